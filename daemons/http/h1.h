@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * h1: HTTP/1.1 and 1.0 messages (RFC 9112), read strictly and written from what was understood.
+ *
+ * Built on llhttp (strict mode) plus the checks it lacks. A head is parsed when it is complete and
+ * contiguous in the caller's buffer, so all spans point into that buffer and stay valid as long as
+ * it is kept. What two servers could read in two ways is an error. Nothing here knows sockets or
+ * loops.
+ */
+#ifndef POLDER_H1_H
+#define POLDER_H1_H
+#include "polder/field.h"
+#include "polder/problem.h"
+#include <llhttp.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define H1_HEAD_MAX    16384
+#define H1_TARGET_MAX  8192
+#define H1_FIELDS_MAX  128
+#define H1_TRAILER_MAX 8192
+
+/* Fields that Polder looks at; all others are H1_OTHER. h1_fields.def: FIELD(ID, "lower-case-name")
+ */
+enum h1_field_id {
+    H1_OTHER,
+#define FIELD(id, name) H1_##id,
+#include "h1_fields.def"
+#undef FIELD
+    H1_FIELD_IDS
+};
+
+struct h1_field {
+    struct field_text name, value; /* value without surrounding white space */
+    enum h1_field_id id;
+};
+
+enum h1_framing { H1_NO_BODY, H1_LENGTH, H1_CHUNKED, H1_TO_CLOSE /* responses only */ };
+
+struct h1_head {
+    /* requests */
+    struct field_text method, target; /* target as sent */
+    struct field_text path, query; /* origin-form parts; query without '?'; at NULL where absent */
+    struct field_text host; /* of Host or of the absolute-form target; lower-case as it must be
+                               compared, but the bytes are the client's */
+    bool is_get, is_head, is_safe, is_idempotent;
+    bool expect_continue;
+    bool asks_upgrade; /* Connection: upgrade and an Upgrade field */
+    /* responses */
+    uint16_t status;
+    struct field_text reason;
+    /* both */
+    uint8_t minor;   /* HTTP/1.minor, 0 or 1 */
+    bool keep_alive; /* what the sender's Connection field and version mean */
+    enum h1_framing framing;
+    uint64_t length; /* H1_LENGTH */
+    struct h1_field field[H1_FIELDS_MAX];
+    uint32_t n_fields;
+    uint16_t first[H1_FIELD_IDS]; /* index + 1 of the first field of that id; 0: absent */
+    uint32_t head_len;            /* bytes of the head, blank line included */
+};
+
+static inline const struct h1_field *h1_find(const struct h1_head *h, enum h1_field_id id)
+{
+    return h->first[id] ? &h->field[h->first[id] - 1] : 0;
+}
+/* All values of a field joined with ", " into out; the length, or 0 where absent or longer than
+ * size. */
+size_t h1_join(const struct h1_head *h, enum h1_field_id id, char *out, size_t size);
+
+enum h1_result {
+    H1_DONE, /* the head is parsed: head->head_len bytes consumed */
+    H1_MORE, /* no complete head yet */
+    H1_BAD,  /* *problem says which answer; the connection must be closed after it */
+};
+/* Parses one request head at the start of buf. Leading CRLFs: the caller skips them with
+ * h1_skip_blank() first. scanned: how far earlier calls have looked for the end (start with 0). */
+size_t h1_skip_blank(const char *buf, size_t len);
+enum h1_result h1_parse_request(const char *buf, size_t len, size_t *scanned, struct h1_head *head,
+                                enum problem *problem);
+/* The same for a response to a request of the given kind. 1xx heads are returned as they come
+ * (framing H1_NO_BODY). Anything wrong is H1_BAD (502). */
+enum h1_result h1_parse_response(const char *buf, size_t len, size_t *scanned, bool to_head,
+                                 struct h1_head *head);
+
+/* Bodies. One reader a message. */
+struct h1_body {
+    enum h1_framing framing;
+    uint64_t left;  /* of the length or of the current chunk */
+    uint64_t total; /* decoded bytes so far */
+    uint8_t state;
+    bool done;
+    uint32_t line; /* bytes of the current chunk or trailer line, and all of the trailer */
+    uint32_t trailer;
+};
+void h1_body_init(struct h1_body *b, enum h1_framing framing, uint64_t length);
+/* Looks at buf[0..len): *used bytes belong to the message's framing and content; the content among
+ * them is out (one span; call again with the rest until done or used == len). Trailer fields are
+ * checked and dropped unless trailer_fn is set. 0, or -EPROTO: malformed. */
+int h1_body_read(struct h1_body *b, const char *buf, size_t len, size_t *used,
+                 struct field_text *out);
+/* The peer closed: true if that is a proper end of this body. */
+bool h1_body_eof(struct h1_body *b);
+
+/* Hop-by-hop: RFC 9110 7.6.1's, and those named in Connection. Computed once a head. */
+bool h1_is_hop_by_hop(const struct h1_head *h, const struct h1_field *f);
+
+/* A writer into a fixed buffer; overflow sets .overflow and writes nothing further. */
+struct h1_out {
+    char *at, *end;
+    bool overflow;
+};
+void h1_put(struct h1_out *o, const char *bytes, size_t len);
+void h1_puts(struct h1_out *o, const char *text);
+void h1_put_u64(struct h1_out *o, uint64_t n);
+void h1_put_field(struct h1_out *o, const char *name,
+                  struct field_text value); /* "Name: value\r\n" */
+/* "size in hex CRLF" of a chunk; the caller sends data and CRLF. Returns the length (max 18). */
+size_t h1_chunk_head(char out[18], uint64_t len);
+#endif

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * cache: what the store looks like, and how a worker reads it.
+ *
+ * One LMDB environment in state_dir/cache.<epoch>/, written by the keeper alone. Workers read in
+ * place: a view is valid until cache_reader_release(), which must be called before control returns
+ * to the event loop, for an open read transaction makes the file grow. Every record carries a
+ * checksum and its own URL: a damaged page or a hash collision is a miss, never a wrong byte.
+ *
+ * databases: obj   cache key (16 B)          -> struct cache_record + url + vary + head + inline
+ * body body  obj_id BE64 + chunk BE32  -> at most CACHE_CHUNK bytes idx   obj_id BE64 -> struct
+ * cache_index (insertion order) url   "host/path?query" cut to 400 B + obj_id BE64 -> cache key
+ *            meta  uuid of the invalidation history, format version
+ *
+ * LMDB rules (all LMDB calls live in cache*.c and keeper/): open after fork, never before; the
+ * keeper opens first; nobody ever open()s lock.mdb (closing any fd of it drops the process's
+ * locks); values never longer than CACHE_CHUNK; no transaction across loop iterations in a worker.
+ */
+#ifndef POLDER_CACHE_H
+#define POLDER_CACHE_H
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#define CACHE_PAGE      4096u
+#define CACHE_CHUNK     (8u * CACHE_PAGE - 16u) /* 32 752: exactly 8 overflow pages */
+#define CACHE_SLOTS_MAX (1u << 24)              /* most objects; one byte of shm.ref each */
+#define CACHE_TAGS_MAX  32
+#define CACHE_VARY_MAX  16
+#define CACHE_FORMAT    1
+
+struct cache_key {
+    uint8_t hash[16];
+};
+
+enum cache_flags {
+    CACHE_VARY_MARKER = 1u << 0,     /* no response: `vary` lists the field names to look at */
+    CACHE_MUST_REVALIDATE = 1u << 1, /* never stale (must-revalidate, proxy-revalidate, s-maxage) */
+    CACHE_NO_CACHE = 1u << 2,        /* validate before each use */
+    CACHE_AUTH_OK = 1u << 3,         /* may answer requests with Authorization (RFC 9111 3.5) */
+    CACHE_ETAG_OURS = 1u << 4,       /* the validator was made by Polder: not sent to the backend */
+    CACHE_HAS_ETAG = 1u << 5,
+    CACHE_HAS_LAST_MODIFIED = 1u << 6,
+    CACHE_SLOW = 1u << 7,         /* head needs the slow path (qualified no-cache, …) */
+    CACHE_CHUNKED_BODY = 1u << 8, /* body in the body database, not inline */
+    CACHE_FROM_POST = 1u << 9,
+};
+
+/* Little endian, as LMDB values: only 8-byte alignment is promised. */
+struct cache_record {
+    uint32_t magic;   /* CACHE_MAGIC */
+    uint16_t version; /* CACHE_FORMAT */
+    uint16_t status;
+    uint64_t checksum;       /* XXH3-64 of all that follows this field, inline body included */
+    uint64_t obj_id;         /* keeper; monotonic; 0 as a worker sends it */
+    uint64_t birth;          /* inval_seq() before the backend request was sent */
+    uint64_t received_ms;    /* real ms when the response came (response_time) */
+    uint64_t fresh_until_ms; /* real ms */
+    uint64_t swr_until_ms, sie_until_ms;
+    uint64_t body_len;
+    uint64_t body_checksum; /* XXH3-64 of the whole body; chunked bodies only */
+    uint64_t etag_hash;
+    uint64_t last_modified_ms; /* 0: none */
+    uint64_t fetch_ns;         /* what the miss cost: time to the end of the response head */
+    uint32_t slot;             /* keeper; index into shared.ref */
+    uint32_t age_s;            /* corrected_initial_age (RFC 9111 4.2.3) when received */
+    uint32_t flags;            /* enum cache_flags */
+    uint32_t url_slot;         /* inval_url_slot() of url */
+    uint32_t url_len;          /* "host/path?query" as normalised for the key */
+    uint32_t vary_len; /* marker: "accept\naccept-language\n"; variant: "accept: …\n" as selected */
+    uint32_t head_len;   /* ready to send: "HTTP/1.1 200 OK\r\n…Content-Length: N\r\n", no blank
+                            line, no Age, no Cache-Status, no Connection */
+    uint32_t inline_len; /* body bytes inline */
+    uint32_t n_tags;
+    uint32_t route; /* index when stored; for statistics only */
+    uint32_t tag_slot[CACHE_TAGS_MAX];
+    /* then: url, vary, head, body */
+};
+#define CACHE_MAGIC 0x504c4452u
+_Static_assert(sizeof(struct cache_record) == 8 + 8 * 12 + 4 * 10 + 4 * CACHE_TAGS_MAX,
+               "wire format");
+
+struct cache_index {
+    struct cache_key key;
+    uint64_t expires_ms; /* when the object is of no use any more (stale windows included) */
+    uint32_t pages, slot;
+    uint32_t chunks, url_len;
+};
+
+/* Key of "host/path?query" (normalised by the caller) with an optional partition value; and the key
+ * of a variant of it. secret: inval_secret(). */
+void cache_key_of(const uint8_t secret[32], const char *url, size_t url_len, const char *partition,
+                  size_t partition_len, struct cache_key *key);
+void cache_key_variant(const uint8_t secret[32], const struct cache_key *primary, const char *vary,
+                       size_t vary_len, struct cache_key *key);
+
+/* The checksum of a record whose bytes (record, url, vary, head, inline body) are in iov. */
+uint64_t cache_checksum(const struct iovec *iov, int n);
+/* True if the bytes are a whole, untouched record of this format. */
+bool cache_record_sound(const void *bytes, size_t len);
+/* True only if lengths fit; no checksum (2 ns; for slots already verified). */
+bool cache_record_fits(const void *bytes, size_t len);
+
+struct cache_view {
+    const struct cache_record *record;
+    const char *url, *vary, *head, *body; /* body: inline part, NULL if chunked */
+};
+
+struct shared;
+struct cache_reader;
+
+/* Worker: opens lazily; -EAGAIN while the keeper has no store open. */
+int cache_reader_open(struct shared *shared, const char *state_dir, struct cache_reader **out);
+void cache_reader_close(struct cache_reader *reader);
+/* Once an iteration and before lookups: follows rotations (one word compared). false: no store now.
+ */
+bool cache_reader_ready(struct cache_reader *reader);
+/* 1: found and sound, *view set, the transaction stays open until release; 0: not there; -EIO: a
+ * damaged record (counted, reported to the keeper by the caller with RING_DELETE). */
+int cache_reader_get(struct cache_reader *reader, const struct cache_key *key,
+                     struct cache_view *view);
+/* Chunk n of an object within the same or a later transaction. 1, 0, -EIO. */
+int cache_reader_chunk(struct cache_reader *reader, uint64_t obj_id, uint32_t n, const char **data,
+                       size_t *len);
+void cache_reader_release(struct cache_reader *reader);
+/* Keeps the chunks of an object from deletion while a slow client takes them. false: no pin free.
+ */
+bool cache_reader_pin(struct cache_reader *reader, uint64_t obj_id);
+void cache_reader_unpin(struct cache_reader *reader, uint64_t obj_id);
+
+/* What workers and keeper share about the store beside the database (SHM_REF's sibling; in
+ * shared.h). */
+#define CACHE_PINS 64
+struct cache_shared {
+    /* Which directory cache.<epoch> is current; 0: no store. Keeper writes (release). */
+    _Alignas(64) _Atomic uint64_t epoch;
+    /* Objects whose chunks a worker still sends; 0: free. Worker writes its row; the master clears
+     * a dead worker's row. The keeper does not delete chunks of a pinned object. */
+    _Alignas(64) _Atomic uint64_t pin[128][CACHE_PINS];
+};
+#endif

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * clock: the only place that asks the kernel what time it is.
+ *
+ * Monotonic milliseconds are for everything that lives in shared memory (they do not survive a
+ * boot); real milliseconds are for dates that are stored or sent. Functions elsewhere take the
+ * time as a parameter, so that tests can drive it.
+ */
+#ifndef POLDER_CLOCK_H
+#define POLDER_CLOCK_H
+#include <stdint.h>
+
+uint64_t clock_mono_ms(void); /* CLOCK_MONOTONIC_COARSE: 4 ns, steps of at most 4 ms */
+uint64_t clock_mono_ns(void); /* CLOCK_MONOTONIC: 17 ns; for latencies */
+uint64_t clock_real_ms(void); /* CLOCK_REALTIME_COARSE, Unix time in ms */
+
+#endif

@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * config: the configuration file as the processes see it.
+ *
+ * config_load() parses and checks polder.conf (grammar: polder.conf(5)) into an arena and returns a
+ * read-only tree of plain pointers into that arena. The master runs it in a child that writes into
+ * a shared region (config_region), so that a parser fault cannot hurt the master, and children that
+ * are forked later see the same tree at the same address. Nothing in it changes afterwards: what
+ * may change while running lives in the region's runtime page (polder/runtime.h), which starts with
+ * the values of the file.
+ *
+ * Times are milliseconds, sizes bytes, money plain doubles. Strings are NUL-terminated, never NULL
+ * unless said so. Arrays come with a count. Index numbers (limit.index, route.index,
+ * server.index) are dense from 0 and index the arrays of struct runtime_values and of statistics.
+ */
+#ifndef POLDER_CONFIG_H
+#define POLDER_CONFIG_H
+#include "polder/clientip.h"
+#include "polder/runtime.h"
+#include "polder/shm.h"
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+#define CONFIG_ROUTE_LIMITS_MAX 8
+#define CONFIG_KEY_PARTS_MAX    4
+#define CONFIG_WORKERS_MAX      64
+
+struct config_address {
+    struct sockaddr_storage sa;
+    socklen_t len;
+    const char *text; /* as written */
+};
+
+/* Where a part of a rate-limit key or of a cache partition comes from. */
+enum config_key_kind {
+    CONFIG_KEY_NONE,
+    CONFIG_KEY_CLIENT, /* IPv4 address, IPv6 /64 */
+    CONFIG_KEY_HEADER, /* name: lower case */
+    CONFIG_KEY_COOKIE,
+    CONFIG_KEY_QUERY,
+    CONFIG_KEY_JWT, /* claim of an unverified bearer token */
+    CONFIG_KEY_ROUTE,
+    CONFIG_KEY_GLOBAL,
+};
+struct config_key {
+    enum config_key_kind kind;
+    const char *name; /* "" where the kind has none */
+};
+
+struct config_server {
+    struct config_address address;
+    uint32_t weight; /* the file's; the running one is runtime_values.server[index].weight */
+    uint32_t index;  /* among all servers of all upstreams */
+    struct config_upstream *upstream;
+    int line;
+};
+struct config_upstream {
+    const char *name;
+    struct config_server *servers;
+    uint32_t n_servers;
+    uint32_t connect_timeout_ms, timeout_ms;
+    const char *health; /* "" : none */
+    uint32_t health_interval_ms;
+    uint32_t index;
+    int line;
+};
+
+enum config_missing { CONFIG_MISSING_CLIENT, CONFIG_MISSING_REFUSE, CONFIG_MISSING_SKIP };
+struct config_limit {
+    const char *name;
+    struct runtime_limit
+        value; /* requests, window, algorithm, dry_run, concurrent as in the file */
+    struct config_key key[CONFIG_KEY_PARTS_MAX];
+    uint32_t n_key;
+    enum config_missing missing;
+    const struct clientip_net *exempt_nets; /* exempt = {"10.0.0.0/8", …} */
+    uint32_t n_exempt_nets;
+    const char *const *exempt_values; /* other strings: values of the key */
+    uint32_t n_exempt_values;
+    bool legacy_headers; /* X-RateLimit-* too */
+    uint64_t id;         /* XXH3 of the name: counts survive a reload */
+    uint32_t index;
+    int line;
+};
+
+struct config_cache {
+    /* bit n of `set` (1u << enum runtime_cache_key): the section states this value itself;
+     * otherwise the running value of the top-level cache section applies */
+    uint32_t set;
+    struct runtime_cache value;
+    bool store_set_cookie;
+    const char *const *ignore_query; /* names, may end in '*' */
+    uint32_t n_ignore_query;
+    struct config_key partition[CONFIG_KEY_PARTS_MAX];
+    uint32_t n_partition;
+};
+
+enum config_heartbeat {
+    CONFIG_HEARTBEAT_OFF,
+    CONFIG_HEARTBEAT_PING,
+    CONFIG_HEARTBEAT_JSON,
+    CONFIG_HEARTBEAT_BOTH
+};
+struct config_websocket {
+    enum config_heartbeat heartbeat;
+    uint32_t interval_ms, timeout_ms;
+    uint32_t max_connections, max_per_client;
+    uint64_t max_message;
+    double connect_rate;        /* handshakes a second, 0: unlimited */
+    const char *const *origins; /* allowed Origin values; none: all */
+    uint32_t n_origins;
+};
+
+struct config_poll {
+    uint32_t min_interval_ms;
+    uint32_t max_wait_ms; /* longest Prefer: wait */
+};
+
+struct config_route {
+    const char *pattern; /* as written: "/api/items/" "*" */
+    const char *prefix;  /* without the '*' */
+    uint32_t prefix_len;
+    bool exact;                             /* no '*' */
+    const struct config_upstream *upstream; /* NULL: answered by Polder alone (websocket only) */
+    const struct config_limit *limits[CONFIG_ROUTE_LIMITS_MAX];
+    uint32_t n_limits;
+    uint32_t cost;                            /* what a request is charged, default 1 */
+    const struct config_cache *cache;         /* NULL: no cache */
+    const struct config_websocket *websocket; /* NULL: upgrades are refused */
+    const struct config_poll *poll;           /* NULL */
+    uint32_t index;
+    int line;
+};
+
+struct config_alert {
+    const char *name;
+    bool below; /* else above */
+    double threshold;
+    const char *unit, *severity;
+    uint32_t for_ms;
+    int line;
+};
+
+struct config_cost {
+    const char *currency;
+    double upstream_call, websocket_hour;
+};
+
+enum config_access_log { CONFIG_LOG_OFF, CONFIG_LOG_STDERR, CONFIG_LOG_JSON, CONFIG_LOG_COMBINED };
+
+struct config {
+    const char *path; /* of the file */
+    struct config_address *listen;
+    uint32_t n_listen;
+    uint32_t workers; /* resolved: never 0 */
+    const char *user; /* "" : unset */
+    const char *state_dir, *runtime_dir;
+    const struct clientip_net *trusted_proxies;
+    uint32_t n_trusted_proxies;
+    bool proxy_protocol;
+    enum config_access_log access_log;
+    const char *access_log_path; /* "" for off and stderr */
+    uint32_t max_connections, max_connections_per_client;
+    uint32_t client_timeout_ms; /* idle and slow clients */
+    uint32_t keepalive_timeout_ms;
+
+    struct config_address ops_listen; /* len 0: none */
+    uint32_t admin_mode;              /* 0660 */
+    const char *admin_group;          /* "" : none */
+
+    const char *telemetry_path; /* "" : not on public listeners */
+    const struct clientip_net *telemetry_allow;
+    uint32_t n_telemetry_allow;
+
+    struct config_cache cache; /* the defaults */
+    const char *const *warm;
+    uint32_t n_warm;
+    struct config_websocket websocket; /* the defaults */
+
+    struct config_upstream *upstreams;
+    uint32_t n_upstreams, n_servers;
+    struct config_limit *limits;
+    uint32_t n_limits;
+    struct config_route *routes; /* most specific first: exact ones, then longest prefix */
+    uint32_t n_routes;
+    struct config_alert *alerts;
+    uint32_t n_alerts;
+    struct config_cost cost;
+
+    /* features the file asks for that this build does not have yet: "poll: /api/goals/*", … */
+    const char *const *inactive;
+    uint32_t n_inactive;
+};
+
+/* A bump allocator inside one mapping; full: allocations return NULL and config_load reports it. */
+struct config_arena {
+    char *base;
+    size_t used, size;
+};
+void config_arena_init(struct config_arena *arena, void *memory, size_t size);
+void *config_arena_alloc(struct config_arena *arena, size_t size); /* zeroed, 16-byte aligned */
+char *config_arena_strdup(struct config_arena *arena, const char *text);
+
+/* One region of shared memory: header, result, running values, arena. */
+struct config_region {
+    struct shm_header header;
+    struct config *config; /* NULL until loaded; set last */
+    uint32_t generation;
+    struct runtime_page runtime;
+    char errors[4096]; /* of the load that failed, lines */
+    _Alignas(64) char arena[];
+};
+
+/* Called for each mistake with a complete line: "FILE:LINE: what is wrong, and what would be
+ * right". */
+typedef void (*config_error_fn)(void *arg, const char *line);
+
+/* Parses and checks path. Returns the tree, or NULL after at least one call of on_error. Reports
+ * all mistakes it can find, not only the first. Never prints anything itself. */
+struct config *config_load(struct config_arena *arena, const char *path, config_error_fn on_error,
+                           void *arg);
+
+/* Loads into a fresh region: zeroes its arena, parses, fills the runtime page with the file's
+ * values and then with what `limit set --persist` left in state_dir/runtime.mp. 0 or -EINVAL with
+ * the mistakes in region->errors. */
+int config_region_load(struct config_region *region, const char *path, uint32_t generation);
+
+/* "250ms" "30s" "5m" "12h" "7d" or a bare number of seconds, to ms. 0, or -EINVAL, or -ERANGE. */
+int config_parse_duration(const char *text, uint64_t *ms);
+/* "64K" "256M" "2G" or a bare number of bytes. */
+int config_parse_size(const char *text, uint64_t *bytes);
+/* "client", "header:NAME", "cookie:a+query:b" into at most max parts; count or -EINVAL with *why
+ * set. */
+int config_parse_key(struct config_arena *arena, const char *text, struct config_key *parts,
+                     uint32_t max, const char **why);
+#endif

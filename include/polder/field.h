@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * field: values of HTTP fields, parsed as the RFCs say. Pure functions over (pointer, length); they
+ * allocate nothing and accept any bytes.
+ */
+#ifndef POLDER_FIELD_H
+#define POLDER_FIELD_H
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct field_text {
+    const char *at;
+    size_t len;
+};
+
+bool field_is(struct field_text a, const char *lower); /* ASCII case-insensitive */
+
+/* Elements of a #list (RFC 9110 5.6.1): commas outside quotes, empty elements skipped. Returns
+ * false at the end. *rest starts as the whole value. */
+bool field_list_next(struct field_text *rest, struct field_text *element);
+/* name[=value] of an element; value without quotes where quoted (escapes kept); value.at NULL: none
+ */
+void field_parameter(struct field_text element, struct field_text *name, struct field_text *value);
+
+/* HTTP-date in all three forms (RFC 9110 5.6.7) to Unix seconds; strict: day names, ranges, GMT.
+ * 0 or -EINVAL. */
+int field_date(struct field_text value, int64_t *seconds);
+#define FIELD_DATE_LEN 29
+void field_date_format(int64_t seconds, char out[FIELD_DATE_LEN + 1]);
+
+/* delta-seconds (RFC 9111 1.2.2): digits only; larger than 2^31 is 2^31. 0 or -EINVAL. */
+int field_seconds(struct field_text value, uint32_t *seconds);
+
+enum field_cc_flags {
+    FIELD_CC_NO_STORE = 1u << 0,
+    FIELD_CC_NO_CACHE = 1u << 1,
+    FIELD_CC_NO_CACHE_FIELDS = 1u << 2, /* qualified form: no_cache_fields */
+    FIELD_CC_PRIVATE = 1u << 3,
+    FIELD_CC_PRIVATE_FIELDS = 1u << 4,
+    FIELD_CC_PUBLIC = 1u << 5,
+    FIELD_CC_MUST_REVALIDATE = 1u << 6,
+    FIELD_CC_PROXY_REVALIDATE = 1u << 7,
+    FIELD_CC_MUST_UNDERSTAND = 1u << 8,
+    FIELD_CC_NO_TRANSFORM = 1u << 9,
+    FIELD_CC_ONLY_IF_CACHED = 1u << 10,
+    FIELD_CC_IMMUTABLE = 1u << 11,
+    FIELD_CC_MAX_AGE = 1u << 12,
+    FIELD_CC_S_MAXAGE = 1u << 13,
+    FIELD_CC_MAX_STALE = 1u << 14, /* max_stale UINT32_MAX: any */
+    FIELD_CC_MIN_FRESH = 1u << 15,
+    FIELD_CC_SWR = 1u << 16,
+    FIELD_CC_SIE = 1u << 17,
+    FIELD_CC_INVALID = 1u << 18, /* an age that is no number, or conflicting ones: treat as stale */
+};
+struct field_cc {
+    uint32_t flags;
+    uint32_t max_age, s_maxage, max_stale, min_fresh, swr, sie;
+    struct field_text no_cache_fields, private_fields; /* lists inside the quotes */
+};
+/* Adds one Cache-Control field line to *cc (start with a zeroed one). */
+void field_cc_add(struct field_cc *cc, struct field_text value);
+/* CDN-Cache-Control (RFC 9213): a Dictionary structured field, all lines joined with ", ". false:
+ * invalid or empty, to be ignored altogether. */
+bool field_cdn_cc(struct field_text value, struct field_cc *cc);
+
+/* RFC 9651 List of Strings (Cache-Groups, Cache-Group-Invalidation): calls each(); false where the
+ * field is invalid (then each() has not been called). */
+bool field_sf_strings(struct field_text value, void (*each)(void *arg, struct field_text text),
+                      void *arg);
+
+/* Entity tags (RFC 9110 8.8.3): does the list (or "*") contain etag? weak: W/ is ignored. */
+bool field_etag_listed(struct field_text list, struct field_text etag, bool weak);
+bool field_etag_valid(struct field_text etag);
+
+/* Range: bytes=…, a single range only. 1: *first,*last set (inclusive, within size); 0: ignore the
+ * field (other unit, several ranges, malformed); -ERANGE: 416. */
+int field_range(struct field_text value, uint64_t size, uint64_t *first, uint64_t *last);
+
+/* token characters only, at least one */
+bool field_is_token(struct field_text text);
+#endif

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * handover: how a worker gives a client's WebSocket upgrade to polder-supervisor.
+ *
+ * One SOCK_SEQPACKET message on runtime_dir/supervisor.sock: this header, the request head exactly
+ * as it is to be sent to the backend (re-serialised by the worker, blank line included), then
+ * surplus bytes the client had already sent; with SCM_RIGHTS the client's socket. The worker has
+ * taken the socket out of its epoll set (EPOLL_CTL_DEL) before and closes its own copy after. From
+ * then on the supervisor answers: 101, the backend's refusal, or 503. EAGAIN: the worker keeps the
+ * socket and answers 503 itself.
+ */
+#ifndef POLDER_HANDOVER_H
+#define POLDER_HANDOVER_H
+#include <stdint.h>
+
+#define HANDOVER_MAGIC   0x706f6c77u
+#define HANDOVER_VERSION 1
+#define HANDOVER_MAX     (64u << 10) /* whole message */
+
+struct handover {
+    uint32_t magic;
+    uint16_t version, flags;
+    uint8_t peer[16];     /* the client (behind trusted proxies), v4-mapped */
+    uint64_t accepted_ms; /* mono ms */
+    char accept_key[28];  /* base64 SHA-1 answer to Sec-WebSocket-Key */
+    uint32_t
+        route_len; /* route pattern as in the configuration, no NUL; finds the supervisor's route */
+    uint32_t id_len;   /* client_id from the path's last segment; 0: make one up */
+    uint32_t head_len; /* request head */
+    uint32_t surplus_len;
+    /* then: route, id, head, surplus */
+};
+_Static_assert(sizeof(struct handover) == 80, "wire format");
+#endif

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * inval: what has been invalidated, as sequence numbers in shared memory (file-backed: it outlives
+ * all processes of a boot, so that no purge is ever forgotten while the cache file remembers).
+ *
+ * One 64-bit `seq` counts invalidations. A stored object carries the value sampled before its
+ * backend request was sent ("birth"). It is valid iff birth >= the sequence of the last
+ * invalidation of: everything; its URL; each of its tags; any active prefix ban that matches.
+ * Issuing one is O(1) and visible to every process at once; deletion is the keeper's, later. Hash
+ * collisions only over-invalidate.
+ *
+ * Who writes: control and workers (an unsafe method's answer invalidates), by atomic steps: first
+ * seq is taken, then stored into the slot with an atomic maximum. A process killed between the two
+ * has not answered yet, so nothing was promised. Soft invalidation uses a second set of words and
+ * only ends freshness.
+ */
+#ifndef POLDER_INVAL_H
+#define POLDER_INVAL_H
+#include "polder/shm.h"
+#include <stdbool.h>
+
+#define INVAL_SLOTS      (1u << 20) /* generation slots of tags, and as many of URLs */
+#define INVAL_BANS       64         /* prefix bans active at once */
+#define INVAL_PREFIX_MAX 240
+
+enum inval_state { INVAL_VALID, INVAL_SOFT, INVAL_HARD };
+
+struct inval_page;
+size_t inval_page_size(void);
+uint64_t inval_page_layout(void);
+
+uint64_t inval_seq(const struct inval_page *page); /* sample before a backend request is sent */
+uint32_t inval_url_slot(const struct inval_page *page, const void *url,
+                        size_t len); /* host + path + query */
+uint32_t inval_tag_slot(const struct inval_page *page, const void *tag, size_t len);
+/* 32 random bytes, the secret of all cache keys and slots; fixed for the life of the page */
+const uint8_t *inval_secret(const struct inval_page *page);
+/* names this history of invalidations; a cache that carries another one must be wiped */
+const uint8_t *inval_uuid(const struct inval_page *page);
+
+uint64_t inval_mark_url(struct inval_page *page, const void *url, size_t len, bool soft);
+uint64_t inval_mark_tag(struct inval_page *page, const void *tag, size_t len, bool soft);
+uint64_t inval_mark_all(struct inval_page *page, bool soft);
+/* The prefix is "host/path…", or "/path…" for all hosts. -EAGAIN: all ban slots are busy;
+ * -ENAMETOOLONG. */
+int inval_mark_prefix(struct inval_page *page, const char *prefix, size_t len, bool soft,
+                      uint64_t *seq);
+/* keeper: everything that matched the ban has been deleted (hard) or rewritten (soft) */
+void inval_retire_prefix(struct inval_page *page, uint64_t seq);
+
+enum inval_state inval_check(const struct inval_page *page, uint64_t birth, uint32_t url_slot,
+                             const uint32_t *tag_slots, size_t n_tags, const char *url,
+                             size_t url_len);
+#endif

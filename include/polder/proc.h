@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * proc: the table of processes, in shared memory.
+ *
+ * A slot belongs to a role, not to a process: a respawn takes the slot of its predecessor with a
+ * higher incarnation. The master writes pid, incarnation, state (but READY, which the process
+ * itself stores); the process writes its heartbeat and gauges. A process may die at any instant:
+ * the master resets what was its own when it reaps it.
+ */
+#ifndef POLDER_PROC_H
+#define POLDER_PROC_H
+#include "polder/shm.h"
+
+#define PROC_WORKERS_MAX  64  /* workers of one generation */
+#define PROC_WORKER_SLOTS 128 /* two generations live side by side during a reload */
+
+enum proc_slot_index {
+    PROC_SLOT_MASTER,
+    PROC_SLOT_KEEPER,
+    PROC_SLOT_CONTROL,
+    PROC_SLOT_SUPERVISOR, /* statistics of a supervisor that polderd started itself */
+    PROC_SLOT_WORKER0,
+    PROC_SLOTS = PROC_SLOT_WORKER0 + PROC_WORKER_SLOTS
+};
+
+enum proc_state { PROC_FREE, PROC_STARTING, PROC_READY, PROC_DRAINING, PROC_DEAD };
+
+struct proc_slot {
+    _Alignas(128) _Atomic uint32_t pid; /* master; 0: nobody */
+    _Atomic uint32_t incarnation;       /* master; +1 for each fork into this slot, never 0 */
+    _Atomic uint32_t state;             /* enum proc_state */
+    _Atomic uint32_t generation;        /* master: which configuration generation it serves */
+    _Atomic uint64_t
+        heartbeat_ms; /* process, each loop iteration (mono ms) and at least each second */
+    _Atomic uint64_t started_ms;  /* master, mono ms */
+    _Atomic uint32_t connections; /* process: open client connections */
+    _Atomic uint32_t poison;      /* process: died of SIGBUS/SIGSEGV inside the cache map */
+    _Atomic uint32_t crashes;     /* master: unexpected deaths in this slot */
+    _Atomic uint32_t index;       /* master: worker number within its generation */
+    _Atomic uint32_t reader_pid;  /* worker: non-zero once its LMDB reader is open */
+    uint32_t pad_[1];
+    uint64_t pad2_[8];
+};
+_Static_assert(sizeof(struct proc_slot) == 128, "one pair of cache lines a slot");
+
+enum proc_reload_state {
+    PROC_RELOAD_IDLE,
+    PROC_RELOAD_RUNNING,
+    PROC_RELOAD_OK,
+    PROC_RELOAD_FAILED
+};
+
+struct proc_table {
+    struct shm_header header;
+    /* Which of the SHARED_REGIONS configuration regions is current. Master writes (release),
+     * keeper and control follow it; a worker keeps the region it was born with. */
+    _Alignas(64) _Atomic uint32_t region;
+    _Atomic uint32_t generation;   /* of the current configuration, from 1 */
+    _Atomic uint64_t started_ms;   /* mono ms of the master's start */
+    _Atomic uint32_t draining;     /* 1: the whole service is stopping */
+    _Atomic uint32_t reload_state; /* enum proc_reload_state of the last reload */
+    _Atomic uint32_t reload_asked; /* control adds 1 before it signals the master */
+    _Atomic uint32_t reload_done;  /* master: the value of reload_asked that it has finished */
+    char reload_message[4096]; /* errors of the last failed reload; valid when reload_done moved */
+    _Alignas(128) struct proc_slot slot[PROC_SLOTS];
+};
+
+const char *proc_slot_name(unsigned slot); /* "keeper", "worker" */
+const char *proc_state_name(enum proc_state state);
+#endif

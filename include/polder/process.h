@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * process: what the master gives each process it forks, and where each one starts.
+ *
+ * The entry functions never return to the master's code: what they return is the exit status. Each
+ * one sets its title and log name, resets signals, makes its own event loop (never inherited), and
+ * calls process_ready() when it serves. Stop: SIGTERM drains (a worker finishes what it has, closes
+ * idle connections, leaves within drain_ms); SIGINT and SIGHUP are ignored in children; losing the
+ * master (PR_SET_PDEATHSIG) is SIGTERM with no time to drain.
+ */
+#ifndef POLDER_PROCESS_H
+#define POLDER_PROCESS_H
+#include "polder/config.h"
+#include "polder/shared.h"
+
+#define PROCESS_LISTENERS_MAX 512
+#define PROCESS_DRAIN_MS      30000
+
+struct process_listener {
+    int fd;
+    uint32_t worker; /* which worker of the generation accepts here (index mod workers);
+                        UINT32_MAX: all of them (unix sockets) */
+    const struct config_address *address; /* NULL for a socket that systemd passed */
+};
+
+struct process {
+    struct shared *shared;
+    struct config_region *region; /* the generation's; region->config is the tree */
+    uint32_t slot;                /* in the process table, PROC_SLOT_… */
+    uint32_t incarnation;
+    uint32_t index;   /* worker: number within its generation, from 0 */
+    uint32_t workers; /* of its generation */
+    const struct process_listener *listeners;
+    uint32_t n_listeners;
+    int master_pid;
+};
+
+int worker_run(const struct process *process);  /* daemons/worker */
+int keeper_run(const struct process *process);  /* daemons/keeper */
+int control_run(const struct process *process); /* daemons/control */
+
+/* libshared/process.c: common first steps of a child: title, log, signals, PDEATHSIG. */
+void process_start(const struct process *process, const char *title, int argc_hint);
+void process_ready(const struct process *process); /* state READY, wakes the master */
+/* once an iteration: stores the heartbeat */
+void process_beat(const struct process *process, uint64_t mono_ms);
+/* Before anything else in main(): remembers where argv lies, so that titles can be set. */
+void process_title_init(int argc, char **argv);
+void process_title_set(const char *title);
+#endif

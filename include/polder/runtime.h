@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * runtime: the values that can change while Polder runs, one page a configuration region.
+ *
+ * Written by control alone (and filled by the master's configuration child before anybody reads):
+ * it changes the inactive copy, then stores the next generation number. Never "odd": a writer that
+ * is killed half way leaves the active copy untouched. A reader keeps a private copy, compares
+ * `generation` with what it has before each request (one relaxed load) and calls runtime_read()
+ * when it differs.
+ */
+#ifndef POLDER_RUNTIME_H
+#define POLDER_RUNTIME_H
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define RUNTIME_LIMITS_MAX  256
+#define RUNTIME_SERVERS_MAX 256
+#define RUNTIME_ROUTES_MAX  1024
+
+enum runtime_algorithm { RUNTIME_SLIDING, RUNTIME_FIXED, RUNTIME_GCRA };
+
+struct runtime_limit {
+    uint32_t requests;   /* sliding: 0..65535; fixed, gcra: 0..4294967295. 0 refuses everybody */
+    uint32_t algorithm;  /* enum runtime_algorithm */
+    uint64_t window_ms;  /* 100 .. 2 592 000 000 (30 days) */
+    uint32_t concurrent; /* requests in flight a key, 0: no bound */
+    uint32_t dry_run;    /* 1: count and report, refuse nobody */
+};
+
+enum runtime_cache_key {
+    RUNTIME_CACHE_TTL,
+    RUNTIME_CACHE_MAX_BODY,
+    RUNTIME_CACHE_SWR,
+    RUNTIME_CACHE_SIE,
+    RUNTIME_CACHE_MAX_ITEMS, /* top level only, as is MAX_BYTES */
+    RUNTIME_CACHE_MAX_BYTES,
+};
+struct runtime_cache {
+    uint64_t ttl_ms;
+    uint64_t max_body;
+    uint64_t stale_while_revalidate_ms, stale_if_error_ms;
+    uint64_t max_items, max_bytes;
+    uint32_t ttl_heuristic; /* 1: ttl = "heuristic" */
+    uint32_t pad_;
+};
+
+struct runtime_server {
+    uint32_t weight; /* 0: gets no new requests */
+    uint32_t pad_;
+};
+
+struct runtime_values {
+    struct runtime_limit limit[RUNTIME_LIMITS_MAX]; /* by config_limit.index */
+    struct runtime_server server[RUNTIME_SERVERS_MAX];
+    struct runtime_cache cache; /* the top-level section's running values */
+};
+
+struct runtime_page {
+    _Alignas(64) _Atomic uint64_t generation; /* generation & 1 selects the active copy */
+    _Alignas(64) struct runtime_values copy[2];
+};
+
+static inline uint64_t runtime_generation(const struct runtime_page *page)
+{
+    return atomic_load_explicit(&page->generation, memory_order_acquire);
+}
+/* Copies the active values and returns the generation they belong to. Never waits on a dead writer.
+ */
+uint64_t runtime_read(const struct runtime_page *page, struct runtime_values *out);
+/* The only writer's way to change: edit a private copy, then publish it. */
+void runtime_publish(struct runtime_page *page, const struct runtime_values *values);
+
+const char *runtime_algorithm_name(enum runtime_algorithm algorithm);
+/* -1 where the name is unknown */
+int runtime_algorithm_parse(const char *name);
+/* 0, or -ERANGE with *why = what would be right. The one place that knows the ranges; used by the
+ * configuration parser and by `limit set`. */
+int runtime_limit_check(const struct runtime_limit *limit, const char **why);
+
+/* What `limit set --persist` wrote, in state_dir/runtime.mp (msgpack; tmp + fsync + rename). Values
+ * for limits by name. Unreadable or foreign: a logged warning, and nothing is applied. */
+struct config;
+int runtime_persist_load(const char *state_dir, const struct config *config,
+                         struct runtime_values *values);
+int runtime_persist_save(const char *state_dir, const char *limit_name,
+                         const struct runtime_limit *value);
+int runtime_persist_forget(const char *state_dir, const char *limit_name);
+/* 1 if a persisted value exists for that limit */
+int runtime_persist_has(const char *state_dir, const char *limit_name);
+#endif

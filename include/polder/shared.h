@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * shared: everything the processes of one polderd have in common.
+ *
+ * The master makes it once, before it forks; every child inherits the mappings at the same
+ * addresses and the descriptors under the same numbers. That is why a configuration may hold plain
+ * pointers: its arena is mapped in all of them at one address. Nobody unmaps anything while
+ * processes live.
+ */
+#ifndef POLDER_SHARED_H
+#define POLDER_SHARED_H
+#include "polder/proc.h"
+#include <stddef.h>
+
+struct stats_slab;
+struct limit_table;
+struct inval_page;
+struct inflight_table;
+struct ring;
+struct config_region;
+struct history_ring;
+struct cache_shared;
+
+#define SHARED_REGIONS                                                                             \
+    4 /* configurations that may be in use at once (draining workers keep theirs) */
+#define SHARED_REGION_SIZE ((size_t)16 << 20)
+
+/* rings to the keeper: one a worker slot, and one from control */
+#define SHARED_RING_CONTROL PROC_WORKER_SLOTS
+#define SHARED_RINGS        (PROC_WORKER_SLOTS + 1)
+
+struct shared {
+    struct proc_table *proc;
+    struct stats_slab *stats; /* [PROC_SLOTS] */
+    struct limit_table *limits;
+    struct inval_page *inval; /* file-backed: state_dir/inval.page */
+    struct inflight_table *inflight;
+    _Atomic uint8_t *ref; /* [CACHE_SLOTS_MAX] use counts, 0..3, of cached objects */
+    struct cache_shared *cache;
+    struct history_ring *history; /* NULL until telemetry over time exists */
+    struct ring *ring[SHARED_RINGS];
+    struct config_region *region[SHARED_REGIONS];
+
+    int keeper_event;                    /* eventfd: rings have data */
+    int control_event;                   /* eventfd: something for control changed */
+    int worker_event[PROC_WORKER_SLOTS]; /* eventfd a worker: a flight it waits for has landed,
+                                            or its configuration page changed */
+    struct shm_segment seg[16 + SHARED_RINGS]; /* what to close in the end */
+    size_t segs;
+};
+
+struct shared_options {
+    const char *state_dir; /* for inval.page */
+    size_t limit_entries;  /* 0: default */
+};
+
+/* 0 or a negative errno, with the reason logged. */
+int shared_create(struct shared *sh, const struct shared_options *opt);
+void shared_destroy(struct shared *sh);
+
+#endif
