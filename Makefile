@@ -26,7 +26,7 @@ LDLIBS   := -lev -llmdb -lmsgpackc -lconfuse -ljansson -lxxhash -lsystemd -lm
 
 DEBS_BUILD := gcc make pkg-config libc6-dev libev-dev liblmdb-dev libmsgpack-dev libcmocka-dev node-llhttp \
               libconfuse-dev libjansson-dev libxxhash-dev libsystemd-dev
-DEBS_RUN   := python3 python3-fastapi uvicorn python3-uvloop python3-httptools python3-websockets
+DEBS_RUN   := curl python3 python3-fastapi uvicorn python3-uvloop python3-httptools python3-websockets
 DEBS_TEST  := curl libwslay-dev python3-msgpack
 
 # ---- what is built from what -------------------------------------------------
@@ -89,5 +89,79 @@ $(BUILD)/system/%: $(BUILD)/obj/tests/system/%.o $(call obj,$(harness_src)) $(LI
 
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
 
+# ---- what a newcomer types ---------------------------------------------------
+run: deps-run ## builds, then runs Polder on $PORT (8000) in front of the FastAPI demo, until Ctrl-C
+	@$(MAKE) --no-print-directory bins
+	@tests/demo/run $(BUILD)
+
+test: deps-test ## builds and runs every test
+	@$(MAKE) --no-print-directory check
+
+check: bins layering unit system ## every test, without installing packages
+
+layering: ## who may include whom
+	@sh tests/layering.sh
+
+unit: $(unit_bins) ## the unit tests
+	@tests/run-all $(unit_bins)
+
+system: bins $(system_bins) ## the tests that start the real daemon
+	@POLDER_BUILD=$(BUILD) $(if $(SANITIZE),POLDER_SANITIZED=1) tests/run-all $(system_bins)
+
+fuzz_bins := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_SECONDS ?= 20
+fuzz: deps-fuzz $(fuzz_bins) ## runs each fuzz target for FUZZ_SECONDS (20)
+	@for f in $(fuzz_bins); do n=$${f##*/fuzz_}; mkdir -p $(BUILD)/corpus/$$n; echo "fuzz: $$n"; \
+	  $$f -max_total_time=$(FUZZ_SECONDS) -timeout=5 -rss_limit_mb=2048 -verbosity=0 -print_final_stats=0 \
+	    $(BUILD)/corpus/$$n $$(ls -d tests/fuzz/corpus/$$n 2>/dev/null) || exit 1; done
+$(BUILD)/fuzz/%: tests/fuzz/%.c $(lib_src) $(http_src) $(rpc_src)
+	@mkdir -p $(@D)
+	clang $(CPPFLAGS) -std=c17 -O1 -g $(CX16) -w -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined \
+	  -o $@ $< $(lib_src) $(http_src) $(filter-out %/server.c %/client.c,$(rpc_src)) $(wildcard daemons/supervisor/frames.c) \
+	  $(llhttp_src) $(LDLIBS) $(FUZZ_LIBS)
+FUZZ_LIBS ?= -lwslay
+
+bench: deps-bench bins $(bench_bins) ## cost of a hit against the floor and against nginx, in one run
+	@tests/bench/run $(BUILD)
+bench_bins = $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(wildcard tests/bench/*.c))
+$(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(PARTS) $(RPC) $(HTTP) $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -o $@ $< -Wl,--start-group $(PARTS) $(RPC) $(HTTP) $(LIB) -Wl,--end-group $(LDLIBS) -lpthread
+
+sources := $(shell git ls-files '*.c' '*.h' 2>/dev/null)
+lint: ## clang-format and clang-tidy
+	@clang-format --dry-run -Werror $(sources)
+	@clang-tidy --quiet $(filter %.c,$(sources)) -- $(CPPFLAGS) -std=c17 $(CX16) 2>/dev/null
+
+install: bins ## honours DESTDIR and PREFIX
+	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 \
+	  $(DESTDIR)$(PREFIX)/share/man/man5 $(DESTDIR)$(PREFIX)/share/man/man7 $(DESTDIR)$(PREFIX)/share/man/man8 \
+	  $(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)$(PREFIX)/lib/sysusers.d $(DESTDIR)$(PREFIX)/lib/tmpfiles.d \
+	  $(DESTDIR)$(PREFIX)/share/doc/polder
+	install -m 755 $(BUILD)/polderd $(wildcard $(BUILD)/polder-supervisor) $(DESTDIR)$(PREFIX)/sbin
+	install -m 755 $(BUILD)/polderctl $(DESTDIR)$(PREFIX)/bin
+	install -m 644 README.md LICENSE systemd/polder.conf $(DESTDIR)$(PREFIX)/share/doc/polder
+	for n in 1 5 7 8; do for f in admin/man/*.$$n; do [ ! -e "$$f" ] || install -m 644 "$$f" $(DESTDIR)$(PREFIX)/share/man/man$$n; done; done
+	for f in systemd/*.service systemd/*.socket; do sed 's|/usr/sbin/|$(PREFIX)/sbin/|g;s|/usr/bin/|$(PREFIX)/bin/|g' "$$f" \
+	  > $(DESTDIR)$(PREFIX)/lib/systemd/system/$${f##*/}; done
+	for f in systemd/*sysusers*; do install -m 644 "$$f" $(DESTDIR)$(PREFIX)/lib/sysusers.d/polder.conf; done
+	for f in systemd/*tmpfiles*; do install -m 644 "$$f" $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/polder.conf; done
+
 clean: ## removes what was built
 	rm -rf $(BUILD)
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+# ---- packages ----------------------------------------------------------------
+deps:
+	@tests/deps $(DEBS_BUILD)
+deps-run:
+	@tests/deps $(DEBS_BUILD) $(DEBS_RUN)
+deps-test:
+	@tests/deps $(DEBS_BUILD) $(DEBS_RUN) $(DEBS_TEST)
+deps-fuzz:
+	@tests/deps $(DEBS_BUILD) clang libclang-rt-14-dev libwslay-dev
+deps-bench:
+	@tests/deps $(DEBS_BUILD) $(DEBS_RUN) nginx-light haproxy wrk curl
+.PHONY: deps-run deps-fuzz deps-bench

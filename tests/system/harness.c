@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* harness: the daemon, its directories and processes. Messages, backend and clients: see wire.c. */
+#include "harness.h"
+
+#include <arpa/inet.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+uint64_t mono_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+void nap_ms(unsigned ms)
+{
+    struct timespec t = {ms / 1000, (long)(ms % 1000) * 1000000};
+    nanosleep(&t, NULL);
+}
+
+bool harness_sanitized(void)
+{
+#ifdef __SANITIZE_ADDRESS__
+    return true;
+#else
+    return getenv("POLDER_SANITIZED") != NULL;
+#endif
+}
+
+unsigned harness_patience(unsigned ms)
+{
+    return harness_sanitized() ? ms * 4 : ms;
+}
+
+const char *built(const char *program)
+{
+    static char path[8][512];
+    static unsigned turn;
+    char *p = path[turn++ % 8];
+    const char *dir = getenv("POLDER_BUILD");
+    snprintf(p, sizeof path[0], "%s/%s", dir ? dir : "build", program);
+    return p;
+}
+
+unsigned free_port(void)
+{
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    struct sockaddr_in sa = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof sa;
+    assert_int_equal(bind(fd, (struct sockaddr *)&sa, sizeof sa), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&sa, &len), 0);
+    close(fd);
+    return ntohs(sa.sin_port);
+}
+
+void house_write_conf(struct house *h, unsigned workers, const char *routes)
+{
+    FILE *f = fopen(h->conf, "w");
+    assert_non_null(f);
+    fprintf(f,
+            "listen = {\"127.0.0.1:%u\"}\nworkers = %u\nstate_dir = \"%s/state\"\n"
+            "runtime_dir = \"%s/run\"\nops { listen = \"127.0.0.1:%u\" }\n%s",
+            h->port, workers, h->dir, h->dir, h->ops_port, routes);
+    fclose(f);
+}
+
+static void spawn_daemon(struct house *h)
+{
+    fflush(NULL);
+    h->pid = fork();
+    assert_true(h->pid >= 0);
+    if (h->pid == 0) {
+        int log = open(h->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+        int null = open("/dev/null", O_RDONLY);
+        dup2(null, 0);
+        dup2(log, 1);
+        dup2(log, 2);
+        execl(built("polderd"), "polderd", "-c", h->conf, (char *)NULL);
+        _exit(127);
+    }
+}
+
+bool house_ready(struct house *h)
+{
+    int status;
+    pid_t gone = waitpid(h->pid, &status, WNOHANG);
+    if (gone == h->pid) {
+        h->pid = 0;
+        fail_msg("polderd ended with status %d; see %s", status, h->log);
+    }
+    return get(h->ops_port, "/readyz", NULL) == 200;
+}
+
+void house_run(struct house *h)
+{
+    spawn_daemon(h);
+    wait_until(house_ready(h), 10000);
+}
+
+void house_start(struct house *h, unsigned workers, const char *routes_fmt, ...)
+{
+    const char *tmp = getenv("TMPDIR");
+    char routes[16384];
+    va_list ap;
+    va_start(ap, routes_fmt);
+    vsnprintf(routes, sizeof routes, routes_fmt, ap);
+    va_end(ap);
+    memset(h, 0, sizeof *h);
+    snprintf(h->dir, sizeof h->dir, "%.80s/polder-test.XXXXXX", tmp ? tmp : "/tmp");
+    assert_non_null(mkdtemp(h->dir));
+    snprintf(h->conf, sizeof h->conf, "%s/polder.conf", h->dir);
+    snprintf(h->log, sizeof h->log, "%s/log", h->dir);
+    snprintf(h->sock, sizeof h->sock, "%s/run/admin.sock", h->dir);
+    h->port = free_port();
+    h->ops_port = free_port();
+    house_write_conf(h, workers, routes);
+    house_run(h);
+}
+
+static int reap(struct house *h, unsigned ms)
+{
+    uint64_t end = mono_ms() + harness_patience(ms);
+    int status = 0;
+    while (waitpid(h->pid, &status, WNOHANG) != h->pid) {
+        if (mono_ms() > end) {
+            kill(h->pid, SIGKILL);
+            waitpid(h->pid, &status, 0);
+            h->pid = 0;
+            fail_msg("polderd did not stop within %u ms; see %s", ms, h->log);
+        }
+        nap_ms(5);
+    }
+    h->pid = 0;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+int house_stop(struct house *h)
+{
+    if (!h->pid)
+        return 0;
+    kill(h->pid, SIGTERM);
+    return reap(h, 40000);
+}
+
+void house_kill(struct house *h)
+{
+    pid_t child[64];
+    size_t n = house_children(h, "", child, 64);
+    kill(h->pid, SIGKILL);
+    waitpid(h->pid, NULL, 0);
+    h->pid = 0;
+    for (size_t i = 0; i < n; i++)
+        wait_until(kill(child[i], 0) != 0 && errno == ESRCH, 5000);
+}
+
+static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw)
+{
+    (void)st, (void)flag, (void)ftw;
+    return remove(path);
+}
+
+void house_remove(struct house *h)
+{
+    if (h->pid) {
+        kill(h->pid, SIGINT);
+        reap(h, 20000);
+    }
+    if (h->dir[0] && !getenv("POLDER_TEST_KEEP"))
+        nftw(h->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+static bool title_of(pid_t pid, char *title, size_t size)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/cmdline", (int)pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    ssize_t n = read(fd, title, size - 1);
+    close(fd);
+    title[n > 0 ? n : 0] = 0;
+    return n > 0;
+}
+
+size_t house_children(struct house *h, const char *title, pid_t *pids, size_t max)
+{
+    char path[64], line[256];
+    size_t n = 0;
+    snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)h->pid, (int)h->pid);
+    FILE *f = fopen(path, "r");
+    int pid;
+    while (f && n < max && fscanf(f, "%d", &pid) == 1)
+        if (title_of(pid, line, sizeof line) && !strncmp(line, title, strlen(title)))
+            pids[n++] = pid;
+    if (f)
+        fclose(f);
+    return n;
+}
+
+bool house_logged(struct house *h, const char *text)
+{
+    FILE *f = fopen(h->log, "r");
+    char line[4096];
+    bool found = false;
+    while (f && !found && fgets(line, sizeof line, f))
+        found = strstr(line, text) != NULL;
+    if (f)
+        fclose(f);
+    return found;
+}
+
+long resident_kib(pid_t pid)
+{
+    char path[64], line[256];
+    long sum = 0, kib;
+    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+    FILE *f = fopen(path, "r");
+    while (f && fgets(line, sizeof line, f))
+        if (sscanf(line, "RssAnon: %ld", &kib) == 1 || sscanf(line, "RssFile: %ld", &kib) == 1)
+            sum += kib;
+    if (f)
+        fclose(f);
+    return sum;
+}
+
+int ctl(struct house *h, const char **out, const char *fmt, ...)
+{
+    static char text[1 << 20];
+    char command[4096];
+    int n = snprintf(command, sizeof command, "%s -s %s ", built("polderctl"), h->sock);
+    va_list ap;
+    va_start(ap, fmt);
+    n += vsnprintf(command + n, sizeof command - (size_t)n, fmt, ap);
+    va_end(ap);
+    snprintf(command + n, sizeof command - (size_t)n, " 2>&1");
+    FILE *p = popen(command, "re");
+    assert_non_null(p);
+    size_t len = fread(text, 1, sizeof text - 1, p);
+    text[len] = 0;
+    int status = pclose(p);
+    if (out)
+        *out = text;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
+}
