@@ -136,6 +136,10 @@ void cache_reader_unpin(struct cache_reader *reader, uint64_t obj_id);
 struct cache_shared {
     /* Which directory cache.<epoch> is current; 0: no store. Keeper writes (release). */
     _Alignas(64) _Atomic uint64_t epoch;
+    /* Master adds 1 when the store itself seems to kill processes (the keeper died three times in
+     * 30 s, or two processes died inside the cache map within 10 s). The next keeper that starts
+     * and finds it non-zero rotates to an empty store, then subtracts what it had read. */
+    _Atomic uint32_t rotate_asked;
     /* Objects whose chunks a worker still sends; 0: free. Worker writes its row; the master clears
      * a dead worker's row. The keeper does not delete chunks of a pinned object. */
     _Alignas(64) _Atomic uint64_t pin[128][CACHE_PINS];

@@ -28,6 +28,8 @@ enum inval_state { INVAL_VALID, INVAL_SOFT, INVAL_HARD };
 struct inval_page;
 size_t inval_page_size(void);
 uint64_t inval_page_layout(void);
+/* Fills a zeroed segment: random secret and uuid. Called before shm_publish(). */
+void inval_page_init(struct inval_page *page);
 
 uint64_t inval_seq(const struct inval_page *page); /* sample before a backend request is sent */
 uint32_t inval_url_slot(const struct inval_page *page, const void *url,
