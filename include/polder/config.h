@@ -188,7 +188,7 @@ struct config {
     uint32_t n_alerts;
     struct config_cost cost;
 
-    /* features the file asks for that this build does not have yet: "poll: /api/goals/*", … */
+    /* features the file asks for that this build does not have yet: "poll: /api/goals", … */
     const char *const *inactive;
     uint32_t n_inactive;
 };

@@ -1,0 +1,359 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * inflight: the table of fetches under way.
+ *
+ * A key may fly in any of the WINDOW slots that follow its hash. word tells it all:
+ *
+ *   tag 32 | nonce 11 | incarnation 12 | worker 7 | state 2          0: free
+ *
+ * A claim goes 0 -> CLAIMED -> LEADING. Two workers that meet a new key at the same instant may
+ * CLAIM two slots of its window, when a slot between them is freed meanwhile; before it leads, each
+ * looks at the whole window again: a LEADING one beats it, of two CLAIMED ones the lower slot takes
+ * the other back to 0, whose compare-and-swap to LEADING then fails. So one leads, never two, and
+ * nobody waits for a lock. The nonce tells two flights of one worker and key apart.
+ *
+ * What a death leaves: a word (inflight_reap frees it), a bit of a dead waiter (an eventfd write
+ * for its successor, harmless), waiters of a free slot (reap wakes them; the lease bounds it).
+ */
+#include "polder/inflight.h"
+#include "polder/cache.h"
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#define WINDOW         8
+#define NOSHARE_MEMORY 3 /* a slot; for keys that flew there */
+#define NOSHARE_MS     30000
+#define CLAIM_TRIES    64
+
+#define STATE_MASK    UINT64_C(3)
+#define STATE_CLAIMED UINT64_C(1)
+#define STATE_LEADING UINT64_C(2)
+#define WORKER_SHIFT  2
+#define WORKER_MASK   UINT64_C(0x7f)
+#define INC_SHIFT     9
+#define INC_MASK      UINT64_C(0xfff)
+#define NONCE_SHIFT   21
+#define NONCE_MASK    UINT64_C(0x7ff)
+#define TAG_SHIFT     32
+
+struct inflight_slot {
+    _Alignas(64) _Atomic uint64_t word;
+    _Atomic uint64_t waiters[2]; /* a bit a worker slot: whose eventfd to write on landing */
+    _Atomic uint64_t lease;      /* end of the lease, mono ms << 11 | nonce of its flight */
+    _Atomic uint32_t flights;    /* counts claims; its low bits are the nonce */
+    uint32_t pad_;
+    /* tag << 32 | until, mono ms / 256: an answer for that tag could not be shared */
+    _Atomic uint64_t noshare[NOSHARE_MEMORY];
+};
+_Static_assert(sizeof(struct inflight_slot) == 64, "a cache line");
+
+struct inflight_table {
+    struct shm_header header;
+    struct inflight_slot slot[INFLIGHT_SLOTS];
+};
+
+size_t inflight_table_size(void)
+{
+    return sizeof(struct inflight_table);
+}
+
+uint64_t inflight_table_layout(void)
+{
+    return (uint64_t)sizeof(struct inflight_table) << 24 |
+           offsetof(struct inflight_slot, noshare) << 16 |
+           offsetof(struct inflight_slot, lease) << 8 | NONCE_SHIFT;
+}
+
+static uint64_t word_tag(uint64_t word)
+{
+    return word >> TAG_SHIFT;
+}
+
+/* The same flight, whether it was already confirmed when it was looked at or not. */
+static bool word_same(uint64_t a, uint64_t b)
+{
+    return a != 0 && (a & ~STATE_MASK) == (b & ~STATE_MASK);
+}
+
+static uint32_t key_home(const struct cache_key *key)
+{
+    uint32_t v;
+    memcpy(&v, key->hash, sizeof v);
+    return v % INFLIGHT_SLOTS;
+}
+
+static uint64_t key_tag(const struct cache_key *key)
+{
+    uint32_t v;
+    memcpy(&v, key->hash + 8, sizeof v);
+    return v;
+}
+
+static struct inflight_slot *window_slot(struct inflight_table *table, uint32_t home, uint32_t i)
+{
+    return &table->slot[(home + i) % INFLIGHT_SLOTS];
+}
+
+static uint32_t slot_index(const struct inflight_table *table, const struct inflight_slot *slot)
+{
+    return (uint32_t)(slot - table->slot);
+}
+
+static void waiters_wake(struct inflight_slot *slot, const int *worker_events)
+{
+    const uint64_t one = 1;
+    for (unsigned half = 0; half < 2; half++) {
+        uint64_t bits = atomic_load(&slot->waiters[half]);
+        if (bits)
+            bits = atomic_exchange(&slot->waiters[half], 0);
+        while (bits) {
+            const unsigned bit = (unsigned)__builtin_ctzll(bits);
+            bits &= bits - 1;
+            const ssize_t n = write(worker_events[half * 64 + bit], &one, sizeof one);
+            (void)n; /* EAGAIN: it is far from zero, the worker wakes anyway */
+        }
+    }
+}
+
+/* Those who wait for a flight that was taken back wait for its winner instead. */
+static void waiters_move(struct inflight_slot *from, struct inflight_slot *to)
+{
+    for (unsigned half = 0; half < 2; half++)
+        atomic_fetch_or(&to->waiters[half], atomic_exchange(&from->waiters[half], 0));
+}
+
+static bool lease_expired(const struct inflight_slot *slot, uint64_t word, uint64_t now_ms)
+{
+    const uint64_t lease = atomic_load(&slot->lease);
+    /* Another nonce: the leader has not written its own lease yet. */
+    return (lease & NONCE_MASK) == ((word >> NONCE_SHIFT) & NONCE_MASK) && now_ms >= lease >> 11;
+}
+
+static uint64_t lease_of(uint64_t word, uint64_t now_ms)
+{
+    return (now_ms + INFLIGHT_LEASE_MS) << 11 | ((word >> NONCE_SHIFT) & NONCE_MASK);
+}
+
+/* The slot where the key flies, or NULL with the first free one in *vacant (NULL: none).
+ * Flights whose lease has run out are landed on the way. */
+static struct inflight_slot *window_find(struct inflight_table *table, uint32_t home, uint64_t tag,
+                                         uint64_t now_ms, uint64_t *word,
+                                         struct inflight_slot **vacant)
+{
+    *vacant = NULL;
+    for (uint32_t i = 0; i < WINDOW; i++) {
+        struct inflight_slot *slot = window_slot(table, home, i);
+        uint64_t seen = atomic_load(&slot->word);
+        if (seen && lease_expired(slot, seen, now_ms)) {
+            atomic_compare_exchange_strong(&slot->word, &seen, 0);
+            seen = atomic_load(&slot->word);
+        }
+        if (seen && word_tag(seen) == tag) {
+            *word = seen;
+            return slot;
+        }
+        if (!seen && !*vacant)
+            *vacant = slot;
+    }
+    return NULL;
+}
+
+/* The second look of a claimer: true if no other flight of the key stands against it. */
+static bool window_settle(struct inflight_table *table, uint32_t home, struct inflight_slot *mine,
+                          uint64_t tag)
+{
+    bool below = true; /* slots before mine in the window: they win among CLAIMED ones */
+    for (uint32_t i = 0; i < WINDOW; i++) {
+        struct inflight_slot *slot = window_slot(table, home, i);
+        if (slot == mine) {
+            below = false;
+            continue;
+        }
+        uint64_t seen = atomic_load(&slot->word);
+        while (seen && word_tag(seen) == tag) {
+            if (below || (seen & STATE_MASK) == STATE_LEADING)
+                return false;
+            if (atomic_compare_exchange_weak(&slot->word, &seen, 0)) {
+                waiters_move(slot, mine);
+                break;
+            }
+        }
+    }
+    return true;
+}
+
+/* One try to lead from a vacant slot. */
+static bool slot_lead(struct inflight_table *table, uint32_t home, struct inflight_slot *slot,
+                      uint64_t identity, uint64_t now_ms, struct inflight_ticket *ticket)
+{
+    const uint64_t nonce = atomic_fetch_add(&slot->flights, 1) & NONCE_MASK;
+    const uint64_t claimed = identity | nonce << NONCE_SHIFT | STATE_CLAIMED;
+    const uint64_t leading = (claimed & ~STATE_MASK) | STATE_LEADING;
+    uint64_t expected = 0;
+    if (!atomic_compare_exchange_strong(&slot->word, &expected, claimed))
+        return false;
+    atomic_store(&slot->lease, lease_of(claimed, now_ms));
+    expected = claimed;
+    if (window_settle(table, home, slot, word_tag(identity)) &&
+        atomic_compare_exchange_strong(&slot->word, &expected, leading)) {
+        *ticket = (struct inflight_ticket){leading, slot_index(table, slot)};
+        return true;
+    }
+    /* Lost. Whoever began to wait here is sent to the winner, wherever in the window it is; if it
+     * has landed already, the next landing or the lease wakes them. */
+    expected = claimed;
+    atomic_compare_exchange_strong(&slot->word, &expected, 0);
+    uint64_t word;
+    struct inflight_slot *vacant;
+    struct inflight_slot *winner =
+        window_find(table, home, word_tag(identity), now_ms, &word, &vacant);
+    if (winner && winner != slot)
+        waiters_move(slot, winner);
+    return false;
+}
+
+static bool waiter_register(struct inflight_slot *slot, uint64_t word, uint32_t worker)
+{
+    atomic_fetch_or(&slot->waiters[worker / 64], UINT64_C(1) << worker % 64);
+    return word_same(atomic_load(&slot->word), word);
+}
+
+enum inflight_claim inflight_claim(struct inflight_table *table, const struct cache_key *key,
+                                   uint32_t worker, uint32_t incarnation, uint64_t now_ms,
+                                   struct inflight_ticket *ticket)
+{
+    const uint32_t home = key_home(key);
+    const uint64_t tag = key_tag(key);
+    const uint64_t identity = tag << TAG_SHIFT | (incarnation & INC_MASK) << INC_SHIFT |
+                              (worker & WORKER_MASK) << WORKER_SHIFT;
+    for (int tries = 0; tries < CLAIM_TRIES; tries++) {
+        uint64_t word;
+        struct inflight_slot *vacant;
+        struct inflight_slot *slot = window_find(table, home, tag, now_ms, &word, &vacant);
+        if (slot) {
+            if (!waiter_register(slot, word, worker))
+                continue;
+            *ticket = (struct inflight_ticket){word, slot_index(table, slot)};
+            return INFLIGHT_WAIT;
+        }
+        if (!vacant)
+            break;
+        if (slot_lead(table, home, vacant, identity, now_ms, ticket))
+            return INFLIGHT_LEAD;
+    }
+    *ticket = INFLIGHT_NONE;
+    return INFLIGHT_FULL;
+}
+
+static struct inflight_slot *ticket_slot(struct inflight_table *table,
+                                         const struct inflight_ticket *ticket)
+{
+    return ticket->slot < INFLIGHT_SLOTS && ticket->word ? &table->slot[ticket->slot] : NULL;
+}
+
+bool inflight_pending(struct inflight_table *table, const struct inflight_ticket *ticket,
+                      uint64_t now_ms)
+{
+    struct inflight_slot *slot = ticket_slot(table, ticket);
+    if (!slot)
+        return false;
+    uint64_t word = atomic_load(&slot->word);
+    if (!word_same(word, ticket->word))
+        return false;
+    if (!lease_expired(slot, word, now_ms))
+        return true;
+    /* Each waiter has a timer of its own for this, so nobody needs to be woken. */
+    atomic_compare_exchange_strong(&slot->word, &word, 0);
+    return false;
+}
+
+bool inflight_wait_again(struct inflight_table *table, const struct inflight_ticket *ticket,
+                         uint32_t worker)
+{
+    struct inflight_slot *slot = ticket_slot(table, ticket);
+    return slot && waiter_register(slot, ticket->word, worker);
+}
+
+void inflight_renew(struct inflight_table *table, const struct inflight_ticket *ticket,
+                    uint64_t now_ms)
+{
+    struct inflight_slot *slot = ticket_slot(table, ticket);
+    if (!slot || !word_same(atomic_load(&slot->word), ticket->word))
+        return;
+    uint64_t lease = atomic_load(&slot->lease);
+    const uint64_t renewed = lease_of(ticket->word, now_ms);
+    if ((lease & NONCE_MASK) == (renewed & NONCE_MASK)) /* else it is another flight's by now */
+        atomic_compare_exchange_strong(&slot->lease, &lease, renewed);
+}
+
+static uint64_t noshare_until(uint64_t entry)
+{
+    return (entry & UINT32_MAX) << 8;
+}
+
+/* Remembers the tag in the entry that has it already, or in the one that ends soonest. */
+static void noshare_remember(struct inflight_slot *slot, uint64_t tag, uint64_t until_ms)
+{
+    unsigned victim = 0;
+    uint64_t soonest = UINT64_MAX;
+    for (unsigned i = 0; i < NOSHARE_MEMORY; i++) {
+        const uint64_t entry = atomic_load_explicit(&slot->noshare[i], memory_order_relaxed);
+        if (entry && entry >> 32 == tag) {
+            victim = i;
+            break;
+        }
+        if (noshare_until(entry) < soonest) {
+            soonest = noshare_until(entry);
+            victim = i;
+        }
+    }
+    atomic_store(&slot->noshare[victim], tag << 32 | ((until_ms >> 8) & UINT32_MAX));
+}
+
+void inflight_land(struct inflight_table *table, const struct inflight_ticket *ticket,
+                   enum inflight_result result, const int *worker_events)
+{
+    struct inflight_slot *slot = ticket_slot(table, ticket);
+    if (!slot)
+        return;
+    uint64_t word = atomic_load(&slot->word);
+    if (!word_same(word, ticket->word))
+        return;
+    if (result == INFLIGHT_NOSHARE) {
+        /* The lease was written from the leader's clock: no need to ask for the time here. */
+        const uint64_t lease_ms = atomic_load(&slot->lease) >> 11;
+        noshare_remember(slot, word_tag(word), lease_ms - INFLIGHT_LEASE_MS + NOSHARE_MS);
+    }
+    if (atomic_compare_exchange_strong(&slot->word, &word, 0))
+        waiters_wake(slot, worker_events);
+}
+
+bool inflight_is_noshare(struct inflight_table *table, const struct cache_key *key, uint64_t now_ms)
+{
+    const uint32_t home = key_home(key);
+    const uint64_t tag = key_tag(key);
+    for (uint32_t i = 0; i < WINDOW; i++) {
+        struct inflight_slot *slot = window_slot(table, home, i);
+        for (unsigned m = 0; m < NOSHARE_MEMORY; m++) {
+            const uint64_t entry = atomic_load_explicit(&slot->noshare[m], memory_order_relaxed);
+            if (entry && entry >> 32 == tag && now_ms < noshare_until(entry))
+                return true;
+        }
+    }
+    return false;
+}
+
+void inflight_reap(struct inflight_table *table, uint32_t worker, uint32_t incarnation,
+                   const int *worker_events)
+{
+    for (uint32_t i = 0; i < INFLIGHT_SLOTS; i++) {
+        struct inflight_slot *slot = &table->slot[i];
+        uint64_t word = atomic_load(&slot->word);
+        if (word && ((word >> WORKER_SHIFT) & WORKER_MASK) == worker &&
+            ((word >> INC_SHIFT) & INC_MASK) == (incarnation & INC_MASK))
+            atomic_compare_exchange_strong(&slot->word, &word, 0);
+        if (atomic_load(&slot->word) == 0)
+            waiters_wake(slot, worker_events);
+    }
+}

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* log: formats one line in a stack buffer and hands it to stderr in one write. */
+#include "polder/log.h"
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define LOG_LINE_MAX 2048
+
+/* The one context of the module; a forked child sets its own with log_open(). */
+static struct {
+    const char *process;
+    enum log_level most_verbose;
+    int journal; /* 1: stderr is the journal, which wants "<N>" in front */
+} log_context = {"polder", LOG_LEVEL_INFO, 0};
+
+void log_open(const char *process)
+{
+    log_context.process = process;
+    log_context.journal = getenv("JOURNAL_STREAM") != NULL;
+}
+
+void log_set_level(enum log_level most_verbose)
+{
+    log_context.most_verbose = most_verbose;
+}
+
+static const char *log_level_word(enum log_level level)
+{
+    switch (level) {
+    case LOG_LEVEL_ERROR:
+        return "error";
+    case LOG_LEVEL_WARNING:
+        return "warning";
+    case LOG_LEVEL_INFO:
+        return "info";
+    case LOG_LEVEL_DEBUG:
+        break;
+    }
+    return "debug";
+}
+
+/* What a client or a file put into a line must not start another one or drive a terminal. */
+static void log_disarm(char *text, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        if ((unsigned char)text[i] < 0x20 || text[i] == 0x7f)
+            text[i] = ' ';
+}
+
+void log_write(enum log_level level, const char *fmt, ...)
+{
+    if (level > log_context.most_verbose)
+        return;
+    const int saved = errno;
+    char line[LOG_LINE_MAX];
+    int n;
+    if (log_context.journal)
+        n = snprintf(line, sizeof line, "<%d>%s[%d]: ", (int)level, log_context.process,
+                     (int)getpid());
+    else
+        n = snprintf(line, sizeof line, "%s %s[%d]: ", log_level_word(level), log_context.process,
+                     (int)getpid());
+    size_t used = n < 0 ? 0 : (size_t)n;
+    if (used > sizeof line - 2)
+        used = sizeof line - 2;
+
+    va_list ap;
+    va_start(ap, fmt);
+    errno = saved; /* for %m */
+    n = vsnprintf(line + used, sizeof line - 1 - used, fmt, ap);
+    va_end(ap);
+    size_t text = n < 0 ? 0 : (size_t)n;
+    if (text > sizeof line - 2 - used)
+        text = sizeof line - 2 - used; /* cut: a line is for reading */
+    log_disarm(line + used, text);
+    used += text;
+    line[used++] = '\n';
+    /* If stderr takes it no more there is nobody left to tell. */
+    ssize_t written = write(STDERR_FILENO, line, used);
+    (void)written;
+    errno = saved;
+}

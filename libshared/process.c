@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* process: titles, and the first steps every child takes before its own loop. */
+#include "polder/process.h"
+#include "polder/clock.h"
+#include "polder/log.h"
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#define PROCESS_TITLE_PREFIX "polderd: "
+
+extern char **environ;
+
+/* Where the kernel reads a process's command line from: the bytes of argv and, right behind it, of
+ * the environment (which is copied away first). */
+static struct {
+    char *area;
+    size_t size;
+    char name[32]; /* log_open() keeps a reference */
+} process_context;
+
+/* The environment must stay usable although its old place becomes the title. */
+static bool process_environ_move(void)
+{
+    size_t n = 0;
+    while (environ[n])
+        n++;
+    char **copy = calloc(n + 1, sizeof *copy);
+    if (!copy)
+        return false;
+    for (size_t i = 0; i < n; i++) {
+        copy[i] = strdup(environ[i]);
+        if (!copy[i]) {
+            while (i)
+                free(copy[--i]);
+            free(copy);
+            return false;
+        }
+    }
+    environ = copy; /* lives as long as the process */
+    return true;
+}
+
+void process_title_init(int argc, char **argv)
+{
+    if (argc < 1 || !argv[0])
+        return;
+    char *end = argv[0];
+    for (int i = 0; i < argc; i++)
+        if (argv[i] == end)
+            end += strlen(argv[i]) + 1;
+    char *const argv_end = end;
+    for (char **e = environ; *e; e++)
+        if (*e == end)
+            end += strlen(*e) + 1;
+    if (end != argv_end && !process_environ_move())
+        end = argv_end;
+    process_context.area = argv[0];
+    process_context.size = (size_t)(end - argv[0]);
+}
+
+void process_title_set(const char *title)
+{
+    if (process_context.size < 2)
+        return;
+    memset(process_context.area, 0, process_context.size);
+    snprintf(process_context.area, process_context.size, "%s", title);
+}
+
+static void process_signals_reset(void)
+{
+    sigset_t none;
+    static const int inherited[] = {SIGTERM, SIGCHLD, SIGUSR1, SIGUSR2, SIGALRM};
+    for (size_t i = 0; i < sizeof inherited / sizeof *inherited; i++)
+        signal(inherited[i], SIG_DFL);
+    signal(SIGPIPE, SIG_IGN); /* a peer that went is an EPIPE */
+    signal(SIGINT, SIG_IGN);  /* the terminal's Ctrl-C is for the master */
+    signal(SIGHUP, SIG_IGN);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+void process_start(const struct process *process, const char *title, int argc_hint)
+{
+    (void)argc_hint;
+    const size_t prefix = strlen(PROCESS_TITLE_PREFIX);
+    if (strncmp(title, PROCESS_TITLE_PREFIX, prefix) == 0)
+        title += prefix;
+    snprintf(process_context.name, sizeof process_context.name, "%s", title);
+    char full[64];
+    snprintf(full, sizeof full, PROCESS_TITLE_PREFIX "%s", process_context.name);
+    process_title_set(full);
+    log_open(process_context.name);
+    unsetenv("NOTIFY_SOCKET"); /* only the master speaks to systemd */
+    unsetenv("WATCHDOG_USEC");
+    process_signals_reset();
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0);
+    process_beat(process, clock_mono_ms());
+    /* The master may have died before PDEATHSIG was set: nobody would tell. */
+    if (getppid() != process->master_pid)
+        _exit(0);
+}
+
+void process_ready(const struct process *process)
+{
+    struct proc_slot *slot = &process->shared->proc->slot[process->slot];
+    uint32_t starting = PROC_STARTING; /* a drain that was asked for meanwhile stays */
+    process_beat(process, clock_mono_ms());
+    atomic_compare_exchange_strong(&slot->state, &starting, PROC_READY);
+    if (getppid() == process->master_pid)
+        kill(process->master_pid, SIGUSR1);
+}
+
+void process_beat(const struct process *process, uint64_t mono_ms)
+{
+    atomic_store_explicit(&process->shared->proc->slot[process->slot].heartbeat_ms, mono_ms,
+                          memory_order_relaxed);
+}

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* shared: makes every segment and eventfd once, before the first fork. */
+#include "polder/shared.h"
+#include "polder/cache.h"
+#include "polder/config.h"
+#include "polder/inflight.h"
+#include "polder/inval.h"
+#include "polder/limit.h"
+#include "polder/log.h"
+#include "polder/ring.h"
+#include "polder/stats.h"
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* Bodies without a header of their own start here, on their own pair of cache lines. */
+#define SHARED_BODY  128
+#define SHARED_ABI   1
+#define LAYOUT(a, b) ((uint64_t)(a) << 32 | (uint64_t)(b))
+#define SEGMENTS_MAX (sizeof(((struct shared *)0)->seg) / sizeof(struct shm_segment))
+
+_Static_assert(offsetof(struct config_region, arena) < SHARED_REGION_SIZE, "room for an arena");
+
+/* A published segment, remembered for shared_destroy(); NULL with the reason logged. */
+static void *shared_segment(struct shared *sh, const char *name, enum shm_kind kind,
+                            uint64_t layout, size_t size)
+{
+    struct shm_segment *seg = &sh->seg[sh->segs];
+    const int rc = shm_create(seg, name, kind, SHARED_ABI, layout, size);
+    if (rc < 0) {
+        log_error("shared: cannot make the %zu byte segment %s: %s", size, name, strerror(-rc));
+        return NULL;
+    }
+    sh->segs++;
+    return seg->base;
+}
+
+static void *shared_body(struct shared *sh, const char *name, enum shm_kind kind, size_t size)
+{
+    char *base = shared_segment(sh, name, kind, LAYOUT(SHARED_BODY, size), SHARED_BODY + size);
+    return base ? base + SHARED_BODY : NULL;
+}
+
+static int shared_inval(struct shared *sh, const char *state_dir)
+{
+    char path[PATH_MAX];
+    struct shm_segment *seg = &sh->seg[sh->segs];
+    int reused;
+    if (snprintf(path, sizeof path, "%s/inval.page", state_dir) >= (int)sizeof path)
+        return -ENAMETOOLONG;
+    const int rc = shm_create_file(seg, path, SHM_INVAL, SHARED_ABI, inval_page_layout(),
+                                   inval_page_size(), &reused);
+    if (rc < 0) {
+        log_error("shared: cannot make %s (%zu bytes): %s", path, inval_page_size(), strerror(-rc));
+        return rc;
+    }
+    sh->segs++;
+    sh->inval = seg->base;
+    if (!reused) {
+        inval_page_init(sh->inval);
+        shm_publish(seg);
+    }
+    return 0;
+}
+
+static bool shared_tables(struct shared *sh, size_t limit_entries)
+{
+    if (limit_entries == 0)
+        limit_entries = LIMIT_ENTRIES_DEFAULT;
+    sh->proc = shared_segment(sh, "polder-proc", SHM_PROC,
+                              LAYOUT(sizeof(struct proc_table), offsetof(struct proc_table, slot)),
+                              sizeof(struct proc_table));
+    sh->stats = shared_body(sh, "polder-stats", SHM_STATS, sizeof(struct stats_slab) * PROC_SLOTS);
+    sh->limits = shared_segment(sh, "polder-limits", SHM_LIMIT, limit_table_layout(),
+                                limit_table_size(limit_entries));
+    sh->inflight = shared_segment(sh, "polder-inflight", SHM_INFLIGHT, inflight_table_layout(),
+                                  inflight_table_size());
+    sh->ref = shared_body(sh, "polder-ref", SHM_REF, CACHE_SLOTS_MAX);
+    sh->cache = shared_body(sh, "polder-cache", SHM_REF, sizeof(struct cache_shared));
+    if (sh->limits)
+        limit_table_init(sh->limits, limit_entries);
+    return sh->proc && sh->stats && sh->limits && sh->inflight && sh->ref && sh->cache;
+}
+
+/* Sparse: a ring or region that nobody uses costs address space only. */
+static bool shared_rings(struct shared *sh)
+{
+    char name[32];
+    for (unsigned i = 0; i < SHARED_RINGS; i++) {
+        snprintf(name, sizeof name, "polder-ring-%u", i);
+        sh->ring[i] = shared_segment(sh, name, SHM_RING, ring_layout(), ring_size());
+        if (!sh->ring[i])
+            return false;
+    }
+    for (unsigned i = 0; i < SHARED_REGIONS; i++) {
+        snprintf(name, sizeof name, "polder-config-%u", i);
+        sh->region[i] =
+            shared_segment(sh, name, SHM_CONFIG,
+                           LAYOUT(sizeof(struct config), offsetof(struct config_region, arena)),
+                           SHARED_REGION_SIZE);
+        if (!sh->region[i])
+            return false;
+    }
+    return true;
+}
+
+static int shared_events(struct shared *sh)
+{
+    const int flags = EFD_CLOEXEC | EFD_NONBLOCK;
+    if ((sh->keeper_event = eventfd(0, flags)) < 0 || (sh->control_event = eventfd(0, flags)) < 0)
+        return -errno;
+    for (unsigned i = 0; i < PROC_WORKER_SLOTS; i++)
+        if ((sh->worker_event[i] = eventfd(0, flags)) < 0)
+            return -errno;
+    return 0;
+}
+
+static void shared_clear(struct shared *sh)
+{
+    memset(sh, 0, sizeof *sh);
+    sh->keeper_event = sh->control_event = -1;
+    for (unsigned i = 0; i < PROC_WORKER_SLOTS; i++)
+        sh->worker_event[i] = -1;
+    for (size_t i = 0; i < SEGMENTS_MAX; i++)
+        sh->seg[i].fd = -1;
+}
+
+int shared_create(struct shared *sh, const struct shared_options *opt)
+{
+    shared_clear(sh);
+    int rc = -ENOMEM;
+    if (!shared_tables(sh, opt->limit_entries) || !shared_rings(sh))
+        goto fail;
+    for (size_t i = 0; i < sh->segs; i++)
+        shm_publish(&sh->seg[i]);
+    if ((rc = shared_inval(sh, opt->state_dir)) < 0)
+        goto fail;
+    if ((rc = shared_events(sh)) < 0) {
+        log_error("shared: cannot make eventfds: %s", strerror(-rc));
+        goto fail;
+    }
+    return 0;
+fail:
+    shared_destroy(sh);
+    return rc;
+}
+
+static void shared_event_close(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
+void shared_destroy(struct shared *sh)
+{
+    while (sh->segs)
+        shm_close(&sh->seg[--sh->segs]);
+    shared_event_close(&sh->keeper_event);
+    shared_event_close(&sh->control_event);
+    for (unsigned i = 0; i < PROC_WORKER_SLOTS; i++)
+        shared_event_close(&sh->worker_event[i]);
+    shared_clear(sh);
+}
