@@ -40,9 +40,12 @@ enum h1_framing { H1_NO_BODY, H1_LENGTH, H1_CHUNKED, H1_TO_CLOSE /* responses on
 struct h1_head {
     /* requests */
     struct field_text method, target; /* target as sent */
-    struct field_text path, query; /* origin-form parts; query without '?'; at NULL where absent */
-    struct field_text host; /* of Host or of the absolute-form target; lower-case as it must be
-                               compared, but the bytes are the client's */
+    struct field_text path, query;    /* origin-form parts; query without '?'; at NULL where absent;
+                                         path is "*" for OPTIONS * and a constant "/" where an
+                                         absolute-form target has none */
+    struct field_text host; /* of Host or of the absolute-form target; to be compared without regard
+                               to case, for the bytes are the client's; empty in HTTP/1.0 without
+                               Host. Forward this one, not the Host field. */
     bool is_get, is_head, is_safe, is_idempotent;
     bool expect_continue;
     bool asks_upgrade; /* Connection: upgrade and an Upgrade field */
@@ -53,7 +56,8 @@ struct h1_head {
     uint8_t minor;   /* HTTP/1.minor, 0 or 1 */
     bool keep_alive; /* what the sender's Connection field and version mean */
     enum h1_framing framing;
-    uint64_t length; /* H1_LENGTH */
+    uint64_t length; /* H1_LENGTH; and what Content-Length says where H1_NO_BODY (HEAD, 304) */
+    uint64_t nominated[H1_FIELDS_MAX / 64]; /* bit n: Connection names field[n] */
     struct h1_field field[H1_FIELDS_MAX];
     uint32_t n_fields;
     uint16_t first[H1_FIELD_IDS]; /* index + 1 of the first field of that id; 0: absent */
@@ -64,6 +68,8 @@ static inline const struct h1_field *h1_find(const struct h1_head *h, enum h1_fi
 {
     return h->first[id] ? &h->field[h->first[id] - 1] : 0;
 }
+/* The id of a field name, H1_OTHER where h1_fields.def does not list it. */
+enum h1_field_id h1_field_id_of(struct field_text name);
 /* All values of a field joined with ", " into out; the length, or 0 where absent or longer than
  * size. */
 size_t h1_join(const struct h1_head *h, enum h1_field_id id, char *out, size_t size);
@@ -90,19 +96,28 @@ struct h1_body {
     uint64_t total; /* decoded bytes so far */
     uint8_t state;
     bool done;
-    uint32_t line; /* bytes of the current chunk or trailer line, and all of the trailer */
-    uint32_t trailer;
+    uint32_t line;    /* bytes of the current chunk-size line */
+    uint32_t trailer; /* bytes of the trailer section so far */
+    char *kept;       /* h1_body_keep_trailer()'s buffer: kept_len bytes of complete lines … */
+    uint32_t kept_size, kept_len, kept_line; /* … and kept_line bytes of an unfinished one */
 };
 void h1_body_init(struct h1_body *b, enum h1_framing framing, uint64_t length);
 /* Looks at buf[0..len): *used bytes belong to the message's framing and content; the content among
  * them is out (one span; call again with the rest until done or used == len). Trailer fields are
- * checked and dropped unless trailer_fn is set. 0, or -EPROTO: malformed. */
+ * checked, and dropped unless h1_body_keep_trailer() was called. 0, or -EPROTO: malformed. */
 int h1_body_read(struct h1_body *b, const char *buf, size_t len, size_t *used,
                  struct field_text *out);
+/* Collects the trailer fields that may be forwarded, as complete lines "Name: value\r\n", in the
+ * caller's buffer (H1_TRAILER_MAX bytes hold any trailer; what does not fit is dropped): when the
+ * body is done they are kept[0..kept_len). Fields that would change framing, routing, caching or
+ * authentication are never kept (RFC 9110 6.5.1). */
+void h1_body_keep_trailer(struct h1_body *b, char *buffer, size_t size);
 /* The peer closed: true if that is a proper end of this body. */
 bool h1_body_eof(struct h1_body *b);
 
-/* Hop-by-hop: RFC 9110 7.6.1's, and those named in Connection. Computed once a head. */
+/* Hop-by-hop: RFC 9110 7.6.1's, and those named in Connection (not end-to-end fields that Polder
+ * itself reads: naming Host or Cookie there is an attack or a mistake). For Vary and cache keys
+ * such a field counts as absent, since the backend does not see it. */
 bool h1_is_hop_by_hop(const struct h1_head *h, const struct h1_field *f);
 
 /* A writer into a fixed buffer; overflow sets .overflow and writes nothing further. */
@@ -115,6 +130,8 @@ void h1_puts(struct h1_out *o, const char *text);
 void h1_put_u64(struct h1_out *o, uint64_t n);
 void h1_put_field(struct h1_out *o, const char *name,
                   struct field_text value); /* "Name: value\r\n" */
+/* "HTTP/1.1 status reason\r\n"; an empty reason is replaced by the standard one. */
+void h1_put_status_line(struct h1_out *o, unsigned status, struct field_text reason);
 /* "size in hex CRLF" of a chunk; the caller sends data and CRLF. Returns the length (max 18). */
 size_t h1_chunk_head(char out[18], uint64_t len);
 #endif

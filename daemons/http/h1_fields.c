@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* h1_fields: which field is this, and what follows from that. */
+#include "daemons/http/h1_fields.h"
+#include <string.h>
+
+/* One row a known field; names are at most 31 bytes, so a row is one load or two. */
+struct known {
+    char name[31];
+    uint8_t len;
+};
+static const struct known known[H1_FIELD_IDS] = {
+#define FIELD(id, text) [H1_##id] = {.name = text, .len = sizeof text - 1},
+#include "h1_fields.def"
+#undef FIELD
+};
+
+/* Open addressing over h1_fields.def, filled before main(); 0: empty. */
+#define SLOTS 512u
+static uint8_t slot[SLOTS];
+_Static_assert(H1_FIELD_IDS < 256, "ids fit a byte");
+
+/* Any name, validated as a token or not: len ≥ 1. Bit 0x20 makes letters lower-case. */
+static inline unsigned hash_of(const char *name, size_t len)
+{
+    unsigned a = (unsigned char)name[0] | 0x20u, z = (unsigned char)name[len - 1] | 0x20u,
+             m = (unsigned char)name[len / 2] | 0x20u;
+    return (a * 17u + z * 5u + m * 131u + (unsigned)len * 67u) % SLOTS;
+}
+
+__attribute__((constructor)) static void fill_slots(void)
+{
+    for (unsigned id = 1; id < H1_FIELD_IDS; id++) {
+        unsigned at = hash_of(known[id].name, known[id].len);
+        while (slot[at])
+            at = (at + 1) % SLOTS;
+        slot[at] = (uint8_t)id;
+    }
+}
+
+static bool same_name(const struct known *k, const char *name)
+{
+    for (unsigned i = 0; i < k->len; i++) {
+        unsigned char c = (unsigned char)name[i];
+        if ((c >= 'A' && c <= 'Z' ? c | 0x20 : c) != (unsigned char)k->name[i])
+            return false;
+    }
+    return true;
+}
+
+enum h1_field_id h1_field_id_of(struct field_text name)
+{
+    if (name.len == 0)
+        return H1_OTHER;
+    for (unsigned at = hash_of(name.at, name.len); slot[at]; at = (at + 1) % SLOTS) {
+        const struct known *k = &known[slot[at]];
+        if (k->len == name.len && same_name(k, name.at))
+            return (enum h1_field_id)slot[at];
+    }
+    return H1_OTHER;
+}
+
+bool h1_is_token_byte(unsigned char c)
+{
+    /* ALPHA DIGIT ! # $ % & ' * + - . ^ _ ` | ~, a bit each */
+    static const uint64_t set[2] = {0x03ff6cfa00000000u, 0x57ffffffc7fffffeu};
+    return c < 128 && (set[c / 64] >> (c % 64) & 1);
+}
+
+struct field_text h1_trim(struct field_text t)
+{
+    while (t.len && (*t.at == ' ' || *t.at == '\t'))
+        t.at++, t.len--;
+    while (t.len && (t.at[t.len - 1] == ' ' || t.at[t.len - 1] == '\t'))
+        t.len--;
+    return t;
+}
+
+bool h1_may_trail(struct field_text name)
+{
+    /* Whatever Polder itself acts on steers framing, routing, caching or authentication; of the
+     * validators alone an ETag may be computed while the body is sent. */
+    static const char *const never[] = {
+        "proxy-authenticate",
+        "proxy-authorization",
+        "www-authenticate",
+        "authentication-info",
+        "max-forwards",
+        "retry-after",
+        "warning",
+        "allow",
+        "content-location",
+        "content-language",
+        "content-disposition",
+        "proxy-authentication-info",
+        "x-forwarded-port",
+        "x-real-ip",
+        "http2-settings",
+    };
+    enum h1_field_id id = h1_field_id_of(name);
+    if (id != H1_OTHER)
+        return id == H1_ETAG;
+    for (size_t i = 0; i < sizeof never / sizeof *never; i++)
+        if (field_is(name, never[i]))
+            return false;
+    return true;
+}
+
+/* Hop-by-hop by definition, whether Connection names them or not (RFC 9110 7.6.1). */
+static bool is_of_the_hop(enum h1_field_id id)
+{
+    switch (id) {
+    case H1_CONNECTION:
+    case H1_KEEP_ALIVE:
+    case H1_PROXY_CONNECTION:
+    case H1_TE:
+    case H1_TRANSFER_ENCODING:
+    case H1_UPGRADE:
+        return true;
+    default:
+        return false;
+    }
+}
+
+bool h1_is_hop_by_hop(const struct h1_head *h, const struct h1_field *f)
+{
+    size_t n = (size_t)(f - h->field);
+    if (f->id != H1_OTHER)
+        return is_of_the_hop(f->id);
+    return h->nominated[n / 64] >> (n % 64) & 1;
+}
+
+size_t h1_join(const struct h1_head *h, enum h1_field_id id, char *out, size_t size)
+{
+    size_t len = 0;
+    if (!h->first[id])
+        return 0;
+    for (uint32_t i = h->first[id] - 1u; i < h->n_fields; i++) {
+        const struct h1_field *f = &h->field[i];
+        if (f->id != id)
+            continue;
+        size_t comma = len ? 2 : 0;
+        if (f->value.len + comma > size - len)
+            return 0;
+        memcpy(out + len, ", ", comma);
+        memcpy(out + len + comma, f->value.at, f->value.len);
+        len += comma + f->value.len;
+    }
+    return len;
+}

@@ -1,0 +1,507 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * h1_parse: heads of requests and responses. llhttp (strict) reads the bytes; what it would let
+ * through or does not look at is checked here: line ends, the request line's parts, the target's
+ * form, Host, the framing fields, every size limit.
+ */
+#include "daemons/http/h1.h"
+#include "daemons/http/h1_fields.h"
+#include <stddef.h>
+#include <string.h>
+#include <strings.h>
+
+/* Where problem is kept while llhttp calls back. */
+struct parse {
+    struct h1_head *head;
+    enum problem problem; /* PROBLEMS: none yet */
+};
+
+size_t h1_skip_blank(const char *buf, size_t len)
+{
+    size_t n = 0;
+    while (len - n >= 2 && buf[n] == '\r' && buf[n + 1] == '\n')
+        n += 2;
+    return n;
+}
+
+/* ---- the end of the head --------------------------------------------------------------------- */
+
+/* Looks for the blank line from *scanned on. Every LF must follow a CR (RFC 9112 2.2 lets us refuse
+ * a bare one) and no line may begin with white space (obs-fold, 5.2). H1_DONE: *end is behind it.
+ */
+static enum h1_result find_end(const char *buf, size_t len, size_t *scanned, size_t *end)
+{
+    const char *stop = buf + len;
+    const char *at = buf + *scanned;
+    while ((at = memchr(at, '\n', (size_t)(stop - at)))) {
+        if (at == buf || at[-1] != '\r')
+            return H1_BAD;
+        if (at - buf >= 3 && at[-2] == '\n') {
+            *end = (size_t)(at + 1 - buf);
+            return H1_DONE;
+        }
+        if (at + 1 == stop) { /* the next line's first byte must be seen: look at this LF again */
+            *scanned = (size_t)(at - buf);
+            return H1_MORE;
+        }
+        at++;
+        if (*at == ' ' || *at == '\t')
+            return H1_BAD;
+    }
+    *scanned = len;
+    return H1_MORE;
+}
+
+/* Is the target of this unfinished head already longer than any we take? */
+static bool target_is_too_long(const char *buf, size_t len)
+{
+    const char *target = memchr(buf, ' ', len < 64 ? len : 64);
+    if (!target++)
+        return false;
+    size_t rest = len - (size_t)(target - buf);
+    if (rest <= H1_TARGET_MAX)
+        return false;
+    return !memchr(target, ' ', H1_TARGET_MAX + 1) && !memchr(target, '\r', H1_TARGET_MAX + 1);
+}
+
+/* ---- llhttp's callbacks ---------------------------------------------------------------------- */
+
+static int on_field(llhttp_t *p, const char *at, size_t len)
+{
+    struct parse *parse = p->data;
+    struct h1_head *h = parse->head;
+    if (h->n_fields == H1_FIELDS_MAX) {
+        parse->problem = PROBLEM_HEAD_TOO_LARGE;
+        return HPE_USER;
+    }
+    if (len == 0)
+        return HPE_USER;
+    struct h1_field *f = &h->field[h->n_fields++];
+    f->name = (struct field_text){at, len};
+    f->value = (struct field_text){at + len, 0};
+    f->id = h1_field_id_of(f->name);
+    if (f->id != H1_OTHER && !h->first[f->id])
+        h->first[f->id] = (uint16_t)h->n_fields;
+    return 0;
+}
+
+static int on_value(llhttp_t *p, const char *at, size_t len)
+{
+    struct h1_head *h = ((struct parse *)p->data)->head;
+    if (h->n_fields == 0)
+        return HPE_USER;
+    h->field[h->n_fields - 1].value = h1_trim((struct field_text){at, len});
+    return 0;
+}
+
+static int on_complete(llhttp_t *p)
+{
+    (void)p;
+    return HPE_PAUSED; /* the body is h1_body's */
+}
+
+static const llhttp_settings_t callbacks = {
+    .on_header_field = on_field,
+    .on_header_value = on_value,
+    .on_headers_complete = on_complete,
+};
+
+/* Only what is read before it is written is cleared: not the 5 KB of field[]. */
+static void clear_head(struct h1_head *h)
+{
+    memset(h, 0, offsetof(struct h1_head, field));
+    h->n_fields = 0;
+    memset(h->first, 0, sizeof h->first);
+}
+
+/* True if llhttp took exactly the len bytes as one head. */
+static bool run_llhttp(llhttp_t *p, llhttp_type_t type, struct parse *parse, const char *buf,
+                       size_t len)
+{
+    llhttp_init(p, type, &callbacks);
+    p->data = parse;
+    if (llhttp_execute(p, buf, len) != HPE_PAUSED)
+        return false;
+    parse->head->head_len = (uint32_t)len;
+    return true;
+}
+
+/* ---- fields that both kinds of message have ---------------------------------------------------
+ */
+
+static void nominate(struct h1_head *h, struct field_text name)
+{
+    for (uint32_t i = 0; i < h->n_fields; i++) {
+        const struct h1_field *f = &h->field[i];
+        if (f->id != H1_OTHER || f->name.len != name.len)
+            continue;
+        if (strncasecmp(f->name.at, name.at, name.len) == 0)
+            h->nominated[i / 64] |= UINT64_C(1) << (i % 64);
+    }
+}
+
+/* Connection: persistence, upgrade, and the fields that are for us alone (RFC 9110 7.6.1). False
+ * where an element is no token. */
+static bool read_connection(struct h1_head *h)
+{
+    bool close = false, keep = false, upgrade = false, bad = false;
+    for (uint32_t i = h->first[H1_CONNECTION] ? h->first[H1_CONNECTION] - 1u : h->n_fields;
+         i < h->n_fields; i++) {
+        struct field_text rest = h->field[i].value, token;
+        if (h->field[i].id != H1_CONNECTION)
+            continue;
+        while (field_list_next(&rest, &token)) {
+            if (!field_is_token(token))
+                bad = true;
+            else if (field_is(token, "close"))
+                close = true;
+            else if (field_is(token, "keep-alive"))
+                keep = true;
+            else if (field_is(token, "upgrade"))
+                upgrade = true;
+            else
+                nominate(h, token);
+        }
+    }
+    h->keep_alive = !close && (h->minor == 1 || keep);
+    h->asks_upgrade = upgrade && h->minor == 1 && h->first[H1_UPGRADE];
+    return !bad;
+}
+
+/* Digits only, once: several lines or a list are refused even where they agree. */
+static bool read_length(struct h1_head *h)
+{
+    struct field_text v = h1_find(h, H1_CONTENT_LENGTH)->value;
+    uint64_t n = 0;
+    for (uint32_t i = h->first[H1_CONTENT_LENGTH]; i < h->n_fields; i++)
+        if (h->field[i].id == H1_CONTENT_LENGTH)
+            return false;
+    if (v.len == 0)
+        return false;
+    for (size_t i = 0; i < v.len; i++) {
+        unsigned digit = (unsigned char)v.at[i] - (unsigned)'0';
+        if (digit > 9 || n > ((uint64_t)INT64_MAX - digit) / 10)
+            return false;
+        n = n * 10 + digit;
+    }
+    h->length = n;
+    return true;
+}
+
+/* The one coding we take is "chunked", once, in one line, in HTTP/1.1 (RFC 9112 6.1). 0, or which
+ * problem the codings are. */
+static bool read_codings(const struct h1_head *h, enum problem *problem)
+{
+    unsigned first = h->first[H1_TRANSFER_ENCODING], n = 0, chunked = 0;
+    *problem = PROBLEM_BAD_REQUEST;
+    if (h->minor == 0 || h->first[H1_CONTENT_LENGTH])
+        return false;
+    for (uint32_t i = first - 1; i < h->n_fields; i++) {
+        struct field_text v = h->field[i].value;
+        if (h->field[i].id != H1_TRANSFER_ENCODING)
+            continue;
+        if (field_is(v, "chunked"))
+            chunked++;
+        else if (field_is_token(v)) /* one coding, and not ours */
+            *problem = PROBLEM_NOT_IMPLEMENTED;
+        n++;
+    }
+    return n == 1 && chunked == 1;
+}
+
+/* ---- requests -------------------------------------------------------------------------------- */
+
+static bool host_is_valid(struct field_text host)
+{
+    size_t i = 0, colon;
+    if (host.len == 0 || host.len > 261)
+        return false;
+    if (host.at[0] == '[') { /* an IPv6 literal; its digits are nobody's business but its form is */
+        for (i = 1; i < host.len && host.at[i] != ']'; i++)
+            if (!strchr("0123456789abcdefABCDEF:.", host.at[i]) || !host.at[i])
+                return false;
+        if (i++ == host.len || i == 2)
+            return false;
+    } else {
+        /* Letters, digits, - . _ ~ : the sub-delims and percent-encodings that a reg-name could
+         * have occur only in attacks. */
+        for (; i < host.len && host.at[i] != ':'; i++)
+            if (!h1_is_token_byte((unsigned char)host.at[i]) || strchr("!#$%&'*+^`|", host.at[i]))
+                return false;
+        if (i == 0)
+            return false;
+    }
+    if (i == host.len)
+        return true;
+    if (host.at[i] != ':' || host.len - i > 6)
+        return false;
+    unsigned port = 0;
+    for (colon = i++; i < host.len; i++) {
+        if (host.at[i] < '0' || host.at[i] > '9')
+            return false;
+        port = port * 10 + (unsigned)(host.at[i] - '0');
+    }
+    return port <= 65535 && host.len - colon <= 6;
+}
+
+static bool split_path(struct h1_head *h, struct field_text t)
+{
+    const char *query = memchr(t.at, '?', t.len);
+    h->path = (struct field_text){t.at, query ? (size_t)(query - t.at) : t.len};
+    if (query)
+        h->query = (struct field_text){query + 1, t.len - h->path.len - 1};
+    if (h->path.len == 0)
+        h->path = (struct field_text){"/", 1};
+    return h->path.at[0] == '/';
+}
+
+static bool starts_with(struct field_text t, const char *lower)
+{
+    size_t n = strlen(lower);
+    return t.len >= n && field_is((struct field_text){t.at, n}, lower);
+}
+
+static struct field_text without_port(struct field_text host, const char *port)
+{
+    size_t n = strlen(port);
+    if (host.len > n && memcmp(host.at + host.len - n, port, n) == 0)
+        host.len -= n;
+    return host;
+}
+
+/* http://host/path?query: the authority is the host (RFC 9112 3.2.2); a Host field that says
+ * something else is one thing to us and another to somebody behind us, so it is refused. */
+static bool split_absolute(struct h1_head *h, const struct h1_field *host)
+{
+    bool tls = starts_with(h->target, "https://");
+    if (!tls && !starts_with(h->target, "http://"))
+        return false;
+    struct field_text t = {h->target.at + (tls ? 8 : 7), h->target.len - (tls ? 8 : 7)};
+    size_t n = 0;
+    while (n < t.len && t.at[n] != '/' && t.at[n] != '?')
+        n++;
+    h->host = (struct field_text){t.at, n};
+    if (!host_is_valid(h->host))
+        return false;
+    if (host) {
+        struct field_text a = without_port(h->host, tls ? ":443" : ":80");
+        struct field_text b = without_port(host->value, tls ? ":443" : ":80");
+        if (a.len != b.len || strncasecmp(a.at, b.at, a.len) != 0)
+            return false;
+    }
+    return split_path(h, (struct field_text){t.at + n, t.len - n});
+}
+
+/* Host and the target's form (RFC 9112 3.2). */
+static bool read_target(struct h1_head *h, llhttp_method_t method)
+{
+    const struct h1_field *host = h1_find(h, H1_HOST);
+    if (host) {
+        for (uint32_t i = h->first[H1_HOST]; i < h->n_fields; i++)
+            if (h->field[i].id == H1_HOST)
+                return false;
+        if (!host_is_valid(host->value))
+            return false;
+        h->host = host->value;
+    } else if (h->minor == 1) {
+        return false;
+    } else {
+        h->host = (struct field_text){"", 0};
+    }
+    if (memchr(h->target.at, '#', h->target.len))
+        return false;
+    if (h->target.at[0] == '/')
+        return split_path(h, h->target);
+    if (h->target.len == 1 && h->target.at[0] == '*') {
+        h->path = h->target;
+        return method == HTTP_OPTIONS;
+    }
+    return split_absolute(h, host);
+}
+
+/* METHOD SP target SP HTTP/1.x CRLF, one space each (RFC 9112 3). PROBLEMS: it is one. */
+static enum problem split_request_line(struct h1_head *h, const char *buf, size_t len)
+{
+    const char *end = memchr(buf, '\r', len);
+    const char *sp = memchr(buf, ' ', (size_t)(end - buf));
+    if (!sp)
+        return PROBLEM_BAD_REQUEST;
+    h->method = (struct field_text){buf, (size_t)(sp - buf)};
+    const char *target = sp + 1;
+    sp = memchr(target, ' ', (size_t)(end - target));
+    size_t target_len = (size_t)((sp ? sp : end) - target);
+    if (target_len > H1_TARGET_MAX)
+        return PROBLEM_URI_TOO_LONG;
+    if (!sp || target_len == 0 || !field_is_token(h->method))
+        return PROBLEM_BAD_REQUEST;
+    h->target = (struct field_text){target, target_len};
+    const char *v = sp + 1;
+    if (end - v != 8 || memcmp(v, "HTTP/", 5) != 0 || v[6] != '.' || v[5] < '0' || v[5] > '9' ||
+        v[7] < '0' || v[7] > '9')
+        return PROBLEM_BAD_REQUEST;
+    if (v[5] != '1' || v[7] > '1')
+        return PROBLEM_VERSION;
+    h->minor = (uint8_t)(v[7] - '0');
+    return PROBLEMS;
+}
+
+static enum problem judge_method(struct h1_head *h, llhttp_method_t method)
+{
+    switch (method) {
+    case HTTP_CONNECT: /* we are no tunnel */
+    case HTTP_TRACE:   /* would show what the gateway adds, and cookies to scripts */
+    case HTTP_PRI:
+        return PROBLEM_NOT_IMPLEMENTED;
+    case HTTP_GET:
+    case HTTP_HEAD:
+    case HTTP_OPTIONS:
+    case HTTP_PROPFIND:
+    case HTTP_REPORT:
+    case HTTP_SEARCH:
+        h->is_safe = true;
+        break;
+    default:
+        break;
+    }
+    h->is_get = method == HTTP_GET;
+    h->is_head = method == HTTP_HEAD;
+    h->is_idempotent = h->is_safe || method == HTTP_PUT || method == HTTP_DELETE;
+    return PROBLEMS;
+}
+
+static enum problem read_request_framing(struct h1_head *h)
+{
+    enum problem problem;
+    if (h->first[H1_TRANSFER_ENCODING]) {
+        if (!read_codings(h, &problem))
+            return problem;
+        h->framing = H1_CHUNKED;
+    } else if (h->first[H1_CONTENT_LENGTH]) {
+        if (!read_length(h))
+            return PROBLEM_BAD_REQUEST;
+        h->framing = H1_LENGTH;
+    }
+    return PROBLEMS;
+}
+
+static enum problem read_expect(struct h1_head *h)
+{
+    const struct h1_field *f = h1_find(h, H1_EXPECT);
+    if (!f || h->minor == 0) /* HTTP/1.0 clients do not know it: ignored (RFC 9110 10.1.1) */
+        return PROBLEMS;
+    if (!field_is(f->value, "100-continue"))
+        return PROBLEM_EXPECTATION_FAILED;
+    h->expect_continue = h->framing == H1_CHUNKED || h->length > 0;
+    return PROBLEMS;
+}
+
+static enum problem read_request(struct parse *parse, const char *buf, size_t len)
+{
+    struct h1_head *h = parse->head;
+    enum problem problem = split_request_line(h, buf, len);
+    llhttp_t p;
+    if (problem != PROBLEMS)
+        return problem;
+    if (!run_llhttp(&p, HTTP_REQUEST, parse, buf, len)) {
+        if (parse->problem != PROBLEMS)
+            return parse->problem;
+        /* A method that llhttp does not know, or knows as RTSP's: well-formed, but not ours. */
+        if (p.error == HPE_INVALID_METHOD || p.method >= HTTP_PRI)
+            return PROBLEM_NOT_IMPLEMENTED;
+        return PROBLEM_BAD_REQUEST;
+    }
+    problem = judge_method(h, p.method);
+    if (problem != PROBLEMS)
+        return problem;
+    if (!read_connection(h) || !read_target(h, p.method))
+        return PROBLEM_BAD_REQUEST;
+    problem = read_request_framing(h);
+    return problem != PROBLEMS ? problem : read_expect(h);
+}
+
+enum h1_result h1_parse_request(const char *buf, size_t len, size_t *scanned, struct h1_head *head,
+                                enum problem *problem)
+{
+    size_t end = 0;
+    enum h1_result r = find_end(buf, len, scanned, &end);
+    struct parse parse = {.head = head, .problem = PROBLEMS};
+    *problem = PROBLEM_BAD_REQUEST;
+    if (r == H1_MORE && len && !h1_is_token_byte((unsigned char)buf[0]) && buf[0] != '\r')
+        return H1_BAD; /* no request begins so: TLS on the wrong port, a scanner */
+    if (r == H1_BAD)
+        return H1_BAD;
+    if (r == H1_MORE || end > H1_HEAD_MAX) {
+        if (len > H1_TARGET_MAX && target_is_too_long(buf, len))
+            *problem = PROBLEM_URI_TOO_LONG;
+        else if (r == H1_DONE || len > H1_HEAD_MAX)
+            *problem = PROBLEM_HEAD_TOO_LARGE;
+        else
+            return H1_MORE;
+        return H1_BAD;
+    }
+    clear_head(head);
+    *problem = read_request(&parse, buf, end);
+    return *problem == PROBLEMS ? H1_DONE : H1_BAD;
+}
+
+/* ---- responses ------------------------------------------------------------------------------- */
+
+/* HTTP/1.x SP 3DIGIT [SP reason] CRLF. The space behind the status is often forgotten. */
+static bool split_status_line(struct h1_head *h, const char *buf, size_t len)
+{
+    const char *end = memchr(buf, '\r', len);
+    size_t n = (size_t)(end - buf);
+    if (n < 12 || memcmp(buf, "HTTP/1.", 7) != 0 || buf[8] != ' ' || (n > 12 && buf[12] != ' '))
+        return false;
+    if (buf[7] != '0' && buf[7] != '1')
+        return false;
+    h->minor = (uint8_t)(buf[7] - '0');
+    for (int i = 9; i < 12; i++) {
+        if (buf[i] < '0' || buf[i] > '9')
+            return false;
+        h->status = (uint16_t)(h->status * 10 + (buf[i] - '0'));
+    }
+    h->reason = n > 13 ? (struct field_text){buf + 13, n - 13} : (struct field_text){"", 0};
+    for (size_t i = 0; i < h->reason.len; i++)
+        if (!h1_is_value_byte((unsigned char)h->reason.at[i]))
+            return false;
+    return h->status >= 100;
+}
+
+static bool read_response_framing(struct h1_head *h, bool to_head)
+{
+    enum problem ignored;
+    if (h->first[H1_TRANSFER_ENCODING] && !read_codings(h, &ignored))
+        return false;
+    if (h->first[H1_CONTENT_LENGTH] && !read_length(h))
+        return false;
+    if (to_head || h->status < 200 || h->status == 204 || h->status == 304)
+        h->framing = H1_NO_BODY;
+    else if (h->first[H1_TRANSFER_ENCODING])
+        h->framing = H1_CHUNKED;
+    else if (h->first[H1_CONTENT_LENGTH])
+        h->framing = H1_LENGTH;
+    else
+        h->framing = H1_TO_CLOSE;
+    if (h->framing == H1_TO_CLOSE)
+        h->keep_alive = false;
+    return true;
+}
+
+enum h1_result h1_parse_response(const char *buf, size_t len, size_t *scanned, bool to_head,
+                                 struct h1_head *head)
+{
+    size_t end = 0;
+    enum h1_result r = find_end(buf, len, scanned, &end);
+    struct parse parse = {.head = head, .problem = PROBLEMS};
+    llhttp_t p;
+    if (r == H1_MORE)
+        return len > H1_HEAD_MAX ? H1_BAD : H1_MORE;
+    if (r == H1_BAD || end > H1_HEAD_MAX)
+        return H1_BAD;
+    clear_head(head);
+    if (!split_status_line(head, buf, end) || !run_llhttp(&p, HTTP_RESPONSE, &parse, buf, end))
+        return H1_BAD;
+    (void)read_connection(head); /* sloppy elements there are common and harm nobody */
+    return read_response_framing(head, to_head) ? H1_DONE : H1_BAD;
+}
