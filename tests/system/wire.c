@@ -53,6 +53,7 @@ static int next_byte(struct source *s)
 struct bytes {
     char *at;
     size_t len, room;
+    uint64_t total; /* of a body, kept or not */
 };
 
 static void grow(struct bytes *b, char c)
@@ -81,13 +82,20 @@ static bool read_head(struct source *s, struct message *m)
     return c >= 0;
 }
 
+#define KEEP_MOST ((size_t)16 << 20) /* of a longer body only the length is known */
+
 static bool take(struct source *s, struct bytes *b, uint64_t n)
 {
-    while (n--) {
+    while (n) {
         int c = next_byte(s);
         if (c < 0)
             return false;
-        grow(b, (char)c);
+        s->at--;
+        size_t part = s->end - s->at < n ? s->end - s->at : (size_t)n;
+        for (size_t i = 0; i < part && b->len < KEEP_MOST; i++)
+            grow(b, s->buf[s->at + i]);
+        b->total += part;
+        s->at += part, n -= part;
     }
     return true;
 }
@@ -144,7 +152,7 @@ static void read_body(struct source *s, struct message *m, bool none, bool to_cl
     } else {
         m->complete = true;
     }
-    m->body = b.at, m->body_len = b.len, m->closed = s->closed;
+    m->body = b.at, m->body_len = b.total > b.len ? (size_t)b.total : b.len, m->closed = s->closed;
 }
 
 const char *field_of(const struct message *m, const char *name)

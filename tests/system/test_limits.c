@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Stories of rate limits: exact over all workers, changed while running, whoever is killed. */
+#include "harness.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static bool answers(struct asked *a)
+{
+    return reply_ok(a, "", "ok");
+}
+
+static struct backend *backend;
+
+static void start(struct house *h, unsigned workers, unsigned requests, const char *more)
+{
+    house_start(h, workers,
+                "upstream \"u\" { server \"127.0.0.1:%u\" { } }\n"
+                "limit \"status\" { requests = %u window = \"60s\" key = \"client\" %s }\n"
+                "route \"/limited\" { upstream = \"u\" limits = {\"status\"} }\nroute \"/*\" { "
+                "upstream = \"u\" }\n",
+                backend_port(backend), requests, more);
+}
+
+static unsigned admitted(struct house *h, unsigned n)
+{
+    unsigned ok = 0;
+    for (unsigned i = 0; i < n; i++)
+        ok += get(h->port, "/limited", NULL) == 200;
+    return ok;
+}
+
+static void twenty_pass_and_five_are_told_when_to_come_back(void **state)
+{
+    (void)state;
+    struct house h;
+    struct message m;
+    start(&h, 2, 20, "");
+    for (int i = 0; i < 20; i++) {
+        assert_int_equal(get(h.port, "/limited", &m), 200);
+        assert_non_null(strstr(field_of(&m, "RateLimit-Policy"), "\"status\";q=20;w=60"));
+        char want[32];
+        snprintf(want, sizeof want, "\"status\";r=%d", 19 - i);
+        assert_non_null(strstr(field_of(&m, "RateLimit"), want));
+        message_free(&m);
+    }
+    for (int i = 0; i < 5; i++) {
+        assert_int_equal(get(h.port, "/limited", &m), 429);
+        assert_in_range(atoi(field_of(&m, "Retry-After")), 1, 72);
+        assert_string_equal(field_of(&m, "Content-Type"), "application/problem+json");
+        assert_non_null(strstr(m.body, "\"violated-policies\":[\"status\"]"));
+        message_free(&m);
+    }
+    assert_int_equal(get(h.port, "/free", NULL), 200);
+    assert_int_equal(ctl(&h, NULL, "limit set status requests=40 window=60s"), 0);
+    assert_int_equal(admitted(&h, 25), 20);
+    assert_int_equal(ctl(&h, NULL, "limit reset status 127.0.0.1"), 0);
+    assert_int_equal(admitted(&h, 45), 40);
+    assert_int_equal(ctl(&h, NULL, "limit reset status"), 0);
+    assert_int_equal(get(h.port, "/limited", NULL), 200);
+    assert_int_equal(ctl(&h, NULL, "limit set status requests=0"), 0);
+    assert_int_equal(get(h.port, "/limited", NULL), 429);
+    assert_int_equal(ctl(&h, NULL, "limit set status dry_run=true"), 0);
+    assert_int_equal(get(h.port, "/limited", NULL), 200);
+    house_remove(&h);
+}
+
+static void the_limit_is_exact_over_four_workers(void **state)
+{
+    (void)state;
+    for (int round = 0; round < 3; round++) {
+        struct house h;
+        unsigned counts[1000] = {0};
+        start(&h, 4, 1000, "");
+        storm(h.port, "/limited", 10000, 50, counts, NULL);
+        assert_int_equal(counts[200], 1000);
+        assert_int_equal(counts[429], 9000);
+        house_remove(&h);
+    }
+}
+
+struct killer {
+    struct house *h;
+    atomic_bool stop;
+    unsigned kills;
+};
+
+static void *kill_workers(void *arg)
+{
+    struct killer *k = arg;
+    pid_t pid[8];
+    while (!atomic_load(&k->stop)) {
+        size_t n = house_children(k->h, "polderd: worker", pid, 8);
+        if (n && !kill(pid[k->kills % n], SIGKILL))
+            k->kills++;
+        nap_ms(200);
+    }
+    return NULL;
+}
+
+static void the_limit_is_exact_while_workers_die(void **state)
+{
+    (void)state;
+    struct house h;
+    unsigned counts[1000] = {0};
+    pthread_t t;
+    start(&h, 4, 1000, "");
+    backend_forget(backend);
+    struct killer k = {.h = &h};
+    pthread_create(&t, NULL, kill_workers, &k);
+    uint64_t end = mono_ms() + 3000;
+    storm(h.port, "/limited", 10000, 50, counts, NULL);
+    while (mono_ms() < end) /* at least a dozen kills, however fast the machine */
+        storm(h.port, "/limited", 1000, 50, counts, NULL);
+    atomic_store(&k.stop, true);
+    pthread_join(t, NULL);
+    assert_true(k.kills >= 8);
+    assert_true(counts[200] <= 1000);
+    assert_true(backend_calls(backend) <= 1000);
+    assert_true(counts[200] >= 1000 - 50 * k.kills);
+    wait_until(house_ready(&h), 10000);
+    assert_true(admitted(&h, 20) + counts[200] <= 1000);
+    house_remove(&h);
+}
+
+static void counts_survive_a_reload_and_a_persisted_change_a_restart(void **state)
+{
+    (void)state;
+    struct house h;
+    const char *out;
+    start(&h, 2, 10, "");
+    assert_int_equal(admitted(&h, 12), 10);
+    assert_int_equal(ctl(&h, NULL, "reload --wait"), 0);
+    assert_int_equal(admitted(&h, 5), 0);
+    assert_int_equal(ctl(&h, NULL, "limit set status requests=15 --persist"), 0);
+    assert_int_equal(admitted(&h, 10), 5);
+    assert_int_equal(house_stop(&h), 0);
+    house_run(&h);
+    assert_int_equal(admitted(&h, 20), 15);
+    assert_int_equal(ctl(&h, &out, "--json limit list"), 0);
+    assert_non_null(strstr(out, "15"));
+    assert_non_null(strstr(out, "10"));
+    house_remove(&h);
+}
+
+static void keys_tell_clients_apart(void **state)
+{
+    (void)state;
+    struct house h;
+    house_start(
+        &h, 2,
+        "trusted_proxies = {\"127.0.0.0/8\"}\nupstream \"u\" { server \"127.0.0.1:%u\" { } }\n"
+        "limit \"ip\" { requests = 2 window = \"60s\" key = \"client\" }\n"
+        "limit \"key\" { requests = 3 window = \"60s\" key = \"header:X-Api-Key\" }\n"
+        "route \"/ip\" { upstream = \"u\" limits = {\"ip\"} }\nroute \"/key\" { upstream = \"u\" "
+        "limits = {\"key\"} }\n",
+        backend_port(backend));
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(get_with(h.port, "/ip", "X-Forwarded-For: 198.51.100.1\r\n", NULL),
+                         i < 2 ? 200 : 429);
+        assert_int_equal(
+            get_with(h.port, "/ip", "X-Forwarded-For: 10.9.8.7, 198.51.100.2\r\n", NULL),
+            i < 2 ? 200 : 429);
+        /* one /64 is one client */
+        char line[80];
+        snprintf(line, sizeof line, "X-Forwarded-For: 2001:db8::%d\r\n", i);
+        assert_int_equal(get_with(h.port, "/ip", line, NULL), i < 2 ? 200 : 429);
+        assert_int_equal(get_with(h.port, "/key", "X-Api-Key: a\r\n", NULL), i < 3 ? 200 : 429);
+        assert_int_equal(get_with(h.port, "/key", "X-Api-Key: b\r\n", NULL), i < 3 ? 200 : 429);
+    }
+    house_remove(&h);
+}
+
+static void each_algorithm_admits_what_it_says(void **state)
+{
+    (void)state;
+    static const char *const algorithm[] = {"sliding", "fixed", "gcra"};
+    for (int a = 0; a < 3; a++) {
+        struct house h;
+        char more[64];
+        unsigned counts[1000] = {0};
+        snprintf(more, sizeof more, "algorithm = \"%s\"", algorithm[a]);
+        start(&h, 2, 25, more);
+        /* fixed: stay clear of the edge of an aligned minute */
+        struct message m;
+        assert_int_equal(get(h.port, "/limited", &m), 200);
+        message_free(&m);
+        storm(h.port, "/limited", 40, 8, counts, NULL);
+        if (a == 0)
+            assert_int_equal(counts[200], 24);
+        else
+            assert_in_range(counts[200], 24, a == 1 ? 25 + 24 : 25); /* an edge, or one refilled */
+        house_remove(&h);
+    }
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    backend = backend_start(answers, NULL);
+    return 0;
+}
+static int tear_down(void **state)
+{
+    (void)state;
+    backend_stop(backend);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(twenty_pass_and_five_are_told_when_to_come_back),
+        cmocka_unit_test(the_limit_is_exact_over_four_workers),
+        cmocka_unit_test(the_limit_is_exact_while_workers_die),
+        cmocka_unit_test(counts_survive_a_reload_and_a_persisted_change_a_restart),
+        cmocka_unit_test(keys_tell_clients_apart),
+        cmocka_unit_test(each_algorithm_admits_what_it_says),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
