@@ -70,16 +70,18 @@ struct cache_record {
     uint32_t url_slot;         /* inval_url_slot() of url */
     uint32_t url_len;          /* "host/path?query" as normalised for the key */
     uint32_t vary_len; /* marker: "accept\naccept-language\n"; variant: "accept: …\n" as selected */
-    uint32_t head_len;   /* ready to send: "HTTP/1.1 200 OK\r\n…Content-Length: N\r\n", no blank
-                            line, no Age, no Cache-Status, no Connection */
+    uint32_t head_len;   /* ready to send: "HTTP/1.1 200 OK\r\n…", no blank line, no
+                            Content-Length, Age, Cache-Status, Connection, and no ETag of ours:
+                            those are written at each hit from body_len, age_s, etag_hash */
     uint32_t inline_len; /* body bytes inline */
     uint32_t n_tags;
     uint32_t route; /* index when stored; for statistics only */
+    struct cache_key key; /* under which it is stored (the worker knows partition and variant) */
     uint32_t tag_slot[CACHE_TAGS_MAX];
     /* then: url, vary, head, body */
 };
 #define CACHE_MAGIC 0x504c4452u
-_Static_assert(sizeof(struct cache_record) == 8 + 8 * 12 + 4 * 10 + 4 * CACHE_TAGS_MAX,
+_Static_assert(sizeof(struct cache_record) == 8 + 8 * 12 + 4 * 10 + 16 + 4 * CACHE_TAGS_MAX,
                "wire format");
 
 struct cache_index {

@@ -23,7 +23,9 @@ enum ring_type {
     RING_STORE = 1, /* a complete cache record (struct cache_record …), body inline */
     RING_BEGIN,   /* a cache record without its body; CHUNKs follow under the same stream number */
     RING_CHUNK,   /* CACHE_CHUNK bytes of body (the last one may be shorter) */
-    RING_END,     /* uint64_t body length: now it may be published */
+    RING_END,     /* uint64_t body length: now it may be published. The keeper puts it into
+                     body_len (BEGIN may not know it) and the XXH3-64 of the chunks into
+                     body_checksum, which is the ETag where CACHE_ETAG_OURS is set */
     RING_ABORT,   /* forget the stream */
     RING_DELETE,  /* struct cache_key: delete the object if it is still invalid or damaged */
     RING_FRESHEN, /* a cache record without body: replaces header and times of the same object
