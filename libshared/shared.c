@@ -81,9 +81,12 @@ static bool shared_tables(struct shared *sh, size_t limit_entries)
                                   inflight_table_size());
     sh->ref = shared_body(sh, "polder-ref", SHM_REF, CACHE_SLOTS_MAX);
     sh->cache = shared_body(sh, "polder-cache", SHM_REF, sizeof(struct cache_shared));
+    sh->clients =
+        shared_body(sh, "polder-clients", SHM_PROC, sizeof(shared_client_row) * PROC_WORKER_SLOTS);
     if (sh->limits)
         limit_table_init(sh->limits, limit_entries);
-    return sh->proc && sh->stats && sh->limits && sh->inflight && sh->ref && sh->cache;
+    return sh->proc && sh->stats && sh->limits && sh->inflight && sh->ref && sh->cache &&
+           sh->clients;
 }
 
 /* Sparse: a ring or region that nobody uses costs address space only. */

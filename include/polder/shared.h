@@ -29,6 +29,12 @@ struct cache_shared;
 #define SHARED_RING_CONTROL PROC_WORKER_SLOTS
 #define SHARED_RINGS        (PROC_WORKER_SLOTS + 1)
 
+/* Open connections by hashed client address, a row a worker slot: written by its worker (which
+ * zeroes it when it starts), summed over all rows when a connection comes. Two clients that share a
+ * cell are counted together. */
+#define SHARED_CLIENT_CELLS 16384
+typedef _Atomic uint16_t shared_client_row[SHARED_CLIENT_CELLS];
+
 struct shared {
     struct proc_table *proc;
     struct stats_slab *stats; /* [PROC_SLOTS] */
@@ -37,6 +43,7 @@ struct shared {
     struct inflight_table *inflight;
     _Atomic uint8_t *ref; /* [CACHE_SLOTS_MAX] use counts, 0..3, of cached objects */
     struct cache_shared *cache;
+    shared_client_row *clients;   /* [PROC_WORKER_SLOTS] */
     struct history_ring *history; /* NULL until telemetry over time exists */
     struct ring *ring[SHARED_RINGS];
     struct config_region *region[SHARED_REGIONS];
