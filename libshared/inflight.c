@@ -116,11 +116,13 @@ static void waiters_wake(struct inflight_slot *slot, const int *worker_events)
     }
 }
 
-/* Those who wait for a flight that was taken back wait for its winner instead. */
-static void waiters_move(struct inflight_slot *from, struct inflight_slot *to)
+/* Those who wait for a flight that was taken back are woken by its winner. Their bits stay where
+ * they are as well: the slot may already carry another flight, and a wake-up too many is harmless
+ * where one too few is not. */
+static void waiters_share(struct inflight_slot *from, struct inflight_slot *to)
 {
     for (unsigned half = 0; half < 2; half++)
-        atomic_fetch_or(&to->waiters[half], atomic_exchange(&from->waiters[half], 0));
+        atomic_fetch_or(&to->waiters[half], atomic_load(&from->waiters[half]));
 }
 
 static bool lease_expired(const struct inflight_slot *slot, uint64_t word, uint64_t now_ms)
@@ -175,7 +177,7 @@ static bool window_settle(struct inflight_table *table, uint32_t home, struct in
             if (below || (seen & STATE_MASK) == STATE_LEADING)
                 return false;
             if (atomic_compare_exchange_weak(&slot->word, &seen, 0)) {
-                waiters_move(slot, mine);
+                waiters_share(slot, mine);
                 break;
             }
         }
@@ -209,7 +211,7 @@ static bool slot_lead(struct inflight_table *table, uint32_t home, struct inflig
     struct inflight_slot *winner =
         window_find(table, home, word_tag(identity), now_ms, &word, &vacant);
     if (winner && winner != slot)
-        waiters_move(slot, winner);
+        waiters_share(slot, winner);
     return false;
 }
 

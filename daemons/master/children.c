@@ -1,0 +1,428 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * children: fork, reap, respawn with back-off, heartbeats.
+ *
+ * A slot belongs to a role; its statistics and its ring outlive the process. When a worker dies
+ * this happens in order: slot DEAD, gauges and pins cleared, its flights freed and their waiters
+ * woken, the keeper told, and only then a successor with the next incarnation.
+ */
+#include "daemons/master/master.h"
+#include "polder/cache.h"
+#include "polder/inflight.h"
+#include "polder/log.h"
+#include "polder/stats.h"
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#if defined(__SANITIZE_ADDRESS__)
+#define HEARTBEAT_STALE_MS 10000 /* instrumented code is slow to come round */
+#else
+#define HEARTBEAT_STALE_MS 3000
+#endif
+#define HEARTBEAT_START_MS  10000 /* before READY: opening a large store takes its time */
+#define ABORT_TO_KILL_MS    1000
+#define LIVED_WELL_MS       10000
+#define KILLED_RESPAWN_MS   100 /* between two forks that were not the process's own fault */
+#define RESPAWN_FIRST_MS    100
+#define RESPAWN_MAX_MS      5000
+#define KEEPER_CRASHES      3
+#define KEEPER_CRASH_SPAN   30000
+#define POISON_DEATHS       2
+#define POISON_SPAN         10000
+#define KEEPER_ROTATE_GRACE 5000
+
+static struct proc_slot *shared_slot(const struct master *m, uint32_t slot)
+{
+    return &m->shared.proc->slot[slot];
+}
+
+static bool slot_is_worker(uint32_t slot)
+{
+    return slot >= PROC_SLOT_WORKER0;
+}
+
+static const char *child_name(const struct master *m, uint32_t slot, char buf[32])
+{
+    if (slot_is_worker(slot))
+        snprintf(buf, 32, "worker %u", m->child[slot].index);
+    else
+        snprintf(buf, 32, "%s", proc_slot_name(slot));
+    return buf;
+}
+
+static void event_signal(int fd)
+{
+    const uint64_t one = 1;
+    const ssize_t n = write(fd, &one, sizeof one);
+    (void)n; /* EAGAIN: it is set already */
+}
+
+uint64_t respawn_delay_ms(uint32_t failures)
+{
+    if (failures <= 1)
+        return 0;
+    const uint32_t doublings = failures - 2;
+    if (doublings > 6)
+        return RESPAWN_MAX_MS;
+    const uint64_t delay = (uint64_t)RESPAWN_FIRST_MS << doublings;
+    return delay < RESPAWN_MAX_MS ? delay : RESPAWN_MAX_MS;
+}
+
+void children_init(struct master *m)
+{
+    struct proc_slot *self = shared_slot(m, PROC_SLOT_MASTER);
+    atomic_store(&self->pid, (uint32_t)getpid());
+    atomic_store(&self->incarnation, 1);
+    atomic_store(&self->started_ms, m->now_ms);
+    atomic_store(&self->state, PROC_READY);
+}
+
+/* ---- fork ---- */
+
+/* Never returns. What the master alone needs is closed first. */
+static void child_main(const struct master *m, uint32_t slot)
+{
+    const struct master_child *c = &m->child[slot];
+    const struct generation *g = &m->generation[c->region];
+    const struct process process = {
+        .shared = (struct shared *)&m->shared,
+        .region = m->shared.region[c->region],
+        .slot = slot,
+        .incarnation = atomic_load(&shared_slot(m, slot)->incarnation),
+        .index = c->index,
+        .workers = g->workers,
+        .listeners = slot_is_worker(slot) ? g->listeners : NULL,
+        .n_listeners = slot_is_worker(slot) ? g->n_listeners : 0,
+        .master_pid = (int)atomic_load(&shared_slot(m, PROC_SLOT_MASTER)->pid),
+    };
+    close(m->signal_fd);
+    listeners_close_others(&m->listeners, slot_is_worker(slot) ? g : NULL);
+    privileges_drop_all();
+    switch (slot) {
+    case PROC_SLOT_KEEPER:
+        exit(keeper_run(&process));
+    case PROC_SLOT_CONTROL:
+        exit(control_run(&process));
+    default:
+        exit(worker_run(&process));
+    }
+}
+
+static void slot_begin(struct master *m, uint32_t slot)
+{
+    struct proc_slot *s = shared_slot(m, slot);
+    const struct master_child *c = &m->child[slot];
+    uint32_t incarnation = atomic_load(&s->incarnation) + 1;
+    atomic_store(&s->incarnation, incarnation ? incarnation : 1);
+    atomic_store(&s->generation, m->generation[c->region].number);
+    atomic_store(&s->index, c->index);
+    atomic_store(&s->started_ms, m->now_ms);
+    atomic_store(&s->heartbeat_ms, m->now_ms);
+    atomic_store(&s->reader_pid, 0);
+    atomic_store(&s->poison, 0);
+    atomic_store(&s->state, PROC_STARTING);
+}
+
+static void child_fork(struct master *m, uint32_t slot)
+{
+    struct master_child *c = &m->child[slot];
+    char name[32];
+    /* Keeper and control follow the current configuration. */
+    if (!slot_is_worker(slot))
+        c->region = m->current;
+    slot_begin(m, slot);
+    const pid_t pid = fork();
+    if (pid == 0)
+        child_main(m, slot);
+    c->respawn_ms = 0;
+    if (pid < 0) {
+        c->failures++;
+        const uint64_t delay = respawn_delay_ms(c->failures + 1);
+        c->respawn_ms = m->now_ms + delay;
+        atomic_store(&shared_slot(m, slot)->state, PROC_DEAD);
+        log_error("master: cannot fork %s: %s; trying again in %llu ms", child_name(m, slot, name),
+                  strerror(errno), (unsigned long long)delay);
+        return;
+    }
+    c->pid = pid;
+    c->started_ms = m->now_ms;
+    c->aborted = c->stopping = false;
+    c->kill_ms = 0;
+    atomic_store(&shared_slot(m, slot)->pid, (uint32_t)pid);
+}
+
+void child_start(struct master *m, uint32_t slot, uint32_t region, uint32_t index)
+{
+    m->child[slot] = (struct master_child){.wanted = true, .region = region, .index = index};
+    child_fork(m, slot);
+}
+
+void child_stop(struct master *m, uint32_t slot, uint64_t grace_ms)
+{
+    struct master_child *c = &m->child[slot];
+    c->wanted = false;
+    c->respawn_ms = 0;
+    if (c->pid == 0) {
+        atomic_store(&shared_slot(m, slot)->state, PROC_FREE);
+        return;
+    }
+    c->stopping = true;
+    c->kill_ms = m->now_ms + grace_ms + 1;
+    atomic_store(&shared_slot(m, slot)->state, PROC_DRAINING);
+    kill(c->pid, grace_ms ? SIGTERM : SIGKILL);
+}
+
+/* ---- reap ---- */
+
+/* Remembers a moment; true if this one is the wanted-th within the span. */
+static bool crashes_note(uint64_t *times, uint32_t *count, uint64_t now_ms, uint32_t wanted,
+                         uint64_t span_ms)
+{
+    times[*count % MASTER_CRASHES] = now_ms;
+    (*count)++;
+    if (*count < wanted || now_ms - times[(*count - wanted) % MASTER_CRASHES] > span_ms)
+        return false;
+    *count = 0; /* one answer a series */
+    return true;
+}
+
+/* The store itself is suspected: the next keeper starts with an empty one. */
+static void rotation_ask(struct master *m, const char *why)
+{
+    struct master_child *keeper = &m->child[PROC_SLOT_KEEPER];
+    log_error("master: %s; asking the keeper for an empty store", why);
+    atomic_fetch_add(&m->shared.cache->rotate_asked, 1);
+    if (keeper->pid) { /* looks at it when it starts */
+        keeper->stopping = true;
+        keeper->kill_ms = m->now_ms + KEEPER_ROTATE_GRACE;
+        kill(keeper->pid, SIGTERM);
+    }
+}
+
+/* kill -9 from outside is nobody's fault; what the watchdog did is. */
+static bool death_is_crash(const struct master_child *c, int status)
+{
+    if (c->stopping)
+        return false;
+    if (WIFSIGNALED(status))
+        return WTERMSIG(status) != SIGKILL || c->aborted;
+    return true;
+}
+
+static void death_judge_store(struct master *m, uint32_t slot, bool crash)
+{
+    struct proc_slot *s = shared_slot(m, slot);
+    const bool poisoned = atomic_exchange(&s->poison, 0) != 0;
+    if (slot == PROC_SLOT_KEEPER && crash &&
+        crashes_note(m->keeper_crash_ms, &m->keeper_crashes, m->now_ms, KEEPER_CRASHES,
+                     KEEPER_CRASH_SPAN))
+        rotation_ask(m, "the keeper crashed three times in 30 s");
+    else if (poisoned &&
+             crashes_note(m->poison_ms, &m->poisons, m->now_ms, POISON_DEATHS, POISON_SPAN))
+        rotation_ask(m, "two processes died while they read the store");
+}
+
+static void death_log(const struct master *m, uint32_t slot, pid_t pid, int status, bool was_ready)
+{
+    const struct master_child *c = &m->child[slot];
+    char name[32], how[80];
+    if (WIFSIGNALED(status))
+        snprintf(how, sizeof how, "signal %d (%s)%s", WTERMSIG(status), strsignal(WTERMSIG(status)),
+                 c->aborted ? " after its heartbeat stopped" : "");
+    else
+        snprintf(how, sizeof how, "exit code %d", WEXITSTATUS(status));
+    const double lived = (double)(m->now_ms - c->started_ms) / 1000;
+    child_name(m, slot, name);
+    /* SIGTERM ends a child that had not set its handler yet */
+    if (c->stopping && (WIFEXITED(status) || WTERMSIG(status) == SIGTERM))
+        log_info("master: %s[%d] left with %s after %.1f s", name, (int)pid, how, lived);
+    else
+        log_warning("master: %s[%d] died: %s after %.1f s%s", name, (int)pid, how, lived,
+                    was_ready ? "" : ", before it was ready");
+}
+
+/* What a worker may have held in shared memory. */
+static void worker_clear(struct master *m, uint32_t slot)
+{
+    const uint32_t worker = slot - PROC_SLOT_WORKER0;
+    for (unsigned i = 0; i < CACHE_PINS; i++)
+        atomic_store(&m->shared.cache->pin[worker][i], 0);
+    inflight_reap(m->shared.inflight, worker, atomic_load(&shared_slot(m, slot)->incarnation),
+                  m->shared.worker_event);
+}
+
+static void slot_end(struct master *m, uint32_t slot)
+{
+    struct proc_slot *s = shared_slot(m, slot);
+    atomic_store(&s->state, m->child[slot].wanted ? PROC_DEAD : PROC_FREE);
+    atomic_store(&s->pid, 0);
+    atomic_store(&s->connections, 0);
+    atomic_store(&s->reader_pid, 0);
+    for (unsigned g = 0; g < STATS_GAUGES; g++)
+        stats_gauge_set(&m->shared.stats[slot], (enum stats_gauge)g, 0);
+    if (slot_is_worker(slot))
+        worker_clear(m, slot);
+    else if (slot == PROC_SLOT_KEEPER) /* it may have died between landing and waking */
+        inflight_reap(m->shared.inflight, UINT32_MAX, 0, m->shared.worker_event);
+    event_signal(m->shared.keeper_event);
+    event_signal(m->shared.control_event);
+}
+
+static void child_died(struct master *m, uint32_t slot, int status)
+{
+    struct master_child *c = &m->child[slot];
+    const bool was_ready = atomic_load(&shared_slot(m, slot)->state) == PROC_READY;
+    const bool crash = death_is_crash(c, status);
+    const bool own_fault = crash || (!was_ready && !c->stopping);
+    const uint64_t lived_ms = m->now_ms - c->started_ms;
+    death_log(m, slot, c->pid, status, was_ready || c->stopping);
+    c->pid = 0;
+    slot_end(m, slot);
+    death_judge_store(m, slot, crash);
+    if (crash)
+        atomic_fetch_add(&shared_slot(m, slot)->crashes, 1);
+    if (!c->wanted)
+        return;
+    if (slot_is_worker(slot) && m->generation[c->region].state == GENERATION_STARTING)
+        m->generation[c->region].early_deaths++;
+    if (lived_ms >= LIVED_WELL_MS)
+        c->failures = 0;
+    uint64_t delay = lived_ms < KILLED_RESPAWN_MS ? KILLED_RESPAWN_MS : 0;
+    if (own_fault)
+        delay = respawn_delay_ms(++c->failures);
+    c->respawn_ms = m->now_ms + delay;
+    if (delay >= 1000)
+        log_warning("master: next try in %.1f s", (double)delay / 1000);
+}
+
+static uint32_t slot_of(const struct master *m, pid_t pid)
+{
+    for (uint32_t slot = 0; slot < PROC_SLOTS; slot++)
+        if (m->child[slot].pid == pid)
+            return slot;
+    return PROC_SLOTS;
+}
+
+void children_reap(struct master *m)
+{
+    int status;
+    pid_t pid;
+    while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+        const uint32_t slot = slot_of(m, pid);
+        if (slot < PROC_SLOTS)
+            child_died(m, slot, status);
+        else if (!reload_reaped(m, pid, status))
+            companion_reaped(m, pid, status);
+    }
+}
+
+/* ---- deadlines ---- */
+
+static void child_watch(struct master *m, uint32_t slot)
+{
+    struct master_child *c = &m->child[slot];
+    const struct proc_slot *s = shared_slot(m, slot);
+    char name[32];
+    if (c->aborted || m->now_ms < m->lenient_ms)
+        return;
+    const uint32_t state = atomic_load(&s->state);
+    const uint64_t beat = atomic_load(&s->heartbeat_ms);
+    const uint64_t stale_ms = m->now_ms > beat ? m->now_ms - beat : 0;
+    const uint64_t allowed = state == PROC_STARTING ? HEARTBEAT_START_MS : HEARTBEAT_STALE_MS;
+    /* A keeper that leaves is in a sync that may take longer; its own deadline runs. */
+    if (stale_ms <= allowed || (c->stopping && !slot_is_worker(slot)))
+        return;
+    log_error("master: %s[%d] has shown no heartbeat for %.1f s: aborting it",
+              child_name(m, slot, name), (int)c->pid, (double)stale_ms / 1000);
+    c->aborted = true;
+    c->kill_ms = m->now_ms + ABORT_TO_KILL_MS;
+    kill(c->pid, SIGABRT);
+}
+
+void children_step(struct master *m)
+{
+    for (uint32_t slot = PROC_SLOT_KEEPER; slot < PROC_SLOTS; slot++) {
+        struct master_child *c = &m->child[slot];
+        if (c->pid == 0 && c->respawn_ms && m->now_ms >= c->respawn_ms)
+            child_fork(m, slot);
+        if (c->pid == 0)
+            continue;
+        child_watch(m, slot);
+        if (c->kill_ms && m->now_ms >= c->kill_ms) {
+            c->kill_ms = m->now_ms + ABORT_TO_KILL_MS; /* should it be stuck in the kernel */
+            kill(c->pid, SIGKILL);
+        }
+    }
+}
+
+uint64_t children_deadline(const struct master *m)
+{
+    uint64_t deadline = UINT64_MAX;
+    for (uint32_t slot = PROC_SLOT_KEEPER; slot < PROC_SLOTS; slot++) {
+        const struct master_child *c = &m->child[slot];
+        deadline = earlier(deadline, c->pid ? c->kill_ms : c->respawn_ms);
+    }
+    return deadline;
+}
+
+/* ---- workers of a generation ---- */
+
+bool child_ready(const struct master *m, uint32_t slot)
+{
+    return m->child[slot].pid && atomic_load(&shared_slot(m, slot)->state) == PROC_READY;
+}
+
+static bool worker_of(const struct master *m, uint32_t slot, uint32_t region)
+{
+    return m->child[slot].pid && m->child[slot].region == region;
+}
+
+uint32_t workers_living(const struct master *m, uint32_t region)
+{
+    uint32_t n = 0;
+    for (uint32_t slot = PROC_SLOT_WORKER0; slot < PROC_SLOTS; slot++)
+        n += worker_of(m, slot, region);
+    return n;
+}
+
+uint32_t workers_ready(const struct master *m, uint32_t region)
+{
+    uint32_t n = 0;
+    for (uint32_t slot = PROC_SLOT_WORKER0; slot < PROC_SLOTS; slot++)
+        n += worker_of(m, slot, region) && child_ready(m, slot);
+    return n;
+}
+
+static bool slot_is_free(const struct master *m, uint32_t slot)
+{
+    return m->child[slot].pid == 0 && !m->child[slot].wanted;
+}
+
+uint32_t workers_free_slots(const struct master *m)
+{
+    uint32_t n = 0;
+    for (uint32_t slot = PROC_SLOT_WORKER0; slot < PROC_SLOTS; slot++)
+        n += slot_is_free(m, slot);
+    return n;
+}
+
+void workers_start(struct master *m, uint32_t region)
+{
+    uint32_t index = 0;
+    for (uint32_t slot = PROC_SLOT_WORKER0;
+         slot < PROC_SLOTS && index < m->generation[region].workers; slot++)
+        if (slot_is_free(m, slot))
+            child_start(m, slot, region, index++);
+}
+
+void workers_stop(struct master *m, uint32_t region, uint64_t grace_ms)
+{
+    for (uint32_t slot = PROC_SLOT_WORKER0; slot < PROC_SLOTS; slot++)
+        if (m->child[slot].region == region && (m->child[slot].pid || m->child[slot].wanted))
+            child_stop(m, slot, grace_ms);
+}

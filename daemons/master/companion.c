@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * companion: polder-supervisor where no systemd starts it.
+ *
+ * It is a daemon of its own and must outlive a killed master, so it gets its own session and no
+ * PDEATHSIG; a later master finds it answering and leaves it alone. Only the polderd that started
+ * it stops it.
+ */
+#include "daemons/master/master.h"
+#include "polder/log.h"
+#include <errno.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define COMPANION_NAME "polder-supervisor"
+#define PROBE_EVERY_MS 10000
+#define LIVED_WELL_MS  10000
+#define NOT_EXECUTABLE 127
+
+static bool companion_needed(const struct config *config)
+{
+    for (uint32_t i = 0; i < config->n_routes; i++)
+        if (config->routes[i].websocket)
+            return true;
+    return false;
+}
+
+static bool companion_answers(const char *runtime_dir)
+{
+    struct sockaddr_un un = {.sun_family = AF_UNIX};
+    if (snprintf(un.sun_path, sizeof un.sun_path, "%s/supervisor.sock", runtime_dir) >=
+        (int)sizeof un.sun_path)
+        return false;
+    const int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return false;
+    /* EAGAIN: its backlog is full, so it is there */
+    const bool answers =
+        connect(fd, (const struct sockaddr *)&un, sizeof un) == 0 || errno == EAGAIN;
+    close(fd);
+    return answers;
+}
+
+/* Beside our own binary, else wherever PATH finds it. */
+static void companion_find(char *out, size_t size)
+{
+    char self[PATH_MAX];
+    const ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (n > 0) {
+        self[n] = '\0';
+        char *slash = strrchr(self, '/');
+        if (slash) {
+            *slash = '\0';
+            if (snprintf(out, size, "%s/" COMPANION_NAME, self) < (int)size &&
+                access(out, X_OK) == 0)
+                return;
+        }
+    }
+    snprintf(out, size, COMPANION_NAME);
+}
+
+void companion_init(struct master *m)
+{
+    struct companion *c = &m->companion;
+    /* Under systemd it is a unit of its own, which may start a moment after us. */
+    c->wanted = getenv("NOTIFY_SOCKET") == NULL;
+    companion_find(c->binary, sizeof c->binary);
+}
+
+static void companion_exec(const struct master *m)
+{
+    sigset_t none;
+    setsid();
+    signal(SIGPIPE, SIG_DFL);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    privileges_drop_all();
+    execlp(m->companion.binary, COMPANION_NAME, "-c", m->config_path, (char *)NULL);
+    _exit(NOT_EXECUTABLE);
+}
+
+static void companion_fork(struct master *m)
+{
+    struct companion *c = &m->companion;
+    const pid_t pid = fork();
+    if (pid == 0)
+        companion_exec(m);
+    if (pid < 0) {
+        log_error("master: cannot fork " COMPANION_NAME ": %s", strerror(errno));
+        c->next_ms = m->now_ms + respawn_delay_ms(++c->failures + 1);
+        return;
+    }
+    log_info("master: started " COMPANION_NAME "[%d], for nobody answered on its socket", (int)pid);
+    c->pid = pid;
+    c->mine = true;
+    c->started_ms = m->now_ms;
+}
+
+void companion_step(struct master *m)
+{
+    struct companion *c = &m->companion;
+    if (c->pid) {
+        if (c->kill_ms && m->now_ms >= c->kill_ms) {
+            log_warning("master: " COMPANION_NAME "[%d] did not leave in time: killing it",
+                        (int)c->pid);
+            c->kill_ms = m->now_ms + 1000;
+            kill(c->pid, SIGKILL);
+        }
+        return;
+    }
+    if (!c->wanted || c->stopping || m->phase > MASTER_RUNNING || m->now_ms < c->next_ms)
+        return;
+    c->next_ms = m->now_ms + PROBE_EVERY_MS;
+    const struct config *config = master_config(m);
+    if (companion_needed(config) && !companion_answers(config->runtime_dir))
+        companion_fork(m);
+}
+
+bool companion_reaped(struct master *m, pid_t pid, int status)
+{
+    struct companion *c = &m->companion;
+    if (c->pid == 0 || pid != c->pid)
+        return false;
+    c->pid = 0;
+    c->kill_ms = 0;
+    if (c->stopping)
+        return true;
+    if (m->now_ms - c->started_ms >= LIVED_WELL_MS)
+        c->failures = 0;
+    const uint64_t delay = respawn_delay_ms(++c->failures);
+    c->next_ms = m->now_ms + delay;
+    if (WIFEXITED(status) && WEXITSTATUS(status) == NOT_EXECUTABLE) {
+        log_error("master: cannot execute %s; WebSocket upgrades get 503", c->binary);
+        c->next_ms = m->now_ms + PROBE_EVERY_MS;
+    } else if (WIFSIGNALED(status)) {
+        log_warning("master: " COMPANION_NAME "[%d] died: signal %d (%s)", (int)pid,
+                    WTERMSIG(status), strsignal(WTERMSIG(status)));
+    } else {
+        log_warning("master: " COMPANION_NAME "[%d] left with exit code %d", (int)pid,
+                    WEXITSTATUS(status));
+    }
+    return true;
+}
+
+void companion_stop(struct master *m, uint64_t grace_ms)
+{
+    struct companion *c = &m->companion;
+    c->wanted = false;
+    if (c->pid == 0)
+        return;
+    if (!c->stopping)
+        kill(c->pid, SIGTERM);
+    c->stopping = true;
+    c->kill_ms = m->now_ms + grace_ms;
+}
+
+uint64_t companion_deadline(const struct master *m)
+{
+    const struct companion *c = &m->companion;
+    if (c->pid)
+        return c->kill_ms ? c->kill_ms : UINT64_MAX;
+    return c->wanted && !c->stopping ? c->next_ms : UINT64_MAX;
+}

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * compile: reads the configuration in a child, so that nothing a file can hold hurts the master.
+ *
+ * The child writes the finished tree into a shared region and leaves; a crash or a hang of the
+ * parser is an error like any other.
+ */
+#include "daemons/master/master.h"
+#include "polder/clock.h"
+#include "polder/log.h"
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+pid_t compile_start(struct config_region *region, const char *path, uint32_t generation)
+{
+    region->config = NULL;
+    region->errors[0] = '\0';
+    const pid_t parent = getpid();
+    const pid_t pid = fork();
+    if (pid != 0)
+        return pid < 0 ? -errno : pid;
+    prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+    if (getppid() != parent)
+        _exit(1);
+    log_open("config");
+    _exit(config_region_load(region, path, generation) == 0 ? 0 : 1);
+}
+
+int compile_result(struct config_region *region, int status)
+{
+    region->errors[sizeof region->errors - 1] = '\0';
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0 && region->config)
+        return 0;
+    region->config = NULL;
+    if (WIFSIGNALED(status))
+        snprintf(region->errors, sizeof region->errors,
+                 "reading the configuration was ended by signal %d (%s)", WTERMSIG(status),
+                 WTERMSIG(status) == SIGKILL ? "it took too long or was killed"
+                                             : strsignal(WTERMSIG(status)));
+    else if (region->errors[0] == '\0')
+        snprintf(region->errors, sizeof region->errors,
+                 "the configuration could not be read, and no reason was given");
+    return -EINVAL;
+}
+
+int compile_wait(struct config_region *region, const char *path, uint32_t generation)
+{
+    const pid_t pid = compile_start(region, path, generation);
+    if (pid < 0) {
+        snprintf(region->errors, sizeof region->errors, "cannot fork to read the configuration: %s",
+                 strerror(-pid));
+        return pid;
+    }
+    const uint64_t deadline = clock_mono_ms() + COMPILE_TIMEOUT_MS;
+    int status = 0;
+    for (pid_t done = 0; done != pid;) {
+        done = waitpid(pid, &status, WNOHANG);
+        if (done < 0 && errno != EINTR)
+            return -errno;
+        if (done == 0) {
+            poll(NULL, 0, 2);
+            if (clock_mono_ms() >= deadline)
+                kill(pid, SIGKILL);
+        }
+    }
+    return compile_result(region, status);
+}

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* polderd: the command line. */
+#include "daemons/master/master.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define DEFAULT_CONFIG "/etc/polder/polder.conf"
+#define EXIT_USAGE     2
+
+static const char usage[] =
+    "usage: polderd [-c FILE] [-t] [-V] [-h]\n"
+    "  -c FILE  configuration (default " DEFAULT_CONFIG ")\n"
+    "  -t       read the configuration, say what is wrong with it, and exit\n"
+    "  -V       print the version\n"
+    "  -h       print this\n"
+    "Exit status: 0 done, 1 failed, 2 command line or configuration wrong.\n"
+    "Signals: TERM drains and stops, INT stops within a second, HUP reads the file again.\n";
+
+static void error_print(void *arg, const char *line)
+{
+    (void)arg;
+    fprintf(stderr, "%s\n", line);
+}
+
+static int config_test(const char *path)
+{
+    struct config_arena arena;
+    void *memory = calloc(1, SHARED_REGION_SIZE);
+    if (!memory) {
+        fprintf(stderr, "polderd: no memory to read %s\n", path);
+        return 1;
+    }
+    config_arena_init(&arena, memory, SHARED_REGION_SIZE);
+    const int code = config_load(&arena, path, error_print, NULL) ? 0 : EXIT_USAGE;
+    if (code == 0)
+        printf("%s: ok\n", path);
+    free(memory);
+    return code;
+}
+
+int main(int argc, char **argv)
+{
+    const char *config_path = DEFAULT_CONFIG;
+    bool test = false;
+    int option;
+    process_title_init(argc, argv);
+    while ((option = getopt(argc, argv, "c:tVh")) != -1) {
+        switch (option) {
+        case 'c':
+            config_path = optarg;
+            break;
+        case 't':
+            test = true;
+            break;
+        case 'V':
+            puts("polderd " POLDER_VERSION);
+            return 0;
+        case 'h':
+            fputs(usage, stdout);
+            return 0;
+        default:
+            fputs(usage, stderr);
+            return EXIT_USAGE;
+        }
+    }
+    if (optind < argc) {
+        fprintf(stderr, "polderd: \"%s\" is one argument too many\n%s", argv[optind], usage);
+        return EXIT_USAGE;
+    }
+    if (test)
+        return config_test(config_path);
+    static char path[4096]; /* argv becomes the process title */
+    snprintf(path, sizeof path, "%s", config_path);
+    return master_run(path);
+}

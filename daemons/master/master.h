@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * master: the parent of all processes of polderd, and the one context it has.
+ *
+ * It forks, reaps, respawns, holds the listening sockets, tells systemd, and nothing else: it
+ * parses no configuration (a child does), reads no socket, opens no database. Its loop wakes on
+ * signals and deadlines and then lets each part look at the state and do its next step:
+ *
+ *   run.c        start, loop, stop                 privileges.c  directories, user, limits, lock
+ *   children.c   fork, reap, respawn, watchdog     compile.c     the child that reads the file
+ *   listeners.c  the sockets                       reload.c      a new generation of workers
+ *   notify.c     systemd                           companion.c   polder-supervisor without systemd
+ */
+#ifndef POLDER_MASTER_H
+#define POLDER_MASTER_H
+#include "polder/process.h"
+#include <stdbool.h>
+#include <sys/types.h>
+
+/* A process that runs code of ours in a slot of the process table. */
+struct master_child {
+    pid_t pid;           /* 0: none */
+    bool wanted;         /* to be forked again when it dies */
+    bool aborted;        /* the watchdog has sent SIGABRT */
+    bool stopping;       /* was told to leave: its end is no crash */
+    uint32_t region;     /* workers: their generation */
+    uint32_t index;      /* workers: number within it */
+    uint32_t failures;   /* in a row; decides the delay before the next fork */
+    uint64_t started_ms; /* of the last fork */
+    uint64_t respawn_ms; /* fork then; 0: not waiting */
+    uint64_t kill_ms;    /* SIGKILL then; 0: never */
+};
+
+enum generation_state {
+    GENERATION_NONE,     /* the region is free */
+    GENERATION_LOADING,  /* a child compiles the configuration into it */
+    GENERATION_STARTING, /* its workers are not all ready yet */
+    GENERATION_CURRENT,
+    GENERATION_DRAINING, /* its workers finish what they have */
+};
+
+/* A configuration region and the workers that were born with it. */
+struct generation {
+    enum generation_state state;
+    uint32_t number;       /* from 1 */
+    uint32_t workers;      /* how many */
+    uint32_t early_deaths; /* workers that died before all were ready */
+    uint64_t since_ms;     /* in this state */
+    struct process_listener listeners[PROCESS_LISTENERS_MAX];
+    uint32_t n_listeners;
+};
+
+/* One listening socket. Those of one address and of SO_REUSEPORT differ in `number`. */
+struct master_socket {
+    int fd;
+    bool from_systemd;
+    bool fresh;                     /* opened by the reload under way: closed if it fails */
+    uint32_t number;                /* among the sockets of its address */
+    struct sockaddr_storage wanted; /* as configured, where the port may be 0 */
+    struct sockaddr_storage bound;
+    socklen_t len;
+};
+struct listeners {
+    struct master_socket socket[PROCESS_LISTENERS_MAX];
+    uint32_t count;
+    bool from_systemd; /* then `listen` of the file is not used */
+};
+
+enum reload_phase {
+    RELOAD_IDLE,
+    RELOAD_ASKED,     /* waits for a free region */
+    RELOAD_COMPILING, /* a child reads the file */
+    RELOAD_LOADED,    /* waits for free worker slots */
+    RELOAD_STARTING,  /* the new workers are not all ready yet */
+};
+struct reload {
+    enum reload_phase phase;
+    bool again;     /* asked once more meanwhile */
+    uint32_t asked; /* value of proc->reload_asked when it began */
+    uint32_t region;
+    pid_t compiler;
+    uint64_t deadline_ms;
+};
+
+struct notify {
+    uint64_t watchdog_ms; /* interval of WATCHDOG=1; 0: not wanted */
+    uint64_t next_ms;
+    bool ready_told;
+};
+
+/* polder-supervisor, when polderd had to start it itself. */
+struct companion {
+    pid_t pid;
+    bool mine; /* started here: stopped here */
+    bool wanted;
+    bool stopping;
+    uint32_t failures;
+    uint64_t started_ms, next_ms, kill_ms;
+    char binary[4096];
+};
+
+enum master_phase {
+    MASTER_STARTING,
+    MASTER_RUNNING,
+    MASTER_DRAINING, /* workers finish */
+    MASTER_STOPPING, /* control leaves */
+    MASTER_SYNCING,  /* the keeper stores what is in the rings */
+    MASTER_LEAVING,  /* the supervisor that was started here */
+    MASTER_STOPPED,
+};
+
+#define MASTER_CRASHES 8
+
+struct master {
+    const char *config_path;
+    struct shared shared;
+    struct master_child child[PROC_SLOTS];
+    struct generation generation[SHARED_REGIONS];
+    uint32_t current; /* region */
+    uint32_t generations;
+    struct listeners listeners;
+    struct reload reload;
+    struct notify notify;
+    struct companion companion;
+    enum master_phase phase;
+    int signal_fd;
+    int lock_fd;
+    uint64_t now_ms;      /* of this turn of the loop */
+    uint64_t lenient_ms;  /* no watchdog before: the master itself had not run */
+    uint64_t deadline_ms; /* of this phase of a stop */
+    unsigned stop_signals;
+    uint64_t keeper_crash_ms[MASTER_CRASHES], poison_ms[MASTER_CRASHES];
+    uint32_t keeper_crashes, poisons;
+};
+
+/* ---- run.c ---- */
+/* Until it is told to stop. Exit status. */
+int master_run(const char *config_path);
+
+/* ---- privileges.c ---- */
+/* Makes state_dir and runtime_dir, raises the descriptor limit, changes to config->user, takes the
+ * lock of state_dir. 0, or -1 with the reason logged. */
+int privileges_prepare(const struct config *config, int *lock_fd);
+/* In a child: gives up what the master kept to bind low ports. */
+void privileges_drop_all(void);
+
+/* ---- compile.c ---- */
+/* Forks a child that loads the configuration into region. pid or -errno. */
+pid_t compile_start(struct config_region *region, const char *path, uint32_t generation);
+/* What its end means: 0, or -EINVAL with the reason in region->errors. */
+int compile_result(struct config_region *region, int status);
+/* Starts, waits, and answers; for the time before the loop. */
+int compile_wait(struct config_region *region, const char *path, uint32_t generation);
+#define COMPILE_TIMEOUT_MS 10000
+
+/* ---- children.c ---- */
+void children_init(struct master *m);
+/* Fork into that slot now, and again whenever it dies until child_stop(). */
+void child_start(struct master *m, uint32_t slot, uint32_t region, uint32_t index);
+/* SIGTERM now, SIGKILL after grace_ms; not forked again. */
+void child_stop(struct master *m, uint32_t slot, uint64_t grace_ms);
+void children_reap(struct master *m);
+/* Forks that are due, the watchdog, kills that are due. */
+void children_step(struct master *m);
+uint64_t children_deadline(const struct master *m);
+bool child_ready(const struct master *m, uint32_t slot);
+/* Workers of a region that have a process / that are ready. */
+uint32_t workers_living(const struct master *m, uint32_t region);
+uint32_t workers_ready(const struct master *m, uint32_t region);
+void workers_start(struct master *m, uint32_t region);
+void workers_stop(struct master *m, uint32_t region, uint64_t grace_ms);
+uint32_t workers_free_slots(const struct master *m);
+/* Milliseconds to wait before the fork after `failures` failures in a row. */
+uint64_t respawn_delay_ms(uint32_t failures);
+
+/* ---- listeners.c ---- */
+/* Sockets that systemd passed; call once, first. */
+int listeners_adopt(struct listeners *l);
+/* Opens what config needs and is not open yet. Message into why on failure; what was opened then is
+ * closed again. */
+int listeners_open(struct listeners *l, const struct config *config, char *why, size_t size);
+/* The opened ones stay. */
+void listeners_keep(struct listeners *l);
+/* The ones opened by the last listeners_open() go. */
+void listeners_revert(struct listeners *l);
+/* Fills a generation's table. */
+void listeners_assign(const struct listeners *l, const struct config *config, struct generation *g);
+/* Closes sockets whose address config does not name. */
+void listeners_prune(struct listeners *l, const struct config *config);
+/* In a child: closes all but those in the table (NULL: all). */
+void listeners_close_others(const struct listeners *l, const struct generation *g);
+/* Closes all; unlinks UNIX sockets that were made here. */
+void listeners_close(struct listeners *l);
+/* "127.0.0.1:8000, [::]:8000" */
+void listeners_describe(const struct listeners *l, char *out, size_t size);
+
+/* ---- reload.c ---- */
+void reload_ask(struct master *m);
+/* The compiler's end; true if pid was it. */
+bool reload_reaped(struct master *m, pid_t pid, int status);
+void reload_step(struct master *m);
+uint64_t reload_deadline(const struct master *m);
+/* The service stops: gives the reload up. */
+void reload_cancel(struct master *m);
+void generation_enter(struct master *m, uint32_t region, enum generation_state state);
+
+/* ---- notify.c ---- */
+void notify_init(struct notify *n);
+void notify_ready(struct master *m);
+void notify_reloading(void);
+void notify_stopping(void);
+void notify_status(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+void notify_step(struct master *m);
+
+/* ---- companion.c ---- */
+void companion_init(struct master *m);
+void companion_step(struct master *m);
+bool companion_reaped(struct master *m, pid_t pid, int status);
+void companion_stop(struct master *m, uint64_t grace_ms);
+uint64_t companion_deadline(const struct master *m);
+
+static inline const struct config *master_config(const struct master *m)
+{
+    return m->shared.region[m->current]->config;
+}
+static inline uint64_t earlier(uint64_t a, uint64_t b)
+{
+    return b && b < a ? b : a; /* 0: never */
+}
+#endif

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * privileges: what has to be done as root, if the master was started so, and how it stops being it.
+ *
+ * The master keeps one capability, CAP_NET_BIND_SERVICE, so that a reload can open a low port;
+ * children give it up. Nothing here happens where systemd has set the user already.
+ */
+#include "daemons/master/master.h"
+#include "polder/clock.h"
+#include "polder/log.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <limits.h>
+#include <linux/capability.h>
+#include <poll.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define LOCK_WAIT_MS     5000 /* children of a master that was killed need a moment to leave */
+#define FILES_OF_OUR_OWN 1024
+
+static int capabilities_set(uint32_t mask)
+{
+    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[2] = {{.effective = mask, .permitted = mask}, {0}};
+    return syscall(SYS_capset, &head, data) < 0 ? -errno : 0;
+}
+
+void privileges_drop_all(void)
+{
+    if (geteuid() != 0)
+        capabilities_set(0);
+}
+
+/* mkdir -p; a directory that is made here belongs to the user. */
+static int directory_make(const char *key, const char *path, mode_t mode, const struct passwd *pw)
+{
+    char part[PATH_MAX];
+    const size_t len = strlen(path);
+    if (len == 0 || len >= sizeof part) {
+        log_error("master: %s \"%s\" is no usable path", key, path);
+        return -1;
+    }
+    memcpy(part, path, len + 1);
+    for (size_t i = 1; i <= len; i++) {
+        if (part[i] != '/' && part[i] != '\0')
+            continue;
+        const char saved = part[i];
+        part[i] = '\0';
+        if (mkdir(part, saved ? 0755 : mode) == 0) {
+            if (pw && !saved && chown(part, pw->pw_uid, pw->pw_gid) < 0)
+                log_warning("master: cannot give %s to %s: %s", part, pw->pw_name, strerror(errno));
+        } else if (errno != EEXIST) {
+            log_error("master: cannot make %s %s: %s", key, part, strerror(errno));
+            return -1;
+        }
+        part[i] = saved;
+    }
+    return 0;
+}
+
+static void files_raise(const struct config *config)
+{
+    struct rlimit r;
+    const rlim_t wanted = (rlim_t)config->max_connections * 2 + FILES_OF_OUR_OWN;
+    if (getrlimit(RLIMIT_NOFILE, &r) < 0)
+        return;
+    const rlim_t hard = r.rlim_max;
+    if (r.rlim_max < wanted && geteuid() == 0)
+        r.rlim_max = wanted;
+    r.rlim_cur = r.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &r) < 0) { /* above fs.nr_open */
+        r.rlim_cur = r.rlim_max = hard;
+        setrlimit(RLIMIT_NOFILE, &r);
+    }
+    if (r.rlim_cur < wanted)
+        log_warning("master: a process may have only %llu open files; max_connections = %u would "
+                    "need %llu (LimitNOFILE=, ulimit -n)",
+                    (unsigned long long)r.rlim_cur, config->max_connections,
+                    (unsigned long long)wanted);
+}
+
+static int user_become(const struct passwd *pw)
+{
+    prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0);
+    if (initgroups(pw->pw_name, pw->pw_gid) < 0 ||
+        setresgid(pw->pw_gid, pw->pw_gid, pw->pw_gid) < 0 ||
+        setresuid(pw->pw_uid, pw->pw_uid, pw->pw_uid) < 0) {
+        log_error("master: cannot change to user %s: %s", pw->pw_name, strerror(errno));
+        return -1;
+    }
+    prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0);
+    if (capabilities_set(1u << CAP_NET_BIND_SERVICE) < 0)
+        capabilities_set(0); /* a container without it: low ports then cannot be opened */
+    prctl(PR_SET_DUMPABLE, 1, 0, 0, 0); /* setuid cleared it: core files, /proc/PID/fd */
+    return 0;
+}
+
+static int directory_check(const char *key, const char *path)
+{
+    if (access(path, W_OK | X_OK) == 0)
+        return 0;
+    log_error("master: %s %s is not writable for uid %u: %s", key, path, (unsigned)geteuid(),
+              strerror(errno));
+    return -1;
+}
+
+/* Children inherit the lock with the descriptor: while one of an earlier master's lives, its store
+ * is not opened twice. */
+static int state_lock(const char *state_dir, int *lock_fd)
+{
+    char path[PATH_MAX];
+    if (snprintf(path, sizeof path, "%s/polderd.lock", state_dir) >= (int)sizeof path)
+        return -1;
+    *lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (*lock_fd < 0) {
+        log_error("master: cannot open %s: %s", path, strerror(errno));
+        return -1;
+    }
+    const uint64_t deadline = clock_mono_ms() + LOCK_WAIT_MS;
+    while (flock(*lock_fd, LOCK_EX | LOCK_NB) < 0) {
+        if (clock_mono_ms() >= deadline) {
+            log_error("master: another polderd uses state_dir %s (%s is locked)", state_dir, path);
+            return -1;
+        }
+        poll(NULL, 0, 20);
+    }
+    return 0;
+}
+
+int privileges_prepare(const struct config *config, int *lock_fd)
+{
+    const struct passwd *pw = NULL;
+    if (geteuid() == 0 && config->user[0]) {
+        pw = getpwnam(config->user);
+        if (!pw) {
+            log_error("master: there is no user \"%s\" (user = in %s)", config->user, config->path);
+            return -1;
+        }
+    } else if (geteuid() == 0) {
+        log_warning("master: running as root, for %s sets no user", config->path);
+    }
+    if (directory_make("state_dir", config->state_dir, 0700, pw) < 0 ||
+        directory_make("runtime_dir", config->runtime_dir, 0755, pw) < 0)
+        return -1;
+    files_raise(config);
+    if (pw && user_become(pw) < 0)
+        return -1;
+    if (directory_check("state_dir", config->state_dir) < 0 ||
+        directory_check("runtime_dir", config->runtime_dir) < 0)
+        return -1;
+    return state_lock(config->state_dir, lock_fd);
+}

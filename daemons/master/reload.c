@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * reload: a new configuration, proven before anything changes.
+ *
+ *   ASKED -> COMPILING (a child reads the file into a free region)
+ *         -> LOADED    (new addresses are bound; worker slots are free)
+ *         -> STARTING  (workers of the new generation) -> all ready: commit
+ *
+ * The commit publishes the region, tells keeper and control, and lets the old workers drain. Any
+ * failure before it takes back what was made and leaves the running configuration as it is. A
+ * region is used again only when its workers have left and keeper and control have had time to
+ * follow; until then the next reload waits.
+ */
+#include "daemons/master/master.h"
+#include "polder/log.h"
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define REGION_REST_MS  10000 /* keeper and control follow within a heartbeat, or are killed */
+#define START_LIMIT_MS  30000
+#define EARLY_DEATHS    3
+#define LOOK_AGAIN_MS   100
+#define FAILED_GRACE_MS 1000
+
+void generation_enter(struct master *m, uint32_t region, enum generation_state state)
+{
+    m->generation[region].state = state;
+    m->generation[region].since_ms = m->now_ms;
+}
+
+void reload_ask(struct master *m)
+{
+    if (m->reload.phase == RELOAD_IDLE)
+        m->reload.phase = RELOAD_ASKED;
+    else if (m->reload.phase != RELOAD_ASKED)
+        m->reload.again = true;
+}
+
+static void event_signal(int fd)
+{
+    const uint64_t one = 1;
+    const ssize_t n = write(fd, &one, sizeof one);
+    (void)n; /* EAGAIN: it is set already */
+}
+
+static void reload_finish(struct master *m, enum proc_reload_state state)
+{
+    struct proc_table *proc = m->shared.proc;
+    atomic_store(&proc->reload_state, state);
+    atomic_store(&proc->reload_done, m->reload.asked);
+    event_signal(m->shared.control_event);
+    m->reload.phase = m->reload.again ? RELOAD_ASKED : RELOAD_IDLE;
+    m->reload.again = false;
+    if (m->phase == MASTER_RUNNING) /* ends RELOADING=1, also when nothing changed */
+        notify_ready(m);
+}
+
+static void log_lines(const char *text)
+{
+    while (*text) {
+        const size_t len = strcspn(text, "\n");
+        if (len)
+            log_error("%.*s", (int)len, text);
+        text += len + (text[len] == '\n');
+    }
+}
+
+static void reload_fail(struct master *m, const char *why)
+{
+    snprintf(m->shared.proc->reload_message, sizeof m->shared.proc->reload_message, "%s", why);
+    log_lines(why);
+    log_error("master: reload failed; the running configuration stays");
+    listeners_revert(&m->listeners);
+    struct generation *g = &m->generation[m->reload.region];
+    if (m->reload.phase == RELOAD_STARTING) {
+        generation_enter(m, m->reload.region, GENERATION_DRAINING);
+        workers_stop(m, m->reload.region, FAILED_GRACE_MS);
+    } else if (g->state == GENERATION_LOADING) {
+        g->state = GENERATION_NONE; /* nobody has ever looked at it */
+        g->since_ms = 0;
+    }
+    notify_status("reload failed, generation %u stays: %.120s", m->generation[m->current].number,
+                  why);
+    reload_finish(m, PROC_RELOAD_FAILED);
+}
+
+/* ---- steps ---- */
+
+static bool region_rested(const struct master *m, uint32_t region)
+{
+    const struct generation *g = &m->generation[region];
+    return g->state == GENERATION_NONE &&
+           (g->since_ms == 0 || m->now_ms - g->since_ms >= REGION_REST_MS);
+}
+
+static void reload_begin(struct master *m)
+{
+    uint32_t region = 0;
+    if (m->phase != MASTER_RUNNING)
+        return;
+    while (region < SHARED_REGIONS && !region_rested(m, region))
+        region++;
+    if (region == SHARED_REGIONS)
+        return;
+    struct reload *r = &m->reload;
+    r->asked = atomic_load(&m->shared.proc->reload_asked);
+    r->region = region;
+    atomic_store(&m->shared.proc->reload_state, PROC_RELOAD_RUNNING);
+    log_info("master: reading %s again", m->config_path);
+    notify_reloading();
+    generation_enter(m, region, GENERATION_LOADING);
+    r->compiler = compile_start(m->shared.region[region], m->config_path, m->generations + 1);
+    if (r->compiler < 0) {
+        char why[128];
+        snprintf(why, sizeof why, "cannot fork to read the configuration: %s",
+                 strerror(-r->compiler));
+        r->compiler = 0;
+        reload_fail(m, why);
+        return;
+    }
+    r->deadline_ms = m->now_ms + COMPILE_TIMEOUT_MS;
+    r->phase = RELOAD_COMPILING;
+}
+
+static bool unchanged(const char *key, const char *now, const char *then, char *why, size_t size)
+{
+    if (strcmp(now, then) == 0)
+        return true;
+    snprintf(why, size,
+             "%s cannot change while Polder runs (\"%s\", not \"%s\"); restart it for that", key,
+             now, then);
+    return false;
+}
+
+static void reload_loaded(struct master *m)
+{
+    const struct config *now = master_config(m);
+    const struct config *then = m->shared.region[m->reload.region]->config;
+    char why[1024];
+    if (!unchanged("state_dir", now->state_dir, then->state_dir, why, sizeof why) ||
+        !unchanged("runtime_dir", now->runtime_dir, then->runtime_dir, why, sizeof why) ||
+        !unchanged("user", now->user, then->user, why, sizeof why) ||
+        listeners_open(&m->listeners, then, why, sizeof why) < 0)
+        reload_fail(m, why);
+    else
+        m->reload.phase = RELOAD_LOADED;
+}
+
+bool reload_reaped(struct master *m, pid_t pid, int status)
+{
+    struct reload *r = &m->reload;
+    if (r->compiler == 0 || pid != r->compiler)
+        return false;
+    r->compiler = 0;
+    if (r->phase != RELOAD_COMPILING)
+        return true; /* given up meanwhile */
+    struct config_region *region = m->shared.region[r->region];
+    if (compile_result(region, status) < 0)
+        reload_fail(m, region->errors);
+    else
+        reload_loaded(m);
+    return true;
+}
+
+static void reload_start_workers(struct master *m)
+{
+    struct reload *r = &m->reload;
+    struct generation *g = &m->generation[r->region];
+    const struct config *config = m->shared.region[r->region]->config;
+    if (workers_free_slots(m) < config->workers)
+        return; /* earlier generations still drain */
+    g->number = ++m->generations;
+    g->workers = config->workers;
+    g->early_deaths = 0;
+    listeners_assign(&m->listeners, config, g);
+    generation_enter(m, r->region, GENERATION_STARTING);
+    r->deadline_ms = m->now_ms + START_LIMIT_MS;
+    r->phase = RELOAD_STARTING;
+    workers_start(m, r->region);
+}
+
+static void reload_commit(struct master *m)
+{
+    struct proc_table *proc = m->shared.proc;
+    const uint32_t old = m->current;
+    struct generation *g = &m->generation[m->reload.region];
+    const struct config *config = m->shared.region[m->reload.region]->config;
+
+    m->current = m->reload.region;
+    atomic_store(&proc->region, m->current);
+    atomic_store(&proc->generation, g->number);
+    atomic_store(&proc->slot[PROC_SLOT_KEEPER].generation, g->number);
+    atomic_store(&proc->slot[PROC_SLOT_CONTROL].generation, g->number);
+    event_signal(m->shared.keeper_event);
+    listeners_keep(&m->listeners);
+    generation_enter(m, m->current, GENERATION_CURRENT);
+    generation_enter(m, old, GENERATION_DRAINING);
+    workers_stop(m, old, PROCESS_DRAIN_MS);
+    for (uint32_t i = 0; i < config->n_inactive; i++)
+        log_warning("master: not active yet: %s", config->inactive[i]);
+    log_info("master: generation %u serves with %u workers", g->number, g->workers);
+    notify_status("%u workers, generation %u", g->workers, g->number);
+    reload_finish(m, PROC_RELOAD_OK);
+}
+
+static void reload_watch_start(struct master *m)
+{
+    struct reload *r = &m->reload;
+    const struct generation *g = &m->generation[r->region];
+    char why[160];
+    if (workers_ready(m, r->region) == g->workers) {
+        reload_commit(m);
+    } else if (g->early_deaths >= EARLY_DEATHS) {
+        snprintf(why, sizeof why, "workers with the new configuration die before they are ready");
+        reload_fail(m, why);
+    } else if (m->now_ms >= r->deadline_ms) {
+        snprintf(why, sizeof why, "only %u of %u workers with the new configuration got ready",
+                 workers_ready(m, r->region), g->workers);
+        reload_fail(m, why);
+    }
+}
+
+/* Regions whose workers have left; addresses that nobody serves any more. */
+static void generations_retire(struct master *m)
+{
+    bool draining = false, left = false;
+    for (uint32_t r = 0; r < SHARED_REGIONS; r++) {
+        if (m->generation[r].state != GENERATION_DRAINING)
+            continue;
+        if (workers_living(m, r) == 0) {
+            generation_enter(m, r, GENERATION_NONE);
+            left = true;
+        } else {
+            draining = true;
+        }
+    }
+    if (left && !draining && m->reload.phase <= RELOAD_ASKED)
+        listeners_prune(&m->listeners, master_config(m));
+}
+
+void reload_step(struct master *m)
+{
+    struct reload *r = &m->reload;
+    generations_retire(m);
+    if (r->phase == RELOAD_ASKED)
+        reload_begin(m);
+    if (r->phase == RELOAD_COMPILING && m->now_ms >= r->deadline_ms) {
+        kill(r->compiler, SIGKILL); /* its end is the error */
+        r->deadline_ms = m->now_ms + COMPILE_TIMEOUT_MS;
+    }
+    if (r->phase == RELOAD_LOADED)
+        reload_start_workers(m);
+    if (r->phase == RELOAD_STARTING)
+        reload_watch_start(m);
+}
+
+uint64_t reload_deadline(const struct master *m)
+{
+    switch (m->reload.phase) {
+    case RELOAD_IDLE:
+        break;
+    case RELOAD_ASKED:
+    case RELOAD_LOADED:
+        return m->now_ms + LOOK_AGAIN_MS;
+    case RELOAD_COMPILING:
+    case RELOAD_STARTING:
+        return m->reload.deadline_ms;
+    }
+    return UINT64_MAX;
+}
+
+void reload_cancel(struct master *m)
+{
+    struct reload *r = &m->reload;
+    r->again = false;
+    if (r->phase == RELOAD_IDLE)
+        return;
+    if (r->compiler)
+        kill(r->compiler, SIGKILL);
+    r->asked = atomic_load(&m->shared.proc->reload_asked);
+    reload_fail(m, "Polder is stopping");
+}

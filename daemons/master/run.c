@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * run: the master's life.
+ *
+ * Start: a child reads the file; directories, user, lock; shared memory; the file again, now as the
+ * user and into its region; sockets; children. Then a loop that sleeps until a signal or a deadline
+ * and lets each part look at the state. Stop: workers drain, control leaves, the keeper stores what
+ * is in the rings and syncs, last the supervisor if it was started here.
+ */
+#include "daemons/master/master.h"
+#include "polder/clock.h"
+#include "polder/inval.h"
+#include "polder/log.h"
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#define EXIT_DONE   0
+#define EXIT_FAILED 1
+#define EXIT_CONFIG 2
+
+#define TICK_MS            1000 /* heartbeats are looked at, ours is shown */
+#define LATE_MS            1000 /* a turn this late: the machine stood still, not the children */
+#define LENIENT_MS         3000
+#define INTERRUPT_DRAIN_MS 1000
+#define CONTROL_GRACE_MS   2000
+#define KEEPER_GRACE_MS    10000
+#define COMPANION_GRACE_MS 5000
+#define HURRY_MS           1000 /* the second signal */
+
+/* Too large for the stack, one a process. */
+static struct master master_context;
+
+/* ---- stop ---- */
+
+static void stop_begin(struct master *m, uint64_t drain_ms)
+{
+    log_info("master: stopping; workers have %.0f s to finish", (double)drain_ms / 1000);
+    m->phase = MASTER_DRAINING;
+    atomic_store(&m->shared.proc->draining, 1);
+    notify_stopping();
+    notify_status("stopping: workers finish what they have");
+    reload_cancel(m);
+    for (uint32_t r = 0; r < SHARED_REGIONS; r++)
+        workers_stop(m, r, drain_ms);
+    companion_stop(m, drain_ms + COMPANION_GRACE_MS);
+}
+
+static void stop_hurry(struct master *m)
+{
+    log_warning("master: told again to stop: not waiting any longer");
+    for (uint32_t slot = PROC_SLOT_CONTROL; slot < PROC_SLOTS; slot++)
+        if (m->child[slot].pid)
+            child_stop(m, slot, 0);
+    if (m->phase == MASTER_SYNCING)
+        child_stop(m, PROC_SLOT_KEEPER, HURRY_MS);
+    companion_stop(m, HURRY_MS);
+}
+
+static void stop_asked(struct master *m, uint64_t drain_ms)
+{
+    if (m->phase == MASTER_STOPPED)
+        return;
+    if (++m->stop_signals == 1)
+        stop_begin(m, drain_ms);
+    else
+        stop_hurry(m);
+}
+
+static uint32_t workers_left(const struct master *m)
+{
+    uint32_t n = 0;
+    for (uint32_t r = 0; r < SHARED_REGIONS; r++)
+        n += workers_living(m, r);
+    return n;
+}
+
+/* Nobody invalidates any more. The page must be on disk before the keeper calls its store clean. */
+static void inval_sync(struct master *m)
+{
+    if (msync(m->shared.inval, inval_page_size(), MS_SYNC) < 0)
+        log_error("master: cannot sync inval.page: %s", strerror(errno));
+}
+
+static void phase_step(struct master *m)
+{
+    const bool hurry = m->stop_signals > 1;
+    const struct generation *g = &m->generation[m->current];
+    if (m->phase == MASTER_STARTING && child_ready(m, PROC_SLOT_KEEPER) &&
+        child_ready(m, PROC_SLOT_CONTROL) && workers_ready(m, m->current) == g->workers) {
+        m->phase = MASTER_RUNNING;
+        generation_enter(m, m->current, GENERATION_CURRENT);
+        log_info("master: ready");
+        notify_status("%u workers, generation %u", g->workers, g->number);
+        notify_ready(m);
+    }
+    if (m->phase == MASTER_DRAINING && workers_left(m) == 0) {
+        m->phase = MASTER_STOPPING;
+        child_stop(m, PROC_SLOT_CONTROL, hurry ? 0 : CONTROL_GRACE_MS);
+    }
+    if (m->phase == MASTER_STOPPING && m->child[PROC_SLOT_CONTROL].pid == 0) {
+        m->phase = MASTER_SYNCING;
+        notify_status("stopping: the keeper writes the cache to disk");
+        inval_sync(m);
+        child_stop(m, PROC_SLOT_KEEPER, hurry ? HURRY_MS : KEEPER_GRACE_MS);
+    }
+    if (m->phase == MASTER_SYNCING && m->child[PROC_SLOT_KEEPER].pid == 0) {
+        m->phase = MASTER_LEAVING;
+        companion_stop(m, hurry ? HURRY_MS : COMPANION_GRACE_MS);
+    }
+    if (m->phase == MASTER_LEAVING && m->companion.pid == 0)
+        m->phase = MASTER_STOPPED;
+}
+
+/* ---- loop ---- */
+
+static void signals_take(struct master *m)
+{
+    struct signalfd_siginfo info;
+    while (read(m->signal_fd, &info, sizeof info) == (ssize_t)sizeof info) {
+        switch (info.ssi_signo) {
+        case SIGTERM:
+            stop_asked(m, PROCESS_DRAIN_MS);
+            break;
+        case SIGINT:
+            stop_asked(m, INTERRUPT_DRAIN_MS);
+            break;
+        case SIGHUP:
+            if (m->phase <= MASTER_RUNNING)
+                reload_ask(m);
+            break;
+        default: /* SIGCHLD, SIGUSR1: somebody died or got ready; the steps see it */
+            break;
+        }
+    }
+}
+
+static void loop_wait(struct master *m)
+{
+    uint64_t wake = m->now_ms + TICK_MS;
+    wake = earlier(wake, children_deadline(m));
+    wake = earlier(wake, reload_deadline(m));
+    wake = earlier(wake, companion_deadline(m));
+    if (m->notify.watchdog_ms)
+        wake = earlier(wake, m->notify.next_ms);
+    const uint64_t wait_ms = wake > m->now_ms ? wake - m->now_ms : 0;
+    struct pollfd p = {m->signal_fd, POLLIN, 0};
+    poll(&p, 1, (int)wait_ms);
+
+    const uint64_t now = clock_mono_ms();
+    if (now > m->now_ms + wait_ms + LATE_MS)
+        m->lenient_ms = now + LENIENT_MS;
+    m->now_ms = now;
+}
+
+static void loop_run(struct master *m)
+{
+    while (m->phase != MASTER_STOPPED) {
+        atomic_store(&m->shared.proc->slot[PROC_SLOT_MASTER].heartbeat_ms, m->now_ms);
+        signals_take(m);
+        children_reap(m);
+        children_step(m);
+        companion_step(m);
+        reload_step(m);
+        phase_step(m);
+        notify_step(m);
+        if (m->phase != MASTER_STOPPED)
+            loop_wait(m);
+    }
+}
+
+/* ---- start ---- */
+
+static int signals_open(struct master *m)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    sigaddset(&set, SIGCHLD);
+    sigaddset(&set, SIGUSR1);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    m->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+    if (m->signal_fd < 0)
+        log_error("master: cannot make a signalfd: %s", strerror(errno));
+    return m->signal_fd;
+}
+
+/* Where the shared memory belongs is written in the file, which is read into shared memory: so a
+ * first reading goes into a private place that is given up afterwards. */
+static int start_scout(struct master *m)
+{
+    struct config_region *scout =
+        mmap(NULL, SHARED_REGION_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (scout == MAP_FAILED) {
+        log_error("master: no memory to read the configuration");
+        return EXIT_FAILED;
+    }
+    int code = EXIT_DONE;
+    if (compile_wait(scout, m->config_path, 1) < 0) {
+        fprintf(stderr, "%s%s", scout->errors,
+                scout->errors[strlen(scout->errors) - 1] == '\n' ? "" : "\n");
+        code = EXIT_CONFIG;
+    } else if (privileges_prepare(scout->config, &m->lock_fd) < 0) {
+        code = EXIT_FAILED;
+    } else {
+        const struct shared_options options = {.state_dir = scout->config->state_dir};
+        if (shared_create(&m->shared, &options) < 0)
+            code = EXIT_FAILED;
+    }
+    munmap(scout, SHARED_REGION_SIZE);
+    return code;
+}
+
+static int start_configure(struct master *m)
+{
+    struct config_region *region = m->shared.region[0];
+    char why[1024];
+    if (compile_wait(region, m->config_path, 1) < 0) {
+        fprintf(stderr, "%s%s", region->errors,
+                region->errors[strlen(region->errors) - 1] == '\n' ? "" : "\n");
+        return EXIT_CONFIG;
+    }
+    if (listeners_open(&m->listeners, region->config, why, sizeof why) < 0) {
+        log_error("master: %s", why);
+        return EXIT_FAILED;
+    }
+    listeners_keep(&m->listeners);
+    return EXIT_DONE;
+}
+
+static void start_announce(const struct master *m)
+{
+    const struct config *config = master_config(m);
+    char listening[1024];
+    listeners_describe(&m->listeners, listening, sizeof listening);
+    log_info("master: polderd " POLDER_VERSION " with %u workers listens on %s", config->workers,
+             listening[0] ? listening : "nothing");
+    for (uint32_t i = 0; i < config->n_inactive; i++)
+        log_warning("master: not active yet: %s", config->inactive[i]);
+}
+
+static void start_children(struct master *m)
+{
+    struct proc_table *proc = m->shared.proc;
+    struct generation *g = &m->generation[0];
+    m->current = 0;
+    m->generations = g->number = 1;
+    g->workers = master_config(m)->workers;
+    generation_enter(m, 0, GENERATION_STARTING);
+    listeners_assign(&m->listeners, master_config(m), g);
+    atomic_store(&proc->region, 0);
+    atomic_store(&proc->generation, 1);
+    atomic_store(&proc->started_ms, m->now_ms);
+    children_init(m);
+    child_start(m, PROC_SLOT_KEEPER, 0, 0); /* first: it opens the store that workers read */
+    child_start(m, PROC_SLOT_CONTROL, 0, 0);
+    workers_start(m, 0);
+}
+
+int master_run(const char *config_path)
+{
+    struct master *m = &master_context;
+    memset(m, 0, sizeof *m);
+    m->config_path = config_path;
+    m->lock_fd = -1;
+    m->now_ms = clock_mono_ms();
+    log_open("master");
+    process_title_set("polderd: master");
+    if (signals_open(m) < 0 || listeners_adopt(&m->listeners) < 0)
+        return EXIT_FAILED;
+    notify_init(&m->notify);
+
+    int code = start_scout(m);
+    if (code == EXIT_DONE && (code = start_configure(m)) == EXIT_DONE) {
+        start_announce(m);
+        m->now_ms = clock_mono_ms();
+        companion_init(m);
+        start_children(m);
+        loop_run(m);
+        log_info("master: stopped");
+    }
+    listeners_close(&m->listeners);
+    if (m->shared.proc)
+        shared_destroy(&m->shared);
+    if (m->lock_fd >= 0)
+        close(m->lock_fd);
+    close(m->signal_fd);
+    return code;
+}
