@@ -69,6 +69,17 @@ bool field_cdn_cc(struct field_text value, struct field_cc *cc);
 bool field_sf_strings(struct field_text value, void (*each)(void *arg, struct field_text text),
                       void *arg);
 
+/* Surrogate-Control (W3C Edge Architecture 1.0), one line: directives that are for everybody or,
+ * with
+ * ";polder" behind them, for us; those for other devices are skipped. True: it said something that
+ * we understand, and replaces Cache-Control as CDN-Cache-Control does (which wins over it). */
+bool field_surrogate_cc(struct field_text value, struct field_cc *cc);
+
+/* Age (RFC 9111 5.1): *age of the first member, saturated at 2^31. lines: how many field lines
+ * there were; value is the first of them. -EINVAL: garbled; we take such a response as stale rather
+ * than ignore the field, for somebody on the way held it for a time that we do not know. */
+int field_age(struct field_text value, unsigned lines, uint32_t *age);
+
 /* Entity tags (RFC 9110 8.8.3): does the list (or "*") contain etag? weak: W/ is ignored. */
 bool field_etag_listed(struct field_text list, struct field_text etag, bool weak);
 bool field_etag_valid(struct field_text etag);

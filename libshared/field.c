@@ -1,0 +1,358 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * field: HTTP field values other than structured fields (field_sf.c) and dates (field_date.c).
+ */
+#include "polder/field.h"
+#include <errno.h>
+#include <string.h>
+
+#define AGE_MAX (UINT32_C(1) << 31) /* RFC 9111 1.2.2 */
+
+static unsigned char lower(char c)
+{
+    return (unsigned char)(c >= 'A' && c <= 'Z' ? c | 0x20 : c);
+}
+
+static bool is_space(char c)
+{
+    return c == ' ' || c == '\t';
+}
+
+static struct field_text trim(struct field_text t)
+{
+    while (t.len && is_space(*t.at))
+        t.at++, t.len--;
+    while (t.len && is_space(t.at[t.len - 1]))
+        t.len--;
+    return t;
+}
+
+bool field_is(struct field_text a, const char *name)
+{
+    for (size_t i = 0; i < a.len; i++)
+        if (!name[i] || lower(a.at[i]) != (unsigned char)name[i])
+            return false;
+    return !name[a.len];
+}
+
+bool field_is_token(struct field_text t)
+{
+    /* ALPHA DIGIT ! # $ % & ' * + - . ^ _ ` | ~, a bit each (RFC 9110 5.6.2) */
+    static const uint64_t set[2] = {0x03ff6cfa00000000u, 0x57ffffffc7fffffeu};
+    for (size_t i = 0; i < t.len; i++) {
+        unsigned char c = (unsigned char)t.at[i];
+        if (c >= 128 || !(set[c / 64] >> (c % 64) & 1))
+            return false;
+    }
+    return t.len > 0;
+}
+
+/* ---- lists and parameters ---------------------------------------------------------------------
+ */
+
+/* at points to a '"': behind its closing one, or NULL where there is none. */
+static const char *behind_quotes(const char *at, const char *end)
+{
+    for (at++; at < end; at++) {
+        if (*at == '"')
+            return at + 1;
+        if (*at == '\\' && at + 1 < end)
+            at++;
+    }
+    return NULL;
+}
+
+/* A quote that is never closed is an ordinary character, for what stands behind it may be the
+ * no-store that somebody wants to hide. */
+static size_t element_length(struct field_text t)
+{
+    const char *at = t.at, *end = t.at + t.len;
+    bool quotes = true;
+    while (at < end && *at != ',') {
+        const char *behind = *at == '"' && quotes ? behind_quotes(at, end) : NULL;
+        if (*at == '"' && !behind)
+            quotes = false;
+        at = behind ? behind : at + 1;
+    }
+    return (size_t)(at - t.at);
+}
+
+bool field_list_next(struct field_text *rest, struct field_text *element)
+{
+    while (rest->len) {
+        size_t n = element_length(*rest);
+        *element = trim((struct field_text){rest->at, n});
+        size_t used = n < rest->len ? n + 1 : n;
+        rest->at += used;
+        rest->len -= used;
+        if (element->len)
+            return true;
+    }
+    return false;
+}
+
+/* "text" without its quotes; unquoted text as it is. */
+static struct field_text unquote(struct field_text t)
+{
+    if (t.len >= 2 && t.at[0] == '"' && behind_quotes(t.at, t.at + t.len) == t.at + t.len)
+        return (struct field_text){t.at + 1, t.len - 2};
+    return t;
+}
+
+void field_parameter(struct field_text element, struct field_text *name, struct field_text *value)
+{
+    const char *equals = element.len ? memchr(element.at, '=', element.len) : NULL;
+    *name = trim(element);
+    *value = (struct field_text){NULL, 0};
+    if (!equals)
+        return;
+    size_t n = (size_t)(equals - element.at);
+    *name = trim((struct field_text){element.at, n});
+    *value = unquote(trim((struct field_text){equals + 1, element.len - n - 1}));
+}
+
+int field_seconds(struct field_text value, uint32_t *seconds)
+{
+    uint64_t n = 0;
+    if (value.len == 0)
+        return -EINVAL;
+    for (size_t i = 0; i < value.len; i++) {
+        if (value.at[i] < '0' || value.at[i] > '9')
+            return -EINVAL;
+        n = n * 10 + (uint64_t)(value.at[i] - '0');
+        if (n > AGE_MAX)
+            n = AGE_MAX;
+    }
+    *seconds = (uint32_t)n;
+    return 0;
+}
+
+int field_age(struct field_text value, unsigned lines, uint32_t *age)
+{
+    struct field_text rest = value, first, other;
+    uint32_t seconds;
+    if (lines != 1 || !field_list_next(&rest, &first) || field_seconds(first, age) != 0)
+        return -EINVAL;
+    /* Of a list the first member counts. Members that agree come from a hop that copied the field:
+     * how old the response was behind it nobody can tell. */
+    while (field_list_next(&rest, &other))
+        if (field_seconds(other, &seconds) == 0 && seconds == *age)
+            return -EINVAL;
+    return 0;
+}
+
+/* ---- Cache-Control ----------------------------------------------------------------------------
+ */
+
+/* An age directive; the first that is no number, and any that contradicts an earlier one, makes the
+ * response stale (RFC 9111 4.2.1). */
+static void add_seconds(struct field_cc *cc, uint32_t flag, uint32_t *to, struct field_text value)
+{
+    uint32_t seconds;
+    bool lifetime = flag == FIELD_CC_MAX_AGE || flag == FIELD_CC_S_MAXAGE;
+    if (field_seconds(value, &seconds) != 0) {
+        if (lifetime)
+            cc->flags |= FIELD_CC_INVALID;
+        return;
+    }
+    if (!(cc->flags & flag))
+        *to = seconds;
+    else if (*to != seconds && lifetime)
+        cc->flags |= FIELD_CC_INVALID;
+    else if (seconds < *to)
+        *to = seconds;
+    cc->flags |= flag;
+}
+
+/* no-cache and private: with a list of fields they concern those only; a second list does not fit
+ * in here and then all of the response is concerned. */
+static void add_qualified(struct field_cc *cc, uint32_t whole, uint32_t part, struct field_text *to,
+                          struct field_text value)
+{
+    if (!value.at || !value.len || (cc->flags & part)) {
+        cc->flags |= whole;
+        return;
+    }
+    cc->flags |= part;
+    *to = value;
+}
+
+static const struct {
+    const char *name;
+    uint32_t flag;
+} plain[] = {
+    {"no-store", FIELD_CC_NO_STORE},
+    {"public", FIELD_CC_PUBLIC},
+    {"must-revalidate", FIELD_CC_MUST_REVALIDATE},
+    {"proxy-revalidate", FIELD_CC_PROXY_REVALIDATE},
+    {"must-understand", FIELD_CC_MUST_UNDERSTAND},
+    {"no-transform", FIELD_CC_NO_TRANSFORM},
+    {"only-if-cached", FIELD_CC_ONLY_IF_CACHED},
+    {"immutable", FIELD_CC_IMMUTABLE},
+};
+
+static void add_directive(struct field_cc *cc, struct field_text name, struct field_text value)
+{
+    for (size_t i = 0; i < sizeof plain / sizeof *plain; i++)
+        if (field_is(name, plain[i].name))
+            cc->flags |= plain[i].flag;
+    if (field_is(name, "max-age"))
+        add_seconds(cc, FIELD_CC_MAX_AGE, &cc->max_age, value);
+    else if (field_is(name, "s-maxage"))
+        add_seconds(cc, FIELD_CC_S_MAXAGE, &cc->s_maxage, value);
+    else if (field_is(name, "min-fresh"))
+        add_seconds(cc, FIELD_CC_MIN_FRESH, &cc->min_fresh, value);
+    else if (field_is(name, "stale-while-revalidate"))
+        add_seconds(cc, FIELD_CC_SWR, &cc->swr, value);
+    else if (field_is(name, "stale-if-error"))
+        add_seconds(cc, FIELD_CC_SIE, &cc->sie, value);
+    else if (field_is(name, "no-cache"))
+        add_qualified(cc, FIELD_CC_NO_CACHE, FIELD_CC_NO_CACHE_FIELDS, &cc->no_cache_fields, value);
+    else if (field_is(name, "private"))
+        add_qualified(cc, FIELD_CC_PRIVATE, FIELD_CC_PRIVATE_FIELDS, &cc->private_fields, value);
+    else if (field_is(name, "max-stale") && value.at)
+        add_seconds(cc, FIELD_CC_MAX_STALE, &cc->max_stale, value);
+    else if (field_is(name, "max-stale")) {
+        cc->max_stale = UINT32_MAX;
+        cc->flags |= FIELD_CC_MAX_STALE;
+    }
+}
+
+/* White space beside '=' is no Cache-Control syntax: a lifetime written so is invalid. */
+static void add_element(struct field_cc *cc, struct field_text element)
+{
+    struct field_text name, value;
+    const char *equals = memchr(element.at, '=', element.len);
+    field_parameter(element, &name, &value);
+    if (equals && equals > element.at && equals + 1 < element.at + element.len &&
+        (is_space(equals[-1]) || is_space(equals[1])))
+        value = (struct field_text){"?", 1};
+    add_directive(cc, name, value);
+}
+
+void field_cc_add(struct field_cc *cc, struct field_text value)
+{
+    struct field_text element;
+    while (field_list_next(&value, &element))
+        add_element(cc, element);
+}
+
+bool field_surrogate_cc(struct field_text value, struct field_cc *cc)
+{
+    struct field_text element;
+    while (field_list_next(&value, &element)) {
+        const char *semicolon = memchr(element.at, ';', element.len);
+        if (semicolon) {
+            size_t n = (size_t)(semicolon - element.at);
+            struct field_text target = {semicolon + 1, element.len - n - 1};
+            if (!field_is(trim(target), "polder"))
+                continue;
+            element.len = n;
+        }
+        if (element.len)
+            add_element(cc, element);
+    }
+    return cc->flags != 0;
+}
+
+/* ---- entity tags ------------------------------------------------------------------------------
+ */
+
+/* Length of the entity tag at the start of t, 0 where there is none. */
+static size_t etag_length(struct field_text t)
+{
+    size_t i = t.len >= 2 && t.at[0] == 'W' && t.at[1] == '/' ? 2 : 0;
+    if (i >= t.len || t.at[i++] != '"')
+        return 0;
+    for (; i < t.len; i++) {
+        unsigned char c = (unsigned char)t.at[i];
+        if (c == '"')
+            return i + 1;
+        if (c <= 0x20 || c == 0x7f)
+            return 0;
+    }
+    return 0;
+}
+
+bool field_etag_valid(struct field_text etag)
+{
+    return etag.len && etag_length(etag) == etag.len;
+}
+
+static bool same_etag(struct field_text a, struct field_text b, bool weak)
+{
+    bool a_weak = a.at[0] == 'W', b_weak = b.at[0] == 'W';
+    if ((a_weak || b_weak) && !weak)
+        return false;
+    if (a_weak)
+        a.at += 2, a.len -= 2;
+    if (b_weak)
+        b.at += 2, b.len -= 2;
+    return a.len == b.len && memcmp(a.at, b.at, a.len) == 0;
+}
+
+bool field_etag_listed(struct field_text list, struct field_text etag, bool weak)
+{
+    list = trim(list);
+    if (list.len == 1 && *list.at == '*')
+        return true;
+    if (!field_etag_valid(etag))
+        return false;
+    while (list.len) {
+        size_t n = etag_length(list);
+        if (n && same_etag((struct field_text){list.at, n}, etag, weak))
+            return true;
+        if (n == 0) /* not a tag: on to the next comma */
+            while (n < list.len && list.at[n] != ',')
+                n++;
+        while (n < list.len && (list.at[n] == ',' || is_space(list.at[n])))
+            n++;
+        list.at += n;
+        list.len -= n;
+    }
+    return false;
+}
+
+/* ---- ranges -----------------------------------------------------------------------------------
+ */
+
+/* Decimal digits from *at on, saturated; false where there are none. */
+static bool number(const char **at, const char *end, uint64_t *n)
+{
+    const char *start = *at;
+    for (*n = 0; *at < end && **at >= '0' && **at <= '9'; (*at)++) {
+        unsigned digit = (unsigned)(**at - '0');
+        *n = *n > (UINT64_MAX - digit) / 10 ? UINT64_MAX : *n * 10 + digit;
+    }
+    return *at > start;
+}
+
+int field_range(struct field_text value, uint64_t size, uint64_t *first, uint64_t *last)
+{
+    struct field_text rest = {value.at, value.len}, spec, more;
+    if (value.len < 6 || !field_is((struct field_text){value.at, 6}, "bytes="))
+        return 0;
+    rest.at += 6, rest.len -= 6;
+    if (!field_list_next(&rest, &spec) || field_list_next(&rest, &more))
+        return 0;
+    const char *at = spec.at, *end = spec.at + spec.len;
+    uint64_t a, b = UINT64_MAX;
+    bool has_first = number(&at, end, &a);
+    if (at == end || *at++ != '-')
+        return 0;
+    bool has_last = number(&at, end, &b);
+    if (at != end || (!has_first && !has_last) || (has_first && has_last && b < a))
+        return 0;
+    if (!has_first) { /* the last b bytes */
+        if (b == 0 || size == 0)
+            return -ERANGE;
+        *first = b < size ? size - b : 0;
+        *last = size - 1;
+        return 1;
+    }
+    if (a >= size)
+        return -ERANGE;
+    *first = a;
+    *last = has_last && b < size ? b : size - 1;
+    return 1;
+}
