@@ -19,22 +19,32 @@ struct policy_settings {
 };
 
 struct policy_request {
-    bool is_get, is_head;
+    bool is_get, is_head, is_post;
     bool has_authorization;
     bool has_range;
+    /* Request directives are advisory (RFC 9111 5.2.1). A cache that lets any client force its way
+     * to the backend stops no polling storm, so they count only where this is set. only-if-cached
+     * is the caller's to answer (504) and always counts. */
+    bool obey_directives;
     struct field_cc cc; /* Pragma: no-cache without Cache-Control counts as no-cache */
 };
 
 struct policy_response {
     uint16_t status;
     struct field_cc cc;
-    bool has_cdn_cc;
+    bool has_cdn_cc; /* a valid targeted field (RFC 9213): Cache-Control and Expires do not count */
     struct field_cc cdn_cc;
     bool has_date, has_expires, expires_valid, has_last_modified, has_age, has_set_cookie,
         vary_star;
-    int64_t date, expires, last_modified; /* Unix seconds */
+    bool age_garbled;                /* field_age() failed: stale from the start */
+    bool has_etag;                   /* the backend's own */
+    bool content_location_is_target; /* for answers to POST (RFC 9110 9.3.3) */
+    /* Unix seconds. A response without a valid Date has the time of its receipt there (RFC 9110
+     * 6.6.1). */
+    int64_t date, expires, last_modified;
     uint32_t age;
     bool complete_length_known;
+    uint64_t length; /* where known */
 };
 
 enum policy_store {
@@ -77,6 +87,12 @@ enum policy_use policy_use_of(const struct policy_request *req, const struct cac
 /* May a stale response replace a failed backend now? */
 bool policy_stale_if_error(const struct policy_request *req, const struct cache_record *record,
                            uint64_t now_ms);
+/* Must this field of the response be left out of the stored head (RFC 9111 3.1: named by a
+ * qualified no-cache or private)? Hop-by-hop fields are h1_is_hop_by_hop()'s. */
+bool policy_omits(const struct policy_response *resp, struct field_text name);
+/* Does a 304 (or a HEAD response) that validates the stored response replace this stored field (RFC
+ * 9111 3.2)? All but those that describe the stored bytes and their connection. */
+bool policy_freshens(struct field_text name);
 /* RFC 9111 4.4: unsafe and not an error */
 bool policy_invalidates(const char *method, size_t method_len, uint16_t status);
 #endif

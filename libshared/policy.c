@@ -1,0 +1,353 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* policy: RFC 9111 for a shared cache, with the windows of RFC 5861 and the fields of RFC 9213. */
+#include "polder/policy.h"
+#include <string.h>
+
+/* A guess is never good for longer than a day (RFC 9111 4.2.2 leaves the bound to us). */
+#define HEURISTIC_MAX_S 86400
+
+const char *policy_store_reason(enum policy_store why)
+{
+    static const char *const text[] = {
+        [POLICY_STORE] = "stored",
+        [POLICY_NO_METHOD] = "only answers to GET are stored",
+        [POLICY_NO_STATUS] = "responses with this status are not stored",
+        [POLICY_NO_STORE] = "response or request says no-store",
+        [POLICY_NO_PRIVATE] = "response says private",
+        [POLICY_NO_AUTHORIZATION] =
+            "request had Authorization; response lacks public, must-revalidate, s-maxage",
+        [POLICY_NO_SET_COOKIE] = "response sets a cookie and does not say public or s-maxage",
+        [POLICY_NO_VARY_STAR] = "response says Vary: *",
+        [POLICY_NO_FRESHNESS] = "response states no freshness and has no validator",
+        [POLICY_NO_TOO_LARGE] = "response is larger than max_body",
+    };
+    return (unsigned)why < sizeof text / sizeof *text ? text[why] : "";
+}
+
+/* The directives that count: a targeted field replaces Cache-Control (RFC 9213 2.1). */
+static const struct field_cc *directives(const struct policy_response *resp)
+{
+    return resp->has_cdn_cc ? &resp->cdn_cc : &resp->cc;
+}
+
+/* ---- statuses ---------------------------------------------------------------------------------
+ */
+
+/* RFC 9110 15.1, without 206, which we do not store. */
+static bool is_heuristically_cacheable(uint16_t status)
+{
+    switch (status) {
+    case 200:
+    case 203:
+    case 204:
+    case 300:
+    case 301:
+    case 308:
+    case 404:
+    case 405:
+    case 410:
+    case 414:
+    case 501:
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* Registered, so that we know what it means for a cache (RFC 9111 5.2.2.3). */
+static bool is_understood(uint16_t status)
+{
+    return (status >= 200 && status <= 208) || status == 226 || (status >= 300 && status <= 308) ||
+           (status >= 400 && status <= 417) || (status >= 421 && status <= 426) || status == 428 ||
+           status == 429 || status == 431 || status == 451 || (status >= 500 && status <= 508) ||
+           status == 510 || status == 511;
+}
+
+/* Interim and partial responses, 304, and what RFC 6585 forbids to store. */
+static bool is_never_stored(uint16_t status)
+{
+    return status < 200 || status == 206 || status == 304 || status == 428 || status == 429 ||
+           status == 431 || status == 511;
+}
+
+/* ---- freshness (4.2) --------------------------------------------------------------------------
+ */
+
+struct lifetime {
+    int64_t seconds;
+    bool is_explicit; /* the response states it */
+    bool known;
+};
+
+static int64_t date_of(const struct policy_response *resp, uint64_t response_ms)
+{
+    return resp->has_date ? resp->date : (int64_t)(response_ms / 1000);
+}
+
+/* What the response states (4.2.1): s-maxage, max-age, Expires, in this order. */
+static struct lifetime stated_lifetime(const struct policy_response *resp, uint64_t response_ms)
+{
+    const struct field_cc *cc = directives(resp);
+    struct lifetime life = {.known = true, .is_explicit = true};
+    if (cc->flags & FIELD_CC_INVALID)
+        return life;
+    if (cc->flags & FIELD_CC_S_MAXAGE) {
+        life.seconds = cc->s_maxage;
+    } else if (cc->flags & FIELD_CC_MAX_AGE) {
+        life.seconds = cc->max_age;
+    } else if (resp->has_expires && !resp->has_cdn_cc) {
+        if (resp->expires_valid)
+            life.seconds = resp->expires - date_of(resp, response_ms);
+        if (life.seconds < 0)
+            life.seconds = 0;
+    } else {
+        life = (struct lifetime){0};
+    }
+    return life;
+}
+
+/* What we suppose where it states nothing (4.2.2): the route's ttl, or a tenth of its age. */
+static struct lifetime supposed_lifetime(const struct policy_response *resp,
+                                         const struct policy_settings *settings,
+                                         uint64_t response_ms)
+{
+    struct lifetime life = {0};
+    if (!is_heuristically_cacheable(resp->status) && !(directives(resp)->flags & FIELD_CC_PUBLIC))
+        return life;
+    if (!settings->value.ttl_heuristic) {
+        life.seconds = (int64_t)(settings->value.ttl_ms / 1000);
+        life.known = life.seconds > 0;
+        return life;
+    }
+    int64_t age = date_of(resp, response_ms) - resp->last_modified;
+    if (!resp->has_last_modified || age <= 0)
+        return life;
+    life.seconds = age / 10 > HEURISTIC_MAX_S ? HEURISTIC_MAX_S : age / 10;
+    life.known = true;
+    return life;
+}
+
+static struct lifetime lifetime_of(const struct policy_response *resp,
+                                   const struct policy_settings *settings, uint64_t response_ms)
+{
+    struct lifetime life = stated_lifetime(resp, response_ms);
+    return life.known ? life : supposed_lifetime(resp, settings, response_ms);
+}
+
+/* corrected_initial_age (4.2.3), in seconds. */
+static uint32_t initial_age(const struct policy_response *resp, uint64_t request_ms,
+                            uint64_t response_ms)
+{
+    int64_t apparent = (int64_t)(response_ms / 1000) - date_of(resp, response_ms);
+    uint64_t delay = response_ms > request_ms ? (response_ms - request_ms) / 1000 : 0;
+    int64_t corrected = (int64_t)((resp->has_age ? resp->age : 0) + delay);
+    int64_t age = apparent > corrected ? apparent : corrected;
+    return age > INT32_MAX ? INT32_MAX : (uint32_t)age;
+}
+
+/* Directives after which nothing stale may be served (4.2.4; s-maxage implies proxy-revalidate,
+ * 5.2.2.10). */
+static bool forbids_stale(const struct field_cc *cc)
+{
+    return cc->flags & (FIELD_CC_MUST_REVALIDATE | FIELD_CC_PROXY_REVALIDATE | FIELD_CC_S_MAXAGE |
+                        FIELD_CC_NO_CACHE);
+}
+
+/* RFC 9111 3.5 */
+static bool permits_authorization(const struct field_cc *cc)
+{
+    return cc->flags & (FIELD_CC_PUBLIC | FIELD_CC_MUST_REVALIDATE | FIELD_CC_S_MAXAGE);
+}
+
+/* The windows behind freshness (RFC 5861). A response that states a lifetime of nothing wants to be
+ * asked about each time: the settings' stale-while-revalidate is not for it. */
+static void set_windows(const struct field_cc *cc, const struct policy_settings *settings,
+                        const struct lifetime *life, struct policy_freshness *out)
+{
+    uint64_t swr = 0, sie = 0;
+    if (!forbids_stale(cc)) {
+        if (cc->flags & FIELD_CC_SWR)
+            swr = (uint64_t)cc->swr * 1000;
+        else if (life->seconds > 0)
+            swr = settings->value.stale_while_revalidate_ms;
+        sie =
+            cc->flags & FIELD_CC_SIE ? (uint64_t)cc->sie * 1000 : settings->value.stale_if_error_ms;
+    }
+    out->swr_until_ms = out->fresh_until_ms + swr;
+    out->sie_until_ms = out->fresh_until_ms + sie;
+}
+
+void policy_freshness_of(const struct policy_response *resp, const struct policy_settings *settings,
+                         uint64_t request_ms, uint64_t response_ms, struct policy_freshness *out)
+{
+    const struct field_cc *cc = directives(resp);
+    struct lifetime life = lifetime_of(resp, settings, response_ms);
+    *out = (struct policy_freshness){.age_s = initial_age(resp, request_ms, response_ms)};
+    if (resp->age_garbled || cc->flags & FIELD_CC_NO_CACHE)
+        life.seconds = 0;
+    int64_t left_ms = (life.seconds - (int64_t)out->age_s) * 1000;
+    int64_t until = (int64_t)response_ms + left_ms;
+    out->fresh_until_ms = until > 0 ? (uint64_t)until : 0;
+    set_windows(cc, settings, &life, out);
+    if (forbids_stale(cc))
+        out->flags |= CACHE_MUST_REVALIDATE;
+    if (cc->flags & FIELD_CC_NO_CACHE)
+        out->flags |= CACHE_NO_CACHE;
+    if (permits_authorization(cc) || settings->partitioned_by_authorization)
+        out->flags |= CACHE_AUTH_OK;
+}
+
+/* ---- storing (3) ------------------------------------------------------------------------------
+ */
+
+/* no-store, but for must-understand with a status that we understand (5.2.2.3); and
+ * must-understand with one that we do not. */
+static bool says_no_store(const struct policy_response *resp)
+{
+    const struct field_cc *cc = directives(resp);
+    if (cc->flags & FIELD_CC_MUST_UNDERSTAND)
+        return !is_understood(resp->status);
+    return cc->flags & FIELD_CC_NO_STORE;
+}
+
+static bool may_keep_cookie(const struct policy_response *resp,
+                            const struct policy_settings *settings, bool is_explicit)
+{
+    if (policy_omits(resp, (struct field_text){"set-cookie", 10}))
+        return true; /* the cookie itself is not kept */
+    if (directives(resp)->flags & (FIELD_CC_PUBLIC | FIELD_CC_S_MAXAGE))
+        return true;
+    return settings->store_set_cookie && is_explicit;
+}
+
+enum policy_store policy_may_store(const struct policy_request *req,
+                                   const struct policy_response *resp,
+                                   const struct policy_settings *settings)
+{
+    const struct field_cc *cc = directives(resp);
+    struct lifetime life =
+        lifetime_of(resp, settings, resp->date > 0 ? (uint64_t)resp->date * 1000 : 0);
+    bool post = req->is_post && life.is_explicit && resp->content_location_is_target;
+    if (!req->is_get && !post)
+        return POLICY_NO_METHOD;
+    if (is_never_stored(resp->status))
+        return POLICY_NO_STATUS;
+    if (says_no_store(resp) || (req->obey_directives && req->cc.flags & FIELD_CC_NO_STORE))
+        return POLICY_NO_STORE;
+    if (cc->flags & FIELD_CC_PRIVATE)
+        return POLICY_NO_PRIVATE;
+    if (req->has_authorization && !permits_authorization(cc) &&
+        !settings->partitioned_by_authorization)
+        return POLICY_NO_AUTHORIZATION;
+    if (resp->has_set_cookie && !may_keep_cookie(resp, settings, life.is_explicit))
+        return POLICY_NO_SET_COOKIE;
+    if (resp->vary_star)
+        return POLICY_NO_VARY_STAR;
+    if (resp->complete_length_known && resp->length > settings->value.max_body)
+        return POLICY_NO_TOO_LARGE;
+    /* Without a stated lifetime only some statuses are cacheable (3, last item). */
+    if (!life.known && !is_heuristically_cacheable(resp->status) && !(cc->flags & FIELD_CC_PUBLIC))
+        return POLICY_NO_STATUS;
+    bool fresh = life.known && life.seconds > 0 && !(cc->flags & FIELD_CC_NO_CACHE);
+    if (!fresh && !resp->has_etag && !resp->has_last_modified)
+        return POLICY_NO_FRESHNESS;
+    return POLICY_STORE;
+}
+
+static bool is_listed(struct field_text list, struct field_text name)
+{
+    struct field_text element;
+    while (field_list_next(&list, &element)) {
+        if (element.len != name.len)
+            continue;
+        size_t i = 0;
+        while (i < name.len && (element.at[i] | 0x20) == (name.at[i] | 0x20))
+            i++;
+        if (i == name.len)
+            return true;
+    }
+    return false;
+}
+
+bool policy_omits(const struct policy_response *resp, struct field_text name)
+{
+    const struct field_cc *cc = directives(resp);
+    if (cc->flags & FIELD_CC_NO_CACHE_FIELDS && is_listed(cc->no_cache_fields, name))
+        return true;
+    return cc->flags & FIELD_CC_PRIVATE_FIELDS && is_listed(cc->private_fields, name);
+}
+
+bool policy_freshens(struct field_text name)
+{
+    static const char *const kept[] = {
+        "content-length", "content-encoding",  "content-range",   "content-md5", "content-digest",
+        "etag",           "transfer-encoding", "connection",      "keep-alive",  "te",
+        "trailer",        "upgrade",           "proxy-connection"};
+    for (size_t i = 0; i < sizeof kept / sizeof *kept; i++)
+        if (field_is(name, kept[i]))
+            return false;
+    return true;
+}
+
+/* ---- using (4) --------------------------------------------------------------------------------
+ */
+
+/* Does the client ask for something fresher than this (5.2.1)? */
+static bool asks_for_fresher(const struct policy_request *req, const struct cache_record *record,
+                             uint64_t now_ms)
+{
+    if (!req->obey_directives)
+        return false;
+    if (req->cc.flags & FIELD_CC_NO_CACHE)
+        return true;
+    uint64_t resident = now_ms > record->received_ms ? (now_ms - record->received_ms) / 1000 : 0;
+    if (req->cc.flags & FIELD_CC_MAX_AGE && record->age_s + resident >= req->cc.max_age)
+        return true;
+    return req->cc.flags & FIELD_CC_MIN_FRESH &&
+           now_ms + (uint64_t)req->cc.min_fresh * 1000 > record->fresh_until_ms;
+}
+
+static bool accepts_stale(const struct policy_request *req, const struct cache_record *record,
+                          uint64_t now_ms)
+{
+    if (!req->obey_directives || !(req->cc.flags & FIELD_CC_MAX_STALE))
+        return false;
+    return req->cc.max_stale == UINT32_MAX ||
+           now_ms < record->fresh_until_ms + (uint64_t)req->cc.max_stale * 1000;
+}
+
+enum policy_use policy_use_of(const struct policy_request *req, const struct cache_record *record,
+                              bool soft_invalidated, uint64_t now_ms)
+{
+    if (req->has_authorization && !(record->flags & CACHE_AUTH_OK))
+        return POLICY_UNUSABLE;
+    if (record->flags & CACHE_NO_CACHE || asks_for_fresher(req, record, now_ms))
+        return POLICY_REVALIDATE;
+    if (now_ms < record->fresh_until_ms && !soft_invalidated)
+        return POLICY_FRESH;
+    if (record->flags & CACHE_MUST_REVALIDATE)
+        return POLICY_REVALIDATE;
+    if (now_ms < record->swr_until_ms || accepts_stale(req, record, now_ms))
+        return POLICY_STALE_OK;
+    return POLICY_REVALIDATE;
+}
+
+bool policy_stale_if_error(const struct policy_request *req, const struct cache_record *record,
+                           uint64_t now_ms)
+{
+    if (req->has_authorization && !(record->flags & CACHE_AUTH_OK))
+        return false;
+    if (record->flags & (CACHE_MUST_REVALIDATE | CACHE_NO_CACHE))
+        return false;
+    return now_ms < record->sie_until_ms;
+}
+
+bool policy_invalidates(const char *method, size_t method_len, uint16_t status)
+{
+    static const char *const safe[] = {"GET",      "HEAD",   "OPTIONS", "TRACE",
+                                       "PROPFIND", "REPORT", "SEARCH"};
+    for (size_t i = 0; i < sizeof safe / sizeof *safe; i++)
+        if (strlen(safe[i]) == method_len && memcmp(safe[i], method, method_len) == 0)
+            return false;
+    return status >= 200 && status < 400;
+}
