@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* h1_cache: reads the caching fields of a head, all lines of each. */
+#include "daemons/http/h1_cache.h"
+#include <string.h>
+
+/* The lines of a field: for (i = first_of(h, id); i < h->n_fields; i = next_of(h, id, i)) */
+static uint32_t next_of(const struct h1_head *h, enum h1_field_id id, uint32_t i)
+{
+    for (i++; i < h->n_fields && h->field[i].id != id; i++)
+        ;
+    return i;
+}
+
+static uint32_t first_of(const struct h1_head *h, enum h1_field_id id)
+{
+    return h->first[id] ? h->first[id] - 1u : h->n_fields;
+}
+
+static void read_cache_control(const struct h1_head *h, struct field_cc *cc)
+{
+    for (uint32_t i = first_of(h, H1_CACHE_CONTROL); i < h->n_fields;
+         i = next_of(h, H1_CACHE_CONTROL, i))
+        field_cc_add(cc, h->field[i].value);
+}
+
+void h1_policy_request(const struct h1_head *h, struct policy_request *req)
+{
+    *req = (struct policy_request){
+        .is_get = h->is_get,
+        .is_head = h->is_head,
+        .is_post = h->method.len == 4 && memcmp(h->method.at, "POST", 4) == 0,
+        .has_authorization = h->first[H1_AUTHORIZATION] != 0,
+        .has_range = h->first[H1_RANGE] != 0,
+    };
+    read_cache_control(h, &req->cc);
+    const struct h1_field *pragma = h1_find(h, H1_PRAGMA);
+    if (pragma && !h->first[H1_CACHE_CONTROL] && field_is(pragma->value, "no-cache"))
+        req->cc.flags |= FIELD_CC_NO_CACHE; /* RFC 9111 5.4 */
+}
+
+/* CDN-Cache-Control, else Surrogate-Control, if valid. */
+static bool read_targeted(const struct h1_head *h, char *scratch, struct field_cc *cc)
+{
+    const struct h1_field *cdn = h1_find(h, H1_CDN_CACHE_CONTROL);
+    if (cdn && next_of(h, H1_CDN_CACHE_CONTROL, first_of(h, H1_CDN_CACHE_CONTROL)) >= h->n_fields) {
+        if (field_cdn_cc(cdn->value, cc))
+            return true;
+    } else if (cdn) {
+        size_t len = h1_join(h, H1_CDN_CACHE_CONTROL, scratch, H1_CACHE_SCRATCH);
+        if (len && field_cdn_cc((struct field_text){scratch, len}, cc))
+            return true;
+    }
+    bool found = false;
+    for (uint32_t i = first_of(h, H1_SURROGATE_CONTROL); i < h->n_fields;
+         i = next_of(h, H1_SURROGATE_CONTROL, i))
+        found = field_surrogate_cc(h->field[i].value, cc) || found;
+    return found;
+}
+
+/* A date of one line, or several that say the same. */
+static bool read_date(const struct h1_head *h, enum h1_field_id id, int64_t *seconds)
+{
+    uint32_t i = first_of(h, id);
+    if (i >= h->n_fields || field_date(h->field[i].value, seconds) != 0)
+        return false;
+    while ((i = next_of(h, id, i)) < h->n_fields) {
+        int64_t other;
+        if (field_date(h->field[i].value, &other) != 0 || other != *seconds)
+            return false;
+    }
+    return true;
+}
+
+static void read_age(const struct h1_head *h, struct policy_response *resp)
+{
+    unsigned lines = 0;
+    for (uint32_t i = first_of(h, H1_AGE); i < h->n_fields; i = next_of(h, H1_AGE, i))
+        lines++;
+    if (lines == 0)
+        return;
+    resp->has_age = field_age(h1_find(h, H1_AGE)->value, lines, &resp->age) == 0;
+    resp->age_garbled = !resp->has_age;
+    if (!resp->has_age)
+        resp->age = 0;
+}
+
+bool h1_vary_next(const struct h1_head *h, struct h1_vary *walk, struct field_text *name)
+{
+    while (!field_list_next(&walk->rest, name)) {
+        uint32_t i = walk->field ? next_of(h, H1_VARY, walk->field - 1) : first_of(h, H1_VARY);
+        if (i >= h->n_fields)
+            return false;
+        walk->field = i + 1;
+        walk->rest = h->field[i].value;
+    }
+    return true;
+}
+
+static bool varies_on_everything(const struct h1_head *h)
+{
+    struct h1_vary walk = {0};
+    struct field_text name;
+    while (h1_vary_next(h, &walk, &name))
+        if (name.len == 1 && *name.at == '*')
+            return true;
+    return false;
+}
+
+void h1_policy_response(const struct h1_head *h, int64_t now_s, char scratch[H1_CACHE_SCRATCH],
+                        struct policy_response *resp)
+{
+    *resp = (struct policy_response){
+        .status = h->status,
+        .has_expires = h->first[H1_EXPIRES] != 0,
+        .has_set_cookie = h->first[H1_SET_COOKIE] != 0,
+        .has_etag = h->first[H1_ETAG] != 0,
+        .vary_star = varies_on_everything(h),
+        .complete_length_known = h->framing == H1_LENGTH || h->framing == H1_NO_BODY,
+        .length = h->framing == H1_LENGTH ? h->length : 0,
+    };
+    read_cache_control(h, &resp->cc);
+    resp->has_cdn_cc = read_targeted(h, scratch, &resp->cdn_cc);
+    resp->expires_valid = read_date(h, H1_EXPIRES, &resp->expires);
+    resp->has_last_modified = read_date(h, H1_LAST_MODIFIED, &resp->last_modified);
+    resp->has_date = true;
+    if (!read_date(h, H1_DATE, &resp->date))
+        resp->date = now_s;
+    read_age(h, resp);
+}

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* h1_cache: what a parsed head means to a cache, in the terms of polder/policy.h. */
+#ifndef POLDER_H1_CACHE_H
+#define POLDER_H1_CACHE_H
+#include "daemons/http/h1.h"
+#include "polder/policy.h"
+
+/* obey_directives is left false for the caller to decide. */
+void h1_policy_request(const struct h1_head *head, struct policy_request *req);
+/* now_s: Unix seconds of its receipt. content_location_is_target is left false: only the caller
+ * knows the target. Text in *resp points into the head's bytes. scratch: for
+ * a CDN-Cache-Control of several lines. */
+#define H1_CACHE_SCRATCH 4096
+void h1_policy_response(const struct h1_head *head, int64_t now_s, char scratch[H1_CACHE_SCRATCH],
+                        struct policy_response *resp);
+/* Walks the field names of all Vary lines: at starts at 0 and is the caller's to keep. False at the
+ * end. "*" is one of the names. */
+struct h1_vary {
+    uint32_t field;
+    struct field_text rest;
+};
+bool h1_vary_next(const struct h1_head *head, struct h1_vary *walk, struct field_text *name);
+#endif
