@@ -160,6 +160,7 @@ deps-run:
 	@tests/deps $(DEBS_BUILD) $(DEBS_RUN)
 deps-test:
 	@tests/deps $(DEBS_BUILD) $(DEBS_RUN) $(DEBS_TEST)
+	@tests/clients/prepare
 deps-fuzz:
 	@tests/deps $(DEBS_BUILD) clang libclang-rt-14-dev libwslay-dev
 deps-bench:
