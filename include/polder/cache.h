@@ -7,10 +7,12 @@
  * to the event loop, for an open read transaction makes the file grow. Every record carries a
  * checksum and its own URL: a damaged page or a hash collision is a miss, never a wrong byte.
  *
- * databases: obj   cache key (16 B)          -> struct cache_record + url + vary + head + inline
- * body body  obj_id BE64 + chunk BE32  -> at most CACHE_CHUNK bytes idx   obj_id BE64 -> struct
- * cache_index (insertion order) url   "host/path?query" cut to 400 B + obj_id BE64 -> cache key
- *            meta  uuid of the invalidation history, format version
+ * databases:
+ *   obj   cache key (16 B)                 -> struct cache_record + url + vary + head + inline body
+ *   body  obj_id BE64 + chunk BE32         -> checksum of the chunk + at most CACHE_CHUNK bytes
+ *   idx   obj_id BE64                      -> struct cache_index (insertion order)
+ *   url   "host/path?query" cut to 400 B + obj_id BE64 -> cache key
+ *   meta  uuid of the invalidation history, format version, boot id, next obj_id
  *
  * LMDB rules (all LMDB calls live in cache*.c and keeper/): open after fork, never before; the
  * keeper opens first; nobody ever open()s lock.mdb (closing any fd of it drops the process's
@@ -25,7 +27,8 @@
 #include <sys/uio.h>
 
 #define CACHE_PAGE      4096u
-#define CACHE_CHUNK     (8u * CACHE_PAGE - 16u) /* 32 752: exactly 8 overflow pages */
+#define CACHE_VALUE_MAX (8u * CACHE_PAGE - 16u) /* 32 752: a value of exactly 8 overflow pages */
+#define CACHE_CHUNK     (CACHE_VALUE_MAX - 8u)  /* body bytes of a chunk, beside its checksum */
 #define CACHE_SLOTS_MAX (1u << 24)              /* most objects; one byte of shm.ref each */
 #define CACHE_TAGS_MAX  32
 #define CACHE_VARY_MAX  16
@@ -46,14 +49,18 @@ enum cache_flags {
     CACHE_SLOW = 1u << 7,         /* head needs the slow path (qualified no-cache, …) */
     CACHE_CHUNKED_BODY = 1u << 8, /* body in the body database, not inline */
     CACHE_FROM_POST = 1u << 9,
+    CACHE_SOFTENED = 1u << 10, /* keeper: freshness ended by a soft invalidation */
 };
 
-/* Little endian, as LMDB values: only 8-byte alignment is promised. */
+/* Little endian, as LMDB values: 8-byte alignment is promised (values are padded to 8 bytes).
+ * A producer calls cache_record_init(), fills in what it knows, sends STORE or BEGIN and leaves
+ * obj_id, slot, checksum and body_checksum to the keeper. */
 struct cache_record {
     uint32_t magic;   /* CACHE_MAGIC */
     uint16_t version; /* CACHE_FORMAT */
     uint16_t status;
-    uint64_t checksum;       /* XXH3-64 of all that follows this field, inline body included */
+    uint64_t checksum;       /* keeper: XXH3-64 of all that follows, inline body included; the eight
+                                bytes before it are the seed */
     uint64_t obj_id;         /* keeper; monotonic; 0 as a worker sends it */
     uint64_t birth;          /* inval_seq() before the backend request was sent */
     uint64_t received_ms;    /* real ms when the response came (response_time) */
@@ -75,7 +82,7 @@ struct cache_record {
                             those are written at each hit from body_len, age_s, etag_hash */
     uint32_t inline_len; /* body bytes inline */
     uint32_t n_tags;
-    uint32_t route; /* index when stored; for statistics only */
+    uint32_t route;       /* index when stored; for statistics only */
     struct cache_key key; /* under which it is stored (the worker knows partition and variant) */
     uint32_t tag_slot[CACHE_TAGS_MAX];
     /* then: url, vary, head, body */
@@ -98,7 +105,14 @@ void cache_key_of(const uint8_t secret[32], const char *url, size_t url_len, con
 void cache_key_variant(const uint8_t secret[32], const struct cache_key *primary, const char *vary,
                        size_t vary_len, struct cache_key *key);
 
-/* The checksum of a record whose bytes (record, url, vary, head, inline body) are in iov. */
+/* Zeroes the record and fills in what every record has. */
+void cache_record_init(struct cache_record *record);
+/* Body bytes that fit beside url, vary and head (their lengths are set); a longer body is sent as
+ * BEGIN, CHUNKs, END. 0 also where the head alone is too long to be stored. */
+size_t cache_inline_room(const struct cache_record *record);
+
+/* The checksum of a record whose bytes (record, url, vary, head, inline body) are in iov; the first
+ * one holds the whole struct. */
 uint64_t cache_checksum(const struct iovec *iov, int n);
 /* True if the bytes are a whole, untouched record of this format. */
 bool cache_record_sound(const void *bytes, size_t len);
@@ -110,27 +124,47 @@ struct cache_view {
     const char *url, *vary, *head, *body; /* body: inline part, NULL if chunked */
 };
 
+/* Where the parts of a record lie, which cache_record_fits(). */
+void cache_view_of(const void *bytes, struct cache_view *view);
+
 struct shared;
 struct cache_reader;
+
+/* A damaged map may end in SIGSEGV or SIGBUS. While a reader has a transaction open, these set the
+ * process slot's `poison` and end the process; elsewhere they do what they did before. Once a
+ * process, after the fork. whole_process: blame the store for every such signal (keeper). */
+void cache_guard_install(struct shared *shared, uint32_t slot, bool whole_process);
 
 /* Worker: opens lazily; -EAGAIN while the keeper has no store open. */
 int cache_reader_open(struct shared *shared, const char *state_dir, struct cache_reader **out);
 void cache_reader_close(struct cache_reader *reader);
-/* Once an iteration and before lookups: follows rotations (one word compared). false: no store now.
- */
+/* Once an iteration and before lookups: follows rotations (one word compared). false: no store now,
+ * and none can be opened; it tries again itself. No view may be held. */
 bool cache_reader_ready(struct cache_reader *reader);
-/* 1: found and sound, *view set, the transaction stays open until release; 0: not there; -EIO: a
- * damaged record (counted, reported to the keeper by the caller with RING_DELETE). */
+/* 1: found and sound, *view set, the transaction stays open until release; several lookups may be
+ * made in one. 0: not there; -EIO: a damaged record (counted, reported to the keeper by the caller
+ * with RING_DELETE); the transaction is then as it was before the call. The caller compares the
+ * URL. */
 int cache_reader_get(struct cache_reader *reader, const struct cache_key *key,
                      struct cache_view *view);
-/* Chunk n of an object within the same or a later transaction. 1, 0, -EIO. */
+/* Chunk n of an object within the same or a later transaction, checksum verified. 1, 0, -EIO. */
 int cache_reader_chunk(struct cache_reader *reader, uint64_t obj_id, uint32_t n, const char **data,
                        size_t *len);
 void cache_reader_release(struct cache_reader *reader);
-/* Keeps the chunks of an object from deletion while a slow client takes them. false: no pin free.
- */
+/* Keeps the chunks of an object from deletion while a slow client takes them. Called while the
+ * view of the object is held: then not one chunk is missing later. false: no pin free. */
 bool cache_reader_pin(struct cache_reader *reader, uint64_t obj_id);
 void cache_reader_unpin(struct cache_reader *reader, uint64_t obj_id);
+
+/* Names shared by reader and keeper. */
+#define CACHE_CHUNK_KEY 12
+#define CACHE_READERS   512 /* reader slots of the environment */
+#define CACHE_DBS       8
+void cache_id_key(uint64_t obj_id, uint8_t key[8]);
+uint64_t cache_id_of(const uint8_t key[8]);
+void cache_chunk_key(uint64_t obj_id, uint32_t n, uint8_t key[CACHE_CHUNK_KEY]);
+uint64_t cache_chunk_checksum(uint64_t obj_id, uint32_t n, const void *data, size_t len);
+int cache_directory(const char *state_dir, uint64_t epoch, char *path, size_t size);
 
 /* What workers and keeper share about the store beside the database (SHM_REF's sibling; in
  * shared.h). */
@@ -142,6 +176,12 @@ struct cache_shared {
      * 30 s, or two processes died inside the cache map within 10 s). The next keeper that starts
      * and finds it non-zero rotates to an empty store, then subtracts what it had read. */
     _Atomic uint32_t rotate_asked;
+    /* Anybody: somebody died inside the map; the next keeper examines the whole store before it
+     * goes on with it, then stores 0. */
+    _Atomic uint32_t suspect;
+    /* Keeper: no epoch and no obj_id up to these is used again while any process lives that may
+     * remember one. */
+    _Atomic uint64_t epoch_floor, id_floor;
     /* Objects whose chunks a worker still sends; 0: free. Worker writes its row; the master clears
      * a dead worker's row. The keeper does not delete chunks of a pinned object. */
     _Alignas(64) _Atomic uint64_t pin[128][CACHE_PINS];

@@ -30,6 +30,8 @@ size_t inval_page_size(void);
 uint64_t inval_page_layout(void);
 /* Fills a zeroed segment: random secret and uuid. Called before shm_publish(). */
 void inval_page_init(struct inval_page *page);
+/* Writes the page to its file; 0 or a negative errno. Keeper, at a clean stop. */
+int inval_page_sync(struct inval_page *page);
 
 uint64_t inval_seq(const struct inval_page *page); /* sample before a backend request is sent */
 uint32_t inval_url_slot(const struct inval_page *page, const void *url,
@@ -49,6 +51,20 @@ int inval_mark_prefix(struct inval_page *page, const char *prefix, size_t len, b
                       uint64_t *seq);
 /* keeper: everything that matched the ban has been deleted (hard) or rewritten (soft) */
 void inval_retire_prefix(struct inval_page *page, uint64_t seq);
+
+/* keeper: the active bans one by one, i < INVAL_BANS */
+struct inval_ban {
+    uint64_t seq;
+    bool soft;
+    uint32_t len;
+    char prefix[INVAL_PREFIX_MAX];
+};
+bool inval_ban_read(const struct inval_page *page, unsigned i, struct inval_ban *ban);
+/* The largest number of a retired ban. A fetch that began before it may have been caught by a ban
+ * that nobody remembers: the keeper does not store what has birth < floor. */
+uint64_t inval_ban_floor(const struct inval_page *page);
+/* Does the prefix of a ban match "host/path?query"? */
+bool inval_prefix_matches(const char *prefix, size_t len, const char *url, size_t url_len);
 
 enum inval_state inval_check(const struct inval_page *page, uint64_t birth, uint32_t url_slot,
                              const uint32_t *tag_slots, size_t n_tags, const char *url,

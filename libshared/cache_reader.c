@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * cache_reader: the worker's side of the store, read-only and in place.
+ *
+ * One environment, one read transaction that is renewed and reset (7.5 ns both). What was verified
+ * is remembered in a private table by slot, so that a hit costs no checksum; the table holds a
+ * word made of obj_id and checksum, and a slot that is used again does not match it.
+ *
+ * An error of LMDB that speaks of a damaged tree makes the reader ask the keeper for an empty
+ * store; everything else that goes wrong only closes the environment, and it is tried again.
+ */
+#include "polder/cache.h"
+#include "polder/clock.h"
+#include "polder/log.h"
+#include "polder/shared.h"
+#include <errno.h>
+#include <limits.h>
+#include <lmdb.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define RETRY_MS 200 /* between two tries to open a store that would not open */
+
+/* ---- faults inside the map ---- */
+
+/* The one context of a process that a signal handler can reach. */
+static struct {
+    struct proc_slot *slot;
+    struct cache_shared *cache;
+    volatile sig_atomic_t inside; /* a transaction is open */
+    struct sigaction before[2];   /* SIGSEGV, SIGBUS */
+} guard;
+
+static void guard_handler(int signal_number, siginfo_t *info, void *context)
+{
+    static const char text[] = "cache: a fault while reading the store; this process ends\n";
+    (void)info;
+    (void)context;
+    if (!guard.inside || !guard.slot) {
+        /* Not ours: the instruction runs again and meets whoever was there before us. */
+        sigaction(signal_number, &guard.before[signal_number == SIGBUS], NULL);
+        return;
+    }
+    atomic_store(&guard.cache->suspect, 1);
+    atomic_store(&guard.slot->poison, 1);
+    const ssize_t n = write(STDERR_FILENO, text, sizeof text - 1);
+    (void)n;
+    _exit(128 + signal_number);
+}
+
+void cache_guard_install(struct shared *shared, uint32_t slot, bool whole_process)
+{
+    struct sigaction action = {.sa_sigaction = guard_handler, .sa_flags = SA_SIGINFO | SA_NODEFER};
+    sigemptyset(&action.sa_mask);
+    guard.slot = &shared->proc->slot[slot];
+    guard.cache = shared->cache;
+    guard.inside = whole_process;
+    sigaction(SIGSEGV, &action, &guard.before[0]);
+    sigaction(SIGBUS, &action, &guard.before[1]);
+}
+
+/* ---- the environment ---- */
+
+struct cache_reader {
+    struct shared *shared;
+    MDB_env *env; /* NULL: no store */
+    MDB_txn *txn;
+    MDB_dbi obj, body;
+    bool in_txn;
+    uint64_t epoch;         /* of env */
+    uint64_t again_ms;      /* not before: the next try to open */
+    uint64_t *verified;     /* [CACHE_SLOTS_MAX], zero pages until used */
+    _Atomic uint64_t *pins; /* our row; NULL until we know which */
+    char state_dir[PATH_MAX];
+};
+
+static void reader_env_close(struct cache_reader *r)
+{
+    if (r->in_txn)
+        cache_reader_release(r);
+    if (r->txn)
+        mdb_txn_abort(r->txn);
+    if (r->env)
+        mdb_env_close(r->env);
+    r->txn = NULL;
+    r->env = NULL;
+    r->epoch = 0;
+    madvise(r->verified, CACHE_SLOTS_MAX * sizeof *r->verified, MADV_DONTNEED);
+}
+
+static int reader_env_open(struct cache_reader *r, uint64_t epoch)
+{
+    char path[PATH_MAX];
+    int rc = cache_directory(r->state_dir, epoch, path, sizeof path);
+    if (rc < 0)
+        return rc;
+    const sig_atomic_t outside = guard.inside;
+    guard.inside = 1;
+    if ((rc = mdb_env_create(&r->env)) != 0)
+        goto out;
+    if ((rc = mdb_env_set_maxdbs(r->env, CACHE_DBS)) != 0 ||
+        (rc = mdb_env_set_maxreaders(r->env, CACHE_READERS)) != 0 ||
+        (rc = mdb_env_open(r->env, path, MDB_RDONLY | MDB_NOTLS | MDB_NORDAHEAD, 0600)) != 0 ||
+        (rc = mdb_txn_begin(r->env, NULL, MDB_RDONLY, &r->txn)) != 0)
+        goto out;
+    if ((rc = mdb_dbi_open(r->txn, "obj", 0, &r->obj)) != 0 ||
+        (rc = mdb_dbi_open(r->txn, "body", 0, &r->body)) != 0)
+        goto out;
+    /* The handles live on only if their transaction commits. */
+    rc = mdb_txn_commit(r->txn);
+    r->txn = NULL;
+    if (rc == 0 && (rc = mdb_txn_begin(r->env, NULL, MDB_RDONLY, &r->txn)) == 0)
+        mdb_txn_reset(r->txn);
+    r->epoch = epoch;
+out:
+    guard.inside = outside;
+    if (rc != 0)
+        reader_env_close(r);
+    return rc == 0 ? 0 : -EIO;
+}
+
+static bool reader_refresh(struct cache_reader *r, uint64_t epoch)
+{
+    if (epoch == 0) {
+        if (r->env)
+            reader_env_close(r);
+        return false;
+    }
+    const uint64_t now_ms = clock_mono_ms();
+    if (r->env)
+        reader_env_close(r); /* of the store before a rotation */
+    else if (now_ms < r->again_ms)
+        return false;
+    if (reader_env_open(r, epoch) == 0)
+        return true;
+    r->again_ms = now_ms + RETRY_MS;
+    return false;
+}
+
+bool cache_reader_ready(struct cache_reader *reader)
+{
+    const uint64_t epoch =
+        atomic_load_explicit(&reader->shared->cache->epoch, memory_order_acquire);
+    if (epoch == reader->epoch && reader->env)
+        return true;
+    return reader_refresh(reader, epoch);
+}
+
+int cache_reader_open(struct shared *shared, const char *state_dir, struct cache_reader **out)
+{
+    *out = NULL;
+    if (atomic_load_explicit(&shared->cache->epoch, memory_order_acquire) == 0)
+        return -EAGAIN;
+    struct cache_reader *r = calloc(1, sizeof *r);
+    if (!r)
+        return -ENOMEM;
+    r->shared = shared;
+    const size_t len = strlen(state_dir);
+    r->verified = mmap(NULL, CACHE_SLOTS_MAX * sizeof *r->verified, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (r->verified == MAP_FAILED || len >= sizeof r->state_dir) {
+        if (r->verified != MAP_FAILED)
+            munmap(r->verified, CACHE_SLOTS_MAX * sizeof *r->verified);
+        free(r);
+        return -ENOMEM;
+    }
+    memcpy(r->state_dir, state_dir, len + 1);
+    if (!cache_reader_ready(r)) {
+        cache_reader_close(r);
+        return -EAGAIN;
+    }
+    *out = r;
+    return 0;
+}
+
+void cache_reader_close(struct cache_reader *reader)
+{
+    if (!reader)
+        return;
+    reader_env_close(reader);
+    munmap(reader->verified, CACHE_SLOTS_MAX * sizeof *reader->verified);
+    free(reader);
+}
+
+/* ---- lookups ---- */
+
+static void reader_damaged(struct cache_reader *r, int rc, const char *what)
+{
+    log_error("cache: cannot read %s: %s; asking for an empty store", what, mdb_strerror(rc));
+    atomic_store(&r->shared->cache->suspect, 1);
+    atomic_fetch_add(&r->shared->cache->rotate_asked, 1);
+    r->again_ms = clock_mono_ms() + RETRY_MS;
+    reader_env_close(r);
+}
+
+static bool reader_begin(struct cache_reader *r)
+{
+    if (!r->env)
+        return false;
+    if (r->in_txn)
+        return true;
+    guard.inside++;
+    const int rc = mdb_txn_renew(r->txn);
+    if (rc == 0) {
+        r->in_txn = true;
+        return true;
+    }
+    guard.inside--;
+    /* MDB_MAP_RESIZED: the keeper has grown the store. Opened anew in the next iteration. */
+    r->again_ms = rc == MDB_MAP_RESIZED ? 0 : clock_mono_ms() + RETRY_MS;
+    reader_env_close(r);
+    return false;
+}
+
+void cache_reader_release(struct cache_reader *reader)
+{
+    if (!reader->in_txn)
+        return;
+    mdb_txn_reset(reader->txn);
+    reader->in_txn = false;
+    guard.inside--;
+}
+
+/* Back to what it was before a lookup that found nothing. */
+static int reader_none(struct cache_reader *r, bool opened, int rc)
+{
+    if (opened)
+        cache_reader_release(r);
+    return rc;
+}
+
+static bool reader_verify(struct cache_reader *r, const struct cache_record *record, size_t len)
+{
+    uint64_t *known = &r->verified[record->slot];
+    const uint64_t word = record->checksum ^ record->obj_id;
+    if (*known == word && word != 0)
+        return true;
+    if (!cache_record_sound(record, len))
+        return false;
+    *known = word;
+    return true;
+}
+
+int cache_reader_get(struct cache_reader *reader, const struct cache_key *key,
+                     struct cache_view *view)
+{
+    const bool opened = !reader->in_txn;
+    if (!reader_begin(reader))
+        return 0;
+    MDB_val k = {sizeof key->hash, (void *)(uintptr_t)key->hash}, v;
+    const int rc = mdb_get(reader->txn, reader->obj, &k, &v);
+    if (rc == MDB_NOTFOUND)
+        return reader_none(reader, opened, 0);
+    if (rc != 0) {
+        if (opened) /* else a view is in use: the next lookup will tell again */
+            reader_damaged(reader, rc, "a record");
+        return -EIO;
+    }
+    const struct cache_record *record = v.mv_data;
+    if (!cache_record_fits(record, v.mv_size) || memcmp(&record->key, key, sizeof *key) != 0 ||
+        !reader_verify(reader, record, v.mv_size))
+        return reader_none(reader, opened, -EIO);
+    cache_view_of(record, view);
+    return 1;
+}
+
+int cache_reader_chunk(struct cache_reader *reader, uint64_t obj_id, uint32_t n, const char **data,
+                       size_t *len)
+{
+    uint8_t key[CACHE_CHUNK_KEY];
+    const bool opened = !reader->in_txn;
+    if (!reader_begin(reader))
+        return 0;
+    cache_chunk_key(obj_id, n, key);
+    MDB_val k = {sizeof key, key}, v;
+    const int rc = mdb_get(reader->txn, reader->body, &k, &v);
+    if (rc == MDB_NOTFOUND)
+        return reader_none(reader, opened, 0);
+    if (rc != 0) {
+        if (opened)
+            reader_damaged(reader, rc, "a chunk of a body");
+        return -EIO;
+    }
+    uint64_t checksum;
+    if (v.mv_size <= sizeof checksum || v.mv_size > CACHE_VALUE_MAX)
+        return reader_none(reader, opened, -EIO);
+    memcpy(&checksum, v.mv_data, sizeof checksum);
+    *data = (const char *)v.mv_data + sizeof checksum;
+    *len = v.mv_size - sizeof checksum;
+    if (cache_chunk_checksum(obj_id, n, *data, *len) != checksum)
+        return reader_none(reader, opened, -EIO);
+    return 1;
+}
+
+/* ---- pins ---- */
+
+/* The row of our worker slot. The master writes the pid after it has forked, maybe after we run. */
+static _Atomic uint64_t *reader_pins(struct cache_reader *r)
+{
+    const uint32_t pid = (uint32_t)getpid();
+    for (unsigned i = 0; !r->pins && i < PROC_WORKER_SLOTS; i++)
+        if (atomic_load(&r->shared->proc->slot[PROC_SLOT_WORKER0 + i].pid) == pid)
+            r->pins = r->shared->cache->pin[i];
+    return r->pins;
+}
+
+bool cache_reader_pin(struct cache_reader *reader, uint64_t obj_id)
+{
+    _Atomic uint64_t *pins = reader_pins(reader);
+    for (unsigned i = 0; pins && i < CACHE_PINS; i++)
+        if (atomic_load_explicit(&pins[i], memory_order_relaxed) == 0) {
+            atomic_store(&pins[i], obj_id);
+            return true;
+        }
+    return false;
+}
+
+void cache_reader_unpin(struct cache_reader *reader, uint64_t obj_id)
+{
+    for (unsigned i = 0; reader->pins && i < CACHE_PINS; i++)
+        if (atomic_load_explicit(&reader->pins[i], memory_order_relaxed) == obj_id) {
+            atomic_store(&reader->pins[i], 0);
+            return;
+        }
+}

@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * inval: the page of invalidation numbers.
+ *
+ * A word is only ever raised (atomic maximum), so no order of writers and no death among them can
+ * take an invalidation back. Prefix bans are the exception, for their slots are used again. The
+ * word `seq` of a slot is its state:
+ *
+ *   0                    free
+ *   OWNED | boot | pid   somebody writes the text, or retires the ban
+ *   other                active, with that sequence number
+ *
+ * Marking: own a slot, set its bit in `ban_map`, write the text, take the number, store it. Dying
+ * before the last step leaves a slot whose owner is dead (taken over by the next who looks for
+ * one) and a bit that costs readers a glance. Retiring: own it, raise `ban_floor`, clear the bit,
+ * free it. Readers skip slots that are owned, and never see a bit cleared by a predecessor's
+ * retirement, because nobody can own the slot before that has finished.
+ */
+#include "polder/inval.h"
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/types.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#define OWNED     (UINT64_C(1) << 63)
+#define SLOT_MASK (INVAL_SLOTS - 1)
+
+struct inval_words {
+    _Atomic uint64_t hard, soft; /* last invalidation of each kind; raised only */
+};
+
+struct inval_slot {
+    _Alignas(64) _Atomic uint64_t seq; /* the state, see above */
+    uint32_t len;
+    uint32_t soft;
+    char prefix[INVAL_PREFIX_MAX];
+};
+_Static_assert(sizeof(struct inval_slot) == 256, "four cache lines a ban");
+
+struct inval_page {
+    struct shm_header header;
+    uint8_t secret[32]; /* constant after inval_page_init() */
+    uint8_t uuid[16];
+    _Alignas(64) _Atomic uint64_t seq;   /* of the last invalidation; from 1 */
+    _Alignas(64) struct inval_words all; /* of everything */
+    _Atomic uint64_t ban_map;            /* bit per ban slot that may be active */
+    _Atomic uint64_t ban_floor;          /* largest number of a retired ban */
+    struct inval_slot ban[INVAL_BANS];
+    _Alignas(64) struct inval_words url[INVAL_SLOTS];
+    _Alignas(64) struct inval_words tag[INVAL_SLOTS];
+};
+_Static_assert(INVAL_BANS == 64, "one bit each in ban_map");
+_Static_assert((INVAL_SLOTS & (INVAL_SLOTS - 1)) == 0, "slots are masked");
+
+size_t inval_page_size(void)
+{
+    return sizeof(struct inval_page);
+}
+
+uint64_t inval_page_layout(void)
+{
+    return (uint64_t)offsetof(struct inval_page, tag) << 24 |
+           (uint64_t)offsetof(struct inval_page, ban) << 12 | sizeof(struct inval_slot);
+}
+
+/* Random bytes or none: a page without a secret would let clients aim at slots. */
+static void random_fill(uint8_t *to, size_t len)
+{
+    while (len) {
+        const ssize_t n = getrandom(to, len, 0);
+        if (n > 0) {
+            to += n;
+            len -= (size_t)n;
+        }
+    }
+}
+
+void inval_page_init(struct inval_page *page)
+{
+    random_fill(page->secret, sizeof page->secret);
+    random_fill(page->uuid, sizeof page->uuid);
+    atomic_store(&page->seq, 1);
+}
+
+int inval_page_sync(struct inval_page *page)
+{
+    return msync(page, sizeof *page, MS_SYNC) < 0 ? -errno : 0;
+}
+
+uint64_t inval_seq(const struct inval_page *page)
+{
+    return atomic_load(&page->seq);
+}
+
+const uint8_t *inval_secret(const struct inval_page *page)
+{
+    return page->secret;
+}
+
+const uint8_t *inval_uuid(const struct inval_page *page)
+{
+    return page->uuid;
+}
+
+static uint32_t slot_of(const struct inval_page *page, unsigned seed_at, const void *text,
+                        size_t len)
+{
+    uint64_t seed;
+    memcpy(&seed, page->secret + seed_at, sizeof seed);
+    return (uint32_t)(XXH3_64bits_withSeed(text, len, seed) & SLOT_MASK);
+}
+
+uint32_t inval_url_slot(const struct inval_page *page, const void *url, size_t len)
+{
+    return slot_of(page, 0, url, len);
+}
+
+uint32_t inval_tag_slot(const struct inval_page *page, const void *tag, size_t len)
+{
+    return slot_of(page, 8, tag, len);
+}
+
+/* ---- marking ---- */
+
+static void raise_to(_Atomic uint64_t *word, uint64_t seq)
+{
+    uint64_t seen = atomic_load(word);
+    while (seen < seq && !atomic_compare_exchange_weak(word, &seen, seq)) {
+    }
+}
+
+static uint64_t mark(struct inval_page *page, struct inval_words *words, bool soft)
+{
+    const uint64_t seq = atomic_fetch_add(&page->seq, 1) + 1;
+    raise_to(soft ? &words->soft : &words->hard, seq);
+    return seq;
+}
+
+uint64_t inval_mark_url(struct inval_page *page, const void *url, size_t len, bool soft)
+{
+    return mark(page, &page->url[inval_url_slot(page, url, len)], soft);
+}
+
+uint64_t inval_mark_tag(struct inval_page *page, const void *tag, size_t len, bool soft)
+{
+    return mark(page, &page->tag[inval_tag_slot(page, tag, len)], soft);
+}
+
+uint64_t inval_mark_all(struct inval_page *page, bool soft)
+{
+    return mark(page, &page->all, soft);
+}
+
+/* ---- bans ---- */
+
+/* Who owns a slot while it is written. The page outlives a boot, and pids start again with one. */
+static uint64_t owner_word(void)
+{
+    uint8_t boot[16];
+    uint64_t mix = 0;
+    if (shm_boot_id(boot) == 0)
+        memcpy(&mix, boot, sizeof mix);
+    return OWNED | (mix & UINT64_C(0x7fffffff)) << 32 | (uint32_t)getpid();
+}
+
+static bool owner_is_dead(uint64_t word, uint64_t mine)
+{
+    if (word == mine)
+        return true; /* of an earlier life with this pid: we are here, not there */
+    if (word >> 32 != mine >> 32)
+        return true; /* of an earlier boot */
+    return kill((pid_t)(uint32_t)word, 0) < 0 && errno == ESRCH;
+}
+
+static struct inval_slot *ban_own(struct inval_page *page, uint64_t mine)
+{
+    for (unsigned i = 0; i < INVAL_BANS; i++) {
+        struct inval_slot *slot = &page->ban[i];
+        uint64_t word = atomic_load(&slot->seq);
+        if (word != 0 && !((word & OWNED) && owner_is_dead(word, mine)))
+            continue;
+        if (atomic_compare_exchange_strong(&slot->seq, &word, mine))
+            return slot;
+    }
+    return NULL;
+}
+
+int inval_mark_prefix(struct inval_page *page, const char *prefix, size_t len, bool soft,
+                      uint64_t *seq)
+{
+    if (len > INVAL_PREFIX_MAX)
+        return -ENAMETOOLONG;
+    if (len == 0) {
+        *seq = inval_mark_all(page, soft);
+        return 0;
+    }
+    struct inval_slot *slot = ban_own(page, owner_word());
+    if (!slot)
+        return -EAGAIN;
+    atomic_fetch_or(&page->ban_map, UINT64_C(1) << (slot - page->ban));
+    memcpy(slot->prefix, prefix, len);
+    slot->len = (uint32_t)len;
+    slot->soft = soft;
+    *seq = atomic_fetch_add(&page->seq, 1) + 1;
+    atomic_store(&slot->seq, *seq);
+    return 0;
+}
+
+bool inval_ban_read(const struct inval_page *page, unsigned i, struct inval_ban *ban)
+{
+    if (i >= INVAL_BANS)
+        return false;
+    const struct inval_slot *slot = &page->ban[i];
+    const uint64_t seq = atomic_load(&slot->seq);
+    if (seq == 0 || (seq & OWNED))
+        return false;
+    const uint32_t len = slot->len;
+    ban->seq = seq;
+    ban->soft = slot->soft != 0;
+    ban->len = len <= INVAL_PREFIX_MAX ? len : INVAL_PREFIX_MAX;
+    memcpy(ban->prefix, slot->prefix, ban->len);
+    atomic_thread_fence(memory_order_acquire);
+    return atomic_load(&slot->seq) == seq;
+}
+
+void inval_retire_prefix(struct inval_page *page, uint64_t seq)
+{
+    for (unsigned i = 0; i < INVAL_BANS; i++) {
+        uint64_t word = seq;
+        if (!atomic_compare_exchange_strong(&page->ban[i].seq, &word, owner_word()))
+            continue;
+        raise_to(&page->ban_floor, seq);
+        atomic_fetch_and(&page->ban_map, ~(UINT64_C(1) << i));
+        atomic_store(&page->ban[i].seq, 0);
+        return;
+    }
+}
+
+uint64_t inval_ban_floor(const struct inval_page *page)
+{
+    return atomic_load(&page->ban_floor);
+}
+
+bool inval_prefix_matches(const char *prefix, size_t len, const char *url, size_t url_len)
+{
+    if (len && prefix[0] == '/') { /* of all hosts */
+        const char *path = memchr(url, '/', url_len);
+        if (!path)
+            return false;
+        url_len -= (size_t)(path - url);
+        url = path;
+    }
+    return len <= url_len && memcmp(prefix, url, len) == 0;
+}
+
+/* ---- checking ---- */
+
+static void look(const struct inval_words *words, uint64_t birth, enum inval_state *state)
+{
+    if (atomic_load_explicit(&words->hard, memory_order_acquire) > birth)
+        *state = INVAL_HARD;
+    else if (atomic_load_explicit(&words->soft, memory_order_acquire) > birth &&
+             *state == INVAL_VALID)
+        *state = INVAL_SOFT;
+}
+
+/* The text is read while it may be used again for another ban: then the number has changed, and
+ * whether the old ban matched is of no interest any more: it was retired because nothing that it
+ * matched is left. */
+static void look_bans(const struct inval_page *page, uint64_t map, uint64_t birth, const char *url,
+                      size_t url_len, enum inval_state *state)
+{
+    for (; map; map &= map - 1) {
+        const struct inval_slot *slot = &page->ban[__builtin_ctzll(map)];
+        const uint64_t seq = atomic_load_explicit(&slot->seq, memory_order_acquire);
+        if (seq <= birth || (seq & OWNED))
+            continue;
+        const uint32_t len = slot->len;
+        if (len > INVAL_PREFIX_MAX || !inval_prefix_matches(slot->prefix, len, url, url_len))
+            continue;
+        if (!slot->soft)
+            *state = INVAL_HARD;
+        else if (*state == INVAL_VALID)
+            *state = INVAL_SOFT;
+    }
+}
+
+enum inval_state inval_check(const struct inval_page *page, uint64_t birth, uint32_t url_slot,
+                             const uint32_t *tag_slots, size_t n_tags, const char *url,
+                             size_t url_len)
+{
+    enum inval_state state = INVAL_VALID;
+    look(&page->all, birth, &state);
+    look(&page->url[url_slot & SLOT_MASK], birth, &state);
+    for (size_t i = 0; i < n_tags; i++)
+        look(&page->tag[tag_slots[i] & SLOT_MASK], birth, &state);
+    const uint64_t map = atomic_load_explicit(&page->ban_map, memory_order_acquire);
+    if (map)
+        look_bans(page, map, birth, url, url_len, &state);
+    return state;
+}
