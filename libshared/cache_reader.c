@@ -52,15 +52,25 @@ static void guard_handler(int signal_number, siginfo_t *info, void *context)
     _exit(128 + signal_number);
 }
 
-void cache_guard_install(struct shared *shared, uint32_t slot, bool whole_process)
+void cache_guard_install(struct shared *shared, uint32_t slot)
 {
     struct sigaction action = {.sa_sigaction = guard_handler, .sa_flags = SA_SIGINFO | SA_NODEFER};
     sigemptyset(&action.sa_mask);
     guard.slot = &shared->proc->slot[slot];
     guard.cache = shared->cache;
-    guard.inside = whole_process;
+    guard.inside = 0;
     sigaction(SIGSEGV, &action, &guard.before[0]);
     sigaction(SIGBUS, &action, &guard.before[1]);
+}
+
+void cache_guard_enter(void)
+{
+    guard.inside++;
+}
+
+void cache_guard_leave(void)
+{
+    guard.inside--;
 }
 
 /* ---- the environment ---- */
@@ -98,8 +108,7 @@ static int reader_env_open(struct cache_reader *r, uint64_t epoch)
     int rc = cache_directory(r->state_dir, epoch, path, sizeof path);
     if (rc < 0)
         return rc;
-    const sig_atomic_t outside = guard.inside;
-    guard.inside = 1;
+    cache_guard_enter();
     if ((rc = mdb_env_create(&r->env)) != 0)
         goto out;
     if ((rc = mdb_env_set_maxdbs(r->env, CACHE_DBS)) != 0 ||
@@ -117,7 +126,7 @@ static int reader_env_open(struct cache_reader *r, uint64_t epoch)
         mdb_txn_reset(r->txn);
     r->epoch = epoch;
 out:
-    guard.inside = outside;
+    cache_guard_leave();
     if (rc != 0)
         reader_env_close(r);
     return rc == 0 ? 0 : -EIO;
@@ -203,13 +212,13 @@ static bool reader_begin(struct cache_reader *r)
         return false;
     if (r->in_txn)
         return true;
-    guard.inside++;
+    cache_guard_enter();
     const int rc = mdb_txn_renew(r->txn);
     if (rc == 0) {
         r->in_txn = true;
         return true;
     }
-    guard.inside--;
+    cache_guard_leave();
     /* MDB_MAP_RESIZED: the keeper has grown the store. Opened anew in the next iteration. */
     r->again_ms = rc == MDB_MAP_RESIZED ? 0 : clock_mono_ms() + RETRY_MS;
     reader_env_close(r);
@@ -222,7 +231,7 @@ void cache_reader_release(struct cache_reader *reader)
         return;
     mdb_txn_reset(reader->txn);
     reader->in_txn = false;
-    guard.inside--;
+    cache_guard_leave();
 }
 
 /* Back to what it was before a lookup that found nothing. */

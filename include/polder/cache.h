@@ -132,8 +132,11 @@ struct cache_reader;
 
 /* A damaged map may end in SIGSEGV or SIGBUS. While a reader has a transaction open, these set the
  * process slot's `poison` and end the process; elsewhere they do what they did before. Once a
- * process, after the fork. whole_process: blame the store for every such signal (keeper). */
-void cache_guard_install(struct shared *shared, uint32_t slot, bool whole_process);
+ * process, after the fork. */
+void cache_guard_install(struct shared *shared, uint32_t slot);
+/* Keeper: from now on the map is blamed; and not any more. They nest. */
+void cache_guard_enter(void);
+void cache_guard_leave(void);
 
 /* Worker: opens lazily; -EAGAIN while the keeper has no store open. */
 int cache_reader_open(struct shared *shared, const char *state_dir, struct cache_reader **out);
