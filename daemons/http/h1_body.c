@@ -173,7 +173,7 @@ static int framing_byte(struct h1_body *b, char c)
         b->state = SIZE_FIRST;
         return c == '\n' ? 0 : -EPROTO;
     case LAST_LF:
-        b->done = c == '\n';
+        b->done = c == '\n' && ++b->trailer <= H1_TRAILER_MAX;
         return b->done ? 0 : -EPROTO;
     default:
         return b->state < DATA ? size_line_byte(b, c) : trailer_byte(b, c);

@@ -423,11 +423,13 @@ enum h1_result h1_parse_request(const char *buf, size_t len, size_t *scanned, st
                                 enum problem *problem)
 {
     size_t end = 0;
-    enum h1_result r = find_end(buf, len, scanned, &end);
     struct parse parse = {.head = head, .problem = PROBLEMS};
     *problem = PROBLEM_BAD_REQUEST;
-    if (r == H1_MORE && len && !h1_is_token_byte((unsigned char)buf[0]) && buf[0] != '\r')
-        return H1_BAD; /* no request begins so: TLS on the wrong port, a scanner */
+    if (len == 0 || (len == 1 && *buf == '\r'))
+        return H1_MORE;
+    if (!h1_is_token_byte((unsigned char)*buf)) /* TLS on the wrong port, a scanner */
+        return H1_BAD;
+    enum h1_result r = find_end(buf, len, scanned, &end);
     if (r == H1_BAD)
         return H1_BAD;
     if (r == H1_MORE || end > H1_HEAD_MAX) {
