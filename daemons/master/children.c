@@ -145,8 +145,8 @@ static void child_fork(struct master *m, uint32_t slot)
         const uint64_t delay = respawn_delay_ms(c->failures + 1);
         c->respawn_ms = m->now_ms + delay;
         atomic_store(&shared_slot(m, slot)->state, PROC_DEAD);
-        log_error("master: cannot fork %s: %s; trying again in %llu ms", child_name(m, slot, name),
-                  strerror(errno), (unsigned long long)delay);
+        log_error("children: cannot fork %s: %s; trying again in %llu ms",
+                  child_name(m, slot, name), strerror(errno), (unsigned long long)delay);
         return;
     }
     c->pid = pid;
@@ -195,7 +195,7 @@ static bool crashes_note(uint64_t *times, uint32_t *count, uint64_t now_ms, uint
 static void rotation_ask(struct master *m, const char *why)
 {
     struct master_child *keeper = &m->child[PROC_SLOT_KEEPER];
-    log_error("master: %s; asking the keeper for an empty store", why);
+    log_error("children: %s; asking the keeper for an empty store", why);
     atomic_fetch_add(&m->shared.cache->rotate_asked, 1);
     if (keeper->pid) { /* looks at it when it starts */
         keeper->stopping = true;
@@ -240,9 +240,9 @@ static void death_log(const struct master *m, uint32_t slot, pid_t pid, int stat
     child_name(m, slot, name);
     /* SIGTERM ends a child that had not set its handler yet */
     if (c->stopping && (WIFEXITED(status) || WTERMSIG(status) == SIGTERM))
-        log_info("master: %s[%d] left with %s after %.1f s", name, (int)pid, how, lived);
+        log_info("children: %s[%d] left with %s after %.1f s", name, (int)pid, how, lived);
     else
-        log_warning("master: %s[%d] died: %s after %.1f s%s", name, (int)pid, how, lived,
+        log_warning("children: %s[%d] died: %s after %.1f s%s", name, (int)pid, how, lived,
                     was_ready ? "" : ", before it was ready");
 }
 
@@ -297,7 +297,7 @@ static void child_died(struct master *m, uint32_t slot, int status)
         delay = respawn_delay_ms(++c->failures);
     c->respawn_ms = m->now_ms + delay;
     if (delay >= 1000)
-        log_warning("master: next try in %.1f s", (double)delay / 1000);
+        log_warning("children: next try in %.1f s", (double)delay / 1000);
 }
 
 static uint32_t slot_of(const struct master *m, pid_t pid)
@@ -337,7 +337,7 @@ static void child_watch(struct master *m, uint32_t slot)
     /* A keeper that leaves is in a sync that may take longer; its own deadline runs. */
     if (stale_ms <= allowed || (c->stopping && !slot_is_worker(slot)))
         return;
-    log_error("master: %s[%d] has shown no heartbeat for %.1f s: aborting it",
+    log_error("children: %s[%d] has shown no heartbeat for %.1f s: aborting it",
               child_name(m, slot, name), (int)c->pid, (double)stale_ms / 1000);
     c->aborted = true;
     c->kill_ms = m->now_ms + ABORT_TO_KILL_MS;

@@ -93,11 +93,12 @@ static void companion_fork(struct master *m)
     if (pid == 0)
         companion_exec(m);
     if (pid < 0) {
-        log_error("master: cannot fork " COMPANION_NAME ": %s", strerror(errno));
+        log_error("supervisor: cannot fork " COMPANION_NAME ": %s", strerror(errno));
         c->next_ms = m->now_ms + respawn_delay_ms(++c->failures + 1);
         return;
     }
-    log_info("master: started " COMPANION_NAME "[%d], for nobody answered on its socket", (int)pid);
+    log_info("supervisor: started " COMPANION_NAME "[%d], for nobody answered on its socket",
+             (int)pid);
     c->pid = pid;
     c->mine = true;
     c->started_ms = m->now_ms;
@@ -108,7 +109,7 @@ void companion_step(struct master *m)
     struct companion *c = &m->companion;
     if (c->pid) {
         if (c->kill_ms && m->now_ms >= c->kill_ms) {
-            log_warning("master: " COMPANION_NAME "[%d] did not leave in time: killing it",
+            log_warning("supervisor: " COMPANION_NAME "[%d] did not leave in time: killing it",
                         (int)c->pid);
             c->kill_ms = m->now_ms + 1000;
             kill(c->pid, SIGKILL);
@@ -137,13 +138,13 @@ bool companion_reaped(struct master *m, pid_t pid, int status)
     const uint64_t delay = respawn_delay_ms(++c->failures);
     c->next_ms = m->now_ms + delay;
     if (WIFEXITED(status) && WEXITSTATUS(status) == NOT_EXECUTABLE) {
-        log_error("master: cannot execute %s; WebSocket upgrades get 503", c->binary);
+        log_error("supervisor: cannot execute %s; WebSocket upgrades get 503", c->binary);
         c->next_ms = m->now_ms + PROBE_EVERY_MS;
     } else if (WIFSIGNALED(status)) {
-        log_warning("master: " COMPANION_NAME "[%d] died: signal %d (%s)", (int)pid,
+        log_warning("supervisor: " COMPANION_NAME "[%d] died: signal %d (%s)", (int)pid,
                     WTERMSIG(status), strsignal(WTERMSIG(status)));
     } else {
-        log_warning("master: " COMPANION_NAME "[%d] left with exit code %d", (int)pid,
+        log_warning("supervisor: " COMPANION_NAME "[%d] left with exit code %d", (int)pid,
                     WEXITSTATUS(status));
     }
     return true;

@@ -46,7 +46,7 @@ static int directory_make(const char *key, const char *path, mode_t mode, const 
     char part[PATH_MAX];
     const size_t len = strlen(path);
     if (len == 0 || len >= sizeof part) {
-        log_error("master: %s \"%s\" is no usable path", key, path);
+        log_error("privileges: %s \"%s\" is no usable path", key, path);
         return -1;
     }
     memcpy(part, path, len + 1);
@@ -57,9 +57,10 @@ static int directory_make(const char *key, const char *path, mode_t mode, const 
         part[i] = '\0';
         if (mkdir(part, saved ? 0755 : mode) == 0) {
             if (pw && !saved && chown(part, pw->pw_uid, pw->pw_gid) < 0)
-                log_warning("master: cannot give %s to %s: %s", part, pw->pw_name, strerror(errno));
+                log_warning("privileges: cannot give %s to %s: %s", part, pw->pw_name,
+                            strerror(errno));
         } else if (errno != EEXIST) {
-            log_error("master: cannot make %s %s: %s", key, part, strerror(errno));
+            log_error("privileges: cannot make %s %s: %s", key, part, strerror(errno));
             return -1;
         }
         part[i] = saved;
@@ -82,10 +83,10 @@ static void files_raise(const struct config *config)
         setrlimit(RLIMIT_NOFILE, &r);
     }
     if (r.rlim_cur < wanted)
-        log_warning("master: a process may have only %llu open files; max_connections = %u would "
-                    "need %llu (LimitNOFILE=, ulimit -n)",
-                    (unsigned long long)r.rlim_cur, config->max_connections,
-                    (unsigned long long)wanted);
+        log_warning(
+            "privileges: a process may have only %llu open files; max_connections = %u would "
+            "need %llu (LimitNOFILE=, ulimit -n)",
+            (unsigned long long)r.rlim_cur, config->max_connections, (unsigned long long)wanted);
 }
 
 static int user_become(const struct passwd *pw)
@@ -94,7 +95,7 @@ static int user_become(const struct passwd *pw)
     if (initgroups(pw->pw_name, pw->pw_gid) < 0 ||
         setresgid(pw->pw_gid, pw->pw_gid, pw->pw_gid) < 0 ||
         setresuid(pw->pw_uid, pw->pw_uid, pw->pw_uid) < 0) {
-        log_error("master: cannot change to user %s: %s", pw->pw_name, strerror(errno));
+        log_error("privileges: cannot change to user %s: %s", pw->pw_name, strerror(errno));
         return -1;
     }
     prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0);
@@ -108,7 +109,7 @@ static int directory_check(const char *key, const char *path)
 {
     if (access(path, W_OK | X_OK) == 0)
         return 0;
-    log_error("master: %s %s is not writable for uid %u: %s", key, path, (unsigned)geteuid(),
+    log_error("privileges: %s %s is not writable for uid %u: %s", key, path, (unsigned)geteuid(),
               strerror(errno));
     return -1;
 }
@@ -122,13 +123,14 @@ static int state_lock(const char *state_dir, int *lock_fd)
         return -1;
     *lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (*lock_fd < 0) {
-        log_error("master: cannot open %s: %s", path, strerror(errno));
+        log_error("privileges: cannot open %s: %s", path, strerror(errno));
         return -1;
     }
     const uint64_t deadline = clock_mono_ms() + LOCK_WAIT_MS;
     while (flock(*lock_fd, LOCK_EX | LOCK_NB) < 0) {
         if (clock_mono_ms() >= deadline) {
-            log_error("master: another polderd uses state_dir %s (%s is locked)", state_dir, path);
+            log_error("privileges: another polderd uses state_dir %s (%s is locked)", state_dir,
+                      path);
             return -1;
         }
         poll(NULL, 0, 20);
@@ -142,11 +144,12 @@ int privileges_prepare(const struct config *config, int *lock_fd)
     if (geteuid() == 0 && config->user[0]) {
         pw = getpwnam(config->user);
         if (!pw) {
-            log_error("master: there is no user \"%s\" (user = in %s)", config->user, config->path);
+            log_error("privileges: there is no user \"%s\" (user = in %s)", config->user,
+                      config->path);
             return -1;
         }
     } else if (geteuid() == 0) {
-        log_warning("master: running as root, for %s sets no user", config->path);
+        log_warning("privileges: running as root, for %s sets no user", config->path);
     }
     if (directory_make("state_dir", config->state_dir, 0700, pw) < 0 ||
         directory_make("runtime_dir", config->runtime_dir, 0755, pw) < 0)

@@ -71,7 +71,7 @@ static void reload_fail(struct master *m, const char *why)
 {
     snprintf(m->shared.proc->reload_message, sizeof m->shared.proc->reload_message, "%s", why);
     log_lines(why);
-    log_error("master: reload failed; the running configuration stays");
+    log_error("reload: failed; the running configuration stays");
     listeners_revert(&m->listeners);
     struct generation *g = &m->generation[m->reload.region];
     if (m->reload.phase == RELOAD_STARTING) {
@@ -108,7 +108,7 @@ static void reload_begin(struct master *m)
     r->asked = atomic_load(&m->shared.proc->reload_asked);
     r->region = region;
     atomic_store(&m->shared.proc->reload_state, PROC_RELOAD_RUNNING);
-    log_info("master: reading %s again", m->config_path);
+    log_info("reload: reading %s again", m->config_path);
     notify_reloading();
     generation_enter(m, region, GENERATION_LOADING);
     r->compiler = compile_start(m->shared.region[region], m->config_path, m->generations + 1);
@@ -199,8 +199,8 @@ static void reload_commit(struct master *m)
     generation_enter(m, old, GENERATION_DRAINING);
     workers_stop(m, old, PROCESS_DRAIN_MS);
     for (uint32_t i = 0; i < config->n_inactive; i++)
-        log_warning("master: not active yet: %s", config->inactive[i]);
-    log_info("master: generation %u serves with %u workers", g->number, g->workers);
+        log_warning("config: not active yet: %s", config->inactive[i]);
+    log_info("reload: generation %u serves with %u workers", g->number, g->workers);
     notify_status("%u workers, generation %u", g->workers, g->number);
     reload_finish(m, PROC_RELOAD_OK);
 }

@@ -40,7 +40,7 @@ static struct master master_context;
 
 static void stop_begin(struct master *m, uint64_t drain_ms)
 {
-    log_info("master: stopping; workers have %.0f s to finish", (double)drain_ms / 1000);
+    log_info("service: stopping; workers have %.0f s to finish", (double)drain_ms / 1000);
     m->phase = MASTER_DRAINING;
     atomic_store(&m->shared.proc->draining, 1);
     notify_stopping();
@@ -53,7 +53,7 @@ static void stop_begin(struct master *m, uint64_t drain_ms)
 
 static void stop_hurry(struct master *m)
 {
-    log_warning("master: told again to stop: not waiting any longer");
+    log_warning("service: told again to stop: not waiting any longer");
     for (uint32_t slot = PROC_SLOT_CONTROL; slot < PROC_SLOTS; slot++)
         if (m->child[slot].pid)
             child_stop(m, slot, 0);
@@ -84,7 +84,7 @@ static uint32_t workers_left(const struct master *m)
 static void inval_sync(struct master *m)
 {
     if (msync(m->shared.inval, inval_page_size(), MS_SYNC) < 0)
-        log_error("master: cannot sync inval.page: %s", strerror(errno));
+        log_error("service: cannot sync inval.page: %s", strerror(errno));
 }
 
 static void phase_step(struct master *m)
@@ -95,7 +95,7 @@ static void phase_step(struct master *m)
         child_ready(m, PROC_SLOT_CONTROL) && workers_ready(m, m->current) == g->workers) {
         m->phase = MASTER_RUNNING;
         generation_enter(m, m->current, GENERATION_CURRENT);
-        log_info("master: ready");
+        log_info("service: ready");
         notify_status("%u workers, generation %u", g->workers, g->number);
         notify_ready(m);
     }
@@ -189,7 +189,7 @@ static int signals_open(struct master *m)
     signal(SIGPIPE, SIG_IGN);
     m->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
     if (m->signal_fd < 0)
-        log_error("master: cannot make a signalfd: %s", strerror(errno));
+        log_error("service: cannot make a signalfd: %s", strerror(errno));
     return m->signal_fd;
 }
 
@@ -200,7 +200,7 @@ static int start_scout(struct master *m)
     struct config_region *scout =
         mmap(NULL, SHARED_REGION_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (scout == MAP_FAILED) {
-        log_error("master: no memory to read the configuration");
+        log_error("service: no memory to read the configuration");
         return EXIT_FAILED;
     }
     int code = EXIT_DONE;
@@ -229,7 +229,7 @@ static int start_configure(struct master *m)
         return EXIT_CONFIG;
     }
     if (listeners_open(&m->listeners, region->config, why, sizeof why) < 0) {
-        log_error("master: %s", why);
+        log_error("service: %s", why);
         return EXIT_FAILED;
     }
     listeners_keep(&m->listeners);
@@ -241,10 +241,10 @@ static void start_announce(const struct master *m)
     const struct config *config = master_config(m);
     char listening[1024];
     listeners_describe(&m->listeners, listening, sizeof listening);
-    log_info("master: polderd " POLDER_VERSION " with %u workers listens on %s", config->workers,
+    log_info("service: polderd " POLDER_VERSION " with %u workers listens on %s", config->workers,
              listening[0] ? listening : "nothing");
     for (uint32_t i = 0; i < config->n_inactive; i++)
-        log_warning("master: not active yet: %s", config->inactive[i]);
+        log_warning("config: not active yet: %s", config->inactive[i]);
 }
 
 static void start_children(struct master *m)
@@ -285,7 +285,7 @@ int master_run(const char *config_path)
         companion_init(m);
         start_children(m);
         loop_run(m);
-        log_info("master: stopped");
+        log_info("service: stopped");
     }
     listeners_close(&m->listeners);
     if (m->shared.proc)

@@ -318,7 +318,7 @@ static void every_worker_serves_and_sigterm_ends_with_zero(void **state)
     site_make(&s, 3);
     site_start(&s);
     site_hear_all(&s, 3, 1, pids);
-    until(site_says(&s, "ready"));
+    until(site_says(&s, "service: ready"));
     kill(s.master, SIGTERM);
     assert_int_equal(site_wait_exit(&s), 0);
     for (unsigned i = 0; i < 3; i++)
@@ -334,7 +334,7 @@ static void whoever_is_killed_is_back_within_a_second(void **state)
     site_make(&s, 2);
     site_start(&s);
     site_hear_all(&s, 2, 1, before);
-    until(site_says(&s, "ready"));
+    until(site_says(&s, "service: ready"));
     const int keeper = pid_read(&s, "keeper"), control = pid_read(&s, "control");
     poll(NULL, 0, 100); /* a death right after the birth is answered a little later */
 
@@ -380,7 +380,7 @@ static void a_reload_replaces_the_workers_and_changes_their_number(void **state)
     site_make(&s, 2);
     site_start(&s);
     site_hear_all(&s, 2, 1, before);
-    until(site_says(&s, "ready"));
+    until(site_says(&s, "service: ready"));
     snprintf(where, sizeof where, "\"127.0.0.1:%u\"", s.port);
     site_write(&s, where, 3, "state", "");
     kill(s.master, SIGHUP);
@@ -399,7 +399,7 @@ static void a_reload_moves_listeners(void **state)
     site_make(&s, 1);
     site_start(&s);
     site_hear_all(&s, 1, 1, pids);
-    until(site_says(&s, "ready"));
+    until(site_says(&s, "service: ready"));
     const uint16_t old_port = s.port;
     s.port = port_free();
     snprintf(where, sizeof where, "\"127.0.0.1:%u\"", s.port);
@@ -421,11 +421,11 @@ static void reload_refused(const char *flag, const char *listen, const char *sta
         site_flag(&s, flag);
     site_start(&s);
     site_hear_all(&s, 1, 1, before);
-    until(site_says(&s, "ready"));
+    until(site_says(&s, "service: ready"));
     snprintf(usual, sizeof usual, "\"127.0.0.1:%u\"", s.port);
     site_write(&s, listen ? listen : usual, 1, state_dir, more);
     kill(s.master, SIGHUP);
-    until(site_says(&s, "reload failed"));
+    until(site_says(&s, "reload: failed"));
     if (!site_says(&s, reason))
         fail_msg("the log lacks: %s", reason);
     site_hear_all(&s, 1, 1, after);
@@ -547,7 +547,7 @@ static void a_stale_unix_socket_is_replaced_and_removed_at_the_end(void **state)
     snprintf(where, sizeof where, "\"unix:%s\"", un.sun_path);
     site_write(&s, where, 2, "state", "");
     site_start(&s);
-    until(site_says(&s, "ready"));
+    until(site_says(&s, "service: ready"));
     const int fd = socket(AF_UNIX, SOCK_STREAM, 0);
     assert_int_equal(connect(fd, (struct sockaddr *)&un, sizeof un), 0);
     assert_true(read(fd, text, sizeof text) > 0);
