@@ -12,6 +12,7 @@
 #include "polder/log.h"
 #include "polder/stats.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -84,6 +85,18 @@ void children_init(struct master *m)
 
 /* ---- fork ---- */
 
+/* When memory is short the kernel shall take a child, which comes back, and not the master. */
+static void oom_prefer_me(void)
+{
+    static const char score[] = "200";
+    const int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    const ssize_t n = write(fd, score, sizeof score - 1);
+    (void)n; /* it is a preference */
+    close(fd);
+}
+
 /* Never returns. What the master alone needs is closed first. */
 static void child_main(const struct master *m, uint32_t slot)
 {
@@ -103,6 +116,7 @@ static void child_main(const struct master *m, uint32_t slot)
     close(m->signal_fd);
     listeners_close_others(&m->listeners, slot_is_worker(slot) ? g : NULL);
     privileges_drop_all();
+    oom_prefer_me();
     switch (slot) {
     case PROC_SLOT_KEEPER:
         exit(keeper_run(&process));
@@ -284,7 +298,7 @@ static void child_died(struct master *m, uint32_t slot, int status)
     c->pid = 0;
     slot_end(m, slot);
     death_judge_store(m, slot, crash);
-    if (crash)
+    if (!c->stopping)
         atomic_fetch_add(&shared_slot(m, slot)->crashes, 1);
     if (!c->wanted)
         return;

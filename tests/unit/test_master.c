@@ -4,7 +4,10 @@
  * a worker answers each connection with "index generation pid" and closes it.
  */
 #include "daemons/master/master.h"
+#include "polder/cache.h"
 #include "polder/clock.h"
+#include "polder/inflight.h"
+#include "polder/stats.h"
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -74,6 +77,10 @@ static int idle_run(const struct process *p, const char *name)
 
 int keeper_run(const struct process *p)
 {
+    if (flag_is_set(p, "keeper_crashes") && !atomic_load(&p->shared->cache->rotate_asked))
+        abort();
+    if (atomic_load(&p->shared->cache->rotate_asked))
+        pid_show(p, "rotated");
     return idle_run(p, "keeper");
 }
 
@@ -95,6 +102,28 @@ static void answer(const struct process *p, int listener)
     close(fd);
 }
 
+/* The first incarnation holds whatever a worker can hold; the second looks what is left of it. */
+static void hold_or_look(const struct process *p)
+{
+    static const struct cache_key key = {{1, 2, 3}};
+    struct stats_slab *stats = &p->shared->stats[p->slot];
+    struct proc_slot *slot = &p->shared->proc->slot[p->slot];
+    _Atomic uint64_t *pin = p->shared->cache->pin[p->slot - PROC_SLOT_WORKER0];
+    struct inflight_ticket ticket;
+    if (p->incarnation > 1 &&
+        (stats->gauge[STATS_GAUGE_CONNECTIONS_OPEN] || pin[CACHE_PINS - 1] || slot->connections ||
+         slot->reader_pid || stats->counter[STATS_REQUESTS] != 11))
+        _exit(97);
+    stats_add(stats, STATS_REQUESTS, 11);
+    stats_gauge_set(stats, STATS_GAUGE_CONNECTIONS_OPEN, 5);
+    pin[CACHE_PINS - 1] = 9;
+    slot->connections = 7;
+    slot->reader_pid = (uint32_t)getpid();
+    if (inflight_claim(p->shared->inflight, &key, p->slot - PROC_SLOT_WORKER0, p->incarnation, 1,
+                       &ticket) != INFLIGHT_LEAD)
+        _exit(96);
+}
+
 int worker_run(const struct process *p)
 {
     struct pollfd mine[PROCESS_LISTENERS_MAX];
@@ -102,6 +131,12 @@ int worker_run(const struct process *p)
     process_start(p, "worker", 0);
     if (p->region->generation > 1 && flag_is_set(p, "die_early"))
         abort();
+    if (flag_is_set(p, "holds"))
+        hold_or_look(p);
+    if (flag_is_set(p, "poison") && !atomic_load(&p->shared->cache->rotate_asked)) {
+        atomic_store(&p->shared->proc->slot[p->slot].poison, 1);
+        _exit(1);
+    }
     signal(SIGTERM, flag_is_set(p, "stubborn") ? SIG_IGN : leave);
     for (uint32_t i = 0; i < p->n_listeners; i++)
         if (p->listeners[i].worker == UINT32_MAX || p->listeners[i].worker == p->index)
@@ -371,6 +406,46 @@ static void repeated_kills_do_not_delay_the_return(void **state)
     site_stop(&s);
 }
 
+static void what_a_dead_worker_held_is_cleared(void **state)
+{
+    (void)state;
+    struct site s;
+    int before[1], after[1];
+    site_make(&s, 1);
+    site_flag(&s, "holds");
+    site_start(&s);
+    site_hear_all(&s, 1, 1, before);
+    kill(before[0], SIGKILL);
+    do
+        site_hear_all(&s, 1, 1, after);
+    while (after[0] == before[0]);
+    assert_false(site_says(&s, "exit code 9"));
+    site_stop(&s);
+}
+
+static void a_suspected_store_is_rotated(const char *flag)
+{
+    struct site s;
+    site_make(&s, 1);
+    site_flag(&s, flag);
+    site_start(&s);
+    until(pid_read(&s, "rotated") != 0);
+    until(site_says(&s, "service: ready"));
+    site_stop(&s);
+}
+
+static void three_crashes_of_the_keeper_ask_for_an_empty_store(void **state)
+{
+    (void)state;
+    a_suspected_store_is_rotated("keeper_crashes");
+}
+
+static void two_poisoned_workers_ask_for_an_empty_store(void **state)
+{
+    (void)state;
+    a_suspected_store_is_rotated("poison");
+}
+
 static void a_reload_replaces_the_workers_and_changes_their_number(void **state)
 {
     (void)state;
@@ -622,6 +697,9 @@ int main(void)
         cmocka_unit_test_teardown(every_worker_serves_and_sigterm_ends_with_zero, running_end),
         cmocka_unit_test_teardown(whoever_is_killed_is_back_within_a_second, running_end),
         cmocka_unit_test_teardown(repeated_kills_do_not_delay_the_return, running_end),
+        cmocka_unit_test_teardown(what_a_dead_worker_held_is_cleared, running_end),
+        cmocka_unit_test_teardown(three_crashes_of_the_keeper_ask_for_an_empty_store, running_end),
+        cmocka_unit_test_teardown(two_poisoned_workers_ask_for_an_empty_store, running_end),
         cmocka_unit_test_teardown(a_reload_replaces_the_workers_and_changes_their_number,
                                   running_end),
         cmocka_unit_test_teardown(a_reload_moves_listeners, running_end),
