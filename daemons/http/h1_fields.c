@@ -3,12 +3,13 @@
 #include "daemons/http/h1_fields.h"
 #include <string.h>
 
-/* One row a known field; names are at most 31 bytes, so a row is one load or two. */
+/* One row a known field: its name in lower case, and 0x20 where a letter stands. */
 struct known {
-    char name[31];
-    uint8_t len;
+    char name[32];
+    char letter[32];
+    size_t len;
 };
-static const struct known known[H1_FIELD_IDS] = {
+static struct known known[H1_FIELD_IDS] = {
 #define FIELD(id, text) [H1_##id] = {.name = text, .len = sizeof text - 1},
 #include "h1_fields.def"
 #undef FIELD
@@ -30,21 +31,41 @@ static inline unsigned hash_of(const char *name, size_t len)
 __attribute__((constructor)) static void fill_slots(void)
 {
     for (unsigned id = 1; id < H1_FIELD_IDS; id++) {
-        unsigned at = hash_of(known[id].name, known[id].len);
+        struct known *k = &known[id];
+        unsigned at = hash_of(k->name, k->len);
         while (slot[at])
             at = (at + 1) % SLOTS;
         slot[at] = (uint8_t)id;
+        for (size_t i = 0; i < k->len; i++)
+            k->letter[i] = k->name[i] >= 'a' && k->name[i] <= 'z' ? 0x20 : 0;
     }
 }
 
+static inline uint64_t load(const char *at)
+{
+    uint64_t word;
+    memcpy(&word, at, sizeof word);
+    return word;
+}
+
+static inline bool same_word(const struct known *k, const char *name, size_t i)
+{
+    return (load(name + i) | load(k->letter + i)) == load(k->name + i);
+}
+
+/* name has k->len bytes: compared in words, the last of which may overlap the one before. */
 static bool same_name(const struct known *k, const char *name)
 {
-    for (unsigned i = 0; i < k->len; i++) {
-        unsigned char c = (unsigned char)name[i];
-        if ((c >= 'A' && c <= 'Z' ? c | 0x20 : c) != (unsigned char)k->name[i])
-            return false;
+    size_t i = 0;
+    if (k->len < sizeof(uint64_t)) {
+        while (i < k->len && (name[i] | k->letter[i]) == k->name[i])
+            i++;
+        return i == k->len;
     }
-    return true;
+    for (; i + sizeof(uint64_t) <= k->len; i += sizeof(uint64_t))
+        if (!same_word(k, name, i))
+            return false;
+    return same_word(k, name, k->len - sizeof(uint64_t));
 }
 
 enum h1_field_id h1_field_id_of(struct field_text name)
@@ -57,22 +78,6 @@ enum h1_field_id h1_field_id_of(struct field_text name)
             return (enum h1_field_id)slot[at];
     }
     return H1_OTHER;
-}
-
-bool h1_is_token_byte(unsigned char c)
-{
-    /* ALPHA DIGIT ! # $ % & ' * + - . ^ _ ` | ~, a bit each */
-    static const uint64_t set[2] = {0x03ff6cfa00000000u, 0x57ffffffc7fffffeu};
-    return c < 128 && (set[c / 64] >> (c % 64) & 1);
-}
-
-struct field_text h1_trim(struct field_text t)
-{
-    while (t.len && (*t.at == ' ' || *t.at == '\t'))
-        t.at++, t.len--;
-    while (t.len && (t.at[t.len - 1] == ' ' || t.at[t.len - 1] == '\t'))
-        t.len--;
-    return t;
 }
 
 bool h1_may_trail(struct field_text name)

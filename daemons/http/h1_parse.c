@@ -211,37 +211,40 @@ static bool read_codings(const struct h1_head *h, enum problem *problem)
 
 /* ---- requests -------------------------------------------------------------------------------- */
 
+/* ":" and up to five digits; nothing at all; or a ":" alone (RFC 3986 3.2.3). */
+static bool port_is_valid(const char *at, const char *end)
+{
+    unsigned port = 0;
+    if (at == end)
+        return true;
+    if (*at++ != ':' || end - at > 5)
+        return false;
+    for (; at < end; at++) {
+        if (*at < '0' || *at > '9')
+            return false;
+        port = port * 10 + (unsigned)(*at - '0');
+    }
+    return port <= 65535;
+}
+
+/* A name, an IPv4 address, or an IPv6 address in brackets, whose form is all we look at. */
 static bool host_is_valid(struct field_text host)
 {
-    size_t i = 0, colon;
+    const char *at = host.at, *end = host.at + host.len;
     if (host.len == 0 || host.len > 261)
         return false;
-    if (host.at[0] == '[') { /* an IPv6 literal; its digits are nobody's business but its form is */
-        for (i = 1; i < host.len && host.at[i] != ']'; i++)
-            if (!strchr("0123456789abcdefABCDEF:.", host.at[i]) || !host.at[i])
+    if (*at == '[') {
+        const char *close = memchr(at, ']', host.len);
+        if (!close || close - at < 3)
+            return false;
+        for (at++; at < close; at++)
+            if (!memchr("0123456789abcdefABCDEF:.", *at, 24))
                 return false;
-        if (i++ == host.len || i == 2)
-            return false;
-    } else {
-        /* Letters, digits, - . _ ~ : the sub-delims and percent-encodings that a reg-name could
-         * have occur only in attacks. */
-        for (; i < host.len && host.at[i] != ':'; i++)
-            if (!h1_is_token_byte((unsigned char)host.at[i]) || strchr("!#$%&'*+^`|", host.at[i]))
-                return false;
-        if (i == 0)
-            return false;
+        return port_is_valid(close + 1, end);
     }
-    if (i == host.len)
-        return true;
-    if (host.at[i] != ':' || host.len - i > 6)
-        return false;
-    unsigned port = 0;
-    for (colon = i++; i < host.len; i++) {
-        if (host.at[i] < '0' || host.at[i] > '9')
-            return false;
-        port = port * 10 + (unsigned)(host.at[i] - '0');
-    }
-    return port <= 65535 && host.len - colon <= 6;
+    while (at < end && h1_is_host_byte((unsigned char)*at))
+        at++;
+    return at > host.at && port_is_valid(at, end);
 }
 
 static bool split_path(struct h1_head *h, struct field_text t)
