@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * url: the one spelling of a URL that cache keys, invalidation and listings use:
+ * "host/path?query" with the host in lower case and without port 80, the path normalised as routes
+ * see it, the query without the parameters that the route ignores. Workers and control must agree
+ * on it to the byte, so both call this.
+ */
+#ifndef POLDER_URL_H
+#define POLDER_URL_H
+#include "polder/field.h"
+
+struct config;
+struct config_route;
+
+/* path starts with '/'; query without '?', .at NULL where there is none. Returns the length written
+ * to out, or -ENOBUFS. *route: the route of the path, NULL if none matches. */
+int url_normalise(const struct config *config, struct field_text host, struct field_text path,
+                  struct field_text query, char *out, size_t size,
+                  const struct config_route **route);
+/* The same from text as a person writes it: "http://host/path?query", "host/path?query". -EINVAL:
+ * it has no path or no host; -ENOBUFS. */
+int url_normalise_text(const struct config *config, const char *text, size_t len, char *out,
+                       size_t size, const struct config_route **route);
+#endif

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* url: see url.h. */
+#include "polder/url.h"
+#include "polder/config.h"
+#include "polder/route.h"
+
+#include <errno.h>
+#include <string.h>
+#include <strings.h>
+
+static size_t put_host(struct field_text host, char *out)
+{
+    size_t n = host.len;
+    if (n > 3 && !memcmp(host.at + n - 3, ":80", 3))
+        n -= 3;
+    for (size_t i = 0; i < n; i++) {
+        const char c = host.at[i];
+        out[i] = c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
+    }
+    return n;
+}
+
+static bool is_ignored(const struct config_cache *cache, const char *name, size_t len)
+{
+    for (uint32_t i = 0; i < cache->n_ignore_query; i++) {
+        const char *pattern = cache->ignore_query[i];
+        const size_t n = strlen(pattern);
+        if (n && pattern[n - 1] == '*' ? len >= n - 1 && !memcmp(name, pattern, n - 1)
+                                       : len == n && !memcmp(name, pattern, n))
+            return true;
+    }
+    return false;
+}
+
+/* The query without ignored parameters, '?' before it if anything is left. out has room. */
+static size_t put_query(const struct config_cache *cache, struct field_text query, char *out)
+{
+    size_t n = 0;
+    const char *at = query.at, *end = at ? at + query.len : at;
+    if (!cache->n_ignore_query) {
+        if (!query.len)
+            return 0;
+        out[0] = '?';
+        memcpy(out + 1, query.at, query.len);
+        return query.len + 1;
+    }
+    while (at && at < end) {
+        const char *stop = memchr(at, '&', (size_t)(end - at));
+        if (!stop)
+            stop = end;
+        const char *equals = memchr(at, '=', (size_t)(stop - at));
+        if (!is_ignored(cache, at, (size_t)((equals ? equals : stop) - at))) {
+            out[n] = n ? '&' : '?';
+            memcpy(out + n + 1, at, (size_t)(stop - at));
+            n += (size_t)(stop - at) + 1;
+        }
+        at = stop + 1;
+    }
+    return n;
+}
+
+int url_normalise(const struct config *config, struct field_text host, struct field_text path,
+                  struct field_text query, char *out, size_t size,
+                  const struct config_route **route)
+{
+    *route = NULL;
+    if (host.len + query.len + 2 > size)
+        return -ENOBUFS;
+    size_t n = put_host(host, out);
+    const size_t path_at = n, path_len = route_path_normal(path.at, path.len, out + n, size - n);
+    if (path_len == 0)
+        return -ENOBUFS;
+    n += path_len;
+    *route = route_find(config, out + path_at, path_len);
+    if (n + query.len + 1 > size)
+        return -ENOBUFS;
+    const struct config_cache *cache = *route && (*route)->cache ? (*route)->cache : &config->cache;
+    return (int)(n + put_query(cache, query, out + n));
+}
+
+int url_normalise_text(const struct config *config, const char *text, size_t len, char *out,
+                       size_t size, const struct config_route **route)
+{
+    if (len > 7 && !strncasecmp(text, "http://", 7)) {
+        text += 7;
+        len -= 7;
+    } else if (len > 8 && !strncasecmp(text, "https://", 8)) {
+        text += 8;
+        len -= 8;
+    }
+    const char *fragment = memchr(text, '#', len);
+    if (fragment)
+        len = (size_t)(fragment - text);
+    const char *slash = memchr(text, '/', len);
+    if (!slash || slash == text)
+        return -EINVAL;
+    const char *mark = memchr(slash, '?', (size_t)(text + len - slash));
+    const char *end = text + len;
+    const struct field_text host = {text, (size_t)(slash - text)};
+    const struct field_text path = {slash, (size_t)((mark ? mark : end) - slash)};
+    const struct field_text query = {mark ? mark + 1 : NULL, mark ? (size_t)(end - mark) - 1 : 0};
+    return url_normalise(config, host, path, query, out, size, route);
+}
