@@ -152,6 +152,10 @@ int worker_run(const struct process *p)
     return 0;
 }
 
+/* The watchdog takes its time: this one's worker is stopped before all tests and looked at last. */
+static struct site hung;
+static int hung_pid;
+
 /* Masters that a failed test has left behind. */
 static pid_t running[4];
 
@@ -164,11 +168,12 @@ static void running_note(pid_t pid, bool runs)
         }
 }
 
+/* After a test: all but the one that hangs. */
 static int running_end(void **state)
 {
     (void)state;
     for (unsigned i = 0; i < 4; i++)
-        if (running[i]) {
+        if (running[i] && running[i] != hung.master) {
             kill(running[i], SIGKILL);
             waitpid(running[i], NULL, 0);
             running[i] = 0;
@@ -633,22 +638,123 @@ static void a_stale_unix_socket_is_replaced_and_removed_at_the_end(void **state)
     site_remove(&s);
 }
 
+/* ---- polder-supervisor without systemd ---- */
+
+static const char with_websocket[] = "route \"/ws/*\" { upstream = \"u\" websocket { } }\n";
+
+/* A stand-in on PATH that says who it is and waits to be told to leave. */
+static void supervisor_fake(const struct site *s)
+{
+    char path[128], search[256];
+    snprintf(path, sizeof path, "%s/polder-supervisor", s->dir);
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fprintf(f,
+            "#!/bin/sh\necho $$ > %s/state/new; mv %s/state/new %s/state/supervisor.pid\n"
+            "exec sleep 30\n",
+            s->dir, s->dir, s->dir);
+    fclose(f);
+    assert_int_equal(chmod(path, 0755), 0);
+    snprintf(search, sizeof search, "%s:/usr/bin:/bin", s->dir);
+    setenv("PATH", search, 1);
+}
+
+static int supervisor_site(struct site *s)
+{
+    char where[64];
+    site_make(s, 1);
+    snprintf(where, sizeof where, "\"127.0.0.1:%u\"", s->port);
+    site_write(s, where, 1, "state", with_websocket);
+    supervisor_fake(s);
+    site_start(s);
+    until(pid_read(s, "supervisor") != 0);
+    return pid_read(s, "supervisor");
+}
+
+static void a_supervisor_is_started_respawned_and_stopped(void **state)
+{
+    (void)state;
+    struct site s;
+    const int first = supervisor_site(&s);
+    assert_int_equal(getsid(first), first); /* a killed terminal or master does not reach it */
+    kill(first, SIGKILL);
+    until(pid_read(&s, "supervisor") != first);
+    const int second = pid_read(&s, "supervisor");
+    until(site_says(&s, "service: ready"));
+    kill(s.master, SIGTERM);
+    assert_int_equal(site_wait_exit(&s), 0);
+    assert_int_equal(kill(second, 0), -1);
+    site_remove(&s);
+}
+
+static void a_supervisor_outlives_a_killed_master(void **state)
+{
+    (void)state;
+    struct site s;
+    const int pid = supervisor_site(&s);
+    until(site_says(&s, "service: ready"));
+    kill(s.master, SIGKILL);
+    assert_int_equal(site_wait_exit(&s), 1000 + SIGKILL);
+    poll(NULL, 0, 100);
+    assert_int_equal(kill(pid, 0), 0);
+    kill(pid, SIGKILL);
+    site_remove(&s);
+}
+
+static void an_answering_supervisor_is_left_alone(void **state)
+{
+    (void)state;
+    struct site s;
+    struct sockaddr_un un = {.sun_family = AF_UNIX};
+    char where[64], path[80];
+    site_make(&s, 1);
+    supervisor_fake(&s);
+    snprintf(where, sizeof where, "\"127.0.0.1:%u\"", s.port);
+    site_write(&s, where, 1, "state", with_websocket);
+    snprintf(path, sizeof path, "%s/run", s.dir);
+    mkdir(path, 0700);
+    snprintf(un.sun_path, sizeof un.sun_path, "%s/run/supervisor.sock", s.dir);
+    const int fd = socket(AF_UNIX, SOCK_SEQPACKET, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&un, sizeof un), 0);
+    assert_int_equal(listen(fd, 1), 0);
+    site_start(&s);
+    until(site_says(&s, "service: ready"));
+    close(fd);
+    kill(s.master, SIGTERM);
+    assert_int_equal(site_wait_exit(&s), 0);
+    assert_false(site_says(&s, "supervisor: started"));
+    site_remove(&s);
+}
+
+static int hang_start(void **state)
+{
+    (void)state;
+#if !defined(__SANITIZE_ADDRESS__) /* there the watchdog waits longer than this program may take   \
+                                    */
+    site_make(&hung, 1);
+    site_start(&hung);
+    site_hear_all(&hung, 1, 1, &hung_pid);
+    kill(hung_pid, SIGSTOP);
+#endif
+    return 0;
+}
+
 static void a_hung_worker_is_aborted_and_replaced(void **state)
 {
     (void)state;
-#if defined(__SANITIZE_ADDRESS__)
-    skip(); /* the watchdog is slower there than this program may take */
-#endif
-    struct site s;
-    int before[1], after[1];
-    site_make(&s, 1);
-    site_start(&s);
-    site_hear_all(&s, 1, 1, before);
-    kill(before[0], SIGSTOP);
-    until(site_says(&s, "no heartbeat"));
-    site_hear_all(&s, 1, 1, after);
-    assert_int_not_equal(before[0], after[0]);
-    site_stop(&s);
+    int after[1];
+    if (!hung_pid)
+        skip();
+    until(site_says(&hung, "no heartbeat"));
+    site_hear_all(&hung, 1, 1, after);
+    assert_int_not_equal(hung_pid, after[0]);
+    site_stop(&hung);
+}
+
+static int hang_end(void **state)
+{
+    hung.master = 0; /* its turn, if it still runs */
+    return running_end(state);
 }
 
 static void the_delay_doubles_up_to_five_seconds(void **state)
@@ -713,7 +819,10 @@ int main(void)
         cmocka_unit_test_teardown(a_worker_that_will_not_leave_is_killed, running_end),
         cmocka_unit_test_teardown(a_stale_unix_socket_is_replaced_and_removed_at_the_end,
                                   running_end),
-        cmocka_unit_test_teardown(a_hung_worker_is_aborted_and_replaced, running_end),
+        cmocka_unit_test_teardown(a_supervisor_is_started_respawned_and_stopped, running_end),
+        cmocka_unit_test_teardown(a_supervisor_outlives_a_killed_master, running_end),
+        cmocka_unit_test_teardown(an_answering_supervisor_is_left_alone, running_end),
+        cmocka_unit_test_teardown(a_hung_worker_is_aborted_and_replaced, hang_end),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, hang_start, NULL);
 }
