@@ -218,7 +218,8 @@ static void add_directive(struct field_cc *cc, struct field_text name, struct fi
     }
 }
 
-/* White space beside '=' is no Cache-Control syntax: a lifetime written so is invalid. */
+/* White space beside '=' is no Cache-Control syntax: the value does not count, which makes a
+ * lifetime invalid and no-cache or private unqualified. */
 static void add_element(struct field_cc *cc, struct field_text element)
 {
     struct field_text name, value;
@@ -226,7 +227,7 @@ static void add_element(struct field_cc *cc, struct field_text element)
     field_parameter(element, &name, &value);
     if (equals && equals > element.at && equals + 1 < element.at + element.len &&
         (is_space(equals[-1]) || is_space(equals[1])))
-        value = (struct field_text){"?", 1};
+        value = (struct field_text){NULL, 0};
     add_directive(cc, name, value);
 }
 
