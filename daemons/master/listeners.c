@@ -167,11 +167,6 @@ static int socket_add(struct listeners *l, int fd, const struct config_address *
         close(fd);
         return -EMFILE;
     }
-    if (listen(fd, BACKLOG) < 0) {
-        const int rc = -errno;
-        close(fd);
-        return rc;
-    }
     struct master_socket *s = &l->socket[l->count];
     *s = (struct master_socket){.fd = fd, .fresh = true, .wanted = a->sa, .len = sizeof s->bound};
     s->number = sockets_of(l, &a->sa);
@@ -280,6 +275,23 @@ int listeners_open(struct listeners *l, const struct config *config, char *why, 
     if (rc < 0)
         listeners_revert(l);
     return rc;
+}
+
+/* A bound socket gets no connections yet. It begins to listen only when somebody is about to accept
+ * from it: what the kernel queues on it until then would wait, or be reset if a reload fails. */
+int listeners_listen(struct listeners *l, char *why, size_t size)
+{
+    for (uint32_t i = 0; i < l->count; i++) {
+        struct master_socket *s = &l->socket[i];
+        char text[160];
+        if (!s->fresh || listen(s->fd, BACKLOG) == 0)
+            continue;
+        const int rc = -errno;
+        sa_text(&s->bound, s->len, text, sizeof text);
+        snprintf(why, size, "cannot listen on %s: %s", text, strerror(-rc));
+        return rc;
+    }
+    return 0;
 }
 
 /* ---- the life of the table ---- */

@@ -176,9 +176,11 @@ uint64_t respawn_delay_ms(uint32_t failures);
 /* ---- listeners.c ---- */
 /* Sockets that systemd passed; call once, first. */
 int listeners_adopt(struct listeners *l);
-/* Opens what config needs and is not open yet. Message into why on failure; what was opened then is
+/* Binds what config needs and is not open yet. Message into why on failure; what was opened then is
  * closed again. */
 int listeners_open(struct listeners *l, const struct config *config, char *why, size_t size);
+/* Lets the bound ones take connections, just before their workers start. */
+int listeners_listen(struct listeners *l, char *why, size_t size);
 /* The opened ones stay. */
 void listeners_keep(struct listeners *l);
 /* The ones opened by the last listeners_open() go. */

@@ -169,8 +169,13 @@ static void reload_start_workers(struct master *m)
     struct reload *r = &m->reload;
     struct generation *g = &m->generation[r->region];
     const struct config *config = m->shared.region[r->region]->config;
+    char why[256];
     if (workers_free_slots(m) < config->workers)
         return; /* earlier generations still drain */
+    if (listeners_listen(&m->listeners, why, sizeof why) < 0) {
+        reload_fail(m, why);
+        return;
+    }
     g->number = ++m->generations;
     g->workers = config->workers;
     g->early_deaths = 0;

@@ -228,7 +228,8 @@ static int start_configure(struct master *m)
                 region->errors[strlen(region->errors) - 1] == '\n' ? "" : "\n");
         return EXIT_CONFIG;
     }
-    if (listeners_open(&m->listeners, region->config, why, sizeof why) < 0) {
+    if (listeners_open(&m->listeners, region->config, why, sizeof why) < 0 ||
+        listeners_listen(&m->listeners, why, sizeof why) < 0) {
         log_error("service: %s", why);
         return EXIT_FAILED;
     }

@@ -751,6 +751,39 @@ static void a_hung_worker_is_aborted_and_replaced(void **state)
     site_stop(&hung);
 }
 
+static void both_wildcards_share_a_port(void **state)
+{
+    (void)state;
+    static struct listeners l;
+    char why[256] = "";
+    struct config_address a[2] = {{.len = sizeof(struct sockaddr_in), .text = "0.0.0.0"},
+                                  {.len = sizeof(struct sockaddr_in6), .text = "[::]"}};
+    struct sockaddr_in *v4 = (void *)&a[0].sa;
+    struct sockaddr_in6 *v6 = (void *)&a[1].sa;
+    const uint16_t port = port_free();
+    *v4 = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(port)};
+    *v6 = (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_port = htons(port)};
+    const struct config both = {.listen = a, .n_listen = 2, .workers = 2};
+    const struct config dual = {.listen = a + 1, .n_listen = 1, .workers = 2};
+    const int v6_here = socket(AF_INET6, SOCK_STREAM, 0);
+    if (v6_here < 0)
+        skip();
+    close(v6_here);
+    memset(&l, 0, sizeof l);
+    assert_int_equal(listeners_open(&l, &both, why, sizeof why), 0);
+    assert_int_equal(listeners_listen(&l, why, sizeof why), 0);
+    assert_int_equal(l.count, 16);
+    listeners_close(&l);
+    assert_int_equal(listeners_open(&l, &dual, why, sizeof why), 0);
+    assert_int_equal(listeners_listen(&l, why, sizeof why), 0);
+    struct sockaddr_in to = *v4;
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK); /* alone, [::] takes IPv4 as well */
+    const int fd = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof to), 0);
+    close(fd);
+    listeners_close(&l);
+}
+
 static int hang_end(void **state)
 {
     hung.master = 0; /* its turn, if it still runs */
@@ -800,6 +833,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(the_delay_doubles_up_to_five_seconds, running_end),
         cmocka_unit_test_teardown(sockets_are_spread_so_that_no_worker_is_without, running_end),
+        cmocka_unit_test_teardown(both_wildcards_share_a_port, running_end),
         cmocka_unit_test_teardown(every_worker_serves_and_sigterm_ends_with_zero, running_end),
         cmocka_unit_test_teardown(whoever_is_killed_is_back_within_a_second, running_end),
         cmocka_unit_test_teardown(repeated_kills_do_not_delay_the_return, running_end),

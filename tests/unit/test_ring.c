@@ -133,6 +133,32 @@ static void a_head_from_nowhere_is_damage(void **state)
     }
 }
 
+/* A mad producer may write anything anywhere in its ring; head is its first word after the header.
+ */
+static void random_damage_never_leads_outside(void **state)
+{
+    (void)state;
+    unsigned seed = 7;
+    struct ring_record head;
+    char *bytes = (char *)ring;
+    for (int turn = 0; turn < 3000; turn++) {
+        for (int i = 0; i < 4; i++)
+            assert_int_equal(push(bytes, 1 + (size_t)((unsigned)rand_r(&seed) % 300), 1), 0);
+        char *data = bytes + ring_size() - RING_BYTES;
+        for (int i = rand_r(&seed) % 4; i >= 0; i--)
+            data[(ring_tail(ring) + (unsigned)rand_r(&seed) % 1000) % RING_BYTES] =
+                (char)rand_r(&seed);
+        if (turn % 5 == 0)
+            bytes[sizeof(struct shm_header) + (unsigned)rand_r(&seed) % 8] = (char)rand_r(&seed);
+        uint64_t cursor = ring_tail(ring);
+        int rc, records = 0;
+        while ((rc = ring_peek(ring, &cursor, &head, buffer)) == 1)
+            assert_true(++records < 200000 && head.len <= RING_RECORD_MAX);
+        assert_true(rc == 0 || rc == -EPROTO);
+        ring_consume(ring, ring_head(ring));
+    }
+}
+
 static void only_a_sleeping_keeper_is_rung(void **state)
 {
     (void)state;
@@ -224,6 +250,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(it_wraps_and_a_full_ring_refuses, setup, teardown),
         cmocka_unit_test_setup_teardown(damage_is_noticed_and_dropped, setup, teardown),
         cmocka_unit_test_setup_teardown(a_head_from_nowhere_is_damage, setup, teardown),
+        cmocka_unit_test_setup_teardown(random_damage_never_leads_outside, setup, teardown),
         cmocka_unit_test_setup_teardown(only_a_sleeping_keeper_is_rung, setup, teardown),
         cmocka_unit_test_setup_teardown(killed_producers_leave_only_whole_records, setup, teardown),
     };
