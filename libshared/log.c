@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define LOG_LINE_MAX 2048
@@ -16,10 +17,21 @@ static struct {
     int journal; /* 1: stderr is the journal, which wants "<N>" in front */
 } log_context = {"polder", LOG_LEVEL_INFO, 0};
 
+/* JOURNAL_STREAM names the journal's socket as "DEVICE:INODE"; stderr may have been sent elsewhere
+ * since. */
+static int log_is_journal(void)
+{
+    unsigned long long device, inode;
+    struct stat st;
+    const char *stream = getenv("JOURNAL_STREAM");
+    return stream && sscanf(stream, "%llu:%llu", &device, &inode) == 2 &&
+           fstat(STDERR_FILENO, &st) == 0 && st.st_dev == device && st.st_ino == inode;
+}
+
 void log_open(const char *process)
 {
     log_context.process = process;
-    log_context.journal = getenv("JOURNAL_STREAM") != NULL;
+    log_context.journal = log_is_journal();
 }
 
 void log_set_level(enum log_level most_verbose)

@@ -193,6 +193,13 @@ static int signals_open(struct master *m)
     return m->signal_fd;
 }
 
+/* As they are, FILE:LINE first, for an editor to jump to. */
+static void errors_print(const char *errors)
+{
+    const size_t len = strlen(errors);
+    fprintf(stderr, "%s%s", errors, len && errors[len - 1] == '\n' ? "" : "\n");
+}
+
 /* Where the shared memory belongs is written in the file, which is read into shared memory: so a
  * first reading goes into a private place that is given up afterwards. */
 static int start_scout(struct master *m)
@@ -205,8 +212,7 @@ static int start_scout(struct master *m)
     }
     int code = EXIT_DONE;
     if (compile_wait(scout, m->config_path, 1) < 0) {
-        fprintf(stderr, "%s%s", scout->errors,
-                scout->errors[strlen(scout->errors) - 1] == '\n' ? "" : "\n");
+        errors_print(scout->errors);
         code = EXIT_CONFIG;
     } else if (privileges_prepare(scout->config, &m->lock_fd) < 0) {
         code = EXIT_FAILED;
@@ -224,8 +230,7 @@ static int start_configure(struct master *m)
     struct config_region *region = m->shared.region[0];
     char why[1024];
     if (compile_wait(region, m->config_path, 1) < 0) {
-        fprintf(stderr, "%s%s", region->errors,
-                region->errors[strlen(region->errors) - 1] == '\n' ? "" : "\n");
+        errors_print(region->errors);
         return EXIT_CONFIG;
     }
     if (listeners_open(&m->listeners, region->config, why, sizeof why) < 0 ||

@@ -145,7 +145,18 @@ static void a_log_line_stays_one_line(void **state)
     log_capture(out, sizeof out, text);
     assert_true(strlen(out) <= 2048);
     assert_int_equal(out[strlen(out) - 1], '\n');
-    setenv("JOURNAL_STREAM", "8:1", 1);
+    struct stat st;
+    char stream[64];
+    assert_int_equal(fstat(STDERR_FILENO, &st), 0);
+    snprintf(stream, sizeof stream, "%llu:%llu", (unsigned long long)st.st_dev,
+             (unsigned long long)st.st_ino + 1);
+    setenv("JOURNAL_STREAM", stream, 1); /* stderr was sent elsewhere */
+    log_open("keeper");
+    log_capture(out, sizeof out, "hello");
+    assert_memory_equal(out, "warning keeper[", 15);
+    snprintf(stream, sizeof stream, "%llu:%llu", (unsigned long long)st.st_dev,
+             (unsigned long long)st.st_ino);
+    setenv("JOURNAL_STREAM", stream, 1);
     log_open("keeper");
     log_capture(out, sizeof out, "hello");
     assert_memory_equal(out, "<4>keeper[", 10);
