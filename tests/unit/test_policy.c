@@ -1,0 +1,568 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* policy: each rule of RFC 9111 (and 5861, 9213) by itself. */
+#include "polder/policy.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#define NOW_S  INT64_C(1800000000)
+#define NOW_MS ((uint64_t)NOW_S * 1000)
+
+static struct field_text text(const char *s)
+{
+    return (struct field_text){s, strlen(s)};
+}
+
+/* ttl 300 s, stale windows 30 s and 3600 s, as polder.conf has them */
+static struct policy_settings settings(void)
+{
+    return (struct policy_settings){.value = {.ttl_ms = 300000,
+                                              .max_body = 8 << 20,
+                                              .stale_while_revalidate_ms = 30000,
+                                              .stale_if_error_ms = 3600000}};
+}
+
+static struct policy_settings heuristic(void)
+{
+    struct policy_settings s = settings();
+    s.value.ttl_heuristic = 1;
+    return s;
+}
+
+static const struct policy_request get = {.is_get = true};
+
+static struct policy_response response(uint16_t status, const char *cc)
+{
+    struct policy_response r = {.status = status, .has_date = true, .date = NOW_S};
+    field_cc_add(&r.cc, text(cc));
+    return r;
+}
+
+static enum policy_store stores(uint16_t status, const char *cc)
+{
+    struct policy_response r = response(status, cc);
+    struct policy_settings s = settings();
+    return policy_may_store(&get, &r, &s);
+}
+
+static struct policy_freshness freshness(const struct policy_response *r, struct policy_settings s)
+{
+    struct policy_freshness f;
+    policy_freshness_of(r, &s, NOW_MS, NOW_MS, &f);
+    return f;
+}
+
+/* Seconds from receipt to staleness; negative: stale before. */
+static int64_t life(const struct policy_response *r, struct policy_settings s)
+{
+    return ((int64_t)freshness(r, s).fresh_until_ms - (int64_t)NOW_MS) / 1000;
+}
+
+static int64_t life_of(uint16_t status, const char *cc)
+{
+    struct policy_response r = response(status, cc);
+    return life(&r, settings());
+}
+
+/* ---- RFC 9111 3: storing
+ * ------------------------------------------------------------------------- */
+
+static void answers_to_get_are_stored_and_to_others_not(void **state)
+{
+    (void)state;
+    struct policy_response r = response(200, "max-age=60");
+    struct policy_settings s = settings();
+    assert_int_equal(policy_may_store(&get, &r, &s), POLICY_STORE);
+    struct policy_request head = {.is_head = true}, put = {0};
+    assert_int_equal(policy_may_store(&head, &r, &s), POLICY_NO_METHOD);
+    assert_int_equal(policy_may_store(&put, &r, &s), POLICY_NO_METHOD);
+}
+
+/* RFC 9110 9.3.3 */
+static void answers_to_post_need_freshness_and_their_own_location(void **state)
+{
+    (void)state;
+    struct policy_request post = {.is_post = true};
+    struct policy_settings s = settings();
+    struct policy_response r = response(200, "max-age=60");
+    assert_int_equal(policy_may_store(&post, &r, &s), POLICY_NO_METHOD);
+    r.content_location_is_target = true;
+    assert_int_equal(policy_may_store(&post, &r, &s), POLICY_STORE);
+    r.cc = (struct field_cc){0};
+    assert_int_equal(policy_may_store(&post, &r, &s), POLICY_NO_METHOD);
+}
+
+static void directives_that_forbid_storing_are_obeyed(void **state)
+{
+    (void)state;
+    assert_int_equal(stores(200, "max-age=60, no-store"), POLICY_NO_STORE);
+    assert_int_equal(stores(200, "max-age=60, private"), POLICY_NO_PRIVATE);
+    assert_int_equal(stores(200, "max-age=60, private=\"a\""), POLICY_STORE);
+    assert_int_equal(stores(200, "public, max-age=60"), POLICY_STORE);
+}
+
+/* 5.2.2.3 */
+static void must_understand_overrides_no_store_for_known_statuses(void **state)
+{
+    (void)state;
+    assert_int_equal(stores(200, "max-age=60, no-store, must-understand"), POLICY_STORE);
+    assert_int_equal(stores(599, "max-age=60, no-store, must-understand"), POLICY_NO_STORE);
+    assert_int_equal(stores(599, "max-age=60, must-understand"), POLICY_NO_STORE);
+    assert_int_equal(stores(599, "max-age=60"), POLICY_STORE);
+}
+
+static void any_final_status_is_stored_with_stated_freshness(void **state)
+{
+    (void)state;
+    static const uint16_t statuses[] = {200, 203, 204, 299, 301, 302, 303, 307, 308,
+                                        400, 404, 410, 499, 500, 502, 503, 504, 599};
+    for (size_t i = 0; i < sizeof statuses / sizeof *statuses; i++)
+        assert_int_equal(stores(statuses[i], "max-age=60"), POLICY_STORE);
+    static const uint16_t never[] = {100, 103, 206, 304, 428, 429, 431, 511};
+    for (size_t i = 0; i < sizeof never / sizeof *never; i++)
+        assert_int_equal(stores(never[i], "max-age=60, public"), POLICY_NO_STATUS);
+}
+
+/* RFC 9110 15.1 */
+static void only_some_statuses_are_stored_without_it(void **state)
+{
+    (void)state;
+    static const uint16_t yes[] = {200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501};
+    for (size_t i = 0; i < sizeof yes / sizeof *yes; i++)
+        assert_int_equal(stores(yes[i], ""), POLICY_STORE);
+    static const uint16_t no[] = {201, 202, 302, 307, 400, 403, 500, 502, 503, 504, 599};
+    for (size_t i = 0; i < sizeof no / sizeof *no; i++) {
+        assert_int_equal(stores(no[i], ""), POLICY_NO_STATUS);
+        assert_int_equal(stores(no[i], "public"), POLICY_STORE);
+    }
+}
+
+static void what_is_neither_fresh_nor_can_be_validated_is_not_stored(void **state)
+{
+    (void)state;
+    struct policy_settings s = heuristic();
+    struct policy_response r = response(200, "");
+    assert_int_equal(policy_may_store(&get, &r, &s), POLICY_NO_FRESHNESS);
+    r.has_etag = true;
+    assert_int_equal(policy_may_store(&get, &r, &s), POLICY_STORE);
+    r = response(200, "");
+    r.has_last_modified = true;
+    r.last_modified = NOW_S;
+    assert_int_equal(policy_may_store(&get, &r, &s), POLICY_STORE);
+    assert_int_equal(stores(200, "max-age=0"), POLICY_NO_FRESHNESS);
+    assert_int_equal(stores(200, "max-age=60, no-cache"), POLICY_NO_FRESHNESS);
+    assert_int_equal(stores(200, "max-age=x"), POLICY_NO_FRESHNESS);
+    r = response(200, "no-cache");
+    r.has_etag = true;
+    assert_int_equal(policy_may_store(&get, &r, &s), POLICY_STORE);
+}
+
+/* 3.5 */
+static void authorization_needs_permission_or_a_partition(void **state)
+{
+    (void)state;
+    struct policy_request req = {.is_get = true, .has_authorization = true};
+    struct policy_settings s = settings();
+    static const char *const allowed[] = {"max-age=60, public", "max-age=60, must-revalidate",
+                                          "s-maxage=60"};
+    for (int i = 0; i < 3; i++) {
+        struct policy_response r = response(200, allowed[i]);
+        assert_int_equal(policy_may_store(&req, &r, &s), POLICY_STORE);
+        assert_true(freshness(&r, s).flags & CACHE_AUTH_OK);
+    }
+    struct policy_response r = response(200, "max-age=60, proxy-revalidate");
+    assert_int_equal(policy_may_store(&req, &r, &s), POLICY_NO_AUTHORIZATION);
+    assert_false(freshness(&r, s).flags & CACHE_AUTH_OK);
+    s.partitioned_by_authorization = true;
+    assert_int_equal(policy_may_store(&req, &r, &s), POLICY_STORE);
+    assert_true(freshness(&r, s).flags & CACHE_AUTH_OK);
+}
+
+static void cookies_are_shared_only_by_permission(void **state)
+{
+    (void)state;
+    struct policy_settings s = settings();
+    static const struct {
+        const char *cc;
+        enum policy_store plain, allowed;
+    } cases[] = {
+        {"max-age=60", POLICY_NO_SET_COOKIE, POLICY_STORE},
+        {"", POLICY_NO_SET_COOKIE, POLICY_NO_SET_COOKIE},
+        {"public", POLICY_STORE, POLICY_STORE},
+        {"s-maxage=60", POLICY_STORE, POLICY_STORE},
+        {"max-age=60, no-cache=\"Set-Cookie\"", POLICY_STORE, POLICY_STORE},
+        {"max-age=60, private", POLICY_NO_PRIVATE, POLICY_NO_PRIVATE},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct policy_response r = response(200, cases[i].cc);
+        r.has_set_cookie = true;
+        s.store_set_cookie = false;
+        assert_int_equal(policy_may_store(&get, &r, &s), cases[i].plain);
+        s.store_set_cookie = true;
+        assert_int_equal(policy_may_store(&get, &r, &s), cases[i].allowed);
+    }
+}
+
+static void variants_without_end_and_large_bodies_are_not_stored(void **state)
+{
+    (void)state;
+    struct policy_settings s = settings();
+    struct policy_response r = response(200, "max-age=60");
+    r.vary_star = true;
+    assert_int_equal(policy_may_store(&get, &r, &s), POLICY_NO_VARY_STAR);
+    r.vary_star = false;
+    r.complete_length_known = true;
+    r.length = 8 << 20;
+    assert_int_equal(policy_may_store(&get, &r, &s), POLICY_STORE);
+    r.length++;
+    assert_int_equal(policy_may_store(&get, &r, &s), POLICY_NO_TOO_LARGE);
+}
+
+static void every_refusal_has_a_reason(void **state)
+{
+    (void)state;
+    for (int why = POLICY_STORE; why <= POLICY_NO_TOO_LARGE; why++)
+        assert_true(strlen(policy_store_reason((enum policy_store)why)) > 3);
+    assert_string_equal(policy_store_reason((enum policy_store)99), "");
+}
+
+/* 3.1, 5.2.2.4, 5.2.2.7 */
+static void fields_named_by_qualified_directives_are_left_out(void **state)
+{
+    (void)state;
+    struct policy_response r = response(200, "no-cache=\"a, B\", private=\"c\", max-age=60");
+    assert_true(policy_omits(&r, text("A")) && policy_omits(&r, text("b")));
+    assert_true(policy_omits(&r, text("C")));
+    assert_false(policy_omits(&r, text("d")) || policy_omits(&r, text("aa")));
+    r = response(200, "no-cache");
+    assert_false(policy_omits(&r, text("a")));
+}
+
+/* ---- 4.2: freshness
+ * --------------------------------------------------------------------------------- */
+
+/* 4.2.1 */
+static void lifetimes_are_taken_from_the_most_specific_source(void **state)
+{
+    (void)state;
+    assert_int_equal(life_of(200, "max-age=60"), 60);
+    assert_int_equal(life_of(200, "max-age=60, s-maxage=5"), 5);
+    assert_int_equal(life_of(200, "s-maxage=500, max-age=0"), 500);
+    struct policy_response r = response(200, "max-age=60");
+    r.has_expires = r.expires_valid = true;
+    r.expires = NOW_S - 7200;
+    assert_int_equal(life(&r, settings()), 60);
+    r.cc = (struct field_cc){0};
+    assert_int_equal(life(&r, settings()), 0);
+    r.expires = NOW_S + 70;
+    assert_int_equal(life(&r, settings()), 70);
+    r.date = NOW_S + 10; /* a fast clock: what counts is the difference */
+    assert_int_equal(life(&r, settings()), 60);
+    r.expires_valid = false;
+    assert_int_equal(life(&r, settings()), 0);
+}
+
+static void invalid_lifetimes_are_stale(void **state)
+{
+    (void)state;
+    assert_int_equal(life_of(200, "max-age=-1"), 0);
+    assert_int_equal(life_of(200, "max-age=1800, max-age=1"), 0);
+    assert_int_equal(life_of(200, "max-age=99999999999"), INT64_C(1) << 31);
+}
+
+/* RFC 9213 2.1 */
+static void a_targeted_field_replaces_cache_control_and_expires(void **state)
+{
+    (void)state;
+    struct policy_settings s = settings();
+    struct policy_response r = response(200, "no-store, max-age=1");
+    r.has_expires = r.expires_valid = true;
+    r.expires = NOW_S + 9999;
+    r.has_cdn_cc = field_cdn_cc(text("max-age=10000"), &r.cdn_cc);
+    assert_int_equal(policy_may_store(&get, &r, &s), POLICY_STORE);
+    assert_int_equal(life(&r, s), 10000);
+    r = response(200, "max-age=10000, public");
+    r.has_cdn_cc = field_cdn_cc(text("private"), &r.cdn_cc);
+    assert_int_equal(policy_may_store(&get, &r, &s), POLICY_NO_PRIVATE);
+    r.has_cdn_cc = field_cdn_cc(text("must-revalidate"), &r.cdn_cc);
+    r.has_expires = r.expires_valid = true;
+    r.expires = NOW_S + 9999;
+    assert_int_equal(life(&r, s), 300); /* states none: ttl */
+    assert_true(freshness(&r, s).flags & CACHE_MUST_REVALIDATE);
+}
+
+static void ttl_is_for_cacheable_responses_that_state_none(void **state)
+{
+    (void)state;
+    assert_int_equal(life_of(200, ""), 300);
+    assert_int_equal(life_of(404, ""), 300);
+    assert_int_equal(life_of(599, "public"), 300);
+    assert_int_equal(life_of(599, ""), 0);
+    assert_int_equal(life_of(200, "max-age=7"), 7);
+}
+
+/* 4.2.2 */
+static void a_heuristic_lifetime_is_a_tenth_of_the_age(void **state)
+{
+    (void)state;
+    struct policy_response r = response(200, "");
+    assert_int_equal(life(&r, heuristic()), 0);
+    r.has_last_modified = true;
+    r.last_modified = NOW_S - 3600;
+    assert_int_equal(life(&r, heuristic()), 360);
+    r.last_modified = NOW_S - 9;
+    assert_int_equal(life(&r, heuristic()), 0);
+    r.last_modified = NOW_S + 9999;
+    assert_int_equal(life(&r, heuristic()), 0);
+    r.last_modified = 0;
+    assert_int_equal(life(&r, heuristic()), 86400);
+    r.last_modified = NOW_S - 3600;
+    r.status = 502;
+    assert_int_equal(life(&r, heuristic()), 0);
+    r.status = 599;
+    field_cc_add(&r.cc, text("public"));
+    assert_int_equal(life(&r, heuristic()), 360);
+}
+
+/* 4.2.3 */
+static void age_is_what_others_and_we_have_counted(void **state)
+{
+    (void)state;
+    struct policy_settings s = settings();
+    struct policy_freshness f;
+    struct policy_response r = response(200, "max-age=3600");
+    r.has_age = true;
+    r.age = 7200;
+    assert_int_equal(freshness(&r, s).age_s, 7200);
+    assert_int_equal(life(&r, s), -3600);
+    policy_freshness_of(&r, &s, NOW_MS - 5500, NOW_MS, &f); /* response_delay */
+    assert_int_equal(f.age_s, 7205);
+    r.has_age = false;
+    r.date = NOW_S - 100; /* apparent_age */
+    policy_freshness_of(&r, &s, NOW_MS - 5500, NOW_MS, &f);
+    assert_int_equal(f.age_s, 100);
+    assert_int_equal((f.fresh_until_ms - NOW_MS) / 1000, 3500);
+    r.date = NOW_S + 100; /* a fast clock counts nothing */
+    assert_int_equal(freshness(&r, s).age_s, 0);
+    r.has_age = true;
+    r.age = UINT32_C(1) << 31;
+    r.date = -62135596800;
+    assert_int_equal(freshness(&r, s).age_s, INT32_MAX);
+    policy_freshness_of(&r, &s, 0, 1, &f); /* a clock at the epoch */
+    assert_int_equal(f.fresh_until_ms, 0);
+}
+
+static void a_garbled_age_makes_stale(void **state)
+{
+    (void)state;
+    struct policy_response r = response(200, "max-age=3600");
+    r.age_garbled = true;
+    assert_int_equal(life(&r, settings()), 0);
+}
+
+/* RFC 5861, RFC 9111 4.2.4 */
+static void stale_windows_are_the_responses_own_or_the_settings(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *cc;
+        uint64_t swr_s, sie_s;
+    } cases[] = {
+        {"max-age=60", 30, 3600},
+        {"max-age=60, stale-while-revalidate=5, stale-if-error=7", 5, 7},
+        {"max-age=60, stale-while-revalidate=0, stale-if-error=0", 0, 0},
+        {"max-age=60, must-revalidate", 0, 0},
+        {"max-age=60, proxy-revalidate, stale-while-revalidate=5", 0, 0},
+        {"s-maxage=60, stale-if-error=7", 0, 0},
+        {"max-age=60, no-cache", 0, 0},
+        {"max-age=0", 0, 3600}, /* wants to be asked about each time */
+        {"max-age=0, stale-while-revalidate=9", 9, 3600},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct policy_response r = response(200, cases[i].cc);
+        struct policy_freshness f = freshness(&r, settings());
+        if (f.swr_until_ms - f.fresh_until_ms != cases[i].swr_s * 1000 ||
+            f.sie_until_ms - f.fresh_until_ms != cases[i].sie_s * 1000)
+            fail_msg("%s", cases[i].cc);
+    }
+}
+
+/* ---- 4: using
+ * ------------------------------------------------------------------------------------------ */
+
+/* Received at NOW, fresh for 100 s, stale-while-revalidate 30 s, stale-if-error 3600 s. */
+static struct cache_record record(uint32_t flags)
+{
+    return (struct cache_record){.status = 200,
+                                 .received_ms = NOW_MS,
+                                 .fresh_until_ms = NOW_MS + 100000,
+                                 .swr_until_ms = NOW_MS + 130000,
+                                 .sie_until_ms = NOW_MS + 3700000,
+                                 .age_s = 20,
+                                 .flags = flags};
+}
+
+static enum policy_use use_at(const struct policy_request *req, uint32_t flags, uint64_t after_ms)
+{
+    struct cache_record r = record(flags);
+    return policy_use_of(req, &r, false, NOW_MS + after_ms);
+}
+
+static void fresh_is_served_stale_only_in_its_window(void **state)
+{
+    (void)state;
+    assert_int_equal(use_at(&get, 0, 0), POLICY_FRESH);
+    assert_int_equal(use_at(&get, 0, 99999), POLICY_FRESH);
+    assert_int_equal(use_at(&get, 0, 100000), POLICY_STALE_OK);
+    assert_int_equal(use_at(&get, 0, 129999), POLICY_STALE_OK);
+    assert_int_equal(use_at(&get, 0, 130000), POLICY_REVALIDATE);
+    assert_int_equal(use_at(&get, CACHE_MUST_REVALIDATE, 99999), POLICY_FRESH);
+    assert_int_equal(use_at(&get, CACHE_MUST_REVALIDATE, 100000), POLICY_REVALIDATE);
+    assert_int_equal(use_at(&get, CACHE_NO_CACHE, 0), POLICY_REVALIDATE);
+}
+
+static void what_is_softly_invalidated_is_stale(void **state)
+{
+    (void)state;
+    struct cache_record r = record(0), strict = record(CACHE_MUST_REVALIDATE);
+    assert_int_equal(policy_use_of(&get, &r, true, NOW_MS), POLICY_STALE_OK);
+    assert_int_equal(policy_use_of(&get, &strict, true, NOW_MS), POLICY_REVALIDATE);
+    r.swr_until_ms = r.fresh_until_ms = NOW_MS;
+    assert_int_equal(policy_use_of(&get, &r, true, NOW_MS), POLICY_REVALIDATE);
+}
+
+/* 3.5 */
+static void requests_with_authorization_get_only_what_permits_it(void **state)
+{
+    (void)state;
+    struct policy_request req = {.is_get = true, .has_authorization = true};
+    struct cache_record no = record(0), yes = record(CACHE_AUTH_OK);
+    assert_int_equal(policy_use_of(&req, &no, false, NOW_MS), POLICY_UNUSABLE);
+    assert_int_equal(policy_use_of(&req, &yes, false, NOW_MS), POLICY_FRESH);
+    assert_false(policy_stale_if_error(&req, &no, NOW_MS + 200000));
+    assert_true(policy_stale_if_error(&req, &yes, NOW_MS + 200000));
+}
+
+/* 5.2.1: advisory, and obeyed only where a route wants that */
+static void request_directives_count_where_they_are_obeyed(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *cc;
+        uint64_t after_ms;
+        enum policy_use ignored, obeyed;
+    } cases[] = {
+        {"no-cache", 0, POLICY_FRESH, POLICY_REVALIDATE},
+        {"max-age=0", 0, POLICY_FRESH, POLICY_REVALIDATE},
+        {"max-age=20", 0, POLICY_FRESH, POLICY_REVALIDATE}, /* it came 20 s old */
+        {"max-age=21", 0, POLICY_FRESH, POLICY_FRESH},
+        {"max-age=25", 5000, POLICY_FRESH, POLICY_REVALIDATE},
+        {"min-fresh=100", 0, POLICY_FRESH, POLICY_FRESH},
+        {"min-fresh=101", 0, POLICY_FRESH, POLICY_REVALIDATE},
+        {"max-stale", 500000, POLICY_REVALIDATE, POLICY_STALE_OK},
+        {"max-stale=60", 159999, POLICY_REVALIDATE, POLICY_STALE_OK},
+        {"max-stale=60", 160000, POLICY_REVALIDATE, POLICY_REVALIDATE},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct policy_request req = {.is_get = true};
+        field_cc_add(&req.cc, text(cases[i].cc));
+        if (use_at(&req, 0, cases[i].after_ms) != cases[i].ignored)
+            fail_msg("%s counts", cases[i].cc);
+        req.obey_directives = true;
+        if (use_at(&req, 0, cases[i].after_ms) != cases[i].obeyed)
+            fail_msg("%s does not count", cases[i].cc);
+    }
+    struct policy_request req = {.is_get = true, .obey_directives = true};
+    field_cc_add(&req.cc, text("max-stale"));
+    assert_int_equal(use_at(&req, CACHE_MUST_REVALIDATE, 100000), POLICY_REVALIDATE);
+    struct policy_settings s = settings();
+    struct policy_response r = response(200, "max-age=60");
+    req.cc.flags = FIELD_CC_NO_STORE;
+    assert_int_equal(policy_may_store(&req, &r, &s), POLICY_NO_STORE);
+    req.obey_directives = false;
+    assert_int_equal(policy_may_store(&req, &r, &s), POLICY_STORE);
+}
+
+/* RFC 5861 4 */
+static void a_failed_backend_is_replaced_within_the_window(void **state)
+{
+    (void)state;
+    struct cache_record r = record(0);
+    assert_true(policy_stale_if_error(&get, &r, NOW_MS + 3699999));
+    assert_false(policy_stale_if_error(&get, &r, NOW_MS + 3700000));
+    r = record(CACHE_MUST_REVALIDATE);
+    assert_false(policy_stale_if_error(&get, &r, NOW_MS + 200000));
+    r = record(CACHE_NO_CACHE);
+    assert_false(policy_stale_if_error(&get, &r, NOW_MS));
+}
+
+/* 4.4 */
+static void unsafe_methods_invalidate_unless_they_fail(void **state)
+{
+    (void)state;
+    static const char *const unsafe[] = {"POST",     "PUT", "DELETE", "PATCH",
+                                         "M-SEARCH", "get", "GETT"};
+    for (size_t i = 0; i < sizeof unsafe / sizeof *unsafe; i++) {
+        assert_true(policy_invalidates(unsafe[i], strlen(unsafe[i]), 200));
+        assert_true(policy_invalidates(unsafe[i], strlen(unsafe[i]), 303));
+        assert_false(policy_invalidates(unsafe[i], strlen(unsafe[i]), 404));
+        assert_false(policy_invalidates(unsafe[i], strlen(unsafe[i]), 500));
+    }
+    static const char *const safe[] = {"GET", "HEAD", "OPTIONS", "TRACE", "PROPFIND", "REPORT"};
+    for (size_t i = 0; i < sizeof safe / sizeof *safe; i++)
+        assert_false(policy_invalidates(safe[i], strlen(safe[i]), 200));
+}
+
+/* 3.2, 4.3.4 */
+static void a_304_replaces_all_but_what_describes_the_bytes(void **state)
+{
+    (void)state;
+    static const char *const kept[] = {
+        "Content-Length", "content-encoding", "Content-Range",    "Content-MD5",
+        "ETag",           "Connection",       "Transfer-Encoding"};
+    for (size_t i = 0; i < sizeof kept / sizeof *kept; i++)
+        assert_false(policy_freshens(text(kept[i])));
+    static const char *const replaced[] = {
+        "Cache-Control", "Content-Type", "Expires",         "Date",
+        "Set-Cookie",    "X-Anything",   "Content-Location"};
+    for (size_t i = 0; i < sizeof replaced / sizeof *replaced; i++)
+        assert_true(policy_freshens(text(replaced[i])));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(answers_to_get_are_stored_and_to_others_not),
+        cmocka_unit_test(answers_to_post_need_freshness_and_their_own_location),
+        cmocka_unit_test(directives_that_forbid_storing_are_obeyed),
+        cmocka_unit_test(must_understand_overrides_no_store_for_known_statuses),
+        cmocka_unit_test(any_final_status_is_stored_with_stated_freshness),
+        cmocka_unit_test(only_some_statuses_are_stored_without_it),
+        cmocka_unit_test(what_is_neither_fresh_nor_can_be_validated_is_not_stored),
+        cmocka_unit_test(authorization_needs_permission_or_a_partition),
+        cmocka_unit_test(cookies_are_shared_only_by_permission),
+        cmocka_unit_test(variants_without_end_and_large_bodies_are_not_stored),
+        cmocka_unit_test(every_refusal_has_a_reason),
+        cmocka_unit_test(fields_named_by_qualified_directives_are_left_out),
+        cmocka_unit_test(lifetimes_are_taken_from_the_most_specific_source),
+        cmocka_unit_test(invalid_lifetimes_are_stale),
+        cmocka_unit_test(a_targeted_field_replaces_cache_control_and_expires),
+        cmocka_unit_test(ttl_is_for_cacheable_responses_that_state_none),
+        cmocka_unit_test(a_heuristic_lifetime_is_a_tenth_of_the_age),
+        cmocka_unit_test(age_is_what_others_and_we_have_counted),
+        cmocka_unit_test(a_garbled_age_makes_stale),
+        cmocka_unit_test(stale_windows_are_the_responses_own_or_the_settings),
+        cmocka_unit_test(fresh_is_served_stale_only_in_its_window),
+        cmocka_unit_test(what_is_softly_invalidated_is_stale),
+        cmocka_unit_test(requests_with_authorization_get_only_what_permits_it),
+        cmocka_unit_test(request_directives_count_where_they_are_obeyed),
+        cmocka_unit_test(a_failed_backend_is_replaced_within_the_window),
+        cmocka_unit_test(unsafe_methods_invalidate_unless_they_fail),
+        cmocka_unit_test(a_304_replaces_all_but_what_describes_the_bytes),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
