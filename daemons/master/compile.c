@@ -61,8 +61,12 @@ int compile_wait(struct config_region *region, const char *path, uint32_t genera
     int status = 0;
     for (pid_t done = 0; done != pid;) {
         done = waitpid(pid, &status, WNOHANG);
-        if (done < 0 && errno != EINTR)
-            return -errno;
+        if (done < 0 && errno != EINTR) {
+            const int rc = -errno;
+            snprintf(region->errors, sizeof region->errors,
+                     "lost the child that reads the configuration: %s", strerror(-rc));
+            return rc;
+        }
         if (done == 0) {
             poll(NULL, 0, 2);
             if (clock_mono_ms() >= deadline)
