@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* fuzz_field: any bytes as any field value; what is accepted keeps its promises. */
+#include "polder/field.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define must(condition)                                                                            \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                        \
+            abort();                                                                               \
+        }                                                                                          \
+    } while (0)
+
+static void inside(struct field_text part, struct field_text all)
+{
+    must(part.at >= all.at && part.at + part.len <= all.at + all.len);
+}
+
+static void fuzz_lists(struct field_text value)
+{
+    struct field_text rest = value, element, name, parameter;
+    size_t total = 0;
+    while (field_list_next(&rest, &element)) {
+        must(element.len > 0);
+        inside(element, value);
+        total += element.len;
+        field_parameter(element, &name, &parameter);
+        inside(name, value);
+        if (parameter.at)
+            inside(parameter, value);
+    }
+    must(total <= value.len && rest.len == 0);
+}
+
+static void fuzz_dates(struct field_text value)
+{
+    int64_t seconds, back;
+    char out[FIELD_DATE_LEN + 1];
+    if (field_date(value, &seconds) != 0 || seconds < 0)
+        return;
+    field_date_format(seconds, out);
+    must(field_date((struct field_text){out, FIELD_DATE_LEN}, &back) == 0 && back == seconds);
+}
+
+static void fuzz_numbers(struct field_text value)
+{
+    uint32_t n;
+    uint64_t first, last;
+    if (field_seconds(value, &n) == 0)
+        must(n <= UINT32_C(1) << 31);
+    field_age(value, 1, &n);
+    for (uint64_t size = 0; size < 3; size++)
+        if (field_range(value, size * 500, &first, &last) == 1)
+            must(first <= last && last < size * 500);
+}
+
+static void fuzz_directives(struct field_text value)
+{
+    struct field_cc cc = {0}, cdn = {0}, surrogate = {0};
+    field_cc_add(&cc, value);
+    if (cc.flags & FIELD_CC_NO_CACHE_FIELDS)
+        inside(cc.no_cache_fields, value);
+    if (cc.flags & FIELD_CC_PRIVATE_FIELDS)
+        inside(cc.private_fields, value);
+    field_cdn_cc(value, &cdn);
+    field_surrogate_cc(value, &surrogate);
+}
+
+static void count(void *arg, struct field_text t)
+{
+    inside(t, *(struct field_text *)arg);
+}
+
+static void fuzz_tags(struct field_text value)
+{
+    static const struct field_text tag = {"W/\"a\"", 5};
+    field_sf_strings(value, count, &value);
+    if (field_etag_listed(value, tag, false))
+        must(memchr(value.at, '*', value.len));
+    field_etag_listed(value, tag, true);
+    if (field_etag_valid(value)) {
+        must(field_etag_listed(value, value, true));
+        must(field_etag_listed(value, value, false) == (value.at[0] != 'W'));
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    char *exact = malloc(size ? size : 1);
+    must(exact);
+    if (size)
+        memcpy(exact, data, size);
+    struct field_text value = {exact, size};
+    fuzz_lists(value);
+    fuzz_dates(value);
+    fuzz_numbers(value);
+    fuzz_directives(value);
+    fuzz_tags(value);
+    free(exact);
+    return 0;
+}
