@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * accept: connections come in, a few an iteration, and are counted against the two connection
+ * limits: max_connections over the process table, max_connections_per_client over the shared table
+ * of hashed addresses. Out of descriptors: a reserve one is given up to accept and close one, so
+ * that the kernel's queue moves, and listening pauses for a moment.
+ */
+#include "daemons/worker/worker.h"
+#include "polder/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define ACCEPTS_A_WAKE 8
+#define PAUSE_MS       50
+
+static bool process_lives(const struct proc_slot *slot)
+{
+    const uint32_t state = atomic_load_explicit(&slot->state, memory_order_relaxed);
+    return state == PROC_STARTING || state == PROC_READY || state == PROC_DRAINING;
+}
+
+/* Open connections of all other workers. */
+static uint32_t others_open(const struct worker *w)
+{
+    uint32_t sum = 0;
+    for (uint32_t i = PROC_SLOT_WORKER0; i < PROC_SLOTS; i++) {
+        const struct proc_slot *slot = &w->shared->proc->slot[i];
+        if (slot != w->slot && process_lives(slot))
+            sum += atomic_load_explicit(&slot->connections, memory_order_relaxed);
+    }
+    return sum;
+}
+
+static void listeners_stop(struct worker *w)
+{
+    for (uint32_t i = 0; i < w->n_listeners; i++)
+        ev_io_stop(w->loop, &w->listeners[i].io);
+    w->accepting = false;
+}
+
+static void listeners_start(struct worker *w)
+{
+    for (uint32_t i = 0; i < w->n_listeners; i++)
+        ev_io_start(w->loop, &w->listeners[i].io);
+    w->accepting = true;
+}
+
+static void reserve_open(struct worker *w)
+{
+    w->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
+static void out_of_descriptors(struct worker *w, int listener)
+{
+    if (w->reserve_fd >= 0) {
+        close(w->reserve_fd);
+        const int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (fd >= 0)
+            close(fd);
+        reserve_open(w);
+    }
+    if (!w->accept_again_ms)
+        log_warning("worker: out of descriptors with %u connections; raise LimitNOFILE or lower "
+                    "max_connections",
+                    w->n_clients);
+    w->accept_again_ms = w->mono_ms + PAUSE_MS;
+    listeners_stop(w);
+    loop_tick_needed(w);
+}
+
+void accept_resume(struct worker *w)
+{
+    if (!w->accept_again_ms || w->mono_ms < w->accept_again_ms || w->draining)
+        return;
+    w->accept_again_ms = 0;
+    listeners_start(w);
+}
+
+/* Over the limit of all connections: the answer goes out before anything was read. */
+static void refuse(struct worker *w, int fd, const struct clientip *peer)
+{
+    struct client *c = client_new(w, fd, peer);
+    stats_add(w->stats, STATS_CONNECTIONS_REFUSED, 1);
+    if (!c) {
+        close(fd);
+        return;
+    }
+    c->refused = true;
+    response_problem(NULL, c, PROBLEM_UNAVAILABLE, "Retry-After: 1\r\n", "", false);
+}
+
+static void accepted(struct worker *w, int fd, const struct sockaddr *sa, bool room)
+{
+    struct clientip peer;
+    clientip_from_sockaddr(&peer, sa);
+    if (sa->sa_family != AF_UNIX) {
+        const int on = 1;
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    }
+    if (!room) {
+        refuse(w, fd, &peer);
+        return;
+    }
+    struct client *c = client_new(w, fd, &peer);
+    if (!c) {
+        close(fd);
+        return;
+    }
+    stats_add(w->stats, STATS_CONNECTIONS, 1);
+    if (!w->config->proxy_protocol)
+        client_admit(c, &peer);
+}
+
+static void on_accept(EV_P_ ev_io *watcher, int events)
+{
+    struct worker *w = ((struct listener *)watcher)->worker;
+    const uint32_t others = others_open(w);
+    (void)loop, (void)events;
+    for (int i = 0; i < ACCEPTS_A_WAKE && w->accepting; i++) {
+        struct sockaddr_storage sa = {0};
+        socklen_t len = sizeof sa;
+        const int fd =
+            accept4(watcher->fd, (struct sockaddr *)&sa, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (fd < 0) {
+            if (errno == EMFILE || errno == ENFILE)
+                out_of_descriptors(w, watcher->fd);
+            else if (errno == ECONNABORTED || errno == EINTR)
+                continue;
+            return;
+        }
+        accepted(w, fd, (struct sockaddr *)&sa, others + w->n_clients < w->config->max_connections);
+    }
+}
+
+int accept_start(struct worker *w)
+{
+    const struct process *p = w->process;
+    reserve_open(w);
+    memset(w->shared->clients[w->number], 0, sizeof *w->shared->clients);
+    w->listeners = calloc(p->n_listeners + 1, sizeof *w->listeners);
+    if (!w->listeners)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < p->n_listeners; i++) {
+        const struct process_listener *l = &p->listeners[i];
+        if (l->worker != UINT32_MAX && l->worker % p->workers != p->index)
+            continue;
+        struct listener *mine = &w->listeners[w->n_listeners++];
+        mine->worker = w;
+        const int flags = fcntl(l->fd, F_GETFL);
+        if (flags >= 0 && !(flags & O_NONBLOCK))
+            fcntl(l->fd, F_SETFL, flags | O_NONBLOCK);
+        ev_io_init(&mine->io, on_accept, l->fd, EV_READ);
+    }
+    listeners_start(w);
+    return 0;
+}
+
+void accept_stop(struct worker *w)
+{
+    listeners_stop(w);
+}
+
+/* ---- max_connections_per_client ----------------------------------------------------------------
+ */
+
+static uint32_t cell_of(const struct clientip *ip)
+{
+    struct clientip group;
+    uint64_t a, b;
+    clientip_group(ip, &group);
+    memcpy(&a, group.addr, 8);
+    memcpy(&b, group.addr + 8, 8);
+    const uint64_t h = (a ^ b * UINT64_C(0x9e3779b97f4a7c15)) * UINT64_C(0xff51afd7ed558ccd);
+    return (uint32_t)(h >> 40) % SHARED_CLIENT_CELLS;
+}
+
+static void cell_add(struct worker *w, uint32_t cell, int n)
+{
+    _Atomic uint16_t *word = &w->shared->clients[w->number][cell];
+    /* seq_cst: of two workers that admit at once, one at least sees the other */
+    atomic_fetch_add(word, (uint16_t)n);
+}
+
+static uint32_t cell_sum(const struct worker *w, uint32_t cell)
+{
+    uint32_t sum = 0;
+    for (uint32_t i = 0; i < PROC_WORKER_SLOTS; i++)
+        if (process_lives(&w->shared->proc->slot[PROC_SLOT_WORKER0 + i]))
+            sum += atomic_load(&w->shared->clients[i][cell]);
+    return sum;
+}
+
+bool client_admit(struct client *c, const struct clientip *ip)
+{
+    struct worker *w = c->worker;
+    if (clientip_in(ip, w->config->trusted_proxies, w->config->n_trusted_proxies))
+        return true; /* a proxy carries many clients */
+    const uint32_t cell = cell_of(ip);
+    cell_add(w, cell, 1);
+    c->cell = (uint16_t)(cell + 1);
+    if (cell_sum(w, cell) <= w->config->max_connections_per_client)
+        return true;
+    client_dismiss(c);
+    stats_add(w->stats, STATS_CONNECTIONS_REFUSED, 1);
+    response_problem(NULL, c, PROBLEM_UNAVAILABLE, "Retry-After: 1\r\n",
+                     ",\"reason\":\"too many connections of one client\"", false);
+    return false;
+}
+
+void client_dismiss(struct client *c)
+{
+    if (c->cell)
+        cell_add(c->worker, c->cell - 1u, -1);
+    c->cell = 0;
+}

@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * handover: a valid WebSocket upgrade leaves the worker: the client's socket, the request as the
+ * backend is to get it, and what the client has already sent go to polder-supervisor in one
+ * message. Before that nothing has been answered; if the supervisor is away or its queue is full,
+ * the worker still has the socket and says 503.
+ */
+#include "polder/handover.h"
+#include "daemons/worker/worker.h"
+#include "polder/log.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define RECONNECT_MS 250
+
+/* ---- SHA-1 and base64, for Sec-WebSocket-Accept alone (RFC 6455 4.2.2)
+ * ---------------------------- */
+
+static uint32_t rotate(uint32_t v, unsigned n)
+{
+    return v << n | v >> (32 - n);
+}
+
+static void sha1_block(uint32_t h[5], const uint8_t block[64])
+{
+    uint32_t w[80], a = h[0], b = h[1], c = h[2], d = h[3], e = h[4];
+    for (int i = 0; i < 16; i++)
+        w[i] = (uint32_t)block[4 * i] << 24 | (uint32_t)block[4 * i + 1] << 16 |
+               (uint32_t)block[4 * i + 2] << 8 | block[4 * i + 3];
+    for (int i = 16; i < 80; i++)
+        w[i] = rotate(w[i - 3] ^ w[i - 8] ^ w[i - 14] ^ w[i - 16], 1);
+    for (int i = 0; i < 80; i++) {
+        uint32_t f, k;
+        if (i < 20) {
+            f = (b & c) | (~b & d);
+            k = 0x5a827999;
+        } else if (i < 40) {
+            f = b ^ c ^ d;
+            k = 0x6ed9eba1;
+        } else if (i < 60) {
+            f = (b & c) | (b & d) | (c & d);
+            k = 0x8f1bbcdc;
+        } else {
+            f = b ^ c ^ d;
+            k = 0xca62c1d6;
+        }
+        const uint32_t t = rotate(a, 5) + f + e + k + w[i];
+        e = d;
+        d = c;
+        c = rotate(b, 30);
+        b = a;
+        a = t;
+    }
+    h[0] += a;
+    h[1] += b;
+    h[2] += c;
+    h[3] += d;
+    h[4] += e;
+}
+
+/* Of at most 119 bytes. */
+static void sha1(const uint8_t *bytes, size_t len, uint8_t digest[20])
+{
+    uint32_t h[5] = {0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476, 0xc3d2e1f0};
+    uint8_t padded[128] = {0};
+    const size_t blocks = len < 56 ? 1 : 2;
+    memcpy(padded, bytes, len);
+    padded[len] = 0x80;
+    padded[blocks * 64 - 2] = (uint8_t)(len * 8 >> 8);
+    padded[blocks * 64 - 1] = (uint8_t)(len * 8);
+    for (size_t i = 0; i < blocks; i++)
+        sha1_block(h, padded + i * 64);
+    for (int i = 0; i < 20; i++)
+        digest[i] = (uint8_t)(h[i / 4] >> (24 - 8 * (i % 4)));
+}
+
+static void base64_20(const uint8_t in[20], char out[28])
+{
+    static const char letters[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    uint8_t padded[21] = {0};
+    memcpy(padded, in, 20);
+    for (int i = 0; i < 7; i++) {
+        const uint32_t v =
+            (uint32_t)padded[3 * i] << 16 | (uint32_t)padded[3 * i + 1] << 8 | padded[3 * i + 2];
+        for (int j = 0; j < 4; j++)
+            out[4 * i + j] = letters[v >> (18 - 6 * j) & 63];
+    }
+    out[27] = '=';
+}
+
+static void accept_key(struct field_text key, char out[28])
+{
+    static const char guid[] = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+    uint8_t text[24 + sizeof guid - 1], digest[20];
+    memcpy(text, key.at, 24);
+    memcpy(text + 24, guid, sizeof guid - 1);
+    sha1(text, sizeof text, digest);
+    base64_20(digest, out);
+}
+
+/* ---- is it a proper upgrade? --------------------------------------------------------------------
+ */
+
+/* 16 bytes in base64: 22 letters, the last of which has four bits to spare, and two '='. */
+static bool valid_key(struct field_text key)
+{
+    static const char letters[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    if (key.len != 24 || key.at[22] != '=' || key.at[23] != '=')
+        return false;
+    for (int i = 0; i < 22; i++)
+        if (!key.at[i] || !strchr(letters, key.at[i]))
+            return false;
+    return strchr("AQgw", key.at[21]) != NULL;
+}
+
+static unsigned lines_of(const struct h1_head *head, enum h1_field_id id)
+{
+    unsigned n = 0;
+    for (uint32_t i = 0; i < head->n_fields; i++)
+        n += head->field[i].id == id;
+    return n;
+}
+
+static bool origin_allowed(const struct config_websocket *ws, const struct h1_head *head)
+{
+    const struct h1_field *f = h1_find(head, H1_ORIGIN);
+    if (!ws->n_origins)
+        return true;
+    for (uint32_t i = 0; f && i < ws->n_origins; i++)
+        if (strlen(ws->origins[i]) == f->value.len &&
+            !memcmp(ws->origins[i], f->value.at, f->value.len))
+            return true;
+    return false;
+}
+
+/* True: it may go on. Otherwise it has been answered (RFC 6455 4.2). */
+static bool validate(struct client *c, const struct request *r)
+{
+    const struct h1_head *head = r->head;
+    const struct h1_field *version = h1_find(head, H1_SEC_WEBSOCKET_VERSION);
+    const struct h1_field *key = h1_find(head, H1_SEC_WEBSOCKET_KEY);
+    const char *wrong = NULL;
+    if (!head->is_get || head->minor == 0 || c->body_pending)
+        wrong = ",\"reason\":\"a WebSocket opens with GET, HTTP/1.1 and no body\"";
+    else if (!key || lines_of(head, H1_SEC_WEBSOCKET_KEY) != 1 || !valid_key(key->value))
+        wrong = ",\"reason\":\"Sec-WebSocket-Key must be 16 bytes in base64\"";
+    if (wrong) {
+        stats_add(c->worker->stats, STATS_BAD_REQUESTS, 1);
+        response_problem(r, c, PROBLEM_BAD_REQUEST, "", wrong, false);
+        return false;
+    }
+    if (!version || !field_is(version->value, "13")) {
+        response_problem(r, c, PROBLEM_UPGRADE_REQUIRED, "Sec-WebSocket-Version: 13\r\n", "", true);
+        return false;
+    }
+    if (!origin_allowed(r->route->websocket, head)) {
+        response_problem(r, c, PROBLEM_FORBIDDEN, "",
+                         ",\"reason\":\"this Origin may not open WebSockets here\"", true);
+        return false;
+    }
+    return true;
+}
+
+/* ---- sending ------------------------------------------------------------------------------------
+ */
+
+void handover_close(struct worker *w)
+{
+    if (w->supervisor >= 0)
+        close(w->supervisor);
+    w->supervisor = -1;
+}
+
+static bool supervisor_connect(struct worker *w)
+{
+    struct sockaddr_un sa = {.sun_family = AF_UNIX};
+    if (w->supervisor >= 0)
+        return true;
+    if (w->mono_ms < w->supervisor_again_ms)
+        return false;
+    snprintf(sa.sun_path, sizeof sa.sun_path, "%s/supervisor.sock", w->config->runtime_dir);
+    const int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return false;
+    const int room = HANDOVER_MAX * 4;
+    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
+    if (connect(fd, (struct sockaddr *)&sa, sizeof sa) < 0) {
+        log_warning("handover: no polder-supervisor at %s: %s; upgrades get 503", sa.sun_path,
+                    strerror(errno));
+        close(fd);
+        w->supervisor_again_ms = w->mono_ms + RECONNECT_MS;
+        return false;
+    }
+    w->supervisor = fd;
+    return true;
+}
+
+/* One message with the socket. 0 or a negative errno. */
+static int send_message(struct worker *w, struct iovec *iov, size_t n, int fd)
+{
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control;
+    memset(&control, 0, sizeof control);
+    struct msghdr m = {.msg_iov = iov,
+                       .msg_iovlen = n,
+                       .msg_control = control.bytes,
+                       .msg_controllen = sizeof control.bytes};
+    struct cmsghdr *cm = CMSG_FIRSTHDR(&m);
+    cm->cmsg_level = SOL_SOCKET;
+    cm->cmsg_type = SCM_RIGHTS;
+    cm->cmsg_len = CMSG_LEN(sizeof fd);
+    memcpy(CMSG_DATA(cm), &fd, sizeof fd);
+    for (int attempt = 0; attempt < 2; attempt++) {
+        if (!supervisor_connect(w))
+            return -ECONNREFUSED;
+        if (sendmsg(w->supervisor, &m, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0)
+            return 0;
+        if (errno == EAGAIN || errno == EMSGSIZE || errno == ENOBUFS)
+            return -errno;
+        handover_close(w); /* it was restarted: once more on a new connection */
+    }
+    return -EPIPE;
+}
+
+/* The path's last segment as the '*' of the route sees it. */
+static struct field_text client_id(const struct request *r)
+{
+    const char *at = r->target.at, *end = at + r->target.len;
+    const char *mark = memchr(at, '?', r->target.len);
+    if (mark)
+        end = mark;
+    if (r->route->exact)
+        return (struct field_text){0};
+    const char *start = end;
+    while (start > at && start[-1] != '/')
+        start--;
+    return (struct field_text){start, (size_t)(end - start)};
+}
+
+static int hand_over(struct client *c, const struct request *r)
+{
+    struct worker *w = c->worker;
+    const struct field_text surplus = w->surplus;
+    const struct field_text id = client_id(r);
+    const size_t head_len =
+        response_request_head(w, &(struct response_request){.request = r, .upgrade = true});
+    struct handover h = {.magic = HANDOVER_MAGIC,
+                         .version = HANDOVER_VERSION,
+                         .accepted_ms = w->mono_ms,
+                         .route_len = (uint32_t)strlen(r->route->pattern),
+                         .id_len = (uint32_t)id.len,
+                         .head_len = (uint32_t)head_len,
+                         .surplus_len = (uint32_t)surplus.len};
+    memcpy(h.peer, r->ip.addr, sizeof h.peer);
+    accept_key(h1_find(r->head, H1_SEC_WEBSOCKET_KEY)->value, h.accept_key);
+    struct iovec iov[5] = {{&h, sizeof h},
+                           {(void *)r->route->pattern, h.route_len},
+                           {(void *)id.at, id.len},
+                           {w->scratch, head_len},
+                           {(void *)surplus.at, surplus.len}};
+    if (!head_len || sizeof h + h.route_len + id.len + head_len + surplus.len > HANDOVER_MAX)
+        return -EMSGSIZE;
+    return send_message(w, iov, 5, c->read.fd);
+}
+
+/* Out of our epoll set before it is somebody else's: libev would not notice, for the description
+ * stays open, and would rebuild its whole set at the first stray event. */
+static void leave_epoll(struct client *c)
+{
+    struct worker *w = c->worker;
+    ev_io_stop(w->loop, &c->read);
+    ev_io_stop(w->loop, &c->write);
+    if (w->epoll_fd >= 0)
+        epoll_ctl(w->epoll_fd, EPOLL_CTL_DEL, c->read.fd, NULL);
+}
+
+static bool admitted(struct client *c, struct request *r)
+{
+    struct worker *w = c->worker;
+    struct limit_answer limits;
+    uint64_t keys[CONFIG_ROUTE_LIMITS_MAX] = {0};
+    limits_charge(w, r, keys, false, &limits);
+    r->limit_lines = limits.lines;
+    r->limit_len = limits.len;
+    if (limits.refused)
+        request_refuse(w, r, &limits);
+    return !limits.refused;
+}
+
+void handover_begin(struct client *c, struct request *r)
+{
+    struct worker *w = c->worker;
+    if (!validate(c, r) || !admitted(c, r))
+        return;
+    if (c->out.len) { /* it does not read what it has asked for before */
+        client_close(c);
+        return;
+    }
+    leave_epoll(c);
+    if (hand_over(c, r) < 0) {
+        ev_io_set(&c->read, c->read.fd, EV_READ); /* makes libev tell the kernel again */
+        ev_io_set(&c->write, c->write.fd, EV_WRITE);
+        response_problem(r, c, PROBLEM_UNAVAILABLE, "Retry-After: 1\r\n", "", false);
+        return;
+    }
+    stats_add(w->stats, STATS_WEBSOCKETS_HANDED, 1);
+    close(client_release(c));
+}

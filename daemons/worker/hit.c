@@ -1,0 +1,548 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * hit: answers from the store.
+ *
+ * The whole of a hit: one or two lookups in a read transaction, the invalidation words, freshness,
+ * one byte of ref[], a few lines written behind the stored head, one sendmsg from the map. The
+ * transaction never outlives the call: what the socket does not take is copied, and a body in
+ * chunks goes on from hit_continue(), a chunk a transaction, pinned meanwhile.
+ */
+#include "daemons/worker/worker.h"
+#include "polder/clock.h"
+#include "polder/inval.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#define CHUNKS_A_CALL 8
+#define VARY_TEXT_MAX 8192
+#define SAMPLE_EACH   64
+#define REF_MAX       3
+
+/* ---- looking --------------------------------------------------------------------------------- */
+
+static void damaged(struct worker *w, const struct cache_key *key)
+{
+    stats_add(w->stats, STATS_CACHE_BAD_RECORDS, 1);
+    store_delete(w, key);
+}
+
+size_t hit_vary_text(const struct h1_head *head, const char *names, size_t names_len, char *out,
+                     size_t size)
+{
+    struct h1_out o = {out, out + size, false};
+    const char *end = names + names_len;
+    while (names < end) {
+        const char *stop = memchr(names, '\n', (size_t)(end - names));
+        if (!stop)
+            break;
+        const struct field_text name = {names, (size_t)(stop - names)};
+        bool first = true;
+        h1_put(&o, name.at, name.len);
+        for (uint32_t i = 0; i < head->n_fields; i++) {
+            const struct h1_field *f = &head->field[i];
+            if (f->name.len != name.len || strncasecmp(f->name.at, name.at, name.len) ||
+                h1_is_hop_by_hop(head, f))
+                continue;
+            h1_put(&o, first ? ": " : ", ", 2);
+            h1_put(&o, f->value.at, f->value.len);
+            first = false;
+        }
+        h1_put(&o, "\n", 1);
+        names = stop + 1;
+    }
+    return o.overflow ? 0 : (size_t)(o.at - out);
+}
+
+static bool same_url(const struct request *r, const struct cache_view *v)
+{
+    return v->record->url_len == r->url_len && !memcmp(v->url, r->url, r->url_len);
+}
+
+/* The variant that this request selects. 1, 0, -EIO. */
+static int find_variant(struct worker *w, const struct request *r, struct cache_view *v,
+                        struct hit_found *found)
+{
+    const struct cache_record *marker = v->record;
+    found->marker = marker->checksum;
+    found->vary_miss = true;
+    if (!r->head) { /* the same bytes as before select the same variant of the same marker */
+        if (marker->checksum != r->marker)
+            return 0;
+        found->key = r->variant;
+    } else {
+        char text[VARY_TEXT_MAX];
+        const size_t n = hit_vary_text(r->head, v->vary, marker->vary_len, text, sizeof text);
+        if (!n)
+            return 0;
+        cache_key_variant(inval_secret(w->shared->inval), &r->key, text, n, &found->key);
+    }
+    const int rc = cache_reader_get(w->reader, &found->key, v);
+    found->vary_miss = rc != 1;
+    return rc;
+}
+
+/* 1: a whole record that belongs to this request; found->key is where it lies. */
+static int find(struct worker *w, const struct request *r, struct cache_view *v,
+                struct hit_found *found)
+{
+    found->key = r->key;
+    int rc = cache_reader_get(w->reader, &r->key, v);
+    if (rc == 1 && v->record->flags & CACHE_VARY_MARKER) {
+        if (inval_check(w->shared->inval, v->record->birth, v->record->url_slot, NULL, 0, v->url,
+                        v->record->url_len) == INVAL_HARD)
+            return 0;
+        rc = find_variant(w, r, v, found);
+    }
+    if (rc < 0)
+        damaged(w, &found->key);
+    return rc == 1 && same_url(r, v) ? 1 : 0;
+}
+
+static void touch(struct worker *w, const struct cache_record *rec)
+{
+    if (rec->slot >= CACHE_SLOTS_MAX)
+        return;
+    _Atomic uint8_t *ref = &w->shared->ref[rec->slot];
+    const uint8_t n = atomic_load_explicit(ref, memory_order_relaxed);
+    if (n < REF_MAX) /* a lost update is harmless; the test keeps a hot line shared */
+        atomic_store_explicit(ref, (uint8_t)(n + 1), memory_order_relaxed);
+}
+
+static enum policy_use use_of(const struct worker *w, const struct request *r,
+                              const struct cache_record *rec, enum inval_state state)
+{
+    const uint32_t slow = CACHE_NO_CACHE | CACHE_SLOW;
+    if (w->real_ms < rec->fresh_until_ms && state == INVAL_VALID && !(rec->flags & slow) &&
+        !r->policy.has_authorization && !r->policy.obey_directives)
+        return POLICY_FRESH;
+    return policy_use_of(&r->policy, rec, state == INVAL_SOFT, w->real_ms);
+}
+
+/* ---- conditions and ranges
+ * ----------------------------------------------------------------------- */
+
+bool hit_stored_field(const struct cache_view *view, const char *name, struct field_text *value)
+{
+    const char *at = view->head, *end = at + view->record->head_len;
+    const size_t name_len = strlen(name);
+    while (at < end) {
+        const char *stop = memchr(at, '\n', (size_t)(end - at));
+        if (!stop)
+            break;
+        if ((size_t)(stop - at) > name_len + 1 && at[name_len] == ':' &&
+            !strncasecmp(at, name, name_len)) {
+            const char *v = at + name_len + 1, *v_end = stop[-1] == '\r' ? stop - 1 : stop;
+            while (v < v_end && *v == ' ')
+                v++;
+            *value = (struct field_text){v, (size_t)(v_end - v)};
+            return true;
+        }
+        at = stop + 1;
+    }
+    return false;
+}
+
+bool hit_not_modified(const struct request *r, struct field_text etag, uint64_t last_modified_ms)
+{
+    int64_t since;
+    if (r->if_none_match.at)
+        return etag.len && field_etag_listed(r->if_none_match, etag, true);
+    if (!r->if_modified_since.at || !last_modified_ms ||
+        field_date(r->if_modified_since, &since) != 0)
+        return false;
+    return since >= 0 && last_modified_ms / 1000 <= (uint64_t)since;
+}
+
+#define OUR_ETAG_MAX 24
+/* The entity tag: the backend's, or the one made of the body's checksum. */
+static struct field_text etag_of(const struct cache_view *v, char space[OUR_ETAG_MAX])
+{
+    const struct cache_record *rec = v->record;
+    struct field_text t = {0};
+    if (rec->flags & CACHE_ETAG_OURS) {
+        const uint64_t hash = rec->flags & CACHE_CHUNKED_BODY ? rec->body_checksum : rec->etag_hash;
+        static const char hex[] = "0123456789abcdef";
+        char *at = space;
+        *at++ = '"';
+        *at++ = 'p';
+        *at++ = '-';
+        for (int shift = 60; shift >= 0; shift -= 4)
+            *at++ = hex[hash >> shift & 15];
+        *at++ = '"';
+        return (struct field_text){space, (size_t)(at - space)};
+    }
+    if (rec->flags & CACHE_HAS_ETAG)
+        hit_stored_field(v, "etag", &t);
+    return t;
+}
+
+static bool has_conditions(const struct request *r)
+{
+    return r->if_none_match.at || r->if_modified_since.at;
+}
+
+/* RFC 9110 13.1.5: a strong match or the very date, else the whole. */
+static bool if_range_holds(const struct request *r, const struct cache_view *v)
+{
+    char space[OUR_ETAG_MAX];
+    int64_t date;
+    if (!r->if_range.at)
+        return true;
+    if (r->if_range.len && (r->if_range.at[0] == '"' || r->if_range.at[0] == 'W')) {
+        const struct field_text etag = etag_of(v, space);
+        return etag.len && field_etag_listed(r->if_range, etag, false);
+    }
+    return v->record->last_modified_ms && field_date(r->if_range, &date) == 0 && date > 0 &&
+           (uint64_t)date == v->record->last_modified_ms / 1000;
+}
+
+/* ---- answering
+ * ------------------------------------------------------------------------------------- */
+
+struct answer {
+    const struct request *r;
+    const struct cache_view *view;
+    const char *status;  /* of Cache-Status; NULL: a hit, fresh or stale */
+    uint64_t first, end; /* bytes of the body */
+    uint16_t code;
+};
+
+static void put_age(struct h1_out *o, const struct worker *w, const struct cache_record *rec)
+{
+    const uint64_t resident =
+        w->real_ms > rec->received_ms ? (w->real_ms - rec->received_ms) / 1000 : 0;
+    h1_put(o, "Age: ", 5);
+    h1_put_u64(o, rec->age_s + resident);
+    h1_put(o, "\r\n", 2);
+}
+
+static void put_cache_status(struct h1_out *o, const struct worker *w, const struct answer *a)
+{
+    const struct cache_record *rec = a->view->record;
+    h1_put(o, "Cache-Status: polder; ", 22);
+    if (a->status) {
+        h1_puts(o, a->status);
+    } else if (a->r->collapsed) {
+        h1_puts(o, "fwd=uri-miss; collapsed");
+    } else if (rec->fresh_until_ms >= w->real_ms) {
+        h1_put(o, "hit; ttl=", 9);
+        h1_put_u64(o, (rec->fresh_until_ms - w->real_ms) / 1000);
+    } else {
+        h1_put(o, "hit; ttl=-", 10);
+        h1_put_u64(o, (w->real_ms - rec->fresh_until_ms + 999) / 1000);
+        h1_puts(o, "; detail=stale");
+    }
+    h1_put(o, "\r\n", 2);
+}
+
+static bool has_no_length(uint16_t code)
+{
+    return code == 204 || code == 304 || code < 200;
+}
+
+/* The lines behind the stored head, and the blank one. */
+static size_t dynamic_lines(struct worker *w, const struct answer *a, char *text, size_t size)
+{
+    const struct cache_record *rec = a->view->record;
+    const struct request *r = a->r;
+    struct h1_out o = {text, text + size, false};
+    put_age(&o, w, rec);
+    put_cache_status(&o, w, a);
+    if (rec->flags & CACHE_ETAG_OURS) {
+        char space[OUR_ETAG_MAX];
+        const struct field_text etag = etag_of(a->view, space);
+        h1_put(&o, "ETag: ", 6);
+        h1_put(&o, etag.at, etag.len);
+        h1_put(&o, "\r\n", 2);
+    }
+    if (a->code == 206) {
+        h1_puts(&o, "Content-Range: bytes ");
+        h1_put_u64(&o, a->first);
+        h1_put(&o, "-", 1);
+        h1_put_u64(&o, a->end - 1);
+        h1_put(&o, "/", 1);
+        h1_put_u64(&o, rec->body_len);
+        h1_put(&o, "\r\n", 2);
+    }
+    if (!has_no_length(a->code)) {
+        h1_put(&o, "Content-Length: ", 16);
+        h1_put_u64(&o, a->end - a->first);
+        h1_put(&o, "\r\n", 2);
+    }
+    if (r->limit_len)
+        h1_put(&o, r->limit_lines, r->limit_len);
+    response_connection(&o, r, r->client->keep_alive);
+    h1_put(&o, "\r\n", 2);
+    return (size_t)(o.at - text);
+}
+
+/* The stored head under another status line; for 304 without what describes the content. */
+static size_t other_head(struct worker *w, const struct answer *a)
+{
+    const char *at = a->view->head, *end = at + a->view->record->head_len;
+    struct h1_out o = {w->scratch, w->scratch + sizeof w->scratch, false};
+    h1_puts(&o,
+            a->code == 304 ? "HTTP/1.1 304 Not Modified\r\n" : "HTTP/1.1 206 Partial Content\r\n");
+    const char *line = memchr(at, '\n', (size_t)(end - at));
+    for (line = line ? line + 1 : end; line < end;) {
+        const char *stop = memchr(line, '\n', (size_t)(end - line));
+        stop = stop ? stop + 1 : end;
+        const bool content =
+            a->code == 304 && stop - line > 8 && !strncasecmp(line, "content-", 8) &&
+            strncasecmp(line, "content-location", 16) && strncasecmp(line, "content-security", 16);
+        if (!content)
+            h1_put(&o, line, (size_t)(stop - line));
+        line = stop;
+    }
+    return (size_t)(o.at - w->scratch);
+}
+
+static void log_hit(struct worker *w, const struct answer *a, uint64_t bytes)
+{
+    if (w->config->access_log != CONFIG_LOG_OFF)
+        accesslog_line(w, &(struct access_entry){a->r, a->code, bytes, "hit"});
+}
+
+/* Sends head and inline body, or the head and begins to send the chunks. The body's chunks are
+ * pinned already. */
+static void answer(struct worker *w, const struct answer *a)
+{
+    const struct cache_view *v = a->view;
+    struct client *c = a->r->client;
+    char lines[3072];
+    struct iovec iov[3] = {{(void *)v->head, v->record->head_len}};
+    unsigned n = 2;
+    if (!client_may_keep(c))
+        c->keep_alive = false;
+    if (a->code != v->record->status)
+        iov[0] = (struct iovec){w->scratch, other_head(w, a)};
+    iov[1] = (struct iovec){lines, dynamic_lines(w, a, lines, sizeof lines)};
+    const bool body = !a->r->is_head && !has_no_length(a->code) && a->end > a->first;
+    if (body && v->body)
+        iov[n++] = (struct iovec){(void *)(v->body + a->first), a->end - a->first};
+    response_count(w, a->code);
+    client_send(c, iov, n);
+    log_hit(w, a, body ? a->end - a->first : 0);
+    if (!body || v->body) {
+        client_answered(c);
+        return;
+    }
+    c->stored = malloc(sizeof *c->stored);
+    if (!c->stored) {
+        client_break(c);
+        return;
+    }
+    *c->stored = (struct stored_send){v->record->obj_id, a->first, a->end};
+}
+
+/* Decides between 200, 206, 304 and 416. False: the answer was a problem. */
+static bool choose_code(const struct request *r, struct answer *a)
+{
+    const struct cache_record *rec = a->view->record;
+    char space[OUR_ETAG_MAX];
+    a->code = rec->status;
+    a->end = rec->body_len;
+    if (rec->status != 200)
+        return true;
+    if (has_conditions(r) && hit_not_modified(r, etag_of(a->view, space), rec->last_modified_ms)) {
+        a->code = 304;
+        return true;
+    }
+    if (!r->range.at || r->is_head || !if_range_holds(r, a->view))
+        return true;
+    const int rc = field_range(r->range, rec->body_len, &a->first, &a->end);
+    if (rc == 1) {
+        a->end++;
+        a->code = 206;
+    } else {
+        a->first = 0;
+        a->end = rec->body_len;
+    }
+    if (rc == -ERANGE) {
+        char extra[64];
+        snprintf(extra, sizeof extra, "Content-Range: bytes */%llu\r\n",
+                 (unsigned long long)rec->body_len);
+        response_problem(r, r->client, PROBLEM_RANGE_NOT_SATISFIABLE, extra, "", true);
+        return false;
+    }
+    return true;
+}
+
+static bool needs_chunks(const struct request *r, const struct cache_record *rec)
+{
+    return rec->flags & CACHE_CHUNKED_BODY && !r->is_head && rec->body_len > 0;
+}
+
+/* From a view in the map, which is released before more than the first bytes are sent. */
+static bool answer_view(struct worker *w, const struct request *r, const struct cache_view *v)
+{
+    struct answer a = {.r = r, .view = v};
+    if (needs_chunks(r, v->record) && !cache_reader_pin(w->reader, v->record->obj_id))
+        return false; /* all pins are taken: the backend must do */
+    const uint64_t obj_id = v->record->obj_id;
+    const bool pinned = needs_chunks(r, v->record);
+    struct client *c = r->client;
+    if (choose_code(r, &a))
+        answer(w, &a);
+    cache_reader_release(w->reader);
+    if (c->stored)
+        hit_continue(c);
+    else if (pinned)
+        cache_reader_unpin(w->reader, obj_id);
+    return true;
+}
+
+void hit_answer_copy(const struct request *r, struct stored_copy *copy, const char *status)
+{
+    struct answer a = {.r = r, .view = &copy->view, .status = status};
+    struct client *c = r->client;
+    if (choose_code(r, &a))
+        answer(c->worker, &a);
+    if (c->stored) {
+        copy->pinned = false; /* now the client's */
+        hit_continue(c);
+    }
+}
+
+/* ---- bodies in chunks
+ * -------------------------------------------------------------------------------- */
+
+void hit_stored_stop(struct client *c)
+{
+    if (!c->stored)
+        return;
+    if (c->worker->reader)
+        cache_reader_unpin(c->worker->reader, c->stored->obj_id);
+    free(c->stored);
+    c->stored = NULL;
+}
+
+/* One chunk's part of what is wanted. False: it is not there any more. */
+static bool send_chunk(struct worker *w, struct client *c)
+{
+    struct stored_send *s = c->stored;
+    const char *data;
+    size_t len;
+    const size_t skip = s->at % CACHE_CHUNK;
+    const int rc =
+        cache_reader_chunk(w->reader, s->obj_id, (uint32_t)(s->at / CACHE_CHUNK), &data, &len);
+    if (rc == 1 && len > skip) {
+        const uint64_t wanted = s->end - s->at;
+        const size_t n = len - skip < wanted ? len - skip : (size_t)wanted;
+        client_send_bytes(c, data + skip, n);
+        s->at += n;
+    }
+    cache_reader_release(w->reader);
+    return rc == 1 && len > skip;
+}
+
+void hit_continue(struct client *c)
+{
+    struct worker *w = c->worker;
+    struct stored_send *s = c->stored;
+    for (int i = 0; i < CHUNKS_A_CALL && s->at < s->end && !c->out.len && !c->broken; i++)
+        if (!loop_cache_ready(w) || !send_chunk(w, c)) {
+            client_break(c); /* the length has been promised */
+            return;
+        }
+    if (s->at < s->end) {
+        ev_io_start(w->loop, &c->write); /* when the socket, and the other connections, allow */
+        return;
+    }
+    hit_stored_stop(c);
+    client_answered(c);
+}
+
+/* ---- the whole
+ * --------------------------------------------------------------------------------------- */
+
+static struct stored_copy *copy_of(struct worker *w, const struct request *r,
+                                   const struct cache_view *v, const struct cache_key *key)
+{
+    const struct cache_record *rec = v->record;
+    const size_t len = sizeof *rec + rec->url_len + rec->vary_len + rec->head_len +
+                       (v->body ? rec->inline_len : 0);
+    struct stored_copy *copy = malloc(sizeof *copy + len);
+    if (!copy)
+        return NULL;
+    copy->key = *key;
+    copy->len = len;
+    copy->pinned = false;
+    memcpy(copy->bytes, rec, len);
+    cache_view_of(copy->bytes, &copy->view);
+    if (needs_chunks(r, rec)) {
+        copy->pinned = cache_reader_pin(w->reader, rec->obj_id);
+        if (!copy->pinned) {
+            free(copy);
+            return NULL;
+        }
+    }
+    return copy;
+}
+
+void hit_copy_free(struct worker *w, struct stored_copy *copy)
+{
+    if (copy && copy->pinned && w->reader)
+        cache_reader_unpin(w->reader, copy->view.record->obj_id);
+    free(copy);
+}
+
+static void measure(struct worker *w, uint64_t start_ns)
+{
+    if (start_ns)
+        w->hit_ns = clock_mono_ns() - start_ns;
+    stats_observe(w->stats, STATS_LATENCY_HIT, w->hit_ns);
+}
+
+/* What may be done with the record that was found. */
+static enum hit_result use(struct worker *w, const struct request *r, const struct cache_view *v,
+                           struct hit_found *found)
+{
+    const struct cache_record *rec = v->record;
+    const enum inval_state state = inval_check(w->shared->inval, rec->birth, rec->url_slot,
+                                               rec->tag_slot, rec->n_tags, v->url, rec->url_len);
+    if (state == INVAL_HARD)
+        return HIT_MISS;
+    touch(w, rec);
+    switch (use_of(w, r, rec, state)) {
+    case POLICY_FRESH:
+        if (!answer_view(w, r, v))
+            return HIT_MISS;
+        stats_add(w->stats, r->collapsed ? STATS_CACHE_COLLAPSED : STATS_CACHE_HITS, 1);
+        return HIT_ANSWERED;
+    case POLICY_STALE_OK:
+        if (!r->head) /* to refresh it takes the head */
+            return HIT_MISS;
+        found->stale = copy_of(w, r, v, &found->key);
+        if (!answer_view(w, r, v))
+            return HIT_STALE;
+        stats_add(w->stats, STATS_CACHE_STALE, 1);
+        return HIT_ANSWERED;
+    case POLICY_REVALIDATE:
+        if (r->head)
+            found->stale = copy_of(w, r, v, &found->key);
+        return found->stale ? HIT_STALE : HIT_MISS;
+    default:
+        return HIT_UNUSABLE;
+    }
+}
+
+enum hit_result hit_try(const struct request *r, struct hit_found *found)
+{
+    struct worker *w = r->worker;
+    struct cache_view v;
+    enum hit_result result = HIT_MISS;
+    if (!loop_cache_ready(w))
+        return HIT_MISS;
+    const uint64_t start_ns = w->hit_sample++ % SAMPLE_EACH ? 0 : clock_mono_ns();
+    if (find(w, r, &v, found) == 1)
+        result = use(w, r, &v, found);
+    cache_reader_release(w->reader);
+    if (result == HIT_ANSWERED)
+        measure(w, start_ns);
+    return result;
+}

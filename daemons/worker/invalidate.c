@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * invalidate: a successful answer to an unsafe method ends what is stored for its own URL, for
+ * Location and Content-Location on the same host (RFC 9111 4.4), and for the groups it names (RFC
+ * 9875), before the client sees that answer.
+ */
+#include "daemons/worker/worker.h"
+#include "polder/inval.h"
+#include "polder/url.h"
+
+#include <string.h>
+
+static void mark_url(struct worker *w, const char *url, size_t len)
+{
+    struct cache_key key;
+    inval_mark_url(w->shared->inval, url, len, false);
+    stats_add(w->stats, STATS_CACHE_INVALIDATIONS, 1);
+    cache_key_of(inval_secret(w->shared->inval), url, len, "", 0, &key);
+    store_delete(w, &key);
+}
+
+static void mark_group(void *arg, struct field_text group)
+{
+    struct worker *w = arg;
+    inval_mark_tag(w->shared->inval, group.at, group.len, false);
+    stats_add(w->stats, STATS_CACHE_INVALIDATIONS, 1);
+}
+
+static size_t host_len(const char *url, size_t len)
+{
+    const char *slash = memchr(url, '/', len);
+    return slash ? (size_t)(slash - url) : len;
+}
+
+/* The reference as an absolute one, "host/path?query"; 0 where it does not fit. */
+static size_t resolve(const struct request *r, struct field_text ref, char *out, size_t size)
+{
+    struct h1_out o = {out, out + size, false};
+    const size_t host = host_len(r->url, r->url_len);
+    if (ref.len > 2 && ref.at[0] == '/' && ref.at[1] == '/') {
+        h1_put(&o, ref.at + 2, ref.len - 2);
+    } else if (memmem(ref.at, ref.len, "://", 3)) {
+        h1_put(&o, ref.at, ref.len);
+    } else {
+        size_t base = host;
+        if (ref.at[0] != '/') { /* relative to the directory of the request's path */
+            const char *mark = memchr(r->url, '?', r->url_len);
+            const size_t path_end = mark ? (size_t)(mark - r->url) : r->url_len;
+            for (base = path_end; ref.at[0] != '?' && base > host && r->url[base - 1] != '/';)
+                base--;
+        }
+        h1_put(&o, r->url, base);
+        h1_put(&o, ref.at, ref.len);
+    }
+    return o.overflow ? 0 : (size_t)(o.at - out);
+}
+
+static void mark_reference(struct worker *w, const struct request *r, const struct h1_field *f)
+{
+    char text[WORKER_URL_MAX], url[WORKER_URL_MAX];
+    const struct config_route *route;
+    if (!f || !f->value.len)
+        return;
+    const size_t n = resolve(r, f->value, text, sizeof text);
+    const int len = n ? url_normalise_text(w->config, text, n, url, sizeof url, &route) : -1;
+    if (len <= 0)
+        return;
+    const size_t host = host_len(r->url, r->url_len);
+    if (host_len(url, (size_t)len) == host && !memcmp(url, r->url, host))
+        mark_url(w, url, (size_t)len);
+}
+
+void invalidate_after(struct exchange *ex, const struct h1_head *head)
+{
+    struct worker *w = ex->worker;
+    const struct request *r = &ex->req;
+    const struct field_text method = r->head->method;
+    if (!w->any_cache || !r->url_len || !policy_invalidates(method.at, method.len, head->status))
+        return;
+    mark_url(w, r->url, r->url_len);
+    mark_reference(w, r, h1_find(head, H1_LOCATION));
+    mark_reference(w, r, h1_find(head, H1_CONTENT_LOCATION));
+    char groups[H1_HEAD_MAX];
+    const size_t n = h1_join(head, H1_CACHE_GROUP_INVALIDATION, groups, sizeof groups);
+    if (n)
+        field_sf_strings((struct field_text){groups, n}, mark_group, w);
+}

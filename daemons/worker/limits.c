@@ -1,0 +1,396 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * limits: a request is charged to all limits of its route, or to none, before anything else is done
+ * for it (a hit counts too); what the client is told (RateLimit fields of the IETF draft).
+ *
+ * Who is counted: the key's parts joined by 0x1f; an address is its 16 bytes (IPv6: the /64),
+ * everything else the value as it came.
+ */
+#include "daemons/worker/worker.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#define KEY_SEPARATOR '\x1f'
+#define KEY_TEXT_MAX  4096
+#define EXEMPT        UINT64_C(0)
+
+/* ---- the constant part of the fields -----------------------------------------------------------
+ */
+
+static uint32_t quoted(char *out, size_t size, const char *name)
+{
+    size_t n = 0;
+    out[n++] = '"';
+    for (; *name && n + 3 < size; name++) {
+        if (*name < 0x20 || *name > 0x7e) /* not in an sf-string */
+            continue;
+        if (*name == '"' || *name == '\\')
+            out[n++] = '\\';
+        out[n++] = *name;
+    }
+    out[n++] = '"';
+    out[n] = 0;
+    return (uint32_t)n;
+}
+
+void limits_prepare(struct worker *w)
+{
+    for (uint32_t i = 0; i < w->config->n_limits; i++) {
+        const struct config_limit *l = &w->config->limits[i];
+        const struct runtime_limit *v = &w->runtime.limit[l->index];
+        struct limit_state *s = &w->limits[l->index];
+        s->name_len = quoted(s->name, sizeof s->name, l->name);
+        int n = snprintf(s->policy, sizeof s->policy, "%s;q=%u", s->name, v->requests);
+        if (v->window_ms >= 1000) /* the draft knows whole seconds only */
+            n += snprintf(s->policy + n, sizeof s->policy - (size_t)n, ";w=%llu",
+                          (unsigned long long)(v->window_ms + 999) / 1000);
+        s->policy_len = (uint32_t)n;
+    }
+}
+
+/* ---- keys
+ * ---------------------------------------------------------------------------------------- */
+
+static struct field_text cookie_value(const struct h1_head *head, const char *name)
+{
+    const size_t name_len = strlen(name);
+    for (uint32_t i = 0; i < head->n_fields; i++) {
+        if (head->field[i].id != H1_COOKIE)
+            continue;
+        const char *at = head->field[i].value.at, *end = at + head->field[i].value.len;
+        while (at < end) {
+            while (at < end && (*at == ' ' || *at == ';' || *at == '\t'))
+                at++;
+            const char *stop = memchr(at, ';', (size_t)(end - at));
+            if (!stop)
+                stop = end;
+            if ((size_t)(stop - at) > name_len && at[name_len] == '=' &&
+                !memcmp(at, name, name_len))
+                return (struct field_text){at + name_len + 1, (size_t)(stop - at) - name_len - 1};
+            at = stop;
+        }
+    }
+    return (struct field_text){0};
+}
+
+static struct field_text query_value(struct field_text query, const char *name)
+{
+    const size_t name_len = strlen(name);
+    const char *at = query.at, *end = at ? at + query.len : at;
+    while (at && at < end) {
+        const char *stop = memchr(at, '&', (size_t)(end - at));
+        if (!stop)
+            stop = end;
+        if ((size_t)(stop - at) > name_len && at[name_len] == '=' && !memcmp(at, name, name_len))
+            return (struct field_text){at + name_len + 1, (size_t)(stop - at) - name_len - 1};
+        at = stop + 1;
+    }
+    return (struct field_text){0};
+}
+
+static struct field_text header_value(const struct h1_head *head, const char *name)
+{
+    for (uint32_t i = 0; i < head->n_fields; i++)
+        if (field_is(head->field[i].name, name))
+            return head->field[i].value;
+    return (struct field_text){0};
+}
+
+static int base64url(char c)
+{
+    if (c >= 'A' && c <= 'Z')
+        return c - 'A';
+    if (c >= 'a' && c <= 'z')
+        return c - 'a' + 26;
+    if (c >= '0' && c <= '9')
+        return c - '0' + 52;
+    return c == '-' || c == '+' ? 62 : c == '_' || c == '/' ? 63 : -1;
+}
+
+/* Decodes a JWT's payload. The signature is not looked at: good enough to tell callers apart when
+ * the backend verifies it, worthless as a proof. */
+static size_t jwt_payload(struct field_text authorization, char *out, size_t size)
+{
+    if (authorization.len < 7 || !field_is((struct field_text){authorization.at, 7}, "bearer "))
+        return 0;
+    const char *at = authorization.at + 7, *end = authorization.at + authorization.len;
+    at = memchr(at, '.', (size_t)(end - at));
+    if (!at++)
+        return 0;
+    uint32_t bits = 0, have = 0;
+    size_t n = 0;
+    for (; at < end && *at != '.'; at++) {
+        const int v = base64url(*at);
+        if (v < 0 || n == size)
+            return 0;
+        bits = bits << 6 | (uint32_t)v;
+        have += 6;
+        if (have >= 8) {
+            have -= 8;
+            out[n++] = (char)(bits >> have & 0xff);
+        }
+    }
+    return n;
+}
+
+/* The raw value of a member at the top level of a JSON object; quotes taken off a string. */
+static struct field_text json_member(const char *at, size_t len, const char *name)
+{
+    const char *end = at + len;
+    const size_t name_len = strlen(name);
+    int depth = 0;
+    for (; at < end; at++) {
+        if (*at == '{' || *at == '[')
+            depth++;
+        else if (*at == '}' || *at == ']')
+            depth--;
+        if (*at != '"')
+            continue;
+        const char *text = ++at;
+        while (at < end && *at != '"')
+            at += *at == '\\' ? 2 : 1;
+        if (at >= end)
+            break;
+        const bool named =
+            depth == 1 && (size_t)(at - text) == name_len && !memcmp(text, name, name_len);
+        const char *colon = at + 1;
+        while (colon < end && (*colon == ' ' || *colon == '\n' || *colon == '\t'))
+            colon++;
+        if (!named || colon >= end || *colon != ':')
+            continue;
+        const char *value = colon + 1;
+        while (value < end && *value == ' ')
+            value++;
+        const bool string = value < end && *value == '"';
+        const char *stop = value += string;
+        while (stop < end && (string ? *stop != '"' : *stop != ',' && *stop != '}'))
+            stop += string && *stop == '\\' ? 2 : 1;
+        return stop < end ? (struct field_text){value, (size_t)(stop - value)}
+                          : (struct field_text){0};
+    }
+    return (struct field_text){0};
+}
+
+/* One part's value; .at NULL where the request does not have it. */
+static struct field_text part_value(const struct request *r, const struct config_key *part,
+                                    char *space, size_t size)
+{
+    struct clientip group;
+    switch (part->kind) {
+    case CONFIG_KEY_CLIENT:
+        clientip_group(&r->ip, &group);
+        memcpy(space, group.addr, sizeof group.addr);
+        return (struct field_text){space, sizeof group.addr};
+    case CONFIG_KEY_HEADER:
+        return header_value(r->head, part->name);
+    case CONFIG_KEY_COOKIE:
+        return cookie_value(r->head, part->name);
+    case CONFIG_KEY_QUERY:
+        return query_value(r->head->query, part->name);
+    case CONFIG_KEY_JWT: {
+        const struct h1_field *f = h1_find(r->head, H1_AUTHORIZATION);
+        const size_t n = f ? jwt_payload(f->value, space, size) : 0;
+        return json_member(space, n, part->name);
+    }
+    case CONFIG_KEY_ROUTE:
+        return (struct field_text){r->route->pattern, strlen(r->route->pattern)};
+    case CONFIG_KEY_GLOBAL:
+    case CONFIG_KEY_NONE:
+        break;
+    }
+    return (struct field_text){"*", 1};
+}
+
+int limits_key_text(const struct request *r, const struct config_key *parts, uint32_t n, char *out,
+                    size_t size)
+{
+    char space[KEY_TEXT_MAX];
+    size_t len = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        const struct field_text v = part_value(r, &parts[i], space, sizeof space);
+        if (!v.at)
+            return -ENOENT;
+        if (len + v.len + 1 > size)
+            return -ENOBUFS;
+        if (i)
+            out[len++] = KEY_SEPARATOR;
+        memcpy(out + len, v.at, v.len);
+        len += v.len;
+    }
+    return (int)len;
+}
+
+static bool exempt(const struct request *r, const struct config_limit *l, const char *text,
+                   size_t len)
+{
+    if (l->n_exempt_nets && clientip_in(&r->ip, l->exempt_nets, l->n_exempt_nets))
+        return true;
+    for (uint32_t i = 0; i < l->n_exempt_values; i++)
+        if (strlen(l->exempt_values[i]) == len && !memcmp(l->exempt_values[i], text, len))
+            return true;
+    return false;
+}
+
+/* The hashed key; EXEMPT: not charged; -ENOENT: the key is missing and that means refusal. */
+static int key_of(struct worker *w, const struct request *r, const struct config_limit *l,
+                  uint64_t *key)
+{
+    char text[KEY_TEXT_MAX];
+    int len = limits_key_text(r, l->key, l->n_key, text, sizeof text);
+    *key = EXEMPT;
+    if (len == -ENOENT) {
+        if (l->missing == CONFIG_MISSING_SKIP)
+            return 0;
+        if (l->missing == CONFIG_MISSING_REFUSE)
+            return -ENOENT;
+    }
+    if (len < 0) { /* missing, or longer than any honest key: the client stands for it */
+        const struct config_key client = {CONFIG_KEY_CLIENT, ""};
+        len = limits_key_text(r, &client, 1, text, sizeof text);
+    }
+    if (!exempt(r, l, text, (size_t)len))
+        *key = limit_key(w->shared->limits, l->id, text, (size_t)len);
+    return 0;
+}
+
+/* ---- what the client is told
+ * --------------------------------------------------------------------- */
+
+struct charged {
+    const struct config_limit *limit[CONFIG_ROUTE_LIMITS_MAX];
+    struct limit_charge charge[CONFIG_ROUTE_LIMITS_MAX];
+    struct limit_verdict verdict[CONFIG_ROUTE_LIMITS_MAX];
+    size_t n;
+};
+
+static uint64_t seconds_up(uint64_t ms)
+{
+    return (ms + 999) / 1000;
+}
+
+static void put_legacy(struct h1_out *o, const struct runtime_limit *v,
+                       const struct limit_verdict *verdict)
+{
+    h1_puts(o, "X-RateLimit-Limit: ");
+    h1_put_u64(o, v->requests);
+    h1_puts(o, "\r\nX-RateLimit-Remaining: ");
+    h1_put_u64(o, verdict->remaining);
+    h1_puts(o, "\r\nX-RateLimit-Reset: ");
+    h1_put_u64(o, seconds_up(verdict->reset_ms));
+    h1_puts(o, "\r\n");
+}
+
+static void put_lines(struct worker *w, const struct charged *ch, struct limit_answer *answer)
+{
+    struct h1_out o = {w->limit_text, w->limit_text + sizeof w->limit_text, false};
+    const struct limit_verdict *legacy = NULL;
+    const struct runtime_limit *legacy_limit = NULL;
+    for (int kind = 0; kind < 2; kind++) {
+        bool first = true;
+        for (size_t i = 0; i < ch->n; i++) {
+            if (ch->charge[i].limit->dry_run) /* it refuses nobody: nobody's business */
+                continue;
+            const struct limit_state *s = &w->limits[ch->limit[i]->index];
+            if (first)
+                h1_puts(&o, kind ? "RateLimit: " : "RateLimit-Policy: ");
+            else
+                h1_puts(&o, ", ");
+            first = false;
+            if (kind == 0) {
+                h1_put(&o, s->policy, s->policy_len);
+                continue;
+            }
+            h1_put(&o, s->name, s->name_len);
+            h1_puts(&o, ";r=");
+            h1_put_u64(&o, ch->verdict[i].remaining);
+            h1_puts(&o, ";t=");
+            h1_put_u64(&o, seconds_up(ch->verdict[i].reset_ms));
+            if (ch->limit[i]->legacy_headers && !legacy) {
+                legacy = &ch->verdict[i];
+                legacy_limit = ch->charge[i].limit;
+            }
+        }
+        if (!first)
+            h1_puts(&o, "\r\n");
+    }
+    if (legacy)
+        put_legacy(&o, legacy_limit, legacy);
+    answer->lines = w->limit_text;
+    answer->len = o.overflow ? 0 : (uint32_t)(o.at - w->limit_text);
+}
+
+static void refuse(struct worker *w, const struct charged *ch, struct limit_answer *answer)
+{
+    struct h1_out o = {answer->violated, answer->violated + sizeof answer->violated - 2, false};
+    uint64_t retry_ms = 1;
+    bool first = true;
+    answer->refused = true;
+    h1_puts(&o, ",\"violated-policies\":[");
+    for (size_t i = 0; i < ch->n; i++) {
+        const struct limit_verdict *v = &ch->verdict[i];
+        if (v->admitted || ch->charge[i].limit->dry_run)
+            continue;
+        const struct limit_state *s = &w->limits[ch->limit[i]->index];
+        if (!first)
+            h1_puts(&o, ",");
+        h1_put(&o, s->name, s->name_len);
+        first = false;
+        if (v->retry_ms > retry_ms)
+            retry_ms = v->retry_ms;
+    }
+    strcpy(o.at, "]");
+    if (o.overflow)
+        answer->violated[0] = 0;
+    answer->retry_s = (uint32_t)seconds_up(retry_ms);
+}
+
+static void count(struct worker *w, const struct charged *ch, bool admitted)
+{
+    stats_add(w->stats, STATS_LIMIT_CHECKS, ch->n);
+    for (size_t i = 0; i < ch->n; i++) {
+        const bool dry = ch->charge[i].limit->dry_run, ok = ch->verdict[i].admitted;
+        const uint32_t index = ch->limit[i]->index;
+        if (!ok && dry) {
+            stats_bump(&w->stats->limit[index].dry_refused, 1);
+            stats_add(w->stats, STATS_LIMIT_DRY_REFUSED, 1);
+        } else if (!ok) {
+            stats_bump(&w->stats->limit[index].refused, 1);
+        } else if (admitted) {
+            stats_bump(&w->stats->limit[index].admitted, 1);
+        }
+    }
+    if (!admitted)
+        stats_add(w->stats, STATS_LIMIT_REFUSED, 1);
+}
+
+void limits_charge(struct worker *w, const struct request *r, uint64_t *keys, bool known,
+                   struct limit_answer *answer)
+{
+    const struct config_route *route = r->route;
+    struct charged ch;
+    ch.n = 0;
+    answer->lines = "";
+    answer->len = 0;
+    answer->refused = answer->no_key = false;
+    for (uint32_t i = 0; i < route->n_limits; i++) {
+        const struct config_limit *l = route->limits[i];
+        if (!known && key_of(w, r, l, &keys[i]) < 0) {
+            answer->refused = answer->no_key = true;
+            return;
+        }
+        if (keys[i] == EXEMPT)
+            continue;
+        ch.limit[ch.n] = l;
+        ch.charge[ch.n++] = (struct limit_charge){
+            .key = keys[i], .limit = &w->runtime.limit[l->index], .cost = route->cost};
+    }
+    if (!ch.n)
+        return;
+    const bool admitted = limit_charge(&w->limit_caller, ch.charge, ch.n, w->mono_ms, ch.verdict);
+    count(w, &ch, admitted);
+    put_lines(w, &ch, answer);
+    if (!admitted)
+        refuse(w, &ch, answer);
+}

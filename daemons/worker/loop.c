@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * loop: what happens around each iteration of the event loop.
+ *
+ * check (after the kernel has told what is ready, before any callback): the time, the heartbeat,
+ * the running values. prepare (before sleeping): connections that wait for a second look, what was
+ * closed is freed, log lines and gauges go out. Nothing else in a worker asks for the time.
+ */
+#include "daemons/worker/worker.h"
+#include "polder/clock.h"
+#include "polder/log.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#define READER_RETRY_MS 50
+#define IDLE_DRAIN_MS   1000
+
+/* ---- the time and the running values --------------------------------------------------------- */
+
+static void settings_of(const struct config_route *route, const struct runtime_cache *running,
+                        struct policy_settings *s)
+{
+    const struct config_cache *c = route->cache;
+    *s = (struct policy_settings){.value = *running, .store_set_cookie = c->store_set_cookie};
+    if (c->set & 1u << RUNTIME_CACHE_TTL) {
+        s->value.ttl_ms = c->value.ttl_ms;
+        s->value.ttl_heuristic = c->value.ttl_heuristic;
+    }
+    if (c->set & 1u << RUNTIME_CACHE_MAX_BODY)
+        s->value.max_body = c->value.max_body;
+    if (c->set & 1u << RUNTIME_CACHE_SWR)
+        s->value.stale_while_revalidate_ms = c->value.stale_while_revalidate_ms;
+    if (c->set & 1u << RUNTIME_CACHE_SIE)
+        s->value.stale_if_error_ms = c->value.stale_if_error_ms;
+    for (uint32_t i = 0; i < c->n_partition; i++) {
+        const struct config_key *k = &c->partition[i];
+        if (k->kind == CONFIG_KEY_HEADER && !strcmp(k->name, "authorization"))
+            s->partitioned_by_authorization = true;
+        if (k->kind == CONFIG_KEY_COOKIE)
+            s->partitioned_by_cookie = true;
+    }
+}
+
+static void loop_settings(struct worker *w)
+{
+    w->runtime_generation = runtime_read(&w->process->region->runtime, &w->runtime);
+    w->generation++;
+    for (uint32_t i = 0; i < w->config->n_routes; i++) {
+        const struct config_route *route = &w->config->routes[i];
+        if (!route->cache)
+            continue;
+        w->any_cache = true;
+        settings_of(route, &w->runtime.cache, &w->routes[route->index].settings);
+    }
+    limits_prepare(w);
+}
+
+void loop_time(struct worker *w)
+{
+    w->mono_ms = clock_mono_ms();
+    w->real_ms = clock_real_ms();
+    const int64_t s = (int64_t)(w->real_ms / 1000);
+    if (s != w->date_s) {
+        char text[FIELD_DATE_LEN + 1];
+        field_date_format(s, text);
+        w->date_len = (uint32_t)snprintf(w->date, sizeof w->date, "Date: %s\r\n", text);
+        w->date_s = s;
+    }
+}
+
+bool loop_cache_ready(struct worker *w)
+{
+    if (w->cache_asked)
+        return w->cache_ready;
+    w->cache_asked = true;
+    w->cache_ready = false;
+    if (!w->reader) {
+        if (w->mono_ms < w->reader_again_ms)
+            return false;
+        if (cache_reader_open(w->shared, w->config->state_dir, &w->reader) < 0) {
+            w->reader = NULL;
+            w->reader_again_ms = w->mono_ms + READER_RETRY_MS;
+            return false;
+        }
+    }
+    w->cache_ready = cache_reader_ready(w->reader);
+    return w->cache_ready;
+}
+
+/* ---- draining -------------------------------------------------------------------------------- */
+
+void loop_drain(struct worker *w)
+{
+    if (w->draining)
+        return;
+    w->draining = true;
+    w->generation++; /* memos know nothing of Connection: close */
+    w->drain_until_ms = w->mono_ms + PROCESS_DRAIN_MS;
+    accept_stop(w);
+    for (struct client *c = w->clients; c; c = c->next)
+        if (c->state == CLIENT_IDLE)
+            timer_set(w, &c->timer, w->mono_ms + IDLE_DRAIN_MS);
+}
+
+static void drain_check(struct worker *w)
+{
+    if (!w->draining)
+        return;
+    const bool late = w->mono_ms >= w->drain_until_ms;
+    if (late && w->clients)
+        log_warning("worker: %u connections are cut after %u s of draining", w->n_clients,
+                    PROCESS_DRAIN_MS / 1000);
+    if (late || !w->clients)
+        ev_break(w->loop, EVBREAK_ALL);
+}
+
+/* ---- callbacks ------------------------------------------------------------------------------- */
+
+static void on_check(EV_P_ ev_check *watcher, int events)
+{
+    struct worker *w = watcher->data;
+    (void)loop, (void)events;
+    loop_time(w);
+    process_beat(w->process, w->mono_ms);
+    w->cache_asked = false;
+    if (runtime_generation(&w->process->region->runtime) != w->runtime_generation)
+        loop_settings(w);
+}
+
+static void free_the_dead(struct worker *w)
+{
+    while (w->dead_clients) {
+        struct client *c = w->dead_clients;
+        w->dead_clients = c->next;
+        client_free(c);
+    }
+    while (w->dead_exchanges) {
+        struct exchange *ex = w->dead_exchanges;
+        w->dead_exchanges = ex->next;
+        exchange_free(ex);
+    }
+    while (w->dead_upstreams) {
+        struct upstream *u = w->dead_upstreams;
+        w->dead_upstreams = u->next;
+        upstream_free(u);
+    }
+}
+
+static void on_prepare(EV_P_ ev_prepare *watcher, int events)
+{
+    struct worker *w = watcher->data;
+    (void)loop, (void)events;
+    client_run_ready(w);
+    free_the_dead(w);
+    store_flush_aborts(w);
+    accesslog_flush(w);
+    stats_gauge_set(w->stats, STATS_GAUGE_CONNECTIONS_OPEN, w->n_clients);
+    stats_gauge_set(w->stats, STATS_GAUGE_UPSTREAM_BUSY, w->n_busy);
+    stats_gauge_set(w->stats, STATS_GAUGE_UPSTREAM_IDLE, w->n_idle);
+    atomic_store_explicit(&w->slot->connections, w->n_clients, memory_order_relaxed);
+    drain_check(w);
+}
+
+static void on_tick(EV_P_ ev_timer *watcher, int events)
+{
+    struct worker *w = watcher->data;
+    (void)events;
+    timer_serve(w);
+    accept_resume(w);
+    if (!w->wheel.armed && !w->accept_again_ms)
+        ev_timer_stop(EV_A_ watcher);
+}
+
+void loop_tick_needed(struct worker *w)
+{
+    if (!ev_is_active(&w->tick)) {
+        ev_timer_set(&w->tick, TIMER_TICK_MS / 1000.0, TIMER_TICK_MS / 1000.0);
+        ev_timer_start(w->loop, &w->tick);
+    }
+}
+
+static void on_beat(EV_P_ ev_timer *watcher, int events)
+{
+    struct worker *w = watcher->data;
+    (void)loop, (void)events;
+    memo_sweep(w);
+    buffer_trim(w);
+    if (loop_cache_ready(w)) /* notices a rotation while nobody asks, and lets go of the old map */
+        w->cache_asked = true;
+}
+
+static void on_event(EV_P_ ev_io *watcher, int events)
+{
+    struct worker *w = watcher->data;
+    uint64_t n;
+    (void)loop, (void)events;
+    const ssize_t got = read(watcher->fd, &n, sizeof n);
+    (void)got;
+    collapse_wake(w);
+}
+
+static void on_term(EV_P_ ev_signal *watcher, int events)
+{
+    (void)loop, (void)events;
+    loop_drain(watcher->data);
+}
+
+static void on_usr1(EV_P_ ev_signal *watcher, int events)
+{
+    (void)loop, (void)events;
+    accesslog_reopen(watcher->data);
+}
+
+/* ---- life ------------------------------------------------------------------------------------ */
+
+/* libev does not tell its epoll descriptor; sockets that are handed over must leave it. */
+static int find_epoll(void)
+{
+    char path[64], target[64];
+    for (int fd = 3; fd < 4096; fd++) {
+        snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+        const ssize_t n = readlink(path, target, sizeof target - 1);
+        if (n <= 0)
+            continue;
+        target[n] = 0;
+        if (!strcmp(target, "anon_inode:[eventpoll]"))
+            return fd;
+    }
+    return -1;
+}
+
+struct ev_loop *loop_open(struct worker *w)
+{
+    w->loop = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV);
+    if (!w->loop)
+        return NULL;
+    w->epoll_fd = find_epoll();
+    ev_prepare_init(&w->prepare, on_prepare);
+    ev_check_init(&w->check, on_check);
+    ev_timer_init(&w->beat, on_beat, 1.0, 1.0);
+    ev_timer_init(&w->tick, on_tick, 0., 0.);
+    ev_io_init(&w->event, on_event, w->shared->worker_event[w->number], EV_READ);
+    ev_signal_init(&w->term, on_term, SIGTERM);
+    ev_signal_init(&w->usr1, on_usr1, SIGUSR1);
+    w->prepare.data = w->check.data = w->beat.data = w->tick.data = w->event.data = w->term.data =
+        w->usr1.data = w;
+    ev_set_priority(&w->check, EV_MAXPRI);
+    ev_prepare_start(w->loop, &w->prepare);
+    ev_check_start(w->loop, &w->check);
+    ev_timer_start(w->loop, &w->beat);
+    ev_io_start(w->loop, &w->event);
+    ev_signal_start(w->loop, &w->term);
+    ev_signal_start(w->loop, &w->usr1);
+    loop_time(w);
+    loop_settings(w);
+    return w->loop;
+}
+
+void loop_close(struct worker *w)
+{
+    while (w->clients)
+        client_close(w->clients);
+    free_the_dead(w);
+    pool_close_idle(w);
+    free_the_dead(w);
+    while (w->n_memos)
+        memo_forget(w->memos->client);
+    buffer_trim(w);
+    if (w->loop)
+        ev_loop_destroy(w->loop);
+}

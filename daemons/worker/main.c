@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* worker_run: a worker's life from fork to exit. */
+#include "daemons/worker/worker.h"
+#include "polder/log.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+/* Telemetry on public listeners is answered by control, through its socket, like any backend. */
+static void ops_init(struct worker *w)
+{
+    struct sockaddr_un *sa = (struct sockaddr_un *)&w->ops_server.address.sa;
+    sa->sun_family = AF_UNIX;
+    snprintf(sa->sun_path, sizeof sa->sun_path, "%s/ops.sock", w->config->runtime_dir);
+    w->ops_server.address.len =
+        (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(sa->sun_path) + 1);
+    w->ops_server.address.text = "ops.sock";
+    w->ops_server.weight = 1;
+    w->ops_server.index = w->config->n_servers;
+    w->ops_server.upstream = &w->ops_upstream;
+    w->ops_upstream = (struct config_upstream){.name = "ops",
+                                               .servers = &w->ops_server,
+                                               .n_servers = 1,
+                                               .connect_timeout_ms = 1000,
+                                               .timeout_ms = 10000,
+                                               .health = ""};
+}
+
+static struct worker *worker_new(const struct process *p)
+{
+    struct worker *w = calloc(1, sizeof *w);
+    if (!w)
+        return NULL;
+    w->process = p;
+    w->shared = p->shared;
+    w->config = p->region->config;
+    w->number = p->slot - PROC_SLOT_WORKER0;
+    w->slot = &p->shared->proc->slot[p->slot];
+    w->stats = &p->shared->stats[p->slot];
+    w->ring = p->shared->ring[w->number];
+    w->reserve_fd = w->supervisor = w->log_fd = -1;
+    w->memos_tail = &w->memos;
+    w->limit_caller = (struct limit_caller){.table = p->shared->limits,
+                                            .proc = p->shared->proc,
+                                            .slot = p->slot,
+                                            .incarnation = p->incarnation};
+    /* Stream numbers of an earlier incarnation may still be in the ring. */
+    w->stream = (uint64_t)p->incarnation << 40;
+    w->routes = calloc(w->config->n_routes + 1, sizeof *w->routes);
+    w->limits = calloc(w->config->n_limits + 1, sizeof *w->limits);
+    w->servers = calloc(w->config->n_servers + 1, sizeof *w->servers);
+    if (!w->routes || !w->limits || !w->servers)
+        return NULL;
+    if (getrandom(w->request_id, sizeof w->request_id, 0) != sizeof w->request_id)
+        w->request_id[0] = (uint64_t)getpid();
+    ops_init(w);
+    return w;
+}
+
+int worker_run(const struct process *process)
+{
+    char title[32];
+    snprintf(title, sizeof title, "worker %u", process->index);
+    process_start(process, title, 0);
+    cache_guard_install(process->shared, process->slot);
+    struct worker *w = worker_new(process);
+    if (!w || !loop_open(w)) {
+        log_error("worker: cannot start: %s", strerror(errno ? errno : ENOMEM));
+        return 1;
+    }
+    if (accesslog_open(w) < 0 || accept_start(w) < 0)
+        return 1;
+    loop_cache_ready(w);
+    process_ready(process);
+    ev_run(w->loop, 0);
+    loop_close(w);
+    handover_close(w);
+    accesslog_flush(w);
+    if (w->reader)
+        cache_reader_close(w->reader);
+    free(w->routes);
+    free(w->limits);
+    free(w->servers);
+    free(w->listeners);
+    free(w->log_text);
+    free(w);
+    return 0;
+}

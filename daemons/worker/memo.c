@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * memo: pollers send the same bytes again and again. A connection remembers the head it sent last
+ * and what followed from it (route, keys of limits and cache); equal bytes skip parsing, routing
+ * and hashing. Nothing about the answer is remembered: limits, invalidation and freshness are
+ * looked at as ever. Memos are few and small; the oldest gives way, and idle connections lose
+ * theirs.
+ */
+#include "daemons/worker/worker.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define IDLE_MS     5000
+#define SWEEP_COUNT 64
+
+static void memo_unlink(struct worker *w, struct memo *m)
+{
+    *m->link = m->next;
+    if (m->next)
+        m->next->link = m->link;
+    else
+        w->memos_tail = m->link;
+}
+
+static void memo_append(struct worker *w, struct memo *m)
+{
+    m->next = NULL;
+    m->link = w->memos_tail;
+    *w->memos_tail = m;
+    w->memos_tail = &m->next;
+}
+
+void memo_forget(struct client *c)
+{
+    struct worker *w = c->worker;
+    if (!c->memo)
+        return;
+    memo_unlink(w, c->memo);
+    free(c->memo);
+    c->memo = NULL;
+    w->n_memos--;
+}
+
+void memo_sweep(struct worker *w)
+{
+    for (int i = 0; i < SWEEP_COUNT && w->memos; i++) {
+        struct memo *m = w->memos;
+        if (m->used_ms + IDLE_MS < w->mono_ms) {
+            memo_forget(m->client);
+        } else {
+            memo_unlink(w, m);
+            memo_append(w, m);
+        }
+    }
+}
+
+static struct memo *memo_make(struct client *c)
+{
+    struct worker *w = c->worker;
+    if (c->memo)
+        return c->memo;
+    if (w->n_memos >= MEMO_MAX)
+        memo_forget(w->memos->client);
+    struct memo *m = malloc(MEMO_SIZE);
+    if (!m)
+        return NULL;
+    w->n_memos++;
+    m->client = c;
+    c->memo = m;
+    memo_append(w, m);
+    return m;
+}
+
+/* Only what depends on the head's bytes alone: a plain GET or HEAD without directives. */
+static bool memorable(const struct worker *w, const struct request *r)
+{
+    const struct h1_head *head = r->head;
+    return w->config->access_log == CONFIG_LOG_OFF && !w->draining &&
+           sizeof(struct memo) + head->head_len + r->url_len <= MEMO_SIZE &&
+           head->framing == H1_NO_BODY && !r->policy.has_authorization && !r->policy.cc.flags &&
+           !r->policy.has_range && !r->if_modified_since.at && !r->collapsed &&
+           head->method.at != NULL;
+}
+
+void memo_remember(struct client *c, const struct request *r, const struct hit_found *found,
+                   const uint64_t *limit_keys)
+{
+    struct worker *w = c->worker;
+    const struct h1_head *head = r->head;
+    if (c->state == CLIENT_CLOSED || !memorable(w, r)) {
+        memo_forget(c);
+        return;
+    }
+    struct memo *m = memo_make(c);
+    if (!m)
+        return;
+    m->generation = w->generation;
+    m->used_ms = w->mono_ms;
+    m->len = head->head_len;
+    m->url_len = r->url_len;
+    m->key = r->key;
+    m->variant = found->key;
+    m->marker = found->marker;
+    m->route = r->route;
+    memcpy(m->limit_key, limit_keys, sizeof m->limit_key);
+    m->peer = r->peer;
+    m->ip = r->ip;
+    m->trusted_peer = r->trusted_peer;
+    m->is_head = r->is_head;
+    m->http10 = r->http10;
+    m->keep_alive = head->keep_alive;
+    m->inm_len = (uint32_t)r->if_none_match.len;
+    m->inm_at = m->inm_len ? (uint32_t)(r->if_none_match.at - head->method.at) : 0;
+    memcpy(m->bytes, head->method.at, m->len);
+    memcpy(m->bytes + m->len, r->url, m->url_len);
+}
+
+bool memo_answer(struct client *c, const char *bytes, size_t len)
+{
+    struct worker *w = c->worker;
+    struct memo *m = c->memo;
+    struct hit_found found = {0};
+    if (len < m->len || m->generation != w->generation || memcmp(bytes, m->bytes, m->len))
+        return false;
+    struct request r = {.worker = w,
+                        .client = c,
+                        .route = m->route,
+                        .url = m->bytes + m->len,
+                        .url_len = m->url_len,
+                        .key = m->key,
+                        .variant = m->variant,
+                        .marker = m->marker,
+                        .peer = m->peer,
+                        .ip = m->ip,
+                        .trusted_peer = m->trusted_peer,
+                        .is_head = m->is_head,
+                        .http10 = m->http10,
+                        .cacheable = true,
+                        .limit_lines = ""};
+    r.policy.is_get = !m->is_head;
+    r.policy.is_head = m->is_head;
+    if (m->inm_len)
+        r.if_none_match = (struct field_text){m->bytes + m->inm_at, m->inm_len};
+    if (m->route->n_limits) {
+        limits_charge(w, &r, m->limit_key, true, &w->prepaid);
+        if (w->prepaid.refused) {
+            w->prepaid_client = c;
+            return false; /* the long way finds the answer paid for */
+        }
+        r.limit_lines = w->prepaid.lines;
+        r.limit_len = w->prepaid.len;
+    }
+    m->used_ms = w->mono_ms;
+    c->keep_alive = m->keep_alive;
+    c->seen_request = true;
+    client_move(c, CLIENT_BUSY);
+    const enum hit_result result = hit_try(&r, &found);
+    if (result == HIT_ANSWERED) {
+        stats_add(w->stats, STATS_REQUESTS, 1);
+        return true;
+    }
+    client_move(c, CLIENT_IDLE);
+    w->prepaid_client = m->route->n_limits ? c : NULL;
+    return false;
+}

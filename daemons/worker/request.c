@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * request: what becomes of a parsed head: who asks, for which route, whether the limits admit it,
+ * and who answers: the store, a backend, the supervisor, or Polder itself.
+ */
+#include "daemons/http/h1_cache.h"
+#include "daemons/worker/worker.h"
+#include "polder/clock.h"
+#include "polder/inval.h"
+#include "polder/url.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#define FORWARDED_MAX 8192
+
+void request_bad(struct client *c, enum problem problem)
+{
+    stats_add(c->worker->stats, STATS_BAD_REQUESTS, 1);
+    c->discard = true; /* nobody knows where the next request would begin */
+    response_problem(NULL, c, problem, "", "", false);
+}
+
+/* The peer, or whom a trusted proxy names. */
+static void identify(struct worker *w, struct request *r)
+{
+    const struct h1_head *head = r->head;
+    const struct config *config = w->config;
+    r->peer = r->ip = r->client->peer;
+    r->trusted_peer = config->n_trusted_proxies &&
+                      clientip_in(&r->peer, config->trusted_proxies, config->n_trusted_proxies);
+    if (!r->trusted_peer || (!head->first[H1_X_FORWARDED_FOR] && !head->first[H1_FORWARDED]))
+        return;
+    char xff[FORWARDED_MAX], forwarded[FORWARDED_MAX];
+    const size_t xff_len = h1_join(head, H1_X_FORWARDED_FOR, xff, sizeof xff);
+    const size_t forwarded_len = h1_join(head, H1_FORWARDED, forwarded, sizeof forwarded);
+    clientip_forwarded(&r->peer, config->trusted_proxies, config->n_trusted_proxies,
+                       xff_len ? xff : NULL, xff_len, forwarded_len ? forwarded : NULL,
+                       forwarded_len, &r->ip);
+}
+
+/* The origin-form target: the client's own bytes, an absolute form without scheme and authority. */
+static struct field_text origin_form(const struct h1_head *head)
+{
+    if (head->target.len && head->target.at[0] == '/')
+        return head->target;
+    if (!head->path.len)
+        return (struct field_text){"/", 1};
+    const char *end =
+        head->query.at ? head->query.at + head->query.len : head->path.at + head->path.len;
+    return (struct field_text){head->path.at, (size_t)(end - head->path.at)};
+}
+
+static bool is_telemetry(const struct worker *w, const struct request *r)
+{
+    const struct config *config = w->config;
+    const struct field_text path = r->head->path;
+    const size_t n = strlen(config->telemetry_path);
+    if (!n || path.len < n || memcmp(path.at, config->telemetry_path, n))
+        return false;
+    if (path.len > n && path.at[n] != '/')
+        return false;
+    return clientip_in(&r->ip, config->telemetry_allow, config->n_telemetry_allow);
+}
+
+static void to_backend(struct worker *w, const struct request *r, enum fwd_reason fwd)
+{
+    struct exchange *ex = exchange_new(w, r);
+    if (!ex) {
+        response_problem(r, r->client, PROBLEM_UNAVAILABLE, "Retry-After: 1\r\n", "", true);
+        return;
+    }
+    ex->fwd = (uint8_t)fwd;
+    exchange_start(ex);
+}
+
+void request_refuse(struct worker *w, const struct request *r, const struct limit_answer *answer)
+{
+    char extra[64];
+    const uint64_t start_ns = clock_mono_ns();
+    if (answer->no_key) {
+        response_problem(r, r->client, PROBLEM_BAD_REQUEST, "",
+                         ",\"reason\":\"the request lacks what a limit of this route counts by\"",
+                         true);
+        return;
+    }
+    snprintf(extra, sizeof extra, "Retry-After: %u\r\n", answer->retry_s);
+    response_problem(r, r->client, PROBLEM_QUOTA_EXCEEDED, extra, answer->violated, true);
+    stats_observe(w->stats, STATS_LATENCY_REFUSED, clock_mono_ns() - start_ns);
+}
+
+/* Methods that never reach a backend. True: answered. */
+static bool answered_by_method(const struct request *r)
+{
+    const struct field_text m = r->head->method;
+    if (field_is(m, "connect") || field_is(m, "trace")) {
+        response_problem(r, r->client, PROBLEM_NOT_IMPLEMENTED, "", "", true);
+        return true;
+    }
+    if (r->head->target.len == 1 && r->head->target.at[0] == '*') {
+        response_simple(r, 204, "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n");
+        return true;
+    }
+    return false;
+}
+
+static struct field_text value_of(const struct h1_head *head, enum h1_field_id id)
+{
+    const struct h1_field *f = h1_find(head, id);
+    return f ? f->value : (struct field_text){0};
+}
+
+/* Whether this request may be answered from the store at all, and under which key. */
+static bool prepare_lookup(struct worker *w, struct request *r)
+{
+    const struct h1_head *head = r->head;
+    const struct config_cache *cache = r->route->cache;
+    if (!head->is_get && !head->is_head)
+        return false;
+    if (head->first[H1_IF_MATCH] || head->first[H1_IF_UNMODIFIED_SINCE])
+        return false; /* conditions for a change: the backend's to judge */
+    if (head->framing != H1_NO_BODY && !(head->framing == H1_LENGTH && head->length == 0))
+        return false; /* a GET with a body: the body may matter */
+    h1_policy_request(head, &r->policy);
+    r->if_none_match = value_of(head, H1_IF_NONE_MATCH);
+    r->if_modified_since = value_of(head, H1_IF_MODIFIED_SINCE);
+    r->range = value_of(head, H1_RANGE);
+    r->if_range = value_of(head, H1_IF_RANGE);
+    if (cache->n_partition) {
+        const int n = limits_key_text(r, cache->partition, cache->n_partition, w->partition,
+                                      sizeof w->partition);
+        if (n == -ENOBUFS)
+            return false;
+        r->partition = w->partition;
+        r->partition_len = n < 0 ? 0 : (uint32_t)n; /* those without the value share one copy */
+    }
+    cache_key_of(inval_secret(w->shared->inval), r->url, r->url_len, r->partition, r->partition_len,
+                 &r->key);
+    return true;
+}
+
+static void from_cache_or_backend(struct worker *w, struct request *r, const uint64_t *limit_keys)
+{
+    struct hit_found found = {0};
+    r->cacheable = prepare_lookup(w, r);
+    if (!r->cacheable) {
+        stats_add(w->stats, STATS_CACHE_BYPASS, 1);
+        to_backend(w, r, r->head->is_get || r->head->is_head ? FWD_BYPASS : FWD_METHOD);
+        return;
+    }
+    if (hit_try(r, &found) == HIT_ANSWERED) {
+        if (limit_keys)
+            memo_remember(r->client, r, &found, limit_keys);
+        miss_refresh(r, &found);
+        return;
+    }
+    r->started_ns = clock_mono_ns();
+    miss_begin(r, &found);
+}
+
+static void dispatch(struct worker *w, struct request *r)
+{
+    struct limit_answer limits;
+    uint64_t keys[CONFIG_ROUTE_LIMITS_MAX] = {0};
+    if (w->prepaid_client == r->client)
+        limits = w->prepaid; /* the keys stay unknown: such a request makes no memo */
+    else
+        limits_charge(w, r, keys, false, &limits);
+    const bool prepaid = w->prepaid_client == r->client;
+    w->prepaid_client = NULL;
+    r->limit_lines = limits.lines;
+    r->limit_len = limits.len;
+    if (limits.refused) {
+        request_refuse(w, r, &limits);
+    } else if (r->route->cache) {
+        from_cache_or_backend(w, r, prepaid ? NULL : keys);
+    } else {
+        r->started_ns = clock_mono_ns();
+        to_backend(w, r, FWD_NONE);
+    }
+}
+
+/* Finds the route; answers itself where there is none. */
+static bool find_route(struct worker *w, struct request *r)
+{
+    const int n = url_normalise(w->config, r->head->host, (struct field_text){r->path, r->path_len},
+                                r->head->query, w->url, sizeof w->url, &r->route);
+    if (n < 0) {
+        response_problem(r, r->client, PROBLEM_URI_TOO_LONG, "", "", true);
+        return false;
+    }
+    r->url = w->url;
+    r->url_len = (uint32_t)n;
+    if (!r->route)
+        response_problem(r, r->client, PROBLEM_NOT_FOUND, "", "", true);
+    return r->route != NULL;
+}
+
+static bool asks_websocket(const struct h1_head *head)
+{
+    const struct h1_field *f = h1_find(head, H1_UPGRADE);
+    if (!head->asks_upgrade || !f)
+        return false;
+    struct field_text rest = f->value, element;
+    while (field_list_next(&rest, &element))
+        if (field_is(element, "websocket"))
+            return true;
+    return false;
+}
+
+static void prepare_client(struct client *c, const struct h1_head *head)
+{
+    c->keep_alive = head->keep_alive && !c->worker->draining;
+    c->answered = false;
+    c->body_wanted = false;
+    c->body_told = !head->expect_continue;
+    h1_body_init(&c->body, head->framing, head->length);
+    c->body_pending = !c->body.done;
+    if (c->body_pending) {
+        c->progress_ms = c->worker->mono_ms;
+        client_update_timer(c);
+    }
+}
+
+void request_begin(struct client *c, const struct h1_head *head)
+{
+    struct worker *w = c->worker;
+    struct request r = {
+        .worker = w, .client = c, .head = head, .url = "", .partition = "", .limit_lines = ""};
+    stats_add(w->stats, STATS_REQUESTS, 1);
+    prepare_client(c, head);
+    r.is_head = head->is_head;
+    r.http10 = head->minor == 0;
+    r.target = origin_form(head);
+    r.path = head->path.len ? head->path.at : "/";
+    r.path_len = head->path.len ? head->path.len : 1;
+    identify(w, &r);
+    if (answered_by_method(&r))
+        return;
+    if (is_telemetry(w, &r)) {
+        to_backend(w, &r, FWD_NONE); /* no route: control answers */
+        return;
+    }
+    if (!find_route(w, &r))
+        return;
+    if (r.route->websocket && asks_websocket(head))
+        handover_begin(c, &r);
+    else if (!r.route->upstream)
+        response_problem(&r, c, PROBLEM_UPGRADE_REQUIRED,
+                         "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
+                         ",\"reason\":\"this route speaks WebSocket only\"", true);
+    else
+        dispatch(w, &r);
+}

@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * response: heads, both ways. Everything that is sent is written anew from what was parsed, with
+ * one framing field of our own; Polder's own answers are problem details (RFC 9457).
+ */
+#include "daemons/worker/worker.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+static void put_text(struct h1_out *o, struct field_text t)
+{
+    h1_put(o, t.at, t.len);
+}
+
+static void put_field(struct h1_out *o, const struct h1_field *f)
+{
+    put_text(o, f->name);
+    h1_put(o, ": ", 2);
+    put_text(o, f->value);
+    h1_put(o, "\r\n", 2);
+}
+
+void response_count(struct worker *w, unsigned status)
+{
+    static const enum stats_counter by_class[] = {STATS_RESPONSES_1XX, STATS_RESPONSES_2XX,
+                                                  STATS_RESPONSES_3XX, STATS_RESPONSES_4XX,
+                                                  STATS_RESPONSES_5XX};
+    if (status >= 100 && status < 600)
+        stats_add(w->stats, by_class[status / 100 - 1], 1);
+}
+
+void response_connection(struct h1_out *o, const struct request *r, bool keep_alive)
+{
+    if (!keep_alive)
+        h1_puts(o, "Connection: close\r\n");
+    else if (r && r->http10)
+        h1_puts(o, "Connection: keep-alive\r\n");
+}
+
+/* ---- Polder's own ---------------------------------------------------------------------------- */
+
+void response_problem(const struct request *r, struct client *c, enum problem p, const char *extra,
+                      const char *members, bool keep)
+{
+    struct worker *w = c->worker;
+    char lines[3072];
+    struct h1_out o = {lines, lines + sizeof lines - 1, false};
+    if (c->state != CLIENT_BUSY)
+        client_move(c, CLIENT_BUSY);
+    keep = keep && client_may_keep(c);
+    c->keep_alive = keep;
+    h1_put(&o, w->date, w->date_len);
+    h1_puts(&o, extra);
+    if (r)
+        h1_put(&o, r->limit_lines, r->limit_len);
+    response_connection(&o, r, keep);
+    *o.at = 0;
+    char text[PROBLEM_RENDER_MAX + sizeof lines];
+    size_t len = problem_render(p, lines, members, text, sizeof text);
+    if (r && r->is_head) {
+        const char *end = memmem(text, len, "\r\n\r\n", 4);
+        len = end ? (size_t)(end - text) + 4 : len;
+    }
+    response_count(w, problem_status(p));
+    client_send_bytes(c, text, len);
+    if (r && w->config->access_log != CONFIG_LOG_OFF)
+        accesslog_line(w, &(struct access_entry){r, problem_status(p), len, "error"});
+    client_answered(c);
+}
+
+void response_simple(const struct request *r, unsigned status, const char *lines)
+{
+    struct client *c = r->client;
+    struct worker *w = c->worker;
+    char text[2048];
+    c->keep_alive = client_may_keep(c);
+    struct h1_out o = {text, text + sizeof text, false};
+    h1_puts(&o, "HTTP/1.1 ");
+    h1_put_u64(&o, status);
+    h1_puts(&o, " ");
+    h1_puts(&o, problem_reason(status));
+    h1_puts(&o, "\r\n");
+    h1_put(&o, w->date, w->date_len);
+    h1_puts(&o, lines);
+    response_connection(&o, r, c->keep_alive);
+    h1_puts(&o, "\r\n");
+    response_count(w, status);
+    client_send_bytes(c, text, (size_t)(o.at - text));
+    if (w->config->access_log != CONFIG_LOG_OFF)
+        accesslog_line(w, &(struct access_entry){r, status, 0, "pass"});
+    client_answered(c);
+}
+
+/* ---- a backend's -------------------------------------------------------------------------------
+ */
+
+/* Fields that a stored response must not carry: what is true for one answer only, and what the
+ * backend said caches must not keep. */
+static bool not_stored(const struct h1_field *f, const struct policy_response *resp)
+{
+    if (f->id == H1_AGE || f->id == H1_RATELIMIT || f->id == H1_RATELIMIT_POLICY)
+        return true;
+    if (f->id == H1_OTHER && f->name.len > 11 && !strncasecmp(f->name.at, "x-ratelimit", 11))
+        return true;
+    return policy_omits(resp, f->name);
+}
+
+void response_fields(struct h1_out *o, const struct h1_head *head,
+                     const struct policy_response *stored)
+{
+    for (uint32_t i = 0; i < head->n_fields; i++) {
+        const struct h1_field *f = &head->field[i];
+        if (f->id == H1_CONTENT_LENGTH || f->id == H1_TRAILER || h1_is_hop_by_hop(head, f))
+            continue;
+        if (!stored || !not_stored(f, stored))
+            put_field(o, f);
+    }
+}
+
+static void put_cache_status(struct h1_out *o, const struct exchange *ex, uint16_t status)
+{
+    static const char *const names[] = {
+        [FWD_BYPASS] = "bypass",       [FWD_METHOD] = "method",   [FWD_URI_MISS] = "uri-miss",
+        [FWD_VARY_MISS] = "vary-miss", [FWD_REQUEST] = "request", [FWD_STALE] = "stale"};
+    if (ex->fwd == FWD_NONE)
+        return;
+    h1_puts(o, "Cache-Status: polder; fwd=");
+    h1_puts(o, names[ex->fwd]);
+    h1_puts(o, "; fwd-status=");
+    h1_put_u64(o, status);
+    if (ex->store)
+        h1_puts(o, "; stored");
+    if (ex->req.collapsed)
+        h1_puts(o, "; collapsed=?0");
+    h1_puts(o, "\r\n");
+}
+
+static void put_framing(struct h1_out *o, const struct exchange *ex, const struct h1_head *head)
+{
+    switch (ex->client_body) {
+    case BODY_LENGTH:
+        h1_puts(o, "Content-Length: ");
+        h1_put_u64(o, head->length);
+        h1_puts(o, "\r\n");
+        break;
+    case BODY_CHUNKED:
+        h1_puts(o, "Transfer-Encoding: chunked\r\n");
+        break;
+    default: /* HEAD and 304 may state the length that GET would have */
+        if (ex->req.is_head && h1_find(head, H1_CONTENT_LENGTH))
+            put_field(o, h1_find(head, H1_CONTENT_LENGTH));
+        break;
+    }
+}
+
+size_t response_head(struct exchange *ex, const struct h1_head *head, uint16_t status)
+{
+    struct worker *w = ex->worker;
+    struct h1_out o = {w->scratch, w->scratch + sizeof w->scratch, false};
+    struct field_text reason = head->reason;
+    if (status != head->status)
+        reason.len = 0; /* the standard one */
+    h1_put_status_line(&o, status, reason);
+    response_fields(&o, head, NULL);
+    if (!h1_find(head, H1_DATE))
+        h1_put(&o, w->date, w->date_len);
+    h1_put(&o, ex->req.limit_lines, ex->req.limit_len);
+    put_cache_status(&o, ex, head->status);
+    put_framing(&o, ex, head);
+    response_connection(&o, &ex->req, ex->req.client->keep_alive);
+    h1_put(&o, "\r\n", 2);
+    return o.overflow ? 0 : (size_t)(o.at - w->scratch);
+}
+
+void response_interim(struct exchange *ex, const struct h1_head *head)
+{
+    struct worker *w = ex->worker;
+    struct h1_out o = {w->scratch, w->scratch + sizeof w->scratch, false};
+    if (!ex->req.client || ex->req.http10 || head->status == 100)
+        return;
+    h1_put_status_line(&o, head->status, head->reason);
+    response_fields(&o, head, NULL);
+    h1_put(&o, "\r\n", 2);
+    if (o.overflow)
+        return;
+    response_count(w, head->status);
+    client_send_bytes(ex->req.client, w->scratch, (size_t)(o.at - w->scratch));
+}
+
+/* ---- the request, for the backend
+ * ------------------------------------------------------------------ */
+
+static bool is_condition(enum h1_field_id id)
+{
+    return id == H1_IF_NONE_MATCH || id == H1_IF_MODIFIED_SINCE || id == H1_IF_MATCH ||
+           id == H1_IF_UNMODIFIED_SINCE || id == H1_RANGE || id == H1_IF_RANGE;
+}
+
+static bool is_forwarded(const struct response_request *what, const struct h1_field *f)
+{
+    switch (f->id) {
+    case H1_HOST:
+    case H1_CONTENT_LENGTH:
+    case H1_EXPECT:
+    case H1_TRAILER:
+    case H1_X_FORWARDED_FOR:
+        return false; /* written anew */
+    case H1_X_FORWARDED_PROTO:
+    case H1_X_FORWARDED_HOST:
+    case H1_FORWARDED: /* only a proxy that we know may say who its client is */
+        return what->request->trusted_peer;
+    default:
+        break;
+    }
+    if (what->fetch && is_condition(f->id))
+        return false;
+    return !h1_is_hop_by_hop(what->request->head, f);
+}
+
+/* A trusted proxy's id, if it is short and harmless in logs. */
+static bool sane_id(const struct request *r)
+{
+    const struct h1_field *f = h1_find(r->head, H1_X_REQUEST_ID);
+    return f && r->trusted_peer && f->value.len <= 128 && field_is_token(f->value);
+}
+
+static void put_request_id(struct h1_out *o, struct worker *w)
+{
+    char id[40];
+    w->request_id[1]++;
+    snprintf(id, sizeof id, "%016llx%016llx", (unsigned long long)w->request_id[0],
+             (unsigned long long)w->request_id[1]);
+    h1_puts(o, "X-Request-Id: ");
+    h1_puts(o, id);
+    h1_puts(o, "\r\n");
+}
+
+static void put_forwarding(struct h1_out *o, const struct request *r)
+{
+    const struct h1_head *head = r->head;
+    char peer[46];
+    const size_t n = clientip_format(&r->peer, peer);
+    h1_puts(o, "X-Forwarded-For: ");
+    if (r->trusted_peer)
+        for (uint32_t i = 0; i < head->n_fields; i++)
+            if (head->field[i].id == H1_X_FORWARDED_FOR && head->field[i].value.len) {
+                put_text(o, head->field[i].value);
+                h1_put(o, ", ", 2);
+            }
+    h1_put(o, peer, n);
+    h1_puts(o, "\r\n");
+    if (!r->trusted_peer || !h1_find(head, H1_X_FORWARDED_PROTO))
+        h1_puts(o, "X-Forwarded-Proto: http\r\n");
+    if ((!r->trusted_peer || !h1_find(head, H1_X_FORWARDED_HOST)) && head->host.len) {
+        h1_puts(o, "X-Forwarded-Host: ");
+        put_text(o, head->host);
+        h1_puts(o, "\r\n");
+    }
+    h1_puts(o, r->http10 ? "Via: 1.0 polder\r\n" : "Via: 1.1 polder\r\n");
+}
+
+/* The backend's own validators of what is stored: it may answer 304. */
+static void put_conditions(struct h1_out *o, const struct cache_view *v)
+{
+    struct field_text t;
+    if (!(v->record->flags & CACHE_ETAG_OURS) && hit_stored_field(v, "etag", &t)) {
+        h1_puts(o, "If-None-Match: ");
+        put_text(o, t);
+        h1_puts(o, "\r\n");
+    }
+    if (hit_stored_field(v, "last-modified", &t)) {
+        h1_puts(o, "If-Modified-Since: ");
+        put_text(o, t);
+        h1_puts(o, "\r\n");
+    }
+}
+
+static void put_request_framing(struct h1_out *o, const struct h1_head *head)
+{
+    if (head->framing == H1_LENGTH) {
+        h1_puts(o, "Content-Length: ");
+        h1_put_u64(o, head->length);
+        h1_puts(o, "\r\n");
+    } else if (head->framing == H1_CHUNKED) {
+        h1_puts(o, "Transfer-Encoding: chunked\r\n");
+    }
+}
+
+static void put_request_fields(struct h1_out *o, struct worker *w,
+                               const struct response_request *what)
+{
+    const struct request *r = what->request;
+    const bool keep_id = sane_id(r);
+    for (uint32_t i = 0; i < r->head->n_fields; i++) {
+        const struct h1_field *f = &r->head->field[i];
+        if (f->id == H1_X_REQUEST_ID ? keep_id : is_forwarded(what, f))
+            put_field(o, f);
+    }
+    put_forwarding(o, r);
+    if (!keep_id)
+        put_request_id(o, w);
+    if (what->conditions)
+        put_conditions(o, &what->conditions->view);
+}
+
+size_t response_request_head(struct worker *w, const struct response_request *what)
+{
+    const struct h1_head *head = what->request->head;
+    struct h1_out o = {w->scratch, w->scratch + sizeof w->scratch, false};
+    if (what->fetch)
+        h1_puts(&o, "GET");
+    else
+        put_text(&o, head->method);
+    h1_put(&o, " ", 1);
+    put_text(&o, what->request->target);
+    h1_puts(&o, " HTTP/1.1\r\nHost: ");
+    put_text(&o, head->host);
+    h1_puts(&o, "\r\n");
+    put_request_fields(&o, w, what);
+    if (!what->fetch)
+        put_request_framing(&o, head);
+    h1_puts(&o, what->upgrade ? "Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+                              : "Connection: keep-alive\r\n\r\n");
+    return o.overflow ? 0 : (size_t)(o.at - w->scratch);
+}

@@ -1,0 +1,532 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * store: what may be stored of a backend's response is copied into the ring to the keeper while it
+ * streams to the client. A body that fits beside its head travels in one STORE record at its end; a
+ * longer one as BEGIN, CHUNKs and END, of which nothing is visible before END. When the ring is
+ * full the response is not stored, and that is all that happens. The keeper lands the flight after
+ * its commit; whatever ends otherwise is landed here.
+ */
+#include "daemons/http/h1_cache.h"
+#include "daemons/worker/worker.h"
+#include "polder/inval.h"
+#include "polder/ring.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <xxhash.h>
+
+#define NAMES_MAX 1024
+#define VARY_MAX  8192
+
+struct store {
+    struct cache_record record;
+    struct cache_key primary; /* where the marker of a varying response goes */
+    char *text;               /* url, vary, head */
+    size_t text_len;
+    char names[NAMES_MAX]; /* of Vary, lower case, a line each */
+    uint32_t names_len;
+    char *body; /* inline body, or the chunk being filled */
+    size_t body_len, room;
+    uint64_t total, max_body, stream;
+    bool streaming;
+};
+
+/* ---- ring records ---------------------------------------------------------------------------- */
+
+static int push(struct worker *w, enum ring_type type, uint64_t stream,
+                const struct inflight_ticket *flight, const struct iovec *iov, int n)
+{
+    size_t len = 0;
+    for (int i = 0; i < n; i++)
+        len += iov[i].iov_len;
+    const struct ring_record head = {.len = (uint32_t)len,
+                                     .type = (uint16_t)type,
+                                     .incarnation = w->process->incarnation,
+                                     .stream = stream,
+                                     .flight = flight ? *flight : INFLIGHT_NONE};
+    return ring_push(w->ring, &head, iov, n, w->shared->keeper_event);
+}
+
+void store_delete(struct worker *w, const struct cache_key *key)
+{
+    const struct iovec iov = {(void *)key, sizeof *key};
+    push(w, RING_DELETE, 0, NULL, &iov, 1); /* full: the next one who meets it tries again */
+}
+
+void store_flush_aborts(struct worker *w)
+{
+    while (w->n_aborts) {
+        if (push(w, RING_ABORT, w->aborts[w->n_aborts - 1], NULL, NULL, 0) < 0)
+            return;
+        w->n_aborts--;
+    }
+}
+
+static void abort_stream(struct worker *w, uint64_t stream)
+{
+    if (push(w, RING_ABORT, stream, NULL, NULL, 0) == 0)
+        return;
+    if (w->n_aborts < sizeof w->aborts / sizeof *w->aborts)
+        w->aborts[w->n_aborts++] = stream;
+}
+
+/* ---- life ------------------------------------------------------------------------------------ */
+
+void store_land(struct exchange *ex, enum inflight_result result)
+{
+    struct worker *w = ex->worker;
+    if (!ex->ticket.word)
+        return;
+    inflight_land(w->shared->inflight, &ex->ticket, result, w->shared->worker_event);
+    ex->ticket = INFLIGHT_NONE;
+}
+
+void store_free(struct exchange *ex)
+{
+    struct store *s = ex->store;
+    ex->store = NULL;
+    if (!s)
+        return;
+    free(s->text);
+    free(s->body);
+    free(s);
+}
+
+void store_abort(struct exchange *ex, enum inflight_result result)
+{
+    if (!ex->store)
+        return;
+    if (ex->store->streaming)
+        abort_stream(ex->worker, ex->store->stream);
+    store_free(ex);
+    store_land(ex, result);
+}
+
+static void ring_full(struct exchange *ex)
+{
+    stats_add(ex->worker->stats, STATS_CACHE_RING_FULL, 1);
+    store_abort(ex, INFLIGHT_FAILED);
+}
+
+/* ---- what the head says ------------------------------------------------------------------------
+ */
+
+struct tag_list {
+    const struct worker *worker;
+    struct cache_record *record;
+    bool too_many; /* one that is not listed could never be invalidated */
+};
+
+static void add_tag(void *arg, struct field_text tag)
+{
+    struct tag_list *list = arg;
+    struct cache_record *rec = list->record;
+    if (!tag.len)
+        return;
+    const uint32_t slot = inval_tag_slot(list->worker->shared->inval, tag.at, tag.len);
+    for (uint32_t i = 0; i < rec->n_tags; i++)
+        if (rec->tag_slot[i] == slot)
+            return;
+    if (rec->n_tags == CACHE_TAGS_MAX)
+        list->too_many = true;
+    else
+        rec->tag_slot[rec->n_tags++] = slot;
+}
+
+static void add_tags_split(struct tag_list *list, const struct h1_head *head, enum h1_field_id id,
+                           const char *separators)
+{
+    for (uint32_t i = 0; i < head->n_fields; i++) {
+        if (head->field[i].id != id)
+            continue;
+        const char *at = head->field[i].value.at, *end = at + head->field[i].value.len;
+        while (at < end) {
+            const char *start = at;
+            while (at < end && !strchr(separators, *at))
+                at++;
+            add_tag(list, (struct field_text){start, (size_t)(at - start)});
+            at++;
+        }
+    }
+}
+
+/* False: more tags than a record can name. */
+static bool read_tags(const struct worker *w, const struct h1_head *head, struct cache_record *rec)
+{
+    struct tag_list list = {w, rec, false};
+    char groups[H1_HEAD_MAX];
+    const size_t n = h1_join(head, H1_CACHE_GROUPS, groups, sizeof groups);
+    if (n)
+        field_sf_strings((struct field_text){groups, n}, add_tag, &list);
+    add_tags_split(&list, head, H1_SURROGATE_KEY, " \t");
+    add_tags_split(&list, head, H1_XKEY, " \t");
+    add_tags_split(&list, head, H1_CACHE_TAG, ", \t");
+    return !list.too_many;
+}
+
+static bool name_known(const char *names, uint32_t len, const char *name, size_t name_len)
+{
+    for (uint32_t i = 0; i < len;) {
+        const char *stop = memchr(names + i, '\n', len - i);
+        const size_t n = (size_t)(stop - (names + i));
+        if (n == name_len && !memcmp(names + i, name, n))
+            return true;
+        i += (uint32_t)n + 1;
+    }
+    return false;
+}
+
+/* The names of all Vary lines. False: too many to be worth a cache. */
+static bool read_vary(struct store *s, const struct h1_head *head)
+{
+    struct h1_vary walk = {0};
+    struct field_text name;
+    unsigned count = 0;
+    while (h1_vary_next(head, &walk, &name)) {
+        char lower[128];
+        if (name.len >= sizeof lower || ++count > CACHE_VARY_MAX ||
+            s->names_len + name.len + 1 > sizeof s->names)
+            return false;
+        for (size_t i = 0; i < name.len; i++)
+            lower[i] =
+                name.at[i] >= 'A' && name.at[i] <= 'Z' ? (char)(name.at[i] | 0x20) : name.at[i];
+        if (name_known(s->names, s->names_len, lower, name.len))
+            continue;
+        memcpy(s->names + s->names_len, lower, name.len);
+        s->names_len += (uint32_t)name.len;
+        s->names[s->names_len++] = '\n';
+    }
+    return true;
+}
+
+static void put_stored_head(struct h1_out *o, const struct worker *w, const struct h1_head *head,
+                            const struct policy_response *resp)
+{
+    h1_put_status_line(o, head->status, head->reason);
+    response_fields(o, head, resp);
+    if (!h1_find(head, H1_DATE))
+        h1_put(o, w->date, w->date_len);
+}
+
+static void set_times(struct cache_record *rec, const struct exchange *ex,
+                      const struct policy_response *resp)
+{
+    const struct worker *w = ex->worker;
+    struct policy_freshness fresh;
+    policy_freshness_of(resp, &w->routes[ex->req.route->index].settings, ex->sent_real_ms,
+                        w->real_ms, &fresh);
+    rec->birth = ex->birth;
+    rec->received_ms = w->real_ms;
+    rec->fresh_until_ms = fresh.fresh_until_ms;
+    rec->swr_until_ms = fresh.swr_until_ms;
+    rec->sie_until_ms = fresh.sie_until_ms;
+    rec->age_s = fresh.age_s;
+    rec->flags = (rec->flags & ~(uint32_t)(CACHE_MUST_REVALIDATE | CACHE_NO_CACHE | CACHE_AUTH_OK |
+                                           CACHE_SOFTENED)) |
+                 fresh.flags;
+    rec->fetch_ns = ex->fetch_ns;
+    rec->last_modified_ms = resp->has_last_modified && resp->last_modified > 0
+                                ? (uint64_t)resp->last_modified * 1000
+                                : 0;
+    rec->flags |= resp->has_last_modified ? CACHE_HAS_LAST_MODIFIED : 0;
+}
+
+/* Record and text of a response that may be stored. False: it cannot be, after all. */
+static bool fill(struct exchange *ex, struct store *s, const struct h1_head *head,
+                 const struct policy_response *resp)
+{
+    struct worker *w = ex->worker;
+    struct cache_record *rec = &s->record;
+    const struct request *r = &ex->req;
+    struct h1_out o = {w->scratch, w->scratch + CACHE_VALUE_MAX, false};
+    cache_record_init(rec);
+    if (!read_tags(w, head, rec) || !read_vary(s, head))
+        return false;
+    rec->key = s->primary = r->key;
+    rec->status = head->status;
+    rec->url_slot = inval_url_slot(w->shared->inval, r->url, r->url_len);
+    rec->url_len = r->url_len;
+    rec->route = r->route->index;
+    rec->flags = resp->has_etag ? CACHE_HAS_ETAG : CACHE_HAS_ETAG | CACHE_ETAG_OURS;
+    set_times(rec, ex, resp);
+    h1_put(&o, r->url, r->url_len);
+    if (s->names_len) {
+        char vary[VARY_MAX];
+        const size_t n = hit_vary_text(r->head, s->names, s->names_len, vary, sizeof vary);
+        if (!n)
+            return false;
+        rec->vary_len = (uint32_t)n;
+        h1_put(&o, vary, n);
+        cache_key_variant(inval_secret(w->shared->inval), &r->key, vary, n, &rec->key);
+    }
+    const char *head_at = o.at;
+    put_stored_head(&o, w, head, resp);
+    if (o.overflow)
+        return false;
+    rec->head_len = (uint32_t)(o.at - head_at);
+    s->text_len = (size_t)(o.at - w->scratch);
+    s->room = cache_inline_room(rec);
+    s->text = malloc(s->text_len);
+    if (!s->text || !s->room)
+        return false;
+    memcpy(s->text, w->scratch, s->text_len);
+    return true;
+}
+
+/* Room for the body: exactly, if it is known and fits; else a chunk. */
+static bool make_room(struct store *s, const struct policy_response *resp)
+{
+    const bool fits = resp->complete_length_known && resp->length <= s->room;
+    s->body = malloc(fits ? (size_t)resp->length + 1 : CACHE_CHUNK);
+    return s->body != NULL;
+}
+
+static bool is_failure(uint16_t status)
+{
+    return status >= 500;
+}
+
+void store_begin(struct exchange *ex, const struct h1_head *head)
+{
+    struct worker *w = ex->worker;
+    struct policy_response resp;
+    char scratch[H1_CACHE_SCRATCH];
+    const struct policy_settings *settings = &w->routes[ex->req.route->index].settings;
+    h1_policy_response(head, (int64_t)(w->real_ms / 1000), scratch, &resp);
+    const bool storable = policy_may_store(&ex->req.policy, &resp, settings) == POLICY_STORE;
+    struct store *s = storable && loop_cache_ready(w) ? calloc(1, sizeof *s) : NULL;
+    ex->store = s;
+    if (s && fill(ex, s, head, &resp) && make_room(s, &resp)) {
+        s->max_body = settings->value.max_body;
+        return;
+    }
+    store_free(ex);
+    store_land(ex, is_failure(head->status) || storable ? INFLIGHT_FAILED : INFLIGHT_NOSHARE);
+}
+
+/* ---- the body -------------------------------------------------------------------------------- */
+
+static bool push_chunk(struct exchange *ex)
+{
+    struct store *s = ex->store;
+    const struct iovec iov = {s->body, s->body_len};
+    if (s->body_len && push(ex->worker, RING_CHUNK, s->stream, NULL, &iov, 1) < 0) {
+        ring_full(ex);
+        return false;
+    }
+    s->body_len = 0;
+    return true;
+}
+
+static bool begin_stream(struct exchange *ex)
+{
+    struct store *s = ex->store;
+    s->record.flags |= CACHE_CHUNKED_BODY;
+    s->stream = ++ex->worker->stream;
+    const struct iovec iov[2] = {{&s->record, sizeof s->record}, {s->text, s->text_len}};
+    if (push(ex->worker, RING_BEGIN, s->stream, NULL, iov, 2) < 0) {
+        ring_full(ex);
+        return false;
+    }
+    s->streaming = true;
+    return true;
+}
+
+void store_body(struct exchange *ex, const char *bytes, size_t len)
+{
+    struct store *s = ex->store;
+    if (!s)
+        return;
+    s->total += len;
+    if (s->total > s->max_body) {
+        store_abort(ex, INFLIGHT_NOSHARE);
+        return;
+    }
+    if (!s->streaming && s->body_len + len > s->room && !begin_stream(ex))
+        return;
+    while (len) {
+        const size_t limit = s->streaming ? CACHE_CHUNK : s->room;
+        const size_t room = limit - s->body_len, n = len < room ? len : room;
+        memcpy(s->body + s->body_len, bytes, n);
+        s->body_len += n;
+        bytes += n;
+        len -= n;
+        if (s->streaming && s->body_len == CACHE_CHUNK && !push_chunk(ex))
+            return;
+    }
+}
+
+/* The record that says by which fields this URL varies, where lookups start. */
+static bool push_marker(struct exchange *ex)
+{
+    struct store *s = ex->store;
+    struct cache_record rec = s->record;
+    rec.key = s->primary;
+    rec.flags = CACHE_VARY_MARKER;
+    rec.vary_len = s->names_len;
+    rec.head_len = rec.inline_len = 0;
+    rec.body_len = 0;
+    rec.status = 200;
+    rec.n_tags = 0; /* its variants carry them */
+    memset(rec.tag_slot, 0, sizeof rec.tag_slot);
+    const struct iovec iov[3] = {
+        {&rec, sizeof rec}, {s->text, rec.url_len}, {s->names, s->names_len}};
+    return push(ex->worker, RING_STORE, 0, NULL, iov, 3) == 0;
+}
+
+static bool push_whole(struct exchange *ex)
+{
+    struct store *s = ex->store;
+    s->record.body_len = s->total;
+    s->record.inline_len = (uint32_t)s->body_len;
+    if (s->record.flags & CACHE_ETAG_OURS)
+        s->record.etag_hash = XXH3_64bits(s->body, s->body_len);
+    const struct iovec iov[3] = {
+        {&s->record, sizeof s->record}, {s->text, s->text_len}, {s->body, s->body_len}};
+    return push(ex->worker, RING_STORE, 0, &ex->ticket, iov, 3) == 0;
+}
+
+void store_end(struct exchange *ex)
+{
+    struct store *s = ex->store;
+    if (!s)
+        return;
+    if (s->names_len && !push_marker(ex)) {
+        ring_full(ex);
+        return;
+    }
+    if (s->streaming) {
+        if (!push_chunk(ex))
+            return;
+        const struct iovec iov = {&s->total, sizeof s->total};
+        if (push(ex->worker, RING_END, s->stream, &ex->ticket, &iov, 1) < 0) {
+            ring_full(ex);
+            return;
+        }
+    } else if (!push_whole(ex)) {
+        ring_full(ex);
+        return;
+    }
+    stats_add(ex->worker->stats, STATS_CACHE_STORES, 1);
+    ex->ticket = INFLIGHT_NONE; /* the keeper lands it after its commit */
+    store_free(ex);
+}
+
+/* ---- a 304 renews what is stored
+ * ------------------------------------------------------------------ */
+
+static bool replaced(const struct h1_head *head, struct field_text name)
+{
+    for (uint32_t i = 0; i < head->n_fields; i++)
+        if (head->field[i].name.len == name.len &&
+            !strncasecmp(head->field[i].name.at, name.at, name.len))
+            return policy_freshens(name);
+    return false;
+}
+
+/* Stored status line and fields, with those that the 304 brings put in their place. */
+static size_t merge_heads(struct worker *w, const struct cache_view *old,
+                          const struct h1_head *head, char *out, size_t size)
+{
+    struct h1_out o = {out, out + size, false};
+    const char *at = old->head, *end = at + old->record->head_len;
+    bool first = true;
+    while (at < end) {
+        const char *stop = memchr(at, '\n', (size_t)(end - at));
+        stop = stop ? stop + 1 : end;
+        const char *colon = memchr(at, ':', (size_t)(stop - at));
+        if (first || !colon || !replaced(head, (struct field_text){at, (size_t)(colon - at)}))
+            h1_put(&o, at, (size_t)(stop - at));
+        first = false;
+        at = stop;
+    }
+    for (uint32_t i = 0; i < head->n_fields; i++) {
+        const struct h1_field *f = &head->field[i];
+        if (!policy_freshens(f->name) || f->id == H1_CONTENT_LENGTH || f->id == H1_AGE ||
+            h1_is_hop_by_hop(head, f))
+            continue;
+        h1_put(&o, f->name.at, f->name.len);
+        h1_put(&o, ": ", 2);
+        h1_put(&o, f->value.at, f->value.len);
+        h1_put(&o, "\r\n", 2);
+    }
+    if (!h1_find(head, H1_DATE) && !memmem(out, (size_t)(o.at - out), "\r\nDate:", 7))
+        h1_put(&o, w->date, w->date_len);
+    return o.overflow ? 0 : (size_t)(o.at - out);
+}
+
+/* A copy like old with another head and record. */
+static struct stored_copy *with_head(const struct stored_copy *old, const struct cache_record *rec,
+                                     const char *head, size_t head_len)
+{
+    const struct cache_view *v = &old->view;
+    const size_t fixed = sizeof *rec + rec->url_len + rec->vary_len;
+    const size_t body = v->body ? rec->inline_len : 0, len = fixed + head_len + body;
+    struct stored_copy *copy = malloc(sizeof *copy + len);
+    if (!copy)
+        return NULL;
+    copy->key = old->key;
+    copy->len = len;
+    copy->pinned = false;
+    memcpy(copy->bytes, old->bytes, fixed);
+    memcpy(copy->bytes, rec, sizeof *rec);
+    memcpy(copy->bytes + fixed, head, head_len);
+    if (body)
+        memcpy(copy->bytes + fixed + head_len, v->body, body);
+    cache_view_of(copy->bytes, &copy->view);
+    return copy;
+}
+
+static bool push_freshen(struct exchange *ex, const struct stored_copy *copy)
+{
+    struct cache_record rec = *copy->view.record;
+    const size_t len = sizeof rec + rec.url_len + rec.vary_len + rec.head_len;
+    rec.inline_len = 0; /* only the head travels */
+    const struct iovec iov[2] = {{&rec, sizeof rec},
+                                 {(void *)(copy->bytes + sizeof rec), len - sizeof rec}};
+    if (push(ex->worker, RING_FRESHEN, 0, &ex->ticket, iov, 2) < 0) {
+        stats_add(ex->worker->stats, STATS_CACHE_RING_FULL, 1);
+        return false;
+    }
+    ex->ticket = INFLIGHT_NONE;
+    return true;
+}
+
+bool store_freshen(struct exchange *ex, const struct h1_head *head)
+{
+    struct worker *w = ex->worker;
+    struct stored_copy *old = ex->stale;
+    struct cache_record rec = *old->view.record;
+    struct policy_response resp;
+    char scratch[H1_CACHE_SCRATCH];
+    char *text = w->scratch;
+    size_t scanned = 0, len = merge_heads(w, &old->view, head, text, sizeof w->scratch - 2);
+    static struct h1_head merged; /* a scratch of this process's one thread */
+    if (!len || len > H1_HEAD_MAX - 2)
+        return false;
+    memcpy(text + len, "\r\n", 2);
+    if (h1_parse_response(text, len + 2, &scanned, true, &merged) != H1_DONE)
+        return false;
+    h1_policy_response(&merged, (int64_t)(w->real_ms / 1000), scratch, &resp);
+    resp.has_age = resp.age_garbled = false; /* a stored Age is history; a new one counts */
+    const struct h1_field *age = h1_find(head, H1_AGE);
+    if (age && !(resp.has_age = field_age(age->value, 1, &resp.age) == 0))
+        resp.age_garbled = true;
+    if (policy_may_store(&ex->req.policy, &resp, &w->routes[ex->req.route->index].settings) !=
+        POLICY_STORE) {
+        store_delete(w, &old->key);
+        store_land(ex, INFLIGHT_NOSHARE);
+        return true;
+    }
+    set_times(&rec, ex, &resp);
+    rec.head_len = (uint32_t)len;
+    struct stored_copy *copy = with_head(old, &rec, text, len);
+    if (!copy)
+        return false;
+    copy->pinned = old->pinned;
+    old->pinned = false;
+    hit_copy_free(w, old);
+    ex->stale = copy;
+    return push_freshen(ex, copy);
+}
