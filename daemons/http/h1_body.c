@@ -41,6 +41,8 @@ void h1_body_init(struct h1_body *b, enum h1_framing framing, uint64_t length)
 void h1_body_keep_trailer(struct h1_body *b, char *buffer, size_t size)
 {
     b->kept = buffer;
+    b->kept_len = 0;
+    b->kept_line = b->state > TRAILER_FIRST && b->state <= TRAILER_LF ? UINT32_MAX : 0;
     b->kept_size = size > H1_TRAILER_MAX ? H1_TRAILER_MAX : (uint32_t)size;
 }
 

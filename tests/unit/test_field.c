@@ -149,6 +149,7 @@ static void garbled_dates_are_refused(void **state)
         "Thu, 32 Aug 2050 02:01:18 GMT",
         "Thu, 31 Jun 2050 02:01:18 GMT",
         "Thu, 29 Feb 2023 02:01:18 GMT",
+        "Mon, 29 Feb 2100 02:01:18 GMT",
         "Thu, 18 Aug 2050 24:01:18 GMT",
         "Thu, 18 Aug 2050 02:60:18 GMT",
         "Thu, 18 Aug 2050 02:01:61 GMT",
