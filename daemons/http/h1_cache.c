@@ -2,6 +2,7 @@
 /* h1_cache: reads the caching fields of a head, all lines of each. */
 #include "daemons/http/h1_cache.h"
 #include <string.h>
+#include <strings.h>
 
 /* The lines of a field: for (i = first_of(h, id); i < h->n_fields; i = next_of(h, id, i)) */
 static uint32_t next_of(const struct h1_head *h, enum h1_field_id id, uint32_t i)
@@ -95,6 +96,115 @@ bool h1_vary_next(const struct h1_head *h, struct h1_vary *walk, struct field_te
     }
     return true;
 }
+
+/* ---- selecting fields ------------------------------------------------------------------------ */
+
+#define SORTED_MAX 32
+
+static bool is_unordered(struct field_text name)
+{
+    return field_is(name, "accept-language") || field_is(name, "accept-encoding") ||
+           field_is(name, "accept-charset");
+}
+
+/* Commas and spaces are a part of these values. */
+static bool is_opaque(enum h1_field_id id)
+{
+    return id == H1_COOKIE || id == H1_AUTHORIZATION;
+}
+
+/* The byte at *i of an element without white space, in lower case; 0 at the end. */
+static unsigned char plain_byte(struct field_text t, size_t *i)
+{
+    while (*i < t.len && (t.at[*i] == ' ' || t.at[*i] == '\t'))
+        ++*i;
+    if (*i == t.len)
+        return 0;
+    char c = t.at[(*i)++];
+    return (unsigned char)(c >= 'A' && c <= 'Z' ? c | 0x20 : c);
+}
+
+static int compare_plain(struct field_text a, struct field_text b)
+{
+    for (size_t i = 0, j = 0;;) {
+        int x = plain_byte(a, &i), y = plain_byte(b, &j);
+        if (x != y || x == 0)
+            return x - y;
+    }
+}
+
+static void put_plain(struct h1_out *out, struct field_text t)
+{
+    char c;
+    for (size_t i = 0; (c = (char)plain_byte(t, &i));)
+        h1_put(out, &c, 1);
+}
+
+/* Keeps the n first elements sorted; false where there are too many. */
+static bool insert_sorted(struct field_text *sorted, unsigned *n, struct field_text t)
+{
+    unsigned at = *n;
+    if (at == SORTED_MAX)
+        return false;
+    for (; at > 0 && compare_plain(sorted[at - 1], t) > 0; at--)
+        sorted[at] = sorted[at - 1];
+    sorted[at] = t;
+    ++*n;
+    return true;
+}
+
+struct selecting {
+    struct h1_out *out;
+    bool any; /* something is written */
+    bool unordered;
+    struct field_text sorted[SORTED_MAX]; /* to be written at the end */
+    unsigned n_sorted;
+};
+
+static void put_comma(struct selecting *s)
+{
+    h1_put(s->out, ",", s->any);
+    s->any = true;
+}
+
+static void put_line(struct selecting *s, const struct h1_field *f)
+{
+    struct field_text rest = f->value, element;
+    if (is_opaque(f->id)) {
+        put_comma(s);
+        h1_put(s->out, f->value.at, f->value.len);
+        return;
+    }
+    while (field_list_next(&rest, &element)) {
+        if (s->unordered && insert_sorted(s->sorted, &s->n_sorted, element))
+            continue;
+        put_comma(s);
+        h1_put(s->out, element.at, element.len);
+    }
+}
+
+bool h1_selecting(const struct h1_head *h, struct field_text name, struct h1_out *out)
+{
+    struct selecting s;
+    bool found = false;
+    s.out = out, s.any = false, s.n_sorted = 0;
+    s.unordered = is_unordered(name);
+    for (uint32_t i = 0; i < h->n_fields; i++) {
+        const struct h1_field *f = &h->field[i];
+        if (f->name.len != name.len || strncasecmp(f->name.at, name.at, name.len) != 0 ||
+            h1_is_hop_by_hop(h, f))
+            continue;
+        found = true;
+        put_line(&s, f);
+    }
+    for (unsigned i = 0; i < s.n_sorted; i++) {
+        put_comma(&s);
+        put_plain(out, s.sorted[i]);
+    }
+    return found;
+}
+
+/* ---- responses ------------------------------------------------------------------------------- */
 
 static bool varies_on_everything(const struct h1_head *h)
 {

@@ -20,4 +20,9 @@ struct h1_vary {
     struct field_text rest;
 };
 bool h1_vary_next(const struct h1_head *head, struct h1_vary *walk, struct field_text *name);
+/* Writes the value by which a request's field of that name selects a variant, normalised as RFC
+ * 9111 4.1 allows: lines combined, white space around elements removed; languages, codings and
+ * charsets also in lower case and sorted, for their order means nothing where they have no weights.
+ * False: the field is absent, or hop-by-hop, which the backend does not see. */
+bool h1_selecting(const struct h1_head *head, struct field_text name, struct h1_out *out);
 #endif

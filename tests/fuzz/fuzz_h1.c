@@ -97,6 +97,11 @@ static void check_meaning(enum kind kind, const struct h1_head *h)
     if (kind == REQUEST) {
         struct policy_request req;
         h1_policy_request(h, &req);
+        for (uint32_t i = 0; i < h->n_fields; i++) {
+            struct h1_out o = {scratch, scratch + sizeof scratch, false};
+            bool hop = h1_is_hop_by_hop(h, &h->field[i]);
+            must(h1_selecting(h, h->field[i].name, &o) || hop);
+        }
         return;
     }
     struct policy_response resp;

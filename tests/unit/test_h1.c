@@ -1201,6 +1201,35 @@ static void a_star_hides_nowhere_in_vary(void **state)
     assert_false(h1_vary_next(&head, &walk, &name));
 }
 
+static void assert_selects(const char *fields, const char *name, const char *wanted)
+{
+    char bytes[512], out[256];
+    struct h1_out o = {out, out + sizeof out - 1, false};
+    snprintf(bytes, sizeof bytes, "GET / HTTP/1.1\r\nHost: h\r\n%s\r\n", fields);
+    assert_int_equal(request(bytes), 0);
+    assert_int_equal(h1_selecting(&head, text(name), &o), wanted != NULL);
+    *o.at = '\0';
+    assert_string_equal(out, wanted ? wanted : "");
+}
+
+/* RFC 9111 4.1 */
+static void selecting_fields_are_normalised(void **state)
+{
+    (void)state;
+    assert_selects("Foo: 1\r\nX: y\r\nfoo: 2\r\n", "foo", "1,2");
+    assert_selects("Foo:  1, 2 \r\n", "foo", "1,2");
+    assert_selects("Foo: A b,\"x, y\"\r\n", "foo", "A b,\"x, y\"");
+    assert_selects("Foo:\r\n", "foo", "");
+    assert_selects("Bar: 1\r\n", "foo", NULL);
+    assert_selects("Connection: foo\r\nFoo: 1\r\n", "foo", NULL);
+    assert_selects("Accept-Language: en ,   De;Q = 0.5\r\n", "accept-language", "de;q=0.5,en");
+    assert_selects("Accept-Language: dE;q=0.5\r\nAccept-Language: EN\r\n", "accept-language",
+                   "de;q=0.5,en");
+    assert_selects("Accept-Encoding: gzip, br, deflate\r\n", "accept-encoding", "br,deflate,gzip");
+    assert_selects("Accept: b, a\r\n", "accept", "b,a");
+    assert_selects("Cookie: a=1, b; c\r\n", "cookie", "a=1, b; c");
+}
+
 /* RFC 9111 5.4 */
 static void pragma_counts_where_cache_control_is_silent(void **state)
 {
@@ -1257,6 +1286,7 @@ int main(void)
         cmocka_unit_test(targeted_fields_count_if_they_are_valid),
         cmocka_unit_test(ages_are_one_number_or_garbled),
         cmocka_unit_test(a_star_hides_nowhere_in_vary),
+        cmocka_unit_test(selecting_fields_are_normalised),
         cmocka_unit_test(pragma_counts_where_cache_control_is_silent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
