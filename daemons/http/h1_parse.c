@@ -140,17 +140,23 @@ static void nominate(struct h1_head *h, struct field_text name)
     }
 }
 
+/* More options than anybody has: looking each of them up would be work for nothing. */
+#define OPTIONS_MAX 64
+
 /* Connection: persistence, upgrade, and the fields that are for us alone (RFC 9110 7.6.1). False
- * where an element is no token. */
-static bool read_connection(struct h1_head *h)
+ * where there are too many options, or (strict) one is no token. */
+static bool read_connection(struct h1_head *h, bool strict)
 {
     bool close = false, keep = false, upgrade = false, bad = false;
+    unsigned n = 0;
     for (uint32_t i = h->first[H1_CONNECTION] ? h->first[H1_CONNECTION] - 1u : h->n_fields;
          i < h->n_fields; i++) {
         struct field_text rest = h->field[i].value, token;
         if (h->field[i].id != H1_CONNECTION)
             continue;
         while (field_list_next(&rest, &token)) {
+            if (++n > OPTIONS_MAX)
+                return false;
             if (!field_is_token(token))
                 bad = true;
             else if (field_is(token, "close"))
@@ -165,7 +171,7 @@ static bool read_connection(struct h1_head *h)
     }
     h->keep_alive = !close && (h->minor == 1 || keep);
     h->asks_upgrade = upgrade && h->minor == 1 && h->first[H1_UPGRADE];
-    return !bad;
+    return !bad || !strict;
 }
 
 /* Digits only, once: several lines or a list are refused even where they agree. */
@@ -274,7 +280,7 @@ static struct field_text without_port(struct field_text host, const char *port)
 
 /* http://host/path?query: the authority is the host (RFC 9112 3.2.2); a Host field that says
  * something else is one thing to us and another to somebody behind us, so it is refused. */
-static bool split_absolute(struct h1_head *h, const struct h1_field *host)
+static bool split_absolute(struct h1_head *h, const struct h1_field *host, bool options)
 {
     bool tls = starts_with(h->target, "https://");
     if (!tls && !starts_with(h->target, "http://"))
@@ -291,6 +297,10 @@ static bool split_absolute(struct h1_head *h, const struct h1_field *host)
         struct field_text b = without_port(host->value, tls ? ":443" : ":80");
         if (a.len != b.len || strncasecmp(a.at, b.at, a.len) != 0)
             return false;
+    }
+    if (options && n == t.len) { /* OPTIONS * in absolute form (RFC 9112 3.2.4) */
+        h->path = (struct field_text){"*", 1};
+        return true;
     }
     return split_path(h, (struct field_text){t.at + n, t.len - n});
 }
@@ -319,7 +329,7 @@ static bool read_target(struct h1_head *h, llhttp_method_t method)
         h->path = h->target;
         return method == HTTP_OPTIONS;
     }
-    return split_absolute(h, host);
+    return split_absolute(h, host, method == HTTP_OPTIONS);
 }
 
 /* METHOD SP target SP HTTP/1.x CRLF, one space each (RFC 9112 3). PROBLEMS: it is one. */
@@ -416,7 +426,7 @@ static enum problem read_request(struct parse *parse, const char *buf, size_t le
     problem = judge_method(h, p.method);
     if (problem != PROBLEMS)
         return problem;
-    if (!read_connection(h) || !read_target(h, p.method))
+    if (!read_connection(h, true) || !read_target(h, p.method))
         return PROBLEM_BAD_REQUEST;
     problem = read_request_framing(h);
     return problem != PROBLEMS ? problem : read_expect(h);
@@ -507,6 +517,7 @@ enum h1_result h1_parse_response(const char *buf, size_t len, size_t *scanned, b
     clear_head(head);
     if (!split_status_line(head, buf, end) || !run_llhttp(&p, HTTP_RESPONSE, &parse, buf, end))
         return H1_BAD;
-    (void)read_connection(head); /* sloppy elements there are common and harm nobody */
-    return read_response_framing(head, to_head) ? H1_DONE : H1_BAD;
+    if (!read_connection(head, false) || !read_response_framing(head, to_head))
+        return H1_BAD;
+    return H1_DONE;
 }

@@ -504,6 +504,7 @@ static void targets_have_one_form_each(void **state)
         {"GET a.test:80 HTTP/1.1\r\nHost: a.test", NULL, NULL, NULL, 400},
         {"GET * HTTP/1.1\r\nHost: a.test", NULL, NULL, NULL, 400},
         {"OPTIONS * HTTP/1.1\r\nHost: a.test", "*", NULL, "a.test", 0},
+        {"OPTIONS http://a.test HTTP/1.1\r\nHost: a.test", "*", NULL, "a.test", 0},
         {"GET /a#b HTTP/1.1\r\nHost: a.test", NULL, NULL, NULL, 400},
         {"GET //b.test/ HTTP/1.1\r\nHost: a.test", "//b.test/", NULL, "a.test", 0},
         {"GET /? HTTP/1.1\r\nHost: a.test", "/", "", "a.test", 0},
@@ -712,6 +713,20 @@ static void connections_persist_as_sender_and_version_say(void **state)
     assert_int_equal(request("GET / HTTP/1.0\r\nConnection: keep-alive, close\r\n\r\n"), 0);
     assert_false(head.keep_alive);
     assert_int_equal(request("GET / HTTP/1.1\r\nHost: h\r\nConnection: a b\r\n\r\n"), 400);
+}
+
+static void connection_options_are_few(void **state)
+{
+    (void)state;
+    char bytes[512] = "GET / HTTP/1.1\r\nHost: h\r\nConnection: ";
+    for (int i = 0; i < 64; i++)
+        strcat(bytes, "a,");
+    strcat(bytes, "\r\n\r\n");
+    assert_int_equal(request(bytes), 0);
+    strcpy(strstr(bytes, "\r\n\r\n"), "a\r\n\r\n");
+    assert_int_equal(request(bytes), 400);
+    assert_int_equal(response("HTTP/1.1 200 OK\r\nConnection: a b, close\r\n\r\n", false), 0);
+    assert_false(head.keep_alive);
 }
 
 static void upgrades_need_both_fields_and_1_1(void **state)
@@ -1266,6 +1281,7 @@ int main(void)
         cmocka_unit_test(lines_of_a_field_are_joined),
         cmocka_unit_test(hop_by_hop_fields_are_the_usual_and_the_nominated_ones),
         cmocka_unit_test(connections_persist_as_sender_and_version_say),
+        cmocka_unit_test(connection_options_are_few),
         cmocka_unit_test(upgrades_need_both_fields_and_1_1),
         cmocka_unit_test(only_100_continue_may_be_expected),
         cmocka_unit_test(framing_of_requests_is_one_length_or_chunked),
