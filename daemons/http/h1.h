@@ -40,9 +40,10 @@ enum h1_framing { H1_NO_BODY, H1_LENGTH, H1_CHUNKED, H1_TO_CLOSE /* responses on
 struct h1_head {
     /* requests */
     struct field_text method, target; /* target as sent */
-    struct field_text path, query;    /* origin-form parts; query without '?'; at NULL where absent;
-                                         path is "*" for OPTIONS * and a constant "/" where an
-                                         absolute-form target has none */
+    struct field_text path, query; /* origin-form parts, path first and query right behind its '?';
+                                      query without '?', at NULL where absent; path is "*" for
+                                      OPTIONS *, and a constant "/" (without query) where an
+                                      absolute-form target has none */
     struct field_text host; /* of Host or of the absolute-form target; to be compared without regard
                                to case, for the bytes are the client's; empty in HTTP/1.0 without
                                Host. Forward this one, not the Host field. */

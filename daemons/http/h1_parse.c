@@ -302,6 +302,8 @@ static bool split_absolute(struct h1_head *h, const struct h1_field *host, bool 
         h->path = (struct field_text){"*", 1};
         return true;
     }
+    if (n < t.len && t.at[n] == '?') /* a query without a path: some see "/", others "" */
+        return false;
     return split_path(h, (struct field_text){t.at + n, t.len - n});
 }
 

@@ -489,7 +489,7 @@ static void targets_have_one_form_each(void **state)
         int status;
     } cases[] = {
         {"GET http://a.test HTTP/1.1\r\nHost: a.test", "/", NULL, "a.test", 0},
-        {"GET http://a.test?q HTTP/1.1\r\nHost: a.test", "/", "q", "a.test", 0},
+        {"GET http://a.test?q HTTP/1.1\r\nHost: a.test", NULL, NULL, NULL, 400},
         {"GET HTTP://A.test/x?y?z HTTP/1.1\r\nHost: a.TEST", "/x", "y?z", "A.test", 0},
         {"GET http://a.test:80/ HTTP/1.1\r\nHost: a.test", "/", NULL, "a.test:80", 0},
         {"GET https://a.test/ HTTP/1.1\r\nHost: a.test:443", "/", NULL, "a.test", 0},
