@@ -17,6 +17,7 @@
 #define POLDER_CONFIG_H
 #include "polder/clientip.h"
 #include "polder/runtime.h"
+#include "polder/shared.h"
 #include "polder/shm.h"
 #include <stdbool.h>
 #include <stdint.h>
@@ -184,6 +185,7 @@ struct config {
     uint32_t n_limits;
     struct config_route *routes; /* most specific first: exact ones, then longest prefix */
     uint32_t n_routes;
+    const struct route_index *route_index; /* of routes, for route_find() */
     struct config_alert *alerts;
     uint32_t n_alerts;
     struct config_cost cost;

@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* clientip: see clientip.h. */
+#include "polder/clientip.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <string.h>
+#include <strings.h>
+
+#define HOPS_MAX 100
+
+static const uint8_t v4_prefix[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+
+static void from_v4(struct clientip *ip, const void *four)
+{
+    memcpy(ip->addr, v4_prefix, sizeof v4_prefix);
+    memcpy(ip->addr + 12, four, 4);
+}
+
+bool clientip_is_v4(const struct clientip *ip)
+{
+    return !memcmp(ip->addr, v4_prefix, sizeof v4_prefix);
+}
+
+void clientip_from_sockaddr(struct clientip *ip, const struct sockaddr *sa)
+{
+    if (sa->sa_family == AF_INET) {
+        struct sockaddr_in in;
+        memcpy(&in, sa, sizeof in);
+        from_v4(ip, &in.sin_addr);
+    } else if (sa->sa_family == AF_INET6) {
+        struct sockaddr_in6 in6;
+        memcpy(&in6, sa, sizeof in6);
+        memcpy(ip->addr, &in6.sin6_addr, 16);
+    } else {
+        memset(ip->addr, 0, 15);
+        ip->addr[15] = 1;
+    }
+}
+
+int clientip_parse(const char *text, size_t len, struct clientip *ip)
+{
+    char copy[INET6_ADDRSTRLEN + 1];
+    uint8_t four[4];
+    if (len == 0 || len >= sizeof copy)
+        return -EINVAL;
+    memcpy(copy, text, len);
+    copy[len] = 0;
+    if (strlen(copy) != len)
+        return -EINVAL;
+    if (inet_pton(AF_INET, copy, four) == 1) {
+        from_v4(ip, four);
+        return 0;
+    }
+    return inet_pton(AF_INET6, copy, ip->addr) == 1 ? 0 : -EINVAL;
+}
+
+int clientip_net_parse(const char *text, struct clientip_net *net)
+{
+    struct clientip ip;
+    const char *slash = strchr(text, '/');
+    const size_t len = slash ? (size_t)(slash - text) : strlen(text);
+    if (clientip_parse(text, len, &ip))
+        return -EINVAL;
+    const bool v4 = memchr(text, ':', len) == NULL;
+    const unsigned most = v4 ? 32 : 128;
+    unsigned bits = most;
+    if (slash) {
+        bits = 0;
+        const char *digit = slash + 1;
+        if (!*digit || strlen(digit) > 3)
+            return -EINVAL;
+        for (; *digit; digit++) {
+            if (*digit < '0' || *digit > '9')
+                return -EINVAL;
+            bits = bits * 10 + (unsigned)(*digit - '0');
+        }
+        if (bits > most)
+            return -EINVAL;
+    }
+    memcpy(net->addr, ip.addr, 16);
+    net->bits = (uint8_t)(v4 ? bits + 96 : bits);
+    return 0;
+}
+
+static bool in_net(const uint8_t *addr, const struct clientip_net *net)
+{
+    const unsigned bytes = net->bits / 8, rest = net->bits % 8;
+    if (memcmp(addr, net->addr, bytes))
+        return false;
+    return !rest || !((addr[bytes] ^ net->addr[bytes]) & (0xff00u >> rest & 0xffu));
+}
+
+bool clientip_in(const struct clientip *ip, const struct clientip_net *nets, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (in_net(ip->addr, &nets[i]))
+            return true;
+    return false;
+}
+
+size_t clientip_format(const struct clientip *ip, char *out)
+{
+    const bool v4 = clientip_is_v4(ip);
+    inet_ntop(v4 ? AF_INET : AF_INET6, v4 ? ip->addr + 12 : ip->addr, out, INET6_ADDRSTRLEN);
+    return strlen(out);
+}
+
+void clientip_group(const struct clientip *ip, struct clientip *group)
+{
+    *group = *ip;
+    if (!clientip_is_v4(ip))
+        memset(group->addr + 8, 0, 8);
+}
+
+/* ---- Forwarded and X-Forwarded-For ---- */
+
+static bool is_space(char c)
+{
+    return c == ' ' || c == '\t';
+}
+
+static void trim(const char **at, size_t *len)
+{
+    while (*len && is_space(**at))
+        ++*at, --*len;
+    while (*len && is_space((*at)[*len - 1]))
+        --*len;
+}
+
+static bool is_port(const char *at, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        if (at[i] < '0' || at[i] > '9')
+            return false;
+    return len >= 1 && len <= 5;
+}
+
+/* "192.0.2.1", "192.0.2.1:80", "2001:db8::1", "[2001:db8::1]", "[2001:db8::1]:80"; obfuscated and
+ * unknown identifiers are no address. */
+static int parse_node(const char *at, size_t len, struct clientip *ip)
+{
+    trim(&at, &len);
+    if (len && *at == '[') {
+        const char *end = memchr(at, ']', len);
+        if (!end)
+            return -EINVAL;
+        const size_t rest = (size_t)(at + len - end) - 1;
+        if (rest && (end[1] != ':' || !is_port(end + 2, rest - 1)))
+            return -EINVAL;
+        return clientip_parse(at + 1, (size_t)(end - at) - 1, ip);
+    }
+    const char *colon = memchr(at, ':', len);
+    if (colon && !memchr(colon + 1, ':', (size_t)(at + len - colon) - 1)) {
+        if (!is_port(colon + 1, (size_t)(at + len - colon) - 1))
+            return -EINVAL;
+        len = (size_t)(colon - at);
+    }
+    return clientip_parse(at, len, ip);
+}
+
+/* The value of for= in one forwarded-element (RFC 7239 section 4). */
+static int parse_element(const char *at, size_t len, struct clientip *ip)
+{
+    const char *end = at + len;
+    while (at < end) {
+        const char *stop = at;
+        for (bool quoted = false; stop < end && (quoted || *stop != ';'); stop++)
+            quoted ^= *stop == '"';
+        const char *pair = at;
+        size_t pair_len = (size_t)(stop - at);
+        trim(&pair, &pair_len);
+        if (pair_len > 4 && !strncasecmp(pair, "for=", 4)) {
+            pair += 4, pair_len -= 4;
+            if (pair_len >= 2 && *pair == '"' && pair[pair_len - 1] == '"')
+                pair++, pair_len -= 2;
+            return parse_node(pair, pair_len, ip);
+        }
+        at = stop + 1;
+    }
+    return -EINVAL;
+}
+
+/* Where the last list element of [at, end) starts. Quotes come in pairs in a valid field, so
+ * walking backwards with a toggle is right for those, and for others the element is refused. */
+static const char *last_element(const char *at, const char *end)
+{
+    bool quoted = false;
+    for (const char *p = end; p > at; p--) {
+        if (p[-1] == '"')
+            quoted = !quoted;
+        else if (p[-1] == ',' && !quoted)
+            return p;
+    }
+    return at;
+}
+
+void clientip_forwarded(const struct clientip *peer, const struct clientip_net *trusted,
+                        size_t n_trusted, const char *xff, size_t xff_len, const char *forwarded,
+                        size_t forwarded_len, struct clientip *out)
+{
+    *out = *peer;
+    const char *at = forwarded ? forwarded : xff;
+    if (!at || !clientip_in(peer, trusted, n_trusted))
+        return;
+    const char *end = at + (forwarded ? forwarded_len : xff_len);
+    for (int hop = 0; hop < HOPS_MAX && end > at; hop++) {
+        struct clientip ip;
+        const char *element = last_element(at, end);
+        const size_t len = (size_t)(end - element);
+        if (forwarded ? parse_element(element, len, &ip) : parse_node(element, len, &ip))
+            return; /* unusable: who told us last is who we believe in */
+        *out = ip;
+        if (!clientip_in(&ip, trusted, n_trusted))
+            return;
+        end = element > at ? element - 1 : at;
+    }
+}
+
+/* ---- PROXY protocol ---- */
+
+static const uint8_t v2_signature[12] = {'\r', '\n', '\r', '\n', 0,   '\r',
+                                         '\n', 'Q',  'U',  'I',  'T', '\n'};
+#define V1_MAX 107
+
+static int parse_port(const char *at, size_t len, uint16_t *port)
+{
+    unsigned n = 0;
+    if (!is_port(at, len))
+        return -EPROTO;
+    for (size_t i = 0; i < len; i++)
+        n = n * 10 + (unsigned)(at[i] - '0');
+    if (n > 65535)
+        return -EPROTO;
+    *port = (uint16_t)n;
+    return 0;
+}
+
+/* "PROXY TCP4 SRC DST SPORT DPORT": line without CRLF */
+static int parse_v1(const char *line, size_t len, struct clientip *ip, uint16_t *port)
+{
+    const char *word[6];
+    size_t word_len[6], n = 0;
+    for (const char *at = line, *end = line + len;;) {
+        const char *space = memchr(at, ' ', (size_t)(end - at));
+        if (n == 6)
+            return -EPROTO;
+        word[n] = at;
+        word_len[n++] = (size_t)((space ? space : end) - at);
+        if (!space)
+            break;
+        at = space + 1;
+    }
+    if (n >= 2 && word_len[1] == 7 && !memcmp(word[1], "UNKNOWN", 7))
+        return 0;
+    struct clientip source, target;
+    uint16_t source_port, target_port;
+    if (n != 6 || word_len[1] != 4 || (memcmp(word[1], "TCP4", 4) && memcmp(word[1], "TCP6", 4)))
+        return -EPROTO;
+    const bool v4 = word[1][3] == '4';
+    if (clientip_parse(word[2], word_len[2], &source) ||
+        clientip_parse(word[3], word_len[3], &target) || v4 != !memchr(word[2], ':', word_len[2]) ||
+        v4 != !memchr(word[3], ':', word_len[3]) ||
+        parse_port(word[4], word_len[4], &source_port) ||
+        parse_port(word[5], word_len[5], &target_port))
+        return -EPROTO;
+    *ip = source;
+    *port = source_port;
+    return 0;
+}
+
+static int read_v1(const uint8_t *buf, size_t len, struct clientip *ip, uint16_t *port)
+{
+    const size_t look = len < V1_MAX ? len : V1_MAX;
+    if (memcmp(buf, "PROXY ", look < 6 ? look : 6))
+        return -EPROTO;
+    const uint8_t *end = memchr(buf, '\n', look);
+    if (!end)
+        return look == V1_MAX ? -EPROTO : 0;
+    if (end == buf || end[-1] != '\r')
+        return -EPROTO;
+    const int code = parse_v1((const char *)buf, (size_t)(end - buf) - 1, ip, port);
+    return code < 0 ? code : (int)(end - buf) + 1;
+}
+
+static int read_v2(const uint8_t *buf, size_t len, struct clientip *ip, uint16_t *port)
+{
+    if (len < 16)
+        return 0;
+    const unsigned command = buf[12] & 0xfu, family = buf[13] >> 4,
+                   size = (unsigned)buf[14] << 8 | buf[15];
+    if (buf[12] >> 4 != 2 || command > 1 || size > CLIENTIP_PROXY_MAX - 16)
+        return -EPROTO;
+    if (len < 16 + size)
+        return 0;
+    if (command == 1 && family == 1) {
+        if (size < 12)
+            return -EPROTO;
+        from_v4(ip, buf + 16);
+        *port = (uint16_t)(buf[24] << 8 | buf[25]);
+    } else if (command == 1 && family == 2) {
+        if (size < 36)
+            return -EPROTO;
+        memcpy(ip->addr, buf + 16, 16);
+        *port = (uint16_t)(buf[48] << 8 | buf[49]);
+    }
+    return (int)(16 + size);
+}
+
+int clientip_proxy_parse(const uint8_t *buf, size_t len, struct clientip *ip, uint16_t *port)
+{
+    if (len == 0)
+        return 0;
+    if (!memcmp(buf, v2_signature, len < 12 ? len : 12))
+        return len < 12 ? 0 : read_v2(buf, len, ip, port);
+    return read_v1(buf, len, ip, port);
+}

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* config: arenas, regions, and the reading of a file from one end to the other. */
+#include "polder/config.h"
+#include "libshared/config_parse.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void config_arena_init(struct config_arena *arena, void *memory, size_t size)
+{
+    *arena = (struct config_arena){.base = memory, .size = size};
+}
+
+void *config_arena_alloc(struct config_arena *arena, size_t size)
+{
+    if (size > arena->size)
+        return NULL;
+    const size_t rounded = (size + 15) & ~(size_t)15;
+    if (rounded > arena->size - arena->used)
+        return NULL;
+    void *memory = arena->base + arena->used;
+    arena->used += rounded;
+    return memset(memory, 0, size);
+}
+
+char *config_arena_strdup(struct config_arena *arena, const char *text)
+{
+    const size_t len = strlen(text);
+    char *copy = config_arena_alloc(arena, len + 1);
+    return copy ? memcpy(copy, text, len + 1) : NULL;
+}
+
+struct config *config_load(struct config_arena *arena, const char *path, config_error_fn on_error,
+                           void *arg)
+{
+    struct config_parse p = {.path = path, .arena = arena, .on_error = on_error, .arg = arg};
+    struct config *config = NULL;
+    char *text = config_text_read(&p);
+    if (text) {
+        config_text_scan(&p, text);
+        p.root = config_parse_text(&p, text);
+        const int syntax = p.errors;
+        if (p.root)
+            config = config_build(&p);
+        if (syntax || p.errors)
+            config = NULL;
+        if (p.root)
+            cfg_free(p.root);
+    }
+    free(text);
+    free(p.places);
+    free(p.sections);
+    return config;
+}
+
+static void collect(void *arg, const char *line)
+{
+    struct config_region *region = arg;
+    const size_t used = strlen(region->errors), room = sizeof region->errors - used;
+    if (strlen(line) + 2 <= room)
+        snprintf(region->errors + used, room, "%s\n", line);
+}
+
+static void fill_runtime(struct config_region *region, const struct config *config)
+{
+    struct runtime_values *values = calloc(1, sizeof *values);
+    if (!values)
+        return;
+    for (uint32_t i = 0; i < config->n_limits; i++)
+        values->limit[i] = config->limits[i].value;
+    for (uint32_t i = 0; i < config->n_upstreams; i++)
+        for (uint32_t k = 0; k < config->upstreams[i].n_servers; k++)
+            values->server[config->upstreams[i].servers[k].index].weight =
+                config->upstreams[i].servers[k].weight;
+    values->cache = config->cache.value;
+    runtime_persist_load(config->state_dir, config, values);
+    runtime_publish(&region->runtime, values);
+    free(values);
+}
+
+int config_region_load(struct config_region *region, const char *path, uint32_t generation)
+{
+    struct config_arena arena;
+    region->config = NULL;
+    region->errors[0] = 0;
+    region->generation = generation;
+    memset(&region->runtime, 0, sizeof region->runtime);
+    config_arena_init(&arena, region->arena,
+                      SHARED_REGION_SIZE - offsetof(struct config_region, arena));
+    struct config *config = config_load(&arena, path, collect, region);
+    if (!config)
+        return -EINVAL;
+    fill_runtime(region, config);
+    atomic_thread_fence(memory_order_release);
+    region->config = config;
+    return 0;
+}

@@ -1,0 +1,641 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * config_build: makes the tree in the arena from what libconfuse has, and checks what one value has
+ * to do with another. Each value has been checked by itself already.
+ */
+#include "libshared/config_parse.h"
+#include "polder/route.h"
+
+#define XXH_INLINE_ALL
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <xxhash.h>
+
+/* ---- values ---- */
+
+/* As written, or NULL. */
+static const char *stated(cfg_t *section, const char *key)
+{
+    return section && cfg_size(section, key) ? cfg_getnstr(section, key, 0) : NULL;
+}
+
+static const char *text_of(struct config_parse *p, cfg_t *section, const char *rows,
+                           const char *key)
+{
+    const char *text = stated(section, key);
+    if (!text)
+        text = config_row_find(rows, key)->initial;
+    char *copy = config_arena_strdup(p->arena, text ? text : "");
+    return copy ? copy : "";
+}
+
+static uint64_t number_of(cfg_t *section, const char *rows, const char *key)
+{
+    const struct config_row *row = config_row_find(rows, key);
+    const char *text = stated(section, key);
+    uint64_t n = 0;
+    if (text && !config_value(row, text, &n, NULL))
+        return n;
+    if (row->initial)
+        config_value(row, row->initial, &n, NULL);
+    return n;
+}
+
+static double real_of(cfg_t *section, const char *rows, const char *key)
+{
+    const struct config_row *row = config_row_find(rows, key);
+    const char *text = stated(section, key);
+    double d = 0;
+    if ((text || row->initial) && config_value(row, text ? text : row->initial, NULL, &d))
+        d = 0;
+    return d;
+}
+
+static void *take(struct config_parse *p, size_t n, size_t size)
+{
+    void *memory = config_arena_alloc(p->arena, (n ? n : 1) * size);
+    if (!memory) {
+        config_complain(p, 0,
+                        "does not fit into %zu MiB; fewer routes, limits or names would be right",
+                        p->arena->size >> 20);
+        return NULL;
+    }
+    return memory;
+}
+
+static const char *const *strings_of(struct config_parse *p, cfg_t *section, const char *key,
+                                     uint32_t *n)
+{
+    *n = section ? cfg_size(section, key) : 0;
+    const char **list = take(p, *n, sizeof *list);
+    for (uint32_t i = 0; list && i < *n; i++)
+        list[i] = config_arena_strdup(p->arena, cfg_getnstr(section, key, i));
+    if (!list)
+        *n = 0;
+    return list;
+}
+
+static const struct clientip_net *nets_of(struct config_parse *p, cfg_t *section, const char *key,
+                                          uint32_t *n)
+{
+    *n = section ? cfg_size(section, key) : 0;
+    struct clientip_net *list = take(p, *n, sizeof *list);
+    for (uint32_t i = 0; list && i < *n; i++)
+        clientip_net_parse(cfg_getnstr(section, key, i), &list[i]);
+    if (!list)
+        *n = 0;
+    return list;
+}
+
+static uint32_t keys_of(struct config_parse *p, cfg_t *section, const char *rows, const char *key,
+                        struct config_key *parts)
+{
+    const char *why, *text = stated(section, key);
+    if (!text)
+        text = config_row_find(rows, key)->initial;
+    if (!text || !*text)
+        return 0;
+    const int n = config_parse_key(p->arena, text, parts, CONFIG_KEY_PARTS_MAX, &why);
+    return n < 0 ? 0 : (uint32_t)n;
+}
+
+/* The only section of that name, or NULL; a second one is a mistake. */
+static cfg_t *only(struct config_parse *p, cfg_t *parent, const char *name)
+{
+    const unsigned n = cfg_size(parent, name);
+    if (n > 1)
+        config_complain(p, config_section_line(p, name, 0, 1),
+                        "a second %s section; one would be right", name);
+    return n ? cfg_getnsec(parent, name, 0) : NULL;
+}
+
+/* ---- sections ---- */
+
+static void build_listen(struct config_parse *p, struct config *c)
+{
+    const uint32_t n = cfg_size(p->root, "listen");
+    const char *why, *initial = config_row_find("", "listen")->initial;
+    c->listen = take(p, n, sizeof *c->listen);
+    c->n_listen = n ? n : 1;
+    for (uint32_t i = 0; c->listen && i < c->n_listen; i++) {
+        const char *text = n ? cfg_getnstr(p->root, "listen", i) : initial;
+        for (uint32_t k = 0; k < i; k++)
+            if (!strcmp(c->listen[k].text, text))
+                config_complain(p, config_line_of(p, p->root, "listen"),
+                                "listen: \"%s\" stands there twice", text);
+        if (config_address_parse(p->arena, text, true, &c->listen[i], &why))
+            config_complain(p, config_line_of(p, p->root, "listen"),
+                            "listen: \"%s\" is wrong; %s would be right", text, why);
+    }
+}
+
+static uint32_t cores(void)
+{
+    cpu_set_t set;
+    const int n = sched_getaffinity(0, sizeof set, &set) ? 1 : CPU_COUNT(&set);
+    return n < 1 ? 1 : n > CONFIG_WORKERS_MAX ? CONFIG_WORKERS_MAX : (uint32_t)n;
+}
+
+static void build_process(struct config_parse *p, struct config *c)
+{
+    cfg_t *r = p->root, *ops = only(p, r, "ops"), *admin = only(p, r, "admin"),
+          *telemetry = only(p, r, "telemetry");
+    const char *log = text_of(p, r, "", "access_log"), *colon = strchr(log, ':'), *why;
+    c->path = config_arena_strdup(p->arena, p->path);
+    c->workers = (uint32_t)number_of(r, "", "workers");
+    c->workers = c->workers ? c->workers : cores();
+    c->user = text_of(p, r, "", "user");
+    c->state_dir = text_of(p, r, "", "state_dir");
+    c->runtime_dir = text_of(p, r, "", "runtime_dir");
+    if (strlen(c->runtime_dir) > 80)
+        config_complain(
+            p, config_line_of(p, r, "runtime_dir"),
+            "runtime_dir: is too long for UNIX sockets; at most 80 bytes would be right");
+    c->trusted_proxies = nets_of(p, r, "trusted_proxies", &c->n_trusted_proxies);
+    c->proxy_protocol = number_of(r, "", "proxy_protocol");
+    c->access_log = (enum config_access_log)number_of(r, "", "access_log");
+    c->access_log_path = colon ? colon + 1 : "";
+    c->max_connections = (uint32_t)number_of(r, "", "max_connections");
+    c->max_connections_per_client = (uint32_t)number_of(r, "", "max_connections_per_client");
+    c->client_timeout_ms = (uint32_t)number_of(r, "", "client_timeout");
+    c->keepalive_timeout_ms = (uint32_t)number_of(r, "", "keepalive_timeout");
+    const char *ops_listen = stated(ops, "listen");
+    if (ops_listen && config_address_parse(p->arena, ops_listen, true, &c->ops_listen, &why))
+        config_complain(p, config_line_of(p, ops, "listen"),
+                        "ops.listen: \"%s\" is wrong; %s would be right", ops_listen, why);
+    c->admin_mode = (uint32_t)number_of(admin, "admin", "mode");
+    c->admin_group = text_of(p, admin, "admin", "group");
+    c->telemetry_path = telemetry ? text_of(p, telemetry, "telemetry", "path") : "";
+    c->telemetry_allow = nets_of(p, telemetry, "allow", &c->n_telemetry_allow);
+}
+
+static void build_cache(struct config_parse *p, cfg_t *s, struct config_cache *c)
+{
+    static const struct {
+        const char *key;
+        enum runtime_cache_key bit;
+    } keys[] = {{"ttl", RUNTIME_CACHE_TTL},
+                {"max_body", RUNTIME_CACHE_MAX_BODY},
+                {"stale_while_revalidate", RUNTIME_CACHE_SWR},
+                {"stale_if_error", RUNTIME_CACHE_SIE},
+                {"max_items", RUNTIME_CACHE_MAX_ITEMS},
+                {"max_bytes", RUNTIME_CACHE_MAX_BYTES}};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (stated(s, keys[i].key))
+            c->set |= 1u << keys[i].bit;
+    c->value.ttl_ms = number_of(s, "cache", "ttl");
+    c->value.ttl_heuristic = c->value.ttl_ms == UINT64_MAX;
+    if (c->value.ttl_heuristic)
+        c->value.ttl_ms = 0;
+    c->value.max_body = number_of(s, "cache", "max_body");
+    c->value.stale_while_revalidate_ms = number_of(s, "cache", "stale_while_revalidate");
+    c->value.stale_if_error_ms = number_of(s, "cache", "stale_if_error");
+    c->value.max_items = number_of(s, "cache", "max_items");
+    c->value.max_bytes = number_of(s, "cache", "max_bytes");
+    c->store_set_cookie = number_of(s, "cache", "store_set_cookie");
+    c->ignore_query = strings_of(p, s, "ignore_query", &c->n_ignore_query);
+    c->n_partition = keys_of(p, s, "cache", "partition", c->partition);
+}
+
+/* A route's cache section: what it does not state comes from the top-level one. */
+static const struct config_cache *build_route_cache(struct config_parse *p, cfg_t *s,
+                                                    const struct config_cache *top)
+{
+    static const char *const top_only[] = {"max_items", "max_bytes", "warm"};
+    struct config_cache *c = take(p, 1, sizeof *c);
+    if (!c)
+        return NULL;
+    build_cache(p, s, c);
+    for (size_t i = 0; i < sizeof top_only / sizeof *top_only; i++)
+        if (cfg_size(s, top_only[i]))
+            config_complain(p, config_line_of(p, s, top_only[i]),
+                            "%s belongs to the top-level cache section, not to a route's",
+                            top_only[i]);
+    if (!(c->set & 1u << RUNTIME_CACHE_TTL)) {
+        c->value.ttl_ms = top->value.ttl_ms;
+        c->value.ttl_heuristic = top->value.ttl_heuristic;
+    }
+    if (!(c->set & 1u << RUNTIME_CACHE_MAX_BODY))
+        c->value.max_body = top->value.max_body;
+    if (!(c->set & 1u << RUNTIME_CACHE_SWR))
+        c->value.stale_while_revalidate_ms = top->value.stale_while_revalidate_ms;
+    if (!(c->set & 1u << RUNTIME_CACHE_SIE))
+        c->value.stale_if_error_ms = top->value.stale_if_error_ms;
+    if (!stated(s, "store_set_cookie"))
+        c->store_set_cookie = top->store_set_cookie;
+    if (!cfg_size(s, "ignore_query")) {
+        c->ignore_query = top->ignore_query;
+        c->n_ignore_query = top->n_ignore_query;
+    }
+    if (!stated(s, "partition")) {
+        memcpy(c->partition, top->partition, sizeof c->partition);
+        c->n_partition = top->n_partition;
+    }
+    return c;
+}
+
+static void build_websocket(struct config_parse *p, cfg_t *s, struct config_websocket *w,
+                            const struct config_websocket *top)
+{
+    struct config_websocket own = {
+        .heartbeat = (enum config_heartbeat)number_of(s, "websocket", "heartbeat"),
+        .interval_ms = (uint32_t)number_of(s, "websocket", "interval"),
+        .timeout_ms = (uint32_t)number_of(s, "websocket", "timeout"),
+        .max_connections = (uint32_t)number_of(s, "websocket", "max_connections"),
+        .max_per_client = (uint32_t)number_of(s, "websocket", "max_per_client"),
+        .max_message = number_of(s, "websocket", "max_message"),
+        .connect_rate = real_of(s, "websocket", "connect_rate"),
+    };
+    own.origins = strings_of(p, s, "origins", &own.n_origins);
+    *w = top ? *top : own;
+    if (stated(s, "heartbeat"))
+        w->heartbeat = own.heartbeat;
+    if (stated(s, "interval"))
+        w->interval_ms = own.interval_ms;
+    if (stated(s, "timeout"))
+        w->timeout_ms = own.timeout_ms;
+    if (stated(s, "max_connections"))
+        w->max_connections = own.max_connections;
+    if (stated(s, "max_per_client"))
+        w->max_per_client = own.max_per_client;
+    if (stated(s, "max_message"))
+        w->max_message = own.max_message;
+    if (stated(s, "connect_rate"))
+        w->connect_rate = own.connect_rate;
+    if (own.n_origins) {
+        w->origins = own.origins;
+        w->n_origins = own.n_origins;
+    }
+}
+
+static void build_servers(struct config_parse *p, cfg_t *s, struct config *c,
+                          struct config_upstream *u, uint32_t parent)
+{
+    u->n_servers = cfg_size(s, "server");
+    u->servers = take(p, u->n_servers, sizeof *u->servers);
+    if (u->n_servers == 0)
+        config_complain(
+            p, u->line,
+            "upstream \"%s\" has no server; at least one server \"HOST:PORT\" { } would be right",
+            u->name);
+    for (uint32_t i = 0; u->servers && i < u->n_servers; i++) {
+        cfg_t *one = cfg_getnsec(s, "server", i);
+        struct config_server *v = &u->servers[i];
+        const char *why, *text = cfg_title(one);
+        v->line = config_section_line(p, "server", parent, i);
+        v->weight = (uint32_t)number_of(one, "upstream.server", "weight");
+        v->upstream = u;
+        v->index = c->n_servers++;
+        if (config_address_parse(p->arena, text, true, &v->address, &why))
+            config_complain(p, v->line, "server: \"%s\" is wrong; %s would be right", text, why);
+    }
+}
+
+/* Ordinal + 1 of the nth section of a kind among all at the top. */
+static uint32_t top_ordinal(const struct config_parse *p, const char *name, uint32_t nth)
+{
+    uint32_t ordinal = 0;
+    for (size_t i = 0; i < p->n_sections; i++) {
+        if (p->sections[i].parent)
+            continue;
+        ordinal++;
+        if (!strcmp(p->sections[i].name, name) && nth-- == 0)
+            break;
+    }
+    return ordinal;
+}
+
+static void build_upstreams(struct config_parse *p, struct config *c)
+{
+    c->n_upstreams = cfg_size(p->root, "upstream");
+    c->upstreams = take(p, c->n_upstreams, sizeof *c->upstreams);
+    for (uint32_t i = 0; c->upstreams && i < c->n_upstreams; i++) {
+        cfg_t *s = cfg_getnsec(p->root, "upstream", i);
+        struct config_upstream *u = &c->upstreams[i];
+        u->index = i;
+        u->line = config_section_line(p, "upstream", 0, i);
+        u->name = config_arena_strdup(p->arena, cfg_title(s));
+        u->connect_timeout_ms = (uint32_t)number_of(s, "upstream", "connect_timeout");
+        u->timeout_ms = (uint32_t)number_of(s, "upstream", "timeout");
+        u->health = text_of(p, s, "upstream", "health");
+        u->health_interval_ms = (uint32_t)number_of(s, "upstream", "health_interval");
+        build_servers(p, s, c, u, top_ordinal(p, "upstream", i));
+    }
+    if (c->n_servers > RUNTIME_SERVERS_MAX)
+        config_complain(p, 0, "has %u servers; at most %d would be right", c->n_servers,
+                        RUNTIME_SERVERS_MAX);
+}
+
+static void build_exempt(struct config_parse *p, cfg_t *s, struct config_limit *l)
+{
+    uint32_t n;
+    const char *const *all = strings_of(p, s, "exempt", &n);
+    struct clientip_net *nets = take(p, n, sizeof *nets);
+    const char **values = take(p, n, sizeof *values);
+    for (uint32_t i = 0; nets && values && i < n; i++)
+        if (clientip_net_parse(all[i], &nets[l->n_exempt_nets]) == 0)
+            l->n_exempt_nets++;
+        else if (strchr(all[i], '/') &&
+                 strspn(all[i], "0123456789abcdefABCDEF.:/") == strlen(all[i]))
+            config_complain(
+                p, config_line_of(p, s, "exempt"),
+                "exempt: \"%s\" is wrong; a network such as \"10.0.0.0/8\" would be right", all[i]);
+        else
+            values[l->n_exempt_values++] = all[i];
+    l->exempt_nets = nets;
+    l->exempt_values = values;
+}
+
+static void build_limit(struct config_parse *p, cfg_t *s, struct config_limit *l)
+{
+    const char *why;
+    l->name = config_arena_strdup(p->arena, cfg_title(s));
+    if (!l->name)
+        return;
+    l->id = XXH3_64bits(l->name, strlen(l->name));
+    l->value.requests = (uint32_t)number_of(s, "limit", "requests");
+    l->value.window_ms = number_of(s, "limit", "window");
+    l->value.algorithm = (uint32_t)number_of(s, "limit", "algorithm");
+    l->value.dry_run = (uint32_t)number_of(s, "limit", "dry_run");
+    l->value.concurrent = (uint32_t)number_of(s, "limit", "concurrent");
+    l->missing = (enum config_missing)number_of(s, "limit", "missing");
+    l->legacy_headers = number_of(s, "limit", "legacy_headers");
+    l->n_key = keys_of(p, s, "limit", "key", l->key);
+    build_exempt(p, s, l);
+    if (!stated(s, "requests"))
+        config_complain(p, l->line,
+                        "limit \"%s\" does not say how many; requests = 20 would be right",
+                        l->name);
+    else if (runtime_limit_check(&l->value, &why))
+        config_complain(p, config_line_of(p, s, "requests"), "limit \"%s\": %s", l->name, why);
+    if (!*l->name ||
+        strspn(l->name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-") !=
+            strlen(l->name) ||
+        strlen(l->name) > 64)
+        config_complain(p, l->line,
+                        "limit \"%s\": a name of letters, digits and _ . - would be right",
+                        l->name);
+}
+
+static void build_limits(struct config_parse *p, struct config *c)
+{
+    c->n_limits = cfg_size(p->root, "limit");
+    c->limits = take(p, c->n_limits, sizeof *c->limits);
+    if (c->n_limits > RUNTIME_LIMITS_MAX)
+        config_complain(p, 0, "has %u limits; at most %d would be right", c->n_limits,
+                        RUNTIME_LIMITS_MAX);
+    for (uint32_t i = 0; c->limits && i < c->n_limits; i++) {
+        c->limits[i].index = i;
+        c->limits[i].line = config_section_line(p, "limit", 0, i);
+        build_limit(p, cfg_getnsec(p->root, "limit", i), &c->limits[i]);
+    }
+}
+
+/* ---- routes ---- */
+
+static void build_pattern(struct config_parse *p, struct config_route *r, const char *title)
+{
+    const size_t len = strlen(title);
+    const char *star = strchr(title, '*');
+    r->pattern = config_arena_strdup(p->arena, title);
+    r->exact = !star;
+    r->prefix_len = (uint32_t)(star ? (size_t)(star - title) : len);
+    char *prefix = config_arena_alloc(p->arena, r->prefix_len + 1);
+    if (prefix)
+        memcpy(prefix, title, r->prefix_len);
+    r->prefix = prefix ? prefix : "";
+    if (*title != '/')
+        config_complain(p, r->line, "route \"%s\": a path that starts with \"/\" would be right",
+                        title);
+    else if (star && star[1])
+        config_complain(p, r->line, "route \"%s\": \"*\" may only be the last character", title);
+    else if (strpbrk(title, "?# \t"))
+        config_complain(p, r->line,
+                        "route \"%s\": a path without query, fragment and spaces would be right",
+                        title);
+    char normal[8192];
+    if (len < sizeof normal && *title == '/') {
+        const size_t n = route_path_normal(title, r->prefix_len, normal, sizeof normal);
+        if (n != r->prefix_len || memcmp(normal, title, n))
+            config_complain(
+                p, r->line,
+                "route \"%s\": no request is spelled like that; \"%.*s%s\" would be right", title,
+                (int)n, normal, star ? "*" : "");
+    }
+}
+
+static void build_route_upstream(struct config_parse *p, cfg_t *s, const struct config *c,
+                                 struct config_route *r)
+{
+    const char *name = stated(s, "upstream");
+    for (uint32_t i = 0; name && i < c->n_upstreams; i++)
+        if (!strcmp(c->upstreams[i].name, name))
+            r->upstream = &c->upstreams[i];
+    if (name && !r->upstream)
+        config_complain(
+            p, config_line_of(p, s, "upstream"),
+            "route \"%s\": there is no upstream \"%s\"; define it, or name one that is defined",
+            r->pattern, name);
+    else if (!name && !cfg_size(s, "websocket"))
+        config_complain(p, r->line,
+                        "route \"%s\" has nobody to answer; upstream = \"NAME\" would be right",
+                        r->pattern);
+}
+
+static void build_route_limits(struct config_parse *p, cfg_t *s, const struct config *c,
+                               struct config_route *r)
+{
+    const uint32_t n = cfg_size(s, "limits");
+    const int line = config_line_of(p, s, "limits");
+    if (n > CONFIG_ROUTE_LIMITS_MAX)
+        config_complain(p, line, "route \"%s\" has %u limits; at most %d would be right",
+                        r->pattern, n, CONFIG_ROUTE_LIMITS_MAX);
+    for (uint32_t i = 0; i < n && i < CONFIG_ROUTE_LIMITS_MAX; i++) {
+        const char *name = cfg_getnstr(s, "limits", i);
+        const struct config_limit *found = NULL;
+        for (uint32_t k = 0; k < c->n_limits; k++)
+            if (!strcmp(c->limits[k].name, name))
+                found = &c->limits[k];
+        for (uint32_t k = 0; k < r->n_limits; k++)
+            if (r->limits[k] == found)
+                config_complain(p, line, "route \"%s\": limit \"%s\" stands there twice",
+                                r->pattern, name);
+        if (found)
+            r->limits[r->n_limits++] = found;
+        else
+            config_complain(
+                p, line,
+                "route \"%s\": there is no limit \"%s\"; define it, or name one that is defined",
+                r->pattern, name);
+    }
+}
+
+static void build_route(struct config_parse *p, cfg_t *s, struct config *c, struct config_route *r)
+{
+    build_pattern(p, r, cfg_title(s));
+    build_route_upstream(p, s, c, r);
+    build_route_limits(p, s, c, r);
+    r->cost = (uint32_t)number_of(s, "route", "cost");
+    if (cfg_size(s, "cache"))
+        r->cache = build_route_cache(p, cfg_getnsec(s, "cache", 0), &c->cache);
+    if (cfg_size(s, "websocket")) {
+        struct config_websocket *w = take(p, 1, sizeof *w);
+        if (w)
+            build_websocket(p, cfg_getnsec(s, "websocket", 0), w, &c->websocket);
+        r->websocket = w;
+    }
+    if (cfg_size(s, "poll")) {
+        cfg_t *poll = cfg_getnsec(s, "poll", 0);
+        struct config_poll *v = take(p, 1, sizeof *v);
+        if (v) {
+            v->min_interval_ms = (uint32_t)number_of(poll, "poll", "min_interval");
+            v->max_wait_ms = (uint32_t)number_of(poll, "poll", "max_wait");
+        }
+        r->poll = v;
+        if (!r->cache)
+            config_complain(
+                p, r->line,
+                "route \"%s\" has poll but no cache; a cache { } section beside it would be right",
+                r->pattern);
+    }
+}
+
+static int more_specific(const void *a, const void *b)
+{
+    const struct config_route *x = a, *y = b;
+    if (x->exact != y->exact)
+        return x->exact ? -1 : 1;
+    if (x->prefix_len != y->prefix_len)
+        return x->prefix_len > y->prefix_len ? -1 : 1;
+    return x->line - y->line;
+}
+
+static void build_routes(struct config_parse *p, struct config *c)
+{
+    c->n_routes = cfg_size(p->root, "route");
+    c->routes = take(p, c->n_routes, sizeof *c->routes);
+    if (c->n_routes > RUNTIME_ROUTES_MAX) {
+        config_complain(p, 0, "has %u routes; at most %d would be right", c->n_routes,
+                        RUNTIME_ROUTES_MAX);
+        return;
+    }
+    for (uint32_t i = 0; c->routes && i < c->n_routes; i++) {
+        c->routes[i].line = config_section_line(p, "route", 0, i);
+        build_route(p, cfg_getnsec(p->root, "route", i), c, &c->routes[i]);
+    }
+    if (!c->routes)
+        return;
+    qsort(c->routes, c->n_routes, sizeof *c->routes, more_specific);
+    for (uint32_t i = 0; i < c->n_routes; i++)
+        c->routes[i].index = i;
+    c->route_index = route_index_build(p->arena, c);
+    if (!c->route_index)
+        take(p, p->arena->size, 1); /* complains */
+}
+
+/* ---- the rest ---- */
+
+static void build_alerts(struct config_parse *p, struct config *c)
+{
+    c->n_alerts = cfg_size(p->root, "alert");
+    c->alerts = take(p, c->n_alerts, sizeof *c->alerts);
+    for (uint32_t i = 0; c->alerts && i < c->n_alerts; i++) {
+        cfg_t *s = cfg_getnsec(p->root, "alert", i);
+        struct config_alert *a = &c->alerts[i];
+        a->name = config_arena_strdup(p->arena, cfg_title(s));
+        a->line = config_section_line(p, "alert", 0, i);
+        a->below = stated(s, "below");
+        a->threshold = real_of(s, "alert", a->below ? "below" : "above");
+        a->unit = text_of(p, s, "alert", "unit");
+        a->severity = text_of(p, s, "alert", "severity");
+        a->for_ms = (uint32_t)number_of(s, "alert", "for");
+        if (!stated(s, "above") == !stated(s, "below"))
+            config_complain(p, a->line, "alert \"%s\": either above or below would be right",
+                            cfg_title(s));
+    }
+}
+
+static void build_cost(struct config_parse *p, struct config *c)
+{
+    cfg_t *s = only(p, p->root, "cost");
+    c->cost.currency = text_of(p, s, "cost", "currency");
+    c->cost.upstream_call = real_of(s, "cost", "upstream_call");
+    c->cost.websocket_hour = real_of(s, "cost", "websocket_hour");
+}
+
+/* ---- what this build does not do yet ---- */
+
+struct inactive {
+    struct config_parse *p;
+    const char **list;
+    uint32_t n, room;
+};
+
+static void note_inactive(struct inactive *in, const char *feature, const char *where)
+{
+    char text[256];
+    snprintf(text, sizeof text, "%s%s%s", feature, *where ? ": " : "", where);
+    if (in->list && in->n < in->room)
+        in->list[in->n++] = config_arena_strdup(in->p->arena, text);
+}
+
+static bool key_has(const struct config_key *parts, uint32_t n, enum config_key_kind kind)
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (parts[i].kind == kind)
+            return true;
+    return false;
+}
+
+/* A feature becomes active by the removal of its lines here. */
+static void build_inactive(struct config_parse *p, struct config *c)
+{
+    struct inactive in = {.p = p,
+                          .room = c->n_routes + c->n_limits + c->n_upstreams + c->n_alerts + 4};
+    in.list = take(p, in.room, sizeof *in.list);
+    for (uint32_t i = 0; i < c->n_routes; i++)
+        if (c->routes[i].poll)
+            note_inactive(&in, "poll", c->routes[i].pattern);
+    for (uint32_t i = 0; i < c->n_limits; i++) {
+        if (c->limits[i].value.concurrent)
+            note_inactive(&in, "limit concurrent", c->limits[i].name);
+        if (key_has(c->limits[i].key, c->limits[i].n_key, CONFIG_KEY_JWT))
+            note_inactive(&in, "limit key jwt", c->limits[i].name);
+    }
+    for (uint32_t i = 0; i < c->n_upstreams; i++)
+        if (*c->upstreams[i].health)
+            note_inactive(&in, "upstream health", c->upstreams[i].name);
+    for (uint32_t i = 0; i < c->n_alerts; i++)
+        note_inactive(&in, "alert", c->alerts[i].name);
+    if (cfg_size(p->root, "cost"))
+        note_inactive(&in, "cost", "");
+    if (c->n_warm)
+        note_inactive(&in, "cache warm", "");
+    c->inactive = in.list;
+    c->n_inactive = in.n;
+}
+
+struct config *config_build(struct config_parse *p)
+{
+    struct config *c = take(p, 1, sizeof *c);
+    if (!c)
+        return NULL;
+    cfg_t *cache = only(p, p->root, "cache"), *websocket = only(p, p->root, "websocket");
+    build_process(p, c);
+    build_listen(p, c);
+    build_cache(p, cache, &c->cache);
+    c->warm = strings_of(p, cache, "warm", &c->n_warm);
+    build_websocket(p, websocket, &c->websocket, NULL);
+    build_upstreams(p, c);
+    build_limits(p, c);
+    if (c->upstreams && c->limits)
+        build_routes(p, c);
+    build_alerts(p, c);
+    build_cost(p, c);
+    if (!p->errors)
+        build_inactive(p, c);
+    return p->errors ? NULL : c;
+}

@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * config_parse: libconfuse does the syntax; each value is checked where it stands, so that all
+ * mistakes up to a syntax error are reported, with their lines.
+ */
+#include "libshared/config_parse.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ERRORS_MAX 100
+
+const struct config_row config_rows[] = {
+#define KEY(section, key, type, least, most, initial, help)                                        \
+    {section, key, TYPE_##type, least, most, initial, help},
+#include "libshared/tables/config_keys.def"
+#undef KEY
+};
+const size_t config_rows_count = sizeof config_rows / sizeof *config_rows;
+
+/* Sections and what they may stand in. */
+static const struct {
+    const char *section, *parent;
+    bool titled;
+    const char *rows; /* whose keys it has */
+} config_sections[] = {
+    {"ops", "", false, "ops"},
+    {"admin", "", false, "admin"},
+    {"telemetry", "", false, "telemetry"},
+    {"cache", "", false, "cache"},
+    {"websocket", "", false, "websocket"},
+    {"upstream", "", true, "upstream"},
+    {"limit", "", true, "limit"},
+    {"route", "", true, "route"},
+    {"alert", "", true, "alert"},
+    {"cost", "", false, "cost"},
+    {"server", "upstream", true, "upstream.server"},
+    {"cache", "route", false, "cache"},
+    {"websocket", "route", false, "websocket"},
+    {"poll", "route", false, "poll"},
+};
+#define SECTIONS (sizeof config_sections / sizeof *config_sections)
+
+/* libconfuse's callbacks carry no argument; one configuration is read at a time in a thread. */
+static _Thread_local struct config_parse *current;
+
+void config_complain(struct config_parse *p, int line, const char *fmt, ...)
+{
+    char text[1024];
+    va_list ap;
+    if (p->errors++ >= ERRORS_MAX)
+        return;
+    int n = line ? snprintf(text, sizeof text, "%s:%d: ", p->path, line)
+                 : snprintf(text, sizeof text, "%s: ", p->path);
+    if (n < 0 || (size_t)n >= sizeof text)
+        n = 0;
+    va_start(ap, fmt);
+    vsnprintf(text + n, sizeof text - (size_t)n, fmt, ap);
+    va_end(ap);
+    for (char *c = text; *c; c++)
+        if ((unsigned char)*c < 0x20 || *c == 0x7f)
+            *c = '?';
+    p->on_error(p->arg, text);
+}
+
+const struct config_row *config_row_find(const char *section, const char *key)
+{
+    for (size_t i = 0; i < config_rows_count; i++)
+        if (!strcmp(config_rows[i].section, section) && !strcmp(config_rows[i].key, key))
+            return &config_rows[i];
+    return NULL;
+}
+
+/* ---- the nearest known word ---- */
+
+static unsigned edits(const char *a, const char *b)
+{
+    unsigned row[64];
+    const size_t n = strlen(a), m = strlen(b);
+    if (n >= 63 || m >= 63)
+        return 99;
+    for (unsigned j = 0; j <= m; j++)
+        row[j] = j;
+    for (unsigned i = 1; i <= n; i++) {
+        unsigned diagonal = row[0];
+        row[0] = i;
+        for (size_t j = 1; j <= m; j++) {
+            const unsigned above = row[j];
+            unsigned best = diagonal + (a[i - 1] != b[j - 1]);
+            best = above + 1 < best ? above + 1 : best;
+            best = row[j - 1] + 1 < best ? row[j - 1] + 1 : best;
+            row[j] = best;
+            diagonal = above;
+        }
+    }
+    return row[m];
+}
+
+static void nearer(const char *word, const char *known, const char **best, unsigned *least)
+{
+    const unsigned e = edits(word, known);
+    if (e < *least && e <= strlen(known) / 2) {
+        *best = known;
+        *least = e;
+    }
+}
+
+const char *config_nearest(const char *word, const char *section)
+{
+    const char *best = NULL;
+    unsigned least = 4;
+    const char *parent = !strcmp(section, "upstream.server") ? "server" : section;
+    for (size_t i = 0; i < config_rows_count; i++)
+        if (!strcmp(config_rows[i].section, section))
+            nearer(word, config_rows[i].key, &best, &least);
+    for (size_t i = 0; i < SECTIONS; i++)
+        if (!strcmp(config_sections[i].parent, parent))
+            nearer(word, config_sections[i].section, &best, &least);
+    return best;
+}
+
+/* ---- what libconfuse calls ---- */
+
+static const char *rows_of(const cfg_t *section)
+{
+    const char *name = cfg_name((cfg_t *)section);
+    if (!name || !strcmp(name, "root"))
+        return "";
+    return !strcmp(name, "server") ? "upstream.server" : name;
+}
+
+static void on_syntax_error(cfg_t *cfg, const char *fmt, va_list ap)
+{
+    char text[512], word[64];
+    if (!current)
+        return;
+    vsnprintf(text, sizeof text, fmt, ap);
+    if (sscanf(text, "no such option '%63[^']'", word) == 1) {
+        const char *section = rows_of(cfg), *near = config_nearest(word, section);
+        config_complain(current, cfg->line, "unknown key \"%s\"%s%s%s%s%s", word,
+                        *section ? " in " : "", section, near ? "; did you mean \"" : "",
+                        near ? near : "", near ? "\"?" : "");
+    } else {
+        config_complain(current, cfg->line, "%s", text);
+    }
+}
+
+static void remember_place(struct config_parse *p, const cfg_t *section, const char *key, int line)
+{
+    struct config_place *grown = realloc(p->places, (p->n_places + 1) * sizeof *grown);
+    if (!grown)
+        return;
+    p->places = grown;
+    grown[p->n_places++] = (struct config_place){section, key, line};
+}
+
+int config_line_of(const struct config_parse *p, const cfg_t *section, const char *key)
+{
+    for (size_t i = p->n_places; i-- > 0;)
+        if (p->places[i].section == section && !strcmp(p->places[i].key, key))
+            return p->places[i].line;
+    return 0;
+}
+
+/* After each value, and at the end of each list; the last value is the new one. */
+static int on_value(cfg_t *cfg, cfg_opt_t *opt)
+{
+    struct config_parse *p = current;
+    const struct config_row *row = config_row_find(rows_of(cfg), opt->name);
+    const unsigned n = cfg_opt_size(opt);
+    if (!p || !row || n == 0)
+        return 0;
+    if (config_line_of(p, cfg, row->key) != cfg->line || n == 1)
+        remember_place(p, cfg, row->key, cfg->line);
+    const char *text = cfg_opt_getnstr(opt, n - 1);
+    const char *right = config_value(row, text ? text : "", NULL, NULL);
+    if (right)
+        config_complain(p, cfg->line, "%s: \"%.100s\" is wrong; %s would be right", row->key,
+                        text ? text : "", right);
+    return 0;
+}
+
+static bool is_list(enum config_type type)
+{
+    return type == TYPE_STRINGS || type == TYPE_ADDRESSES || type == TYPE_NETS;
+}
+
+/* ---- options of a section, from the tables ---- */
+
+#define OPTIONS_MAX 40
+
+static void free_options(cfg_opt_t *options)
+{
+    for (cfg_opt_t *o = options; o && o->name; o++)
+        if (o->type == CFGT_SEC)
+            free_options(o->subopts);
+    free(options);
+}
+
+static cfg_opt_t *make_options(const char *section, const char *rows)
+{
+    cfg_opt_t *options = calloc(OPTIONS_MAX, sizeof *options);
+    size_t n = 0;
+    if (!options)
+        return NULL;
+    for (size_t i = 0; i < config_rows_count; i++) {
+        const struct config_row *row = &config_rows[i];
+        if (strcmp(row->section, rows))
+            continue;
+        cfg_opt_t list = CFG_STR_LIST(row->key, NULL, CFGF_NODEFAULT),
+                  one = CFG_STR(row->key, NULL, CFGF_NODEFAULT);
+        options[n] = is_list(row->type) ? list : one;
+        options[n++].validcb = on_value;
+    }
+    for (size_t i = 0; i < SECTIONS; i++) {
+        if (strcmp(config_sections[i].parent, section))
+            continue;
+        cfg_opt_t *inner = make_options(config_sections[i].section, config_sections[i].rows);
+        if (!inner) {
+            free_options(options);
+            return NULL;
+        }
+        const cfg_flag_t flags =
+            config_sections[i].titled ? CFGF_MULTI | CFGF_TITLE | CFGF_NO_TITLE_DUPES : CFGF_MULTI;
+        cfg_opt_t sub = CFG_SEC(config_sections[i].section, inner, flags);
+        options[n++] = sub;
+    }
+    return options;
+}
+
+/* "cache" within "route" has no sections of its own, and neither has "route" within anything. */
+cfg_t *config_parse_text(struct config_parse *p, const char *text)
+{
+    cfg_opt_t *options = make_options("", "");
+    cfg_t *cfg = options ? cfg_init(options, CFGF_NONE) : NULL;
+    if (!cfg) {
+        config_complain(p, 0, "no memory to parse it");
+        free_options(options);
+        return NULL;
+    }
+    current = p;
+    cfg_set_error_function(cfg, on_syntax_error);
+    if (cfg_parse_buf(cfg, text) != CFG_SUCCESS && !p->errors)
+        config_complain(p, 0, "cannot be parsed");
+    current = NULL;
+    free_options(options); /* libconfuse has copied them */
+    return cfg;
+}

@@ -1,0 +1,386 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* config_types: what each type of value may be, and what it means. */
+#include "libshared/config_parse.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <math.h>
+#include <netdb.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/un.h>
+
+/* Digits with an optional fraction, then a unit of the table; overflow is -ERANGE. */
+struct unit {
+    const char *name;
+    uint64_t factor;
+};
+
+static int parse_scaled(const char *text, const struct unit *units, uint64_t bare, uint64_t *out)
+{
+    char *end;
+    if (*text < '0' || *text > '9')
+        return -EINVAL;
+    errno = 0;
+    const double n = strtod(text, &end);
+    if (strspn(text, "0123456789.") != (size_t)(end - text) || end[-1] == '.')
+        return -EINVAL;
+    uint64_t factor = *end ? 0 : bare;
+    for (const struct unit *u = units; *end && u->name; u++)
+        if (!strcmp(end, u->name))
+            factor = u->factor;
+    if (!factor)
+        return -EINVAL;
+    if (!isfinite(n) || n * (double)factor >= 9e18)
+        return -ERANGE;
+    if (!memchr(text, '.', (size_t)(end - text))) /* exact for whole numbers */
+        *out = strtoull(text, NULL, 10) * factor;
+    else
+        *out = (uint64_t)(n * (double)factor + 0.5);
+    return 0;
+}
+
+int config_parse_duration(const char *text, uint64_t *ms)
+{
+    static const struct unit units[] = {{"ms", 1},      {"s", 1000},     {"m", 60000},
+                                        {"h", 3600000}, {"d", 86400000}, {NULL, 0}};
+    return parse_scaled(text, units, 1000, ms);
+}
+
+int config_parse_size(const char *text, uint64_t *bytes)
+{
+    static const struct unit units[] = {
+        {"K", 1u << 10}, {"M", 1u << 20}, {"G", 1u << 30}, {"T", UINT64_C(1) << 40}, {NULL, 0}};
+    return parse_scaled(text, units, 1, bytes);
+}
+
+static int parse_count(const char *text, uint64_t *out)
+{
+    if (!*text || strspn(text, "0123456789") != strlen(text))
+        return -EINVAL;
+    errno = 0;
+    *out = strtoull(text, NULL, 10);
+    return errno ? -ERANGE : 0;
+}
+
+static int parse_number(const char *text, double *out)
+{
+    char *end;
+    if (*text < '0' || *text > '9')
+        return -EINVAL;
+    *out = strtod(text, &end);
+    return *end || !isfinite(*out) || strpbrk(text, "xXpP") ? -EINVAL : 0;
+}
+
+/* Index of a word among NULL-terminated ones; -1. */
+static int word_index(const char *text, const char *const *words)
+{
+    for (int i = 0; words[i]; i++)
+        if (!strcmp(text, words[i]))
+            return i;
+    return -1;
+}
+
+static const char *const bool_words[] = {"false", "true", "no", "yes", "off", "on", NULL};
+/* in the order of the enums they stand for */
+static const char *const algorithm_words[] = {"sliding", "fixed", "gcra", NULL};
+static const char *const heartbeat_words[] = {"off", "ping", "json", "both", NULL};
+static const char *const missing_words[] = {"client", "refuse", "skip", NULL};
+static const char *const severity_words[] = {"info", "warning", "critical", NULL};
+
+static const char *word_value(const char *text, const char *const *words, const char *right,
+                              uint64_t *number)
+{
+    const int i = word_index(text, words);
+    if (i < 0)
+        return right;
+    *number = (uint64_t)i;
+    return NULL;
+}
+
+static const char *range_text(const struct config_row *row)
+{
+    static _Thread_local char text[160];
+    const bool ms = row->type == TYPE_DURATION || row->type == TYPE_TTL;
+    snprintf(text, sizeof text, "a value between %llu and %llu%s", (unsigned long long)row->least,
+             (unsigned long long)row->most,
+             ms                       ? " milliseconds"
+             : row->type == TYPE_SIZE ? " bytes"
+                                      : "");
+    return text;
+}
+
+static const char *number_value(const struct config_row *row, const char *text, uint64_t *number)
+{
+    int code;
+    const char *right;
+    switch (row->type) {
+    case TYPE_TTL:
+        if (!strcmp(text, "heuristic")) {
+            *number = UINT64_MAX;
+            return NULL;
+        }
+        code = config_parse_duration(text, number);
+        right =
+            "a duration such as \"250ms\", \"30s\", \"5m\", \"12h\" or \"7d\", or \"heuristic\"";
+        break;
+    case TYPE_DURATION:
+        code = config_parse_duration(text, number);
+        right = "a duration such as \"250ms\", \"30s\", \"5m\", \"12h\" or \"7d\"";
+        break;
+    case TYPE_SIZE:
+        code = config_parse_size(text, number);
+        right = "a size such as \"64K\", \"256M\" or \"2G\"";
+        break;
+    default:
+        code = parse_count(text, number);
+        right = "a whole number";
+        break;
+    }
+    if (code == -EINVAL)
+        return right;
+    return code || *number < row->least || *number > row->most ? range_text(row) : NULL;
+}
+
+static const char *mode_value(const char *text, uint64_t *number)
+{
+    if (!*text || strspn(text, "01234567") != strlen(text) || strlen(text) > 4)
+        return "an octal mode such as \"0660\"";
+    *number = strtoul(text, NULL, 8);
+    return *number > 0777 ? "an octal mode up to 0777" : NULL;
+}
+
+static const char *access_log_value(const char *text, uint64_t *number)
+{
+    if (!strcmp(text, "off"))
+        *number = CONFIG_LOG_OFF;
+    else if (!strcmp(text, "stderr"))
+        *number = CONFIG_LOG_STDERR;
+    else if (!strncmp(text, "json:/", 6))
+        *number = CONFIG_LOG_JSON;
+    else if (!strncmp(text, "combined:/", 10))
+        *number = CONFIG_LOG_COMBINED;
+    else
+        return "\"off\", \"stderr\", \"json:/path\" or \"combined:/path\"";
+    return NULL;
+}
+
+static const char *real_value(const struct config_row *row, const char *text, double *real)
+{
+    if (parse_number(text, real))
+        return "a number such as 0.25";
+    return *real < (double)row->least || *real > (double)row->most ? range_text(row) : NULL;
+}
+
+const char *config_value(const struct config_row *row, const char *text, uint64_t *number,
+                         double *real)
+{
+    uint64_t n = 0;
+    double r = 0;
+    const char *why = NULL;
+    struct config_key keys[CONFIG_KEY_PARTS_MAX];
+    struct clientip_net net;
+    struct config_address address;
+    switch (row->type) {
+    case TYPE_STRING:
+    case TYPE_STRINGS:
+        break;
+    case TYPE_BOOL:
+        why = word_value(text, bool_words, "true or false", &n);
+        n &= 1;
+        break;
+    case TYPE_COUNT:
+    case TYPE_DURATION:
+    case TYPE_TTL:
+    case TYPE_SIZE:
+        why = number_value(row, text, &n);
+        break;
+    case TYPE_NUMBER:
+        why = real_value(row, text, &r);
+        break;
+    case TYPE_MODE:
+        why = mode_value(text, &n);
+        break;
+    case TYPE_ADDRESS:
+    case TYPE_ADDRESSES:
+        config_address_parse(NULL, text, false, &address, &why);
+        break;
+    case TYPE_NETS:
+        why = clientip_net_parse(text, &net) ? "a network such as \"10.0.0.0/8\" or an address"
+                                             : NULL;
+        break;
+    case TYPE_PATH:
+        why = *text == '/' ? NULL : "an absolute path";
+        break;
+    case TYPE_URL_PATH:
+        why = *text == '/' ? NULL : "a path that starts with \"/\"";
+        break;
+    case TYPE_KEYS:
+        if (*text)
+            config_parse_key(NULL, text, keys, CONFIG_KEY_PARTS_MAX, &why);
+        break;
+    case TYPE_ACCESS_LOG:
+        why = access_log_value(text, &n);
+        break;
+    case TYPE_ALGORITHM:
+        why = word_value(text, algorithm_words, "sliding, fixed or gcra", &n);
+        break;
+    case TYPE_HEARTBEAT:
+        why = word_value(text, heartbeat_words, "json, ping, both or off", &n);
+        break;
+    case TYPE_MISSING:
+        why = word_value(text, missing_words, "client, refuse or skip", &n);
+        break;
+    case TYPE_SEVERITY:
+        why = word_value(text, severity_words, "info, warning or critical", &n);
+        break;
+    }
+    if (number)
+        *number = n;
+    if (real)
+        *real = r;
+    return why;
+}
+
+/* ---- keys ---- */
+
+static enum config_key_kind key_kind(const char *word, size_t len, bool *named)
+{
+    static const struct {
+        const char *word;
+        enum config_key_kind kind;
+        bool named;
+    } kinds[] = {
+        {"client", CONFIG_KEY_CLIENT, false}, {"header", CONFIG_KEY_HEADER, true},
+        {"cookie", CONFIG_KEY_COOKIE, true},  {"query", CONFIG_KEY_QUERY, true},
+        {"jwt", CONFIG_KEY_JWT, true},        {"route", CONFIG_KEY_ROUTE, false},
+        {"global", CONFIG_KEY_GLOBAL, false},
+    };
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (strlen(kinds[i].word) == len && !memcmp(kinds[i].word, word, len)) {
+            *named = kinds[i].named;
+            return kinds[i].kind;
+        }
+    return CONFIG_KEY_NONE;
+}
+
+/* One part, "header:NAME"; arena NULL: only checked. */
+static int parse_key_part(struct config_arena *arena, const char *at, size_t len,
+                          struct config_key *part)
+{
+    const char *colon = memchr(at, ':', len);
+    bool named;
+    part->name = "";
+    part->kind = key_kind(at, colon ? (size_t)(colon - at) : len, &named);
+    if (part->kind == CONFIG_KEY_NONE || named != (colon != NULL))
+        return -EINVAL;
+    if (!colon)
+        return 0;
+    const size_t name_len = (size_t)(at + len - colon) - 1;
+    if (name_len == 0 || name_len > 255 || strcspn(colon + 1, " \t\r\n;,=\"") < name_len)
+        return -EINVAL;
+    if (!arena)
+        return 0;
+    char *name = config_arena_alloc(arena, name_len + 1);
+    if (!name)
+        return -ENOMEM;
+    for (size_t i = 0; i < name_len; i++) {
+        const char c = colon[1 + i];
+        name[i] = part->kind == CONFIG_KEY_HEADER && c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
+    }
+    part->name = name;
+    return 0;
+}
+
+int config_parse_key(struct config_arena *arena, const char *text, struct config_key *parts,
+                     uint32_t max, const char **why)
+{
+    uint32_t n = 0;
+    for (const char *at = text;; at++) {
+        const size_t len = strcspn(at, "+");
+        if (n == max) {
+            *why = "at most four parts joined by \"+\"";
+            return -EINVAL;
+        }
+        if (parse_key_part(arena, at, len, &parts[n++])) {
+            *why = "client, header:NAME, cookie:NAME, query:NAME, jwt:CLAIM, route or global, "
+                   "joined by \"+\"";
+            return -EINVAL;
+        }
+        at += len;
+        if (!*at)
+            return (int)n;
+    }
+}
+
+/* ---- addresses ---- */
+
+static int parse_unix(const char *path, struct config_address *address, const char **why)
+{
+    struct sockaddr_un un = {.sun_family = AF_UNIX};
+    if (*path != '/' || strlen(path) >= sizeof un.sun_path) {
+        *why = "\"unix:/PATH\" with a path of at most 107 bytes";
+        return -EINVAL;
+    }
+    strcpy(un.sun_path, path);
+    memcpy(&address->sa, &un, sizeof un);
+    address->len = sizeof un;
+    return 0;
+}
+
+static int resolve_name(const char *host, const char *port, bool resolve,
+                        struct config_address *address, const char **why)
+{
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV}, *found = NULL;
+    if (!resolve)
+        hints.ai_flags |= AI_NUMERICHOST;
+    const int code = getaddrinfo(host, port, &hints, &found);
+    if (code || !found) {
+        *why = resolve ? "a name that resolves, or an address"
+                       : "an address such as \"127.0.0.1:8000\" or \"[::1]:8000\"";
+        return -EINVAL;
+    }
+    const struct addrinfo *take = found;
+    for (const struct addrinfo *a = found; a; a = a->ai_next)
+        if (a->ai_family == AF_INET) { /* as the order of the resolver may change: IPv4 first */
+            take = a;
+            break;
+        }
+    memcpy(&address->sa, take->ai_addr, take->ai_addrlen);
+    address->len = take->ai_addrlen;
+    freeaddrinfo(found);
+    return 0;
+}
+
+/* "HOST:PORT", "[V6]:PORT", "unix:/PATH". arena NULL: only checked. */
+int config_address_parse(struct config_arena *arena, const char *text, bool resolve,
+                         struct config_address *address, const char **why)
+{
+    static const char right[] =
+        "an address such as \"127.0.0.1:8000\", \"[::1]:8000\" or \"unix:/path\"";
+    char host[256];
+    uint64_t port;
+    memset(address, 0, sizeof *address);
+    address->text = arena ? config_arena_strdup(arena, text) : text;
+    if (!strncmp(text, "unix:", 5))
+        return parse_unix(text + 5, address, why);
+    const char *colon = strrchr(text, ':');
+    const size_t len = colon ? (size_t)(colon - text) : 0;
+    *why = right;
+    if (!colon || len == 0 || len >= sizeof host || parse_count(colon + 1, &port) || port > 65535 ||
+        port == 0)
+        return -EINVAL;
+    memcpy(host, text, len);
+    host[len] = 0;
+    char *name = host;
+    if (host[0] == '[' && host[len - 1] == ']') {
+        host[len - 1] = 0;
+        name++;
+    } else if (strchr(host, ':')) {
+        return -EINVAL;
+    }
+    if (resolve_name(name, colon + 1, resolve, address, why))
+        return -EINVAL;
+    *why = NULL;
+    return 0;
+}

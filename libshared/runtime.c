@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* runtime: see runtime.h. What `limit set --persist` leaves on disk is in runtime_persist.c. */
+#include "polder/runtime.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define WINDOW_MIN_MS 100
+#define WINDOW_MAX_MS (UINT64_C(30) * 24 * 3600 * 1000)
+#define SLIDING_MAX   65535
+
+uint64_t runtime_read(const struct runtime_page *page, struct runtime_values *out)
+{
+    for (;;) {
+        const uint64_t generation = runtime_generation(page);
+        memcpy(out, &page->copy[generation & 1], sizeof *out);
+        /* The writer touches the copy we read only after it has moved the generation on. */
+        atomic_thread_fence(memory_order_acquire);
+        if (atomic_load_explicit(&page->generation, memory_order_relaxed) == generation)
+            return generation;
+    }
+}
+
+void runtime_publish(struct runtime_page *page, const struct runtime_values *values)
+{
+    const uint64_t next = runtime_generation(page) + 1;
+    atomic_thread_fence(memory_order_release);
+    memcpy(&page->copy[next & 1], values, sizeof *values);
+    atomic_store_explicit(&page->generation, next, memory_order_release);
+}
+
+static const char *const algorithm_names[] = {
+    [RUNTIME_SLIDING] = "sliding", [RUNTIME_FIXED] = "fixed", [RUNTIME_GCRA] = "gcra"};
+
+const char *runtime_algorithm_name(enum runtime_algorithm algorithm)
+{
+    return algorithm <= RUNTIME_GCRA ? algorithm_names[algorithm] : "unknown";
+}
+
+int runtime_algorithm_parse(const char *name)
+{
+    for (int i = 0; i <= RUNTIME_GCRA; i++)
+        if (!strcmp(name, algorithm_names[i]))
+            return i;
+    return -1;
+}
+
+int runtime_limit_check(const struct runtime_limit *limit, const char **why)
+{
+    if (limit->algorithm > RUNTIME_GCRA)
+        *why = "algorithm is sliding, fixed or gcra";
+    else if (limit->algorithm == RUNTIME_SLIDING && limit->requests > SLIDING_MAX)
+        *why = "requests of a sliding limit is at most 65535; fixed and gcra take up to 4294967295";
+    else if (limit->window_ms < WINDOW_MIN_MS || limit->window_ms > WINDOW_MAX_MS)
+        *why = "window is between 100ms and 30d";
+    else
+        return 0;
+    return -ERANGE;
+}

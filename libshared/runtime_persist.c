@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * runtime_persist: limits changed with `limit set --persist`, in state_dir/runtime.mp: a msgpack
+ * map of limit names to [requests, algorithm, window_ms, concurrent, dry_run]. Written whole to a
+ * temporary file, synced, renamed: a crash leaves the old or the new one.
+ */
+#include "polder/config.h"
+#include "polder/log.h"
+#include "polder/rpc.h"
+#include "polder/runtime.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <msgpack.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define FILE_MAX (256u << 10)
+#define FIELDS   5
+
+struct entry {
+    char name[65];
+    struct runtime_limit value;
+};
+struct entries {
+    struct entry *at;
+    size_t n;
+};
+
+static bool get_field(const msgpack_object *o, uint64_t most, uint64_t *out)
+{
+    if (o->type != MSGPACK_OBJECT_POSITIVE_INTEGER || o->via.u64 > most)
+        return false;
+    *out = o->via.u64;
+    return true;
+}
+
+static bool read_entry(const msgpack_object_kv *kv, struct entry *e)
+{
+    uint64_t f[FIELDS];
+    const char *why;
+    const msgpack_object *list = &kv->val;
+    if (kv->key.type != MSGPACK_OBJECT_STR || kv->key.via.str.size >= sizeof e->name ||
+        list->type != MSGPACK_OBJECT_ARRAY || list->via.array.size != FIELDS)
+        return false;
+    for (size_t i = 0; i < FIELDS; i++)
+        if (!get_field(&list->via.array.ptr[i], i == 2 ? UINT64_MAX : UINT32_MAX, &f[i]))
+            return false;
+    memset(e, 0, sizeof *e);
+    memcpy(e->name, kv->key.via.str.ptr, kv->key.via.str.size);
+    e->value = (struct runtime_limit){.requests = (uint32_t)f[0],
+                                      .algorithm = (uint32_t)f[1],
+                                      .window_ms = f[2],
+                                      .concurrent = (uint32_t)f[3],
+                                      .dry_run = f[4] != 0};
+    return runtime_limit_check(&e->value, &why) == 0;
+}
+
+static int unpack(const char *bytes, size_t len, struct entries *out)
+{
+    /* the scan bounds what msgpack-c would allocate */
+    if (rpc_scan((const uint8_t *)bytes, len) != (int64_t)len)
+        return -EPROTO;
+    msgpack_unpacked u;
+    msgpack_unpacked_init(&u);
+    int code = -EPROTO;
+    if (msgpack_unpack_next(&u, bytes, len, NULL) == MSGPACK_UNPACK_SUCCESS &&
+        u.data.type == MSGPACK_OBJECT_MAP && u.data.via.map.size <= RUNTIME_LIMITS_MAX) {
+        out->at = calloc(u.data.via.map.size + 1, sizeof *out->at);
+        code = out->at ? 0 : -ENOMEM;
+        for (uint32_t i = 0; code == 0 && i < u.data.via.map.size; i++)
+            code = read_entry(&u.data.via.map.ptr[i], &out->at[out->n++]) ? 0 : -EPROTO;
+    }
+    msgpack_unpacked_destroy(&u);
+    return code;
+}
+
+static void file_name(const char *state_dir, const char *suffix, char *path, size_t size)
+{
+    snprintf(path, size, "%s/runtime.mp%s", state_dir, suffix);
+}
+
+/* 0, also where there is no file. */
+static int read_all(const char *state_dir, struct entries *out)
+{
+    char path[4096];
+    memset(out, 0, sizeof *out);
+    file_name(state_dir, "", path, sizeof path);
+    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return errno == ENOENT ? 0 : -errno;
+    char *bytes = malloc(FILE_MAX + 1);
+    const ssize_t n = bytes ? read(fd, bytes, FILE_MAX + 1) : -1;
+    close(fd);
+    const int code = n < 0 ? -EIO : n > (ssize_t)FILE_MAX ? -EFBIG : unpack(bytes, (size_t)n, out);
+    free(bytes);
+    if (code) {
+        free(out->at);
+        memset(out, 0, sizeof *out);
+    }
+    return code;
+}
+
+static int write_all(const char *state_dir, const struct entries *all)
+{
+    char path[4096], temporary[4096];
+    msgpack_sbuffer buf;
+    msgpack_packer pk;
+    file_name(state_dir, "", path, sizeof path);
+    file_name(state_dir, ".new", temporary, sizeof temporary);
+    msgpack_sbuffer_init(&buf);
+    msgpack_packer_init(&pk, &buf, msgpack_sbuffer_write);
+    msgpack_pack_map(&pk, all->n);
+    for (size_t i = 0; i < all->n; i++) {
+        const struct runtime_limit *v = &all->at[i].value;
+        const size_t len = strlen(all->at[i].name);
+        msgpack_pack_str(&pk, len);
+        msgpack_pack_str_body(&pk, all->at[i].name, len);
+        msgpack_pack_array(&pk, FIELDS);
+        msgpack_pack_uint32(&pk, v->requests);
+        msgpack_pack_uint32(&pk, v->algorithm);
+        msgpack_pack_uint64(&pk, v->window_ms);
+        msgpack_pack_uint32(&pk, v->concurrent);
+        msgpack_pack_uint32(&pk, v->dry_run);
+    }
+    int code = 0;
+    const int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0 || write(fd, buf.data, buf.size) != (ssize_t)buf.size || fsync(fd) ||
+        rename(temporary, path))
+        code = errno ? -errno : -EIO;
+    if (fd >= 0)
+        close(fd);
+    msgpack_sbuffer_destroy(&buf);
+    return code;
+}
+
+int runtime_persist_load(const char *state_dir, const struct config *config,
+                         struct runtime_values *values)
+{
+    struct entries all;
+    const int code = read_all(state_dir, &all);
+    if (code)
+        log_warning(
+            "config: %s/runtime.mp cannot be used (%s); limits start with the values of the file",
+            state_dir, strerror(-code));
+    for (size_t i = 0; i < all.n; i++)
+        for (uint32_t k = 0; k < config->n_limits; k++)
+            if (!strcmp(config->limits[k].name, all.at[i].name))
+                values->limit[k] = all.at[i].value;
+    free(all.at);
+    return code;
+}
+
+static struct entry *find(struct entries *all, const char *name)
+{
+    for (size_t i = 0; i < all->n; i++)
+        if (!strcmp(all->at[i].name, name))
+            return &all->at[i];
+    return NULL;
+}
+
+int runtime_persist_save(const char *state_dir, const char *limit_name,
+                         const struct runtime_limit *value)
+{
+    struct entries all;
+    if (strlen(limit_name) >= sizeof all.at->name)
+        return -ENAMETOOLONG;
+    read_all(state_dir, &all); /* an unusable file is replaced */
+    struct entry *e = find(&all, limit_name);
+    if (!e) {
+        struct entry *grown = realloc(all.at, (all.n + 1) * sizeof *grown);
+        if (!grown) {
+            free(all.at);
+            return -ENOMEM;
+        }
+        all.at = grown;
+        e = &grown[all.n++];
+        memset(e, 0, sizeof *e);
+        memcpy(e->name, limit_name, strlen(limit_name));
+    }
+    e->value = *value;
+    const int code = write_all(state_dir, &all);
+    free(all.at);
+    return code;
+}
+
+int runtime_persist_forget(const char *state_dir, const char *limit_name)
+{
+    struct entries all;
+    int code = read_all(state_dir, &all);
+    struct entry *e = code ? NULL : find(&all, limit_name);
+    if (e) {
+        *e = all.at[--all.n];
+        code = write_all(state_dir, &all);
+    }
+    free(all.at);
+    return code;
+}
+
+int runtime_persist_has(const char *state_dir, const char *limit_name)
+{
+    struct entries all;
+    const int has = read_all(state_dir, &all) == 0 && find(&all, limit_name);
+    free(all.at);
+    return has;
+}
