@@ -195,6 +195,8 @@ void config_text_scan(struct config_parse *p, char *text)
     struct scan s = {.p = p, .at = text, .line = 1};
     while (*s.at && p->errors < 100)
         scan_token(&s);
+    if (s.depth)
+        config_complain(p, s.line, "a section is not closed; a closing } would be right");
 }
 
 int config_section_line(const struct config_parse *p, const char *name, uint32_t parent,
