@@ -135,7 +135,8 @@ static void on_accept(EV_P_ ev_io *watcher, int events)
                 continue;
             return;
         }
-        accepted(w, fd, (struct sockaddr *)&sa, others + w->n_clients < w->config->max_connections);
+        accepted(w, fd, (struct sockaddr *)&sa,
+                 others + loop_open_clients(w) < w->config->max_connections);
     }
 }
 

@@ -234,6 +234,8 @@ static void connect_next(struct exchange *ex)
 {
     struct worker *w = ex->worker;
     const struct config_server *server;
+    if (ex->req.client)
+        client_want_body(ex->req.client, false); /* until there is a connection for it */
     while ((server = pool_choose(w, ex->upstream, ex->tried))) {
         struct upstream *u = ex->retried ? NULL : pool_take(w, server);
         const bool kept = u != NULL;

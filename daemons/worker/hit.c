@@ -7,6 +7,7 @@
  * transaction never outlives the call: what the socket does not take is copied, and a body in
  * chunks goes on from hit_continue(), a chunk a transaction, pinned meanwhile.
  */
+#include "daemons/http/h1_cache.h"
 #include "daemons/worker/worker.h"
 #include "polder/clock.h"
 #include "polder/inval.h"
@@ -40,17 +41,11 @@ size_t hit_vary_text(const struct h1_head *head, const char *names, size_t names
         if (!stop)
             break;
         const struct field_text name = {names, (size_t)(stop - names)};
-        bool first = true;
         h1_put(&o, name.at, name.len);
-        for (uint32_t i = 0; i < head->n_fields; i++) {
-            const struct h1_field *f = &head->field[i];
-            if (f->name.len != name.len || strncasecmp(f->name.at, name.at, name.len) ||
-                h1_is_hop_by_hop(head, f))
-                continue;
-            h1_put(&o, first ? ": " : ", ", 2);
-            h1_put(&o, f->value.at, f->value.len);
-            first = false;
-        }
+        const struct h1_out absent = o;
+        h1_put(&o, ": ", 2);
+        if (!h1_selecting(head, name, &o))
+            o = absent;
         h1_put(&o, "\n", 1);
         names = stop + 1;
     }

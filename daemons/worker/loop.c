@@ -160,10 +160,10 @@ static void on_prepare(EV_P_ ev_prepare *watcher, int events)
     free_the_dead(w);
     store_flush_aborts(w);
     accesslog_flush(w);
-    stats_gauge_set(w->stats, STATS_GAUGE_CONNECTIONS_OPEN, w->n_clients);
+    stats_gauge_set(w->stats, STATS_GAUGE_CONNECTIONS_OPEN, loop_open_clients(w));
     stats_gauge_set(w->stats, STATS_GAUGE_UPSTREAM_BUSY, w->n_busy);
     stats_gauge_set(w->stats, STATS_GAUGE_UPSTREAM_IDLE, w->n_idle);
-    atomic_store_explicit(&w->slot->connections, w->n_clients, memory_order_relaxed);
+    atomic_store_explicit(&w->slot->connections, loop_open_clients(w), memory_order_relaxed);
     drain_check(w);
 }
 

@@ -185,32 +185,29 @@ static void on_write(EV_P_ ev_io *watcher, int events)
         writable(u);
 }
 
-/* Keeps the part of a head for the next read. */
-static void keep_rest(struct upstream *u, const char *at, size_t len)
+/* Keeps the part of a head for the next read, in the buffer it came in if it was one. */
+static void keep_rest(struct upstream *u, struct buffer *in, const char *at, size_t len)
 {
-    if (u->state != UPSTREAM_BUSY)
-        return;
-    if (len && u->in) {
-        memmove(u->in->data, at, len);
-        u->in->end = (uint32_t)len;
-    } else if (len) {
-        u->in = buffer_get(u->worker);
-        if (!u->in) {
-            exchange_broken(u->exchange, false);
-            return;
-        }
-        memcpy(u->in->data, at, len);
-        u->in->end = (uint32_t)len;
-    } else if (u->in) {
-        buffer_put(u->worker, u->in);
-        u->in = NULL;
+    struct worker *w = u->worker;
+    const bool wanted = len && u->state == UPSTREAM_BUSY;
+    if (wanted && !in)
+        in = buffer_get(w);
+    if (wanted && in) {
+        memmove(in->data, at, len);
+        in->end = (uint32_t)len;
+        u->in = in;
+    } else if (in) {
+        buffer_put(w, in);
     }
+    if (wanted && !in)
+        exchange_broken(u->exchange, false);
 }
 
 static void readable(struct upstream *u)
 {
-    char *at = u->in ? u->in->data : u->worker->upstream_buffer;
-    const size_t had = u->in ? u->in->end : 0;
+    struct buffer *in = u->in;
+    char *at = in ? in->data : u->worker->upstream_buffer;
+    const size_t had = in ? in->end : 0;
     const ssize_t n = recv(u->read.fd, at + had, WORKER_BUFFER - had, 0);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
@@ -226,9 +223,10 @@ static void readable(struct upstream *u)
         return;
     }
     u->got_bytes = true;
+    u->in = NULL;
     upstream_progress(u);
     const size_t len = had + (size_t)n, used = exchange_receive(u->exchange, at, len);
-    keep_rest(u, at + used, len - used);
+    keep_rest(u, in, at + used, len - used);
 }
 
 static void on_read(EV_P_ ev_io *watcher, int events)

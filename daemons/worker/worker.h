@@ -576,6 +576,11 @@ struct worker {
     char client_buffer[WORKER_BUFFER], upstream_buffer[WORKER_BUFFER];
 };
 
+/* Those that are refused or only waited for to close do not count. */
+static inline uint32_t loop_open_clients(const struct worker *w)
+{
+    return w->n_clients - w->n_lingering;
+}
 struct ev_loop *loop_open(struct worker *w);
 void loop_close(struct worker *w);
 void loop_time(struct worker *w);
