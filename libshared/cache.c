@@ -111,10 +111,9 @@ uint64_t cache_checksum(const struct iovec *iov, int n)
     return XXH3_64bits_digest(&state);
 }
 
-/* Bytes of a record with all that follows it, without padding. */
-static uint64_t record_len(const struct cache_record *r)
+size_t cache_record_len(const struct cache_record *r)
 {
-    return sizeof *r + (uint64_t)r->url_len + r->vary_len + r->head_len + r->inline_len;
+    return sizeof *r + (size_t)r->url_len + r->vary_len + r->head_len + r->inline_len;
 }
 
 bool cache_record_fits(const void *bytes, size_t len)
@@ -124,7 +123,7 @@ bool cache_record_fits(const void *bytes, size_t len)
         return false;
     if (r->magic != CACHE_MAGIC || r->version != CACHE_FORMAT)
         return false;
-    const uint64_t want = record_len(r);
+    const uint64_t want = cache_record_len(r);
     /* In the store values are padded to 8 bytes, which keeps their neighbours aligned. */
     if (want > CACHE_VALUE_MAX || (len != want && len != ((want + 7) & ~UINT64_C(7))))
         return false;
@@ -140,7 +139,7 @@ bool cache_record_sound(const void *bytes, size_t len)
     if (!cache_record_fits(bytes, len))
         return false;
     const struct cache_record *r = (const struct cache_record *)bytes;
-    const struct iovec iov = {(void *)(uintptr_t)bytes, (size_t)record_len(r)};
+    const struct iovec iov = {(void *)(uintptr_t)bytes, cache_record_len(r)};
     return cache_checksum(&iov, 1) == r->checksum;
 }
 

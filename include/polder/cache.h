@@ -114,6 +114,8 @@ size_t cache_inline_room(const struct cache_record *record);
 /* The checksum of a record whose bytes (record, url, vary, head, inline body) are in iov; the first
  * one holds the whole struct. */
 uint64_t cache_checksum(const struct iovec *iov, int n);
+/* Bytes of a record with url, vary, head and inline body. */
+size_t cache_record_len(const struct cache_record *record);
 /* True if the bytes are a whole, untouched record of this format. */
 bool cache_record_sound(const void *bytes, size_t len);
 /* True only if lengths fit; no checksum (2 ns; for slots already verified). */
@@ -185,6 +187,9 @@ struct cache_shared {
     /* Keeper: no epoch and no obj_id up to these is used again while any process lives that may
      * remember one. */
     _Atomic uint64_t epoch_floor, id_floor;
+    /* Keeper: when it last gave up a store as broken, mono ms; three within ten minutes and the
+     * cache is off until the ten minutes are over. */
+    _Atomic uint64_t rotated_ms[3];
     /* Objects whose chunks a worker still sends; 0: free. Worker writes its row; the master clears
      * a dead worker's row. The keeper does not delete chunks of a pinned object. */
     _Alignas(64) _Atomic uint64_t pin[128][CACHE_PINS];

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * evict: which object goes when room is needed. Private to the keeper (and to the replay bench).
+ *
+ * The policy knows slots, weights and the shared use counts, nothing of LMDB. Three functions are
+ * its interface: an object comes (evict_insert), one must go (evict_victim), one went for another
+ * reason (evict_remove). All of it is private memory: after a crash evict_adopt() is called for
+ * every object in the order of insertion, and the use counts are still in shared memory.
+ */
+#ifndef POLDER_KEEPER_EVICT_H
+#define POLDER_KEEPER_EVICT_H
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define EVICT_NONE UINT32_MAX
+
+/* What there is not enough of. */
+enum evict_bound { EVICT_ITEMS, EVICT_PAGES };
+
+struct evict;
+
+/* use: counts 0..3, one a slot, raised by whoever uses the object. NULL where memory is short. */
+struct evict *evict_new(uint32_t slots, _Atomic uint8_t *use);
+void evict_free(struct evict *e);
+void evict_clear(struct evict *e); /* forgets all objects, but not which ones were evicted lately */
+
+/* An object came. print: 64 random-looking bits of its key. */
+void evict_insert(struct evict *e, uint32_t slot, uint64_t print, uint32_t pages);
+/* One that was here before, after a crash or in place of an older version. */
+void evict_adopt(struct evict *e, uint32_t slot, uint64_t print, uint32_t pages, bool settled);
+/* Is it among those that proved useful? (evict_adopt's `settled`) */
+bool evict_is_settled(const struct evict *e, uint32_t slot);
+void evict_remove(struct evict *e, uint32_t slot);
+void evict_resize(struct evict *e, uint32_t slot, uint32_t pages);
+/* Takes one out and returns it; EVICT_NONE where there is none. */
+uint32_t evict_victim(struct evict *e, enum evict_bound bound);
+
+#endif

@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * keeper: the only process that writes the cache. Private to daemons/keeper.
+ *
+ *   main.c    first steps, last steps
+ *   loop.c    one round: limits, rings, room, what waits; sleeps when there is nothing
+ *   intake.c  records from the rings become objects; flights land after the commit
+ *   store.c   the LMDB environment; object.c: objects in it; evict.c: who goes
+ *   check.c   examines a data.mdb that was not under our eyes, page by page, before LMDB opens it
+ *   rotate.c  which directory; starts empty ones; the clean flag
+ *   expire.c  what is of no use any more
+ *   sweep.c   what was invalidated, in slices
+ *   query.c   cache.list and cache.show, for control
+ *
+ * A keeper may be killed at any instant: LMDB's two meta pages keep the database whole, the rings
+ * keep what was not committed, and all else is made again from `idx`.
+ */
+#ifndef POLDER_KEEPER_H
+#define POLDER_KEEPER_H
+#include "daemons/keeper/store.h"
+#include "polder/process.h"
+#include "polder/ring.h"
+#include "polder/runtime.h"
+#include <ev.h>
+#include <limits.h>
+
+#define KEEPER_BATCH_RECORDS 64
+#define KEEPER_BATCH_BYTES   (1u << 20)
+#define KEEPER_BATCH_NS      2000000u
+#define KEEPER_SLICE         200     /* deletions in one transaction */
+#define KEEPER_SLICE_NS      1000000 /* for looking, in a slice of background work */
+
+/* ---- intake.c ---- */
+struct stream; /* a body that comes in chunks */
+struct intake {
+    struct stream *streams;
+    uint32_t n_streams;
+    unsigned first_ring;      /* where the next batch begins: all rings take turns */
+    bool awake[SHARED_RINGS]; /* `sleeping` is 0 */
+    uint64_t complained_ms;
+    char *record; /* RING_RECORD_MAX bytes and some to pad */
+};
+
+/* ---- sweep.c ---- */
+#define SWEEP_URLS 256
+struct sweep_ban {
+    uint64_t seq;      /* 0: none known in this slot */
+    uint64_t done_txn; /* 0: not through yet; then the commit after which nothing is left */
+    uint64_t seen_ms;
+    uint16_t at_len; /* where to go on in `url`; 0: from the start */
+    uint8_t at[STORE_URL_KEY];
+};
+struct sweep_url {
+    uint16_t len;
+    char url[STORE_URL_CUT];
+};
+struct sweep {
+    struct sweep_ban ban[INVAL_BANS];
+    struct sweep_url url[SWEEP_URLS]; /* a queue of single URLs */
+    uint32_t url_first, n_urls;
+    bool all, all_again;  /* looking at every object; once more when through */
+    uint64_t all_at;      /* obj_id to go on from */
+    uint64_t all_next_ms; /* not before */
+};
+
+/* ---- rotate.c ---- */
+struct rotate {
+    int lock;            /* state_dir/keeper.lock; -1: not held */
+    uint64_t retry_ms;   /* next try to open a store */
+    uint64_t full_ms[2]; /* the last two times the map was full */
+    char complaint[256]; /* what was logged last: not said twice */
+    bool grow_failed;
+};
+
+struct keeper {
+    const struct process *process;
+    struct shared *shared;
+    struct proc_slot *slot;
+    struct stats_slab *stats;
+    const char *state_dir, *runtime_dir;
+
+    struct ev_loop *loop;
+    ev_io event;
+    ev_timer tick;
+    ev_signal term;
+    bool stopping;
+
+    uint64_t mono_ms, real_ms;
+    uint64_t real_last_ms, mono_last_ms; /* at the last tick, to see the clock step back */
+    uint64_t tick_due_ms;
+
+    uint32_t region; /* followed */
+    uint64_t runtime_generation;
+    struct runtime_values runtime;
+
+    struct store store;
+    struct intake intake;
+    struct sweep sweep;
+    struct rotate rotate;
+    uint32_t expire_at; /* slot to look at next */
+
+    uint64_t lag_txn, lag_since_ms; /* a reader that does not move */
+    int lag_pid;
+    struct query *query;
+};
+
+/* ---- loop.c ---- */
+int keeper_loop_open(struct keeper *k);
+void keeper_loop(struct keeper *k);
+void keeper_loop_close(struct keeper *k);
+void keeper_time(struct keeper *k);
+void keeper_follow_limits(struct keeper *k);
+void keeper_gauges(struct keeper *k);
+/* One round. true: there is more to do. */
+bool keeper_work(struct keeper *k);
+
+/* ---- intake.c ---- */
+int intake_init(struct keeper *k);
+void intake_fini(struct keeper *k);
+/* One batch, one transaction. true: something was taken. */
+bool intake_batch(struct keeper *k);
+bool intake_pending(const struct keeper *k);
+void intake_sleep(struct keeper *k, bool asleep);
+void intake_drop_dead(struct keeper *k); /* streams of producers that are gone */
+/* Streams are lost with the transaction or the store they lived in. */
+void intake_forget(struct keeper *k);
+
+/* ---- expire.c ---- */
+bool expire_slice(struct keeper *k);
+
+/* ---- sweep.c ---- */
+void sweep_init(struct keeper *k);
+void sweep_hint(struct keeper *k, const struct ring_sweep *what, const char *text);
+void sweep_tick(struct keeper *k);  /* looks for bans; retires those that are through */
+bool sweep_slice(struct keeper *k); /* true: something was done */
+
+/* ---- rotate.c ---- */
+void rotate_start(struct keeper *k); /* opens a store: the one that is there, or an empty one */
+void rotate_tick(struct keeper *k);  /* retries, grows, answers requests */
+void rotate_now(struct keeper *k, const char *why);
+/* A transaction failed with rc: aborts it, makes room or rotates. */
+void rotate_failed(struct keeper *k, int rc, const char *what);
+void rotate_stop(struct keeper *k); /* clean: synced, flagged */
+
+/* ---- check.c ---- */
+struct check_result {
+    struct store_meta meta;
+    uint64_t map_bytes, objects;
+    bool whole;    /* every checksum was verified, not only the structure */
+    char why[160]; /* what is wrong */
+};
+/* Reads dir/data.mdb without LMDB. 0, or -EPROTO with result->why, or another negative errno.
+ * beat() is called now and then. budget_ms: then only the structure is looked at. */
+int check_file(const char *dir, unsigned budget_ms, void (*beat)(void *), void *arg,
+               struct check_result *result);
+
+/* ---- query.c ---- */
+int query_open(struct keeper *k);
+void query_close(struct keeper *k);
+#endif

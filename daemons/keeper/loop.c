@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * loop: rounds of work while there is any, and otherwise sleep.
+ *
+ * Before it sleeps the keeper marks the rings as asleep and looks at them once more; a producer
+ * publishes before it looks at that mark: so one of the two notices the other. A tick a second
+ * does what is due by time.
+ */
+#include "daemons/keeper/keeper.h"
+#include "polder/clock.h"
+#include "polder/log.h"
+#include <signal.h>
+#include <unistd.h>
+
+#define TICK_MS   1000
+#define LAG_MS    2000
+#define LAG_AGAIN 10000
+
+void keeper_time(struct keeper *k)
+{
+    k->mono_ms = clock_mono_ms();
+    k->real_ms = clock_real_ms();
+}
+
+/* ---- limits ---- */
+
+void keeper_follow_limits(struct keeper *k)
+{
+    const uint32_t region = atomic_load_explicit(&k->shared->proc->region, memory_order_acquire);
+    if (region >= SHARED_REGIONS)
+        return;
+    const struct runtime_page *page = &k->shared->region[region]->runtime;
+    if (region == k->region && runtime_generation(page) == k->runtime_generation)
+        return;
+    k->runtime_generation = runtime_read(page, &k->runtime);
+    k->region = region;
+    const uint64_t items = k->runtime.cache.max_items;
+    k->store.max_items = items < CACHE_SLOTS_MAX ? items : CACHE_SLOTS_MAX;
+    k->store.max_pages = k->runtime.cache.max_bytes / CACHE_PAGE;
+}
+
+/* ---- what is due by time ---- */
+
+/* A transaction that stays open keeps every page that was freed since from being used again. */
+static void watch_readers(struct keeper *k)
+{
+    struct store_reader oldest;
+    int dead;
+    mdb_reader_check(k->store.env, &dead);
+    if (!store_oldest_reader(&k->store, &oldest) || oldest.txn_id != k->lag_txn ||
+        oldest.pid != k->lag_pid || oldest.txn_id >= store_last_txn(&k->store)) {
+        k->lag_txn = oldest.txn_id;
+        k->lag_pid = oldest.pid;
+        k->lag_since_ms = k->mono_ms;
+        return;
+    }
+    if (k->mono_ms - k->lag_since_ms < LAG_MS)
+        return;
+    log_warning("cache: process %d has read the store in one transaction for more than %d s; the "
+                "store grows meanwhile",
+                k->lag_pid, LAG_MS / 1000);
+    k->lag_since_ms = k->mono_ms + LAG_AGAIN - LAG_MS;
+}
+
+/* Dates are real time. Where that goes back, things would be fresh for too long. */
+static void watch_clock(struct keeper *k)
+{
+    const uint64_t passed = k->mono_ms - k->mono_last_ms;
+    if (k->real_last_ms && k->real_ms + 60000 < k->real_last_ms + passed) {
+        log_warning("cache: the clock went back; all that is stored is taken for stale");
+        inval_mark_all(k->shared->inval, true);
+    }
+    k->real_last_ms = k->real_ms;
+    k->mono_last_ms = k->mono_ms;
+}
+
+static void keeper_due(struct keeper *k)
+{
+    k->tick_due_ms = k->mono_ms + TICK_MS;
+    watch_clock(k);
+    rotate_tick(k);
+    intake_drop_dead(k);
+    if (!k->store.env)
+        return;
+    watch_readers(k);
+    sweep_tick(k);
+    while (expire_slice(k))
+        process_beat(k->process, clock_mono_ms());
+}
+
+/* ---- rounds ---- */
+
+void keeper_gauges(struct keeper *k)
+{
+    const struct store *s = &k->store;
+    stats_gauge_set(k->stats, STATS_GAUGE_CACHE_ITEMS, s->env ? s->n_items : 0);
+    stats_gauge_set(k->stats, STATS_GAUGE_CACHE_BYTES, s->env ? s->live_pages * CACHE_PAGE : 0);
+    stats_gauge_set(k->stats, STATS_GAUGE_CACHE_READY, s->env != NULL);
+}
+
+/* A limit that was lowered: down to it in small transactions. */
+static bool shrink_slice(struct keeper *k)
+{
+    if (!k->store.env || !store_is_over(&k->store) || k->store.n_items == 0)
+        return false;
+    int rc = store_begin(&k->store);
+    if (rc == 0)
+        rc = store_make_room(&k->store, 0, 0, KEEPER_SLICE);
+    if (rc == 0)
+        rc = store_commit(&k->store);
+    if (rc != 0)
+        rotate_failed(k, rc, "evict objects");
+    return true;
+}
+
+static bool trash_slice(struct keeper *k)
+{
+    unsigned done = 0;
+    if (!k->store.env || k->store.n_trash == 0)
+        return false;
+    int rc = store_begin(&k->store);
+    if (rc == 0)
+        rc = store_trash_empty(&k->store, KEEPER_SLICE, &done);
+    if (rc == 0)
+        rc = store_commit(&k->store);
+    if (rc != 0)
+        rotate_failed(k, rc, "delete bodies");
+    return done > 0; /* else they wait for a reader: no hurry */
+}
+
+bool keeper_work(struct keeper *k)
+{
+    keeper_time(k);
+    process_beat(k->process, k->mono_ms);
+    keeper_follow_limits(k);
+    if (k->mono_ms >= k->tick_due_ms)
+        keeper_due(k);
+    bool more = shrink_slice(k);
+    more |= intake_batch(k);
+    more |= trash_slice(k);
+    more |= sweep_slice(k);
+    keeper_gauges(k);
+    return more;
+}
+
+void keeper_loop(struct keeper *k)
+{
+    while (!k->stopping) {
+        intake_sleep(k, false);
+        if (keeper_work(k)) {
+            ev_run(k->loop, EVRUN_NOWAIT);
+            continue;
+        }
+        intake_sleep(k, true);
+        ev_run(k->loop, intake_pending(k) ? EVRUN_NOWAIT : EVRUN_ONCE);
+    }
+    while (keeper_work(k)) { /* what workers sent last */
+    }
+}
+
+/* ---- events ---- */
+
+static void on_event(struct ev_loop *loop, ev_io *w, int revents)
+{
+    uint64_t count;
+    (void)loop;
+    (void)revents;
+    const ssize_t n = read(w->fd, &count, sizeof count);
+    (void)n; /* only there to be woken; somebody may have died, too */
+    struct keeper *k = w->data;
+    intake_drop_dead(k);
+}
+
+static void on_tick(struct ev_loop *loop, ev_timer *w, int revents)
+{
+    (void)loop;
+    (void)w;
+    (void)revents;
+}
+
+static void on_term(struct ev_loop *loop, ev_signal *w, int revents)
+{
+    (void)loop;
+    (void)revents;
+    struct keeper *k = w->data;
+    k->stopping = true;
+}
+
+int keeper_loop_open(struct keeper *k)
+{
+    k->loop = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV);
+    if (!k->loop)
+        return -1;
+    ev_io_init(&k->event, on_event, k->shared->keeper_event, EV_READ);
+    ev_timer_init(&k->tick, on_tick, TICK_MS / 1000.0, TICK_MS / 1000.0);
+    ev_signal_init(&k->term, on_term, SIGTERM);
+    k->event.data = k->term.data = k;
+    ev_io_start(k->loop, &k->event);
+    ev_timer_start(k->loop, &k->tick);
+    ev_signal_start(k->loop, &k->term);
+    return 0;
+}
+
+void keeper_loop_close(struct keeper *k)
+{
+    ev_loop_destroy(k->loop);
+}

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* main: the keeper's first and last steps. */
+#include "daemons/keeper/keeper.h"
+#include "polder/log.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static struct keeper *keeper_new(const struct process *process)
+{
+    struct keeper *k = calloc(1, sizeof *k);
+    if (!k)
+        return NULL;
+    k->process = process;
+    k->shared = process->shared;
+    k->slot = &k->shared->proc->slot[process->slot];
+    k->stats = &k->shared->stats[process->slot];
+    k->state_dir = process->region->config->state_dir;
+    k->runtime_dir = process->region->config->runtime_dir;
+    k->region = UINT32_MAX;
+    k->rotate.lock = -1;
+    k->store.inval = k->shared->inval;
+    k->store.shared = k->shared->cache;
+    k->store.ref = k->shared->ref;
+    k->store.stats = k->stats;
+    if (store_init(&k->store) == 0 && intake_init(k) == 0 && keeper_loop_open(k) == 0)
+        return k;
+    store_fini(&k->store);
+    intake_fini(k);
+    free(k);
+    return NULL;
+}
+
+static void keeper_free(struct keeper *k)
+{
+    keeper_loop_close(k);
+    intake_fini(k);
+    store_fini(&k->store);
+    if (k->rotate.lock >= 0)
+        close(k->rotate.lock);
+    free(k);
+}
+
+static bool lmdb_is_known(void)
+{
+    int major, minor, patch;
+    const char *version = mdb_version(&major, &minor, &patch);
+    if (major == 0 && minor == 9)
+        return true;
+    log_error("keeper: LMDB %s has another file format than 0.9; serving without storing", version);
+    return false;
+}
+
+int keeper_run(const struct process *process)
+{
+    process_start(process, "keeper", 0);
+    struct keeper *k = keeper_new(process);
+    if (!k) {
+        log_error("keeper: cannot start: %s", strerror(errno));
+        return 1;
+    }
+    cache_guard_install(k->shared, process->slot);
+    cache_guard_enter();
+    keeper_time(k);
+    keeper_follow_limits(k);
+    if (lmdb_is_known())
+        rotate_start(k);
+    else
+        k->rotate.retry_ms = UINT64_MAX;
+    keeper_gauges(k);
+    process_ready(process);
+    keeper_loop(k);
+    rotate_stop(k);
+    keeper_free(k);
+    return 0;
+}

@@ -1,0 +1,455 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* object: putting, freshening and removing objects, within a transaction of the store. */
+#include "daemons/keeper/store.h"
+#include "polder/clock.h"
+#include <stdlib.h>
+#include <string.h>
+
+#define ID_BLOCK      65536                        /* ids that one write of the ceiling covers */
+#define GRACE_MS      ((uint64_t)3600 * 1000)      /* kept after its last use without a validator */
+#define GRACE_LONG_MS ((uint64_t)24 * 3600 * 1000) /* with one: a 304 makes it good again */
+
+size_t store_url_key(const char *url, size_t url_len, uint64_t obj_id, uint8_t key[STORE_URL_KEY])
+{
+    const size_t cut = url_len < STORE_URL_CUT ? url_len : STORE_URL_CUT;
+    memcpy(key, url, cut);
+    cache_id_key(obj_id, key + cut);
+    return cut + 8;
+}
+
+static MDB_val key_val(const struct cache_key *key)
+{
+    return (MDB_val){sizeof key->hash, (void *)(uintptr_t)key->hash};
+}
+
+static uint64_t print_of(const struct cache_key *key)
+{
+    uint64_t print;
+    memcpy(&print, key->hash, sizeof print);
+    return print;
+}
+
+static uint64_t max_of(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* From when on an object is not worth its place. Stale ones with a validator are. */
+static uint64_t expires_ms(const struct cache_record *r)
+{
+    const uint64_t last =
+        max_of(max_of(r->received_ms, r->fresh_until_ms), max_of(r->swr_until_ms, r->sie_until_ms));
+    const bool validator = (r->flags & (CACHE_HAS_ETAG | CACHE_HAS_LAST_MODIFIED)) &&
+                           !(r->flags & CACHE_ETAG_OURS && r->last_modified_ms == 0);
+    const uint64_t grace = validator || (r->flags & CACHE_VARY_MARKER) ? GRACE_LONG_MS : GRACE_MS;
+    const uint64_t latest = (uint64_t)UINT32_MAX * 1000;
+    return last < latest - grace ? last + grace : latest;
+}
+
+/* ---- ids and slots ---- */
+
+static int ids_reserve(struct store *s)
+{
+    struct store_meta meta;
+    MDB_val k = {4, (void *)(uintptr_t) "meta"}, v;
+    int rc = mdb_get(s->txn, s->meta, &k, &v);
+    if (rc != 0 || v.mv_size != sizeof meta)
+        return rc != 0 ? rc : MDB_CORRUPTED;
+    memcpy(&meta, v.mv_data, sizeof meta);
+    meta.next_id = s->next_id + ID_BLOCK;
+    meta.real_ms = clock_real_ms();
+    if ((rc = store_meta_write(s, &meta)) != 0)
+        return rc;
+    s->id_ceiling = meta.next_id;
+    atomic_store(&s->shared->id_floor, s->id_ceiling);
+    return 0;
+}
+
+int store_new_id(struct store *s, uint64_t *id)
+{
+    const int rc = s->next_id >= s->id_ceiling ? ids_reserve(s) : 0;
+    if (rc == 0)
+        *id = s->next_id++;
+    return rc;
+}
+
+static uint32_t slot_take(struct store *s)
+{
+    if (s->n_free)
+        return s->free_slots[--s->n_free];
+    return s->slots_used < CACHE_SLOTS_MAX ? s->slots_used++ : EVICT_NONE;
+}
+
+uint32_t store_slot_of(const struct store *s, const struct cache_record *r)
+{
+    return r->slot < s->slots_used && s->items[r->slot].obj_id == r->obj_id && r->obj_id
+               ? r->slot
+               : EVICT_NONE;
+}
+
+static int index_read(struct store *s, MDB_txn *txn, uint32_t slot, struct cache_index *index)
+{
+    uint8_t id[8];
+    MDB_val k = {sizeof id, id}, v;
+    cache_id_key(s->items[slot].obj_id, id);
+    const int rc = mdb_get(txn, s->idx, &k, &v);
+    if (rc != 0)
+        return rc;
+    if (v.mv_size != sizeof *index)
+        return MDB_CORRUPTED;
+    memcpy(index, v.mv_data, sizeof *index);
+    return 0;
+}
+
+const struct cache_record *store_record(struct store *s, MDB_txn *txn, uint32_t slot, size_t *len)
+{
+    struct cache_index index;
+    MDB_val v;
+    if (index_read(s, txn, slot, &index) != 0)
+        return NULL;
+    MDB_val k = key_val(&index.key);
+    if (mdb_get(txn, s->obj, &k, &v) != 0 || !cache_record_fits(v.mv_data, v.mv_size))
+        return NULL;
+    const struct cache_record *r = v.mv_data;
+    if (r->obj_id != s->items[slot].obj_id)
+        return NULL;
+    *len = v.mv_size;
+    return r;
+}
+
+/* ---- removal ---- */
+
+void store_chunks_drop(struct store *s, uint64_t obj_id, uint32_t chunks)
+{
+    if (chunks == 0)
+        return;
+    if (s->n_trash == s->trash_room) {
+        const size_t room = s->trash_room ? s->trash_room * 2 : 64;
+        struct trash *larger = realloc(s->trash, room * sizeof *larger);
+        if (!larger)
+            return; /* found again at the next start */
+        s->trash = larger;
+        s->trash_room = room;
+    }
+    const uint64_t txn_id = s->txn ? mdb_txn_id(s->txn) : 0;
+    s->trash[s->n_trash++] = (struct trash){obj_id, txn_id, chunks};
+}
+
+static int not_found_is_fine(int rc)
+{
+    return rc == MDB_NOTFOUND ? 0 : rc;
+}
+
+static int delete_url(struct store *s, const struct cache_record *r)
+{
+    uint8_t key[STORE_URL_KEY];
+    MDB_val k = {0, key};
+    k.mv_size = store_url_key((const char *)(r + 1), r->url_len, r->obj_id, key);
+    return not_found_is_fine(mdb_del(s->txn, s->url, &k, NULL));
+}
+
+/* What the database knows of the slot's object. The record goes only if it is this object's. */
+static int delete_rows(struct store *s, uint32_t slot, const struct cache_index *index)
+{
+    const uint64_t id = s->items[slot].obj_id;
+    uint8_t id_key[8];
+    MDB_val k = key_val(&index->key), v, ik = {sizeof id_key, id_key};
+    int rc = mdb_get(s->txn, s->obj, &k, &v);
+    if (rc != 0 && rc != MDB_NOTFOUND)
+        return rc;
+    if (rc == 0) {
+        const struct cache_record *r = v.mv_data;
+        const bool fits = cache_record_fits(r, v.mv_size);
+        if (fits && r->obj_id == id && (rc = delete_url(s, r)) != 0)
+            return rc;
+        if ((!fits || r->obj_id == id) && (rc = mdb_del(s->txn, s->obj, &k, NULL)) != 0)
+            return rc;
+    }
+    cache_id_key(id, id_key);
+    return mdb_del(s->txn, s->idx, &ik, NULL);
+}
+
+int store_remove(struct store *s, uint32_t slot)
+{
+    struct cache_index index;
+    struct item *item = &s->items[slot];
+    int rc = index_read(s, s->txn, slot, &index);
+    if (rc != 0 || (rc = delete_rows(s, slot, &index)) != 0)
+        return rc == MDB_NOTFOUND ? MDB_CORRUPTED : rc;
+    store_chunks_drop(s, item->obj_id, index.chunks);
+    evict_remove(s->evict, slot);
+    s->live_pages -= item->pages;
+    s->n_items--;
+    *item = (struct item){0, 0, 0};
+    s->free_slots[s->n_free++] = slot;
+    return 0;
+}
+
+int store_make_room(struct store *s, uint64_t items, uint64_t pages, unsigned most)
+{
+    const uint64_t allowed = store_pages_allowed(s);
+    for (unsigned n = 0; most == 0 || n < most; n++) {
+        enum evict_bound bound;
+        if (s->n_items + items > s->max_items)
+            bound = EVICT_ITEMS;
+        else if (s->live_pages + pages > allowed)
+            bound = EVICT_PAGES;
+        else
+            return 0;
+        const uint32_t slot = evict_victim(s->evict, bound);
+        if (slot == EVICT_NONE)
+            return 0;
+        const int rc = store_remove(s, slot);
+        if (rc != 0)
+            return rc;
+        stats_add(s->stats, STATS_CACHE_EVICTIONS, 1);
+    }
+    return 0;
+}
+
+int store_delete_bad(struct store *s, const struct cache_key *key)
+{
+    MDB_val k = key_val(key), v;
+    const int rc = mdb_get(s->txn, s->obj, &k, &v);
+    if (rc != 0)
+        return not_found_is_fine(rc);
+    const struct cache_record *r = v.mv_data;
+    const bool sound = cache_record_sound(r, v.mv_size) && memcmp(&r->key, key, sizeof *key) == 0;
+    if (sound && inval_check(s->inval, r->birth, r->url_slot, r->tag_slot, r->n_tags,
+                             (const char *)(r + 1), r->url_len) != INVAL_HARD)
+        return 0;
+    const uint32_t slot = cache_record_fits(r, v.mv_size) ? store_slot_of(s, r) : EVICT_NONE;
+    stats_add(s->stats, sound ? STATS_CACHE_INVALIDATED : STATS_CACHE_BAD_RECORDS, 1);
+    if (slot != EVICT_NONE)
+        return store_remove(s, slot);
+    return mdb_del(s->txn, s->obj, &k, NULL); /* its index entry goes when its turn comes */
+}
+
+/* ---- putting ---- */
+
+static bool still_valid(const struct store *s, const struct cache_record *r)
+{
+    return r->birth >= inval_ban_floor(s->inval) &&
+           inval_check(s->inval, r->birth, r->url_slot, r->tag_slot, r->n_tags,
+                       (const char *)(r + 1), r->url_len) == INVAL_VALID;
+}
+
+/* Record, index and URL of an object whose id and slot are decided. */
+static int put_rows(struct store *s, struct cache_record *r, size_t len, uint32_t pages,
+                    uint32_t chunks)
+{
+    const size_t padded = (len + 7) & ~(size_t)7;
+    const struct cache_index index = {r->key, expires_ms(r), pages, r->slot, chunks, r->url_len};
+    const struct iovec whole = {r, len};
+    uint8_t id_key[8], url_key[STORE_URL_KEY];
+    memset((char *)r + len, 0, padded - len);
+    r->checksum = cache_checksum(&whole, 1);
+    MDB_val k = key_val(&r->key), v = {padded, r};
+    int rc = mdb_put(s->txn, s->obj, &k, &v, 0);
+    if (rc != 0)
+        return rc;
+    cache_id_key(r->obj_id, id_key);
+    k = (MDB_val){sizeof id_key, id_key};
+    v = (MDB_val){sizeof index, (void *)(uintptr_t)&index};
+    if ((rc = mdb_put(s->txn, s->idx, &k, &v, 0)) != 0)
+        return rc;
+    k.mv_data = url_key;
+    k.mv_size = store_url_key((const char *)(r + 1), r->url_len, r->obj_id, url_key);
+    v = (MDB_val){sizeof r->key, &r->key};
+    rc = mdb_put(s->txn, s->url, &k, &v, 0);
+    s->items[r->slot] = (struct item){r->obj_id, pages, (uint32_t)(index.expires_ms / 1000)};
+    return rc;
+}
+
+/* Takes away what is there under the key. 0, STORE_REFUSED_OLDER, or an LMDB code. *use: what the
+ * old one had earned, 0xff where there was none. */
+static int replace_old(struct store *s, const struct cache_record *r, bool *settled, uint8_t *use)
+{
+    MDB_val k = key_val(&r->key), v;
+    *settled = false;
+    *use = 0xff;
+    int rc = mdb_get(s->txn, s->obj, &k, &v);
+    if (rc != 0)
+        return not_found_is_fine(rc);
+    const struct cache_record *old = v.mv_data;
+    if (!cache_record_fits(old, v.mv_size))
+        return 0; /* overwritten */
+    const uint32_t slot = store_slot_of(s, old);
+    if (slot == EVICT_NONE)
+        return 0;
+    if (old->birth > r->birth && still_valid(s, old))
+        return STORE_REFUSED_OLDER;
+    *settled = evict_is_settled(s->evict, slot);
+    *use = atomic_load_explicit(&s->ref[slot], memory_order_relaxed);
+    return store_remove(s, slot);
+}
+
+static int put_new(struct store *s, struct cache_record *r, size_t len, uint32_t pages,
+                   uint32_t chunks)
+{
+    bool settled;
+    uint8_t use;
+    int rc = replace_old(s, r, &settled, &use);
+    if (rc != 0 || (rc = store_make_room(s, 1, pages, 0)) != 0)
+        return rc;
+    if (s->n_items + 1 > s->max_items || s->live_pages + pages > store_pages_allowed(s))
+        return STORE_REFUSED_SIZE; /* unfinished streams hold the rest */
+    if (chunks == 0 && (rc = store_new_id(s, &r->obj_id)) != 0)
+        return rc;
+    if ((r->slot = slot_take(s)) == EVICT_NONE)
+        return STORE_REFUSED_SIZE;
+    if ((rc = put_rows(s, r, len, pages, chunks)) != 0)
+        return rc;
+    const bool known = use != 0xff;
+    atomic_store_explicit(&s->ref[r->slot], known ? use : 0, memory_order_relaxed);
+    if (known)
+        evict_adopt(s->evict, r->slot, print_of(&r->key), pages, settled);
+    else
+        evict_insert(s->evict, r->slot, print_of(&r->key), pages);
+    s->n_items++;
+    s->live_pages += pages;
+    return 0;
+}
+
+int store_put(struct store *s, struct cache_record *r, size_t len, uint32_t chunks,
+              uint32_t chunk_pages)
+{
+    const uint32_t pages = (uint32_t)store_pages_of((len + 7) & ~(size_t)7) + chunk_pages;
+    r->url_slot = inval_url_slot(s->inval, r + 1, r->url_len);
+    if (!still_valid(s, r))
+        return STORE_REFUSED_INVALID;
+    if (pages > store_object_pages(s) || s->max_items == 0)
+        return STORE_REFUSED_SIZE;
+    /* The chunks were counted as they came; from now on they are the object's. */
+    s->live_pages -= chunk_pages;
+    const int rc = put_new(s, r, len, pages, chunks);
+    if (rc != 0)
+        s->live_pages += chunk_pages;
+    return rc;
+}
+
+int store_put_chunk(struct store *s, uint64_t obj_id, uint32_t n, const void *data, size_t len)
+{
+    uint8_t key[CACHE_CHUNK_KEY];
+    const uint64_t checksum = cache_chunk_checksum(obj_id, n, data, len);
+    MDB_val k = {sizeof key, key}, v = {sizeof checksum + len, NULL};
+    cache_chunk_key(obj_id, n, key);
+    const int rc = mdb_put(s->txn, s->body, &k, &v, MDB_RESERVE);
+    if (rc != 0)
+        return rc;
+    memcpy(v.mv_data, &checksum, sizeof checksum);
+    memcpy((char *)v.mv_data + sizeof checksum, data, len);
+    return 0;
+}
+
+/* ---- changing ---- */
+
+/* The same object with other bytes in its record, which had old_len of them. */
+static int put_again(struct store *s, struct cache_record *r, size_t len, size_t old_len)
+{
+    struct cache_index index;
+    const uint32_t slot = r->slot;
+    int rc = index_read(s, s->txn, slot, &index);
+    if (rc != 0)
+        return rc == MDB_NOTFOUND ? MDB_CORRUPTED : rc;
+    const uint32_t pages = index.pages - (uint32_t)store_pages_of(old_len) +
+                           (uint32_t)store_pages_of((len + 7) & ~(size_t)7);
+    if ((rc = put_rows(s, r, len, pages, index.chunks)) != 0)
+        return rc;
+    s->live_pages += pages;
+    s->live_pages -= index.pages;
+    evict_resize(s->evict, slot, pages);
+    return 0;
+}
+
+int store_freshen(struct store *s, const struct cache_record *r, size_t len)
+{
+    _Alignas(8) char buffer[CACHE_VALUE_MAX + 8];
+    MDB_val k = key_val(&r->key), v;
+    int rc = mdb_get(s->txn, s->obj, &k, &v);
+    if (rc != 0)
+        return rc == MDB_NOTFOUND ? STORE_REFUSED_GONE : rc;
+    const struct cache_record *old = v.mv_data;
+    if (!cache_record_sound(old, v.mv_size) || old->obj_id != r->obj_id)
+        return STORE_REFUSED_GONE;
+    if (store_slot_of(s, old) == EVICT_NONE || old->url_len != r->url_len ||
+        memcmp(old + 1, r + 1, r->url_len) != 0)
+        return STORE_REFUSED_GONE;
+    if (len + old->inline_len > CACHE_VALUE_MAX)
+        return STORE_REFUSED_SIZE;
+    struct cache_view view;
+    cache_view_of(old, &view);
+    struct cache_record *new = (struct cache_record *)buffer;
+    memcpy(buffer, r, len);
+    if (old->inline_len)
+        memcpy(buffer + len, view.body, old->inline_len);
+    new->slot = old->slot;
+    new->body_len = old->body_len;
+    new->body_checksum = old->body_checksum;
+    new->inline_len = old->inline_len;
+    new->flags = (r->flags & ~(uint32_t)CACHE_CHUNKED_BODY) | (old->flags & CACHE_CHUNKED_BODY);
+    new->url_slot = inval_url_slot(s->inval, new + 1, new->url_len);
+    if (!still_valid(s, new))
+        return STORE_REFUSED_INVALID;
+    return put_again(s, new, len + new->inline_len, v.mv_size);
+}
+
+int store_soften(struct store *s, uint32_t slot, uint64_t now_ms)
+{
+    _Alignas(8) char buffer[CACHE_VALUE_MAX + 8];
+    size_t old_len;
+    const struct cache_record *old = store_record(s, s->txn, slot, &old_len);
+    if (!old || !cache_record_sound(old, old_len))
+        return 0; /* never served, so never stale */
+    memcpy(buffer, old, old_len);
+    struct cache_record *r = (struct cache_record *)buffer;
+    r->flags |= CACHE_SOFTENED;
+    if (r->fresh_until_ms >= now_ms)
+        r->fresh_until_ms = now_ms - 1;
+    return put_again(s, r, cache_record_len(r), old_len);
+}
+
+/* ---- trash ---- */
+
+static bool is_pinned(const struct store *s, uint64_t obj_id)
+{
+    for (unsigned row = 0; row < sizeof s->shared->pin / sizeof s->shared->pin[0]; row++)
+        for (unsigned i = 0; i < CACHE_PINS; i++)
+            if (atomic_load_explicit(&s->shared->pin[row][i], memory_order_relaxed) == obj_id)
+                return true;
+    return false;
+}
+
+static int trash_empty_one(struct store *s, struct trash *t, unsigned most, unsigned *done)
+{
+    uint8_t key[CACHE_CHUNK_KEY];
+    MDB_val k = {sizeof key, key};
+    while (t->chunks && *done < most) {
+        cache_chunk_key(t->obj_id, t->chunks - 1, key);
+        const int rc = not_found_is_fine(mdb_del(s->txn, s->body, &k, NULL));
+        if (rc != 0)
+            return rc;
+        t->chunks--;
+        ++*done;
+    }
+    return 0;
+}
+
+int store_trash_empty(struct store *s, unsigned most, unsigned *done)
+{
+    struct store_reader oldest;
+    const bool reading = store_oldest_reader(s, &oldest);
+    size_t kept = 0;
+    int rc = 0;
+    *done = 0;
+    for (size_t i = 0; i < s->n_trash; i++) {
+        struct trash *t = &s->trash[i];
+        const bool wait = reading && oldest.txn_id < t->txn_id;
+        if (rc == 0 && *done < most && !wait && !is_pinned(s, t->obj_id))
+            rc = trash_empty_one(s, t, most, done);
+        if (t->chunks)
+            s->trash[kept++] = *t;
+    }
+    s->n_trash = kept;
+    return rc;
+}

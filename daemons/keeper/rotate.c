@@ -1,0 +1,530 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * rotate: which directory holds the store, and the one way to recover: an empty one.
+ *
+ * state_dir/cache.<epoch>/ holds data.mdb, lock.mdb and, between a clean stop and the next start,
+ * `clean`. The store that is found is kept if nothing speaks against it:
+ *
+ *   - the same master still runs and nobody has died in the map: it was under our eyes all the time
+ *   - otherwise data.mdb is examined page by page (check.c), its history of invalidations must be
+ *     the one in inval.page, and it must be of this boot (what was written is in the page cache or
+ *     on disk) or closed cleanly with no invalidation since.
+ *
+ * Repair is never tried. Rotating: a new directory, published in cache_shared.epoch, the old one
+ * unlinked; workers notice the number and reopen. What cannot be opened is tried again every 30 s;
+ * until then the service runs without a cache.
+ */
+#include "daemons/keeper/keeper.h"
+#include "polder/clock.h"
+#include "polder/log.h"
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define RETRY_MS        30000
+#define LOCK_RETRY_MS   500
+#define ROTATIONS       3
+#define ROTATIONS_MS    600000
+#define MAP_LEAST       ((uint64_t)24 << 20)
+#define FULL_MS         60000 /* MAP_FULL three times within this: rotate */
+#define FULL_EVICT      20    /* one part in so many goes when the map is full */
+#define CHECK_BUDGET_MS 5000
+#define CLOCK_BACK_MS   60000
+
+/* Says it once, not every 30 s. */
+static void __attribute__((format(printf, 2, 3))) complain(struct keeper *k, const char *fmt, ...)
+{
+    char text[sizeof k->rotate.complaint];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    if (strcmp(text, k->rotate.complaint) == 0)
+        return;
+    memcpy(k->rotate.complaint, text, sizeof text);
+    log_error("cache: %s", text);
+}
+
+/* ---- directories ---- */
+
+static uint64_t epoch_of(const char *name)
+{
+    char *end;
+    if (strncmp(name, "cache.", 6) != 0 || name[6] < '1' || name[6] > '9')
+        return 0;
+    errno = 0;
+    const unsigned long long n = strtoull(name + 6, &end, 10);
+    return *end == 0 && errno == 0 ? n : 0;
+}
+
+static void directory_remove(const char *state_dir, uint64_t epoch)
+{
+    static const char *const files[] = {"/clean", "/data.mdb", "/lock.mdb", ""};
+    char dir[PATH_MAX], path[PATH_MAX + 16];
+    if (cache_directory(state_dir, epoch, dir, sizeof dir) < 0)
+        return;
+    for (unsigned i = 0; i < 3; i++) {
+        snprintf(path, sizeof path, "%s%s", dir, files[i]);
+        unlink(path);
+    }
+    rmdir(dir);
+}
+
+/* The newest epoch on disk, 0: none. Removes all others, `keep` aside, where keep is not 0. */
+static uint64_t directories_scan(const char *state_dir, uint64_t keep)
+{
+    uint64_t newest = 0;
+    DIR *d = opendir(state_dir);
+    const struct dirent *e;
+    while (d && (e = readdir(d))) {
+        const uint64_t epoch = epoch_of(e->d_name);
+        if (epoch > newest)
+            newest = epoch;
+        if (keep && epoch && epoch != keep)
+            directory_remove(state_dir, epoch);
+    }
+    if (d)
+        closedir(d);
+    return newest;
+}
+
+/* ---- the clean flag ---- */
+
+static void clean_path(const char *dir, char path[PATH_MAX])
+{
+    snprintf(path, PATH_MAX, "%.4000s/clean", dir);
+}
+
+static void directory_sync(const char *dir)
+{
+    const int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    fsync(fd);
+    close(fd);
+}
+
+/* The flag holds the number of the last invalidation that reached the disk with the store. */
+static bool clean_read(const char *dir, uint64_t *seq)
+{
+    char path[PATH_MAX], text[32] = "";
+    clean_path(dir, path);
+    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return false;
+    const ssize_t n = read(fd, text, sizeof text - 1);
+    close(fd);
+    char *end = text;
+    *seq = strtoull(text, &end, 10);
+    return n > 1 && *end == '\n';
+}
+
+static void clean_write(const char *dir, uint64_t seq)
+{
+    char path[PATH_MAX], text[32];
+    clean_path(dir, path);
+    const int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return;
+    const int n = snprintf(text, sizeof text, "%llu\n", (unsigned long long)seq);
+    const bool written = write(fd, text, (size_t)n) == n && fsync(fd) == 0;
+    close(fd);
+    if (!written)
+        unlink(path);
+    directory_sync(dir);
+}
+
+static void clean_remove(const char *dir)
+{
+    char path[PATH_MAX];
+    clean_path(dir, path);
+    if (unlink(path) == 0)
+        directory_sync(dir);
+}
+
+/* ---- publishing ---- */
+
+static void publish(struct keeper *k)
+{
+    struct cache_shared *shared = k->shared->cache;
+    if (atomic_load(&shared->epoch_floor) < k->store.epoch)
+        atomic_store(&shared->epoch_floor, k->store.epoch);
+    atomic_store(&shared->suspect, 0);
+    atomic_store_explicit(&shared->epoch, k->store.epoch, memory_order_release);
+    directories_scan(k->state_dir, k->store.epoch);
+    k->rotate.complaint[0] = 0;
+    k->rotate.grow_failed = false;
+    sweep_init(k);
+}
+
+static void unpublish(struct keeper *k, uint64_t retry_after_ms)
+{
+    atomic_store_explicit(&k->shared->cache->epoch, 0, memory_order_release);
+    intake_forget(k);
+    store_close(&k->store, false);
+    k->rotate.retry_ms = k->mono_ms + retry_after_ms;
+}
+
+/* What the store says of itself from now on; also the first sign that it takes writes. */
+static int meta_renew(struct keeper *k, uint64_t next_id)
+{
+    struct store_meta meta = {.format = CACHE_FORMAT, .real_ms = clock_real_ms()};
+    memcpy(meta.uuid, inval_uuid(k->shared->inval), sizeof meta.uuid);
+    shm_boot_id(meta.boot_id);
+    meta.next_id = next_id;
+    int rc = store_begin(&k->store);
+    if (rc != 0)
+        return rc;
+    if ((rc = store_meta_write(&k->store, &meta)) != 0) {
+        mdb_txn_abort(k->store.txn);
+        k->store.txn = NULL;
+        return rc;
+    }
+    return store_commit(&k->store);
+}
+
+/* ---- an empty store ---- */
+
+/* Ids are never used twice, not even in another store: workers may still know an old one. */
+static uint64_t first_id(const struct keeper *k)
+{
+    const uint64_t floor = atomic_load(&k->shared->cache->id_floor);
+    const uint64_t now_us = clock_real_ms() * 1000;
+    uint64_t id = now_us > floor ? now_us : floor;
+    if (k->store.next_id > id)
+        id = k->store.next_id;
+    return id + 1;
+}
+
+static int fresh_open(struct keeper *k, uint64_t epoch, uint64_t map_bytes, const char **what)
+{
+    char dir[PATH_MAX];
+    int rc = cache_directory(k->state_dir, epoch, dir, sizeof dir);
+    if (rc < 0)
+        return -rc;
+    *what = "make the directory of";
+    if (mkdir(dir, 0700) < 0 && errno != EEXIST)
+        return errno;
+    rc = store_open(&k->store, epoch, dir, map_bytes, STORE_NEW, what);
+    if (rc == 0) {
+        k->store.next_id = k->store.id_ceiling = first_id(k);
+        *what = "write to";
+        rc = meta_renew(k, k->store.next_id);
+    }
+    if (rc != 0) {
+        store_close(&k->store, false);
+        directory_remove(k->state_dir, epoch);
+    }
+    return rc;
+}
+
+static void fresh_start(struct keeper *k)
+{
+    const uint64_t wanted = store_map_for(k->runtime.cache.max_bytes);
+    const uint64_t floor = atomic_load(&k->shared->cache->epoch_floor);
+    const uint64_t newest = directories_scan(k->state_dir, 0);
+    const uint64_t epoch = (newest > floor ? newest : floor) + 1;
+    const char *what = "open";
+    uint64_t map_bytes = wanted;
+    int rc;
+    do {
+        rc = fresh_open(k, epoch, map_bytes, &what);
+    } while (rc == ENOSPC && (map_bytes /= 2) >= MAP_LEAST);
+    if (rc != 0) {
+        complain(k, "cannot %s %s/cache.%llu (%llu MiB): %s; serving without storing", what,
+                 k->state_dir, (unsigned long long)epoch, (unsigned long long)(wanted >> 20),
+                 mdb_strerror(rc));
+        unpublish(k, RETRY_MS);
+        return;
+    }
+    publish(k);
+    if (map_bytes < wanted)
+        log_warning("cache: not enough disk under %s for %llu MiB; the store has %llu MiB",
+                    k->state_dir, (unsigned long long)(wanted >> 20),
+                    (unsigned long long)(map_bytes >> 20));
+    log_info("cache: an empty store of %llu MiB in cache.%llu",
+             (unsigned long long)(map_bytes >> 20), (unsigned long long)epoch);
+}
+
+/* ---- the store that is there ---- */
+
+static void check_beat(void *arg)
+{
+    const struct keeper *k = arg;
+    process_beat(k->process, clock_mono_ms());
+}
+
+static bool same(const uint8_t *a, const uint8_t *b)
+{
+    return memcmp(a, b, 16) == 0;
+}
+
+/* NULL: nothing speaks against it. Otherwise what does. */
+static const char *judge_meta(struct keeper *k, const char *dir, const struct store_meta *meta)
+{
+    uint8_t boot[16];
+    uint64_t seq;
+    if (meta->format != CACHE_FORMAT)
+        return "it has another format";
+    if (!same(meta->uuid, inval_uuid(k->shared->inval)))
+        return "it does not belong to this history of invalidations (inval.page)";
+    if (shm_boot_id(boot) == 0 && same(meta->boot_id, boot))
+        return NULL;
+    if (!clean_read(dir, &seq))
+        return "the machine went down before it was closed";
+    if (seq != inval_seq(k->shared->inval))
+        return "there were invalidations after it was closed";
+    return NULL;
+}
+
+/* Opens and reads; the reason why not in why, which holds 200 bytes. */
+static bool existing_open(struct keeper *k, uint64_t epoch, bool examine, char *why)
+{
+    struct check_result found = {.why = ""};
+    struct store_meta meta;
+    char dir[PATH_MAX];
+    const char *what = "", *bad = NULL;
+    uint64_t map_bytes = store_map_for(k->runtime.cache.max_bytes);
+    if (cache_directory(k->state_dir, epoch, dir, sizeof dir) < 0)
+        return false;
+    if (examine) {
+        const int rc = check_file(dir, CHECK_BUDGET_MS, check_beat, k, &found);
+        if (rc < 0) {
+            snprintf(why, 200, "%s", found.why[0] ? found.why : strerror(-rc));
+            return false;
+        }
+        if (found.map_bytes > 2 * map_bytes)
+            bad = "it is much larger than max_bytes allows now";
+        else
+            bad = judge_meta(k, dir, &found.meta);
+    }
+    if (bad) {
+        snprintf(why, 200, "%s", bad);
+        return false;
+    }
+    int rc = store_open(&k->store, epoch, dir, map_bytes, STORE_EXISTING, &what);
+    if (rc == 0 && (rc = store_meta_read(&k->store, &meta)) == 0)
+        bad = examine ? NULL : judge_meta(k, dir, &meta);
+    if (rc == 0 && !bad)
+        rc = store_rebuild(&k->store);
+    if (rc == 0 && !bad) {
+        if (k->store.next_id < meta.next_id)
+            k->store.next_id = meta.next_id;
+        if (k->store.next_id < atomic_load(&k->shared->cache->id_floor))
+            k->store.next_id = atomic_load(&k->shared->cache->id_floor);
+        k->store.id_ceiling = k->store.next_id;
+        clean_remove(dir);
+        rc = meta_renew(k, k->store.next_id);
+    }
+    if (rc == 0 && !bad) {
+        if (meta.real_ms > clock_real_ms() + CLOCK_BACK_MS) {
+            log_warning("cache: the clock has gone back since the store was closed; all of it is "
+                        "taken for stale");
+            inval_mark_all(k->shared->inval, true);
+        }
+        return true;
+    }
+    snprintf(why, 200, "%s", bad ? bad : mdb_strerror(rc));
+    store_close(&k->store, false);
+    return false;
+}
+
+static bool lock_take(struct keeper *k)
+{
+    char path[PATH_MAX];
+    if (k->rotate.lock >= 0)
+        return true;
+    if (snprintf(path, sizeof path, "%s/keeper.lock", k->state_dir) >= (int)sizeof path)
+        return false;
+    const int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0) {
+        k->rotate.lock = fd;
+        return true;
+    }
+    complain(k, "cannot lock %s: %s; serving without storing", path,
+             errno == EWOULDBLOCK ? "another keeper has it" : strerror(errno));
+    if (fd >= 0)
+        close(fd);
+    k->rotate.retry_ms = k->mono_ms + LOCK_RETRY_MS;
+    return false;
+}
+
+void rotate_start(struct keeper *k)
+{
+    struct cache_shared *shared = k->shared->cache;
+    char why[200] = "";
+    if (!lock_take(k))
+        return;
+    const uint32_t asked = atomic_load(&shared->rotate_asked);
+    const uint64_t current = atomic_load(&shared->epoch);
+    const uint64_t epoch = current ? current : directories_scan(k->state_dir, 0);
+    if (asked) {
+        atomic_fetch_sub(&shared->rotate_asked, asked);
+        rotate_now(k, "it seems to have killed processes");
+        return;
+    }
+    if (epoch == 0) {
+        fresh_start(k);
+        return;
+    }
+    const bool examine = current == 0 || atomic_load(&shared->suspect);
+    if (existing_open(k, epoch, examine, why)) {
+        publish(k);
+        log_info("cache: kept %llu objects (%llu MiB) in cache.%llu",
+                 (unsigned long long)k->store.n_items,
+                 (unsigned long long)(k->store.live_pages * CACHE_PAGE >> 20),
+                 (unsigned long long)epoch);
+        return;
+    }
+    log_warning("cache: data.mdb of cache.%llu failed its checks (%s); starting with an empty "
+                "store",
+                (unsigned long long)epoch, why);
+    stats_add(k->stats, STATS_CACHE_ROTATIONS, 1);
+    fresh_start(k);
+}
+
+/* ---- rotating ---- */
+
+/* Notes a rotation; true if there were too many lately. *until: when the cache may be on again. */
+static bool rotations_note(struct keeper *k, uint64_t *until)
+{
+    _Atomic uint64_t *times = k->shared->cache->rotated_ms;
+    unsigned oldest = 0;
+    for (unsigned i = 1; i < ROTATIONS; i++)
+        if (atomic_load(&times[i]) < atomic_load(&times[oldest]))
+            oldest = i;
+    const uint64_t first = atomic_load(&times[oldest]);
+    if (first && k->mono_ms - first < ROTATIONS_MS) {
+        *until = first + ROTATIONS_MS;
+        return true;
+    }
+    atomic_store(&times[oldest], k->mono_ms ? k->mono_ms : 1);
+    return false;
+}
+
+void rotate_now(struct keeper *k, const char *why)
+{
+    uint64_t until;
+    stats_add(k->stats, STATS_CACHE_ROTATIONS, 1);
+    if (rotations_note(k, &until)) {
+        log_error("cache: given up again (%s), after three times in ten minutes: the cache is off "
+                  "for %llu s",
+                  why, (unsigned long long)(until - k->mono_ms) / 1000);
+        const uint64_t epoch = k->store.epoch;
+        unpublish(k, until - k->mono_ms);
+        directory_remove(k->state_dir, epoch);
+        return;
+    }
+    log_error("cache: the store is given up (%s); starting with an empty one", why);
+    intake_forget(k);
+    store_close(&k->store, false);
+    fresh_start(k);
+}
+
+/* Gives up one part in twenty, in small transactions. */
+static int make_air(struct keeper *k)
+{
+    const uint64_t allowed = store_pages_allowed(&k->store);
+    const uint64_t live = k->store.live_pages;
+    const uint64_t want = live > live / FULL_EVICT ? live - live / FULL_EVICT : 0;
+    int rc = 0;
+    while (rc == 0 && k->store.n_items && k->store.live_pages > want) {
+        unsigned dropped;
+        if ((rc = store_begin(&k->store)) != 0)
+            break;
+        rc = store_make_room(&k->store, 0, allowed - want, KEEPER_SLICE);
+        if (rc == 0)
+            rc = store_trash_empty(&k->store, KEEPER_SLICE, &dropped);
+        if (rc != 0)
+            break;
+        rc = store_commit(&k->store);
+        check_beat(k);
+    }
+    return rc;
+}
+
+static void map_full(struct keeper *k)
+{
+    int dead;
+    uint64_t *times = k->rotate.full_ms;
+    if (times[0] && k->mono_ms - times[0] < FULL_MS) {
+        rotate_now(k, "its map was full three times in a minute");
+        return;
+    }
+    times[0] = times[1];
+    times[1] = k->mono_ms;
+    mdb_reader_check(k->store.env, &dead);
+    const int rc = make_air(k);
+    log_warning("cache: the map of %llu MiB is full; gave up a part of it",
+                (unsigned long long)(k->store.map_bytes >> 20));
+    if (rc != 0)
+        rotate_now(k, mdb_strerror(rc));
+}
+
+void rotate_failed(struct keeper *k, int rc, const char *what)
+{
+    intake_forget(k);
+    store_abort(&k->store);
+    if (rc == MDB_MAP_FULL && k->store.env) {
+        map_full(k);
+        return;
+    }
+    log_error("cache: cannot %s: %s", what, mdb_strerror(rc));
+    rotate_now(k, mdb_strerror(rc));
+}
+
+static void grow_if_wanted(struct keeper *k)
+{
+    const uint64_t wanted = store_map_for(k->runtime.cache.max_bytes);
+    if (wanted <= k->store.map_bytes || k->mono_ms < k->rotate.retry_ms)
+        return;
+    const int rc = store_grow(&k->store, wanted);
+    if (rc == 0) {
+        log_info("cache: the store has grown to %llu MiB", (unsigned long long)(wanted >> 20));
+        k->rotate.grow_failed = false;
+        return;
+    }
+    k->rotate.retry_ms = k->mono_ms + RETRY_MS;
+    if (!k->rotate.grow_failed)
+        log_warning("cache: cannot grow data.mdb to %llu MiB: %s; it stays at %llu MiB",
+                    (unsigned long long)(wanted >> 20), mdb_strerror(rc),
+                    (unsigned long long)(k->store.map_bytes >> 20));
+    k->rotate.grow_failed = true;
+}
+
+void rotate_tick(struct keeper *k)
+{
+    const uint32_t asked = atomic_load(&k->shared->cache->rotate_asked);
+    if (!k->store.env) {
+        if (k->mono_ms >= k->rotate.retry_ms && lock_take(k))
+            rotate_start(k);
+        return;
+    }
+    if (asked) {
+        atomic_fetch_sub(&k->shared->cache->rotate_asked, asked);
+        rotate_now(k, "a reader found it damaged");
+        return;
+    }
+    grow_if_wanted(k);
+}
+
+void rotate_stop(struct keeper *k)
+{
+    if (!k->store.env)
+        return;
+    const uint64_t seq = inval_seq(k->shared->inval);
+    const int rc = inval_page_sync(k->shared->inval);
+    char dir[PATH_MAX];
+    snprintf(dir, sizeof dir, "%.4000s", k->store.dir);
+    meta_renew(k, k->store.next_id);
+    store_close(&k->store, true);
+    if (rc == 0)
+        clean_write(dir, seq);
+}

@@ -1,0 +1,418 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* store: opening, growing and closing the environment; transactions; readers; private tables. */
+#include "daemons/keeper/store.h"
+#include "polder/clock.h"
+#include "polder/log.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define MAP_SLACK ((uint64_t)64 << 20)
+#define MAP_STEP  ((uint64_t)1 << 20)
+#define NODE_MAX  2038u /* me_nodemax of 4 KiB pages: a larger node moves to pages of its own */
+#define NODE_HEAD 24u   /* node header and a key of 16 bytes */
+#define BODY_MAX  (((uint64_t)8 << 20) + ((uint64_t)64 << 10)) /* what max_body is by default */
+
+_Static_assert(sizeof(struct cache_index) % 8 == 0, "index values keep their page aligned");
+
+/* ---- sizes ---- */
+
+uint64_t store_pages_of(size_t value_len)
+{
+    if (value_len + NODE_HEAD <= NODE_MAX)
+        return 1;
+    return (value_len + 16 + CACHE_PAGE - 1) / CACHE_PAGE;
+}
+
+uint64_t store_map_for(uint64_t max_bytes)
+{
+    const uint64_t most = (uint64_t)1 << 46;
+    if (max_bytes > most)
+        max_bytes = most;
+    const uint64_t bytes = max_bytes + max_bytes / 4 + MAP_SLACK;
+    return (bytes + MAP_STEP - 1) / MAP_STEP * MAP_STEP;
+}
+
+/* The inverse, for a map that turned out smaller than was asked for. */
+static uint64_t pages_for_map(uint64_t map_bytes)
+{
+    const uint64_t bytes =
+        map_bytes > 2 * MAP_SLACK ? (map_bytes - MAP_SLACK) / 5 * 4 : map_bytes / 5 * 2;
+    return bytes / CACHE_PAGE;
+}
+
+uint64_t store_pages_allowed(const struct store *s)
+{
+    return s->max_pages < s->fits_pages ? s->max_pages : s->fits_pages;
+}
+
+/* One in 64 of the store; in a small one still bodies of the usual largest size. */
+uint64_t store_object_pages(const struct store *s)
+{
+    const uint64_t all = store_pages_allowed(s), share = all / 64, usual = BODY_MAX / CACHE_PAGE;
+    const uint64_t small = usual < all / 4 ? usual : all / 4;
+    return share > small ? share : small;
+}
+
+bool store_is_over(const struct store *s)
+{
+    return s->n_items > s->max_items || s->live_pages > store_pages_allowed(s);
+}
+
+/* ---- private tables ---- */
+
+static void *zero_pages(size_t size)
+{
+    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                   -1, 0);
+    return p == MAP_FAILED ? NULL : p;
+}
+
+int store_init(struct store *s)
+{
+    s->items = zero_pages(CACHE_SLOTS_MAX * sizeof *s->items);
+    s->free_slots = zero_pages(CACHE_SLOTS_MAX * sizeof *s->free_slots);
+    s->evict = evict_new(CACHE_SLOTS_MAX, s->ref);
+    if (s->items && s->free_slots && s->evict)
+        return 0;
+    store_fini(s);
+    return -ENOMEM;
+}
+
+void store_fini(struct store *s)
+{
+    if (s->items)
+        munmap(s->items, CACHE_SLOTS_MAX * sizeof *s->items);
+    if (s->free_slots)
+        munmap(s->free_slots, CACHE_SLOTS_MAX * sizeof *s->free_slots);
+    evict_free(s->evict);
+    free(s->trash);
+    s->items = NULL;
+    s->free_slots = NULL;
+    s->evict = NULL;
+    s->trash = NULL;
+}
+
+static void tables_clear(struct store *s)
+{
+    madvise(s->items, CACHE_SLOTS_MAX * sizeof *s->items, MADV_DONTNEED);
+    evict_clear(s->evict);
+    s->n_free = s->slots_used = 0;
+    s->n_items = s->live_pages = 0;
+    s->n_trash = 0;
+}
+
+/* ---- opening ---- */
+
+/* Real blocks, so that a full disk is an error here and not a SIGBUS later. */
+static int file_reserve(int fd, uint64_t bytes)
+{
+    if (fallocate(fd, 0, 0, (off_t)bytes) == 0)
+        return 0;
+    if (errno != EOPNOTSUPP && errno != ENOSYS)
+        return errno;
+    log_warning("cache: the file system of the store cannot reserve space; a full disk will cost "
+                "the whole store");
+    struct stat st;
+    if (fstat(fd, &st) < 0)
+        return errno;
+    return (uint64_t)st.st_size >= bytes || ftruncate(fd, (off_t)bytes) == 0 ? 0 : errno;
+}
+
+static int existing_reserve(const char *dir, uint64_t bytes)
+{
+    char path[4200];
+    snprintf(path, sizeof path, "%s/data.mdb", dir);
+    const int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return errno;
+    const int rc = file_reserve(fd, bytes);
+    close(fd);
+    return rc;
+}
+
+static int dbis_open(struct store *s)
+{
+    MDB_txn *txn;
+    int rc = mdb_txn_begin(s->env, NULL, 0, &txn);
+    if (rc != 0)
+        return rc;
+    if ((rc = mdb_dbi_open(txn, "obj", MDB_CREATE, &s->obj)) != 0 ||
+        (rc = mdb_dbi_open(txn, "body", MDB_CREATE, &s->body)) != 0 ||
+        (rc = mdb_dbi_open(txn, "idx", MDB_CREATE, &s->idx)) != 0 ||
+        (rc = mdb_dbi_open(txn, "url", MDB_CREATE, &s->url)) != 0 ||
+        (rc = mdb_dbi_open(txn, "meta", MDB_CREATE, &s->meta)) != 0) {
+        mdb_txn_abort(txn);
+        return rc;
+    }
+    return mdb_txn_commit(txn);
+}
+
+static int env_open(struct store *s, enum store_open_mode mode, const char **what)
+{
+    int rc = 0;
+    *what = "reserve space for";
+    if (mode == STORE_EXISTING && (rc = existing_reserve(s->dir, s->map_bytes)) != 0)
+        return rc;
+    *what = "open";
+    if ((rc = mdb_env_create(&s->env)) != 0)
+        return rc;
+    if ((rc = mdb_env_set_mapsize(s->env, s->map_bytes)) != 0 ||
+        (rc = mdb_env_set_maxdbs(s->env, CACHE_DBS)) != 0 ||
+        (rc = mdb_env_set_maxreaders(s->env, CACHE_READERS)) != 0 ||
+        (rc = mdb_env_open(s->env, s->dir, MDB_WRITEMAP | MDB_NOSYNC | MDB_NOTLS, 0600)) != 0)
+        return rc;
+    if (mode == STORE_NEW) {
+        int fd;
+        *what = "reserve space for";
+        if ((rc = mdb_env_get_fd(s->env, &fd)) != 0 || (rc = file_reserve(fd, s->map_bytes)) != 0)
+            return rc;
+    }
+    *what = "open the databases of";
+    return dbis_open(s);
+}
+
+int store_open(struct store *s, uint64_t epoch, const char *dir, uint64_t map_bytes,
+               enum store_open_mode mode, const char **what)
+{
+    snprintf(s->dir, sizeof s->dir, "%s", dir);
+    s->epoch = epoch;
+    s->map_bytes = map_bytes;
+    s->fits_pages = pages_for_map(map_bytes);
+    const int rc = env_open(s, mode, what);
+    if (rc != 0) {
+        if (s->env)
+            mdb_env_close(s->env);
+        s->env = NULL;
+        return rc;
+    }
+    int dead;
+    mdb_reader_check(s->env, &dead);
+    tables_clear(s);
+    return 0;
+}
+
+void store_close(struct store *s, bool sync)
+{
+    if (!s->env)
+        return;
+    if (s->txn)
+        mdb_txn_abort(s->txn);
+    s->txn = NULL;
+    if (sync)
+        mdb_env_sync(s->env, 1);
+    mdb_env_close(s->env);
+    s->env = NULL;
+    s->epoch = 0;
+    tables_clear(s);
+}
+
+int store_grow(struct store *s, uint64_t map_bytes)
+{
+    int fd, rc;
+    if ((rc = mdb_env_get_fd(s->env, &fd)) != 0 || (rc = file_reserve(fd, map_bytes)) != 0)
+        return rc;
+    if ((rc = mdb_env_set_mapsize(s->env, map_bytes)) != 0)
+        return rc;
+    s->map_bytes = map_bytes;
+    s->fits_pages = pages_for_map(map_bytes);
+    return 0;
+}
+
+/* ---- meta ---- */
+
+int store_meta_read(struct store *s, struct store_meta *meta)
+{
+    MDB_txn *txn;
+    MDB_val k = {4, (void *)(uintptr_t) "meta"}, v;
+    int rc = mdb_txn_begin(s->env, NULL, MDB_RDONLY, &txn);
+    if (rc != 0)
+        return rc;
+    rc = mdb_get(txn, s->meta, &k, &v);
+    if (rc == 0 && v.mv_size != sizeof *meta)
+        rc = MDB_CORRUPTED;
+    if (rc == 0)
+        memcpy(meta, v.mv_data, sizeof *meta);
+    mdb_txn_abort(txn);
+    return rc;
+}
+
+int store_meta_write(struct store *s, const struct store_meta *meta)
+{
+    MDB_val k = {4, (void *)(uintptr_t) "meta"}, v = {sizeof *meta, (void *)(uintptr_t)meta};
+    return mdb_put(s->txn, s->meta, &k, &v, 0);
+}
+
+/* ---- rebuilding ---- */
+
+static int rebuild_one(struct store *s, const MDB_val *k, const MDB_val *v, uint64_t *last_id)
+{
+    struct cache_index index;
+    if (k->mv_size != 8 || v->mv_size != sizeof index)
+        return MDB_CORRUPTED;
+    memcpy(&index, v->mv_data, sizeof index);
+    const uint64_t id = cache_id_of(k->mv_data);
+    if (id <= *last_id || id >= STORE_ID_MAX || index.slot >= CACHE_SLOTS_MAX ||
+        s->items[index.slot].obj_id != 0)
+        return MDB_CORRUPTED;
+    *last_id = id;
+    s->items[index.slot] = (struct item){id, index.pages, (uint32_t)(index.expires_ms / 1000)};
+    if (index.slot >= s->slots_used)
+        s->slots_used = index.slot + 1;
+    uint64_t print;
+    memcpy(&print, index.key.hash, sizeof print);
+    evict_adopt(s->evict, index.slot, print, index.pages, true);
+    s->n_items++;
+    s->live_pages += index.pages;
+    return 0;
+}
+
+static int rebuild_items(struct store *s, MDB_txn *txn, uint64_t *last_id)
+{
+    MDB_cursor *cursor;
+    MDB_val k, v;
+    int rc = mdb_cursor_open(txn, s->idx, &cursor);
+    if (rc != 0)
+        return rc;
+    while ((rc = mdb_cursor_get(cursor, &k, &v, MDB_NEXT)) == 0)
+        if ((rc = rebuild_one(s, &k, &v, last_id)) != 0)
+            break;
+    mdb_cursor_close(cursor);
+    return rc == MDB_NOTFOUND ? 0 : rc;
+}
+
+/* Chunks of objects that are not there: of streams and deletions that a crash cut short. Jumps from
+ * object to object. */
+static int rebuild_orphans(struct store *s, MDB_txn *txn, uint64_t *last_id)
+{
+    MDB_cursor *cursor;
+    uint8_t from[CACHE_CHUNK_KEY];
+    MDB_val k = {sizeof from, from}, v, index_key, index;
+    int rc = mdb_cursor_open(txn, s->body, &cursor);
+    if (rc != 0)
+        return rc;
+    cache_chunk_key(0, 0, from);
+    while ((rc = mdb_cursor_get(cursor, &k, &v, MDB_SET_RANGE)) == 0) {
+        if (k.mv_size != CACHE_CHUNK_KEY) {
+            rc = MDB_CORRUPTED;
+            break;
+        }
+        uint8_t id_key[8];
+        memcpy(id_key, k.mv_data, sizeof id_key);
+        const uint64_t id = cache_id_of(id_key);
+        if (id >= STORE_ID_MAX) {
+            rc = MDB_CORRUPTED;
+            break;
+        }
+        if (id > *last_id)
+            *last_id = id;
+        index_key = (MDB_val){sizeof id_key, id_key};
+        cache_chunk_key(id + 1, 0, from);
+        k = (MDB_val){sizeof from, from};
+        rc = mdb_get(txn, s->idx, &index_key, &index);
+        if (rc == MDB_NOTFOUND) {
+            /* The last chunk tells how many there are at most. */
+            uint8_t *key;
+            rc = mdb_cursor_get(cursor, &k, &v, MDB_SET_RANGE);
+            rc = mdb_cursor_get(cursor, &k, &v, rc == 0 ? MDB_PREV : MDB_LAST);
+            if (rc != 0 || k.mv_size != CACHE_CHUNK_KEY)
+                break;
+            key = k.mv_data;
+            const uint32_t chunks = 1 + ((uint32_t)key[8] << 24 | (uint32_t)key[9] << 16 |
+                                         (uint32_t)key[10] << 8 | key[11]);
+            if (chunks == 0 || chunks > STORE_CHUNKS_MAX) {
+                rc = MDB_CORRUPTED;
+                break;
+            }
+            store_chunks_drop(s, id, chunks);
+            k = (MDB_val){sizeof from, from};
+        } else if (rc != 0) {
+            break;
+        }
+    }
+    mdb_cursor_close(cursor);
+    return rc == MDB_NOTFOUND ? 0 : rc;
+}
+
+static void rebuild_free_slots(struct store *s)
+{
+    for (uint32_t slot = s->slots_used; slot-- > 0;)
+        if (s->items[slot].obj_id == 0)
+            s->free_slots[s->n_free++] = slot;
+}
+
+int store_rebuild(struct store *s)
+{
+    MDB_txn *txn;
+    uint64_t last_id = 0;
+    tables_clear(s);
+    int rc = mdb_txn_begin(s->env, NULL, MDB_RDONLY, &txn);
+    if (rc != 0)
+        return rc;
+    if ((rc = rebuild_items(s, txn, &last_id)) == 0)
+        rc = rebuild_orphans(s, txn, &last_id);
+    mdb_txn_abort(txn);
+    rebuild_free_slots(s);
+    if (last_id >= s->next_id)
+        s->next_id = last_id + 1;
+    s->id_ceiling = s->next_id; /* on record again with the next id */
+    return rc;
+}
+
+/* ---- transactions ---- */
+
+int store_begin(struct store *s)
+{
+    return mdb_txn_begin(s->env, NULL, 0, &s->txn);
+}
+
+int store_commit(struct store *s)
+{
+    MDB_txn *txn = s->txn;
+    s->txn = NULL;
+    return mdb_txn_commit(txn);
+}
+
+void store_abort(struct store *s)
+{
+    if (s->txn)
+        mdb_txn_abort(s->txn);
+    s->txn = NULL;
+    const int rc = store_rebuild(s);
+    if (rc != 0) {
+        log_error("cache: cannot read the index of %s again: %s", s->dir, mdb_strerror(rc));
+        store_close(s, false);
+    }
+}
+
+/* ---- readers ---- */
+
+uint64_t store_last_txn(const struct store *s)
+{
+    MDB_envinfo info;
+    return mdb_env_info(s->env, &info) == 0 ? info.me_last_txnid : 0;
+}
+
+/* A line of mdb_reader_list(): "pid thread txnid", with '-' for a reader at rest. */
+static int reader_line(const char *line, void *arg)
+{
+    struct store_reader *oldest = arg;
+    int pid;
+    size_t thread;
+    unsigned long long txn;
+    if (sscanf(line, "%d %zx %llu", &pid, &thread, &txn) == 3 && txn < oldest->txn_id)
+        *oldest = (struct store_reader){txn, pid};
+    return 0;
+}
+
+bool store_oldest_reader(const struct store *s, struct store_reader *out)
+{
+    *out = (struct store_reader){UINT64_MAX, 0};
+    mdb_reader_list(s->env, reader_line, out);
+    return out->pid != 0;
+}

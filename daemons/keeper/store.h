@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * store: the LMDB environment and what the keeper knows about each object in it.
+ *
+ * Everything that changes the database happens between store_begin() and store_commit(). The
+ * private tables (items by slot, queues, counts) change along; after store_abort() they are made
+ * again from `idx`. Functions return 0, or an LMDB code that store_fault() judges; positive codes
+ * of their own are listed where they occur.
+ *
+ * Bodies in chunks are deleted in two steps, for a worker may be in the middle of sending one: the
+ * record goes at once; the chunks wait in `trash` until no reader is older than that commit and no
+ * worker has pinned the object. Chunks that nothing refers to after a crash are found when the
+ * store is opened.
+ */
+#ifndef POLDER_KEEPER_STORE_H
+#define POLDER_KEEPER_STORE_H
+#include "daemons/keeper/evict.h"
+#include "polder/cache.h"
+#include "polder/inval.h"
+#include "polder/stats.h"
+#include <lmdb.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define STORE_URL_CUT 400 /* bytes of a URL in the key of `url`; LMDB keys end at 511 */
+#define STORE_URL_KEY (STORE_URL_CUT + 8)
+
+/* An object, by slot. */
+struct item {
+    uint64_t obj_id;    /* 0: the slot is free */
+    uint32_t pages;     /* chunks included */
+    uint32_t expires_s; /* real seconds; then it is of no use any more */
+};
+
+struct trash {
+    uint64_t obj_id, txn_id; /* of the commit that took the record away */
+    uint32_t chunks;
+};
+
+struct store {
+    /* given by the keeper */
+    struct inval_page *inval;
+    struct cache_shared *shared;
+    _Atomic uint8_t *ref;
+    struct stats_slab *stats;
+    uint64_t max_items, max_pages; /* what is wanted; never more than fits_pages */
+
+    MDB_env *env; /* NULL: closed */
+    MDB_dbi obj, body, idx, url, meta;
+    MDB_txn *txn; /* the write transaction, or NULL */
+    uint64_t epoch;
+    uint64_t map_bytes, fits_pages;
+    char dir[4096];
+
+    struct item *items;          /* [CACHE_SLOTS_MAX] zero pages until used */
+    uint32_t *free_slots;        /* stack */
+    uint32_t n_free, slots_used; /* slots_used: all in use are below */
+    struct evict *evict;
+    uint64_t n_items;
+    uint64_t live_pages;          /* of objects and of streams that are not complete */
+    uint64_t next_id, id_ceiling; /* ids up to the ceiling are on record as used */
+
+    struct trash *trash;
+    size_t n_trash, trash_room;
+};
+
+/* The private tables. 0 or -ENOMEM. */
+int store_init(struct store *s);
+void store_fini(struct store *s);
+
+uint64_t store_pages_of(size_t value_len); /* that a value takes */
+uint64_t store_map_for(uint64_t max_bytes);
+uint64_t store_pages_allowed(const struct store *s); /* max_pages, or what the map has room for */
+#define STORE_ID_MAX     (UINT64_C(1) << 62)
+#define STORE_CHUNKS_MAX (1u << 20) /* of one object */
+/* The largest object that is admitted, in pages. */
+uint64_t store_object_pages(const struct store *s);
+
+/* ---- life (rotate.c decides which directory) ---- */
+enum store_open_mode { STORE_NEW, STORE_EXISTING };
+/* 0, or an LMDB code or errno; *what then says what was attempted. */
+int store_open(struct store *s, uint64_t epoch, const char *dir, uint64_t map_bytes,
+               enum store_open_mode mode, const char **what);
+void store_close(struct store *s, bool sync);
+/* Makes the file larger in place; readers notice by themselves. No transaction may be open. */
+int store_grow(struct store *s, uint64_t map_bytes);
+/* Reads the private tables from the database. MDB_CORRUPTED where it contradicts itself. */
+int store_rebuild(struct store *s);
+
+struct store_meta {
+    uint32_t format;
+    uint8_t uuid[16], boot_id[16];
+    uint64_t next_id, real_ms;
+};
+int store_meta_read(struct store *s, struct store_meta *meta);
+int store_meta_write(struct store *s, const struct store_meta *meta);
+
+/* ---- transactions ---- */
+int store_begin(struct store *s);
+int store_commit(struct store *s);
+void store_abort(struct store *s); /* and rebuilds; closes the store if that fails */
+
+/* ---- objects, within a transaction ---- */
+int store_new_id(struct store *s, uint64_t *id);
+/* Positive results of store_put() and store_freshen(): nothing was done. */
+enum store_refusal {
+    STORE_REFUSED_INVALID = 1000, /* invalidated since its birth: fetch again */
+    STORE_REFUSED_SIZE,           /* does not fit */
+    STORE_REFUSED_OLDER,          /* what is there is newer: use that */
+    STORE_REFUSED_GONE,           /* freshen: that object is not there any more */
+};
+/* Stores r (len bytes with all that follows it, in a buffer with 8 bytes to spare); fills in
+ * obj_id, slot and checksum. chunks and chunk_pages: already stored under r->obj_id. */
+int store_put(struct store *s, struct cache_record *r, size_t len, uint32_t chunks,
+              uint32_t chunk_pages);
+int store_put_chunk(struct store *s, uint64_t obj_id, uint32_t n, const void *data, size_t len);
+/* Header and times of r (no body) for the object it names. */
+int store_freshen(struct store *s, const struct cache_record *r, size_t len);
+/* Deletes the object of the key if it is damaged or invalidated. */
+int store_delete_bad(struct store *s, const struct cache_key *key);
+/* Deletes what is in the slot. */
+int store_remove(struct store *s, uint32_t slot);
+/* Ends the freshness of what is in the slot. */
+int store_soften(struct store *s, uint32_t slot, uint64_t now_ms);
+/* Evicts until so many items and pages more fit, at most `most` objects (0: no bound). */
+int store_make_room(struct store *s, uint64_t items, uint64_t pages, unsigned most);
+bool store_is_over(const struct store *s);
+void store_chunks_drop(struct store *s, uint64_t obj_id, uint32_t chunks);
+/* Deletes chunks nobody needs, at most `most`. Returns how many in *done. */
+int store_trash_empty(struct store *s, unsigned most, unsigned *done);
+
+/* The record of the slot's object, or NULL: missing or not what the index says. */
+const struct cache_record *store_record(struct store *s, MDB_txn *txn, uint32_t slot, size_t *len);
+/* The slot of a record that is really the one in that slot; EVICT_NONE otherwise. */
+uint32_t store_slot_of(const struct store *s, const struct cache_record *r);
+size_t store_url_key(const char *url, size_t url_len, uint64_t obj_id, uint8_t key[STORE_URL_KEY]);
+
+/* ---- readers ---- */
+uint64_t store_last_txn(const struct store *s);
+struct store_reader {
+    uint64_t txn_id;
+    int pid;
+};
+/* The reader with the oldest open transaction; false: none is open. */
+bool store_oldest_reader(const struct store *s, struct store_reader *out);
+
+#endif

@@ -1,0 +1,368 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * sweep: deletes what was invalidated. Not for correctness, which the numbers in the invalidation
+ * page have seen to already, but for space, and so that prefix bans can be retired.
+ *
+ * Three kinds of work, each in slices of one small transaction between the batches of intake:
+ *
+ *   bans   the keeper finds them in the page itself. A walk along `url` deletes (hard) or rewrites
+ *          (soft) what matches. A ban is retired when that is committed, no reader is older than
+ *          the commit, and a minute has passed: a worker may hold a copy of an object for that
+ *          long. What a fetch brings later is caught by the floor (inval_ban_floor()).
+ *   urls   single URLs that control names.
+ *   all    one look at every object, for tags and --all; also after each start, which finishes
+ *          what a crash cut short and verifies every checksum.
+ */
+#include "daemons/keeper/keeper.h"
+#include "polder/clock.h"
+#include "polder/log.h"
+#include <string.h>
+
+#define RETIRE_MS    60000
+#define BANS_CROWDED 48   /* active bans; then they are retired as soon as it is safe */
+#define LOOK_MOST    4000 /* entries looked at in a slice */
+#define ALL_PAUSE_MS 1000 /* between two looks at everything */
+
+_Static_assert(INVAL_PREFIX_MAX < STORE_URL_CUT, "keys of `url` hold every prefix whole");
+
+/* What a slice decided to do, collected before anything is changed. */
+struct findings {
+    unsigned n, orphans, looked;
+    uint64_t until_ns;
+    uint32_t slot[KEEPER_SLICE];
+    bool soften[KEEPER_SLICE];
+    uint16_t orphan_len[KEEPER_SLICE];
+    uint8_t orphan[KEEPER_SLICE][STORE_URL_KEY];
+};
+
+static bool findings_full(struct findings *f)
+{
+    return f->n == KEEPER_SLICE || f->orphans == KEEPER_SLICE || ++f->looked > LOOK_MOST ||
+           (f->looked % 64 == 0 && clock_mono_ns() > f->until_ns);
+}
+
+static int findings_apply(struct keeper *k, const struct findings *f)
+{
+    int rc = 0;
+    for (unsigned i = 0; i < f->n && rc == 0; i++) {
+        if (f->soften[i]) {
+            rc = store_soften(&k->store, f->slot[i], k->real_ms);
+        } else if ((rc = store_remove(&k->store, f->slot[i])) == 0) {
+            stats_add(k->stats, STATS_CACHE_INVALIDATED, 1);
+        }
+    }
+    for (unsigned i = 0; i < f->orphans && rc == 0; i++) {
+        MDB_val key = {f->orphan_len[i], (void *)(uintptr_t)f->orphan[i]};
+        rc = mdb_del(k->store.txn, k->store.url, &key, NULL);
+        if (rc == MDB_NOTFOUND)
+            rc = 0;
+    }
+    return rc;
+}
+
+void sweep_init(struct keeper *k)
+{
+    memset(&k->sweep, 0, sizeof k->sweep);
+    k->sweep.all = true;
+    k->sweep.all_next_ms = k->mono_ms + ALL_PAUSE_MS;
+}
+
+static void want_all(struct sweep *s)
+{
+    if (s->all && s->all_at == 0)
+        return; /* has not begun */
+    s->all_again = s->all;
+    s->all = true;
+}
+
+void sweep_hint(struct keeper *k, const struct ring_sweep *what, const char *text)
+{
+    struct sweep *s = &k->sweep;
+    if (what->kind == 2) {
+        k->tick_due_ms = 0; /* look for the ban now */
+        return;
+    }
+    if (what->soft)
+        return; /* its number stays; nothing is to be deleted */
+    if (what->kind != 0 || s->n_urls == SWEEP_URLS) {
+        want_all(s);
+        return;
+    }
+    struct sweep_url *u = &s->url[(s->url_first + s->n_urls++) % SWEEP_URLS];
+    u->len = (uint16_t)(what->len < STORE_URL_CUT ? what->len : STORE_URL_CUT);
+    memcpy(u->url, text, u->len);
+}
+
+/* ---- one object ---- */
+
+static enum inval_state state_of(const struct keeper *k, const struct cache_record *r)
+{
+    return inval_check(k->shared->inval, r->birth, r->url_slot, r->tag_slot, r->n_tags,
+                       (const char *)(r + 1), r->url_len);
+}
+
+static void note_orphan(struct findings *f, const MDB_val *key)
+{
+    memcpy(f->orphan[f->orphans], key->mv_data, key->mv_size);
+    f->orphan_len[f->orphans++] = (uint16_t)key->mv_size;
+}
+
+/* The record an entry of `url` stands for; NULL where there is none any more. */
+static const struct cache_record *record_of(struct keeper *k, const MDB_val *key,
+                                            const MDB_val *value)
+{
+    MDB_val obj_key = *value, v;
+    if (value->mv_size != sizeof(struct cache_key) ||
+        mdb_get(k->store.txn, k->store.obj, &obj_key, &v) != 0 ||
+        !cache_record_fits(v.mv_data, v.mv_size))
+        return NULL;
+    const struct cache_record *r = v.mv_data;
+    const uint8_t *id = (const uint8_t *)key->mv_data + key->mv_size - 8;
+    return r->obj_id == cache_id_of(id) && store_slot_of(&k->store, r) != EVICT_NONE ? r : NULL;
+}
+
+static void note_banned(struct keeper *k, struct findings *f, const struct inval_ban *ban,
+                        const MDB_val *key, const MDB_val *value)
+{
+    const struct cache_record *r = record_of(k, key, value);
+    if (!r) {
+        note_orphan(f, key);
+        return;
+    }
+    const char *url = (const char *)(r + 1);
+    if (r->birth >= ban->seq || !inval_prefix_matches(ban->prefix, ban->len, url, r->url_len))
+        return;
+    if (ban->soft && (r->flags & CACHE_SOFTENED) && r->fresh_until_ms < k->real_ms)
+        return;
+    f->soften[f->n] = ban->soft && state_of(k, r) != INVAL_HARD;
+    f->slot[f->n++] = r->slot;
+}
+
+/* ---- bans ---- */
+
+static bool key_in_range(const MDB_val *key, const struct inval_ban *ban)
+{
+    if (key->mv_size < 8 || key->mv_size > STORE_URL_KEY)
+        return false;
+    return ban->prefix[0] == '/' ||
+           (key->mv_size - 8 >= ban->len && memcmp(key->mv_data, ban->prefix, ban->len) == 0);
+}
+
+/* From where the last slice stopped. rc: 0 more to do, MDB_NOTFOUND through, or an error. */
+static int ban_collect(struct keeper *k, struct sweep_ban *b, const struct inval_ban *ban,
+                       struct findings *f)
+{
+    MDB_cursor *cursor;
+    MDB_val key = {b->at_len, b->at}, value;
+    int rc = mdb_cursor_open(k->store.txn, k->store.url, &cursor);
+    if (rc != 0)
+        return rc;
+    if (b->at_len == 0 && ban->prefix[0] != '/')
+        key = (MDB_val){ban->len, (void *)(uintptr_t)ban->prefix};
+    rc = mdb_cursor_get(cursor, &key, &value, key.mv_size ? MDB_SET_RANGE : MDB_FIRST);
+    for (; rc == 0; rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) {
+        if (!key_in_range(&key, ban)) {
+            rc = MDB_NOTFOUND;
+            break;
+        }
+        memcpy(b->at, key.mv_data, key.mv_size);
+        b->at_len = (uint16_t)key.mv_size;
+        if (findings_full(f))
+            break;
+        note_banned(k, f, ban, &key, &value);
+    }
+    mdb_cursor_close(cursor);
+    return rc;
+}
+
+static int ban_slice(struct keeper *k, struct sweep_ban *b, const struct inval_ban *ban)
+{
+    struct findings f = {.until_ns = clock_mono_ns() + KEEPER_SLICE_NS};
+    int rc = store_begin(&k->store);
+    if (rc != 0)
+        return rc;
+    const uint64_t txn_id = mdb_txn_id(k->store.txn);
+    const int range = ban_collect(k, b, ban, &f);
+    if (range != 0 && range != MDB_NOTFOUND)
+        return range;
+    if ((rc = findings_apply(k, &f)) != 0 || (rc = store_commit(&k->store)) != 0)
+        return rc;
+    if (range == MDB_NOTFOUND)
+        b->done_txn = txn_id;
+    return 0;
+}
+
+static void ban_retire(struct keeper *k, struct sweep_ban *b)
+{
+    inval_retire_prefix(k->shared->inval, b->seq);
+    b->seq = 0;
+}
+
+void sweep_tick(struct keeper *k)
+{
+    struct inval_ban ban;
+    struct store_reader oldest;
+    unsigned active = 0;
+    if (!k->store.env)
+        return;
+    for (unsigned i = 0; i < INVAL_BANS; i++) {
+        struct sweep_ban *b = &k->sweep.ban[i];
+        const bool there = inval_ban_read(k->shared->inval, i, &ban);
+        active += there;
+        if (there && b->seq != ban.seq)
+            *b = (struct sweep_ban){.seq = ban.seq, .seen_ms = k->mono_ms};
+        else if (!there)
+            b->seq = 0;
+    }
+    if (active == 0)
+        return;
+    const bool reading = store_oldest_reader(&k->store, &oldest);
+    for (unsigned i = 0; i < INVAL_BANS; i++) {
+        struct sweep_ban *b = &k->sweep.ban[i];
+        if (b->seq && b->done_txn && (!reading || oldest.txn_id >= b->done_txn) &&
+            (active > BANS_CROWDED || k->mono_ms - b->seen_ms >= RETIRE_MS))
+            ban_retire(k, b);
+    }
+}
+
+/* ---- single URLs ---- */
+
+static int url_collect(struct keeper *k, const struct sweep_url *u, struct findings *f)
+{
+    MDB_cursor *cursor;
+    MDB_val key = {u->len, (void *)(uintptr_t)u->url}, value;
+    int rc = mdb_cursor_open(k->store.txn, k->store.url, &cursor);
+    if (rc != 0)
+        return rc;
+    for (rc = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE);
+         rc == 0 && !findings_full(f) && key.mv_size >= u->len && key.mv_size <= STORE_URL_KEY &&
+         memcmp(key.mv_data, u->url, u->len) == 0;
+         rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) {
+        const struct cache_record *r = record_of(k, &key, &value);
+        if (key.mv_size == (size_t)u->len + 8 && r && state_of(k, r) == INVAL_HARD) {
+            f->soften[f->n] = false;
+            f->slot[f->n++] = r->slot;
+        }
+    }
+    mdb_cursor_close(cursor);
+    return rc == MDB_NOTFOUND ? 0 : rc;
+}
+
+static int url_slice(struct keeper *k)
+{
+    struct sweep *s = &k->sweep;
+    struct findings f = {.until_ns = clock_mono_ns() + KEEPER_SLICE_NS};
+    int rc = store_begin(&k->store);
+    if (rc != 0)
+        return rc;
+    while (s->n_urls && f.n < KEEPER_SLICE / 2 && f.looked < LOOK_MOST / 2) {
+        const struct sweep_url *u = &s->url[s->url_first];
+        if ((rc = url_collect(k, u, &f)) != 0)
+            return rc;
+        s->url_first = (s->url_first + 1) % SWEEP_URLS;
+        s->n_urls--;
+    }
+    if ((rc = findings_apply(k, &f)) != 0)
+        return rc;
+    return store_commit(&k->store);
+}
+
+/* ---- everything ---- */
+
+static void note_if_bad(struct keeper *k, struct findings *f, uint64_t obj_id,
+                        const struct cache_index *index)
+{
+    MDB_val key = {sizeof index->key, (void *)(uintptr_t)&index->key}, v;
+    if (index->slot >= k->store.slots_used || k->store.items[index->slot].obj_id != obj_id)
+        return;
+    bool good = mdb_get(k->store.txn, k->store.obj, &key, &v) == 0 &&
+                cache_record_sound(v.mv_data, v.mv_size);
+    if (good) {
+        const struct cache_record *r = v.mv_data;
+        good = r->obj_id == obj_id && state_of(k, r) != INVAL_HARD;
+    }
+    if (good)
+        return;
+    f->soften[f->n] = false;
+    f->slot[f->n++] = index->slot;
+}
+
+static int all_collect(struct keeper *k, struct findings *f)
+{
+    MDB_cursor *cursor;
+    uint8_t from[8];
+    MDB_val key = {sizeof from, from}, value;
+    struct cache_index index;
+    int rc = mdb_cursor_open(k->store.txn, k->store.idx, &cursor);
+    if (rc != 0)
+        return rc;
+    cache_id_key(k->sweep.all_at, from);
+    rc = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE);
+    for (; rc == 0; rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) {
+        if (key.mv_size != 8 || value.mv_size != sizeof index) {
+            rc = MDB_CORRUPTED;
+            break;
+        }
+        k->sweep.all_at = cache_id_of(key.mv_data);
+        if (findings_full(f))
+            break;
+        memcpy(&index, value.mv_data, sizeof index);
+        note_if_bad(k, f, k->sweep.all_at, &index);
+    }
+    mdb_cursor_close(cursor);
+    return rc;
+}
+
+static int all_slice(struct keeper *k)
+{
+    struct sweep *s = &k->sweep;
+    struct findings f = {.until_ns = clock_mono_ns() + KEEPER_SLICE_NS};
+    int rc = store_begin(&k->store);
+    if (rc != 0)
+        return rc;
+    const int range = all_collect(k, &f);
+    if (range != 0 && range != MDB_NOTFOUND)
+        return range;
+    if ((rc = findings_apply(k, &f)) != 0 || (rc = store_commit(&k->store)) != 0)
+        return rc;
+    if (range == MDB_NOTFOUND) {
+        s->all = s->all_again;
+        s->all_again = false;
+        s->all_at = 0;
+        s->all_next_ms = k->mono_ms + ALL_PAUSE_MS;
+    }
+    return 0;
+}
+
+/* ---- slices ---- */
+
+static struct sweep_ban *ban_next(struct keeper *k, struct inval_ban *ban)
+{
+    for (unsigned i = 0; i < INVAL_BANS; i++) {
+        struct sweep_ban *b = &k->sweep.ban[i];
+        if (b->seq && !b->done_txn && inval_ban_read(k->shared->inval, i, ban) &&
+            ban->seq == b->seq)
+            return b;
+    }
+    return NULL;
+}
+
+bool sweep_slice(struct keeper *k)
+{
+    struct inval_ban ban;
+    struct sweep_ban *b;
+    int rc;
+    if (!k->store.env)
+        return false;
+    if (k->sweep.n_urls)
+        rc = url_slice(k);
+    else if ((b = ban_next(k, &ban)))
+        rc = ban_slice(k, b, &ban);
+    else if (k->sweep.all && k->mono_ms >= k->sweep.all_next_ms)
+        rc = all_slice(k);
+    else
+        return false;
+    if (rc != 0)
+        rotate_failed(k, rc, "delete what was invalidated");
+    return true;
+}
