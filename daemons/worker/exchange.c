@@ -133,9 +133,9 @@ void exchange_finish(struct exchange *ex)
     if (ex->state == EXCHANGE_PARKED)
         collapse_unpark(ex);
     exchange_move(ex, EXCHANGE_DONE);
-    if (ex->store)
-        store_abort(ex, INFLIGHT_FAILED);
-    store_land(ex, INFLIGHT_FAILED); /* whoever still waits for it may try */
+    if (ex->tee)
+        tee_abort(ex, INFLIGHT_FAILED);
+    tee_land(ex, INFLIGHT_FAILED); /* whoever still waits for it may try */
     if (ex->up)
         upstream_close(ex->up);
     let_go(ex);
@@ -153,7 +153,7 @@ void exchange_client_gone(struct exchange *ex)
 {
     let_go(ex);
     /* Others may wait for what this one fetches; the backend's time-outs bound it. */
-    const bool wanted = ex->store || (ex->fetch && ex->ticket.word);
+    const bool wanted = ex->tee || (ex->fetch && ex->ticket.word);
     if (!wanted || ex->state == EXCHANGE_PARKED) {
         exchange_finish(ex);
     } else if (ex->up && ex->up->paused) {
@@ -408,7 +408,7 @@ static void response_end(struct exchange *ex)
     struct worker *w = ex->worker;
     struct upstream *u = ex->up;
     struct client *c = ex->req.client;
-    store_end(ex);
+    tee_end(ex);
     if (c && ex->body_to_client && ex->client_body == BODY_CHUNKED) {
         const struct iovec iov[3] = {
             {(void *)"0\r\n", 3}, {u->body.kept, u->body.kept_len}, {(void *)"\r\n", 2}};
@@ -494,8 +494,8 @@ static void not_modified(struct exchange *ex, const struct h1_head *head)
     struct client *c = ex->req.client;
     struct upstream *u = ex->up;
     stats_add(ex->worker->stats, STATS_CACHE_REVALIDATED, 1);
-    if (!store_freshen(ex, head))
-        store_land(ex, INFLIGHT_FAILED);
+    if (!tee_freshen(ex, head))
+        tee_land(ex, INFLIGHT_FAILED);
     ex->up = NULL;
     u->exchange = NULL;
     if (head->keep_alive && !u->deaf && !u->out.len)
@@ -537,7 +537,7 @@ static bool final_head(struct exchange *ex, const struct h1_head *head)
         invalidate_after(ex, head);
     exchange_move(ex, EXCHANGE_BODY);
     if (ex->req.cacheable)
-        store_begin(ex, head);
+        tee_begin(ex, head);
     send_head(ex, head);
     return ex->state == EXCHANGE_BODY;
 }
@@ -606,7 +606,7 @@ static void receive_body(struct exchange *ex, const char *at, size_t len)
         len -= used;
         if (!content.len)
             continue;
-        store_body(ex, content.at, content.len);
+        tee_body(ex, content.at, content.len);
         iov[n++] = (struct iovec){(void *)content.at, content.len};
         total += content.len;
         if (n == IOV_BODY - 1) {

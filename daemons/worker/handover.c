@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #define RECONNECT_MS 250
+#define WARN_MS      60000
 
 /* ---- SHA-1 and base64, for Sec-WebSocket-Accept alone (RFC 6455 4.2.2)
  * ---------------------------- */
@@ -194,8 +195,11 @@ static bool supervisor_connect(struct worker *w)
     const int room = HANDOVER_MAX * 4;
     setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
     if (connect(fd, (struct sockaddr *)&sa, sizeof sa) < 0) {
-        log_warning("handover: no polder-supervisor at %s: %s; upgrades get 503", sa.sun_path,
-                    strerror(errno));
+        if (w->mono_ms >= w->supervisor_warn_ms) {
+            log_warning("handover: no polder-supervisor at %s: %s; upgrades get 503", sa.sun_path,
+                        strerror(errno));
+            w->supervisor_warn_ms = w->mono_ms + WARN_MS;
+        }
         close(fd);
         w->supervisor_again_ms = w->mono_ms + RECONNECT_MS;
         return false;

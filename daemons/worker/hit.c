@@ -28,7 +28,7 @@
 static void damaged(struct worker *w, const struct cache_key *key)
 {
     stats_add(w->stats, STATS_CACHE_BAD_RECORDS, 1);
-    store_delete(w, key);
+    tee_delete(w, key);
 }
 
 size_t hit_vary_text(const struct h1_head *head, const char *names, size_t names_len, char *out,

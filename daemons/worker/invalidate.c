@@ -16,7 +16,7 @@ static void mark_url(struct worker *w, const char *url, size_t len)
     inval_mark_url(w->shared->inval, url, len, false);
     stats_add(w->stats, STATS_CACHE_INVALIDATIONS, 1);
     cache_key_of(inval_secret(w->shared->inval), url, len, "", 0, &key);
-    store_delete(w, &key);
+    tee_delete(w, &key);
 }
 
 static void mark_group(void *arg, struct field_text group)

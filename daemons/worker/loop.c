@@ -158,7 +158,7 @@ static void on_prepare(EV_P_ ev_prepare *watcher, int events)
     (void)loop, (void)events;
     client_run_ready(w);
     free_the_dead(w);
-    store_flush_aborts(w);
+    tee_flush_aborts(w);
     accesslog_flush(w);
     stats_gauge_set(w->stats, STATS_GAUGE_CONNECTIONS_OPEN, loop_open_clients(w));
     stats_gauge_set(w->stats, STATS_GAUGE_UPSTREAM_BUSY, w->n_busy);

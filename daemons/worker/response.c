@@ -130,7 +130,7 @@ static void put_cache_status(struct h1_out *o, const struct exchange *ex, uint16
     h1_puts(o, names[ex->fwd]);
     h1_puts(o, "; fwd-status=");
     h1_put_u64(o, status);
-    if (ex->store)
+    if (ex->tee)
         h1_puts(o, "; stored");
     if (ex->req.collapsed)
         h1_puts(o, "; collapsed=?0");

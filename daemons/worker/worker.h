@@ -13,7 +13,7 @@
  *             upstream.c straight to a backend
  *             handover.c a WebSocket: its socket moves to polder-supervisor
  *   upstream.c a struct exchange links a client with a connection to a backend (pool.c);
- *             response.c writes heads, store.c tees what may be stored into the keeper's ring.
+ *             response.c writes heads, tee.c tees what may be stored into the keeper's ring.
  *
  * Ownership: the worker owns clients, exchanges and backend connections; a client has at most one
  * exchange, an exchange at most one backend connection; each of them is freed only at the end of an
@@ -310,7 +310,7 @@ enum exchange_state {
 };
 enum exchange_body { BODY_NONE, BODY_LENGTH, BODY_CHUNKED, BODY_TO_CLOSE };
 
-struct store; /* store.c */
+struct tee; /* tee.c */
 
 struct exchange {
     struct request req; /* its pointers lead into bytes */
@@ -322,7 +322,7 @@ struct exchange {
     struct inflight_ticket ticket, waits_for;
     struct cache_key flight_key;
     struct stored_copy *stale; /* may answer if the backend cannot; its validators are sent */
-    struct store *store;       /* NULL: not being stored */
+    struct tee *tee;           /* NULL: not being stored */
     uint64_t birth;            /* inval_seq() before the request was sent */
     uint64_t sent_real_ms, sent_ns, renewed_ms;
     uint64_t tried;      /* bit per server of the upstream (by position) */
@@ -444,17 +444,17 @@ struct response_request {
 };
 size_t response_request_head(struct worker *w, const struct response_request *what);
 
-/* ---- store.c ---- */
-/* Begins to store if that may be done (ex->store is set then), else lands the flight. */
-void store_begin(struct exchange *ex, const struct h1_head *head);
-void store_body(struct exchange *ex, const char *bytes, size_t len);
-void store_end(struct exchange *ex);
-void store_abort(struct exchange *ex, enum inflight_result result);
-bool store_freshen(struct exchange *ex, const struct h1_head *head);
-void store_land(struct exchange *ex, enum inflight_result result);
-void store_flush_aborts(struct worker *w);
-void store_delete(struct worker *w, const struct cache_key *key);
-void store_free(struct exchange *ex);
+/* ---- tee.c ---- */
+/* Begins to store if that may be done (ex->tee is set then), else lands the flight. */
+void tee_begin(struct exchange *ex, const struct h1_head *head);
+void tee_body(struct exchange *ex, const char *bytes, size_t len);
+void tee_end(struct exchange *ex);
+void tee_abort(struct exchange *ex, enum inflight_result result);
+bool tee_freshen(struct exchange *ex, const struct h1_head *head);
+void tee_land(struct exchange *ex, enum inflight_result result);
+void tee_flush_aborts(struct worker *w);
+void tee_delete(struct worker *w, const struct cache_key *key);
+void tee_free(struct exchange *ex);
 
 /* ---- invalidate.c ---- */
 void invalidate_after(struct exchange *ex, const struct h1_head *head);
@@ -562,7 +562,7 @@ struct worker {
 
     uint64_t request_id[2];
     int supervisor; /* handover socket; -1 */
-    uint64_t supervisor_again_ms;
+    uint64_t supervisor_again_ms, supervisor_warn_ms;
 
     int log_fd;
     char *log_text;

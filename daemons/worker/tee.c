@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * store: what may be stored of a backend's response is copied into the ring to the keeper while it
+ * tee: what may be stored of a backend's response is copied into the ring to the keeper while it
  * streams to the client. A body that fits beside its head travels in one STORE record at its end; a
  * longer one as BEGIN, CHUNKs and END, of which nothing is visible before END. When the ring is
  * full the response is not stored, and that is all that happens. The keeper lands the flight after
@@ -19,7 +19,7 @@
 #define NAMES_MAX 1024
 #define VARY_MAX  8192
 
-struct store {
+struct tee {
     struct cache_record record;
     struct cache_key primary; /* where the marker of a varying response goes */
     char *text;               /* url, vary, head */
@@ -48,13 +48,13 @@ static int push(struct worker *w, enum ring_type type, uint64_t stream,
     return ring_push(w->ring, &head, iov, n, w->shared->keeper_event);
 }
 
-void store_delete(struct worker *w, const struct cache_key *key)
+void tee_delete(struct worker *w, const struct cache_key *key)
 {
     const struct iovec iov = {(void *)key, sizeof *key};
     push(w, RING_DELETE, 0, NULL, &iov, 1); /* full: the next one who meets it tries again */
 }
 
-void store_flush_aborts(struct worker *w)
+void tee_flush_aborts(struct worker *w)
 {
     while (w->n_aborts) {
         if (push(w, RING_ABORT, w->aborts[w->n_aborts - 1], NULL, NULL, 0) < 0)
@@ -73,7 +73,7 @@ static void abort_stream(struct worker *w, uint64_t stream)
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
-void store_land(struct exchange *ex, enum inflight_result result)
+void tee_land(struct exchange *ex, enum inflight_result result)
 {
     struct worker *w = ex->worker;
     if (!ex->ticket.word)
@@ -82,10 +82,10 @@ void store_land(struct exchange *ex, enum inflight_result result)
     ex->ticket = INFLIGHT_NONE;
 }
 
-void store_free(struct exchange *ex)
+void tee_free(struct exchange *ex)
 {
-    struct store *s = ex->store;
-    ex->store = NULL;
+    struct tee *s = ex->tee;
+    ex->tee = NULL;
     if (!s)
         return;
     free(s->text);
@@ -93,20 +93,20 @@ void store_free(struct exchange *ex)
     free(s);
 }
 
-void store_abort(struct exchange *ex, enum inflight_result result)
+void tee_abort(struct exchange *ex, enum inflight_result result)
 {
-    if (!ex->store)
+    if (!ex->tee)
         return;
-    if (ex->store->streaming)
-        abort_stream(ex->worker, ex->store->stream);
-    store_free(ex);
-    store_land(ex, result);
+    if (ex->tee->streaming)
+        abort_stream(ex->worker, ex->tee->stream);
+    tee_free(ex);
+    tee_land(ex, result);
 }
 
 static void ring_full(struct exchange *ex)
 {
     stats_add(ex->worker->stats, STATS_CACHE_RING_FULL, 1);
-    store_abort(ex, INFLIGHT_FAILED);
+    tee_abort(ex, INFLIGHT_FAILED);
 }
 
 /* ---- what the head says ------------------------------------------------------------------------
@@ -178,7 +178,7 @@ static bool name_known(const char *names, uint32_t len, const char *name, size_t
 }
 
 /* The names of all Vary lines. False: too many to be worth a cache. */
-static bool read_vary(struct store *s, const struct h1_head *head)
+static bool read_vary(struct tee *s, const struct h1_head *head)
 {
     struct h1_vary walk = {0};
     struct field_text name;
@@ -233,7 +233,7 @@ static void set_times(struct cache_record *rec, const struct exchange *ex,
 }
 
 /* Record and text of a response that may be stored. False: it cannot be, after all. */
-static bool fill(struct exchange *ex, struct store *s, const struct h1_head *head,
+static bool fill(struct exchange *ex, struct tee *s, const struct h1_head *head,
                  const struct policy_response *resp)
 {
     struct worker *w = ex->worker;
@@ -275,7 +275,7 @@ static bool fill(struct exchange *ex, struct store *s, const struct h1_head *hea
 }
 
 /* Room for the body: exactly, if it is known and fits; else a chunk. */
-static bool make_room(struct store *s, const struct policy_response *resp)
+static bool make_room(struct tee *s, const struct policy_response *resp)
 {
     const bool fits = resp->complete_length_known && resp->length <= s->room;
     s->body = malloc(fits ? (size_t)resp->length + 1 : CACHE_CHUNK);
@@ -287,7 +287,7 @@ static bool is_failure(uint16_t status)
     return status >= 500;
 }
 
-void store_begin(struct exchange *ex, const struct h1_head *head)
+void tee_begin(struct exchange *ex, const struct h1_head *head)
 {
     struct worker *w = ex->worker;
     struct policy_response resp;
@@ -295,21 +295,21 @@ void store_begin(struct exchange *ex, const struct h1_head *head)
     const struct policy_settings *settings = &w->routes[ex->req.route->index].settings;
     h1_policy_response(head, (int64_t)(w->real_ms / 1000), scratch, &resp);
     const bool storable = policy_may_store(&ex->req.policy, &resp, settings) == POLICY_STORE;
-    struct store *s = storable && loop_cache_ready(w) ? calloc(1, sizeof *s) : NULL;
-    ex->store = s;
+    struct tee *s = storable && loop_cache_ready(w) ? calloc(1, sizeof *s) : NULL;
+    ex->tee = s;
     if (s && fill(ex, s, head, &resp) && make_room(s, &resp)) {
         s->max_body = settings->value.max_body;
         return;
     }
-    store_free(ex);
-    store_land(ex, is_failure(head->status) || storable ? INFLIGHT_FAILED : INFLIGHT_NOSHARE);
+    tee_free(ex);
+    tee_land(ex, is_failure(head->status) || storable ? INFLIGHT_FAILED : INFLIGHT_NOSHARE);
 }
 
 /* ---- the body -------------------------------------------------------------------------------- */
 
 static bool push_chunk(struct exchange *ex)
 {
-    struct store *s = ex->store;
+    struct tee *s = ex->tee;
     const struct iovec iov = {s->body, s->body_len};
     if (s->body_len && push(ex->worker, RING_CHUNK, s->stream, NULL, &iov, 1) < 0) {
         ring_full(ex);
@@ -321,7 +321,7 @@ static bool push_chunk(struct exchange *ex)
 
 static bool begin_stream(struct exchange *ex)
 {
-    struct store *s = ex->store;
+    struct tee *s = ex->tee;
     s->record.flags |= CACHE_CHUNKED_BODY;
     s->stream = ++ex->worker->stream;
     const struct iovec iov[2] = {{&s->record, sizeof s->record}, {s->text, s->text_len}};
@@ -333,14 +333,14 @@ static bool begin_stream(struct exchange *ex)
     return true;
 }
 
-void store_body(struct exchange *ex, const char *bytes, size_t len)
+void tee_body(struct exchange *ex, const char *bytes, size_t len)
 {
-    struct store *s = ex->store;
+    struct tee *s = ex->tee;
     if (!s)
         return;
     s->total += len;
     if (s->total > s->max_body) {
-        store_abort(ex, INFLIGHT_NOSHARE);
+        tee_abort(ex, INFLIGHT_NOSHARE);
         return;
     }
     if (!s->streaming && s->body_len + len > s->room && !begin_stream(ex))
@@ -360,7 +360,7 @@ void store_body(struct exchange *ex, const char *bytes, size_t len)
 /* The record that says by which fields this URL varies, where lookups start. */
 static bool push_marker(struct exchange *ex)
 {
-    struct store *s = ex->store;
+    struct tee *s = ex->tee;
     struct cache_record rec = s->record;
     rec.key = s->primary;
     rec.flags = CACHE_VARY_MARKER;
@@ -377,7 +377,7 @@ static bool push_marker(struct exchange *ex)
 
 static bool push_whole(struct exchange *ex)
 {
-    struct store *s = ex->store;
+    struct tee *s = ex->tee;
     s->record.body_len = s->total;
     s->record.inline_len = (uint32_t)s->body_len;
     if (s->record.flags & CACHE_ETAG_OURS)
@@ -387,9 +387,9 @@ static bool push_whole(struct exchange *ex)
     return push(ex->worker, RING_STORE, 0, &ex->ticket, iov, 3) == 0;
 }
 
-void store_end(struct exchange *ex)
+void tee_end(struct exchange *ex)
 {
-    struct store *s = ex->store;
+    struct tee *s = ex->tee;
     if (!s)
         return;
     if (s->names_len && !push_marker(ex)) {
@@ -410,7 +410,7 @@ void store_end(struct exchange *ex)
     }
     stats_add(ex->worker->stats, STATS_CACHE_STORES, 1);
     ex->ticket = INFLIGHT_NONE; /* the keeper lands it after its commit */
-    store_free(ex);
+    tee_free(ex);
 }
 
 /* ---- a 304 renews what is stored
@@ -493,7 +493,7 @@ static bool push_freshen(struct exchange *ex, const struct stored_copy *copy)
     return true;
 }
 
-bool store_freshen(struct exchange *ex, const struct h1_head *head)
+bool tee_freshen(struct exchange *ex, const struct h1_head *head)
 {
     struct worker *w = ex->worker;
     struct stored_copy *old = ex->stale;
@@ -515,8 +515,8 @@ bool store_freshen(struct exchange *ex, const struct h1_head *head)
         resp.age_garbled = true;
     if (policy_may_store(&ex->req.policy, &resp, &w->routes[ex->req.route->index].settings) !=
         POLICY_STORE) {
-        store_delete(w, &old->key);
-        store_land(ex, INFLIGHT_NOSHARE);
+        tee_delete(w, &old->key);
+        tee_land(ex, INFLIGHT_NOSHARE);
         return true;
     }
     set_times(&rec, ex, &resp);
