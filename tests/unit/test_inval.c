@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The invalidation page: what it says about an object, and what deaths of writers leave. */
+#include "polder/inval.h"
+#include <errno.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static struct inval_page *page;
+
+static int set_up(void **state)
+{
+    (void)state;
+    page = mmap(NULL, inval_page_size(), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    assert_true(page != MAP_FAILED);
+    inval_page_init(page);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    return munmap(page, inval_page_size());
+}
+
+struct object {
+    uint64_t birth;
+    const char *url;
+    const char *tags[3];
+};
+
+static enum inval_state state_of(const struct object *o)
+{
+    uint32_t tags[3];
+    size_t n = 0;
+    for (; n < 3 && o->tags[n]; n++)
+        tags[n] = inval_tag_slot(page, o->tags[n], strlen(o->tags[n]));
+    return inval_check(page, o->birth, inval_url_slot(page, o->url, strlen(o->url)), tags, n,
+                       o->url, strlen(o->url));
+}
+
+static struct object object(const char *url, const char *tag, const char *other)
+{
+    return (struct object){inval_seq(page), url, {tag, other, NULL}};
+}
+
+static void mark_prefix(const char *prefix, bool soft, uint64_t *seq)
+{
+    assert_int_equal(inval_mark_prefix(page, prefix, strlen(prefix), soft, seq), 0);
+}
+
+static void only_what_was_meant_is_invalid(void **state)
+{
+    (void)state;
+    struct object a = object("h/a", "red", "green"), b = object("h/b", "blue", NULL);
+    assert_int_equal(state_of(&a), INVAL_VALID);
+    inval_mark_url(page, "h/a", 3, false);
+    assert_int_equal(state_of(&a), INVAL_HARD);
+    assert_int_equal(state_of(&b), INVAL_VALID);
+    a = object("h/a", "red", "green");
+    inval_mark_tag(page, "green", 5, false);
+    assert_int_equal(state_of(&a), INVAL_HARD);
+    assert_int_equal(state_of(&b), INVAL_VALID);
+    inval_mark_all(page, false);
+    assert_int_equal(state_of(&b), INVAL_HARD);
+}
+
+static void soft_ends_freshness_and_hard_wins(void **state)
+{
+    (void)state;
+    uint64_t seq;
+    struct object a = object("h/a", "red", NULL);
+    inval_mark_tag(page, "red", 3, true);
+    assert_int_equal(state_of(&a), INVAL_SOFT);
+    inval_mark_url(page, "h/a", 3, false);
+    assert_int_equal(state_of(&a), INVAL_HARD);
+    a = object("h/a", "red", NULL);
+    assert_int_equal(state_of(&a), INVAL_VALID);
+    mark_prefix("h/", true, &seq);
+    assert_int_equal(state_of(&a), INVAL_SOFT);
+    inval_mark_all(page, false);
+    assert_int_equal(state_of(&a), INVAL_HARD);
+    inval_retire_prefix(page, seq);
+}
+
+static void a_fetch_that_began_before_is_invalid_and_one_that_began_after_is_not(void **state)
+{
+    (void)state;
+    struct object before = object("h/x", NULL, NULL);
+    inval_mark_url(page, "h/x", 3, false);
+    struct object after = object("h/x", NULL, NULL);
+    assert_int_equal(state_of(&before), INVAL_HARD);
+    assert_int_equal(state_of(&after), INVAL_VALID);
+}
+
+static void prefixes_match_with_a_host_or_for_all_hosts(void **state)
+{
+    (void)state;
+    uint64_t one, two;
+    struct object a = object("h/api/1", NULL, NULL), b = object("other/api/1", NULL, NULL),
+                  c = object("h/ap", NULL, NULL);
+    mark_prefix("h/api/", false, &one);
+    assert_int_equal(state_of(&a), INVAL_HARD);
+    assert_int_equal(state_of(&b), INVAL_VALID);
+    mark_prefix("/api/", false, &two);
+    assert_int_equal(state_of(&b), INVAL_HARD);
+    assert_int_equal(state_of(&c), INVAL_VALID);
+    inval_retire_prefix(page, one);
+    inval_retire_prefix(page, two);
+    assert_int_equal(state_of(&a), INVAL_VALID); /* the keeper deletes before it retires */
+    assert_int_equal(inval_ban_floor(page), two);
+    struct object late = object("h/ap", NULL, NULL);
+    assert_true(late.birth >= inval_ban_floor(page));
+    assert_true(a.birth < inval_ban_floor(page));
+}
+
+static void bans_are_bounded_and_their_slots_are_used_again(void **state)
+{
+    (void)state;
+    uint64_t seq[INVAL_BANS], one;
+    char long_prefix[INVAL_PREFIX_MAX + 1];
+    memset(long_prefix, 'p', sizeof long_prefix);
+    for (unsigned i = 0; i < INVAL_BANS; i++) {
+        char prefix[16];
+        snprintf(prefix, sizeof prefix, "h/%u/", i);
+        mark_prefix(prefix, false, &seq[i]);
+    }
+    assert_int_equal(inval_mark_prefix(page, "h/", 2, false, &one), -EAGAIN);
+    for (unsigned i = 0; i < INVAL_BANS; i++) {
+        struct inval_ban ban;
+        assert_true(inval_ban_read(page, i, &ban));
+        inval_retire_prefix(page, seq[i]);
+        assert_false(inval_ban_read(page, i, &ban));
+    }
+    assert_int_equal(inval_mark_prefix(page, long_prefix, sizeof long_prefix, false, &one),
+                     -ENAMETOOLONG);
+    assert_int_equal(inval_mark_prefix(page, long_prefix, sizeof long_prefix - 1, false, &one), 0);
+    inval_retire_prefix(page, one);
+    struct object a = object("h/7/x", NULL, NULL);
+    assert_int_equal(inval_mark_prefix(page, "", 0, false, &one), 0); /* everything */
+    assert_int_equal(state_of(&a), INVAL_HARD);
+}
+
+/* As the keeper does: what is active is retired. */
+static void retire_all(void)
+{
+    struct inval_ban ban;
+    for (unsigned i = 0; i < INVAL_BANS; i++)
+        if (inval_ban_read(page, i, &ban))
+            inval_retire_prefix(page, ban.seq);
+}
+
+static void deaths_of_writers_cost_no_slot_and_no_mark(void **state)
+{
+    (void)state;
+    uint64_t seq;
+    for (unsigned i = 0; i < 300; i++) {
+        const pid_t pid = fork();
+        if (pid == 0)
+            for (;;) {
+                uint64_t mine;
+                inval_mark_tag(page, "tag", 3, false);
+                if (inval_mark_prefix(page, "h/dying/", 8, false, &mine) == 0)
+                    inval_retire_prefix(page, mine);
+            }
+        usleep(300 + i * 37 % 700);
+        kill(pid, SIGKILL);
+        waitpid(pid, NULL, 0);
+        struct object a = object("h/live/1", "tag", NULL);
+        mark_prefix("h/live/", false, &seq);
+        assert_int_equal(state_of(&a), INVAL_HARD);
+        retire_all();
+        a = object("h/live/1", "tag", NULL);
+        assert_int_equal(state_of(&a), INVAL_VALID);
+        inval_mark_tag(page, "tag", 3, false);
+        assert_int_equal(state_of(&a), INVAL_HARD);
+    }
+    for (unsigned i = 0; i < INVAL_BANS; i++) /* not one slot was lost */
+        mark_prefix("h/all/", false, &seq);
+    struct object late = object("h/all/1", NULL, NULL);
+    assert_int_equal(state_of(&late), INVAL_VALID);
+    late.birth--;
+    assert_int_equal(state_of(&late), INVAL_HARD);
+}
+
+static void many_writers_lose_no_mark(void **state)
+{
+    (void)state;
+    pid_t pid[4];
+    for (unsigned w = 0; w < 4; w++)
+        if ((pid[w] = fork()) == 0) {
+            for (unsigned i = 0; i < 20000; i++) {
+                char tag[16];
+                const int n = snprintf(tag, sizeof tag, "t%u", i % 50);
+                const struct object o = {inval_seq(page), "h/w", {tag, NULL, NULL}};
+                inval_mark_tag(page, tag, (size_t)n, false);
+                if (state_of(&o) != INVAL_HARD)
+                    _exit(1);
+            }
+            _exit(0);
+        }
+    for (unsigned w = 0; w < 4; w++) {
+        int status;
+        waitpid(pid[w], &status, 0);
+        assert_int_equal(status, 0);
+    }
+    assert_int_equal(inval_seq(page), 1 + 4 * 20000);
+}
+
+static void secrets_differ_from_page_to_page(void **state)
+{
+    (void)state;
+    uint8_t uuid[16], secret[32];
+    memcpy(uuid, inval_uuid(page), sizeof uuid);
+    memcpy(secret, inval_secret(page), sizeof secret);
+    tear_down(NULL);
+    set_up(NULL);
+    assert_memory_not_equal(uuid, inval_uuid(page), sizeof uuid);
+    assert_memory_not_equal(secret, inval_secret(page), sizeof secret);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        TEST(only_what_was_meant_is_invalid),
+        TEST(soft_ends_freshness_and_hard_wins),
+        TEST(a_fetch_that_began_before_is_invalid_and_one_that_began_after_is_not),
+        TEST(prefixes_match_with_a_host_or_for_all_hosts),
+        TEST(bans_are_bounded_and_their_slots_are_used_again),
+        TEST(deaths_of_writers_cost_no_slot_and_no_mark),
+        TEST(many_writers_lose_no_mark),
+        TEST(secrets_differ_from_page_to_page),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
