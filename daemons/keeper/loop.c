@@ -145,6 +145,8 @@ bool keeper_work(struct keeper *k)
 
 void keeper_loop(struct keeper *k)
 {
+    for (unsigned ring = 0; ring < SHARED_RINGS; ring++)
+        k->intake.awake[ring] = true; /* as new rings say, or a keeper that was killed left them */
     while (!k->stopping) {
         intake_sleep(k, false);
         if (keeper_work(k)) {
