@@ -49,6 +49,8 @@ struct batch {
 
 int intake_init(struct keeper *k)
 {
+    for (unsigned ring = 0; ring < SHARED_RINGS; ring++)
+        k->intake.awake[ring] = true; /* or whatever the predecessor left */
     k->intake.record = aligned_alloc(64, RING_RECORD_MAX + 64);
     return k->intake.record ? 0 : -ENOMEM;
 }

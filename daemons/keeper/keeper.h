@@ -99,6 +99,7 @@ struct keeper {
     struct rotate rotate;
     uint32_t expire_at; /* slot to look at next */
 
+    uint64_t processes; /* changes when a worker dies or comes */
     uint64_t lag_txn, lag_since_ms; /* a reader that does not move */
     int lag_pid;
     struct query *query;

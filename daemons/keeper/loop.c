@@ -12,9 +12,11 @@
 #include <signal.h>
 #include <unistd.h>
 
-#define TICK_MS   1000
-#define LAG_MS    2000
-#define LAG_AGAIN 10000
+#define TICK_MS       1000
+#define LAG_MS        2000
+#define CLOCK_STEP_MS 20 /* the coarse clock may be behind the timer that woke us */
+#define LAG_AGAIN     10000
+#define STOP_MS       2000
 
 void keeper_time(struct keeper *k)
 {
@@ -37,6 +39,7 @@ void keeper_follow_limits(struct keeper *k)
     const uint64_t items = k->runtime.cache.max_items;
     k->store.max_items = items < CACHE_SLOTS_MAX ? items : CACHE_SLOTS_MAX;
     k->store.max_pages = k->runtime.cache.max_bytes / CACHE_PAGE;
+    k->tick_due_ms = 0; /* the file may have to grow */
 }
 
 /* ---- what is due by time ---- */
@@ -76,7 +79,7 @@ static void watch_clock(struct keeper *k)
 
 static void keeper_due(struct keeper *k)
 {
-    k->tick_due_ms = k->mono_ms + TICK_MS;
+    k->tick_due_ms = k->mono_ms + TICK_MS - CLOCK_STEP_MS;
     watch_clock(k);
     rotate_tick(k);
     intake_drop_dead(k);
@@ -133,7 +136,8 @@ bool keeper_work(struct keeper *k)
     keeper_time(k);
     process_beat(k->process, k->mono_ms);
     keeper_follow_limits(k);
-    if (k->mono_ms >= k->tick_due_ms)
+    if (k->mono_ms >= k->tick_due_ms ||
+        atomic_load_explicit(&k->shared->cache->rotate_asked, memory_order_relaxed))
         keeper_due(k);
     bool more = shrink_slice(k);
     more |= intake_batch(k);
@@ -156,11 +160,31 @@ void keeper_loop(struct keeper *k)
         intake_sleep(k, true);
         ev_run(k->loop, intake_pending(k) ? EVRUN_NOWAIT : EVRUN_ONCE);
     }
-    while (keeper_work(k)) { /* what workers sent last */
-    }
+    /* What workers sent last. What cannot be finished soon is found again at the next start. */
+    const uint64_t until_ms = clock_mono_ms() + STOP_MS;
+    while (intake_pending(k) && clock_mono_ms() < until_ms)
+        keeper_work(k);
 }
 
 /* ---- events ---- */
+
+/* Somebody died or came: what the dead held in the store is let go at once. */
+static void look_for_deaths(struct keeper *k)
+{
+    uint64_t mix = 0;
+    for (unsigned i = PROC_SLOT_WORKER0; i < PROC_SLOTS; i++) {
+        const struct proc_slot *slot = &k->shared->proc->slot[i];
+        mix = mix * 31 + atomic_load_explicit(&slot->pid, memory_order_relaxed);
+        mix = mix * 31 + atomic_load_explicit(&slot->incarnation, memory_order_relaxed);
+    }
+    if (mix == k->processes)
+        return;
+    int dead;
+    k->processes = mix;
+    intake_drop_dead(k);
+    if (k->store.env)
+        mdb_reader_check(k->store.env, &dead);
+}
 
 static void on_event(struct ev_loop *loop, ev_io *w, int revents)
 {
@@ -168,9 +192,8 @@ static void on_event(struct ev_loop *loop, ev_io *w, int revents)
     (void)loop;
     (void)revents;
     const ssize_t n = read(w->fd, &count, sizeof count);
-    (void)n; /* only there to be woken; somebody may have died, too */
-    struct keeper *k = w->data;
-    intake_drop_dead(k);
+    (void)n; /* only there to be woken */
+    look_for_deaths(w->data);
 }
 
 static void on_tick(struct ev_loop *loop, ev_timer *w, int revents)

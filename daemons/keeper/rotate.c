@@ -452,15 +452,17 @@ static int make_air(struct keeper *k)
 
 static void map_full(struct keeper *k)
 {
-    int dead;
+    int dead = 0;
     uint64_t *times = k->rotate.full_ms;
+    mdb_reader_check(k->store.env, &dead);
+    if (dead > 0)
+        return; /* they kept what was freed from being used again: there is room now */
     if (times[0] && k->mono_ms - times[0] < FULL_MS) {
         rotate_now(k, "its map was full three times in a minute");
         return;
     }
     times[0] = times[1];
     times[1] = k->mono_ms;
-    mdb_reader_check(k->store.env, &dead);
     const int rc = make_air(k);
     log_warning("cache: the map of %llu MiB is full; gave up a part of it",
                 (unsigned long long)(k->store.map_bytes >> 20));

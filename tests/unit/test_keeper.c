@@ -579,7 +579,7 @@ static void an_idle_keeper_sleeps(void **state)
     rig_must_store(&r, "h/a", 1, 100);
     rig_wait(rig_look(&r, "h/a") == 1);
     const uint64_t until =
-        rig_ms() + 2200; /* the look at everything after the start is over then */
+        rig_ms() + 1300; /* the look at everything after the start is over then */
     while (rig_ms() < until)
         rig_nap();
     const long before = switches(r.keeper);
