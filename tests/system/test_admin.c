@@ -152,7 +152,8 @@ static void silent_clients_block_nobody(void **state)
 static void calls_can_be_pipelined_by_any_client(void **state)
 {
     (void)state;
-    static const char two[] = "\x94\x00\x01\xab" "cache.stats\x80\x94\x00\x02\xabno.such.one\x90";
+    static const char two[] = "\x94\x00\x01\xab"
+                              "cache.stats\x80\x94\x00\x02\xabno.such.one\x90";
     uint8_t buf[8192];
     size_t n = 0;
     int fd = admin_socket();

@@ -75,10 +75,11 @@ static bool answers(struct asked *a)
     if (!strcmp(a->method, "POST"))
         return reply_ok(a, strstr(t, "groups") ? "Cache-Group-Invalidation: \"red\"\r\n" : "",
                         "done");
-    snprintf(lines, sizeof lines,
-             "Cache-Control: max-age=600\r\nCache-Groups: \"red\", \"item%s\"\r\nSurrogate-Key: "
-             "blue green\r\n",
-             t);
+    snprintf(
+        lines, sizeof lines,
+        "Cache-Control: max-age=600\r\nCache-Groups: \"red\", \"item%.200s\"\r\nSurrogate-Key: "
+        "blue green\r\n",
+        t);
     return reply_ok(a, lines, body);
 }
 
@@ -369,7 +370,7 @@ static bool find_data(const char *dir, char *path, size_t size)
     bool found = false;
     while (d && !found && (e = readdir(d))) {
         struct stat st;
-        snprintf(path, size, "%s/%s/data.mdb", dir, e->d_name);
+        snprintf(path, size, "%s/%.200s/data.mdb", dir, e->d_name);
         found = !strncmp(e->d_name, "cache.", 6) && !stat(path, &st);
     }
     if (d)
@@ -406,7 +407,7 @@ static void a_damaged_database_never_serves_a_wrong_byte(void **state)
     (void)state;
     for (int kind = 0; kind < 6; kind++) {
         struct house h;
-        char path[512], state_dir[256], target[64];
+        char path[1024], state_dir[256], target[64];
         start(&h, 2, "");
         for (int i = 0; i < 40; i++) {
             snprintf(target, sizeof target, "/size/%d", 100 + i * 300);

@@ -169,6 +169,8 @@ static const char *judge_rejection(json_t *e, const struct outcome *o, unsigned 
         return "forwarded what was to be refused";
     if (o->hang)
         return json_is_true(json_object_get(e, "wait_ok")) ? NULL : "hangs";
+    if (o->first == 408 && json_is_true(json_object_get(e, "wait_ok")))
+        return NULL;
     if (o->first == 0)
         return json_is_true(json_object_get(e, "close_ok")) ? NULL : "closed without an answer";
     if (o->first < 400)

@@ -465,9 +465,9 @@ static void read_response(int fd, struct message *m, bool to_head, unsigned ms)
         m->status = 0;
     bool none = to_head || m->status / 100 == 1 || m->status == 204 || m->status == 304;
     if (m->status && !none) {
+        const bool chunked = field_of(m, "Transfer-Encoding") != NULL;
         const char *cl = field_of(m, "Content-Length");
-        const char *te = field_of(m, "Transfer-Encoding");
-        if (cl && !te) { /* exact: leave what follows */
+        if (cl && !chunked) { /* exact: leave what follows */
             struct bytes body = {0};
             uint64_t left = strtoull(cl, NULL, 10);
             grow(&body, 0), body.len = 0;
