@@ -83,9 +83,11 @@ bool loop_cache_ready(struct worker *w)
     if (!w->reader) {
         if (w->mono_ms < w->reader_again_ms)
             return false;
-        if (cache_reader_open(w->shared, w->config->state_dir, &w->reader) < 0) {
+        const int rc = cache_reader_open(w->shared, w->config->state_dir, &w->reader);
+        if (rc < 0) {
             w->reader = NULL;
-            w->reader_again_ms = w->mono_ms + READER_RETRY_MS;
+            if (rc != -EAGAIN) /* else the keeper has none yet, which costs nothing to ask */
+                w->reader_again_ms = w->mono_ms + READER_RETRY_MS;
             return false;
         }
     }
