@@ -101,7 +101,7 @@ static unsigned edits(const char *a, const char *b)
 static void nearer(const char *word, const char *known, const char **best, unsigned *least)
 {
     const unsigned e = edits(word, known);
-    if (e < *least && e <= strlen(known) / 2) {
+    if (e < *least && e <= (strlen(known) + 1) / 2) {
         *best = known;
         *least = e;
     }

@@ -1,0 +1,429 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The configuration: what is read, what is refused, with which line and which words. */
+#include "polder/config.h"
+#include "polder/route.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static char errors[16384];
+static char *memory;
+static char path[] = "/tmp/polder-config.XXXXXX";
+
+static void collect(void *arg, const char *line)
+{
+    (void)arg;
+    strncat(errors, line, sizeof errors - strlen(errors) - 1);
+    strncat(errors, "\n", sizeof errors - strlen(errors) - 1);
+}
+
+static const struct config *load_bytes(const void *bytes, size_t len)
+{
+    struct config_arena arena;
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fwrite(bytes, 1, len, f);
+    fclose(f);
+    errors[0] = 0;
+    config_arena_init(&arena, memory, 4 << 20);
+    const struct config *c = config_load(&arena, path, collect, NULL);
+    assert_true(!c == (errors[0] != 0));
+    return c;
+}
+
+static const struct config *load(const char *text)
+{
+    return load_bytes(text, strlen(text));
+}
+
+/* Some message names this line and has these words in it. */
+static void assert_complains(const char *text, int line, const char *words)
+{
+    char where[128];
+    assert_null(load(text));
+    snprintf(where, sizeof where, "%s:%d: ", path, line);
+    for (const char *at = errors; (at = strstr(at, where)); at += strlen(where)) {
+        const char *end = strchr(at, '\n'), *found = strstr(at, words);
+        if (found && found < end)
+            return;
+    }
+    fail_msg("no \"%s\" on line %d in:\n%s", words, line, errors);
+}
+
+#define UPSTREAM "upstream \"u\" { server \"127.0.0.1:1\" { } }\n"
+
+static void an_empty_file_has_the_documented_defaults(void **state)
+{
+    (void)state;
+    const struct config *c = load("");
+    assert_int_equal(c->n_listen, 1);
+    assert_string_equal(c->listen[0].text, "127.0.0.1:8000");
+    assert_in_range(c->workers, 1, CONFIG_WORKERS_MAX);
+    assert_string_equal(c->state_dir, "/var/lib/polder");
+    assert_int_equal(c->admin_mode, 0660);
+    assert_int_equal(c->cache.value.ttl_ms, 300000);
+    assert_int_equal(c->cache.value.max_items, 1000);
+    assert_int_equal(c->cache.value.max_bytes, 256u << 20);
+    assert_int_equal(c->websocket.heartbeat, CONFIG_HEARTBEAT_PING);
+    assert_int_equal(c->ops_listen.len, 0);
+    assert_int_equal(c->n_routes, 0);
+}
+
+static void every_section_is_read(void **state)
+{
+    (void)state;
+    const struct config *c =
+        load("listen = {\"0.0.0.0:8000\", \"[::]:8000\", \"unix:/tmp/x.sock\"}\nworkers = 3\nuser "
+             "= nobody\n"
+             "trusted_proxies = {\"10.0.0.0/8\", ::1}\nproxy_protocol = yes\naccess_log = "
+             "\"json:/tmp/log\"\n"
+             "ops { listen = \"127.0.0.1:9145\" }\nadmin { mode = \"0600\" group = \"polder\" }\n"
+             "telemetry { path = \"/t\" allow = {\"127.0.0.0/8\"} }\n"
+             "cache { ttl = heuristic max_body = 64K partition = "
+             "\"header:Authorization+cookie:sid\" warm = {\"/a\"} }\n"
+             "websocket { heartbeat = json interval = 5s }\n"
+             "upstream \"api\" { server \"127.0.0.1:8001\" { weight = 75 } server "
+             "\"127.0.0.1:8002\" { weight = 0 } timeout = 250ms health = \"/healthz\" }\n"
+             "limit \"a\" { requests = 20 window = 60s key = \"client+header:X-Key\" algorithm = "
+             "gcra dry_run = true exempt = {\"10.0.0.0/8\", \"admin\"} }\n"
+             "route \"/x/*\" { upstream = api limits = {a} cost = 3 cache { ttl = 1s ignore_query "
+             "= {\"utm_*\"} } websocket { timeout = 90s } poll { min_interval = 3s } }\n"
+             "alert \"memory\" { above = 80 unit = percent severity = critical for = 5m }\ncost { "
+             "currency = EUR upstream_call = 0.5 }\n");
+    if (!c)
+        fail_msg("%s", errors);
+    assert_int_equal(c->n_listen, 3);
+    assert_int_equal(c->workers, 3);
+    assert_int_equal(c->n_trusted_proxies, 2);
+    assert_int_equal(c->trusted_proxies[0].bits, 104);
+    assert_true(c->proxy_protocol);
+    assert_int_equal(c->access_log, CONFIG_LOG_JSON);
+    assert_string_equal(c->access_log_path, "/tmp/log");
+    assert_int_equal(c->admin_mode, 0600);
+    assert_string_equal(c->telemetry_path, "/t");
+    assert_int_equal(c->cache.value.ttl_heuristic, 1);
+    assert_int_equal(c->cache.n_partition, 2);
+    assert_string_equal(c->cache.partition[0].name, "authorization");
+    assert_int_equal(c->n_servers, 2);
+    assert_int_equal(c->upstreams[0].servers[0].weight, 75);
+    assert_int_equal(c->upstreams[0].servers[1].index, 1);
+    assert_int_equal(c->upstreams[0].timeout_ms, 250);
+    const struct config_limit *l = &c->limits[0];
+    assert_int_equal(l->value.requests, 20);
+    assert_int_equal(l->value.window_ms, 60000);
+    assert_int_equal(l->value.algorithm, RUNTIME_GCRA);
+    assert_int_equal(l->value.dry_run, 1);
+    assert_int_equal(l->n_key, 2);
+    assert_int_equal(l->n_exempt_nets, 1);
+    assert_int_equal(l->n_exempt_values, 1);
+    const struct config_route *r = &c->routes[0];
+    assert_ptr_equal(r->upstream, &c->upstreams[0]);
+    assert_ptr_equal(r->limits[0], l);
+    assert_int_equal(r->cost, 3);
+    assert_int_equal(r->cache->value.ttl_ms, 1000);
+    assert_int_equal(r->cache->value.max_body, 64u << 10); /* inherited */
+    assert_int_equal(r->cache->n_partition, 2);
+    assert_int_equal(r->websocket->timeout_ms, 90000);
+    assert_int_equal(r->websocket->interval_ms, 5000);
+    assert_int_equal(r->websocket->heartbeat, CONFIG_HEARTBEAT_JSON);
+    assert_int_equal(r->poll->min_interval_ms, 3000);
+    assert_int_equal(c->alerts[0].for_ms, 300000);
+    assert_true(c->cost.upstream_call > 0.49);
+}
+
+static void what_is_not_active_yet_is_said(void **state)
+{
+    (void)state;
+    const struct config *c = load(
+        UPSTREAM
+        "cost { }\nalert \"x\" { above = 1 }\nroute \"/p\" { upstream = u cache { } poll { } }\n");
+    assert_non_null(c);
+    char all[1024] = "";
+    for (uint32_t i = 0; i < c->n_inactive; i++)
+        strcat(strcat(all, c->inactive[i]), "\n");
+    assert_non_null(strstr(all, "poll: /p\n"));
+    assert_non_null(strstr(all, "alert: x\n"));
+    assert_non_null(strstr(all, "cost\n"));
+}
+
+static void mistakes_have_their_line_and_what_would_be_right(void **state)
+{
+    (void)state;
+    assert_complains("workers = many\n", 1, "a whole number");
+    assert_complains("\n# a comment\nworkers = 100\n", 3, "between 0 and 64");
+    assert_complains("/* two\n lines */ // and more\ncache { ttl = \"5 parsecs\" }\n", 3,
+                     "\"30s\"");
+    assert_complains("rouet \"/\" { }\n", 1, "did you mean \"route\"");
+    assert_complains("cache {\n  tlt = 5s\n}\n", 2, "did you mean \"ttl\"");
+    assert_complains("listen = {\n\"127.0.0.1:8000\",\n\"127.0.0.1:0\"}\n", 3,
+                     "\"127.0.0.1:8000\"");
+    assert_complains("listen = {\"1.2.3.4:80\", \"1.2.3.4:80\"}\n", 1, "twice");
+    assert_complains("trusted_proxies = {\"10.0.0.0/33\"}\n", 1, "\"10.0.0.0/8\"");
+    assert_complains("proxy_protocol = maybe\n", 1, "true or false");
+    assert_complains("admin { mode = \"rw\" }\n", 1, "octal");
+    assert_complains("access_log = \"xml:/x\"\n", 1, "combined");
+    assert_complains("state_dir = \"relative\"\n", 1, "absolute");
+    assert_complains("cache { }\n\ncache { }\n", 3, "second cache");
+}
+
+static void references_are_checked(void **state)
+{
+    (void)state;
+    assert_complains(UPSTREAM "\nroute \"/\" {\n upstream = v\n}\n", 4, "no upstream \"v\"");
+    assert_complains(UPSTREAM "route \"/\" { upstream = u\n limits = {x} }\n", 3, "no limit \"x\"");
+    assert_complains("upstream \"u\" {\n timeout = 1s }\n", 1, "no server");
+    assert_complains("upstream \"u\" {\n server \"h:1:2\" { } }\n", 2, "\"h:1:2\"");
+    assert_complains(UPSTREAM "route \"x\" { upstream = u }\n", 2, "starts with");
+    assert_complains(UPSTREAM "route \"/a*b\" { upstream = u }\n", 2, "last character");
+    assert_complains(UPSTREAM "route \"/a/./b\" { upstream = u }\n", 2, "\"/a/b\" would be right");
+    assert_complains(UPSTREAM "route \"/a\" { }\n", 2, "nobody to answer");
+    assert_complains(UPSTREAM "route \"/a\" { upstream = u }\nroute \"/a\" { upstream = u }\n", 3,
+                     "/a");
+    assert_complains(UPSTREAM "route \"/a\" { upstream = u poll { } }\n", 2, "cache { }");
+    assert_complains("limit \"l\" { window = 1s }\n", 1, "how many");
+    assert_complains("limit \"l\" {\n requests = 70000 }\n", 2, "65535");
+    assert_complains("limit \"l\" { requests = 1 window = 1ms }\n", 1, "100");
+    assert_complains("limit \"l\" { requests = 1 key = \"header:\" }\n", 1, "header:NAME");
+    assert_complains("limit \"l\" { requests = 1 key = \"client+client+client+client+client\" }\n",
+                     1, "four");
+    assert_complains("alert \"a\" { }\n", 1, "either above or below");
+}
+
+static void all_mistakes_are_reported_at_once(void **state)
+{
+    (void)state;
+    assert_null(load("workers = a\nmax_connections = b\nroute \"/\" { upstream = c }\n"));
+    assert_non_null(strstr(errors, ":1: "));
+    assert_non_null(strstr(errors, ":2: "));
+    assert_non_null(strstr(errors, ":3: "));
+}
+
+static void the_environment_is_expanded(void **state)
+{
+    (void)state;
+    setenv("POLDER_T_WORKERS", "5", 1);
+    setenv("POLDER_T_QUOTE", "a\" } { \"", 1);
+    unsetenv("POLDER_T_NONE");
+    const struct config *c =
+        load("workers = ${POLDER_T_WORKERS}\nuser = \"${POLDER_T_QUOTE}\"\nlisten = "
+             "{\"127.0.0.1:${POLDER_T_NONE:-81}\"}\n"
+             "state_dir = '/x/${POLDER_T_NONE}'\n# ${POLDER_T_NONE}\n");
+    if (!c)
+        fail_msg("%s", errors);
+    assert_int_equal(c->workers, 5);
+    assert_string_equal(c->user, "a\" } { \"");
+    assert_string_equal(c->listen[0].text, "127.0.0.1:81");
+    assert_string_equal(c->state_dir, "/x/${POLDER_T_NONE}");
+    assert_complains("\nuser = \"x${POLDER_T_NONE}\"\n", 2, "POLDER_T_NONE");
+    assert_complains("workers = ${POLDER_T_NONE}\n", 1, "POLDER_T_NONE");
+}
+
+static void broken_text_is_refused_with_its_place(void **state)
+{
+    (void)state;
+    static const char nul[] = "workers = 1\0\n";
+    assert_complains("user = \"abc\n", 1, "no end");
+    assert_complains("route \"/\" {\n upstream = u\n", 3, "not closed");
+    assert_complains("}\n", 1, "brace");
+    assert_complains("include(\"/etc/passwd\")\n", 1, "include");
+    assert_complains("workers 5\n", 1, "equal");
+    assert_null(load_bytes(nul, sizeof nul - 1));
+    assert_non_null(strstr(errors, "NUL"));
+    char *big = calloc(1, (1 << 20) + 100);
+    memset(big, '\n', (1 << 20) + 50);
+    assert_null(load(big));
+    assert_non_null(strstr(errors, "1 MiB"));
+    free(big);
+    struct config_arena arena;
+    errors[0] = 0;
+    config_arena_init(&arena, memory, 4 << 20);
+    assert_null(config_load(&arena, "/nonexistent/polder.conf", collect, NULL));
+    assert_non_null(strstr(errors, "/nonexistent/polder.conf: cannot read"));
+}
+
+/* Every prefix of a good file, and single bytes changed: never a crash, always a message or a tree.
+ */
+static void no_text_brings_it_down(void **state)
+{
+    (void)state;
+    const char *good =
+        "workers = 2 # c\n" UPSTREAM
+        "limit \"l\" { requests = 1 key = \"client\" exempt = {\"10.0.0.0/8\"} }\nroute \"/a/*\" { "
+        "upstream = u limits = {\"l\"} cache { ttl = \"${X:-5s}\" } }\n";
+    const size_t len = strlen(good);
+    char copy[512];
+    for (size_t i = 0; i <= len; i++) {
+        memcpy(copy, good, len + 1);
+        copy[i] = 0;
+        load(copy);
+    }
+    unsigned seed = 3;
+    for (int i = 0; i < 400; i++) {
+        memcpy(copy, good, len + 1);
+        copy[(size_t)rand_r(&seed) % len] = "{}\"'=#$\\\n,+()/*x"[rand_r(&seed) % 16];
+        load(copy);
+    }
+}
+
+static void a_small_arena_is_a_mistake_not_a_crash(void **state)
+{
+    (void)state;
+    struct config_arena arena;
+    assert_non_null(load(UPSTREAM "route \"/\" { upstream = u cache { } }\n"));
+    for (size_t size = 0; size < 4096; size += 64) {
+        config_arena_init(&arena, memory, size);
+        config_load(&arena, path, collect, NULL);
+    }
+}
+
+static void durations_and_sizes_are_exact(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        int code;
+        uint64_t ms;
+    } durations[] = {{"250ms", 0, 250},
+                     {"30s", 0, 30000},
+                     {"5m", 0, 300000},
+                     {"12h", 0, 43200000},
+                     {"7d", 0, 604800000},
+                     {"90", 0, 90000},
+                     {"1.5s", 0, 1500},
+                     {"0", 0, 0},
+                     {"", -1, 0},
+                     {"s", -1, 0},
+                     {"-1s", -1, 0},
+                     {"1x", -1, 0},
+                     {"1 s", -1, 0},
+                     {"1e3s", -1, 0},
+                     {"0x10", -1, 0},
+                     {"1.s", -1, 0},
+                     {"99999999999999999999d", -1, 0}};
+    for (size_t i = 0; i < sizeof durations / sizeof *durations; i++) {
+        uint64_t ms = 0;
+        const int code = config_parse_duration(durations[i].text, &ms);
+        if (!code != !durations[i].code || (!code && ms != durations[i].ms))
+            fail_msg("%s: %d, %llu", durations[i].text, code, (unsigned long long)ms);
+    }
+    uint64_t bytes;
+    assert_int_equal(config_parse_size("64K", &bytes), 0);
+    assert_int_equal(bytes, 65536);
+    assert_int_equal(config_parse_size("2G", &bytes), 0);
+    assert_int_equal(bytes, UINT64_C(2) << 30);
+    assert_true(config_parse_size("2GB", &bytes) != 0);
+}
+
+static void the_most_specific_route_wins(void **state)
+{
+    (void)state;
+    const struct config *c =
+        load(UPSTREAM "route \"/*\" { upstream = u }\nroute \"/api/*\" { upstream = u }\nroute "
+                      "\"/api/items/*\" { upstream = u }\n"
+                      "route \"/api/items/1\" { upstream = u }\n");
+    static const char *const want[][2] = {{"/", "/*"},
+                                          {"/x", "/*"},
+                                          {"/api", "/*"},
+                                          {"/api/", "/api/*"},
+                                          {"/api/item", "/api/*"},
+                                          {"/api/items/", "/api/items/*"},
+                                          {"/api/items/1", "/api/items/1"},
+                                          {"/api/items/1/", "/api/items/*"},
+                                          {"/api/items/12", "/api/items/*"}};
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++)
+        assert_string_equal(route_find(c, want[i][0], strlen(want[i][0]))->pattern, want[i][1]);
+    c = load(UPSTREAM "route \"/only\" { upstream = u }\n");
+    assert_null(route_find(c, "/", 1));
+    assert_null(route_find(c, "/only/", 6));
+    assert_null(route_find(c, "*", 1));
+}
+
+static void a_path_has_one_spelling(void **state)
+{
+    (void)state;
+    static const char *const pairs[][2] = {
+        {"/a/b", "/a/b"},       {"/%61/b", "/a/b"},     {"/a/./b", "/a/b"},
+        {"/a/../b", "/b"},      {"/../../b", "/b"},     {"/a/..", "/"},
+        {"/a/.", "/a/"},        {"/a//b", "/a//b"},     {"/%2f", "/%2F"},
+        {"/%2e%2e/b", "/b"},    {"/a/%2e/b", "/a/b"},   {"/%zz", "/%zz"},
+        {"/%4", "/%4"},         {"/%", "/%"},           {"*", "*"},
+        {"/a/...", "/a/..."},   {"/.a", "/.a"},         {"/", "/"},
+        {"/a/b/../../c", "/c"}, {"/%7Euser", "/~user"},
+    };
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
+        char out[64];
+        const size_t n = route_path_normal(pairs[i][0], strlen(pairs[i][0]), out, sizeof out);
+        if (n != strlen(pairs[i][1]) || memcmp(out, pairs[i][1], n))
+            fail_msg("%s became %.*s", pairs[i][0], (int)n, out);
+    }
+    char small[3];
+    assert_int_equal(route_path_normal("/abc", 4, small, sizeof small), 0);
+}
+
+static void a_region_starts_with_the_values_of_the_file(void **state)
+{
+    (void)state;
+    struct config_region *region =
+        mmap(NULL, SHARED_REGION_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char text[512];
+    snprintf(text, sizeof text,
+             "state_dir = \"/tmp\"\n" UPSTREAM
+             "limit \"l\" { requests = 7 }\ncache { max_items = 5 }\n");
+    load(text);
+    assert_int_equal(config_region_load(region, path, 3), 0);
+    struct runtime_values v;
+    runtime_read(&region->runtime, &v);
+    assert_int_equal(v.limit[0].requests, 7);
+    assert_int_equal(v.server[0].weight, 100);
+    assert_int_equal(v.cache.max_items, 5);
+    assert_int_equal(region->generation, 3);
+    load("workers = x\n");
+    assert_int_not_equal(config_region_load(region, path, 4), 0);
+    assert_null(region->config);
+    assert_non_null(strstr(region->errors, ":1: workers"));
+    munmap(region, SHARED_REGION_SIZE);
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    memory = malloc(4 << 20);
+    const int fd = mkstemp(path);
+    close(fd);
+    return fd < 0;
+}
+static int tear_down(void **state)
+{
+    (void)state;
+    free(memory);
+    return unlink(path);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_empty_file_has_the_documented_defaults),
+        cmocka_unit_test(every_section_is_read),
+        cmocka_unit_test(what_is_not_active_yet_is_said),
+        cmocka_unit_test(mistakes_have_their_line_and_what_would_be_right),
+        cmocka_unit_test(references_are_checked),
+        cmocka_unit_test(all_mistakes_are_reported_at_once),
+        cmocka_unit_test(the_environment_is_expanded),
+        cmocka_unit_test(broken_text_is_refused_with_its_place),
+        cmocka_unit_test(no_text_brings_it_down),
+        cmocka_unit_test(a_small_arena_is_a_mistake_not_a_crash),
+        cmocka_unit_test(durations_and_sizes_are_exact),
+        cmocka_unit_test(the_most_specific_route_wins),
+        cmocka_unit_test(a_path_has_one_spelling),
+        cmocka_unit_test(a_region_starts_with_the_values_of_the_file),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The running values: readers never see half of a change, and what is persisted survives or is
+ * refused. */
+#include "polder/config.h"
+#include "polder/runtime.h"
+
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static void readers_see_whole_changes_though_writers_die(void **state)
+{
+    (void)state;
+    struct runtime_page *page =
+        mmap(NULL, sizeof *page, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    static struct runtime_values v;
+    for (int round = 0; round < 40; round++) {
+        const pid_t writer = fork();
+        if (writer == 0)
+            for (uint32_t n = (uint32_t)runtime_generation(page) + 1;; n++) {
+                static struct runtime_values w;
+                for (size_t i = 0; i < RUNTIME_LIMITS_MAX; i++)
+                    w.limit[i].requests = n;
+                runtime_publish(page, &w);
+            }
+        for (int i = 0; i < 300; i++) {
+            runtime_read(page, &v);
+            for (size_t k = 1; k < RUNTIME_LIMITS_MAX; k++)
+                assert_int_equal(v.limit[k].requests, v.limit[0].requests);
+        }
+        kill(writer, SIGKILL);
+        waitpid(writer, NULL, 0);
+    }
+    runtime_read(page, &v);
+    munmap(page, sizeof *page);
+}
+
+static void limits_have_ranges(void **state)
+{
+    (void)state;
+    static const struct {
+        struct runtime_limit l;
+        int ok;
+    } c[] = {{{.requests = 0, .window_ms = 1000}, 1},
+             {{.requests = 65535, .window_ms = 1000}, 1},
+             {{.requests = 65536, .window_ms = 1000}, 0},
+             {{.requests = UINT32_MAX, .window_ms = 1000, .algorithm = RUNTIME_GCRA}, 1},
+             {{.requests = UINT32_MAX, .window_ms = 1000, .algorithm = RUNTIME_FIXED}, 1},
+             {{.requests = 1, .window_ms = 99}, 0},
+             {{.requests = 1, .window_ms = UINT64_C(2592000000)}, 1},
+             {{.requests = 1, .window_ms = UINT64_C(2592000001)}, 0},
+             {{.requests = 1, .window_ms = 1000, .algorithm = 3}, 0}};
+    for (size_t i = 0; i < sizeof c / sizeof *c; i++) {
+        const char *why = NULL;
+        assert_int_equal(runtime_limit_check(&c[i].l, &why) == 0, c[i].ok);
+        assert_true(c[i].ok || why);
+    }
+    for (int a = 0; a < 3; a++)
+        assert_int_equal(runtime_algorithm_parse(runtime_algorithm_name((enum runtime_algorithm)a)),
+                         a);
+    assert_int_equal(runtime_algorithm_parse("leaky"), -1);
+}
+
+static void what_is_persisted_comes_back(void **state)
+{
+    (void)state;
+    char dir[] = "/tmp/polder-runtime.XXXXXX", path[64];
+    assert_non_null(mkdtemp(dir));
+    struct config_limit limits[2] = {{.name = "a"}, {.name = "b"}};
+    const struct config config = {.limits = limits, .n_limits = 2};
+    const struct runtime_limit v = {.requests = 40,
+                                    .window_ms = 60000,
+                                    .algorithm = RUNTIME_GCRA,
+                                    .concurrent = 3,
+                                    .dry_run = 1};
+    static struct runtime_values values;
+    values.limit[0].requests = 1;
+    values.limit[1].requests = 2;
+    assert_int_equal(runtime_persist_load(dir, &config, &values), 0); /* no file is no mistake */
+    assert_int_equal(runtime_persist_save(dir, "b", &v), 0);
+    assert_int_equal(runtime_persist_save(dir, "gone", &v), 0);
+    assert_int_equal(runtime_persist_load(dir, &config, &values), 0);
+    assert_int_equal(values.limit[0].requests, 1);
+    assert_memory_equal(&values.limit[1], &v, sizeof v);
+    assert_int_equal(runtime_persist_has(dir, "b"), 1);
+    assert_int_equal(runtime_persist_has(dir, "a"), 0);
+    assert_int_equal(runtime_persist_forget(dir, "b"), 0);
+    assert_int_equal(runtime_persist_has(dir, "b"), 0);
+    assert_int_equal(runtime_persist_has(dir, "gone"), 1);
+
+    static const char *const foreign[] = {"",
+                                          "\xc1",
+                                          "\xdf\xff\xff\xff\xff",
+                                          "\x81\xa1"
+                                          "b\x01",
+                                          "\x81\xa1"
+                                          "b\x95\x01\x09\xcd\x10\x00\x00\x00",
+                                          "\x81\xa1"
+                                          "b\x95\x01\x00\x01\x00\x00",
+                                          "hello"};
+    snprintf(path, sizeof path, "%s/runtime.mp", dir);
+    for (size_t i = 0; i < sizeof foreign / sizeof *foreign; i++) {
+        FILE *f = fopen(path, "w");
+        fwrite(foreign[i], 1, strlen(foreign[i]), f);
+        fclose(f);
+        values.limit[1].requests = 2;
+        assert_int_not_equal(runtime_persist_load(dir, &config, &values), 0);
+        assert_int_equal(values.limit[1].requests, 2);
+    }
+    assert_int_equal(runtime_persist_save(dir, "b", &v), 0); /* replaces what cannot be used */
+    assert_int_equal(runtime_persist_has(dir, "b"), 1);
+    unlink(path);
+    rmdir(dir);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(readers_see_whole_changes_though_writers_die),
+        cmocka_unit_test(limits_have_ranges),
+        cmocka_unit_test(what_is_persisted_comes_back),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
