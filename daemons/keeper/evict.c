@@ -1,18 +1,27 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * evict: S3-FIFO (Yang et al., SOSP 2023).
+ * evict: S3-FIFO (Yang et al., SOSP 2023) with a small queue that finds its own size.
  *
- * Newcomers enter a small queue of a tenth of the store. Who was used there more than once moves
- * to the main queue, the others leave and are remembered as ghosts; a ghost that comes back enters
- * the main queue at once. The main queue gives everybody another round for each use. Hits move
- * nothing: they raise one byte.
+ * Newcomers enter a small queue. Who was used there moves to the main queue, the others leave. The
+ * main queue gives everybody who was used another round. Who left lately is remembered as a ghost;
+ * a ghost that comes back enters the main queue at once. Hits move nothing: they raise one byte.
+ *
+ * How large the small queue should be depends on the traffic: a twentieth where popularity is
+ * steady, half of the store where it drifts. The ghosts tell: who comes back soon after leaving the
+ * small queue would have been a hit had that been a little larger, who comes back soon after
+ * leaving the main queue, had that been larger. Each moves the border a little its way. The figures
+ * against LRU: tests/bench/replay_evict.c.
  */
 #include "daemons/keeper/evict.h"
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
-#define SMALL_SHARE 10    /* the small queue holds one part in so many */
+#define SHARE_FIRST 0.10 /* of the small queue */
+#define SHARE_LEAST 0.05
+#define SHARE_MOST  0.90
+#define SHARE_STEP  5.0   /* objects the border moves for one ghost that came back soon */
+#define SOON        10    /* among the last one in so many departures, counted in objects held */
 #define STEPS_MAX   16384 /* looked at for one victim; then the next one goes, used or not */
 #define GHOST_WAYS  4
 
@@ -31,9 +40,11 @@ struct queue {
     uint64_t pages;
 };
 
-/* Who left the small queue lately: its print and when, counted in departures. */
+/* Who left lately: from which queue, and when, counted in departures from it. */
 struct ghost {
-    uint32_t print, when;
+    uint32_t print; /* 0: nobody */
+    uint32_t when;
+    uint8_t place; /* enum place */
 };
 
 struct evict {
@@ -42,8 +53,9 @@ struct evict {
     _Atomic uint8_t *use;
     struct queue queue[3]; /* by place */
     struct ghost *ghost;
-    uint32_t ghost_mask; /* of buckets */
-    uint32_t departures;
+    uint32_t ghost_mask;    /* of buckets */
+    uint32_t departures[3]; /* by place */
+    double share;           /* of the small queue, as it should be */
 };
 
 static void *zero_pages(size_t size)
@@ -65,6 +77,7 @@ struct evict *evict_new(uint32_t slots, _Atomic uint8_t *use)
     if (!e)
         return NULL;
     e->slots = slots;
+    e->share = SHARE_FIRST;
     e->use = use;
     uint32_t buckets = 256;
     while (buckets < slots / GHOST_WAYS && buckets < 1u << 22)
@@ -139,31 +152,48 @@ static struct ghost *ghost_bucket(struct evict *e, uint32_t print)
     return &e->ghost[(size_t)(print >> 1 & e->ghost_mask) * GHOST_WAYS];
 }
 
-static void ghost_add(struct evict *e, uint32_t print)
+static uint32_t ghost_age(const struct evict *e, const struct ghost *g)
+{
+    return g->print ? e->departures[g->place] - g->when : UINT32_MAX;
+}
+
+static void ghost_add(struct evict *e, uint32_t print, enum place place)
 {
     struct ghost *bucket = ghost_bucket(e, print), *oldest = bucket;
-    e->departures++;
+    e->departures[place]++;
     for (unsigned i = 0; i < GHOST_WAYS; i++) {
         if (bucket[i].print == print) {
             oldest = &bucket[i];
             break;
         }
-        if (e->departures - bucket[i].when > e->departures - oldest->when)
+        if (ghost_age(e, &bucket[i]) > ghost_age(e, oldest))
             oldest = &bucket[i];
     }
-    *oldest = (struct ghost){print, e->departures};
+    *oldest = (struct ghost){print, e->departures[place], (uint8_t)place};
 }
 
-/* Did it leave among the last as many as the main queue holds? */
+static void share_move(struct evict *e, enum place place, double held)
+{
+    const double step = SHARE_STEP / held;
+    e->share += place == SMALL ? step : -step;
+    if (e->share < SHARE_LEAST)
+        e->share = SHARE_LEAST;
+    if (e->share > SHARE_MOST)
+        e->share = SHARE_MOST;
+}
+
+/* Did it leave a queue among the last as many as the store holds? */
 static bool ghost_take(struct evict *e, uint32_t print)
 {
     struct ghost *bucket = ghost_bucket(e, print);
-    const uint32_t memory = e->queue[MAIN].items + e->queue[SMALL].items;
+    const uint32_t held = e->queue[MAIN].items + e->queue[SMALL].items;
     for (unsigned i = 0; i < GHOST_WAYS; i++)
-        if (bucket[i].print == print && bucket[i].when) {
-            const bool recent = e->departures - bucket[i].when < memory;
-            bucket[i] = (struct ghost){0, 0};
-            return recent;
+        if (bucket[i].print == print) {
+            const uint32_t age = ghost_age(e, &bucket[i]);
+            if (age < held / SOON)
+                share_move(e, bucket[i].place, held);
+            bucket[i].print = 0;
+            return age < held;
         }
     return false;
 }
@@ -221,8 +251,8 @@ static bool small_is_over(const struct evict *e, enum evict_bound bound)
     if (s->items == 0 || m->items == 0)
         return s->items != 0;
     if (bound == EVICT_ITEMS)
-        return (uint64_t)s->items * SMALL_SHARE > (uint64_t)s->items + m->items;
-    return s->pages * SMALL_SHARE > s->pages + m->pages;
+        return s->items > e->share * ((double)s->items + m->items);
+    return (double)s->pages > e->share * (double)(s->pages + m->pages);
 }
 
 uint32_t evict_victim(struct evict *e, enum evict_bound bound)
@@ -232,18 +262,13 @@ uint32_t evict_victim(struct evict *e, enum evict_bound bound)
         const uint32_t slot = e->queue[small ? SMALL : MAIN].head;
         if (slot == EVICT_NONE)
             return EVICT_NONE;
-        const uint8_t used = use_of(e, slot);
+        const bool used = use_of(e, slot) > 0 && step < STEPS_MAX;
         queue_take(e, slot);
-        if (small && used > 1 && step < STEPS_MAX) {
-            use_set(e, slot, 0);
-            queue_push(e, MAIN, slot);
-        } else if (!small && used > 0 && step < STEPS_MAX) {
-            use_set(e, slot, (uint8_t)(used - 1));
-            queue_push(e, MAIN, slot);
-        } else {
-            if (small)
-                ghost_add(e, e->node[slot].print);
+        if (!used) {
+            ghost_add(e, e->node[slot].print, small ? SMALL : MAIN);
             return slot;
         }
+        use_set(e, slot, 0);
+        queue_push(e, MAIN, slot);
     }
 }
