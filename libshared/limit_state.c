@@ -1,299 +1,373 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* limit_state: see limit_state.h. Pure arithmetic and one compare-and-swap; no table, no clock. */
+/* limit_state: the three algorithms. Pure functions of a state, a limit and a time. */
 #include "libshared/limit_state.h"
 
-#define PARTS      5u /* sub-windows of a window */
-#define COUNTS     6u /* that are counted: the newest may have just begun */
-#define COUNT_BITS 16
-#define COUNT_MAX  0xffffu
+#define SUBWINDOWS  5 /* a window has five; six are counted */
+#define COUNTS      6
+#define COUNT_BITS  16
+#define COUNT_MAX   UINT64_C(0xffff)
+#define COUNT_SHIFT 32 /* of the newest */
+#define FORMAT_MASK ((UINT64_C(1) << LIMIT_FORMAT_BITS) - 1)
+#define NUMBER_BITS 22
+#define NUMBER_MASK ((UINT64_C(1) << NUMBER_BITS) - 1)
+#define TIME_MASK   ((UINT64_C(1) << (64 - LIMIT_FORMAT_BITS)) - 1)
 
-/* ---- the word ---- */
+/* 30 days, as runtime_limit_check() has it: products of a window and `requests` fit 64 bits. */
+#define WINDOW_MAX_MS UINT64_C(2592000000)
 
-bool limit_state_swap(struct limit_state *s, limit_word *seen, limit_word mine)
+uint64_t limit_format_value(uint32_t algorithm, uint64_t window_ms)
 {
-    const limit_word was = __sync_val_compare_and_swap(&s->word, *seen, mine);
-    const bool ok = was == *seen;
-    *seen = was;
-    return ok;
+    return window_ms << 3 | (uint64_t)(algorithm & 3) << 1 | 1;
 }
 
-limit_word limit_state_load(struct limit_state *s)
+uint32_t limit_format_of(limit_word word)
 {
-    limit_word seen = s->word; /* may be torn; the swap tells */
-    while (!limit_state_swap(s, &seen, seen))
-        ;
-    return seen;
+    return (uint32_t)((uint64_t)word & FORMAT_MASK);
 }
 
-void limit_state_overwrite(struct limit_state *s, limit_word mine)
+static uint64_t word_low(limit_word word)
 {
-    limit_word seen = s->word;
-    while (!limit_state_swap(s, &seen, mine))
-        ;
+    return (uint64_t)word;
 }
 
-/* ---- windows and shapes ---- */
-
-#define SHAPE_SECONDS (1u << 29)
-#define SHAPE_VALUE   (SHAPE_SECONDS - 1)
-
-/* A window over six days counts in whole seconds, rounded up, so that a shape fits into 32 bits. */
-static uint64_t window_of(const struct runtime_limit *limit)
+static uint64_t word_high(limit_word word)
 {
-    const uint64_t w = limit->window_ms ? limit->window_ms : 1;
-    return w <= SHAPE_VALUE ? w : (w + 999) / 1000 * 1000;
+    return (uint64_t)(word >> 64);
 }
 
-uint32_t limit_shape(const struct runtime_limit *limit)
-{
-    const uint64_t w = window_of(limit);
-    return limit->algorithm << 30 |
-           (w <= SHAPE_VALUE ? (uint32_t)w : SHAPE_SECONDS | (uint32_t)(w / 1000));
-}
-
-static uint64_t shape_window(uint32_t shape)
-{
-    return shape & SHAPE_SECONDS ? (uint64_t)(shape & SHAPE_VALUE) * 1000 : shape & SHAPE_VALUE;
-}
-
-/* Rounded up: five whole sub-windows are never shorter than the window. */
-static uint64_t part_of(uint64_t window_ms)
-{
-    return (window_ms + PARTS - 1) / PARTS;
-}
-
-uint32_t limit_keep_until(const struct runtime_limit *limit, uint64_t now_ms)
-{
-    const uint64_t w = window_of(limit),
-                   parts = limit->algorithm == RUNTIME_SLIDING ? COUNTS * part_of(w) : w;
-    return (uint32_t)((now_ms + parts) / 1000 + 1);
-}
-
-/* ---- sliding ---- */
-
-static unsigned count_of(limit_word w, unsigned i)
-{
-    return (unsigned)(w >> (32 + COUNT_BITS * i)) & COUNT_MAX;
-}
-
-static uint64_t sum_of(limit_word w)
-{
-    uint64_t sum = 0;
-    for (unsigned i = 0; i < COUNTS; i++)
-        sum += count_of(w, i);
-    return sum;
-}
-
-/* A process with an older clock never moves the window back. */
-static limit_word advance(limit_word w, uint32_t part)
-{
-    const uint32_t newest = (uint32_t)w, by = part - newest;
-    if ((int32_t)by <= 0)
-        return w;
-    const limit_word counts =
-        by >= COUNTS ? 0 : (w >> 32 << (COUNT_BITS * by)) & (((limit_word)1 << 96) - 1);
-    return counts << 32 | part;
-}
-
-/* When count i of the state leaves the window, in ms from now. */
-static uint64_t leaves_in(limit_word w, unsigned i, uint64_t part_ms, uint64_t now_ms)
-{
-    const uint64_t now_part = now_ms / part_ms;
-    const uint64_t newest =
-        now_part + (uint64_t)(int64_t)(int32_t)((uint32_t)w - (uint32_t)now_part);
-    return (newest - i + COUNTS) * part_ms - now_ms;
-}
-
-/* Until `room` requests fit below the limit. */
-static uint64_t sliding_wait(limit_word w, uint64_t sum, uint64_t limit, uint64_t room,
-                             uint64_t part_ms, uint64_t now_ms)
-{
-    for (unsigned i = COUNTS; i-- > 0;) {
-        if (sum + room <= limit)
-            break;
-        sum -= count_of(w, i);
-        if (count_of(w, i) && (sum + room <= limit || i == 0))
-            return leaves_in(w, i, part_ms, now_ms);
-    }
-    return 0;
-}
-
-static void sliding_charge(struct limit_state *s, const struct runtime_limit *limit, uint32_t add,
-                           uint32_t cost, uint64_t now_ms, struct limit_verdict *v)
-{
-    const uint64_t part_ms = part_of(window_of(limit));
-    limit_word seen = s->word, mine;
-    uint64_t sum;
-    do {
-        mine = advance(seen, (uint32_t)(now_ms / part_ms));
-        sum = sum_of(mine);
-        v->admitted = sum + cost <= limit->requests && count_of(mine, 0) + cost <= COUNT_MAX;
-        if (v->admitted)
-            mine += (limit_word)add << 32;
-        else
-            mine = seen; /* prove that what we judged by was whole */
-    } while (!limit_state_swap(s, &seen, mine));
-    mine = advance(mine, (uint32_t)(now_ms / part_ms));
-    sum = sum_of(mine);
-    v->remaining = (uint32_t)(sum < limit->requests ? limit->requests - sum : 0);
-    v->retry_ms = v->admitted ? 0 : sliding_wait(mine, sum, limit->requests, cost, part_ms, now_ms);
-    v->reset_ms = 0;
-    for (unsigned i = COUNTS; i-- > 0 && !v->reset_ms;)
-        if (count_of(mine, i))
-            v->reset_ms = leaves_in(mine, i, part_ms, now_ms);
-}
-
-/* ---- fixed ---- */
-
-static limit_word pair(uint64_t low, uint64_t high)
+static limit_word word_make(uint64_t high, uint64_t low)
 {
     return (limit_word)high << 64 | low;
 }
 
-static void fixed_charge(struct limit_state *s, const struct runtime_limit *limit, uint32_t add,
-                         uint32_t cost, uint64_t now_ms, struct limit_verdict *v)
+static uint64_t unit_of(uint32_t algorithm, uint64_t window_ms)
 {
-    const uint64_t window = window_of(limit);
-    limit_word seen = s->word, mine;
-    uint64_t number, count;
-    do {
-        number = now_ms / window;
-        count = (uint64_t)(seen >> 64);
-        if ((uint64_t)seen > number)
-            number = (uint64_t)seen; /* somebody's clock is ahead of ours */
-        else if ((uint64_t)seen < number)
-            count = 0;
-        v->admitted = count + cost <= limit->requests;
-        mine = v->admitted ? pair(number, count + add) : seen;
-    } while (!limit_state_swap(s, &seen, mine));
-    count += v->admitted ? add : 0;
-    v->remaining = (uint32_t)(count < limit->requests ? limit->requests - count : 0);
-    v->reset_ms = (number + 1) * window - now_ms;
-    v->retry_ms = v->admitted ? 0 : v->reset_ms;
+    return algorithm == RUNTIME_SLIDING ? (window_ms + SUBWINDOWS - 1) / SUBWINDOWS : window_ms;
+}
+
+/* Windows and requests outside the ranges of runtime_limit_check() are cut to them. */
+static void rule_fill(struct limit_rule *r, uint32_t algorithm, uint64_t window_ms,
+                      uint64_t requests, uint64_t now_ms)
+{
+    r->algorithm = algorithm;
+    r->window_ms = window_ms == 0 ? 1 : window_ms > WINDOW_MAX_MS ? WINDOW_MAX_MS : window_ms;
+    r->requests = algorithm == RUNTIME_SLIDING && requests > COUNT_MAX ? COUNT_MAX : requests;
+    r->unit_ms = unit_of(algorithm, r->window_ms);
+    r->number = algorithm == RUNTIME_GCRA ? 0 : now_ms / r->unit_ms;
+    r->into_ms = now_ms - r->number * r->unit_ms;
+    r->now_ms = now_ms;
+    r->keep_ms = algorithm == RUNTIME_SLIDING ? COUNTS * r->unit_ms : r->window_ms;
+}
+
+void limit_rule_init(struct limit_rule *rule, const struct runtime_limit *limit, uint32_t format,
+                     uint64_t now_ms)
+{
+    rule_fill(rule, limit->algorithm, limit->window_ms, limit->requests, now_ms);
+    rule->format = format;
+}
+
+/* ---- numbers of windows, modulo 2^22 ---- */
+
+static uint64_t number_of(limit_word word)
+{
+    return word_low(word) >> LIMIT_FORMAT_BITS & NUMBER_MASK;
+}
+
+/* How many units the state is behind the clock; negative: another process has a faster clock. */
+static int32_t units_behind(const struct limit_rule *r, limit_word word)
+{
+    const uint32_t d = (uint32_t)(r->number - number_of(word)) << (32 - NUMBER_BITS);
+    return (int32_t)d >> (32 - NUMBER_BITS);
+}
+
+static uint64_t header_of(const struct limit_rule *r, uint64_t number)
+{
+    return (number & NUMBER_MASK) << LIMIT_FORMAT_BITS | r->format;
+}
+
+/* ms from now until the unit `ahead` units after the state's own begins */
+static uint64_t until_unit(const struct limit_rule *r, limit_word word, uint32_t ahead)
+{
+    const int64_t units = (int64_t)ahead - units_behind(r, word);
+    return units <= 0 ? 0 : (uint64_t)units * r->unit_ms - r->into_ms;
+}
+
+/* ---- sliding ---- */
+
+static uint64_t sliding_sum(limit_word word)
+{
+    const uint64_t high = word_high(word), low = word_low(word);
+    const uint64_t pairs =
+        (high & UINT64_C(0x0000ffff0000ffff)) + (high >> COUNT_BITS & UINT64_C(0x0000ffff0000ffff));
+    return (pairs & UINT32_MAX) + (pairs >> 32) + (low >> 32 & COUNT_MAX) + (low >> 48);
+}
+
+static uint64_t sliding_count(limit_word word, unsigned age)
+{
+    return (uint64_t)(word >> (COUNT_SHIFT + age * COUNT_BITS)) & COUNT_MAX;
+}
+
+static limit_word sliding_now(const struct limit_rule *r, limit_word word)
+{
+    const int32_t behind = units_behind(r, word);
+    if (behind <= 0)
+        return word;
+    limit_word counts = 0;
+    if (behind < COUNTS)
+        counts = (word >> COUNT_SHIFT) << ((unsigned)behind * COUNT_BITS + COUNT_SHIFT);
+    return counts | header_of(r, r->number);
+}
+
+static unsigned sliding_oldest(limit_word word)
+{
+    if (word_high(word))
+        return 2 + (63 - (unsigned)__builtin_clzll(word_high(word))) / COUNT_BITS;
+    return word_low(word) >> (COUNT_SHIFT + COUNT_BITS) != 0;
+}
+
+/* Until `need` of what is counted has become too old. */
+static uint64_t sliding_until(const struct limit_rule *r, limit_word word, uint64_t need)
+{
+    uint64_t gone = 0;
+    for (unsigned age = COUNTS; age-- > 0;) {
+        gone += sliding_count(word, age);
+        if (gone >= need)
+            return until_unit(r, word, COUNTS - age);
+    }
+    return r->window_ms;
+}
+
+static bool sliding_try(const struct limit_rule *r, limit_word *word, uint32_t cost,
+                        struct limit_verdict *v)
+{
+    uint64_t sum = sliding_sum(*word);
+    const bool fits = sum + cost <= r->requests;
+    v->retry_ms = 0;
+    if (fits) {
+        *word += (limit_word)cost << COUNT_SHIFT;
+        sum += cost;
+    } else {
+        v->retry_ms =
+            cost > r->requests ? r->window_ms : sliding_until(r, *word, sum + cost - r->requests);
+    }
+    v->remaining = sum < r->requests ? (uint32_t)(r->requests - sum) : 0;
+    v->reset_ms = sum ? until_unit(r, *word, COUNTS - sliding_oldest(*word)) : 0;
+    return fits;
+}
+
+static bool sliding_refund(const struct limit_rule *r, limit_word before, limit_word *word,
+                           uint32_t cost)
+{
+    const uint64_t age = (number_of(*word) - number_of(before)) & NUMBER_MASK;
+    (void)r;
+    if (age >= COUNTS || sliding_count(*word, (unsigned)age) < cost)
+        return false;
+    *word -= (limit_word)cost << (COUNT_SHIFT + age * COUNT_BITS);
+    return true;
+}
+
+/* ---- fixed ---- */
+
+static uint64_t fixed_count(limit_word word)
+{
+    return word_low(word) >> COUNT_SHIFT;
+}
+
+static limit_word fixed_now(const struct limit_rule *r, limit_word word)
+{
+    return units_behind(r, word) > 0 ? header_of(r, r->number) : word;
+}
+
+static bool fixed_try(const struct limit_rule *r, limit_word *word, uint32_t cost,
+                      struct limit_verdict *v)
+{
+    uint64_t count = fixed_count(*word);
+    const bool fits = count + cost <= r->requests;
+    const uint64_t end_ms = until_unit(r, *word, 1);
+    if (fits) {
+        *word += (limit_word)cost << COUNT_SHIFT;
+        count += cost;
+    }
+    v->remaining = count < r->requests ? (uint32_t)(r->requests - count) : 0;
+    v->reset_ms = count ? end_ms : 0;
+    v->retry_ms = fits ? 0 : cost > r->requests ? r->window_ms : end_ms;
+    return fits;
+}
+
+static bool fixed_refund(const struct limit_rule *r, limit_word before, limit_word *word,
+                         uint32_t cost)
+{
+    (void)r;
+    if (number_of(*word) != number_of(before) || fixed_count(*word) < cost)
+        return false;
+    *word -= (limit_word)cost << COUNT_SHIFT;
+    return true;
 }
 
 /* ---- gcra ---- */
 
-/* One request is window_ms units, and `requests` units drain each ms. */
-static uint64_t drained(limit_word w, const struct runtime_limit *limit, uint64_t now_ms)
+static uint64_t gcra_time(limit_word word)
 {
-    const uint64_t level = (uint64_t)(w >> 64), since = (uint64_t)w;
-    if (now_ms <= since)
-        return level;
-    const limit_word gone = (limit_word)(now_ms - since) * limit->requests;
-    return gone >= level ? 0 : level - (uint64_t)gone;
+    return word_low(word) >> LIMIT_FORMAT_BITS;
 }
 
-static uint64_t drain_time(limit_word units, uint64_t per_ms)
+/* From the state's time to now, modulo 2^54; negative: another process has a faster clock. */
+static int64_t gcra_passed(const struct limit_rule *r, limit_word word)
 {
-    return (uint64_t)((units + per_ms - 1) / per_ms);
+    return (int64_t)((r->now_ms - gcra_time(word)) << LIMIT_FORMAT_BITS) >> LIMIT_FORMAT_BITS;
 }
 
-static void gcra_charge(struct limit_state *s, const struct runtime_limit *limit, uint32_t add,
-                        uint32_t cost, uint64_t now_ms, struct limit_verdict *v)
+static limit_word gcra_make(const struct limit_rule *r, uint64_t time_ms, uint64_t level)
 {
-    const uint64_t unit = window_of(limit);
-    const limit_word full = (limit_word)limit->requests * unit, need = (limit_word)cost * unit;
-    limit_word seen = s->word, mine;
-    uint64_t level;
-    do {
-        level = drained(seen, limit, now_ms);
-        v->admitted = level + need <= full;
-        if (v->admitted) {
-            level += (uint64_t)add * unit;
-            mine = pair((uint64_t)seen > now_ms ? (uint64_t)seen : now_ms, level);
-        } else {
-            mine = seen;
-        }
-    } while (!limit_state_swap(s, &seen, mine));
-    v->remaining = level >= full ? 0 : (uint32_t)((full - level) / unit);
-    v->retry_ms = v->admitted ? 0 : drain_time(level + need - full, limit->requests);
-    v->reset_ms = drain_time(level % unit ? level % unit : level ? unit : 0, limit->requests);
+    return word_make(level, (time_ms & TIME_MASK) << LIMIT_FORMAT_BITS | r->format);
 }
 
-/* ---- all of them ---- */
-
-limit_word limit_state_fresh(const struct runtime_limit *limit, uint64_t now_ms, uint64_t level)
+/* A lowered limit counts as full, not as overfull: it admits again after window / requests. */
+static limit_word gcra_now(const struct limit_rule *r, limit_word word)
 {
-    const uint64_t window = window_of(limit);
-    if (level > limit->requests)
-        level = limit->requests;
-    switch (limit->algorithm) {
+    const int64_t passed = gcra_passed(r, word);
+    const uint64_t full = r->requests * r->window_ms;
+    const uint64_t level = word_high(word) < full ? word_high(word) : full;
+    if (passed <= 0)
+        return gcra_make(r, gcra_time(word), level);
+    if ((uint64_t)passed >= r->window_ms)
+        return gcra_make(r, r->now_ms, 0);
+    const uint64_t drained = (uint64_t)passed * r->requests;
+    return gcra_make(r, r->now_ms, level > drained ? level - drained : 0);
+}
+
+/* From now until the level has fallen by `fall`; the state's clock may be ahead of ours. */
+static uint64_t gcra_until(const struct limit_rule *r, limit_word word, uint64_t fall)
+{
+    const int64_t passed = gcra_passed(r, word);
+    return (passed < 0 ? (uint64_t)-passed : 0) + fall / r->requests + (fall % r->requests != 0);
+}
+
+static bool gcra_try(const struct limit_rule *r, limit_word *word, uint32_t cost,
+                     struct limit_verdict *v)
+{
+    const uint64_t full = r->requests * r->window_ms, add = cost * r->window_ms;
+    uint64_t level = word_high(*word);
+    const bool fits = cost <= r->requests && level <= full - add;
+    v->retry_ms = 0;
+    if (fits) {
+        level += add;
+        *word = word_make(level, word_low(*word));
+    } else {
+        v->retry_ms =
+            cost > r->requests ? r->window_ms : gcra_until(r, *word, level - (full - add));
+    }
+    const uint64_t room = full - level;
+    v->remaining = (uint32_t)(room / r->window_ms);
+    /* until the next whole request fits */
+    v->reset_ms = !r->requests ? r->window_ms
+                  : level      ? gcra_until(r, *word, r->window_ms - room % r->window_ms)
+                               : 0;
+    return fits;
+}
+
+/* What the charge still weighs: while the level without it would have been zero, the drain was
+ * spent on the charge itself. */
+static bool gcra_refund(const struct limit_rule *r, limit_word before, limit_word *word,
+                        uint32_t cost)
+{
+    const uint64_t passed = (gcra_time(*word) - gcra_time(before)) & TIME_MASK;
+    const uint64_t level = word_high(*word), add = cost * r->window_ms;
+    if (passed >= r->window_ms)
+        return false;
+    const uint64_t drained = passed * r->requests, had = word_high(before);
+    const uint64_t spent = drained > had ? drained - had : 0;
+    if (spent >= add || level < add - spent)
+        return false;
+    *word = word_make(level - (add - spent), word_low(*word));
+    return true;
+}
+
+/* ---- any of them ---- */
+
+static limit_word state_advance(const struct limit_rule *r, limit_word word)
+{
+    switch (r->algorithm) {
     case RUNTIME_FIXED:
-        return pair(now_ms / window, level);
+        return fixed_now(r, word);
     case RUNTIME_GCRA:
-        return pair(now_ms, level * window);
+        return gcra_now(r, word);
     default:
-        return (limit_word)(level < COUNT_MAX ? level : COUNT_MAX) << 32 |
-               (uint32_t)(now_ms / part_of(window));
+        return sliding_now(r, word);
     }
 }
 
-uint64_t limit_state_level(limit_word w, uint32_t shape, uint64_t now_ms)
+/* A state that counts `level` requests as if they had all come now. */
+static limit_word state_fresh(const struct limit_rule *r, uint64_t level)
 {
-    const uint64_t window = shape_window(shape);
-    if (w == 0 || window == 0)
+    switch (r->algorithm) {
+    case RUNTIME_FIXED:
+        level = level > UINT32_MAX ? UINT32_MAX : level;
+        return (limit_word)level << COUNT_SHIFT | header_of(r, r->number);
+    case RUNTIME_GCRA:
+        level = level > r->requests ? r->requests : level;
+        return gcra_make(r, r->now_ms, level * r->window_ms);
+    default:
+        level = level > COUNT_MAX ? COUNT_MAX : level;
+        return (limit_word)level << COUNT_SHIFT | header_of(r, r->number);
+    }
+}
+
+uint64_t limit_state_level(limit_word word, const _Atomic uint64_t *formats, uint64_t now_ms)
+{
+    struct limit_rule r;
+    const uint32_t format = limit_format_of(word);
+    const uint64_t value = atomic_load_explicit(&formats[format], memory_order_relaxed);
+    if (format == 0 || value == 0)
         return 0;
-    switch (shape >> 30) {
-    case RUNTIME_SLIDING:
-        return sum_of(advance(w, (uint32_t)(now_ms / part_of(window))));
-    case RUNTIME_FIXED:
-        return (uint64_t)w >= now_ms / window ? (uint64_t)(w >> 64) : 0;
-    case RUNTIME_GCRA: /* how fast it drains is not known here: as it was at the last request,
-                          within a window */
-        return now_ms > (uint64_t)w + window ? 0 : ((uint64_t)(w >> 64) + window - 1) / window;
-    default:
-        return UINT64_MAX - 2; /* being moved: not to be preferred */
-    }
+    rule_fill(&r, (uint32_t)(value >> 1 & 3), value >> 3, 0, now_ms);
+    r.format = format;
+    if (r.algorithm == RUNTIME_FIXED)
+        return fixed_count(fixed_now(&r, word));
+    if (r.algorithm == RUNTIME_SLIDING)
+        return sliding_sum(sliding_now(&r, word));
+    /* Its rate is not known here: what has not gone within a window counts in full. */
+    if (gcra_passed(&r, word) >= (int64_t)r.window_ms)
+        return 0;
+    return word_high(word) / r.window_ms + (word_high(word) % r.window_ms != 0);
 }
 
-void limit_state_charge(struct limit_state *s, const struct runtime_limit *limit, uint32_t add,
-                        uint32_t cost, uint64_t now_ms, struct limit_verdict *v)
+limit_word limit_state_now(const struct limit_rule *rule, limit_word word,
+                           const _Atomic uint64_t *formats)
 {
-    switch (limit->algorithm) {
+    if (__builtin_expect(limit_format_of(word) != rule->format, 0))
+        return state_fresh(rule, limit_state_level(word, formats, rule->now_ms));
+    return state_advance(rule, word);
+}
+
+bool limit_state_try(const struct limit_rule *rule, limit_word *word, uint32_t cost,
+                     struct limit_verdict *verdict)
+{
+    switch (rule->algorithm) {
     case RUNTIME_FIXED:
-        fixed_charge(s, limit, add, cost, now_ms, v);
+        verdict->admitted = fixed_try(rule, word, cost, verdict);
         break;
     case RUNTIME_GCRA:
-        gcra_charge(s, limit, add, cost, now_ms, v);
+        verdict->admitted = gcra_try(rule, word, cost, verdict);
         break;
     default:
-        sliding_charge(s, limit, add, cost, now_ms, v);
+        verdict->admitted = sliding_try(rule, word, cost, verdict);
         break;
     }
+    return verdict->admitted;
 }
 
-static limit_word refunded(limit_word w, const struct runtime_limit *limit, uint32_t cost,
-                           uint64_t now_ms)
+bool limit_state_refund(const struct limit_rule *rule, limit_word before, limit_word *word,
+                        uint32_t cost)
 {
-    const uint64_t window = window_of(limit);
-    if (limit->algorithm == RUNTIME_GCRA) {
-        const uint64_t level = (uint64_t)(w >> 64), back = (uint64_t)cost * window;
-        return pair((uint64_t)w, level > back ? level - back : 0);
+    if (limit_format_of(*word) != rule->format)
+        return false;
+    switch (rule->algorithm) {
+    case RUNTIME_FIXED:
+        return fixed_refund(rule, before, word, cost);
+    case RUNTIME_GCRA:
+        return gcra_refund(rule, before, word, cost);
+    default:
+        return sliding_refund(rule, before, word, cost);
     }
-    if (limit->algorithm == RUNTIME_FIXED) {
-        const uint64_t count = (uint64_t)(w >> 64);
-        return (uint64_t)w == now_ms / window && count >= cost ? pair((uint64_t)w, count - cost)
-                                                               : w;
-    }
-    /* the part it was charged to, if the window has not left it behind */
-    const uint32_t back = (uint32_t)w - (uint32_t)(now_ms / part_of(window));
-    const unsigned i = (int32_t)back < 0 ? 0 : back;
-    return i < COUNTS && count_of(w, i) >= cost ? w - ((limit_word)cost << (32 + COUNT_BITS * i))
-                                                : w;
-}
-
-void limit_state_refund(struct limit_state *s, const struct runtime_limit *limit, uint32_t cost,
-                        uint64_t now_ms)
-{
-    limit_word seen = limit_state_load(s);
-    while (!limit_state_swap(s, &seen, refunded(seen, limit, cost, now_ms)))
-        ;
-}
-
-void limit_verdict_fresh(const struct runtime_limit *limit, uint32_t cost, struct limit_verdict *v)
-{
-    *v = (struct limit_verdict){.admitted = cost <= limit->requests,
-                                .remaining = limit->requests,
-                                .retry_ms = cost <= limit->requests ? 0 : limit->window_ms};
 }

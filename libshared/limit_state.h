@@ -1,42 +1,67 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * limit_state: what the 128 bits of a limiter entry mean to each algorithm, and the one step that
- * changes them. Private to libshared/limit*.c.
+ * limit_state: the 128 bits of a limiter entry, what they mean to each algorithm, and every
+ * decision that is taken on them. Private to libshared/limit*.c and its tests.
  *
- * sliding  bits 0..31: number of the newest sub-window (of window/5, rounded up); six counts of 16
- * bits follow, newest first. A span of one window always lies within six sub-windows. fixed    low
- * word: number of the window; high word: its count. gcra     low word: when the level was last
- * drained (ms); high word: level, in 1/window_ms of a request, so that `requests` of these units
- * drain each millisecond and nothing is ever rounded. Zero is a valid state of all: nothing has
- * been counted.
+ * A state says itself how it is to be read: its lowest bits are a format, the number under which
+ * the table has registered an algorithm and a window (0: nothing was counted yet). So a limit whose
+ * window was changed finds the old counts and converts them in the same compare-and-swap that
+ * charges the request, and two limits never mistake each other's states.
+ *
+ *            bits 0..9  10..31                     32..127
+ *   sliding  format     newest sub-window's number six counts of 16 bits, the newest first
+ *   fixed    format     the window's number        32..63: count
+ *   gcra     format     10..63: when it was last   64..127: level, in 1/window_ms of a request: it
+ *                       drained, ms                falls by `requests` each ms; nothing is rounded
+ *
+ * Why sliding is strict: a sub-window is window/5, rounded up, so any span of one window lies
+ * within six of them. Let x be the last admitted of a set of requests, in the order of the
+ * compare-and-swaps, and e the newest sub-window it saw; whatever lies in e-5..e was counted. One
+ * that was not counted began before (e-5)*unit; x was decided after some process had read a clock
+ * of e*unit or later: more than a window lies between them. Clocks may differ between processes: a
+ * slower one never moves a state back.
  */
 #ifndef POLDER_LIMIT_STATE_H
 #define POLDER_LIMIT_STATE_H
 #include "polder/limit.h"
 
-typedef unsigned __int128 limit_word;
-struct limit_state {
-    _Alignas(16) volatile limit_word word;
+__extension__ typedef unsigned __int128 limit_word;
+
+#define LIMIT_FORMAT_BITS 10
+#define LIMIT_FORMATS     (1u << LIMIT_FORMAT_BITS)
+
+/* One limit, made ready for one check at one time. */
+struct limit_rule {
+    uint64_t requests;
+    uint64_t window_ms;
+    uint64_t unit_ms; /* sliding: of a sub-window; fixed: the window */
+    uint64_t number;  /* now / unit */
+    uint64_t into_ms; /* now % unit */
+    uint64_t now_ms;
+    uint64_t keep_ms; /* from now, until nothing charged now matters */
+    uint32_t algorithm;
+    uint32_t format;
 };
 
-limit_word limit_state_load(struct limit_state *s);
-/* On failure *seen is what was there. */
-bool limit_state_swap(struct limit_state *s, limit_word *seen, limit_word mine);
-void limit_state_overwrite(struct limit_state *s, limit_word mine);
+/* algorithm and window as one number, never 0: what a format stands for */
+uint64_t limit_format_value(uint32_t algorithm, uint64_t window_ms);
+uint32_t limit_format_of(limit_word word);
 
-/* A code of algorithm and window: equal only where states can be compared. Never UINT32_MAX. */
-uint32_t limit_shape(const struct runtime_limit *limit);
-/* Mono seconds until which an entry charged now matters, rounded up. */
-uint32_t limit_keep_until(const struct runtime_limit *limit, uint64_t now_ms);
-/* A state that counts `level` requests as if they came now. */
-limit_word limit_state_fresh(const struct runtime_limit *limit, uint64_t now_ms, uint64_t level);
-/* Requests that the state counts now, at least; shape says in which units. */
-uint64_t limit_state_level(limit_word w, uint32_t shape, uint64_t now_ms);
-/* Adds `add` if `cost` more fit; fills the verdict. */
-void limit_state_charge(struct limit_state *s, const struct runtime_limit *limit, uint32_t add,
-                        uint32_t cost, uint64_t now_ms, struct limit_verdict *v);
-void limit_state_refund(struct limit_state *s, const struct runtime_limit *limit, uint32_t cost,
-                        uint64_t now_ms);
-/* What a key that has never been seen would be told. */
-void limit_verdict_fresh(const struct runtime_limit *limit, uint32_t cost, struct limit_verdict *v);
+/* format: what the table has registered limit_format_value() of the limit under. */
+void limit_rule_init(struct limit_rule *rule, const struct runtime_limit *limit, uint32_t format,
+                     uint64_t now_ms);
+/* The state as it is now: old counts dropped, the level drained, another format converted.
+ * formats[]: the table's registry, by format. */
+limit_word limit_state_now(const struct limit_rule *rule, limit_word word,
+                           const _Atomic uint64_t *formats);
+/* Tries to add cost to a state made by limit_state_now(); true with *word changed if it fits. The
+ * verdict is filled in either case. */
+bool limit_state_try(const struct limit_rule *rule, limit_word *word, uint32_t cost,
+                     struct limit_verdict *verdict);
+/* Takes a charge back that was added to `before` (as limit_state_now() had left it); false if it is
+ * no longer there to be taken. Never takes more than the charge still weighs. */
+bool limit_state_refund(const struct limit_rule *rule, limit_word before, limit_word *word,
+                        uint32_t cost);
+/* Requests that a state of any format still counts, rounded up. */
+uint64_t limit_state_level(limit_word word, const _Atomic uint64_t *formats, uint64_t now_ms);
 #endif

@@ -2,16 +2,28 @@
 /*
  * limit: rate limits that are exact over all processes, in one shared-memory table.
  *
- * A key (limit id + who) hashes to two buckets of eight entries; an entry has a 64-bit keyed tag, a
- * 128-bit state changed by one compare-and-swap, and a coarse time until which it must be kept. A
- * check takes no lock. Creating an entry takes a striped advisory lock {slot, incarnation} that is
- * stolen from a dead owner, so that not one request too many is admitted when processes meet a new
- * key at once. Whoever is killed at whatever instant, the promise holds: see limit.c for each step.
+ * A key (limit id + who) hashes to two buckets of eight entries; an entry has a word {keyed tag,
+ * kept until} and a 128-bit state that says itself how it is to be read. A check is one
+ * compare-and-swap of the state and takes no lock. Making an entry takes a striped lock that names
+ * its owner and is stolen from a dead one, so that not one request too many is admitted when
+ * processes meet a new key at once. Whoever is killed at whatever instant, the promise holds; when
+ * a lock cannot be had within 2 ms (its owner is stopped), the request is refused.
  *
  * sliding (RUNTIME_SLIDING): in no span of `window`, wherever it starts, are more than `requests`
  *   admitted; a used slot is free again between 1.0 and 1.2 windows later (six sub-windows of
- * window/5). fixed: aligned windows. gcra: a burst of `requests`, refilled evenly (leaky bucket in
- * counts).
+ *   window/5).
+ * fixed: aligned windows.
+ * gcra: a burst of `requests`, refilled evenly; counted in requests, so that a changed limit
+ * applies to the same count.
+ *
+ * Running values may change between any two calls, and differ between processes for a moment:
+ * counts are kept. After a change of window or algorithm what was counted counts as if it had come
+ * just now.
+ *
+ * Both buckets of a new key full of live entries: the one that counts least gives way and the
+ * newcomer inherits its count, so a flood of keys cannot free a heavy client. It is counted
+ * (evicted_live): the table is too small for the clients of a window. It holds a million of them
+ * with room to spare.
  */
 #ifndef POLDER_LIMIT_H
 #define POLDER_LIMIT_H
@@ -19,7 +31,7 @@
 #include "polder/shm.h"
 #include <stdbool.h>
 
-#define LIMIT_ENTRIES_DEFAULT ((size_t)1 << 20)
+#define LIMIT_ENTRIES_DEFAULT ((size_t)1 << 21) /* 48 MiB, used as keys come */
 #define LIMIT_CHARGES_MAX     8
 
 struct limit_table;
@@ -30,8 +42,9 @@ uint64_t limit_table_layout(void);
 /* Fills a zeroed segment: random hash secret, geometry. */
 void limit_table_init(struct limit_table *table, size_t entries);
 
-/* Who calls: identifies the process for the creation lock. alive() says whether a (slot,
- * incarnation) still runs; it reads the process table. */
+/* Who calls: identifies the process in locks; proc tells which owners of locks are dead (NULL:
+ * nobody is). */
+struct proc_table;
 struct limit_caller {
     struct limit_table *table;
     const struct proc_table *proc;
@@ -44,19 +57,23 @@ struct limit_charge {
     uint32_t cost;                     /* 1.. ; more than `requests`: never admitted */
 };
 struct limit_verdict {
-    bool admitted;
-    uint32_t remaining; /* requests left now, after this one */
-    uint64_t reset_ms;  /* until more quota is there (RateLimit t=) */
+    bool admitted;      /* by this limit; another one may have refused the request */
+    uint32_t remaining; /* requests left now; after this one, if it was admitted by all */
+    uint64_t reset_ms;  /* until more quota is there (RateLimit t=); 0: all of it is */
     uint64_t retry_ms;  /* refused: a request after this many ms would be admitted if nobody else
                            came;  one second earlier it would not */
 };
 
-/* The hashed key of `who` (bytes) under a limit: XXH3-64 with the table's secret; never 0. */
+/* The hashed key of `who` (bytes) under a limit: XXH3-64 with the table's secret; never 0. Keys may
+ * be remembered until the running values have a new generation: see limit_reset_all(). */
 uint64_t limit_key(const struct limit_table *table, uint64_t limit_id, const void *who, size_t len);
 
 /* Charges all n, or none if one refuses. verdict[n] is filled for each. dry_run limits are charged
  * and reported in verdict[i].admitted = false, but refuse nobody. Returns true if admitted. now_ms:
- * monotonic. */
+ * monotonic; processes whose clocks differ do no harm, the latest counts. Limits are looked at
+ * before any is charged; if the last place of one is taken in between, the others get back what
+ * they were charged (for that instant they may refuse somebody else). Killed in between: they keep
+ * it. */
 bool limit_charge(const struct limit_caller *caller, const struct limit_charge *charge, size_t n,
                   uint64_t now_ms, struct limit_verdict *verdict);
 /* What a charge would say, without charging. */
@@ -64,7 +81,8 @@ void limit_peek(const struct limit_caller *caller, const struct limit_charge *ch
                 uint64_t now_ms, struct limit_verdict *verdict);
 /* Forgets the counts of one key; true if it had any. */
 bool limit_reset_key(const struct limit_caller *caller, uint64_t key);
-/* Forgets all counts of a limit (the limit id is mixed into an epoch: O(1)). */
+/* Forgets all counts of a limit: from now on its keys hash differently. O(1). Publish a new
+ * generation of the running values afterwards, so that nobody goes on with remembered keys. */
 void limit_reset_all(struct limit_table *table, uint64_t limit_id);
 
 struct limit_table_stats {

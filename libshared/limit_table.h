@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * limit_table: where the entries of the limiter live, how one is found, made, taken over and given
+ * up. Private to libshared/limit*.c.
+ *
+ * A bucket has eight entries: a word {tag, kept until} and a 128-bit state each. The word is one
+ * atomic unit, and that is what everything rests on:
+ *
+ *   - an entry is free when its time has run out, and it can be taken only by a compare-and-swap of
+ *     the word; whoever charges it pushes the time forward by a compare-and-swap of the same word.
+ *     One of the two fails. So nobody loses a count because another thought it forgotten;
+ *   - while an entry changes hands its word is BUSY and names the process that does it. If that one
+ *     is killed, the next who needs an entry there sees it and finishes the work;
+ *   - an entry for a key is made only under the lock of the key's stripe, so there are never two.
+ *     The lock names its owner and is stolen from a dead one. What it guards is right between any
+ *     two instructions, so the thief has nothing to repair.
+ *
+ * A charge reads the word again between loading the state and changing it, and once more after
+ * that. If the entry changed hands in between, it charges again where the key lives now: the first
+ * charge then weighs on a stranger, or on nobody; never is one lost that was admitted.
+ *
+ * Both buckets full of live entries: the lowest count gives way, and the newcomer inherits it
+ * (Space-Saving). A flood of new keys raises the counts of newcomers instead of washing away those
+ * of heavy clients. It is counted; it means that the table is too small.
+ */
+#ifndef POLDER_LIMIT_TABLE_H
+#define POLDER_LIMIT_TABLE_H
+#include "libshared/limit_state.h"
+#include "polder/proc.h"
+
+#define LIMIT_WAYS    8
+#define LIMIT_STRIPES 1024
+#define LIMIT_EPOCHS  4096
+
+/* word: tag 36 bits | until 28 bits (mono seconds). 0: never used. */
+#define LIMIT_UNTIL_BITS 28
+#define LIMIT_UNTIL_MASK ((UINT64_C(1) << LIMIT_UNTIL_BITS) - 1)
+#define LIMIT_TAG_BUSY   (UINT64_MAX >> LIMIT_UNTIL_BITS)
+/* under LIMIT_TAG_BUSY: slot 8 bits | incarnation 20 bits */
+#define LIMIT_BUSY_INCARNATION_BITS 20
+
+struct limit_bucket {
+    _Alignas(64) _Atomic uint64_t word[LIMIT_WAYS];
+    _Alignas(64) limit_word state[LIMIT_WAYS]; /* changed by limit_word_swap() alone */
+};
+_Static_assert(sizeof(struct limit_bucket) == 192, "three cache lines");
+_Static_assert(PROC_SLOTS <= 256, "BUSY words have 8 bits for a slot");
+
+struct limit_table {
+    struct shm_header header;
+    uint8_t secret[192];
+    uint64_t mask;                           /* buckets - 1; buckets are a power of two */
+    _Atomic uint64_t formats[LIMIT_FORMATS]; /* limit_format_value() by format; only ever grows */
+    _Atomic uint64_t epoch[LIMIT_EPOCHS];    /* of limits, by id: mixed into keys */
+    _Atomic uint64_t stripe[LIMIT_STRIPES];  /* 0, or who creates an entry of this stripe */
+    _Alignas(128) _Atomic uint64_t evicted_live; /* statistics; any process adds */
+    _Atomic uint64_t lock_steals, lock_refusals;
+    _Alignas(128) struct limit_bucket bucket[];
+};
+
+/* Where a key may live. */
+struct limit_place {
+    struct limit_bucket *bucket[2];
+    uint64_t tag;
+};
+struct limit_entry {
+    _Atomic uint64_t *word;
+    limit_word *state;
+};
+
+static inline uint64_t limit_word_tag(uint64_t word)
+{
+    return word >> LIMIT_UNTIL_BITS;
+}
+
+/* Whether an entry kept until then (seconds, modulo 2^28) still matters. */
+static inline bool limit_word_lives(uint64_t word, uint64_t now_s)
+{
+    const uint32_t ahead = (uint32_t)(word - now_s) << (32 - LIMIT_UNTIL_BITS);
+    return word != 0 && (int32_t)ahead >= 0;
+}
+
+static inline struct limit_place limit_place_of(struct limit_table *table, uint64_t key)
+{
+    uint64_t tag = limit_word_tag(key);
+    if (tag == 0 || tag == LIMIT_TAG_BUSY)
+        tag ^= 1;
+    const uint64_t first = key & table->mask;
+    /* An odd distance that follows from the tag: the two are never the same, and each leads to the
+     * other. */
+    const uint64_t distance = (tag * UINT64_C(0x9e3779b97f4a7c15) >> 32 | 1) & table->mask;
+    const struct limit_place place = {{&table->bucket[first], &table->bucket[first ^ distance]},
+                                      tag};
+    for (unsigned i = 0; i < 2; i++) {
+        __builtin_prefetch(place.bucket[i], 1);
+        __builtin_prefetch(&place.bucket[i]->state[0], 1);
+        __builtin_prefetch(&place.bucket[i]->state[LIMIT_WAYS / 2], 1);
+    }
+    return place;
+}
+
+/* The entry of the key, live or not, with the word that was seen; false: it has none. */
+static inline bool limit_entry_find(const struct limit_place *place, struct limit_entry *entry,
+                                    uint64_t *seen)
+{
+    for (unsigned k = 0; k < 2; k++) {
+        struct limit_bucket *b = place->bucket[k];
+        for (unsigned i = 0; i < LIMIT_WAYS; i++) {
+            const uint64_t word = atomic_load_explicit(&b->word[i], memory_order_acquire);
+            if (limit_word_tag(word) == place->tag) {
+                *entry = (struct limit_entry){&b->word[i], &b->state[i]};
+                *seen = word;
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+static inline bool limit_entry_is(const struct limit_entry *entry, uint64_t tag)
+{
+    return limit_word_tag(atomic_load_explicit(entry->word, memory_order_acquire)) == tag;
+}
+
+/* Not atomic: may mix two states. Whoever acts on it confirms it with limit_word_swap(). */
+static inline limit_word limit_word_glance(const limit_word *state)
+{
+    const _Atomic uint64_t *half = (const _Atomic uint64_t *)(const void *)state;
+    const uint64_t low = atomic_load_explicit(&half[0], memory_order_acquire);
+    const uint64_t high = atomic_load_explicit(&half[1], memory_order_acquire);
+    return (limit_word)high << 64 | low;
+}
+
+/* One compare-and-swap of 128 bits; on failure *seen is what was there. */
+static inline bool limit_word_swap(limit_word *state, limit_word *seen, limit_word wanted)
+{
+    const limit_word was = __sync_val_compare_and_swap(state, *seen, wanted);
+    const bool swapped = was == *seen;
+    *seen = was;
+    return swapped;
+}
+
+/* The word of an entry charged now. */
+uint64_t limit_word_kept(const struct limit_rule *rule, uint64_t tag);
+/* Whether a word's time suffices for a charge now. */
+bool limit_word_suffices(const struct limit_rule *rule, uint64_t word);
+
+/* The live entry of the key, made if need be; false if the lock or an entry cannot be had soon. */
+bool limit_entry_make(const struct limit_caller *caller, const struct limit_place *place,
+                      const struct limit_rule *rule, struct limit_entry *entry);
+/* Gives the entry up; true if it counted something. */
+bool limit_entry_forget(const struct limit_caller *caller, const struct limit_place *place);
+/* The number under which the algorithm and window of the limit are registered. */
+uint32_t limit_table_format(struct limit_table *table, const struct runtime_limit *limit);
+/* A lock that names its owner, for anything short: false if it cannot be had within a few ms. */
+bool limit_lock(const struct limit_caller *caller, _Atomic uint64_t *lock);
+void limit_unlock(const struct limit_caller *caller, _Atomic uint64_t *lock);
+/* Whether that process is known to be dead. thorough: asks the kernel (microseconds). */
+bool limit_owner_is_dead(const struct proc_table *proc, uint32_t slot, uint32_t incarnation,
+                         bool thorough);
+#endif
