@@ -536,7 +536,7 @@ static bool final_head(struct exchange *ex, const struct h1_head *head)
     if (!ex->req.head->is_safe)
         invalidate_after(ex, head);
     exchange_move(ex, EXCHANGE_BODY);
-    if (ex->req.cacheable)
+    if (ex->req.cacheable || ex->req.post)
         tee_begin(ex, head);
     send_head(ex, head);
     return ex->state == EXCHANGE_BODY;

@@ -334,6 +334,19 @@ static void answer(struct worker *w, const struct answer *a)
     *c->stored = (struct stored_send){v->record->obj_id, a->first, a->end};
 }
 
+/* Last-Modified, or what stands for it where it is missing: Date, or the time of receipt (RFC 9111
+ * 4.3.2). */
+static uint64_t modified_ms(const struct cache_view *v)
+{
+    struct field_text date;
+    int64_t s;
+    if (v->record->last_modified_ms)
+        return v->record->last_modified_ms;
+    if (hit_stored_field(v, "date", &date) && field_date(date, &s) == 0 && s > 0)
+        return (uint64_t)s * 1000;
+    return v->record->received_ms;
+}
+
 /* Decides between 200, 206, 304 and 416. False: the answer was a problem. */
 static bool choose_code(const struct request *r, struct answer *a)
 {

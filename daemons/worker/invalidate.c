@@ -10,10 +10,17 @@
 
 #include <string.h>
 
-static void mark_url(struct worker *w, const char *url, size_t len)
+struct marking {
+    struct worker *worker;
+    uint64_t count;
+};
+
+static void mark_url(struct marking *m, const char *url, size_t len)
 {
+    struct worker *w = m->worker;
     struct cache_key key;
     inval_mark_url(w->shared->inval, url, len, false);
+    m->count++;
     stats_add(w->stats, STATS_CACHE_INVALIDATIONS, 1);
     cache_key_of(inval_secret(w->shared->inval), url, len, "", 0, &key);
     tee_delete(w, &key);
@@ -21,8 +28,10 @@ static void mark_url(struct worker *w, const char *url, size_t len)
 
 static void mark_group(void *arg, struct field_text group)
 {
-    struct worker *w = arg;
+    struct marking *m = arg;
+    struct worker *w = m->worker;
     inval_mark_tag(w->shared->inval, group.at, group.len, false);
+    m->count++;
     stats_add(w->stats, STATS_CACHE_INVALIDATIONS, 1);
 }
 
@@ -55,19 +64,31 @@ static size_t resolve(const struct request *r, struct field_text ref, char *out,
     return o.overflow ? 0 : (size_t)(o.at - out);
 }
 
-static void mark_reference(struct worker *w, const struct request *r, const struct h1_field *f)
+/* The URL that a Location field means, as in cache keys, in w->reference; 0: none that we know. */
+static size_t reference(struct worker *w, const struct request *r, const struct h1_field *f)
 {
-    char text[WORKER_URL_MAX], url[WORKER_URL_MAX];
+    char text[WORKER_URL_MAX];
     const struct config_route *route;
     if (!f || !f->value.len)
-        return;
+        return 0;
     const size_t n = resolve(r, f->value, text, sizeof text);
-    const int len = n ? url_normalise_text(w->config, text, n, url, sizeof url, &route) : -1;
-    if (len <= 0)
-        return;
-    const size_t host = host_len(r->url, r->url_len);
-    if (host_len(url, (size_t)len) == host && !memcmp(url, r->url, host))
-        mark_url(w, url, (size_t)len);
+    const int len =
+        n ? url_normalise_text(w->config, text, n, w->reference, sizeof w->reference, &route) : 0;
+    return len > 0 ? (size_t)len : 0;
+}
+
+static void mark_reference(struct marking *m, const struct request *r, const struct h1_field *f)
+{
+    const char *url = m->worker->reference;
+    const size_t len = reference(m->worker, r, f), host = host_len(r->url, r->url_len);
+    if (len && host_len(url, len) == host && !memcmp(url, r->url, host))
+        mark_url(m, url, len);
+}
+
+bool invalidate_is_target(struct worker *w, const struct request *r, const struct h1_field *f)
+{
+    const size_t len = reference(w, r, f);
+    return len == r->url_len && len && !memcmp(w->reference, r->url, len);
 }
 
 void invalidate_after(struct exchange *ex, const struct h1_head *head)
@@ -75,13 +96,19 @@ void invalidate_after(struct exchange *ex, const struct h1_head *head)
     struct worker *w = ex->worker;
     const struct request *r = &ex->req;
     const struct field_text method = r->head->method;
+    struct marking m = {w, 0};
     if (!w->any_cache || !r->url_len || !policy_invalidates(method.at, method.len, head->status))
         return;
-    mark_url(w, r->url, r->url_len);
-    mark_reference(w, r, h1_find(head, H1_LOCATION));
-    mark_reference(w, r, h1_find(head, H1_CONTENT_LOCATION));
+    const uint64_t before = inval_seq(w->shared->inval);
+    mark_url(&m, r->url, r->url_len);
+    mark_reference(&m, r, h1_find(head, H1_LOCATION));
+    mark_reference(&m, r, h1_find(head, H1_CONTENT_LOCATION));
     char groups[H1_HEAD_MAX];
     const size_t n = h1_join(head, H1_CACHE_GROUP_INVALIDATION, groups, sizeof groups);
     if (n)
-        field_sf_strings((struct field_text){groups, n}, mark_group, w);
+        field_sf_strings((struct field_text){groups, n}, mark_group, &m);
+    /* The response itself is newer than what it has invalidated, if nobody else has invalidated
+     * anything since the request was sent. */
+    if (before == ex->birth && inval_seq(w->shared->inval) == before + m.count)
+        ex->birth = before + m.count;
 }

@@ -111,22 +111,10 @@ static struct field_text value_of(const struct h1_head *head, enum h1_field_id i
     return f ? f->value : (struct field_text){0};
 }
 
-/* Whether this request may be answered from the store at all, and under which key. */
-static bool prepare_lookup(struct worker *w, struct request *r)
+/* The key under which the URL, for this identity, is stored. False: it has none. */
+static bool prepare_key(struct worker *w, struct request *r)
 {
-    const struct h1_head *head = r->head;
     const struct config_cache *cache = r->route->cache;
-    if (!head->is_get && !head->is_head)
-        return false;
-    if (head->first[H1_IF_MATCH] || head->first[H1_IF_UNMODIFIED_SINCE])
-        return false; /* conditions for a change: the backend's to judge */
-    if (head->framing != H1_NO_BODY && !(head->framing == H1_LENGTH && head->length == 0))
-        return false; /* a GET with a body: the body may matter */
-    h1_policy_request(head, &r->policy);
-    r->if_none_match = value_of(head, H1_IF_NONE_MATCH);
-    r->if_modified_since = value_of(head, H1_IF_MODIFIED_SINCE);
-    r->range = value_of(head, H1_RANGE);
-    r->if_range = value_of(head, H1_IF_RANGE);
     if (cache->n_partition) {
         const int n = limits_key_text(r, cache->partition, cache->n_partition, w->partition,
                                       sizeof w->partition);
@@ -140,12 +128,41 @@ static bool prepare_lookup(struct worker *w, struct request *r)
     return true;
 }
 
+/* Whether this request may be answered from the store at all, and under which key. */
+static bool prepare_lookup(struct worker *w, struct request *r)
+{
+    const struct h1_head *head = r->head;
+    if (!head->is_get && !head->is_head)
+        return false;
+    if (head->first[H1_IF_MATCH] || head->first[H1_IF_UNMODIFIED_SINCE])
+        return false; /* conditions for a change: the backend's to judge */
+    if (head->framing != H1_NO_BODY && !(head->framing == H1_LENGTH && head->length == 0))
+        return false; /* a GET with a body: the body may matter */
+    h1_policy_request(head, &r->policy);
+    r->if_none_match = value_of(head, H1_IF_NONE_MATCH);
+    r->if_modified_since = value_of(head, H1_IF_MODIFIED_SINCE);
+    r->range = value_of(head, H1_RANGE);
+    r->if_range = value_of(head, H1_IF_RANGE);
+    return prepare_key(w, r);
+}
+
+/* An answer to POST that names its own URL and says how long it is good answers later GETs (RFC
+ * 9110 9.3.3). */
+static bool prepare_post(struct worker *w, struct request *r)
+{
+    if (!field_is(r->head->method, "post"))
+        return false;
+    h1_policy_request(r->head, &r->policy);
+    return prepare_key(w, r);
+}
+
 static void from_cache_or_backend(struct worker *w, struct request *r, const uint64_t *limit_keys)
 {
     struct hit_found found = {0};
     r->cacheable = prepare_lookup(w, r);
     if (!r->cacheable) {
         stats_add(w->stats, STATS_CACHE_BYPASS, 1);
+        r->post = prepare_post(w, r);
         to_backend(w, r, r->head->is_get || r->head->is_head ? FWD_BYPASS : FWD_METHOD);
         return;
     }

@@ -249,6 +249,8 @@ static bool fill(struct exchange *ex, struct tee *s, const struct h1_head *head,
     rec->url_len = r->url_len;
     rec->route = r->route->index;
     rec->flags = resp->has_etag ? CACHE_HAS_ETAG : CACHE_HAS_ETAG | CACHE_ETAG_OURS;
+    if (r->post)
+        rec->flags |= CACHE_FROM_POST;
     set_times(rec, ex, resp);
     h1_put(&o, r->url, r->url_len);
     if (s->names_len) {
@@ -294,6 +296,8 @@ void tee_begin(struct exchange *ex, const struct h1_head *head)
     char scratch[H1_CACHE_SCRATCH];
     const struct policy_settings *settings = &w->routes[ex->req.route->index].settings;
     h1_policy_response(head, (int64_t)(w->real_ms / 1000), scratch, &resp);
+    resp.content_location_is_target =
+        ex->req.post && invalidate_is_target(w, &ex->req, h1_find(head, H1_CONTENT_LOCATION));
     const bool storable = policy_may_store(&ex->req.policy, &resp, settings) == POLICY_STORE;
     struct tee *s = storable && loop_cache_ready(w) ? calloc(1, sizeof *s) : NULL;
     ex->tee = s;

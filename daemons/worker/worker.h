@@ -130,6 +130,7 @@ struct request {
     struct field_text if_none_match, if_modified_since, range, if_range;
     uint64_t started_ns; /* 0: not measured */
     bool is_head, http10, keep_alive, trusted_peer, cacheable;
+    bool post;      /* its response may answer later GETs */
     bool collapsed; /* has waited for another request's fetch */
 };
 
@@ -458,6 +459,8 @@ void tee_free(struct exchange *ex);
 
 /* ---- invalidate.c ---- */
 void invalidate_after(struct exchange *ex, const struct h1_head *head);
+/* Does this Content-Location name the request's own URL? */
+bool invalidate_is_target(struct worker *w, const struct request *r, const struct h1_field *f);
 
 /* ---- accesslog.c ---- */
 struct access_entry {
@@ -571,7 +574,7 @@ struct worker {
     struct h1_head head, response; /* being looked at now */
     struct field_text surplus;     /* what was read behind the head */
     char limit_text[2048];
-    char url[WORKER_URL_MAX], partition[4096];
+    char url[WORKER_URL_MAX], reference[WORKER_URL_MAX], partition[4096];
     char scratch[WORKER_SCRATCH];
     char client_buffer[WORKER_BUFFER], upstream_buffer[WORKER_BUFFER];
 };
