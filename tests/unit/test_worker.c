@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The parts of a worker that need no socket: keys of limits, chains of buffers, turns of servers,
+ * conditions. */
+#include "daemons/worker/worker.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static struct h1_head head;
+static char text[2048];
+
+/* A request with these header lines. */
+static struct request asking(const char *target, const char *lines)
+{
+    static struct config_route route = {.pattern = "/r/*"};
+    enum problem problem;
+    size_t scanned = 0;
+    const int n =
+        snprintf(text, sizeof text, "GET %s HTTP/1.1\r\nHost: h\r\n%s\r\n", target, lines);
+    assert_int_equal(h1_parse_request(text, (size_t)n, &scanned, &head, &problem), H1_DONE);
+    struct request r = {.head = &head, .route = &route};
+    assert_int_equal(clientip_parse("192.0.2.7", 9, &r.ip), 0);
+    return r;
+}
+
+static void expect_key(const struct request *r, enum config_key_kind kind, const char *name,
+                       const char *value)
+{
+    const struct config_key part = {kind, name};
+    char out[256];
+    const int n = limits_key_text(r, &part, 1, out, sizeof out);
+    if (!value) {
+        assert_int_equal(n, -ENOENT);
+        return;
+    }
+    assert_int_equal(n, (int)strlen(value));
+    assert_memory_equal(out, value, strlen(value));
+}
+
+static void a_key_is_read_from_where_it_is_said_to_be(void **state)
+{
+    (void)state;
+    const struct request r = asking("/r/x?a=1&key=k2&keys=no&e=", "X-Api-Key: abc\r\n"
+                                                                  "Cookie: a=b; sid=s1;  t = u\r\n"
+                                                                  "Cookie: late=yes\r\n");
+    expect_key(&r, CONFIG_KEY_HEADER, "x-api-key", "abc");
+    expect_key(&r, CONFIG_KEY_HEADER, "x-api", NULL);
+    expect_key(&r, CONFIG_KEY_COOKIE, "sid", "s1");
+    expect_key(&r, CONFIG_KEY_COOKIE, "late", "yes");
+    expect_key(&r, CONFIG_KEY_COOKIE, "si", NULL);
+    expect_key(&r, CONFIG_KEY_QUERY, "key", "k2");
+    expect_key(&r, CONFIG_KEY_QUERY, "e", "");
+    expect_key(&r, CONFIG_KEY_QUERY, "ke", NULL);
+    expect_key(&r, CONFIG_KEY_ROUTE, "", "/r/*");
+}
+
+static void joined_keys_do_not_run_into_each_other(void **state)
+{
+    (void)state;
+    const struct config_key parts[2] = {{CONFIG_KEY_HEADER, "a"}, {CONFIG_KEY_HEADER, "b"}};
+    char one[64], two[64], small[3];
+    struct request r = asking("/r/", "A: xy\r\nB: z\r\n");
+    const int n = limits_key_text(&r, parts, 2, one, sizeof one);
+    assert_int_equal(limits_key_text(&r, parts, 2, small, sizeof small), -ENOBUFS);
+    r = asking("/r/", "A: x\r\nB: yz\r\n");
+    assert_int_equal(limits_key_text(&r, parts, 2, two, sizeof two), n);
+    assert_memory_not_equal(one, two, (size_t)n);
+}
+
+static void a_claim_of_an_unverified_token_tells_callers_apart(void **state)
+{
+    (void)state;
+    /* {"sub":"u-1","n":{"sub":"inner"},"tier":7} */
+    struct request r = asking("/r/", "Authorization: Bearer eyJh.eyJzdWIiOiJ1LTEiLCJuIjp7InN1YiI6"
+                                     "ImlubmVyIn0sInRpZXIiOjd9.c2ln\r\n");
+    expect_key(&r, CONFIG_KEY_JWT, "sub", "u-1");
+    expect_key(&r, CONFIG_KEY_JWT, "tier", "7");
+    expect_key(&r, CONFIG_KEY_JWT, "inner", NULL);
+    static const char *const broken[] = {"Authorization: Bearer\r\n",
+                                         "Authorization: Bearer a\r\n",
+                                         "Authorization: Bearer a.\r\n",
+                                         "Authorization: Bearer a.e!.b\r\n",
+                                         "Authorization: Bearer a.eyJzdWIiOiJ1.b\r\n",
+                                         "Authorization: Basic a.eyJzdWIiOiJ1LTEifQ.b\r\n"};
+    for (size_t i = 0; i < sizeof broken / sizeof *broken; i++) {
+        r = asking("/r/", broken[i]);
+        expect_key(&r, CONFIG_KEY_JWT, "sub", NULL);
+    }
+}
+
+static void a_chain_gives_back_what_was_put_in(void **state)
+{
+    (void)state;
+    struct worker *w = calloc(1, sizeof *w);
+    struct chain c = {0};
+    static char bytes[100000];
+    size_t put = 0, got = 0;
+    for (size_t i = 0; i < sizeof bytes; i++)
+        bytes[i] = (char)(i * 31 + i / 257);
+    for (size_t step = 1; put < sizeof bytes; step = step * 3 + 1) {
+        const size_t n = step < sizeof bytes - put ? step : sizeof bytes - put;
+        assert_true(chain_append(w, &c, bytes + put, n));
+        put += n;
+    }
+    assert_int_equal(c.len, sizeof bytes);
+    while (c.len) {
+        struct iovec iov[8];
+        assert_true(chain_iov(&c, iov, 8) > 0);
+        const size_t n = iov[0].iov_len < 777 ? iov[0].iov_len : 777;
+        assert_memory_equal(iov[0].iov_base, bytes + got, n);
+        chain_drop(w, &c, n);
+        got += n;
+    }
+    assert_int_equal(got, sizeof bytes);
+    assert_null(c.head);
+    assert_int_equal(w->n_buffers, 0);
+    buffer_trim(w);
+    assert_null(w->free_buffers);
+    free(w);
+}
+
+static void servers_take_turns_by_weight_and_failed_ones_wait(void **state)
+{
+    (void)state;
+    struct worker *w = calloc(1, sizeof *w);
+    struct config config = {.n_servers = 3};
+    struct config_server servers[3] = {{.index = 0}, {.index = 1}, {.index = 2}};
+    const struct config_upstream u = {.servers = servers, .n_servers = 3};
+    unsigned count[3] = {0};
+    w->config = &config;
+    w->servers = calloc(4, sizeof *w->servers);
+    w->mono_ms = 100000;
+    w->runtime.server[0].weight = 3;
+    w->runtime.server[1].weight = 1;
+    for (int i = 0; i < 400; i++)
+        count[pool_choose(w, &u, 0)->index]++;
+    assert_int_equal(count[0], 300);
+    assert_int_equal(count[1], 100);
+    assert_int_equal(count[2], 0); /* weight 0 */
+    pool_failed(w, &servers[0]);
+    assert_ptr_equal(pool_choose(w, &u, 0), &servers[1]);
+    assert_ptr_equal(pool_choose(w, &u, pool_bit(&u, &servers[1])), &servers[0]); /* none better */
+    assert_null(pool_choose(w, &u, pool_bit(&u, &servers[0]) | pool_bit(&u, &servers[1])));
+    w->mono_ms += 1001;
+    w->runtime.server[1].weight = 0;
+    assert_ptr_equal(pool_choose(w, &u, 0), &servers[0]);
+    free(w->servers);
+    free(w);
+}
+
+static void a_condition_is_met_by_the_same_tag_or_an_older_date(void **state)
+{
+    (void)state;
+    struct request r = {0};
+    const struct field_text tag = {"\"v1\"", 4};
+    assert_false(hit_not_modified(&r, tag, 1000));
+    r.if_none_match = (struct field_text){"\"v0\", W/\"v1\"", 12};
+    assert_true(hit_not_modified(&r, tag, 0));
+    assert_false(hit_not_modified(&r, (struct field_text){"\"v2\"", 4}, 0));
+    assert_false(hit_not_modified(&r, (struct field_text){0}, 1000));
+    r.if_none_match = (struct field_text){0};
+    r.if_modified_since = (struct field_text){"Sun, 06 Nov 1994 08:49:37 GMT", 29};
+    assert_true(hit_not_modified(&r, tag, UINT64_C(784111777000)));
+    assert_false(hit_not_modified(&r, tag, UINT64_C(784111778000)));
+    assert_false(hit_not_modified(&r, tag, 0));
+    r.if_modified_since = (struct field_text){"yesterday", 9};
+    assert_false(hit_not_modified(&r, tag, 1000));
+}
+
+static void a_variant_is_selected_by_the_fields_that_are_there(void **state)
+{
+    (void)state;
+    static const char names[] = "accept-language\nx-absent\n";
+    char out[256], small[10];
+    const struct request r = asking("/r/", "Accept-Language: nl\r\n");
+    const size_t n = hit_vary_text(r.head, names, sizeof names - 1, out, sizeof out);
+    assert_memory_equal(out, "accept-language: nl\nx-absent\n", n);
+    assert_int_equal(n, strlen("accept-language: nl\nx-absent\n"));
+    assert_int_equal(hit_vary_text(r.head, names, sizeof names - 1, small, sizeof small), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_key_is_read_from_where_it_is_said_to_be),
+        cmocka_unit_test(joined_keys_do_not_run_into_each_other),
+        cmocka_unit_test(a_claim_of_an_unverified_token_tells_callers_apart),
+        cmocka_unit_test(a_chain_gives_back_what_was_put_in),
+        cmocka_unit_test(servers_take_turns_by_weight_and_failed_ones_wait),
+        cmocka_unit_test(a_condition_is_met_by_the_same_tag_or_an_older_date),
+        cmocka_unit_test(a_variant_is_selected_by_the_fields_that_are_there),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
