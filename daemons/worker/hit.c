@@ -356,7 +356,7 @@ static bool choose_code(const struct request *r, struct answer *a)
     a->end = rec->body_len;
     if (rec->status != 200)
         return true;
-    if (has_conditions(r) && hit_not_modified(r, etag_of(a->view, space), rec->last_modified_ms)) {
+    if (has_conditions(r) && hit_not_modified(r, etag_of(a->view, space), modified_ms(a->view))) {
         a->code = 304;
         return true;
     }
