@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <malloc.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -126,12 +127,13 @@ static ssize_t send_some(int fd, struct iovec *iov, unsigned n)
     return sent;
 }
 
-/* Appends what lies behind the first `skip` bytes of iov. */
+/* Appends what lies behind the first `skip` of the first `until` bytes of iov. */
 static bool append_rest(struct worker *w, struct chain *c, const struct iovec *iov, unsigned n,
-                        size_t skip)
+                        size_t skip, size_t until)
 {
-    for (unsigned i = 0; i < n; i++) {
-        const size_t len = iov[i].iov_len;
+    for (unsigned i = 0; i < n && until; i++) {
+        const size_t len = iov[i].iov_len < until ? iov[i].iov_len : until;
+        until -= len;
         if (skip >= len) {
             skip -= len;
             continue;
@@ -143,15 +145,22 @@ static bool append_rest(struct worker *w, struct chain *c, const struct iovec *i
     return true;
 }
 
+ssize_t chain_send_some(struct worker *w, struct chain *c, int fd, const struct iovec *iov,
+                        unsigned n, size_t keep)
+{
+    ssize_t sent = 0;
+    if (!c->len && (sent = send_some(fd, (struct iovec *)iov, n)) < 0)
+        return sent;
+    /* Behind what waits already, the write watcher brings it out in order. */
+    if ((size_t)sent < keep && !append_rest(w, c, iov, n, (size_t)sent, keep))
+        return -ENOMEM;
+    return sent;
+}
+
 int chain_send(struct worker *w, struct chain *c, int fd, const struct iovec *iov, unsigned n)
 {
-    if (c->len) { /* it did not take all before: the write watcher tells when it does */
-        return append_rest(w, c, iov, n, 0) ? 0 : -ENOMEM;
-    }
-    const ssize_t sent = send_some(fd, (struct iovec *)iov, n);
-    if (sent < 0)
-        return (int)sent;
-    return append_rest(w, c, iov, n, (size_t)sent) ? 0 : -ENOMEM;
+    const ssize_t sent = chain_send_some(w, c, fd, iov, n, SIZE_MAX);
+    return sent < 0 ? (int)sent : 0;
 }
 
 int chain_flush(struct worker *w, struct chain *c, int fd)

@@ -52,7 +52,7 @@ static uint64_t client_due(const struct client *c)
                                  : c->seen_request   ? config->keepalive_timeout_ms
                                                      : config->client_timeout_ms);
     case CLIENT_BUSY:
-        if (!c->out.len && !(c->body_pending && c->body_wanted))
+        if (!c->out.len && !c->stored && !(c->body_pending && c->body_wanted))
             return UINT64_MAX;
         return c->progress_ms + config->client_timeout_ms;
     case CLIENT_DISCARD:
@@ -96,23 +96,32 @@ void client_timeout(struct client *c)
 /* ---- writing -----------------------------------------------------------------------------------
  */
 
-void client_send(struct client *c, const struct iovec *iov, unsigned n)
+size_t client_send_some(struct client *c, const struct iovec *iov, unsigned n, size_t keep)
 {
     if (c->broken || c->state == CLIENT_CLOSED)
-        return;
-    uint64_t bytes = 0;
-    for (unsigned i = 0; i < n; i++)
-        bytes += iov[i].iov_len;
-    stats_add(c->worker->stats, STATS_BYTES_OUT, bytes);
-    const bool waited = c->out.len != 0;
-    if (chain_send(c->worker, &c->out, c->read.fd, iov, n) < 0) {
+        return 0;
+    struct worker *w = c->worker;
+    const size_t waited = c->out.len;
+    const ssize_t sent = chain_send_some(w, &c->out, c->read.fd, iov, n, keep);
+    if (sent < 0) {
         c->broken = true;
         client_schedule(c);
-    } else if (c->out.len && !waited) {
-        c->progress_ms = c->worker->mono_ms;
-        ev_io_start(c->worker->loop, &c->write);
+        return 0;
+    }
+    if (sent > 0)
+        c->progress_ms = w->mono_ms;
+    stats_add(w->stats, STATS_BYTES_OUT, (uint64_t)sent);
+    if (c->out.len && !waited) {
+        c->progress_ms = w->mono_ms;
+        ev_io_start(w->loop, &c->write);
         client_update_timer(c);
     }
+    return (size_t)sent > keep ? (size_t)sent - keep : 0;
+}
+
+void client_send(struct client *c, const struct iovec *iov, unsigned n)
+{
+    client_send_some(c, iov, n, SIZE_MAX);
 }
 
 void client_send_bytes(struct client *c, const char *bytes, size_t len)
@@ -439,6 +448,7 @@ static void client_writable(struct client *c)
     }
     if (c->out.len != before)
         c->progress_ms = c->worker->mono_ms;
+    stats_add(c->worker->stats, STATS_BYTES_OUT, before - c->out.len);
     if (c->out.len < WORKER_LOW) {
         if (c->stored)
             hit_continue(c);
@@ -468,8 +478,7 @@ void client_want_body(struct client *c, bool wanted)
     client_schedule(c);
 }
 
-/* ---- a second look before the loop sleeps
- * -------------------------------------------------------- */
+/* ---- a second look before the loop sleeps ---- */
 
 void client_schedule(struct client *c)
 {
@@ -511,8 +520,7 @@ void client_run_ready(struct worker *w)
     }
 }
 
-/* ---- life
- * ---------------------------------------------------------------------------------------- */
+/* ---- life ---- */
 
 struct client *client_new(struct worker *w, int fd, const struct clientip *peer)
 {

@@ -36,8 +36,7 @@ void exchange_move(struct exchange *ex, enum exchange_state to)
     ex->state = (uint8_t)to;
 }
 
-/* ---- life
- * ---------------------------------------------------------------------------------------- */
+/* ---- life ---- */
 
 static void rebase(struct field_text *t, const char *from, size_t len, const char *to)
 {
@@ -192,8 +191,7 @@ static void client_done(struct exchange *ex)
     client_answered(c);
 }
 
-/* ---- answers without the backend's
- * ----------------------------------------------------------------- */
+/* ---- answers without the backend's ---- */
 
 /* The stored response, although it is stale: detail says why. False: there is none to give. */
 static bool answer_stale(struct exchange *ex)
@@ -227,8 +225,7 @@ void exchange_fail(struct exchange *ex, enum problem problem)
     exchange_finish(ex);
 }
 
-/* ---- to the backend
- * ---------------------------------------------------------------------------------- */
+/* ---- to the backend ---- */
 
 static void connect_next(struct exchange *ex)
 {
@@ -361,8 +358,7 @@ void exchange_writable(struct exchange *ex)
         client_want_body(ex->req.client, true);
 }
 
-/* ---- from the backend
- * -------------------------------------------------------------------------------- */
+/* ---- from the backend ---- */
 
 static bool may_retry(const struct exchange *ex)
 {

@@ -21,8 +21,7 @@
 #define RECONNECT_MS 250
 #define WARN_MS      60000
 
-/* ---- SHA-1 and base64, for Sec-WebSocket-Accept alone (RFC 6455 4.2.2)
- * ---------------------------- */
+/* ---- SHA-1 and base64, for Sec-WebSocket-Accept alone (RFC 6455 4.2.2) ---- */
 
 static uint32_t rotate(uint32_t v, unsigned n)
 {

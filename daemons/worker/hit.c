@@ -23,7 +23,7 @@
 #define SAMPLE_EACH   64
 #define REF_MAX       3
 
-/* ---- looking --------------------------------------------------------------------------------- */
+/* ---- looking ---- */
 
 static void damaged(struct worker *w, const struct cache_key *key)
 {
@@ -117,8 +117,7 @@ static enum policy_use use_of(const struct worker *w, const struct request *r,
     return policy_use_of(&r->policy, rec, state == INVAL_SOFT, w->real_ms);
 }
 
-/* ---- conditions and ranges
- * ----------------------------------------------------------------------- */
+/* ---- conditions and ranges ---- */
 
 bool hit_stored_field(const struct cache_view *view, const char *name, struct field_text *value)
 {
@@ -195,8 +194,7 @@ static bool if_range_holds(const struct request *r, const struct cache_view *v)
            (uint64_t)date == v->record->last_modified_ms / 1000;
 }
 
-/* ---- answering
- * ------------------------------------------------------------------------------------- */
+/* ---- answering ---- */
 
 struct answer {
     const struct request *r;
@@ -204,6 +202,7 @@ struct answer {
     const char *status;  /* of Cache-Status; NULL: a hit, fresh or stale */
     uint64_t first, end; /* bytes of the body */
     uint16_t code;
+    bool streamed; /* in chunks: the pin is the client's */
 };
 
 static void put_age(struct h1_out *o, const struct worker *w, const struct cache_record *rec)
@@ -302,9 +301,65 @@ static void log_hit(struct worker *w, const struct answer *a, uint64_t bytes)
         accesslog_line(w, &(struct access_entry){a->r, a->code, bytes, "hit"});
 }
 
+void hit_stored_stop(struct client *c)
+{
+    if (!c->stored)
+        return;
+    if (c->worker->reader)
+        cache_reader_unpin(c->worker->reader, c->stored->obj_id);
+    free(c->stored);
+    c->stored = NULL;
+}
+
+/* The parts of the body that come next, as they lie in the map. False: not all are there any more.
+ */
+static bool gather(struct worker *w, const struct stored_send *s, struct iovec *iov, unsigned *n)
+{
+    uint64_t at = s->at;
+    for (unsigned i = 0; i < CHUNKS_A_CALL && at < s->end; i++) {
+        const char *data;
+        size_t len;
+        const size_t skip = at % CACHE_CHUNK;
+        if (cache_reader_chunk(w->reader, s->obj_id, (uint32_t)(at / CACHE_CHUNK), &data, &len) !=
+                1 ||
+            len <= skip)
+            return false;
+        const size_t part = len - skip < s->end - at ? len - skip : (size_t)(s->end - at);
+        iov[(*n)++] = (struct iovec){(void *)(data + skip), part};
+        at += part;
+    }
+    return true;
+}
+
+/* One sendmsg of the head, if that is still to go, and of the next chunks. What the socket does not
+ * take stays where it is, in the store. */
+static void send_chunks(struct worker *w, struct client *c, const struct iovec *head, unsigned n)
+{
+    struct stored_send *s = c->stored;
+    struct iovec iov[2 + CHUNKS_A_CALL];
+    size_t head_len = 0;
+    for (unsigned i = 0; i < n; i++) {
+        iov[i] = head[i];
+        head_len += head[i].iov_len;
+    }
+    const bool whole = loop_cache_ready(w) && gather(w, s, iov, &n);
+    if (whole)
+        s->at += client_send_some(c, iov, n, head_len);
+    cache_reader_release(w->reader);
+    if (!whole) {
+        client_break(c); /* the length has been promised */
+    } else if (s->at < s->end) {
+        ev_io_start(w->loop, &c->write); /* when the socket, and the other connections, allow */
+        client_update_timer(c);
+    } else {
+        hit_stored_stop(c);
+        client_answered(c);
+    }
+}
+
 /* Sends head and inline body, or the head and begins to send the chunks. The body's chunks are
  * pinned already. */
-static void answer(struct worker *w, const struct answer *a)
+static void answer(struct worker *w, struct answer *a)
 {
     const struct cache_view *v = a->view;
     struct client *c = a->r->client;
@@ -320,9 +375,9 @@ static void answer(struct worker *w, const struct answer *a)
     if (body && v->body)
         iov[n++] = (struct iovec){(void *)(v->body + a->first), a->end - a->first};
     response_count(w, a->code);
-    client_send(c, iov, n);
     log_hit(w, a, body ? a->end - a->first : 0);
     if (!body || v->body) {
+        client_send(c, iov, n);
         client_answered(c);
         return;
     }
@@ -332,6 +387,8 @@ static void answer(struct worker *w, const struct answer *a)
         return;
     }
     *c->stored = (struct stored_send){v->record->obj_id, a->first, a->end};
+    a->streamed = true;
+    send_chunks(w, c, iov, n);
 }
 
 /* Last-Modified, or what stands for it where it is missing: Date, or the time of receipt (RFC 9111
@@ -393,13 +450,10 @@ static bool answer_view(struct worker *w, const struct request *r, const struct 
         return false; /* all pins are taken: the backend must do */
     const uint64_t obj_id = v->record->obj_id;
     const bool pinned = needs_chunks(r, v->record);
-    struct client *c = r->client;
     if (choose_code(r, &a))
         answer(w, &a);
     cache_reader_release(w->reader);
-    if (c->stored)
-        hit_continue(c);
-    else if (pinned)
+    if (pinned && !a.streamed)
         cache_reader_unpin(w->reader, obj_id);
     return true;
 }
@@ -407,66 +461,21 @@ static bool answer_view(struct worker *w, const struct request *r, const struct 
 void hit_answer_copy(const struct request *r, struct stored_copy *copy, const char *status)
 {
     struct answer a = {.r = r, .view = &copy->view, .status = status};
-    struct client *c = r->client;
     if (choose_code(r, &a))
-        answer(c->worker, &a);
-    if (c->stored) {
-        copy->pinned = false; /* now the client's */
-        hit_continue(c);
-    }
+        answer(r->worker, &a);
+    if (a.streamed)
+        copy->pinned = false; /* it was the client's */
 }
 
-/* ---- bodies in chunks
- * -------------------------------------------------------------------------------- */
-
-void hit_stored_stop(struct client *c)
-{
-    if (!c->stored)
-        return;
-    if (c->worker->reader)
-        cache_reader_unpin(c->worker->reader, c->stored->obj_id);
-    free(c->stored);
-    c->stored = NULL;
-}
-
-/* One chunk's part of what is wanted. False: it is not there any more. */
-static bool send_chunk(struct worker *w, struct client *c)
-{
-    struct stored_send *s = c->stored;
-    const char *data;
-    size_t len;
-    const size_t skip = s->at % CACHE_CHUNK;
-    const int rc =
-        cache_reader_chunk(w->reader, s->obj_id, (uint32_t)(s->at / CACHE_CHUNK), &data, &len);
-    if (rc == 1 && len > skip) {
-        const uint64_t wanted = s->end - s->at;
-        const size_t n = len - skip < wanted ? len - skip : (size_t)wanted;
-        client_send_bytes(c, data + skip, n);
-        s->at += n;
-    }
-    cache_reader_release(w->reader);
-    return rc == 1 && len > skip;
-}
+/* ---- bodies in chunks ---- */
 
 void hit_continue(struct client *c)
 {
-    struct worker *w = c->worker;
-    struct stored_send *s = c->stored;
-    for (int i = 0; i < CHUNKS_A_CALL && s->at < s->end && !c->out.len && !c->broken; i++)
-        if (!loop_cache_ready(w) || !send_chunk(w, c)) {
-            client_break(c); /* the length has been promised */
-            return;
-        }
-    if (s->at < s->end) {
-        ev_io_start(w->loop, &c->write); /* when the socket, and the other connections, allow */
-        return;
-    }
-    hit_stored_stop(c);
-    client_answered(c);
+    if (!c->out.len)
+        send_chunks(c->worker, c, NULL, 0);
 }
 
-/* ---- the whole
- * --------------------------------------------------------------------------------------- */
+/* ---- the whole ---- */
 
 static struct stored_copy *copy_of(struct worker *w, const struct request *r,
                                    const struct cache_view *v, const struct cache_key *key)

@@ -50,8 +50,7 @@ void limits_prepare(struct worker *w)
     }
 }
 
-/* ---- keys
- * ---------------------------------------------------------------------------------------- */
+/* ---- keys ---- */
 
 static struct field_text cookie_value(const struct h1_head *head, const char *name)
 {
@@ -255,8 +254,7 @@ static int key_of(struct worker *w, const struct request *r, const struct config
     return 0;
 }
 
-/* ---- what the client is told
- * --------------------------------------------------------------------- */
+/* ---- what the client is told ---- */
 
 struct charged {
     const struct config_limit *limit[CONFIG_ROUTE_LIMITS_MAX];

@@ -21,7 +21,7 @@
 #define READER_RETRY_MS 50
 #define IDLE_DRAIN_MS   1000
 
-/* ---- the time and the running values --------------------------------------------------------- */
+/* ---- the time and the running values ---- */
 
 static void settings_of(const struct config_route *route, const struct runtime_cache *running,
                         struct policy_settings *s)
@@ -95,7 +95,7 @@ bool loop_cache_ready(struct worker *w)
     return w->cache_ready;
 }
 
-/* ---- draining -------------------------------------------------------------------------------- */
+/* ---- draining ---- */
 
 void loop_drain(struct worker *w)
 {
@@ -122,7 +122,7 @@ static void drain_check(struct worker *w)
         ev_break(w->loop, EVBREAK_ALL);
 }
 
-/* ---- callbacks ------------------------------------------------------------------------------- */
+/* ---- callbacks ---- */
 
 static void on_check(EV_P_ ev_check *watcher, int events)
 {
@@ -219,7 +219,7 @@ static void on_usr1(EV_P_ ev_signal *watcher, int events)
     accesslog_reopen(watcher->data);
 }
 
-/* ---- life ------------------------------------------------------------------------------------ */
+/* ---- life ---- */
 
 /* libev does not tell its epoll descriptor; sockets that are handed over must leave it. */
 static int find_epoll(void)

@@ -39,7 +39,7 @@ void response_connection(struct h1_out *o, const struct request *r, bool keep_al
         h1_puts(o, "Connection: keep-alive\r\n");
 }
 
-/* ---- Polder's own ---------------------------------------------------------------------------- */
+/* ---- Polder's own ---- */
 
 void response_problem(const struct request *r, struct client *c, enum problem p, const char *extra,
                       const char *members, bool keep)
@@ -189,8 +189,7 @@ void response_interim(struct exchange *ex, const struct h1_head *head)
     client_send_bytes(ex->req.client, w->scratch, (size_t)(o.at - w->scratch));
 }
 
-/* ---- the request, for the backend
- * ------------------------------------------------------------------ */
+/* ---- the request, for the backend ---- */
 
 static bool is_condition(enum h1_field_id id)
 {

@@ -32,7 +32,7 @@ struct tee {
     bool streaming;
 };
 
-/* ---- ring records ---------------------------------------------------------------------------- */
+/* ---- ring records ---- */
 
 static int push(struct worker *w, enum ring_type type, uint64_t stream,
                 const struct inflight_ticket *flight, const struct iovec *iov, int n)
@@ -71,7 +71,7 @@ static void abort_stream(struct worker *w, uint64_t stream)
         w->aborts[w->n_aborts++] = stream;
 }
 
-/* ---- life ------------------------------------------------------------------------------------ */
+/* ---- life ---- */
 
 void tee_land(struct exchange *ex, enum inflight_result result)
 {
@@ -309,7 +309,7 @@ void tee_begin(struct exchange *ex, const struct h1_head *head)
     tee_land(ex, is_failure(head->status) || storable ? INFLIGHT_FAILED : INFLIGHT_NOSHARE);
 }
 
-/* ---- the body -------------------------------------------------------------------------------- */
+/* ---- the body ---- */
 
 static bool push_chunk(struct exchange *ex)
 {
@@ -417,8 +417,7 @@ void tee_end(struct exchange *ex)
     tee_free(ex);
 }
 
-/* ---- a 304 renews what is stored
- * ------------------------------------------------------------------ */
+/* ---- a 304 renews what is stored ---- */
 
 static bool replaced(const struct h1_head *head, struct field_text name)
 {

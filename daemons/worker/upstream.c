@@ -19,8 +19,7 @@
 static void on_read(EV_P_ ev_io *watcher, int events);
 static void on_write(EV_P_ ev_io *watcher, int events);
 
-/* ---- life
- * ---------------------------------------------------------------------------------------- */
+/* ---- life ---- */
 
 struct upstream *upstream_connect(struct worker *w, const struct config_server *server)
 {
@@ -94,8 +93,7 @@ void upstream_keep_trailer(struct upstream *u)
         h1_body_keep_trailer(&u->body, u->trailer, TRAILER_KEPT);
 }
 
-/* ---- time
- * ---------------------------------------------------------------------------------------- */
+/* ---- time ---- */
 
 void upstream_progress(struct upstream *u)
 {
@@ -130,8 +128,7 @@ void upstream_timeout(struct upstream *u)
     }
 }
 
-/* ---- bytes
- * --------------------------------------------------------------------------------------- */
+/* ---- bytes ---- */
 
 static void connected(struct upstream *u)
 {

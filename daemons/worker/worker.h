@@ -76,6 +76,10 @@ void chain_free(struct worker *w, struct chain *c);
 /* One sendmsg of iov if the chain is empty; what is not taken is appended. 0, or a negative errno:
  * the connection is gone. */
 int chain_send(struct worker *w, struct chain *c, int fd, const struct iovec *iov, unsigned n);
+/* The same, but only the first `keep` bytes are appended if they are not taken. Returns how many
+ * were taken. */
+ssize_t chain_send_some(struct worker *w, struct chain *c, int fd, const struct iovec *iov,
+                        unsigned n, size_t keep);
 /* Writes what the socket takes of the chain. 0, or a negative errno. */
 int chain_flush(struct worker *w, struct chain *c, int fd);
 
@@ -212,6 +216,9 @@ bool client_may_keep(const struct client *c); /* the connection, after this answ
 /* Writes now what the socket takes and keeps the rest. Never frees: a failure is noticed at the end
  * of the iteration. */
 void client_send(struct client *c, const struct iovec *iov, unsigned n);
+/* Writes what the socket takes, and keeps of the rest only what belongs to the first `keep` bytes.
+ * Returns how many bytes behind them were written. */
+size_t client_send_some(struct client *c, const struct iovec *iov, unsigned n, size_t keep);
 void client_send_bytes(struct client *c, const char *bytes, size_t len);
 /* The whole response has been handed to client_send(). */
 void client_answered(struct client *c);
