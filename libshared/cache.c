@@ -158,6 +158,11 @@ uint64_t cache_chunk_checksum(uint64_t obj_id, uint32_t n, const void *data, siz
     return XXH3_64bits_withSeed(data, len, obj_id * UINT64_C(0x9E3779B97F4A7C15) + n);
 }
 
+uint64_t cache_index_check(const struct cache_index *index, uint64_t obj_id)
+{
+    return XXH3_64bits_withSeed(index, offsetof(struct cache_index, check), obj_id);
+}
+
 void cache_chunk_key(uint64_t obj_id, uint32_t n, uint8_t key[CACHE_CHUNK_KEY])
 {
     cache_id_key(obj_id, key);

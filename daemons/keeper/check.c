@@ -4,9 +4,10 @@
  *
  * LMDB trusts its file: a wrong page number is a fault, a wrong free list overwrites live objects
  * later. So a file that was out of our sight is walked here first, with pread() and every bound
- * checked: both meta pages, the tree of every database (page headers, node offsets, the order of
- * keys, each page in one place only), the free list (no page that is in use), and the checksum of
- * every record and chunk. After a time budget only the structure is looked at; workers verify each
+ * checked: both meta pages, the tree of every database (page headers, nodes that fill their page
+ * without a gap, the order of keys, each page in one place only), the free list (no page that is in
+ * use), the checksum of every record and chunk, and that records, index and URLs tell the same
+ * story. After a time budget only the structure is looked at; workers verify each
  * record at its first use anyway.
  *
  * The format is that of LMDB 0.9 (MDB_DATA_VERSION 1) on a 64-bit little-endian machine with pages
@@ -22,6 +23,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 #define PAGE         CACHE_PAGE
 #define PAGE_HEAD    16u
@@ -71,6 +73,8 @@ struct check {
     void (*beat)(void *);
     void *arg;
     unsigned looked;
+    /* Sums of hashes over all objects, as records tell them and as `idx` and `url` do. */
+    uint64_t sum_records, sum_index, sum_record_urls, sum_urls;
     struct tree sub[DATABASES];
     bool has[DATABASES];
     uint32_t n_names;
@@ -132,6 +136,25 @@ static int claim(struct check *c, enum database db, uint64_t pgno, uint64_t n)
 
 /* ---- values ---- */
 
+/* What record and index have in common. */
+static uint64_t object_hash(const struct cache_key *key, uint64_t obj_id, uint32_t slot,
+                            uint32_t url_len)
+{
+    struct {
+        struct cache_key key;
+        uint64_t obj_id;
+        uint32_t slot, url_len;
+    } common = {*key, obj_id, slot, url_len};
+    return XXH3_64bits(&common, sizeof common);
+}
+
+static uint64_t url_hash(const uint8_t *url_key, size_t len, const void *key)
+{
+    uint64_t seed;
+    memcpy(&seed, key, sizeof seed);
+    return XXH3_64bits_withSeed(url_key, len, seed);
+}
+
 static int value_obj(struct walk *w, const uint8_t *key, size_t key_len, const void *value,
                      size_t len)
 {
@@ -139,6 +162,33 @@ static int value_obj(struct walk *w, const uint8_t *key, size_t key_len, const v
     if (key_len != sizeof r->key || !cache_record_sound(value, len) ||
         memcmp(key, r->key.hash, key_len) != 0)
         return wrong(w->c, "a record does not match its checksum");
+    uint8_t url_key[STORE_URL_KEY];
+    const size_t n = store_url_key((const char *)(r + 1), r->url_len, r->obj_id, url_key);
+    w->c->sum_records += object_hash(&r->key, r->obj_id, r->slot, r->url_len);
+    w->c->sum_record_urls += url_hash(url_key, n, key);
+    return 0;
+}
+
+static int value_index(struct walk *w, const uint8_t *key, size_t key_len, const void *value,
+                       size_t len)
+{
+    struct cache_index index;
+    if (key_len != 8 || len != sizeof index)
+        return wrong(w->c, "idx: an entry has a wrong size");
+    memcpy(&index, value, sizeof index);
+    const uint64_t id = cache_id_of(key);
+    if (index.check != cache_index_check(&index, id))
+        return wrong(w->c, "an entry of the index does not match its checksum");
+    w->c->sum_index += object_hash(&index.key, id, index.slot, index.url_len);
+    return 0;
+}
+
+static int value_url(struct walk *w, const uint8_t *key, size_t key_len, const void *value,
+                     size_t len)
+{
+    if (key_len <= 8 || key_len > STORE_URL_KEY || len != sizeof(struct cache_key))
+        return wrong(w->c, "url: an entry has a wrong size");
+    w->c->sum_urls += url_hash(key, key_len, value);
     return 0;
 }
 
@@ -209,13 +259,9 @@ static int value_seen(struct walk *w, const uint8_t *key, size_t key_len, const 
     case DB_BODY:
         return value_body(w, key, key_len, value, len);
     case DB_IDX:
-        return key_len == 8 && len == sizeof(struct cache_index)
-                   ? 0
-                   : wrong(w->c, "idx: an entry has a wrong size");
+        return value_index(w, key, key_len, value, len);
     case DB_URL:
-        return key_len > 8 && key_len <= STORE_URL_KEY && len == sizeof(struct cache_key)
-                   ? 0
-                   : wrong(w->c, "url: an entry has a wrong size");
+        return value_url(w, key, key_len, value, len);
     case DB_META:
         if (len != sizeof w->c->result->meta)
             return wrong(w->c, "it has another format");
@@ -305,15 +351,38 @@ static int overflow_value(struct walk *w, const uint8_t *key, size_t key_len, ui
     return data ? value_seen(w, key, key_len, w->large + PAGE_HEAD, len) : 0;
 }
 
+/* Which half-words of a page its nodes take. */
+struct tiles {
+    uint8_t taken[PAGE / 16];
+    size_t bytes;
+};
+
+/* Nodes are rounded up to even lengths, lie side by side, and share nothing. */
+static bool tile(struct tiles *t, size_t at, size_t len)
+{
+    len = (len + 1) & ~(size_t)1;
+    if (at + len > PAGE)
+        return false;
+    for (size_t i = at / 2; i < (at + len) / 2; i++) {
+        if (t->taken[i / 8] >> i % 8 & 1)
+            return false;
+        t->taken[i / 8] = (uint8_t)(t->taken[i / 8] | 1u << i % 8);
+    }
+    t->bytes += len;
+    return true;
+}
+
 /* A node of a leaf that starts at `at`. */
-static int leaf_node(struct walk *w, const uint8_t *page, size_t at)
+static int leaf_node(struct walk *w, const uint8_t *page, size_t at, struct tiles *tiles)
 {
     uint16_t part[4]; /* length low, high; flags; key length */
     memcpy(part, page + at, sizeof part);
     const size_t len = (size_t)part[1] << 16 | part[0], key_len = part[3];
     const uint8_t *key = page + at + NODE_HEAD;
     const uint16_t want = w->db == DB_MAIN ? NODE_SUB : 0;
-    if (at + NODE_HEAD + key_len > PAGE || (part[2] & ~NODE_BIG) != want)
+    const size_t value_len = part[2] & NODE_BIG ? sizeof(uint64_t) : len;
+    if (value_len > PAGE || !tile(tiles, at, NODE_HEAD + key_len + value_len) ||
+        (part[2] & ~NODE_BIG) != want)
         return wrong(w->c, "%s: a node is damaged", names[w->db]);
     int rc = key_next(w, key, key_len, false);
     if (rc < 0)
@@ -322,25 +391,22 @@ static int leaf_node(struct walk *w, const uint8_t *page, size_t at)
     const uint8_t *value = key + key_len;
     if (part[2] & NODE_BIG) {
         uint64_t pgno;
-        if (at + NODE_HEAD + key_len + sizeof pgno > PAGE)
-            return wrong(w->c, "%s: a node is damaged", names[w->db]);
         memcpy(&pgno, value, sizeof pgno);
         return overflow_value(w, key, key_len, pgno, len);
     }
-    if (len > PAGE || at + NODE_HEAD + key_len + len > PAGE)
-        return wrong(w->c, "%s: a node is damaged", names[w->db]);
     return value_seen(w, key, key_len, value, len);
 }
 
 static int walk_page(struct walk *w, uint64_t pgno, unsigned depth);
 
-static int branch_node(struct walk *w, const uint8_t *page, size_t at, bool first, unsigned depth)
+static int branch_node(struct walk *w, const uint8_t *page, size_t at, bool first, unsigned depth,
+                       struct tiles *tiles)
 {
     uint16_t part[4]; /* page number low, middle, high; key length */
     memcpy(part, page + at, sizeof part);
     const uint64_t child = (uint64_t)part[2] << 32 | (uint64_t)part[1] << 16 | part[0];
     const size_t key_len = part[3];
-    if (at + NODE_HEAD + key_len > PAGE)
+    if (!tile(tiles, at, NODE_HEAD + key_len))
         return wrong(w->c, "%s: a node is damaged", names[w->db]);
     if (!first) { /* the first one has no key that is looked at */
         const int rc = key_next(w, page + at + NODE_HEAD, key_len, true);
@@ -354,6 +420,7 @@ static int walk_page(struct walk *w, uint64_t pgno, unsigned depth)
 {
     _Alignas(8) uint8_t page[PAGE];
     struct page_head head;
+    struct tiles tiles = {.bytes = 0};
     const bool leaf = depth == 1;
     int rc = claim(w->c, w->db, pgno, 1);
     if (rc < 0 || (rc = read_pages(w->c, pgno, page, PAGE)) < 0)
@@ -370,8 +437,11 @@ static int walk_page(struct walk *w, uint64_t pgno, unsigned depth)
         memcpy(&at, page + PAGE_HEAD + 2u * i, sizeof at);
         if (at < head.upper || at > PAGE - NODE_HEAD || at % 2)
             return wrong(w->c, "%s: a node is out of its page", names[w->db]);
-        rc = leaf ? leaf_node(w, page, at) : branch_node(w, page, at, i == 0, depth);
+        rc =
+            leaf ? leaf_node(w, page, at, &tiles) : branch_node(w, page, at, i == 0, depth, &tiles);
     }
+    if (rc == 0 && tiles.bytes != PAGE - head.upper)
+        rc = wrong(w->c, "%s: page %llu has a gap", names[w->db], (unsigned long long)pgno);
     return rc;
 }
 
@@ -423,6 +493,9 @@ static int walk_all(struct check *c, const struct meta *meta)
     }
     if (rc == 0)
         rc = walk_tree(c, DB_FREE, &meta->tree[0]);
+    if (rc == 0 && !c->hasty &&
+        (c->sum_records != c->sum_index || c->sum_record_urls != c->sum_urls))
+        rc = wrong(c, "records and index do not belong together");
     if (rc == 0 && c->sub[DB_META].entries == 0)
         rc = wrong(c, "it does not say what it is");
     return rc;

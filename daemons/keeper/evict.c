@@ -58,7 +58,7 @@ struct evict {
     double share;           /* of the small queue, as it should be */
 };
 
-static void *zero_pages(size_t size)
+static void *table_alloc(size_t size)
 {
     void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
                    -1, 0);
@@ -83,8 +83,8 @@ struct evict *evict_new(uint32_t slots, _Atomic uint8_t *use)
     while (buckets < slots / GHOST_WAYS && buckets < 1u << 22)
         buckets *= 2;
     e->ghost_mask = buckets - 1;
-    e->node = zero_pages(slots * sizeof *e->node);
-    e->ghost = zero_pages((size_t)buckets * GHOST_WAYS * sizeof *e->ghost);
+    e->node = table_alloc(slots * sizeof *e->node);
+    e->ghost = table_alloc((size_t)buckets * GHOST_WAYS * sizeof *e->ghost);
     queue_reset(e);
     if (!e->node || !e->ghost) {
         evict_free(e);

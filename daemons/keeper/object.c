@@ -98,7 +98,7 @@ static int index_read(struct store *s, MDB_txn *txn, uint32_t slot, struct cache
     if (v.mv_size != sizeof *index)
         return MDB_CORRUPTED;
     memcpy(index, v.mv_data, sizeof *index);
-    return 0;
+    return cache_index_check(index, s->items[slot].obj_id) == index->check ? 0 : MDB_CORRUPTED;
 }
 
 const struct cache_record *store_record(struct store *s, MDB_txn *txn, uint32_t slot, size_t *len)
@@ -239,18 +239,19 @@ static int put_rows(struct store *s, struct cache_record *r, size_t len, uint32_
                     uint32_t chunks)
 {
     const size_t padded = (len + 7) & ~(size_t)7;
-    const struct cache_index index = {r->key, expires_ms(r), pages, r->slot, chunks, r->url_len};
+    struct cache_index index = {r->key, expires_ms(r), pages, r->slot, chunks, r->url_len, 0};
     const struct iovec whole = {r, len};
     uint8_t id_key[8], url_key[STORE_URL_KEY];
     memset((char *)r + len, 0, padded - len);
     r->checksum = cache_checksum(&whole, 1);
+    index.check = cache_index_check(&index, r->obj_id);
     MDB_val k = key_val(&r->key), v = {padded, r};
     int rc = mdb_put(s->txn, s->obj, &k, &v, 0);
     if (rc != 0)
         return rc;
     cache_id_key(r->obj_id, id_key);
     k = (MDB_val){sizeof id_key, id_key};
-    v = (MDB_val){sizeof index, (void *)(uintptr_t)&index};
+    v = (MDB_val){sizeof index, &index};
     if ((rc = mdb_put(s->txn, s->idx, &k, &v, 0)) != 0)
         return rc;
     k.mv_data = url_key;

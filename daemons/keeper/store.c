@@ -12,11 +12,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define MAP_SLACK ((uint64_t)64 << 20)
-#define MAP_STEP  ((uint64_t)1 << 20)
-#define NODE_MAX  2038u /* me_nodemax of 4 KiB pages: a larger node moves to pages of its own */
-#define NODE_HEAD 24u   /* node header and a key of 16 bytes */
-#define BODY_MAX  (((uint64_t)8 << 20) + ((uint64_t)64 << 10)) /* what max_body is by default */
+#define MAP_SLACK     ((uint64_t)64 << 20)
+#define MAP_STEP      ((uint64_t)1 << 20)
+#define NODE_MAX      2038u /* me_nodemax of 4 KiB pages: a larger node moves to pages of its own */
+#define OBJ_NODE_HEAD 24u   /* node header and a key of 16 bytes */
+#define BODY_MAX      (((uint64_t)8 << 20) + ((uint64_t)64 << 10)) /* what max_body is by default */
 
 _Static_assert(sizeof(struct cache_index) % 8 == 0, "index values keep their page aligned");
 
@@ -24,7 +24,7 @@ _Static_assert(sizeof(struct cache_index) % 8 == 0, "index values keep their pag
 
 uint64_t store_pages_of(size_t value_len)
 {
-    if (value_len + NODE_HEAD <= NODE_MAX)
+    if (value_len + OBJ_NODE_HEAD <= NODE_MAX)
         return 1;
     return (value_len + 16 + CACHE_PAGE - 1) / CACHE_PAGE;
 }
@@ -257,8 +257,8 @@ static int rebuild_one(struct store *s, const MDB_val *k, const MDB_val *v, uint
         return MDB_CORRUPTED;
     memcpy(&index, v->mv_data, sizeof index);
     const uint64_t id = cache_id_of(k->mv_data);
-    if (id <= *last_id || id >= STORE_ID_MAX || index.slot >= CACHE_SLOTS_MAX ||
-        s->items[index.slot].obj_id != 0)
+    if (index.check != cache_index_check(&index, id) || id <= *last_id || id >= STORE_ID_MAX ||
+        index.slot >= CACHE_SLOTS_MAX || s->items[index.slot].obj_id != 0)
         return MDB_CORRUPTED;
     *last_id = id;
     s->items[index.slot] = (struct item){id, index.pages, (uint32_t)(index.expires_ms / 1000)};

@@ -96,7 +96,9 @@ struct cache_index {
     uint64_t expires_ms; /* when the object is of no use any more (stale windows included) */
     uint32_t pages, slot;
     uint32_t chunks, url_len;
+    uint64_t check; /* of all that stands before, and the obj_id: cache_index_check() */
 };
+_Static_assert(sizeof(struct cache_index) == 48, "wire format");
 
 /* Key of "host/path?query" (normalised by the caller) with an optional partition value; and the key
  * of a variant of it. secret: inval_secret(). */
@@ -168,6 +170,7 @@ void cache_reader_unpin(struct cache_reader *reader, uint64_t obj_id);
 void cache_id_key(uint64_t obj_id, uint8_t key[8]);
 uint64_t cache_id_of(const uint8_t key[8]);
 void cache_chunk_key(uint64_t obj_id, uint32_t n, uint8_t key[CACHE_CHUNK_KEY]);
+uint64_t cache_index_check(const struct cache_index *index, uint64_t obj_id);
 uint64_t cache_chunk_checksum(uint64_t obj_id, uint32_t n, const void *data, size_t len);
 int cache_directory(const char *state_dir, uint64_t epoch, char *path, size_t size);
 
