@@ -75,16 +75,21 @@ void cache_guard_leave(void)
 
 /* ---- the environment ---- */
 
+/* Chunks that are remembered as verified: 128 MiB of bodies. */
+#define CHUNKS_KNOWN 4096
+
 struct cache_reader {
     struct shared *shared;
     MDB_env *env; /* NULL: no store */
     MDB_txn *txn;
     MDB_dbi obj, body;
     bool in_txn;
-    uint64_t epoch;         /* of env */
-    uint64_t again_ms;      /* not before: the next try to open */
-    uint64_t *verified;     /* [CACHE_SLOTS_MAX], zero pages until used */
-    _Atomic uint64_t *pins; /* our row; NULL until we know which */
+    uint64_t epoch;     /* of env */
+    uint64_t again_ms;  /* not before: the next try to open */
+    uint64_t *verified; /* [CACHE_SLOTS_MAX], zero pages until used */
+    uint64_t
+        chunk_verified[CHUNKS_KNOWN]; /* by chunk_verify(); an object's number is never reused */
+    _Atomic uint64_t *pins;           /* our row; NULL until we know which */
     char state_dir[PATH_MAX];
 };
 
@@ -100,6 +105,7 @@ static void reader_env_close(struct cache_reader *r)
     r->env = NULL;
     r->epoch = 0;
     madvise(r->verified, CACHE_SLOTS_MAX * sizeof *r->verified, MADV_DONTNEED);
+    memset(r->chunk_verified, 0, sizeof r->chunk_verified);
 }
 
 static int reader_env_open(struct cache_reader *r, uint64_t epoch)
@@ -277,6 +283,23 @@ int cache_reader_get(struct cache_reader *reader, const struct cache_key *key,
     return 1;
 }
 
+/* Each chunk's bytes are looked at once, as with records: at 10 GB/s that is half the cost of a hit
+ * on a large body. */
+static bool chunk_verify(struct cache_reader *r, uint64_t obj_id, uint32_t n, uint64_t checksum,
+                         const char *data, size_t len)
+{
+    const uint64_t name =
+        (obj_id + n * UINT64_C(0x9E3779B97F4A7C15)) * UINT64_C(0xff51afd7ed558ccd);
+    uint64_t *known = &r->chunk_verified[(name >> 32) % CHUNKS_KNOWN];
+    const uint64_t word = checksum ^ name;
+    if (*known == word && word != 0)
+        return true;
+    if (cache_chunk_checksum(obj_id, n, data, len) != checksum)
+        return false;
+    *known = word;
+    return true;
+}
+
 int cache_reader_chunk(struct cache_reader *reader, uint64_t obj_id, uint32_t n, const char **data,
                        size_t *len)
 {
@@ -300,7 +323,7 @@ int cache_reader_chunk(struct cache_reader *reader, uint64_t obj_id, uint32_t n,
     memcpy(&checksum, v.mv_data, sizeof checksum);
     *data = (const char *)v.mv_data + sizeof checksum;
     *len = v.mv_size - sizeof checksum;
-    if (cache_chunk_checksum(obj_id, n, *data, *len) != checksum)
+    if (!chunk_verify(reader, obj_id, n, checksum, *data, *len))
         return reader_none(reader, opened, -EIO);
     return 1;
 }
