@@ -2,6 +2,7 @@
 /* frames: see frames.h. */
 #include "daemons/supervisor/frames.h"
 
+#include <stddef.h>
 #include <string.h>
 
 /* ---- UTF-8 ------------------------------------------------------------------------------- */
@@ -183,6 +184,7 @@ static void pass_data(struct frames *f, const uint8_t *buf, size_t len, size_t s
     if (text)
         f->utf8 = utf8_run(f->utf8, buf + skip, n, f->mask, f->phase);
     f->phase = (uint8_t)((f->phase + n) & 3);
+    f->started = skip > 0;
     f->left -= n;
     f->message += n;
     p->kind = FRAMES_DATA;

@@ -40,6 +40,7 @@ struct frames {
     bool from_client;  /* masked, and text is checked */
     bool rsv1_allowed; /* permessage-deflate was agreed on */
     bool close_seen;
+    bool started; /* the last DATA piece began with a header */
     uint8_t utf8; /* state of the automaton; 0: between characters */
 };
 _Static_assert(sizeof(struct frames) <= 40, "two of these in each session");

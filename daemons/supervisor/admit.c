@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* admit: is there room for one more? Exact, for all sessions are in this process. */
+#include "daemons/supervisor/supervisor.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#define BUCKETS (sizeof((struct supervisor *)0)->clients / sizeof(struct client_count *))
+
+static struct client_count **find(struct supervisor *s, const struct clientip *ip)
+{
+    struct client_count **at =
+        &s->clients[XXH3_64bits_withSeed(ip, sizeof *ip, s->random) % BUCKETS];
+    while (*at && memcmp(&(*at)->ip, ip, sizeof *ip))
+        at = &(*at)->next;
+    return at;
+}
+
+/* A token bucket on handshakes: a second's worth of burst, so that a deploy does not stampede the
+ * backend. */
+static bool take_token(struct supervisor *s, double rate)
+{
+    if (rate <= 0)
+        return true;
+    const double burst = rate < 1 ? 1 : rate;
+    s->tokens += (double)(s->now_ms - s->tokens_ms) / 1000 * rate;
+    s->tokens_ms = s->now_ms;
+    if (s->tokens > burst)
+        s->tokens = burst;
+    if (s->tokens < 1)
+        return false;
+    s->tokens -= 1;
+    return true;
+}
+
+const char *admit_check(struct supervisor *s, const struct config_route *route,
+                        const struct clientip *ip)
+{
+    const struct config_websocket *own = &s->route_values[route->index].ws;
+    const struct client_count *c = *find(s, ip);
+    if (s->draining)
+        return "the service is stopping";
+    if (s->open >= s->values.max_connections)
+        return "too many WebSockets are open";
+    if (s->routes[route->index].open >= own->max_connections)
+        return "too many WebSockets are open on this route";
+    if (c && (c->n >= own->max_per_client || c->n >= s->values.max_per_client))
+        return "too many WebSockets are open from this client";
+    if (!take_token(s, own->connect_rate))
+        return "too many WebSockets are being opened";
+    return NULL;
+}
+
+struct client_count *admit_enter(struct supervisor *s, const struct clientip *ip)
+{
+    struct client_count **at = find(s, ip);
+    if (!*at && !(*at = calloc(1, sizeof **at)))
+        return NULL;
+    (*at)->ip = *ip;
+    (*at)->n++;
+    return *at;
+}
+
+void admit_leave(struct supervisor *s, struct client_count *c)
+{
+    if (--c->n)
+        return;
+    *find(s, &c->ip) = c->next;
+    free(c);
+}

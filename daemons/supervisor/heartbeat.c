@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * heartbeat: one wheel of WHEEL_SLOTS slots for all sessions. A session lies in the slot of its
+ * next due time; what happens there is decided by looking at its times, so traffic only stores a
+ * time and moves nothing. First beats are spread over an eighth of the interval, and stay spread.
+ */
+#include "daemons/supervisor/supervisor.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+void wheel_drop(struct session *x)
+{
+    if (!x->wheel_link)
+        return;
+    *x->wheel_link = x->wheel_next;
+    if (x->wheel_next)
+        x->wheel_next->wheel_link = x->wheel_link;
+    x->wheel_link = NULL;
+}
+
+void wheel_set(struct supervisor *s, struct session *x, uint64_t due_ms)
+{
+    uint64_t tick = due_ms / WHEEL_TICK_MS + 1;
+    if (tick <= s->wheel_tick)
+        tick = s->wheel_tick + 1;
+    if (tick >= s->wheel_tick + WHEEL_SLOTS)
+        tick = s->wheel_tick + WHEEL_SLOTS - 1; /* looked at on the way */
+    wheel_drop(x);
+    x->due_ms = due_ms;
+    struct session **slot = &s->wheel[tick % WHEEL_SLOTS];
+    x->wheel_next = *slot;
+    x->wheel_link = slot;
+    if (x->wheel_next)
+        x->wheel_next->wheel_link = &x->wheel_next;
+    *slot = x;
+}
+
+static uint64_t spread(struct supervisor *s, uint64_t interval_ms)
+{
+    return interval_ms - supervisor_random(s) % (interval_ms / 8 + 1);
+}
+
+static bool pings(const struct config_websocket *w)
+{
+    return w->heartbeat == CONFIG_HEARTBEAT_PING || w->heartbeat == CONFIG_HEARTBEAT_BOTH;
+}
+
+void heartbeat_arm(struct supervisor *s, struct session *x)
+{
+    const struct config_websocket *w = session_values(s, x);
+    wheel_set(s, x, s->now_ms + spread(s, w->interval_ms));
+}
+
+/* ---- beats ---- */
+
+/* JSON strings of a client id: it comes from a URL. */
+static size_t escape(const char *text, char *out, size_t size)
+{
+    size_t n = 0;
+    for (; *text && n + 7 < size; text++) {
+        const unsigned char c = (unsigned char)*text;
+        if (c == '"' || c == '\\')
+            n += (size_t)sprintf(out + n, "\\%c", c);
+        else if (c < 0x20 || c == 0x7f)
+            n += (size_t)sprintf(out + n, "\\u%04x", c);
+        else
+            out[n++] = (char)c;
+    }
+    out[n] = 0;
+    return n;
+}
+
+static size_t beat_text(const struct supervisor *s, const struct session *x, char *out, size_t size)
+{
+    char id[800], made[32], stamp[32];
+    struct tm tm;
+    const time_t now = (time_t)(s->real_ms / 1000);
+    gmtime_r(&now, &tm);
+    strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%S", &tm);
+    snprintf(made, sizeof made, "ws-%llu", (unsigned long long)x->id);
+    escape(x->client_id ? x->client_id : made, id, sizeof id);
+    const int n = snprintf(
+        out, size, "{\"type\":\"heartbeat\",\"timestamp\":\"%s.%03uZ\",\"client_id\":\"%s\"}",
+        stamp, (unsigned)(s->real_ms % 1000), id);
+    return n > 0 && (size_t)n < size ? (size_t)n : 0;
+}
+
+static void ping_leg(struct supervisor *s, struct leg *leg)
+{
+    uint8_t payload[8];
+    const uint32_t id = (uint32_t)leg->session->id;
+    memcpy(payload, PROBE, 4);
+    memcpy(payload + 4, &id, 4);
+    s->pings += relay_put_frame(s, leg, FRAMES_PING, payload, sizeof payload);
+}
+
+/* A ping may stand between the frames of a message, a text message may not. */
+void heartbeat_between(struct supervisor *s, struct session *x)
+{
+    const struct config_websocket *w = session_values(s, x);
+    char text[1024];
+    if (!frames_between(&x->backend.in) || x->client.out.len)
+        return;
+    if (pings(w) && !x->pinged) {
+        ping_leg(s, &x->client);
+        if (x->backend.io.fd >= 0 && frames_between(&x->client.in))
+            ping_leg(s, &x->backend);
+        x->pinged = true;
+    }
+    if (w->heartbeat == CONFIG_HEARTBEAT_JSON || w->heartbeat == CONFIG_HEARTBEAT_BOTH) {
+        if (!frames_between_messages(&x->backend.in))
+            return;
+        const size_t len = beat_text(s, x, text, sizeof text);
+        if (len) {
+            s->heartbeats++;
+            s->heartbeats_acked += relay_put_frame(s, &x->client, FRAMES_TEXT, text, len);
+        }
+    }
+    x->beat_due = false;
+}
+
+/* true: it answers a ping of ours, and nobody else is to see it. */
+bool heartbeat_pong(struct supervisor *s, struct leg *from, const uint8_t *payload, size_t len)
+{
+    const uint32_t id = (uint32_t)from->session->id;
+    if (len != 8 || memcmp(payload, PROBE, 4) || memcmp(payload + 4, &id, 4))
+        return false;
+    s->pongs++;
+    return true;
+}
+
+/* ---- the wheel turns ---- */
+
+static uint64_t later(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+static void look_open(struct supervisor *s, struct session *x)
+{
+    const struct config_websocket *w = session_values(s, x);
+    if (x->deadline_ms && s->now_ms >= x->deadline_ms) {
+        session_close(s, x, 1012, "the service restarts", END_DRAIN);
+        return;
+    }
+    if (pings(w) && x->pinged && s->now_ms - x->from_client_ms >= w->timeout_ms) {
+        session_close(s, x, 1001, "nothing heard for too long", END_TIMEOUT);
+        /* it is most likely dead: do not wait for its close frame */
+        if (x->state == SESSION_CLOSING)
+            session_end(s, x, END_TIMEOUT);
+        return;
+    }
+    if (pings(w) && x->pinged && x->backend.io.fd >= 0 &&
+        s->now_ms - x->from_backend_ms >= w->timeout_ms) {
+        session_close(s, x, 1011, "the backend does not answer", END_BACKEND_LOST);
+        return;
+    }
+    if (x->pinged && s->now_ms - x->from_client_ms < w->interval_ms &&
+        s->now_ms - x->from_backend_ms < w->interval_ms)
+        x->pinged = false;
+    if (w->heartbeat != CONFIG_HEARTBEAT_OFF &&
+        s->now_ms - x->to_client_ms >= w->interval_ms - w->interval_ms / 8 - WHEEL_TICK_MS) {
+        x->beat_due = true;
+        if (pings(w) && s->now_ms - x->from_client_ms >= w->interval_ms)
+            x->pinged = false; /* ask again */
+        heartbeat_between(s, x);
+    }
+    uint64_t due =
+        later(x->to_client_ms, s->now_ms - w->interval_ms / 2) + spread(s, w->interval_ms);
+    if (pings(w) && x->pinged && due > x->from_client_ms + w->timeout_ms)
+        due = x->from_client_ms + w->timeout_ms;
+    if (x->deadline_ms && due > x->deadline_ms)
+        due = x->deadline_ms;
+    wheel_set(s, x, due);
+    relay_watch(s, x);
+}
+
+static void look(struct supervisor *s, struct session *x)
+{
+    if (s->now_ms < x->due_ms) { /* only passing by */
+        wheel_set(s, x, x->due_ms);
+        return;
+    }
+    switch (x->state) {
+    case SESSION_OPEN:
+        look_open(s, x);
+        break;
+    case SESSION_CONNECTING:
+    case SESSION_ASKING:
+        backend_ready(s, x, EV_TIMER);
+        break;
+    case SESSION_CLOSING:
+        session_end(s, x, (enum session_end)x->end);
+        break;
+    default:
+        break;
+    }
+}
+
+void wheel_turn(struct supervisor *s)
+{
+    const uint64_t now_tick = s->now_ms / WHEEL_TICK_MS;
+    if (now_tick - s->wheel_tick > WHEEL_SLOTS)
+        s->wheel_tick = now_tick - WHEEL_SLOTS; /* the machine slept: each slot once is enough */
+    while (s->wheel_tick < now_tick) {
+        struct session *x, *all = s->wheel[++s->wheel_tick % WHEEL_SLOTS];
+        s->wheel[s->wheel_tick % WHEEL_SLOTS] = NULL;
+        if (all)
+            all->wheel_link = &all;
+        while ((x = all)) {
+            wheel_drop(x);
+            look(s, x);
+        }
+    }
+}
+
+/* Everybody is told within a few seconds, not at one instant. */
+void drain_begin(struct supervisor *s)
+{
+    uint64_t most_ms = 200 + (uint64_t)s->open / 2;
+    if (most_ms > 5000)
+        most_ms = 5000;
+    s->draining = true;
+    s->drain_until_ms = s->now_ms + most_ms + CLOSE_TIMEOUT_MS;
+    for (struct session *x = s->sessions, *next; x; x = next) {
+        next = x->next;
+        if (x->state == SESSION_OPEN) {
+            x->deadline_ms = s->now_ms + supervisor_random(s) % most_ms;
+            wheel_set(s, x, x->deadline_ms);
+        } else if (x->state != SESSION_CLOSING) {
+            session_end(s, x, END_DRAIN);
+        }
+    }
+}

@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * intake: runtime_dir/supervisor.sock, where workers hand over clients. A worker is not trusted:
+ * lengths, the descriptor and the route are looked at before a session is made.
+ */
+#include "daemons/supervisor/supervisor.h"
+#include "polder/log.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+struct worker_link {
+    ev_io io;
+    struct worker_link *next, **link;
+};
+
+/* ---- refusals ---- */
+
+static const char *reason_of(unsigned status)
+{
+    return status == 502   ? "Bad Gateway"
+           : status == 504 ? "Gateway Timeout"
+                           : "Service Unavailable";
+}
+
+void intake_refuse(int fd, unsigned status, unsigned retry_s, const char *why)
+{
+    char text[768], body[384], retry[48] = "", sink[1024];
+    const int n = snprintf(
+        body, sizeof body, "{\"type\":\"%s\",\"title\":\"%s\",\"status\":%u,\"detail\":\"%s.\"}",
+        status == 503 ? "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity"
+                      : "about:blank",
+        reason_of(status), status, why);
+    if (retry_s)
+        snprintf(retry, sizeof retry, "Retry-After: %u\r\n", retry_s);
+    const int len =
+        snprintf(text, sizeof text,
+                 "HTTP/1.1 %u %s\r\nContent-Type: application/problem+json\r\nContent-Length: "
+                 "%d\r\nCache-Control: no-store\r\n"
+                 "%sConnection: close\r\n\r\n%s",
+                 status, reason_of(status), n, retry, body);
+    send(fd, text, (size_t)len, MSG_NOSIGNAL | MSG_DONTWAIT);
+    shutdown(fd, SHUT_WR);
+    /* what has been sent to us already must not turn our FIN into a reset */
+    while (recv(fd, sink, sizeof sink, MSG_DONTWAIT) > 0)
+        ;
+}
+
+/* ---- one message ---- */
+
+static const struct config_route *find_route(const struct supervisor *s, const char *pattern,
+                                             size_t len)
+{
+    for (uint32_t i = 0; i < s->config->n_routes; i++) {
+        const struct config_route *r = &s->config->routes[i];
+        if (r->websocket && strlen(r->pattern) == len && !memcmp(r->pattern, pattern, len))
+            return r;
+    }
+    return NULL;
+}
+
+static bool is_stream(int fd)
+{
+    int type = 0;
+    socklen_t len = sizeof type;
+    return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0 && type == SOCK_STREAM;
+}
+
+static bool make_pending(struct session *x, const struct handover *h, const char *head)
+{
+    const size_t bytes = (size_t)h->head_len + h->surplus_len;
+    struct pending *p = x->pending = calloc(1, sizeof *p + bytes);
+    if (!p)
+        return false;
+    memcpy(p->accept_key, h->accept_key, sizeof p->accept_key);
+    p->head_len = h->head_len;
+    p->surplus_len = h->surplus_len;
+    memcpy(p->bytes, head, bytes);
+    return true;
+}
+
+/* Takes fd. */
+static void take_client(struct supervisor *s, const struct handover *h, const char *rest, int fd)
+{
+    const char *id = rest + h->route_len, *head = id + h->id_len;
+    const struct config_route *route = find_route(s, rest, h->route_len);
+    struct clientip ip;
+    memcpy(ip.addr, h->peer, sizeof ip.addr);
+    const char *why =
+        route ? admit_check(s, route, &ip) : "the route has no websocket section here";
+    struct session *x = why ? NULL : session_new(s, fd, route, &ip);
+    if (!x) {
+        s->refused++;
+        if (route)
+            s->routes[route->index].refused++;
+        intake_refuse(fd, 503, 1 + (unsigned)(supervisor_random(s) % 10),
+                      why ? why : "out of memory");
+        close(fd);
+        return;
+    }
+    if (h->id_len && h->id_len <= 128)
+        x->client_id = strndup(id, h->id_len);
+    if (!make_pending(x, h, head)) {
+        intake_refuse(fd, 503, 1, "out of memory");
+        session_end(s, x, END_FAILED);
+    } else if (route->upstream) {
+        backend_begin(s, x);
+    } else {
+        local_begin(s, x);
+    }
+}
+
+static bool is_sound(const struct handover *h, size_t len)
+{
+    const uint64_t want =
+        sizeof *h + (uint64_t)h->route_len + h->id_len + h->head_len + h->surplus_len;
+    return h->magic == HANDOVER_MAGIC && h->version == HANDOVER_VERSION && want == len &&
+           h->head_len;
+}
+
+/* 1: go on; 0: nothing more now; -1: the link is finished. */
+static int take_message(struct supervisor *s, int link)
+{
+    static _Alignas(8) char bytes[HANDOVER_MAX];
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(sizeof(int) * 4)];
+    } control;
+    struct iovec iov = {bytes, sizeof bytes};
+    struct msghdr m = {.msg_iov = &iov,
+                       .msg_iovlen = 1,
+                       .msg_control = control.bytes,
+                       .msg_controllen = sizeof control.bytes};
+    const ssize_t n = recvmsg(link, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    int fds[4], n_fds = 0;
+    if (n < 0)
+        return errno == EAGAIN || errno == EINTR ? 0 : -1;
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c))
+        if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS) {
+            n_fds = (int)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+            memcpy(fds, CMSG_DATA(c), (size_t)n_fds * sizeof(int));
+        }
+    struct handover h;
+    bool good = n >= (ssize_t)sizeof h && n_fds == 1 && !(m.msg_flags & (MSG_TRUNC | MSG_CTRUNC));
+    if (good) {
+        memcpy(&h, bytes, sizeof h);
+        good = is_sound(&h, (size_t)n) && is_stream(fds[0]);
+    }
+    if (good) {
+        take_client(s, &h, bytes + sizeof h, fds[0]);
+        return 1;
+    }
+    for (int i = 0; i < n_fds; i++)
+        close(fds[i]);
+    if (n > 0)
+        log_warning("intake: a malformed handover of %zd bytes was dropped", n);
+    return n == 0 ? -1 : 1;
+}
+
+/* ---- links ---- */
+
+static void link_close(struct supervisor *s, struct worker_link *l)
+{
+    ev_io_stop(s->loop, &l->io);
+    close(l->io.fd);
+    *l->link = l->next;
+    if (l->next)
+        l->next->link = l->link;
+    free(l);
+}
+
+static void on_link(struct ev_loop *loop, ev_io *w, int revents)
+{
+    struct supervisor *s = ev_userdata(loop);
+    (void)revents;
+    for (int i = 0; i < 32; i++) {
+        const int code = take_message(s, w->fd);
+        if (code < 0)
+            link_close(s, (struct worker_link *)(void *)w);
+        if (code <= 0)
+            return;
+    }
+}
+
+static void on_intake(struct ev_loop *loop, ev_io *w, int revents)
+{
+    struct supervisor *s = ev_userdata(loop);
+    (void)revents;
+    const int fd = accept4(w->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    struct ucred peer;
+    socklen_t len = sizeof peer;
+    if (fd < 0)
+        return;
+    struct worker_link *l = calloc(1, sizeof *l);
+    if (!l || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) ||
+        (peer.uid && peer.uid != geteuid())) {
+        log_warning("intake: a connection of another user was refused");
+        close(fd);
+        free(l);
+        return;
+    }
+    l->next = s->links;
+    l->link = &s->links;
+    if (l->next)
+        l->next->link = &l->next;
+    s->links = l;
+    ev_io_init(&l->io, on_link, fd, EV_READ);
+    ev_io_start(loop, &l->io);
+}
+
+static bool answers(const struct sockaddr_un *sa)
+{
+    const int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    const bool ok = connect(fd, (const struct sockaddr *)sa, sizeof *sa) == 0;
+    close(fd);
+    return ok;
+}
+
+int intake_open(struct supervisor *s)
+{
+    struct sockaddr_un sa = {.sun_family = AF_UNIX}, tmp = sa;
+    snprintf(sa.sun_path, sizeof sa.sun_path, "%s/supervisor.sock", s->config->runtime_dir);
+    snprintf(tmp.sun_path, sizeof tmp.sun_path, "%s/supervisor.new", s->config->runtime_dir);
+    mkdir(s->config->runtime_dir, 0755);
+    if (answers(&sa)) {
+        log_error("intake: another polder-supervisor answers on %s", sa.sun_path);
+        return -EADDRINUSE;
+    }
+    const int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    unlink(tmp.sun_path);
+    const mode_t mask = umask(0177);
+    const int rc = bind(fd, (struct sockaddr *)&tmp, sizeof tmp);
+    umask(mask);
+    if (fd < 0 || rc || listen(fd, 256) || rename(tmp.sun_path, sa.sun_path)) {
+        const int code = -errno;
+        log_error("intake: cannot listen on %s: %s", sa.sun_path, strerror(errno));
+        close(fd);
+        return code;
+    }
+    ev_io_init(&s->intake, on_intake, fd, EV_READ);
+    ev_io_start(s->loop, &s->intake);
+    return 0;
+}
+
+void intake_close(struct supervisor *s)
+{
+    char path[128];
+    while (s->links)
+        link_close(s, s->links);
+    ev_io_stop(s->loop, &s->intake);
+    close(s->intake.fd);
+    snprintf(path, sizeof path, "%s/supervisor.sock", s->config->runtime_dir);
+    unlink(path);
+}

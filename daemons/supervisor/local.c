@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * local: routes without a backend are answered here: heartbeats, and invalidations for clients that
+ * would rather be told than poll. A client says
+ * {"type":"subscribe","tags":["item-7"],"prefix":"/api/items/"}; without that it hears of all.
+ */
+#include "daemons/supervisor/supervisor.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MESSAGE_MOST 8192
+#define TAGS_MOST    64
+#define TEXT_MOST    256
+
+struct subscription {
+    bool chosen; /* tells only what is asked for */
+    char *prefix;
+    char *tags[TAGS_MOST];
+    unsigned n_tags;
+    size_t len; /* of the message being collected */
+    bool overlong;
+    uint8_t text[MESSAGE_MOST];
+};
+
+void local_free(struct session *x)
+{
+    struct subscription *b = x->subscription;
+    if (!b)
+        return;
+    free(b->prefix);
+    for (unsigned i = 0; i < b->n_tags; i++)
+        free(b->tags[i]);
+    free(b);
+    x->subscription = NULL;
+}
+
+void local_begin(struct supervisor *s, struct session *x)
+{
+    struct pending *p = x->pending;
+    char head[256];
+    x->subscription = calloc(1, sizeof *x->subscription);
+    const int n = snprintf(head, sizeof head,
+                           "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: "
+                           "Upgrade\r\nSec-WebSocket-Accept: %.28s\r\n\r\n",
+                           p->accept_key);
+    if (!x->subscription || !relay_put(s, &x->client, (const uint8_t *)head, (size_t)n)) {
+        session_end(s, x, END_FAILED);
+        return;
+    }
+    x->pending = NULL;
+    session_opened(s, x);
+    if (p->surplus_len)
+        relay_feed(s, &x->client, (const uint8_t *)p->bytes + p->head_len, p->surplus_len);
+    free(p);
+    if (x->state != SESSION_ENDED)
+        relay_watch(s, x);
+}
+
+/* ---- what the client says ---- */
+
+static void add_tag(struct subscription *b, const char *tag)
+{
+    if (b->n_tags < TAGS_MOST && strlen(tag) <= TEXT_MOST && (b->tags[b->n_tags] = strdup(tag)))
+        b->n_tags++;
+}
+
+static void subscribe(struct supervisor *s, struct session *x, const json_t *root)
+{
+    static const char done[] = "{\"type\":\"subscribed\"}";
+    struct subscription *b = x->subscription;
+    const char *prefix = json_string_value(json_object_get(root, "prefix"));
+    json_t *tags = json_object_get(root, "tags"), *tag;
+    size_t i;
+    json_array_foreach(tags, i, tag)
+    {
+        if (json_is_string(tag))
+            add_tag(b, json_string_value(tag));
+    }
+    if (prefix && strlen(prefix) <= TEXT_MOST) {
+        free(b->prefix);
+        b->prefix = strdup(prefix);
+    }
+    b->chosen = b->n_tags || b->prefix;
+    relay_put_frame(s, &x->client, FRAMES_TEXT, done, sizeof done - 1);
+}
+
+static void understand(struct supervisor *s, struct session *x)
+{
+    static const char wrong[] =
+        "{\"type\":\"error\",\"detail\":\"only "
+        "{\\\"type\\\":\\\"subscribe\\\",\\\"tags\\\":[],\\\"prefix\\\":\\\"\\\"} is understood\"}";
+    struct subscription *b = x->subscription;
+    json_t *root = b->overlong
+                       ? NULL
+                       : json_loadb((const char *)b->text, b->len, JSON_REJECT_DUPLICATES, NULL);
+    const char *type = json_string_value(json_object_get(root, "type"));
+    if (type && !strcmp(type, "subscribe"))
+        subscribe(s, x, root);
+    else if (!type || strcmp(type, "pong"))
+        relay_put_frame(s, &x->client, FRAMES_TEXT, wrong, sizeof wrong - 1);
+    json_decref(root);
+    b->len = 0;
+    b->overlong = false;
+}
+
+/* Bytes of a data piece as they stand on the wire: a header may come first. The frame reader knows
+ * what it has taken, so the payload's length follows from it. */
+void local_message(struct supervisor *s, struct session *x, const uint8_t *bytes, size_t len)
+{
+    struct subscription *b = x->subscription;
+    const struct frames *f = &x->client.in;
+    size_t header = 0;
+    if (f->started) { /* this piece began with a header */
+        const unsigned small = bytes[1] & 0x7f;
+        header = 2 + (small == 126 ? 2u : small == 127 ? 8u : 0u) + 4;
+    }
+    const size_t n = len - header;
+    for (size_t i = 0; i < n; i++) {
+        const uint8_t c = bytes[header + i] ^ f->mask[(f->phase + 4 - (n - i) % 4) & 3];
+        if (b->len < sizeof b->text)
+            b->text[b->len++] = c;
+        else
+            b->overlong = true;
+    }
+    if (f->left == 0 && f->fin)
+        understand(s, x);
+}
+
+/* ---- what is told ---- */
+
+static bool wants(const struct subscription *b, const char *const *tags, size_t n,
+                  const char *prefix)
+{
+    if (!b->chosen || (!n && !prefix))
+        return true;
+    for (unsigned i = 0; i < b->n_tags; i++)
+        for (size_t k = 0; k < n; k++)
+            if (!strcmp(b->tags[i], tags[k]))
+                return true;
+    if (!b->prefix || !prefix)
+        return false;
+    /* either one lies below the other */
+    const size_t own = strlen(b->prefix), told = strlen(prefix);
+    return !strncmp(b->prefix, prefix, own < told ? own : told);
+}
+
+unsigned local_invalidated(struct supervisor *s, const char *const *tags, size_t n,
+                           const char *prefix)
+{
+    json_t *list = json_array(),
+           *event = json_pack("{s:s, s:o, s:o}", "type", "invalidated", "tags", list, "prefix",
+                              prefix ? json_string(prefix) : json_null());
+    unsigned told = 0;
+    for (size_t i = 0; i < n; i++)
+        json_array_append_new(list, json_string(tags[i]));
+    char *text = json_dumps(event, JSON_COMPACT);
+    json_decref(event);
+    for (struct session *x = s->sessions; text && x; x = x->next)
+        if (x->state == SESSION_OPEN && x->subscription && !x->client.out.len &&
+            wants(x->subscription, tags, n, prefix)) {
+            told += relay_put_frame(s, &x->client, FRAMES_TEXT, text, strlen(text));
+            relay_watch(s, x);
+        }
+    free(text);
+    return told;
+}

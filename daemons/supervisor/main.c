@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * polder-supervisor: owns every WebSocket. Reads the same file as polderd; SIGHUP reads it again
+ * (proved first), SIGTERM says 1012 to everybody over a few seconds and leaves. A crash of polderd,
+ * its restart or reload is nothing to it.
+ */
+#include "daemons/supervisor/supervisor.h"
+#include "polder/clock.h"
+#include "polder/log.h"
+#include "polder/process.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#define DEFAULT_CONFIG "/etc/polder/polder.conf"
+
+static void print_error(void *arg, const char *line)
+{
+    (void)arg;
+    fprintf(stderr, "%s\n", line);
+}
+
+static void log_mistake(void *arg, const char *line)
+{
+    (void)arg;
+    log_error("config: %s", line);
+}
+
+/* ---- configuration ---- */
+
+static struct config *read_config(const char *path, void **memory, config_error_fn fn)
+{
+    struct config_arena arena;
+    *memory = mmap(NULL, SHARED_REGION_SIZE, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (*memory == MAP_FAILED)
+        return NULL;
+    config_arena_init(&arena, *memory, SHARED_REGION_SIZE);
+    struct config *c = config_load(&arena, path, fn, NULL);
+    if (!c)
+        munmap(*memory, SHARED_REGION_SIZE);
+    return c;
+}
+
+static void use_config(struct supervisor *s, struct config *c)
+{
+    s->config = c;
+    s->values = c->websocket;
+    for (uint32_t i = 0; i < c->n_routes; i++)
+        if (c->routes[i].websocket)
+            s->route_values[i].ws = *c->routes[i].websocket;
+}
+
+static const struct config_route *same_route(const struct config *c, const struct config_route *old)
+{
+    for (uint32_t i = 0; i < c->n_routes; i++)
+        if (c->routes[i].websocket && !strcmp(c->routes[i].pattern, old->pattern))
+            return &c->routes[i];
+    return NULL;
+}
+
+/* Sessions move over to the route of the same pattern; those whose route is gone are told to come
+ * again. */
+static void reload(struct supervisor *s)
+{
+    void *memory, *old_memory = s->arena[0];
+    struct config *c = read_config(s->path, &memory, log_mistake), *old = s->config;
+    if (!c) {
+        log_error("config: nothing has changed");
+        return;
+    }
+    if (strcmp(c->runtime_dir, old->runtime_dir)) {
+        log_error("config: runtime_dir cannot change while running; nothing has changed");
+        munmap(memory, SHARED_REGION_SIZE);
+        return;
+    }
+    struct route_count *counts = calloc(SUPERVISOR_ROUTES, sizeof *counts);
+    if (!counts) {
+        munmap(memory, SHARED_REGION_SIZE);
+        return;
+    }
+    for (uint32_t i = 0; i < old->n_routes; i++) {
+        const struct config_route *to = same_route(c, &old->routes[i]);
+        if (to) {
+            counts[to->index] = s->routes[i];
+            counts[to->index].open = 0;
+        }
+    }
+    for (struct session *x = s->sessions, *next; x; x = next) {
+        next = x->next;
+        if (!same_route(c, x->route) || x->state == SESSION_CONNECTING ||
+            x->state == SESSION_ASKING)
+            session_end(s, x, END_DRAIN);
+    }
+    for (struct session *x = s->sessions; x; x = x->next) {
+        x->route = same_route(c, x->route);
+        counts[x->route->index].open++;
+    }
+    session_bury(s);
+    memcpy(s->routes, counts, sizeof s->routes);
+    free(counts);
+    use_config(s, c);
+    s->arena[0] = memory;
+    munmap(old_memory, SHARED_REGION_SIZE);
+    log_info("config: read again");
+}
+
+/* ---- loop ---- */
+
+static void on_tick(struct ev_loop *loop, ev_timer *w, int revents)
+{
+    struct supervisor *s = ev_userdata(loop);
+    (void)w, (void)revents;
+    s->now_ms = clock_mono_ms();
+    s->real_ms = clock_real_ms();
+    wheel_turn(s);
+    if (s->draining && (!s->open || s->now_ms >= s->drain_until_ms))
+        ev_break(loop, EVBREAK_ALL);
+}
+
+static void before_sleep(struct ev_loop *loop, ev_prepare *w, int revents)
+{
+    struct supervisor *s = ev_userdata(loop);
+    (void)w, (void)revents;
+    session_bury(s);
+    /* nobody to look after: the wheel rests */
+    if (!s->open && !s->draining) {
+        ev_timer_stop(loop, &s->tick);
+    } else if (!ev_is_active(&s->tick)) {
+        s->wheel_tick = clock_mono_ms() / WHEEL_TICK_MS;
+        ev_timer_again(loop, &s->tick);
+    }
+}
+
+static void after_sleep(struct ev_loop *loop, ev_check *w, int revents)
+{
+    struct supervisor *s = ev_userdata(loop);
+    (void)w, (void)revents;
+    s->now_ms = clock_mono_ms();
+}
+
+static void on_stop(struct ev_loop *loop, ev_signal *w, int revents)
+{
+    struct supervisor *s = ev_userdata(loop);
+    (void)w, (void)revents;
+    if (s->draining) {
+        ev_break(loop, EVBREAK_ALL);
+        return;
+    }
+    log_info("stopping; %u WebSockets are told to come again", s->open);
+    sd_notify(0, "STOPPING=1");
+    s->now_ms = clock_mono_ms();
+    drain_begin(s);
+    ev_timer_again(loop, &s->tick);
+}
+
+static void on_reload(struct ev_loop *loop, ev_signal *w, int revents)
+{
+    (void)w, (void)revents;
+    reload(ev_userdata(loop));
+}
+
+static int run(struct supervisor *s)
+{
+    struct rlimit files;
+    static ev_check check;
+    if (!getrlimit(RLIMIT_NOFILE, &files)) {
+        files.rlim_cur = files.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &files);
+    }
+    signal(SIGPIPE, SIG_IGN);
+    s->loop = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV);
+    s->buffer = malloc(SUPERVISOR_READ + FRAMES_CONTROL_MAX);
+    if (!s->loop || !s->buffer)
+        return 1;
+    ev_set_userdata(s->loop, s);
+    s->now_ms = s->tokens_ms = clock_mono_ms();
+    s->real_ms = clock_real_ms();
+    s->wheel_tick = s->now_ms / WHEEL_TICK_MS;
+    supervisor_random(s);
+    ev_timer_init(&s->tick, on_tick, 0, WHEEL_TICK_MS / 1000.0);
+    ev_prepare_init(&s->prepare, before_sleep);
+    ev_prepare_start(s->loop, &s->prepare);
+    ev_check_init(&check, after_sleep);
+    ev_check_start(s->loop, &check);
+    ev_signal_init(&s->on_term, on_stop, SIGTERM);
+    ev_signal_init(&s->on_int, on_stop, SIGINT);
+    ev_signal_init(&s->on_hup, on_reload, SIGHUP);
+    ev_signal_start(s->loop, &s->on_term);
+    ev_signal_start(s->loop, &s->on_int);
+    ev_signal_start(s->loop, &s->on_hup);
+    if (intake_open(s))
+        return 1;
+    if (methods_open(s)) {
+        intake_close(s);
+        return 1;
+    }
+    log_info("ready; at most %u WebSockets", s->values.max_connections);
+    sd_notify(0, "READY=1");
+    ev_run(s->loop, 0);
+    for (struct session *x = s->sessions, *next; x; x = next) {
+        next = x->next;
+        session_end(s, x, END_DRAIN);
+    }
+    session_bury(s);
+    methods_close(s);
+    intake_close(s);
+    ev_loop_destroy(s->loop);
+    free(s->buffer);
+    while (s->pool) {
+        struct piece *p = s->pool;
+        s->pool = p->next;
+        free(p);
+    }
+    log_info("stopped");
+    return 0;
+}
+
+static int usage(FILE *to, int code)
+{
+    fprintf(to, "usage: polder-supervisor [-c FILE] [-t] [-V] [-h]\n"
+                "  -c FILE  configuration (" DEFAULT_CONFIG
+                ")\n  -t       check it and exit\n  -V       version\n  -h       this\n");
+    return code;
+}
+
+int main(int argc, char **argv)
+{
+    struct supervisor *s = calloc(1, sizeof *s);
+    bool test = false;
+    int option;
+    if (!s)
+        return 1;
+    process_title_init(argc, argv);
+    s->path = DEFAULT_CONFIG;
+    while ((option = getopt(argc, argv, "c:tVh")) != -1)
+        switch (option) {
+        case 'c':
+            s->path = strdup(optarg); /* the title is written over argv */
+            break;
+        case 't':
+            test = true;
+            break;
+        case 'V':
+            puts("polder-supervisor " POLDER_VERSION);
+            return 0;
+        case 'h':
+            return usage(stdout, 0);
+        default:
+            return usage(stderr, 2);
+        }
+    if (optind < argc)
+        return usage(stderr, 2);
+    struct config *c = read_config(s->path, &s->arena[0], print_error);
+    if (!c)
+        return 2;
+    if (test) {
+        printf("%s: ok\n", s->path);
+        return 0;
+    }
+    use_config(s, c);
+    process_title_set("polder-supervisor");
+    log_open("supervisor");
+    return run(s);
+}

@@ -1,0 +1,385 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* methods: runtime_dir/supervisor-rpc.sock, where control asks and changes; ws.* of the table, and
+ * ws.invalidated. */
+#include "daemons/rpc/server.h"
+#include "daemons/supervisor/supervisor.h"
+#include "polder/log.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LIST_MOST 1000
+#define TAGS_MOST 64
+
+/* ---- ws.stats ---- */
+
+static double quantile_s(const struct histogram *h, double share)
+{
+    uint64_t want = (uint64_t)((double)h->count * share), sum = 0;
+    double edge = 10;
+    for (unsigned b = 0; b < 64; b++, edge *= 1.4142135623730951)
+        if ((sum += h->bucket[b]) > want || (h->count && sum == h->count)) {
+            const double most = (double)h->max_ms;
+            return (edge < most ? edge : most) / 1000;
+        }
+    return 0;
+}
+
+static void put_durations(const struct supervisor *s, struct rpc_out *o)
+{
+    const struct histogram *h = &s->durations;
+    rpc_out_map(o, "connectionDuration");
+    rpc_out_f64(o, "avg", h->count ? h->sum_s / (double)h->count : 0);
+    rpc_out_f64(o, "p50", quantile_s(h, 0.5));
+    rpc_out_f64(o, "p95", quantile_s(h, 0.95));
+    rpc_out_f64(o, "max", (double)h->max_ms / 1000);
+    rpc_out_end(o);
+}
+
+static void put_routes(const struct supervisor *s, struct rpc_out *o)
+{
+    rpc_out_list(o, "routes");
+    for (uint32_t i = 0; i < s->config->n_routes; i++) {
+        const struct route_count *r = &s->routes[i];
+        if (!s->config->routes[i].websocket)
+            continue;
+        rpc_out_map(o, NULL);
+        rpc_out_str(o, "route", s->config->routes[i].pattern);
+        rpc_out_u64(o, "open", r->open);
+        rpc_out_u64(o, "maxConnections", s->route_values[i].ws.max_connections);
+        rpc_out_u64(o, "opened", r->opened);
+        rpc_out_u64(o, "refused", r->refused);
+        rpc_out_u64(o, "messagesIn", r->messages_in);
+        rpc_out_u64(o, "messagesOut", r->messages_out);
+        rpc_out_end(o);
+    }
+    rpc_out_end(o);
+}
+
+/* heartbeatSuccess: JSON heartbeats that were written and pings that were answered, of those that
+ * were sent (a ping still under way counts as answered). */
+static double success(const struct supervisor *s)
+{
+    const uint64_t sent = s->heartbeats + s->pings, under_way = s->open * 2u;
+    uint64_t good = s->heartbeats_acked + s->pongs;
+    good = good + under_way < sent ? good : sent;
+    return sent ? (double)good / (double)sent : 1;
+}
+
+static void ws_stats(struct supervisor *s, const struct rpc_call *call)
+{
+    struct rpc_out *o = rpc_reply_result(call->reply);
+    rpc_out_map(o, NULL);
+    rpc_out_u64(o, "activeConnections", s->open);
+    rpc_out_u64(o, "maxConnections", s->values.max_connections);
+    rpc_out_f64(o, "heartbeatSuccess", success(s));
+    rpc_out_u64(o, "heartbeatsSent", s->heartbeats + s->pings);
+    rpc_out_u64(o, "pongs", s->pongs);
+    rpc_out_u64(o, "opened", s->opened);
+    rpc_out_u64(o, "refused", s->refused);
+    rpc_out_u64(o, "reaped", s->ends[END_TIMEOUT]);
+    rpc_out_u64(o, "messagesIn", s->messages_in);
+    rpc_out_u64(o, "messagesOut", s->messages_out);
+    put_durations(s, o);
+    rpc_out_map(o, "ends");
+    for (int i = 0; i < END_REASONS; i++)
+        rpc_out_u64(o, session_end_names[i], s->ends[i]);
+    rpc_out_end(o);
+    put_routes(s, o);
+    rpc_out_end(o);
+    rpc_reply_send(call->reply);
+}
+
+/* ---- ws.list, ws.close, ws.broadcast ---- */
+
+static const char *state_name(const struct session *x)
+{
+    static const char *const names[] = {"connecting", "asking", "open", "closing", "ended"};
+    return names[x->state];
+}
+
+static void ws_list(struct supervisor *s, const struct rpc_call *call)
+{
+    struct rpc_out *o = rpc_reply_result(call->reply);
+    char ip[46];
+    unsigned n = 0;
+    rpc_out_list(o, NULL);
+    for (struct session *x = s->sessions; x && n < LIST_MOST; x = x->next, n++) {
+        rpc_out_map(o, NULL);
+        rpc_out_u64(o, "id", x->id);
+        rpc_out_str(o, "client_id", x->client_id ? x->client_id : "");
+        clientip_format(&x->count->ip, ip);
+        rpc_out_str(o, "client", ip);
+        rpc_out_str(o, "route", x->route->pattern);
+        rpc_out_str(o, "state", state_name(x));
+        rpc_out_u64(o, "age_ms", s->now_ms - x->opened_ms);
+        rpc_out_u64(o, "idle_ms", s->now_ms - x->from_client_ms);
+        rpc_out_u64(o, "queued", x->client.out.len + x->backend.out.len);
+        rpc_out_end(o);
+    }
+    rpc_out_end(o);
+    rpc_reply_send(call->reply);
+}
+
+static void ws_close(struct supervisor *s, const struct rpc_call *call)
+{
+    char text[32], *end;
+    if (rpc_in_text(call->params, "id", text, sizeof text)) {
+        rpc_reply_error(call->reply, RPC_BAD_ARGUMENT, "id is the number that ws list shows");
+        return;
+    }
+    const uint64_t id = strtoull(text, &end, 10);
+    for (struct session *x = s->sessions; !*end && x; x = x->next)
+        if (x->id == id) {
+            session_close(s, x, 1001, "closed by the operator", END_CLOSED_BY_ADMIN);
+            struct rpc_out *o = rpc_reply_result(call->reply);
+            rpc_out_map(o, NULL);
+            rpc_out_u64(o, "closed", id);
+            rpc_out_end(o);
+            rpc_reply_send(call->reply);
+            return;
+        }
+    rpc_reply_error(call->reply, RPC_NOT_FOUND, "there is no WebSocket with the id %s", text);
+}
+
+static void ws_broadcast(struct supervisor *s, const struct rpc_call *call)
+{
+    char text[2000];
+    unsigned told = 0;
+    if (rpc_in_text(call->params, "text", text, sizeof text) ||
+        !frames_utf8_valid((const uint8_t *)text, strlen(text))) {
+        rpc_reply_error(call->reply, RPC_BAD_ARGUMENT, "text is UTF-8 of at most 1999 bytes");
+        return;
+    }
+    for (struct session *x = s->sessions; x; x = x->next)
+        if (x->state == SESSION_OPEN && frames_between_messages(&x->backend.in) &&
+            !x->client.out.len) {
+            told += relay_put_frame(s, &x->client, FRAMES_TEXT, text, strlen(text));
+            relay_watch(s, x);
+        }
+    struct rpc_out *o = rpc_reply_result(call->reply);
+    rpc_out_map(o, NULL);
+    rpc_out_u64(o, "told", told);
+    rpc_out_u64(o, "of", s->open);
+    rpc_out_end(o);
+    rpc_reply_send(call->reply);
+}
+
+/* ---- ws.set ---- */
+
+static const char *set_count(const char *text, uint32_t *out)
+{
+    char *end;
+    const unsigned long n = strtoul(text, &end, 10);
+    if (*text < '0' || *text > '9' || *end || n > 10000000)
+        return "a number up to 10000000";
+    *out = (uint32_t)n;
+    return NULL;
+}
+
+static const char *set_time(const char *text, uint32_t *out)
+{
+    uint64_t ms;
+    if (config_parse_duration(text, &ms) || ms < 100 || ms > 86400000)
+        return "a duration between 100ms and 1d";
+    *out = (uint32_t)ms;
+    return NULL;
+}
+
+static const char *set_value(struct config_websocket *w, const char *key, const char *text)
+{
+    static const char *const beats[] = {[CONFIG_HEARTBEAT_OFF] = "off",
+                                        [CONFIG_HEARTBEAT_PING] = "ping",
+                                        [CONFIG_HEARTBEAT_JSON] = "json",
+                                        [CONFIG_HEARTBEAT_BOTH] = "both"};
+    char *end;
+    if (!strcmp(key, "max_connections"))
+        return set_count(text, &w->max_connections);
+    if (!strcmp(key, "max_per_client"))
+        return set_count(text, &w->max_per_client);
+    if (!strcmp(key, "interval"))
+        return set_time(text, &w->interval_ms);
+    if (!strcmp(key, "timeout"))
+        return set_time(text, &w->timeout_ms);
+    if (!strcmp(key, "connect_rate")) {
+        const double d = strtod(text, &end);
+        if (*text < '0' || *text > '9' || *end || d > 1e6)
+            return "a number of handshakes a second";
+        w->connect_rate = d;
+        return NULL;
+    }
+    if (!strcmp(key, "heartbeat")) {
+        for (int i = 0; i < 4; i++)
+            if (!strcmp(text, beats[i])) {
+                w->heartbeat = (enum config_heartbeat)i;
+                return NULL;
+            }
+        return "json, ping, both or off";
+    }
+    return "one of max_connections, max_per_client, interval, timeout, heartbeat, connect_rate, "
+           "route";
+}
+
+static int by_idleness(const void *a, const void *b)
+{
+    const struct session *x = *(struct session *const *)a, *y = *(struct session *const *)b;
+    const uint64_t i = x->from_client_ms, k = y->from_client_ms;
+    return i < k ? -1 : i > k;
+}
+
+/* Closes the longest idle until the limits are kept. */
+static unsigned shed(struct supervisor *s)
+{
+    struct session **all = calloc(s->open + 1, sizeof(struct session *));
+    size_t n = 0;
+    unsigned gone = 0, left = s->open;
+    for (struct session *x = s->sessions; all && x; x = x->next)
+        if (x->state == SESSION_OPEN)
+            all[n++] = x;
+    if (all)
+        qsort(all, n, sizeof(struct session *), by_idleness);
+    for (size_t i = 0; i < n; i++) {
+        const uint32_t r = all[i]->route->index;
+        if (left - gone <= s->values.max_connections &&
+            s->routes[r].open <= s->route_values[r].ws.max_connections)
+            continue;
+        session_close(s, all[i], 1013, "too many connections; try again later", END_SHED);
+        gone++;
+    }
+    free(all);
+    return gone;
+}
+
+static bool on_route(const struct supervisor *s, uint32_t i, const char *route)
+{
+    return s->config->routes[i].websocket &&
+           (!route || !strcmp(s->config->routes[i].pattern, route));
+}
+
+static void ws_set(struct supervisor *s, const struct rpc_call *call)
+{
+    const msgpack_object *set = rpc_in_get(call->params, "set");
+    struct config_websocket top = s->values;
+    struct route_values *copy = malloc(sizeof s->route_values);
+    char route_text[512];
+    const char *why = copy ? NULL : "memory", *wrong = "";
+    char key[64], text[128];
+    const char *route = set && set->type == MSGPACK_OBJECT_MAP &&
+                                rpc_in_text(set, "route", route_text, sizeof route_text) == 0
+                            ? route_text
+                            : NULL;
+    bool known = !route;
+    if (copy)
+        memcpy(copy, s->route_values, sizeof s->route_values);
+    for (uint32_t k = 0; !why && set && set->type == MSGPACK_OBJECT_MAP && k < set->via.map.size;
+         k++) {
+        if (rpc_in_object_text(&set->via.map.ptr[k].key, key, sizeof key) ||
+            rpc_in_object_text(&set->via.map.ptr[k].val, text, sizeof text)) {
+            why = "KEY=VALUE";
+            break;
+        }
+        if (!strcmp(key, "route"))
+            continue;
+        wrong = key;
+        if (!route)
+            why = set_value(&top, key, text);
+        for (uint32_t i = 0; !why && i < s->config->n_routes; i++)
+            if (on_route(s, i, route)) {
+                known = true;
+                why = set_value(&copy[i].ws, key, text);
+            }
+    }
+    if (why || !known) {
+        if (why)
+            rpc_reply_error(call->reply, RPC_BAD_ARGUMENT, "%s: %s would be right", wrong, why);
+        else
+            rpc_reply_error(call->reply, RPC_NOT_FOUND, "no route \"%s\" has a websocket section",
+                            route);
+        free(copy);
+        return;
+    }
+    s->values = top;
+    memcpy(s->route_values, copy, sizeof s->route_values);
+    free(copy);
+    const unsigned gone = rpc_in_flag(call->params, "shed") ? shed(s) : 0;
+    for (struct session *x = s->sessions; x; x = x->next)
+        if (x->state == SESSION_OPEN && !x->deadline_ms)
+            heartbeat_arm(s, x);
+    struct rpc_out *o = rpc_reply_result(call->reply);
+    rpc_out_map(o, NULL);
+    rpc_out_u64(o, "max_connections", s->values.max_connections);
+    rpc_out_u64(o, "max_per_client", s->values.max_per_client);
+    rpc_out_u64(o, "interval_ms", s->values.interval_ms);
+    rpc_out_u64(o, "timeout_ms", s->values.timeout_ms);
+    rpc_out_u64(o, "open", s->open);
+    rpc_out_u64(o, "shed", gone);
+    rpc_out_end(o);
+    rpc_reply_send(call->reply);
+}
+
+/* ---- ws.invalidated: control tells what has been invalidated ---- */
+
+static void ws_invalidated(struct supervisor *s, const struct rpc_call *call)
+{
+    static char texts[TAGS_MOST][257];
+    const char *tags[TAGS_MOST];
+    char prefix[512], one[257];
+    size_t n = 0;
+    const msgpack_object *list = rpc_in_get(call->params, "tags");
+    for (uint32_t i = 0;
+         list && list->type == MSGPACK_OBJECT_ARRAY && i < list->via.array.size && n < TAGS_MOST;
+         i++)
+        if (rpc_in_object_text(&list->via.array.ptr[i], texts[n], sizeof texts[n]) == 0) {
+            tags[n] = texts[n];
+            n++;
+        }
+    if (rpc_in_text(call->params, "tag", one, sizeof one) == 0 && n < TAGS_MOST)
+        tags[n++] = one;
+    const bool has_prefix = rpc_in_text(call->params, "prefix", prefix, sizeof prefix) == 0 ||
+                            rpc_in_text(call->params, "url", prefix, sizeof prefix) == 0;
+    const unsigned told = local_invalidated(s, tags, n, has_prefix ? prefix : NULL);
+    struct rpc_out *o = rpc_reply_result(call->reply);
+    rpc_out_map(o, NULL);
+    rpc_out_u64(o, "told", told);
+    rpc_out_end(o);
+    rpc_reply_send(call->reply);
+}
+
+/* ---- dispatch ---- */
+
+static const struct {
+    const char *name;
+    void (*run)(struct supervisor *s, const struct rpc_call *call);
+} methods[] = {{"ws.stats", ws_stats}, {"ws.list", ws_list},
+               {"ws.close", ws_close}, {"ws.broadcast", ws_broadcast},
+               {"ws.set", ws_set},     {"ws.invalidated", ws_invalidated}};
+
+static void on_call(void *arg, const struct rpc_call *call)
+{
+    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++)
+        if (strlen(methods[i].name) == call->method_len &&
+            !memcmp(methods[i].name, call->method, call->method_len)) {
+            methods[i].run(arg, call);
+            return;
+        }
+    rpc_reply_error(call->reply, RPC_NO_METHOD, "the supervisor has no such method");
+}
+
+int methods_open(struct supervisor *s)
+{
+    char path[128];
+    snprintf(path, sizeof path, "%s/supervisor-rpc.sock", s->config->runtime_dir);
+    const int code = rpc_server_new(&s->rpc, s->loop, path, 0600, (gid_t)-1, on_call, s);
+    if (code)
+        log_error("methods: cannot listen on %s: %s", path, strerror(-code));
+    return code;
+}
+
+void methods_close(struct supervisor *s)
+{
+    if (s->rpc)
+        rpc_server_free(s->rpc);
+    s->rpc = NULL;
+}

@@ -1,0 +1,379 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * relay: bytes from one leg to the other. What is read lies in the process's one buffer; frames.c
+ * says how far it may pass; it is written on in the same turn, unchanged, in one write. What a leg
+ * does not take is kept in pooled pieces, and while too much waits the other leg is not read.
+ *
+ * Client masks are passed to the backend as they are: a mask only has to be unpredictable to who
+ * chose the payload, and it was made for this very frame.
+ */
+#include "daemons/supervisor/supervisor.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define POOL_MOST 256
+
+static struct leg *other(struct leg *leg)
+{
+    struct session *x = leg->session;
+    return leg == &x->client ? &x->backend : &x->client;
+}
+
+/* ---- pooled pieces ---- */
+
+static struct piece *piece_get(struct supervisor *s)
+{
+    struct piece *p = s->pool;
+    if (p) {
+        s->pool = p->next;
+        s->pooled--;
+    } else if (!(p = malloc(sizeof *p))) {
+        return NULL;
+    }
+    p->next = NULL;
+    p->start = p->end = 0;
+    return p;
+}
+
+static void piece_put(struct supervisor *s, struct piece *p)
+{
+    if (s->pooled >= POOL_MOST) {
+        free(p);
+        return;
+    }
+    p->next = s->pool;
+    s->pool = p;
+    s->pooled++;
+}
+
+static bool queue_append(struct supervisor *s, struct queue *q, const uint8_t *bytes, size_t len)
+{
+    while (len) {
+        if (!q->tail || q->tail->end == SUPERVISOR_CHUNK) {
+            struct piece *p = piece_get(s);
+            if (!p)
+                return false;
+            if (q->tail)
+                q->tail->next = p;
+            else
+                q->head = p;
+            q->tail = p;
+        }
+        const size_t room = SUPERVISOR_CHUNK - q->tail->end, n = len < room ? len : room;
+        memcpy(q->tail->data + q->tail->end, bytes, n);
+        q->tail->end += (uint32_t)n;
+        q->len += n;
+        bytes += n, len -= n;
+    }
+    return true;
+}
+
+static void queue_pop(struct supervisor *s, struct queue *q)
+{
+    struct piece *p = q->head;
+    q->head = p->next;
+    if (!q->head)
+        q->tail = NULL;
+    piece_put(s, p);
+}
+
+void relay_free(struct supervisor *s, struct leg *leg)
+{
+    while (leg->out.head)
+        queue_pop(s, &leg->out);
+    leg->out.len = 0;
+    if (leg->stash)
+        piece_put(s, leg->stash);
+    leg->stash = NULL;
+}
+
+/* ---- writing ---- */
+
+static void wrote(struct supervisor *s, struct leg *to)
+{
+    if (to == &to->session->client)
+        to->session->to_client_ms = s->now_ms;
+}
+
+bool relay_put(struct supervisor *s, struct leg *to, const uint8_t *bytes, size_t len)
+{
+    if (to->io.fd < 0 || to->cut)
+        return false;
+    if (!to->out.len) {
+        const ssize_t n = send(to->io.fd, bytes, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (n < 0 && errno != EAGAIN && errno != EINTR) {
+            to->cut = true;
+            return false;
+        }
+        if (n > 0) {
+            wrote(s, to);
+            bytes += n, len -= (size_t)n;
+        }
+    }
+    if (len && !queue_append(s, &to->out, bytes, len)) {
+        to->cut = true; /* no memory: half a frame is worse than none */
+        return false;
+    }
+    return true;
+}
+
+bool relay_put_frame(struct supervisor *s, struct leg *to, enum frames_opcode opcode,
+                     const void *payload, size_t len)
+{
+    uint8_t frame[FRAMES_HEADER_MAX + 2048], mask[4];
+    if (len > 2048)
+        return false;
+    const uint32_t random = (uint32_t)supervisor_random(s);
+    memcpy(mask, &random, 4);
+    const bool to_client = to == &to->session->client;
+    return relay_put(s, to, frame,
+                     frames_write(frame, opcode, payload, len, to_client ? NULL : mask));
+}
+
+static void flush(struct supervisor *s, struct leg *to)
+{
+    while (to->out.head) {
+        struct piece *p = to->out.head;
+        const ssize_t n =
+            send(to->io.fd, p->data + p->start, p->end - p->start, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (n < 0) {
+            to->cut = errno != EAGAIN && errno != EINTR;
+            return;
+        }
+        wrote(s, to);
+        p->start += (uint32_t)n;
+        to->out.len -= (size_t)n;
+        if (p->start < p->end)
+            return;
+        queue_pop(s, &to->out);
+    }
+}
+
+/* ---- what has been read ---- */
+
+static void stash(struct supervisor *s, struct leg *from, const uint8_t *bytes, size_t len)
+{
+    if (!len)
+        return;
+    if (!(from->stash = piece_get(s))) {
+        from->cut = true;
+        return;
+    }
+    memcpy(from->stash->data, bytes, len);
+    from->stash->end = (uint32_t)len;
+}
+
+static void drop_backend(struct supervisor *s, struct session *x)
+{
+    ev_io_stop(s->loop, &x->backend.io);
+    if (x->backend.io.fd >= 0)
+        close(x->backend.io.fd);
+    x->backend.io.fd = -1;
+    relay_free(s, &x->backend);
+}
+
+/* The peer broke a rule. A client hears which; a backend that breaks one has failed (1011 for the
+ * client). Where part of the bad frame has passed already, the backend cannot be told but by the
+ * end of the connection. */
+static void broken(struct supervisor *s, struct leg *from, const struct frames_piece *p)
+{
+    struct session *x = from->session;
+    const bool client = from == &x->client;
+    if (client && p->code == 1007 && !from->in.started)
+        drop_backend(s, x);
+    from->in.close_seen = true; /* nothing more of it is looked at */
+    from->in.left = 0;
+    session_close(s, x, client ? p->code : 1011, client ? p->why : "the backend broke the protocol",
+                  !client           ? END_BACKEND_LOST
+                  : p->code == 1009 ? END_TOO_BIG
+                                    : END_PROTOCOL);
+}
+
+static void take_close(struct supervisor *s, struct leg *from)
+{
+    struct session *x = from->session;
+    if (x->state != SESSION_OPEN)
+        return;
+    session_move(x, SESSION_CLOSING);
+    x->end = from == &x->client ? END_CLIENT_CLOSED : END_BACKEND_CLOSED;
+    x->deadline_ms = s->now_ms + CLOSE_TIMEOUT_MS;
+    wheel_set(s, x, x->deadline_ms);
+}
+
+static void count_message(struct supervisor *s, struct leg *from)
+{
+    struct session *x = from->session;
+    struct route_count *r = &s->routes[x->route->index];
+    if (from == &x->client) {
+        s->messages_in++;
+        r->messages_in++;
+    } else {
+        s->messages_out++;
+        r->messages_out++;
+    }
+}
+
+/* Returns true if the bytes of the piece pass to the other leg. */
+static bool take_piece(struct supervisor *s, struct leg *from, const struct frames_piece *p,
+                       const uint8_t *bytes)
+{
+    struct session *x = from->session;
+    const bool local = x->backend.io.fd < 0;
+    if (p->kind == FRAMES_DATA) {
+        if (p->message_end)
+            count_message(s, from);
+        if (local && !x->goodbye)
+            local_message(s, x, bytes, p->len);
+        return !local && !x->goodbye;
+    }
+    if (p->opcode == FRAMES_PONG)
+        return !heartbeat_pong(s, from, p->payload, p->payload_len) && !local && !x->goodbye;
+    if (p->opcode == FRAMES_PING) {
+        if (local && !x->goodbye)
+            relay_put_frame(s, &x->client, FRAMES_PONG, p->payload, p->payload_len);
+        return !local && !x->goodbye;
+    }
+    take_close(s, from);
+    if (local && !x->goodbye)
+        relay_put_frame(s, &x->client, FRAMES_CLOSE, p->payload,
+                        p->payload_len > 2 ? 2 : p->payload_len);
+    return !local && !x->goodbye;
+}
+
+void relay_feed(struct supervisor *s, struct leg *from, const uint8_t *bytes, size_t len)
+{
+    struct session *x = from->session;
+    struct leg *to = other(from);
+    const uint64_t most = session_values(s, x)->max_message;
+    struct frames_piece p;
+    size_t at = 0, run = 0; /* [run, at) passes */
+    while (at < len) {
+        frames_next(&from->in, bytes + at, len - at, most, &p);
+        if (p.kind == FRAMES_NEED_MORE)
+            break;
+        if (p.kind == FRAMES_BAD) {
+            if (at > run)
+                relay_put(s, to, bytes + run, at - run);
+            if (!x->goodbye && x->state == SESSION_OPEN)
+                broken(s, from, &p);
+            return;
+        }
+        const bool passes = take_piece(s, from, &p, bytes + at);
+        if (!passes && at > run)
+            relay_put(s, to, bytes + run, at - run);
+        at += p.len;
+        if (!passes)
+            run = at;
+        if (x->state == SESSION_ENDED)
+            return;
+    }
+    if (at > run)
+        relay_put(s, to, bytes + run, at - run);
+    stash(s, from, bytes + at, len - at);
+    if (from == &x->backend && x->beat_due && x->state == SESSION_OPEN)
+        heartbeat_between(s, x);
+}
+
+/* ---- a leg is gone ---- */
+
+static void lost(struct supervisor *s, struct leg *leg)
+{
+    struct session *x = leg->session;
+    uint8_t payload[125];
+    if (leg == &x->client) {
+        if (x->state == SESSION_OPEN && x->backend.io.fd >= 0 && frames_between(&x->client.in)) {
+            relay_put_frame(s, &x->backend, FRAMES_CLOSE, payload,
+                            frames_close_payload(payload, 1001, "the client has gone"));
+            /* unread bytes would turn the close into a reset, which could overtake the frame */
+            while (recv(x->backend.io.fd, s->buffer, SUPERVISOR_READ, MSG_DONTWAIT) > 0)
+                ;
+        }
+        session_end(s, x, END_CLIENT_LOST);
+        return;
+    }
+    drop_backend(s, x);
+    if (x->state == SESSION_OPEN)
+        session_close(s, x, 1011, "the backend has gone", END_BACKEND_LOST);
+}
+
+/* Both have said goodbye, and have been told. */
+static bool settled(const struct session *x)
+{
+    const bool client = x->client.in.close_seen,
+               backend = x->backend.io.fd < 0 || x->backend.in.close_seen;
+    return x->state == SESSION_CLOSING && client && backend && !x->client.out.len &&
+           !x->backend.out.len;
+}
+
+static void leg_read(struct supervisor *s, struct leg *from)
+{
+    struct session *x = from->session;
+    const uint64_t most = session_values(s, x)->max_message, waits = other(from)->out.len;
+    size_t have = 0, room = SUPERVISOR_READ;
+    if (room > most && room > SUPERVISOR_CHUNK)
+        room = most > SUPERVISOR_CHUNK ? (size_t)most : SUPERVISOR_CHUNK;
+    if (waits >= room)
+        return;
+    if (from->stash) {
+        have = from->stash->end;
+        memcpy(s->buffer, from->stash->data, have);
+        piece_put(s, from->stash);
+        from->stash = NULL;
+    }
+    const ssize_t n = recv(from->io.fd, s->buffer + have, room - (size_t)waits, MSG_DONTWAIT);
+    if (n > 0) {
+        *(from == &x->client ? &x->from_client_ms : &x->from_backend_ms) = s->now_ms;
+        relay_feed(s, from, s->buffer, have + (size_t)n);
+    } else if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+        stash(s, from, s->buffer, have);
+    } else {
+        lost(s, from);
+    }
+}
+
+static void watch(struct supervisor *s, struct leg *leg, bool read)
+{
+    const int want = (read ? EV_READ : 0) | (leg->out.len ? EV_WRITE : 0);
+    if (leg->io.fd < 0 ||
+        (ev_is_active(&leg->io) && (leg->io.events & (EV_READ | EV_WRITE)) == want))
+        return;
+    ev_io_stop(s->loop, &leg->io);
+    if (!want)
+        return;
+    ev_io_set(&leg->io, leg->io.fd, want);
+    ev_io_start(s->loop, &leg->io);
+}
+
+static void leg_event(struct ev_loop *loop, ev_io *w, int revents)
+{
+    struct supervisor *s = ev_userdata(loop);
+    struct leg *leg = (struct leg *)(void *)w; /* its first member */
+    struct session *x = leg->session;
+    if (revents & EV_WRITE)
+        flush(s, leg);
+    if ((revents & EV_READ) && !leg->cut)
+        leg_read(s, leg);
+    for (int i = 0; i < 2 && x->state != SESSION_ENDED; i++) {
+        struct leg *l = i ? &x->backend : &x->client;
+        if (l->cut && l->io.fd >= 0)
+            lost(s, l);
+    }
+    if (settled(x))
+        session_end(s, x, (enum session_end)x->end);
+    if (x->state != SESSION_ENDED)
+        relay_watch(s, x);
+}
+
+void relay_watch(struct supervisor *s, struct session *x)
+{
+    const uint64_t most = session_values(s, x)->max_message,
+                   high = most > SUPERVISOR_CHUNK ? most : SUPERVISOR_CHUNK;
+    ev_set_cb(&x->client.io, leg_event);
+    ev_set_cb(&x->backend.io, leg_event);
+    watch(s, &x->client, x->backend.out.len < high);
+    watch(s, &x->backend, x->client.out.len < high);
+}

@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * supervisor: the daemon that owns every WebSocket. Private to daemons/supervisor.
+ *
+ * The way of a connection, by file:
+ *
+ *   intake.c     a worker's message with the client's socket becomes a session, or a 503
+ *   admit.c      is there room: in all, on the route, for this client, for this second
+ *   backend.c    connects to a server of the route and carries the handshake over; or
+ *   local.c      answers it here, where the route has no backend, and tells of invalidations
+ *   relay.c      frames both ways: read into one buffer of the process, looked at (frames.c),
+ * written on heartbeat.c  one wheel for all: heartbeats, reaping, closing in time session.c    the
+ * states of a session, and the one way it ends methods.c    what the admin socket may ask and
+ * change
+ *
+ * Ownership: a session owns two descriptors, a few hundred bytes, and buffers only while bytes are
+ * in flight. Counts are changed in session_new() and session_free() and nowhere else, so they are
+ * the connections that exist. A session is freed at the end of an iteration, so a callback never
+ * loses what it works on.
+ */
+#ifndef POLDER_SUPERVISOR_H
+#define POLDER_SUPERVISOR_H
+#include "daemons/supervisor/frames.h"
+#include "polder/clientip.h"
+#include "polder/config.h"
+#include "polder/handover.h"
+#include "polder/shared.h"
+
+#include <ev.h>
+
+#define SUPERVISOR_READ   (256u << 10) /* the buffer of the process */
+#define SUPERVISOR_CHUNK  16384        /* pooled buffers for what a leg does not take */
+#define SUPERVISOR_ROUTES RUNTIME_ROUTES_MAX
+#define WHEEL_TICK_MS     250
+#define WHEEL_SLOTS       1024
+#define CLOSE_TIMEOUT_MS  5000 /* from our close frame to the end */
+#define PROBE             "PLDR"
+
+struct supervisor;
+struct session;
+
+/* Why a session ended; counted by reason. */
+enum session_end {
+    END_CLIENT_CLOSED, /* it went with a close frame, or FIN after it */
+    END_CLIENT_LOST,   /* RST, FIN without a close frame */
+    END_BACKEND_CLOSED,
+    END_BACKEND_LOST,
+    END_BACKEND_REFUSED, /* the backend answered the upgrade otherwise, or not at all */
+    END_TIMEOUT,         /* silent for longer than `timeout` */
+    END_PROTOCOL,        /* the client broke a rule */
+    END_TOO_BIG,
+    END_CLOSED_BY_ADMIN,
+    END_SHED,
+    END_DRAIN,
+    END_FAILED, /* no memory */
+    END_REASONS
+};
+extern const char *const session_end_names[END_REASONS];
+
+enum session_state {
+    SESSION_CONNECTING, /* to the backend */
+    SESSION_ASKING,     /* the request is sent, its answer is not here */
+    SESSION_OPEN,
+    SESSION_CLOSING, /* a close frame of ours is on its way, or the peer's passes: until the close
+                        timeout */
+    SESSION_ENDED,   /* freed at the end of the iteration */
+    SESSION_STATES
+};
+
+struct piece { /* pooled */
+    struct piece *next;
+    uint32_t start, end;
+    uint8_t data[SUPERVISOR_CHUNK];
+};
+struct queue {
+    struct piece *head, *tail;
+    size_t len;
+};
+
+/* One side of a session. */
+struct leg {
+    ev_io io; /* fd, and what it waits for */
+    struct session *session;
+    struct frames in;    /* what it sends */
+    struct piece *stash; /* an incomplete header or control frame; mostly NULL */
+    struct queue out;    /* what it has not taken; mostly empty */
+    bool cut;            /* a write has failed: the peer is gone */
+};
+
+struct route_count {
+    uint64_t opened, refused, messages_in, messages_out;
+    uint32_t open;
+};
+
+struct session {
+    struct leg client, backend;               /* backend.io.fd -1: none */
+    struct session *next, **link;             /* supervisor.sessions */
+    struct session *wheel_next, **wheel_link; /* in a slot of the wheel */
+    struct session *mate_next;                /* graveyard */
+    const struct config_route *route;
+    struct client_count *count;
+    uint64_t id;
+    uint64_t due_ms;                  /* when the wheel looks at it next */
+    uint64_t opened_ms, to_client_ms; /* last byte written towards the client */
+    uint64_t from_client_ms, from_backend_ms;
+    uint64_t deadline_ms;              /* connecting, asking, closing; drain */
+    struct pending *pending;           /* until it is open: the request, the answer so far */
+    struct subscription *subscription; /* local routes */
+    char *client_id;
+    uint8_t state, end;
+    bool beat_due; /* a heartbeat waits for the end of a message */
+    bool goodbye;  /* we close: what data still comes is dropped */
+    bool pinged;   /* a ping of ours is out, on both legs */
+};
+
+/* What is needed until the session is open. */
+struct pending {
+    char accept_key[28];
+    uint64_t tried; /* servers */
+    const struct config_server *server;
+    uint32_t head_len, surplus_len, answer_len;
+    size_t scanned;
+    char answer[16384 + 1];
+    char bytes[]; /* request head, then surplus */
+};
+
+struct client_count {
+    struct client_count *next;
+    struct clientip ip;
+    uint32_t n;
+};
+
+/* The values that can be changed while running; routes start with those of the file. */
+struct route_values {
+    struct config_websocket ws;
+};
+
+struct histogram {
+    uint64_t count, max_ms;
+    double sum_s;
+    uint64_t bucket[64]; /* by powers of the square root of two of 10 ms */
+};
+
+struct supervisor {
+    struct ev_loop *loop;
+    const char *path;
+    struct config *config;
+    void *arena[1]; /* of config */
+    ev_io intake;
+    struct worker_link *links;
+    struct rpc_server *rpc;
+    struct session *sessions, *graveyard;
+    struct session *wheel[WHEEL_SLOTS];
+    uint64_t wheel_tick;
+    ev_timer tick;
+    ev_prepare prepare;
+    ev_signal on_term, on_int, on_hup;
+    struct client_count *clients[4096];
+    struct piece *pool;
+    uint32_t pooled;
+    uint8_t *buffer; /* SUPERVISOR_READ, and room before it for a stash */
+    uint64_t now_ms, real_ms, next_id;
+    uint64_t drain_until_ms;
+    bool draining;
+    uint32_t open;                                       /* sessions, in whatever state */
+    struct config_websocket values;                      /* of the top-level section */
+    struct route_values route_values[SUPERVISOR_ROUTES]; /* by route index */
+    struct route_count routes[SUPERVISOR_ROUTES];
+    double tokens;
+    uint64_t tokens_ms;
+    uint64_t opened, refused, heartbeats, heartbeats_acked, pings, pongs, messages_in, messages_out,
+        ends[END_REASONS];
+    struct histogram durations;
+    uint64_t random;
+};
+
+/* session.c */
+struct session *session_new(struct supervisor *s, int fd, const struct config_route *route,
+                            const struct clientip *ip);
+void session_move(struct session *x, enum session_state to);
+/* Ends at once: descriptors closed, counts back. */
+void session_end(struct supervisor *s, struct session *x, enum session_end why);
+/* Says goodbye to both sides with this code, then ends when they have, or in CLOSE_TIMEOUT_MS. */
+void session_close(struct supervisor *s, struct session *x, uint16_t code, const char *reason,
+                   enum session_end why);
+void session_bury(struct supervisor *s);
+void session_opened(struct supervisor *s, struct session *x);
+const struct config_websocket *session_values(const struct supervisor *s, const struct session *x);
+uint64_t supervisor_random(struct supervisor *s);
+
+/* admit.c: NULL: there is room. Otherwise why not. */
+const char *admit_check(struct supervisor *s, const struct config_route *route,
+                        const struct clientip *ip);
+struct client_count *admit_enter(struct supervisor *s, const struct clientip *ip);
+void admit_leave(struct supervisor *s, struct client_count *c);
+
+/* intake.c */
+int intake_open(struct supervisor *s);
+void intake_close(struct supervisor *s);
+/* A complete HTTP answer on a blocking-free socket, as far as it takes it, then the end. */
+void intake_refuse(int fd, unsigned status, unsigned retry_s, const char *why);
+
+/* backend.c */
+void backend_begin(struct supervisor *s, struct session *x);
+void backend_ready(struct supervisor *s, struct session *x, int revents);
+
+/* local.c */
+void local_begin(struct supervisor *s, struct session *x);
+void local_message(struct supervisor *s, struct session *x, const uint8_t *text, size_t len);
+void local_free(struct session *x);
+/* tags: n of them; prefix, url: NULL where not meant; all: everything. Returns how many were told.
+ */
+unsigned local_invalidated(struct supervisor *s, const char *const *tags, size_t n,
+                           const char *prefix);
+
+/* relay.c */
+void relay_watch(struct supervisor *s, struct session *x);
+void relay_feed(struct supervisor *s, struct leg *from, const uint8_t *bytes, size_t len);
+/* Whole frames of ours. false: no memory or the leg is gone. */
+bool relay_put(struct supervisor *s, struct leg *to, const uint8_t *bytes, size_t len);
+bool relay_put_frame(struct supervisor *s, struct leg *to, enum frames_opcode opcode,
+                     const void *payload, size_t len);
+void relay_free(struct supervisor *s, struct leg *leg);
+
+/* heartbeat.c */
+void wheel_set(struct supervisor *s, struct session *x, uint64_t due_ms);
+void wheel_drop(struct session *x);
+void wheel_turn(struct supervisor *s);
+/* The stream towards the client is between messages: put in what is due. */
+void heartbeat_between(struct supervisor *s, struct session *x);
+bool heartbeat_pong(struct supervisor *s, struct leg *from, const uint8_t *payload, size_t len);
+void heartbeat_arm(struct supervisor *s, struct session *x);
+void drain_begin(struct supervisor *s);
+
+/* methods.c */
+int methods_open(struct supervisor *s);
+void methods_close(struct supervisor *s);
+#endif
