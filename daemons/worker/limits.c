@@ -47,6 +47,9 @@ void limits_prepare(struct worker *w)
             n += snprintf(s->policy + n, sizeof s->policy - (size_t)n, ";w=%llu",
                           (unsigned long long)(v->window_ms + 999) / 1000);
         s->policy_len = (uint32_t)n;
+        s->alone_len =
+            (uint32_t)snprintf(s->alone, sizeof s->alone,
+                               "RateLimit-Policy: %s\r\nRateLimit: %s;r=", s->policy, s->name);
     }
 }
 
@@ -280,9 +283,10 @@ static void put_legacy(struct h1_out *o, const struct runtime_limit *v,
     h1_puts(o, "\r\n");
 }
 
-static void put_lines(struct worker *w, const struct charged *ch, struct limit_answer *answer)
+/* RateLimit-Policy and RateLimit, a member a limit; the older fields for the first that wants them.
+ */
+static void put_lists(struct worker *w, const struct charged *ch, struct h1_out *o)
 {
-    struct h1_out o = {w->limit_text, w->limit_text + sizeof w->limit_text, false};
     const struct limit_verdict *legacy = NULL;
     const struct runtime_limit *legacy_limit = NULL;
     for (int kind = 0; kind < 2; kind++) {
@@ -292,29 +296,51 @@ static void put_lines(struct worker *w, const struct charged *ch, struct limit_a
                 continue;
             const struct limit_state *s = &w->limits[ch->limit[i]->index];
             if (first)
-                h1_puts(&o, kind ? "RateLimit: " : "RateLimit-Policy: ");
+                h1_puts(o, kind ? "RateLimit: " : "RateLimit-Policy: ");
             else
-                h1_puts(&o, ", ");
+                h1_puts(o, ", ");
             first = false;
             if (kind == 0) {
-                h1_put(&o, s->policy, s->policy_len);
+                h1_put(o, s->policy, s->policy_len);
                 continue;
             }
-            h1_put(&o, s->name, s->name_len);
-            h1_puts(&o, ";r=");
-            h1_put_u64(&o, ch->verdict[i].remaining);
-            h1_puts(&o, ";t=");
-            h1_put_u64(&o, seconds_up(ch->verdict[i].reset_ms));
+            h1_put(o, s->name, s->name_len);
+            h1_puts(o, ";r=");
+            h1_put_u64(o, ch->verdict[i].remaining);
+            h1_puts(o, ";t=");
+            h1_put_u64(o, seconds_up(ch->verdict[i].reset_ms));
             if (ch->limit[i]->legacy_headers && !legacy) {
                 legacy = &ch->verdict[i];
                 legacy_limit = ch->charge[i].limit;
             }
         }
         if (!first)
-            h1_puts(&o, "\r\n");
+            h1_puts(o, "\r\n");
     }
     if (legacy)
-        put_legacy(&o, legacy_limit, legacy);
+        put_legacy(o, legacy_limit, legacy);
+}
+
+/* The same for one limit, as most routes have it. */
+static void put_alone(struct h1_out *o, const struct limit_state *s, const struct limit_verdict *v)
+{
+    h1_put(o, s->alone, s->alone_len);
+    h1_put_u64(o, v->remaining);
+    h1_put(o, ";t=", 3);
+    h1_put_u64(o, seconds_up(v->reset_ms));
+    h1_put(o, "\r\n", 2);
+}
+
+static void put_lines(struct worker *w, const struct charged *ch, struct limit_answer *answer)
+{
+    struct h1_out o = {w->limit_text, w->limit_text + sizeof w->limit_text, false};
+    if (ch->n == 1 && !ch->charge[0].limit->dry_run && !ch->limit[0]->legacy_headers) {
+        put_alone(&o, &w->limits[ch->limit[0]->index], &ch->verdict[0]);
+        answer->lines = w->limit_text;
+        answer->len = (uint32_t)(o.at - w->limit_text);
+        return;
+    }
+    put_lists(w, ch, &o);
     answer->lines = w->limit_text;
     answer->len = o.overflow ? 0 : (uint32_t)(o.at - w->limit_text);
 }

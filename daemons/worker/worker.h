@@ -501,6 +501,8 @@ struct limit_state {
     uint32_t policy_len;
     char name[72]; /* quoted */
     uint32_t name_len;
+    char alone[256]; /* both fields up to the first number, for a route with this limit only */
+    uint32_t alone_len;
 };
 
 struct worker {
