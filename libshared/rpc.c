@@ -22,8 +22,17 @@ const char *rpc_error_name(enum rpc_error e)
         [RPC_BUSY] = "busy",
         [RPC_FAILED] = "failed",
         [RPC_UNAVAILABLE] = "unavailable",
+        [RPC_DENIED] = "denied",
     };
     return (size_t)e < sizeof names / sizeof *names ? names[e] : "failed";
+}
+
+enum rpc_error rpc_error_of(const char *name)
+{
+    for (int e = RPC_OK; e <= RPC_DENIED; e++)
+        if (!strcmp(name, rpc_error_name((enum rpc_error)e)))
+            return (enum rpc_error)e;
+    return RPC_FAILED;
 }
 
 int rpc_method_find(const char *name, size_t len)
@@ -98,34 +107,42 @@ static int read_element(const uint8_t *at, size_t len, struct element *e)
     return 0;
 }
 
-int64_t rpc_scan(const uint8_t *buf, size_t len)
+int64_t rpc_scan_on(struct rpc_scan_state *s, const uint8_t *buf, size_t len)
 {
-    uint64_t left[RPC_DEPTH_MAX + 1] = {1}; /* elements still to come on each level */
-    size_t depth = 0;
-    uint64_t at = 0;
+    if (!s->begun) {
+        s->begun = 1;
+        s->left[0] = 1;
+    }
     for (;;) {
-        while (left[depth] == 0) {
-            if (depth-- == 0)
-                return (int64_t)at;
+        while (s->left[s->depth] == 0) {
+            if (s->depth == 0)
+                return (int64_t)s->at;
+            s->depth--;
         }
-        if (at >= len)
-            return len >= RPC_MESSAGE_MAX ? -EMSGSIZE : 0;
         struct element e;
-        const int code = read_element(buf + at, len - at, &e);
+        const int code = s->at < len ? read_element(buf + s->at, len - s->at, &e) : -EAGAIN;
         if (code == -EAGAIN)
             return len >= RPC_MESSAGE_MAX ? -EMSGSIZE : 0;
         if (code)
             return code;
-        at += e.head + e.data;
-        if (at > RPC_MESSAGE_MAX)
+        const uint64_t end = s->at + e.head + e.data;
+        if (end > RPC_MESSAGE_MAX)
             return -EMSGSIZE;
-        left[depth]--;
-        if (e.elements == 0)
-            continue;
-        if (e.elements > RPC_MESSAGE_MAX - at) /* each takes a byte at least */
+        if (e.elements > RPC_MESSAGE_MAX - end) /* each takes a byte at least */
             return -EPROTO;
-        if (depth == RPC_DEPTH_MAX)
+        if (e.elements && s->depth == RPC_DEPTH_MAX)
             return -ELOOP;
-        left[++depth] = e.elements;
+        if (end > len) /* the element itself may be looked at again, what it holds is not */
+            return len >= RPC_MESSAGE_MAX ? -EMSGSIZE : 0;
+        s->at = end;
+        s->left[s->depth]--;
+        if (e.elements)
+            s->left[++s->depth] = e.elements;
     }
+}
+
+int64_t rpc_scan(const uint8_t *buf, size_t len)
+{
+    struct rpc_scan_state state = {0};
+    return rpc_scan_on(&state, buf, len);
 }

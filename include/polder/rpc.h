@@ -12,6 +12,7 @@
  */
 #ifndef POLDER_RPC_H
 #define POLDER_RPC_H
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -27,13 +28,24 @@ enum rpc_error {
     RPC_BUSY, /* try again */
     RPC_FAILED,
     RPC_UNAVAILABLE, /* keeper or supervisor does not answer */
+    RPC_DENIED,      /* the caller is not root, not our user, not of the group */
 };
 const char *
 rpc_error_name(enum rpc_error e); /* the "code" member of the error map: {"code","message"} */
 
+enum rpc_error rpc_error_of(const char *name); /* RPC_FAILED where unknown */
+
 /* Length of the first complete message in buf; 0: incomplete; -EMSGSIZE: too long; -ELOOP: too
  * deep; -EPROTO: a byte that is no msgpack (0xc1), or counts that cannot fit in RPC_MESSAGE_MAX. */
 int64_t rpc_scan(const uint8_t *buf, size_t len);
+/* The same for a message that comes in pieces, looking at each byte once: start with a zeroed
+ * state, give the whole of what is there so far each time. */
+struct rpc_scan_state {
+    uint64_t at;
+    uint32_t depth, begun;
+    uint64_t left[RPC_DEPTH_MAX + 1];
+};
+int64_t rpc_scan_on(struct rpc_scan_state *state, const uint8_t *buf, size_t len);
 
 enum rpc_method {
 #define METHOD(id, noun, verb, args, changes, help) RPC_METHOD_##id,
@@ -51,4 +63,27 @@ struct rpc_method_info {
 extern const struct rpc_method_info rpc_methods[RPC_METHODS];
 /* -1 where unknown */
 int rpc_method_find(const char *name, size_t len);
+
+/* The words of `args`, taken apart. */
+enum rpc_arg_kind {
+    RPC_ARG_WORD,   /* NAME: the next word */
+    RPC_ARG_WORDS,  /* NAME...: all further words; a list */
+    RPC_ARG_SET,    /* KEY=VALUE...: all further words; a map, under "set" */
+    RPC_ARG_OPTION, /* --name X */
+    RPC_ARG_FLAG,   /* --name: true or absent */
+};
+struct rpc_arg {
+    enum rpc_arg_kind kind;
+    char name[24];   /* of the parameter, lower case */
+    char value[24];  /* what stands for the value in help: "NAME", "P"; "" for a flag */
+    bool required;   /* on its own */
+    unsigned choice; /* 1, 2, …: exactly one of the parameters of that number; 0: no choice */
+};
+#define RPC_ARGS_MAX 12
+struct rpc_args {
+    struct rpc_arg at[RPC_ARGS_MAX];
+    unsigned n, choices;
+};
+/* 0, or -EINVAL for a row of the table that makes no sense. */
+int rpc_args_parse(const char *args, struct rpc_args *out);
 #endif

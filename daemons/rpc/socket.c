@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* socket: see socket.h. */
+#include "daemons/rpc/socket.h"
+#include "polder/log.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define BACKLOG 128
+
+static int address_of(struct sockaddr_un *sa, const char *path)
+{
+    memset(sa, 0, sizeof *sa);
+    sa->sun_family = AF_UNIX;
+    if (strlen(path) >= sizeof sa->sun_path)
+        return -ENAMETOOLONG;
+    strcpy(sa->sun_path, path);
+    return 0;
+}
+
+int rpc_socket_connect(const char *path)
+{
+    struct sockaddr_un sa;
+    int code = address_of(&sa, path);
+    if (code)
+        return code;
+    const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return -errno;
+    if (connect(fd, (const struct sockaddr *)&sa, sizeof sa) < 0) {
+        code = -errno;
+        close(fd);
+        return code;
+    }
+    return fd;
+}
+
+/* EAGAIN is an answer too: somebody listens, with a full queue. */
+static bool somebody_answers(const char *path)
+{
+    const int fd = rpc_socket_connect(path);
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0 || fd == -EAGAIN;
+}
+
+static int prepare(struct rpc_socket *s, const char *path, mode_t mode, gid_t gid)
+{
+    struct sockaddr_un sa;
+    struct stat st;
+    int code = address_of(&sa, path);
+    if (code)
+        return code;
+    unlink(path);
+    if (bind(s->fd, (const struct sockaddr *)&sa, sizeof sa) < 0)
+        return -errno;
+    /* From bind() on the umask alone guards it, and until listen() nobody can connect. */
+    if (gid != (gid_t)-1 && chown(path, (uid_t)-1, gid) < 0)
+        log_warning("socket: cannot give %s to group %u: %s; its members get in only as far as "
+                    "the mode allows",
+                    s->path, (unsigned)gid, strerror(errno));
+    if (chmod(path, mode) < 0 || stat(path, &st) < 0 || listen(s->fd, BACKLOG) < 0)
+        return -errno;
+    s->device = st.st_dev;
+    s->inode = st.st_ino;
+    return 0;
+}
+
+int rpc_socket_listen(struct rpc_socket *s, const char *path, mode_t mode, gid_t gid)
+{
+    char temporary[sizeof s->path];
+    memset(s, 0, sizeof *s);
+    s->fd = -1;
+    if (snprintf(s->path, sizeof s->path, "%s", path) >= (int)sizeof s->path ||
+        snprintf(temporary, sizeof temporary, "%s~", path) >= (int)sizeof temporary)
+        return -ENAMETOOLONG;
+    if (somebody_answers(path))
+        return -EADDRINUSE;
+    s->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (s->fd < 0)
+        return -errno;
+    int code = prepare(s, temporary, mode, gid);
+    if (code == 0 && rename(temporary, path) < 0)
+        code = -errno;
+    if (code) {
+        unlink(temporary);
+        close(s->fd);
+        s->fd = -1;
+    }
+    return code;
+}
+
+void rpc_socket_close(struct rpc_socket *s)
+{
+    struct stat st;
+    if (s->fd < 0)
+        return;
+    close(s->fd);
+    s->fd = -1;
+    if (lstat(s->path, &st) == 0 && st.st_dev == s->device && st.st_ino == s->inode)
+        unlink(s->path);
+}
