@@ -77,7 +77,7 @@ struct keeper {
     struct shared *shared;
     struct proc_slot *slot;
     struct stats_slab *stats;
-    const char *state_dir, *runtime_dir;
+    char state_dir[PATH_MAX], runtime_dir[PATH_MAX]; /* regions of old configurations are reused */
 
     struct ev_loop *loop;
     ev_io event;
@@ -99,7 +99,7 @@ struct keeper {
     struct rotate rotate;
     uint32_t expire_at; /* slot to look at next */
 
-    uint64_t processes; /* changes when a worker dies or comes */
+    uint64_t processes;             /* changes when a worker dies or comes */
     uint64_t lag_txn, lag_since_ms; /* a reader that does not move */
     int lag_pid;
     struct query *query;
@@ -158,4 +158,5 @@ int check_file(const char *dir, unsigned budget_ms, void (*beat)(void *), void *
 /* ---- query.c ---- */
 int query_open(struct keeper *k);
 void query_close(struct keeper *k);
+bool query_slice(struct keeper *k); /* true: there is more to answer */
 #endif

@@ -143,6 +143,7 @@ bool keeper_work(struct keeper *k)
     more |= intake_batch(k);
     more |= trash_slice(k);
     more |= sweep_slice(k);
+    more |= query_slice(k);
     keeper_gauges(k);
     return more;
 }

@@ -3,6 +3,7 @@
 #include "daemons/keeper/keeper.h"
 #include "polder/log.h"
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -16,8 +17,8 @@ static struct keeper *keeper_new(const struct process *process)
     k->shared = process->shared;
     k->slot = &k->shared->proc->slot[process->slot];
     k->stats = &k->shared->stats[process->slot];
-    k->state_dir = process->region->config->state_dir;
-    k->runtime_dir = process->region->config->runtime_dir;
+    snprintf(k->state_dir, sizeof k->state_dir, "%s", process->region->config->state_dir);
+    snprintf(k->runtime_dir, sizeof k->runtime_dir, "%s", process->region->config->runtime_dir);
     k->region = UINT32_MAX;
     k->rotate.lock = -1;
     k->store.inval = k->shared->inval;
@@ -69,8 +70,14 @@ int keeper_run(const struct process *process)
     else
         k->rotate.retry_ms = UINT64_MAX;
     keeper_gauges(k);
+    const int rc = query_open(k);
+    if (rc < 0)
+        log_warning("keeper: cannot listen on %s/keeper.sock: %s; cache list and cache show will "
+                    "not work",
+                    k->runtime_dir, strerror(-rc));
     process_ready(process);
     keeper_loop(k);
+    query_close(k);
     rotate_stop(k);
     keeper_free(k);
     return 0;

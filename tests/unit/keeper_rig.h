@@ -97,7 +97,7 @@ static RIG_UNUSED void rig_share(struct rig *r)
     r->sh.cache = rig_map(sizeof *r->sh.cache);
     for (unsigned i = 0; i < SHARED_RINGS; i++)
         r->sh.ring[i] = rig_map(ring_size());
-    r->sh.region[0] = rig_map(sizeof(struct config_region) + sizeof(struct config) + 4096);
+    r->sh.region[0] = rig_map(SHARED_REGION_SIZE);
     r->sh.keeper_event = eventfd(0, flags);
     for (unsigned i = 0; i < PROC_WORKER_SLOTS; i++)
         r->sh.worker_event[i] = i < 8 ? eventfd(0, flags) : -1;
@@ -121,7 +121,7 @@ static RIG_UNUSED void rig_unshare(struct rig *r)
     munmap(r->sh.cache, sizeof *r->sh.cache);
     for (unsigned i = 0; i < SHARED_RINGS; i++)
         munmap(r->sh.ring[i], ring_size());
-    munmap(r->sh.region[0], sizeof(struct config_region) + sizeof(struct config) + 4096);
+    munmap(r->sh.region[0], SHARED_REGION_SIZE);
     close(r->sh.keeper_event);
     for (unsigned i = 0; i < 8; i++)
         close(r->sh.worker_event[i]);

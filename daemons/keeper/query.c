@@ -1,0 +1,436 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * query: what is in the store, for control: cache.list and cache.show on runtime_dir/keeper.sock.
+ *
+ * A question becomes a job that walks along `url`, a slice of a millisecond a round, each with a
+ * read transaction of its own; nobody waits for it but who asked. The answer of cache.list ends at
+ * the limit, or where it grows too long for a message, with a cursor to go on from.
+ */
+#include "daemons/keeper/keeper.h"
+#include "daemons/rpc/server.h"
+#include "polder/clock.h"
+#include "polder/log.h"
+#include "polder/url.h"
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SLICE_NS      1000000
+#define JOBS_MAX      16
+#define LIMIT_DEFAULT 100
+#define LIMIT_MOST    1000
+#define ANSWER_MOST   (600u << 10) /* bytes; well below RPC_MESSAGE_MAX */
+#define URL_SHOWN     2048
+#define CURSOR_TEXT   (2 * STORE_URL_KEY + 1)
+
+struct job {
+    struct job *next;
+    struct rpc_reply *reply;
+    struct rpc_out *out; /* of the reply, once something has been found */
+    bool show;           /* else list */
+    bool all_hosts;      /* the text starts with its path */
+    uint32_t limit, found;
+    uint16_t at_len; /* where to go on in `url` */
+    uint8_t at[STORE_URL_KEY];
+    size_t len;
+    char text[]; /* prefix, or the whole URL */
+};
+
+struct query {
+    struct rpc_server *server;
+    struct job *jobs;
+    unsigned n_jobs;
+};
+
+/* ---- what is said of an object ---- */
+
+static uint64_t seconds_left(uint64_t until_ms, uint64_t now_ms)
+{
+    return until_ms > now_ms ? (until_ms - now_ms) / 1000 : 0;
+}
+
+static const char *state_of(const struct keeper *k, const struct cache_record *r)
+{
+    switch (inval_check(k->shared->inval, r->birth, r->url_slot, r->tag_slot, r->n_tags,
+                        (const char *)(r + 1), r->url_len)) {
+    case INVAL_HARD:
+        return "invalidated";
+    case INVAL_SOFT:
+        return "stale (invalidated softly)";
+    case INVAL_VALID:
+        break;
+    }
+    if (r->fresh_until_ms > k->real_ms)
+        return r->flags & CACHE_NO_CACHE ? "to be validated" : "fresh";
+    return "stale";
+}
+
+static void put_common(const struct keeper *k, struct rpc_out *o, const struct cache_record *r)
+{
+    struct cache_view view;
+    cache_view_of(r, &view);
+    const uint64_t now_ms = k->real_ms;
+    const int64_t ttl_ms = (int64_t)(r->fresh_until_ms - now_ms);
+    rpc_out_strn(o, "url", view.url, r->url_len < URL_SHOWN ? r->url_len : URL_SHOWN);
+    rpc_out_str(o, "state", state_of(k, r));
+    rpc_out_u64(o, "status", r->status);
+    rpc_out_u64(o, "bytes", r->body_len);
+    rpc_out_u64(o, "age",
+                r->age_s + (now_ms > r->received_ms ? (now_ms - r->received_ms) / 1000 : 0));
+    rpc_out_f64(o, "ttl", (double)(ttl_ms / 1000));
+    rpc_out_u64(o, "stale_while_revalidate", seconds_left(r->swr_until_ms, now_ms));
+    rpc_out_u64(o, "stale_if_error", seconds_left(r->sie_until_ms, now_ms));
+    rpc_out_u64(o, "uses", atomic_load_explicit(&k->shared->ref[r->slot], memory_order_relaxed));
+    rpc_out_u64(o, "tags", r->n_tags);
+    rpc_out_strn(o, "variant", view.vary, r->vary_len < URL_SHOWN ? r->vary_len : URL_SHOWN);
+    rpc_out_u64(o, "obj_id", r->obj_id);
+}
+
+static void put_flags(struct rpc_out *o, uint32_t flags)
+{
+    static const struct {
+        uint32_t flag;
+        const char *name;
+    } names[] = {
+        {CACHE_MUST_REVALIDATE, "must-revalidate"},
+        {CACHE_NO_CACHE, "no-cache"},
+        {CACHE_AUTH_OK, "authorization-allowed"},
+        {CACHE_ETAG_OURS, "etag-made-here"},
+        {CACHE_HAS_ETAG, "etag"},
+        {CACHE_HAS_LAST_MODIFIED, "last-modified"},
+        {CACHE_CHUNKED_BODY, "body-in-chunks"},
+        {CACHE_FROM_POST, "from-post"},
+        {CACHE_SOFTENED, "invalidated-softly"},
+    };
+    rpc_out_list(o, "flags");
+    for (unsigned i = 0; i < sizeof names / sizeof *names; i++)
+        if (flags & names[i].flag)
+            rpc_out_str(o, NULL, names[i].name);
+    rpc_out_end(o);
+}
+
+static void put_details(const struct keeper *k, struct rpc_out *o, const struct cache_record *r)
+{
+    struct cache_view view;
+    cache_view_of(r, &view);
+    rpc_out_u64(o, "received", r->received_ms / 1000);
+    rpc_out_u64(o, "fresh_until", r->fresh_until_ms / 1000);
+    rpc_out_u64(o, "last_modified", r->last_modified_ms / 1000);
+    rpc_out_f64(o, "fetch_seconds", (double)r->fetch_ns / 1e9);
+    rpc_out_u64(o, "pages", k->store.items[r->slot].pages);
+    rpc_out_u64(o, "kept_until", k->store.items[r->slot].expires_s);
+    rpc_out_str(o, "queue", evict_is_settled(k->store.evict, r->slot) ? "main" : "small");
+    rpc_out_u64(o, "birth", r->birth);
+    rpc_out_strn(o, "head", view.head, r->head_len);
+    put_flags(o, r->flags);
+}
+
+/* ---- jobs ---- */
+
+static bool text_matches(const struct job *j, const char *url, size_t len)
+{
+    if (j->all_hosts) {
+        const char *path = memchr(url, '/', len);
+        if (!path)
+            return false;
+        len -= (size_t)(path - url);
+        url = path;
+    }
+    if (len < j->len || (j->show && len != j->len))
+        return false;
+    return memcmp(url, j->text, j->len) == 0;
+}
+
+static void job_begin(struct job *j)
+{
+    if (j->out)
+        return;
+    j->out = rpc_reply_result(j->reply);
+    rpc_out_map(j->out, NULL);
+    rpc_out_list(j->out, j->show ? "variants" : "objects");
+}
+
+static void job_found(struct keeper *k, struct job *j, const struct cache_record *r)
+{
+    job_begin(j);
+    struct rpc_out *o = j->out;
+    rpc_out_map(o, NULL);
+    put_common(k, o, r);
+    if (j->show)
+        put_details(k, o, r);
+    if (r->flags & CACHE_VARY_MARKER)
+        rpc_out_bool(o, "marker", true);
+    rpc_out_end(o);
+    j->found++;
+}
+
+/* The record of an entry; NULL where there is none any more. */
+static const struct cache_record *entry_record(struct keeper *k, MDB_txn *txn, const MDB_val *key,
+                                               const MDB_val *value)
+{
+    MDB_val obj_key = *value, v;
+    if (mdb_get(txn, k->store.obj, &obj_key, &v) != 0 || !cache_record_sound(v.mv_data, v.mv_size))
+        return NULL;
+    const struct cache_record *r = v.mv_data;
+    const uint8_t *id = (const uint8_t *)key->mv_data + key->mv_size - 8;
+    return cache_id_of(id) == r->obj_id && store_slot_of(&k->store, r) != EVICT_NONE ? r : NULL;
+}
+
+static bool entry_in_range(const struct job *j, const MDB_val *key)
+{
+    const size_t cut = j->len < STORE_URL_CUT ? j->len : STORE_URL_CUT;
+    if (key->mv_size <= 8 || key->mv_size > STORE_URL_KEY)
+        return false;
+    return j->all_hosts || (key->mv_size - 8 >= cut && memcmp(key->mv_data, j->text, cut) == 0);
+}
+
+static bool job_full(struct job *j)
+{
+    return j->found >= j->limit || (j->out && j->out->buffer.size > ANSWER_MOST);
+}
+
+/* 0: more to do, MDB_NOTFOUND: through, ENOBUFS: the answer is full, or what went wrong. */
+static int job_walk(struct keeper *k, struct job *j, MDB_cursor *cursor, MDB_txn *txn)
+{
+    const uint64_t until_ns = clock_mono_ns() + SLICE_NS;
+    MDB_val key = {j->at_len, j->at}, value;
+    if (j->at_len == 0 && !j->all_hosts && j->len) {
+        key.mv_size = j->len < STORE_URL_CUT ? j->len : STORE_URL_CUT;
+        key.mv_data = j->text;
+    }
+    int rc = mdb_cursor_get(cursor, &key, &value, key.mv_size ? MDB_SET_RANGE : MDB_FIRST);
+    for (unsigned n = 1; rc == 0; n++, rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) {
+        if (!entry_in_range(j, &key))
+            return MDB_NOTFOUND;
+        memcpy(j->at, key.mv_data, key.mv_size);
+        j->at_len = (uint16_t)key.mv_size;
+        if (job_full(j))
+            return ENOBUFS;
+        if (n % 32 == 0 && clock_mono_ns() > until_ns)
+            return 0;
+        const struct cache_record *r = entry_record(k, txn, &key, &value);
+        if (r && text_matches(j, (const char *)(r + 1), r->url_len) &&
+            (j->show || !(r->flags & CACHE_VARY_MARKER)))
+            job_found(k, j, r);
+    }
+    return rc;
+}
+
+static int job_slice(struct keeper *k, struct job *j)
+{
+    MDB_txn *txn;
+    MDB_cursor *cursor;
+    int rc = mdb_txn_begin(k->store.env, NULL, MDB_RDONLY, &txn);
+    if (rc != 0)
+        return rc;
+    if ((rc = mdb_cursor_open(txn, k->store.url, &cursor)) == 0) {
+        rc = job_walk(k, j, cursor, txn);
+        mdb_cursor_close(cursor);
+    }
+    mdb_txn_abort(txn);
+    return rc;
+}
+
+static void cursor_put(struct rpc_out *o, const struct job *j)
+{
+    char text[CURSOR_TEXT];
+    for (unsigned i = 0; i < j->at_len; i++)
+        snprintf(text + (size_t)2 * i, 3, "%02x", j->at[i]);
+    rpc_out_strn(o, "cursor", text, (size_t)2 * j->at_len);
+}
+
+static bool cursor_take(struct job *j, const char *text)
+{
+    const size_t n = strlen(text);
+    if (n % 2 || n > 2 * STORE_URL_KEY)
+        return false;
+    for (size_t i = 0; i < n; i += 2) {
+        unsigned byte;
+        char two[3] = {text[i], text[i + 1], 0}, rest;
+        if (sscanf(two, "%2x%c", &byte, &rest) != 1 || two[0] == ' ')
+            return false;
+        j->at[i / 2] = (uint8_t)byte;
+    }
+    j->at_len = (uint16_t)(n / 2);
+    return true;
+}
+
+static void job_answer(struct keeper *k, struct job *j, int rc)
+{
+    if (rc != MDB_NOTFOUND && rc != ENOBUFS && !j->out) {
+        rpc_reply_error(j->reply, RPC_FAILED, "cannot read the store: %s", mdb_strerror(rc));
+        return;
+    }
+    if (j->show && j->found == 0) {
+        rpc_reply_error(j->reply, RPC_NOT_FOUND, "%.*s is not stored", (int)j->len, j->text);
+        return;
+    }
+    job_begin(j);
+    struct rpc_out *o = j->out;
+    rpc_out_end(o);
+    if (rc == ENOBUFS)
+        cursor_put(o, j);
+    else
+        rpc_out_nil(o, "cursor");
+    rpc_out_u64(o, "total", k->store.n_items);
+    rpc_out_end(o);
+    rpc_reply_send(j->reply);
+}
+
+bool query_slice(struct keeper *k)
+{
+    struct query *q = k->query;
+    if (!q || !q->jobs)
+        return false;
+    struct job *j = q->jobs;
+    if (!k->store.env) {
+        rpc_reply_error(j->reply, RPC_UNAVAILABLE, "the cache has no store at present");
+    } else {
+        const int rc = job_slice(k, j);
+        if (rc == 0) { /* the others have their turn */
+            struct job **last = &q->jobs;
+            q->jobs = j->next;
+            j->next = NULL;
+            while (*last)
+                last = &(*last)->next;
+            *last = j;
+            return true;
+        }
+        job_answer(k, j, rc);
+    }
+    q->jobs = j->next;
+    q->n_jobs--;
+    free(j);
+    return q->jobs != NULL;
+}
+
+/* ---- questions ---- */
+
+static struct job *job_new(struct keeper *k, const struct rpc_call *call, const char *text,
+                           size_t len)
+{
+    struct query *q = k->query;
+    struct job *j = q->n_jobs < JOBS_MAX ? calloc(1, sizeof *j + len + 1) : NULL;
+    if (!j) {
+        rpc_reply_error(call->reply, RPC_BUSY, "too many questions at once; try again");
+        return NULL;
+    }
+    j->reply = call->reply;
+    j->limit = LIMIT_MOST;
+    j->len = len;
+    memcpy(j->text, text, len);
+    j->all_hosts = len && text[0] == '/';
+    return j;
+}
+
+static void job_start(struct keeper *k, struct job *j)
+{
+    struct job **last = &k->query->jobs;
+    while (*last)
+        last = &(*last)->next;
+    *last = j;
+    k->query->n_jobs++;
+}
+
+static void ask_list(struct keeper *k, const struct rpc_call *call)
+{
+    char prefix[URL_SHOWN], cursor[CURSOR_TEXT];
+    uint64_t limit = LIMIT_DEFAULT;
+    if (!rpc_call_check(call, RPC_METHOD_CACHE_LIST))
+        return;
+    int len = rpc_in_text(call->params, "prefix", prefix, sizeof prefix);
+    if (len == -EINVAL) {
+        rpc_reply_error(call->reply, RPC_BAD_ARGUMENT, "prefix: too long, or no text");
+        return;
+    }
+    const int rc = rpc_in_u64(call->params, "limit", LIMIT_MOST, &limit);
+    if ((rc < 0 && rc != -ENOENT) || limit == 0) {
+        rpc_reply_error(call->reply, RPC_BAD_ARGUMENT, "limit: 1 to %u", LIMIT_MOST);
+        return;
+    }
+    struct job *j = job_new(k, call, prefix, len > 0 ? (size_t)len : 0);
+    if (!j)
+        return;
+    j->limit = (uint32_t)limit;
+    len = rpc_in_text(call->params, "cursor", cursor, sizeof cursor);
+    if (len == -EINVAL || (len > 0 && !cursor_take(j, cursor))) {
+        free(j);
+        rpc_reply_error(call->reply, RPC_BAD_ARGUMENT, "cursor: not one that cache list gave");
+        return;
+    }
+    job_start(k, j);
+}
+
+static void ask_show(struct keeper *k, const struct rpc_call *call)
+{
+    char *text = malloc(RPC_MESSAGE_MAX), *url = malloc(RPC_MESSAGE_MAX);
+    if (!text || !url) {
+        rpc_reply_error(call->reply, RPC_FAILED, "out of memory");
+        goto out;
+    }
+    if (!rpc_call_check(call, RPC_METHOD_CACHE_SHOW))
+        goto out;
+    int len = rpc_in_text(call->params, "url", text, RPC_MESSAGE_MAX);
+    const char *wanted = text;
+    if (len > 0 && text[0] != '/') {
+        const struct config_route *route;
+        len = url_normalise_text(k->shared->region[k->region]->config, text, (size_t)len, url,
+                                 RPC_MESSAGE_MAX, &route);
+        wanted = url;
+    }
+    if (len <= 0) {
+        rpc_reply_error(call->reply, RPC_BAD_ARGUMENT, "url: http://host/path, host/path or /path");
+        goto out;
+    }
+    struct job *j = job_new(k, call, wanted, (size_t)len);
+    if (j) {
+        j->show = true;
+        job_start(k, j);
+    }
+out:
+    free(text);
+    free(url);
+}
+
+static void on_call(void *arg, const struct rpc_call *call)
+{
+    struct keeper *k = arg;
+    if (rpc_method_find(call->method, call->method_len) == RPC_METHOD_CACHE_LIST)
+        ask_list(k, call);
+    else if (rpc_method_find(call->method, call->method_len) == RPC_METHOD_CACHE_SHOW)
+        ask_show(k, call);
+    else
+        rpc_reply_error(call->reply, RPC_NO_METHOD, "the keeper knows cache.list and cache.show");
+}
+
+int query_open(struct keeper *k)
+{
+    char path[PATH_MAX + 16];
+    k->query = calloc(1, sizeof *k->query);
+    if (!k->query)
+        return -ENOMEM;
+    snprintf(path, sizeof path, "%s/keeper.sock", k->runtime_dir);
+    const int rc = rpc_server_new(&k->query->server, k->loop, path, 0600, (gid_t)-1, on_call, k);
+    if (rc == 0)
+        return 0;
+    free(k->query);
+    k->query = NULL;
+    return rc;
+}
+
+void query_close(struct keeper *k)
+{
+    struct query *q = k->query;
+    if (!q)
+        return;
+    while (q->jobs) {
+        struct job *j = q->jobs;
+        q->jobs = j->next;
+        rpc_reply_error(j->reply, RPC_UNAVAILABLE, "the keeper is stopping");
+        free(j);
+    }
+    rpc_server_free(q->server);
+    free(q);
+    k->query = NULL;
+}

@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What the keeper tells control about its store. */
+#include "keeper_rig.h"
+#include "daemons/rpc/client.h"
+
+#define MIB ((uint64_t)1 << 20)
+
+/* The last answer, copied out. */
+static struct {
+    bool done;
+    enum rpc_error code;
+    char message[256];
+    msgpack_zone zone;
+    msgpack_object result;
+} answer;
+
+static void on_answer(void *arg, enum rpc_error code, const char *message,
+                      const msgpack_object *result)
+{
+    msgpack_sbuffer bytes;
+    size_t at = 0;
+    answer.done = true;
+    answer.code = code;
+    snprintf(answer.message, sizeof answer.message, "%s", message ? message : "");
+    if (result) {
+        msgpack_packer packer;
+        msgpack_sbuffer_init(&bytes);
+        msgpack_packer_init(&packer, &bytes, msgpack_sbuffer_write);
+        msgpack_pack_object(&packer, *result);
+        char *copy = msgpack_zone_malloc(&answer.zone, bytes.size);
+        memcpy(copy, bytes.data, bytes.size);
+        assert_int_equal(msgpack_unpack(copy, bytes.size, &at, &answer.zone, &answer.result),
+                         MSGPACK_UNPACK_SUCCESS);
+        msgpack_sbuffer_destroy(&bytes);
+    }
+    ev_break(arg, EVBREAK_ALL);
+}
+
+static void ask(struct rig *r, const char *method, const char *key, const char *text,
+                uint64_t limit, const char *cursor)
+{
+    struct rpc_client client;
+    struct rpc_out params;
+    char path[128];
+    struct ev_loop *loop = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV);
+    msgpack_zone_clear(&answer.zone);
+    answer.done = false;
+    snprintf(path, sizeof path, "%s/keeper.sock", r->dir);
+    rpc_out_init(&params);
+    rpc_out_map(&params, NULL);
+    if (text)
+        rpc_out_str(&params, key, text);
+    if (limit)
+        rpc_out_u64(&params, "limit", limit);
+    if (cursor)
+        rpc_out_str(&params, "cursor", cursor);
+    rpc_out_end(&params);
+    rpc_client_init(&client, loop, path);
+    rpc_client_call(&client, method, &params, 5000, on_answer, loop);
+    ev_run(loop, 0);
+    rpc_client_fini(&client);
+    ev_loop_destroy(loop);
+    assert_true(answer.done);
+    if (answer.code && getenv("POLDER_TEST_VERBOSE"))
+        print_message("%s: %s\n", method, answer.message);
+}
+
+static const msgpack_object *list_of(const char *key)
+{
+    const msgpack_object *list = rpc_in_get(&answer.result, key);
+    assert_non_null(list);
+    assert_int_equal(list->type, MSGPACK_OBJECT_ARRAY);
+    return list;
+}
+
+static void on_mistake(void *arg, const char *line)
+{
+    (void)arg;
+    print_error("%s\n", line);
+}
+
+static void start(struct rig *r)
+{
+    struct config_arena arena;
+    char path[128];
+    rig_init(r, 100000, 64 * MIB);
+    snprintf(path, sizeof path, "%s/polder.conf", r->dir);
+    FILE *f = fopen(path, "w");
+    fprintf(f,
+            "listen = {\"127.0.0.1:1\"}\nstate_dir = \"%s\"\nruntime_dir = \"%s\"\n"
+            "upstream \"u\" { server \"127.0.0.1:2\" { } }\n"
+            "route \"/*\" { upstream = \"u\" cache { } }\n",
+            r->dir, r->dir);
+    fclose(f);
+    config_arena_init(&arena, r->sh.region[0]->arena,
+                      SHARED_REGION_SIZE - sizeof(struct config_region));
+    r->sh.region[0]->config = config_load(&arena, path, on_mistake, NULL);
+    assert_non_null(r->sh.region[0]->config);
+    rig_start(r);
+}
+
+static void list_goes_through_all_objects_page_by_page(void **state)
+{
+    struct rig r;
+    char url[64], cursor[1024] = "";
+    unsigned seen = 0, pages = 0;
+    (void)state;
+    start(&r);
+    for (unsigned i = 0; i < 2500; i++) {
+        snprintf(url, sizeof url, "h/%s/%05u", i % 2 ? "b" : "a", i);
+        rig_must_store(&r, url, 1, 10);
+    }
+    rig_wait(rig_gauge(&r, STATS_GAUGE_CACHE_ITEMS) == 2500);
+    char last[64] = "";
+    for (;;) {
+        ask(&r, "cache.list", "prefix", "h/b/", 300, cursor[0] ? cursor : NULL);
+        assert_int_equal(answer.code, RPC_OK);
+        const msgpack_object *list = list_of("objects");
+        for (uint32_t i = 0; i < list->via.array.size; i++) {
+            assert_true(rpc_in_text(&list->via.array.ptr[i], "url", url, sizeof url) > 0);
+            assert_true(strcmp(url, last) > 0);
+            assert_memory_equal(url, "h/b/", 4);
+            memcpy(last, url, sizeof last);
+            seen++;
+        }
+        pages++;
+        if (rpc_in_text(&answer.result, "cursor", cursor, sizeof cursor) < 0)
+            break;
+    }
+    assert_int_equal(seen, 1250);
+    assert_int_equal(pages, 5);
+    ask(&r, "cache.list", NULL, NULL, 0, NULL);
+    assert_int_equal(list_of("objects")->via.array.size, 100);
+    ask(&r, "cache.list", "prefix", "/a/0000", 0, NULL); /* of any host */
+    assert_int_equal(list_of("objects")->via.array.size, 5);
+    ask(&r, "cache.list", "prefix", "h/none", 0, NULL);
+    assert_int_equal(answer.code, RPC_OK);
+    assert_int_equal(list_of("objects")->via.array.size, 0);
+    rig_free(&r);
+}
+
+static void show_tells_what_is_known_of_one_url(void **state)
+{
+    struct rig r;
+    char body[100], text[64];
+    uint64_t n;
+    (void)state;
+    start(&r);
+    rig_must_store(&r, "h/a?x=1", 1, 77);
+    rig_must_store(&r, "h/ab", 1, 7);
+    struct cache_record variant = rig_record(&r, "h/v", 1, RIG_HEAD);
+    for (unsigned i = 0; i < 3; i++) { /* three variants of one URL */
+        rig_key(&r, "h/v", &variant.key);
+        snprintf(text, sizeof text, "accept: %u\n", i);
+        cache_key_variant(inval_secret(r.sh.inval), &variant.key, text, strlen(text), &variant.key);
+        rig_body("h/v", 1, body, sizeof body);
+        rig_store_record(&r, 0, NULL, &variant, "h/v", body, sizeof body);
+    }
+    rig_wait(rig_gauge(&r, STATS_GAUGE_CACHE_ITEMS) == 5);
+    ask(&r, "cache.show", "url", "http://H/a?x=1", 0, NULL);
+    assert_int_equal(answer.code, RPC_OK);
+    const msgpack_object *list = list_of("variants");
+    assert_int_equal(list->via.array.size, 1);
+    const msgpack_object *one = &list->via.array.ptr[0];
+    assert_true(rpc_in_text(one, "url", text, sizeof text) > 0);
+    assert_string_equal(text, "h/a?x=1");
+    assert_true(rpc_in_text(one, "state", text, sizeof text) > 0);
+    assert_string_equal(text, "fresh");
+    assert_int_equal(rpc_in_u64(one, "bytes", UINT64_MAX, &n), 0);
+    assert_int_equal(n, 77);
+    assert_int_equal(rpc_in_u64(one, "status", UINT64_MAX, &n), 0);
+    assert_int_equal(n, 200);
+    inval_mark_url(r.sh.inval, "h/a?x=1", 7, false);
+    ask(&r, "cache.show", "url", "/a?x=1", 0, NULL);
+    assert_int_equal(answer.code, RPC_OK);
+    assert_true(rpc_in_text(&list_of("variants")->via.array.ptr[0], "state", text, sizeof text) >
+                0);
+    assert_string_equal(text, "invalidated");
+    ask(&r, "cache.show", "url", "h/v", 0, NULL);
+    assert_int_equal(list_of("variants")->via.array.size, 3);
+    ask(&r, "cache.show", "url", "http://h/none", 0, NULL);
+    assert_int_equal(answer.code, RPC_NOT_FOUND);
+    rig_free(&r);
+}
+
+static void wrong_questions_get_an_answer_too(void **state)
+{
+    struct rig r;
+    (void)state;
+    start(&r);
+    ask(&r, "cache.list", NULL, NULL, 1001, NULL);
+    assert_int_equal(answer.code, RPC_BAD_ARGUMENT);
+    ask(&r, "cache.list", NULL, NULL, 0, "zz");
+    assert_int_equal(answer.code, RPC_BAD_ARGUMENT);
+    ask(&r, "cache.list", NULL, NULL, 0, "abc");
+    assert_int_equal(answer.code, RPC_BAD_ARGUMENT);
+    ask(&r, "cache.list", "colour", "red", 0, NULL);
+    assert_int_equal(answer.code, RPC_BAD_ARGUMENT);
+    ask(&r, "cache.show", NULL, NULL, 0, NULL);
+    assert_int_equal(answer.code, RPC_BAD_ARGUMENT);
+    ask(&r, "cache.show", "url", "", 0, NULL);
+    assert_int_equal(answer.code, RPC_BAD_ARGUMENT);
+    ask(&r, "cache.eat", NULL, NULL, 0, NULL);
+    assert_int_equal(answer.code, RPC_NO_METHOD);
+    rig_must_store(&r, "h/a", 1, 10);
+    rig_wait(rig_look(&r, "h/a") == 1);
+    rig_free(&r);
+}
+
+int main(void)
+{
+    msgpack_zone_init(&answer.zone, 65536);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(list_goes_through_all_objects_page_by_page),
+        cmocka_unit_test(show_tells_what_is_known_of_one_url),
+        cmocka_unit_test(wrong_questions_get_an_answer_too),
+    };
+    const int rc = cmocka_run_group_tests(tests, NULL, NULL);
+    msgpack_zone_destroy(&answer.zone);
+    return rc;
+}
