@@ -49,6 +49,9 @@ struct inval_page {
     _Alignas(64) struct inval_words all; /* of everything */
     _Atomic uint64_t ban_map;            /* bit per ban slot that may be active */
     _Atomic uint64_t ban_floor;          /* largest number of a retired ban */
+    /* Of the last path that was marked for all hosts: what is younger need not look its path up in
+     * `url`, where the paths without a host are marked too. */
+    _Atomic uint64_t path;
     struct inval_slot ban[INVAL_BANS];
     _Alignas(64) struct inval_words url[INVAL_SLOTS];
     _Alignas(64) struct inval_words tag[INVAL_SLOTS];
@@ -143,6 +146,16 @@ static uint64_t mark(struct inval_page *page, struct inval_words *words, bool so
 uint64_t inval_mark_url(struct inval_page *page, const void *url, size_t len, bool soft)
 {
     return mark(page, &page->url[inval_url_slot(page, url, len)], soft);
+}
+
+/* The word comes first: whoever sees the mark has seen that there is something to look for. */
+uint64_t inval_mark_path(struct inval_page *page, const void *path, size_t len, bool soft)
+{
+    struct inval_words *words = &page->url[inval_url_slot(page, path, len)];
+    const uint64_t seq = atomic_fetch_add(&page->seq, 1) + 1;
+    raise_to(&page->path, seq);
+    raise_to(soft ? &words->soft : &words->hard, seq);
+    return seq;
 }
 
 uint64_t inval_mark_tag(struct inval_page *page, const void *tag, size_t len, bool soft)
@@ -289,6 +302,14 @@ static void look_bans(const struct inval_page *page, uint64_t map, uint64_t birt
     }
 }
 
+static void look_path(const struct inval_page *page, uint64_t birth, const char *url,
+                      size_t url_len, enum inval_state *state)
+{
+    const char *path = memchr(url, '/', url_len);
+    if (path)
+        look(&page->url[inval_url_slot(page, path, url_len - (size_t)(path - url))], birth, state);
+}
+
 enum inval_state inval_check(const struct inval_page *page, uint64_t birth, uint32_t url_slot,
                              const uint32_t *tag_slots, size_t n_tags, const char *url,
                              size_t url_len)
@@ -298,6 +319,8 @@ enum inval_state inval_check(const struct inval_page *page, uint64_t birth, uint
     look(&page->url[url_slot & SLOT_MASK], birth, &state);
     for (size_t i = 0; i < n_tags; i++)
         look(&page->tag[tag_slots[i] & SLOT_MASK], birth, &state);
+    if (atomic_load_explicit(&page->path, memory_order_acquire) > birth)
+        look_path(page, birth, url, url_len, &state);
     const uint64_t map = atomic_load_explicit(&page->ban_map, memory_order_acquire);
     if (map)
         look_bans(page, map, birth, url, url_len, &state);

@@ -43,6 +43,8 @@ const uint8_t *inval_secret(const struct inval_page *page);
 const uint8_t *inval_uuid(const struct inval_page *page);
 
 uint64_t inval_mark_url(struct inval_page *page, const void *url, size_t len, bool soft);
+/* "/path?query" on whatever host. */
+uint64_t inval_mark_path(struct inval_page *page, const void *path, size_t len, bool soft);
 uint64_t inval_mark_tag(struct inval_page *page, const void *tag, size_t len, bool soft);
 uint64_t inval_mark_all(struct inval_page *page, bool soft);
 /* The prefix is "host/path…", or "/path…" for all hosts. -EAGAIN: all ban slots are busy;

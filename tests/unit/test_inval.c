@@ -74,6 +74,22 @@ static void only_what_was_meant_is_invalid(void **state)
     assert_int_equal(state_of(&b), INVAL_HARD);
 }
 
+static void a_path_is_marked_on_every_host(void **state)
+{
+    (void)state;
+    const struct object one = object("h/a?q", NULL, NULL), other = object("g/a?q", NULL, NULL),
+                        longer = object("h/a?qq", NULL, NULL), bare = object("h/a", NULL, NULL);
+    inval_mark_path(page, "/a?q", 4, true);
+    assert_int_equal(state_of(&one), INVAL_SOFT);
+    inval_mark_path(page, "/a?q", 4, false);
+    assert_int_equal(state_of(&one), INVAL_HARD);
+    assert_int_equal(state_of(&other), INVAL_HARD);
+    assert_int_equal(state_of(&longer), INVAL_VALID);
+    assert_int_equal(state_of(&bare), INVAL_VALID);
+    const struct object after = object("h/a?q", NULL, NULL);
+    assert_int_equal(state_of(&after), INVAL_VALID);
+}
+
 static void soft_ends_freshness_and_hard_wins(void **state)
 {
     (void)state;
@@ -233,6 +249,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         TEST(only_what_was_meant_is_invalid),
+        TEST(a_path_is_marked_on_every_host),
         TEST(soft_ends_freshness_and_hard_wins),
         TEST(a_fetch_that_began_before_is_invalid_and_one_that_began_after_is_not),
         TEST(prefixes_match_with_a_host_or_for_all_hosts),
