@@ -126,7 +126,7 @@ static void ws_list(struct supervisor *s, const struct rpc_call *call)
 static void ws_close(struct supervisor *s, const struct rpc_call *call)
 {
     char text[32], *end;
-    if (rpc_in_text(call->params, "id", text, sizeof text)) {
+    if (rpc_in_text(call->params, "id", text, sizeof text) < 0) {
         rpc_reply_error(call->reply, RPC_BAD_ARGUMENT, "id is the number that ws list shows");
         return;
     }
@@ -148,7 +148,7 @@ static void ws_broadcast(struct supervisor *s, const struct rpc_call *call)
 {
     char text[2000];
     unsigned told = 0;
-    if (rpc_in_text(call->params, "text", text, sizeof text) ||
+    if (rpc_in_text(call->params, "text", text, sizeof text) < 0 ||
         !frames_utf8_valid((const uint8_t *)text, strlen(text))) {
         rpc_reply_error(call->reply, RPC_BAD_ARGUMENT, "text is UTF-8 of at most 1999 bytes");
         return;
@@ -267,7 +267,7 @@ static void ws_set(struct supervisor *s, const struct rpc_call *call)
     const char *why = copy ? NULL : "memory", *wrong = "";
     char key[64], text[128];
     const char *route = set && set->type == MSGPACK_OBJECT_MAP &&
-                                rpc_in_text(set, "route", route_text, sizeof route_text) == 0
+                                rpc_in_text(set, "route", route_text, sizeof route_text) >= 0
                             ? route_text
                             : NULL;
     bool known = !route;
@@ -275,8 +275,8 @@ static void ws_set(struct supervisor *s, const struct rpc_call *call)
         memcpy(copy, s->route_values, sizeof s->route_values);
     for (uint32_t k = 0; !why && set && set->type == MSGPACK_OBJECT_MAP && k < set->via.map.size;
          k++) {
-        if (rpc_in_object_text(&set->via.map.ptr[k].key, key, sizeof key) ||
-            rpc_in_object_text(&set->via.map.ptr[k].val, text, sizeof text)) {
+        if (rpc_in_object_text(&set->via.map.ptr[k].key, key, sizeof key) < 0 ||
+            rpc_in_object_text(&set->via.map.ptr[k].val, text, sizeof text) < 0) {
             why = "KEY=VALUE";
             break;
         }
@@ -331,14 +331,14 @@ static void ws_invalidated(struct supervisor *s, const struct rpc_call *call)
     for (uint32_t i = 0;
          list && list->type == MSGPACK_OBJECT_ARRAY && i < list->via.array.size && n < TAGS_MOST;
          i++)
-        if (rpc_in_object_text(&list->via.array.ptr[i], texts[n], sizeof texts[n]) == 0) {
+        if (rpc_in_object_text(&list->via.array.ptr[i], texts[n], sizeof texts[n]) >= 0) {
             tags[n] = texts[n];
             n++;
         }
-    if (rpc_in_text(call->params, "tag", one, sizeof one) == 0 && n < TAGS_MOST)
+    if (rpc_in_text(call->params, "tag", one, sizeof one) >= 0 && n < TAGS_MOST)
         tags[n++] = one;
-    const bool has_prefix = rpc_in_text(call->params, "prefix", prefix, sizeof prefix) == 0 ||
-                            rpc_in_text(call->params, "url", prefix, sizeof prefix) == 0;
+    const bool has_prefix = rpc_in_text(call->params, "prefix", prefix, sizeof prefix) >= 0 ||
+                            rpc_in_text(call->params, "url", prefix, sizeof prefix) >= 0;
     const unsigned told = local_invalidated(s, tags, n, has_prefix ? prefix : NULL);
     struct rpc_out *o = rpc_reply_result(call->reply);
     rpc_out_map(o, NULL);
