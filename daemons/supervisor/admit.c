@@ -12,8 +12,7 @@
 
 static struct client_count **find(struct supervisor *s, const struct clientip *ip)
 {
-    struct client_count **at =
-        &s->clients[XXH3_64bits_withSeed(ip, sizeof *ip, s->random) % BUCKETS];
+    struct client_count **at = &s->clients[XXH3_64bits_withSeed(ip, sizeof *ip, s->seed) % BUCKETS];
     while (*at && memcmp(&(*at)->ip, ip, sizeof *ip))
         at = &(*at)->next;
     return at;

@@ -152,7 +152,9 @@ static void read_control(struct frames *f, const uint8_t *buf, size_t len, const
     if (h->opcode != FRAMES_CLOSE)
         return;
     f->close_seen = true;
-    p->code = p->payload_len >= 2 ? (uint16_t)(p->payload[0] << 8 | p->payload[1]) : 1005;
+    p->code = 1005;
+    if (p->payload_len >= 2)
+        p->code = (uint16_t)(p->payload[0] << 8 | p->payload[1]);
     if (p->payload_len == 1)
         bad(p, 1002, "a close frame with one byte");
     else if (p->payload_len && !frames_code_valid(p->code))

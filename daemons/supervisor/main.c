@@ -184,7 +184,7 @@ static int run(struct supervisor *s)
     s->now_ms = s->tokens_ms = clock_mono_ms();
     s->real_ms = clock_real_ms();
     s->wheel_tick = s->now_ms / WHEEL_TICK_MS;
-    supervisor_random(s);
+    s->seed = supervisor_random(s);
     ev_timer_init(&s->tick, on_tick, 0, WHEEL_TICK_MS / 1000.0);
     ev_prepare_init(&s->prepare, before_sleep);
     ev_prepare_start(s->loop, &s->prepare);

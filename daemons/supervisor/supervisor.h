@@ -171,7 +171,7 @@ struct supervisor {
     uint64_t opened, refused, heartbeats, heartbeats_acked, pings, pongs, messages_in, messages_out,
         ends[END_REASONS];
     struct histogram durations;
-    uint64_t random;
+    uint64_t random, seed; /* seed: of the table of clients, fixed */
 };
 
 /* session.c */

@@ -1,0 +1,590 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Stories of WebSockets: handed over, admitted, relayed, beating, closed rightly, and never leaked.
+ */
+#include "harness.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static pid_t echo_pid;
+static unsigned echo_port;
+
+#define KEY    "dGhlIHNhbXBsZSBub25jZQ=="
+#define ACCEPT "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+
+static int set_up(void **state)
+{
+    (void)state;
+    char port[16];
+    echo_port = free_port();
+    snprintf(port, sizeof port, "%u", echo_port);
+    echo_pid = fork();
+    if (echo_pid == 0) {
+        execl("/usr/bin/python3", "python3", "tests/clients/echo_server.py", port, (char *)NULL);
+        _exit(127);
+    }
+    int fd = -1;
+    wait_until((fd = client_connect(echo_port)) >= 0, 10000);
+    close(fd);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    kill(echo_pid, SIGKILL);
+    waitpid(echo_pid, NULL, 0);
+    return 0;
+}
+
+static void start(struct house *h, unsigned workers, const char *websocket)
+{
+    house_start(h, workers,
+                "websocket { heartbeat = off %s }\nupstream \"u\" { server \"127.0.0.1:%u\" { } "
+                "connect_timeout = 500ms }\n"
+                "upstream \"gone\" { server \"127.0.0.1:%u\" { } connect_timeout = 500ms }\n"
+                "route \"/ws/*\" { upstream = \"u\" websocket { } }\nroute \"/gone/*\" { upstream "
+                "= \"gone\" websocket { } }\n"
+                "route \"/events/*\" { websocket { } }\nroute \"/picky/*\" { upstream = \"u\" "
+                "websocket { origins = {\"https://good.example\"} } }\n"
+                "route \"/*\" { upstream = \"u\" }\n",
+                websocket, echo_port, free_port());
+    char path[256];
+    snprintf(path, sizeof path, "%s/run/supervisor-rpc.sock", h->dir);
+    wait_until(access(path, F_OK) == 0, 5000);
+}
+
+/* ---- a raw client ---- */
+
+static int ask(unsigned port, const char *target, const char *lines, struct message *m)
+{
+    int fd = client_connect(port);
+    client_send(fd,
+                "GET %s HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: "
+                "Upgrade\r\nSec-WebSocket-Key: " KEY "\r\nSec-WebSocket-Version: 13\r\n%s\r\n",
+                target, lines);
+    client_read(fd, m, false);
+    return fd;
+}
+
+static int open_ws(unsigned port, const char *target)
+{
+    struct message m;
+    int fd = ask(port, target, "", &m);
+    if (m.status != 101)
+        fail_msg("%s: %d instead of 101", target, m.status);
+    assert_string_equal(field_of(&m, "Sec-WebSocket-Accept"), ACCEPT);
+    message_free(&m);
+    return fd;
+}
+
+static void send_frame(int fd, unsigned first, const void *payload, size_t len)
+{
+    unsigned char *f = malloc(len + 14);
+    static const unsigned char mask[4] = {0x37, 0xfa, 0x21, 0x3d};
+    size_t n = 2;
+    f[0] = (unsigned char)first;
+    f[1] = (unsigned char)(0x80 | (len < 126 ? len : len < 65536 ? 126 : 127));
+    for (unsigned i = len < 126 ? 0 : len < 65536 ? 2 : 8; i-- > 0;)
+        f[n++] = (unsigned char)((unsigned long long)len >> (8 * i));
+    memcpy(f + n, mask, 4);
+    n += 4;
+    for (size_t i = 0; i < len; i++)
+        f[n + i] = (unsigned char)(((const unsigned char *)payload)[i] ^ mask[i & 3]);
+    client_send_bytes(fd, f, n + len);
+    free(f);
+}
+
+static void say(int fd, const char *text)
+{
+    send_frame(fd, 0x81, text, strlen(text));
+}
+
+static bool take(int fd, void *to, size_t n)
+{
+    uint64_t end = mono_ms() + harness_patience(5000);
+    for (size_t got = 0; got < n;) {
+        struct pollfd p = {fd, POLLIN, 0};
+        if (mono_ms() > end || poll(&p, 1, 100) < 0)
+            return false;
+        ssize_t k = p.revents ? recv(fd, (char *)to + got, n - got, MSG_DONTWAIT) : -1;
+        if (k == 0 || (k < 0 && p.revents && errno != EAGAIN))
+            return false;
+        got += k > 0 ? (size_t)k : 0;
+    }
+    return true;
+}
+
+struct frame {
+    unsigned opcode, code;
+    size_t len;
+    char text[1 << 17];
+};
+
+/* false: the connection ended, or nothing came */
+static bool read_frame(int fd, struct frame *f)
+{
+    unsigned char h[8];
+    f->opcode = f->code = 0, f->len = 0;
+    if (!take(fd, h, 2))
+        return false;
+    f->opcode = h[0] & 15;
+    f->len = h[1] & 127;
+    assert_int_equal(h[1] & 0x80, 0);
+    unsigned extra = f->len == 126 ? 2 : f->len == 127 ? 8 : 0;
+    if (extra) {
+        f->len = 0;
+        assert_true(take(fd, h, extra));
+        for (unsigned i = 0; i < extra; i++)
+            f->len = f->len << 8 | h[i];
+    }
+    assert_true(f->len < sizeof f->text);
+    if (!take(fd, f->text, f->len))
+        return false;
+    f->text[f->len] = 0;
+    if (f->opcode == 8 && f->len >= 2)
+        f->code = (unsigned)(unsigned char)f->text[0] << 8 | (unsigned char)f->text[1];
+    return true;
+}
+
+static struct frame frame;
+
+static void expect_text(int fd, const char *text)
+{
+    assert_true(read_frame(fd, &frame));
+    assert_int_equal(frame.opcode, 1);
+    assert_string_equal(frame.text, text);
+}
+
+static unsigned expect_close(int fd)
+{
+    while (read_frame(fd, &frame))
+        if (frame.opcode == 8)
+            return frame.code;
+    return 1006;
+}
+
+static pid_t supervisor_of(struct house *h)
+{
+    pid_t pid = 0;
+    assert_int_equal(house_children(h, "polder-supervisor", &pid, 1), 1);
+    return pid;
+}
+
+static size_t descriptors(pid_t pid)
+{
+    char path[64];
+    size_t n = 0;
+    snprintf(path, sizeof path, "/proc/%d/fd", (int)pid);
+    DIR *d = opendir(path);
+    while (d && readdir(d))
+        n++;
+    if (d)
+        closedir(d);
+    return n;
+}
+
+/* ---- stories ---- */
+
+static void messages_pass_both_ways(void **state)
+{
+    (void)state;
+    struct house h;
+    start(&h, 2, "");
+    int fd = open_ws(h.port, "/ws/a");
+    say(fd, "hello");
+    expect_text(fd, "hello");
+    static char big[100000];
+    memset(big, 'x', sizeof big - 1);
+    say(fd, big);
+    expect_text(fd, big);
+    send_frame(fd, 0x01, "frag", 4); /* fragments, with a ping between */
+    send_frame(fd, 0x89, "probe", 5);
+    send_frame(fd, 0x80, "ments", 5);
+    bool pong = false, text = false;
+    while (!(pong && text) && read_frame(fd, &frame)) {
+        pong = pong || (frame.opcode == 10 && !strcmp(frame.text, "probe"));
+        text = text || (frame.opcode == 1 && !strcmp(frame.text, "fragments"));
+    }
+    assert_true(pong && text);
+    say(fd, "headers");
+    expect_text(fd, "127.0.0.1");
+    say(fd, "bye"); /* the backend's code and reason pass */
+    assert_int_equal(expect_close(fd), 4001);
+    assert_string_equal(frame.text + 2, "as asked");
+    send_frame(fd, 0x88, frame.text, 2);
+    assert_true(client_closed(fd, 5000));
+    close(fd);
+    fd = open_ws(h.port, "/ws/b"); /* the client's code passes, and comes back */
+    send_frame(fd, 0x88, "\x0b\xb8over", 6);
+    assert_int_equal(expect_close(fd), 3000);
+    assert_true(client_closed(fd, 5000));
+    close(fd);
+    fd = open_ws(h.port, "/ws/c"); /* the backend vanishes */
+    say(fd, "die");
+    assert_int_equal(expect_close(fd), 1011);
+    close(fd);
+    house_remove(&h);
+}
+
+static void bad_handshakes_are_refused(void **state)
+{
+    (void)state;
+    struct house h;
+    struct message m;
+    start(&h, 1, "");
+    static const struct {
+        const char *request;
+        int status;
+    } bad[] = {
+        {"GET /ws/a HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: "
+         "Upgrade\r\nSec-WebSocket-Version: 13\r\n\r\n",
+         400},
+        {"GET /ws/a HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: "
+         "Upgrade\r\nSec-WebSocket-Key: c2hvcnQ=\r\nSec-WebSocket-Version: 13\r\n\r\n",
+         400},
+        {"POST /ws/a HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: "
+         "Upgrade\r\nSec-WebSocket-Key: " KEY
+         "\r\nSec-WebSocket-Version: 13\r\nContent-Length: 0\r\n\r\n",
+         400},
+        {"GET /ws/a HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: "
+         "Upgrade\r\nSec-WebSocket-Key: " KEY "\r\nSec-WebSocket-Version: 8\r\n\r\n",
+         426},
+        {"GET /ws/a HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: "
+         "Upgrade\r\nSec-WebSocket-Key: " KEY "\r\n\r\n",
+         426},
+        {"GET /picky/a HTTP/1.1\r\nHost: h\r\nOrigin: https://evil.example\r\nUpgrade: "
+         "websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: " KEY
+         "\r\nSec-WebSocket-Version: 13\r\n\r\n",
+         403},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        int fd = client_connect(h.port);
+        client_send(fd, "%s", bad[i].request);
+        client_read(fd, &m, false);
+        if (m.status != bad[i].status)
+            fail_msg("handshake %zu: %d instead of %d", i, m.status, bad[i].status);
+        if (m.status == 426)
+            assert_string_equal(field_of(&m, "Sec-WebSocket-Version"), "13");
+        message_free(&m);
+        close(fd);
+    }
+    close(ask(h.port, "/picky/a", "Origin: https://good.example\r\n", &m));
+    assert_int_equal(m.status, 101);
+    message_free(&m);
+    close(ask(h.port, "/gone/a", "", &m));
+    assert_int_equal(m.status, 502);
+    message_free(&m);
+    house_remove(&h);
+}
+
+static void one_too_many_waits_for_one_to_leave(void **state)
+{
+    (void)state;
+    struct house h;
+    struct message m;
+    int fd[50];
+    start(&h, 2, "max_connections = 50 max_per_client = 50 timeout = 2s");
+    for (int i = 0; i < 50; i++)
+        fd[i] = open_ws(h.port, "/ws/x");
+    close(ask(h.port, "/ws/x", "", &m));
+    assert_int_equal(m.status, 503);
+    assert_in_range(atoi(field_of(&m, "Retry-After")), 1, 60);
+    message_free(&m);
+    for (int i = 0; i < 50; i++) { /* all of them still work */
+        say(fd[i], "here");
+        expect_text(fd[i], "here");
+    }
+    struct linger reset = {1, 0};
+    setsockopt(fd[0], SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+    close(fd[0]);
+    int again = -1;
+    wait_until((again = ask(h.port, "/ws/x", "", &m),
+                m.status == 101 || (close(again), message_free(&m), false)),
+               5000);
+    message_free(&m);
+    close(again);
+    for (int i = 1; i < 50; i++)
+        close(fd[i]);
+    house_remove(&h);
+}
+
+static void who_breaks_the_rules_hears_which(void **state)
+{
+    (void)state;
+    struct house h;
+    start(&h, 1, "max_message = \"1K\"");
+    static const struct {
+        const char *bytes;
+        size_t len;
+        unsigned code;
+    } bad[] = {
+        {"\x81\x05hello", 7, 1002},                        /* not masked */
+        {"\xc1\x80\x01\x02\x03\x04", 6, 1002},             /* RSV1 without an extension */
+        {"\x83\x80\x01\x02\x03\x04", 6, 1002},             /* unknown opcode */
+        {"\x09\x80\x01\x02\x03\x04", 6, 1002},             /* fragmented ping */
+        {"\x80\x80\x01\x02\x03\x04", 6, 1002},             /* continuation of nothing */
+        {"\x81\xfe\x00\x05\x01\x02\x03\x04", 8, 1002},     /* length not in its shortest form */
+        {"\x89\xfe\x00\x7e\x01\x02\x03\x04", 8, 1002},     /* ping of 126 bytes */
+        {"\x81\x81\x00\x00\x00\x00\xff", 7, 1007},         /* no UTF-8 */
+        {"\x81\x82\x00\x00\x00\x00\xc0\x80", 8, 1007},     /* overlong UTF-8 */
+        {"\x81\x83\x00\x00\x00\x00\xed\xa0\x80", 9, 1007}, /* a surrogate */
+        {"\x88\x81\x00\x00\x00\x00\x03", 7, 1002},         /* close with one byte */
+        {"\x88\x82\x00\x00\x00\x00\x03\xed", 8, 1002},     /* close with 1005 */
+        {"\x88\x83\x00\x00\x00\x00\x03\xe8\xff", 9, 1007}, /* a reason that is no UTF-8 */
+        {"\x82\xfe\x04\x01\x01\x02\x03\x04", 8, 1009},     /* longer than max_message */
+        {"\x82\xff\x7f\xff\xff\xff\xff\xff\xff\xff\x01\x02\x03\x04", 14, 1009},
+    };
+    int good = open_ws(h.port, "/ws/good");
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        int fd = open_ws(h.port, "/ws/bad");
+        client_send_bytes(fd, bad[i].bytes, bad[i].len);
+        unsigned code = expect_close(fd);
+        if (code != bad[i].code)
+            fail_msg("frame %zu: closed with %u instead of %u", i, code, bad[i].code);
+        close(fd);
+        say(good, "still here");
+        expect_text(good, "still here");
+    }
+    close(good);
+    house_remove(&h);
+}
+
+static void silence_is_answered_by_heartbeats_and_ends_in_reaping(void **state)
+{
+    (void)state;
+    struct house h;
+    start(&h, 1, "");
+    house_remove(&h);
+    house_start(
+        &h, 1,
+        "websocket { heartbeat = both interval = 500ms timeout = 1500ms }\nupstream \"u\" { server "
+        "\"127.0.0.1:%u\" { } }\nroute \"/ws/*\" { upstream = \"u\" websocket { } }\n",
+        echo_port);
+    int fd = -1;
+    struct message m;
+    wait_until((fd = ask(h.port, "/ws/dash-7", "", &m),
+                m.status == 101 || (close(fd), message_free(&m), false)),
+               5000);
+    message_free(&m);
+    bool json = false, ping = false;
+    for (uint64_t end = mono_ms() + harness_patience(4000);
+         !(json && ping) && mono_ms() < end && read_frame(fd, &frame);) {
+        json = json || (frame.opcode == 1 &&
+                        strstr(frame.text, "{\"type\":\"heartbeat\",\"timestamp\":\"20") &&
+                        strstr(frame.text, "\"client_id\":\"dash-7\"}"));
+        if (frame.opcode == 9) {
+            ping = true;
+            send_frame(fd, 0x8a, frame.text, frame.len);
+        }
+    }
+    assert_true(json && ping);
+    assert_int_equal(expect_close(fd), 1001); /* it answers no further ping: dead */
+    assert_true(client_closed(fd, 5000));
+    close(fd);
+    house_remove(&h);
+}
+
+static void no_socket_notices_that_workers_die_or_a_reload(void **state)
+{
+    (void)state;
+    struct house h;
+    int fd[20];
+    start(&h, 3, "");
+    for (int i = 0; i < 20; i++)
+        fd[i] = open_ws(h.port, "/ws/x");
+    pid_t supervisor = supervisor_of(&h);
+    for (int round = 0; round < 15; round++) {
+        pid_t pid[8];
+        char text[32];
+        size_t n = house_children(&h, "polderd: worker", pid, 8);
+        for (size_t i = 0; i < n; i++)
+            kill(pid[i], SIGKILL);
+        if (round == 7)
+            kill(h.pid, SIGHUP);
+        for (int i = 0; i < 20; i++) {
+            snprintf(text, sizeof text, "round %d socket %d", round, i);
+            say(fd[i], text);
+            expect_text(fd[i], text);
+        }
+        nap_ms(50);
+    }
+    assert_int_equal(supervisor_of(&h), supervisor);
+    for (int i = 0; i < 20; i++)
+        close(fd[i]);
+    house_remove(&h);
+}
+
+static void every_way_to_end_returns_everything(void **state)
+{
+    (void)state;
+    struct house h;
+    struct message m;
+    start(&h, 1, "max_message = \"64K\"");
+    close(open_ws(h.port, "/ws/x"));
+    pid_t pid = supervisor_of(&h);
+    nap_ms(200);
+    size_t before = descriptors(pid);
+    for (int round = 0; round < 10; round++)
+        for (int way = 0; way < 9; way++) {
+            struct linger reset = {1, 0};
+            int fd = way == 8 ? ask(h.port, "/gone/x", "", &m)
+                              : open_ws(h.port, way == 7 ? "/events/x" : "/ws/x");
+            switch (way) {
+            case 1: /* RST */
+                setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+                break;
+            case 2: /* half-close */
+                shutdown(fd, SHUT_WR);
+                client_closed(fd, 5000);
+                break;
+            case 3:
+                send_frame(fd, 0x88, "\x03\xe8", 2);
+                expect_close(fd);
+                break;
+            case 4:
+                say(fd, "die");
+                expect_close(fd);
+                break;
+            case 5:
+                client_send_bytes(fd, "\xff\xff", 2);
+                expect_close(fd);
+                break;
+            case 6: /* in the middle of a frame, with answers unread */
+                say(fd, "flood 300");
+                client_send_bytes(fd, "\x82\xfe\x10\x00\x01\x02\x03\x04half", 12);
+                break;
+            case 8:
+                message_free(&m);
+                break;
+            default: /* FIN */
+                break;
+            }
+            close(fd);
+        }
+    wait_until(descriptors(pid) <= before, 8000);
+    house_remove(&h);
+}
+
+static void a_reader_that_stops_is_waited_for_in_bounded_memory(void **state)
+{
+    (void)state;
+    struct house h;
+    start(&h, 1, "max_message = \"64K\"");
+    pid_t pid = supervisor_of(&h);
+    int good = open_ws(h.port, "/ws/good");
+    long before = resident_kib(pid);
+    int fd[10];
+    for (int i = 0; i < 10; i++) {
+        fd[i] = open_ws(h.port, "/ws/slow");
+        say(fd[i], "flood 20000"); /* 20 MB that nobody reads */
+    }
+    nap_ms(1500);
+    if (!harness_sanitized())
+        assert_true(resident_kib(pid) - before < 8 * 1024);
+    say(good, "quick");
+    expect_text(good, "quick");
+    for (int i = 0; i < 3; i++) { /* and when it reads again, all is there, in order */
+        char want[32];
+        snprintf(want, sizeof want, "%d ", i);
+        assert_true(read_frame(fd[0], &frame));
+        assert_memory_equal(frame.text, want, strlen(want));
+    }
+    for (int i = 0; i < 10; i++)
+        close(fd[i]);
+    close(good);
+    house_remove(&h);
+}
+
+static void opening_and_closing_leaves_no_trace(void **state)
+{
+    (void)state;
+    struct house h;
+    start(&h, 2, "");
+    for (int i = 0; i < 100; i++)
+        close(open_ws(h.port, "/events/x"));
+    pid_t pid = supervisor_of(&h);
+    nap_ms(300);
+    size_t before = descriptors(pid);
+    long memory = resident_kib(pid);
+    for (int i = 0; i < 3000; i++)
+        close(open_ws(h.port, "/events/x"));
+    wait_until(descriptors(pid) <= before, 5000);
+    if (!harness_sanitized())
+        assert_true(resident_kib(pid) - memory < 1024);
+    house_remove(&h);
+}
+
+static void the_admin_sees_and_ends_them(void **state)
+{
+    (void)state;
+    struct house h;
+    const char *out;
+    struct message m;
+    char text[32];
+    start(&h, 1, "max_connections = 5 max_per_client = 5");
+    int a = open_ws(h.port, "/ws/alpha"), b = open_ws(h.port, "/events/beta");
+    assert_int_equal(ctl(&h, &out, "--json ws list"), 0);
+    assert_non_null(strstr(out, "\"alpha\""));
+    assert_non_null(strstr(out, "\"/events/*\""));
+    const char *id = strstr(out, "\"id\":");
+    assert_non_null(id);
+    assert_int_equal(get(h.ops_port, "/api/telemetry/websocket-health", &m), 200);
+    assert_non_null(strstr(m.body, "\"activeConnections\":2"));
+    assert_non_null(strstr(m.body, "\"maxConnections\":5"));
+    message_free(&m);
+    assert_int_equal(ctl(&h, &out, "ws broadcast hello-all"), 0);
+    expect_text(a, "hello-all");
+    expect_text(b, "hello-all");
+    /* a front end is told instead of polling */
+    say(b, "{\"type\":\"subscribe\",\"tags\":[\"item-7\"],\"prefix\":\"/api/items/\"}");
+    expect_text(b, "{\"type\":\"subscribed\"}");
+    assert_int_equal(ctl(&h, &out, "cache invalidate --tag other"), 0);
+    assert_int_equal(ctl(&h, &out, "cache invalidate --tag item-7"), 0);
+    assert_true(read_frame(b, &frame));
+    assert_non_null(strstr(frame.text, "\"invalidated\""));
+    assert_non_null(strstr(frame.text, "item-7"));
+    assert_int_equal(ctl(&h, &out, "cache invalidate --prefix /api/items/7"), 0);
+    assert_true(read_frame(b, &frame));
+    assert_non_null(strstr(frame.text, "/api/items/7"));
+    assert_int_equal(ctl(&h, &out, "ws set max_connections=2"), 0);
+    close(ask(h.port, "/ws/x", "", &m));
+    assert_int_equal(m.status, 503);
+    message_free(&m);
+    assert_int_equal(ctl(&h, &out, "ws set max_connections=1 --shed"), 0);
+    bool a_left = expect_close(a) == 1013;
+    if (!a_left)
+        assert_int_equal(expect_close(b), 1013);
+    assert_int_equal(ctl(&h, &out, "ws close 999999"), 1);
+    assert_int_equal(ctl(&h, &out, "--json ws list"), 0);
+    snprintf(text, sizeof text, "%llu", strtoull(strstr(out, "\"id\":") + 5, NULL, 10));
+    assert_int_equal(ctl(&h, &out, "ws close %s", text), 0);
+    close(a);
+    close(b);
+    house_remove(&h);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(messages_pass_both_ways),
+        cmocka_unit_test(bad_handshakes_are_refused),
+        cmocka_unit_test(one_too_many_waits_for_one_to_leave),
+        cmocka_unit_test(who_breaks_the_rules_hears_which),
+        cmocka_unit_test(silence_is_answered_by_heartbeats_and_ends_in_reaping),
+        cmocka_unit_test(no_socket_notices_that_workers_die_or_a_reload),
+        cmocka_unit_test(every_way_to_end_returns_everything),
+        cmocka_unit_test(a_reader_that_stops_is_waited_for_in_bounded_memory),
+        cmocka_unit_test(opening_and_closing_leaves_no_trace),
+        cmocka_unit_test(the_admin_sees_and_ends_them),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
