@@ -206,8 +206,7 @@ void cache_reader_close(struct cache_reader *reader)
 static void reader_damaged(struct cache_reader *r, int rc, const char *what)
 {
     log_error("cache: cannot read %s: %s; asking for an empty store", what, mdb_strerror(rc));
-    atomic_store(&r->shared->cache->suspect, 1);
-    atomic_fetch_add(&r->shared->cache->rotate_asked, 1);
+    atomic_store(&r->shared->cache->damaged_epoch, r->epoch);
     r->again_ms = clock_mono_ms() + RETRY_MS;
     reader_env_close(r);
 }

@@ -29,7 +29,7 @@ enum place { NOWHERE, SMALL, MAIN };
 
 struct node {
     uint32_t next, prev; /* towards the tail (newer), towards the head (older) */
-    uint32_t pages;
+    uint32_t weight;
     uint32_t print;
     uint8_t place; /* enum place */
 };
@@ -37,7 +37,7 @@ struct node {
 struct queue {
     uint32_t head, tail; /* oldest, newest */
     uint32_t items;
-    uint64_t pages;
+    uint64_t weight;
 };
 
 /* Who left lately: from which queue, and when, counted in departures from it. */
@@ -125,7 +125,7 @@ static void queue_push(struct evict *e, enum place place, uint32_t slot)
         e->node[q->tail].next = slot;
     q->tail = slot;
     q->items++;
-    q->pages += n->pages;
+    q->weight += n->weight;
 }
 
 static void queue_take(struct evict *e, uint32_t slot)
@@ -141,7 +141,7 @@ static void queue_take(struct evict *e, uint32_t slot)
     else
         e->node[n->next].prev = n->prev;
     q->items--;
-    q->pages -= n->pages;
+    q->weight -= n->weight;
     n->place = NOWHERE;
 }
 
@@ -210,19 +210,19 @@ static void use_set(const struct evict *e, uint32_t slot, uint8_t count)
     atomic_store_explicit(&e->use[slot], count, memory_order_relaxed);
 }
 
-void evict_insert(struct evict *e, uint32_t slot, uint64_t print, uint32_t pages)
+void evict_insert(struct evict *e, uint32_t slot, uint64_t print, uint32_t weight)
 {
     const uint32_t short_print = (uint32_t)(print >> 32) | 1;
-    evict_adopt(e, slot, print, pages, ghost_take(e, short_print));
+    evict_adopt(e, slot, print, weight, ghost_take(e, short_print));
 }
 
-void evict_adopt(struct evict *e, uint32_t slot, uint64_t print, uint32_t pages, bool settled)
+void evict_adopt(struct evict *e, uint32_t slot, uint64_t print, uint32_t weight, bool settled)
 {
     struct node *n = &e->node[slot];
     if (n->place != NOWHERE)
         queue_take(e, slot);
     n->print = (uint32_t)(print >> 32) | 1;
-    n->pages = pages;
+    n->weight = weight;
     queue_push(e, settled ? MAIN : SMALL, slot);
 }
 
@@ -237,12 +237,12 @@ void evict_remove(struct evict *e, uint32_t slot)
         queue_take(e, slot);
 }
 
-void evict_resize(struct evict *e, uint32_t slot, uint32_t pages)
+void evict_resize(struct evict *e, uint32_t slot, uint32_t weight)
 {
     struct node *n = &e->node[slot];
     struct queue *q = &e->queue[n->place];
-    q->pages = q->pages - n->pages + pages;
-    n->pages = pages;
+    q->weight = q->weight - n->weight + weight;
+    n->weight = weight;
 }
 
 static bool small_is_over(const struct evict *e, enum evict_bound bound)
@@ -252,7 +252,7 @@ static bool small_is_over(const struct evict *e, enum evict_bound bound)
         return s->items != 0;
     if (bound == EVICT_ITEMS)
         return s->items > e->share * ((double)s->items + m->items);
-    return (double)s->pages > e->share * (double)(s->pages + m->pages);
+    return (double)s->weight > e->share * (double)(s->weight + m->weight);
 }
 
 uint32_t evict_victim(struct evict *e, enum evict_bound bound)

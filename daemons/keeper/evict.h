@@ -16,7 +16,7 @@
 #define EVICT_NONE UINT32_MAX
 
 /* What there is not enough of. */
-enum evict_bound { EVICT_ITEMS, EVICT_PAGES };
+enum evict_bound { EVICT_ITEMS, EVICT_SPACE };
 
 struct evict;
 
@@ -26,13 +26,13 @@ void evict_free(struct evict *e);
 void evict_clear(struct evict *e); /* forgets all objects, but not which ones were evicted lately */
 
 /* An object came. print: 64 random-looking bits of its key. */
-void evict_insert(struct evict *e, uint32_t slot, uint64_t print, uint32_t pages);
+void evict_insert(struct evict *e, uint32_t slot, uint64_t print, uint32_t weight);
 /* One that was here before, after a crash or in place of an older version. */
-void evict_adopt(struct evict *e, uint32_t slot, uint64_t print, uint32_t pages, bool settled);
+void evict_adopt(struct evict *e, uint32_t slot, uint64_t print, uint32_t weight, bool settled);
 /* Is it among those that proved useful? (evict_adopt's `settled`) */
 bool evict_is_settled(const struct evict *e, uint32_t slot);
 void evict_remove(struct evict *e, uint32_t slot);
-void evict_resize(struct evict *e, uint32_t slot, uint32_t pages);
+void evict_resize(struct evict *e, uint32_t slot, uint32_t weight);
 /* Takes one out and returns it; EVICT_NONE where there is none. */
 uint32_t evict_victim(struct evict *e, enum evict_bound bound);
 

@@ -26,7 +26,7 @@ struct stream {
     struct stream *next;
     uint32_t ring, incarnation;
     uint64_t number, obj_id, body_len;
-    uint32_t chunks, pages;
+    uint32_t chunks, units;
     bool ended;   /* a short chunk came: only END may follow */
     bool refused; /* too large or not well-formed: kept to answer its flight */
     XXH3_state_t *hash;
@@ -86,7 +86,7 @@ static void stream_drop(struct keeper *k, struct stream **link)
     struct stream *s = *link;
     *link = s->next;
     k->intake.n_streams--;
-    k->store.live_pages -= s->pages;
+    k->store.live_units -= s->units;
     if (k->store.env)
         store_chunks_drop(&k->store, s->obj_id, s->chunks);
     stream_free(s);
@@ -189,21 +189,21 @@ static int take_begin(struct keeper *k, const struct ring_record *head, unsigned
 
 static int stream_chunk(struct keeper *k, struct stream *s, const void *data, size_t len)
 {
-    const uint32_t pages = (uint32_t)store_pages_of(len + sizeof(uint64_t));
+    const uint32_t units = store_units_of_chunk(len);
     if (len == 0 || len > CACHE_CHUNK || s->ended ||
-        s->pages + pages + 8 > store_object_pages(&k->store)) {
+        s->units + units > store_object_units(&k->store)) {
         s->refused = true;
         return 0;
     }
-    int rc = store_make_room(&k->store, 0, pages, 0);
+    int rc = store_make_room(&k->store, 0, units, 0);
     if (rc != 0 || (rc = store_put_chunk(&k->store, s->obj_id, s->chunks, data, len)) != 0)
         return rc;
     XXH3_64bits_update(s->hash, data, len);
     s->ended = len < CACHE_CHUNK;
     s->body_len += len;
     s->chunks++;
-    s->pages += pages;
-    k->store.live_pages += pages;
+    s->units += units;
+    k->store.live_units += units;
     return 0;
 }
 
@@ -223,7 +223,7 @@ static int stream_publish(struct keeper *k, struct stream *s)
     r->body_checksum = XXH3_64bits_digest(s->hash);
     if (r->flags & CACHE_ETAG_OURS)
         r->etag_hash = r->body_checksum;
-    return store_put(&k->store, r, s->len, s->chunks, s->pages);
+    return store_put(&k->store, r, s->len, s->chunks, s->units);
 }
 
 static int take_end(struct keeper *k, const struct ring_record *head, unsigned ring)
@@ -240,7 +240,7 @@ static int take_end(struct keeper *k, const struct ring_record *head, unsigned r
     const int rc = body_len == s->body_len ? stream_publish(k, s) : STORE_REFUSED_INVALID;
     if (rc == 0) { /* the chunks are the object's now */
         s->chunks = 0;
-        s->pages = 0;
+        s->units = 0;
     }
     stream_drop(k, link);
     return rc;

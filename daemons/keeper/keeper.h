@@ -98,6 +98,7 @@ struct keeper {
     struct sweep sweep;
     struct rotate rotate;
     uint32_t expire_at; /* slot to look at next */
+    bool expiring;      /* the round of this second is not over */
 
     uint64_t processes;             /* changes when a worker dies or comes */
     uint64_t lag_txn, lag_since_ms; /* a reader that does not move */

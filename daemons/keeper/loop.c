@@ -38,7 +38,7 @@ void keeper_follow_limits(struct keeper *k)
     k->region = region;
     const uint64_t items = k->runtime.cache.max_items;
     k->store.max_items = items < CACHE_SLOTS_MAX ? items : CACHE_SLOTS_MAX;
-    k->store.max_pages = k->runtime.cache.max_bytes / CACHE_PAGE;
+    k->store.max_units = k->runtime.cache.max_bytes / STORE_UNIT;
     k->tick_due_ms = 0; /* the file may have to grow */
 }
 
@@ -87,8 +87,7 @@ static void keeper_due(struct keeper *k)
         return;
     watch_readers(k);
     sweep_tick(k);
-    while (expire_slice(k))
-        process_beat(k->process, clock_mono_ms());
+    k->expiring = true;
 }
 
 /* ---- rounds ---- */
@@ -97,7 +96,7 @@ void keeper_gauges(struct keeper *k)
 {
     const struct store *s = &k->store;
     stats_gauge_set(k->stats, STATS_GAUGE_CACHE_ITEMS, s->env ? s->n_items : 0);
-    stats_gauge_set(k->stats, STATS_GAUGE_CACHE_BYTES, s->env ? s->live_pages * CACHE_PAGE : 0);
+    stats_gauge_set(k->stats, STATS_GAUGE_CACHE_BYTES, s->env ? s->live_units * STORE_UNIT : 0);
     stats_gauge_set(k->stats, STATS_GAUGE_CACHE_READY, s->env != NULL);
 }
 
@@ -143,6 +142,8 @@ bool keeper_work(struct keeper *k)
     more |= intake_batch(k);
     more |= trash_slice(k);
     more |= sweep_slice(k);
+    if (k->expiring)
+        more |= k->expiring = expire_slice(k);
     more |= query_slice(k);
     keeper_gauges(k);
     return more;

@@ -178,22 +178,22 @@ int store_remove(struct store *s, uint32_t slot)
         return rc == MDB_NOTFOUND ? MDB_CORRUPTED : rc;
     store_chunks_drop(s, item->obj_id, index.chunks);
     evict_remove(s->evict, slot);
-    s->live_pages -= item->pages;
+    s->live_units -= item->units;
     s->n_items--;
     *item = (struct item){0, 0, 0};
     s->free_slots[s->n_free++] = slot;
     return 0;
 }
 
-int store_make_room(struct store *s, uint64_t items, uint64_t pages, unsigned most)
+int store_make_room(struct store *s, uint64_t items, uint64_t units, unsigned most)
 {
-    const uint64_t allowed = store_pages_allowed(s);
+    const uint64_t allowed = store_units_allowed(s);
     for (unsigned n = 0; most == 0 || n < most; n++) {
         enum evict_bound bound;
         if (s->n_items + items > s->max_items)
             bound = EVICT_ITEMS;
-        else if (s->live_pages + pages > allowed)
-            bound = EVICT_PAGES;
+        else if (s->live_units + units > allowed)
+            bound = EVICT_SPACE;
         else
             return 0;
         const uint32_t slot = evict_victim(s->evict, bound);
@@ -235,11 +235,11 @@ static bool still_valid(const struct store *s, const struct cache_record *r)
 }
 
 /* Record, index and URL of an object whose id and slot are decided. */
-static int put_rows(struct store *s, struct cache_record *r, size_t len, uint32_t pages,
+static int put_rows(struct store *s, struct cache_record *r, size_t len, uint32_t units,
                     uint32_t chunks)
 {
     const size_t padded = (len + 7) & ~(size_t)7;
-    struct cache_index index = {r->key, expires_ms(r), pages, r->slot, chunks, r->url_len, 0};
+    struct cache_index index = {r->key, expires_ms(r), units, r->slot, chunks, r->url_len, 0};
     const struct iovec whole = {r, len};
     uint8_t id_key[8], url_key[STORE_URL_KEY];
     memset((char *)r + len, 0, padded - len);
@@ -258,7 +258,7 @@ static int put_rows(struct store *s, struct cache_record *r, size_t len, uint32_
     k.mv_size = store_url_key((const char *)(r + 1), r->url_len, r->obj_id, url_key);
     v = (MDB_val){sizeof r->key, &r->key};
     rc = mdb_put(s->txn, s->url, &k, &v, 0);
-    s->items[r->slot] = (struct item){r->obj_id, pages, (uint32_t)(index.expires_ms / 1000)};
+    s->items[r->slot] = (struct item){r->obj_id, units, (uint32_t)(index.expires_ms / 1000)};
     return rc;
 }
 
@@ -285,47 +285,47 @@ static int replace_old(struct store *s, const struct cache_record *r, bool *sett
     return store_remove(s, slot);
 }
 
-static int put_new(struct store *s, struct cache_record *r, size_t len, uint32_t pages,
+static int put_new(struct store *s, struct cache_record *r, size_t len, uint32_t units,
                    uint32_t chunks)
 {
     bool settled;
     uint8_t use;
     int rc = replace_old(s, r, &settled, &use);
-    if (rc != 0 || (rc = store_make_room(s, 1, pages, 0)) != 0)
+    if (rc != 0 || (rc = store_make_room(s, 1, units, 0)) != 0)
         return rc;
-    if (s->n_items + 1 > s->max_items || s->live_pages + pages > store_pages_allowed(s))
+    if (s->n_items + 1 > s->max_items || s->live_units + units > store_units_allowed(s))
         return STORE_REFUSED_SIZE; /* unfinished streams hold the rest */
     if (chunks == 0 && (rc = store_new_id(s, &r->obj_id)) != 0)
         return rc;
     if ((r->slot = slot_take(s)) == EVICT_NONE)
         return STORE_REFUSED_SIZE;
-    if ((rc = put_rows(s, r, len, pages, chunks)) != 0)
+    if ((rc = put_rows(s, r, len, units, chunks)) != 0)
         return rc;
     const bool known = use != 0xff;
     atomic_store_explicit(&s->ref[r->slot], known ? use : 0, memory_order_relaxed);
     if (known)
-        evict_adopt(s->evict, r->slot, print_of(&r->key), pages, settled);
+        evict_adopt(s->evict, r->slot, print_of(&r->key), units, settled);
     else
-        evict_insert(s->evict, r->slot, print_of(&r->key), pages);
+        evict_insert(s->evict, r->slot, print_of(&r->key), units);
     s->n_items++;
-    s->live_pages += pages;
+    s->live_units += units;
     return 0;
 }
 
 int store_put(struct store *s, struct cache_record *r, size_t len, uint32_t chunks,
-              uint32_t chunk_pages)
+              uint32_t chunk_units)
 {
-    const uint32_t pages = (uint32_t)store_pages_of((len + 7) & ~(size_t)7) + chunk_pages;
+    const uint32_t units = store_units_of_record(len, r->url_len) + chunk_units;
     r->url_slot = inval_url_slot(s->inval, r + 1, r->url_len);
     if (!still_valid(s, r))
         return STORE_REFUSED_INVALID;
-    if (pages > store_object_pages(s) || s->max_items == 0)
+    if (units > store_object_units(s) || s->max_items == 0)
         return STORE_REFUSED_SIZE;
     /* The chunks were counted as they came; from now on they are the object's. */
-    s->live_pages -= chunk_pages;
-    const int rc = put_new(s, r, len, pages, chunks);
+    s->live_units -= chunk_units;
+    const int rc = put_new(s, r, len, units, chunks);
     if (rc != 0)
-        s->live_pages += chunk_pages;
+        s->live_units += chunk_units;
     return rc;
 }
 
@@ -353,13 +353,13 @@ static int put_again(struct store *s, struct cache_record *r, size_t len, size_t
     int rc = index_read(s, s->txn, slot, &index);
     if (rc != 0)
         return rc == MDB_NOTFOUND ? MDB_CORRUPTED : rc;
-    const uint32_t pages = index.pages - (uint32_t)store_pages_of(old_len) +
-                           (uint32_t)store_pages_of((len + 7) & ~(size_t)7);
-    if ((rc = put_rows(s, r, len, pages, index.chunks)) != 0)
+    const uint32_t units = index.units - store_units_of_record(old_len, r->url_len) +
+                           store_units_of_record(len, r->url_len);
+    if ((rc = put_rows(s, r, len, units, index.chunks)) != 0)
         return rc;
-    s->live_pages += pages;
-    s->live_pages -= index.pages;
-    evict_resize(s->evict, slot, pages);
+    s->live_units += units;
+    s->live_units -= index.units;
+    evict_resize(s->evict, slot, units);
     return 0;
 }
 
@@ -412,12 +412,26 @@ int store_soften(struct store *s, uint32_t slot, uint64_t now_ms)
 
 /* ---- trash ---- */
 
-static bool is_pinned(const struct store *s, uint64_t obj_id)
+#define PINS_MAX (sizeof((struct cache_shared *)0)->pin / sizeof(uint64_t))
+
+/* All pins there are now: mostly none. */
+static unsigned pins_read(const struct store *s, uint64_t pins[PINS_MAX])
 {
+    unsigned n = 0;
     for (unsigned row = 0; row < sizeof s->shared->pin / sizeof s->shared->pin[0]; row++)
-        for (unsigned i = 0; i < CACHE_PINS; i++)
-            if (atomic_load_explicit(&s->shared->pin[row][i], memory_order_relaxed) == obj_id)
-                return true;
+        for (unsigned i = 0; i < CACHE_PINS; i++) {
+            const uint64_t id = atomic_load(&s->shared->pin[row][i]);
+            if (id)
+                pins[n++] = id;
+        }
+    return n;
+}
+
+static bool is_pinned(const uint64_t *pins, unsigned n, uint64_t obj_id)
+{
+    for (unsigned i = 0; i < n; i++)
+        if (pins[i] == obj_id)
+            return true;
     return false;
 }
 
@@ -438,15 +452,18 @@ static int trash_empty_one(struct store *s, struct trash *t, unsigned most, unsi
 
 int store_trash_empty(struct store *s, unsigned most, unsigned *done)
 {
+    uint64_t pins[PINS_MAX];
     struct store_reader oldest;
+    /* In this order: who reads an older state may still set a pin. */
     const bool reading = store_oldest_reader(s, &oldest);
+    const unsigned n_pins = pins_read(s, pins);
     size_t kept = 0;
     int rc = 0;
     *done = 0;
     for (size_t i = 0; i < s->n_trash; i++) {
         struct trash *t = &s->trash[i];
         const bool wait = reading && oldest.txn_id < t->txn_id;
-        if (rc == 0 && *done < most && !wait && !is_pinned(s, t->obj_id))
+        if (rc == 0 && *done < most && !wait && !is_pinned(pins, n_pins, t->obj_id))
             rc = trash_empty_one(s, t, most, done);
         if (t->chunks)
             s->trash[kept++] = *t;

@@ -157,6 +157,7 @@ static void publish(struct keeper *k)
     if (atomic_load(&shared->epoch_floor) < k->store.epoch)
         atomic_store(&shared->epoch_floor, k->store.epoch);
     atomic_store(&shared->suspect, 0);
+    atomic_store(&shared->damaged_epoch, 0);
     atomic_store_explicit(&shared->epoch, k->store.epoch, memory_order_release);
     directories_scan(k->state_dir, k->store.epoch);
     k->rotate.complaint[0] = 0;
@@ -374,12 +375,13 @@ void rotate_start(struct keeper *k)
         fresh_start(k);
         return;
     }
-    const bool examine = current == 0 || atomic_load(&shared->suspect);
+    const bool examine = current == 0 || atomic_load(&shared->suspect) ||
+                         atomic_load(&shared->damaged_epoch) == current;
     if (existing_open(k, epoch, examine, why)) {
         publish(k);
         log_info("cache: kept %llu objects (%llu MiB) in cache.%llu",
                  (unsigned long long)k->store.n_items,
-                 (unsigned long long)(k->store.live_pages * CACHE_PAGE >> 20),
+                 (unsigned long long)(k->store.live_units * STORE_UNIT >> 20),
                  (unsigned long long)epoch);
         return;
     }
@@ -431,11 +433,11 @@ void rotate_now(struct keeper *k, const char *why)
 /* Gives up one part in twenty, in small transactions. */
 static int make_air(struct keeper *k)
 {
-    const uint64_t allowed = store_pages_allowed(&k->store);
-    const uint64_t live = k->store.live_pages;
+    const uint64_t allowed = store_units_allowed(&k->store);
+    const uint64_t live = k->store.live_units;
     const uint64_t want = live > live / FULL_EVICT ? live - live / FULL_EVICT : 0;
     int rc = 0;
-    while (rc == 0 && k->store.n_items && k->store.live_pages > want) {
+    while (rc == 0 && k->store.n_items && k->store.live_units > want) {
         unsigned dropped;
         if ((rc = store_begin(&k->store)) != 0)
             break;
@@ -511,7 +513,11 @@ void rotate_tick(struct keeper *k)
     }
     if (asked) {
         atomic_fetch_sub(&k->shared->cache->rotate_asked, asked);
-        rotate_now(k, "a reader found it damaged");
+        rotate_now(k, "it seems to have killed processes");
+        return;
+    }
+    if (atomic_load(&k->shared->cache->damaged_epoch) == k->store.epoch) {
+        rotate_now(k, "a reader found its tree damaged");
         return;
     }
     grow_if_wanted(k);

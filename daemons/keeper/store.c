@@ -22,11 +22,43 @@ _Static_assert(sizeof(struct cache_index) % 8 == 0, "index values keep their pag
 
 /* ---- sizes ---- */
 
-uint64_t store_pages_of(size_t value_len)
+/* What a node of a tree takes when keys come and go at random: pages are two thirds full. */
+static uint64_t tree_bytes(size_t node)
 {
-    if (value_len + OBJ_NODE_HEAD <= NODE_MAX)
-        return 1;
-    return (value_len + 16 + CACHE_PAGE - 1) / CACHE_PAGE;
+    return node + node * 6 / 10;
+}
+
+static uint64_t overflow_bytes(size_t value_len)
+{
+    return (value_len + 16 + CACHE_PAGE - 1) / CACHE_PAGE * CACHE_PAGE;
+}
+
+static uint32_t units_for(uint64_t bytes)
+{
+    return (uint32_t)((bytes + STORE_UNIT - 1) / STORE_UNIT);
+}
+
+/* Measured: 1000 B take 2578, 2000 take 3218; from about 2 KiB on a value has pages of its own. */
+uint32_t store_units_of_record(size_t len, uint32_t url_len)
+{
+    const size_t node = (len + 7) / 8 * 8 + OBJ_NODE_HEAD;
+    const size_t cut = url_len < STORE_URL_CUT ? url_len : STORE_URL_CUT;
+    const uint64_t index = tree_bytes(8 + 8 + sizeof(struct cache_index) + 2);
+    const uint64_t url = tree_bytes(8 + cut + 8 + sizeof(struct cache_key) + 2);
+    uint64_t record;
+    if (node > NODE_MAX)
+        record = overflow_bytes(node - OBJ_NODE_HEAD) + tree_bytes(OBJ_NODE_HEAD + 8 + 2);
+    else
+        record = node * 5 / 2 < CACHE_PAGE ? node * 5 / 2 : CACHE_PAGE;
+    return units_for(record + index + url);
+}
+
+uint32_t store_units_of_chunk(size_t len)
+{
+    const size_t value = len + sizeof(uint64_t), node = 8 + CACHE_CHUNK_KEY + value;
+    if (node > NODE_MAX)
+        return units_for(overflow_bytes(value) + tree_bytes(8 + CACHE_CHUNK_KEY + 8 + 2));
+    return units_for(tree_bytes(node));
 }
 
 uint64_t store_map_for(uint64_t max_bytes)
@@ -39,29 +71,29 @@ uint64_t store_map_for(uint64_t max_bytes)
 }
 
 /* The inverse, for a map that turned out smaller than was asked for. */
-static uint64_t pages_for_map(uint64_t map_bytes)
+static uint64_t units_for_map(uint64_t map_bytes)
 {
     const uint64_t bytes =
         map_bytes > 2 * MAP_SLACK ? (map_bytes - MAP_SLACK) / 5 * 4 : map_bytes / 5 * 2;
-    return bytes / CACHE_PAGE;
+    return bytes / STORE_UNIT;
 }
 
-uint64_t store_pages_allowed(const struct store *s)
+uint64_t store_units_allowed(const struct store *s)
 {
-    return s->max_pages < s->fits_pages ? s->max_pages : s->fits_pages;
+    return s->max_units < s->fits_units ? s->max_units : s->fits_units;
 }
 
 /* One in 64 of the store; in a small one still bodies of the usual largest size. */
-uint64_t store_object_pages(const struct store *s)
+uint64_t store_object_units(const struct store *s)
 {
-    const uint64_t all = store_pages_allowed(s), share = all / 64, usual = BODY_MAX / CACHE_PAGE;
+    const uint64_t all = store_units_allowed(s), share = all / 64, usual = BODY_MAX / STORE_UNIT;
     const uint64_t small = usual < all / 4 ? usual : all / 4;
     return share > small ? share : small;
 }
 
 bool store_is_over(const struct store *s)
 {
-    return s->n_items > s->max_items || s->live_pages > store_pages_allowed(s);
+    return s->n_items > s->max_items || s->live_units > store_units_allowed(s);
 }
 
 /* ---- private tables ---- */
@@ -103,7 +135,7 @@ static void tables_clear(struct store *s)
     madvise(s->items, CACHE_SLOTS_MAX * sizeof *s->items, MADV_DONTNEED);
     evict_clear(s->evict);
     s->n_free = s->slots_used = 0;
-    s->n_items = s->live_pages = 0;
+    s->n_items = s->live_units = 0;
     s->n_trash = 0;
 }
 
@@ -183,7 +215,7 @@ int store_open(struct store *s, uint64_t epoch, const char *dir, uint64_t map_by
     snprintf(s->dir, sizeof s->dir, "%s", dir);
     s->epoch = epoch;
     s->map_bytes = map_bytes;
-    s->fits_pages = pages_for_map(map_bytes);
+    s->fits_units = units_for_map(map_bytes);
     const int rc = env_open(s, mode, what);
     if (rc != 0) {
         if (s->env)
@@ -220,7 +252,7 @@ int store_grow(struct store *s, uint64_t map_bytes)
     if ((rc = mdb_env_set_mapsize(s->env, map_bytes)) != 0)
         return rc;
     s->map_bytes = map_bytes;
-    s->fits_pages = pages_for_map(map_bytes);
+    s->fits_units = units_for_map(map_bytes);
     return 0;
 }
 
@@ -261,14 +293,14 @@ static int rebuild_one(struct store *s, const MDB_val *k, const MDB_val *v, uint
         index.slot >= CACHE_SLOTS_MAX || s->items[index.slot].obj_id != 0)
         return MDB_CORRUPTED;
     *last_id = id;
-    s->items[index.slot] = (struct item){id, index.pages, (uint32_t)(index.expires_ms / 1000)};
+    s->items[index.slot] = (struct item){id, index.units, (uint32_t)(index.expires_ms / 1000)};
     if (index.slot >= s->slots_used)
         s->slots_used = index.slot + 1;
     uint64_t print;
     memcpy(&print, index.key.hash, sizeof print);
-    evict_adopt(s->evict, index.slot, print, index.pages, true);
+    evict_adopt(s->evict, index.slot, print, index.units, true);
     s->n_items++;
-    s->live_pages += index.pages;
+    s->live_units += index.units;
     return 0;
 }
 

@@ -28,7 +28,7 @@
 /* An object, by slot. */
 struct item {
     uint64_t obj_id;    /* 0: the slot is free */
-    uint32_t pages;     /* chunks included */
+    uint32_t units;     /* chunks included */
     uint32_t expires_s; /* real seconds; then it is of no use any more */
 };
 
@@ -43,13 +43,13 @@ struct store {
     struct cache_shared *shared;
     _Atomic uint8_t *ref;
     struct stats_slab *stats;
-    uint64_t max_items, max_pages; /* what is wanted; never more than fits_pages */
+    uint64_t max_items, max_units; /* what is wanted; never more than fits_units */
 
     MDB_env *env; /* NULL: closed */
     MDB_dbi obj, body, idx, url, meta;
     MDB_txn *txn; /* the write transaction, or NULL */
     uint64_t epoch;
-    uint64_t map_bytes, fits_pages;
+    uint64_t map_bytes, fits_units;
     char dir[4096];
 
     struct item *items;          /* [CACHE_SLOTS_MAX] zero pages until used */
@@ -57,7 +57,7 @@ struct store {
     uint32_t n_free, slots_used; /* slots_used: all in use are below */
     struct evict *evict;
     uint64_t n_items;
-    uint64_t live_pages;          /* of objects and of streams that are not complete */
+    uint64_t live_units;          /* of objects and of streams that are not complete */
     uint64_t next_id, id_ceiling; /* ids up to the ceiling are on record as used */
 
     struct trash *trash;
@@ -68,13 +68,17 @@ struct store {
 int store_init(struct store *s);
 void store_fini(struct store *s);
 
-uint64_t store_pages_of(size_t value_len); /* that a value takes */
+/* Space is counted as it is taken in the file: whole pages for large values, and what trees lose to
+ * half-empty pages for small ones; in units, for small ones share a page. */
+#define STORE_UNIT 512u
+uint32_t store_units_of_record(size_t len, uint32_t url_len); /* with its index entries */
+uint32_t store_units_of_chunk(size_t len);
 uint64_t store_map_for(uint64_t max_bytes);
-uint64_t store_pages_allowed(const struct store *s); /* max_pages, or what the map has room for */
+uint64_t store_units_allowed(const struct store *s); /* max_units, or what the map has room for */
 #define STORE_ID_MAX     (UINT64_C(1) << 62)
 #define STORE_CHUNKS_MAX (1u << 20) /* of one object */
-/* The largest object that is admitted, in pages. */
-uint64_t store_object_pages(const struct store *s);
+/* The largest object that is admitted, in units. */
+uint64_t store_object_units(const struct store *s);
 
 /* ---- life (rotate.c decides which directory) ---- */
 enum store_open_mode { STORE_NEW, STORE_EXISTING };
@@ -110,9 +114,9 @@ enum store_refusal {
     STORE_REFUSED_GONE,           /* freshen: that object is not there any more */
 };
 /* Stores r (len bytes with all that follows it, in a buffer with 8 bytes to spare); fills in
- * obj_id, slot and checksum. chunks and chunk_pages: already stored under r->obj_id. */
+ * obj_id, slot and checksum. chunks and chunk_units: already stored under r->obj_id. */
 int store_put(struct store *s, struct cache_record *r, size_t len, uint32_t chunks,
-              uint32_t chunk_pages);
+              uint32_t chunk_units);
 int store_put_chunk(struct store *s, uint64_t obj_id, uint32_t n, const void *data, size_t len);
 /* Header and times of r (no body) for the object it names. */
 int store_freshen(struct store *s, const struct cache_record *r, size_t len);
@@ -122,8 +126,8 @@ int store_delete_bad(struct store *s, const struct cache_key *key);
 int store_remove(struct store *s, uint32_t slot);
 /* Ends the freshness of what is in the slot. */
 int store_soften(struct store *s, uint32_t slot, uint64_t now_ms);
-/* Evicts until so many items and pages more fit, at most `most` objects (0: no bound). */
-int store_make_room(struct store *s, uint64_t items, uint64_t pages, unsigned most);
+/* Evicts until so many items and units more fit, at most `most` objects (0: no bound). */
+int store_make_room(struct store *s, uint64_t items, uint64_t units, unsigned most);
 bool store_is_over(const struct store *s);
 void store_chunks_drop(struct store *s, uint64_t obj_id, uint32_t chunks);
 /* Deletes chunks nobody needs, at most `most`. Returns how many in *done. */

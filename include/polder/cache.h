@@ -93,8 +93,8 @@ _Static_assert(sizeof(struct cache_record) == 8 + 8 * 12 + 4 * 10 + 16 + 4 * CAC
 
 struct cache_index {
     struct cache_key key;
-    uint64_t expires_ms; /* when the object is of no use any more (stale windows included) */
-    uint32_t pages, slot;
+    uint64_t expires_ms;  /* when the object is of no use any more (stale windows included) */
+    uint32_t units, slot; /* units of 512 bytes that it takes in the file, chunks included */
     uint32_t chunks, url_len;
     uint64_t check; /* of all that stands before, and the obj_id: cache_index_check() */
 };
@@ -187,6 +187,8 @@ struct cache_shared {
     /* Anybody: somebody died inside the map; the next keeper examines the whole store before it
      * goes on with it, then stores 0. */
     _Atomic uint32_t suspect;
+    /* Reader: this epoch's tree is damaged. The keeper rotates if it is still the current one. */
+    _Atomic uint64_t damaged_epoch;
     /* Keeper: no epoch and no obj_id up to these is used again while any process lives that may
      * remember one. */
     _Atomic uint64_t epoch_floor, id_floor;

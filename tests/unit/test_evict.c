@@ -64,7 +64,7 @@ static void removal_and_resizing_keep_the_queues_whole(void **state)
     struct evict *e = evict_new(N, use);
     for (unsigned step = 0; step < 200000; step++) {
         const uint32_t slot = (uint32_t)rand_r(&seed) % N;
-        const enum evict_bound bound = step % 2 ? EVICT_PAGES : EVICT_ITEMS;
+        const enum evict_bound bound = step % 2 ? EVICT_SPACE : EVICT_ITEMS;
         atomic_store(&use[slot], (uint8_t)(rand_r(&seed) % 4));
         if (rand_r(&seed) % 3 == 0) {
             const uint32_t victim = evict_victim(e, bound);
@@ -84,11 +84,11 @@ static void removal_and_resizing_keep_the_queues_whole(void **state)
     for (unsigned i = 0; i < N; i++)
         left += there[i];
     for (; left; left--) {
-        const uint32_t victim = evict_victim(e, EVICT_PAGES);
+        const uint32_t victim = evict_victim(e, EVICT_SPACE);
         assert_true(victim < N && there[victim]);
         there[victim] = false;
     }
-    assert_int_equal(evict_victim(e, EVICT_PAGES), EVICT_NONE);
+    assert_int_equal(evict_victim(e, EVICT_SPACE), EVICT_NONE);
     evict_free(e);
 }
 

@@ -246,7 +246,7 @@ static void the_bound_of_items_is_exact(void **state)
     rig_free(&r);
 }
 
-static void the_bound_of_bytes_holds_in_pages(void **state)
+static void the_bound_of_bytes_holds(void **state)
 {
     struct rig r;
     char url[32];
@@ -602,7 +602,7 @@ int main(void)
         cmocka_unit_test(a_torn_ring_is_dropped_and_goes_on),
         cmocka_unit_test(streams_of_dead_producers_are_forgotten),
         cmocka_unit_test(the_bound_of_items_is_exact),
-        cmocka_unit_test(the_bound_of_bytes_holds_in_pages),
+        cmocka_unit_test(the_bound_of_bytes_holds),
         cmocka_unit_test(a_higher_bound_takes_effect_while_it_runs),
         cmocka_unit_test(what_is_used_stays_when_others_go),
         cmocka_unit_test(a_fetch_older_than_the_invalidation_is_not_stored),

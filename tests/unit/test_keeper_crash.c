@@ -412,6 +412,95 @@ static void a_store_that_kills_is_given_up_and_readers_follow(void **state)
     rig_free(&r);
 }
 
+/* A process of its own, for the signal ends it. The wait status. */
+static int look_in_a_child(struct rig *r, unsigned n)
+{
+    int status;
+    const pid_t pid = fork();
+    if (pid == 0) {
+        char url[32];
+        const int fd = open(r->log, O_WRONLY | O_APPEND);
+        dup2(fd, STDERR_FILENO);
+        cache_guard_install(&r->sh, PROC_SLOT_WORKER0 + 3);
+        for (unsigned i = 0; i < n; i++) {
+            snprintf(url, sizeof url, "h/%u", i);
+            rig_look(r, url);
+        }
+        _exit(0);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    return status;
+}
+
+static void a_file_cut_short_under_their_feet_kills_nobody_for_long(void **state)
+{
+    struct rig r;
+    char path[256];
+    (void)state;
+    rig_init(&r, 1000, 8 * MIB);
+    rig_start(&r);
+    fill(&r, 60);
+    store_path(&r, "data.mdb", path, sizeof path);
+    assert_int_equal(truncate(path, 8192), 0);
+    const int status = look_in_a_child(&r, 60);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 128 + SIGBUS);
+    assert_int_equal(atomic_load(&r.sh.proc->slot[PROC_SLOT_WORKER0 + 3].poison), 1);
+    rig_store(&r, 0, "h/after", 1, 100);
+    rig_wait(waitpid(r.keeper, NULL, WNOHANG) == r.keeper);
+    assert_int_equal(atomic_load(&r.sh.proc->slot[PROC_SLOT_KEEPER].poison), 1);
+    rig_start(&r);                          /* as the master would */
+    rig_wait(rig_look(&r, "h/after") == 1); /* it was still in the ring */
+    assert_true(rig_logged(&r, "failed its checks (the file is cut short)"));
+    rig_free(&r);
+}
+
+static void other_faults_are_not_blamed_on_the_store(void **state)
+{
+    struct rig r;
+    int status;
+    (void)state;
+    rig_init(&r, 1000, 8 * MIB);
+    rig_start(&r);
+    fill(&r, 5);
+    const pid_t pid = fork();
+    if (pid == 0) {
+        const int fd = open(r.log, O_WRONLY | O_APPEND);
+        dup2(fd, STDERR_FILENO);
+        signal(SIGSEGV, SIG_DFL); /* not the test library's */
+        cache_guard_install(&r.sh, PROC_SLOT_WORKER0 + 3);
+        rig_look(&r, "h/1");
+        raise(SIGSEGV);
+        raise(SIGSEGV);
+        _exit(0);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_false(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    assert_int_equal(atomic_load(&r.sh.proc->slot[PROC_SLOT_WORKER0 + 3].poison), 0);
+    assert_int_equal(atomic_load(&r.sh.cache->suspect), 0);
+    rig_free(&r);
+}
+
+static void a_reader_that_finds_damage_has_the_store_replaced_once(void **state)
+{
+    struct rig r;
+    const uint64_t one = 1;
+    (void)state;
+    rig_init(&r, 1000, 8 * MIB);
+    rig_start(&r);
+    fill(&r, 20);
+    const uint64_t epoch = atomic_load(&r.sh.cache->epoch);
+    for (unsigned i = 0; i < 5; i++) /* many workers say so, some of them late */
+        atomic_store(&r.sh.cache->damaged_epoch, epoch);
+    assert_int_equal(write(r.sh.keeper_event, &one, sizeof one), sizeof one);
+    rig_wait(atomic_load(&r.sh.cache->epoch) == epoch + 1);
+    atomic_store(&r.sh.cache->damaged_epoch, epoch);
+    fill(&r, 20);
+    assert_int_equal(found(&r, 20), 20);
+    assert_int_equal(rig_counter(&r, STATS_CACHE_ROTATIONS), 1);
+    rig_free(&r);
+}
+
 /* ---- room ---- */
 
 static void a_disk_that_is_too_small_makes_a_smaller_store_or_none(void **state)
@@ -494,6 +583,9 @@ int main(void)
         cmocka_unit_test(a_damaged_file_never_yields_a_wrong_byte),
         cmocka_unit_test(a_file_of_another_format_or_a_directory_in_its_place_is_no_reason_to_fail),
         cmocka_unit_test(a_store_that_kills_is_given_up_and_readers_follow),
+        cmocka_unit_test(a_file_cut_short_under_their_feet_kills_nobody_for_long),
+        cmocka_unit_test(other_faults_are_not_blamed_on_the_store),
+        cmocka_unit_test(a_reader_that_finds_damage_has_the_store_replaced_once),
         cmocka_unit_test(a_disk_that_is_too_small_makes_a_smaller_store_or_none),
         cmocka_unit_test(a_second_keeper_keeps_its_hands_off),
         cmocka_unit_test(ids_are_never_used_twice),
