@@ -147,8 +147,11 @@ void limit_peek(const struct limit_caller *caller, const struct limit_charge *ch
     limit_word seen = found ? limit_word_glance(entry.state) : 0, next;
     do {
         next = limit_state_now(&rule, seen, caller->table->formats);
-        if (limit_state_try(&rule, &next, charge->cost, verdict))
+        const limit_word now = next;
+        if (limit_state_try(&rule, &next, charge->cost, verdict)) {
+            limit_state_try(&rule, &(limit_word){now}, 0, verdict); /* what is left without it */
             return;
+        }
     } while (found && !limit_word_swap(entry.state, &seen, seen));
 }
 
@@ -183,15 +186,6 @@ static bool peek_all(const struct limit_caller *caller, const struct limit_charg
     return admitted;
 }
 
-/* The request is refused, so those who would have admitted it keep what it would have cost. */
-static bool refuse_all(const struct limit_charge *charge, size_t n, struct limit_verdict *verdict)
-{
-    for (size_t i = 0; i < n; i++)
-        if (verdict[i].admitted)
-            verdict[i].remaining += charge[i].cost;
-    return false;
-}
-
 bool limit_charge(const struct limit_caller *caller, const struct limit_charge *charge, size_t n,
                   uint64_t now_ms, struct limit_verdict *verdict)
 {
@@ -199,15 +193,17 @@ bool limit_charge(const struct limit_caller *caller, const struct limit_charge *
     if (n > LIMIT_CHARGES_MAX)
         return false;
     if (n > 1 && !peek_all(caller, charge, n, now_ms, verdict))
-        return refuse_all(charge, n, verdict);
+        return false;
     for (size_t i = 0; i < n; i++) {
         charge_one(caller, &charge[i], now_ms, &done[i], &verdict[i]);
         if (!refuses(&charge[i], &verdict[i]))
             continue;
         for (size_t j = i; j-- > 0;) /* somebody took the last place since the peek */
-            if (verdict[j].admitted)
+            if (verdict[j].admitted) {
                 charge_return(&done[j], charge[j].cost);
-        return refuse_all(charge, n, verdict);
+                verdict[j].remaining += charge[j].cost;
+            }
+        return false;
     }
     return true;
 }

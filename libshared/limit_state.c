@@ -222,12 +222,10 @@ static limit_word gcra_make(const struct limit_rule *r, uint64_t time_ms, uint64
     return word_make(level, (time_ms & TIME_MASK) << LIMIT_FORMAT_BITS | r->format);
 }
 
-/* A lowered limit counts as full, not as overfull: it admits again after window / requests. */
-static limit_word gcra_now(const struct limit_rule *r, limit_word word)
+static limit_word gcra_now(const struct limit_rule *r, limit_word word, uint64_t most)
 {
     const int64_t passed = gcra_passed(r, word);
-    const uint64_t full = r->requests * r->window_ms;
-    const uint64_t level = word_high(word) < full ? word_high(word) : full;
+    const uint64_t level = word_high(word) < most ? word_high(word) : most;
     if (passed <= 0)
         return gcra_make(r, gcra_time(word), level);
     if ((uint64_t)passed >= r->window_ms)
@@ -285,32 +283,49 @@ static bool gcra_refund(const struct limit_rule *r, limit_word before, limit_wor
 
 /* ---- any of them ---- */
 
-static limit_word state_advance(const struct limit_rule *r, limit_word word)
+/* A gcra level above `most` counts as that much. */
+static limit_word state_advance(const struct limit_rule *r, limit_word word, uint64_t most)
 {
     switch (r->algorithm) {
     case RUNTIME_FIXED:
         return fixed_now(r, word);
     case RUNTIME_GCRA:
-        return gcra_now(r, word);
+        return gcra_now(r, word, most);
     default:
         return sliding_now(r, word);
     }
 }
 
-/* A state that counts `level` requests as if they had all come now. */
-static limit_word state_fresh(const struct limit_rule *r, uint64_t level)
+static uint64_t state_level(const struct limit_rule *r, limit_word word)
 {
     switch (r->algorithm) {
     case RUNTIME_FIXED:
-        level = level > UINT32_MAX ? UINT32_MAX : level;
-        return (limit_word)level << COUNT_SHIFT | header_of(r, r->number);
+        return fixed_count(word);
     case RUNTIME_GCRA:
-        level = level > r->requests ? r->requests : level;
-        return gcra_make(r, r->now_ms, level * r->window_ms);
+        return word_high(word) / r->window_ms + (word_high(word) % r->window_ms != 0);
     default:
-        level = level > COUNT_MAX ? COUNT_MAX : level;
-        return (limit_word)level << COUNT_SHIFT | header_of(r, r->number);
+        return sliding_sum(word);
     }
+}
+
+static limit_word state_raise(const struct limit_rule *r, limit_word word, uint64_t level)
+{
+    const uint64_t have = state_level(r, word);
+    const uint64_t most = r->algorithm == RUNTIME_SLIDING ? COUNT_MAX : UINT32_MAX;
+    level = level < most ? level : most;
+    if (level <= have)
+        return word;
+    if (r->algorithm == RUNTIME_GCRA)
+        return gcra_make(r, gcra_time(word), level * r->window_ms);
+    return word + ((limit_word)(level - have) << COUNT_SHIFT);
+}
+
+/* A state that counts `level` requests as if they had all come now. */
+static limit_word state_fresh(const struct limit_rule *r, uint64_t level)
+{
+    return state_raise(
+        r, r->algorithm == RUNTIME_GCRA ? gcra_make(r, r->now_ms, 0) : header_of(r, r->number),
+        level);
 }
 
 uint64_t limit_state_level(limit_word word, const _Atomic uint64_t *formats, uint64_t now_ms)
@@ -322,22 +337,33 @@ uint64_t limit_state_level(limit_word word, const _Atomic uint64_t *formats, uin
         return 0;
     rule_fill(&r, (uint32_t)(value >> 1 & 3), value >> 3, 0, now_ms);
     r.format = format;
-    if (r.algorithm == RUNTIME_FIXED)
-        return fixed_count(fixed_now(&r, word));
-    if (r.algorithm == RUNTIME_SLIDING)
-        return sliding_sum(sliding_now(&r, word));
-    /* Its rate is not known here: what has not gone within a window counts in full. */
-    if (gcra_passed(&r, word) >= (int64_t)r.window_ms)
-        return 0;
-    return word_high(word) / r.window_ms + (word_high(word) % r.window_ms != 0);
+    /* The rate of a gcra limit is not known here: what has not gone within a window counts in
+     * full. */
+    if (r.algorithm != RUNTIME_GCRA)
+        return state_level(&r, state_advance(&r, word, 0));
+    return gcra_passed(&r, word) >= (int64_t)r.window_ms ? 0 : state_level(&r, word);
 }
 
+static limit_word state_own(const struct limit_rule *r, limit_word word,
+                            const _Atomic uint64_t *formats)
+{
+    if (__builtin_expect(limit_format_of(word) != r->format, 0))
+        return state_fresh(r, limit_state_level(word, formats, r->now_ms));
+    return word;
+}
+
+/* A lowered gcra limit counts as full, not as overfull: it admits again after window / requests. */
 limit_word limit_state_now(const struct limit_rule *rule, limit_word word,
                            const _Atomic uint64_t *formats)
 {
-    if (__builtin_expect(limit_format_of(word) != rule->format, 0))
-        return state_fresh(rule, limit_state_level(word, formats, rule->now_ms));
-    return state_advance(rule, word);
+    return state_advance(rule, state_own(rule, word, formats), rule->requests * rule->window_ms);
+}
+
+limit_word limit_state_inherit(const struct limit_rule *rule, limit_word word, uint64_t level,
+                               const _Atomic uint64_t *formats)
+{
+    return state_raise(rule, state_advance(rule, state_own(rule, word, formats), UINT64_MAX),
+                       level);
 }
 
 bool limit_state_try(const struct limit_rule *rule, limit_word *word, uint32_t cost,

@@ -58,6 +58,10 @@ limit_word limit_state_now(const struct limit_rule *rule, limit_word word,
  * verdict is filled in either case. */
 bool limit_state_try(const struct limit_rule *rule, limit_word *word, uint32_t cost,
                      struct limit_verdict *verdict);
+/* The state as it is now, and at least `level` requests counted, the lacking ones as if they came
+ * now. */
+limit_word limit_state_inherit(const struct limit_rule *rule, limit_word word, uint64_t level,
+                               const _Atomic uint64_t *formats);
 /* Takes a charge back that was added to `before` (as limit_state_now() had left it); false if it is
  * no longer there to be taken. Never takes more than the charge still weighs. */
 bool limit_state_refund(const struct limit_rule *rule, limit_word before, limit_word *word,

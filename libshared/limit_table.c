@@ -133,13 +133,13 @@ uint64_t limit_word_kept(const struct limit_rule *rule, uint64_t tag)
     return tag << LIMIT_UNTIL_BITS | (until & LIMIT_UNTIL_MASK);
 }
 
-static uint64_t word_busy(const struct limit_caller *c)
+static uint64_t word_busy(const struct limit_caller *c, uint64_t tag)
 {
-    return LIMIT_TAG_BUSY << LIMIT_UNTIL_BITS | (uint64_t)c->slot << LIMIT_BUSY_INCARNATION_BITS |
+    return tag << LIMIT_UNTIL_BITS | (uint64_t)c->slot << LIMIT_BUSY_INCARNATION_BITS |
            (c->incarnation & INCARNATION_MASK);
 }
 
-/* The owner of a BUSY word; false if its slot is not its own any more, or the owner is dead. */
+/* Whether the process lives that an entry which changes hands is in the hands of. */
 static bool busy_owner_lives(const struct limit_caller *c, uint64_t word, bool thorough)
 {
     const uint32_t slot = (uint32_t)(word >> LIMIT_BUSY_INCARNATION_BITS & 0xff);
@@ -153,64 +153,134 @@ static bool busy_owner_lives(const struct limit_caller *c, uint64_t word, bool t
 
 /* ---- making an entry ---- */
 
-enum victim_kind { VICTIM_NONE, VICTIM_LIVE, VICTIM_ORPHAN, VICTIM_FREE };
+enum victim_kind {
+    VICTIM_WAIT, /* none before an entry there has changed hands */
+    VICTIM_LIVE,
+    VICTIM_ORPHAN, /* its process died while it changed hands */
+    VICTIM_FREE,
+    VICTIM_OURS /* the key has a live entry already */
+};
 
 struct victim {
     enum victim_kind kind;
     struct limit_entry entry;
     uint64_t word;
+    uint64_t level;    /* LIVE: what it counted */
+    uint64_t inherits; /* at least that */
 };
 
-static void victim_set(struct victim *v, enum victim_kind kind, struct limit_bucket *b, unsigned i,
-                       uint64_t word)
+/* Every word of the two buckets, each read once: an entry is the key's, or may become it again, or
+ * it is neither and stays so, for nobody else makes one while we have the lock. */
+struct survey {
+    const struct limit_place *place;
+    uint64_t word[2 * LIMIT_WAYS];
+    unsigned vacant[2]; /* in each bucket: entries that nobody needs any more */
+    unsigned first[2];  /* the first of them */
+    unsigned orphans;   /* a bit an entry */
+    unsigned busy;      /* likewise: in the hands of a living process */
+    bool moving;        /* one of them may be given back, perhaps to our key */
+    int ours;           /* the key's own entry, or -1 */
+};
+
+static struct limit_entry survey_entry(const struct survey *s, unsigned i)
 {
-    *v = (struct victim){kind, {&b->word[i], &b->state[i]}, word};
+    struct limit_bucket *b = s->place->bucket[i / LIMIT_WAYS];
+    return (struct limit_entry){&b->word[i % LIMIT_WAYS], &b->state[i % LIMIT_WAYS]};
 }
 
-/* A free entry, of the bucket that has more of them; else one that a dead process left. */
-static void victim_find_free(const struct limit_caller *c, const struct limit_place *place,
-                             uint64_t now_s, bool thorough, struct victim *v)
+static void survey_take(const struct limit_caller *c, struct survey *s,
+                        const struct limit_place *place, uint64_t now_s, bool thorough)
 {
-    unsigned most = 0;
-    for (unsigned k = 0; k < 2; k++) {
-        struct limit_bucket *b = place->bucket[k];
-        struct victim mine = {.kind = VICTIM_NONE};
-        unsigned vacant = 0;
-        for (unsigned i = 0; i < LIMIT_WAYS; i++) {
-            const uint64_t word = atomic_load(&b->word[i]);
-            if (limit_word_tag(word) == LIMIT_TAG_BUSY) {
-                if (v->kind < VICTIM_ORPHAN && !busy_owner_lives(c, word, thorough))
-                    victim_set(v, VICTIM_ORPHAN, b, i, word);
-            } else if (!limit_word_lives(word, now_s) && vacant++ == 0) {
-                victim_set(&mine, VICTIM_FREE, b, i, word);
-            }
-        }
-        if (vacant > most) {
-            *v = mine;
-            most = vacant;
+    *s = (struct survey){.place = place, .ours = -1};
+    for (unsigned i = 0; i < 2 * LIMIT_WAYS; i++) {
+        const uint64_t word = s->word[i] = atomic_load(survey_entry(s, i).word);
+        if (limit_word_tag(word) == place->tag) {
+            s->ours = (int)i;
+        } else if (!limit_word_is_busy(word)) {
+            if (!limit_word_lives(word, now_s) && s->vacant[i / LIMIT_WAYS]++ == 0)
+                s->first[i / LIMIT_WAYS] = i;
+        } else if (busy_owner_lives(c, word, thorough)) {
+            s->busy |= 1u << i;
+            s->moving = s->moving || limit_word_tag(word) == LIMIT_TAG_MOVING;
+        } else {
+            s->orphans |= 1u << i;
         }
     }
 }
 
-/* The live entry that counts least. */
-static void victim_find_live(const struct limit_caller *c, const struct limit_place *place,
-                             uint64_t now_ms, struct victim *v)
+static uint64_t survey_level(const struct limit_caller *c, const struct survey *s, unsigned i,
+                             uint64_t now_ms)
+{
+    return limit_state_level(limit_word_glance(survey_entry(s, i).state), c->table->formats,
+                             now_ms);
+}
+
+static void victim_set(struct victim *v, enum victim_kind kind, const struct survey *s, unsigned i)
+{
+    v->kind = kind;
+    v->entry = survey_entry(s, i);
+    v->word = s->word[i];
+}
+
+/* In a bucket without a vacancy somebody may have given way; nobody who did had more than the least
+ * there has now. */
+static void victim_inherit(const struct limit_caller *c, const struct survey *s, unsigned bucket,
+                           uint64_t now_ms, struct victim *v)
 {
     uint64_t least = UINT64_MAX;
-    for (unsigned k = 0; k < 2; k++) {
-        struct limit_bucket *b = place->bucket[k];
-        for (unsigned i = 0; i < LIMIT_WAYS; i++) {
-            const uint64_t word = atomic_load(&b->word[i]);
-            if (limit_word_tag(word) == LIMIT_TAG_BUSY)
-                continue;
-            const uint64_t level =
-                limit_state_level(limit_word_glance(&b->state[i]), c->table->formats, now_ms);
-            if (level < least) {
-                least = level;
-                victim_set(v, VICTIM_LIVE, b, i, word);
+    for (unsigned i = bucket * LIMIT_WAYS; i < (bucket + 1) * LIMIT_WAYS; i++)
+        if (!(s->orphans >> i & 1)) {
+            const uint64_t level = survey_level(c, s, i, now_ms);
+            least = level < least ? level : least;
+        }
+    if (least != UINT64_MAX && least > v->inherits)
+        v->inherits = least;
+}
+
+/* A free entry of the bucket that has more of them. */
+static void victim_find_free(const struct limit_caller *c, const struct survey *s, uint64_t now_ms,
+                             struct victim *v)
+{
+    const unsigned k = s->vacant[1] > s->vacant[0];
+    victim_set(v, VICTIM_FREE, s, s->first[k]);
+    if (s->vacant[!k] == 0 && now_ms / 1000 <= atomic_load(&c->table->evicted_until_s))
+        victim_inherit(c, s, !k, now_ms, v);
+}
+
+/* An orphan, or the live entry that counts least. */
+static void victim_find_live(const struct limit_caller *c, const struct survey *s, uint64_t now_ms,
+                             struct victim *v)
+{
+    if (s->orphans) {
+        victim_set(v, VICTIM_ORPHAN, s, (unsigned)__builtin_ctz(s->orphans));
+    } else {
+        v->level = UINT64_MAX;
+        for (unsigned i = 0; i < 2 * LIMIT_WAYS; i++) {
+            const uint64_t level = survey_level(c, s, i, now_ms);
+            if (level < v->level) {
+                victim_set(v, VICTIM_LIVE, s, i);
+                v->level = level;
             }
         }
     }
+    for (unsigned k = 0; k < 2; k++)
+        victim_inherit(c, s, k, now_ms, v);
+}
+
+static void victim_find(const struct limit_caller *c, const struct survey *s, uint64_t now_ms,
+                        struct victim *v)
+{
+    if (s->ours >= 0)
+        victim_set(v, limit_word_lives(s->word[s->ours], now_ms / 1000) ? VICTIM_OURS : VICTIM_FREE,
+                   s, (unsigned)s->ours);
+    else if (s->moving)
+        v->kind = VICTIM_WAIT;
+    else if (s->vacant[0] || s->vacant[1])
+        victim_find_free(c, s, now_ms, v);
+    else if (s->busy) /* every count must be known before one gives way */
+        v->kind = VICTIM_WAIT;
+    else
+        victim_find_live(c, s, now_ms, v);
 }
 
 static void state_clear(limit_word *state)
@@ -220,19 +290,54 @@ static void state_clear(limit_word *state)
         ;
 }
 
-/* Makes the victim the key's own. What a live one counts stays: the next charge converts it if it
- * is another limit's. False if somebody else was faster. */
+/* What a live one or an orphan counted stays, with its age, and is made up to what is inherited. */
+static void state_inherit(const struct limit_caller *c, const struct victim *v,
+                          const struct limit_rule *rule)
+{
+    limit_word seen = limit_word_glance(v->entry.state), next;
+    do
+        next = limit_state_inherit(rule, v->kind == VICTIM_FREE ? 0 : seen, v->inherits,
+                                   c->table->formats);
+    while (!limit_word_swap(v->entry.state, &seen, next));
+}
+
+/* Somebody will be forgotten: until then a newcomer may be one who comes back. */
+static void eviction_announce(const struct limit_caller *c, uint64_t word, uint64_t now_s)
+{
+    const uint64_t until = now_s + ((word - now_s) & LIMIT_UNTIL_MASK);
+    uint64_t have = atomic_load(&c->table->evicted_until_s);
+    while (have < until && !atomic_compare_exchange_weak(&c->table->evicted_until_s, &have, until))
+        ;
+}
+
+static bool victim_take_live(const struct limit_caller *c, const struct victim *v, uint64_t now_ms)
+{
+    uint64_t word = v->word;
+    eviction_announce(c, word, now_ms / 1000);
+    if (!atomic_compare_exchange_strong(v->entry.word, &word, word_busy(c, LIMIT_TAG_MOVING)))
+        return false;
+    if (limit_state_level(limit_word_glance(v->entry.state), c->table->formats, now_ms) >
+        v->level) {
+        atomic_store(v->entry.word, v->word); /* charged since we looked: given back */
+        return false;
+    }
+    atomic_fetch_add_explicit(&c->table->evicted_live, 1, memory_order_relaxed);
+    return true;
+}
+
+/* Makes the victim the key's own. False if somebody else was faster. */
 static bool victim_take(const struct limit_caller *c, const struct victim *v,
                         const struct limit_rule *rule, uint64_t tag)
 {
     uint64_t word = v->word;
-    if (!atomic_compare_exchange_strong(v->entry.word, &word, word_busy(c)))
+    if (v->kind == VICTIM_LIVE
+            ? !victim_take_live(c, v, rule->now_ms)
+            : !atomic_compare_exchange_strong(v->entry.word, &word, word_busy(c, LIMIT_TAG_BUSY)))
         return false;
-    if (v->kind == VICTIM_LIVE)
-        atomic_fetch_add_explicit(&c->table->evicted_live, 1, memory_order_relaxed);
-    else if (v->kind == VICTIM_FREE ||
-             !limit_state_level(limit_word_glance(v->entry.state), c->table->formats, rule->now_ms))
+    if (v->kind == VICTIM_FREE && v->inherits == 0)
         state_clear(v->entry.state);
+    else
+        state_inherit(c, v, rule);
     atomic_store(v->entry.word, limit_word_kept(rule, tag));
     return true;
 }
@@ -241,29 +346,17 @@ static bool victim_take(const struct limit_caller *c, const struct victim *v,
 static bool entry_make_locked(const struct limit_caller *c, const struct limit_place *place,
                               const struct limit_rule *rule, struct limit_entry *entry)
 {
-    const uint64_t now_s = rule->now_ms / 1000;
     struct patience patience = {0};
-    for (unsigned tries = 0; tries < MAKE_TRIES; tries++) {
-        struct victim v = {.kind = VICTIM_NONE};
-        if (limit_entry_find(place, &v.entry, &v.word)) {
-            *entry = v.entry;
-            if (limit_word_lives(v.word, now_s))
-                return true; /* another process was faster */
-            v.kind = VICTIM_FREE;
-        } else {
-            victim_find_free(c, place, now_s, patience_is_thorough(&patience), &v);
-            if (v.kind == VICTIM_NONE)
-                victim_find_live(c, place, rule->now_ms, &v);
-        }
-        if (v.kind == VICTIM_NONE) { /* sixteen processes at work in two buckets */
-            if (!patience_wait(&patience))
-                return false;
-            continue;
-        }
+    struct survey survey;
+    do {
+        struct victim v = {.kind = VICTIM_WAIT};
+        survey_take(c, &survey, place, rule->now_ms / 1000, patience_is_thorough(&patience));
+        victim_find(c, &survey, rule->now_ms, &v);
         *entry = v.entry;
-        if (victim_take(c, &v, rule, place->tag))
+        if (v.kind == VICTIM_OURS ||
+            (v.kind != VICTIM_WAIT && victim_take(c, &v, rule, place->tag)))
             return true;
-    }
+    } while (patience_wait(&patience));
     return false;
 }
 
@@ -283,7 +376,7 @@ bool limit_entry_forget(const struct limit_caller *c, const struct limit_place *
     struct limit_entry entry;
     uint64_t word;
     while (limit_entry_find(place, &entry, &word)) {
-        if (!atomic_compare_exchange_strong(entry.word, &word, word_busy(c)))
+        if (!atomic_compare_exchange_strong(entry.word, &word, word_busy(c, LIMIT_TAG_BUSY)))
             continue;
         /* at time 0 nothing is old yet */
         const bool counted =

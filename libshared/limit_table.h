@@ -20,8 +20,12 @@
  * charge then weighs on a stranger, or on nobody; never is one lost that was admitted.
  *
  * Both buckets full of live entries: the lowest count gives way, and the newcomer inherits it
- * (Space-Saving). A flood of new keys raises the counts of newcomers instead of washing away those
- * of heavy clients. It is counted; it means that the table is too small.
+ * (Space-Saving): the least of either bucket, whichever is more. Of those who gave way in a bucket
+ * nobody had more than anybody has there now, so a key that comes back has lost nothing, unless
+ * others there grow old sooner than its own requests would have. To be sure of that, who takes a
+ * live entry looks at its count again when nobody can charge it any more, and gives it back if it
+ * has grown. A flood of new keys raises the counts of newcomers instead of washing away those of
+ * heavy clients. It is counted; it means that the table is too small.
  */
 #ifndef POLDER_LIMIT_TABLE_H
 #define POLDER_LIMIT_TABLE_H
@@ -35,8 +39,10 @@
 /* word: tag 36 bits | until 28 bits (mono seconds). 0: never used. */
 #define LIMIT_UNTIL_BITS 28
 #define LIMIT_UNTIL_MASK ((UINT64_C(1) << LIMIT_UNTIL_BITS) - 1)
-#define LIMIT_TAG_BUSY   (UINT64_MAX >> LIMIT_UNTIL_BITS)
-/* under LIMIT_TAG_BUSY: slot 8 bits | incarnation 20 bits */
+/* Changing hands; then the low 28 bits are slot 8 bits | incarnation 20 bits. MOVING: it was live,
+ * and may yet be given back to the key that had it. */
+#define LIMIT_TAG_BUSY              (UINT64_MAX >> LIMIT_UNTIL_BITS)
+#define LIMIT_TAG_MOVING            (LIMIT_TAG_BUSY - 1)
 #define LIMIT_BUSY_INCARNATION_BITS 20
 
 struct limit_bucket {
@@ -55,6 +61,7 @@ struct limit_table {
     _Atomic uint64_t stripe[LIMIT_STRIPES];  /* 0, or who creates an entry of this stripe */
     _Alignas(128) _Atomic uint64_t evicted_live; /* statistics; any process adds */
     _Atomic uint64_t lock_steals, lock_refusals;
+    _Atomic uint64_t evicted_until_s; /* when all who gave way have nothing left to count */
     _Alignas(128) struct limit_bucket bucket[];
 };
 
@@ -73,6 +80,11 @@ static inline uint64_t limit_word_tag(uint64_t word)
     return word >> LIMIT_UNTIL_BITS;
 }
 
+static inline bool limit_word_is_busy(uint64_t word)
+{
+    return limit_word_tag(word) >= LIMIT_TAG_MOVING;
+}
+
 /* Whether an entry kept until then (seconds, modulo 2^28) still matters. */
 static inline bool limit_word_lives(uint64_t word, uint64_t now_s)
 {
@@ -83,8 +95,8 @@ static inline bool limit_word_lives(uint64_t word, uint64_t now_s)
 static inline struct limit_place limit_place_of(struct limit_table *table, uint64_t key)
 {
     uint64_t tag = limit_word_tag(key);
-    if (tag == 0 || tag == LIMIT_TAG_BUSY)
-        tag ^= 1;
+    if (tag == 0 || tag >= LIMIT_TAG_MOVING)
+        tag ^= 2;
     const uint64_t first = key & table->mask;
     /* An odd distance that follows from the tag: the two are never the same, and each leads to the
      * other. */

@@ -220,13 +220,14 @@ static void reset_tells_when_more_quota_comes(void **state)
         const struct runtime_limit l = limit_of(a, 10, MINUTE);
         struct limit_verdict v, before, after;
         peek(key_of(a), &l, 1, T0, &v);
-        assert_int_equal(v.remaining, 9);
+        assert_int_equal(v.remaining, 10);
+        assert_int_equal(v.reset_ms, 0);
         for (int i = 0; i < 6; i++) {
             charge(key_of(a), &l, 1, T0 + (uint64_t)i * 5000, &v);
             peek(key_of(a), &l, 1, T0 + (uint64_t)i * 5000 + v.reset_ms - 1, &before);
             peek(key_of(a), &l, 1, T0 + (uint64_t)i * 5000 + v.reset_ms, &after);
             assert_true(after.remaining > before.remaining);
-            assert_int_equal(before.remaining, v.remaining - 1);
+            assert_int_equal(before.remaining, v.remaining);
         }
     }
 }
@@ -629,61 +630,128 @@ static void an_entry_that_a_dead_process_was_taking_over_is_used_again(void **st
     assert_int_equal(admitted(key_of(1), &l, 9, T0), 5);
 }
 
-/* Meets every key of a round in the same order as the others do, so that they create them at the
- * same instant, and counts what it was admitted after the fact: a killed process counts too
- * little. */
-static void hammer(struct limit_caller caller, const struct runtime_limit *l, uint64_t round,
-                   _Atomic uint32_t *count)
+/* ---- kill -9 ---- */
+
+/* What killed processes are admitted, they count after the fact: too little, never too much. */
+struct storm {
+    struct runtime_limit limit;
+    uint64_t first, keys, now;
+    bool in_order; /* all meet the keys in the same order: they create them at the same instant */
+    _Atomic uint32_t admitted[];
+};
+
+static struct storm *storm_make(uint64_t keys)
 {
-    struct limit_verdict v;
-    for (;;)
-        for (uint64_t k = 0; k < KILL_KEYS; k++) {
-            const struct limit_charge c = {
-                .key = key_of(round * KILL_KEYS + k), .limit = l, .cost = 1};
-            if (limit_charge(&caller, &c, 1, T0, &v))
-                atomic_fetch_add(&count[k], 1);
-        }
+    struct storm *s = shared_memory(sizeof *s + keys * sizeof s->admitted[0]);
+    s->keys = keys;
+    return s;
 }
 
+static void storm_free(struct storm *s)
+{
+    munmap(s, sizeof *s + s->keys * sizeof s->admitted[0]);
+}
+
+static void storm_run(struct limit_caller caller, struct storm *s)
+{
+    struct limit_verdict v;
+    random_state = caller.incarnation;
+    for (uint64_t k = 0;; k = s->in_order ? (k + 1) % s->keys : random_below(s->keys)) {
+        const struct limit_charge c = {.key = key_of(s->first + k), .limit = &s->limit, .cost = 1};
+        if (limit_charge(&caller, &c, 1, s->now, &v))
+            atomic_fetch_add(&s->admitted[k], 1);
+    }
+}
+
+static pid_t storm_fork(uint32_t n, struct storm *s)
+{
+    const struct limit_caller caller = process_born(n);
+    const pid_t pid = fork();
+    if (pid == 0)
+        storm_run(caller, s);
+    assert_true(pid > 0);
+    atomic_store(&proc->slot[caller.slot].pid, (uint32_t)pid);
+    return pid;
+}
+
+static void storm_reap(uint32_t n, pid_t *pid)
+{
+    if (*pid)
+        waitpid(*pid, NULL, 0);
+    process_died(n);
+    *pid = 0;
+}
+
+static unsigned kills_wanted(void)
+{
+    const char *asked = getenv("POLDER_LIMIT_KILLS");
+    return asked ? (unsigned)strtoul(asked, NULL, 10) : KILLS;
+}
+
+/* Each round has new keys, a new limit and its own time; some of the killed stay zombies while the
+ * survivors need their locks. */
 static void not_one_too_many_while_processes_are_killed(void **state)
 {
     (void)state;
-    const char *asked = getenv("POLDER_LIMIT_KILLS");
-    const unsigned kills = asked ? (unsigned)strtoul(asked, NULL, 10) : KILLS;
-    _Atomic uint32_t *count = shared_memory(KILL_KEYS * sizeof *count);
-    for (unsigned done = 0, round = 1; done < kills; round++) {
-        const struct runtime_limit l = limit_of(round % 3, 1 + round % 7, 30 * DAY);
+    struct storm *s = storm_make(KILL_KEYS);
+    s->in_order = true;
+    for (unsigned done = 0, round = 1; done < kills_wanted(); round++) {
         pid_t pid[WORKERS];
+        s->limit = limit_of(round % 3, 1 + round % 7, MINUTE);
+        s->first = round * (uint64_t)KILL_KEYS;
+        s->now = T0 + round * 10 * MINUTE;
         for (unsigned k = 0; k < KILL_KEYS; k++)
-            atomic_store(&count[k], 0);
-        for (uint32_t n = 0; n < WORKERS; n++) {
-            const struct limit_caller caller = process_born(n);
-            if ((pid[n] = fork()) == 0)
-                hammer(caller, &l, round, count);
-            assert_true(pid[n] > 0);
-            atomic_store(&proc->slot[caller.slot].pid, (uint32_t)pid[n]);
-        }
+            atomic_store(&s->admitted[k], 0);
+        for (uint32_t n = 0; n < WORKERS; n++)
+            pid[n] = storm_fork(n, s);
         for (uint32_t n = 0; n < WORKERS; n++, done++) {
             usleep((useconds_t)random_below(n ? 300 : 1500));
             kill(pid[n], SIGKILL);
-            if (random_below(2)) { /* others stay zombies for a while */
-                waitpid(pid[n], NULL, 0);
-                process_died(n);
-                pid[n] = 0;
-            }
+            if (random_below(2))
+                storm_reap(n, &pid[n]);
         }
         for (unsigned k = 0; k < KILL_KEYS; k++) {
-            const uint64_t rest = admitted(key_of(round * (uint64_t)KILL_KEYS + k), &l, 20, T0);
-            const uint64_t sum = atomic_load(&count[k]) + rest;
-            assert_in_range(sum, l.requests > WORKERS ? l.requests - WORKERS : 0, l.requests);
+            const uint64_t rest = admitted(key_of(s->first + k), &s->limit, 20, s->now);
+            assert_in_range(atomic_load(&s->admitted[k]) + rest,
+                            s->limit.requests > WORKERS ? s->limit.requests - WORKERS : 0,
+                            s->limit.requests);
         }
         for (uint32_t n = 0; n < WORKERS; n++)
-            if (pid[n]) {
-                waitpid(pid[n], NULL, 0);
-                process_died(n);
-            }
+            storm_reap(n, &pid[n]);
     }
-    munmap(count, KILL_KEYS * sizeof *count);
+    storm_free(s);
+}
+
+/* 300 clients in 256 entries: they take each other's all the time, and are killed in the middle. */
+static void not_one_too_many_in_a_table_that_is_too_small(void **state)
+{
+    (void)state;
+    teardown(NULL);
+    table_make(256);
+    struct storm *s = storm_make(300);
+    pid_t pid[WORKERS] = {0};
+    s->limit = limit_of(RUNTIME_SLIDING, 40, 60 * MINUTE);
+    s->now = T0;
+    for (unsigned i = 0; i < kills_wanted() / 2; i++) {
+        const uint32_t n = i % (WORKERS - 1);
+        if (pid[n])
+            kill(pid[n], SIGKILL);
+        storm_reap(n, &pid[n]);
+        pid[n] = storm_fork(n, s);
+        usleep(300 + (useconds_t)random_below(1500));
+    }
+    for (uint32_t n = 0; n < WORKERS - 1; n++) {
+        kill(pid[n], SIGKILL);
+        storm_reap(n, &pid[n]);
+    }
+    for (unsigned k = 0; k < s->keys; k++)
+        assert_in_range(atomic_load(&s->admitted[k]), 0, s->limit.requests);
+    struct limit_table_stats stats;
+    limit_table_stats(table, T0, &stats);
+    assert_true(stats.evicted_live > 0);
+    for (unsigned k = 0; k < 100; k++) /* nothing is stuck; who fits is admitted */
+        assert_int_equal(admitted(key_of(k), &s->limit, 41, T0 + DAY), 40);
+    storm_free(s);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -719,6 +787,7 @@ int main(void)
         TEST(who_cannot_have_the_lock_is_refused_soon),
         TEST(an_entry_that_a_dead_process_was_taking_over_is_used_again),
         TEST(not_one_too_many_while_processes_are_killed),
+        TEST(not_one_too_many_in_a_table_that_is_too_small),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
