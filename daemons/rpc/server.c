@@ -516,6 +516,12 @@ int rpc_server_new(struct rpc_server **out, struct ev_loop *loop, const char *pa
     return 0;
 }
 
+void rpc_server_permit(struct rpc_server *s, mode_t mode, gid_t gid)
+{
+    s->gid = gid;
+    rpc_socket_permit(s->socket.path, mode, gid);
+}
+
 void rpc_server_free(struct rpc_server *s)
 {
     if (!s)

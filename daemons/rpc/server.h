@@ -42,6 +42,8 @@ typedef void (*rpc_handler)(void *arg, const struct rpc_call *call);
  * process answers on path. */
 int rpc_server_new(struct rpc_server **out, struct ev_loop *loop, const char *path, mode_t mode,
                    gid_t gid, rpc_handler handler, void *arg);
+/* Who gets in from now on. */
+void rpc_server_permit(struct rpc_server *server, mode_t mode, gid_t gid);
 /* Closes all connections, and removes the path. */
 void rpc_server_free(struct rpc_server *server);
 

@@ -50,6 +50,15 @@ static bool somebody_answers(const char *path)
     return fd >= 0 || fd == -EAGAIN;
 }
 
+int rpc_socket_permit(const char *path, mode_t mode, gid_t gid)
+{
+    if (gid != (gid_t)-1 && chown(path, (uid_t)-1, gid) < 0)
+        log_warning("socket: cannot give %s to group %u: %s; its members get in only as far as "
+                    "the mode allows",
+                    path, (unsigned)gid, strerror(errno));
+    return chmod(path, mode) < 0 ? -errno : 0;
+}
+
 static int prepare(struct rpc_socket *s, const char *path, mode_t mode, gid_t gid)
 {
     struct sockaddr_un sa;
@@ -60,12 +69,10 @@ static int prepare(struct rpc_socket *s, const char *path, mode_t mode, gid_t gi
     unlink(path);
     if (bind(s->fd, (const struct sockaddr *)&sa, sizeof sa) < 0)
         return -errno;
-    /* From bind() on the umask alone guards it, and until listen() nobody can connect. */
-    if (gid != (gid_t)-1 && chown(path, (uid_t)-1, gid) < 0)
-        log_warning("socket: cannot give %s to group %u: %s; its members get in only as far as "
-                    "the mode allows",
-                    s->path, (unsigned)gid, strerror(errno));
-    if (chmod(path, mode) < 0 || stat(path, &st) < 0 || listen(s->fd, BACKLOG) < 0)
+    /* From bind() on the umask guards it, and until listen() nobody can connect. */
+    if ((code = rpc_socket_permit(path, mode, gid)))
+        return code;
+    if (stat(path, &st) < 0 || listen(s->fd, BACKLOG) < 0)
         return -errno;
     s->device = st.st_dev;
     s->inode = st.st_ino;

@@ -20,6 +20,8 @@ struct rpc_socket {
 /* gid: (gid_t)-1 leaves the group. 0, -EADDRINUSE where somebody answers on path, or a negative
  * errno. A group that cannot be set is logged and left. */
 int rpc_socket_listen(struct rpc_socket *s, const char *path, mode_t mode, gid_t gid);
+/* Gives the path mode and group; what cannot be given is logged. 0 or a negative errno. */
+int rpc_socket_permit(const char *path, mode_t mode, gid_t gid);
 /* Closes; removes the path if it is still ours. */
 void rpc_socket_close(struct rpc_socket *s);
 /* A nonblocking connection; fd or a negative errno. */

@@ -7,12 +7,13 @@
  * everything else the value as it came.
  */
 #include "daemons/worker/worker.h"
+#include "polder/limitkey.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
-#define KEY_SEPARATOR '\x1f'
+#define KEY_SEPARATOR LIMITKEY_SEPARATOR
 #define KEY_TEXT_MAX  4096
 #define EXEMPT        UINT64_C(0)
 

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* limitkey: see limitkey.h. */
+#include "polder/limitkey.h"
+#include "polder/config.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+static int client_bytes(const char *text, size_t len, char *out, size_t size)
+{
+    struct clientip ip, group;
+    if (clientip_parse(text, len, &ip) != 0)
+        return -EINVAL;
+    if (size < sizeof group.addr)
+        return -ENOBUFS;
+    clientip_group(&ip, &group);
+    memcpy(out, group.addr, sizeof group.addr);
+    return sizeof group.addr;
+}
+
+int limitkey_client(const char *address, char *out, size_t size)
+{
+    return client_bytes(address, strlen(address), out, size);
+}
+
+int limitkey_from_text(const struct config_limit *limit, const char *text, char *out, size_t size)
+{
+    size_t n = 0;
+    for (uint32_t i = 0; i < limit->n_key; i++) {
+        const bool last = i + 1 == limit->n_key;
+        const size_t len = last ? strlen(text) : strcspn(text, "+");
+        if (i) {
+            if (n == size)
+                return -ENOBUFS;
+            out[n++] = LIMITKEY_SEPARATOR;
+        }
+        int wrote = (int)len;
+        if (limit->key[i].kind == CONFIG_KEY_CLIENT)
+            wrote = client_bytes(text, len, out + n, size - n);
+        else if (len > size - n)
+            wrote = -ENOBUFS;
+        else
+            memcpy(out + n, text, len);
+        if (wrote < 0)
+            return wrote;
+        n += (size_t)wrote;
+        text += len;
+        if (!last && *text++ != '+')
+            return -EINVAL;
+    }
+    return (int)n;
+}
+
+void limitkey_describe(const struct config_limit *limit, char *out, size_t size)
+{
+    static const char *const kind[] = {
+        [CONFIG_KEY_NONE] = "?",         [CONFIG_KEY_CLIENT] = "client",
+        [CONFIG_KEY_HEADER] = "header:", [CONFIG_KEY_COOKIE] = "cookie:",
+        [CONFIG_KEY_QUERY] = "query:",   [CONFIG_KEY_JWT] = "jwt:",
+        [CONFIG_KEY_ROUTE] = "route",    [CONFIG_KEY_GLOBAL] = "global",
+    };
+    size_t n = 0;
+    out[0] = 0;
+    for (uint32_t i = 0; i < limit->n_key && n < size; i++)
+        n += (size_t)snprintf(out + n, size - n, "%s%s%s", i ? "+" : "", kind[limit->key[i].kind],
+                              limit->key[i].name);
+}
