@@ -84,7 +84,8 @@ void sweep_hint(struct keeper *k, const struct ring_sweep *what, const char *tex
     }
     if (what->soft)
         return; /* its number stays; nothing is to be deleted */
-    if (what->kind != 0 || s->n_urls == SWEEP_URLS) {
+    /* A path without a host is not in one place. */
+    if (what->kind != 0 || what->len == 0 || text[0] == '/' || s->n_urls == SWEEP_URLS) {
         want_all(s);
         return;
     }

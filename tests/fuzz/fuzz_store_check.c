@@ -97,7 +97,7 @@ static void world_make(void)
     s->ref =
         mmap(NULL, CACHE_SLOTS_MAX, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     s->max_items = 1000;
-    s->max_pages = 1000;
+    s->max_units = 8000;
     must(store_init(s) == 0);
     must(store_open(s, 1, world.dir, MAP_BYTES, STORE_NEW, &what) == 0);
     fill(s);
