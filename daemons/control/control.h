@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * control: the process that operators and monitoring talk to. Private to daemons/control.
+ *
+ *   main.c              first steps, loop, last steps; follows the configuration
+ *   admin.c             the admin socket: who calls what; logs changes; passes on to keeper and
+ * supervisor methods_status.c    status, reload, drain      methods_cache.c     cache.*
+ *   methods_limit.c     limit.*                    methods_upstream.c  upstream.*
+ *   ops.c               a small HTTP server: ops.listen, and ops.sock for the workers
+ *   pages.c             which page; health, readiness, index
+ *   metrics.c           /metrics                   telemetry.c         /api/telemetry/…
+ *
+ * It never touches the disk of the cache, so an invalidation is acknowledged even while the keeper
+ * hangs on it. It may be killed at any instant: what it changes is changed by single stores or, in
+ * runtime.mp, by a rename; all else is made again from shared memory.
+ */
+#ifndef POLDER_CONTROL_H
+#define POLDER_CONTROL_H
+#include "daemons/rpc/client.h"
+#include "daemons/rpc/server.h"
+#include "polder/field.h"
+#include "polder/process.h"
+#include "polder/stats.h"
+#include <ev.h>
+#include <stdbool.h>
+
+#define CONTROL_ASK_MS 2000 /* how long keeper and supervisor may take to answer */
+
+struct ops;
+struct reload_wait;
+
+struct control {
+    const struct process *process;
+    struct shared *shared;
+    struct stats_slab *stats;
+
+    struct ev_loop *loop;
+    ev_io event;
+    ev_timer tick;
+    ev_signal term;
+
+    uint32_t region; /* followed; UINT32_MAX: none yet */
+    const struct config *config;
+    const struct runtime_page *runtime;
+
+    struct rpc_server *admin;          /* NULL: could not be opened yet; tried again each second */
+    const struct config *admin_config; /* whose mode and group it has */
+    char admin_complaint[256];
+    struct rpc_client keeper, supervisor;
+    struct ops *ops;
+    struct reload_wait *reloads; /* callers of reload --wait */
+};
+
+/* ---- admin.c ---- */
+void admin_follow(struct control *c); /* opens the socket, or gives it the mode and group of now */
+void admin_close(struct control *c);
+bool admin_handles(enum rpc_method method);
+void admin_error(struct control *c, struct rpc_reply *reply, enum rpc_error code,
+                 const char *format, ...) __attribute__((format(printf, 4, 5)));
+/* Lets another process answer. params: taken. */
+void admin_forward(struct control *c, struct rpc_reply *reply, struct rpc_client *to,
+                   const char *method, struct rpc_out *params);
+/* One line of what a caller asked for, without secrets; for the log. */
+void admin_describe(enum rpc_method method, const msgpack_object *params, char *out, size_t size);
+
+/* ---- methods_*.c: each answers the call ---- */
+void status_show(struct control *c, const struct rpc_call *call);
+void reload_run(struct control *c, const struct rpc_call *call);
+void reload_watch(struct control *c); /* answers those whose reload is over */
+void drain_run(struct control *c, const struct rpc_call *call);
+void cache_stats(struct control *c, const struct rpc_call *call);
+void cache_list(struct control *c, const struct rpc_call *call);
+void cache_show(struct control *c, const struct rpc_call *call);
+void cache_invalidate(struct control *c, const struct rpc_call *call);
+void cache_set(struct control *c, const struct rpc_call *call);
+void limit_list(struct control *c, const struct rpc_call *call);
+void limit_show(struct control *c, const struct rpc_call *call);
+void limit_set(struct control *c, const struct rpc_call *call);
+void limit_reset(struct control *c, const struct rpc_call *call);
+void upstream_list(struct control *c, const struct rpc_call *call);
+void upstream_weight(struct control *c, const struct rpc_call *call);
+
+/* ---- main.c ---- */
+/* The configurations that some process serves with: what changes at run time changes in all. */
+size_t control_live_regions(const struct control *c, struct config_region *out[SHARED_REGIONS]);
+
+/* ---- ops.c ---- */
+struct ops_request; /* one that waits for its answer */
+struct ops *ops_new(struct control *c);
+void ops_free(struct ops *ops);
+void ops_follow(struct ops *ops); /* opens what the configuration wants, closes what it does not */
+/* Exactly once a request, now or later; body is copied. */
+void ops_answer(struct ops_request *r, unsigned status, const char *type, const char *body,
+                size_t len);
+
+/* ---- pages.c ---- */
+struct page_call {
+    struct ops_request *request;
+    struct field_text path;
+    bool get;         /* GET or HEAD */
+    bool openmetrics; /* Accept asks for it */
+    bool public;      /* through a worker: telemetry only */
+};
+void pages_answer(struct control *c, const struct page_call *call);
+struct workers_count {
+    uint32_t wanted, ready, draining;
+};
+void pages_count_workers(const struct control *c, struct workers_count *out);
+
+/* ---- a text that grows ---- */
+struct page_text {
+    char *at;
+    size_t len, size;
+    bool failed;
+};
+void page_put(struct page_text *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* ---- metrics.c, telemetry.c ---- */
+void metrics_write(const struct control *c, bool openmetrics, struct page_text *out);
+void telemetry_cache(const struct control *c, struct page_text *out);
+void telemetry_websocket(struct control *c, struct ops_request *request);
+/* Sums that several pages show. */
+struct cache_sums {
+    uint64_t hits, misses, stale;
+    double hit_rate, miss_rate; /* 0..1; stale answers are hits: the backend was not asked */
+};
+void telemetry_sums(const struct control *c, struct cache_sums *out);
+#endif

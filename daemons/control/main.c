@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* main: control's life from fork to exit, and how it follows the configuration. */
+#include "daemons/control/control.h"
+#include "polder/clock.h"
+#include "polder/config.h"
+#include "polder/log.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define TICK_S     1.
+#define LAST_TURNS 16 /* of the loop, to get the last answers out */
+
+static bool is_served(const struct control *c, const struct config_region *region)
+{
+    for (unsigned i = 0; i < PROC_SLOTS; i++) {
+        const struct proc_slot *slot = &c->shared->proc->slot[i];
+        if (atomic_load(&slot->pid) && atomic_load(&slot->generation) == region->generation)
+            return true;
+    }
+    return false;
+}
+
+size_t control_live_regions(const struct control *c, struct config_region *out[SHARED_REGIONS])
+{
+    size_t n = 0;
+    for (uint32_t i = 0; i < SHARED_REGIONS; i++) {
+        struct config_region *region = c->shared->region[i];
+        if (region->config && (i == c->region || is_served(c, region)))
+            out[n++] = region;
+    }
+    return n;
+}
+
+static void follow(struct control *c)
+{
+    const uint32_t region = atomic_load_explicit(&c->shared->proc->region, memory_order_acquire);
+    if (region != c->region && region < SHARED_REGIONS && c->shared->region[region]->config) {
+        c->region = region;
+        c->config = c->shared->region[region]->config;
+        c->runtime = &c->shared->region[region]->runtime;
+    }
+    admin_follow(c);
+    ops_follow(c->ops);
+    reload_watch(c);
+}
+
+static void on_event(struct ev_loop *loop, ev_io *w, int revents)
+{
+    struct control *c = w->data;
+    uint64_t count;
+    (void)loop;
+    (void)revents;
+    const ssize_t n = read(w->fd, &count, sizeof count);
+    (void)n; /* only there to be woken */
+    process_beat(c->process, clock_mono_ms());
+    follow(c);
+}
+
+static void on_tick(struct ev_loop *loop, ev_timer *w, int revents)
+{
+    struct control *c = w->data;
+    (void)loop;
+    (void)revents;
+    process_beat(c->process, clock_mono_ms());
+    follow(c);
+}
+
+static void on_term(struct ev_loop *loop, ev_signal *w, int revents)
+{
+    (void)w;
+    (void)revents;
+    ev_break(loop, EVBREAK_ALL);
+}
+
+static bool loop_open(struct control *c)
+{
+    c->loop = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV);
+    if (!c->loop)
+        return false;
+    ev_io_init(&c->event, on_event, c->shared->control_event, EV_READ);
+    ev_timer_init(&c->tick, on_tick, TICK_S, TICK_S);
+    ev_signal_init(&c->term, on_term, SIGTERM);
+    c->event.data = c->tick.data = c;
+    ev_io_start(c->loop, &c->event);
+    ev_timer_start(c->loop, &c->tick);
+    ev_signal_start(c->loop, &c->term);
+    return true;
+}
+
+static bool control_init(struct control *c, const struct process *process)
+{
+    char path[128];
+    c->process = process;
+    c->shared = process->shared;
+    c->stats = &c->shared->stats[process->slot];
+    c->region = UINT32_MAX;
+    c->config = process->region->config;
+    c->runtime = &process->region->runtime;
+    if (!loop_open(c) || !(c->ops = ops_new(c)))
+        return false;
+    snprintf(path, sizeof path, "%s/keeper.sock", c->config->runtime_dir);
+    rpc_client_init(&c->keeper, c->loop, path);
+    snprintf(path, sizeof path, "%s/supervisor-rpc.sock", c->config->runtime_dir);
+    rpc_client_init(&c->supervisor, c->loop, path);
+    return true;
+}
+
+static void control_fini(struct control *c)
+{
+    rpc_client_fini(&c->keeper);
+    rpc_client_fini(&c->supervisor);
+    for (int i = 0; i < LAST_TURNS; i++)
+        ev_run(c->loop, EVRUN_NOWAIT);
+    admin_close(c);
+    ops_free(c->ops);
+    ev_io_stop(c->loop, &c->event);
+    ev_timer_stop(c->loop, &c->tick);
+    ev_signal_stop(c->loop, &c->term);
+    ev_loop_destroy(c->loop);
+}
+
+int control_run(const struct process *process)
+{
+    struct control c = {0};
+    process_start(process, "control", 0);
+    if (!control_init(&c, process)) {
+        log_error("control: cannot start: no event loop");
+        return 1;
+    }
+    follow(&c);
+    process_ready(process);
+    ev_run(c.loop, 0);
+    control_fini(&c);
+    return 0;
+}

@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* methods_limit: limit.list, show, set and reset. */
+#include "daemons/control/control.h"
+#include "polder/config.h"
+#include "polder/limit.h"
+#include "polder/limitkey.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define CONCURRENT_MAX 1000000
+#define NAME_MAX_BYTES 256
+
+static const struct config_limit *find(const struct config *config, const char *name)
+{
+    for (uint32_t i = 0; i < config->n_limits; i++)
+        if (!strcmp(config->limits[i].name, name))
+            return &config->limits[i];
+    return NULL;
+}
+
+/* The limit that the call names, or NULL and the call is answered. */
+static const struct config_limit *named(struct control *c, const struct rpc_call *call)
+{
+    char name[NAME_MAX_BYTES], known[512] = "";
+    const bool text = rpc_in_text(call->params, "name", name, sizeof name) > 0;
+    const struct config_limit *l = text ? find(c->config, name) : NULL;
+    if (l)
+        return l;
+    for (uint32_t i = 0; i < c->config->n_limits && strlen(known) + 80 < sizeof known; i++) {
+        strcat(known, i ? ", " : "; there is ");
+        strncat(known, c->config->limits[i].name, 64);
+    }
+    admin_error(c, call->reply, RPC_NOT_FOUND, "there is no limit \"%s\"%s", text ? name : "",
+                known);
+    return NULL;
+}
+
+/* ---- what a limit looks like ---- */
+
+static void put_values(struct rpc_out *o, const struct runtime_limit *v)
+{
+    rpc_out_u64(o, "requests", v->requests);
+    rpc_out_u64(o, "window_ms", v->window_ms);
+    rpc_out_str(o, "algorithm", runtime_algorithm_name((enum runtime_algorithm)v->algorithm));
+    rpc_out_bool(o, "dry_run", v->dry_run != 0);
+    rpc_out_u64(o, "concurrent", v->concurrent);
+}
+
+static bool same(const struct runtime_limit *a, const struct runtime_limit *b)
+{
+    return a->requests == b->requests && a->window_ms == b->window_ms &&
+           a->algorithm == b->algorithm && !a->dry_run == !b->dry_run &&
+           a->concurrent == b->concurrent;
+}
+
+static void put_counts(const struct control *c, struct rpc_out *o, uint32_t index)
+{
+    uint64_t admitted = 0, refused = 0, dry = 0;
+    for (unsigned i = 0; i < PROC_SLOTS; i++) {
+        const struct stats_slab *s = &c->shared->stats[i];
+        admitted += atomic_load_explicit(&s->limit[index].admitted, memory_order_relaxed);
+        refused += atomic_load_explicit(&s->limit[index].refused, memory_order_relaxed);
+        dry += atomic_load_explicit(&s->limit[index].dry_refused, memory_order_relaxed);
+    }
+    rpc_out_u64(o, "admitted", admitted);
+    rpc_out_u64(o, "refused", refused);
+    rpc_out_u64(o, "dry_run_refused", dry);
+}
+
+static void put_routes(const struct control *c, struct rpc_out *o, const struct config_limit *l)
+{
+    rpc_out_list(o, "routes");
+    for (uint32_t i = 0; i < c->config->n_routes; i++)
+        for (uint32_t k = 0; k < c->config->routes[i].n_limits; k++)
+            if (c->config->routes[i].limits[k] == l)
+                rpc_out_str(o, NULL, c->config->routes[i].pattern);
+    rpc_out_end(o);
+}
+
+static void put_limit(const struct control *c, struct rpc_out *o, const struct config_limit *l,
+                      const struct runtime_values *values)
+{
+    const struct runtime_limit *running = &values->limit[l->index];
+    char key[512];
+    limitkey_describe(l, key, sizeof key);
+    rpc_out_map(o, NULL);
+    rpc_out_str(o, "name", l->name);
+    put_values(o, running);
+    rpc_out_str(o, "key", key);
+    put_counts(c, o, l->index);
+    rpc_out_bool(o, "changed", !same(running, &l->value));
+    rpc_out_bool(o, "persisted", runtime_persist_has(c->config->state_dir, l->name) > 0);
+    put_routes(c, o, l);
+    rpc_out_map(o, "file");
+    put_values(o, &l->value);
+    rpc_out_end(o);
+    rpc_out_end(o);
+}
+
+void limit_list(struct control *c, const struct rpc_call *call)
+{
+    struct runtime_values values;
+    runtime_read(c->runtime, &values);
+    struct rpc_out *o = rpc_reply_result(call->reply);
+    rpc_out_list(o, NULL);
+    for (uint32_t i = 0; i < c->config->n_limits; i++)
+        put_limit(c, o, &c->config->limits[i], &values);
+    rpc_out_end(o);
+    rpc_reply_send(call->reply);
+}
+
+void limit_show(struct control *c, const struct rpc_call *call)
+{
+    struct runtime_values values;
+    const struct config_limit *l = named(c, call);
+    if (!l)
+        return;
+    runtime_read(c->runtime, &values);
+    put_limit(c, rpc_reply_result(call->reply), l, &values);
+    rpc_reply_send(call->reply);
+}
+
+/* ---- set ---- */
+
+static bool parse_flag(const char *text, uint32_t *out)
+{
+    static const char *const yes[] = {"true", "yes", "on", "1"}, *const no[] = {"false", "no",
+                                                                                "off", "0"};
+    for (size_t i = 0; i < 4; i++) {
+        if (!strcmp(text, yes[i]) || !strcmp(text, no[i])) {
+            *out = !strcmp(text, yes[i]);
+            return true;
+        }
+    }
+    return false;
+}
+
+/* NULL, or what would be right. */
+static const char *set_value(struct runtime_limit *v, const msgpack_object *map, const char *key,
+                             const char *text)
+{
+    uint64_t n = 0;
+    if (!strcmp(key, "requests")) {
+        if (rpc_in_u64(map, key, UINT32_MAX, &n))
+            return "a whole number up to 4294967295";
+        v->requests = (uint32_t)n;
+    } else if (!strcmp(key, "concurrent")) {
+        if (rpc_in_u64(map, key, CONCURRENT_MAX, &n))
+            return "a whole number up to 1000000; 0: no bound";
+        v->concurrent = (uint32_t)n;
+    } else if (!strcmp(key, "window")) {
+        if (config_parse_duration(text, &n))
+            return "a duration such as 500ms, 60s or 5m";
+        v->window_ms = n;
+    } else if (!strcmp(key, "algorithm")) {
+        const int algorithm = runtime_algorithm_parse(text);
+        if (algorithm < 0)
+            return "sliding, fixed or gcra";
+        v->algorithm = (uint32_t)algorithm;
+    } else if (!strcmp(key, "dry_run")) {
+        if (!parse_flag(text, &v->dry_run))
+            return "true or false";
+    } else {
+        return "unknown; there are requests, window, algorithm, dry_run and concurrent";
+    }
+    return NULL;
+}
+
+static bool set_values(struct control *c, const struct rpc_call *call, struct runtime_limit *v)
+{
+    const msgpack_object *set = rpc_in_get(call->params, "set");
+    const char *why = NULL;
+    for (uint32_t i = 0; i < set->via.map.size; i++) {
+        char key[64], text[64];
+        if (rpc_in_object_text(&set->via.map.ptr[i].key, key, sizeof key) < 0 ||
+            rpc_in_object_text(&set->via.map.ptr[i].val, text, sizeof text) < 0) {
+            admin_error(c, call->reply, RPC_BAD_ARGUMENT,
+                        "set is a map of short texts and numbers");
+            return false;
+        }
+        if ((why = set_value(v, set, key, text))) {
+            admin_error(c, call->reply, RPC_BAD_ARGUMENT,
+                        !strncmp(why, "unknown", 7) ? "%s: %s%s" : "%s: %s, not \"%s\"", key, why,
+                        !strncmp(why, "unknown", 7) ? "" : text);
+            return false;
+        }
+    }
+    if (runtime_limit_check(v, &why)) {
+        admin_error(c, call->reply, RPC_BAD_ARGUMENT, "%s", why);
+        return false;
+    }
+    return true;
+}
+
+/* In every configuration that is served: workers that drain keep the limit too. */
+static void publish(const struct control *c, const char *name, const struct runtime_limit *v)
+{
+    struct config_region *region[SHARED_REGIONS];
+    struct runtime_values values;
+    const size_t n = control_live_regions(c, region);
+    for (size_t i = 0; i < n; i++) {
+        const struct config_limit *l = find(region[i]->config, name);
+        if (!l)
+            continue;
+        runtime_read(&region[i]->runtime, &values);
+        values.limit[l->index] = *v;
+        runtime_publish(&region[i]->runtime, &values);
+    }
+}
+
+void limit_set(struct control *c, const struct rpc_call *call)
+{
+    struct runtime_values values;
+    const struct config_limit *l = named(c, call);
+    const bool persist = rpc_in_flag(call->params, "persist");
+    if (!l)
+        return;
+    runtime_read(c->runtime, &values);
+    const struct runtime_limit before = values.limit[l->index];
+    struct runtime_limit after = before;
+    if (!set_values(c, call, &after))
+        return;
+    const int code = persist ? runtime_persist_save(c->config->state_dir, l->name, &after) : 0;
+    if (code) {
+        admin_error(c, call->reply, RPC_FAILED,
+                    "cannot write %s/runtime.mp: %s; nothing is changed", c->config->state_dir,
+                    strerror(-code));
+        return;
+    }
+    publish(c, l->name, &after);
+    struct rpc_out *o = rpc_reply_result(call->reply);
+    rpc_out_map(o, NULL);
+    rpc_out_str(o, "name", l->name);
+    rpc_out_bool(o, "persisted", persist);
+    rpc_out_map(o, "before");
+    put_values(o, &before);
+    rpc_out_end(o);
+    rpc_out_map(o, "after");
+    put_values(o, &after);
+    rpc_out_end(o);
+    rpc_out_end(o);
+    rpc_reply_send(call->reply);
+}
+
+/* ---- reset ---- */
+
+static bool forget(const struct control *c, const struct config_limit *l, const char *who, int len)
+{
+    const struct limit_caller caller = {.table = c->shared->limits,
+                                        .proc = c->shared->proc,
+                                        .slot = c->process->slot,
+                                        .incarnation = c->process->incarnation};
+    return len >= 0 &&
+           limit_reset_key(&caller, limit_key(c->shared->limits, l->id, who, (size_t)len));
+}
+
+/* A client that sent no key is counted by its address. */
+static bool reset_client(struct control *c, const struct rpc_call *call,
+                         const struct config_limit *l, bool *forgotten)
+{
+    char client[1024], who[4096];
+    const int given = rpc_in_text(call->params, "client", client, sizeof client);
+    const int len = given > 0 ? limitkey_from_text(l, client, who, sizeof who) : -EINVAL;
+    char key[512];
+    limitkey_describe(l, key, sizeof key);
+    *forgotten = forget(c, l, who, len);
+    const int address = given > 0 ? limitkey_client(client, who, sizeof who) : -EINVAL;
+    *forgotten |= forget(c, l, who, address);
+    if (len >= 0 || address >= 0)
+        return true;
+    admin_error(c, call->reply, RPC_BAD_ARGUMENT,
+                "the key of limit \"%s\" is %s: client is its value (of several parts with + "
+                "between them; an address for client)",
+                l->name, key);
+    return false;
+}
+
+void limit_reset(struct control *c, const struct rpc_call *call)
+{
+    const struct config_limit *l = named(c, call);
+    const bool one = rpc_in_get(call->params, "client") != NULL;
+    bool forgotten = true;
+    if (!l)
+        return;
+    if (!one)
+        limit_reset_all(c->shared->limits, l->id);
+    else if (!reset_client(c, call, l, &forgotten))
+        return;
+    struct rpc_out *o = rpc_reply_result(call->reply);
+    rpc_out_map(o, NULL);
+    rpc_out_str(o, "name", l->name);
+    rpc_out_str(o, "reset", one ? "client" : "all");
+    rpc_out_bool(o, "had_counts", forgotten);
+    rpc_out_end(o);
+    rpc_reply_send(call->reply);
+}

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* methods_upstream: upstream.list and weight. */
+#include "daemons/control/control.h"
+#include "polder/config.h"
+
+#include <string.h>
+
+#define WEIGHT_MAX 1000000
+
+static void put_counts(const struct control *c, struct rpc_out *o, uint32_t index)
+{
+    uint64_t requests = 0, errors = 0, time_ns = 0;
+    for (unsigned i = 0; i < PROC_SLOTS; i++) {
+        const struct stats_slab *s = &c->shared->stats[i];
+        requests += atomic_load_explicit(&s->server[index].requests, memory_order_relaxed);
+        errors += atomic_load_explicit(&s->server[index].errors, memory_order_relaxed);
+        time_ns += atomic_load_explicit(&s->server[index].time_ns, memory_order_relaxed);
+    }
+    rpc_out_u64(o, "requests", requests);
+    rpc_out_u64(o, "errors", errors);
+    rpc_out_f64(o, "mean_seconds", requests ? (double)time_ns / 1e9 / (double)requests : 0.);
+}
+
+static void put_server(const struct control *c, struct rpc_out *o, const struct config_server *s,
+                       const struct runtime_values *values)
+{
+    rpc_out_map(o, NULL);
+    rpc_out_str(o, "upstream", s->upstream->name);
+    rpc_out_str(o, "server", s->address.text);
+    rpc_out_u64(o, "weight", values->server[s->index].weight);
+    put_counts(c, o, s->index);
+    rpc_out_map(o, "file");
+    rpc_out_u64(o, "weight", s->weight);
+    rpc_out_end(o);
+    rpc_out_end(o);
+}
+
+void upstream_list(struct control *c, const struct rpc_call *call)
+{
+    struct runtime_values values;
+    runtime_read(c->runtime, &values);
+    struct rpc_out *o = rpc_reply_result(call->reply);
+    rpc_out_list(o, NULL);
+    for (uint32_t i = 0; i < c->config->n_upstreams; i++)
+        for (uint32_t k = 0; k < c->config->upstreams[i].n_servers; k++)
+            put_server(c, o, &c->config->upstreams[i].servers[k], &values);
+    rpc_out_end(o);
+    rpc_reply_send(call->reply);
+}
+
+static const struct config_server *find(const struct config *config, const char *upstream,
+                                        const char *server)
+{
+    for (uint32_t i = 0; i < config->n_upstreams; i++) {
+        const struct config_upstream *u = &config->upstreams[i];
+        for (uint32_t k = 0; k < u->n_servers && !strcmp(u->name, upstream); k++)
+            if (!strcmp(u->servers[k].address.text, server))
+                return &u->servers[k];
+    }
+    return NULL;
+}
+
+/* The weight before it. */
+static uint32_t publish(const struct control *c, const char *upstream, const char *server,
+                        uint32_t weight)
+{
+    struct config_region *region[SHARED_REGIONS];
+    struct runtime_values values;
+    uint32_t before = 0;
+    const size_t n = control_live_regions(c, region);
+    for (size_t i = 0; i < n; i++) {
+        const struct config_server *s = find(region[i]->config, upstream, server);
+        if (!s)
+            continue;
+        runtime_read(&region[i]->runtime, &values);
+        if (region[i]->config == c->config)
+            before = values.server[s->index].weight;
+        values.server[s->index].weight = weight;
+        runtime_publish(&region[i]->runtime, &values);
+    }
+    return before;
+}
+
+void upstream_weight(struct control *c, const struct rpc_call *call)
+{
+    char upstream[256], server[256];
+    uint64_t weight;
+    if (rpc_in_text(call->params, "upstream", upstream, sizeof upstream) < 0 ||
+        rpc_in_text(call->params, "server", server, sizeof server) < 0 ||
+        !find(c->config, upstream, server)) {
+        admin_error(c, call->reply, RPC_NOT_FOUND,
+                    "there is no such server; upstream list shows upstreams and their servers");
+        return;
+    }
+    if (rpc_in_u64(call->params, "weight", WEIGHT_MAX, &weight)) {
+        admin_error(c, call->reply, RPC_BAD_ARGUMENT, "weight is a whole number up to %d",
+                    WEIGHT_MAX);
+        return;
+    }
+    const uint32_t before = publish(c, upstream, server, (uint32_t)weight);
+    struct rpc_out *o = rpc_reply_result(call->reply);
+    rpc_out_map(o, NULL);
+    rpc_out_str(o, "upstream", upstream);
+    rpc_out_str(o, "server", server);
+    rpc_out_map(o, "before");
+    rpc_out_u64(o, "weight", before);
+    rpc_out_end(o);
+    rpc_out_map(o, "after");
+    rpc_out_u64(o, "weight", weight);
+    rpc_out_end(o);
+    rpc_out_end(o);
+    rpc_reply_send(call->reply);
+}

@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * metrics: what Polder counts, as OpenMetrics 1.0 or as the older Prometheus text (0.0.4).
+ *
+ * Made from the tables of counters and gauges. Labels hold names from the configuration only, never
+ * what clients send, so their number is bounded.
+ */
+#include "daemons/control/control.h"
+#include "polder/clock.h"
+#include "polder/config.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+struct writer {
+    const struct control *c;
+    struct page_text *t;
+    bool openmetrics;
+    char family[96]; /* being written */
+};
+
+/* Samples of a family stand together, after its metadata. In OpenMetrics a counter's family name is
+ * without "_total", in the older text it is the name of the samples. */
+static void family(struct writer *w, const char *name, const char *type, const char *unit,
+                   const char *help)
+{
+    if (!strcmp(w->family, name))
+        return;
+    snprintf(w->family, sizeof w->family, "%s", name);
+    const char *suffix = !w->openmetrics && !strcmp(type, "counter") ? "_total" : "";
+    const char *shown = type;
+    if (!strcmp(type, "info")) {
+        suffix = w->openmetrics ? "" : "_info";
+        shown = w->openmetrics ? "info" : "gauge";
+    }
+    page_put(w->t, "# TYPE polder_%s%s %s\n", name, suffix, shown);
+    if (unit && w->openmetrics)
+        page_put(w->t, "# UNIT polder_%s %s\n", name, unit);
+    page_put(w->t, "# HELP polder_%s%s %s\n", name, suffix, help);
+}
+
+/* For a label value. */
+static const char *escaped(const char *text, char *out, size_t size)
+{
+    size_t n = 0;
+    for (; *text && n + 3 < size; text++) {
+        if (*text == '\\' || *text == '"' || *text == '\n')
+            out[n++] = '\\';
+        out[n++] = *text == '\n' ? 'n' : *text;
+    }
+    out[n] = 0;
+    return out;
+}
+
+static void sample(struct writer *w, const char *suffix, const char *labels, double value)
+{
+    page_put(w->t, "polder_%s%s%s%s%s %.17g\n", w->family, suffix, *labels ? "{" : "", labels,
+             *labels ? "}" : "", value);
+}
+
+static void sample_u64(struct writer *w, const char *suffix, const char *labels, uint64_t value)
+{
+    page_put(w->t, "polder_%s%s%s%s%s %" PRIu64 "\n", w->family, suffix, *labels ? "{" : "", labels,
+             *labels ? "}" : "", value);
+}
+
+/* ---- from the tables ---- */
+
+static void write_counters(struct writer *w)
+{
+    static const struct {
+        const char *metric, *labels, *help;
+    } rows[] = {
+#define COUNTER(id, metric, labels, help) {metric, labels, help},
+#include "libshared/tables/counters.def"
+#undef COUNTER
+    };
+    for (unsigned i = 0; i < STATS_COUNTERS; i++) {
+        family(w, rows[i].metric, "counter", NULL, rows[i].help);
+        sample_u64(w, "_total", rows[i].labels,
+                   stats_total(w->c->shared->stats, (enum stats_counter)i));
+    }
+}
+
+static const char *unit_of(const char *metric)
+{
+    static const char *const units[] = {"bytes", "seconds"};
+    const size_t len = strlen(metric);
+    for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
+        const size_t n = strlen(units[i]);
+        if (len > n && metric[len - n - 1] == '_' && !strcmp(metric + len - n, units[i]))
+            return units[i];
+    }
+    return NULL;
+}
+
+static void write_gauges(struct writer *w)
+{
+    static const struct {
+        const char *metric, *labels, *help;
+    } rows[] = {
+#define GAUGE(id, metric, labels, help) {metric, labels, help},
+#include "libshared/tables/gauges.def"
+#undef GAUGE
+    };
+    for (unsigned i = 0; i < STATS_GAUGES; i++) {
+        family(w, rows[i].metric, "gauge", unit_of(rows[i].metric), rows[i].help);
+        sample_u64(w, "", rows[i].labels,
+                   stats_gauge_total(w->c->shared->stats, (enum stats_gauge)i));
+    }
+}
+
+/* ---- latencies ---- */
+
+static void write_histogram(struct writer *w, const char *source, enum stats_histogram h)
+{
+    /* canonical floats: OpenMetrics wants 1.0, not 1 */
+    static const struct {
+        const char *le;
+        uint64_t ns;
+    } bounds[] = {
+        {"5e-05", 50000},      {"0.0001", 100000},  {"0.00025", 250000}, {"0.0005", 500000},
+        {"0.001", 1000000},    {"0.0025", 2500000}, {"0.005", 5000000},  {"0.01", 10000000},
+        {"0.025", 25000000},   {"0.05", 50000000},  {"0.1", 100000000},  {"0.25", 250000000},
+        {"0.5", 500000000},    {"1.0", 1000000000}, {"2.5", 2500000000}, {"5.0", 5000000000},
+        {"10.0", 10000000000},
+    };
+    struct stats_distribution d;
+    char labels[64];
+    uint64_t below = 0;
+    unsigned b = 0;
+    stats_distribution_of(w->c->shared->stats, h, &d);
+    for (size_t i = 0; i < sizeof bounds / sizeof *bounds; i++) {
+        /* a bucket that straddles the bound counts with the next: at most 6 % of its width */
+        while (b < STATS_BUCKETS && stats_bucket_limit_ns(b) <= bounds[i].ns)
+            below += d.bucket[b++];
+        snprintf(labels, sizeof labels, "source=\"%s\",le=\"%s\"", source, bounds[i].le);
+        sample_u64(w, "_bucket", labels, below);
+    }
+    snprintf(labels, sizeof labels, "source=\"%s\",le=\"+Inf\"", source);
+    sample_u64(w, "_bucket", labels, d.count);
+    snprintf(labels, sizeof labels, "source=\"%s\"", source);
+    sample_u64(w, "_count", labels, d.count);
+    sample(w, "_sum", labels, (double)d.sum_ns / 1e9);
+}
+
+static void write_latencies(struct writer *w)
+{
+    static const char *const source[] = {[STATS_LATENCY_HIT] = "hit",
+                                         [STATS_LATENCY_MISS] = "miss",
+                                         [STATS_LATENCY_PASS] = "pass",
+                                         [STATS_LATENCY_REFUSED] = "refused"};
+    family(w, "response_seconds", "histogram", "seconds",
+           "Time to answer a request, by where the answer came from");
+    for (int h = 0; h < STATS_HISTOGRAMS; h++)
+        write_histogram(w, source[h], (enum stats_histogram)h);
+}
+
+/* ---- limits and servers ---- */
+
+enum limit_result { LIMIT_ADMITTED, LIMIT_REFUSED, LIMIT_DRY };
+
+static uint64_t limit_total(const struct control *c, uint32_t index, enum limit_result result)
+{
+    uint64_t sum = 0;
+    for (unsigned i = 0; i < PROC_SLOTS; i++) {
+        const struct stats_slab *s = &c->shared->stats[i];
+        sum += atomic_load_explicit(result == LIMIT_ADMITTED  ? &s->limit[index].admitted
+                                    : result == LIMIT_REFUSED ? &s->limit[index].refused
+                                                              : &s->limit[index].dry_refused,
+                                    memory_order_relaxed);
+    }
+    return sum;
+}
+
+static void write_limits(struct writer *w)
+{
+    static const char *const result[] = {"admitted", "refused", "dry_run_refused"};
+    const struct config *config = w->c->config;
+    struct runtime_values values;
+    char name[256], labels[320];
+    runtime_read(w->c->runtime, &values);
+    for (uint32_t i = 0; i < config->n_limits; i++) {
+        family(w, "limit_requests", "counter", NULL, "Requests charged to a limit, by result");
+        for (int k = 0; k < 3; k++) {
+            snprintf(labels, sizeof labels, "limit=\"%s\",result=\"%s\"",
+                     escaped(config->limits[i].name, name, sizeof name), result[k]);
+            sample_u64(w, "_total", labels,
+                       limit_total(w->c, config->limits[i].index, (enum limit_result)k));
+        }
+    }
+    for (uint32_t i = 0; i < config->n_limits; i++) {
+        family(w, "limit_quota", "gauge", NULL, "Requests that a limit admits in a window, now");
+        snprintf(labels, sizeof labels, "limit=\"%s\"",
+                 escaped(config->limits[i].name, name, sizeof name));
+        sample_u64(w, "", labels, values.limit[config->limits[i].index].requests);
+    }
+    for (uint32_t i = 0; i < config->n_limits; i++) {
+        family(w, "limit_window_seconds", "gauge", "seconds", "Window of a limit, now");
+        snprintf(labels, sizeof labels, "limit=\"%s\"",
+                 escaped(config->limits[i].name, name, sizeof name));
+        sample(w, "", labels, (double)values.limit[config->limits[i].index].window_ms / 1000);
+    }
+}
+
+enum server_metric { SERVER_REQUESTS, SERVER_ERRORS, SERVER_SECONDS, SERVER_WEIGHT };
+
+static void write_server(struct writer *w, const struct config_server *s, enum server_metric metric,
+                         const struct runtime_values *values)
+{
+    char upstream[256], server[256], labels[600];
+    uint64_t requests = 0, errors = 0, time_ns = 0;
+    for (unsigned i = 0; i < PROC_SLOTS; i++) {
+        const struct stats_slab *slab = &w->c->shared->stats[i];
+        requests += atomic_load_explicit(&slab->server[s->index].requests, memory_order_relaxed);
+        errors += atomic_load_explicit(&slab->server[s->index].errors, memory_order_relaxed);
+        time_ns += atomic_load_explicit(&slab->server[s->index].time_ns, memory_order_relaxed);
+    }
+    snprintf(labels, sizeof labels, "upstream=\"%s\",server=\"%s\"",
+             escaped(s->upstream->name, upstream, sizeof upstream),
+             escaped(s->address.text, server, sizeof server));
+    switch (metric) {
+    case SERVER_REQUESTS:
+        sample_u64(w, "_total", labels, requests);
+        break;
+    case SERVER_ERRORS:
+        sample_u64(w, "_total", labels, errors);
+        break;
+    case SERVER_SECONDS:
+        sample(w, "_total", labels, (double)time_ns / 1e9);
+        break;
+    case SERVER_WEIGHT:
+        sample_u64(w, "", labels, values->server[s->index].weight);
+        break;
+    }
+}
+
+static void write_servers(struct writer *w)
+{
+    static const struct {
+        const char *name, *type, *unit, *help;
+    } metric[] = {
+        [SERVER_REQUESTS] = {"server_requests", "counter", NULL, "Requests sent to a server"},
+        [SERVER_ERRORS] = {"server_errors", "counter", NULL, "Requests that failed at a server"},
+        [SERVER_SECONDS] = {"server_seconds", "counter", "seconds",
+                            "Time that a server took to answer, summed"},
+        [SERVER_WEIGHT] = {"server_weight", "gauge", NULL, "Weight of a server, now"},
+    };
+    const struct config *config = w->c->config;
+    struct runtime_values values;
+    runtime_read(w->c->runtime, &values);
+    for (int m = SERVER_REQUESTS; m <= SERVER_WEIGHT && config->n_servers; m++) {
+        family(w, metric[m].name, metric[m].type, metric[m].unit, metric[m].help);
+        for (uint32_t u = 0; u < config->n_upstreams; u++)
+            for (uint32_t s = 0; s < config->upstreams[u].n_servers; s++)
+                write_server(w, &config->upstreams[u].servers[s], (enum server_metric)m, &values);
+    }
+}
+
+/* ---- processes ---- */
+
+static void write_processes(struct writer *w)
+{
+    const struct proc_table *proc = w->c->shared->proc;
+    uint64_t crashes[PROC_SLOT_WORKER0 + 1] = {0}, up[PROC_SLOT_WORKER0 + 1] = {0};
+    char labels[64];
+    for (unsigned i = 0; i < PROC_SLOTS; i++) {
+        const unsigned kind = i < PROC_SLOT_WORKER0 ? i : PROC_SLOT_WORKER0;
+        crashes[kind] += atomic_load(&proc->slot[i].crashes);
+        up[kind] +=
+            atomic_load(&proc->slot[i].pid) && atomic_load(&proc->slot[i].state) == PROC_READY;
+    }
+    up[PROC_SLOT_MASTER] = 1; /* control dies with it */
+    family(w, "processes_up", "gauge", NULL, "Processes that are ready, by kind");
+    for (unsigned kind = 0; kind <= PROC_SLOT_WORKER0; kind++) {
+        snprintf(labels, sizeof labels, "process=\"%s\"", proc_slot_name(kind));
+        sample_u64(w, "", labels, up[kind]);
+    }
+    family(w, "process_restarts", "counter", NULL, "Processes that died and were started again");
+    for (unsigned kind = PROC_SLOT_KEEPER; kind <= PROC_SLOT_WORKER0; kind++) {
+        snprintf(labels, sizeof labels, "process=\"%s\"", proc_slot_name(kind));
+        sample_u64(w, "_total", labels, crashes[kind]);
+    }
+}
+
+static void write_service(struct writer *w)
+{
+    const struct proc_table *proc = w->c->shared->proc;
+    struct workers_count workers;
+    struct runtime_values values;
+    const uint64_t up_ms = clock_mono_ms() - atomic_load(&proc->started_ms);
+    pages_count_workers(w->c, &workers);
+    runtime_read(w->c->runtime, &values);
+    family(w, "build", "info", NULL, "Version of Polder");
+    sample_u64(w, "_info", "version=\"" POLDER_VERSION "\"", 1);
+    family(w, "start_time_seconds", "gauge", "seconds", "When Polder started, Unix time");
+    sample(w, "", "", (double)((clock_real_ms() - up_ms) / 1000));
+    family(w, "workers_wanted", "gauge", NULL, "Workers that the configuration wants");
+    sample_u64(w, "", "", workers.wanted);
+    family(w, "configuration_generation", "gauge", NULL, "Configurations that were loaded");
+    sample_u64(w, "", "", atomic_load(&proc->generation));
+    family(w, "draining", "gauge", NULL, "1 if Polder is stopping");
+    sample_u64(w, "", "", atomic_load(&proc->draining));
+    family(w, "cache_max_items", "gauge", NULL, "Objects that the cache may hold, now");
+    sample_u64(w, "", "", values.cache.max_items);
+    family(w, "cache_max_bytes", "gauge", "bytes", "Bytes that the cache may take, now");
+    sample_u64(w, "", "", values.cache.max_bytes);
+}
+
+void metrics_write(const struct control *c, bool openmetrics, struct page_text *out)
+{
+    struct writer w = {.c = c, .t = out, .openmetrics = openmetrics};
+    write_service(&w);
+    write_processes(&w);
+    write_counters(&w);
+    write_gauges(&w);
+    write_latencies(&w);
+    write_limits(&w);
+    write_servers(&w);
+    if (openmetrics)
+        page_put(out, "# EOF\n");
+}

@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* pages: which page a path means; health, readiness and the index. */
+#include "daemons/control/control.h"
+#include "polder/clock.h"
+#include "polder/config.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TYPE_JSON     "application/json"
+#define TYPE_HTML     "text/html; charset=utf-8"
+#define TYPE_OPEN     "application/openmetrics-text; version=1.0.0; charset=utf-8"
+#define TYPE_TEXT     "text/plain; version=0.0.4; charset=utf-8"
+#define TELEMETRY     "/api/telemetry"
+#define BEAT_STALE_MS 5000
+
+void page_put(struct page_text *t, const char *format, ...)
+{
+    va_list ap;
+    for (;;) {
+        va_start(ap, format);
+        const int n = vsnprintf(t->at + t->len, t->size - t->len, format, ap);
+        va_end(ap);
+        if (n >= 0 && (size_t)n < t->size - t->len) {
+            t->len += (size_t)n;
+            return;
+        }
+        const size_t size = t->size ? t->size * 2 : 16384;
+        char *at = n < 0 || t->failed ? NULL : realloc(t->at, size);
+        if (!at) {
+            t->failed = true;
+            return;
+        }
+        t->at = at;
+        t->size = size;
+    }
+}
+
+/* Sends the text and frees it. */
+static void answer(struct ops_request *r, unsigned status, const char *type, struct page_text *t)
+{
+    if (t->failed)
+        ops_answer(r, 503, TYPE_JSON, "{}\n", 3);
+    else
+        ops_answer(r, status, type, t->at ? t->at : "", t->len);
+    free(t->at);
+}
+
+/* ---- health ---- */
+
+void pages_count_workers(const struct control *c, struct workers_count *out)
+{
+    const struct proc_table *proc = c->shared->proc;
+    const uint32_t generation = atomic_load(&proc->generation);
+    *out = (struct workers_count){.wanted = c->config->workers};
+    for (unsigned i = PROC_SLOT_WORKER0; i < PROC_SLOTS; i++) {
+        const struct proc_slot *slot = &proc->slot[i];
+        const uint32_t state = atomic_load(&slot->state);
+        if (!atomic_load(&slot->pid))
+            continue;
+        out->draining += state == PROC_DRAINING;
+        out->ready += state == PROC_READY && atomic_load(&slot->generation) == generation;
+    }
+}
+
+static bool some_worker_lives(const struct control *c)
+{
+    const uint64_t now_ms = clock_mono_ms();
+    for (unsigned i = PROC_SLOT_WORKER0; i < PROC_SLOTS; i++) {
+        const struct proc_slot *slot = &c->shared->proc->slot[i];
+        const uint32_t state = atomic_load(&slot->state);
+        if (atomic_load(&slot->pid) && (state == PROC_READY || state == PROC_DRAINING) &&
+            now_ms - atomic_load(&slot->heartbeat_ms) < BEAT_STALE_MS)
+            return true;
+    }
+    return false;
+}
+
+static void show_health(const struct control *c, struct ops_request *r)
+{
+    struct page_text t = {0};
+    const bool alive = some_worker_lives(c);
+    page_put(&t, "{\"status\":\"%s\"}\n", alive ? "ok" : "no worker is alive");
+    answer(r, alive ? 200 : 503, TYPE_JSON, &t);
+}
+
+static void show_readiness(const struct control *c, struct ops_request *r)
+{
+    struct page_text t = {0}, why = {0};
+    struct workers_count workers;
+    const struct proc_table *proc = c->shared->proc;
+    const bool stores = stats_gauge_total(c->shared->stats, STATS_GAUGE_CACHE_READY) > 0;
+    pages_count_workers(c, &workers);
+    if (atomic_load(&proc->draining))
+        page_put(&why, ",\"Polder is draining\"");
+    if (workers.ready < workers.wanted)
+        page_put(&why, ",\"%u of %u workers are ready\"", workers.ready, workers.wanted);
+    if (atomic_load(&proc->slot[PROC_SLOT_KEEPER].state) != PROC_READY)
+        page_put(&why, ",\"the keeper is not ready\"");
+    page_put(&t, "{\"ready\":%s,\"cache\":\"%s\",\"workers\":%u,\"reasons\":[%s]}\n",
+             why.len ? "false" : "true", stores ? "ok" : "degraded", workers.ready,
+             why.len ? why.at + 1 : "");
+    answer(r, why.len ? 503 : 200, TYPE_JSON, &t);
+    free(why.at);
+}
+
+/* ---- the others ---- */
+
+static void show_cache(const struct control *c, struct ops_request *r)
+{
+    struct page_text t = {0};
+    telemetry_cache(c, &t);
+    answer(r, 200, TYPE_JSON, &t);
+}
+
+static void show_metrics(const struct control *c, struct ops_request *r, bool openmetrics)
+{
+    struct page_text t = {0};
+    metrics_write(c, openmetrics, &t);
+    answer(r, 200, openmetrics ? TYPE_OPEN : TYPE_TEXT, &t);
+}
+
+static void show_index(struct ops_request *r)
+{
+    static const char page[] =
+        "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\">"
+        "<meta name=\"viewport\" content=\"width=device-width\">"
+        "<meta name=\"color-scheme\" content=\"light dark\"><title>Polder " POLDER_VERSION
+        "</title>\n<style>body{font:16px/1.5 system-ui,sans-serif;max-width:40em;margin:2em "
+        "auto;padding:0 1em}</style>\n<h1>Polder " POLDER_VERSION "</h1>\n<ul>\n"
+        "<li><a href=\"/metrics\">/metrics</a>: for Prometheus\n"
+        "<li><a href=\"" TELEMETRY "/cache-stats\">" TELEMETRY "/cache-stats</a>\n"
+        "<li><a href=\"" TELEMETRY "/websocket-health\">" TELEMETRY "/websocket-health</a>\n"
+        "<li><a href=\"/healthz\">/healthz</a>: is it alive?\n"
+        "<li><a href=\"/readyz\">/readyz</a>: does it take traffic?\n</ul>\n";
+    ops_answer(r, 200, TYPE_HTML, page, sizeof page - 1);
+}
+
+static void show_error(struct ops_request *r, unsigned status, const char *title,
+                       const char *detail)
+{
+    struct page_text t = {0};
+    page_put(&t, "{\"title\":\"%s\",\"status\":%u,\"detail\":\"%s\"}\n", title, status, detail);
+    answer(r, status, "application/problem+json", &t);
+}
+
+/* ---- which ---- */
+
+static bool is(struct field_text text, const char *wanted)
+{
+    return text.len == strlen(wanted) && !memcmp(text.at, wanted, text.len);
+}
+
+/* What follows the prefix and a slash. */
+static bool below(struct field_text path, const char *prefix, struct field_text *rest)
+{
+    const size_t n = strlen(prefix);
+    if (!n || path.len <= n || memcmp(path.at, prefix, n) || path.at[n] != '/')
+        return false;
+    *rest = (struct field_text){path.at + n + 1, path.len - n - 1};
+    return true;
+}
+
+void pages_answer(struct control *c, const struct page_call *call)
+{
+    struct ops_request *r = call->request;
+    struct field_text rest = {0};
+    const bool telemetry = below(call->path, c->config->telemetry_path, &rest) ||
+                           (!call->public && below(call->path, TELEMETRY, &rest));
+    if (!call->get)
+        show_error(r, 405, "Method Not Allowed", "Only GET and HEAD are answered here.");
+    else if (telemetry && is(rest, "cache-stats"))
+        show_cache(c, r);
+    else if (telemetry && is(rest, "websocket-health"))
+        telemetry_websocket(c, r);
+    else if (call->public)
+        show_error(r, 404, "Not Found", "There is cache-stats and websocket-health.");
+    else if (is(call->path, "/metrics"))
+        show_metrics(c, r, call->openmetrics);
+    else if (is(call->path, "/healthz"))
+        show_health(c, r);
+    else if (is(call->path, "/readyz"))
+        show_readiness(c, r);
+    else if (is(call->path, "/"))
+        show_index(r);
+    else
+        show_error(r, 404, "Not Found", "/ lists what there is.");
+}
