@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -171,12 +172,27 @@ static int remove_one(const char *path, const struct stat *st, int flag, struct 
     return remove(path);
 }
 
+/* A supervisor outlives a killed master, and is then nobody's child. Whoever listens is told. */
+static void end_supervisor(struct house *h)
+{
+    struct sockaddr_un sa = {.sun_family = AF_UNIX};
+    struct ucred peer = {0};
+    socklen_t len = sizeof peer;
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    snprintf(sa.sun_path, sizeof sa.sun_path, "%.85s/run/supervisor.sock", h->dir);
+    if (!connect(fd, (struct sockaddr *)&sa, sizeof sa) &&
+        !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) && peer.pid > 1)
+        kill(peer.pid, SIGKILL);
+    close(fd);
+}
+
 void house_remove(struct house *h)
 {
     if (h->pid) {
         kill(h->pid, SIGINT);
         reap(h, 20000);
     }
+    end_supervisor(h);
     if (h->dir[0] && !getenv("POLDER_TEST_KEEP"))
         nftw(h->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }

@@ -48,7 +48,8 @@ static int tear_down(void **state)
 static void start(struct house *h, unsigned workers, const char *websocket)
 {
     house_start(h, workers,
-                "websocket { heartbeat = off %s }\nupstream \"u\" { server \"127.0.0.1:%u\" { } "
+                "websocket { heartbeat = off max_per_client = 100 max_connections = 100 %s "
+                "}\nupstream \"u\" { server \"127.0.0.1:%u\" { } "
                 "connect_timeout = 500ms }\n"
                 "upstream \"gone\" { server \"127.0.0.1:%u\" { } connect_timeout = 500ms }\n"
                 "route \"/ws/*\" { upstream = \"u\" websocket { } }\nroute \"/gone/*\" { upstream "
