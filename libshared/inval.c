@@ -326,3 +326,12 @@ enum inval_state inval_check(const struct inval_page *page, uint64_t birth, uint
         look_bans(page, map, birth, url, url_len, &state);
     return state;
 }
+
+enum inval_state inval_check_held(const struct inval_page *page, uint64_t birth, uint64_t since,
+                                  uint32_t url_slot, const uint32_t *tag_slots, size_t n_tags,
+                                  const char *url, size_t url_len)
+{
+    const enum inval_state state =
+        inval_check(page, birth, url_slot, tag_slots, n_tags, url, url_len);
+    return inval_ban_floor(page) > since ? INVAL_HARD : state; /* in this order */
+}

@@ -71,4 +71,9 @@ bool inval_prefix_matches(const char *prefix, size_t len, const char *url, size_
 enum inval_state inval_check(const struct inval_page *page, uint64_t birth, uint32_t url_slot,
                              const uint32_t *tag_slots, size_t n_tags, const char *url,
                              size_t url_len);
+/* The same for a copy that was taken out of the store when inval_seq() was `since`: also HARD if a
+ * ban came and went meanwhile, for nobody knows any more whether it matched. */
+enum inval_state inval_check_held(const struct inval_page *page, uint64_t birth, uint64_t since,
+                                  uint32_t url_slot, const uint32_t *tag_slots, size_t n_tags,
+                                  const char *url, size_t url_len);
 #endif

@@ -139,6 +139,22 @@ static void prefixes_match_with_a_host_or_for_all_hosts(void **state)
     assert_true(a.birth < inval_ban_floor(page));
 }
 
+static void a_copy_held_while_a_ban_came_and_went_is_not_trusted(void **state)
+{
+    (void)state;
+    uint64_t seq;
+    const struct object a = object("h/a", NULL, NULL);
+    const uint32_t slot = inval_url_slot(page, "h/a", 3);
+    mark_prefix("h/b", false, &seq);
+    inval_retire_prefix(page, seq);
+    const uint64_t since = inval_seq(page); /* the copy is taken now */
+    assert_int_equal(inval_check_held(page, a.birth, since, slot, NULL, 0, a.url, 3), INVAL_VALID);
+    mark_prefix("h/a", false, &seq);
+    assert_int_equal(inval_check_held(page, a.birth, since, slot, NULL, 0, a.url, 3), INVAL_HARD);
+    inval_retire_prefix(page, seq);
+    assert_int_equal(inval_check_held(page, a.birth, since, slot, NULL, 0, a.url, 3), INVAL_HARD);
+}
+
 static void bans_are_bounded_and_their_slots_are_used_again(void **state)
 {
     (void)state;
@@ -253,6 +269,7 @@ int main(void)
         TEST(soft_ends_freshness_and_hard_wins),
         TEST(a_fetch_that_began_before_is_invalid_and_one_that_began_after_is_not),
         TEST(prefixes_match_with_a_host_or_for_all_hosts),
+        TEST(a_copy_held_while_a_ban_came_and_went_is_not_trusted),
         TEST(bans_are_bounded_and_their_slots_are_used_again),
         TEST(deaths_of_writers_cost_no_slot_and_no_mark),
         TEST(many_writers_lose_no_mark),

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* What survives: the keeper's deaths, restarts, damage to the file, full disks, a second keeper. */
 #include "keeper_rig.h"
+#include "daemons/keeper/store.h"
 #include <dirent.h>
 #include <sys/file.h>
 #include <sys/resource.h>
@@ -135,6 +136,54 @@ static void no_invalidation_is_forgotten_over_a_restart(void **state)
         assert_int_equal(rig_state(&r, "h/3"), INVAL_HARD);
     assert_int_equal(rig_state(&r, "h/4"), INVAL_VALID);
     rig_wait(rig_look(&r, "h/3") == 0); /* the look at everything after a start */
+    rig_free(&r);
+}
+
+/* Makes the store one of another boot, as it looks after a reboot. */
+static void reboot(const struct rig *r)
+{
+    struct store *s = calloc(1, sizeof *s);
+    struct store_meta meta;
+    char dir[256];
+    const char *what;
+    store_path(r, "", dir, sizeof dir);
+    s->ref = r->sh.ref;
+    s->shared = r->sh.cache;
+    assert_int_equal(store_init(s), 0);
+    assert_int_equal(store_open(s, 1, dir, store_map_for(8 * MIB), STORE_EXISTING, &what), 0);
+    assert_int_equal(store_meta_read(s, &meta), 0);
+    meta.boot_id[0] ^= 0xff;
+    assert_int_equal(store_begin(s), 0);
+    assert_int_equal(store_meta_write(s, &meta), 0);
+    assert_int_equal(store_commit(s), 0);
+    store_close(s, true);
+    store_fini(s);
+    free(s);
+}
+
+static void a_reboot_keeps_only_what_is_proven(void **state)
+{
+    struct rig r;
+    (void)state;
+    rig_init(&r, 1000, 8 * MIB);
+    rig_start(&r);
+    fill(&r, 30);
+    rig_stop(&r); /* closed cleanly, then the machine went down */
+    reboot(&r);
+    rig_restart_all(&r, 1000, 8 * MIB);
+    assert_int_equal(found(&r, 30), 30);
+    rig_stop(&r);
+    inval_mark_url(r.sh.inval, "h/1", 3, false); /* it may not have reached the disk */
+    reboot(&r);
+    rig_restart_all(&r, 1000, 8 * MIB);
+    assert_int_equal(found(&r, 30), 0);
+    assert_true(rig_logged(&r, "there were invalidations after it was closed"));
+    fill(&r, 30);
+    rig_kill(&r); /* not closed at all */
+    reboot(&r);
+    rig_restart_all(&r, 1000, 8 * MIB);
+    assert_int_equal(found(&r, 30), 0);
+    assert_true(rig_logged(&r, "the machine went down before it was closed"));
     rig_free(&r);
 }
 
@@ -577,6 +626,7 @@ int main(void)
         cmocka_unit_test(after_kill_9_of_everything_in_the_same_boot_it_is_still_there),
         cmocka_unit_test(another_history_of_invalidations_empties_the_store),
         cmocka_unit_test(no_invalidation_is_forgotten_over_a_restart),
+        cmocka_unit_test(a_reboot_keeps_only_what_is_proven),
         cmocka_unit_test(the_keeper_may_be_killed_at_any_instant),
         cmocka_unit_test(readers_may_be_killed_in_the_middle),
         cmocka_unit_test(a_stop_takes_what_was_pushed_before),
