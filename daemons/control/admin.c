@@ -145,13 +145,16 @@ void admin_describe(enum rpc_method method, const msgpack_object *params, char *
 struct forwarded {
     struct control *control;
     struct rpc_reply *reply;
+    const char *who;
 };
 
 static void on_forwarded(void *arg, enum rpc_error code, const char *message,
                          const msgpack_object *result)
 {
     struct forwarded *f = arg;
-    if (code) {
+    if (code == RPC_UNAVAILABLE) {
+        admin_error(f->control, f->reply, code, "no %s answers (%s)", f->who, message);
+    } else if (code) {
         admin_error(f->control, f->reply, code, "%s", message);
     } else {
         rpc_out_object(rpc_reply_result(f->reply), NULL, result);
@@ -169,7 +172,7 @@ void admin_forward(struct control *c, struct rpc_reply *reply, struct rpc_client
         admin_error(c, reply, RPC_FAILED, "out of memory");
         return;
     }
-    *f = (struct forwarded){c, reply};
+    *f = (struct forwarded){c, reply, to == &c->keeper ? "keeper" : "supervisor"};
     rpc_client_call(to, method, params, CONTROL_ASK_MS, on_forwarded, f);
 }
 

@@ -125,4 +125,5 @@ struct cache_sums {
     double hit_rate, miss_rate; /* 0..1; stale answers are hits: the backend was not asked */
 };
 void telemetry_sums(const struct control *c, struct cache_sums *out);
+double telemetry_mean_response_s(const struct control *c); /* of all answers to clients */
 #endif

@@ -33,6 +33,8 @@ void cache_stats(struct control *c, const struct rpc_call *call)
     rpc_out_u64(o, "hits", sums.hits);
     rpc_out_u64(o, "stale", sums.stale);
     rpc_out_u64(o, "misses", sums.misses);
+    rpc_out_f64(o, "miss_rate", sums.miss_rate);
+    rpc_out_f64(o, "mean_response_seconds", telemetry_mean_response_s(c));
     static const struct {
         const char *key;
         enum stats_counter counter;

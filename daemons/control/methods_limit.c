@@ -276,6 +276,18 @@ static bool reset_client(struct control *c, const struct rpc_call *call,
     return false;
 }
 
+/* Workers may have remembered what keys hash to: a new generation makes them look again. */
+static void forget_memos(const struct control *c)
+{
+    struct config_region *region[SHARED_REGIONS];
+    struct runtime_values values;
+    const size_t n = control_live_regions(c, region);
+    for (size_t i = 0; i < n; i++) {
+        runtime_read(&region[i]->runtime, &values);
+        runtime_publish(&region[i]->runtime, &values);
+    }
+}
+
 void limit_reset(struct control *c, const struct rpc_call *call)
 {
     const struct config_limit *l = named(c, call);
@@ -287,6 +299,7 @@ void limit_reset(struct control *c, const struct rpc_call *call)
         limit_reset_all(c->shared->limits, l->id);
     else if (!reset_client(c, call, l, &forgotten))
         return;
+    forget_memos(c);
     struct rpc_out *o = rpc_reply_result(call->reply);
     rpc_out_map(o, NULL);
     rpc_out_str(o, "name", l->name);
