@@ -19,12 +19,12 @@ void telemetry_sums(const struct control *c, struct cache_sums *out)
 }
 
 /* Over all requests that were not refused. */
-static double mean_response_seconds(const struct stats_slab *slabs)
+double telemetry_mean_response_s(const struct control *c)
 {
     uint64_t count = 0, sum_ns = 0;
     for (int h = STATS_LATENCY_HIT; h <= STATS_LATENCY_PASS; h++) {
         struct stats_distribution d;
-        stats_distribution_of(slabs, (enum stats_histogram)h, &d);
+        stats_distribution_of(c->shared->stats, (enum stats_histogram)h, &d);
         count += d.count;
         sum_ns += d.sum_ns;
     }
@@ -43,7 +43,7 @@ void telemetry_cache(const struct control *c, struct page_text *t)
              sums.hit_rate, sums.miss_rate, sums.hits, sums.misses, sums.stale,
              stats_total(s, STATS_CACHE_COLLAPSED), stats_total(s, STATS_CACHE_EVICTIONS),
              stats_gauge_total(s, STATS_GAUGE_CACHE_ITEMS),
-             stats_gauge_total(s, STATS_GAUGE_CACHE_BYTES), mean_response_seconds(s));
+             stats_gauge_total(s, STATS_GAUGE_CACHE_BYTES), telemetry_mean_response_s(c));
 }
 
 /* ---- WebSockets ---- */
