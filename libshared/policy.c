@@ -327,7 +327,9 @@ enum policy_use policy_use_of(const struct policy_request *req, const struct cac
         return POLICY_FRESH;
     if (record->flags & CACHE_MUST_REVALIDATE)
         return POLICY_REVALIDATE;
-    if (now_ms < record->swr_until_ms || accepts_stale(req, record, now_ms))
+    /* Softly invalidated while fresh: the window is still ahead, but an empty one stays empty. */
+    const bool window = !soft_invalidated || record->swr_until_ms > record->fresh_until_ms;
+    if ((window && now_ms < record->swr_until_ms) || accepts_stale(req, record, now_ms))
         return POLICY_STALE_OK;
     return POLICY_REVALIDATE;
 }

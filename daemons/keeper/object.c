@@ -405,8 +405,12 @@ int store_soften(struct store *s, uint32_t slot, uint64_t now_ms)
     memcpy(buffer, old, old_len);
     struct cache_record *r = (struct cache_record *)buffer;
     r->flags |= CACHE_SOFTENED;
-    if (r->fresh_until_ms >= now_ms)
-        r->fresh_until_ms = now_ms - 1;
+    if (r->fresh_until_ms >= now_ms) { /* the windows after it begin now */
+        const uint64_t sooner = r->fresh_until_ms - (now_ms - 1);
+        r->fresh_until_ms -= sooner;
+        r->swr_until_ms -= r->swr_until_ms > sooner ? sooner : r->swr_until_ms;
+        r->sie_until_ms -= r->sie_until_ms > sooner ? sooner : r->sie_until_ms;
+    }
     return put_again(s, r, cache_record_len(r), old_len);
 }
 
