@@ -106,6 +106,7 @@ struct workers_count {
     uint32_t wanted, ready, draining;
 };
 void pages_count_workers(const struct control *c, struct workers_count *out);
+bool pages_is_ready(const struct control *c); /* what /readyz says */
 
 /* ---- a text that grows ---- */
 struct page_text {

@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #define TICK_S     1.
@@ -34,13 +35,27 @@ size_t control_live_regions(const struct control *c, struct config_region *out[S
     return n;
 }
 
+/* What was made permanent after the master's child had read it for the new configuration. */
+static void adopt_persisted(const struct control *c)
+{
+    struct runtime_values values, before;
+    runtime_read(c->runtime, &before);
+    values = before;
+    if (runtime_persist_load(c->config->state_dir, c->config, &values) == 0 &&
+        memcmp(&values, &before, sizeof values))
+        runtime_publish(&c->shared->region[c->region]->runtime, &values);
+}
+
 static void follow(struct control *c)
 {
     const uint32_t region = atomic_load_explicit(&c->shared->proc->region, memory_order_acquire);
     if (region != c->region && region < SHARED_REGIONS && c->shared->region[region]->config) {
+        const bool first = c->region == UINT32_MAX;
         c->region = region;
         c->config = c->shared->region[region]->config;
         c->runtime = &c->shared->region[region]->runtime;
+        if (!first) /* else this control has died, and other values may run by now */
+            adopt_persisted(c);
     }
     admin_follow(c);
     ops_follow(c->ops);

@@ -25,6 +25,7 @@ static void put_process(struct rpc_out *o, const struct proc_slot *slot, unsigne
         rpc_out_nil(o, "number");
     rpc_out_u64(o, "pid", atomic_load(&slot->pid));
     rpc_out_str(o, "state", proc_state_name((enum proc_state)atomic_load(&slot->state)));
+    rpc_out_u64(o, "incarnation", atomic_load(&slot->incarnation));
     rpc_out_u64(o, "uptime_ms", now_ms > started_ms ? now_ms - started_ms : 0);
     rpc_out_u64(o, "connections", atomic_load(&slot->connections));
     rpc_out_u64(o, "crashes", atomic_load(&slot->crashes));
@@ -75,6 +76,7 @@ void status_show(struct control *c, const struct rpc_call *call)
     rpc_out_map(o, NULL);
     rpc_out_str(o, "version", POLDER_VERSION);
     rpc_out_u64(o, "uptime_ms", now_ms - atomic_load(&proc->started_ms));
+    rpc_out_bool(o, "ready", pages_is_ready(c));
     rpc_out_bool(o, "draining", atomic_load(&proc->draining) != 0);
     rpc_out_str(o, "configuration", c->config->path);
     rpc_out_u64(o, "generation", atomic_load(&proc->generation));

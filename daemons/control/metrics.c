@@ -241,11 +241,13 @@ static void write_servers(struct writer *w)
     static const struct {
         const char *name, *type, *unit, *help;
     } metric[] = {
-        [SERVER_REQUESTS] = {"server_requests", "counter", NULL, "Requests sent to a server"},
-        [SERVER_ERRORS] = {"server_errors", "counter", NULL, "Requests that failed at a server"},
-        [SERVER_SECONDS] = {"server_seconds", "counter", "seconds",
+        [SERVER_REQUESTS] = {"upstream_server_requests", "counter", NULL,
+                             "Requests sent to a server"},
+        [SERVER_ERRORS] = {"upstream_server_errors", "counter", NULL,
+                           "Requests that failed at a server"},
+        [SERVER_SECONDS] = {"upstream_server_seconds", "counter", "seconds",
                             "Time that a server took to answer, summed"},
-        [SERVER_WEIGHT] = {"server_weight", "gauge", NULL, "Weight of a server, now"},
+        [SERVER_WEIGHT] = {"upstream_server_weight", "gauge", NULL, "Weight of a server, now"},
     };
     const struct config *config = w->c->config;
     struct runtime_values values;
@@ -277,7 +279,7 @@ static void write_processes(struct writer *w)
         snprintf(labels, sizeof labels, "process=\"%s\"", proc_slot_name(kind));
         sample_u64(w, "", labels, up[kind]);
     }
-    family(w, "process_restarts", "counter", NULL, "Processes that died and were started again");
+    family(w, "process_crashes", "counter", NULL, "Processes that died unexpectedly");
     for (unsigned kind = PROC_SLOT_KEEPER; kind <= PROC_SLOT_WORKER0; kind++) {
         snprintf(labels, sizeof labels, "process=\"%s\"", proc_slot_name(kind));
         sample_u64(w, "_total", labels, crashes[kind]);
@@ -296,8 +298,12 @@ static void write_service(struct writer *w)
     sample_u64(w, "_info", "version=\"" POLDER_VERSION "\"", 1);
     family(w, "start_time_seconds", "gauge", "seconds", "When Polder started, Unix time");
     sample(w, "", "", (double)((clock_real_ms() - up_ms) / 1000));
+    family(w, "workers", "gauge", NULL, "Workers of the current configuration that are ready");
+    sample_u64(w, "", "", workers.ready);
     family(w, "workers_wanted", "gauge", NULL, "Workers that the configuration wants");
     sample_u64(w, "", "", workers.wanted);
+    family(w, "workers_draining", "gauge", NULL, "Workers that finish what they have and leave");
+    sample_u64(w, "", "", workers.draining);
     family(w, "configuration_generation", "gauge", NULL, "Configurations that were loaded");
     sample_u64(w, "", "", atomic_load(&proc->generation));
     family(w, "draining", "gauge", NULL, "1 if Polder is stopping");

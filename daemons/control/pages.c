@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* pages: which page a path means; health, readiness and the index. */
 #include "daemons/control/control.h"
-#include "polder/clock.h"
 #include "polder/config.h"
 
 #include <stdarg.h>
@@ -9,19 +8,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TYPE_JSON     "application/json"
-#define TYPE_HTML     "text/html; charset=utf-8"
-#define TYPE_OPEN     "application/openmetrics-text; version=1.0.0; charset=utf-8"
-#define TYPE_TEXT     "text/plain; version=0.0.4; charset=utf-8"
-#define TELEMETRY     "/api/telemetry"
-#define BEAT_STALE_MS 5000
+#define TYPE_JSON "application/json"
+#define TYPE_HTML "text/html; charset=utf-8"
+#define TYPE_OPEN "application/openmetrics-text; version=1.0.0; charset=utf-8"
+#define TYPE_TEXT "text/plain; version=0.0.4; charset=utf-8"
+#define TELEMETRY "/api/telemetry"
 
 void page_put(struct page_text *t, const char *format, ...)
 {
     va_list ap;
     for (;;) {
         va_start(ap, format);
-        const int n = vsnprintf(t->at + t->len, t->size - t->len, format, ap);
+        const int n = vsnprintf(t->at ? t->at + t->len : NULL, t->size - t->len, format, ap);
         va_end(ap);
         if (n >= 0 && (size_t)n < t->size - t->len) {
             t->len += (size_t)n;
@@ -65,40 +63,43 @@ void pages_count_workers(const struct control *c, struct workers_count *out)
     }
 }
 
-static bool some_worker_lives(const struct control *c)
+/* Who answers is alive; the master sees to all others. */
+static void show_health(struct ops_request *r)
 {
-    const uint64_t now_ms = clock_mono_ms();
-    for (unsigned i = PROC_SLOT_WORKER0; i < PROC_SLOTS; i++) {
-        const struct proc_slot *slot = &c->shared->proc->slot[i];
-        const uint32_t state = atomic_load(&slot->state);
-        if (atomic_load(&slot->pid) && (state == PROC_READY || state == PROC_DRAINING) &&
-            now_ms - atomic_load(&slot->heartbeat_ms) < BEAT_STALE_MS)
-            return true;
-    }
-    return false;
+    static const char ok[] = "{\"status\":\"ok\"}\n";
+    ops_answer(r, 200, TYPE_JSON, ok, sizeof ok - 1);
 }
 
-static void show_health(const struct control *c, struct ops_request *r)
+/* The reasons why not, each with a comma before it. */
+static void write_reasons(const struct control *c, const struct workers_count *workers,
+                          struct page_text *why)
 {
-    struct page_text t = {0};
-    const bool alive = some_worker_lives(c);
-    page_put(&t, "{\"status\":\"%s\"}\n", alive ? "ok" : "no worker is alive");
-    answer(r, alive ? 200 : 503, TYPE_JSON, &t);
+    const struct proc_table *proc = c->shared->proc;
+    if (atomic_load(&proc->draining))
+        page_put(why, ",\"Polder is draining\"");
+    if (workers->ready < workers->wanted)
+        page_put(why, ",\"%u of %u workers are ready\"", workers->ready, workers->wanted);
+    if (atomic_load(&proc->slot[PROC_SLOT_KEEPER].state) != PROC_READY)
+        page_put(why, ",\"the keeper is not ready\"");
+}
+
+bool pages_is_ready(const struct control *c)
+{
+    struct workers_count workers;
+    struct page_text why = {0};
+    pages_count_workers(c, &workers);
+    write_reasons(c, &workers, &why);
+    free(why.at);
+    return !why.len && !why.failed;
 }
 
 static void show_readiness(const struct control *c, struct ops_request *r)
 {
     struct page_text t = {0}, why = {0};
     struct workers_count workers;
-    const struct proc_table *proc = c->shared->proc;
     const bool stores = stats_gauge_total(c->shared->stats, STATS_GAUGE_CACHE_READY) > 0;
     pages_count_workers(c, &workers);
-    if (atomic_load(&proc->draining))
-        page_put(&why, ",\"Polder is draining\"");
-    if (workers.ready < workers.wanted)
-        page_put(&why, ",\"%u of %u workers are ready\"", workers.ready, workers.wanted);
-    if (atomic_load(&proc->slot[PROC_SLOT_KEEPER].state) != PROC_READY)
-        page_put(&why, ",\"the keeper is not ready\"");
+    write_reasons(c, &workers, &why);
     page_put(&t, "{\"ready\":%s,\"cache\":\"%s\",\"workers\":%u,\"reasons\":[%s]}\n",
              why.len ? "false" : "true", stores ? "ok" : "degraded", workers.ready,
              why.len ? why.at + 1 : "");
@@ -180,7 +181,7 @@ void pages_answer(struct control *c, const struct page_call *call)
     else if (is(call->path, "/metrics"))
         show_metrics(c, r, call->openmetrics);
     else if (is(call->path, "/healthz"))
-        show_health(c, r);
+        show_health(r);
     else if (is(call->path, "/readyz"))
         show_readiness(c, r);
     else if (is(call->path, "/"))
