@@ -14,25 +14,31 @@
 #define TYPE_TEXT "text/plain; version=0.0.4; charset=utf-8"
 #define TELEMETRY "/api/telemetry"
 
+static bool page_grow(struct page_text *t)
+{
+    const size_t size = t->size ? t->size * 2 : 16384;
+    char *at = realloc(t->at, size);
+    if (!at)
+        return false;
+    t->at = at;
+    t->size = size;
+    return true;
+}
+
 void page_put(struct page_text *t, const char *format, ...)
 {
     va_list ap;
-    for (;;) {
-        va_start(ap, format);
-        const int n = vsnprintf(t->at ? t->at + t->len : NULL, t->size - t->len, format, ap);
-        va_end(ap);
-        if (n >= 0 && (size_t)n < t->size - t->len) {
-            t->len += (size_t)n;
-            return;
+    while (!t->failed) {
+        if (t->size) {
+            va_start(ap, format);
+            const int n = vsnprintf(t->at + t->len, t->size - t->len, format, ap);
+            va_end(ap);
+            if (n >= 0 && (size_t)n < t->size - t->len) {
+                t->len += (size_t)n;
+                return;
+            }
         }
-        const size_t size = t->size ? t->size * 2 : 16384;
-        char *at = n < 0 || t->failed ? NULL : realloc(t->at, size);
-        if (!at) {
-            t->failed = true;
-            return;
-        }
-        t->at = at;
-        t->size = size;
+        t->failed = !page_grow(t);
     }
 }
 

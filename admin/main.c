@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* main: polderctl's options, one call, and what the exit status says. */
+#include "admin/polderctl.h"
+#include "polder/config.h"
+#include "polder/rpc_in.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SOCKET_DEFAULT    "/run/polder/admin.sock"
+#define TIMEOUT_MS        10000
+#define TIMEOUT_RELOAD_MS 100000 /* new workers have half a minute to get ready */
+
+struct options {
+    const char *socket;
+    uint64_t timeout_ms; /* 0: as the method has it */
+    bool json, help, version;
+    char **words;
+    int n;
+};
+
+static int usage(const char *why)
+{
+    fprintf(stderr, "polderctl: %s\n", why);
+    return CTL_USAGE;
+}
+
+/* An option that takes a value, as "-s X", "--socket X" or "--socket=X"; *i moves on. */
+static bool takes(char **argv, int *i, const char *brief, const char *full, const char **value)
+{
+    const size_t n = strlen(full);
+    if (!strncmp(argv[*i], full, n) && argv[*i][n] == '=') {
+        *value = argv[*i] + n + 1;
+        return true;
+    }
+    if (strcmp(argv[*i], brief) && strcmp(argv[*i], full))
+        return false;
+    *value = argv[*i + 1] ? argv[++*i] : "";
+    return true;
+}
+
+/* -s and --timeout stand before the command; --json and --help anywhere before "--". */
+static const char *read_options(char **argv, struct options *o)
+{
+    const char *value;
+    bool literal = false;
+    for (int i = 1; argv[i]; i++) {
+        if (literal)
+            o->words[o->n++] = argv[i];
+        else if (!strcmp(argv[i], "--json"))
+            o->json = true;
+        else if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h"))
+            o->help = true;
+        else if (o->n == 0 && (!strcmp(argv[i], "-V") || !strcmp(argv[i], "--version")))
+            o->version = true;
+        else if (o->n == 0 && takes(argv, &i, "-s", "--socket", &value))
+            o->socket = value;
+        else if (o->n == 0 && takes(argv, &i, "-t", "--timeout", &value)) {
+            if (config_parse_duration(value, &o->timeout_ms) || o->timeout_ms == 0)
+                return "--timeout takes a duration such as 10s or 500ms";
+        } else if (o->n == 0 && argv[i][0] == '-' && argv[i][1]) {
+            return "unknown option; -s SOCKET, --timeout T, --json, --help and --version stand "
+                   "before the command";
+        } else {
+            literal = !strcmp(argv[i], "--");
+            o->words[o->n++] = argv[i];
+        }
+    }
+    if (!o->socket || !*o->socket)
+        return "-s takes the path of the admin socket";
+    return NULL;
+}
+
+static int show_error(const struct ctl_answer *answer)
+{
+    char code[64], message[2048];
+    if (rpc_in_text(answer->error, "message", message, sizeof message) < 0)
+        strcpy(message, "an error without a message");
+    if (rpc_in_text(answer->error, "code", code, sizeof code) < 0)
+        strcpy(code, "failed");
+    fprintf(stderr, "polderctl: %s\n", message);
+    return rpc_error_of(code) == RPC_BAD_ARGUMENT ? CTL_USAGE : CTL_FAILED;
+}
+
+static int show(const struct options *o, enum rpc_method method, const struct ctl_answer *answer)
+{
+    if (answer->error->type != MSGPACK_OBJECT_NIL)
+        return show_error(answer);
+    if (!o->json)
+        table_print(stdout, method, answer->result);
+    else if (!json_print(stdout, answer->result))
+        return CTL_FAILED;
+    if (fflush(stdout) || ferror(stdout)) {
+        perror("polderctl: cannot write the answer");
+        return CTL_FAILED;
+    }
+    return CTL_DONE;
+}
+
+static unsigned timeout_of(const struct options *o, enum rpc_method method)
+{
+    if (o->timeout_ms)
+        return o->timeout_ms < 86400000 ? (unsigned)o->timeout_ms : 86400000;
+    return method == RPC_METHOD_RELOAD ? TIMEOUT_RELOAD_MS : TIMEOUT_MS;
+}
+
+static int call(const struct options *o, enum rpc_method method, int used)
+{
+    char why[COMMAND_WHY];
+    struct rpc_out params;
+    struct ctl_answer answer;
+    if (!command_params(method, o->words + used, o->n - used, &params, why)) {
+        rpc_out_fini(&params);
+        return usage(why);
+    }
+    int status = ctl_call(o->socket, method, &params, timeout_of(o, method), &answer);
+    if (status)
+        fprintf(stderr, "polderctl: %s\n", answer.why);
+    else
+        status = show(o, method, &answer);
+    ctl_answer_free(&answer);
+    rpc_out_fini(&params);
+    return status;
+}
+
+static int run(const struct options *o)
+{
+    char why[COMMAND_WHY];
+    int used = 0;
+    if (o->n == 0) {
+        help_all(o->help ? stdout : stderr);
+        return o->help ? CTL_DONE : CTL_USAGE;
+    }
+    const int method = command_find(o->words, o->n, &used, why);
+    if (method >= 0 && !o->help)
+        return call(o, (enum rpc_method)method, used);
+    if (method >= 0)
+        help_method(stdout, (enum rpc_method)method);
+    else if (o->help && o->n == 1 && command_is_noun(o->words[0]))
+        help_noun(stdout, o->words[0]);
+    else
+        return usage(why);
+    return CTL_DONE;
+}
+
+int main(int argc, char **argv)
+{
+    struct options o = {.socket = getenv("POLDER_SOCKET")};
+    if (!o.socket || !*o.socket)
+        o.socket = SOCKET_DEFAULT;
+    o.words = calloc((size_t)argc + 1, sizeof *o.words);
+    if (!o.words)
+        return CTL_FAILED;
+    const char *why = read_options(argv, &o);
+    int status = CTL_DONE;
+    if (why)
+        status = usage(why);
+    else if (o.version)
+        puts("polderctl " POLDER_VERSION);
+    else
+        status = run(&o);
+    free(o.words);
+    return status;
+}

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * polderctl: the admin command line. Private to admin/.
+ *
+ *   main.c        options, one call, exit status     rpc_client.c  the call, blocking, with a
+ * deadline command.c     words to method and parameters     table.c       answers for people help.c
+ * --help, from the table of methods  json.c        answers for programs
+ *
+ * Commands, their arguments and their help are libshared/tables/methods.def; nothing here knows a
+ * command by name but where its answer is worth a form of its own (table.c).
+ */
+#ifndef POLDER_ADMIN_POLDERCTL_H
+#define POLDER_ADMIN_POLDERCTL_H
+#include "polder/rpc.h"
+#include "polder/rpc_out.h"
+#include <msgpack.h>
+#include <stdio.h>
+
+enum ctl_exit { CTL_DONE, CTL_FAILED, CTL_USAGE, CTL_NO_DAEMON };
+
+/* ---- command.c ---- */
+#define COMMAND_WHY 1024
+/* The method that words[0..n) begin with, and how many words name it. -1: why says what is wrong
+ * and what would be right. */
+int command_find(char *const *words, int n, int *used, char *why);
+/* The parameters: one map. false: why says what is wrong. */
+bool command_params(enum rpc_method method, char *const *words, int n, struct rpc_out *out,
+                    char *why);
+/* "cache invalidate" */
+const char *command_name(enum rpc_method method, char *out, size_t size);
+bool command_is_noun(const char *word);
+
+/* ---- help.c ---- */
+void help_all(FILE *to);
+void help_noun(FILE *to, const char *noun);
+void help_method(FILE *to, enum rpc_method method);
+
+/* ---- rpc_client.c ---- */
+struct ctl_answer {
+    msgpack_unpacked space;
+    char *bytes;
+    const msgpack_object *error, *result; /* one of them; the other is nil */
+    char why[512];                        /* where there is no answer */
+};
+/* 0; or CTL_NO_DAEMON or CTL_FAILED with why. */
+int ctl_call(const char *socket, enum rpc_method method, const struct rpc_out *params,
+             unsigned timeout_ms, struct ctl_answer *answer);
+void ctl_answer_free(struct ctl_answer *answer);
+
+/* ---- table.c, json.c ---- */
+void table_print(FILE *to, enum rpc_method method, const msgpack_object *result);
+bool json_print(FILE *to, const msgpack_object *result);
+#endif
