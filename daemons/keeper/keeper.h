@@ -58,8 +58,10 @@ struct sweep {
     struct sweep_ban ban[INVAL_BANS];
     struct sweep_url url[SWEEP_URLS]; /* a queue of single URLs */
     uint32_t url_first, n_urls;
-    bool all, all_again;  /* looking at every object; once more when through */
-    uint64_t all_at;      /* obj_id to go on from */
+    bool all, all_again; /* looking at every object; once more when through */
+    uint64_t all_at;     /* obj_id to go on from */
+    bool verify;         /* checksums too: the first time after a start */
+    uint64_t all_began_ms;
     uint64_t all_next_ms; /* not before */
 };
 

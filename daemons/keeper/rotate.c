@@ -37,6 +37,7 @@
 #define FULL_EVICT      20    /* one part in so many goes when the map is full */
 #define CHECK_BUDGET_MS 5000
 #define CLOCK_BACK_MS   60000
+#define WHY             200
 
 /* Says it once, not every 30 s. */
 static void __attribute__((format(printf, 2, 3))) complain(struct keeper *k, const char *fmt, ...)
@@ -285,56 +286,64 @@ static const char *judge_meta(struct keeper *k, const char *dir, const struct st
     return NULL;
 }
 
-/* Opens and reads; the reason why not in why, which holds 200 bytes. */
-static bool existing_open(struct keeper *k, uint64_t epoch, bool examine, char *why)
+/* Before LMDB may see it. NULL, or what speaks against it; why: room for text. */
+static const char *judge_file(struct keeper *k, const char *dir, char why[WHY])
 {
-    struct check_result found = {.why = ""};
+    struct check_result found;
+    const int rc = check_file(dir, CHECK_BUDGET_MS, check_beat, k, &found);
+    if (rc < 0) {
+        snprintf(why, WHY, "%s", found.why[0] ? found.why : strerror(-rc));
+        return why;
+    }
+    if (found.map_bytes > 2 * store_map_for(k->runtime.cache.max_bytes))
+        return "it is much larger than max_bytes allows now";
+    return judge_meta(k, dir, &found.meta);
+}
+
+/* The private tables, and ids that nobody has seen yet. */
+static int existing_read(struct keeper *k, const struct store_meta *meta)
+{
+    const uint64_t floor = atomic_load(&k->shared->cache->id_floor);
+    const int rc = store_rebuild(&k->store);
+    if (rc != 0)
+        return rc;
+    if (k->store.next_id < meta->next_id)
+        k->store.next_id = meta->next_id;
+    if (k->store.next_id < floor)
+        k->store.next_id = floor;
+    k->store.id_ceiling = k->store.next_id;
+    clean_remove(k->store.dir);
+    return meta_renew(k, k->store.next_id);
+}
+
+/* NULL, or why the store of that epoch cannot be kept. */
+static const char *existing_open(struct keeper *k, uint64_t epoch, bool examine, char why[WHY])
+{
     struct store_meta meta;
     char dir[PATH_MAX];
-    const char *what = "", *bad = NULL;
-    uint64_t map_bytes = store_map_for(k->runtime.cache.max_bytes);
+    const char *what, *bad = NULL;
     if (cache_directory(k->state_dir, epoch, dir, sizeof dir) < 0)
-        return false;
-    if (examine) {
-        const int rc = check_file(dir, CHECK_BUDGET_MS, check_beat, k, &found);
-        if (rc < 0) {
-            snprintf(why, 200, "%s", found.why[0] ? found.why : strerror(-rc));
-            return false;
-        }
-        if (found.map_bytes > 2 * map_bytes)
-            bad = "it is much larger than max_bytes allows now";
-        else
-            bad = judge_meta(k, dir, &found.meta);
-    }
-    if (bad) {
-        snprintf(why, 200, "%s", bad);
-        return false;
-    }
-    int rc = store_open(&k->store, epoch, dir, map_bytes, STORE_EXISTING, &what);
-    if (rc == 0 && (rc = store_meta_read(&k->store, &meta)) == 0)
-        bad = examine ? NULL : judge_meta(k, dir, &meta);
+        return "its path is too long";
+    if (examine && (bad = judge_file(k, dir, why)))
+        return bad;
+    int rc = store_open(&k->store, epoch, dir, store_map_for(k->runtime.cache.max_bytes),
+                        STORE_EXISTING, &what);
+    if (rc == 0 && (rc = store_meta_read(&k->store, &meta)) == 0 && !examine)
+        bad = judge_meta(k, dir, &meta);
     if (rc == 0 && !bad)
-        rc = store_rebuild(&k->store);
-    if (rc == 0 && !bad) {
-        if (k->store.next_id < meta.next_id)
-            k->store.next_id = meta.next_id;
-        if (k->store.next_id < atomic_load(&k->shared->cache->id_floor))
-            k->store.next_id = atomic_load(&k->shared->cache->id_floor);
-        k->store.id_ceiling = k->store.next_id;
-        clean_remove(dir);
-        rc = meta_renew(k, k->store.next_id);
+        rc = existing_read(k, &meta);
+    if (rc != 0)
+        bad = mdb_strerror(rc);
+    if (bad) {
+        store_close(&k->store, false);
+        return bad;
     }
-    if (rc == 0 && !bad) {
-        if (meta.real_ms > clock_real_ms() + CLOCK_BACK_MS) {
-            log_warning("cache: the clock has gone back since the store was closed; all of it is "
-                        "taken for stale");
-            inval_mark_all(k->shared->inval, true);
-        }
-        return true;
+    if (meta.real_ms > clock_real_ms() + CLOCK_BACK_MS) {
+        log_warning("cache: the clock has gone back since the store was written; all of it is "
+                    "taken for stale");
+        inval_mark_all(k->shared->inval, true);
     }
-    snprintf(why, 200, "%s", bad ? bad : mdb_strerror(rc));
-    store_close(&k->store, false);
-    return false;
+    return NULL;
 }
 
 static bool lock_take(struct keeper *k)
@@ -360,7 +369,7 @@ static bool lock_take(struct keeper *k)
 void rotate_start(struct keeper *k)
 {
     struct cache_shared *shared = k->shared->cache;
-    char why[200] = "";
+    char text[WHY];
     if (!lock_take(k))
         return;
     const uint32_t asked = atomic_load(&shared->rotate_asked);
@@ -377,7 +386,8 @@ void rotate_start(struct keeper *k)
     }
     const bool examine = current == 0 || atomic_load(&shared->suspect) ||
                          atomic_load(&shared->damaged_epoch) == current;
-    if (existing_open(k, epoch, examine, why)) {
+    const char *why = existing_open(k, epoch, examine, text);
+    if (!why) {
         publish(k);
         log_info("cache: kept %llu objects (%llu MiB) in cache.%llu",
                  (unsigned long long)k->store.n_items,

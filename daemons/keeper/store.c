@@ -318,54 +318,61 @@ static int rebuild_items(struct store *s, MDB_txn *txn, uint64_t *last_id)
     return rc == MDB_NOTFOUND ? 0 : rc;
 }
 
+/* How many chunks at most an object has that is in nobody's index: its last one tells. The cursor
+ * stands on its first. 0: nonsense. */
+static uint32_t orphan_chunks(MDB_cursor *cursor, uint64_t id)
+{
+    uint8_t next[CACHE_CHUNK_KEY];
+    MDB_val k = {sizeof next, next}, v;
+    cache_chunk_key(id + 1, 0, next);
+    int rc = mdb_cursor_get(cursor, &k, &v, MDB_SET_RANGE);
+    rc = mdb_cursor_get(cursor, &k, &v, rc == 0 ? MDB_PREV : MDB_LAST);
+    if (rc != 0 || k.mv_size != CACHE_CHUNK_KEY)
+        return 0;
+    const uint8_t *key = k.mv_data;
+    const uint32_t last =
+        (uint32_t)key[8] << 24 | (uint32_t)key[9] << 16 | (uint32_t)key[10] << 8 | key[11];
+    return last < STORE_CHUNKS_MAX ? last + 1 : 0;
+}
+
+/* One object that has chunks. */
+static int rebuild_body(struct store *s, MDB_txn *txn, MDB_cursor *cursor, const uint8_t id_key[8])
+{
+    MDB_val k = {8, (void *)(uintptr_t)id_key}, v;
+    const uint64_t id = cache_id_of(id_key);
+    const int rc = mdb_get(txn, s->idx, &k, &v);
+    if (rc != MDB_NOTFOUND)
+        return rc;
+    const uint32_t chunks = orphan_chunks(cursor, id);
+    if (chunks == 0)
+        return MDB_CORRUPTED;
+    store_chunks_drop(s, id, chunks);
+    return 0;
+}
+
 /* Chunks of objects that are not there: of streams and deletions that a crash cut short. Jumps from
  * object to object. */
 static int rebuild_orphans(struct store *s, MDB_txn *txn, uint64_t *last_id)
 {
     MDB_cursor *cursor;
-    uint8_t from[CACHE_CHUNK_KEY];
-    MDB_val k = {sizeof from, from}, v, index_key, index;
+    uint8_t from[CACHE_CHUNK_KEY], id_key[8];
+    uint64_t id = 0;
     int rc = mdb_cursor_open(txn, s->body, &cursor);
     if (rc != 0)
         return rc;
-    cache_chunk_key(0, 0, from);
-    while ((rc = mdb_cursor_get(cursor, &k, &v, MDB_SET_RANGE)) == 0) {
-        if (k.mv_size != CACHE_CHUNK_KEY) {
-            rc = MDB_CORRUPTED;
+    while (rc == 0) {
+        MDB_val k = {sizeof from, from}, v;
+        cache_chunk_key(id, 0, from);
+        if ((rc = mdb_cursor_get(cursor, &k, &v, MDB_SET_RANGE)) != 0)
             break;
-        }
-        uint8_t id_key[8];
         memcpy(id_key, k.mv_data, sizeof id_key);
-        const uint64_t id = cache_id_of(id_key);
-        if (id >= STORE_ID_MAX) {
+        id = cache_id_of(id_key) + 1;
+        if (k.mv_size != CACHE_CHUNK_KEY || id > STORE_ID_MAX)
             rc = MDB_CORRUPTED;
-            break;
-        }
+        else
+            rc = rebuild_body(s, txn, cursor, id_key);
         if (id > *last_id)
-            *last_id = id;
-        index_key = (MDB_val){sizeof id_key, id_key};
-        cache_chunk_key(id + 1, 0, from);
-        k = (MDB_val){sizeof from, from};
-        rc = mdb_get(txn, s->idx, &index_key, &index);
-        if (rc == MDB_NOTFOUND) {
-            /* The last chunk tells how many there are at most. */
-            uint8_t *key;
-            rc = mdb_cursor_get(cursor, &k, &v, MDB_SET_RANGE);
-            rc = mdb_cursor_get(cursor, &k, &v, rc == 0 ? MDB_PREV : MDB_LAST);
-            if (rc != 0 || k.mv_size != CACHE_CHUNK_KEY)
-                break;
-            key = k.mv_data;
-            const uint32_t chunks = 1 + ((uint32_t)key[8] << 24 | (uint32_t)key[9] << 16 |
-                                         (uint32_t)key[10] << 8 | key[11]);
-            if (chunks == 0 || chunks > STORE_CHUNKS_MAX) {
-                rc = MDB_CORRUPTED;
-                break;
-            }
-            store_chunks_drop(s, id, chunks);
-            k = (MDB_val){sizeof from, from};
-        } else if (rc != 0) {
-            break;
-        }
+            *last_id = id - 1;
     }
     mdb_cursor_close(cursor);
     return rc == MDB_NOTFOUND ? 0 : rc;

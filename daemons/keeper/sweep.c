@@ -21,7 +21,8 @@
 #define RETIRE_MS    60000
 #define BANS_CROWDED 48   /* active bans; then they are retired as soon as it is safe */
 #define LOOK_MOST    4000 /* entries looked at in a slice */
-#define ALL_PAUSE_MS 1000 /* between two looks at everything */
+#define ALL_PAUSE_MS 1000 /* between two looks at everything, at least */
+#define ALL_SHARE    4    /* and so many times as long as the last one took */
 
 _Static_assert(INVAL_PREFIX_MAX < STORE_URL_CUT, "keys of `url` hold every prefix whole");
 
@@ -63,7 +64,7 @@ static int findings_apply(struct keeper *k, const struct findings *f)
 void sweep_init(struct keeper *k)
 {
     memset(&k->sweep, 0, sizeof k->sweep);
-    k->sweep.all = true;
+    k->sweep.all = k->sweep.verify = true;
     k->sweep.all_next_ms = k->mono_ms + ALL_PAUSE_MS;
 }
 
@@ -277,7 +278,8 @@ static void note_if_bad(struct keeper *k, struct findings *f, uint64_t obj_id,
     if (index->slot >= k->store.slots_used || k->store.items[index->slot].obj_id != obj_id)
         return;
     bool good = mdb_get(k->store.txn, k->store.obj, &key, &v) == 0 &&
-                cache_record_sound(v.mv_data, v.mv_size);
+                (k->sweep.verify ? cache_record_sound(v.mv_data, v.mv_size)
+                                 : cache_record_fits(v.mv_data, v.mv_size));
     if (good) {
         const struct cache_record *r = v.mv_data;
         good = r->obj_id == obj_id && state_of(k, r) != INVAL_HARD;
@@ -314,9 +316,21 @@ static int all_collect(struct keeper *k, struct findings *f)
     return rc;
 }
 
+static void all_through(struct keeper *k)
+{
+    struct sweep *s = &k->sweep;
+    const uint64_t pause_ms = ALL_SHARE * (k->mono_ms - s->all_began_ms);
+    s->all_next_ms = k->mono_ms + (pause_ms > ALL_PAUSE_MS ? pause_ms : ALL_PAUSE_MS);
+    s->all = s->all_again;
+    s->all_again = s->verify = false;
+    s->all_at = 0;
+}
+
 static int all_slice(struct keeper *k)
 {
     struct sweep *s = &k->sweep;
+    if (s->all_at == 0)
+        s->all_began_ms = k->mono_ms;
     struct findings f = {.until_ns = clock_mono_ns() + KEEPER_SLICE_NS};
     int rc = store_begin(&k->store);
     if (rc != 0)
@@ -326,12 +340,8 @@ static int all_slice(struct keeper *k)
         return range;
     if ((rc = findings_apply(k, &f)) != 0 || (rc = store_commit(&k->store)) != 0)
         return rc;
-    if (range == MDB_NOTFOUND) {
-        s->all = s->all_again;
-        s->all_again = false;
-        s->all_at = 0;
-        s->all_next_ms = k->mono_ms + ALL_PAUSE_MS;
-    }
+    if (range == MDB_NOTFOUND)
+        all_through(k);
     return 0;
 }
 
