@@ -32,7 +32,7 @@ static const char *shell(const char *fmt, ...)
 static int set_up(void **state)
 {
     (void)state;
-    char port[16], ops[16], back[16], dir[64];
+    char port[16], ops[16], back[16], dir[160];
     strcpy(h.dir, "/tmp/polder-demo.XXXXXX");
     assert_non_null(mkdtemp(h.dir));
     h.port = free_port(), h.ops_port = free_port(), backend_port_number = free_port();
