@@ -17,17 +17,15 @@
 
 /* ---- the segment ---- */
 
-static uint64_t buckets_for(size_t entries)
+static uint64_t pages_for(size_t entries)
 {
-    uint64_t n = 16;
-    while (n * LIMIT_WAYS < entries && n < UINT64_C(1) << LIMIT_UNTIL_BITS)
-        n *= 2;
-    return n;
+    const uint64_t pages = (entries + LIMIT_PAGE_ENTRIES - 1) / LIMIT_PAGE_ENTRIES;
+    return pages > LIMIT_UNTIL_MASK ? LIMIT_UNTIL_MASK : pages + (pages == 0);
 }
 
 size_t limit_table_size(size_t entries)
 {
-    return sizeof(struct limit_table) + buckets_for(entries) * sizeof(struct limit_bucket);
+    return sizeof(struct limit_table) + pages_for(entries) * sizeof(struct limit_page);
 }
 
 uint64_t limit_table_layout(void)
@@ -43,7 +41,7 @@ void limit_table_init(struct limit_table *table, size_t entries)
         const ssize_t n = getrandom(table->secret + have, sizeof table->secret - have, 0);
         have += n > 0 ? (size_t)n : 0;
     }
-    table->mask = buckets_for(entries) - 1;
+    table->pages = pages_for(entries);
 }
 
 static _Atomic uint64_t *epoch_of(struct limit_table *table, uint64_t limit_id)
@@ -81,7 +79,8 @@ static void rule_make(const struct limit_caller *caller, const struct limit_char
     limit_rule_init(rule, charge->limit, limit_table_format(caller->table, charge->limit), now_ms);
 }
 
-/* One entry, one decision. False if the entry turned out to be another key's. */
+/* One entry, one decision. False if the entry turned out to be another key's. A refusal is swapped
+ * for itself: that confirms that the state was not a mixture of two. */
 static bool entry_charge(const struct limit_caller *caller, struct charged *c, uint32_t cost,
                          struct limit_verdict *verdict)
 {
@@ -89,10 +88,8 @@ static bool entry_charge(const struct limit_caller *caller, struct charged *c, u
     do {
         if (!limit_entry_is(&c->entry, c->place.tag))
             return false;
-        c->before = limit_state_now(&c->rule, seen, caller->table->formats);
-        next = c->before;
-        if (!limit_state_try(&c->rule, &next, cost, verdict))
-            next = seen; /* confirms that this is what was there */
+        next =
+            limit_state_charge(&c->rule, seen, cost, caller->table->formats, &c->before, verdict);
     } while (!limit_word_swap(c->entry.state, &seen, next));
     return limit_entry_is(&c->entry, c->place.tag);
 }
@@ -101,18 +98,16 @@ static bool entry_charge(const struct limit_caller *caller, struct charged *c, u
 static bool entry_hold(const struct limit_caller *caller, struct charged *c)
 {
     uint64_t word;
-    if (__builtin_expect(!limit_entry_find(&c->place, &c->entry, &word) ||
-                             !limit_word_lives(word, c->rule.now_ms / 1000),
-                         0))
-        return limit_entry_make(caller, &c->place, &c->rule, &c->entry);
-    while (!limit_word_suffices(&c->rule, word)) {
+    bool found = limit_entry_find(&c->place, &c->entry, &word);
+    if (__builtin_expect(found && limit_word_lives(word, c->rule.until_s), 1))
+        return true;
+    while (found && limit_word_lives(word, c->rule.now_s)) {
         if (atomic_compare_exchange_weak(c->entry.word, &word,
                                          limit_word_kept(&c->rule, c->place.tag)))
-            break;
-        if (limit_word_tag(word) != c->place.tag)
-            return limit_entry_make(caller, &c->place, &c->rule, &c->entry);
+            return true;
+        found = limit_word_tag(word) == c->place.tag;
     }
-    return true;
+    return limit_entry_make(caller, &c->place, &c->rule, &c->entry);
 }
 
 static void charge_one(const struct limit_caller *caller, const struct limit_charge *charge,
@@ -133,26 +128,24 @@ static void charge_one(const struct limit_caller *caller, const struct limit_cha
     *verdict = (struct limit_verdict){.reset_ms = TRY_AGAIN_MS, .retry_ms = TRY_AGAIN_MS};
 }
 
-/* Nothing is written, but a refusal is made sure of: the glance may have mixed two states. */
+/* Nothing is written, but a refusal is made sure of. */
 void limit_peek(const struct limit_caller *caller, const struct limit_charge *charge,
                 uint64_t now_ms, struct limit_verdict *verdict)
 {
     const struct limit_place place = limit_place_of(caller->table, charge->key);
+    const _Atomic uint64_t *formats = caller->table->formats;
     struct limit_rule rule;
     struct limit_entry entry;
     uint64_t word;
     rule_make(caller, charge, now_ms, &rule);
     const bool found =
-        limit_entry_find(&place, &entry, &word) && limit_word_lives(word, now_ms / 1000);
-    limit_word seen = found ? limit_word_glance(entry.state) : 0, next;
-    do {
-        next = limit_state_now(&rule, seen, caller->table->formats);
-        const limit_word now = next;
-        if (limit_state_try(&rule, &next, charge->cost, verdict)) {
-            limit_state_try(&rule, &(limit_word){now}, 0, verdict); /* what is left without it */
-            return;
-        }
-    } while (found && !limit_word_swap(entry.state, &seen, seen));
+        limit_entry_find(&place, &entry, &word) && limit_word_lives(word, rule.now_s);
+    limit_word seen = found ? limit_word_glance(entry.state) : 0, before;
+    do
+        limit_state_charge(&rule, seen, charge->cost, formats, &before, verdict);
+    while (found && !verdict->admitted && !limit_word_swap(entry.state, &seen, seen));
+    if (verdict->admitted) /* what is left without it */
+        limit_state_charge(&rule, seen, 0, formats, &before, verdict);
 }
 
 /* ---- all or none ---- */
@@ -224,13 +217,14 @@ void limit_reset_all(struct limit_table *table, uint64_t limit_id)
 void limit_table_stats(const struct limit_table *table, uint64_t now_ms,
                        struct limit_table_stats *out)
 {
-    *out = (struct limit_table_stats){.entries = (table->mask + 1) * LIMIT_WAYS,
+    *out = (struct limit_table_stats){.entries = table->pages * LIMIT_PAGE_ENTRIES,
                                       .evicted_live = atomic_load(&table->evicted_live),
                                       .lock_steals = atomic_load(&table->lock_steals)};
-    for (uint64_t k = 0; k <= table->mask; k++)
+    for (uint64_t k = 0; k < table->pages * LIMIT_PAGE_BUCKETS; k++)
         for (unsigned i = 0; i < LIMIT_WAYS; i++) {
-            const uint64_t word =
-                atomic_load_explicit(&table->bucket[k].word[i], memory_order_relaxed);
+            const struct limit_page *page = &table->page[k / LIMIT_PAGE_BUCKETS];
+            const uint64_t word = atomic_load_explicit(
+                &page->bucket[k % LIMIT_PAGE_BUCKETS].word[i], memory_order_relaxed);
             out->used += word != 0;
             out->live += limit_word_lives(word, now_ms / 1000);
         }

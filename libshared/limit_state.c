@@ -57,6 +57,8 @@ static void rule_fill(struct limit_rule *r, uint32_t algorithm, uint64_t window_
     r->into_ms = now_ms - r->number * r->unit_ms;
     r->now_ms = now_ms;
     r->keep_ms = algorithm == RUNTIME_SLIDING ? COUNTS * r->unit_ms : r->window_ms;
+    r->now_s = now_ms / 1000;
+    r->until_s = (now_ms + r->keep_ms) / 1000 + 1;
 }
 
 void limit_rule_init(struct limit_rule *rule, const struct runtime_limit *limit, uint32_t format,
@@ -128,11 +130,12 @@ static unsigned sliding_oldest(limit_word word)
 /* Until `need` of what is counted has become too old. */
 static uint64_t sliding_until(const struct limit_rule *r, limit_word word, uint64_t need)
 {
+    const uint64_t half[2] = {word_high(word), word_low(word)};
     uint64_t gone = 0;
-    for (unsigned age = COUNTS; age-- > 0;) {
-        gone += sliding_count(word, age);
+    for (unsigned i = 0; i < COUNTS; i++) { /* oldest first: four counts in the high half */
+        gone += half[i / 4] >> (48 - i % 4 * COUNT_BITS) & COUNT_MAX;
         if (gone >= need)
-            return until_unit(r, word, COUNTS - age);
+            return until_unit(r, word, i + 1);
     }
     return r->window_ms;
 }
@@ -328,20 +331,28 @@ static limit_word state_fresh(const struct limit_rule *r, uint64_t level)
         level);
 }
 
-uint64_t limit_state_level(limit_word word, const _Atomic uint64_t *formats, uint64_t now_ms)
+uint64_t limit_state_level_next(struct limit_rule *r, limit_word word,
+                                const _Atomic uint64_t *formats, uint64_t now_ms)
 {
-    struct limit_rule r;
     const uint32_t format = limit_format_of(word);
-    const uint64_t value = atomic_load_explicit(&formats[format], memory_order_relaxed);
-    if (format == 0 || value == 0)
+    if (format == 0)
         return 0;
-    rule_fill(&r, (uint32_t)(value >> 1 & 3), value >> 3, 0, now_ms);
-    r.format = format;
+    if (format != r->format) {
+        const uint64_t value = atomic_load_explicit(&formats[format], memory_order_relaxed);
+        rule_fill(r, (uint32_t)(value >> 1 & 3), value >> 3, 0, now_ms);
+        r->format = format;
+    }
     /* The rate of a gcra limit is not known here: what has not gone within a window counts in
      * full. */
-    if (r.algorithm != RUNTIME_GCRA)
-        return state_level(&r, state_advance(&r, word, 0));
-    return gcra_passed(&r, word) >= (int64_t)r.window_ms ? 0 : state_level(&r, word);
+    if (r->algorithm != RUNTIME_GCRA)
+        return state_level(r, state_advance(r, word, 0));
+    return gcra_passed(r, word) >= (int64_t)r->window_ms ? 0 : state_level(r, word);
+}
+
+uint64_t limit_state_level(limit_word word, const _Atomic uint64_t *formats, uint64_t now_ms)
+{
+    struct limit_rule reader = {.format = 0};
+    return limit_state_level_next(&reader, word, formats, now_ms);
 }
 
 static limit_word state_own(const struct limit_rule *r, limit_word word,
@@ -353,10 +364,26 @@ static limit_word state_own(const struct limit_rule *r, limit_word word,
 }
 
 /* A lowered gcra limit counts as full, not as overfull: it admits again after window / requests. */
-limit_word limit_state_now(const struct limit_rule *rule, limit_word word,
-                           const _Atomic uint64_t *formats)
+limit_word limit_state_charge(const struct limit_rule *r, limit_word word, uint32_t cost,
+                              const _Atomic uint64_t *formats, limit_word *before,
+                              struct limit_verdict *v)
 {
-    return state_advance(rule, state_own(rule, word, formats), rule->requests * rule->window_ms);
+    limit_word next = state_own(r, word, formats);
+    switch (r->algorithm) {
+    case RUNTIME_FIXED:
+        *before = next = fixed_now(r, next);
+        v->admitted = fixed_try(r, &next, cost, v);
+        break;
+    case RUNTIME_GCRA:
+        *before = next = gcra_now(r, next, r->requests * r->window_ms);
+        v->admitted = gcra_try(r, &next, cost, v);
+        break;
+    default:
+        *before = next = sliding_now(r, next);
+        v->admitted = sliding_try(r, &next, cost, v);
+        break;
+    }
+    return v->admitted ? next : word;
 }
 
 limit_word limit_state_inherit(const struct limit_rule *rule, limit_word word, uint64_t level,
@@ -364,23 +391,6 @@ limit_word limit_state_inherit(const struct limit_rule *rule, limit_word word, u
 {
     return state_raise(rule, state_advance(rule, state_own(rule, word, formats), UINT64_MAX),
                        level);
-}
-
-bool limit_state_try(const struct limit_rule *rule, limit_word *word, uint32_t cost,
-                     struct limit_verdict *verdict)
-{
-    switch (rule->algorithm) {
-    case RUNTIME_FIXED:
-        verdict->admitted = fixed_try(rule, word, cost, verdict);
-        break;
-    case RUNTIME_GCRA:
-        verdict->admitted = gcra_try(rule, word, cost, verdict);
-        break;
-    default:
-        verdict->admitted = sliding_try(rule, word, cost, verdict);
-        break;
-    }
-    return verdict->admitted;
 }
 
 bool limit_state_refund(const struct limit_rule *rule, limit_word before, limit_word *word,

@@ -38,7 +38,8 @@ struct limit_rule {
     uint64_t number;  /* now / unit */
     uint64_t into_ms; /* now % unit */
     uint64_t now_ms;
-    uint64_t keep_ms; /* from now, until nothing charged now matters */
+    uint64_t keep_ms;        /* from now, until nothing charged now matters */
+    uint64_t now_s, until_s; /* now, and now + keep_ms rounded up, in seconds */
     uint32_t algorithm;
     uint32_t format;
 };
@@ -50,22 +51,23 @@ uint32_t limit_format_of(limit_word word);
 /* format: what the table has registered limit_format_value() of the limit under. */
 void limit_rule_init(struct limit_rule *rule, const struct runtime_limit *limit, uint32_t format,
                      uint64_t now_ms);
-/* The state as it is now: old counts dropped, the level drained, another format converted.
- * formats[]: the table's registry, by format. */
-limit_word limit_state_now(const struct limit_rule *rule, limit_word word,
-                           const _Atomic uint64_t *formats);
-/* Tries to add cost to a state made by limit_state_now(); true with *word changed if it fits. The
- * verdict is filled in either case. */
-bool limit_state_try(const struct limit_rule *rule, limit_word *word, uint32_t cost,
-                     struct limit_verdict *verdict);
+/* What a charge of cost makes of a state of any format: the state itself if it does not fit.
+ * *before: the state as it is now without it: old counts dropped, the level drained, another format
+ * converted. formats[]: the table's registry, by format. */
+limit_word limit_state_charge(const struct limit_rule *rule, limit_word word, uint32_t cost,
+                              const _Atomic uint64_t *formats, limit_word *before,
+                              struct limit_verdict *verdict);
 /* The state as it is now, and at least `level` requests counted, the lacking ones as if they came
  * now. */
 limit_word limit_state_inherit(const struct limit_rule *rule, limit_word word, uint64_t level,
                                const _Atomic uint64_t *formats);
-/* Takes a charge back that was added to `before` (as limit_state_now() had left it); false if it is
+/* Takes a charge back that was added to `before` (of limit_state_charge()); false if it is
  * no longer there to be taken. Never takes more than the charge still weighs. */
 bool limit_state_refund(const struct limit_rule *rule, limit_word before, limit_word *word,
                         uint32_t cost);
 /* Requests that a state of any format still counts, rounded up. */
 uint64_t limit_state_level(limit_word word, const _Atomic uint64_t *formats, uint64_t now_ms);
+/* The same for many: reader, zeroed at first, remembers the last format. */
+uint64_t limit_state_level_next(struct limit_rule *reader, limit_word word,
+                                const _Atomic uint64_t *formats, uint64_t now_ms);
 #endif

@@ -11,7 +11,8 @@
 
 #define PATIENCE_NS      2000000 /* nobody waits longer for a lock: the request is refused instead */
 #define SPINS            64      /* before the first sched_yield() */
-#define THOROUGH_EACH    16      /* yields between two questions to the kernel */
+#define FEW_VACANT       3
+#define THOROUGH_EACH    16 /* yields between two questions to the kernel */
 #define MAKE_TRIES       64
 #define INCARNATION_MASK ((UINT64_C(1) << LIMIT_BUSY_INCARNATION_BITS) - 1)
 
@@ -116,20 +117,10 @@ void limit_unlock(const struct limit_caller *c, _Atomic uint64_t *lock)
 
 /* ---- words ---- */
 
-static uint64_t keep_until_s(const struct limit_rule *rule)
-{
-    return (rule->now_ms + rule->keep_ms) / 1000 + 1;
-}
-
-bool limit_word_suffices(const struct limit_rule *rule, uint64_t word)
-{
-    return limit_word_lives(word, keep_until_s(rule));
-}
-
 /* An eighth longer than needed, so that a busy entry's word is rarely written. */
 uint64_t limit_word_kept(const struct limit_rule *rule, uint64_t tag)
 {
-    const uint64_t until = keep_until_s(rule) + 1 + rule->keep_ms / 8000;
+    const uint64_t until = rule->until_s + 1 + rule->keep_ms / 8000;
     return tag << LIMIT_UNTIL_BITS | (until & LIMIT_UNTIL_MASK);
 }
 
@@ -174,12 +165,13 @@ struct victim {
 struct survey {
     const struct limit_place *place;
     uint64_t word[2 * LIMIT_WAYS];
-    unsigned vacant[2]; /* in each bucket: entries that nobody needs any more */
-    unsigned first[2];  /* the first of them */
-    unsigned orphans;   /* a bit an entry */
-    unsigned busy;      /* likewise: in the hands of a living process */
-    bool moving;        /* one of them may be given back, perhaps to our key */
-    int ours;           /* the key's own entry, or -1 */
+    unsigned vacant[2];             /* in each bucket: entries that nobody needs any more */
+    unsigned first[2];              /* the first of them */
+    unsigned orphans;               /* a bit an entry */
+    unsigned busy;                  /* likewise: in the hands of a living process */
+    bool moving;                    /* one of them may be given back, perhaps to our key */
+    int ours;                       /* the key's own entry, or -1 */
+    uint64_t level[2 * LIMIT_WAYS]; /* survey_levels() */
 };
 
 static struct limit_entry survey_entry(const struct survey *s, unsigned i)
@@ -208,11 +200,13 @@ static void survey_take(const struct limit_caller *c, struct survey *s,
     }
 }
 
-static uint64_t survey_level(const struct limit_caller *c, const struct survey *s, unsigned i,
-                             uint64_t now_ms)
+/* Counts are looked at in a full table only. */
+static void survey_levels(const struct limit_caller *c, struct survey *s, uint64_t now_ms)
 {
-    return limit_state_level(limit_word_glance(survey_entry(s, i).state), c->table->formats,
-                             now_ms);
+    struct limit_rule reader = {.format = 0};
+    for (unsigned i = 0; i < 2 * LIMIT_WAYS; i++)
+        s->level[i] = limit_state_level_next(&reader, limit_word_glance(survey_entry(s, i).state),
+                                             c->table->formats, now_ms);
 }
 
 static void victim_set(struct victim *v, enum victim_kind kind, const struct survey *s, unsigned i)
@@ -224,50 +218,48 @@ static void victim_set(struct victim *v, enum victim_kind kind, const struct sur
 
 /* In a bucket without a vacancy somebody may have given way; nobody who did had more than the least
  * there has now. */
-static void victim_inherit(const struct limit_caller *c, const struct survey *s, unsigned bucket,
-                           uint64_t now_ms, struct victim *v)
+static void victim_inherit(const struct survey *s, unsigned bucket, struct victim *v)
 {
     uint64_t least = UINT64_MAX;
     for (unsigned i = bucket * LIMIT_WAYS; i < (bucket + 1) * LIMIT_WAYS; i++)
-        if (!(s->orphans >> i & 1)) {
-            const uint64_t level = survey_level(c, s, i, now_ms);
-            least = level < least ? level : least;
-        }
+        if (!(s->orphans >> i & 1) && s->level[i] < least)
+            least = s->level[i];
     if (least != UINT64_MAX && least > v->inherits)
         v->inherits = least;
 }
 
-/* A free entry of the bucket that has more of them. */
-static void victim_find_free(const struct limit_caller *c, const struct survey *s, uint64_t now_ms,
+/* A free entry of the first bucket while it has a few, for there it is found sooner; else of the
+ * one that has more of them. */
+static void victim_find_free(const struct limit_caller *c, struct survey *s, uint64_t now_ms,
                              struct victim *v)
 {
-    const unsigned k = s->vacant[1] > s->vacant[0];
+    const unsigned k = s->vacant[0] < FEW_VACANT && s->vacant[1] > s->vacant[0];
     victim_set(v, VICTIM_FREE, s, s->first[k]);
-    if (s->vacant[!k] == 0 && now_ms / 1000 <= atomic_load(&c->table->evicted_until_s))
-        victim_inherit(c, s, !k, now_ms, v);
+    if (s->vacant[!k] == 0 && now_ms / 1000 <= atomic_load(&c->table->evicted_until_s)) {
+        survey_levels(c, s, now_ms);
+        victim_inherit(s, !k, v);
+    }
 }
 
 /* An orphan, or the live entry that counts least. */
-static void victim_find_live(const struct limit_caller *c, const struct survey *s, uint64_t now_ms,
+static void victim_find_live(const struct limit_caller *c, struct survey *s, uint64_t now_ms,
                              struct victim *v)
 {
+    survey_levels(c, s, now_ms);
     if (s->orphans) {
         victim_set(v, VICTIM_ORPHAN, s, (unsigned)__builtin_ctz(s->orphans));
     } else {
-        v->level = UINT64_MAX;
-        for (unsigned i = 0; i < 2 * LIMIT_WAYS; i++) {
-            const uint64_t level = survey_level(c, s, i, now_ms);
-            if (level < v->level) {
-                victim_set(v, VICTIM_LIVE, s, i);
-                v->level = level;
-            }
-        }
+        unsigned least = 0;
+        for (unsigned i = 1; i < 2 * LIMIT_WAYS; i++)
+            least = s->level[i] < s->level[least] ? i : least;
+        victim_set(v, VICTIM_LIVE, s, least);
+        v->level = s->level[least];
     }
     for (unsigned k = 0; k < 2; k++)
-        victim_inherit(c, s, k, now_ms, v);
+        victim_inherit(s, k, v);
 }
 
-static void victim_find(const struct limit_caller *c, const struct survey *s, uint64_t now_ms,
+static void victim_find(const struct limit_caller *c, struct survey *s, uint64_t now_ms,
                         struct victim *v)
 {
     if (s->ours >= 0)
@@ -338,7 +330,7 @@ static bool victim_take(const struct limit_caller *c, const struct victim *v,
         state_clear(v->entry.state);
     else
         state_inherit(c, v, rule);
-    atomic_store(v->entry.word, limit_word_kept(rule, tag));
+    atomic_store_explicit(v->entry.word, limit_word_kept(rule, tag), memory_order_release);
     return true;
 }
 
@@ -350,7 +342,7 @@ static bool entry_make_locked(const struct limit_caller *c, const struct limit_p
     struct survey survey;
     do {
         struct victim v = {.kind = VICTIM_WAIT};
-        survey_take(c, &survey, place, rule->now_ms / 1000, patience_is_thorough(&patience));
+        survey_take(c, &survey, place, rule->now_s, patience_is_thorough(&patience));
         victim_find(c, &survey, rule->now_ms, &v);
         *entry = v.entry;
         if (v.kind == VICTIM_OURS ||
@@ -364,6 +356,10 @@ bool limit_entry_make(const struct limit_caller *c, const struct limit_place *pl
                       const struct limit_rule *rule, struct limit_entry *entry)
 {
     _Atomic uint64_t *lock = &c->table->stripe[place->tag % LIMIT_STRIPES];
+    for (unsigned i = 0; i < 2; i++) {
+        __builtin_prefetch(&place->bucket[i]->state[0]);
+        __builtin_prefetch(&place->bucket[i]->state[LIMIT_WAYS / 2]);
+    }
     if (!limit_lock(c, lock))
         return false;
     const bool made = entry_make_locked(c, place, rule, entry);

@@ -3,8 +3,9 @@
  * limit_table: where the entries of the limiter live, how one is found, made, taken over and given
  * up. Private to libshared/limit*.c.
  *
- * A bucket has eight entries: a word {tag, kept until} and a 128-bit state each. The word is one
- * atomic unit, and that is what everything rests on:
+ * A bucket has eight entries: a word {tag, kept until} and a 128-bit state each. Both buckets of a
+ * key lie in one page of memory, for what a check of a million keys waits for is address
+ * translation. The word is one atomic unit, and that is what everything rests on:
  *
  *   - an entry is free when its time has run out, and it can be taken only by a compare-and-swap of
  *     the word; whoever charges it pushes the time forward by a compare-and-swap of the same word.
@@ -31,6 +32,9 @@
 #define POLDER_LIMIT_TABLE_H
 #include "libshared/limit_state.h"
 #include "polder/proc.h"
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 #define LIMIT_WAYS    8
 #define LIMIT_STRIPES 1024
@@ -50,20 +54,29 @@ struct limit_bucket {
     _Alignas(64) limit_word state[LIMIT_WAYS]; /* changed by limit_word_swap() alone */
 };
 _Static_assert(sizeof(struct limit_bucket) == 192, "three cache lines");
+
+#define LIMIT_PAGE_BUCKETS 21
+#define LIMIT_PAGE_ENTRIES (LIMIT_PAGE_BUCKETS * LIMIT_WAYS)
+
+struct limit_page {
+    _Alignas(4096) struct limit_bucket bucket[LIMIT_PAGE_BUCKETS];
+};
+_Static_assert(sizeof(struct limit_page) == 4096, "a page");
 _Static_assert(PROC_SLOTS <= 256, "BUSY words have 8 bits for a slot");
 
 struct limit_table {
     struct shm_header header;
     uint8_t secret[192];
-    uint64_t mask;                           /* buckets - 1; buckets are a power of two */
+    uint64_t pages;
     _Atomic uint64_t formats[LIMIT_FORMATS]; /* limit_format_value() by format; only ever grows */
     _Atomic uint64_t epoch[LIMIT_EPOCHS];    /* of limits, by id: mixed into keys */
     _Atomic uint64_t stripe[LIMIT_STRIPES];  /* 0, or who creates an entry of this stripe */
     _Alignas(128) _Atomic uint64_t evicted_live; /* statistics; any process adds */
     _Atomic uint64_t lock_steals, lock_refusals;
     _Atomic uint64_t evicted_until_s; /* when all who gave way have nothing left to count */
-    _Alignas(128) struct limit_bucket bucket[];
+    struct limit_page page[];
 };
+_Static_assert(offsetof(struct limit_table, page) % 4096 == 0, "segments begin at a page");
 
 /* Where a key may live. */
 struct limit_place {
@@ -97,36 +110,65 @@ static inline struct limit_place limit_place_of(struct limit_table *table, uint6
     uint64_t tag = limit_word_tag(key);
     if (tag == 0 || tag >= LIMIT_TAG_MOVING)
         tag ^= 2;
-    const uint64_t first = key & table->mask;
-    /* An odd distance that follows from the tag: the two are never the same, and each leads to the
-     * other. */
-    const uint64_t distance = (tag * UINT64_C(0x9e3779b97f4a7c15) >> 32 | 1) & table->mask;
-    const struct limit_place place = {{&table->bucket[first], &table->bucket[first ^ distance]},
-                                      tag};
-    for (unsigned i = 0; i < 2; i++) {
-        __builtin_prefetch(place.bucket[i], 1);
-        __builtin_prefetch(&place.bucket[i]->state[0], 1);
-        __builtin_prefetch(&place.bucket[i]->state[LIMIT_WAYS / 2], 1);
-    }
+    /* Low 28 bits: the page, and what is left of them the first bucket; the second is one of the
+     * other twenty. */
+    const uint64_t spread = (key & LIMIT_UNTIL_MASK) * table->pages;
+    const uint64_t mixed = tag * UINT64_C(0x9e3779b97f4a7c15) >> 48;
+    const uint64_t first = (spread & LIMIT_UNTIL_MASK) * LIMIT_PAGE_BUCKETS >> LIMIT_UNTIL_BITS;
+    const uint64_t second = first + 1 + (mixed * (LIMIT_PAGE_BUCKETS - 1) >> 16);
+    struct limit_bucket *bucket = table->page[spread >> LIMIT_UNTIL_BITS].bucket;
+    const struct limit_place place = {
+        {&bucket[first],
+         &bucket[second < LIMIT_PAGE_BUCKETS ? second : second - LIMIT_PAGE_BUCKETS]},
+        tag};
+    __builtin_prefetch(place.bucket[0]);
+    __builtin_prefetch(place.bucket[1]);
     return place;
 }
 
-/* The entry of the key, live or not, with the word that was seen; false: it has none. */
+/* A bit for each entry of the bucket whose tag that is. Without branches: which one it is nobody
+ * can foresee, and a branch that is foreseen wrongly costs more than all of this. */
+static inline unsigned limit_bucket_match(const struct limit_bucket *b, uint64_t tag)
+{
+#ifdef __SSE2__
+    const __m128i wanted = _mm_set1_epi64x((long long)tag);
+    const __m128i *word = (const __m128i *)(const void *)b->word;
+    __m128i equal[4];
+    for (unsigned i = 0; i < 4; i++)
+        equal[i] =
+            _mm_cmpeq_epi32(_mm_srli_epi64(_mm_load_si128(&word[i]), LIMIT_UNTIL_BITS), wanted);
+    const __m128i low = _mm_packs_epi32(equal[0], equal[1]);
+    const __m128i high = _mm_packs_epi32(equal[2], equal[3]);
+    const unsigned halves = (unsigned)_mm_movemask_epi8(_mm_packs_epi16(low, high));
+    return halves & halves >> 1 & 0x5555; /* two bits an entry */
+#else
+    unsigned match = 0;
+    for (unsigned i = 0; i < LIMIT_WAYS; i++) {
+        const uint64_t word = atomic_load_explicit(&b->word[i], memory_order_acquire);
+        match |= (unsigned)(limit_word_tag(word) == tag) << (2 * i);
+    }
+    return match;
+#endif
+}
+
+/* The entry of the key, live or not, with the word that was seen; false: it has none. Most are in
+ * their first bucket. */
 static inline bool limit_entry_find(const struct limit_place *place, struct limit_entry *entry,
                                     uint64_t *seen)
 {
-    for (unsigned k = 0; k < 2; k++) {
-        struct limit_bucket *b = place->bucket[k];
-        for (unsigned i = 0; i < LIMIT_WAYS; i++) {
-            const uint64_t word = atomic_load_explicit(&b->word[i], memory_order_acquire);
-            if (limit_word_tag(word) == place->tag) {
-                *entry = (struct limit_entry){&b->word[i], &b->state[i]};
-                *seen = word;
-                return true;
-            }
-        }
+    struct limit_bucket *b = place->bucket[0];
+    unsigned match = limit_bucket_match(b, place->tag);
+    if (__builtin_expect(match == 0, 0)) {
+        b = place->bucket[1];
+        match = limit_bucket_match(b, place->tag);
+        if (match == 0)
+            return false;
     }
-    return false;
+    const unsigned i = (unsigned)__builtin_ctz(match) / 2;
+    entry->word = &b->word[i];
+    entry->state = &b->state[i];
+    *seen = atomic_load_explicit(entry->word, memory_order_acquire);
+    return limit_word_tag(*seen) == place->tag;
 }
 
 static inline bool limit_entry_is(const struct limit_entry *entry, uint64_t tag)
@@ -154,8 +196,6 @@ static inline bool limit_word_swap(limit_word *state, limit_word *seen, limit_wo
 
 /* The word of an entry charged now. */
 uint64_t limit_word_kept(const struct limit_rule *rule, uint64_t tag);
-/* Whether a word's time suffices for a charge now. */
-bool limit_word_suffices(const struct limit_rule *rule, uint64_t word);
 
 /* The live entry of the key, made if need be; false if the lock or an entry cannot be had soon. */
 bool limit_entry_make(const struct limit_caller *caller, const struct limit_place *place,

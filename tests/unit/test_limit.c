@@ -366,47 +366,54 @@ static void a_dry_run_counts_and_reports_but_refuses_nobody(void **state)
     }
 }
 
+/* A state, and what requests make of it. */
+struct world {
+    struct runtime_limit limit;
+    _Atomic uint64_t formats[LIMIT_FORMATS];
+    limit_word state, before;
+};
+
+static bool world_charge(struct world *w, uint32_t cost, uint64_t now, struct limit_verdict *v)
+{
+    struct limit_rule rule;
+    limit_rule_init(&rule, &w->limit, 5, now);
+    w->state = limit_state_charge(&rule, w->state, cost, w->formats, &w->before, v);
+    return v->admitted;
+}
+
+static void world_refund(struct world *w, limit_word before, uint32_t cost, uint64_t now)
+{
+    struct limit_rule rule;
+    limit_rule_init(&rule, &w->limit, 5, now);
+    limit_state_refund(&rule, before, &w->state, cost);
+}
+
 /* What other processes did between a charge and its return must not be undone by it. */
 static void a_charge_that_is_returned_takes_nothing_else_with_it(void **state)
 {
     (void)state;
-    _Atomic uint64_t formats[LIMIT_FORMATS] = {0};
-    struct limit_verdict v;
+    struct world with, without;
+    struct limit_verdict v, o;
     EACH_ALGORITHM(a) for (int round = 0; round < 20000; round++)
     {
-        const struct runtime_limit l = limit_of(a, 10, 1000);
-        struct limit_rule rule;
         uint64_t now = T0 + random_below(2000);
-        formats[5] = limit_format_value(a, 1000);
-        limit_rule_init(&rule, &l, 5, now);
-        limit_word with = 0;
-        for (uint64_t i = random_below(5); i > 0; i--) {
-            with = limit_state_now(&rule, with, formats);
-            limit_state_try(&rule, &with, 1, &v);
-            limit_rule_init(&rule, &l, 5, now += random_below(300));
-        }
-        with = limit_state_now(&rule, with, formats);
-        const limit_word before = with;
-        limit_word without = with;
+        with = (struct world){.limit = limit_of(a, 10, 1000)};
+        with.formats[5] = limit_format_value(a, 1000);
+        for (uint64_t i = random_below(5); i > 0; i--)
+            world_charge(&with, 1, now += random_below(300), &v);
+        without = with;
         const uint32_t cost = 1 + (uint32_t)random_below(4);
-        if (!limit_state_try(&rule, &with, cost, &v))
+        if (!world_charge(&with, cost, now, &v))
             continue;
-        for (uint64_t i = random_below(4); i > 0; i--) { /* others, admitted in both worlds */
-            limit_rule_init(&rule, &l, 5, now += random_below(400));
-            with = limit_state_now(&rule, with, formats);
-            without = limit_state_now(&rule, without, formats);
-            if (limit_state_try(&rule, &with, 1, &v))
-                assert_true(limit_state_try(&rule, &without, 1, &v));
-        }
-        limit_state_refund(&rule, before, &with, cost);
+        const limit_word before = with.before;
+        for (uint64_t i = random_below(4); i > 0; i--) /* others, admitted in both worlds */
+            if (world_charge(&with, 1, now += random_below(400), &v))
+                assert_true(world_charge(&without, 1, now, &o));
+        world_refund(&with, before, cost, now);
         for (uint64_t t = now; t < now + 1300; t += 50) { /* never laxer than without it */
-            struct limit_verdict vw, vo;
-            limit_rule_init(&rule, &l, 5, t);
-            limit_word w = limit_state_now(&rule, with, formats);
-            limit_word o = limit_state_now(&rule, without, formats);
-            limit_state_try(&rule, &w, 11, &vw); /* too much: changes nothing, tells the rest */
-            limit_state_try(&rule, &o, 11, &vo);
-            assert_true(vw.remaining <= vo.remaining);
+            world_charge(&with, 11, t, &v); /* too much: changes nothing, tells the rest */
+            world_charge(&without, 11, t, &o);
+            assert_true(v.remaining <= o.remaining);
         }
     }
 }
@@ -523,7 +530,7 @@ static void idle_entries_are_used_again(void **state)
         assert_true(s.live <= ENTRIES / 4 && s.live > ENTRIES / 8 && s.used > s.live);
         limit_table_stats(table, now + 100000, &s);
         assert_int_equal(s.live, 0);
-        assert_int_equal(s.entries, ENTRIES);
+        assert_in_range(s.entries, ENTRIES, ENTRIES + 168);
     }
 }
 
@@ -552,7 +559,7 @@ static void a_flood_of_new_keys_frees_no_heavy_client_and_is_counted(void **stat
             assert_int_equal(admitted(key_of(i), &l, 60, T0 + a * DAY), 0);
         limit_table_stats(table, T0 + a * DAY, &s);
         assert_true(s.evicted_live > (a + 1) * 6 * ENTRIES);
-        assert_int_equal(s.live, ENTRIES);
+        assert_in_range(s.live, ENTRIES, ENTRIES + 168);
         assert_int_equal(admitted(key_of(1000000), &l, 60, T0 + a * DAY + 2 * MINUTE), 50);
     }
 }
