@@ -405,7 +405,7 @@ static void no_socket_notices_that_workers_die_or_a_reload(void **state)
     pid_t supervisor = supervisor_of(&h);
     for (int round = 0; round < 15; round++) {
         pid_t pid[8];
-        char text[32];
+        char text[64];
         size_t n = house_children(&h, "polderd: worker", pid, 8);
         for (size_t i = 0; i < n; i++)
             kill(pid[i], SIGKILL);
