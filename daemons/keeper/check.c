@@ -263,7 +263,7 @@ static int value_seen(struct walk *w, const uint8_t *key, size_t key_len, const 
     case DB_URL:
         return value_url(w, key, key_len, value, len);
     case DB_META:
-        if (len != sizeof w->c->result->meta)
+        if (key_len != 4 || memcmp(key, "meta", 4) != 0 || len != sizeof w->c->result->meta)
             return wrong(w->c, "it has another format");
         memcpy(&w->c->result->meta, value, len);
         return 0;
