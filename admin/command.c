@@ -169,6 +169,21 @@ static bool mark(struct reader *r, const struct rpc_arg *a)
     return true;
 }
 
+static int unknown_option(struct reader *r, const char *word)
+{
+    char text[64];
+    snprintf(text, sizeof text, "%.*s", (int)strcspn(word + 2, "="), word + 2);
+    for (unsigned i = 0; i < r->args.n; i++) {
+        const struct rpc_arg *a = &r->args.at[i];
+        if ((a->kind == RPC_ARG_FLAG || a->kind == RPC_ARG_OPTION) && distance(text, a->name) < 3) {
+            snprintf(r->why, COMMAND_WHY, "%s: unknown option \"%.100s\"; did you mean --%s?",
+                     r->name, word, a->name);
+            return 0;
+        }
+    }
+    return wrong(r, "unknown option", word);
+}
+
 /* Words it took, 0: wrong. */
 static int read_option(struct reader *r, char *const *words, int n)
 {
@@ -176,7 +191,7 @@ static int read_option(struct reader *r, char *const *words, int n)
     const size_t len = strcspn(name, "=");
     const struct rpc_arg *a = option_named(r, name, len);
     if (!a)
-        return wrong(r, "unknown option", words[0]);
+        return unknown_option(r, words[0]);
     if (!mark(r, a))
         return 0;
     if (a->kind == RPC_ARG_FLAG) {

@@ -14,8 +14,10 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define CELL        512
+#define NAME        80
 #define COLUMNS_MAX 24
 
 static const struct {
@@ -45,22 +47,40 @@ static bool ends_with(const char *text, const char *end)
     return n >= m && !strcmp(text + n - m, end);
 }
 
+/* In the largest unit that says it exactly; else in the one that reads best. */
 static void show_seconds(double s, char *out)
 {
-    if (s <= 0)
+    static const struct {
+        double seconds, least; /* used from `least` on */
+        const char *name;
+    } unit[] = {{86400, 172800, "d"}, {3600, 7200, "h"}, {60, 120, "m"}};
+    for (size_t i = 0; i < sizeof unit / sizeof *unit; i++) {
+        const double n = s / unit[i].seconds;
+        const bool whole = n >= 1 && n < 1e9 && n == (double)(uint64_t)n && s > 60;
+        if (whole || s >= unit[i].least) {
+            snprintf(out, CELL, "%.4g%s", n, unit[i].name);
+            return;
+        }
+    }
+    if (s < 0)
+        snprintf(out, CELL, "%.4gs", s);
+    else if (s == 0)
         strcpy(out, "0");
     else if (s < 0.001)
         snprintf(out, CELL, "%.0fus", s * 1e6);
     else if (s < 1)
         snprintf(out, CELL, "%.4gms", s * 1e3);
-    else if (s < 120)
-        snprintf(out, CELL, "%.4gs", s);
-    else if (s < 7200)
-        snprintf(out, CELL, "%.4gm", s / 60);
-    else if (s < 172800)
-        snprintf(out, CELL, "%.4gh", s / 3600);
     else
-        snprintf(out, CELL, "%.4gd", s / 86400);
+        snprintf(out, CELL, "%.4gs", s);
+}
+
+static void show_date(double s, char *out)
+{
+    const time_t at = (time_t)s;
+    struct tm tm;
+    if (s <= 0 || s > 253402300799. || !gmtime_r(&at, &tm) ||
+        !strftime(out, CELL, "%Y-%m-%d %H:%M:%S UTC", &tm))
+        strcpy(out, "-");
 }
 
 static void show_bytes(double n, char *out)
@@ -106,12 +126,25 @@ static bool number_of(const msgpack_object *o, double *n)
     return true;
 }
 
+static bool listed(const char *key, const char *const *names)
+{
+    while (*names && strcmp(*names, key))
+        names++;
+    return *names != NULL;
+}
+
 static void show_number(const char *key, const msgpack_object *o, double n, char *out)
 {
+    static const char *const spans[] = {"age", "ttl", "stale_while_revalidate", "stale_if_error",
+                                        NULL},
+                             *const dates[] = {"received", "fresh_until", "kept_until",
+                                               "last_modified", NULL};
     if (ends_with(key, "_ms"))
         show_seconds(n / 1000, out);
-    else if (ends_with(key, "_seconds") || !strcmp(key, "age") || !strcmp(key, "ttl"))
+    else if (ends_with(key, "_seconds") || listed(key, spans))
         show_seconds(n, out);
+    else if (listed(key, dates))
+        show_date(n, out);
     else if (!strcmp(key, "bytes") || ends_with(key, "_bytes"))
         show_bytes(n, out);
     else if (ends_with(key, "_rate") || ends_with(key, "Success"))
@@ -177,16 +210,22 @@ static void show_cell(const msgpack_object *row, const char *key, char *out)
 
 /* ---- names ---- */
 
-/* "window_ms" is shown as "window". */
+/* "window_ms" is shown as "window", "maxConnections" as "max connections". */
 static void plain_name(const char *key, char *out)
 {
-    snprintf(out, 64, "%s", key);
-    for (const char *const *unit = (const char *const[]){"_ms", "_seconds", NULL}; *unit; unit++)
-        if (ends_with(out, *unit))
-            out[strlen(out) - strlen(*unit)] = 0;
-    for (char *c = out; *c; c++)
-        if (*c == '_')
-            *c = ' ';
+    static const char *const units[] = {"_ms", "_seconds"};
+    size_t len = strlen(key), n = 0;
+    for (size_t i = 0; i < sizeof units / sizeof *units; i++)
+        if (ends_with(key, units[i]))
+            len -= strlen(units[i]);
+    for (size_t i = 0; i < len && n + 2 < NAME; i++) {
+        const bool starts =
+            isupper((unsigned char)key[i]) && i && islower((unsigned char)key[i - 1]);
+        if (starts)
+            out[n++] = ' ';
+        out[n++] = key[i] == '_' ? ' ' : starts ? (char)tolower((unsigned char)key[i]) : key[i];
+    }
+    out[n] = 0;
 }
 
 static void heading(const char *key, char *out)
@@ -317,7 +356,7 @@ static void print_list(FILE *to, enum rpc_method method, const msgpack_object *l
 
 static int name_width(const msgpack_object *map)
 {
-    char key[64], name[64];
+    char key[64], name[NAME];
     int width = 0;
     for (uint32_t i = 0; i < map->via.map.size; i++)
         if (key_text(&map->via.map.ptr[i], key)) {
@@ -329,7 +368,7 @@ static int name_width(const msgpack_object *map)
 
 static void print_changes(FILE *to, const msgpack_object *before, const msgpack_object *after)
 {
-    char key[64], name[64], was[CELL], is[CELL];
+    char key[64], name[NAME], was[CELL], is[CELL];
     bool any = false;
     for (uint32_t i = 0; i < after->via.map.size; i++) {
         const msgpack_object_kv *kv = &after->via.map.ptr[i];
@@ -352,7 +391,7 @@ static void print_changes(FILE *to, const msgpack_object *before, const msgpack_
 static void print_scalar(FILE *to, const msgpack_object *map, const char *key, int width,
                          const char *indent)
 {
-    char name[64], cell[CELL];
+    char name[NAME], cell[CELL];
     plain_name(key, name);
     show_cell(map, key, cell);
     fputs(indent, to);
@@ -363,7 +402,7 @@ static void print_scalar(FILE *to, const msgpack_object *map, const char *key, i
 static void print_map(FILE *to, enum rpc_method method, const msgpack_object *map,
                       const char *indent)
 {
-    char key[64], name[64];
+    char key[64], name[NAME];
     const int width = name_width(map);
     const msgpack_object *after = rpc_in_get(map, "after");
     for (uint32_t i = 0; i < map->via.map.size; i++) {
