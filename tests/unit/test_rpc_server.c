@@ -359,7 +359,7 @@ static void unknown_parameters_are_named(void **state)
         "checked\x82\xa3"
         "all\xc3\xa6"
         "colour\x01",
-        27);
+        25);
     size_t n = hear(fd, buf, sizeof buf, 60, &closed);
     assert_non_null(memmem(buf, n, "colour", 6));
     assert_non_null(memmem(buf, n, "bad-argument", 12));
