@@ -25,7 +25,8 @@ static uint64_t pages_for(size_t entries)
 
 size_t limit_table_size(size_t entries)
 {
-    return sizeof(struct limit_table) + pages_for(entries) * sizeof(struct limit_page);
+    return sizeof(struct limit_table) + pages_for(entries) * sizeof(struct limit_page) +
+           PROC_SLOTS * sizeof(struct limit_row);
 }
 
 uint64_t limit_table_layout(void)
@@ -219,7 +220,9 @@ void limit_table_stats(const struct limit_table *table, uint64_t now_ms,
 {
     *out = (struct limit_table_stats){.entries = table->pages * LIMIT_PAGE_ENTRIES,
                                       .evicted_live = atomic_load(&table->evicted_live),
-                                      .lock_steals = atomic_load(&table->lock_steals)};
+                                      .lock_steals = atomic_load(&table->lock_steals),
+                                      .lock_refusals = atomic_load(&table->lock_refusals),
+                                      .rows_full = atomic_load(&table->rows_full)};
     for (uint64_t k = 0; k < table->pages * LIMIT_PAGE_BUCKETS; k++)
         for (unsigned i = 0; i < LIMIT_WAYS; i++) {
             const struct limit_page *page = &table->page[k / LIMIT_PAGE_BUCKETS];

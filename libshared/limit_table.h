@@ -64,6 +64,15 @@ struct limit_page {
 _Static_assert(sizeof(struct limit_page) == 4096, "a page");
 _Static_assert(PROC_SLOTS <= 256, "BUSY words have 8 bits for a slot");
 
+/* Requests in flight: a row a process slot, written by its owner alone. A cell: tag 44 bits | count
+ * 20 bits; 0: free. A key has its cell in one group. */
+#define LIMIT_ROW_GROUPS      2048
+#define LIMIT_ROW_CELLS       16
+#define LIMIT_CELL_COUNT_BITS 20
+struct limit_row {
+    _Alignas(4096) _Atomic uint64_t cell[LIMIT_ROW_GROUPS][LIMIT_ROW_CELLS];
+};
+
 struct limit_table {
     struct shm_header header;
     uint8_t secret[192];
@@ -73,10 +82,17 @@ struct limit_table {
     _Atomic uint64_t stripe[LIMIT_STRIPES];  /* 0, or who creates an entry of this stripe */
     _Alignas(128) _Atomic uint64_t evicted_live; /* statistics; any process adds */
     _Atomic uint64_t lock_steals, lock_refusals;
-    _Atomic uint64_t evicted_until_s; /* when all who gave way have nothing left to count */
-    struct limit_page page[];
+    _Atomic uint64_t rows_full;
+    _Atomic uint64_t evicted_until_s;       /* when all who gave way have nothing left to count */
+    _Atomic uint32_t row_owner[PROC_SLOTS]; /* incarnation whose row it is; 0: nobody's */
+    struct limit_page page[];               /* [pages]; then the rows, [PROC_SLOTS] */
 };
 _Static_assert(offsetof(struct limit_table, page) % 4096 == 0, "segments begin at a page");
+
+static inline struct limit_row *limit_table_row(struct limit_table *table, uint32_t slot)
+{
+    return (struct limit_row *)(void *)&table->page[table->pages] + slot;
+}
 
 /* Where a key may live. */
 struct limit_place {

@@ -85,8 +85,22 @@ bool limit_reset_key(const struct limit_caller *caller, uint64_t key);
  * generation of the running values afterwards, so that nobody goes on with remembered keys. */
 void limit_reset_all(struct limit_table *table, uint64_t limit_id);
 
+/* Requests in flight (`concurrent`): counted by each process in a row of its own, so that a process
+ * that dies takes its counts with it and nothing can leak. One more request of the key begins, if
+ * fewer than `most` are under way in all processes; those of a killed process count until it is
+ * reaped. It ends with limit_leave() of the same key. Exact; refused also when the process has no
+ * room for the key (some ten thousand different ones at once), or its lock cannot be had within
+ * 2 ms. */
+bool limit_enter(const struct limit_caller *caller, uint64_t key, uint32_t most);
+void limit_leave(const struct limit_caller *caller, uint64_t key);
+/* How many of the key are under way now. */
+uint32_t limit_inside(const struct limit_caller *caller, uint64_t key);
+
 struct limit_table_stats {
-    uint64_t entries, used, live, evicted_live, lock_steals;
+    uint64_t entries, used, live, evicted_live;
+    uint64_t lock_steals;   /* from dead processes */
+    uint64_t lock_refusals; /* requests refused because a lock could not be had */
+    uint64_t rows_full;     /* requests refused by limit_enter() for want of room */
 };
 void limit_table_stats(const struct limit_table *table, uint64_t now_ms,
                        struct limit_table_stats *out);
