@@ -568,6 +568,35 @@ static void a_disk_that_is_too_small_makes_a_smaller_store_or_none(void **state)
     rig_free(&r);
 }
 
+static void a_reader_that_never_lets_go_costs_the_store_and_not_the_service(void **state)
+{
+    struct rig r;
+    struct cache_key key;
+    struct cache_view view;
+    char url[32];
+    (void)state;
+    rig_init(&r, 1000, 8 * MIB);
+    rig_start(&r);
+    rig_must_store(&r, "h/held", 1, 1000);
+    rig_wait(rig_look(&r, "h/held") == 1);
+    rig_key(&r, "h/held", &key);
+    assert_int_equal(cache_reader_get(r.reader, &key, &view), 1);
+    for (unsigned i = 0; i < 4000; i++) { /* nothing that goes can be used again */
+        snprintf(url, sizeof url, "h/%u", i);
+        rig_must_store(&r, url, i + 1, 30000);
+    }
+    rig_wait(rig_drained(&r));
+    assert_true(rig_logged(&r, "is full; gave up a part of it"));
+    assert_true(rig_logged(&r, "its map was full three times in a minute"));
+    assert_int_equal(view.record->etag_hash, 1); /* what it reads is still whole */
+    cache_reader_release(r.reader);
+    rig_must_store(&r, "h/after", 7, 30000);
+    rig_wait(rig_look(&r, "h/after") == 7);
+    assert_int_equal(rig_look(&r, "h/3999"), 4000);
+    assert_int_equal(waitpid(r.keeper, NULL, WNOHANG), 0); /* the same keeper */
+    rig_free(&r);
+}
+
 static void a_second_keeper_keeps_its_hands_off(void **state)
 {
     struct rig r;
@@ -637,6 +666,7 @@ int main(void)
         cmocka_unit_test(other_faults_are_not_blamed_on_the_store),
         cmocka_unit_test(a_reader_that_finds_damage_has_the_store_replaced_once),
         cmocka_unit_test(a_disk_that_is_too_small_makes_a_smaller_store_or_none),
+        cmocka_unit_test(a_reader_that_never_lets_go_costs_the_store_and_not_the_service),
         cmocka_unit_test(a_second_keeper_keeps_its_hands_off),
         cmocka_unit_test(ids_are_never_used_twice),
     };
