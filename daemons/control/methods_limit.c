@@ -54,18 +54,13 @@ static bool same(const struct runtime_limit *a, const struct runtime_limit *b)
            a->concurrent == b->concurrent;
 }
 
-static void put_counts(const struct control *c, struct rpc_out *o, uint32_t index)
+static void put_counts(const struct control *c, struct rpc_out *o, const struct config_limit *l)
 {
-    uint64_t admitted = 0, refused = 0, dry = 0;
-    for (unsigned i = 0; i < PROC_SLOTS; i++) {
-        const struct stats_slab *s = &c->shared->stats[i];
-        admitted += atomic_load_explicit(&s->limit[index].admitted, memory_order_relaxed);
-        refused += atomic_load_explicit(&s->limit[index].refused, memory_order_relaxed);
-        dry += atomic_load_explicit(&s->limit[index].dry_refused, memory_order_relaxed);
-    }
-    rpc_out_u64(o, "admitted", admitted);
-    rpc_out_u64(o, "refused", refused);
-    rpc_out_u64(o, "dry_run_refused", dry);
+    struct stats_limit sums;
+    stats_limit_of(c->shared->stats, l->id, &sums);
+    rpc_out_u64(o, "admitted", sums.admitted);
+    rpc_out_u64(o, "refused", sums.refused);
+    rpc_out_u64(o, "dry_run_refused", sums.dry_refused);
 }
 
 static void put_routes(const struct control *c, struct rpc_out *o, const struct config_limit *l)
@@ -88,7 +83,7 @@ static void put_limit(const struct control *c, struct rpc_out *o, const struct c
     rpc_out_str(o, "name", l->name);
     put_values(o, running);
     rpc_out_str(o, "key", key);
-    put_counts(c, o, l->index);
+    put_counts(c, o, l);
     rpc_out_bool(o, "changed", !same(running, &l->value));
     rpc_out_bool(o, "persisted", runtime_persist_has(c->config->state_dir, l->name) > 0);
     put_routes(c, o, l);

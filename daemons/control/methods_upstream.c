@@ -7,18 +7,14 @@
 
 #define WEIGHT_MAX 1000000
 
-static void put_counts(const struct control *c, struct rpc_out *o, uint32_t index)
+static void put_counts(const struct control *c, struct rpc_out *o, const struct config_server *s)
 {
-    uint64_t requests = 0, errors = 0, time_ns = 0;
-    for (unsigned i = 0; i < PROC_SLOTS; i++) {
-        const struct stats_slab *s = &c->shared->stats[i];
-        requests += atomic_load_explicit(&s->server[index].requests, memory_order_relaxed);
-        errors += atomic_load_explicit(&s->server[index].errors, memory_order_relaxed);
-        time_ns += atomic_load_explicit(&s->server[index].time_ns, memory_order_relaxed);
-    }
-    rpc_out_u64(o, "requests", requests);
-    rpc_out_u64(o, "errors", errors);
-    rpc_out_f64(o, "mean_seconds", requests ? (double)time_ns / 1e9 / (double)requests : 0.);
+    struct stats_server sums;
+    stats_server_of(c->shared->stats, stats_server_id(s), &sums);
+    rpc_out_u64(o, "requests", sums.requests);
+    rpc_out_u64(o, "errors", sums.errors);
+    rpc_out_f64(o, "mean_seconds",
+                sums.requests ? (double)sums.time_ns / 1e9 / (double)sums.requests : 0.);
 }
 
 static void put_server(const struct control *c, struct rpc_out *o, const struct config_server *s,
@@ -28,7 +24,7 @@ static void put_server(const struct control *c, struct rpc_out *o, const struct 
     rpc_out_str(o, "upstream", s->upstream->name);
     rpc_out_str(o, "server", s->address.text);
     rpc_out_u64(o, "weight", values->server[s->index].weight);
-    put_counts(c, o, s->index);
+    put_counts(c, o, s);
     rpc_out_map(o, "file");
     rpc_out_u64(o, "weight", s->weight);
     rpc_out_end(o);

@@ -159,21 +159,6 @@ static void write_latencies(struct writer *w)
 
 /* ---- limits and servers ---- */
 
-enum limit_result { LIMIT_ADMITTED, LIMIT_REFUSED, LIMIT_DRY };
-
-static uint64_t limit_total(const struct control *c, uint32_t index, enum limit_result result)
-{
-    uint64_t sum = 0;
-    for (unsigned i = 0; i < PROC_SLOTS; i++) {
-        const struct stats_slab *s = &c->shared->stats[i];
-        sum += atomic_load_explicit(result == LIMIT_ADMITTED  ? &s->limit[index].admitted
-                                    : result == LIMIT_REFUSED ? &s->limit[index].refused
-                                                              : &s->limit[index].dry_refused,
-                                    memory_order_relaxed);
-    }
-    return sum;
-}
-
 static void write_limits(struct writer *w)
 {
     static const char *const result[] = {"admitted", "refused", "dry_run_refused"};
@@ -183,11 +168,13 @@ static void write_limits(struct writer *w)
     runtime_read(w->c->runtime, &values);
     for (uint32_t i = 0; i < config->n_limits; i++) {
         family(w, "limit_requests", "counter", NULL, "Requests charged to a limit, by result");
+        struct stats_limit sums;
+        stats_limit_of(w->c->shared->stats, config->limits[i].id, &sums);
+        const uint64_t value[] = {sums.admitted, sums.refused, sums.dry_refused};
         for (int k = 0; k < 3; k++) {
             snprintf(labels, sizeof labels, "limit=\"%s\",result=\"%s\"",
                      escaped(config->limits[i].name, name, sizeof name), result[k]);
-            sample_u64(w, "_total", labels,
-                       limit_total(w->c, config->limits[i].index, (enum limit_result)k));
+            sample_u64(w, "_total", labels, value[k]);
         }
     }
     for (uint32_t i = 0; i < config->n_limits; i++) {
@@ -210,25 +197,20 @@ static void write_server(struct writer *w, const struct config_server *s, enum s
                          const struct runtime_values *values)
 {
     char upstream[256], server[256], labels[600];
-    uint64_t requests = 0, errors = 0, time_ns = 0;
-    for (unsigned i = 0; i < PROC_SLOTS; i++) {
-        const struct stats_slab *slab = &w->c->shared->stats[i];
-        requests += atomic_load_explicit(&slab->server[s->index].requests, memory_order_relaxed);
-        errors += atomic_load_explicit(&slab->server[s->index].errors, memory_order_relaxed);
-        time_ns += atomic_load_explicit(&slab->server[s->index].time_ns, memory_order_relaxed);
-    }
+    struct stats_server sums;
+    stats_server_of(w->c->shared->stats, stats_server_id(s), &sums);
     snprintf(labels, sizeof labels, "upstream=\"%s\",server=\"%s\"",
              escaped(s->upstream->name, upstream, sizeof upstream),
              escaped(s->address.text, server, sizeof server));
     switch (metric) {
     case SERVER_REQUESTS:
-        sample_u64(w, "_total", labels, requests);
+        sample_u64(w, "_total", labels, sums.requests);
         break;
     case SERVER_ERRORS:
-        sample_u64(w, "_total", labels, errors);
+        sample_u64(w, "_total", labels, sums.errors);
         break;
     case SERVER_SECONDS:
-        sample(w, "_total", labels, (double)time_ns / 1e9);
+        sample(w, "_total", labels, (double)sums.time_ns / 1e9);
         break;
     case SERVER_WEIGHT:
         sample_u64(w, "", labels, values->server[s->index].weight);

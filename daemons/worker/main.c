@@ -43,6 +43,7 @@ static struct worker *worker_new(const struct process *p)
     w->number = p->slot - PROC_SLOT_WORKER0;
     w->slot = &p->shared->proc->slot[p->slot];
     w->stats = &p->shared->stats[p->slot];
+    stats_adopt(w->stats, w->config);
     w->ring = p->shared->ring[w->number];
     w->reserve_fd = w->supervisor = w->log_fd = -1;
     w->memos_tail = &w->memos;

@@ -35,6 +35,8 @@ enum stats_histogram {
 
 #define STATS_COUNTERS_MAX 128
 #define STATS_GAUGES_MAX   32
+#define STATS_LIMITS_MAX   256
+#define STATS_SERVERS_MAX  257
 #define STATS_BUCKETS      528 /* log-linear: 16 a power of two, 1 ns .. 64 s, at most 6.25 % wide */
 
 struct stats_slab {
@@ -47,11 +49,13 @@ struct stats_slab {
     /* by config_limit.index: what each limit did (owner writes) */
     struct {
         _Atomic uint64_t admitted, refused, dry_refused;
-    } limit[256];
-    /* by config_server.index */
+    } limit[STATS_LIMITS_MAX];
+    /* by config_server.index; the row behind the last server is the ops pages' */
     struct {
         _Atomic uint64_t requests, errors, time_ns;
-    } server[256];
+    } server[STATS_SERVERS_MAX];
+    /* Whose those rows are: the next configuration may count the same limits in another order. */
+    _Atomic uint64_t limit_id[STATS_LIMITS_MAX], server_id[STATS_SERVERS_MAX];
 };
 _Static_assert(STATS_COUNTERS <= STATS_COUNTERS_MAX, "grow STATS_COUNTERS_MAX");
 _Static_assert(STATS_GAUGES <= STATS_GAUGES_MAX, "grow STATS_GAUGES_MAX");
@@ -82,6 +86,24 @@ struct stats_distribution {
 };
 void stats_distribution_of(const struct stats_slab *slabs, enum stats_histogram h,
                            struct stats_distribution *out);
+/* Rows of limits and servers are told apart by what they belong to, for a slot keeps its slab when
+ * its next process has another configuration. stats_adopt(): a worker, before it counts anything,
+ * moves the rows that its predecessor left to where its own configuration has them; rows of what is
+ * gone are dropped. */
+struct config;
+struct config_server;
+struct stats_limit {
+    uint64_t admitted, refused, dry_refused;
+};
+struct stats_server {
+    uint64_t requests, errors, time_ns;
+};
+void stats_adopt(struct stats_slab *slab, const struct config *config);
+uint64_t stats_server_id(const struct config_server *server);
+/* Sums over all PROC_SLOTS slabs; limit_id: config_limit.id. */
+void stats_limit_of(const struct stats_slab *slabs, uint64_t limit_id, struct stats_limit *out);
+void stats_server_of(const struct stats_slab *slabs, uint64_t server_id, struct stats_server *out);
+
 /* The value below which `share` (0..1) of the observations lie; 0 where there are none. */
 uint64_t stats_quantile_ns(const struct stats_distribution *d, double share);
 #endif

@@ -36,6 +36,8 @@ static int set_up(void **state)
     r->limit[0].name = "status";
     r->limit[1].name = "od\"d\\\n";
     r->limit[1].index = 1;
+    r->limit[0].id = 11;
+    r->limit[1].id = 12;
     r->server = (struct config_server){.upstream = &r->upstream, .address.text = "127.0.0.1:8001"};
     r->upstream = (struct config_upstream){.name = "api", .servers = &r->server, .n_servers = 1};
     r->config = (struct config){.workers = 2,
@@ -229,6 +231,7 @@ static void limits_and_servers_have_their_names(void **state)
 {
     struct rig *r = *state;
     struct stats_slab *slab = &r->shared.stats[PROC_SLOT_WORKER0 + 1];
+    stats_adopt(slab, &r->config);
     stats_bump(&slab->limit[0].admitted, 20);
     stats_bump(&slab->limit[0].refused, 5);
     stats_bump(&slab->limit[1].dry_refused, 1);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Buckets cover everything without gap or overlap; sums and quantiles are right. */
 #include "polder/stats.h"
+#include "polder/config.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -64,6 +65,69 @@ static void quantiles_are_within_a_bucket(void **state)
     }
 }
 
+static struct config_limit limits_of[3] = {
+    {.name = "a", .id = 11}, {.name = "b", .id = 12}, {.name = "c", .id = 13}};
+
+/* A configuration with these limits, in this order, and one server less or more. */
+static struct config arranged(const char *names, uint32_t n_servers)
+{
+    static struct config_limit limit[3];
+    static struct config_server server[3];
+    static struct config_upstream up = {.name = "u"};
+    static const char *const address[] = {"127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"};
+    uint32_t n = 0;
+    for (; names[n]; n++) {
+        limit[n] = limits_of[names[n] - 'a'];
+        limit[n].index = n;
+    }
+    for (uint32_t i = 0; i < n_servers; i++) /* the last comes first */
+        server[i] = (struct config_server){
+            .index = i, .upstream = &up, .address.text = address[n_servers - 1 - i]};
+    up.servers = server;
+    up.n_servers = n_servers;
+    return (struct config){
+        .limits = limit, .n_limits = n, .upstreams = &up, .n_upstreams = 1, .n_servers = n_servers};
+}
+
+static void rows_follow_their_names_through_a_reload(void **state)
+{
+    (void)state;
+    struct stats_slab *mine = &slabs[PROC_SLOT_WORKER0], *other = mine + 7;
+    struct stats_limit l;
+    struct stats_server s;
+    struct config config = arranged("ab", 1);
+    stats_adopt(mine, &config);
+    stats_adopt(other, &config);
+    stats_bump(&mine->limit[0].admitted, 5);
+    stats_bump(&mine->limit[1].refused, 7);
+    stats_bump(&other->limit[0].admitted, 100);
+    stats_bump(&mine->server[0].requests, 3);
+    stats_bump(&mine->server[1].requests, 1000); /* of the ops pages */
+    stats_adopt(mine, &config);                  /* a respawn */
+    config = arranged("cba", 2);
+    stats_adopt(mine, &config); /* a reload; the other slot has gone to rest */
+    stats_bump(&mine->limit[2].admitted, 1);
+    stats_bump(&mine->limit[0].dry_refused, 9);
+    stats_limit_of(slabs, 11, &l);
+    assert_int_equal(l.admitted, 106);
+    assert_int_equal(l.refused, 0);
+    stats_limit_of(slabs, 12, &l);
+    assert_int_equal(l.refused, 7);
+    stats_limit_of(slabs, 13, &l);
+    assert_int_equal(l.dry_refused, 9);
+    stats_server_of(slabs, stats_server_id(&config.upstreams[0].servers[0]), &s);
+    assert_int_equal(s.requests, 0); /* 127.0.0.1:2 is new */
+    stats_server_of(slabs, stats_server_id(&config.upstreams[0].servers[1]), &s);
+    assert_int_equal(s.requests, 3);
+    assert_int_equal(mine->server[2].requests, 1000);
+    config = arranged("b", 1);
+    stats_adopt(mine, &config);
+    stats_limit_of(slabs, 12, &l);
+    assert_int_equal(l.refused, 7);
+    assert_int_equal(mine->limit_id[1], 0);
+    assert_int_equal(mine->limit[1].refused, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -71,6 +135,7 @@ int main(void)
         cmocka_unit_test(buckets_are_at_most_a_sixteenth_wide),
         cmocka_unit_test(totals_add_all_slots),
         cmocka_unit_test(quantiles_are_within_a_bucket),
+        cmocka_unit_test(rows_follow_their_names_through_a_reload),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
