@@ -31,6 +31,7 @@
 #ifndef POLDER_LIMIT_TABLE_H
 #define POLDER_LIMIT_TABLE_H
 #include "libshared/limit_state.h"
+#include "polder/limit_top.h"
 #include "polder/proc.h"
 #ifdef __SSE2__
 #include <emmintrin.h>
@@ -73,6 +74,20 @@ struct limit_row {
     _Alignas(4096) _Atomic uint64_t cell[LIMIT_ROW_GROUPS][LIMIT_ROW_CELLS];
 };
 
+/* What limit_top.h describes: one a process slot and limit, written by the slot's owner. */
+struct limit_sketch_row {
+    _Atomic uint32_t version; /* odd: being written */
+    uint32_t who_len;
+    _Atomic uint64_t key, count, error;
+    char who[LIMIT_TOP_WHO];
+};
+struct limit_sketch {
+    _Alignas(64) _Atomic uint32_t epoch; /* limit_table.top_epoch of when its rows were begun */
+    uint32_t incarnation;
+    uint64_t halved_ms;
+    struct limit_sketch_row row[2][LIMIT_TOP_ROWS]; /* by enum limit_top_by */
+};
+
 struct limit_table {
     struct shm_header header;
     uint8_t secret[192];
@@ -85,7 +100,10 @@ struct limit_table {
     _Atomic uint64_t rows_full;
     _Atomic uint64_t evicted_until_s;       /* when all who gave way have nothing left to count */
     _Atomic uint32_t row_owner[PROC_SLOTS]; /* incarnation whose row it is; 0: nobody's */
-    struct limit_page page[];               /* [pages]; then the rows, [PROC_SLOTS] */
+    _Atomic uint32_t
+        top_epoch[RUNTIME_LIMITS_MAX]; /* by config_limit.index; +1 empties its lists */
+    /* [pages]; then rows, [PROC_SLOTS]; then sketches, [PROC_SLOTS][RUNTIME_LIMITS_MAX] */
+    struct limit_page page[];
 };
 _Static_assert(offsetof(struct limit_table, page) % 4096 == 0, "segments begin at a page");
 

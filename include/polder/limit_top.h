@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * limit_top: the heaviest and the most refused clients of each limit, about.
+ *
+ * Each process keeps two small lists a limit (Space-Saving over LIMIT_TOP_ROWS clients) in the
+ * limiter's segment, and looks at one request in LIMIT_TOP_SAMPLE: the hot path pays for a counter
+ * that it decrements. Counts are halved each minute, so the lists tell of the last minutes. Control
+ * adds up the lists of all processes. A process that dies leaves its lists; its successor goes on
+ * with them.
+ */
+#ifndef POLDER_LIMIT_TOP_H
+#define POLDER_LIMIT_TOP_H
+#include "polder/limit.h"
+
+#define LIMIT_TOP_ROWS   32
+#define LIMIT_TOP_WHO    64
+#define LIMIT_TOP_SAMPLE 16
+
+enum limit_top_by { LIMIT_TOP_HEAVIEST, LIMIT_TOP_REFUSED };
+
+struct limit_top_row {
+    uint64_t key;
+    uint64_t requests;       /* about: charged or refused (HEAVIEST), refused (REFUSED) */
+    uint64_t error;          /* at most so many of them may have been others' */
+    uint32_t who_len;        /* of all that was counted by; who has the first bytes of it */
+    char who[LIMIT_TOP_WHO]; /* as limitkey.h has it */
+};
+
+/* One a process, private to it; zeroed at first. */
+struct limit_top_sampler {
+    uint32_t left;
+    uint32_t random;
+};
+
+void limit_top_rearm(struct limit_top_sampler *sampler);
+
+/* Whether this request is to be noted. The gaps are random, so that nobody who sends in step hides
+ * between them. */
+static inline bool limit_top_due(struct limit_top_sampler *sampler)
+{
+    if (__builtin_expect(sampler->left != 0, 1)) {
+        sampler->left--;
+        return false;
+    }
+    limit_top_rearm(sampler);
+    return true;
+}
+
+/* limit_index: config_limit.index. who: the bytes that limit_key() was made of. Only for the owner
+ * of caller->slot. */
+void limit_top_note(const struct limit_caller *caller, uint32_t limit_index, uint64_t key,
+                    const void *who, size_t len, bool refused, uint64_t now_ms);
+/* At most max rows, the most requests first; how many there are. Any process; never waits for a
+ * writer: a row that is being written is left out. */
+size_t limit_top_read(const struct limit_table *table, uint32_t limit_index, enum limit_top_by by,
+                      struct limit_top_row *rows, size_t max);
+/* Empties the lists of a limit; O(1). */
+void limit_top_forget(struct limit_table *table, uint32_t limit_index);
+#endif

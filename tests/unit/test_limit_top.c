@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The heaviest clients are found among many, whichever process serves them. */
+#include "polder/limit_top.h"
+#include "polder/proc.h"
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#define T0 UINT64_C(1000000)
+
+static struct limit_table *table;
+
+static int setup(void **state)
+{
+    (void)state;
+    table = mmap(NULL, limit_table_size(1024), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+                 -1, 0);
+    assert_ptr_not_equal(table, MAP_FAILED);
+    limit_table_init(table, 1024);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    munmap(table, limit_table_size(1024));
+    return 0;
+}
+
+static struct limit_caller caller_of(uint32_t n, uint32_t incarnation)
+{
+    return (struct limit_caller){table, NULL, PROC_SLOT_WORKER0 + n, incarnation};
+}
+
+static void note(const struct limit_caller *c, uint32_t limit, uint64_t client, bool refused,
+                 uint64_t now)
+{
+    char who[24];
+    const int n = snprintf(who, sizeof who, "client %llu", (unsigned long long)client);
+    limit_top_note(c, limit, client + 1, who, (size_t)n, refused, now);
+}
+
+static void one_request_in_sixteen_is_looked_at(void **state)
+{
+    (void)state;
+    struct limit_top_sampler s = {0};
+    uint64_t due = 0, in_step = 0;
+    for (uint32_t i = 0; i < 1600000; i++)
+        if (limit_top_due(&s)) {
+            due++;
+            in_step += i % 16 == 3; /* one who sends every sixteenth request */
+        }
+    assert_in_range(due, 97000, 103000);
+    assert_in_range(in_step, due / 16 - 700, due / 16 + 700);
+}
+
+static void heavy_clients_stand_out_of_a_crowd_over_all_processes(void **state)
+{
+    (void)state;
+    struct limit_top_row rows[5];
+    for (uint64_t i = 0; i < 40000; i++) {
+        const struct limit_caller c = caller_of((uint32_t)(i % 4), 1);
+        const uint64_t client = i % 10 == 0 ? 7 : i % 20 == 1 ? 8 : 100 + i;
+        note(&c, 3, client, client == 8, T0);
+    }
+    assert_int_equal(limit_top_read(table, 3, LIMIT_TOP_HEAVIEST, rows, 5), 5);
+    assert_int_equal(rows[0].key, 8);
+    assert_in_range(rows[0].requests, 4000 * 16, 4000 * 16 + rows[0].error);
+    assert_int_equal(rows[0].who_len, 8);
+    assert_memory_equal(rows[0].who, "client 7", 8);
+    assert_int_equal(rows[1].key, 9);
+    assert_int_equal(limit_top_read(table, 3, LIMIT_TOP_REFUSED, rows, 5), 1);
+    assert_int_equal(rows[0].key, 9);
+    assert_int_equal(rows[0].requests, 2000 * 16);
+    assert_int_equal(rows[0].error, 0);
+    assert_int_equal(limit_top_read(table, 4, LIMIT_TOP_HEAVIEST, rows, 5), 0); /* another limit */
+}
+
+static void what_was_long_ago_is_forgotten(void **state)
+{
+    (void)state;
+    const struct limit_caller c = caller_of(0, 1);
+    struct limit_top_row rows[2];
+    for (int i = 0; i < 1000; i++)
+        note(&c, 0, 1, false, T0);
+    for (int i = 0; i < 600; i++)
+        note(&c, 0, 2, false, T0 + 60000);
+    assert_int_equal(limit_top_read(table, 0, LIMIT_TOP_HEAVIEST, rows, 2), 2);
+    assert_int_equal(rows[0].key, 3);
+    assert_int_equal(rows[1].requests, 500 * 16);
+    note(&c, 0, 2, false, T0 + 100000000);
+    assert_int_equal(limit_top_read(table, 0, LIMIT_TOP_HEAVIEST, rows, 2), 1);
+    assert_int_equal(rows[0].requests, 16);
+}
+
+static void a_limit_can_be_emptied(void **state)
+{
+    (void)state;
+    const struct limit_caller c = caller_of(0, 1);
+    struct limit_top_row rows[2];
+    note(&c, 0, 1, true, T0);
+    note(&c, 1, 1, true, T0);
+    limit_top_forget(table, 0);
+    assert_int_equal(limit_top_read(table, 0, LIMIT_TOP_HEAVIEST, rows, 2), 0);
+    assert_int_equal(limit_top_read(table, 1, LIMIT_TOP_REFUSED, rows, 2), 1);
+    note(&c, 0, 2, false, T0);
+    assert_int_equal(limit_top_read(table, 0, LIMIT_TOP_HEAVIEST, rows, 2), 1);
+    assert_int_equal(rows[0].key, 3);
+}
+
+static void long_names_are_cut_and_wrong_numbers_ignored(void **state)
+{
+    (void)state;
+    struct limit_caller c = caller_of(0, 1);
+    struct limit_top_row rows[2];
+    char who[1000];
+    memset(who, 'x', sizeof who);
+    limit_top_note(&c, 0, 1, who, sizeof who, false, T0);
+    limit_top_note(&c, RUNTIME_LIMITS_MAX, 1, who, sizeof who, false, T0);
+    c.slot = PROC_SLOTS;
+    limit_top_note(&c, 0, 1, who, sizeof who, false, T0);
+    assert_int_equal(limit_top_read(table, 0, LIMIT_TOP_HEAVIEST, rows, 2), 1);
+    assert_int_equal(rows[0].who_len, 1000);
+    assert_memory_equal(rows[0].who, who, LIMIT_TOP_WHO);
+    assert_int_equal(limit_top_read(table, RUNTIME_LIMITS_MAX, LIMIT_TOP_HEAVIEST, rows, 2), 0);
+    limit_top_forget(table, RUNTIME_LIMITS_MAX);
+}
+
+/* Names and keys always belong together, and a row that a killed process left open is not shown. */
+static void readers_see_whole_rows_while_writers_are_killed(void **state)
+{
+    (void)state;
+    struct limit_top_row rows[64];
+    size_t seen = 0;
+    for (uint32_t round = 1; round <= 60; round++) {
+        const pid_t pid = fork();
+        if (pid == 0)
+            for (uint64_t i = 0;; i++) {
+                const struct limit_caller c = caller_of(0, round);
+                note(&c, 0, i * 2654435761u % 1000003, i % 2, T0);
+            }
+        for (int i = 0; i < 20; i++) {
+            const size_t n = limit_top_read(table, 0, i % 2, rows, 64);
+            for (size_t r = 0; r < n; r++) {
+                char who[LIMIT_TOP_WHO] = "";
+                const int len =
+                    snprintf(who, sizeof who, "client %llu", (unsigned long long)rows[r].key - 1);
+                assert_int_equal(rows[r].who_len, len);
+                assert_memory_equal(rows[r].who, who, (size_t)len);
+            }
+            seen += n;
+        }
+        kill(pid, SIGKILL);
+        waitpid(pid, NULL, 0);
+    }
+    assert_true(seen > 1000);
+    const struct limit_caller successor = caller_of(0, 1000); /* mends what was left open */
+    note(&successor, 0, 5, true, T0);
+    assert_in_range(limit_top_read(table, 0, LIMIT_TOP_HEAVIEST, rows, 64), 31, 32);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(one_request_in_sixteen_is_looked_at),
+        TEST(heavy_clients_stand_out_of_a_crowd_over_all_processes),
+        TEST(what_was_long_ago_is_forgotten),
+        TEST(a_limit_can_be_emptied),
+        TEST(long_names_are_cut_and_wrong_numbers_ignored),
+        TEST(readers_see_whole_rows_while_writers_are_killed),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
