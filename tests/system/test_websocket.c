@@ -456,7 +456,7 @@ static void every_way_to_end_returns_everything(void **state)
                 expect_close(fd);
                 break;
             case 5:
-                client_send_bytes(fd, "\xff\xff", 2);
+                client_send_bytes(fd, "\xff\x80\x01\x02\x03\x04", 6);
                 expect_close(fd);
                 break;
             case 6: /* in the middle of a frame, with answers unread */
