@@ -67,6 +67,7 @@ struct rpc_server {
     void *arg;
     struct rpc_connection *connections;
     unsigned n_connections;
+    ev_tstamp refused_s; /* when somebody was last refused */
 };
 
 /* ---- who gets in ---- */
@@ -476,8 +477,11 @@ static void on_accept(struct ev_loop *loop, ev_io *w, int revents)
         ev_io_start(loop, &c->read);
         return;
     }
-    log_warning("rpc: refused uid %u, pid %d on %s: neither root, nor our user, nor of the group",
-                (unsigned)c->peer.uid, (int)c->peer.pid, s->socket.path);
+    if (ev_now(loop) - s->refused_s >= 1.) /* a stranger must not fill the log */
+        log_warning(
+            "rpc: refused uid %u, pid %d on %s: neither root, nor our user, nor of the group",
+            (unsigned)c->peer.uid, (int)c->peer.pid, s->socket.path);
+    s->refused_s = ev_now(loop);
     refuse(c, false, 0, RPC_DENIED,
            "only root, the user that Polder runs as and members of admin.group get in");
 }
