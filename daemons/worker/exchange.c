@@ -193,11 +193,20 @@ static void client_done(struct exchange *ex)
 
 /* ---- answers without the backend's ---- */
 
+/* Has the copy been invalidated since it was taken? */
+static bool stale_is_purged(const struct exchange *ex)
+{
+    const struct cache_view *v = &ex->stale->view;
+    const struct cache_record *r = v->record;
+    return inval_check_held(ex->worker->shared->inval, r->birth, ex->stale->since, r->url_slot,
+                            r->tag_slot, r->n_tags, v->url, r->url_len) == INVAL_HARD;
+}
+
 /* The stored response, although it is stale: detail says why. False: there is none to give. */
 static bool answer_stale(struct exchange *ex)
 {
     struct client *c = ex->req.client;
-    if (!ex->stale ||
+    if (!ex->stale || stale_is_purged(ex) ||
         !policy_stale_if_error(&ex->req.policy, ex->stale->view.record, ex->worker->real_ms))
         return false;
     stats_add(ex->worker->stats, STATS_CACHE_STALE, 1);

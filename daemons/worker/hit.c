@@ -488,6 +488,7 @@ static struct stored_copy *copy_of(struct worker *w, const struct request *r,
         return NULL;
     copy->key = *key;
     copy->len = len;
+    copy->since = inval_seq(w->shared->inval);
     copy->pinned = false;
     memcpy(copy->bytes, rec, len);
     cache_view_of(copy->bytes, &copy->view);

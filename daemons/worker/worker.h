@@ -269,7 +269,8 @@ struct stored_copy {
     struct cache_key key;   /* under which it is stored (the variant's) */
     struct cache_view view; /* into bytes */
     size_t len;
-    bool pinned; /* its chunks */
+    uint64_t since; /* inval_seq() when it was taken */
+    bool pinned;    /* its chunks */
     _Alignas(8) char bytes[];
 };
 /* Answers the request from the store if that may be done. */
