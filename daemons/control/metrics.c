@@ -258,11 +258,15 @@ static void write_processes(struct writer *w)
     up[PROC_SLOT_MASTER] = 1; /* control dies with it */
     family(w, "processes_up", "gauge", NULL, "Processes that are ready, by kind");
     for (unsigned kind = 0; kind <= PROC_SLOT_WORKER0; kind++) {
+        if (kind == PROC_SLOT_SUPERVISOR) /* a daemon of its own, not in this table */
+            continue;
         snprintf(labels, sizeof labels, "process=\"%s\"", proc_slot_name(kind));
         sample_u64(w, "", labels, up[kind]);
     }
     family(w, "process_crashes", "counter", NULL, "Processes that died unexpectedly");
     for (unsigned kind = PROC_SLOT_KEEPER; kind <= PROC_SLOT_WORKER0; kind++) {
+        if (kind == PROC_SLOT_SUPERVISOR)
+            continue;
         snprintf(labels, sizeof labels, "process=\"%s\"", proc_slot_name(kind));
         sample_u64(w, "_total", labels, crashes[kind]);
     }
