@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The manual knows every key, and the configurations that are shipped are right. */
+#include "polder/config.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static const char *const keys[] = {
+#define KEY(section, key, type, least, most, initial, help) key,
+#include "libshared/tables/config_keys.def"
+#undef KEY
+};
+
+static void polder_conf_5_has_every_key(void **state)
+{
+    (void)state;
+    static char page[65536];
+    FILE *f = fopen("admin/man/polder.conf.5", "r");
+    assert_non_null(f);
+    page[fread(page, 1, sizeof page - 1, f)] = 0;
+    fclose(f);
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        char item[64];
+        snprintf(item, sizeof item, ".It Ic %s\n", keys[i]);
+        if (!strstr(page, item))
+            fail_msg("polder.conf(5) lacks %s", keys[i]);
+    }
+}
+
+static void complain(void *arg, const char *line)
+{
+    (void)arg;
+    fail_msg("%s", line);
+}
+
+static void shipped_configurations_are_right(void **state)
+{
+    (void)state;
+    static const char *const files[] = {"systemd/polder.conf", "tests/demo/polder.conf"};
+    char *memory = malloc(1 << 20);
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        struct config_arena arena;
+        config_arena_init(&arena, memory, 1 << 20);
+        const struct config *c = config_load(&arena, files[i], complain, NULL);
+        assert_non_null(c);
+        assert_int_equal(c->n_inactive, 0);
+    }
+    free(memory);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(polder_conf_5_has_every_key),
+        cmocka_unit_test(shipped_configurations_are_right),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
