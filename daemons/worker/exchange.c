@@ -585,7 +585,7 @@ static void send_body(struct exchange *ex, struct iovec *iov, unsigned n, size_t
     if (ex->client_body == BODY_CHUNKED) {
         iov[0] = (struct iovec){head, h1_chunk_head(head, total)};
         iov[n++] = (struct iovec){(void *)"\r\n", 2};
-        client_send(c, iov, n);
+        client_send(c, iov, n); /* NOLINT(clang-analyzer-core.StackAddressEscape) */
     } else {
         client_send(c, iov + 1, n - 1);
     }

@@ -375,6 +375,7 @@ static void count(struct worker *w, const struct charged *ch, bool admitted)
 {
     stats_add(w->stats, STATS_LIMIT_CHECKS, ch->n);
     for (size_t i = 0; i < ch->n; i++) {
+        /* NOLINTNEXTLINE(clang-analyzer-core.uninitialized.Assign) */
         const bool dry = ch->charge[i].limit->dry_run, ok = ch->verdict[i].admitted;
         const uint32_t index = ch->limit[i]->index;
         if (!ok && dry) {
