@@ -70,62 +70,79 @@ uint64_t limit_key(const struct limit_table *table, uint64_t limit_id, const voi
 /* A charge that was made, so that it can be taken back. */
 struct charged {
     struct limit_rule rule;
-    struct limit_place place;
     struct limit_entry entry;
+    uint64_t tag;
     limit_word before; /* the state that it was added to */
 };
 
-static void rule_make(const struct limit_caller *caller, const struct limit_charge *charge,
-                      uint64_t now_ms, struct limit_rule *rule)
+LIMIT_HOT void rule_make(const struct limit_caller *caller, const struct limit_charge *charge,
+                         uint64_t now_ms, struct limit_rule *rule)
 {
     limit_rule_init(rule, charge->limit, limit_table_format(caller->table, charge->limit), now_ms);
 }
 
+/* The entry was idle, or will be too soon, or the key has none. Rare: what it needs is made again
+ * here rather than kept in memory by every check. */
+static __attribute__((noinline)) struct limit_entry
+entry_hold(const struct limit_caller *caller, const struct limit_charge *charge, uint64_t now_ms)
+{
+    const struct limit_place place = limit_place_of(caller->table, charge->key);
+    struct limit_entry entry;
+    struct limit_rule rule;
+    uint64_t word;
+    rule_make(caller, charge, now_ms, &rule);
+    bool found = limit_entry_find(&place, &entry, &word);
+    while (found && limit_word_lives(word, rule.now_s)) {
+        if (atomic_compare_exchange_weak(entry.word, &word, limit_word_kept(&rule, place.tag)))
+            return entry;
+        found = limit_word_tag(word) == place.tag;
+    }
+    if (!limit_entry_make(caller, &place, &rule, &entry))
+        entry.word = NULL;
+    return entry;
+}
+
 /* One entry, one decision. False if the entry turned out to be another key's. A refusal is swapped
  * for itself: that confirms that the state was not a mixture of two. */
-static bool entry_charge(const struct limit_caller *caller, struct charged *c, uint32_t cost,
-                         struct limit_verdict *verdict)
+LIMIT_HOT bool entry_charge(const struct limit_caller *caller, const struct limit_rule *rule,
+                            const struct limit_entry *entry, uint64_t tag, uint32_t cost,
+                            limit_word *before, struct limit_verdict *verdict)
 {
-    limit_word seen = limit_word_glance(c->entry.state), next;
+    limit_word seen = limit_word_glance(entry->state), next;
     do {
-        if (!limit_entry_is(&c->entry, c->place.tag))
+        if (!limit_entry_is(entry, tag))
             return false;
-        next =
-            limit_state_charge(&c->rule, seen, cost, caller->table->formats, &c->before, verdict);
-    } while (!limit_word_swap(c->entry.state, &seen, next));
-    return limit_entry_is(&c->entry, c->place.tag);
+        next = limit_state_charge(rule, seen, cost, caller->table->formats, before, verdict);
+    } while (!limit_word_swap(entry->state, &seen, next));
+    return limit_entry_is(entry, tag);
 }
 
-/* Finds the entry and sees to it that it is kept for long enough. */
-static bool entry_hold(const struct limit_caller *caller, struct charged *c)
+LIMIT_HOT void charge_one(const struct limit_caller *caller, const struct limit_charge *charge,
+                          uint64_t now_ms, struct charged *done, struct limit_verdict *verdict)
 {
+    const struct limit_place place = limit_place_of(caller->table, charge->key);
+    struct limit_rule rule;
+    struct limit_entry entry;
+    limit_word before;
     uint64_t word;
-    bool found = limit_entry_find(&c->place, &c->entry, &word);
-    if (__builtin_expect(found && limit_word_lives(word, c->rule.until_s), 1))
-        return true;
-    while (found && limit_word_lives(word, c->rule.now_s)) {
-        if (atomic_compare_exchange_weak(c->entry.word, &word,
-                                         limit_word_kept(&c->rule, c->place.tag)))
-            return true;
-        found = limit_word_tag(word) == c->place.tag;
-    }
-    return limit_entry_make(caller, &c->place, &c->rule, &c->entry);
-}
-
-static void charge_one(const struct limit_caller *caller, const struct limit_charge *charge,
-                       uint64_t now_ms, struct charged *c, struct limit_verdict *verdict)
-{
     if (charge->cost > charge->limit->requests) { /* never: not worth an entry */
         limit_peek(caller, charge, now_ms, verdict);
         return;
     }
-    c->place = limit_place_of(caller->table, charge->key);
-    rule_make(caller, charge, now_ms, &c->rule);
+    rule_make(caller, charge, now_ms, &rule);
     for (unsigned tries = 0; tries < CHARGE_TRIES; tries++) {
-        if (!entry_hold(caller, c))
-            break;
-        if (entry_charge(caller, c, charge->cost, verdict))
-            return;
+        if (__builtin_expect(!limit_entry_find(&place, &entry, &word) ||
+                                 !limit_word_lives(word, rule.until_s),
+                             0)) {
+            entry = entry_hold(caller, charge, now_ms);
+            if (!entry.word)
+                break;
+        }
+        if (!entry_charge(caller, &rule, &entry, place.tag, charge->cost, &before, verdict))
+            continue;
+        if (done)
+            *done = (struct charged){rule, entry, place.tag, before};
+        return;
     }
     *verdict = (struct limit_verdict){.reset_ms = TRY_AGAIN_MS, .retry_ms = TRY_AGAIN_MS};
 }
@@ -135,19 +152,23 @@ void limit_peek(const struct limit_caller *caller, const struct limit_charge *ch
                 uint64_t now_ms, struct limit_verdict *verdict)
 {
     const struct limit_place place = limit_place_of(caller->table, charge->key);
-    const _Atomic uint64_t *formats = caller->table->formats;
     struct limit_rule rule;
-    struct limit_entry entry;
+    struct limit_entry entry = {NULL, NULL};
+    limit_word seen = 0, before;
     uint64_t word;
     rule_make(caller, charge, now_ms, &rule);
     const bool found =
         limit_entry_find(&place, &entry, &word) && limit_word_lives(word, rule.now_s);
-    limit_word seen = found ? limit_word_glance(entry.state) : 0, before;
+    if (found)
+        seen = limit_word_glance(entry.state);
     do
-        limit_state_charge(&rule, seen, charge->cost, formats, &before, verdict);
+        limit_state_charge(&rule, seen, charge->cost, caller->table->formats, &before, verdict);
     while (found && !verdict->admitted && !limit_word_swap(entry.state, &seen, seen));
-    if (verdict->admitted) /* what is left without it */
-        limit_state_charge(&rule, seen, 0, formats, &before, verdict);
+    if (!verdict->admitted)
+        return;
+    struct limit_verdict without; /* what is left without it */
+    limit_state_charge(&rule, seen, 0, caller->table->formats, &before, &without);
+    *verdict = without;
 }
 
 /* ---- all or none ---- */
@@ -157,7 +178,7 @@ static void charge_return(const struct charged *c, uint32_t cost)
     limit_word seen = limit_word_glance(c->entry.state), next;
     do {
         next = seen;
-        if (!limit_entry_is(&c->entry, c->place.tag) ||
+        if (!limit_entry_is(&c->entry, c->tag) ||
             !limit_state_refund(&c->rule, c->before, &next, cost))
             return;
     } while (!limit_word_swap(c->entry.state, &seen, next));
@@ -181,14 +202,10 @@ static bool peek_all(const struct limit_caller *caller, const struct limit_charg
     return admitted;
 }
 
-bool limit_charge(const struct limit_caller *caller, const struct limit_charge *charge, size_t n,
-                  uint64_t now_ms, struct limit_verdict *verdict)
+static bool charge_all(const struct limit_caller *caller, const struct limit_charge *charge,
+                       size_t n, uint64_t now_ms, struct limit_verdict *verdict)
 {
     struct charged done[LIMIT_CHARGES_MAX];
-    if (n > LIMIT_CHARGES_MAX)
-        return false;
-    if (n > 1 && !peek_all(caller, charge, n, now_ms, verdict))
-        return false;
     for (size_t i = 0; i < n; i++) {
         charge_one(caller, &charge[i], now_ms, &done[i], &verdict[i]);
         if (!refuses(&charge[i], &verdict[i]))
@@ -201,6 +218,17 @@ bool limit_charge(const struct limit_caller *caller, const struct limit_charge *
         return false;
     }
     return true;
+}
+
+bool limit_charge(const struct limit_caller *caller, const struct limit_charge *charge, size_t n,
+                  uint64_t now_ms, struct limit_verdict *verdict)
+{
+    if (n == 1) {
+        charge_one(caller, charge, now_ms, NULL, verdict);
+        return !refuses(charge, verdict);
+    }
+    return n <= LIMIT_CHARGES_MAX && peek_all(caller, charge, n, now_ms, verdict) &&
+           charge_all(caller, charge, n, now_ms, verdict);
 }
 
 /* ---- forgetting ---- */

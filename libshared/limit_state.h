@@ -44,19 +44,6 @@ struct limit_rule {
     uint32_t format;
 };
 
-/* algorithm and window as one number, never 0: what a format stands for */
-uint64_t limit_format_value(uint32_t algorithm, uint64_t window_ms);
-uint32_t limit_format_of(limit_word word);
-
-/* format: what the table has registered limit_format_value() of the limit under. */
-void limit_rule_init(struct limit_rule *rule, const struct runtime_limit *limit, uint32_t format,
-                     uint64_t now_ms);
-/* What a charge of cost makes of a state of any format: the state itself if it does not fit.
- * *before: the state as it is now without it: old counts dropped, the level drained, another format
- * converted. formats[]: the table's registry, by format. */
-limit_word limit_state_charge(const struct limit_rule *rule, limit_word word, uint32_t cost,
-                              const _Atomic uint64_t *formats, limit_word *before,
-                              struct limit_verdict *verdict);
 /* The state as it is now, and at least `level` requests counted, the lacking ones as if they came
  * now. */
 limit_word limit_state_inherit(const struct limit_rule *rule, limit_word word, uint64_t level,

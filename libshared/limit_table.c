@@ -3,17 +3,18 @@
 #include "libshared/limit_table.h"
 #include "polder/clock.h"
 #include <errno.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/random.h>
+#include <time.h>
 
-#define PATIENCE_NS      2000000 /* nobody waits longer for a lock: the request is refused instead */
-#define SPINS            64      /* before the first sched_yield() */
-#define FEW_VACANT       3
-#define THOROUGH_EACH    16 /* yields between two questions to the kernel */
-#define MAKE_TRIES       64
+#define PATIENCE_NS   10000000 /* nobody waits longer for a lock: the request is refused instead */
+#define STUCK_NS      200000   /* nor so long for a process that somebody has waited for in vain */
+#define SPINS         64       /* before the first nap */
+#define NAP_NS        50000
+#define THOROUGH_EACH 4 /* naps between two questions to the kernel */
+#define FEW_VACANT    3
+
 #define INCARNATION_MASK ((UINT64_C(1) << LIMIT_BUSY_INCARNATION_BITS) - 1)
 
 /* ---- who lives ---- */
@@ -57,7 +58,7 @@ static uint64_t owner_of(const struct limit_caller *c)
 }
 
 struct patience {
-    uint64_t until_ns;
+    uint64_t start_ns;
     unsigned turns;
 };
 
@@ -70,17 +71,19 @@ static void cpu_relax(void)
 #endif
 }
 
-/* Waits a little; false when there is no patience left. */
-static bool patience_wait(struct patience *p)
+/* Waits a little: at first on this CPU, for what is waited for takes 100 ns; then asleep, for its
+ * process seems to need a CPU. False when there is no patience left. */
+static bool patience_wait(struct patience *p, uint64_t most_ns)
 {
     if (p->turns == 0)
-        p->until_ns = clock_mono_ns() + PATIENCE_NS;
+        p->start_ns = clock_mono_ns();
     if (p->turns++ < SPINS) {
         cpu_relax();
         return true;
     }
-    sched_yield();
-    return clock_mono_ns() < p->until_ns;
+    const struct timespec nap = {0, NAP_NS};
+    nanosleep(&nap, NULL);
+    return clock_mono_ns() - p->start_ns < most_ns;
 }
 
 static bool patience_is_thorough(const struct patience *p)
@@ -88,10 +91,20 @@ static bool patience_is_thorough(const struct patience *p)
     return p->turns > SPINS && p->turns % THOROUGH_EACH == 0;
 }
 
+/* The holder was waited for in vain: it is stopped. Until it is seen at work again others do not
+ * spend as long on it. */
+static void holder_is_stuck(const struct limit_caller *c, uint64_t holder)
+{
+    atomic_store_explicit(&c->table->stuck_owner, holder, memory_order_relaxed);
+    atomic_fetch_add(&c->table->lock_refusals, 1);
+}
+
 bool limit_lock(const struct limit_caller *c, _Atomic uint64_t *lock)
 {
     struct patience patience = {0};
     const uint64_t me = owner_of(c);
+    if (atomic_load_explicit(&c->table->stuck_owner, memory_order_relaxed) == me)
+        atomic_store_explicit(&c->table->stuck_owner, 0, memory_order_relaxed);
     for (;;) {
         uint64_t holder = 0;
         if (atomic_compare_exchange_strong(lock, &holder, me))
@@ -102,8 +115,10 @@ bool limit_lock(const struct limit_caller *c, _Atomic uint64_t *lock)
             atomic_fetch_add(&c->table->lock_steals, 1);
             return true;
         }
-        if (!patience_wait(&patience)) {
-            atomic_fetch_add(&c->table->lock_refusals, 1);
+        const bool stuck =
+            atomic_load_explicit(&c->table->stuck_owner, memory_order_relaxed) == holder;
+        if (!patience_wait(&patience, stuck ? STUCK_NS : PATIENCE_NS)) {
+            holder_is_stuck(c, holder);
             return false;
         }
     }
@@ -348,7 +363,7 @@ static bool entry_make_locked(const struct limit_caller *c, const struct limit_p
         if (v.kind == VICTIM_OURS ||
             (v.kind != VICTIM_WAIT && victim_take(c, &v, rule, place->tag)))
             return true;
-    } while (patience_wait(&patience));
+    } while (patience_wait(&patience, PATIENCE_NS));
     return false;
 }
 
@@ -386,11 +401,8 @@ bool limit_entry_forget(const struct limit_caller *c, const struct limit_place *
 
 /* ---- formats ---- */
 
-uint32_t limit_table_format(struct limit_table *table, const struct runtime_limit *limit)
+uint32_t limit_table_register(struct limit_table *table, uint64_t value, uint32_t home)
 {
-    const uint64_t value = limit_format_value(limit->algorithm, limit->window_ms);
-    const uint32_t home =
-        (uint32_t)(value * UINT64_C(0x9e3779b97f4a7c15) >> (64 - LIMIT_FORMAT_BITS));
     for (uint32_t i = 0; i < LIMIT_FORMATS; i++) {
         const uint32_t format = (home + i) % LIMIT_FORMATS;
         if (format == 0) /* says that nothing was counted */

@@ -30,7 +30,7 @@
  */
 #ifndef POLDER_LIMIT_TABLE_H
 #define POLDER_LIMIT_TABLE_H
-#include "libshared/limit_state.h"
+#include "libshared/limit_algorithms.h"
 #include "polder/limit_top.h"
 #include "polder/proc.h"
 #ifdef __SSE2__
@@ -98,6 +98,7 @@ struct limit_table {
     _Alignas(128) _Atomic uint64_t evicted_live; /* statistics; any process adds */
     _Atomic uint64_t lock_steals, lock_refusals;
     _Atomic uint64_t rows_full;
+    _Atomic uint64_t stuck_owner;           /* of a lock that was waited for in vain */
     _Atomic uint64_t evicted_until_s;       /* when all who gave way have nothing left to count */
     _Atomic uint32_t row_owner[PROC_SLOTS]; /* incarnation whose row it is; 0: nobody's */
     _Atomic uint32_t
@@ -167,12 +168,10 @@ static inline unsigned limit_bucket_match(const struct limit_bucket *b, uint64_t
 #ifdef __SSE2__
     const __m128i wanted = _mm_set1_epi64x((long long)tag);
     const __m128i *word = (const __m128i *)(const void *)b->word;
-    __m128i equal[4];
-    for (unsigned i = 0; i < 4; i++)
-        equal[i] =
-            _mm_cmpeq_epi32(_mm_srli_epi64(_mm_load_si128(&word[i]), LIMIT_UNTIL_BITS), wanted);
-    const __m128i low = _mm_packs_epi32(equal[0], equal[1]);
-    const __m128i high = _mm_packs_epi32(equal[2], equal[3]);
+#define EQUAL(i) _mm_cmpeq_epi32(_mm_srli_epi64(_mm_load_si128(&word[i]), LIMIT_UNTIL_BITS), wanted)
+    const __m128i low = _mm_packs_epi32(EQUAL(0), EQUAL(1));
+    const __m128i high = _mm_packs_epi32(EQUAL(2), EQUAL(3));
+#undef EQUAL
     const unsigned halves = (unsigned)_mm_movemask_epi8(_mm_packs_epi16(low, high));
     return halves & halves >> 1 & 0x5555; /* two bits an entry */
 #else
@@ -236,9 +235,22 @@ bool limit_entry_make(const struct limit_caller *caller, const struct limit_plac
                       const struct limit_rule *rule, struct limit_entry *entry);
 /* Gives the entry up; true if it counted something. */
 bool limit_entry_forget(const struct limit_caller *caller, const struct limit_place *place);
+/* Registers what limit_table_format() did not find at its home. */
+uint32_t limit_table_register(struct limit_table *table, uint64_t value, uint32_t home);
+
 /* The number under which the algorithm and window of the limit are registered. */
-uint32_t limit_table_format(struct limit_table *table, const struct runtime_limit *limit);
-/* A lock that names its owner, for anything short: false if it cannot be had within a few ms. */
+static inline uint32_t limit_table_format(struct limit_table *table,
+                                          const struct runtime_limit *limit)
+{
+    const uint64_t value = limit_format_value(limit->algorithm, limit->window_ms);
+    const uint32_t home =
+        (uint32_t)(value * UINT64_C(0x9e3779b97f4a7c15) >> (64 - LIMIT_FORMAT_BITS));
+    if (__builtin_expect(atomic_load_explicit(&table->formats[home], memory_order_acquire) == value,
+                         1))
+        return home;
+    return limit_table_register(table, value, home);
+}
+/* A lock that names its owner, for anything short: false if it cannot be had within 10 ms. */
 bool limit_lock(const struct limit_caller *caller, _Atomic uint64_t *lock);
 void limit_unlock(const struct limit_caller *caller, _Atomic uint64_t *lock);
 /* Whether that process is known to be dead. thorough: asks the kernel (microseconds). */

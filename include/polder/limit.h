@@ -7,7 +7,7 @@
  * compare-and-swap of the state and takes no lock. Making an entry takes a striped lock that names
  * its owner and is stolen from a dead one, so that not one request too many is admitted when
  * processes meet a new key at once. Whoever is killed at whatever instant, the promise holds; when
- * a lock cannot be had within 2 ms (its owner is stopped), the request is refused.
+ * a lock cannot be had within 10 ms (its owner is stopped), the request is refused.
  *
  * sliding (RUNTIME_SLIDING): in no span of `window`, wherever it starts, are more than `requests`
  *   admitted; a used slot is free again between 1.0 and 1.2 windows later (six sub-windows of
@@ -90,7 +90,7 @@ void limit_reset_all(struct limit_table *table, uint64_t limit_id);
  * fewer than `most` are under way in all processes; those of a killed process count until it is
  * reaped. It ends with limit_leave() of the same key. Exact; refused also when the process has no
  * room for the key (some ten thousand different ones at once), or its lock cannot be had within
- * 2 ms. */
+ * 10 ms. */
 bool limit_enter(const struct limit_caller *caller, uint64_t key, uint32_t most);
 void limit_leave(const struct limit_caller *caller, uint64_t key);
 /* How many of the key are under way now. */

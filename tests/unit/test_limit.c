@@ -637,6 +637,67 @@ static void an_entry_that_a_dead_process_was_taking_over_is_used_again(void **st
     assert_int_equal(admitted(key_of(1), &l, 9, T0), 5);
 }
 
+/* ---- many processes ---- */
+
+/* One check; again if it was refused only because the owner of a lock was not running. */
+static bool charge_patiently(uint64_t key, const struct runtime_limit *l)
+{
+    struct limit_verdict v;
+    while (!charge(key, l, 1, T0, &v))
+        if (v.retry_ms > 1)
+            return false;
+    return true;
+}
+
+/* Each client is admitted as often as configured, whichever processes it meets, and not once more.
+ */
+static void sums_are_exact_over_processes(uint64_t keys, uint64_t checks)
+{
+    _Atomic uint64_t *sum = shared_memory(sizeof *sum);
+    EACH_ALGORITHM(a)
+    {
+        const struct runtime_limit l = limit_of(a, keys == 1 ? 5000 : 2, 30 * DAY);
+        pid_t pid[WORKERS];
+        atomic_store(sum, 0);
+        limit_reset_all(table, 1);
+        for (uint32_t n = 0; n < WORKERS; n++) {
+            me = process_born(n);
+            if ((pid[n] = fork()) == 0) {
+                uint64_t mine = 0;
+                for (uint64_t i = 0; i < checks; i++)
+                    mine += charge_patiently(key_of(i % keys), &l);
+                atomic_fetch_add(sum, mine);
+                _exit(0);
+            }
+        }
+        for (uint32_t n = 0; n < WORKERS; n++)
+            waitpid(pid[n], NULL, 0);
+        assert_int_equal(atomic_load(sum), keys * l.requests);
+    }
+    munmap(sum, sizeof *sum);
+}
+
+/* POLDER_LIMIT_CHECKS: 1000000 is the full size */
+static uint64_t checks_wanted(void)
+{
+    const char *asked = getenv("POLDER_LIMIT_CHECKS");
+    return asked ? strtoull(asked, NULL, 10) : 50000;
+}
+
+static void the_sum_of_one_hot_key_is_exact(void **state)
+{
+    (void)state;
+    sums_are_exact_over_processes(1, checks_wanted());
+}
+
+static void the_sums_of_many_keys_are_exact(void **state)
+{
+    (void)state;
+    teardown(NULL);
+    table_make(checks_wanted() * 6); /* three algorithms, a third of it full */
+    sums_are_exact_over_processes(checks_wanted(), checks_wanted());
+}
+
 /* ---- kill -9 ---- */
 
 /* What killed processes are admitted, they count after the fact: too little, never too much. */
@@ -793,6 +854,8 @@ int main(void)
         TEST(the_lock_of_a_killed_process_that_nobody_has_reaped_is_stolen),
         TEST(who_cannot_have_the_lock_is_refused_soon),
         TEST(an_entry_that_a_dead_process_was_taking_over_is_used_again),
+        TEST(the_sum_of_one_hot_key_is_exact),
+        TEST(the_sums_of_many_keys_are_exact),
         TEST(not_one_too_many_while_processes_are_killed),
         TEST(not_one_too_many_in_a_table_that_is_too_small),
     };
