@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* limit_table: making, taking over and giving up entries; see limit_table.h for the rules. */
+/* limit_table: making, taking over and giving up entries; see limit_table.h for
+ * the rules. */
 #include "libshared/limit_table.h"
 #include "polder/clock.h"
 #include <errno.h>
@@ -8,18 +9,22 @@
 #include <string.h>
 #include <time.h>
 
-#define PATIENCE_NS   10000000 /* nobody waits longer for a lock: the request is refused instead */
-#define STUCK_NS      200000   /* nor so long for a process that somebody has waited for in vain */
-#define SPINS         64       /* before the first nap */
-#define NAP_NS        50000
-#define THOROUGH_EACH 4 /* naps between two questions to the kernel */
-#define FEW_VACANT    3
+#define PATIENCE_NS                                                                                \
+    10000000                  /* nobody waits longer for a lock: the request is refused instead    \
+                               */
+#define STUCK_NS       200000 /* nor so long for a process that somebody has waited for in vain */
+#define SPINS          64     /* before the first nap */
+#define NAP_NS         50000
+#define THOROUGH_EACH  4 /* naps between two questions to the kernel */
+#define FEW_VACANT     5
+#define EVICTED_UNIT_S 128
 
 #define INCARNATION_MASK ((UINT64_C(1) << LIMIT_BUSY_INCARNATION_BITS) - 1)
 
 /* ---- who lives ---- */
 
-/* A killed process that nobody has reaped yet still has its pid; /proc says Z. */
+/* A killed process that nobody has reaped yet still has its pid; /proc says Z.
+ */
 static bool pid_is_dead(uint32_t pid)
 {
     char path[40], text[256];
@@ -46,7 +51,8 @@ bool limit_owner_is_dead(const struct proc_table *proc, uint32_t slot, uint32_t 
     if (state == PROC_DEAD || state == PROC_FREE)
         /* the successor's incarnation is stored first, its state next */
         return atomic_load(&p->pid) == 0;
-    /* A young process may run before the master has stored its pid: 0 says nothing. */
+    /* A young process may run before the master has stored its pid: 0 says
+     * nothing. */
     return thorough && pid && pid_is_dead(pid) && atomic_load(&p->pid) == pid;
 }
 
@@ -71,8 +77,9 @@ static void cpu_relax(void)
 #endif
 }
 
-/* Waits a little: at first on this CPU, for what is waited for takes 100 ns; then asleep, for its
- * process seems to need a CPU. False when there is no patience left. */
+/* Waits a little: at first on this CPU, for what is waited for takes 100 ns;
+ * then asleep, for its process seems to need a CPU. False when there is no
+ * patience left. */
 static bool patience_wait(struct patience *p, uint64_t most_ns)
 {
     if (p->turns == 0)
@@ -91,8 +98,8 @@ static bool patience_is_thorough(const struct patience *p)
     return p->turns > SPINS && p->turns % THOROUGH_EACH == 0;
 }
 
-/* The holder was waited for in vain: it is stopped. Until it is seen at work again others do not
- * spend as long on it. */
+/* The holder was waited for in vain: it is stopped. Until it is seen at work
+ * again others do not spend as long on it. */
 static void holder_is_stuck(const struct limit_caller *c, uint64_t holder)
 {
     atomic_store_explicit(&c->table->stuck_owner, holder, memory_order_relaxed);
@@ -132,7 +139,8 @@ void limit_unlock(const struct limit_caller *c, _Atomic uint64_t *lock)
 
 /* ---- words ---- */
 
-/* An eighth longer than needed, so that a busy entry's word is rarely written. */
+/* An eighth longer than needed, so that a busy entry's word is rarely written.
+ */
 uint64_t limit_word_kept(const struct limit_rule *rule, uint64_t tag)
 {
     const uint64_t until = rule->until_s + 1 + rule->keep_ms / 8000;
@@ -145,7 +153,8 @@ static uint64_t word_busy(const struct limit_caller *c, uint64_t tag)
            (c->incarnation & INCARNATION_MASK);
 }
 
-/* Whether the process lives that an entry which changes hands is in the hands of. */
+/* Whether the process lives that an entry which changes hands is in the hands
+ * of. */
 static bool busy_owner_lives(const struct limit_caller *c, uint64_t word, bool thorough)
 {
     const uint32_t slot = (uint32_t)(word >> LIMIT_BUSY_INCARNATION_BITS & 0xff);
@@ -155,6 +164,33 @@ static bool busy_owner_lives(const struct limit_caller *c, uint64_t word, bool t
     if ((incarnation & INCARNATION_MASK) != (word & INCARNATION_MASK))
         return false;
     return !limit_owner_is_dead(c->proc, slot, incarnation, thorough);
+}
+
+/* ---- who may come back ---- */
+
+static _Atomic uint16_t *evicted_until(const void *in_bucket)
+{
+    const uintptr_t at = (uintptr_t)in_bucket,
+                    page = at & ~(uintptr_t)(sizeof(struct limit_page) - 1);
+    return &((struct limit_page *)page)->evicted_until[(at - page) / sizeof(struct limit_bucket)];
+}
+
+static bool bucket_has_evicted(const struct limit_bucket *b, uint64_t now_s)
+{
+    const uint16_t until = atomic_load(evicted_until(b));
+    return until && (int16_t)(uint16_t)(until - now_s / EVICTED_UNIT_S) >= 0;
+}
+
+/* Said before it happens: a death between must not leave it unsaid. */
+static void bucket_will_evict(const void *in_bucket, uint64_t word, uint64_t now_s)
+{
+    const uint64_t until_s = now_s + ((word - now_s) & LIMIT_UNTIL_MASK);
+    const uint16_t until = (uint16_t)(until_s / EVICTED_UNIT_S);
+    _Atomic uint16_t *have = evicted_until(in_bucket);
+    uint16_t seen = atomic_load(have);
+    while ((seen == 0 || (int16_t)(uint16_t)(until - seen) > 0) &&
+           !atomic_compare_exchange_weak(have, &seen, until ? until : 1))
+        ;
 }
 
 /* ---- making an entry ---- */
@@ -175,8 +211,9 @@ struct victim {
     uint64_t inherits; /* at least that */
 };
 
-/* Every word of the two buckets, each read once: an entry is the key's, or may become it again, or
- * it is neither and stays so, for nobody else makes one while we have the lock. */
+/* Every word of the two buckets, each read once: an entry is the key's, or may
+ * become it again, or it is neither and stays so, for nobody else makes one
+ * while we have the lock. */
 struct survey {
     const struct limit_place *place;
     uint64_t word[2 * LIMIT_WAYS];
@@ -231,8 +268,8 @@ static void victim_set(struct victim *v, enum victim_kind kind, const struct sur
     v->word = s->word[i];
 }
 
-/* In a bucket without a vacancy somebody may have given way; nobody who did had more than the least
- * there has now. */
+/* In a bucket without a vacancy somebody may have given way; nobody who did had
+ * more than the least there has now. */
 static void victim_inherit(const struct survey *s, unsigned bucket, struct victim *v)
 {
     uint64_t least = UINT64_MAX;
@@ -243,14 +280,14 @@ static void victim_inherit(const struct survey *s, unsigned bucket, struct victi
         v->inherits = least;
 }
 
-/* A free entry of the first bucket while it has a few, for there it is found sooner; else of the
- * one that has more of them. */
+/* A free entry of the first bucket while it has a few, for there it is found
+ * sooner; else of the one that has more of them. */
 static void victim_find_free(const struct limit_caller *c, struct survey *s, uint64_t now_ms,
                              struct victim *v)
 {
     const unsigned k = s->vacant[0] < FEW_VACANT && s->vacant[1] > s->vacant[0];
     victim_set(v, VICTIM_FREE, s, s->first[k]);
-    if (s->vacant[!k] == 0 && now_ms / 1000 <= atomic_load(&c->table->evicted_until_s)) {
+    if (s->vacant[!k] == 0 && bucket_has_evicted(s->place->bucket[!k], now_ms / 1000)) {
         survey_levels(c, s, now_ms);
         victim_inherit(s, !k, v);
     }
@@ -297,7 +334,8 @@ static void state_clear(limit_word *state)
         ;
 }
 
-/* What a live one or an orphan counted stays, with its age, and is made up to what is inherited. */
+/* What a live one or an orphan counted stays, with its age, and is made up to
+ * what is inherited. */
 static void state_inherit(const struct limit_caller *c, const struct victim *v,
                           const struct limit_rule *rule)
 {
@@ -308,19 +346,10 @@ static void state_inherit(const struct limit_caller *c, const struct victim *v,
     while (!limit_word_swap(v->entry.state, &seen, next));
 }
 
-/* Somebody will be forgotten: until then a newcomer may be one who comes back. */
-static void eviction_announce(const struct limit_caller *c, uint64_t word, uint64_t now_s)
-{
-    const uint64_t until = now_s + ((word - now_s) & LIMIT_UNTIL_MASK);
-    uint64_t have = atomic_load(&c->table->evicted_until_s);
-    while (have < until && !atomic_compare_exchange_weak(&c->table->evicted_until_s, &have, until))
-        ;
-}
-
 static bool victim_take_live(const struct limit_caller *c, const struct victim *v, uint64_t now_ms)
 {
     uint64_t word = v->word;
-    eviction_announce(c, word, now_ms / 1000);
+    bucket_will_evict(v->entry.word, word, now_ms / 1000);
     if (!atomic_compare_exchange_strong(v->entry.word, &word, word_busy(c, LIMIT_TAG_MOVING)))
         return false;
     if (limit_state_level(limit_word_glance(v->entry.state), c->table->formats, now_ms) >
@@ -413,7 +442,8 @@ uint32_t limit_table_register(struct limit_table *table, uint64_t value, uint32_
         if (there == value)
             return format;
     }
-    /* A thousand different windows since the start: from now on some share a number, and what was
-     * counted under the one may be dropped or kept too long under the other. */
+    /* A thousand different windows since the start: from now on some share a
+     * number, and what was counted under the one may be dropped or kept too long
+     * under the other. */
     return home ? home : 1;
 }

@@ -61,6 +61,9 @@ _Static_assert(sizeof(struct limit_bucket) == 192, "three cache lines");
 
 struct limit_page {
     _Alignas(4096) struct limit_bucket bucket[LIMIT_PAGE_BUCKETS];
+    /* Of each bucket: until when somebody who gave way in it may come back and have something to be
+     * counted; in 128 s, modulo 2^16. 0: nobody. */
+    _Atomic uint16_t evicted_until[LIMIT_PAGE_BUCKETS];
 };
 _Static_assert(sizeof(struct limit_page) == 4096, "a page");
 _Static_assert(PROC_SLOTS <= 256, "BUSY words have 8 bits for a slot");
@@ -99,7 +102,6 @@ struct limit_table {
     _Atomic uint64_t lock_steals, lock_refusals;
     _Atomic uint64_t rows_full;
     _Atomic uint64_t stuck_owner;           /* of a lock that was waited for in vain */
-    _Atomic uint64_t evicted_until_s;       /* when all who gave way have nothing left to count */
     _Atomic uint32_t row_owner[PROC_SLOTS]; /* incarnation whose row it is; 0: nobody's */
     _Atomic uint32_t
         top_epoch[RUNTIME_LIMITS_MAX]; /* by config_limit.index; +1 empties its lists */
