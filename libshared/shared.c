@@ -52,8 +52,19 @@ static int shared_inval(struct shared *sh, const char *state_dir)
     int reused;
     if (snprintf(path, sizeof path, "%s/inval.page", state_dir) >= (int)sizeof path)
         return -ENAMETOOLONG;
-    const int rc = shm_create_file(seg, path, SHM_INVAL, SHARED_ABI, inval_page_layout(),
-                                   inval_page_size(), &reused);
+    int rc = shm_create_file(seg, path, SHM_INVAL, SHARED_ABI, inval_page_layout(),
+                             inval_page_size(), &reused);
+    if (rc == -ENOSPC || rc == -EDQUOT || rc == -EROFS) {
+        /* No room to remember invalidations: the service goes on, and since a store without its
+         * history is not believed, the cache starts empty each time. */
+        log_warning("shared: no room for %s (%zu bytes): %s; the cache will not outlive a restart",
+                    path, inval_page_size(), strerror(-rc));
+        if (rc != -EROFS)
+            unlink(path);
+        reused = 0;
+        rc = shm_create(seg, "polder-inval", SHM_INVAL, SHARED_ABI, inval_page_layout(),
+                        inval_page_size());
+    }
     if (rc < 0) {
         log_error("shared: cannot make %s (%zu bytes): %s", path, inval_page_size(), strerror(-rc));
         return rc;
