@@ -39,20 +39,16 @@ struct config *config_load(struct config_arena *arena, const char *path, config_
     struct config_parse p = {.path = path, .arena = arena, .on_error = on_error, .arg = arg};
     struct config *config = NULL;
     char *text = config_text_read(&p);
-    if (text) {
-        config_text_scan(&p, text);
+    if (text && config_outline(&p, text))
         p.root = config_parse_text(&p, text);
-        const int syntax = p.errors;
-        if (p.root)
-            config = config_build(&p);
-        if (syntax || p.errors)
-            config = NULL;
-        if (p.root)
-            cfg_free(p.root);
+    if (p.root) {
+        config = config_build(&p);
+        cfg_free(p.root);
     }
     free(text);
     free(p.places);
     free(p.sections);
+    free(p.muted);
     return config;
 }
 

@@ -102,14 +102,10 @@ static uint32_t keys_of(struct config_parse *p, cfg_t *section, const char *rows
     return n < 0 ? 0 : (uint32_t)n;
 }
 
-/* The only section of that name, or NULL; a second one is a mistake. */
-static cfg_t *only(struct config_parse *p, cfg_t *parent, const char *name)
+/* The section of that name, or NULL. */
+static cfg_t *only(cfg_t *parent, const char *name)
 {
-    const unsigned n = cfg_size(parent, name);
-    if (n > 1)
-        config_complain(p, config_section_line(p, name, 0, 1),
-                        "a second %s section; one would be right", name);
-    return n ? cfg_getnsec(parent, name, 0) : NULL;
+    return cfg_size(parent, name) ? cfg_getnsec(parent, name, 0) : NULL;
 }
 
 /* ---- sections ---- */
@@ -141,8 +137,8 @@ static uint32_t cores(void)
 
 static void build_process(struct config_parse *p, struct config *c)
 {
-    cfg_t *r = p->root, *ops = only(p, r, "ops"), *admin = only(p, r, "admin"),
-          *telemetry = only(p, r, "telemetry");
+    cfg_t *r = p->root, *ops = only(r, "ops"), *admin = only(r, "admin"),
+          *telemetry = only(r, "telemetry");
     const char *log = text_of(p, r, "", "access_log"), *colon = strchr(log, ':'), *why;
     c->path = config_arena_strdup(p->arena, p->path);
     c->workers = (uint32_t)number_of(r, "", "workers");
@@ -302,7 +298,7 @@ static uint32_t top_ordinal(const struct config_parse *p, const char *name, uint
         if (p->sections[i].parent)
             continue;
         ordinal++;
-        if (!strcmp(p->sections[i].name, name) && nth-- == 0)
+        if (!strcmp(p->sections[i].row->section, name) && nth-- == 0)
             break;
     }
     return ordinal;
@@ -560,7 +556,7 @@ static void build_alerts(struct config_parse *p, struct config *c)
 
 static void build_cost(struct config_parse *p, struct config *c)
 {
-    cfg_t *s = only(p, p->root, "cost");
+    cfg_t *s = only(p->root, "cost");
     c->cost.currency = text_of(p, s, "cost", "currency");
     c->cost.upstream_call = real_of(s, "cost", "upstream_call");
     c->cost.websocket_hour = real_of(s, "cost", "websocket_hour");
@@ -623,7 +619,7 @@ struct config *config_build(struct config_parse *p)
     struct config *c = take(p, 1, sizeof *c);
     if (!c)
         return NULL;
-    cfg_t *cache = only(p, p->root, "cache"), *websocket = only(p, p->root, "websocket");
+    cfg_t *cache = only(p->root, "cache"), *websocket = only(p->root, "websocket");
     build_process(p, c);
     build_listen(p, c);
     build_cache(p, cache, &c->cache);

@@ -10,8 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ERRORS_MAX 100
-
 const struct config_row config_rows[] = {
 #define KEY(section, key, type, least, most, initial, help)                                        \
     {section, key, TYPE_##type, least, most, initial, help},
@@ -20,28 +18,25 @@ const struct config_row config_rows[] = {
 };
 const size_t config_rows_count = sizeof config_rows / sizeof *config_rows;
 
-/* Sections and what they may stand in. */
-static const struct {
-    const char *section, *parent;
-    bool titled;
-    const char *rows; /* whose keys it has */
-} config_sections[] = {
-    {"ops", "", false, "ops"},
-    {"admin", "", false, "admin"},
-    {"telemetry", "", false, "telemetry"},
-    {"cache", "", false, "cache"},
-    {"websocket", "", false, "websocket"},
-    {"upstream", "", true, "upstream"},
-    {"limit", "", true, "limit"},
-    {"route", "", true, "route"},
-    {"alert", "", true, "alert"},
-    {"cost", "", false, "cost"},
-    {"server", "upstream", true, "upstream.server"},
-    {"cache", "route", false, "cache"},
-    {"websocket", "route", false, "websocket"},
-    {"poll", "route", false, "poll"},
+_Static_assert(sizeof config_rows / sizeof *config_rows <= CONFIG_ROWS_MAX, "room for each row");
+
+const struct config_section_row config_section_rows[] = {
+    {"ops", "", false, 1, "ops"},
+    {"admin", "", false, 1, "admin"},
+    {"telemetry", "", false, 1, "telemetry"},
+    {"cache", "", false, 1, "cache"},
+    {"websocket", "", false, 1, "websocket"},
+    {"upstream", "", true, RUNTIME_SERVERS_MAX, "upstream"},
+    {"limit", "", true, RUNTIME_LIMITS_MAX, "limit"},
+    {"route", "", true, RUNTIME_ROUTES_MAX, "route"},
+    {"alert", "", true, CONFIG_ALERTS_MAX, "alert"},
+    {"cost", "", false, 1, "cost"},
+    {"server", "upstream", true, RUNTIME_SERVERS_MAX, "upstream.server"},
+    {"cache", "route", false, 1, "cache"},
+    {"websocket", "route", false, 1, "websocket"},
+    {"poll", "route", false, 1, "poll"},
 };
-#define SECTIONS (sizeof config_sections / sizeof *config_sections)
+const size_t config_section_rows_count = sizeof config_section_rows / sizeof *config_section_rows;
 
 /* libconfuse's callbacks carry no argument; one configuration is read at a time in a thread. */
 static _Thread_local struct config_parse *current;
@@ -50,7 +45,12 @@ void config_complain(struct config_parse *p, int line, const char *fmt, ...)
 {
     char text[1024];
     va_list ap;
-    if (p->errors++ >= ERRORS_MAX)
+    for (size_t i = 0; i < p->n_muted; i++)
+        if (line && p->muted[i] == line) {
+            p->errors++;
+            return;
+        }
+    if (p->errors++ >= CONFIG_ERRORS_MAX)
         return;
     int n = line ? snprintf(text, sizeof text, "%s:%d: ", p->path, line)
                  : snprintf(text, sizeof text, "%s: ", p->path);
@@ -107,17 +107,17 @@ static void nearer(const char *word, const char *known, const char **best, unsig
     }
 }
 
-const char *config_nearest(const char *word, const char *section)
+const char *config_nearest(const char *word, const char *rows)
 {
     const char *best = NULL;
     unsigned least = 4;
-    const char *parent = !strcmp(section, "upstream.server") ? "server" : section;
+    const char *section = !strcmp(rows, "upstream.server") ? "server" : rows;
     for (size_t i = 0; i < config_rows_count; i++)
-        if (!strcmp(config_rows[i].section, section))
+        if (!strcmp(config_rows[i].section, rows))
             nearer(word, config_rows[i].key, &best, &least);
-    for (size_t i = 0; i < SECTIONS; i++)
-        if (!strcmp(config_sections[i].parent, parent))
-            nearer(word, config_sections[i].section, &best, &least);
+    for (size_t i = 0; i < config_section_rows_count; i++)
+        if (!strcmp(config_section_rows[i].parent, section))
+            nearer(word, config_section_rows[i].section, &best, &least);
     return best;
 }
 
@@ -131,29 +131,48 @@ static const char *rows_of(const cfg_t *section)
     return !strcmp(name, "server") ? "upstream.server" : name;
 }
 
+/* What would be right, after what libconfuse says is wrong. */
+static const char *syntax_advice(const char *text)
+{
+    static const struct {
+        const char *begins, *right;
+    } rows[] = {
+        {"missing equal sign", "KEY = VALUE would be right"},
+        {"attempt to append", "\"=\" would be right; \"+=\" is for lists"},
+        {"missing opening brace", "\"{\" would be right, and a title where it has one"},
+        {"missing title", "a \"TITLE\" before the \"{\" would be right"},
+        {"unexpected closing brace", "there is no section to close; remove it"},
+        {"unexpected token", "KEY = VALUE, KEY = {VALUE, VALUE} or SECTION { } would be right"},
+        {"premature end", "a value or a closing } would be right"},
+        {"found duplicate title", "another title would be right"},
+        {"no such option", "a key that is in polder.conf(5) would be right"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        if (!strncmp(text, rows[i].begins, strlen(rows[i].begins)))
+            return rows[i].right;
+    return "see polder.conf(5)";
+}
+
 static void on_syntax_error(cfg_t *cfg, const char *fmt, va_list ap)
 {
-    char text[512], word[64];
+    char text[512];
     if (!current)
         return;
     vsnprintf(text, sizeof text, fmt, ap);
-    if (sscanf(text, "no such option '%63[^']'", word) == 1) {
-        const char *section = rows_of(cfg), *near = config_nearest(word, section);
-        config_complain(current, cfg->line, "unknown key \"%s\"%s%s%s%s%s", word,
-                        *section ? " in " : "", section, near ? "; did you mean \"" : "",
-                        near ? near : "", near ? "\"?" : "");
-    } else {
-        config_complain(current, cfg->line, "%s", text);
-    }
+    config_complain(current, cfg->line, "%s; %s", text, syntax_advice(text));
 }
 
-static void remember_place(struct config_parse *p, const cfg_t *section, const char *key, int line)
+static void remember_place(struct config_parse *p, struct config_place place)
 {
-    struct config_place *grown = realloc(p->places, (p->n_places + 1) * sizeof *grown);
-    if (!grown)
-        return;
-    p->places = grown;
-    grown[p->n_places++] = (struct config_place){section, key, line};
+    if (p->n_places == p->places_room) {
+        const size_t room = p->places_room ? 2 * p->places_room : 64;
+        struct config_place *grown = realloc(p->places, room * sizeof *grown);
+        if (!grown)
+            return;
+        p->places = grown;
+        p->places_room = room;
+    }
+    p->places[p->n_places++] = place;
 }
 
 int config_line_of(const struct config_parse *p, const cfg_t *section, const char *key)
@@ -164,7 +183,17 @@ int config_line_of(const struct config_parse *p, const cfg_t *section, const cha
     return 0;
 }
 
-/* After each value, and at the end of each list; the last value is the new one. */
+int config_line_of_nth(const struct config_parse *p, const cfg_t *section, const char *key,
+                       uint32_t nth)
+{
+    for (size_t i = p->n_places; i-- > 0;)
+        if (p->places[i].section == section && p->places[i].nth == nth &&
+            !strcmp(p->places[i].key, key))
+            return p->places[i].line;
+    return 0;
+}
+
+/* After each value, and once more at the end of a list in braces; the last value is the new one. */
 static int on_value(cfg_t *cfg, cfg_opt_t *opt)
 {
     struct config_parse *p = current;
@@ -172,8 +201,10 @@ static int on_value(cfg_t *cfg, cfg_opt_t *opt)
     const unsigned n = cfg_opt_size(opt);
     if (!p || !row || n == 0)
         return 0;
-    if (config_line_of(p, cfg, row->key) != cfg->line || n == 1)
-        remember_place(p, cfg, row->key, cfg->line);
+    const struct config_place *last = p->n_places ? &p->places[p->n_places - 1] : NULL;
+    if (last && last->section == cfg && last->key == row->key && last->nth == n - 1)
+        return 0;
+    remember_place(p, (struct config_place){cfg, row->key, n - 1, cfg->line});
     const char *text = cfg_opt_getnstr(opt, n - 1);
     const char *right = config_value(row, text ? text : "", NULL, NULL);
     if (right)
@@ -214,17 +245,18 @@ static cfg_opt_t *make_options(const char *section, const char *rows)
         options[n] = is_list(row->type) ? list : one;
         options[n++].validcb = on_value;
     }
-    for (size_t i = 0; i < SECTIONS; i++) {
-        if (strcmp(config_sections[i].parent, section))
+    for (size_t i = 0; i < config_section_rows_count; i++) {
+        const struct config_section_row *s = &config_section_rows[i];
+        if (strcmp(s->parent, section))
             continue;
-        cfg_opt_t *inner = make_options(config_sections[i].section, config_sections[i].rows);
+        cfg_opt_t *inner = make_options(s->section, s->rows);
         if (!inner) {
             free_options(options);
             return NULL;
         }
         const cfg_flag_t flags =
-            config_sections[i].titled ? CFGF_MULTI | CFGF_TITLE | CFGF_NO_TITLE_DUPES : CFGF_MULTI;
-        cfg_opt_t sub = CFG_SEC(config_sections[i].section, inner, flags);
+            s->titled ? CFGF_MULTI | CFGF_TITLE | CFGF_NO_TITLE_DUPES : CFGF_MULTI;
+        cfg_opt_t sub = CFG_SEC(s->section, inner, flags);
         options[n++] = sub;
     }
     return options;
@@ -242,9 +274,13 @@ cfg_t *config_parse_text(struct config_parse *p, const char *text)
     }
     current = p;
     cfg_set_error_function(cfg, on_syntax_error);
-    if (cfg_parse_buf(cfg, text) != CFG_SUCCESS && !p->errors)
-        config_complain(p, 0, "cannot be parsed");
+    const int before = p->errors, code = cfg_parse_buf(cfg, text);
+    if ((code != CFG_SUCCESS || !p->understood) && p->errors == before)
+        config_complain(p, 0, "cannot be parsed; see polder.conf(5)");
     current = NULL;
     free_options(options); /* libconfuse has copied them */
-    return cfg;
+    if (code == CFG_SUCCESS && p->understood)
+        return cfg;
+    cfg_free(cfg);
+    return NULL;
 }

@@ -2,9 +2,10 @@
 /*
  * config_parse: what the parts of the configuration reader share. Private to libshared/config_*.c.
  *
- * The way of a file: config_text.c reads it and walks over its tokens (lines of sections, unset
- * variables), config_parse.c lets libconfuse parse it and checks each value where it stands,
- * config_build.c makes the tree and checks what values have to do with each other.
+ * The way of a file: config_text.c reads it and makes tokens of it (unset variables, strings
+ * without an end), config_outline.c walks over them (unknown and repeated keys, lines of sections),
+ * config_parse.c lets libconfuse parse it and checks each value where it stands, config_build.c
+ * makes the tree and checks what values have to do with each other.
  */
 #ifndef POLDER_CONFIG_PARSE_H
 #define POLDER_CONFIG_PARSE_H
@@ -41,20 +42,35 @@ struct config_row {
     uint64_t least, most;
     const char *initial, *help;
 };
+#define CONFIG_ROWS_MAX   128
+#define CONFIG_ERRORS_MAX 100
 extern const struct config_row config_rows[];
 extern const size_t config_rows_count;
 const struct config_row *config_row_find(const char *section, const char *key);
 
-/* Where a key or a section was written. */
+/* A section and what it may stand in. */
+struct config_section_row {
+    const char *section, *parent;
+    bool titled;
+    uint32_t most;
+    const char *rows; /* whose keys it has */
+};
+extern const struct config_section_row config_section_rows[];
+extern const size_t config_section_rows_count;
+
+/* Where a value or a section was written. */
 struct config_place {
     const cfg_t *section;
     const char *key;
+    uint32_t nth; /* of a list */
     int line;
 };
 struct config_section_line {
-    char name[16];
-    uint32_t parent; /* ordinal of the enclosing section among its kind; 0 at the top */
+    const struct config_section_row *row;
+    uint32_t parent; /* ordinal of the enclosing section among those at the top; 0 at the top */
     int line;
+    const char *title; /* in the text, title_len bytes */
+    size_t title_len;
 };
 
 struct config_parse {
@@ -63,20 +79,50 @@ struct config_parse {
     config_error_fn on_error;
     void *arg;
     int errors;
+    bool understood; /* the outline is complete: libconfuse should have no complaints */
     cfg_t *root;
     struct config_place *places;
-    size_t n_places;
+    size_t n_places, places_room;
     struct config_section_line *sections;
-    size_t n_sections;
+    size_t n_sections, sections_room;
+    int *muted; /* lines that nothing more is said about */
+    size_t n_muted;
 };
 
+/* line 0: the file as a whole */
 void config_complain(struct config_parse *p, int line, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
 /* config_text.c: the file's bytes, NUL-terminated, malloc()ed; NULL after a complaint. */
 char *config_text_read(struct config_parse *p);
-/* Finds unset variables, fills p->sections, blanks comments. */
-void config_text_scan(struct config_parse *p, char *text);
+
+enum config_token_kind {
+    TOKEN_END,
+    TOKEN_TEXT,
+    TOKEN_ASSIGN, /* "=" or "+=" */
+    TOKEN_OPEN,
+    TOKEN_CLOSE,
+    TOKEN_COMMA,
+    TOKEN_OTHER,
+};
+struct config_token {
+    enum config_token_kind kind;
+    char *at; /* as written, with quotes */
+    size_t len;
+    int line;
+};
+struct config_lexer {
+    struct config_parse *p;
+    char *at;
+    int line;
+    bool broken; /* libconfuse must not see it */
+};
+/* The next one as libconfuse's lexer would make it; blanks comments on its way. */
+struct config_token config_token_next(struct config_lexer *lexer);
+
+/* config_outline.c: fills p->sections, reports and blanks unknown and repeated keys. False:
+ * libconfuse must not see the text, and there has been a complaint. */
+bool config_outline(struct config_parse *p, char *text);
 /* Line of the nth section of that name (below the parent-th enclosing one). */
 int config_section_line(const struct config_parse *p, const char *name, uint32_t parent,
                         uint32_t nth);
@@ -88,9 +134,12 @@ const char *config_value(const struct config_row *row, const char *text, uint64_
 int config_address_parse(struct config_arena *arena, const char *text, bool resolve,
                          struct config_address *address, const char **why);
 
-/* config_parse.c */
+/* config_parse.c: NULL after a complaint about the syntax. */
 cfg_t *config_parse_text(struct config_parse *p, const char *text);
+/* Line of a key's last value, and of the nth of a list; 0 where the file does not state it. */
 int config_line_of(const struct config_parse *p, const cfg_t *section, const char *key);
+int config_line_of_nth(const struct config_parse *p, const cfg_t *section, const char *key,
+                       uint32_t nth);
 const char *config_nearest(const char *word, const char *section);
 
 /* config_build.c */

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * config_text: the file before libconfuse sees it. libconfuse puts the empty string where a
- * variable is not set and does not tell on which line a section began; a walk over the tokens finds
- * both.
+ * config_text: the file as bytes and as tokens, before libconfuse sees it.
+ *
+ * What libconfuse takes without a word is refused here: a variable that is not set (it puts the
+ * empty string there), '*' and '+' outside quotes and escapes that make a NUL (it drops them),
+ * strings and comments without an end (its lexer, which is one a process, stays inside them for the
+ * next file). Comments become blanks, for libconfuse 3.3 counts the lines of some twice.
  */
 #include "libshared/config_parse.h"
 
@@ -10,206 +13,219 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#define TEXT_MAX (1u << 20)
+#define TEXT_MAX       (1u << 20)
+#define NAME_MAX_BYTES 127
+/* what ends an unquoted word */
+#define STOPS " #\"'\t\n\r={}()+,*"
+
+static ssize_t read_all(int fd, char *text, size_t size)
+{
+    size_t len = 0;
+    while (len < size) {
+        const ssize_t n = read(fd, text + len, size - len);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        if (n == 0)
+            break;
+        len += (size_t)n;
+    }
+    return (ssize_t)len;
+}
 
 char *config_text_read(struct config_parse *p)
 {
-    struct stat st;
-    const int fd = open(p->path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-    if (fd < 0 || fstat(fd, &st)) {
-        config_complain(p, 0, "cannot read it: %s", strerror(errno));
-        if (fd >= 0)
-            close(fd);
-        return NULL;
-    }
     char *text = calloc(1, TEXT_MAX + 2);
-    size_t len = 0;
-    ssize_t n = 0;
-    while (text && len <= TEXT_MAX && (n = read(fd, text + len, TEXT_MAX + 1 - len)) > 0)
-        len += (size_t)n;
-    if (!text || n < 0)
-        config_complain(p, 0, "cannot read it: %s", text ? strerror(errno) : "no memory");
-    else if (len > TEXT_MAX)
+    const int fd = text ? open(p->path, O_RDONLY | O_CLOEXEC | O_NOCTTY) : -1;
+    const ssize_t n = fd >= 0 ? read_all(fd, text, TEXT_MAX + 1) : text ? -errno : -ENOMEM;
+    if (fd >= 0)
+        close(fd);
+    if (n < 0)
+        config_complain(p, 0, "cannot read it: %s", strerror((int)-n));
+    else if (n > (ssize_t)TEXT_MAX)
         config_complain(p, 0, "is larger than 1 MiB; a configuration is some kilobytes of text");
-    else if (memchr(text, 0, len))
+    else if (memchr(text, 0, (size_t)n))
         config_complain(p, 1, "has a NUL byte; a configuration is text");
-    close(fd);
     if (p->errors) {
         free(text);
         return NULL;
     }
+    if (!memcmp(text, "\xef\xbb\xbf", 3)) /* what some editors put before UTF-8 */
+        memset(text, ' ', 3);
     return text;
 }
 
-struct scan {
-    struct config_parse *p;
-    char *at;
-    int line;
-    uint32_t depth;
-    bool after_equals;
-    char word[16]; /* the last bare word that may name a section */
-    int word_line;
-    uint32_t parent, parents; /* ordinal of the enclosing top-level section */
-};
-
-/* Comments become blanks: libconfuse 3.3 counts the lines of some twice. */
-static void blank_comment(struct scan *s)
+static void broken(struct config_lexer *l, int line, const char *what)
 {
-    const bool block = s->at[0] == '/' && s->at[1] == '*';
-    const char *end = block ? strstr(s->at + 2, "*/") : strchr(s->at, '\n');
-    end = !end ? s->at + strlen(s->at) : block ? end + 2 : end;
-    for (; s->at < end; s->at++) {
-        s->line += *s->at == '\n';
-        if (*s->at != '\n')
-            *s->at = ' ';
+    l->broken = true;
+    config_complain(l->p, line, "%s", what);
+}
+
+static void blank_comment(struct config_lexer *l)
+{
+    const bool block = l->at[0] == '/' && l->at[1] == '*';
+    const char *end = block ? strstr(l->at + 2, "*/") : strchr(l->at, '\n');
+    if (!end && block)
+        broken(l, l->line,
+               "a comment that starts here has no end; \"*/\" would be right, or quotes around "
+               "what is no comment");
+    end = !end ? l->at + strlen(l->at) : block ? end + 2 : end;
+    for (; l->at < end; l->at++) {
+        l->line += *l->at == '\n';
+        if (*l->at != '\n')
+            *l->at = ' ';
     }
 }
 
-/* "${NAME}" without a default, of which the environment has none */
-static void check_variable(struct scan *s)
+/* ---- variables ---- */
+
+static size_t name_len(const char *at)
 {
-    char name[128];
-    const size_t len = strcspn(s->at + 2, "}:\n\" ");
-    if (len == 0 || len >= sizeof name) {
-        config_complain(
-            s->p, s->line,
-            "\"${\" without a name; \"${NAME}\" or \"${NAME:-default}\" would be right");
-        return;
-    }
-    memcpy(name, s->at + 2, len);
-    name[len] = 0;
-    const char *after = s->at + 2 + len;
-    if (*after != '}' && strncmp(after, ":-", 2))
-        config_complain(s->p, s->line,
-                        "\"${%s\" does not end; \"${%s}\" or \"${%s:-default}\" would be right",
-                        name, name, name);
-    else if (*after == '}' && !getenv(name))
-        config_complain(s->p, s->line,
-                        "the environment has no %s; set it, or write \"${%s:-default}\"", name,
-                        name);
+    size_t n = 0;
+    while ((at[n] >= 'A' && at[n] <= 'Z') || (at[n] >= 'a' && at[n] <= 'z') || at[n] == '_' ||
+           (n && at[n] >= '0' && at[n] <= '9'))
+        n++;
+    return n;
 }
 
-static void skip_string(struct scan *s, char quote)
+/* No further complaints about a line whose variable is missing: they would be about "". */
+static void mute(struct config_parse *p, int line)
 {
-    const int began = s->line;
-    for (s->at++; *s->at && *s->at != quote; s->at++) {
-        s->line += *s->at == '\n';
-        if (*s->at == '\\' && s->at[1])
-            s->line += *++s->at == '\n';
-        else if (quote == '"' && s->at[0] == '$' && s->at[1] == '{')
-            check_variable(s);
-    }
-    if (!*s->at)
-        config_complain(s->p, began,
-                        "a string that starts here has no end; a closing %c would be right", quote);
-    else
-        s->at++;
-}
-
-static void open_section(struct scan *s)
-{
-    struct config_parse *p = s->p;
-    if (s->depth++ == 0)
-        s->parent = s->parents++;
-    struct config_section_line *grown = realloc(p->sections, (p->n_sections + 1) * sizeof *grown);
+    int *grown = realloc(p->muted, (p->n_muted + 1) * sizeof *grown);
     if (!grown)
         return;
-    p->sections = grown;
-    grown += p->n_sections++;
-    memcpy(grown->name, s->word, sizeof grown->name);
-    grown->parent = s->depth > 1 ? s->parent + 1 : 0;
-    grown->line = s->word_line;
+    p->muted = grown;
+    grown[p->n_muted++] = line;
 }
 
-static void take_word(struct scan *s)
+/* At "${": checks it and moves behind its "}". */
+static void take_variable(struct config_lexer *l)
 {
-    const size_t len = strcspn(s->at, " \t\r\n={}(),+\"'#");
-    for (char *c = s->at; c < s->at + len; c++)
-        if (c[0] == '$' && c[1] == '{') { /* an unquoted value; it ends at the brace */
-            char *end = strpbrk(c, "}\n");
-            s->at = c;
-            check_variable(s);
-            s->at = end ? end + (*end == '}') : c + strlen(c);
-            return;
+    char name[NAME_MAX_BYTES + 1];
+    const size_t len = name_len(l->at + 2), room = strcspn(l->at, "}\n");
+    const char *after = l->at + 2 + len;
+    const bool has_default = !strncmp(after, ":-", 2);
+    if (l->at[room] != '}' || len == 0 || len > NAME_MAX_BYTES || (*after != '}' && !has_default)) {
+        broken(l, l->line,
+               "\"${\" begins a variable; \"${NAME}\" or \"${NAME:-default}\" on one line would "
+               "be right, or single quotes around what is none");
+        l->at += 2;
+        return;
+    }
+    memcpy(name, l->at + 2, len);
+    name[len] = 0;
+    if (!has_default && !getenv(name)) {
+        config_complain(l->p, l->line,
+                        "the environment has no %s; set it, or write \"${%s:-default}\"", name,
+                        name);
+        mute(l->p, l->line);
+    }
+    l->at += room + 1;
+}
+
+/* ---- strings ---- */
+
+/* At a backslash in a double-quoted string: those that libconfuse would refuse, or read as NUL. */
+static void take_escape(struct config_lexer *l)
+{
+    static const char digits[] = "0123456789", octal[] = "01234567",
+                      hex[] = "0123456789abcdefABCDEF";
+    const size_t n = strspn(l->at + 1, digits);
+    bool bad = false;
+    if (n) {
+        const unsigned long value = strtoul(l->at + 1, NULL, 8);
+        bad = n > 3 || strspn(l->at + 1, octal) != n || value == 0 || value > 255;
+    } else if (l->at[1] == 'x') {
+        const size_t digits_of_it = strspn(l->at + 2, hex);
+        bad = digits_of_it && l->at[2] == '0' && (digits_of_it == 1 || l->at[3] == '0');
+    }
+    if (bad)
+        broken(l, l->line,
+               "a backslash with a number that is no character; \\001 to \\377 would be right");
+    l->line += l->at[1] == '\n';
+    l->at += l->at[1] ? 2 : 1;
+}
+
+static void take_string(struct config_lexer *l, char quote)
+{
+    const int began = l->line;
+    for (l->at++; *l->at && *l->at != quote;) {
+        if (*l->at == '\\' && quote == '"') {
+            take_escape(l);
+        } else if (*l->at == '\\' && l->at[1]) {
+            l->line += l->at[1] == '\n';
+            l->at += 2;
+        } else if (quote == '"' && l->at[0] == '$' && l->at[1] == '{') {
+            take_variable(l);
+        } else {
+            l->line += *l->at++ == '\n';
         }
-    if (!s->after_equals) {
-        const size_t keep = len < sizeof s->word - 1 ? len : sizeof s->word - 1;
-        memcpy(s->word, s->at, keep);
-        s->word[keep] = 0;
-        s->word_line = s->line;
     }
-    s->after_equals = false;
-    s->at += len ? len : 1;
+    if (*l->at)
+        l->at++;
+    else
+        broken(l, began,
+               quote == '"' ? "a string that starts here has no end; a closing \" would be right"
+                            : "a string that starts here has no end; a closing ' would be right");
 }
 
-static void skip_list(struct scan *s)
+/* ---- tokens ---- */
+
+static void take_word(struct config_lexer *l)
 {
-    for (s->at++; *s->at && *s->at != '}';) {
-        if (*s->at == '"' || *s->at == '\'')
-            skip_string(s, *s->at);
-        else if (*s->at == '#' || !strncmp(s->at, "//", 2) || !strncmp(s->at, "/*", 2))
-            blank_comment(s);
-        else if (s->at[0] == '$' && s->at[1] == '{') {
-            check_variable(s);
-            s->at += strcspn(s->at, "}\n");
-            s->at += *s->at == '}';
-        } else
-            s->line += *s->at++ == '\n';
+    if (l->at[0] == '$' && l->at[1] == '{') {
+        take_variable(l);
+        if (*l->at == '$' || !strchr(STOPS, *l->at))
+            broken(l, l->line, "a value of which ${NAME} is only a part has to stand in quotes");
+        return;
     }
-    s->at += *s->at == '}';
+    l->at += strcspn(l->at, STOPS);
+    if (l->at[-1] == '$' && *l->at == '{')
+        broken(l, l->line, "a value of which ${NAME} is only a part has to stand in quotes");
 }
 
-static void scan_token(struct scan *s)
+static void skip_blanks(struct config_lexer *l)
 {
-    const char c = *s->at;
-    if (c == '\n' || c == ' ' || c == '\t' || c == '\r') {
-        s->line += c == '\n';
-        s->at++;
-    } else if (c == '#' || (c == '/' && (s->at[1] == '/' || s->at[1] == '*'))) {
-        blank_comment(s);
-    } else if (c == '"' || c == '\'') {
-        skip_string(s, c);
-        s->after_equals = false;
-    } else if (c == '=') {
-        s->after_equals = true;
-        s->at++;
-    } else if (c == '{' && s->after_equals) {
-        skip_list(s);
-        s->after_equals = false;
-    } else if (c == '{') {
-        open_section(s);
-        s->at++;
-    } else if (c == '}') {
-        s->depth -= s->depth > 0;
-        s->at++;
+    for (;;) {
+        if (*l->at == '#' || (*l->at == '/' && (l->at[1] == '/' || l->at[1] == '*')))
+            blank_comment(l);
+        else if (*l->at == ' ' || *l->at == '\t' || *l->at == '\r' || *l->at == '\n')
+            l->line += *l->at++ == '\n';
+        else
+            return;
+    }
+}
+
+struct config_token config_token_next(struct config_lexer *l)
+{
+    skip_blanks(l);
+    struct config_token t = {.at = l->at, .line = l->line, .kind = TOKEN_END};
+    const char c = *l->at;
+    if (!c)
+        return t;
+    if (c == '"' || c == '\'') {
+        t.kind = TOKEN_TEXT;
+        take_string(l, c);
+    } else if (c == '*' || (c == '+' && l->at[1] != '=')) {
+        t.kind = TOKEN_OTHER;
+        l->at++;
+        broken(l, l->line,
+               c == '*' ? "\"*\" outside quotes; quotes around the value would be right"
+                        : "\"+\" outside quotes; quotes around the value would be right");
+    } else if (strchr("={}(),+", c)) {
+        t.kind = c == '=' || c == '+' ? TOKEN_ASSIGN
+                 : c == '{'           ? TOKEN_OPEN
+                 : c == '}'           ? TOKEN_CLOSE
+                                      : TOKEN_OTHER;
+        t.kind = c == ',' ? TOKEN_COMMA : t.kind;
+        l->at += c == '+' ? 2 : 1;
     } else {
-        take_word(s);
+        t.kind = TOKEN_TEXT;
+        take_word(l);
     }
-}
-
-void config_text_scan(struct config_parse *p, char *text)
-{
-    struct scan s = {.p = p, .at = text, .line = 1};
-    while (*s.at && p->errors < 100)
-        scan_token(&s);
-    if (s.depth)
-        config_complain(p, s.line, "a section is not closed; a closing } would be right");
-}
-
-int config_section_line(const struct config_parse *p, const char *name, uint32_t parent,
-                        uint32_t nth)
-{
-    int last = 0;
-    for (size_t i = 0; i < p->n_sections; i++) {
-        const struct config_section_line *s = &p->sections[i];
-        if (s->parent != parent || strcmp(s->name, name))
-            continue;
-        last = s->line;
-        if (nth-- == 0)
-            break;
-    }
-    return last;
+    t.len = (size_t)(l->at - t.at);
+    return t;
 }

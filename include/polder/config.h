@@ -26,6 +26,8 @@
 #define CONFIG_ROUTE_LIMITS_MAX 8
 #define CONFIG_KEY_PARTS_MAX    4
 #define CONFIG_WORKERS_MAX      64
+#define CONFIG_LISTEN_MAX       64
+#define CONFIG_ALERTS_MAX       256
 
 struct config_address {
     struct sockaddr_storage sa;

@@ -231,7 +231,7 @@ static void broken_text_is_refused_with_its_place(void **state)
     (void)state;
     static const char nul[] = "workers = 1\0\n";
     assert_complains("user = \"abc\n", 1, "no end");
-    assert_complains("route \"/\" {\n upstream = u\n", 3, "not closed");
+    assert_complains("user = x\nroute \"/\" {\n upstream = u\n", 2, "not closed");
     assert_complains("}\n", 1, "brace");
     assert_complains("include(\"/etc/passwd\")\n", 1, "include");
     assert_complains("workers 5\n", 1, "equal");
