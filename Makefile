@@ -52,7 +52,7 @@ bins  := $(BUILD)/polderd $(if $(supervisor_src),$(BUILD)/polder-supervisor) $(i
 unit_bins   := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(unit_src))
 system_bins := $(patsubst tests/system/%.c,$(BUILD)/system/%,$(system_src))
 
-.PHONY: all run test check unit system layering lint bench fuzz deps deps-test install clean help
+.PHONY: all run test check test-programs unit system layering lint bench fuzz deps deps-test install clean help
 all: deps
 	@$(MAKE) --no-print-directory bins
 .PHONY: bins
@@ -97,7 +97,10 @@ run: deps-run ## builds, then runs Polder on $PORT (8000) in front of the FastAP
 test: deps-test ## builds and runs every test
 	@$(MAKE) --no-print-directory check
 
-check: bins layering unit system ## every test, without installing packages
+check: test-programs ## every test, without installing packages
+	@$(MAKE) --no-print-directory -j1 layering unit system
+
+test-programs: bins $(unit_bins) $(system_bins) ## builds the tests
 
 layering: ## who may include whom
 	@sh tests/layering.sh
