@@ -48,7 +48,7 @@ static int tear_down(void **state)
 static void start(struct house *h, unsigned workers, const char *websocket)
 {
     house_start(h, workers,
-                "websocket { heartbeat = off max_per_client = 100 max_connections = 100 %s "
+                "websocket { heartbeat = off %s %s "
                 "}\nupstream \"u\" { server \"127.0.0.1:%u\" { } "
                 "connect_timeout = 500ms }\n"
                 "upstream \"gone\" { server \"127.0.0.1:%u\" { } connect_timeout = 500ms }\n"
@@ -57,6 +57,8 @@ static void start(struct house *h, unsigned workers, const char *websocket)
                 "route \"/events/*\" { websocket { } }\nroute \"/picky/*\" { upstream = \"u\" "
                 "websocket { origins = {\"https://good.example\"} } }\n"
                 "route \"/*\" { upstream = \"u\" }\n",
+                strstr(websocket, "max_connections") ? ""
+                                                     : "max_connections = 100 max_per_client = 100",
                 websocket, echo_port, free_port());
     char path[256];
     snprintf(path, sizeof path, "%s/run/supervisor-rpc.sock", h->dir);
