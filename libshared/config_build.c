@@ -14,6 +14,9 @@
 #include <strings.h>
 #include <xxhash.h>
 
+#define NAME_MAX_LEN    64
+#define PATTERN_MAX_LEN 8000
+
 /* ---- values ---- */
 
 /* As written, or NULL. */
@@ -108,23 +111,70 @@ static cfg_t *only(cfg_t *parent, const char *name)
     return cfg_size(parent, name) ? cfg_getnsec(parent, name, 0) : NULL;
 }
 
+/* A name of an upstream, limit or alert: it is typed on command lines and shown in metrics. */
+static void check_name(struct config_parse *p, const char *what, const char *name, int line)
+{
+    static const char good[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-";
+    const size_t len = strlen(name);
+    if (len == 0 || len > NAME_MAX_LEN || strspn(name, good) != len)
+        config_complain(p, line,
+                        "%s \"%.100s\": a name of at most %d letters, digits and _ . - would be "
+                        "right",
+                        what, name, NAME_MAX_LEN);
+}
+
+/* Each value of a list, with its own line. */
+static void check_each(struct config_parse *p, const cfg_t *section, const char *key,
+                       const char *const *values, uint32_t n, bool (*good)(const char *),
+                       const char *right)
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (!good(values[i]))
+            config_complain(p, config_line_of_nth(p, section, key, i),
+                            "%s: \"%.100s\" is wrong; %s would be right", key, values[i], right);
+}
+
+/* "utm_*", "fbclid" */
+static bool is_query_name(const char *text)
+{
+    const char *star = strchr(text, '*');
+    return *text && strcspn(text, "&=#? ") == strlen(text) && (!star || !star[1]);
+}
+
+/* As browsers send it: "https://app.example.org:8443", no path. */
+static bool is_origin(const char *text)
+{
+    const char *host = strstr(text, "://");
+    return !strcmp(text, "null") ||
+           (host && host > text && host[3] && strcspn(host + 3, "/?#* ") == strlen(host + 3));
+}
+
+static bool is_request_path(const char *text)
+{
+    return *text == '/' && strcspn(text, "# ") == strlen(text);
+}
+
 /* ---- sections ---- */
 
 static void build_listen(struct config_parse *p, struct config *c)
 {
     const uint32_t n = cfg_size(p->root, "listen");
     const char *why, *initial = config_row_find("", "listen")->initial;
-    c->listen = take(p, n, sizeof *c->listen);
+    if (n > CONFIG_LISTEN_MAX) {
+        config_complain(p, config_line_of(p, p->root, "listen"),
+                        "listen: %u addresses; at most %d would be right", n, CONFIG_LISTEN_MAX);
+        return;
+    }
     c->n_listen = n ? n : 1;
+    c->listen = take(p, c->n_listen, sizeof *c->listen);
     for (uint32_t i = 0; c->listen && i < c->n_listen; i++) {
         const char *text = n ? cfg_getnstr(p->root, "listen", i) : initial;
+        const int line = config_line_of_nth(p, p->root, "listen", i);
         for (uint32_t k = 0; k < i; k++)
             if (!strcmp(c->listen[k].text, text))
-                config_complain(p, config_line_of(p, p->root, "listen"),
-                                "listen: \"%s\" stands there twice", text);
+                config_complain(p, line, "listen: \"%s\" stands there twice", text);
         if (config_address_parse(p->arena, text, true, &c->listen[i], &why))
-            config_complain(p, config_line_of(p, p->root, "listen"),
-                            "listen: \"%s\" is wrong; %s would be right", text, why);
+            config_complain(p, line, "listen: \"%.100s\" is wrong; %s would be right", text, why);
     }
 }
 
@@ -193,6 +243,8 @@ static void build_cache(struct config_parse *p, cfg_t *s, struct config_cache *c
     c->value.max_bytes = number_of(s, "cache", "max_bytes");
     c->store_set_cookie = number_of(s, "cache", "store_set_cookie");
     c->ignore_query = strings_of(p, s, "ignore_query", &c->n_ignore_query);
+    check_each(p, s, "ignore_query", c->ignore_query, c->n_ignore_query, is_query_name,
+               "the name of a parameter, which may end in *,");
     c->n_partition = keys_of(p, s, "cache", "partition", c->partition);
 }
 
@@ -246,6 +298,8 @@ static void build_websocket(struct config_parse *p, cfg_t *s, struct config_webs
         .connect_rate = real_of(s, "websocket", "connect_rate"),
     };
     own.origins = strings_of(p, s, "origins", &own.n_origins);
+    check_each(p, s, "origins", own.origins, own.n_origins, is_origin,
+               "an origin such as \"https://app.example.org\"");
     *w = top ? *top : own;
     if (stated(s, "heartbeat"))
         w->heartbeat = own.heartbeat;
@@ -314,6 +368,7 @@ static void build_upstreams(struct config_parse *p, struct config *c)
         u->index = i;
         u->line = config_section_line(p, "upstream", 0, i);
         u->name = config_arena_strdup(p->arena, cfg_title(s));
+        check_name(p, "upstream", cfg_title(s), u->line);
         u->connect_timeout_ms = (uint32_t)number_of(s, "upstream", "connect_timeout");
         u->timeout_ms = (uint32_t)number_of(s, "upstream", "timeout");
         u->health = text_of(p, s, "upstream", "health");
@@ -321,7 +376,8 @@ static void build_upstreams(struct config_parse *p, struct config *c)
         build_servers(p, s, c, u, top_ordinal(p, "upstream", i));
     }
     if (c->n_servers > RUNTIME_SERVERS_MAX)
-        config_complain(p, 0, "has %u servers; at most %d would be right", c->n_servers,
+        config_complain(p, c->upstreams[c->n_upstreams - 1].line,
+                        "%u servers in all upstreams; at most %d would be right", c->n_servers,
                         RUNTIME_SERVERS_MAX);
 }
 
@@ -337,7 +393,7 @@ static void build_exempt(struct config_parse *p, cfg_t *s, struct config_limit *
         else if (strchr(all[i], '/') &&
                  strspn(all[i], "0123456789abcdefABCDEF.:/") == strlen(all[i]))
             config_complain(
-                p, config_line_of(p, s, "exempt"),
+                p, config_line_of_nth(p, s, "exempt", i),
                 "exempt: \"%s\" is wrong; a network such as \"10.0.0.0/8\" would be right", all[i]);
         else
             values[l->n_exempt_values++] = all[i];
@@ -367,22 +423,13 @@ static void build_limit(struct config_parse *p, cfg_t *s, struct config_limit *l
                         l->name);
     else if (runtime_limit_check(&l->value, &why))
         config_complain(p, config_line_of(p, s, "requests"), "limit \"%s\": %s", l->name, why);
-    if (!*l->name ||
-        strspn(l->name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-") !=
-            strlen(l->name) ||
-        strlen(l->name) > 64)
-        config_complain(p, l->line,
-                        "limit \"%s\": a name of letters, digits and _ . - would be right",
-                        l->name);
+    check_name(p, "limit", l->name, l->line);
 }
 
 static void build_limits(struct config_parse *p, struct config *c)
 {
     c->n_limits = cfg_size(p->root, "limit");
     c->limits = take(p, c->n_limits, sizeof *c->limits);
-    if (c->n_limits > RUNTIME_LIMITS_MAX)
-        config_complain(p, 0, "has %u limits; at most %d would be right", c->n_limits,
-                        RUNTIME_LIMITS_MAX);
     for (uint32_t i = 0; c->limits && i < c->n_limits; i++) {
         c->limits[i].index = i;
         c->limits[i].line = config_section_line(p, "limit", 0, i);
@@ -392,86 +439,123 @@ static void build_limits(struct config_parse *p, struct config *c)
 
 /* ---- routes ---- */
 
+/* What is wrong with a pattern, or NULL. */
+static const char *pattern_fault(const char *pattern)
+{
+    const char *star = strchr(pattern, '*');
+    if (*pattern != '/')
+        return "a path that starts with \"/\" would be right";
+    if (star && star[1])
+        return "\"*\" may only be the last character; a prefix and one \"*\" would be right";
+    if (strpbrk(pattern, "?#"))
+        return "a path without query and fragment would be right";
+    for (const char *c = pattern; *c; c++)
+        if (*c <= ' ' || *c > '~')
+            return "only visible ASCII characters and escapes such as %20 or %C3%BC would be right";
+    return strlen(pattern) > PATTERN_MAX_LEN ? "a path of at most 8000 bytes would be right" : NULL;
+}
+
 static void build_pattern(struct config_parse *p, struct config_route *r, const char *title)
 {
-    const size_t len = strlen(title);
-    const char *star = strchr(title, '*');
+    char normal[PATTERN_MAX_LEN];
+    const char *fault = pattern_fault(title), *star = strchr(title, '*');
+    const size_t len = star ? (size_t)(star - title) : strlen(title);
+    char *prefix = config_arena_alloc(p->arena, len + 1);
     r->pattern = config_arena_strdup(p->arena, title);
     r->exact = !star;
-    r->prefix_len = (uint32_t)(star ? (size_t)(star - title) : len);
-    char *prefix = config_arena_alloc(p->arena, r->prefix_len + 1);
-    if (prefix)
-        memcpy(prefix, title, r->prefix_len);
-    r->prefix = prefix ? prefix : "";
-    if (*title != '/')
-        config_complain(p, r->line, "route \"%s\": a path that starts with \"/\" would be right",
-                        title);
-    else if (star && star[1])
-        config_complain(p, r->line, "route \"%s\": \"*\" may only be the last character", title);
-    else if (strpbrk(title, "?# \t"))
-        config_complain(p, r->line,
-                        "route \"%s\": a path without query, fragment and spaces would be right",
-                        title);
-    char normal[8192];
-    if (len < sizeof normal && *title == '/') {
-        const size_t n = route_path_normal(title, r->prefix_len, normal, sizeof normal);
-        if (n != r->prefix_len || memcmp(normal, title, n))
-            config_complain(
-                p, r->line,
-                "route \"%s\": no request is spelled like that; \"%.*s%s\" would be right", title,
-                (int)n, normal, star ? "*" : "");
+    r->prefix = prefix ? memcpy(prefix, title, len) : "";
+    r->prefix_len = prefix ? (uint32_t)len : 0;
+    if (!r->pattern || !prefix)
+        take(p, p->arena->size, 1); /* complains */
+    if (fault) {
+        config_complain(p, r->line, "route \"%.200s\": %s", title, fault);
+        return;
     }
+    const int n = route_path_normal(title, len, normal, sizeof normal);
+    if (n < 0)
+        config_complain(p, r->line,
+                        "route \"%.200s\": a \"%%\" that is no escape; \"%%25\" would be right",
+                        title);
+    else if ((size_t)n != len || memcmp(normal, title, len))
+        config_complain(
+            p, r->line,
+            "route \"%.200s\": no request is spelled like that; \"%.*s%s\" would be right", title,
+            n < 200 ? n : 200, normal, star ? "*" : "");
+}
+
+static void complain_reference(struct config_parse *p, int line, const struct config_route *r,
+                               const char *what, const char *name, const char *near)
+{
+    config_complain(p, line, "route \"%.200s\": there is no %s \"%.100s\"; %s%s%s", r->pattern,
+                    what, name, near ? "did you mean \"" : "define it, or name one that is defined",
+                    near ? near : "", near ? "\"?" : "");
 }
 
 static void build_route_upstream(struct config_parse *p, cfg_t *s, const struct config *c,
                                  struct config_route *r)
 {
-    const char *name = stated(s, "upstream");
-    for (uint32_t i = 0; name && i < c->n_upstreams; i++)
+    const char *name = stated(s, "upstream"), *near = NULL;
+    unsigned least = CONFIG_NEAR_EDITS;
+    for (uint32_t i = 0; name && i < c->n_upstreams; i++) {
         if (!strcmp(c->upstreams[i].name, name))
             r->upstream = &c->upstreams[i];
+        config_nearer(name, c->upstreams[i].name, &near, &least);
+    }
     if (name && !r->upstream)
-        config_complain(
-            p, config_line_of(p, s, "upstream"),
-            "route \"%s\": there is no upstream \"%s\"; define it, or name one that is defined",
-            r->pattern, name);
+        complain_reference(p, config_line_of(p, s, "upstream"), r, "upstream", name, near);
     else if (!name && !cfg_size(s, "websocket"))
         config_complain(p, r->line,
-                        "route \"%s\" has nobody to answer; upstream = \"NAME\" would be right",
+                        "route \"%.200s\" has nobody to answer; upstream = \"NAME\" would be right",
                         r->pattern);
+    else if (!name && (cfg_size(s, "cache") || cfg_size(s, "poll")))
+        config_complain(p, r->line,
+                        "route \"%.200s\" has a cache but no upstream to fill it; upstream = "
+                        "\"NAME\" would be right",
+                        r->pattern);
+}
+
+static void build_route_limit(struct config_parse *p, int line, const char *name,
+                              const struct config *c, struct config_route *r)
+{
+    const struct config_limit *found = NULL;
+    const char *near = NULL;
+    unsigned least = CONFIG_NEAR_EDITS;
+    for (uint32_t i = 0; i < c->n_limits; i++) {
+        if (!strcmp(c->limits[i].name, name))
+            found = &c->limits[i];
+        config_nearer(name, c->limits[i].name, &near, &least);
+    }
+    if (!found) {
+        complain_reference(p, line, r, "limit", name, near);
+        return;
+    }
+    for (uint32_t i = 0; i < r->n_limits; i++)
+        if (r->limits[i] == found) {
+            config_complain(p, line, "route \"%.200s\": limit \"%s\" stands there twice",
+                            r->pattern, name);
+            return;
+        }
+    r->limits[r->n_limits++] = found;
 }
 
 static void build_route_limits(struct config_parse *p, cfg_t *s, const struct config *c,
                                struct config_route *r)
 {
     const uint32_t n = cfg_size(s, "limits");
-    const int line = config_line_of(p, s, "limits");
     if (n > CONFIG_ROUTE_LIMITS_MAX)
-        config_complain(p, line, "route \"%s\" has %u limits; at most %d would be right",
-                        r->pattern, n, CONFIG_ROUTE_LIMITS_MAX);
-    for (uint32_t i = 0; i < n && i < CONFIG_ROUTE_LIMITS_MAX; i++) {
-        const char *name = cfg_getnstr(s, "limits", i);
-        const struct config_limit *found = NULL;
-        for (uint32_t k = 0; k < c->n_limits; k++)
-            if (!strcmp(c->limits[k].name, name))
-                found = &c->limits[k];
-        for (uint32_t k = 0; k < r->n_limits; k++)
-            if (r->limits[k] == found)
-                config_complain(p, line, "route \"%s\": limit \"%s\" stands there twice",
-                                r->pattern, name);
-        if (found)
-            r->limits[r->n_limits++] = found;
-        else
-            config_complain(
-                p, line,
-                "route \"%s\": there is no limit \"%s\"; define it, or name one that is defined",
-                r->pattern, name);
-    }
+        config_complain(p, config_line_of(p, s, "limits"),
+                        "route \"%.200s\" has %u limits; at most %d would be right", r->pattern, n,
+                        CONFIG_ROUTE_LIMITS_MAX);
+    for (uint32_t i = 0; i < n && i < CONFIG_ROUTE_LIMITS_MAX; i++)
+        build_route_limit(p, config_line_of_nth(p, s, "limits", i), cfg_getnstr(s, "limits", i), c,
+                          r);
 }
 
 static void build_route(struct config_parse *p, cfg_t *s, struct config *c, struct config_route *r)
 {
     build_pattern(p, r, cfg_title(s));
+    if (!r->pattern)
+        return;
     build_route_upstream(p, s, c, r);
     build_route_limits(p, s, c, r);
     r->cost = (uint32_t)number_of(s, "route", "cost");
@@ -513,11 +597,6 @@ static void build_routes(struct config_parse *p, struct config *c)
 {
     c->n_routes = cfg_size(p->root, "route");
     c->routes = take(p, c->n_routes, sizeof *c->routes);
-    if (c->n_routes > RUNTIME_ROUTES_MAX) {
-        config_complain(p, 0, "has %u routes; at most %d would be right", c->n_routes,
-                        RUNTIME_ROUTES_MAX);
-        return;
-    }
     for (uint32_t i = 0; c->routes && i < c->n_routes; i++) {
         c->routes[i].line = config_section_line(p, "route", 0, i);
         build_route(p, cfg_getnsec(p->root, "route", i), c, &c->routes[i]);
@@ -527,9 +606,15 @@ static void build_routes(struct config_parse *p, struct config *c)
     qsort(c->routes, c->n_routes, sizeof *c->routes, more_specific);
     for (uint32_t i = 0; i < c->n_routes; i++)
         c->routes[i].index = i;
-    c->route_index = route_index_build(p->arena, c);
+    const struct config_route *twins[2];
+    c->route_index = route_index_build(p->arena, c, twins);
     if (!c->route_index)
         take(p, p->arena->size, 1); /* complains */
+    if (twins[0])
+        config_complain(p, twins[1]->line,
+                        "route \"%.200s\" is for the same requests as the one of line %d; one of "
+                        "them would be right",
+                        twins[1]->pattern, twins[0]->line);
 }
 
 /* ---- the rest ---- */
@@ -548,6 +633,7 @@ static void build_alerts(struct config_parse *p, struct config *c)
         a->unit = text_of(p, s, "alert", "unit");
         a->severity = text_of(p, s, "alert", "severity");
         a->for_ms = (uint32_t)number_of(s, "alert", "for");
+        check_name(p, "alert", cfg_title(s), a->line);
         if (!stated(s, "above") == !stated(s, "below"))
             config_complain(p, a->line, "alert \"%s\": either above or below would be right",
                             cfg_title(s));
@@ -566,6 +652,7 @@ static void build_cost(struct config_parse *p, struct config *c)
 
 struct inactive {
     struct config_parse *p;
+    const struct config *config;
     const char **list;
     uint32_t n, room;
 };
@@ -574,42 +661,70 @@ static void note_inactive(struct inactive *in, const char *feature, const char *
 {
     char text[256];
     snprintf(text, sizeof text, "%s%s%s", feature, *where ? ": " : "", where);
-    if (in->list && in->n < in->room)
-        in->list[in->n++] = config_arena_strdup(in->p->arena, text);
+    const char *copy = config_arena_strdup(in->p->arena, text);
+    if (copy && in->n < in->room)
+        in->list[in->n++] = copy;
 }
 
-static bool key_has(const struct config_key *parts, uint32_t n, enum config_key_kind kind)
+static void note_polls(struct inactive *in, const char *feature)
 {
-    for (uint32_t i = 0; i < n; i++)
-        if (parts[i].kind == kind)
-            return true;
-    return false;
+    for (uint32_t i = 0; i < in->config->n_routes; i++)
+        if (in->config->routes[i].poll)
+            note_inactive(in, feature, in->config->routes[i].pattern);
 }
 
-/* A feature becomes active by the removal of its lines here. */
+static void note_concurrent(struct inactive *in, const char *feature)
+{
+    for (uint32_t i = 0; i < in->config->n_limits; i++)
+        if (in->config->limits[i].value.concurrent)
+            note_inactive(in, feature, in->config->limits[i].name);
+}
+
+static void note_health(struct inactive *in, const char *feature)
+{
+    for (uint32_t i = 0; i < in->config->n_upstreams; i++)
+        if (*in->config->upstreams[i].health)
+            note_inactive(in, feature, in->config->upstreams[i].name);
+}
+
+static void note_alerts(struct inactive *in, const char *feature)
+{
+    for (uint32_t i = 0; i < in->config->n_alerts; i++)
+        note_inactive(in, feature, in->config->alerts[i].name);
+}
+
+static void note_cost(struct inactive *in, const char *feature)
+{
+    if (cfg_size(in->p->root, "cost"))
+        note_inactive(in, feature, "");
+}
+
+static void note_warm(struct inactive *in, const char *feature)
+{
+    if (in->config->n_warm)
+        note_inactive(in, feature, "");
+}
+
+/* A feature becomes active by the removal of its row, and of its function with it. */
+static const struct {
+    const char *feature;
+    void (*note)(struct inactive *in, const char *feature);
+} inactive_features[] = {
+    {"poll", note_polls},
+    {"limit concurrent", note_concurrent},
+    {"upstream health", note_health},
+    {"alert", note_alerts},
+    {"cost", note_cost},
+    {"cache warm", note_warm},
+};
+
 static void build_inactive(struct config_parse *p, struct config *c)
 {
-    struct inactive in = {.p = p,
-                          .room = c->n_routes + c->n_limits + c->n_upstreams + c->n_alerts + 4};
+    struct inactive in = {
+        .p = p, .config = c, .room = c->n_routes + c->n_limits + c->n_upstreams + c->n_alerts + 4};
     in.list = take(p, in.room, sizeof *in.list);
-    for (uint32_t i = 0; i < c->n_routes; i++)
-        if (c->routes[i].poll)
-            note_inactive(&in, "poll", c->routes[i].pattern);
-    for (uint32_t i = 0; i < c->n_limits; i++) {
-        if (c->limits[i].value.concurrent)
-            note_inactive(&in, "limit concurrent", c->limits[i].name);
-        if (key_has(c->limits[i].key, c->limits[i].n_key, CONFIG_KEY_JWT))
-            note_inactive(&in, "limit key jwt", c->limits[i].name);
-    }
-    for (uint32_t i = 0; i < c->n_upstreams; i++)
-        if (*c->upstreams[i].health)
-            note_inactive(&in, "upstream health", c->upstreams[i].name);
-    for (uint32_t i = 0; i < c->n_alerts; i++)
-        note_inactive(&in, "alert", c->alerts[i].name);
-    if (cfg_size(p->root, "cost"))
-        note_inactive(&in, "cost", "");
-    if (c->n_warm)
-        note_inactive(&in, "cache warm", "");
+    for (size_t i = 0; in.list && i < sizeof inactive_features / sizeof *inactive_features; i++)
+        inactive_features[i].note(&in, inactive_features[i].feature);
     c->inactive = in.list;
     c->n_inactive = in.n;
 }
@@ -624,6 +739,8 @@ struct config *config_build(struct config_parse *p)
     build_listen(p, c);
     build_cache(p, cache, &c->cache);
     c->warm = strings_of(p, cache, "warm", &c->n_warm);
+    check_each(p, cache, "warm", c->warm, c->n_warm, is_request_path,
+               "a path such as \"/api/items/1\"");
     build_websocket(p, websocket, &c->websocket, NULL);
     build_upstreams(p, c);
     build_limits(p, c);

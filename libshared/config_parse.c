@@ -98,7 +98,7 @@ static unsigned edits(const char *a, const char *b)
     return row[m];
 }
 
-static void nearer(const char *word, const char *known, const char **best, unsigned *least)
+void config_nearer(const char *word, const char *known, const char **best, unsigned *least)
 {
     const unsigned e = edits(word, known);
     if (e < *least && e <= (strlen(known) + 1) / 2) {
@@ -110,14 +110,14 @@ static void nearer(const char *word, const char *known, const char **best, unsig
 const char *config_nearest(const char *word, const char *rows)
 {
     const char *best = NULL;
-    unsigned least = 4;
+    unsigned least = CONFIG_NEAR_EDITS;
     const char *section = !strcmp(rows, "upstream.server") ? "server" : rows;
     for (size_t i = 0; i < config_rows_count; i++)
         if (!strcmp(config_rows[i].section, rows))
-            nearer(word, config_rows[i].key, &best, &least);
+            config_nearer(word, config_rows[i].key, &best, &least);
     for (size_t i = 0; i < config_section_rows_count; i++)
         if (!strcmp(config_section_rows[i].parent, section))
-            nearer(word, config_section_rows[i].section, &best, &least);
+            config_nearer(word, config_section_rows[i].section, &best, &least);
     return best;
 }
 

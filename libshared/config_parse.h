@@ -140,7 +140,12 @@ cfg_t *config_parse_text(struct config_parse *p, const char *text);
 int config_line_of(const struct config_parse *p, const cfg_t *section, const char *key);
 int config_line_of_nth(const struct config_parse *p, const cfg_t *section, const char *key,
                        uint32_t nth);
-const char *config_nearest(const char *word, const char *section);
+/* A key or section that may stand where the keys of `rows` stand and is spelled almost like word;
+ * NULL: none. */
+const char *config_nearest(const char *word, const char *rows);
+/* Takes known for *best if it is nearer to word; *least starts with CONFIG_NEAR_EDITS. */
+#define CONFIG_NEAR_EDITS 4
+void config_nearer(const char *word, const char *known, const char **best, unsigned *least);
 
 /* config_build.c */
 struct config *config_build(struct config_parse *p);

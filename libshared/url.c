@@ -67,11 +67,11 @@ int url_normalise(const struct config *config, struct field_text host, struct fi
     if (host.len + query.len + 2 > size)
         return -ENOBUFS;
     size_t n = put_host(host, out);
-    const size_t path_at = n, path_len = route_path_normal(path.at, path.len, out + n, size - n);
-    if (path_len == 0)
-        return -ENOBUFS;
-    n += path_len;
-    *route = route_find(config, out + path_at, path_len);
+    const int path_len = route_path_normal(path.at, path.len, out + n, size - n);
+    if (path_len < 0)
+        return path_len;
+    *route = route_find(config, out + n, (size_t)path_len);
+    n += (size_t)path_len;
     if (n + query.len + 1 > size)
         return -ENOBUFS;
     const struct config_cache *cache = *route && (*route)->cache ? (*route)->cache : &config->cache;

@@ -77,10 +77,10 @@ static int prefix_normal(const char *text, char *out, size_t size)
         out[n] = text[n] >= 'A' && text[n] <= 'Z' ? (char)(text[n] | 0x20) : text[n];
     if (n > 3 && !memcmp(out + n - 3, ":80", 3))
         n -= 3;
-    const size_t written = route_path_normal(path, path_len, out + n, size - n);
-    if (!written)
-        return -EINVAL;
-    n += written;
+    const int written = route_path_normal(path, path_len, out + n, size - n);
+    if (written < 0)
+        return written;
+    n += (size_t)written;
     const size_t query = strlen(path + path_len);
     if (n + query >= size)
         return -ENAMETOOLONG;

@@ -204,7 +204,9 @@ static bool find_route(struct worker *w, struct request *r)
     const int n = url_normalise(w->config, r->head->host, (struct field_text){r->path, r->path_len},
                                 r->head->query, w->url, sizeof w->url, &r->route);
     if (n < 0) {
-        response_problem(r, r->client, PROBLEM_URI_TOO_LONG, "", "", true);
+        stats_add(w->stats, STATS_BAD_REQUESTS, 1);
+        response_problem(r, r->client, n == -EINVAL ? PROBLEM_BAD_REQUEST : PROBLEM_URI_TOO_LONG,
+                         "", "", true);
         return false;
     }
     r->url = w->url;

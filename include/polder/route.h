@@ -2,8 +2,14 @@
 /*
  * route: which route a request takes. The exact path wins, then the longest prefix before '*'.
  *
- * config_load() builds an index into its arena (route_index_build), so that a look-up costs a hash
- * for the exact path and one for each length of prefix that exists, however many routes there are.
+ * Paths have two spellings. route_path_normal() makes the one that cache keys are made of: what RFC
+ * 3986 says is the same path becomes the same bytes. Backends see more paths as the same: most
+ * decode every escape, many merge slashes ("/api/quota%2Fstatus", "//api/quota/status"). A limit
+ * must not be avoided like that, so route_find() compares patterns and paths as such a backend
+ * would: every escape decoded once, runs of slashes as one, then without dot segments.
+ *
+ * config_load() builds an index into its arena (route_index_build): a tree of the patterns' bytes,
+ * so a look-up costs what the part of the path costs that patterns share, however many there are.
  */
 #ifndef POLDER_ROUTE_H
 #define POLDER_ROUTE_H
@@ -17,13 +23,14 @@ struct route_index;
 
 /* path: as route_path_normal() left it, without the query. NULL: no route matches (404). */
 const struct config_route *route_find(const struct config *config, const char *path, size_t len);
-/* For config_load, when config->routes is complete. NULL: the arena is full. */
-const struct route_index *route_index_build(struct config_arena *arena,
-                                            const struct config *config);
+/* For config_load, when config->routes is complete. Two routes that the same requests would take
+ * are put into twins[] (else NULL). NULL: the arena is full. */
+const struct route_index *route_index_build(struct config_arena *arena, const struct config *config,
+                                            const struct config_route *twins[2]);
 
 /* The one spelling of a path (RFC 3986 section 6.2.2): escapes of unreserved characters decoded,
- * the hexadecimal digits of others in upper case, dot segments removed. Malformed escapes stay as
- * they are, and so do double slashes. Returns the length written; 0: out is too small (it never has
- * to be larger than len). */
-size_t route_path_normal(const char *path, size_t len, char *out, size_t size);
+ * the hexadecimal digits of others in upper case, dot segments removed. Double slashes stay. A path
+ * that does not begin with '/' ("*") stays as it is. Returns the length written, which is never
+ * more than len; -EINVAL for a malformed escape or a NUL; -ENOBUFS if len > size. */
+int route_path_normal(const char *path, size_t len, char *out, size_t size);
 #endif

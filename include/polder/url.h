@@ -13,12 +13,13 @@ struct config;
 struct config_route;
 
 /* path starts with '/'; query without '?', .at NULL where there is none. Returns the length written
- * to out, or -ENOBUFS. *route: the route of the path, NULL if none matches. */
+ * to out, -EINVAL for a malformed escape in the path, or -ENOBUFS. *route: the route of the path,
+ * NULL if none matches. */
 int url_normalise(const struct config *config, struct field_text host, struct field_text path,
                   struct field_text query, char *out, size_t size,
                   const struct config_route **route);
 /* The same from text as a person writes it: "http://host/path?query", "host/path?query". -EINVAL:
- * it has no path or no host; -ENOBUFS. */
+ * it has no path or no host, or a malformed escape; -ENOBUFS. */
 int url_normalise_text(const struct config *config, const char *text, size_t len, char *out,
                        size_t size, const struct config_route **route);
 #endif

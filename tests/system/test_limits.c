@@ -211,6 +211,24 @@ static int tear_down(void **state)
     return 0;
 }
 
+static void no_spelling_of_a_path_avoids_its_limit(void **state)
+{
+    (void)state;
+    static const char *const same[] = {"/limited",      "//limited",           "/limite%64",
+                                       "/%2Flimited",   "/x/../limited",       "/x/%2e%2E/limited",
+                                       "/.//./limited", "/x%2F..%2Flimited?a", "/limited?b"};
+    struct house h;
+    start(&h, 1, 1, "");
+    assert_int_equal(get(h.port, "/limited", NULL), 200);
+    for (size_t i = 0; i < sizeof same / sizeof *same; i++)
+        if (get(h.port, same[i], NULL) != 429)
+            fail_msg("%s is not limited", same[i]);
+    assert_int_equal(get(h.port, "/limited%", NULL), 400);
+    assert_int_equal(get(h.port, "/limited%00", NULL), 400);
+    assert_int_equal(get(h.port, "/limited/", NULL), 200);
+    house_stop(&h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -220,6 +238,7 @@ int main(void)
         cmocka_unit_test(counts_survive_a_reload_and_a_persisted_change_a_restart),
         cmocka_unit_test(keys_tell_clients_apart),
         cmocka_unit_test(each_algorithm_admits_what_it_says),
+        cmocka_unit_test(no_spelling_of_a_path_avoids_its_limit),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

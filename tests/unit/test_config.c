@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The configuration: what is read, what is refused, with which line and which words. */
 #include "polder/config.h"
-#include "polder/route.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -322,52 +321,6 @@ static void durations_and_sizes_are_exact(void **state)
     assert_true(config_parse_size("2GB", &bytes) != 0);
 }
 
-static void the_most_specific_route_wins(void **state)
-{
-    (void)state;
-    const struct config *c =
-        load(UPSTREAM "route \"/*\" { upstream = u }\nroute \"/api/*\" { upstream = u }\nroute "
-                      "\"/api/items/*\" { upstream = u }\n"
-                      "route \"/api/items/1\" { upstream = u }\n");
-    static const char *const want[][2] = {{"/", "/*"},
-                                          {"/x", "/*"},
-                                          {"/api", "/*"},
-                                          {"/api/", "/api/*"},
-                                          {"/api/item", "/api/*"},
-                                          {"/api/items/", "/api/items/*"},
-                                          {"/api/items/1", "/api/items/1"},
-                                          {"/api/items/1/", "/api/items/*"},
-                                          {"/api/items/12", "/api/items/*"}};
-    for (size_t i = 0; i < sizeof want / sizeof *want; i++)
-        assert_string_equal(route_find(c, want[i][0], strlen(want[i][0]))->pattern, want[i][1]);
-    c = load(UPSTREAM "route \"/only\" { upstream = u }\n");
-    assert_null(route_find(c, "/", 1));
-    assert_null(route_find(c, "/only/", 6));
-    assert_null(route_find(c, "*", 1));
-}
-
-static void a_path_has_one_spelling(void **state)
-{
-    (void)state;
-    static const char *const pairs[][2] = {
-        {"/a/b", "/a/b"},       {"/%61/b", "/a/b"},     {"/a/./b", "/a/b"},
-        {"/a/../b", "/b"},      {"/../../b", "/b"},     {"/a/..", "/"},
-        {"/a/.", "/a/"},        {"/a//b", "/a//b"},     {"/%2f", "/%2F"},
-        {"/%2e%2e/b", "/b"},    {"/a/%2e/b", "/a/b"},   {"/%zz", "/%zz"},
-        {"/%4", "/%4"},         {"/%", "/%"},           {"*", "*"},
-        {"/a/...", "/a/..."},   {"/.a", "/.a"},         {"/", "/"},
-        {"/a/b/../../c", "/c"}, {"/%7Euser", "/~user"},
-    };
-    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
-        char out[64];
-        const size_t n = route_path_normal(pairs[i][0], strlen(pairs[i][0]), out, sizeof out);
-        if (n != strlen(pairs[i][1]) || memcmp(out, pairs[i][1], n))
-            fail_msg("%s became %.*s", pairs[i][0], (int)n, out);
-    }
-    char small[3];
-    assert_int_equal(route_path_normal("/abc", 4, small, sizeof small), 0);
-}
-
 static void a_region_starts_with_the_values_of_the_file(void **state)
 {
     (void)state;
@@ -421,8 +374,6 @@ int main(void)
         cmocka_unit_test(no_text_brings_it_down),
         cmocka_unit_test(a_small_arena_is_a_mistake_not_a_crash),
         cmocka_unit_test(durations_and_sizes_are_exact),
-        cmocka_unit_test(the_most_specific_route_wins),
-        cmocka_unit_test(a_path_has_one_spelling),
         cmocka_unit_test(a_region_starts_with_the_values_of_the_file),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
