@@ -82,7 +82,7 @@ LIMIT_HOT void rule_make(const struct limit_caller *caller, const struct limit_c
 }
 
 /* The entry was idle, or will be too soon, or the key has none. Rare: what it needs is made again
- * here rather than kept in memory by every check. */
+ * here rather than kept in memory by every check. entry.word NULL: none is to be had now. */
 static __attribute__((noinline)) struct limit_entry
 entry_hold(const struct limit_caller *caller, const struct limit_charge *charge, uint64_t now_ms)
 {
@@ -91,15 +91,19 @@ entry_hold(const struct limit_caller *caller, const struct limit_charge *charge,
     struct limit_rule rule;
     uint64_t word;
     rule_make(caller, charge, now_ms, &rule);
-    bool found = limit_entry_find(&place, &entry, &word);
-    while (found && limit_word_lives(word, rule.now_s)) {
-        if (atomic_compare_exchange_weak(entry.word, &word, limit_word_kept(&rule, place.tag)))
-            return entry;
-        found = limit_word_tag(word) == place.tag;
+    for (unsigned tries = 0; tries < CHARGE_TRIES; tries++) {
+        if (!limit_entry_find(&place, &entry, &word) || !limit_word_lives(word, rule.now_s)) {
+            if (!limit_entry_make(caller, &place, &rule, &entry))
+                break;
+            word = atomic_load(entry.word); /* a process with an older clock may have made it */
+        }
+        /* Never shorten what is kept: others may have later clocks. */
+        while (limit_word_tag(word) == place.tag)
+            if (limit_word_lives(word, rule.until_s) ||
+                atomic_compare_exchange_weak(entry.word, &word, limit_word_kept(&rule, place.tag)))
+                return entry;
     }
-    if (!limit_entry_make(caller, &place, &rule, &entry))
-        entry.word = NULL;
-    return entry;
+    return (struct limit_entry){NULL, NULL};
 }
 
 /* One entry, one decision. False if the entry turned out to be another key's. A refusal is swapped

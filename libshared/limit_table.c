@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* limit_table: making, taking over and giving up entries; see limit_table.h for
- * the rules. */
+/* limit_table: making, taking over and giving up entries; see limit_table.h for the rules. */
 #include "libshared/limit_table.h"
 #include "polder/clock.h"
 #include <errno.h>
@@ -9,11 +8,9 @@
 #include <string.h>
 #include <time.h>
 
-#define PATIENCE_NS                                                                                \
-    10000000                  /* nobody waits longer for a lock: the request is refused instead    \
-                               */
-#define STUCK_NS       200000 /* nor so long for a process that somebody has waited for in vain */
-#define SPINS          64     /* before the first nap */
+#define PATIENCE_NS    10000000 /* longest wait for a lock; then the request is refused */
+#define STUCK_NS       200000   /* if its process has been waited for in vain before */
+#define SPINS          64       /* before the first nap */
 #define NAP_NS         50000
 #define THOROUGH_EACH  4 /* naps between two questions to the kernel */
 #define FEW_VACANT     5
@@ -23,8 +20,7 @@
 
 /* ---- who lives ---- */
 
-/* A killed process that nobody has reaped yet still has its pid; /proc says Z.
- */
+/* A killed process that nobody has reaped yet still has its pid; /proc says Z. */
 static bool pid_is_dead(uint32_t pid)
 {
     char path[40], text[256];
@@ -51,8 +47,7 @@ bool limit_owner_is_dead(const struct proc_table *proc, uint32_t slot, uint32_t 
     if (state == PROC_DEAD || state == PROC_FREE)
         /* the successor's incarnation is stored first, its state next */
         return atomic_load(&p->pid) == 0;
-    /* A young process may run before the master has stored its pid: 0 says
-     * nothing. */
+    /* A young process may run before the master has stored its pid: 0 says nothing. */
     return thorough && pid && pid_is_dead(pid) && atomic_load(&p->pid) == pid;
 }
 
@@ -77,9 +72,8 @@ static void cpu_relax(void)
 #endif
 }
 
-/* Waits a little: at first on this CPU, for what is waited for takes 100 ns;
- * then asleep, for its process seems to need a CPU. False when there is no
- * patience left. */
+/* Waits a little: at first on this CPU, for what is waited for takes 100 ns; then asleep, for
+ * its process seems to need a CPU. False when there is no patience left. */
 static bool patience_wait(struct patience *p, uint64_t most_ns)
 {
     if (p->turns == 0)
@@ -98,8 +92,8 @@ static bool patience_is_thorough(const struct patience *p)
     return p->turns > SPINS && p->turns % THOROUGH_EACH == 0;
 }
 
-/* The holder was waited for in vain: it is stopped. Until it is seen at work
- * again others do not spend as long on it. */
+/* The holder was waited for in vain: it is stopped. Until it is seen at work again others do not
+ * spend as long on it. */
 static void holder_is_stuck(const struct limit_caller *c, uint64_t holder)
 {
     atomic_store_explicit(&c->table->stuck_owner, holder, memory_order_relaxed);
@@ -139,8 +133,7 @@ void limit_unlock(const struct limit_caller *c, _Atomic uint64_t *lock)
 
 /* ---- words ---- */
 
-/* An eighth longer than needed, so that a busy entry's word is rarely written.
- */
+/* An eighth longer than needed, so that a busy entry's word is rarely written. */
 uint64_t limit_word_kept(const struct limit_rule *rule, uint64_t tag)
 {
     const uint64_t until = rule->until_s + 1 + rule->keep_ms / 8000;
@@ -153,8 +146,7 @@ static uint64_t word_busy(const struct limit_caller *c, uint64_t tag)
            (c->incarnation & INCARNATION_MASK);
 }
 
-/* Whether the process lives that an entry which changes hands is in the hands
- * of. */
+/* Whether the process lives that an entry which changes hands is in the hands of. */
 static bool busy_owner_lives(const struct limit_caller *c, uint64_t word, bool thorough)
 {
     const uint32_t slot = (uint32_t)(word >> LIMIT_BUSY_INCARNATION_BITS & 0xff);
@@ -211,9 +203,8 @@ struct victim {
     uint64_t inherits; /* at least that */
 };
 
-/* Every word of the two buckets, each read once: an entry is the key's, or may
- * become it again, or it is neither and stays so, for nobody else makes one
- * while we have the lock. */
+/* Every word of the two buckets, each read once: an entry is the key's, or may become it again,
+ * or it is neither and stays so, for nobody else makes one while we have the lock. */
 struct survey {
     const struct limit_place *place;
     uint64_t word[2 * LIMIT_WAYS];
@@ -268,8 +259,8 @@ static void victim_set(struct victim *v, enum victim_kind kind, const struct sur
     v->word = s->word[i];
 }
 
-/* In a bucket without a vacancy somebody may have given way; nobody who did had
- * more than the least there has now. */
+/* In a bucket without a vacancy somebody may have given way; nobody who did had more than the
+ * least there has now. */
 static void victim_inherit(const struct survey *s, unsigned bucket, struct victim *v)
 {
     uint64_t least = UINT64_MAX;
@@ -280,8 +271,8 @@ static void victim_inherit(const struct survey *s, unsigned bucket, struct victi
         v->inherits = least;
 }
 
-/* A free entry of the first bucket while it has a few, for there it is found
- * sooner; else of the one that has more of them. */
+/* A free entry of the first bucket while it has a few, for there it is found sooner; else of the
+ * one that has more of them. */
 static void victim_find_free(const struct limit_caller *c, struct survey *s, uint64_t now_ms,
                              struct victim *v)
 {
@@ -334,8 +325,7 @@ static void state_clear(limit_word *state)
         ;
 }
 
-/* What a live one or an orphan counted stays, with its age, and is made up to
- * what is inherited. */
+/* What a live one or an orphan counted stays, with its age, and is made up to what is inherited. */
 static void state_inherit(const struct limit_caller *c, const struct victim *v,
                           const struct limit_rule *rule)
 {
@@ -374,7 +364,10 @@ static bool victim_take(const struct limit_caller *c, const struct victim *v,
         state_clear(v->entry.state);
     else
         state_inherit(c, v, rule);
-    atomic_store_explicit(v->entry.word, limit_word_kept(rule, tag), memory_order_release);
+    uint64_t kept = limit_word_kept(rule, tag);
+    if (v->kind == VICTIM_LIVE && limit_word_lives(v->word, kept)) /* ours is an older clock */
+        kept = tag << LIMIT_UNTIL_BITS | (v->word & LIMIT_UNTIL_MASK);
+    atomic_store_explicit(v->entry.word, kept, memory_order_release);
     return true;
 }
 
@@ -442,8 +435,7 @@ uint32_t limit_table_register(struct limit_table *table, uint64_t value, uint32_
         if (there == value)
             return format;
     }
-    /* A thousand different windows since the start: from now on some share a
-     * number, and what was counted under the one may be dropped or kept too long
-     * under the other. */
+    /* A thousand different windows since the start: from now on some share a number, and what
+     * was counted under the one may be dropped or kept too long under the other. */
     return home ? home : 1;
 }

@@ -9,7 +9,8 @@
  *
  *   - an entry is free when its time has run out, and it can be taken only by a compare-and-swap of
  *     the word; whoever charges it pushes the time forward by a compare-and-swap of the same word.
- *     One of the two fails. So nobody loses a count because another thought it forgotten;
+ *     One of the two fails. So nobody loses a count because another thought it forgotten. Nobody
+ *     makes the time shorter, however old the clock that he has;
  *   - while an entry changes hands its word is BUSY and names the process that does it. If that one
  *     is killed, the next who needs an entry there sees it and finishes the work;
  *   - an entry for a key is made only under the lock of the key's stripe, so there are never two.

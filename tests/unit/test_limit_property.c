@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Four processes send random schedules, some of them are killed, and what was admitted is held
- * against the promise of each algorithm.
+ * Four processes send random schedules, some of them are killed, and what was
+ * admitted is held against the promise of each algorithm.
  *
- * The clock is a shared number that the processes themselves push forward. Each admitted request is
- * logged with the clock as it was passed in and as it was when the answer had come: the request was
- * admitted somewhere between. More than the promise must never lie with certainty in one span.
+ * The clock is a shared number that the processes themselves push forward. Each
+ * admitted request is logged with the clock as it was passed in and as it was
+ * when the answer had come: the request was admitted somewhere between. More
+ * than the promise must never lie with certainty in one span.
  */
 #include "polder/limit.h"
 #include "polder/proc.h"
@@ -22,7 +23,7 @@
 #define PROCESSES 4
 #define KEYS      6
 #define CHECKS    40000 /* a process */
-#define LOG_MAX   (PROCESSES * CHECKS)
+#define LOG_MAX   (2 * PROCESSES * CHECKS)
 #define START     UINT64_C(777777)
 #define ENTRIES   1024
 
@@ -81,7 +82,8 @@ static uint32_t cost_of(uint64_t *random, const struct runtime_limit *l)
     return random_below(random, 4) ? 1 : 1 + (uint32_t)random_below(random, l->requests);
 }
 
-/* Bursts, trickles and pauses, so that all parts of a window are filled and emptied. */
+/* Bursts, trickles and pauses, so that all parts of a window are filled and
+ * emptied. */
 static void clock_push(uint64_t *random, const struct runtime_limit *l)
 {
     const uint64_t dice = random_below(random, 1000);
@@ -93,28 +95,40 @@ static void clock_push(uint64_t *random, const struct runtime_limit *l)
         atomic_fetch_add(&world->clock, step);
 }
 
-static void process_run(const struct limit_caller *caller, const struct runtime_limit *l,
+static void admission_log(uint32_t key, uint32_t cost, uint64_t before)
+{
+    struct admission *a = &world->log[atomic_fetch_add(&world->logged, 1)];
+    a->before = before;
+    a->after = atomic_load(&world->clock);
+    a->key = key;
+    atomic_store(&a->cost, cost);
+}
+
+/* l[0] for each key; l[1], where there is one, for all even and all odd keys
+ * together. */
+static void process_run(const struct limit_caller *caller, const struct runtime_limit *l, size_t n,
                         uint64_t seed)
 {
     uint64_t random = seed;
     for (uint32_t i = 0; i < CHECKS; i++) {
-        const uint32_t key = (uint32_t)random_below(&random, KEYS);
-        const struct limit_charge charge = {
-            .key = limit_key(table, 1, &key, sizeof key), .limit = l, .cost = cost_of(&random, l)};
-        struct limit_verdict verdict;
+        const uint32_t key[2] = {(uint32_t)random_below(&random, KEYS), KEYS + i % 2};
+        const uint32_t cost = cost_of(&random, l);
+        struct limit_charge charge[2];
+        struct limit_verdict verdict[2];
+        for (size_t k = 0; k < n; k++)
+            charge[k] = (struct limit_charge){
+                .key = limit_key(table, 1, &key[k], sizeof key[k]), .limit = &l[k], .cost = cost};
         const uint64_t before = atomic_load(&world->clock);
-        if (limit_charge(caller, &charge, 1, before, &verdict)) {
-            struct admission *a = &world->log[atomic_fetch_add(&world->logged, 1)];
-            a->before = before;
-            a->after = atomic_load(&world->clock);
-            a->key = key;
-            atomic_store(&a->cost, charge.cost);
-        }
+        if (random_below(&random, 500) == 0)
+            usleep(50); /* its clock is old when it comes to charge */
+        if (limit_charge(caller, charge, n, before, verdict))
+            for (size_t k = 0; k < n; k++)
+                admission_log(key[k], cost, before);
         clock_push(&random, l);
     }
 }
 
-static void processes_run(const struct runtime_limit *l, uint64_t seed, bool kills)
+static void processes_run(const struct runtime_limit *l, size_t limits, uint64_t seed, bool kills)
 {
     pid_t pid[PROCESSES];
     atomic_store(&world->clock, START);
@@ -128,7 +142,7 @@ static void processes_run(const struct runtime_limit *l, uint64_t seed, bool kil
         atomic_store(&s->incarnation, incarnation);
         atomic_store(&s->state, PROC_READY);
         if ((pid[n] = fork()) == 0) {
-            process_run(&caller, l, seed + n * 1000003);
+            process_run(&caller, l, limits, seed + n * 1000003);
             _exit(0);
         }
         atomic_store(&s->pid, (uint32_t)pid[n]);
@@ -156,7 +170,8 @@ static int by_key_and_time(const void *a, const void *b)
     return x->before < y->before ? -1 : x->before > y->before;
 }
 
-/* Most that lies with certainty in a span of length ms that begins with log[from]. */
+/* Most that lies with certainty in a span of length ms that begins with
+ * log[from]. */
 static uint64_t in_span(const struct admission *log, size_t n, size_t from, uint64_t length)
 {
     uint64_t sum = 0;
@@ -199,6 +214,16 @@ static void check_gcra(const struct admission *log, size_t n, const struct runti
     }
 }
 
+static void check_one(const struct admission *log, size_t n, const struct runtime_limit *l)
+{
+    if (l->algorithm == RUNTIME_SLIDING)
+        check_sliding(log, n, l);
+    else if (l->algorithm == RUNTIME_FIXED)
+        check_fixed(log, n, l);
+    else
+        check_gcra(log, n, l);
+}
+
 static void check(const struct runtime_limit *l)
 {
     size_t n = 0;
@@ -209,18 +234,13 @@ static void check(const struct runtime_limit *l)
     for (size_t from = 0, to; from < n; from = to) {
         for (to = from; to < n && world->log[to].key == world->log[from].key; to++)
             ;
-        const struct admission *log = &world->log[from];
-        if (l->algorithm == RUNTIME_SLIDING)
-            check_sliding(log, to - from, l);
-        else if (l->algorithm == RUNTIME_FIXED)
-            check_fixed(log, to - from, l);
-        else
-            check_gcra(log, to - from, l);
+        check_one(&world->log[from], to - from, &l[world->log[from].key >= KEYS]);
     }
 }
 
-/* The other side of the promise: quota is not lost either. A key that is asked for all the time
- * gets its requests in each 1.2 windows (sliding), or each window. */
+/* The other side of the promise: quota is not lost either. A key that is asked
+ * for all the time gets its requests in each 1.2 windows (sliding), or each
+ * window. */
 static void check_plenty(const struct runtime_limit *l)
 {
     const uint64_t passed = atomic_load(&world->clock) - START;
@@ -239,7 +259,7 @@ static void algorithm_holds(enum runtime_algorithm algorithm)
         const struct runtime_limit l = {.requests = (uint32_t)(1 + round * 7),
                                         .algorithm = algorithm,
                                         .window_ms = windows[round % 4]};
-        processes_run(&l, round * 7919 + algorithm, round >= 4);
+        processes_run(&l, 1, round * 7919 + algorithm, round >= 4);
         if (round < 4)
             check_plenty(&l);
         check(&l);
@@ -264,6 +284,23 @@ static void in_no_span_is_more_than_a_burst_and_its_refill_admitted(void **state
     algorithm_holds(RUNTIME_GCRA);
 }
 
+/* Two limits of any kind on each request, now the one and now the other the
+ * narrower. */
+static void several_limits_hold_at_once(void **state)
+{
+    (void)state;
+    for (uint32_t round = 0; round < 12; round++) {
+        const struct runtime_limit l[2] = {
+            {.requests = 4 + round % 5, .algorithm = round % 3, .window_ms = 1000},
+            {.requests = 6 + round * 2,
+             .algorithm = round / 3 % 3,
+             .window_ms = 500 + round * 100}};
+        processes_run(l, 2, round * 104729, round % 4 == 3);
+        assert_true(atomic_load(&world->logged) > 100);
+        check(l);
+    }
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -272,6 +309,7 @@ int main(void)
         TEST(in_no_span_of_a_window_are_more_than_requests_admitted),
         TEST(in_no_aligned_window_are_more_than_requests_admitted),
         TEST(in_no_span_is_more_than_a_burst_and_its_refill_admitted),
+        TEST(several_limits_hold_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
