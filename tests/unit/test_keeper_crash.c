@@ -581,16 +581,16 @@ static void a_reader_that_never_lets_go_costs_the_store_and_not_the_service(void
     rig_wait(rig_look(&r, "h/held") == 1);
     rig_key(&r, "h/held", &key);
     assert_int_equal(cache_reader_get(r.reader, &key, &view), 1);
-    /* nothing that goes can be used again; how soon it is full thrice depends on the batches */
+    /* Nothing that goes can be used again. Whether the map is full for the third time, or so full
+     * that nothing can even be deleted, depends on how the batches fall. */
     unsigned stored = 0;
-    while (stored < 20000 &&
-           (stored % 500 || !rig_logged(&r, "its map was full three times in a minute"))) {
+    while (stored < 20000 && rig_counter(&r, STATS_CACHE_ROTATIONS) == 0) {
         snprintf(url, sizeof url, "h/%u", stored++);
         rig_must_store(&r, url, stored, 30000);
     }
     rig_wait(rig_drained(&r));
     assert_true(rig_logged(&r, "is full; gave up a part of it"));
-    assert_true(rig_logged(&r, "its map was full three times in a minute"));
+    assert_true(rig_logged(&r, "the store is given up ("));
     assert_int_equal(view.record->etag_hash, 1); /* what it reads is still whole */
     cache_reader_release(r.reader);
     rig_must_store(&r, "h/after", 7, 30000);
