@@ -14,6 +14,8 @@
 #include <unistd.h>
 #include <cmocka.h>
 
+#include "tests/unit/limit_rig.h"
+
 #define ENTRIES   ((size_t)1 << 14)
 #define T0        UINT64_C(500000000)
 #define MINUTE    UINT64_C(60000)
@@ -22,33 +24,7 @@
 #define KILL_KEYS 64
 #define KILLS     300
 
-static struct limit_table *table;
-static struct proc_table *proc;
 static struct limit_caller me;
-
-static void *shared_memory(size_t size)
-{
-    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    assert_ptr_not_equal(p, MAP_FAILED);
-    return p;
-}
-
-/* As the master does it. */
-static struct limit_caller process_born(uint32_t n)
-{
-    struct proc_slot *s = &proc->slot[PROC_SLOT_WORKER0 + n];
-    const uint32_t incarnation = atomic_load(&s->incarnation) + 1;
-    atomic_store(&s->incarnation, incarnation);
-    atomic_store(&s->state, PROC_READY);
-    return (struct limit_caller){table, proc, PROC_SLOT_WORKER0 + n, incarnation};
-}
-
-static void process_died(uint32_t n)
-{
-    struct proc_slot *s = &proc->slot[PROC_SLOT_WORKER0 + n];
-    atomic_store(&s->state, PROC_DEAD);
-    atomic_store(&s->pid, 0);
-}
 
 static size_t table_entries;
 
@@ -817,6 +793,9 @@ static void not_one_too_many_in_a_table_that_is_too_small(void **state)
     }
     for (unsigned k = 0; k < s->keys; k++)
         assert_in_range(atomic_load(&s->admitted[k]), 0, s->limit.requests);
+    for (unsigned k = 0; k < s->keys;
+         k++) /* on a busy machine the killed may not have got so far */
+        admitted(key_of(k), &s->limit, 1, s->now);
     struct limit_table_stats stats;
     limit_table_stats(table, T0, &stats);
     assert_true(stats.evicted_live > 0);

@@ -12,36 +12,14 @@
 #include <unistd.h>
 #include <cmocka.h>
 
+#include "tests/unit/limit_rig.h"
+
 #define ENTRIES 1024
 #define WORKERS 4
 #define MOST    3
 #define KILLS   200
 
-static struct limit_table *table;
-static struct proc_table *proc;
 static struct limit_caller me;
-
-static void *shared_memory(size_t size)
-{
-    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    assert_ptr_not_equal(p, MAP_FAILED);
-    return p;
-}
-
-static struct limit_caller process_born(uint32_t n)
-{
-    struct proc_slot *s = &proc->slot[PROC_SLOT_WORKER0 + n];
-    const uint32_t incarnation = atomic_load(&s->incarnation) + 1;
-    atomic_store(&s->incarnation, incarnation);
-    atomic_store(&s->state, PROC_READY);
-    return (struct limit_caller){table, proc, PROC_SLOT_WORKER0 + n, incarnation};
-}
-
-static void process_died(uint32_t n)
-{
-    atomic_store(&proc->slot[PROC_SLOT_WORKER0 + n].state, PROC_DEAD);
-    atomic_store(&proc->slot[PROC_SLOT_WORKER0 + n].pid, 0);
-}
 
 static int setup(void **state)
 {

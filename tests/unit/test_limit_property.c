@@ -20,6 +20,8 @@
 #include <unistd.h>
 #include <cmocka.h>
 
+#include "tests/unit/limit_rig.h"
+
 #define PROCESSES 4
 #define KEYS      6
 #define CHECKS    40000 /* a process */
@@ -40,15 +42,6 @@ struct world {
 };
 
 static struct world *world;
-static struct limit_table *table;
-static struct proc_table *proc;
-
-static void *shared_memory(size_t size)
-{
-    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    assert_ptr_not_equal(p, MAP_FAILED);
-    return p;
-}
 
 static int setup(void **state)
 {
