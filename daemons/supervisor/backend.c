@@ -43,15 +43,6 @@ static const struct config_server *choose(struct supervisor *s, const struct ses
     return NULL;
 }
 
-static void drop_backend(struct supervisor *s, struct session *x)
-{
-    ev_io_stop(s->loop, &x->backend.io);
-    if (x->backend.io.fd >= 0)
-        close(x->backend.io.fd);
-    x->backend.io.fd = -1;
-    relay_free(s, &x->backend);
-}
-
 static void on_backend(struct ev_loop *loop, ev_io *w, int revents)
 {
     struct supervisor *s = ev_userdata(loop);
@@ -108,7 +99,7 @@ void backend_begin(struct supervisor *s, struct session *x)
 
 static void try_next(struct supervisor *s, struct session *x)
 {
-    drop_backend(s, x);
+    relay_close(s, &x->backend);
     if (x->state == SESSION_ASKING)
         session_move(x, SESSION_CONNECTING);
     backend_begin(s, x);

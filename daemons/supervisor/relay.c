@@ -81,8 +81,12 @@ static void queue_pop(struct supervisor *s, struct queue *q)
     piece_put(s, p);
 }
 
-void relay_free(struct supervisor *s, struct leg *leg)
+void relay_close(struct supervisor *s, struct leg *leg)
 {
+    ev_io_stop(s->loop, &leg->io);
+    if (leg->io.fd >= 0)
+        close(leg->io.fd);
+    leg->io.fd = -1;
     while (leg->out.head)
         queue_pop(s, &leg->out);
     leg->out.len = 0;
@@ -167,15 +171,6 @@ static void stash(struct supervisor *s, struct leg *from, const uint8_t *bytes, 
     from->stash->end = (uint32_t)len;
 }
 
-static void drop_backend(struct supervisor *s, struct session *x)
-{
-    ev_io_stop(s->loop, &x->backend.io);
-    if (x->backend.io.fd >= 0)
-        close(x->backend.io.fd);
-    x->backend.io.fd = -1;
-    relay_free(s, &x->backend);
-}
-
 /* The peer broke a rule. A client hears which; a backend that breaks one has failed (1011 for the
  * client). Where part of the bad frame has passed already, the backend cannot be told but by the
  * end of the connection. */
@@ -184,7 +179,7 @@ static void broken(struct supervisor *s, struct leg *from, const struct frames_p
     struct session *x = from->session;
     const bool client = from == &x->client;
     if (client && p->code == 1007 && !from->in.started)
-        drop_backend(s, x);
+        relay_close(s, &x->backend);
     from->in.close_seen = true; /* nothing more of it is looked at */
     from->in.left = 0;
     session_close(s, x, client ? p->code : 1011, client ? p->why : "the backend broke the protocol",
@@ -295,7 +290,7 @@ static void lost(struct supervisor *s, struct leg *leg)
         session_end(s, x, END_CLIENT_LOST);
         return;
     }
-    drop_backend(s, x);
+    relay_close(s, &x->backend);
     if (x->state == SESSION_OPEN)
         session_close(s, x, 1011, "the backend has gone", END_BACKEND_LOST);
 }

@@ -121,15 +121,6 @@ static void note_duration(struct histogram *h, uint64_t ms)
     h->max_ms = ms > h->max_ms ? ms : h->max_ms;
 }
 
-static void leg_end(struct supervisor *s, struct leg *leg)
-{
-    ev_io_stop(s->loop, &leg->io);
-    if (leg->io.fd >= 0)
-        close(leg->io.fd);
-    leg->io.fd = -1;
-    relay_free(s, leg);
-}
-
 void session_end(struct supervisor *s, struct session *x, enum session_end why)
 {
     if (x->state == SESSION_ENDED)
@@ -141,8 +132,8 @@ void session_end(struct supervisor *s, struct session *x, enum session_end why)
     s->ends[x->end]++;
     if (was_open)
         note_duration(&s->durations, s->now_ms - x->opened_ms);
-    leg_end(s, &x->client);
-    leg_end(s, &x->backend);
+    relay_close(s, &x->client);
+    relay_close(s, &x->backend);
     wheel_drop(x);
     admit_leave(s, x->count);
     s->open--;

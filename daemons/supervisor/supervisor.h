@@ -220,7 +220,8 @@ void relay_feed(struct supervisor *s, struct leg *from, const uint8_t *bytes, si
 bool relay_put(struct supervisor *s, struct leg *to, const uint8_t *bytes, size_t len);
 bool relay_put_frame(struct supervisor *s, struct leg *to, enum frames_opcode opcode,
                      const void *payload, size_t len);
-void relay_free(struct supervisor *s, struct leg *leg);
+/* Closes the descriptor and gives back what the leg holds; harmless a second time. */
+void relay_close(struct supervisor *s, struct leg *leg);
 
 /* heartbeat.c */
 void wheel_set(struct supervisor *s, struct session *x, uint64_t due_ms);
