@@ -48,11 +48,6 @@ static void (*const handler[RPC_METHODS])(struct control *, const struct rpc_cal
     [RPC_METHOD_DRAIN] = drain_run,
 };
 
-bool admin_handles(enum rpc_method method)
-{
-    return method < RPC_METHODS && handler[method];
-}
-
 void admin_error(struct control *c, struct rpc_reply *reply, enum rpc_error code,
                  const char *format, ...)
 {

@@ -54,7 +54,6 @@ struct control {
 /* ---- admin.c ---- */
 void admin_follow(struct control *c); /* opens the socket, or gives it the mode and group of now */
 void admin_close(struct control *c);
-bool admin_handles(enum rpc_method method);
 void admin_error(struct control *c, struct rpc_reply *reply, enum rpc_error code,
                  const char *format, ...) __attribute__((format(printf, 4, 5)));
 /* Lets another process answer. params: taken. */
