@@ -84,9 +84,8 @@ static void process_signals_reset(void)
     sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-void process_start(const struct process *process, const char *title, int argc_hint)
+void process_start(const struct process *process, const char *title)
 {
-    (void)argc_hint;
     const size_t prefix = strlen(PROCESS_TITLE_PREFIX);
     if (strncmp(title, PROCESS_TITLE_PREFIX, prefix) == 0)
         title += prefix;

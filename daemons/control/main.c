@@ -140,7 +140,7 @@ static void control_fini(struct control *c)
 int control_run(const struct process *process)
 {
     struct control c = {0};
-    process_start(process, "control", 0);
+    process_start(process, "control");
     if (!control_init(&c, process)) {
         log_error("control: cannot start: no event loop");
         return 1;

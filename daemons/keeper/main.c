@@ -55,7 +55,7 @@ static bool lmdb_is_known(void)
 
 int keeper_run(const struct process *process)
 {
-    process_start(process, "keeper", 0);
+    process_start(process, "keeper");
     struct keeper *k = keeper_new(process);
     if (!k) {
         log_error("keeper: cannot start: %s", strerror(errno));

@@ -41,7 +41,7 @@ int control_run(const struct process *process); /* daemons/control */
 
 /* libshared/process.c: common first steps of a child: title, log, signals, PDEATHSIG. title: the
  * short name ("worker 3", "keeper"); "polderd: " is put in front for ps. */
-void process_start(const struct process *process, const char *title, int argc_hint);
+void process_start(const struct process *process, const char *title);
 void process_ready(const struct process *process); /* state READY, wakes the master */
 /* once an iteration: stores the heartbeat */
 void process_beat(const struct process *process, uint64_t mono_ms);

@@ -64,7 +64,7 @@ static void pid_show(const struct process *p, const char *name)
 
 static int idle_run(const struct process *p, const char *name)
 {
-    process_start(p, name, 0);
+    process_start(p, name);
     signal(SIGTERM, leave);
     pid_show(p, name);
     process_ready(p);
@@ -128,7 +128,7 @@ int worker_run(const struct process *p)
 {
     struct pollfd mine[PROCESS_LISTENERS_MAX];
     nfds_t n = 0;
-    process_start(p, "worker", 0);
+    process_start(p, "worker");
     if (p->region->generation > 1 && flag_is_set(p, "die_early"))
         abort();
     if (flag_is_set(p, "holds"))

@@ -106,7 +106,7 @@ static int child_check(struct process *p)
     sigset_t mask;
     setenv("NOTIFY_SOCKET", "/nowhere", 1);
     signal(SIGTERM, SIG_IGN);
-    process_start(p, "worker 12", 0);
+    process_start(p, "worker 12");
     command_line(line, sizeof line);
     if (strcmp(line, "polderd: worker 12") != 0)
         return 1;
