@@ -94,8 +94,9 @@ static bool in_net(const uint8_t *addr, const struct clientip_net *net)
 
 bool clientip_in(const struct clientip *ip, const struct clientip_net *nets, size_t n)
 {
-    for (size_t i = 0; i < n; i++)
-        if (in_net(ip->addr, &nets[i]))
+    const bool v4 = clientip_is_v4(ip);
+    for (size_t i = 0; i < n; i++) /* a short IPv6 prefix spans the mapped addresses, unmeant */
+        if ((!v4 || nets[i].bits >= 96) && in_net(ip->addr, &nets[i]))
             return true;
     return false;
 }
@@ -196,26 +197,41 @@ static const char *last_element(const char *at, const char *end)
     return at;
 }
 
-void clientip_forwarded(const struct clientip *peer, const struct clientip_net *trusted,
-                        size_t n_trusted, const char *xff, size_t xff_len, const char *forwarded,
-                        size_t forwarded_len, struct clientip *out)
+typedef int parse_hop(const char *at, size_t len, struct clientip *ip);
+
+/* The right-most hop of [at, end) that is no trusted proxy; the last usable one otherwise. */
+static void walk(const char *at, const char *end, parse_hop *parse,
+                 const struct clientip_net *trusted, size_t n_trusted, struct clientip *out)
 {
-    *out = *peer;
-    const char *at = forwarded ? forwarded : xff;
-    if (!at || !clientip_in(peer, trusted, n_trusted))
-        return;
-    const char *end = at + (forwarded ? forwarded_len : xff_len);
     for (int hop = 0; hop < HOPS_MAX && end > at; hop++) {
         struct clientip ip;
         const char *element = last_element(at, end);
-        const size_t len = (size_t)(end - element);
-        if (forwarded ? parse_element(element, len, &ip) : parse_node(element, len, &ip))
+        if (parse(element, (size_t)(end - element), &ip))
             return; /* unusable: who told us last is who we believe in */
         *out = ip;
         if (!clientip_in(&ip, trusted, n_trusted))
             return;
         end = element > at ? element - 1 : at;
     }
+}
+
+void clientip_forwarded(const struct clientip *peer, const struct clientip_net *trusted,
+                        size_t n_trusted, const char *xff, size_t xff_len, const char *forwarded,
+                        size_t forwarded_len, struct clientip *out)
+{
+    struct clientip by_xff = *peer, by_forwarded = *peer;
+    *out = *peer;
+    if ((!xff && !forwarded) || !clientip_in(peer, trusted, n_trusted))
+        return;
+    if (xff)
+        walk(xff, xff + xff_len, parse_node, trusted, n_trusted, &by_xff);
+    if (forwarded)
+        walk(forwarded, forwarded + forwarded_len, parse_element, trusted, n_trusted,
+             &by_forwarded);
+    if (!xff || !forwarded)
+        *out = xff ? by_xff : by_forwarded;
+    else if (!memcmp(&by_xff, &by_forwarded, sizeof by_xff))
+        *out = by_xff;
 }
 
 /* ---- PROXY protocol ---- */
@@ -290,7 +306,8 @@ static int read_v2(const uint8_t *buf, size_t len, struct clientip *ip, uint16_t
         return 0;
     const unsigned command = buf[12] & 0xfu, family = buf[13] >> 4,
                    size = (unsigned)buf[14] << 8 | buf[15];
-    if (buf[12] >> 4 != 2 || command > 1 || size > CLIENTIP_PROXY_MAX - 16)
+    if (buf[12] >> 4 != 2 || command > 1 ||
+        (command == 1 && (family > 3 || (buf[13] & 0xfu) > 2)) || size > CLIENTIP_PROXY_MAX - 16)
         return -EPROTO;
     if (len < 16 + size)
         return 0;

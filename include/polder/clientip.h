@@ -24,6 +24,7 @@ struct clientip_net {
 void clientip_from_sockaddr(struct clientip *ip, const struct sockaddr *sa); /* unix: ::1 */
 int clientip_parse(const char *text, size_t len, struct clientip *ip); /* no port, no brackets */
 int clientip_net_parse(const char *text, struct clientip_net *net);    /* "10.0.0.0/8", "::1" */
+/* IPv4 is in networks written as IPv4 (or in ::ffff:0:0/96), not in ::/0. */
 bool clientip_in(const struct clientip *ip, const struct clientip_net *nets, size_t n);
 /* "192.0.2.1" or "2001:db8::1"; out holds at least 46 bytes; returns the length */
 size_t clientip_format(const struct clientip *ip, char *out);
@@ -32,8 +33,9 @@ void clientip_group(const struct clientip *ip, struct clientip *group);
 bool clientip_is_v4(const struct clientip *ip);
 
 /* The client behind trusted proxies. xff and forwarded are the joined field values (NULL where
- * absent; Forwarded wins). At most 100 hops are looked at, from the right. Returns peer where the
- * peer is not trusted or the field is unusable. */
+ * absent). At most 100 hops are looked at, from the right. Returns peer where the peer is not
+ * trusted, the field is unusable, or both fields are there and disagree: a proxy that writes one of
+ * them passes the other as its client sent it. */
 void clientip_forwarded(const struct clientip *peer, const struct clientip_net *trusted,
                         size_t n_trusted, const char *xff, size_t xff_len, const char *forwarded,
                         size_t forwarded_len, struct clientip *out);

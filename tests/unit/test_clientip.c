@@ -57,7 +57,7 @@ static void networks_contain_what_they_should(void **state)
     } c[] = {
         {"10.0.0.0/8", "10.255.0.1", true},         {"10.0.0.0/8", "11.0.0.1", false},
         {"10.0.0.0/9", "10.128.0.0", false},        {"0.0.0.0/0", "1.2.3.4", true},
-        {"0.0.0.0/0", "2001:db8::1", false},        {"::/0", "1.2.3.4", true},
+        {"0.0.0.0/0", "2001:db8::1", false},        {"::/0", "1.2.3.4", false},
         {"192.0.2.7", "192.0.2.7", true},           {"192.0.2.7", "192.0.2.6", false},
         {"2001:db8::/33", "2001:db8:7fff::", true}, {"2001:db8::/33", "2001:db8:8000::", false}};
     static const char *const bad[] = {"",       "/8",          "10.0.0.0/",   "10.0.0.0/33",
@@ -124,7 +124,7 @@ static void only_trusted_proxies_are_believed(void **state)
 static void the_forwarded_field_is_read_as_rfc_7239_says(void **state)
 {
     (void)state;
-    expect_client("10.0.0.1", "1.1.1.1", "for=198.51.100.1", "198.51.100.1");
+    expect_client("10.0.0.1", NULL, "for=198.51.100.1", "198.51.100.1");
     expect_client("10.0.0.1", NULL, "for=1.1.1.1;proto=http, For=\"198.51.100.2:80\";by=10.0.0.1",
                   "198.51.100.2");
     expect_client("10.0.0.1", NULL, "for=\"[2001:db8::5]:4711\"", "2001:db8::5");
@@ -133,6 +133,18 @@ static void the_forwarded_field_is_read_as_rfc_7239_says(void **state)
     expect_client("10.0.0.1", NULL, "for=unknown", "10.0.0.1");
     expect_client("10.0.0.1", NULL, "by=\"a,b\";for=198.51.100.4", "198.51.100.4");
     expect_client("10.0.0.1", NULL, "proto=http", "10.0.0.1");
+}
+
+/* A proxy that writes one of the fields passes the other on as its client sent it. */
+static void fields_that_disagree_are_not_believed(void **state)
+{
+    (void)state;
+    expect_client("10.0.0.1", "198.51.100.1", "for=6.6.6.6", "10.0.0.1");
+    expect_client("10.0.0.1", "6.6.6.6", "for=198.51.100.1", "10.0.0.1");
+    expect_client("10.0.0.1", "198.51.100.1", "nonsense", "10.0.0.1");
+    expect_client("10.0.0.1", "198.51.100.1", "for=198.51.100.1", "198.51.100.1");
+    expect_client("10.0.0.1", "6.6.6.6, 198.51.100.1", "for=7.7.7.7, for=198.51.100.1",
+                  "198.51.100.1");
 }
 
 static void a_thousand_hops_are_bounded(void **state)
@@ -214,7 +226,7 @@ static void proxy_v2_is_exact(void **state)
     static const struct {
         size_t at;
         uint8_t value;
-    } bad[] = {{12, 0x11}, {12, 0x22}, {15, 11}, {14, 3}};
+    } bad[] = {{12, 0x11}, {12, 0x22}, {15, 11}, {14, 3}, {13, 0x41}, {13, 0x13}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         memset(copy, 0, sizeof copy);
         memcpy(copy, v4, len);
@@ -235,6 +247,7 @@ int main(void)
         cmocka_unit_test(an_ipv6_64_is_one_client),
         cmocka_unit_test(only_trusted_proxies_are_believed),
         cmocka_unit_test(the_forwarded_field_is_read_as_rfc_7239_says),
+        cmocka_unit_test(fields_that_disagree_are_not_believed),
         cmocka_unit_test(a_thousand_hops_are_bounded),
         cmocka_unit_test(proxy_v1_is_exact),
         cmocka_unit_test(proxy_v2_is_exact),
