@@ -60,11 +60,11 @@ static void collect(void *arg, const char *line)
         snprintf(region->errors + used, room, "%s\n", line);
 }
 
-static void fill_runtime(struct config_region *region, const struct config *config)
+static int fill_runtime(struct config_region *region, const struct config *config)
 {
     struct runtime_values *values = calloc(1, sizeof *values);
     if (!values)
-        return;
+        return -ENOMEM; /* a page of zeros would refuse everybody */
     for (uint32_t i = 0; i < config->n_limits; i++)
         values->limit[i] = config->limits[i].value;
     for (uint32_t i = 0; i < config->n_upstreams; i++)
@@ -75,6 +75,7 @@ static void fill_runtime(struct config_region *region, const struct config *conf
     runtime_persist_load(config->state_dir, config, values);
     runtime_publish(&region->runtime, values);
     free(values);
+    return 0;
 }
 
 int config_region_load(struct config_region *region, const char *path, uint32_t generation)
@@ -89,7 +90,10 @@ int config_region_load(struct config_region *region, const char *path, uint32_t 
     struct config *config = config_load(&arena, path, collect, region);
     if (!config)
         return -EINVAL;
-    fill_runtime(region, config);
+    if (fill_runtime(region, config)) {
+        collect(region, "out of memory");
+        return -ENOMEM;
+    }
     atomic_thread_fence(memory_order_release);
     region->config = config;
     return 0;

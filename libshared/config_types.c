@@ -332,7 +332,7 @@ static int resolve_name(const char *host, const char *port, bool resolve,
                         struct config_address *address, const char **why)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV}, *found = NULL;
-    if (!resolve)
+    if (!resolve && strcmp(host, "localhost")) /* a name that needs no network */
         hints.ai_flags |= AI_NUMERICHOST;
     const int code = getaddrinfo(host, port, &hints, &found);
     if (code || !found) {

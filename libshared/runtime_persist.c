@@ -103,6 +103,17 @@ static int read_all(const char *state_dir, struct entries *out)
     return code;
 }
 
+/* A rename is only on the disk when its directory is. */
+static int sync_directory(const char *state_dir)
+{
+    const int fd = open(state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    const int code = fsync(fd) ? -errno : 0;
+    close(fd);
+    return code;
+}
+
 static int write_all(const char *state_dir, const struct entries *all)
 {
     char path[4096], temporary[4096];
@@ -133,7 +144,7 @@ static int write_all(const char *state_dir, const struct entries *all)
     if (fd >= 0)
         close(fd);
     msgpack_sbuffer_destroy(&buf);
-    return code;
+    return code ? code : sync_directory(state_dir);
 }
 
 int runtime_persist_load(const char *state_dir, const struct config *config,
@@ -167,8 +178,14 @@ int runtime_persist_save(const char *state_dir, const char *limit_name,
     struct entries all;
     if (strlen(limit_name) >= sizeof all.at->name)
         return -ENAMETOOLONG;
-    read_all(state_dir, &all); /* an unusable file is replaced */
+    const int have = read_all(state_dir, &all);
+    if (have && have != -EPROTO && have != -EFBIG)
+        return have; /* it may be a good one that cannot be read now; a foreign one is replaced */
     struct entry *e = find(&all, limit_name);
+    if (!e && all.n == RUNTIME_LIMITS_MAX) { /* what unpack takes back */
+        free(all.at);
+        return -ENOSPC;
+    }
     if (!e) {
         struct entry *grown = realloc(all.at, (all.n + 1) * sizeof *grown);
         if (!grown) {

@@ -4,6 +4,7 @@
 #include "polder/config.h"
 #include "polder/runtime.h"
 
+#include <errno.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -12,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -118,7 +120,18 @@ static void what_is_persisted_comes_back(void **state)
     }
     assert_int_equal(runtime_persist_save(dir, "b", &v), 0); /* replaces what cannot be used */
     assert_int_equal(runtime_persist_has(dir, "b"), 1);
+    char name[16];
+    for (unsigned i = 1; i < RUNTIME_LIMITS_MAX; i++) {
+        snprintf(name, sizeof name, "n%u", i);
+        assert_int_equal(runtime_persist_save(dir, name, &v), 0);
+    }
+    assert_int_equal(runtime_persist_save(dir, "one more", &v), -ENOSPC);
+    assert_int_equal(runtime_persist_save(dir, "b", &v), 0); /* one that is there */
+    assert_int_equal(runtime_persist_has(dir, "n255"), 1);
     unlink(path);
+    assert_int_equal(mkdir(path, 0700), 0); /* what cannot be read is not replaced */
+    assert_int_not_equal(runtime_persist_save(dir, "b", &v), 0);
+    assert_int_equal(rmdir(path), 0);
     rmdir(dir);
 }
 
