@@ -100,7 +100,8 @@ test: deps-test ## builds and runs every test
 check: test-programs ## every test, without installing packages
 	@$(MAKE) --no-print-directory -j1 layering unit system
 
-test-programs: bins $(unit_bins) $(system_bins) ## builds the tests
+ws_bins := $(BUILD)/bench/ws_load $(BUILD)/bench/ws_echo
+test-programs: bins $(unit_bins) $(system_bins) $(ws_bins) ## builds the tests
 
 layering: ## who may include whom
 	@sh tests/layering.sh
@@ -108,7 +109,7 @@ layering: ## who may include whom
 unit: $(unit_bins) ## the unit tests
 	@tests/run-all $(unit_bins)
 
-system: bins $(system_bins) ## the tests that start the real daemon
+system: bins $(system_bins) $(ws_bins) ## the tests that start the real daemon
 	@POLDER_BUILD=$(BUILD) $(if $(SANITIZE),POLDER_SANITIZED=1) tests/run-all $(system_bins)
 
 fuzz_bins := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
