@@ -116,7 +116,11 @@ struct page_text {
 void page_put(struct page_text *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* ---- metrics.c, telemetry.c ---- */
-void metrics_write(const struct control *c, bool openmetrics, struct page_text *out);
+/* websocket: what ws.stats has answered; NULL: no supervisor. */
+void metrics_write(const struct control *c, bool openmetrics, const msgpack_object *websocket,
+                   struct page_text *out);
+/* A number of a map, of whatever kind; absent: what it is otherwise. */
+double telemetry_number(const msgpack_object *map, const char *key, double absent);
 void telemetry_cache(const struct control *c, struct page_text *out);
 void telemetry_websocket(struct control *c, struct ops_request *request);
 /* Sums that several pages show. */

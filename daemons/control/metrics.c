@@ -300,7 +300,97 @@ static void write_service(struct writer *w)
     sample_u64(w, "", "", values.cache.max_bytes);
 }
 
-void metrics_write(const struct control *c, bool openmetrics, struct page_text *out)
+/* ---- WebSockets, as the supervisor answers ---- */
+
+static void write_ends(struct writer *w, const msgpack_object *stats)
+{
+    const msgpack_object *ends = rpc_in_get(stats, "ends");
+    char reason[64], labels[96];
+    if (!ends || ends->type != MSGPACK_OBJECT_MAP)
+        return;
+    family(w, "websocket_ends", "counter", NULL, "WebSockets that ended, by reason");
+    for (uint32_t i = 0; i < ends->via.map.size; i++) {
+        if (rpc_in_object_text(&ends->via.map.ptr[i].key, reason, sizeof reason) < 0)
+            continue;
+        snprintf(labels, sizeof labels, "reason=\"%s\"", reason);
+        sample(w, "_total", labels, telemetry_number(ends, reason, 0));
+    }
+}
+
+static void write_websocket_routes(struct writer *w, const msgpack_object *stats)
+{
+    static const struct {
+        const char *key, *name, *type, *suffix, *help;
+    } metric[] = {
+        {"open", "websocket_connections", "gauge", "", "Open WebSockets, by route"},
+        {"opened", "websocket_opened", "counter", "_total", "WebSockets that were opened"},
+        {"refused", "websocket_refused", "counter", "_total", "WebSockets that found no room"},
+        {"messagesIn", "websocket_client_messages", "counter", "_total", "Messages from clients"},
+        {"messagesOut", "websocket_backend_messages", "counter", "_total",
+         "Messages from backends"},
+    };
+    const msgpack_object *routes = rpc_in_get(stats, "routes");
+    char route[512], name[600], labels[640];
+    if (!routes || routes->type != MSGPACK_OBJECT_ARRAY)
+        return;
+    for (size_t m = 0; m < sizeof metric / sizeof *metric; m++) {
+        family(w, metric[m].name, metric[m].type, NULL, metric[m].help);
+        for (uint32_t i = 0; i < routes->via.array.size; i++) {
+            const msgpack_object *r = &routes->via.array.ptr[i];
+            if (rpc_in_text(r, "route", route, sizeof route) < 0)
+                continue;
+            snprintf(labels, sizeof labels, "route=\"%s\"", escaped(route, name, sizeof name));
+            sample(w, metric[m].suffix, labels, telemetry_number(r, metric[m].key, 0));
+        }
+    }
+}
+
+static void write_websocket_durations(struct writer *w, const msgpack_object *stats)
+{
+    const msgpack_object *buckets = rpc_in_get(stats, "durationBuckets");
+    char labels[64];
+    if (!buckets || buckets->type != MSGPACK_OBJECT_ARRAY)
+        return;
+    family(w, "websocket_duration_seconds", "histogram", "seconds", "How long WebSockets lived");
+    for (uint32_t i = 0; i < buckets->via.array.size; i++) {
+        const msgpack_object *b = &buckets->via.array.ptr[i];
+        snprintf(labels, sizeof labels, "le=\"%.2f\"", telemetry_number(b, "le", 0));
+        sample(w, "_bucket", labels, telemetry_number(b, "count", 0));
+    }
+    const double count = telemetry_number(stats, "durationCount", 0);
+    sample(w, "_bucket", "le=\"+Inf\"", count);
+    sample(w, "_count", "", count);
+    sample(w, "_sum", "", telemetry_number(stats, "durationSum", 0));
+}
+
+static void write_websockets(struct writer *w, const msgpack_object *stats)
+{
+    family(w, "websocket_supervisor_up", "gauge", NULL, "1 if polder-supervisor answers");
+    sample_u64(w, "", "", stats != NULL);
+    if (!stats)
+        return;
+    family(w, "websocket_max_connections", "gauge", NULL, "WebSockets that may be open, now");
+    sample(w, "", "", telemetry_number(stats, "maxConnections", 0));
+    family(w, "websocket_heartbeats", "counter", NULL, "Heartbeats sent, by kind");
+    sample(w, "_total", "kind=\"json\"", telemetry_number(stats, "jsonHeartbeats", 0));
+    sample(w, "_total", "kind=\"ping\"", telemetry_number(stats, "pings", 0));
+    family(w, "websocket_pongs", "counter", NULL, "Answers to our pings");
+    sample(w, "_total", "", telemetry_number(stats, "pongs", 0));
+    write_websocket_routes(w, stats);
+    write_ends(w, stats);
+    write_websocket_durations(w, stats);
+}
+
+static bool has_websockets(const struct config *config)
+{
+    for (uint32_t i = 0; i < config->n_routes; i++)
+        if (config->routes[i].websocket)
+            return true;
+    return false;
+}
+
+void metrics_write(const struct control *c, bool openmetrics, const msgpack_object *websocket,
+                   struct page_text *out)
 {
     struct writer w = {.c = c, .t = out, .openmetrics = openmetrics};
     write_service(&w);
@@ -310,6 +400,8 @@ void metrics_write(const struct control *c, bool openmetrics, struct page_text *
     write_latencies(&w);
     write_limits(&w);
     write_servers(&w);
+    if (has_websockets(c->config))
+        write_websockets(&w, websocket);
     if (openmetrics)
         page_put(out, "# EOF\n");
 }

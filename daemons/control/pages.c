@@ -122,11 +122,32 @@ static void show_cache(const struct control *c, struct ops_request *r)
     answer(r, 200, TYPE_JSON, &t);
 }
 
-static void show_metrics(const struct control *c, struct ops_request *r, bool openmetrics)
+struct scrape {
+    struct control *control;
+    struct ops_request *request;
+    bool openmetrics;
+};
+
+static void on_websockets(void *arg, enum rpc_error code, const char *message,
+                          const msgpack_object *result)
 {
+    struct scrape *s = arg;
     struct page_text t = {0};
-    metrics_write(c, openmetrics, &t);
-    answer(r, 200, openmetrics ? TYPE_OPEN : TYPE_TEXT, &t);
+    (void)message;
+    metrics_write(s->control, s->openmetrics, code ? NULL : result, &t);
+    answer(s->request, 200, s->openmetrics ? TYPE_OPEN : TYPE_TEXT, &t);
+    free(s);
+}
+
+static void show_metrics(struct control *c, struct ops_request *r, bool openmetrics)
+{
+    struct scrape *s = malloc(sizeof *s);
+    if (!s) {
+        ops_answer(r, 503, TYPE_TEXT, "", 0);
+        return;
+    }
+    *s = (struct scrape){c, r, openmetrics};
+    rpc_client_call(&c->supervisor, "ws.stats", NULL, CONTROL_ASK_MS, on_websockets, s);
 }
 
 static void show_index(struct ops_request *r)

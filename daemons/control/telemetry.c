@@ -53,7 +53,7 @@ struct question {
     struct ops_request *request;
 };
 
-static double number(const msgpack_object *map, const char *key, double absent)
+double telemetry_number(const msgpack_object *map, const char *key, double absent)
 {
     const msgpack_object *o = rpc_in_get(map, key);
     if (!o)
@@ -73,11 +73,13 @@ static void write_websocket(const struct control *c, const msgpack_object *resul
              "{\"activeConnections\":%.0f,\"maxConnections\":%.0f,\"heartbeatSuccess\":%.6g,"
              "\"heartbeatsSent\":%.0f,\"refused\":%.0f,\"reaped\":%.0f,\"connectionDuration\":{"
              "\"avg\":%.6g,\"p50\":%.6g,\"p95\":%.6g,\"max\":%.6g}}\n",
-             number(result, "activeConnections", 0),
-             number(result, "maxConnections", c->config->websocket.max_connections),
-             number(result, "heartbeatSuccess", 0), number(result, "heartbeatsSent", 0),
-             number(result, "refused", 0), number(result, "reaped", 0), number(times, "avg", 0),
-             number(times, "p50", 0), number(times, "p95", 0), number(times, "max", 0));
+             telemetry_number(result, "activeConnections", 0),
+             telemetry_number(result, "maxConnections", c->config->websocket.max_connections),
+             telemetry_number(result, "heartbeatSuccess", 0),
+             telemetry_number(result, "heartbeatsSent", 0), telemetry_number(result, "refused", 0),
+             telemetry_number(result, "reaped", 0), telemetry_number(times, "avg", 0),
+             telemetry_number(times, "p50", 0), telemetry_number(times, "p95", 0),
+             telemetry_number(times, "max", 0));
 }
 
 static void on_stats(void *arg, enum rpc_error code, const char *message,

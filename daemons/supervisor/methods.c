@@ -38,6 +38,26 @@ static void put_durations(const struct supervisor *s, struct rpc_out *o)
     rpc_out_end(o);
 }
 
+/* For /metrics: how many took less than each edge, in seconds. */
+static void put_buckets(const struct supervisor *s, struct rpc_out *o)
+{
+    uint64_t below = 0;
+    double edge = 0.01;
+    rpc_out_list(o, "durationBuckets");
+    for (unsigned b = 0; b < 48; b++, edge *= 1.4142135623730951) {
+        below += s->durations.bucket[b];
+        if (b % 2)
+            continue;
+        rpc_out_map(o, NULL);
+        rpc_out_f64(o, "le", edge);
+        rpc_out_u64(o, "count", below);
+        rpc_out_end(o);
+    }
+    rpc_out_end(o);
+    rpc_out_u64(o, "durationCount", s->durations.count);
+    rpc_out_f64(o, "durationSum", s->durations.sum_s);
+}
+
 static void put_routes(const struct supervisor *s, struct rpc_out *o)
 {
     rpc_out_list(o, "routes");
@@ -76,6 +96,8 @@ static void ws_stats(struct supervisor *s, const struct rpc_call *call)
     rpc_out_u64(o, "maxConnections", s->values.max_connections);
     rpc_out_f64(o, "heartbeatSuccess", success(s));
     rpc_out_u64(o, "heartbeatsSent", s->heartbeats + s->pings);
+    rpc_out_u64(o, "jsonHeartbeats", s->heartbeats);
+    rpc_out_u64(o, "pings", s->pings);
     rpc_out_u64(o, "pongs", s->pongs);
     rpc_out_u64(o, "opened", s->opened);
     rpc_out_u64(o, "refused", s->refused);
@@ -83,6 +105,7 @@ static void ws_stats(struct supervisor *s, const struct rpc_call *call)
     rpc_out_u64(o, "messagesIn", s->messages_in);
     rpc_out_u64(o, "messagesOut", s->messages_out);
     put_durations(s, o);
+    put_buckets(s, o);
     rpc_out_map(o, "ends");
     for (int i = 0; i < END_REASONS; i++)
         rpc_out_u64(o, session_end_names[i], s->ends[i]);
@@ -234,21 +257,30 @@ static unsigned shed(struct supervisor *s)
 {
     struct session **all = calloc(s->open + 1, sizeof(struct session *));
     size_t n = 0;
-    unsigned gone = 0, left = s->open;
-    for (struct session *x = s->sessions; all && x; x = x->next)
+    unsigned gone = 0, left = 0;
+    uint32_t *on_route_left = calloc(SUPERVISOR_ROUTES, sizeof *on_route_left);
+    for (struct session *x = s->sessions; all && on_route_left && x; x = x->next) {
+        if (x->state == SESSION_CLOSING) /* on its way out */
+            continue;
+        left++;
+        on_route_left[x->route->index]++;
         if (x->state == SESSION_OPEN)
             all[n++] = x;
+    }
     if (all)
         qsort(all, n, sizeof(struct session *), by_idleness);
     for (size_t i = 0; i < n; i++) {
         const uint32_t r = all[i]->route->index;
-        if (left - gone <= s->values.max_connections &&
-            s->routes[r].open <= s->route_values[r].ws.max_connections)
+        if (left <= s->values.max_connections &&
+            on_route_left[r] <= s->route_values[r].ws.max_connections)
             continue;
         session_close(s, all[i], 1013, "too many connections; try again later", END_SHED);
+        left--;
+        on_route_left[r]--;
         gone++;
     }
     free(all);
+    free(on_route_left);
     return gone;
 }
 

@@ -68,7 +68,7 @@ static void scrape(struct rig *r, bool openmetrics)
     free(r->text.at);
     memset(&r->text, 0, sizeof r->text);
     r->n = 0;
-    metrics_write(&r->control, openmetrics, &r->text);
+    metrics_write(&r->control, openmetrics, NULL, &r->text);
     assert_false(r->text.failed);
     assert_int_equal(r->text.at[r->text.len - 1], '\n');
     for (char *at = r->text.at, *end; (end = strchr(at, '\n')); at = end + 1) {
