@@ -32,20 +32,25 @@ static bool companion_needed(const struct config *config)
     return false;
 }
 
-static bool companion_answers(const char *runtime_dir)
+/* 0: nobody answers; -1: somebody does. Otherwise the process that listens. */
+static pid_t companion_pid(const char *runtime_dir)
 {
+    struct ucred who;
+    socklen_t len = sizeof who;
     struct sockaddr_un un = {.sun_family = AF_UNIX};
     if (snprintf(un.sun_path, sizeof un.sun_path, "%s/supervisor.sock", runtime_dir) >=
         (int)sizeof un.sun_path)
-        return false;
+        return 0;
     const int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
-        return false;
-    /* EAGAIN: its backlog is full, so it is there */
-    const bool answers =
-        connect(fd, (const struct sockaddr *)&un, sizeof un) == 0 || errno == EAGAIN;
+        return 0;
+    const int code = connect(fd, (const struct sockaddr *)&un, sizeof un) ? errno : 0;
+    pid_t pid = code == EAGAIN ? -1 : 0; /* EAGAIN: its backlog is full, so it is there */
+    if (code == 0)
+        pid =
+            getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &len) == 0 && who.pid > 0 ? who.pid : -1;
     close(fd);
-    return answers;
+    return pid;
 }
 
 /* Beside our own binary, else wherever PATH finds it. */
@@ -79,6 +84,7 @@ static void companion_exec(const struct master *m)
     sigset_t none;
     setsid();
     signal(SIGPIPE, SIG_DFL);
+    signal(SIGHUP, SIG_IGN); /* until it has its own handler: a reload may come before */
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     privileges_drop_all();
@@ -120,8 +126,21 @@ void companion_step(struct master *m)
         return;
     c->next_ms = m->now_ms + PROBE_EVERY_MS;
     const struct config *config = master_config(m);
-    if (companion_needed(config) && !companion_answers(config->runtime_dir))
+    if (companion_needed(config) && companion_pid(config->runtime_dir) == 0)
         companion_fork(m);
+}
+
+/* The supervisor reads the same file, whoever started it. */
+void companion_reload(struct master *m)
+{
+    struct companion *c = &m->companion;
+    const pid_t pid = c->pid ? c->pid : companion_pid(master_config(m)->runtime_dir);
+    if (pid > 0 && kill(pid, SIGHUP) < 0)
+        log_warning("supervisor: cannot tell " COMPANION_NAME "[%d] to read its configuration "
+                    "again: %s",
+                    (int)pid, strerror(errno));
+    if (pid == 0)
+        c->next_ms = m->now_ms; /* there may be a first WebSocket route */
 }
 
 bool companion_reaped(struct master *m, pid_t pid, int status)

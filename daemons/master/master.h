@@ -217,6 +217,7 @@ void notify_step(struct master *m);
 /* ---- companion.c ---- */
 void companion_init(struct master *m);
 void companion_step(struct master *m);
+void companion_reload(struct master *m);
 bool companion_reaped(struct master *m, pid_t pid, int status);
 void companion_stop(struct master *m, uint64_t grace_ms);
 uint64_t companion_deadline(const struct master *m);

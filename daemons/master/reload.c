@@ -205,6 +205,7 @@ static void reload_commit(struct master *m)
     workers_stop(m, old, PROCESS_DRAIN_MS);
     for (uint32_t i = 0; i < config->n_inactive; i++)
         log_warning("config: not active yet: %s", config->inactive[i]);
+    companion_reload(m);
     log_info("reload: generation %u serves with %u workers", g->number, g->workers);
     notify_status("%u workers, generation %u", g->workers, g->number);
     reload_finish(m, PROC_RELOAD_OK);
