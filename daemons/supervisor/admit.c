@@ -20,25 +20,32 @@ static struct client_count **find(struct supervisor *s, const struct clientip *i
 
 /* A token bucket on handshakes: a second's worth of burst, so that a deploy does not stampede the
  * backend. */
-static bool take_token(struct supervisor *s, double rate)
+static bool has_token(const struct supervisor *s, struct bucket *b, double rate)
 {
-    if (rate <= 0)
-        return true;
     const double burst = rate < 1 ? 1 : rate;
-    s->tokens += (double)(s->now_ms - s->tokens_ms) / 1000 * rate;
-    s->tokens_ms = s->now_ms;
-    if (s->tokens > burst)
-        s->tokens = burst;
-    if (s->tokens < 1)
+    b->tokens += (double)(s->now_ms - b->ms) / 1000 * rate;
+    b->ms = s->now_ms;
+    if (b->tokens > burst)
+        b->tokens = burst;
+    return rate <= 0 || b->tokens >= 1;
+}
+
+/* One of the route and one of all, or none. */
+static bool take_tokens(struct supervisor *s, struct route_values *own)
+{
+    if (!has_token(s, &own->bucket, own->ws.connect_rate) ||
+        !has_token(s, &s->bucket, s->values.connect_rate))
         return false;
-    s->tokens -= 1;
+    own->bucket.tokens -= own->ws.connect_rate > 0;
+    s->bucket.tokens -= s->values.connect_rate > 0;
     return true;
 }
 
 const char *admit_check(struct supervisor *s, const struct config_route *route,
                         const struct clientip *ip)
 {
-    const struct config_websocket *own = &s->route_values[route->index].ws;
+    struct route_values *values = &s->route_values[route->index];
+    const struct config_websocket *own = &values->ws;
     const struct client_count *c = *find(s, ip);
     if (s->draining)
         return "the service is stopping";
@@ -48,7 +55,9 @@ const char *admit_check(struct supervisor *s, const struct config_route *route,
         return "too many WebSockets are open on this route";
     if (c && (c->n >= own->max_per_client || c->n >= s->values.max_per_client))
         return "too many WebSockets are open from this client";
-    if (!take_token(s, own->connect_rate))
+    if (s->held + (route->upstream ? 2 : 1) > s->may_hold)
+        return "no descriptor is left";
+    if (!take_tokens(s, values))
         return "too many WebSockets are being opened";
     return NULL;
 }

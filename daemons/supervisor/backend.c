@@ -89,6 +89,7 @@ void backend_begin(struct supervisor *s, struct session *x)
             continue;
         }
         x->pending->server = v;
+        s->held++;
         ev_io_init(&x->backend.io, on_backend, fd, EV_WRITE);
         ev_io_start(s->loop, &x->backend.io);
         x->deadline_ms = s->now_ms + u->connect_timeout_ms;

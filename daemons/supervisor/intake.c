@@ -90,8 +90,9 @@ static void take_client(struct supervisor *s, const struct handover *h, const ch
 {
     const char *id = rest + h->route_len, *head = id + h->id_len;
     const struct config_route *route = find_route(s, rest, h->route_len);
-    struct clientip ip;
-    memcpy(ip.addr, h->peer, sizeof ip.addr);
+    struct clientip peer, ip;
+    memcpy(peer.addr, h->peer, sizeof peer.addr);
+    clientip_group(&peer, &ip); /* who has a /64 has as many addresses as it likes */
     const char *why =
         route ? admit_check(s, route, &ip) : "the route has no websocket section here";
     struct session *x = why ? NULL : session_new(s, fd, route, &ip);

@@ -13,15 +13,16 @@
 #define MESSAGE_MOST 8192
 #define TAGS_MOST    64
 #define TEXT_MOST    256
+#define BEHIND_MOST  (64u << 10) /* bytes of events that a client has not read */
 
 struct subscription {
     bool chosen; /* tells only what is asked for */
     char *prefix;
     char *tags[TAGS_MOST];
     unsigned n_tags;
-    size_t len; /* of the message being collected */
+    size_t len;    /* of the message being collected */
+    uint8_t *text; /* MESSAGE_MOST, while there is one */
     bool overlong;
-    uint8_t text[MESSAGE_MOST];
 };
 
 void local_free(struct session *x)
@@ -30,6 +31,7 @@ void local_free(struct session *x)
     if (!b)
         return;
     free(b->prefix);
+    free(b->text);
     for (unsigned i = 0; i < b->n_tags; i++)
         free(b->tags[i]);
     free(b);
@@ -101,6 +103,8 @@ static void understand(struct supervisor *s, struct session *x)
     else if (!type || strcmp(type, "pong"))
         relay_put_frame(s, &x->client, FRAMES_TEXT, wrong, sizeof wrong - 1);
     json_decref(root);
+    free(b->text);
+    b->text = NULL;
     b->len = 0;
     b->overlong = false;
 }
@@ -117,9 +121,11 @@ void local_message(struct supervisor *s, struct session *x, const uint8_t *bytes
         header = 2 + (small == 126 ? 2u : small == 127 ? 8u : 0u) + 4;
     }
     const size_t n = len - header;
+    if (!b->text && !(b->text = malloc(MESSAGE_MOST)))
+        b->overlong = true;
     for (size_t i = 0; i < n; i++) {
         const uint8_t c = bytes[header + i] ^ f->mask[(f->phase + 4 - (n - i) % 4) & 3];
-        if (b->len < sizeof b->text)
+        if (b->text && b->len < MESSAGE_MOST)
             b->text[b->len++] = c;
         else
             b->overlong = true;
@@ -157,12 +163,18 @@ unsigned local_invalidated(struct supervisor *s, const char *const *tags, size_t
         json_array_append_new(list, json_string(tags[i]));
     char *text = json_dumps(event, JSON_COMPACT);
     json_decref(event);
-    for (struct session *x = s->sessions; text && x; x = x->next)
-        if (x->state == SESSION_OPEN && x->subscription && !x->client.out.len &&
-            wants(x->subscription, tags, n, prefix)) {
-            told += relay_put_frame(s, &x->client, FRAMES_TEXT, text, strlen(text));
-            relay_watch(s, x);
+    for (struct session *x = s->sessions, *next; text && x; x = next) {
+        next = x->next;
+        if (x->state != SESSION_OPEN || !x->subscription ||
+            !wants(x->subscription, tags, n, prefix))
+            continue;
+        if (x->client.out.len > BEHIND_MOST) { /* better it asks anew than misses one unknowingly */
+            session_close(s, x, 1013, "events are read too slowly", END_SHED);
+            continue;
         }
+        told += relay_put_frame(s, &x->client, FRAMES_TEXT, text, strlen(text));
+        relay_watch(s, x);
+    }
     free(text);
     return told;
 }

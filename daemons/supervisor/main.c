@@ -20,6 +20,9 @@
 #include <unistd.h>
 
 #define DEFAULT_CONFIG "/etc/polder/polder.conf"
+/* Descriptors that are not a WebSocket's: links to workers, admin connections, the loop's. A
+ * message whose descriptor finds no room is lost to its sender, so sessions stop before. */
+#define OWN_FILES 256
 
 static void print_error(void *arg, const char *line)
 {
@@ -95,8 +98,11 @@ static void reload(struct supervisor *s)
     }
     for (struct session *x = s->sessions, *next; x; x = next) {
         next = x->next;
-        if (!same_route(c, x->route) || x->state == SESSION_CONNECTING ||
-            x->state == SESSION_ASKING)
+        const bool stays = same_route(c, x->route),
+                   settled = x->state == SESSION_OPEN || x->state == SESSION_CLOSING;
+        if (!stays && x->state == SESSION_OPEN)
+            session_close(s, x, 1012, "the service has changed", END_DRAIN);
+        if (!stays || !settled) /* its configuration goes */
             session_end(s, x, END_DRAIN);
     }
     for (struct session *x = s->sessions; x; x = x->next) {
@@ -174,6 +180,9 @@ static int run(struct supervisor *s)
     if (!getrlimit(RLIMIT_NOFILE, &files)) {
         files.rlim_cur = files.rlim_max;
         setrlimit(RLIMIT_NOFILE, &files);
+        s->may_hold = files.rlim_max > OWN_FILES && files.rlim_max < UINT32_MAX
+                          ? (uint32_t)files.rlim_max - OWN_FILES
+                          : UINT32_MAX;
     }
     signal(SIGPIPE, SIG_IGN);
     s->loop = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV);
@@ -181,7 +190,7 @@ static int run(struct supervisor *s)
     if (!s->loop || !s->buffer)
         return 1;
     ev_set_userdata(s->loop, s);
-    s->now_ms = s->tokens_ms = clock_mono_ms();
+    s->now_ms = clock_mono_ms();
     s->real_ms = clock_real_ms();
     s->wheel_tick = s->now_ms / WHEEL_TICK_MS;
     s->seed = supervisor_random(s);

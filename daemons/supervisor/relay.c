@@ -84,8 +84,10 @@ static void queue_pop(struct supervisor *s, struct queue *q)
 void relay_close(struct supervisor *s, struct leg *leg)
 {
     ev_io_stop(s->loop, &leg->io);
-    if (leg->io.fd >= 0)
+    if (leg->io.fd >= 0) {
         close(leg->io.fd);
+        s->held--;
+    }
     leg->io.fd = -1;
     while (leg->out.head)
         queue_pop(s, &leg->out);

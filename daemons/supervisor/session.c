@@ -84,6 +84,7 @@ struct session *session_new(struct supervisor *s, int fd, const struct config_ro
     ev_init(&x->client.io, NULL);
     ev_init(&x->backend.io, NULL);
     x->client.io.fd = fd;
+    s->held++;
     x->backend.io.fd = -1;
     x->opened_ms = x->from_client_ms = x->from_backend_ms = x->to_client_ms = s->now_ms;
     x->next = s->sessions;

@@ -8,10 +8,10 @@
  *   admit.c      is there room: in all, on the route, for this client, for this second
  *   backend.c    connects to a server of the route and carries the handshake over; or
  *   local.c      answers it here, where the route has no backend, and tells of invalidations
- *   relay.c      frames both ways: read into one buffer of the process, looked at (frames.c),
- * written on heartbeat.c  one wheel for all: heartbeats, reaping, closing in time session.c    the
- * states of a session, and the one way it ends methods.c    what the admin socket may ask and
- * change
+ *   relay.c      frames both ways: read into one buffer, looked at (frames.c), written on
+ *   heartbeat.c  one wheel for all: heartbeats, reaping, closing in time
+ *   session.c    the states of a session, and the one way it ends
+ *   methods.c    what the admin socket may ask and change
  *
  * Ownership: a session owns two descriptors, a few hundred bytes, and buffers only while bytes are
  * in flight. Counts are changed in session_new() and session_free() and nowhere else, so they are
@@ -131,8 +131,13 @@ struct client_count {
 };
 
 /* The values that can be changed while running; routes start with those of the file. */
+struct bucket { /* of handshakes */
+    double tokens;
+    uint64_t ms; /* filled up to here */
+};
 struct route_values {
     struct config_websocket ws;
+    struct bucket bucket;
 };
 
 struct histogram {
@@ -163,11 +168,11 @@ struct supervisor {
     uint64_t drain_until_ms;
     bool draining;
     uint32_t open;                                       /* sessions, in whatever state */
+    uint32_t held, may_hold;                             /* descriptors of their legs */
     struct config_websocket values;                      /* of the top-level section */
     struct route_values route_values[SUPERVISOR_ROUTES]; /* by route index */
     struct route_count routes[SUPERVISOR_ROUTES];
-    double tokens;
-    uint64_t tokens_ms;
+    struct bucket bucket;
     uint64_t opened, refused, heartbeats, heartbeats_acked, pings, pongs, messages_in, messages_out,
         ends[END_REASONS];
     struct histogram durations;
