@@ -6,7 +6,7 @@
  *       each connection has one message under way; the echo must be the very message, so that none
  *       is lost, repeated, reordered or changed unseen
  *   ws_load hold PORT TARGET CONNECTIONS SECONDS
- *       opens, says "ready", answers pings, counts heartbeats; ends early when stdin does
+ *       opens, says "ready", answers pings, counts heartbeats
  *   ws_load churn PORT TARGET CONNECTIONS COUNT
  *       opens and closes COUNT times, in turn with a close frame, FIN and RST
  *
@@ -19,7 +19,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -274,13 +273,6 @@ static void turn(int wait_ms)
     }
 }
 
-static bool stdin_ended(void)
-{
-    struct pollfd f = {0, POLLIN, 0};
-    char byte;
-    return poll(&f, 1, 0) > 0 && read(0, &byte, 1) <= 0;
-}
-
 static void open_all(double until)
 {
     for (unsigned i = 0; i < n_peers && clock_s < until;) {
@@ -334,7 +326,7 @@ int main(int argc, char **argv)
         printf("ready\n");
         fflush(stdout);
         const double end = clock_s + atof(argv[5]);
-        while (clock_s < end && (echo || !stdin_ended()))
+        while (clock_s < end)
             turn(100);
         stopping = true;
         for (const double patience = clock_s + 10; (total.lost = unheard()) && clock_s < patience;)
