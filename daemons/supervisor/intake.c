@@ -121,8 +121,21 @@ static bool is_sound(const struct handover *h, size_t len)
 {
     const uint64_t want =
         sizeof *h + (uint64_t)h->route_len + h->id_len + h->head_len + h->surplus_len;
-    return h->magic == HANDOVER_MAGIC && h->version == HANDOVER_VERSION && want == len &&
-           h->head_len;
+    return h->magic == HANDOVER_MAGIC && h->version == HANDOVER_VERSION && want == len;
+}
+
+/* A worker has invalidated something. */
+static void take_news(struct supervisor *s, const struct handover *h, const char *rest)
+{
+    char text[2 * 8192];
+    const char *tag = text, *id = rest + h->route_len;
+    const uint32_t len = h->id_len ? h->id_len : h->head_len;
+    if (len >= sizeof text)
+        return;
+    memcpy(text, h->id_len ? id : id + h->id_len, len);
+    text[len] = 0;
+    if (frames_utf8_valid((const uint8_t *)text, len))
+        local_invalidated(s, &tag, h->id_len ? 1 : 0, h->id_len ? NULL : len ? text : "/");
 }
 
 /* 1: go on; 0: nothing more now; -1: the link is finished. */
@@ -148,12 +161,16 @@ static int take_message(struct supervisor *s, int link)
             memcpy(fds, CMSG_DATA(c), (size_t)n_fds * sizeof(int));
         }
     struct handover h;
-    bool good = n >= (ssize_t)sizeof h && n_fds == 1 && !(m.msg_flags & (MSG_TRUNC | MSG_CTRUNC));
+    bool good = n >= (ssize_t)sizeof h && !(m.msg_flags & (MSG_TRUNC | MSG_CTRUNC));
     if (good) {
         memcpy(&h, bytes, sizeof h);
-        good = is_sound(&h, (size_t)n) && is_stream(fds[0]);
+        good = is_sound(&h, (size_t)n);
     }
-    if (good) {
+    if (good && (h.flags & HANDOVER_TELLS) && n_fds == 0) {
+        take_news(s, &h, bytes + sizeof h);
+        return 1;
+    }
+    if (good && !(h.flags & HANDOVER_TELLS) && h.head_len && n_fds == 1 && is_stream(fds[0])) {
         take_client(s, &h, bytes + sizeof h, fds[0]);
         return 1;
     }

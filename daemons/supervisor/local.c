@@ -155,6 +155,8 @@ static bool wants(const struct subscription *b, const char *const *tags, size_t 
 unsigned local_invalidated(struct supervisor *s, const char *const *tags, size_t n,
                            const char *prefix)
 {
+    if (prefix && *prefix != '/') /* clients know their host, and ask by path */
+        prefix = strchr(prefix, '/');
     json_t *list = json_array(),
            *event = json_pack("{s:s, s:o, s:o}", "type", "invalidated", "tags", list, "prefix",
                               prefix ? json_string(prefix) : json_null());

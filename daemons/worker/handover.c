@@ -207,7 +207,7 @@ static bool supervisor_connect(struct worker *w)
     return true;
 }
 
-/* One message with the socket. 0 or a negative errno. */
+/* One message, with the socket where fd >= 0. 0 or a negative errno. */
 static int send_message(struct worker *w, struct iovec *iov, size_t n, int fd)
 {
     union {
@@ -224,6 +224,8 @@ static int send_message(struct worker *w, struct iovec *iov, size_t n, int fd)
     cm->cmsg_type = SCM_RIGHTS;
     cm->cmsg_len = CMSG_LEN(sizeof fd);
     memcpy(CMSG_DATA(cm), &fd, sizeof fd);
+    if (fd < 0)
+        m.msg_control = NULL, m.msg_controllen = 0;
     for (int attempt = 0; attempt < 2; attempt++) {
         if (!supervisor_connect(w))
             return -ECONNREFUSED;
@@ -299,6 +301,33 @@ static bool admitted(struct client *c, struct request *r)
     if (limits.refused)
         request_refuse(w, r, &limits);
     return !limits.refused;
+}
+
+/* ---- telling ------------------------------------------------------------------------------------
+ */
+
+static int tell(struct worker *w, struct field_text url, struct field_text tag)
+{
+    struct handover h = {.magic = HANDOVER_MAGIC,
+                         .version = HANDOVER_VERSION,
+                         .flags = HANDOVER_TELLS,
+                         .id_len = (uint32_t)tag.len,
+                         .head_len = (uint32_t)url.len};
+    struct iovec iov[3] = {{&h, sizeof h}, {(void *)tag.at, tag.len}, {(void *)url.at, url.len}};
+    return send_message(w, iov, 3, -1);
+}
+
+void handover_tell(struct worker *w, struct field_text url, struct field_text tag)
+{
+    if (w->any_listeners && !w->tell_all && tell(w, url, tag) == -EAGAIN)
+        w->tell_all = true; /* too many at once: they will be told that it may be anything */
+}
+
+void handover_catch_up(struct worker *w)
+{
+    static const struct field_text none = {"", 0};
+    if (w->tell_all && tell(w, none, none) != -EAGAIN)
+        w->tell_all = false;
 }
 
 void handover_begin(struct client *c, struct request *r)

@@ -22,6 +22,7 @@ static void mark_url(struct marking *m, const char *url, size_t len)
     inval_mark_url(w->shared->inval, url, len, false);
     m->count++;
     stats_add(w->stats, STATS_CACHE_INVALIDATIONS, 1);
+    handover_tell(w, (struct field_text){url, len}, (struct field_text){"", 0});
     cache_key_of(inval_secret(w->shared->inval), url, len, "", 0, &key);
     tee_delete(w, &key);
 }
@@ -31,6 +32,7 @@ static void mark_group(void *arg, struct field_text group)
     struct marking *m = arg;
     struct worker *w = m->worker;
     inval_mark_tag(w->shared->inval, group.at, group.len, false);
+    handover_tell(w, (struct field_text){"", 0}, group);
     m->count++;
     stats_add(w->stats, STATS_CACHE_INVALIDATIONS, 1);
 }

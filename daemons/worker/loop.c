@@ -53,6 +53,8 @@ static void loop_settings(struct worker *w)
     w->generation++;
     for (uint32_t i = 0; i < w->config->n_routes; i++) {
         const struct config_route *route = &w->config->routes[i];
+        if (route->websocket && !route->upstream)
+            w->any_listeners = true;
         if (!route->cache)
             continue;
         w->any_cache = true;
@@ -193,6 +195,7 @@ static void on_beat(EV_P_ ev_timer *watcher, int events)
     (void)loop, (void)events;
     memo_sweep(w);
     buffer_trim(w);
+    handover_catch_up(w);
     if (loop_cache_ready(w)) /* notices a rotation while nobody asks, and lets go of the old map */
         w->cache_asked = true;
 }

@@ -486,6 +486,10 @@ void accesslog_reopen(struct worker *w);
 /* Takes the client away (closed for this worker), or answers it. worker.surplus: what followed. */
 void handover_begin(struct client *c, struct request *r);
 void handover_close(struct worker *w);
+/* Clients of WebSocket routes that Polder answers alone hear of what this worker has invalidated:
+ * a URL ("host/path?query") or a tag, the other one empty. Never waits. */
+void handover_tell(struct worker *w, struct field_text url, struct field_text tag);
+void handover_catch_up(struct worker *w); /* now and then: what the queue had no room for */
 
 /* ---- loop.c ---- */
 struct listener {
@@ -537,6 +541,8 @@ struct worker {
     struct limit_answer prepaid; /* what prepaid_client's request was told by its limits */
     struct client *prepaid_client;
     bool any_cache;
+    bool any_listeners; /* a WebSocket route without a backend */
+    bool tell_all;      /* the supervisor has not been told of everything */
 
     struct timer_wheel wheel;
     struct buffer *free_buffers;

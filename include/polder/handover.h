@@ -16,6 +16,9 @@
 #define HANDOVER_MAGIC   0x706f6c77u
 #define HANDOVER_VERSION 1
 #define HANDOVER_MAX     (64u << 10) /* whole message */
+/* In flags: no socket comes, but word of what a worker has invalidated: id is a tag, or head is a
+ * URL ("host/path?query"), or both are empty for everything. */
+#define HANDOVER_TELLS 1u
 
 struct handover {
     uint32_t magic;

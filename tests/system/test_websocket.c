@@ -15,14 +15,21 @@
 #include <unistd.h>
 
 static pid_t echo_pid;
+static struct backend *writer;
 static unsigned echo_port;
 
 #define KEY    "dGhlIHNhbXBsZSBub25jZQ=="
 #define ACCEPT "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 
+static bool accept_writes(struct asked *ask)
+{
+    return reply_ok(ask, "", "done");
+}
+
 static int set_up(void **state)
 {
     (void)state;
+    writer = backend_start(accept_writes, NULL);
     char port[16];
     echo_port = free_port();
     snprintf(port, sizeof port, "%u", echo_port);
@@ -42,12 +49,14 @@ static int tear_down(void **state)
     (void)state;
     kill(echo_pid, SIGKILL);
     waitpid(echo_pid, NULL, 0);
+    backend_stop(writer);
     return 0;
 }
 
 static void start(struct house *h, unsigned workers, const char *websocket)
 {
     house_start(h, workers,
+                "upstream \"writer\" { server \"127.0.0.1:%u\" { } }\n"
                 "websocket { heartbeat = off %s %s "
                 "}\nupstream \"u\" { server \"127.0.0.1:%u\" { } "
                 "connect_timeout = 500ms }\n"
@@ -56,7 +65,9 @@ static void start(struct house *h, unsigned workers, const char *websocket)
                 "= \"gone\" websocket { } }\n"
                 "route \"/events/*\" { websocket { } }\nroute \"/picky/*\" { upstream = \"u\" "
                 "websocket { origins = {\"https://good.example\"} } }\n"
+                "route \"/api/*\" { upstream = \"writer\" cache { } }\n"
                 "route \"/*\" { upstream = \"u\" }\n",
+                backend_port(writer),
                 strstr(websocket, "max_connections") ? ""
                                                      : "max_connections = 100 max_per_client = 100",
                 websocket, echo_port, free_port());
@@ -558,6 +569,12 @@ static void the_admin_sees_and_ends_them(void **state)
     assert_int_equal(ctl(&h, &out, "cache invalidate --prefix /api/items/7"), 0);
     assert_true(read_frame(b, &frame));
     assert_non_null(strstr(frame.text, "/api/items/7"));
+    /* an unsafe method through a worker invalidates too */
+    const int written = request(h.port, "PUT", "/api/items/9", "", "x", &m);
+    message_free(&m);
+    assert_int_equal(written, 200);
+    assert_true(read_frame(b, &frame));
+    assert_non_null(strstr(frame.text, "\"prefix\":\"/api/items/9\""));
     assert_int_equal(ctl(&h, &out, "ws set max_connections=2"), 0);
     close(ask(h.port, "/ws/x", "", &m));
     assert_int_equal(m.status, 503);
@@ -575,6 +592,67 @@ static void the_admin_sees_and_ends_them(void **state)
     house_remove(&h);
 }
 
+static void a_drain_tells_everybody_over_a_while(void **state)
+{
+    (void)state;
+    struct house h;
+    enum { N = 60 };
+    int fd[N];
+    uint64_t first = 0, last = 0;
+    start(&h, 1, "");
+    for (int i = 0; i < N; i++)
+        fd[i] = open_ws(h.port, "/ws/x");
+    kill(supervisor_of(&h), SIGTERM);
+    bool open[N];
+    memset(open, 1, sizeof open);
+    for (int left = N; left;) {
+        struct pollfd p[N];
+        for (int i = 0; i < N; i++)
+            p[i] = (struct pollfd){open[i] ? fd[i] : -1, POLLIN, 0};
+        assert_true(poll(p, N, (int)harness_patience(10000)) > 0);
+        for (int i = 0; i < N; i++)
+            if (p[i].revents) {
+                assert_int_equal(expect_close(fd[i]), 1012);
+                last = mono_ms();
+                first = first ? first : last;
+                close(fd[i]);
+                open[i] = false;
+                left--;
+            }
+    }
+    assert_true(last - first >= 100); /* not all at one instant */
+    assert_true(house_logged(&h, "60 WebSockets are told to come again"));
+    house_remove(&h);
+}
+
+static void shedding_closes_the_longest_idle_and_no_more(void **state)
+{
+    (void)state;
+    struct house h;
+    const char *out;
+    int fd[6];
+    start(&h, 1, "");
+    for (int i = 0; i < 6; i++) {
+        fd[i] = open_ws(h.port, "/ws/x");
+        say(fd[i], "hello");
+        expect_text(fd[i], "hello");
+        nap_ms(5); /* so that who has been idle for longest is known */
+    }
+    say(fd[0], "awake");
+    expect_text(fd[0], "awake");
+    assert_int_equal(ctl(&h, &out, "ws set route=/ws/* max_connections=4 --shed"), 0);
+    assert_int_equal(expect_close(fd[1]), 1013);
+    assert_int_equal(expect_close(fd[2]), 1013);
+    for (int i = 0; i < 6; i++) {
+        if (i != 1 && i != 2) {
+            say(fd[i], "still here");
+            expect_text(fd[i], "still here");
+        }
+        close(fd[i]);
+    }
+    house_remove(&h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -588,6 +666,8 @@ int main(void)
         cmocka_unit_test(a_reader_that_stops_is_waited_for_in_bounded_memory),
         cmocka_unit_test(opening_and_closing_leaves_no_trace),
         cmocka_unit_test(the_admin_sees_and_ends_them),
+        cmocka_unit_test(a_drain_tells_everybody_over_a_while),
+        cmocka_unit_test(shedding_closes_the_longest_idle_and_no_more),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
