@@ -125,8 +125,9 @@ $(BUILD)/fuzz/%: tests/fuzz/%.c $(lib_src) $(http_src) $(rpc_src)
 	  $(llhttp_src) $(LDLIBS) $(FUZZ_LIBS)
 FUZZ_LIBS ?= -lwslay
 
-bench: deps-bench bins $(bench_bins) ## cost of a hit against the floor and against nginx, in one run
+bench: deps-bench bins $(bench_bins) ## cost of hits and WebSockets against the floor, nginx and HAProxy
 	@tests/bench/run $(BUILD)
+	@tests/bench/ws $(BUILD)
 bench_bins = $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(wildcard tests/bench/*.c))
 $(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(PARTS) $(RPC) $(HTTP) $(LIB)
 	@mkdir -p $(@D)
