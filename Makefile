@@ -27,7 +27,7 @@ LDLIBS   := -lev -llmdb -lmsgpackc -lconfuse -ljansson -lxxhash -lsystemd -lm
 DEBS_BUILD := gcc make pkg-config libc6-dev libev-dev liblmdb-dev libmsgpack-dev libcmocka-dev node-llhttp \
               libconfuse-dev libjansson-dev libxxhash-dev libsystemd-dev
 DEBS_RUN   := curl python3 python3-fastapi uvicorn python3-uvloop python3-httptools python3-websockets
-DEBS_TEST  := curl libwslay-dev python3-msgpack
+DEBS_TEST  := curl libwslay-dev python3-msgpack chromium
 
 # ---- what is built from what -------------------------------------------------
 lib_src        := $(wildcard libshared/*.c)

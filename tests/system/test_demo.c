@@ -114,12 +114,36 @@ static void sockets_echo_and_beat(void **state)
         "echo ok, heartbeat ok"));
 }
 
+/* The npm package ws, with permessage-deflate and without. */
+static void node_clients_echo_and_hear_heartbeats(void **state)
+{
+    (void)state;
+    const char *out =
+        shell("node tests/clients/ws/node.mjs ws://127.0.0.1:%u/ws/node-1 2>&1", h.port);
+    if (!strstr(out, "extensions \"permessage-deflate\"\n") || !strstr(out, "extensions \"\"\n") ||
+        !strstr(out, "pong ok\n"))
+        fail_msg("node: %s", out);
+}
+
+/* A page that came through Polder, in a real browser, opens a socket through Polder. */
+static void a_browser_echoes_and_hears_heartbeats(void **state)
+{
+    (void)state;
+    const char *out = shell("node tests/clients/ws/chromium.mjs http://127.0.0.1:%u/api/items/2 "
+                            "ws://127.0.0.1:%u/ws/browser-1 2>&1",
+                            h.port, h.port);
+    if (!strstr(out, "echo ok, order ok, heartbeat ok, close ok"))
+        fail_msg("chromium: %s", out);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(twenty_five_curls_and_a_changed_limit),
         cmocka_unit_test(reads_are_hits_and_a_post_cleans_up),
         cmocka_unit_test(sockets_echo_and_beat),
+        cmocka_unit_test(node_clients_echo_and_hear_heartbeats),
+        cmocka_unit_test(a_browser_echoes_and_hears_heartbeats),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
