@@ -371,6 +371,10 @@ void relay_watch(struct supervisor *s, struct session *x)
                    high = most > SUPERVISOR_CHUNK ? most : SUPERVISOR_CHUNK;
     ev_set_cb(&x->client.io, leg_event);
     ev_set_cb(&x->backend.io, leg_event);
-    watch(s, &x->client, x->backend.out.len < high);
+    /* Where there is no backend, answers go back to who asks: it must read some before it asks
+     * more. */
+    watch(s, &x->client,
+          x->backend.out.len < high &&
+              (x->backend.io.fd >= 0 || x->client.out.len < SUPERVISOR_CHUNK));
     watch(s, &x->backend, x->client.out.len < high);
 }

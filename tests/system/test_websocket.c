@@ -518,6 +518,40 @@ static void a_reader_that_stops_is_waited_for_in_bounded_memory(void **state)
     house_remove(&h);
 }
 
+/* Pings, each of which asks for a pong, from who reads none. */
+static void floods_of_pings_are_bounded(void **state)
+{
+    (void)state;
+    struct house h;
+    start(&h, 1, "");
+    const pid_t pid = supervisor_of(&h);
+    static unsigned char pings[131 * 500];
+    for (size_t i = 0; i < 500; i++)
+        memcpy(pings + i * 131, "\x89\xfd\1\2\3\4", 6);
+    static const char *const paths[] = {"/ws/x", "/events/x"};
+    for (size_t k = 0; k < 2; k++) {
+        int good = open_ws(h.port, "/ws/good"), fd = open_ws(h.port, paths[k]);
+        const long before = resident_kib(pid);
+        size_t at = 0, sent = 0;
+        for (uint64_t end = mono_ms() + harness_patience(2000), last = mono_ms();
+             sent < 64u << 20 && mono_ms() < end && mono_ms() - last < 500;) {
+            const ssize_t n = send(fd, pings + at, sizeof pings - at, MSG_DONTWAIT | MSG_NOSIGNAL);
+            if (n > 0) {
+                at = (at + (size_t)n) % sizeof pings;
+                sent += (size_t)n;
+                last = mono_ms();
+            }
+        }
+        if (!harness_sanitized())
+            assert_true(resident_kib(pid) - before < 4 * 1024);
+        say(good, "quick");
+        expect_text(good, "quick");
+        close(fd);
+        close(good);
+    }
+    house_remove(&h);
+}
+
 static void opening_and_closing_leaves_no_trace(void **state)
 {
     (void)state;
@@ -664,6 +698,7 @@ int main(void)
         cmocka_unit_test(no_socket_notices_that_workers_die_or_a_reload),
         cmocka_unit_test(every_way_to_end_returns_everything),
         cmocka_unit_test(a_reader_that_stops_is_waited_for_in_bounded_memory),
+        cmocka_unit_test(floods_of_pings_are_bounded),
         cmocka_unit_test(opening_and_closing_leaves_no_trace),
         cmocka_unit_test(the_admin_sees_and_ends_them),
         cmocka_unit_test(a_drain_tells_everybody_over_a_while),
