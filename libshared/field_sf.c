@@ -276,6 +276,20 @@ static struct sf start(struct field_text value)
 /* ---- List of Strings ---------------------------------------------------------------------------
  */
 
+/* The text that is meant: without the backslashes (RFC 9651 4.2.5). Longer ones than any tag stay
+ * as they are. */
+static struct field_text unescaped(struct field_text text, char *space, size_t size)
+{
+    size_t n = 0;
+    if (text.len > size || !memchr(text.at, '\\', text.len))
+        return text;
+    for (size_t i = 0; i < text.len; i++) {
+        i += text.at[i] == '\\';
+        space[n++] = text.at[i];
+    }
+    return (struct field_text){space, n};
+}
+
 static bool walk_strings(struct field_text value, void (*each)(void *, struct field_text),
                          void *arg)
 {
@@ -285,8 +299,9 @@ static bool walk_strings(struct field_text value, void (*each)(void *, struct fi
         member(&s, &item);
         if (s.bad || item.type != SF_STRING)
             return false;
+        char space[1024];
         if (each)
-            each(arg, item.text);
+            each(arg, unescaped(item.text, space, sizeof space));
         next_member(&s);
     }
     return !s.bad;

@@ -63,11 +63,12 @@ static bool is_understood(uint16_t status)
            status == 510 || status == 511;
 }
 
-/* Interim and partial responses, 304, and what RFC 6585 forbids to store. */
+/* Interim and partial responses, answers to a condition or a range of one request, and what RFC
+ * 6585 forbids to store. */
 static bool is_never_stored(uint16_t status)
 {
-    return status < 200 || status == 206 || status == 304 || status == 428 || status == 429 ||
-           status == 431 || status == 511;
+    return status < 200 || status == 206 || status == 304 || status == 412 || status == 416 ||
+           status == 428 || status == 429 || status == 431 || status == 511;
 }
 
 /* ---- freshness (4.2) --------------------------------------------------------------------------

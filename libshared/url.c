@@ -49,7 +49,9 @@ static size_t put_query(const struct config_cache *cache, struct field_text quer
         if (!stop)
             stop = end;
         const char *equals = memchr(at, '=', (size_t)(stop - at));
-        if (!is_ignored(cache, at, (size_t)((equals ? equals : stop) - at))) {
+        /* some backends begin another parameter at ';': what they would see there counts */
+        if (memchr(at, ';', (size_t)(stop - at)) ||
+            !is_ignored(cache, at, (size_t)((equals ? equals : stop) - at))) {
             out[n] = n ? '&' : '?';
             memcpy(out + n + 1, at, (size_t)(stop - at));
             n += (size_t)(stop - at) + 1;

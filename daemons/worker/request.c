@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #define FORWARDED_MAX 8192
 
@@ -111,18 +112,63 @@ static struct field_text value_of(const struct h1_head *head, enum h1_field_id i
     return f ? f->value : (struct field_text){0};
 }
 
+/* Members of Forwarded that tell a backend its own scheme and host (RFC 7239 5.3, 5.4). */
+static void put_forwarded_origin(struct h1_out *o, struct field_text value)
+{
+    const char *at = value.at, *end = at + value.len;
+    while (at < end) {
+        bool quoted = false;
+        const char *stop = at;
+        for (; stop < end && (quoted || (*stop != ';' && *stop != ',')); stop++)
+            quoted ^= *stop == '"';
+        while (at < stop && (*at == ' ' || *at == '\t'))
+            at++;
+        const size_t n = (size_t)(stop - at);
+        if ((n > 6 && !strncasecmp(at, "proto=", 6)) || (n > 5 && !strncasecmp(at, "host=", 5))) {
+            h1_put(o, "\n", 1);
+            h1_put(o, at, n);
+        }
+        at = stop + 1;
+    }
+}
+
+/* What a trusted proxy says of the URL that its client sees, where that is not what we see: a
+ * backend makes links and redirects of it, so its answers differ by it. */
+static void put_origin(struct h1_out *o, const struct request *r)
+{
+    const struct h1_head *head = r->head;
+    for (uint32_t i = 0; i < head->n_fields; i++) {
+        const struct h1_field *f = &head->field[i];
+        const struct field_text v = f->value;
+        if (f->id == H1_FORWARDED) {
+            put_forwarded_origin(o, v);
+        } else if ((f->id == H1_X_FORWARDED_PROTO && !field_is(v, "http")) ||
+                   (f->id == H1_X_FORWARDED_HOST &&
+                    (v.len != head->host.len || strncasecmp(v.at, head->host.at, v.len)))) {
+            h1_puts(o, f->id == H1_X_FORWARDED_PROTO ? "\np " : "\nh ");
+            h1_put(o, v.at, v.len);
+        }
+    }
+}
+
 /* The key under which the URL, for this identity, is stored. False: it has none. */
 static bool prepare_key(struct worker *w, struct request *r)
 {
     const struct config_cache *cache = r->route->cache;
+    struct h1_out o = {w->partition, w->partition + sizeof w->partition, false};
     if (cache->n_partition) {
         const int n = limits_key_text(r, cache->partition, cache->n_partition, w->partition,
                                       sizeof w->partition);
         if (n == -ENOBUFS)
             return false;
-        r->partition = w->partition;
-        r->partition_len = n < 0 ? 0 : (uint32_t)n; /* those without the value share one copy */
+        o.at += n < 0 ? 0 : n; /* those without the value share one copy */
     }
+    if (r->trusted_peer)
+        put_origin(&o, r);
+    if (o.overflow)
+        return false;
+    r->partition = w->partition;
+    r->partition_len = (uint32_t)(o.at - w->partition);
     cache_key_of(inval_secret(w->shared->inval), r->url, r->url_len, r->partition, r->partition_len,
                  &r->key);
     return true;
@@ -198,6 +244,30 @@ static void dispatch(struct worker *w, struct request *r)
     }
 }
 
+/* What is stored under a URL is the answer to that URL: where the client spells it otherwise (dot
+ * segments, escapes of plain letters), the backend is asked as the key says, or one spelling's
+ * answer would become the other's (RFC 3986 6.2.2). */
+static void respell(struct worker *w, struct request *r)
+{
+    const char *path = memchr(r->url, '/', r->url_len);
+    const struct field_text query = r->head->query;
+    if (!path)
+        return;
+    const size_t rest = (size_t)(r->url + r->url_len - path);
+    const char *mark = memchr(path, '?', rest);
+    const size_t len = mark ? (size_t)(mark - path) : rest;
+    if (len == r->path_len && !memcmp(path, r->path, len))
+        return;
+    struct h1_out o = {w->target, w->target + sizeof w->target, false};
+    h1_put(&o, path, len);
+    if (query.at) {
+        h1_put(&o, "?", 1);
+        h1_put(&o, query.at, query.len);
+    }
+    if (!o.overflow) /* a normal path is never longer */
+        r->target = (struct field_text){w->target, (size_t)(o.at - w->target)};
+}
+
 /* Finds the route; answers itself where there is none. */
 static bool find_route(struct worker *w, struct request *r)
 {
@@ -213,6 +283,8 @@ static bool find_route(struct worker *w, struct request *r)
     r->url_len = (uint32_t)n;
     if (!r->route)
         response_problem(r, r->client, PROBLEM_NOT_FOUND, "", "", true);
+    else if (r->route->cache)
+        respell(w, r);
     return r->route != NULL;
 }
 

@@ -160,7 +160,7 @@ static bool read_tags(const struct worker *w, const struct h1_head *head, struct
     if (n)
         field_sf_strings((struct field_text){groups, n}, add_tag, &list);
     add_tags_split(&list, head, H1_SURROGATE_KEY, " \t");
-    add_tags_split(&list, head, H1_XKEY, " \t");
+    add_tags_split(&list, head, H1_XKEY, ", \t");
     add_tags_split(&list, head, H1_CACHE_TAG, ", \t");
     return !list.too_many;
 }
@@ -177,7 +177,19 @@ static bool name_known(const char *names, uint32_t len, const char *name, size_t
     return false;
 }
 
-/* The names of all Vary lines. False: too many to be worth a cache. */
+/* Fields that the backend gets from us, other than the client sent them: what varies by them cannot
+ * be told from the request. (Scheme and host are part of the key.) */
+static bool is_ours(const char *name, size_t len)
+{
+    static const char *const names[] = {"x-forwarded-for", "forwarded",  "via",
+                                        "x-request-id",    "connection", "host"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strlen(names[i]) == len && !memcmp(names[i], name, len))
+            return true;
+    return false;
+}
+
+/* The names of all Vary lines. False: too many to be worth a cache, or one that we cannot judge. */
 static bool read_vary(struct tee *s, const struct h1_head *head)
 {
     struct h1_vary walk = {0};
@@ -191,6 +203,8 @@ static bool read_vary(struct tee *s, const struct h1_head *head)
         for (size_t i = 0; i < name.len; i++)
             lower[i] =
                 name.at[i] >= 'A' && name.at[i] <= 'Z' ? (char)(name.at[i] | 0x20) : name.at[i];
+        if (is_ours(lower, name.len))
+            return false;
         if (name_known(s->names, s->names_len, lower, name.len))
             continue;
         memcpy(s->names + s->names_len, lower, name.len);
@@ -505,7 +519,8 @@ bool tee_freshen(struct exchange *ex, const struct h1_head *head)
     char scratch[H1_CACHE_SCRATCH];
     char *text = w->scratch;
     size_t scanned = 0, len = merge_heads(w, &old->view, head, text, sizeof w->scratch - 2);
-    static struct h1_head merged; /* a scratch of this process's one thread */
+    static struct h1_head merged; /* scratches of this process's one thread */
+    static char renewed[H1_HEAD_MAX];
     if (!len || len > H1_HEAD_MAX - 2)
         return false;
     memcpy(text + len, "\r\n", 2);
@@ -522,6 +537,13 @@ bool tee_freshen(struct exchange *ex, const struct h1_head *head)
         tee_land(ex, INFLIGHT_NOSHARE);
         return true;
     }
+    /* what a 200 may not bring into the store, a 304 may not either */
+    struct h1_out o = {renewed, renewed + sizeof renewed, false};
+    put_stored_head(&o, w, &merged, &resp);
+    if (o.overflow)
+        return false;
+    text = renewed;
+    len = (size_t)(o.at - renewed);
     set_times(&rec, ex, &resp);
     rec.head_len = (uint32_t)len;
     struct stored_copy *copy = with_head(old, &rec, text, len);

@@ -117,7 +117,7 @@ struct request {
     struct client *client;      /* NULL: fetched in the background, or the client has left */
     const struct h1_head *head; /* NULL: answered from the connection's memo */
     const struct config_route *route;
-    struct field_text target; /* origin-form, the client's bytes */
+    struct field_text target; /* origin-form: the client's bytes, or respelled as the key has it */
     const char *path;         /* of the target, as sent; only while the head is looked at */
     size_t path_len;
     const char *url; /* "host/path?query" as in cache keys (polder/url.h) */
@@ -591,6 +591,7 @@ struct worker {
     struct field_text surplus;     /* what was read behind the head */
     char limit_text[2048];
     char url[WORKER_URL_MAX], reference[WORKER_URL_MAX], partition[4096];
+    char target[H1_TARGET_MAX + 1];
     char scratch[WORKER_SCRATCH];
     char client_buffer[WORKER_BUFFER], upstream_buffer[WORKER_BUFFER];
 };

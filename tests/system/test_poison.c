@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Stories of a cache that others would like to fill with what does not belong there: every answer
+ * is stored under what the backend has really been asked. */
+#include "harness.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct backend *backend;
+
+static bool answers(struct asked *a)
+{
+    char lines[512], body[1024];
+    const char *t = a->target;
+    if (!strncmp(t, "/range", 6))
+        return field_of(&a->m, "Range")
+                   ? reply(a, "HTTP/1.1 416 Range Not Satisfiable\r\nCache-Control: max-age=60\r\n"
+                              "Content-Length: 0\r\n\r\n")
+                   : reply_ok(a, "Cache-Control: max-age=60\r\n", "whole");
+    if (!strncmp(t, "/renewed", 8)) {
+        static const char always[] =
+            "Cache-Control: max-age=0, private=\"X-User\"\r\nETag: \"1\"\r\n";
+        if (field_of(&a->m, "If-None-Match"))
+            return reply(a,
+                         "HTTP/1.1 304 Not Modified\r\n%sX-User: alice\r\n"
+                         "X-RateLimit-Remaining: 3\r\nX-Fine: yes\r\n\r\n",
+                         always);
+        return reply_ok(a, always, "renewed");
+    }
+    if (!strncmp(t, "/vary-ours", 10)) {
+        const char *who = field_of(&a->m, "X-Forwarded-For");
+        snprintf(body, sizeof body, "you are %s", who ? who : "nobody");
+        return reply_ok(a, "Cache-Control: max-age=60\r\nVary: X-Forwarded-For\r\n", body);
+    }
+    if (!strncmp(t, "/link", 5)) {
+        const char *proto = field_of(&a->m, "X-Forwarded-Proto");
+        snprintf(lines, sizeof lines, "%s", proto ? proto : "none");
+        const char *host = field_of(&a->m, "X-Forwarded-Host");
+        snprintf(body, sizeof body, "%.100s://%.100s/", lines, host ? host : "none");
+        return reply_ok(a, "Cache-Control: max-age=60\r\n", body);
+    }
+    snprintf(body, sizeof body, "asked for %.900s", t);
+    return reply_ok(a, "Cache-Control: max-age=60\r\n", body);
+}
+
+static void start(struct house *h)
+{
+    house_start(h, 2,
+                "trusted_proxies = {\"127.0.0.0/8\"}\ncache { ttl = \"5m\" ignore_query = "
+                "{\"utm_*\"} stale_while_revalidate = \"0s\" }\nupstream \"u\" { server "
+                "\"127.0.0.1:%u\" { } }\nroute \"/raw/*\" { upstream = \"u\" }\nroute \"/*\" { "
+                "upstream = \"u\" cache { } }\n",
+                backend_port(backend));
+    backend_forget(backend);
+}
+
+/* Asks until it is a hit, and returns that answer's body. */
+static const char *stored(struct house *h, const char *target, const char *lines)
+{
+    static char body[1024];
+    struct message m;
+    bool hit = false;
+    wait_until(get_with(h->port, target, lines, &m) == 200 &&
+                   (hit = field_of(&m, "Cache-Status") &&
+                          strstr(field_of(&m, "Cache-Status"), "polder; hit"),
+                    snprintf(body, sizeof body, "%s", m.body), message_free(&m), hit),
+               5000);
+    return body;
+}
+
+static void another_spelling_gets_the_same_question(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *spelled, *plain;
+    } s[] = {{"/c/x/../a?q=%41", "/c/a?q=%41"},
+             {"/c/%62", "/c/b"},
+             {"/c/./c", "/c/c"},
+             {"/c/%7Ed%2f", "/c/~d%2F"}};
+    struct house h;
+    struct message m;
+    char want[256];
+    start(&h);
+    for (size_t i = 0; i < sizeof s / sizeof *s; i++) {
+        snprintf(want, sizeof want, "asked for %s", s[i].plain);
+        assert_int_equal(get(h.port, s[i].spelled, &m), 200);
+        assert_string_equal(m.body, want);
+        message_free(&m);
+        assert_string_equal(stored(&h, s[i].plain, ""), want);
+    }
+    /* where nothing is stored, the client's bytes are nobody's business */
+    assert_int_equal(get(h.port, "/raw/x/../%62", &m), 200);
+    assert_string_equal(m.body, "asked for /raw/x/../%62");
+    message_free(&m);
+    house_remove(&h);
+}
+
+static void an_ignored_parameter_hides_no_other(void **state)
+{
+    (void)state;
+    struct house h;
+    struct message m;
+    start(&h);
+    assert_string_equal(stored(&h, "/q?utm_x=1", ""), "asked for /q?utm_x=1");
+    assert_string_equal(stored(&h, "/q?utm_y=2", ""), "asked for /q?utm_x=1");
+    assert_int_equal(get(h.port, "/q?utm_x=1;id=2", &m), 200);
+    assert_string_equal(m.body, "asked for /q?utm_x=1;id=2");
+    message_free(&m);
+    house_remove(&h);
+}
+
+static void an_answer_to_one_range_is_not_everybodys(void **state)
+{
+    (void)state;
+    struct house h;
+    struct message m;
+    start(&h);
+    assert_int_equal(get_with(h.port, "/range", "Range: bytes=100-\r\n", &m), 416);
+    message_free(&m);
+    assert_string_equal(stored(&h, "/range", ""), "whole");
+    house_remove(&h);
+}
+
+static void a_304_brings_nothing_private(void **state)
+{
+    (void)state;
+    struct house h;
+    struct message m;
+    start(&h);
+    assert_int_equal(get(h.port, "/renewed", NULL), 200);
+    bool renewed = false;
+    wait_until(get(h.port, "/renewed", &m) == 200 &&
+                   (renewed = field_of(&m, "X-Fine") != NULL, renewed || (message_free(&m), false)),
+               5000);
+    assert_null(field_of(&m, "X-User"));
+    assert_null(field_of(&m, "X-RateLimit-Remaining"));
+    message_free(&m);
+    house_remove(&h);
+}
+
+static void what_varies_by_what_polder_says_is_not_stored(void **state)
+{
+    (void)state;
+    struct house h;
+    struct message m;
+    start(&h);
+    for (int i = 0; i < 5; i++) {
+        char lines[64], want[64];
+        snprintf(lines, sizeof lines, "X-Forwarded-For: 198.51.100.%d\r\n", i);
+        snprintf(want, sizeof want, "you are 198.51.100.%d, 127.0.0.1", i);
+        assert_int_equal(get_with(h.port, "/vary-ours", lines, &m), 200);
+        assert_string_equal(m.body, want);
+        message_free(&m);
+    }
+    house_remove(&h);
+}
+
+static void schemes_and_hosts_that_a_proxy_tells_are_kept_apart(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *lines, *body;
+    } s[] = {{"X-Forwarded-Proto: http\r\n", "http://test.example/"},
+             {"X-Forwarded-Proto: https\r\n", "https://test.example/"},
+             {"X-Forwarded-Proto: https\r\nX-Forwarded-Host: evil.test\r\n", "https://evil.test/"},
+             {"X-Forwarded-Host: other.test\r\n", "http://other.test/"}};
+    struct house h;
+    struct message m;
+    const char *out;
+    start(&h);
+    for (int round = 0; round < 2; round++)
+        for (size_t i = 0; i < sizeof s / sizeof *s; i++) {
+            assert_int_equal(get_with(h.port, "/link", s[i].lines, &m), 200);
+            assert_memory_equal(m.body, s[i].body, strlen(s[i].body) - 1);
+            message_free(&m);
+            if (round)
+                assert_memory_equal(stored(&h, "/link", s[i].lines), s[i].body,
+                                    strlen(s[i].body) - 1);
+        }
+    /* one invalidation of the URL is for all of them */
+    assert_int_equal(ctl(&h, &out, "cache invalidate /link"), 0);
+    const unsigned before = backend_calls(backend);
+    for (size_t i = 0; i < sizeof s / sizeof *s; i++)
+        assert_int_equal(get_with(h.port, "/link", s[i].lines, NULL), 200);
+    assert_int_equal(backend_calls(backend), before + sizeof s / sizeof *s);
+    /* Forwarded says the same in other words */
+    assert_int_equal(get_with(h.port, "/fwd", "Forwarded: for=192.0.2.1;proto=https\r\n", &m), 200);
+    message_free(&m);
+    stored(&h, "/fwd", "Forwarded: for=192.0.2.1;proto=https\r\n");
+    stored(&h, "/fwd", "Forwarded: for=192.0.2.2;proto=https\r\n");
+    assert_int_equal(get_with(h.port, "/fwd", "Forwarded: for=192.0.2.1;proto=http\r\n", &m), 200);
+    assert_non_null(strstr(field_of(&m, "Cache-Status"), "fwd="));
+    message_free(&m);
+    house_remove(&h);
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    backend = backend_start(answers, NULL);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    backend_stop(backend);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(another_spelling_gets_the_same_question),
+        cmocka_unit_test(an_ignored_parameter_hides_no_other),
+        cmocka_unit_test(an_answer_to_one_range_is_not_everybodys),
+        cmocka_unit_test(a_304_brings_nothing_private),
+        cmocka_unit_test(what_varies_by_what_polder_says_is_not_stored),
+        cmocka_unit_test(schemes_and_hosts_that_a_proxy_tells_are_kept_apart),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
