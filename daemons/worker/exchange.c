@@ -17,9 +17,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define IOV_BODY     64
-#define RENEW_MS     2000
-#define TRAILER_KEPT 2048 /* of a request; what does not fit is dropped */
+#define IOV_BODY      64
+#define RENEW_MS      2000
+#define STALL_MS      1000 /* others wait no longer for a client that reads slowly */
+#define STREAM_MS     5000 /* nor for a body without an end in sight */
+#define ALONE_MS      10000 /* a body without a known end is fetched on without a client for so long */
+#define ALONE_LONG_MS 30000
+#define INTERIMS_MAX  100
+#define TRAILER_KEPT  2048 /* of a request; what does not fit is dropped */
 
 #define MAY(state) (1u << (state))
 static const unsigned moves[EXCHANGE_STATES] = {
@@ -95,7 +100,7 @@ struct exchange *exchange_new(struct worker *w, const struct request *r)
     ex->req.partition = copy(&bytes, r->partition, r->partition_len);
     ex->req.limit_lines = copy(&bytes, r->limit_lines, r->limit_len);
     ex->ticket = ex->waits_for = INFLIGHT_NONE;
-    ex->timer.kind = TIMER_PARKED;
+    ex->timer.kind = TIMER_EXCHANGE;
     ex->upstream = r->route ? r->route->upstream : &w->ops_upstream;
     ex->body_to_client = true;
     if (r->client)
@@ -132,6 +137,7 @@ void exchange_finish(struct exchange *ex)
     if (ex->state == EXCHANGE_PARKED)
         collapse_unpark(ex);
     exchange_move(ex, EXCHANGE_DONE);
+    timer_stop(w, &ex->timer);
     if (ex->tee)
         tee_abort(ex, INFLIGHT_FAILED);
     tee_land(ex, INFLIGHT_FAILED); /* whoever still waits for it may try */
@@ -150,15 +156,39 @@ void exchange_drop_client(struct exchange *ex)
 
 void exchange_client_gone(struct exchange *ex)
 {
+    struct worker *w = ex->worker;
     let_go(ex);
-    /* Others may wait for what this one fetches; the backend's time-outs bound it. */
+    /* Others may wait for what this one fetches, and it may soon be stored. */
     const bool wanted = ex->tee || (ex->fetch && ex->ticket.word);
     if (!wanted || ex->state == EXCHANGE_PARKED) {
         exchange_finish(ex);
-    } else if (ex->up && ex->up->paused) {
-        ex->up->paused = false;
-        ev_io_start(ex->worker->loop, &ex->up->read);
+        return;
     }
+    ex->alone_ms = w->mono_ms + (ex->length_unknown ? ALONE_MS : ALONE_LONG_MS);
+    timer_set(w, &ex->timer, ex->alone_ms);
+    if (ex->up && ex->up->paused) {
+        ex->up->paused = false;
+        ev_io_start(w->loop, &ex->up->read);
+    }
+}
+
+void exchange_timeout(struct exchange *ex)
+{
+    struct worker *w = ex->worker;
+    if (ex->state == EXCHANGE_PARKED) {
+        collapse_timeout(ex);
+        return;
+    }
+    if (ex->alone_ms && w->mono_ms >= ex->alone_ms) {
+        exchange_finish(ex);
+        return;
+    }
+    if (ex->alone_ms)
+        timer_set(w, &ex->timer, ex->alone_ms);
+    if (ex->length_unknown) /* a stream: whoever wants it gets his own */
+        tee_land(ex, INFLIGHT_NOSHARE);
+    else if (!ex->alone_ms)
+        tee_land(ex, INFLIGHT_FAILED);
 }
 
 static void measure(struct exchange *ex)
@@ -541,8 +571,11 @@ static bool final_head(struct exchange *ex, const struct h1_head *head)
     if (!ex->req.head->is_safe)
         invalidate_after(ex, head);
     exchange_move(ex, EXCHANGE_BODY);
+    ex->length_unknown = head->framing == H1_CHUNKED || head->framing == H1_TO_CLOSE;
     if (ex->req.cacheable || ex->req.post)
         tee_begin(ex, head);
+    if (ex->ticket.word && ex->length_unknown)
+        timer_set(ex->worker, &ex->timer, ex->worker->mono_ms + STREAM_MS);
     send_head(ex, head);
     return ex->state == EXCHANGE_BODY;
 }
@@ -569,6 +602,10 @@ static size_t receive_head(struct exchange *ex, const char *at, size_t len)
         return 0;
     }
     if (head->status < 200) {
+        if (++ex->interims > INTERIMS_MAX) {
+            exchange_fail(ex, PROBLEM_BAD_GATEWAY);
+            return 0;
+        }
         response_interim(ex, head);
         return used;
     }
@@ -628,6 +665,10 @@ static void receive_body(struct exchange *ex, const char *at, size_t len)
     } else if (ex->req.client && ex->req.client->out.len > WORKER_HIGH) {
         u->paused = true;
         ev_io_stop(ex->worker->loop, &u->read);
+        if (ex->ticket.word && !ex->timer.link)
+            timer_set(ex->worker, &ex->timer, ex->worker->mono_ms + STALL_MS);
+    } else if (!ex->req.client && !ex->tee) {
+        exchange_finish(ex); /* too long to be stored, and nobody else wants it */
     }
 }
 

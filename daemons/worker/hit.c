@@ -203,6 +203,7 @@ struct answer {
     uint64_t first, end; /* bytes of the body */
     uint16_t code;
     bool streamed; /* in chunks: the pin is the client's */
+    bool soft;     /* an invalidation has ended its freshness */
 };
 
 static void put_age(struct h1_out *o, const struct worker *w, const struct cache_record *rec)
@@ -222,6 +223,8 @@ static void put_cache_status(struct h1_out *o, const struct worker *w, const str
         h1_puts(o, a->status);
     } else if (a->r->collapsed) {
         h1_puts(o, "fwd=uri-miss; collapsed");
+    } else if (a->soft) {
+        h1_puts(o, "hit; ttl=0; detail=stale");
     } else if (rec->fresh_until_ms >= w->real_ms) {
         h1_put(o, "hit; ttl=", 9);
         h1_put_u64(o, (rec->fresh_until_ms - w->real_ms) / 1000);
@@ -443,9 +446,10 @@ static bool needs_chunks(const struct request *r, const struct cache_record *rec
 }
 
 /* From a view in the map, which is released before more than the first bytes are sent. */
-static bool answer_view(struct worker *w, const struct request *r, const struct cache_view *v)
+static bool answer_view(struct worker *w, const struct request *r, const struct cache_view *v,
+                        enum inval_state state)
 {
-    struct answer a = {.r = r, .view = v};
+    struct answer a = {.r = r, .view = v, .soft = state == INVAL_SOFT};
     if (needs_chunks(r, v->record) && !cache_reader_pin(w->reader, v->record->obj_id))
         return false; /* all pins are taken: the backend must do */
     const uint64_t obj_id = v->record->obj_id;
@@ -528,7 +532,7 @@ static enum hit_result use(struct worker *w, const struct request *r, const stru
     touch(w, rec);
     switch (use_of(w, r, rec, state)) {
     case POLICY_FRESH:
-        if (!answer_view(w, r, v))
+        if (!answer_view(w, r, v, state))
             return HIT_MISS;
         stats_add(w->stats, r->collapsed ? STATS_CACHE_COLLAPSED : STATS_CACHE_HITS, 1);
         return HIT_ANSWERED;
@@ -536,7 +540,7 @@ static enum hit_result use(struct worker *w, const struct request *r, const stru
         if (!r->head) /* to refresh it takes the head */
             return HIT_MISS;
         found->stale = copy_of(w, r, v, &found->key);
-        if (!answer_view(w, r, v))
+        if (!answer_view(w, r, v, state))
             return HIT_STALE;
         stats_add(w->stats, STATS_CACHE_STALE, 1);
         return HIT_ANSWERED;

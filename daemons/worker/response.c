@@ -130,8 +130,13 @@ static void put_cache_status(struct h1_out *o, const struct exchange *ex, uint16
     h1_puts(o, names[ex->fwd]);
     h1_puts(o, "; fwd-status=");
     h1_put_u64(o, status);
-    if (ex->tee)
+    if (ex->tee) {
         h1_puts(o, "; stored");
+    } else if (ex->not_stored) {
+        h1_puts(o, "; detail=\"");
+        h1_puts(o, ex->not_stored);
+        h1_puts(o, "\"");
+    }
     if (ex->req.collapsed)
         h1_puts(o, "; collapsed=?0");
     h1_puts(o, "\r\n");
@@ -178,7 +183,9 @@ void response_interim(struct exchange *ex, const struct h1_head *head)
 {
     struct worker *w = ex->worker;
     struct h1_out o = {w->scratch, w->scratch + sizeof w->scratch, false};
-    if (!ex->req.client || ex->req.http10 || head->status == 100)
+    /* who does not read gets none: they are only hints */
+    if (!ex->req.client || ex->req.http10 || head->status == 100 ||
+        ex->req.client->out.len > WORKER_HIGH)
         return;
     h1_put_status_line(&o, head->status, head->reason);
     response_fields(&o, head, NULL);

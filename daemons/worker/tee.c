@@ -255,8 +255,14 @@ static bool fill(struct exchange *ex, struct tee *s, const struct h1_head *head,
     const struct request *r = &ex->req;
     struct h1_out o = {w->scratch, w->scratch + CACHE_VALUE_MAX, false};
     cache_record_init(rec);
-    if (!read_tags(w, head, rec) || !read_vary(s, head))
+    if (!read_tags(w, head, rec)) {
+        ex->not_stored = "response has more than 32 tags";
         return false;
+    }
+    if (!read_vary(s, head)) {
+        ex->not_stored = "response varies by too much, or by a field that Polder writes";
+        return false;
+    }
     rec->key = s->primary = r->key;
     rec->status = head->status;
     rec->url_slot = inval_url_slot(w->shared->inval, r->url, r->url_len);
@@ -298,6 +304,19 @@ static bool make_room(struct tee *s, const struct policy_response *resp)
     return s->body != NULL;
 }
 
+/* A stream of events has no end that could be waited for. */
+static bool is_event_stream(const struct h1_head *head)
+{
+    static const char type[] = "text/event-stream";
+    for (uint32_t i = 0; i < head->n_fields; i++) {
+        const struct h1_field *f = &head->field[i];
+        if (field_is(f->name, "content-type"))
+            return f->value.len >= sizeof type - 1 &&
+                   !strncasecmp(f->value.at, type, sizeof type - 1);
+    }
+    return false;
+}
+
 static bool is_failure(uint16_t status)
 {
     return status >= 500;
@@ -312,7 +331,10 @@ void tee_begin(struct exchange *ex, const struct h1_head *head)
     h1_policy_response(head, (int64_t)(w->real_ms / 1000), scratch, &resp);
     resp.content_location_is_target =
         ex->req.post && invalidate_is_target(w, &ex->req, h1_find(head, H1_CONTENT_LOCATION));
-    const bool storable = policy_may_store(&ex->req.policy, &resp, settings) == POLICY_STORE;
+    const enum policy_store why = policy_may_store(&ex->req.policy, &resp, settings);
+    const bool stream = is_event_stream(head), storable = why == POLICY_STORE && !stream;
+    if (!storable && !ex->req.post)
+        ex->not_stored = stream ? "response is a stream of events" : policy_store_reason(why);
     struct tee *s = storable && loop_cache_ready(w) ? calloc(1, sizeof *s) : NULL;
     ex->tee = s;
     if (s && fill(ex, s, head, &resp) && make_room(s, &resp)) {

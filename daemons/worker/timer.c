@@ -67,8 +67,8 @@ static void timer_fire(struct timer *t)
     case TIMER_UPSTREAM:
         upstream_timeout((struct upstream *)(void *)((char *)t - offsetof(struct upstream, timer)));
         break;
-    case TIMER_PARKED:
-        collapse_timeout((struct exchange *)(void *)((char *)t - offsetof(struct exchange, timer)));
+    case TIMER_EXCHANGE:
+        exchange_timeout((struct exchange *)(void *)((char *)t - offsetof(struct exchange, timer)));
         break;
     }
 }

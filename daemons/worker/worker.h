@@ -84,7 +84,7 @@ ssize_t chain_send_some(struct worker *w, struct chain *c, int fd, const struct 
 int chain_flush(struct worker *w, struct chain *c, int fd);
 
 /* ---- timer.c: one wheel; a later deadline costs one store ---- */
-enum timer_kind { TIMER_CLIENT, TIMER_UPSTREAM, TIMER_PARKED };
+enum timer_kind { TIMER_CLIENT, TIMER_UPSTREAM, TIMER_EXCHANGE };
 struct timer {
     struct timer *next, **link; /* link NULL: not armed */
     uint64_t due_ms, visit_ms;
@@ -327,20 +327,24 @@ struct exchange {
     struct upstream *up;
     const struct config_upstream *upstream;
     struct exchange *next, **link; /* worker.parked, or the graveyard (next) */
-    struct timer timer;            /* parked */
+    struct timer timer;            /* parked; how long others wait for it, or it goes on alone */
     struct inflight_ticket ticket, waits_for;
     struct cache_key flight_key;
     struct stored_copy *stale; /* may answer if the backend cannot; its validators are sent */
     struct tee *tee;           /* NULL: not being stored */
     uint64_t birth;            /* inval_seq() before the request was sent */
     uint64_t sent_real_ms, sent_ns, renewed_ms;
-    uint64_t tried;      /* bit per server of the upstream (by position) */
-    uint64_t body_sent;  /* response body bytes the client got */
-    uint16_t status;     /* sent to the client; 0: none yet */
-    uint8_t state;       /* enum exchange_state; moved by exchange_move() alone */
-    uint8_t fwd;         /* enum fwd_reason, for Cache-Status */
-    uint8_t client_body; /* enum exchange_body: how the client gets it */
-    uint8_t rounds;      /* times parked */
+    uint64_t alone_ms;      /* the client has left: when to give up; 0: it has not */
+    const char *not_stored; /* why, for Cache-Status; NULL: it is, or nobody asked */
+    uint64_t tried;         /* bit per server of the upstream (by position) */
+    uint64_t body_sent;     /* response body bytes the client got */
+    uint16_t status;        /* sent to the client; 0: none yet */
+    uint8_t state;          /* enum exchange_state; moved by exchange_move() alone */
+    uint8_t fwd;            /* enum fwd_reason, for Cache-Status */
+    uint8_t client_body;    /* enum exchange_body: how the client gets it */
+    uint8_t rounds;         /* times parked */
+    uint8_t interims;       /* 1xx that the backend has sent */
+    bool length_unknown;    /* of the response's body, before it ends */
     bool fetch;          /* sent as a plain GET for the store: the client's conditions stay here */
     bool conditional;    /* sent with the stored validators */
     bool body_to_client; /* the client gets the body (not HEAD, not answered 304) */
@@ -371,6 +375,7 @@ void exchange_feed(struct exchange *ex, const char *bytes, size_t len);
 void exchange_resume(struct exchange *ex);      /* the client takes more again */
 void exchange_request_end(struct exchange *ex); /* the request's body is complete */
 void exchange_client_gone(struct exchange *ex);
+void exchange_timeout(struct exchange *ex);
 /* The client is answered otherwise: the exchange lets go of it and of a half-sent request. */
 void exchange_drop_client(struct exchange *ex);
 void exchange_fail(struct exchange *ex, enum problem problem);

@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 static struct backend *backend;
 
@@ -39,6 +41,37 @@ static bool answers(struct asked *a)
         const char *host = field_of(&a->m, "X-Forwarded-Host");
         snprintf(body, sizeof body, "%.100s://%.100s/", lines, host ? host : "none");
         return reply_ok(a, "Cache-Control: max-age=60\r\n", body);
+    }
+    if (!strncmp(t, "/endless", 8) || !strncmp(t, "/events", 7)) {
+        bool ok =
+            reply(a, "HTTP/1.1 200 OK\r\nContent-Type: %s\r\nTransfer-Encoding: chunked\r\n\r\n",
+                  t[2] == 'v' ? "text/event-stream" : "text/plain");
+        for (int i = 0; ok && i < 3000; i++) {
+            ok = reply(a, "5\r\ntick\n\r\n");
+            nap_ms(10);
+        }
+        return false;
+    }
+    if (!strncmp(t, "/big", 4)) {
+        static char big[6000000];
+        memset(big, 'b', sizeof big);
+        return reply(a,
+                     "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: %zu\r\n\r\n",
+                     sizeof big) &&
+               reply_bytes(a, big, sizeof big);
+    }
+    if (!strncmp(t, "/hints", 6)) {
+        bool ok = true;
+        for (int i = 0; ok && i < 100000; i++)
+            ok = reply(a, "HTTP/1.1 103 Early Hints\r\nLink: </%0900d>\r\n\r\n", i);
+        return false;
+    }
+    if (!strncmp(t, "/tags", 5)) {
+        int n = snprintf(lines, sizeof lines, "Cache-Tag: ");
+        for (int i = 0; i < 40; i++)
+            n += snprintf(lines + n, sizeof lines - (size_t)n, "tag%d,", i);
+        snprintf(lines + n, sizeof lines - (size_t)n, "last\r\n");
+        return reply_ok(a, lines, "tagged");
     }
     snprintf(body, sizeof body, "asked for %.900s", t);
     return reply_ok(a, "Cache-Control: max-age=60\r\n", body);
@@ -195,6 +228,101 @@ static void schemes_and_hosts_that_a_proxy_tells_are_kept_apart(void **state)
     house_remove(&h);
 }
 
+/* ---- leaders that keep others waiting ---- */
+
+/* Connections to a port, from /proc. */
+static unsigned established(unsigned port)
+{
+    char line[512], want[16];
+    unsigned n = 0;
+    FILE *f = fopen("/proc/net/tcp", "r");
+    assert_non_null(f);
+    snprintf(want, sizeof want, ":%04X 01 ", port);
+    while (fgets(line, sizeof line, f))
+        n += strstr(line, want) != NULL;
+    fclose(f);
+    return n;
+}
+
+/* The first bytes of an answer, and how long they took. */
+static uint64_t first_bytes(struct house *h, const char *target, int *fd)
+{
+    char byte[512];
+    const uint64_t start_ms = mono_ms();
+    *fd = client_connect(h->port);
+    client_send(*fd, "GET %s HTTP/1.1\r\nHost: test.example\r\n\r\n", target);
+    assert_true(recv(*fd, byte, sizeof byte, 0) > 0);
+    return mono_ms() - start_ms;
+}
+
+static void nobody_waits_for_who_reads_slowly(void **state)
+{
+    (void)state;
+    struct house h;
+    int slow, quick;
+    start(&h);
+    first_bytes(&h, "/big", &slow); /* and reads no more */
+    assert_true(first_bytes(&h, "/big", &quick) < harness_patience(4000));
+    assert_int_equal(stored(&h, "/big", "")[0], 'b'); /* the quick one's copy */
+    close(slow);
+    close(quick);
+    house_remove(&h);
+}
+
+static void streams_are_not_waited_for_nor_read_for_nobody(void **state)
+{
+    (void)state;
+    struct house h;
+    int a, b, c;
+    start(&h);
+    first_bytes(&h, "/events", &a);
+    assert_true(first_bytes(&h, "/events", &b) < harness_patience(2000));
+    first_bytes(&h, "/endless", &c);
+    int d;
+    assert_true(first_bytes(&h, "/endless", &d) < harness_patience(8000));
+    close(a);
+    close(b);
+    close(c);
+    close(d);
+    /* the backend's connections end: nobody reads on */
+    wait_until(established(backend_port(backend)) == 0, 20000);
+    house_remove(&h);
+}
+
+static void floods_of_hints_end(void **state)
+{
+    (void)state;
+    struct house h;
+    struct message m;
+    start(&h);
+    int fd = client_connect(h.port);
+    client_send(fd, "GET /hints HTTP/1.1\r\nHost: test.example\r\n\r\n");
+    do {
+        client_read(fd, &m, false);
+        const int status = m.status;
+        message_free(&m);
+        if (status != 103) {
+            assert_int_equal(status, 502);
+            break;
+        }
+    } while (true);
+    close(fd);
+    house_remove(&h);
+}
+
+static void why_an_answer_is_not_stored_is_said(void **state)
+{
+    (void)state;
+    struct house h;
+    struct message m;
+    start(&h);
+    assert_int_equal(get(h.port, "/tags", &m), 200);
+    assert_non_null(
+        strstr(field_of(&m, "Cache-Status"), "detail=\"response has more than 32 tags\""));
+    message_free(&m);
+    house_remove(&h);
+}
+
 static int set_up(void **state)
 {
     (void)state;
@@ -218,6 +346,10 @@ int main(void)
         cmocka_unit_test(a_304_brings_nothing_private),
         cmocka_unit_test(what_varies_by_what_polder_says_is_not_stored),
         cmocka_unit_test(schemes_and_hosts_that_a_proxy_tells_are_kept_apart),
+        cmocka_unit_test(nobody_waits_for_who_reads_slowly),
+        cmocka_unit_test(streams_are_not_waited_for_nor_read_for_nobody),
+        cmocka_unit_test(floods_of_hints_end),
+        cmocka_unit_test(why_an_answer_is_not_stored_is_said),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
