@@ -4,13 +4,15 @@
  * for it (a hit counts too); what the client is told (RateLimit fields of the IETF draft).
  *
  * Who is counted: the key's parts joined by 0x1f; an address is its 16 bytes (IPv6: the /64),
- * everything else the value as it came.
+ * parameters and cookies are what they spell, everything else the value as it came.
  */
 #include "daemons/worker/worker.h"
 #include "polder/limitkey.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define KEY_SEPARATOR LIMITKEY_SEPARATOR
@@ -56,9 +58,54 @@ void limits_prepare(struct worker *w)
 
 /* ---- keys ---- */
 
-static struct field_text cookie_value(const struct h1_head *head, const char *name)
+/* "%41" and '+' as what they stand for; as it is where it has none, or does not fit. */
+static struct field_text decoded(struct field_text text, char *space, size_t size)
+{
+    size_t n = 0;
+    if (text.len > size || (!memchr(text.at, '%', text.len) && !memchr(text.at, '+', text.len)))
+        return text;
+    for (size_t i = 0; i < text.len; i++) {
+        unsigned byte;
+        char hex[3] = {0};
+        if (text.at[i] == '%' && i + 2 < text.len && isxdigit((unsigned char)text.at[i + 1]) &&
+            isxdigit((unsigned char)text.at[i + 2])) {
+            memcpy(hex, text.at + i + 1, 2);
+            byte = (unsigned)strtoul(hex, NULL, 16);
+            i += 2;
+        } else {
+            byte = text.at[i] == '+' ? ' ' : (unsigned char)text.at[i];
+        }
+        space[n++] = (char)byte;
+    }
+    return (struct field_text){space, n};
+}
+
+/* sid="1" is what sid=1 is. */
+static struct field_text unquoted(struct field_text text)
+{
+    const bool quoted = text.len >= 2 && text.at[0] == '"' && text.at[text.len - 1] == '"';
+    return quoted ? (struct field_text){text.at + 1, text.len - 2} : text;
+}
+
+/* A value among those that a request names so. Two that differ are ambiguous: nobody knows which
+ * one the backend takes. */
+struct found {
+    struct field_text value;
+    bool ambiguous;
+};
+
+static void found_one(struct found *f, struct field_text value)
+{
+    if (!f->value.at)
+        f->value = value;
+    else if (f->value.len != value.len || memcmp(f->value.at, value.at, value.len))
+        f->ambiguous = true;
+}
+
+static struct found cookie_value(const struct h1_head *head, const char *name)
 {
     const size_t name_len = strlen(name);
+    struct found f = {0};
     for (uint32_t i = 0; i < head->n_fields; i++) {
         if (head->field[i].id != H1_COOKIE)
             continue;
@@ -71,34 +118,50 @@ static struct field_text cookie_value(const struct h1_head *head, const char *na
                 stop = end;
             if ((size_t)(stop - at) > name_len && at[name_len] == '=' &&
                 !memcmp(at, name, name_len))
-                return (struct field_text){at + name_len + 1, (size_t)(stop - at) - name_len - 1};
+                found_one(
+                    &f, (struct field_text){at + name_len + 1, (size_t)(stop - at) - name_len - 1});
             at = stop;
         }
     }
-    return (struct field_text){0};
+    return f;
 }
 
-static struct field_text query_value(struct field_text query, const char *name)
+/* The name before '=' as backends read it. */
+static bool is_named(const char *at, size_t len, const char *name)
 {
+    char plain[256];
     const size_t name_len = strlen(name);
+    if (len == name_len && !memcmp(at, name, len))
+        return true;
+    if (len > 3 * sizeof plain || !memchr(at, '%', len))
+        return false;
+    const struct field_text text = decoded((struct field_text){at, len}, plain, sizeof plain);
+    return text.len == name_len && !memcmp(text.at, name, name_len);
+}
+
+static struct found query_value(struct field_text query, const char *name)
+{
     const char *at = query.at, *end = at ? at + query.len : at;
+    struct found f = {0};
     while (at && at < end) {
         const char *stop = memchr(at, '&', (size_t)(end - at));
         if (!stop)
             stop = end;
-        if ((size_t)(stop - at) > name_len && at[name_len] == '=' && !memcmp(at, name, name_len))
-            return (struct field_text){at + name_len + 1, (size_t)(stop - at) - name_len - 1};
+        const char *equals = memchr(at, '=', (size_t)(stop - at));
+        if (equals && equals + 1 < stop && is_named(at, (size_t)(equals - at), name))
+            found_one(&f, (struct field_text){equals + 1, (size_t)(stop - equals) - 1});
         at = stop + 1;
     }
-    return (struct field_text){0};
+    return f;
 }
 
-static struct field_text header_value(const struct h1_head *head, const char *name)
+static struct found header_value(const struct h1_head *head, const char *name)
 {
+    struct found f = {0};
     for (uint32_t i = 0; i < head->n_fields; i++)
         if (field_is(head->field[i].name, name))
-            return head->field[i].value;
-    return (struct field_text){0};
+            found_one(&f, head->field[i].value);
+    return f;
 }
 
 static int base64url(char c)
@@ -176,45 +239,61 @@ static struct field_text json_member(const char *at, size_t len, const char *nam
     return (struct field_text){0};
 }
 
-/* One part's value; .at NULL where the request does not have it. */
-static struct field_text part_value(const struct request *r, const struct config_key *part,
-                                    char *space, size_t size)
+static struct found one(struct field_text value)
 {
+    return (struct found){.value = value};
+}
+
+/* One part's value; .at NULL where the request does not have it. spelled: in the client's bytes;
+ * otherwise what spells the same to a backend is the same. */
+static struct found part_value(const struct request *r, const struct config_key *part, bool spelled,
+                               char *space, size_t size)
+{
+    struct found f;
     struct clientip group;
     switch (part->kind) {
     case CONFIG_KEY_CLIENT:
         clientip_group(&r->ip, &group);
         memcpy(space, group.addr, sizeof group.addr);
-        return (struct field_text){space, sizeof group.addr};
+        return one((struct field_text){space, sizeof group.addr});
     case CONFIG_KEY_HEADER:
         return header_value(r->head, part->name);
     case CONFIG_KEY_COOKIE:
-        return cookie_value(r->head, part->name);
+        f = cookie_value(r->head, part->name);
+        if (f.value.at && !spelled)
+            f.value = decoded(unquoted(f.value), space, size);
+        return f;
     case CONFIG_KEY_QUERY:
-        return query_value(r->head->query, part->name);
+        f = query_value(r->head->query, part->name);
+        if (f.value.at && !spelled)
+            f.value = decoded(f.value, space, size);
+        return f;
     case CONFIG_KEY_JWT: {
-        const struct h1_field *f = h1_find(r->head, H1_AUTHORIZATION);
-        const size_t n = f ? jwt_payload(f->value, space, size) : 0;
-        return json_member(space, n, part->name);
+        const struct h1_field *token = h1_find(r->head, H1_AUTHORIZATION);
+        const size_t n = token ? jwt_payload(token->value, space, size) : 0;
+        return one(json_member(space, n, part->name));
     }
     case CONFIG_KEY_ROUTE:
-        return (struct field_text){r->route->pattern, strlen(r->route->pattern)};
+        return one((struct field_text){r->route->pattern, strlen(r->route->pattern)});
     case CONFIG_KEY_GLOBAL:
     case CONFIG_KEY_NONE:
         break;
     }
-    return (struct field_text){"*", 1};
+    return one((struct field_text){"*", 1});
 }
 
-int limits_key_text(const struct request *r, const struct config_key *parts, uint32_t n, char *out,
-                    size_t size)
+int limits_key_text(const struct request *r, const struct config_key *parts, uint32_t n,
+                    bool spelled, char *out, size_t size)
 {
     char space[KEY_TEXT_MAX];
     size_t len = 0;
     for (uint32_t i = 0; i < n; i++) {
-        const struct field_text v = part_value(r, &parts[i], space, sizeof space);
+        const struct found f = part_value(r, &parts[i], spelled, space, sizeof space);
+        const struct field_text v = f.value;
         if (!v.at)
             return -ENOENT;
+        if (f.ambiguous)
+            return -EINVAL;
         if (len + v.len + 1 > size)
             return -ENOBUFS;
         if (i)
@@ -241,17 +320,15 @@ static int key_of(struct worker *w, const struct request *r, const struct config
                   uint64_t *key)
 {
     char text[KEY_TEXT_MAX];
-    int len = limits_key_text(r, l->key, l->n_key, text, sizeof text);
+    int len = limits_key_text(r, l->key, l->n_key, false, text, sizeof text);
     *key = EXEMPT;
-    if (len == -ENOENT) {
-        if (l->missing == CONFIG_MISSING_SKIP)
-            return 0;
-        if (l->missing == CONFIG_MISSING_REFUSE)
-            return -ENOENT;
-    }
-    if (len < 0) { /* missing, or longer than any honest key: the client stands for it */
+    if (len == -ENOENT && l->missing == CONFIG_MISSING_SKIP)
+        return 0;
+    if ((len == -ENOENT || len == -EINVAL) && l->missing == CONFIG_MISSING_REFUSE)
+        return -ENOENT;
+    if (len < 0) { /* missing, ambiguous, longer than any honest key: the client stands for it */
         const struct config_key client = {CONFIG_KEY_CLIENT, ""};
-        len = limits_key_text(r, &client, 1, text, sizeof text);
+        len = limits_key_text(r, &client, 1, false, text, sizeof text);
     }
     if (!exempt(r, l, text, (size_t)len))
         *key = limit_key(w->shared->limits, l->id, text, (size_t)len);

@@ -157,10 +157,10 @@ static bool prepare_key(struct worker *w, struct request *r)
     const struct config_cache *cache = r->route->cache;
     struct h1_out o = {w->partition, w->partition + sizeof w->partition, false};
     if (cache->n_partition) {
-        const int n = limits_key_text(r, cache->partition, cache->n_partition, w->partition,
+        const int n = limits_key_text(r, cache->partition, cache->n_partition, true, w->partition,
                                       sizeof w->partition);
-        if (n == -ENOBUFS)
-            return false;
+        if (n == -ENOBUFS || n == -EINVAL)
+            return false;      /* nobody knows whose copy it would be */
         o.at += n < 0 ? 0 : n; /* those without the value share one copy */
     }
     if (r->trusted_peer)

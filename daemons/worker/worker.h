@@ -252,9 +252,11 @@ void request_refuse(struct worker *w, const struct request *r, const struct limi
 void limits_charge(struct worker *w, const struct request *r, uint64_t *keys, bool known,
                    struct limit_answer *answer);
 void limits_prepare(struct worker *w); /* after the running values have changed */
-/* Joins the values of key parts into out; -ENOENT: one is missing, -ENOBUFS. */
-int limits_key_text(const struct request *r, const struct config_key *parts, uint32_t n, char *out,
-                    size_t size);
+/* Joins the values of key parts into out; spelled: parameters and cookies in the client's bytes,
+ * not as what they mean. -ENOENT: one is missing; -EINVAL: one is there twice, with two values;
+ * -ENOBUFS. */
+int limits_key_text(const struct request *r, const struct config_key *parts, uint32_t n,
+                    bool spelled, char *out, size_t size);
 
 /* ---- hit.c ---- */
 enum hit_result { HIT_ANSWERED, HIT_MISS, HIT_STALE, HIT_UNUSABLE };

@@ -229,6 +229,38 @@ static void no_spelling_of_a_path_avoids_its_limit(void **state)
     house_stop(&h);
 }
 
+static void no_spelling_of_a_key_has_its_own_budget(void **state)
+{
+    (void)state;
+    static const char *const queries[] = {"?key=a+bc", "?key=%61%20bc", "?key=a%20b%63&x=1",
+                                          "?k%65y=a+bc"};
+    static const char *const cookies[] = {"Cookie: sid=one\r\n", "Cookie: sid=\"one\"\r\n",
+                                          "Cookie: x=y; sid=%6fne\r\n"};
+    struct house h;
+    char target[64], lines[64];
+    house_start(&h, 2,
+                "upstream \"u\" { server \"127.0.0.1:%u\" { } }\n"
+                "limit \"q\" { requests = 4 window = \"60s\" key = \"query:key\" }\n"
+                "limit \"c\" { requests = 3 window = \"60s\" key = \"cookie:sid\" }\n"
+                "route \"/q\" { upstream = \"u\" limits = {\"q\"} }\n"
+                "route \"/c\" { upstream = \"u\" limits = {\"c\"} }\n",
+                backend_port(backend));
+    for (int i = 0; i < 8; i++) {
+        snprintf(target, sizeof target, "/q%s", queries[i % 4]);
+        assert_int_equal(get(h.port, target, NULL), i < 4 ? 200 : 429);
+    }
+    for (int i = 0; i < 6; i++)
+        assert_int_equal(get_with(h.port, "/c", cookies[i % 3], NULL), i < 3 ? 200 : 429);
+    /* twice with two values: nobody knows which one counts, so the client does */
+    for (int i = 0; i < 6; i++) {
+        snprintf(target, sizeof target, "/q?key=new%d&key=mine", i);
+        assert_int_equal(get(h.port, target, NULL), i < 4 ? 200 : 429);
+        snprintf(lines, sizeof lines, "Cookie: sid=new%d; sid=mine\r\n", i);
+        assert_int_equal(get_with(h.port, "/c", lines, NULL), i < 3 ? 200 : 429);
+    }
+    house_remove(&h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -239,6 +271,7 @@ int main(void)
         cmocka_unit_test(keys_tell_clients_apart),
         cmocka_unit_test(each_algorithm_admits_what_it_says),
         cmocka_unit_test(no_spelling_of_a_path_avoids_its_limit),
+        cmocka_unit_test(no_spelling_of_a_key_has_its_own_budget),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

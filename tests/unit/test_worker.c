@@ -34,7 +34,7 @@ static void expect_key(const struct request *r, enum config_key_kind kind, const
 {
     const struct config_key part = {kind, name};
     char out[256];
-    const int n = limits_key_text(r, &part, 1, out, sizeof out);
+    const int n = limits_key_text(r, &part, 1, true, out, sizeof out);
     if (!value) {
         assert_int_equal(n, -ENOENT);
         return;
@@ -66,10 +66,10 @@ static void joined_keys_do_not_run_into_each_other(void **state)
     const struct config_key parts[2] = {{CONFIG_KEY_HEADER, "a"}, {CONFIG_KEY_HEADER, "b"}};
     char one[64], two[64], small[3];
     struct request r = asking("/r/", "A: xy\r\nB: z\r\n");
-    const int n = limits_key_text(&r, parts, 2, one, sizeof one);
-    assert_int_equal(limits_key_text(&r, parts, 2, small, sizeof small), -ENOBUFS);
+    const int n = limits_key_text(&r, parts, 2, true, one, sizeof one);
+    assert_int_equal(limits_key_text(&r, parts, 2, true, small, sizeof small), -ENOBUFS);
     r = asking("/r/", "A: x\r\nB: yz\r\n");
-    assert_int_equal(limits_key_text(&r, parts, 2, two, sizeof two), n);
+    assert_int_equal(limits_key_text(&r, parts, 2, true, two, sizeof two), n);
     assert_memory_not_equal(one, two, (size_t)n);
 }
 
