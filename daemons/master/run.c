@@ -48,6 +48,7 @@ static void stop_begin(struct master *m, uint64_t drain_ms)
     reload_cancel(m);
     for (uint32_t r = 0; r < SHARED_REGIONS; r++)
         workers_stop(m, r, drain_ms);
+    listeners_close(&m->listeners); /* workers take who has come already, and let go of theirs */
     companion_stop(m, drain_ms + COMPANION_GRACE_MS);
 }
 

@@ -19,6 +19,7 @@
 
 #define ACCEPTS_A_WAKE 8
 #define PAUSE_MS       50
+#define PENDING_MAX    4096 /* a listen queue */
 
 static bool process_lives(const struct proc_slot *slot)
 {
@@ -118,26 +119,31 @@ static void accepted(struct worker *w, int fd, const struct sockaddr *sa, bool r
         client_admit(c, &peer);
 }
 
+/* False: nobody waits, or there is no room to take one. others: open connections of other workers.
+ */
+static bool accept_one(struct worker *w, int listener, uint32_t others)
+{
+    struct sockaddr_storage sa = {0};
+    socklen_t len = sizeof sa;
+    const int fd = accept4(listener, (struct sockaddr *)&sa, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd < 0) {
+        if (errno == EMFILE || errno == ENFILE)
+            out_of_descriptors(w, listener);
+        return errno == ECONNABORTED || errno == EINTR;
+    }
+    accepted(w, fd, (struct sockaddr *)&sa,
+             others + loop_open_clients(w) < w->config->max_connections);
+    return true;
+}
+
 static void on_accept(EV_P_ ev_io *watcher, int events)
 {
     struct worker *w = ((struct listener *)watcher)->worker;
     const uint32_t others = others_open(w);
     (void)loop, (void)events;
-    for (int i = 0; i < ACCEPTS_A_WAKE && w->accepting; i++) {
-        struct sockaddr_storage sa = {0};
-        socklen_t len = sizeof sa;
-        const int fd =
-            accept4(watcher->fd, (struct sockaddr *)&sa, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
-        if (fd < 0) {
-            if (errno == EMFILE || errno == ENFILE)
-                out_of_descriptors(w, watcher->fd);
-            else if (errno == ECONNABORTED || errno == EINTR)
-                continue;
+    for (int i = 0; i < ACCEPTS_A_WAKE && w->accepting; i++)
+        if (!accept_one(w, watcher->fd, others))
             return;
-        }
-        accepted(w, fd, (struct sockaddr *)&sa,
-                 others + loop_open_clients(w) < w->config->max_connections);
-    }
 }
 
 int accept_start(struct worker *w)
@@ -150,8 +156,10 @@ int accept_start(struct worker *w)
         return -ENOMEM;
     for (uint32_t i = 0; i < p->n_listeners; i++) {
         const struct process_listener *l = &p->listeners[i];
-        if (l->worker != UINT32_MAX && l->worker % p->workers != p->index)
+        if (l->worker != UINT32_MAX && l->worker % p->workers != p->index) {
+            close(l->fd); /* another worker's: it must be able to end without us */
             continue;
+        }
         struct listener *mine = &w->listeners[w->n_listeners++];
         mine->worker = w;
         const int flags = fcntl(l->fd, F_GETFL);
@@ -163,9 +171,20 @@ int accept_start(struct worker *w)
     return 0;
 }
 
+/* Who has connected already is served; then the sockets are let go of. When the service stops, ours
+ * was the last hold on them, and the kernel refuses whoever comes now, so that he goes elsewhere;
+ * after a reload, or where systemd holds them too, others accept. */
 void accept_stop(struct worker *w)
 {
+    const uint32_t others = others_open(w);
+    for (uint32_t i = 0; i < w->n_listeners && w->accepting; i++)
+        for (int n = 0;
+             n < PENDING_MAX && w->accepting && accept_one(w, w->listeners[i].io.fd, others); n++)
+            ;
     listeners_stop(w);
+    for (uint32_t i = 0; i < w->n_listeners; i++)
+        close(w->listeners[i].io.fd);
+    w->n_listeners = 0;
 }
 
 /* ---- max_connections_per_client ----------------------------------------------------------------

@@ -319,7 +319,7 @@ static int tell(struct worker *w, struct field_text url, struct field_text tag)
 
 void handover_tell(struct worker *w, struct field_text url, struct field_text tag)
 {
-    if (w->any_listeners && !w->tell_all && tell(w, url, tag) == -EAGAIN)
+    if (w->any_subscribers && !w->tell_all && tell(w, url, tag) == -EAGAIN)
         w->tell_all = true; /* too many at once: they will be told that it may be anything */
 }
 

@@ -148,7 +148,7 @@ static struct found query_value(struct field_text query, const char *name)
         if (!stop)
             stop = end;
         const char *equals = memchr(at, '=', (size_t)(stop - at));
-        if (equals && equals + 1 < stop && is_named(at, (size_t)(equals - at), name))
+        if (equals && is_named(at, (size_t)(equals - at), name))
             found_one(&f, (struct field_text){equals + 1, (size_t)(stop - equals) - 1});
         at = stop + 1;
     }

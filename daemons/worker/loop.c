@@ -54,7 +54,7 @@ static void loop_settings(struct worker *w)
     for (uint32_t i = 0; i < w->config->n_routes; i++) {
         const struct config_route *route = &w->config->routes[i];
         if (route->websocket && !route->upstream)
-            w->any_listeners = true;
+            w->any_subscribers = true;
         if (!route->cache)
             continue;
         w->any_cache = true;
@@ -212,8 +212,14 @@ static void on_event(EV_P_ ev_io *watcher, int events)
 
 static void on_term(EV_P_ ev_signal *watcher, int events)
 {
+    struct worker *w = watcher->data;
     (void)loop, (void)events;
-    loop_drain(watcher->data);
+    if (getppid() != w->process->master_pid) { /* its death told us: make room for another one */
+        log_warning("worker: the master has died; leaving with %u connections", w->n_clients);
+        ev_break(w->loop, EVBREAK_ALL);
+        return;
+    }
+    loop_drain(w);
 }
 
 static void on_usr1(EV_P_ ev_signal *watcher, int events)

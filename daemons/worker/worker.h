@@ -548,8 +548,8 @@ struct worker {
     struct limit_answer prepaid; /* what prepaid_client's request was told by its limits */
     struct client *prepaid_client;
     bool any_cache;
-    bool any_listeners; /* a WebSocket route without a backend */
-    bool tell_all;      /* the supervisor has not been told of everything */
+    bool any_subscribers; /* a WebSocket route without a backend */
+    bool tell_all;        /* the supervisor has not been told of everything */
 
     struct timer_wheel wheel;
     struct buffer *free_buffers;

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 static struct backend *backend;
+static atomic_bool let_go; /* of /hold */
 #define GIB ((uint64_t)1 << 30)
 
 static bool answers(struct asked *a)
@@ -35,6 +36,9 @@ static bool answers(struct asked *a)
     }
     if (!strcmp(a->target, "/slow"))
         nap_ms(700);
+    if (!strcmp(a->target, "/hold"))
+        while (!atomic_load(&let_go))
+            nap_ms(5);
     return reply_ok(a, "", a->target);
 }
 
@@ -131,6 +135,7 @@ static void a_reload_proves_the_configuration_first(void **state)
 
 struct fetch {
     unsigned port;
+    const char *target;
     int status;
     bool complete;
 };
@@ -138,7 +143,7 @@ static void *slow_fetch(void *arg)
 {
     struct fetch *f = arg;
     struct message m;
-    f->status = get(f->port, "/slow", &m);
+    f->status = get(f->port, f->target, &m);
     f->complete = m.complete;
     message_free(&m);
     return NULL;
@@ -150,7 +155,7 @@ static void a_stop_finishes_what_is_under_way(void **state)
     struct house h;
     pthread_t t;
     start(&h, 2);
-    struct fetch f = {.port = h.port};
+    struct fetch f = {.port = h.port, .target = "/slow"};
     backend_forget(backend);
     pthread_create(&t, NULL, slow_fetch, &f);
     wait_until(backend_calls(backend) == 1, 3000);
@@ -158,6 +163,59 @@ static void a_stop_finishes_what_is_under_way(void **state)
     pthread_join(t, NULL);
     assert_int_equal(f.status, 200);
     assert_true(f.complete);
+    house_remove(&h);
+}
+
+static void hold(struct house *h, struct fetch *f, pthread_t *t)
+{
+    *f = (struct fetch){.port = h->port, .target = "/hold"};
+    atomic_store(&let_go, false);
+    backend_forget(backend);
+    pthread_create(t, NULL, slow_fetch, f);
+    wait_until(backend_calls(backend) == 1, 3000);
+}
+
+/* Not taken by the kernel and left without an answer. */
+static void who_comes_while_it_drains_is_sent_away(void **state)
+{
+    (void)state;
+    struct house h;
+    struct fetch f;
+    struct message m;
+    pthread_t t;
+    int fd, status;
+    start(&h, 2);
+    hold(&h, &f, &t);
+    assert_int_equal(ctl(&h, NULL, "drain"), 0);
+    wait_until((fd = client_connect(h.port)) < 0 || (close(fd), false), 5000);
+    assert_int_equal(get(h.ops_port, "/readyz", &m), 503);
+    assert_non_null(strstr(m.body, "draining"));
+    message_free(&m);
+    atomic_store(&let_go, true);
+    pthread_join(t, NULL);
+    assert_int_equal(f.status, 200);
+    wait_until(waitpid(h.pid, &status, WNOHANG) == h.pid, 10000);
+    h.pid = 0;
+    assert_int_equal(WEXITSTATUS(status), 0);
+    house_remove(&h);
+}
+
+static void a_killed_master_leaves_room_for_the_next_at_once(void **state)
+{
+    (void)state;
+    struct house h;
+    struct fetch f;
+    pthread_t t;
+    start(&h, 2);
+    hold(&h, &f, &t);
+    const uint64_t start_ms = mono_ms();
+    kill(h.pid, SIGKILL);
+    waitpid(h.pid, NULL, 0);
+    house_run(&h); /* though a request is under way */
+    assert_true(mono_ms() - start_ms < harness_patience(4000));
+    atomic_store(&let_go, true);
+    pthread_join(t, NULL);
+    assert_int_equal(get(h.port, "/x", NULL), 200);
     house_remove(&h);
 }
 
@@ -335,6 +393,8 @@ int main(void)
         cmocka_unit_test(service_goes_on_while_workers_are_killed),
         cmocka_unit_test(a_reload_proves_the_configuration_first),
         cmocka_unit_test(a_stop_finishes_what_is_under_way),
+        cmocka_unit_test(who_comes_while_it_drains_is_sent_away),
+        cmocka_unit_test(a_killed_master_leaves_room_for_the_next_at_once),
         cmocka_unit_test(drain_by_command_ends_the_service),
         cmocka_unit_test(a_gibibyte_streams_through_in_little_memory),
         cmocka_unit_test(a_reader_that_stops_costs_little),
