@@ -7,11 +7,13 @@
 #include "polder/route.h"
 
 #define XXH_INLINE_ALL
+#include <limits.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/stat.h>
 #include <xxhash.h>
 
 #define NAME_MAX_LEN    64
@@ -185,6 +187,26 @@ static uint32_t cores(void)
     return n < 1 ? 1 : n > CONFIG_WORKERS_MAX ? CONFIG_WORKERS_MAX : (uint32_t)n;
 }
 
+/* Workers that cannot open it would die, again and again. */
+static void check_log_path(struct config_parse *p, const char *path)
+{
+    struct stat st;
+    const char *slash = strrchr(path, '/');
+    char directory[PATH_MAX];
+    if (!*path)
+        return;
+    snprintf(directory, sizeof directory, "%.*s", slash ? (int)(slash - path) + 1 : 1,
+             slash ? path : ".");
+    if (stat(directory, &st) || !S_ISDIR(st.st_mode))
+        config_complain(p, config_line_of(p, p->root, "access_log"),
+                        "access_log: there is no directory %s; a file in one that exists would be "
+                        "right",
+                        directory);
+    else if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
+        config_complain(p, config_line_of(p, p->root, "access_log"),
+                        "access_log: %s is a directory; a file would be right", path);
+}
+
 static void build_process(struct config_parse *p, struct config *c)
 {
     cfg_t *r = p->root, *ops = only(r, "ops"), *admin = only(r, "admin"),
@@ -204,6 +226,7 @@ static void build_process(struct config_parse *p, struct config *c)
     c->proxy_protocol = number_of(r, "", "proxy_protocol");
     c->access_log = (enum config_access_log)number_of(r, "", "access_log");
     c->access_log_path = colon ? colon + 1 : "";
+    check_log_path(p, c->access_log_path);
     c->max_connections = (uint32_t)number_of(r, "", "max_connections");
     c->max_connections_per_client = (uint32_t)number_of(r, "", "max_connections_per_client");
     c->client_timeout_ms = (uint32_t)number_of(r, "", "client_timeout");

@@ -115,6 +115,12 @@ static void take_variable(struct config_lexer *l)
         l->at += 2;
         return;
     }
+    const char *nested = strstr(l->at + 2, "${");
+    if (nested && nested < l->at + room) {
+        broken(l, l->line, "a variable stands in another one's default; plain text would be right");
+        l->at += room + 1;
+        return;
+    }
     memcpy(name, l->at + 2, len);
     name[len] = 0;
     if (!has_default && !getenv(name)) {

@@ -232,6 +232,15 @@ static bool mark_prefix(struct control *c, const struct rpc_call *call, struct i
     in->what = "prefix";
     in->kind = SWEEP_PREFIX;
     in->len = rpc_in_text(call->params, "prefix", text, sizeof text);
+    /* what no stored URL begins with would be done, and do nothing */
+    const bool host_alone = !strchr(text, '/');
+    if (in->len > 0 && (strpbrk(text, " \t\r\n*") ||
+                        (host_alone && !strpbrk(text, ".:") && strcmp(text, "localhost")))) {
+        admin_error(c, call->reply, RPC_BAD_ARGUMENT,
+                    "prefix is HOST/PATH or, on all hosts, /PATH, without spaces and '*': all that "
+                    "begins with it is meant");
+        return false;
+    }
     if (in->len > 0)
         in->len = prefix_normal(text, in->text, sizeof in->text);
     const int code = in->len <= 0 ? -EINVAL

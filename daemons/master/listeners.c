@@ -277,6 +277,20 @@ int listeners_open(struct listeners *l, const struct config *config, char *why, 
     return rc;
 }
 
+int listeners_probe_ops(const struct config *now, const struct config *then, char *why, size_t size)
+{
+    const struct config_address *a = &then->ops_listen;
+    if (!a->len || a->sa.ss_family == AF_UNIX || sa_equal(&a->sa, &now->ops_listen.sa))
+        return 0;
+    const int fd = tcp_bind(&a->sa, a->len, a->sa.ss_family == AF_INET6, false);
+    if (fd < 0) {
+        bind_explain(a, fd, why, size);
+        return fd;
+    }
+    close(fd);
+    return 0;
+}
+
 /* A bound socket gets no connections yet. It begins to listen only when somebody is about to accept
  * from it: what the kernel queues on it until then would wait, or be reset if a reload fails. */
 int listeners_listen(struct listeners *l, char *why, size_t size)

@@ -180,6 +180,9 @@ int listeners_adopt(struct listeners *l);
  * closed again. */
 int listeners_open(struct listeners *l, const struct config *config, char *why, size_t size);
 /* Lets the bound ones take connections, just before their workers start. */
+/* Could control listen where the new configuration wants its ops pages? */
+int listeners_probe_ops(const struct config *now, const struct config *then, char *why,
+                        size_t size);
 int listeners_listen(struct listeners *l, char *why, size_t size);
 /* The opened ones stay. */
 void listeners_keep(struct listeners *l);

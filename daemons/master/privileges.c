@@ -109,8 +109,13 @@ static int directory_check(const char *key, const char *path)
 {
     if (access(path, W_OK | X_OK) == 0)
         return 0;
-    log_error("privileges: %s %s is not writable for uid %u: %s", key, path, (unsigned)geteuid(),
-              strerror(errno));
+    const int code = errno;
+    struct stat st;
+    if (stat(path, &st) == 0 && !S_ISDIR(st.st_mode))
+        log_error("privileges: %s %s is no directory", key, path);
+    else
+        log_error("privileges: %s %s is not writable for uid %u: %s", key, path,
+                  (unsigned)geteuid(), strerror(code));
     return -1;
 }
 

@@ -142,6 +142,7 @@ static void reload_loaded(struct master *m)
     if (!unchanged("state_dir", now->state_dir, then->state_dir, why, sizeof why) ||
         !unchanged("runtime_dir", now->runtime_dir, then->runtime_dir, why, sizeof why) ||
         !unchanged("user", now->user, then->user, why, sizeof why) ||
+        listeners_probe_ops(now, then, why, sizeof why) < 0 ||
         listeners_open(&m->listeners, then, why, sizeof why) < 0)
         reload_fail(m, why);
     else

@@ -204,6 +204,23 @@ static bool is_condition(enum h1_field_id id)
            id == H1_IF_UNMODIFIED_SINCE || id == H1_RANGE || id == H1_IF_RANGE;
 }
 
+/* Gateways of the CGI kind turn '-' into '_': Content_Length would be taken for Content-Length. */
+static bool shadows_ours(struct field_text name)
+{
+    static const char *const ours[] = {"content-length",    "transfer-encoding", "host",
+                                       "x-forwarded-for",   "x-forwarded-host",  "x-request-id",
+                                       "x-forwarded-proto", "forwarded",         "connection"};
+    char plain[32];
+    if (name.len >= sizeof plain || !memchr(name.at, '_', name.len))
+        return false;
+    for (size_t i = 0; i < name.len; i++)
+        plain[i] = name.at[i] == '_' ? '-' : name.at[i];
+    for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
+        if (field_is((struct field_text){plain, name.len}, ours[i]))
+            return true;
+    return false;
+}
+
 static bool is_forwarded(const struct response_request *what, const struct h1_field *f)
 {
     switch (f->id) {
@@ -217,6 +234,10 @@ static bool is_forwarded(const struct response_request *what, const struct h1_fi
     case H1_X_FORWARDED_HOST:
     case H1_FORWARDED: /* only a proxy that we know may say who its client is */
         return what->request->trusted_peer;
+    case H1_OTHER:
+        if (shadows_ours(f->name))
+            return false;
+        break;
     default:
         break;
     }

@@ -3,6 +3,7 @@
  * in memory. */
 #include "harness.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -118,6 +119,12 @@ static void a_reload_proves_the_configuration_first(void **state)
     assert_non_null(strstr(out, "polder.conf:7: "));
     assert_non_null(strstr(out, "nobody"));
     assert_int_equal(get(h.port, "/x", NULL), 200);
+    const unsigned ops_port = h.ops_port;
+    h.ops_port = backend_port(backend); /* somebody else's */
+    house_write_conf(&h, 2, "route \"/events\" { websocket { } }\n");
+    h.ops_port = ops_port;
+    assert_int_equal(ctl(&h, &out, "reload --wait"), 1);
+    assert_int_equal(get(h.ops_port, "/readyz", NULL), 200);
     snprintf(
         routes, sizeof routes,
         "upstream \"u\" { server \"127.0.0.1:%u\" { } }\nroute \"/new\" { upstream = \"u\" }\n",
@@ -370,6 +377,21 @@ static void a_bad_configuration_starts_nothing(void **state)
     assert_int_equal(WEXITSTATUS(pclose(p)), 2);
     assert_non_null(strstr(text, ":1: "));
     assert_non_null(strstr(text, ":2: "));
+    unlink(path);
+    fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    dprintf(fd, "listen = \"127.0.0.1:1\"\naccess_log = \"json:/nowhere/at/all\"\n");
+    close(fd);
+    p = popen(command, "re");
+    text[fread(text, 1, sizeof text - 1, p)] = 0;
+    assert_int_equal(WEXITSTATUS(pclose(p)), 2);
+    assert_non_null(strstr(text, ":2: access_log: there is no directory /nowhere/at/"));
+    fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    dprintf(fd, "listen = \"127.0.0.1:1\"\nuser = \"${A:-${B}}\"\n");
+    close(fd);
+    p = popen(command, "re");
+    text[fread(text, 1, sizeof text - 1, p)] = 0;
+    assert_int_equal(WEXITSTATUS(pclose(p)), 2);
+    assert_non_null(strstr(text, ":2: a variable stands in another one's default"));
     unlink(path);
 }
 
