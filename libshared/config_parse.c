@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
 const struct config_row config_rows[] = {
 #define KEY(section, key, type, least, most, initial, help)                                        \
@@ -62,7 +63,10 @@ void config_complain(struct config_parse *p, int line, const char *fmt, ...)
     for (char *c = text; *c; c++)
         if ((unsigned char)*c < 0x20 || *c == 0x7f)
             *c = '?';
-    p->on_error(p->arg, text);
+    const uint64_t hash = XXH3_64bits(text, strlen(text));
+    if (hash != p->said)
+        p->on_error(p->arg, text);
+    p->said = hash;
 }
 
 const struct config_row *config_row_find(const char *section, const char *key)

@@ -87,6 +87,7 @@ struct config_parse {
     size_t n_sections, sections_room;
     int *muted; /* lines that nothing more is said about */
     size_t n_muted;
+    uint64_t said; /* hash of the last complaint: a value may be looked at twice */
 };
 
 /* line 0: the file as a whole */

@@ -345,9 +345,11 @@ void exchange_send(struct exchange *ex)
     u->chunk_request = !ex->fetch && ex->req.head->framing == H1_CHUNKED;
     u->keep_alive = false;
     u->scanned = 0;
-    stats_add(w->stats, STATS_UPSTREAM_REQUESTS, 1);
-    if (u->reused)
-        stats_add(w->stats, STATS_UPSTREAM_REUSES, 1);
+    if (ex->upstream !=
+        &w->ops_upstream) { /* telemetry is answered by control: no backend's work */
+        stats_add(w->stats, STATS_UPSTREAM_REQUESTS, 1);
+        stats_add(w->stats, STATS_UPSTREAM_REUSES, u->reused);
+    }
     if (u->server->index < w->config->n_servers)
         stats_bump(&w->stats->server[u->server->index].requests, 1);
     upstream_progress(u);
