@@ -696,13 +696,6 @@ static void note_polls(struct inactive *in, const char *feature)
             note_inactive(in, feature, in->config->routes[i].pattern);
 }
 
-static void note_concurrent(struct inactive *in, const char *feature)
-{
-    for (uint32_t i = 0; i < in->config->n_limits; i++)
-        if (in->config->limits[i].value.concurrent)
-            note_inactive(in, feature, in->config->limits[i].name);
-}
-
 static void note_health(struct inactive *in, const char *feature)
 {
     for (uint32_t i = 0; i < in->config->n_upstreams; i++)
@@ -734,7 +727,6 @@ static const struct {
     void (*note)(struct inactive *in, const char *feature);
 } inactive_features[] = {
     {"poll", note_polls},
-    {"limit concurrent", note_concurrent},
     {"upstream health", note_health},
     {"alert", note_alerts},
     {"cost", note_cost},

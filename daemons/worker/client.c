@@ -184,6 +184,8 @@ bool client_may_keep(const struct client *c)
 
 void client_answered(struct client *c)
 {
+    if (c->n_inside)
+        limits_leave(c);
     if (c->state != CLIENT_BUSY)
         return;
     c->answered = true;
@@ -556,6 +558,8 @@ static void client_detach(struct client *c)
     ev_io_stop(w->loop, &c->read);
     ev_io_stop(w->loop, &c->write);
     timer_stop(w, &c->timer);
+    if (c->n_inside)
+        limits_leave(c);
     if (c->exchange)
         exchange_client_gone(c->exchange);
     hit_stored_stop(c);

@@ -468,6 +468,51 @@ static void count(struct worker *w, const struct charged *ch, bool admitted)
         stats_add(w->stats, STATS_LIMIT_REFUSED, 1);
 }
 
+void limits_leave(struct client *c)
+{
+    while (c->n_inside)
+        limit_leave(&c->worker->limit_caller, c->inside[--c->n_inside]);
+}
+
+/* Takes a place among the requests under way, for all limits that bound them or for none. What is
+ * refused here has not been charged. */
+static bool enter(struct worker *w, struct client *c, struct charged *ch,
+                  struct limit_answer *answer)
+{
+    bool room = true;
+    for (size_t i = 0; i < ch->n; i++) {
+        const struct runtime_limit *l = ch->charge[i].limit;
+        const uint32_t index = ch->limit[i]->index;
+        ch->verdict[i] = (struct limit_verdict){.admitted = true};
+        if (!l->concurrent)
+            continue;
+        ch->verdict[i].admitted = limit_enter(&w->limit_caller, ch->charge[i].key, l->concurrent);
+        if (ch->verdict[i].admitted) {
+            c->inside[c->n_inside++] = ch->charge[i].key;
+        } else if (l->dry_run) {
+            stats_bump(&w->stats->limit[index].dry_refused, 1);
+            stats_add(w->stats, STATS_LIMIT_DRY_REFUSED, 1);
+        } else {
+            stats_bump(&w->stats->limit[index].refused, 1);
+            room = false;
+        }
+    }
+    if (room)
+        return true;
+    limits_leave(c);
+    stats_add(w->stats, STATS_LIMIT_REFUSED, 1);
+    refuse(w, ch, answer);
+    return false;
+}
+
+static bool bounds_concurrency(const struct charged *ch)
+{
+    for (size_t i = 0; i < ch->n; i++)
+        if (ch->charge[i].limit->concurrent)
+            return true;
+    return false;
+}
+
 void limits_charge(struct worker *w, const struct request *r, uint64_t *keys, bool known,
                    struct limit_answer *answer)
 {
@@ -489,11 +534,11 @@ void limits_charge(struct worker *w, const struct request *r, uint64_t *keys, bo
         ch.charge[ch.n++] = (struct limit_charge){
             .key = keys[i], .limit = &w->runtime.limit[l->index], .cost = route->cost};
     }
-    if (!ch.n)
+    if (!ch.n || (bounds_concurrency(&ch) && !enter(w, r->client, &ch, answer)))
         return;
     const bool admitted = limit_charge(&w->limit_caller, ch.charge, ch.n, w->mono_ms, ch.verdict);
     count(w, &ch, admitted);
     put_lines(w, &ch, answer);
     if (!admitted)
-        refuse(w, &ch, answer);
+        refuse(w, &ch, answer); /* its answer leaves again */
 }

@@ -191,19 +191,23 @@ struct client {
     uint64_t first_ms;    /* first byte of the head being read; start of lingering */
     uint64_t progress_ms; /* last byte read or written */
     struct clientip peer; /* the socket's, or the PROXY header's */
-    uint8_t state;        /* enum client_state; moved by client_move() alone */
-    bool ready;           /* is on worker.ready */
-    bool broken;          /* a write failed */
-    bool eof;             /* the peer has said FIN */
-    bool keep_alive;      /* after this response */
-    bool answered;        /* the whole response has been written or queued */
-    bool body_pending;    /* the request has a body that is not read completely */
-    bool body_wanted;     /* somebody takes body bytes now */
-    bool body_told;       /* the client sends it without being asked (no Expect) */
-    bool discard;         /* whatever else comes is dropped, then the end */
-    bool seen_request;    /* at least one */
-    bool refused;         /* over a connection limit; not counted as open */
-    uint16_t cell;        /* + 1, where it is counted for its client; 0: nowhere */
+    /* keys of `concurrent` limits that its request is under way for; left in client_answered() and
+     * when it goes */
+    uint64_t inside[CONFIG_ROUTE_LIMITS_MAX];
+    uint8_t n_inside;
+    uint8_t state;     /* enum client_state; moved by client_move() alone */
+    bool ready;        /* is on worker.ready */
+    bool broken;       /* a write failed */
+    bool eof;          /* the peer has said FIN */
+    bool keep_alive;   /* after this response */
+    bool answered;     /* the whole response has been written or queued */
+    bool body_pending; /* the request has a body that is not read completely */
+    bool body_wanted;  /* somebody takes body bytes now */
+    bool body_told;    /* the client sends it without being asked (no Expect) */
+    bool discard;      /* whatever else comes is dropped, then the end */
+    bool seen_request; /* at least one */
+    bool refused;      /* over a connection limit; not counted as open */
+    uint16_t cell;     /* + 1, where it is counted for its client; 0: nowhere */
 };
 
 struct client *client_new(struct worker *w, int fd, const struct clientip *peer);
@@ -251,6 +255,7 @@ void request_refuse(struct worker *w, const struct request *r, const struct limi
  * hashed keys. The lines live in worker.limit_text until the next call. */
 void limits_charge(struct worker *w, const struct request *r, uint64_t *keys, bool known,
                    struct limit_answer *answer);
+void limits_leave(struct client *c);   /* its request is no longer under way */
 void limits_prepare(struct worker *w); /* after the running values have changed */
 /* Joins the values of key parts into out; spelled: parameters and cookies in the client's bytes,
  * not as what they mean. -ENOENT: one is missing; -EINVAL: one is there twice, with two values;

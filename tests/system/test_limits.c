@@ -2,15 +2,22 @@
 /* Stories of rate limits: exact over all workers, changed while running, whoever is killed. */
 #include "harness.h"
 
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
+
+static atomic_bool let_go; /* of /hold */
 
 static bool answers(struct asked *a)
 {
+    if (!strncmp(a->target, "/hold", 5))
+        while (!atomic_load(&let_go))
+            nap_ms(5);
     return reply_ok(a, "", "ok");
 }
 
@@ -261,6 +268,93 @@ static void no_spelling_of_a_key_has_its_own_budget(void **state)
     house_remove(&h);
 }
 
+static int hold(struct house *h)
+{
+    const int fd = client_connect(h->port);
+    client_send(fd, "GET /hold HTTP/1.1\r\nHost: h\r\n\r\n");
+    return fd;
+}
+
+/* Three of them are under way; the places of earlier ones may be given back only now. */
+static void hold_three(struct house *h, int fd[3])
+{
+    struct message m;
+    atomic_store(&let_go, false);
+    backend_forget(backend);
+    for (int i = 0; i < 3; i++) {
+        const uint64_t end = mono_ms() + harness_patience(10000);
+        for (;;) {
+            fd[i] = hold(h);
+            struct pollfd answer = {fd[i], POLLIN, 0};
+            while (backend_calls(backend) <= (unsigned)i && poll(&answer, 1, 5) == 0)
+                assert_true(mono_ms() < end);
+            if (backend_calls(backend) > (unsigned)i)
+                break;
+            client_read(fd[i], &m, false); /* refused, then */
+            assert_int_equal(m.status, 429);
+            message_free(&m);
+            close(fd[i]);
+        }
+    }
+}
+
+static void requests_under_way_are_bounded_and_never_leak(void **state)
+{
+    (void)state;
+    struct house h;
+    struct message m;
+    int fd[4];
+    pid_t pid[8];
+    house_start(&h, 3,
+                "upstream \"u\" { server \"127.0.0.1:%u\" { } }\n"
+                "limit \"few\" { requests = 1000 window = \"60s\" concurrent = 3 }\n"
+                "route \"/*\" { upstream = \"u\" limits = {\"few\"} }\n",
+                backend_port(backend));
+    for (int round = 0; round < 3; round++) {
+        hold_three(&h, fd);
+        for (int i = 0; i < 5; i++) {
+            assert_int_equal(get(h.port, "/x", &m), 429);
+            assert_string_equal(field_of(&m, "Retry-After"), "1");
+            assert_non_null(strstr(m.body, "\"violated-policies\":[\"few\"]"));
+            message_free(&m);
+        }
+        if (round < 2) { /* each ends with its answer, or when its client goes */
+            const struct linger reset = {1, 0}; /* a FIN alone may come from who still reads */
+            if (round == 1) {
+                setsockopt(fd[0], SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+                close(fd[0]);
+                wait_until(get(h.port, "/none", NULL) != 429, 5000);
+            }
+            atomic_store(&let_go, true);
+            for (int i = round; i < 3; i++) {
+                client_read(fd[i], &m, false);
+                assert_int_equal(m.status, 200);
+                message_free(&m);
+            }
+        } else { /* or with its worker */
+            const size_t n = house_children(&h, "polderd: worker", pid, 8);
+            for (size_t i = 0; i < n; i++)
+                kill(pid[i], SIGKILL);
+            atomic_store(&let_go, true);
+        }
+        for (int i = round == 1; i < 3; i++)
+            close(fd[i]);
+        wait_until(get(h.port, "/x", NULL) == 200, 5000);
+        if (round == 2)
+            break;
+    }
+    /* exactly three again, and one more where that is allowed at runtime */
+    wait_until(house_children(&h, "polderd: worker", pid, 8) == 3 && house_ready(&h), 5000);
+    hold_three(&h, fd);
+    assert_int_equal(get(h.port, "/x", NULL), 429);
+    assert_int_equal(ctl(&h, NULL, "limit set few concurrent=4"), 0);
+    assert_int_equal(get(h.port, "/x", NULL), 200);
+    atomic_store(&let_go, true);
+    for (int i = 0; i < 3; i++)
+        close(fd[i]);
+    house_remove(&h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -272,6 +366,7 @@ int main(void)
         cmocka_unit_test(each_algorithm_admits_what_it_says),
         cmocka_unit_test(no_spelling_of_a_path_avoids_its_limit),
         cmocka_unit_test(no_spelling_of_a_key_has_its_own_budget),
+        cmocka_unit_test(requests_under_way_are_bounded_and_never_leak),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
