@@ -74,6 +74,7 @@ void cache_invalidate(struct control *c, const struct rpc_call *call);
 void cache_set(struct control *c, const struct rpc_call *call);
 void limit_list(struct control *c, const struct rpc_call *call);
 void limit_show(struct control *c, const struct rpc_call *call);
+void limit_top(struct control *c, const struct rpc_call *call);
 void limit_set(struct control *c, const struct rpc_call *call);
 void limit_reset(struct control *c, const struct rpc_call *call);
 void upstream_list(struct control *c, const struct rpc_call *call);

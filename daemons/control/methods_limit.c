@@ -3,6 +3,7 @@
 #include "daemons/control/control.h"
 #include "polder/config.h"
 #include "polder/limit.h"
+#include "polder/limit_top.h"
 #include "polder/limitkey.h"
 
 #include <errno.h>
@@ -113,6 +114,43 @@ void limit_show(struct control *c, const struct rpc_call *call)
         return;
     runtime_read(c->runtime, &values);
     put_limit(c, rpc_reply_result(call->reply), l, &values);
+    rpc_reply_send(call->reply);
+}
+
+/* ---- top ---- */
+
+#define TOP_ROWS 10
+
+static void put_top(const struct control *c, struct rpc_out *o, const struct config_limit *l,
+                    enum limit_top_by by, const char *name)
+{
+    struct limit_top_row row[TOP_ROWS];
+    char who[3 * LIMIT_TOP_WHO];
+    const size_t n = limit_top_read(c->shared->limits, l->index, by, row, TOP_ROWS);
+    rpc_out_list(o, name);
+    for (size_t i = 0; i < n; i++) {
+        const size_t len =
+            limitkey_to_text(l, row[i].who, sizeof row[i].who, row[i].who_len, who, sizeof who);
+        rpc_out_map(o, NULL);
+        rpc_out_strn(o, "client", who, len);
+        rpc_out_u64(o, "requests", row[i].requests);
+        rpc_out_u64(o, "error", row[i].error);
+        rpc_out_end(o);
+    }
+    rpc_out_end(o);
+}
+
+void limit_top(struct control *c, const struct rpc_call *call)
+{
+    const struct config_limit *l = named(c, call);
+    if (!l)
+        return;
+    struct rpc_out *o = rpc_reply_result(call->reply);
+    rpc_out_map(o, NULL);
+    rpc_out_str(o, "name", l->name);
+    put_top(c, o, l, LIMIT_TOP_HEAVIEST, "heaviest");
+    put_top(c, o, l, LIMIT_TOP_REFUSED, "refused");
+    rpc_out_end(o);
     rpc_reply_send(call->reply);
 }
 

@@ -315,21 +315,31 @@ static bool exempt(const struct request *r, const struct config_limit *l, const 
     return false;
 }
 
-/* The hashed key; EXEMPT: not charged; -ENOENT: the key is missing and that means refusal. */
+/* The bytes that it is counted by; -ENODATA: not at all; -ENOENT: the key is missing and that means
+ * refusal. text: KEY_TEXT_MAX. */
+static int who_is(const struct request *r, const struct config_limit *l, char *text)
+{
+    const struct config_key client = {CONFIG_KEY_CLIENT, ""};
+    const int len = limits_key_text(r, l->key, l->n_key, false, text, KEY_TEXT_MAX);
+    if (len >= 0)
+        return len;
+    if (len == -ENOENT && l->missing == CONFIG_MISSING_SKIP)
+        return -ENODATA;
+    if ((len == -ENOENT || len == -EINVAL) && l->missing == CONFIG_MISSING_REFUSE)
+        return -ENOENT;
+    /* missing, ambiguous, longer than any honest key: the client stands for it */
+    return limits_key_text(r, &client, 1, false, text, KEY_TEXT_MAX);
+}
+
+/* The hashed key; EXEMPT: not charged; -ENOENT: as above. */
 static int key_of(struct worker *w, const struct request *r, const struct config_limit *l,
                   uint64_t *key)
 {
     char text[KEY_TEXT_MAX];
-    int len = limits_key_text(r, l->key, l->n_key, false, text, sizeof text);
+    const int len = who_is(r, l, text);
     *key = EXEMPT;
-    if (len == -ENOENT && l->missing == CONFIG_MISSING_SKIP)
-        return 0;
-    if ((len == -ENOENT || len == -EINVAL) && l->missing == CONFIG_MISSING_REFUSE)
-        return -ENOENT;
-    if (len < 0) { /* missing, ambiguous, longer than any honest key: the client stands for it */
-        const struct config_key client = {CONFIG_KEY_CLIENT, ""};
-        len = limits_key_text(r, &client, 1, false, text, sizeof text);
-    }
+    if (len < 0)
+        return len == -ENODATA ? 0 : len;
     if (!exempt(r, l, text, (size_t)len))
         *key = limit_key(w->shared->limits, l->id, text, (size_t)len);
     return 0;
@@ -505,6 +515,19 @@ static bool enter(struct worker *w, struct client *c, struct charged *ch,
     return false;
 }
 
+/* For `limit top`: one request in some. */
+static void note_top(struct worker *w, const struct request *r, const struct charged *ch)
+{
+    char text[KEY_TEXT_MAX];
+    w->top_due = false;
+    for (size_t i = 0; i < ch->n; i++) {
+        const int len = who_is(r, ch->limit[i], text);
+        if (len >= 0)
+            limit_top_note(&w->limit_caller, ch->limit[i]->index, ch->charge[i].key, text,
+                           (size_t)len, !ch->verdict[i].admitted, w->mono_ms);
+    }
+}
+
 static bool bounds_concurrency(const struct charged *ch)
 {
     for (size_t i = 0; i < ch->n; i++)
@@ -534,11 +557,16 @@ void limits_charge(struct worker *w, const struct request *r, uint64_t *keys, bo
         ch.charge[ch.n++] = (struct limit_charge){
             .key = keys[i], .limit = &w->runtime.limit[l->index], .cost = route->cost};
     }
-    if (!ch.n || (bounds_concurrency(&ch) && !enter(w, r->client, &ch, answer)))
+    if (!ch.n)
         return;
-    const bool admitted = limit_charge(&w->limit_caller, ch.charge, ch.n, w->mono_ms, ch.verdict);
-    count(w, &ch, admitted);
-    put_lines(w, &ch, answer);
-    if (!admitted)
-        refuse(w, &ch, answer); /* its answer leaves again */
+    if (!bounds_concurrency(&ch) || enter(w, r->client, &ch, answer)) {
+        const bool admitted =
+            limit_charge(&w->limit_caller, ch.charge, ch.n, w->mono_ms, ch.verdict);
+        count(w, &ch, admitted);
+        put_lines(w, &ch, answer);
+        if (!admitted)
+            refuse(w, &ch, answer); /* its answer leaves again */
+    }
+    if (!known && (w->top_due || limit_top_due(&w->top)))
+        note_top(w, r, &ch);
 }

@@ -30,6 +30,7 @@
 #include "polder/config.h"
 #include "polder/inflight.h"
 #include "polder/limit.h"
+#include "polder/limit_top.h"
 #include "polder/policy.h"
 #include "polder/problem.h"
 #include "polder/process.h"
@@ -552,6 +553,8 @@ struct worker {
     struct limit_caller limit_caller;
     struct limit_answer prepaid; /* what prepaid_client's request was told by its limits */
     struct client *prepaid_client;
+    struct limit_top_sampler top;
+    bool top_due; /* the next request that is charged is noted in the lists of the heaviest */
     bool any_cache;
     bool any_subscribers; /* a WebSocket route without a backend */
     bool tell_all;        /* the supervisor has not been told of everything */

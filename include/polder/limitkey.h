@@ -21,6 +21,11 @@ struct config_limit;
 int limitkey_from_text(const struct config_limit *limit, const char *text, char *out, size_t size);
 /* Of a client alone: what stands for those whose request lacks a part. -EINVAL: no address. */
 int limitkey_client(const char *address, char *out, size_t size);
+/* What an operator reads, and may write for limit reset: addresses as text, parts joined by '+',
+ * what is not printable as '?'. len may be more than the bytes there are (given): then it ends in
+ * "...". Returns the length, less than size. */
+size_t limitkey_to_text(const struct config_limit *limit, const char *who, size_t given, size_t len,
+                        char *out, size_t size);
 /* "client", "header:x-api-key+route": the key as the configuration has it. */
 void limitkey_describe(const struct config_limit *limit, char *out, size_t size);
 #endif

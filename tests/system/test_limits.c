@@ -268,6 +268,44 @@ static void no_spelling_of_a_key_has_its_own_budget(void **state)
     house_remove(&h);
 }
 
+static void the_heaviest_and_the_refused_are_named(void **state)
+{
+    (void)state;
+    struct house h;
+    const char *out;
+    char lines[64];
+    house_start(
+        &h, 2,
+        "upstream \"u\" { server \"127.0.0.1:%u\" { } }\n"
+        "limit \"keyed\" { requests = 200 window = \"60s\" key = \"client+header:x-key\" }\n"
+        "route \"/*\" { upstream = \"u\" limits = {\"keyed\"} cache { } }\n",
+        backend_port(backend));
+    for (int i = 0; i < 1500; i++) {
+        snprintf(lines, sizeof lines, "X-Key: %s\r\n", i % 3 ? "greedy" : i % 2 ? "modest" : "shy");
+        get_with(h.port, "/x", lines, NULL);
+    }
+    assert_int_equal(ctl(&h, &out, "--json limit top keyed"), 0);
+    const char *heaviest = strstr(out, "\"heaviest\""), *refused = strstr(out, "\"refused\"");
+    assert_non_null(heaviest);
+    assert_non_null(refused);
+    const char *greedy = strstr(heaviest, "\"127.0.0.1+greedy\""),
+               *modest = strstr(heaviest, "\"127.0.0.1+modest\"");
+    assert_non_null(greedy);
+    assert_non_null(modest);
+    assert_true(greedy < modest);
+    assert_non_null(strstr(refused, "\"127.0.0.1+greedy\""));
+    /* what it names is what limit reset takes */
+    assert_int_equal(get_with(h.port, "/x", "X-Key: greedy\r\n", NULL), 429);
+    assert_int_equal(ctl(&h, &out, "limit reset keyed 127.0.0.1+greedy"), 0);
+    assert_int_equal(get_with(h.port, "/x", "X-Key: greedy\r\n", NULL), 200);
+    /* without a value it is counted too */
+    unsigned admitted_empty = 0;
+    for (int i = 0; i < 250; i++)
+        admitted_empty += get_with(h.port, "/x", "X-Key: \r\n", NULL) == 200;
+    assert_int_equal(admitted_empty, 200);
+    house_remove(&h);
+}
+
 static int hold(struct house *h)
 {
     const int fd = client_connect(h->port);
@@ -367,6 +405,7 @@ int main(void)
         cmocka_unit_test(no_spelling_of_a_path_avoids_its_limit),
         cmocka_unit_test(no_spelling_of_a_key_has_its_own_budget),
         cmocka_unit_test(requests_under_way_are_bounded_and_never_leak),
+        cmocka_unit_test(the_heaviest_and_the_refused_are_named),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
