@@ -515,6 +515,17 @@ static bool enter(struct worker *w, struct client *c, struct charged *ch,
     return false;
 }
 
+bool limits_need_head(const struct config_route *route)
+{
+    for (uint32_t i = 0; i < route->n_limits; i++)
+        for (uint32_t k = 0; k < route->limits[i]->n_key; k++) {
+            const enum config_key_kind kind = route->limits[i]->key[k].kind;
+            if (kind != CONFIG_KEY_CLIENT && kind != CONFIG_KEY_ROUTE && kind != CONFIG_KEY_GLOBAL)
+                return true;
+        }
+    return false;
+}
+
 /* For `limit top`: one request in some. */
 static void note_top(struct worker *w, const struct request *r, const struct charged *ch)
 {
@@ -567,6 +578,6 @@ void limits_charge(struct worker *w, const struct request *r, uint64_t *keys, bo
         if (!admitted)
             refuse(w, &ch, answer); /* its answer leaves again */
     }
-    if (!known && (w->top_due || limit_top_due(&w->top)))
+    if (w->top_due || (!known && limit_top_due(&w->top)))
         note_top(w, r, &ch);
 }

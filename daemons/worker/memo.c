@@ -143,9 +143,10 @@ bool memo_answer(struct client *c, const char *bytes, size_t len)
     if (m->inm_len)
         r.if_none_match = (struct field_text){m->bytes + m->inm_at, m->inm_len};
     if (m->route->n_limits) {
-        if (limit_top_due(&w->top)) { /* who it is stands in the head */
+        if (limit_top_due(&w->top)) {
             w->top_due = true;
-            return false;
+            if (limits_need_head(m->route)) /* who it is stands there: the long way */
+                return false;
         }
         limits_charge(w, &r, m->limit_key, true, &w->prepaid);
         if (w->prepaid.refused) {

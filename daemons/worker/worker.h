@@ -256,8 +256,9 @@ void request_refuse(struct worker *w, const struct request *r, const struct limi
  * hashed keys. The lines live in worker.limit_text until the next call. */
 void limits_charge(struct worker *w, const struct request *r, uint64_t *keys, bool known,
                    struct limit_answer *answer);
-void limits_leave(struct client *c);   /* its request is no longer under way */
-void limits_prepare(struct worker *w); /* after the running values have changed */
+bool limits_need_head(const struct config_route *route); /* to know whom they count */
+void limits_leave(struct client *c);                     /* its request is no longer under way */
+void limits_prepare(struct worker *w);                   /* after the running values have changed */
 /* Joins the values of key parts into out; spelled: parameters and cookies in the client's bytes,
  * not as what they mean. -ENOENT: one is missing; -EINVAL: one is there twice, with two values;
  * -ENOBUFS. */
