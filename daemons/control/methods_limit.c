@@ -1,16 +1,20 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* methods_limit: limit.list, show, set and reset. */
 #include "daemons/control/control.h"
+#include "polder/clock.h"
 #include "polder/config.h"
 #include "polder/limit.h"
 #include "polder/limit_top.h"
 #include "polder/limitkey.h"
+#include "polder/log.h"
 
 #include <errno.h>
 #include <string.h>
 
 #define CONCURRENT_MAX 1000000
 #define NAME_MAX_BYTES 256
+#define TRIAL_MIN_MS   1000
+#define TRIAL_MAX_MS   (UINT64_C(7) * 24 * 3600 * 1000)
 
 static const struct config_limit *find(const struct config *config, const char *name)
 {
@@ -35,6 +39,11 @@ static const struct config_limit *named(struct control *c, const struct rpc_call
     admin_error(c, call->reply, RPC_NOT_FOUND, "there is no limit \"%s\"%s", text ? name : "",
                 known);
     return NULL;
+}
+
+static struct runtime_trial *trial_of(const struct control *c, const struct config_limit *l)
+{
+    return &c->shared->region[c->region]->runtime.trial[l->index];
 }
 
 /* ---- what a limit looks like ---- */
@@ -87,6 +96,9 @@ static void put_limit(const struct control *c, struct rpc_out *o, const struct c
     put_counts(c, o, l);
     rpc_out_bool(o, "changed", !same(running, &l->value));
     rpc_out_bool(o, "persisted", runtime_persist_has(c->config->state_dir, l->name) > 0);
+    const uint64_t until_ms = atomic_load(&trial_of(c, l)->until_ms), now_ms = clock_mono_ms();
+    if (until_ms) /* on trial */
+        rpc_out_u64(o, "confirm_within_ms", until_ms > now_ms ? until_ms - now_ms : 0);
     put_routes(c, o, l);
     rpc_out_map(o, "file");
     put_values(o, &l->value);
@@ -242,12 +254,79 @@ static void publish(const struct control *c, const char *name, const struct runt
     }
 }
 
+/* ---- trials ---- */
+
+/* False: answered. *ms 0: no trial. */
+static bool trial_asked(struct control *c, const struct rpc_call *call, bool persist, uint64_t *ms)
+{
+    char text[64];
+    *ms = 0;
+    if (!rpc_in_get(call->params, "confirm-within"))
+        return true;
+    const int len = rpc_in_text(call->params, "confirm-within", text, sizeof text);
+    if (len < 0 || config_parse_duration(text, ms) || *ms < TRIAL_MIN_MS || *ms > TRIAL_MAX_MS)
+        admin_error(c, call->reply, RPC_BAD_ARGUMENT,
+                    "confirm-within is a duration between 1s and 7d");
+    else if (persist)
+        admin_error(
+            c, call->reply, RPC_BAD_ARGUMENT,
+            "what is on trial is not made permanent; confirm it, then set it with --persist");
+    else
+        return true;
+    return false;
+}
+
+/* A change while another one is on trial goes back to before both; one that is not on trial ends
+ * it. */
+static void trial_note(const struct control *c, const struct config_limit *l, uint64_t ms,
+                       const struct runtime_limit *before)
+{
+    struct runtime_trial *t = trial_of(c, l);
+    if (ms && !atomic_load(&t->until_ms))
+        t->before = *before;
+    atomic_store(&t->until_ms, ms ? clock_mono_ms() + ms : 0);
+}
+
+void limit_trials_end(struct control *c)
+{
+    const uint64_t now_ms = clock_mono_ms();
+    for (uint32_t i = 0; i < c->config->n_limits; i++) {
+        const struct config_limit *l = &c->config->limits[i];
+        struct runtime_trial *t = trial_of(c, l);
+        const uint64_t until_ms = atomic_load(&t->until_ms);
+        if (!until_ms || now_ms < until_ms)
+            continue;
+        publish(c, l->name, &t->before); /* once more, if we die before the next line: harmless */
+        atomic_store(&t->until_ms, 0);
+        log_warning("limit \"%s\": nobody confirmed what was changed; it is as before", l->name);
+    }
+}
+
+void limit_confirm(struct control *c, const struct rpc_call *call)
+{
+    const struct config_limit *l = named(c, call);
+    if (!l)
+        return;
+    if (!atomic_load(&trial_of(c, l)->until_ms)) {
+        admin_error(c, call->reply, RPC_FAILED, "nothing of limit \"%s\" is on trial", l->name);
+        return;
+    }
+    atomic_store(&trial_of(c, l)->until_ms, 0);
+    struct rpc_out *o = rpc_reply_result(call->reply);
+    rpc_out_map(o, NULL);
+    rpc_out_str(o, "name", l->name);
+    rpc_out_bool(o, "confirmed", true);
+    rpc_out_end(o);
+    rpc_reply_send(call->reply);
+}
+
 void limit_set(struct control *c, const struct rpc_call *call)
 {
     struct runtime_values values;
     const struct config_limit *l = named(c, call);
     const bool persist = rpc_in_flag(call->params, "persist");
-    if (!l)
+    uint64_t trial_ms;
+    if (!l || !trial_asked(c, call, persist, &trial_ms))
         return;
     runtime_read(c->runtime, &values);
     const struct runtime_limit before = values.limit[l->index];
@@ -261,11 +340,14 @@ void limit_set(struct control *c, const struct rpc_call *call)
                     strerror(-code));
         return;
     }
+    trial_note(c, l, trial_ms, &before); /* first: what if we die between the two? */
     publish(c, l->name, &after);
     struct rpc_out *o = rpc_reply_result(call->reply);
     rpc_out_map(o, NULL);
     rpc_out_str(o, "name", l->name);
     rpc_out_bool(o, "persisted", persist);
+    if (trial_ms)
+        rpc_out_u64(o, "confirm_within_ms", trial_ms);
     rpc_out_map(o, "before");
     put_values(o, &before);
     rpc_out_end(o);

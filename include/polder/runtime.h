@@ -56,9 +56,17 @@ struct runtime_values {
     struct runtime_cache cache; /* the top-level section's running values */
 };
 
+/* A limit's new values are on trial: unless confirmed, `before` comes back. Written and read by
+ * control alone; here, so that it outlives it. `before` is complete when until_ms is not 0. */
+struct runtime_trial {
+    _Atomic uint64_t until_ms; /* mono ms; 0: no trial */
+    struct runtime_limit before;
+};
+
 struct runtime_page {
     _Alignas(64) _Atomic uint64_t generation; /* generation & 1 selects the active copy */
     _Alignas(64) struct runtime_values copy[2];
+    struct runtime_trial trial[RUNTIME_LIMITS_MAX]; /* by config_limit.index */
 };
 
 static inline uint64_t runtime_generation(const struct runtime_page *page)

@@ -306,6 +306,47 @@ static void the_heaviest_and_the_refused_are_named(void **state)
     house_remove(&h);
 }
 
+static bool has_requests(struct house *h, const char *value)
+{
+    const char *out;
+    char want[64];
+    snprintf(want, sizeof want, "\"requests\": %s,", value);
+    assert_int_equal(ctl(h, &out, "--json limit show status"), 0);
+    return strstr(out, want) != NULL && strstr(out, want) < strstr(out, "\"file\"");
+}
+
+static void what_nobody_confirms_comes_back(void **state)
+{
+    (void)state;
+    struct house h;
+    const char *out;
+    pid_t control;
+    start(&h, 2, 20, "");
+    assert_int_equal(ctl(&h, &out, "limit confirm status"), 1);
+    assert_int_equal(ctl(&h, &out, "limit set status requests=5 --confirm-within 1ms"), 2);
+    assert_int_equal(ctl(&h, &out, "limit set status requests=5 --confirm-within 1m --persist"), 2);
+    assert_int_equal(ctl(&h, &out, "limit set status requests=5 --confirm-within 2s"), 0);
+    assert_true(has_requests(&h, "5"));
+    assert_int_equal(admitted(&h, 10), 5);
+    assert_int_equal(ctl(&h, &out, "limit set status requests=6 --confirm-within 2s"), 0);
+    wait_until(has_requests(&h, "20"), 8000); /* as before both */
+    assert_true(house_logged(&h, "nobody confirmed"));
+    assert_int_equal(admitted(&h, 20), 15);
+    /* whoever kills control does not make it stay */
+    assert_int_equal(ctl(&h, &out, "limit set status requests=5 --confirm-within 2s"), 0);
+    assert_int_equal(house_children(&h, "polderd: control", &control, 1), 1);
+    kill(control, SIGKILL);
+    wait_until(ctl(&h, &out, "status") == 0, 5000);
+    wait_until(has_requests(&h, "20"), 8000);
+    /* confirmed, it stays */
+    assert_int_equal(ctl(&h, &out, "limit set status requests=7 --confirm-within 2s"), 0);
+    assert_int_equal(ctl(&h, &out, "limit confirm status"), 0);
+    assert_int_equal(ctl(&h, &out, "limit confirm status"), 1);
+    nap_ms(3500); /* longer than the trial would have lasted */
+    assert_true(has_requests(&h, "7"));
+    house_remove(&h);
+}
+
 static int hold(struct house *h)
 {
     const int fd = client_connect(h->port);
@@ -406,6 +447,7 @@ int main(void)
         cmocka_unit_test(no_spelling_of_a_key_has_its_own_budget),
         cmocka_unit_test(requests_under_way_are_bounded_and_never_leak),
         cmocka_unit_test(the_heaviest_and_the_refused_are_named),
+        cmocka_unit_test(what_nobody_confirms_comes_back),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
