@@ -72,11 +72,15 @@ async def post_item(item: int, response: Response):
 
 @app.websocket("/ws/{client_id}")
 async def echo(websocket: WebSocket, client_id: str):
+    """Echoes; "bye" makes it close with 4001."""
     await websocket.accept()
     try:
         while True:
             message = await websocket.receive()
             if message["type"] == "websocket.disconnect":
+                break
+            if message.get("text") == "bye":
+                await websocket.close(4001, "as asked")
                 break
             if message.get("text") is not None:
                 await websocket.send_text(message["text"])

@@ -14,7 +14,9 @@ const browser = spawn('chromium', ['--headless=new', '--no-sandbox', '--disable-
   '--no-first-run', '--disable-extensions', '--disable-background-networking', '--disable-component-update',
   '--disable-sync', '--proxy-server=direct://', '--remote-debugging-port=0', `--user-data-dir=${profile}`, 'about:blank'],
   { stdio: ['ignore', 'ignore', 'pipe'], detached: true }); // a group of its own, to end as one
-const late = setTimeout(() => { console.log('chromium: too slow'); finish(1); }, 90000);
+const late = setTimeout(() => { console.log('chromium: too slow'); finish(1); }, 240000);
+
+process.on('SIGTERM', () => finish(1)); // leaves no browser behind
 
 async function finish(code) {
   clearTimeout(late);
