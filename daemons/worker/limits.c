@@ -565,6 +565,7 @@ void limits_charge(struct worker *w, const struct request *r, uint64_t *keys, bo
         if (keys[i] == EXEMPT)
             continue;
         ch.limit[ch.n] = l;
+        ch.verdict[ch.n] = (struct limit_verdict){0};
         ch.charge[ch.n++] = (struct limit_charge){
             .key = keys[i], .limit = &w->runtime.limit[l->index], .cost = route->cost};
     }
