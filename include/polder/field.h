@@ -64,8 +64,8 @@ void field_cc_add(struct field_cc *cc, struct field_text value);
  * invalid or empty, to be ignored altogether. */
 bool field_cdn_cc(struct field_text value, struct field_cc *cc);
 
-/* RFC 9651 List of Strings (Cache-Groups, Cache-Group-Invalidation): calls each(); false where the
- * field is invalid (then each() has not been called). */
+/* RFC 9651 List of Strings (Cache-Groups, Cache-Group-Invalidation): calls each() with a text that
+ * is lent until it returns; false where the field is invalid (then each() has not been called). */
 bool field_sf_strings(struct field_text value, void (*each)(void *arg, struct field_text text),
                       void *arg);
 
