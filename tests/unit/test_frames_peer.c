@@ -31,7 +31,7 @@ static void the_corpus_gets_the_same_verdicts(void **state)
         n++;
     }
     closedir(d);
-    assert_true(n > 40);
+    assert_true(n > 55);
 }
 
 static uint32_t seed = 1;
@@ -42,7 +42,7 @@ static uint32_t any(uint32_t below)
 }
 
 /* Mostly right, so that mistakes stand behind something. */
-static size_t make_frame(uint8_t *out)
+static size_t make_frame(uint8_t *out, bool masked)
 {
     static const uint8_t opcodes[] = {FRAMES_TEXT, FRAMES_BINARY, FRAMES_CONTINUATION,
                                       FRAMES_PING, FRAMES_PONG,   FRAMES_CLOSE};
@@ -56,7 +56,8 @@ static size_t make_frame(uint8_t *out)
     memcpy(payload, text, len);
     for (const size_t more = any(4) ? 0 : any(300); len < more;)
         payload[len++] = (uint8_t)any(any(8) ? 128 : 256);
-    const size_t n = frames_write(out, opcodes[any(any(4) ? 5 : 6)], payload, len, mask);
+    const size_t n =
+        frames_write(out, opcodes[any(any(4) ? 5 : 6)], payload, len, masked ? mask : NULL);
     if (!any(3))
         out[0] &= 0x7f; /* FIN */
     if (!any(200))
@@ -68,14 +69,39 @@ static void made_up_streams_get_the_same_verdicts(void **state)
 {
     (void)state;
     static uint8_t bytes[8192];
-    for (unsigned round = 0; round < 20000; round++) {
+    for (unsigned round = 0; round < 40000; round++) {
+        const bool backend = round & 1;
         size_t len = 2;
-        bytes[0] = (uint8_t)round;
-        bytes[1] = 0;
+        bytes[0] = (uint8_t)(round >> 1);
+        bytes[1] = backend ? 4 : 0;
         for (unsigned k = 1 + any(8); k-- && len < 4000;)
-            len += make_frame(bytes + len);
+            len += make_frame(bytes + len, !backend);
         LLVMFuzzerTestOneInput(bytes, len - any(any(2) ? 1 : 8));
     }
+}
+
+/* A frame of each length form, on both sides of where it changes, and one that is too long. */
+static void every_length_gets_the_same_verdict(void **state)
+{
+    (void)state;
+    static const size_t lens[] = {0, 1, 125, 126, 127, 65535, 65536, MOST_LONG, MOST_LONG + 1};
+    static const uint8_t mask[4] = {1, 2, 3, 4};
+    static uint8_t payload[MOST_LONG + 1], bytes[MOST_LONG + 100];
+    static struct taken t;
+    memset(payload, 'z', sizeof payload);
+    for (size_t i = 0; i < sizeof lens / sizeof *lens; i++)
+        for (int backend = 0; backend < 2; backend++) {
+            const struct peer peer = {false, backend, MOST_LONG};
+            bytes[0] = 5;
+            bytes[1] = (uint8_t)(2 | (backend ? 4 : 0));
+            size_t n =
+                frames_write(bytes + 2, FRAMES_TEXT, payload, lens[i], backend ? NULL : mask);
+            n += frames_write(bytes + 2 + n, FRAMES_PING, "p", 1, backend ? NULL : mask);
+            LLVMFuzzerTestOneInput(bytes, 2 + n);
+            by_wslay(bytes + 2, n, &peer, &t);
+            assert_int_equal(t.n, lens[i] > MOST_LONG ? 0 : 2);
+            assert_int_equal(t.code, lens[i] > MOST_LONG ? 1009 : 0);
+        }
 }
 
 /* ---- what we write ---- */
@@ -171,6 +197,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_corpus_gets_the_same_verdicts),
+        cmocka_unit_test(every_length_gets_the_same_verdict),
         cmocka_unit_test(made_up_streams_get_the_same_verdicts),
         cmocka_unit_test(what_we_write_is_read_by_wslay),
     };
