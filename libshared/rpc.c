@@ -37,7 +37,7 @@ enum rpc_error rpc_error_of(const char *name)
 
 int rpc_method_find(const char *name, size_t len)
 {
-    const char *dot = memchr(name, '.', len);
+    const char *dot = len ? memchr(name, '.', len) : NULL;
     const size_t noun = dot ? (size_t)(dot - name) : len, verb = dot ? len - noun - 1 : 0;
     for (int i = 0; i < RPC_METHODS; i++) {
         const struct rpc_method_info *m = &rpc_methods[i];

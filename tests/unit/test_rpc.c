@@ -212,6 +212,7 @@ static void every_method_is_found_by_its_name_and_nothing_else_is(void **state)
     }
     for (size_t i = 0; i < sizeof none / sizeof *none; i++)
         assert_int_equal(rpc_method_find(none[i], strlen(none[i])), -1);
+    assert_int_equal(rpc_method_find(NULL, 0), -1); /* an empty name, as msgpack hands it out */
 }
 
 static void every_row_of_the_table_can_be_taken_apart(void **state)
