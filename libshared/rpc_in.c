@@ -32,9 +32,10 @@ int rpc_in_object_text(const msgpack_object *o, char *out, size_t size)
     int n = -1;
     if (o->type == MSGPACK_OBJECT_STR) {
         const uint32_t len = o->via.str.size;
-        if (len >= size || memchr(o->via.str.ptr, 0, len))
+        if (len >= size || (len && memchr(o->via.str.ptr, 0, len)))
             return -EINVAL;
-        memcpy(out, o->via.str.ptr, len);
+        if (len)
+            memcpy(out, o->via.str.ptr, len);
         out[len] = 0;
         return (int)len;
     }

@@ -283,6 +283,9 @@ static void numbers_come_as_numbers_or_as_text(void **state)
     assert_int_equal(rpc_in_text(&u.data, "huge", text, sizeof text), -EINVAL);
     assert_int_equal(rpc_in_text(&u.data, "latin", text, sizeof text), 4);
     assert_string_equal(text, "caf?");
+    const msgpack_object empty = {.type = MSGPACK_OBJECT_STR}; /* as it comes: without an address */
+    assert_int_equal(rpc_in_object_text(&empty, text, sizeof text), 0);
+    assert_string_equal(text, "");
     msgpack_unpacked_destroy(&u);
     rpc_out_fini(&o);
 }
