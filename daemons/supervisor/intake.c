@@ -105,7 +105,7 @@ static void take_client(struct supervisor *s, const struct handover *h, const ch
         close(fd);
         return;
     }
-    if (h->id_len && h->id_len <= 128)
+    if (h->id_len && h->id_len <= 128 && frames_utf8_valid((const uint8_t *)id, h->id_len))
         x->client_id = strndup(id, h->id_len);
     if (!make_pending(x, h, head)) {
         intake_refuse(fd, 503, 1, "out of memory");
