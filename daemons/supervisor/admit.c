@@ -41,6 +41,16 @@ static bool take_tokens(struct supervisor *s, struct route_values *own)
     return true;
 }
 
+/* Of one client on one route. Looked at only where it may be too many. */
+static uint32_t on_route(const struct supervisor *s, const struct client_count *c,
+                         const struct config_route *route)
+{
+    uint32_t n = 0;
+    for (const struct session *x = s->sessions; x; x = x->next)
+        n += x->count == c && x->route == route;
+    return n;
+}
+
 const char *admit_check(struct supervisor *s, const struct config_route *route,
                         const struct clientip *ip)
 {
@@ -53,7 +63,8 @@ const char *admit_check(struct supervisor *s, const struct config_route *route,
         return "too many WebSockets are open";
     if (s->routes[route->index].open >= own->max_connections)
         return "too many WebSockets are open on this route";
-    if (c && (c->n >= own->max_per_client || c->n >= s->values.max_per_client))
+    if (c && (c->n >= s->values.max_per_client ||
+              (c->n >= own->max_per_client && on_route(s, c, route) >= own->max_per_client)))
         return "too many WebSockets are open from this client";
     if (s->held + (route->upstream ? 2 : 1) > s->may_hold)
         return "no descriptor is left";

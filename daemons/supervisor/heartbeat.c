@@ -22,6 +22,10 @@ void wheel_drop(struct session *x)
 
 void wheel_set(struct supervisor *s, struct session *x, uint64_t due_ms)
 {
+    if (!ev_is_active(&s->tick)) { /* it has rested while nobody was there */
+        s->wheel_tick = s->now_ms / WHEEL_TICK_MS;
+        ev_timer_again(s->loop, &s->tick);
+    }
     uint64_t tick = due_ms / WHEEL_TICK_MS + 1;
     if (tick <= s->wheel_tick)
         tick = s->wheel_tick + 1;
@@ -50,7 +54,10 @@ static bool pings(const struct config_websocket *w)
 void heartbeat_arm(struct supervisor *s, struct session *x)
 {
     const struct config_websocket *w = session_values(s, x);
-    wheel_set(s, x, s->now_ms + spread(s, w->interval_ms));
+    const uint64_t due = x->to_client_ms + spread(s, w->interval_ms);
+    if (!pings(w))
+        x->client.pinged_ms = x->backend.pinged_ms = 0;
+    wheel_set(s, x, due > s->now_ms ? due : s->now_ms);
 }
 
 /* ---- beats ---- */
@@ -93,7 +100,10 @@ static void ping_leg(struct supervisor *s, struct leg *leg)
     const uint32_t id = (uint32_t)leg->session->id;
     memcpy(payload, PROBE, 4);
     memcpy(payload + 4, &id, 4);
-    s->pings += relay_put_frame(s, leg, FRAMES_PING, payload, sizeof payload);
+    if (relay_put_frame(s, leg, FRAMES_PING, payload, sizeof payload)) {
+        s->pings++;
+        leg->pinged_ms = s->now_ms;
+    }
 }
 
 /* A ping may stand between the frames of a message, a text message may not. */
@@ -103,12 +113,10 @@ void heartbeat_between(struct supervisor *s, struct session *x)
     char text[1024];
     if (!frames_between(&x->backend.in) || x->client.out.len)
         return;
-    if (pings(w) && !x->pinged) {
+    if (pings(w) && !x->client.pinged_ms)
         ping_leg(s, &x->client);
-        if (x->backend.io.fd >= 0 && frames_between(&x->client.in))
-            ping_leg(s, &x->backend);
-        x->pinged = true;
-    }
+    if (pings(w) && !x->backend.pinged_ms && x->backend.io.fd >= 0 && frames_between(&x->client.in))
+        ping_leg(s, &x->backend);
     if (w->heartbeat == CONFIG_HEARTBEAT_JSON || w->heartbeat == CONFIG_HEARTBEAT_BOTH) {
         if (!frames_between_messages(&x->backend.in))
             return;
@@ -138,6 +146,13 @@ static uint64_t later(uint64_t a, uint64_t b)
     return a > b ? a : b;
 }
 
+/* Asked, and not a byte since. */
+static bool unanswered(const struct supervisor *s, const struct leg *leg,
+                       const struct config_websocket *w)
+{
+    return pings(w) && leg->pinged_ms && s->now_ms - leg->pinged_ms >= w->timeout_ms;
+}
+
 static void look_open(struct supervisor *s, struct session *x)
 {
     const struct config_websocket *w = session_values(s, x);
@@ -145,32 +160,29 @@ static void look_open(struct supervisor *s, struct session *x)
         session_close(s, x, 1012, "the service restarts", END_DRAIN);
         return;
     }
-    if (pings(w) && x->pinged && s->now_ms - x->from_client_ms >= w->timeout_ms) {
+    if (unanswered(s, &x->client, w)) {
         session_close(s, x, 1001, "nothing heard for too long", END_TIMEOUT);
         /* it is most likely dead: do not wait for its close frame */
         if (x->state == SESSION_CLOSING)
             session_end(s, x, END_TIMEOUT);
         return;
     }
-    if (pings(w) && x->pinged && x->backend.io.fd >= 0 &&
-        s->now_ms - x->from_backend_ms >= w->timeout_ms) {
+    if (x->backend.io.fd >= 0 && unanswered(s, &x->backend, w)) {
         session_close(s, x, 1011, "the backend does not answer", END_BACKEND_LOST);
         return;
     }
-    if (x->pinged && s->now_ms - x->from_client_ms < w->interval_ms &&
-        s->now_ms - x->from_backend_ms < w->interval_ms)
-        x->pinged = false;
+    const uint64_t early = w->interval_ms / 8 + WHEEL_TICK_MS; /* of the spread, of the wheel */
     if (w->heartbeat != CONFIG_HEARTBEAT_OFF &&
-        s->now_ms - x->to_client_ms >= w->interval_ms - w->interval_ms / 8 - WHEEL_TICK_MS) {
+        s->now_ms - x->to_client_ms + early >= w->interval_ms) {
         x->beat_due = true;
-        if (pings(w) && s->now_ms - x->from_client_ms >= w->interval_ms)
-            x->pinged = false; /* ask again */
         heartbeat_between(s, x);
     }
     uint64_t due =
         later(x->to_client_ms, s->now_ms - w->interval_ms / 2) + spread(s, w->interval_ms);
-    if (pings(w) && x->pinged && due > x->from_client_ms + w->timeout_ms)
-        due = x->from_client_ms + w->timeout_ms;
+    if (x->client.pinged_ms && due > x->client.pinged_ms + w->timeout_ms)
+        due = x->client.pinged_ms + w->timeout_ms;
+    if (x->backend.pinged_ms && due > x->backend.pinged_ms + w->timeout_ms)
+        due = x->backend.pinged_ms + w->timeout_ms;
     if (x->deadline_ms && due > x->deadline_ms)
         due = x->deadline_ms;
     wheel_set(s, x, due);
@@ -230,7 +242,7 @@ void drain_begin(struct supervisor *s)
             x->deadline_ms = s->now_ms + supervisor_random(s) % most_ms;
             wheel_set(s, x, x->deadline_ms);
         } else if (x->state != SESSION_CLOSING) {
-            session_end(s, x, END_DRAIN);
+            session_close(s, x, 1012, "the service restarts", END_DRAIN);
         }
     }
 }

@@ -70,11 +70,21 @@ static void add_tag(struct subscription *b, const char *tag)
 
 static void subscribe(struct supervisor *s, struct session *x, const json_t *root)
 {
-    static const char done[] = "{\"type\":\"subscribed\"}";
+    static const char done[] = "{\"type\":\"subscribed\"}",
+                      too_much[] = "{\"type\":\"error\",\"detail\":\"at most 64 tags and a prefix, "
+                                   "each a text of at most 256 bytes\"}";
     struct subscription *b = x->subscription;
     const char *prefix = json_string_value(json_object_get(root, "prefix"));
     json_t *tags = json_object_get(root, "tags"), *tag;
     size_t i;
+    bool fits =
+        b->n_tags + json_array_size(tags) <= TAGS_MOST && (!prefix || strlen(prefix) <= TEXT_MOST);
+    json_array_foreach(tags, i, tag) fits &=
+        json_is_string(tag) && json_string_length(tag) <= TEXT_MOST;
+    if (!fits) { /* half a subscription would be missed events */
+        relay_put_frame(s, &x->client, FRAMES_TEXT, too_much, sizeof too_much - 1);
+        return;
+    }
     json_array_foreach(tags, i, tag)
     {
         if (json_is_string(tag))

@@ -100,7 +100,7 @@ static void reload(struct supervisor *s)
         next = x->next;
         const bool stays = same_route(c, x->route),
                    settled = x->state == SESSION_OPEN || x->state == SESSION_CLOSING;
-        if (!stays && x->state == SESSION_OPEN)
+        if (!settled || (!stays && x->state == SESSION_OPEN))
             session_close(s, x, 1012, "the service has changed", END_DRAIN);
         if (!stays || !settled) /* its configuration goes */
             session_end(s, x, END_DRAIN);
@@ -115,6 +115,9 @@ static void reload(struct supervisor *s)
     use_config(s, c);
     s->arena[0] = memory;
     munmap(old_memory, SHARED_REGION_SIZE);
+    for (struct session *x = s->sessions; x; x = x->next)
+        if (x->state == SESSION_OPEN && !x->deadline_ms)
+            heartbeat_arm(s, x); /* in the intervals of now */
     log_info("config: read again");
 }
 
@@ -136,13 +139,8 @@ static void before_sleep(struct ev_loop *loop, ev_prepare *w, int revents)
     struct supervisor *s = ev_userdata(loop);
     (void)w, (void)revents;
     session_bury(s);
-    /* nobody to look after: the wheel rests */
-    if (!s->open && !s->draining) {
+    if (!s->open && !s->draining) /* nobody to look after: the wheel rests, until wheel_set() */
         ev_timer_stop(loop, &s->tick);
-    } else if (!ev_is_active(&s->tick)) {
-        s->wheel_tick = clock_mono_ms() / WHEEL_TICK_MS;
-        ev_timer_again(loop, &s->tick);
-    }
 }
 
 static void after_sleep(struct ev_loop *loop, ev_check *w, int revents)

@@ -260,6 +260,7 @@ static unsigned shed(struct supervisor *s)
     unsigned gone = 0, left = 0;
     uint32_t *on_route_left = calloc(SUPERVISOR_ROUTES, sizeof *on_route_left);
     for (struct session *x = s->sessions; all && on_route_left && x; x = x->next) {
+        x->count->leaving = 0;
         if (x->state == SESSION_CLOSING) /* on its way out */
             continue;
         left++;
@@ -267,14 +268,19 @@ static unsigned shed(struct supervisor *s)
         if (x->state == SESSION_OPEN)
             all[n++] = x;
     }
+    for (struct session *x = s->sessions; all && x; x = x->next)
+        x->count->leaving += x->state == SESSION_CLOSING;
     if (all)
         qsort(all, n, sizeof(struct session *), by_idleness);
     for (size_t i = 0; i < n; i++) {
         const uint32_t r = all[i]->route->index;
         if (left <= s->values.max_connections &&
-            on_route_left[r] <= s->route_values[r].ws.max_connections)
+            on_route_left[r] <= s->route_values[r].ws.max_connections &&
+            all[i]->count->n - all[i]->count->leaving <= s->values.max_per_client)
             continue;
         session_close(s, all[i], 1013, "too many connections; try again later", END_SHED);
+        if (all[i]->state == SESSION_CLOSING)
+            all[i]->count->leaving++;
         left--;
         on_route_left[r]--;
         gone++;

@@ -10,8 +10,10 @@
 #include "daemons/supervisor/supervisor.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -130,14 +132,18 @@ bool relay_put(struct supervisor *s, struct leg *to, const uint8_t *bytes, size_
 bool relay_put_frame(struct supervisor *s, struct leg *to, enum frames_opcode opcode,
                      const void *payload, size_t len)
 {
-    uint8_t frame[FRAMES_HEADER_MAX + 2048], mask[4];
-    if (len > 2048)
+    uint8_t small[FRAMES_HEADER_MAX + 2048], mask[4];
+    uint8_t *frame = len <= 2048 ? small : malloc(FRAMES_HEADER_MAX + len);
+    if (!frame)
         return false;
     const uint32_t random = (uint32_t)supervisor_random(s);
     memcpy(mask, &random, 4);
     const bool to_client = to == &to->session->client;
-    return relay_put(s, to, frame,
-                     frames_write(frame, opcode, payload, len, to_client ? NULL : mask));
+    const bool done =
+        relay_put(s, to, frame, frames_write(frame, opcode, payload, len, to_client ? NULL : mask));
+    if (frame != small)
+        free(frame);
+    return done;
 }
 
 static void flush(struct supervisor *s, struct leg *to)
@@ -219,26 +225,27 @@ static bool take_piece(struct supervisor *s, struct leg *from, const struct fram
                        const uint8_t *bytes)
 {
     struct session *x = from->session;
-    const bool local = x->backend.io.fd < 0;
+    const bool local = x->subscription && !x->goodbye,
+               passes = !x->subscription && !x->goodbye && other(from)->io.fd >= 0;
     if (p->kind == FRAMES_DATA) {
         if (p->message_end)
             count_message(s, from);
-        if (local && !x->goodbye)
+        if (local)
             local_message(s, x, bytes, p->len);
-        return !local && !x->goodbye;
+        return passes;
     }
     if (p->opcode == FRAMES_PONG)
-        return !heartbeat_pong(s, from, p->payload, p->payload_len) && !local && !x->goodbye;
+        return !heartbeat_pong(s, from, p->payload, p->payload_len) && passes;
     if (p->opcode == FRAMES_PING) {
-        if (local && !x->goodbye)
+        if (local)
             relay_put_frame(s, &x->client, FRAMES_PONG, p->payload, p->payload_len);
-        return !local && !x->goodbye;
+        return passes;
     }
     take_close(s, from);
-    if (local && !x->goodbye)
+    if (local)
         relay_put_frame(s, &x->client, FRAMES_CLOSE, p->payload,
                         p->payload_len > 2 ? 2 : p->payload_len);
-    return !local && !x->goodbye;
+    return passes;
 }
 
 void relay_feed(struct supervisor *s, struct leg *from, const uint8_t *bytes, size_t len)
@@ -277,19 +284,42 @@ void relay_feed(struct supervisor *s, struct leg *from, const uint8_t *bytes, si
 
 /* ---- a leg is gone ---- */
 
+/* The client has left. What it has said is still on its way to the backend, and so is word of its
+ * leaving. */
+static void lost_client(struct supervisor *s, struct session *x)
+{
+    uint8_t payload[125];
+    struct leg *to = &x->backend;
+    int unsent = 0; /* in the kernel */
+    const bool going = x->state == SESSION_OPEN || x->state == SESSION_CLOSING;
+    const bool slow = going && to->io.fd >= 0 && !to->cut &&
+                      (to->out.len || (ioctl(to->io.fd, SIOCOUTQ, &unsent) == 0 && unsent));
+    if (x->state == SESSION_OPEN && to->io.fd >= 0 && frames_between(&x->client.in))
+        relay_put_frame(s, to, FRAMES_CLOSE, payload,
+                        frames_close_payload(payload, 1001, "the client has gone"));
+    if (!slow) {
+        /* unread bytes would turn our close into a reset, which could overtake the frame */
+        for (int i = 0; i < 4 && to->io.fd >= 0; i++)
+            if (recv(to->io.fd, s->buffer, SUPERVISOR_READ, MSG_DONTWAIT) <= 0)
+                break;
+        session_end(s, x, END_CLIENT_LOST);
+        return;
+    }
+    relay_close(s, &x->client);
+    x->goodbye = true; /* nobody is there for what the backend says */
+    if (x->state == SESSION_OPEN) {
+        session_move(x, SESSION_CLOSING);
+        x->end = END_CLIENT_LOST;
+    }
+    x->deadline_ms = s->now_ms + CLOSE_TIMEOUT_MS;
+    wheel_set(s, x, x->deadline_ms);
+}
+
 static void lost(struct supervisor *s, struct leg *leg)
 {
     struct session *x = leg->session;
-    uint8_t payload[125];
     if (leg == &x->client) {
-        if (x->state == SESSION_OPEN && x->backend.io.fd >= 0 && frames_between(&x->client.in)) {
-            relay_put_frame(s, &x->backend, FRAMES_CLOSE, payload,
-                            frames_close_payload(payload, 1001, "the client has gone"));
-            /* unread bytes would turn the close into a reset, which could overtake the frame */
-            while (recv(x->backend.io.fd, s->buffer, SUPERVISOR_READ, MSG_DONTWAIT) > 0)
-                ;
-        }
-        session_end(s, x, END_CLIENT_LOST);
+        lost_client(s, x);
         return;
     }
     relay_close(s, &x->backend);
@@ -300,19 +330,28 @@ static void lost(struct supervisor *s, struct leg *leg)
 /* Both have said goodbye, and have been told. */
 static bool settled(const struct session *x)
 {
+    if (x->state == SESSION_CLOSING && x->client.io.fd < 0)
+        return x->backend.io.fd < 0;
     const bool client = x->client.in.close_seen,
                backend = x->backend.io.fd < 0 || x->backend.in.close_seen;
     return x->state == SESSION_CLOSING && client && backend && !x->client.out.len &&
            !x->backend.out.len;
 }
 
+/* So much may wait for a leg; while it does, the other one is not read. */
+static size_t bound(const struct supervisor *s, const struct session *x)
+{
+    const uint64_t most = session_values(s, x)->max_message;
+    return most < SUPERVISOR_CHUNK  ? SUPERVISOR_CHUNK
+           : most > SUPERVISOR_READ ? SUPERVISOR_READ
+                                    : (size_t)most;
+}
+
 static void leg_read(struct supervisor *s, struct leg *from)
 {
     struct session *x = from->session;
-    const uint64_t most = session_values(s, x)->max_message, waits = other(from)->out.len;
-    size_t have = 0, room = SUPERVISOR_READ;
-    if (room > most && room > SUPERVISOR_CHUNK)
-        room = most > SUPERVISOR_CHUNK ? (size_t)most : SUPERVISOR_CHUNK;
+    const size_t waits = other(from)->out.len, room = bound(s, x);
+    size_t have = 0;
     if (waits >= room)
         return;
     if (from->stash) {
@@ -321,8 +360,9 @@ static void leg_read(struct supervisor *s, struct leg *from)
         piece_put(s, from->stash);
         from->stash = NULL;
     }
-    const ssize_t n = recv(from->io.fd, s->buffer + have, room - (size_t)waits, MSG_DONTWAIT);
+    const ssize_t n = recv(from->io.fd, s->buffer + have, room - waits, MSG_DONTWAIT);
     if (n > 0) {
+        from->pinged_ms = 0;
         *(from == &x->client ? &x->from_client_ms : &x->from_backend_ms) = s->now_ms;
         relay_feed(s, from, s->buffer, have + (size_t)n);
     } else if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
@@ -354,6 +394,13 @@ static void leg_event(struct ev_loop *loop, ev_io *w, int revents)
         flush(s, leg);
     if ((revents & EV_READ) && !leg->cut)
         leg_read(s, leg);
+    if (x->state != SESSION_ENDED)
+        relay_watch(s, x);
+}
+
+void relay_watch(struct supervisor *s, struct session *x)
+{
+    const size_t high = bound(s, x);
     for (int i = 0; i < 2 && x->state != SESSION_ENDED; i++) {
         struct leg *l = i ? &x->backend : &x->client;
         if (l->cut && l->io.fd >= 0)
@@ -361,20 +408,18 @@ static void leg_event(struct ev_loop *loop, ev_io *w, int revents)
     }
     if (settled(x))
         session_end(s, x, (enum session_end)x->end);
-    if (x->state != SESSION_ENDED)
-        relay_watch(s, x);
-}
-
-void relay_watch(struct supervisor *s, struct session *x)
-{
-    const uint64_t most = session_values(s, x)->max_message,
-                   high = most > SUPERVISOR_CHUNK ? most : SUPERVISOR_CHUNK;
+    if (x->state == SESSION_ENDED)
+        return;
+    if (x->state == SESSION_CLOSING && x->client.io.fd < 0 && !x->backend.out.len &&
+        !x->backend.fin) {
+        x->backend.fin = true;
+        shutdown(x->backend.io.fd, SHUT_WR);
+    }
     ev_set_cb(&x->client.io, leg_event);
     ev_set_cb(&x->backend.io, leg_event);
     /* Where there is no backend, answers go back to who asks: it must read some before it asks
      * more. */
     watch(s, &x->client,
-          x->backend.out.len < high &&
-              (x->backend.io.fd >= 0 || x->client.out.len < SUPERVISOR_CHUNK));
+          x->backend.out.len < high && (!x->subscription || x->client.out.len < SUPERVISOR_CHUNK));
     watch(s, &x->backend, x->client.out.len < high);
 }

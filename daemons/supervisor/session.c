@@ -163,6 +163,8 @@ void session_close(struct supervisor *s, struct session *x, uint16_t code, const
 {
     uint8_t payload[125];
     if (x->state != SESSION_OPEN) {
+        if (x->state == SESSION_CONNECTING || x->state == SESSION_ASKING)
+            intake_refuse(x->client.io.fd, 503, 1 + (unsigned)(supervisor_random(s) % 10), reason);
         session_end(s, x, why);
         return;
     }
@@ -172,12 +174,15 @@ void session_close(struct supervisor *s, struct session *x, uint16_t code, const
     session_move(x, SESSION_CLOSING);
     x->deadline_ms = s->now_ms + CLOSE_TIMEOUT_MS;
     /* A leg in the middle of a frame cannot be told: it sees the connection end. */
-    if (frames_between(&x->backend.in) || x->backend.io.fd < 0)
+    const bool told = frames_between(&x->backend.in);
+    if (told)
         relay_put_frame(s, &x->client, FRAMES_CLOSE, payload, len);
-    if (x->backend.io.fd >= 0 && frames_between(&x->client.in) && x->state == SESSION_CLOSING)
+    if (x->backend.io.fd >= 0 && frames_between(&x->client.in))
         relay_put_frame(s, &x->backend, FRAMES_CLOSE, payload, len);
-    if (x->state == SESSION_CLOSING) {
-        wheel_set(s, x, x->deadline_ms);
-        relay_watch(s, x);
+    if (!told) {
+        session_end(s, x, why);
+        return;
     }
+    wheel_set(s, x, x->deadline_ms);
+    relay_watch(s, x);
 }

@@ -84,7 +84,9 @@ struct leg {
     struct frames in;    /* what it sends */
     struct piece *stash; /* an incomplete header or control frame; mostly NULL */
     struct queue out;    /* what it has not taken; mostly empty */
+    uint64_t pinged_ms;  /* when a ping of ours went out that nothing has been heard since; 0 */
     bool cut;            /* a write has failed: the peer is gone */
+    bool fin;            /* we have said FIN; its own is waited for */
 };
 
 struct route_count {
@@ -105,12 +107,11 @@ struct session {
     uint64_t from_client_ms, from_backend_ms;
     uint64_t deadline_ms;              /* connecting, asking, closing; drain */
     struct pending *pending;           /* until it is open: the request, the answer so far */
-    struct subscription *subscription; /* local routes */
+    struct subscription *subscription; /* local routes, and only those */
     char *client_id;
     uint8_t state, end;
     bool beat_due; /* a heartbeat waits for the end of a message */
     bool goodbye;  /* we close: what data still comes is dropped */
-    bool pinged;   /* a ping of ours is out, on both legs */
 };
 
 /* What is needed until the session is open. */
@@ -127,7 +128,7 @@ struct pending {
 struct client_count {
     struct client_count *next;
     struct clientip ip;
-    uint32_t n;
+    uint32_t n, leaving; /* leaving: of shed(), while it counts */
 };
 
 /* The values that can be changed while running; routes start with those of the file. */
