@@ -224,24 +224,41 @@ static void pass_refusal(struct supervisor *s, struct session *x, const struct h
     session_end(s, x, END_BACKEND_REFUSED);
 }
 
+/* Has all of the refusal's body come? One that is garbled will not get better. */
+static bool refusal_whole(const struct pending *p, const struct h1_head *h)
+{
+    struct h1_body body;
+    struct field_text part;
+    const char *at = p->answer + h->head_len;
+    size_t used, left = p->answer_len - h->head_len;
+    h1_body_init(&body, h->framing, h->length);
+    while (left && !body.done) {
+        if (h1_body_read(&body, at, left, &used, &part) < 0)
+            return true;
+        if (!used)
+            break;
+        at += used, left -= used;
+    }
+    return body.done;
+}
+
 static void read_answer(struct supervisor *s, struct session *x)
 {
     struct pending *p = x->pending;
     static struct h1_head head; /* 5 KiB, used within this call alone */
     bool deflate;
-    const ssize_t n = recv(x->backend.io.fd, p->answer + p->answer_len,
-                           sizeof p->answer - 1 - p->answer_len, MSG_DONTWAIT);
+    const size_t room = sizeof p->answer - 1;
+    const ssize_t n =
+        recv(x->backend.io.fd, p->answer + p->answer_len, room - p->answer_len, MSG_DONTWAIT);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
-    if (n <= 0) {
-        give_up(s, x, 502, "the backend closed the connection");
-        return;
-    }
-    p->answer_len += (uint32_t)n;
+    p->answer_len += n > 0 ? (uint32_t)n : 0;
     for (;;) {
         switch (h1_parse_response(p->answer, p->answer_len, &p->scanned, false, &head)) {
         case H1_MORE:
-            if (p->answer_len == sizeof p->answer - 1)
+            if (n <= 0)
+                give_up(s, x, 502, "the backend closed the connection");
+            else if (p->answer_len == room)
                 give_up(s, x, 502, "the backend's answer is too long");
             return;
         case H1_BAD:
@@ -257,7 +274,9 @@ static void read_answer(struct supervisor *s, struct session *x)
         p->answer_len -= head.head_len;
         p->scanned = 0;
     }
-    if (head.status != 101)
+    if (head.status != 101 && n > 0 && p->answer_len < room && !refusal_whole(p, &head))
+        p->scanned = 0; /* its head is looked at again with more of its body */
+    else if (head.status != 101)
         pass_refusal(s, x, &head);
     else if (is_handshake(x, &head, &deflate))
         open_session(s, x, &head, deflate);

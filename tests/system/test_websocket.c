@@ -4,6 +4,7 @@
 #include "harness.h"
 
 #include <dirent.h>
+#include <arpa/inet.h>
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -687,6 +688,143 @@ static void shedding_closes_the_longest_idle_and_no_more(void **state)
     house_remove(&h);
 }
 
+/* ---- a backend that does as it is told ---- */
+
+static int frank; /* its listening socket */
+
+static int frank_open(void)
+{
+    struct sockaddr_in sa = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof sa;
+    frank = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(frank, (struct sockaddr *)&sa, sizeof sa), 0);
+    assert_int_equal(listen(frank, 16), 0);
+    getsockname(frank, (struct sockaddr *)&sa, &len);
+    return ntohs(sa.sin_port);
+}
+
+/* Takes the handshake on and answers with these bytes. */
+static int frank_answers(const char *bytes, size_t len)
+{
+    char head[4096];
+    size_t n = 0;
+    const int fd = accept(frank, NULL, NULL);
+    assert_true(fd >= 0);
+    while (n < sizeof head - 1 && (head[n] = 0, !strstr(head, "\r\n\r\n")))
+        n += (size_t)recv(fd, head + n, sizeof head - 1 - n, 0);
+    client_send_bytes(fd, bytes, len);
+    return fd;
+}
+
+static int frank_agrees(int *client, unsigned port)
+{
+    static const char yes[] = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
+                              "Connection: Upgrade\r\nSec-WebSocket-Accept: " ACCEPT "\r\n\r\n";
+    struct message m;
+    *client = client_connect(port);
+    client_send(*client,
+                "GET /frank/x HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: "
+                "Upgrade\r\nSec-WebSocket-Key: " KEY "\r\nSec-WebSocket-Version: 13\r\n\r\n");
+    const int fd = frank_answers(yes, sizeof yes - 1);
+    client_read(*client, &m, false);
+    assert_int_equal(m.status, 101);
+    message_free(&m);
+    return fd;
+}
+
+static void backends_leave_in_every_way_and_only_their_client_notices(void **state)
+{
+    (void)state;
+    struct house h;
+    struct message m;
+    int client;
+    char bytes[256];
+    house_start(
+        &h, 1,
+        "websocket { heartbeat = off }\nupstream \"frank\" { server \"127.0.0.1:%d\" { } }\n"
+        "upstream \"u\" { server \"127.0.0.1:%u\" { } }\n"
+        "route \"/frank/*\" { upstream = \"frank\" websocket { } }\n"
+        "route \"/ws/*\" { upstream = \"u\" websocket { } }\n",
+        frank_open(), echo_port);
+    char path[256];
+    snprintf(path, sizeof path, "%s/run/supervisor-rpc.sock", h.dir);
+    wait_until(access(path, F_OK) == 0, 5000);
+    const int good = open_ws(h.port, "/ws/good");
+    const pid_t pid = supervisor_of(&h);
+
+    /* it says goodbye and hangs up; its client goes on talking for a moment */
+    int fd = frank_agrees(&client, h.port);
+    client_send_bytes(fd, "\x88\x02\x03\xe8", 4);
+    close(fd);
+    assert_int_equal(expect_close(client), 1000);
+    say(client, "still talking");
+    send_frame(client, 0x89, "", 0);
+    send_frame(client, 0x88, "\x03\xe8", 2);
+    assert_true(client_closed(client, 5000)); /* and no second goodbye */
+    close(client);
+
+    /* it dies within a frame: nothing is put into that frame */
+    fd = frank_agrees(&client, h.port);
+    memset(bytes, 'x', sizeof bytes);
+    memcpy(bytes, "\x82\x64", 2);
+    client_send_bytes(fd, bytes, 80);
+    close(fd);
+    size_t got = 0;
+    for (ssize_t n; (n = recv(client, bytes, sizeof bytes, 0)) > 0;)
+        got += (size_t)n;
+    assert_int_equal(got, 80);
+    close(client);
+
+    /* it refuses, and its words come later */
+    static const char no[] = "HTTP/1.1 403 Forbidden\r\nContent-Length: 10\r\n\r\n";
+    client = client_connect(h.port);
+    client_send(client,
+                "GET /frank/x HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: "
+                "Upgrade\r\nSec-WebSocket-Key: " KEY "\r\nSec-WebSocket-Version: 13\r\n\r\n");
+    fd = frank_answers(no, sizeof no - 1);
+    nap_ms(50);
+    client_send_bytes(fd, "go away, y", 10);
+    client_read(client, &m, false);
+    assert_int_equal(m.status, 403);
+    assert_string_equal(m.body, "go away, y");
+    message_free(&m);
+    close(fd);
+    close(client);
+
+    say(good, "still here");
+    expect_text(good, "still here");
+    assert_int_equal(supervisor_of(&h), pid);
+    close(good);
+    close(frank);
+    house_remove(&h);
+}
+
+static void half_a_subscription_is_none(void **state)
+{
+    (void)state;
+    struct house h;
+    char text[2048];
+    size_t n = (size_t)snprintf(text, sizeof text, "{\"type\":\"subscribe\",\"tags\":[");
+    start(&h, 1, "");
+    const int fd = open_ws(h.port, "/events/x");
+    for (int i = 0; i < 65; i++)
+        n += (size_t)snprintf(text + n, sizeof text - n, "%s\"t%d\"", i ? "," : "", i);
+    snprintf(text + n, sizeof text - n, "]}");
+    say(fd, text);
+    assert_true(read_frame(fd, &frame));
+    assert_non_null(strstr(frame.text, "\"error\""));
+    /* so it hears of everything, however long */
+    struct message m;
+    char target[2400] = "/api/";
+    memset(target + strlen(target), 'p', 2100);
+    assert_int_equal(request(h.port, "PUT", target, "", "x", &m), 200);
+    message_free(&m);
+    assert_true(read_frame(fd, &frame));
+    assert_non_null(strstr(frame.text, "/ppp"));
+    close(fd);
+    house_remove(&h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -702,6 +840,8 @@ int main(void)
         cmocka_unit_test(opening_and_closing_leaves_no_trace),
         cmocka_unit_test(the_admin_sees_and_ends_them),
         cmocka_unit_test(a_drain_tells_everybody_over_a_while),
+        cmocka_unit_test(backends_leave_in_every_way_and_only_their_client_notices),
+        cmocka_unit_test(half_a_subscription_is_none),
         cmocka_unit_test(shedding_closes_the_longest_idle_and_no_more),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
