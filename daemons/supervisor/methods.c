@@ -245,6 +245,23 @@ static const char *set_value(struct config_websocket *w, const char *key, const 
            "route";
 }
 
+/* A route that has not stated its own value follows the one for all. */
+static bool inherits(const struct config_websocket *own, const struct config_websocket *all,
+                     const char *key)
+{
+    if (!strcmp(key, "max_connections"))
+        return own->max_connections == all->max_connections;
+    if (!strcmp(key, "max_per_client"))
+        return own->max_per_client == all->max_per_client;
+    if (!strcmp(key, "interval"))
+        return own->interval_ms == all->interval_ms;
+    if (!strcmp(key, "timeout"))
+        return own->timeout_ms == all->timeout_ms;
+    if (!strcmp(key, "heartbeat"))
+        return own->heartbeat == all->heartbeat;
+    return own->connect_rate <= all->connect_rate && own->connect_rate >= all->connect_rate;
+}
+
 static int by_idleness(const void *a, const void *b)
 {
     const struct session *x = *(struct session *const *)a, *y = *(struct session *const *)b;
@@ -326,6 +343,8 @@ static void ws_set(struct supervisor *s, const struct rpc_call *call)
         for (uint32_t i = 0; !why && i < s->config->n_routes; i++)
             if (on_route(s, i, route)) {
                 known = true;
+                if (!route && !inherits(&copy[i].ws, &s->values, key))
+                    continue;
                 why = set_value(&copy[i].ws, key, text);
             }
     }
