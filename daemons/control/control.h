@@ -122,6 +122,8 @@ void page_put(struct page_text *t, const char *format, ...) __attribute__((forma
 /* websocket: what ws.stats has answered; NULL: no supervisor. */
 void metrics_write(const struct control *c, bool openmetrics, const msgpack_object *websocket,
                    struct page_text *out);
+/* Tells the supervisor, where there is one; params: taken. Nobody waits for the answer. */
+void control_tell_supervisor(struct control *c, const char *method, struct rpc_out *params);
 /* A number of a map, of whatever kind; absent: what it is otherwise. */
 double telemetry_number(const msgpack_object *map, const char *key, double absent);
 void telemetry_cache(const struct control *c, struct page_text *out);

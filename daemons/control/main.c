@@ -74,6 +74,22 @@ static void on_event(struct ev_loop *loop, ev_io *w, int revents)
     follow(c);
 }
 
+static void on_told(void *arg, enum rpc_error code, const char *message,
+                    const msgpack_object *result)
+{
+    (void)arg, (void)code, (void)message, (void)result;
+}
+
+void control_tell_supervisor(struct control *c, const char *method, struct rpc_out *params)
+{
+    char path[128];
+    snprintf(path, sizeof path, "%s/supervisor-rpc.sock", c->config->runtime_dir);
+    if (access(path, F_OK) == 0)
+        rpc_client_call(&c->supervisor, method, params, CONTROL_ASK_MS, on_told, NULL);
+    else
+        rpc_out_fini(params);
+}
+
 static void on_tick(struct ev_loop *loop, ev_timer *w, int revents)
 {
     struct control *c = w->data;

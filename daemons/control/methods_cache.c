@@ -178,23 +178,10 @@ static void tell_keeper(struct control *c, const struct invalidation *in)
     ring_push(c->shared->ring[SHARED_RING_CONTROL], &head, iov, 2, c->shared->keeper_event);
 }
 
-static void on_told(void *arg, enum rpc_error code, const char *message,
-                    const msgpack_object *result)
-{
-    (void)arg;
-    (void)code;
-    (void)message;
-    (void)result;
-}
-
 /* For clients of routes that Polder answers alone: they would rather be told than poll. */
 static void tell_supervisor(struct control *c, const struct invalidation *in)
 {
-    char path[128];
     struct rpc_out params;
-    snprintf(path, sizeof path, "%s/supervisor-rpc.sock", c->config->runtime_dir);
-    if (access(path, F_OK) < 0)
-        return;
     rpc_out_init(&params);
     rpc_out_map(&params, NULL);
     if (in->kind == SWEEP_TAG)
@@ -205,7 +192,7 @@ static void tell_supervisor(struct control *c, const struct invalidation *in)
     else
         rpc_out_str(&params, "prefix", "/");
     rpc_out_end(&params);
-    rpc_client_call(&c->supervisor, "ws.invalidated", &params, CONTROL_ASK_MS, on_told, NULL);
+    control_tell_supervisor(c, "ws.invalidated", &params);
 }
 
 static bool mark_url(struct control *c, const struct rpc_call *call, struct invalidation *in)

@@ -77,6 +77,20 @@ static uint32_t publish(const struct control *c, const char *upstream, const cha
     return before;
 }
 
+/* WebSockets go to the same servers. */
+static void tell_supervisor(struct control *c, const char *upstream, const char *server,
+                            uint32_t weight)
+{
+    struct rpc_out params;
+    rpc_out_init(&params);
+    rpc_out_map(&params, NULL);
+    rpc_out_str(&params, "upstream", upstream);
+    rpc_out_str(&params, "server", server);
+    rpc_out_u64(&params, "weight", weight);
+    rpc_out_end(&params);
+    control_tell_supervisor(c, "ws.weight", &params);
+}
+
 void upstream_weight(struct control *c, const struct rpc_call *call)
 {
     char upstream[256], server[256];
@@ -94,6 +108,7 @@ void upstream_weight(struct control *c, const struct rpc_call *call)
         return;
     }
     const uint32_t before = publish(c, upstream, server, (uint32_t)weight);
+    tell_supervisor(c, upstream, server, (uint32_t)weight);
     struct rpc_out *o = rpc_reply_result(call->reply);
     rpc_out_map(o, NULL);
     rpc_out_str(o, "upstream", upstream);

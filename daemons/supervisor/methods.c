@@ -404,14 +404,40 @@ static void ws_invalidated(struct supervisor *s, const struct rpc_call *call)
     rpc_reply_send(call->reply);
 }
 
+/* ---- ws.weight: control tells what upstream weight has changed ---- */
+
+static void ws_weight(struct supervisor *s, const struct rpc_call *call)
+{
+    char upstream[256], server[256];
+    uint64_t weight = 0;
+    bool found = false;
+    if (rpc_in_text(call->params, "upstream", upstream, sizeof upstream) >= 0 &&
+        rpc_in_text(call->params, "server", server, sizeof server) >= 0 &&
+        !rpc_in_u64(call->params, "weight", 1000000, &weight))
+        for (uint32_t i = 0; i < s->config->n_upstreams; i++) {
+            const struct config_upstream *u = &s->config->upstreams[i];
+            for (uint32_t k = 0; k < u->n_servers && !strcmp(u->name, upstream); k++)
+                if (!strcmp(u->servers[k].address.text, server)) {
+                    u->servers[k].weight = (uint32_t)weight;
+                    found = true;
+                }
+        }
+    struct rpc_out *o = rpc_reply_result(call->reply);
+    rpc_out_map(o, NULL);
+    rpc_out_bool(o, "found", found);
+    rpc_out_end(o);
+    rpc_reply_send(call->reply);
+}
+
 /* ---- dispatch ---- */
 
 static const struct {
     const char *name;
     void (*run)(struct supervisor *s, const struct rpc_call *call);
-} methods[] = {{"ws.stats", ws_stats}, {"ws.list", ws_list},
-               {"ws.close", ws_close}, {"ws.broadcast", ws_broadcast},
-               {"ws.set", ws_set},     {"ws.invalidated", ws_invalidated}};
+} methods[] = {{"ws.stats", ws_stats},  {"ws.list", ws_list},
+               {"ws.close", ws_close},  {"ws.broadcast", ws_broadcast},
+               {"ws.set", ws_set},      {"ws.invalidated", ws_invalidated},
+               {"ws.weight", ws_weight}};
 
 static void on_call(void *arg, const struct rpc_call *call)
 {

@@ -794,6 +794,15 @@ static void backends_leave_in_every_way_and_only_their_client_notices(void **sta
     say(good, "still here");
     expect_text(good, "still here");
     assert_int_equal(supervisor_of(&h), pid);
+
+    /* a server that is taken out gets no new ones */
+    const char *out;
+    assert_int_equal(ctl(&h, &out, "upstream weight u 127.0.0.1:%u 0", echo_port), 0);
+    wait_until((close(ask(h.port, "/ws/x", "", &m)), message_free(&m), m.status == 503), 5000);
+    assert_int_equal(ctl(&h, &out, "upstream weight u 127.0.0.1:%u 100", echo_port), 0);
+    wait_until((close(ask(h.port, "/ws/x", "", &m)), message_free(&m), m.status == 101), 5000);
+    say(good, "still here");
+    expect_text(good, "still here");
     close(good);
     close(frank);
     house_remove(&h);
