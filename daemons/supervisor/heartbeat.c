@@ -231,7 +231,7 @@ void wheel_turn(struct supervisor *s)
 /* Everybody is told within a few seconds, not at one instant. */
 void drain_begin(struct supervisor *s)
 {
-    uint64_t most_ms = 200 + (uint64_t)s->open / 2;
+    uint64_t most_ms = 4 * WHEEL_TICK_MS + (uint64_t)s->open / 2;
     if (most_ms > 5000)
         most_ms = 5000;
     s->draining = true;

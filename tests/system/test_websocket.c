@@ -90,6 +90,15 @@ static int ask(unsigned port, const char *target, const char *lines, struct mess
     return fd;
 }
 
+static int status_of(unsigned port, const char *target)
+{
+    struct message m;
+    close(ask(port, target, "", &m));
+    const int status = m.status;
+    message_free(&m);
+    return status;
+}
+
 static int open_ws(unsigned port, const char *target)
 {
     struct message m;
@@ -798,9 +807,9 @@ static void backends_leave_in_every_way_and_only_their_client_notices(void **sta
     /* a server that is taken out gets no new ones */
     const char *out;
     assert_int_equal(ctl(&h, &out, "upstream weight u 127.0.0.1:%u 0", echo_port), 0);
-    wait_until((close(ask(h.port, "/ws/x", "", &m)), message_free(&m), m.status == 503), 5000);
+    wait_until(status_of(h.port, "/ws/x") == 503, 5000);
     assert_int_equal(ctl(&h, &out, "upstream weight u 127.0.0.1:%u 100", echo_port), 0);
-    wait_until((close(ask(h.port, "/ws/x", "", &m)), message_free(&m), m.status == 101), 5000);
+    wait_until(status_of(h.port, "/ws/x") == 101, 5000);
     say(good, "still here");
     expect_text(good, "still here");
     close(good);
