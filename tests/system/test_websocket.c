@@ -498,6 +498,59 @@ static void every_way_to_end_returns_everything(void **state)
     house_remove(&h);
 }
 
+/* Reaped, closed by an operator, shed. */
+static void what_polder_ends_returns_everything_too(void **state)
+{
+    (void)state;
+    enum { N = 12 };
+    struct house h;
+    struct message m;
+    const char *out;
+    int fd[N];
+    house_start(&h, 1,
+                "websocket { heartbeat = ping interval = 30s timeout = 1s max_per_client = 50 }\n"
+                "upstream \"u\" { server \"127.0.0.1:%u\" { } }\n"
+                "route \"/ws/*\" { upstream = \"u\" websocket { } }\n"
+                "route \"/events/*\" { websocket { } }\n",
+                echo_port);
+    wait_until(status_of(h.port, "/ws/x") == 101, 5000);
+    const pid_t pid = supervisor_of(&h);
+    wait_until(get(h.ops_port, "/api/telemetry/websocket-health", &m) == 200 &&
+                   (strstr(m.body, "\"activeConnections\":0") || (message_free(&m), false)),
+               5000);
+    message_free(&m);
+    const size_t before = descriptors(pid);
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < N; i++)
+            fd[i] = open_ws(h.port, i % 3 ? "/ws/x" : "/events/x");
+        if (round == 0) { /* asked, they do not answer */
+            assert_int_equal(ctl(&h, &out, "ws set interval=500ms"), 0);
+        } else if (round == 1) {
+            for (int i = 0; i < N; i++) {
+                assert_int_equal(ctl(&h, &out, "--json ws list"), 0);
+                const char *id = strstr(out, "\"id\":");
+                if (!id) /* those that are closing have left meanwhile */
+                    break;
+                ctl(&h, &out, "ws close %llu", strtoull(id + 5, NULL, 10));
+            }
+            assert_int_equal(ctl(&h, &out, "ws set max_connections=0 --shed"), 0);
+        } else {
+            assert_int_equal(ctl(&h, &out, "ws set max_connections=0 --shed"), 0);
+        }
+        for (int i = 0; i < N; i++) {
+            assert_true(client_closed(fd[i], 15000));
+            close(fd[i]);
+        }
+        wait_until(descriptors(pid) <= before, 10000);
+        assert_int_equal(ctl(&h, &out, "ws set max_connections=50 interval=30s"), 0);
+    }
+    assert_int_equal(get(h.ops_port, "/metrics", &m), 200);
+    assert_non_null(strstr(m.body, "polder_websocket_ends_total{reason=\"timeout\"} 12\n"));
+    assert_non_null(strstr(m.body, "polder_websocket_connections{route=\"/ws/*\"} 0\n"));
+    message_free(&m);
+    house_remove(&h);
+}
+
 static void a_reader_that_stops_is_waited_for_in_bounded_memory(void **state)
 {
     (void)state;
@@ -853,6 +906,7 @@ int main(void)
         cmocka_unit_test(silence_is_answered_by_heartbeats_and_ends_in_reaping),
         cmocka_unit_test(no_socket_notices_that_workers_die_or_a_reload),
         cmocka_unit_test(every_way_to_end_returns_everything),
+        cmocka_unit_test(what_polder_ends_returns_everything_too),
         cmocka_unit_test(a_reader_that_stops_is_waited_for_in_bounded_memory),
         cmocka_unit_test(floods_of_pings_are_bounded),
         cmocka_unit_test(opening_and_closing_leaves_no_trace),
