@@ -689,13 +689,6 @@ static void note_inactive(struct inactive *in, const char *feature, const char *
         in->list[in->n++] = copy;
 }
 
-static void note_polls(struct inactive *in, const char *feature)
-{
-    for (uint32_t i = 0; i < in->config->n_routes; i++)
-        if (in->config->routes[i].poll)
-            note_inactive(in, feature, in->config->routes[i].pattern);
-}
-
 static void note_health(struct inactive *in, const char *feature)
 {
     for (uint32_t i = 0; i < in->config->n_upstreams; i++)
@@ -726,7 +719,7 @@ static const struct {
     const char *feature;
     void (*note)(struct inactive *in, const char *feature);
 } inactive_features[] = {
-    {"poll", note_polls}, {"upstream health", note_health}, {"alert", note_alerts},
+    {"upstream health", note_health}, {"alert", note_alerts},
     {"cost", note_cost},  {"cache warm", note_warm},
 };
 

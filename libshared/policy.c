@@ -178,6 +178,15 @@ static void set_windows(const struct field_cc *cc, const struct policy_settings 
     out->sie_until_ms = out->fresh_until_ms + sie;
 }
 
+/* The record has to be there for the whole interval of a poll. */
+static void keep_for_poll(const struct policy_settings *settings, uint64_t response_ms,
+                          struct policy_freshness *out)
+{
+    const uint64_t end = response_ms + settings->min_interval_ms;
+    if (settings->min_interval_ms && out->sie_until_ms < end)
+        out->sie_until_ms = end;
+}
+
 void policy_freshness_of(const struct policy_response *resp, const struct policy_settings *settings,
                          uint64_t request_ms, uint64_t response_ms, struct policy_freshness *out)
 {
@@ -190,6 +199,7 @@ void policy_freshness_of(const struct policy_response *resp, const struct policy
     int64_t until = (int64_t)response_ms + left_ms;
     out->fresh_until_ms = until > 0 ? (uint64_t)until : 0;
     set_windows(cc, settings, &life, out);
+    keep_for_poll(settings, response_ms, out);
     if (forbids_stale(cc))
         out->flags |= CACHE_MUST_REVALIDATE;
     if (cc->flags & FIELD_CC_NO_CACHE)
@@ -250,7 +260,7 @@ enum policy_store policy_may_store(const struct policy_request *req,
     if (!life.known && !is_heuristically_cacheable(resp->status) && !(cc->flags & FIELD_CC_PUBLIC))
         return POLICY_NO_STATUS;
     bool fresh = life.known && life.seconds > 0 && !(cc->flags & FIELD_CC_NO_CACHE);
-    if (!fresh && !resp->has_etag && !resp->has_last_modified)
+    if (!fresh && !settings->min_interval_ms && !resp->has_etag && !resp->has_last_modified)
         return POLICY_NO_FRESHNESS;
     return POLICY_STORE;
 }
@@ -333,6 +343,30 @@ enum policy_use policy_use_of(const struct policy_request *req, const struct cac
     if ((window && now_ms < record->swr_until_ms) || accepts_stale(req, record, now_ms))
         return POLICY_STALE_OK;
     return POLICY_REVALIDATE;
+}
+
+/* A clock that was set back must not make an interval longer than it is. */
+#define CLOCK_SLACK_MS 1000
+
+bool policy_poll_holds(const struct policy_request *req, const struct cache_record *record,
+                       uint64_t min_interval_ms, uint64_t now_ms)
+{
+    if (req->has_authorization && !(record->flags & CACHE_AUTH_OK))
+        return false;
+    return now_ms < record->received_ms + min_interval_ms &&
+           record->received_ms <= now_ms + CLOCK_SLACK_MS;
+}
+
+uint64_t policy_poll_rest_ms(const struct cache_record *record, uint64_t min_interval_ms,
+                             uint64_t now_ms)
+{
+    const uint64_t end = record->received_ms + min_interval_ms;
+    if (now_ms < end)
+        return end - now_ms < min_interval_ms ? end - now_ms : min_interval_ms;
+    if (now_ms >= record->fresh_until_ms)
+        return 0;
+    const uint64_t fresh = record->fresh_until_ms - now_ms;
+    return fresh < min_interval_ms ? fresh : min_interval_ms;
 }
 
 bool policy_stale_if_error(const struct policy_request *req, const struct cache_record *record,

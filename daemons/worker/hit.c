@@ -107,9 +107,19 @@ static void touch(struct worker *w, const struct cache_record *rec)
         atomic_store_explicit(ref, (uint8_t)(n + 1), memory_order_relaxed);
 }
 
+/* Of the route's poll section; 0: it has none. */
+static uint64_t min_interval_ms(const struct request *r)
+{
+    return r->worker->routes[r->route->index].settings.min_interval_ms;
+}
+
 static enum policy_use use_of(const struct worker *w, const struct request *r,
                               const struct cache_record *rec, enum inval_state state)
 {
+    const uint64_t interval_ms = min_interval_ms(r);
+    if (interval_ms && state == INVAL_VALID &&
+        policy_poll_holds(&r->policy, rec, interval_ms, w->real_ms))
+        return POLICY_FRESH;
     const uint32_t slow = CACHE_NO_CACHE | CACHE_SLOW;
     if (w->real_ms < rec->fresh_until_ms && state == INVAL_VALID && !(rec->flags & slow) &&
         !r->policy.has_authorization && !r->policy.obey_directives)
@@ -247,7 +257,11 @@ static size_t dynamic_lines(struct worker *w, const struct answer *a, char *text
     const struct cache_record *rec = a->view->record;
     const struct request *r = a->r;
     struct h1_out o = {text, text + size, false};
-    put_age(&o, w, rec);
+    if (min_interval_ms(r))
+        response_poll(&o, r,
+                      a->soft ? 0 : policy_poll_rest_ms(rec, min_interval_ms(r), w->real_ms));
+    else
+        put_age(&o, w, rec);
     put_cache_status(&o, w, a);
     if (rec->flags & CACHE_ETAG_OURS) {
         char space[OUR_ETAG_MAX];
@@ -277,22 +291,42 @@ static size_t dynamic_lines(struct worker *w, const struct answer *a, char *text
     return (size_t)(o.at - text);
 }
 
-/* The stored head under another status line; for 304 without what describes the content. */
+static bool describes_content(const char *line, size_t len)
+{
+    return len > 8 && !strncasecmp(line, "content-", 8) &&
+           strncasecmp(line, "content-location", 16) && strncasecmp(line, "content-security", 16);
+}
+
+/* What the lines of a polled route's answers replace: response_poll(). */
+static bool tells_freshness(const char *line, size_t len)
+{
+    return (len > 5 && !strncasecmp(line, "date:", 5)) ||
+           (len > 8 && !strncasecmp(line, "expires:", 8)) ||
+           (len > 7 && !strncasecmp(line, "pragma:", 7)) ||
+           (len > 14 && !strncasecmp(line, "cache-control:", 14));
+}
+
+/* The stored head under another status line; for 304 without what describes the content, on polled
+ * routes without what it says of its freshness. */
 static size_t other_head(struct worker *w, const struct answer *a)
 {
     const char *at = a->view->head, *end = at + a->view->record->head_len;
     struct h1_out o = {w->scratch, w->scratch + sizeof w->scratch, false};
-    h1_puts(&o,
-            a->code == 304 ? "HTTP/1.1 304 Not Modified\r\n" : "HTTP/1.1 206 Partial Content\r\n");
+    const bool polled = min_interval_ms(a->r) != 0;
     const char *line = memchr(at, '\n', (size_t)(end - at));
-    for (line = line ? line + 1 : end; line < end;) {
+    line = line ? line + 1 : end;
+    if (a->code == a->view->record->status)
+        h1_put(&o, at, (size_t)(line - at));
+    else
+        h1_puts(&o, a->code == 304 ? "HTTP/1.1 304 Not Modified\r\n"
+                                   : "HTTP/1.1 206 Partial Content\r\n");
+    while (line < end) {
         const char *stop = memchr(line, '\n', (size_t)(end - line));
         stop = stop ? stop + 1 : end;
-        const bool content =
-            a->code == 304 && stop - line > 8 && !strncasecmp(line, "content-", 8) &&
-            strncasecmp(line, "content-location", 16) && strncasecmp(line, "content-security", 16);
-        if (!content)
-            h1_put(&o, line, (size_t)(stop - line));
+        const size_t len = (size_t)(stop - line);
+        if (!(a->code == 304 && describes_content(line, len)) &&
+            !(polled && tells_freshness(line, len)))
+            h1_put(&o, line, len);
         line = stop;
     }
     return (size_t)(o.at - w->scratch);
@@ -371,7 +405,7 @@ static void answer(struct worker *w, struct answer *a)
     unsigned n = 2;
     if (!client_may_keep(c))
         c->keep_alive = false;
-    if (a->code != v->record->status)
+    if (a->code != v->record->status || min_interval_ms(a->r))
         iov[0] = (struct iovec){w->scratch, other_head(w, a)};
     iov[1] = (struct iovec){lines, dynamic_lines(w, a, lines, sizeof lines)};
     const bool body = !a->r->is_head && !has_no_length(a->code) && a->end > a->first;

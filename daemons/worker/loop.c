@@ -28,6 +28,7 @@ static void settings_of(const struct config_route *route, const struct runtime_c
 {
     const struct config_cache *c = route->cache;
     *s = (struct policy_settings){.value = *running, .store_set_cookie = c->store_set_cookie};
+    s->min_interval_ms = route->poll ? route->poll->min_interval_ms : 0;
     if (c->set & 1u << RUNTIME_CACHE_TTL) {
         s->value.ttl_ms = c->value.ttl_ms;
         s->value.ttl_heuristic = c->value.ttl_heuristic;

@@ -160,6 +160,38 @@ static void put_framing(struct h1_out *o, const struct exchange *ex, const struc
     }
 }
 
+void response_poll(struct h1_out *o, const struct request *r, uint64_t rest_ms)
+{
+    const struct worker *w = r->worker;
+    const struct config_cache *cache = r->route->cache;
+    h1_put(o, w->date, w->date_len);
+    h1_puts(o, cache->n_partition ? "Cache-Control: private, max-age=" : "Cache-Control: max-age=");
+    h1_put_u64(o, (rest_ms + 999) / 1000);
+    h1_put(o, "\r\n", 2);
+}
+
+/* The fields of an answer that is being stored, and that begins an interval of its route's poll. */
+static void put_polled(struct h1_out *o, const struct exchange *ex, const struct h1_head *head)
+{
+    for (uint32_t i = 0; i < head->n_fields; i++) {
+        const struct h1_field *f = &head->field[i];
+        switch (f->id) {
+        case H1_CONTENT_LENGTH:
+        case H1_TRAILER:
+        case H1_CACHE_CONTROL:
+        case H1_EXPIRES:
+        case H1_PRAGMA:
+        case H1_AGE:
+        case H1_DATE:
+            break;
+        default:
+            if (!h1_is_hop_by_hop(head, f))
+                put_field(o, f);
+        }
+    }
+    response_poll(o, &ex->req, ex->req.route->poll->min_interval_ms);
+}
+
 size_t response_head(struct exchange *ex, const struct h1_head *head, uint16_t status)
 {
     struct worker *w = ex->worker;
@@ -168,9 +200,13 @@ size_t response_head(struct exchange *ex, const struct h1_head *head, uint16_t s
     if (status != head->status)
         reason.len = 0; /* the standard one */
     h1_put_status_line(&o, status, reason);
-    response_fields(&o, head, NULL);
-    if (!h1_find(head, H1_DATE))
-        h1_put(&o, w->date, w->date_len);
+    if (ex->tee && ex->req.route->poll) {
+        put_polled(&o, ex, head);
+    } else {
+        response_fields(&o, head, NULL);
+        if (!h1_find(head, H1_DATE))
+            h1_put(&o, w->date, w->date_len);
+    }
     h1_put(&o, ex->req.limit_lines, ex->req.limit_len);
     put_cache_status(&o, ex, head->status);
     put_framing(&o, ex, head);

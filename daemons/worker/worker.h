@@ -455,6 +455,9 @@ void response_fields(struct h1_out *o, const struct h1_head *head,
                      const struct policy_response *stored);
 /* The backend's head as the client gets it; length in worker.scratch, 0 if too long. */
 size_t response_head(struct exchange *ex, const struct h1_head *head, uint16_t status);
+/* Date and Cache-Control of an answer on a polled route: the client may ask again in rest_ms. Age
+ * and the backend's own lines are left out, or clients would take that off the rest. */
+void response_poll(struct h1_out *o, const struct request *r, uint64_t rest_ms);
 void response_connection(struct h1_out *o, const struct request *r, bool keep_alive);
 void response_interim(struct exchange *ex, const struct h1_head *head);
 void response_count(struct worker *w, unsigned status);

@@ -16,6 +16,7 @@ struct policy_settings {
     bool partitioned_by_authorization; /* the partition contains it: RFC 9111 3.5 is met by the key
                                         */
     bool partitioned_by_cookie;
+    uint64_t min_interval_ms; /* of poll: the backend is asked at most this often; 0: no poll */
 };
 
 struct policy_request {
@@ -84,6 +85,13 @@ enum policy_use {
 };
 enum policy_use policy_use_of(const struct policy_request *req, const struct cache_record *record,
                               bool soft_invalidated, uint64_t now_ms);
+/* Within a poll's interval what is stored is good enough, whatever its directives say, unless it was
+ * invalidated, softly or not. */
+bool policy_poll_holds(const struct policy_request *req, const struct cache_record *record,
+                       uint64_t min_interval_ms, uint64_t now_ms);
+/* How long a client of a polled route has to wait until asking again makes sense, ms. */
+uint64_t policy_poll_rest_ms(const struct cache_record *record, uint64_t min_interval_ms,
+                             uint64_t now_ms);
 /* May a stale response replace a failed backend now? */
 bool policy_stale_if_error(const struct policy_request *req, const struct cache_record *record,
                            uint64_t now_ms);
