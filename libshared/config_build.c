@@ -719,8 +719,10 @@ static const struct {
     const char *feature;
     void (*note)(struct inactive *in, const char *feature);
 } inactive_features[] = {
-    {"upstream health", note_health}, {"alert", note_alerts},
-    {"cost", note_cost},  {"cache warm", note_warm},
+    {"upstream health", note_health},
+    {"alert", note_alerts},
+    {"cost", note_cost},
+    {"cache warm", note_warm},
 };
 
 static void build_inactive(struct config_parse *p, struct config *c)

@@ -180,3 +180,14 @@ void shared_destroy(struct shared *sh)
         shared_event_close(&sh->worker_event[i]);
     shared_clear(sh);
 }
+
+void shared_wake_holders(const struct shared *sh)
+{
+    const uint64_t one = 1;
+    for (unsigned i = 0; i < PROC_WORKER_SLOTS; i++) {
+        if (!atomic_load(&sh->proc->slot[PROC_SLOT_WORKER0 + i].holding))
+            continue;
+        const ssize_t n = write(sh->worker_event[i], &one, sizeof one);
+        (void)n; /* full: it will wake anyway */
+    }
+}

@@ -282,6 +282,7 @@ void cache_invalidate(struct control *c, const struct rpc_call *call)
     if (!done)
         return;
     stats_add(c->stats, STATS_CACHE_INVALIDATIONS, 1);
+    shared_wake_holders(c->shared);
     tell_keeper(c, &in);
     tell_supervisor(c, &in);
     struct rpc_out *o = rpc_reply_result(call->reply);

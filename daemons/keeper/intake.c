@@ -157,12 +157,20 @@ static struct stream *stream_new(const struct ring_record *head, unsigned ring)
 
 /* ---- records, one function a type: 0, STORE_REFUSED_…, or an LMDB code ---- */
 
+/* Whoever holds requests for it is told after the commit. */
+static int note_put(struct keeper *k, const struct cache_record *r, int rc)
+{
+    if (rc == 0 && k->intake.n_put < KEEPER_BATCH_RECORDS)
+        k->intake.put[k->intake.n_put++] = (uint16_t)cache_stored_slot(&r->key);
+    return rc;
+}
+
 static int take_store(struct keeper *k, const struct ring_record *head)
 {
     struct cache_record *r = (struct cache_record *)k->intake.record;
     if (!cache_record_fits(r, head->len) || (r->flags & CACHE_CHUNKED_BODY))
         return STORE_REFUSED_SIZE;
-    return store_put(&k->store, r, cache_record_len(r), 0, 0);
+    return note_put(k, r, store_put(&k->store, r, cache_record_len(r), 0, 0));
 }
 
 static int take_begin(struct keeper *k, const struct ring_record *head, unsigned ring)
@@ -223,7 +231,7 @@ static int stream_publish(struct keeper *k, struct stream *s)
     r->body_checksum = XXH3_64bits_digest(s->hash);
     if (r->flags & CACHE_ETAG_OURS)
         r->etag_hash = r->body_checksum;
-    return store_put(&k->store, r, s->len, s->chunks, s->units);
+    return note_put(k, r, store_put(&k->store, r, s->len, s->chunks, s->units));
 }
 
 static int take_end(struct keeper *k, const struct ring_record *head, unsigned ring)
@@ -400,6 +408,10 @@ static void batch_finish(struct keeper *k, const struct batch *b)
     for (unsigned i = 0; i < b->n_flights; i++)
         inflight_land(k->shared->inflight, &b->flight[i].ticket, b->flight[i].result,
                       k->shared->worker_event);
+    for (unsigned i = 0; i < k->intake.n_put; i++)
+        atomic_fetch_add(&k->shared->cache->stored[k->intake.put[i]], 1);
+    if (k->intake.n_put)
+        shared_wake_holders(k->shared);
 }
 
 bool intake_batch(struct keeper *k)
@@ -408,6 +420,7 @@ bool intake_batch(struct keeper *k)
     if (!intake_pending(k))
         return false;
     int rc = 0;
+    k->intake.n_put = 0;
     if (k->store.env && (rc = store_begin(&k->store)) != 0) {
         rotate_failed(k, rc, "begin a transaction");
         return true;

@@ -35,6 +35,8 @@ struct stream; /* a body that comes in chunks */
 struct intake {
     struct stream *streams;
     uint32_t n_streams;
+    uint16_t put[KEEPER_BATCH_RECORDS]; /* cache_stored_slot() of what this batch has stored */
+    uint32_t n_put;
     unsigned first_ring;      /* where the next batch begins: all rings take turns */
     bool awake[SHARED_RINGS]; /* `sleeping` is 0 */
     uint64_t complained_ms;

@@ -52,6 +52,8 @@ static uint64_t client_due(const struct client *c)
                                  : c->seen_request   ? config->keepalive_timeout_ms
                                                      : config->client_timeout_ms);
     case CLIENT_BUSY:
+        if (c->held)
+            return hold_due(c);
         if (!c->out.len && !c->stored && !(c->body_pending && c->body_wanted))
             return UINT64_MAX;
         return c->progress_ms + config->client_timeout_ms;
@@ -77,6 +79,10 @@ void client_timeout(struct client *c)
     if (due > c->worker->mono_ms) { /* there was progress since */
         if (due != UINT64_MAX)
             timer_set(c->worker, &c->timer, due);
+        return;
+    }
+    if (c->held) {
+        hold_end(c);
         return;
     }
     if (c->state != CLIENT_IDLE && c->state != CLIENT_LINGER)
@@ -397,6 +403,8 @@ static void client_eof(struct client *c)
         return;
     }
     c->eof = true;
+    if (c->held) /* it may have gone: whether it reads an answer is found out now */
+        hold_end(c);
     watch_read(c);
 }
 
@@ -562,6 +570,7 @@ static void client_detach(struct client *c)
         limits_leave(c);
     if (c->exchange)
         exchange_client_gone(c->exchange);
+    hold_drop(c);
     hit_stored_stop(c);
     memo_forget(c);
     in_release(c);

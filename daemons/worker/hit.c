@@ -161,9 +161,7 @@ bool hit_not_modified(const struct request *r, struct field_text etag, uint64_t 
     return since >= 0 && last_modified_ms / 1000 <= (uint64_t)since;
 }
 
-#define OUR_ETAG_MAX 24
-/* The entity tag: the backend's, or the one made of the body's checksum. */
-static struct field_text etag_of(const struct cache_view *v, char space[OUR_ETAG_MAX])
+struct field_text hit_etag(const struct cache_view *v, char space[HIT_ETAG_MAX])
 {
     const struct cache_record *rec = v->record;
     struct field_text t = {0};
@@ -192,12 +190,12 @@ static bool has_conditions(const struct request *r)
 /* RFC 9110 13.1.5: a strong match or the very date, else the whole. */
 static bool if_range_holds(const struct request *r, const struct cache_view *v)
 {
-    char space[OUR_ETAG_MAX];
+    char space[HIT_ETAG_MAX];
     int64_t date;
     if (!r->if_range.at)
         return true;
     if (r->if_range.len && (r->if_range.at[0] == '"' || r->if_range.at[0] == 'W')) {
-        const struct field_text etag = etag_of(v, space);
+        const struct field_text etag = hit_etag(v, space);
         return etag.len && field_etag_listed(r->if_range, etag, false);
     }
     return v->record->last_modified_ms && field_date(r->if_range, &date) == 0 && date > 0 &&
@@ -263,9 +261,10 @@ static size_t dynamic_lines(struct worker *w, const struct answer *a, char *text
     else
         put_age(&o, w, rec);
     put_cache_status(&o, w, a);
+    response_preference(&o, r);
     if (rec->flags & CACHE_ETAG_OURS) {
-        char space[OUR_ETAG_MAX];
-        const struct field_text etag = etag_of(a->view, space);
+        char space[HIT_ETAG_MAX];
+        const struct field_text etag = hit_etag(a->view, space);
         h1_put(&o, "ETag: ", 6);
         h1_put(&o, etag.at, etag.len);
         h1_put(&o, "\r\n", 2);
@@ -445,12 +444,12 @@ static uint64_t modified_ms(const struct cache_view *v)
 static bool choose_code(const struct request *r, struct answer *a)
 {
     const struct cache_record *rec = a->view->record;
-    char space[OUR_ETAG_MAX];
+    char space[HIT_ETAG_MAX];
     a->code = rec->status;
     a->end = rec->body_len;
     if (rec->status != 200)
         return true;
-    if (has_conditions(r) && hit_not_modified(r, etag_of(a->view, space), modified_ms(a->view))) {
+    if (has_conditions(r) && hit_not_modified(r, hit_etag(a->view, space), modified_ms(a->view))) {
         a->code = 304;
         return true;
     }
@@ -479,16 +478,19 @@ static bool needs_chunks(const struct request *r, const struct cache_record *rec
     return rec->flags & CACHE_CHUNKED_BODY && !r->is_head && rec->body_len > 0;
 }
 
-/* From a view in the map, which is released before more than the first bytes are sent. */
+/* From a view in the map, which is released before more than the first bytes are sent. Who has what
+ * is stored, and would rather wait for a change, is held. key: where it lies. */
 static bool answer_view(struct worker *w, const struct request *r, const struct cache_view *v,
-                        enum inval_state state)
+                        enum inval_state state, const struct cache_key *key)
 {
     struct answer a = {.r = r, .view = v, .soft = state == INVAL_SOFT};
     if (needs_chunks(r, v->record) && !cache_reader_pin(w->reader, v->record->obj_id))
         return false; /* all pins are taken: the backend must do */
     const uint64_t obj_id = v->record->obj_id;
     const bool pinned = needs_chunks(r, v->record);
-    if (choose_code(r, &a))
+    char space[HIT_ETAG_MAX];
+    if (choose_code(r, &a) &&
+        !(a.code == 304 && r->wait_s && hold_unchanged(r, v->record, key, hit_etag(v, space))))
         answer(w, &a);
     cache_reader_release(w->reader);
     if (pinned && !a.streamed)
@@ -566,17 +568,19 @@ static enum hit_result use(struct worker *w, const struct request *r, const stru
     touch(w, rec);
     switch (use_of(w, r, rec, state)) {
     case POLICY_FRESH:
-        if (!answer_view(w, r, v, state))
+        if (!answer_view(w, r, v, state, &found->key))
             return HIT_MISS;
-        stats_add(w->stats, r->collapsed ? STATS_CACHE_COLLAPSED : STATS_CACHE_HITS, 1);
+        if (!r->client->held)
+            stats_add(w->stats, r->collapsed ? STATS_CACHE_COLLAPSED : STATS_CACHE_HITS, 1);
         return HIT_ANSWERED;
     case POLICY_STALE_OK:
         if (!r->head) /* to refresh it takes the head */
             return HIT_MISS;
         found->stale = copy_of(w, r, v, &found->key);
-        if (!answer_view(w, r, v, state))
+        if (!answer_view(w, r, v, state, &found->key))
             return HIT_STALE;
-        stats_add(w->stats, STATS_CACHE_STALE, 1);
+        if (!r->client->held)
+            stats_add(w->stats, STATS_CACHE_STALE, 1);
         return HIT_ANSWERED;
     case POLICY_REVALIDATE:
         if (r->head)

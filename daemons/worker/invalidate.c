@@ -109,6 +109,7 @@ void invalidate_after(struct exchange *ex, const struct h1_head *head)
     const size_t n = h1_join(head, H1_CACHE_GROUP_INVALIDATION, groups, sizeof groups);
     if (n)
         field_sf_strings((struct field_text){groups, n}, mark_group, &m);
+    shared_wake_holders(w->shared);
     /* The response itself is newer than what it has invalidated, if nobody else has invalidated
      * anything since the request was sent. */
     if (before == ex->birth && inval_seq(w->shared->inval) == before + m.count)

@@ -108,6 +108,7 @@ void loop_drain(struct worker *w)
     w->generation++; /* memos know nothing of Connection: close */
     w->drain_until_ms = w->mono_ms + PROCESS_DRAIN_MS;
     accept_stop(w);
+    hold_leave(w);
     for (struct client *c = w->clients; c; c = c->next)
         if (c->state == CLIENT_IDLE)
             timer_set(w, &c->timer, w->mono_ms + IDLE_DRAIN_MS);
@@ -155,17 +156,21 @@ static void free_the_dead(struct worker *w)
         w->dead_upstreams = u->next;
         upstream_free(u);
     }
+    hold_free_the_dead(w);
 }
 
 static void on_prepare(EV_P_ ev_prepare *watcher, int events)
 {
     struct worker *w = watcher->data;
     (void)loop, (void)events;
+    if (w->new_watches)
+        hold_look_new(w);
     client_run_ready(w);
     free_the_dead(w);
     tee_flush_aborts(w);
     accesslog_flush(w);
     stats_gauge_set(w->stats, STATS_GAUGE_CONNECTIONS_OPEN, loop_open_clients(w));
+    stats_gauge_set(w->stats, STATS_GAUGE_POLL_HELD, w->n_held);
     stats_gauge_set(w->stats, STATS_GAUGE_UPSTREAM_BUSY, w->n_busy);
     stats_gauge_set(w->stats, STATS_GAUGE_UPSTREAM_IDLE, w->n_idle);
     atomic_store_explicit(&w->slot->connections, loop_open_clients(w), memory_order_relaxed);
@@ -197,6 +202,9 @@ static void on_beat(EV_P_ ev_timer *watcher, int events)
     memo_sweep(w);
     buffer_trim(w);
     handover_catch_up(w);
+    hold_wake(w); /* a flight whose end nobody told of */
+    if (w->draining)
+        hold_leave(w);
     if (loop_cache_ready(w)) /* notices a rotation while nobody asks, and lets go of the old map */
         w->cache_asked = true;
 }
@@ -209,6 +217,13 @@ static void on_event(EV_P_ ev_io *watcher, int events)
     const ssize_t got = read(watcher->fd, &n, sizeof n);
     (void)got;
     collapse_wake(w);
+    hold_wake(w);
+}
+
+static void on_scan(EV_P_ ev_timer *watcher, int events)
+{
+    (void)loop, (void)events;
+    hold_scan(watcher->data);
 }
 
 static void on_term(EV_P_ ev_signal *watcher, int events)
@@ -257,11 +272,12 @@ struct ev_loop *loop_open(struct worker *w)
     ev_check_init(&w->check, on_check);
     ev_timer_init(&w->beat, on_beat, 1.0, 1.0);
     ev_timer_init(&w->tick, on_tick, 0., 0.);
+    ev_timer_init(&w->scan, on_scan, 0., 0.);
     ev_io_init(&w->event, on_event, w->shared->worker_event[w->number], EV_READ);
     ev_signal_init(&w->term, on_term, SIGTERM);
     ev_signal_init(&w->usr1, on_usr1, SIGUSR1);
-    w->prepare.data = w->check.data = w->beat.data = w->tick.data = w->event.data = w->term.data =
-        w->usr1.data = w;
+    w->prepare.data = w->check.data = w->beat.data = w->tick.data = w->scan.data = w->event.data =
+        w->term.data = w->usr1.data = w;
     ev_set_priority(&w->check, EV_MAXPRI);
     ev_prepare_start(w->loop, &w->prepare);
     ev_check_start(w->loop, &w->check);
@@ -284,6 +300,8 @@ void loop_close(struct worker *w)
     while (w->n_memos)
         memo_forget(w->memos->client);
     buffer_trim(w);
+    hold_free_the_dead(w);
+    free(w->watches);
     if (w->loop)
         ev_loop_destroy(w->loop);
 }

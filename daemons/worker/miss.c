@@ -10,15 +10,29 @@
 
 #define ROUNDS_MAX 3 /* then everybody fetches for himself */
 
-/* Whether others may share what this request fetches. */
-static bool collapsible(const struct worker *w, const struct exchange *ex)
+static bool may_share(const struct request *r, const struct cache_key *flight_key)
 {
-    const struct policy_settings *s = &w->routes[ex->req.route->index].settings;
-    if (!ex->fetch || ex->rounds >= ROUNDS_MAX)
+    const struct worker *w = r->worker;
+    const struct policy_settings *s = &w->routes[r->route->index].settings;
+    if (r->policy.has_authorization && !s->partitioned_by_authorization)
         return false;
-    if (ex->req.policy.has_authorization && !s->partitioned_by_authorization)
-        return false;
-    return !inflight_is_noshare(w->shared->inflight, &ex->flight_key, w->mono_ms);
+    return !inflight_is_noshare(w->shared->inflight, flight_key, w->mono_ms);
+}
+
+/* Whether others may share what this request fetches. */
+static bool collapsible(const struct exchange *ex)
+{
+    return ex->fetch && ex->rounds < ROUNDS_MAX && may_share(&ex->req, &ex->flight_key);
+}
+
+static const struct cache_key *flight_key(const struct request *r, const struct hit_found *found)
+{
+    return found->vary_miss ? &found->key : &r->key;
+}
+
+bool miss_collapsible(const struct request *r, const struct hit_found *found)
+{
+    return !r->policy.has_range && may_share(r, flight_key(r, found));
 }
 
 static bool has_validators(const struct stored_copy *copy)
@@ -38,7 +52,7 @@ static enum inflight_claim claim(struct worker *w, struct exchange *ex,
 static void fetch(struct worker *w, struct exchange *ex)
 {
     struct inflight_ticket ticket;
-    if (!collapsible(w, ex)) {
+    if (!collapsible(ex)) {
         exchange_start(ex);
         return;
     }
@@ -64,7 +78,7 @@ static void take_stale(struct exchange *ex, struct hit_found *found)
     ex->stale = found->stale;
     found->stale = NULL;
     ex->fwd = ex->stale ? FWD_STALE : found->vary_miss ? FWD_VARY_MISS : FWD_URI_MISS;
-    ex->flight_key = found->vary_miss ? found->key : ex->req.key;
+    ex->flight_key = *flight_key(&ex->req, found);
     ex->conditional = ex->fetch && ex->stale && has_validators(ex->stale);
 }
 
@@ -88,23 +102,51 @@ void miss_begin(const struct request *r, struct hit_found *found)
     fetch(w, ex);
 }
 
+/* An exchange without a client. NULL: no memory; the copy is freed. */
+static struct exchange *behind(const struct request *r, struct hit_found *found)
+{
+    struct request plain = *r;
+    plain.client = NULL;
+    plain.is_head = plain.policy.is_head = plain.policy.has_range = false;
+    plain.policy.is_get = true;
+    plain.wait_s = plain.waited_s = 0;
+    struct exchange *ex = exchange_new(r->worker, &plain);
+    if (!ex) {
+        hit_copy_free(r->worker, found->stale);
+        found->stale = NULL;
+        return NULL;
+    }
+    ex->fetch = true;
+    take_stale(ex, found);
+    return ex;
+}
+
+enum inflight_claim miss_behind(const struct request *r, struct hit_found *found,
+                                struct inflight_ticket *ticket)
+{
+    struct worker *w = r->worker;
+    struct exchange *ex = behind(r, found);
+    if (!ex)
+        return INFLIGHT_FULL;
+    const enum inflight_claim got = claim(w, ex, ticket);
+    if (got != INFLIGHT_LEAD) {
+        exchange_finish(ex);
+        return got;
+    }
+    inflight_wait_again(w->shared->inflight, ticket, w->number); /* its own end is told to it too */
+    ex->ticket = *ticket;
+    ex->renewed_ms = w->mono_ms;
+    exchange_start(ex);
+    return got;
+}
+
 void miss_refresh(const struct request *r, struct hit_found *found)
 {
     struct worker *w = r->worker;
-    struct request behind = *r;
-    if (!found->stale)
-        return;
-    behind.client = NULL;
-    behind.is_head = behind.policy.is_head = behind.policy.has_range = false;
-    behind.policy.is_get = true;
-    struct exchange *ex = exchange_new(w, &behind);
-    if (!ex) {
-        hit_copy_free(w, found->stale);
-        return;
-    }
     struct inflight_ticket ticket;
-    ex->fetch = true;
-    take_stale(ex, found);
+    struct exchange *ex = found->stale ? behind(r, found) : NULL;
+    if (!ex)
+        return;
     if (claim(w, ex, &ticket) != INFLIGHT_LEAD) {
         exchange_finish(ex); /* somebody is at it */
         return;

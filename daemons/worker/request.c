@@ -174,6 +174,18 @@ static bool prepare_key(struct worker *w, struct request *r)
     return true;
 }
 
+/* Prefer: wait, as far as the route grants it. Who was held has said it before. */
+static void prepare_wait(const struct worker *w, struct request *r)
+{
+    const struct config_poll *poll = r->route->poll;
+    if (!poll || r->waited_s || !r->head->first[H1_PREFER] || !r->if_none_match.at)
+        return;
+    const uint64_t asked_ms = (uint64_t)hold_wait_s(r->head) * 1000;
+    const uint64_t ms = asked_ms < poll->max_wait_ms ? asked_ms : poll->max_wait_ms;
+    r->wait_s = (uint32_t)(ms / 1000);
+    r->until_ms = w->mono_ms + ms;
+}
+
 /* Whether this request may be answered from the store at all, and under which key. */
 static bool prepare_lookup(struct worker *w, struct request *r)
 {
@@ -189,6 +201,7 @@ static bool prepare_lookup(struct worker *w, struct request *r)
     r->if_modified_since = value_of(head, H1_IF_MODIFIED_SINCE);
     r->range = value_of(head, H1_RANGE);
     r->if_range = value_of(head, H1_IF_RANGE);
+    prepare_wait(w, r);
     return prepare_key(w, r);
 }
 
@@ -213,11 +226,13 @@ static void from_cache_or_backend(struct worker *w, struct request *r, const uin
         return;
     }
     if (hit_try(r, &found) == HIT_ANSWERED) {
-        if (limit_keys)
+        if (limit_keys && !r->client->held)
             memo_remember(r->client, r, &found, limit_keys);
         miss_refresh(r, &found);
         return;
     }
+    if (r->wait_s && hold_for_fetch(r, &found))
+        return;
     r->started_ns = clock_mono_ns();
     miss_begin(r, &found);
 }
@@ -268,23 +283,32 @@ static void respell(struct worker *w, struct request *r)
         r->target = (struct field_text){w->target, (size_t)(o.at - w->target)};
 }
 
-/* Finds the route; answers itself where there is none. */
-static bool find_route(struct worker *w, struct request *r)
+/* Its route and URL. 0, or what url_normalise() says. */
+static int locate(struct worker *w, struct request *r)
 {
     const int n = url_normalise(w->config, r->head->host, (struct field_text){r->path, r->path_len},
                                 r->head->query, w->url, sizeof w->url, &r->route);
-    if (n < 0) {
+    if (n < 0)
+        return n;
+    r->url = w->url;
+    r->url_len = (uint32_t)n;
+    if (r->route && r->route->cache)
+        respell(w, r);
+    return 0;
+}
+
+/* Finds the route; answers itself where there is none. */
+static bool find_route(struct worker *w, struct request *r)
+{
+    const int rc = locate(w, r);
+    if (rc < 0) {
         stats_add(w->stats, STATS_BAD_REQUESTS, 1);
-        response_problem(r, r->client, n == -EINVAL ? PROBLEM_BAD_REQUEST : PROBLEM_URI_TOO_LONG,
+        response_problem(r, r->client, rc == -EINVAL ? PROBLEM_BAD_REQUEST : PROBLEM_URI_TOO_LONG,
                          "", "", true);
         return false;
     }
-    r->url = w->url;
-    r->url_len = (uint32_t)n;
     if (!r->route)
         response_problem(r, r->client, PROBLEM_NOT_FOUND, "", "", true);
-    else if (r->route->cache)
-        respell(w, r);
     return r->route != NULL;
 }
 
@@ -314,19 +338,29 @@ static void prepare_client(struct client *c, const struct h1_head *head)
     }
 }
 
+static void describe(struct client *c, const struct h1_head *head, struct request *r)
+{
+    *r = (struct request){.worker = c->worker,
+                          .client = c,
+                          .head = head,
+                          .url = "",
+                          .partition = "",
+                          .limit_lines = ""};
+    r->is_head = head->is_head;
+    r->http10 = head->minor == 0;
+    r->target = origin_form(head);
+    r->path = head->path.len ? head->path.at : "/";
+    r->path_len = head->path.len ? head->path.len : 1;
+    identify(c->worker, r);
+}
+
 void request_begin(struct client *c, const struct h1_head *head)
 {
     struct worker *w = c->worker;
-    struct request r = {
-        .worker = w, .client = c, .head = head, .url = "", .partition = "", .limit_lines = ""};
+    struct request r;
     stats_add(w->stats, STATS_REQUESTS, 1);
     prepare_client(c, head);
-    r.is_head = head->is_head;
-    r.http10 = head->minor == 0;
-    r.target = origin_form(head);
-    r.path = head->path.len ? head->path.at : "/";
-    r.path_len = head->path.len ? head->path.len : 1;
-    identify(w, &r);
+    describe(c, head, &r);
     if (answered_by_method(&r))
         return;
     if (is_telemetry(w, &r)) {
@@ -343,4 +377,47 @@ void request_begin(struct client *c, const struct h1_head *head)
                          ",\"reason\":\"this route speaks WebSocket only\"", true);
     else
         dispatch(w, &r);
+}
+
+/* The head of a request that was held, parsed once more. */
+static const struct h1_head *parse_again(struct worker *w, const struct request_again *again)
+{
+    enum problem problem;
+    size_t scanned = 0;
+    return h1_parse_request(again->bytes, again->len, &scanned, &w->head, &problem) == H1_DONE
+               ? &w->head
+               : NULL;
+}
+
+void request_again(struct client *c, const struct request_again *again)
+{
+    struct worker *w = c->worker;
+    struct request r;
+    const struct h1_head *head = parse_again(w, again);
+    if (!head) { /* it was understood before */
+        client_break(c);
+        return;
+    }
+    prepare_client(c, head);
+    describe(c, head, &r);
+    r.wait_s = again->wait_s;
+    r.waited_s = again->waited_s;
+    r.until_ms = again->until_ms;
+    r.tried = again->tried;
+    if (find_route(w, &r))
+        dispatch(w, &r);
+}
+
+bool request_behind(struct worker *w, struct client *c, const struct request_again *again,
+                    struct request *r)
+{
+    const struct h1_head *head = parse_again(w, again);
+    if (!head)
+        return false;
+    describe(c, head, r);
+    if (locate(w, r) < 0 || !r->route || !r->route->cache || !prepare_lookup(w, r))
+        return false;
+    r->wait_s = 0;
+    r->cacheable = true;
+    return true;
 }

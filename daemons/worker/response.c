@@ -170,6 +170,15 @@ void response_poll(struct h1_out *o, const struct request *r, uint64_t rest_ms)
     h1_put(o, "\r\n", 2);
 }
 
+void response_preference(struct h1_out *o, const struct request *r)
+{
+    if (!r->waited_s)
+        return;
+    h1_puts(o, "Preference-Applied: wait=");
+    h1_put_u64(o, r->waited_s);
+    h1_put(o, "\r\n", 2);
+}
+
 /* The fields of an answer that is being stored, and that begins an interval of its route's poll. */
 static void put_polled(struct h1_out *o, const struct exchange *ex, const struct h1_head *head)
 {
@@ -209,6 +218,7 @@ size_t response_head(struct exchange *ex, const struct h1_head *head, uint16_t s
     }
     h1_put(&o, ex->req.limit_lines, ex->req.limit_len);
     put_cache_status(&o, ex, head->status);
+    response_preference(&o, &ex->req);
     put_framing(&o, ex, head);
     response_connection(&o, &ex->req, ex->req.client->keep_alive);
     h1_put(&o, "\r\n", 2);
@@ -279,6 +289,8 @@ static bool is_forwarded(const struct response_request *what, const struct h1_fi
     }
     if (what->fetch && is_condition(f->id))
         return false;
+    if (f->id == H1_PREFER && what->request->route && what->request->route->poll)
+        return false; /* who waits, waits here */
     return !h1_is_hop_by_hop(what->request->head, f);
 }
 

@@ -11,6 +11,7 @@
  *             hit.c     answered from the store: no allocation, no lock, no clock
  *             miss.c    one of those who want it fetches, the others are parked (collapse.c)
  *             upstream.c straight to a backend
+ *             hold.c    told later, when what the client has changes (Prefer: wait)
  *             handover.c a WebSocket: its socket moves to polder-supervisor
  *   upstream.c a struct exchange links a client with a connection to a backend (pool.c);
  *             response.c writes heads, tee.c tees what may be stored into the keeper's ring.
@@ -135,8 +136,12 @@ struct request {
     struct field_text if_none_match, if_modified_since, range, if_range;
     uint64_t started_ns; /* 0: not measured */
     bool is_head, http10, keep_alive, trusted_peer, cacheable;
-    bool post;      /* its response may answer later GETs */
-    bool collapsed; /* has waited for another request's fetch */
+    bool post;         /* its response may answer later GETs */
+    bool collapsed;    /* has waited for another request's fetch */
+    uint32_t wait_s;   /* Prefer: wait, as far as the route grants it; 0: not to be held */
+    uint64_t until_ms; /* the end of it, mono */
+    uint32_t waited_s; /* it was held: for Preference-Applied */
+    bool tried;        /* what it was held for has been fetched in vain */
 };
 
 /* ---- client.c ---- */
@@ -186,6 +191,7 @@ struct client {
     struct chain out;            /* what the socket did not take; mostly empty */
     struct exchange *exchange;
     struct memo *memo;
+    struct held *held; /* until something changes (hold.c) */
     struct stored_send *stored;
     struct h1_body body;  /* of the request being answered */
     size_t scanned;       /* of the head being read */
@@ -249,6 +255,18 @@ void client_dismiss(struct client *c); /* counts it no longer */
 /* ---- request.c ---- */
 void request_begin(struct client *c, const struct h1_head *head);
 void request_bad(struct client *c, enum problem problem);
+/* A request that was held goes its way again; its limits have been charged (worker.prepaid). */
+struct request_again {
+    const char *bytes; /* its head */
+    size_t len;
+    uint64_t until_ms;
+    uint32_t wait_s, waited_s;
+    bool tried;
+};
+void request_again(struct client *c, const struct request_again *again);
+/* The same request as a plain GET without its client, for a fetch behind. False: it has no key. */
+bool request_behind(struct worker *w, struct client *c, const struct request_again *again,
+                    struct request *r);
 void request_refuse(struct worker *w, const struct request *r, const struct limit_answer *answer);
 
 /* ---- limits.c ---- */
@@ -296,6 +314,25 @@ size_t hit_vary_text(const struct h1_head *head, const char *names, size_t names
 /* A field of a stored head. name: lower case. */
 bool hit_stored_field(const struct cache_view *view, const char *name, struct field_text *value);
 void hit_stored_stop(struct client *c);
+#define HIT_ETAG_MAX 24
+/* The entity tag: the backend's, or the one made of the body's checksum (in space). */
+struct field_text hit_etag(const struct cache_view *v, char space[HIT_ETAG_MAX]);
+
+/* ---- hold.c: requests that wait for a change ---- */
+uint32_t hold_wait_s(const struct h1_head *head); /* of Prefer: wait; 0: none */
+/* Holds a request that would be answered with 304. False: answer it. */
+bool hold_unchanged(const struct request *r, const struct cache_record *rec,
+                    const struct cache_key *key, struct field_text etag);
+/* Holds a request while what it asks for is fetched behind. Takes found->stale if it does. */
+bool hold_for_fetch(const struct request *r, struct hit_found *found);
+void hold_drop(struct client *c); /* the client is going */
+void hold_end(struct client *c);  /* answers it now */
+uint64_t hold_due(const struct client *c);
+void hold_wake(struct worker *w);     /* the eventfd fired */
+void hold_scan(struct worker *w);     /* all watches, now */
+void hold_look_new(struct worker *w); /* before the loop sleeps */
+void hold_leave(struct worker *w);    /* draining: who is held is answered before it is too late */
+void hold_free_the_dead(struct worker *w);
 
 /* ---- memo.c ---- */
 /* Answers if these are the bytes of the connection's memo and the store has the answer. If not, the
@@ -310,6 +347,12 @@ void memo_sweep(struct worker *w);
 void miss_begin(const struct request *r, struct hit_found *found);
 /* Fetches behind a stale answer that was given, if nobody else does. Takes found->stale. */
 void miss_refresh(const struct request *r, struct hit_found *found);
+/* Whether others may share what is fetched for it. */
+bool miss_collapsible(const struct request *r, const struct hit_found *found);
+/* Fetches without a client, if nobody else does; takes found->stale. LEAD or WAIT: this worker's
+ * eventfd is written when the flight has landed. */
+enum inflight_claim miss_behind(const struct request *r, struct hit_found *found,
+                                struct inflight_ticket *ticket);
 void miss_retry(struct exchange *ex); /* the flight it was parked for has landed */
 void collapse_park(struct exchange *ex);
 void collapse_unpark(struct exchange *ex);
@@ -458,6 +501,7 @@ size_t response_head(struct exchange *ex, const struct h1_head *head, uint16_t s
 /* Date and Cache-Control of an answer on a polled route: the client may ask again in rest_ms. Age
  * and the backend's own lines are left out, or clients would take that off the rest. */
 void response_poll(struct h1_out *o, const struct request *r, uint64_t rest_ms);
+void response_preference(struct h1_out *o, const struct request *r); /* RFC 7240 3 */
 void response_connection(struct h1_out *o, const struct request *r, bool keep_alive);
 void response_interim(struct exchange *ex, const struct h1_head *head);
 void response_count(struct worker *w, unsigned status);
@@ -583,6 +627,11 @@ struct worker {
     struct exchange *parked;
     struct memo *memos, **memos_tail;
     uint32_t n_memos;
+    struct watch **watches; /* by key; NULL: never needed */
+    struct watch *new_watches, *dead_watches;
+    uint32_t n_watches, n_held;
+    ev_timer scan; /* looks at all watches a little later */
+    double scanned_s;
     uint32_t n_busy, n_idle; /* backend connections */
 
     struct server_state *servers; /* by config_server.index; the last one is ops */

@@ -176,7 +176,12 @@ int cache_directory(const char *state_dir, uint64_t epoch, char *path, size_t si
 
 /* What workers and keeper share about the store beside the database (SHM_REF's sibling; in
  * shared.h). */
-#define CACHE_PINS 64
+#define CACHE_PINS         64
+#define CACHE_STORED_SLOTS 65536u
+static inline uint32_t cache_stored_slot(const struct cache_key *key)
+{
+    return ((uint32_t)key->hash[0] << 8 | key->hash[1]) % CACHE_STORED_SLOTS;
+}
 struct cache_shared {
     /* Which directory cache.<epoch> is current; 0: no store. Keeper writes (release). */
     _Alignas(64) _Atomic uint64_t epoch;
@@ -195,6 +200,9 @@ struct cache_shared {
     /* Keeper: when it last gave up a store as broken, mono ms; three within ten minutes and the
      * cache is off until the ten minutes are over. */
     _Atomic uint64_t rotated_ms[3];
+    /* How many objects were stored, by a hash of their keys: cache_stored_slot(). Keeper adds 1
+     * after its commit, then wakes who holds requests until something changes. */
+    _Atomic uint32_t stored[CACHE_STORED_SLOTS];
     /* Objects whose chunks a worker still sends; 0: free. Worker writes its row; the master clears
      * a dead worker's row. The keeper does not delete chunks of a pinned object. */
     _Alignas(64) _Atomic uint64_t pin[128][CACHE_PINS];

@@ -85,8 +85,8 @@ enum policy_use {
 };
 enum policy_use policy_use_of(const struct policy_request *req, const struct cache_record *record,
                               bool soft_invalidated, uint64_t now_ms);
-/* Within a poll's interval what is stored is good enough, whatever its directives say, unless it was
- * invalidated, softly or not. */
+/* Within a poll's interval what is stored is good enough, whatever its directives say, unless it
+ * was invalidated, softly or not. */
 bool policy_poll_holds(const struct policy_request *req, const struct cache_record *record,
                        uint64_t min_interval_ms, uint64_t now_ms);
 /* How long a client of a polled route has to wait until asking again makes sense, ms. */

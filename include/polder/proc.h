@@ -38,7 +38,7 @@ struct proc_slot {
     _Atomic uint32_t crashes;     /* master: unexpected deaths in this slot */
     _Atomic uint32_t index;       /* master: worker number within its generation */
     _Atomic uint32_t reader_pid;  /* worker: non-zero once its LMDB reader is open */
-    uint32_t pad_[1];
+    _Atomic uint32_t holding;     /* worker: 1 while it holds requests until something changes */
     uint64_t pad2_[8];
 };
 _Static_assert(sizeof(struct proc_slot) == 128, "one pair of cache lines a slot");

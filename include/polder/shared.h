@@ -64,5 +64,9 @@ struct shared_options {
 /* 0 or a negative errno, with the reason logged. */
 int shared_create(struct shared *sh, const struct shared_options *opt);
 void shared_destroy(struct shared *sh);
+/* Writes the eventfd of each worker that holds requests until something changes
+ * (proc_slot.holding); called after an invalidation, and by the keeper after it has stored
+ * something. Never waits. */
+void shared_wake_holders(const struct shared *sh);
 
 #endif

@@ -1,0 +1,526 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * hold: requests that are answered later. On a polled route a client that says `Prefer: wait=N`
+ * (RFC 7240 4.3) and `If-None-Match` is not told 304: it is held until what it has changes, or N
+ * seconds have passed.
+ *
+ * Those who wait for the same stored object share a watch: where the object lies, the entity tag
+ * that they have, and what an invalidation of it would be seen by. A watch is looked at when the
+ * eventfd fires: an invalidation was issued, the keeper has stored something that may be it, or the
+ * flight that the watch waits for has landed. If the object is still there and has the same tag,
+ * nobody is disturbed; if it has been invalidated, one fetch goes out behind (over all workers) and
+ * everybody goes on waiting for its end; if it has changed, all holders take the way of any request
+ * once more, with the head that they had sent.
+ *
+ * A held request is its head and a few words; it has no exchange and no buffer. Nobody counts on
+ * being woken: each hold has its end.
+ */
+#include "daemons/worker/worker.h"
+#include "polder/inval.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+#define BUCKETS     4096
+#define HELD_MAX    50000 /* of a worker; who comes then is told 304 at once */
+#define SCAN_GAP_S  0.01  /* looks at all watches are so far apart */
+#define WAIT_MAX_S  86400
+#define PREFER_MAX  1024
+#define DRAIN_LEAVE 5000 /* ms before a draining worker must be gone */
+
+struct watch {
+    struct watch *next, **link;         /* of its bucket */
+    struct watch *next_new, **link_new; /* link_new: created, and not looked at since */
+    struct held *holders;
+    struct worker *worker;
+    struct cache_key key;          /* where the object lies, or would lie */
+    struct inflight_ticket flight; /* a fetch that ends in an answer; INFLIGHT_NONE */
+    uint64_t identity;             /* of the entity tag its holders have; 0: nothing was stored */
+    uint64_t birth;
+    uint32_t stored; /* what was read from cache_shared.stored */
+    uint32_t url_slot, n_tags, url_len;
+    uint32_t tag_slot[CACHE_TAGS_MAX];
+    bool dead;
+    char url[];
+};
+
+struct held {
+    struct held *next, **link; /* of its watch */
+    struct watch *watch;
+    struct client *client;
+    uint64_t until_ms;
+    uint32_t wait_s; /* as it was asked, for Preference-Applied */
+    uint32_t head_len, limit_len;
+    char bytes[]; /* head, limit lines */
+};
+
+/* ---- what the client prefers ---- */
+
+/* The value of a preference "wait"; 0 where it is no number. */
+static uint32_t wait_value(struct field_text t)
+{
+    uint32_t n = 0;
+    if (t.len > 2 && t.at[0] == '"' && t.at[t.len - 1] == '"')
+        t = (struct field_text){t.at + 1, t.len - 2};
+    for (size_t i = 0; i < t.len; i++) {
+        if (t.at[i] < '0' || t.at[i] > '9')
+            return 0;
+        n = n * 10 + (uint32_t)(t.at[i] - '0');
+        if (n > WAIT_MAX_S)
+            n = WAIT_MAX_S;
+    }
+    return n;
+}
+
+static struct field_text trim(struct field_text t)
+{
+    while (t.len && (t.at[0] == ' ' || t.at[0] == '\t'))
+        t = (struct field_text){t.at + 1, t.len - 1};
+    while (t.len && (t.at[t.len - 1] == ' ' || t.at[t.len - 1] == '\t'))
+        t.len--;
+    return t;
+}
+
+uint32_t hold_wait_s(const struct h1_head *head)
+{
+    char text[PREFER_MAX];
+    const size_t n = h1_join(head, H1_PREFER, text, sizeof text);
+    struct field_text rest = {text, n}, element;
+    while (n && field_list_next(&rest, &element)) {
+        const char *semicolon = memchr(element.at, ';', element.len);
+        if (semicolon)
+            element.len = (size_t)(semicolon - element.at);
+        const char *equals = memchr(element.at, '=', element.len);
+        if (!equals)
+            continue;
+        const size_t at = (size_t)(equals - element.at);
+        if (field_is(trim((struct field_text){element.at, at}), "wait")) /* the first one counts */
+            return wait_value(trim((struct field_text){equals + 1, element.len - at - 1}));
+    }
+    return 0;
+}
+
+/* ---- watches ---- */
+
+static struct watch **bucket_of(struct worker *w, const struct cache_key *key)
+{
+    uint64_t v;
+    memcpy(&v, key->hash + 8, sizeof v);
+    return &w->watches[v % BUCKETS];
+}
+
+static uint32_t stored_now(const struct worker *w, const struct cache_key *key)
+{
+    return atomic_load(&w->shared->cache->stored[cache_stored_slot(key)]);
+}
+
+static void watch_forget_new(struct watch *x)
+{
+    if (!x->link_new)
+        return;
+    *x->link_new = x->next_new;
+    if (x->next_new)
+        x->next_new->link_new = x->link_new;
+    x->link_new = NULL;
+}
+
+static void watch_end(struct watch *x)
+{
+    struct worker *w = x->worker;
+    watch_forget_new(x);
+    *x->link = x->next;
+    if (x->next)
+        x->next->link = x->link;
+    x->dead = true; /* somebody further up may look at it: freed at the end of the iteration */
+    x->next = w->dead_watches;
+    w->dead_watches = x;
+    if (--w->n_watches == 0)
+        atomic_store(&w->slot->holding, 0);
+}
+
+static void watch_take(struct watch *x, const struct cache_record *rec, uint64_t identity)
+{
+    x->identity = identity;
+    x->birth = rec->birth;
+    x->url_slot = rec->url_slot;
+    x->n_tags = rec->n_tags < CACHE_TAGS_MAX ? rec->n_tags : CACHE_TAGS_MAX;
+    memcpy(x->tag_slot, rec->tag_slot, sizeof x->tag_slot);
+}
+
+static struct watch *watch_new(struct worker *w, const struct request *r,
+                               const struct cache_key *key)
+{
+    struct watch *x = calloc(1, sizeof *x + r->url_len);
+    if (!w->watches)
+        w->watches = calloc(BUCKETS, sizeof(struct watch *));
+    if (!x || !w->watches) {
+        free(x);
+        return NULL;
+    }
+    x->worker = w;
+    x->key = *key;
+    x->flight = INFLIGHT_NONE;
+    x->url_len = r->url_len;
+    memcpy(x->url, r->url, r->url_len);
+    x->link = bucket_of(w, key);
+    x->next = *x->link;
+    if (x->next)
+        x->next->link = &x->next;
+    *x->link = x;
+    x->link_new = &w->new_watches; /* looked at before the loop sleeps: nobody was told of it yet */
+    x->next_new = w->new_watches;
+    if (x->next_new)
+        x->next_new->link_new = &x->next_new;
+    w->new_watches = x;
+    if (w->n_watches++ == 0)
+        atomic_store(&w->slot->holding, 1);
+    x->stored = stored_now(w, key);
+    return x;
+}
+
+static struct watch *watch_find(struct worker *w, const struct request *r,
+                                const struct cache_key *key, uint64_t identity)
+{
+    if (!w->watches)
+        return NULL;
+    for (struct watch *x = *bucket_of(w, key); x; x = x->next)
+        if (!memcmp(&x->key, key, sizeof *key) && x->identity == identity &&
+            x->url_len == r->url_len && !memcmp(x->url, r->url, r->url_len))
+            return x;
+    return NULL;
+}
+
+/* ---- holding ---- */
+
+static bool may_hold(const struct request *r)
+{
+    const struct worker *w = r->worker;
+    return r->wait_s && r->head && r->client && r->if_none_match.at && w->n_held < HELD_MAX &&
+           !r->client->eof && !(w->draining && w->mono_ms + DRAIN_LEAVE > w->drain_until_ms);
+}
+
+static bool hold(struct watch *x, const struct request *r)
+{
+    struct worker *w = r->worker;
+    struct client *c = r->client;
+    const struct h1_head *head = r->head;
+    struct held *h = malloc(sizeof *h + head->head_len + r->limit_len);
+    if (!h)
+        return false;
+    *h = (struct held){.watch = x,
+                       .client = c,
+                       .until_ms = r->until_ms,
+                       .wait_s = r->wait_s,
+                       .head_len = head->head_len,
+                       .limit_len = r->limit_len};
+    memcpy(h->bytes, head->method.at, head->head_len);
+    if (r->limit_len)
+        memcpy(h->bytes + head->head_len, r->limit_lines, r->limit_len);
+    h->next = x->holders;
+    if (h->next)
+        h->next->link = &h->next;
+    h->link = &x->holders;
+    x->holders = h;
+    c->held = h;
+    w->n_held++;
+    memo_forget(c);
+    if (!r->waited_s)
+        stats_add(w->stats, STATS_POLL_HELD, 1);
+    client_update_timer(c);
+    return true;
+}
+
+static uint64_t identity_of(struct field_text etag)
+{
+    return etag.len ? XXH3_64bits(etag.at, etag.len) | 1 : 0;
+}
+
+bool hold_unchanged(const struct request *r, const struct cache_record *rec,
+                    const struct cache_key *key, struct field_text etag)
+{
+    struct worker *w = r->worker;
+    const uint64_t identity = identity_of(etag);
+    if (!may_hold(r) || !identity)
+        return false;
+    struct watch *x = watch_find(w, r, key, identity);
+    if (!x && (x = watch_new(w, r, key)))
+        watch_take(x, rec, identity);
+    if (x && hold(x, r))
+        return true;
+    if (x && !x->holders)
+        watch_end(x);
+    return false;
+}
+
+/* Everything that the watch waits for is fetched once, whoever does it. False: it cannot be. */
+static bool fetch_behind(struct watch *x, const struct request *r, struct hit_found *found)
+{
+    return miss_behind(r, found, &x->flight) != INFLIGHT_FULL;
+}
+
+bool hold_for_fetch(const struct request *r, struct hit_found *found)
+{
+    struct worker *w = r->worker;
+    const struct cache_view *v = found->stale ? &found->stale->view : NULL;
+    struct field_text etag = {0};
+    char space[HIT_ETAG_MAX];
+    if (!may_hold(r) || r->tried || !r->head->is_get || !miss_collapsible(r, found))
+        return false;
+    if (v) {
+        etag = hit_etag(v, space);
+        if (!hit_not_modified(r, etag, 0))
+            return false; /* it has changed already */
+    }
+    struct watch *x = watch_find(w, r, &found->key, identity_of(etag));
+    const bool made = !x;
+    if (!x) {
+        if (!(x = watch_new(w, r, &found->key)))
+            return false;
+        if (v)
+            watch_take(x, v->record, identity_of(etag));
+    }
+    if (!hold(x, r)) {
+        if (made)
+            watch_end(x);
+        return false;
+    }
+    if (!x->flight.word && !fetch_behind(x, r, found)) {
+        hold_drop(r->client);
+        return false;
+    }
+    return true;
+}
+
+void hold_drop(struct client *c)
+{
+    struct held *h = c->held;
+    if (!h)
+        return;
+    c->held = NULL;
+    c->worker->n_held--;
+    *h->link = h->next;
+    if (h->next)
+        h->next->link = h->link;
+    if (!h->watch->holders)
+        watch_end(h->watch);
+    free(h);
+}
+
+uint64_t hold_due(const struct client *c)
+{
+    return c->held->until_ms;
+}
+
+/* ---- letting go ---- */
+
+/* The request goes its way again, with what it had been told by its limits. */
+static void again(struct held *h, bool wait, bool tried)
+{
+    struct client *c = h->client;
+    struct worker *w = c->worker;
+    struct request_again what = {.until_ms = h->until_ms,
+                                 .wait_s = wait ? h->wait_s : 0,
+                                 .waited_s = h->wait_s,
+                                 .tried = tried,
+                                 .len = h->head_len};
+    char *bytes = malloc(h->head_len + 1);
+    const bool fits = h->limit_len <= sizeof w->limit_text;
+    if (!bytes) {
+        client_break(c);
+        return;
+    }
+    memcpy(bytes, h->bytes, h->head_len);
+    w->prepaid = (struct limit_answer){.lines = w->limit_text, .len = fits ? h->limit_len : 0};
+    memcpy(w->limit_text, h->bytes + h->head_len, w->prepaid.len);
+    hold_drop(c);
+    what.bytes = bytes;
+    w->prepaid_client = c;
+    request_again(c, &what);
+    w->prepaid_client = NULL;
+    free(bytes);
+    client_schedule(c);
+}
+
+void hold_end(struct client *c)
+{
+    again(c->held, false, false);
+}
+
+/* Holders that come back while this runs hang on another watch, or on the head of this one. */
+static void release_all(struct watch *x, bool tried)
+{
+    struct held *list = x->holders;
+    uint32_t n = 0;
+    for (struct held *h = list; h; h = h->next)
+        n++;
+    struct client **who = malloc(n * sizeof(struct client *));
+    if (!who)
+        return; /* each has its end */
+    n = 0;
+    for (struct held *h = list; h; h = h->next)
+        who[n++] = h->client;
+    for (uint32_t i = 0; i < n; i++)
+        if (who[i]->held && who[i]->state == CLIENT_BUSY)
+            again(who[i]->held, true, tried);
+    free(who);
+}
+
+/* ---- looking ---- */
+
+/* Is what its holders have still what is stored? 1: yes; 0: nothing usable is there; -1: no. */
+static int compare(struct watch *x)
+{
+    struct worker *w = x->worker;
+    struct cache_view v;
+    char space[HIT_ETAG_MAX];
+    int result = 0;
+    if (!loop_cache_ready(w))
+        return 0;
+    x->stored = stored_now(w, &x->key);
+    if (cache_reader_get(w->reader, &x->key, &v) == 1 && v.record->url_len == x->url_len &&
+        !memcmp(v.url, x->url, x->url_len)) {
+        const struct cache_record *rec = v.record;
+        if (rec->flags & CACHE_VARY_MARKER) {
+            result = x->identity ? -1 : 0;
+        } else if (inval_check(w->shared->inval, rec->birth, rec->url_slot, rec->tag_slot,
+                               rec->n_tags, v.url, rec->url_len) == INVAL_VALID) {
+            const uint64_t identity = identity_of(hit_etag(&v, space));
+            result = identity == x->identity ? 1 : -1;
+            if (result == 1)
+                watch_take(x, rec, identity);
+        }
+    }
+    cache_reader_release(w->reader);
+    return result;
+}
+
+/* One of the holders fetches for all, without its client. */
+static bool fetch_for_holders(struct watch *x)
+{
+    struct worker *w = x->worker;
+    const struct held *h = x->holders;
+    struct hit_found found = {.key = x->key};
+    struct request_again what = {.bytes = h->bytes, .len = h->head_len};
+    struct request r;
+    if (!request_behind(w, h->client, &what, &r))
+        return false;
+    found.vary_miss = memcmp(&r.key, &x->key, sizeof x->key) != 0;
+    return miss_collapsible(&r, &found) && fetch_behind(x, &r, &found);
+}
+
+static void look(struct watch *x, bool landed)
+{
+    switch (compare(x)) {
+    case 1:
+        break;
+    case -1:
+        release_all(x, false);
+        break;
+    default:
+        if (landed || !x->holders || !fetch_for_holders(x))
+            release_all(x, true);
+        break;
+    }
+}
+
+/* Still in the air, and our eventfd will be written? */
+static bool is_flying(const struct watch *x)
+{
+    struct worker *w = x->worker;
+    return inflight_pending(w->shared->inflight, &x->flight, w->mono_ms) &&
+           inflight_wait_again(w->shared->inflight, &x->flight, w->number);
+}
+
+static bool is_invalid(const struct watch *x)
+{
+    return x->identity && inval_check(x->worker->shared->inval, x->birth, x->url_slot, x->tag_slot,
+                                      x->n_tags, x->url, x->url_len) != INVAL_VALID;
+}
+
+static void look_if_needed(struct watch *x)
+{
+    bool landed = false;
+    if (x->flight.word) {
+        if (is_flying(x))
+            return;
+        x->flight = INFLIGHT_NONE;
+        landed = true;
+    }
+    if (landed || x->stored != stored_now(x->worker, &x->key) || is_invalid(x))
+        look(x, landed);
+}
+
+static bool is_calm(const struct watch *x)
+{
+    return !x->flight.word && x->stored == stored_now(x->worker, &x->key) && !is_invalid(x);
+}
+
+/* Watches come and go while holders are let go, so those that need a look are listed first. */
+static void scan(struct worker *w)
+{
+    uint32_t n = 0;
+    struct watch **list = malloc((w->n_watches + 1) * sizeof(struct watch *));
+    if (!list)
+        return;
+    w->scanned_s = ev_now(w->loop);
+    for (uint32_t b = 0; b < BUCKETS; b++)
+        for (struct watch *x = w->watches[b]; x; x = x->next)
+            if (!is_calm(x))
+                list[n++] = x;
+    for (uint32_t i = 0; i < n; i++)
+        if (!list[i]->dead)
+            look_if_needed(list[i]);
+    free(list);
+}
+
+void hold_scan(struct worker *w)
+{
+    if (w->n_watches)
+        scan(w);
+}
+
+void hold_wake(struct worker *w)
+{
+    if (!w->n_watches)
+        return;
+    if (ev_now(w->loop) >= w->scanned_s + SCAN_GAP_S) {
+        scan(w);
+    } else if (!ev_is_active(&w->scan)) {
+        ev_timer_set(&w->scan, SCAN_GAP_S, 0.);
+        ev_timer_start(w->loop, &w->scan);
+    }
+}
+
+void hold_look_new(struct worker *w)
+{
+    while (w->new_watches) {
+        struct watch *x = w->new_watches;
+        watch_forget_new(x);
+        if (!x->flight.word)
+            look(x, false);
+    }
+}
+
+void hold_leave(struct worker *w)
+{
+    const bool stops = atomic_load(&w->shared->proc->draining);
+    struct client *next;
+    if (!w->n_held || (!stops && w->mono_ms + DRAIN_LEAVE <= w->drain_until_ms))
+        return;
+    for (struct client *c = w->clients; c; c = next) {
+        next = c->next;
+        if (c->held)
+            hold_end(c);
+    }
+}
+
+void hold_free_the_dead(struct worker *w)
+{
+    while (w->dead_watches) {
+        struct watch *x = w->dead_watches;
+        w->dead_watches = x->next;
+        free(x);
+    }
+}
