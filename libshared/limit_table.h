@@ -105,8 +105,8 @@ struct limit_table {
     _Atomic uint64_t stuck_owner;           /* of a lock that was waited for in vain */
     _Atomic uint32_t row_owner[PROC_SLOTS]; /* incarnation whose row it is; 0: nobody's */
     _Atomic uint32_t
-        top_epoch[RUNTIME_LIMITS_MAX]; /* by config_limit.index; +1 empties its lists */
-    /* [pages]; then rows, [PROC_SLOTS]; then sketches, [PROC_SLOTS][RUNTIME_LIMITS_MAX] */
+        top_epoch[LIMIT_TOP_LISTS]; /* by config_limit.index; +1 empties its lists */
+    /* [pages]; then rows, [PROC_SLOTS]; then sketches, [PROC_SLOTS][LIMIT_TOP_LISTS] */
     struct limit_page page[];
 };
 _Static_assert(offsetof(struct limit_table, page) % 4096 == 0, "segments begin at a page");

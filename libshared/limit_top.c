@@ -14,7 +14,7 @@ static struct limit_sketch *sketch_of(const struct limit_table *table, uint32_t 
 {
     struct limit_table *t = (struct limit_table *)(uintptr_t)table;
     struct limit_sketch *first = (struct limit_sketch *)(void *)limit_table_row(t, PROC_SLOTS);
-    return &first[(size_t)slot * RUNTIME_LIMITS_MAX + limit_index];
+    return &first[(size_t)slot * LIMIT_TOP_LISTS + limit_index];
 }
 
 /* ---- rows: an odd version says that one is being written, or that its writer was killed ---- */
@@ -128,7 +128,7 @@ static void list_note(struct limit_sketch_row *list, uint64_t key, const void *w
 void limit_top_note(const struct limit_caller *c, uint32_t limit_index, uint64_t key,
                     const void *who, size_t len, bool refused, uint64_t now_ms)
 {
-    if (limit_index >= RUNTIME_LIMITS_MAX || c->slot >= PROC_SLOTS)
+    if (limit_index >= LIMIT_TOP_LISTS || c->slot >= PROC_SLOTS)
         return;
     struct limit_sketch *k = sketch_of(c->table, c->slot, limit_index);
     sketch_adopt(c, k, atomic_load(&c->table->top_epoch[limit_index]), now_ms);
@@ -141,7 +141,7 @@ void limit_top_note(const struct limit_caller *c, uint32_t limit_index, uint64_t
 
 void limit_top_forget(struct limit_table *table, uint32_t limit_index)
 {
-    if (limit_index < RUNTIME_LIMITS_MAX)
+    if (limit_index < LIMIT_TOP_LISTS)
         atomic_fetch_add(&table->top_epoch[limit_index], 1);
 }
 
@@ -177,7 +177,7 @@ static size_t rows_collect(const struct limit_table *table, uint32_t limit_index
 size_t limit_top_read(const struct limit_table *table, uint32_t limit_index, enum limit_top_by by,
                       struct limit_top_row *rows, size_t max)
 {
-    if (limit_index >= RUNTIME_LIMITS_MAX)
+    if (limit_index >= LIMIT_TOP_LISTS)
         return 0;
     struct limit_top_row *all = malloc((size_t)PROC_SLOTS * LIMIT_TOP_ROWS * sizeof *all);
     if (!all)

@@ -36,6 +36,7 @@ static void (*const handler[RPC_METHODS])(struct control *, const struct rpc_cal
     [RPC_METHOD_LIMIT_LIST] = limit_list,
     [RPC_METHOD_LIMIT_SHOW] = limit_show,
     [RPC_METHOD_LIMIT_TOP] = limit_top,
+    [RPC_METHOD_POLL_TOP] = poll_top,
     [RPC_METHOD_LIMIT_CONFIRM] = limit_confirm,
     [RPC_METHOD_LIMIT_SET] = limit_set,
     [RPC_METHOD_LIMIT_RESET] = limit_reset,

@@ -75,6 +75,7 @@ void cache_set(struct control *c, const struct rpc_call *call);
 void limit_list(struct control *c, const struct rpc_call *call);
 void limit_show(struct control *c, const struct rpc_call *call);
 void limit_top(struct control *c, const struct rpc_call *call);
+void poll_top(struct control *c, const struct rpc_call *call);
 void limit_confirm(struct control *c, const struct rpc_call *call);
 void limit_trials_end(struct control *c); /* each second: those that were not confirmed in time */
 void limit_set(struct control *c, const struct rpc_call *call);

@@ -570,6 +570,8 @@ static enum hit_result use(struct worker *w, const struct request *r, const stru
     case POLICY_FRESH:
         if (!answer_view(w, r, v, state, &found->key))
             return HIT_MISS;
+        if (min_interval_ms(r))
+            poll_note(r);
         if (!r->client->held)
             stats_add(w->stats, r->collapsed ? STATS_CACHE_COLLAPSED : STATS_CACHE_HITS, 1);
         return HIT_ANSWERED;

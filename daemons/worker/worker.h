@@ -318,6 +318,10 @@ void hit_stored_stop(struct client *c);
 /* The entity tag: the backend's, or the one made of the body's checksum (in space). */
 struct field_text hit_etag(const struct cache_view *v, char space[HIT_ETAG_MAX]);
 
+/* ---- poll.c ---- */
+/* Counts a request that a poll's interval keeps from the backend, and now and then notes whose. */
+void poll_note(const struct request *r);
+
 /* ---- hold.c: requests that wait for a change ---- */
 uint32_t hold_wait_s(const struct h1_head *head); /* of Prefer: wait; 0: none */
 /* Holds a request that would be answered with 304. False: answer it. */
@@ -601,7 +605,7 @@ struct worker {
     struct limit_caller limit_caller;
     struct limit_answer prepaid; /* what prepaid_client's request was told by its limits */
     struct client *prepaid_client;
-    struct limit_top_sampler top;
+    struct limit_top_sampler top, poll_top;
     bool top_due; /* the next request that is charged is noted in the lists of the heaviest */
     bool any_cache;
     bool any_subscribers; /* a WebSocket route without a backend */

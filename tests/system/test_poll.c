@@ -268,6 +268,38 @@ static void who_waits_in_vain_is_told_304_in_time(void **state)
     house_remove(&h);
 }
 
+static void who_polls_too_fast_is_named(void **state)
+{
+    (void)state;
+    struct house h;
+    struct message m;
+    const char *out;
+    char line[256];
+    start(&h, 2, "", "min_interval = \"30s\"");
+    get(h.port, "/lazy/a", NULL);
+    int fd = client_connect(h.port);
+    for (int i = 0; i < 2000; i++) {
+        client_send(fd, "GET /lazy/a HTTP/1.1\r\nHost: test.example\r\n\r\n");
+        client_read(fd, &m, false);
+        message_free(&m);
+    }
+    assert_int_equal(ctl(&h, &out, "--json poll top"), 0);
+    snprintf(line, sizeof line, "%s", out);
+    assert_non_null(strstr(line, "127.0.0.1"));
+    assert_non_null(strstr(line, "/lazy/a"));
+    const char *at = strstr(line, "\"requests\":");
+    assert_non_null(at);
+    const int about = atoi(at + 11);
+    assert_true(about > 1000 && about < 3000);
+    assert_int_equal(get(h.ops_port, "/metrics", &m), 200);
+    at = strstr(m.body, "\npolder_poll_kept_total ");
+    assert_non_null(at);
+    assert_true(atoi(at + 24) >= 1990);
+    message_free(&m);
+    close(fd);
+    house_remove(&h);
+}
+
 static void bad_preferences_hold_nobody(void **state)
 {
     (void)state;
@@ -395,6 +427,7 @@ int main(void)
         cmocka_unit_test(what_may_not_be_stored_is_not),
         cmocka_unit_test(who_waits_is_told_of_a_change),
         cmocka_unit_test(who_waits_in_vain_is_told_304_in_time),
+        cmocka_unit_test(who_polls_too_fast_is_named),
         cmocka_unit_test(bad_preferences_hold_nobody),
         cmocka_unit_test(a_stale_answer_is_looked_after_while_its_client_waits),
         cmocka_unit_test(a_backend_that_fails_is_told_to_who_waits),

@@ -123,14 +123,14 @@ static void long_names_are_cut_and_wrong_numbers_ignored(void **state)
     char who[1000];
     memset(who, 'x', sizeof who);
     limit_top_note(&c, 0, 1, who, sizeof who, false, T0);
-    limit_top_note(&c, RUNTIME_LIMITS_MAX, 1, who, sizeof who, false, T0);
+    limit_top_note(&c, LIMIT_TOP_LISTS, 1, who, sizeof who, false, T0);
     c.slot = PROC_SLOTS;
     limit_top_note(&c, 0, 1, who, sizeof who, false, T0);
     assert_int_equal(limit_top_read(table, 0, LIMIT_TOP_HEAVIEST, rows, 2), 1);
     assert_int_equal(rows[0].who_len, 1000);
     assert_memory_equal(rows[0].who, who, LIMIT_TOP_WHO);
-    assert_int_equal(limit_top_read(table, RUNTIME_LIMITS_MAX, LIMIT_TOP_HEAVIEST, rows, 2), 0);
-    limit_top_forget(table, RUNTIME_LIMITS_MAX);
+    assert_int_equal(limit_top_read(table, LIMIT_TOP_LISTS, LIMIT_TOP_HEAVIEST, rows, 2), 0);
+    limit_top_forget(table, LIMIT_TOP_LISTS);
 }
 
 /* Names and keys always belong together, and a row that a killed process left open is not shown. */
