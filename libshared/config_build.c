@@ -16,6 +16,8 @@
 #include <sys/stat.h>
 #include <xxhash.h>
 
+#define WARM_URL_MAX 4096
+
 #define NAME_MAX_LEN    64
 #define PATTERN_MAX_LEN 8000
 
@@ -154,6 +156,19 @@ static bool is_origin(const char *text)
 static bool is_request_path(const char *text)
 {
     return *text == '/' && strcspn(text, "# ") == strlen(text);
+}
+
+/* "/path?query", or with the host that clients ask for before it. */
+static bool is_warm_url(const char *text)
+{
+    const char *path = strchr(text, '/');
+    if (!path || !is_request_path(path) || strlen(text) > WARM_URL_MAX)
+        return false;
+    for (const char *at = text; at < path; at++)
+        if (!((*at >= '0' && *at <= '9') || ((*at | 0x20) >= 'a' && (*at | 0x20) <= 'z') ||
+              strchr(".-_:[]", *at)))
+            return false;
+    return path[1] != '/';
 }
 
 /* ---- sections ---- */
@@ -708,12 +723,6 @@ static void note_cost(struct inactive *in, const char *feature)
         note_inactive(in, feature, "");
 }
 
-static void note_warm(struct inactive *in, const char *feature)
-{
-    if (in->config->n_warm)
-        note_inactive(in, feature, "");
-}
-
 /* A feature becomes active by the removal of its row, and of its function with it. */
 static const struct {
     const char *feature;
@@ -722,7 +731,6 @@ static const struct {
     {"upstream health", note_health},
     {"alert", note_alerts},
     {"cost", note_cost},
-    {"cache warm", note_warm},
 };
 
 static void build_inactive(struct config_parse *p, struct config *c)
@@ -746,8 +754,8 @@ struct config *config_build(struct config_parse *p)
     build_listen(p, c);
     build_cache(p, cache, &c->cache);
     c->warm = strings_of(p, cache, "warm", &c->n_warm);
-    check_each(p, cache, "warm", c->warm, c->n_warm, is_request_path,
-               "a path such as \"/api/items/1\"");
+    check_each(p, cache, "warm", c->warm, c->n_warm, is_warm_url,
+               "a path such as \"/api/items/1\", or \"api.example.org/api/items/1\"");
     build_websocket(p, websocket, &c->websocket, NULL);
     build_upstreams(p, c);
     build_limits(p, c);

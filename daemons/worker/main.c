@@ -79,7 +79,9 @@ int worker_run(const struct process *process)
         return 1;
     loop_cache_ready(w);
     process_ready(process);
+    warm_start(w);
     ev_run(w->loop, 0);
+    warm_stop(w);
     loop_close(w);
     handover_close(w);
     accesslog_flush(w);

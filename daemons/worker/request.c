@@ -28,7 +28,11 @@ static void identify(struct worker *w, struct request *r)
 {
     const struct h1_head *head = r->head;
     const struct config *config = w->config;
-    r->peer = r->ip = r->client->peer;
+    if (r->client)
+        r->peer = r->client->peer;
+    else
+        clientip_parse("127.0.0.1", 9, &r->peer); /* Polder itself asks */
+    r->ip = r->peer;
     r->trusted_peer = config->n_trusted_proxies &&
                       clientip_in(&r->peer, config->trusted_proxies, config->n_trusted_proxies);
     if (!r->trusted_peer || (!head->first[H1_X_FORWARDED_FOR] && !head->first[H1_FORWARDED]))
@@ -338,20 +342,17 @@ static void prepare_client(struct client *c, const struct h1_head *head)
     }
 }
 
-static void describe(struct client *c, const struct h1_head *head, struct request *r)
+static void describe(struct worker *w, struct client *c, const struct h1_head *head,
+                     struct request *r)
 {
-    *r = (struct request){.worker = c->worker,
-                          .client = c,
-                          .head = head,
-                          .url = "",
-                          .partition = "",
-                          .limit_lines = ""};
+    *r = (struct request){
+        .worker = w, .client = c, .head = head, .url = "", .partition = "", .limit_lines = ""};
     r->is_head = head->is_head;
     r->http10 = head->minor == 0;
     r->target = origin_form(head);
     r->path = head->path.len ? head->path.at : "/";
     r->path_len = head->path.len ? head->path.len : 1;
-    identify(c->worker, r);
+    identify(w, r);
 }
 
 void request_begin(struct client *c, const struct h1_head *head)
@@ -360,7 +361,7 @@ void request_begin(struct client *c, const struct h1_head *head)
     struct request r;
     stats_add(w->stats, STATS_REQUESTS, 1);
     prepare_client(c, head);
-    describe(c, head, &r);
+    describe(w, c, head, &r);
     if (answered_by_method(&r))
         return;
     if (is_telemetry(w, &r)) {
@@ -399,7 +400,7 @@ void request_again(struct client *c, const struct request_again *again)
         return;
     }
     prepare_client(c, head);
-    describe(c, head, &r);
+    describe(w, c, head, &r);
     r.wait_s = again->wait_s;
     r.waited_s = again->waited_s;
     r.until_ms = again->until_ms;
@@ -414,7 +415,7 @@ bool request_behind(struct worker *w, struct client *c, const struct request_aga
     const struct h1_head *head = parse_again(w, again);
     if (!head)
         return false;
-    describe(c, head, r);
+    describe(w, c, head, r);
     if (locate(w, r) < 0 || !r->route || !r->route->cache || !prepare_lookup(w, r))
         return false;
     r->wait_s = 0;

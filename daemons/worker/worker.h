@@ -314,9 +314,16 @@ size_t hit_vary_text(const struct h1_head *head, const char *names, size_t names
 /* A field of a stored head. name: lower case. */
 bool hit_stored_field(const struct cache_view *view, const char *name, struct field_text *value);
 void hit_stored_stop(struct client *c);
+/* How long what is stored for this request is still fresh, of how long in all; found->stale is a
+ * copy of it. False: nothing usable is stored. */
+bool hit_left_ms(const struct request *r, struct hit_found *found, uint64_t *left, uint64_t *life);
 #define HIT_ETAG_MAX 24
 /* The entity tag: the backend's, or the one made of the body's checksum (in space). */
 struct field_text hit_etag(const struct cache_view *v, char space[HIT_ETAG_MAX]);
+
+/* ---- warm.c: the URLs of `warm` are fetched at start and kept fresh ---- */
+int warm_start(struct worker *w);
+void warm_stop(struct worker *w);
 
 /* ---- poll.c ---- */
 /* Counts a request that a poll's interval keeps from the backend, and now and then notes whose. */
@@ -634,7 +641,8 @@ struct worker {
     struct watch **watches; /* by key; NULL: never needed */
     struct watch *new_watches, *dead_watches;
     uint32_t n_watches, n_held;
-    ev_timer scan; /* looks at all watches a little later */
+    struct warm *warm; /* NULL: not this worker's */
+    ev_timer scan;     /* looks at all watches a little later */
     double scanned_s;
     uint32_t n_busy, n_idle; /* backend connections */
 
@@ -649,7 +657,7 @@ struct worker {
     uint64_t aborts[32];
     uint32_t n_aborts;
     uint64_t hit_ns; /* what a hit took when last measured */
-    uint32_t hit_sample;
+    uint32_t hit_sample, refresh_turn;
 
     uint64_t request_id[2];
     int supervisor; /* handover socket; -1 */

@@ -52,6 +52,8 @@ static bool answers(struct asked *a)
     }
     unsigned v = atomic_load(&version);
     snprintf(body, sizeof body, "<version %u>", v);
+    if (!strncmp(t, "/hot", 4))
+        return reply_ok(a, "Cache-Control: max-age=3\r\n", body);
     if (!strncmp(t, "/private", 8))
         return reply_ok(a, "Cache-Control: private, max-age=600\r\n", body);
     if (!strncmp(t, "/cookie", 7))
@@ -102,6 +104,42 @@ static bool is_hit(unsigned port, const char *target)
     bool hit = status && strstr(status, "polder; hit");
     message_free(&m);
     return hit;
+}
+
+static void warm_urls_are_there_before_anybody_asks(void **state)
+{
+    (void)state;
+    struct house h;
+    const char *out;
+    start(&h, 2, "warm = {\"test.example/w/1\", \"test.example/w/2\"}");
+    wait_until(backend_calls(backend) == 2, 5000);
+    wait_until(is_hit(h.port, "/w/1"), 2000);
+    assert_true(is_hit(h.port, "/w/2"));
+    assert_int_equal(backend_calls(backend), 2);
+    /* what is invalidated is fetched again, and nobody had to wait for it */
+    atomic_store(&version, 2);
+    assert_int_equal(ctl(&h, &out, "cache invalidate test.example/w/1"), 0);
+    wait_until(backend_calls(backend) == 3, 5000);
+    wait_until(is_hit(h.port, "/w/1"), 2000);
+    assert_int_equal(backend_calls(backend), 3);
+    house_remove(&h);
+}
+
+static void what_is_read_often_never_gets_stale(void **state)
+{
+    (void)state;
+    struct house h;
+    start(&h, 2, "");
+    get(h.port, "/hot", NULL);
+    wait_until(is_hit(h.port, "/hot"), 2000);
+    const uint64_t until = mono_ms() + 7000;
+    while (mono_ms() < until) {
+        assert_true(is_hit(h.port, "/hot"));
+        nap_ms(10);
+    }
+    /* three seconds each, less the last part of them */
+    assert_in_range(backend_calls(backend), 3, 5);
+    house_remove(&h);
 }
 
 static void what_one_worker_fetched_is_a_hit_on_all(void **state)
@@ -528,6 +566,8 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(warm_urls_are_there_before_anybody_asks),
+        cmocka_unit_test(what_is_read_often_never_gets_stale),
         cmocka_unit_test(what_one_worker_fetched_is_a_hit_on_all),
         cmocka_unit_test(bodies_of_all_sizes_come_back_byte_for_byte),
         cmocka_unit_test(what_must_not_be_shared_is_not),

@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * warm: the URLs of `warm` are fetched when the first worker starts, and again shortly before they
+ * are stale or after they were invalidated, so that no client waits for them. A few at a time; who
+ * fails is asked again after a while. The worker serves meanwhile: readiness waits for nothing.
+ *
+ * An entry is the head of a request that nobody has sent. It goes the way of a background
+ * revalidation: one flight over all workers, conditions if something is stored.
+ */
+#include "daemons/worker/worker.h"
+#include "polder/log.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define STEP_S    0.05
+#define LOOK_MS   1000 /* how often an entry is looked at */
+#define RETRY_MS  5000
+#define IDLE_MS   60000
+#define FLYING    8  /* fetches at once */
+#define LOOKS     64 /* entries looked at in a step */
+#define HEAD_ROOM 128
+
+struct warm_entry {
+    char *head;
+    uint32_t len;
+    uint64_t look_ms;
+    struct inflight_ticket flight;
+};
+struct warm {
+    ev_timer timer;
+    struct worker *worker;
+    uint32_t n, next, flying;
+    struct warm_entry entry[];
+};
+
+static void add(struct warm *warm, const char *host, size_t host_len, const char *path)
+{
+    struct warm_entry *e = &warm->entry[warm->n];
+    const size_t size = host_len + strlen(path) + HEAD_ROOM;
+    e->head = malloc(size);
+    if (!e->head)
+        return;
+    e->len = (uint32_t)snprintf(e->head, size, "GET %s HTTP/1.1\r\nHost: %.*s\r\n\r\n", path,
+                                (int)host_len, host);
+    e->flight = INFLIGHT_NONE;
+    warm->n++;
+}
+
+/* Clients of a listener on all addresses of the host: those that ask for localhost. */
+static void add_listener(struct warm *warm, const char *listen, const char *path)
+{
+    static const char *const any[] = {"0.0.0.0:", "[::]:", "*:"};
+    char host[80];
+    if (!strncmp(listen, "unix:", 5))
+        return;
+    for (size_t i = 0; i < sizeof any / sizeof *any; i++)
+        if (!strncmp(listen, any[i], strlen(any[i]))) {
+            snprintf(host, sizeof host, "localhost:%s", listen + strlen(any[i]));
+            add(warm, host, strlen(host), path);
+            return;
+        }
+    add(warm, listen, strlen(listen), path);
+}
+
+static void add_url(struct warm *warm, const char *url)
+{
+    const struct config *config = warm->worker->config;
+    const char *path = strchr(url, '/');
+    if (path > url) {
+        add(warm, url, (size_t)(path - url), path);
+        return;
+    }
+    for (uint32_t i = 0; i < config->n_listen; i++)
+        add_listener(warm, config->listen[i].text, url);
+}
+
+/* Soon stale? The last tenth of its life, give or take a half of that; on a polled route not before
+ * the interval is over. */
+static bool is_due(const struct warm_entry *e, const struct request *r, uint64_t left,
+                   uint64_t life)
+{
+    if (r->route->poll)
+        return left == 0;
+    const uint64_t jitter = (uintptr_t)e / sizeof *e % 10;
+    return left * 100 <= life * (5 + jitter);
+}
+
+/* Looks at an entry; fetches it if it is due. */
+static void look(struct warm *warm, struct warm_entry *e)
+{
+    struct worker *w = warm->worker;
+    const struct request_again what = {.bytes = e->head, .len = e->len};
+    struct hit_found found = {0};
+    struct request r;
+    uint64_t left = 0, life = 0;
+    e->look_ms = w->mono_ms + RETRY_MS;
+    if (!request_behind(w, NULL, &what, &r))
+        return; /* its route has no cache */
+    const bool there = hit_left_ms(&r, &found, &left, &life);
+    if (there && (!life || !is_due(e, &r, left, life))) { /* no life: it cannot be kept fresh */
+        e->look_ms = w->mono_ms + (life ? LOOK_MS : IDLE_MS);
+        hit_copy_free(w, found.stale);
+        return;
+    }
+    if (!miss_collapsible(&r, &found)) {
+        hit_copy_free(w, found.stale);
+        return;
+    }
+    const enum inflight_claim got = miss_behind(&r, &found, &e->flight);
+    if (got == INFLIGHT_FULL)
+        e->flight = INFLIGHT_NONE;
+    else
+        warm->flying++;
+    hit_copy_free(w, found.stale); /* if nobody took it */
+}
+
+static void step(struct warm *warm)
+{
+    struct worker *w = warm->worker;
+    uint32_t busy = 0;
+    for (uint32_t i = 0; warm->flying && i < warm->n; i++) {
+        struct warm_entry *e = &warm->entry[i];
+        if (!e->flight.word)
+            continue;
+        if (inflight_pending(w->shared->inflight, &e->flight, w->mono_ms)) {
+            busy++;
+            continue;
+        }
+        e->flight = INFLIGHT_NONE;
+    }
+    warm->flying = busy;
+    for (uint32_t i = 0; i < LOOKS && i < warm->n && warm->flying < FLYING; i++) {
+        struct warm_entry *e = &warm->entry[warm->next];
+        warm->next = (warm->next + 1) % warm->n;
+        if (!e->flight.word && w->mono_ms >= e->look_ms)
+            look(warm, e);
+    }
+}
+
+static void on_step(EV_P_ ev_timer *watcher, int events)
+{
+    struct warm *warm = watcher->data;
+    (void)loop, (void)events;
+    if (!warm->worker->draining && loop_cache_ready(warm->worker))
+        step(warm);
+}
+
+int warm_start(struct worker *w)
+{
+    const struct config *config = w->config;
+    if (w->process->index != 0 || !config->n_warm)
+        return 0;
+    const size_t most = (size_t)config->n_warm * (config->n_listen + 1);
+    struct warm *warm = calloc(1, sizeof *warm + most * sizeof(struct warm_entry));
+    if (!warm)
+        return -1;
+    warm->worker = w;
+    for (uint32_t i = 0; i < config->n_warm; i++)
+        add_url(warm, config->warm[i]);
+    w->warm = warm;
+    ev_timer_init(&warm->timer, on_step, 0., STEP_S);
+    warm->timer.data = warm;
+    ev_timer_start(w->loop, &warm->timer);
+    return 0;
+}
+
+void warm_stop(struct worker *w)
+{
+    struct warm *warm = w->warm;
+    w->warm = NULL;
+    for (uint32_t i = 0; warm && i < warm->n; i++)
+        free(warm->entry[i].head);
+    free(warm);
+}
