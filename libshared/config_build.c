@@ -408,6 +408,9 @@ static void build_upstreams(struct config_parse *p, struct config *c)
         u->name = config_arena_strdup(p->arena, cfg_title(s));
         check_name(p, "upstream", cfg_title(s), u->line);
         u->connect_timeout_ms = (uint32_t)number_of(s, "upstream", "connect_timeout");
+        u->park_ms = (uint32_t)number_of(s, "upstream", "park");
+        u->park_requests = (uint32_t)number_of(s, "upstream", "park_requests");
+        u->park_bytes = (uint64_t)number_of(s, "upstream", "park_bytes");
         u->timeout_ms = (uint32_t)number_of(s, "upstream", "timeout");
         u->health = text_of(p, s, "upstream", "health");
         u->health_interval_ms = (uint32_t)number_of(s, "upstream", "health_interval");

@@ -2,7 +2,8 @@
 /*
  * exchange: one request on its way to a backend and the response on its way back.
  *
- *   NEW -> CONNECT -> HEAD -> BODY -> DONE       (PARKED before: somebody else fetches the same)
+ *   NEW -> CONNECT -> HEAD -> BODY -> DONE       (PARKED before: somebody else fetches the same;
+ *                                                WAITING: the backend refuses connections)
  *
  * Until the first byte of a response has come, a failure may be repaired: a connection that could
  * not be made by the next server; a kept connection that the backend closed just then by a fresh
@@ -30,7 +31,8 @@
 static const unsigned moves[EXCHANGE_STATES] = {
     [EXCHANGE_NEW] = MAY(EXCHANGE_PARKED) | MAY(EXCHANGE_CONNECT) | MAY(EXCHANGE_DONE),
     [EXCHANGE_PARKED] = MAY(EXCHANGE_NEW) | MAY(EXCHANGE_DONE),
-    [EXCHANGE_CONNECT] = MAY(EXCHANGE_HEAD) | MAY(EXCHANGE_DONE),
+    [EXCHANGE_CONNECT] = MAY(EXCHANGE_HEAD) | MAY(EXCHANGE_WAITING) | MAY(EXCHANGE_DONE),
+    [EXCHANGE_WAITING] = MAY(EXCHANGE_CONNECT) | MAY(EXCHANGE_DONE),
     [EXCHANGE_HEAD] = MAY(EXCHANGE_CONNECT) | MAY(EXCHANGE_BODY) | MAY(EXCHANGE_DONE),
     [EXCHANGE_BODY] = MAY(EXCHANGE_DONE),
 };
@@ -136,6 +138,8 @@ void exchange_finish(struct exchange *ex)
         return;
     if (ex->state == EXCHANGE_PARKED)
         collapse_unpark(ex);
+    if (ex->state == EXCHANGE_WAITING)
+        waiting_leave(ex);
     exchange_move(ex, EXCHANGE_DONE);
     timer_stop(w, &ex->timer);
     if (ex->tee)
@@ -160,7 +164,7 @@ void exchange_client_gone(struct exchange *ex)
     let_go(ex);
     /* Others may wait for what this one fetches, and it may soon be stored. */
     const bool wanted = ex->tee || (ex->fetch && ex->ticket.word);
-    if (!wanted || ex->state == EXCHANGE_PARKED) {
+    if (!wanted || ex->state == EXCHANGE_PARKED || ex->state == EXCHANGE_WAITING) {
         exchange_finish(ex);
         return;
     }
@@ -177,6 +181,10 @@ void exchange_timeout(struct exchange *ex)
     struct worker *w = ex->worker;
     if (ex->state == EXCHANGE_PARKED) {
         collapse_timeout(ex);
+        return;
+    }
+    if (ex->state == EXCHANGE_WAITING) {
+        exchange_fail(ex, ex->last_problem);
         return;
     }
     if (ex->alone_ms && w->mono_ms >= ex->alone_ms) {
@@ -232,12 +240,17 @@ static bool stale_is_purged(const struct exchange *ex)
                             r->tag_slot, r->n_tags, v->url, r->url_len) == INVAL_HARD;
 }
 
+static bool has_stale(const struct exchange *ex)
+{
+    return ex->stale && !stale_is_purged(ex) &&
+           policy_stale_if_error(&ex->req.policy, ex->stale->view.record, ex->worker->real_ms);
+}
+
 /* The stored response, although it is stale: detail says why. False: there is none to give. */
 static bool answer_stale(struct exchange *ex)
 {
     struct client *c = ex->req.client;
-    if (!ex->stale || stale_is_purged(ex) ||
-        !policy_stale_if_error(&ex->req.policy, ex->stale->view.record, ex->worker->real_ms))
+    if (!has_stale(ex))
         return false;
     stats_add(ex->worker->stats, STATS_CACHE_STALE, 1);
     if (c) {
@@ -266,6 +279,15 @@ void exchange_fail(struct exchange *ex, enum problem problem)
 
 /* ---- to the backend ---- */
 
+static void renew(struct exchange *ex)
+{
+    struct worker *w = ex->worker;
+    if (!ex->ticket.word || w->mono_ms < ex->renewed_ms + RENEW_MS)
+        return;
+    ex->renewed_ms = w->mono_ms;
+    inflight_renew(w->shared->inflight, &ex->ticket, w->mono_ms);
+}
+
 static void connect_next(struct exchange *ex)
 {
     struct worker *w = ex->worker;
@@ -289,7 +311,18 @@ static void connect_next(struct exchange *ex)
         if (!pool_bit(ex->upstream, server))
             break;
     }
-    exchange_fail(ex, ex->tried ? ex->last_problem : PROBLEM_UNAVAILABLE);
+    const bool refused = ex->tried && ex->last_problem == PROBLEM_BAD_GATEWAY;
+    if (!refused || has_stale(ex) || !waiting_enter(ex))
+        exchange_fail(ex, ex->tried ? ex->last_problem : PROBLEM_UNAVAILABLE);
+}
+
+void exchange_try_again(struct exchange *ex)
+{
+    waiting_leave(ex);
+    renew(ex);
+    exchange_move(ex, EXCHANGE_CONNECT);
+    ex->tried = 0;
+    connect_next(ex);
 }
 
 void exchange_start(struct exchange *ex)
@@ -357,6 +390,8 @@ void exchange_send(struct exchange *ex)
     const struct iovec iov = {w->scratch, len};
     upstream_send(u, &iov, 1);
     start_body(ex);
+    if (ex->wait_until_ms)
+        waiting_wake(w, ex->upstream); /* it is there again */
 }
 
 void exchange_feed(struct exchange *ex, const char *bytes, size_t len)
@@ -672,15 +707,6 @@ static void receive_body(struct exchange *ex, const char *at, size_t len)
     } else if (!ex->req.client && !ex->tee) {
         exchange_finish(ex); /* too long to be stored, and nobody else wants it */
     }
-}
-
-static void renew(struct exchange *ex)
-{
-    struct worker *w = ex->worker;
-    if (!ex->ticket.word || w->mono_ms < ex->renewed_ms + RENEW_MS)
-        return;
-    ex->renewed_ms = w->mono_ms;
-    inflight_renew(w->shared->inflight, &ex->ticket, w->mono_ms);
 }
 
 size_t exchange_receive(struct exchange *ex, const char *at, size_t len)

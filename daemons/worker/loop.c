@@ -273,6 +273,7 @@ struct ev_loop *loop_open(struct worker *w)
     ev_timer_init(&w->beat, on_beat, 1.0, 1.0);
     ev_timer_init(&w->tick, on_tick, 0., 0.);
     ev_timer_init(&w->scan, on_scan, 0., 0.);
+    waiting_init(w);
     ev_io_init(&w->event, on_event, w->shared->worker_event[w->number], EV_READ);
     ev_signal_init(&w->term, on_term, SIGTERM);
     ev_signal_init(&w->usr1, on_usr1, SIGUSR1);

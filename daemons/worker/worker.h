@@ -375,6 +375,7 @@ enum exchange_state {
     EXCHANGE_NEW,
     EXCHANGE_PARKED,  /* somebody else fetches */
     EXCHANGE_CONNECT, /* waiting for the connection */
+    EXCHANGE_WAITING, /* the backend refuses connections: it may be restarting (waiting.c) */
     EXCHANGE_HEAD,    /* request (head) sent, waiting for the final response head */
     EXCHANGE_BODY,    /* relaying the response's body */
     EXCHANGE_DONE,
@@ -397,6 +398,7 @@ struct exchange {
     struct tee *tee;           /* NULL: not being stored */
     uint64_t birth;            /* inval_seq() before the request was sent */
     uint64_t sent_real_ms, sent_ns, renewed_ms;
+    uint64_t wait_until_ms; /* it has waited for a backend that restarts; 0: it has not */
     uint64_t alone_ms;      /* the client has left: when to give up; 0: it has not */
     const char *not_stored; /* why, for Cache-Status; NULL: it is, or nobody asked */
     uint64_t tried;         /* bit per server of the upstream (by position) */
@@ -446,13 +448,20 @@ void exchange_free(struct exchange *ex);
 /* Has nothing more to do: lets go of client and connection; freed at the end of the iteration. */
 void exchange_finish(struct exchange *ex);
 
-void exchange_send(struct exchange *ex); /* the connection is there */
+void exchange_try_again(struct exchange *ex); /* after WAITING */
+void exchange_send(struct exchange *ex);      /* the connection is there */
 void exchange_connect_failed(struct exchange *ex, bool timeout);
 void exchange_broken(struct exchange *ex, bool timeout);
 void exchange_eof(struct exchange *ex);
 void exchange_writable(struct exchange *ex); /* the backend takes more of the request */
 /* Bytes of the response; returns how many were used (part of a head is left). */
 size_t exchange_receive(struct exchange *ex, const char *at, size_t len);
+
+/* ---- waiting.c: requests wait while a backend restarts ---- */
+bool waiting_enter(struct exchange *ex); /* false: it may not wait, or not any longer */
+void waiting_leave(struct exchange *ex);
+void waiting_wake(struct worker *w, const struct config_upstream *upstream);
+void waiting_init(struct worker *w);
 
 /* ---- upstream.c: connections to backends ---- */
 enum upstream_state { UPSTREAM_CONNECTING, UPSTREAM_BUSY, UPSTREAM_IDLE, UPSTREAM_CLOSED };
@@ -485,6 +494,8 @@ struct upstream *upstream_connect(struct worker *w, const struct config_server *
 
 /* ---- pool.c: which server, and connections that are kept ---- */
 struct server_state {
+    uint64_t waiting_bytes; /* of its upstream's first server: what waits for any of them */
+    uint32_t waiting;
     struct upstream *idle; /* last used first */
     int64_t current;       /* smooth weighted round robin */
     uint64_t failed_until_ms;
@@ -636,6 +647,8 @@ struct worker {
     struct exchange *dead_exchanges;
     struct upstream *dead_upstreams;
     struct exchange *parked;
+    struct exchange *waiting, **waiting_tail; /* oldest first */
+    ev_timer waiting_timer;
     struct memo *memos, **memos_tail;
     uint32_t n_memos;
     struct watch **watches; /* by key; NULL: never needed */

@@ -63,6 +63,9 @@ struct config_upstream {
     struct config_server *servers;
     uint32_t n_servers;
     uint32_t connect_timeout_ms, timeout_ms;
+    uint32_t park_ms; /* how long requests wait for a backend that restarts; 0: not at all */
+    uint32_t park_requests;
+    uint64_t park_bytes;
     const char *health; /* "" : none */
     uint32_t health_interval_ms;
     uint32_t index;
