@@ -283,6 +283,10 @@ static void build_cache(struct config_parse *p, cfg_t *s, struct config_cache *c
     c->ignore_query = strings_of(p, s, "ignore_query", &c->n_ignore_query);
     check_each(p, s, "ignore_query", c->ignore_query, c->n_ignore_query, is_query_name,
                "the name of a parameter, which may end in *,");
+    c->only_query = strings_of(p, s, "only_query", &c->n_only_query);
+    check_each(p, s, "only_query", c->only_query, c->n_only_query, is_query_name,
+               "the name of a parameter, which may end in *,");
+    c->sort_query = number_of(s, "cache", "sort_query");
     c->n_partition = keys_of(p, s, "cache", "partition", c->partition);
 }
 
@@ -316,6 +320,12 @@ static const struct config_cache *build_route_cache(struct config_parse *p, cfg_
         c->ignore_query = top->ignore_query;
         c->n_ignore_query = top->n_ignore_query;
     }
+    if (!cfg_size(s, "only_query")) {
+        c->only_query = top->only_query;
+        c->n_only_query = top->n_only_query;
+    }
+    if (!stated(s, "sort_query"))
+        c->sort_query = top->sort_query;
     if (!stated(s, "partition")) {
         memcpy(c->partition, top->partition, sizeof c->partition);
         c->n_partition = top->n_partition;

@@ -26,8 +26,7 @@ static uint64_t pages_for(size_t entries)
 size_t limit_table_size(size_t entries)
 {
     return sizeof(struct limit_table) + pages_for(entries) * sizeof(struct limit_page) +
-           PROC_SLOTS *
-               (sizeof(struct limit_row) + LIMIT_TOP_LISTS * sizeof(struct limit_sketch));
+           PROC_SLOTS * (sizeof(struct limit_row) + LIMIT_TOP_LISTS * sizeof(struct limit_sketch));
 }
 
 uint64_t limit_table_layout(void)

@@ -8,6 +8,8 @@
 #include <string.h>
 #include <strings.h>
 
+#define SORT_MOST 64
+
 static size_t put_host(struct field_text host, char *out)
 {
     size_t n = host.len;
@@ -20,10 +22,10 @@ static size_t put_host(struct field_text host, char *out)
     return n;
 }
 
-static bool is_ignored(const struct config_cache *cache, const char *name, size_t len)
+static bool is_listed(const char *const *list, uint32_t n_list, const char *name, size_t len)
 {
-    for (uint32_t i = 0; i < cache->n_ignore_query; i++) {
-        const char *pattern = cache->ignore_query[i];
+    for (uint32_t i = 0; i < n_list; i++) {
+        const char *pattern = list[i];
         const size_t n = strlen(pattern);
         if (n && pattern[n - 1] == '*' ? len >= n - 1 && !memcmp(name, pattern, n - 1)
                                        : len == n && !memcmp(name, pattern, n))
@@ -32,12 +34,50 @@ static bool is_ignored(const struct config_cache *cache, const char *name, size_
     return false;
 }
 
-/* The query without ignored parameters, '?' before it if anything is left. out has room. */
+static size_t name_len(struct field_text parameter)
+{
+    const char *equals = memchr(parameter.at, '=', parameter.len);
+    return equals ? (size_t)(equals - parameter.at) : parameter.len;
+}
+
+static bool matters(const struct config_cache *cache, struct field_text parameter)
+{
+    const size_t n = name_len(parameter);
+    /* some backends begin another parameter at ';': what they would see there counts */
+    if (memchr(parameter.at, ';', parameter.len))
+        return true;
+    return !is_listed(cache->ignore_query, cache->n_ignore_query, parameter.at, n) &&
+           (!cache->n_only_query ||
+            is_listed(cache->only_query, cache->n_only_query, parameter.at, n));
+}
+
+/* By name; equal names keep their order, which may mean something. */
+static void sort_parameters(struct field_text *p, size_t n)
+{
+    for (size_t i = 1; i < n; i++) {
+        const struct field_text one = p[i];
+        const size_t len = name_len(one);
+        size_t at = i;
+        while (at) {
+            const size_t other = name_len(p[at - 1]), least = len < other ? len : other;
+            const int order = memcmp(p[at - 1].at, one.at, least);
+            if (order < 0 || (order == 0 && other <= len))
+                break;
+            p[at] = p[at - 1];
+            at--;
+        }
+        p[at] = one;
+    }
+}
+
+/* The query's parameters that matter, '?' before them if there are any. out has room. A query with
+ * more than SORT_MOST keeps its order. */
 static size_t put_query(const struct config_cache *cache, struct field_text query, char *out)
 {
-    size_t n = 0;
+    struct field_text kept[SORT_MOST];
+    size_t n = 0, many = 0;
     const char *at = query.at, *end = at ? at + query.len : at;
-    if (!cache->n_ignore_query) {
+    if (!cache->n_ignore_query && !cache->n_only_query && !cache->sort_query) {
         if (!query.len)
             return 0;
         out[0] = '?';
@@ -48,15 +88,25 @@ static size_t put_query(const struct config_cache *cache, struct field_text quer
         const char *stop = memchr(at, '&', (size_t)(end - at));
         if (!stop)
             stop = end;
-        const char *equals = memchr(at, '=', (size_t)(stop - at));
-        /* some backends begin another parameter at ';': what they would see there counts */
-        if (memchr(at, ';', (size_t)(stop - at)) ||
-            !is_ignored(cache, at, (size_t)((equals ? equals : stop) - at))) {
+        const struct field_text parameter = {at, (size_t)(stop - at)};
+        if (matters(cache, parameter)) {
+            if (many < SORT_MOST)
+                kept[many] = parameter;
+            many++;
             out[n] = n ? '&' : '?';
-            memcpy(out + n + 1, at, (size_t)(stop - at));
-            n += (size_t)(stop - at) + 1;
+            memcpy(out + n + 1, at, parameter.len);
+            n += parameter.len + 1;
         }
         at = stop + 1;
+    }
+    if (!cache->sort_query || many < 2 || many > SORT_MOST)
+        return n;
+    sort_parameters(kept, many);
+    n = 0;
+    for (size_t i = 0; i < many; i++) {
+        out[n] = n ? '&' : '?';
+        memcpy(out + n + 1, kept[i].at, kept[i].len);
+        n += kept[i].len + 1;
     }
     return n;
 }

@@ -265,21 +265,24 @@ static void dispatch(struct worker *w, struct request *r)
 
 /* What is stored under a URL is the answer to that URL: where the client spells it otherwise (dot
  * segments, escapes of plain letters), the backend is asked as the key says, or one spelling's
- * answer would become the other's (RFC 3986 6.2.2). */
+ * answer would become the other's (RFC 3986 6.2.2). Parameters that only_query does not list and
+ * their order do not reach it either; those of ignore_query do, for they are its own to count. */
 static void respell(struct worker *w, struct request *r)
 {
+    const struct config_cache *cache = r->route->cache;
     const char *path = memchr(r->url, '/', r->url_len);
     const struct field_text query = r->head->query;
     if (!path)
         return;
+    const bool by_key = (cache->n_only_query || cache->sort_query) && query.at;
     const size_t rest = (size_t)(r->url + r->url_len - path);
     const char *mark = memchr(path, '?', rest);
     const size_t len = mark ? (size_t)(mark - path) : rest;
-    if (len == r->path_len && !memcmp(path, r->path, len))
+    if (!by_key && len == r->path_len && !memcmp(path, r->path, len))
         return;
     struct h1_out o = {w->target, w->target + sizeof w->target, false};
-    h1_put(&o, path, len);
-    if (query.at) {
+    h1_put(&o, path, by_key ? rest : len);
+    if (query.at && !by_key) {
         h1_put(&o, "?", 1);
         h1_put(&o, query.at, query.len);
     }

@@ -98,6 +98,9 @@ struct config_cache {
     bool store_set_cookie;
     const char *const *ignore_query; /* names, may end in '*' */
     uint32_t n_ignore_query;
+    const char *const *only_query; /* none: all but the ignored ones */
+    uint32_t n_only_query;
+    bool sort_query;
     struct config_key partition[CONFIG_KEY_PARTS_MAX];
     uint32_t n_partition;
 };

@@ -125,6 +125,21 @@ static void warm_urls_are_there_before_anybody_asks(void **state)
     house_remove(&h);
 }
 
+static void parameters_that_do_not_matter_reach_nobody(void **state)
+{
+    (void)state;
+    struct house h;
+    start(&h, 1, "only_query = {\"id\", \"page\"} sort_query = true");
+    assert_int_equal(get(h.port, "/q?page=2&evil=1&id=7", NULL), 200);
+    wait_until(is_hit(h.port, "/q?id=7&page=2&other"), 2000);
+    assert_false(is_hit(h.port, "/q?id=8&page=2"));
+    char *asked = backend_transcript(backend);
+    assert_non_null(strstr(asked, "GET /q?id=7&page=2\n"));
+    assert_null(strstr(asked, "evil"));
+    free(asked);
+    house_remove(&h);
+}
+
 static void what_is_read_often_never_gets_stale(void **state)
 {
     (void)state;
@@ -567,6 +582,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(warm_urls_are_there_before_anybody_asks),
+        cmocka_unit_test(parameters_that_do_not_matter_reach_nobody),
         cmocka_unit_test(what_is_read_often_never_gets_stale),
         cmocka_unit_test(what_one_worker_fetched_is_a_hit_on_all),
         cmocka_unit_test(bodies_of_all_sizes_come_back_byte_for_byte),
