@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * load: a closed-loop HTTP/1.1 client: each connection has one request under way. Counts whole
- * responses by their Content-Length. usage: load PORT CONNECTIONS SECONDS TARGET [EXTRA_HEAD_LINES]
- * prints: requests errors status-not-200
+ * responses by their Content-Length.
+ * usage: load PORT CONNECTIONS SECONDS TARGET [EXTRA_HEAD_LINES [RANGE [each]]]
+ * With a RANGE each request is for TARGET and a random number below it; with "each", for all of
+ * them in turn, and then it ends. prints: requests errors status-not-200
  */
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +27,9 @@ struct peer {
 };
 
 static char request[16384];
+static const char *target, *lines;
+static uint64_t range, next_one, chance = 88172645463325252u;
+static bool each;
 static size_t request_len;
 static uint64_t done, errors, odd;
 
@@ -34,8 +40,23 @@ static double now(void)
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
+static void make_request(void)
+{
+    char number[24] = "";
+    if (range) {
+        chance ^= chance << 13, chance ^= chance >> 7, chance ^= chance << 17;
+        snprintf(number, sizeof number, "%llu",
+                 (unsigned long long)(each ? next_one++ % range : chance % range));
+    }
+    request_len =
+        (size_t)snprintf(request, sizeof request, "GET %s%s HTTP/1.1\r\nHost: 127.0.0.1\r\n%s\r\n",
+                         target, number, lines);
+}
+
 static int ask(struct peer *p)
 {
+    if (range)
+        make_request();
     return send(p->fd, request, request_len, MSG_NOSIGNAL) == (ssize_t)request_len ? 0 : -1;
 }
 
@@ -110,16 +131,18 @@ int main(int argc, char **argv)
         return 2;
     int port = atoi(argv[1]), n = atoi(argv[2]), ep = epoll_create1(0);
     double end = now() + atof(argv[3]);
-    request_len =
-        (size_t)snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: 127.0.0.1\r\n%s\r\n",
-                         argv[4], argc > 5 ? argv[5] : "");
+    target = argv[4];
+    lines = argc > 5 ? argv[5] : "";
+    range = argc > 6 ? strtoull(argv[6], NULL, 10) : 0;
+    each = argc > 7;
+    make_request();
     struct peer *peer = calloc((size_t)n, sizeof *peer);
     static char buf[1 << 18];
     struct epoll_event got[256];
     for (int i = 0; i < n; i++)
         if (open_peer(port, ep, &peer[i]))
             return 1;
-    while (now() < end) {
+    while (now() < end && !(each && done >= range)) {
         int k = epoll_wait(ep, got, 256, 100);
         for (int i = 0; i < k; i++) {
             struct peer *p = got[i].data.ptr;
