@@ -49,6 +49,42 @@ static enum inflight_claim claim(struct worker *w, struct exchange *ex,
                           w->mono_ms, ticket);
 }
 
+/* Between the look into the store and the claim another one's flight may have landed: then what this
+ * one would fetch is there. */
+static bool landed_meanwhile(const struct exchange *ex)
+{
+    struct hit_found found = {0};
+    uint64_t left = 0, life = 0;
+    bool newer = false;
+    if (hit_left_ms(&ex->req, &found, &left, &life) && left && found.stale) {
+        const struct cache_record *now = found.stale->view.record,
+                                  *then = ex->stale ? ex->stale->view.record : NULL;
+        newer = !then || now->obj_id != then->obj_id || now->received_ms > then->received_ms;
+    }
+    hit_copy_free(ex->worker, found.stale);
+    return newer;
+}
+
+/* The client is answered from what has been stored meanwhile. False: that cannot be, after all. */
+static bool answer_landed(struct exchange *ex)
+{
+    struct client *c = ex->req.client;
+    struct hit_found found = {0};
+    struct request r = ex->req;
+    r.collapsed = true;
+    c->exchange = NULL;
+    ex->req.client = NULL;
+    const bool answered = hit_try(&r, &found) == HIT_ANSWERED;
+    hit_copy_free(ex->worker, found.stale);
+    if (answered) {
+        exchange_finish(ex);
+        return true;
+    }
+    c->exchange = ex;
+    ex->req.client = c;
+    return false;
+}
+
 static void fetch(struct worker *w, struct exchange *ex)
 {
     struct inflight_ticket ticket;
@@ -60,6 +96,11 @@ static void fetch(struct worker *w, struct exchange *ex)
     case INFLIGHT_LEAD:
         ex->ticket = ticket;
         ex->renewed_ms = w->mono_ms;
+        if (landed_meanwhile(ex)) {
+            tee_land(ex, INFLIGHT_STORED);
+            if (answer_landed(ex))
+                break;
+        }
         exchange_start(ex);
         break;
     case INFLIGHT_WAIT:
@@ -136,6 +177,11 @@ enum inflight_claim miss_behind(const struct request *r, struct hit_found *found
     inflight_wait_again(w->shared->inflight, ticket, w->number); /* its own end is told to it too */
     ex->ticket = *ticket;
     ex->renewed_ms = w->mono_ms;
+    if (landed_meanwhile(ex)) {
+        tee_land(ex, INFLIGHT_STORED);
+        exchange_finish(ex);
+        return INFLIGHT_WAIT;
+    }
     exchange_start(ex);
     return got;
 }
@@ -153,7 +199,10 @@ void miss_refresh(const struct request *r, struct hit_found *found)
     }
     ex->ticket = ticket;
     ex->renewed_ms = w->mono_ms;
-    exchange_start(ex);
+    if (landed_meanwhile(ex))
+        exchange_finish(ex);
+    else
+        exchange_start(ex);
 }
 
 void miss_retry(struct exchange *ex)
