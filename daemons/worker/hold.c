@@ -39,6 +39,7 @@ struct watch {
     struct inflight_ticket flight; /* a fetch that ends in an answer; INFLIGHT_NONE */
     uint64_t identity;             /* of the entity tag its holders have; 0: nothing was stored */
     uint64_t birth;
+    uint64_t asked;  /* inval_seq() when the flight was claimed */
     uint32_t stored; /* what was read from cache_shared.stored */
     uint32_t url_slot, n_tags, url_len;
     uint32_t tag_slot[CACHE_TAGS_MAX];
@@ -162,6 +163,7 @@ static struct watch *watch_new(struct worker *w, const struct request *r,
     x->worker = w;
     x->key = *key;
     x->flight = INFLIGHT_NONE;
+    x->url_slot = inval_url_slot(w->shared->inval, r->url, r->url_len);
     x->url_len = r->url_len;
     memcpy(x->url, r->url, r->url_len);
     x->link = bucket_of(w, key);
@@ -257,6 +259,7 @@ bool hold_unchanged(const struct request *r, const struct cache_record *rec,
 /* Everything that the watch waits for is fetched once, whoever does it. False: it cannot be. */
 static bool fetch_behind(struct watch *x, const struct request *r, struct hit_found *found)
 {
+    x->asked = inval_seq(x->worker->shared->inval);
     return miss_behind(r, found, &x->flight) != INFLIGHT_FULL;
 }
 
@@ -369,29 +372,36 @@ static void release_all(struct watch *x, bool tried)
 
 /* ---- looking ---- */
 
-/* Is what its holders have still what is stored? 1: yes; 0: nothing usable is there; -1: no. */
-static int compare(struct watch *x)
+enum now { NOW_SAME, NOW_CHANGED, NOW_NOTHING };
+
+static enum now judge(struct watch *x, const struct cache_view *v)
+{
+    const struct cache_record *rec = v->record;
+    char space[HIT_ETAG_MAX];
+    if (rec->flags & CACHE_VARY_MARKER)
+        return x->identity ? NOW_CHANGED : NOW_NOTHING;
+    if (inval_check(x->worker->shared->inval, rec->birth, rec->url_slot, rec->tag_slot, rec->n_tags,
+                    v->url, rec->url_len) != INVAL_VALID)
+        return NOW_NOTHING;
+    const uint64_t identity = identity_of(hit_etag(v, space));
+    if (identity != x->identity)
+        return NOW_CHANGED;
+    watch_take(x, rec, identity);
+    return NOW_SAME;
+}
+
+/* What is stored now, beside what its holders have. */
+static enum now compare(struct watch *x)
 {
     struct worker *w = x->worker;
     struct cache_view v;
-    char space[HIT_ETAG_MAX];
-    int result = 0;
+    enum now result = NOW_NOTHING;
     if (!loop_cache_ready(w))
-        return 0;
+        return NOW_NOTHING;
     x->stored = stored_now(w, &x->key);
     if (cache_reader_get(w->reader, &x->key, &v) == 1 && v.record->url_len == x->url_len &&
-        !memcmp(v.url, x->url, x->url_len)) {
-        const struct cache_record *rec = v.record;
-        if (rec->flags & CACHE_VARY_MARKER) {
-            result = x->identity ? -1 : 0;
-        } else if (inval_check(w->shared->inval, rec->birth, rec->url_slot, rec->tag_slot,
-                               rec->n_tags, v.url, rec->url_len) == INVAL_VALID) {
-            const uint64_t identity = identity_of(hit_etag(&v, space));
-            result = identity == x->identity ? 1 : -1;
-            if (result == 1)
-                watch_take(x, rec, identity);
-        }
-    }
+        !memcmp(v.url, x->url, x->url_len))
+        result = judge(x, &v);
     cache_reader_release(w->reader);
     return result;
 }
@@ -410,19 +420,25 @@ static bool fetch_for_holders(struct watch *x)
     return miss_collapsible(&r, &found) && fetch_behind(x, &r, &found);
 }
 
+/* Has it been invalidated again since its holders' fetch began? */
+static bool is_outrun(const struct watch *x)
+{
+    return inval_check(x->worker->shared->inval, x->asked, x->url_slot, x->tag_slot, x->n_tags,
+                       x->url, x->url_len) != INVAL_VALID;
+}
+
+/* landed: what the watch has waited for is over. What is not there then could not be fetched, or
+ * not be stored, and everybody asks for himself; unless it is not there because it was invalidated
+ * once more. */
 static void look(struct watch *x, bool landed)
 {
-    switch (compare(x)) {
-    case 1:
-        break;
-    case -1:
+    const enum now now = compare(x);
+    if (now == NOW_SAME)
+        return;
+    if (now == NOW_CHANGED)
         release_all(x, false);
-        break;
-    default:
-        if (landed || !x->holders || !fetch_for_holders(x))
-            release_all(x, true);
-        break;
-    }
+    else if ((landed && !is_outrun(x)) || !x->holders || !fetch_for_holders(x))
+        release_all(x, true);
 }
 
 /* Still in the air, and our eventfd will be written? */
