@@ -31,6 +31,7 @@ static void (*const handler[RPC_METHODS])(struct control *, const struct rpc_cal
     [RPC_METHOD_CACHE_STATS] = cache_stats,
     [RPC_METHOD_CACHE_LIST] = cache_list,
     [RPC_METHOD_CACHE_SHOW] = cache_show,
+    [RPC_METHOD_CACHE_WHY] = cache_why,
     [RPC_METHOD_CACHE_INVALIDATE] = cache_invalidate,
     [RPC_METHOD_CACHE_SET] = cache_set,
     [RPC_METHOD_LIMIT_LIST] = limit_list,

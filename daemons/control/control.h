@@ -70,6 +70,7 @@ void drain_run(struct control *c, const struct rpc_call *call);
 void cache_stats(struct control *c, const struct rpc_call *call);
 void cache_list(struct control *c, const struct rpc_call *call);
 void cache_show(struct control *c, const struct rpc_call *call);
+void cache_why(struct control *c, const struct rpc_call *call);
 void cache_invalidate(struct control *c, const struct rpc_call *call);
 void cache_set(struct control *c, const struct rpc_call *call);
 void limit_list(struct control *c, const struct rpc_call *call);

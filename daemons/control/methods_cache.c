@@ -140,18 +140,57 @@ static int url_of(struct control *c, const struct rpc_call *call, char *url, siz
     return len;
 }
 
+static void forward_url(struct control *c, const struct rpc_call *call, const char *method,
+                        const char *url, size_t len)
+{
+    struct rpc_out params;
+    rpc_out_init(&params);
+    rpc_out_map(&params, NULL);
+    rpc_out_strn(&params, "url", url, len);
+    rpc_out_end(&params);
+    admin_forward(c, call->reply, &c->keeper, method, &params);
+}
+
 void cache_show(struct control *c, const struct rpc_call *call)
+{
+    char url[URL_MAX];
+    const int len = url_of(c, call, url, sizeof url);
+    if (len > 0)
+        forward_url(c, call, "cache.show", url, (size_t)len);
+}
+
+/* The route of a URL as url_of() gives it. */
+static const struct config_route *route_of(const struct control *c, const char *url, size_t len)
+{
+    const char *path = memchr(url, '/', len);
+    if (!path)
+        return NULL;
+    const size_t rest = len - (size_t)(path - url);
+    const char *mark = memchr(path, '?', rest);
+    return route_find(c->config, path, mark ? (size_t)(mark - path) : rest);
+}
+
+void cache_why(struct control *c, const struct rpc_call *call)
 {
     char url[URL_MAX];
     const int len = url_of(c, call, url, sizeof url);
     if (len <= 0)
         return;
-    struct rpc_out params;
-    rpc_out_init(&params);
-    rpc_out_map(&params, NULL);
-    rpc_out_strn(&params, "url", url, (size_t)len);
-    rpc_out_end(&params);
-    admin_forward(c, call->reply, &c->keeper, "cache.show", &params);
+    const struct config_route *route = route_of(c, url, (size_t)len);
+    if (route && route->cache) {
+        forward_url(c, call, "cache.why", url, (size_t)len); /* it depends on what is stored */
+        return;
+    }
+    struct rpc_out *o = rpc_reply_result(call->reply);
+    rpc_out_map(o, NULL);
+    rpc_out_strn(o, "url", url, (size_t)len);
+    rpc_out_str(o, "route", route ? route->pattern : "");
+    rpc_out_bool(o, "cache", false);
+    rpc_out_str(o, "next",
+                route ? "passes to the backend: the route has no cache section"
+                      : "404: no route matches");
+    rpc_out_end(o);
+    rpc_reply_send(call->reply);
 }
 
 /* ---- invalidate ---- */

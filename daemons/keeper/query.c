@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * query: what is in the store, for control: cache.list and cache.show on runtime_dir/keeper.sock.
+ * query: what is in the store, for control: cache.list, cache.show and cache.why on
+ * runtime_dir/keeper.sock.
  *
  * A question becomes a job that walks along `url`, a slice of a millisecond a round, each with a
  * read transaction of its own; nobody waits for it but who asked. The answer of cache.list ends at
@@ -10,6 +11,8 @@
 #include "daemons/rpc/server.h"
 #include "polder/clock.h"
 #include "polder/log.h"
+#include "polder/policy.h"
+#include "polder/route.h"
 #include "polder/url.h"
 #include <errno.h>
 #include <stdio.h>
@@ -22,14 +25,18 @@
 #define LIMIT_MOST    1000
 #define ANSWER_MOST   (600u << 10) /* bytes; well below RPC_MESSAGE_MAX */
 #define URL_SHOWN     2048
+#define ROUTE_SHOWN   256
 #define CURSOR_TEXT   (2 * STORE_URL_KEY + 1)
 
 struct job {
     struct job *next;
     struct rpc_reply *reply;
-    struct rpc_out *out; /* of the reply, once something has been found */
-    bool show;           /* else list */
-    bool all_hosts;      /* the text starts with its path */
+    struct rpc_out *out;  /* of the reply, once something has been found */
+    bool show;            /* else list */
+    bool why;             /* with what decides, and what comes next */
+    uint64_t interval_ms; /* of the route's poll */
+    char route[ROUTE_SHOWN];
+    bool all_hosts; /* the text starts with its path */
     uint32_t limit, found;
     uint16_t at_len; /* where to go on in `url` */
     uint8_t at[STORE_URL_KEY];
@@ -126,6 +133,61 @@ static void put_details(const struct keeper *k, struct rpc_out *o, const struct 
     put_flags(o, r->flags);
 }
 
+/* ---- why ---- */
+
+/* What the next plain GET would get of this record; as workers decide it. */
+static void next_of(const struct keeper *k, const struct job *j, const struct cache_record *r,
+                    char *text, size_t size)
+{
+    const struct policy_request get = {.is_get = true};
+    const enum inval_state state = inval_check(k->shared->inval, r->birth, r->url_slot, r->tag_slot,
+                                               r->n_tags, (const char *)(r + 1), r->url_len);
+    const bool validator =
+        (r->flags & CACHE_HAS_ETAG && !(r->flags & CACHE_ETAG_OURS)) || r->last_modified_ms;
+    const char *why = state == INVAL_SOFT         ? "it was invalidated softly"
+                      : r->flags & CACHE_NO_CACHE ? "the response says no-cache"
+                                                  : "it is stale";
+    if (state == INVAL_HARD) {
+        snprintf(text, size, "miss: it was invalidated after it was fetched");
+    } else if (r->flags & CACHE_VARY_MARKER) {
+        snprintf(text, size, "the variant that the request's fields select");
+    } else if (j->interval_ms && state == INVAL_VALID &&
+               policy_poll_holds(&get, r, j->interval_ms, k->real_ms)) {
+        snprintf(text, size, "hit: within the poll's interval, %llu s of it left",
+                 (unsigned long long)policy_poll_rest_ms(r, j->interval_ms, k->real_ms) / 1000);
+    } else {
+        switch (policy_use_of(&get, r, state == INVAL_SOFT, k->real_ms)) {
+        case POLICY_FRESH:
+            snprintf(text, size, "hit; ttl=%llu",
+                     (unsigned long long)(r->fresh_until_ms - k->real_ms) / 1000);
+            break;
+        case POLICY_STALE_OK:
+            snprintf(text, size, "a stale hit, and a fetch behind it: %s", why);
+            break;
+        default:
+            snprintf(text, size, "the backend is asked%s: %s%s",
+                     validator ? " whether it is still good" : "", why,
+                     r->flags & CACHE_MUST_REVALIDATE ? ", and must not be used so" : "");
+            break;
+        }
+    }
+}
+
+static void put_why(const struct keeper *k, const struct job *j, const struct cache_record *r)
+{
+    struct rpc_out *o = j->out;
+    char key[2 * sizeof r->key.hash + 1], next[160];
+    for (size_t i = 0; i < sizeof r->key.hash; i++)
+        snprintf(key + 2 * i, 3, "%02x", r->key.hash[i]);
+    next_of(k, j, r, next, sizeof next);
+    rpc_out_str(o, "key", key);
+    rpc_out_list(o, "tag_slots");
+    for (uint32_t i = 0; i < r->n_tags && i < CACHE_TAGS_MAX; i++)
+        rpc_out_u64(o, NULL, r->tag_slot[i]);
+    rpc_out_end(o);
+    rpc_out_str(o, "next", next);
+}
+
 /* ---- jobs ---- */
 
 static bool text_matches(const struct job *j, const char *url, size_t len)
@@ -148,6 +210,12 @@ static void job_begin(struct job *j)
         return;
     j->out = rpc_reply_result(j->reply);
     rpc_out_map(j->out, NULL);
+    if (j->why) {
+        rpc_out_strn(j->out, "url", j->text, j->len < URL_SHOWN ? j->len : URL_SHOWN);
+        rpc_out_str(j->out, "route", j->route);
+        rpc_out_bool(j->out, "cache", true);
+        rpc_out_f64(j->out, "poll_seconds", (double)j->interval_ms / 1000);
+    }
     rpc_out_list(j->out, j->show ? "variants" : "objects");
 }
 
@@ -159,6 +227,8 @@ static void job_found(struct keeper *k, struct job *j, const struct cache_record
     put_common(k, o, r);
     if (j->show)
         put_details(k, o, r);
+    if (j->why)
+        put_why(k, j, r);
     if (r->flags & CACHE_VARY_MARKER)
         rpc_out_bool(o, "marker", true);
     rpc_out_end(o);
@@ -262,7 +332,7 @@ static void job_answer(struct keeper *k, struct job *j, int rc)
         rpc_reply_error(j->reply, RPC_FAILED, "cannot read the store: %s", mdb_strerror(rc));
         return;
     }
-    if (j->show && j->found == 0) {
+    if (j->show && !j->why && j->found == 0) {
         rpc_reply_error(j->reply, RPC_NOT_FOUND, "%.*s is not stored", (int)j->len, j->text);
         return;
     }
@@ -274,6 +344,10 @@ static void job_answer(struct keeper *k, struct job *j, int rc)
     else
         rpc_out_nil(o, "cursor");
     rpc_out_u64(o, "total", k->store.n_items);
+    if (j->why) {
+        rpc_out_u64(o, "sequence", inval_seq(k->shared->inval));
+        rpc_out_str(o, "next", j->found ? "see each variant" : "miss: nothing is stored under it");
+    }
     rpc_out_end(o);
     rpc_reply_send(j->reply);
 }
@@ -362,14 +436,29 @@ static void ask_list(struct keeper *k, const struct rpc_call *call)
     job_start(k, j);
 }
 
-static void ask_show(struct keeper *k, const struct rpc_call *call)
+/* The route of a URL, and its poll's interval. */
+static void job_route(const struct keeper *k, struct job *j)
+{
+    const struct config *config = k->shared->region[k->region]->config;
+    const char *path = memchr(j->text, '/', j->len);
+    const size_t rest = path ? j->len - (size_t)(path - j->text) : 0;
+    const char *mark = path ? memchr(path, '?', rest) : NULL;
+    const struct config_route *route =
+        path ? route_find(config, path, mark ? (size_t)(mark - path) : rest) : NULL;
+    if (!route)
+        return;
+    snprintf(j->route, sizeof j->route, "%s", route->pattern);
+    j->interval_ms = route->poll ? route->poll->min_interval_ms : 0;
+}
+
+static void ask_show(struct keeper *k, const struct rpc_call *call, enum rpc_method method)
 {
     char *text = malloc(RPC_MESSAGE_MAX), *url = malloc(RPC_MESSAGE_MAX);
     if (!text || !url) {
         rpc_reply_error(call->reply, RPC_FAILED, "out of memory");
         goto out;
     }
-    if (!rpc_call_check(call, RPC_METHOD_CACHE_SHOW))
+    if (!rpc_call_check(call, method))
         goto out;
     int len = rpc_in_text(call->params, "url", text, RPC_MESSAGE_MAX);
     const char *wanted = text;
@@ -386,6 +475,9 @@ static void ask_show(struct keeper *k, const struct rpc_call *call)
     struct job *j = job_new(k, call, wanted, (size_t)len);
     if (j) {
         j->show = true;
+        j->why = method == RPC_METHOD_CACHE_WHY;
+        if (j->why)
+            job_route(k, j);
         job_start(k, j);
     }
 out:
@@ -396,12 +488,14 @@ out:
 static void on_call(void *arg, const struct rpc_call *call)
 {
     struct keeper *k = arg;
-    if (rpc_method_find(call->method, call->method_len) == RPC_METHOD_CACHE_LIST)
+    const enum rpc_method method = rpc_method_find(call->method, call->method_len);
+    if (method == RPC_METHOD_CACHE_LIST)
         ask_list(k, call);
-    else if (rpc_method_find(call->method, call->method_len) == RPC_METHOD_CACHE_SHOW)
-        ask_show(k, call);
+    else if (method == RPC_METHOD_CACHE_SHOW || method == RPC_METHOD_CACHE_WHY)
+        ask_show(k, call, method);
     else
-        rpc_reply_error(call->reply, RPC_NO_METHOD, "the keeper knows cache.list and cache.show");
+        rpc_reply_error(call->reply, RPC_NO_METHOD,
+                        "the keeper knows cache.list, cache.show and cache.why");
 }
 
 int query_open(struct keeper *k)

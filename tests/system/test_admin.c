@@ -57,7 +57,8 @@ static void every_command_answers_in_both_forms(void **state)
 {
     (void)state;
     static const char *const command[] = {"status",     "cache stats",  "cache list",
-                                          "limit list", "limit show l", "upstream list"};
+                                          "limit list", "limit show l", "upstream list",
+                                          "poll top"};
     get(h.port, "/c/1", NULL);
     for (size_t i = 0; i < sizeof command / sizeof *command; i++) {
         const char *out;
@@ -237,10 +238,48 @@ static void a_command_without_a_daemon_ends_with_3(void **state)
     assert_int_equal(WEXITSTATUS(system(command)), 3);
 }
 
+static const char *why(const char *url, const char *member, bool of_variant)
+{
+    static char text[256];
+    char command[300];
+    snprintf(command, sizeof command, "cache why %s", url);
+    json_t *j = ctl_json(command);
+    json_t *from = of_variant ? json_array_get(json_object_get(j, "variants"), 0) : j;
+    const char *value = json_string_value(json_object_get(from, member));
+    snprintf(text, sizeof text, "%s", value ? value : "(nothing)");
+    json_decref(j);
+    return text;
+}
+
+static void why_tells_what_the_next_request_would_get(void **state)
+{
+    (void)state;
+    const char *out;
+    struct message m;
+    static const char url[] = "http://test.example/c/why";
+    assert_string_equal(why(url, "next", false), "miss: nothing is stored under it");
+    assert_string_equal(why(url, "route", false), "/c/*");
+    get(h.port, "/c/why", NULL);
+    wait_until(!strncmp(why(url, "next", true), "hit; ttl=", 9), 3000);
+    assert_int_equal(get(h.port, "/c/why", &m), 200);
+    assert_non_null(strstr(field_of(&m, "Cache-Status"), "hit; ttl="));
+    message_free(&m);
+    assert_int_equal(strlen(why("/c/why", "key", true)), 32);
+    assert_int_equal(ctl(&h, &out, "cache invalidate --soft %s", url), 0);
+    assert_non_null(strstr(why(url, "next", true), "softly"));
+    assert_int_equal(ctl(&h, &out, "cache invalidate %s", url), 0);
+    wait_until(!strncmp(why(url, "next", false), "miss", 4) ||
+                   !strncmp(why(url, "next", true), "miss", 4),
+               3000);
+    assert_non_null(strstr(why("test.example/other", "next", false), "no cache section"));
+    assert_int_equal(ctl(&h, &out, "cache why nonsense"), 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_command_answers_in_both_forms),
+        cmocka_unit_test(why_tells_what_the_next_request_would_get),
         cmocka_unit_test(mistakes_are_told_with_what_would_be_right),
         cmocka_unit_test(malformed_messages_get_an_error_and_cost_their_connection),
         cmocka_unit_test(silent_clients_block_nobody),
