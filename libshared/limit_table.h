@@ -102,10 +102,9 @@ struct limit_table {
     _Alignas(128) _Atomic uint64_t evicted_live; /* statistics; any process adds */
     _Atomic uint64_t lock_steals, lock_refusals;
     _Atomic uint64_t rows_full;
-    _Atomic uint64_t stuck_owner;           /* of a lock that was waited for in vain */
-    _Atomic uint32_t row_owner[PROC_SLOTS]; /* incarnation whose row it is; 0: nobody's */
-    _Atomic uint32_t
-        top_epoch[LIMIT_TOP_LISTS]; /* by config_limit.index; +1 empties its lists */
+    _Atomic uint64_t stuck_owner;                /* of a lock that was waited for in vain */
+    _Atomic uint32_t row_owner[PROC_SLOTS];      /* incarnation whose row it is; 0: nobody's */
+    _Atomic uint32_t top_epoch[LIMIT_TOP_LISTS]; /* by config_limit.index; +1 empties its lists */
     /* [pages]; then rows, [PROC_SLOTS]; then sketches, [PROC_SLOTS][LIMIT_TOP_LISTS] */
     struct limit_page page[];
 };

@@ -49,8 +49,8 @@ static enum inflight_claim claim(struct worker *w, struct exchange *ex,
                           w->mono_ms, ticket);
 }
 
-/* Between the look into the store and the claim another one's flight may have landed: then what this
- * one would fetch is there. */
+/* Between the look into the store and the claim another flight may have landed: then what this one
+ * would fetch is there. */
 static bool landed_meanwhile(const struct exchange *ex)
 {
     struct hit_found found = {0};

@@ -49,8 +49,8 @@ static inline bool limit_top_due(struct limit_top_sampler *sampler)
     return true;
 }
 
-/* limit_index: config_limit.index, or LIMIT_TOP_POLL. who: the bytes that limit_key() was made of. Only for the owner
- * of caller->slot. */
+/* limit_index: config_limit.index, or LIMIT_TOP_POLL. who: the bytes that limit_key() was made of.
+ * Only for the owner of caller->slot. */
 void limit_top_note(const struct limit_caller *caller, uint32_t limit_index, uint64_t key,
                     const void *who, size_t len, bool refused, uint64_t now_ms);
 /* At most max rows, the most requests first; how many there are. Any process; never waits for a
