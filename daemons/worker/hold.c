@@ -358,14 +358,14 @@ static void release_all(struct watch *x, bool tried)
     uint32_t n = 0;
     for (struct held *h = list; h; h = h->next)
         n++;
-    struct client **who = malloc(n * sizeof(struct client *));
+    struct client **who = n ? malloc(n * sizeof(struct client *)) : NULL;
     if (!who)
         return; /* each has its end */
     n = 0;
     for (struct held *h = list; h; h = h->next)
         who[n++] = h->client;
     for (uint32_t i = 0; i < n; i++)
-        if (who[i]->held && who[i]->state == CLIENT_BUSY)
+        if (who[i]->held && who[i]->held->watch == x)
             again(who[i]->held, true, tried);
     free(who);
 }
