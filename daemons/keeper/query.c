@@ -488,11 +488,11 @@ out:
 static void on_call(void *arg, const struct rpc_call *call)
 {
     struct keeper *k = arg;
-    const enum rpc_method method = rpc_method_find(call->method, call->method_len);
+    const int method = rpc_method_find(call->method, call->method_len);
     if (method == RPC_METHOD_CACHE_LIST)
         ask_list(k, call);
     else if (method == RPC_METHOD_CACHE_SHOW || method == RPC_METHOD_CACHE_WHY)
-        ask_show(k, call, method);
+        ask_show(k, call, (enum rpc_method)method);
     else
         rpc_reply_error(call->reply, RPC_NO_METHOD,
                         "the keeper knows cache.list, cache.show and cache.why");
