@@ -589,6 +589,19 @@ static bool is_failure(uint16_t status)
     return status == 500 || status == 502 || status == 503 || status == 504;
 }
 
+/* The answer to a POST is going to be stored: who asks for it, having seen it, waits for that. */
+static void claim_for_readers(struct exchange *ex)
+{
+    struct worker *w = ex->worker;
+    struct inflight_ticket ticket;
+    if (ex->ticket.word ||
+        inflight_claim(w->shared->inflight, &ex->req.key, w->number, w->process->incarnation,
+                       w->mono_ms, &ticket) != INFLIGHT_LEAD)
+        return;
+    ex->ticket = ticket;
+    ex->renewed_ms = w->mono_ms;
+}
+
 static bool final_head(struct exchange *ex, const struct h1_head *head)
 {
     struct upstream *u = ex->up;
@@ -611,6 +624,8 @@ static bool final_head(struct exchange *ex, const struct h1_head *head)
     ex->length_unknown = head->framing == H1_CHUNKED || head->framing == H1_TO_CLOSE;
     if (ex->req.cacheable || ex->req.post)
         tee_begin(ex, head);
+    if (ex->tee && ex->req.post)
+        claim_for_readers(ex);
     if (ex->ticket.word && ex->length_unknown)
         timer_set(ex->worker, &ex->timer, ex->worker->mono_ms + STREAM_MS);
     send_head(ex, head);
