@@ -8,13 +8,15 @@
  *   client.c  bytes are read into the loop's one shared buffer and parsed in place; what is left
  *             over moves to a pooled buffer. An idle connection owns no buffer.
  *   request.c a parsed head finds its route, who asks (clientip), its limits (limits.c), and goes
- *             hit.c     answered from the store: no allocation, no lock, no clock
+ *             hit.c     answered from the store: no allocation, no lock, no clock (stored.c finds,
+ *                       answer.c writes)
  *             miss.c    one of those who want it fetches, the others are parked (collapse.c)
  *             upstream.c straight to a backend
  *             hold.c    told later, when what the client has changes (Prefer: wait)
  *             handover.c a WebSocket: its socket moves to polder-supervisor
- *   upstream.c a struct exchange links a client with a connection to a backend (pool.c);
- *             response.c writes heads, tee.c tees what may be stored into the keeper's ring.
+ *   exchange.c a struct exchange links a client with a connection to a backend (upstream.c,
+ *             pool.c); reply.c reads what comes back, response.c writes heads, tee.c tees
+ *             what may be stored into the keeper's ring.
  *
  * Ownership: the worker owns clients, exchanges and backend connections; a client has at most one
  * exchange, an exchange at most one backend connection; each of them is freed only at the end of an
@@ -292,6 +294,10 @@ struct hit_found {
     uint64_t marker;           /* checksum of the marker that led there; 0: none */
     struct stored_copy *stale; /* the caller's to free; also set where stale was answered */
 };
+/* Answers the request from the store if that may be done. */
+enum hit_result hit_try(const struct request *r, struct hit_found *found);
+
+/* ---- stored.c ---- */
 struct stored_copy {
     struct cache_key key;   /* under which it is stored (the variant's) */
     struct cache_view view; /* into bytes */
@@ -300,26 +306,39 @@ struct stored_copy {
     bool pinned;    /* its chunks */
     _Alignas(8) char bytes[];
 };
-/* Answers the request from the store if that may be done. */
-enum hit_result hit_try(const struct request *r, struct hit_found *found);
-/* Answers from a copy. status: what Cache-Status says after "polder; ", e.g. "hit; ttl=-3". */
-void hit_answer_copy(const struct request *r, struct stored_copy *copy, const char *status);
+/* 1: a whole record that belongs to the request, in the map until cache_reader_release();
+ * found->key is where it lies. 0, or -EIO. */
+int stored_find(struct worker *w, const struct request *r, struct cache_view *v,
+                struct hit_found *found);
+/* NULL: no memory, or all pins are taken. */
+struct stored_copy *stored_copy_of(struct worker *w, const struct request *r,
+                                   const struct cache_view *v, const struct cache_key *key);
 void hit_copy_free(struct worker *w, struct stored_copy *copy);
-void hit_continue(struct client *c); /* more of a chunked stored body */
-/* Would these validators be answered with 304? etag and last_modified may be empty. */
-bool hit_not_modified(const struct request *r, struct field_text etag, uint64_t last_modified_ms);
 /* The variant's selecting text "name: value\n…" for the names "a\nb\n"; length or 0 if too long. */
 size_t hit_vary_text(const struct h1_head *head, const char *names, size_t names_len, char *out,
                      size_t size);
 /* A field of a stored head. name: lower case. */
 bool hit_stored_field(const struct cache_view *view, const char *name, struct field_text *value);
-void hit_stored_stop(struct client *c);
 /* How long what is stored for this request is still fresh, of how long in all; found->stale is a
  * copy of it. False: nothing usable is stored. */
 bool hit_left_ms(const struct request *r, struct hit_found *found, uint64_t *left, uint64_t *life);
 #define HIT_ETAG_MAX 24
 /* The entity tag: the backend's, or the one made of the body's checksum (in space). */
 struct field_text hit_etag(const struct cache_view *v, char space[HIT_ETAG_MAX]);
+
+/* ---- answer.c ---- */
+/* From a view in the map, which is released before more than the first bytes are sent. Who has what
+ * is stored, and would rather wait for a change, is held. soft: an invalidation has ended its
+ * freshness; key: where it lies. False: the backend must do. */
+bool answer_view(struct worker *w, const struct request *r, const struct cache_view *v, bool soft,
+                 const struct cache_key *key);
+/* From a copy. status: what Cache-Status says after "polder; ", e.g. "hit; ttl=-3". */
+void hit_answer_copy(const struct request *r, struct stored_copy *copy, const char *status);
+void hit_continue(struct client *c); /* more of a chunked stored body */
+void hit_stored_stop(struct client *c);
+/* Would these validators be answered with 304? etag and last_modified may be empty. */
+bool hit_not_modified(const struct request *r, struct field_text etag, uint64_t last_modified_ms);
+bool answer_needs_chunks(const struct request *r, const struct cache_record *rec);
 
 /* ---- warm.c: the URLs of `warm` are fetched at start and kept fresh ---- */
 int warm_start(struct worker *w);
@@ -437,7 +456,6 @@ void exchange_move(struct exchange *ex, enum exchange_state to);
 void exchange_start(struct exchange *ex);
 /* Body bytes of the request; all are taken. The client is not read while too many wait. */
 void exchange_feed(struct exchange *ex, const char *bytes, size_t len);
-void exchange_resume(struct exchange *ex);      /* the client takes more again */
 void exchange_request_end(struct exchange *ex); /* the request's body is complete */
 void exchange_client_gone(struct exchange *ex);
 void exchange_timeout(struct exchange *ex);
@@ -452,10 +470,22 @@ void exchange_try_again(struct exchange *ex); /* after WAITING */
 void exchange_send(struct exchange *ex);      /* the connection is there */
 void exchange_connect_failed(struct exchange *ex, bool timeout);
 void exchange_broken(struct exchange *ex, bool timeout);
-void exchange_eof(struct exchange *ex);
 void exchange_writable(struct exchange *ex); /* the backend takes more of the request */
+void exchange_renew(struct exchange *ex);    /* its lease, now and then */
+/* The client goes its way; its body reader must not write here any more. */
+struct client *exchange_let_go(struct exchange *ex);
+/* The client has its whole answer. */
+void exchange_client_done(struct exchange *ex);
+/* The stored response, although it is stale. False: there is none to give. */
+bool exchange_answer_stale(struct exchange *ex);
+void exchange_measure(struct exchange *ex);
+void exchange_log(struct exchange *ex);
+
+/* ---- reply.c: what comes back ---- */
 /* Bytes of the response; returns how many were used (part of a head is left). */
 size_t exchange_receive(struct exchange *ex, const char *at, size_t len);
+void exchange_eof(struct exchange *ex);
+void exchange_resume(struct exchange *ex); /* the client takes more again */
 
 /* ---- waiting.c: requests wait while a backend restarts ---- */
 bool waiting_enter(struct exchange *ex); /* false: it may not wait, or not any longer */
@@ -693,6 +723,11 @@ struct worker {
 static inline uint32_t loop_open_clients(const struct worker *w)
 {
     return w->n_clients - w->n_lingering;
+}
+/* Of the poll section of its route; 0: it has none. */
+static inline uint64_t request_interval_ms(const struct request *r)
+{
+    return r->worker->routes[r->route->index].settings.min_interval_ms;
 }
 struct ev_loop *loop_open(struct worker *w);
 void loop_close(struct worker *w);

@@ -1,0 +1,359 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * answer: a stored response as a client gets it: conditions and ranges, the lines that are written
+ * behind the stored head, one sendmsg from the map. What the socket does not take is copied; a body
+ * in chunks goes on from hit_continue(), a chunk a transaction, pinned meanwhile.
+ */
+#include "daemons/worker/worker.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#define CHUNKS_A_CALL 8
+
+/* ---- conditions and ranges ---- */
+
+bool hit_not_modified(const struct request *r, struct field_text etag, uint64_t last_modified_ms)
+{
+    int64_t since;
+    if (r->if_none_match.at)
+        return etag.len && field_etag_listed(r->if_none_match, etag, true);
+    if (!r->if_modified_since.at || !last_modified_ms ||
+        field_date(r->if_modified_since, &since) != 0)
+        return false;
+    return since >= 0 && last_modified_ms / 1000 <= (uint64_t)since;
+}
+
+static bool has_conditions(const struct request *r)
+{
+    return r->if_none_match.at || r->if_modified_since.at;
+}
+
+/* RFC 9110 13.1.5: a strong match or the very date, else the whole. */
+static bool if_range_holds(const struct request *r, const struct cache_view *v)
+{
+    char space[HIT_ETAG_MAX];
+    int64_t date;
+    if (!r->if_range.at)
+        return true;
+    if (r->if_range.len && (r->if_range.at[0] == '"' || r->if_range.at[0] == 'W')) {
+        const struct field_text etag = hit_etag(v, space);
+        return etag.len && field_etag_listed(r->if_range, etag, false);
+    }
+    return v->record->last_modified_ms && field_date(r->if_range, &date) == 0 && date > 0 &&
+           (uint64_t)date == v->record->last_modified_ms / 1000;
+}
+
+/* ---- answering ---- */
+
+struct answer {
+    const struct request *r;
+    const struct cache_view *view;
+    const char *status;  /* of Cache-Status; NULL: a hit, fresh or stale */
+    uint64_t first, end; /* bytes of the body */
+    uint16_t code;
+    bool streamed; /* in chunks: the pin is the client's */
+    bool soft;     /* an invalidation has ended its freshness */
+};
+
+static void put_age(struct h1_out *o, const struct worker *w, const struct cache_record *rec)
+{
+    const uint64_t resident =
+        w->real_ms > rec->received_ms ? (w->real_ms - rec->received_ms) / 1000 : 0;
+    h1_put(o, "Age: ", 5);
+    h1_put_u64(o, rec->age_s + resident);
+    h1_put(o, "\r\n", 2);
+}
+
+static void put_cache_status(struct h1_out *o, const struct worker *w, const struct answer *a)
+{
+    const struct cache_record *rec = a->view->record;
+    h1_put(o, "Cache-Status: polder; ", 22);
+    if (a->status) {
+        h1_puts(o, a->status);
+    } else if (a->r->collapsed) {
+        h1_puts(o, "fwd=uri-miss; collapsed");
+    } else if (a->soft) {
+        h1_puts(o, "hit; ttl=0; detail=stale");
+    } else if (rec->fresh_until_ms >= w->real_ms) {
+        h1_put(o, "hit; ttl=", 9);
+        h1_put_u64(o, (rec->fresh_until_ms - w->real_ms) / 1000);
+    } else {
+        h1_put(o, "hit; ttl=-", 10);
+        h1_put_u64(o, (w->real_ms - rec->fresh_until_ms + 999) / 1000);
+        h1_puts(o, "; detail=stale");
+    }
+    h1_put(o, "\r\n", 2);
+}
+
+static bool has_no_length(uint16_t code)
+{
+    return code == 204 || code == 304 || code < 200;
+}
+
+/* The lines behind the stored head, and the blank one. */
+static size_t dynamic_lines(struct worker *w, const struct answer *a, char *text, size_t size)
+{
+    const struct cache_record *rec = a->view->record;
+    const struct request *r = a->r;
+    struct h1_out o = {text, text + size, false};
+    if (request_interval_ms(r))
+        response_poll(&o, r,
+                      a->soft ? 0 : policy_poll_rest_ms(rec, request_interval_ms(r), w->real_ms));
+    else
+        put_age(&o, w, rec);
+    put_cache_status(&o, w, a);
+    response_preference(&o, r);
+    if (rec->flags & CACHE_ETAG_OURS) {
+        char space[HIT_ETAG_MAX];
+        const struct field_text etag = hit_etag(a->view, space);
+        h1_put(&o, "ETag: ", 6);
+        h1_put(&o, etag.at, etag.len);
+        h1_put(&o, "\r\n", 2);
+    }
+    if (a->code == 206) {
+        h1_puts(&o, "Content-Range: bytes ");
+        h1_put_u64(&o, a->first);
+        h1_put(&o, "-", 1);
+        h1_put_u64(&o, a->end - 1);
+        h1_put(&o, "/", 1);
+        h1_put_u64(&o, rec->body_len);
+        h1_put(&o, "\r\n", 2);
+    }
+    if (!has_no_length(a->code)) {
+        h1_put(&o, "Content-Length: ", 16);
+        h1_put_u64(&o, a->end - a->first);
+        h1_put(&o, "\r\n", 2);
+    }
+    if (r->limit_len)
+        h1_put(&o, r->limit_lines, r->limit_len);
+    response_connection(&o, r, r->client->keep_alive);
+    h1_put(&o, "\r\n", 2);
+    return (size_t)(o.at - text);
+}
+
+static bool describes_content(const char *line, size_t len)
+{
+    return len > 8 && !strncasecmp(line, "content-", 8) &&
+           strncasecmp(line, "content-location", 16) && strncasecmp(line, "content-security", 16);
+}
+
+/* What the lines of a polled route's answers replace: response_poll(). */
+static bool tells_freshness(const char *line, size_t len)
+{
+    return (len > 5 && !strncasecmp(line, "date:", 5)) ||
+           (len > 8 && !strncasecmp(line, "expires:", 8)) ||
+           (len > 7 && !strncasecmp(line, "pragma:", 7)) ||
+           (len > 14 && !strncasecmp(line, "cache-control:", 14));
+}
+
+/* The stored head under another status line; for 304 without what describes the content, on polled
+ * routes without what it says of its freshness. */
+static size_t other_head(struct worker *w, const struct answer *a)
+{
+    const char *at = a->view->head, *end = at + a->view->record->head_len;
+    struct h1_out o = {w->scratch, w->scratch + sizeof w->scratch, false};
+    const bool polled = request_interval_ms(a->r) != 0;
+    const char *line = memchr(at, '\n', (size_t)(end - at));
+    line = line ? line + 1 : end;
+    if (a->code == a->view->record->status)
+        h1_put(&o, at, (size_t)(line - at));
+    else
+        h1_puts(&o, a->code == 304 ? "HTTP/1.1 304 Not Modified\r\n"
+                                   : "HTTP/1.1 206 Partial Content\r\n");
+    while (line < end) {
+        const char *stop = memchr(line, '\n', (size_t)(end - line));
+        stop = stop ? stop + 1 : end;
+        const size_t len = (size_t)(stop - line);
+        if (!(a->code == 304 && describes_content(line, len)) &&
+            !(polled && tells_freshness(line, len)))
+            h1_put(&o, line, len);
+        line = stop;
+    }
+    return (size_t)(o.at - w->scratch);
+}
+
+static void log_hit(struct worker *w, const struct answer *a, uint64_t bytes)
+{
+    if (w->config->access_log != CONFIG_LOG_OFF)
+        accesslog_line(w, &(struct access_entry){a->r, a->code, bytes, "hit"});
+}
+
+void hit_stored_stop(struct client *c)
+{
+    if (!c->stored)
+        return;
+    if (c->worker->reader)
+        cache_reader_unpin(c->worker->reader, c->stored->obj_id);
+    free(c->stored);
+    c->stored = NULL;
+}
+
+/* The parts of the body that come next, as they lie in the map. False: not all are there any more.
+ */
+static bool gather(struct worker *w, const struct stored_send *s, struct iovec *iov, unsigned *n)
+{
+    uint64_t at = s->at;
+    for (unsigned i = 0; i < CHUNKS_A_CALL && at < s->end; i++) {
+        const char *data;
+        size_t len;
+        const size_t skip = at % CACHE_CHUNK;
+        if (cache_reader_chunk(w->reader, s->obj_id, (uint32_t)(at / CACHE_CHUNK), &data, &len) !=
+                1 ||
+            len <= skip)
+            return false;
+        const size_t part = len - skip < s->end - at ? len - skip : (size_t)(s->end - at);
+        iov[(*n)++] = (struct iovec){(void *)(data + skip), part};
+        at += part;
+    }
+    return true;
+}
+
+/* One sendmsg of the head, if that is still to go, and of the next chunks. What the socket does not
+ * take stays where it is, in the store. */
+static void send_chunks(struct worker *w, struct client *c, const struct iovec *head, unsigned n)
+{
+    struct stored_send *s = c->stored;
+    struct iovec iov[2 + CHUNKS_A_CALL];
+    size_t head_len = 0;
+    for (unsigned i = 0; i < n; i++) {
+        iov[i] = head[i];
+        head_len += head[i].iov_len;
+    }
+    const bool whole = loop_cache_ready(w) && gather(w, s, iov, &n);
+    if (whole)
+        s->at += client_send_some(c, iov, n, head_len);
+    cache_reader_release(w->reader);
+    if (!whole) {
+        client_break(c); /* the length has been promised */
+    } else if (s->at < s->end) {
+        ev_io_start(w->loop, &c->write); /* when the socket, and the other connections, allow */
+        client_update_timer(c);
+    } else {
+        hit_stored_stop(c);
+        client_answered(c);
+    }
+}
+
+/* Sends head and inline body, or the head and begins to send the chunks. The body's chunks are
+ * pinned already. */
+static void answer(struct worker *w, struct answer *a)
+{
+    const struct cache_view *v = a->view;
+    struct client *c = a->r->client;
+    char lines[3072];
+    struct iovec iov[3] = {{(void *)v->head, v->record->head_len}};
+    unsigned n = 2;
+    if (!client_may_keep(c))
+        c->keep_alive = false;
+    if (a->code != v->record->status || request_interval_ms(a->r))
+        iov[0] = (struct iovec){w->scratch, other_head(w, a)};
+    iov[1] = (struct iovec){lines, dynamic_lines(w, a, lines, sizeof lines)};
+    const bool body = !a->r->is_head && !has_no_length(a->code) && a->end > a->first;
+    if (body && v->body)
+        iov[n++] = (struct iovec){(void *)(v->body + a->first), a->end - a->first};
+    response_count(w, a->code);
+    log_hit(w, a, body ? a->end - a->first : 0);
+    if (!body || v->body) {
+        client_send(c, iov, n);
+        client_answered(c);
+        return;
+    }
+    c->stored = malloc(sizeof *c->stored);
+    if (!c->stored) {
+        client_break(c);
+        return;
+    }
+    *c->stored = (struct stored_send){v->record->obj_id, a->first, a->end};
+    a->streamed = true;
+    send_chunks(w, c, iov, n);
+}
+
+/* Last-Modified, or what stands for it where it is missing: Date, or the time of receipt (RFC 9111
+ * 4.3.2). */
+static uint64_t modified_ms(const struct cache_view *v)
+{
+    struct field_text date;
+    int64_t s;
+    if (v->record->last_modified_ms)
+        return v->record->last_modified_ms;
+    if (hit_stored_field(v, "date", &date) && field_date(date, &s) == 0 && s > 0)
+        return (uint64_t)s * 1000;
+    return v->record->received_ms;
+}
+
+/* Decides between 200, 206, 304 and 416. False: the answer was a problem. */
+static bool choose_code(const struct request *r, struct answer *a)
+{
+    const struct cache_record *rec = a->view->record;
+    char space[HIT_ETAG_MAX];
+    a->code = rec->status;
+    a->end = rec->body_len;
+    if (rec->status != 200)
+        return true;
+    if (has_conditions(r) && hit_not_modified(r, hit_etag(a->view, space), modified_ms(a->view))) {
+        a->code = 304;
+        return true;
+    }
+    if (!r->range.at || r->is_head || !if_range_holds(r, a->view))
+        return true;
+    const int rc = field_range(r->range, rec->body_len, &a->first, &a->end);
+    if (rc == 1) {
+        a->end++;
+        a->code = 206;
+    } else {
+        a->first = 0;
+        a->end = rec->body_len;
+    }
+    if (rc == -ERANGE) {
+        char extra[64];
+        snprintf(extra, sizeof extra, "Content-Range: bytes */%llu\r\n",
+                 (unsigned long long)rec->body_len);
+        response_problem(r, r->client, PROBLEM_RANGE_NOT_SATISFIABLE, extra, "", true);
+        return false;
+    }
+    return true;
+}
+
+bool answer_needs_chunks(const struct request *r, const struct cache_record *rec)
+{
+    return rec->flags & CACHE_CHUNKED_BODY && !r->is_head && rec->body_len > 0;
+}
+
+/* From a view in the map, which is released before more than the first bytes are sent. Who has what
+ * is stored, and would rather wait for a change, is held. key: where it lies. */
+bool answer_view(struct worker *w, const struct request *r, const struct cache_view *v, bool soft,
+                 const struct cache_key *key)
+{
+    struct answer a = {.r = r, .view = v, .soft = soft};
+    if (answer_needs_chunks(r, v->record) && !cache_reader_pin(w->reader, v->record->obj_id))
+        return false; /* all pins are taken: the backend must do */
+    const uint64_t obj_id = v->record->obj_id;
+    const bool pinned = answer_needs_chunks(r, v->record);
+    char space[HIT_ETAG_MAX];
+    if (choose_code(r, &a) &&
+        !(a.code == 304 && r->wait_s && hold_unchanged(r, v->record, key, hit_etag(v, space))))
+        answer(w, &a);
+    cache_reader_release(w->reader);
+    if (pinned && !a.streamed)
+        cache_reader_unpin(w->reader, obj_id);
+    return true;
+}
+
+void hit_answer_copy(const struct request *r, struct stored_copy *copy, const char *status)
+{
+    struct answer a = {.r = r, .view = &copy->view, .status = status};
+    if (choose_code(r, &a))
+        answer(r->worker, &a);
+    if (a.streamed)
+        copy->pinned = false; /* it was the client's */
+}
+
+void hit_continue(struct client *c)
+{
+    if (!c->out.len)
+        send_chunks(c->worker, c, NULL, 0);
+}
