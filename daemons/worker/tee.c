@@ -412,10 +412,10 @@ static bool push_marker(struct exchange *ex)
     memset(rec.tag_slot, 0, sizeof rec.tag_slot);
     const struct iovec iov[3] = {
         {&rec, sizeof rec}, {s->text, rec.url_len}, {s->names, s->names_len}};
-    return push(ex->worker, RING_STORE, 0, NULL, iov, 3) == 0;
+    return push(ex->worker, RING_STORE, 0, &ex->ticket, iov, 3) == 0;
 }
 
-static bool push_whole(struct exchange *ex)
+static bool push_whole(struct exchange *ex, const struct inflight_ticket *flight)
 {
     struct tee *s = ex->tee;
     s->record.body_len = s->total;
@@ -424,27 +424,28 @@ static bool push_whole(struct exchange *ex)
         s->record.etag_hash = XXH3_64bits(s->body, s->body_len);
     const struct iovec iov[3] = {
         {&s->record, sizeof s->record}, {s->text, s->text_len}, {s->body, s->body_len}};
-    return push(ex->worker, RING_STORE, 0, &ex->ticket, iov, 3) == 0;
+    return push(ex->worker, RING_STORE, 0, flight, iov, 3) == 0;
 }
 
+static bool push_end(struct exchange *ex, const struct inflight_ticket *flight)
+{
+    const struct tee *s = ex->tee;
+    const struct iovec iov = {(void *)(uintptr_t)&s->total, sizeof s->total};
+    return push(ex->worker, RING_END, s->stream, flight, &iov, 1) == 0;
+}
+
+/* The marker comes after its variant, and with the flight: who finds a marker finds what it leads
+ * to, and until then waits. */
 void tee_end(struct exchange *ex)
 {
     struct tee *s = ex->tee;
     if (!s)
         return;
-    if (s->names_len && !push_marker(ex)) {
-        ring_full(ex);
+    const struct inflight_ticket *flight = s->names_len ? NULL : &ex->ticket;
+    if (s->streaming && !push_chunk(ex))
         return;
-    }
-    if (s->streaming) {
-        if (!push_chunk(ex))
-            return;
-        const struct iovec iov = {&s->total, sizeof s->total};
-        if (push(ex->worker, RING_END, s->stream, &ex->ticket, &iov, 1) < 0) {
-            ring_full(ex);
-            return;
-        }
-    } else if (!push_whole(ex)) {
+    if (!(s->streaming ? push_end(ex, flight) : push_whole(ex, flight)) ||
+        (s->names_len && !push_marker(ex))) {
         ring_full(ex);
         return;
     }
