@@ -22,10 +22,10 @@ CPPFLAGS += -D_GNU_SOURCE -DPOLDER_VERSION='"$(VERSION)"' -DLLHTTP_STRICT_MODE=1
 WARN     := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wvla $(if $(WERROR),-Werror)
 CFLAGS   += -std=c17 $(OPT) -g $(CX16) $(WARN) $(SAN) -fno-strict-aliasing
 LDFLAGS  += $(SAN)
-LDLIBS   := -lev -llmdb -lmsgpackc -lconfuse -ljansson -lxxhash -lsystemd -lm
+LDLIBS   := -lev -llmdb -lmsgpackc -lconfuse -ljansson -lxxhash -lsystemd -lz -lbrotlienc -lzstd -lm
 
 DEBS_BUILD := gcc make pkg-config libc6-dev libev-dev liblmdb-dev libmsgpack-dev libcmocka-dev node-llhttp \
-              libconfuse-dev libjansson-dev libxxhash-dev libsystemd-dev
+              libconfuse-dev libjansson-dev libxxhash-dev libsystemd-dev zlib1g-dev libbrotli-dev libzstd-dev
 DEBS_RUN   := curl python3 python3-fastapi uvicorn python3-uvloop python3-httptools python3-websockets
 DEBS_TEST  := curl libwslay-dev python3-msgpack chromium
 
@@ -84,6 +84,7 @@ $(BUILD)/unit/%: $(BUILD)/obj/tests/unit/%.o $(PARTS) $(RPC) $(HTTP) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $< -Wl,--start-group $(PARTS) $(RPC) $(HTTP) $(LIB) -Wl,--end-group $(LDLIBS) -lcmocka
 $(BUILD)/unit/test_frames_peer: LDLIBS += -lwslay
+$(BUILD)/unit/test_coding $(BUILD)/system/test_compress: LDLIBS += -lbrotlidec
 $(BUILD)/system/%: $(BUILD)/obj/tests/system/%.o $(call obj,$(harness_src)) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka

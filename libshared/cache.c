@@ -129,6 +129,8 @@ bool cache_record_fits(const void *bytes, size_t len)
         return false;
     if (r->n_tags > CACHE_TAGS_MAX || r->slot >= CACHE_SLOTS_MAX || r->url_slot >= INVAL_SLOTS)
         return false;
+    if (!(r->flags & CACHE_CODED) != !r->source_id)
+        return false;
     if (r->flags & CACHE_CHUNKED_BODY)
         return r->inline_len == 0;
     return r->body_len == r->inline_len;

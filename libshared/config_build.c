@@ -256,6 +256,33 @@ static void build_process(struct config_parse *p, struct config *c)
     c->telemetry_allow = nets_of(p, telemetry, "allow", &c->n_telemetry_allow);
 }
 
+/* Nothing stated: all there are, the one that makes them smallest first. */
+static void build_compress(struct config_parse *p, cfg_t *s, struct config_cache *c)
+{
+    static const uint8_t all[] = {CODING_BR, CODING_ZSTD, CODING_GZIP};
+    uint32_t n;
+    const char *const *names = strings_of(p, s, "compress", &n);
+    c->compress_min = number_of(s, "cache", "compress_min");
+    c->n_compress = 0;
+    if (!cfg_size(s, "compress")) {
+        c->n_compress = sizeof all;
+        memcpy(c->compress, all, sizeof all);
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        const enum coding coding = coding_of((struct field_text){names[i], strlen(names[i])});
+        if (n == 1 && !strcmp(names[i], "off"))
+            return;
+        if (coding == CODING_IDENTITY || coding == CODINGS ||
+            memchr(c->compress, (int)coding, c->n_compress))
+            config_complain(p, config_line_of(p, s, "compress"),
+                            "compress: \"%s\" is wrong; br, zstd and gzip, each once, or \"off\" "
+                            "alone would be right",
+                            names[i]);
+        else
+            c->compress[c->n_compress++] = (uint8_t)coding;
+    }
+}
+
 static void build_cache(struct config_parse *p, cfg_t *s, struct config_cache *c)
 {
     static const struct {
@@ -288,6 +315,7 @@ static void build_cache(struct config_parse *p, cfg_t *s, struct config_cache *c
                "the name of a parameter, which may end in *,");
     c->sort_query = number_of(s, "cache", "sort_query");
     c->n_partition = keys_of(p, s, "cache", "partition", c->partition);
+    build_compress(p, s, c);
 }
 
 /* A route's cache section: what it does not state comes from the top-level one. */
@@ -326,6 +354,12 @@ static const struct config_cache *build_route_cache(struct config_parse *p, cfg_
     }
     if (!stated(s, "sort_query"))
         c->sort_query = top->sort_query;
+    if (!cfg_size(s, "compress")) {
+        memcpy(c->compress, top->compress, sizeof c->compress);
+        c->n_compress = top->n_compress;
+    }
+    if (!stated(s, "compress_min"))
+        c->compress_min = top->compress_min;
     if (!stated(s, "partition")) {
         memcpy(c->partition, top->partition, sizeof c->partition);
         c->n_partition = top->n_partition;

@@ -95,7 +95,7 @@ static void keeper_due(struct keeper *k)
 void keeper_gauges(struct keeper *k)
 {
     const struct store *s = &k->store;
-    stats_gauge_set(k->stats, STATS_GAUGE_CACHE_ITEMS, s->env ? s->n_items : 0);
+    stats_gauge_set(k->stats, STATS_GAUGE_CACHE_ITEMS, s->env ? store_items(s) : 0);
     stats_gauge_set(k->stats, STATS_GAUGE_CACHE_BYTES, s->env ? s->live_units * STORE_UNIT : 0);
     stats_gauge_set(k->stats, STATS_GAUGE_CACHE_READY, s->env != NULL);
 }
@@ -103,7 +103,7 @@ void keeper_gauges(struct keeper *k)
 /* A limit that was lowered: down to it in small transactions. */
 static bool shrink_slice(struct keeper *k)
 {
-    if (!k->store.env || !store_is_over(&k->store) || k->store.n_items == 0)
+    if (!k->store.env || !store_is_over(&k->store) || k->store.n_objects == 0)
         return false;
     int rc = store_begin(&k->store);
     if (rc == 0)

@@ -179,8 +179,9 @@ int store_remove(struct store *s, uint32_t slot)
     store_chunks_drop(s, item->obj_id, index.chunks);
     evict_remove(s->evict, slot);
     s->live_units -= item->units;
-    s->n_items--;
-    *item = (struct item){0, 0, 0};
+    s->n_objects--;
+    s->n_copies -= item->is_copy;
+    *item = (struct item){0};
     s->free_slots[s->n_free++] = slot;
     return 0;
 }
@@ -190,7 +191,7 @@ int store_make_room(struct store *s, uint64_t items, uint64_t units, unsigned mo
     const uint64_t allowed = store_units_allowed(s);
     for (unsigned n = 0; most == 0 || n < most; n++) {
         enum evict_bound bound;
-        if (s->n_items + items > s->max_items)
+        if (store_items(s) + items > s->max_items)
             bound = EVICT_ITEMS;
         else if (s->live_units + units > allowed)
             bound = EVICT_SPACE;
@@ -239,7 +240,13 @@ static int put_rows(struct store *s, struct cache_record *r, size_t len, uint32_
                     uint32_t chunks)
 {
     const size_t padded = (len + 7) & ~(size_t)7;
-    struct cache_index index = {r->key, expires_ms(r), units, r->slot, chunks, r->url_len, 0};
+    struct cache_index index = {.key = r->key,
+                                .expires_ms = expires_ms(r),
+                                .units = units,
+                                .slot = r->slot,
+                                .chunks = chunks,
+                                .url_len = (uint16_t)r->url_len,
+                                .flags = r->flags & CACHE_CODED ? CACHE_INDEX_COPY : 0};
     const struct iovec whole = {r, len};
     uint8_t id_key[8], url_key[STORE_URL_KEY];
     memset((char *)r + len, 0, padded - len);
@@ -258,7 +265,7 @@ static int put_rows(struct store *s, struct cache_record *r, size_t len, uint32_
     k.mv_size = store_url_key((const char *)(r + 1), r->url_len, r->obj_id, url_key);
     v = (MDB_val){sizeof r->key, &r->key};
     rc = mdb_put(s->txn, s->url, &k, &v, 0);
-    s->items[r->slot] = (struct item){r->obj_id, units, (uint32_t)(index.expires_ms / 1000)};
+    s->items[r->slot] = store_item_of(&index, r->obj_id);
     return rc;
 }
 
@@ -290,10 +297,11 @@ static int put_new(struct store *s, struct cache_record *r, size_t len, uint32_t
 {
     bool settled;
     uint8_t use;
+    const uint64_t items = !(r->flags & CACHE_CODED);
     int rc = replace_old(s, r, &settled, &use);
-    if (rc != 0 || (rc = store_make_room(s, 1, units, 0)) != 0)
+    if (rc != 0 || (rc = store_make_room(s, items, units, 0)) != 0)
         return rc;
-    if (s->n_items + 1 > s->max_items || s->live_units + units > store_units_allowed(s))
+    if (store_items(s) + items > s->max_items || s->live_units + units > store_units_allowed(s))
         return STORE_REFUSED_SIZE; /* unfinished streams hold the rest */
     if (chunks == 0 && (rc = store_new_id(s, &r->obj_id)) != 0)
         return rc;
@@ -307,7 +315,8 @@ static int put_new(struct store *s, struct cache_record *r, size_t len, uint32_t
         evict_adopt(s->evict, r->slot, print_of(&r->key), units, settled);
     else
         evict_insert(s->evict, r->slot, print_of(&r->key), units);
-    s->n_items++;
+    s->n_objects++;
+    s->n_copies += !items;
     s->live_units += units;
     return 0;
 }

@@ -343,7 +343,7 @@ static void job_answer(struct keeper *k, struct job *j, int rc)
         cursor_put(o, j);
     else
         rpc_out_nil(o, "cursor");
-    rpc_out_u64(o, "total", k->store.n_items);
+    rpc_out_u64(o, "total", store_items(&k->store));
     if (j->why) {
         rpc_out_u64(o, "sequence", inval_seq(k->shared->inval));
         rpc_out_str(o, "next", j->found ? "see each variant" : "miss: nothing is stored under it");

@@ -391,7 +391,7 @@ void rotate_start(struct keeper *k)
     if (!why) {
         publish(k);
         log_info("cache: kept %llu objects (%llu MiB) in cache.%llu",
-                 (unsigned long long)k->store.n_items,
+                 (unsigned long long)store_items(&k->store),
                  (unsigned long long)(k->store.live_units * STORE_UNIT >> 20),
                  (unsigned long long)epoch);
         return;
@@ -448,7 +448,7 @@ static int make_air(struct keeper *k)
     const uint64_t live = k->store.live_units;
     const uint64_t want = live > live / FULL_EVICT ? live - live / FULL_EVICT : 0;
     int rc = 0;
-    while (rc == 0 && k->store.n_items && k->store.live_units > want) {
+    while (rc == 0 && k->store.n_objects && k->store.live_units > want) {
         unsigned dropped;
         if ((rc = store_begin(&k->store)) != 0)
             break;

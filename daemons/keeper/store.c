@@ -93,7 +93,7 @@ uint64_t store_object_units(const struct store *s)
 
 bool store_is_over(const struct store *s)
 {
-    return s->n_items > s->max_items || s->live_units > store_units_allowed(s);
+    return store_items(s) > s->max_items || s->live_units > store_units_allowed(s);
 }
 
 /* ---- private tables ---- */
@@ -135,7 +135,7 @@ static void tables_clear(struct store *s)
     madvise(s->items, CACHE_SLOTS_MAX * sizeof *s->items, MADV_DONTNEED);
     evict_clear(s->evict);
     s->n_free = s->slots_used = 0;
-    s->n_items = s->live_units = 0;
+    s->n_objects = s->n_copies = s->live_units = 0;
     s->n_trash = 0;
 }
 
@@ -293,13 +293,14 @@ static int rebuild_one(struct store *s, const MDB_val *k, const MDB_val *v, uint
         index.slot >= CACHE_SLOTS_MAX || s->items[index.slot].obj_id != 0)
         return MDB_CORRUPTED;
     *last_id = id;
-    s->items[index.slot] = (struct item){id, index.units, (uint32_t)(index.expires_ms / 1000)};
+    s->items[index.slot] = store_item_of(&index, id);
     if (index.slot >= s->slots_used)
         s->slots_used = index.slot + 1;
     uint64_t print;
     memcpy(&print, index.key.hash, sizeof print);
     evict_adopt(s->evict, index.slot, print, index.units, true);
-    s->n_items++;
+    s->n_objects++;
+    s->n_copies += s->items[index.slot].is_copy;
     s->live_units += index.units;
     return 0;
 }

@@ -27,10 +27,19 @@
 
 /* An object, by slot. */
 struct item {
-    uint64_t obj_id;    /* 0: the slot is free */
-    uint32_t units;     /* chunks included */
-    uint32_t expires_s; /* real seconds; then it is of no use any more */
+    uint64_t obj_id;      /* 0: the slot is free */
+    uint32_t units : 31;  /* chunks included */
+    uint32_t is_copy : 1; /* in another content coding: no item of its own */
+    uint32_t expires_s;   /* real seconds; then it is of no use any more */
 };
+
+static inline struct item store_item_of(const struct cache_index *index, uint64_t obj_id)
+{
+    return (struct item){.obj_id = obj_id,
+                         .units = index->units & 0x7fffffffu,
+                         .is_copy = (index->flags & CACHE_INDEX_COPY) != 0,
+                         .expires_s = (uint32_t)(index->expires_ms / 1000)};
+}
 
 struct trash {
     uint64_t obj_id, txn_id; /* of the commit that took the record away */
@@ -56,7 +65,7 @@ struct store {
     uint32_t *free_slots;        /* stack */
     uint32_t n_free, slots_used; /* slots_used: all in use are below */
     struct evict *evict;
-    uint64_t n_items;
+    uint64_t n_objects, n_copies;
     uint64_t live_units;          /* of objects and of streams that are not complete */
     uint64_t next_id, id_ceiling; /* ids up to the ceiling are on record as used */
 
@@ -129,6 +138,11 @@ int store_soften(struct store *s, uint32_t slot, uint64_t now_ms);
 /* Evicts until so many items and units more fit, at most `most` objects (0: no bound). */
 int store_make_room(struct store *s, uint64_t items, uint64_t units, unsigned most);
 bool store_is_over(const struct store *s);
+/* What max_items bounds: a response and its copies in other codings are one. */
+static inline uint64_t store_items(const struct store *s)
+{
+    return s->n_objects - s->n_copies;
+}
 void store_chunks_drop(struct store *s, uint64_t obj_id, uint32_t chunks);
 /* Deletes chunks nobody needs, at most `most`. Returns how many in *done. */
 int store_trash_empty(struct store *s, unsigned most, unsigned *done);

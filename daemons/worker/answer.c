@@ -13,6 +13,7 @@
 #include <strings.h>
 
 #define CHUNKS_A_CALL 8
+#define HEAD_PARTS    4
 
 /* ---- conditions and ranges ---- */
 
@@ -52,9 +53,11 @@ static bool if_range_holds(const struct request *r, const struct cache_view *v)
 struct answer {
     const struct request *r;
     const struct cache_view *view;
-    const char *status;  /* of Cache-Status; NULL: a hit, fresh or stale */
-    uint64_t first, end; /* bytes of the body */
+    const struct cache_view *body; /* the same, or its copy in a content coding */
+    const char *status;            /* of Cache-Status; NULL: a hit, fresh or stale */
+    uint64_t first, end;           /* bytes of the body */
     uint16_t code;
+    bool weak;     /* the client's bytes are, or were, not the ones that the entity tag is of */
     bool streamed; /* in chunks: the pin is the client's */
     bool soft;     /* an invalidation has ended its freshness */
 };
@@ -110,7 +113,7 @@ static size_t dynamic_lines(struct worker *w, const struct answer *a, char *text
     if (rec->flags & CACHE_ETAG_OURS) {
         char space[HIT_ETAG_MAX];
         const struct field_text etag = hit_etag(a->view, space);
-        h1_put(&o, "ETag: ", 6);
+        h1_puts(&o, a->weak ? "ETag: W/" : "ETag: ");
         h1_put(&o, etag.at, etag.len);
         h1_put(&o, "\r\n", 2);
     }
@@ -121,6 +124,11 @@ static size_t dynamic_lines(struct worker *w, const struct answer *a, char *text
         h1_put_u64(&o, a->end - 1);
         h1_put(&o, "/", 1);
         h1_put_u64(&o, rec->body_len);
+        h1_put(&o, "\r\n", 2);
+    }
+    if (a->body != a->view) {
+        h1_puts(&o, "Content-Encoding: ");
+        h1_puts(&o, coding_name(r->coding));
         h1_put(&o, "\r\n", 2);
     }
     if (!has_no_length(a->code)) {
@@ -212,12 +220,26 @@ static bool gather(struct worker *w, const struct stored_send *s, struct iovec *
     return true;
 }
 
+/* The stored head as it is sent: in three parts, where its entity tag is to be a weak one. */
+static unsigned put_head(const struct answer *a, const char *head, size_t len, struct iovec *iov)
+{
+    struct field_text etag;
+    iov[0] = (struct iovec){(void *)(uintptr_t)head, len};
+    if (!a->weak || !stored_head_field(head, len, "etag", &etag) || !etag.len || etag.at[0] == 'W')
+        return 1;
+    const size_t before = (size_t)(etag.at - head);
+    iov[0].iov_len = before;
+    iov[1] = (struct iovec){(void *)(uintptr_t) "W/", 2};
+    iov[2] = (struct iovec){(void *)(uintptr_t)etag.at, len - before};
+    return 3;
+}
+
 /* One sendmsg of the head, if that is still to go, and of the next chunks. What the socket does not
  * take stays where it is, in the store. */
 static void send_chunks(struct worker *w, struct client *c, const struct iovec *head, unsigned n)
 {
     struct stored_send *s = c->stored;
-    struct iovec iov[2 + CHUNKS_A_CALL];
+    struct iovec iov[HEAD_PARTS + CHUNKS_A_CALL];
     size_t head_len = 0;
     for (unsigned i = 0; i < n; i++) {
         iov[i] = head[i];
@@ -242,16 +264,18 @@ static void send_chunks(struct worker *w, struct client *c, const struct iovec *
  * pinned already. */
 static void answer(struct worker *w, struct answer *a)
 {
-    const struct cache_view *v = a->view;
+    const struct cache_view *v = a->body;
     struct client *c = a->r->client;
     char lines[3072];
-    struct iovec iov[3] = {{(void *)v->head, v->record->head_len}};
-    unsigned n = 2;
+    struct iovec iov[HEAD_PARTS + 1];
+    unsigned n;
     if (!client_may_keep(c))
         c->keep_alive = false;
-    if (a->code != v->record->status || request_interval_ms(a->r))
-        iov[0] = (struct iovec){w->scratch, other_head(w, a)};
-    iov[1] = (struct iovec){lines, dynamic_lines(w, a, lines, sizeof lines)};
+    if (a->code != a->view->record->status || request_interval_ms(a->r))
+        n = put_head(a, w->scratch, other_head(w, a), iov);
+    else
+        n = put_head(a, a->view->head, a->view->record->head_len, iov);
+    iov[n++] = (struct iovec){lines, dynamic_lines(w, a, lines, sizeof lines)};
     const bool body = !a->r->is_head && !has_no_length(a->code) && a->end > a->first;
     if (body && v->body)
         iov[n++] = (struct iovec){(void *)(v->body + a->first), a->end - a->first};
@@ -325,27 +349,58 @@ bool answer_needs_chunks(const struct request *r, const struct cache_record *rec
 
 /* From a view in the map, which is released before more than the first bytes are sent. Who has what
  * is stored, and would rather wait for a change, is held. key: where it lies. */
+/* The body in the coding that the client likes best, if that is there; else it is wanted. */
+static void choose_coding(struct worker *w, struct answer *a, struct cache_view *copy,
+                          const struct cache_key *key)
+{
+    const struct request *r = a->r;
+    if (!r->coding || !(a->view->record->flags & CACHE_SHRINKS))
+        return;
+    if (a->code == 304) { /* of whichever it was */
+        a->weak = true;
+    } else if (a->code == 200 && stored_find_coded(w, a->view, r->coding, copy) != 1) {
+        shrink_want(w, key, r->coding);
+    } else if (a->code == 200 && copy->record->body_len) {
+        a->body = copy;
+        a->end = copy->record->body_len;
+        a->weak = true;
+        stored_touch(w, copy->record);
+        stats_add(w->stats, STATS_CACHE_COPY_HITS, 1);
+    }
+}
+
+/* A body in chunks stays while it is sent. False: all pins are taken. pin: what to unpin; 0:
+ * nothing. */
+static bool hold_body(struct worker *w, const struct answer *a, uint64_t *pin)
+{
+    const bool chunks = a->code != 304 && answer_needs_chunks(a->r, a->body->record);
+    *pin = chunks ? a->body->record->obj_id : 0;
+    return !chunks || cache_reader_pin(w->reader, *pin);
+}
+
 bool answer_view(struct worker *w, const struct request *r, const struct cache_view *v, bool soft,
                  const struct cache_key *key)
 {
-    struct answer a = {.r = r, .view = v, .soft = soft};
-    if (answer_needs_chunks(r, v->record) && !cache_reader_pin(w->reader, v->record->obj_id))
-        return false; /* all pins are taken: the backend must do */
-    const uint64_t obj_id = v->record->obj_id;
-    const bool pinned = answer_needs_chunks(r, v->record);
+    struct answer a = {.r = r, .view = v, .body = v, .soft = soft};
+    struct cache_view copy;
     char space[HIT_ETAG_MAX];
+    uint64_t pin = 0;
     if (choose_code(r, &a) &&
-        !(a.code == 304 && r->wait_s && hold_unchanged(r, v->record, key, hit_etag(v, space))))
+        !(a.code == 304 && r->wait_s && hold_unchanged(r, v->record, key, hit_etag(v, space)))) {
+        choose_coding(w, &a, &copy, key);
+        if (!hold_body(w, &a, &pin))
+            return false; /* the backend must do */
         answer(w, &a);
+    }
     cache_reader_release(w->reader);
-    if (pinned && !a.streamed)
-        cache_reader_unpin(w->reader, obj_id);
+    if (pin && !a.streamed)
+        cache_reader_unpin(w->reader, pin);
     return true;
 }
 
 void hit_answer_copy(const struct request *r, struct stored_copy *copy, const char *status)
 {
-    struct answer a = {.r = r, .view = &copy->view, .status = status};
+    struct answer a = {.r = r, .view = &copy->view, .body = &copy->view, .status = status};
     if (choose_code(r, &a))
         answer(r->worker, &a);
     if (a.streamed)

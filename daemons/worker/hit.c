@@ -10,19 +10,8 @@
 #include "polder/inval.h"
 
 #define SAMPLE_EACH     64
-#define REF_MAX         3
 #define REFRESH_LIFE_MS 1000 /* what is good for less is not worth it */
 #define REFRESH_TURNS   64
-
-static void touch(struct worker *w, const struct cache_record *rec)
-{
-    if (rec->slot >= CACHE_SLOTS_MAX)
-        return;
-    _Atomic uint8_t *ref = &w->shared->ref[rec->slot];
-    const uint8_t n = atomic_load_explicit(ref, memory_order_relaxed);
-    if (n < REF_MAX) /* a lost update is harmless; the test keeps a hot line shared */
-        atomic_store_explicit(ref, (uint8_t)(n + 1), memory_order_relaxed);
-}
 
 static enum policy_use use_of(const struct worker *w, const struct request *r,
                               const struct cache_record *rec, enum inval_state state)
@@ -56,7 +45,7 @@ static bool hot_and_due(struct worker *w, const struct request *r, const struct 
         return false;
     if (rec->flags & (CACHE_FROM_POST | CACHE_NO_CACHE) || request_interval_ms(r) ||
         atomic_load_explicit(&w->shared->ref[rec->slot % CACHE_SLOTS_MAX], memory_order_relaxed) <
-            REF_MAX)
+            STORED_USES_MAX)
         return false;
     return left * 100 <= life * (5 + (rec->obj_id * UINT64_C(0x9e3779b97f4a7c15) >> 60) % 10);
 }
@@ -70,7 +59,7 @@ static enum hit_result use(struct worker *w, const struct request *r, const stru
                                                rec->tag_slot, rec->n_tags, v->url, rec->url_len);
     if (state == INVAL_HARD)
         return HIT_MISS;
-    touch(w, rec);
+    stored_touch(w, rec);
     switch (use_of(w, r, rec, state)) {
     case POLICY_FRESH:
         if (w->real_ms < rec->fresh_until_ms && hot_and_due(w, r, rec)) {

@@ -82,6 +82,7 @@ int worker_run(const struct process *process)
     warm_start(w);
     ev_run(w->loop, 0);
     warm_stop(w);
+    shrink_stop(w);
     loop_close(w);
     handover_close(w);
     accesslog_flush(w);

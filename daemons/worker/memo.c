@@ -109,6 +109,7 @@ void memo_remember(struct client *c, const struct request *r, const struct hit_f
     m->trusted_peer = r->trusted_peer;
     m->is_head = r->is_head;
     m->http10 = r->http10;
+    m->coding = r->coding;
     m->keep_alive = head->keep_alive;
     m->inm_len = (uint32_t)r->if_none_match.len;
     m->inm_at = m->inm_len ? (uint32_t)(r->if_none_match.at - head->method.at) : 0;
@@ -136,6 +137,7 @@ bool memo_answer(struct client *c, const char *bytes, size_t len)
                         .trusted_peer = m->trusted_peer,
                         .is_head = m->is_head,
                         .http10 = m->http10,
+                        .coding = m->coding,
                         .cacheable = true,
                         .limit_lines = ""};
     r.policy.is_get = !m->is_head;

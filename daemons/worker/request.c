@@ -15,6 +15,7 @@
 #include <strings.h>
 
 #define FORWARDED_MAX 8192
+#define ACCEPT_MAX    1024 /* of Accept-Encoding; who says more gets the plain response */
 
 void request_bad(struct client *c, enum problem problem)
 {
@@ -190,6 +191,20 @@ static void prepare_wait(const struct worker *w, struct request *r)
     r->until_ms = w->mono_ms + ms;
 }
 
+/* The coding that the client likes best of those that the route keeps. Ranges are of the plain
+ * response. */
+static enum coding best_coding(const struct request *r)
+{
+    const struct config_cache *cache = r->route->cache;
+    const struct h1_field *f = h1_find(r->head, H1_ACCEPT_ENCODING);
+    char joined[ACCEPT_MAX];
+    if (!cache->n_compress || !f || r->range.at)
+        return CODING_IDENTITY;
+    const size_t n = h1_join(r->head, H1_ACCEPT_ENCODING, joined, sizeof joined);
+    return n ? coding_choose((struct field_text){joined, n}, cache->compress, cache->n_compress)
+             : CODING_IDENTITY;
+}
+
 /* Whether this request may be answered from the store at all, and under which key. */
 static bool prepare_lookup(struct worker *w, struct request *r)
 {
@@ -205,6 +220,7 @@ static bool prepare_lookup(struct worker *w, struct request *r)
     r->if_modified_since = value_of(head, H1_IF_MODIFIED_SINCE);
     r->range = value_of(head, H1_RANGE);
     r->if_range = value_of(head, H1_IF_RANGE);
+    r->coding = (uint8_t)best_coding(r);
     prepare_wait(w, r);
     return prepare_key(w, r);
 }

@@ -3,6 +3,7 @@
  * response: heads, both ways. Everything that is sent is written anew from what was parsed, with
  * one framing field of our own; Polder's own answers are problem details (RFC 9457).
  */
+#include "daemons/http/h1_cache.h"
 #include "daemons/worker/worker.h"
 
 #include <stdio.h>
@@ -107,12 +108,34 @@ static bool not_stored(const struct h1_field *f, const struct policy_response *r
     return policy_omits(resp, f->name);
 }
 
-void response_fields(struct h1_out *o, const struct h1_head *head,
-                     const struct policy_response *stored)
+/* All that it varies by, and Accept-Encoding, in one line. */
+static void put_vary(struct h1_out *o, const struct h1_head *head)
 {
+    struct h1_vary walk = {0};
+    struct field_text name;
+    bool said = false;
+    h1_puts(o, "Vary: ");
+    while (h1_vary_next(head, &walk, &name)) {
+        said = said || field_is(name, "accept-encoding") || field_is(name, "*");
+        put_text(o, name);
+        h1_puts(o, ", ");
+    }
+    if (said)
+        o->at -= 2; /* the last comma */
+    else
+        h1_puts(o, "Accept-Encoding");
+    h1_puts(o, "\r\n");
+}
+
+void response_fields(struct h1_out *o, const struct h1_head *head,
+                     const struct policy_response *stored, bool shrinks)
+{
+    if (shrinks)
+        put_vary(o, head);
     for (uint32_t i = 0; i < head->n_fields; i++) {
         const struct h1_field *f = &head->field[i];
-        if (f->id == H1_CONTENT_LENGTH || f->id == H1_TRAILER || h1_is_hop_by_hop(head, f))
+        if (f->id == H1_CONTENT_LENGTH || f->id == H1_TRAILER || (shrinks && f->id == H1_VARY) ||
+            h1_is_hop_by_hop(head, f))
             continue;
         if (!stored || !not_stored(f, stored))
             put_field(o, f);
@@ -193,11 +216,18 @@ static void put_polled(struct h1_out *o, const struct exchange *ex, const struct
         case H1_AGE:
         case H1_DATE:
             break;
+        case H1_VARY:
+            if (tee_shrinks(ex))
+                break;
+            put_field(o, f);
+            break;
         default:
             if (!h1_is_hop_by_hop(head, f))
                 put_field(o, f);
         }
     }
+    if (tee_shrinks(ex))
+        put_vary(o, head);
     response_poll(o, &ex->req, ex->req.route->poll->min_interval_ms);
 }
 
@@ -212,7 +242,7 @@ size_t response_head(struct exchange *ex, const struct h1_head *head, uint16_t s
     if (ex->tee && ex->req.route->poll) {
         put_polled(&o, ex, head);
     } else {
-        response_fields(&o, head, NULL);
+        response_fields(&o, head, NULL, tee_shrinks(ex));
         if (!h1_find(head, H1_DATE))
             h1_put(&o, w->date, w->date_len);
     }
@@ -234,7 +264,7 @@ void response_interim(struct exchange *ex, const struct h1_head *head)
         ex->req.client->out.len > WORKER_HIGH)
         return;
     h1_put_status_line(&o, head->status, head->reason);
-    response_fields(&o, head, NULL);
+    response_fields(&o, head, NULL, false);
     h1_put(&o, "\r\n", 2);
     if (o.overflow)
         return;
@@ -267,6 +297,13 @@ static bool shadows_ours(struct field_text name)
     return false;
 }
 
+/* What is stored is stored plain, and made smaller here. */
+static bool asks_plain(const struct response_request *what)
+{
+    const struct config_route *route = what->request->route;
+    return what->fetch && route && route->cache && route->cache->n_compress;
+}
+
 static bool is_forwarded(const struct response_request *what, const struct h1_field *f)
 {
     switch (f->id) {
@@ -288,6 +325,8 @@ static bool is_forwarded(const struct response_request *what, const struct h1_fi
         break;
     }
     if (what->fetch && is_condition(f->id))
+        return false;
+    if (asks_plain(what) && f->id == H1_ACCEPT_ENCODING)
         return false;
     if (f->id == H1_PREFER && what->request->route && what->request->route->poll)
         return false; /* who waits, waits here */
@@ -363,6 +402,25 @@ static void put_request_framing(struct h1_out *o, const struct h1_head *head)
     }
 }
 
+/* A client that was answered in a content coding has a weak form of the backend's strong entity
+ * tag. As a condition for a change a weak tag never holds (RFC 9110 13.1.1), so nothing is lost by
+ * giving back the strong form, and changes by those clients work. */
+static void put_if_match(struct h1_out *o, const struct h1_field *f)
+{
+    struct field_text rest = f->value, tag;
+    bool first = true;
+    put_text(o, f->name);
+    h1_puts(o, ": ");
+    while (field_list_next(&rest, &tag)) {
+        const size_t weak = tag.len > 2 && tag.at[0] == 'W' && tag.at[1] == '/' ? 2 : 0;
+        if (!first)
+            h1_puts(o, ", ");
+        first = false;
+        h1_put(o, tag.at + weak, tag.len - weak);
+    }
+    h1_puts(o, "\r\n");
+}
+
 static void put_request_fields(struct h1_out *o, struct worker *w,
                                const struct response_request *what)
 {
@@ -370,10 +428,16 @@ static void put_request_fields(struct h1_out *o, struct worker *w,
     const bool keep_id = sane_id(r);
     for (uint32_t i = 0; i < r->head->n_fields; i++) {
         const struct h1_field *f = &r->head->field[i];
-        if (f->id == H1_X_REQUEST_ID ? keep_id : is_forwarded(what, f))
+        if (!(f->id == H1_X_REQUEST_ID ? keep_id : is_forwarded(what, f)))
+            continue;
+        if (f->id == H1_IF_MATCH && r->route && r->route->cache && r->route->cache->n_compress)
+            put_if_match(o, f);
+        else
             put_field(o, f);
     }
     put_forwarding(o, r);
+    if (asks_plain(what))
+        h1_puts(o, "Accept-Encoding: identity\r\n");
     if (!keep_id)
         put_request_id(o, w);
     if (what->conditions)

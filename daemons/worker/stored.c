@@ -88,11 +88,32 @@ int stored_find(struct worker *w, const struct request *r, struct cache_view *v,
     return rc == 1 && same_url(r, v) ? 1 : 0;
 }
 
+int stored_find_coded(struct worker *w, const struct cache_view *v, enum coding coding,
+                      struct cache_view *copy)
+{
+    struct cache_key key;
+    stored_copy_key(w, &v->record->key, coding, &key);
+    const int rc = cache_reader_get(w->reader, &key, copy);
+    if (rc < 0)
+        damaged(w, &key);
+    return rc == 1 && copy->record->source_id == v->record->obj_id;
+}
+
+void stored_touch(struct worker *w, const struct cache_record *rec)
+{
+    if (rec->slot >= CACHE_SLOTS_MAX)
+        return;
+    _Atomic uint8_t *ref = &w->shared->ref[rec->slot];
+    const uint8_t n = atomic_load_explicit(ref, memory_order_relaxed);
+    if (n < STORED_USES_MAX) /* a lost update is harmless; the test keeps a hot line shared */
+        atomic_store_explicit(ref, (uint8_t)(n + 1), memory_order_relaxed);
+}
+
 /* ---- its fields ---- */
 
-bool hit_stored_field(const struct cache_view *view, const char *name, struct field_text *value)
+bool stored_head_field(const char *head, size_t len, const char *name, struct field_text *value)
 {
-    const char *at = view->head, *end = at + view->record->head_len;
+    const char *at = head, *end = head + len;
     const size_t name_len = strlen(name);
     while (at < end) {
         const char *stop = memchr(at, '\n', (size_t)(end - at));
@@ -109,6 +130,11 @@ bool hit_stored_field(const struct cache_view *view, const char *name, struct fi
         at = stop + 1;
     }
     return false;
+}
+
+bool hit_stored_field(const struct cache_view *view, const char *name, struct field_text *value)
+{
+    return stored_head_field(view->head, view->record->head_len, name, value);
 }
 
 struct field_text hit_etag(const struct cache_view *v, char space[HIT_ETAG_MAX])

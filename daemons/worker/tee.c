@@ -34,8 +34,8 @@ struct tee {
 
 /* ---- ring records ---- */
 
-static int push(struct worker *w, enum ring_type type, uint64_t stream,
-                const struct inflight_ticket *flight, const struct iovec *iov, int n)
+int tee_push(struct worker *w, enum ring_type type, uint64_t stream,
+             const struct inflight_ticket *flight, const struct iovec *iov, int n)
 {
     size_t len = 0;
     for (int i = 0; i < n; i++)
@@ -51,21 +51,21 @@ static int push(struct worker *w, enum ring_type type, uint64_t stream,
 void tee_delete(struct worker *w, const struct cache_key *key)
 {
     const struct iovec iov = {(void *)key, sizeof *key};
-    push(w, RING_DELETE, 0, NULL, &iov, 1); /* full: the next one who meets it tries again */
+    tee_push(w, RING_DELETE, 0, NULL, &iov, 1); /* full: the next one who meets it tries again */
 }
 
 void tee_flush_aborts(struct worker *w)
 {
     while (w->n_aborts) {
-        if (push(w, RING_ABORT, w->aborts[w->n_aborts - 1], NULL, NULL, 0) < 0)
+        if (tee_push(w, RING_ABORT, w->aborts[w->n_aborts - 1], NULL, NULL, 0) < 0)
             return;
         w->n_aborts--;
     }
 }
 
-static void abort_stream(struct worker *w, uint64_t stream)
+void tee_abort_stream(struct worker *w, uint64_t stream)
 {
-    if (push(w, RING_ABORT, stream, NULL, NULL, 0) == 0)
+    if (tee_push(w, RING_ABORT, stream, NULL, NULL, 0) == 0)
         return;
     if (w->n_aborts < sizeof w->aborts / sizeof *w->aborts)
         w->aborts[w->n_aborts++] = stream;
@@ -98,7 +98,7 @@ void tee_abort(struct exchange *ex, enum inflight_result result)
     if (!ex->tee)
         return;
     if (ex->tee->streaming)
-        abort_stream(ex->worker, ex->tee->stream);
+        tee_abort_stream(ex->worker, ex->tee->stream);
     tee_free(ex);
     tee_land(ex, result);
 }
@@ -190,7 +190,7 @@ static bool is_ours(const char *name, size_t len)
 }
 
 /* The names of all Vary lines. False: too many to be worth a cache, or one that we cannot judge. */
-static bool read_vary(struct tee *s, const struct h1_head *head)
+static bool read_vary(struct tee *s, const struct h1_head *head, bool asked_plain)
 {
     struct h1_vary walk = {0};
     struct field_text name;
@@ -205,6 +205,8 @@ static bool read_vary(struct tee *s, const struct h1_head *head)
                 name.at[i] >= 'A' && name.at[i] <= 'Z' ? (char)(name.at[i] | 0x20) : name.at[i];
         if (is_ours(lower, name.len))
             return false;
+        if (asked_plain && name.len == 15 && !memcmp(lower, "accept-encoding", 15))
+            continue; /* whoever asks, the backend is asked alike */
         if (name_known(s->names, s->names_len, lower, name.len))
             continue;
         memcpy(s->names + s->names_len, lower, name.len);
@@ -215,10 +217,10 @@ static bool read_vary(struct tee *s, const struct h1_head *head)
 }
 
 static void put_stored_head(struct h1_out *o, const struct worker *w, const struct h1_head *head,
-                            const struct policy_response *resp)
+                            const struct policy_response *resp, bool shrinks)
 {
     h1_put_status_line(o, head->status, head->reason);
-    response_fields(o, head, resp);
+    response_fields(o, head, resp, shrinks);
     if (!h1_find(head, H1_DATE))
         h1_put(o, w->date, w->date_len);
 }
@@ -246,6 +248,36 @@ static void set_times(struct cache_record *rec, const struct exchange *ex,
     rec->flags |= resp->has_last_modified ? CACHE_HAS_LAST_MODIFIED : 0;
 }
 
+/* Fields that vouch for the very bytes of the content (RFC 9530; RFC 3230; RFC 2616 14.15). */
+static bool vouches(const struct h1_head *head)
+{
+    static const char *const names[] = {"content-digest", "repr-digest", "digest", "content-md5"};
+    for (uint32_t i = 0; i < head->n_fields; i++)
+        for (size_t k = 0; k < sizeof names / sizeof *names; k++)
+            if (field_is(head->field[i].name, names[k]))
+                return true;
+    return false;
+}
+
+/* Is it worth having in content codings, and may it be (RFC 9110 7.7, RFC 9111 5.2.2.6)? */
+static bool shrinks(const struct exchange *ex, const struct h1_head *head,
+                    const struct policy_response *resp)
+{
+    const struct config_cache *cache = ex->req.route->cache;
+    const struct h1_field *type = h1_find(head, H1_CONTENT_TYPE);
+    if (!cache->n_compress || !ex->fetch || head->status != 200 || !type ||
+        h1_find(head, H1_CONTENT_ENCODING) || resp->cc.flags & FIELD_CC_NO_TRANSFORM)
+        return false;
+    if (resp->complete_length_known && resp->length < cache->compress_min)
+        return false;
+    return coding_type_shrinks(type->value) && !vouches(head);
+}
+
+bool tee_shrinks(const struct exchange *ex)
+{
+    return ex->tee && ex->tee->record.flags & CACHE_SHRINKS;
+}
+
 /* Record and text of a response that may be stored. False: it cannot be, after all. */
 static bool fill(struct exchange *ex, struct tee *s, const struct h1_head *head,
                  const struct policy_response *resp)
@@ -259,7 +291,7 @@ static bool fill(struct exchange *ex, struct tee *s, const struct h1_head *head,
         ex->not_stored = "response has more than 32 tags";
         return false;
     }
-    if (!read_vary(s, head)) {
+    if (!read_vary(s, head, ex->fetch && r->route->cache->n_compress)) {
         ex->not_stored = "response varies by too much, or by a field that Polder writes";
         return false;
     }
@@ -271,6 +303,8 @@ static bool fill(struct exchange *ex, struct tee *s, const struct h1_head *head,
     rec->flags = resp->has_etag ? CACHE_HAS_ETAG : CACHE_HAS_ETAG | CACHE_ETAG_OURS;
     if (r->post)
         rec->flags |= CACHE_FROM_POST;
+    if (shrinks(ex, head, resp))
+        rec->flags |= CACHE_SHRINKS;
     set_times(rec, ex, resp);
     h1_put(&o, r->url, r->url_len);
     if (s->names_len) {
@@ -283,7 +317,7 @@ static bool fill(struct exchange *ex, struct tee *s, const struct h1_head *head,
         cache_key_variant(inval_secret(w->shared->inval), &r->key, vary, n, &rec->key);
     }
     const char *head_at = o.at;
-    put_stored_head(&o, w, head, resp);
+    put_stored_head(&o, w, head, resp, rec->flags & CACHE_SHRINKS);
     if (o.overflow)
         return false;
     rec->head_len = (uint32_t)(o.at - head_at);
@@ -351,7 +385,7 @@ static bool push_chunk(struct exchange *ex)
 {
     struct tee *s = ex->tee;
     const struct iovec iov = {s->body, s->body_len};
-    if (s->body_len && push(ex->worker, RING_CHUNK, s->stream, NULL, &iov, 1) < 0) {
+    if (s->body_len && tee_push(ex->worker, RING_CHUNK, s->stream, NULL, &iov, 1) < 0) {
         ring_full(ex);
         return false;
     }
@@ -365,7 +399,7 @@ static bool begin_stream(struct exchange *ex)
     s->record.flags |= CACHE_CHUNKED_BODY;
     s->stream = ++ex->worker->stream;
     const struct iovec iov[2] = {{&s->record, sizeof s->record}, {s->text, s->text_len}};
-    if (push(ex->worker, RING_BEGIN, s->stream, NULL, iov, 2) < 0) {
+    if (tee_push(ex->worker, RING_BEGIN, s->stream, NULL, iov, 2) < 0) {
         ring_full(ex);
         return false;
     }
@@ -412,7 +446,7 @@ static bool push_marker(struct exchange *ex)
     memset(rec.tag_slot, 0, sizeof rec.tag_slot);
     const struct iovec iov[3] = {
         {&rec, sizeof rec}, {s->text, rec.url_len}, {s->names, s->names_len}};
-    return push(ex->worker, RING_STORE, 0, &ex->ticket, iov, 3) == 0;
+    return tee_push(ex->worker, RING_STORE, 0, &ex->ticket, iov, 3) == 0;
 }
 
 static bool push_whole(struct exchange *ex, const struct inflight_ticket *flight)
@@ -420,18 +454,20 @@ static bool push_whole(struct exchange *ex, const struct inflight_ticket *flight
     struct tee *s = ex->tee;
     s->record.body_len = s->total;
     s->record.inline_len = (uint32_t)s->body_len;
+    if (s->total < ex->req.route->cache->compress_min)
+        s->record.flags &= ~(uint32_t)CACHE_SHRINKS;
     if (s->record.flags & CACHE_ETAG_OURS)
         s->record.etag_hash = XXH3_64bits(s->body, s->body_len);
     const struct iovec iov[3] = {
         {&s->record, sizeof s->record}, {s->text, s->text_len}, {s->body, s->body_len}};
-    return push(ex->worker, RING_STORE, 0, flight, iov, 3) == 0;
+    return tee_push(ex->worker, RING_STORE, 0, flight, iov, 3) == 0;
 }
 
 static bool push_end(struct exchange *ex, const struct inflight_ticket *flight)
 {
     const struct tee *s = ex->tee;
     const struct iovec iov = {(void *)(uintptr_t)&s->total, sizeof s->total};
-    return push(ex->worker, RING_END, s->stream, flight, &iov, 1) == 0;
+    return tee_push(ex->worker, RING_END, s->stream, flight, &iov, 1) == 0;
 }
 
 /* The marker comes after its variant, and with the flight: who finds a marker finds what it leads
@@ -451,6 +487,8 @@ void tee_end(struct exchange *ex)
     }
     stats_add(ex->worker->stats, STATS_CACHE_STORES, 1);
     ex->ticket = INFLIGHT_NONE; /* the keeper lands it after its commit */
+    if (ex->req.coding && tee_shrinks(ex))
+        shrink_want(ex->worker, &s->record.key, ex->req.coding);
     tee_free(ex);
 }
 
@@ -525,7 +563,7 @@ static bool push_freshen(struct exchange *ex, const struct stored_copy *copy)
     rec.inline_len = 0; /* only the head travels */
     const struct iovec iov[2] = {{&rec, sizeof rec},
                                  {(void *)(copy->bytes + sizeof rec), len - sizeof rec}};
-    if (push(ex->worker, RING_FRESHEN, 0, &ex->ticket, iov, 2) < 0) {
+    if (tee_push(ex->worker, RING_FRESHEN, 0, &ex->ticket, iov, 2) < 0) {
         stats_add(ex->worker->stats, STATS_CACHE_RING_FULL, 1);
         return false;
     }
@@ -560,9 +598,11 @@ bool tee_freshen(struct exchange *ex, const struct h1_head *head)
         tee_land(ex, INFLIGHT_NOSHARE);
         return true;
     }
+    if (resp.cc.flags & FIELD_CC_NO_TRANSFORM)
+        rec.flags &= ~(uint32_t)CACHE_SHRINKS;
     /* what a 200 may not bring into the store, a 304 may not either */
     struct h1_out o = {renewed, renewed + sizeof renewed, false};
-    put_stored_head(&o, w, &merged, &resp);
+    put_stored_head(&o, w, &merged, &resp, rec.flags & CACHE_SHRINKS);
     if (o.overflow)
         return false;
     text = renewed;

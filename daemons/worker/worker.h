@@ -30,6 +30,7 @@
 #include "daemons/http/h1.h"
 #include "polder/cache.h"
 #include "polder/clientip.h"
+#include "polder/coding.h"
 #include "polder/config.h"
 #include "polder/inflight.h"
 #include "polder/limit.h"
@@ -37,6 +38,7 @@
 #include "polder/policy.h"
 #include "polder/problem.h"
 #include "polder/process.h"
+#include "polder/ring.h"
 #include "polder/runtime.h"
 #include "polder/shared.h"
 #include "polder/stats.h"
@@ -144,6 +146,7 @@ struct request {
     uint64_t until_ms; /* the end of it, mono */
     uint32_t waited_s; /* it was held: for Preference-Applied */
     bool tried;        /* what it was held for has been fetched in vain */
+    uint8_t coding;    /* enum coding that its answer is best in */
 };
 
 /* ---- client.c ---- */
@@ -172,6 +175,7 @@ struct memo {
     struct clientip peer, ip;
     uint32_t inm_at, inm_len; /* If-None-Match within the head; 0: none */
     bool is_head, http10, keep_alive, trusted_peer;
+    uint8_t coding;
     char bytes[];
 };
 #define MEMO_SIZE 2048 /* whole allocation */
@@ -310,6 +314,14 @@ struct stored_copy {
  * found->key is where it lies. 0, or -EIO. */
 int stored_find(struct worker *w, const struct request *r, struct cache_view *v,
                 struct hit_found *found);
+/* What is kept beside the view's record in that coding. 1: *copy is in the map too; 0: nothing yet;
+ * body_len 0: it is not worth having. */
+int stored_find_coded(struct worker *w, const struct cache_view *v, enum coding coding,
+                      struct cache_view *copy);
+void stored_copy_key(const struct worker *w, const struct cache_key *source, enum coding coding,
+                     struct cache_key *key);
+void stored_touch(struct worker *w, const struct cache_record *rec); /* it was of use */
+#define STORED_USES_MAX 3
 /* NULL: no memory, or all pins are taken. */
 struct stored_copy *stored_copy_of(struct worker *w, const struct request *r,
                                    const struct cache_view *v, const struct cache_key *key);
@@ -318,6 +330,7 @@ void hit_copy_free(struct worker *w, struct stored_copy *copy);
 size_t hit_vary_text(const struct h1_head *head, const char *names, size_t names_len, char *out,
                      size_t size);
 /* A field of a stored head. name: lower case. */
+bool stored_head_field(const char *head, size_t len, const char *name, struct field_text *value);
 bool hit_stored_field(const struct cache_view *view, const char *name, struct field_text *value);
 /* How long what is stored for this request is still fresh, of how long in all; found->stale is a
  * copy of it. False: nothing usable is stored. */
@@ -339,6 +352,11 @@ void hit_stored_stop(struct client *c);
 /* Would these validators be answered with 304? etag and last_modified may be empty. */
 bool hit_not_modified(const struct request *r, struct field_text etag, uint64_t last_modified_ms);
 bool answer_needs_chunks(const struct request *r, const struct cache_record *rec);
+
+/* ---- shrink.c: copies in content codings ---- */
+/* A copy of what lies under the key is to be made, unless somebody is at it. */
+void shrink_want(struct worker *w, const struct cache_key *key, enum coding coding);
+void shrink_stop(struct worker *w);
 
 /* ---- warm.c: the URLs of `warm` are fetched at start and kept fresh ---- */
 int warm_start(struct worker *w);
@@ -545,9 +563,9 @@ void response_problem(const struct request *r, struct client *c, enum problem p,
                       const char *members, bool keep);
 void response_simple(const struct request *r, unsigned status, const char *lines);
 /* The end-to-end fields of a backend's head, without framing. stored: as they go into the store;
- * NULL: as a client gets them. */
+ * NULL: as a client gets them. shrinks: it varies by Accept-Encoding too, whatever it says. */
 void response_fields(struct h1_out *o, const struct h1_head *head,
-                     const struct policy_response *stored);
+                     const struct policy_response *stored, bool shrinks);
 /* The backend's head as the client gets it; length in worker.scratch, 0 if too long. */
 size_t response_head(struct exchange *ex, const struct h1_head *head, uint16_t status);
 /* Date and Cache-Control of an answer on a polled route: the client may ask again in rest_ms. Age
@@ -576,6 +594,11 @@ bool tee_freshen(struct exchange *ex, const struct h1_head *head);
 void tee_land(struct exchange *ex, enum inflight_result result);
 void tee_flush_aborts(struct worker *w);
 void tee_delete(struct worker *w, const struct cache_key *key);
+bool tee_shrinks(const struct exchange *ex); /* copies in codings will be kept of what is stored */
+/* A record for the keeper; 0 or -ENOSPC. flight: landed after its commit; NULL: none. */
+int tee_push(struct worker *w, enum ring_type type, uint64_t stream,
+             const struct inflight_ticket *flight, const struct iovec *iov, int n);
+void tee_abort_stream(struct worker *w, uint64_t stream);
 void tee_free(struct exchange *ex);
 
 /* ---- invalidate.c ---- */
@@ -685,7 +708,8 @@ struct worker {
     struct watch *new_watches, *dead_watches;
     uint32_t n_watches, n_held;
     struct warm *warm; /* NULL: not this worker's */
-    ev_timer scan;     /* looks at all watches a little later */
+    struct shrink *shrink;
+    ev_timer scan; /* looks at all watches a little later */
     double scanned_s;
     uint32_t n_busy, n_idle; /* backend connections */
 

@@ -9,6 +9,8 @@
  *
  * databases:
  *   obj   cache key (16 B)                 -> struct cache_record + url + vary + head + inline body
+ *         A response in another content coding lies under the key of a variant and has a body only;
+ *         all else is the plain one's, which says whether it may be used.
  *   body  obj_id BE64 + chunk BE32         -> checksum of the chunk + at most CACHE_CHUNK bytes
  *   idx   obj_id BE64                      -> struct cache_index (insertion order)
  *   url   "host/path?query" cut to 400 B + obj_id BE64 -> cache key
@@ -32,7 +34,7 @@
 #define CACHE_SLOTS_MAX (1u << 24)              /* most objects; one byte of shm.ref each */
 #define CACHE_TAGS_MAX  32
 #define CACHE_VARY_MAX  16
-#define CACHE_FORMAT    1
+#define CACHE_FORMAT    2
 
 struct cache_key {
     uint8_t hash[16];
@@ -50,6 +52,8 @@ enum cache_flags {
     CACHE_CHUNKED_BODY = 1u << 8, /* body in the body database, not inline */
     CACHE_FROM_POST = 1u << 9,
     CACHE_SOFTENED = 1u << 10, /* keeper: freshness ended by a soft invalidation */
+    CACHE_SHRINKS = 1u << 11,  /* copies in content codings may be kept beside it */
+    CACHE_CODED = 1u << 12,    /* such a copy: the body of source_id, and nothing else of it */
 };
 
 /* Little endian, as LMDB values: 8-byte alignment is promised (values are padded to 8 bytes).
@@ -71,11 +75,12 @@ struct cache_record {
     uint64_t etag_hash;
     uint64_t last_modified_ms; /* 0: none */
     uint64_t fetch_ns;         /* what the miss cost: time to the end of the response head */
-    uint32_t slot;             /* keeper; index into shared.ref */
-    uint32_t age_s;            /* corrected_initial_age (RFC 9111 4.2.3) when received */
-    uint32_t flags;            /* enum cache_flags */
-    uint32_t url_slot;         /* inval_url_slot() of url */
-    uint32_t url_len;          /* "host/path?query" as normalised for the key */
+    uint64_t source_id; /* CACHE_CODED: obj_id of what it is a copy of; body_len 0: not worth it */
+    uint32_t slot;      /* keeper; index into shared.ref */
+    uint32_t age_s;     /* corrected_initial_age (RFC 9111 4.2.3) when received */
+    uint32_t flags;     /* enum cache_flags */
+    uint32_t url_slot;  /* inval_url_slot() of url */
+    uint32_t url_len;   /* "host/path?query" as normalised for the key */
     uint32_t vary_len; /* marker: "accept\naccept-language\n"; variant: "accept: …\n" as selected */
     uint32_t head_len;   /* ready to send: "HTTP/1.1 200 OK\r\n…", no blank line, no
                             Content-Length, Age, Cache-Status, Connection, and no ETag of ours:
@@ -88,15 +93,17 @@ struct cache_record {
     /* then: url, vary, head, body */
 };
 #define CACHE_MAGIC 0x504c4452u
-_Static_assert(sizeof(struct cache_record) == 8 + 8 * 12 + 4 * 10 + 16 + 4 * CACHE_TAGS_MAX,
+_Static_assert(sizeof(struct cache_record) == 8 + 8 * 13 + 4 * 10 + 16 + 4 * CACHE_TAGS_MAX,
                "wire format");
 
+enum cache_index_flags { CACHE_INDEX_COPY = 1u << 0 /* CACHE_CODED: no item of its own */ };
 struct cache_index {
     struct cache_key key;
     uint64_t expires_ms;  /* when the object is of no use any more (stale windows included) */
     uint32_t units, slot; /* units of 512 bytes that it takes in the file, chunks included */
-    uint32_t chunks, url_len;
-    uint64_t check; /* of all that stands before, and the obj_id: cache_index_check() */
+    uint32_t chunks;
+    uint16_t url_len, flags; /* enum cache_index_flags */
+    uint64_t check;          /* of all that stands before, and the obj_id: cache_index_check() */
 };
 _Static_assert(sizeof(struct cache_index) == 48, "wire format");
 

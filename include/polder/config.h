@@ -16,6 +16,7 @@
 #ifndef POLDER_CONFIG_H
 #define POLDER_CONFIG_H
 #include "polder/clientip.h"
+#include "polder/coding.h"
 #include "polder/runtime.h"
 #include "polder/shared.h"
 #include "polder/shm.h"
@@ -101,6 +102,9 @@ struct config_cache {
     const char *const *only_query; /* none: all but the ignored ones */
     uint32_t n_only_query;
     bool sort_query;
+    uint8_t compress[CODINGS]; /* enum coding; the first is liked best; in which copies are kept */
+    uint32_t n_compress;       /* 0: none */
+    uint64_t compress_min;     /* bytes; shorter bodies are only kept plain */
     struct config_key partition[CONFIG_KEY_PARTS_MAX];
     uint32_t n_partition;
 };

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* fuzz_field: any bytes as any field value; what is accepted keeps its promises. */
+#include "polder/coding.h"
 #include "polder/field.h"
 
 #include <stdio.h>
@@ -103,6 +104,16 @@ static void fuzz_tags(struct field_text value)
     }
 }
 
+static void fuzz_codings(struct field_text value)
+{
+    static const uint8_t offer[] = {CODING_ZSTD, CODING_GZIP};
+    const enum coding coding = coding_choose(value, offer, sizeof offer);
+    must(coding == CODING_IDENTITY || coding == CODING_ZSTD || coding == CODING_GZIP);
+    must(coding == CODING_IDENTITY || value.len);
+    if (coding_type_shrinks(value))
+        must(memchr(value.at, '/', value.len));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     char *exact = malloc(size ? size : 1);
@@ -115,6 +126,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     fuzz_numbers(value);
     fuzz_directives(value);
     fuzz_tags(value);
+    fuzz_codings(value);
     free(exact);
     return 0;
 }

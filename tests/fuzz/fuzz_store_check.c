@@ -74,7 +74,7 @@ static void fill(struct store *s)
         must(store_new_id(s, &id) == 0);
         if (i % 10 == 0)
             must(store_put_chunk(s, id, 0, "an orphan", 9) == 0);
-        if (i % 3 == 0 && s->n_items > 5)
+        if (i % 3 == 0 && s->n_objects > 5)
             must(store_remove(s, i / 3) == 0); /* so that there is a free list */
         must(store_commit(s) == 0);
     }

@@ -76,6 +76,30 @@ static void an_empty_file_has_the_documented_defaults(void **state)
     assert_int_equal(c->n_routes, 0);
 }
 
+static void codings_are_inherited_and_can_be_chosen(void **state)
+{
+    (void)state;
+    const struct config *c =
+        load("cache { compress = {\"zstd\", \"gzip\"} compress_min = 2K }\n" UPSTREAM
+             "route \"/a\" { upstream = u cache { } }\n"
+             "route \"/b\" { upstream = u cache { compress = {br} } }\n"
+             "route \"/c\" { upstream = u cache { compress = {off} } }\n");
+    if (!c)
+        fail_msg("%s", errors);
+    assert_int_equal(c->routes[0].cache->n_compress, 2);
+    assert_int_equal(c->routes[0].cache->compress[0], CODING_ZSTD);
+    assert_int_equal(c->routes[0].cache->compress_min, 2048);
+    assert_int_equal(c->routes[1].cache->n_compress, 1);
+    assert_int_equal(c->routes[1].cache->compress[0], CODING_BR);
+    assert_int_equal(c->routes[2].cache->n_compress, 0);
+    c = load(UPSTREAM "route \"/a\" { upstream = u cache { } }\n");
+    assert_int_equal(c->routes[0].cache->n_compress, 3);
+    assert_complains("cache {\n compress = {\"deflate\"} }\n", 2, "br, zstd and gzip");
+    assert_complains("cache {\n compress = {gzip, br, gzip} }\n", 2, "each once");
+    assert_complains("cache {\n compress = {off, br} }\n", 2, "alone");
+    assert_complains("cache {\n compress = {identity} }\n", 2, "would be right");
+}
+
 static void every_section_is_read(void **state)
 {
     (void)state;
@@ -364,6 +388,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_empty_file_has_the_documented_defaults),
+        cmocka_unit_test(codings_are_inherited_and_can_be_chosen),
         cmocka_unit_test(every_section_is_read),
         cmocka_unit_test(what_is_not_active_yet_is_said),
         cmocka_unit_test(mistakes_have_their_line_and_what_would_be_right),

@@ -1,0 +1,387 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * shrink: copies of stored responses in content codings, made at leisure.
+ *
+ * Who is answered in plain although a copy would do leaves word here (shrink_want). One copy at a
+ * time is made, a piece of the body in each turn of the loop that has nothing else to do, and a
+ * piece each few milliseconds where it always has. Over all workers each copy is made once: it is a
+ * flight like any fetch, which the keeper lands after its commit, and which the master frees when
+ * its worker dies. What does not become a tenth smaller is remembered as an empty copy.
+ *
+ * A copy names its source (source_id): when another response takes the source's place, or the
+ * source goes, the copy is of no use any more and is soon evicted or replaced.
+ */
+#include "daemons/worker/coder.h"
+#include "daemons/worker/worker.h"
+#include "polder/inval.h"
+#include "polder/ring.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define WAITING   64
+#define TURN_S    0.005
+#define PIECE     16384u
+#define TRIES     5 /* until the keeper has stored what was fetched just now */
+#define TRY_MS    20
+#define RENEW_MS  2000
+#define SEND_ROOM (RING_BYTES / 4) /* of the ring: fetches go first */
+#define SEND_MS   5000             /* then it is given up */
+
+struct shrink_job {
+    struct cache_key key; /* of the source */
+    uint8_t coding, tries;
+    uint64_t due_ms;
+};
+
+enum shrink_state { SHRINK_REST, SHRINK_READ, SHRINK_SEND };
+
+struct shrink {
+    ev_idle idle;
+    ev_timer timer;
+    struct worker *worker;
+    struct shrink_job waiting[WAITING];
+    unsigned n_waiting;
+
+    enum shrink_state state;
+    struct shrink_job job;
+    struct inflight_ticket ticket;
+    struct coder *coder;
+    struct cache_record record; /* of the copy */
+    char *text;                 /* its url and vary */
+    uint64_t source_len, at;    /* at: read of the source, then sent of the copy */
+    uint64_t stream;            /* 0: nothing of it has been sent */
+    uint64_t renewed_ms, send_until_ms;
+};
+
+void stored_copy_key(const struct worker *w, const struct cache_key *source, enum coding coding,
+                     struct cache_key *key)
+{
+    char name[16] = "=";
+    strcat(name, coding_name(coding)); /* no field name begins so: never the key of a variant */
+    cache_key_variant(inval_secret(w->shared->inval), source, name, strlen(name), key);
+}
+
+/* ---- ends ---- */
+
+static void rest(struct shrink *s)
+{
+    coder_free(s->coder);
+    s->coder = NULL;
+    free(s->text);
+    s->text = NULL;
+    s->state = SHRINK_REST;
+}
+
+static void give_up(struct shrink *s, enum inflight_result result)
+{
+    struct worker *w = s->worker;
+    if (s->state == SHRINK_SEND && s->stream)
+        tee_abort_stream(w, s->stream);
+    inflight_land(w->shared->inflight, &s->ticket, result, w->shared->worker_event);
+    rest(s);
+}
+
+/* ---- looking ---- */
+
+/* The source's record, in the map until release. */
+static bool find_source(struct shrink *s, struct cache_view *v)
+{
+    struct worker *w = s->worker;
+    return loop_cache_ready(w) && cache_reader_get(w->reader, &s->job.key, v) == 1 &&
+           v->record->flags & CACHE_SHRINKS && v->record->body_len > 0;
+}
+
+static bool copy_is_there(struct worker *w, const struct cache_key *key, uint64_t source_id)
+{
+    struct cache_view v;
+    return cache_reader_get(w->reader, key, &v) == 1 && v.record->source_id == source_id;
+}
+
+static void take_record(struct shrink *s, const struct cache_view *v, const struct cache_key *key)
+{
+    static const char name[] = "content-coding: ";
+    const char *coding = coding_name(s->job.coding);
+    struct cache_record *rec = &s->record;
+    *rec = *v->record;
+    rec->key = *key;
+    rec->source_id = v->record->obj_id;
+    rec->obj_id = 0;
+    rec->head_len = rec->inline_len = 0;
+    rec->flags = (rec->flags & ~(uint32_t)(CACHE_SHRINKS | CACHE_CHUNKED_BODY)) | CACHE_CODED;
+    s->source_len = v->record->body_len;
+    s->text = malloc(rec->url_len + rec->vary_len + sizeof name + 16);
+    if (!s->text)
+        return;
+    struct h1_out o = {s->text, s->text + rec->url_len + rec->vary_len + sizeof name + 16, false};
+    h1_put(&o, v->url, rec->url_len);
+    h1_put(&o, v->vary, rec->vary_len);
+    h1_put(&o, name, sizeof name - 1);
+    h1_put(&o, coding, strlen(coding));
+    h1_put(&o, "\n", 1);
+    rec->vary_len = (uint32_t)(o.at - s->text) - rec->url_len;
+}
+
+static void begin(struct shrink *s, const struct cache_view *v)
+{
+    struct worker *w = s->worker;
+    struct cache_key key;
+    stored_copy_key(w, &s->job.key, s->job.coding, &key);
+    take_record(s, v, &key);
+    if (copy_is_there(w, &key, s->record.source_id) ||
+        inflight_claim(w->shared->inflight, &key, w->number, w->process->incarnation, w->mono_ms,
+                       &s->ticket) != INFLIGHT_LEAD) {
+        rest(s);
+        return;
+    }
+    s->coder = s->text ? coder_new(s->job.coding, s->source_len) : NULL;
+    s->at = s->stream = 0;
+    s->renewed_ms = w->mono_ms;
+    s->state = SHRINK_READ;
+    if (!s->coder)
+        give_up(s, INFLIGHT_FAILED);
+}
+
+/* The next job whose time has come. */
+static void look(struct shrink *s)
+{
+    struct worker *w = s->worker;
+    struct cache_view v;
+    for (unsigned i = 0; i < s->n_waiting; i++) {
+        struct shrink_job *j = &s->waiting[i];
+        if (j->due_ms > w->mono_ms)
+            continue;
+        s->job = *j;
+        *j = s->waiting[--s->n_waiting];
+        if (find_source(s, &v)) {
+            begin(s, &v);
+        } else if (++s->job.tries < TRIES) { /* not committed yet */
+            s->job.due_ms = w->mono_ms + TRY_MS;
+            s->waiting[s->n_waiting++] = s->job;
+        }
+        if (w->reader)
+            cache_reader_release(w->reader);
+        return;
+    }
+}
+
+/* ---- making ---- */
+
+/* A piece of the source from `at` on, in the map until release. */
+static bool next_piece(struct shrink *s, const char **bytes, size_t *len)
+{
+    struct worker *w = s->worker;
+    struct cache_view v;
+    if (!find_source(s, &v) || v.record->obj_id != s->record.source_id)
+        return false;
+    *bytes = v.body;
+    *len = v.record->inline_len;
+    uint64_t skip = s->at;
+    if (!v.body) {
+        skip = s->at % CACHE_CHUNK;
+        if (cache_reader_chunk(w->reader, s->record.source_id, (uint32_t)(s->at / CACHE_CHUNK),
+                               bytes, len) != 1)
+            return false;
+    }
+    if (skip >= *len)
+        return false;
+    *bytes += skip;
+    *len -= skip;
+    if (*len > PIECE)
+        *len = PIECE;
+    return *len <= s->source_len - s->at;
+}
+
+static void begin_sending(struct shrink *s, bool worth_it)
+{
+    size_t len = 0;
+    if (worth_it)
+        coder_bytes(s->coder, &len);
+    s->record.body_len = len;
+    s->at = 0;
+    s->send_until_ms = s->worker->mono_ms + SEND_MS;
+    s->state = SHRINK_SEND;
+}
+
+static void read_on(struct shrink *s)
+{
+    struct worker *w = s->worker;
+    const char *bytes;
+    size_t len;
+    int rc = -ENOENT;
+    if (next_piece(s, &bytes, &len)) {
+        s->at += len;
+        rc = coder_feed(s->coder, bytes, len, s->at == s->source_len);
+    }
+    if (w->reader)
+        cache_reader_release(w->reader);
+    if (rc == -EFBIG || (rc == 0 && s->at == s->source_len))
+        begin_sending(s, rc == 0);
+    else if (rc < 0)
+        give_up(s, INFLIGHT_FAILED);
+}
+
+/* ---- storing ---- */
+
+static bool push(struct shrink *s, enum ring_type type, const struct iovec *iov, int n, bool last)
+{
+    return tee_push(s->worker, type, s->stream, last ? &s->ticket : NULL, iov, n) == 0;
+}
+
+static bool send_whole(struct shrink *s, const char *bytes, size_t len)
+{
+    struct cache_record rec = s->record;
+    rec.inline_len = (uint32_t)len;
+    const struct iovec iov[3] = {
+        {&rec, sizeof rec}, {s->text, rec.url_len + rec.vary_len}, {(void *)(uintptr_t)bytes, len}};
+    return push(s, RING_STORE, iov, 3, true);
+}
+
+static bool send_begin(struct shrink *s)
+{
+    s->record.flags |= CACHE_CHUNKED_BODY;
+    s->stream = ++s->worker->stream;
+    const struct iovec iov[2] = {{&s->record, sizeof s->record},
+                                 {s->text, s->record.url_len + s->record.vary_len}};
+    return push(s, RING_BEGIN, iov, 2, false);
+}
+
+/* The next chunk, or the end. True: there is more to send. */
+static bool send_on(struct shrink *s, const char *bytes, size_t len, bool *failed)
+{
+    if (!s->stream) {
+        *failed = !send_begin(s);
+        return !*failed;
+    }
+    if (s->at < len) {
+        const size_t n = len - s->at < CACHE_CHUNK ? len - s->at : CACHE_CHUNK;
+        const struct iovec iov = {(void *)(uintptr_t)(bytes + s->at), n};
+        *failed = !push(s, RING_CHUNK, &iov, 1, false);
+        s->at += n;
+        return !*failed;
+    }
+    const uint64_t total = len;
+    const struct iovec iov = {(void *)(uintptr_t)&total, sizeof total};
+    *failed = !push(s, RING_END, &iov, 1, true);
+    return false;
+}
+
+static void send_turn(struct shrink *s)
+{
+    struct worker *w = s->worker;
+    size_t len = 0;
+    bool failed = false;
+    const char *bytes = s->record.body_len ? coder_bytes(s->coder, &len) : "";
+    if (ring_room(w->ring) < SEND_ROOM && w->mono_ms < s->send_until_ms)
+        return; /* the next turn of the timer */
+    if (len <= cache_inline_room(&s->record) && !s->stream)
+        failed = !send_whole(s, bytes, len);
+    else if (send_on(s, bytes, len, &failed))
+        return;
+    if (failed) {
+        give_up(s, INFLIGHT_FAILED);
+        return;
+    }
+    stats_add(w->stats, STATS_CACHE_COPIES, len > 0);
+    rest(s); /* the keeper lands the flight */
+}
+
+/* ---- turns ---- */
+
+static bool has_work(const struct shrink *s)
+{
+    return s->state != SHRINK_REST || s->n_waiting;
+}
+
+static void turn(struct shrink *s)
+{
+    struct worker *w = s->worker;
+    if (s->state != SHRINK_REST && w->mono_ms >= s->renewed_ms + RENEW_MS) {
+        s->renewed_ms = w->mono_ms;
+        inflight_renew(w->shared->inflight, &s->ticket, w->mono_ms);
+    }
+    switch (s->state) {
+    case SHRINK_REST:
+        look(s);
+        break;
+    case SHRINK_READ:
+        read_on(s);
+        break;
+    case SHRINK_SEND:
+        send_turn(s);
+        break;
+    }
+    /* What waits for time or room waits for the timer. */
+    if (s->state == SHRINK_READ)
+        ev_idle_start(w->loop, &s->idle);
+    else
+        ev_idle_stop(w->loop, &s->idle);
+    if (!has_work(s))
+        ev_timer_stop(w->loop, &s->timer);
+}
+
+static void on_idle(EV_P_ ev_idle *watcher, int events)
+{
+    (void)loop, (void)events;
+    turn(watcher->data);
+}
+
+static void on_timer(EV_P_ ev_timer *watcher, int events)
+{
+    struct shrink *s = watcher->data;
+    (void)loop, (void)events;
+    do
+        turn(s);
+    while (s->state == SHRINK_SEND && ring_room(s->worker->ring) >= SEND_ROOM);
+}
+
+static struct shrink *shrink_of(struct worker *w)
+{
+    if (w->shrink)
+        return w->shrink;
+    struct shrink *s = calloc(1, sizeof *s);
+    if (!s)
+        return NULL;
+    s->worker = w;
+    s->ticket = INFLIGHT_NONE;
+    ev_idle_init(&s->idle, on_idle);
+    ev_set_priority(&s->idle, EV_MINPRI);
+    ev_timer_init(&s->timer, on_timer, TURN_S, TURN_S);
+    s->idle.data = s->timer.data = s;
+    return w->shrink = s;
+}
+
+void shrink_want(struct worker *w, const struct cache_key *key, enum coding coding)
+{
+    struct shrink *s = w->draining ? NULL : shrink_of(w);
+    struct cache_key copy_key;
+    if (!s || s->n_waiting == WAITING)
+        return;
+    for (unsigned i = 0; i < s->n_waiting; i++)
+        if (s->waiting[i].coding == coding && !memcmp(&s->waiting[i].key, key, sizeof *key))
+            return;
+    if (s->state != SHRINK_REST && s->job.coding == coding &&
+        !memcmp(&s->job.key, key, sizeof *key))
+        return;
+    stored_copy_key(w, key, coding, &copy_key);
+    if (inflight_is_noshare(w->shared->inflight, &copy_key, w->mono_ms))
+        return; /* the keeper did not want it a moment ago */
+    s->waiting[s->n_waiting++] =
+        (struct shrink_job){.key = *key, .coding = (uint8_t)coding, .due_ms = w->mono_ms};
+    if (!ev_is_active(&s->timer))
+        ev_timer_again(w->loop, &s->timer);
+}
+
+void shrink_stop(struct worker *w)
+{
+    struct shrink *s = w->shrink;
+    w->shrink = NULL;
+    if (!s)
+        return;
+    ev_idle_stop(w->loop, &s->idle);
+    ev_timer_stop(w->loop, &s->timer);
+    if (s->state != SHRINK_REST)
+        give_up(s, INFLIGHT_FAILED);
+    free(s);
+}
