@@ -46,6 +46,8 @@ static int findings_apply(struct keeper *k, const struct findings *f)
 {
     int rc = 0;
     for (unsigned i = 0; i < f->n && rc == 0; i++) {
+        if (k->store.items[f->slot[i]].obj_id == 0)
+            continue; /* named twice: one URL was invalidated twice in a row */
         if (f->soften[i]) {
             rc = store_soften(&k->store, f->slot[i], k->real_ms);
         } else if ((rc = store_remove(&k->store, f->slot[i])) == 0) {

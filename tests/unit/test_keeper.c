@@ -423,6 +423,27 @@ static void sweeps_delete_what_was_invalidated_and_nothing_else(void **state)
     rig_free(&r);
 }
 
+static void a_url_that_was_invalidated_twice_is_deleted_once(void **state)
+{
+    struct rig r;
+    (void)state;
+    start(&r, 1000, 32 * MIB);
+    rig_must_store(&r, "h/twice", 1, 100);
+    rig_must_store(&r, "h/other", 1, 100);
+    rig_wait(rig_look(&r, "h/twice") == 1 && rig_look(&r, "h/other") == 1);
+    kill(r.keeper, SIGSTOP); /* so that it finds both at once */
+    for (unsigned i = 0; i < 2; i++) {
+        inval_mark_url(r.sh.inval, "h/twice", 7, false);
+        sweep(&r, 0, false, "h/twice");
+    }
+    kill(r.keeper, SIGCONT);
+    rig_wait(rig_gauge(&r, STATS_GAUGE_CACHE_ITEMS) == 1);
+    assert_int_equal(rig_counter(&r, STATS_CACHE_INVALIDATED), 1);
+    assert_int_equal(rig_counter(&r, STATS_CACHE_ROTATIONS), 0);
+    assert_int_equal(rig_look(&r, "h/other"), 1);
+    rig_free(&r);
+}
+
 static bool retired(const struct rig *r, uint64_t seq)
 {
     struct inval_ban ban;
@@ -608,6 +629,7 @@ int main(void)
         cmocka_unit_test(a_fetch_older_than_the_invalidation_is_not_stored),
         cmocka_unit_test(an_older_fetch_does_not_replace_a_newer_one),
         cmocka_unit_test(sweeps_delete_what_was_invalidated_and_nothing_else),
+        cmocka_unit_test(a_url_that_was_invalidated_twice_is_deleted_once),
         cmocka_unit_test(bans_are_retired_when_they_crowd_and_nobody_reads_what_they_banned),
         cmocka_unit_test(delete_takes_only_what_is_bad),
         cmocka_unit_test(a_304_freshens_the_same_object_only),
