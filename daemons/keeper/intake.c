@@ -3,10 +3,10 @@
  * intake: what workers and control put into their rings becomes objects.
  *
  * One batch is one transaction: records of all rings in turn, up to 64, 1 MiB or 2 ms. After the
- * commit the tails move, then the flights land, so that whoever waited finds the object. A keeper
- * killed before that reads the batch again, which changes nothing: the same object replaces
- * itself. What it had taken of an unfinished stream is gone with it; the rest of such a stream is
- * ignored, and its flight lands as failed.
+ * commit the flights land, so that whoever waited finds the object, and last the tails move. A
+ * keeper killed before that reads the batch again, which changes nothing: the same object replaces
+ * itself, and what has landed does not land again. What it had taken of an unfinished stream is
+ * gone with it; the rest of such a stream is ignored, and its flight lands as failed.
  *
  * Nothing in a record is believed: length, type and checksum are judged by ring_peek(), lengths
  * inside by cache_record_fits(), and obj_id, slot, url_slot and checksums are made here.
@@ -398,13 +398,12 @@ static int batch_rings(struct keeper *k, struct batch *b)
     return rc;
 }
 
-/* The order matters: the objects are visible, then their space in the ring is free, then whoever
- * waited for them is woken. */
+/* The order matters: the objects are visible, then whoever waited for them is told, then their
+ * space in the ring is free. Who dies in between leaves the batch to its successor, which tells the
+ * rest; the other way round nobody would know of them any more, and who waits would do so until the
+ * lease of the flight ends. */
 static void batch_finish(struct keeper *k, const struct batch *b)
 {
-    for (unsigned ring = 0; ring < SHARED_RINGS; ring++)
-        if (b->touched[ring])
-            ring_consume(k->shared->ring[ring], b->cursor[ring]);
     for (unsigned i = 0; i < b->n_flights; i++)
         inflight_land(k->shared->inflight, &b->flight[i].ticket, b->flight[i].result,
                       k->shared->worker_event);
@@ -412,6 +411,9 @@ static void batch_finish(struct keeper *k, const struct batch *b)
         atomic_fetch_add(&k->shared->cache->stored[k->intake.put[i]], 1);
     if (k->intake.n_put)
         shared_wake_holders(k->shared);
+    for (unsigned ring = 0; ring < SHARED_RINGS; ring++)
+        if (b->touched[ring])
+            ring_consume(k->shared->ring[ring], b->cursor[ring]);
 }
 
 bool intake_batch(struct keeper *k)
