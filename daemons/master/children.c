@@ -218,14 +218,16 @@ static void rotation_ask(struct master *m, const char *why)
     }
 }
 
-/* kill -9 from outside is nobody's fault; what the watchdog did is. */
+/* kill -9 from outside, by an operator or for want of memory, is nobody's fault and says nothing of
+ * the store, at whatever moment it comes; what the watchdog did is the process's own. */
+static bool death_is_from_outside(const struct master_child *c, int status)
+{
+    return WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL && !c->aborted;
+}
+
 static bool death_is_crash(const struct master_child *c, int status)
 {
-    if (c->stopping)
-        return false;
-    if (WIFSIGNALED(status))
-        return WTERMSIG(status) != SIGKILL || c->aborted;
-    return true;
+    return !c->stopping && !death_is_from_outside(c, status);
 }
 
 static void death_judge_store(struct master *m, uint32_t slot, bool crash)
@@ -292,7 +294,6 @@ static void child_died(struct master *m, uint32_t slot, int status)
     struct master_child *c = &m->child[slot];
     const bool was_ready = atomic_load(&shared_slot(m, slot)->state) == PROC_READY;
     const bool crash = death_is_crash(c, status);
-    const bool own_fault = crash || (!was_ready && !c->stopping);
     const uint64_t lived_ms = m->now_ms - c->started_ms;
     death_log(m, slot, c->pid, status, was_ready || c->stopping);
     c->pid = 0;
@@ -307,7 +308,7 @@ static void child_died(struct master *m, uint32_t slot, int status)
     if (lived_ms >= LIVED_WELL_MS)
         c->failures = 0;
     uint64_t delay = lived_ms < KILLED_RESPAWN_MS ? KILLED_RESPAWN_MS : 0;
-    if (own_fault)
+    if (crash)
         delay = respawn_delay_ms(++c->failures);
     c->respawn_ms = m->now_ms + delay;
     if (delay >= 1000)
