@@ -40,6 +40,8 @@ llhttp_src     := $(wildcard /usr/share/llhttp/*.c)
 unit_src       := $(wildcard tests/unit/test_*.c)
 system_src     := $(wildcard tests/system/test_*.c)
 harness_src    := $(filter-out $(system_src),$(wildcard tests/system/*.c))
+chaos_src      := $(wildcard tests/chaos/test_*.c)
+chaos_rig_src  := $(filter-out $(chaos_src),$(wildcard tests/chaos/*.c))
 
 obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 mains := daemons/master/main.c daemons/supervisor/main.c admin/main.c
@@ -51,8 +53,9 @@ PARTS := $(BUILD)/libdaemons.a
 bins  := $(BUILD)/polderd $(if $(supervisor_src),$(BUILD)/polder-supervisor) $(if $(ctl_src),$(BUILD)/polderctl)
 unit_bins   := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(unit_src))
 system_bins := $(patsubst tests/system/%.c,$(BUILD)/system/%,$(system_src))
+chaos_bins  := $(patsubst tests/chaos/%.c,$(BUILD)/chaos/%,$(chaos_src))
 
-.PHONY: all run test check test-programs unit system layering lint bench fuzz deps deps-test install clean help
+.PHONY: all run test check test-programs unit system layering lint bench fuzz chaos deps deps-test install clean help
 all: deps
 	@$(MAKE) --no-print-directory bins
 .PHONY: bins
@@ -88,6 +91,9 @@ $(BUILD)/unit/test_coding $(BUILD)/system/test_compress: LDLIBS += -lbrotlidec
 $(BUILD)/system/%: $(BUILD)/obj/tests/system/%.o $(call obj,$(harness_src)) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
+$(BUILD)/chaos/%: $(BUILD)/obj/tests/chaos/%.o $(call obj,$(chaos_rig_src) $(harness_src)) $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
 
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
 
@@ -103,7 +109,7 @@ check: test-programs ## every test, without installing packages
 	@$(MAKE) --no-print-directory -j1 layering unit system
 
 ws_bins := $(BUILD)/bench/ws_load $(BUILD)/bench/ws_echo
-test-programs: bins $(unit_bins) $(system_bins) $(ws_bins) ## builds the tests
+test-programs: bins $(unit_bins) $(system_bins) $(chaos_bins) $(ws_bins) ## builds the tests
 
 layering: ## who may include whom
 	@sh tests/layering.sh
@@ -111,8 +117,13 @@ layering: ## who may include whom
 unit: $(unit_bins) ## the unit tests
 	@tests/run-all $(unit_bins)
 
-system: bins $(system_bins) $(ws_bins) ## the tests that start the real daemon
-	@POLDER_BUILD=$(BUILD) $(if $(SANITIZE),POLDER_SANITIZED=1) tests/run-all $(system_bins)
+system: bins $(system_bins) $(chaos_bins) $(ws_bins) ## the tests that start the real daemon
+	@POLDER_BUILD=$(BUILD) $(if $(SANITIZE),POLDER_SANITIZED=1) tests/run-all $(system_bins) $(chaos_bins)
+
+# CHAOS_SECONDS (60 of updates), CHAOS_UPDATES (1000 a second), CHAOS_KILLS (1000), CHAOS_CLIENTS (1000),
+# CHAOS_RESTARTS (20); unset: these, and a few seconds' worth of them in `make test`.
+chaos: bins $(chaos_bins) ## deaths, races and restarts at full length, with figures; CHAOS_KILLS, CHAOS_SECONDS, ...
+	@for t in $(chaos_bins); do POLDER_LONG=1 POLDER_BUILD=$(BUILD) $(if $(SANITIZE),POLDER_SANITIZED=1) $$t || exit 1; done
 
 fuzz_bins := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_SECONDS ?= 20
