@@ -56,7 +56,8 @@ static const char *example(enum rpc_method method)
         return "  polderctl cache set ttl=10m max_bytes=512M\n";
     case RPC_METHOD_LIMIT_SET:
         return "  polderctl limit set status requests=40 window=60s\n"
-               "  polderctl limit set status dry_run=true --persist\n";
+               "  polderctl limit set status dry_run=true --persist\n"
+               "  polderctl limit set status exempt=10.0.0.0/8,partner-key\n";
     case RPC_METHOD_LIMIT_RESET:
         return "  polderctl limit reset status 192.0.2.7\n";
     case RPC_METHOD_WS_SET:

@@ -5,6 +5,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -106,6 +107,20 @@ size_t clientip_format(const struct clientip *ip, char *out)
     const bool v4 = clientip_is_v4(ip);
     inet_ntop(v4 ? AF_INET : AF_INET6, v4 ? ip->addr + 12 : ip->addr, out, INET6_ADDRSTRLEN);
     return strlen(out);
+}
+
+size_t clientip_net_format(const struct clientip_net *net, char *out)
+{
+    struct clientip ip = {{0}};
+    memcpy(ip.addr, net->addr, net->bits / 8);
+    if (net->bits % 8)
+        ip.addr[net->bits / 8] =
+            (uint8_t)(net->addr[net->bits / 8] & (0xff00u >> net->bits % 8 & 0xffu));
+    const bool v4 = net->bits >= 96 && clientip_is_v4(&ip);
+    size_t len = clientip_format(&ip, out);
+    if (net->bits < 128)
+        len += (size_t)sprintf(out + len, "/%u", net->bits - (v4 ? 96u : 0u));
+    return len;
 }
 
 void clientip_group(const struct clientip *ip, struct clientip *group)

@@ -72,7 +72,7 @@ static int fill_runtime(struct config_region *region, const struct config *confi
             values->server[config->upstreams[i].servers[k].index].weight =
                 config->upstreams[i].servers[k].weight;
     values->cache = config->cache.value;
-    runtime_persist_load(config->state_dir, config, values);
+    runtime_persist_load(config->state_dir, config, &region->runtime, values);
     runtime_publish(&region->runtime, values);
     free(values);
     return 0;
@@ -84,7 +84,8 @@ int config_region_load(struct config_region *region, const char *path, uint32_t 
     region->config = NULL;
     region->errors[0] = 0;
     region->generation = generation;
-    memset(&region->runtime, 0, sizeof region->runtime);
+    /* lists of the exempt are believed only where a value points to them, and stay untouched */
+    memset(&region->runtime, 0, offsetof(struct runtime_page, exempt));
     config_arena_init(&arena, region->arena,
                       SHARED_REGION_SIZE - offsetof(struct config_region, arena));
     struct config *config = config_load(&arena, path, collect, region);

@@ -4,6 +4,7 @@
  * to do with another. Each value has been checked by itself already.
  */
 #include "libshared/config_parse.h"
+#include "polder/exempt.h"
 #include "polder/route.h"
 
 #define XXH_INLINE_ALL
@@ -475,8 +476,7 @@ static void build_exempt(struct config_parse *p, cfg_t *s, struct config_limit *
     for (uint32_t i = 0; nets && values && i < n; i++)
         if (clientip_net_parse(all[i], &nets[l->n_exempt_nets]) == 0)
             l->n_exempt_nets++;
-        else if (strchr(all[i], '/') &&
-                 strspn(all[i], "0123456789abcdefABCDEF.:/") == strlen(all[i]))
+        else if (exempt_is_meant_as_network(all[i]))
             config_complain(
                 p, config_line_of_nth(p, s, "exempt", i),
                 "exempt: \"%s\" is wrong; a network such as \"10.0.0.0/8\" would be right", all[i]);

@@ -29,6 +29,39 @@ void runtime_publish(struct runtime_page *page, const struct runtime_values *val
     atomic_store_explicit(&page->generation, next, memory_order_release);
 }
 
+/* ---- whom limits exempt ---- */
+
+const struct exempt *runtime_exempt_of(const struct runtime_page *page, uint32_t index,
+                                       const struct runtime_limit *limit)
+{
+    return limit->exempt ? &page->exempt[index][limit->exempt - 1] : NULL;
+}
+
+uint32_t runtime_exempt_put(struct runtime_page *page, uint32_t index, const struct exempt *list)
+{
+    const struct runtime_values *now = &page->copy[runtime_generation(page) & 1];
+    const uint32_t running = now->limit[index].exempt, before = page->trial[index].before.exempt;
+    uint32_t n = 1;
+    if (running && !memcmp(&page->exempt[index][running - 1], list, sizeof *list))
+        return running;
+    while (n == running || n == before)
+        n++;
+    /* Whoever still copies from here sees that the generation has moved on since. */
+    atomic_thread_fence(memory_order_release);
+    memcpy(&page->exempt[index][n - 1], list, sizeof *list);
+    return n;
+}
+
+bool runtime_exempt_read(const struct runtime_page *page, uint64_t generation, uint32_t index,
+                         uint32_t exempt, struct exempt *out)
+{
+    memcpy(out, &page->exempt[index][exempt - 1], sizeof *out);
+    atomic_thread_fence(memory_order_acquire);
+    return atomic_load_explicit(&page->generation, memory_order_relaxed) == generation;
+}
+
+/* ---- what a limit may be ---- */
+
 static const char *const algorithm_names[] = {
     [RUNTIME_SLIDING] = "sliding", [RUNTIME_FIXED] = "fixed", [RUNTIME_GCRA] = "gcra"};
 

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * runtime_persist: limits changed with `limit set --persist`, in state_dir/runtime.mp: a msgpack
- * map of limit names to [requests, algorithm, window_ms, concurrent, dry_run]. Written whole to a
- * temporary file, synced, renamed: a crash leaves the old or the new one.
+ * map of limit names to [requests, algorithm, window_ms, concurrent, dry_run], and where whom it
+ * exempts was changed too a sixth: the list of them. Written whole to a temporary file, synced,
+ * renamed: a crash leaves the old or the new one.
  */
 #include "polder/config.h"
 #include "polder/log.h"
-#include "polder/rpc.h"
+#include "polder/rpc_in.h"
 #include "polder/runtime.h"
 
 #include <errno.h>
@@ -17,12 +18,14 @@
 #include <string.h>
 #include <unistd.h>
 
-#define FILE_MAX (256u << 10)
+#define FILE_MAX RPC_MESSAGE_MAX /* what rpc_scan() takes; 256 longest lists are half of it */
 #define FIELDS   5
 
 struct entry {
     char name[65];
     struct runtime_limit value;
+    bool has_exempt;
+    struct exempt exempt;
 };
 struct entries {
     struct entry *at;
@@ -37,13 +40,28 @@ static bool get_field(const msgpack_object *o, uint64_t most, uint64_t *out)
     return true;
 }
 
+static bool read_exempt(const msgpack_object *o, struct exempt *list)
+{
+    char item[EXEMPT_TEXT_BYTES];
+    const char *why;
+    if (o->type != MSGPACK_OBJECT_ARRAY)
+        return false;
+    for (uint32_t i = 0; i < o->via.array.size; i++) {
+        const int len = rpc_in_object_text(&o->via.array.ptr[i], item, sizeof item);
+        if (len < 0 || exempt_add(list, item, &why))
+            return false;
+    }
+    return true;
+}
+
 static bool read_entry(const msgpack_object_kv *kv, struct entry *e)
 {
     uint64_t f[FIELDS];
     const char *why;
     const msgpack_object *list = &kv->val;
     if (kv->key.type != MSGPACK_OBJECT_STR || kv->key.via.str.size >= sizeof e->name ||
-        list->type != MSGPACK_OBJECT_ARRAY || list->via.array.size != FIELDS)
+        list->type != MSGPACK_OBJECT_ARRAY || list->via.array.size < FIELDS ||
+        list->via.array.size > FIELDS + 1)
         return false;
     for (size_t i = 0; i < FIELDS; i++)
         if (!get_field(&list->via.array.ptr[i], i == 2 ? UINT64_MAX : UINT32_MAX, &f[i]))
@@ -55,6 +73,9 @@ static bool read_entry(const msgpack_object_kv *kv, struct entry *e)
                                       .window_ms = f[2],
                                       .concurrent = (uint32_t)f[3],
                                       .dry_run = f[4] != 0};
+    e->has_exempt = list->via.array.size > FIELDS;
+    if (e->has_exempt && !read_exempt(&list->via.array.ptr[FIELDS], &e->exempt))
+        return false;
     return runtime_limit_check(&e->value, &why) == 0;
 }
 
@@ -114,6 +135,42 @@ static int sync_directory(const char *state_dir)
     return code;
 }
 
+static void pack_text(msgpack_packer *pk, const char *text)
+{
+    const size_t len = strlen(text);
+    msgpack_pack_str(pk, len);
+    msgpack_pack_str_body(pk, text, len);
+}
+
+static void pack_exempt(msgpack_packer *pk, const struct exempt *list)
+{
+    char text[64];
+    size_t values = 0;
+    for (const char *v = NULL; (v = exempt_next(list, v));)
+        values++;
+    msgpack_pack_array(pk, list->n_nets + values);
+    for (uint32_t i = 0; i < list->n_nets; i++) {
+        clientip_net_format(&list->net[i], text);
+        pack_text(pk, text);
+    }
+    for (const char *v = NULL; (v = exempt_next(list, v));)
+        pack_text(pk, v);
+}
+
+static void pack_entry(msgpack_packer *pk, const struct entry *e)
+{
+    const struct runtime_limit *v = &e->value;
+    pack_text(pk, e->name);
+    msgpack_pack_array(pk, FIELDS + (e->has_exempt ? 1 : 0));
+    msgpack_pack_uint32(pk, v->requests);
+    msgpack_pack_uint32(pk, v->algorithm);
+    msgpack_pack_uint64(pk, v->window_ms);
+    msgpack_pack_uint32(pk, v->concurrent);
+    msgpack_pack_uint32(pk, v->dry_run);
+    if (e->has_exempt)
+        pack_exempt(pk, &e->exempt);
+}
+
 static int write_all(const char *state_dir, const struct entries *all)
 {
     char path[4096], temporary[4096];
@@ -124,18 +181,8 @@ static int write_all(const char *state_dir, const struct entries *all)
     msgpack_sbuffer_init(&buf);
     msgpack_packer_init(&pk, &buf, msgpack_sbuffer_write);
     msgpack_pack_map(&pk, all->n);
-    for (size_t i = 0; i < all->n; i++) {
-        const struct runtime_limit *v = &all->at[i].value;
-        const size_t len = strlen(all->at[i].name);
-        msgpack_pack_str(&pk, len);
-        msgpack_pack_str_body(&pk, all->at[i].name, len);
-        msgpack_pack_array(&pk, FIELDS);
-        msgpack_pack_uint32(&pk, v->requests);
-        msgpack_pack_uint32(&pk, v->algorithm);
-        msgpack_pack_uint64(&pk, v->window_ms);
-        msgpack_pack_uint32(&pk, v->concurrent);
-        msgpack_pack_uint32(&pk, v->dry_run);
-    }
+    for (size_t i = 0; i < all->n; i++)
+        pack_entry(&pk, &all->at[i]);
     int code = 0;
     const int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0 || write(fd, buf.data, buf.size) != (ssize_t)buf.size || fsync(fd) ||
@@ -147,8 +194,16 @@ static int write_all(const char *state_dir, const struct entries *all)
     return code ? code : sync_directory(state_dir);
 }
 
+static void apply(const struct entry *e, uint32_t index, struct runtime_page *page,
+                  struct runtime_values *values)
+{
+    values->limit[index] = e->value;
+    if (e->has_exempt)
+        values->limit[index].exempt = runtime_exempt_put(page, index, &e->exempt);
+}
+
 int runtime_persist_load(const char *state_dir, const struct config *config,
-                         struct runtime_values *values)
+                         struct runtime_page *page, struct runtime_values *values)
 {
     struct entries all;
     const int code = read_all(state_dir, &all);
@@ -159,7 +214,7 @@ int runtime_persist_load(const char *state_dir, const struct config *config,
     for (size_t i = 0; i < all.n; i++)
         for (uint32_t k = 0; k < config->n_limits; k++)
             if (!strcmp(config->limits[k].name, all.at[i].name))
-                values->limit[k] = all.at[i].value;
+                apply(&all.at[i], k, page, values);
     free(all.at);
     return code;
 }
@@ -173,7 +228,7 @@ static struct entry *find(struct entries *all, const char *name)
 }
 
 int runtime_persist_save(const char *state_dir, const char *limit_name,
-                         const struct runtime_limit *value)
+                         const struct runtime_limit *value, const struct exempt *exempt)
 {
     struct entries all;
     if (strlen(limit_name) >= sizeof all.at->name)
@@ -198,6 +253,9 @@ int runtime_persist_save(const char *state_dir, const char *limit_name,
         memcpy(e->name, limit_name, strlen(limit_name));
     }
     e->value = *value;
+    e->has_exempt = exempt != NULL;
+    if (exempt)
+        e->exempt = *exempt;
     const int code = write_all(state_dir, &all);
     free(all.at);
     return code;

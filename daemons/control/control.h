@@ -20,12 +20,14 @@
 #include "daemons/rpc/server.h"
 #include "polder/field.h"
 #include "polder/process.h"
+#include "polder/runtime.h"
 #include "polder/stats.h"
 #include <ev.h>
 #include <stdbool.h>
 
 #define CONTROL_ASK_MS 2000 /* how long keeper and supervisor may take to answer */
 
+struct config_limit;
 struct ops;
 struct reload_wait;
 
@@ -73,6 +75,18 @@ void cache_show(struct control *c, const struct rpc_call *call);
 void cache_why(struct control *c, const struct rpc_call *call);
 void cache_invalidate(struct control *c, const struct rpc_call *call);
 void cache_set(struct control *c, const struct rpc_call *call);
+/* What a call wants a limit to be: its values, and whom it exempts; exempts false: whom the file
+ * says. Says nothing of any region: value.exempt counts only where it was read. */
+struct limit_wish {
+    struct runtime_limit value;
+    bool exempts;
+    struct exempt exempt;
+};
+/* The limit that the call names, or NULL and the call is answered. */
+const struct config_limit *limit_named(struct control *c, const struct rpc_call *call);
+void limit_put_values(struct rpc_out *o, const struct runtime_limit *value);
+/* Changes what the call's "set" says. False: the call is answered. */
+bool limit_read_wish(struct control *c, const struct rpc_call *call, struct limit_wish *wish);
 void limit_list(struct control *c, const struct rpc_call *call);
 void limit_show(struct control *c, const struct rpc_call *call);
 void limit_top(struct control *c, const struct rpc_call *call);

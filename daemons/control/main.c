@@ -41,9 +41,10 @@ static void adopt_persisted(const struct control *c)
     struct runtime_values values, before;
     runtime_read(c->runtime, &before);
     values = before;
-    if (runtime_persist_load(c->config->state_dir, c->config, &values) == 0 &&
+    struct runtime_page *page = &c->shared->region[c->region]->runtime;
+    if (runtime_persist_load(c->config->state_dir, c->config, page, &values) == 0 &&
         memcmp(&values, &before, sizeof values))
-        runtime_publish(&c->shared->region[c->region]->runtime, &values);
+        runtime_publish(page, &values);
 }
 
 static void follow(struct control *c)

@@ -15,6 +15,8 @@
 #define NAME_MAX_BYTES 256
 #define TRIAL_MIN_MS   1000
 #define TRIAL_MAX_MS   (UINT64_C(7) * 24 * 3600 * 1000)
+#define VALUE_MAX      4096 /* of KEY=VALUE: a list of the exempt with all its \'s and commas */
+#define SHOWN_MAX      64   /* of the items of a file's exempt list */
 
 static const struct config_limit *find(const struct config *config, const char *name)
 {
@@ -24,8 +26,7 @@ static const struct config_limit *find(const struct config *config, const char *
     return NULL;
 }
 
-/* The limit that the call names, or NULL and the call is answered. */
-static const struct config_limit *named(struct control *c, const struct rpc_call *call)
+const struct config_limit *limit_named(struct control *c, const struct rpc_call *call)
 {
     char name[NAME_MAX_BYTES], known[512] = "";
     const bool text = rpc_in_text(call->params, "name", name, sizeof name) > 0;
@@ -48,7 +49,7 @@ static struct runtime_trial *trial_of(const struct control *c, const struct conf
 
 /* ---- what a limit looks like ---- */
 
-static void put_values(struct rpc_out *o, const struct runtime_limit *v)
+void limit_put_values(struct rpc_out *o, const struct runtime_limit *v)
 {
     rpc_out_u64(o, "requests", v->requests);
     rpc_out_u64(o, "window_ms", v->window_ms);
@@ -57,11 +58,61 @@ static void put_values(struct rpc_out *o, const struct runtime_limit *v)
     rpc_out_u64(o, "concurrent", v->concurrent);
 }
 
+static void put_net(struct rpc_out *o, const struct clientip_net *net)
+{
+    char text[64];
+    clientip_net_format(net, text);
+    rpc_out_str(o, NULL, text);
+}
+
+/* The list that is running; NULL: the file's, which may be long. */
+static void put_exempt(struct rpc_out *o, const struct config_limit *l, const struct exempt *list)
+{
+    rpc_out_list(o, "exempt");
+    for (uint32_t i = 0; list && i < list->n_nets; i++)
+        put_net(o, &list->net[i]);
+    for (const char *v = NULL; list && (v = exempt_next(list, v));)
+        rpc_out_str(o, NULL, v);
+    for (uint32_t i = 0; !list && i < l->n_exempt_nets && i < SHOWN_MAX; i++)
+        put_net(o, &l->exempt_nets[i]);
+    for (uint32_t i = 0; !list && i < l->n_exempt_values && i < SHOWN_MAX; i++)
+        rpc_out_str(o, NULL, l->exempt_values[i]);
+    if (!list && (l->n_exempt_nets > SHOWN_MAX || l->n_exempt_values > SHOWN_MAX))
+        rpc_out_str(o, NULL, "...");
+    rpc_out_end(o);
+}
+
+static void put_wish(struct rpc_out *o, const char *key, const struct config_limit *l,
+                     const struct limit_wish *w)
+{
+    rpc_out_map(o, key);
+    limit_put_values(o, &w->value);
+    put_exempt(o, l, w->exempts ? &w->exempt : NULL);
+    rpc_out_end(o);
+}
+
 static bool same(const struct runtime_limit *a, const struct runtime_limit *b)
 {
     return a->requests == b->requests && a->window_ms == b->window_ms &&
            a->algorithm == b->algorithm && !a->dry_run == !b->dry_run &&
            a->concurrent == b->concurrent;
+}
+
+/* Whether the list says what the file says. */
+static bool same_exempt(const struct config_limit *l, const struct exempt *list)
+{
+    struct exempt file = {0};
+    const char *why;
+    char text[64];
+    for (uint32_t i = 0; i < l->n_exempt_nets; i++) {
+        clientip_net_format(&l->exempt_nets[i], text);
+        if (exempt_add(&file, text, &why))
+            return false;
+    }
+    for (uint32_t i = 0; i < l->n_exempt_values; i++)
+        if (exempt_add(&file, l->exempt_values[i], &why))
+            return false;
+    return !memcmp(&file, list, sizeof file);
 }
 
 static void put_counts(const struct control *c, struct rpc_out *o, const struct config_limit *l)
@@ -87,21 +138,24 @@ static void put_limit(const struct control *c, struct rpc_out *o, const struct c
                       const struct runtime_values *values)
 {
     const struct runtime_limit *running = &values->limit[l->index];
+    const struct exempt *list = runtime_exempt_of(c->runtime, l->index, running);
     char key[512];
     limitkey_describe(l, key, sizeof key);
     rpc_out_map(o, NULL);
     rpc_out_str(o, "name", l->name);
-    put_values(o, running);
+    limit_put_values(o, running);
+    put_exempt(o, l, list);
     rpc_out_str(o, "key", key);
     put_counts(c, o, l);
-    rpc_out_bool(o, "changed", !same(running, &l->value));
+    rpc_out_bool(o, "changed", !same(running, &l->value) || (list && !same_exempt(l, list)));
     rpc_out_bool(o, "persisted", runtime_persist_has(c->config->state_dir, l->name) > 0);
     const uint64_t until_ms = atomic_load(&trial_of(c, l)->until_ms), now_ms = clock_mono_ms();
     if (until_ms) /* on trial */
         rpc_out_u64(o, "confirm_within_ms", until_ms > now_ms ? until_ms - now_ms : 0);
     put_routes(c, o, l);
     rpc_out_map(o, "file");
-    put_values(o, &l->value);
+    limit_put_values(o, &l->value);
+    put_exempt(o, l, NULL);
     rpc_out_end(o);
     rpc_out_end(o);
 }
@@ -121,7 +175,7 @@ void limit_list(struct control *c, const struct rpc_call *call)
 void limit_show(struct control *c, const struct rpc_call *call)
 {
     struct runtime_values values;
-    const struct config_limit *l = named(c, call);
+    const struct config_limit *l = limit_named(c, call);
     if (!l)
         return;
     runtime_read(c->runtime, &values);
@@ -154,7 +208,7 @@ static void put_top(const struct control *c, struct rpc_out *o, const struct con
 
 void limit_top(struct control *c, const struct rpc_call *call)
 {
-    const struct config_limit *l = named(c, call);
+    const struct config_limit *l = limit_named(c, call);
     if (!l)
         return;
     struct rpc_out *o = rpc_reply_result(call->reply);
@@ -207,50 +261,83 @@ static const char *set_value(struct runtime_limit *v, const msgpack_object *map,
         if (!parse_flag(text, &v->dry_run))
             return "true or false";
     } else {
-        return "unknown; there are requests, window, algorithm, dry_run and concurrent";
+        return "unknown; there are requests, window, algorithm, dry_run, concurrent and exempt";
     }
     return NULL;
 }
 
-static bool set_values(struct control *c, const struct rpc_call *call, struct runtime_limit *v)
+static bool set_exempt(struct control *c, const struct rpc_call *call, struct limit_wish *w,
+                       const char *text)
 {
-    const msgpack_object *set = rpc_in_get(call->params, "set");
-    const char *why = NULL;
-    for (uint32_t i = 0; i < set->via.map.size; i++) {
-        char key[64], text[64];
-        if (rpc_in_object_text(&set->via.map.ptr[i].key, key, sizeof key) < 0 ||
-            rpc_in_object_text(&set->via.map.ptr[i].val, text, sizeof text) < 0) {
-            admin_error(c, call->reply, RPC_BAD_ARGUMENT,
-                        "set is a map of short texts and numbers");
-            return false;
-        }
-        if ((why = set_value(v, set, key, text))) {
-            admin_error(c, call->reply, RPC_BAD_ARGUMENT,
-                        !strncmp(why, "unknown", 7) ? "%s: %s%s" : "%s: %s, not \"%s\"", key, why,
-                        !strncmp(why, "unknown", 7) ? "" : text);
-            return false;
-        }
-    }
-    if (runtime_limit_check(v, &why)) {
-        admin_error(c, call->reply, RPC_BAD_ARGUMENT, "%s", why);
+    char wrong[64];
+    const char *why;
+    w->exempts = true;
+    if (exempt_parse(&w->exempt, text, wrong, sizeof wrong, &why) == 0)
+        return true;
+    admin_error(c, call->reply, RPC_BAD_ARGUMENT, "exempt: \"%s\" is wrong; %s would be right",
+                wrong, why);
+    return false;
+}
+
+static bool set_one(struct control *c, const struct rpc_call *call, struct limit_wish *w,
+                    const msgpack_object *set, const msgpack_object_kv *kv)
+{
+    char key[64], text[VALUE_MAX];
+    if (rpc_in_object_text(&kv->key, key, sizeof key) < 0 ||
+        rpc_in_object_text(&kv->val, text, sizeof text) < 0) {
+        admin_error(c, call->reply, RPC_BAD_ARGUMENT, "set is a map of short texts and numbers");
         return false;
     }
-    return true;
+    if (!strcmp(key, "exempt"))
+        return set_exempt(c, call, w, text);
+    const char *why = set_value(&w->value, set, key, text);
+    const bool unknown = why && !strncmp(why, "unknown", 7);
+    if (why)
+        admin_error(c, call->reply, RPC_BAD_ARGUMENT, unknown ? "%s: %s" : "%s: %s, not \"%.64s\"",
+                    key, why, text);
+    return !why;
+}
+
+bool limit_read_wish(struct control *c, const struct rpc_call *call, struct limit_wish *w)
+{
+    const msgpack_object *set = rpc_in_get(call->params, "set");
+    const char *why;
+    for (uint32_t i = 0; i < set->via.map.size; i++)
+        if (!set_one(c, call, w, set, &set->via.map.ptr[i]))
+            return false;
+    if (runtime_limit_check(&w->value, &why) == 0)
+        return true;
+    admin_error(c, call->reply, RPC_BAD_ARGUMENT, "%s", why);
+    return false;
+}
+
+/* What a limit is, so that it can be wished for again. */
+static void wish_of(const struct control *c, const struct config_limit *l,
+                    const struct runtime_limit *value, struct limit_wish *w)
+{
+    const struct exempt *list = runtime_exempt_of(c->runtime, l->index, value);
+    w->value = *value;
+    w->exempts = list != NULL;
+    if (list)
+        w->exempt = *list;
 }
 
 /* In every configuration that is served: workers that drain keep the limit too. */
-static void publish(const struct control *c, const char *name, const struct runtime_limit *v)
+static void publish(const struct control *c, const char *name, const struct limit_wish *w)
 {
     struct config_region *region[SHARED_REGIONS];
     struct runtime_values values;
     const size_t n = control_live_regions(c, region);
     for (size_t i = 0; i < n; i++) {
         const struct config_limit *l = find(region[i]->config, name);
+        struct runtime_page *page = &region[i]->runtime;
         if (!l)
             continue;
-        runtime_read(&region[i]->runtime, &values);
-        values.limit[l->index] = *v;
-        runtime_publish(&region[i]->runtime, &values);
+        runtime_read(page, &values);
+        values.limit[l->index] = w->value;
+        values.limit[l->index].exempt =
+            w->exempts ? runtime_exempt_put(page, l->index, &w->exempt) : 0;
+        runtime_publish(page, &values);
     }
 }
 
@@ -296,7 +383,9 @@ void limit_trials_end(struct control *c)
         const uint64_t until_ms = atomic_load(&t->until_ms);
         if (!until_ms || now_ms < until_ms)
             continue;
-        publish(c, l->name, &t->before); /* once more, if we die before the next line: harmless */
+        struct limit_wish before;
+        wish_of(c, l, &t->before, &before);
+        publish(c, l->name, &before); /* once more, if we die before the next line: harmless */
         atomic_store(&t->until_ms, 0);
         log_warning("limit \"%s\": nobody confirmed what was changed; it is as before", l->name);
     }
@@ -304,7 +393,7 @@ void limit_trials_end(struct control *c)
 
 void limit_confirm(struct control *c, const struct rpc_call *call)
 {
-    const struct config_limit *l = named(c, call);
+    const struct config_limit *l = limit_named(c, call);
     if (!l)
         return;
     if (!atomic_load(&trial_of(c, l)->until_ms)) {
@@ -323,24 +412,27 @@ void limit_confirm(struct control *c, const struct rpc_call *call)
 void limit_set(struct control *c, const struct rpc_call *call)
 {
     struct runtime_values values;
-    const struct config_limit *l = named(c, call);
+    const struct config_limit *l = limit_named(c, call);
     const bool persist = rpc_in_flag(call->params, "persist");
     uint64_t trial_ms;
     if (!l || !trial_asked(c, call, persist, &trial_ms))
         return;
     runtime_read(c->runtime, &values);
-    const struct runtime_limit before = values.limit[l->index];
-    struct runtime_limit after = before;
-    if (!set_values(c, call, &after))
+    struct limit_wish before, after;
+    wish_of(c, l, &values.limit[l->index], &before);
+    after = before;
+    if (!limit_read_wish(c, call, &after))
         return;
-    const int code = persist ? runtime_persist_save(c->config->state_dir, l->name, &after) : 0;
+    const int code = persist ? runtime_persist_save(c->config->state_dir, l->name, &after.value,
+                                                    after.exempts ? &after.exempt : NULL)
+                             : 0;
     if (code) {
         admin_error(c, call->reply, RPC_FAILED,
                     "cannot write %s/runtime.mp: %s; nothing is changed", c->config->state_dir,
                     strerror(-code));
         return;
     }
-    trial_note(c, l, trial_ms, &before); /* first: what if we die between the two? */
+    trial_note(c, l, trial_ms, &before.value); /* first: what if we die between the two? */
     publish(c, l->name, &after);
     struct rpc_out *o = rpc_reply_result(call->reply);
     rpc_out_map(o, NULL);
@@ -348,12 +440,8 @@ void limit_set(struct control *c, const struct rpc_call *call)
     rpc_out_bool(o, "persisted", persist);
     if (trial_ms)
         rpc_out_u64(o, "confirm_within_ms", trial_ms);
-    rpc_out_map(o, "before");
-    put_values(o, &before);
-    rpc_out_end(o);
-    rpc_out_map(o, "after");
-    put_values(o, &after);
-    rpc_out_end(o);
+    put_wish(o, "before", l, &before);
+    put_wish(o, "after", l, &after);
     rpc_out_end(o);
     rpc_reply_send(call->reply);
 }
@@ -405,7 +493,7 @@ static void forget_memos(const struct control *c)
 
 void limit_reset(struct control *c, const struct rpc_call *call)
 {
-    const struct config_limit *l = named(c, call);
+    const struct config_limit *l = limit_named(c, call);
     const bool one = rpc_in_get(call->params, "client") != NULL;
     bool forgotten = true;
     if (!l)

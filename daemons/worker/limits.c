@@ -8,6 +8,7 @@
  */
 #include "daemons/worker/worker.h"
 #include "polder/limitkey.h"
+#include "polder/log.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -36,6 +37,43 @@ static uint32_t quoted(char *out, size_t size, const char *name)
     out[n++] = '"';
     out[n] = 0;
     return (uint32_t)n;
+}
+
+/* ---- the running values ------------------------------------------------------------------------
+ */
+
+/* Copies of the lists that are not the file's. False: they have changed again meanwhile. */
+static bool limits_read_exempt(struct worker *w)
+{
+    const struct runtime_page *page = &w->process->region->runtime;
+    for (uint32_t i = 0; i < w->config->n_limits; i++) {
+        const uint32_t n = w->runtime.limit[i].exempt;
+        struct limit_state *s = &w->limits[i];
+        s->exempt = NULL;
+        if (n && !s->list && !(s->list = malloc(sizeof *s->list)))
+            log_error("limits: no memory for whom \"%s\" exempts; those of the file are",
+                      w->config->limits[i].name);
+        if (!n || !s->list)
+            continue;
+        if (!runtime_exempt_read(page, w->runtime_generation, i, n, s->list))
+            return false;
+        s->exempt = s->list;
+    }
+    return true;
+}
+
+void limits_read(struct worker *w)
+{
+    do
+        w->runtime_generation = runtime_read(&w->process->region->runtime, &w->runtime);
+    while (!limits_read_exempt(w));
+}
+
+void limits_free(struct worker *w)
+{
+    for (uint32_t i = 0; i < w->config->n_limits; i++)
+        free(w->limits[i].list);
+    free(w->limits);
 }
 
 void limits_prepare(struct worker *w)
@@ -304,9 +342,12 @@ int limits_key_text(const struct request *r, const struct config_key *parts, uin
     return (int)len;
 }
 
-static bool exempt(const struct request *r, const struct config_limit *l, const char *text,
-                   size_t len)
+static bool exempt(const struct worker *w, const struct request *r, const struct config_limit *l,
+                   const char *text, size_t len)
 {
+    const struct exempt *list = w->limits[l->index].exempt;
+    if (list)
+        return exempt_has(list, &r->ip, text, len);
     if (l->n_exempt_nets && clientip_in(&r->ip, l->exempt_nets, l->n_exempt_nets))
         return true;
     for (uint32_t i = 0; i < l->n_exempt_values; i++)
@@ -340,7 +381,7 @@ static int key_of(struct worker *w, const struct request *r, const struct config
     *key = EXEMPT;
     if (len < 0)
         return len == -ENODATA ? 0 : len;
-    if (!exempt(r, l, text, (size_t)len))
+    if (!exempt(w, r, l, text, (size_t)len))
         *key = limit_key(w->shared->limits, l->id, text, (size_t)len);
     return 0;
 }

@@ -50,7 +50,7 @@ static void settings_of(const struct config_route *route, const struct runtime_c
 
 static void loop_settings(struct worker *w)
 {
-    w->runtime_generation = runtime_read(&w->process->region->runtime, &w->runtime);
+    limits_read(w);
     w->generation++;
     for (uint32_t i = 0; i < w->config->n_routes; i++) {
         const struct config_route *route = &w->config->routes[i];

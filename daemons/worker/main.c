@@ -89,7 +89,7 @@ int worker_run(const struct process *process)
     if (w->reader)
         cache_reader_close(w->reader);
     free(w->routes);
-    free(w->limits);
+    limits_free(w);
     free(w->servers);
     free(w->listeners);
     free(w->log_text);

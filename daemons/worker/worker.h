@@ -282,7 +282,9 @@ void limits_charge(struct worker *w, const struct request *r, uint64_t *keys, bo
                    struct limit_answer *answer);
 bool limits_need_head(const struct config_route *route); /* to know whom they count */
 void limits_leave(struct client *c);                     /* its request is no longer under way */
-void limits_prepare(struct worker *w);                   /* after the running values have changed */
+void limits_read(struct worker *w);    /* the running values, and whom limits exempt now */
+void limits_prepare(struct worker *w); /* after the running values have changed */
+void limits_free(struct worker *w);
 /* Joins the values of key parts into out; spelled: parameters and cookies in the client's bytes,
  * not as what they mean. -ENOENT: one is missing; -EINVAL: one is there twice, with two values;
  * -ENOBUFS. */
@@ -644,6 +646,8 @@ struct limit_state {
     uint32_t name_len;
     char alone[256]; /* both fields up to the first number, for a route with this limit only */
     uint32_t alone_len;
+    struct exempt *list; /* room for whom it exempts, where that was ever changed; else NULL */
+    const struct exempt *exempt; /* it now; NULL: the file's */
 };
 
 struct worker {

@@ -28,6 +28,9 @@ int clientip_net_parse(const char *text, struct clientip_net *net);    /* "10.0.
 bool clientip_in(const struct clientip *ip, const struct clientip_net *nets, size_t n);
 /* "192.0.2.1" or "2001:db8::1"; out holds at least 46 bytes; returns the length */
 size_t clientip_format(const struct clientip *ip, char *out);
+/* "10.0.0.0/8"; a single address without its length; out holds at least 50 bytes. What
+ * clientip_net_parse() takes. */
+size_t clientip_net_format(const struct clientip_net *net, char *out);
 /* What rate limits count: the address for IPv4, the /64 for IPv6 (rest zeroed). */
 void clientip_group(const struct clientip *ip, struct clientip *group);
 bool clientip_is_v4(const struct clientip *ip);

@@ -10,6 +10,7 @@
  */
 #ifndef POLDER_RUNTIME_H
 #define POLDER_RUNTIME_H
+#include "polder/exempt.h"
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -17,6 +18,8 @@
 #define RUNTIME_LIMITS_MAX  256
 #define RUNTIME_SERVERS_MAX 256
 #define RUNTIME_ROUTES_MAX  1024
+
+#define RUNTIME_EXEMPT_LISTS 3
 
 enum runtime_algorithm { RUNTIME_SLIDING, RUNTIME_FIXED, RUNTIME_GCRA };
 
@@ -26,6 +29,8 @@ struct runtime_limit {
     uint64_t window_ms;  /* 100 .. 2 592 000 000 (30 days) */
     uint32_t concurrent; /* requests in flight a key, 0: no bound */
     uint32_t dry_run;    /* 1: count and report, refuse nobody */
+    uint32_t exempt;     /* 0: whom the file exempts; n: runtime_page.exempt[index][n - 1] */
+    uint32_t pad_;
 };
 
 enum runtime_cache_key {
@@ -67,6 +72,10 @@ struct runtime_page {
     _Alignas(64) _Atomic uint64_t generation; /* generation & 1 selects the active copy */
     _Alignas(64) struct runtime_values copy[2];
     struct runtime_trial trial[RUNTIME_LIMITS_MAX]; /* by config_limit.index */
+    /* By config_limit.index: one is running, one is what a trial goes back to, and one is free to
+     * be written. Not a part of the values: few limits have a list, and who copies values would
+     * copy 400 KiB. */
+    struct exempt exempt[RUNTIME_LIMITS_MAX][RUNTIME_EXEMPT_LISTS];
 };
 
 static inline uint64_t runtime_generation(const struct runtime_page *page)
@@ -79,6 +88,19 @@ uint64_t runtime_read(const struct runtime_page *page, struct runtime_values *ou
 /* The only writer's way to change: edit a private copy, then publish it. */
 void runtime_publish(struct runtime_page *page, const struct runtime_values *values);
 
+/* For the only writer: leaves the list where no reader looks, and returns what
+ * runtime_limit.exempt has to be for it; publish that. If the limit has that very list now, it
+ * stays where it is. list: not one of the page's own, unless it is what runs or what a trial goes
+ * back to. */
+uint32_t runtime_exempt_put(struct runtime_page *page, uint32_t index, const struct exempt *list);
+/* Copies what runtime_limit.exempt (not 0) of the values of that generation means. False: there is
+ * a newer one meanwhile; read the values again. */
+bool runtime_exempt_read(const struct runtime_page *page, uint64_t generation, uint32_t index,
+                         uint32_t exempt, struct exempt *out);
+/* For the only writer, without a copy; NULL where the file's apply. */
+const struct exempt *runtime_exempt_of(const struct runtime_page *page, uint32_t index,
+                                       const struct runtime_limit *limit);
+
 const char *runtime_algorithm_name(enum runtime_algorithm algorithm);
 /* -1 where the name is unknown */
 int runtime_algorithm_parse(const char *name);
@@ -87,12 +109,13 @@ int runtime_algorithm_parse(const char *name);
 int runtime_limit_check(const struct runtime_limit *limit, const char **why);
 
 /* What `limit set --persist` wrote, in state_dir/runtime.mp (msgpack; tmp + fsync + rename). Values
- * for limits by name. Unreadable or foreign: a logged warning, and nothing is applied. */
+ * for limits by name; lists go into the page, the rest into values. Unreadable or foreign: a logged
+ * warning, and nothing is applied. exempt: NULL: the file's. */
 struct config;
 int runtime_persist_load(const char *state_dir, const struct config *config,
-                         struct runtime_values *values);
+                         struct runtime_page *page, struct runtime_values *values);
 int runtime_persist_save(const char *state_dir, const char *limit_name,
-                         const struct runtime_limit *value);
+                         const struct runtime_limit *value, const struct exempt *exempt);
 int runtime_persist_forget(const char *state_dir, const char *limit_name);
 /* 1 if a persisted value exists for that limit */
 int runtime_persist_has(const char *state_dir, const char *limit_name);

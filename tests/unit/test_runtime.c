@@ -85,12 +85,14 @@ static void what_is_persisted_comes_back(void **state)
                                     .concurrent = 3,
                                     .dry_run = 1};
     static struct runtime_values values;
+    struct runtime_page *page = calloc(1, sizeof *page);
     values.limit[0].requests = 1;
     values.limit[1].requests = 2;
-    assert_int_equal(runtime_persist_load(dir, &config, &values), 0); /* no file is no mistake */
-    assert_int_equal(runtime_persist_save(dir, "b", &v), 0);
-    assert_int_equal(runtime_persist_save(dir, "gone", &v), 0);
-    assert_int_equal(runtime_persist_load(dir, &config, &values), 0);
+    assert_int_equal(runtime_persist_load(dir, &config, page, &values),
+                     0); /* no file is no mistake */
+    assert_int_equal(runtime_persist_save(dir, "b", &v, NULL), 0);
+    assert_int_equal(runtime_persist_save(dir, "gone", &v, NULL), 0);
+    assert_int_equal(runtime_persist_load(dir, &config, page, &values), 0);
     assert_int_equal(values.limit[0].requests, 1);
     assert_memory_equal(&values.limit[1], &v, sizeof v);
     assert_int_equal(runtime_persist_has(dir, "b"), 1);
@@ -115,24 +117,111 @@ static void what_is_persisted_comes_back(void **state)
         fwrite(foreign[i], 1, strlen(foreign[i]), f);
         fclose(f);
         values.limit[1].requests = 2;
-        assert_int_not_equal(runtime_persist_load(dir, &config, &values), 0);
+        assert_int_not_equal(runtime_persist_load(dir, &config, page, &values), 0);
         assert_int_equal(values.limit[1].requests, 2);
     }
-    assert_int_equal(runtime_persist_save(dir, "b", &v), 0); /* replaces what cannot be used */
+    assert_int_equal(runtime_persist_save(dir, "b", &v, NULL),
+                     0); /* replaces what cannot be used */
     assert_int_equal(runtime_persist_has(dir, "b"), 1);
     char name[16];
     for (unsigned i = 1; i < RUNTIME_LIMITS_MAX; i++) {
         snprintf(name, sizeof name, "n%u", i);
-        assert_int_equal(runtime_persist_save(dir, name, &v), 0);
+        assert_int_equal(runtime_persist_save(dir, name, &v, NULL), 0);
     }
-    assert_int_equal(runtime_persist_save(dir, "one more", &v), -ENOSPC);
-    assert_int_equal(runtime_persist_save(dir, "b", &v), 0); /* one that is there */
+    assert_int_equal(runtime_persist_save(dir, "one more", &v, NULL), -ENOSPC);
+    assert_int_equal(runtime_persist_save(dir, "b", &v, NULL), 0); /* one that is there */
     assert_int_equal(runtime_persist_has(dir, "n255"), 1);
     unlink(path);
     assert_int_equal(mkdir(path, 0700), 0); /* what cannot be read is not replaced */
-    assert_int_not_equal(runtime_persist_save(dir, "b", &v), 0);
+    assert_int_not_equal(runtime_persist_save(dir, "b", &v, NULL), 0);
     assert_int_equal(rmdir(path), 0);
     rmdir(dir);
+    free(page);
+}
+
+static void list_of(struct exempt *list, const char *text)
+{
+    char wrong[64];
+    const char *why;
+    assert_int_equal(exempt_parse(list, text, wrong, sizeof wrong, &why), 0);
+}
+
+static void whom_a_limit_exempts_is_persisted_with_it(void **state)
+{
+    (void)state;
+    char dir[] = "/tmp/polder-runtime.XXXXXX", path[64];
+    assert_non_null(mkdtemp(dir));
+    struct config_limit limits[2] = {{.name = "a", .index = 0}, {.name = "b", .index = 1}};
+    const struct config config = {.limits = limits, .n_limits = 2};
+    const struct runtime_limit v = {.requests = 40, .window_ms = 60000};
+    static struct runtime_values values;
+    struct runtime_page *page = calloc(1, sizeof *page);
+    struct exempt some, nobody;
+    list_of(&some, "10.0.0.0/8,2001:db8::/32,key,a\\,b");
+    list_of(&nobody, "");
+    assert_int_equal(runtime_persist_save(dir, "a", &v, &nobody), 0);
+    assert_int_equal(runtime_persist_save(dir, "b", &v, &some), 0);
+    assert_int_equal(runtime_persist_load(dir, &config, page, &values), 0);
+    assert_memory_equal(runtime_exempt_of(page, 0, &values.limit[0]), &nobody, sizeof nobody);
+    assert_memory_equal(runtime_exempt_of(page, 1, &values.limit[1]), &some, sizeof some);
+    assert_int_equal(runtime_persist_save(dir, "b", &v, NULL), 0);
+    assert_int_equal(runtime_persist_load(dir, &config, page, &values), 0);
+    assert_null(runtime_exempt_of(page, 1, &values.limit[1]));
+    snprintf(path, sizeof path, "%s/runtime.mp", dir);
+    static const char *const lists[] = {"\x01", "\x91\xa3::/", "\x91\xa0", "\x91\xc0", "\x90\x01"};
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
+        FILE *f = fopen(path, "w");
+        const bool too_many = i == 4;
+        fwrite(too_many ? "\x81\xa1"
+                          "b\x97"
+                        : "\x81\xa1"
+                          "b\x96",
+               1, 4, f);
+        fwrite("\x01\x00\xcd\x10\x00\x00\x00", 1, 7, f);
+        fwrite(lists[i], 1, strlen(lists[i]), f);
+        fclose(f);
+        assert_int_not_equal(runtime_persist_load(dir, &config, page, &values), 0);
+        assert_null(runtime_exempt_of(page, 1, &values.limit[1]));
+    }
+    unlink(path);
+    rmdir(dir);
+    free(page);
+}
+
+/* The three lists of a limit: what runs, what a trial goes back to, and what is written next. */
+static void a_list_is_whole_though_writers_die(void **state)
+{
+    (void)state;
+    struct runtime_page *page =
+        mmap(NULL, sizeof *page, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    static struct runtime_values v;
+    struct exempt list;
+    for (int round = 0; round < 40; round++) {
+        const pid_t writer = fork();
+        if (writer == 0)
+            for (uint32_t n = (uint32_t)runtime_generation(page) + 1;; n++) {
+                static struct runtime_values w;
+                static struct exempt l;
+                memset(&l, (int)(n % 200) + 1, sizeof l);
+                page->trial[7].before.exempt = w.limit[7].exempt;
+                w.limit[7].requests = n % 200 + 1;
+                w.limit[7].exempt = runtime_exempt_put(page, 7, &l);
+                runtime_publish(page, &w);
+            }
+        for (int i = 0, seen = 0; seen < 300 && i < 1000000; i++) {
+            const uint64_t generation = runtime_read(page, &v);
+            if (!v.limit[7].exempt ||
+                !runtime_exempt_read(page, generation, 7, v.limit[7].exempt, &list))
+                continue;
+            seen++;
+            const unsigned char *byte = (const unsigned char *)&list;
+            for (size_t k = 0; k < sizeof list; k++)
+                assert_int_equal(byte[k], v.limit[7].requests);
+        }
+        kill(writer, SIGKILL);
+        waitpid(writer, NULL, 0);
+    }
+    munmap(page, sizeof *page);
 }
 
 int main(void)
@@ -141,6 +230,8 @@ int main(void)
         cmocka_unit_test(readers_see_whole_changes_though_writers_die),
         cmocka_unit_test(limits_have_ranges),
         cmocka_unit_test(what_is_persisted_comes_back),
+        cmocka_unit_test(whom_a_limit_exempts_is_persisted_with_it),
+        cmocka_unit_test(a_list_is_whole_though_writers_die),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
