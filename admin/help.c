@@ -58,6 +58,9 @@ static const char *example(enum rpc_method method)
         return "  polderctl limit set status requests=40 window=60s\n"
                "  polderctl limit set status dry_run=true --persist\n"
                "  polderctl limit set status exempt=10.0.0.0/8,partner-key\n";
+    case RPC_METHOD_LIMIT_TRY:
+        return "  polderctl limit try status requests=10 --for 5m   # waits, then reports\n"
+               "  polderctl limit try status                        # how it is going, or went\n";
     case RPC_METHOD_LIMIT_RESET:
         return "  polderctl limit reset status 192.0.2.7\n";
     case RPC_METHOD_WS_SET:

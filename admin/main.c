@@ -105,6 +105,20 @@ static unsigned timeout_of(const struct options *o, enum rpc_method method)
     return method == RPC_METHOD_RELOAD ? TIMEOUT_RELOAD_MS : TIMEOUT_MS;
 }
 
+/* The answer that a try has begun becomes the report of its end. */
+static int follow_try(const struct options *o, struct ctl_answer *answer)
+{
+    struct ctl_try t = {.socket = o->socket};
+    if (answer->error->type != MSGPACK_OBJECT_NIL || !try_begun(answer, &t))
+        return CTL_DONE;
+    if (!o->json)
+        fprintf(stderr,
+                "counting for %.4gs; Ctrl-C leaves it running, and \"limit try %s\" reports\n",
+                (double)t.left_ms / 1000, t.name);
+    ctl_answer_free(answer);
+    return try_report(&t, timeout_of(o, RPC_METHOD_LIMIT_TRY), answer);
+}
+
 static int call(const struct options *o, enum rpc_method method, int used)
 {
     char why[COMMAND_WHY];
@@ -115,6 +129,8 @@ static int call(const struct options *o, enum rpc_method method, int used)
         return usage(why);
     }
     int status = ctl_call(o->socket, method, &params, timeout_of(o, method), &answer);
+    if (!status && method == RPC_METHOD_LIMIT_TRY)
+        status = follow_try(o, &answer);
     if (status)
         fprintf(stderr, "polderctl: %s\n", answer.why);
     else

@@ -47,6 +47,17 @@ int ctl_call(const char *socket, enum rpc_method method, const struct rpc_out *p
              unsigned timeout_ms, struct ctl_answer *answer);
 void ctl_answer_free(struct ctl_answer *answer);
 
+/* ---- try.c ---- */
+struct ctl_try {
+    const char *socket;
+    char name[256];
+    uint64_t run, left_ms;
+};
+/* Whether that answer says that a try has begun. */
+bool try_begun(const struct ctl_answer *answer, struct ctl_try *t);
+/* Waits until it is over, and asks for its report. As ctl_call(). */
+int try_report(struct ctl_try *t, unsigned timeout_ms, struct ctl_answer *report);
+
 /* ---- table.c, json.c ---- */
 void table_print(FILE *to, enum rpc_method method, const msgpack_object *result);
 bool json_print(FILE *to, const msgpack_object *result);

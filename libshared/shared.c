@@ -6,6 +6,7 @@
 #include "polder/inflight.h"
 #include "polder/inval.h"
 #include "polder/limit.h"
+#include "polder/limit_try.h"
 #include "polder/log.h"
 #include "polder/ring.h"
 #include "polder/stats.h"
@@ -88,6 +89,7 @@ static bool shared_tables(struct shared *sh, size_t limit_entries)
     sh->stats = shared_body(sh, "polder-stats", SHM_STATS, sizeof(struct stats_slab) * PROC_SLOTS);
     sh->limits = shared_segment(sh, "polder-limits", SHM_LIMIT, limit_table_layout(),
                                 limit_table_size(limit_entries));
+    sh->tries = shared_body(sh, "polder-tries", SHM_LIMIT, sizeof(struct limit_try_board));
     sh->inflight = shared_segment(sh, "polder-inflight", SHM_INFLIGHT, inflight_table_layout(),
                                   inflight_table_size());
     sh->ref = shared_body(sh, "polder-ref", SHM_REF, CACHE_SLOTS_MAX);
@@ -96,8 +98,8 @@ static bool shared_tables(struct shared *sh, size_t limit_entries)
         shared_body(sh, "polder-clients", SHM_PROC, sizeof(shared_client_row) * PROC_WORKER_SLOTS);
     if (sh->limits)
         limit_table_init(sh->limits, limit_entries);
-    return sh->proc && sh->stats && sh->limits && sh->inflight && sh->ref && sh->cache &&
-           sh->clients;
+    return sh->proc && sh->stats && sh->limits && sh->tries && sh->inflight && sh->ref &&
+           sh->cache && sh->clients;
 }
 
 /* Sparse: a ring or region that nobody uses costs address space only. */

@@ -40,6 +40,7 @@ static void (*const handler[RPC_METHODS])(struct control *, const struct rpc_cal
     [RPC_METHOD_POLL_TOP] = poll_top,
     [RPC_METHOD_LIMIT_CONFIRM] = limit_confirm,
     [RPC_METHOD_LIMIT_SET] = limit_set,
+    [RPC_METHOD_LIMIT_TRY] = limit_try, /* or only a question */
     [RPC_METHOD_LIMIT_RESET] = limit_reset,
     [RPC_METHOD_WS_STATS] = ask_supervisor,
     [RPC_METHOD_WS_LIST] = ask_supervisor,
@@ -64,6 +65,13 @@ void admin_error(struct control *c, struct rpc_reply *reply, enum rpc_error code
     rpc_reply_error(reply, code, "%s", message);
 }
 
+/* limit.try without anything to be tried only asks. */
+static bool changes(int method, const msgpack_object *params)
+{
+    return rpc_methods[method].changes &&
+           (method != RPC_METHOD_LIMIT_TRY || rpc_in_get(params, "set"));
+}
+
 static void on_call(void *arg, const struct rpc_call *call)
 {
     struct control *c = arg;
@@ -80,7 +88,7 @@ static void on_call(void *arg, const struct rpc_call *call)
                     call->method, text);
         return;
     }
-    if (rpc_methods[method].changes) {
+    if (changes(method, call->params)) {
         admin_describe((enum rpc_method)method, call->params, text, sizeof text);
         log_info("admin: %.*s%s by uid %u, pid %d", (int)call->method_len, call->method, text,
                  (unsigned)call->peer.uid, (int)call->peer.pid);

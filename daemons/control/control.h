@@ -6,6 +6,7 @@
  *   admin.c             the admin socket: who calls what; logs changes; passes on to keeper and
  * supervisor methods_status.c    status, reload, drain      methods_cache.c     cache.*
  *   methods_limit.c     limit.*                    methods_upstream.c  upstream.*
+ *   methods_try.c       limit.try
  *   ops.c               a small HTTP server: ops.listen, and ops.sock for the workers
  *   pages.c             which page; health, readiness, index
  *   metrics.c           /metrics                   telemetry.c         /api/telemetry/…
@@ -95,6 +96,9 @@ void limit_confirm(struct control *c, const struct rpc_call *call);
 void limit_trials_end(struct control *c); /* each second: those that were not confirmed in time */
 void limit_set(struct control *c, const struct rpc_call *call);
 void limit_reset(struct control *c, const struct rpc_call *call);
+void limit_publish_again(const struct control *c); /* the same values, as a new generation */
+void limit_try(struct control *c, const struct rpc_call *call);
+void limit_tries_end(struct control *c); /* each second: those whose time is over */
 void upstream_list(struct control *c, const struct rpc_call *call);
 void upstream_weight(struct control *c, const struct rpc_call *call);
 

@@ -99,6 +99,7 @@ static void on_tick(struct ev_loop *loop, ev_timer *w, int revents)
     process_beat(c->process, clock_mono_ms());
     follow(c);
     limit_trials_end(c);
+    limit_tries_end(c);
 }
 
 static void on_term(struct ev_loop *loop, ev_signal *w, int revents)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* methods_limit: limit.list, show, set and reset. */
+/* methods_limit: limit.list, show, top, set, confirm and reset. */
 #include "daemons/control/control.h"
 #include "polder/clock.h"
 #include "polder/config.h"
@@ -480,7 +480,7 @@ static bool reset_client(struct control *c, const struct rpc_call *call,
 }
 
 /* Workers may have remembered what keys hash to: a new generation makes them look again. */
-static void forget_memos(const struct control *c)
+void limit_publish_again(const struct control *c)
 {
     struct config_region *region[SHARED_REGIONS];
     struct runtime_values values;
@@ -502,7 +502,7 @@ void limit_reset(struct control *c, const struct rpc_call *call)
         limit_reset_all(c->shared->limits, l->id);
     else if (!reset_client(c, call, l, &forgotten))
         return;
-    forget_memos(c);
+    limit_publish_again(c);
     struct rpc_out *o = rpc_reply_result(call->reply);
     rpc_out_map(o, NULL);
     rpc_out_str(o, "name", l->name);

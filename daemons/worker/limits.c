@@ -8,91 +8,15 @@
  */
 #include "daemons/worker/worker.h"
 #include "polder/limitkey.h"
-#include "polder/log.h"
 
 #include <ctype.h>
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define KEY_SEPARATOR LIMITKEY_SEPARATOR
-#define KEY_TEXT_MAX  4096
+#define KEY_TEXT_MAX  LIMITS_KEY_MAX
 #define EXEMPT        UINT64_C(0)
-
-/* ---- the constant part of the fields -----------------------------------------------------------
- */
-
-static uint32_t quoted(char *out, size_t size, const char *name)
-{
-    size_t n = 0;
-    out[n++] = '"';
-    for (; *name && n + 3 < size; name++) {
-        if (*name < 0x20 || *name > 0x7e) /* not in an sf-string */
-            continue;
-        if (*name == '"' || *name == '\\')
-            out[n++] = '\\';
-        out[n++] = *name;
-    }
-    out[n++] = '"';
-    out[n] = 0;
-    return (uint32_t)n;
-}
-
-/* ---- the running values ------------------------------------------------------------------------
- */
-
-/* Copies of the lists that are not the file's. False: they have changed again meanwhile. */
-static bool limits_read_exempt(struct worker *w)
-{
-    const struct runtime_page *page = &w->process->region->runtime;
-    for (uint32_t i = 0; i < w->config->n_limits; i++) {
-        const uint32_t n = w->runtime.limit[i].exempt;
-        struct limit_state *s = &w->limits[i];
-        s->exempt = NULL;
-        if (n && !s->list && !(s->list = malloc(sizeof *s->list)))
-            log_error("limits: no memory for whom \"%s\" exempts; those of the file are",
-                      w->config->limits[i].name);
-        if (!n || !s->list)
-            continue;
-        if (!runtime_exempt_read(page, w->runtime_generation, i, n, s->list))
-            return false;
-        s->exempt = s->list;
-    }
-    return true;
-}
-
-void limits_read(struct worker *w)
-{
-    do
-        w->runtime_generation = runtime_read(&w->process->region->runtime, &w->runtime);
-    while (!limits_read_exempt(w));
-}
-
-void limits_free(struct worker *w)
-{
-    for (uint32_t i = 0; i < w->config->n_limits; i++)
-        free(w->limits[i].list);
-    free(w->limits);
-}
-
-void limits_prepare(struct worker *w)
-{
-    for (uint32_t i = 0; i < w->config->n_limits; i++) {
-        const struct config_limit *l = &w->config->limits[i];
-        const struct runtime_limit *v = &w->runtime.limit[l->index];
-        struct limit_state *s = &w->limits[l->index];
-        s->name_len = quoted(s->name, sizeof s->name, l->name);
-        int n = snprintf(s->policy, sizeof s->policy, "%s;q=%u", s->name, v->requests);
-        if (v->window_ms >= 1000) /* the draft knows whole seconds only */
-            n += snprintf(s->policy + n, sizeof s->policy - (size_t)n, ";w=%llu",
-                          (unsigned long long)(v->window_ms + 999) / 1000);
-        s->policy_len = (uint32_t)n;
-        s->alone_len =
-            (uint32_t)snprintf(s->alone, sizeof s->alone,
-                               "RateLimit-Policy: %s\r\nRateLimit: %s;r=", s->policy, s->name);
-    }
-}
 
 /* ---- keys ---- */
 
@@ -356,9 +280,7 @@ static bool exempt(const struct worker *w, const struct request *r, const struct
     return false;
 }
 
-/* The bytes that it is counted by; -ENODATA: not at all; -ENOENT: the key is missing and that means
- * refusal. text: KEY_TEXT_MAX. */
-static int who_is(const struct request *r, const struct config_limit *l, char *text)
+int limits_who(const struct request *r, const struct config_limit *l, char *text)
 {
     const struct config_key client = {CONFIG_KEY_CLIENT, ""};
     const int len = limits_key_text(r, l->key, l->n_key, false, text, KEY_TEXT_MAX);
@@ -377,7 +299,7 @@ static int key_of(struct worker *w, const struct request *r, const struct config
                   uint64_t *key)
 {
     char text[KEY_TEXT_MAX];
-    const int len = who_is(r, l, text);
+    const int len = limits_who(r, l, text);
     *key = EXEMPT;
     if (len < 0)
         return len == -ENODATA ? 0 : len;
@@ -573,11 +495,27 @@ static void note_top(struct worker *w, const struct request *r, const struct cha
     char text[KEY_TEXT_MAX];
     w->top_due = false;
     for (size_t i = 0; i < ch->n; i++) {
-        const int len = who_is(r, ch->limit[i], text);
+        const int len = limits_who(r, ch->limit[i], text);
         if (len >= 0)
             limit_top_note(&w->limit_caller, ch->limit[i]->index, ch->charge[i].key, text,
                            (size_t)len, !ch->verdict[i].admitted, w->mono_ms);
     }
+}
+
+static bool another_refuses(const struct charged *ch, size_t i)
+{
+    for (size_t k = 0; k < ch->n; k++)
+        if (k != i && !ch->verdict[k].admitted && !ch->charge[k].limit->dry_run)
+            return true;
+    return false;
+}
+
+/* A request that another limit refuses is charged to neither. */
+static void charge_tries(struct worker *w, const struct request *r, const struct charged *ch)
+{
+    for (size_t i = 0; i < ch->n; i++)
+        if (!another_refuses(ch, i))
+            tries_charge(w, r, ch->limit[i], &ch->charge[i], ch->verdict[i].admitted);
 }
 
 static bool bounds_concurrency(const struct charged *ch)
@@ -620,6 +558,8 @@ void limits_charge(struct worker *w, const struct request *r, uint64_t *keys, bo
         if (!admitted)
             refuse(w, &ch, answer); /* its answer leaves again */
     }
+    if (__builtin_expect(w->n_tries, 0))
+        charge_tries(w, r, &ch);
     if (w->top_due || (!known && limit_top_due(&w->top)))
         note_top(w, r, &ch);
 }

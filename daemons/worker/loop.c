@@ -51,6 +51,7 @@ static void settings_of(const struct config_route *route, const struct runtime_c
 static void loop_settings(struct worker *w)
 {
     limits_read(w);
+    tries_read(w);
     w->generation++;
     for (uint32_t i = 0; i < w->config->n_routes; i++) {
         const struct config_route *route = &w->config->routes[i];

@@ -150,6 +150,8 @@ bool memo_answer(struct client *c, const char *bytes, size_t len)
             if (limits_need_head(m->route)) /* who it is stands there: the long way */
                 return false;
         }
+        if (w->n_tries && limits_need_head(m->route))
+            return false;
         limits_charge(w, &r, m->limit_key, true, &w->prepaid);
         if (w->prepaid.refused) {
             w->prepaid_client = c;

@@ -35,6 +35,7 @@
 #include "polder/inflight.h"
 #include "polder/limit.h"
 #include "polder/limit_top.h"
+#include "polder/limit_try.h"
 #include "polder/policy.h"
 #include "polder/problem.h"
 #include "polder/process.h"
@@ -285,6 +286,16 @@ void limits_leave(struct client *c);                     /* its request is no lo
 void limits_read(struct worker *w);    /* the running values, and whom limits exempt now */
 void limits_prepare(struct worker *w); /* after the running values have changed */
 void limits_free(struct worker *w);
+/* The bytes that the request is counted by, in text[LIMITS_KEY_MAX]. Length; -ENODATA: it is not;
+ * -ENOENT: the key is missing and that means refusal. */
+#define LIMITS_KEY_MAX 4096
+int limits_who(const struct request *r, const struct config_limit *l, char *text);
+
+/* ---- tries.c ---- */
+void tries_read(struct worker *w); /* with the running values: what is tried now */
+/* What the limit was asked is asked the candidate, if there is one. admitted: by the limit. */
+void tries_charge(struct worker *w, const struct request *r, const struct config_limit *l,
+                  const struct limit_charge *charge, bool admitted);
 /* Joins the values of key parts into out; spelled: parameters and cookies in the client's bytes,
  * not as what they mean. -ENOENT: one is missing; -EINVAL: one is there twice, with two values;
  * -ENOBUFS. */
@@ -650,6 +661,15 @@ struct limit_state {
     const struct exempt *exempt; /* it now; NULL: the file's */
 };
 
+/* A candidate that is charged beside a limit. */
+struct try_state {
+    struct limit_try *slot;
+    uint64_t run;
+    uint32_t limit; /* config_limit.index */
+    uint32_t list;  /* of limit_top.h: whom it would have refused */
+    struct limit_try_terms terms;
+};
+
 struct worker {
     const struct process *process;
     struct shared *shared;
@@ -681,7 +701,8 @@ struct worker {
     struct limit_answer prepaid; /* what prepaid_client's request was told by its limits */
     struct client *prepaid_client;
     struct limit_top_sampler top, poll_top;
-    bool top_due; /* the next request that is charged is noted in the lists of the heaviest */
+    bool top_due;    /* the next request that is charged is noted in the lists of the heaviest */
+    uint8_t n_tries; /* candidates that are charged beside limits, now */
     bool any_cache;
     bool any_subscribers; /* a WebSocket route without a backend */
     bool tell_all;        /* the supervisor has not been told of everything */
@@ -733,6 +754,8 @@ struct worker {
     uint64_t request_id[2];
     int supervisor; /* handover socket; -1 */
     uint64_t supervisor_again_ms, supervisor_warn_ms;
+
+    struct try_state tries[LIMIT_TRY_SLOTS]; /* n_tries of them */
 
     int log_fd;
     char *log_text;

@@ -12,9 +12,11 @@
 #define POLDER_LIMIT_TOP_H
 #include "polder/limit.h"
 
-/* Lists: one a limit by config_limit.index, and one of who asks for polled routes. */
+/* Lists: one a limit by config_limit.index, one of who asks for polled routes, and some of whom a
+ * candidate would have refused (limit_try.h). */
 #define LIMIT_TOP_POLL   RUNTIME_LIMITS_MAX
-#define LIMIT_TOP_LISTS  (RUNTIME_LIMITS_MAX + 1)
+#define LIMIT_TOP_TRY    (RUNTIME_LIMITS_MAX + 1)
+#define LIMIT_TOP_LISTS  (RUNTIME_LIMITS_MAX + 1 + 8)
 #define LIMIT_TOP_ROWS   32
 #define LIMIT_TOP_WHO    64
 #define LIMIT_TOP_SAMPLE 16
@@ -49,8 +51,8 @@ static inline bool limit_top_due(struct limit_top_sampler *sampler)
     return true;
 }
 
-/* limit_index: config_limit.index, or LIMIT_TOP_POLL. who: the bytes that limit_key() was made of.
- * Only for the owner of caller->slot. */
+/* limit_index: of the list. now_ms: the same each time: nothing is halved. who: the bytes that
+ * limit_key() was made of. Only for the owner of caller->slot. */
 void limit_top_note(const struct limit_caller *caller, uint32_t limit_index, uint64_t key,
                     const void *who, size_t len, bool refused, uint64_t now_ms);
 /* At most max rows, the most requests first; how many there are. Any process; never waits for a

@@ -14,6 +14,7 @@
 
 struct stats_slab;
 struct limit_table;
+struct limit_try_board;
 struct inval_page;
 struct inflight_table;
 struct ring;
@@ -39,6 +40,7 @@ struct shared {
     struct proc_table *proc;
     struct stats_slab *stats; /* [PROC_SLOTS] */
     struct limit_table *limits;
+    struct limit_try_board *tries;
     struct inval_page *inval; /* file-backed: state_dir/inval.page */
     struct inflight_table *inflight;
     _Atomic uint8_t *ref; /* [CACHE_SLOTS_MAX] use counts, 0..3, of cached objects */

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static struct backend *backend;
@@ -168,11 +169,312 @@ static void who_is_exempt_is_tried_persisted_and_shown(void **state)
     house_remove(&h);
 }
 
+/* ---- candidates beside a limit ---- */
+
+static void start_by_client(struct house *h, unsigned workers)
+{
+    house_start(h, workers,
+                "trusted_proxies = {\"127.0.0.0/8\"}\n"
+                "upstream \"u\" { server \"127.0.0.1:%u\" { } }\n"
+                "limit \"status\" { requests = 20 window = \"60s\" }\n"
+                "limit \"all\" { requests = 1000 window = \"60s\" key = \"global\" }\n"
+                "route \"/*\" { upstream = \"u\" limits = {\"status\"} cache { } }\n"
+                "route \"/both\" { upstream = \"u\" limits = {\"status\", \"all\"} }\n",
+                backend_port(backend));
+}
+
+/* A number of a report: behind `section` ("" for the top), the member. */
+static long number_of(const char *report, const char *section, const char *member)
+{
+    char name[64];
+    snprintf(name, sizeof name, "\"%s\": ", member);
+    const char *at = strstr(report, section);
+    at = at ? strstr(at, name) : NULL;
+    if (!at)
+        fail_msg("no %s of %s in: %s", member, section, report);
+    return atol(at + strlen(name));
+}
+
+static const char *report_of(struct house *h)
+{
+    const char *out;
+    assert_int_equal(ctl(h, &out, "--json limit try status"), 0);
+    return out;
+}
+
+static long tried(struct house *h, const char *section, const char *member)
+{
+    return number_of(report_of(h), section, member);
+}
+
+/* polderctl in the background, as an operator waits for it. */
+struct waiting {
+    pid_t pid;
+    char path[160]; /* what it says */
+    int status;     /* -1: it waits */
+};
+
+static void ctl_begins(struct house *h, struct waiting *w, const char *const words[])
+{
+    const char *argv[16] = {built("polderctl"), "-s", h->sock};
+    static unsigned number;
+    for (int i = 0; words[i]; i++)
+        argv[3 + i] = words[i];
+    snprintf(w->path, sizeof w->path, "%s/said.%u", h->dir, number++);
+    w->status = -1;
+    w->pid = fork();
+    if (w->pid == 0) {
+        if (!freopen(w->path, "w", stdout) || dup2(STDOUT_FILENO, STDERR_FILENO) < 0)
+            _exit(99);
+        execv(argv[0], (char *const *)(uintptr_t)argv);
+        _exit(99);
+    }
+}
+#define CTL_BEGINS(h, w, ...) ctl_begins(h, w, (const char *const[]){__VA_ARGS__, NULL})
+
+static bool ctl_ended(struct waiting *w)
+{
+    int status;
+    if (w->status < 0 && waitpid(w->pid, &status, WNOHANG) == w->pid)
+        w->status = WIFEXITED(status) ? WEXITSTATUS(status) : 98;
+    return w->status >= 0;
+}
+
+static const char *ctl_said(const struct waiting *w)
+{
+    static char text[8192];
+    FILE *f = fopen(w->path, "r");
+    assert_non_null(f);
+    text[fread(text, 1, sizeof text - 1, f)] = 0;
+    fclose(f);
+    return text;
+}
+
+static void ctl_interrupt(struct waiting *w)
+{
+    if (!ctl_ended(w)) {
+        kill(w->pid, SIGINT);
+        waitpid(w->pid, NULL, 0);
+    }
+}
+
+static bool is_running(struct house *h)
+{
+    const char *out;
+    return ctl(h, &out, "--json limit try status") == 0 && strstr(out, "\"running\"");
+}
+
+static void a_candidate_is_counted_exactly_beside_the_limit(void **state)
+{
+    (void)state;
+    struct house h;
+    struct poller a, b;
+    struct waiting w;
+    const char *out;
+    start_by_client(&h, 4);
+    assert_int_equal(ctl(&h, &out, "limit try status"), 1);
+    assert_non_null(strstr(out, "nothing was tried"));
+    poller_open(&a, &h, "X-Forwarded-For: 198.51.100.1\r\n");
+    poller_open(&b, &h, "X-Forwarded-For: 198.51.100.2\r\n");
+    assert_int_equal(polled(&a, 5), 5); /* before: of these the candidate knows nothing */
+    CTL_BEGINS(&h, &w, "limit", "try", "status", "requests=10", "window=1h", "--for", "3s");
+    wait_until(is_running(&h), 5000);
+    assert_int_equal(polled(&a, 30), 15);
+    assert_int_equal(polled(&b, 12), 12);
+    out = report_of(&h);
+    assert_non_null(strstr(out, "\"running\""));
+    assert_int_equal(number_of(out, "\"left_ms\"", "requests"), 42);
+    assert_int_equal(number_of(out, "\"live\"", "refused"), 15);
+    assert_int_equal(number_of(out, "\"candidate\"", "requests"), 10);
+    assert_int_equal(number_of(out, "\"candidate\"", "refused"), 22);
+    assert_int_equal(number_of(out, "\"198.51.100.1\"", "refused"), 20);
+    assert_int_equal(number_of(out, "\"198.51.100.2\"", "refused"), 2);
+    wait_until(ctl_ended(&w), 15000);
+    assert_int_equal(w.status, 0);
+    const char *said = ctl_said(&w);
+    assert_non_null(strstr(said, "state      ended"));
+    assert_non_null(strstr(said, "198.51.100.1       20"));
+    wait_until(house_logged(&h, "the try is over: of 42 requests the limit refused 15, the "
+                                "candidate would have refused 22"),
+               5000);
+    polled(&b, 30); /* after: nothing more is counted */
+    assert_int_equal(tried(&h, "\"left_ms\"", "requests"), 42);
+    assert_int_equal(ctl(&h, NULL, "limit reset status"), 0);
+    assert_int_equal(polled(&b, 25), 20); /* the limit itself was not touched */
+    close(a.fd);
+    close(b.fd);
+    house_remove(&h);
+}
+
+/* Over many connections to all workers; what another limit refuses is charged to neither. */
+static void a_candidate_is_one_over_all_workers(void **state)
+{
+    (void)state;
+    struct house h;
+    struct waiting w;
+    unsigned counts[1000] = {0};
+    start_by_client(&h, 4);
+    assert_int_equal(ctl(&h, NULL, "limit set status dry_run=true"), 0);
+    CTL_BEGINS(&h, &w, "limit", "try", "status", "requests=100", "algorithm=fixed", "window=1d");
+    wait_until(is_running(&h), 5000);
+    storm(h.port, "/both", 3000, 30, counts, NULL);
+    assert_int_equal(counts[200], 1000);
+    assert_int_equal(tried(&h, "\"left_ms\"", "requests"), 1000);
+    assert_int_equal(tried(&h, "\"live\"", "refused"), 980);
+    assert_int_equal(tried(&h, "\"candidate\"", "refused"), 900);
+    ctl_interrupt(&w);
+    house_remove(&h);
+}
+
+/* Its head is what names a client whose requests a memo answers. */
+static void clients_are_named_though_their_requests_are_all_alike(void **state)
+{
+    (void)state;
+    struct house h;
+    struct waiting w;
+    struct poller greedy;
+    start_keyed(&h, 2, "");
+    assert_int_equal(ctl(&h, NULL, "limit set status requests=100"), 0);
+    poller_open(&greedy, &h, "X-Key: greedy\r\n");
+    assert_int_equal(polled(&greedy, 5), 5);
+    CTL_BEGINS(&h, &w, "limit", "try", "status", "requests=10");
+    wait_until(is_running(&h), 5000);
+    assert_int_equal(polled(&greedy, 40), 40);
+    assert_int_equal(tried(&h, "\"greedy\"", "refused"), 30);
+    assert_int_equal(tried(&h, "\"candidate\"", "refused"), 30);
+    ctl_interrupt(&w);
+    close(greedy.fd);
+    house_remove(&h);
+}
+
+static void a_try_outlives_workers_control_and_reloads(void **state)
+{
+    (void)state;
+    struct house h;
+    struct waiting w;
+    unsigned counts[1000] = {0};
+    pid_t pid[8];
+    start_by_client(&h, 4);
+    CTL_BEGINS(&h, &w, "--json", "limit", "try", "status", "requests=10", "--for", "6s");
+    wait_until(is_running(&h), 5000);
+    for (int round = 0; round < 5; round++) {
+        storm(h.port, "/x", 100, 10, counts, NULL);
+        if (round == 3) {
+            assert_int_equal(ctl(&h, NULL, "reload --wait"), 0);
+            continue;
+        }
+        const size_t n = round == 1 ? house_children(&h, "polderd: control", pid, 8)
+                                    : house_children(&h, "polderd: worker", pid, 8);
+        for (size_t i = 0; i < n; i++)
+            kill(pid[i], SIGKILL);
+        wait_until(house_ready(&h) && ctl(&h, NULL, "status") == 0, 10000);
+    }
+    const unsigned answered = counts[200] + counts[429];
+    wait_until(ctl_ended(&w), 20000);
+    assert_int_equal(w.status, 0);
+    const char *said = ctl_said(&w);
+    assert_non_null(strstr(said, "\"ended\""));
+    const long requests = number_of(said, "\"left_ms\"", "requests");
+    assert_true(answered >= 300);
+    /* each that was answered is counted, and some whose worker died before it could answer */
+    assert_in_range(requests, answered, 500);
+    assert_in_range(number_of(said, "\"candidate\"", "refused"), requests - 10, requests);
+    assert_true(number_of(said, "\"live\"", "refused") >= (long)counts[429]);
+    wait_until(house_logged(&h, "the try is over"), 5000);
+    house_remove(&h);
+}
+
+static void the_second_try_of_a_limit_takes_the_place_of_the_first(void **state)
+{
+    (void)state;
+    struct house h;
+    struct waiting first, second;
+    const char *out;
+    start_by_client(&h, 2);
+    CTL_BEGINS(&h, &first, "limit", "try", "status", "requests=10", "--for", "2s");
+    wait_until(is_running(&h), 5000);
+    for (int i = 0; i < 12; i++)
+        get(h.port, "/x", NULL);
+    assert_int_equal(tried(&h, "\"candidate\"", "refused"), 2);
+    CTL_BEGINS(&h, &second, "limit", "try", "status", "requests=5");
+    wait_until(tried(&h, "\"candidate\"", "requests") == 5, 5000);
+    assert_int_equal(tried(&h, "\"candidate\"", "refused"), 0);
+    for (int i = 0; i < 7; i++)
+        get(h.port, "/x", NULL);
+    assert_int_equal(tried(&h, "\"candidate\"", "refused"), 2);
+    wait_until(ctl_ended(&first), 10000);
+    assert_int_equal(first.status, 1);
+    assert_non_null(strstr(ctl_said(&first), "another try has taken the place"));
+    assert_int_equal(ctl(&h, &out, "limit try status dry_run=true"), 2);
+    assert_int_equal(ctl(&h, &out, "limit try status exempt=10.0.0.0/8"), 2);
+    assert_int_equal(ctl(&h, &out, "limit try status requests=10 --for 500ms"), 2);
+    assert_int_equal(ctl(&h, &out, "limit try status requests=70000"), 2);
+    assert_int_equal(ctl(&h, &out, "limit try status --for 5s"), 2);
+    assert_int_equal(ctl(&h, &out, "limit try nothing requests=1"), 1);
+    ctl_interrupt(&second); /* ends nothing */
+    assert_int_equal(tried(&h, "\"candidate\"", "requests"), 5);
+    assert_true(is_running(&h));
+    house_remove(&h);
+}
+
+static atomic_bool let_go;
+
+static bool answers_late(struct asked *a)
+{
+    while (!atomic_load(&let_go))
+        nap_ms(5);
+    return reply_ok(a, "", "ok");
+}
+
+static void a_candidate_bounds_requests_under_way(void **state)
+{
+    (void)state;
+    struct house h;
+    struct message m;
+    struct waiting w;
+    int fd[5];
+    struct backend *slow = backend_start(answers_late, NULL);
+    house_start(&h, 2,
+                "upstream \"u\" { server \"127.0.0.1:%u\" { } }\n"
+                "limit \"status\" { requests = 1000 window = \"60s\" }\n"
+                "route \"/*\" { upstream = \"u\" limits = {\"status\"} }\n",
+                backend_port(slow));
+    CTL_BEGINS(&h, &w, "limit", "try", "status", "concurrent=3");
+    wait_until(is_running(&h), 5000);
+    for (int round = 0; round < 2; round++) { /* places are given back */
+        atomic_store(&let_go, false);
+        backend_forget(slow);
+        for (int i = 0; i < 5; i++) {
+            fd[i] = client_connect(h.port);
+            client_send(fd[i], "GET /x HTTP/1.1\r\nHost: h\r\n\r\n");
+        }
+        wait_until(backend_calls(slow) == 5, 10000);
+        wait_until(tried(&h, "\"candidate\"", "refused") == 2 * (round + 1), 5000);
+        atomic_store(&let_go, true);
+        for (int i = 0; i < 5; i++) {
+            client_read(fd[i], &m, false);
+            assert_int_equal(m.status, 200);
+            message_free(&m);
+            close(fd[i]);
+        }
+    }
+    assert_int_equal(tried(&h, "\"left_ms\"", "requests"), 10);
+    ctl_interrupt(&w);
+    house_remove(&h);
+    backend_stop(slow);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(who_is_exempt_changes_for_the_next_request_on_open_connections),
         cmocka_unit_test(who_is_exempt_is_tried_persisted_and_shown),
+        cmocka_unit_test(a_candidate_is_counted_exactly_beside_the_limit),
+        cmocka_unit_test(a_candidate_is_one_over_all_workers),
+        cmocka_unit_test(clients_are_named_though_their_requests_are_all_alike),
+        cmocka_unit_test(a_try_outlives_workers_control_and_reloads),
+        cmocka_unit_test(the_second_try_of_a_limit_takes_the_place_of_the_first),
+        cmocka_unit_test(a_candidate_bounds_requests_under_way),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -5,6 +5,7 @@
 #include "admin/json.c"
 #include "admin/rpc_client.c"
 #include "admin/table.c"
+#include "admin/try.c"
 #include "polder/rpc_in.h"
 
 #include <jansson.h>
@@ -96,6 +97,12 @@ static void words_become_parameters(void **state)
          "{\"upstream\":\"u\",\"server\":\"1.2.3.4:5\",\"weight\":\"7\"}"},
         {"reload --wait", "{\"wait\":true}"},
         {"limit reset s", "{\"name\":\"s\"}"},
+        {"limit set s exempt=10.0.0.0/8,k", "{\"name\":\"s\",\"set\":{\"exempt\":"
+                                            "\"10.0.0.0/8,k\"}}"},
+        {"limit set s exempt=", "{\"name\":\"s\",\"set\":{\"exempt\":\"\"}}"},
+        {"limit try s", "{\"name\":\"s\"}"},
+        {"limit try s requests=4 --for 5m",
+         "{\"name\":\"s\",\"set\":{\"requests\":\"4\"},\"for\":\"5m\"}"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const char *got = params_of(cases[i].line);
@@ -343,6 +350,41 @@ static void the_exit_status_tells_why_there_is_no_answer(void **state)
     ctl_answer_free(&a);
 }
 
+static const char *rest_of_a_try(const char *result, size_t len, struct ctl_try *t)
+{
+    static char shown_as[64];
+    struct ctl_answer a = {.bytes = NULL};
+    msgpack_unpacked_init(&a.space);
+    assert_int_equal(msgpack_unpack_next(&a.space, result, len, NULL), MSGPACK_UNPACK_SUCCESS);
+    a.result = &a.space.data;
+    const bool begun = try_begun(&a, t);
+    snprintf(shown_as, sizeof shown_as, begun ? "%s %llu %llu" : "no", t->name,
+             (unsigned long long)t->run, (unsigned long long)t->left_ms);
+    ctl_answer_free(&a);
+    return shown_as;
+}
+
+static void only_the_answer_that_a_try_has_begun_is_waited_for(void **state)
+{
+    (void)state;
+    struct ctl_try t = {.socket = "/nonexistent/admin.sock"};
+    struct rpc_out o;
+    for (int begun = 0; begun < 2; begun++) {
+        rpc_out_init(&o);
+        rpc_out_map(&o, NULL);
+        rpc_out_str(&o, "name", "s");
+        rpc_out_u64(&o, "run", 7);
+        if (begun)
+            rpc_out_bool(&o, "begun", true);
+        rpc_out_u64(&o, "left_ms", 3000);
+        rpc_out_end(&o);
+        assert_string_equal(rest_of_a_try(o.buffer.data, o.buffer.size, &t),
+                            begun ? "s 7 3000" : "no");
+        rpc_out_fini(&o);
+    }
+    assert_string_equal(rest_of_a_try("\xc0", 1, &t), "no");
+}
+
 /* ---- the table ---- */
 
 static void every_row_of_the_table_makes_sense(void **state)
@@ -421,6 +463,7 @@ int main(void)
         cmocka_unit_test(units_follow_the_keys),
         cmocka_unit_test(nothing_from_a_url_reaches_the_terminal_as_a_command),
         cmocka_unit_test(json_is_one_document_with_every_member),
+        cmocka_unit_test(only_the_answer_that_a_try_has_begun_is_waited_for),
         cmocka_unit_test(the_exit_status_tells_why_there_is_no_answer),
         cmocka_unit_test(every_row_of_the_table_makes_sense),
         cmocka_unit_test(help_names_every_command),

@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * methods_try: limit.try begins a try and answers at once, or reports of the running or last one.
+ * What is counted is on the board in shared memory (limit_try.h): this process may die meanwhile.
+ */
+#include "daemons/control/control.h"
+#include "polder/clock.h"
+#include "polder/config.h"
+#include "polder/limit_top.h"
+#include "polder/limit_try.h"
+#include "polder/limitkey.h"
+#include "polder/log.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define TRY_DEFAULT_MS 60000
+#define TRY_MIN_MS     1000
+#define TRY_MAX_MS     (UINT64_C(24) * 3600 * 1000)
+#define CLIENTS        20
+
+/* ---- the report ---- */
+
+static void put_terms(struct rpc_out *o, const char *key, const struct runtime_limit *v,
+                      uint64_t refused, uint64_t requests)
+{
+    rpc_out_map(o, key);
+    rpc_out_u64(o, "requests", v->requests);
+    rpc_out_u64(o, "window_ms", v->window_ms);
+    rpc_out_str(o, "algorithm", runtime_algorithm_name((enum runtime_algorithm)v->algorithm));
+    rpc_out_u64(o, "concurrent", v->concurrent);
+    rpc_out_bool(o, "dry_run", v->dry_run != 0);
+    rpc_out_u64(o, "refused", refused);
+    rpc_out_f64(o, "refused_rate", requests ? (double)refused / (double)requests : 0);
+    rpc_out_end(o);
+}
+
+/* Each one was noted, not one in LIMIT_TOP_SAMPLE. */
+static void put_clients(const struct control *c, struct rpc_out *o, const struct config_limit *l,
+                        unsigned slot)
+{
+    struct limit_top_row row[CLIENTS];
+    char who[3 * LIMIT_TOP_WHO];
+    const size_t n =
+        limit_top_read(c->shared->limits, LIMIT_TOP_TRY + slot, LIMIT_TOP_REFUSED, row, CLIENTS);
+    rpc_out_list(o, "clients");
+    for (size_t i = 0; i < n; i++) {
+        const size_t len =
+            limitkey_to_text(l, row[i].who, sizeof row[i].who, row[i].who_len, who, sizeof who);
+        rpc_out_map(o, NULL);
+        rpc_out_strn(o, "client", who, len);
+        rpc_out_u64(o, "refused", row[i].requests / LIMIT_TOP_SAMPLE);
+        rpc_out_u64(o, "error", row[i].error / LIMIT_TOP_SAMPLE);
+        rpc_out_end(o);
+    }
+    rpc_out_end(o);
+}
+
+static void report(const struct control *c, const struct rpc_call *call,
+                   const struct config_limit *l, int slot, bool begun)
+{
+    const struct limit_try *t = &c->shared->tries->slot[slot];
+    const uint64_t now_ms = clock_mono_ms(), until_ms = t->terms.until_ms;
+    struct limit_try_counts n;
+    limit_try_counts(t, &n);
+    struct rpc_out *o = rpc_reply_result(call->reply);
+    rpc_out_map(o, NULL);
+    rpc_out_str(o, "name", l->name);
+    rpc_out_u64(o, "run", atomic_load(&t->run));
+    if (begun)
+        rpc_out_bool(o, "begun", true);
+    rpc_out_str(o, "state", now_ms < until_ms ? "running" : "ended");
+    rpc_out_u64(o, "for_ms", until_ms - t->terms.started_ms);
+    rpc_out_u64(o, "left_ms", now_ms < until_ms ? until_ms - now_ms : 0);
+    rpc_out_u64(o, "requests", n.requests);
+    put_terms(o, "live", &t->terms.live, n.live_refused, n.requests);
+    put_terms(o, "candidate", &t->terms.candidate, n.refused, n.requests);
+    put_clients(c, o, l, (unsigned)slot);
+    rpc_out_end(o);
+    rpc_reply_send(call->reply);
+}
+
+/* ---- its beginning and its end ---- */
+
+/* False: answered. */
+static bool time_asked(struct control *c, const struct rpc_call *call, uint64_t *ms)
+{
+    char text[64];
+    *ms = TRY_DEFAULT_MS;
+    if (!rpc_in_get(call->params, "for"))
+        return true;
+    const int len = rpc_in_text(call->params, "for", text, sizeof text);
+    if (len >= 0 && config_parse_duration(text, ms) == 0 && *ms >= TRY_MIN_MS && *ms <= TRY_MAX_MS)
+        return true;
+    admin_error(c, call->reply, RPC_BAD_ARGUMENT, "for is a duration between 1s and 24h");
+    return false;
+}
+
+static bool may_be_tried(struct control *c, const struct rpc_call *call)
+{
+    const msgpack_object *set = rpc_in_get(call->params, "set");
+    static const char *const not [] = {"dry_run", "exempt"};
+    for (size_t i = 0; i < sizeof not / sizeof *not ; i++) {
+        if (!rpc_in_get(set, not [i]))
+            continue;
+        admin_error(c, call->reply, RPC_BAD_ARGUMENT,
+                    "%s cannot be tried: a candidate refuses nobody, and counts those whom the "
+                    "limit counts; there are requests, window, algorithm and concurrent",
+                    not [i]);
+        return false;
+    }
+    return true;
+}
+
+static void begin(struct control *c, const struct rpc_call *call, const struct config_limit *l)
+{
+    struct runtime_values values;
+    struct limit_wish wish = {.exempts = false};
+    uint64_t for_ms;
+    runtime_read(c->runtime, &values);
+    wish.value = values.limit[l->index];
+    if (!time_asked(c, call, &for_ms) || !may_be_tried(c, call) || !limit_read_wish(c, call, &wish))
+        return;
+    const uint64_t now_ms = clock_mono_ms();
+    struct limit_try_terms terms = {.limit_id = l->id,
+                                    .started_ms = now_ms,
+                                    .until_ms = now_ms + for_ms,
+                                    .live = values.limit[l->index],
+                                    .candidate = wish.value};
+    terms.candidate.dry_run = 0;
+    snprintf(terms.name, sizeof terms.name, "%s", l->name);
+    const int slot = limit_try_begin(c->shared->tries, c->shared->limits, &terms);
+    if (slot < 0) {
+        admin_error(c, call->reply, RPC_BUSY,
+                    "%d limits are being tried already; wait until one of these is over",
+                    LIMIT_TRY_SLOTS);
+        return;
+    }
+    limit_publish_again(c); /* from now on workers charge it */
+    report(c, call, l, slot, true);
+}
+
+void limit_try(struct control *c, const struct rpc_call *call)
+{
+    const struct config_limit *l = limit_named(c, call);
+    if (!l)
+        return;
+    if (rpc_in_get(call->params, "set")) {
+        begin(c, call, l);
+        return;
+    }
+    const int slot = limit_try_find(c->shared->tries, l->id);
+    if (rpc_in_get(call->params, "for"))
+        admin_error(c, call->reply, RPC_BAD_ARGUMENT,
+                    "for goes with what is to be tried, such as requests=10");
+    else if (slot < 0)
+        admin_error(c, call->reply, RPC_NOT_FOUND,
+                    "nothing was tried beside limit \"%s\" yet; limit try %s requests=10 would "
+                    "begin",
+                    l->name, l->name);
+    else
+        report(c, call, l, slot, false);
+}
+
+void limit_tries_end(struct control *c)
+{
+    const uint64_t now_ms = clock_mono_ms();
+    struct limit_try_counts n;
+    for (int i = 0; i < LIMIT_TRY_SLOTS; i++) {
+        struct limit_try *t = &c->shared->tries->slot[i];
+        if (!atomic_load(&t->run) || atomic_load(&t->ended) || now_ms < t->terms.until_ms)
+            continue;
+        limit_publish_again(c); /* once more, if we die before the next line: harmless */
+        atomic_store(&t->ended, 1);
+        limit_try_counts(t, &n);
+        log_info("limit \"%s\": the try is over: of %llu requests the limit refused %llu, the "
+                 "candidate would have refused %llu",
+                 t->terms.name, (unsigned long long)n.requests, (unsigned long long)n.live_refused,
+                 (unsigned long long)n.refused);
+    }
+}

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * tries: candidates (limit try) are charged what the limits of that name are asked, under keys of
+ * their own, and refuse nobody. While none is tried nothing of this is called.
+ */
+#include "daemons/worker/worker.h"
+
+static const struct config_limit *limit_by_id(const struct config *config, uint64_t id)
+{
+    for (uint32_t i = 0; i < config->n_limits; i++)
+        if (config->limits[i].id == id)
+            return &config->limits[i];
+    return NULL; /* this configuration has it no more */
+}
+
+void tries_read(struct worker *w)
+{
+    struct limit_try_board *board = w->shared->tries;
+    w->n_tries = 0;
+    for (uint32_t i = 0; board && i < LIMIT_TRY_SLOTS; i++) {
+        struct try_state *t = &w->tries[w->n_tries];
+        t->slot = &board->slot[i];
+        t->run = limit_try_read(t->slot, w->mono_ms, &t->terms);
+        const struct config_limit *l = t->run ? limit_by_id(w->config, t->terms.limit_id) : NULL;
+        if (!l)
+            continue;
+        t->limit = l->index;
+        t->list = LIMIT_TOP_TRY + i;
+        w->n_tries++;
+    }
+}
+
+static struct try_state *try_of(struct worker *w, const struct config_limit *l)
+{
+    for (uint32_t i = 0; i < w->n_tries; i++)
+        if (w->tries[i].limit == l->index && w->mono_ms < w->tries[i].terms.until_ms)
+            return &w->tries[i];
+    return NULL;
+}
+
+/* A place among the requests under way. A client remembers eight of them; those of one request more
+ * than that are not bounded. */
+static bool try_enter(struct worker *w, struct client *c, const struct limit_charge *candidate)
+{
+    if (!candidate->limit->concurrent || c->n_inside == CONFIG_ROUTE_LIMITS_MAX)
+        return true;
+    if (!limit_enter(&w->limit_caller, candidate->key, candidate->limit->concurrent))
+        return false;
+    c->inside[c->n_inside++] = candidate->key;
+    return true;
+}
+
+static bool try_admits(struct worker *w, struct client *c, const struct limit_charge *candidate)
+{
+    struct limit_verdict verdict;
+    const uint8_t before = c->n_inside;
+    if (!try_enter(w, c, candidate))
+        return false;
+    const bool admitted = limit_charge(&w->limit_caller, candidate, 1, w->mono_ms, &verdict);
+    if (!admitted && c->n_inside > before) /* refused, it would be over by now */
+        limit_leave(&w->limit_caller, c->inside[--c->n_inside]);
+    return admitted;
+}
+
+static void try_note(struct worker *w, const struct request *r, const struct config_limit *l,
+                     const struct try_state *t, uint64_t key)
+{
+    char who[LIMITS_KEY_MAX];
+    const int len = limits_who(r, l, who);
+    if (len >= 0)
+        limit_top_note(&w->limit_caller, t->list, key, who, (size_t)len, true, t->terms.started_ms);
+}
+
+void tries_charge(struct worker *w, const struct request *r, const struct config_limit *l,
+                  const struct limit_charge *charge, bool admitted)
+{
+    struct try_state *t = try_of(w, l);
+    if (!t)
+        return;
+    const struct limit_charge candidate = {
+        .key = limit_try_key(w->shared->limits, t->run, charge->key),
+        .limit = &t->terms.candidate,
+        .cost = charge->cost};
+    const bool refused = !try_admits(w, r->client, &candidate);
+    const struct limit_try_counts more = {1, !admitted, refused};
+    if (limit_try_add(t->slot, t->run, w->limit_caller.slot, &more) && refused)
+        try_note(w, r, l, t, candidate.key);
+}
