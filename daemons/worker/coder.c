@@ -15,6 +15,7 @@
 #define GZIP_MEMORY 8
 #define BR_QUALITY  5
 #define BR_WINDOW   22
+#define BR_BLOCK    65536u /* flushed after so much: what is kept for longer is worked off at once */
 #define ZSTD_LEVEL  6
 #define ZSTD_WINDOW 23 /* 8 MiB: what browsers accept at most (RFC 9659) */
 
@@ -23,6 +24,7 @@ struct coder {
     z_stream zlib;
     BrotliEncoderState *brotli;
     ZSTD_CCtx *zstd;
+    size_t unflushed;
     size_t len, size, most; /* of bytes */
     char *bytes;
 };
@@ -130,8 +132,15 @@ static int feed_zlib(struct coder *c, const char *bytes, size_t len, bool last)
 
 static int feed_brotli(struct coder *c, const char *bytes, size_t len, bool last)
 {
-    const BrotliEncoderOperation op = last ? BROTLI_OPERATION_FINISH : BROTLI_OPERATION_PROCESS;
+    BrotliEncoderOperation op = BROTLI_OPERATION_PROCESS;
     const uint8_t *in = (const uint8_t *)bytes;
+    c->unflushed += len;
+    if (last) {
+        op = BROTLI_OPERATION_FINISH;
+    } else if (c->unflushed >= BR_BLOCK) {
+        op = BROTLI_OPERATION_FLUSH;
+        c->unflushed = 0;
+    }
     for (;;) {
         const int rc = make_room(c);
         if (rc < 0)
