@@ -393,6 +393,7 @@ static void holders_survive_a_reload_and_a_stop_answers_them(void **state)
     wait_for_change(first, "/lazy", etag, 60);
     wait_until(held(&h) == 1, 3000);
     assert_int_equal(ctl(&h, &out, "reload"), 0);
+    wait_until(house_logged(&h, "generation 2 serves"), 5000);
     pid_t workers[8]; /* the old one stays for whom it holds */
     wait_until(house_children(&h, "polderd: worker", workers, 8) == 3, 5000);
     int second = client_connect(h.port);
