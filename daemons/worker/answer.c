@@ -398,13 +398,34 @@ bool answer_view(struct worker *w, const struct request *r, const struct cache_v
     return true;
 }
 
+/* The copy is ours, its copy in a coding lies in the map. */
+static void answer_coded(struct worker *w, struct answer *a, const struct cache_key *key)
+{
+    struct cache_view coded;
+    uint64_t pin = 0;
+    if (loop_cache_ready(w))
+        choose_coding(w, a, &coded, key);
+    if (a->body != a->view && !hold_body(w, a, &pin)) { /* all pins are taken */
+        a->body = a->view;
+        a->end = a->view->record->body_len;
+        a->weak = false;
+        pin = 0;
+    }
+    answer(w, a);
+    if (w->reader)
+        cache_reader_release(w->reader);
+    if (pin && !a->streamed)
+        cache_reader_unpin(w->reader, pin);
+    a->streamed = a->streamed && !pin; /* of the plain one? */
+}
+
 void hit_answer_copy(const struct request *r, struct stored_copy *copy, const char *status)
 {
     struct answer a = {.r = r, .view = &copy->view, .body = &copy->view, .status = status};
     if (choose_code(r, &a))
-        answer(r->worker, &a);
+        answer_coded(r->worker, &a, &copy->key);
     if (a.streamed)
-        copy->pinned = false; /* it was the client's */
+        copy->pinned = false; /* it is the client's now */
 }
 
 void hit_continue(struct client *c)

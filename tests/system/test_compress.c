@@ -79,6 +79,16 @@ static bool answers(struct asked *a)
         free(s);
         return ok;
     }
+    if (!strncmp(a->target, "/always", 7)) {
+        if (field_of(&a->m, "If-None-Match"))
+            return reply(a, "HTTP/1.1 304 Not Modified\r\nCache-Control: no-cache\r\nETag: "
+                            "\"a\"\r\n\r\n");
+        char *s = document(size, 1);
+        const bool ok = reply_ok(
+            a, "Content-Type: text/plain\r\nCache-Control: no-cache\r\nETag: \"a\"\r\n", s);
+        free(s);
+        return ok;
+    }
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (!strncmp(a->target, kinds[i].path, strlen(kinds[i].path)))
             return send_document(a, kinds[i].lines, size);
@@ -359,6 +369,30 @@ static void copies_stay_when_a_304_renews_the_response(void **state)
     house_remove(&h);
 }
 
+static void what_is_validated_each_time_is_coded_too(void **state)
+{
+    (void)state;
+    static const size_t sizes[] = {5000, 300000};
+    struct house h;
+    struct message m;
+    char target[64];
+    start(&h, 1, "");
+    for (size_t i = 0; i < 2; i++) {
+        snprintf(target, sizeof target, "/always/%zu", sizes[i]);
+        wait_until(is_coded(&h, target, "gzip", "gzip"), 5000);
+        backend_forget(backend);
+        for (unsigned k = 0; k < 5; k++) {
+            ask(&h, target, "gzip", &m);
+            assert_string_equal(coding_of(&m), "gzip");
+            assert_non_null(strstr(field_of(&m, "Cache-Status"), "fwd-status=304"));
+            expect_document(&m, sizes[i], 1);
+            message_free(&m);
+        }
+        assert_int_equal(backend_calls(backend), 5);
+    }
+    house_remove(&h);
+}
+
 static void who_wants_no_copies_passes_the_field_on(void **state)
 {
     (void)state;
@@ -456,6 +490,7 @@ int main(void)
         cmocka_unit_test(ranges_and_heads_are_of_what_they_say),
         cmocka_unit_test(no_copy_outlives_what_it_is_a_copy_of),
         cmocka_unit_test(copies_stay_when_a_304_renews_the_response),
+        cmocka_unit_test(what_is_validated_each_time_is_coded_too),
         cmocka_unit_test(who_wants_no_copies_passes_the_field_on),
         cmocka_unit_test(a_worker_that_dies_at_it_is_followed_by_another),
         cmocka_unit_test(slow_readers_get_all_of_a_copy),
