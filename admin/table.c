@@ -345,9 +345,19 @@ static void print_blocks(FILE *to, enum rpc_method method, const msgpack_object 
     }
 }
 
+/* The method's columns, if that is the list they were chosen for. */
+static const char *columns_for(enum rpc_method method, const msgpack_object *list)
+{
+    char first[64];
+    const char *names = columns_of(method);
+    snprintf(first, sizeof first, "%.*s", (int)strcspn(names ? names : "", " "),
+             names ? names : "");
+    return names && (!is_table(list) || rpc_in_get(&list->via.array.ptr[0], first)) ? names : NULL;
+}
+
 static void print_list(FILE *to, enum rpc_method method, const msgpack_object *list)
 {
-    const char *names = columns_of(method);
+    const char *names = columns_for(method, list);
     if (names || !is_table(list) || list->via.array.ptr[0].via.map.size <= 10)
         print_table(to, list, names);
     else

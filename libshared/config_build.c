@@ -247,6 +247,7 @@ static void build_process(struct config_parse *p, struct config *c)
     c->max_connections_per_client = (uint32_t)number_of(r, "", "max_connections_per_client");
     c->client_timeout_ms = (uint32_t)number_of(r, "", "client_timeout");
     c->keepalive_timeout_ms = (uint32_t)number_of(r, "", "keepalive_timeout");
+    c->limit_entries = (uint32_t)number_of(r, "", "limit_entries");
     const char *ops_listen = stated(ops, "listen");
     if (ops_listen && config_address_parse(p->arena, ops_listen, true, &c->ops_listen, &why))
         config_complain(p, config_line_of(p, ops, "listen"),

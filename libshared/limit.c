@@ -247,14 +247,19 @@ void limit_reset_all(struct limit_table *table, uint64_t limit_id)
     atomic_fetch_add(epoch_of(table, limit_id), 1);
 }
 
-void limit_table_stats(const struct limit_table *table, uint64_t now_ms,
-                       struct limit_table_stats *out)
+void limit_table_counters(const struct limit_table *table, struct limit_table_stats *out)
 {
     *out = (struct limit_table_stats){.entries = table->pages * LIMIT_PAGE_ENTRIES,
                                       .evicted_live = atomic_load(&table->evicted_live),
                                       .lock_steals = atomic_load(&table->lock_steals),
                                       .lock_refusals = atomic_load(&table->lock_refusals),
                                       .rows_full = atomic_load(&table->rows_full)};
+}
+
+void limit_table_stats(const struct limit_table *table, uint64_t now_ms,
+                       struct limit_table_stats *out)
+{
+    limit_table_counters(table, out);
     for (uint64_t k = 0; k < table->pages * LIMIT_PAGE_BUCKETS; k++)
         for (unsigned i = 0; i < LIMIT_WAYS; i++) {
             const struct limit_page *page = &table->page[k / LIMIT_PAGE_BUCKETS];

@@ -6,7 +6,7 @@
  *   admin.c             the admin socket: who calls what; logs changes; passes on to keeper and
  * supervisor methods_status.c    status, reload, drain      methods_cache.c     cache.*
  *   methods_limit.c     limit.*                    methods_upstream.c  upstream.*
- *   methods_try.c       limit.try
+ *   methods_try.c       limit.try                  conditions.c        what is wrong now
  *   ops.c               a small HTTP server: ops.listen, and ops.sock for the workers
  *   pages.c             which page; health, readiness, index
  *   metrics.c           /metrics                   telemetry.c         /api/telemetry/…
@@ -32,6 +32,21 @@ struct config_limit;
 struct ops;
 struct reload_wait;
 
+/* What is wrong now, see conditions.c. Times are monotonic. */
+enum condition_id {
+    CONDITION_LIMIT_TABLE_FULL,
+    CONDITION_LIMIT_LOCK_REFUSALS,
+    CONDITION_LIMIT_ROWS_FULL,
+    CONDITIONS
+};
+struct condition {
+    bool known; /* total has been looked at before */
+    bool holds;
+    uint64_t total, before; /* its counter now, and when it began to hold */
+    uint64_t since_ms, grown_ms;
+    uint64_t told_ms, told_total; /* in the log */
+};
+
 struct control {
     const struct process *process;
     struct shared *shared;
@@ -52,6 +67,7 @@ struct control {
     struct rpc_client keeper, supervisor;
     struct ops *ops;
     struct reload_wait *reloads; /* callers of reload --wait */
+    struct condition condition[CONDITIONS];
 };
 
 /* ---- admin.c ---- */
@@ -105,6 +121,12 @@ void upstream_weight(struct control *c, const struct rpc_call *call);
 /* ---- main.c ---- */
 /* The configurations that some process serves with: what changes at run time changes in all. */
 size_t control_live_regions(const struct control *c, struct config_region *out[SHARED_REGIONS]);
+
+/* ---- conditions.c ---- */
+void conditions_look(struct control *c); /* each second */
+void conditions_put(const struct control *c, struct rpc_out *o);
+const char *condition_name(enum condition_id id);
+void condition_look(enum condition_id id, struct condition *x, uint64_t total, uint64_t now_ms);
 
 /* ---- ops.c ---- */
 struct ops_request; /* one that waits for its answer */

@@ -8,6 +8,7 @@
 #include "daemons/control/control.h"
 #include "polder/clock.h"
 #include "polder/config.h"
+#include "polder/limit.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -188,6 +189,41 @@ static void write_limits(struct writer *w)
         snprintf(labels, sizeof labels, "limit=\"%s\"",
                  escaped(config->limits[i].name, name, sizeof name));
         sample(w, "", labels, (double)values.limit[config->limits[i].index].window_ms / 1000);
+    }
+}
+
+/* The limiter's table: of all limits and processes. */
+static void write_limit_table(struct writer *w)
+{
+    struct limit_table_stats s;
+    limit_table_counters(w->c->shared->limits, &s);
+    const struct {
+        const char *name, *help;
+        uint64_t value;
+    } counter[] = {
+        {"limit_evicted_live", "Live entries of a full table that gave way to another key",
+         s.evicted_live},
+        {"limit_lock_refusals", "Requests refused because a lock could not be had in time",
+         s.lock_refusals},
+        {"limit_rows_full", "Requests refused for want of room to count those under way",
+         s.rows_full},
+        {"limit_lock_steals", "Locks taken over from processes that died", s.lock_steals},
+    };
+    family(w, "limit_entries", "gauge", NULL, "Keys that all limits together can count at once");
+    sample_u64(w, "", "", s.entries);
+    for (size_t i = 0; i < sizeof counter / sizeof *counter; i++) {
+        family(w, counter[i].name, "counter", NULL, counter[i].help);
+        sample_u64(w, "_total", "", counter[i].value);
+    }
+}
+
+static void write_conditions(struct writer *w)
+{
+    char labels[80];
+    family(w, "condition", "gauge", NULL, "1 while something needs an operator, by what it is");
+    for (int i = 0; i < CONDITIONS; i++) {
+        snprintf(labels, sizeof labels, "condition=\"%s\"", condition_name((enum condition_id)i));
+        sample_u64(w, "", labels, w->c->condition[i].holds);
     }
 }
 
@@ -399,6 +435,8 @@ void metrics_write(const struct control *c, bool openmetrics, const msgpack_obje
     write_gauges(&w);
     write_latencies(&w);
     write_limits(&w);
+    write_limit_table(&w);
+    write_conditions(&w);
     write_servers(&w);
     if (has_websockets(c->config))
         write_websockets(&w, websocket);

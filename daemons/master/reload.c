@@ -134,6 +134,14 @@ static bool unchanged(const char *key, const char *now, const char *then, char *
     return false;
 }
 
+static bool same_table(const struct config *now, const struct config *then, char *why, size_t size)
+{
+    char is[16], was[16];
+    snprintf(is, sizeof is, "%u", now->limit_entries);
+    snprintf(was, sizeof was, "%u", then->limit_entries);
+    return unchanged("limit_entries", is, was, why, size);
+}
+
 static void reload_loaded(struct master *m)
 {
     const struct config *now = master_config(m);
@@ -142,6 +150,7 @@ static void reload_loaded(struct master *m)
     if (!unchanged("state_dir", now->state_dir, then->state_dir, why, sizeof why) ||
         !unchanged("runtime_dir", now->runtime_dir, then->runtime_dir, why, sizeof why) ||
         !unchanged("user", now->user, then->user, why, sizeof why) ||
+        !same_table(now, then, why, sizeof why) ||
         listeners_probe_ops(now, then, why, sizeof why) < 0 ||
         listeners_open(&m->listeners, then, why, sizeof why) < 0)
         reload_fail(m, why);

@@ -218,7 +218,8 @@ static int start_scout(struct master *m)
     } else if (privileges_prepare(scout->config, &m->lock_fd) < 0) {
         code = EXIT_FAILED;
     } else {
-        const struct shared_options options = {.state_dir = scout->config->state_dir};
+        const struct shared_options options = {.state_dir = scout->config->state_dir,
+                                               .limit_entries = scout->config->limit_entries};
         if (shared_create(&m->shared, &options) < 0)
             code = EXIT_FAILED;
     }

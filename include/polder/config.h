@@ -177,6 +177,7 @@ struct config {
     uint32_t max_connections, max_connections_per_client;
     uint32_t client_timeout_ms; /* idle and slow clients */
     uint32_t keepalive_timeout_ms;
+    uint32_t limit_entries; /* of the limiter's table */
 
     struct config_address ops_listen; /* len 0: none */
     uint32_t admin_mode;              /* 0660 */

@@ -104,4 +104,6 @@ struct limit_table_stats {
 };
 void limit_table_stats(const struct limit_table *table, uint64_t now_ms,
                        struct limit_table_stats *out);
+/* The same without a look at every entry: used and live stay 0. */
+void limit_table_counters(const struct limit_table *table, struct limit_table_stats *out);
 #endif

@@ -464,6 +464,96 @@ static void a_candidate_bounds_requests_under_way(void **state)
     backend_stop(slow);
 }
 
+/* ---- a table that is too small ---- */
+
+/* n requests of as many keys, in bundles over one connection. */
+static void flood(struct house *h, unsigned n)
+{
+    enum { BUNDLE = 20 };
+    char text[BUNDLE * 64];
+    struct message m;
+    const int fd = client_connect(h->port);
+    for (unsigned i = 0; i < n; i += BUNDLE) {
+        size_t len = 0;
+        for (unsigned k = i; k < i + BUNDLE; k++)
+            len += (size_t)snprintf(text + len, sizeof text - len,
+                                    "GET /x HTTP/1.1\r\nHost: h\r\nX-Key: flood%u\r\n\r\n", k);
+        client_send_bytes(fd, text, len);
+        for (unsigned k = 0; k < BUNDLE; k++) {
+            client_read(fd, &m, false);
+            message_free(&m);
+        }
+    }
+    close(fd);
+}
+
+static double metric(struct house *h, const char *name)
+{
+    struct message m;
+    assert_int_equal(get(h->ops_port, "/metrics", &m), 200);
+    const char *at = strstr(m.body, name);
+    if (!at)
+        fail_msg("no %s", name);
+    const double value = strtod(at + strlen(name), NULL);
+    message_free(&m);
+    return value;
+}
+
+static unsigned times_logged(struct house *h, const char *text)
+{
+    static char log[1 << 20];
+    unsigned n = 0;
+    FILE *f = fopen(h->log, "r");
+    assert_non_null(f);
+    log[fread(log, 1, sizeof log - 1, f)] = 0;
+    fclose(f);
+    for (const char *at = log; (at = strstr(at, text)); at++)
+        n++;
+    return n;
+}
+
+static void a_table_that_is_too_small_is_seen(void **state)
+{
+    (void)state;
+    struct house h;
+    const char *out;
+    struct poller heavy;
+    house_start(&h, 2,
+                "limit_entries = 1000\nupstream \"u\" { server \"127.0.0.1:%u\" { } }\n"
+                "limit \"status\" { requests = 100 window = \"10m\" key = \"header:x-key\" }\n"
+                "route \"/*\" { upstream = \"u\" limits = {\"status\"} cache { } }\n",
+                backend_port(backend));
+    poller_open(&heavy, &h, "X-Key: heavy\r\n");
+    assert_int_equal(polled(&heavy, 110), 100);
+    flood(&h, 400);
+    nap_ms(1200); /* control has looked meanwhile */
+    assert_int_equal(ctl(&h, &out, "--json status"), 0);
+    assert_non_null(strstr(out, "\"conditions\": []"));
+    assert_true(metric(&h, "\npolder_limit_evicted_live_total ") == 0);
+    assert_true(metric(&h, "\npolder_limit_entries ") == 1008);
+    flood(&h, 8000);
+    wait_until(metric(&h, "\npolder_condition{condition=\"limit_table_full\"} ") == 1, 5000);
+    assert_true(metric(&h, "\npolder_limit_evicted_live_total ") > 5000);
+    assert_true(metric(&h, "\npolder_condition{condition=\"limit_rows_full\"} ") == 0);
+    assert_int_equal(ctl(&h, &out, "status"), 0);
+    assert_non_null(strstr(out, "limit_table_full  warning"));
+    assert_non_null(strstr(out, "PROCESS  NUMBER"));
+    wait_until(house_logged(&h, "condition limit_table_full: the limiter's table is full"), 5000);
+    flood(&h, 2000);
+    nap_ms(2500); /* control has looked twice */
+    assert_int_equal(times_logged(&h, "condition limit_table_full"), 1);
+    assert_int_equal(polled(&heavy, 10), 0); /* a flood does not free who was heavy */
+    /* only a restart makes it larger */
+    assert_int_equal(ctl(&h, &out, "reload --wait"), 0);
+    char edit[256];
+    snprintf(edit, sizeof edit, "sed -i 's/limit_entries = 1000/limit_entries = 5000/' %s", h.conf);
+    assert_int_equal(system(edit), 0);
+    assert_int_equal(ctl(&h, &out, "reload --wait"), 1);
+    assert_non_null(strstr(out, "limit_entries cannot change while Polder runs"));
+    close(heavy.fd);
+    house_remove(&h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -475,6 +565,7 @@ int main(void)
         cmocka_unit_test(a_try_outlives_workers_control_and_reloads),
         cmocka_unit_test(the_second_try_of_a_limit_takes_the_place_of_the_first),
         cmocka_unit_test(a_candidate_bounds_requests_under_way),
+        cmocka_unit_test(a_table_that_is_too_small_is_seen),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -2,12 +2,14 @@
 /* What /metrics says can be read by Prometheus, in both forms, and says what was counted. */
 #include "daemons/control/control.h"
 #include "polder/config.h"
+#include "polder/limit.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 /* after the others: it wants them */
 #include <cmocka.h>
 
@@ -46,6 +48,10 @@ static int set_up(void **state)
                                 .upstreams = &r->upstream,
                                 .n_upstreams = 1,
                                 .n_servers = 1};
+    r->shared.limits = mmap(NULL, limit_table_size(1024), PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    assert_ptr_not_equal(r->shared.limits, MAP_FAILED);
+    limit_table_init(r->shared.limits, 1024);
     r->control.shared = &r->shared;
     r->control.config = &r->config;
     r->control.runtime = &r->runtime;
@@ -58,6 +64,7 @@ static int tear_down(void **state)
     struct rig *r = *state;
     free(r->shared.proc);
     free(r->shared.stats);
+    munmap(r->shared.limits, limit_table_size(1024));
     free(r->text.at);
     free(r);
     return 0;
@@ -279,6 +286,17 @@ static void a_house_without_limits_and_backends_has_metrics_too(void **state)
     check_form(r, true);
 }
 
+static void a_condition_that_holds_is_one(void **state)
+{
+    struct rig *r = *state;
+    r->control.condition[CONDITION_LIMIT_TABLE_FULL].holds = true;
+    scrape(r, true);
+    assert_true(value_of(r, "polder_condition{condition=\"limit_table_full\"}") == 1);
+    assert_true(value_of(r, "polder_condition{condition=\"limit_lock_refusals\"}") == 0);
+    assert_true(value_of(r, "polder_limit_entries") == 1176);
+    assert_true(value_of(r, "polder_limit_evicted_live_total") == 0);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -290,6 +308,7 @@ int main(void)
         TEST(histograms_only_rise_and_end_with_the_count),
         TEST(limits_and_servers_have_their_names),
         TEST(crashes_and_workers_are_told_by_kind),
+        TEST(a_condition_that_holds_is_one),
         TEST(a_house_without_limits_and_backends_has_metrics_too),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,6 +4,7 @@
 #include "daemons/rpc/socket.h"
 #include "polder/clock.h"
 #include "polder/config.h"
+#include "polder/limit.h"
 
 #include <errno.h>
 #include <setjmp.h>
@@ -11,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -49,6 +51,10 @@ static int set_up(void **state)
     r->config.runtime_dir = r->dir;
     r->config.telemetry_path = "/tele";
     r->config.websocket.max_connections = 50;
+    r->shared.limits = mmap(NULL, limit_table_size(1024), PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    assert_ptr_not_equal(r->shared.limits, MAP_FAILED);
+    limit_table_init(r->shared.limits, 1024);
     r->control.shared = &r->shared;
     r->control.config = &r->config;
     r->control.runtime = &r->runtime;
@@ -70,6 +76,7 @@ static int tear_down(void **state)
     assert_int_equal(rmdir(r->dir), 0); /* no socket is left behind */
     free(r->shared.proc);
     free(r->shared.stats);
+    munmap(r->shared.limits, limit_table_size(1024));
     free(r);
     return 0;
 }
