@@ -31,6 +31,7 @@
 static struct {
     struct proc_slot *slot;
     struct cache_shared *cache;
+    uint32_t poison;              /* of the store that is read */
     volatile sig_atomic_t inside; /* a transaction is open */
     struct sigaction before[2];   /* SIGSEGV, SIGBUS */
 } guard;
@@ -46,7 +47,7 @@ static void guard_handler(int signal_number, siginfo_t *info, void *context)
         return;
     }
     atomic_store(&guard.cache->suspect, 1);
-    atomic_store(&guard.slot->poison, 1);
+    atomic_store(&guard.slot->poison, guard.poison);
     const ssize_t n = write(STDERR_FILENO, text, sizeof text - 1);
     (void)n;
     _exit(128 + signal_number);
@@ -58,9 +59,15 @@ void cache_guard_install(struct shared *shared, uint32_t slot)
     sigemptyset(&action.sa_mask);
     guard.slot = &shared->proc->slot[slot];
     guard.cache = shared->cache;
+    guard.poison = CACHE_POISON_UNNAMED;
     guard.inside = 0;
     sigaction(SIGSEGV, &action, &guard.before[0]);
     sigaction(SIGBUS, &action, &guard.before[1]);
+}
+
+void cache_guard_blame(uint64_t epoch)
+{
+    guard.poison = cache_poison_of(epoch);
 }
 
 void cache_guard_enter(void)
@@ -114,6 +121,7 @@ static int reader_env_open(struct cache_reader *r, uint64_t epoch)
     int rc = cache_directory(r->state_dir, epoch, path, sizeof path);
     if (rc < 0)
         return rc;
+    cache_guard_blame(epoch);
     cache_guard_enter();
     if ((rc = mdb_env_create(&r->env)) != 0)
         goto out;

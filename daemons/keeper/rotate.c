@@ -157,6 +157,7 @@ static void publish(struct keeper *k)
     struct cache_shared *shared = k->shared->cache;
     if (atomic_load(&shared->epoch_floor) < k->store.epoch)
         atomic_store(&shared->epoch_floor, k->store.epoch);
+    cache_guard_blame(k->store.epoch);
     atomic_store(&shared->suspect, 0);
     atomic_store(&shared->damaged_epoch, 0);
     atomic_store_explicit(&shared->epoch, k->store.epoch, memory_order_release);
@@ -171,6 +172,7 @@ static void unpublish(struct keeper *k, uint64_t retry_after_ms)
     atomic_store_explicit(&k->shared->cache->epoch, 0, memory_order_release);
     intake_forget(k);
     store_close(&k->store, false);
+    cache_guard_blame(0);
     k->rotate.retry_ms = k->mono_ms + retry_after_ms;
 }
 
@@ -367,6 +369,13 @@ static bool lock_take(struct keeper *k)
     return false;
 }
 
+/* Until that is done, who dies in the old store is one of those it was asked for. */
+static void rotate_on_request(struct keeper *k, uint32_t asked)
+{
+    rotate_now(k, "it seems to have killed processes");
+    atomic_fetch_sub(&k->shared->cache->rotate_asked, asked);
+}
+
 void rotate_start(struct keeper *k)
 {
     struct cache_shared *shared = k->shared->cache;
@@ -377,8 +386,7 @@ void rotate_start(struct keeper *k)
     const uint64_t current = atomic_load(&shared->epoch);
     const uint64_t epoch = current ? current : directories_scan(k->state_dir, 0);
     if (asked) {
-        atomic_fetch_sub(&shared->rotate_asked, asked);
-        rotate_now(k, "it seems to have killed processes");
+        rotate_on_request(k, asked);
         return;
     }
     if (epoch == 0) {
@@ -523,8 +531,7 @@ void rotate_tick(struct keeper *k)
         return;
     }
     if (asked) {
-        atomic_fetch_sub(&k->shared->cache->rotate_asked, asked);
-        rotate_now(k, "it seems to have killed processes");
+        rotate_on_request(k, asked);
         return;
     }
     if (atomic_load(&k->shared->cache->damaged_epoch) == k->store.epoch) {

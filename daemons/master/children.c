@@ -230,10 +230,24 @@ static bool death_is_crash(const struct master_child *c, int status)
     return !c->stopping && !death_is_from_outside(c, status);
 }
 
+/* Died in the store that is in use? One damage kills every worker that reads on: those who die of a
+ * store that is given up already, or gone, say nothing of the one after it. */
+static bool death_blames_store(struct master *m, uint32_t slot)
+{
+    const uint32_t poison = atomic_exchange(&shared_slot(m, slot)->poison, 0);
+    if (poison == 0)
+        return false;
+    if (atomic_load(&m->shared.cache->rotate_asked)) {
+        m->poisons = 0;
+        return false;
+    }
+    return poison == CACHE_POISON_UNNAMED ||
+           poison == cache_poison_of(atomic_load(&m->shared.cache->epoch));
+}
+
 static void death_judge_store(struct master *m, uint32_t slot, bool crash)
 {
-    struct proc_slot *s = shared_slot(m, slot);
-    const bool poisoned = atomic_exchange(&s->poison, 0) != 0;
+    const bool poisoned = death_blames_store(m, slot);
     if (slot == PROC_SLOT_KEEPER && crash &&
         crashes_note(m->keeper_crash_ms, &m->keeper_crashes, m->now_ms, KEEPER_CRASHES,
                      KEEPER_CRASH_SPAN))

@@ -145,6 +145,14 @@ struct cache_reader;
  * process slot's `poison` and end the process; elsewhere they do what they did before. Once a
  * process, after the fork. */
 void cache_guard_install(struct shared *shared, uint32_t slot);
+/* From now on it is the map of that epoch that is blamed; 0: of one that has no name yet. */
+void cache_guard_blame(uint64_t epoch);
+/* What `poison` then says: not 0, and of another store something else. */
+#define CACHE_POISON_UNNAMED 1u
+static inline uint32_t cache_poison_of(uint64_t epoch)
+{
+    return (uint32_t)(epoch << 1) | CACHE_POISON_UNNAMED;
+}
 /* Keeper: from now on the map is blamed; and not any more. They nest. */
 void cache_guard_enter(void);
 void cache_guard_leave(void);

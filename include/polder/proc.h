@@ -34,7 +34,8 @@ struct proc_slot {
         heartbeat_ms; /* process, each loop iteration (mono ms) and at least each second */
     _Atomic uint64_t started_ms;  /* master, mono ms */
     _Atomic uint32_t connections; /* process: open client connections */
-    _Atomic uint32_t poison;      /* process: died of SIGBUS/SIGSEGV inside the cache map */
+    _Atomic uint32_t poison;      /* process: died of SIGBUS/SIGSEGV inside the cache map, that of
+                                     cache_poison_of() */
     _Atomic uint32_t crashes;     /* master: unexpected deaths in this slot */
     _Atomic uint32_t index;       /* master: worker number within its generation */
     _Atomic uint32_t reader_pid;  /* worker: non-zero once its LMDB reader is open */

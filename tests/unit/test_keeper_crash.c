@@ -494,10 +494,12 @@ static void a_file_cut_short_under_their_feet_kills_nobody_for_long(void **state
     const int status = look_in_a_child(&r, 60);
     assert_true(WIFEXITED(status));
     assert_int_equal(WEXITSTATUS(status), 128 + SIGBUS);
-    assert_int_equal(atomic_load(&r.sh.proc->slot[PROC_SLOT_WORKER0 + 3].poison), 1);
+    assert_int_equal(atomic_load(&r.sh.proc->slot[PROC_SLOT_WORKER0 + 3].poison),
+                     cache_poison_of(atomic_load(&r.sh.cache->epoch)));
     rig_store(&r, 0, "h/after", 1, 100);
     rig_wait(waitpid(r.keeper, NULL, WNOHANG) == r.keeper);
-    assert_int_equal(atomic_load(&r.sh.proc->slot[PROC_SLOT_KEEPER].poison), 1);
+    assert_int_equal(atomic_load(&r.sh.proc->slot[PROC_SLOT_KEEPER].poison),
+                     cache_poison_of(atomic_load(&r.sh.cache->epoch)));
     rig_start(&r);                          /* as the master would */
     rig_wait(rig_look(&r, "h/after") == 1); /* it was still in the ring */
     assert_true(rig_logged(&r, "failed its checks (the file is cut short)"));

@@ -139,6 +139,11 @@ int worker_run(const struct process *p)
         atomic_store(&p->shared->proc->slot[p->slot].poison, 1);
         _exit(1);
     }
+    if (flag_is_set(p, "poison_old") && p->incarnation <= 3) {
+        atomic_store(&p->shared->cache->epoch, 2);
+        atomic_store(&p->shared->proc->slot[p->slot].poison, cache_poison_of(1));
+        _exit(1);
+    }
     signal(SIGTERM, flag_is_set(p, "stubborn") ? SIG_IGN : leave);
     for (uint32_t i = 0; i < p->n_listeners; i++)
         if (p->listeners[i].worker == UINT32_MAX || p->listeners[i].worker == p->index)
@@ -465,6 +470,18 @@ static void two_poisoned_workers_ask_for_an_empty_store(void **state)
 {
     (void)state;
     a_suspected_store_is_rotated("poison");
+}
+
+static void who_died_of_the_store_before_does_not_accuse_this_one(void **state)
+{
+    (void)state;
+    struct site s;
+    site_make(&s, 2);
+    site_flag(&s, "poison_old");
+    site_start(&s);
+    until(site_says(&s, "service: ready")); /* six deaths later */
+    assert_false(site_says(&s, "asking the keeper"));
+    site_stop(&s);
 }
 
 static void a_reload_replaces_the_workers_and_changes_their_number(void **state)
@@ -857,6 +874,8 @@ int main(void)
         cmocka_unit_test_teardown(what_a_dead_worker_held_is_cleared, running_end),
         cmocka_unit_test_teardown(three_crashes_of_the_keeper_ask_for_an_empty_store, running_end),
         cmocka_unit_test_teardown(two_poisoned_workers_ask_for_an_empty_store, running_end),
+        cmocka_unit_test_teardown(who_died_of_the_store_before_does_not_accuse_this_one,
+                                  running_end),
         cmocka_unit_test_teardown(a_reload_replaces_the_workers_and_changes_their_number,
                                   running_end),
         cmocka_unit_test_teardown(a_reload_moves_listeners, running_end),
