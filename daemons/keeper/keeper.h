@@ -8,6 +8,7 @@
  *   store.c   the LMDB environment; object.c: objects in it; evict.c: who goes
  *   check.c   examines a data.mdb that was not under our eyes, page by page, before LMDB opens it
  *   rotate.c  which directory; starts empty ones; the clean flag
+ *   watch.c   whether anybody else touches data.mdb
  *   expire.c  what is of no use any more
  *   sweep.c   what was invalidated, in slices
  *   query.c   cache.list and cache.show, for control
@@ -76,6 +77,12 @@ struct rotate {
     bool grow_failed;
 };
 
+/* ---- watch.c ---- */
+struct watch {
+    ev_io io; /* inotify; fd -1: there is none */
+    int wd;   /* of the store's data.mdb; -1: not watched */
+};
+
 struct keeper {
     const struct process *process;
     struct shared *shared;
@@ -101,6 +108,7 @@ struct keeper {
     struct intake intake;
     struct sweep sweep;
     struct rotate rotate;
+    struct watch watch;
     uint32_t expire_at; /* slot to look at next */
     bool expiring;      /* the round of this second is not over */
 
@@ -147,6 +155,12 @@ void rotate_now(struct keeper *k, const char *why);
 /* A transaction failed with rc: aborts it, makes room or rotates. */
 void rotate_failed(struct keeper *k, int rc, const char *what);
 void rotate_stop(struct keeper *k); /* clean: synced, flagged */
+
+/* ---- watch.c ---- */
+void watch_open(struct keeper *k);
+void watch_close(struct keeper *k);
+void watch_begin(struct keeper *k); /* the store is open and complete */
+void watch_end(struct keeper *k);   /* before anything is done to the file itself */
 
 /* ---- check.c ---- */
 struct check_result {

@@ -225,10 +225,12 @@ int keeper_loop_open(struct keeper *k)
     ev_io_start(k->loop, &k->event);
     ev_timer_start(k->loop, &k->tick);
     ev_signal_start(k->loop, &k->term);
+    watch_open(k);
     return 0;
 }
 
 void keeper_loop_close(struct keeper *k)
 {
+    watch_close(k);
     ev_loop_destroy(k->loop);
 }

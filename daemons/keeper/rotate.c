@@ -164,15 +164,23 @@ static void publish(struct keeper *k)
     directories_scan(k->state_dir, k->store.epoch);
     k->rotate.complaint[0] = 0;
     k->rotate.grow_failed = false;
+    watch_begin(k);
     sweep_init(k);
+}
+
+/* Nobody reads it any more, from the next request on. */
+static void withdraw(struct keeper *k)
+{
+    atomic_store_explicit(&k->shared->cache->epoch, 0, memory_order_release);
+    watch_end(k);
+    intake_forget(k);
+    store_close(&k->store, false);
+    cache_guard_blame(0);
 }
 
 static void unpublish(struct keeper *k, uint64_t retry_after_ms)
 {
-    atomic_store_explicit(&k->shared->cache->epoch, 0, memory_order_release);
-    intake_forget(k);
-    store_close(&k->store, false);
-    cache_guard_blame(0);
+    withdraw(k);
     k->rotate.retry_ms = k->mono_ms + retry_after_ms;
 }
 
@@ -408,6 +416,7 @@ void rotate_start(struct keeper *k)
                 "store",
                 (unsigned long long)epoch, why);
     stats_add(k->stats, STATS_CACHE_ROTATIONS, 1);
+    withdraw(k);
     fresh_start(k);
 }
 
@@ -444,8 +453,7 @@ void rotate_now(struct keeper *k, const char *why)
         return;
     }
     log_error("cache: the store is given up (%s); starting with an empty one", why);
-    intake_forget(k);
-    store_close(&k->store, false);
+    withdraw(k);
     fresh_start(k);
 }
 
@@ -508,7 +516,9 @@ static void grow_if_wanted(struct keeper *k)
     const uint64_t wanted = store_map_for(k->runtime.cache.max_bytes);
     if (wanted <= k->store.map_bytes || k->mono_ms < k->rotate.retry_ms)
         return;
+    watch_end(k);
     const int rc = store_grow(&k->store, wanted);
+    watch_begin(k);
     if (rc == 0) {
         log_info("cache: the store has grown to %llu MiB", (unsigned long long)(wanted >> 20));
         k->rotate.grow_failed = false;

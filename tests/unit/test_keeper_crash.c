@@ -4,9 +4,21 @@
 #include "daemons/keeper/store.h"
 #include <dirent.h>
 #include <sys/file.h>
+#include <sys/inotify.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 
 #define MIB ((uint64_t)1 << 20)
+
+/* The keeper's: a blind one does not see what is done to its file, and meets it. */
+static bool blind;
+int inotify_init1(int flags)
+{
+    if (!blind)
+        return (int)syscall(SYS_inotify_init1, flags);
+    errno = EMFILE;
+    return -1;
+}
 
 /* The path of a file of the newest store. */
 static void store_path(const struct rig *r, const char *file, char *path, size_t size)
@@ -437,8 +449,8 @@ static void a_store_that_kills_is_given_up_and_readers_follow(void **state)
     for (unsigned i = 0; i < 3; i++) {
         const uint64_t epoch = atomic_load(&r.sh.cache->epoch);
         rotation_ask(&r);
-        rig_wait(atomic_load(&r.sh.cache->epoch) != epoch);
-        assert_int_equal(atomic_load(&r.sh.cache->rotate_asked), 0);
+        rig_wait(atomic_load(&r.sh.cache->epoch) > epoch);
+        rig_wait(atomic_load(&r.sh.cache->rotate_asked) == 0);
         assert_int_equal(found(&r, 20), 0);
         fill(&r, 20);
         assert_int_equal(found(&r, 20), 20);
@@ -487,7 +499,9 @@ static void a_file_cut_short_under_their_feet_kills_nobody_for_long(void **state
     char path[256];
     (void)state;
     rig_init(&r, 1000, 8 * MIB);
+    blind = true;
     rig_start(&r);
+    blind = false;
     fill(&r, 60);
     store_path(&r, "data.mdb", path, sizeof path);
     assert_int_equal(truncate(path, 8192), 0);
