@@ -127,18 +127,10 @@ int field_seconds(struct field_text value, uint32_t *seconds)
     return 0;
 }
 
-int field_age(struct field_text value, unsigned lines, uint32_t *age)
+int field_age(struct field_text value, uint32_t *age)
 {
-    struct field_text rest = value, first, other;
-    uint32_t seconds;
-    if (lines != 1 || !field_list_next(&rest, &first) || field_seconds(first, age) != 0)
-        return -EINVAL;
-    /* Of a list the first member counts. Members that agree come from a hop that copied the field:
-     * how old the response was behind it nobody can tell. */
-    while (field_list_next(&rest, &other))
-        if (field_seconds(other, &seconds) == 0 && seconds == *age)
-            return -EINVAL;
-    return 0;
+    struct field_text first;
+    return field_list_next(&value, &first) ? field_seconds(first, age) : -EINVAL;
 }
 
 /* ---- Cache-Control ----------------------------------------------------------------------------

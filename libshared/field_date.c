@@ -80,15 +80,6 @@ static void time_of_day(struct reader *r, struct date *d)
     d->second = digits(r, 2);
 }
 
-/* GMT, or UTC, which RFC 9111 4.2 lets pass. */
-static void zone(struct reader *r)
-{
-    if (r->end - r->at == 4 && strncasecmp(r->at, " UTC", 4) == 0)
-        r->at += 4;
-    else
-        literal(r, " GMT");
-}
-
 /* Behind the day name: " Nov  6 08:49:37 1994" */
 static void read_asctime(struct reader *r, struct date *d)
 {
@@ -118,7 +109,7 @@ static void read_imf(struct reader *r, struct date *d)
     d->year = digits(r, 4);
     literal(r, " ");
     time_of_day(r, d);
-    zone(r);
+    literal(r, " GMT"); /* no other zone counts (RFC 9111 4.2) */
 }
 
 /* Behind the long day name: ", 06-Nov-94 08:49:37 GMT". A year over 50 years ahead is in the past;
@@ -134,7 +125,7 @@ static void read_rfc850(struct reader *r, struct date *d)
     d->year += d->year <= 76 ? 2000 : 1900;
     literal(r, " ");
     time_of_day(r, d);
-    zone(r);
+    literal(r, " GMT");
 }
 
 /* Reads along a day name: 1 short, 2 long, 0 none. Whether the day is the right one nobody checks.

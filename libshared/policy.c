@@ -193,7 +193,7 @@ void policy_freshness_of(const struct policy_response *resp, const struct policy
     const struct field_cc *cc = directives(resp);
     struct lifetime life = lifetime_of(resp, settings, response_ms);
     *out = (struct policy_freshness){.age_s = initial_age(resp, request_ms, response_ms)};
-    if (resp->age_garbled || cc->flags & FIELD_CC_NO_CACHE)
+    if (cc->flags & FIELD_CC_NO_CACHE)
         life.seconds = 0;
     int64_t left_ms = (life.seconds - (int64_t)out->age_s) * 1000;
     int64_t until = (int64_t)response_ms + left_ms;

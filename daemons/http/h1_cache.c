@@ -72,15 +72,11 @@ static bool read_date(const struct h1_head *h, enum h1_field_id id, int64_t *sec
     return true;
 }
 
-static void read_age(const struct h1_head *h, struct policy_response *resp)
+/* Of several lines the first counts (RFC 9111 5.1). */
+void h1_policy_age(const struct h1_head *h, struct policy_response *resp)
 {
-    unsigned lines = 0;
-    for (uint32_t i = first_of(h, H1_AGE); i < h->n_fields; i = next_of(h, H1_AGE, i))
-        lines++;
-    if (lines == 0)
-        return;
-    resp->has_age = field_age(h1_find(h, H1_AGE)->value, lines, &resp->age) == 0;
-    resp->age_garbled = !resp->has_age;
+    const struct h1_field *age = h1_find(h, H1_AGE);
+    resp->has_age = age && field_age(age->value, &resp->age) == 0;
     if (!resp->has_age)
         resp->age = 0;
 }
@@ -235,5 +231,5 @@ void h1_policy_response(const struct h1_head *h, int64_t now_s, char scratch[H1_
     resp->has_date = true;
     if (!read_date(h, H1_DATE, &resp->date))
         resp->date = now_s;
-    read_age(h, resp);
+    h1_policy_age(h, resp);
 }

@@ -13,6 +13,8 @@ void h1_policy_request(const struct h1_head *head, struct policy_request *req);
 #define H1_CACHE_SCRATCH 4096
 void h1_policy_response(const struct h1_head *head, int64_t now_s, char scratch[H1_CACHE_SCRATCH],
                         struct policy_response *resp);
+/* has_age and age alone: of a 304, whose other fields are read from the merged head. */
+void h1_policy_age(const struct h1_head *head, struct policy_response *resp);
 /* Walks the field names of all Vary lines: at starts at 0 and is the caller's to keep. False at the
  * end. "*" is one of the names. */
 struct h1_vary {

@@ -588,10 +588,7 @@ bool tee_freshen(struct exchange *ex, const struct h1_head *head)
     if (h1_parse_response(text, len + 2, &scanned, true, &merged) != H1_DONE)
         return false;
     h1_policy_response(&merged, (int64_t)(w->real_ms / 1000), scratch, &resp);
-    resp.has_age = resp.age_garbled = false; /* a stored Age is history; a new one counts */
-    const struct h1_field *age = h1_find(head, H1_AGE);
-    if (age && !(resp.has_age = field_age(age->value, 1, &resp.age) == 0))
-        resp.age_garbled = true;
+    h1_policy_age(head, &resp); /* a stored Age is history; a new one counts */
     if (policy_may_store(&ex->req.policy, &resp, &w->routes[ex->req.route->index].settings) !=
         POLICY_STORE) {
         tee_delete(w, &old->key);

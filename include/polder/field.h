@@ -75,10 +75,9 @@ bool field_sf_strings(struct field_text value, void (*each)(void *arg, struct fi
  * we understand, and replaces Cache-Control as CDN-Cache-Control does (which wins over it). */
 bool field_surrogate_cc(struct field_text value, struct field_cc *cc);
 
-/* Age (RFC 9111 5.1): *age of the first member, saturated at 2^31. lines: how many field lines
- * there were; value is the first of them. -EINVAL: garbled; we take such a response as stale rather
- * than ignore the field, for somebody on the way held it for a time that we do not know. */
-int field_age(struct field_text value, unsigned lines, uint32_t *age);
+/* Age (RFC 9111 5.1): *age of the first member of a list, saturated at 2^31. -EINVAL: it is no
+ * number, and the field is to be ignored. */
+int field_age(struct field_text value, uint32_t *age);
 
 /* Entity tags (RFC 9110 8.8.3): does the list (or "*") contain etag? weak: W/ is ignored. */
 bool field_etag_listed(struct field_text list, struct field_text etag, bool weak);

@@ -37,7 +37,6 @@ struct policy_response {
     struct field_cc cdn_cc;
     bool has_date, has_expires, expires_valid, has_last_modified, has_age, has_set_cookie,
         vary_star;
-    bool age_garbled;                /* field_age() failed: stale from the start */
     bool has_etag;                   /* the backend's own */
     bool content_location_is_target; /* for answers to POST (RFC 9110 9.3.3) */
     /* Unix seconds. A response without a valid Date has the time of its receipt there (RFC 9110

@@ -52,7 +52,7 @@ static void fuzz_numbers(struct field_text value)
     uint64_t first, last;
     if (field_seconds(value, &n) == 0)
         must(n <= UINT32_C(1) << 31);
-    field_age(value, 1, &n);
+    field_age(value, &n);
     for (uint64_t size = 0; size < 3; size++)
         if (field_range(value, size * 500, &first, &last) == 1)
             must(first <= last && last < size * 500);

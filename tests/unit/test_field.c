@@ -118,13 +118,12 @@ static void two_digit_years_are_the_nearest(void **state)
     assert_int_equal(seconds, 915148800);
 }
 
-/* RFC 9111 4.2: caches match names without regard to case and let UTC pass */
+/* RFC 9111 4.2: caches match names without regard to case */
 static void dates_are_read_in_any_case(void **state)
 {
     (void)state;
     int64_t seconds;
     assert_int_equal(field_date(text("THU, 18 aug 2050 02:01:18 gMT"), &seconds), 0);
-    assert_int_equal(field_date(text("Thu, 18 Aug 2050 02:01:18 UTC"), &seconds), 0);
 }
 
 static void garbled_dates_are_refused(void **state)
@@ -137,6 +136,7 @@ static void garbled_dates_are_refused(void **state)
         "Thu",
         "Thu, 18 Aug 2050 02:01:18",
         "Thu, 18 Aug 2050 02:01:18 AEST",
+        "Thu, 18 Aug 2050 02:01:18 UTC",
         "Thu, 18 Aug 2050 02:01:18 +0000",
         "Thu, 18 Aug 50 02:01:18 GMT",
         "Thu 18 Aug 2050 02:01:18 GMT",
@@ -201,25 +201,26 @@ static void seconds_are_digits_and_saturate(void **state)
         assert_int_equal(field_seconds(text(bad[i]), &n), -EINVAL);
 }
 
-/* RFC 9111 5.1, and stricter */
-static void an_age_is_the_first_number_of_one_line(void **state)
+/* RFC 9111 5.1 */
+static void an_age_is_the_first_number_of_a_list(void **state)
 {
     (void)state;
+    static const struct {
+        const char *value;
+        uint32_t age;
+    } good[] = {{"30", 30},  {"7200,0", 7200}, {"0, 7200", 0}, {"0, 0", 0},
+                {"5, a", 5}, {", 7", 7},       {"007", 7},     {"2147483649", 2147483648}};
+    static const char *const bad[] = {"",   ",",    "abc",          "-7200",        "7200.0",
+                                      "+1", "a, 0", "7200;foo=bar", "7200;foo=111", "\"1\"",
+                                      "1 2"};
     uint32_t age;
-    assert_int_equal(field_age(text("30"), 1, &age), 0);
-    assert_int_equal(age, 30);
-    assert_int_equal(field_age(text("7200,0"), 1, &age), 0);
-    assert_int_equal(age, 7200);
-    assert_int_equal(field_age(text("0, 7200"), 1, &age), 0);
-    assert_int_equal(age, 0);
-    assert_int_equal(field_age(text("2147483649"), 1, &age), 0);
-    assert_int_equal(age, 2147483648);
-    static const char *const bad[] = {"",     "abc",  "-7200",      "7200.0",       "7200;foo=bar",
-                                      "0, 0", "a, 0", "3600, 3600", "7200;foo=111", "\"1\""};
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        assert_int_equal(field_age(text(good[i].value), &age), 0);
+        assert_int_equal(age, good[i].age);
+    }
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-        if (field_age(text(bad[i]), 1, &age) != -EINVAL)
+        if (field_age(text(bad[i]), &age) != -EINVAL)
             fail_msg("'%s' is accepted", bad[i]);
-    assert_int_equal(field_age(text("0"), 2, &age), -EINVAL);
 }
 
 static struct field_cc cc_of(const char *value)
@@ -528,7 +529,7 @@ int main(void)
         cmocka_unit_test(garbled_dates_are_refused),
         cmocka_unit_test(dates_written_are_read_back),
         cmocka_unit_test(seconds_are_digits_and_saturate),
-        cmocka_unit_test(an_age_is_the_first_number_of_one_line),
+        cmocka_unit_test(an_age_is_the_first_number_of_a_list),
         cmocka_unit_test(every_directive_is_known),
         cmocka_unit_test(lifetimes_that_are_no_numbers_are_invalid),
         cmocka_unit_test(quoted_text_is_no_directive),

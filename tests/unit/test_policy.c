@@ -356,14 +356,6 @@ static void age_is_what_others_and_we_have_counted(void **state)
     assert_int_equal(f.fresh_until_ms, 0);
 }
 
-static void a_garbled_age_makes_stale(void **state)
-{
-    (void)state;
-    struct policy_response r = response(200, "max-age=3600");
-    r.age_garbled = true;
-    assert_int_equal(life(&r, settings()), 0);
-}
-
 /* RFC 5861, RFC 9111 4.2.4 */
 static void stale_windows_are_the_responses_own_or_the_settings(void **state)
 {
@@ -554,7 +546,6 @@ int main(void)
         cmocka_unit_test(ttl_is_for_cacheable_responses_that_state_none),
         cmocka_unit_test(a_heuristic_lifetime_is_a_tenth_of_the_age),
         cmocka_unit_test(age_is_what_others_and_we_have_counted),
-        cmocka_unit_test(a_garbled_age_makes_stale),
         cmocka_unit_test(stale_windows_are_the_responses_own_or_the_settings),
         cmocka_unit_test(fresh_is_served_stale_only_in_its_window),
         cmocka_unit_test(what_is_softly_invalidated_is_stale),
