@@ -52,6 +52,8 @@ struct inval_page {
     /* Of the last path that was marked for all hosts: what is younger need not look its path up in
      * `url`, where the paths without a host are marked too. */
     _Atomic uint64_t path;
+    /* How many have taken a number that they have not stored yet, or died on the way. */
+    _Atomic uint64_t marking;
     struct inval_slot ban[INVAL_BANS];
     _Alignas(64) struct inval_words url[INVAL_SLOTS];
     _Alignas(64) struct inval_words tag[INVAL_SLOTS];
@@ -136,10 +138,17 @@ static void raise_to(_Atomic uint64_t *word, uint64_t seq)
     }
 }
 
+static uint64_t take_number(struct inval_page *page)
+{
+    atomic_fetch_add(&page->marking, 1);
+    return atomic_fetch_add(&page->seq, 1) + 1;
+}
+
 static uint64_t mark(struct inval_page *page, struct inval_words *words, bool soft)
 {
-    const uint64_t seq = atomic_fetch_add(&page->seq, 1) + 1;
+    const uint64_t seq = take_number(page);
     raise_to(soft ? &words->soft : &words->hard, seq);
+    atomic_fetch_sub(&page->marking, 1);
     return seq;
 }
 
@@ -152,9 +161,10 @@ uint64_t inval_mark_url(struct inval_page *page, const void *url, size_t len, bo
 uint64_t inval_mark_path(struct inval_page *page, const void *path, size_t len, bool soft)
 {
     struct inval_words *words = &page->url[inval_url_slot(page, path, len)];
-    const uint64_t seq = atomic_fetch_add(&page->seq, 1) + 1;
+    const uint64_t seq = take_number(page);
     raise_to(&page->path, seq);
     raise_to(soft ? &words->soft : &words->hard, seq);
+    atomic_fetch_sub(&page->marking, 1);
     return seq;
 }
 
@@ -218,8 +228,9 @@ int inval_mark_prefix(struct inval_page *page, const char *prefix, size_t len, b
     memcpy(slot->prefix, prefix, len);
     slot->len = (uint32_t)len;
     slot->soft = soft;
-    *seq = atomic_fetch_add(&page->seq, 1) + 1;
+    *seq = take_number(page);
     atomic_store(&slot->seq, *seq);
+    atomic_fetch_sub(&page->marking, 1);
     return 0;
 }
 
@@ -325,6 +336,12 @@ enum inval_state inval_check(const struct inval_page *page, uint64_t birth, uint
     if (map)
         look_bans(page, map, birth, url, url_len, &state);
     return state;
+}
+
+bool inval_settled(const struct inval_page *page, uint64_t *seq)
+{
+    *seq = inval_seq(page);
+    return atomic_load(&page->marking) == 0; /* in this order */
 }
 
 enum inval_state inval_check_held(const struct inval_page *page, uint64_t birth, uint64_t since,

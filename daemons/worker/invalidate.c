@@ -93,6 +93,18 @@ bool invalidate_is_target(struct worker *w, const struct request *r, const struc
     return len == r->url_len && len && !memcmp(w->reference, r->url, len);
 }
 
+/* Has nobody invalidated the response since its request was sent, up to *seq? */
+static bool is_untouched(const struct exchange *ex, const struct h1_head *head, uint64_t *seq)
+{
+    const struct worker *w = ex->worker;
+    const struct request *r = &ex->req;
+    const struct inval_page *page = w->shared->inval;
+    struct cache_record tags = {0};
+    return inval_settled(page, seq) && tee_read_tags(w, head, &tags) &&
+           inval_check_held(page, ex->birth, ex->birth, inval_url_slot(page, r->url, r->url_len),
+                            tags.tag_slot, tags.n_tags, r->url, r->url_len) == INVAL_VALID;
+}
+
 void invalidate_after(struct exchange *ex, const struct h1_head *head)
 {
     struct worker *w = ex->worker;
@@ -101,7 +113,8 @@ void invalidate_after(struct exchange *ex, const struct h1_head *head)
     struct marking m = {w, 0};
     if (!w->any_cache || !r->url_len || !policy_invalidates(method.at, method.len, head->status))
         return;
-    const uint64_t before = inval_seq(w->shared->inval);
+    uint64_t before;
+    const bool untouched = r->post && is_untouched(ex, head, &before);
     mark_url(&m, r->url, r->url_len);
     mark_reference(&m, r, h1_find(head, H1_LOCATION));
     mark_reference(&m, r, h1_find(head, H1_CONTENT_LOCATION));
@@ -110,8 +123,7 @@ void invalidate_after(struct exchange *ex, const struct h1_head *head)
     if (n)
         field_sf_strings((struct field_text){groups, n}, mark_group, &m);
     shared_wake_holders(w->shared);
-    /* The response itself is newer than what it has invalidated, if nobody else has invalidated
-     * anything since the request was sent. */
-    if (before == ex->birth && inval_seq(w->shared->inval) == before + m.count)
+    /* The response itself is newer than what it has invalidated, if nobody else has been at it. */
+    if (untouched && inval_seq(w->shared->inval) == before + m.count)
         ex->birth = before + m.count;
 }

@@ -151,8 +151,7 @@ static void add_tags_split(struct tag_list *list, const struct h1_head *head, en
     }
 }
 
-/* False: more tags than a record can name. */
-static bool read_tags(const struct worker *w, const struct h1_head *head, struct cache_record *rec)
+bool tee_read_tags(const struct worker *w, const struct h1_head *head, struct cache_record *rec)
 {
     struct tag_list list = {w, rec, false};
     char groups[H1_HEAD_MAX];
@@ -287,7 +286,7 @@ static bool fill(struct exchange *ex, struct tee *s, const struct h1_head *head,
     const struct request *r = &ex->req;
     struct h1_out o = {w->scratch, w->scratch + CACHE_VALUE_MAX, false};
     cache_record_init(rec);
-    if (!read_tags(w, head, rec)) {
+    if (!tee_read_tags(w, head, rec)) {
         ex->not_stored = "response has more than 32 tags";
         return false;
     }

@@ -613,6 +613,8 @@ int tee_push(struct worker *w, enum ring_type type, uint64_t stream,
              const struct inflight_ticket *flight, const struct iovec *iov, int n);
 void tee_abort_stream(struct worker *w, uint64_t stream);
 void tee_free(struct exchange *ex);
+/* The slots of the response's tags. False: more than a record can name. */
+bool tee_read_tags(const struct worker *w, const struct h1_head *head, struct cache_record *rec);
 
 /* ---- invalidate.c ---- */
 void invalidate_after(struct exchange *ex, const struct h1_head *head);

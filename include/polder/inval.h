@@ -34,6 +34,9 @@ void inval_page_init(struct inval_page *page);
 int inval_page_sync(struct inval_page *page);
 
 uint64_t inval_seq(const struct inval_page *page); /* sample before a backend request is sent */
+/* The same, with what it counts: true if all that have a number up to *seq can be seen by
+ * inval_check(). False, now and then: somebody is in the middle of it, or has died there. */
+bool inval_settled(const struct inval_page *page, uint64_t *seq);
 uint32_t inval_url_slot(const struct inval_page *page, const void *url,
                         size_t len); /* host + path + query */
 uint32_t inval_tag_slot(const struct inval_page *page, const void *tag, size_t len);
