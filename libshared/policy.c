@@ -288,6 +288,39 @@ bool policy_omits(const struct policy_response *resp, struct field_text name)
     return cc->flags & FIELD_CC_PRIVATE_FIELDS && is_listed(cc->private_fields, name);
 }
 
+static bool same_text(struct field_text a, struct field_text b)
+{
+    return a.len == b.len && (a.len == 0 || memcmp(a.at, b.at, a.len) == 0);
+}
+
+static bool is_weak(struct field_text etag)
+{
+    return field_etag_valid(etag) && *etag.at == 'W';
+}
+
+static bool same_date(const struct policy_validators *a, const struct policy_validators *b)
+{
+    return a->has_last_modified && b->has_last_modified && a->last_modified == b->last_modified;
+}
+
+bool policy_304_agrees(const struct policy_validators *stored, const struct policy_validators *got)
+{
+    if (got->etag.at)
+        return stored->etag.at &&
+               (same_text(stored->etag, got->etag) ||
+                (is_weak(got->etag) && field_etag_listed(got->etag, stored->etag, true)));
+    return !got->has_last_modified || same_date(stored, got);
+}
+
+bool policy_head_agrees(const struct policy_validators *stored, const struct policy_validators *got)
+{
+    if (got->etag.at && !(stored->etag.at && same_text(stored->etag, got->etag)))
+        return false;
+    if (got->has_last_modified && !same_date(stored, got))
+        return false;
+    return !got->has_length || (stored->has_length && got->length == stored->length);
+}
+
 bool policy_freshens(struct field_text name)
 {
     static const char *const kept[] = {

@@ -123,6 +123,15 @@ static void not_modified(struct exchange *ex, const struct h1_head *head)
     exchange_finish(ex);
 }
 
+/* A 304 about something else than we asked about tells nothing (RFC 9111 4.3.4): the whole, then.
+ */
+static void ask_again(struct exchange *ex)
+{
+    upstream_close(ex->up);
+    ex->conditional = false;
+    exchange_start(ex);
+}
+
 static bool is_failure(uint16_t status)
 {
     return status == 500 || status == 502 || status == 503 || status == 504;
@@ -149,8 +158,13 @@ static bool final_head(struct exchange *ex, const struct h1_head *head)
     if (head->framing == H1_CHUNKED)
         upstream_keep_trailer(u);
     u->keep_alive = head->keep_alive && head->framing != H1_TO_CLOSE;
-    if (ex->conditional && head->status == 304) {
-        not_modified(ex, head);
+    if (ex->fetch && head->status == 304) {
+        if (!ex->conditional)
+            exchange_fail(ex, PROBLEM_BAD_GATEWAY); /* nobody has set a condition */
+        else if (freshen_agrees(ex->stale, head))
+            not_modified(ex, head);
+        else
+            ask_again(ex);
         return false;
     }
     if (is_failure(head->status) && exchange_answer_stale(ex)) {
@@ -161,6 +175,8 @@ static bool final_head(struct exchange *ex, const struct h1_head *head)
         invalidate_after(ex, head);
     exchange_move(ex, EXCHANGE_BODY);
     ex->length_unknown = head->framing == H1_CHUNKED || head->framing == H1_TO_CLOSE;
+    if (ex->req.is_head && !ex->fetch)
+        freshen_by_head(ex, head);
     if (ex->req.cacheable || ex->req.post)
         tee_begin(ex, head);
     if (ex->tee && ex->req.post)
@@ -266,11 +282,12 @@ static void receive_body(struct exchange *ex, const char *at, size_t len)
 size_t exchange_receive(struct exchange *ex, const char *at, size_t len)
 {
     size_t done = 0;
+    const struct upstream *u = ex->up;
     exchange_renew(ex);
     while (ex->state == EXCHANGE_HEAD && done < len) {
         const size_t used = receive_head(ex, at + done, len - done);
         if (!used)
-            return ex->state == EXCHANGE_HEAD ? done : len;
+            return ex->state == EXCHANGE_HEAD && ex->up == u ? done : len;
         done += used;
     }
     if (ex->state == EXCHANGE_BODY)

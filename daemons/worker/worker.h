@@ -16,7 +16,7 @@
  *             handover.c a WebSocket: its socket moves to polder-supervisor
  *   exchange.c a struct exchange links a client with a connection to a backend (upstream.c,
  *             pool.c); reply.c reads what comes back, response.c writes heads, tee.c tees
- *             what may be stored into the keeper's ring.
+ *             what may be stored into the keeper's ring, freshen.c judges what renews it.
  *
  * Ownership: the worker owns clients, exchanges and backend connections; a client has at most one
  * exchange, an exchange at most one backend connection; each of them is freed only at the end of an
@@ -615,6 +615,12 @@ void tee_abort_stream(struct worker *w, uint64_t stream);
 void tee_free(struct exchange *ex);
 /* The slots of the response's tags. False: more than a record can name. */
 bool tee_read_tags(const struct worker *w, const struct h1_head *head, struct cache_record *rec);
+
+/* ---- freshen.c ---- */
+/* Is this 304 about the copy whose validators were sent? */
+bool freshen_agrees(const struct stored_copy *copy, const struct h1_head *head);
+/* A 200 to HEAD renews what is stored, if it describes the same. */
+void freshen_by_head(struct exchange *ex, const struct h1_head *head);
 
 /* ---- invalidate.c ---- */
 void invalidate_after(struct exchange *ex, const struct h1_head *head);

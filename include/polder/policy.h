@@ -97,6 +97,20 @@ bool policy_stale_if_error(const struct policy_request *req, const struct cache_
 /* Must this field of the response be left out of the stored head (RFC 9111 3.1: named by a
  * qualified no-cache or private)? Hop-by-hop fields are h1_is_hop_by_hop()'s. */
 bool policy_omits(const struct policy_response *resp, struct field_text name);
+/* What a stored response and a newer one say of which representation they are. */
+struct policy_validators {
+    struct field_text etag; /* at NULL: none; of a stored response the backend's own alone */
+    bool has_last_modified;
+    int64_t last_modified;
+    bool has_length; /* of the content, as Content-Length says */
+    uint64_t length;
+};
+/* RFC 9111 4.3.4: is this 304 about that stored response? One without validators is: only that one
+ * was asked about. */
+bool policy_304_agrees(const struct policy_validators *stored, const struct policy_validators *got);
+/* 4.3.5: is what a 200 to HEAD describes what is stored? */
+bool policy_head_agrees(const struct policy_validators *stored,
+                        const struct policy_validators *got);
 /* Does a 304 (or a HEAD response) that validates the stored response replace this stored field (RFC
  * 9111 3.2)? All but those that describe the stored bytes and their connection. */
 bool policy_freshens(struct field_text name);

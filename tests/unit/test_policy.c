@@ -525,6 +525,72 @@ static void a_304_replaces_all_but_what_describes_the_bytes(void **state)
         assert_true(policy_freshens(text(replaced[i])));
 }
 
+static struct policy_validators validators(const char *etag, int64_t date)
+{
+    struct policy_validators v = {.has_last_modified = date != 0, .last_modified = date};
+    if (etag)
+        v.etag = text(etag);
+    return v;
+}
+
+/* 4.3.4 */
+static void a_304_is_about_what_has_its_validators(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *stored;
+        int64_t stored_date;
+        const char *got;
+        int64_t got_date;
+        bool agrees;
+    } cases[] = {
+        {"\"a\"", 7, "\"a\"", 7, true},
+        {"\"a\"", 7, "\"a\"", 8, true}, /* the stronger one counts */
+        {"\"a\"", 7, "\"b\"", 7, false},
+        {"\"a\"", 0, "W/\"a\"", 0, true},
+        {"W/\"a\"", 0, "W/\"a\"", 0, true},
+        {"W/\"a\"", 0, "\"a\"", 0, false}, /* not the same strong validator */
+        {"\"a\"", 0, "W/\"b\"", 0, false},
+        {NULL, 7, "\"a\"", 7, false},
+        {"\"a\"", 7, NULL, 7, true},
+        {"\"a\"", 7, NULL, 8, false},
+        {"\"a\"", 0, NULL, 8, false},
+        {"\"a\"", 7, NULL, 0, true}, /* only that one was asked about */
+        {"a", 0, "a", 0, true},
+        {"a", 0, "*", 0, false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const struct policy_validators stored = validators(cases[i].stored, cases[i].stored_date),
+                                       got = validators(cases[i].got, cases[i].got_date);
+        if (policy_304_agrees(&stored, &got) != cases[i].agrees)
+            fail_msg("case %zu", i);
+    }
+}
+
+/* 4.3.5 */
+static void a_head_response_is_about_what_agrees_in_all_it_says(void **state)
+{
+    (void)state;
+    struct policy_validators stored = validators("\"a\"", 7), got = validators(NULL, 0);
+    stored.has_length = true;
+    stored.length = 10;
+    assert_true(policy_head_agrees(&stored, &got));
+    got = validators("\"a\"", 7);
+    assert_true(policy_head_agrees(&stored, &got));
+    got.has_length = true;
+    got.length = 10;
+    assert_true(policy_head_agrees(&stored, &got));
+    got.length = 11;
+    assert_false(policy_head_agrees(&stored, &got));
+    got = validators("\"a\"", 8);
+    assert_false(policy_head_agrees(&stored, &got));
+    got = validators("\"b\"", 7);
+    assert_false(policy_head_agrees(&stored, &got));
+    stored = validators(NULL, 7);
+    got = validators("\"a\"", 7);
+    assert_false(policy_head_agrees(&stored, &got));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -554,6 +620,8 @@ int main(void)
         cmocka_unit_test(a_failed_backend_is_replaced_within_the_window),
         cmocka_unit_test(unsafe_methods_invalidate_unless_they_fail),
         cmocka_unit_test(a_304_replaces_all_but_what_describes_the_bytes),
+        cmocka_unit_test(a_304_is_about_what_has_its_validators),
+        cmocka_unit_test(a_head_response_is_about_what_agrees_in_all_it_says),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
