@@ -106,7 +106,7 @@ entry_hold(const struct limit_caller *caller, const struct limit_charge *charge,
 }
 
 /* One entry, one decision. False if the entry turned out to be another key's. A refusal is swapped
- * for itself: that confirms that the state was not a mixture of two. */
+ * for itself, in our format: that confirms that the state was not a mixture of two. */
 LIMIT_HOT bool entry_charge(const struct limit_caller *caller, const struct limit_rule *rule,
                             const struct limit_entry *entry, uint64_t tag, uint32_t cost,
                             limit_word *before, struct limit_verdict *verdict)
@@ -150,23 +150,29 @@ LIMIT_HOT void charge_one(const struct limit_caller *caller, const struct limit_
     *verdict = (struct limit_verdict){.reset_ms = TRY_AGAIN_MS, .retry_ms = TRY_AGAIN_MS};
 }
 
-/* Nothing is written, but a refusal is made sure of. */
+/* Nothing is charged, but a refusal is made sure of, and a state of another format converted. */
 void limit_peek(const struct limit_caller *caller, const struct limit_charge *charge,
                 uint64_t now_ms, struct limit_verdict *verdict)
 {
     const struct limit_place place = limit_place_of(caller->table, charge->key);
     struct limit_rule rule;
     struct limit_entry entry = {NULL, NULL};
-    limit_word seen = 0, before;
+    limit_word seen = 0, own, before;
     uint64_t word;
     rule_make(caller, charge, now_ms, &rule);
     const bool found =
         limit_entry_find(&place, &entry, &word) && limit_word_lives(word, rule.now_s);
+    if (found && !limit_word_lives(word, rule.until_s)) { /* the window may have grown */
+        const struct limit_entry held = entry_hold(caller, charge, now_ms);
+        entry = held.word ? held : entry;
+    }
     if (found)
         seen = limit_word_glance(entry.state);
     do
-        limit_state_charge(&rule, seen, charge->cost, caller->table->formats, &before, verdict);
-    while (found && !verdict->admitted && !limit_word_swap(entry.state, &seen, seen));
+        own =
+            limit_state_charge(&rule, seen, charge->cost, caller->table->formats, &before, verdict);
+    while (found && !verdict->admitted &&
+           !limit_word_swap(entry.state, &seen, limit_entry_is(&entry, place.tag) ? own : seen));
     if (!verdict->admitted)
         return;
     struct limit_verdict without; /* what is left without it */

@@ -353,7 +353,8 @@ LIMIT_HOT limit_word state_own(const struct limit_rule *r, limit_word word,
     return word;
 }
 
-/* What a charge of cost makes of a state of any format: the state itself if it does not fit.
+/* What a charge of cost makes of a state of any format: the state itself if it does not fit, in
+ * the limit's own format, so that what came under another one grows old from its first refusal on.
  * *before: the state as it is now without it: old counts dropped, the level drained, another format
  * converted. formats[]: the table's registry, by format. A lowered gcra limit counts as full, not
  * as overfull: it admits again after window / requests. */
@@ -376,6 +377,6 @@ LIMIT_HOT limit_word limit_state_charge(const struct limit_rule *r, limit_word w
         v->admitted = sliding_try(r, &next, cost, v);
         break;
     }
-    return v->admitted ? next : word;
+    return v->admitted ? next : state_own(r, word, formats);
 }
 #endif

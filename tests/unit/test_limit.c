@@ -262,6 +262,37 @@ static void counts_are_kept_over_changes_of_window_and_algorithm(void **state)
     }
 }
 
+static void refused_after_a_change(const struct runtime_limit *was, const struct runtime_limit *is,
+                                   size_t limits)
+{
+    static uint64_t who = 1000000;
+    const struct runtime_limit other = limit_of(RUNTIME_SLIDING, 100, MINUTE);
+    const struct limit_charge charges[2] = {{key_of(who), is, 1}, {key_of(who + 1), &other, 1}};
+    struct limit_verdict v[2], later[2];
+    who += 2;
+    assert_int_equal(admitted(charges[0].key, was, 20, T0), 10);
+    assert_false(limit_charge(&me, charges, limits, T0, v));
+    assert_true(v[0].retry_ms > 0 && v[0].retry_ms <= is->window_ms * 12 / 10 + 6);
+    for (uint64_t k = 1; k < 10; k++)
+        assert_false(limit_charge(&me, charges, limits, T0 + v[0].retry_ms * k / 10, later));
+    assert_true(limit_charge(&me, charges, limits, T0 + v[0].retry_ms, later));
+}
+
+/* However often he asks: what he had counts as if it had come when he was first refused, not each
+ * time anew. */
+static void who_is_refused_after_a_change_is_admitted_when_he_was_told(void **state)
+{
+    (void)state;
+    const uint64_t windows[] = {100, MINUTE, 30 * DAY};
+    EACH_ALGORITHM(from) EACH_ALGORITHM(to) for (size_t i = 0; i < 9; i++)
+    {
+        const struct runtime_limit was = limit_of(from, 10, windows[i % 3]),
+                                   is = limit_of(to, 5, windows[i / 3]);
+        refused_after_a_change(&was, &is, 1);
+        refused_after_a_change(&was, &is, 2);
+    }
+}
+
 static void a_slower_clock_never_moves_a_window_back(void **state)
 {
     (void)state;
@@ -817,6 +848,7 @@ int main(void)
         TEST(peeking_charges_nothing),
         TEST(a_changed_number_of_requests_applies_to_the_same_count),
         TEST(counts_are_kept_over_changes_of_window_and_algorithm),
+        TEST(who_is_refused_after_a_change_is_admitted_when_he_was_told),
         TEST(a_slower_clock_never_moves_a_window_back),
         TEST(cost_charges_that_many_and_more_than_all_is_never_admitted),
         TEST(all_limits_are_charged_or_none),
