@@ -98,15 +98,32 @@ static const char *word_value(const char *text, const char *const *words, const 
     return NULL;
 }
 
+/* As it would be written: in the largest unit that says it exactly. */
+static void duration_text(uint64_t ms, char *out, size_t size)
+{
+    static const struct {
+        uint64_t ms;
+        const char *name;
+    } unit[] = {{86400000, "d"}, {3600000, "h"}, {60000, "m"}, {1000, "s"}, {1, "ms"}};
+    size_t i = 0;
+    while (ms == 0 ? i < 3 : ms % unit[i].ms)
+        i++;
+    snprintf(out, size, "%llu%s", (unsigned long long)(ms / unit[i].ms), unit[i].name);
+}
+
 static const char *range_text(const struct config_row *row)
 {
     static _Thread_local char text[160];
-    const bool ms = row->type == TYPE_DURATION || row->type == TYPE_TTL;
-    snprintf(text, sizeof text, "a value between %llu and %llu%s", (unsigned long long)row->least,
-             (unsigned long long)row->most,
-             ms                       ? " milliseconds"
-             : row->type == TYPE_SIZE ? " bytes"
-                                      : "");
+    char least[32], most[32];
+    if (row->type == TYPE_DURATION || row->type == TYPE_TTL) {
+        duration_text(row->least, least, sizeof least);
+        duration_text(row->most, most, sizeof most);
+        snprintf(text, sizeof text, "a value between %s and %s", least, most);
+    } else {
+        snprintf(text, sizeof text, "a value between %llu and %llu%s",
+                 (unsigned long long)row->least, (unsigned long long)row->most,
+                 row->type == TYPE_SIZE ? " bytes" : "");
+    }
     return text;
 }
 

@@ -213,7 +213,14 @@ static void references_are_checked(void **state)
     assert_complains(UPSTREAM "route \"/a\" { upstream = u poll { } }\n", 2, "cache { }");
     assert_complains("limit \"l\" { window = 1s }\n", 1, "how many");
     assert_complains("limit \"l\" {\n requests = 70000 }\n", 2, "65535");
-    assert_complains("limit \"l\" { requests = 1 window = 1ms }\n", 1, "100");
+    assert_complains("limit \"l\" { requests = 1 window = 1ms }\n", 1, "100ms");
+    assert_complains("limit \"l\" { requests = 1 window = 31d }\n", 1, "30d");
+    assert_complains("limit \"l\" { requests = 4294967296 algorithm = fixed }\n", 1, "4294967295");
+    assert_complains("limit \"l\" { requests = 4294967295 }\n", 1, "fixed and gcra");
+    assert_complains("limit \"l\" { requests = 1\n exempt = {\"k\", \"10.0.0.0/33\"} }\n", 2,
+                     "\"10.0.0.0/33\"");
+    assert_complains("limit \"l\" { requests = 1\n exempt = {\"::/129\"} }\n", 2, "\"::/129\"");
+    assert_complains("limit \"l\" { requests = 1\n exempt = {\"10.0.0\"} }\n", 2, "\"10.0.0.0/8\"");
     assert_complains("limit \"l\" { requests = 1 key = \"header:\" }\n", 1, "header:NAME");
     assert_complains("limit \"l\" { requests = 1 key = \"client+client+client+client+client\" }\n",
                      1, "four");
