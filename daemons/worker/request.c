@@ -14,7 +14,8 @@
 #include <string.h>
 #include <strings.h>
 
-#define FORWARDED_MAX 8192
+/* All that a head can hold: without it the client would be the proxy, which may be exempt. */
+#define FORWARDED_MAX H1_HEAD_MAX
 #define ACCEPT_MAX    1024 /* of Accept-Encoding; who says more gets the plain response */
 
 void request_bad(struct client *c, enum problem problem)
