@@ -277,7 +277,7 @@ static void a_candidate_is_counted_exactly_beside_the_limit(void **state)
     poller_open(&a, &h, "X-Forwarded-For: 198.51.100.1\r\n");
     poller_open(&b, &h, "X-Forwarded-For: 198.51.100.2\r\n");
     assert_int_equal(polled(&a, 5), 5); /* before: of these the candidate knows nothing */
-    CTL_BEGINS(&h, &w, "limit", "try", "status", "requests=10", "window=1h", "--for", "3s");
+    CTL_BEGINS(&h, &w, "limit", "try", "status", "requests=10", "window=1h", "--for", "5s");
     wait_until(is_running(&h), 5000);
     assert_int_equal(polled(&a, 30), 15);
     assert_int_equal(polled(&b, 12), 12);
