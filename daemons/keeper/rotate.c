@@ -29,6 +29,7 @@
 #include <unistd.h>
 
 #define RETRY_MS        30000
+#define SOON_MS         1000
 #define LOCK_RETRY_MS   500
 #define ROTATIONS       3
 #define ROTATIONS_MS    600000
@@ -78,7 +79,8 @@ static void directory_remove(const char *state_dir, uint64_t epoch)
     rmdir(dir);
 }
 
-/* The newest epoch on disk, 0: none. Removes all others, `keep` aside, where keep is not 0. */
+/* The newest epoch on disk, 0: none. Removes all but `keep`, where keep is not 0. */
+#define KEEP_NONE UINT64_MAX
 static uint64_t directories_scan(const char *state_dir, uint64_t keep)
 {
     uint64_t newest = 0;
@@ -241,7 +243,8 @@ static void fresh_start(struct keeper *k)
 {
     const uint64_t wanted = store_map_for(k->runtime.cache.max_bytes);
     const uint64_t floor = atomic_load(&k->shared->cache->epoch_floor);
-    const uint64_t newest = directories_scan(k->state_dir, 0);
+    /* Nothing is kept: the disk may have no room for two. */
+    const uint64_t newest = directories_scan(k->state_dir, KEEP_NONE);
     const uint64_t epoch = (newest > floor ? newest : floor) + 1;
     const char *what = "open";
     uint64_t map_bytes = wanted;
@@ -253,7 +256,8 @@ static void fresh_start(struct keeper *k)
         complain(k, "cannot %s %s/cache.%llu (%llu MiB): %s; serving without storing", what,
                  k->state_dir, (unsigned long long)epoch, (unsigned long long)(wanted >> 20),
                  mdb_strerror(rc));
-        unpublish(k, RETRY_MS);
+        /* What was removed just now is there until its last reader has noticed. */
+        unpublish(k, newest ? SOON_MS : RETRY_MS);
         return;
     }
     publish(k);
