@@ -83,11 +83,10 @@ static void keeper_due(struct keeper *k)
     watch_clock(k);
     rotate_tick(k);
     intake_drop_dead(k);
-    if (!k->store.env)
-        return;
-    watch_readers(k);
+    if (k->store.env)
+        watch_readers(k);
     sweep_tick(k);
-    k->expiring = true;
+    k->expiring = k->store.env != NULL;
 }
 
 /* ---- rounds ---- */

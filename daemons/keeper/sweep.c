@@ -202,13 +202,31 @@ static void ban_retire(struct keeper *k, struct sweep_ban *b)
     b->seq = 0;
 }
 
+/* Without a store there is nothing to sweep, and slots for bans are few. What stands in for them
+ * all is free: whatever store comes next, nothing in it is as young. */
+static void retire_all(struct keeper *k)
+{
+    struct inval_ban ban;
+    bool marked = false;
+    for (unsigned i = 0; i < INVAL_BANS; i++) {
+        if (!inval_ban_read(k->shared->inval, i, &ban))
+            continue;
+        if (!marked)
+            inval_mark_all(k->shared->inval, false);
+        marked = true;
+        inval_retire_prefix(k->shared->inval, ban.seq);
+    }
+}
+
 void sweep_tick(struct keeper *k)
 {
     struct inval_ban ban;
     struct store_reader oldest;
     unsigned active = 0;
-    if (!k->store.env)
+    if (!k->store.env) {
+        retire_all(k);
         return;
+    }
     for (unsigned i = 0; i < INVAL_BANS; i++) {
         struct sweep_ban *b = &k->sweep.ban[i];
         const bool there = inval_ban_read(k->shared->inval, i, &ban);

@@ -470,6 +470,11 @@ static void a_store_that_kills_is_given_up_and_readers_follow(void **state)
     rig_wait(!inflight_pending(r.sh.inflight, &ticket, clock_mono_ms()));
     assert_true(inflight_is_noshare(r.sh.inflight, &record.key, clock_mono_ms()));
     assert_int_equal(rig_look(&r, "h/off"), 0);
+    /* and prefixes can be invalidated for ever, though there is nothing to sweep */
+    uint64_t seq;
+    for (unsigned i = 0; i < 2 * INVAL_BANS; i++)
+        rig_wait(inval_mark_prefix(r.sh.inval, "h/p/", 4, false, &seq) == 0);
+    assert_int_equal(inval_check(r.sh.inval, seq - 1, 0, NULL, 0, "h/p/x", 5), INVAL_HARD);
     rig_free(&r);
 }
 
