@@ -33,7 +33,7 @@ static const struct {
 };
 
 const char board_routes[] =
-    "cache { ttl = \"5m\" max_items = 20000 max_bytes = \"256M\" }\n"
+    "cache { ttl = \"5m\" max_items = 20000 max_bytes = \"%s\" }\n"
     "upstream \"u\" { server \"127.0.0.1:%u\" { } }\n"
     "route \"/polled/*\" { upstream = \"u\" cache { } poll { min_interval = \"1s\" } }\n"
     "route \"/mine/*\" { upstream = \"u\" cache { partition = \"header:X-Who\" } }\n"

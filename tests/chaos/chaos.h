@@ -95,7 +95,8 @@ void board_acknowledge(struct board *b, uint32_t resource, uint32_t version);
 double board_hit_rate(const struct board *b, uint64_t from_ms, uint64_t to_ms);
 /* A backend_fn; its argument is the board. */
 bool board_answers(struct asked *ask);
-/* The configuration that suits the resources, for house_start(): the port follows as argument. */
+/* The configuration that suits the resources, for house_start(): max_bytes and the backend's port
+ * follow as arguments. */
 extern const char board_routes[];
 
 /* ---- a connection ---- */

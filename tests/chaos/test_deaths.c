@@ -32,7 +32,7 @@ static void scene_open(struct scene *s, unsigned updates)
     srand(4711);
     s->b = board_open();
     s->backend = backend_start(board_answers, s->b);
-    house_start(&s->h, WORKERS, board_routes, backend_port(s->backend));
+    house_start(&s->h, WORKERS, board_routes, "256M", backend_port(s->backend));
     atomic_store(&s->b->delay_us, 2000);
     s->b->began_ms = mono_ms();
     readers_start(&s->readers, s->b, s->h.port, 16);

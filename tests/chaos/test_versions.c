@@ -19,7 +19,7 @@ static void nobody_sees_an_older_version_than_the_acknowledged_one(void **state)
     struct house h;
     struct readers readers;
     pid_t writer[WRITERS];
-    house_start(&h, 4, board_routes, backend_port(backend));
+    house_start(&h, 4, board_routes, "256M", backend_port(backend));
     atomic_store(&b->delay_us, 3000);
     b->began_ms = mono_ms();
     readers_start(&readers, b, h.port, 16);
