@@ -349,3 +349,28 @@ int field_range(struct field_text value, uint64_t size, uint64_t *first, uint64_
     *last = has_last && b < size ? b : size - 1;
     return 1;
 }
+
+int field_content_range(struct field_text value, struct field_span *span)
+{
+    const char *at = value.at + 6, *end = value.at + value.len;
+    if (value.len < 6 || !field_is((struct field_text){value.at, 5}, "bytes") || value.at[5] != ' ')
+        return -EINVAL;
+    if (!number(&at, end, &span->first) || at == end || *at++ != '-' ||
+        !number(&at, end, &span->last) || at == end || *at++ != '/' ||
+        !number(&at, end, &span->size) || at != end)
+        return -EINVAL;
+    return span->first <= span->last && span->last < span->size && span->size < UINT64_MAX
+               ? 0
+               : -EINVAL;
+}
+
+bool field_span_join(const struct field_span *a, const struct field_span *b,
+                     struct field_span *joined)
+{
+    if (a->size != b->size || a->first > b->last + 1 || b->first > a->last + 1)
+        return false;
+    joined->first = a->first < b->first ? a->first : b->first;
+    joined->last = a->last > b->last ? a->last : b->last;
+    joined->size = a->size;
+    return true;
+}

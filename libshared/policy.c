@@ -33,7 +33,8 @@ static const struct field_cc *directives(const struct policy_response *resp)
 /* ---- statuses ---------------------------------------------------------------------------------
  */
 
-/* RFC 9110 15.1, without 206, which we do not store. */
+/* RFC 9110 15.1, without 206: where it may be stored it is judged as the 200 that it is a part of.
+ */
 static bool is_heuristically_cacheable(uint16_t status)
 {
     switch (status) {

@@ -55,7 +55,9 @@ struct answer {
     const struct cache_view *view;
     const struct cache_view *body; /* the same, or its copy in a content coding */
     const char *status;            /* of Cache-Status; NULL: a hit, fresh or stale */
-    uint64_t first, end;           /* bytes of the body */
+    uint64_t first, end;           /* bytes of the stored body */
+    uint64_t base;                 /* where that begins in the whole, of which it is a part */
+    uint64_t size;                 /* of the whole, then; 0: that is what is stored */
     uint16_t code;
     bool weak;     /* the client's bytes are, or were, not the ones that the entity tag is of */
     bool streamed; /* in chunks: the pin is the client's */
@@ -119,11 +121,11 @@ static size_t dynamic_lines(struct worker *w, const struct answer *a, char *text
     }
     if (a->code == 206) {
         h1_puts(&o, "Content-Range: bytes ");
-        h1_put_u64(&o, a->first);
+        h1_put_u64(&o, a->base + a->first);
         h1_put(&o, "-", 1);
-        h1_put_u64(&o, a->end - 1);
+        h1_put_u64(&o, a->base + a->end - 1);
         h1_put(&o, "/", 1);
-        h1_put_u64(&o, rec->body_len);
+        h1_put_u64(&o, a->size ? a->size : rec->body_len);
         h1_put(&o, "\r\n", 2);
     }
     if (a->body != a->view) {
@@ -158,8 +160,13 @@ static bool tells_freshness(const char *line, size_t len)
            (len > 14 && !strncasecmp(line, "cache-control:", 14));
 }
 
+static bool is_range(const char *line, size_t len)
+{
+    return len > 14 && !strncasecmp(line, "content-range:", 14);
+}
+
 /* The stored head under another status line; for 304 without what describes the content, on polled
- * routes without what it says of its freshness. */
+ * routes without what it says of its freshness; a part's without its own range. */
 static size_t other_head(struct worker *w, const struct answer *a)
 {
     const char *at = a->view->head, *end = at + a->view->record->head_len;
@@ -177,7 +184,7 @@ static size_t other_head(struct worker *w, const struct answer *a)
         stop = stop ? stop + 1 : end;
         const size_t len = (size_t)(stop - line);
         if (!(a->code == 304 && describes_content(line, len)) &&
-            !(polled && tells_freshness(line, len)))
+            !(polled && tells_freshness(line, len)) && !(a->size && is_range(line, len)))
             h1_put(&o, line, len);
         line = stop;
     }
@@ -271,7 +278,7 @@ static void answer(struct worker *w, struct answer *a)
     unsigned n;
     if (!client_may_keep(c))
         c->keep_alive = false;
-    if (a->code != a->view->record->status || request_interval_ms(a->r))
+    if (a->code != a->view->record->status || a->size || request_interval_ms(a->r))
         n = put_head(a, w->scratch, other_head(w, a), iov);
     else
         n = put_head(a, a->view->head, a->view->record->head_len, iov);
@@ -395,6 +402,28 @@ bool answer_view(struct worker *w, const struct request *r, const struct cache_v
     cache_reader_release(w->reader);
     if (pin && !a.streamed)
         cache_reader_unpin(w->reader, pin);
+    return true;
+}
+
+bool answer_part(struct worker *w, const struct request *r, const struct cache_view *v,
+                 const struct field_span *part, uint64_t first, uint64_t last)
+{
+    char space[HIT_ETAG_MAX];
+    struct answer a = {
+        .r = r, .view = v, .body = v, .code = 206, .base = part->first, .size = part->size};
+    const bool chunks = answer_needs_chunks(r, v->record);
+    a.first = first - part->first;
+    a.end = last - part->first + 1;
+    if (has_conditions(r) && hit_not_modified(r, hit_etag(v, space), modified_ms(v)))
+        a.code = 304;
+    else if (!if_range_holds(r, v))
+        return false; /* then it is the whole that is wanted */
+    const uint64_t obj_id = v->record->obj_id;
+    if (chunks && !cache_reader_pin(w->reader, obj_id))
+        return false;
+    answer(w, &a);
+    if (chunks && !a.streamed)
+        cache_reader_unpin(w->reader, obj_id);
     return true;
 }
 

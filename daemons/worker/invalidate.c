@@ -100,7 +100,7 @@ static bool is_untouched(const struct exchange *ex, const struct h1_head *head, 
     const struct request *r = &ex->req;
     const struct inval_page *page = w->shared->inval;
     struct cache_record tags = {0};
-    return inval_settled(page, seq) && tee_read_tags(w, head, &tags) &&
+    return inval_settled(page, seq) && tags_read(w, head, &tags) &&
            inval_check_held(page, ex->birth, ex->birth, inval_url_slot(page, r->url, r->url_len),
                             tags.tag_slot, tags.n_tags, r->url, r->url_len) == INVAL_VALID;
 }

@@ -252,6 +252,10 @@ static void from_cache_or_backend(struct worker *w, struct request *r, const uin
         miss_refresh(r, &found);
         return;
     }
+    if (partial_answer(r)) {
+        hit_copy_free(w, found.stale);
+        return;
+    }
     if (r->wait_s && hold_for_fetch(r, &found))
         return;
     r->started_ns = clock_mono_ns();

@@ -72,6 +72,15 @@ static int find_variant(struct worker *w, const struct request *r, struct cache_
     return rc;
 }
 
+int stored_at(struct worker *w, const struct request *r, const struct cache_key *key,
+              struct cache_view *v)
+{
+    const int rc = cache_reader_get(w->reader, key, v);
+    if (rc < 0)
+        damaged(w, key);
+    return rc == 1 && same_url(r, v) ? 1 : 0;
+}
+
 int stored_find(struct worker *w, const struct request *r, struct cache_view *v,
                 struct hit_found *found)
 {

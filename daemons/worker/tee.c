@@ -29,6 +29,7 @@ struct tee {
     char *body; /* inline body, or the chunk being filled */
     size_t body_len, room;
     uint64_t total, max_body, stream;
+    struct part *part; /* NULL: the body is a whole one */
     bool streaming;
 };
 
@@ -88,6 +89,7 @@ void tee_free(struct exchange *ex)
     ex->tee = NULL;
     if (!s)
         return;
+    partial_free(s->part);
     free(s->text);
     free(s->body);
     free(s);
@@ -111,58 +113,6 @@ static void ring_full(struct exchange *ex)
 
 /* ---- what the head says ------------------------------------------------------------------------
  */
-
-struct tag_list {
-    const struct worker *worker;
-    struct cache_record *record;
-    bool too_many; /* one that is not listed could never be invalidated */
-};
-
-static void add_tag(void *arg, struct field_text tag)
-{
-    struct tag_list *list = arg;
-    struct cache_record *rec = list->record;
-    if (!tag.len)
-        return;
-    const uint32_t slot = inval_tag_slot(list->worker->shared->inval, tag.at, tag.len);
-    for (uint32_t i = 0; i < rec->n_tags; i++)
-        if (rec->tag_slot[i] == slot)
-            return;
-    if (rec->n_tags == CACHE_TAGS_MAX)
-        list->too_many = true;
-    else
-        rec->tag_slot[rec->n_tags++] = slot;
-}
-
-static void add_tags_split(struct tag_list *list, const struct h1_head *head, enum h1_field_id id,
-                           const char *separators)
-{
-    for (uint32_t i = 0; i < head->n_fields; i++) {
-        if (head->field[i].id != id)
-            continue;
-        const char *at = head->field[i].value.at, *end = at + head->field[i].value.len;
-        while (at < end) {
-            const char *start = at;
-            while (at < end && !strchr(separators, *at))
-                at++;
-            add_tag(list, (struct field_text){start, (size_t)(at - start)});
-            at++;
-        }
-    }
-}
-
-bool tee_read_tags(const struct worker *w, const struct h1_head *head, struct cache_record *rec)
-{
-    struct tag_list list = {w, rec, false};
-    char groups[H1_HEAD_MAX];
-    const size_t n = h1_join(head, H1_CACHE_GROUPS, groups, sizeof groups);
-    if (n)
-        field_sf_strings((struct field_text){groups, n}, add_tag, &list);
-    add_tags_split(&list, head, H1_SURROGATE_KEY, " \t");
-    add_tags_split(&list, head, H1_XKEY, ", \t");
-    add_tags_split(&list, head, H1_CACHE_TAG, ", \t");
-    return !list.too_many;
-}
 
 static bool name_known(const char *names, uint32_t len, const char *name, size_t name_len)
 {
@@ -216,10 +166,16 @@ static bool read_vary(struct tee *s, const struct h1_head *head, bool asked_plai
 }
 
 static void put_stored_head(struct h1_out *o, const struct worker *w, const struct h1_head *head,
-                            const struct policy_response *resp, bool shrinks)
+                            const struct policy_response *resp, const struct part *part,
+                            bool shrinks)
 {
-    h1_put_status_line(o, head->status, head->reason);
+    if (part && part->complete)
+        h1_put_status_line(o, 200, (struct field_text){0});
+    else
+        h1_put_status_line(o, head->status, head->reason);
     response_fields(o, head, resp, shrinks);
+    if (part && !part->complete)
+        partial_put_range(o, part);
     if (!h1_find(head, H1_DATE))
         h1_put(o, w->date, w->date_len);
 }
@@ -286,16 +242,16 @@ static bool fill(struct exchange *ex, struct tee *s, const struct h1_head *head,
     const struct request *r = &ex->req;
     struct h1_out o = {w->scratch, w->scratch + CACHE_VALUE_MAX, false};
     cache_record_init(rec);
-    if (!tee_read_tags(w, head, rec)) {
+    if (!tags_read(w, head, rec)) {
         ex->not_stored = "response has more than 32 tags";
         return false;
     }
-    if (!read_vary(s, head, ex->fetch && r->route->cache->n_compress)) {
+    if (!read_vary(s, head, r->cacheable && r->route->cache->n_compress)) {
         ex->not_stored = "response varies by too much, or by a field that Polder writes";
         return false;
     }
     rec->key = s->primary = r->key;
-    rec->status = head->status;
+    rec->status = s->part && s->part->complete ? 200 : head->status;
     rec->url_slot = inval_url_slot(w->shared->inval, r->url, r->url_len);
     rec->url_len = r->url_len;
     rec->route = r->route->index;
@@ -315,8 +271,10 @@ static bool fill(struct exchange *ex, struct tee *s, const struct h1_head *head,
         h1_put(&o, vary, n);
         cache_key_variant(inval_secret(w->shared->inval), &r->key, vary, n, &rec->key);
     }
+    if (s->part && !partial_place(w, s->part, &rec->key))
+        return false;
     const char *head_at = o.at;
-    put_stored_head(&o, w, head, resp, rec->flags & CACHE_SHRINKS);
+    put_stored_head(&o, w, head, resp, s->part, rec->flags & CACHE_SHRINKS);
     if (o.overflow)
         return false;
     rec->head_len = (uint32_t)(o.at - head_at);
@@ -364,14 +322,21 @@ void tee_begin(struct exchange *ex, const struct h1_head *head)
     h1_policy_response(head, (int64_t)(w->real_ms / 1000), scratch, &resp);
     resp.content_location_is_target =
         ex->req.post && invalidate_is_target(w, &ex->req, h1_find(head, H1_CONTENT_LOCATION));
+    struct part *part = head->status == 206 ? partial_begin(ex, &head, &resp) : NULL;
     const enum policy_store why = policy_may_store(&ex->req.policy, &resp, settings);
     const bool stream = is_event_stream(head), storable = why == POLICY_STORE && !stream;
     if (!storable && !ex->req.post)
         ex->not_stored = stream ? "response is a stream of events" : policy_store_reason(why);
     struct tee *s = storable && loop_cache_ready(w) ? calloc(1, sizeof *s) : NULL;
     ex->tee = s;
+    if (s)
+        s->part = part;
+    else
+        partial_free(part);
     if (s && fill(ex, s, head, &resp) && make_room(s, &resp)) {
         s->max_body = settings->value.max_body;
+        if (part)
+            tee_body(ex, part->before, part->before_len);
         return;
     }
     tee_free(ex);
@@ -469,12 +434,24 @@ static bool push_end(struct exchange *ex, const struct inflight_ticket *flight)
     return tee_push(ex->worker, RING_END, s->stream, flight, &iov, 1) == 0;
 }
 
+/* What an older part has behind this one. False: it is not as long as it said, or that was too much
+ * for the ring. */
+static bool end_part(struct exchange *ex)
+{
+    const struct part *part = ex->tee->part;
+    tee_body(ex, part->after, part->after_len);
+    if (ex->tee && ex->tee->total == part->span.last - part->span.first + 1)
+        return true;
+    tee_abort(ex, INFLIGHT_FAILED);
+    return false;
+}
+
 /* The marker comes after its variant, and with the flight: who finds a marker finds what it leads
  * to, and until then waits. */
 void tee_end(struct exchange *ex)
 {
     struct tee *s = ex->tee;
-    if (!s)
+    if (!s || (s->part && !end_part(ex)))
         return;
     const struct inflight_ticket *flight = s->names_len ? NULL : &ex->ticket;
     if (s->streaming && !push_chunk(ex))
@@ -570,6 +547,19 @@ static bool push_freshen(struct exchange *ex, const struct stored_copy *copy)
     return true;
 }
 
+const struct h1_head *tee_merge(struct worker *w, const struct cache_view *old,
+                                const struct h1_head *head)
+{
+    static struct h1_head merged; /* scratches of this process's one thread */
+    static char text[H1_HEAD_MAX];
+    size_t scanned = 0;
+    const size_t len = merge_heads(w, old, head, text, sizeof text - 2);
+    if (!len)
+        return NULL;
+    memcpy(text + len, "\r\n", 2);
+    return h1_parse_response(text, len + 2, &scanned, true, &merged) == H1_DONE ? &merged : NULL;
+}
+
 bool tee_freshen(struct exchange *ex, const struct h1_head *head)
 {
     struct worker *w = ex->worker;
@@ -577,16 +567,10 @@ bool tee_freshen(struct exchange *ex, const struct h1_head *head)
     struct cache_record rec = *old->view.record;
     struct policy_response resp;
     char scratch[H1_CACHE_SCRATCH];
-    char *text = w->scratch;
-    size_t scanned = 0, len = merge_heads(w, &old->view, head, text, sizeof w->scratch - 2);
-    static struct h1_head merged; /* scratches of this process's one thread */
-    static char renewed[H1_HEAD_MAX];
-    if (!len || len > H1_HEAD_MAX - 2)
+    const struct h1_head *merged = tee_merge(w, &old->view, head);
+    if (!merged)
         return false;
-    memcpy(text + len, "\r\n", 2);
-    if (h1_parse_response(text, len + 2, &scanned, true, &merged) != H1_DONE)
-        return false;
-    h1_policy_response(&merged, (int64_t)(w->real_ms / 1000), scratch, &resp);
+    h1_policy_response(merged, (int64_t)(w->real_ms / 1000), scratch, &resp);
     h1_policy_age(head, &resp); /* a stored Age is history; a new one counts */
     if (policy_may_store(&ex->req.policy, &resp, &w->routes[ex->req.route->index].settings) !=
         POLICY_STORE) {
@@ -597,15 +581,13 @@ bool tee_freshen(struct exchange *ex, const struct h1_head *head)
     if (resp.cc.flags & FIELD_CC_NO_TRANSFORM)
         rec.flags &= ~(uint32_t)CACHE_SHRINKS;
     /* what a 200 may not bring into the store, a 304 may not either */
-    struct h1_out o = {renewed, renewed + sizeof renewed, false};
-    put_stored_head(&o, w, &merged, &resp, rec.flags & CACHE_SHRINKS);
+    struct h1_out o = {w->scratch, w->scratch + H1_HEAD_MAX, false};
+    put_stored_head(&o, w, merged, &resp, NULL, rec.flags & CACHE_SHRINKS);
     if (o.overflow)
         return false;
-    text = renewed;
-    len = (size_t)(o.at - renewed);
     set_times(&rec, ex, &resp);
-    rec.head_len = (uint32_t)len;
-    struct stored_copy *copy = with_head(old, &rec, text, len);
+    rec.head_len = (uint32_t)(o.at - w->scratch);
+    struct stored_copy *copy = with_head(old, &rec, w->scratch, rec.head_len);
     if (!copy)
         return false;
     copy->pinned = old->pinned;

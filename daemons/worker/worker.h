@@ -16,7 +16,8 @@
  *             handover.c a WebSocket: its socket moves to polder-supervisor
  *   exchange.c a struct exchange links a client with a connection to a backend (upstream.c,
  *             pool.c); reply.c reads what comes back, response.c writes heads, tee.c tees
- *             what may be stored into the keeper's ring, freshen.c judges what renews it.
+ *             what may be stored into the keeper's ring, freshen.c judges what renews it,
+ *             partial.c keeps parts of bodies.
  *
  * Ownership: the worker owns clients, exchanges and backend connections; a client has at most one
  * exchange, an exchange at most one backend connection; each of them is freed only at the end of an
@@ -335,6 +336,9 @@ void stored_copy_key(const struct worker *w, const struct cache_key *source, enu
                      struct cache_key *key);
 void stored_touch(struct worker *w, const struct cache_record *rec); /* it was of use */
 #define STORED_USES_MAX 3
+/* The same, by its key alone. */
+int stored_at(struct worker *w, const struct request *r, const struct cache_key *key,
+              struct cache_view *v);
 /* NULL: no memory, or all pins are taken. */
 struct stored_copy *stored_copy_of(struct worker *w, const struct request *r,
                                    const struct cache_view *v, const struct cache_key *key);
@@ -358,6 +362,10 @@ struct field_text hit_etag(const struct cache_view *v, char space[HIT_ETAG_MAX])
  * freshness; key: where it lies. False: the backend must do. */
 bool answer_view(struct worker *w, const struct request *r, const struct cache_view *v, bool soft,
                  const struct cache_key *key);
+/* Bytes first..last of the whole, which lie within the part that is stored. False: the backend must
+ * do. The view is the caller's to release. */
+bool answer_part(struct worker *w, const struct request *r, const struct cache_view *v,
+                 const struct field_span *part, uint64_t first, uint64_t last);
 /* From a copy. status: what Cache-Status says after "polder; ", e.g. "hit; ttl=-3". */
 void hit_answer_copy(const struct request *r, struct stored_copy *copy, const char *status);
 void hit_continue(struct client *c); /* more of a chunked stored body */
@@ -613,8 +621,36 @@ int tee_push(struct worker *w, enum ring_type type, uint64_t stream,
              const struct inflight_ticket *flight, const struct iovec *iov, int n);
 void tee_abort_stream(struct worker *w, uint64_t stream);
 void tee_free(struct exchange *ex);
-/* The slots of the response's tags. False: more than a record can name. */
-bool tee_read_tags(const struct worker *w, const struct h1_head *head, struct cache_record *rec);
+
+/* A stored head with the fields that a newer response brings in their place; both live until the
+ * next call. NULL: it does not fit. */
+const struct h1_head *tee_merge(struct worker *w, const struct cache_view *old,
+                                const struct h1_head *head);
+
+/* ---- tags.c ---- */
+/* The slots of the response's tags, into rec. False: more than a record can name. */
+bool tags_read(const struct worker *w, const struct h1_head *head, struct cache_record *rec);
+
+/* ---- partial.c: parts of bodies ---- */
+/* A part that is being stored: what the 206 brings, between what an older part had around it. */
+struct part {
+    struct field_span span; /* in all */
+    bool complete;          /* stored as a whole */
+    bool joined;
+    struct cache_key key; /* joined: of the whole */
+    char *before, *after;
+    uint64_t before_len, after_len;
+};
+/* Answers a range from a part of the body, if one that covers it is stored and fresh. */
+bool partial_answer(const struct request *r);
+/* A 206 that may be stored as far as it is up to this file; then *head and *resp describe what is
+ * to be stored. NULL: it may not. */
+struct part *partial_begin(struct exchange *ex, const struct h1_head **head,
+                           struct policy_response *resp);
+/* Where it goes, from where the whole would. False: nowhere. */
+bool partial_place(const struct worker *w, const struct part *part, struct cache_key *key);
+void partial_put_range(struct h1_out *o, const struct part *part);
+void partial_free(struct part *part);
 
 /* ---- freshen.c ---- */
 /* Is this 304 about the copy whose validators were sent? */

@@ -87,6 +87,16 @@ bool field_etag_valid(struct field_text etag);
  * field (other unit, several ranges, malformed); -ERANGE: 416. */
 int field_range(struct field_text value, uint64_t size, uint64_t *first, uint64_t *last);
 
+/* Content-Range of a 206: "bytes first-last/size", 0 <= first <= last < size. 0, or -EINVAL:
+ * another unit, malformed, or the size is not known. */
+struct field_span {
+    uint64_t first, last, size;
+};
+int field_content_range(struct field_text value, struct field_span *span);
+/* The span that covers both, if they overlap or touch and are of the same size. */
+bool field_span_join(const struct field_span *a, const struct field_span *b,
+                     struct field_span *joined);
+
 /* token characters only, at least one */
 bool field_is_token(struct field_text text);
 #endif

@@ -56,6 +56,9 @@ static void fuzz_numbers(struct field_text value)
     for (uint64_t size = 0; size < 3; size++)
         if (field_range(value, size * 500, &first, &last) == 1)
             must(first <= last && last < size * 500);
+    struct field_span span;
+    if (field_content_range(value, &span) == 0)
+        must(span.first <= span.last && span.last < span.size);
 }
 
 static void fuzz_directives(struct field_text value)

@@ -516,6 +516,56 @@ static void single_byte_ranges_are_understood(void **state)
     }
 }
 
+/* RFC 9110 14.4 */
+static void a_content_range_is_consistent_or_invalid(void **state)
+{
+    (void)state;
+    struct field_span s;
+    assert_int_equal(field_content_range(text("bytes 4-9/10"), &s), 0);
+    assert_true(s.first == 4 && s.last == 9 && s.size == 10);
+    assert_int_equal(field_content_range(text("Bytes 0-0/1"), &s), 0);
+    static const char *const bad[] = {"",
+                                      "bytes",
+                                      "bytes ",
+                                      "bytes 4-9/*",
+                                      "bytes */10",
+                                      "bytes 4-10/10",
+                                      "bytes 5-4/10",
+                                      "bytes=4-9/10",
+                                      "bytes 4-9",
+                                      "bytes 4-/10",
+                                      "bytes -9/10",
+                                      "bytes 4 - 9/10",
+                                      "bytes 4-9/10 ",
+                                      "bytes  4-9/10",
+                                      "bytes 4-9/10, bytes 0-1/10",
+                                      "items 4-9/10",
+                                      "bytes 0-9/99999999999999999999",
+                                      "bytes 0-99999999999999999999/99999999999999999999"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        if (field_content_range(text(bad[i]), &s) != -EINVAL)
+            fail_msg("'%s' is accepted", bad[i]);
+}
+
+static void spans_join_where_they_touch(void **state)
+{
+    (void)state;
+    static const struct {
+        struct field_span a, b, joined; /* size 0: they do not */
+    } cases[] = {
+        {{0, 4, 10}, {5, 9, 10}, {0, 9, 10}}, {{5, 9, 10}, {0, 4, 10}, {0, 9, 10}},
+        {{0, 6, 10}, {2, 9, 10}, {0, 9, 10}}, {{0, 9, 10}, {3, 4, 10}, {0, 9, 10}},
+        {{3, 4, 10}, {0, 9, 10}, {0, 9, 10}}, {{0, 4, 10}, {6, 9, 10}, {0, 0, 0}},
+        {{6, 9, 10}, {0, 4, 10}, {0, 0, 0}},  {{0, 4, 10}, {5, 9, 11}, {0, 0, 0}},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct field_span s = {0};
+        assert_int_equal(field_span_join(&cases[i].a, &cases[i].b, &s), cases[i].joined.size != 0);
+        if (cases[i].joined.size)
+            assert_memory_equal(&s, &cases[i].joined, sizeof s);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -540,6 +590,8 @@ int main(void)
         cmocka_unit_test(groups_are_a_list_of_strings),
         cmocka_unit_test(entity_tags_are_compared_strongly_and_weakly),
         cmocka_unit_test(single_byte_ranges_are_understood),
+        cmocka_unit_test(a_content_range_is_consistent_or_invalid),
+        cmocka_unit_test(spans_join_where_they_touch),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
