@@ -6,8 +6,8 @@
  * that it is: with a Content-Range of its own, under a key that only this file knows, so that no
  * other way through the store can take it for a whole. It answers ranges within it. Another part
  * that touches it, of the same length in all and with the same strong entity tag, is joined to it;
- * the part that is all of it is stored as the 200 that it is. What was asked for with If-Range is
- * not kept, for such an answer may lack fields of the whole's head.
+ * any other takes its place. The part that is all of it is stored as the 200 that it is. What was
+ * asked for with If-Range is not kept, for such an answer may lack fields of the whole's head.
  */
 #include "daemons/http/h1_cache.h"
 #include "daemons/worker/worker.h"
@@ -197,14 +197,13 @@ struct part *partial_begin(struct exchange *ex, const struct h1_head **head,
     struct field_span span;
     const bool exact = (*head)->framing == H1_LENGTH; /* else the end will show */
     if (!r->policy.is_get || !r->range.at || r->if_range.at || r->route->poll ||
-        !loop_cache_ready(w) || !read_span(*head, &span) ||
-        (!is_whole(&span) && !has_strong_etag(*head)))
+        !loop_cache_ready(w) || !read_span(*head, &span))
         return NULL;
     struct part *part = calloc(1, sizeof *part);
     if (!part)
         return NULL;
     part->span = span;
-    if (!is_whole(&span)) {
+    if (!is_whole(&span) && has_strong_etag(*head)) {
         const struct h1_head *merged = join(ex, *head, part);
         cache_reader_release(w->reader);
         if (merged) {

@@ -255,7 +255,10 @@ static bool fill(struct exchange *ex, struct tee *s, const struct h1_head *head,
     rec->url_slot = inval_url_slot(w->shared->inval, r->url, r->url_len);
     rec->url_len = r->url_len;
     rec->route = r->route->index;
-    rec->flags = resp->has_etag ? CACHE_HAS_ETAG : CACHE_HAS_ETAG | CACHE_ETAG_OURS;
+    if (resp->has_etag)
+        rec->flags = CACHE_HAS_ETAG;
+    else if (!s->part || s->part->complete) /* of a part alone none can be made */
+        rec->flags = CACHE_HAS_ETAG | CACHE_ETAG_OURS;
     if (r->post)
         rec->flags |= CACHE_FROM_POST;
     if (shrinks(ex, head, resp))

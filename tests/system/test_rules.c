@@ -176,9 +176,90 @@ static void a_head_renews_what_it_describes(void **state)
     stop(&h);
 }
 
+/* ---- failures ---- */
+
+/* Good once; then broken off within the head, or with a 5xx. */
+static bool fails(struct asked *a)
+{
+    if (a->number == 1)
+        return reply_ok(a, "Cache-Control: max-age=0\r\nETag: \"a\"\r\n", "good");
+    if (strstr(a->target, "head"))
+        return reply(a, "HTTP/1.1 200 OK\r\nCache-Control: max-a") && false;
+    return reply(a, "HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n");
+}
+
+static bool is_stale(unsigned port, const char *target)
+{
+    struct message m;
+    const int status = get(port, target, &m);
+    const bool stale = status == 200 && !strcmp(m.body, "good");
+    if (stale)
+        assert_string_equal(field_of(&m, "Cache-Status"),
+                            "polder; fwd=stale; detail=stale-if-error");
+    message_free(&m);
+    return stale;
+}
+
+static void what_is_stale_stands_in_for_a_backend_that_fails(void **state)
+{
+    (void)state;
+    struct house h;
+    start(&h, fails, NULL, "stale_if_error = \"60s\"");
+    static const char *const targets[] = {"/head", "/status"};
+    for (size_t i = 0; i < 2; i++) {
+        expect(&h, "GET", targets[i], "ETag", "\"a\"", "good", false);
+        wait_until(is_stale(h.port, targets[i]), 5000);
+        backend_forget(backend);
+    }
+    stop(&h);
+}
+
+/* ---- groups ---- */
+
+static bool groups(struct asked *a)
+{
+    char lines[2048] = "Cache-Control: max-age=600\r\nCache-Groups: ";
+    if (!strncmp(a->target, "/end", 4))
+        return reply_ok(a, "Cache-Group-Invalidation: \"g31-xxxxxxxxxxxxxxxxxxxxxxxxxxxx\";p=1\r\n",
+                        a->method);
+    for (unsigned i = 0; i < 32; i++) {
+        const size_t n = strlen(lines);
+        snprintf(lines + n, sizeof lines - n, "\"g%02u-xxxxxxxxxxxxxxxxxxxxxxxxxxxx\"%s", i,
+                 i < 31 ? ", " : "\r\n");
+    }
+    return reply_ok(a, lines, "member");
+}
+
+static bool becomes_hit(unsigned port, const char *target)
+{
+    struct message m;
+    get(port, target, &m);
+    const bool hit = is_hit(&m);
+    message_free(&m);
+    return hit;
+}
+
+static void only_unsafe_methods_invalidate_groups(void **state)
+{
+    (void)state;
+    struct house h;
+    start(&h, groups, NULL, "");
+    wait_until(becomes_hit(h.port, "/a"), 5000);
+    static const char *const safe[] = {"GET", "HEAD", "OPTIONS"};
+    for (size_t i = 0; i < 3; i++) {
+        request(h.port, safe[i], "/end", "", NULL, NULL);
+        assert_true(becomes_hit(h.port, "/a"));
+    }
+    assert_int_equal(request(h.port, "PATCH", "/end", "", "x", NULL), 200);
+    assert_false(becomes_hit(h.port, "/a"));
+    stop(&h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_is_stale_stands_in_for_a_backend_that_fails),
+        cmocka_unit_test(only_unsafe_methods_invalidate_groups),
         cmocka_unit_test(a_304_about_something_else_is_not_used),
         cmocka_unit_test(a_head_renews_what_it_describes),
         cmocka_unit_test(answers_to_post_are_kept_while_others_invalidate_other_things),
