@@ -158,7 +158,7 @@ void exchange_client_gone(struct exchange *ex)
     struct worker *w = ex->worker;
     exchange_let_go(ex);
     /* Others may wait for what this one fetches, and it may soon be stored. */
-    const bool wanted = ex->tee || (ex->fetch && ex->ticket.word);
+    const bool wanted = tee_outlives_client(ex) || (ex->fetch && ex->ticket.word);
     if (!wanted || ex->state == EXCHANGE_PARKED || ex->state == EXCHANGE_WAITING) {
         exchange_finish(ex);
         return;

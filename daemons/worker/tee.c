@@ -105,6 +105,12 @@ void tee_abort(struct exchange *ex, enum inflight_result result)
     tee_land(ex, result);
 }
 
+/* A part that its client has given up is not worth the backend's work: players seek. */
+bool tee_outlives_client(const struct exchange *ex)
+{
+    return ex->tee && !(ex->tee->part && !ex->tee->part->complete);
+}
+
 static void ring_full(struct exchange *ex)
 {
     stats_add(ex->worker->stats, STATS_CACHE_RING_FULL, 1);

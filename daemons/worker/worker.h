@@ -621,6 +621,7 @@ int tee_push(struct worker *w, enum ring_type type, uint64_t stream,
              const struct inflight_ticket *flight, const struct iovec *iov, int n);
 void tee_abort_stream(struct worker *w, uint64_t stream);
 void tee_free(struct exchange *ex);
+bool tee_outlives_client(const struct exchange *ex); /* goes on being stored without it */
 
 /* A stored head with the fields that a newer response brings in their place; both live until the
  * next call. NULL: it does not fit. */

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define SIZE 200000u
 
@@ -65,6 +66,20 @@ static bool ranges(struct asked *a)
     if (says(a, "breaks"))
         return reply_bytes(a, content + first, len / 2) && false;
     return reply_bytes(a, content + first, says(a, "short") ? len - 1 : len);
+}
+
+/* A body that takes its time, until nobody wants it any more. */
+static atomic_bool left;
+static bool drips(struct asked *a)
+{
+    if (!reply(a, "HTTP/1.1 206 Partial Content\r\nCache-Control: max-age=600\r\nETag: \"a\"\r\n"
+                  "Content-Range: bytes 5-99999/100000\r\nContent-Length: 99995\r\n\r\n"))
+        return false;
+    const uint64_t end = mono_ms() + 10000;
+    while (mono_ms() < end && reply_bytes(a, "x", 1))
+        nap_ms(5);
+    atomic_store(&left, mono_ms() < end);
+    return false;
 }
 
 static void start(struct house *h, const char *cache)
@@ -283,6 +298,24 @@ static void parts_vary_and_are_invalidated_like_wholes(void **state)
     stop(&h);
 }
 
+static void a_part_that_its_client_gives_up_is_not_fetched_on(void **state)
+{
+    (void)state;
+    struct house h;
+    struct backend *slow = backend_start(drips, NULL);
+    house_start(&h, 1,
+                "upstream \"u\" { server \"127.0.0.1:%u\" { } }\n"
+                "route \"/*\" { upstream = \"u\" cache { } }\n",
+                backend_port(slow));
+    const int fd = client_connect(h.port);
+    client_send(fd, "GET /x HTTP/1.1\r\nHost: a\r\nRange: bytes=5-\r\n\r\n");
+    wait_until(backend_calls(slow) == 1, 5000);
+    close(fd);
+    wait_until(atomic_load(&left), 9000);
+    house_remove(&h);
+    backend_stop(slow);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -293,6 +326,7 @@ int main(void)
         cmocka_unit_test(one_answer_with_all_of_it_is_the_whole),
         cmocka_unit_test(parts_without_a_strong_tag_are_used_but_never_joined),
         cmocka_unit_test(parts_of_two_versions_are_never_joined),
+        cmocka_unit_test(a_part_that_its_client_gives_up_is_not_fetched_on),
         cmocka_unit_test(parts_vary_and_are_invalidated_like_wholes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
