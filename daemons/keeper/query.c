@@ -151,6 +151,8 @@ static void next_of(const struct keeper *k, const struct job *j, const struct ca
         snprintf(text, size, "miss: it was invalidated after it was fetched");
     } else if (r->flags & CACHE_VARY_MARKER) {
         snprintf(text, size, "the variant that the request's fields select");
+    } else if (r->status == 206) {
+        snprintf(text, size, "this is a part: a hit for ranges within it, while it is fresh");
     } else if (j->interval_ms && state == INVAL_VALID &&
                policy_poll_holds(&get, r, j->interval_ms, k->real_ms)) {
         snprintf(text, size, "hit: within the poll's interval, %llu s of it left",

@@ -33,6 +33,16 @@ static bool has_conditions(const struct request *r)
     return r->if_none_match.at || r->if_modified_since.at;
 }
 
+/* A second has passed between the last change and the response: no other version has its date (RFC
+ * 9110 8.8.2.2). */
+static bool has_strong_date(const struct cache_view *v)
+{
+    struct field_text date;
+    int64_t s;
+    return v->record->last_modified_ms && hit_stored_field(v, "date", &date) &&
+           field_date(date, &s) == 0 && s > (int64_t)(v->record->last_modified_ms / 1000);
+}
+
 /* RFC 9110 13.1.5: a strong match or the very date, else the whole. */
 static bool if_range_holds(const struct request *r, const struct cache_view *v)
 {
@@ -40,11 +50,11 @@ static bool if_range_holds(const struct request *r, const struct cache_view *v)
     int64_t date;
     if (!r->if_range.at)
         return true;
-    if (r->if_range.len && (r->if_range.at[0] == '"' || r->if_range.at[0] == 'W')) {
+    if (field_etag_valid(r->if_range)) {
         const struct field_text etag = hit_etag(v, space);
         return etag.len && field_etag_listed(r->if_range, etag, false);
     }
-    return v->record->last_modified_ms && field_date(r->if_range, &date) == 0 && date > 0 &&
+    return has_strong_date(v) && field_date(r->if_range, &date) == 0 && date > 0 &&
            (uint64_t)date == v->record->last_modified_ms / 1000;
 }
 

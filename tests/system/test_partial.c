@@ -35,11 +35,20 @@ static void read_range(const struct asked *a, unsigned *first, unsigned *last)
         *last = SIZE - 1;
 }
 
+#define DATE(second) "Wed, 04 Mar 2026 10:00:0" #second " GMT\r\n"
+#define LAST         "Last-Modified: " DATE(0)
+
 static bool ranges(struct asked *a)
 {
     unsigned first, last;
     char etag[64];
     const unsigned v = atomic_load(&version);
+    if (says(a, "date")) /* the whole, made in the second of its last change, or later */
+        return reply_ok(a,
+                        says(a, "later")
+                            ? "Cache-Control: max-age=2000000000\r\nDate: " DATE(1) LAST
+                            : "Cache-Control: max-age=2000000000\r\nDate: " DATE(0) LAST,
+                        "0123456789");
     snprintf(etag, sizeof etag, "ETag: %s\"v%u\"\r\n", says(a, "weak") ? "W/" : "", v);
     read_range(a, &first, &last);
     const bool whole = !field_of(&a->m, "Range");
@@ -212,6 +221,33 @@ static void a_part_is_never_the_whole(void **state)
     stop(&h);
 }
 
+static void a_date_guards_a_range_only_where_it_is_strong(void **state)
+{
+    (void)state;
+    struct house h;
+    start(&h, "");
+    static const struct {
+        const char *target, *if_range;
+        int status;
+    } cases[] = {{"/date/later", "If-Range: " DATE(0), 206},
+                 {"/date/later", "If-Range: " DATE(1), 200},
+                 {"/date/same", "If-Range: " DATE(0), 200}};
+    for (size_t i = 0; i < 3; i++) {
+        char lines[256];
+        struct message m;
+        snprintf(lines, sizeof lines, "Range: bytes=2-3\r\nCache-Control: only-if-cached\r\n%s",
+                 cases[i].if_range);
+        get(h.port, cases[i].target, NULL);
+        wait_until(get_with(h.port, cases[i].target, "Cache-Control: only-if-cached\r\n", NULL) ==
+                       200,
+                   5000);
+        assert_int_equal(get_with(h.port, cases[i].target, lines, &m), cases[i].status);
+        assert_string_equal(m.body, cases[i].status == 206 ? "23" : "0123456789");
+        message_free(&m);
+    }
+    stop(&h);
+}
+
 static void parts_that_touch_become_the_whole(void **state)
 {
     (void)state;
@@ -293,6 +329,8 @@ static void parts_vary_and_are_invalidated_like_wholes(void **state)
     assert_false(ask_with(&h, "/vary", "0-99", "X: 1\r\n"));
     wait_until(has_with(&h, "/vary", "0-99", "X: 1\r\n"), 5000);
     assert_false(ask_with(&h, "/vary", "0-99", "X: 2\r\n"));
+    assert_int_equal(ctl(&h, &out, "cache why test.example/vary"), 0);
+    assert_non_null(strstr(out, "this is a part"));
     assert_int_equal(ctl(&h, &out, "cache invalidate test.example/vary"), 0);
     assert_false(ask_with(&h, "/vary", "0-99", "X: 1\r\n"));
     stop(&h);
@@ -322,6 +360,7 @@ int main(void)
         cmocka_unit_test(a_part_answers_the_ranges_within_it),
         cmocka_unit_test(what_is_not_stored_as_a_part_comes_from_the_backend),
         cmocka_unit_test(a_part_is_never_the_whole),
+        cmocka_unit_test(a_date_guards_a_range_only_where_it_is_strong),
         cmocka_unit_test(parts_that_touch_become_the_whole),
         cmocka_unit_test(one_answer_with_all_of_it_is_the_whole),
         cmocka_unit_test(parts_without_a_strong_tag_are_used_but_never_joined),
