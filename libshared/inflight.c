@@ -248,6 +248,25 @@ enum inflight_claim inflight_claim(struct inflight_table *table, const struct ca
     return INFLIGHT_FULL;
 }
 
+bool inflight_join(struct inflight_table *table, const struct cache_key *key, uint32_t worker,
+                   uint64_t now_ms, struct inflight_ticket *ticket)
+{
+    for (int tries = 0; tries < CLAIM_TRIES; tries++) {
+        uint64_t word;
+        struct inflight_slot *vacant;
+        struct inflight_slot *slot =
+            window_find(table, key_home(key), key_tag(key), now_ms, &word, &vacant);
+        if (!slot)
+            break;
+        if (waiter_register(slot, word, worker)) {
+            *ticket = (struct inflight_ticket){word, slot_index(table, slot)};
+            return true;
+        }
+    }
+    *ticket = INFLIGHT_NONE;
+    return false;
+}
+
 static struct inflight_slot *ticket_slot(struct inflight_table *table,
                                          const struct inflight_ticket *ticket)
 {

@@ -19,15 +19,32 @@ static bool may_share(const struct request *r, const struct cache_key *flight_ke
     return !inflight_is_noshare(w->shared->inflight, flight_key, w->mono_ms);
 }
 
-/* Whether others may share what this request fetches. */
-static bool collapsible(const struct exchange *ex)
+/* Whether others may share what this request fetches, under that key. */
+static bool collapsible(const struct exchange *ex, const struct cache_key *key)
 {
-    return ex->fetch && ex->rounds < ROUNDS_MAX && may_share(&ex->req, &ex->flight_key);
+    return (ex->fetch || partial_is_shareable(&ex->req)) && ex->rounds < ROUNDS_MAX &&
+           may_share(&ex->req, key);
+}
+
+/* A range, or a HEAD, that may be answered of the whole that somebody fetches just now. */
+static bool waits_for_whole(struct exchange *ex)
+{
+    struct worker *w = ex->worker;
+    const bool may_wait = !ex->fetch && (ex->req.is_head || partial_is_shareable(&ex->req));
+    return may_wait && ex->rounds < ROUNDS_MAX && may_share(&ex->req, &ex->flight_key) &&
+           inflight_join(w->shared->inflight, &ex->flight_key, w->number, w->mono_ms,
+                         &ex->waits_for);
 }
 
 static const struct cache_key *flight_key(const struct request *r, const struct hit_found *found)
 {
     return found->vary_miss ? &found->key : &r->key;
+}
+
+/* The store, whole or in part. */
+static bool answer_stored(const struct request *r, struct hit_found *found)
+{
+    return hit_try(r, found) == HIT_ANSWERED || partial_answer(r, found);
 }
 
 bool miss_collapsible(const struct request *r, const struct hit_found *found)
@@ -42,11 +59,11 @@ static bool has_validators(const struct stored_copy *copy)
            flags & CACHE_HAS_LAST_MODIFIED;
 }
 
-static enum inflight_claim claim(struct worker *w, struct exchange *ex,
+static enum inflight_claim claim(struct worker *w, const struct cache_key *key,
                                  struct inflight_ticket *ticket)
 {
-    return inflight_claim(w->shared->inflight, &ex->flight_key, w->number, w->process->incarnation,
-                          w->mono_ms, ticket);
+    return inflight_claim(w->shared->inflight, key, w->number, w->process->incarnation, w->mono_ms,
+                          ticket);
 }
 
 /* Between the look into the store and the claim another flight may have landed: then what this one
@@ -74,7 +91,7 @@ static bool answer_landed(struct exchange *ex)
     r.collapsed = true;
     c->exchange = NULL;
     ex->req.client = NULL;
-    const bool answered = hit_try(&r, &found) == HIT_ANSWERED;
+    const bool answered = answer_stored(&r, &found);
     hit_copy_free(ex->worker, found.stale);
     if (answered) {
         exchange_finish(ex);
@@ -88,15 +105,22 @@ static bool answer_landed(struct exchange *ex)
 static void fetch(struct worker *w, struct exchange *ex)
 {
     struct inflight_ticket ticket;
-    if (!collapsible(ex)) {
+    struct cache_key key = ex->flight_key;
+    if (waits_for_whole(ex)) {
+        collapse_park(ex);
+        return;
+    }
+    if (!ex->fetch)
+        partial_flight_key(&ex->req, &key);
+    if (!collapsible(ex, &key)) {
         exchange_start(ex);
         return;
     }
-    switch (claim(w, ex, &ticket)) {
+    switch (claim(w, &key, &ticket)) {
     case INFLIGHT_LEAD:
         ex->ticket = ticket;
         ex->renewed_ms = w->mono_ms;
-        if (landed_meanwhile(ex)) {
+        if (landed_meanwhile(ex) || (!ex->fetch && partial_landed(ex))) {
             tee_land(ex, INFLIGHT_STORED);
             if (answer_landed(ex))
                 break;
@@ -118,7 +142,10 @@ static void take_stale(struct exchange *ex, struct hit_found *found)
     hit_copy_free(ex->worker, ex->stale);
     ex->stale = found->stale;
     found->stale = NULL;
-    ex->fwd = ex->stale ? FWD_STALE : found->vary_miss ? FWD_VARY_MISS : FWD_URI_MISS;
+    ex->fwd = ex->stale          ? FWD_STALE
+              : found->partial   ? FWD_PARTIAL
+              : found->vary_miss ? FWD_VARY_MISS
+                                 : FWD_URI_MISS;
     ex->flight_key = *flight_key(&ex->req, found);
     ex->conditional = ex->fetch && ex->stale && has_validators(ex->stale);
 }
@@ -169,7 +196,7 @@ enum inflight_claim miss_behind(const struct request *r, struct hit_found *found
     struct exchange *ex = behind(r, found);
     if (!ex)
         return INFLIGHT_FULL;
-    const enum inflight_claim got = claim(w, ex, ticket);
+    const enum inflight_claim got = claim(w, &ex->flight_key, ticket);
     if (got != INFLIGHT_LEAD) {
         exchange_finish(ex);
         return got;
@@ -193,7 +220,7 @@ void miss_refresh(const struct request *r, struct hit_found *found)
     struct exchange *ex = found->stale ? behind(r, found) : NULL;
     if (!ex)
         return;
-    if (claim(w, ex, &ticket) != INFLIGHT_LEAD) {
+    if (claim(w, &ex->flight_key, &ticket) != INFLIGHT_LEAD) {
         exchange_finish(ex); /* somebody is at it */
         return;
     }
@@ -216,7 +243,7 @@ void miss_retry(struct exchange *ex)
     r.collapsed = true;
     c->exchange = NULL; /* the client is answered without it, or comes back */
     ex->req.client = NULL;
-    if (hit_try(&r, &found) == HIT_ANSWERED) {
+    if (answer_stored(&r, &found)) {
         hit_copy_free(w, found.stale);
         exchange_finish(ex);
         return;

@@ -16,7 +16,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define COPY_MAX (1u << 20) /* bytes of the older part that are copied when two are joined */
+#define RANGE_MAX 128        /* of a Range field that others may share */
+#define COPY_MAX  (1u << 20) /* bytes of the older part that are copied when two are joined */
 
 static void part_key(const struct worker *w, const struct cache_key *whole, struct cache_key *key)
 {
@@ -52,33 +53,77 @@ static uint64_t whole_received_ms(struct worker *w, const struct request *r,
     return stored_find(w, r, &v, found) == 1 ? v.record->received_ms : 0;
 }
 
-static bool answer_from_part(struct worker *w, const struct request *r)
-{
-    struct hit_found found = {0};
-    struct cache_view v;
+/* A fresh part, newer than any whole, that has all of the range. */
+struct covering {
+    struct cache_view view;
     struct field_span span;
     uint64_t first, last;
+};
+static bool find_covering(struct worker *w, const struct request *r, struct hit_found *partly,
+                          struct covering *c)
+{
+    struct hit_found found = {0};
     const uint64_t whole_ms = whole_received_ms(w, r, &found);
-    if (!find(w, r, &found, &v, &span) || v.record->received_ms < whole_ms ||
-        policy_use_of(&r->policy, v.record, false, w->real_ms) != POLICY_FRESH)
+    if (!find(w, r, &found, &c->view, &c->span) || c->view.record->received_ms < whole_ms ||
+        policy_use_of(&r->policy, c->view.record, false, w->real_ms) != POLICY_FRESH)
         return false;
-    if (field_range(r->range, span.size, &first, &last) != 1 || first < span.first ||
-        last > span.last)
-        return false;
-    stored_touch(w, v.record);
-    return answer_part(w, r, &v, &span, first, last);
+    partly->partial = true;
+    return field_range(r->range, c->span.size, &c->first, &c->last) == 1 &&
+           c->first >= c->span.first && c->last <= c->span.last;
 }
 
-bool partial_answer(const struct request *r)
+static bool answer_from_part(struct worker *w, const struct request *r, struct hit_found *found)
+{
+    struct covering c;
+    if (!find_covering(w, r, found, &c))
+        return false;
+    stored_touch(w, c.view.record);
+    return answer_part(w, r, &c.view, &c.span, c.first, c.last);
+}
+
+bool partial_answer(const struct request *r, struct hit_found *found)
 {
     struct worker *w = r->worker;
-    if (!r->policy.is_get || !r->range.at || !loop_cache_ready(w))
+    if (!r->policy.is_get || !r->policy.has_range || !loop_cache_ready(w))
         return false;
-    const bool answered = answer_from_part(w, r);
+    const bool answered = answer_from_part(w, r, found);
     cache_reader_release(w->reader);
     if (answered)
         stats_add(w->stats, STATS_CACHE_HITS, 1);
     return answered;
+}
+
+/* ---- sharing ---- */
+
+/* What a condition gets is for the one who has set it. */
+bool partial_is_shareable(const struct request *r)
+{
+    return r->policy.is_get && r->range.len && r->range.len <= RANGE_MAX && !r->if_range.at &&
+           !r->if_none_match.at && !r->if_modified_since.at && !r->route->poll;
+}
+
+void partial_flight_key(const struct request *r, struct cache_key *key)
+{
+    static const char name[] = "\nflight ";
+    char text[sizeof name + RANGE_MAX];
+    struct h1_out o = {text, text + sizeof text, false};
+    const struct cache_key whole = *key;
+    h1_puts(&o, name);
+    h1_put(&o, r->range.at, r->range.len <= RANGE_MAX ? r->range.len : 0);
+    cache_key_variant(inval_secret(r->worker->shared->inval), &whole, text, (size_t)(o.at - text),
+                      key);
+}
+
+bool partial_landed(const struct exchange *ex)
+{
+    struct worker *w = ex->worker;
+    struct hit_found found = {0};
+    struct covering c;
+    if (!loop_cache_ready(w))
+        return false;
+    const bool landed = find_covering(w, &ex->req, &found, &c);
+    cache_reader_release(w->reader);
+    return landed;
 }
 
 /* ---- storing ---- */
@@ -196,7 +241,7 @@ struct part *partial_begin(struct exchange *ex, const struct h1_head **head,
     const struct request *r = &ex->req;
     struct field_span span;
     const bool exact = (*head)->framing == H1_LENGTH; /* else the end will show */
-    if (!r->policy.is_get || !r->range.at || r->if_range.at || r->route->poll ||
+    if (!r->policy.is_get || !r->policy.has_range || r->if_range.at || r->route->poll ||
         !loop_cache_ready(w) || !read_span(*head, &span))
         return NULL;
     struct part *part = calloc(1, sizeof *part);

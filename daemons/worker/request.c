@@ -252,7 +252,7 @@ static void from_cache_or_backend(struct worker *w, struct request *r, const uin
         miss_refresh(r, &found);
         return;
     }
-    if (partial_answer(r)) {
+    if (partial_answer(r, &found)) {
         hit_copy_free(w, found.stale);
         return;
     }

@@ -149,7 +149,8 @@ static void put_cache_status(struct h1_out *o, const struct exchange *ex, uint16
 {
     static const char *const names[] = {
         [FWD_BYPASS] = "bypass",       [FWD_METHOD] = "method",   [FWD_URI_MISS] = "uri-miss",
-        [FWD_VARY_MISS] = "vary-miss", [FWD_REQUEST] = "request", [FWD_STALE] = "stale"};
+        [FWD_VARY_MISS] = "vary-miss", [FWD_PARTIAL] = "partial", [FWD_REQUEST] = "request",
+        [FWD_STALE] = "stale"};
     if (ex->fwd == FWD_NONE)
         return;
     h1_puts(o, "Cache-Status: polder; fwd=");

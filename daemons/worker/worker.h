@@ -308,6 +308,7 @@ enum hit_result { HIT_ANSWERED, HIT_MISS, HIT_STALE, HIT_UNUSABLE };
 /* What lookups leave behind for the miss that may follow. */
 struct hit_found {
     bool vary_miss;            /* a marker is there, the variant is not */
+    bool partial;              /* a part is there, but not what is asked for */
     struct cache_key key;      /* where the record lies, or would lie */
     uint64_t marker;           /* checksum of the marker that led there; 0: none */
     struct stored_copy *stale; /* the caller's to free; also set where stale was answered */
@@ -486,6 +487,7 @@ enum fwd_reason {
     FWD_METHOD,
     FWD_URI_MISS,
     FWD_VARY_MISS,
+    FWD_PARTIAL,
     FWD_REQUEST,
     FWD_STALE
 };
@@ -643,7 +645,12 @@ struct part {
     uint64_t before_len, after_len;
 };
 /* Answers a range from a part of the body, if one that covers it is stored and fresh. */
-bool partial_answer(const struct request *r);
+bool partial_answer(const struct request *r, struct hit_found *found);
+/* May others wait for what this range request fetches? Then its flight is that of all who want the
+ * same range: *key is made of what it would be for the whole. */
+bool partial_is_shareable(const struct request *r);
+void partial_flight_key(const struct request *r, struct cache_key *key);
+bool partial_landed(const struct exchange *ex); /* what it wants may be there, since it looked */
 /* A 206 that may be stored as far as it is up to this file; then *head and *resp describe what is
  * to be stored. NULL: it may not. */
 struct part *partial_begin(struct exchange *ex, const struct h1_head **head,

@@ -46,6 +46,9 @@ uint64_t inflight_table_layout(void);
 enum inflight_claim inflight_claim(struct inflight_table *table, const struct cache_key *key,
                                    uint32_t worker, uint32_t incarnation, uint64_t now_ms,
                                    struct inflight_ticket *ticket);
+/* Waits for the flight of that key, as INFLIGHT_WAIT; false: there is none. Never leads. */
+bool inflight_join(struct inflight_table *table, const struct cache_key *key, uint32_t worker,
+                   uint64_t now_ms, struct inflight_ticket *ticket);
 /* Still flying? Waiters ask after their eventfd fired and on lease timeouts (an expired lease
  * lands). */
 bool inflight_pending(struct inflight_table *table, const struct inflight_ticket *ticket,

@@ -269,6 +269,75 @@ static void parts_that_touch_become_the_whole(void **state)
     stop(&h);
 }
 
+static bool slowly(struct asked *a)
+{
+    nap_ms(300);
+    return ranges(a);
+}
+
+static void a_storm_for_one_range_is_one_call(void **state)
+{
+    (void)state;
+    struct house h;
+    unsigned counts[1000] = {0};
+    struct backend *slow = backend_start(slowly, NULL);
+    house_start(&h, 2,
+                "upstream \"u\" { server \"127.0.0.1:%u\" { } }\n"
+                "route \"/*\" { upstream = \"u\" cache { } }\n",
+                backend_port(slow));
+    storm(h.port, "/x HTTP/1.1\r\nRange: bytes=0-49999\r\nRest:", 100, 50, counts, NULL);
+    storm(h.port, "/x HTTP/1.1\r\nRange: bytes=0-\r\nRest:", 100, 50, counts, NULL);
+    assert_int_equal(counts[206], 200);
+    assert_int_equal(backend_calls(slow), 2);
+    backend_forget(slow); /* what cannot be shared keeps nobody waiting */
+    storm(h.port, "/private HTTP/1.1\r\nRange: bytes=0-49999\r\nRest:", 20, 20, counts, NULL);
+    assert_int_equal(counts[206], 220);
+    assert_int_equal(backend_calls(slow), 20);
+    house_remove(&h);
+    backend_stop(slow);
+}
+
+static void a_range_waits_for_the_whole_that_is_under_way(void **state)
+{
+    (void)state;
+    struct house h;
+    struct message m;
+    struct backend *slow = backend_start(slowly, NULL);
+    house_start(&h, 2,
+                "upstream \"u\" { server \"127.0.0.1:%u\" { } }\n"
+                "route \"/*\" { upstream = \"u\" cache { } }\n",
+                backend_port(slow));
+    const int fd = client_connect(h.port);
+    client_send(fd, "GET /x HTTP/1.1\r\nHost: test.example\r\n\r\n");
+    wait_until(backend_calls(slow) == 1, 5000);
+    assert_int_equal(get_with(h.port, "/x", "Range: bytes=5-9\r\n", &m), 206);
+    assert_int_equal(m.body_len, 5);
+    message_free(&m);
+    assert_int_equal(request(h.port, "HEAD", "/x", "", NULL, NULL), 200);
+    assert_int_equal(backend_calls(slow), 1);
+    client_read(fd, &m, false);
+    assert_int_equal(m.status, 200);
+    message_free(&m);
+    close(fd);
+    house_remove(&h);
+    backend_stop(slow);
+}
+
+static void what_is_partly_there_is_said_to_be(void **state)
+{
+    (void)state;
+    struct house h;
+    struct message m;
+    start(&h, "");
+    ask(&h, "/x", "0-99");
+    wait_until(has(&h, "/x", "0-99"), 5000);
+    get_with(h.port, "/x", "Range: bytes=50-199\r\n", &m);
+    assert_string_equal(field_of(&m, "Cache-Status"),
+                        "polder; fwd=partial; fwd-status=206; stored");
+    message_free(&m);
+    stop(&h);
+}
+
 static void one_answer_with_all_of_it_is_the_whole(void **state)
 {
     (void)state;
@@ -362,6 +431,9 @@ int main(void)
         cmocka_unit_test(a_part_is_never_the_whole),
         cmocka_unit_test(a_date_guards_a_range_only_where_it_is_strong),
         cmocka_unit_test(parts_that_touch_become_the_whole),
+        cmocka_unit_test(a_storm_for_one_range_is_one_call),
+        cmocka_unit_test(a_range_waits_for_the_whole_that_is_under_way),
+        cmocka_unit_test(what_is_partly_there_is_said_to_be),
         cmocka_unit_test(one_answer_with_all_of_it_is_the_whole),
         cmocka_unit_test(parts_without_a_strong_tag_are_used_but_never_joined),
         cmocka_unit_test(parts_of_two_versions_are_never_joined),

@@ -223,6 +223,22 @@ static void storm_kill(pid_t *pid, uint32_t me, uint32_t *incarnation)
     *pid = storm_fork(me, ++*incarnation);
 }
 
+static void who_joins_waits_and_never_leads(void **state)
+{
+    (void)state;
+    const struct cache_key key = key_of(7, 1), other = key_of(7, 2);
+    struct inflight_ticket lead, wait;
+    assert_false(inflight_join(table, &key, 1, 1000, &wait));
+    assert_int_equal(inflight_claim(table, &key, 0, 1, 1000, &lead), INFLIGHT_LEAD);
+    assert_false(inflight_join(table, &other, 1, 1000, &wait));
+    assert_true(inflight_join(table, &key, 1, 1000, &wait));
+    assert_true(inflight_pending(table, &wait, 1000));
+    inflight_land(table, &lead, INFLIGHT_STORED, events);
+    assert_true(woken(1));
+    assert_false(inflight_pending(table, &wait, 1000));
+    assert_false(inflight_join(table, &key, 1, 1000, &wait));
+}
+
 static void never_two_leaders_and_nobody_stuck_while_workers_die(void **state)
 {
     (void)state;
@@ -255,6 +271,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(one_leads_the_others_wait_until_it_lands, setup, teardown),
+        cmocka_unit_test_setup_teardown(who_joins_waits_and_never_leads, setup, teardown),
         cmocka_unit_test_setup_teardown(a_late_landing_leaves_the_next_flight_alone, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(an_expired_lease_lands_and_a_renewed_one_does_not, setup,
