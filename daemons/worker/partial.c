@@ -15,6 +15,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #define RANGE_MAX 128        /* of a Range field that others may share */
 #define COPY_MAX  (1u << 20) /* bytes of the older part that are copied when two are joined */
@@ -213,13 +214,22 @@ static const struct h1_head *join(struct exchange *ex, const struct h1_head *hea
     return merged;
 }
 
+/* Of several parts, whose ranges stand between them. */
+static bool is_multipart(const struct h1_head *head)
+{
+    static const char type[] = "multipart/byteranges";
+    const struct h1_field *f = h1_find(head, H1_CONTENT_TYPE);
+    return f && f->value.len >= sizeof type - 1 && !strncasecmp(f->value.at, type, sizeof type - 1);
+}
+
 /* The only Content-Range, if it is consistent with what else the head says. */
 static bool read_span(const struct h1_head *head, struct field_span *span)
 {
     unsigned lines = 0;
     for (uint32_t i = 0; i < head->n_fields; i++)
         lines += head->field[i].id == H1_CONTENT_RANGE;
-    return lines == 1 && field_content_range(h1_find(head, H1_CONTENT_RANGE)->value, span) == 0 &&
+    return lines == 1 && !is_multipart(head) &&
+           field_content_range(h1_find(head, H1_CONTENT_RANGE)->value, span) == 0 &&
            (head->framing != H1_LENGTH || head->length == span->last - span->first + 1);
 }
 

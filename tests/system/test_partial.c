@@ -69,8 +69,12 @@ static bool ranges(struct asked *a)
                "HTTP/1.1 206 Partial Content\r\nCache-Control: %s\r\n%s%sX-Asked: %u\r\n"
                "Content-Range: bytes %u-%u/%u\r\nContent-Length: %u\r\n\r\n",
                says(a, "private") ? "private, max-age=600" : "max-age=600",
-               says(a, "none") ? "" : etag, says(a, "vary") ? "Vary: X\r\n" : "", a->number, first,
-               last, says(a, "grows") ? SIZE + a->number : SIZE, says(a, "short") ? len - 1 : len))
+               says(a, "none") ? "" : etag,
+               says(a, "vary")    ? "Vary: X\r\n"
+               : says(a, "multi") ? "Content-Type: Multipart/Byteranges; boundary=x\r\n"
+                                  : "",
+               a->number, first, last, says(a, "grows") ? SIZE + a->number : SIZE,
+               says(a, "short") ? len - 1 : len))
         return false;
     if (says(a, "breaks"))
         return reply_bytes(a, content + first, len / 2) && false;
@@ -181,8 +185,10 @@ static void what_is_not_stored_as_a_part_comes_from_the_backend(void **state)
     (void)state;
     struct house h;
     start(&h, "");
-    for (unsigned n = 0; n < 10; n++)
+    for (unsigned n = 0; n < 10; n++) {
         assert_false(ask(&h, "/private", "1000-1999"));
+        assert_false(ask(&h, "/multi", "0-199999"));
+    }
     for (unsigned n = 0; n < 10; n++) { /* its answers may lack what belongs to the whole */
         assert_false(ask_with(&h, "/if", "0-9", "If-Range: \"v1\"\r\n"));
         struct message m; /* 1000 bytes that are 999 */
