@@ -167,6 +167,10 @@ static bool final_head(struct exchange *ex, const struct h1_head *head)
             ask_again(ex);
         return false;
     }
+    if (ex->fetch && head->status == 206) { /* nobody has asked for a part */
+        exchange_fail(ex, PROBLEM_BAD_GATEWAY);
+        return false;
+    }
     if (is_failure(head->status) && exchange_answer_stale(ex)) {
         exchange_finish(ex);
         return false;
