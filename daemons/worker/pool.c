@@ -8,6 +8,9 @@
  */
 #include "daemons/worker/worker.h"
 
+#include <errno.h>
+#include <sys/socket.h>
+
 #define FAILED_MS 1000
 #define IDLE_MS   4000 /* uvicorn closes after 5 s: be earlier, and win the race */
 
@@ -67,9 +70,19 @@ static void unlink_idle(struct upstream *u)
     u->worker->n_idle--;
 }
 
+/* Bytes that have come before the question are no answer to it, and who has hung up will not give
+ * one; the loop may not have told of either yet. */
+static bool is_quiet(const struct upstream *u)
+{
+    char byte;
+    return recv(u->read.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN;
+}
+
 struct upstream *pool_take(struct worker *w, const struct config_server *server)
 {
-    struct upstream *u = w->servers[server->index].idle;
+    struct upstream *u;
+    while ((u = w->servers[server->index].idle) && !is_quiet(u))
+        upstream_close(u);
     if (!u)
         return NULL;
     unlink_idle(u);

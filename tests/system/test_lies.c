@@ -6,6 +6,7 @@
  */
 #include "harness.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -229,12 +230,46 @@ static void what_is_said_after_the_answer_is_heard_by_nobody(void **state)
     }
 }
 
+/* The worker finds both at once, what was said too much and the next question. */
+static void what_came_before_the_question_is_no_answer_to_it(void **state)
+{
+    (void)state;
+    struct house h;
+    struct message m;
+    pid_t worker;
+    struct backend *b = backend_start(answers, NULL);
+    house_start(&h, 1,
+                "upstream \"u\" { server \"127.0.0.1:%u\" { } }\nroute \"/*\" { upstream = \"u\" "
+                "}\n",
+                backend_port(b));
+    assert_int_equal(house_children(&h, "polderd: worker", &worker, 1), 1);
+    for (unsigned i = 0; i < 20; i++) {
+        int fd = client_connect(h.port);
+        client_send(fd, "GET /ok/%u HTTP/1.1\r\nHost: test.example\r\n\r\n", i);
+        client_read(fd, &m, false);
+        message_free(&m);
+        assert_int_equal(get(h.port, "/afterwards", NULL), 200);
+        kill(worker, SIGSTOP);
+        nap_ms(80);
+        client_send(fd, "GET /ok/%u HTTP/1.1\r\nHost: test.example\r\n\r\n", 100 + i);
+        nap_ms(10);
+        kill(worker, SIGCONT);
+        client_read(fd, &m, false);
+        assert_memory_equal(m.body, "ok /ok/1", 8);
+        message_free(&m);
+        close(fd);
+    }
+    house_remove(&h);
+    backend_stop(b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(no_lie_is_stored_or_passed_as_the_whole_truth),
         cmocka_unit_test(heads_without_end_are_given_up),
         cmocka_unit_test(what_is_said_after_the_answer_is_heard_by_nobody),
+        cmocka_unit_test(what_came_before_the_question_is_no_answer_to_it),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
