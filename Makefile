@@ -120,8 +120,8 @@ unit: $(unit_bins) ## the unit tests
 system: bins $(system_bins) $(chaos_bins) $(ws_bins) ## the tests that start the real daemon
 	@POLDER_BUILD=$(BUILD) $(if $(SANITIZE),POLDER_SANITIZED=1) tests/run-all $(system_bins) $(chaos_bins)
 
-# CHAOS_SECONDS (60 of updates), CHAOS_UPDATES (1000 a second), CHAOS_KILLS (1000), CHAOS_CLIENTS (1000),
-# CHAOS_RESTARTS (20); unset: these, and a few seconds' worth of them in `make test`.
+# CHAOS_SECONDS (60) of CHAOS_UPDATES (1000) a second, CHAOS_KILLS (1000), CHAOS_ROUNDS (30) of one death, CHAOS_CLIENTS
+# (1000), CHAOS_RESTARTS (20), CHAOS_DAMAGES (5 kinds), CHAOS_DISK (1); a few seconds' worth of each in `make test`.
 chaos: bins $(chaos_bins) ## deaths, races and restarts at full length, with figures; CHAOS_KILLS, CHAOS_SECONDS, ...
 	@for t in $(chaos_bins); do POLDER_LONG=1 POLDER_BUILD=$(BUILD) $(if $(SANITIZE),POLDER_SANITIZED=1) $$t || exit 1; done
 

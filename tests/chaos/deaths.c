@@ -35,10 +35,12 @@ unsigned long store_kib(struct house *h)
 
 unsigned long long stat_of(struct house *h, const char *key)
 {
-    const char *out, *at;
+    const char *out;
     char want[64];
     snprintf(want, sizeof want, "\"%s\":", key);
-    if (ctl(h, &out, "--json cache stats") != 0 || !(at = strstr(out, want)))
+    const int status = ctl(h, &out, "--json cache stats");
+    const char *at = strstr(out, want);
+    if (status != 0 || !at)
         fail_msg("cache stats does not tell %s: %s", key, out);
     at += strlen(want);
     at += strspn(at, " ");
