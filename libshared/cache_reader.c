@@ -3,13 +3,14 @@
  * cache_reader: the worker's side of the store, read-only and in place.
  *
  * One environment, one read transaction that is renewed and reset (7.5 ns both). What was verified
- * is remembered in a private table by slot, so that a hit costs no checksum; the table holds a
- * word made of obj_id and checksum, and a slot that is used again does not match it.
+ * is remembered in a private table (cache_known), and where it lay: a hit costs no checksum, and
+ * while the keeper commits nothing no descent of the tree.
  *
  * An error of LMDB that speaks of a damaged tree makes the reader ask the keeper for an empty
  * store; everything else that goes wrong only closes the environment, and it is tried again.
  */
 #include "polder/cache.h"
+#include "libshared/cache_known.h"
 #include "polder/clock.h"
 #include "polder/log.h"
 #include "polder/shared.h"
@@ -91,9 +92,10 @@ struct cache_reader {
     MDB_txn *txn;
     MDB_dbi obj, body;
     bool in_txn;
-    uint64_t epoch;     /* of env */
-    uint64_t again_ms;  /* not before: the next try to open */
-    uint64_t *verified; /* [CACHE_SLOTS_MAX], zero pages until used */
+    uint64_t txn_id;   /* of the open transaction: its snapshot */
+    uint64_t epoch;    /* of env */
+    uint64_t again_ms; /* not before: the next try to open */
+    struct known_table known;
     uint64_t
         chunk_verified[CHUNKS_KNOWN]; /* by chunk_verify(); an object's number is never reused */
     _Atomic uint64_t *pins;           /* our row; NULL until we know which */
@@ -111,7 +113,7 @@ static void reader_env_close(struct cache_reader *r)
     r->txn = NULL;
     r->env = NULL;
     r->epoch = 0;
-    madvise(r->verified, CACHE_SLOTS_MAX * sizeof *r->verified, MADV_DONTNEED);
+    known_clear(&r->known);
     memset(r->chunk_verified, 0, sizeof r->chunk_verified);
 }
 
@@ -183,11 +185,7 @@ int cache_reader_open(struct shared *shared, const char *state_dir, struct cache
         return -ENOMEM;
     r->shared = shared;
     const size_t len = strlen(state_dir);
-    r->verified = mmap(NULL, CACHE_SLOTS_MAX * sizeof *r->verified, PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (r->verified == MAP_FAILED || len >= sizeof r->state_dir) {
-        if (r->verified != MAP_FAILED)
-            munmap(r->verified, CACHE_SLOTS_MAX * sizeof *r->verified);
+    if (len >= sizeof r->state_dir || known_init(&r->known) < 0) {
         free(r);
         return -ENOMEM;
     }
@@ -205,7 +203,7 @@ void cache_reader_close(struct cache_reader *reader)
     if (!reader)
         return;
     reader_env_close(reader);
-    munmap(reader->verified, CACHE_SLOTS_MAX * sizeof *reader->verified);
+    known_fini(&reader->known);
     free(reader);
 }
 
@@ -229,6 +227,7 @@ static bool reader_begin(struct cache_reader *r)
     const int rc = mdb_txn_renew(r->txn);
     if (rc == 0) {
         r->in_txn = true;
+        r->txn_id = mdb_txn_id(r->txn);
         return true;
     }
     cache_guard_leave();
@@ -257,14 +256,26 @@ static int reader_none(struct cache_reader *r, bool opened, int rc)
 
 static bool reader_verify(struct cache_reader *r, const struct cache_record *record, size_t len)
 {
-    uint64_t *known = &r->verified[record->slot];
-    const uint64_t word = record->checksum ^ record->obj_id;
-    if (*known == word && word != 0)
+    if (known_verified(&r->known, record, r->txn_id))
         return true;
     if (!cache_record_sound(record, len))
         return false;
-    *known = word;
+    known_add(&r->known, record, r->txn_id);
     return true;
+}
+
+/* What is known of the key from before; NULL where the tree has to be asked. */
+static const struct cache_record *reader_recall(struct cache_reader *r, const struct cache_key *key)
+{
+    const struct known *e = known_find(&r->known, key);
+    if (!e)
+        return NULL;
+    known_prefetch(e, r->shared);
+    const struct cache_record *record = e->record;
+    if (e->txn != r->txn_id || memcmp(&record->key, key, sizeof *key) != 0 ||
+        !cache_record_fits(record, cache_record_len(record)))
+        return NULL;
+    return record;
 }
 
 int cache_reader_get(struct cache_reader *reader, const struct cache_key *key,
@@ -273,6 +284,11 @@ int cache_reader_get(struct cache_reader *reader, const struct cache_key *key,
     const bool opened = !reader->in_txn;
     if (!reader_begin(reader))
         return 0;
+    const struct cache_record *record = reader_recall(reader, key);
+    if (record) {
+        cache_view_of(record, view);
+        return 1;
+    }
     MDB_val k = {sizeof key->hash, (void *)(uintptr_t)key->hash}, v;
     const int rc = mdb_get(reader->txn, reader->obj, &k, &v);
     if (rc == MDB_NOTFOUND)
@@ -282,7 +298,7 @@ int cache_reader_get(struct cache_reader *reader, const struct cache_key *key,
             reader_damaged(reader, rc, "a record");
         return -EIO;
     }
-    const struct cache_record *record = v.mv_data;
+    record = v.mv_data;
     if (!cache_record_fits(record, v.mv_size) || memcmp(&record->key, key, sizeof *key) != 0 ||
         !reader_verify(reader, record, v.mv_size))
         return reader_none(reader, opened, -EIO);

@@ -321,6 +321,11 @@ static void look_path(const struct inval_page *page, uint64_t birth, const char 
         look(&page->url[inval_url_slot(page, path, url_len - (size_t)(path - url))], birth, state);
 }
 
+void inval_expect_url(const struct inval_page *page, uint32_t url_slot)
+{
+    __builtin_prefetch((const void *)&page->url[url_slot & SLOT_MASK]);
+}
+
 enum inval_state inval_check(const struct inval_page *page, uint64_t birth, uint32_t url_slot,
                              const uint32_t *tag_slots, size_t n_tags, const char *url,
                              size_t url_len)

@@ -71,6 +71,8 @@ uint64_t inval_ban_floor(const struct inval_page *page);
 /* Does the prefix of a ban match "host/path?query"? */
 bool inval_prefix_matches(const char *prefix, size_t len, const char *url, size_t url_len);
 
+/* The words of this URL will soon be looked at: has them fetched from memory. */
+void inval_expect_url(const struct inval_page *page, uint32_t url_slot);
 enum inval_state inval_check(const struct inval_page *page, uint64_t birth, uint32_t url_slot,
                              const uint32_t *tag_slots, size_t n_tags, const char *url,
                              size_t url_len);

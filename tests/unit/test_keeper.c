@@ -30,6 +30,29 @@ static void what_is_pushed_can_be_read(void **state)
     rig_free(&r);
 }
 
+/* A reader remembers where a record lay; a commit moves it, and its neighbours. */
+static void a_reader_that_remembers_sees_each_change_at_once(void **state)
+{
+    struct rig r;
+    char url[16];
+    (void)state;
+    start(&r, 1000, 32 * MIB);
+    for (unsigned version = 1; version <= 30; version++) {
+        for (unsigned i = 0; i < 8; i++) {
+            snprintf(url, sizeof url, "h/%u", i);
+            rig_must_store(&r, url, version, 200 + (version * i * 97) % 1500);
+            rig_wait(rig_look(&r, url) == (int)version);
+            for (unsigned j = 0; j < 8; j++) {
+                snprintf(url, sizeof url, "h/%u", j);
+                const int wanted = (int)version - (j > i);
+                assert_int_equal(rig_look(&r, url), wanted);
+                assert_int_equal(rig_look(&r, url), wanted);
+            }
+        }
+    }
+    rig_free(&r);
+}
+
 static void records_of_every_size_come_back(void **state)
 {
     struct rig r;
@@ -615,6 +638,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_pushed_can_be_read),
+        cmocka_unit_test(a_reader_that_remembers_sees_each_change_at_once),
         cmocka_unit_test(records_of_every_size_come_back),
         cmocka_unit_test(long_bodies_stream_in_chunks),
         cmocka_unit_test(a_flight_lands_when_the_object_can_be_read),
