@@ -92,7 +92,7 @@ bool known_verified(struct known_table *t, const struct cache_record *record, ui
  * found missing, and verified again. */
 static void grow(struct known_table *t, uint32_t slot)
 {
-    while (slot > t->mask && t->mask + 1 < KNOWN_MOST)
+    while (slot * 2 > t->mask && t->mask + 1 < KNOWN_MOST)
         t->mask = t->mask * 2 + 1;
 }
 

@@ -92,7 +92,7 @@ static void the_table_grows_with_the_slots_and_no_further_than_its_end(void **st
     known_add(&t, &high, 1);
     const struct cache_record many = record(12, 3, 3, KNOWN_FIRST);
     known_add(&t, &many, 1);
-    assert_int_equal(t.mask, 2 * KNOWN_FIRST - 1);
+    assert_int_equal(t.mask, 4 * KNOWN_FIRST - 1);
     assert_ptr_equal(known_find(&t, &low.key)->record, &low);
     assert_ptr_equal(known_find(&t, &many.key)->record, &many);
     assert_null(known_find(&t, &high.key)); /* looked for elsewhere now */
