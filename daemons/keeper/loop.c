@@ -129,6 +129,46 @@ static bool trash_slice(struct keeper *k)
     return done > 0; /* else they wait for a reader: no hurry */
 }
 
+static bool expiry_slice(struct keeper *k)
+{
+    return k->expiring && (k->expiring = expire_slice(k));
+}
+
+/* What nobody waits for, a slice at a time. A worker may share our core and its clients do wait, a
+ * scheduler's tick longer where we do not sleep by ourselves: so after each slice the keeper rests
+ * as long as that has taken. Work from the rings is done meanwhile. */
+static void background_work(struct keeper *k)
+{
+    static bool (*const slice[])(struct keeper *) = {shrink_slice, trash_slice, sweep_slice,
+                                                     expiry_slice, query_slice};
+    const unsigned kinds = sizeof slice / sizeof *slice;
+    const uint64_t began_ns = clock_mono_ns();
+    uint64_t now_ns = began_ns;
+    bool more = false;
+    if (began_ns < k->rest_until_ns)
+        return;
+    for (unsigned i = 0; i < kinds && now_ns - began_ns < KEEPER_SLICE_NS; i++) {
+        more |= slice[k->turn](k);
+        k->turn = (k->turn + 1) % kinds;
+        now_ns = clock_mono_ns();
+    }
+    more |= now_ns - began_ns >= KEEPER_SLICE_NS; /* not all had their turn */
+    k->rest_until_ns = more ? now_ns + (now_ns - began_ns) : 0;
+}
+
+/* Sleeps no longer than the background work rests. */
+static void rest_arm(struct keeper *k)
+{
+    const uint64_t now_ns = clock_mono_ns();
+    ev_timer_stop(k->loop, &k->rest);
+    if (!k->rest_until_ns)
+        return;
+    const uint64_t left_ns = k->rest_until_ns > now_ns ? k->rest_until_ns - now_ns : 0;
+    ev_now_update(k->loop);
+    ev_timer_set(&k->rest, (double)left_ns / 1e9, 0.);
+    ev_timer_start(k->loop, &k->rest);
+}
+
 bool keeper_work(struct keeper *k)
 {
     keeper_time(k);
@@ -137,13 +177,8 @@ bool keeper_work(struct keeper *k)
     if (k->mono_ms >= k->tick_due_ms ||
         atomic_load_explicit(&k->shared->cache->rotate_asked, memory_order_relaxed))
         keeper_due(k);
-    bool more = shrink_slice(k);
-    more |= intake_batch(k);
-    more |= trash_slice(k);
-    more |= sweep_slice(k);
-    if (k->expiring)
-        more |= k->expiring = expire_slice(k);
-    more |= query_slice(k);
+    const bool more = intake_batch(k);
+    background_work(k);
     keeper_gauges(k);
     return more;
 }
@@ -159,6 +194,7 @@ void keeper_loop(struct keeper *k)
             continue;
         }
         intake_sleep(k, true);
+        rest_arm(k);
         ev_run(k->loop, intake_pending(k) ? EVRUN_NOWAIT : EVRUN_ONCE);
     }
     /* What workers sent last. What cannot be finished soon is found again at the next start. */
@@ -219,6 +255,7 @@ int keeper_loop_open(struct keeper *k)
         return -1;
     ev_io_init(&k->event, on_event, k->shared->keeper_event, EV_READ);
     ev_timer_init(&k->tick, on_tick, TICK_MS / 1000.0, TICK_MS / 1000.0);
+    ev_timer_init(&k->rest, on_tick, 0., 0.);
     ev_signal_init(&k->term, on_term, SIGTERM);
     k->event.data = k->term.data = k;
     ev_io_start(k->loop, &k->event);

@@ -19,7 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SLICE_NS      1000000
+#define SLICE_NS      KEEPER_SLICE_NS
 #define JOBS_MAX      16
 #define LIMIT_DEFAULT 100
 #define LIMIT_MOST    1000
