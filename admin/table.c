@@ -25,7 +25,7 @@ static const struct {
     const char *columns;
 } preferred[] = {
     {RPC_METHOD_STATUS, "process number pid state uptime_ms connections crashes generation"},
-    {RPC_METHOD_CACHE_LIST, "url state status bytes age ttl uses tags variant"},
+    {RPC_METHOD_CACHE_LIST, "url state status bytes age ttl reads tags variant"},
     {RPC_METHOD_LIMIT_LIST,
      "name requests window_ms algorithm key dry_run exempt admitted refused persisted"},
     {RPC_METHOD_UPSTREAM_LIST, "upstream server weight requests errors mean_seconds"},

@@ -457,6 +457,7 @@ static void build_upstreams(struct config_parse *p, struct config *c)
         u->park_ms = (uint32_t)number_of(s, "upstream", "park");
         u->park_requests = (uint32_t)number_of(s, "upstream", "park_requests");
         u->park_bytes = (uint64_t)number_of(s, "upstream", "park_bytes");
+        u->refresh_share = (uint32_t)number_of(s, "upstream", "refresh_share");
         u->timeout_ms = (uint32_t)number_of(s, "upstream", "timeout");
         u->health = text_of(p, s, "upstream", "health");
         u->health_interval_ms = (uint32_t)number_of(s, "upstream", "health_interval");

@@ -41,6 +41,8 @@ void cache_stats(struct control *c, const struct rpc_call *call)
     } more[] = {
         {"collapsed", STATS_CACHE_COLLAPSED},
         {"revalidated", STATS_CACHE_REVALIDATED},
+        {"refreshed", STATS_CACHE_REFRESHED},
+        {"refresh_missed", STATS_CACHE_REFRESH_MISSED},
         {"bypass", STATS_CACHE_BYPASS},
         {"stores", STATS_CACHE_STORES},
         {"evictions", STATS_CACHE_EVICTIONS},

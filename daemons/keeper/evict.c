@@ -13,6 +13,7 @@
  * against LRU: tests/bench/replay_evict.c.
  */
 #include "daemons/keeper/evict.h"
+#include "polder/uses.h"
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -200,14 +201,9 @@ static bool ghost_take(struct evict *e, uint32_t print)
 
 /* ---- the policy ---- */
 
-static uint8_t use_of(const struct evict *e, uint32_t slot)
+static bool is_used(const struct evict *e, uint32_t slot)
 {
-    return atomic_load_explicit(&e->use[slot], memory_order_relaxed);
-}
-
-static void use_set(const struct evict *e, uint32_t slot, uint8_t count)
-{
-    atomic_store_explicit(&e->use[slot], count, memory_order_relaxed);
+    return uses_used(atomic_load_explicit(&e->use[slot], memory_order_relaxed)) > 0;
 }
 
 void evict_insert(struct evict *e, uint32_t slot, uint64_t print, uint32_t weight)
@@ -262,13 +258,13 @@ uint32_t evict_victim(struct evict *e, enum evict_bound bound)
         const uint32_t slot = e->queue[small ? SMALL : MAIN].head;
         if (slot == EVICT_NONE)
             return EVICT_NONE;
-        const bool used = use_of(e, slot) > 0 && step < STEPS_MAX;
+        const bool used = is_used(e, slot) && step < STEPS_MAX;
         queue_take(e, slot);
         if (!used) {
             ghost_add(e, e->node[slot].print, small ? SMALL : MAIN);
             return slot;
         }
-        use_set(e, slot, 0);
+        uses_forget_used(&e->use[slot]);
         queue_push(e, MAIN, slot);
     }
 }

@@ -20,7 +20,7 @@ enum evict_bound { EVICT_ITEMS, EVICT_SPACE };
 
 struct evict;
 
-/* use: counts 0..3, one a slot, raised by whoever uses the object. NULL where memory is short. */
+/* use: one a slot, as polder/uses.h has them. NULL where memory is short. */
 struct evict *evict_new(uint32_t slots, _Atomic uint8_t *use);
 void evict_free(struct evict *e);
 void evict_clear(struct evict *e); /* forgets all objects, but not which ones were evicted lately */

@@ -2,6 +2,7 @@
 /* object: putting, freshening and removing objects, within a transaction of the store. */
 #include "daemons/keeper/store.h"
 #include "polder/clock.h"
+#include "polder/uses.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -288,7 +289,7 @@ static int replace_old(struct store *s, const struct cache_record *r, bool *sett
     if (old->birth > r->birth && still_valid(s, old))
         return STORE_REFUSED_OLDER;
     *settled = evict_is_settled(s->evict, slot);
-    *use = atomic_load_explicit(&s->ref[slot], memory_order_relaxed);
+    *use = (uint8_t)uses_used(atomic_load_explicit(&s->ref[slot], memory_order_relaxed));
     return store_remove(s, slot);
 }
 
@@ -310,7 +311,7 @@ static int put_new(struct store *s, struct cache_record *r, size_t len, uint32_t
     if ((rc = put_rows(s, r, len, units, chunks)) != 0)
         return rc;
     const bool known = use != 0xff;
-    atomic_store_explicit(&s->ref[r->slot], known ? use : 0, memory_order_relaxed);
+    uses_begin(&s->ref[r->slot], known ? use : 0);
     if (known)
         evict_adopt(s->evict, r->slot, print_of(&r->key), units, settled);
     else
@@ -401,6 +402,8 @@ int store_freshen(struct store *s, const struct cache_record *r, size_t len)
     new->url_slot = inval_url_slot(s->inval, new + 1, new->url_len);
     if (!still_valid(s, new))
         return STORE_REFUSED_INVALID;
+    _Atomic uint8_t *uses = &s->ref[new->slot];
+    uses_begin(uses, uses_used(atomic_load_explicit(uses, memory_order_relaxed)));
     return put_again(s, new, len + new->inline_len, v.mv_size);
 }
 

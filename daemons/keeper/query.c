@@ -14,6 +14,7 @@
 #include "polder/policy.h"
 #include "polder/route.h"
 #include "polder/url.h"
+#include "polder/uses.h"
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -88,7 +89,9 @@ static void put_common(const struct keeper *k, struct rpc_out *o, const struct c
     rpc_out_f64(o, "ttl", (double)(ttl_ms / 1000));
     rpc_out_u64(o, "stale_while_revalidate", seconds_left(r->swr_until_ms, now_ms));
     rpc_out_u64(o, "stale_if_error", seconds_left(r->sie_until_ms, now_ms));
-    rpc_out_u64(o, "uses", atomic_load_explicit(&k->shared->ref[r->slot], memory_order_relaxed));
+    const uint8_t uses = atomic_load_explicit(&k->shared->ref[r->slot], memory_order_relaxed);
+    rpc_out_u64(o, "uses", uses_used(uses));
+    rpc_out_u64(o, "reads", uses_reads(uses));
     rpc_out_u64(o, "tags", r->n_tags);
     rpc_out_strn(o, "variant", view.vary, r->vary_len < URL_SHOWN ? r->vary_len : URL_SHOWN);
     rpc_out_u64(o, "obj_id", r->obj_id);

@@ -137,6 +137,7 @@ void exchange_finish(struct exchange *ex)
         waiting_leave(ex);
     exchange_move(ex, EXCHANGE_DONE);
     timer_stop(w, &ex->timer);
+    ahead_end(ex);
     if (ex->tee)
         tee_abort(ex, INFLIGHT_FAILED);
     tee_land(ex, INFLIGHT_FAILED); /* whoever still waits for it may try */
@@ -261,6 +262,9 @@ void exchange_fail(struct exchange *ex, enum problem problem)
     struct worker *w = ex->worker;
     struct client *c = ex->req.client;
     stats_add(w->stats, STATS_UPSTREAM_ERRORS, 1);
+    ex->failed = true;
+    ex->last_problem = (uint8_t)problem;
+    ahead_failed(ex);
     if (ex->up && ex->up->server->index < w->config->n_servers)
         stats_bump(&w->stats->server[ex->up->server->index].errors, 1);
     if (!exchange_answer_stale(ex) && c) {
@@ -322,6 +326,7 @@ void exchange_try_again(struct exchange *ex)
 void exchange_start(struct exchange *ex)
 {
     exchange_move(ex, EXCHANGE_CONNECT);
+    ahead_begin(ex);
     ex->last_problem = PROBLEM_BAD_GATEWAY;
     connect_next(ex);
 }

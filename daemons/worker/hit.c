@@ -8,10 +8,9 @@
 #include "daemons/worker/worker.h"
 #include "polder/clock.h"
 #include "polder/inval.h"
+#include "polder/refresh.h"
 
-#define SAMPLE_EACH     64
-#define REFRESH_LIFE_MS 1000 /* what is good for less is not worth it */
-#define REFRESH_TURNS   64
+#define SAMPLE_EACH 64
 
 static enum policy_use use_of(const struct worker *w, const struct request *r,
                               const struct cache_record *rec, enum inval_state state)
@@ -34,22 +33,6 @@ static void measure(struct worker *w, uint64_t start_ns)
     stats_observe(w->stats, STATS_LATENCY_HIT, w->hit_ns);
 }
 
-/* Is this one read often, and will it soon be stale? Then one of those who read it has it fetched
- * behind, so that nobody waits for it later. "Soon" is the last 5 to 14 % of its life, by object,
- * so that what was stored together is not fetched together. */
-static bool hot_and_due(struct worker *w, const struct request *r, const struct cache_record *rec)
-{
-    const uint64_t left = rec->fresh_until_ms - w->real_ms,
-                   life = rec->fresh_until_ms - rec->received_ms;
-    if (left > life / 7 || rec->fresh_until_ms <= rec->received_ms || life < REFRESH_LIFE_MS)
-        return false;
-    if (rec->flags & (CACHE_FROM_POST | CACHE_NO_CACHE) || request_interval_ms(r) ||
-        atomic_load_explicit(&w->shared->ref[rec->slot % CACHE_SLOTS_MAX], memory_order_relaxed) <
-            STORED_USES_MAX)
-        return false;
-    return left * 100 <= life * (5 + (rec->obj_id * UINT64_C(0x9e3779b97f4a7c15) >> 60) % 10);
-}
-
 /* What may be done with the record that was found. */
 static enum hit_result use(struct worker *w, const struct request *r, const struct cache_view *v,
                            struct hit_found *found)
@@ -62,12 +45,9 @@ static enum hit_result use(struct worker *w, const struct request *r, const stru
     stored_touch(w, rec);
     switch (use_of(w, r, rec, state)) {
     case POLICY_FRESH:
-        if (w->real_ms < rec->fresh_until_ms && hot_and_due(w, r, rec)) {
-            if (r->head)
-                found->stale = stored_copy_of(w, r, v, &found->key);
-            else if (w->refresh_turn++ % REFRESH_TURNS == 0)
-                return HIT_MISS; /* the long way, with the head, does it */
-        }
+        if (w->real_ms >= refresh_from_ms(rec) && w->real_ms < rec->fresh_until_ms &&
+            !request_interval_ms(r))
+            refresh_note(r, rec);
         if (!answer_view(w, r, v, state == INVAL_SOFT, &found->key))
             return HIT_MISS;
         if (request_interval_ms(r))

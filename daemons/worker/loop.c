@@ -174,6 +174,7 @@ static void on_prepare(EV_P_ ev_prepare *watcher, int events)
     stats_gauge_set(w->stats, STATS_GAUGE_POLL_HELD, w->n_held);
     stats_gauge_set(w->stats, STATS_GAUGE_UPSTREAM_BUSY, w->n_busy);
     stats_gauge_set(w->stats, STATS_GAUGE_UPSTREAM_IDLE, w->n_idle);
+    stats_gauge_set(w->stats, STATS_GAUGE_CACHE_AHEAD, ahead_flying(w));
     atomic_store_explicit(&w->slot->connections, loop_open_clients(w), memory_order_relaxed);
     drain_check(w);
 }

@@ -71,7 +71,7 @@ int worker_run(const struct process *process)
     process_start(process, title);
     cache_guard_install(process->shared, process->slot);
     struct worker *w = worker_new(process);
-    if (!w || !loop_open(w)) {
+    if (!w || !loop_open(w) || !ahead_open(w)) {
         log_error("worker: cannot start: %s", strerror(errno ? errno : ENOMEM));
         return 1;
     }
@@ -81,9 +81,11 @@ int worker_run(const struct process *process)
     process_ready(process);
     warm_start(w);
     ev_run(w->loop, 0);
-    warm_stop(w);
     shrink_stop(w);
     loop_close(w);
+    warm_stop(w);
+    refresh_close(w);
+    ahead_close(w);
     handover_close(w);
     accesslog_flush(w);
     if (w->reader)

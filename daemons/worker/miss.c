@@ -189,13 +189,9 @@ static struct exchange *behind(const struct request *r, struct hit_found *found)
     return ex;
 }
 
-enum inflight_claim miss_behind(const struct request *r, struct hit_found *found,
-                                struct inflight_ticket *ticket)
+static enum inflight_claim lead(struct exchange *ex, struct inflight_ticket *ticket)
 {
-    struct worker *w = r->worker;
-    struct exchange *ex = behind(r, found);
-    if (!ex)
-        return INFLIGHT_FULL;
+    struct worker *w = ex->worker;
     const enum inflight_claim got = claim(w, &ex->flight_key, ticket);
     if (got != INFLIGHT_LEAD) {
         exchange_finish(ex);
@@ -211,6 +207,24 @@ enum inflight_claim miss_behind(const struct request *r, struct hit_found *found
     }
     exchange_start(ex);
     return got;
+}
+
+enum inflight_claim miss_behind(const struct request *r, struct hit_found *found,
+                                struct inflight_ticket *ticket)
+{
+    struct exchange *ex = behind(r, found);
+    return ex ? lead(ex, ticket) : INFLIGHT_FULL;
+}
+
+enum inflight_claim miss_ahead(const struct request *r, struct hit_found *found,
+                               struct inflight_ticket *ticket, struct asked_url *asked)
+{
+    struct exchange *ex = behind(r, found);
+    if (!ex)
+        return INFLIGHT_FULL;
+    ex->ahead = true;
+    ex->asked = asked;
+    return lead(ex, ticket);
 }
 
 void miss_refresh(const struct request *r, struct hit_found *found)

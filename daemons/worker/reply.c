@@ -154,6 +154,8 @@ static bool final_head(struct exchange *ex, const struct h1_head *head)
 {
     struct upstream *u = ex->up;
     ex->fetch_ns = clock_mono_ns() - ex->sent_ns;
+    ex->answered = head->status;
+    ahead_answered(ex, is_failure(head->status));
     h1_body_init(&u->body, head->framing, head->length);
     if (head->framing == H1_CHUNKED)
         upstream_keep_trailer(u);

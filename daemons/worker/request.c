@@ -26,12 +26,14 @@ void request_bad(struct client *c, enum problem problem)
 }
 
 /* The peer, or whom a trusted proxy names. */
-static void identify(struct worker *w, struct request *r)
+static void identify(struct worker *w, const struct clientip *peer, struct request *r)
 {
     const struct h1_head *head = r->head;
     const struct config *config = w->config;
     if (r->client)
         r->peer = r->client->peer;
+    else if (peer)
+        r->peer = *peer;
     else
         clientip_parse("127.0.0.1", 9, &r->peer); /* Polder itself asks */
     r->ip = r->peer;
@@ -367,7 +369,7 @@ static void prepare_client(struct client *c, const struct h1_head *head)
 }
 
 static void describe(struct worker *w, struct client *c, const struct h1_head *head,
-                     struct request *r)
+                     const struct clientip *peer, struct request *r)
 {
     *r = (struct request){
         .worker = w, .client = c, .head = head, .url = "", .partition = "", .limit_lines = ""};
@@ -376,7 +378,7 @@ static void describe(struct worker *w, struct client *c, const struct h1_head *h
     r->target = origin_form(head);
     r->path = head->path.len ? head->path.at : "/";
     r->path_len = head->path.len ? head->path.len : 1;
-    identify(w, r);
+    identify(w, peer, r);
 }
 
 void request_begin(struct client *c, const struct h1_head *head)
@@ -385,7 +387,7 @@ void request_begin(struct client *c, const struct h1_head *head)
     struct request r;
     stats_add(w->stats, STATS_REQUESTS, 1);
     prepare_client(c, head);
-    describe(w, c, head, &r);
+    describe(w, c, head, NULL, &r);
     if (answered_by_method(&r))
         return;
     if (is_telemetry(w, &r)) {
@@ -424,7 +426,7 @@ void request_again(struct client *c, const struct request_again *again)
         return;
     }
     prepare_client(c, head);
-    describe(w, c, head, &r);
+    describe(w, c, head, NULL, &r);
     r.wait_s = again->wait_s;
     r.waited_s = again->waited_s;
     r.until_ms = again->until_ms;
@@ -439,7 +441,7 @@ bool request_behind(struct worker *w, struct client *c, const struct request_aga
     const struct h1_head *head = parse_again(w, again);
     if (!head)
         return false;
-    describe(w, c, head, r);
+    describe(w, c, head, again->peer, r);
     if (locate(w, r) < 0 || !r->route || !r->route->cache || !prepare_lookup(w, r))
         return false;
     r->wait_s = 0;

@@ -9,6 +9,7 @@
 #include "daemons/http/h1_cache.h"
 #include "daemons/worker/worker.h"
 #include "polder/inval.h"
+#include "polder/uses.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -110,12 +111,9 @@ int stored_find_coded(struct worker *w, const struct cache_view *v, enum coding 
 
 void stored_touch(struct worker *w, const struct cache_record *rec)
 {
-    if (rec->slot >= CACHE_SLOTS_MAX)
-        return;
-    _Atomic uint8_t *ref = &w->shared->ref[rec->slot];
-    const uint8_t n = atomic_load_explicit(ref, memory_order_relaxed);
-    if (n < STORED_USES_MAX) /* a lost update is harmless; the test keeps a hot line shared */
-        atomic_store_explicit(ref, (uint8_t)(n + 1), memory_order_relaxed);
+    w->chance = w->chance * UINT64_C(0x5851f42d4c957f2d) + 1;
+    if (rec->slot < CACHE_SLOTS_MAX)
+        uses_touch(&w->shared->ref[rec->slot], (uint32_t)(w->chance >> 32));
 }
 
 /* ---- its fields ---- */

@@ -1,24 +1,23 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * warm: the URLs of `warm` are fetched when the first worker starts, and again shortly before they
- * are stale or after they were invalidated, so that no client waits for them. A few at a time; who
- * fails is asked again after a while. The worker serves meanwhile: readiness waits for nothing.
+ * are stale or after they were invalidated, so that no client waits for them. As many at a time as
+ * ahead.h allows; who fails is asked again after a while. The worker serves meanwhile: readiness
+ * waits for nothing.
  *
  * An entry is the head of a request that nobody has sent. It goes the way of a background
  * revalidation: one flight over all workers, conditions if something is stored.
  */
-#include "daemons/worker/worker.h"
+#include "daemons/worker/ahead.h"
 #include "polder/log.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define STEP_S    0.05
 #define LOOK_MS   1000 /* how often an entry is looked at */
 #define RETRY_MS  5000
 #define IDLE_MS   60000
-#define FLYING    8  /* fetches at once */
 #define LOOKS     64 /* entries looked at in a step */
 #define HEAD_ROOM 128
 
@@ -29,7 +28,6 @@ struct warm_entry {
     struct inflight_ticket flight;
 };
 struct warm {
-    ev_timer timer;
     struct worker *worker;
     uint32_t n, next, flying;
     struct warm_entry entry[];
@@ -87,8 +85,8 @@ static bool is_due(const struct warm_entry *e, const struct request *r, uint64_t
     return left * 100 <= life * (5 + jitter);
 }
 
-/* Looks at an entry; fetches it if it is due. */
-static void look(struct warm *warm, struct warm_entry *e)
+/* Looks at an entry; fetches it if it is due. False: there is no room, later. */
+static bool look(struct warm *warm, struct warm_entry *e)
 {
     struct worker *w = warm->worker;
     const struct request_again what = {.bytes = e->head, .len = e->len};
@@ -97,54 +95,58 @@ static void look(struct warm *warm, struct warm_entry *e)
     uint64_t left = 0, life = 0;
     e->look_ms = w->mono_ms + RETRY_MS;
     if (!request_behind(w, NULL, &what, &r))
-        return; /* its route has no cache */
+        return true; /* its route has no cache */
     const bool there = hit_left_ms(&r, &found, &left, &life);
-    if (there && (!life || !is_due(e, &r, left, life))) { /* no life: it cannot be kept fresh */
-        e->look_ms = w->mono_ms + (life ? LOOK_MS : IDLE_MS);
-        hit_copy_free(w, found.stale);
-        return;
+    const bool due = !there || (life && is_due(e, &r, left, life)); /* no life: never fresh */
+    const struct config_upstream *u = r.route->upstream;
+    const bool room = due && ahead_may(w, u), trouble = due && ahead_in_trouble(w, u);
+    if (!due || trouble) {
+        e->look_ms = w->mono_ms + (life || trouble ? LOOK_MS : IDLE_MS);
+    } else if (!room) {
+        e->look_ms = 0;
+    } else if (miss_collapsible(&r, &found)) {
+        const enum inflight_claim got = miss_ahead(&r, &found, &e->flight, NULL);
+        if (got == INFLIGHT_FULL)
+            e->flight = INFLIGHT_NONE;
+        else
+            warm->flying++;
+        stats_add(w->stats, STATS_CACHE_REFRESHED, there && got == INFLIGHT_LEAD);
     }
-    if (!miss_collapsible(&r, &found)) {
-        hit_copy_free(w, found.stale);
-        return;
-    }
-    const enum inflight_claim got = miss_behind(&r, &found, &e->flight);
-    if (got == INFLIGHT_FULL)
-        e->flight = INFLIGHT_NONE;
-    else
-        warm->flying++;
     hit_copy_free(w, found.stale); /* if nobody took it */
+    return !due || room || trouble;
 }
 
-static void step(struct warm *warm)
+static void forget_landed(struct warm *warm)
 {
     struct worker *w = warm->worker;
-    uint32_t busy = 0;
+    uint32_t flying = 0;
     for (uint32_t i = 0; warm->flying && i < warm->n; i++) {
         struct warm_entry *e = &warm->entry[i];
         if (!e->flight.word)
             continue;
-        if (inflight_pending(w->shared->inflight, &e->flight, w->mono_ms)) {
-            busy++;
-            continue;
-        }
-        e->flight = INFLIGHT_NONE;
+        if (inflight_pending(w->shared->inflight, &e->flight, w->mono_ms))
+            flying++;
+        else
+            e->flight = INFLIGHT_NONE;
     }
-    warm->flying = busy;
-    for (uint32_t i = 0; i < LOOKS && i < warm->n && warm->flying < FLYING; i++) {
-        struct warm_entry *e = &warm->entry[warm->next];
-        warm->next = (warm->next + 1) % warm->n;
-        if (!e->flight.word && w->mono_ms >= e->look_ms)
-            look(warm, e);
-    }
+    warm->flying = flying;
 }
 
-static void on_step(EV_P_ ev_timer *watcher, int events)
+bool warm_step(struct worker *w)
 {
-    struct warm *warm = watcher->data;
-    (void)loop, (void)events;
-    if (!warm->worker->draining && loop_cache_ready(warm->worker))
-        step(warm);
+    struct warm *warm = w->warm;
+    if (!warm || w->draining)
+        return false;
+    if (!loop_cache_ready(w))
+        return true;
+    forget_landed(warm);
+    for (uint32_t i = 0; i < LOOKS && i < warm->n; i++) {
+        struct warm_entry *e = &warm->entry[warm->next];
+        if (!e->flight.word && w->mono_ms >= e->look_ms && !look(warm, e))
+            break;
+        warm->next = (warm->next + 1) % warm->n;
+    }
+    return warm->n > 0;
 }
 
 int warm_start(struct worker *w)
@@ -160,9 +162,7 @@ int warm_start(struct worker *w)
     for (uint32_t i = 0; i < config->n_warm; i++)
         add_url(warm, config->warm[i]);
     w->warm = warm;
-    ev_timer_init(&warm->timer, on_step, 0., STEP_S);
-    warm->timer.data = warm;
-    ev_timer_start(w->loop, &warm->timer);
+    ahead_wake(w);
     return 0;
 }
 

@@ -14,6 +14,7 @@
  *             upstream.c straight to a backend
  *             hold.c    told later, when what the client has changes (Prefer: wait)
  *             handover.c a WebSocket: its socket moves to polder-supervisor
+ *   ahead.c   bounds what is fetched before anybody waits for it: refresh.c, warm.c, asked.c
  *   exchange.c a struct exchange links a client with a connection to a backend (upstream.c,
  *             pool.c); reply.c reads what comes back, response.c writes heads, tee.c tees
  *             what may be stored into the keeper's ring, freshen.c judges what renews it,
@@ -267,6 +268,7 @@ void request_bad(struct client *c, enum problem problem);
 struct request_again {
     const char *bytes; /* its head */
     size_t len;
+    const struct clientip *peer; /* whose it was, where there is no client; NULL: Polder's own */
     uint64_t until_ms;
     uint32_t wait_s, waited_s;
     bool tried;
@@ -336,7 +338,6 @@ int stored_find_coded(struct worker *w, const struct cache_view *v, enum coding 
 void stored_copy_key(const struct worker *w, const struct cache_key *source, enum coding coding,
                      struct cache_key *key);
 void stored_touch(struct worker *w, const struct cache_record *rec); /* it was of use */
-#define STORED_USES_MAX 3
 /* The same, by its key alone. */
 int stored_at(struct worker *w, const struct request *r, const struct cache_key *key,
               struct cache_view *v);
@@ -379,6 +380,22 @@ bool answer_needs_chunks(const struct request *r, const struct cache_record *rec
 /* A copy of what lies under the key is to be made, unless somebody is at it. */
 void shrink_want(struct worker *w, const struct cache_key *key, enum coding coding);
 void shrink_stop(struct worker *w);
+
+/* ---- ahead.c: what is fetched before anybody waits for it; more in ahead.h ---- */
+bool ahead_open(struct worker *w);
+void ahead_close(struct worker *w);
+/* What exchanges tell: an upstream has this one more, or less; what became of it. */
+void ahead_begin(struct exchange *ex);
+void ahead_end(struct exchange *ex);
+void ahead_answered(struct exchange *ex, bool failure); /* its head is there */
+void ahead_failed(struct exchange *ex);                 /* no server has answered */
+uint32_t ahead_flying(const struct worker *w);
+
+/* ---- refresh.c: what is read often is fetched again before it expires ---- */
+/* A hit on an entry that is due: refresh_from_ms(). Never waits, never allocates after the first.
+ */
+void refresh_note(const struct request *r, const struct cache_record *rec);
+void refresh_close(struct worker *w);
 
 /* ---- warm.c: the URLs of `warm` are fetched at start and kept fresh ---- */
 int warm_start(struct worker *w);
@@ -423,6 +440,11 @@ bool miss_collapsible(const struct request *r, const struct hit_found *found);
  * eventfd is written when the flight has landed. */
 enum inflight_claim miss_behind(const struct request *r, struct hit_found *found,
                                 struct inflight_ticket *ticket);
+/* The same for what nobody waits for; ahead_may() has said that there is room. asked: whose outcome
+ * it is; NULL. */
+struct asked_url;
+enum inflight_claim miss_ahead(const struct request *r, struct hit_found *found,
+                               struct inflight_ticket *ticket, struct asked_url *asked);
 void miss_retry(struct exchange *ex); /* the flight it was parked for has landed */
 void collapse_park(struct exchange *ex);
 void collapse_unpark(struct exchange *ex);
@@ -457,25 +479,30 @@ struct exchange {
     struct tee *tee;           /* NULL: not being stored */
     uint64_t birth;            /* inval_seq() before the request was sent */
     uint64_t sent_real_ms, sent_ns, renewed_ms;
-    uint64_t wait_until_ms; /* it has waited for a backend that restarts; 0: it has not */
-    uint64_t alone_ms;      /* the client has left: when to give up; 0: it has not */
-    const char *not_stored; /* why, for Cache-Status; NULL: it is, or nobody asked */
-    uint64_t tried;         /* bit per server of the upstream (by position) */
-    uint64_t body_sent;     /* response body bytes the client got */
-    uint16_t status;        /* sent to the client; 0: none yet */
-    uint8_t state;          /* enum exchange_state; moved by exchange_move() alone */
-    uint8_t fwd;            /* enum fwd_reason, for Cache-Status */
-    uint8_t client_body;    /* enum exchange_body: how the client gets it */
-    uint8_t rounds;         /* times parked */
-    uint8_t interims;       /* 1xx that the backend has sent */
-    bool length_unknown;    /* of the response's body, before it ends */
+    uint64_t wait_until_ms;  /* it has waited for a backend that restarts; 0: it has not */
+    uint64_t alone_ms;       /* the client has left: when to give up; 0: it has not */
+    const char *not_stored;  /* why, for Cache-Status; NULL: it is, or nobody asked */
+    struct asked_url *asked; /* `cache warm` waits for its outcome; NULL */
+    uint64_t tried;          /* bit per server of the upstream (by position) */
+    uint64_t body_sent;      /* response body bytes the client got */
+    uint16_t status;         /* sent to the client; 0: none yet */
+    uint16_t answered;       /* the backend's status; 0: none yet */
+    uint8_t state;           /* enum exchange_state; moved by exchange_move() alone */
+    uint8_t fwd;             /* enum fwd_reason, for Cache-Status */
+    uint8_t client_body;     /* enum exchange_body: how the client gets it */
+    uint8_t rounds;          /* times parked */
+    uint8_t interims;        /* 1xx that the backend has sent */
+    bool length_unknown;     /* of the response's body, before it ends */
     bool fetch;          /* sent as a plain GET for the store: the client's conditions stay here */
     bool conditional;    /* sent with the stored validators */
     bool body_to_client; /* the client gets the body (not HEAD, not answered 304) */
     bool request_done;   /* the whole request has been handed to the backend connection */
     bool body_consumed;  /* body bytes were taken from the client: no second try */
     bool retried;
-    uint8_t last_problem; /* enum problem: why no server could be reached */
+    bool ahead;           /* nobody waits for it */
+    bool counted;         /* among those under way at its upstream (ahead.c) */
+    bool failed;          /* exchange_fail() */
+    uint8_t last_problem; /* enum problem: why no server could be reached, or why it failed */
     uint64_t fetch_ns;    /* until the response head was there */
     struct h1_head head;
     char *bytes;
@@ -784,7 +811,9 @@ struct worker {
     struct watch **watches; /* by key; NULL: never needed */
     struct watch *new_watches, *dead_watches;
     uint32_t n_watches, n_held;
-    struct warm *warm; /* NULL: not this worker's */
+    struct ahead *ahead;
+    struct refresh *refresh; /* NULL: nothing was due yet */
+    struct warm *warm;       /* NULL: not this worker's */
     struct shrink *shrink;
     ev_timer scan; /* looks at all watches a little later */
     double scanned_s;
@@ -801,7 +830,8 @@ struct worker {
     uint64_t aborts[32];
     uint32_t n_aborts;
     uint64_t hit_ns; /* what a hit took when last measured */
-    uint32_t hit_sample, refresh_turn;
+    uint32_t hit_sample;
+    uint64_t chance; /* a sequence of random-looking numbers, one a hit */
 
     uint64_t request_id[2];
     int supervisor; /* handover socket; -1 */

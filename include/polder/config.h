@@ -67,7 +67,8 @@ struct config_upstream {
     uint32_t park_ms; /* how long requests wait for a backend that restarts; 0: not at all */
     uint32_t park_requests;
     uint64_t park_bytes;
-    const char *health; /* "" : none */
+    uint32_t refresh_share; /* percent of the requests under way that nobody may be waiting for */
+    const char *health;     /* "" : none */
     uint32_t health_interval_ms;
     uint32_t index;
     int line;

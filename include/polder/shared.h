@@ -43,7 +43,7 @@ struct shared {
     struct limit_try_board *tries;
     struct inval_page *inval; /* file-backed: state_dir/inval.page */
     struct inflight_table *inflight;
-    _Atomic uint8_t *ref; /* [CACHE_SLOTS_MAX] use counts, 0..3, of cached objects */
+    _Atomic uint8_t *ref; /* [CACHE_SLOTS_MAX] uses of cached objects: polder/uses.h */
     struct cache_shared *cache;
     shared_client_row *clients;   /* [PROC_WORKER_SLOTS] */
     struct history_ring *history; /* NULL until telemetry over time exists */

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * ahead: what is fetched before anybody waits for it. Private to the files that do it:
+ *
+ *   refresh.c  entries that are read often and soon expire
+ *   warm.c     the URLs of `warm`
+ *   asked.c    the URLs of `polderctl cache warm`
+ *
+ * ahead.c bounds them together, for each upstream: at most refresh_share percent of the requests
+ * that this worker has under way there, or one; none while the backend is in trouble. They take
+ * turns, a step each, so that a long list of one starves no other.
+ */
+#ifndef POLDER_WORKER_AHEAD_H
+#define POLDER_WORKER_AHEAD_H
+#include "daemons/worker/worker.h"
+
+/* May one more be fetched there now? */
+bool ahead_may(const struct worker *w, const struct config_upstream *u);
+/* It refuses connections, requests wait for it, a fetch has failed just now, or fetches have lately
+ * taken twice as long as those before them. */
+bool ahead_in_trouble(const struct worker *w, const struct config_upstream *u);
+void ahead_wake(struct worker *w); /* there is something to do */
+
+/* A step each: starts what may be started. True: something waits to be looked at again. */
+bool refresh_step(struct worker *w);
+bool warm_step(struct worker *w);
+#endif

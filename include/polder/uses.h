@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * uses: what the byte that a cached object has in shared memory (shared.ref) says of it.
+ *
+ *   reads 6 | used 2
+ *
+ * used: 0..3, raised by each hit, taken back to 0 when the eviction's hand passes. reads: about how
+ * often it was read since it was stored, as a logarithm: each step is worth 19 % more than the one
+ * before, and is made with a chance that falls likewise, so that a hot object's byte is hardly ever
+ * written. Off by a third, as a rule. From 0 again when the object is replaced or freshened.
+ *
+ * Who writes: workers at each hit, the keeper. Nobody locks: an update that is lost is one hit
+ * less.
+ */
+#ifndef POLDER_USES_H
+#define POLDER_USES_H
+#include <stdatomic.h>
+#include <stdint.h>
+
+#define USES_USED_MAX  3u
+#define USES_READS_MAX 63u /* steps; 290 000 reads */
+
+/* Chance of the next step, of 2^32. */
+static inline uint32_t uses_chance(unsigned reads)
+{
+    static const uint32_t quarter[4] = {0xffffffff, 0xd744fcca, 0xb504f333, 0x9837f051};
+    return quarter[reads & 3] >> (reads >> 2);
+}
+
+static inline unsigned uses_used(uint8_t byte)
+{
+    return byte & USES_USED_MAX;
+}
+
+/* random: 32 bits of its own for each call. */
+static inline void uses_touch(_Atomic uint8_t *byte, uint32_t random)
+{
+    const uint8_t was = atomic_load_explicit(byte, memory_order_relaxed);
+    unsigned used = uses_used(was), reads = was >> 2;
+    used += used < USES_USED_MAX;
+    reads += reads < USES_READS_MAX && random <= uses_chance(reads);
+    const uint8_t now = (uint8_t)(reads << 2 | used);
+    if (now != was) /* the test keeps a hot line shared */
+        atomic_store_explicit(byte, now, memory_order_relaxed);
+}
+
+/* The eviction's hand has passed. */
+static inline void uses_forget_used(_Atomic uint8_t *byte)
+{
+    const uint8_t was = atomic_load_explicit(byte, memory_order_relaxed);
+    atomic_store_explicit(byte, (uint8_t)(was & ~USES_USED_MAX), memory_order_relaxed);
+}
+
+/* A life begins: used is what its predecessor had earned. */
+static inline void uses_begin(_Atomic uint8_t *byte, unsigned used)
+{
+    atomic_store_explicit(byte, (uint8_t)used, memory_order_relaxed);
+}
+
+/* How many reads the steps stand for. */
+uint64_t uses_reads(uint8_t byte);
+#endif
