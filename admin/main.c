@@ -11,6 +11,7 @@
 #define SOCKET_DEFAULT    "/run/polder/admin.sock"
 #define TIMEOUT_MS        10000
 #define TIMEOUT_RELOAD_MS 100000 /* new workers have half a minute to get ready */
+#define TIMEOUT_WARM_MS   70000  /* a worker answers within a minute */
 
 struct options {
     const char *socket;
@@ -102,7 +103,16 @@ static unsigned timeout_of(const struct options *o, enum rpc_method method)
 {
     if (o->timeout_ms)
         return o->timeout_ms < 86400000 ? (unsigned)o->timeout_ms : 86400000;
-    return method == RPC_METHOD_RELOAD ? TIMEOUT_RELOAD_MS : TIMEOUT_MS;
+    return method == RPC_METHOD_RELOAD       ? TIMEOUT_RELOAD_MS
+           : method == RPC_METHOD_CACHE_WARM ? TIMEOUT_WARM_MS
+                                             : TIMEOUT_MS;
+}
+
+/* cache warm has done its part, but a script wants to know. */
+static bool some_are_cold(const msgpack_object *result)
+{
+    uint64_t n = 0;
+    return rpc_in_u64(result, "not_stored", UINT64_MAX, &n) == 0 && n > 0;
 }
 
 /* The answer that a try has begun becomes the report of its end. */
@@ -135,6 +145,8 @@ static int call(const struct options *o, enum rpc_method method, int used)
         fprintf(stderr, "polderctl: %s\n", answer.why);
     else
         status = show(o, method, &answer);
+    if (status == CTL_DONE && method == RPC_METHOD_CACHE_WARM && some_are_cold(answer.result))
+        status = CTL_FAILED;
     ctl_answer_free(&answer);
     rpc_out_fini(&params);
     return status;

@@ -33,6 +33,7 @@ static void (*const handler[RPC_METHODS])(struct control *, const struct rpc_cal
     [RPC_METHOD_CACHE_SHOW] = cache_show,
     [RPC_METHOD_CACHE_WHY] = cache_why,
     [RPC_METHOD_CACHE_INVALIDATE] = cache_invalidate,
+    [RPC_METHOD_CACHE_WARM] = cache_warm, /* asks the first worker */
     [RPC_METHOD_CACHE_SET] = cache_set,
     [RPC_METHOD_LIMIT_LIST] = limit_list,
     [RPC_METHOD_LIMIT_SHOW] = limit_show,
@@ -171,8 +172,8 @@ static void on_forwarded(void *arg, enum rpc_error code, const char *message,
     free(f);
 }
 
-void admin_forward(struct control *c, struct rpc_reply *reply, struct rpc_client *to,
-                   const char *method, struct rpc_out *params)
+void admin_forward_for(struct control *c, struct rpc_reply *reply, struct rpc_client *to,
+                       const char *method, struct rpc_out *params, unsigned timeout_ms)
 {
     struct forwarded *f = malloc(sizeof *f);
     if (!f) {
@@ -180,8 +181,17 @@ void admin_forward(struct control *c, struct rpc_reply *reply, struct rpc_client
         admin_error(c, reply, RPC_FAILED, "out of memory");
         return;
     }
-    *f = (struct forwarded){c, reply, to == &c->keeper ? "keeper" : "supervisor"};
-    rpc_client_call(to, method, params, CONTROL_ASK_MS, on_forwarded, f);
+    *f = (struct forwarded){c, reply,
+                            to == &c->keeper   ? "keeper"
+                            : to == &c->worker ? "worker"
+                                               : "supervisor"};
+    rpc_client_call(to, method, params, timeout_ms, on_forwarded, f);
+}
+
+void admin_forward(struct control *c, struct rpc_reply *reply, struct rpc_client *to,
+                   const char *method, struct rpc_out *params)
+{
+    admin_forward_for(c, reply, to, method, params, CONTROL_ASK_MS);
 }
 
 /* ---- the socket ---- */

@@ -5,6 +5,7 @@
  *   main.c              first steps, loop, last steps; follows the configuration
  *   admin.c             the admin socket: who calls what; logs changes; passes on to keeper and
  * supervisor methods_status.c    status, reload, drain      methods_cache.c     cache.*
+ *   methods_warm.c      cache.warm
  *   methods_limit.c     limit.*                    methods_upstream.c  upstream.*
  *   methods_try.c       limit.try                  conditions.c        what is wrong now
  *   ops.c               a small HTTP server: ops.listen, and ops.sock for the workers
@@ -64,7 +65,7 @@ struct control {
     struct rpc_server *admin;          /* NULL: could not be opened yet; tried again each second */
     const struct config *admin_config; /* whose mode and group it has */
     char admin_complaint[256];
-    struct rpc_client keeper, supervisor;
+    struct rpc_client keeper, supervisor, worker; /* worker: the first one */
     struct ops *ops;
     struct reload_wait *reloads; /* callers of reload --wait */
     struct condition condition[CONDITIONS];
@@ -78,6 +79,9 @@ void admin_error(struct control *c, struct rpc_reply *reply, enum rpc_error code
 /* Lets another process answer. params: taken. */
 void admin_forward(struct control *c, struct rpc_reply *reply, struct rpc_client *to,
                    const char *method, struct rpc_out *params);
+/* The same for what takes longer than CONTROL_ASK_MS. */
+void admin_forward_for(struct control *c, struct rpc_reply *reply, struct rpc_client *to,
+                       const char *method, struct rpc_out *params, unsigned timeout_ms);
 /* One line of what a caller asked for, without secrets; for the log. */
 void admin_describe(enum rpc_method method, const msgpack_object *params, char *out, size_t size);
 
@@ -91,6 +95,7 @@ void cache_list(struct control *c, const struct rpc_call *call);
 void cache_show(struct control *c, const struct rpc_call *call);
 void cache_why(struct control *c, const struct rpc_call *call);
 void cache_invalidate(struct control *c, const struct rpc_call *call);
+void cache_warm(struct control *c, const struct rpc_call *call);
 void cache_set(struct control *c, const struct rpc_call *call);
 /* What a call wants a limit to be: its values, and whom it exempts; exempts false: whom the file
  * says. Says nothing of any region: value.exempt counts only where it was read. */

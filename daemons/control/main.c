@@ -140,6 +140,8 @@ static bool control_init(struct control *c, const struct process *process)
     rpc_client_init(&c->keeper, c->loop, path);
     snprintf(path, sizeof path, "%s/supervisor-rpc.sock", c->config->runtime_dir);
     rpc_client_init(&c->supervisor, c->loop, path);
+    snprintf(path, sizeof path, "%s/worker.sock", c->config->runtime_dir);
+    rpc_client_init(&c->worker, c->loop, path);
     return true;
 }
 
@@ -147,6 +149,7 @@ static void control_fini(struct control *c)
 {
     rpc_client_fini(&c->keeper);
     rpc_client_fini(&c->supervisor);
+    rpc_client_fini(&c->worker);
     for (int i = 0; i < LAST_TURNS; i++)
         ev_run(c->loop, EVRUN_NOWAIT);
     admin_close(c);

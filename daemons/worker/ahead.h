@@ -21,7 +21,15 @@ bool ahead_may(const struct worker *w, const struct config_upstream *u);
 bool ahead_in_trouble(const struct worker *w, const struct config_upstream *u);
 void ahead_wake(struct worker *w); /* there is something to do */
 
+/* warm.c: the hosts a URL is meant for: its own, or for a bare path those that clients of each
+ * listener ask for. */
+typedef void (*warm_host_fn)(void *arg, const char *host, size_t host_len, const char *path);
+void warm_each_host(const struct config *config, const char *url, warm_host_fn each, void *arg);
+/* The head of a request that nobody has sent; the caller's to free, NULL: no memory. */
+char *warm_head(const char *host, size_t host_len, const char *path, uint32_t *len);
+
 /* A step each: starts what may be started. True: something waits to be looked at again. */
 bool refresh_step(struct worker *w);
 bool warm_step(struct worker *w);
+bool asked_step(struct worker *w);
 #endif

@@ -78,10 +78,12 @@ int worker_run(const struct process *process)
     if (accesslog_open(w) < 0 || accept_start(w) < 0)
         return 1;
     loop_cache_ready(w);
+    asked_open(w);
     process_ready(process);
     warm_start(w);
     ev_run(w->loop, 0);
     shrink_stop(w);
+    asked_close(w);
     loop_close(w);
     warm_stop(w);
     refresh_close(w);

@@ -189,7 +189,8 @@ static struct exchange *behind(const struct request *r, struct hit_found *found)
     return ex;
 }
 
-static enum inflight_claim lead(struct exchange *ex, struct inflight_ticket *ticket)
+static enum inflight_claim lead(struct exchange *ex, struct inflight_ticket *ticket,
+                                struct asked_url *asked)
 {
     struct worker *w = ex->worker;
     const enum inflight_claim got = claim(w, &ex->flight_key, ticket);
@@ -205,6 +206,8 @@ static enum inflight_claim lead(struct exchange *ex, struct inflight_ticket *tic
         exchange_finish(ex);
         return INFLIGHT_WAIT;
     }
+    if (asked)
+        asked_begun(asked, ex);
     exchange_start(ex);
     return got;
 }
@@ -213,7 +216,7 @@ enum inflight_claim miss_behind(const struct request *r, struct hit_found *found
                                 struct inflight_ticket *ticket)
 {
     struct exchange *ex = behind(r, found);
-    return ex ? lead(ex, ticket) : INFLIGHT_FULL;
+    return ex ? lead(ex, ticket, NULL) : INFLIGHT_FULL;
 }
 
 enum inflight_claim miss_ahead(const struct request *r, struct hit_found *found,
@@ -223,8 +226,7 @@ enum inflight_claim miss_ahead(const struct request *r, struct hit_found *found,
     if (!ex)
         return INFLIGHT_FULL;
     ex->ahead = true;
-    ex->asked = asked;
-    return lead(ex, ticket);
+    return lead(ex, ticket, asked);
 }
 
 void miss_refresh(const struct request *r, struct hit_found *found)

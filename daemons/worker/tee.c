@@ -387,6 +387,7 @@ void tee_body(struct exchange *ex, const char *bytes, size_t len)
         return;
     s->total += len;
     if (s->total > s->max_body) {
+        ex->not_stored = "response is longer than max_body";
         tee_abort(ex, INFLIGHT_NOSHARE);
         return;
     }

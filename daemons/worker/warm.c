@@ -33,21 +33,8 @@ struct warm {
     struct warm_entry entry[];
 };
 
-static void add(struct warm *warm, const char *host, size_t host_len, const char *path)
-{
-    struct warm_entry *e = &warm->entry[warm->n];
-    const size_t size = host_len + strlen(path) + HEAD_ROOM;
-    e->head = malloc(size);
-    if (!e->head)
-        return;
-    e->len = (uint32_t)snprintf(e->head, size, "GET %s HTTP/1.1\r\nHost: %.*s\r\n\r\n", path,
-                                (int)host_len, host);
-    e->flight = INFLIGHT_NONE;
-    warm->n++;
-}
-
 /* Clients of a listener on all addresses of the host: those that ask for localhost. */
-static void add_listener(struct warm *warm, const char *listen, const char *path)
+static void each_listener(const char *listen, const char *path, warm_host_fn each, void *arg)
 {
     static const char *const any[] = {"0.0.0.0:", "[::]:", "*:"};
     char host[80];
@@ -56,22 +43,41 @@ static void add_listener(struct warm *warm, const char *listen, const char *path
     for (size_t i = 0; i < sizeof any / sizeof *any; i++)
         if (!strncmp(listen, any[i], strlen(any[i]))) {
             snprintf(host, sizeof host, "localhost:%s", listen + strlen(any[i]));
-            add(warm, host, strlen(host), path);
+            each(arg, host, strlen(host), path);
             return;
         }
-    add(warm, listen, strlen(listen), path);
+    each(arg, listen, strlen(listen), path);
 }
 
-static void add_url(struct warm *warm, const char *url)
+void warm_each_host(const struct config *config, const char *url, warm_host_fn each, void *arg)
 {
-    const struct config *config = warm->worker->config;
     const char *path = strchr(url, '/');
     if (path > url) {
-        add(warm, url, (size_t)(path - url), path);
+        each(arg, url, (size_t)(path - url), path);
         return;
     }
     for (uint32_t i = 0; i < config->n_listen; i++)
-        add_listener(warm, config->listen[i].text, url);
+        each_listener(config->listen[i].text, url, each, arg);
+}
+
+char *warm_head(const char *host, size_t host_len, const char *path, uint32_t *len)
+{
+    const size_t size = host_len + strlen(path) + HEAD_ROOM;
+    char *head = malloc(size);
+    if (head)
+        *len = (uint32_t)snprintf(head, size, "GET %s HTTP/1.1\r\nHost: %.*s\r\n\r\n", path,
+                                  (int)host_len, host);
+    return head;
+}
+
+static void add(void *arg, const char *host, size_t host_len, const char *path)
+{
+    struct warm *warm = arg;
+    struct warm_entry *e = &warm->entry[warm->n];
+    if (!(e->head = warm_head(host, host_len, path, &e->len)))
+        return;
+    e->flight = INFLIGHT_NONE;
+    warm->n++;
 }
 
 /* Soon stale? The last tenth of its life, give or take a half of that; on a polled route not before
@@ -160,7 +166,7 @@ int warm_start(struct worker *w)
         return -1;
     warm->worker = w;
     for (uint32_t i = 0; i < config->n_warm; i++)
-        add_url(warm, config->warm[i]);
+        warm_each_host(config, config->warm[i], add, warm);
     w->warm = warm;
     ahead_wake(w);
     return 0;

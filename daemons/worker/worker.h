@@ -401,6 +401,13 @@ void refresh_close(struct worker *w);
 int warm_start(struct worker *w);
 void warm_stop(struct worker *w);
 
+/* ---- asked.c: `polderctl cache warm` ---- */
+struct asked_url;                  /* one of its URLs */
+void asked_open(struct worker *w); /* the socket on which control asks; now and then until it is */
+void asked_close(struct worker *w);
+void asked_begun(struct asked_url *u, struct exchange *ex);
+void asked_ended(struct exchange *ex);
+
 /* ---- poll.c ---- */
 /* Counts a request that a poll's interval keeps from the backend, and now and then notes whose. */
 void poll_note(const struct request *r);
@@ -442,7 +449,6 @@ enum inflight_claim miss_behind(const struct request *r, struct hit_found *found
                                 struct inflight_ticket *ticket);
 /* The same for what nobody waits for; ahead_may() has said that there is room. asked: whose outcome
  * it is; NULL. */
-struct asked_url;
 enum inflight_claim miss_ahead(const struct request *r, struct hit_found *found,
                                struct inflight_ticket *ticket, struct asked_url *asked);
 void miss_retry(struct exchange *ex); /* the flight it was parked for has landed */
@@ -814,6 +820,8 @@ struct worker {
     struct ahead *ahead;
     struct refresh *refresh; /* NULL: nothing was due yet */
     struct warm *warm;       /* NULL: not this worker's */
+    struct asked *asked;     /* NULL: not this worker's, or not open yet */
+    uint64_t asked_again_ms;
     struct shrink *shrink;
     ev_timer scan; /* looks at all watches a little later */
     double scanned_s;
