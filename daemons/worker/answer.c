@@ -5,6 +5,7 @@
  * in chunks goes on from hit_continue(), a chunk a transaction, pinned meanwhile.
  */
 #include "daemons/worker/worker.h"
+#include "polder/verdict.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -90,16 +91,18 @@ static void put_cache_status(struct h1_out *o, const struct worker *w, const str
     if (a->status) {
         h1_puts(o, a->status);
     } else if (a->r->collapsed) {
-        h1_puts(o, "fwd=uri-miss; collapsed");
-    } else if (a->soft) {
-        h1_puts(o, "hit; ttl=0; detail=stale");
-    } else if (rec->fresh_until_ms >= w->real_ms) {
-        h1_put(o, "hit; ttl=", 9);
-        h1_put_u64(o, (rec->fresh_until_ms - w->real_ms) / 1000);
+        h1_puts(o, "fwd=");
+        h1_puts(o, response_fwd_name((enum fwd_reason)a->r->waited_fwd));
+        h1_puts(o, "; collapsed");
     } else {
-        h1_put(o, "hit; ttl=-", 10);
-        h1_put_u64(o, (w->real_ms - rec->fresh_until_ms + 999) / 1000);
-        h1_puts(o, "; detail=stale");
+        const int64_t ttl_s = verdict_ttl_s(rec, a->soft, w->real_ms);
+        const char *detail = verdict_detail(rec, a->soft, request_interval_ms(a->r), w->real_ms);
+        h1_put(o, ttl_s < 0 ? "hit; ttl=-" : "hit; ttl=", ttl_s < 0 ? 10 : 9);
+        h1_put_u64(o, (uint64_t)(ttl_s < 0 ? -ttl_s : ttl_s));
+        if (detail) {
+            h1_puts(o, "; detail=");
+            h1_puts(o, detail);
+        }
     }
     h1_put(o, "\r\n", 2);
 }

@@ -15,6 +15,7 @@
 #include "polder/inval.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -251,8 +252,12 @@ bool exchange_answer_stale(struct exchange *ex)
     if (c) {
         struct request r = ex->req;
         exchange_let_go(ex);
+        char status[64] = "fwd=stale; detail=stale-if-error";
         ex->status = ex->stale->view.record->status;
-        hit_answer_copy(&r, ex->stale, "fwd=stale; detail=stale-if-error");
+        if (ex->answered)
+            snprintf(status, sizeof status, "fwd=stale; fwd-status=%u; detail=stale-if-error",
+                     ex->answered);
+        hit_answer_copy(&r, ex->stale, status);
     }
     return true;
 }

@@ -89,6 +89,7 @@ static bool answer_landed(struct exchange *ex)
     struct hit_found found = {0};
     struct request r = ex->req;
     r.collapsed = true;
+    r.waited_fwd = ex->fwd;
     c->exchange = NULL;
     ex->req.client = NULL;
     const bool answered = answer_stored(&r, &found);
@@ -257,6 +258,7 @@ void miss_retry(struct exchange *ex)
     exchange_move(ex, EXCHANGE_NEW);
     ex->rounds++;
     r.collapsed = true;
+    r.waited_fwd = ex->fwd;
     c->exchange = NULL; /* the client is answered without it, or comes back */
     ex->req.client = NULL;
     if (answer_stored(&r, &found)) {

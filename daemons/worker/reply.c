@@ -105,7 +105,8 @@ static void not_modified(struct exchange *ex, const struct h1_head *head)
     struct client *c = ex->req.client;
     struct upstream *u = ex->up;
     stats_add(ex->worker->stats, STATS_CACHE_REVALIDATED, 1);
-    if (!tee_freshen(ex, head))
+    const bool taken = tee_freshen(ex, head), stored = taken && !ex->not_stored;
+    if (!taken)
         tee_land(ex, INFLIGHT_FAILED);
     ex->up = NULL;
     u->exchange = NULL;
@@ -117,7 +118,8 @@ static void not_modified(struct exchange *ex, const struct h1_head *head)
         struct request r = ex->req;
         exchange_let_go(ex);
         ex->status = ex->stale->view.record->status;
-        hit_answer_copy(&r, ex->stale, "fwd=stale; fwd-status=304; stored");
+        hit_answer_copy(&r, ex->stale,
+                        stored ? "fwd=stale; fwd-status=304; stored" : "fwd=stale; fwd-status=304");
         exchange_measure(ex);
     }
     exchange_finish(ex);

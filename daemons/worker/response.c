@@ -145,16 +145,21 @@ void response_fields(struct h1_out *o, const struct h1_head *head,
     }
 }
 
-static void put_cache_status(struct h1_out *o, const struct exchange *ex, uint16_t status)
+const char *response_fwd_name(enum fwd_reason fwd)
 {
     static const char *const names[] = {
-        [FWD_BYPASS] = "bypass",       [FWD_METHOD] = "method",   [FWD_URI_MISS] = "uri-miss",
-        [FWD_VARY_MISS] = "vary-miss", [FWD_PARTIAL] = "partial", [FWD_REQUEST] = "request",
-        [FWD_STALE] = "stale"};
+        [FWD_NONE] = "uri-miss",     [FWD_BYPASS] = "bypass",       [FWD_METHOD] = "method",
+        [FWD_URI_MISS] = "uri-miss", [FWD_VARY_MISS] = "vary-miss", [FWD_PARTIAL] = "partial",
+        [FWD_REQUEST] = "request",   [FWD_STALE] = "stale"};
+    return names[fwd];
+}
+
+static void put_cache_status(struct h1_out *o, const struct exchange *ex, uint16_t status)
+{
     if (ex->fwd == FWD_NONE)
         return;
     h1_puts(o, "Cache-Status: polder; fwd=");
-    h1_puts(o, names[ex->fwd]);
+    h1_puts(o, response_fwd_name((enum fwd_reason)ex->fwd));
     h1_puts(o, "; fwd-status=");
     h1_put_u64(o, status);
     if (ex->tee) {

@@ -582,8 +582,10 @@ bool tee_freshen(struct exchange *ex, const struct h1_head *head)
         return false;
     h1_policy_response(merged, (int64_t)(w->real_ms / 1000), scratch, &resp);
     h1_policy_age(head, &resp); /* a stored Age is history; a new one counts */
-    if (policy_may_store(&ex->req.policy, &resp, &w->routes[ex->req.route->index].settings) !=
-        POLICY_STORE) {
+    const enum policy_store why =
+        policy_may_store(&ex->req.policy, &resp, &w->routes[ex->req.route->index].settings);
+    if (why != POLICY_STORE) {
+        ex->not_stored = policy_store_reason(why);
         tee_delete(w, &old->key);
         tee_land(ex, INFLIGHT_NOSHARE);
         return true;

@@ -143,13 +143,14 @@ struct request {
     struct field_text if_none_match, if_modified_since, range, if_range;
     uint64_t started_ns; /* 0: not measured */
     bool is_head, http10, keep_alive, trusted_peer, cacheable;
-    bool post;         /* its response may answer later GETs */
-    bool collapsed;    /* has waited for another request's fetch */
-    uint32_t wait_s;   /* Prefer: wait, as far as the route grants it; 0: not to be held */
-    uint64_t until_ms; /* the end of it, mono */
-    uint32_t waited_s; /* it was held: for Preference-Applied */
-    bool tried;        /* what it was held for has been fetched in vain */
-    uint8_t coding;    /* enum coding that its answer is best in */
+    bool post;          /* its response may answer later GETs */
+    bool collapsed;     /* has waited for another request's fetch */
+    uint8_t waited_fwd; /* enum fwd_reason: why */
+    uint32_t wait_s;    /* Prefer: wait, as far as the route grants it; 0: not to be held */
+    uint64_t until_ms;  /* the end of it, mono */
+    uint32_t waited_s;  /* it was held: for Preference-Applied */
+    bool tried;         /* what it was held for has been fetched in vain */
+    uint8_t coding;     /* enum coding that its answer is best in */
 };
 
 /* ---- client.c ---- */
@@ -629,6 +630,7 @@ size_t response_head(struct exchange *ex, const struct h1_head *head, uint16_t s
 void response_poll(struct h1_out *o, const struct request *r, uint64_t rest_ms);
 void response_preference(struct h1_out *o, const struct request *r); /* RFC 7240 3 */
 void response_connection(struct h1_out *o, const struct request *r, bool keep_alive);
+const char *response_fwd_name(enum fwd_reason fwd); /* of Cache-Status (RFC 9211 2.2) */
 void response_interim(struct exchange *ex, const struct h1_head *head);
 void response_count(struct worker *w, unsigned status);
 /* The request as a backend gets it; length in worker.scratch, 0 if too long. */

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* verdict: see verdict.h. */
+#include "polder/verdict.h"
+
+int64_t verdict_ttl_s(const struct cache_record *record, bool soft, uint64_t now_ms)
+{
+    if (record->fresh_until_ms > now_ms)
+        return soft ? 0 : (int64_t)((record->fresh_until_ms - now_ms) / 1000);
+    const uint64_t stale_ms = now_ms - record->fresh_until_ms;
+    return stale_ms ? -(int64_t)((stale_ms + 999) / 1000) : -1; /* never 0 for what is stale */
+}
+
+const char *verdict_detail(const struct cache_record *record, bool soft, uint64_t min_interval_ms,
+                           uint64_t now_ms)
+{
+    if (record->fresh_until_ms > now_ms && !soft)
+        return NULL;
+    if (min_interval_ms && !soft && now_ms < record->received_ms + min_interval_ms)
+        return "poll-interval";
+    return now_ms < record->swr_until_ms ? "stale-while-revalidate" : "stale";
+}
