@@ -350,7 +350,8 @@ void inflight_land(struct inflight_table *table, const struct inflight_ticket *t
         waiters_wake(slot, worker_events);
 }
 
-bool inflight_is_noshare(struct inflight_table *table, const struct cache_key *key, uint64_t now_ms)
+uint64_t inflight_noshare_ms(struct inflight_table *table, const struct cache_key *key,
+                             uint64_t now_ms)
 {
     const uint32_t home = key_home(key);
     const uint64_t tag = key_tag(key);
@@ -359,8 +360,25 @@ bool inflight_is_noshare(struct inflight_table *table, const struct cache_key *k
         for (unsigned m = 0; m < NOSHARE_MEMORY; m++) {
             const uint64_t entry = atomic_load_explicit(&slot->noshare[m], memory_order_relaxed);
             if (entry && entry >> 32 == tag && now_ms < noshare_until(entry))
-                return true;
+                return noshare_until(entry) - now_ms;
         }
+    }
+    return 0;
+}
+
+bool inflight_is_noshare(struct inflight_table *table, const struct cache_key *key, uint64_t now_ms)
+{
+    return inflight_noshare_ms(table, key, now_ms) > 0;
+}
+
+bool inflight_is_flying(struct inflight_table *table, const struct cache_key *key, uint64_t now_ms)
+{
+    const uint32_t home = key_home(key);
+    for (uint32_t i = 0; i < WINDOW; i++) {
+        const struct inflight_slot *slot = window_slot(table, home, i);
+        const uint64_t word = atomic_load(&slot->word);
+        if (word && word_tag(word) == key_tag(key) && !lease_expired(slot, word, now_ms))
+            return true;
     }
     return false;
 }

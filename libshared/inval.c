@@ -17,6 +17,7 @@
  * retirement, because nobody can own the slot before that has finished.
  */
 #include "polder/inval.h"
+#include "polder/clock.h"
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
@@ -28,6 +29,8 @@
 
 #define OWNED     (UINT64_C(1) << 63)
 #define SLOT_MASK (INVAL_SLOTS - 1)
+#define TIMES     4096 /* of the last invalidations */
+#define TIME_BITS 40
 
 struct inval_words {
     _Atomic uint64_t hard, soft; /* last invalidation of each kind; raised only */
@@ -55,6 +58,9 @@ struct inval_page {
     /* How many have taken a number that they have not stored yet, or died on the way. */
     _Atomic uint64_t marking;
     struct inval_slot ban[INVAL_BANS];
+    /* When the last ones were issued, by seq % TIMES: low bits of seq << TIME_BITS | Unix seconds.
+     * For people only. */
+    _Atomic uint64_t time[TIMES];
     _Alignas(64) struct inval_words url[INVAL_SLOTS];
     _Alignas(64) struct inval_words tag[INVAL_SLOTS];
 };
@@ -141,7 +147,18 @@ static void raise_to(_Atomic uint64_t *word, uint64_t seq)
 static uint64_t take_number(struct inval_page *page)
 {
     atomic_fetch_add(&page->marking, 1);
-    return atomic_fetch_add(&page->seq, 1) + 1;
+    const uint64_t seq = atomic_fetch_add(&page->seq, 1) + 1;
+    const uint64_t s = clock_real_ms() / 1000 & ((UINT64_C(1) << TIME_BITS) - 1);
+    atomic_store_explicit(&page->time[seq % TIMES], seq << TIME_BITS | s, memory_order_relaxed);
+    return seq;
+}
+
+static uint64_t time_of(const struct inval_page *page, uint64_t seq)
+{
+    const uint64_t word = atomic_load_explicit(&page->time[seq % TIMES], memory_order_relaxed);
+    return word >> TIME_BITS == (seq << TIME_BITS) >> TIME_BITS
+               ? word & ((UINT64_C(1) << TIME_BITS) - 1)
+               : 0;
 }
 
 static uint64_t mark(struct inval_page *page, struct inval_words *words, bool soft)
@@ -356,4 +373,74 @@ enum inval_state inval_check_held(const struct inval_page *page, uint64_t birth,
     const enum inval_state state =
         inval_check(page, birth, url_slot, tag_slots, n_tags, url, url_len);
     return inval_ban_floor(page) > since ? INVAL_HARD : state; /* in this order */
+}
+
+/* ---- explaining ---- */
+
+struct causes {
+    const struct inval_page *page;
+    uint64_t birth;
+    struct inval_cause *out;
+    unsigned n;
+    bool soft; /* which ones are looked for now */
+};
+
+static struct inval_cause *cause_add(struct causes *c, enum inval_by by, uint64_t seq)
+{
+    if (c->n == INVAL_CAUSES_MAX)
+        return NULL;
+    struct inval_cause *one = &c->out[c->n++];
+    *one = (struct inval_cause){
+        .by = by, .soft = c->soft, .seq = seq, .when_s = time_of(c->page, seq)};
+    return one;
+}
+
+static void explain_words(struct causes *c, const struct inval_words *words, enum inval_by by,
+                          uint32_t tag)
+{
+    const uint64_t seq = atomic_load(c->soft ? &words->soft : &words->hard);
+    struct inval_cause *one = seq > c->birth ? cause_add(c, by, seq) : NULL;
+    if (one)
+        one->tag = tag;
+}
+
+static void explain_bans(struct causes *c, const char *url, size_t url_len)
+{
+    struct inval_ban ban;
+    for (unsigned i = 0; i < INVAL_BANS; i++) {
+        if (!inval_ban_read(c->page, i, &ban) || ban.seq <= c->birth || ban.soft != c->soft ||
+            !inval_prefix_matches(ban.prefix, ban.len, url, url_len))
+            continue;
+        struct inval_cause *one = cause_add(c, INVAL_BY_PREFIX, ban.seq);
+        if (!one)
+            return;
+        one->len = ban.len;
+        memcpy(one->prefix, ban.prefix, ban.len);
+    }
+}
+
+static const struct inval_words *words_of_path(const struct inval_page *page, const char *url,
+                                               size_t url_len)
+{
+    const char *path = memchr(url, '/', url_len);
+    return path ? &page->url[inval_url_slot(page, path, url_len - (size_t)(path - url))] : NULL;
+}
+
+unsigned inval_explain(const struct inval_page *page, uint64_t birth, uint32_t url_slot,
+                       const uint32_t *tag_slots, size_t n_tags, const char *url, size_t url_len,
+                       struct inval_cause out[INVAL_CAUSES_MAX])
+{
+    struct causes c = {page, birth, out, 0, false};
+    const struct inval_words *path = words_of_path(page, url, url_len);
+    for (unsigned round = 0; round < 2; round++) {
+        c.soft = round == 1;
+        explain_words(&c, &page->all, INVAL_BY_ALL, 0);
+        explain_words(&c, &page->url[url_slot & SLOT_MASK], INVAL_BY_URL, 0);
+        if (path)
+            explain_words(&c, path, INVAL_BY_PATH, 0);
+        for (size_t i = 0; i < n_tags; i++)
+            explain_words(&c, &page->tag[tag_slots[i] & SLOT_MASK], INVAL_BY_TAG, (uint32_t)i);
+        explain_bans(&c, url, url_len);
+    }
+    return c.n;
 }

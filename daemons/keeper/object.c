@@ -156,11 +156,14 @@ static int delete_rows(struct store *s, uint32_t slot, const struct cache_index 
     uint8_t id_key[8];
     MDB_val k = key_val(&index->key), v, ik = {sizeof id_key, id_key};
     int rc = mdb_get(s->txn, s->obj, &k, &v);
+    s->removed_url = 0;
     if (rc != 0 && rc != MDB_NOTFOUND)
         return rc;
     if (rc == 0) {
         const struct cache_record *r = v.mv_data;
         const bool fits = cache_record_fits(r, v.mv_size);
+        if (fits && r->obj_id == id)
+            s->removed_url = gone_url((const char *)(r + 1), r->url_len);
         if (fits && r->obj_id == id && (rc = delete_url(s, r)) != 0)
             return rc;
         if ((!fits || r->obj_id == id) && (rc = mdb_del(s->txn, s->obj, &k, NULL)) != 0)
@@ -204,6 +207,7 @@ int store_make_room(struct store *s, uint64_t items, uint64_t units, unsigned mo
         const int rc = store_remove(s, slot);
         if (rc != 0)
             return rc;
+        gone_note(s->gone, s->removed_url, GONE_EVICTED, clock_real_ms());
         stats_add(s->stats, STATS_CACHE_EVICTIONS, 1);
     }
     return 0;
@@ -222,6 +226,8 @@ int store_delete_bad(struct store *s, const struct cache_key *key)
         return 0;
     const uint32_t slot = cache_record_fits(r, v.mv_size) ? store_slot_of(s, r) : EVICT_NONE;
     stats_add(s->stats, sound ? STATS_CACHE_INVALIDATED : STATS_CACHE_BAD_RECORDS, 1);
+    if (sound)
+        gone_note_invalidated(s->gone, s->inval, r, clock_real_ms());
     if (slot != EVICT_NONE)
         return store_remove(s, slot);
     return mdb_del(s->txn, s->obj, &k, NULL); /* its index entry goes when its turn comes */

@@ -7,14 +7,12 @@
  * read transaction of its own; nobody waits for it but who asked. The answer of cache.list ends at
  * the limit, or where it grows too long for a message, with a cursor to go on from.
  */
-#include "daemons/keeper/keeper.h"
-#include "daemons/rpc/server.h"
+#include "daemons/keeper/query.h"
 #include "polder/clock.h"
 #include "polder/log.h"
-#include "polder/policy.h"
-#include "polder/route.h"
 #include "polder/url.h"
 #include "polder/uses.h"
+#include "polder/verdict.h"
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,25 +23,7 @@
 #define LIMIT_DEFAULT 100
 #define LIMIT_MOST    1000
 #define ANSWER_MOST   (600u << 10) /* bytes; well below RPC_MESSAGE_MAX */
-#define URL_SHOWN     2048
-#define ROUTE_SHOWN   256
 #define CURSOR_TEXT   (2 * STORE_URL_KEY + 1)
-
-struct job {
-    struct job *next;
-    struct rpc_reply *reply;
-    struct rpc_out *out;  /* of the reply, once something has been found */
-    bool show;            /* else list */
-    bool why;             /* with what decides, and what comes next */
-    uint64_t interval_ms; /* of the route's poll */
-    char route[ROUTE_SHOWN];
-    bool all_hosts; /* the text starts with its path */
-    uint32_t limit, found;
-    uint16_t at_len; /* where to go on in `url` */
-    uint8_t at[STORE_URL_KEY];
-    size_t len;
-    char text[]; /* prefix, or the whole URL */
-};
 
 struct query {
     struct rpc_server *server;
@@ -58,10 +38,16 @@ static uint64_t seconds_left(uint64_t until_ms, uint64_t now_ms)
     return until_ms > now_ms ? (until_ms - now_ms) / 1000 : 0;
 }
 
-static const char *state_of(const struct keeper *k, const struct cache_record *r)
+static enum inval_state check(const struct keeper *k, const struct cache_record *r)
 {
-    switch (inval_check(k->shared->inval, r->birth, r->url_slot, r->tag_slot, r->n_tags,
-                        (const char *)(r + 1), r->url_len)) {
+    return inval_check(k->shared->inval, r->birth, r->url_slot, r->tag_slot, r->n_tags,
+                       (const char *)(r + 1), r->url_len);
+}
+
+static const char *state_of(const struct keeper *k, const struct cache_record *r,
+                            enum inval_state state)
+{
+    switch (state) {
     case INVAL_HARD:
         return "invalidated";
     case INVAL_SOFT:
@@ -69,6 +55,8 @@ static const char *state_of(const struct keeper *k, const struct cache_record *r
     case INVAL_VALID:
         break;
     }
+    if (r->flags & CACHE_VARY_MARKER)
+        return "marker: names what selects a variant";
     if (r->fresh_until_ms > k->real_ms)
         return r->flags & CACHE_NO_CACHE ? "to be validated" : "fresh";
     return "stale";
@@ -79,21 +67,22 @@ static void put_common(const struct keeper *k, struct rpc_out *o, const struct c
     struct cache_view view;
     cache_view_of(r, &view);
     const uint64_t now_ms = k->real_ms;
-    const int64_t ttl_ms = (int64_t)(r->fresh_until_ms - now_ms);
-    rpc_out_strn(o, "url", view.url, r->url_len < URL_SHOWN ? r->url_len : URL_SHOWN);
-    rpc_out_str(o, "state", state_of(k, r));
+    const enum inval_state state = check(k, r);
+    rpc_out_strn(o, "url", view.url, r->url_len < QUERY_URL_SHOWN ? r->url_len : QUERY_URL_SHOWN);
+    rpc_out_str(o, "state", state_of(k, r, state));
     rpc_out_u64(o, "status", r->status);
     rpc_out_u64(o, "bytes", r->body_len);
     rpc_out_u64(o, "age",
                 r->age_s + (now_ms > r->received_ms ? (now_ms - r->received_ms) / 1000 : 0));
-    rpc_out_f64(o, "ttl", (double)(ttl_ms / 1000));
+    rpc_out_f64(o, "ttl", (double)verdict_ttl_s(r, state == INVAL_SOFT, now_ms));
     rpc_out_u64(o, "stale_while_revalidate", seconds_left(r->swr_until_ms, now_ms));
     rpc_out_u64(o, "stale_if_error", seconds_left(r->sie_until_ms, now_ms));
     const uint8_t uses = atomic_load_explicit(&k->shared->ref[r->slot], memory_order_relaxed);
     rpc_out_u64(o, "uses", uses_used(uses));
     rpc_out_u64(o, "reads", uses_reads(uses));
     rpc_out_u64(o, "tags", r->n_tags);
-    rpc_out_strn(o, "variant", view.vary, r->vary_len < URL_SHOWN ? r->vary_len : URL_SHOWN);
+    rpc_out_strn(o, "variant", view.vary,
+                 r->vary_len < QUERY_URL_SHOWN ? r->vary_len : QUERY_URL_SHOWN);
     rpc_out_u64(o, "obj_id", r->obj_id);
 }
 
@@ -136,63 +125,6 @@ static void put_details(const struct keeper *k, struct rpc_out *o, const struct 
     put_flags(o, r->flags);
 }
 
-/* ---- why ---- */
-
-/* What the next plain GET would get of this record; as workers decide it. */
-static void next_of(const struct keeper *k, const struct job *j, const struct cache_record *r,
-                    char *text, size_t size)
-{
-    const struct policy_request get = {.is_get = true};
-    const enum inval_state state = inval_check(k->shared->inval, r->birth, r->url_slot, r->tag_slot,
-                                               r->n_tags, (const char *)(r + 1), r->url_len);
-    const bool validator =
-        (r->flags & CACHE_HAS_ETAG && !(r->flags & CACHE_ETAG_OURS)) || r->last_modified_ms;
-    const char *why = state == INVAL_SOFT         ? "it was invalidated softly"
-                      : r->flags & CACHE_NO_CACHE ? "the response says no-cache"
-                                                  : "it is stale";
-    if (state == INVAL_HARD) {
-        snprintf(text, size, "miss: it was invalidated after it was fetched");
-    } else if (r->flags & CACHE_VARY_MARKER) {
-        snprintf(text, size, "the variant that the request's fields select");
-    } else if (r->status == 206) {
-        snprintf(text, size, "this is a part: a hit for ranges within it, while it is fresh");
-    } else if (j->interval_ms && state == INVAL_VALID &&
-               policy_poll_holds(&get, r, j->interval_ms, k->real_ms)) {
-        snprintf(text, size, "hit: within the poll's interval, %llu s of it left",
-                 (unsigned long long)policy_poll_rest_ms(r, j->interval_ms, k->real_ms) / 1000);
-    } else {
-        switch (policy_use_of(&get, r, state == INVAL_SOFT, k->real_ms)) {
-        case POLICY_FRESH:
-            snprintf(text, size, "hit; ttl=%llu",
-                     (unsigned long long)(r->fresh_until_ms - k->real_ms) / 1000);
-            break;
-        case POLICY_STALE_OK:
-            snprintf(text, size, "a stale hit, and a fetch behind it: %s", why);
-            break;
-        default:
-            snprintf(text, size, "the backend is asked%s: %s%s",
-                     validator ? " whether it is still good" : "", why,
-                     r->flags & CACHE_MUST_REVALIDATE ? ", and must not be used so" : "");
-            break;
-        }
-    }
-}
-
-static void put_why(const struct keeper *k, const struct job *j, const struct cache_record *r)
-{
-    struct rpc_out *o = j->out;
-    char key[2 * sizeof r->key.hash + 1], next[160];
-    for (size_t i = 0; i < sizeof r->key.hash; i++)
-        snprintf(key + 2 * i, 3, "%02x", r->key.hash[i]);
-    next_of(k, j, r, next, sizeof next);
-    rpc_out_str(o, "key", key);
-    rpc_out_list(o, "tag_slots");
-    for (uint32_t i = 0; i < r->n_tags && i < CACHE_TAGS_MAX; i++)
-        rpc_out_u64(o, NULL, r->tag_slot[i]);
-    rpc_out_end(o);
-    rpc_out_str(o, "next", next);
-}
-
 /* ---- jobs ---- */
 
 static bool text_matches(const struct job *j, const char *url, size_t len)
@@ -209,31 +141,27 @@ static bool text_matches(const struct job *j, const char *url, size_t len)
     return memcmp(url, j->text, j->len) == 0;
 }
 
-static void job_begin(struct job *j)
+static void job_begin(const struct keeper *k, struct job *j)
 {
     if (j->out)
         return;
     j->out = rpc_reply_result(j->reply);
     rpc_out_map(j->out, NULL);
-    if (j->why) {
-        rpc_out_strn(j->out, "url", j->text, j->len < URL_SHOWN ? j->len : URL_SHOWN);
-        rpc_out_str(j->out, "route", j->route);
-        rpc_out_bool(j->out, "cache", true);
-        rpc_out_f64(j->out, "poll_seconds", (double)j->interval_ms / 1000);
-    }
+    if (j->why)
+        why_put_url(k, j);
     rpc_out_list(j->out, j->show ? "variants" : "objects");
 }
 
 static void job_found(struct keeper *k, struct job *j, const struct cache_record *r)
 {
-    job_begin(j);
+    job_begin(k, j);
     struct rpc_out *o = j->out;
     rpc_out_map(o, NULL);
     put_common(k, o, r);
     if (j->show)
         put_details(k, o, r);
     if (j->why)
-        put_why(k, j, r);
+        why_put_variant(k, j, r);
     if (r->flags & CACHE_VARY_MARKER)
         rpc_out_bool(o, "marker", true);
     rpc_out_end(o);
@@ -341,7 +269,7 @@ static void job_answer(struct keeper *k, struct job *j, int rc)
         rpc_reply_error(j->reply, RPC_NOT_FOUND, "%.*s is not stored", (int)j->len, j->text);
         return;
     }
-    job_begin(j);
+    job_begin(k, j);
     struct rpc_out *o = j->out;
     rpc_out_end(o);
     if (rc == ENOBUFS)
@@ -349,10 +277,8 @@ static void job_answer(struct keeper *k, struct job *j, int rc)
     else
         rpc_out_nil(o, "cursor");
     rpc_out_u64(o, "total", store_items(&k->store));
-    if (j->why) {
-        rpc_out_u64(o, "sequence", inval_seq(k->shared->inval));
-        rpc_out_str(o, "next", j->found ? "see each variant" : "miss: nothing is stored under it");
-    }
+    if (j->why)
+        why_put_end(k, j);
     rpc_out_end(o);
     rpc_reply_send(j->reply);
 }
@@ -414,7 +340,7 @@ static void job_start(struct keeper *k, struct job *j)
 
 static void ask_list(struct keeper *k, const struct rpc_call *call)
 {
-    char prefix[URL_SHOWN], cursor[CURSOR_TEXT];
+    char prefix[QUERY_URL_SHOWN], cursor[CURSOR_TEXT];
     uint64_t limit = LIMIT_DEFAULT;
     if (!rpc_call_check(call, RPC_METHOD_CACHE_LIST))
         return;
@@ -439,21 +365,6 @@ static void ask_list(struct keeper *k, const struct rpc_call *call)
         return;
     }
     job_start(k, j);
-}
-
-/* The route of a URL, and its poll's interval. */
-static void job_route(const struct keeper *k, struct job *j)
-{
-    const struct config *config = k->shared->region[k->region]->config;
-    const char *path = memchr(j->text, '/', j->len);
-    const size_t rest = path ? j->len - (size_t)(path - j->text) : 0;
-    const char *mark = path ? memchr(path, '?', rest) : NULL;
-    const struct config_route *route =
-        path ? route_find(config, path, mark ? (size_t)(mark - path) : rest) : NULL;
-    if (!route)
-        return;
-    snprintf(j->route, sizeof j->route, "%s", route->pattern);
-    j->interval_ms = route->poll ? route->poll->min_interval_ms : 0;
 }
 
 static void ask_show(struct keeper *k, const struct rpc_call *call, enum rpc_method method)
@@ -482,7 +393,7 @@ static void ask_show(struct keeper *k, const struct rpc_call *call, enum rpc_met
         j->show = true;
         j->why = method == RPC_METHOD_CACHE_WHY;
         if (j->why)
-            job_route(k, j);
+            why_route(k, j);
         job_start(k, j);
     }
 out:

@@ -110,6 +110,7 @@ int store_init(struct store *s)
     s->items = zero_pages(CACHE_SLOTS_MAX * sizeof *s->items);
     s->free_slots = zero_pages(CACHE_SLOTS_MAX * sizeof *s->free_slots);
     s->evict = evict_new(CACHE_SLOTS_MAX, s->ref);
+    s->gone = gone_new();
     if (s->items && s->free_slots && s->evict)
         return 0;
     store_fini(s);
@@ -123,10 +124,12 @@ void store_fini(struct store *s)
     if (s->free_slots)
         munmap(s->free_slots, CACHE_SLOTS_MAX * sizeof *s->free_slots);
     evict_free(s->evict);
+    gone_free(s->gone);
     free(s->trash);
     s->items = NULL;
     s->free_slots = NULL;
     s->evict = NULL;
+    s->gone = NULL;
     s->trash = NULL;
 }
 

@@ -15,6 +15,7 @@
 #ifndef POLDER_KEEPER_STORE_H
 #define POLDER_KEEPER_STORE_H
 #include "daemons/keeper/evict.h"
+#include "daemons/keeper/gone.h"
 #include "polder/cache.h"
 #include "polder/inval.h"
 #include "polder/stats.h"
@@ -68,6 +69,9 @@ struct store {
     uint64_t n_objects, n_copies;
     uint64_t live_units;          /* of objects and of streams that are not complete */
     uint64_t next_id, id_ceiling; /* ids up to the ceiling are on record as used */
+
+    struct gone_table *gone; /* may be NULL */
+    uint64_t removed_url;    /* gone_url() of what store_remove() has removed; 0: not known */
 
     struct trash *trash;
     size_t n_trash, trash_room;

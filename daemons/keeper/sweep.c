@@ -139,6 +139,8 @@ static void note_banned(struct keeper *k, struct findings *f, const struct inval
     if (ban->soft && (r->flags & CACHE_SOFTENED) && r->fresh_until_ms < k->real_ms)
         return;
     f->soften[f->n] = ban->soft && state_of(k, r) != INVAL_HARD;
+    if (!f->soften[f->n])
+        gone_note_invalidated(k->store.gone, k->shared->inval, r, k->real_ms);
     f->slot[f->n++] = r->slot;
 }
 
@@ -264,6 +266,7 @@ static int url_collect(struct keeper *k, const struct sweep_url *u, struct findi
         if (key.mv_size == (size_t)u->len + 8 && r && state_of(k, r) == INVAL_HARD) {
             f->soften[f->n] = false;
             f->slot[f->n++] = r->slot;
+            gone_note_invalidated(k->store.gone, k->shared->inval, r, k->real_ms);
         }
     }
     mdb_cursor_close(cursor);
@@ -302,7 +305,10 @@ static void note_if_bad(struct keeper *k, struct findings *f, uint64_t obj_id,
                                  : cache_record_fits(v.mv_data, v.mv_size));
     if (good) {
         const struct cache_record *r = v.mv_data;
-        good = r->obj_id == obj_id && state_of(k, r) != INVAL_HARD;
+        const bool hard = r->obj_id == obj_id && state_of(k, r) == INVAL_HARD;
+        good = r->obj_id == obj_id && !hard;
+        if (hard)
+            gone_note_invalidated(k->store.gone, k->shared->inval, r, k->real_ms);
     }
     if (good)
         return;

@@ -64,6 +64,11 @@ void inflight_land(struct inflight_table *table, const struct inflight_ticket *t
 /* The last result for that key in its slot, e.g. NOSHARE within the last 30 s (hit-for-miss). */
 bool inflight_is_noshare(struct inflight_table *table, const struct cache_key *key,
                          uint64_t now_ms);
+/* How long that memory lasts, ms; 0: there is none. */
+uint64_t inflight_noshare_ms(struct inflight_table *table, const struct cache_key *key,
+                             uint64_t now_ms);
+/* Is somebody fetching it? Changes nothing. */
+bool inflight_is_flying(struct inflight_table *table, const struct cache_key *key, uint64_t now_ms);
 /* master: a worker died */
 void inflight_reap(struct inflight_table *table, uint32_t worker, uint32_t incarnation,
                    const int *worker_events);

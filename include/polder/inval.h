@@ -76,6 +76,22 @@ void inval_expect_url(const struct inval_page *page, uint32_t url_slot);
 enum inval_state inval_check(const struct inval_page *page, uint64_t birth, uint32_t url_slot,
                              const uint32_t *tag_slots, size_t n_tags, const char *url,
                              size_t url_len);
+/* Which invalidations are against what inval_check() judges, for people. */
+enum inval_by { INVAL_BY_ALL, INVAL_BY_URL, INVAL_BY_PATH, INVAL_BY_TAG, INVAL_BY_PREFIX };
+struct inval_cause {
+    enum inval_by by;
+    bool soft;
+    uint64_t seq;
+    uint64_t when_s; /* Unix seconds; 0: so long ago that nobody knows */
+    uint32_t tag;    /* which of the tags */
+    uint32_t len;    /* of a ban's prefix */
+    char prefix[INVAL_PREFIX_MAX];
+};
+#define INVAL_CAUSES_MAX 32
+/* Fills in at most INVAL_CAUSES_MAX, hard ones first; returns how many. */
+unsigned inval_explain(const struct inval_page *page, uint64_t birth, uint32_t url_slot,
+                       const uint32_t *tag_slots, size_t n_tags, const char *url, size_t url_len,
+                       struct inval_cause out[INVAL_CAUSES_MAX]);
 /* The same for a copy that was taken out of the store when inval_seq() was `since`: also HARD if a
  * ban came and went meanwhile, for nobody knows any more whether it matched. */
 enum inval_state inval_check_held(const struct inval_page *page, uint64_t birth, uint64_t since,

@@ -63,11 +63,15 @@ static void one_leads_the_others_wait_until_it_lands(void **state)
     (void)state;
     const struct cache_key key = key_of(7, 1);
     struct inflight_ticket lead, wait, high;
+    assert_false(inflight_is_flying(table, &key, 1000));
     assert_int_equal(inflight_claim(table, &key, 0, 1, 1000, &lead), INFLIGHT_LEAD);
+    assert_true(inflight_is_flying(table, &key, 1000));
+    assert_false(inflight_is_flying(table, &key, 1000 + INFLIGHT_LEASE_MS));
     assert_int_equal(inflight_claim(table, &key, 1, 1, 1000, &wait), INFLIGHT_WAIT);
     assert_int_equal(inflight_claim(table, &key, 127, 9, 1000, &high), INFLIGHT_WAIT);
     assert_true(inflight_pending(table, &wait, 1000));
     inflight_land(table, &lead, INFLIGHT_STORED, events);
+    assert_false(inflight_is_flying(table, &key, 1000));
     assert_true(woken(1) && woken(127));
     assert_false(woken(0) || woken(2));
     assert_false(inflight_pending(table, &wait, 1000));
@@ -130,6 +134,8 @@ static void what_cannot_be_shared_is_remembered_for_thirty_seconds(void **state)
     inflight_land(table, &t, INFLIGHT_NOSHARE, events);
     assert_true(inflight_is_noshare(table, &key, 1001));
     assert_true(inflight_is_noshare(table, &key, 30000));
+    assert_in_range(inflight_noshare_ms(table, &key, 30000), 500, 1500);
+    assert_int_equal(inflight_noshare_ms(table, &key, 31500), 0);
     assert_false(inflight_is_noshare(table, &key, 31500));
     assert_false(inflight_is_noshare(table, &other, 1001));
 }

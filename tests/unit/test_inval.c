@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -250,6 +251,64 @@ static void many_writers_lose_no_mark(void **state)
     assert_int_equal(seq, 1 + 4 * 20000);
 }
 
+static unsigned explain(const struct object *o, struct inval_cause *out)
+{
+    uint32_t tags[3];
+    size_t n = 0;
+    for (; n < 3 && o->tags[n]; n++)
+        tags[n] = inval_tag_slot(page, o->tags[n], strlen(o->tags[n]));
+    return inval_explain(page, o->birth, inval_url_slot(page, o->url, strlen(o->url)), tags, n,
+                         o->url, strlen(o->url), out);
+}
+
+static void each_cause_is_named_with_its_time(void **state)
+{
+    (void)state;
+    struct inval_cause c[INVAL_CAUSES_MAX];
+    struct object o = object("h/a/1", "red", "green");
+    uint64_t seq[6];
+    assert_int_equal(explain(&o, c), 0);
+    inval_mark_tag(page, "blue", 4, false); /* not ours */
+    assert_int_equal(explain(&o, c), 0);
+    seq[0] = inval_mark_tag(page, "green", 5, true);
+    mark_prefix("h/a/", false, &seq[1]);
+    seq[2] = inval_mark_url(page, "h/a/1", 5, false);
+    seq[3] = inval_mark_path(page, "/a/1", 4, false);
+    seq[4] = inval_mark_all(page, true);
+    mark_prefix("/a", true, &seq[5]);
+    assert_int_equal(explain(&o, c), 6);
+    static const enum inval_by by[] = {INVAL_BY_URL, INVAL_BY_PATH, INVAL_BY_PREFIX,
+                                       INVAL_BY_ALL, INVAL_BY_TAG,  INVAL_BY_PREFIX};
+    static const unsigned which[] = {2, 3, 1, 4, 0, 5};
+    const uint64_t now_s = (uint64_t)time(NULL);
+    for (unsigned i = 0; i < 6; i++) {
+        assert_int_equal(c[i].by, by[i]);
+        assert_int_equal(c[i].soft, i >= 3);
+        assert_int_equal(c[i].seq, seq[which[i]]);
+        assert_in_range(c[i].when_s, now_s - 5, now_s + 1);
+    }
+    assert_int_equal(c[4].tag, 1);
+    assert_int_equal(c[2].len, 4);
+    assert_memory_equal(c[2].prefix, "h/a/", 4);
+    o.birth = seq[4];
+    assert_int_equal(explain(&o, c), 1);
+    for (unsigned i = 0; i < 5000; i++) /* then nobody knows when that was */
+        inval_mark_tag(page, "other", 5, false);
+    assert_int_equal(explain(&o, c), 1);
+    assert_int_equal(c[0].when_s, 0);
+}
+
+static void causes_are_bounded(void **state)
+{
+    (void)state;
+    struct inval_cause c[INVAL_CAUSES_MAX];
+    uint64_t seq;
+    const struct object o = object("h/a/1", NULL, NULL);
+    for (unsigned i = 0; i < INVAL_BANS; i++)
+        mark_prefix("h/a/", i % 2, &seq);
+    assert_int_equal(explain(&o, c), INVAL_CAUSES_MAX);
+}
+
 static void secrets_differ_from_page_to_page(void **state)
 {
     (void)state;
@@ -275,6 +334,8 @@ int main(void)
         TEST(bans_are_bounded_and_their_slots_are_used_again),
         TEST(deaths_of_writers_cost_no_slot_and_no_mark),
         TEST(many_writers_lose_no_mark),
+        TEST(each_cause_is_named_with_its_time),
+        TEST(causes_are_bounded),
         TEST(secrets_differ_from_page_to_page),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * explain: names for what only has numbers in a record. A record knows the slots of its tags; their
+ * names stand in the head that is stored with it, in the fields that workers take them from
+ * (tags.c).
+ */
+#include "daemons/keeper/gone.h"
+#include "polder/field.h"
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+struct search {
+    const struct inval_page *page;
+    uint32_t slot;
+    char *out;
+    size_t size, len;
+};
+
+static void look_tag(void *arg, struct field_text tag)
+{
+    struct search *s = arg;
+    if (s->len || !tag.len || inval_tag_slot(s->page, tag.at, tag.len) != s->slot)
+        return;
+    s->len = tag.len < s->size ? tag.len : s->size - 1;
+    memcpy(s->out, tag.at, s->len);
+    s->out[s->len] = 0;
+}
+
+static void look_split(struct search *s, struct field_text value, const char *separators)
+{
+    const char *at = value.at, *end = at + value.len;
+    while (at < end) {
+        const char *start = at;
+        while (at < end && !strchr(separators, *at))
+            at++;
+        look_tag(s, (struct field_text){start, (size_t)(at - start)});
+        at++;
+    }
+}
+
+static void look_line(struct search *s, const char *line, size_t len)
+{
+    static const struct {
+        const char *name, *separators; /* NULL: a structured field */
+    } fields[] = {
+        {"cache-groups", NULL}, {"surrogate-key", " \t"}, {"xkey", ", \t"}, {"cache-tag", ", \t"}};
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+        const size_t n = strlen(fields[i].name);
+        if (len <= n || line[n] != ':' || strncasecmp(line, fields[i].name, n))
+            continue;
+        struct field_text value = {line + n + 1, len - n - 1};
+        while (value.len && strchr(" \t\r\n", value.at[value.len - 1]))
+            value.len--;
+        while (value.len && (*value.at == ' ' || *value.at == '\t'))
+            value = (struct field_text){value.at + 1, value.len - 1};
+        if (fields[i].separators)
+            look_split(s, value, fields[i].separators);
+        else
+            field_sf_strings(value, look_tag, s);
+    }
+}
+
+size_t explain_tag(const struct inval_page *page, const struct cache_view *v, uint32_t slot,
+                   char *out, size_t size)
+{
+    struct search s = {page, slot, out, size, 0};
+    const char *at = v->head, *end = at + v->record->head_len;
+    while (at < end && !s.len) {
+        const char *stop = memchr(at, '\n', (size_t)(end - at));
+        stop = stop ? stop + 1 : end;
+        look_line(&s, at, (size_t)(stop - at));
+        at = stop;
+    }
+    return s.len;
+}
+
+static void explain_tag_cause(const struct inval_page *page, const struct cache_view *v,
+                              const struct inval_cause *cause, char *out, size_t size)
+{
+    char name[64];
+    const uint32_t slot = v->record->tag_slot[cause->tag % CACHE_TAGS_MAX];
+    if (explain_tag(page, v, slot, name, sizeof name))
+        snprintf(out, size, "tag %s", name);
+    else
+        snprintf(out, size, "the tag in slot %u", slot);
+}
+
+void explain_cause(const struct inval_page *page, const struct cache_view *v,
+                   const struct inval_cause *cause, char *out, size_t size)
+{
+    switch (cause->by) {
+    case INVAL_BY_ALL:
+        snprintf(out, size, "everything");
+        break;
+    case INVAL_BY_URL:
+        snprintf(out, size, "its URL");
+        break;
+    case INVAL_BY_PATH:
+        snprintf(out, size, "its path on all hosts");
+        break;
+    case INVAL_BY_TAG:
+        explain_tag_cause(page, v, cause, out, size);
+        break;
+    case INVAL_BY_PREFIX:
+        snprintf(out, size, "prefix %.*s", (int)cause->len, cause->prefix);
+        break;
+    }
+}

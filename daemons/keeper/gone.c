@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* gone: see gone.h. */
+#include "daemons/keeper/gone.h"
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+#define PLACES 4096
+
+struct gone_table {
+    struct gone at[PLACES]; /* the last one of each place */
+};
+
+struct gone_table *gone_new(void)
+{
+    return calloc(1, sizeof(struct gone_table));
+}
+
+void gone_free(struct gone_table *t)
+{
+    free(t);
+}
+
+uint64_t gone_url(const char *url, size_t len)
+{
+    return XXH3_64bits(url, len) | 1;
+}
+
+static struct gone *place_take(struct gone_table *t, uint64_t url, enum gone_how how,
+                               uint64_t now_ms)
+{
+    if (!t || !url)
+        return NULL;
+    struct gone *g = &t->at[(url >> 1) % PLACES];
+    g->url = url;
+    g->when_s = now_ms / 1000;
+    g->how = how;
+    g->by[0] = 0;
+    g->seq = 0;
+    return g;
+}
+
+void gone_note(struct gone_table *t, uint64_t url, enum gone_how how, uint64_t now_ms)
+{
+    place_take(t, url, how, now_ms);
+}
+
+void gone_note_invalidated(struct gone_table *t, const struct inval_page *page,
+                           const struct cache_record *r, uint64_t now_ms)
+{
+    struct inval_cause cause[INVAL_CAUSES_MAX];
+    struct cache_view v;
+    cache_view_of(r, &v);
+    struct gone *g = place_take(t, gone_url(v.url, r->url_len), GONE_INVALIDATED, now_ms);
+    if (!g || !inval_explain(page, r->birth, r->url_slot, r->tag_slot, r->n_tags, v.url, r->url_len,
+                             cause))
+        return;
+    explain_cause(page, &v, &cause[0], g->by, sizeof g->by);
+    g->seq = cause[0].seq;
+}
+
+const struct gone *gone_find(const struct gone_table *t, const char *url, size_t len)
+{
+    const uint64_t hash = gone_url(url, len);
+    const struct gone *g = t ? &t->at[(hash >> 1) % PLACES] : NULL;
+    return g && g->url == hash ? g : NULL;
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* query: what query.c, which walks the store, and why.c, which tells what decides, share. */
+#ifndef POLDER_KEEPER_QUERY_H
+#define POLDER_KEEPER_QUERY_H
+#include "daemons/keeper/keeper.h"
+#include "daemons/rpc/server.h"
+#include "polder/config.h"
+
+#define QUERY_URL_SHOWN 2048
+
+/* What the configuration says of the URL; copied, for the walk may outlive it. */
+struct query_route {
+    char pattern[256];
+    char limit[CONFIG_ROUTE_LIMITS_MAX][64];
+    uint32_t n_limits;
+    uint64_t interval_ms; /* of its poll; 0: none */
+    bool refreshes;       /* refresh_share is not 0 */
+    bool warm;            /* the URL is one of `warm` */
+};
+
+struct job {
+    struct job *next;
+    struct rpc_reply *reply;
+    struct rpc_out *out; /* of the reply, once something has been found */
+    bool show;           /* else list */
+    bool why;            /* with what decides, and what comes next */
+    struct query_route route;
+    bool all_hosts; /* the text starts with its path */
+    uint32_t limit, found;
+    uint16_t at_len; /* where to go on in `url` */
+    uint8_t at[STORE_URL_KEY];
+    size_t len;
+    char text[]; /* prefix, or the whole URL */
+};
+
+/* ---- why.c ---- */
+void why_route(const struct keeper *k, struct job *j);
+void why_put_url(const struct keeper *k, const struct job *j);
+void why_put_variant(const struct keeper *k, const struct job *j, const struct cache_record *r);
+void why_put_end(const struct keeper *k, const struct job *j);
+#endif

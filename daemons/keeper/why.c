@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * why: what decides about a URL, for `cache why`: its route; each variant that is stored, with what
+ * it was invalidated by, whether it is being fetched, whether it will be refreshed; what became of
+ * what is not there any more; and what the next plain GET would get, in words and as Cache-Status
+ * will say it. Workers decide by the same functions.
+ */
+#include "daemons/keeper/query.h"
+#include "polder/inflight.h"
+#include "polder/policy.h"
+#include "polder/refresh.h"
+#include "polder/route.h"
+#include "polder/url.h"
+#include "polder/uses.h"
+#include "polder/verdict.h"
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#define NEXT_TEXT 200
+
+/* ---- the route ---- */
+
+static bool is_warm(const struct config *config, const char *url, size_t len)
+{
+    char text[QUERY_URL_SHOWN];
+    const char *path = memchr(url, '/', len);
+    const struct config_route *route;
+    for (uint32_t i = 0; path && i < config->n_warm; i++) {
+        const char *warm = config->warm[i];
+        const bool bare = warm[0] == '/'; /* then for the hosts of all listeners */
+        const char *end = url + len;
+        char full[QUERY_URL_SHOWN];
+        const int n = snprintf(full, sizeof full, "%s%s", bare ? "host" : "", warm);
+        const int m = n > 0 && (size_t)n < sizeof full
+                          ? url_normalise_text(config, full, (size_t)n, text, sizeof text, &route)
+                          : 0;
+        const char *from = bare ? text + 4 : text, *wanted = bare ? path : url;
+        if (m > 0 && (size_t)(text + m - from) == (size_t)(end - wanted) &&
+            !memcmp(from, wanted, (size_t)(end - wanted)))
+            return true;
+    }
+    return false;
+}
+
+void why_route(const struct keeper *k, struct job *j)
+{
+    const struct config *config = k->shared->region[k->region]->config;
+    const char *path = memchr(j->text, '/', j->len);
+    const size_t rest = path ? j->len - (size_t)(path - j->text) : 0;
+    const char *mark = path ? memchr(path, '?', rest) : NULL;
+    const struct config_route *route =
+        path ? route_find(config, path, mark ? (size_t)(mark - path) : rest) : NULL;
+    struct query_route *out = &j->route;
+    if (!route)
+        return;
+    snprintf(out->pattern, sizeof out->pattern, "%s", route->pattern);
+    out->n_limits = route->n_limits;
+    for (uint32_t i = 0; i < route->n_limits; i++)
+        snprintf(out->limit[i], sizeof out->limit[i], "%s", route->limits[i]->name);
+    out->interval_ms = route->poll ? route->poll->min_interval_ms : 0;
+    out->refreshes = route->upstream && route->upstream->refresh_share;
+    out->warm = is_warm(config, j->text, j->len);
+}
+
+/* ---- flights ---- */
+
+static void put_flight(const struct keeper *k, struct rpc_out *o, const struct cache_key *key)
+{
+    struct inflight_table *table = k->shared->inflight;
+    rpc_out_bool(o, "being_fetched", inflight_is_flying(table, key, k->mono_ms));
+    rpc_out_u64(o, "hit_for_miss_ms", inflight_noshare_ms(table, key, k->mono_ms));
+}
+
+void why_put_url(const struct keeper *k, const struct job *j)
+{
+    struct rpc_out *o = j->out;
+    struct cache_key key;
+    rpc_out_strn(o, "url", j->text, j->len < QUERY_URL_SHOWN ? j->len : QUERY_URL_SHOWN);
+    rpc_out_str(o, "route", j->route.pattern);
+    rpc_out_bool(o, "cache", true);
+    rpc_out_f64(o, "poll_seconds", (double)j->route.interval_ms / 1000);
+    rpc_out_list(o, "limits");
+    for (uint32_t i = 0; i < j->route.n_limits; i++)
+        rpc_out_str(o, NULL, j->route.limit[i]);
+    rpc_out_end(o);
+    rpc_out_bool(o, "in_warm_list", j->route.warm);
+    if (j->all_hosts)
+        return; /* no key: it is as many URLs as there are hosts */
+    cache_key_of(inval_secret(k->shared->inval), j->text, j->len, "", 0, &key);
+    put_flight(k, o, &key);
+}
+
+/* ---- a variant ---- */
+
+struct judged {
+    const struct cache_record *r;
+    struct cache_view v;
+    enum inval_state state;
+    struct inval_cause cause[INVAL_CAUSES_MAX];
+    unsigned n_causes;
+};
+
+static void judge(const struct keeper *k, const struct cache_record *r, struct judged *out)
+{
+    const struct inval_page *page = k->shared->inval;
+    out->r = r;
+    cache_view_of(r, &out->v);
+    out->n_causes = inval_explain(page, r->birth, r->url_slot, r->tag_slot, r->n_tags, out->v.url,
+                                  r->url_len, out->cause);
+    out->state =
+        inval_check(page, r->birth, r->url_slot, r->tag_slot, r->n_tags, out->v.url, r->url_len);
+}
+
+static void put_causes(const struct keeper *k, struct rpc_out *o, const struct judged *x)
+{
+    const struct inval_page *page = k->shared->inval;
+    char text[INVAL_PREFIX_MAX + 16];
+    rpc_out_list(o, "invalidated_by");
+    for (unsigned i = 0; i < x->n_causes; i++) {
+        const struct inval_cause *c = &x->cause[i];
+        explain_cause(page, &x->v, c, text, sizeof text);
+        rpc_out_map(o, NULL);
+        rpc_out_str(o, "by", text);
+        rpc_out_bool(o, "hard", !c->soft);
+        if (c->by == INVAL_BY_TAG)
+            rpc_out_u64(o, "slot", x->r->tag_slot[c->tag % CACHE_TAGS_MAX]);
+        else if (c->by == INVAL_BY_URL)
+            rpc_out_u64(o, "slot", x->r->url_slot);
+        else
+            rpc_out_nil(o, "slot");
+        rpc_out_u64(o, "sequence", c->seq);
+        if (c->when_s)
+            rpc_out_u64(o, "when", c->when_s);
+        else
+            rpc_out_nil(o, "when");
+        rpc_out_end(o);
+    }
+    rpc_out_end(o);
+}
+
+static void put_tags(const struct keeper *k, struct rpc_out *o, const struct judged *x)
+{
+    char name[256];
+    rpc_out_list(o, "tag_slots");
+    for (uint32_t i = 0; i < x->r->n_tags && i < CACHE_TAGS_MAX; i++)
+        rpc_out_u64(o, NULL, x->r->tag_slot[i]);
+    rpc_out_end(o);
+    rpc_out_list(o, "tag_names");
+    for (uint32_t i = 0; i < x->r->n_tags && i < CACHE_TAGS_MAX; i++) {
+        const size_t n = explain_tag(k->shared->inval, &x->v, x->r->tag_slot[i], name, sizeof name);
+        rpc_out_strn(o, NULL, n ? name : "?", n ? n : 1);
+    }
+    rpc_out_end(o);
+}
+
+/* ---- what comes next ---- */
+
+struct next {
+    char words[NEXT_TEXT], status[NEXT_TEXT];
+};
+
+static void next_hit(const struct keeper *k, const struct job *j, const struct judged *x,
+                     const char *why, struct next *out)
+{
+    const bool soft = x->state == INVAL_SOFT;
+    const int64_t ttl_s = verdict_ttl_s(x->r, soft, k->real_ms);
+    const char *detail = verdict_detail(x->r, soft, j->route.interval_ms, k->real_ms);
+    snprintf(out->status, sizeof out->status, "hit; ttl=%" PRId64 "%s%s", ttl_s,
+             detail ? "; detail=" : "", detail ? detail : "");
+    if (!detail)
+        snprintf(out->words, sizeof out->words, "hit; ttl=%" PRId64, ttl_s);
+    else if (!strcmp(detail, "poll-interval"))
+        snprintf(out->words, sizeof out->words,
+                 "hit: within the poll's interval, %" PRIu64 " s of it left",
+                 policy_poll_rest_ms(x->r, j->route.interval_ms, k->real_ms) / 1000);
+    else
+        snprintf(out->words, sizeof out->words, "a stale hit, and a fetch behind it: %s", why);
+}
+
+static void next_forward(const struct judged *x, const char *why, struct next *out)
+{
+    const uint32_t flags = x->r->flags;
+    const bool validator =
+        (flags & CACHE_HAS_ETAG && !(flags & CACHE_ETAG_OURS)) || flags & CACHE_HAS_LAST_MODIFIED;
+    snprintf(out->status, sizeof out->status, "fwd=stale");
+    snprintf(out->words, sizeof out->words, "the backend is asked%s: %s%s",
+             validator ? " whether it is still good" : "", why,
+             flags & CACHE_MUST_REVALIDATE ? ", and must not be used so" : "");
+}
+
+/* What the next plain GET would get of this record; as workers decide it. */
+static void next_of(const struct keeper *k, const struct job *j, const struct judged *x,
+                    struct next *out)
+{
+    const struct policy_request get = {.is_get = true};
+    const struct cache_record *r = x->r;
+    char by[INVAL_PREFIX_MAX + 16] = "", why[NEXT_TEXT / 2];
+    if (x->n_causes)
+        explain_cause(k->shared->inval, &x->v, &x->cause[0], by, sizeof by);
+    if (x->state == INVAL_SOFT)
+        snprintf(why, sizeof why, "it was invalidated softly, by %.60s", by);
+    else
+        snprintf(why, sizeof why, "%s",
+                 r->flags & CACHE_NO_CACHE   ? "the response says no-cache"
+                 : r->flags & CACHE_SOFTENED ? "a soft invalidation has ended its freshness"
+                                             : "it is stale");
+    if (x->state == INVAL_HARD) {
+        snprintf(out->status, sizeof out->status, "fwd=uri-miss");
+        snprintf(out->words, sizeof out->words, "miss: it was invalidated by %.100s", by);
+    } else if (r->flags & CACHE_VARY_MARKER) {
+        out->status[0] = 0;
+        snprintf(out->words, sizeof out->words, "the variant that the request's fields select");
+    } else if (r->status == 206) {
+        out->status[0] = 0;
+        snprintf(out->words, sizeof out->words,
+                 "this is a part: a hit for ranges within it, while it is fresh");
+    } else if (j->route.interval_ms && x->state == INVAL_VALID &&
+               policy_poll_holds(&get, r, j->route.interval_ms, k->real_ms)) {
+        next_hit(k, j, x, why, out);
+    } else {
+        switch (policy_use_of(&get, r, x->state == INVAL_SOFT, k->real_ms)) {
+        case POLICY_FRESH:
+        case POLICY_STALE_OK:
+            next_hit(k, j, x, why, out);
+            break;
+        default:
+            next_forward(x, why, out);
+            break;
+        }
+    }
+}
+
+/* ---- refreshing ---- */
+
+static void put_refresh(const struct keeper *k, const struct job *j, const struct cache_record *r)
+{
+    struct rpc_out *o = j->out;
+    const uint64_t from_ms = refresh_from_ms(r);
+    const uint64_t reads =
+        uses_reads(atomic_load_explicit(&k->shared->ref[r->slot], memory_order_relaxed));
+    const char *text;
+    if (j->route.interval_ms)
+        text = "no: the route is polled";
+    else if (!j->route.refreshes)
+        text = "no: refresh_share is 0";
+    else if (from_ms == UINT64_MAX)
+        text = "no: it is good for less than a second, or not without asking";
+    else if (k->real_ms >= r->fresh_until_ms)
+        text = "no: it is stale already";
+    else if (k->real_ms < from_ms)
+        text = "not yet: whoever reads it from then on has it fetched behind, if it is read often";
+    else if (reads < REFRESH_READS)
+        text = "due, but it was hardly read";
+    else
+        text = "due: whoever reads it now has it fetched behind, as far as there is room";
+    rpc_out_str(o, "refresh", text);
+    if (from_ms == UINT64_MAX)
+        rpc_out_nil(o, "refresh_from");
+    else
+        rpc_out_u64(o, "refresh_from", from_ms / 1000);
+    rpc_out_f64(o, "refresh_value_seconds", (double)refresh_value_ns(r, reads) / 1e9);
+}
+
+void why_put_variant(const struct keeper *k, const struct job *j, const struct cache_record *r)
+{
+    struct rpc_out *o = j->out;
+    char key[2 * sizeof r->key.hash + 1];
+    struct judged x;
+    struct next next = {"", ""};
+    judge(k, r, &x);
+    for (size_t i = 0; i < sizeof r->key.hash; i++)
+        snprintf(key + 2 * i, 3, "%02x", r->key.hash[i]);
+    next_of(k, j, &x, &next);
+    rpc_out_str(o, "key", key);
+    put_tags(k, o, &x);
+    put_causes(k, o, &x);
+    put_flight(k, o, &r->key);
+    if (!(r->flags & CACHE_VARY_MARKER))
+        put_refresh(k, j, r);
+    rpc_out_str(o, "next", next.words);
+    if (next.status[0])
+        rpc_out_str(o, "cache_status", next.status);
+}
+
+/* ---- what is not there ---- */
+
+static void next_of_nothing(const struct gone *g, char *out, size_t size)
+{
+    static const char *const how[] = {[GONE_UNKNOWN] = "removed",
+                                      [GONE_INVALIDATED] = "removed: invalidated by ",
+                                      [GONE_EVICTED] = "evicted to make room",
+                                      [GONE_EXPIRED] = "removed long after it was stale"};
+    const size_t n = (size_t)snprintf(out, size, "miss: nothing is stored under it");
+    if (g)
+        snprintf(out + n, size - n, "; a copy was %s%s", how[g->how], g->by);
+}
+
+static void put_gone(struct rpc_out *o, const struct gone *g)
+{
+    static const char *const how[] = {[GONE_UNKNOWN] = "unknown",
+                                      [GONE_INVALIDATED] = "invalidated",
+                                      [GONE_EVICTED] = "evicted",
+                                      [GONE_EXPIRED] = "expired"};
+    rpc_out_map(o, "removed");
+    rpc_out_str(o, "how", how[g->how]);
+    rpc_out_u64(o, "when", g->when_s);
+    if (g->how == GONE_INVALIDATED) {
+        rpc_out_str(o, "by", g->by);
+        rpc_out_u64(o, "sequence", g->seq);
+    }
+    rpc_out_end(o);
+}
+
+void why_put_end(const struct keeper *k, const struct job *j)
+{
+    struct rpc_out *o = j->out;
+    const struct gone *g = gone_find(k->store.gone, j->text, j->len);
+    char text[NEXT_TEXT];
+    rpc_out_u64(o, "sequence", inval_seq(k->shared->inval));
+    if (j->found) {
+        rpc_out_str(o, "next", "see each variant");
+        return;
+    }
+    next_of_nothing(g, text, sizeof text);
+    if (g)
+        put_gone(o, g);
+    rpc_out_str(o, "next", text);
+    rpc_out_str(o, "cache_status", "fwd=uri-miss");
+}
