@@ -5,7 +5,7 @@
  *
  * A question becomes a job that walks along `url`, a slice of a millisecond a round, each with a
  * read transaction of its own; nobody waits for it but who asked. The answer of cache.list ends at
- * the limit, or where it grows too long for a message, with a cursor to go on from.
+ * the limit, where it grows too long for a message, or after a second, with a cursor to go on from.
  */
 #include "daemons/keeper/query.h"
 #include "polder/clock.h"
@@ -19,6 +19,7 @@
 #include <string.h>
 
 #define SLICE_NS      KEEPER_SLICE_NS
+#define LOOK_MS       1000 /* then a list ends, with a cursor; control waits for two seconds */
 #define JOBS_MAX      16
 #define LIMIT_DEFAULT 100
 #define LIMIT_MOST    1000
@@ -246,14 +247,11 @@ static void cursor_put(struct rpc_out *o, const struct job *j)
 static bool cursor_take(struct job *j, const char *text)
 {
     const size_t n = strlen(text);
-    if (n % 2 || n > 2 * STORE_URL_KEY)
+    if (n % 2 || n > 2 * STORE_URL_KEY || strspn(text, "0123456789abcdef") != n)
         return false;
     for (size_t i = 0; i < n; i += 2) {
-        unsigned byte;
-        char two[3] = {text[i], text[i + 1], 0}, rest;
-        if (sscanf(two, "%2x%c", &byte, &rest) != 1 || two[0] == ' ')
-            return false;
-        j->at[i / 2] = (uint8_t)byte;
+        const char two[3] = {text[i], text[i + 1], 0};
+        j->at[i / 2] = (uint8_t)strtoul(two, NULL, 16);
     }
     j->at_len = (uint16_t)(n / 2);
     return true;
@@ -292,8 +290,10 @@ bool query_slice(struct keeper *k)
     if (!k->store.env) {
         rpc_reply_error(j->reply, RPC_UNAVAILABLE, "the cache has no store at present");
     } else {
-        const int rc = job_slice(k, j);
-        if (rc == 0) { /* the others have their turn */
+        int rc = job_slice(k, j);
+        if (rc == 0 && !j->show && k->mono_ms >= j->until_ms)
+            rc = ENOBUFS; /* nobody waits longer: it goes on from the cursor */
+        if (rc == 0) {    /* the others have their turn */
             struct job **last = &q->jobs;
             q->jobs = j->next;
             j->next = NULL;
@@ -322,6 +322,7 @@ static struct job *job_new(struct keeper *k, const struct rpc_call *call, const 
         return NULL;
     }
     j->reply = call->reply;
+    j->until_ms = k->mono_ms + LOOK_MS;
     j->limit = LIMIT_MOST;
     j->len = len;
     memcpy(j->text, text, len);

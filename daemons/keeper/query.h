@@ -27,7 +27,8 @@ struct job {
     struct query_route route;
     bool all_hosts; /* the text starts with its path */
     uint32_t limit, found;
-    uint16_t at_len; /* where to go on in `url` */
+    uint64_t until_ms; /* mono; of a list */
+    uint16_t at_len;   /* where to go on in `url` */
     uint8_t at[STORE_URL_KEY];
     size_t len;
     char text[]; /* prefix, or the whole URL */

@@ -317,6 +317,12 @@ static void the_next_request_gets_what_why_foretold(void **state)
     j = why(&h, "/vary"); /* a marker and a variant */
     assert_int_equal(json_array_size(json_object_get(j, "variants")), 2);
     json_decref(j);
+    const char *out;
+    get_with(h.port, "/vary", "Accept-Language: nl\r\n", NULL);
+    wait_until(ctl(&h, &out, "cache show http://test.example/vary") == 0 &&
+                   strstr(out, "accept-language: nl"),
+               3000);
+    assert_non_null(strstr(out, "marker"));
     house_remove(&h);
 }
 

@@ -79,11 +79,11 @@ static void on_mistake(void *arg, const char *line)
     print_error("%s\n", line);
 }
 
-static void start(struct rig *r)
+static void start_with(struct rig *r, uint64_t max_items, uint64_t max_bytes)
 {
     struct config_arena arena;
     char path[128];
-    rig_init(r, 100000, 64 * MIB);
+    rig_init(r, max_items, max_bytes);
     snprintf(path, sizeof path, "%s/polder.conf", r->dir);
     FILE *f = fopen(path, "w");
     fprintf(f,
@@ -97,6 +97,11 @@ static void start(struct rig *r)
     r->sh.region[0]->config = config_load(&arena, path, on_mistake, NULL);
     assert_non_null(r->sh.region[0]->config);
     rig_start(r);
+}
+
+static void start(struct rig *r)
+{
+    start_with(r, 100000, 64 * MIB);
 }
 
 static void list_goes_through_all_objects_page_by_page(void **state)
@@ -139,6 +144,96 @@ static void list_goes_through_all_objects_page_by_page(void **state)
     rig_free(&r);
 }
 
+/* In the order of their keys: hosts apart, then bytes, the long ones cut. */
+static unsigned list_all(struct rig *r, const char *prefix, uint64_t limit, unsigned *pages)
+{
+    static char url[4096], last[4096];
+    char cursor[1024] = "";
+    unsigned seen = 0;
+    last[0] = 0;
+    for (*pages = 1;; ++*pages) {
+        ask(r, "cache.list", "prefix", prefix, limit, cursor[0] ? cursor : NULL);
+        assert_int_equal(answer.code, RPC_OK);
+        const msgpack_object *list = list_of("objects");
+        for (uint32_t i = 0; i < list->via.array.size; i++) {
+            assert_true(rpc_in_text(&list->via.array.ptr[i], "url", url, sizeof url) > 0);
+            assert_true(strncmp(url, last, 400) >= 0);
+            memcpy(last, url, sizeof last);
+        }
+        seen += list->via.array.size;
+        assert_true(list->via.array.size <= limit);
+        if (rpc_in_text(&answer.result, "cursor", cursor, sizeof cursor) < 0)
+            return seen;
+        assert_true(*pages < 400);
+    }
+}
+
+static void a_hundred_thousand_objects_are_listed_page_by_page(void **state)
+{
+    struct rig r;
+    char url[64];
+    unsigned pages;
+    (void)state;
+    start_with(&r, 200000, 1024 * MIB);
+    for (unsigned i = 0; i < 100000; i++) {
+        snprintf(url, sizeof url, "h%u/%05u/%u", i % 3, i / 10, i);
+        rig_must_store(&r, url, 1, 1);
+    }
+    rig_wait(rig_gauge(&r, STATS_GAUGE_CACHE_ITEMS) == 100000);
+    assert_int_equal(list_all(&r, NULL, 1000, &pages), 100000);
+    assert_in_range(pages, 100, 130); /* one too slow to be full has a cursor as well */
+    assert_int_equal(list_all(&r, "h1/", 1000, &pages), 33333);
+    assert_int_equal(list_all(&r, "/0999", 1000, &pages), 100); /* it looks at all */
+    rig_free(&r);
+}
+
+static void odd_bytes_and_long_urls_are_listed_too(void **state)
+{
+    struct rig r;
+    static char url[1200], prefix[1200];
+    unsigned pages;
+    (void)state;
+    start(&r);
+    for (unsigned c = 1; c < 256; c++) { /* whatever bytes a key may have */
+        snprintf(url, sizeof url, "odd/%c%c", (char)c, (char)(255 - c + (c == 255)));
+        rig_must_store(&r, url, 1, 1);
+    }
+    memset(url, 'x', sizeof url);
+    memcpy(url, "long/", 5);
+    for (unsigned i = 0; i < 20; i++) { /* the same in the first 400 bytes */
+        url[900] = (char)('a' + i);
+        url[1000 + i] = 0;
+        rig_must_store(&r, url, 1, 1);
+        url[1000 + i] = 'x';
+    }
+    rig_wait(rig_gauge(&r, STATS_GAUGE_CACHE_ITEMS) == 275);
+    assert_int_equal(list_all(&r, "long/", 3, &pages), 20);
+    assert_int_equal(pages, 7);
+    memcpy(prefix, url, 901);
+    prefix[900] = 'c';
+    prefix[901] = 0;
+    assert_int_equal(list_all(&r, prefix, 3, &pages), 1);
+    unsigned seen = 0;
+    char cursor[1024] = "";
+    do { /* not compared: what is no UTF-8 is shown as '?' */
+        ask(&r, "cache.list", "prefix", "odd/", 7, cursor[0] ? cursor : NULL);
+        assert_int_equal(answer.code, RPC_OK);
+        seen += list_of("objects")->via.array.size;
+    } while (rpc_in_text(&answer.result, "cursor", cursor, sizeof cursor) > 0);
+    assert_int_equal(seen, 255);
+    static const char *const bad[] = {"0", "zz", "+1", "-1", "0x", "AB", "6 ", "a\x01"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        ask(&r, "cache.list", NULL, NULL, 0, bad[i]);
+        assert_int_equal(answer.code, RPC_BAD_ARGUMENT);
+    }
+    static const char *const odd[] = {"00", "ff", "ffffffffffffffffffff", "6f64642f00"};
+    for (size_t i = 0; i < sizeof odd / sizeof *odd; i++) { /* made up, but harmless */
+        ask(&r, "cache.list", "prefix", "odd/", 5, odd[i]);
+        assert_int_equal(answer.code, RPC_OK);
+    }
+    rig_free(&r);
+}
+
 static void show_tells_what_is_known_of_one_url(void **state)
 {
     struct rig r;
@@ -178,6 +273,8 @@ static void show_tells_what_is_known_of_one_url(void **state)
     assert_string_equal(text, "invalidated");
     ask(&r, "cache.show", "url", "h/v", 0, NULL);
     assert_int_equal(list_of("variants")->via.array.size, 3);
+    for (uint32_t i = 0; i < 3; i++) /* each with what selects it, where the record says so */
+        assert_non_null(rpc_in_get(&list_of("variants")->via.array.ptr[i], "variant"));
     ask(&r, "cache.show", "url", "http://h/none", 0, NULL);
     assert_int_equal(answer.code, RPC_NOT_FOUND);
     rig_free(&r);
@@ -212,6 +309,8 @@ int main(void)
     msgpack_zone_init(&answer.zone, 65536);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(list_goes_through_all_objects_page_by_page),
+        cmocka_unit_test(a_hundred_thousand_objects_are_listed_page_by_page),
+        cmocka_unit_test(odd_bytes_and_long_urls_are_listed_too),
         cmocka_unit_test(show_tells_what_is_known_of_one_url),
         cmocka_unit_test(wrong_questions_get_an_answer_too),
     };
