@@ -3,6 +3,7 @@
 #include "polder/shared.h"
 #include "polder/cache.h"
 #include "polder/config.h"
+#include "polder/guard.h"
 #include "polder/inflight.h"
 #include "polder/inval.h"
 #include "polder/limit.h"
@@ -46,36 +47,79 @@ static void *shared_body(struct shared *sh, const char *name, enum shm_kind kind
     return base ? base + SHARED_BODY : NULL;
 }
 
-static int shared_inval(struct shared *sh, const char *state_dir)
+struct shared_file {
+    const char *name; /* in state_dir */
+    enum shm_kind kind;
+    uint64_t layout;
+    size_t size;
+    const char *without; /* what comes of it where there is no room for the file */
+};
+
+/* The segment that the file backs; *reused: it has been there before. 0 or a negative errno. */
+static int shared_file(struct shared *sh, const char *state_dir, const struct shared_file *f,
+                       int *reused)
 {
     char path[PATH_MAX];
     struct shm_segment *seg = &sh->seg[sh->segs];
-    int reused;
-    if (snprintf(path, sizeof path, "%s/inval.page", state_dir) >= (int)sizeof path)
+    if (snprintf(path, sizeof path, "%s/%s", state_dir, f->name) >= (int)sizeof path)
         return -ENAMETOOLONG;
-    int rc = shm_create_file(seg, path, SHM_INVAL, SHARED_ABI, inval_page_layout(),
-                             inval_page_size(), &reused);
+    int rc = shm_create_file(seg, path, f->kind, SHARED_ABI, f->layout, f->size, reused);
     if (rc == -ENOSPC || rc == -EDQUOT || rc == -EROFS) {
-        /* No room to remember invalidations: the service goes on, and since a store without its
-         * history is not believed, the cache starts empty each time. */
-        log_warning("shared: no room for %s (%zu bytes): %s; the cache will not outlive a restart",
-                    path, inval_page_size(), strerror(-rc));
+        log_warning("shared: no room for %s (%zu bytes): %s; %s", path, f->size, strerror(-rc),
+                    f->without);
         if (rc != -EROFS)
             unlink(path);
-        reused = 0;
-        rc = shm_create(seg, "polder-inval", SHM_INVAL, SHARED_ABI, inval_page_layout(),
-                        inval_page_size());
+        *reused = 0;
+        rc = shm_create(seg, f->name, f->kind, SHARED_ABI, f->layout, f->size);
     }
     if (rc < 0) {
-        log_error("shared: cannot make %s (%zu bytes): %s", path, inval_page_size(), strerror(-rc));
+        log_error("shared: cannot make %s (%zu bytes): %s", path, f->size, strerror(-rc));
         return rc;
     }
     sh->segs++;
+    return 0;
+}
+
+/* Without room to remember invalidations the service goes on; but a store without its history is
+ * not believed. */
+static int shared_inval(struct shared *sh, const char *state_dir)
+{
+    const struct shared_file file = {
+        .name = "inval.page",
+        .kind = SHM_INVAL,
+        .layout = inval_page_layout(),
+        .size = inval_page_size(),
+        .without = "the cache will not outlive a restart",
+    };
+    int reused, rc = shared_file(sh, state_dir, &file, &reused);
+    if (rc < 0)
+        return rc;
+    struct shm_segment *seg = &sh->seg[sh->segs - 1];
     sh->inval = seg->base;
     if (!reused) {
         inval_page_init(sh->inval);
         shm_publish(seg);
     }
+    return 0;
+}
+
+static int shared_guard(struct shared *sh, const char *state_dir)
+{
+    const struct shared_file file = {
+        .name = "guard.page",
+        .kind = SHM_GUARD,
+        .layout = guard_page_layout(),
+        .size = guard_page_size(),
+        .without = "the quarantine of a route will not outlive a restart",
+    };
+    int reused, rc = shared_file(sh, state_dir, &file, &reused);
+    if (rc < 0)
+        return rc;
+    struct shm_segment *seg = &sh->seg[sh->segs - 1];
+    sh->guard = seg->base;
+    guard_page_open(sh->guard, inval_uuid(sh->inval));
+    if (!reused)
+        shm_publish(seg);
     return 0;
 }
 
@@ -153,7 +197,7 @@ int shared_create(struct shared *sh, const struct shared_options *opt)
         goto fail;
     for (size_t i = 0; i < sh->segs; i++)
         shm_publish(&sh->seg[i]);
-    if ((rc = shared_inval(sh, opt->state_dir)) < 0)
+    if ((rc = shared_inval(sh, opt->state_dir)) < 0 || (rc = shared_guard(sh, opt->state_dir)) < 0)
         goto fail;
     if ((rc = shared_events(sh)) < 0) {
         log_error("shared: cannot make eventfds: %s", strerror(-rc));

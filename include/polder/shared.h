@@ -21,6 +21,7 @@ struct ring;
 struct config_region;
 struct history_ring;
 struct cache_shared;
+struct guard_page;
 
 #define SHARED_REGIONS                                                                             \
     4 /* configurations that may be in use at once (draining workers keep theirs) */
@@ -42,6 +43,7 @@ struct shared {
     struct limit_table *limits;
     struct limit_try_board *tries;
     struct inval_page *inval; /* file-backed: state_dir/inval.page */
+    struct guard_page *guard; /* file-backed: state_dir/guard.page */
     struct inflight_table *inflight;
     _Atomic uint8_t *ref; /* [CACHE_SLOTS_MAX] uses of cached objects: polder/uses.h */
     struct cache_shared *cache;
@@ -59,7 +61,7 @@ struct shared {
 };
 
 struct shared_options {
-    const char *state_dir; /* for inval.page */
+    const char *state_dir; /* for inval.page and guard.page */
     size_t limit_entries;  /* 0: default */
 };
 

@@ -25,6 +25,7 @@ enum shm_kind {
     SHM_RING,
     SHM_CONFIG,
     SHM_HISTORY,
+    SHM_GUARD,
 };
 
 struct shm_header {

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * guard: notices that what the store shares depends on who asks.
+ *
+ * A backend that says `public` of an answer that differs by cookie, or says nothing on a route with
+ * a ttl, makes a shared cache give one user's content to another. Now and then a worker takes a hit
+ * whose identity is another than that of the copy, and asks the backend again behind the client's
+ * back: with the identity and without it. Where the answers tell the identities apart, the route is
+ * quarantined: nothing of it is stored or served from the store any more, in all workers at once,
+ * until an operator releases it.
+ *
+ * Three parts, none of which knows sockets:
+ *
+ *   names    which request fields say who asks
+ *   trial    what to ask next, and what the answers prove: a pure automaton
+ *   page     which routes are quarantined, and what was seen: shared memory backed by
+ *            state_dir/guard.page, so that a quarantine outlives every process
+ */
+#ifndef POLDER_GUARD_H
+#define POLDER_GUARD_H
+#include "polder/field.h"
+#include "polder/shm.h"
+
+/* ---- names ---- */
+
+/* Does a field of that name say who asks, or in which language? own: further names in lower case
+ * that may end in '*', as the configuration lists them. Case does not matter. */
+bool guard_tells_who(struct field_text name, const char *const *own, uint32_t n_own);
+
+/* cache_record.identity: a keyed hash of all these fields, 0 where there are none; the highest bits
+ * say which they were. */
+#define GUARD_ID_AUTHORIZATION (UINT64_C(1) << 63)
+#define GUARD_ID_COOKIE        (UINT64_C(1) << 62)
+#define GUARD_ID_OTHER         (UINT64_C(1) << 61)
+#define GUARD_ID_KINDS         (UINT64_C(7) << 61)
+
+/* ---- trial ---- */
+
+#define GUARD_FIELDS_MAX 16 /* fields and cookies that are told apart */
+
+enum guard_verdict {
+    GUARD_OPEN,
+    GUARD_SAME,     /* the content does not depend on who asks */
+    GUARD_DIFFERS,  /* it does, by the fields in `named` */
+    GUARD_UNSTABLE, /* it changes by itself: nothing can be said */
+    GUARD_FAILED,   /* the backend gave no answer that says anything */
+};
+
+/* An answer. `content` covers `shape`, so equal contents have equal shapes. */
+struct guard_print {
+    uint64_t content; /* status, the fields that describe the body, the body */
+    uint64_t shape; /* status and type alone: tells 401 from 200 where bodies are never the same */
+    bool refused;   /* 401 or 403 */
+    bool usable;    /* complete, and neither a failure of the backend nor 429 */
+};
+
+/* What is known of one kind of print: are those with the fields all the same, and those without,
+ * and has one kind been seen where the other belongs? */
+struct guard_level {
+    uint64_t with, without;
+    bool any_with, any_without;
+    bool with_same, without_same;
+    bool with_met, without_met; /* one without has met `with`; one with has met `without` */
+};
+
+/* Plain data; start it, then in turn ask what guard_trial_omits() says and tell what came. */
+struct guard_trial {
+    struct guard_level content, shape;
+    uint32_t fields; /* bit n: field n may be left out */
+    uint32_t named;  /* GUARD_DIFFERS: those that change the content when they alone are missing;
+                        all of them where none does alone */
+    uint8_t verdict; /* enum guard_verdict */
+    uint8_t asked, pairs;
+    uint8_t field; /* that is being named … */
+    uint8_t hits;  /* … and how many of its answers were like those without all */
+};
+
+/* Chance agreement of 16 answers that come in two kinds is one in 32 768; routes whose content was
+ * seen to change by itself have to show more. */
+#define GUARD_PAIRS     8
+#define GUARD_PAIRS_MAX 16
+
+/* n_fields: up to GUARD_FIELDS_MAX. 0: the request says nothing of who asks, and the copy was
+ * fetched by one that did; it differs if the backend refuses such a request each time. pairs:
+ * answers with and without that have to agree, 2..GUARD_PAIRS_MAX. */
+void guard_trial_start(struct guard_trial *t, uint32_t n_fields, uint32_t pairs);
+/* The fields to leave out of the next request; only while the verdict is GUARD_OPEN. */
+uint32_t guard_trial_omits(const struct guard_trial *t);
+void guard_trial_hear(struct guard_trial *t, const struct guard_print *print);
+/* It differs; by which fields may still be open. */
+bool guard_trial_is_proven(const struct guard_trial *t);
+
+/* ---- page ---- */
+
+#define GUARD_ROUTES  2048
+#define GUARD_CLOSED  UINT64_MAX
+#define GUARD_NAMES   112
+#define GUARD_URL     128
+#define GUARD_HOLD_MS 60000 /* so long others keep away from a check whose worker has died */
+
+enum guard_told {
+    GUARD_TOLD_NOBODY,
+    GUARD_TOLD_STORE, /* what is stored is invalidated, who waits for a change of it is woken */
+    GUARD_TOLD_LOG,
+};
+
+/* One route, by the hash of its pattern. Workers and control write, by single atomic steps. */
+struct guard_route {
+    /* What was born (cache_record.birth) before is not served. GUARD_CLOSED: quarantined. */
+    _Alignas(64) _Atomic uint64_t gate;
+    _Atomic uint64_t id; /* of the route; 0: free. Never changes afterwards */
+    /* The rest is not looked at on a hit. Counts and due_ms start again with the service. */
+    _Alignas(64) _Atomic uint64_t due_ms; /* mono: no check before */
+    _Atomic uint64_t same, differs, unstable, failed;
+    _Atomic uint64_t checked_ms; /* real: end of the last check */
+    _Atomic uint64_t since_ms;   /* real: of the quarantine; 0: none. Its setter writes the texts */
+    _Atomic uint32_t calm;       /* checks in a row that found nothing */
+    _Atomic uint32_t told;       /* control: what it has done about it, enum guard_told */
+    _Atomic uint32_t names_len, url_len; /* valid bytes below; 0 while they are written */
+    char names[GUARD_NAMES];             /* "cookie:sid, x-api-key" */
+    char url[GUARD_URL];                 /* "host/path" where it was seen */
+};
+_Static_assert(sizeof(struct guard_route) == 384, "wire format");
+
+struct guard_page;
+size_t guard_page_size(void);
+uint64_t guard_page_layout(void);
+/* Master, before anybody looks: a quarantine stays, counts start again. uuid: of the history of
+ * invalidations (inval_uuid()); another one than before: the numbers in the gates mean nothing. */
+void guard_page_open(struct guard_page *page, const uint8_t uuid[16]);
+/* NULL: it was never looked for with `make`, or (GUARD_ROUTES patterns seen) there is no room. */
+struct guard_route *guard_route_find(struct guard_page *page, uint64_t id, bool make);
+
+static inline bool guard_is_closed(const struct guard_route *g)
+{
+    return atomic_load_explicit(&g->gate, memory_order_acquire) == GUARD_CLOSED;
+}
+/* May something of that birth be served? */
+static inline bool guard_lets(const struct guard_route *g, uint64_t birth)
+{
+    return birth >= atomic_load_explicit(&g->gate, memory_order_acquire);
+}
+/* Is it time for another check? */
+static inline bool guard_is_due(const struct guard_route *g, uint64_t now_ms)
+{
+    return now_ms >= atomic_load_explicit(&g->due_ms, memory_order_relaxed);
+}
+/* True for one caller over all processes, who renews it while it lasts, and ends it with
+ * guard_route_settle(). */
+bool guard_route_claim(struct guard_route *g, uint64_t now_ms);
+void guard_route_renew(struct guard_route *g, uint64_t now_ms);
+/* Pairs that the next trial of this route needs. */
+uint32_t guard_route_pairs(const struct guard_route *g);
+/* Counts the verdict and says when the next check may be: after least_ms and a second, and later
+ * where nothing was found, or nothing could be said, for long. */
+void guard_route_settle(struct guard_route *g, enum guard_verdict verdict, uint64_t now_ms,
+                        uint64_t real_ms, uint64_t least_ms);
+/* From now on nothing is served or stored. url: "host/path" where it was seen; cut if too long. */
+void guard_route_close(struct guard_route *g, const char *url, size_t len, uint64_t real_ms);
+/* What the content differs by; by who has closed it. */
+void guard_route_name(struct guard_route *g, const char *names, size_t len);
+/* What is fetched from now on may be served again. */
+struct inval_page;
+void guard_route_release(struct guard_route *g, struct inval_page *inval);
+/* The texts, with a NUL; "" where there is none. */
+void guard_route_names(const struct guard_route *g, char out[GUARD_NAMES + 1]);
+void guard_route_url(const struct guard_route *g, char out[GUARD_URL + 1]);
+#endif

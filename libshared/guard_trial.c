@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * guard_trial: does the content depend on the fields that say who asks?
+ *
+ * One difference proves nothing: content changes, has time stamps, comes from servers that do not
+ * agree. So requests with and without the fields alternate, and the answers prove a dependence only
+ * if one of the two kinds always gets the same content and the other kind never gets that. Their
+ * order is the Thue-Morse sequence (with, without, without, with, without, with, with, ...), which
+ * no periodic change of content can follow; a content that changes once or at random breaks the
+ * pattern within a few answers, and then the trial is over.
+ *
+ * Where the content depends on them, each field alone is left out twice, to find which one it is.
+ *
+ * A request without any of the fields cannot be compared like that. But if the backend refuses it
+ * again and again, the copy, which answers it, gives away what is protected.
+ */
+#include "polder/guard.h"
+
+#include <assert.h>
+#include <string.h>
+
+#define TURNS_A_FIELD 2
+#define REFUSALS      3 /* of a request that says nothing of who asks */
+
+void guard_trial_start(struct guard_trial *t, uint32_t n_fields, uint32_t pairs)
+{
+    assert(n_fields <= GUARD_FIELDS_MAX && pairs >= 2 && pairs <= GUARD_PAIRS_MAX);
+    memset(t, 0, sizeof *t);
+    t->fields = (1u << n_fields) - 1;
+    t->pairs = (uint8_t)pairs;
+}
+
+static bool is_with(unsigned turn)
+{
+    return __builtin_popcount(turn) % 2 == 0;
+}
+
+static bool is_naming(const struct guard_trial *t)
+{
+    return t->fields && t->asked >= 2 * t->pairs;
+}
+
+bool guard_trial_is_proven(const struct guard_trial *t)
+{
+    return t->verdict == GUARD_DIFFERS || (t->verdict == GUARD_OPEN && is_naming(t));
+}
+
+uint32_t guard_trial_omits(const struct guard_trial *t)
+{
+    if (is_naming(t))
+        return 1u << t->field;
+    return is_with(t->asked) ? 0 : t->fields;
+}
+
+static void note(struct guard_level *l, bool with, uint64_t print)
+{
+    if (with && !l->any_with) {
+        l->with = print;
+        l->any_with = l->with_same = true;
+    } else if (!with && !l->any_without) {
+        l->without = print;
+        l->any_without = l->without_same = true;
+    }
+    if (with) {
+        l->with_same &= print == l->with;
+        l->without_met |= l->any_without && print == l->without;
+    } else {
+        l->without_same &= print == l->without;
+        l->with_met |= print == l->with;
+    }
+}
+
+static bool tells_apart(const struct guard_level *l)
+{
+    return (l->with_same && !l->with_met) || (l->without_same && !l->without_met);
+}
+
+/* Is this what those get who lack a field that matters? */
+static bool is_other(const struct guard_level *l, uint64_t print)
+{
+    return l->with_same && !l->with_met ? print != l->with : print == l->without;
+}
+
+static void conclude(struct guard_trial *t)
+{
+    if (!t->named)
+        t->named = t->fields; /* each of them is enough, or only several together */
+    t->verdict = GUARD_DIFFERS;
+}
+
+static void hear_compared(struct guard_trial *t, const struct guard_print *print)
+{
+    const bool with = is_with(t->asked++);
+    note(&t->content, with, print->content);
+    note(&t->shape, with, print->shape);
+    if (t->asked < 2)
+        return;
+    if (t->asked == 2 && t->content.with == t->content.without)
+        t->verdict = GUARD_SAME;
+    else if (!tells_apart(&t->content) && !tells_apart(&t->shape))
+        t->verdict = GUARD_UNSTABLE;
+    else if (is_naming(t) && t->fields == 1)
+        conclude(t);
+}
+
+static void hear_named(struct guard_trial *t, const struct guard_print *print)
+{
+    const bool by_content = tells_apart(&t->content);
+    const struct guard_level *l = by_content ? &t->content : &t->shape;
+    t->hits += is_other(l, by_content ? print->content : print->shape);
+    t->asked++;
+    if ((t->asked - 2 * t->pairs) % TURNS_A_FIELD)
+        return;
+    if (t->hits == TURNS_A_FIELD)
+        t->named |= 1u << t->field;
+    t->hits = 0;
+    if (!(t->fields >> ++t->field))
+        conclude(t);
+}
+
+/* The copy answers whoever asks; does the backend? */
+static void hear_bare(struct guard_trial *t, const struct guard_print *print)
+{
+    if (!print->refused)
+        t->verdict = GUARD_SAME;
+    else if (++t->asked == REFUSALS)
+        t->verdict = GUARD_DIFFERS;
+}
+
+void guard_trial_hear(struct guard_trial *t, const struct guard_print *print)
+{
+    assert(t->verdict == GUARD_OPEN);
+    const bool naming = is_naming(t);
+    if (!print->usable && naming)
+        conclude(t); /* that it differs is known */
+    else if (!print->usable)
+        t->verdict = GUARD_FAILED;
+    else if (!t->fields)
+        hear_bare(t, print);
+    else if (naming)
+        hear_named(t, print);
+    else
+        hear_compared(t, print);
+}

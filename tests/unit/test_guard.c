@@ -1,0 +1,395 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The leak guard without a loop: what answers prove, which fields say who asks, the page of routes.
+ */
+#include "polder/guard.h"
+#include "polder/inval.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+/* ---- trial ---- */
+
+/* Answers a request that lacks the fields `omits`, as the nth one. */
+typedef struct guard_print (*answer_fn)(unsigned n, uint32_t omits);
+
+static struct guard_print print_of(uint64_t shape, uint64_t content)
+{
+    return (struct guard_print){
+        .shape = shape, .content = shape * 1000003 + content, .usable = true};
+}
+
+static struct guard_trial tried_with(answer_fn answer, uint32_t n_fields, uint32_t pairs,
+                                     unsigned *asked)
+{
+    struct guard_trial t;
+    unsigned n = 0;
+    guard_trial_start(&t, n_fields, pairs);
+    while (t.verdict == GUARD_OPEN) {
+        const struct guard_print p = answer(n++, guard_trial_omits(&t));
+        assert_in_range(n, 1, 2 * GUARD_PAIRS_MAX + 2 * GUARD_FIELDS_MAX);
+        guard_trial_hear(&t, &p);
+    }
+    if (asked)
+        *asked = n;
+    return t;
+}
+
+static struct guard_trial tried(answer_fn answer, uint32_t n_fields, unsigned *asked)
+{
+    return tried_with(answer, n_fields, GUARD_PAIRS, asked);
+}
+
+static struct guard_print the_same(unsigned n, uint32_t omits)
+{
+    (void)n, (void)omits;
+    return print_of(200, 1);
+}
+static struct guard_print by_field_1(unsigned n, uint32_t omits)
+{
+    (void)n;
+    return print_of(200, omits & 2 ? 7 : 8);
+}
+static struct guard_print by_each_field(unsigned n, uint32_t omits)
+{
+    (void)n;
+    return print_of(200, omits & 5);
+}
+/* Either of two is enough to be known. */
+static struct guard_print by_either_field(unsigned n, uint32_t omits)
+{
+    (void)n;
+    return print_of(200, (omits & 3) == 3);
+}
+static struct guard_print a_counter(unsigned n, uint32_t omits)
+{
+    (void)omits;
+    return print_of(200, n);
+}
+static struct guard_print a_counter_for_the_known(unsigned n, uint32_t omits)
+{
+    return print_of(200, omits ? 5000 : n);
+}
+static struct guard_print a_counter_for_strangers(unsigned n, uint32_t omits)
+{
+    return print_of(200, omits ? n : 5000);
+}
+static struct guard_print counters_and_refusals(unsigned n, uint32_t omits)
+{
+    return print_of(omits ? 401 : 200, n);
+}
+static unsigned changes_at, period, seed;
+static struct guard_print changes_once(unsigned n, uint32_t omits)
+{
+    (void)omits;
+    return print_of(200, n >= changes_at);
+}
+static struct guard_print alternates(unsigned n, uint32_t omits)
+{
+    (void)omits;
+    return print_of(200, n / period % 2);
+}
+static struct guard_print one_of_two(unsigned n, uint32_t omits)
+{
+    (void)n, (void)omits;
+    seed = seed * 1103515245 + 12345;
+    return print_of(200, seed >> 16 & 1);
+}
+static unsigned fails_at;
+static struct guard_print fails_once(unsigned n, uint32_t omits)
+{
+    struct guard_print p = by_field_1(n, omits);
+    p.usable = n != fails_at;
+    return p;
+}
+
+static void content_that_is_the_same_takes_two_answers(void **state)
+{
+    (void)state;
+    unsigned asked;
+    assert_int_equal(tried(the_same, 3, &asked).verdict, GUARD_SAME);
+    assert_int_equal(asked, 2);
+}
+
+static void the_field_that_matters_is_named(void **state)
+{
+    (void)state;
+    unsigned asked;
+    struct guard_trial t = tried(by_field_1, 4, &asked);
+    assert_int_equal(t.verdict, GUARD_DIFFERS);
+    assert_int_equal(t.named, 2);
+    assert_int_equal(asked, 2 * GUARD_PAIRS + 2 * 4);
+    t = tried(by_each_field, 3, NULL);
+    assert_int_equal(t.verdict, GUARD_DIFFERS);
+    assert_int_equal(t.named, 5);
+    t = tried(by_either_field, 3, NULL);
+    assert_int_equal(t.verdict, GUARD_DIFFERS);
+    assert_int_equal(t.named, 7); /* none of them alone */
+    t = tried(by_each_field, 1, &asked);
+    assert_int_equal(t.named, 1);
+    assert_int_equal(asked, 2 * GUARD_PAIRS); /* there is nothing to find out */
+}
+
+static void content_of_one_kind_alone_may_change(void **state)
+{
+    (void)state;
+    struct guard_trial t = tried(a_counter_for_the_known, 2, NULL);
+    assert_int_equal(t.verdict, GUARD_DIFFERS);
+    t = tried(a_counter_for_strangers, 2, NULL);
+    assert_int_equal(t.verdict, GUARD_DIFFERS);
+    t = tried(counters_and_refusals, 2, NULL); /* bodies never are the same, but statuses are */
+    assert_int_equal(t.verdict, GUARD_DIFFERS);
+}
+
+static void content_that_changes_by_itself_proves_nothing(void **state)
+{
+    (void)state;
+    unsigned asked;
+    assert_int_equal(tried(a_counter, 2, &asked).verdict, GUARD_UNSTABLE);
+    assert_in_range(asked, 3, 4);
+    for (changes_at = 1; changes_at < 40; changes_at++)
+        assert_int_not_equal(tried(changes_once, 2, NULL).verdict, GUARD_DIFFERS);
+    for (period = 1; period < 40; period++) /* as servers take turns */
+        assert_int_not_equal(tried(alternates, 2, NULL).verdict, GUARD_DIFFERS);
+}
+
+static void chance_needs_luck_that_nobody_has(void **state)
+{
+    (void)state;
+    unsigned found = 0, most = 0;
+    seed = 7;
+    for (unsigned i = 0; i < 200000; i++)
+        found += tried(one_of_two, 2, NULL).verdict == GUARD_DIFFERS;
+    for (unsigned i = 0; i < 200000; i++)
+        most += tried_with(one_of_two, 2, GUARD_PAIRS_MAX, NULL).verdict == GUARD_DIFFERS;
+    assert_in_range(found, 0, 20); /* 200 000 / 32 768 = 6 */
+    assert_int_equal(most, 0);
+}
+
+static void a_failure_ends_the_trial(void **state)
+{
+    (void)state;
+    for (fails_at = 0; fails_at < 2 * GUARD_PAIRS; fails_at++)
+        assert_int_equal(tried(fails_once, 2, NULL).verdict, GUARD_FAILED);
+    for (; fails_at < 2 * GUARD_PAIRS + 4; fails_at++) { /* what is proven stays proven */
+        struct guard_trial t = tried(fails_once, 2, NULL);
+        assert_int_equal(t.verdict, GUARD_DIFFERS);
+        assert_true(t.named & 2);
+    }
+}
+
+static void what_is_proven_is_known_before_it_is_named(void **state)
+{
+    (void)state;
+    struct guard_trial t;
+    guard_trial_start(&t, 2, GUARD_PAIRS);
+    for (unsigned n = 0; n < 2 * GUARD_PAIRS; n++) {
+        assert_false(guard_trial_is_proven(&t));
+        const struct guard_print p = by_field_1(n, guard_trial_omits(&t));
+        guard_trial_hear(&t, &p);
+    }
+    assert_int_equal(t.verdict, GUARD_OPEN);
+    assert_true(guard_trial_is_proven(&t));
+}
+
+static void strangers_that_are_always_refused_prove_it_too(void **state)
+{
+    (void)state;
+    struct guard_trial t;
+    struct guard_print no = print_of(401, 1), yes = print_of(200, 1);
+    no.refused = true;
+    guard_trial_start(&t, 0, GUARD_PAIRS);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(t.verdict, GUARD_OPEN);
+        assert_int_equal(guard_trial_omits(&t), 0);
+        guard_trial_hear(&t, &no);
+    }
+    assert_int_equal(t.verdict, GUARD_DIFFERS);
+    guard_trial_start(&t, 0, GUARD_PAIRS);
+    guard_trial_hear(&t, &no);
+    guard_trial_hear(&t, &yes);
+    assert_int_equal(t.verdict, GUARD_SAME);
+}
+
+/* ---- names ---- */
+
+static bool tells(const char *name)
+{
+    static const char *const own[] = {"shop", "desk-*"};
+    return guard_tells_who((struct field_text){name, strlen(name)}, own, 2);
+}
+
+static void some_fields_say_who_asks(void **state)
+{
+    (void)state;
+    static const char *const yes[] = {"Authorization", "COOKIE",     "X-Api-Key",
+                                      "x-user-id",     "X-Tenant",   "Accept-Language",
+                                      "Shop",          "Desk-Number"};
+    static const char *const no[] = {"Accept",  "User-Agent", "X-Request-Id", "X-Forwarded-For",
+                                     "Cookie2", "Shops",      "Desk",         "X",
+                                     ""};
+    for (size_t i = 0; i < sizeof yes / sizeof *yes; i++)
+        assert_true(tells(yes[i]));
+    for (size_t i = 0; i < sizeof no / sizeof *no; i++)
+        assert_false(tells(no[i]));
+}
+
+/* ---- page ---- */
+
+static const uint8_t uuid[16] = {1};
+static struct inval_page *inval;
+
+static struct guard_page *page_new(void)
+{
+    struct guard_page *page =
+        mmap(NULL, guard_page_size(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_ptr_not_equal(page, MAP_FAILED);
+    guard_page_open(page, uuid);
+    return page;
+}
+
+static void routes_have_places_as_long_as_there_are_some(void **state)
+{
+    (void)state;
+    struct guard_page *page = page_new();
+    assert_null(guard_route_find(page, 5, false));
+    struct guard_route *g = guard_route_find(page, 5, true);
+    assert_ptr_equal(guard_route_find(page, 5, false), g);
+    assert_ptr_not_equal(guard_route_find(page, 5 + GUARD_ROUTES, true), g); /* the same hash */
+    for (uint64_t id = 100000; id < 100000 + GUARD_ROUTES - 2; id++)
+        assert_non_null(guard_route_find(page, id, true));
+    assert_null(guard_route_find(page, 99, true));
+    assert_ptr_equal(guard_route_find(page, 5, true), g);
+    munmap(page, guard_page_size());
+}
+
+static void a_route_is_closed_and_released(void **state)
+{
+    (void)state;
+    struct guard_page *page = page_new();
+    struct guard_route *g = guard_route_find(page, 5, true);
+    char names[GUARD_NAMES + 1], url[GUARD_URL + 1], long_url[400];
+    assert_true(guard_lets(g, 0));
+    memset(long_url, 'u', sizeof long_url);
+    guard_route_close(g, long_url, sizeof long_url, 1000);
+    assert_true(guard_is_closed(g));
+    assert_false(guard_lets(g, UINT64_MAX - 1));
+    guard_route_names(g, names);
+    assert_string_equal(names, "");
+    guard_route_name(g, "cookie:s\"id\n", 12);
+    guard_route_close(g, "other", 5, 2000); /* a second one changes nothing */
+    guard_route_names(g, names);
+    assert_string_equal(names, "cookie:s?id?");
+    guard_route_url(g, url);
+    assert_int_equal(strlen(url), GUARD_URL);
+    assert_int_equal(atomic_load(&g->since_ms), 1000);
+    const uint64_t before = inval_seq(inval);
+    guard_route_release(g, inval);
+    assert_false(guard_is_closed(g));
+    assert_false(guard_lets(g, before)); /* what was stored, or asked for, until then */
+    assert_true(guard_lets(g, inval_seq(inval)));
+    guard_route_name(g, "late", 4); /* by who has not heard of it */
+    guard_route_names(g, names);
+    assert_string_equal(names, "");
+    munmap(page, guard_page_size());
+}
+
+static void a_quarantine_stays_when_the_service_starts_again(void **state)
+{
+    (void)state;
+    static const uint8_t other[16] = {2};
+    struct guard_page *page = page_new();
+    struct guard_route *closed = guard_route_find(page, 5, true),
+                       *released = guard_route_find(page, 6, true);
+    guard_route_close(closed, "", 0, 1);
+    guard_route_release(released, inval);
+    guard_route_settle(released, GUARD_SAME, 77, 78, 0);
+    const uint64_t gate = atomic_load(&released->gate);
+    guard_page_open(page, uuid);
+    assert_true(guard_is_closed(closed));
+    assert_int_equal(atomic_load(&released->gate), gate);
+    assert_int_equal(atomic_load(&released->same), 0);
+    assert_true(guard_is_due(released, 0)); /* the clock may have started again */
+    guard_page_open(page, other);           /* numbers of another history mean nothing */
+    assert_true(guard_is_closed(closed));
+    assert_int_equal(atomic_load(&released->gate), 0);
+    munmap(page, guard_page_size());
+}
+
+static uint64_t due_after(struct guard_route *g, enum guard_verdict verdict, uint64_t least_ms)
+{
+    guard_route_settle(g, verdict, 1000, 5, least_ms);
+    return atomic_load(&g->due_ms) - 1000;
+}
+
+static void checks_are_rarer_where_nothing_is_found(void **state)
+{
+    (void)state;
+    struct guard_page *page = page_new();
+    struct guard_route *g = guard_route_find(page, 5, true);
+    assert_true(guard_route_claim(g, 10));
+    assert_false(guard_route_claim(g, 11)); /* somebody is at it */
+    assert_false(guard_route_claim(g, 9 + GUARD_HOLD_MS));
+    guard_route_renew(g, 5000);
+    assert_false(guard_route_claim(g, 11 + GUARD_HOLD_MS));
+    assert_true(guard_route_claim(g, 5000 + GUARD_HOLD_MS)); /* he has died */
+    assert_int_equal(due_after(g, GUARD_SAME, 0), 1000);
+    for (int i = 0; i < 100; i++)
+        due_after(g, GUARD_SAME, 0);
+    assert_int_equal(due_after(g, GUARD_SAME, 0), 64000);
+    assert_int_equal(due_after(g, GUARD_SAME, 90000), 90000);
+    assert_int_equal(due_after(g, GUARD_DIFFERS, 0), 1000);
+    assert_int_equal(due_after(g, GUARD_SAME, 0), 1000); /* it starts again */
+    assert_int_equal(guard_route_pairs(g), GUARD_PAIRS);
+    assert_int_equal(due_after(g, GUARD_UNSTABLE, 0), 1000);
+    assert_int_equal(due_after(g, GUARD_UNSTABLE, 0), 2000);
+    assert_int_equal(guard_route_pairs(g), GUARD_PAIRS + 4);
+    for (int i = 0; i < 100; i++)
+        due_after(g, GUARD_UNSTABLE, 0);
+    assert_int_equal(due_after(g, GUARD_UNSTABLE, 0), 64000);
+    assert_int_equal(guard_route_pairs(g), GUARD_PAIRS_MAX);
+    munmap(page, guard_page_size());
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    inval =
+        mmap(NULL, inval_page_size(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (inval == MAP_FAILED)
+        return -1;
+    inval_page_init(inval);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    return munmap(inval, inval_page_size());
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(content_that_is_the_same_takes_two_answers),
+        cmocka_unit_test(the_field_that_matters_is_named),
+        cmocka_unit_test(content_of_one_kind_alone_may_change),
+        cmocka_unit_test(content_that_changes_by_itself_proves_nothing),
+        cmocka_unit_test(chance_needs_luck_that_nobody_has),
+        cmocka_unit_test(a_failure_ends_the_trial),
+        cmocka_unit_test(what_is_proven_is_known_before_it_is_named),
+        cmocka_unit_test(strangers_that_are_always_refused_prove_it_too),
+        cmocka_unit_test(some_fields_say_who_asks),
+        cmocka_unit_test(routes_have_places_as_long_as_there_are_some),
+        cmocka_unit_test(a_route_is_closed_and_released),
+        cmocka_unit_test(a_quarantine_stays_when_the_service_starts_again),
+        cmocka_unit_test(checks_are_rarer_where_nothing_is_found),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
