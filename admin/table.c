@@ -137,9 +137,9 @@ static void show_number(const char *key, const msgpack_object *o, double n, char
 {
     static const char *const spans[] = {"age", "ttl", "stale_while_revalidate", "stale_if_error",
                                         NULL},
-                             *const dates[] = {
-                                 "received", "fresh_until",  "kept_until", "last_modified",
-                                 "when",     "refresh_from", NULL};
+                             *const dates[] = {"received",      "fresh_until", "kept_until",
+                                               "last_modified", "when",        "refresh_from",
+                                               "checked",       "since",       NULL};
     if (ends_with(key, "_ms"))
         show_seconds(n / 1000, out);
     else if (ends_with(key, "_seconds") || listed(key, spans))

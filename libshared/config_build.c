@@ -86,6 +86,14 @@ static const char *const *strings_of(struct config_parse *p, cfg_t *section, con
     return list;
 }
 
+/* Names of header fields: their case does not matter. */
+static void lower_all(const char *const *list, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        for (char *at = (char *)(uintptr_t)list[i]; at && *at; at++)
+            *at = *at >= 'A' && *at <= 'Z' ? (char)(*at | 0x20) : *at;
+}
+
 static const struct clientip_net *nets_of(struct config_parse *p, cfg_t *section, const char *key,
                                           uint32_t *n)
 {
@@ -144,6 +152,14 @@ static bool is_query_name(const char *text)
 {
     const char *star = strchr(text, '*');
     return *text && strcspn(text, "&=#? ") == strlen(text) && (!star || !star[1]);
+}
+
+/* "x-shop-id", "x-shop-*" */
+static bool is_field_pattern(const char *text)
+{
+    const char *star = strchr(text, '*');
+    return *text && *text != '*' && strlen(text) < 128 &&
+           strcspn(text, " \t\r\n:;,=\"()<>@/[]?{}") == strlen(text) && (!star || !star[1]);
 }
 
 /* As browsers send it: "https://app.example.org:8443", no path. */
@@ -318,6 +334,11 @@ static void build_cache(struct config_parse *p, cfg_t *s, struct config_cache *c
     c->sort_query = number_of(s, "cache", "sort_query");
     c->n_partition = keys_of(p, s, "cache", "partition", c->partition);
     build_compress(p, s, c);
+    c->leak_guard = real_of(s, "cache", "leak_guard");
+    c->guard_fields = strings_of(p, s, "leak_guard_headers", &c->n_guard_fields);
+    check_each(p, s, "leak_guard_headers", c->guard_fields, c->n_guard_fields, is_field_pattern,
+               "the name of a header, which may end in *,");
+    lower_all(c->guard_fields, c->n_guard_fields);
 }
 
 /* A route's cache section: what it does not state comes from the top-level one. */
@@ -365,6 +386,12 @@ static const struct config_cache *build_route_cache(struct config_parse *p, cfg_
     if (!stated(s, "partition")) {
         memcpy(c->partition, top->partition, sizeof c->partition);
         c->n_partition = top->n_partition;
+    }
+    if (!stated(s, "leak_guard"))
+        c->leak_guard = top->leak_guard;
+    if (!cfg_size(s, "leak_guard_headers")) {
+        c->guard_fields = top->guard_fields;
+        c->n_guard_fields = top->n_guard_fields;
     }
     return c;
 }
@@ -691,8 +718,12 @@ static void build_routes(struct config_parse *p, struct config *c)
     if (!c->routes)
         return;
     qsort(c->routes, c->n_routes, sizeof *c->routes, more_specific);
-    for (uint32_t i = 0; i < c->n_routes; i++)
+    for (uint32_t i = 0; i < c->n_routes; i++) {
+        const char *pattern = c->routes[i].pattern ? c->routes[i].pattern : "";
+        const uint64_t id = XXH3_64bits(pattern, strlen(pattern));
         c->routes[i].index = i;
+        c->routes[i].id = id ? id : 1;
+    }
     const struct config_route *twins[2];
     c->route_index = route_index_build(p->arena, c, twins);
     if (!c->route_index)

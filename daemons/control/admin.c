@@ -26,6 +26,8 @@ static void ask_supervisor(struct control *c, const struct rpc_call *call)
     admin_forward(c, call->reply, &c->supervisor, method, &params);
 }
 
+/* A row each, whatever their number. */
+/* clang-format off */
 static void (*const handler[RPC_METHODS])(struct control *, const struct rpc_call *) = {
     [RPC_METHOD_STATUS] = status_show,
     [RPC_METHOD_CACHE_STATS] = cache_stats,
@@ -34,6 +36,7 @@ static void (*const handler[RPC_METHODS])(struct control *, const struct rpc_cal
     [RPC_METHOD_CACHE_WHY] = cache_why,
     [RPC_METHOD_CACHE_INVALIDATE] = cache_invalidate,
     [RPC_METHOD_CACHE_WARM] = cache_warm, /* asks the first worker */
+    [RPC_METHOD_CACHE_GUARD] = cache_guard,
     [RPC_METHOD_CACHE_SET] = cache_set,
     [RPC_METHOD_LIMIT_LIST] = limit_list,
     [RPC_METHOD_LIMIT_SHOW] = limit_show,
@@ -53,6 +56,7 @@ static void (*const handler[RPC_METHODS])(struct control *, const struct rpc_cal
     [RPC_METHOD_RELOAD] = reload_run,
     [RPC_METHOD_DRAIN] = drain_run,
 };
+/* clang-format on */
 
 void admin_error(struct control *c, struct rpc_reply *reply, enum rpc_error code,
                  const char *format, ...)

@@ -6,6 +6,7 @@
  *   admin.c             the admin socket: who calls what; logs changes; passes on to keeper and
  * supervisor methods_status.c    status, reload, drain      methods_cache.c     cache.*
  *   methods_warm.c      cache.warm
+ *   methods_guard.c     cache.guard; what follows when the leak guard has quarantined a route
  *   methods_limit.c     limit.*                    methods_upstream.c  upstream.*
  *   methods_try.c       limit.try                  conditions.c        what is wrong now
  *   ops.c               a small HTTP server: ops.listen, and ops.sock for the workers
@@ -31,6 +32,7 @@
 
 struct config_limit;
 struct ops;
+struct config_route;
 struct reload_wait;
 
 /* What is wrong now, see conditions.c. Times are monotonic. */
@@ -109,6 +111,7 @@ const struct config_limit *limit_named(struct control *c, const struct rpc_call 
 void limit_put_values(struct rpc_out *o, const struct runtime_limit *value);
 /* Changes what the call's "set" says. False: the call is answered. */
 bool limit_read_wish(struct control *c, const struct rpc_call *call, struct limit_wish *wish);
+void cache_guard(struct control *c, const struct rpc_call *call);
 void limit_list(struct control *c, const struct rpc_call *call);
 void limit_show(struct control *c, const struct rpc_call *call);
 void limit_top(struct control *c, const struct rpc_call *call);
@@ -122,6 +125,18 @@ void limit_try(struct control *c, const struct rpc_call *call);
 void limit_tries_end(struct control *c); /* each second: those whose time is over */
 void upstream_list(struct control *c, const struct rpc_call *call);
 void upstream_weight(struct control *c, const struct rpc_call *call);
+
+/* Ends what is stored below a path, on all hosts; where that cannot be said so, everything. */
+void cache_forget_prefix(struct control *c, const char *path);
+
+/* ---- methods_guard.c ---- */
+/* Each second, and when a worker has quarantined a route: says so once, ends what is stored of it,
+ * and releases routes whose partition now holds what the content differs by. */
+void guard_follow(struct control *c);
+/* What cache why says of a quarantined route, in a static buffer; NULL: it is none. */
+const char *guard_why(const struct control *c, const struct config_route *route);
+/* The quarantined routes as texts. */
+void guard_put_quarantined(const struct control *c, struct rpc_out *o, const char *key);
 
 /* ---- main.c ---- */
 /* The configurations that some process serves with: what changes at run time changes in all. */

@@ -61,6 +61,7 @@ static void follow(struct control *c)
     admin_follow(c);
     ops_follow(c->ops);
     reload_watch(c);
+    guard_follow(c);
 }
 
 static void on_event(struct ev_loop *loop, ev_io *w, int revents)

@@ -179,7 +179,8 @@ void cache_why(struct control *c, const struct rpc_call *call)
     if (len <= 0)
         return;
     const struct config_route *route = route_of(c, url, (size_t)len);
-    if (route && route->cache) {
+    const char *quarantined = route && route->cache ? guard_why(c, route) : NULL;
+    if (route && route->cache && !quarantined) {
         forward_url(c, call, "cache.why", url, (size_t)len); /* it depends on what is stored */
         return;
     }
@@ -187,10 +188,11 @@ void cache_why(struct control *c, const struct rpc_call *call)
     rpc_out_map(o, NULL);
     rpc_out_strn(o, "url", url, (size_t)len);
     rpc_out_str(o, "route", route ? route->pattern : "");
-    rpc_out_bool(o, "cache", false);
+    rpc_out_bool(o, "cache", quarantined != NULL);
     rpc_out_str(o, "next",
-                route ? "passes to the backend: the route has no cache section"
-                      : "404: no route matches");
+                quarantined ? quarantined
+                : route     ? "passes to the backend: the route has no cache section"
+                            : "404: no route matches");
     rpc_out_end(o);
     rpc_reply_send(call->reply);
 }
@@ -335,6 +337,22 @@ void cache_invalidate(struct control *c, const struct rpc_call *call)
     rpc_out_u64(o, "seq", in.seq);
     rpc_out_end(o);
     rpc_reply_send(call->reply);
+}
+
+void cache_forget_prefix(struct control *c, const char *path)
+{
+    struct invalidation in = {.what = "prefix", .kind = SWEEP_PREFIX};
+    in.len = prefix_normal(path, in.text, sizeof in.text);
+    if (in.len <= 0 ||
+        inval_mark_prefix(c->shared->inval, in.text, (size_t)in.len, false, &in.seq)) {
+        in.kind = SWEEP_ALL;
+        in.len = 0;
+        in.seq = inval_mark_all(c->shared->inval, false);
+    }
+    stats_add(c->stats, STATS_CACHE_INVALIDATIONS, 1);
+    shared_wake_holders(c->shared);
+    tell_keeper(c, &in);
+    tell_supervisor(c, &in);
 }
 
 /* ---- set ---- */

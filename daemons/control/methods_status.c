@@ -88,6 +88,7 @@ void status_show(struct control *c, const struct rpc_call *call)
         rpc_out_str(o, NULL, c->config->listen[i].text);
     rpc_out_end(o);
     rpc_out_str(o, "ops", c->config->ops_listen.len ? c->config->ops_listen.text : "");
+    guard_put_quarantined(c, o, "quarantined");
     put_texts(o, "not_active_yet", c->config->inactive, c->config->n_inactive);
     conditions_put(c, o);
     put_processes(c, o, now_ms);

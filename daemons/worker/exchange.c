@@ -145,6 +145,8 @@ void exchange_finish(struct exchange *ex)
     if (ex->up)
         upstream_close(ex->up);
     exchange_let_go(ex);
+    if (ex->guard)
+        guard_heard(ex);
     ex->next = w->dead_exchanges;
     w->dead_exchanges = ex;
 }
@@ -232,6 +234,8 @@ static bool stale_is_purged(const struct exchange *ex)
 {
     const struct cache_view *v = &ex->stale->view;
     const struct cache_record *r = v->record;
+    if (!guard_lets(ex->worker->routes[ex->req.route->index].guard, r->birth))
+        return true;
     return inval_check_held(ex->worker->shared->inval, r->birth, ex->stale->since, r->url_slot,
                             r->tag_slot, r->n_tags, v->url, r->url_len) == INVAL_HARD;
 }

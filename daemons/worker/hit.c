@@ -38,9 +38,11 @@ static enum hit_result use(struct worker *w, const struct request *r, const stru
                            struct hit_found *found)
 {
     const struct cache_record *rec = v->record;
+    struct route_state *route = &w->routes[r->route->index];
+    struct guard_check *check = NULL;
     const enum inval_state state = inval_check(w->shared->inval, rec->birth, rec->url_slot,
                                                rec->tag_slot, rec->n_tags, v->url, rec->url_len);
-    if (state == INVAL_HARD)
+    if (state == INVAL_HARD || !guard_lets(route->guard, rec->birth))
         return HIT_MISS;
     stored_touch(w, rec);
     switch (use_of(w, r, rec, state)) {
@@ -48,7 +50,12 @@ static enum hit_result use(struct worker *w, const struct request *r, const stru
         if (w->real_ms >= refresh_from_ms(rec) && w->real_ms < rec->fresh_until_ms &&
             !request_interval_ms(r))
             refresh_note(r, rec);
-        if (!answer_view(w, r, v, state == INVAL_SOFT, &found->key))
+        if (--route->guard_left == 0 && !guard_look(r, v, &check))
+            return HIT_MISS;
+        const bool answered = answer_view(w, r, v, state == INVAL_SOFT, &found->key);
+        if (check)
+            guard_begin(check, answered && !r->client->held);
+        if (!answered)
             return HIT_MISS;
         if (request_interval_ms(r))
             poll_note(r);

@@ -168,6 +168,8 @@ static void on_prepare(EV_P_ ev_prepare *watcher, int events)
     if (w->new_watches)
         hold_look_new(w);
     client_run_ready(w);
+    if (w->guard_due)
+        guard_run(w);
     free_the_dead(w);
     tee_flush_aborts(w);
     accesslog_flush(w);
@@ -292,6 +294,7 @@ struct ev_loop *loop_open(struct worker *w)
     ev_signal_start(w->loop, &w->usr1);
     loop_time(w);
     loop_settings(w);
+    guard_prepare(w);
     return w->loop;
 }
 
@@ -299,6 +302,7 @@ void loop_close(struct worker *w)
 {
     while (w->clients)
         client_close(w->clients);
+    guard_stop(w);
     free_the_dead(w);
     pool_close_idle(w);
     free_the_dead(w);

@@ -14,7 +14,8 @@ static bool may_share(const struct request *r, const struct cache_key *flight_ke
 {
     const struct worker *w = r->worker;
     const struct policy_settings *s = &w->routes[r->route->index].settings;
-    if (r->policy.has_authorization && !s->partitioned_by_authorization)
+    if (request_is_quarantined(r) ||
+        (r->policy.has_authorization && !s->partitioned_by_authorization))
         return false;
     return !inflight_is_noshare(w->shared->inflight, flight_key, w->mono_ms);
 }

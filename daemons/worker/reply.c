@@ -20,6 +20,8 @@ static void response_end(struct exchange *ex)
     struct upstream *u = ex->up;
     struct client *c = ex->req.client;
     tee_end(ex);
+    if (ex->guard)
+        guard_whole(ex);
     if (c && ex->body_to_client && ex->client_body == BODY_CHUNKED) {
         const struct iovec iov[3] = {
             {(void *)"0\r\n", 3}, {u->body.kept, u->body.kept_len}, {(void *)"\r\n", 2}};
@@ -189,6 +191,8 @@ static bool final_head(struct exchange *ex, const struct h1_head *head)
         tee_begin(ex, head);
     if (ex->tee && ex->req.post)
         claim_for_readers(ex);
+    if (ex->guard)
+        guard_head(ex, head);
     if (ex->ticket.word && ex->length_unknown)
         timer_set(ex->worker, &ex->timer, ex->worker->mono_ms + STREAM_MS);
     send_head(ex, head);
@@ -264,6 +268,8 @@ static void receive_body(struct exchange *ex, const char *at, size_t len)
         if (!content.len)
             continue;
         tee_body(ex, content.at, content.len);
+        if (ex->guard)
+            guard_body(ex, content.at, content.len);
         iov[n++] = (struct iovec){(void *)content.at, content.len};
         total += content.len;
         if (n == IOV_BODY - 1) {
@@ -282,7 +288,7 @@ static void receive_body(struct exchange *ex, const char *at, size_t len)
         ev_io_stop(ex->worker->loop, &u->read);
         if (ex->ticket.word && !ex->timer.link)
             timer_set(ex->worker, &ex->timer, ex->worker->mono_ms + STALL_MS);
-    } else if (!ex->req.client && !ex->tee) {
+    } else if (!ex->req.client && !ex->tee && !guard_wants_more(ex)) {
         exchange_finish(ex); /* too long to be stored, and nobody else wants it */
     }
 }

@@ -73,7 +73,9 @@ static bool is_telemetry(const struct worker *w, const struct request *r)
     return clientip_in(&r->ip, config->telemetry_allow, config->n_telemetry_allow);
 }
 
-static void to_backend(struct worker *w, const struct request *r, enum fwd_reason fwd)
+/* detail: what Cache-Status says beside that; NULL. */
+static void to_backend_with(struct worker *w, const struct request *r, enum fwd_reason fwd,
+                            const char *detail)
 {
     struct exchange *ex = exchange_new(w, r);
     if (!ex) {
@@ -81,7 +83,13 @@ static void to_backend(struct worker *w, const struct request *r, enum fwd_reaso
         return;
     }
     ex->fwd = (uint8_t)fwd;
+    ex->not_stored = detail;
     exchange_start(ex);
+}
+
+static void to_backend(struct worker *w, const struct request *r, enum fwd_reason fwd)
+{
+    to_backend_with(w, r, fwd, NULL);
 }
 
 void request_refuse(struct worker *w, const struct request *r, const struct limit_answer *answer)
@@ -238,9 +246,28 @@ static bool prepare_post(struct worker *w, struct request *r)
     return prepare_key(w, r);
 }
 
+/* The leak guard has found that what the route shares depends on who asks. */
+static void pass_quarantined(struct worker *w, struct request *r)
+{
+    const bool lookup = prepare_lookup(w, r);
+    stats_add(w->stats, STATS_GUARD_BYPASS, 1);
+    if (lookup && r->policy.cc.flags & FIELD_CC_ONLY_IF_CACHED) {
+        response_problem(r, r->client, PROBLEM_ONLY_IF_CACHED, "", "", true);
+        return;
+    }
+    r->wait_s = 0;
+    r->started_ns = clock_mono_ns();
+    to_backend_with(w, r, r->head->is_get || r->head->is_head ? FWD_BYPASS : FWD_METHOD,
+                    guard_detail(r));
+}
+
 static void from_cache_or_backend(struct worker *w, struct request *r, const uint64_t *limit_keys)
 {
     struct hit_found found = {0};
+    if (request_is_quarantined(r)) {
+        pass_quarantined(w, r);
+        return;
+    }
     r->cacheable = prepare_lookup(w, r);
     if (!r->cacheable) {
         stats_add(w->stats, STATS_CACHE_BYPASS, 1);

@@ -213,7 +213,7 @@ bool hit_left_ms(const struct request *r, struct hit_found *found, uint64_t *lef
         uint64_t until = rec->fresh_until_ms;
         if (request_interval_ms(r) && until < rec->received_ms + request_interval_ms(r))
             until = rec->received_ms + request_interval_ms(r);
-        there = state != INVAL_HARD;
+        there = state != INVAL_HARD && guard_lets(w->routes[r->route->index].guard, rec->birth);
         if (there) {
             *left = state == INVAL_VALID && until > w->real_ms ? until - w->real_ms : 0;
             *life = until > rec->received_ms ? until - rec->received_ms : 0;

@@ -261,6 +261,7 @@ static bool fill(struct exchange *ex, struct tee *s, const struct h1_head *head,
     rec->url_slot = inval_url_slot(w->shared->inval, r->url, r->url_len);
     rec->url_len = r->url_len;
     rec->route = r->route->index;
+    rec->identity = guard_identity(r);
     if (resp->has_etag)
         rec->flags = CACHE_HAS_ETAG;
     else if (!s->part || s->part->complete) /* of a part alone none can be made */
@@ -327,6 +328,11 @@ void tee_begin(struct exchange *ex, const struct h1_head *head)
     struct worker *w = ex->worker;
     struct policy_response resp;
     char scratch[H1_CACHE_SCRATCH];
+    if (request_is_quarantined(&ex->req)) { /* since it was sent */
+        ex->not_stored = guard_detail(&ex->req);
+        tee_land(ex, INFLIGHT_NOSHARE);
+        return;
+    }
     const struct policy_settings *settings = &w->routes[ex->req.route->index].settings;
     h1_policy_response(head, (int64_t)(w->real_ms / 1000), scratch, &resp);
     resp.content_location_is_target =
@@ -584,7 +590,7 @@ bool tee_freshen(struct exchange *ex, const struct h1_head *head)
     h1_policy_age(head, &resp); /* a stored Age is history; a new one counts */
     const enum policy_store why =
         policy_may_store(&ex->req.policy, &resp, &w->routes[ex->req.route->index].settings);
-    if (why != POLICY_STORE) {
+    if (why != POLICY_STORE || request_is_quarantined(&ex->req)) {
         ex->not_stored = policy_store_reason(why);
         tee_delete(w, &old->key);
         tee_land(ex, INFLIGHT_NOSHARE);

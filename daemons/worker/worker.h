@@ -13,6 +13,7 @@
  *             miss.c    one of those who want it fetches, the others are parked (collapse.c)
  *             upstream.c straight to a backend
  *             hold.c    told later, when what the client has changes (Prefer: wait)
+ *             guard.c   asks behind some hits whether their content depends on who asks
  *             handover.c a WebSocket: its socket moves to polder-supervisor
  *   ahead.c   bounds what is fetched before anybody waits for it: refresh.c, warm.c, asked.c
  *   exchange.c a struct exchange links a client with a connection to a backend (upstream.c,
@@ -34,6 +35,7 @@
 #include "polder/clientip.h"
 #include "polder/coding.h"
 #include "polder/config.h"
+#include "polder/guard.h"
 #include "polder/inflight.h"
 #include "polder/limit.h"
 #include "polder/limit_top.h"
@@ -397,6 +399,26 @@ uint32_t ahead_flying(const struct worker *w);
  */
 void refresh_note(const struct request *r, const struct cache_record *rec);
 void refresh_close(struct worker *w);
+/* ---- guard.c: does what is shared depend on who asks? ---- */
+struct guard_check;
+void guard_prepare(struct worker *w); /* once, when the routes are known */
+/* Who asks, as cache_record.identity has it. */
+uint64_t guard_identity(const struct request *r);
+/* A hit whose turn it is: *check is set if it is to be checked, and then goes to guard_begin().
+ * False: it takes the long way, with the head. */
+bool guard_look(const struct request *r, const struct cache_view *v, struct guard_check **check);
+/* Takes the check; answered: the client has its answer. */
+void guard_begin(struct guard_check *k, bool answered);
+void guard_run(struct worker *w); /* before the loop sleeps, if worker.guard_due */
+void guard_stop(struct worker *w);
+/* Of an exchange with a check: its answer as it comes, and its end, however that came. */
+void guard_head(struct exchange *ex, const struct h1_head *head);
+void guard_body(struct exchange *ex, const char *bytes, size_t len);
+bool guard_wants_more(const struct exchange *ex);
+void guard_whole(struct exchange *ex);
+void guard_heard(struct exchange *ex);
+/* What Cache-Status says of a quarantined route. */
+const char *guard_detail(const struct request *r);
 
 /* ---- warm.c: the URLs of `warm` are fetched at start and kept fresh ---- */
 int warm_start(struct worker *w);
@@ -484,6 +506,7 @@ struct exchange {
     struct cache_key flight_key;
     struct stored_copy *stale; /* may answer if the backend cannot; its validators are sent */
     struct tee *tee;           /* NULL: not being stored */
+    struct guard_check *guard; /* that it asks for; NULL */
     uint64_t birth;            /* inval_seq() before the request was sent */
     uint64_t sent_real_ms, sent_ns, renewed_ms;
     uint64_t wait_until_ms;  /* it has waited for a backend that restarts; 0: it has not */
@@ -735,6 +758,10 @@ struct listener {
 struct route_state {
     struct policy_settings settings;
     bool by_client; /* every limit is keyed by the client alone */
+    struct guard_route *guard;
+    uint32_t guard_left;             /* hits until one is looked at */
+    uint32_t guard_step, guard_most; /* what it starts from next, and in the end; most 0: off */
+    char guard_detail[GUARD_NAMES + 32];
 };
 /* the constant part of what a limit says, made when its running values change */
 struct limit_state {
@@ -825,7 +852,10 @@ struct worker {
     struct asked *asked;     /* NULL: not this worker's, or not open yet */
     uint64_t asked_again_ms;
     struct shrink *shrink;
-    ev_timer scan; /* looks at all watches a little later */
+    struct guard_check *checks;
+    uint32_t n_checks;
+    bool guard_due; /* some check waits for its next step */
+    ev_timer scan;  /* looks at all watches a little later */
     double scanned_s;
     uint32_t n_busy, n_idle; /* backend connections */
 
@@ -871,6 +901,11 @@ static inline uint32_t loop_open_clients(const struct worker *w)
 static inline uint64_t request_interval_ms(const struct request *r)
 {
     return r->worker->routes[r->route->index].settings.min_interval_ms;
+}
+/* Has the leak guard taken its route out of the cache? */
+static inline bool request_is_quarantined(const struct request *r)
+{
+    return guard_is_closed(r->worker->routes[r->route->index].guard);
 }
 struct ev_loop *loop_open(struct worker *w);
 void loop_close(struct worker *w);

@@ -76,6 +76,7 @@ struct cache_record {
     uint64_t last_modified_ms; /* 0: none */
     uint64_t fetch_ns;         /* what the miss cost: time to the end of the response head */
     uint64_t source_id; /* CACHE_CODED: obj_id of what it is a copy of; body_len 0: not worth it */
+    uint64_t identity;  /* keyed hash of the fields that said who fetched it; 0: none did */
     uint32_t slot;      /* keeper; index into shared.ref */
     uint32_t age_s;     /* corrected_initial_age (RFC 9111 4.2.3) when received */
     uint32_t flags;     /* enum cache_flags */
@@ -93,7 +94,7 @@ struct cache_record {
     /* then: url, vary, head, body */
 };
 #define CACHE_MAGIC 0x504c4452u
-_Static_assert(sizeof(struct cache_record) == 8 + 8 * 13 + 4 * 10 + 16 + 4 * CACHE_TAGS_MAX,
+_Static_assert(sizeof(struct cache_record) == 8 + 8 * 14 + 4 * 10 + 16 + 4 * CACHE_TAGS_MAX,
                "wire format");
 
 enum cache_index_flags { CACHE_INDEX_COPY = 1u << 0 /* CACHE_CODED: no item of its own */ };

@@ -108,6 +108,9 @@ struct config_cache {
     uint64_t compress_min;     /* bytes; shorter bodies are only kept plain */
     struct config_key partition[CONFIG_KEY_PARTS_MAX];
     uint32_t n_partition;
+    double leak_guard;               /* share of hits, 0..1; 0: off */
+    const char *const *guard_fields; /* further ones, lower case, as in polder/guard.h */
+    uint32_t n_guard_fields;
 };
 
 enum config_heartbeat {
@@ -143,6 +146,7 @@ struct config_route {
     const struct config_cache *cache;         /* NULL: no cache */
     const struct config_websocket *websocket; /* NULL: upgrades are refused */
     const struct config_poll *poll;           /* NULL */
+    uint64_t id; /* XXH3 of the pattern, never 0: what is known of it survives a reload */
     uint32_t index;
     int line;
 };

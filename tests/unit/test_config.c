@@ -162,6 +162,30 @@ static void every_section_is_read(void **state)
     assert_true(c->cost.upstream_call > 0.49);
 }
 
+static void the_leak_guard_is_on_unless_a_route_says_otherwise(void **state)
+{
+    (void)state;
+    const struct config *c =
+        load(UPSTREAM "cache { leak_guard_headers = {\"X-Shop-*\", \"Desk\"} }\n"
+                      "route \"/a\" { upstream = u cache { } }\n"
+                      "route \"/b\" { upstream = u cache { leak_guard = 0.5 leak_guard_headers = "
+                      "{\"X-Own\"} } }\n");
+    if (!c)
+        fail_msg("%s", errors);
+    const struct config_route *a = &c->routes[0], *b = &c->routes[1];
+    assert_true(a->cache->leak_guard > 0.0099 && a->cache->leak_guard < 0.0101);
+    assert_int_equal(a->cache->n_guard_fields, 2);
+    assert_string_equal(a->cache->guard_fields[0], "x-shop-*");
+    assert_string_equal(a->cache->guard_fields[1], "desk");
+    assert_true(b->cache->leak_guard == 0.5);
+    assert_int_equal(b->cache->n_guard_fields, 1);
+    assert_string_equal(b->cache->guard_fields[0], "x-own");
+    assert_true(a->id && b->id && a->id != b->id);
+    assert_complains("cache { leak_guard = 2 }", 1, "leak_guard");
+    assert_complains("cache {\n leak_guard_headers = {\"X-A\", \"X B\"} }", 2, "X B");
+    assert_complains("cache { leak_guard_headers = {\"*\"} }", 1, "name of a header");
+}
+
 static void what_is_not_active_yet_is_said(void **state)
 {
     (void)state;
@@ -397,6 +421,7 @@ int main(void)
         cmocka_unit_test(an_empty_file_has_the_documented_defaults),
         cmocka_unit_test(codings_are_inherited_and_can_be_chosen),
         cmocka_unit_test(every_section_is_read),
+        cmocka_unit_test(the_leak_guard_is_on_unless_a_route_says_otherwise),
         cmocka_unit_test(what_is_not_active_yet_is_said),
         cmocka_unit_test(mistakes_have_their_line_and_what_would_be_right),
         cmocka_unit_test(references_are_checked),
