@@ -25,6 +25,7 @@
 #include <xxhash.h>
 
 #define CHECKS_MAX 8     /* of a worker, at once */
+#define LOOK_MS    10    /* between two looks at a route, at least: a look is a hit and a half */
 #define FETCH_MS   10000 /* longest that an answer may take */
 
 struct guard_check {
@@ -127,12 +128,13 @@ bool guard_look(const struct request *r, const struct cache_view *v, struct guar
     struct route_state *s = &w->routes[r->route->index];
     s->guard_left = s->guard_most ? s->guard_step : UINT32_MAX;
     if (!s->guard_most || w->n_checks >= CHECKS_MAX || w->draining ||
-        !guard_is_due(s->guard, w->mono_ms))
+        w->mono_ms < s->guard_again_ms || !guard_is_due(s->guard, w->mono_ms))
         return true;
     if (!r->head) { /* it comes again with its head, and is looked at then */
         s->guard_left = 1;
         return false;
     }
+    s->guard_again_ms = w->mono_ms + LOOK_MS;
     s->guard_step = s->guard_step < s->guard_most / 2 ? s->guard_step * 2 : s->guard_most;
     *check = candidate(r, v);
     return true;
@@ -391,8 +393,9 @@ void guard_run(struct worker *w)
 
 void guard_stop(struct worker *w)
 {
-    while (w->checks) {
-        struct guard_check *k = w->checks;
+    struct guard_check *next;
+    for (struct guard_check *k = w->checks; k; k = next) {
+        next = k->next;
         if (k->ex)
             exchange_finish(k->ex);
         if (k->trial.verdict == GUARD_OPEN)
