@@ -10,7 +10,7 @@
 #define GAP_MS        1000 /* between two checks of a route, at least */
 #define CALM_A_STEP   4    /* checks without a finding until the gap doubles */
 #define STEPS_MAX     6    /* times that it doubles: 64 s */
-#define FAILED_STEPS  3    /* 8 s after a check that came to nothing */
+#define FAILED_STEPS  1    /* 2 s after a check that came to nothing */
 #define PAIRS_A_CHECK 2    /* more answers for each time that nothing could be said */
 
 /* ---- names ---- */

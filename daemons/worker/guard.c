@@ -42,6 +42,7 @@ struct guard_check {
     bool shared;      /* some answer may be stored by who obeys Cache-Control */
     uint32_t varies;  /* fields that all answers have named in Vary */
     uint64_t fetcher; /* identity of the copy */
+    uint16_t stored;  /* its status */
     struct guard_trial trial;
     struct guard_fields fields;
     struct guard_print print;
@@ -99,6 +100,7 @@ static struct guard_check *check_new(const struct request *r, const struct cache
     k->ip = r->ip;
     k->trusted_peer = r->trusted_peer;
     k->fetcher = v->record->identity;
+    k->stored = v->record->status;
     k->head_len = head->head_len;
     k->url_len = r->url_len;
     memcpy(k->bytes, head->method.at, head->head_len);
@@ -226,10 +228,14 @@ static bool may_be_shared(const struct worker *w, const struct h1_head *head)
     return !(flags & (FIELD_CC_NO_STORE | FIELD_CC_PRIVATE));
 }
 
-/* Statuses that tell nothing of the content. */
-static bool tells_nothing(uint16_t status)
+/* Whoever sends a token that is refused, or a session that is over, would otherwise prove that
+ * public content depends on it, and could end the caching of a route at will. So what the client
+ * itself is told must be of the kind that is stored. */
+static bool tells_nothing(const struct guard_check *k, uint16_t status)
 {
-    return status >= 500 || status == 429 || status == 408 || status == 304;
+    const bool as_client = k->fields.n && !guard_trial_omits(&k->trial);
+    return status >= 500 || status == 429 || status == 408 || status == 304 ||
+           (as_client && status != k->stored);
 }
 
 void guard_head(struct exchange *ex, const struct h1_head *head)
@@ -237,7 +243,7 @@ void guard_head(struct exchange *ex, const struct h1_head *head)
     struct guard_check *k = ex->guard;
     k->server = ex->up->server;
     k->body_len = 0;
-    k->print.usable = !tells_nothing(head->status);
+    k->print.usable = !tells_nothing(k, head->status);
     k->print.refused = head->status == 401 || head->status == 403;
     if (!k->print.usable)
         return;

@@ -210,7 +210,7 @@ size_t guard_fields_write(const struct guard_fields *k, const struct h1_head *he
         lower_name(f->name, name);
         if (f->id == H1_COOKIE && omits)
             put_cookies(k, &o, f, omits);
-        else if (!is_omitted(k, false, name, omits))
+        else if (f->id != H1_X_REQUEST_ID && !is_omitted(k, false, name, omits))
             put_line(&o, f);
     }
     h1_puts(&o, "\r\n");

@@ -20,7 +20,8 @@ struct guard_fields {
 
 /* Those of a request that neither the partition nor the variant of the copy holds. */
 void guard_fields_list(struct guard_fields *k, const struct request *r, const struct cache_view *v);
-/* The request's head without the fields of these bits; the length, 0: it does not fit. */
+/* The request's head without the fields of these bits, nor its id, for it is another request; the
+ * length, 0: it does not fit. */
 size_t guard_fields_write(const struct guard_fields *k, const struct h1_head *head, uint32_t omits,
                           char *out, size_t size);
 /* The fields that a response's Vary names. */

@@ -38,6 +38,13 @@ static bool answers(struct asked *a)
                          a->number % 7, (int)(a->number % 7), "who are");
         return reply_ok(a, lines, "for all who have a token");
     }
+    if (!strncmp(t, "/strict", 7)) { /* public, but who says who he is must be right */
+        if (strstr(value(a, "Authorization"), "wrong"))
+            return reply(a, "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n");
+        if (strstr(value(a, "Cookie"), "over"))
+            return reply(a, "HTTP/1.1 302 Found\r\nLocation: /login\r\nContent-Length: 0\r\n\r\n");
+        return reply_ok(a, lines, "for all");
+    }
     if (!strncmp(t, "/key", 4)) {
         snprintf(body, sizeof body, "shop of %.200s", value(a, "X-Api-Key"));
         return reply_ok(a, lines, body);
@@ -68,6 +75,11 @@ static bool answers(struct asked *a)
     if (!strncmp(t, "/count", 6) && !field_of(&a->m, "Cookie"))
         atomic_fetch_add(&anonymous, 1);
     return reply_ok(a, lines, "the same for all");
+}
+
+static bool answers_otherwise(struct asked *a)
+{
+    return reply_ok(a, "Cache-Control: public, max-age=60\r\n", "another version");
 }
 
 static void start(struct house *h, unsigned workers, const char *guard)
@@ -269,6 +281,68 @@ static void content_that_changes_by_itself_is_left_alone(void **state)
     assert_int_equal(metric(&h, "cache_quarantined_routes"), 0);
     shown(&h, "/stamp", "inconclusive");
     assert_int_equal(ctl(&h, &out, "cache guard --release /stamp"), 1);
+    house_remove(&h);
+}
+
+static void who_is_refused_cannot_end_the_caching(void **state)
+{
+    (void)state;
+    struct house h;
+    start(&h, 1, "1");
+    assert_int_equal(get(h.port, "/strict", NULL), 200);
+    wait_until(cache_says(&h, "/strict", "", "hit"), 5000);
+    wait_until(cache_says(&h, "/strict", "Authorization: Bearer wrong\r\n", "hit") &&
+                   checks(&h, "failed") == 1,
+               10000);
+    wait_until(cache_says(&h, "/strict", "Cookie: session=over\r\n", "hit") &&
+                   checks(&h, "failed") == 2,
+               10000);
+    assert_int_equal(metric(&h, "cache_quarantined_routes"), 0);
+    assert_int_equal(checks(&h, "differs"), 0);
+    house_remove(&h);
+}
+
+static void servers_that_disagree_prove_nothing(void **state)
+{
+    (void)state;
+    struct house h;
+    struct backend *other = backend_start(answers_otherwise, NULL);
+    house_start(&h, 1,
+                "cache { leak_guard = 1 }\nupstream \"u\" { server \"127.0.0.1:%u\" { } server "
+                "\"127.0.0.1:%u\" { } }\nroute \"/*\" { upstream = \"u\" cache { } }\n",
+                backend_port(backend), backend_port(other));
+    assert_int_equal(get_with(h.port, "/count/d", "Cookie: a=1\r\n", NULL), 200);
+    wait_until(cache_says(&h, "/count/d", "Cookie: a=2\r\n", "hit") && checks(&h, "same") >= 3,
+               20000);
+    assert_int_equal(metric(&h, "cache_quarantined_routes"), 0);
+    assert_int_equal(checks(&h, "unstable"), 0);
+    house_remove(&h);
+    backend_stop(other);
+}
+
+/* Two come at once, and one of them gets what the other has fetched. */
+static void who_has_waited_for_anothers_fetch_is_looked_at_too(void **state)
+{
+    (void)state;
+    struct house h;
+    struct message m;
+    int fd[2];
+    start(&h, 1, "1");
+    atomic_store(&slow_ms, 200);
+    for (int i = 0; i < 2; i++) {
+        fd[i] = client_connect(h.port);
+        client_send(fd[i], "GET /cookie/c HTTP/1.1\r\nHost: test.example\r\nCookie: a=%d\r\n\r\n",
+                    i);
+    }
+    for (int i = 0; i < 2; i++) {
+        client_read(fd[i], &m, false);
+        assert_int_equal(m.status, 200);
+        message_free(&m);
+        close(fd[i]);
+    }
+    atomic_store(&slow_ms, 0);
+    wait_until(checks(&h, "differs") == 1, 10000); /* nobody has asked any more */
+    assert_true(cache_says(&h, "/cookie/c", "", "quarantined: differs by cookie:a"));
     house_remove(&h);
 }
 
@@ -483,6 +557,9 @@ int main(void)
         cmocka_unit_test(what_is_given_to_those_without_a_token_is_found_too),
         cmocka_unit_test(the_header_is_named_among_several),
         cmocka_unit_test(content_that_changes_by_itself_is_left_alone),
+        cmocka_unit_test(who_is_refused_cannot_end_the_caching),
+        cmocka_unit_test(servers_that_disagree_prove_nothing),
+        cmocka_unit_test(who_has_waited_for_anothers_fetch_is_looked_at_too),
         cmocka_unit_test(what_is_right_is_never_flagged),
         cmocka_unit_test(a_released_route_is_shared_again_until_it_leaks_again),
         cmocka_unit_test(a_quarantine_outlives_the_service),
