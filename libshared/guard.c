@@ -83,6 +83,7 @@ static void begin_again(struct guard_route *g)
     atomic_store(&g->unstable, 0);
     atomic_store(&g->failed, 0);
     atomic_store(&g->calm, 0);
+    atomic_store(&g->checked_ms, 0);
 }
 
 void guard_page_open(struct guard_page *page, const uint8_t uuid[16])

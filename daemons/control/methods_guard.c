@@ -154,27 +154,43 @@ static const char *state_of(const struct config_route *route, const struct guard
         return "off";
     if (!g || !(atomic_load(&g->same) + atomic_load(&g->unstable) + atomic_load(&g->failed)))
         return "nothing seen";
-    return atomic_load(&g->same) ? "shared content is the same" : "inconclusive";
+    return atomic_load(&g->same) ? "the same for all" : "inconclusive";
+}
+
+static void put_text(struct rpc_out *o, const char *key, const char *text)
+{
+    if (*text)
+        rpc_out_str(o, key, text);
+    else
+        rpc_out_nil(o, key);
+}
+
+static void put_date(struct rpc_out *o, const char *key, uint64_t real_ms)
+{
+    if (real_ms)
+        rpc_out_u64(o, key, real_ms / 1000);
+    else
+        rpc_out_nil(o, key);
 }
 
 static void put_route(struct rpc_out *o, const struct config_route *route,
                       const struct guard_route *g)
 {
     static const struct guard_route nothing;
-    char text[GUARD_URL + GUARD_NAMES];
+    char names[GUARD_NAMES + 1], url[GUARD_URL + 1];
     const struct guard_route *seen = g ? g : &nothing;
+    guard_route_names(seen, names);
+    guard_route_url(seen, url);
     rpc_out_map(o, NULL);
     rpc_out_str(o, "route", route->pattern);
     rpc_out_str(o, "state", state_of(route, g));
     rpc_out_u64(o, "same", atomic_load(&seen->same));
     rpc_out_u64(o, "differs", atomic_load(&seen->differs));
     rpc_out_u64(o, "inconclusive", atomic_load(&seen->unstable) + atomic_load(&seen->failed));
-    rpc_out_u64(o, "checked", atomic_load(&seen->checked_ms) / 1000);
-    guard_route_names(seen, text);
-    rpc_out_str(o, "differs_by", *text ? text : "-");
-    guard_route_url(seen, text);
-    rpc_out_str(o, "seen_at", *text ? text : "-");
-    rpc_out_u64(o, "since", guard_is_closed(seen) ? atomic_load(&seen->since_ms) / 1000 : 0);
+    put_date(o, "checked", atomic_load(&seen->checked_ms));
+    put_text(o, "differs_by", names);
+    put_text(o, "seen_at", url);
+    put_date(o, "since", guard_is_closed(seen) ? atomic_load(&seen->since_ms) : 0);
     rpc_out_end(o);
 }
 
