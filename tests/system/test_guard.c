@@ -225,6 +225,35 @@ static void all_workers_obey_at_once(void **state)
     house_remove(&h);
 }
 
+static void nobody_waits_for_another_on_a_quarantined_route(void **state)
+{
+    (void)state;
+    struct house h;
+    struct message m;
+    int fd[8];
+    start(&h, 2, "1");
+    provoke(&h, "/cookie/n", "Cookie: a=1\r\n", "Cookie: a=2\r\n", "differs by");
+    atomic_store(&slow_ms, 100);
+    backend_forget(backend);
+    for (int i = 0; i < 8; i++) {
+        fd[i] = client_connect(h.port);
+        client_send(fd[i], "GET /cookie/n HTTP/1.1\r\nHost: test.example\r\nCookie: a=%d\r\n\r\n",
+                    i);
+    }
+    for (int i = 0; i < 8; i++) {
+        char want[32];
+        snprintf(want, sizeof want, "content of a=%d", i);
+        client_read(fd[i], &m, false);
+        assert_string_equal(m.body, want);
+        assert_null(strstr(field_of(&m, "Cache-Status"), "stored"));
+        message_free(&m);
+        close(fd[i]);
+    }
+    assert_int_equal(backend_calls(backend), 8);
+    atomic_store(&slow_ms, 0);
+    house_remove(&h);
+}
+
 static bool asks_again(int fd)
 {
     struct message m;
@@ -585,6 +614,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(content_by_cookie_is_found_and_stopped),
         cmocka_unit_test(all_workers_obey_at_once),
+        cmocka_unit_test(nobody_waits_for_another_on_a_quarantined_route),
         cmocka_unit_test(a_quarantine_needs_no_control_process),
         cmocka_unit_test(what_needs_a_token_and_is_given_to_all_is_found),
         cmocka_unit_test(what_is_given_to_those_without_a_token_is_found_too),
