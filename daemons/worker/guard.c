@@ -244,7 +244,7 @@ void guard_head(struct exchange *ex, const struct h1_head *head)
     k->server = ex->up->server;
     k->body_len = 0;
     k->print.usable = !tells_nothing(k, head->status);
-    k->print.refused = head->status == 401 || head->status == 403;
+    k->print.refused = (head->status == 401 || head->status == 403) && head->status != k->stored;
     if (!k->print.usable)
         return;
     k->varies &= guard_fields_varied(&k->fields, head);
@@ -366,16 +366,22 @@ static void check_end(struct guard_check *k)
     check_free(k);
 }
 
+/* As soon as it is proven that the content differs; by what, is found out later. */
+static void act_on_proof(struct guard_check *k)
+{
+    if (k->closed || !guard_trial_is_proven(&k->trial))
+        return;
+    if (is_put_right(k, k->trial.fields))
+        forget_copy(k);
+    else
+        close_route(k);
+}
+
 /* One step of a check that waits for nothing. */
 static void step(struct guard_check *k)
 {
     struct guard_trial *t = &k->trial;
-    if (!k->closed && guard_trial_is_proven(t)) {
-        if (is_put_right(k, t->fields))
-            forget_copy(k);
-        else
-            close_route(k);
-    }
+    act_on_proof(k);
     if (t->verdict == GUARD_OPEN && (k->worker->draining || !ask(k)))
         guard_trial_hear(t, &(struct guard_print){0});
     if (t->verdict == GUARD_OPEN)
@@ -406,6 +412,7 @@ void guard_stop(struct worker *w)
             exchange_finish(k->ex);
         if (k->trial.verdict == GUARD_OPEN)
             guard_trial_hear(&k->trial, &(struct guard_print){0});
+        act_on_proof(k);
         conclude(k);
         check_end(k);
     }

@@ -179,6 +179,16 @@ static void put_line(struct h1_out *o, const struct h1_field *f)
     h1_puts(o, "\r\n");
 }
 
+static bool loses_cookies(const struct guard_fields *k, const struct h1_field *f, uint32_t omits)
+{
+    char name[GUARD_FIELD_NAME];
+    struct field_text rest = f->value, pair;
+    while (next_cookie(&rest, &pair, name))
+        if (is_omitted(k, true, name, omits))
+            return true;
+    return false;
+}
+
 static void put_cookies(const struct guard_fields *k, struct h1_out *o, const struct h1_field *f,
                         uint32_t omits)
 {
@@ -208,7 +218,7 @@ size_t guard_fields_write(const struct guard_fields *k, const struct h1_head *he
         const struct h1_field *f = &head->field[i];
         char name[GUARD_FIELD_NAME];
         lower_name(f->name, name);
-        if (f->id == H1_COOKIE && omits)
+        if (f->id == H1_COOKIE && loses_cookies(k, f, omits))
             put_cookies(k, &o, f, omits);
         else if (f->id != H1_X_REQUEST_ID && !is_omitted(k, false, name, omits))
             put_line(&o, f);

@@ -66,13 +66,13 @@ static void fields_and_cookies_are_told_apart(void **state)
     expect_names(&k, 63,
                  "x-api-key, authorization, cookie:sid, cookie:lang, cookie:a, cookie:late");
     expect_head(&k, 1,
-                "Cookie: sid=1; lang=de; a=b\r\nAccept: x\r\nCookie: late=1\r\n"
+                "Cookie: sid=1; lang=de;a=b\r\nAccept: x\r\nCookie: late=1\r\n"
                 "Authorization: Bearer t\r\n");
     expect_head(&k, 4,
                 "Cookie: lang=de; a=b\r\nAccept: x\r\nX-Api-Key: k\r\nCookie: late=1\r\n"
                 "Authorization: Bearer t\r\n");
     expect_head(&k, 32,
-                "Cookie: sid=1; lang=de; a=b\r\nAccept: x\r\nX-Api-Key: k\r\n"
+                "Cookie: sid=1; lang=de;a=b\r\nAccept: x\r\nX-Api-Key: k\r\n"
                 "Authorization: Bearer t\r\n");
     expect_head(&k, 63, "Accept: x\r\n");
     expect_head(&k, 0,
