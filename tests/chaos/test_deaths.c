@@ -26,7 +26,7 @@ struct scene {
     uint64_t resume_ms;
 };
 
-static void scene_open(struct scene *s, unsigned updates)
+static void scene_open(struct scene *s, struct writer_plan plan)
 {
     memset(s, 0, sizeof *s);
     srand(4711);
@@ -36,7 +36,7 @@ static void scene_open(struct scene *s, unsigned updates)
     atomic_store(&s->b->delay_us, 2000);
     s->b->began_ms = mono_ms();
     readers_start(&s->readers, s->b, s->h.port, 16);
-    s->writer = writer_start(s->b, s->h.sock, s->h.port, (struct writer_plan){updates, true});
+    s->writer = writer_start(s->b, s->h.sock, s->h.port, plan);
 }
 
 /* What is left is what there was: nobody too many, nobody too few, no file that grows. */
@@ -126,7 +126,7 @@ static void a_thousand_deaths_cost_no_wrong_byte(void **state)
     (void)state;
     const unsigned wanted = chaos_count("CHAOS_KILLS", 1000, 60);
     struct scene s;
-    scene_open(&s, 50);
+    scene_open(&s, (struct writer_plan){.per_second = 50, .tolerant = true});
     let_time_pass(2000);
     const uint64_t calm_ms = mono_ms();
     while (deaths(&s) < wanted) {
@@ -152,7 +152,7 @@ static void hits_go_on_at_once_after_a_death(void **state)
     static const char *const titles[] = {"polderd: keeper", "polderd: worker"};
     const unsigned rounds = chaos_count("CHAOS_ROUNDS", 30, 2);
     struct scene s;
-    scene_open(&s, 5);
+    scene_open(&s, (struct writer_plan){.per_second = 5, .tolerant = true, .gentle = true});
     let_time_pass(3000);
     for (unsigned kind = 0; kind < 2; kind++) {
         double before = 0, tenth = 0, second = 0, worst = 100;

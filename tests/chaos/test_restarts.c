@@ -26,7 +26,7 @@ struct scene {
     pid_t writer;
 };
 
-static void scene_open_with(struct scene *s, unsigned updates, const char *max_bytes)
+static void scene_open_with(struct scene *s, struct writer_plan plan, const char *max_bytes)
 {
     memset(s, 0, sizeof *s);
     s->b = board_open();
@@ -35,20 +35,18 @@ static void scene_open_with(struct scene *s, unsigned updates, const char *max_b
     atomic_store(&s->b->delay_us, 2000);
     s->b->began_ms = mono_ms();
     readers_start(&s->readers, s->b, s->h.port, 12);
-    if (updates)
-        s->writer = writer_start(s->b, s->h.sock, s->h.port, (struct writer_plan){updates, true});
+    s->writer = writer_start(s->b, s->h.sock, s->h.port, plan);
 }
 
 static void scene_open(struct scene *s, unsigned updates)
 {
-    scene_open_with(s, updates, "256M");
+    scene_open_with(s, (struct writer_plan){.per_second = updates, .tolerant = true}, "256M");
 }
 
 static void scene_close(struct scene *s, const char *story)
 {
     readers_join(&s->readers, s->b);
-    if (s->writer)
-        waitpid(s->writer, NULL, 0);
+    waitpid(s->writer, NULL, 0);
     wait_until(house_ready(&s->h), 10000);
     board_judge(s->b, story);
     house_remove(&s->h);
@@ -318,7 +316,8 @@ static void a_full_disk_costs_the_cache_at_most_and_not_the_service(void **state
         print_message("a disk of our own cannot be mounted here\n");
         skip();
     }
-    scene_open_with(&s, 50, "64M");
+    scene_open_with(&s, (struct writer_plan){.per_second = 50, .tolerant = true, .gentle = true},
+                    "64M");
     a_full_disk_is_not_felt_while_there_is_a_store(&s, disk);
     if (chaos_count("CHAOS_DISK", 1, 0))
         a_start_without_room_serves_and_recovers(&s, disk);

@@ -24,7 +24,8 @@ static void nobody_sees_an_older_version_than_the_acknowledged_one(void **state)
     b->began_ms = mono_ms();
     readers_start(&readers, b, h.port, 16);
     for (unsigned i = 0; i < WRITERS; i++)
-        writer[i] = writer_start(b, h.sock, h.port, (struct writer_plan){rate / WRITERS, false});
+        writer[i] =
+            writer_start(b, h.sock, h.port, (struct writer_plan){.per_second = rate / WRITERS});
     for (const uint64_t end = mono_ms() + seconds * 1000; mono_ms() < end;)
         nap_ms(20);
     readers_join(&readers, b);

@@ -196,10 +196,10 @@ static enum verdict by_post(struct writer *w, struct resource r)
     return DONE;
 }
 
-static enum verdict one(struct writer *w)
+static enum verdict one(struct writer *w, bool gentle)
 {
     const struct resource r = resource_of(dice(w, RESOURCES));
-    const unsigned way = dice(w, 100);
+    const unsigned way = gentle ? 0 : dice(w, 100);
     return way < 50   ? by_url(w, r)
            : way < 65 ? by_tag(w, r)
            : way < 80 ? by_prefix(w, r)
@@ -220,7 +220,7 @@ static void write_on(struct writer *w, struct writer_plan plan)
     struct timespec begin;
     clock_gettime(CLOCK_MONOTONIC, &begin);
     for (uint64_t done = 1; !atomic_load(&w->b->stop); done++) {
-        enum verdict v = one(w);
+        enum verdict v = one(w, plan.gentle);
         atomic_fetch_add(&w->b->updates, v == DONE);
         atomic_fetch_add(&w->b->busy, v == BUSY);
         if (v == FAILED) {
