@@ -29,6 +29,7 @@ static const struct {
     [KIND_BIG] = {"big", "Cache-Control: max-age=60\r\n", "Surrogate-Key: %s %s\r\n", 50000, true},
     [KIND_HUGE] = {"huge", "Cache-Control: max-age=60\r\n", "Cache-Tag: %s,%s\r\n", 400000, true},
     [KIND_POLLED] = {"polled", "", "Surrogate-Key: %s %s\r\n", 600, true},
+    [KIND_TEXT] = {"text", "Cache-Control: max-age=60\r\n", "Cache-Tag: %s,%s\r\n", 3000, true},
     [KIND_MINE] = {"mine", "Cache-Control: max-age=60\r\n", "Surrogate-Key: %s %s\r\n", 800, true},
 };
 
@@ -36,6 +37,7 @@ const char board_routes[] =
     "cache { ttl = \"5m\" max_items = 20000 max_bytes = \"%s\" }\n"
     "upstream \"u\" { server \"127.0.0.1:%u\" { } }\n"
     "route \"/polled/*\" { upstream = \"u\" cache { } poll { min_interval = \"1s\" } }\n"
+    "route \"/text/*\" { upstream = \"u\" cache { compress = {\"gzip\"} } }\n"
     "route \"/mine/*\" { upstream = \"u\" cache { partition = \"header:X-Who\" } }\n"
     "route \"/*\" { upstream = \"u\" cache { } }\n";
 
@@ -180,10 +182,10 @@ void board_judge(const struct board *b, const char *story)
     const double seconds = (double)(mono_ms() - b->began_ms) / 1000;
     printf(
         "chaos: %s: %.1f s, %llu answers (%.0f/s), %.1f %% hits, %llu bytes of bodies; %llu 304, "
-        "%llu 206, %llu HEAD; slowest %u ms\n",
+        "%llu 206, %llu HEAD, %llu gzip; slowest %u ms\n",
         story, seconds, b->answers, (double)b->answers / seconds,
         b->answers ? 100.0 * (double)b->hits / (double)b->answers : 0, b->bytes, b->not_modified,
-        b->parts, b->heads, b->slowest_ms);
+        b->parts, b->heads, b->coded, b->slowest_ms);
     if (b->updates)
         printf(
             "chaos: %s: %llu updates (%.0f/s): %llu by URL, %llu by tag, %llu by prefix, %llu of "

@@ -34,6 +34,7 @@ enum kind {
     KIND_HUGE,    /* 400 KB, chunked by the backend too */
     KIND_POLLED,  /* a route with poll { } */
     KIND_MINE,    /* a partition for each of four identities */
+    KIND_TEXT,    /* a route with compress */
     KINDS
 };
 #define GROUPS    4
@@ -74,7 +75,7 @@ struct board {
     atomic_uint delay_us; /* the backend thinks for up to so long, now and then */
     uint64_t began_ms;
     /* what readers have seen */
-    atomic_ullong answers, hits, not_modified, parts, heads, bytes;
+    atomic_ullong answers, hits, not_modified, parts, heads, coded, bytes;
     atomic_ullong older, wrong, truncated, nonsense; /* never */
     atomic_ullong cut, refused, late;                /* what deaths may cost */
     atomic_uint slowest_ms;

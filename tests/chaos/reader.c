@@ -13,6 +13,7 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <zlib.h>
 
 struct known {
     uint32_t version; /* 0: none */
@@ -23,15 +24,15 @@ struct reader {
     struct board *b;
     struct visitor v;
     unsigned seed;
-    char *want; /* BODY_MOST */
+    char *want, *plain; /* BODY_MOST each */
     struct known known[RESOURCES][VARIANTS];
 };
 
 /* One question, and what may be answered. */
 struct question {
     struct resource r;
-    unsigned variant, times;            /* the same bytes so often */
-    bool head, ranged, if_range, waits; /* waits: for a change, a second long */
+    unsigned variant, times;                   /* the same bytes so often */
+    bool head, coded, ranged, if_range, waits; /* waits: for a change, a second long */
     size_t first, last;
     uint32_t condition; /* the version whose validator was sent; 0: none */
     char etag[48];      /* that validator */
@@ -51,7 +52,7 @@ static struct resource pick(struct reader *rd)
                                     KIND_BARE,  KIND_VARY,  KIND_VARY,  KIND_VARY,    KIND_SWR,
                                     KIND_SWR,   KIND_SHORT, KIND_SHORT, KIND_CAREFUL, KIND_CAREFUL,
                                     KIND_BIG,   KIND_BIG,   KIND_HUGE,  KIND_POLLED,  KIND_POLLED,
-                                    KIND_MINE,  KIND_MINE};
+                                    KIND_MINE,  KIND_MINE,  KIND_TEXT,  KIND_TEXT,    KIND_TEXT};
     const unsigned a = dice(rd, GROUPS * MEMBERS), b = dice(rd, GROUPS * MEMBERS);
     return resource_of((uint32_t)kinds[dice(rd, sizeof kinds)] * GROUPS * MEMBERS +
                        (a < b ? a : b));
@@ -100,9 +101,12 @@ static void compose(struct reader *rd, struct question *q)
     if (q->r.kind == KIND_VARY || q->r.kind == KIND_MINE)
         n += snprintf(q->text + n, sizeof q->text - (size_t)n, "%s: %u\r\n",
                       q->r.kind == KIND_VARY ? "Accept-Language" : "X-Who", q->variant);
+    q->coded = q->r.kind == KIND_TEXT && dice(rd, 3) != 0;
+    if (q->coded)
+        n += snprintf(q->text + n, sizeof q->text - (size_t)n, "Accept-Encoding: gzip\r\n");
     if (way >= 8 && way < 26)
         n += add_condition(rd, q, q->text + n, sizeof q->text - (size_t)n);
-    else if (way >= 26 && way < 40)
+    else if (way >= 26 && way < 40 && !q->coded)
         n += add_range(rd, q, q->text + n, sizeof q->text - (size_t)n);
     else if (q->r.kind != KIND_HUGE)
         q->times = 1 + dice(rd, 8);
@@ -126,12 +130,19 @@ static void complain(struct reader *rd, const struct question *q, const struct a
                q->condition, q->etag, etag, status);
 }
 
+/* A weak validator names the same version. */
+static const char *opaque(const char *etag)
+{
+    return strncmp(etag, "W/", 2) ? etag : etag + 2;
+}
+
 /* The version by the backend's validator; 0: there is none of its own. */
 static uint32_t etag_version(const struct question *q, const char *etag)
 {
     unsigned variant, version;
-    return sscanf(etag, "\"%u-%u\"", &variant, &version) == 2 && variant == q->variant ? version
-                                                                                       : 0;
+    return sscanf(opaque(etag), "\"%u-%u\"", &variant, &version) == 2 && variant == q->variant
+               ? version
+               : 0;
 }
 
 static bool body_is(struct reader *rd, const struct question *q, const struct answer *a,
@@ -195,7 +206,8 @@ static void judge_head(struct reader *rd, const struct question *q, const struct
     atomic_fetch_add(&rd->b->heads, 1);
     if (version && version < floor)
         complain(rd, q, a, &rd->b->older, "HEAD older than acknowledged", version, floor);
-    if (version && answer_field(a, "Content-Length", field, sizeof field) &&
+    if (version && !answer_field(a, "Content-Encoding", field, sizeof field) &&
+        answer_field(a, "Content-Length", field, sizeof field) &&
         strtoul(field, NULL, 10) != body_len(q->r, version))
         complain(rd, q, a, &rd->b->wrong, "HEAD with another length", version, floor);
 }
@@ -204,17 +216,40 @@ static void judge_unchanged(struct reader *rd, const struct question *q, const s
                             const char *etag, uint32_t floor)
 {
     atomic_fetch_add(&rd->b->not_modified, 1);
-    if (!q->condition || (*etag && strcmp(etag, q->etag) != 0))
+    if (!q->condition || (*etag && strcmp(opaque(etag), opaque(q->etag)) != 0))
         complain(rd, q, a, &rd->b->wrong, "304 to what was not asked", 0, floor);
     else if (q->condition < floor)
         complain(rd, q, a, &rd->b->older, "304 for a version before the acknowledged", q->condition,
                  floor);
 }
 
-static void judge(struct reader *rd, const struct question *q, const struct answer *a,
-                  uint32_t floor)
+/* In place of what came: what it stands for. False: it is not what it says. */
+static bool decode(struct reader *rd, const struct question *q, struct answer *a)
+{
+    char coding[16];
+    if (!answer_field(a, "Content-Encoding", coding, sizeof coding) || a->status != 200 || q->head)
+        return true;
+    z_stream z = {.next_in = (Bytef *)a->body,
+                  .avail_in = (uInt)a->body_len,
+                  .next_out = (Bytef *)rd->plain,
+                  .avail_out = BODY_MOST};
+    if (!q->coded || strcmp(coding, "gzip") != 0 || inflateInit2(&z, 31) != Z_OK)
+        return false;
+    const bool whole = inflate(&z, Z_FINISH) == Z_STREAM_END && z.avail_in == 0;
+    a->body = rd->plain;
+    a->body_len = BODY_MOST - z.avail_out;
+    inflateEnd(&z);
+    atomic_fetch_add(&rd->b->coded, 1);
+    return whole;
+}
+
+static void judge(struct reader *rd, const struct question *q, struct answer *a, uint32_t floor)
 {
     char etag[48] = "";
+    if (!decode(rd, q, a)) {
+        complain(rd, q, a, &rd->b->wrong, "a coding that is none", 0, floor);
+        return;
+    }
     answer_field(a, "ETag", etag, sizeof etag);
     if (a->status == 304)
         judge_unchanged(rd, q, a, etag, floor);
@@ -288,6 +323,7 @@ static void read_on(struct board *b, unsigned port, unsigned seed)
     rd->b = b;
     rd->seed = seed;
     rd->want = malloc(BODY_MOST);
+    rd->plain = malloc(BODY_MOST);
     visitor_init(&rd->v, port);
     while (!atomic_load(&b->stop)) {
         compose(rd, &q);
