@@ -78,6 +78,7 @@ static bool is_never_stored(uint16_t status)
 struct lifetime {
     int64_t seconds;
     bool is_explicit; /* the response states it */
+    bool is_ours;     /* the route's ttl */
     bool known;
 };
 
@@ -118,7 +119,7 @@ static struct lifetime supposed_lifetime(const struct policy_response *resp,
         return life;
     if (!settings->value.ttl_heuristic) {
         life.seconds = (int64_t)(settings->value.ttl_ms / 1000);
-        life.known = life.seconds > 0;
+        life.known = life.is_ours = life.seconds > 0;
         return life;
     }
     int64_t age = date_of(resp, response_ms) - resp->last_modified;
@@ -162,7 +163,9 @@ static bool permits_authorization(const struct field_cc *cc)
 }
 
 /* The windows behind freshness (RFC 5861). A response that states a lifetime of nothing wants to be
- * asked about each time: the settings' stale-while-revalidate is not for it. */
+ * asked about each time: the settings' stale-while-revalidate is not for it. Where an operator has
+ * not asked for it, it only stretches lifetimes that are ours too: a backend that says how long its
+ * content is good has permitted nothing more (RFC 9111 4.2.4). */
 static void set_windows(const struct field_cc *cc, const struct policy_settings *settings,
                         const struct lifetime *life, struct policy_freshness *out)
 {
@@ -170,7 +173,7 @@ static void set_windows(const struct field_cc *cc, const struct policy_settings 
     if (!forbids_stale(cc)) {
         if (cc->flags & FIELD_CC_SWR)
             swr = (uint64_t)cc->swr * 1000;
-        else if (life->seconds > 0)
+        else if (life->seconds > 0 && (settings->swr_is_stated || life->is_ours))
             swr = settings->value.stale_while_revalidate_ms;
         sie =
             cc->flags & FIELD_CC_SIE ? (uint64_t)cc->sie * 1000 : settings->value.stale_if_error_ms;

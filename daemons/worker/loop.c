@@ -23,8 +23,8 @@
 
 /* ---- the time and the running values ---- */
 
-static void settings_of(const struct config_route *route, const struct runtime_cache *running,
-                        struct policy_settings *s)
+static void settings_of(const struct config_cache *top, const struct config_route *route,
+                        const struct runtime_cache *running, struct policy_settings *s)
 {
     const struct config_cache *c = route->cache;
     *s = (struct policy_settings){.value = *running, .store_set_cookie = c->store_set_cookie};
@@ -35,6 +35,8 @@ static void settings_of(const struct config_route *route, const struct runtime_c
     }
     if (c->set & 1u << RUNTIME_CACHE_MAX_BODY)
         s->value.max_body = c->value.max_body;
+    s->swr_is_stated = (c->set | top->set) & 1u << RUNTIME_CACHE_SWR ||
+                       running->stale_while_revalidate_ms != top->value.stale_while_revalidate_ms;
     if (c->set & 1u << RUNTIME_CACHE_SWR)
         s->value.stale_while_revalidate_ms = c->value.stale_while_revalidate_ms;
     if (c->set & 1u << RUNTIME_CACHE_SIE)
@@ -60,7 +62,8 @@ static void loop_settings(struct worker *w)
         if (!route->cache)
             continue;
         w->any_cache = true;
-        settings_of(route, &w->runtime.cache, &w->routes[route->index].settings);
+        settings_of(&w->config->cache, route, &w->runtime.cache,
+                    &w->routes[route->index].settings);
     }
     limits_prepare(w);
 }

@@ -17,10 +17,11 @@ static struct field_text text(const char *s)
     return (struct field_text){s, strlen(s)};
 }
 
-/* ttl 300 s, stale windows 30 s and 3600 s, as polder.conf has them */
+/* ttl 300 s, stale windows 30 s and 3600 s, stated by the operator */
 static struct policy_settings settings(void)
 {
-    return (struct policy_settings){.value = {.ttl_ms = 300000,
+    return (struct policy_settings){.swr_is_stated = true,
+                                    .value = {.ttl_ms = 300000,
                                               .max_body = 8 << 20,
                                               .stale_while_revalidate_ms = 30000,
                                               .stale_if_error_ms = 3600000}};
@@ -383,6 +384,28 @@ static void stale_windows_are_the_responses_own_or_the_settings(void **state)
     }
 }
 
+/* RFC 9111 4.2.4: the default is no permission that a backend has given. */
+static void the_default_window_is_for_lifetimes_of_our_own(void **state)
+{
+    (void)state;
+    struct policy_settings s = settings();
+    s.swr_is_stated = false;
+    struct policy_response r = response(200, "max-age=60");
+    struct policy_freshness f = freshness(&r, s);
+    assert_int_equal(f.swr_until_ms - f.fresh_until_ms, 0);
+    r = response(200, "max-age=60, stale-while-revalidate=5");
+    f = freshness(&r, s);
+    assert_int_equal(f.swr_until_ms - f.fresh_until_ms, 5000);
+    r = response(200, "public");
+    f = freshness(&r, s);
+    assert_int_equal(f.swr_until_ms - f.fresh_until_ms, 30000);
+    s.value.ttl_heuristic = 1;
+    r.has_last_modified = true;
+    r.last_modified = NOW_S - 1000;
+    f = freshness(&r, s);
+    assert_int_equal(f.swr_until_ms - f.fresh_until_ms, 0);
+}
+
 /* ---- 4: using
  * ------------------------------------------------------------------------------------------ */
 
@@ -613,6 +636,7 @@ int main(void)
         cmocka_unit_test(a_heuristic_lifetime_is_a_tenth_of_the_age),
         cmocka_unit_test(age_is_what_others_and_we_have_counted),
         cmocka_unit_test(stale_windows_are_the_responses_own_or_the_settings),
+        cmocka_unit_test(the_default_window_is_for_lifetimes_of_our_own),
         cmocka_unit_test(fresh_is_served_stale_only_in_its_window),
         cmocka_unit_test(what_is_softly_invalidated_is_stale),
         cmocka_unit_test(requests_with_authorization_get_only_what_permits_it),
