@@ -195,7 +195,9 @@ static bool is_stale(unsigned port, const char *target)
     const bool stale = status == 200 && !strcmp(m.body, "good");
     if (stale)
         assert_string_equal(field_of(&m, "Cache-Status"),
-                            "polder; fwd=stale; detail=stale-if-error");
+                            strstr(target, "head")
+                                ? "polder; fwd=stale; detail=stale-if-error"
+                                : "polder; fwd=stale; fwd-status=503; detail=stale-if-error");
     message_free(&m);
     return stale;
 }
