@@ -62,8 +62,7 @@ static void loop_settings(struct worker *w)
         if (!route->cache)
             continue;
         w->any_cache = true;
-        settings_of(&w->config->cache, route, &w->runtime.cache,
-                    &w->routes[route->index].settings);
+        settings_of(&w->config->cache, route, &w->runtime.cache, &w->routes[route->index].settings);
     }
     limits_prepare(w);
 }

@@ -13,7 +13,7 @@
 struct policy_settings {
     struct runtime_cache value;
     bool store_set_cookie;
-    bool swr_is_stated; /* stale_while_revalidate is not just the default */
+    bool swr_is_stated;                /* stale_while_revalidate is not just the default */
     bool partitioned_by_authorization; /* the partition contains it: RFC 9111 3.5 is met by the key
                                         */
     bool partitioned_by_cookie;
