@@ -89,10 +89,12 @@ static void answers_to_post_are_kept_while_others_invalidate_other_things(void *
 
 /* ---- 304 and HEAD ---- */
 
+/* From the store; also if it came so soon that it had to wait until that was stored. */
 static bool is_hit(const struct message *m)
 {
     const char *status = field_of(m, "Cache-Status");
-    return status && strstr(status, "polder; hit");
+    return status && (strstr(status, "polder; hit") ||
+                      (strstr(status, "; collapsed") && !strstr(status, "; collapsed=?0")));
 }
 
 static void expect(struct house *h, const char *method, const char *target, const char *field,
