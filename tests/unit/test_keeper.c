@@ -223,6 +223,7 @@ static void streams_of_dead_producers_are_forgotten(void **state)
     start(&r, 1000, 32 * MIB);
     rig_must_store(&r, "h/a", 1, 100);
     rig_wait(rig_look(&r, "h/a") == 1);
+    rig_wait(rig_gauge(&r, STATS_GAUGE_CACHE_BYTES) > 0); /* told a little later */
     const uint64_t before = rig_gauge(&r, STATS_GAUGE_CACHE_BYTES);
     rig_begin(&r, 1, 5, "h/never", 1);
     for (unsigned i = 0; i < 20; i++)
