@@ -367,8 +367,6 @@ bool answer_needs_chunks(const struct request *r, const struct cache_record *rec
     return rec->flags & CACHE_CHUNKED_BODY && !r->is_head && rec->body_len > 0;
 }
 
-/* From a view in the map, which is released before more than the first bytes are sent. Who has what
- * is stored, and would rather wait for a change, is held. key: where it lies. */
 /* The body in the coding that the client likes best, if that is there; else it is wanted. */
 static void choose_coding(struct worker *w, struct answer *a, struct cache_view *copy,
                           const struct cache_key *key)
@@ -389,13 +387,17 @@ static void choose_coding(struct worker *w, struct answer *a, struct cache_view 
     }
 }
 
-/* A body in chunks stays while it is sent. False: all pins are taken. pin: what to unpin; 0:
- * nothing. */
-static bool hold_body(struct worker *w, const struct answer *a, uint64_t *pin)
+/* Answers; a body in chunks stays while it is sent. False: all pins are taken. */
+static bool answer_held(struct worker *w, struct answer *a)
 {
-    const bool chunks = a->code != 304 && answer_needs_chunks(a->r, a->body->record);
-    *pin = chunks ? a->body->record->obj_id : 0;
-    return !chunks || cache_reader_pin(w->reader, *pin);
+    const struct cache_record *rec = a->body->record;
+    const uint64_t pin = a->code != 304 && answer_needs_chunks(a->r, rec) ? rec->obj_id : 0;
+    if (pin && !cache_reader_pin(w->reader, pin))
+        return false;
+    answer(w, a);
+    if (pin && !a->streamed)
+        cache_reader_unpin(w->reader, pin);
+    return true;
 }
 
 bool answer_view(struct worker *w, const struct request *r, const struct cache_view *v, bool soft,
@@ -404,17 +406,13 @@ bool answer_view(struct worker *w, const struct request *r, const struct cache_v
     struct answer a = {.r = r, .view = v, .body = v, .soft = soft};
     struct cache_view copy;
     char space[HIT_ETAG_MAX];
-    uint64_t pin = 0;
     if (choose_code(r, &a) &&
         !(a.code == 304 && r->wait_s && hold_unchanged(r, v->record, key, hit_etag(v, space)))) {
         choose_coding(w, &a, &copy, key);
-        if (!hold_body(w, &a, &pin))
+        if (!answer_held(w, &a))
             return false; /* the backend must do */
-        answer(w, &a);
     }
     cache_reader_release(w->reader);
-    if (pin && !a.streamed)
-        cache_reader_unpin(w->reader, pin);
     return true;
 }
 
@@ -424,41 +422,33 @@ bool answer_part(struct worker *w, const struct request *r, const struct cache_v
     char space[HIT_ETAG_MAX];
     struct answer a = {
         .r = r, .view = v, .body = v, .code = 206, .base = part->first, .size = part->size};
-    const bool chunks = answer_needs_chunks(r, v->record);
     a.first = first - part->first;
     a.end = last - part->first + 1;
     if (has_conditions(r) && hit_not_modified(r, hit_etag(v, space), modified_ms(v)))
         a.code = 304;
     else if (!if_range_holds(r, v))
         return false; /* then it is the whole that is wanted */
-    const uint64_t obj_id = v->record->obj_id;
-    if (chunks && !cache_reader_pin(w->reader, obj_id))
-        return false;
-    answer(w, &a);
-    if (chunks && !a.streamed)
-        cache_reader_unpin(w->reader, obj_id);
-    return true;
+    return answer_held(w, &a);
 }
 
 /* The copy is ours, its copy in a coding lies in the map. */
 static void answer_coded(struct worker *w, struct answer *a, const struct cache_key *key)
 {
     struct cache_view coded;
-    uint64_t pin = 0;
     if (loop_cache_ready(w))
         choose_coding(w, a, &coded, key);
-    if (a->body != a->view && !hold_body(w, a, &pin)) { /* all pins are taken */
-        a->body = a->view;
-        a->end = a->view->record->body_len;
-        a->weak = false;
-        pin = 0;
+    if (a->body != a->view && answer_held(w, a)) {
+        a->streamed = false; /* not of ours */
+    } else {
+        if (a->body != a->view) { /* all pins are taken */
+            a->body = a->view;
+            a->end = a->view->record->body_len;
+            a->weak = false;
+        }
+        answer(w, a);
     }
-    answer(w, a);
     if (w->reader)
         cache_reader_release(w->reader);
-    if (pin && !a->streamed)
-        cache_reader_unpin(w->reader, pin);
-    a->streamed = a->streamed && !pin; /* of the plain one? */
 }
 
 void hit_answer_copy(const struct request *r, struct stored_copy *copy, const char *status)

@@ -226,9 +226,8 @@ static void put_polled(struct h1_out *o, const struct exchange *ex, const struct
         case H1_DATE:
             break;
         case H1_VARY:
-            if (tee_shrinks(ex))
-                break;
-            put_field(o, f);
+            if (!tee_shrinks(ex))
+                put_field(o, f);
             break;
         default:
             if (!h1_is_hop_by_hop(head, f))
@@ -306,11 +305,14 @@ static bool shadows_ours(struct field_text name)
     return false;
 }
 
-/* What is stored is stored plain, and made smaller here. */
-static bool asks_plain(const struct response_request *what)
+static bool keeps_codings(const struct request *r)
 {
-    const struct config_route *route = what->request->route;
-    return what->request->cacheable && route && route->cache && route->cache->n_compress;
+    return r->route && r->route->cache && r->route->cache->n_compress;
+}
+
+bool response_asks_plain(const struct request *r)
+{
+    return r->cacheable && keeps_codings(r);
 }
 
 static bool is_forwarded(const struct response_request *what, const struct h1_field *f)
@@ -335,7 +337,7 @@ static bool is_forwarded(const struct response_request *what, const struct h1_fi
     }
     if (what->fetch && is_condition(f->id))
         return false;
-    if (asks_plain(what) && f->id == H1_ACCEPT_ENCODING)
+    if (f->id == H1_ACCEPT_ENCODING && response_asks_plain(what->request))
         return false;
     if (f->id == H1_PREFER && what->request->route && what->request->route->poll)
         return false; /* who waits, waits here */
@@ -439,13 +441,13 @@ static void put_request_fields(struct h1_out *o, struct worker *w,
         const struct h1_field *f = &r->head->field[i];
         if (!(f->id == H1_X_REQUEST_ID ? keep_id : is_forwarded(what, f)))
             continue;
-        if (f->id == H1_IF_MATCH && r->route && r->route->cache && r->route->cache->n_compress)
+        if (f->id == H1_IF_MATCH && keeps_codings(r))
             put_if_match(o, f);
         else
             put_field(o, f);
     }
     put_forwarding(o, r);
-    if (asks_plain(what))
+    if (response_asks_plain(r))
         h1_puts(o, "Accept-Encoding: identity\r\n");
     if (!keep_id)
         put_request_id(o, w);

@@ -252,7 +252,7 @@ static bool fill(struct exchange *ex, struct tee *s, const struct h1_head *head,
         ex->not_stored = "response has more than 32 tags";
         return false;
     }
-    if (!read_vary(s, head, r->cacheable && r->route->cache->n_compress)) {
+    if (!read_vary(s, head, response_asks_plain(r))) {
         ex->not_stored = "response varies by too much, or by a field that Polder writes";
         return false;
     }
