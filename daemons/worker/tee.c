@@ -588,10 +588,11 @@ bool tee_freshen(struct exchange *ex, const struct h1_head *head)
         return false;
     h1_policy_response(merged, (int64_t)(w->real_ms / 1000), scratch, &resp);
     h1_policy_age(head, &resp); /* a stored Age is history; a new one counts */
+    const bool quarantined = request_is_quarantined(&ex->req); /* since it was sent */
     const enum policy_store why =
         policy_may_store(&ex->req.policy, &resp, &w->routes[ex->req.route->index].settings);
-    if (why != POLICY_STORE || request_is_quarantined(&ex->req)) {
-        ex->not_stored = policy_store_reason(why);
+    if (why != POLICY_STORE || quarantined) {
+        ex->not_stored = quarantined ? guard_detail(&ex->req) : policy_store_reason(why);
         tee_delete(w, &old->key);
         tee_land(ex, INFLIGHT_NOSHARE);
         return true;
