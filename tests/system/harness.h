@@ -115,6 +115,8 @@ void client_read(int fd, struct message *m, bool to_head);
 bool client_closed(int fd, unsigned ms); /* the peer ends the connection within ms */
 /* One GET on a connection of its own: status; body and head in m if m is not NULL. */
 int get(unsigned port, const char *target, struct message *m);
+/* One GET: was it a hit, fresh or stale, as Cache-Status says? */
+bool served_from_store(unsigned port, const char *target);
 int get_with(unsigned port, const char *target, const char *lines, struct message *m);
 int request(unsigned port, const char *method, const char *target, const char *lines,
             const char *body, struct message *m);

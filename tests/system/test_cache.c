@@ -96,16 +96,6 @@ static void start(struct house *h, unsigned workers, const char *cache)
     atomic_store(&version, 1);
 }
 
-static bool is_hit(unsigned port, const char *target)
-{
-    struct message m;
-    get(port, target, &m);
-    const char *status = m.status ? field_of(&m, "Cache-Status") : NULL;
-    bool hit = status && strstr(status, "polder; hit");
-    message_free(&m);
-    return hit;
-}
-
 static void warm_urls_are_there_before_anybody_asks(void **state)
 {
     (void)state;
@@ -113,14 +103,14 @@ static void warm_urls_are_there_before_anybody_asks(void **state)
     const char *out;
     start(&h, 2, "warm = {\"test.example/w/1\", \"test.example/w/2\"}");
     wait_until(backend_calls(backend) == 2, 5000);
-    wait_until(is_hit(h.port, "/w/1"), 2000);
-    wait_until(is_hit(h.port, "/w/2"), 2000);
+    wait_until(served_from_store(h.port, "/w/1"), 2000);
+    wait_until(served_from_store(h.port, "/w/2"), 2000);
     assert_int_equal(backend_calls(backend), 2);
     /* what is invalidated is fetched again, and nobody had to wait for it */
     atomic_store(&version, 2);
     assert_int_equal(ctl(&h, &out, "cache invalidate test.example/w/1"), 0);
     wait_until(backend_calls(backend) == 3, 5000);
-    wait_until(is_hit(h.port, "/w/1"), 2000);
+    wait_until(served_from_store(h.port, "/w/1"), 2000);
     assert_int_equal(backend_calls(backend), 3);
     house_remove(&h);
 }
@@ -131,8 +121,8 @@ static void parameters_that_do_not_matter_reach_nobody(void **state)
     struct house h;
     start(&h, 1, "only_query = {\"id\", \"page\"} sort_query = true");
     assert_int_equal(get(h.port, "/q?page=2&evil=1&id=7", NULL), 200);
-    wait_until(is_hit(h.port, "/q?id=7&page=2&other"), 2000);
-    assert_false(is_hit(h.port, "/q?id=8&page=2"));
+    wait_until(served_from_store(h.port, "/q?id=7&page=2&other"), 2000);
+    assert_false(served_from_store(h.port, "/q?id=8&page=2"));
     char *asked = backend_transcript(backend);
     assert_non_null(strstr(asked, "GET /q?id=7&page=2\n"));
     assert_null(strstr(asked, "evil"));
@@ -146,10 +136,10 @@ static void what_is_read_often_never_gets_stale(void **state)
     struct house h;
     start(&h, 2, "");
     get(h.port, "/hot", NULL);
-    wait_until(is_hit(h.port, "/hot"), 2000);
+    wait_until(served_from_store(h.port, "/hot"), 2000);
     const uint64_t until = mono_ms() + 7000;
     while (mono_ms() < until) {
-        assert_true(is_hit(h.port, "/hot"));
+        assert_true(served_from_store(h.port, "/hot"));
         nap_ms(10);
     }
     /* three seconds each, less the last part of them */
@@ -166,7 +156,7 @@ static void what_one_worker_fetched_is_a_hit_on_all(void **state)
     assert_int_equal(get(h.port, "/x", &m), 200);
     assert_non_null(strstr(field_of(&m, "Cache-Status"), "polder; fwd=uri-miss"));
     message_free(&m);
-    wait_until(is_hit(h.port, "/x"), 2000);
+    wait_until(served_from_store(h.port, "/x"), 2000);
     backend_forget(backend);
     for (int i = 0; i < 64; i++) { /* 64 connections spread over all four */
         assert_int_equal(get(h.port, "/x", &m), 200);
@@ -198,7 +188,7 @@ static void bodies_of_all_sizes_come_back_byte_for_byte(void **state)
                 assert_memory_equal(m.body, want, sizes[i]);
                 message_free(&m);
                 if (n == 0 && (!kind || sizes[i] <= 1000000))
-                    wait_until(is_hit(h.port, target), 3000);
+                    wait_until(served_from_store(h.port, target), 3000);
             }
             free(want);
         }
@@ -213,7 +203,7 @@ static void what_must_not_be_shared_is_not(void **state)
     start(&h, 2, "");
     for (int i = 0; i < 3; i++)
         for (int n = 0; n < 3; n++)
-            assert_false(is_hit(h.port, target[i]));
+            assert_false(served_from_store(h.port, target[i]));
     struct message m;
     for (int n = 0; n < 3; n++) {
         assert_int_equal(get_with(h.port, "/auth", "Authorization: Bearer a\r\n", &m), 200);
@@ -267,7 +257,7 @@ static void a_client_with_the_same_validator_gets_304(void **state)
     char line[256];
     start(&h, 2, "");
     get(h.port, "/x", NULL);
-    wait_until(is_hit(h.port, "/x"), 2000);
+    wait_until(served_from_store(h.port, "/x"), 2000);
     get(h.port, "/x", &m);
     assert_non_null(field_of(&m, "ETag"));
     snprintf(line, sizeof line, "If-None-Match: %s\r\n", field_of(&m, "ETag"));
@@ -310,7 +300,7 @@ static void nobody_sees_the_old(struct house *h, const char *target, const char 
     unsigned counts[1000] = {0}, old = atomic_load(&version);
     char forbidden[32];
     snprintf(forbidden, sizeof forbidden, "<version %u>", old);
-    wait_until((get(h->port, target, NULL), is_hit(h->port, target)), 3000);
+    wait_until((get(h->port, target, NULL), served_from_store(h->port, target)), 3000);
     atomic_store(&version, old + 1);
     assert_int_equal(ctl(h, NULL, "%s", command), 0);
     storm(h->port, target, 10000, 16, counts, forbidden);
@@ -331,10 +321,10 @@ static void after_an_invalidation_returns_nobody_sees_the_old(void **state)
     nobody_sees_the_old(&h, "/a/b?c=1", "cache invalidate --tag green");
     nobody_sees_the_old(&h, "/a/b?c=1", "cache invalidate --all");
     /* and what was not meant stays */
-    wait_until((get(h.port, "/other", NULL), is_hit(h.port, "/other")), 3000);
+    wait_until((get(h.port, "/other", NULL), served_from_store(h.port, "/other")), 3000);
     assert_int_equal(ctl(&h, NULL, "cache invalidate --prefix /a/"), 0);
     assert_int_equal(ctl(&h, NULL, "cache invalidate --tag nothing-has-this"), 0);
-    assert_true(is_hit(h.port, "/other"));
+    assert_true(served_from_store(h.port, "/other"));
     house_remove(&h);
 }
 
@@ -364,7 +354,7 @@ static void an_unsafe_method_cleans_up_after_itself(void **state)
     struct message m;
     start(&h, 4, "");
     for (int groups = 0; groups < 2; groups++) {
-        wait_until((get(h.port, "/thing", NULL), is_hit(h.port, "/thing")), 3000);
+        wait_until((get(h.port, "/thing", NULL), served_from_store(h.port, "/thing")), 3000);
         unsigned now = atomic_fetch_add(&version, 1) + 1;
         char want[32];
         snprintf(want, sizeof want, "<version %u>", now);
@@ -382,10 +372,10 @@ static void a_soft_invalidation_only_ends_freshness(void **state)
     (void)state;
     struct house h;
     start(&h, 2, "stale_if_error = \"1h\"");
-    wait_until((get(h.port, "/x", NULL), is_hit(h.port, "/x")), 3000);
+    wait_until((get(h.port, "/x", NULL), served_from_store(h.port, "/x")), 3000);
     atomic_fetch_add(&version, 1);
     assert_int_equal(ctl(&h, NULL, "cache invalidate --soft --tag red"), 0);
-    assert_false(is_hit(h.port, "/x"));
+    assert_false(served_from_store(h.port, "/x"));
     house_remove(&h);
 }
 
@@ -396,17 +386,18 @@ static void a_restart_finds_the_cache_warm(void **state)
     (void)state;
     struct house h;
     start(&h, 2, "");
-    wait_until((get(h.port, "/x", NULL), is_hit(h.port, "/x")), 3000);
-    wait_until((get(h.port, "/size/100000", NULL), is_hit(h.port, "/size/100000")), 3000);
-    wait_until((get(h.port, "/gone", NULL), is_hit(h.port, "/gone")), 3000);
+    wait_until((get(h.port, "/x", NULL), served_from_store(h.port, "/x")), 3000);
+    wait_until((get(h.port, "/size/100000", NULL), served_from_store(h.port, "/size/100000")),
+               3000);
+    wait_until((get(h.port, "/gone", NULL), served_from_store(h.port, "/gone")), 3000);
     assert_int_equal(ctl(&h, NULL, "cache invalidate http://test.example/gone"), 0);
     assert_int_equal(house_stop(&h), 0);
     house_run(&h);
     backend_forget(backend);
-    assert_true(is_hit(h.port, "/x"));
-    assert_true(is_hit(h.port, "/size/100000"));
+    assert_true(served_from_store(h.port, "/x"));
+    assert_true(served_from_store(h.port, "/size/100000"));
     assert_int_equal(backend_calls(backend), 0);
-    assert_false(is_hit(h.port, "/gone"));
+    assert_false(served_from_store(h.port, "/gone"));
     house_kill(&h); /* kill -9 of everything: what is there is sound, or wiped */
     house_run(&h);
     struct message m;
@@ -466,7 +457,7 @@ static void a_damaged_database_never_serves_a_wrong_byte(void **state)
             snprintf(target, sizeof target, "/size/%d", 100 + i * 300);
             assert_int_equal(get(h.port, target, NULL), 200);
         }
-        wait_until(is_hit(h.port, target), 3000);
+        wait_until(served_from_store(h.port, target), 3000);
         assert_int_equal(house_stop(&h), 0);
         snprintf(state_dir, sizeof state_dir, "%s/state", h.dir);
         assert_true(find_data(state_dir, path, sizeof path));
@@ -484,7 +475,7 @@ static void a_damaged_database_never_serves_a_wrong_byte(void **state)
                 message_free(&m);
                 free(want);
             }
-        wait_until((get(h.port, "/after", NULL), is_hit(h.port, "/after")), 5000);
+        wait_until((get(h.port, "/after", NULL), served_from_store(h.port, "/after")), 5000);
         if (kind < 3)
             assert_true(house_logged(&h, "cache: "));
         house_remove(&h);
@@ -507,10 +498,10 @@ static void the_keeper_may_die_at_any_time(void **state)
         assert_int_equal(counts[200], 200);
         wait_until(house_children(&h, "polderd: keeper", &again, 1) == 1 && again != keeper, 2000);
         if (i % 5 == 4)
-            wait_until((get(h.port, target, NULL), is_hit(h.port, target)), 8000);
+            wait_until((get(h.port, target, NULL), served_from_store(h.port, target)), 8000);
         nap_ms(300);
     }
-    wait_until((get(h.port, "/end", NULL), is_hit(h.port, "/end")), 10000);
+    wait_until((get(h.port, "/end", NULL), served_from_store(h.port, "/end")), 10000);
     house_remove(&h);
 }
 

@@ -72,22 +72,12 @@ static void start(struct house *h, unsigned workers, const char *cache, const ch
     atomic_store(&slow_rank, 0);
 }
 
-static bool is_hit(const struct house *h, const char *target)
-{
-    struct message m;
-    get(h->port, target, &m);
-    const char *status = m.status ? field_of(&m, "Cache-Status") : NULL;
-    const bool hit = status && strstr(status, "polder; hit");
-    message_free(&m);
-    return hit;
-}
-
 /* Stored, and read often enough to be worth a refresh. */
 static void make_hot(const struct house *h, const char *target)
 {
-    wait_until(is_hit(h, target), 3000);
+    wait_until(served_from_store(h->port, target), 3000);
     for (int i = 0; i < 8; i++) /* reads are counted with a chance; so many are surely two */
-        assert_true(is_hit(h, target));
+        assert_true(served_from_store(h->port, target));
 }
 
 static json_int_t stat_of(struct house *h, const char *name)
@@ -107,7 +97,7 @@ static void read_until(const struct house *h, char (*target)[32], unsigned n, ui
 {
     while (mono_ms() < end)
         for (unsigned i = 0; i < n && mono_ms() < end; i++)
-            assert_true(is_hit(h, target[i]));
+            assert_true(served_from_store(h->port, target[i]));
 }
 
 static void wait_for_time(uint64_t ms)
@@ -134,7 +124,7 @@ static void the_most_valuable_goes_first_where_only_one_may(void **state)
     make_hot(&h, gate);
     atomic_store(&closed, true);
     wait_for_time(begin + life * 650);
-    wait_until(is_hit(&h, gate) && atomic_load(&again) == 1, life * 200);
+    wait_until(served_from_store(h.port, gate) && atomic_load(&again) == 1, life * 200);
     /* it is under way; the others become due meanwhile, and wait for their turn */
     read_until(&h, target, 8, stored + life * 952);
     assert_int_equal(atomic_load(&again), 1);
@@ -206,10 +196,10 @@ static void nobody_waits_for_a_refresh(void **state)
     make_hot(&h, "/gate/10/0");
     atomic_store(&closed, true);
     wait_for_time(begin + 8500);
-    wait_until(is_hit(&h, "/gate/10/0") && atomic_load(&again) == 1, 1300);
+    wait_until(served_from_store(h.port, "/gate/10/0") && atomic_load(&again) == 1, 1300);
     for (int i = 0; i < 20 && mono_ms() < begin + 9800; i++)
-        assert_true(
-            is_hit(&h, "/gate/10/0"));        /* it stands at the gate: who waits, waits for ever */
+        assert_true(served_from_store(
+            h.port, "/gate/10/0"));           /* it stands at the gate: who waits, waits for ever */
     assert_int_equal(atomic_load(&again), 1); /* over both workers */
     atomic_store(&closed, false);
     wait_until(atomic_load(&refreshing) == 0, 3000);
@@ -225,7 +215,7 @@ static void what_is_read_once_in_a_life_is_not_fetched_for_it(void **state)
     get(h.port, "/cold/6/0", NULL);
     make_hot(&h, "/off/6/0");
     wait_for_time(begin + 5720);
-    assert_true(is_hit(&h, "/cold/6/0")); /* its only reader, and it is due */
+    assert_true(served_from_store(h.port, "/cold/6/0")); /* its only reader, and it is due */
     nap_ms(200);
     assert_int_equal(atomic_load(&again),
                      0); /* and nobody has read the other one when it was due */
@@ -241,7 +231,7 @@ static void a_share_of_nothing_refreshes_nothing(void **state)
     make_hot(&h, "/many/6/0");
     wait_for_time(begin + 5200);
     while (mono_ms() < begin + 5800)
-        assert_true(is_hit(&h, "/many/6/0"));
+        assert_true(served_from_store(h.port, "/many/6/0"));
     assert_int_equal(atomic_load(&again), 0);
     house_remove(&h);
 }

@@ -70,16 +70,6 @@ static void start(struct house *h, unsigned workers)
     atomic_store(&held, false);
 }
 
-static bool is_hit(const struct house *h, const char *target)
-{
-    struct message m;
-    get(h->port, target, &m);
-    const char *status = m.status ? field_of(&m, "Cache-Status") : NULL;
-    const bool hit = status && strstr(status, "polder; hit");
-    message_free(&m);
-    return hit;
-}
-
 /* Long lists do not fit on a command line of the harness. Returns what the shell makes of it. */
 static const char *listed(const struct house *h, const char *prefix, unsigned n)
 {
@@ -132,7 +122,7 @@ static void each_url_is_told_what_became_of_it(void **state)
     expect(&h, "http://test.example/one", "stored", "for ");
     assert_int_equal(backend_calls(backend), 1);
     for (int i = 0; i < 12; i++)
-        assert_true(is_hit(&h, "/one")); /* on every worker, and nobody had asked */
+        assert_true(served_from_store(h.port, "/one")); /* on every worker, and nobody had asked */
     expect(&h, "HTTP://test.example:80/one#top", "fresh already", "s more");
     expect(&h, "test.example/one", "fresh already", "s more");
     assert_int_equal(backend_calls(backend), 1);

@@ -553,6 +553,16 @@ int get(unsigned port, const char *target, struct message *m)
     return get_with(port, target, "", m);
 }
 
+bool served_from_store(unsigned port, const char *target)
+{
+    struct message m;
+    get(port, target, &m);
+    const char *status = m.status ? field_of(&m, "Cache-Status") : NULL;
+    const bool hit = status && strstr(status, "polder; hit");
+    message_free(&m);
+    return hit;
+}
+
 struct storm {
     unsigned port, share;
     const char *target, *forbidden;
