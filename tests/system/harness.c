@@ -55,7 +55,7 @@ const char *built(const char *program)
     return p;
 }
 
-unsigned free_port(void)
+static unsigned some_port(void)
 {
     int fd = socket(AF_INET, SOCK_STREAM, 0);
     struct sockaddr_in sa = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -64,6 +64,22 @@ unsigned free_port(void)
     assert_int_equal(getsockname(fd, (struct sockaddr *)&sa, &len), 0);
     close(fd);
     return ntohs(sa.sin_port);
+}
+
+/* The kernel may name the same one twice in a row, and a house needs two. */
+unsigned free_port(void)
+{
+    static unsigned given[64], n;
+    unsigned port;
+    bool again;
+    do {
+        port = some_port();
+        again = false;
+        for (unsigned i = 0; i < 64; i++)
+            again = again || given[i] == port;
+    } while (again);
+    given[n++ % 64] = port;
+    return port;
 }
 
 void house_write_conf(struct house *h, unsigned workers, const char *routes)
