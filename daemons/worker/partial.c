@@ -46,16 +46,15 @@ static bool find(struct worker *w, const struct request *r, const struct hit_fou
 
 /* ---- answering ---- */
 
-/* When the whole that is stored was received, fresh or not; 0: none is. Of two stored responses the
- * newer one counts (RFC 9111 4). */
-static uint64_t whole_received_ms(struct worker *w, const struct request *r,
-                                  struct hit_found *found)
+/* Of two stored responses the newer one counts (RFC 9111 4). The clock ticks each 4 ms: of those of
+ * one tick it is the one that was stored later. */
+static bool is_older(const struct cache_record *a, const struct cache_record *b)
 {
-    struct cache_view v;
-    return stored_find(w, r, &v, found) == 1 ? v.record->received_ms : 0;
+    return a->received_ms != b->received_ms ? a->received_ms < b->received_ms
+                                            : a->obj_id < b->obj_id;
 }
 
-/* A fresh part, newer than any whole, that has all of the range. */
+/* A fresh part, newer than any whole, fresh or not, that has all of the range. */
 struct covering {
     struct cache_view view;
     struct field_span span;
@@ -65,8 +64,10 @@ static bool find_covering(struct worker *w, const struct request *r, struct hit_
                           struct covering *c)
 {
     struct hit_found found = {0};
-    const uint64_t whole_ms = whole_received_ms(w, r, &found);
-    if (!find(w, r, &found, &c->view, &c->span) || c->view.record->received_ms < whole_ms ||
+    struct cache_view whole;
+    const bool has_whole = stored_find(w, r, &whole, &found) == 1;
+    if (!find(w, r, &found, &c->view, &c->span) ||
+        (has_whole && is_older(c->view.record, whole.record)) ||
         policy_use_of(&r->policy, c->view.record, false, w->real_ms) != POLICY_FRESH)
         return false;
     partly->partial = true;
@@ -196,7 +197,7 @@ static const struct h1_head *join(struct exchange *ex, const struct h1_head *hea
     struct cache_view v;
     struct field_text old_etag;
     struct field_span old, joined;
-    whole_received_ms(w, &ex->req, &found);
+    stored_find(w, &ex->req, &v, &found); /* for the key */
     if (!find(w, &ex->req, &found, &v, &old) || !hit_stored_field(&v, "etag", &old_etag) ||
         !field_etag_listed(etag, old_etag, false) || !field_span_join(&old, &part->span, &joined) ||
         joined.last - joined.first >= settings->value.max_body)
