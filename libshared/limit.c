@@ -74,10 +74,42 @@ struct charged {
     limit_word before; /* the state that it was added to */
 };
 
-LIMIT_HOT void rule_make(const struct limit_caller *caller, const struct limit_charge *charge,
-                         uint64_t now_ms, struct limit_rule *rule)
+#define RULES 16 /* a power of two */
+
+/* The rules of the last checks, each as it is at one millisecond: a busy process checks many
+ * requests in one, and the divisions of making a rule take as long as using it. A process's own. */
+struct rule_memo {
+    uint64_t now_ms, format_value;
+    uint32_t requests;
+    struct limit_rule rule;
+};
+static _Thread_local struct rule_memo rules[RULES];
+
+static __attribute__((noinline)) void rule_remember(struct limit_table *table,
+                                                    const struct runtime_limit *limit,
+                                                    uint64_t now_ms, struct rule_memo *m)
 {
-    limit_rule_init(rule, charge->limit, limit_table_format(caller->table, charge->limit), now_ms);
+    m->now_ms = now_ms;
+    m->format_value = limit_format_value(limit->algorithm, limit->window_ms);
+    m->requests = limit->requests;
+    limit_rule_init(&m->rule, limit, limit_table_format(table, limit), now_ms);
+}
+
+/* Good until the next call. */
+LIMIT_HOT const struct limit_rule *rule_of(struct limit_table *table,
+                                           const struct runtime_limit *limit, uint64_t now_ms)
+{
+    const uint64_t value = limit_format_value(limit->algorithm, limit->window_ms);
+    struct rule_memo *m = &rules[(uintptr_t)limit / sizeof *limit % RULES];
+    if (__builtin_expect(m->now_ms != now_ms || m->format_value != value ||
+                             m->requests != limit->requests ||
+                             atomic_load_explicit(&table->formats[m->rule.format],
+                                                  memory_order_relaxed) != value,
+                         0))
+        rule_remember(table, limit, now_ms, m);
+    const struct limit_rule *rule = &m->rule;
+    __asm__("" : "+r"(rule)); /* else its address is computed again and again */
+    return rule;
 }
 
 /* The entry was idle, or will be too soon, or the key has none. Rare: what it needs is made again
@@ -87,19 +119,18 @@ entry_hold(const struct limit_caller *caller, const struct limit_charge *charge,
 {
     const struct limit_place place = limit_place_of(caller->table, charge->key);
     struct limit_entry entry;
-    struct limit_rule rule;
+    const struct limit_rule *rule = rule_of(caller->table, charge->limit, now_ms);
     uint64_t word;
-    rule_make(caller, charge, now_ms, &rule);
     for (unsigned tries = 0; tries < CHARGE_TRIES; tries++) {
-        if (!limit_entry_find(&place, &entry, &word) || !limit_word_lives(word, rule.now_s)) {
-            if (!limit_entry_make(caller, &place, &rule, &entry))
+        if (!limit_entry_find(&place, &entry, &word) || !limit_word_lives(word, rule->now_s)) {
+            if (!limit_entry_make(caller, &place, rule, &entry))
                 break;
             word = atomic_load(entry.word); /* a process with an older clock may have made it */
         }
         /* Never shorten what is kept: others may have later clocks. */
         while (limit_word_tag(word) == place.tag)
-            if (limit_word_lives(word, rule.until_s) ||
-                atomic_compare_exchange_weak(entry.word, &word, limit_word_kept(&rule, place.tag)))
+            if (limit_word_lives(word, rule->until_s) ||
+                atomic_compare_exchange_weak(entry.word, &word, limit_word_kept(rule, place.tag)))
                 return entry;
     }
     return (struct limit_entry){NULL, NULL};
@@ -123,28 +154,30 @@ LIMIT_HOT bool entry_charge(const struct limit_caller *caller, const struct limi
 LIMIT_HOT void charge_one(const struct limit_caller *caller, const struct limit_charge *charge,
                           uint64_t now_ms, struct charged *done, struct limit_verdict *verdict)
 {
-    const struct limit_place place = limit_place_of(caller->table, charge->key);
-    struct limit_rule rule;
+    struct limit_bucket *first = limit_bucket_first(caller->table, charge->key);
+    const uint64_t tag = limit_key_tag(charge->key);
+    const struct limit_rule *rule = rule_of(caller->table, charge->limit, now_ms);
     struct limit_entry entry;
     limit_word before;
     uint64_t word;
-    if (charge->cost > charge->limit->requests) { /* never: not worth an entry */
+    if (__builtin_expect(charge->cost > rule->requests, 0)) { /* never: not worth an entry */
         limit_peek(caller, charge, now_ms, verdict);
         return;
     }
-    rule_make(caller, charge, now_ms, &rule);
     for (unsigned tries = 0; tries < CHARGE_TRIES; tries++) {
-        if (__builtin_expect(!limit_entry_find(&place, &entry, &word) ||
-                                 !limit_word_lives(word, rule.until_s),
+        if (__builtin_expect(!limit_entry_seek(first, tag, &entry, &word) ||
+                                 !limit_word_lives(word, rule->until_s),
                              0)) {
             entry = entry_hold(caller, charge, now_ms);
             if (!entry.word)
                 break;
         }
-        if (!entry_charge(caller, &rule, &entry, place.tag, charge->cost, &before, verdict))
+        if (__builtin_expect(!entry_charge(caller, rule, &entry, tag, charge->cost,
+                                           done ? &before : NULL, verdict),
+                             0))
             continue;
         if (done)
-            *done = (struct charged){rule, entry, place.tag, before};
+            *done = (struct charged){*rule, entry, tag, before};
         return;
     }
     *verdict = (struct limit_verdict){.reset_ms = TRY_AGAIN_MS, .retry_ms = TRY_AGAIN_MS};
@@ -155,14 +188,13 @@ void limit_peek(const struct limit_caller *caller, const struct limit_charge *ch
                 uint64_t now_ms, struct limit_verdict *verdict)
 {
     const struct limit_place place = limit_place_of(caller->table, charge->key);
-    struct limit_rule rule;
+    const struct limit_rule *rule = rule_of(caller->table, charge->limit, now_ms);
     struct limit_entry entry = {NULL, NULL};
     limit_word seen = 0, own, before;
     uint64_t word;
-    rule_make(caller, charge, now_ms, &rule);
     const bool found =
-        limit_entry_find(&place, &entry, &word) && limit_word_lives(word, rule.now_s);
-    if (found && !limit_word_lives(word, rule.until_s)) { /* the window may have grown */
+        limit_entry_find(&place, &entry, &word) && limit_word_lives(word, rule->now_s);
+    if (found && !limit_word_lives(word, rule->until_s)) { /* the window may have grown */
         const struct limit_entry held = entry_hold(caller, charge, now_ms);
         entry = held.word ? held : entry;
     }
@@ -170,13 +202,13 @@ void limit_peek(const struct limit_caller *caller, const struct limit_charge *ch
         seen = limit_word_glance(entry.state);
     do
         own =
-            limit_state_charge(&rule, seen, charge->cost, caller->table->formats, &before, verdict);
+            limit_state_charge(rule, seen, charge->cost, caller->table->formats, &before, verdict);
     while (found && !verdict->admitted &&
            !limit_word_swap(entry.state, &seen, limit_entry_is(&entry, place.tag) ? own : seen));
     if (!verdict->admitted)
         return;
     struct limit_verdict without; /* what is left without it */
-    limit_state_charge(&rule, seen, 0, caller->table->formats, &before, &without);
+    limit_state_charge(rule, seen, 0, caller->table->formats, &before, &without);
     *verdict = without;
 }
 

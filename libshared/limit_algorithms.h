@@ -121,26 +121,37 @@ LIMIT_HOT uint64_t sliding_count(limit_word word, unsigned age)
     return (uint64_t)(word >> (COUNT_SHIFT + age * COUNT_BITS)) & COUNT_MAX;
 }
 
+/* How long ago somebody was here last nobody can foresee, so but for the one who is here all the
+ * time there is no branch: what is foreseen wrongly costs more than all of this. */
 LIMIT_HOT limit_word sliding_now(const struct limit_rule *r, limit_word word)
 {
     const int32_t behind = units_behind(r, word);
     if (behind <= 0)
         return word;
-    limit_word counts = 0;
-    if (behind < COUNTS)
-        counts = (word >> COUNT_SHIFT) << ((unsigned)behind * COUNT_BITS + COUNT_SHIFT);
-    return counts | header_of(r, r->number);
+    const unsigned passed = behind < COUNTS ? (unsigned)behind : COUNTS;
+    return (word >> COUNT_SHIFT) << passed * COUNT_BITS << COUNT_SHIFT | header_of(r, r->number);
 }
 
+/* The age of the oldest count that is not 0. */
 LIMIT_HOT unsigned sliding_oldest(limit_word word)
 {
-    if (word_high(word))
-        return 2 + (63 - (unsigned)__builtin_clzll(word_high(word))) / COUNT_BITS;
-    return word_low(word) >> (COUNT_SHIFT + COUNT_BITS) != 0;
+    const uint64_t high = word_high(word), low = word_low(word) >> COUNT_SHIFT;
+    const uint64_t old = -(uint64_t)(high != 0); /* a mask instead of a branch */
+    const uint64_t counts = (high & old) | (low & ~old) | 1;
+    return (63 - (unsigned)__builtin_clzll(counts)) / COUNT_BITS + (unsigned)(old & 2);
 }
 
-/* Until `need` of what is counted has become too old. */
-LIMIT_HOT uint64_t sliding_until(const struct limit_rule *r, limit_word word, uint64_t need)
+/* Until the oldest of what is counted has become too old. Never in the past: a state that is behind
+ * was brought forward. */
+LIMIT_HOT uint64_t sliding_reset(const struct limit_rule *r, limit_word word)
+{
+    const int64_t ahead = (int64_t)(COUNTS - sliding_oldest(word)) - units_behind(r, word);
+    return (uint64_t)ahead * r->unit_ms - r->into_ms;
+}
+
+/* Until `need` of what is counted has become too old, if the oldest does not suffice. */
+static __attribute__((noinline)) uint64_t sliding_until(const struct limit_rule *r, limit_word word,
+                                                        uint64_t need)
 {
     unsigned age = sliding_oldest(word);
     uint64_t gone = sliding_count(word, age);
@@ -152,20 +163,20 @@ LIMIT_HOT uint64_t sliding_until(const struct limit_rule *r, limit_word word, ui
 LIMIT_HOT bool sliding_try(const struct limit_rule *r, limit_word *word, uint32_t cost,
                            struct limit_verdict *v)
 {
-    const uint64_t sum = sliding_sum(*word) + cost;
+    const uint64_t had = sliding_sum(*word), sum = had + cost;
     const bool fits = sum <= r->requests;
-    if (fits) {
-        *word += (limit_word)cost << COUNT_SHIFT;
-        v->remaining = (uint32_t)(r->requests - sum);
-        v->reset_ms = sum ? sliding_until(r, *word, 1) : 0;
-        v->retry_ms = 0;
-    } else {
-        v->remaining = sum - cost < r->requests ? (uint32_t)(r->requests - (sum - cost)) : 0;
-        v->reset_ms = sum > cost ? sliding_until(r, *word, 1) : 0;
-        v->retry_ms =
-            cost > r->requests ? r->window_ms : sliding_until(r, *word, sum - r->requests);
-    }
-    return fits;
+    v->retry_ms = 0;
+    if (fits)
+        *word += (uint64_t)cost << COUNT_SHIFT;
+    const uint64_t counted = fits ? sum : had;
+    v->remaining = counted < r->requests ? (uint32_t)(r->requests - counted) : 0;
+    v->reset_ms = counted ? sliding_reset(r, *word) : 0;
+    if (fits)
+        return true;
+    v->retry_ms = cost > r->requests       ? r->window_ms
+                  : sum - r->requests == 1 ? v->reset_ms
+                                           : sliding_until(r, *word, sum - r->requests);
+    return false;
 }
 
 static inline bool sliding_refund(const struct limit_rule *r, limit_word before, limit_word *word,
@@ -198,7 +209,7 @@ LIMIT_HOT bool fixed_try(const struct limit_rule *r, limit_word *word, uint32_t 
     const bool fits = count + cost <= r->requests;
     const uint64_t end_ms = until_unit(r, *word, 1);
     if (fits) {
-        *word += (limit_word)cost << COUNT_SHIFT;
+        *word += (uint64_t)cost << COUNT_SHIFT;
         count += cost;
     }
     v->remaining = count < r->requests ? (uint32_t)(r->requests - count) : 0;
@@ -362,21 +373,23 @@ LIMIT_HOT limit_word limit_state_charge(const struct limit_rule *r, limit_word w
                                         const _Atomic uint64_t *formats, limit_word *before,
                                         struct limit_verdict *v)
 {
-    limit_word next = state_own(r, word, formats);
+    limit_word next = state_own(r, word, formats), now;
     switch (r->algorithm) {
     case RUNTIME_FIXED:
-        *before = next = fixed_now(r, next);
+        now = next = fixed_now(r, next);
         v->admitted = fixed_try(r, &next, cost, v);
         break;
     case RUNTIME_GCRA:
-        *before = next = gcra_now(r, next, r->requests * r->window_ms);
+        now = next = gcra_now(r, next, r->requests * r->window_ms);
         v->admitted = gcra_try(r, &next, cost, v);
         break;
     default:
-        *before = next = sliding_now(r, next);
+        now = next = sliding_now(r, next);
         v->admitted = sliding_try(r, &next, cost, v);
         break;
     }
+    if (before)
+        *before = now;
     return v->admitted ? next : state_own(r, word, formats);
 }
 #endif

@@ -13,7 +13,7 @@
 #define SPINS          64       /* before the first nap */
 #define NAP_NS         50000
 #define THOROUGH_EACH  4 /* naps between two questions to the kernel */
-#define FEW_VACANT     5
+#define FEW_VACANT     3 /* of a first bucket: then its keys go where more is vacant */
 #define EVICTED_UNIT_S 128
 
 #define INCARNATION_MASK ((UINT64_C(1) << LIMIT_BUSY_INCARNATION_BITS) - 1)
@@ -393,10 +393,6 @@ bool limit_entry_make(const struct limit_caller *c, const struct limit_place *pl
                       const struct limit_rule *rule, struct limit_entry *entry)
 {
     _Atomic uint64_t *lock = &c->table->stripe[place->tag % LIMIT_STRIPES];
-    for (unsigned i = 0; i < 2; i++) {
-        __builtin_prefetch(&place->bucket[i]->state[0]);
-        __builtin_prefetch(&place->bucket[i]->state[LIMIT_WAYS / 2]);
-    }
     if (!limit_lock(c, lock))
         return false;
     const bool made = entry_make_locked(c, place, rule, entry);

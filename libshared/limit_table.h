@@ -142,25 +142,47 @@ static inline bool limit_word_lives(uint64_t word, uint64_t now_s)
     return word != 0 && (int32_t)ahead >= 0;
 }
 
+static inline uint64_t limit_key_tag(uint64_t key)
+{
+    const uint64_t tag = limit_word_tag(key);
+    return __builtin_expect(tag == 0 || tag >= LIMIT_TAG_MOVING, 0) ? tag ^ 2 : tag;
+}
+
+/* Which entry it will be is not known yet, but memory is as fast with three lines side by side as
+ * with one. */
+static inline struct limit_bucket *limit_bucket_prefetch(struct limit_bucket *b)
+{
+    __builtin_prefetch(b->word);
+    __builtin_prefetch(&b->state[0]);
+    __builtin_prefetch(&b->state[LIMIT_WAYS / 2]);
+    return b;
+}
+
+/* The low 28 bits choose the page, and what is left of them the bucket. */
+static inline struct limit_bucket *limit_bucket_first(struct limit_table *table, uint64_t key)
+{
+    const uint64_t spread = (key & LIMIT_UNTIL_MASK) * table->pages;
+    const uint64_t first = (spread & LIMIT_UNTIL_MASK) * LIMIT_PAGE_BUCKETS >> LIMIT_UNTIL_BITS;
+    return limit_bucket_prefetch(&table->page[spread >> LIMIT_UNTIL_BITS].bucket[first]);
+}
+
+/* One of the other twenty of the page. */
+static inline struct limit_bucket *limit_bucket_second(struct limit_bucket *first, uint64_t tag)
+{
+    struct limit_bucket *bucket =
+        (struct limit_bucket *)((uintptr_t)first & ~(uintptr_t)(sizeof(struct limit_page) - 1));
+    const uint64_t mixed = tag * UINT64_C(0x9e3779b97f4a7c15) >> 48;
+    const uint64_t second =
+        (uint64_t)(first - bucket) + 1 + (mixed * (LIMIT_PAGE_BUCKETS - 1) >> 16);
+    return limit_bucket_prefetch(
+        &bucket[second < LIMIT_PAGE_BUCKETS ? second : second - LIMIT_PAGE_BUCKETS]);
+}
+
 static inline struct limit_place limit_place_of(struct limit_table *table, uint64_t key)
 {
-    uint64_t tag = limit_word_tag(key);
-    if (tag == 0 || tag >= LIMIT_TAG_MOVING)
-        tag ^= 2;
-    /* Low 28 bits: the page, and what is left of them the first bucket; the second is one of the
-     * other twenty. */
-    const uint64_t spread = (key & LIMIT_UNTIL_MASK) * table->pages;
-    const uint64_t mixed = tag * UINT64_C(0x9e3779b97f4a7c15) >> 48;
-    const uint64_t first = (spread & LIMIT_UNTIL_MASK) * LIMIT_PAGE_BUCKETS >> LIMIT_UNTIL_BITS;
-    const uint64_t second = first + 1 + (mixed * (LIMIT_PAGE_BUCKETS - 1) >> 16);
-    struct limit_bucket *bucket = table->page[spread >> LIMIT_UNTIL_BITS].bucket;
-    const struct limit_place place = {
-        {&bucket[first],
-         &bucket[second < LIMIT_PAGE_BUCKETS ? second : second - LIMIT_PAGE_BUCKETS]},
-        tag};
-    __builtin_prefetch(place.bucket[0]);
-    __builtin_prefetch(place.bucket[1]);
-    return place;
+    const uint64_t tag = limit_key_tag(key);
+    struct limit_bucket *first = limit_bucket_first(table, key);
+    return (struct limit_place){{first, limit_bucket_second(first, tag)}, tag};
 }
 
 /* A bit for each entry of the bucket whose tag that is. Without branches: which one it is nobody
@@ -188,14 +210,13 @@ static inline unsigned limit_bucket_match(const struct limit_bucket *b, uint64_t
 
 /* The entry of the key, live or not, with the word that was seen; false: it has none. Most are in
  * their first bucket. */
-static inline bool limit_entry_find(const struct limit_place *place, struct limit_entry *entry,
+static inline bool limit_entry_seek(struct limit_bucket *b, uint64_t tag, struct limit_entry *entry,
                                     uint64_t *seen)
 {
-    struct limit_bucket *b = place->bucket[0];
-    unsigned match = limit_bucket_match(b, place->tag);
+    unsigned match = limit_bucket_match(b, tag);
     if (__builtin_expect(match == 0, 0)) {
-        b = place->bucket[1];
-        match = limit_bucket_match(b, place->tag);
+        b = limit_bucket_second(b, tag);
+        match = limit_bucket_match(b, tag);
         if (match == 0)
             return false;
     }
@@ -203,7 +224,13 @@ static inline bool limit_entry_find(const struct limit_place *place, struct limi
     entry->word = &b->word[i];
     entry->state = &b->state[i];
     *seen = atomic_load_explicit(entry->word, memory_order_acquire);
-    return limit_word_tag(*seen) == place->tag;
+    return limit_word_tag(*seen) == tag;
+}
+
+static inline bool limit_entry_find(const struct limit_place *place, struct limit_entry *entry,
+                                    uint64_t *seen)
+{
+    return limit_entry_seek(place->bucket[0], place->tag, entry, seen);
 }
 
 static inline bool limit_entry_is(const struct limit_entry *entry, uint64_t tag)
