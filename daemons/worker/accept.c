@@ -5,8 +5,14 @@
  * of hashed addresses. Out of descriptors: a reserve one is given up to accept and close one, so
  * that the kernel's queue moves, and listening pauses for a moment.
  */
+#include "daemons/worker/client.h"
+#include "daemons/worker/response.h"
 #include "daemons/worker/worker.h"
 #include "polder/log.h"
+#include "polder/problem.h"
+#include "polder/proc.h"
+#include "polder/shared.h"
+#include "polder/stats.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -4,8 +4,13 @@
  * lines of several workers never mix (O_APPEND). Header values other than User-Agent and Referer
  * never get there. SIGUSR1 opens the file again, for log rotation.
  */
+#include "daemons/worker/accesslog.h"
+#include "daemons/http/h1.h"
+#include "daemons/worker/request.h"
 #include "daemons/worker/worker.h"
+#include "polder/clientip.h"
 #include "polder/clock.h"
+#include "polder/config.h"
 #include "polder/log.h"
 
 #include <errno.h>

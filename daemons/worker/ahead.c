@@ -8,6 +8,11 @@
  * MOST_SLOWER times as long: one broken URL stops nobody, two failures in a row do.
  */
 #include "daemons/worker/ahead.h"
+#include "daemons/worker/exchange.h"
+#include "daemons/worker/hit.h"
+#include "daemons/worker/timer.h"
+#include "daemons/worker/upstream.h"
+#include "daemons/worker/worker.h"
 
 #include <stdlib.h>
 

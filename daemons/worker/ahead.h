@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * ahead: what is fetched before anybody waits for it. Private to the files that do it:
+ * ahead: what is fetched before anybody waits for it.
  *
  *   refresh.c  entries that are read often and soon expire
  *   warm.c     the URLs of `warm`
@@ -12,7 +12,45 @@
  */
 #ifndef POLDER_WORKER_AHEAD_H
 #define POLDER_WORKER_AHEAD_H
-#include "daemons/worker/worker.h"
+#include "polder/cache.h"
+#include "polder/config.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct exchange;
+struct request;
+struct worker;
+
+/* ---- ahead.c ---- */
+bool ahead_open(struct worker *w);
+void ahead_close(struct worker *w);
+/* What exchanges tell: an upstream has this one more, or less; what became of it. */
+void ahead_begin(struct exchange *ex);
+void ahead_end(struct exchange *ex);
+void ahead_answered(struct exchange *ex, bool failure); /* its head is there */
+void ahead_failed(struct exchange *ex);                 /* no server has answered */
+uint32_t ahead_flying(const struct worker *w);
+
+/* ---- refresh.c ---- */
+/* A hit on an entry that is due: refresh_from_ms(). Never waits, never allocates after the first.
+ */
+void refresh_note(const struct request *r, const struct cache_record *rec);
+void refresh_close(struct worker *w);
+
+/* ---- warm.c ---- */
+int warm_start(struct worker *w);
+void warm_stop(struct worker *w);
+
+/* ---- asked.c: `polderctl cache warm` ---- */
+struct asked_url;                  /* one of its URLs */
+void asked_open(struct worker *w); /* the socket on which control asks; now and then until it is */
+void asked_close(struct worker *w);
+void asked_begun(struct asked_url *u, struct exchange *ex);
+void asked_ended(struct exchange *ex);
+
+/* ---- between them ---- */
 
 /* May one more be fetched there now? */
 bool ahead_may(const struct worker *w, const struct config_upstream *u);
@@ -32,4 +70,5 @@ char *warm_head(const char *host, size_t host_len, const char *path, uint32_t *l
 bool refresh_step(struct worker *w);
 bool warm_step(struct worker *w);
 bool asked_step(struct worker *w);
+
 #endif

@@ -4,7 +4,18 @@
  * behind the stored head, one sendmsg from the map. What the socket does not take is copied; a body
  * in chunks goes on from hit_continue(), a chunk a transaction, pinned meanwhile.
  */
+#include "daemons/worker/hit.h"
+#include "daemons/http/h1.h"
+#include "daemons/worker/accesslog.h"
+#include "daemons/worker/client.h"
+#include "daemons/worker/hold.h"
+#include "daemons/worker/response.h"
+#include "daemons/worker/shrink.h"
 #include "daemons/worker/worker.h"
+#include "polder/config.h"
+#include "polder/policy.h"
+#include "polder/problem.h"
+#include "polder/stats.h"
 #include "polder/verdict.h"
 
 #include <errno.h>
@@ -15,6 +26,12 @@
 
 #define CHUNKS_A_CALL 8
 #define HEAD_PARTS    4
+
+/* The rest of a stored body that is sent chunk by chunk. */
+struct stored_send {
+    uint64_t obj_id;  /* pinned */
+    uint64_t at, end; /* body bytes [at, end) still to send */
+};
 
 /* ---- conditions and ranges ---- */
 

@@ -11,9 +11,19 @@
  * A call ends when all its URLs are through, or after ANSWER_MS: then what is left is told so, and
  * not fetched. Nothing goes on unseen.
  */
-#include "daemons/rpc/server.h"
 #include "daemons/worker/ahead.h"
+#include "daemons/rpc/server.h"
+#include "daemons/worker/exchange.h"
+#include "daemons/worker/hit.h"
+#include "daemons/worker/miss.h"
+#include "daemons/worker/request.h"
+#include "daemons/worker/worker.h"
+#include "polder/inflight.h"
 #include "polder/log.h"
+#include "polder/problem.h"
+#include "polder/rpc.h"
+#include "polder/rpc_in.h"
+#include "polder/rpc_out.h"
 #include "polder/url.h"
 
 #include <errno.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* buffer: pooled buffers for bytes that have to wait, and chains of them. */
+#include "daemons/worker/buffer.h"
 #include "daemons/worker/worker.h"
 
 #include <errno.h>

@@ -6,7 +6,17 @@
  * to a buffer of the connection's own. Requests are answered in order: while one is being answered
  * (CLIENT_BUSY), what follows it waits unread in the socket, after at most one buffer.
  */
+#include "daemons/worker/client.h"
+#include "daemons/worker/exchange.h"
+#include "daemons/worker/hit.h"
+#include "daemons/worker/hold.h"
+#include "daemons/worker/limits.h"
+#include "daemons/worker/memo.h"
+#include "daemons/worker/request.h"
+#include "daemons/worker/response.h"
 #include "daemons/worker/worker.h"
+#include "polder/problem.h"
+#include "polder/stats.h"
 
 #include <assert.h>
 #include <errno.h>

@@ -3,6 +3,9 @@
  * collapse: requests that are parked while another one, of this worker or of any other, fetches
  * what they want. The flight's landing writes this worker's eventfd; leases bound every wait.
  */
+#include "daemons/worker/miss.h"
+#include "daemons/worker/exchange.h"
+#include "daemons/worker/timer.h"
 #include "daemons/worker/worker.h"
 
 #define WAIT_MS (INFLIGHT_LEASE_MS + 250)

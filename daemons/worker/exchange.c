@@ -10,9 +10,23 @@
  * one, if the request is idempotent and none of its body has been taken from the client. Later
  * failures reach the client as what they are: a broken connection, never a shorter response.
  */
+#include "daemons/worker/exchange.h"
+#include "daemons/worker/accesslog.h"
+#include "daemons/worker/ahead.h"
+#include "daemons/worker/buffer.h"
+#include "daemons/worker/client.h"
+#include "daemons/worker/guard.h"
+#include "daemons/worker/hit.h"
+#include "daemons/worker/miss.h"
+#include "daemons/worker/response.h"
+#include "daemons/worker/tee.h"
+#include "daemons/worker/upstream.h"
 #include "daemons/worker/worker.h"
 #include "polder/clock.h"
+#include "polder/guard.h"
 #include "polder/inval.h"
+#include "polder/policy.h"
+#include "polder/stats.h"
 
 #include <assert.h>
 #include <stdio.h>

@@ -3,7 +3,11 @@
  * freshen: whether a 304, or the answer to a HEAD, is about what is stored (RFC 9111 4.3.4, 4.3.5).
  * What it then does to the stored head is tee_freshen()'s.
  */
-#include "daemons/worker/worker.h"
+#include "daemons/worker/tee.h"
+#include "daemons/worker/exchange.h"
+#include "daemons/worker/hit.h"
+#include "polder/field.h"
+#include "polder/policy.h"
 
 static struct policy_validators validators_of_copy(const struct stored_copy *copy)
 {

@@ -12,11 +12,22 @@
  * worker; nothing of it is shared but the claim, which ends by itself if the worker dies. When the
  * difference is proven, the route is closed at once; what it depends on is found out afterwards.
  */
-#include "polder/guard.h"
+#include "daemons/worker/guard.h"
+#include "daemons/http/h1.h"
 #include "daemons/http/h1_cache.h"
+#include "daemons/worker/exchange.h"
 #include "daemons/worker/guard_fields.h"
+#include "daemons/worker/request.h"
+#include "daemons/worker/timer.h"
+#include "daemons/worker/upstream.h"
+#include "daemons/worker/worker.h"
+#include "polder/field.h"
+#include "polder/guard.h"
 #include "polder/inval.h"
 #include "polder/log.h"
+#include "polder/problem.h"
+#include "polder/shared.h"
+#include "polder/stats.h"
 
 #include <stdio.h>
 #include <stdlib.h>

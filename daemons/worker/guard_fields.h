@@ -5,7 +5,16 @@
  */
 #ifndef POLDER_GUARD_FIELDS_H
 #define POLDER_GUARD_FIELDS_H
-#include "daemons/worker/worker.h"
+#include "polder/guard.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct cache_view;
+struct config_cache;
+struct h1_head;
+struct request;
 
 #define GUARD_FIELD_NAME 48 /* a longer name is cut */
 

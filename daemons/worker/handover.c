@@ -5,9 +5,18 @@
  * message. Before that nothing has been answered; if the supervisor is away or its queue is full,
  * the worker still has the socket and says 503.
  */
-#include "polder/handover.h"
+#include "daemons/worker/handover.h"
+#include "daemons/http/h1.h"
+#include "daemons/worker/client.h"
+#include "daemons/worker/limits.h"
+#include "daemons/worker/request.h"
+#include "daemons/worker/response.h"
 #include "daemons/worker/worker.h"
+#include "polder/config.h"
+#include "polder/handover.h"
 #include "polder/log.h"
+#include "polder/problem.h"
+#include "polder/stats.h"
 
 #include <errno.h>
 #include <stddef.h>

@@ -5,10 +5,18 @@
  * The whole of a hit: one or two lookups in a read transaction (stored.c), the invalidation words,
  * freshness, one byte of ref[], and the answer (answer.c). The transaction never outlives the call.
  */
+#include "daemons/worker/hit.h"
+#include "daemons/worker/ahead.h"
+#include "daemons/worker/client.h"
+#include "daemons/worker/guard.h"
+#include "daemons/worker/poll.h"
 #include "daemons/worker/worker.h"
 #include "polder/clock.h"
+#include "polder/guard.h"
 #include "polder/inval.h"
+#include "polder/policy.h"
 #include "polder/refresh.h"
+#include "polder/stats.h"
 
 #define SAMPLE_EACH 64
 

@@ -15,8 +15,17 @@
  * A held request is its head and a few words; it has no exchange and no buffer. Nobody counts on
  * being woken: each hold has its end.
  */
+#include "daemons/worker/hold.h"
+#include "daemons/http/h1.h"
+#include "daemons/worker/client.h"
+#include "daemons/worker/hit.h"
+#include "daemons/worker/memo.h"
+#include "daemons/worker/miss.h"
+#include "daemons/worker/request.h"
 #include "daemons/worker/worker.h"
+#include "polder/inflight.h"
 #include "polder/inval.h"
+#include "polder/stats.h"
 
 #include <errno.h>
 #include <stdlib.h>

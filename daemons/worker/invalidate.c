@@ -4,8 +4,17 @@
  * Location and Content-Location on the same host (RFC 9111 4.4), and for the groups it names (RFC
  * 9875), before the client sees that answer.
  */
+#include "daemons/worker/invalidate.h"
+#include "daemons/worker/exchange.h"
+#include "daemons/worker/handover.h"
+#include "daemons/worker/tee.h"
 #include "daemons/worker/worker.h"
+#include "polder/cache.h"
+#include "polder/field.h"
 #include "polder/inval.h"
+#include "polder/policy.h"
+#include "polder/shared.h"
+#include "polder/stats.h"
 #include "polder/url.h"
 
 #include <string.h>

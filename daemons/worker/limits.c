@@ -6,8 +6,17 @@
  * Who is counted: the key's parts joined by 0x1f; an address is its 16 bytes (IPv6: the /64),
  * parameters and cookies are what they spell, everything else the value as it came.
  */
+#include "daemons/worker/limits.h"
+#include "daemons/http/h1.h"
+#include "daemons/worker/client.h"
+#include "daemons/worker/request.h"
 #include "daemons/worker/worker.h"
+#include "polder/clientip.h"
+#include "polder/exempt.h"
+#include "polder/field.h"
+#include "polder/limit_top.h"
 #include "polder/limitkey.h"
+#include "polder/stats.h"
 
 #include <ctype.h>
 #include <errno.h>

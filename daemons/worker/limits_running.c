@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* limits_running: this worker's copy of what limits are now, taken when there is a new generation,
  * and the part of what clients are told that is constant until the next one. */
+#include "daemons/worker/limits.h"
 #include "daemons/worker/worker.h"
 #include "polder/log.h"
+#include "polder/runtime.h"
 
 #include <stdio.h>
 #include <stdlib.h>

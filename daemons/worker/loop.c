@@ -7,6 +7,18 @@
  * closed is freed, log lines and gauges go out. Nothing else in a worker asks for the time.
  */
 #include "daemons/worker/worker.h"
+#include "daemons/worker/accesslog.h"
+#include "daemons/worker/ahead.h"
+#include "daemons/worker/client.h"
+#include "daemons/worker/exchange.h"
+#include "daemons/worker/guard.h"
+#include "daemons/worker/handover.h"
+#include "daemons/worker/hold.h"
+#include "daemons/worker/memo.h"
+#include "daemons/worker/miss.h"
+#include "daemons/worker/tee.h"
+#include "daemons/worker/upstream.h"
+#include "polder/cache.h"
 #include "polder/clock.h"
 #include "polder/log.h"
 

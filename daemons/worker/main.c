@@ -1,7 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* worker_run: a worker's life from fork to exit. */
 #include "daemons/worker/worker.h"
+#include "daemons/worker/accesslog.h"
+#include "daemons/worker/ahead.h"
+#include "daemons/worker/client.h"
+#include "daemons/worker/handover.h"
+#include "daemons/worker/shrink.h"
+#include "daemons/worker/upstream.h"
+#include "polder/cache.h"
 #include "polder/log.h"
+#include "polder/proc.h"
 
 #include <errno.h>
 #include <stddef.h>

@@ -6,10 +6,21 @@
  * looked at as ever. Memos are few and small; the oldest gives way, and idle connections lose
  * theirs.
  */
+#include "daemons/worker/memo.h"
+#include "daemons/http/h1.h"
+#include "daemons/worker/client.h"
+#include "daemons/worker/hit.h"
+#include "daemons/worker/limits.h"
 #include "daemons/worker/worker.h"
+#include "polder/limit.h"
+#include "polder/limit_top.h"
+#include "polder/stats.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+#define MEMO_SIZE 2048 /* whole allocation */
+#define MEMO_MAX  1024 /* of a worker */
 
 #define IDLE_MS     5000
 #define SWEEP_COUNT 64

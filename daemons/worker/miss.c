@@ -3,7 +3,20 @@
  * miss: the store had no answer that may be given. One of those who want it fetches, over all
  * workers; the others are parked until it has landed (collapse.c) and look again.
  */
+#include "daemons/worker/miss.h"
+#include "daemons/worker/ahead.h"
+#include "daemons/worker/client.h"
+#include "daemons/worker/exchange.h"
+#include "daemons/worker/hit.h"
+#include "daemons/worker/partial.h"
+#include "daemons/worker/request.h"
+#include "daemons/worker/response.h"
+#include "daemons/worker/tee.h"
 #include "daemons/worker/worker.h"
+#include "polder/cache.h"
+#include "polder/field.h"
+#include "polder/problem.h"
+#include "polder/stats.h"
 
 #include <stdlib.h>
 #include <string.h>

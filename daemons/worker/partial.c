@@ -9,9 +9,15 @@
  * any other takes its place. The part that is all of it is stored as the 200 that it is. What was
  * asked for with If-Range is not kept, for such an answer may lack fields of the whole's head.
  */
+#include "daemons/worker/partial.h"
 #include "daemons/http/h1_cache.h"
+#include "daemons/worker/exchange.h"
+#include "daemons/worker/hit.h"
+#include "daemons/worker/tee.h"
 #include "daemons/worker/worker.h"
+#include "polder/guard.h"
 #include "polder/inval.h"
+#include "polder/stats.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,6 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* poll: who asks for polled routes, for `poll top`. */
+#include "daemons/worker/poll.h"
+#include "daemons/worker/client.h"
+#include "daemons/worker/request.h"
 #include "daemons/worker/worker.h"
+#include "polder/clientip.h"
+#include "polder/limit_top.h"
+#include "polder/stats.h"
 
 #include <string.h>
 #include <xxhash.h>

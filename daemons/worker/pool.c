@@ -6,6 +6,7 @@
  * gets nothing. One that refused a connection is passed over for a second while another is there.
  * Idle connections: the last one used first, so that the surplus ages and closes.
  */
+#include "daemons/worker/upstream.h"
 #include "daemons/worker/worker.h"
 
 #include <errno.h>

@@ -4,7 +4,7 @@
  * which says who the client is. One without it is closed: whoever can reach the port otherwise
  * could claim any address.
  */
-#include "daemons/worker/worker.h"
+#include "daemons/worker/client.h"
 
 int proxyproto_read(struct client *c, const char *bytes, size_t len)
 {

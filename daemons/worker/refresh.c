@@ -9,7 +9,16 @@
  * until more valuable ones take their place; the next hit brings them back.
  */
 #include "daemons/worker/ahead.h"
+#include "daemons/http/h1.h"
+#include "daemons/worker/client.h"
+#include "daemons/worker/hit.h"
+#include "daemons/worker/memo.h"
+#include "daemons/worker/miss.h"
+#include "daemons/worker/request.h"
+#include "daemons/worker/worker.h"
+#include "polder/inflight.h"
 #include "polder/refresh.h"
+#include "polder/stats.h"
 #include "polder/uses.h"
 
 #include <stdlib.h>

@@ -3,8 +3,20 @@
  * reply: what a backend sends back for an exchange: interim responses, the head that decides what
  * becomes of it (passed on, stored, or the stored one renewed), the body.
  */
+#include "daemons/worker/exchange.h"
+#include "daemons/worker/ahead.h"
+#include "daemons/worker/buffer.h"
+#include "daemons/worker/client.h"
+#include "daemons/worker/guard.h"
+#include "daemons/worker/hit.h"
+#include "daemons/worker/invalidate.h"
+#include "daemons/worker/response.h"
+#include "daemons/worker/tee.h"
+#include "daemons/worker/upstream.h"
 #include "daemons/worker/worker.h"
 #include "polder/clock.h"
+#include "polder/field.h"
+#include "polder/stats.h"
 
 #include <string.h>
 

@@ -3,10 +3,22 @@
  * request: what becomes of a parsed head: who asks, for which route, whether the limits admit it,
  * and who answers: the store, a backend, the supervisor, or Polder itself.
  */
+#include "daemons/worker/request.h"
 #include "daemons/http/h1_cache.h"
-#include "daemons/worker/worker.h"
+#include "daemons/worker/client.h"
+#include "daemons/worker/exchange.h"
+#include "daemons/worker/guard.h"
+#include "daemons/worker/handover.h"
+#include "daemons/worker/hit.h"
+#include "daemons/worker/hold.h"
+#include "daemons/worker/memo.h"
+#include "daemons/worker/miss.h"
+#include "daemons/worker/partial.h"
+#include "daemons/worker/response.h"
 #include "polder/clock.h"
+#include "polder/coding.h"
 #include "polder/inval.h"
+#include "polder/stats.h"
 #include "polder/url.h"
 
 #include <errno.h>

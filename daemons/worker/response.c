@@ -3,8 +3,20 @@
  * response: heads, both ways. Everything that is sent is written anew from what was parsed, with
  * one framing field of our own; Polder's own answers are problem details (RFC 9457).
  */
+#include "daemons/worker/response.h"
 #include "daemons/http/h1_cache.h"
+#include "daemons/worker/accesslog.h"
+#include "daemons/worker/buffer.h"
+#include "daemons/worker/client.h"
+#include "daemons/worker/exchange.h"
+#include "daemons/worker/hit.h"
+#include "daemons/worker/tee.h"
 #include "daemons/worker/worker.h"
+#include "polder/cache.h"
+#include "polder/clientip.h"
+#include "polder/config.h"
+#include "polder/field.h"
+#include "polder/stats.h"
 
 #include <stdio.h>
 #include <string.h>

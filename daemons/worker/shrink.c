@@ -11,10 +11,16 @@
  * A copy names its source (source_id): when another response takes the source's place, or the
  * source goes, the copy is of no use any more and is soon evicted or replaced.
  */
+#include "daemons/worker/shrink.h"
+#include "daemons/http/h1.h"
 #include "daemons/worker/coder.h"
+#include "daemons/worker/hit.h"
+#include "daemons/worker/tee.h"
 #include "daemons/worker/worker.h"
+#include "polder/inflight.h"
 #include "polder/inval.h"
 #include "polder/ring.h"
+#include "polder/stats.h"
 
 #include <errno.h>
 #include <stdlib.h>

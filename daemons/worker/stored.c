@@ -6,9 +6,14 @@
  * outlive that (a stale answer in reserve, what a 304 will renew) is copied; of a body in chunks
  * the chunks are pinned instead.
  */
+#include "daemons/worker/hit.h"
+#include "daemons/http/h1.h"
 #include "daemons/http/h1_cache.h"
+#include "daemons/worker/tee.h"
 #include "daemons/worker/worker.h"
+#include "polder/guard.h"
 #include "polder/inval.h"
+#include "polder/stats.h"
 #include "polder/uses.h"
 
 #include <errno.h>

@@ -3,7 +3,9 @@
  * tags: the groups that a response belongs to and can be invalidated by: Cache-Groups (RFC 9875),
  * and what the CDNs' own fields say.
  */
+#include "daemons/worker/tee.h"
 #include "daemons/worker/worker.h"
+#include "polder/field.h"
 #include "polder/inval.h"
 
 #include <string.h>

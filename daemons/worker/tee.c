@@ -6,10 +6,22 @@
  * full the response is not stored, and that is all that happens. The keeper lands the flight after
  * its commit; whatever ends otherwise is landed here.
  */
+#include "daemons/worker/tee.h"
 #include "daemons/http/h1_cache.h"
+#include "daemons/worker/exchange.h"
+#include "daemons/worker/guard.h"
+#include "daemons/worker/hit.h"
+#include "daemons/worker/invalidate.h"
+#include "daemons/worker/partial.h"
+#include "daemons/worker/request.h"
+#include "daemons/worker/response.h"
+#include "daemons/worker/shrink.h"
 #include "daemons/worker/worker.h"
+#include "polder/coding.h"
+#include "polder/field.h"
 #include "polder/inval.h"
-#include "polder/ring.h"
+#include "polder/policy.h"
+#include "polder/stats.h"
 
 #include <stdlib.h>
 #include <string.h>

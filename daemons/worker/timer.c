@@ -6,6 +6,10 @@
  * away (what each request does to a connection's idle time) stores the new time and leaves it where
  * it lies; when its slot comes round it moves on. Only an earlier deadline is relinked.
  */
+#include "daemons/worker/timer.h"
+#include "daemons/worker/client.h"
+#include "daemons/worker/exchange.h"
+#include "daemons/worker/upstream.h"
 #include "daemons/worker/worker.h"
 
 #include <stddef.h>

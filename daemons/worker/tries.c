@@ -3,7 +3,11 @@
  * tries: candidates (limit try) are charged what the limits of that name are asked, under keys of
  * their own, and refuse nobody. While none is tried nothing of this is called.
  */
+#include "daemons/worker/limits.h"
+#include "daemons/worker/client.h"
+#include "daemons/worker/request.h"
 #include "daemons/worker/worker.h"
+#include "polder/limit_top.h"
 
 static const struct config_limit *limit_by_id(const struct config *config, uint64_t id)
 {

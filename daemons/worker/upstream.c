@@ -3,7 +3,11 @@
  * upstream: connections to backends: connecting, bytes in and out, time-outs. What the bytes mean
  * for a request is exchange.c's.
  */
+#include "daemons/worker/upstream.h"
+#include "daemons/worker/client.h"
+#include "daemons/worker/exchange.h"
 #include "daemons/worker/worker.h"
+#include "polder/stats.h"
 
 #include <assert.h>
 #include <errno.h>

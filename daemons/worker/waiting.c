@@ -7,7 +7,11 @@
  * Who waits has nothing but its exchange: no connection, no buffer. Fetches without a client do not
  * wait; who has something stale to give does not either.
  */
+#include "daemons/worker/exchange.h"
+#include "daemons/worker/client.h"
+#include "daemons/worker/upstream.h"
 #include "daemons/worker/worker.h"
+#include "polder/stats.h"
 
 #define TRY_S    0.1
 #define WAKE     64 /* at once */

@@ -9,7 +9,12 @@
  * revalidation: one flight over all workers, conditions if something is stored.
  */
 #include "daemons/worker/ahead.h"
-#include "polder/log.h"
+#include "daemons/worker/hit.h"
+#include "daemons/worker/miss.h"
+#include "daemons/worker/request.h"
+#include "daemons/worker/worker.h"
+#include "polder/inflight.h"
+#include "polder/stats.h"
 
 #include <stdio.h>
 #include <stdlib.h>

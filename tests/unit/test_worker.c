@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The parts of a worker that need no socket: keys of limits, chains of buffers, turns of servers,
  * conditions. */
+#include "daemons/worker/buffer.h"
+#include "daemons/worker/hit.h"
+#include "daemons/worker/upstream.h"
 #include "daemons/worker/worker.h"
+#include "polder/config.h"
 
 #include <errno.h>
 #include <setjmp.h>

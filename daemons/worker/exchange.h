@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * exchange: a request and its response, between a client and a connection to a backend; either may
+ * be missing for a while.
+ *
+ *   exchange.c  its way from one state to the next
+ *   reply.c     what comes back
+ *   waiting.c   it waits while a backend restarts
+ *
+ * The worker owns it. exchange_finish() lets go of everything; the memory goes at the end of the
+ * iteration.
+ */
+#ifndef POLDER_WORKER_EXCHANGE_H
+#define POLDER_WORKER_EXCHANGE_H
+#include "daemons/http/h1.h"
+#include "daemons/worker/request.h"
+#include "daemons/worker/timer.h"
+#include "polder/cache.h"
+#include "polder/config.h"
+#include "polder/inflight.h"
+#include "polder/problem.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct asked_url;
+struct client;
+struct guard_check;
+struct stored_copy;
+struct tee;
+struct upstream;
+struct worker;
+
+enum exchange_state {
+    EXCHANGE_NEW,
+    EXCHANGE_PARKED,  /* somebody else fetches */
+    EXCHANGE_CONNECT, /* waiting for the connection */
+    EXCHANGE_WAITING, /* the backend refuses connections: it may be restarting (waiting.c) */
+    EXCHANGE_HEAD,    /* request (head) sent, waiting for the final response head */
+    EXCHANGE_BODY,    /* relaying the response's body */
+    EXCHANGE_DONE,
+    EXCHANGE_STATES
+};
+enum exchange_body { BODY_NONE, BODY_LENGTH, BODY_CHUNKED, BODY_TO_CLOSE };
+
+struct exchange {
+    struct request req; /* its pointers lead into bytes */
+    struct worker *worker;
+    struct upstream *up;
+    const struct config_upstream *upstream;
+    struct exchange *next, **link; /* worker.parked, or the graveyard (next) */
+    struct timer timer;            /* parked; how long others wait for it, or it goes on alone */
+    struct inflight_ticket ticket, waits_for;
+    struct cache_key flight_key;
+    struct stored_copy *stale; /* may answer if the backend cannot; its validators are sent */
+    struct tee *tee;           /* NULL: not being stored */
+    struct guard_check *guard; /* that it asks for; NULL */
+    uint64_t birth;            /* inval_seq() before the request was sent */
+    uint64_t sent_real_ms, sent_ns, renewed_ms;
+    uint64_t wait_until_ms;  /* it has waited for a backend that restarts; 0: it has not */
+    uint64_t alone_ms;       /* the client has left: when to give up; 0: it has not */
+    const char *not_stored;  /* why, for Cache-Status; NULL: it is, or nobody asked */
+    struct asked_url *asked; /* `cache warm` waits for its outcome; NULL */
+    uint64_t tried;          /* bit per server of the upstream (by position) */
+    uint64_t body_sent;      /* response body bytes the client got */
+    uint16_t status;         /* sent to the client; 0: none yet */
+    uint16_t answered;       /* the backend's status; 0: none yet */
+    uint8_t state;           /* enum exchange_state; moved by exchange_move() alone */
+    uint8_t fwd;             /* enum fwd_reason, for Cache-Status */
+    uint8_t client_body;     /* enum exchange_body: how the client gets it */
+    uint8_t rounds;          /* times parked */
+    uint8_t interims;        /* 1xx that the backend has sent */
+    bool length_unknown;     /* of the response's body, before it ends */
+    bool fetch;          /* sent as a plain GET for the store: the client's conditions stay here */
+    bool conditional;    /* sent with the stored validators */
+    bool body_to_client; /* the client gets the body (not HEAD, not answered 304) */
+    bool request_done;   /* the whole request has been handed to the backend connection */
+    bool body_consumed;  /* body bytes were taken from the client: no second try */
+    bool retried;
+    bool ahead;           /* nobody waits for it */
+    bool counted;         /* among those under way at its upstream (ahead.c) */
+    bool failed;          /* exchange_fail() */
+    uint8_t last_problem; /* enum problem: why no server could be reached, or why it failed */
+    uint64_t fetch_ns;    /* until the response head was there */
+    struct h1_head head;
+    char *bytes;
+};
+
+/* ---- exchange.c ---- */
+struct exchange *exchange_new(struct worker *w, const struct request *r); /* copies all */
+void exchange_move(struct exchange *ex, enum exchange_state to);
+void exchange_start(struct exchange *ex);
+/* Body bytes of the request; all are taken. The client is not read while too many wait. */
+void exchange_feed(struct exchange *ex, const char *bytes, size_t len);
+void exchange_request_end(struct exchange *ex); /* the request's body is complete */
+void exchange_client_gone(struct exchange *ex);
+void exchange_timeout(struct exchange *ex);
+/* The client is answered otherwise: the exchange lets go of it and of a half-sent request. */
+void exchange_drop_client(struct exchange *ex);
+void exchange_fail(struct exchange *ex, enum problem problem);
+void exchange_free(struct exchange *ex);
+/* Has nothing more to do: lets go of client and connection; freed at the end of the iteration. */
+void exchange_finish(struct exchange *ex);
+
+void exchange_try_again(struct exchange *ex); /* after WAITING */
+void exchange_send(struct exchange *ex);      /* the connection is there */
+void exchange_connect_failed(struct exchange *ex, bool timeout);
+void exchange_broken(struct exchange *ex, bool timeout);
+void exchange_writable(struct exchange *ex); /* the backend takes more of the request */
+void exchange_renew(struct exchange *ex);    /* its lease, now and then */
+/* The client goes its way; its body reader must not write here any more. */
+struct client *exchange_let_go(struct exchange *ex);
+/* The client has its whole answer. */
+void exchange_client_done(struct exchange *ex);
+/* The stored response, although it is stale. False: there is none to give. */
+bool exchange_answer_stale(struct exchange *ex);
+void exchange_measure(struct exchange *ex);
+void exchange_log(struct exchange *ex);
+
+/* ---- reply.c: what comes back ---- */
+/* Bytes of the response; returns how many were used (part of a head is left). */
+size_t exchange_receive(struct exchange *ex, const char *at, size_t len);
+void exchange_eof(struct exchange *ex);
+void exchange_resume(struct exchange *ex); /* the client takes more again */
+
+/* ---- waiting.c: requests wait while a backend restarts ---- */
+bool waiting_enter(struct exchange *ex); /* false: it may not wait, or not any longer */
+void waiting_leave(struct exchange *ex);
+void waiting_wake(struct worker *w, const struct config_upstream *upstream);
+void waiting_init(struct worker *w);
+
+#endif

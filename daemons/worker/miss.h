@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * miss: the store had no answer that may be given.
+ *
+ *   miss.c      one of those who want it fetches, over all workers (polder/inflight.h)
+ *   collapse.c  the others are parked until it has landed, and look again
+ */
+#ifndef POLDER_WORKER_MISS_H
+#define POLDER_WORKER_MISS_H
+#include "polder/inflight.h"
+
+#include <stdbool.h>
+
+struct asked_url;
+struct exchange;
+struct hit_found;
+struct request;
+struct worker;
+
+/* ---- miss.c ---- */
+void miss_begin(const struct request *r, struct hit_found *found);
+/* Fetches behind a stale answer that was given, if nobody else does. Takes found->stale. */
+void miss_refresh(const struct request *r, struct hit_found *found);
+/* Whether others may share what is fetched for it. */
+bool miss_collapsible(const struct request *r, const struct hit_found *found);
+/* Fetches without a client, if nobody else does; takes found->stale. LEAD or WAIT: this worker's
+ * eventfd is written when the flight has landed. */
+enum inflight_claim miss_behind(const struct request *r, struct hit_found *found,
+                                struct inflight_ticket *ticket);
+/* The same for what nobody waits for; ahead_may() has said that there is room. asked: whose outcome
+ * it is; NULL. */
+enum inflight_claim miss_ahead(const struct request *r, struct hit_found *found,
+                               struct inflight_ticket *ticket, struct asked_url *asked);
+void miss_retry(struct exchange *ex); /* the flight it was parked for has landed */
+
+/* ---- collapse.c ---- */
+void collapse_park(struct exchange *ex);
+void collapse_unpark(struct exchange *ex);
+void collapse_wake(struct worker *w); /* the eventfd fired, or time went by */
+void collapse_timeout(struct exchange *ex);
+
+#endif

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * request: a parsed head on its way to who answers it: its route, who asks, what its limits say,
+ * its key in the store.
+ *
+ * The request itself is borrowed memory: see struct request. Who keeps it longer than until it is
+ * answered copies it (exchange_new(), hold_for_fetch()).
+ */
+#ifndef POLDER_WORKER_REQUEST_H
+#define POLDER_WORKER_REQUEST_H
+#include "daemons/http/h1.h"
+#include "daemons/worker/limits.h"
+#include "daemons/worker/worker.h"
+#include "polder/cache.h"
+#include "polder/clientip.h"
+#include "polder/config.h"
+#include "polder/field.h"
+#include "polder/guard.h"
+#include "polder/policy.h"
+#include "polder/problem.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct client;
+
+/* Everything is borrowed: from the read buffer while a request is answered at once, from the
+ * exchange's own memory afterwards. */
+struct request {
+    struct worker *worker;
+    struct client *client;      /* NULL: fetched in the background, or the client has left */
+    const struct h1_head *head; /* NULL: answered from the connection's memo */
+    const struct config_route *route;
+    struct field_text target; /* origin-form: the client's bytes, or respelled as the key has it */
+    const char *path;         /* of the target, as sent; only while the head is looked at */
+    size_t path_len;
+    const char *url; /* "host/path?query" as in cache keys (polder/url.h) */
+    uint32_t url_len;
+    const char *partition; /* value of the route's partition */
+    uint32_t partition_len;
+    const char *limit_lines;
+    uint32_t limit_len;
+    struct cache_key key;     /* of url and partition; valid on cache routes */
+    struct cache_key variant; /* from a memo, with the marker's checksum */
+    uint64_t marker;
+    struct clientip peer, ip; /* the connection's; who asks, behind trusted proxies */
+    struct policy_request policy;
+    struct field_text if_none_match, if_modified_since, range, if_range;
+    uint64_t started_ns; /* 0: not measured */
+    bool is_head, http10, keep_alive, trusted_peer, cacheable;
+    bool post;          /* its response may answer later GETs */
+    bool collapsed;     /* has waited for another request's fetch */
+    uint8_t waited_fwd; /* enum fwd_reason: why */
+    uint32_t wait_s;    /* Prefer: wait, as far as the route grants it; 0: not to be held */
+    uint64_t until_ms;  /* the end of it, mono */
+    uint32_t waited_s;  /* it was held: for Preference-Applied */
+    bool tried;         /* what it was held for has been fetched in vain */
+    uint8_t coding;     /* enum coding that its answer is best in */
+};
+
+/* Of the poll section of its route; 0: it has none. */
+static inline uint64_t request_interval_ms(const struct request *r)
+{
+    return r->worker->routes[r->route->index].settings.min_interval_ms;
+}
+/* Has the leak guard taken its route out of the cache? */
+static inline bool request_is_quarantined(const struct request *r)
+{
+    return guard_is_closed(r->worker->routes[r->route->index].guard);
+}
+
+void request_begin(struct client *c, const struct h1_head *head);
+void request_bad(struct client *c, enum problem problem);
+/* A request that was held goes its way again; its limits have been charged (worker.prepaid). */
+struct request_again {
+    const char *bytes; /* its head */
+    size_t len;
+    const struct clientip *peer; /* whose it was, where there is no client; NULL: Polder's own */
+    uint64_t until_ms;
+    uint32_t wait_s, waited_s;
+    bool tried;
+};
+void request_again(struct client *c, const struct request_again *again);
+/* The same request as a plain GET without its client, for a fetch behind. False: it has no key. */
+bool request_behind(struct worker *w, struct client *c, const struct request_again *again,
+                    struct request *r);
+void request_refuse(struct worker *w, const struct request *r, const struct limit_answer *answer);
+
+#endif

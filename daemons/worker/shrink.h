@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * shrink: copies of stored bodies in content codings, made behind the answers; by which, and when,
+ * is told in shrink.c.
+ */
+#ifndef POLDER_WORKER_SHRINK_H
+#define POLDER_WORKER_SHRINK_H
+#include "polder/cache.h"
+#include "polder/coding.h"
+
+struct worker;
+
+/* A copy of what lies under the key is to be made, unless somebody is at it. */
+void shrink_want(struct worker *w, const struct cache_key *key, enum coding coding);
+void shrink_stop(struct worker *w);
+
+#endif

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * tee: what of a backend's response goes into the store, while it streams to the client.
+ *
+ *   tee.c      the records that go to the keeper, through this worker's ring
+ *   tags.c     the groups that it can be invalidated by
+ *   freshen.c  what renews a stored response without its body
+ *
+ * A response is being stored while exchange.tee is set. The exchange owns that.
+ */
+#ifndef POLDER_WORKER_TEE_H
+#define POLDER_WORKER_TEE_H
+#include "daemons/http/h1.h"
+#include "polder/cache.h"
+#include "polder/inflight.h"
+#include "polder/ring.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+struct exchange;
+struct stored_copy;
+struct worker;
+
+/* ---- tee.c ---- */
+/* Begins to store if that may be done (ex->tee is set then), else lands the flight. */
+void tee_begin(struct exchange *ex, const struct h1_head *head);
+void tee_body(struct exchange *ex, const char *bytes, size_t len);
+void tee_end(struct exchange *ex);
+void tee_abort(struct exchange *ex, enum inflight_result result);
+bool tee_freshen(struct exchange *ex, const struct h1_head *head);
+void tee_land(struct exchange *ex, enum inflight_result result);
+void tee_flush_aborts(struct worker *w);
+void tee_delete(struct worker *w, const struct cache_key *key);
+bool tee_shrinks(const struct exchange *ex); /* copies in codings will be kept of what is stored */
+/* A record for the keeper; 0 or -ENOSPC. flight: landed after its commit; NULL: none. */
+int tee_push(struct worker *w, enum ring_type type, uint64_t stream,
+             const struct inflight_ticket *flight, const struct iovec *iov, int n);
+void tee_abort_stream(struct worker *w, uint64_t stream);
+void tee_free(struct exchange *ex);
+bool tee_outlives_client(const struct exchange *ex); /* goes on being stored without it */
+
+/* A stored head with the fields that a newer response brings in their place; both live until the
+ * next call. NULL: it does not fit. */
+const struct h1_head *tee_merge(struct worker *w, const struct cache_view *old,
+                                const struct h1_head *head);
+
+/* ---- tags.c ---- */
+/* The slots of the response's tags, into rec. False: more than a record can name. */
+bool tags_read(const struct worker *w, const struct h1_head *head, struct cache_record *rec);
+
+/* ---- freshen.c ---- */
+/* Is this 304 about the copy whose validators were sent? */
+bool freshen_agrees(const struct stored_copy *copy, const struct h1_head *head);
+/* A 200 to HEAD renews what is stored, if it describes the same. */
+void freshen_by_head(struct exchange *ex, const struct h1_head *head);
+
+#endif
