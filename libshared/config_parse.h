@@ -5,7 +5,8 @@
  * The way of a file: config_text.c reads it and makes tokens of it (unset variables, strings
  * without an end), config_outline.c walks over them (unknown and repeated keys, lines of sections),
  * config_parse.c lets libconfuse parse it and checks each value where it stands, config_build.c
- * makes the tree and checks what values have to do with each other.
+ * and the files beside it (config_build.h) make the tree and check what values have to do with each
+ * other.
  */
 #ifndef POLDER_CONFIG_PARSE_H
 #define POLDER_CONFIG_PARSE_H

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * config_build: what the builders of the tree share. Private to libshared/config_build*.c.
+ *
+ * What they make lives in the arena, as long as the configuration does. What is wrong is complained
+ * of where it stands, and building goes on, so that all complaints come at once; config_build()
+ * gives the tree away only if there were none.
+ */
+#ifndef POLDER_CONFIG_BUILD_H
+#define POLDER_CONFIG_BUILD_H
+#include "libshared/config_parse.h"
+
+/* ---- config_values.c: a section that is missing (NULL) states nothing ---- */
+
+/* The section of that name, or NULL. */
+cfg_t *config_section(cfg_t *parent, const char *name);
+/* As written, or NULL. */
+const char *config_stated(cfg_t *section, const char *key);
+/* As stated, or the initial value of its row in the table of keys. */
+const char *config_text_of(struct config_parse *p, cfg_t *section, const char *rows,
+                           const char *key);
+uint64_t config_number_of(cfg_t *section, const char *rows, const char *key);
+double config_real_of(cfg_t *section, const char *rows, const char *key);
+/* What the list has; n is 0 where there is no memory. */
+const char *const *config_strings_of(struct config_parse *p, cfg_t *section, const char *key,
+                                     uint32_t *n);
+const struct clientip_net *config_nets_of(struct config_parse *p, cfg_t *section, const char *key,
+                                          uint32_t *n);
+/* The parts of a key, in parts[CONFIG_KEY_PARTS_MAX]; how many. */
+uint32_t config_keys_of(struct config_parse *p, cfg_t *section, const char *rows, const char *key,
+                        struct config_key *parts);
+/* Zeroed memory for n things of that size. NULL, after a complaint: the arena is full. */
+void *config_take(struct config_parse *p, size_t n, size_t size);
+/* A name of an upstream, limit or alert: it is typed on command lines and shown in metrics. */
+void config_check_name(struct config_parse *p, const char *what, const char *name, int line);
+/* Each value of a list, with its own line. right: what would be, in the complaint. */
+void config_check_each(struct config_parse *p, const cfg_t *section, const char *key,
+                       const char *const *values, uint32_t n, bool (*good)(const char *),
+                       const char *right);
+
+/* ---- a file each, or two functions of one ---- */
+
+void config_build_listen(struct config_parse *p, struct config *c);
+void config_build_process(struct config_parse *p, struct config *c);
+void config_build_cache(struct config_parse *p, cfg_t *s, struct config_cache *c);
+void config_build_warm(struct config_parse *p, cfg_t *cache, struct config *c);
+/* A route's cache section: what it does not state comes from the top-level one. NULL: no memory. */
+const struct config_cache *config_build_route_cache(struct config_parse *p, cfg_t *s,
+                                                    const struct config_cache *top);
+/* top: where what is not stated comes from; NULL: it is the top-level section. */
+void config_build_websocket(struct config_parse *p, cfg_t *s, struct config_websocket *w,
+                            const struct config_websocket *top);
+void config_build_upstreams(struct config_parse *p, struct config *c);
+void config_build_limits(struct config_parse *p, struct config *c);
+/* After what they name: upstreams, limits, and the top-level sections. */
+void config_build_routes(struct config_parse *p, struct config *c);
+
+#endif

@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* config_build_cache: the cache section, and a route's, which states what is different there. */
+#include "libshared/config_build.h"
+
+#include <string.h>
+
+#define WARM_URL_MAX 4096
+
+/* "utm_*", "fbclid" */
+static bool is_query_name(const char *text)
+{
+    const char *star = strchr(text, '*');
+    return *text && strcspn(text, "&=#? ") == strlen(text) && (!star || !star[1]);
+}
+
+/* "x-shop-id", "x-shop-*" */
+static bool is_field_pattern(const char *text)
+{
+    const char *star = strchr(text, '*');
+    return *text && *text != '*' && strlen(text) < 128 &&
+           strcspn(text, " \t\r\n:;,=\"()<>@/[]?{}") == strlen(text) && (!star || !star[1]);
+}
+
+static bool is_request_path(const char *text)
+{
+    return *text == '/' && strcspn(text, "# ") == strlen(text);
+}
+
+/* "/path?query", or with the host that clients ask for before it. */
+static bool is_warm_url(const char *text)
+{
+    const char *path = strchr(text, '/');
+    if (!path || !is_request_path(path) || strlen(text) > WARM_URL_MAX)
+        return false;
+    for (const char *at = text; at < path; at++)
+        if (!((*at >= '0' && *at <= '9') || ((*at | 0x20) >= 'a' && (*at | 0x20) <= 'z') ||
+              strchr(".-_:[]", *at)))
+            return false;
+    return path[1] != '/';
+}
+
+/* Names of header fields: their case does not matter. */
+static void lower_all(const char *const *list, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        for (char *at = (char *)(uintptr_t)list[i]; at && *at; at++)
+            *at = *at >= 'A' && *at <= 'Z' ? (char)(*at | 0x20) : *at;
+}
+
+/* Nothing stated: all there are, the one that makes them smallest first. */
+static void build_compress(struct config_parse *p, cfg_t *s, struct config_cache *c)
+{
+    static const uint8_t all[] = {CODING_BR, CODING_ZSTD, CODING_GZIP};
+    uint32_t n;
+    const char *const *names = config_strings_of(p, s, "compress", &n);
+    c->compress_min = config_number_of(s, "cache", "compress_min");
+    c->n_compress = 0;
+    if (!cfg_size(s, "compress")) {
+        c->n_compress = sizeof all;
+        memcpy(c->compress, all, sizeof all);
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        const enum coding coding = coding_of((struct field_text){names[i], strlen(names[i])});
+        if (n == 1 && !strcmp(names[i], "off"))
+            return;
+        if (coding == CODING_IDENTITY || coding == CODINGS ||
+            memchr(c->compress, (int)coding, c->n_compress))
+            config_complain(p, config_line_of(p, s, "compress"),
+                            "compress: \"%s\" is wrong; br, zstd and gzip, each once, or \"off\" "
+                            "alone would be right",
+                            names[i]);
+        else
+            c->compress[c->n_compress++] = (uint8_t)coding;
+    }
+}
+
+void config_build_cache(struct config_parse *p, cfg_t *s, struct config_cache *c)
+{
+    static const struct {
+        const char *key;
+        enum runtime_cache_key bit;
+    } keys[] = {{"ttl", RUNTIME_CACHE_TTL},
+                {"max_body", RUNTIME_CACHE_MAX_BODY},
+                {"stale_while_revalidate", RUNTIME_CACHE_SWR},
+                {"stale_if_error", RUNTIME_CACHE_SIE},
+                {"max_items", RUNTIME_CACHE_MAX_ITEMS},
+                {"max_bytes", RUNTIME_CACHE_MAX_BYTES}};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (config_stated(s, keys[i].key))
+            c->set |= 1u << keys[i].bit;
+    c->value.ttl_ms = config_number_of(s, "cache", "ttl");
+    c->value.ttl_heuristic = c->value.ttl_ms == UINT64_MAX;
+    if (c->value.ttl_heuristic)
+        c->value.ttl_ms = 0;
+    c->value.max_body = config_number_of(s, "cache", "max_body");
+    c->value.stale_while_revalidate_ms = config_number_of(s, "cache", "stale_while_revalidate");
+    c->value.stale_if_error_ms = config_number_of(s, "cache", "stale_if_error");
+    c->value.max_items = config_number_of(s, "cache", "max_items");
+    c->value.max_bytes = config_number_of(s, "cache", "max_bytes");
+    c->store_set_cookie = config_number_of(s, "cache", "store_set_cookie");
+    c->ignore_query = config_strings_of(p, s, "ignore_query", &c->n_ignore_query);
+    config_check_each(p, s, "ignore_query", c->ignore_query, c->n_ignore_query, is_query_name,
+                      "the name of a parameter, which may end in *,");
+    c->only_query = config_strings_of(p, s, "only_query", &c->n_only_query);
+    config_check_each(p, s, "only_query", c->only_query, c->n_only_query, is_query_name,
+                      "the name of a parameter, which may end in *,");
+    c->sort_query = config_number_of(s, "cache", "sort_query");
+    c->n_partition = config_keys_of(p, s, "cache", "partition", c->partition);
+    build_compress(p, s, c);
+    c->leak_guard = config_real_of(s, "cache", "leak_guard");
+    c->guard_fields = config_strings_of(p, s, "leak_guard_headers", &c->n_guard_fields);
+    config_check_each(p, s, "leak_guard_headers", c->guard_fields, c->n_guard_fields,
+                      is_field_pattern, "the name of a header, which may end in *,");
+    lower_all(c->guard_fields, c->n_guard_fields);
+}
+
+const struct config_cache *config_build_route_cache(struct config_parse *p, cfg_t *s,
+                                                    const struct config_cache *top)
+{
+    static const char *const top_only[] = {"max_items", "max_bytes", "warm"};
+    struct config_cache *c = config_take(p, 1, sizeof *c);
+    if (!c)
+        return NULL;
+    config_build_cache(p, s, c);
+    for (size_t i = 0; i < sizeof top_only / sizeof *top_only; i++)
+        if (cfg_size(s, top_only[i]))
+            config_complain(p, config_line_of(p, s, top_only[i]),
+                            "%s belongs to the top-level cache section, not to a route's",
+                            top_only[i]);
+    if (!(c->set & 1u << RUNTIME_CACHE_TTL)) {
+        c->value.ttl_ms = top->value.ttl_ms;
+        c->value.ttl_heuristic = top->value.ttl_heuristic;
+    }
+    if (!(c->set & 1u << RUNTIME_CACHE_MAX_BODY))
+        c->value.max_body = top->value.max_body;
+    if (!(c->set & 1u << RUNTIME_CACHE_SWR))
+        c->value.stale_while_revalidate_ms = top->value.stale_while_revalidate_ms;
+    if (!(c->set & 1u << RUNTIME_CACHE_SIE))
+        c->value.stale_if_error_ms = top->value.stale_if_error_ms;
+    if (!config_stated(s, "store_set_cookie"))
+        c->store_set_cookie = top->store_set_cookie;
+    if (!cfg_size(s, "ignore_query")) {
+        c->ignore_query = top->ignore_query;
+        c->n_ignore_query = top->n_ignore_query;
+    }
+    if (!cfg_size(s, "only_query")) {
+        c->only_query = top->only_query;
+        c->n_only_query = top->n_only_query;
+    }
+    if (!config_stated(s, "sort_query"))
+        c->sort_query = top->sort_query;
+    if (!cfg_size(s, "compress")) {
+        memcpy(c->compress, top->compress, sizeof c->compress);
+        c->n_compress = top->n_compress;
+    }
+    if (!config_stated(s, "compress_min"))
+        c->compress_min = top->compress_min;
+    if (!config_stated(s, "partition")) {
+        memcpy(c->partition, top->partition, sizeof c->partition);
+        c->n_partition = top->n_partition;
+    }
+    if (!config_stated(s, "leak_guard"))
+        c->leak_guard = top->leak_guard;
+    if (!cfg_size(s, "leak_guard_headers")) {
+        c->guard_fields = top->guard_fields;
+        c->n_guard_fields = top->n_guard_fields;
+    }
+    return c;
+}
+
+void config_build_warm(struct config_parse *p, cfg_t *cache, struct config *c)
+{
+    c->warm = config_strings_of(p, cache, "warm", &c->n_warm);
+    config_check_each(p, cache, "warm", c->warm, c->n_warm, is_warm_url,
+                      "a path such as \"/api/items/1\", or \"api.example.org/api/items/1\"");
+}

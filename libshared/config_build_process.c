@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* config_build_process: what is about the processes themselves: addresses, directories, files, ops,
+ * admin and telemetry. */
+#include "libshared/config_build.h"
+
+#include <limits.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+void config_build_listen(struct config_parse *p, struct config *c)
+{
+    const uint32_t n = cfg_size(p->root, "listen");
+    const char *why, *initial = config_row_find("", "listen")->initial;
+    if (n > CONFIG_LISTEN_MAX) {
+        config_complain(p, config_line_of(p, p->root, "listen"),
+                        "listen: %u addresses; at most %d would be right", n, CONFIG_LISTEN_MAX);
+        return;
+    }
+    c->n_listen = n ? n : 1;
+    c->listen = config_take(p, c->n_listen, sizeof *c->listen);
+    for (uint32_t i = 0; c->listen && i < c->n_listen; i++) {
+        const char *text = n ? cfg_getnstr(p->root, "listen", i) : initial;
+        const int line = config_line_of_nth(p, p->root, "listen", i);
+        for (uint32_t k = 0; k < i; k++)
+            if (!strcmp(c->listen[k].text, text))
+                config_complain(p, line, "listen: \"%s\" stands there twice", text);
+        if (config_address_parse(p->arena, text, true, &c->listen[i], &why))
+            config_complain(p, line, "listen: \"%.100s\" is wrong; %s would be right", text, why);
+    }
+}
+
+static uint32_t cores(void)
+{
+    cpu_set_t set;
+    const int n = sched_getaffinity(0, sizeof set, &set) ? 1 : CPU_COUNT(&set);
+    return n < 1 ? 1 : n > CONFIG_WORKERS_MAX ? CONFIG_WORKERS_MAX : (uint32_t)n;
+}
+
+/* Workers that cannot open it would die, again and again. */
+static void check_log_path(struct config_parse *p, const char *path)
+{
+    struct stat st;
+    const char *slash = strrchr(path, '/');
+    char directory[PATH_MAX];
+    if (!*path)
+        return;
+    snprintf(directory, sizeof directory, "%.*s", slash ? (int)(slash - path) + 1 : 1,
+             slash ? path : ".");
+    if (stat(directory, &st) || !S_ISDIR(st.st_mode))
+        config_complain(p, config_line_of(p, p->root, "access_log"),
+                        "access_log: there is no directory %s; a file in one that exists would be "
+                        "right",
+                        directory);
+    else if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
+        config_complain(p, config_line_of(p, p->root, "access_log"),
+                        "access_log: %s is a directory; a file would be right", path);
+}
+
+void config_build_process(struct config_parse *p, struct config *c)
+{
+    cfg_t *r = p->root, *ops = config_section(r, "ops"), *admin = config_section(r, "admin"),
+          *telemetry = config_section(r, "telemetry");
+    const char *log = config_text_of(p, r, "", "access_log"), *colon = strchr(log, ':'), *why;
+    c->path = config_arena_strdup(p->arena, p->path);
+    c->workers = (uint32_t)config_number_of(r, "", "workers");
+    c->workers = c->workers ? c->workers : cores();
+    c->user = config_text_of(p, r, "", "user");
+    c->state_dir = config_text_of(p, r, "", "state_dir");
+    c->runtime_dir = config_text_of(p, r, "", "runtime_dir");
+    if (strlen(c->runtime_dir) > 80)
+        config_complain(
+            p, config_line_of(p, r, "runtime_dir"),
+            "runtime_dir: is too long for UNIX sockets; at most 80 bytes would be right");
+    c->trusted_proxies = config_nets_of(p, r, "trusted_proxies", &c->n_trusted_proxies);
+    c->proxy_protocol = config_number_of(r, "", "proxy_protocol");
+    c->access_log = (enum config_access_log)config_number_of(r, "", "access_log");
+    c->access_log_path = colon ? colon + 1 : "";
+    check_log_path(p, c->access_log_path);
+    c->max_connections = (uint32_t)config_number_of(r, "", "max_connections");
+    c->max_connections_per_client = (uint32_t)config_number_of(r, "", "max_connections_per_client");
+    c->client_timeout_ms = (uint32_t)config_number_of(r, "", "client_timeout");
+    c->keepalive_timeout_ms = (uint32_t)config_number_of(r, "", "keepalive_timeout");
+    c->limit_entries = (uint32_t)config_number_of(r, "", "limit_entries");
+    const char *ops_listen = config_stated(ops, "listen");
+    if (ops_listen && config_address_parse(p->arena, ops_listen, true, &c->ops_listen, &why))
+        config_complain(p, config_line_of(p, ops, "listen"),
+                        "ops.listen: \"%s\" is wrong; %s would be right", ops_listen, why);
+    c->admin_mode = (uint32_t)config_number_of(admin, "admin", "mode");
+    c->admin_group = config_text_of(p, admin, "admin", "group");
+    c->telemetry_path = telemetry ? config_text_of(p, telemetry, "telemetry", "path") : "";
+    c->telemetry_allow = config_nets_of(p, telemetry, "allow", &c->n_telemetry_allow);
+}

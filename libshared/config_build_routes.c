@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * config_build_routes: routes, with the upstream and the limits that they name, in the order in
+ * which they are tried.
+ */
+#include "libshared/config_build.h"
+#include "polder/route.h"
+
+#define XXH_INLINE_ALL
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+#define PATTERN_MAX_LEN 8000
+
+/* What is wrong with a pattern, or NULL. */
+static const char *pattern_fault(const char *pattern)
+{
+    const char *star = strchr(pattern, '*');
+    if (*pattern != '/')
+        return "a path that starts with \"/\" would be right";
+    if (star && star[1])
+        return "\"*\" may only be the last character; a prefix and one \"*\" would be right";
+    if (strpbrk(pattern, "?#"))
+        return "a path without query and fragment would be right";
+    for (const char *c = pattern; *c; c++)
+        if (*c <= ' ' || *c > '~')
+            return "only visible ASCII characters and escapes such as %20 or %C3%BC would be right";
+    return strlen(pattern) > PATTERN_MAX_LEN ? "a path of at most 8000 bytes would be right" : NULL;
+}
+
+static void build_pattern(struct config_parse *p, struct config_route *r, const char *title)
+{
+    char normal[PATTERN_MAX_LEN];
+    const char *fault = pattern_fault(title), *star = strchr(title, '*');
+    const size_t len = star ? (size_t)(star - title) : strlen(title);
+    char *prefix = config_arena_alloc(p->arena, len + 1);
+    r->pattern = config_arena_strdup(p->arena, title);
+    r->exact = !star;
+    r->prefix = prefix ? memcpy(prefix, title, len) : "";
+    r->prefix_len = prefix ? (uint32_t)len : 0;
+    if (!r->pattern || !prefix)
+        config_take(p, p->arena->size, 1); /* complains */
+    if (fault) {
+        config_complain(p, r->line, "route \"%.200s\": %s", title, fault);
+        return;
+    }
+    const int n = route_path_normal(title, len, normal, sizeof normal);
+    if (n < 0)
+        config_complain(p, r->line,
+                        "route \"%.200s\": a \"%%\" that is no escape; \"%%25\" would be right",
+                        title);
+    else if ((size_t)n != len || memcmp(normal, title, len))
+        config_complain(
+            p, r->line,
+            "route \"%.200s\": no request is spelled like that; \"%.*s%s\" would be right", title,
+            n < 200 ? n : 200, normal, star ? "*" : "");
+}
+
+static void complain_reference(struct config_parse *p, int line, const struct config_route *r,
+                               const char *what, const char *name, const char *near)
+{
+    config_complain(p, line, "route \"%.200s\": there is no %s \"%.100s\"; %s%s%s", r->pattern,
+                    what, name, near ? "did you mean \"" : "define it, or name one that is defined",
+                    near ? near : "", near ? "\"?" : "");
+}
+
+static void build_route_upstream(struct config_parse *p, cfg_t *s, const struct config *c,
+                                 struct config_route *r)
+{
+    const char *name = config_stated(s, "upstream"), *near = NULL;
+    unsigned least = CONFIG_NEAR_EDITS;
+    for (uint32_t i = 0; name && i < c->n_upstreams; i++) {
+        if (!strcmp(c->upstreams[i].name, name))
+            r->upstream = &c->upstreams[i];
+        config_nearer(name, c->upstreams[i].name, &near, &least);
+    }
+    if (name && !r->upstream)
+        complain_reference(p, config_line_of(p, s, "upstream"), r, "upstream", name, near);
+    else if (!name && !cfg_size(s, "websocket"))
+        config_complain(p, r->line,
+                        "route \"%.200s\" has nobody to answer; upstream = \"NAME\" would be right",
+                        r->pattern);
+    else if (!name && (cfg_size(s, "cache") || cfg_size(s, "poll")))
+        config_complain(p, r->line,
+                        "route \"%.200s\" has a cache but no upstream to fill it; upstream = "
+                        "\"NAME\" would be right",
+                        r->pattern);
+}
+
+static void build_route_limit(struct config_parse *p, int line, const char *name,
+                              const struct config *c, struct config_route *r)
+{
+    const struct config_limit *found = NULL;
+    const char *near = NULL;
+    unsigned least = CONFIG_NEAR_EDITS;
+    for (uint32_t i = 0; i < c->n_limits; i++) {
+        if (!strcmp(c->limits[i].name, name))
+            found = &c->limits[i];
+        config_nearer(name, c->limits[i].name, &near, &least);
+    }
+    if (!found) {
+        complain_reference(p, line, r, "limit", name, near);
+        return;
+    }
+    for (uint32_t i = 0; i < r->n_limits; i++)
+        if (r->limits[i] == found) {
+            config_complain(p, line, "route \"%.200s\": limit \"%s\" stands there twice",
+                            r->pattern, name);
+            return;
+        }
+    r->limits[r->n_limits++] = found;
+}
+
+static void build_route_limits(struct config_parse *p, cfg_t *s, const struct config *c,
+                               struct config_route *r)
+{
+    const uint32_t n = cfg_size(s, "limits");
+    if (n > CONFIG_ROUTE_LIMITS_MAX)
+        config_complain(p, config_line_of(p, s, "limits"),
+                        "route \"%.200s\" has %u limits; at most %d would be right", r->pattern, n,
+                        CONFIG_ROUTE_LIMITS_MAX);
+    for (uint32_t i = 0; i < n && i < CONFIG_ROUTE_LIMITS_MAX; i++)
+        build_route_limit(p, config_line_of_nth(p, s, "limits", i), cfg_getnstr(s, "limits", i), c,
+                          r);
+}
+
+static void build_route(struct config_parse *p, cfg_t *s, struct config *c, struct config_route *r)
+{
+    build_pattern(p, r, cfg_title(s));
+    if (!r->pattern)
+        return;
+    build_route_upstream(p, s, c, r);
+    build_route_limits(p, s, c, r);
+    r->cost = (uint32_t)config_number_of(s, "route", "cost");
+    if (cfg_size(s, "cache"))
+        r->cache = config_build_route_cache(p, cfg_getnsec(s, "cache", 0), &c->cache);
+    if (cfg_size(s, "websocket")) {
+        struct config_websocket *w = config_take(p, 1, sizeof *w);
+        if (w)
+            config_build_websocket(p, cfg_getnsec(s, "websocket", 0), w, &c->websocket);
+        r->websocket = w;
+    }
+    if (cfg_size(s, "poll")) {
+        cfg_t *poll = cfg_getnsec(s, "poll", 0);
+        struct config_poll *v = config_take(p, 1, sizeof *v);
+        if (v) {
+            v->min_interval_ms = (uint32_t)config_number_of(poll, "poll", "min_interval");
+            v->max_wait_ms = (uint32_t)config_number_of(poll, "poll", "max_wait");
+        }
+        r->poll = v;
+        if (!r->cache)
+            config_complain(
+                p, r->line,
+                "route \"%s\" has poll but no cache; a cache { } section beside it would be right",
+                r->pattern);
+    }
+}
+
+static int more_specific(const void *a, const void *b)
+{
+    const struct config_route *x = a, *y = b;
+    if (x->exact != y->exact)
+        return x->exact ? -1 : 1;
+    if (x->prefix_len != y->prefix_len)
+        return x->prefix_len > y->prefix_len ? -1 : 1;
+    return x->line - y->line;
+}
+
+void config_build_routes(struct config_parse *p, struct config *c)
+{
+    c->n_routes = cfg_size(p->root, "route");
+    c->routes = config_take(p, c->n_routes, sizeof *c->routes);
+    for (uint32_t i = 0; c->routes && i < c->n_routes; i++) {
+        c->routes[i].line = config_section_line(p, "route", 0, i);
+        build_route(p, cfg_getnsec(p->root, "route", i), c, &c->routes[i]);
+    }
+    if (!c->routes)
+        return;
+    qsort(c->routes, c->n_routes, sizeof *c->routes, more_specific);
+    for (uint32_t i = 0; i < c->n_routes; i++) {
+        const char *pattern = c->routes[i].pattern ? c->routes[i].pattern : "";
+        const uint64_t id = XXH3_64bits(pattern, strlen(pattern));
+        c->routes[i].index = i;
+        c->routes[i].id = id ? id : 1;
+    }
+    const struct config_route *twins[2];
+    c->route_index = route_index_build(p->arena, c, twins);
+    if (!c->route_index)
+        config_take(p, p->arena->size, 1); /* complains */
+    if (twins[0])
+        config_complain(p, twins[1]->line,
+                        "route \"%.200s\" is for the same requests as the one of line %d; one of "
+                        "them would be right",
+                        twins[1]->pattern, twins[0]->line);
+}

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* config_build_upstreams: upstreams and their servers. */
+#include "libshared/config_build.h"
+
+#include <string.h>
+
+static void build_servers(struct config_parse *p, cfg_t *s, struct config *c,
+                          struct config_upstream *u, uint32_t parent)
+{
+    u->n_servers = cfg_size(s, "server");
+    u->servers = config_take(p, u->n_servers, sizeof *u->servers);
+    if (u->n_servers == 0)
+        config_complain(
+            p, u->line,
+            "upstream \"%s\" has no server; at least one server \"HOST:PORT\" { } would be right",
+            u->name);
+    for (uint32_t i = 0; u->servers && i < u->n_servers; i++) {
+        cfg_t *one = cfg_getnsec(s, "server", i);
+        struct config_server *v = &u->servers[i];
+        const char *why, *text = cfg_title(one);
+        v->line = config_section_line(p, "server", parent, i);
+        v->weight = (uint32_t)config_number_of(one, "upstream.server", "weight");
+        v->upstream = u;
+        v->index = c->n_servers++;
+        if (config_address_parse(p->arena, text, true, &v->address, &why))
+            config_complain(p, v->line, "server: \"%s\" is wrong; %s would be right", text, why);
+    }
+}
+
+/* Ordinal + 1 of the nth section of a kind among all at the top. */
+static uint32_t top_ordinal(const struct config_parse *p, const char *name, uint32_t nth)
+{
+    uint32_t ordinal = 0;
+    for (size_t i = 0; i < p->n_sections; i++) {
+        if (p->sections[i].parent)
+            continue;
+        ordinal++;
+        if (!strcmp(p->sections[i].row->section, name) && nth-- == 0)
+            break;
+    }
+    return ordinal;
+}
+
+void config_build_upstreams(struct config_parse *p, struct config *c)
+{
+    c->n_upstreams = cfg_size(p->root, "upstream");
+    c->upstreams = config_take(p, c->n_upstreams, sizeof *c->upstreams);
+    for (uint32_t i = 0; c->upstreams && i < c->n_upstreams; i++) {
+        cfg_t *s = cfg_getnsec(p->root, "upstream", i);
+        struct config_upstream *u = &c->upstreams[i];
+        u->index = i;
+        u->line = config_section_line(p, "upstream", 0, i);
+        u->name = config_arena_strdup(p->arena, cfg_title(s));
+        config_check_name(p, "upstream", cfg_title(s), u->line);
+        u->connect_timeout_ms = (uint32_t)config_number_of(s, "upstream", "connect_timeout");
+        u->park_ms = (uint32_t)config_number_of(s, "upstream", "park");
+        u->park_requests = (uint32_t)config_number_of(s, "upstream", "park_requests");
+        u->park_bytes = (uint64_t)config_number_of(s, "upstream", "park_bytes");
+        u->refresh_share = (uint32_t)config_number_of(s, "upstream", "refresh_share");
+        u->timeout_ms = (uint32_t)config_number_of(s, "upstream", "timeout");
+        u->health = config_text_of(p, s, "upstream", "health");
+        u->health_interval_ms = (uint32_t)config_number_of(s, "upstream", "health_interval");
+        build_servers(p, s, c, u, top_ordinal(p, "upstream", i));
+    }
+    if (c->upstreams && c->n_servers > RUNTIME_SERVERS_MAX)
+        config_complain(p, c->upstreams[c->n_upstreams - 1].line,
+                        "%u servers in all upstreams; at most %d would be right", c->n_servers,
+                        RUNTIME_SERVERS_MAX);
+}
