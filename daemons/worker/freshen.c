@@ -1,13 +1,24 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * freshen: whether a 304, or the answer to a HEAD, is about what is stored (RFC 9111 4.3.4, 4.3.5).
- * What it then does to the stored head is tee_freshen()'s.
+ * freshen: whether a 304, or the answer to a HEAD, is about what is stored (RFC 9111 4.3.4, 4.3.5),
+ * and what it then does to the stored head. Only that travels to the keeper.
  */
 #include "daemons/worker/tee.h"
+#include "daemons/http/h1_cache.h"
 #include "daemons/worker/exchange.h"
+#include "daemons/worker/guard.h"
 #include "daemons/worker/hit.h"
+#include "daemons/worker/request.h"
+#include "daemons/worker/worker.h"
 #include "polder/field.h"
 #include "polder/policy.h"
+#include "polder/stats.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+/* ---- is it about what is stored? ---- */
 
 static struct policy_validators validators_of_copy(const struct stored_copy *copy)
 {
@@ -38,6 +49,138 @@ bool freshen_agrees(const struct stored_copy *copy, const struct h1_head *head)
     return policy_304_agrees(&stored, &got);
 }
 
+/* ---- what the head brings, in its place ---- */
+
+static bool replaced(const struct h1_head *head, struct field_text name)
+{
+    for (uint32_t i = 0; i < head->n_fields; i++)
+        if (head->field[i].name.len == name.len &&
+            !strncasecmp(head->field[i].name.at, name.at, name.len))
+            return policy_freshens(name);
+    return false;
+}
+
+/* Stored status line and fields, with those that the 304 brings put in their place. */
+static size_t merge_heads(struct worker *w, const struct cache_view *old,
+                          const struct h1_head *head, char *out, size_t size)
+{
+    struct h1_out o = {out, out + size, false};
+    const char *at = old->head, *end = at + old->record->head_len;
+    bool first = true;
+    while (at < end) {
+        const char *stop = memchr(at, '\n', (size_t)(end - at));
+        stop = stop ? stop + 1 : end;
+        const char *colon = memchr(at, ':', (size_t)(stop - at));
+        if (first || !colon || !replaced(head, (struct field_text){at, (size_t)(colon - at)}))
+            h1_put(&o, at, (size_t)(stop - at));
+        first = false;
+        at = stop;
+    }
+    for (uint32_t i = 0; i < head->n_fields; i++) {
+        const struct h1_field *f = &head->field[i];
+        if (!policy_freshens(f->name) || f->id == H1_CONTENT_LENGTH || f->id == H1_AGE ||
+            h1_is_hop_by_hop(head, f))
+            continue;
+        h1_put(&o, f->name.at, f->name.len);
+        h1_put(&o, ": ", 2);
+        h1_put(&o, f->value.at, f->value.len);
+        h1_put(&o, "\r\n", 2);
+    }
+    if (!h1_find(head, H1_DATE) && !memmem(out, (size_t)(o.at - out), "\r\nDate:", 7))
+        h1_put(&o, w->date, w->date_len);
+    return o.overflow ? 0 : (size_t)(o.at - out);
+}
+
+/* A copy like old with another head and record. */
+static struct stored_copy *with_head(const struct stored_copy *old, const struct cache_record *rec,
+                                     const char *head, size_t head_len)
+{
+    const struct cache_view *v = &old->view;
+    const size_t fixed = sizeof *rec + rec->url_len + rec->vary_len;
+    const size_t body = v->body ? rec->inline_len : 0, len = fixed + head_len + body;
+    struct stored_copy *copy = malloc(sizeof *copy + len);
+    if (!copy)
+        return NULL;
+    copy->key = old->key;
+    copy->len = len;
+    copy->pinned = false;
+    memcpy(copy->bytes, old->bytes, fixed);
+    memcpy(copy->bytes, rec, sizeof *rec);
+    memcpy(copy->bytes + fixed, head, head_len);
+    if (body)
+        memcpy(copy->bytes + fixed + head_len, v->body, body);
+    cache_view_of(copy->bytes, &copy->view);
+    return copy;
+}
+
+static bool push_freshen(struct exchange *ex, const struct stored_copy *copy)
+{
+    struct cache_record rec = *copy->view.record;
+    const size_t len = sizeof rec + rec.url_len + rec.vary_len + rec.head_len;
+    rec.inline_len = 0; /* only the head travels */
+    const struct iovec iov[2] = {{&rec, sizeof rec},
+                                 {(void *)(copy->bytes + sizeof rec), len - sizeof rec}};
+    if (tee_push(ex->worker, RING_FRESHEN, 0, &ex->ticket, iov, 2) < 0) {
+        stats_add(ex->worker->stats, STATS_CACHE_RING_FULL, 1);
+        return false;
+    }
+    ex->ticket = INFLIGHT_NONE;
+    return true;
+}
+
+const struct h1_head *freshen_merge(struct worker *w, const struct cache_view *old,
+                                    const struct h1_head *head)
+{
+    static struct h1_head merged; /* scratches of this process's one thread */
+    static char text[H1_HEAD_MAX];
+    size_t scanned = 0;
+    const size_t len = merge_heads(w, old, head, text, sizeof text - 2);
+    if (!len)
+        return NULL;
+    memcpy(text + len, "\r\n", 2);
+    return h1_parse_response(text, len + 2, &scanned, true, &merged) == H1_DONE ? &merged : NULL;
+}
+
+bool freshen_stored(struct exchange *ex, const struct h1_head *head)
+{
+    struct worker *w = ex->worker;
+    struct stored_copy *old = ex->stale;
+    struct cache_record rec = *old->view.record;
+    struct policy_response resp;
+    char scratch[H1_CACHE_SCRATCH];
+    const struct h1_head *merged = freshen_merge(w, &old->view, head);
+    if (!merged)
+        return false;
+    h1_policy_response(merged, (int64_t)(w->real_ms / 1000), scratch, &resp);
+    h1_policy_age(head, &resp); /* a stored Age is history; a new one counts */
+    const bool quarantined = request_is_quarantined(&ex->req); /* since it was sent */
+    const enum policy_store why =
+        policy_may_store(&ex->req.policy, &resp, &w->routes[ex->req.route->index].settings);
+    if (why != POLICY_STORE || quarantined) {
+        ex->not_stored = quarantined ? guard_detail(&ex->req) : policy_store_reason(why);
+        tee_delete(w, &old->key);
+        tee_land(ex, INFLIGHT_NOSHARE);
+        return true;
+    }
+    if (resp.cc.flags & FIELD_CC_NO_TRANSFORM)
+        rec.flags &= ~(uint32_t)CACHE_SHRINKS;
+    /* what a 200 may not bring into the store, a 304 may not either */
+    struct h1_out o = {w->scratch, w->scratch + H1_HEAD_MAX, false};
+    tee_put_head(&o, w, merged, &resp, NULL, rec.flags & CACHE_SHRINKS);
+    if (o.overflow)
+        return false;
+    tee_set_times(&rec, ex, &resp);
+    rec.head_len = (uint32_t)(o.at - w->scratch);
+    struct stored_copy *copy = with_head(old, &rec, w->scratch, rec.head_len);
+    if (!copy)
+        return false;
+    copy->pinned = old->pinned;
+    old->pinned = false;
+    hit_copy_free(w, old);
+    ex->stale = copy;
+    return push_freshen(ex, copy);
+}
+
 /* Where it does not agree nothing is to be done: what is stored is stale already, or the store
  * would have answered. */
 void freshen_by_head(struct exchange *ex, const struct h1_head *head)
@@ -51,6 +194,6 @@ void freshen_by_head(struct exchange *ex, const struct h1_head *head)
         return;
     struct policy_request *req = &ex->req.policy;
     req->is_get = true; /* what is stored is an answer to GET */
-    tee_freshen(ex, head);
+    freshen_stored(ex, head);
     req->is_get = false;
 }

@@ -119,7 +119,7 @@ static void not_modified(struct exchange *ex, const struct h1_head *head)
     struct client *c = ex->req.client;
     struct upstream *u = ex->up;
     stats_add(ex->worker->stats, STATS_CACHE_REVALIDATED, 1);
-    const bool taken = tee_freshen(ex, head), stored = taken && !ex->not_stored;
+    const bool taken = freshen_stored(ex, head), stored = taken && !ex->not_stored;
     if (!taken)
         tee_land(ex, INFLIGHT_FAILED);
     ex->up = NULL;

@@ -21,6 +21,8 @@
 #include <sys/uio.h>
 
 struct exchange;
+struct part;
+struct policy_response;
 struct stored_copy;
 struct worker;
 
@@ -30,7 +32,6 @@ void tee_begin(struct exchange *ex, const struct h1_head *head);
 void tee_body(struct exchange *ex, const char *bytes, size_t len);
 void tee_end(struct exchange *ex);
 void tee_abort(struct exchange *ex, enum inflight_result result);
-bool tee_freshen(struct exchange *ex, const struct h1_head *head);
 void tee_land(struct exchange *ex, enum inflight_result result);
 void tee_flush_aborts(struct worker *w);
 void tee_delete(struct worker *w, const struct cache_key *key);
@@ -41,11 +42,12 @@ int tee_push(struct worker *w, enum ring_type type, uint64_t stream,
 void tee_abort_stream(struct worker *w, uint64_t stream);
 void tee_free(struct exchange *ex);
 bool tee_outlives_client(const struct exchange *ex); /* goes on being stored without it */
-
-/* A stored head with the fields that a newer response brings in their place; both live until the
- * next call. NULL: it does not fit. */
-const struct h1_head *tee_merge(struct worker *w, const struct cache_view *old,
-                                const struct h1_head *head);
+/* The head as it goes into the store. part: whose body it is of; NULL: a whole one. */
+void tee_put_head(struct h1_out *o, const struct worker *w, const struct h1_head *head,
+                  const struct policy_response *resp, const struct part *part, bool shrinks);
+/* When it was received, until when it may be used, and for whom. */
+void tee_set_times(struct cache_record *rec, const struct exchange *ex,
+                   const struct policy_response *resp);
 
 /* ---- tags.c ---- */
 /* The slots of the response's tags, into rec. False: more than a record can name. */
@@ -56,5 +58,12 @@ bool tags_read(const struct worker *w, const struct h1_head *head, struct cache_
 bool freshen_agrees(const struct stored_copy *copy, const struct h1_head *head);
 /* A 200 to HEAD renews what is stored, if it describes the same. */
 void freshen_by_head(struct exchange *ex, const struct h1_head *head);
+/* What is stored (ex->stale) with this head's fields goes on being fresh, or is deleted where it
+ * may not be stored any more: ex->not_stored. False: it could not be renewed. */
+bool freshen_stored(struct exchange *ex, const struct h1_head *head);
+/* A stored head with the fields that a newer response brings in their place; both live until the
+ * next call. NULL: it does not fit. */
+const struct h1_head *freshen_merge(struct worker *w, const struct cache_view *old,
+                                    const struct h1_head *head);
 
 #endif
