@@ -449,11 +449,11 @@ bool answer_part(struct worker *w, const struct request *r, const struct cache_v
 }
 
 /* The copy is ours, its copy in a coding lies in the map. */
-static void answer_coded(struct worker *w, struct answer *a, const struct cache_key *key)
+static void answer_coded(struct worker *w, struct answer *a, struct cache_view *coded,
+                         const struct cache_key *key)
 {
-    struct cache_view coded;
     if (loop_cache_ready(w))
-        choose_coding(w, a, &coded, key);
+        choose_coding(w, a, coded, key);
     if (a->body != a->view && answer_held(w, a)) {
         a->streamed = false; /* not of ours */
     } else {
@@ -471,8 +471,9 @@ static void answer_coded(struct worker *w, struct answer *a, const struct cache_
 void hit_answer_copy(const struct request *r, struct stored_copy *copy, const char *status)
 {
     struct answer a = {.r = r, .view = &copy->view, .body = &copy->view, .status = status};
+    struct cache_view coded;
     if (choose_code(r, &a))
-        answer_coded(r->worker, &a, &copy->key);
+        answer_coded(r->worker, &a, &coded, &copy->key);
     if (a.streamed)
         copy->pinned = false; /* it is the client's now */
 }
