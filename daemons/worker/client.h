@@ -4,7 +4,8 @@
  *
  *   accept.c      takes it, and counts it for its client
  *   proxyproto.c  reads the header in which a proxy says whose it is
- *   client.c      reads requests, writes answers, and knows when it is over
+ *   client_read.c reads requests
+ *   client.c      writes answers, and knows when it is over
  *
  * The worker owns it. client_close() takes it out of everything at once; its memory goes at the end
  * of the iteration, so a callback never loses what it works on.
@@ -103,6 +104,12 @@ void client_run_ready(struct worker *w);
 void client_want_body(struct client *c, bool wanted);
 void client_timeout(struct client *c);
 void client_update_timer(struct client *c);
+
+/* ---- client_read.c ---- */
+void client_on_read(struct ev_loop *loop, ev_io *watcher, int events);
+void client_use_input(struct client *c);  /* what was read and kept, and then what comes */
+void client_watch_read(struct client *c); /* read from, if that makes sense now */
+void client_drop_input(struct client *c);
 
 /* ---- proxyproto.c: bytes consumed, 0: need more, -EPROTO ---- */
 int proxyproto_read(struct client *c, const char *bytes, size_t len);

@@ -5,8 +5,8 @@
  * The way of a request, by file:
  *
  *   accept.c  a connection becomes a struct client (client.c), with a PROXY header (proxyproto.c)
- *   client.c  bytes are read into the loop's one shared buffer and parsed in place; what is left
- *             over moves to a pooled buffer. An idle connection owns no buffer.
+ *   client_read.c bytes are read into the loop's one shared buffer and parsed in place; what is
+ *             left over moves to a pooled buffer. An idle connection owns no buffer.
  *   request.c a parsed head finds its route, who asks (clientip), its limits (limits.c), and goes
  *             hit.c     answered from the store: no allocation, no lock, no clock (stored.c finds,
  *                       answer.c writes)

@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * client_read: what a client sends: a PROXY header, heads and bodies of requests.
+ *
+ * Bytes are read into the loop's one buffer and used in place; only what cannot be used yet moves
+ * to a buffer of the connection's own. Requests are answered in order: while one is being answered
+ * (CLIENT_BUSY), what follows it waits unread in the socket, after at most one buffer.
+ */
+#include "daemons/worker/client.h"
+#include "daemons/worker/exchange.h"
+#include "daemons/worker/hold.h"
+#include "daemons/worker/memo.h"
+#include "daemons/worker/request.h"
+#include "daemons/worker/response.h"
+#include "daemons/worker/worker.h"
+#include "polder/problem.h"
+#include "polder/stats.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+
+static size_t read_proxy(struct client *c, const char *at, size_t len)
+{
+    const int used = proxyproto_read(c, at, len);
+    if (used < 0 || (used == 0 && len > CLIENTIP_PROXY_MAX)) {
+        stats_add(c->worker->stats, STATS_BAD_REQUESTS, 1);
+        client_close(c);
+        return len;
+    }
+    if (used > 0 && c->state == CLIENT_PROXY)
+        client_move(c, CLIENT_IDLE);
+    return (size_t)used;
+}
+
+static size_t read_head(struct client *c, const char *at, size_t len)
+{
+    struct worker *w = c->worker;
+    enum problem problem = PROBLEM_BAD_REQUEST;
+    if (c->state == CLIENT_IDLE) {
+        const size_t known = c->memo ? c->memo->len : 0;
+        if (known && memo_answer(c, at, len))
+            return known;
+        const size_t blank = h1_skip_blank(at, len);
+        if (blank)
+            return blank;
+    }
+    switch (h1_parse_request(at, len, &c->scanned, &w->head, &problem)) {
+    case H1_MORE:
+        if (c->state == CLIENT_IDLE) {
+            client_move(c, CLIENT_HEAD);
+            c->first_ms = w->mono_ms;
+            client_update_timer(c);
+        }
+        return 0;
+    case H1_BAD:
+        c->scanned = 0;
+        request_bad(c, problem);
+        return len;
+    case H1_DONE:
+        break;
+    }
+    c->scanned = 0;
+    c->seen_request = true;
+    client_move(c, CLIENT_BUSY);
+    const size_t used = w->head.head_len; /* w->head may be another one's afterwards */
+    w->surplus = (struct field_text){at + used, len - used};
+    request_begin(c, &w->head);
+    w->prepaid_client = NULL;
+    return used;
+}
+
+static void body_malformed(struct client *c)
+{
+    const bool begun = c->answered || (c->exchange && c->exchange->status);
+    stats_add(c->worker->stats, STATS_BAD_REQUESTS, 1);
+    if (c->exchange)
+        exchange_drop_client(c->exchange);
+    if (begun || c->state == CLIENT_DISCARD) {
+        client_break(c);
+    } else {
+        c->discard = true;
+        response_problem(NULL, c, PROBLEM_BAD_REQUEST, "", "", false);
+    }
+}
+
+/* Decodes one span of the request's body and passes it on, or drops it. */
+static size_t read_body(struct client *c, const char *at, size_t len)
+{
+    size_t used;
+    struct field_text content = {0};
+    if (c->state == CLIENT_BUSY && !c->answered && !c->body_wanted)
+        return 0;
+    if (h1_body_read(&c->body, at, len, &used, &content) < 0) {
+        body_malformed(c);
+        return len;
+    }
+    c->body_pending = !c->body.done;
+    if (c->exchange && c->state == CLIENT_BUSY) {
+        if (content.len)
+            exchange_feed(c->exchange, content.at, content.len);
+        if (!c->body_pending && c->exchange)
+            exchange_request_end(c->exchange);
+    } else if (!c->body_pending && c->state == CLIENT_DISCARD) {
+        c->progress_ms = c->worker->mono_ms;
+        client_move(c, CLIENT_IDLE);
+        client_update_timer(c);
+    }
+    return used;
+}
+
+/* Uses what can be used; returns how much that was. */
+static size_t consume(struct client *c, const char *at, size_t len)
+{
+    size_t used = 0;
+    while (used < len) {
+        size_t n = 0;
+        if (c->discard)
+            return len;
+        switch (c->state) {
+        case CLIENT_PROXY:
+            n = read_proxy(c, at + used, len - used);
+            break;
+        case CLIENT_IDLE:
+        case CLIENT_HEAD:
+            n = read_head(c, at + used, len - used);
+            break;
+        case CLIENT_BUSY:
+        case CLIENT_DISCARD:
+            n = c->body_pending ? read_body(c, at + used, len - used) : 0;
+            break;
+        default: /* lingering or closed: of no interest */
+            return len;
+        }
+        if (!n)
+            return used;
+        used += n;
+    }
+    return used;
+}
+
+/* Whether reading makes sense now. While a request is answered, the socket is watched for its end
+ * as long as nothing waits in our own buffer. */
+static bool wants_read(const struct client *c)
+{
+    if (c->state == CLIENT_CLOSED || c->eof || c->broken)
+        return false;
+    if (c->state != CLIENT_BUSY || c->discard)
+        return true;
+    if (c->body_pending && !c->answered)
+        return c->body_wanted;
+    return !c->in;
+}
+
+void client_watch_read(struct client *c)
+{
+    if (wants_read(c))
+        ev_io_start(c->worker->loop, &c->read);
+    else if (c->state != CLIENT_CLOSED)
+        ev_io_stop(c->worker->loop, &c->read);
+}
+
+void client_drop_input(struct client *c)
+{
+    if (c->in)
+        buffer_put(c->worker, c->in);
+    c->in = NULL;
+}
+
+/* Keeps what was not used. at: in the loop's buffer or in c->in. */
+static void keep_rest(struct client *c, const char *at, size_t len)
+{
+    if (c->state == CLIENT_CLOSED)
+        return;
+    if (!len) {
+        client_drop_input(c);
+        return;
+    }
+    if (c->in) {
+        c->in->start = c->in->end - (uint32_t)len;
+        return;
+    }
+    c->in = buffer_get(c->worker);
+    if (!c->in) {
+        client_close(c);
+        return;
+    }
+    memcpy(c->in->data, at, len);
+    c->in->end = (uint32_t)len;
+}
+
+static void drive(struct client *c, const char *at, size_t len)
+{
+    const size_t used = consume(c, at, len);
+    keep_rest(c, at + used, len - used);
+    client_watch_read(c);
+}
+
+void client_use_input(struct client *c)
+{
+    if (c->in)
+        drive(c, c->in->data + c->in->start, c->in->end - c->in->start);
+    else
+        client_watch_read(c);
+}
+
+/* FIN. What was asked completely is still answered: it may be only half a close. */
+static void client_eof(struct client *c)
+{
+    const bool asked = c->state == CLIENT_BUSY && !(c->body_pending && !c->answered);
+    if (!asked) {
+        client_close(c);
+        return;
+    }
+    c->eof = true;
+    if (c->held) /* it may have gone: whether it reads an answer is found out now */
+        hold_end(c);
+    client_watch_read(c);
+}
+
+static void client_readable(struct client *c)
+{
+    struct worker *w = c->worker;
+    char *at = w->client_buffer;
+    size_t room = WORKER_BUFFER, had = 0;
+    if (c->in) {
+        if (c->in->start) {
+            had = c->in->end - c->in->start;
+            memmove(c->in->data, c->in->data + c->in->start, had);
+            c->in->start = 0;
+            c->in->end = (uint32_t)had;
+        }
+        had = c->in->end;
+        at = c->in->data;
+        room = WORKER_BUFFER - had;
+        if (!room) {
+            ev_io_stop(w->loop, &c->read);
+            return;
+        }
+    }
+    const ssize_t n = recv(c->read.fd, at + had, room, 0);
+    if (n <= 0) {
+        if (n == 0)
+            client_eof(c);
+        else if (errno != EAGAIN && errno != EINTR)
+            client_close(c);
+        return;
+    }
+    stats_add(w->stats, STATS_BYTES_IN, (uint64_t)n);
+    c->progress_ms = w->mono_ms;
+    if (c->in)
+        c->in->end += (uint32_t)n;
+    drive(c, at, had + (size_t)n);
+}
+
+void client_on_read(struct ev_loop *loop, ev_io *watcher, int events)
+{
+    (void)loop, (void)events;
+    client_readable(watcher->data);
+}
