@@ -2,10 +2,10 @@
 /*
  * explain: names for what only has numbers in a record. A record knows the slots of its tags; their
  * names stand in the head that is stored with it, in the fields that workers take them from
- * (tags.c).
+ * (polder/tags.h).
  */
 #include "daemons/keeper/gone.h"
-#include "polder/field.h"
+#include "polder/tags.h"
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -27,24 +27,15 @@ static void look_tag(void *arg, struct field_text tag)
     s->out[s->len] = 0;
 }
 
-static void look_split(struct search *s, struct field_text value, const char *separators)
-{
-    const char *at = value.at, *end = at + value.len;
-    while (at < end) {
-        const char *start = at;
-        while (at < end && !strchr(separators, *at))
-            at++;
-        look_tag(s, (struct field_text){start, (size_t)(at - start)});
-        at++;
-    }
-}
-
 static void look_line(struct search *s, const char *line, size_t len)
 {
     static const struct {
-        const char *name, *separators; /* NULL: a structured field */
+        const char *name, *separators;
     } fields[] = {
-        {"cache-groups", NULL}, {"surrogate-key", " \t"}, {"xkey", ", \t"}, {"cache-tag", ", \t"}};
+#define FIELD(id, name, separators) {name, separators},
+#include "libshared/tables/tag_fields.def"
+#undef FIELD
+    };
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
         const size_t n = strlen(fields[i].name);
         if (len <= n || line[n] != ':' || strncasecmp(line, fields[i].name, n))
@@ -54,10 +45,7 @@ static void look_line(struct search *s, const char *line, size_t len)
             value.len--;
         while (value.len && (*value.at == ' ' || *value.at == '\t'))
             value = (struct field_text){value.at + 1, value.len - 1};
-        if (fields[i].separators)
-            look_split(s, value, fields[i].separators);
-        else
-            field_sf_strings(value, look_tag, s);
+        tags_each(value, fields[i].separators, look_tag, s);
     }
 }
 

@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * tags: the groups that a response belongs to and can be invalidated by: Cache-Groups (RFC 9875),
- * and what the CDNs' own fields say.
+ * tags: the groups that a response belongs to and can be invalidated by (polder/tags.h), as slots
+ * of the invalidation page.
  */
 #include "daemons/worker/tee.h"
 #include "daemons/worker/worker.h"
 #include "polder/field.h"
 #include "polder/inval.h"
-
-#include <string.h>
+#include "polder/tags.h"
 
 struct tag_list {
     const struct worker *worker;
@@ -32,32 +31,26 @@ static void add_tag(void *arg, struct field_text tag)
         rec->tag_slot[rec->n_tags++] = slot;
 }
 
-static void add_tags_split(struct tag_list *list, const struct h1_head *head, enum h1_field_id id,
-                           const char *separators)
+static void add_tags(struct tag_list *list, const struct h1_head *head, enum h1_field_id id,
+                     const char *separators)
 {
-    for (uint32_t i = 0; i < head->n_fields; i++) {
-        if (head->field[i].id != id)
-            continue;
-        const char *at = head->field[i].value.at, *end = at + head->field[i].value.len;
-        while (at < end) {
-            const char *start = at;
-            while (at < end && !strchr(separators, *at))
-                at++;
-            add_tag(list, (struct field_text){start, (size_t)(at - start)});
-            at++;
-        }
+    char joined[H1_HEAD_MAX];
+    if (!separators) { /* one list, on however many lines */
+        const size_t n = h1_join(head, id, joined, sizeof joined);
+        if (n)
+            tags_each((struct field_text){joined, n}, NULL, add_tag, list);
+        return;
     }
+    for (uint32_t i = 0; i < head->n_fields; i++)
+        if (head->field[i].id == id)
+            tags_each(head->field[i].value, separators, add_tag, list);
 }
 
 bool tags_read(const struct worker *w, const struct h1_head *head, struct cache_record *rec)
 {
     struct tag_list list = {w, rec, false};
-    char groups[H1_HEAD_MAX];
-    const size_t n = h1_join(head, H1_CACHE_GROUPS, groups, sizeof groups);
-    if (n)
-        field_sf_strings((struct field_text){groups, n}, add_tag, &list);
-    add_tags_split(&list, head, H1_SURROGATE_KEY, " \t");
-    add_tags_split(&list, head, H1_XKEY, ", \t");
-    add_tags_split(&list, head, H1_CACHE_TAG, ", \t");
+#define FIELD(id, name, separators) add_tags(&list, head, H1_##id, separators);
+#include "libshared/tables/tag_fields.def"
+#undef FIELD
     return !list.too_many;
 }

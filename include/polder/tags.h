@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * tags: the groups that a response belongs to and can be invalidated by. The fields that name them
+ * are libshared/tables/tag_fields.def: workers take the tags from there, and the keeper finds their
+ * names again in the stored head. Pure; any process.
+ */
+#ifndef POLDER_TAGS_H
+#define POLDER_TAGS_H
+#include "polder/field.h"
+
+/* Calls each() for the tags in a field's value, with a text that is lent until it returns, and may
+ * be empty. separators: as in the table. */
+void tags_each(struct field_text value, const char *separators,
+               void (*each)(void *arg, struct field_text tag), void *arg);
+
+#endif
