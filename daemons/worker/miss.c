@@ -204,17 +204,23 @@ static struct exchange *behind(const struct request *r, struct hit_found *found)
     return ex;
 }
 
-static enum inflight_claim lead(struct exchange *ex, struct inflight_ticket *ticket,
+/* Fetches, if nobody else does. flight: what this worker is to be told the end of; NULL: nobody
+ * here waits for it. */
+static enum inflight_claim lead(struct exchange *ex, struct inflight_ticket *flight,
                                 struct asked_url *asked)
 {
     struct worker *w = ex->worker;
-    const enum inflight_claim got = claim(w, &ex->flight_key, ticket);
+    struct inflight_ticket ticket;
+    const enum inflight_claim got = claim(w, &ex->flight_key, &ticket);
+    if (flight)
+        *flight = ticket;
     if (got != INFLIGHT_LEAD) {
         exchange_finish(ex);
         return got;
     }
-    inflight_wait_again(w->shared->inflight, ticket, w->number); /* its own end is told to it too */
-    ex->ticket = *ticket;
+    if (flight) /* its own end is told to it too */
+        inflight_wait_again(w->shared->inflight, &ticket, w->number);
+    ex->ticket = ticket;
     ex->renewed_ms = w->mono_ms;
     if (landed_meanwhile(ex)) {
         tee_land(ex, INFLIGHT_STORED);
@@ -246,21 +252,9 @@ enum inflight_claim miss_ahead(const struct request *r, struct hit_found *found,
 
 void miss_refresh(const struct request *r, struct hit_found *found)
 {
-    struct worker *w = r->worker;
-    struct inflight_ticket ticket;
     struct exchange *ex = found->stale ? behind(r, found) : NULL;
-    if (!ex)
-        return;
-    if (claim(w, &ex->flight_key, &ticket) != INFLIGHT_LEAD) {
-        exchange_finish(ex); /* somebody is at it */
-        return;
-    }
-    ex->ticket = ticket;
-    ex->renewed_ms = w->mono_ms;
-    if (landed_meanwhile(ex))
-        exchange_finish(ex);
-    else
-        exchange_start(ex);
+    if (ex)
+        lead(ex, NULL, NULL);
 }
 
 void miss_retry(struct exchange *ex)
