@@ -286,3 +286,49 @@ int ctl(struct house *h, const char **out, const char *fmt, ...)
         *out = text;
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
 }
+
+/* ---- what stories share ---- */
+
+static struct backend **shared;
+static backend_fn shared_fn;
+
+void harness_share(struct backend **b, backend_fn fn)
+{
+    shared = b;
+    shared_fn = fn;
+}
+
+int harness_set_up(void **state)
+{
+    (void)state;
+    *shared = backend_start(shared_fn, NULL);
+    return 0;
+}
+
+int harness_tear_down(void **state)
+{
+    (void)state;
+    backend_stop(*shared);
+    return 0;
+}
+
+pid_t peer_start(const char *program, const char *script, unsigned port)
+{
+    char text[16];
+    snprintf(text, sizeof text, "%u", port);
+    const pid_t pid = fork();
+    if (pid == 0) {
+        execl(program, program, script ? script : text, script ? text : NULL, (char *)NULL);
+        _exit(127);
+    }
+    int fd = -1;
+    wait_until((fd = client_connect(port)) >= 0, 10000);
+    close(fd);
+    return pid;
+}
+
+void peer_stop(pid_t pid)
+{
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+}

@@ -76,6 +76,20 @@ bool reply_bytes(struct asked *ask, const void *bytes, size_t len);
 /* 200 with these extra head lines ("" or "Name: value\r\n…") and body */
 bool reply_ok(struct asked *ask, const char *lines, const char *body);
 
+/* Runs the stories of a program with one backend for all of them, in *b while they run; what main()
+ * returns. */
+#define run_with_backend(stories, b, fn)                                                           \
+    (harness_share(b, fn), cmocka_run_group_tests(stories, harness_set_up, harness_tear_down))
+void harness_share(struct backend **b, backend_fn fn);
+int harness_set_up(void **state);
+int harness_tear_down(void **state);
+
+/* ---- other programs ---- */
+/* Starts one (of that script, or NULL) that gets the port as its last argument; waits until it
+ * listens there. */
+pid_t peer_start(const char *program, const char *script, unsigned port);
+void peer_stop(pid_t pid);
+
 /* ---- the daemon ---- */
 struct house {
     pid_t pid;

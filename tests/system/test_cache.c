@@ -556,19 +556,6 @@ static void a_thousand_misses_are_one_call(void **state)
     backend_stop(b);
 }
 
-static int set_up(void **state)
-{
-    (void)state;
-    backend = backend_start(answers, NULL);
-    return 0;
-}
-static int tear_down(void **state)
-{
-    (void)state;
-    backend_stop(backend);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -592,5 +579,5 @@ int main(void)
         cmocka_unit_test(the_cache_is_bounded_by_items),
         cmocka_unit_test(a_thousand_misses_are_one_call),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return run_with_backend(tests, &backend, answers);
 }

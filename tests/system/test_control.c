@@ -383,19 +383,6 @@ static void a_reload_moves_the_ops_pages_and_the_telemetry(void **state)
     house_remove(&h);
 }
 
-static int set_up(void **state)
-{
-    (void)state;
-    backend = backend_start(answers, NULL);
-    return 0;
-}
-static int tear_down(void **state)
-{
-    (void)state;
-    backend_stop(backend);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -411,5 +398,5 @@ int main(void)
         cmocka_unit_test(listings_go_on_where_they_stopped),
         cmocka_unit_test(a_reload_moves_the_ops_pages_and_the_telemetry),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return run_with_backend(tests, &backend, answers);
 }

@@ -595,20 +595,6 @@ static void who_waits_for_a_change_is_told_when_the_route_is_closed(void **state
     house_remove(&h);
 }
 
-static int set_up(void **state)
-{
-    (void)state;
-    backend = backend_start(answers, NULL);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    backend_stop(backend);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -632,5 +618,5 @@ int main(void)
         cmocka_unit_test(a_worker_that_dies_in_a_check_leaves_nothing),
         cmocka_unit_test(who_waits_for_a_change_is_told_when_the_route_is_closed),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return run_with_backend(tests, &backend, answers);
 }

@@ -395,19 +395,6 @@ static void a_bad_configuration_starts_nothing(void **state)
     unlink(path);
 }
 
-static int set_up(void **state)
-{
-    (void)state;
-    backend = backend_start(answers, NULL);
-    return 0;
-}
-static int tear_down(void **state)
-{
-    (void)state;
-    backend_stop(backend);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -423,5 +410,5 @@ int main(void)
         cmocka_unit_test(an_idle_house_sleeps),
         cmocka_unit_test(a_bad_configuration_starts_nothing),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return run_with_backend(tests, &backend, answers);
 }

@@ -207,19 +207,6 @@ static void each_algorithm_admits_what_it_says(void **state)
     }
 }
 
-static int set_up(void **state)
-{
-    (void)state;
-    backend = backend_start(answers, NULL);
-    return 0;
-}
-static int tear_down(void **state)
-{
-    (void)state;
-    backend_stop(backend);
-    return 0;
-}
-
 static void no_spelling_of_a_path_avoids_its_limit(void **state)
 {
     (void)state;
@@ -451,5 +438,5 @@ int main(void)
         cmocka_unit_test(the_heaviest_and_the_refused_are_named),
         cmocka_unit_test(what_nobody_confirms_comes_back),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return run_with_backend(tests, &backend, answers);
 }

@@ -17,20 +17,6 @@ static bool answers(struct asked *a)
     return reply_ok(a, "", "ok");
 }
 
-static int set_up(void **state)
-{
-    (void)state;
-    backend = backend_start(answers, NULL);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    backend_stop(backend);
-    return 0;
-}
-
 /* One budget of three: what comes after it is refused, however it is dressed. */
 static void expect_one_client(struct house *h, int i, const char *with)
 {
@@ -246,5 +232,5 @@ int main(void)
         cmocka_unit_test(a_token_that_is_none_names_nobody),
         cmocka_unit_test(limits_at_the_edges_of_what_can_be_said),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return run_with_backend(tests, &backend, answers);
 }

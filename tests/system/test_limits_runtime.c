@@ -16,20 +16,6 @@ static bool answers(struct asked *a)
     return reply_ok(a, "Cache-Control: max-age=60\r\n", "ok");
 }
 
-static int set_up(void **state)
-{
-    (void)state;
-    backend = backend_start(answers, NULL);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    backend_stop(backend);
-    return 0;
-}
-
 /* ---- whom a limit exempts ---- */
 
 static void start_keyed(struct house *h, unsigned workers, const char *more)
@@ -567,5 +553,5 @@ int main(void)
         cmocka_unit_test(a_candidate_bounds_requests_under_way),
         cmocka_unit_test(a_table_that_is_too_small_is_seen),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return run_with_backend(tests, &backend, answers);
 }

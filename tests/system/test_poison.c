@@ -323,20 +323,6 @@ static void why_an_answer_is_not_stored_is_said(void **state)
     house_remove(&h);
 }
 
-static int set_up(void **state)
-{
-    (void)state;
-    backend = backend_start(answers, NULL);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    backend_stop(backend);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -351,5 +337,5 @@ int main(void)
         cmocka_unit_test(floods_of_hints_end),
         cmocka_unit_test(why_an_answer_is_not_stored_is_said),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return run_with_backend(tests, &backend, answers);
 }

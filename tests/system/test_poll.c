@@ -421,7 +421,6 @@ static void holders_survive_a_reload_and_a_stop_answers_them(void **state)
 
 int main(void)
 {
-    backend = backend_start(answers, NULL);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_backend_is_asked_once_an_interval),
         cmocka_unit_test(unchanged_is_304_and_the_rest_of_the_interval),
@@ -436,7 +435,5 @@ int main(void)
         cmocka_unit_test(a_backend_that_fails_is_told_to_who_waits),
         cmocka_unit_test(holders_survive_a_reload_and_a_stop_answers_them),
     };
-    const int rc = cmocka_run_group_tests(tests, NULL, NULL);
-    backend_stop(backend);
-    return rc;
+    return run_with_backend(tests, &backend, answers);
 }

@@ -268,19 +268,6 @@ static void the_warm_list_keeps_within_the_bound_too(void **state)
     backend_stop(b);
 }
 
-static int set_up(void **state)
-{
-    (void)state;
-    backend = backend_start(answers, NULL);
-    return 0;
-}
-static int tear_down(void **state)
-{
-    (void)state;
-    backend_stop(backend);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -292,5 +279,5 @@ int main(void)
         cmocka_unit_test(a_share_of_nothing_refreshes_nothing),
         cmocka_unit_test(the_warm_list_keeps_within_the_bound_too),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return run_with_backend(tests, &backend, answers);
 }

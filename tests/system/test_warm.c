@@ -305,19 +305,6 @@ static void bad_input_is_refused_with_what_is_wrong(void **state)
     house_remove(&h);
 }
 
-static int set_up(void **state)
-{
-    (void)state;
-    backend = backend_start(answers, NULL);
-    return 0;
-}
-static int tear_down(void **state)
-{
-    (void)state;
-    backend_stop(backend);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -328,5 +315,5 @@ int main(void)
         cmocka_unit_test(it_goes_on_after_a_reload),
         cmocka_unit_test(bad_input_is_refused_with_what_is_wrong),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return run_with_backend(tests, &backend, answers);
 }

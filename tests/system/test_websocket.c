@@ -31,25 +31,15 @@ static int set_up(void **state)
 {
     (void)state;
     writer = backend_start(accept_writes, NULL);
-    char port[16];
     echo_port = free_port();
-    snprintf(port, sizeof port, "%u", echo_port);
-    echo_pid = fork();
-    if (echo_pid == 0) {
-        execl("/usr/bin/python3", "python3", "tests/clients/echo_server.py", port, (char *)NULL);
-        _exit(127);
-    }
-    int fd = -1;
-    wait_until((fd = client_connect(echo_port)) >= 0, 10000);
-    close(fd);
+    echo_pid = peer_start("/usr/bin/python3", "tests/clients/echo_server.py", echo_port);
     return 0;
 }
 
 static int tear_down(void **state)
 {
     (void)state;
-    kill(echo_pid, SIGKILL);
-    waitpid(echo_pid, NULL, 0);
+    peer_stop(echo_pid);
     backend_stop(writer);
     return 0;
 }

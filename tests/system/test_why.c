@@ -371,19 +371,6 @@ static void cache_status_says_what_a_collapsed_request_had_waited_for(void **sta
     house_remove(&h);
 }
 
-static int set_up(void **state)
-{
-    (void)state;
-    backend = backend_start(answers, NULL);
-    return 0;
-}
-static int tear_down(void **state)
-{
-    (void)state;
-    backend_stop(backend);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -395,5 +382,5 @@ int main(void)
         cmocka_unit_test(cache_status_says_why_stale_content_was_given),
         cmocka_unit_test(cache_status_says_what_a_collapsed_request_had_waited_for),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return run_with_backend(tests, &backend, answers);
 }

@@ -26,25 +26,15 @@ static unsigned sized(unsigned small, unsigned middle, unsigned full)
 static int set_up(void **state)
 {
     (void)state;
-    char port[16];
     echo_port = free_port();
-    snprintf(port, sizeof port, "%u", echo_port);
-    echo_pid = fork();
-    if (echo_pid == 0) {
-        execl(built("bench/ws_echo"), "ws_echo", port, (char *)NULL);
-        _exit(127);
-    }
-    int fd = -1;
-    wait_until((fd = client_connect(echo_port)) >= 0, 10000);
-    close(fd);
+    echo_pid = peer_start(built("bench/ws_echo"), NULL, echo_port);
     return 0;
 }
 
 static int tear_down(void **state)
 {
     (void)state;
-    kill(echo_pid, SIGKILL);
-    waitpid(echo_pid, NULL, 0);
+    peer_stop(echo_pid);
     return 0;
 }
 
