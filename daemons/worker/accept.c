@@ -122,7 +122,7 @@ static void accepted(struct worker *w, int fd, const struct sockaddr *sa, bool r
     }
     stats_add(w->stats, STATS_CONNECTIONS, 1);
     if (!w->config->proxy_protocol)
-        client_admit(c, &peer);
+        accept_admit(c, &peer);
 }
 
 /* False: nobody waits, or there is no room to take one. others: open connections of other workers.
@@ -223,7 +223,7 @@ static uint32_t cell_sum(const struct worker *w, uint32_t cell)
     return sum;
 }
 
-bool client_admit(struct client *c, const struct clientip *ip)
+bool accept_admit(struct client *c, const struct clientip *ip)
 {
     struct worker *w = c->worker;
     if (clientip_in(ip, w->config->trusted_proxies, w->config->n_trusted_proxies))
@@ -233,14 +233,14 @@ bool client_admit(struct client *c, const struct clientip *ip)
     c->cell = (uint16_t)(cell + 1);
     if (cell_sum(w, cell) <= w->config->max_connections_per_client)
         return true;
-    client_dismiss(c);
+    accept_dismiss(c);
     stats_add(w->stats, STATS_CONNECTIONS_REFUSED, 1);
     response_problem(NULL, c, PROBLEM_UNAVAILABLE, "Retry-After: 1\r\n",
                      ",\"reason\":\"too many connections of one client\"", false);
     return false;
 }
 
-void client_dismiss(struct client *c)
+void accept_dismiss(struct client *c)
 {
     if (c->cell)
         cell_add(c->worker, c->cell - 1u, -1);

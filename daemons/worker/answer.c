@@ -2,7 +2,7 @@
 /*
  * answer: a stored response as a client gets it: conditions and ranges, the lines that are written
  * behind the stored head, one sendmsg from the map. What the socket does not take is copied; a body
- * in chunks goes on from hit_continue(), a chunk a transaction, pinned meanwhile.
+ * in chunks goes on from answer_continue(), a chunk a transaction, pinned meanwhile.
  */
 #include "daemons/worker/hit.h"
 #include "daemons/http/h1.h"
@@ -35,7 +35,7 @@ struct stored_send {
 
 /* ---- conditions and ranges ---- */
 
-bool hit_not_modified(const struct request *r, struct field_text etag, uint64_t last_modified_ms)
+bool answer_not_modified(const struct request *r, struct field_text etag, uint64_t last_modified_ms)
 {
     int64_t since;
     if (r->if_none_match.at)
@@ -57,19 +57,19 @@ static bool has_strong_date(const struct cache_view *v)
 {
     struct field_text date;
     int64_t s;
-    return v->record->last_modified_ms && hit_stored_field(v, "date", &date) &&
+    return v->record->last_modified_ms && stored_field(v, "date", &date) &&
            field_date(date, &s) == 0 && s > (int64_t)(v->record->last_modified_ms / 1000);
 }
 
 /* RFC 9110 13.1.5: a strong match or the very date, else the whole. */
 static bool if_range_holds(const struct request *r, const struct cache_view *v)
 {
-    char space[HIT_ETAG_MAX];
+    char space[STORED_ETAG_MAX];
     int64_t date;
     if (!r->if_range.at)
         return true;
     if (field_etag_valid(r->if_range)) {
-        const struct field_text etag = hit_etag(v, space);
+        const struct field_text etag = stored_etag(v, space);
         return etag.len && field_etag_listed(r->if_range, etag, false);
     }
     return has_strong_date(v) && field_date(r->if_range, &date) == 0 && date > 0 &&
@@ -143,8 +143,8 @@ static size_t dynamic_lines(struct worker *w, const struct answer *a, char *text
     put_cache_status(&o, w, a);
     response_preference(&o, r);
     if (rec->flags & CACHE_ETAG_OURS) {
-        char space[HIT_ETAG_MAX];
-        const struct field_text etag = hit_etag(a->view, space);
+        char space[STORED_ETAG_MAX];
+        const struct field_text etag = stored_etag(a->view, space);
         h1_puts(&o, a->weak ? "ETag: W/" : "ETag: ");
         h1_put(&o, etag.at, etag.len);
         h1_put(&o, "\r\n", 2);
@@ -227,7 +227,7 @@ static void log_hit(struct worker *w, const struct answer *a, uint64_t bytes)
         accesslog_line(w, &(struct access_entry){a->r, a->code, bytes, "hit"});
 }
 
-void hit_stored_stop(struct client *c)
+void answer_stop(struct client *c)
 {
     if (!c->stored)
         return;
@@ -292,7 +292,7 @@ static void send_chunks(struct worker *w, struct client *c, const struct iovec *
         ev_io_start(w->loop, &c->write); /* when the socket, and the other connections, allow */
         client_update_timer(c);
     } else {
-        hit_stored_stop(c);
+        answer_stop(c);
         client_answered(c);
     }
 }
@@ -341,7 +341,7 @@ static uint64_t modified_ms(const struct cache_view *v)
     int64_t s;
     if (v->record->last_modified_ms)
         return v->record->last_modified_ms;
-    if (hit_stored_field(v, "date", &date) && field_date(date, &s) == 0 && s > 0)
+    if (stored_field(v, "date", &date) && field_date(date, &s) == 0 && s > 0)
         return (uint64_t)s * 1000;
     return v->record->received_ms;
 }
@@ -350,12 +350,13 @@ static uint64_t modified_ms(const struct cache_view *v)
 static bool choose_code(const struct request *r, struct answer *a)
 {
     const struct cache_record *rec = a->view->record;
-    char space[HIT_ETAG_MAX];
+    char space[STORED_ETAG_MAX];
     a->code = rec->status;
     a->end = rec->body_len;
     if (rec->status != 200)
         return true;
-    if (has_conditions(r) && hit_not_modified(r, hit_etag(a->view, space), modified_ms(a->view))) {
+    if (has_conditions(r) &&
+        answer_not_modified(r, stored_etag(a->view, space), modified_ms(a->view))) {
         a->code = 304;
         return true;
     }
@@ -422,9 +423,9 @@ bool answer_view(struct worker *w, const struct request *r, const struct cache_v
 {
     struct answer a = {.r = r, .view = v, .body = v, .soft = soft};
     struct cache_view copy;
-    char space[HIT_ETAG_MAX];
+    char space[STORED_ETAG_MAX];
     if (choose_code(r, &a) &&
-        !(a.code == 304 && r->wait_s && hold_unchanged(r, v->record, key, hit_etag(v, space)))) {
+        !(a.code == 304 && r->wait_s && hold_unchanged(r, v->record, key, stored_etag(v, space)))) {
         choose_coding(w, &a, &copy, key);
         if (!answer_held(w, &a))
             return false; /* the backend must do */
@@ -436,12 +437,12 @@ bool answer_view(struct worker *w, const struct request *r, const struct cache_v
 bool answer_part(struct worker *w, const struct request *r, const struct cache_view *v,
                  const struct field_span *part, uint64_t first, uint64_t last)
 {
-    char space[HIT_ETAG_MAX];
+    char space[STORED_ETAG_MAX];
     struct answer a = {
         .r = r, .view = v, .body = v, .code = 206, .base = part->first, .size = part->size};
     a.first = first - part->first;
     a.end = last - part->first + 1;
-    if (has_conditions(r) && hit_not_modified(r, hit_etag(v, space), modified_ms(v)))
+    if (has_conditions(r) && answer_not_modified(r, stored_etag(v, space), modified_ms(v)))
         a.code = 304;
     else if (!if_range_holds(r, v))
         return false; /* then it is the whole that is wanted */
@@ -468,7 +469,7 @@ static void answer_coded(struct worker *w, struct answer *a, struct cache_view *
         cache_reader_release(w->reader);
 }
 
-void hit_answer_copy(const struct request *r, struct stored_copy *copy, const char *status)
+void answer_copy(const struct request *r, struct stored_copy *copy, const char *status)
 {
     struct answer a = {.r = r, .view = &copy->view, .body = &copy->view, .status = status};
     struct cache_view coded;
@@ -478,7 +479,7 @@ void hit_answer_copy(const struct request *r, struct stored_copy *copy, const ch
         copy->pinned = false; /* it is the client's now */
 }
 
-void hit_continue(struct client *c)
+void answer_continue(struct client *c)
 {
     if (!c->out.len)
         send_chunks(c->worker, c, NULL, 0);

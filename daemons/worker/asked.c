@@ -134,7 +134,7 @@ static bool is_stored(const struct request *r, struct asked_url *u, struct hit_f
 {
     uint64_t life = 0;
     u->left_ms = 0;
-    const bool there = hit_left_ms(r, found, &u->left_ms, &life);
+    const bool there = stored_left_ms(r, found, &u->left_ms, &life);
     const struct cache_record *rec = found->stale ? found->stale->view.record : NULL;
     *newer = there && rec && rec->received_ms >= u->begun_ms;
     return there && u->left_ms > 0 && !(rec && rec->flags & CACHE_NO_CACHE);
@@ -171,7 +171,7 @@ static bool begin(struct worker *w, struct asked_url *u)
             u->state = ASKED_ELSEWHERE;
         room = got != INFLIGHT_FULL;
     }
-    hit_copy_free(w, found.stale);
+    stored_copy_free(w, found.stale);
     return room;
 }
 
@@ -192,7 +192,7 @@ static void look_landed(struct worker *w, struct asked_url *u, bool elsewhere)
         settle(u, ASKED_FAILED, "somebody else's request fetched it, and it was not stored");
     else if (w->mono_ms >= u->until_ms)
         settle(u, ASKED_FAILED, "the store did not take it");
-    hit_copy_free(w, found.stale);
+    stored_copy_free(w, found.stale);
 }
 
 static void look(struct worker *w, struct asked_url *u)

@@ -225,9 +225,9 @@ static void client_writable(struct client *c)
     stats_add(c->worker->stats, STATS_BYTES_OUT, before - c->out.len);
     if (c->out.len < WORKER_LOW) {
         if (c->stored)
-            hit_continue(c);
+            answer_continue(c);
         else if (c->exchange)
-            exchange_resume(c->exchange);
+            reply_resume(c->exchange);
     }
     if (c->state == CLIENT_CLOSED || c->out.len || c->stored)
         return;
@@ -332,11 +332,11 @@ static void client_detach(struct client *c)
     if (c->exchange)
         exchange_client_gone(c->exchange);
     hold_drop(c);
-    hit_stored_stop(c);
+    answer_stop(c);
     memo_forget(c);
     client_drop_input(c);
     chain_free(w, &c->out);
-    client_dismiss(c);
+    accept_dismiss(c);
     *c->link = c->next;
     if (c->next)
         c->next->link = c->link;

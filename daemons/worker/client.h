@@ -119,7 +119,7 @@ int accept_start(struct worker *w);
 void accept_stop(struct worker *w);
 void accept_resume(struct worker *w);
 /* Counts the connection for its client; false: that is one too many, and 503 has been sent. */
-bool client_admit(struct client *c, const struct clientip *ip);
-void client_dismiss(struct client *c); /* counts it no longer */
+bool accept_admit(struct client *c, const struct clientip *ip);
+void accept_dismiss(struct client *c); /* counts it no longer */
 
 #endif

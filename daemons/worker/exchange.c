@@ -125,7 +125,7 @@ struct exchange *exchange_new(struct worker *w, const struct request *r)
 
 void exchange_free(struct exchange *ex)
 {
-    hit_copy_free(ex->worker, ex->stale);
+    stored_copy_free(ex->worker, ex->stale);
     free(ex->bytes);
     free(ex);
 }
@@ -275,7 +275,7 @@ bool exchange_answer_stale(struct exchange *ex)
         if (ex->answered)
             snprintf(status, sizeof status, "fwd=stale; fwd-status=%u; detail=stale-if-error",
                      ex->answered);
-        hit_answer_copy(&r, ex->stale, status);
+        answer_copy(&r, ex->stale, status);
     }
     return true;
 }

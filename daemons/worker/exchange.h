@@ -120,9 +120,9 @@ void exchange_log(struct exchange *ex);
 
 /* ---- reply.c: what comes back ---- */
 /* Bytes of the response; returns how many were used (part of a head is left). */
-size_t exchange_receive(struct exchange *ex, const char *at, size_t len);
-void exchange_eof(struct exchange *ex);
-void exchange_resume(struct exchange *ex); /* the client takes more again */
+size_t reply_receive(struct exchange *ex, const char *at, size_t len);
+void reply_eof(struct exchange *ex);
+void reply_resume(struct exchange *ex); /* the client takes more again */
 
 /* ---- waiting.c: requests wait while a backend restarts ---- */
 bool waiting_enter(struct exchange *ex); /* false: it may not wait, or not any longer */

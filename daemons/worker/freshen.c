@@ -25,7 +25,7 @@ static struct policy_validators validators_of_copy(const struct stored_copy *cop
     const struct cache_record *rec = copy->view.record;
     struct policy_validators v = {.has_length = true, .length = rec->body_len};
     if (!(rec->flags & CACHE_ETAG_OURS))
-        hit_stored_field(&copy->view, "etag", &v.etag);
+        stored_field(&copy->view, "etag", &v.etag);
     v.has_last_modified = rec->last_modified_ms != 0;
     v.last_modified = (int64_t)(rec->last_modified_ms / 1000);
     return v;
@@ -176,7 +176,7 @@ bool freshen_stored(struct exchange *ex, const struct h1_head *head)
         return false;
     copy->pinned = old->pinned;
     old->pinned = false;
-    hit_copy_free(w, old);
+    stored_copy_free(w, old);
     ex->stale = copy;
     return push_freshen(ex, copy);
 }

@@ -53,8 +53,6 @@ int stored_find(struct worker *w, const struct request *r, struct cache_view *v,
  * body_len 0: it is not worth having. */
 int stored_find_coded(struct worker *w, const struct cache_view *v, enum coding coding,
                       struct cache_view *copy);
-void stored_copy_key(const struct worker *w, const struct cache_key *source, enum coding coding,
-                     struct cache_key *key);
 void stored_touch(struct worker *w, const struct cache_record *rec); /* it was of use */
 /* The same, by its key alone. */
 int stored_at(struct worker *w, const struct request *r, const struct cache_key *key,
@@ -62,19 +60,20 @@ int stored_at(struct worker *w, const struct request *r, const struct cache_key 
 /* NULL: no memory, or all pins are taken. */
 struct stored_copy *stored_copy_of(struct worker *w, const struct request *r,
                                    const struct cache_view *v, const struct cache_key *key);
-void hit_copy_free(struct worker *w, struct stored_copy *copy);
+void stored_copy_free(struct worker *w, struct stored_copy *copy);
 /* The variant's selecting text "name: value\n…" for the names "a\nb\n"; length or 0 if too long. */
-size_t hit_vary_text(const struct h1_head *head, const char *names, size_t names_len, char *out,
-                     size_t size);
+size_t stored_vary_text(const struct h1_head *head, const char *names, size_t names_len, char *out,
+                        size_t size);
 /* A field of a stored head. name: lower case. */
 bool stored_head_field(const char *head, size_t len, const char *name, struct field_text *value);
-bool hit_stored_field(const struct cache_view *view, const char *name, struct field_text *value);
+bool stored_field(const struct cache_view *view, const char *name, struct field_text *value);
 /* How long what is stored for this request is still fresh, of how long in all; found->stale is a
  * copy of it. False: nothing usable is stored. */
-bool hit_left_ms(const struct request *r, struct hit_found *found, uint64_t *left, uint64_t *life);
-#define HIT_ETAG_MAX 24
+bool stored_left_ms(const struct request *r, struct hit_found *found, uint64_t *left,
+                    uint64_t *life);
+#define STORED_ETAG_MAX 24
 /* The entity tag: the backend's, or the one made of the body's checksum (in space). */
-struct field_text hit_etag(const struct cache_view *v, char space[HIT_ETAG_MAX]);
+struct field_text stored_etag(const struct cache_view *v, char space[STORED_ETAG_MAX]);
 
 /* ---- answer.c ---- */
 /* From a view in the map, which is released before more than the first bytes are sent. Who has what
@@ -87,11 +86,12 @@ bool answer_view(struct worker *w, const struct request *r, const struct cache_v
 bool answer_part(struct worker *w, const struct request *r, const struct cache_view *v,
                  const struct field_span *part, uint64_t first, uint64_t last);
 /* From a copy. status: what Cache-Status says after "polder; ", e.g. "hit; ttl=-3". */
-void hit_answer_copy(const struct request *r, struct stored_copy *copy, const char *status);
-void hit_continue(struct client *c); /* more of a chunked stored body */
-void hit_stored_stop(struct client *c);
+void answer_copy(const struct request *r, struct stored_copy *copy, const char *status);
+void answer_continue(struct client *c); /* more of a chunked stored body */
+void answer_stop(struct client *c);
 /* Would these validators be answered with 304? etag and last_modified may be empty. */
-bool hit_not_modified(const struct request *r, struct field_text etag, uint64_t last_modified_ms);
+bool answer_not_modified(const struct request *r, struct field_text etag,
+                         uint64_t last_modified_ms);
 bool answer_needs_chunks(const struct request *r, const struct cache_record *rec);
 
 #endif

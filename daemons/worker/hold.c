@@ -277,12 +277,12 @@ bool hold_for_fetch(const struct request *r, struct hit_found *found)
     struct worker *w = r->worker;
     const struct cache_view *v = found->stale ? &found->stale->view : NULL;
     struct field_text etag = {0};
-    char space[HIT_ETAG_MAX];
+    char space[STORED_ETAG_MAX];
     if (!may_hold(r) || r->tried || !r->head->is_get || !miss_collapsible(r, found))
         return false;
     if (v) {
-        etag = hit_etag(v, space);
-        if (!hit_not_modified(r, etag, 0))
+        etag = stored_etag(v, space);
+        if (!answer_not_modified(r, etag, 0))
             return false; /* it has changed already */
     }
     struct watch *x = watch_find(w, r, &found->key, identity_of(etag));
@@ -386,13 +386,13 @@ enum now { NOW_SAME, NOW_CHANGED, NOW_NOTHING };
 static enum now judge(struct watch *x, const struct cache_view *v)
 {
     const struct cache_record *rec = v->record;
-    char space[HIT_ETAG_MAX];
+    char space[STORED_ETAG_MAX];
     if (rec->flags & CACHE_VARY_MARKER)
         return x->identity ? NOW_CHANGED : NOW_NOTHING;
     if (inval_check(x->worker->shared->inval, rec->birth, rec->url_slot, rec->tag_slot, rec->n_tags,
                     v->url, rec->url_len) != INVAL_VALID)
         return NOW_NOTHING;
-    const uint64_t identity = identity_of(hit_etag(v, space));
+    const uint64_t identity = identity_of(stored_etag(v, space));
     if (identity != x->identity)
         return NOW_CHANGED;
     watch_take(x, rec, identity);

@@ -87,12 +87,12 @@ static bool landed_meanwhile(const struct exchange *ex)
     struct hit_found found = {0};
     uint64_t left = 0, life = 0;
     bool newer = false;
-    if (hit_left_ms(&ex->req, &found, &left, &life) && left && found.stale) {
+    if (stored_left_ms(&ex->req, &found, &left, &life) && left && found.stale) {
         const struct cache_record *now = found.stale->view.record,
                                   *then = ex->stale ? ex->stale->view.record : NULL;
         newer = !then || now->obj_id != then->obj_id || now->received_ms > then->received_ms;
     }
-    hit_copy_free(ex->worker, found.stale);
+    stored_copy_free(ex->worker, found.stale);
     return newer;
 }
 
@@ -107,7 +107,7 @@ static bool answer_landed(struct exchange *ex)
     c->exchange = NULL;
     ex->req.client = NULL;
     const bool answered = answer_stored(&r, &found);
-    hit_copy_free(ex->worker, found.stale);
+    stored_copy_free(ex->worker, found.stale);
     if (answered) {
         exchange_finish(ex);
         return true;
@@ -154,7 +154,7 @@ static void fetch(struct worker *w, struct exchange *ex)
 
 static void take_stale(struct exchange *ex, struct hit_found *found)
 {
-    hit_copy_free(ex->worker, ex->stale);
+    stored_copy_free(ex->worker, ex->stale);
     ex->stale = found->stale;
     found->stale = NULL;
     ex->fwd = ex->stale          ? FWD_STALE
@@ -169,14 +169,14 @@ void miss_begin(const struct request *r, struct hit_found *found)
 {
     struct worker *w = r->client->worker;
     if (r->policy.cc.flags & FIELD_CC_ONLY_IF_CACHED) {
-        hit_copy_free(w, found->stale);
+        stored_copy_free(w, found->stale);
         response_problem(r, r->client, PROBLEM_ONLY_IF_CACHED, "", "", true);
         return;
     }
     stats_add(w->stats, STATS_CACHE_MISSES, 1);
     struct exchange *ex = exchange_new(w, r);
     if (!ex) {
-        hit_copy_free(w, found->stale);
+        stored_copy_free(w, found->stale);
         response_problem(r, r->client, PROBLEM_UNAVAILABLE, "Retry-After: 1\r\n", "", true);
         return;
     }
@@ -195,7 +195,7 @@ static struct exchange *behind(const struct request *r, struct hit_found *found)
     plain.wait_s = plain.waited_s = 0;
     struct exchange *ex = exchange_new(r->worker, &plain);
     if (!ex) {
-        hit_copy_free(r->worker, found->stale);
+        stored_copy_free(r->worker, found->stale);
         found->stale = NULL;
         return NULL;
     }
@@ -270,7 +270,7 @@ void miss_retry(struct exchange *ex)
     c->exchange = NULL; /* the client is answered without it, or comes back */
     ex->req.client = NULL;
     if (answer_stored(&r, &found)) {
-        hit_copy_free(w, found.stale);
+        stored_copy_free(w, found.stale);
         exchange_finish(ex);
         return;
     }

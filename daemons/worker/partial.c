@@ -43,7 +43,7 @@ static bool find(struct worker *w, const struct request *r, const struct hit_fou
     if (stored_at(w, r, &key, v) != 1 || v->record->status != 206)
         return false;
     const struct cache_record *rec = v->record;
-    return hit_stored_field(v, "content-range", &range) && field_content_range(range, span) == 0 &&
+    return stored_field(v, "content-range", &range) && field_content_range(range, span) == 0 &&
            rec->body_len == span->last - span->first + 1 &&
            inval_check(w->shared->inval, rec->birth, rec->url_slot, rec->tag_slot, rec->n_tags,
                        v->url, rec->url_len) == INVAL_VALID &&
@@ -204,7 +204,7 @@ static const struct h1_head *join(struct exchange *ex, const struct h1_head *hea
     struct field_text old_etag;
     struct field_span old, joined;
     stored_find(w, &ex->req, &v, &found); /* for the key */
-    if (!find(w, &ex->req, &found, &v, &old) || !hit_stored_field(&v, "etag", &old_etag) ||
+    if (!find(w, &ex->req, &found, &v, &old) || !stored_field(&v, "etag", &old_etag) ||
         !field_etag_listed(etag, old_etag, false) || !field_span_join(&old, &part->span, &joined) ||
         joined.last - joined.first >= settings->value.max_body)
         return NULL;

@@ -14,6 +14,6 @@ int proxyproto_read(struct client *c, const char *bytes, size_t len)
     if (used <= 0)
         return used;
     c->peer = ip; /* forwarding headers are then judged by who that is */
-    client_admit(c, &ip);
+    accept_admit(c, &ip);
     return used;
 }

@@ -136,12 +136,12 @@ static void launch(struct worker *w, int i)
     uint64_t left = 0, life = 0;
     if (!request_behind(w, NULL, &what, &r))
         return;
-    if (hit_left_ms(&r, &found, &left, &life) && left && found.stale &&
+    if (stored_left_ms(&r, &found, &left, &life) && left && found.stale &&
         found.stale->view.record->obj_id == t->id[i] &&
         found.stale->view.record->fresh_until_ms == c->fresh_until_ms &&
         miss_collapsible(&r, &found) && miss_ahead(&r, &found, &ticket, NULL) == INFLIGHT_LEAD)
         stats_add(w->stats, STATS_CACHE_REFRESHED, 1);
-    hit_copy_free(w, found.stale);
+    stored_copy_free(w, found.stale);
 }
 
 static void forget_expired(struct worker *w)

@@ -51,7 +51,7 @@ static void response_end(struct exchange *ex)
     exchange_finish(ex);
 }
 
-void exchange_eof(struct exchange *ex)
+void reply_eof(struct exchange *ex)
 {
     if (ex->state == EXCHANGE_BODY && h1_body_eof(&ex->up->body)) {
         ex->up->keep_alive = false;
@@ -89,7 +89,7 @@ static uint16_t client_status(const struct exchange *ex, const struct h1_head *h
     const struct field_text lm = value_of(head, H1_LAST_MODIFIED);
     const uint64_t modified_ms =
         lm.at && field_date(lm, &modified) == 0 && modified > 0 ? (uint64_t)modified * 1000 : 0;
-    return hit_not_modified(&ex->req, value_of(head, H1_ETAG), modified_ms) ? 304 : 200;
+    return answer_not_modified(&ex->req, value_of(head, H1_ETAG), modified_ms) ? 304 : 200;
 }
 
 static void send_head(struct exchange *ex, const struct h1_head *head)
@@ -132,8 +132,8 @@ static void not_modified(struct exchange *ex, const struct h1_head *head)
         struct request r = ex->req;
         exchange_let_go(ex);
         ex->status = ex->stale->view.record->status;
-        hit_answer_copy(&r, ex->stale,
-                        stored ? "fwd=stale; fwd-status=304; stored" : "fwd=stale; fwd-status=304");
+        answer_copy(&r, ex->stale,
+                    stored ? "fwd=stale; fwd-status=304; stored" : "fwd=stale; fwd-status=304");
         exchange_measure(ex);
     }
     exchange_finish(ex);
@@ -305,7 +305,7 @@ static void receive_body(struct exchange *ex, const char *at, size_t len)
     }
 }
 
-size_t exchange_receive(struct exchange *ex, const char *at, size_t len)
+size_t reply_receive(struct exchange *ex, const char *at, size_t len)
 {
     size_t done = 0;
     const struct upstream *u = ex->up;
@@ -321,7 +321,7 @@ size_t exchange_receive(struct exchange *ex, const char *at, size_t len)
     return len;
 }
 
-void exchange_resume(struct exchange *ex)
+void reply_resume(struct exchange *ex)
 {
     struct upstream *u = ex->up;
     if (!u || !u->paused)

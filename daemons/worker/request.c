@@ -294,7 +294,7 @@ static void from_cache_or_backend(struct worker *w, struct request *r, const uin
         return;
     }
     if (partial_answer(r, &found)) {
-        hit_copy_free(w, found.stale);
+        stored_copy_free(w, found.stale);
         return;
     }
     if (r->wait_s && hold_for_fetch(r, &found))

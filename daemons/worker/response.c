@@ -402,12 +402,12 @@ static void put_forwarding(struct h1_out *o, const struct request *r)
 static void put_conditions(struct h1_out *o, const struct cache_view *v)
 {
     struct field_text t;
-    if (!(v->record->flags & CACHE_ETAG_OURS) && hit_stored_field(v, "etag", &t)) {
+    if (!(v->record->flags & CACHE_ETAG_OURS) && stored_field(v, "etag", &t)) {
         h1_puts(o, "If-None-Match: ");
         put_text(o, t);
         h1_puts(o, "\r\n");
     }
-    if (hit_stored_field(v, "last-modified", &t)) {
+    if (stored_field(v, "last-modified", &t)) {
         h1_puts(o, "If-Modified-Since: ");
         put_text(o, t);
         h1_puts(o, "\r\n");

@@ -61,7 +61,7 @@ struct shrink {
     uint64_t renewed_ms, send_until_ms;
 };
 
-void stored_copy_key(const struct worker *w, const struct cache_key *source, enum coding coding,
+void shrink_copy_key(const struct worker *w, const struct cache_key *source, enum coding coding,
                      struct cache_key *key)
 {
     char name[16] = "=";
@@ -133,7 +133,7 @@ static void begin(struct shrink *s, const struct cache_view *v)
 {
     struct worker *w = s->worker;
     struct cache_key key;
-    stored_copy_key(w, &s->job.key, s->job.coding, &key);
+    shrink_copy_key(w, &s->job.key, s->job.coding, &key);
     take_record(s, v, &key);
     if (copy_is_there(w, &key, s->record.source_id) ||
         inflight_claim(w->shared->inflight, &key, w->number, w->process->incarnation, w->mono_ms,
@@ -370,7 +370,7 @@ void shrink_want(struct worker *w, const struct cache_key *key, enum coding codi
     if (s->state != SHRINK_REST && s->job.coding == coding &&
         !memcmp(&s->job.key, key, sizeof *key))
         return;
-    stored_copy_key(w, key, coding, &copy_key);
+    shrink_copy_key(w, key, coding, &copy_key);
     if (inflight_is_noshare(w->shared->inflight, &copy_key, w->mono_ms))
         return; /* the keeper did not want it a moment ago */
     s->waiting[s->n_waiting++] =

@@ -9,6 +9,7 @@
 #include "daemons/worker/hit.h"
 #include "daemons/http/h1.h"
 #include "daemons/http/h1_cache.h"
+#include "daemons/worker/shrink.h"
 #include "daemons/worker/tee.h"
 #include "daemons/worker/worker.h"
 #include "polder/guard.h"
@@ -29,8 +30,8 @@ static void damaged(struct worker *w, const struct cache_key *key)
     tee_delete(w, key);
 }
 
-size_t hit_vary_text(const struct h1_head *head, const char *names, size_t names_len, char *out,
-                     size_t size)
+size_t stored_vary_text(const struct h1_head *head, const char *names, size_t names_len, char *out,
+                        size_t size)
 {
     struct h1_out o = {out, out + size, false};
     const char *end = names + names_len;
@@ -68,7 +69,7 @@ static int find_variant(struct worker *w, const struct request *r, struct cache_
         found->key = r->variant;
     } else {
         char text[VARY_TEXT_MAX];
-        const size_t n = hit_vary_text(r->head, v->vary, marker->vary_len, text, sizeof text);
+        const size_t n = stored_vary_text(r->head, v->vary, marker->vary_len, text, sizeof text);
         if (!n)
             return 0;
         cache_key_variant(inval_secret(w->shared->inval), &r->key, text, n, &found->key);
@@ -107,7 +108,7 @@ int stored_find_coded(struct worker *w, const struct cache_view *v, enum coding 
                       struct cache_view *copy)
 {
     struct cache_key key;
-    stored_copy_key(w, &v->record->key, coding, &key);
+    shrink_copy_key(w, &v->record->key, coding, &key);
     const int rc = cache_reader_get(w->reader, &key, copy);
     if (rc < 0)
         damaged(w, &key);
@@ -144,12 +145,12 @@ bool stored_head_field(const char *head, size_t len, const char *name, struct fi
     return false;
 }
 
-bool hit_stored_field(const struct cache_view *view, const char *name, struct field_text *value)
+bool stored_field(const struct cache_view *view, const char *name, struct field_text *value)
 {
     return stored_head_field(view->head, view->record->head_len, name, value);
 }
 
-struct field_text hit_etag(const struct cache_view *v, char space[HIT_ETAG_MAX])
+struct field_text stored_etag(const struct cache_view *v, char space[STORED_ETAG_MAX])
 {
     const struct cache_record *rec = v->record;
     struct field_text t = {0};
@@ -166,7 +167,7 @@ struct field_text hit_etag(const struct cache_view *v, char space[HIT_ETAG_MAX])
         return (struct field_text){space, (size_t)(at - space)};
     }
     if (rec->flags & CACHE_HAS_ETAG)
-        hit_stored_field(v, "etag", &t);
+        stored_field(v, "etag", &t);
     return t;
 }
 
@@ -197,14 +198,15 @@ struct stored_copy *stored_copy_of(struct worker *w, const struct request *r,
     return copy;
 }
 
-void hit_copy_free(struct worker *w, struct stored_copy *copy)
+void stored_copy_free(struct worker *w, struct stored_copy *copy)
 {
     if (copy && copy->pinned && w->reader)
         cache_reader_unpin(w->reader, copy->view.record->obj_id);
     free(copy);
 }
 
-bool hit_left_ms(const struct request *r, struct hit_found *found, uint64_t *left, uint64_t *life)
+bool stored_left_ms(const struct request *r, struct hit_found *found, uint64_t *left,
+                    uint64_t *life)
 {
     struct worker *w = r->worker;
     struct cache_view v;

@@ -285,7 +285,7 @@ static bool fill(struct exchange *ex, struct tee *s, const struct h1_head *head,
     h1_put(&o, r->url, r->url_len);
     if (s->names_len) {
         char vary[VARY_MAX];
-        const size_t n = hit_vary_text(r->head, s->names, s->names_len, vary, sizeof vary);
+        const size_t n = stored_vary_text(r->head, s->names, s->names_len, vary, sizeof vary);
         if (!n)
             return false;
         rec->vary_len = (uint32_t)n;

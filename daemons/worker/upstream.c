@@ -218,7 +218,7 @@ static void readable(struct upstream *u)
     }
     if (n <= 0) {
         if (n == 0)
-            exchange_eof(u->exchange);
+            reply_eof(u->exchange);
         else
             exchange_broken(u->exchange, false);
         return;
@@ -226,7 +226,7 @@ static void readable(struct upstream *u)
     u->got_bytes = true;
     u->in = NULL;
     upstream_progress(u);
-    const size_t len = had + (size_t)n, used = exchange_receive(u->exchange, at, len);
+    const size_t len = had + (size_t)n, used = reply_receive(u->exchange, at, len);
     keep_rest(u, in, at + used, len - used);
 }
 

@@ -107,7 +107,7 @@ static bool look(struct warm *warm, struct warm_entry *e)
     e->look_ms = w->mono_ms + RETRY_MS;
     if (!request_behind(w, NULL, &what, &r))
         return true; /* its route has no cache */
-    const bool there = hit_left_ms(&r, &found, &left, &life);
+    const bool there = stored_left_ms(&r, &found, &left, &life);
     const bool due = !there || (life && is_due(e, &r, left, life)); /* no life: never fresh */
     const struct config_upstream *u = r.route->upstream;
     const bool room = due && ahead_may(w, u), trouble = due && ahead_in_trouble(w, u);
@@ -123,7 +123,7 @@ static bool look(struct warm *warm, struct warm_entry *e)
             warm->flying++;
         stats_add(w->stats, STATS_CACHE_REFRESHED, there && got == INFLIGHT_LEAD);
     }
-    hit_copy_free(w, found.stale); /* if nobody took it */
+    stored_copy_free(w, found.stale); /* if nobody took it */
     return !due || room || trouble;
 }
 

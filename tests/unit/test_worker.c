@@ -163,18 +163,18 @@ static void a_condition_is_met_by_the_same_tag_or_an_older_date(void **state)
     (void)state;
     struct request r = {0};
     const struct field_text tag = {"\"v1\"", 4};
-    assert_false(hit_not_modified(&r, tag, 1000));
+    assert_false(answer_not_modified(&r, tag, 1000));
     r.if_none_match = (struct field_text){"\"v0\", W/\"v1\"", 12};
-    assert_true(hit_not_modified(&r, tag, 0));
-    assert_false(hit_not_modified(&r, (struct field_text){"\"v2\"", 4}, 0));
-    assert_false(hit_not_modified(&r, (struct field_text){0}, 1000));
+    assert_true(answer_not_modified(&r, tag, 0));
+    assert_false(answer_not_modified(&r, (struct field_text){"\"v2\"", 4}, 0));
+    assert_false(answer_not_modified(&r, (struct field_text){0}, 1000));
     r.if_none_match = (struct field_text){0};
     r.if_modified_since = (struct field_text){"Sun, 06 Nov 1994 08:49:37 GMT", 29};
-    assert_true(hit_not_modified(&r, tag, UINT64_C(784111777000)));
-    assert_false(hit_not_modified(&r, tag, UINT64_C(784111778000)));
-    assert_false(hit_not_modified(&r, tag, 0));
+    assert_true(answer_not_modified(&r, tag, UINT64_C(784111777000)));
+    assert_false(answer_not_modified(&r, tag, UINT64_C(784111778000)));
+    assert_false(answer_not_modified(&r, tag, 0));
     r.if_modified_since = (struct field_text){"yesterday", 9};
-    assert_false(hit_not_modified(&r, tag, 1000));
+    assert_false(answer_not_modified(&r, tag, 1000));
 }
 
 static void a_variant_is_selected_by_the_fields_that_are_there(void **state)
@@ -183,10 +183,10 @@ static void a_variant_is_selected_by_the_fields_that_are_there(void **state)
     static const char names[] = "accept-language\nx-absent\n";
     char out[256], small[10];
     const struct request r = asking("/r/", "Accept-Language: nl\r\n");
-    const size_t n = hit_vary_text(r.head, names, sizeof names - 1, out, sizeof out);
+    const size_t n = stored_vary_text(r.head, names, sizeof names - 1, out, sizeof out);
     assert_memory_equal(out, "accept-language: nl\nx-absent\n", n);
     assert_int_equal(n, strlen("accept-language: nl\nx-absent\n"));
-    assert_int_equal(hit_vary_text(r.head, names, sizeof names - 1, small, sizeof small), 0);
+    assert_int_equal(stored_vary_text(r.head, names, sizeof names - 1, small, sizeof small), 0);
 }
 
 int main(void)
