@@ -268,6 +268,8 @@ bool limit_charge(const struct limit_caller *caller, const struct limit_charge *
         charge_one(caller, charge, now_ms, NULL, verdict);
         return !refuses(charge, verdict);
     }
+    for (size_t i = 0; i < n; i++)
+        limit_bucket_first(caller->table, charge[i].key); /* all on their way at once */
     return n <= LIMIT_CHARGES_MAX && peek_all(caller, charge, n, now_ms, verdict) &&
            charge_all(caller, charge, n, now_ms, verdict);
 }
