@@ -73,9 +73,32 @@ static void found_one(struct found *f, struct field_text value)
         f->ambiguous = true;
 }
 
+/* What some languages call white space, and strip. */
+static bool is_blank(char c)
+{
+    return c <= ' ' || (unsigned char)c >= 0x7f;
+}
+
+/* A cookie "name=value" between at and stop. With blanks around its name it is one to some backends
+ * only, so nobody knows. */
+static void look_cookie(struct found *f, const char *at, const char *stop, const char *name)
+{
+    const char *equals = memchr(at, '=', (size_t)(stop - at)), *end = equals, *start = at;
+    const size_t name_len = strlen(name);
+    if (!equals)
+        return;
+    while (start < end && is_blank(*start))
+        start++;
+    while (start < end && is_blank(end[-1]))
+        end--;
+    if ((size_t)(end - start) != name_len || memcmp(start, name, name_len))
+        return;
+    f->ambiguous |= start != at || end != equals;
+    found_one(f, (struct field_text){equals + 1, (size_t)(stop - equals) - 1});
+}
+
 static struct found cookie_value(const struct h1_head *head, const char *name)
 {
-    const size_t name_len = strlen(name);
     struct found f = {0};
     for (uint32_t i = 0; i < head->n_fields; i++) {
         if (head->field[i].id != H1_COOKIE)
@@ -87,10 +110,7 @@ static struct found cookie_value(const struct h1_head *head, const char *name)
             const char *stop = memchr(at, ';', (size_t)(end - at));
             if (!stop)
                 stop = end;
-            if ((size_t)(stop - at) > name_len && at[name_len] == '=' &&
-                !memcmp(at, name, name_len))
-                found_one(
-                    &f, (struct field_text){at + name_len + 1, (size_t)(stop - at) - name_len - 1});
+            look_cookie(&f, at, stop, name);
             at = stop;
         }
     }
@@ -126,12 +146,28 @@ static struct found query_value(struct field_text query, const char *name)
     return f;
 }
 
+/* Gateways of the CGI kind turn '-' into '_', and then X_Tenant is X-Tenant. */
+static bool shadows(struct field_text field, const char *name)
+{
+    size_t i = 0;
+    for (; i < field.len && name[i]; i++)
+        if (tolower((unsigned char)field.at[i]) != name[i] &&
+            !(name[i] == '-' && field.at[i] == '_'))
+            return false;
+    return i == field.len && !name[i];
+}
+
+/* A field that Connection names does not reach the backend: it is not there. */
 static struct found header_value(const struct h1_head *head, const char *name)
 {
     struct found f = {0};
-    for (uint32_t i = 0; i < head->n_fields; i++)
-        if (field_is(head->field[i].name, name))
-            found_one(&f, head->field[i].value);
+    for (uint32_t i = 0; i < head->n_fields; i++) {
+        const struct h1_field *field = &head->field[i];
+        if (!shadows(field->name, name) || h1_is_hop_by_hop(head, field))
+            continue;
+        f.ambiguous |= !field_is(field->name, name);
+        found_one(&f, field->value);
+    }
     return f;
 }
 
@@ -258,10 +294,12 @@ int limits_key_text(const struct request *r, const struct config_key *parts, uin
 {
     char space[KEY_TEXT_MAX];
     size_t len = 0;
+    bool any = false;
     for (uint32_t i = 0; i < n; i++) {
         const struct found f = part_value(r, &parts[i], spelled, space, sizeof space);
         const struct field_text v = f.value;
-        if (!v.at)
+        any |= v.at != NULL;
+        if (!v.at && !spelled)
             return -ENOENT;
         if (f.ambiguous)
             return -EINVAL;
@@ -269,10 +307,11 @@ int limits_key_text(const struct request *r, const struct config_key *parts, uin
             return -ENOBUFS;
         if (i)
             out[len++] = KEY_SEPARATOR;
-        memcpy(out + len, v.at, v.len);
+        if (v.len)
+            memcpy(out + len, v.at, v.len);
         len += v.len;
     }
-    return (int)len;
+    return any ? (int)len : -ENOENT;
 }
 
 static bool exempt(const struct worker *w, const struct request *r, const struct config_limit *l,

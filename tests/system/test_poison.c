@@ -66,6 +66,15 @@ static bool answers(struct asked *a)
             ok = reply(a, "HTTP/1.1 103 Early Hints\r\nLink: </%0900d>\r\n\r\n", i);
         return false;
     }
+    if (!strncmp(t, "/both", 5) || !strncmp(t, "/tenant", 7) || !strncmp(t, "/sid", 4)) {
+        const char *names[] = {"X-Tenant", "X_Tenant", "Authorization", "Cookie"};
+        int n = 0;
+        for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+            const char *value = field_of(&a->m, names[i]);
+            n += snprintf(body + n, sizeof body - (size_t)n, "[%.100s]", value ? value : "");
+        }
+        return reply_ok(a, "Cache-Control: max-age=60\r\n", body);
+    }
     if (!strncmp(t, "/tags", 5)) {
         int n = snprintf(lines, sizeof lines, "Cache-Tag: ");
         for (int i = 0; i < 40; i++)
@@ -79,12 +88,17 @@ static bool answers(struct asked *a)
 
 static void start(struct house *h)
 {
-    house_start(h, 2,
-                "trusted_proxies = {\"127.0.0.0/8\"}\ncache { ttl = \"5m\" ignore_query = "
-                "{\"utm_*\"} stale_while_revalidate = \"0s\" }\nupstream \"u\" { server "
-                "\"127.0.0.1:%u\" { } }\nroute \"/raw/*\" { upstream = \"u\" }\nroute \"/*\" { "
-                "upstream = \"u\" cache { } }\n",
-                backend_port(backend));
+    house_start(
+        h, 2,
+        "trusted_proxies = {\"127.0.0.0/8\"}\ncache { ttl = \"5m\" ignore_query = "
+        "{\"utm_*\"} stale_while_revalidate = \"0s\" }\nupstream \"u\" { server "
+        "\"127.0.0.1:%u\" { } }\nroute \"/raw/*\" { upstream = \"u\" }\nroute \"/*\" { "
+        "upstream = \"u\" cache { } }\n"
+        "route \"/both/*\" { upstream = \"u\" cache { partition = "
+        "\"header:Authorization+cookie:sid\" } }\n"
+        "route \"/tenant/*\" { upstream = \"u\" cache { partition = \"header:X-Tenant\" } }\n"
+        "route \"/sid/*\" { upstream = \"u\" cache { partition = \"cookie:sid\" } }\n",
+        backend_port(backend));
     backend_forget(backend);
 }
 
@@ -228,6 +242,40 @@ static void schemes_and_hosts_that_a_proxy_tells_are_kept_apart(void **state)
     house_remove(&h);
 }
 
+/* One fills the store as he likes, then another one asks: his answer is the one that is meant for
+ * him. */
+static void a_copy_of_one_identity_is_no_others(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *target, *first, *then, *answer;
+    } s[] = {
+        /* a part of the partition is missing: the others still count */
+        {"/both/1", "Authorization: a\r\n", "Authorization: b\r\n", "[][][b][]"},
+        {"/both/2", "Authorization: a\r\n", "", "[][][][]"},
+        {"/both/3", "Cookie: sid=a\r\n", "Cookie: sid=b\r\n", "[][][][sid=b]"},
+        {"/both/4", "Cookie: sid=a\r\n", "Authorization: a\r\n", "[][][a][]"},
+        /* the backend does not see it, or not all backends do */
+        {"/tenant/1", "X-Tenant: v\r\nConnection: X-Tenant\r\n", "X-Tenant: v\r\n", "[v][][][]"},
+        {"/tenant/2", "X_Tenant: m\r\n", "", "[][][][]"},
+        {"/tenant/3", "X-Tenant: v\r\nX_Tenant: m\r\n", "X-Tenant: v\r\n", "[v][][][]"},
+        {"/sid/1", "Cookie: sid =m\r\n", "", "[][][][]"},
+        {"/sid/2", "Cookie: sid=v; sid\xa0=m\r\n", "Cookie: sid=v\r\n", "[][][][sid=v]"},
+        {"/sid/3", "Cookie: \xa0sid=m\r\n", "", "[][][][]"},
+    };
+    struct house h;
+    struct message m;
+    start(&h);
+    for (size_t i = 0; i < sizeof s / sizeof *s; i++) {
+        for (int times = 0; times < 3; times++) {
+            assert_int_equal(get_with(h.port, s[i].target, s[i].first, &m), 200);
+            message_free(&m);
+        }
+        assert_string_equal(stored(&h, s[i].target, s[i].then), s[i].answer);
+    }
+    house_remove(&h);
+}
+
 /* ---- leaders that keep others waiting ---- */
 
 /* Connections to a port, from /proc. */
@@ -332,6 +380,7 @@ int main(void)
         cmocka_unit_test(a_304_brings_nothing_private),
         cmocka_unit_test(what_varies_by_what_polder_says_is_not_stored),
         cmocka_unit_test(schemes_and_hosts_that_a_proxy_tells_are_kept_apart),
+        cmocka_unit_test(a_copy_of_one_identity_is_no_others),
         cmocka_unit_test(nobody_waits_for_who_reads_slowly),
         cmocka_unit_test(streams_are_not_waited_for_nor_read_for_nobody),
         cmocka_unit_test(floods_of_hints_end),
