@@ -322,6 +322,8 @@ bool policy_head_agrees(const struct policy_validators *stored, const struct pol
         return false;
     if (got->has_last_modified && !same_date(stored, got))
         return false;
+    if (!got->etag.at && !got->has_last_modified)
+        return false; /* a length alone is that of many versions */
     return !got->has_length || (stored->has_length && got->length == stored->length);
 }
 

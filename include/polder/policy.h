@@ -109,7 +109,7 @@ struct policy_validators {
 /* RFC 9111 4.3.4: is this 304 about that stored response? One without validators is: only that one
  * was asked about. */
 bool policy_304_agrees(const struct policy_validators *stored, const struct policy_validators *got);
-/* 4.3.5: is what a 200 to HEAD describes what is stored? */
+/* 4.3.5: is what a 200 to HEAD describes what is stored? Only where it has a validator. */
 bool policy_head_agrees(const struct policy_validators *stored,
                         const struct policy_validators *got);
 /* Does a 304 (or a HEAD response) that validates the stored response replace this stored field (RFC

@@ -597,6 +597,11 @@ static void a_head_response_is_about_what_agrees_in_all_it_says(void **state)
     struct policy_validators stored = validators("\"a\"", 7), got = validators(NULL, 0);
     stored.has_length = true;
     stored.length = 10;
+    assert_false(policy_head_agrees(&stored, &got)); /* it says nothing that could agree */
+    got.has_length = true;
+    got.length = 10;
+    assert_false(policy_head_agrees(&stored, &got)); /* nor does a length alone */
+    got = validators(NULL, 7);
     assert_true(policy_head_agrees(&stored, &got));
     got = validators("\"a\"", 7);
     assert_true(policy_head_agrees(&stored, &got));
