@@ -42,11 +42,39 @@ static struct policy_validators validators_of_head(const struct h1_head *head)
     return v;
 }
 
-bool freshen_agrees(const struct stored_copy *copy, const struct h1_head *head)
+/* Does the variant's selecting text "name: value\n…" have that name? */
+static bool is_selected_by(const struct cache_view *v, struct field_text name)
 {
-    const struct policy_validators stored = validators_of_copy(copy),
+    const char *at = v->vary, *end = at + v->record->vary_len;
+    while (at < end) {
+        const char *stop = memchr(at, '\n', (size_t)(end - at));
+        stop = stop ? stop : end;
+        if ((size_t)(stop - at) >= name.len && !strncasecmp(at, name.at, name.len) &&
+            (at + name.len == stop || at[name.len] == ':'))
+            return true;
+        at = stop + 1;
+    }
+    return false;
+}
+
+/* A response that varies by more than the stored one did is another one for somebody else. */
+static bool varies_no_further(const struct exchange *ex, const struct h1_head *head)
+{
+    const bool plain = response_asks_plain(&ex->req);
+    struct h1_vary walk = {0};
+    struct field_text name;
+    while (h1_vary_next(head, &walk, &name))
+        if (!(plain && field_is(name, "accept-encoding")) &&
+            !is_selected_by(&ex->stale->view, name))
+            return false;
+    return true;
+}
+
+bool freshen_agrees(const struct exchange *ex, const struct h1_head *head)
+{
+    const struct policy_validators stored = validators_of_copy(ex->stale),
                                    got = validators_of_head(head);
-    return policy_304_agrees(&stored, &got);
+    return policy_304_agrees(&stored, &got) && varies_no_further(ex, head);
 }
 
 /* ---- what the head brings, in its place ---- */
@@ -190,7 +218,7 @@ void freshen_by_head(struct exchange *ex, const struct h1_head *head)
         return;
     const struct policy_validators stored = validators_of_copy(ex->stale),
                                    got = validators_of_head(head);
-    if (!policy_head_agrees(&stored, &got))
+    if (!policy_head_agrees(&stored, &got) || !varies_no_further(ex, head))
         return;
     struct policy_request *req = &ex->req.policy;
     req->is_get = true; /* what is stored is an answer to GET */

@@ -139,8 +139,8 @@ static void not_modified(struct exchange *ex, const struct h1_head *head)
     exchange_finish(ex);
 }
 
-/* A 304 about something else than we asked about tells nothing (RFC 9111 4.3.4): the whole, then.
- */
+/* A 304 about something else than we asked about, or for others only, tells nothing (RFC 9111
+ * 4.3.4): the whole, then. */
 static void ask_again(struct exchange *ex)
 {
     upstream_close(ex->up);
@@ -179,7 +179,7 @@ static bool final_head(struct exchange *ex, const struct h1_head *head)
     if (ex->fetch && head->status == 304) {
         if (!ex->conditional)
             exchange_fail(ex, PROBLEM_BAD_GATEWAY); /* nobody has set a condition */
-        else if (freshen_agrees(ex->stale, head))
+        else if (freshen_agrees(ex, head))
             not_modified(ex, head);
         else
             ask_again(ex);

@@ -54,8 +54,8 @@ void tee_set_times(struct cache_record *rec, const struct exchange *ex,
 bool tags_read(const struct worker *w, const struct h1_head *head, struct cache_record *rec);
 
 /* ---- freshen.c ---- */
-/* Is this 304 about the copy whose validators were sent? */
-bool freshen_agrees(const struct stored_copy *copy, const struct h1_head *head);
+/* Is this 304 about the copy whose validators were sent, for all who would get it? */
+bool freshen_agrees(const struct exchange *ex, const struct h1_head *head);
 /* A 200 to HEAD renews what is stored, if it describes the same. */
 void freshen_by_head(struct exchange *ex, const struct h1_head *head);
 /* What is stored (ex->stale) with this head's fields goes on being fresh, or is deleted where it

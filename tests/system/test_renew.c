@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Stories of a 304: it renews what is stored with all that it says, and is never more than it says.
+ */
+#include "harness.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static struct backend *backend;
+
+#define ETAG "ETag: \"1\"\r\n"
+
+/* What the first 200 of a target says, and then its 304; some have changed since, and their 200
+ * says that too. */
+static const struct {
+    const char *target, *first, *then;
+    bool changes;
+} answers[] = {
+    {"/vary", "Cache-Control: max-age=0\r\n", "Cache-Control: max-age=600\r\nVary: Cookie\r\n",
+     true},
+    {"/star", "Cache-Control: max-age=0\r\n", "Cache-Control: max-age=600\r\nVary: *\r\n", true},
+    {"/same", "Cache-Control: max-age=0\r\nVary: Cookie\r\n",
+     "Cache-Control: max-age=600\r\nVary: cookie, Accept-Encoding\r\n", false},
+    {"/tag", "Cache-Control: max-age=0\r\nCache-Tag: old\r\n",
+     "Cache-Control: max-age=600\r\nCache-Tag: new\r\n", false},
+    {"/private", "Cache-Control: max-age=0, stale-while-revalidate=600, stale-if-error=600\r\n",
+     "Cache-Control: private\r\nX-For: you\r\n", false},
+    {"/session", "Cache-Control: max-age=0\r\n", "Set-Cookie: a=b\r\nX-For: you\r\n", false},
+    {"/date", "Cache-Control: max-age=600\r\nDate: Wed, 04 Mar 2026 10:00:00 GMT\r\n", "", false},
+};
+
+static atomic_bool renewed[sizeof answers / sizeof *answers];
+
+static bool answer(struct asked *a)
+{
+    char lines[256], body[64];
+    const char *cookie = field_of(&a->m, "Cookie");
+    snprintf(body, sizeof body, "for %.50s", cookie ? cookie : "nobody");
+    const bool renews = field_of(&a->m, "If-None-Match") != NULL;
+    for (size_t i = 0; i < sizeof answers / sizeof *answers; i++) {
+        if (strcmp(a->target, answers[i].target))
+            continue;
+        if (renews) {
+            atomic_store(&renewed[i], true);
+            return reply(a, "HTTP/1.1 304 Not Modified\r\n" ETAG "%s\r\n", answers[i].then);
+        }
+        const bool changed = answers[i].changes && atomic_load(&renewed[i]);
+        snprintf(lines, sizeof lines, ETAG "%s", changed ? answers[i].then : answers[i].first);
+        return reply_ok(a, lines, body);
+    }
+    return reply(a, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
+}
+
+static void start(struct house *h)
+{
+    backend = backend_start(answer, NULL);
+    house_start(h, 2,
+                "upstream \"u\" { server \"127.0.0.1:%u\" { } }\n"
+                "route \"/*\" { upstream = \"u\" cache { leak_guard = 0 } }\n",
+                backend_port(backend));
+    backend_forget(backend);
+}
+
+static void stop(struct house *h)
+{
+    house_remove(h);
+    backend_stop(backend);
+}
+
+/* Asks as somebody until Cache-Status has that text; the body is for him each time. */
+static void ask_until(struct house *h, const char *target, const char *who, const char *status)
+{
+    char lines[64], body[64];
+    struct message m;
+    bool seen = false;
+    snprintf(lines, sizeof lines, "Cookie: %s\r\n", who);
+    snprintf(body, sizeof body, "for %s", who);
+    wait_until((assert_int_equal(get_with(h->port, target, lines, &m), 200),
+                assert_string_equal(m.body, body),
+                seen = strstr(field_of(&m, "Cache-Status"), status) != NULL, message_free(&m),
+                seen),
+               5000);
+}
+
+static void one_that_varies_further_is_no_renewal(void **state)
+{
+    (void)state;
+    struct house h;
+    struct message m;
+    start(&h);
+    ask_until(&h, "/vary", "alice", "stored");
+    ask_until(&h, "/vary", "alice", "fwd-status=200"); /* asked with conditions, then without */
+    ask_until(&h, "/vary", "bob", "stored");
+    ask_until(&h, "/vary", "alice", "hit"); /* each has his own now */
+    ask_until(&h, "/vary", "bob", "hit");
+    ask_until(&h, "/star", "alice", "stored");
+    ask_until(&h, "/star", "bob", "fwd-status=200");
+    ask_until(&h, "/star", "carol", "fwd-status=200");
+    /* the same names in other words, and what the backend is asked alike for all */
+    ask_until(&h, "/same", "alice", "stored");
+    ask_until(&h, "/same", "alice", "hit");
+    assert_int_equal(get_with(h.port, "/same", "Cookie: alice\r\n", &m), 200);
+    assert_non_null(strstr(field_of(&m, "Cache-Status"), "hit"));
+    message_free(&m);
+    stop(&h);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(one_that_varies_further_is_no_renewal),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
