@@ -265,10 +265,14 @@ static int take_abort(struct keeper *k, const struct ring_record *head, unsigned
 static int take_delete(struct keeper *k, const struct ring_record *head)
 {
     struct cache_key key;
-    if (head->len != sizeof key)
+    uint64_t obj_id;
+    if (head->len != sizeof key && head->len != sizeof key + sizeof obj_id)
         return 0;
     memcpy(&key, k->intake.record, sizeof key);
-    return store_delete_bad(&k->store, &key);
+    if (head->len == sizeof key)
+        return store_delete_bad(&k->store, &key);
+    memcpy(&obj_id, k->intake.record + sizeof key, sizeof obj_id);
+    return store_delete_object(&k->store, &key, obj_id);
 }
 
 static int take_freshen(struct keeper *k, const struct ring_record *head)

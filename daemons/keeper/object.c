@@ -233,6 +233,18 @@ int store_delete_bad(struct store *s, const struct cache_key *key)
     return mdb_del(s->txn, s->obj, &k, NULL); /* its index entry goes when its turn comes */
 }
 
+int store_delete_object(struct store *s, const struct cache_key *key, uint64_t obj_id)
+{
+    MDB_val k = key_val(key), v;
+    const int rc = mdb_get(s->txn, s->obj, &k, &v);
+    if (rc != 0)
+        return not_found_is_fine(rc);
+    const struct cache_record *r = v.mv_data;
+    const bool same = cache_record_fits(r, v.mv_size) && r->obj_id == obj_id;
+    const uint32_t slot = same ? store_slot_of(s, r) : EVICT_NONE;
+    return slot == EVICT_NONE ? 0 : store_remove(s, slot);
+}
+
 /* ---- putting ---- */
 
 static bool still_valid(const struct store *s, const struct cache_record *r)

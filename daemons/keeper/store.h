@@ -135,6 +135,8 @@ int store_put_chunk(struct store *s, uint64_t obj_id, uint32_t n, const void *da
 int store_freshen(struct store *s, const struct cache_record *r, size_t len);
 /* Deletes the object of the key if it is damaged or invalidated. */
 int store_delete_bad(struct store *s, const struct cache_key *key);
+/* The object that must not be kept, if it is still that one. */
+int store_delete_object(struct store *s, const struct cache_key *key, uint64_t obj_id);
 /* Deletes what is in the slot. */
 int store_remove(struct store *s, uint32_t slot);
 /* Ends the freshness of what is in the slot. */

@@ -9,6 +9,7 @@
 #include "daemons/worker/guard.h"
 #include "daemons/worker/hit.h"
 #include "daemons/worker/request.h"
+#include "daemons/worker/response.h"
 #include "daemons/worker/worker.h"
 #include "polder/field.h"
 #include "polder/policy.h"
@@ -79,8 +80,11 @@ bool freshen_agrees(const struct exchange *ex, const struct h1_head *head)
 
 /* ---- what the head brings, in its place ---- */
 
+/* One without a Date has been made now (RFC 9110 6.6.1). */
 static bool replaced(const struct h1_head *head, struct field_text name)
 {
+    if (field_is(name, "date"))
+        return true;
     for (uint32_t i = 0; i < head->n_fields; i++)
         if (head->field[i].name.len == name.len &&
             !strncasecmp(head->field[i].name.at, name.at, name.len))
@@ -114,7 +118,7 @@ static size_t merge_heads(struct worker *w, const struct cache_view *old,
         h1_put(&o, f->value.at, f->value.len);
         h1_put(&o, "\r\n", 2);
     }
-    if (!h1_find(head, H1_DATE) && !memmem(out, (size_t)(o.at - out), "\r\nDate:", 7))
+    if (!h1_find(head, H1_DATE))
         h1_put(&o, w->date, w->date_len);
     return o.overflow ? 0 : (size_t)(o.at - out);
 }
@@ -131,6 +135,7 @@ static struct stored_copy *with_head(const struct stored_copy *old, const struct
         return NULL;
     copy->key = old->key;
     copy->len = len;
+    copy->since = old->since;
     copy->pinned = false;
     memcpy(copy->bytes, old->bytes, fixed);
     memcpy(copy->bytes, rec, sizeof *rec);
@@ -169,44 +174,77 @@ const struct h1_head *freshen_merge(struct worker *w, const struct cache_view *o
     return h1_parse_response(text, len + 2, &scanned, true, &merged) == H1_DONE ? &merged : NULL;
 }
 
-bool freshen_stored(struct exchange *ex, const struct h1_head *head)
+/* A newer answer has said that it must not be kept. */
+static void delete_object(struct worker *w, const struct stored_copy *copy)
+{
+    const struct cache_record *rec = copy->view.record;
+    const struct iovec iov[2] = {{(void *)(uintptr_t)&copy->key, sizeof copy->key},
+                                 {(void *)(uintptr_t)&rec->obj_id, sizeof rec->obj_id}};
+    tee_push(w, RING_DELETE, 0, NULL, iov, 2);
+}
+
+/* Why what is stored may not be kept as the newer head has it; NULL: it may. A head that only sets
+ * a cookie says nothing against what is stored. Tags that it brings are added. */
+static const char *refusal(const struct exchange *ex, const struct h1_head *head,
+                           const struct policy_response *resp, struct cache_record *rec,
+                           bool *delete)
 {
     struct worker *w = ex->worker;
-    struct stored_copy *old = ex->stale;
-    struct cache_record rec = *old->view.record;
-    struct policy_response resp;
-    char scratch[H1_CACHE_SCRATCH];
-    const struct h1_head *merged = freshen_merge(w, &old->view, head);
-    if (!merged)
-        return false;
-    h1_policy_response(merged, (int64_t)(w->real_ms / 1000), scratch, &resp);
-    h1_policy_age(head, &resp); /* a stored Age is history; a new one counts */
-    const bool quarantined = request_is_quarantined(&ex->req); /* since it was sent */
     const enum policy_store why =
-        policy_may_store(&ex->req.policy, &resp, &w->routes[ex->req.route->index].settings);
-    if (why != POLICY_STORE || quarantined) {
-        ex->not_stored = quarantined ? guard_detail(&ex->req) : policy_store_reason(why);
-        tee_delete(w, &old->key);
-        tee_land(ex, INFLIGHT_NOSHARE);
-        return true;
-    }
-    if (resp.cc.flags & FIELD_CC_NO_TRANSFORM)
-        rec.flags &= ~(uint32_t)CACHE_SHRINKS;
-    /* what a 200 may not bring into the store, a 304 may not either */
-    struct h1_out o = {w->scratch, w->scratch + H1_HEAD_MAX, false};
-    tee_put_head(&o, w, merged, &resp, NULL, rec.flags & CACHE_SHRINKS);
-    if (o.overflow)
-        return false;
-    tee_set_times(&rec, ex, &resp);
-    rec.head_len = (uint32_t)(o.at - w->scratch);
-    struct stored_copy *copy = with_head(old, &rec, w->scratch, rec.head_len);
+        policy_may_store(&ex->req.policy, resp, &w->routes[ex->req.route->index].settings);
+    *delete = why != POLICY_NO_SET_COOKIE;
+    if (request_is_quarantined(&ex->req)) /* since it was sent */
+        return guard_detail(&ex->req);
+    if (why != POLICY_STORE)
+        return policy_store_reason(why);
+    return tags_read(w, head, rec) ? NULL : "response has more than 32 tags";
+}
+
+/* The copy of the exchange under another head, which is in the worker's scratch. */
+static bool rehead(struct exchange *ex, struct cache_record *rec, size_t head_len)
+{
+    struct worker *w = ex->worker;
+    rec->head_len = (uint32_t)head_len;
+    struct stored_copy *old = ex->stale, *copy = with_head(old, rec, w->scratch, head_len);
     if (!copy)
         return false;
     copy->pinned = old->pinned;
     old->pinned = false;
     stored_copy_free(w, old);
     ex->stale = copy;
-    return push_freshen(ex, copy);
+    return true;
+}
+
+bool freshen_stored(struct exchange *ex, const struct h1_head *head)
+{
+    struct worker *w = ex->worker;
+    struct cache_record rec = *ex->stale->view.record;
+    struct policy_response resp;
+    char scratch[H1_CACHE_SCRATCH];
+    bool delete;
+    const struct h1_head *merged = freshen_merge(w, &ex->stale->view, head);
+    if (!merged)
+        return false;
+    h1_policy_response(merged, (int64_t)(w->real_ms / 1000), scratch, &resp);
+    h1_policy_age(head, &resp); /* a stored Age is history; a new one counts */
+    const char *refused = refusal(ex, head, &resp, &rec, &delete);
+    if (resp.cc.flags & FIELD_CC_NO_TRANSFORM)
+        rec.flags &= ~(uint32_t)CACHE_SHRINKS;
+    /* What a 200 may not bring into the store, a 304 may not either; but who has asked gets all. */
+    struct h1_out o = {w->scratch, w->scratch + H1_HEAD_MAX, false};
+    tee_put_head(&o, w, merged, refused ? NULL : &resp, NULL, rec.flags & CACHE_SHRINKS);
+    tee_set_times(&rec, ex, &resp);
+    if (refused) {
+        ex->not_stored = refused;
+        if (delete)
+            delete_object(w, ex->stale);
+        tee_land(ex, INFLIGHT_NOSHARE);
+        if (!o.overflow)
+            rehead(ex, &rec, (size_t)(o.at - w->scratch));
+        return true;
+    }
+    return !o.overflow && rehead(ex, &rec, (size_t)(o.at - w->scratch)) &&
+           push_freshen(ex, ex->stale);
 }
 
 /* Where it does not agree nothing is to be done: what is stored is stale already, or the store

@@ -105,10 +105,63 @@ static void one_that_varies_further_is_no_renewal(void **state)
     stop(&h);
 }
 
+static void the_tags_it_brings_count(void **state)
+{
+    (void)state;
+    static const char *const tags[] = {"old", "new"};
+    struct house h;
+    const char *out;
+    start(&h);
+    for (int i = 0; i < 2; i++) {
+        ask_until(&h, "/tag", "alice", "hit");
+        const unsigned calls = backend_calls(backend);
+        assert_int_equal(ctl(&h, &out, "cache invalidate --tag %s", tags[i]), 0);
+        ask_until(&h, "/tag", "alice", "fwd=uri-miss");
+        assert_true(backend_calls(backend) > calls);
+    }
+    stop(&h);
+}
+
+static void what_it_takes_back_is_gone(void **state)
+{
+    (void)state;
+    struct house h;
+    struct message m;
+    start(&h);
+    ask_until(&h, "/private", "alice", "stored");
+    /* stale, and asked for again behind: nobody gets it any more */
+    ask_until(&h, "/private", "alice", "stale-while-revalidate");
+    ask_until(&h, "/private", "alice", "fwd=uri-miss");
+    /* a cookie alone says nothing against it; who was meant gets it */
+    ask_until(&h, "/session", "alice", "stored");
+    ask_until(&h, "/session", "alice", "fwd-status=304");
+    assert_int_equal(get_with(h.port, "/session", "Cookie: alice\r\n", &m), 200);
+    assert_string_equal(field_of(&m, "Set-Cookie"), "a=b");
+    assert_string_equal(field_of(&m, "X-For"), "you");
+    assert_non_null(strstr(field_of(&m, "Cache-Status"), "fwd=stale; fwd-status=304"));
+    assert_null(strstr(field_of(&m, "Cache-Status"), "stored"));
+    message_free(&m);
+    stop(&h);
+}
+
+static void one_without_a_date_is_of_now(void **state)
+{
+    (void)state;
+    struct house h;
+    start(&h);
+    ask_until(&h, "/date", "alice", "stored");
+    ask_until(&h, "/date", "alice", "fwd-status=304; stored");
+    ask_until(&h, "/date", "alice", "hit");
+    stop(&h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_that_varies_further_is_no_renewal),
+        cmocka_unit_test(the_tags_it_brings_count),
+        cmocka_unit_test(what_it_takes_back_is_gone),
+        cmocka_unit_test(one_without_a_date_is_of_now),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -540,6 +540,30 @@ static void delete_takes_only_what_is_bad(void **state)
     rig_free(&r);
 }
 
+static void delete_takes_an_object_that_is_still_the_one(void **state)
+{
+    struct rig r;
+    struct cache_key key;
+    struct cache_view view;
+    (void)state;
+    start(&r, 1000, 32 * MIB);
+    rig_must_store(&r, "h/a", 1, 100);
+    rig_wait(rig_look(&r, "h/a") == 1);
+    rig_key(&r, "h/a", &key);
+    assert_int_equal(cache_reader_get(r.reader, &key, &view), 1);
+    uint64_t id = view.record->obj_id + 1;
+    cache_reader_release(r.reader);
+    const struct iovec iov[2] = {{&key, sizeof key}, {&id, sizeof id}};
+    rig_push(&r, 0, RING_DELETE, 0, NULL, iov, 2);
+    rig_wait(rig_drained(&r));
+    assert_int_equal(rig_look(&r, "h/a"), 1);
+    id--;
+    rig_push(&r, 0, RING_DELETE, 0, NULL, iov, 2);
+    rig_wait(rig_look(&r, "h/a") == 0);
+    rig_wait(rig_gauge(&r, STATS_GAUGE_CACHE_ITEMS) == 0);
+    rig_free(&r);
+}
+
 static void a_304_freshens_the_same_object_only(void **state)
 {
     struct rig r;
@@ -657,6 +681,7 @@ int main(void)
         cmocka_unit_test(a_url_that_was_invalidated_twice_is_deleted_once),
         cmocka_unit_test(bans_are_retired_when_they_crowd_and_nobody_reads_what_they_banned),
         cmocka_unit_test(delete_takes_only_what_is_bad),
+        cmocka_unit_test(delete_takes_an_object_that_is_still_the_one),
         cmocka_unit_test(a_304_freshens_the_same_object_only),
         cmocka_unit_test(what_is_of_no_use_any_more_expires),
         cmocka_unit_test(an_idle_keeper_sleeps),
