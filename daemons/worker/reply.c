@@ -124,7 +124,7 @@ static void not_modified(struct exchange *ex, const struct h1_head *head)
         tee_land(ex, INFLIGHT_FAILED);
     ex->up = NULL;
     u->exchange = NULL;
-    if (head->keep_alive && !u->deaf && !u->out.len)
+    if (u->keep_alive && !u->deaf && !u->out.len)
         pool_keep(u);
     else
         upstream_close(u);
@@ -166,7 +166,8 @@ static void claim_for_readers(struct exchange *ex)
     ex->renewed_ms = w->mono_ms;
 }
 
-static bool final_head(struct exchange *ex, const struct h1_head *head)
+/* more: bytes have come behind the head; where it has no body they are no part of any answer. */
+static bool final_head(struct exchange *ex, const struct h1_head *head, bool more)
 {
     struct upstream *u = ex->up;
     ex->fetch_ns = clock_mono_ns() - ex->sent_ns;
@@ -175,7 +176,8 @@ static bool final_head(struct exchange *ex, const struct h1_head *head)
     h1_body_init(&u->body, head->framing, head->length);
     if (head->framing == H1_CHUNKED)
         upstream_keep_trailer(u);
-    u->keep_alive = head->keep_alive && head->framing != H1_TO_CLOSE;
+    u->keep_alive =
+        head->keep_alive && head->framing != H1_TO_CLOSE && !(more && head->framing == H1_NO_BODY);
     if (ex->fetch && head->status == 304) {
         if (!ex->conditional)
             exchange_fail(ex, PROBLEM_BAD_GATEWAY); /* nobody has set a condition */
@@ -240,7 +242,7 @@ static size_t receive_head(struct exchange *ex, const char *at, size_t len)
         response_interim(ex, head);
         return used;
     }
-    return final_head(ex, head) ? used : 0;
+    return final_head(ex, head, len > used) ? used : 0;
 }
 
 static void send_body(struct exchange *ex, struct iovec *iov, unsigned n, size_t total)

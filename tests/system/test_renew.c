@@ -26,6 +26,7 @@ static const struct {
     {"/private", "Cache-Control: max-age=0, stale-while-revalidate=600, stale-if-error=600\r\n",
      "Cache-Control: private\r\nX-For: you\r\n", false},
     {"/session", "Cache-Control: max-age=0\r\n", "Set-Cookie: a=b\r\nX-For: you\r\n", false},
+    {"/body", "Cache-Control: max-age=0\r\n", "\r\nand more", false},
     {"/date", "Cache-Control: max-age=600\r\nDate: Wed, 04 Mar 2026 10:00:00 GMT\r\n", "", false},
 };
 
@@ -48,13 +49,14 @@ static bool answer(struct asked *a)
         snprintf(lines, sizeof lines, ETAG "%s", changed ? answers[i].then : answers[i].first);
         return reply_ok(a, lines, body);
     }
-    return reply(a, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
+    return reply(a,
+                 "HTTP/1.1 404 Not Found\r\nCache-Control: no-store\r\nContent-Length: 0\r\n\r\n");
 }
 
-static void start(struct house *h)
+static void start(struct house *h, unsigned workers)
 {
     backend = backend_start(answer, NULL);
-    house_start(h, 2,
+    house_start(h, workers,
                 "upstream \"u\" { server \"127.0.0.1:%u\" { } }\n"
                 "route \"/*\" { upstream = \"u\" cache { leak_guard = 0 } }\n",
                 backend_port(backend));
@@ -87,7 +89,7 @@ static void one_that_varies_further_is_no_renewal(void **state)
     (void)state;
     struct house h;
     struct message m;
-    start(&h);
+    start(&h, 2);
     ask_until(&h, "/vary", "alice", "stored");
     ask_until(&h, "/vary", "alice", "fwd-status=200"); /* asked with conditions, then without */
     ask_until(&h, "/vary", "bob", "stored");
@@ -111,7 +113,7 @@ static void the_tags_it_brings_count(void **state)
     static const char *const tags[] = {"old", "new"};
     struct house h;
     const char *out;
-    start(&h);
+    start(&h, 2);
     for (int i = 0; i < 2; i++) {
         ask_until(&h, "/tag", "alice", "hit");
         const unsigned calls = backend_calls(backend);
@@ -127,7 +129,7 @@ static void what_it_takes_back_is_gone(void **state)
     (void)state;
     struct house h;
     struct message m;
-    start(&h);
+    start(&h, 2);
     ask_until(&h, "/private", "alice", "stored");
     /* stale, and asked for again behind: nobody gets it any more */
     ask_until(&h, "/private", "alice", "stale-while-revalidate");
@@ -148,10 +150,25 @@ static void one_without_a_date_is_of_now(void **state)
 {
     (void)state;
     struct house h;
-    start(&h);
+    start(&h, 2);
     ask_until(&h, "/date", "alice", "stored");
     ask_until(&h, "/date", "alice", "fwd-status=304; stored");
     ask_until(&h, "/date", "alice", "hit");
+    stop(&h);
+}
+
+/* The rest of what it should not have may still be on its way, and would be the next one's answer.
+ */
+static void one_with_a_body_costs_its_connection(void **state)
+{
+    (void)state;
+    struct house h;
+    start(&h, 1);
+    for (unsigned i = 1; i <= 3; i++) {
+        ask_until(&h, "/body", "alice", i == 1 ? "stored" : "fwd-status=304");
+        assert_int_equal(get(h.port, "/other", NULL), 404);
+        assert_int_equal(backend_connections(backend), i);
+    }
     stop(&h);
 }
 
@@ -162,6 +179,7 @@ int main(void)
         cmocka_unit_test(the_tags_it_brings_count),
         cmocka_unit_test(what_it_takes_back_is_gone),
         cmocka_unit_test(one_without_a_date_is_of_now),
+        cmocka_unit_test(one_with_a_body_costs_its_connection),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
