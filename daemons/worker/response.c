@@ -374,6 +374,14 @@ static void put_request_id(struct h1_out *o, struct worker *w)
     h1_puts(o, "\r\n");
 }
 
+/* Where answers are stored, the host as the key has it: one that a client spells otherwise, or with
+ * the port that is meant anyhow, would stand in everybody's links. */
+static struct field_text host_of(const struct request *r)
+{
+    const char *slash = r->route && r->route->cache ? memchr(r->url, '/', r->url_len) : NULL;
+    return slash ? (struct field_text){r->url, (size_t)(slash - r->url)} : r->head->host;
+}
+
 static void put_forwarding(struct h1_out *o, const struct request *r)
 {
     const struct h1_head *head = r->head;
@@ -392,7 +400,7 @@ static void put_forwarding(struct h1_out *o, const struct request *r)
         h1_puts(o, "X-Forwarded-Proto: http\r\n");
     if ((!r->trusted_peer || !h1_find(head, H1_X_FORWARDED_HOST)) && head->host.len) {
         h1_puts(o, "X-Forwarded-Host: ");
-        put_text(o, head->host);
+        put_text(o, host_of(r));
         h1_puts(o, "\r\n");
     }
     h1_puts(o, r->http10 ? "Via: 1.0 polder\r\n" : "Via: 1.1 polder\r\n");
@@ -478,7 +486,7 @@ size_t response_request_head(struct worker *w, const struct response_request *wh
     h1_put(&o, " ", 1);
     put_text(&o, what->request->target);
     h1_puts(&o, " HTTP/1.1\r\nHost: ");
-    put_text(&o, head->host);
+    put_text(&o, host_of(what->request));
     h1_puts(&o, "\r\n");
     put_request_fields(&o, w, what);
     if (!what->fetch)

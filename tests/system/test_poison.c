@@ -42,6 +42,11 @@ static bool answers(struct asked *a)
         snprintf(body, sizeof body, "%.100s://%.100s/", lines, host ? host : "none");
         return reply_ok(a, "Cache-Control: max-age=60\r\n", body);
     }
+    if (!strncmp(t, "/host", 5)) {
+        const char *host = field_of(&a->m, "Host");
+        snprintf(body, sizeof body, "%.100s", host ? host : "none");
+        return reply_ok(a, "Cache-Control: max-age=60\r\n", body);
+    }
     if (!strncmp(t, "/endless", 8) || !strncmp(t, "/events", 7)) {
         bool ok =
             reply(a, "HTTP/1.1 200 OK\r\nContent-Type: %s\r\nTransfer-Encoding: chunked\r\n\r\n",
@@ -140,6 +145,26 @@ static void another_spelling_gets_the_same_question(void **state)
     assert_int_equal(get(h.port, "/raw/x/../%62", &m), 200);
     assert_string_equal(m.body, "asked for /raw/x/../%62");
     message_free(&m);
+    house_remove(&h);
+}
+
+static void another_spelling_of_the_host_is_none_to_the_backend(void **state)
+{
+    (void)state;
+    static const char *const spelled[] = {"Test.EXAMPLE:80", "test.example:80", "TEST.example"};
+    struct house h;
+    struct message m;
+    char target[32];
+    start(&h);
+    for (size_t i = 0; i < sizeof spelled / sizeof *spelled; i++) {
+        snprintf(target, sizeof target, "/host/%zu", i);
+        int fd = client_connect(h.port);
+        client_send(fd, "GET %s HTTP/1.1\r\nHost: %s\r\n\r\n", target, spelled[i]);
+        client_read(fd, &m, false);
+        message_free(&m);
+        close(fd);
+        assert_string_equal(stored(&h, target, ""), "test.example");
+    }
     house_remove(&h);
 }
 
@@ -375,6 +400,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(another_spelling_gets_the_same_question),
+        cmocka_unit_test(another_spelling_of_the_host_is_none_to_the_backend),
         cmocka_unit_test(an_ignored_parameter_hides_no_other),
         cmocka_unit_test(an_answer_to_one_range_is_not_everybodys),
         cmocka_unit_test(a_304_brings_nothing_private),
