@@ -99,6 +99,7 @@ struct cache_reader {
     uint64_t
         chunk_verified[CHUNKS_KNOWN]; /* by chunk_verify(); an object's number is never reused */
     _Atomic uint64_t *pins;           /* our row; NULL until we know which */
+    uint32_t pinned[CACHE_PINS];      /* how many of us have each */
     char state_dir[PATH_MAX];
 };
 
@@ -366,19 +367,30 @@ static _Atomic uint64_t *reader_pins(struct cache_reader *r)
 bool cache_reader_pin(struct cache_reader *reader, uint64_t obj_id)
 {
     _Atomic uint64_t *pins = reader_pins(reader);
-    for (unsigned i = 0; pins && i < CACHE_PINS; i++)
-        if (atomic_load_explicit(&pins[i], memory_order_relaxed) == 0) {
-            atomic_store(&pins[i], obj_id);
+    unsigned vacant = CACHE_PINS;
+    for (unsigned i = 0; pins && i < CACHE_PINS; i++) {
+        const uint64_t id = atomic_load_explicit(&pins[i], memory_order_relaxed);
+        if (id == obj_id && reader->pinned[i]) {
+            reader->pinned[i]++;
             return true;
         }
-    return false;
+        if (id == 0 && vacant == CACHE_PINS)
+            vacant = i;
+    }
+    if (vacant == CACHE_PINS)
+        return false;
+    atomic_store(&pins[vacant], obj_id);
+    reader->pinned[vacant] = 1;
+    return true;
 }
 
 void cache_reader_unpin(struct cache_reader *reader, uint64_t obj_id)
 {
     for (unsigned i = 0; reader->pins && i < CACHE_PINS; i++)
-        if (atomic_load_explicit(&reader->pins[i], memory_order_relaxed) == obj_id) {
-            atomic_store(&reader->pins[i], 0);
+        if (reader->pinned[i] &&
+            atomic_load_explicit(&reader->pins[i], memory_order_relaxed) == obj_id) {
+            if (--reader->pinned[i] == 0)
+                atomic_store(&reader->pins[i], 0);
             return;
         }
 }

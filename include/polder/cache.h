@@ -174,8 +174,9 @@ int cache_reader_get(struct cache_reader *reader, const struct cache_key *key,
 int cache_reader_chunk(struct cache_reader *reader, uint64_t obj_id, uint32_t n, const char **data,
                        size_t *len);
 void cache_reader_release(struct cache_reader *reader);
-/* Keeps the chunks of an object from deletion while a slow client takes them. Called while the
- * view of the object is held: then not one chunk is missing later. false: no pin free. */
+/* Keeps the chunks of an object from deletion while a slow client takes them, until it is unpinned
+ * as often. Called while the view of the object is held: then not one chunk is missing later.
+ * false: no pin free; there are CACHE_PINS, one an object. */
 bool cache_reader_pin(struct cache_reader *reader, uint64_t obj_id);
 void cache_reader_unpin(struct cache_reader *reader, uint64_t obj_id);
 

@@ -145,7 +145,10 @@ static void a_pinned_body_outlives_its_deletion(void **state)
     rig_key(&r, "h/pinned", &key);
     assert_int_equal(cache_reader_get(r.reader, &key, &view), 1);
     const uint64_t id = view.record->obj_id;
-    assert_true(cache_reader_pin(r.reader, id));
+    for (unsigned i = 0; i < 10 * CACHE_PINS; i++) /* of one body any number may be sent */
+        assert_true(cache_reader_pin(r.reader, id));
+    for (unsigned i = 1; i < 10 * CACHE_PINS; i++)
+        cache_reader_unpin(r.reader, id);
     cache_reader_release(r.reader);
     rig_must_store(&r, "h/pinned", 2, 10); /* replaces it */
     rig_wait(rig_look(&r, "h/pinned") == 2);
