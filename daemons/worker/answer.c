@@ -52,13 +52,14 @@ static bool has_conditions(const struct request *r)
 }
 
 /* A second has passed between the last change and the response: no other version has its date (RFC
- * 9110 8.8.2.2). */
+ * 9110 8.8.2.2), unless we have made one in a content coding ourselves. */
 static bool has_strong_date(const struct cache_view *v)
 {
     struct field_text date;
     int64_t s;
-    return v->record->last_modified_ms && stored_field(v, "date", &date) &&
-           field_date(date, &s) == 0 && s > (int64_t)(v->record->last_modified_ms / 1000);
+    return v->record->last_modified_ms && !(v->record->flags & CACHE_SHRINKS) &&
+           stored_field(v, "date", &date) && field_date(date, &s) == 0 &&
+           s > (int64_t)(v->record->last_modified_ms / 1000);
 }
 
 /* RFC 9110 13.1.5: a strong match or the very date, else the whole. */
