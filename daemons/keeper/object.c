@@ -254,6 +254,14 @@ static bool still_valid(const struct store *s, const struct cache_record *r)
                        (const char *)(r + 1), r->url_len) == INVAL_VALID;
 }
 
+/* Has nobody invalidated a tag of what is stored since? A renewal may bring others in their place.
+ */
+static bool tags_are_calm(const struct store *s, const struct cache_record *old, uint64_t since)
+{
+    return inval_check(s->inval, since, old->url_slot, old->tag_slot, old->n_tags,
+                       (const char *)(old + 1), old->url_len) == INVAL_VALID;
+}
+
 /* Record, index and URL of an object whose id and slot are decided. */
 static int put_rows(struct store *s, struct cache_record *r, size_t len, uint32_t units,
                     uint32_t chunks)
@@ -418,7 +426,7 @@ int store_freshen(struct store *s, const struct cache_record *r, size_t len)
     new->inline_len = old->inline_len;
     new->flags = (r->flags & ~(uint32_t)CACHE_CHUNKED_BODY) | (old->flags & CACHE_CHUNKED_BODY);
     new->url_slot = inval_url_slot(s->inval, new + 1, new->url_len);
-    if (!still_valid(s, new))
+    if (!still_valid(s, new) || !tags_are_calm(s, old, r->birth))
         return STORE_REFUSED_INVALID;
     _Atomic uint8_t *uses = &s->ref[new->slot];
     uses_begin(uses, uses_used(atomic_load_explicit(uses, memory_order_relaxed)));

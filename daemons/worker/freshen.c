@@ -183,21 +183,31 @@ static void delete_object(struct worker *w, const struct stored_copy *copy)
     tee_push(w, RING_DELETE, 0, NULL, iov, 2);
 }
 
-/* Why what is stored may not be kept as the newer head has it; NULL: it may. A head that only sets
- * a cookie says nothing against what is stored. Tags that it brings are added. */
-static const char *refusal(const struct exchange *ex, const struct h1_head *head,
+/* Does the answer say of what is stored, and not of who has asked, that it is not to be shared? */
+static bool takes_back(const struct policy_request *req, enum policy_store why)
+{
+    const bool asked = req->obey_directives && req->cc.flags & FIELD_CC_NO_STORE;
+    return why == POLICY_NO_PRIVATE || why == POLICY_NO_VARY_STAR ||
+           (why == POLICY_NO_STORE && !asked);
+}
+
+/* Why what is stored may not be kept as the renewed head has it; NULL: it may, under the tags of
+ * that head. *delete: nobody may be given it any more, stale or not. */
+static const char *refusal(const struct exchange *ex, const struct h1_head *merged,
                            const struct policy_response *resp, struct cache_record *rec,
                            bool *delete)
 {
     struct worker *w = ex->worker;
     const enum policy_store why =
         policy_may_store(&ex->req.policy, resp, &w->routes[ex->req.route->index].settings);
-    *delete = why != POLICY_NO_SET_COOKIE;
+    *delete = true;
     if (request_is_quarantined(&ex->req)) /* since it was sent */
         return guard_detail(&ex->req);
-    if (why != POLICY_STORE)
-        return policy_store_reason(why);
-    return tags_read(w, head, rec) ? NULL : "response has more than 32 tags";
+    rec->n_tags = 0;
+    memset(rec->tag_slot, 0, sizeof rec->tag_slot);
+    const bool fits = tags_read(w, merged, rec);
+    *delete = !fits || takes_back(&ex->req.policy, why);
+    return why != POLICY_STORE ? policy_store_reason(why) : fits ? NULL : TEE_TOO_MANY_TAGS;
 }
 
 /* The copy of the exchange under another head, which is in the worker's scratch. */
@@ -227,7 +237,7 @@ bool freshen_stored(struct exchange *ex, const struct h1_head *head)
         return false;
     h1_policy_response(merged, (int64_t)(w->real_ms / 1000), scratch, &resp);
     h1_policy_age(head, &resp); /* a stored Age is history; a new one counts */
-    const char *refused = refusal(ex, head, &resp, &rec, &delete);
+    const char *refused = refusal(ex, merged, &resp, &rec, &delete);
     if (resp.cc.flags & FIELD_CC_NO_TRANSFORM)
         rec.flags &= ~(uint32_t)CACHE_SHRINKS;
     /* What a 200 may not bring into the store, a 304 may not either; but who has asked gets all. */

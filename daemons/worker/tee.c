@@ -260,7 +260,7 @@ static bool fill(struct exchange *ex, struct tee *s, const struct h1_head *head,
     struct h1_out o = {w->scratch, w->scratch + CACHE_VALUE_MAX, false};
     cache_record_init(rec);
     if (!tags_read(w, head, rec)) {
-        ex->not_stored = "response has more than 32 tags";
+        ex->not_stored = TEE_TOO_MANY_TAGS;
         return false;
     }
     if (!read_vary(s, head, response_asks_plain(r))) {

@@ -51,6 +51,7 @@ void tee_set_times(struct cache_record *rec, const struct exchange *ex,
 
 /* ---- tags.c ---- */
 /* The slots of the response's tags, into rec. False: more than a record can name. */
+#define TEE_TOO_MANY_TAGS "response has more than 32 tags"
 bool tags_read(const struct worker *w, const struct h1_head *head, struct cache_record *rec);
 
 /* ---- freshen.c ---- */

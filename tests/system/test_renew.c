@@ -21,8 +21,6 @@ static const struct {
     {"/star", "Cache-Control: max-age=0\r\n", "Cache-Control: max-age=600\r\nVary: *\r\n", true},
     {"/same", "Cache-Control: max-age=0\r\nVary: Cookie\r\n",
      "Cache-Control: max-age=600\r\nVary: cookie, Accept-Encoding\r\n", false},
-    {"/tag", "Cache-Control: max-age=0\r\nCache-Tag: old\r\n",
-     "Cache-Control: max-age=600\r\nCache-Tag: new\r\n", false},
     {"/private", "Cache-Control: max-age=0, stale-while-revalidate=600, stale-if-error=600\r\n",
      "Cache-Control: private\r\nX-For: you\r\n", false},
     {"/session", "Cache-Control: max-age=0\r\n", "Set-Cookie: a=b\r\nX-For: you\r\n", false},
@@ -107,23 +105,6 @@ static void one_that_varies_further_is_no_renewal(void **state)
     stop(&h);
 }
 
-static void the_tags_it_brings_count(void **state)
-{
-    (void)state;
-    static const char *const tags[] = {"old", "new"};
-    struct house h;
-    const char *out;
-    start(&h, 2);
-    for (int i = 0; i < 2; i++) {
-        ask_until(&h, "/tag", "alice", "hit");
-        const unsigned calls = backend_calls(backend);
-        assert_int_equal(ctl(&h, &out, "cache invalidate --tag %s", tags[i]), 0);
-        ask_until(&h, "/tag", "alice", "fwd=uri-miss");
-        assert_true(backend_calls(backend) > calls);
-    }
-    stop(&h);
-}
-
 static void what_it_takes_back_is_gone(void **state)
 {
     (void)state;
@@ -176,7 +157,6 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_that_varies_further_is_no_renewal),
-        cmocka_unit_test(the_tags_it_brings_count),
         cmocka_unit_test(what_it_takes_back_is_gone),
         cmocka_unit_test(one_without_a_date_is_of_now),
         cmocka_unit_test(one_with_a_body_costs_its_connection),

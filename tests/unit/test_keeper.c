@@ -10,6 +10,16 @@ static void start(struct rig *r, uint64_t max_items, uint64_t max_bytes)
     rig_start(r);
 }
 
+/* What lies there now; the transaction stays open. */
+static const struct cache_record *record_stored(struct rig *r, const char *url)
+{
+    struct cache_key key;
+    struct cache_view view;
+    rig_key(r, url, &key);
+    assert_int_equal(cache_reader_get(r->reader, &key, &view), 1);
+    return view.record;
+}
+
 /* ---- storing ---- */
 
 static void what_is_pushed_can_be_read(void **state)
@@ -609,6 +619,63 @@ static void a_304_freshens_the_same_object_only(void **state)
     rig_free(&r);
 }
 
+/* The backend has moved the object to another group while somebody invalidated the one it was in.
+ */
+static void a_renewal_does_not_hide_from_an_invalidation_in_other_tags(void **state)
+{
+    struct rig r;
+    char head[] = RIG_HEAD, body[100];
+    const char *url = "h/moved";
+    (void)state;
+    start(&r, 1000, 32 * MIB);
+    struct cache_record record = rig_record(&r, url, 1, RIG_HEAD);
+    record.n_tags = 1;
+    record.tag_slot[0] = inval_tag_slot(r.sh.inval, "before", 6);
+    rig_body(url, 1, body, sizeof body);
+    assert_int_equal(rig_store_record(&r, 0, NULL, &record, url, body, sizeof body), 0);
+    rig_wait(rig_look(&r, url) == 1);
+    const struct cache_record *stored = record_stored(&r, url);
+    struct cache_record renewal = rig_record(&r, url, 1, RIG_HEAD);
+    renewal.obj_id = stored->obj_id;
+    renewal.n_tags = 1;
+    renewal.tag_slot[0] = inval_tag_slot(r.sh.inval, "after", 5);
+    cache_reader_release(r.reader);
+    inval_mark_tag(r.sh.inval, "before", 6, false);
+    const struct iovec iov[] = {
+        {&renewal, sizeof renewal}, {(void *)(uintptr_t)url, strlen(url)}, {head, sizeof head - 1}};
+    rig_push(&r, 0, RING_FRESHEN, 0, NULL, iov, 3);
+    rig_wait(rig_drained(&r));
+    assert_int_equal(rig_state(&r, url), INVAL_HARD);
+    rig_free(&r);
+}
+
+static void an_object_is_deleted_by_its_number_and_no_other(void **state)
+{
+    struct rig r;
+    struct cache_key key;
+    uint64_t obj_id;
+    const char *url = "h/taken-back";
+    const struct iovec iov[] = {{&key, sizeof key}, {&obj_id, sizeof obj_id}};
+    (void)state;
+    start(&r, 1000, 32 * MIB);
+    rig_must_store(&r, url, 1, 100);
+    rig_wait(rig_look(&r, url) == 1);
+    rig_key(&r, url, &key);
+    obj_id = record_stored(&r, url)->obj_id;
+    cache_reader_release(r.reader);
+    rig_must_store(&r, url, 2, 100);
+    rig_wait(rig_look(&r, url) == 2);
+    rig_push(&r, 0, RING_DELETE, 0, NULL, iov, 2);
+    rig_wait(rig_drained(&r));
+    assert_int_equal(rig_look(&r, url), 2);
+    obj_id = record_stored(&r, url)->obj_id;
+    cache_reader_release(r.reader);
+    rig_push(&r, 0, RING_DELETE, 0, NULL, iov, 2);
+    rig_wait(rig_look(&r, url) == 0);
+    rig_wait(rig_gauge(&r, STATS_GAUGE_CACHE_ITEMS) == 0);
+    rig_free(&r);
+}
+
 static void what_is_of_no_use_any_more_expires(void **state)
 {
     struct rig r;
@@ -686,6 +753,8 @@ int main(void)
         cmocka_unit_test(delete_takes_only_what_is_bad),
         cmocka_unit_test(delete_takes_an_object_that_is_still_the_one),
         cmocka_unit_test(a_304_freshens_the_same_object_only),
+        cmocka_unit_test(a_renewal_does_not_hide_from_an_invalidation_in_other_tags),
+        cmocka_unit_test(an_object_is_deleted_by_its_number_and_no_other),
         cmocka_unit_test(what_is_of_no_use_any_more_expires),
         cmocka_unit_test(an_idle_keeper_sleeps),
     };
