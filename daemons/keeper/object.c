@@ -193,7 +193,7 @@ int store_remove(struct store *s, uint32_t slot)
 int store_make_room(struct store *s, uint64_t items, uint64_t units, unsigned most)
 {
     const uint64_t allowed = store_units_allowed(s);
-    for (unsigned n = 0; most == 0 || n < most; n++) {
+    for (unsigned n = 0; n < most; n++) {
         enum evict_bound bound;
         if (store_items(s) + items > s->max_items)
             bound = EVICT_ITEMS;
@@ -319,16 +319,29 @@ static int replace_old(struct store *s, const struct cache_record *r, bool *sett
     return store_remove(s, slot);
 }
 
+/* What the store held before a put. */
+struct held {
+    uint64_t items, units;
+};
+
+/* Fits, or would were it not that a bound was lowered just now: then the store at least shrinks. */
+static bool has_room(const struct store *s, uint64_t items, uint64_t units, const struct held *held)
+{
+    const uint64_t n = store_items(s) + items, live = s->live_units + units;
+    return (n <= s->max_items || n <= held->items) &&
+           (live <= store_units_allowed(s) || live <= held->units);
+}
+
 static int put_new(struct store *s, struct cache_record *r, size_t len, uint32_t units,
-                   uint32_t chunks)
+                   uint32_t chunks, const struct held *held)
 {
     bool settled;
     uint8_t use;
     const uint64_t items = !(r->flags & CACHE_CODED);
     int rc = replace_old(s, r, &settled, &use);
-    if (rc != 0 || (rc = store_make_room(s, items, units, 0)) != 0)
+    if (rc != 0 || (rc = store_make_room(s, items, units, STORE_EVICTS_A_PUT)) != 0)
         return rc;
-    if (store_items(s) + items > s->max_items || s->live_units + units > store_units_allowed(s))
+    if (!has_room(s, items, units, held))
         return STORE_REFUSED_SIZE; /* unfinished streams hold the rest */
     if (chunks == 0 && (rc = store_new_id(s, &r->obj_id)) != 0)
         return rc;
@@ -352,6 +365,7 @@ int store_put(struct store *s, struct cache_record *r, size_t len, uint32_t chun
               uint32_t chunk_units)
 {
     const uint32_t units = store_units_of_record(len, r->url_len) + chunk_units;
+    const struct held held = {store_items(s), s->live_units};
     r->url_slot = inval_url_slot(s->inval, r + 1, r->url_len);
     if (!still_valid(s, r))
         return STORE_REFUSED_INVALID;
@@ -359,7 +373,7 @@ int store_put(struct store *s, struct cache_record *r, size_t len, uint32_t chun
         return STORE_REFUSED_SIZE;
     /* The chunks were counted as they came; from now on they are the object's. */
     s->live_units -= chunk_units;
-    const int rc = put_new(s, r, len, units, chunks);
+    const int rc = put_new(s, r, len, units, chunks, &held);
     if (rc != 0)
         s->live_units += chunk_units;
     return rc;

@@ -141,8 +141,11 @@ int store_delete_object(struct store *s, const struct cache_key *key, uint64_t o
 int store_remove(struct store *s, uint32_t slot);
 /* Ends the freshness of what is in the slot. */
 int store_soften(struct store *s, uint32_t slot, uint64_t now_ms);
-/* Evicts until so many items and units more fit, at most `most` objects (0: no bound). */
+/* Evicts until so many items and units more fit, at most `most` objects. */
 int store_make_room(struct store *s, uint64_t items, uint64_t units, unsigned most);
+/* More than a record or a chunk ever needs, unless a bound was lowered: what is too much then goes
+ * in the background, or what came meanwhile would wait for it. */
+#define STORE_EVICTS_A_PUT 64
 bool store_is_over(const struct store *s);
 /* What max_items bounds: a response and its copies in other codings are one. */
 static inline uint64_t store_items(const struct store *s)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Flights that wait for the keeper: each lands, wherever the keeper dies. */
+/* Flights that wait for the keeper: each lands, wherever the keeper dies, and none waits for work
+ * that is not its own. */
 #include "keeper_rig.h"
 
 #define MIB     ((uint64_t)1 << 20)
@@ -64,10 +65,42 @@ static void all_flights_land_although_the_keeper_dies_among_them(void **state)
     rig_free(&r);
 }
 
+/* A bound that is lowered by far is not paid for by who stores next. */
+static void one_batch_does_not_evict_all_that_is_too_much(void **state)
+{
+    struct rig r;
+    struct inflight_ticket ticket, waits;
+    char url[32], body[100];
+    const uint64_t now_ms = clock_mono_ms();
+    (void)state;
+    rig_init(&r, 5000, 64 * MIB);
+    rig_start(&r);
+    for (unsigned i = 0; i < 3000; i++) {
+        snprintf(url, sizeof url, "h/%u", i);
+        rig_must_store(&r, url, 1, sizeof body);
+    }
+    rig_wait(rig_gauge(&r, STATS_GAUGE_CACHE_ITEMS) == 3000);
+    kill(r.keeper, SIGSTOP);
+    rig_limits(&r, 10, 64 * MIB);
+    struct cache_record record = rig_record(&r, "h/next", 1, RIG_HEAD);
+    inflight_claim(r.sh.inflight, &record.key, 0, 1, now_ms, &ticket);
+    inflight_claim(r.sh.inflight, &record.key, 1, 1, now_ms, &waits);
+    rig_body("h/next", 1, body, sizeof body);
+    rig_store_record(&r, 0, &ticket, &record, "h/next", body, sizeof body);
+    event_fill(r.sh.worker_event[1]); /* it gets as far as landing the flight */
+    kill(r.keeper, SIGCONT);
+    rig_wait(rig_look(&r, "h/next") == 1);
+    assert_in_range(rig_counter(&r, STATS_CACHE_EVICTIONS), 1, 500);
+    event_empty(r.sh.worker_event[1]);
+    rig_wait(rig_gauge(&r, STATS_GAUGE_CACHE_ITEMS) == 10); /* in the background */
+    rig_free(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(all_flights_land_although_the_keeper_dies_among_them),
+        cmocka_unit_test(one_batch_does_not_evict_all_that_is_too_much),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
