@@ -9,6 +9,7 @@
 #include "daemons/worker/worker.h"
 
 #define WAIT_MS (INFLIGHT_LEASE_MS + 250)
+#define LEASES  3
 
 void collapse_park(struct exchange *ex)
 {
@@ -50,12 +51,21 @@ void collapse_wake(struct worker *w)
     }
 }
 
+/* Leases that it sees renewed: as long as the backend may think, and some for its answer. */
+static uint64_t leases_most(const struct exchange *ex)
+{
+    return LEASES + ex->upstream->timeout_ms / WAIT_MS;
+}
+
 void collapse_timeout(struct exchange *ex)
 {
     struct worker *w = ex->worker;
-    if (still_waits(w, ex) && ++ex->rounds < 3) { /* a leader that streams renews its lease */
-        timer_set(w, &ex->timer, w->mono_ms + WAIT_MS);
-        return;
+    if (still_waits(w, ex)) {
+        if (++ex->leases < leases_most(ex)) { /* who fetches it is alive */
+            timer_set(w, &ex->timer, w->mono_ms + WAIT_MS);
+            return;
+        }
+        ex->rounds = UINT8_MAX - 1; /* too slow to be waited for: it fetches for itself */
     }
     collapse_unpark(ex);
     miss_retry(ex);

@@ -34,6 +34,7 @@
 #include <string.h>
 
 #define RENEW_MS      2000
+#define LEASE_LOOK_MS 4000 /* so often while the backend has said nothing yet */
 #define ALONE_MS      10000 /* a body without a known end is fetched on without a client for so long */
 #define ALONE_LONG_MS 30000
 #define TRAILER_KEPT  2048 /* of a request; what does not fit is dropped */
@@ -171,6 +172,15 @@ void exchange_drop_client(struct exchange *ex)
     exchange_finish(ex);
 }
 
+/* Those who wait for it go on doing so while the backend thinks, and do not ask it as well. */
+static void watch_lease(struct exchange *ex)
+{
+    struct worker *w = ex->worker;
+    const uint64_t look_ms = w->mono_ms + LEASE_LOOK_MS;
+    if (ex->ticket.word)
+        timer_set(w, &ex->timer, ex->alone_ms && ex->alone_ms < look_ms ? ex->alone_ms : look_ms);
+}
+
 void exchange_client_gone(struct exchange *ex)
 {
     struct worker *w = ex->worker;
@@ -183,6 +193,8 @@ void exchange_client_gone(struct exchange *ex)
     }
     ex->alone_ms = w->mono_ms + (ex->length_unknown ? ALONE_MS : ALONE_LONG_MS);
     timer_set(w, &ex->timer, ex->alone_ms);
+    if (ex->state != EXCHANGE_BODY)
+        watch_lease(ex);
     if (ex->up && ex->up->paused) {
         ex->up->paused = false;
         ev_io_start(w->loop, &ex->up->read);
@@ -202,6 +214,11 @@ void exchange_timeout(struct exchange *ex)
     }
     if (ex->alone_ms && w->mono_ms >= ex->alone_ms) {
         exchange_finish(ex);
+        return;
+    }
+    if (ex->state != EXCHANGE_BODY && ex->ticket.word) {
+        exchange_renew(ex);
+        watch_lease(ex);
         return;
     }
     if (ex->alone_ms)
@@ -323,6 +340,7 @@ static void connect_next(struct exchange *ex)
         if (u) {
             ex->up = u;
             u->exchange = ex;
+            watch_lease(ex);
             if (kept)
                 exchange_send(ex);
             return;

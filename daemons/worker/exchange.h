@@ -70,6 +70,7 @@ struct exchange {
     uint8_t fwd;             /* enum fwd_reason, for Cache-Status */
     uint8_t client_body;     /* enum exchange_body: how the client gets it */
     uint8_t rounds;          /* times parked */
+    uint32_t leases;         /* that were renewed while it was parked */
     uint8_t interims;        /* 1xx that the backend has sent */
     bool length_unknown;     /* of the response's body, before it ends */
     bool fetch;          /* sent as a plain GET for the store: the client's conditions stay here */

@@ -207,6 +207,8 @@ static bool final_head(struct exchange *ex, const struct h1_head *head, bool mor
         claim_for_readers(ex);
     if (ex->guard)
         guard_head(ex, head);
+    if (!ex->alone_ms)
+        timer_stop(ex->worker, &ex->timer); /* of its lease: what comes renews it now */
     if (ex->ticket.word && ex->length_unknown)
         timer_set(ex->worker, &ex->timer, ex->worker->mono_ms + STREAM_MS);
     send_head(ex, head);

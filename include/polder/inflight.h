@@ -8,7 +8,7 @@
  * written. The keeper lands a flight after its commit (the flight travels in the ring record), the
  * worker lands what is not stored. The master frees what a dead worker held and wakes all waiters
  * of free slots, which also repairs a leader killed between the two steps. A lease (10 s, renewed
- * by a leader that streams) bounds every wait.
+ * by a leader whose backend thinks or streams) bounds every wait.
  */
 #ifndef POLDER_INFLIGHT_H
 #define POLDER_INFLIGHT_H
