@@ -239,6 +239,12 @@ static int fresh_open(struct keeper *k, uint64_t epoch, uint64_t map_bytes, cons
     return rc;
 }
 
+/* For the disk, the user's share of it, or the file system. */
+static bool is_too_much(int rc)
+{
+    return rc == ENOSPC || rc == EDQUOT || rc == EFBIG;
+}
+
 static void fresh_start(struct keeper *k)
 {
     const uint64_t wanted = store_map_for(k->runtime.cache.max_bytes);
@@ -249,9 +255,9 @@ static void fresh_start(struct keeper *k)
     const char *what = "open";
     uint64_t map_bytes = wanted;
     int rc;
-    do {
-        rc = fresh_open(k, epoch, map_bytes, &what);
-    } while (rc == ENOSPC && (map_bytes /= 2) >= MAP_LEAST);
+    while ((rc = fresh_open(k, epoch, map_bytes, &what)) != 0 && is_too_much(rc) &&
+           map_bytes / 2 >= MAP_LEAST)
+        map_bytes = map_bytes / 2 / CACHE_PAGE * CACHE_PAGE;
     if (rc != 0) {
         complain(k, "cannot %s %s/cache.%llu (%llu MiB): %s; serving without storing", what,
                  k->state_dir, (unsigned long long)epoch, (unsigned long long)(wanted >> 20),
@@ -330,6 +336,20 @@ static int existing_read(struct keeper *k, const struct store_meta *meta)
     return meta_renew(k, k->store.next_id);
 }
 
+/* As large as is wanted; where there is no room for that, as large as it was. */
+static int existing_map(struct keeper *k, uint64_t epoch, const char *dir, const char **what)
+{
+    char path[PATH_MAX];
+    struct stat st;
+    int rc = store_open(&k->store, epoch, dir, store_map_for(k->runtime.cache.max_bytes),
+                        STORE_EXISTING, what);
+    snprintf(path, sizeof path, "%.4000s/data.mdb", dir);
+    if (is_too_much(rc) && stat(path, &st) == 0)
+        rc = store_open(&k->store, epoch, dir, (uint64_t)st.st_size / CACHE_PAGE * CACHE_PAGE,
+                        STORE_EXISTING, what);
+    return rc;
+}
+
 /* NULL, or why the store of that epoch cannot be kept. */
 static const char *existing_open(struct keeper *k, uint64_t epoch, bool examine, char why[WHY])
 {
@@ -340,8 +360,7 @@ static const char *existing_open(struct keeper *k, uint64_t epoch, bool examine,
         return "its path is too long";
     if (examine && (bad = judge_file(k, dir, why)))
         return bad;
-    int rc = store_open(&k->store, epoch, dir, store_map_for(k->runtime.cache.max_bytes),
-                        STORE_EXISTING, &what);
+    int rc = existing_map(k, epoch, dir, &what);
     if (rc == 0 && (rc = store_meta_read(&k->store, &meta)) == 0 && !examine)
         bad = judge_meta(k, dir, &meta);
     if (rc == 0 && !bad)

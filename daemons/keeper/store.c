@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #define MAP_SLACK     ((uint64_t)64 << 20)
@@ -144,18 +145,31 @@ static void tables_clear(struct store *s)
 
 /* ---- opening ---- */
 
+/* To try it in earnest would fill the disk of all who write there. */
+static bool disk_has(int fd, const struct stat *st, uint64_t bytes)
+{
+    struct statvfs disk;
+    const uint64_t has = (uint64_t)st->st_blocks * 512;
+    if (bytes <= has || fstatvfs(fd, &disk) < 0 || disk.f_blocks == 0)
+        return true;
+    return (bytes - has) / disk.f_frsize < disk.f_bavail;
+}
+
 /* Real blocks, so that a full disk is an error here and not a SIGBUS later. */
 static int file_reserve(int fd, uint64_t bytes)
 {
-    if (fallocate(fd, 0, 0, (off_t)bytes) == 0)
-        return 0;
-    if (errno != EOPNOTSUPP && errno != ENOSYS)
-        return errno;
-    log_warning("cache: the file system of the store cannot reserve space; a full disk will cost "
-                "the whole store");
     struct stat st;
     if (fstat(fd, &st) < 0)
         return errno;
+    if (!disk_has(fd, &st, bytes))
+        return ENOSPC;
+    if (fallocate(fd, 0, 0, (off_t)bytes) == 0)
+        return 0;
+    const int rc = errno;
+    if (rc != EOPNOTSUPP && rc != ENOSYS) /* it keeps what it got before it failed */
+        return (uint64_t)st.st_size >= bytes || ftruncate(fd, st.st_size) == 0 ? rc : errno;
+    log_warning("cache: the file system of the store cannot reserve space; a full disk will cost "
+                "the whole store");
     return (uint64_t)st.st_size >= bytes || ftruncate(fd, (off_t)bytes) == 0 ? 0 : errno;
 }
 

@@ -573,22 +573,6 @@ static void a_reader_that_finds_damage_has_the_store_replaced_once(void **state)
 
 /* ---- room ---- */
 
-static void a_disk_that_is_too_small_makes_a_smaller_store_or_none(void **state)
-{
-    struct rig r;
-    (void)state;
-    rig_init(&r, 1000, (uint64_t)1 << 44); /* 16 TiB: no disk here has that */
-    rig_start(&r);
-    if (atomic_load(&r.sh.cache->epoch)) {
-        assert_true(rig_logged(&r, "not enough disk"));
-        fill(&r, 10);
-        assert_int_equal(found(&r, 10), 10);
-    } else {
-        assert_true(rig_logged(&r, "serving without storing"));
-    }
-    rig_free(&r);
-}
-
 static void a_reader_that_never_lets_go_costs_the_store_and_not_the_service(void **state)
 {
     struct rig r;
@@ -688,7 +672,6 @@ int main(void)
         cmocka_unit_test(a_file_cut_short_under_their_feet_kills_nobody_for_long),
         cmocka_unit_test(other_faults_are_not_blamed_on_the_store),
         cmocka_unit_test(a_reader_that_finds_damage_has_the_store_replaced_once),
-        cmocka_unit_test(a_disk_that_is_too_small_makes_a_smaller_store_or_none),
         cmocka_unit_test(a_reader_that_never_lets_go_costs_the_store_and_not_the_service),
         cmocka_unit_test(a_second_keeper_keeps_its_hands_off),
         cmocka_unit_test(ids_are_never_used_twice),
