@@ -86,14 +86,14 @@ static void begin_again(struct guard_route *g)
     atomic_store(&g->checked_ms, 0);
 }
 
-void guard_page_open(struct guard_page *page, const uint8_t uuid[16])
+void guard_page_open(struct guard_page *page, const uint8_t uuid[16], uint64_t seq)
 {
     const bool known = !memcmp(page->uuid, uuid, sizeof page->uuid);
     for (uint32_t i = 0; i < GUARD_ROUTES; i++) {
         struct guard_route *g = &page->route[i];
         begin_again(g);
-        if (!known && !guard_is_closed(g))
-            atomic_store(&g->gate, 0);
+        if (!guard_is_closed(g) && (!known || atomic_load(&g->gate) > seq))
+            atomic_store(&g->gate, known ? seq : 0);
         atomic_store(&g->told, 0); /* said again after each start */
     }
     memcpy(page->uuid, uuid, sizeof page->uuid);

@@ -12,7 +12,7 @@
  *
  * Marking: own a slot, set its bit in `ban_map`, write the text, take the number, store it. Dying
  * before the last step leaves a slot whose owner is dead (taken over by the next who looks for
- * one) and a bit that costs readers a glance. Retiring: own it, raise `ban_floor`, clear the bit,
+ * one) and a bit that costs readers a glance. Retiring: raise `ban_floor`, own it, clear the bit,
  * free it. Readers skip slots that are owned, and never see a bit cleared by a predecessor's
  * retirement, because nobody can own the slot before that has finished.
  */
@@ -30,6 +30,7 @@
 #define OWNED     (UINT64_C(1) << 63)
 #define SLOT_MASK (INVAL_SLOTS - 1)
 #define TIMES     4096 /* of the last invalidations */
+#define MARKERS   256  /* more than there are processes */
 #define TIME_BITS 40
 
 struct inval_words {
@@ -55,8 +56,8 @@ struct inval_page {
     /* Of the last path that was marked for all hosts: what is younger need not look its path up in
      * `url`, where the paths without a host are marked too. */
     _Atomic uint64_t path;
-    /* How many have taken a number that they have not stored yet, or died on the way. */
-    _Atomic uint64_t marking;
+    /* Pids of those who have taken a number that they have not stored yet, or died on the way. */
+    _Alignas(64) _Atomic uint32_t marking[MARKERS];
     struct inval_slot ban[INVAL_BANS];
     /* When the last ones were issued, by seq % TIMES: low bits of seq << TIME_BITS | Unix seconds.
      * For people only. */
@@ -78,6 +79,13 @@ uint64_t inval_page_layout(void)
            (uint64_t)offsetof(struct inval_page, ban) << 12 | sizeof(struct inval_slot);
 }
 
+static void raise_to(_Atomic uint64_t *word, uint64_t seq)
+{
+    uint64_t seen = atomic_load(word);
+    while (seen < seq && !atomic_compare_exchange_weak(word, &seen, seq)) {
+    }
+}
+
 /* Random bytes or none: a page without a secret would let clients aim at slots. */
 static void random_fill(uint8_t *to, size_t len)
 {
@@ -95,6 +103,43 @@ void inval_page_init(struct inval_page *page)
     random_fill(page->secret, sizeof page->secret);
     random_fill(page->uuid, sizeof page->uuid);
     atomic_store(&page->seq, 1);
+}
+
+static uint64_t larger(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+static uint64_t largest_word(const struct inval_words *words, size_t n)
+{
+    uint64_t most = 0;
+    for (size_t i = 0; i < n; i++)
+        most = larger(most, larger(atomic_load_explicit(&words[i].hard, memory_order_relaxed),
+                                   atomic_load_explicit(&words[i].soft, memory_order_relaxed)));
+    return most;
+}
+
+static uint64_t largest_number(const struct inval_page *page)
+{
+    uint64_t most = larger(atomic_load(&page->ban_floor), atomic_load(&page->path));
+    for (unsigned i = 0; i < INVAL_BANS; i++) {
+        const uint64_t seq = atomic_load(&page->ban[i].seq);
+        most = larger(most, seq & OWNED ? 0 : seq);
+    }
+    most = larger(most, largest_word(&page->all, 1));
+    most = larger(most, largest_word(page->url, INVAL_SLOTS));
+    return larger(most, largest_word(page->tag, INVAL_SLOTS));
+}
+
+void inval_page_open(struct inval_page *page)
+{
+    uint8_t boot[16];
+    for (unsigned i = 0; i < MARKERS; i++)
+        atomic_store(&page->marking[i], 0);
+    if (shm_boot_id(boot) == 0 && memcmp(boot, page->header.boot_id, sizeof boot) == 0)
+        return;
+    raise_to(&page->seq, largest_number(page));
+    memcpy(page->header.boot_id, boot, sizeof boot);
 }
 
 int inval_page_sync(struct inval_page *page)
@@ -137,16 +182,26 @@ uint32_t inval_tag_slot(const struct inval_page *page, const void *tag, size_t l
 
 /* ---- marking ---- */
 
-static void raise_to(_Atomic uint64_t *word, uint64_t seq)
+static bool is_dead(uint32_t pid)
 {
-    uint64_t seen = atomic_load(word);
-    while (seen < seq && !atomic_compare_exchange_weak(word, &seen, seq)) {
+    return kill((pid_t)pid, 0) < 0 && errno == ESRCH;
+}
+
+/* Somebody's own place begins at his pid, and nobody is in the middle of two. */
+static _Atomic uint32_t *marking_begin(struct inval_page *page)
+{
+    const uint32_t mine = (uint32_t)getpid();
+    for (uint32_t i = 0;; i++) {
+        _Atomic uint32_t *place = &page->marking[(mine + i) % MARKERS];
+        uint32_t pid = atomic_load(place);
+        if ((pid == 0 || pid == mine || is_dead(pid)) &&
+            atomic_compare_exchange_strong(place, &pid, mine))
+            return place;
     }
 }
 
 static uint64_t take_number(struct inval_page *page)
 {
-    atomic_fetch_add(&page->marking, 1);
     const uint64_t seq = atomic_fetch_add(&page->seq, 1) + 1;
     const uint64_t s = clock_real_ms() / 1000 & ((UINT64_C(1) << TIME_BITS) - 1);
     atomic_store_explicit(&page->time[seq % TIMES], seq << TIME_BITS | s, memory_order_relaxed);
@@ -163,9 +218,10 @@ static uint64_t time_of(const struct inval_page *page, uint64_t seq)
 
 static uint64_t mark(struct inval_page *page, struct inval_words *words, bool soft)
 {
+    _Atomic uint32_t *place = marking_begin(page);
     const uint64_t seq = take_number(page);
     raise_to(soft ? &words->soft : &words->hard, seq);
-    atomic_fetch_sub(&page->marking, 1);
+    atomic_store(place, 0);
     return seq;
 }
 
@@ -178,10 +234,11 @@ uint64_t inval_mark_url(struct inval_page *page, const void *url, size_t len, bo
 uint64_t inval_mark_path(struct inval_page *page, const void *path, size_t len, bool soft)
 {
     struct inval_words *words = &page->url[inval_url_slot(page, path, len)];
+    _Atomic uint32_t *place = marking_begin(page);
     const uint64_t seq = take_number(page);
     raise_to(&page->path, seq);
     raise_to(soft ? &words->soft : &words->hard, seq);
-    atomic_fetch_sub(&page->marking, 1);
+    atomic_store(place, 0);
     return seq;
 }
 
@@ -245,9 +302,10 @@ int inval_mark_prefix(struct inval_page *page, const char *prefix, size_t len, b
     memcpy(slot->prefix, prefix, len);
     slot->len = (uint32_t)len;
     slot->soft = soft;
+    _Atomic uint32_t *place = marking_begin(page);
     *seq = take_number(page);
     atomic_store(&slot->seq, *seq);
-    atomic_fetch_sub(&page->marking, 1);
+    atomic_store(place, 0);
     return 0;
 }
 
@@ -272,9 +330,11 @@ void inval_retire_prefix(struct inval_page *page, uint64_t seq)
 {
     for (unsigned i = 0; i < INVAL_BANS; i++) {
         uint64_t word = seq;
+        if (atomic_load(&page->ban[i].seq) != seq)
+            continue;
+        raise_to(&page->ban_floor, seq); /* first: an owned ban is not seen any more */
         if (!atomic_compare_exchange_strong(&page->ban[i].seq, &word, owner_word()))
             continue;
-        raise_to(&page->ban_floor, seq);
         atomic_fetch_and(&page->ban_map, ~(UINT64_C(1) << i));
         atomic_store(&page->ban[i].seq, 0);
         return;
@@ -362,8 +422,13 @@ enum inval_state inval_check(const struct inval_page *page, uint64_t birth, uint
 
 bool inval_settled(const struct inval_page *page, uint64_t *seq)
 {
-    *seq = inval_seq(page);
-    return atomic_load(&page->marking) == 0; /* in this order */
+    *seq = inval_seq(page); /* before the others are looked at */
+    for (unsigned i = 0; i < MARKERS; i++) {
+        const uint32_t pid = atomic_load(&page->marking[i]);
+        if (pid != 0 && !is_dead(pid))
+            return false;
+    }
+    return true;
 }
 
 enum inval_state inval_check_held(const struct inval_page *page, uint64_t birth, uint64_t since,

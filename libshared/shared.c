@@ -96,7 +96,9 @@ static int shared_inval(struct shared *sh, const char *state_dir)
         return rc;
     struct shm_segment *seg = &sh->seg[sh->segs - 1];
     sh->inval = seg->base;
-    if (!reused) {
+    if (reused) {
+        inval_page_open(sh->inval);
+    } else {
         inval_page_init(sh->inval);
         shm_publish(seg);
     }
@@ -117,7 +119,7 @@ static int shared_guard(struct shared *sh, const char *state_dir)
         return rc;
     struct shm_segment *seg = &sh->seg[sh->segs - 1];
     sh->guard = seg->base;
-    guard_page_open(sh->guard, inval_uuid(sh->inval));
+    guard_page_open(sh->guard, inval_uuid(sh->inval), inval_seq(sh->inval));
     if (!reused)
         shm_publish(seg);
     return 0;

@@ -126,8 +126,9 @@ struct guard_page;
 size_t guard_page_size(void);
 uint64_t guard_page_layout(void);
 /* Master, before anybody looks: a quarantine stays, counts start again. uuid: of the history of
- * invalidations (inval_uuid()); another one than before: the numbers in the gates mean nothing. */
-void guard_page_open(struct guard_page *page, const uint8_t uuid[16]);
+ * invalidations (inval_uuid()); another one than before: the numbers in the gates mean nothing.
+ * seq: its last number; after a crash of the machine a gate may be younger on disk. */
+void guard_page_open(struct guard_page *page, const uint8_t uuid[16], uint64_t seq);
 /* NULL: it was never looked for with `make`, or (GUARD_ROUTES patterns seen) there is no room. */
 struct guard_route *guard_route_find(struct guard_page *page, uint64_t id, bool make);
 

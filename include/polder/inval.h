@@ -30,12 +30,15 @@ size_t inval_page_size(void);
 uint64_t inval_page_layout(void);
 /* Fills a zeroed segment: random secret and uuid. Called before shm_publish(). */
 void inval_page_init(struct inval_page *page);
+/* Master, of a page that was there before, while nobody else uses it. After a crash of the machine
+ * its words may be younger on disk than what counts them: the count goes on from the largest. */
+void inval_page_open(struct inval_page *page);
 /* Writes the page to its file; 0 or a negative errno. Keeper, at a clean stop. */
 int inval_page_sync(struct inval_page *page);
 
 uint64_t inval_seq(const struct inval_page *page); /* sample before a backend request is sent */
 /* The same, with what it counts: true if all that have a number up to *seq can be seen by
- * inval_check(). False, now and then: somebody is in the middle of it, or has died there. */
+ * inval_check(). False, now and then: somebody is in the middle of it. */
 bool inval_settled(const struct inval_page *page, uint64_t *seq);
 uint32_t inval_url_slot(const struct inval_page *page, const void *url,
                         size_t len); /* host + path + query */

@@ -250,7 +250,7 @@ static struct guard_page *page_new(void)
     struct guard_page *page =
         mmap(NULL, guard_page_size(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     assert_ptr_not_equal(page, MAP_FAILED);
-    guard_page_open(page, uuid);
+    guard_page_open(page, uuid, 1000);
     return page;
 }
 
@@ -311,12 +311,15 @@ static void a_quarantine_stays_when_the_service_starts_again(void **state)
     guard_route_release(released, inval);
     guard_route_settle(released, GUARD_SAME, 77, 78, 0);
     const uint64_t gate = atomic_load(&released->gate);
-    guard_page_open(page, uuid);
+    guard_page_open(page, uuid, 1000);
     assert_true(guard_is_closed(closed));
     assert_int_equal(atomic_load(&released->gate), gate);
     assert_int_equal(atomic_load(&released->same), 0);
     assert_true(guard_is_due(released, 0)); /* the clock may have started again */
-    guard_page_open(page, other);           /* numbers of another history mean nothing */
+    guard_page_open(page, uuid, gate - 1);  /* what counts them did not reach the disk in time */
+    assert_true(guard_is_closed(closed));
+    assert_true(guard_lets(released, gate - 1));
+    guard_page_open(page, other, 1000); /* numbers of another history mean nothing */
     assert_true(guard_is_closed(closed));
     assert_int_equal(atomic_load(&released->gate), 0);
     munmap(page, guard_page_size());
