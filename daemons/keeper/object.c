@@ -132,7 +132,8 @@ void store_chunks_drop(struct store *s, uint64_t obj_id, uint32_t chunks)
         s->trash = larger;
         s->trash_room = room;
     }
-    const uint64_t txn_id = s->txn ? mdb_txn_id(s->txn) : 0;
+    /* Outside of one, after a crash say, nobody knows which it was: the last one at most. */
+    const uint64_t txn_id = s->txn ? mdb_txn_id(s->txn) : store_last_txn(s);
     s->trash[s->n_trash++] = (struct trash){obj_id, txn_id, chunks};
 }
 

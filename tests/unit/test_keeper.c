@@ -176,6 +176,33 @@ static void a_pinned_body_outlives_its_deletion(void **state)
     rig_free(&r);
 }
 
+/* Who has found an object may still pin it, though the keeper that deleted it has died since. */
+static void a_body_is_there_for_who_looks_at_its_record_over_a_death_of_the_keeper(void **state)
+{
+    struct rig r;
+    const char *data;
+    size_t len;
+    (void)state;
+    start(&r, 1000, 64 * MIB);
+    rig_stream(&r, 0, 1, "h/looked-at", 1, 500000);
+    rig_wait(rig_look(&r, "h/looked-at") == 1);
+    const uint64_t id = record_stored(&r, "h/looked-at")->obj_id;
+    rig_must_store(&r, "h/looked-at", 2, 10); /* replaces it */
+    rig_wait(rig_drained(&r));
+    rig_kill(&r);
+    rig_start(&r);
+    for (unsigned i = 0; i < 50; i++) { /* in between it deletes what it may */
+        rig_must_store(&r, "h/other", i + 1, 100);
+        rig_wait(rig_drained(&r));
+    }
+    assert_true(cache_reader_pin(r.reader, id));
+    cache_reader_release(r.reader);
+    assert_int_equal(cache_reader_chunk(r.reader, id, 0, &data, &len), 1);
+    cache_reader_release(r.reader);
+    cache_reader_unpin(r.reader, id);
+    rig_free(&r);
+}
+
 /* ---- what is not believed ---- */
 
 static void hostile_records_cost_nothing_but_themselves(void **state)
@@ -738,6 +765,7 @@ int main(void)
         cmocka_unit_test(long_bodies_stream_in_chunks),
         cmocka_unit_test(a_flight_lands_when_the_object_can_be_read),
         cmocka_unit_test(a_pinned_body_outlives_its_deletion),
+        cmocka_unit_test(a_body_is_there_for_who_looks_at_its_record_over_a_death_of_the_keeper),
         cmocka_unit_test(hostile_records_cost_nothing_but_themselves),
         cmocka_unit_test(a_torn_ring_is_dropped_and_goes_on),
         cmocka_unit_test(streams_of_dead_producers_are_forgotten),
