@@ -583,7 +583,9 @@ void rotate_stop(struct keeper *k)
     char dir[PATH_MAX];
     snprintf(dir, sizeof dir, "%.4000s", k->store.dir);
     meta_renew(k, k->store.next_id);
-    store_close(&k->store, true);
-    if (rc == 0)
+    const int synced = mdb_env_sync(k->store.env, 1);
+    store_close(&k->store, false);
+    /* Nobody but the master knows that nobody invalidates any more. */
+    if (rc == 0 && synced == 0 && getppid() == k->process->master_pid)
         clean_write(dir, seq);
 }

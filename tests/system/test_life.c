@@ -4,6 +4,7 @@
 #include "harness.h"
 
 #include <fcntl.h>
+#include <glob.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -226,6 +227,32 @@ static void a_killed_master_leaves_room_for_the_next_at_once(void **state)
     house_remove(&h);
 }
 
+/* Is there a store that says it was closed with all invalidations on disk? */
+static bool is_called_clean(const struct house *h)
+{
+    char pattern[200];
+    glob_t found;
+    snprintf(pattern, sizeof pattern, "%s/state/cache.*/clean", h->dir);
+    const bool clean = glob(pattern, 0, NULL, &found) == 0;
+    globfree(&found);
+    return clean;
+}
+
+static void a_store_is_called_clean_by_who_was_told_to_stop_alone(void **state)
+{
+    (void)state;
+    struct house h;
+    start(&h, 2);
+    house_kill(&h); /* workers and control may invalidate after the keeper has left */
+    assert_false(is_called_clean(&h));
+    house_run(&h);
+    assert_int_equal(house_stop(&h), 0);
+    assert_true(is_called_clean(&h));
+    house_run(&h);
+    assert_false(is_called_clean(&h));
+    house_remove(&h);
+}
+
 static void drain_by_command_ends_the_service(void **state)
 {
     (void)state;
@@ -404,6 +431,7 @@ int main(void)
         cmocka_unit_test(a_stop_finishes_what_is_under_way),
         cmocka_unit_test(who_comes_while_it_drains_is_sent_away),
         cmocka_unit_test(a_killed_master_leaves_room_for_the_next_at_once),
+        cmocka_unit_test(a_store_is_called_clean_by_who_was_told_to_stop_alone),
         cmocka_unit_test(drain_by_command_ends_the_service),
         cmocka_unit_test(a_gibibyte_streams_through_in_little_memory),
         cmocka_unit_test(a_reader_that_stops_costs_little),
