@@ -10,11 +10,17 @@
 /* ---- where they are ---- */
 
 static struct limit_sketch *sketch_of(const struct limit_table *table, uint32_t slot,
-                                      uint32_t limit_index)
+                                      uint32_t place)
 {
     struct limit_table *t = (struct limit_table *)(uintptr_t)table;
     struct limit_sketch *first = (struct limit_sketch *)(void *)limit_table_row(t, PROC_SLOTS);
-    return &first[(size_t)slot * LIMIT_TOP_LISTS + limit_index];
+    return &first[(size_t)slot * LIMIT_TOP_LISTS + place];
+}
+
+/* What a sketch's epoch is when its rows are of the list. */
+static uint32_t epoch_of(const struct limit_table *table, struct limit_top_list list)
+{
+    return atomic_load(&table->top_epoch[list.place]) + (uint32_t)(list.id ^ list.id >> 32);
 }
 
 /* ---- rows: an odd version says that one is being written, or that its writer was killed ---- */
@@ -125,13 +131,13 @@ static void list_note(struct limit_sketch_row *list, uint64_t key, const void *w
     row_close(row);
 }
 
-void limit_top_note(const struct limit_caller *c, uint32_t limit_index, uint64_t key,
+void limit_top_note(const struct limit_caller *c, struct limit_top_list list, uint64_t key,
                     const void *who, size_t len, bool refused, uint64_t now_ms)
 {
-    if (limit_index >= LIMIT_TOP_LISTS || c->slot >= PROC_SLOTS)
+    if (list.place >= LIMIT_TOP_LISTS || c->slot >= PROC_SLOTS)
         return;
-    struct limit_sketch *k = sketch_of(c->table, c->slot, limit_index);
-    sketch_adopt(c, k, atomic_load(&c->table->top_epoch[limit_index]), now_ms);
+    struct limit_sketch *k = sketch_of(c->table, c->slot, list.place);
+    sketch_adopt(c, k, epoch_of(c->table, list), now_ms);
     if (now_ms >= k->halved_ms + HALVE_MS)
         sketch_halve(k, now_ms);
     list_note(k->row[LIMIT_TOP_HEAVIEST], key, who, len);
@@ -139,10 +145,10 @@ void limit_top_note(const struct limit_caller *c, uint32_t limit_index, uint64_t
         list_note(k->row[LIMIT_TOP_REFUSED], key, who, len);
 }
 
-void limit_top_forget(struct limit_table *table, uint32_t limit_index)
+void limit_top_forget(struct limit_table *table, uint32_t place)
 {
-    if (limit_index < LIMIT_TOP_LISTS)
-        atomic_fetch_add(&table->top_epoch[limit_index], 1);
+    if (place < LIMIT_TOP_LISTS)
+        atomic_fetch_add(&table->top_epoch[place], 1);
 }
 
 /* ---- the reader ---- */
@@ -159,30 +165,33 @@ static int by_requests(const void *a, const void *b)
     return x->requests > y->requests ? -1 : x->requests < y->requests;
 }
 
-static size_t rows_collect(const struct limit_table *table, uint32_t limit_index,
+static size_t rows_collect(const struct limit_table *table, struct limit_top_list list,
                            enum limit_top_by by, struct limit_top_row *out)
 {
-    const uint32_t epoch = atomic_load(&table->top_epoch[limit_index]);
+    const uint32_t epoch = epoch_of(table, list);
     size_t n = 0;
     for (uint32_t slot = 0; slot < PROC_SLOTS; slot++) {
-        const struct limit_sketch *k = sketch_of(table, slot, limit_index);
+        const struct limit_sketch *k = sketch_of(table, slot, list.place);
+        const size_t before = n;
         if (atomic_load(&k->epoch) != epoch)
             continue;
         for (unsigned i = 0; i < LIMIT_TOP_ROWS; i++)
             n += row_read(&k->row[by][i], &out[n]);
+        if (atomic_load(&k->epoch) != epoch) /* another list by now */
+            n = before;
     }
     return n;
 }
 
-size_t limit_top_read(const struct limit_table *table, uint32_t limit_index, enum limit_top_by by,
-                      struct limit_top_row *rows, size_t max)
+size_t limit_top_read(const struct limit_table *table, struct limit_top_list list,
+                      enum limit_top_by by, struct limit_top_row *rows, size_t max)
 {
-    if (limit_index >= LIMIT_TOP_LISTS)
+    if (list.place >= LIMIT_TOP_LISTS)
         return 0;
     struct limit_top_row *all = malloc((size_t)PROC_SLOTS * LIMIT_TOP_ROWS * sizeof *all);
     if (!all)
         return 0;
-    const size_t n = rows_collect(table, limit_index, by, all);
+    const size_t n = rows_collect(table, list, by, all);
     size_t clients = 0;
     qsort(all, n, sizeof *all, by_key);
     for (size_t i = 0; i < n; i++) {

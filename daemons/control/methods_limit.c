@@ -192,7 +192,8 @@ static void put_top(const struct control *c, struct rpc_out *o, const struct con
 {
     struct limit_top_row row[TOP_ROWS];
     char who[3 * LIMIT_TOP_WHO];
-    const size_t n = limit_top_read(c->shared->limits, l->index, by, row, TOP_ROWS);
+    const struct limit_top_list list = {l->index, l->id};
+    const size_t n = limit_top_read(c->shared->limits, list, by, row, TOP_ROWS);
     rpc_out_list(o, name);
     for (size_t i = 0; i < n; i++) {
         const size_t len =

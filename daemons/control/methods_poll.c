@@ -25,8 +25,8 @@ static void put_row(const struct control *c, struct rpc_out *o, const struct lim
 void poll_top(struct control *c, const struct rpc_call *call)
 {
     struct limit_top_row row[TOP_ROWS];
-    const size_t n =
-        limit_top_read(c->shared->limits, LIMIT_TOP_POLL, LIMIT_TOP_HEAVIEST, row, TOP_ROWS);
+    const struct limit_top_list list = {LIMIT_TOP_POLL, 0};
+    const size_t n = limit_top_read(c->shared->limits, list, LIMIT_TOP_HEAVIEST, row, TOP_ROWS);
     struct rpc_out *o = rpc_reply_result(call->reply);
     rpc_out_map(o, NULL);
     rpc_out_str(o, "currency", c->config->cost.currency);

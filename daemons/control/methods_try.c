@@ -41,8 +41,8 @@ static void put_clients(const struct control *c, struct rpc_out *o, const struct
 {
     struct limit_top_row row[CLIENTS];
     char who[3 * LIMIT_TOP_WHO];
-    const size_t n =
-        limit_top_read(c->shared->limits, LIMIT_TOP_TRY + slot, LIMIT_TOP_REFUSED, row, CLIENTS);
+    const struct limit_top_list list = {LIMIT_TOP_TRY + slot, 0};
+    const size_t n = limit_top_read(c->shared->limits, list, LIMIT_TOP_REFUSED, row, CLIENTS);
     rpc_out_list(o, "clients");
     for (size_t i = 0; i < n; i++) {
         const size_t len =

@@ -544,9 +544,10 @@ static void note_top(struct worker *w, const struct request *r, const struct cha
     w->top_due = false;
     for (size_t i = 0; i < ch->n; i++) {
         const int len = limits_who(r, ch->limit[i], text);
+        const struct limit_top_list list = {ch->limit[i]->index, ch->limit[i]->id};
         if (len >= 0)
-            limit_top_note(&w->limit_caller, ch->limit[i]->index, ch->charge[i].key, text,
-                           (size_t)len, !ch->verdict[i].admitted, w->mono_ms);
+            limit_top_note(&w->limit_caller, list, ch->charge[i].key, text, (size_t)len,
+                           !ch->verdict[i].admitted, w->mono_ms);
     }
 }
 

@@ -47,8 +47,8 @@ struct limit_state {
 struct try_state {
     struct limit_try *slot;
     uint64_t run;
-    uint32_t limit; /* config_limit.index */
-    uint32_t list;  /* of limit_top.h: whom it would have refused */
+    uint32_t limit;             /* config_limit.index */
+    struct limit_top_list list; /* whom it would have refused */
     struct limit_try_terms terms;
 };
 

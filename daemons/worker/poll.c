@@ -37,6 +37,6 @@ void poll_note(const struct request *r)
     if (!limit_top_due(&w->poll_top))
         return;
     const size_t n = who_asks(r, who);
-    limit_top_note(&w->limit_caller, LIMIT_TOP_POLL, XXH3_64bits(who, n), who, n, false,
-                   w->mono_ms);
+    limit_top_note(&w->limit_caller, (struct limit_top_list){LIMIT_TOP_POLL, 0},
+                   XXH3_64bits(who, n), who, n, false, w->mono_ms);
 }

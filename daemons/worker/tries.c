@@ -29,7 +29,7 @@ void tries_read(struct worker *w)
         if (!l)
             continue;
         t->limit = l->index;
-        t->list = LIMIT_TOP_TRY + i;
+        t->list = (struct limit_top_list){LIMIT_TOP_TRY + i, 0};
         w->n_tries++;
     }
 }

@@ -6,14 +6,14 @@
  * limiter's segment, and looks at one request in LIMIT_TOP_SAMPLE: the hot path pays for a counter
  * that it decrements. Counts are halved each minute, so the lists tell of the last minutes. Control
  * adds up the lists of all processes. A process that dies leaves its lists; its successor goes on
- * with them.
+ * with them, unless a reload has given their place to another limit.
  */
 #ifndef POLDER_LIMIT_TOP_H
 #define POLDER_LIMIT_TOP_H
 #include "polder/limit.h"
 
-/* Lists: one a limit by config_limit.index, one of who asks for polled routes, and some of whom a
- * candidate would have refused (limit_try.h). */
+/* Places of lists: one a limit by config_limit.index, one of who asks for polled routes, and some
+ * of whom a candidate would have refused (limit_try.h). */
 #define LIMIT_TOP_POLL   RUNTIME_LIMITS_MAX
 #define LIMIT_TOP_TRY    (RUNTIME_LIMITS_MAX + 1)
 #define LIMIT_TOP_LISTS  (RUNTIME_LIMITS_MAX + 1 + 8)
@@ -22,6 +22,13 @@
 #define LIMIT_TOP_SAMPLE 16
 
 enum limit_top_by { LIMIT_TOP_HEAVIEST, LIMIT_TOP_REFUSED };
+
+/* A list is somebody's: what was noted in its place for another limit, before a reload or by a
+ * worker that still has the old configuration, is not of it. */
+struct limit_top_list {
+    uint32_t place; /* config_limit.index, LIMIT_TOP_POLL, LIMIT_TOP_TRY + n */
+    uint64_t id;    /* config_limit.id; 0: of no limit */
+};
 
 struct limit_top_row {
     uint64_t key;
@@ -51,14 +58,14 @@ static inline bool limit_top_due(struct limit_top_sampler *sampler)
     return true;
 }
 
-/* limit_index: of the list. now_ms: the same each time: nothing is halved. who: the bytes that
- * limit_key() was made of. Only for the owner of caller->slot. */
-void limit_top_note(const struct limit_caller *caller, uint32_t limit_index, uint64_t key,
+/* now_ms: the same each time: nothing is halved. who: the bytes that limit_key() was made of. Only
+ * for the owner of caller->slot. */
+void limit_top_note(const struct limit_caller *caller, struct limit_top_list list, uint64_t key,
                     const void *who, size_t len, bool refused, uint64_t now_ms);
 /* At most max rows, the most requests first; how many there are. Any process; never waits for a
  * writer: a row that is being written is left out. */
-size_t limit_top_read(const struct limit_table *table, uint32_t limit_index, enum limit_top_by by,
-                      struct limit_top_row *rows, size_t max);
-/* Empties the lists of a limit; O(1). */
-void limit_top_forget(struct limit_table *table, uint32_t limit_index);
+size_t limit_top_read(const struct limit_table *table, struct limit_top_list list,
+                      enum limit_top_by by, struct limit_top_row *rows, size_t max);
+/* Empties all lists of a place; O(1). */
+void limit_top_forget(struct limit_table *table, uint32_t place);
 #endif

@@ -450,6 +450,42 @@ static void a_candidate_bounds_requests_under_way(void **state)
     backend_stop(slow);
 }
 
+/* ---- limits that change places ---- */
+
+static void a_reload_gives_no_limit_the_clients_of_another(void **state)
+{
+    (void)state;
+    static const char *const order[] = {
+        "limit \"one\" { requests = 5 key = \"header:x-key\" }\nlimit \"two\" { requests = 9 }\n",
+        "limit \"two\" { requests = 9 }\nlimit \"one\" { requests = 5 key = \"header:x-key\" }\n"};
+    struct house h;
+    struct poller p;
+    const char *out;
+    char routes[512];
+    static const char form[] = "%supstream \"u\" { server \"127.0.0.1:%u\" { } }\n"
+                               "route \"/*\" { upstream = \"u\" limits = {\"one\"} }\n";
+    house_start(&h, 2, form, order[0], backend_port(backend));
+    poller_open(&p, &h, "X-Key: secret-of-one\r\n");
+    polled(&p, 200);
+    assert_int_equal(ctl(&h, &out, "limit top one"), 0);
+    assert_non_null(strstr(out, "secret-of-one"));
+    snprintf(routes, sizeof routes, form, order[1], backend_port(backend));
+    house_write_conf(&h, 2, routes);
+    assert_int_equal(ctl(&h, &out, "reload --wait"), 0);
+    for (int round = 0; round < 2; round++) { /* also while the old worker serves what it has */
+        assert_int_equal(ctl(&h, &out, "limit top two"), 0);
+        assert_null(strstr(out, "secret-of-one"));
+        poll_once(&p);
+        close(p.fd);
+        poller_open(&p, &h, "X-Key: secret-of-one\r\n");
+        polled(&p, 200);
+    }
+    assert_int_equal(ctl(&h, &out, "limit top one"), 0);
+    assert_non_null(strstr(out, "secret-of-one"));
+    close(p.fd);
+    house_remove(&h);
+}
+
 /* ---- a table that is too small ---- */
 
 /* n requests of as many keys, in bundles over one connection. */
@@ -551,6 +587,7 @@ int main(void)
         cmocka_unit_test(a_try_outlives_workers_control_and_reloads),
         cmocka_unit_test(the_second_try_of_a_limit_takes_the_place_of_the_first),
         cmocka_unit_test(a_candidate_bounds_requests_under_way),
+        cmocka_unit_test(a_reload_gives_no_limit_the_clients_of_another),
         cmocka_unit_test(a_table_that_is_too_small_is_seen),
     };
     return run_with_backend(tests, &backend, answers);

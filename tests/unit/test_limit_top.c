@@ -34,6 +34,11 @@ static int teardown(void **state)
     return 0;
 }
 
+static struct limit_top_list list_at(uint32_t place)
+{
+    return (struct limit_top_list){place, 1000 + place};
+}
+
 static struct limit_caller caller_of(uint32_t n, uint32_t incarnation)
 {
     return (struct limit_caller){table, NULL, PROC_SLOT_WORKER0 + n, incarnation};
@@ -44,7 +49,7 @@ static void note(const struct limit_caller *c, uint32_t limit, uint64_t client, 
 {
     char who[24];
     const int n = snprintf(who, sizeof who, "client %llu", (unsigned long long)client);
-    limit_top_note(c, limit, client + 1, who, (size_t)n, refused, now);
+    limit_top_note(c, list_at(limit), client + 1, who, (size_t)n, refused, now);
 }
 
 static void one_request_in_sixteen_is_looked_at(void **state)
@@ -70,17 +75,18 @@ static void heavy_clients_stand_out_of_a_crowd_over_all_processes(void **state)
         const uint64_t client = i % 10 == 0 ? 7 : i % 20 == 1 ? 8 : 100 + i;
         note(&c, 3, client, client == 8, T0);
     }
-    assert_int_equal(limit_top_read(table, 3, LIMIT_TOP_HEAVIEST, rows, 5), 5);
+    assert_int_equal(limit_top_read(table, list_at(3), LIMIT_TOP_HEAVIEST, rows, 5), 5);
     assert_int_equal(rows[0].key, 8);
     assert_in_range(rows[0].requests, 4000 * 16, 4000 * 16 + rows[0].error);
     assert_int_equal(rows[0].who_len, 8);
     assert_memory_equal(rows[0].who, "client 7", 8);
     assert_int_equal(rows[1].key, 9);
-    assert_int_equal(limit_top_read(table, 3, LIMIT_TOP_REFUSED, rows, 5), 1);
+    assert_int_equal(limit_top_read(table, list_at(3), LIMIT_TOP_REFUSED, rows, 5), 1);
     assert_int_equal(rows[0].key, 9);
     assert_int_equal(rows[0].requests, 2000 * 16);
     assert_int_equal(rows[0].error, 0);
-    assert_int_equal(limit_top_read(table, 4, LIMIT_TOP_HEAVIEST, rows, 5), 0); /* another limit */
+    assert_int_equal(limit_top_read(table, list_at(4), LIMIT_TOP_HEAVIEST, rows, 5),
+                     0); /* another limit */
 }
 
 static void what_was_long_ago_is_forgotten(void **state)
@@ -92,11 +98,11 @@ static void what_was_long_ago_is_forgotten(void **state)
         note(&c, 0, 1, false, T0);
     for (int i = 0; i < 600; i++)
         note(&c, 0, 2, false, T0 + 60000);
-    assert_int_equal(limit_top_read(table, 0, LIMIT_TOP_HEAVIEST, rows, 2), 2);
+    assert_int_equal(limit_top_read(table, list_at(0), LIMIT_TOP_HEAVIEST, rows, 2), 2);
     assert_int_equal(rows[0].key, 3);
     assert_int_equal(rows[1].requests, 500 * 16);
     note(&c, 0, 2, false, T0 + 100000000);
-    assert_int_equal(limit_top_read(table, 0, LIMIT_TOP_HEAVIEST, rows, 2), 1);
+    assert_int_equal(limit_top_read(table, list_at(0), LIMIT_TOP_HEAVIEST, rows, 2), 1);
     assert_int_equal(rows[0].requests, 16);
 }
 
@@ -108,11 +114,33 @@ static void a_limit_can_be_emptied(void **state)
     note(&c, 0, 1, true, T0);
     note(&c, 1, 1, true, T0);
     limit_top_forget(table, 0);
-    assert_int_equal(limit_top_read(table, 0, LIMIT_TOP_HEAVIEST, rows, 2), 0);
-    assert_int_equal(limit_top_read(table, 1, LIMIT_TOP_REFUSED, rows, 2), 1);
+    assert_int_equal(limit_top_read(table, list_at(0), LIMIT_TOP_HEAVIEST, rows, 2), 0);
+    assert_int_equal(limit_top_read(table, list_at(1), LIMIT_TOP_REFUSED, rows, 2), 1);
     note(&c, 0, 2, false, T0);
-    assert_int_equal(limit_top_read(table, 0, LIMIT_TOP_HEAVIEST, rows, 2), 1);
+    assert_int_equal(limit_top_read(table, list_at(0), LIMIT_TOP_HEAVIEST, rows, 2), 1);
     assert_int_equal(rows[0].key, 3);
+}
+
+/* A reload gives numbers anew, and workers of both configurations are at work for a while. */
+static void a_place_that_another_limit_has_now_tells_nothing_of_the_first(void **state)
+{
+    (void)state;
+    const struct limit_caller old = caller_of(0, 1), new = caller_of(1, 1);
+    const struct limit_top_list first = {0, 77}, second = {0, 78};
+    struct limit_top_row rows[2];
+    limit_top_note(&old, first, 1, "secret", 6, true, T0);
+    limit_top_note(&new, second, 2, "other", 5, true, T0);
+    limit_top_note(&old, first, 1, "secret", 6, true, T0);
+    for (int by = 0; by < 2; by++) {
+        assert_int_equal(limit_top_read(table, second, (enum limit_top_by)by, rows, 2), 1);
+        assert_int_equal(rows[0].key, 2);
+        assert_int_equal(limit_top_read(table, first, (enum limit_top_by)by, rows, 2), 1);
+        assert_int_equal(rows[0].key, 1);
+    }
+    const struct limit_caller successor = caller_of(0, 2); /* a worker is respawned */
+    limit_top_note(&successor, second, 3, "third", 5, false, T0);
+    assert_int_equal(limit_top_read(table, first, LIMIT_TOP_HEAVIEST, rows, 2), 0);
+    assert_int_equal(limit_top_read(table, second, LIMIT_TOP_HEAVIEST, rows, 2), 2);
 }
 
 static void long_names_are_cut_and_wrong_numbers_ignored(void **state)
@@ -122,14 +150,15 @@ static void long_names_are_cut_and_wrong_numbers_ignored(void **state)
     struct limit_top_row rows[2];
     char who[1000];
     memset(who, 'x', sizeof who);
-    limit_top_note(&c, 0, 1, who, sizeof who, false, T0);
-    limit_top_note(&c, LIMIT_TOP_LISTS, 1, who, sizeof who, false, T0);
+    limit_top_note(&c, list_at(0), 1, who, sizeof who, false, T0);
+    limit_top_note(&c, list_at(LIMIT_TOP_LISTS), 1, who, sizeof who, false, T0);
     c.slot = PROC_SLOTS;
-    limit_top_note(&c, 0, 1, who, sizeof who, false, T0);
-    assert_int_equal(limit_top_read(table, 0, LIMIT_TOP_HEAVIEST, rows, 2), 1);
+    limit_top_note(&c, list_at(0), 1, who, sizeof who, false, T0);
+    assert_int_equal(limit_top_read(table, list_at(0), LIMIT_TOP_HEAVIEST, rows, 2), 1);
     assert_int_equal(rows[0].who_len, 1000);
     assert_memory_equal(rows[0].who, who, LIMIT_TOP_WHO);
-    assert_int_equal(limit_top_read(table, LIMIT_TOP_LISTS, LIMIT_TOP_HEAVIEST, rows, 2), 0);
+    assert_int_equal(limit_top_read(table, list_at(LIMIT_TOP_LISTS), LIMIT_TOP_HEAVIEST, rows, 2),
+                     0);
     limit_top_forget(table, LIMIT_TOP_LISTS);
 }
 
@@ -147,7 +176,7 @@ static void readers_see_whole_rows_while_writers_are_killed(void **state)
                 note(&c, 0, i * 2654435761u % 1000003, i % 2, T0);
             }
         for (int i = 0; i < 20; i++) {
-            const size_t n = limit_top_read(table, 0, i % 2, rows, 64);
+            const size_t n = limit_top_read(table, list_at(0), i % 2, rows, 64);
             for (size_t r = 0; r < n; r++) {
                 char who[LIMIT_TOP_WHO] = "";
                 const int len =
@@ -163,7 +192,7 @@ static void readers_see_whole_rows_while_writers_are_killed(void **state)
     assert_true(seen > 1000);
     const struct limit_caller successor = caller_of(0, 1000); /* mends what was left open */
     note(&successor, 0, 5, true, T0);
-    assert_in_range(limit_top_read(table, 0, LIMIT_TOP_HEAVIEST, rows, 64), 31, 32);
+    assert_in_range(limit_top_read(table, list_at(0), LIMIT_TOP_HEAVIEST, rows, 64), 31, 32);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -175,6 +204,7 @@ int main(void)
         TEST(heavy_clients_stand_out_of_a_crowd_over_all_processes),
         TEST(what_was_long_ago_is_forgotten),
         TEST(a_limit_can_be_emptied),
+        TEST(a_place_that_another_limit_has_now_tells_nothing_of_the_first),
         TEST(long_names_are_cut_and_wrong_numbers_ignored),
         TEST(readers_see_whole_rows_while_writers_are_killed),
     };

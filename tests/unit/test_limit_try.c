@@ -88,7 +88,7 @@ static void the_second_of_a_limit_replaces_the_first(void **state)
     const struct limit_caller caller = {table, NULL, PROC_SLOT_WORKER0, 1};
     const int slot = begin(7, T0, 1000);
     const uint64_t first = limit_try_read(&board->slot[slot], T0, &terms);
-    const uint32_t list = LIMIT_TOP_TRY + (uint32_t)slot;
+    const struct limit_top_list list = {LIMIT_TOP_TRY + (uint32_t)slot, 0};
     limit_try_add(&board->slot[slot], first, 3, &one);
     limit_try_add(&board->slot[slot], first, 4, &one);
     limit_top_note(&caller, list, 1, "x", 1, true, T0);
