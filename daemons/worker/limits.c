@@ -495,6 +495,17 @@ void limits_leave(struct client *c)
         limit_leave(&c->worker->limit_caller, c->inside[--c->n_inside]);
 }
 
+/* What is left, where nothing is charged. Who is refused already may be refused for its count too.
+ */
+static void look(struct worker *w, struct charged *ch)
+{
+    for (size_t i = 0; i < ch->n; i++) {
+        const bool inside = ch->verdict[i].admitted;
+        limit_peek(&w->limit_caller, &ch->charge[i], w->mono_ms, &ch->verdict[i]);
+        ch->verdict[i].admitted = ch->verdict[i].admitted && inside;
+    }
+}
+
 /* Takes a place among the requests under way, for all limits that bound them or for none. What is
  * refused here has not been charged. */
 static bool enter(struct worker *w, struct client *c, struct charged *ch,
@@ -522,6 +533,8 @@ static bool enter(struct worker *w, struct client *c, struct charged *ch,
         return true;
     limits_leave(c);
     stats_add(w->stats, STATS_LIMIT_REFUSED, 1);
+    look(w, ch);
+    put_lines(w, ch, answer);
     refuse(w, ch, answer);
     return false;
 }

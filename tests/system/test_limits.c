@@ -383,6 +383,9 @@ static void requests_under_way_are_bounded_and_never_leak(void **state)
         for (int i = 0; i < 5; i++) {
             assert_int_equal(get(h.port, "/x", &m), 429);
             assert_string_equal(field_of(&m, "Retry-After"), "1");
+            assert_string_equal(field_of(&m, "RateLimit-Policy"), "\"few\";q=1000;w=60");
+            const char *left = field_of(&m, "RateLimit"); /* it is not charged */
+            assert_true(left && !strncmp(left, "\"few\";r=9", 9));
             assert_non_null(strstr(m.body, "\"violated-policies\":[\"few\"]"));
             message_free(&m);
         }
