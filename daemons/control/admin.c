@@ -118,8 +118,8 @@ static void describe_value(enum rpc_method method, const char *name, char *value
     if (method == RPC_METHOD_LIMIT_RESET && !strcmp(name, "client") &&
         clientip_parse(value, strlen(value), &ip))
         strcpy(value, "...");
-    if (method == RPC_METHOD_WS_BROADCAST ||
-        (method == RPC_METHOD_LIMIT_SET && !strcmp(name, "exempt") && *value))
+    const bool sets_limit = method == RPC_METHOD_LIMIT_SET || method == RPC_METHOD_LIMIT_TRY;
+    if (method == RPC_METHOD_WS_BROADCAST || (sets_limit && !strcmp(name, "exempt") && *value))
         strcpy(value, "...");
     char *query = strchr(value, '?');
     if (query && method == RPC_METHOD_CACHE_INVALIDATE)

@@ -109,6 +109,10 @@ struct limit_wish {
 /* The limit that the call names, or NULL and the call is answered. */
 const struct config_limit *limit_named(struct control *c, const struct rpc_call *call);
 void limit_put_values(struct rpc_out *o, const struct runtime_limit *value);
+/* list NULL: whom the file exempts, or the first of them. */
+void limit_put_exempt(struct rpc_out *o, const struct config_limit *l, const struct exempt *list);
+/* The candidate that is charged beside the limit now, if there is one. */
+void limit_put_try(const struct control *c, struct rpc_out *o, const struct config_limit *l);
 /* Changes what the call's "set" says. False: the call is answered. */
 bool limit_read_wish(struct control *c, const struct rpc_call *call, struct limit_wish *wish);
 void cache_guard(struct control *c, const struct rpc_call *call);

@@ -65,8 +65,7 @@ static void put_net(struct rpc_out *o, const struct clientip_net *net)
     rpc_out_str(o, NULL, text);
 }
 
-/* The list that is running; NULL: the file's, which may be long. */
-static void put_exempt(struct rpc_out *o, const struct config_limit *l, const struct exempt *list)
+void limit_put_exempt(struct rpc_out *o, const struct config_limit *l, const struct exempt *list)
 {
     rpc_out_list(o, "exempt");
     for (uint32_t i = 0; list && i < list->n_nets; i++)
@@ -87,7 +86,7 @@ static void put_wish(struct rpc_out *o, const char *key, const struct config_lim
 {
     rpc_out_map(o, key);
     limit_put_values(o, &w->value);
-    put_exempt(o, l, w->exempts ? &w->exempt : NULL);
+    limit_put_exempt(o, l, w->exempts ? &w->exempt : NULL);
     rpc_out_end(o);
 }
 
@@ -144,7 +143,7 @@ static void put_limit(const struct control *c, struct rpc_out *o, const struct c
     rpc_out_map(o, NULL);
     rpc_out_str(o, "name", l->name);
     limit_put_values(o, running);
-    put_exempt(o, l, list);
+    limit_put_exempt(o, l, list);
     rpc_out_str(o, "key", key);
     put_counts(c, o, l);
     rpc_out_bool(o, "changed", !same(running, &l->value) || (list && !same_exempt(l, list)));
@@ -153,9 +152,10 @@ static void put_limit(const struct control *c, struct rpc_out *o, const struct c
     if (until_ms) /* on trial */
         rpc_out_u64(o, "confirm_within_ms", until_ms > now_ms ? until_ms - now_ms : 0);
     put_routes(c, o, l);
+    limit_put_try(c, o, l);
     rpc_out_map(o, "file");
     limit_put_values(o, &l->value);
-    put_exempt(o, l, NULL);
+    limit_put_exempt(o, l, NULL);
     rpc_out_end(o);
     rpc_out_end(o);
 }

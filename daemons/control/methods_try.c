@@ -21,18 +21,19 @@
 
 /* ---- the report ---- */
 
-static void put_terms(struct rpc_out *o, const char *key, const struct runtime_limit *v,
-                      uint64_t refused, uint64_t requests)
+static void put_refused(struct rpc_out *o, uint64_t refused, uint64_t requests)
 {
-    rpc_out_map(o, key);
-    rpc_out_u64(o, "requests", v->requests);
-    rpc_out_u64(o, "window_ms", v->window_ms);
-    rpc_out_str(o, "algorithm", runtime_algorithm_name((enum runtime_algorithm)v->algorithm));
-    rpc_out_u64(o, "concurrent", v->concurrent);
-    rpc_out_bool(o, "dry_run", v->dry_run != 0);
     rpc_out_u64(o, "refused", refused);
     rpc_out_f64(o, "refused_rate", requests ? (double)refused / (double)requests : 0);
-    rpc_out_end(o);
+}
+
+/* What the candidate is; whom it exempts, where that is not whom the limit exempts. */
+static void put_candidate(struct rpc_out *o, const struct config_limit *l,
+                          const struct limit_try_terms *terms)
+{
+    limit_put_values(o, &terms->candidate);
+    if (terms->exempts)
+        limit_put_exempt(o, l, &terms->exempt);
 }
 
 /* Each one was noted, not one in LIMIT_TOP_SAMPLE. */
@@ -73,11 +74,30 @@ static void report(const struct control *c, const struct rpc_call *call,
     rpc_out_u64(o, "for_ms", until_ms - t->terms.started_ms);
     rpc_out_u64(o, "left_ms", now_ms < until_ms ? until_ms - now_ms : 0);
     rpc_out_u64(o, "requests", n.requests);
-    put_terms(o, "live", &t->terms.live, n.live_refused, n.requests);
-    put_terms(o, "candidate", &t->terms.candidate, n.refused, n.requests);
+    rpc_out_map(o, "live");
+    limit_put_values(o, &t->terms.live);
+    put_refused(o, n.live_refused, n.requests);
+    rpc_out_end(o);
+    rpc_out_map(o, "candidate");
+    put_candidate(o, l, &t->terms);
+    put_refused(o, n.refused, n.requests);
+    rpc_out_end(o);
     put_clients(c, o, l, (unsigned)slot);
     rpc_out_end(o);
     rpc_reply_send(call->reply);
+}
+
+void limit_put_try(const struct control *c, struct rpc_out *o, const struct config_limit *l)
+{
+    const int slot = limit_try_find(c->shared->tries, l->id);
+    const uint64_t now_ms = clock_mono_ms();
+    if (slot < 0 || c->shared->tries->slot[slot].terms.until_ms <= now_ms)
+        return;
+    const struct limit_try_terms *terms = &c->shared->tries->slot[slot].terms;
+    rpc_out_map(o, "try");
+    rpc_out_u64(o, "left_ms", terms->until_ms - now_ms);
+    put_candidate(o, l, terms);
+    rpc_out_end(o);
 }
 
 /* ---- its beginning and its end ---- */
@@ -98,24 +118,18 @@ static bool time_asked(struct control *c, const struct rpc_call *call, uint64_t 
 
 static bool may_be_tried(struct control *c, const struct rpc_call *call)
 {
-    const msgpack_object *set = rpc_in_get(call->params, "set");
-    static const char *const not [] = {"dry_run", "exempt"};
-    for (size_t i = 0; i < sizeof not / sizeof *not ; i++) {
-        if (!rpc_in_get(set, not [i]))
-            continue;
-        admin_error(c, call->reply, RPC_BAD_ARGUMENT,
-                    "%s cannot be tried: a candidate refuses nobody, and counts those whom the "
-                    "limit counts; there are requests, window, algorithm and concurrent",
-                    not [i]);
-        return false;
-    }
-    return true;
+    if (!rpc_in_get(rpc_in_get(call->params, "set"), "dry_run"))
+        return true;
+    admin_error(c, call->reply, RPC_BAD_ARGUMENT,
+                "dry_run cannot be tried: a candidate refuses nobody; there are requests, window, "
+                "algorithm, concurrent and exempt");
+    return false;
 }
 
 static void begin(struct control *c, const struct rpc_call *call, const struct config_limit *l)
 {
     struct runtime_values values;
-    struct limit_wish wish = {.exempts = false};
+    struct limit_wish wish = {.exempts = false}; /* whom the limit exempts */
     uint64_t for_ms;
     runtime_read(c->runtime, &values);
     wish.value = values.limit[l->index];
@@ -126,7 +140,9 @@ static void begin(struct control *c, const struct rpc_call *call, const struct c
                                     .started_ms = now_ms,
                                     .until_ms = now_ms + for_ms,
                                     .live = values.limit[l->index],
-                                    .candidate = wish.value};
+                                    .candidate = wish.value,
+                                    .exempt = wish.exempt,
+                                    .exempts = wish.exempts};
     terms.candidate.dry_run = 0;
     snprintf(terms.name, sizeof terms.name, "%s", l->name);
     const int slot = limit_try_begin(c->shared->tries, c->shared->limits, &terms);

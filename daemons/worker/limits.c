@@ -575,9 +575,15 @@ static bool another_refuses(const struct charged *ch, size_t i)
 /* A request that another limit refuses is charged to neither. */
 static void charge_tries(struct worker *w, const struct request *r, const struct charged *ch)
 {
-    for (size_t i = 0; i < ch->n; i++)
-        if (!another_refuses(ch, i))
-            tries_charge(w, r, ch->limit[i], &ch->charge[i], ch->verdict[i].admitted);
+    const struct config_route *route = r->route;
+    size_t k = 0; /* of those that are charged, in the same order */
+    for (uint32_t i = 0; i < route->n_limits; i++) {
+        const bool charged = k < ch->n && ch->limit[k] == route->limits[i];
+        if (!another_refuses(ch, charged ? k : ch->n))
+            tries_charge(w, r, route->limits[i], charged ? ch->charge[k].key : EXEMPT,
+                         !charged || ch->verdict[k].admitted);
+        k += charged;
+    }
 }
 
 static bool bounds_concurrency(const struct charged *ch)
@@ -610,9 +616,7 @@ void limits_charge(struct worker *w, const struct request *r, uint64_t *keys, bo
         ch.charge[ch.n++] = (struct limit_charge){
             .key = keys[i], .limit = &w->runtime.limit[l->index], .cost = route->cost};
     }
-    if (!ch.n)
-        return;
-    if (!bounds_concurrency(&ch) || enter(w, r->client, &ch, answer)) {
+    if (ch.n && (!bounds_concurrency(&ch) || enter(w, r->client, &ch, answer))) {
         const bool admitted =
             limit_charge(&w->limit_caller, ch.charge, ch.n, w->mono_ms, ch.verdict);
         count(w, &ch, admitted);
@@ -622,6 +626,6 @@ void limits_charge(struct worker *w, const struct request *r, uint64_t *keys, bo
     }
     if (__builtin_expect(w->n_tries, 0))
         charge_tries(w, r, &ch);
-    if (w->top_due || (!known && limit_top_due(&w->top)))
+    if (ch.n && (w->top_due || (!known && limit_top_due(&w->top))))
         note_top(w, r, &ch);
 }

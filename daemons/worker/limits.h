@@ -12,6 +12,7 @@
 #define POLDER_WORKER_LIMITS_H
 #include "polder/config.h"
 #include "polder/limit.h"
+#include "polder/limit_top.h"
 #include "polder/limit_try.h"
 
 #include <stdbool.h>
@@ -77,8 +78,9 @@ void limits_free(struct worker *w);
 
 /* ---- tries.c ---- */
 void tries_read(struct worker *w); /* with the running values: what is tried now */
-/* What the limit was asked is asked the candidate, if there is one. admitted: by the limit. */
+/* What the limit was asked is asked the candidate, if there is one. key: that the limit counts by,
+ * 0: it is not asked about this client. admitted: by the limit. */
 void tries_charge(struct worker *w, const struct request *r, const struct config_limit *l,
-                  const struct limit_charge *charge, bool admitted);
+                  uint64_t key, bool admitted);
 
 #endif

@@ -9,6 +9,8 @@
 #include "daemons/worker/worker.h"
 #include "polder/limit_top.h"
 
+#include <errno.h>
+
 static const struct config_limit *limit_by_id(const struct config *config, uint64_t id)
 {
     for (uint32_t i = 0; i < config->n_limits; i++)
@@ -75,17 +77,34 @@ static void try_note(struct worker *w, const struct request *r, const struct con
         limit_top_note(&w->limit_caller, t->list, key, who, (size_t)len, true, t->terms.started_ms);
 }
 
+/* Whom a list of the candidate's own exempts. *key: by which it counts whom the limit itself
+ * exempts; stays 0 where neither of them counts the request. */
+static bool try_exempts(struct worker *w, const struct request *r, const struct config_limit *l,
+                        const struct try_state *t, uint64_t *key)
+{
+    char who[LIMITS_KEY_MAX];
+    const int len = t->terms.exempts ? limits_who(r, l, who) : -ENODATA;
+    if (len < 0)
+        return false;
+    const bool exempt = exempt_has(&t->terms.exempt, &r->ip, who, (size_t)len);
+    if (!*key && !exempt)
+        *key = limit_key(w->shared->limits, l->id, who, (size_t)len);
+    return exempt;
+}
+
 void tries_charge(struct worker *w, const struct request *r, const struct config_limit *l,
-                  const struct limit_charge *charge, bool admitted)
+                  uint64_t key, bool admitted)
 {
     struct try_state *t = try_of(w, l);
     if (!t)
         return;
-    const struct limit_charge candidate = {
-        .key = limit_try_key(w->shared->limits, t->run, charge->key),
-        .limit = &t->terms.candidate,
-        .cost = charge->cost};
-    const bool refused = !try_admits(w, r->client, &candidate);
+    const bool exempt = try_exempts(w, r, l, t, &key);
+    if (!key)
+        return;
+    const struct limit_charge candidate = {.key = limit_try_key(w->shared->limits, t->run, key),
+                                           .limit = &t->terms.candidate,
+                                           .cost = r->route->cost};
+    const bool refused = !exempt && !try_admits(w, r->client, &candidate);
     const struct limit_try_counts more = {1, !admitted, refused};
     if (limit_try_add(t->slot, t->run, w->limit_caller.slot, &more) && refused)
         try_note(w, r, l, t, candidate.key);

@@ -9,8 +9,9 @@
  * one that is late counts for a run that nobody reads any more.
  *
  * The candidate's requests are counted under keys of the run (limit_try_key()), so that it is exact
- * over all workers and starts with nothing. Clients that it would have refused are in the list
- * LIMIT_TOP_TRY + slot (limit_top.h), each request noted.
+ * over all workers and starts with nothing. It exempts whom the limit exempts, or a list of its own
+ * instead: then it is asked about those too whom only the limit exempts. Clients that it would have
+ * refused are in the list LIMIT_TOP_TRY + slot (limit_top.h), each request noted.
  */
 #ifndef POLDER_LIMIT_TRY_H
 #define POLDER_LIMIT_TRY_H
@@ -21,7 +22,8 @@
 #define LIMIT_TRY_NAME  72
 
 struct limit_try_counts {
-    uint64_t requests;     /* that the limit was asked about, and no other limit refused */
+    uint64_t requests;     /* that the limit or the candidate was asked about, and no other limit
+                              refused */
     uint64_t live_refused; /* by the limit itself; in dry_run: would have been */
     uint64_t refused;      /* would have been, by the candidate */
 };
@@ -35,7 +37,9 @@ struct limit_try_terms {
     uint64_t limit_id; /* config_limit.id */
     uint64_t started_ms, until_ms;
     struct runtime_limit live, candidate; /* live: as it was at the start */
-    char name[LIMIT_TRY_NAME];            /* of the limit */
+    struct exempt exempt;                 /* instead of whom the limit exempts, if exempts */
+    bool exempts;
+    char name[LIMIT_TRY_NAME]; /* of the limit */
 };
 struct limit_try {
     _Alignas(64) _Atomic uint64_t run; /* never the same twice; 0: nothing here */

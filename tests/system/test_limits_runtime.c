@@ -392,7 +392,7 @@ static void the_second_try_of_a_limit_takes_the_place_of_the_first(void **state)
     assert_int_equal(first.status, 1);
     assert_non_null(strstr(ctl_said(&first), "another try has taken the place"));
     assert_int_equal(ctl(&h, &out, "limit try status dry_run=true"), 2);
-    assert_int_equal(ctl(&h, &out, "limit try status exempt=10.0.0.0/8"), 2);
+    assert_int_equal(ctl(&h, &out, "limit try status exempt=10.0.0.0/33"), 2);
     assert_int_equal(ctl(&h, &out, "limit try status requests=10 --for 500ms"), 2);
     assert_int_equal(ctl(&h, &out, "limit try status requests=70000"), 2);
     assert_int_equal(ctl(&h, &out, "limit try status --for 5s"), 2);
@@ -400,6 +400,49 @@ static void the_second_try_of_a_limit_takes_the_place_of_the_first(void **state)
     ctl_interrupt(&second); /* ends nothing */
     assert_int_equal(tried(&h, "\"candidate\"", "requests"), 5);
     assert_true(is_running(&h));
+    house_remove(&h);
+}
+
+/* Whom the limit exempts, whom the candidate, whom both, whom neither; with a memo and without. */
+static void a_candidate_may_exempt_others_than_the_limit(void **state)
+{
+    (void)state;
+    struct house h;
+    struct waiting w;
+    struct poller vip, partner, both, other, net;
+    const char *out;
+    start_keyed(&h, 2, "exempt = {\"vip\", \"both\"}");
+    assert_int_equal(ctl(&h, &out, "limit list"), 0);
+    assert_null(strstr(out, "TRY LEFT"));
+    poller_open(&vip, &h, "X-Key: vip\r\n");
+    assert_int_equal(polled(&vip, 5), 5);
+    CTL_BEGINS(&h, &w, "limit", "try", "status", "requests=2",
+               "exempt=secret-partner,both,198.51.100.0/24");
+    wait_until(is_running(&h), 5000);
+    poller_open(&partner, &h, "X-Key: secret-partner\r\n");
+    poller_open(&both, &h, "X-Key: both\r\n");
+    poller_open(&other, &h, "X-Key: other\r\n");
+    poller_open(&net, &h, "X-Key: net\r\nX-Forwarded-For: 198.51.100.7\r\n");
+    assert_int_equal(polled(&vip, 10), 10);
+    assert_int_equal(polled(&partner, 10), 3);
+    assert_int_equal(polled(&both, 10), 10);
+    assert_int_equal(polled(&other, 10), 3);
+    assert_int_equal(polled(&net, 10), 3);
+    assert_int_equal(tried(&h, "\"left_ms\"", "requests"), 40); /* nobody counts "both" */
+    assert_int_equal(tried(&h, "\"live\"", "refused"), 21);
+    assert_int_equal(tried(&h, "\"candidate\"", "refused"), 16);
+    assert_int_equal(tried(&h, "\"vip\"", "refused"), 8);
+    assert_int_equal(tried(&h, "\"other\"", "refused"), 8);
+    assert_false(house_logged(&h, "secret-partner"));
+    assert_int_equal(ctl(&h, &out, "limit list"), 0);
+    assert_non_null(strstr(out, "TRY LEFT"));
+    assert_int_equal(ctl(&h, &out, "limit show status"), 0);
+    assert_non_null(strstr(out, "\ntry:\n"));
+    assert_non_null(strstr(out, "198.51.100.0/24, secret-partner, both"));
+    ctl_interrupt(&w);
+    const struct poller *all[] = {&vip, &partner, &both, &other, &net};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        close(all[i]->fd);
     house_remove(&h);
 }
 
@@ -586,6 +629,7 @@ int main(void)
         cmocka_unit_test(clients_are_named_though_their_requests_are_all_alike),
         cmocka_unit_test(a_try_outlives_workers_control_and_reloads),
         cmocka_unit_test(the_second_try_of_a_limit_takes_the_place_of_the_first),
+        cmocka_unit_test(a_candidate_may_exempt_others_than_the_limit),
         cmocka_unit_test(a_candidate_bounds_requests_under_way),
         cmocka_unit_test(a_reload_gives_no_limit_the_clients_of_another),
         cmocka_unit_test(a_table_that_is_too_small_is_seen),
