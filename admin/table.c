@@ -20,6 +20,8 @@
 #define NAME        80
 #define COLUMNS_MAX 24
 
+/* With '?' behind it a column is shown where some row has something to say there; with '.' in it,
+ * it is a member of a map. */
 static const struct {
     enum rpc_method method;
     const char *columns;
@@ -27,7 +29,8 @@ static const struct {
     {RPC_METHOD_STATUS, "process number pid state uptime_ms connections crashes generation"},
     {RPC_METHOD_CACHE_LIST, "url state status bytes age ttl reads tags variant"},
     {RPC_METHOD_LIMIT_LIST,
-     "name requests window_ms algorithm key dry_run exempt admitted refused persisted"},
+     "name requests window_ms algorithm key dry_run concurrent? exempt? admitted refused "
+     "dry_run_refused? persisted confirm_within_ms? try.left_ms?"},
     {RPC_METHOD_UPSTREAM_LIST, "upstream server weight requests errors mean_seconds"},
 };
 
@@ -191,11 +194,23 @@ static bool equal(const msgpack_object *a, const msgpack_object *b)
     return a && b && msgpack_object_equal(*a, *b);
 }
 
+/* "key", or "map.key" for what stands in a map of the row. */
+static const msgpack_object *member_of(const msgpack_object *row, const char *key)
+{
+    char map[64];
+    const size_t len = strcspn(key, ".");
+    if (!key[len] || len >= sizeof map)
+        return rpc_in_get(row, key);
+    memcpy(map, key, len);
+    map[len] = 0;
+    return rpc_in_get(rpc_in_get(row, map), key + len + 1);
+}
+
 /* The cell of a row; with what the file says where that differs. */
 static void show_cell(const msgpack_object *row, const char *key, char *out)
 {
     char file[CELL];
-    const msgpack_object *value = rpc_in_get(row, key);
+    const msgpack_object *value = member_of(row, key);
     const msgpack_object *other = rpc_in_get(rpc_in_get(row, "file"), key);
     if (!value) {
         strcpy(out, "-");
@@ -224,7 +239,9 @@ static void plain_name(const char *key, char *out)
             isupper((unsigned char)key[i]) && i && islower((unsigned char)key[i - 1]);
         if (starts)
             out[n++] = ' ';
-        out[n++] = key[i] == '_' ? ' ' : starts ? (char)tolower((unsigned char)key[i]) : key[i];
+        out[n++] = key[i] == '_' || key[i] == '.' ? ' '
+                   : starts                       ? (char)tolower((unsigned char)key[i])
+                                                  : key[i];
     }
     out[n] = 0;
 }
@@ -268,17 +285,39 @@ struct column {
     bool right;
 };
 
+/* Neither absent, nor 0, nor empty; or the file says something else. */
+static bool tells_something(const msgpack_object *row, const char *key)
+{
+    char cell[CELL];
+    show_cell(row, key, cell);
+    return strcmp(cell, "-") && strcmp(cell, "0");
+}
+
+static bool some_row_tells(const msgpack_object *list, const char *key)
+{
+    for (uint32_t i = 0; i < list->via.array.size; i++)
+        if (tells_something(&list->via.array.ptr[i], key))
+            return true;
+    return false;
+}
+
+static unsigned chosen_columns(const msgpack_object *list, const char *names, struct column *column)
+{
+    unsigned n = 0;
+    while (*names && n < COLUMNS_MAX) {
+        const size_t len = strcspn(names, " "), key = strcspn(names, "? ");
+        snprintf(column[n].key, sizeof column->key, "%.*s", (int)key, names);
+        n += key == len || some_row_tells(list, column[n].key);
+        names += len + (names[len] == ' ');
+    }
+    return n;
+}
+
 static unsigned wanted_columns(const msgpack_object *list, const char *names, struct column *column)
 {
     unsigned n = 0;
-    if (names) {
-        while (*names && n < COLUMNS_MAX) {
-            const size_t len = strcspn(names, " ");
-            snprintf(column[n++].key, sizeof column->key, "%.*s", (int)len, names);
-            names += len + (names[len] == ' ');
-        }
-        return n;
-    }
+    if (names)
+        return chosen_columns(list, names, column);
     const msgpack_object *first = &list->via.array.ptr[0];
     for (uint32_t i = 0; i < first->via.map.size && n < COLUMNS_MAX; i++) {
         const msgpack_object_kv *kv = &first->via.map.ptr[i];
@@ -295,7 +334,7 @@ static void measure(const msgpack_object *list, struct column *column)
     heading(column->key, cell);
     column->width = width_of(cell);
     for (uint32_t i = 0; i < list->via.array.size; i++) {
-        const msgpack_object *value = rpc_in_get(&list->via.array.ptr[i], column->key);
+        const msgpack_object *value = member_of(&list->via.array.ptr[i], column->key);
         show_cell(&list->via.array.ptr[i], column->key, cell);
         if (width_of(cell) > column->width)
             column->width = width_of(cell);
