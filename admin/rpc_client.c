@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -17,13 +18,22 @@ static int fail(struct ctl_answer *a, int status, const char *socket, const char
     return status;
 }
 
-static int dial(const char *path, struct ctl_answer *a, int *out)
+/* A daemon that accepts nobody has a full queue in the end: then connect() waits, too. */
+static void wait_at_most(int fd, unsigned timeout_ms)
+{
+    const struct timeval tv = {timeout_ms / 1000, (suseconds_t)(timeout_ms % 1000) * 1000};
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof tv);
+}
+
+static int dial(const char *path, unsigned timeout_ms, struct ctl_answer *a, int *out)
 {
     struct sockaddr_un sa = {.sun_family = AF_UNIX};
     if (strlen(path) >= sizeof sa.sun_path)
         return fail(a, CTL_USAGE, path, "the path of a socket has at most 107 bytes");
     strcpy(sa.sun_path, path);
     const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd >= 0)
+        wait_at_most(fd, timeout_ms);
     if (fd >= 0 && connect(fd, (const struct sockaddr *)&sa, sizeof sa) == 0) {
         *out = fd;
         return 0;
@@ -37,7 +47,7 @@ static int dial(const char *path, struct ctl_answer *a, int *out)
                     "admin.group get in");
     if (code == ENOENT || code == ECONNREFUSED)
         return fail(a, CTL_NO_DAEMON, path, "no daemon answers; is polderd running? (-s SOCKET)");
-    return fail(a, CTL_NO_DAEMON, path, strerror(code));
+    return fail(a, CTL_NO_DAEMON, path, code == EAGAIN ? "no answer in time" : strerror(code));
 }
 
 static void pack(msgpack_sbuffer *buffer, enum rpc_method method, const struct rpc_out *params)
@@ -126,7 +136,7 @@ int ctl_call(const char *socket, enum rpc_method method, const struct rpc_out *p
     int fd;
     memset(a, 0, sizeof *a);
     msgpack_unpacked_init(&a->space);
-    int status = dial(socket, a, &fd);
+    int status = dial(socket, timeout_ms, a, &fd);
     if (status)
         return status;
     msgpack_sbuffer_init(&request);

@@ -238,6 +238,35 @@ static void a_command_without_a_daemon_ends_with_3(void **state)
     assert_int_equal(WEXITSTATUS(system(command)), 3);
 }
 
+static void a_daemon_that_accepts_nobody_is_not_waited_for_longer_than_asked(void **state)
+{
+    (void)state;
+    struct sockaddr_un sa = {.sun_family = AF_UNIX};
+    struct house deaf = {.dir = "/tmp/polder-deaf.XXXXXX"};
+    const char *out;
+    int full[8];
+    size_t n = 0;
+    assert_non_null(mkdtemp(deaf.dir));
+    snprintf(deaf.sock, sizeof deaf.sock, "%s/admin.sock", deaf.dir);
+    snprintf(sa.sun_path, sizeof sa.sun_path, "%.100s", deaf.sock);
+    const int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&sa, sizeof sa), 0);
+    assert_int_equal(listen(fd, 1), 0);
+    do {
+        assert_true(n < sizeof full / sizeof *full);
+        full[n] = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    } while (connect(full[n++], (struct sockaddr *)&sa, sizeof sa) == 0);
+    const uint64_t began = mono_ms();
+    assert_int_equal(ctl(&deaf, &out, "-t 300ms status"), 3);
+    assert_non_null(strstr(out, "no answer in time"));
+    assert_in_range(mono_ms() - began, 250, harness_patience(3000));
+    while (n)
+        close(full[--n]);
+    close(fd);
+    unlink(deaf.sock);
+    rmdir(deaf.dir);
+}
+
 static const char *why(const char *url, const char *member, bool of_variant)
 {
     static char text[256];
@@ -288,6 +317,7 @@ int main(void)
         cmocka_unit_test(ops_pages_tell_the_truth),
         cmocka_unit_test(garbage_on_the_ops_port_harms_nobody),
         cmocka_unit_test(a_command_without_a_daemon_ends_with_3),
+        cmocka_unit_test(a_daemon_that_accepts_nobody_is_not_waited_for_longer_than_asked),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
