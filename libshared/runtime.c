@@ -5,9 +5,10 @@
 #include <errno.h>
 #include <string.h>
 
-#define WINDOW_MIN_MS 100
-#define WINDOW_MAX_MS (UINT64_C(30) * 24 * 3600 * 1000)
-#define SLIDING_MAX   65535
+#define WINDOW_MIN_MS  100
+#define WINDOW_MAX_MS  (UINT64_C(30) * 24 * 3600 * 1000)
+#define SLIDING_MAX    65535
+#define CONCURRENT_MAX 1000000
 
 uint64_t runtime_read(const struct runtime_page *page, struct runtime_values *out)
 {
@@ -86,6 +87,8 @@ int runtime_limit_check(const struct runtime_limit *limit, const char **why)
         *why = "requests of a sliding limit is at most 65535; fixed and gcra take up to 4294967295";
     else if (limit->window_ms < WINDOW_MIN_MS || limit->window_ms > WINDOW_MAX_MS)
         *why = "window is between 100ms and 30d";
+    else if (limit->concurrent > CONCURRENT_MAX)
+        *why = "concurrent is at most 1000000; 0: no bound";
     else
         return 0;
     return -ERANGE;

@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define FILE_MAX RPC_MESSAGE_MAX /* what rpc_scan() takes; 256 longest lists are half of it */
@@ -79,6 +80,24 @@ static bool read_entry(const msgpack_object_kv *kv, struct entry *e)
     return runtime_limit_check(&e->value, &why) == 0;
 }
 
+static struct entry *find(struct entries *all, const char *name)
+{
+    for (size_t i = 0; i < all->n; i++)
+        if (!strcmp(all->at[i].name, name))
+            return &all->at[i];
+    return NULL;
+}
+
+/* A name that is there twice would hide what is saved under it. */
+static bool read_next(const msgpack_object_kv *kv, struct entries *out)
+{
+    struct entry *e = &out->at[out->n];
+    if (!read_entry(kv, e) || find(out, e->name))
+        return false;
+    out->n++;
+    return true;
+}
+
 static int unpack(const char *bytes, size_t len, struct entries *out)
 {
     /* the scan bounds what msgpack-c would allocate */
@@ -92,7 +111,7 @@ static int unpack(const char *bytes, size_t len, struct entries *out)
         out->at = calloc(u.data.via.map.size + 1, sizeof *out->at);
         code = out->at ? 0 : -ENOMEM;
         for (uint32_t i = 0; code == 0 && i < u.data.via.map.size; i++)
-            code = read_entry(&u.data.via.map.ptr[i], &out->at[out->n++]) ? 0 : -EPROTO;
+            code = read_next(&u.data.via.map.ptr[i], out) ? 0 : -EPROTO;
     }
     msgpack_unpacked_destroy(&u);
     return code;
@@ -103,20 +122,29 @@ static void file_name(const char *state_dir, const char *suffix, char *path, siz
     snprintf(path, size, "%s/runtime.mp%s", state_dir, suffix);
 }
 
+static int read_file(int fd, struct entries *out)
+{
+    struct stat st;
+    if (fstat(fd, &st) || !S_ISREG(st.st_mode)) /* a pipe would be waited for */
+        return -EPROTO;
+    char *bytes = malloc(FILE_MAX + 1);
+    const ssize_t n = bytes ? read(fd, bytes, FILE_MAX + 1) : -1;
+    const int code = n < 0 ? -EIO : n > (ssize_t)FILE_MAX ? -EFBIG : unpack(bytes, (size_t)n, out);
+    free(bytes);
+    return code;
+}
+
 /* 0, also where there is no file. */
 static int read_all(const char *state_dir, struct entries *out)
 {
     char path[4096];
     memset(out, 0, sizeof *out);
     file_name(state_dir, "", path, sizeof path);
-    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0)
         return errno == ENOENT ? 0 : -errno;
-    char *bytes = malloc(FILE_MAX + 1);
-    const ssize_t n = bytes ? read(fd, bytes, FILE_MAX + 1) : -1;
+    const int code = read_file(fd, out);
     close(fd);
-    const int code = n < 0 ? -EIO : n > (ssize_t)FILE_MAX ? -EFBIG : unpack(bytes, (size_t)n, out);
-    free(bytes);
     if (code) {
         free(out->at);
         memset(out, 0, sizeof *out);
@@ -202,29 +230,26 @@ static void apply(const struct entry *e, uint32_t index, struct runtime_page *pa
         values->limit[index].exempt = runtime_exempt_put(page, index, &e->exempt);
 }
 
+static bool is_foreign(int code)
+{
+    return code == -EPROTO || code == -EFBIG;
+}
+
 int runtime_persist_load(const char *state_dir, const struct config *config,
                          struct runtime_page *page, struct runtime_values *values)
 {
     struct entries all;
     const int code = read_all(state_dir, &all);
     if (code)
-        log_warning(
-            "config: %s/runtime.mp cannot be used (%s); limits start with the values of the file",
-            state_dir, strerror(-code));
+        log_warning("config: %s/runtime.mp cannot be used (%s); limits start with the values of "
+                    "the file, and limit set --persist writes it anew",
+                    state_dir, is_foreign(code) ? "it is damaged, or not ours" : strerror(-code));
     for (size_t i = 0; i < all.n; i++)
         for (uint32_t k = 0; k < config->n_limits; k++)
             if (!strcmp(config->limits[k].name, all.at[i].name))
                 apply(&all.at[i], k, page, values);
     free(all.at);
     return code;
-}
-
-static struct entry *find(struct entries *all, const char *name)
-{
-    for (size_t i = 0; i < all->n; i++)
-        if (!strcmp(all->at[i].name, name))
-            return &all->at[i];
-    return NULL;
 }
 
 int runtime_persist_save(const char *state_dir, const char *limit_name,
@@ -234,7 +259,7 @@ int runtime_persist_save(const char *state_dir, const char *limit_name,
     if (strlen(limit_name) >= sizeof all.at->name)
         return -ENAMETOOLONG;
     const int have = read_all(state_dir, &all);
-    if (have && have != -EPROTO && have != -EFBIG)
+    if (have && !is_foreign(have))
         return have; /* it may be a good one that cannot be read now; a foreign one is replaced */
     struct entry *e = find(&all, limit_name);
     if (!e && all.n == RUNTIME_LIMITS_MAX) { /* what unpack takes back */
@@ -266,6 +291,8 @@ int runtime_persist_forget(const char *state_dir, const char *limit_name)
     struct entries all;
     int code = read_all(state_dir, &all);
     struct entry *e = code ? NULL : find(&all, limit_name);
+    if (is_foreign(code))
+        code = 0; /* nothing of it was applied */
     if (e) {
         *e = all.at[--all.n];
         code = write_all(state_dir, &all);

@@ -11,7 +11,6 @@
 #include <errno.h>
 #include <string.h>
 
-#define CONCURRENT_MAX 1000000
 #define NAME_MAX_BYTES 256
 #define TRIAL_MIN_MS   1000
 #define TRIAL_MAX_MS   (UINT64_C(7) * 24 * 3600 * 1000)
@@ -246,8 +245,8 @@ static const char *set_value(struct runtime_limit *v, const msgpack_object *map,
             return "a whole number up to 4294967295";
         v->requests = (uint32_t)n;
     } else if (!strcmp(key, "concurrent")) {
-        if (rpc_in_u64(map, key, CONCURRENT_MAX, &n))
-            return "a whole number up to 1000000; 0: no bound";
+        if (rpc_in_u64(map, key, UINT32_MAX, &n))
+            return "a whole number; 0: no bound";
         v->concurrent = (uint32_t)n;
     } else if (!strcmp(key, "window")) {
         if (config_parse_duration(text, &n))

@@ -27,7 +27,7 @@ struct runtime_limit {
     uint32_t requests;   /* sliding: 0..65535; fixed, gcra: 0..4294967295. 0 refuses everybody */
     uint32_t algorithm;  /* enum runtime_algorithm */
     uint64_t window_ms;  /* 100 .. 2 592 000 000 (30 days) */
-    uint32_t concurrent; /* requests in flight a key, 0: no bound */
+    uint32_t concurrent; /* requests in flight a key, at most 1 000 000; 0: no bound */
     uint32_t dry_run;    /* 1: count and report, refuse nobody */
     uint32_t exempt;     /* 0: whom the file exempts; n: runtime_page.exempt[index][n - 1] */
     uint32_t pad_;
@@ -116,6 +116,7 @@ int runtime_persist_load(const char *state_dir, const struct config *config,
                          struct runtime_page *page, struct runtime_values *values);
 int runtime_persist_save(const char *state_dir, const char *limit_name,
                          const struct runtime_limit *value, const struct exempt *exempt);
+/* 0, also where there was nothing. */
 int runtime_persist_forget(const char *state_dir, const char *limit_name);
 /* 1 if a persisted value exists for that limit */
 int runtime_persist_has(const char *state_dir, const char *limit_name);

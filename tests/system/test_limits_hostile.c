@@ -205,7 +205,7 @@ static void limits_at_the_edges_of_what_can_be_said(void **state)
     refuses(&h, "requests=4294967296", "a whole number up to 4294967295");
     refuses(&h, "requests=-1", "a whole number");
     refuses(&h, "requests=", "a whole number");
-    refuses(&h, "concurrent=1000001", "up to 1000000");
+    refuses(&h, "concurrent=1000001", "at most 1000000");
     assert_int_equal(admitted(&h, 5), 3); /* nothing of that has changed anything */
     assert_int_equal(ctl(&h, NULL, "limit set l requests=0"), 0);
     assert_int_equal(admitted(&h, 3), 0);

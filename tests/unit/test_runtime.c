@@ -60,6 +60,8 @@ static void limits_have_ranges(void **state)
              {{.requests = 1, .window_ms = 99}, 0},
              {{.requests = 1, .window_ms = UINT64_C(2592000000)}, 1},
              {{.requests = 1, .window_ms = UINT64_C(2592000001)}, 0},
+             {{.requests = 1, .window_ms = 1000, .concurrent = 1000000}, 1},
+             {{.requests = 1, .window_ms = 1000, .concurrent = 1000001}, 0},
              {{.requests = 1, .window_ms = 1000, .algorithm = 3}, 0}};
     for (size_t i = 0; i < sizeof c / sizeof *c; i++) {
         const char *why = NULL;
@@ -101,24 +103,42 @@ static void what_is_persisted_comes_back(void **state)
     assert_int_equal(runtime_persist_has(dir, "b"), 0);
     assert_int_equal(runtime_persist_has(dir, "gone"), 1);
 
-    static const char *const foreign[] = {"",
-                                          "\xc1",
-                                          "\xdf\xff\xff\xff\xff",
-                                          "\x81\xa1"
-                                          "b\x01",
-                                          "\x81\xa1"
-                                          "b\x95\x01\x09\xcd\x10\x00\x00\x00",
-                                          "\x81\xa1"
-                                          "b\x95\x01\x00\x01\x00\x00",
-                                          "hello"};
+    static const struct {
+        const char *bytes;
+        size_t len;
+    } foreign[] = {
+#define FOREIGN(text) {text, sizeof text - 1}
+        FOREIGN(""),
+        FOREIGN("\xc1"),
+        FOREIGN("\xdf\xff\xff\xff\xff"),
+        FOREIGN("hello"),
+        FOREIGN("\x81\xa1"
+                "b\x01"),
+        FOREIGN("\x81\xa1"
+                "b\x95\x01\x09\xcd\x10\x00\x00\x00"), /* an unknown algorithm */
+        FOREIGN("\x81\xa1"
+                "b\x95\x01\x00\x01\x00\x00"), /* a window of 1 ms */
+        FOREIGN("\x81\xa1"
+                "b\x95\x01\x00\xcd\x10\x00\xce\x00\x0f\x42\x41\x00"), /* concurrent */
+        FOREIGN("\x81\xa1"
+                "b\x94\x01\x00\xcd\x10\x00\x00"),
+        FOREIGN("\x81\xa1"
+                "b\x95\x01\x00\xcd\x10\x00\x00\x00\x00"), /* a byte too many */
+        FOREIGN("\x82\xa1"
+                "b\x95\x01\x00\xcd\x10\x00\x00\x00"
+                "\xa1"
+                "b\x95\x02\x00\xcd\x10\x00\x00\x00"),
+#undef FOREIGN
+    };
     snprintf(path, sizeof path, "%s/runtime.mp", dir);
     for (size_t i = 0; i < sizeof foreign / sizeof *foreign; i++) {
         FILE *f = fopen(path, "w");
-        fwrite(foreign[i], 1, strlen(foreign[i]), f);
+        fwrite(foreign[i].bytes, 1, foreign[i].len, f);
         fclose(f);
         values.limit[1].requests = 2;
         assert_int_not_equal(runtime_persist_load(dir, &config, page, &values), 0);
         assert_int_equal(values.limit[1].requests, 2);
+        assert_int_equal(runtime_persist_forget(dir, "b"), 0); /* nothing of it is applied */
     }
     assert_int_equal(runtime_persist_save(dir, "b", &v, NULL),
                      0); /* replaces what cannot be used */
@@ -131,6 +151,10 @@ static void what_is_persisted_comes_back(void **state)
     assert_int_equal(runtime_persist_save(dir, "one more", &v, NULL), -ENOSPC);
     assert_int_equal(runtime_persist_save(dir, "b", &v, NULL), 0); /* one that is there */
     assert_int_equal(runtime_persist_has(dir, "n255"), 1);
+    unlink(path);
+    assert_int_equal(mkfifo(path, 0600), 0); /* nobody waits for who might write */
+    assert_int_not_equal(runtime_persist_load(dir, &config, page, &values), 0);
+    assert_int_equal(runtime_persist_save(dir, "b", &v, NULL), 0);
     unlink(path);
     assert_int_equal(mkdir(path, 0700), 0); /* what cannot be read is not replaced */
     assert_int_not_equal(runtime_persist_save(dir, "b", &v, NULL), 0);
