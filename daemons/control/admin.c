@@ -44,6 +44,7 @@ static void (*const handler[RPC_METHODS])(struct control *, const struct rpc_cal
     [RPC_METHOD_POLL_TOP] = poll_top,
     [RPC_METHOD_LIMIT_CONFIRM] = limit_confirm,
     [RPC_METHOD_LIMIT_SET] = limit_set,
+    [RPC_METHOD_LIMIT_REVERT] = limit_revert,
     [RPC_METHOD_LIMIT_TRY] = limit_try, /* or only a question */
     [RPC_METHOD_LIMIT_RESET] = limit_reset,
     [RPC_METHOD_WS_STATS] = ask_supervisor,

@@ -123,6 +123,7 @@ void poll_top(struct control *c, const struct rpc_call *call);
 void limit_confirm(struct control *c, const struct rpc_call *call);
 void limit_trials_end(struct control *c); /* each second: those that were not confirmed in time */
 void limit_set(struct control *c, const struct rpc_call *call);
+void limit_revert(struct control *c, const struct rpc_call *call);
 void limit_reset(struct control *c, const struct rpc_call *call);
 void limit_publish_again(const struct control *c); /* the same values, as a new generation */
 void limit_try(struct control *c, const struct rpc_call *call);

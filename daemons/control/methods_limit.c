@@ -409,6 +409,28 @@ void limit_confirm(struct control *c, const struct rpc_call *call)
     rpc_reply_send(call->reply);
 }
 
+static void answer_change(const struct rpc_call *call, const struct config_limit *l, bool persisted,
+                          uint64_t trial_ms, const struct limit_wish *before,
+                          const struct limit_wish *after)
+{
+    struct rpc_out *o = rpc_reply_result(call->reply);
+    rpc_out_map(o, NULL);
+    rpc_out_str(o, "name", l->name);
+    rpc_out_bool(o, "persisted", persisted);
+    if (trial_ms)
+        rpc_out_u64(o, "confirm_within_ms", trial_ms);
+    put_wish(o, "before", l, before);
+    put_wish(o, "after", l, after);
+    rpc_out_end(o);
+    rpc_reply_send(call->reply);
+}
+
+static void cannot_persist(struct control *c, const struct rpc_call *call, int code)
+{
+    admin_error(c, call->reply, RPC_FAILED, "cannot write %s/runtime.mp: %s; nothing is changed",
+                c->config->state_dir, strerror(-code));
+}
+
 void limit_set(struct control *c, const struct rpc_call *call)
 {
     struct runtime_values values;
@@ -427,23 +449,31 @@ void limit_set(struct control *c, const struct rpc_call *call)
                                                     after.exempts ? &after.exempt : NULL)
                              : 0;
     if (code) {
-        admin_error(c, call->reply, RPC_FAILED,
-                    "cannot write %s/runtime.mp: %s; nothing is changed", c->config->state_dir,
-                    strerror(-code));
+        cannot_persist(c, call, code);
         return;
     }
     trial_note(c, l, trial_ms, &before.value); /* first: what if we die between the two? */
     publish(c, l->name, &after);
-    struct rpc_out *o = rpc_reply_result(call->reply);
-    rpc_out_map(o, NULL);
-    rpc_out_str(o, "name", l->name);
-    rpc_out_bool(o, "persisted", persist);
-    if (trial_ms)
-        rpc_out_u64(o, "confirm_within_ms", trial_ms);
-    put_wish(o, "before", l, &before);
-    put_wish(o, "after", l, &after);
-    rpc_out_end(o);
-    rpc_reply_send(call->reply);
+    answer_change(call, l, persist, trial_ms, &before, &after);
+}
+
+void limit_revert(struct control *c, const struct rpc_call *call)
+{
+    struct runtime_values values;
+    const struct config_limit *l = limit_named(c, call);
+    const int code = l ? runtime_persist_forget(c->config->state_dir, l->name) : 0;
+    if (!l)
+        return;
+    if (code) {
+        cannot_persist(c, call, code);
+        return;
+    }
+    struct limit_wish before, file = {.value = l->value};
+    runtime_read(c->runtime, &values);
+    wish_of(c, l, &values.limit[l->index], &before);
+    publish(c, l->name, &file);
+    atomic_store(&trial_of(c, l)->until_ms, 0);
+    answer_change(call, l, false, 0, &before, &file);
 }
 
 /* ---- reset ---- */

@@ -155,6 +155,43 @@ static void who_is_exempt_is_tried_persisted_and_shown(void **state)
     house_remove(&h);
 }
 
+static bool shows(struct house *h, const char *text)
+{
+    const char *out;
+    return ctl(h, &out, "--json limit show status") == 0 && strstr(out, text);
+}
+
+/* What was persisted, what is on trial, and both at once; also over a restart. */
+static void a_limit_goes_back_to_what_the_file_says(void **state)
+{
+    (void)state;
+    struct house h;
+    struct poller p;
+    const char *out;
+    start_keyed(&h, 2, "exempt = {\"old\"}");
+    poller_open(&p, &h, "X-Key: some\r\n");
+    assert_int_equal(ctl(&h, NULL, "limit set status requests=40 exempt=some --persist"), 0);
+    assert_int_equal(polled(&p, 10), 10);
+    assert_int_equal(ctl(&h, NULL, "limit set status requests=2 --confirm-within 3s"), 0);
+    assert_int_equal(ctl(&h, &out, "limit revert status"), 0);
+    assert_non_null(strstr(out, "requests: 2 -> 3"));
+    assert_non_null(strstr(out, "exempt: some -> old"));
+    assert_true(shows(&h, "\"changed\": false") && shows(&h, "\"persisted\": false"));
+    assert_false(shows(&h, "confirm_within_ms"));
+    assert_int_equal(polled(&p, 10), 3);
+    wait_until(house_logged(&h, "limit.revert name=status by uid"), 5000);
+    close(p.fd);
+    nap_ms(3500); /* longer than the trial would have lasted */
+    assert_true(shows(&h, "\"changed\": false"));
+    assert_int_equal(house_stop(&h), 0);
+    house_run(&h);
+    assert_true(shows(&h, "\"changed\": false") && shows(&h, "\"requests\": 3"));
+    assert_int_equal(ctl(&h, &out, "limit revert status"), 0);
+    assert_non_null(strstr(out, "nothing changed"));
+    assert_int_equal(ctl(&h, NULL, "limit revert nothing"), 1);
+    house_remove(&h);
+}
+
 /* ---- candidates beside a limit ---- */
 
 static void start_by_client(struct house *h, unsigned workers)
@@ -624,6 +661,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(who_is_exempt_changes_for_the_next_request_on_open_connections),
         cmocka_unit_test(who_is_exempt_is_tried_persisted_and_shown),
+        cmocka_unit_test(a_limit_goes_back_to_what_the_file_says),
         cmocka_unit_test(a_candidate_is_counted_exactly_beside_the_limit),
         cmocka_unit_test(a_candidate_is_one_over_all_workers),
         cmocka_unit_test(clients_are_named_though_their_requests_are_all_alike),

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The manual knows every key, and the configurations that are shipped are right. */
 #include "polder/config.h"
+#include "polder/rpc.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -33,6 +34,25 @@ static void polder_conf_5_has_every_key(void **state)
     }
 }
 
+static void polderctl_1_has_every_command(void **state)
+{
+    (void)state;
+    static char page[65536];
+    FILE *f = fopen("admin/man/polderctl.1", "r");
+    assert_non_null(f);
+    page[fread(page, 1, sizeof page - 1, f)] = 0;
+    fclose(f);
+    for (size_t i = 0; i < RPC_METHODS; i++) {
+        const struct rpc_method_info *m = &rpc_methods[i];
+        char item[64];
+        const int n =
+            snprintf(item, sizeof item, ".It Ic %s%s%s", m->noun, *m->verb ? " " : "", m->verb);
+        const char *at = strstr(page, item);
+        if (!at || (at[n] != '\n' && at[n] != ' '))
+            fail_msg("polderctl(1) lacks %s %s", m->noun, m->verb);
+    }
+}
+
 static void complain(void *arg, const char *line)
 {
     (void)arg;
@@ -58,6 +78,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(polder_conf_5_has_every_key),
+        cmocka_unit_test(polderctl_1_has_every_command),
         cmocka_unit_test(shipped_configurations_are_right),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
