@@ -57,6 +57,16 @@ int clientip_parse(const char *text, size_t len, struct clientip *ip)
     return inet_pton(AF_INET6, copy, ip->addr) == 1 ? 0 : -EINVAL;
 }
 
+/* 10.1.2.3/8 is 10.0.0.0/8: what means the same has the same bytes. */
+static void net_mask(struct clientip_net *net)
+{
+    const unsigned bytes = net->bits / 8, rest = net->bits % 8;
+    if (bytes == sizeof net->addr)
+        return;
+    net->addr[bytes] &= (uint8_t)(0xff00u >> rest & 0xffu);
+    memset(net->addr + bytes + 1, 0, sizeof net->addr - bytes - 1);
+}
+
 int clientip_net_parse(const char *text, struct clientip_net *net)
 {
     struct clientip ip;
@@ -82,6 +92,7 @@ int clientip_net_parse(const char *text, struct clientip_net *net)
     }
     memcpy(net->addr, ip.addr, 16);
     net->bits = (uint8_t)(v4 ? bits + 96 : bits);
+    net_mask(net);
     return 0;
 }
 
@@ -111,11 +122,8 @@ size_t clientip_format(const struct clientip *ip, char *out)
 
 size_t clientip_net_format(const struct clientip_net *net, char *out)
 {
-    struct clientip ip = {{0}};
-    memcpy(ip.addr, net->addr, net->bits / 8);
-    if (net->bits % 8)
-        ip.addr[net->bits / 8] =
-            (uint8_t)(net->addr[net->bits / 8] & (0xff00u >> net->bits % 8 & 0xffu));
+    struct clientip ip;
+    memcpy(ip.addr, net->addr, sizeof ip.addr);
     const bool v4 = net->bits >= 96 && clientip_is_v4(&ip);
     size_t len = clientip_format(&ip, out);
     if (net->bits < 128)

@@ -52,6 +52,28 @@ static void networks_and_values_are_told_apart(void **state)
     assert_null(exempt_next(&list, NULL));
 }
 
+/* Lists are compared as bytes, and written as text and read again. */
+static void a_network_has_one_form(void **state)
+{
+    (void)state;
+    static const char *const same[][2] = {{"10.1.2.3/8", "10.0.0.0/8"},
+                                          {"10.0.0.0/4", "0.0.0.0/4"},
+                                          {"2001:db8::1/33", "2001:db8::/33"},
+                                          {"2001:db8:ffff::/33", "2001:db8:8000::/33"},
+                                          {"192.0.2.7/32", "192.0.2.7"},
+                                          {"::ffff:10.9.9.9/104", "10.0.0.0/8"},
+                                          {"ffff::/0", "::/0"}};
+    for (size_t i = 0; i < sizeof same / sizeof *same; i++) {
+        struct exempt list[2];
+        char wrong[64], text[64];
+        for (int k = 0; k < 2; k++)
+            assert_int_equal(parse(&list[k], same[i][k], wrong), 0);
+        assert_memory_equal(&list[0], &list[1], sizeof list[0]);
+        clientip_net_format(&list[0].net[0], text);
+        assert_string_equal(text, same[i][1]);
+    }
+}
+
 static void what_is_meant_as_a_network_and_is_none_is_named(void **state)
 {
     (void)state;
@@ -128,6 +150,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(networks_and_values_are_told_apart),
+        cmocka_unit_test(a_network_has_one_form),
         cmocka_unit_test(what_is_meant_as_a_network_and_is_none_is_named),
         cmocka_unit_test(a_list_is_bounded),
         cmocka_unit_test(a_network_is_written_as_it_is_read),
