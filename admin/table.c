@@ -449,10 +449,20 @@ static void print_scalar(FILE *to, const msgpack_object *map, const char *key, i
     fprintf(to, "%s\n", cell);
 }
 
+/* Of several tables each has its name above it: their columns may be the same. */
+static bool has_tables(const msgpack_object *map)
+{
+    unsigned n = 0;
+    for (uint32_t i = 0; i < map->via.map.size; i++)
+        n += is_table(&map->via.map.ptr[i].val);
+    return n > 1;
+}
+
 static void print_map(FILE *to, enum rpc_method method, const msgpack_object *map,
                       const char *indent)
 {
     char key[64], name[NAME];
+    const bool named = has_tables(map);
     const int width = name_width(map);
     const msgpack_object *after = rpc_in_get(map, "after");
     for (uint32_t i = 0; i < map->via.map.size; i++) {
@@ -470,6 +480,8 @@ static void print_map(FILE *to, enum rpc_method method, const msgpack_object *ma
             print_changes(to, rpc_in_get(map, "before"), after);
         } else if (is_table(&kv->val)) {
             fputc('\n', to);
+            if (named)
+                fprintf(to, "%s:\n", name);
             print_list(to, method, &kv->val);
         } else if (kv->val.type == MSGPACK_OBJECT_MAP) {
             fprintf(to, "%s%s:\n", indent, name);

@@ -180,7 +180,7 @@ static void a_list_of_maps_is_a_table(void **state)
                         "api       b                    100  -         -       -\n");
 }
 
-static void each_table_of_an_answer_has_columns_of_its_own(void **state)
+static void each_table_of_an_answer_has_a_name_and_columns_of_its_own(void **state)
 {
     (void)state;
     struct rpc_out o;
@@ -199,10 +199,11 @@ static void each_table_of_an_answer_has_columns_of_its_own(void **state)
     rpc_out_end(&o);
     rpc_out_end(&o);
     rpc_out_end(&o);
-    assert_string_equal(shown(RPC_METHOD_STATUS, &o, false),
-                        "\nCONDITION         SINCE\nlimit_table_full     5s\n"
-                        "\nPROCESS  NUMBER  PID  STATE  UPTIME  CONNECTIONS  CRASHES  GENERATION\n"
-                        "master   -         7  -      -       -            -        -\n");
+    assert_string_equal(
+        shown(RPC_METHOD_STATUS, &o, false),
+        "\nconditions:\nCONDITION         SINCE\nlimit_table_full     5s\n"
+        "\nprocesses:\nPROCESS  NUMBER  PID  STATE  UPTIME  CONNECTIONS  CRASHES  GENERATION\n"
+        "master   -         7  -      -       -            -        -\n");
 }
 
 static void an_empty_list_says_so(void **state)
@@ -483,7 +484,7 @@ int main(void)
         cmocka_unit_test(words_become_parameters),
         cmocka_unit_test(what_is_wrong_is_told_with_what_would_be_right),
         cmocka_unit_test(a_list_of_maps_is_a_table),
-        cmocka_unit_test(each_table_of_an_answer_has_columns_of_its_own),
+        cmocka_unit_test(each_table_of_an_answer_has_a_name_and_columns_of_its_own),
         cmocka_unit_test(an_empty_list_says_so),
         cmocka_unit_test(changes_are_shown_from_old_to_new),
         cmocka_unit_test(units_follow_the_keys),
