@@ -308,3 +308,13 @@ int runtime_persist_has(const char *state_dir, const char *limit_name)
     free(all.at);
     return has;
 }
+
+void runtime_persist_which(const char *state_dir, const struct config *config,
+                           bool persisted[RUNTIME_LIMITS_MAX])
+{
+    struct entries all;
+    read_all(state_dir, &all);
+    for (uint32_t i = 0; i < config->n_limits; i++)
+        persisted[i] = find(&all, config->limits[i].name) != NULL;
+    free(all.at);
+}

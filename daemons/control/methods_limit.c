@@ -133,7 +133,7 @@ static void put_routes(const struct control *c, struct rpc_out *o, const struct 
 }
 
 static void put_limit(const struct control *c, struct rpc_out *o, const struct config_limit *l,
-                      const struct runtime_values *values)
+                      const struct runtime_values *values, bool persisted)
 {
     const struct runtime_limit *running = &values->limit[l->index];
     const struct exempt *list = runtime_exempt_of(c->runtime, l->index, running);
@@ -146,7 +146,7 @@ static void put_limit(const struct control *c, struct rpc_out *o, const struct c
     rpc_out_str(o, "key", key);
     put_counts(c, o, l);
     rpc_out_bool(o, "changed", !same(running, &l->value) || (list && !same_exempt(l, list)));
-    rpc_out_bool(o, "persisted", runtime_persist_has(c->config->state_dir, l->name) > 0);
+    rpc_out_bool(o, "persisted", persisted);
     const uint64_t until_ms = atomic_load(&trial_of(c, l)->until_ms), now_ms = clock_mono_ms();
     if (until_ms) /* on trial */
         rpc_out_u64(o, "confirm_within_ms", until_ms > now_ms ? until_ms - now_ms : 0);
@@ -162,11 +162,13 @@ static void put_limit(const struct control *c, struct rpc_out *o, const struct c
 void limit_list(struct control *c, const struct rpc_call *call)
 {
     struct runtime_values values;
+    bool persisted[RUNTIME_LIMITS_MAX];
     runtime_read(c->runtime, &values);
+    runtime_persist_which(c->config->state_dir, c->config, persisted);
     struct rpc_out *o = rpc_reply_result(call->reply);
     rpc_out_list(o, NULL);
     for (uint32_t i = 0; i < c->config->n_limits; i++)
-        put_limit(c, o, &c->config->limits[i], &values);
+        put_limit(c, o, &c->config->limits[i], &values, persisted[i]);
     rpc_out_end(o);
     rpc_reply_send(call->reply);
 }
@@ -178,7 +180,8 @@ void limit_show(struct control *c, const struct rpc_call *call)
     if (!l)
         return;
     runtime_read(c->runtime, &values);
-    put_limit(c, rpc_reply_result(call->reply), l, &values);
+    put_limit(c, rpc_reply_result(call->reply), l, &values,
+              runtime_persist_has(c->config->state_dir, l->name) > 0);
     rpc_reply_send(call->reply);
 }
 

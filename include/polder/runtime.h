@@ -120,4 +120,7 @@ int runtime_persist_save(const char *state_dir, const char *limit_name,
 int runtime_persist_forget(const char *state_dir, const char *limit_name);
 /* 1 if a persisted value exists for that limit */
 int runtime_persist_has(const char *state_dir, const char *limit_name);
+/* For all limits at once, by their index: reads the file only once. */
+void runtime_persist_which(const char *state_dir, const struct config *config,
+                           bool persisted[RUNTIME_LIMITS_MAX]);
 #endif

@@ -99,6 +99,9 @@ static void what_is_persisted_comes_back(void **state)
     assert_memory_equal(&values.limit[1], &v, sizeof v);
     assert_int_equal(runtime_persist_has(dir, "b"), 1);
     assert_int_equal(runtime_persist_has(dir, "a"), 0);
+    bool which[RUNTIME_LIMITS_MAX];
+    runtime_persist_which(dir, &config, which);
+    assert_true(!which[0] && which[1]);
     assert_int_equal(runtime_persist_forget(dir, "b"), 0);
     assert_int_equal(runtime_persist_has(dir, "b"), 0);
     assert_int_equal(runtime_persist_has(dir, "gone"), 1);
