@@ -139,6 +139,7 @@ $(BUILD)/fuzz/%: tests/fuzz/%.c $(lib_src) $(http_src) $(rpc_src) daemons/superv
 	  $(llhttp_src) $(LDLIBS) $(FUZZ_LIBS)
 $(BUILD)/fuzz/fuzz_handover: daemons/supervisor/intake.c
 $(BUILD)/fuzz/fuzz_guard: daemons/worker/guard_fields.c
+$(BUILD)/fuzz/fuzz_origin: daemons/worker/origin.c
 FUZZ_LIBS ?= -lwslay
 
 bench: deps-bench bins $(bench_bins) ## cost of hits and WebSockets against the floor, nginx and HAProxy

@@ -29,6 +29,7 @@
 
 #define OWNED     (UINT64_C(1) << 63)
 #define SLOT_MASK (INVAL_SLOTS - 1)
+#define SLOT_BITS 20
 #define TIMES     4096 /* of the last invalidations */
 #define MARKERS   256  /* more than there are processes */
 #define TIME_BITS 40
@@ -56,6 +57,9 @@ struct inval_page {
     /* Of the last path that was marked for all hosts: what is younger need not look its path up in
      * `url`, where the paths without a host are marked too. */
     _Atomic uint64_t path;
+    /* Of the last group that was marked for one origin: what is younger need not look at the second
+     * slots of its tags. */
+    _Atomic uint64_t group;
     /* Pids of those who have taken a number that they have not stored yet, or died on the way. */
     _Alignas(64) _Atomic uint32_t marking[MARKERS];
     struct inval_slot ban[INVAL_BANS];
@@ -66,7 +70,7 @@ struct inval_page {
     _Alignas(64) struct inval_words tag[INVAL_SLOTS];
 };
 _Static_assert(INVAL_BANS == 64, "one bit each in ban_map");
-_Static_assert((INVAL_SLOTS & (INVAL_SLOTS - 1)) == 0, "slots are masked");
+_Static_assert(INVAL_SLOTS == 1u << SLOT_BITS, "slots are masked, and origins stand above");
 
 size_t inval_page_size(void)
 {
@@ -180,6 +184,23 @@ uint32_t inval_tag_slot(const struct inval_page *page, const void *tag, size_t l
     return slot_of(page, 8, tag, len);
 }
 
+/* Two that share a number only invalidate each other's groups too. */
+uint32_t inval_origin(const struct inval_page *page, const void *origin, size_t len)
+{
+    const uint32_t most = UINT32_MAX >> SLOT_BITS;
+    uint64_t seed;
+    memcpy(&seed, page->secret + 16, sizeof seed);
+    return (uint32_t)(1 + XXH3_64bits_withSeed(origin, len, seed) % most) << SLOT_BITS;
+}
+
+/* Where the tag stands as a group of its origin. Both parts are hashes with the secret already;
+ * here they only have to be mixed. */
+static uint32_t group_slot(uint32_t tag_slot)
+{
+    const uint64_t mixed = tag_slot * UINT64_C(0x9e3779b97f4a7c15);
+    return (uint32_t)(mixed >> (64 - SLOT_BITS));
+}
+
 /* ---- marking ---- */
 
 static bool is_dead(uint32_t pid)
@@ -245,6 +266,18 @@ uint64_t inval_mark_path(struct inval_page *page, const void *path, size_t len, 
 uint64_t inval_mark_tag(struct inval_page *page, const void *tag, size_t len, bool soft)
 {
     return mark(page, &page->tag[inval_tag_slot(page, tag, len)], soft);
+}
+
+/* In the order of inval_mark_path(). */
+uint64_t inval_mark_group(struct inval_page *page, uint32_t origin, const void *group, size_t len)
+{
+    const uint32_t tag_slot = inval_tag_slot(page, group, len) | origin;
+    _Atomic uint32_t *place = marking_begin(page);
+    const uint64_t seq = take_number(page);
+    raise_to(&page->group, seq);
+    raise_to(&page->tag[group_slot(tag_slot)].hard, seq);
+    atomic_store(place, 0);
+    return seq;
 }
 
 uint64_t inval_mark_all(struct inval_page *page, bool soft)
@@ -398,6 +431,14 @@ static void look_path(const struct inval_page *page, uint64_t birth, const char 
         look(&page->url[inval_url_slot(page, path, url_len - (size_t)(path - url))], birth, state);
 }
 
+static void look_groups(const struct inval_page *page, uint64_t birth, const uint32_t *tag_slots,
+                        size_t n_tags, enum inval_state *state)
+{
+    for (size_t i = 0; i < n_tags; i++)
+        if (tag_slots[i] & ~SLOT_MASK)
+            look(&page->tag[group_slot(tag_slots[i])], birth, state);
+}
+
 void inval_expect_url(const struct inval_page *page, uint32_t url_slot)
 {
     __builtin_prefetch((const void *)&page->url[url_slot & SLOT_MASK]);
@@ -412,6 +453,8 @@ enum inval_state inval_check(const struct inval_page *page, uint64_t birth, uint
     look(&page->url[url_slot & SLOT_MASK], birth, &state);
     for (size_t i = 0; i < n_tags; i++)
         look(&page->tag[tag_slots[i] & SLOT_MASK], birth, &state);
+    if (n_tags && atomic_load_explicit(&page->group, memory_order_acquire) > birth)
+        look_groups(page, birth, tag_slots, n_tags, &state);
     if (atomic_load_explicit(&page->path, memory_order_acquire) > birth)
         look_path(page, birth, url, url_len, &state);
     const uint64_t map = atomic_load_explicit(&page->ban_map, memory_order_acquire);
@@ -469,6 +512,13 @@ static void explain_words(struct causes *c, const struct inval_words *words, enu
         one->tag = tag;
 }
 
+static void explain_tag_slot(struct causes *c, uint32_t tag_slot, uint32_t tag)
+{
+    explain_words(c, &c->page->tag[tag_slot & SLOT_MASK], INVAL_BY_TAG, tag);
+    if (tag_slot & ~SLOT_MASK)
+        explain_words(c, &c->page->tag[group_slot(tag_slot)], INVAL_BY_GROUP, tag);
+}
+
 static void explain_bans(struct causes *c, const char *url, size_t url_len)
 {
     struct inval_ban ban;
@@ -504,7 +554,7 @@ unsigned inval_explain(const struct inval_page *page, uint64_t birth, uint32_t u
         if (path)
             explain_words(&c, path, INVAL_BY_PATH, 0);
         for (size_t i = 0; i < n_tags; i++)
-            explain_words(&c, &page->tag[tag_slots[i] & SLOT_MASK], INVAL_BY_TAG, (uint32_t)i);
+            explain_tag_slot(&c, tag_slots[i], (uint32_t)i);
         explain_bans(&c, url, url_len);
     }
     return c.n;

@@ -52,7 +52,7 @@ static void look_line(struct search *s, const char *line, size_t len)
 size_t explain_tag(const struct inval_page *page, const struct cache_view *v, uint32_t slot,
                    char *out, size_t size)
 {
-    struct search s = {page, slot, out, size, 0};
+    struct search s = {page, inval_slot_alone(slot), out, size, 0};
     const char *at = v->head, *end = at + v->record->head_len;
     while (at < end && !s.len) {
         const char *stop = memchr(at, '\n', (size_t)(end - at));
@@ -68,10 +68,11 @@ static void explain_tag_cause(const struct inval_page *page, const struct cache_
 {
     char name[64];
     const uint32_t slot = v->record->tag_slot[cause->tag % CACHE_TAGS_MAX];
+    const char *what = cause->by == INVAL_BY_GROUP ? "group" : "tag";
     if (explain_tag(page, v, slot, name, sizeof name))
-        snprintf(out, size, "tag %s", name);
+        snprintf(out, size, "%s %s", what, name);
     else
-        snprintf(out, size, "the tag in slot %u", slot);
+        snprintf(out, size, "the %s in slot %u", what, inval_slot_alone(slot));
 }
 
 void explain_cause(const struct inval_page *page, const struct cache_view *v,
@@ -88,6 +89,7 @@ void explain_cause(const struct inval_page *page, const struct cache_view *v,
         snprintf(out, size, "its path on all hosts");
         break;
     case INVAL_BY_TAG:
+    case INVAL_BY_GROUP:
         explain_tag_cause(page, v, cause, out, size);
         break;
     case INVAL_BY_PREFIX:

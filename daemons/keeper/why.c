@@ -123,8 +123,8 @@ static void put_causes(const struct keeper *k, struct rpc_out *o, const struct j
         rpc_out_map(o, NULL);
         rpc_out_str(o, "by", text);
         rpc_out_bool(o, "hard", !c->soft);
-        if (c->by == INVAL_BY_TAG)
-            rpc_out_u64(o, "slot", x->r->tag_slot[c->tag % CACHE_TAGS_MAX]);
+        if (c->by == INVAL_BY_TAG || c->by == INVAL_BY_GROUP)
+            rpc_out_u64(o, "slot", inval_slot_alone(x->r->tag_slot[c->tag % CACHE_TAGS_MAX]));
         else if (c->by == INVAL_BY_URL)
             rpc_out_u64(o, "slot", x->r->url_slot);
         else
@@ -144,7 +144,7 @@ static void put_tags(const struct keeper *k, struct rpc_out *o, const struct jud
     char name[256];
     rpc_out_list(o, "tag_slots");
     for (uint32_t i = 0; i < x->r->n_tags && i < CACHE_TAGS_MAX; i++)
-        rpc_out_u64(o, NULL, x->r->tag_slot[i]);
+        rpc_out_u64(o, NULL, inval_slot_alone(x->r->tag_slot[i]));
     rpc_out_end(o);
     rpc_out_list(o, "tag_names");
     for (uint32_t i = 0; i < x->r->n_tags && i < CACHE_TAGS_MAX; i++) {

@@ -205,7 +205,7 @@ static const char *refusal(const struct exchange *ex, const struct h1_head *merg
         return guard_detail(&ex->req);
     rec->n_tags = 0;
     memset(rec->tag_slot, 0, sizeof rec->tag_slot);
-    const bool fits = tags_read(w, merged, rec);
+    const bool fits = tags_read(&ex->req, merged, rec);
     *delete = !fits || takes_back(&ex->req.policy, why);
     return why != POLICY_STORE ? policy_store_reason(why) : fits ? NULL : TEE_TOO_MANY_TAGS;
 }

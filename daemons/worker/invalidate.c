@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * invalidate: a successful answer to an unsafe method ends what is stored for its own URL, for
- * Location and Content-Location on the same host (RFC 9111 4.4), and for the groups it names (RFC
- * 9875), before the client sees that answer.
+ * Location and Content-Location on the same host (RFC 9111 4.4), and for the groups of its origin
+ * that it names (RFC 9875), before the client sees that answer.
  */
 #include "daemons/worker/invalidate.h"
 #include "daemons/worker/exchange.h"
@@ -22,6 +22,7 @@
 struct marking {
     struct worker *worker;
     uint64_t count;
+    uint32_t origin; /* whose groups they are */
 };
 
 static void mark_url(struct marking *m, const char *url, size_t len)
@@ -40,7 +41,7 @@ static void mark_group(void *arg, struct field_text group)
 {
     struct marking *m = arg;
     struct worker *w = m->worker;
-    inval_mark_tag(w->shared->inval, group.at, group.len, false);
+    inval_mark_group(w->shared->inval, m->origin, group.at, group.len);
     handover_tell(w, (struct field_text){"", 0}, group);
     m->count++;
     stats_add(w->stats, STATS_CACHE_INVALIDATIONS, 1);
@@ -109,7 +110,7 @@ static bool is_untouched(const struct exchange *ex, const struct h1_head *head, 
     const struct request *r = &ex->req;
     const struct inval_page *page = w->shared->inval;
     struct cache_record tags = {0};
-    return inval_settled(page, seq) && tags_read(w, head, &tags) &&
+    return inval_settled(page, seq) && tags_read(r, head, &tags) &&
            inval_check_held(page, ex->birth, ex->birth, inval_url_slot(page, r->url, r->url_len),
                             tags.tag_slot, tags.n_tags, r->url, r->url_len) == INVAL_VALID;
 }
@@ -119,7 +120,7 @@ void invalidate_after(struct exchange *ex, const struct h1_head *head)
     struct worker *w = ex->worker;
     const struct request *r = &ex->req;
     const struct field_text method = r->head->method;
-    struct marking m = {w, 0};
+    struct marking m = {w, 0, 0};
     if (!w->any_cache || !r->url_len || !policy_invalidates(method.at, method.len, head->status))
         return;
     uint64_t before;
@@ -129,8 +130,10 @@ void invalidate_after(struct exchange *ex, const struct h1_head *head)
     mark_reference(&m, r, h1_find(head, H1_CONTENT_LOCATION));
     char groups[H1_HEAD_MAX];
     const size_t n = h1_join(head, H1_CACHE_GROUP_INVALIDATION, groups, sizeof groups);
-    if (n)
+    if (n) {
+        m.origin = tags_origin(r);
         field_sf_strings((struct field_text){groups, n}, mark_group, &m);
+    }
     shared_wake_holders(w->shared);
     /* The response itself is newer than what it has invalidated, if nobody else has been at it. */
     if (untouched && inval_seq(w->shared->inval) == before + m.count)

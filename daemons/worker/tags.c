@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * tags: the groups that a response belongs to and can be invalidated by (polder/tags.h), as slots
- * of the invalidation page.
+ * of the invalidation page. By name they are one space for the operator; what an unsafe method's
+ * answer names is looked for in all of these fields, of its own origin only.
  */
+#include "daemons/worker/request.h"
 #include "daemons/worker/tee.h"
 #include "daemons/worker/worker.h"
 #include "polder/field.h"
@@ -12,6 +14,7 @@
 struct tag_list {
     const struct worker *worker;
     struct cache_record *record;
+    uint32_t origin;
     bool too_many; /* one that is not listed could never be invalidated */
 };
 
@@ -21,7 +24,8 @@ static void add_tag(void *arg, struct field_text tag)
     struct cache_record *rec = list->record;
     if (!tag.len)
         return;
-    const uint32_t slot = inval_tag_slot(list->worker->shared->inval, tag.at, tag.len);
+    const uint32_t slot =
+        inval_tag_slot(list->worker->shared->inval, tag.at, tag.len) | list->origin;
     for (uint32_t i = 0; i < rec->n_tags; i++)
         if (rec->tag_slot[i] == slot)
             return;
@@ -46,9 +50,15 @@ static void add_tags(struct tag_list *list, const struct h1_head *head, enum h1_
             tags_each(head->field[i].value, separators, add_tag, list);
 }
 
-bool tags_read(const struct worker *w, const struct h1_head *head, struct cache_record *rec)
+uint32_t tags_origin(const struct request *r)
 {
-    struct tag_list list = {w, rec, false};
+    char text[ORIGIN_MAX];
+    return inval_origin(r->worker->shared->inval, text, origin_text(r, text));
+}
+
+bool tags_read(const struct request *r, const struct h1_head *head, struct cache_record *rec)
+{
+    struct tag_list list = {r->worker, rec, tags_origin(r), false};
 #define FIELD(id, name, separators) add_tags(&list, head, H1_##id, separators);
 #include "libshared/tables/tag_fields.def"
 #undef FIELD

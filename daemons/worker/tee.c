@@ -259,7 +259,7 @@ static bool fill(struct exchange *ex, struct tee *s, const struct h1_head *head,
     const struct request *r = &ex->req;
     struct h1_out o = {w->scratch, w->scratch + CACHE_VALUE_MAX, false};
     cache_record_init(rec);
-    if (!tags_read(w, head, rec)) {
+    if (!tags_read(r, head, rec)) {
         ex->not_stored = TEE_TOO_MANY_TAGS;
         return false;
     }

@@ -3,7 +3,7 @@
  * tee: what of a backend's response goes into the store, while it streams to the client.
  *
  *   tee.c      the records that go to the keeper, through this worker's ring
- *   tags.c     the groups that it can be invalidated by
+ *   tags.c     the groups that it can be invalidated by, of the origin that origin.c tells
  *   freshen.c  what renews a stored response without its body
  *
  * A response is being stored while exchange.tee is set. The exchange owns that.
@@ -23,6 +23,7 @@
 struct exchange;
 struct part;
 struct policy_response;
+struct request;
 struct stored_copy;
 struct worker;
 
@@ -50,9 +51,18 @@ void tee_set_times(struct cache_record *rec, const struct exchange *ex,
                    const struct policy_response *resp);
 
 /* ---- tags.c ---- */
-/* The slots of the response's tags, into rec. False: more than a record can name. */
+/* The slots of the tags of the response to r, as of its origin, into rec. False: more than a record
+ * can name. */
 #define TEE_TOO_MANY_TAGS "response has more than 32 tags"
-bool tags_read(const struct worker *w, const struct h1_head *head, struct cache_record *rec);
+bool tags_read(const struct request *r, const struct h1_head *head, struct cache_record *rec);
+/* What stands above the slots: inval_origin(). */
+uint32_t tags_origin(const struct request *r);
+
+/* ---- origin.c ---- */
+#define ORIGIN_MAX 320
+/* "https://host:port" in lower case, without the scheme's own port; cut where it is longer. Returns
+ * the length. r has its head. */
+size_t origin_text(const struct request *r, char out[ORIGIN_MAX]);
 
 /* ---- freshen.c ---- */
 /* Is this 304 about the copy whose validators were sent, for all who would get it? */

@@ -18,8 +18,8 @@
  *   ahead.c   bounds what is fetched before anybody waits for it: refresh.c, warm.c, asked.c
  *   exchange.c a struct exchange links a client with a connection to a backend (upstream.c,
  *             pool.c); reply.c reads what comes back, response.c writes heads, tee.c tees
- *             what may be stored into the keeper's ring, freshen.c judges what renews it,
- *             partial.c keeps parts of bodies.
+ *             what may be stored into the keeper's ring, with its tags (tags.c, origin.c);
+ *             freshen.c judges what renews it, partial.c keeps parts of bodies.
  *
  * Each subject has its header, which says what its files promise: buffer.h and timer.h, client.h
  * and memo.h, request.h and limits.h, hit.h, shrink.h and hold.h, miss.h and exchange.h,

@@ -34,7 +34,7 @@
 #define CACHE_SLOTS_MAX (1u << 24)              /* most objects; one byte of shm.ref each */
 #define CACHE_TAGS_MAX  32
 #define CACHE_VARY_MAX  16
-#define CACHE_FORMAT    2
+#define CACHE_FORMAT    3
 
 struct cache_key {
     uint8_t hash[16];
@@ -90,7 +90,7 @@ struct cache_record {
     uint32_t n_tags;
     uint32_t route;       /* index when stored; for statistics only */
     struct cache_key key; /* under which it is stored (the worker knows partition and variant) */
-    uint32_t tag_slot[CACHE_TAGS_MAX];
+    uint32_t tag_slot[CACHE_TAGS_MAX]; /* with inval_origin() */
     /* then: url, vary, head, body */
 };
 #define CACHE_MAGIC 0x504c4452u

@@ -13,6 +13,10 @@
  * seq is taken, then stored into the slot with an atomic maximum. A process killed between the two
  * has not answered yet, so nothing was promised. Soft invalidation uses a second set of words and
  * only ends freshness.
+ *
+ * A tag has two slots: one under its name, for all origins (the operator's), and one as the group
+ * of one origin (RFC 9875 2: what an unsafe method's answer names). A record says both in 32 bits:
+ * the first slot, and above it a number of the origin, of which the second is made.
  */
 #ifndef POLDER_INVAL_H
 #define POLDER_INVAL_H
@@ -43,6 +47,13 @@ bool inval_settled(const struct inval_page *page, uint64_t *seq);
 uint32_t inval_url_slot(const struct inval_page *page, const void *url,
                         size_t len); /* host + path + query */
 uint32_t inval_tag_slot(const struct inval_page *page, const void *tag, size_t len);
+/* The origin's number in the bits above a slot, never 0: or'ed to a tag's slot. What other function
+ * takes tag slots takes them with or without it. */
+uint32_t inval_origin(const struct inval_page *page, const void *origin, size_t len);
+static inline uint32_t inval_slot_alone(uint32_t tag_slot)
+{
+    return tag_slot & (INVAL_SLOTS - 1);
+}
 /* 32 random bytes, the secret of all cache keys and slots; fixed for the life of the page */
 const uint8_t *inval_secret(const struct inval_page *page);
 /* names this history of invalidations; a cache that carries another one must be wiped */
@@ -52,6 +63,8 @@ uint64_t inval_mark_url(struct inval_page *page, const void *url, size_t len, bo
 /* "/path?query" on whatever host. */
 uint64_t inval_mark_path(struct inval_page *page, const void *path, size_t len, bool soft);
 uint64_t inval_mark_tag(struct inval_page *page, const void *tag, size_t len, bool soft);
+/* Of one inval_origin() alone, hard. */
+uint64_t inval_mark_group(struct inval_page *page, uint32_t origin, const void *group, size_t len);
 uint64_t inval_mark_all(struct inval_page *page, bool soft);
 /* The prefix is "host/path…", or "/path…" for all hosts. -EAGAIN: all ban slots are busy;
  * -ENAMETOOLONG. */
@@ -80,7 +93,14 @@ enum inval_state inval_check(const struct inval_page *page, uint64_t birth, uint
                              const uint32_t *tag_slots, size_t n_tags, const char *url,
                              size_t url_len);
 /* Which invalidations are against what inval_check() judges, for people. */
-enum inval_by { INVAL_BY_ALL, INVAL_BY_URL, INVAL_BY_PATH, INVAL_BY_TAG, INVAL_BY_PREFIX };
+enum inval_by {
+    INVAL_BY_ALL,
+    INVAL_BY_URL,
+    INVAL_BY_PATH,
+    INVAL_BY_TAG,
+    INVAL_BY_GROUP, /* the tag, as a group of the origin */
+    INVAL_BY_PREFIX
+};
 struct inval_cause {
     enum inval_by by;
     bool soft;

@@ -75,6 +75,65 @@ static void only_what_was_meant_is_invalid(void **state)
     assert_int_equal(state_of(&b), INVAL_HARD);
 }
 
+/* An origin whose number is not `taken`: some share one. */
+static uint32_t origin_but(uint32_t taken)
+{
+    char name[16];
+    uint32_t origin;
+    unsigned i = 0;
+    do {
+        assert_in_range(i, 0, 99);
+        const int n = snprintf(name, sizeof name, "http://h%u", i++);
+        origin = inval_origin(page, name, (size_t)n);
+        assert_int_equal(inval_slot_alone(origin), 0);
+        assert_int_not_equal(origin, 0);
+    } while (origin == taken);
+    return origin;
+}
+
+static enum inval_state state_of_tags(uint64_t birth, const uint32_t *tags, size_t n)
+{
+    return inval_check(page, birth, 0, tags, n, "h/x", 3);
+}
+
+static void a_group_is_marked_for_one_origin_and_a_tag_for_all(void **state)
+{
+    (void)state;
+    const uint32_t a = origin_but(0), b = origin_but(a), red = inval_tag_slot(page, "red", 3);
+    const uint32_t of_a[2] = {inval_tag_slot(page, "blue", 4) | a, red | a}, of_b = red | b;
+    uint64_t birth = inval_seq(page);
+    inval_mark_group(page, a, "Red", 3);
+    assert_int_equal(state_of_tags(birth, of_a, 2), INVAL_VALID);
+    inval_mark_group(page, a, "red", 3);
+    assert_int_equal(state_of_tags(birth, of_a, 2), INVAL_HARD);
+    assert_int_equal(state_of_tags(birth, &of_b, 1), INVAL_VALID);
+    assert_int_equal(state_of_tags(birth, &red, 1), INVAL_VALID); /* of no origin */
+    birth = inval_seq(page);
+    assert_int_equal(state_of_tags(birth, of_a, 2), INVAL_VALID);
+    inval_mark_tag(page, "red", 3, true);
+    assert_int_equal(state_of_tags(birth, of_a, 2), INVAL_SOFT);
+    assert_int_equal(state_of_tags(birth, &of_b, 1), INVAL_SOFT);
+    inval_mark_tag(page, "red", 3, false);
+    assert_int_equal(state_of_tags(birth, of_a, 2), INVAL_HARD);
+    assert_int_equal(state_of_tags(birth, &of_b, 1), INVAL_HARD);
+    assert_int_equal(state_of_tags(birth, &red, 1), INVAL_HARD);
+}
+
+static void origins_are_spread_over_their_numbers(void **state)
+{
+    (void)state;
+    static bool seen[4096];
+    unsigned numbers = 0;
+    for (unsigned i = 0; i < 4096; i++) {
+        char name[32];
+        const int n = snprintf(name, sizeof name, "https://shop-%u.example", i);
+        const uint32_t number = inval_origin(page, name, (size_t)n) >> 20;
+        numbers += !seen[number];
+        seen[number] = true;
+    }
+    assert_in_range(numbers, 2400, 2800); /* 4095 * (1 - 1/e) = 2588 */
+}
+
 static void a_path_is_marked_on_every_host(void **state)
 {
     (void)state;
@@ -298,6 +357,27 @@ static void each_cause_is_named_with_its_time(void **state)
     assert_int_equal(c[0].when_s, 0);
 }
 
+static void a_group_and_a_tag_of_its_name_are_two_causes(void **state)
+{
+    (void)state;
+    struct inval_cause c[INVAL_CAUSES_MAX];
+    const uint32_t a = origin_but(0), b = origin_but(a);
+    const uint32_t tags[2] = {inval_tag_slot(page, "blue", 4) | a,
+                              inval_tag_slot(page, "red", 3) | a};
+    const uint64_t birth = inval_seq(page);
+    inval_mark_group(page, b, "red", 3);
+    assert_int_equal(inval_explain(page, birth, 0, tags, 2, "h/x", 3, c), 0);
+    inval_mark_tag(page, "red", 3, true);
+    const uint64_t seq = inval_mark_group(page, a, "red", 3);
+    assert_int_equal(inval_explain(page, birth, 0, tags, 2, "h/x", 3, c), 2);
+    assert_int_equal(c[0].by, INVAL_BY_GROUP);
+    assert_int_equal(c[0].tag, 1);
+    assert_int_equal(c[0].seq, seq);
+    assert_false(c[0].soft);
+    assert_int_equal(c[1].by, INVAL_BY_TAG);
+    assert_true(c[1].soft);
+}
+
 static void causes_are_bounded(void **state)
 {
     (void)state;
@@ -326,6 +406,8 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         TEST(only_what_was_meant_is_invalid),
+        TEST(a_group_is_marked_for_one_origin_and_a_tag_for_all),
+        TEST(origins_are_spread_over_their_numbers),
         TEST(a_path_is_marked_on_every_host),
         TEST(soft_ends_freshness_and_hard_wins),
         TEST(a_fetch_that_began_before_is_invalid_and_one_that_began_after_is_not),
@@ -335,6 +417,7 @@ int main(void)
         TEST(deaths_of_writers_cost_no_slot_and_no_mark),
         TEST(many_writers_lose_no_mark),
         TEST(each_cause_is_named_with_its_time),
+        TEST(a_group_and_a_tag_of_its_name_are_two_causes),
         TEST(causes_are_bounded),
         TEST(secrets_differ_from_page_to_page),
     };

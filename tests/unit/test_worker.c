@@ -3,6 +3,8 @@
  * conditions. */
 #include "daemons/worker/buffer.h"
 #include "daemons/worker/hit.h"
+#include "daemons/worker/request.h"
+#include "daemons/worker/tee.h"
 #include "daemons/worker/upstream.h"
 #include "daemons/worker/worker.h"
 #include "polder/config.h"
@@ -62,6 +64,49 @@ static void a_key_is_read_from_where_it_is_said_to_be(void **state)
     expect_key(&r, CONFIG_KEY_QUERY, "e", "");
     expect_key(&r, CONFIG_KEY_QUERY, "ke", NULL);
     expect_key(&r, CONFIG_KEY_ROUTE, "", "/r/*");
+}
+
+static void expect_origin(struct request r, bool trusted, const char *url, const char *wanted)
+{
+    char out[ORIGIN_MAX];
+    r.url = url;
+    r.url_len = (uint32_t)strlen(url);
+    r.trusted_peer = trusted;
+    const size_t n = origin_text(&r, out);
+    if (n != strlen(wanted) || memcmp(out, wanted, n))
+        fail_msg("origin of %s: %.*s, wanted %s", url, (int)n, out, wanted);
+}
+
+static void the_origin_is_what_the_client_sees(void **state)
+{
+    (void)state;
+    expect_origin(asking("/", ""), true, "h:8080/x?http://y/", "http://h:8080");
+    expect_origin(asking("/", ""), true, "[::1]:81/x", "http://[::1]:81");
+    expect_origin(asking("/", ""), true, "/x", "http://");
+    const char *proto = "X-Forwarded-Proto: HTTPS\r\n";
+    expect_origin(asking("/", proto), false, "h/x", "http://h");
+    expect_origin(asking("/", proto), true, "h/x", "https://h");
+    expect_origin(asking("/", proto), true, "h:443/x", "https://h");
+    /* a list grows at its end: what stands before may be the client's own */
+    expect_origin(asking("/", "X-Forwarded-Host: evil, Shop.example\r\n"
+                              "X-Forwarded-Proto: evil ,https\r\n"),
+                  true, "h/x", "https://shop.example");
+    expect_origin(asking("/", "X-Forwarded-Host: a\r\nX-Forwarded-Host: b:80\r\n"), true, "h/x",
+                  "http://b");
+    expect_origin(asking("/", "Forwarded: proto=evil;host=evil\r\n"
+                              "Forwarded: for=1.2.3.4, for=\"[::1]\" ; Host=\"s,;:443\";"
+                              "proto=https\r\n"),
+                  true, "h/x", "https://s,;");
+    expect_origin(asking("/", "Forwarded: for=1.2.3.4;proto=https;host=s\r\n"
+                              "X-Forwarded-Host: t\r\n"),
+                  true, "h/x", "https://t");
+    expect_origin(asking("/", "Forwarded: ;=;proto;host=\"\r\nX-Forwarded-Proto: ,\r\n"), true,
+                  "h/x", "http://\"");
+    char wide[1200] = "X-Forwarded-Host: ", cut[ORIGIN_MAX + 1] = "http://";
+    memset(wide + 18, 'x', 1000);
+    strcpy(wide + 1018, "\r\n");
+    memset(cut + 7, 'x', ORIGIN_MAX - 7);
+    expect_origin(asking("/", wide), true, "h/x", cut);
 }
 
 static void joined_keys_do_not_run_into_each_other(void **state)
@@ -193,6 +238,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_key_is_read_from_where_it_is_said_to_be),
+        cmocka_unit_test(the_origin_is_what_the_client_sees),
         cmocka_unit_test(joined_keys_do_not_run_into_each_other),
         cmocka_unit_test(a_claim_of_an_unverified_token_tells_callers_apart),
         cmocka_unit_test(a_chain_gives_back_what_was_put_in),
