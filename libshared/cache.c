@@ -68,6 +68,14 @@ void cache_key_variant(const uint8_t secret[32], const struct cache_key *primary
     key_hash(secret, 2, from.hash, sizeof from.hash, vary, vary_len, key);
 }
 
+void cache_key_coded(const uint8_t secret[32], const struct cache_key *source, const char *coding,
+                     struct cache_key *key)
+{
+    char name[16]; /* no field name begins so: never the key of a variant */
+    const int n = snprintf(name, sizeof name, "=%.14s", coding);
+    cache_key_variant(secret, source, name, (size_t)n, key);
+}
+
 /* ---- records ---- */
 
 void cache_record_init(struct cache_record *record)

@@ -142,13 +142,17 @@ static int url_of(struct control *c, const struct rpc_call *call, char *url, siz
     return len;
 }
 
+/* other: a parameter that goes along as it came, if it did; or NULL. */
 static void forward_url(struct control *c, const struct rpc_call *call, const char *method,
-                        const char *url, size_t len)
+                        const char *url, size_t len, const char *other)
 {
+    const msgpack_object *value = other ? rpc_in_get(call->params, other) : NULL;
     struct rpc_out params;
     rpc_out_init(&params);
     rpc_out_map(&params, NULL);
     rpc_out_strn(&params, "url", url, len);
+    if (value)
+        rpc_out_object(&params, other, value);
     rpc_out_end(&params);
     admin_forward(c, call->reply, &c->keeper, method, &params);
 }
@@ -158,7 +162,7 @@ void cache_show(struct control *c, const struct rpc_call *call)
     char url[URL_MAX];
     const int len = url_of(c, call, url, sizeof url);
     if (len > 0)
-        forward_url(c, call, "cache.show", url, (size_t)len);
+        forward_url(c, call, "cache.show", url, (size_t)len, NULL);
 }
 
 /* The route of a URL as url_of() gives it. */
@@ -181,7 +185,8 @@ void cache_why(struct control *c, const struct rpc_call *call)
     const struct config_route *route = route_of(c, url, (size_t)len);
     const char *quarantined = route && route->cache ? guard_why(c, route) : NULL;
     if (route && route->cache && !quarantined) {
-        forward_url(c, call, "cache.why", url, (size_t)len); /* it depends on what is stored */
+        /* it depends on what is stored */
+        forward_url(c, call, "cache.why", url, (size_t)len, "accept-encoding");
         return;
     }
     struct rpc_out *o = rpc_reply_result(call->reply);

@@ -153,7 +153,7 @@ static void job_begin(const struct keeper *k, struct job *j)
     rpc_out_list(j->out, j->show ? "variants" : "objects");
 }
 
-static void job_found(struct keeper *k, struct job *j, const struct cache_record *r)
+static void job_found(struct keeper *k, struct job *j, MDB_txn *txn, const struct cache_record *r)
 {
     job_begin(k, j);
     struct rpc_out *o = j->out;
@@ -162,7 +162,7 @@ static void job_found(struct keeper *k, struct job *j, const struct cache_record
     if (j->show)
         put_details(k, o, r);
     if (j->why)
-        why_put_variant(k, j, r);
+        why_put_variant(k, j, txn, r);
     if (r->flags & CACHE_VARY_MARKER)
         rpc_out_bool(o, "marker", true);
     rpc_out_end(o);
@@ -187,6 +187,13 @@ static bool entry_in_range(const struct job *j, const MDB_val *key)
     if (key->mv_size <= 8 || key->mv_size > STORE_URL_KEY)
         return false;
     return j->all_hosts || (key->mv_size - 8 >= cut && memcmp(key->mv_data, j->text, cut) == 0);
+}
+
+/* `why` tells of copies where it tells of what they are copies of. */
+static bool is_wanted(const struct job *j, const struct cache_record *r)
+{
+    const uint32_t left_out = (j->show ? 0 : CACHE_VARY_MARKER) | (j->why ? CACHE_CODED : 0);
+    return !(r->flags & left_out) && text_matches(j, (const char *)(r + 1), r->url_len);
 }
 
 static bool job_full(struct job *j)
@@ -214,9 +221,8 @@ static int job_walk(struct keeper *k, struct job *j, MDB_cursor *cursor, MDB_txn
         if (n % 32 == 0 && clock_mono_ns() > until_ns)
             return 0;
         const struct cache_record *r = entry_record(k, txn, &key, &value);
-        if (r && text_matches(j, (const char *)(r + 1), r->url_len) &&
-            (j->show || !(r->flags & CACHE_VARY_MARKER)))
-            job_found(k, j, r);
+        if (r && is_wanted(j, r))
+            job_found(k, j, txn, r);
     }
     return rc;
 }
@@ -395,7 +401,10 @@ static void ask_show(struct keeper *k, const struct rpc_call *call, enum rpc_met
         j->why = method == RPC_METHOD_CACHE_WHY;
         if (j->why)
             why_route(k, j);
-        job_start(k, j);
+        if (j->why && !copies_ask(call, j))
+            free(j);
+        else
+            job_start(k, j);
     }
 out:
     free(text);

@@ -6,7 +6,8 @@
 #include "daemons/rpc/server.h"
 #include "polder/config.h"
 
-#define QUERY_URL_SHOWN 2048
+#define QUERY_URL_SHOWN  2048
+#define QUERY_ACCEPT_MAX 1024 /* of Accept-Encoding; workers read no more */
 
 /* What the configuration says of the URL; copied, for the walk may outlive it. */
 struct query_route {
@@ -16,6 +17,8 @@ struct query_route {
     uint64_t interval_ms; /* of its poll; 0: none */
     bool refreshes;       /* refresh_share is not 0 */
     bool warm;            /* the URL is one of `warm` */
+    uint8_t compress[CODINGS];
+    uint32_t n_compress;
 };
 
 struct job {
@@ -25,7 +28,9 @@ struct job {
     bool show;           /* else list */
     bool why;            /* with what decides, and what comes next */
     struct query_route route;
-    bool all_hosts; /* the text starts with its path */
+    bool all_hosts;     /* the text starts with its path */
+    bool asks_coding;   /* which copy would the client get? */
+    enum coding coding; /* that it likes best */
     uint32_t limit, found;
     uint64_t until_ms; /* mono; of a list */
     uint16_t at_len;   /* where to go on in `url` */
@@ -37,6 +42,14 @@ struct job {
 /* ---- why.c ---- */
 void why_route(const struct keeper *k, struct job *j);
 void why_put_url(const struct keeper *k, const struct job *j);
-void why_put_variant(const struct keeper *k, const struct job *j, const struct cache_record *r);
+void why_put_variant(const struct keeper *k, const struct job *j, MDB_txn *txn,
+                     const struct cache_record *r);
 void why_put_end(const struct keeper *k, const struct job *j);
+
+/* ---- copies.c ---- */
+/* Takes the call's Accept-Encoding; after why_route(). False: the call is answered. */
+bool copies_ask(const struct rpc_call *call, struct job *j);
+/* hit: the next GET would be answered from r. */
+void copies_put(const struct keeper *k, const struct job *j, MDB_txn *txn,
+                const struct cache_record *r, bool hit);
 #endif

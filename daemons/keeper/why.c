@@ -61,6 +61,10 @@ void why_route(const struct keeper *k, struct job *j)
     out->interval_ms = route->poll ? route->poll->min_interval_ms : 0;
     out->refreshes = route->upstream && route->upstream->refresh_share;
     out->warm = is_warm(config, j->text, j->len);
+    if (!route->cache)
+        return;
+    memcpy(out->compress, route->cache->compress, sizeof out->compress);
+    out->n_compress = route->cache->n_compress;
 }
 
 /* ---- flights ---- */
@@ -262,7 +266,8 @@ static void put_refresh(const struct keeper *k, const struct job *j, const struc
     rpc_out_f64(o, "refresh_value_seconds", (double)refresh_value_ns(r, reads) / 1e9);
 }
 
-void why_put_variant(const struct keeper *k, const struct job *j, const struct cache_record *r)
+void why_put_variant(const struct keeper *k, const struct job *j, MDB_txn *txn,
+                     const struct cache_record *r)
 {
     struct rpc_out *o = j->out;
     char key[2 * sizeof r->key.hash + 1];
@@ -281,6 +286,8 @@ void why_put_variant(const struct keeper *k, const struct job *j, const struct c
     rpc_out_str(o, "next", next.words);
     if (next.status[0])
         rpc_out_str(o, "cache_status", next.status);
+    if (!(r->flags & CACHE_VARY_MARKER))
+        copies_put(k, j, txn, r, !strncmp(next.status, "hit", 3));
 }
 
 /* ---- what is not there ---- */

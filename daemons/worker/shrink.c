@@ -64,9 +64,7 @@ struct shrink {
 void shrink_copy_key(const struct worker *w, const struct cache_key *source, enum coding coding,
                      struct cache_key *key)
 {
-    char name[16] = "=";
-    strcat(name, coding_name(coding)); /* no field name begins so: never the key of a variant */
-    cache_key_variant(inval_secret(w->shared->inval), source, name, strlen(name), key);
+    cache_key_coded(inval_secret(w->shared->inval), source, coding_name(coding), key);
 }
 
 /* ---- ends ---- */

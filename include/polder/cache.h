@@ -114,6 +114,9 @@ void cache_key_of(const uint8_t secret[32], const char *url, size_t url_len, con
                   size_t partition_len, struct cache_key *key);
 void cache_key_variant(const uint8_t secret[32], const struct cache_key *primary, const char *vary,
                        size_t vary_len, struct cache_key *key);
+/* Of the copy in a content coding ("br") of what is stored under source. */
+void cache_key_coded(const uint8_t secret[32], const struct cache_key *source, const char *coding,
+                     struct cache_key *key);
 
 /* Zeroes the record and fills in what every record has. */
 void cache_record_init(struct cache_record *record);

@@ -70,6 +70,15 @@ static bool answers(struct asked *a)
                      condition && !strcmp(condition, "\"v1\"") ? "204 No Content"
                                                                : "412 Precondition Failed");
     }
+    if (!strncmp(a->target, "/noise", 6)) {
+        unsigned char noise[4000];
+        uint32_t x = 1;
+        for (size_t i = 0; i < sizeof noise; i++)
+            noise[i] = (unsigned char)((x = x * 1664525u + 1013904223u) >> 24);
+        return reply(a, "HTTP/1.1 200 OK\r\nCache-Control: max-age=600\r\nContent-Type: "
+                        "text/plain\r\nContent-Length: 4000\r\n\r\n") &&
+               reply_bytes(a, noise, sizeof noise);
+    }
     if (!strncmp(a->target, "/stale", 6)) {
         const char *inm = field_of(&a->m, "If-None-Match");
         const char *lines =
@@ -405,6 +414,76 @@ static void what_is_validated_each_time_is_coded_too(void **state)
     house_remove(&h);
 }
 
+/* What `cache why` says of a copy of the target; "" where it does not name it. */
+static const char *copy_in(struct house *h, const char *target, const char *coding)
+{
+    static char said[64];
+    const char *out;
+    char wanted[64];
+    assert_int_equal(ctl(h, &out, "cache why http://test.example%s", target), 0);
+    snprintf(wanted, sizeof wanted, "\n%s ", coding);
+    const char *at = strstr(out, wanted);
+    snprintf(said, sizeof said, "%s", at ? at + 1 + strlen(coding) : "");
+    said[strcspn(said, "\n")] = 0;
+    return said + strspn(said, " ");
+}
+
+static void expect_next(struct house *h, const char *target, const char *accept, const char *wanted)
+{
+    const char *out;
+    char line[80];
+    struct message m;
+    assert_int_equal(
+        ctl(h, &out, "cache why http://test.example%s --accept-encoding '%s'", target, accept), 0);
+    const char *at = strstr(out, "\nnext coding ");
+    snprintf(line, sizeof line, "%s", at ? at + 13 : " nothing");
+    line[strcspn(line, "\n")] = 0;
+    const char *said = line + strspn(line, " ");
+    if (strcmp(said, wanted))
+        fail_msg("%s for \"%s\": why says \"%s\", wanted \"%s\"", target, accept, said, wanted);
+    ask(h, target, accept, &m);
+    const char *coding = coding_of(&m);
+    if (strncmp(coding, said, strlen(coding)))
+        fail_msg("%s for \"%s\": why says \"%s\", the answer is %s", target, accept, said, coding);
+    message_free(&m);
+}
+
+static void cache_why_tells_which_copies_there_are_and_who_gets_them(void **state)
+{
+    (void)state;
+    struct house h;
+    const char *out;
+    start(&h, 2, "compress = {\"br\", \"gzip\"}");
+    wait_until((get(h.port, "/json/5000", NULL), served_from_store(h.port, "/json/5000")), 5000);
+    assert_int_equal(strncmp(copy_in(&h, "/json/5000", "br"), "not made", 8), 0);
+    assert_int_equal(strncmp(copy_in(&h, "/json/5000", "gzip"), "not made", 8), 0);
+    assert_string_equal(copy_in(&h, "/json/5000", "zstd"), "");
+    expect_next(&h, "/json/5000", "gzip, br;q=0.5", "identity, and gzip is made behind it");
+    wait_until(is_coded(&h, "/json/5000", "gzip", "gzip"), 5000);
+    assert_int_equal(strncmp(copy_in(&h, "/json/5000", "gzip"), "there ", 6), 0);
+    assert_int_equal(strncmp(copy_in(&h, "/json/5000", "br"), "not made", 8), 0);
+    expect_next(&h, "/json/5000", "gzip, br;q=0.5", "gzip");
+    expect_next(&h, "/json/5000", "", "identity");
+    expect_next(&h, "/json/5000", "zstd", "identity");
+    expect_next(&h, "/json/5000", "*, br;q=0", "gzip");
+    /* a copy is told of where it belongs, and only there */
+    assert_int_equal(ctl(&h, &out, "--json cache why http://test.example/json/5000"), 0);
+    assert_null(strstr(out, "content-coding"));
+    assert_null(strstr(out, "next_coding"));
+    wait_until((get(h.port, "/noise/4000", NULL), served_from_store(h.port, "/noise/4000")), 5000);
+    expect_next(&h, "/noise/4000", "br", "identity, and br is made behind it");
+    wait_until(!strncmp(copy_in(&h, "/noise/4000", "br"), "none", 4), 5000);
+    expect_next(&h, "/noise/4000", "br", "identity: br would not save a tenth");
+    assert_int_equal(ctl(&h, NULL, "cache invalidate --all"), 0);
+    assert_int_equal(ctl(&h, &out, "cache why /json/5000 --accept-encoding br"), 0);
+    assert_null(strstr(out, "next coding"));
+    wait_until((get(h.port, "/json/5000", NULL), served_from_store(h.port, "/json/5000")), 5000);
+    assert_int_equal(strncmp(copy_in(&h, "/json/5000", "gzip"), "not made", 8), 0);
+    assert_int_equal(ctl(&h, &out, "cache why /x --accept-encoding %02000d", 1), 2);
+    assert_non_null(strstr(out, "at most"));
+    house_remove(&h);
+}
+
 static void who_wants_no_copies_passes_the_field_on(void **state)
 {
     (void)state;
@@ -503,6 +582,7 @@ int main(void)
         cmocka_unit_test(no_copy_outlives_what_it_is_a_copy_of),
         cmocka_unit_test(copies_stay_when_a_304_renews_the_response),
         cmocka_unit_test(what_is_validated_each_time_is_coded_too),
+        cmocka_unit_test(cache_why_tells_which_copies_there_are_and_who_gets_them),
         cmocka_unit_test(who_wants_no_copies_passes_the_field_on),
         cmocka_unit_test(a_worker_that_dies_at_it_is_followed_by_another),
         cmocka_unit_test(slow_readers_get_all_of_a_copy),
