@@ -126,6 +126,7 @@ static uint64_t largest_word(const struct inval_words *words, size_t n)
 static uint64_t largest_number(const struct inval_page *page)
 {
     uint64_t most = larger(atomic_load(&page->ban_floor), atomic_load(&page->path));
+    most = larger(most, atomic_load(&page->group));
     for (unsigned i = 0; i < INVAL_BANS; i++) {
         const uint64_t seq = atomic_load(&page->ban[i].seq);
         most = larger(most, seq & OWNED ? 0 : seq);
