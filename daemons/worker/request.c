@@ -160,6 +160,21 @@ static void put_forwarded_origin(struct h1_out *o, struct field_text value)
     }
 }
 
+/* What else of that family backends look at, and what it says where it says nothing new. */
+static bool tells_origin(const struct h1_field *f)
+{
+    static const struct {
+        const char *name, *usual, *also;
+    } known[] = {{"x-forwarded-port", "80", "443"},
+                 {"x-forwarded-prefix", "", "/"},
+                 {"x-forwarded-scheme", "http", ""},
+                 {"x-forwarded-ssl", "off", ""}};
+    for (size_t i = 0; f->id == H1_OTHER && i < sizeof known / sizeof *known; i++)
+        if (field_is(f->name, known[i].name))
+            return !field_is(f->value, known[i].usual) && !field_is(f->value, known[i].also);
+    return false;
+}
+
 /* What a trusted proxy says of the URL that its client sees, where that is not what we see: a
  * backend makes links and redirects of it, so its answers differ by it. */
 static void put_origin(struct h1_out *o, const struct request *r)
@@ -174,6 +189,11 @@ static void put_origin(struct h1_out *o, const struct request *r)
                    (f->id == H1_X_FORWARDED_HOST &&
                     (v.len != head->host.len || strncasecmp(v.at, head->host.at, v.len)))) {
             h1_puts(o, f->id == H1_X_FORWARDED_PROTO ? "\np " : "\nh ");
+            h1_put(o, v.at, v.len);
+        } else if (tells_origin(f) && !h1_is_hop_by_hop(head, f)) {
+            h1_puts(o, "\n");
+            h1_put(o, f->name.at, f->name.len);
+            h1_puts(o, " ");
             h1_put(o, v.at, v.len);
         }
     }
@@ -340,11 +360,11 @@ static void respell(struct worker *w, struct request *r)
     const size_t rest = (size_t)(r->url + r->url_len - path);
     const char *mark = memchr(path, '?', rest);
     const size_t len = mark ? (size_t)(mark - path) : rest;
-    if (!by_key && len == r->path_len && !memcmp(path, r->path, len))
+    if (!by_key && len == r->path_len && !memcmp(path, r->path, len) && (!query.at || query.len))
         return;
     struct h1_out o = {w->target, w->target + sizeof w->target, false};
     h1_put(&o, path, by_key ? rest : len);
-    if (query.at && !by_key) {
+    if (query.len && !by_key) {
         h1_put(&o, "?", 1);
         h1_put(&o, query.at, query.len);
     }

@@ -317,6 +317,19 @@ static bool shadows_ours(struct field_text name)
     return false;
 }
 
+/* The rest of the family X-Forwarded-: also only for a proxy that we know, and with '-'. */
+static bool is_forwarding(const struct request *r, struct field_text name)
+{
+    static const char family[] = "x-forwarded-";
+    char plain[sizeof family - 1];
+    if (name.len < sizeof plain)
+        return false;
+    for (size_t i = 0; i < sizeof plain; i++)
+        plain[i] = name.at[i] == '_' ? '-' : name.at[i];
+    return field_is((struct field_text){plain, sizeof plain}, family) &&
+           (!r->trusted_peer || memchr(name.at, '_', name.len));
+}
+
 static bool keeps_codings(const struct request *r)
 {
     return r->route && r->route->cache && r->route->cache->n_compress;
@@ -341,7 +354,7 @@ static bool is_forwarded(const struct response_request *what, const struct h1_fi
     case H1_FORWARDED: /* only a proxy that we know may say who its client is */
         return what->request->trusted_peer;
     case H1_OTHER:
-        if (shadows_ours(f->name))
+        if (shadows_ours(f->name) || is_forwarding(what->request, f->name))
             return false;
         break;
     default:

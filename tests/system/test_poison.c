@@ -42,6 +42,12 @@ static bool answers(struct asked *a)
         snprintf(body, sizeof body, "%.100s://%.100s/", lines, host ? host : "none");
         return reply_ok(a, "Cache-Control: max-age=60\r\n", body);
     }
+    if (!strncmp(t, "/port", 5)) {
+        const char *port = field_of(&a->m, "X-Forwarded-Port");
+        snprintf(body, sizeof body, "%.100s%s", port ? port : "none",
+                 strstr(a->m.head, "X_Forwarded") ? " and more" : "");
+        return reply_ok(a, "Cache-Control: max-age=60\r\n", body);
+    }
     if (!strncmp(t, "/host", 5)) {
         const char *host = field_of(&a->m, "Host");
         snprintf(body, sizeof body, "%.100s", host ? host : "none");
@@ -91,11 +97,11 @@ static bool answers(struct asked *a)
     return reply_ok(a, "Cache-Control: max-age=60\r\n", body);
 }
 
-static void start(struct house *h)
+static void start_trusting(struct house *h, const char *proxies)
 {
     house_start(
         h, 2,
-        "trusted_proxies = {\"127.0.0.0/8\"}\ncache { ttl = \"5m\" ignore_query = "
+        "trusted_proxies = {\"%s\"}\ncache { ttl = \"5m\" ignore_query = "
         "{\"utm_*\"} stale_while_revalidate = \"0s\" }\nupstream \"u\" { server "
         "\"127.0.0.1:%u\" { } }\nroute \"/raw/*\" { upstream = \"u\" }\nroute \"/*\" { "
         "upstream = \"u\" cache { } }\n"
@@ -103,8 +109,13 @@ static void start(struct house *h)
         "\"header:Authorization+cookie:sid\" } }\n"
         "route \"/tenant/*\" { upstream = \"u\" cache { partition = \"header:X-Tenant\" } }\n"
         "route \"/sid/*\" { upstream = \"u\" cache { partition = \"cookie:sid\" } }\n",
-        backend_port(backend));
+        proxies, backend_port(backend));
     backend_forget(backend);
+}
+
+static void start(struct house *h)
+{
+    start_trusting(h, "127.0.0.0/8");
 }
 
 /* Asks until it is a hit, and returns that answer's body. */
@@ -129,6 +140,7 @@ static void another_spelling_gets_the_same_question(void **state)
     } s[] = {{"/c/x/../a?q=%41", "/c/a?q=%41"},
              {"/c/%62", "/c/b"},
              {"/c/./c", "/c/c"},
+             {"/c/empty?", "/c/empty"},
              {"/c/%7Ed%2f", "/c/~d%2F"}};
     struct house h;
     struct message m;
@@ -264,6 +276,26 @@ static void schemes_and_hosts_that_a_proxy_tells_are_kept_apart(void **state)
     assert_int_equal(get_with(h.port, "/fwd", "Forwarded: for=192.0.2.1;proto=http\r\n", &m), 200);
     assert_non_null(strstr(field_of(&m, "Cache-Status"), "fwd="));
     message_free(&m);
+    house_remove(&h);
+}
+
+/* All that the fields of this family say of the URL is for proxies to say. */
+static void nobody_else_tells_the_backend_its_port(void **state)
+{
+    (void)state;
+    static const char lie[] = "X-Forwarded-Port: 1\r\nX_Forwarded_Prefix: /x\r\n";
+    struct house h;
+    struct message m;
+    start_trusting(&h, "192.0.2.1");
+    assert_int_equal(get_with(h.port, "/port", lie, &m), 200);
+    assert_string_equal(m.body, "none");
+    message_free(&m);
+    house_remove(&h);
+    /* a proxy is believed, and what it has said is a copy of its own, if it is not the usual */
+    start(&h);
+    assert_string_equal(stored(&h, "/port", "X-Forwarded-Port: 8443\r\n"), "8443");
+    assert_string_equal(stored(&h, "/port", ""), "none");
+    assert_string_equal(stored(&h, "/port", "X-Forwarded-Port: 80\r\n"), "none");
     house_remove(&h);
 }
 
@@ -406,6 +438,7 @@ int main(void)
         cmocka_unit_test(a_304_brings_nothing_private),
         cmocka_unit_test(what_varies_by_what_polder_says_is_not_stored),
         cmocka_unit_test(schemes_and_hosts_that_a_proxy_tells_are_kept_apart),
+        cmocka_unit_test(nobody_else_tells_the_backend_its_port),
         cmocka_unit_test(a_copy_of_one_identity_is_no_others),
         cmocka_unit_test(nobody_waits_for_who_reads_slowly),
         cmocka_unit_test(streams_are_not_waited_for_nor_read_for_nobody),
