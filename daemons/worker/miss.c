@@ -33,11 +33,23 @@ static bool may_share(const struct request *r, const struct cache_key *flight_ke
     return !inflight_is_noshare(w->shared->inflight, flight_key, w->mono_ms);
 }
 
+/* What has to be asked about for each request, since it says no-cache or a lifetime of nothing, is
+ * of no use to who has waited for another's. */
+static bool is_asked_each_time(const struct exchange *ex)
+{
+    const struct cache_record *rec = ex->stale ? ex->stale->view.record : NULL;
+    if (!rec || request_interval_ms(&ex->req))
+        return false;
+    const uint64_t born_ms = rec->received_ms - (uint64_t)rec->age_s * 1000;
+    return rec->flags & CACHE_NO_CACHE ||
+           (rec->fresh_until_ms <= born_ms && rec->swr_until_ms <= rec->received_ms);
+}
+
 /* Whether others may share what this request fetches, under that key. */
 static bool collapsible(const struct exchange *ex, const struct cache_key *key)
 {
-    return (ex->fetch || partial_is_shareable(&ex->req)) && ex->rounds < ROUNDS_MAX &&
-           may_share(&ex->req, key);
+    return !is_asked_each_time(ex) && (ex->fetch || partial_is_shareable(&ex->req)) &&
+           ex->rounds < ROUNDS_MAX && may_share(&ex->req, key);
 }
 
 /* A range, or a HEAD, that may be answered of the whole that somebody fetches just now. */

@@ -5,6 +5,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static struct backend *backend;
 
@@ -30,12 +31,27 @@ static const struct {
 
 static atomic_bool renewed[sizeof answers / sizeof *answers];
 
+#define TOGETHER 6
+static atomic_uint gathered;
+
+/* Renews for nobody before all are there. */
+static bool renew_together(struct asked *a)
+{
+    const uint64_t end = mono_ms() + harness_patience(5000);
+    atomic_fetch_add(&gathered, 1);
+    while (atomic_load(&gathered) < TOGETHER && mono_ms() < end)
+        nap_ms(5);
+    return reply(a, "HTTP/1.1 304 Not Modified\r\n" ETAG "Cache-Control: no-cache\r\n\r\n");
+}
+
 static bool answer(struct asked *a)
 {
     char lines[256], body[64];
     const char *cookie = field_of(&a->m, "Cookie");
     snprintf(body, sizeof body, "for %.50s", cookie ? cookie : "nobody");
     const bool renews = field_of(&a->m, "If-None-Match") != NULL;
+    if (!strcmp(a->target, "/each"))
+        return renews ? renew_together(a) : reply_ok(a, ETAG "Cache-Control: no-cache\r\n", body);
     for (size_t i = 0; i < sizeof answers / sizeof *answers; i++) {
         if (strcmp(a->target, answers[i].target))
             continue;
@@ -153,6 +169,29 @@ static void one_with_a_body_costs_its_connection(void **state)
     stop(&h);
 }
 
+static void who_asks_each_time_waits_for_nobody(void **state)
+{
+    (void)state;
+    struct house h;
+    struct message m;
+    int fd[TOGETHER];
+    start(&h, 2);
+    ask_until(&h, "/each", "nobody", "stored");
+    wait_until(backend_calls(backend) == 1, 1000);
+    for (int i = 0; i < TOGETHER; i++) {
+        fd[i] = client_connect(h.port);
+        client_send(fd[i], "GET /each HTTP/1.1\r\nHost: test.example\r\n\r\n");
+    }
+    wait_until(atomic_load(&gathered) == TOGETHER, 4000);
+    for (int i = 0; i < TOGETHER; i++) {
+        client_read(fd[i], &m, false);
+        assert_string_equal(m.body, "for nobody");
+        message_free(&m);
+        close(fd[i]);
+    }
+    stop(&h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -160,6 +199,7 @@ int main(void)
         cmocka_unit_test(what_it_takes_back_is_gone),
         cmocka_unit_test(one_without_a_date_is_of_now),
         cmocka_unit_test(one_with_a_body_costs_its_connection),
+        cmocka_unit_test(who_asks_each_time_waits_for_nobody),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
