@@ -371,7 +371,8 @@ enum policy_use policy_use_of(const struct policy_request *req, const struct cac
 {
     if (req->has_authorization && !(record->flags & CACHE_AUTH_OK))
         return POLICY_UNUSABLE;
-    if (record->flags & CACHE_NO_CACHE || asks_for_fresher(req, record, now_ms))
+    if (record->flags & CACHE_NO_CACHE || asks_for_fresher(req, record, now_ms) ||
+        !policy_is_of_the_past(record, now_ms))
         return POLICY_REVALIDATE;
     if (now_ms < record->fresh_until_ms && !soft_invalidated)
         return POLICY_FRESH;
@@ -384,16 +385,12 @@ enum policy_use policy_use_of(const struct policy_request *req, const struct cac
     return POLICY_REVALIDATE;
 }
 
-/* A clock that was set back must not make an interval longer than it is. */
-#define CLOCK_SLACK_MS 1000
-
 bool policy_poll_holds(const struct policy_request *req, const struct cache_record *record,
                        uint64_t min_interval_ms, uint64_t now_ms)
 {
     if (req->has_authorization && !(record->flags & CACHE_AUTH_OK))
         return false;
-    return now_ms < record->received_ms + min_interval_ms &&
-           record->received_ms <= now_ms + CLOCK_SLACK_MS;
+    return now_ms < record->received_ms + min_interval_ms && policy_is_of_the_past(record, now_ms);
 }
 
 uint64_t policy_poll_rest_ms(const struct cache_record *record, uint64_t min_interval_ms,

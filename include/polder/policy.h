@@ -76,6 +76,14 @@ enum policy_store policy_may_store(const struct policy_request *req,
 void policy_freshness_of(const struct policy_response *resp, const struct policy_settings *settings,
                          uint64_t request_ms, uint64_t response_ms, struct policy_freshness *out);
 
+/* A clock that was set back must not make anything last longer: what was received later than now,
+ * give or take this, is validated before it is used. */
+#define POLICY_CLOCK_SLACK_MS 1000
+static inline bool policy_is_of_the_past(const struct cache_record *record, uint64_t now_ms)
+{
+    return record->received_ms <= now_ms + POLICY_CLOCK_SLACK_MS;
+}
+
 enum policy_use {
     POLICY_FRESH,      /* answer from the store */
     POLICY_STALE_OK,   /* answer from the store (stale-while-revalidate or max-stale) and revalidate

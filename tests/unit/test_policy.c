@@ -440,6 +440,19 @@ static void fresh_is_served_stale_only_in_its_window(void **state)
     assert_int_equal(use_at(&get, CACHE_NO_CACHE, 0), POLICY_REVALIDATE);
 }
 
+/* A clock that was wrong then, or is now, says nothing of how old it is. */
+static void what_was_received_in_the_future_is_validated(void **state)
+{
+    (void)state;
+    struct cache_record r = record(0);
+    r.received_ms = NOW_MS + POLICY_CLOCK_SLACK_MS;
+    assert_int_equal(policy_use_of(&get, &r, false, NOW_MS), POLICY_FRESH);
+    r.received_ms++;
+    assert_int_equal(policy_use_of(&get, &r, false, NOW_MS), POLICY_REVALIDATE);
+    r.fresh_until_ms = NOW_MS - 1;
+    assert_int_equal(policy_use_of(&get, &r, false, NOW_MS), POLICY_REVALIDATE);
+}
+
 static void what_is_softly_invalidated_is_stale(void **state)
 {
     (void)state;
@@ -643,6 +656,7 @@ int main(void)
         cmocka_unit_test(stale_windows_are_the_responses_own_or_the_settings),
         cmocka_unit_test(the_default_window_is_for_lifetimes_of_our_own),
         cmocka_unit_test(fresh_is_served_stale_only_in_its_window),
+        cmocka_unit_test(what_was_received_in_the_future_is_validated),
         cmocka_unit_test(what_is_softly_invalidated_is_stale),
         cmocka_unit_test(requests_with_authorization_get_only_what_permits_it),
         cmocka_unit_test(request_directives_count_where_they_are_obeyed),
