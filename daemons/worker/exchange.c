@@ -37,6 +37,7 @@
 #define LEASE_LOOK_MS 4000 /* so often while the backend has said nothing yet */
 #define ALONE_MS      10000 /* a body without a known end is fetched on without a client for so long */
 #define ALONE_LONG_MS 30000
+#define CHANGES_MAX   64   /* whose clients have left, and whose answers are waited for */
 #define TRAILER_KEPT  2048 /* of a request; what does not fit is dropped */
 
 #define MAY(state) (1u << (state))
@@ -152,6 +153,7 @@ void exchange_finish(struct exchange *ex)
     if (ex->state == EXCHANGE_WAITING)
         waiting_leave(ex);
     exchange_move(ex, EXCHANGE_DONE);
+    w->n_changes -= ex->change;
     timer_stop(w, &ex->timer);
     ahead_end(ex);
     if (ex->tee)
@@ -181,12 +183,26 @@ static void watch_lease(struct exchange *ex)
         timer_set(w, &ex->timer, ex->alone_ms && ex->alone_ms < look_ms ? ex->alone_ms : look_ms);
 }
 
+/* A change that the backend has been told of ends what is stored, whether its client hears of it
+ * or not. */
+static bool is_awaited_change(struct exchange *ex)
+{
+    struct worker *w = ex->worker;
+    if (ex->state != EXCHANGE_HEAD || !ex->request_done || ex->head.is_safe || !w->any_cache ||
+        w->n_changes >= CHANGES_MAX)
+        return false;
+    ex->change = true;
+    w->n_changes++;
+    return true;
+}
+
 void exchange_client_gone(struct exchange *ex)
 {
     struct worker *w = ex->worker;
     exchange_let_go(ex);
     /* Others may wait for what this one fetches, and it may soon be stored. */
-    const bool wanted = tee_outlives_client(ex) || (ex->fetch && ex->ticket.word);
+    const bool wanted =
+        tee_outlives_client(ex) || (ex->fetch && ex->ticket.word) || is_awaited_change(ex);
     if (!wanted || ex->state == EXCHANGE_PARKED || ex->state == EXCHANGE_WAITING) {
         exchange_finish(ex);
         return;

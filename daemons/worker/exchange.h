@@ -80,6 +80,7 @@ struct exchange {
     bool body_consumed;  /* body bytes were taken from the client: no second try */
     bool retried;
     bool ahead;           /* nobody waits for it */
+    bool change;          /* nor for this: of worker.n_changes */
     bool counted;         /* among those under way at its upstream (ahead.c) */
     bool failed;          /* exchange_fail() */
     uint8_t last_problem; /* enum problem: why no server could be reached, or why it failed */

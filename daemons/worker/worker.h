@@ -163,6 +163,7 @@ struct worker {
     ev_timer scan;  /* looks at all watches a little later */
     double scanned_s;
     uint32_t n_busy, n_idle; /* backend connections */
+    uint32_t n_changes;      /* requests whose client has left, for what their answer invalidates */
 
     struct server_state *servers; /* by config_server.index; the last one is ops */
     struct config_upstream ops_upstream;

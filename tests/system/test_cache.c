@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -23,6 +24,8 @@ static char *pattern(size_t size)
     s[size] = 0;
     return s;
 }
+
+static atomic_bool heard, changed; /* a change that takes its time */
 
 static bool answers(struct asked *a)
 {
@@ -74,6 +77,12 @@ static bool answers(struct asked *a)
             return reply(a, "HTTP/1.1 304 Not Modified\r\n%s\r\n", lines);
         return reply_ok(a, lines, body);
     }
+    if (!strcmp(a->method, "POST") && strstr(t, "slow")) {
+        const uint64_t end = mono_ms() + 10000;
+        atomic_store(&heard, true);
+        while (!atomic_load(&changed) && mono_ms() < end)
+            nap_ms(5);
+    }
     if (!strcmp(a->method, "POST"))
         return reply_ok(a, strstr(t, "groups") ? "Cache-Group-Invalidation: \"red\"\r\n" : "",
                         "done");
@@ -109,7 +118,7 @@ static void warm_urls_are_there_before_anybody_asks(void **state)
     /* what is invalidated is fetched again, and nobody had to wait for it */
     atomic_store(&version, 2);
     assert_int_equal(ctl(&h, &out, "cache invalidate test.example/w/1"), 0);
-    wait_until(backend_calls(backend) == 3, 5000);
+    wait_until(backend_calls(backend) == 3, 10000); /* looked at again 5 s after the last time */
     wait_until(served_from_store(h.port, "/w/1"), 2000);
     assert_int_equal(backend_calls(backend), 3);
     house_remove(&h);
@@ -367,6 +376,30 @@ static void an_unsafe_method_cleans_up_after_itself(void **state)
     house_remove(&h);
 }
 
+static void a_change_counts_whether_its_client_waits_or_not(void **state)
+{
+    (void)state;
+    struct house h;
+    struct message m;
+    char want[32];
+    const struct linger reset = {.l_onoff = 1};
+    start(&h, 1, "");
+    wait_until((get(h.port, "/slow", NULL), served_from_store(h.port, "/slow")), 3000);
+    const int fd = client_connect(h.port);
+    client_send(fd, "POST /slow HTTP/1.1\r\nHost: test.example\r\nContent-Length: 1\r\n\r\nx");
+    wait_until(atomic_load(&heard), 3000);
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset), 0);
+    close(fd);
+    for (int i = 0; i < 3; i++) /* the worker has seen it by then */
+        assert_int_equal(get(h.port, "/thing", NULL), 200);
+    snprintf(want, sizeof want, "<version %u>", atomic_fetch_add(&version, 1) + 1);
+    atomic_store(&changed, true);
+    wait_until((get(h.port, "/slow", &m), strcmp(m.body, want) == 0 || (message_free(&m), false)),
+               3000);
+    message_free(&m);
+    house_remove(&h);
+}
+
 static void a_soft_invalidation_only_ends_freshness(void **state)
 {
     (void)state;
@@ -572,6 +605,7 @@ int main(void)
         cmocka_unit_test(after_an_invalidation_returns_nobody_sees_the_old),
         cmocka_unit_test(a_fetch_under_way_is_not_served_as_fresh),
         cmocka_unit_test(an_unsafe_method_cleans_up_after_itself),
+        cmocka_unit_test(a_change_counts_whether_its_client_waits_or_not),
         cmocka_unit_test(a_soft_invalidation_only_ends_freshness),
         cmocka_unit_test(a_restart_finds_the_cache_warm),
         cmocka_unit_test(a_damaged_database_never_serves_a_wrong_byte),
