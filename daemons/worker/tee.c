@@ -366,7 +366,8 @@ void tee_begin(struct exchange *ex, const struct h1_head *head)
         return;
     }
     tee_free(ex);
-    tee_land(ex, is_failure(head->status) || storable ? INFLIGHT_FAILED : INFLIGHT_NOSHARE);
+    tee_land(ex, is_failure(head->status) || (storable && !ex->not_stored) ? INFLIGHT_FAILED
+                                                                           : INFLIGHT_NOSHARE);
 }
 
 /* ---- the body ---- */

@@ -11,6 +11,18 @@
 
 static struct backend *backend;
 
+#define TOGETHER 6
+static atomic_uint gathered;
+
+/* Answers nobody before all are there, but the first one. */
+static void wait_for_all(void)
+{
+    const uint64_t end = mono_ms() + harness_patience(5000);
+    if (atomic_fetch_add(&gathered, 1) > 0)
+        while (atomic_load(&gathered) < 1 + TOGETHER && mono_ms() < end)
+            nap_ms(5);
+}
+
 static bool answers(struct asked *a)
 {
     char lines[512], body[1024];
@@ -31,6 +43,8 @@ static bool answers(struct asked *a)
         return reply_ok(a, always, "renewed");
     }
     if (!strncmp(t, "/vary-ours", 10)) {
+        if (strstr(t, "together"))
+            wait_for_all();
         const char *who = field_of(&a->m, "X-Forwarded-For");
         snprintf(body, sizeof body, "you are %s", who ? who : "nobody");
         return reply_ok(a, "Cache-Control: max-age=60\r\nVary: X-Forwarded-For\r\n", body);
@@ -374,6 +388,28 @@ static void nobody_waits_for_who_reads_slowly(void **state)
     house_remove(&h);
 }
 
+static void what_cannot_be_stored_is_not_waited_for(void **state)
+{
+    (void)state;
+    struct house h;
+    struct message m;
+    int fd[TOGETHER];
+    start(&h);
+    assert_int_equal(get(h.port, "/vary-ours/together", NULL), 200);
+    for (int i = 0; i < TOGETHER; i++) {
+        fd[i] = client_connect(h.port);
+        client_send(fd[i], "GET /vary-ours/together HTTP/1.1\r\nHost: test.example\r\n\r\n");
+    }
+    wait_until(atomic_load(&gathered) == 1 + TOGETHER, 4000);
+    for (int i = 0; i < TOGETHER; i++) {
+        client_read(fd[i], &m, false);
+        assert_int_equal(m.status, 200);
+        message_free(&m);
+        close(fd[i]);
+    }
+    house_remove(&h);
+}
+
 static void streams_are_not_waited_for_nor_read_for_nobody(void **state)
 {
     (void)state;
@@ -441,6 +477,7 @@ int main(void)
         cmocka_unit_test(nobody_else_tells_the_backend_its_port),
         cmocka_unit_test(a_copy_of_one_identity_is_no_others),
         cmocka_unit_test(nobody_waits_for_who_reads_slowly),
+        cmocka_unit_test(what_cannot_be_stored_is_not_waited_for),
         cmocka_unit_test(streams_are_not_waited_for_nor_read_for_nobody),
         cmocka_unit_test(floods_of_hints_end),
         cmocka_unit_test(why_an_answer_is_not_stored_is_said),
