@@ -241,7 +241,7 @@ static enum coding best_coding(const struct request *r)
     const struct config_cache *cache = r->route->cache;
     const struct h1_field *f = h1_find(r->head, H1_ACCEPT_ENCODING);
     char joined[ACCEPT_MAX];
-    if (!cache->n_compress || !f || r->range.at)
+    if (!cache->n_compress || !f || r->range.at || r->policy.cc.flags & FIELD_CC_NO_TRANSFORM)
         return CODING_IDENTITY;
     const size_t n = h1_join(r->head, H1_ACCEPT_ENCODING, joined, sizeof joined);
     return n ? coding_choose((struct field_text){joined, n}, cache->compress, cache->n_compress)

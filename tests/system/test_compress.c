@@ -335,6 +335,13 @@ static void ranges_and_heads_are_of_what_they_say(void **state)
     assert_int_equal(strtoul(field_of(&m, "Content-Length"), NULL, 10), whole.body_len);
     message_free(&m);
     message_free(&whole);
+    /* who wants the very bytes gets them */
+    assert_int_equal(get_with(h.port, "/json/90000",
+                              "Accept-Encoding: br\r\nCache-Control: no-transform\r\n", &m),
+                     200);
+    assert_null(field_of(&m, "Content-Encoding"));
+    assert_string_equal(field_of(&m, "ETag"), "\"v1\"");
+    message_free(&m);
     /* two of the same date have other bytes: it guards no range */
     wait_until(is_coded(&h, "/dated/90000", "br", "br"), 5000);
     assert_int_equal(get_with(h.port, "/dated/90000",
