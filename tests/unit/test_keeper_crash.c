@@ -204,14 +204,23 @@ static void a_reboot_keeps_only_what_is_proven(void **state)
 struct tally {
     _Atomic uint64_t pushed, looked, hits, wrong, damaged, torn;
     _Atomic uint32_t newest[64];
+    _Atomic uint64_t allowed; /* to be pushed; 0: as many as can be */
     _Atomic uint32_t stop;
 };
+
+static bool may_push(const struct tally *t)
+{
+    const uint64_t allowed = atomic_load(&t->allowed);
+    return allowed == 0 || atomic_load(&t->pushed) < allowed;
+}
 
 static void produce(struct rig *r, struct tally *t, unsigned ring)
 {
     char url[32];
     unsigned seed = ring + 1;
     for (uint64_t i = 0; !atomic_load(&t->stop); i++) {
+        while (!may_push(t) && !atomic_load(&t->stop))
+            rig_nap();
         const unsigned n = (unsigned)rand_r(&seed) % 64;
         const uint32_t version = atomic_fetch_add(&t->newest[n], 1) + 1;
         const size_t len = (size_t)rand_r(&seed) % 20000;
@@ -292,6 +301,8 @@ static void the_keeper_may_be_killed_at_any_instant(void **state)
     munmap(t, sizeof *t);
 }
 
+/* What is stored during the life of one reader is a small part of the map, for one that waits for a
+ * processor keeps pages too; what is stored in all is more than the map. */
 static void readers_may_be_killed_in_the_middle(void **state)
 {
     struct rig r;
@@ -301,10 +312,12 @@ static void readers_may_be_killed_in_the_middle(void **state)
     struct tally *t = rig_map(sizeof *t);
     rig_init(&r, 60, 8 * MIB);
     rig_start(&r);
+    atomic_store(&t->allowed, 60);
     const pid_t producer = fork();
     if (producer == 0)
         produce(&r, t, 0);
-    for (unsigned i = 0; i < 150; i++) {
+    for (unsigned i = 1; i <= 150; i++) {
+        atomic_store(&t->allowed, i * 60);
         const pid_t reader = fork();
         if (reader == 0)
             consume(&r, t);
@@ -314,6 +327,7 @@ static void readers_may_be_killed_in_the_middle(void **state)
         /* as the master does */
         atomic_fetch_add(&r.sh.proc->slot[PROC_SLOT_WORKER0 + 5].incarnation, 1);
         assert_int_equal(write(r.sh.keeper_event, &one, sizeof one), sizeof one);
+        rig_wait(atomic_load(&t->pushed) >= i * 60);
     }
     atomic_store(&t->stop, 1);
     waitpid(producer, NULL, 0);
