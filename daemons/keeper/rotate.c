@@ -39,6 +39,7 @@
 #define CHECK_BUDGET_MS 5000
 #define CLOCK_BACK_MS   60000
 #define WHY             200
+#define EPOCH_MOST      (UINT64_C(1) << 62) /* there is always a next one */
 
 /* Says it once, not every 30 s. */
 static void __attribute__((format(printf, 2, 3))) complain(struct keeper *k, const char *fmt, ...)
@@ -63,7 +64,7 @@ static uint64_t epoch_of(const char *name)
         return 0;
     errno = 0;
     const unsigned long long n = strtoull(name + 6, &end, 10);
-    return *end == 0 && errno == 0 ? n : 0;
+    return *end == 0 && errno == 0 && n <= EPOCH_MOST ? n : 0;
 }
 
 static void directory_remove(const char *state_dir, uint64_t epoch)

@@ -21,12 +21,15 @@ static void data_path(const struct keeper *k, char path[PATH_MAX])
     snprintf(path, PATH_MAX, "%.4000s/data.mdb", k->store.dir);
 }
 
+/* The file that is open, and no other one in its place: who opens it next must find the same. */
 static bool data_is_there(const struct keeper *k)
 {
     char path[PATH_MAX];
-    struct stat st;
+    struct stat there, ours;
+    int fd;
     data_path(k, path);
-    return stat(path, &st) == 0 && st.st_nlink > 0;
+    return stat(path, &there) == 0 && mdb_env_get_fd(k->store.env, &fd) == 0 &&
+           fstat(fd, &ours) == 0 && there.st_ino == ours.st_ino && there.st_dev == ours.st_dev;
 }
 
 /* What the queue holds about this store: a mask, 0: nothing of interest. */

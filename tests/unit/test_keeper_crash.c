@@ -585,6 +585,43 @@ static void a_reader_that_finds_damage_has_the_store_replaced_once(void **state)
     rig_free(&r);
 }
 
+static void a_file_put_in_the_place_of_the_store_is_nobodys(void **state)
+{
+    struct rig r;
+    char path[256], other[300];
+    (void)state;
+    rig_init(&r, 1000, 8 * MIB);
+    rig_start(&r);
+    fill(&r, 20);
+    const uint64_t epoch = atomic_load(&r.sh.cache->epoch);
+    store_path(&r, "data.mdb", path, sizeof path);
+    snprintf(other, sizeof other, "%s.other", path);
+    const int fd = open(other, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    assert_int_equal(ftruncate(fd, 8192), 0);
+    close(fd);
+    assert_int_equal(rename(other, path), 0); /* who opens the store now opens this */
+    rig_wait(atomic_load(&r.sh.cache->epoch) > epoch);
+    assert_true(rig_logged(&r, "somebody has taken data.mdb away"));
+    fill(&r, 20);
+    assert_int_equal(found(&r, 20), 20);
+    rig_free(&r);
+}
+
+static void a_foreign_directory_with_a_huge_number_is_left_alone(void **state)
+{
+    struct rig r;
+    char path[256];
+    (void)state;
+    rig_init(&r, 1000, 8 * MIB);
+    snprintf(path, sizeof path, "%s/cache.18446744073709551615", r.dir);
+    assert_int_equal(mkdir(path, 0700), 0);
+    rig_start(&r);
+    fill(&r, 20);
+    assert_int_equal(found(&r, 20), 20);
+    assert_int_equal(rmdir(path), 0);
+    rig_free(&r);
+}
+
 /* ---- room ---- */
 
 static void a_reader_that_never_lets_go_costs_the_store_and_not_the_service(void **state)
@@ -686,6 +723,8 @@ int main(void)
         cmocka_unit_test(a_file_cut_short_under_their_feet_kills_nobody_for_long),
         cmocka_unit_test(other_faults_are_not_blamed_on_the_store),
         cmocka_unit_test(a_reader_that_finds_damage_has_the_store_replaced_once),
+        cmocka_unit_test(a_file_put_in_the_place_of_the_store_is_nobodys),
+        cmocka_unit_test(a_foreign_directory_with_a_huge_number_is_left_alone),
         cmocka_unit_test(a_reader_that_never_lets_go_costs_the_store_and_not_the_service),
         cmocka_unit_test(a_second_keeper_keeps_its_hands_off),
         cmocka_unit_test(ids_are_never_used_twice),
