@@ -8,7 +8,7 @@
  *   store.c   the LMDB environment; object.c: objects in it; evict.c: who goes
  *   check.c   examines a data.mdb that was not under our eyes, page by page, before LMDB opens it
  *   rotate.c  which directory; starts empty ones; the clean flag
- *   watch.c   whether anybody else touches data.mdb
+ *   watch.c   whether anybody else touches the store's files
  *   expire.c  what is of no use any more
  *   sweep.c   what was invalidated, in slices
  *   query.c   cache.list and cache.show, for control; why.c: cache.why, with explain.c, copies.c
@@ -79,9 +79,16 @@ struct rotate {
 };
 
 /* ---- watch.c ---- */
+#define WATCH_FILES 2
+struct watch_file {
+    int wd; /* -1: not watched */
+    uint32_t seen;
+    ino_t inode;
+    dev_t device;
+};
 struct watch {
     ev_io io; /* inotify; fd -1: there is none */
-    int wd;   /* of the store's data.mdb; -1: not watched */
+    struct watch_file file[WATCH_FILES];
 };
 
 struct keeper {

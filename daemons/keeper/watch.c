@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * watch: nobody but LMDB, through its map, has any business in data.mdb.
+ * watch: nobody but LMDB, through its maps, has any business in data.mdb and lock.mdb.
  *
  * What workers have verified once they do not verify again, so bytes that change afterwards under
- * the map would be served. The kernel tells of every write(), truncate() and unlink() of the file,
- * by whomever, and never of a change through the map: at the first sign of a stranger the store is
- * given up. Where inotify is not to be had, checksums at the first use and the sweep's remain.
+ * the map would be served; and a worker that finds another lock file is a reader that the keeper
+ * does not see, whose pages are used again. The kernel tells of every write(), truncate() and
+ * unlink() of the files, by whomever, and never of a change through the map: at the first sign of a
+ * stranger the store is given up. Where inotify is not to be had, checksums at the first use and
+ * the sweep's remain.
  */
 #include "daemons/keeper/keeper.h"
 #include "polder/log.h"
@@ -16,57 +18,74 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static void data_path(const struct keeper *k, char path[PATH_MAX])
+/* lock.mdb is made as large as a worker needs it by whoever opens it first. */
+static const struct {
+    const char *name;
+    uint32_t mask;
+} files[WATCH_FILES] = {{"data.mdb", IN_MODIFY | IN_ATTRIB | IN_MOVE_SELF},
+                        {"lock.mdb", IN_ATTRIB | IN_MOVE_SELF}};
+
+static void path_of(const struct keeper *k, unsigned i, char path[PATH_MAX])
 {
-    snprintf(path, PATH_MAX, "%.4000s/data.mdb", k->store.dir);
+    snprintf(path, PATH_MAX, "%.4000s/%s", k->store.dir, files[i].name);
 }
 
 /* The file that is open, and no other one in its place: who opens it next must find the same. */
-static bool data_is_there(const struct keeper *k)
+static bool is_there(const struct keeper *k, unsigned i)
 {
     char path[PATH_MAX];
-    struct stat there, ours;
-    int fd;
-    data_path(k, path);
-    return stat(path, &there) == 0 && mdb_env_get_fd(k->store.env, &fd) == 0 &&
-           fstat(fd, &ours) == 0 && there.st_ino == ours.st_ino && there.st_dev == ours.st_dev;
+    struct stat st;
+    const struct watch_file *f = &k->watch.file[i];
+    path_of(k, i, path);
+    return stat(path, &st) == 0 && st.st_ino == f->inode && st.st_dev == f->device;
 }
 
-/* What the queue holds about this store: a mask, 0: nothing of interest. */
-static uint32_t events_read(struct watch *w)
+static void note(struct watch *w, const struct inotify_event *e)
+{
+    for (unsigned i = 0; i < WATCH_FILES; i++)
+        if (e->wd == w->file[i].wd) /* else of a store before this one */
+            w->file[i].seen |= e->mask;
+}
+
+static void events_read(struct watch *w)
 {
     _Alignas(struct inotify_event) char buf[4096];
-    uint32_t mask = 0;
     ssize_t n;
     while ((n = read(w->io.fd, buf, sizeof buf)) > 0)
         for (ssize_t at = 0; at + (ssize_t)sizeof(struct inotify_event) <= n;) {
             const struct inotify_event *e = (const struct inotify_event *)(buf + at);
-            if (e->wd == w->wd) /* else of a store before this one */
-                mask |= e->mask;
+            note(w, e);
             at += (ssize_t)(sizeof *e + e->len);
         }
-    return mask;
 }
 
 static void on_sign(struct ev_loop *loop, ev_io *io, int revents)
 {
     struct keeper *k = io->data;
+    char why[64];
     (void)loop;
     (void)revents;
-    const uint32_t mask = events_read(&k->watch);
-    if (!k->store.env || k->watch.wd < 0)
+    events_read(&k->watch);
+    for (unsigned i = 0; i < WATCH_FILES && k->store.env; i++) {
+        const uint32_t seen = k->watch.file[i].seen;
+        k->watch.file[i].seen = 0;
+        if (seen & IN_MODIFY)
+            snprintf(why, sizeof why, "somebody else has written to %s", files[i].name);
+        else if (seen & (IN_ATTRIB | IN_MOVE_SELF) && !is_there(k, i))
+            snprintf(why, sizeof why, "somebody has taken %s away", files[i].name);
+        else
+            continue;
+        keeper_time(k);
+        rotate_now(k, why);
         return;
-    keeper_time(k);
-    if (mask & IN_MODIFY)
-        rotate_now(k, "somebody else has written to data.mdb");
-    else if (mask & (IN_ATTRIB | IN_MOVE_SELF) && !data_is_there(k))
-        rotate_now(k, "somebody has taken data.mdb away");
+    }
 }
 
 void watch_open(struct keeper *k)
 {
     struct watch *w = &k->watch;
-    w->wd = -1;
+    for (unsigned i = 0; i < WATCH_FILES; i++)
+        w->file[i].wd = -1;
     const int fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
     if (fd < 0)
         log_info("cache: cannot watch data.mdb for strangers: %s", strerror(errno));
@@ -86,17 +105,25 @@ void watch_close(struct keeper *k)
 void watch_end(struct keeper *k)
 {
     struct watch *w = &k->watch;
-    if (w->wd >= 0)
-        inotify_rm_watch(w->io.fd, w->wd);
-    w->wd = -1;
+    for (unsigned i = 0; i < WATCH_FILES; i++) {
+        if (w->file[i].wd >= 0)
+            inotify_rm_watch(w->io.fd, w->file[i].wd);
+        w->file[i] = (struct watch_file){.wd = -1};
+    }
 }
 
 void watch_begin(struct keeper *k)
 {
     char path[PATH_MAX];
+    struct stat st;
     watch_end(k);
-    if (k->watch.io.fd < 0)
-        return;
-    data_path(k, path);
-    k->watch.wd = inotify_add_watch(k->watch.io.fd, path, IN_MODIFY | IN_ATTRIB | IN_MOVE_SELF);
+    for (unsigned i = 0; i < WATCH_FILES && k->watch.io.fd >= 0; i++) {
+        struct watch_file *f = &k->watch.file[i];
+        path_of(k, i, path);
+        if (stat(path, &st) < 0)
+            continue;
+        f->inode = st.st_ino;
+        f->device = st.st_dev;
+        f->wd = inotify_add_watch(k->watch.io.fd, path, files[i].mask);
+    }
 }

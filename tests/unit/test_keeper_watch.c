@@ -62,6 +62,20 @@ static void a_file_that_is_taken_away_costs_the_store(void **state)
     rig_free(&r);
 }
 
+/* A worker that comes later would make one of its own, and be a reader that nobody sees. */
+static void a_lock_file_that_is_taken_away_costs_the_store(void **state)
+{
+    struct rig r;
+    char path[256];
+    (void)state;
+    open_house(&r, path, sizeof path);
+    const uint64_t before = epoch_of(&r);
+    memcpy(strrchr(path, '/'), "/lock.mdb", sizeof "/lock.mdb");
+    assert_int_equal(unlink(path), 0);
+    given_up(&r, before, "somebody has taken lock.mdb away");
+    rig_free(&r);
+}
+
 static void who_looks_and_who_belongs_here_costs_nothing(void **state)
 {
     struct rig r;
@@ -95,6 +109,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_byte_that_somebody_else_writes_costs_the_store),
         cmocka_unit_test(a_file_that_is_taken_away_costs_the_store),
+        cmocka_unit_test(a_lock_file_that_is_taken_away_costs_the_store),
         cmocka_unit_test(who_looks_and_who_belongs_here_costs_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
