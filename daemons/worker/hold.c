@@ -302,6 +302,8 @@ bool hold_for_fetch(const struct request *r, struct hit_found *found)
         hold_drop(r->client);
         return false;
     }
+    stored_copy_free(w, found->stale); /* of no use to who waits for a fetch that is under way */
+    found->stale = NULL;
     return true;
 }
 

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static atomic_uint version, broken;
+static atomic_uint version, broken, closed;
 static struct backend *backend;
 
 static bool answers(struct asked *a)
@@ -23,6 +23,13 @@ static bool answers(struct asked *a)
         return reply_ok(a, "", "done");
     if (!strncmp(a->target, "/lazy", 5)) /* says that nobody may use it without asking */
         return reply_ok(a, "Cache-Control: no-cache\r\nExpires: 0\r\nAge: 3\r\n", body);
+    if (!strcmp(a->target, "/large")) {
+        static char large[24001];
+        while (atomic_load(&closed))
+            nap_ms(5);
+        memset(large, 'x', sizeof large - 1);
+        return reply_ok(a, "Cache-Control: no-cache\r\n", large);
+    }
     if (!strncmp(a->target, "/secret", 7))
         return reply_ok(a, "Cache-Control: no-store\r\n", body);
     return reply_ok(a, "", body);
@@ -359,6 +366,46 @@ static void a_stale_answer_is_looked_after_while_its_client_waits(void **state)
     house_remove(&h);
 }
 
+/* Each of them has found the stale response, and needs it no more. */
+static void who_waits_for_a_fetch_that_is_under_way_keeps_no_copy(void **state)
+{
+    (void)state;
+    enum { WAITERS = 200 };
+    struct house h;
+    struct message m;
+    char etag[64];
+    int fd[WAITERS];
+    pid_t worker;
+    start(&h, 1, "", "min_interval = \"200ms\"");
+    etag_of(&h, "/large", "", etag);
+    assert_int_equal(house_children(&h, "polderd: worker", &worker, 1), 1);
+    nap_ms(300); /* the interval is over */
+    atomic_store(&closed, 1);
+    backend_forget(backend);
+    fd[0] = client_connect(h.port);
+    wait_for_change(fd[0], "/large", etag, 60);
+    wait_until(backend_calls(backend) == 1, 3000);
+    const long before = resident_kib(worker);
+    for (int i = 1; i < WAITERS; i++) {
+        fd[i] = client_connect(h.port);
+        wait_for_change(fd[i], "/large", etag, 60);
+    }
+    wait_until(held(&h) == WAITERS, 5000);
+    if (!harness_sanitized()) /* else it is told at the end */
+        assert_in_range(resident_kib(worker), 0, before + WAITERS * 12);
+    atomic_store(&closed, 0);
+    assert_int_equal(backend_calls(backend), 1);
+    assert_int_equal(house_stop(&h), 0);
+    for (int i = 0; i < WAITERS; i++) {
+        client_read(fd[i], &m, false);
+        assert_int_equal(m.status, 304);
+        message_free(&m);
+        close(fd[i]);
+    }
+    assert_false(house_logged(&h, "LeakSanitizer"));
+    house_remove(&h);
+}
+
 static void a_backend_that_fails_is_told_to_who_waits(void **state)
 {
     (void)state;
@@ -432,6 +479,7 @@ int main(void)
         cmocka_unit_test(who_polls_too_fast_is_named),
         cmocka_unit_test(bad_preferences_hold_nobody),
         cmocka_unit_test(a_stale_answer_is_looked_after_while_its_client_waits),
+        cmocka_unit_test(who_waits_for_a_fetch_that_is_under_way_keeps_no_copy),
         cmocka_unit_test(a_backend_that_fails_is_told_to_who_waits),
         cmocka_unit_test(holders_survive_a_reload_and_a_stop_answers_them),
     };
