@@ -51,7 +51,11 @@ struct sweep_ban {
     uint64_t seq;      /* 0: none known in this slot */
     uint64_t done_txn; /* 0: not through yet; then the commit after which nothing is left */
     uint64_t seen_ms;
-    uint16_t at_len; /* where to go on in `url`; 0: from the start */
+    bool walked; /* the walk that is under way is for it too */
+};
+struct sweep_walk { /* along `url`, for all bans that were known when it began */
+    bool on;
+    uint16_t at_len; /* where to go on; 0: from the start */
     uint8_t at[STORE_URL_KEY];
 };
 struct sweep_url {
@@ -60,6 +64,7 @@ struct sweep_url {
 };
 struct sweep {
     struct sweep_ban ban[INVAL_BANS];
+    struct sweep_walk walk;
     struct sweep_url url[SWEEP_URLS]; /* a queue of single URLs */
     uint32_t url_first, n_urls;
     bool all, all_again; /* looking at every object; once more when through */

@@ -5,10 +5,11 @@
  *
  * Three kinds of work, each in slices of one small transaction between the batches of intake:
  *
- *   bans   the keeper finds them in the page itself. A walk along `url` deletes (hard) or rewrites
- *          (soft) what matches. A ban is retired when that is committed, no reader is older than
- *          the commit, and a minute has passed: a worker may hold a copy of an object for that
- *          long. What a fetch brings later is caught by the floor (inval_ban_floor()).
+ *   bans   the keeper finds them in the page itself. One walk along `url` deletes (hard) or
+ * rewrites (soft) what any of those matches that were known when it began; later ones wait for the
+ *          next walk. A ban is retired when that is committed, no reader is older than the commit,
+ *          and a minute has passed: a worker may hold a copy of an object for that long. What a
+ *          fetch brings later is caught by the floor (inval_ban_floor()).
  *   urls   single URLs that control names.
  *   all    one look at every object, for tags and --all; also after each start, which finishes
  *          what a crash cut short and verifies every checksum.
@@ -125,77 +126,182 @@ static const struct cache_record *record_of(struct keeper *k, const MDB_val *key
     return r->obj_id == cache_id_of(id) && store_slot_of(&k->store, r) != EVICT_NONE ? r : NULL;
 }
 
-static void note_banned(struct keeper *k, struct findings *f, const struct inval_ban *ban,
+/* ---- bans ---- */
+
+/* Those that a walk is for, as the page has them. */
+struct bans {
+    unsigned n;
+    bool all_hosts; /* one of them is: no part of `url` can be left out */
+    struct inval_ban ban[INVAL_BANS];
+};
+
+static void bans_of_walk(const struct keeper *k, struct bans *b)
+{
+    b->n = 0;
+    b->all_hosts = false;
+    for (unsigned i = 0; i < INVAL_BANS; i++) {
+        const struct sweep_ban *known = &k->sweep.ban[i];
+        struct inval_ban *ban = &b->ban[b->n];
+        if (!known->walked || !inval_ban_read(k->shared->inval, i, ban) || ban->seq != known->seq)
+            continue;
+        b->all_hosts |= ban->len && ban->prefix[0] == '/';
+        b->n++;
+    }
+}
+
+/* What they do to an object of that URL and age. */
+static enum inval_state bans_judge(const struct bans *b, uint64_t birth, const char *url,
+                                   size_t len)
+{
+    enum inval_state state = INVAL_VALID;
+    for (unsigned i = 0; i < b->n && state != INVAL_HARD; i++) {
+        const struct inval_ban *ban = &b->ban[i];
+        if (birth < ban->seq && inval_prefix_matches(ban->prefix, ban->len, url, len))
+            state = ban->soft ? INVAL_SOFT : INVAL_HARD;
+    }
+    return state;
+}
+
+static bool is_softened(const struct keeper *k, const struct cache_record *r)
+{
+    return r->flags & CACHE_SOFTENED && r->fresh_until_ms < k->real_ms;
+}
+
+/* Most entries match nothing: their keys say so, and their records are not even looked at. */
+static void note_banned(struct keeper *k, struct findings *f, const struct bans *b,
                         const MDB_val *key, const MDB_val *value)
 {
+    const size_t len = key->mv_size - 8;
+    if (len < STORE_URL_CUT && bans_judge(b, 0, key->mv_data, len) == INVAL_VALID)
+        return;
     const struct cache_record *r = record_of(k, key, value);
     if (!r) {
         note_orphan(f, key);
         return;
     }
-    const char *url = (const char *)(r + 1);
-    if (r->birth >= ban->seq || !inval_prefix_matches(ban->prefix, ban->len, url, r->url_len))
+    const enum inval_state state = bans_judge(b, r->birth, (const char *)(r + 1), r->url_len);
+    if (state == INVAL_VALID)
         return;
-    if (ban->soft && (r->flags & CACHE_SOFTENED) && r->fresh_until_ms < k->real_ms)
+    f->soften[f->n] = state == INVAL_SOFT && state_of(k, r) != INVAL_HARD;
+    if (f->soften[f->n] && is_softened(k, r))
         return;
-    f->soften[f->n] = ban->soft && state_of(k, r) != INVAL_HARD;
     if (!f->soften[f->n])
         gone_note_invalidated(k->store.gone, k->shared->inval, r, k->real_ms);
     f->slot[f->n++] = r->slot;
 }
 
-/* ---- bans ---- */
-
-static bool key_in_range(const MDB_val *key, const struct inval_ban *ban)
+/* As LMDB orders keys. */
+static bool begins_before(const struct inval_ban *a, const struct inval_ban *b)
 {
-    if (key->mv_size < 8 || key->mv_size > STORE_URL_KEY)
-        return false;
-    return ban->prefix[0] == '/' ||
-           (key->mv_size - 8 >= ban->len && memcmp(key->mv_data, ban->prefix, ban->len) == 0);
+    const int order = memcmp(a->prefix, b->prefix, a->len < b->len ? a->len : b->len);
+    return order ? order < 0 : a->len < b->len;
+}
+
+/* The part of `url` that the key lies in, or the first one behind it; NULL: it is behind them all.
+ */
+static const struct inval_ban *range_of(const struct bans *b, const MDB_val *key, bool *inside)
+{
+    const struct inval_ban *next = NULL;
+    for (unsigned i = 0; i < b->n; i++) {
+        const struct inval_ban *ban = &b->ban[i];
+        const size_t least = ban->len < key->mv_size ? ban->len : key->mv_size;
+        const int order = memcmp(ban->prefix, key->mv_data, least);
+        *inside = order == 0 && least == ban->len;
+        if (*inside)
+            return ban;
+        if (order >= 0 && (!next || begins_before(ban, next)))
+            next = ban;
+    }
+    return next;
+}
+
+/* On to an entry that one of the bans may match. rc: as of mdb_cursor_get(). */
+static int walk_seek(MDB_cursor *cursor, const struct bans *b, MDB_val *key, MDB_val *value)
+{
+    int rc = 0;
+    while (rc == 0 && !b->all_hosts) {
+        bool inside = false;
+        const struct inval_ban *range = range_of(b, key, &inside);
+        if (inside)
+            break;
+        if (!range)
+            return MDB_NOTFOUND;
+        *key = (MDB_val){range->len, (void *)(uintptr_t)range->prefix};
+        rc = mdb_cursor_get(cursor, key, value, MDB_SET_RANGE);
+    }
+    return rc;
 }
 
 /* From where the last slice stopped. rc: 0 more to do, MDB_NOTFOUND through, or an error. */
-static int ban_collect(struct keeper *k, struct sweep_ban *b, const struct inval_ban *ban,
-                       struct findings *f)
+static int walk_collect(struct keeper *k, const struct bans *b, struct findings *f)
 {
+    struct sweep_walk *w = &k->sweep.walk;
     MDB_cursor *cursor;
-    MDB_val key = {b->at_len, b->at}, value;
+    MDB_val key = {w->at_len, w->at}, value;
+    if (b->n == 0)
+        return MDB_NOTFOUND;
     int rc = mdb_cursor_open(k->store.txn, k->store.url, &cursor);
     if (rc != 0)
         return rc;
-    if (b->at_len == 0 && ban->prefix[0] != '/')
-        key = (MDB_val){ban->len, (void *)(uintptr_t)ban->prefix};
-    rc = mdb_cursor_get(cursor, &key, &value, key.mv_size ? MDB_SET_RANGE : MDB_FIRST);
-    for (; rc == 0; rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) {
-        if (!key_in_range(&key, ban)) {
-            rc = MDB_NOTFOUND;
+    rc = mdb_cursor_get(cursor, &key, &value, w->at_len ? MDB_SET_RANGE : MDB_FIRST);
+    while (rc == 0 && (rc = walk_seek(cursor, b, &key, &value)) == 0) {
+        if (key.mv_size < 8 || key.mv_size > STORE_URL_KEY) {
+            rc = MDB_CORRUPTED;
             break;
         }
-        memcpy(b->at, key.mv_data, key.mv_size);
-        b->at_len = (uint16_t)key.mv_size;
+        memcpy(w->at, key.mv_data, key.mv_size);
+        w->at_len = (uint16_t)key.mv_size;
         if (findings_full(f))
             break;
-        note_banned(k, f, ban, &key, &value);
+        note_banned(k, f, b, &key, &value);
+        rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT);
     }
     mdb_cursor_close(cursor);
     return rc;
 }
 
-static int ban_slice(struct keeper *k, struct sweep_ban *b, const struct inval_ban *ban)
+static void walk_end(struct keeper *k, uint64_t txn_id)
+{
+    k->sweep.walk.on = false;
+    for (unsigned i = 0; i < INVAL_BANS; i++) {
+        struct sweep_ban *b = &k->sweep.ban[i];
+        if (b->walked)
+            b->done_txn = txn_id;
+        b->walked = false;
+    }
+}
+
+static int walk_slice(struct keeper *k)
 {
     struct findings f = {.until_ns = clock_mono_ns() + KEEPER_SLICE_NS};
+    struct bans bans;
     int rc = store_begin(&k->store);
     if (rc != 0)
         return rc;
     const uint64_t txn_id = mdb_txn_id(k->store.txn);
-    const int range = ban_collect(k, b, ban, &f);
+    bans_of_walk(k, &bans);
+    const int range = walk_collect(k, &bans, &f);
     if (range != 0 && range != MDB_NOTFOUND)
         return range;
     if ((rc = findings_apply(k, &f)) != 0 || (rc = store_commit(&k->store)) != 0)
         return rc;
     if (range == MDB_NOTFOUND)
-        b->done_txn = txn_id;
+        walk_end(k, txn_id);
     return 0;
+}
+
+/* Is there a walk to go on with, or a new one to begin? */
+static bool walk_due(struct keeper *k)
+{
+    struct sweep *s = &k->sweep;
+    if (s->walk.on)
+        return true;
+    for (unsigned i = 0; i < INVAL_BANS; i++) {
+        s->ban[i].walked = s->ban[i].seq && !s->ban[i].done_txn;
+        s->walk.on |= s->ban[i].walked;
+    }
+    s->walk.at_len = 0;
+    return s->walk.on;
 }
 
 static void ban_retire(struct keeper *k, struct sweep_ban *b)
@@ -236,7 +342,7 @@ void sweep_tick(struct keeper *k)
         if (there && b->seq != ban.seq)
             *b = (struct sweep_ban){.seq = ban.seq, .seen_ms = k->mono_ms};
         else if (!there)
-            b->seq = 0;
+            *b = (struct sweep_ban){0};
     }
     if (active == 0)
         return;
@@ -373,28 +479,15 @@ static int all_slice(struct keeper *k)
 
 /* ---- slices ---- */
 
-static struct sweep_ban *ban_next(struct keeper *k, struct inval_ban *ban)
-{
-    for (unsigned i = 0; i < INVAL_BANS; i++) {
-        struct sweep_ban *b = &k->sweep.ban[i];
-        if (b->seq && !b->done_txn && inval_ban_read(k->shared->inval, i, ban) &&
-            ban->seq == b->seq)
-            return b;
-    }
-    return NULL;
-}
-
 bool sweep_slice(struct keeper *k)
 {
-    struct inval_ban ban;
-    struct sweep_ban *b;
     int rc;
     if (!k->store.env)
         return false;
     if (k->sweep.n_urls)
         rc = url_slice(k);
-    else if ((b = ban_next(k, &ban)))
-        rc = ban_slice(k, b, &ban);
+    else if (walk_due(k))
+        rc = walk_slice(k);
     else if (k->sweep.all && k->mono_ms >= k->sweep.all_next_ms)
         rc = all_slice(k);
     else
