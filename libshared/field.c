@@ -62,6 +62,27 @@ static const char *behind_quotes(const char *at, const char *end)
     return NULL;
 }
 
+#define QUOTES_MAX  16 /* at the end of a value, that a backslash is before */
+#define ESCAPES_MAX 63 /* in a row; odd */
+
+/* Will a quote behind the one that at points to close it? A closing one has an even number of
+ * backslashes before it. Looked for from the end, where the last of them mostly stands, so that
+ * thousands of quotes that nothing closes cost no more than others. */
+static bool is_closed(const char *at, const char *end)
+{
+    for (unsigned i = 0; i < QUOTES_MAX; i++) {
+        const char *quote = memrchr(at + 1, '"', (size_t)(end - at - 1)), *run = quote;
+        if (!quote)
+            return false;
+        while (run > at + 1 && run[-1] == '\\' && quote - run < ESCAPES_MAX)
+            run--;
+        if ((quote - run) % 2 == 0)
+            return true;
+        end = quote;
+    }
+    return false;
+}
+
 /* A quote that is never closed is an ordinary character, for what stands behind it may be the
  * no-store that somebody wants to hide. */
 static size_t element_length(struct field_text t)
@@ -69,9 +90,9 @@ static size_t element_length(struct field_text t)
     const char *at = t.at, *end = t.at + t.len;
     bool quotes = true;
     while (at < end && *at != ',') {
-        const char *behind = *at == '"' && quotes ? behind_quotes(at, end) : NULL;
-        if (*at == '"' && !behind)
-            quotes = false;
+        const char *behind = NULL;
+        if (*at == '"' && quotes && (quotes = is_closed(at, end)))
+            behind = behind_quotes(at, end);
         at = behind ? behind : at + 1;
     }
     return (size_t)(at - t.at);

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <cmocka.h>
 
 static struct field_text text(const char *s)
@@ -45,6 +46,33 @@ static void a_quote_never_closed_hides_nothing(void **state)
     cc = (struct field_cc){0};
     field_cc_add(&cc, text("a=\"\\\", private, b=\\\""));
     assert_int_equal(cc.flags, FIELD_CC_PRIVATE);
+}
+
+/* CPU time of walking a list of 16 KB, made of the element, that begins with a quote. */
+static clock_t walk(const char *element)
+{
+    static char value[16384];
+    const size_t len = strlen(element), times = (sizeof value - 1) / len;
+    const clock_t start = clock();
+    value[0] = '"';
+    for (size_t i = 0; i < times; i++)
+        memcpy(value + 1 + i * len, element, len);
+    for (unsigned i = 0; i < 50; i++) {
+        struct field_text rest = {value, 1 + times * len}, one;
+        unsigned n = 0;
+        while (field_list_next(&rest, &one))
+            n++;
+        assert_int_equal(n, times);
+    }
+    return clock() - start;
+}
+
+/* Nobody may make us look for the end of each of thousands of quotes anew. */
+static void quotes_never_closed_cost_little(void **state)
+{
+    (void)state;
+    const clock_t plain = walk("\\a,"), quoted = walk("\\\",");
+    assert_true(quoted < 200 * plain + CLOCKS_PER_SEC / 20);
 }
 
 static void parameters_are_split_and_unquoted(void **state)
@@ -571,6 +599,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lists_have_commas_outside_quotes_only),
         cmocka_unit_test(a_quote_never_closed_hides_nothing),
+        cmocka_unit_test(quotes_never_closed_cost_little),
         cmocka_unit_test(parameters_are_split_and_unquoted),
         cmocka_unit_test(names_are_compared_without_regard_to_case),
         cmocka_unit_test(dates_have_three_forms),
