@@ -238,7 +238,7 @@ bool freshen_stored(struct exchange *ex, const struct h1_head *head)
     h1_policy_response(merged, (int64_t)(w->real_ms / 1000), scratch, &resp);
     h1_policy_age(head, &resp); /* a stored Age is history; a new one counts */
     const char *refused = refusal(ex, merged, &resp, &rec, &delete);
-    if (resp.cc.flags & FIELD_CC_NO_TRANSFORM)
+    if (resp.cc.flags & FIELD_CC_NO_TRANSFORM || tee_vouches(merged))
         rec.flags &= ~(uint32_t)CACHE_SHRINKS;
     /* What a 200 may not bring into the store, a 304 may not either; but who has asked gets all. */
     struct h1_out o = {w->scratch, w->scratch + H1_HEAD_MAX, false};

@@ -220,8 +220,7 @@ void tee_set_times(struct cache_record *rec, const struct exchange *ex,
     rec->flags |= resp->has_last_modified ? CACHE_HAS_LAST_MODIFIED : 0;
 }
 
-/* Fields that vouch for the very bytes of the content (RFC 9530; RFC 3230; RFC 2616 14.15). */
-static bool vouches(const struct h1_head *head)
+bool tee_vouches(const struct h1_head *head)
 {
     static const char *const names[] = {"content-digest", "repr-digest", "digest", "content-md5"};
     for (uint32_t i = 0; i < head->n_fields; i++)
@@ -242,7 +241,7 @@ static bool shrinks(const struct exchange *ex, const struct h1_head *head,
         return false;
     if (resp->complete_length_known && resp->length < cache->compress_min)
         return false;
-    return coding_type_shrinks(type->value) && !vouches(head);
+    return coding_type_shrinks(type->value) && !tee_vouches(head);
 }
 
 bool tee_shrinks(const struct exchange *ex)

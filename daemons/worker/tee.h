@@ -37,6 +37,8 @@ void tee_land(struct exchange *ex, enum inflight_result result);
 void tee_flush_aborts(struct worker *w);
 void tee_delete(struct worker *w, const struct cache_key *key);
 bool tee_shrinks(const struct exchange *ex); /* copies in codings will be kept of what is stored */
+/* Does a field vouch for the very bytes of the content (RFC 9530; RFC 3230; RFC 2616 14.15)? */
+bool tee_vouches(const struct h1_head *head);
 /* A record for the keeper; 0 or -ENOSPC. flight: landed after its commit; NULL: none. */
 int tee_push(struct worker *w, enum ring_type type, uint64_t stream,
              const struct inflight_ticket *flight, const struct iovec *iov, int n);
