@@ -196,6 +196,21 @@ static bool is_wanted(const struct job *j, const struct cache_record *r)
     return !(r->flags & left_out) && text_matches(j, (const char *)(r + 1), r->url_len);
 }
 
+/* What the key tells, which is the URL unless that was cut: most records need not be looked at. */
+static bool key_may_match(const struct job *j, const MDB_val *key)
+{
+    const char *url = key->mv_data;
+    size_t len = key->mv_size - 8;
+    const bool whole = len < STORE_URL_CUT;
+    if (whole)
+        return text_matches(j, url, len);
+    const char *path = j->all_hosts ? memchr(url, '/', len) : url;
+    if (!path)
+        return true;
+    len -= (size_t)(path - url);
+    return memcmp(path, j->text, len < j->len ? len : j->len) == 0;
+}
+
 static bool job_full(struct job *j)
 {
     return j->found >= j->limit || (j->out && j->out->buffer.size > ANSWER_MOST);
@@ -220,7 +235,8 @@ static int job_walk(struct keeper *k, struct job *j, MDB_cursor *cursor, MDB_txn
             return ENOBUFS;
         if (n % 32 == 0 && clock_mono_ns() > until_ns)
             return 0;
-        const struct cache_record *r = entry_record(k, txn, &key, &value);
+        const struct cache_record *r =
+            key_may_match(j, &key) ? entry_record(k, txn, &key, &value) : NULL;
         if (r && is_wanted(j, r))
             job_found(k, j, txn, r);
     }

@@ -213,6 +213,8 @@ static void odd_bytes_and_long_urls_are_listed_too(void **state)
     prefix[900] = 'c';
     prefix[901] = 0;
     assert_int_equal(list_all(&r, prefix, 3, &pages), 1);
+    assert_int_equal(list_all(&r, prefix + 4, 3, &pages), 1); /* of all hosts */
+    assert_int_equal(list_all(&r, "/xx", 3, &pages), 20);
     unsigned seen = 0;
     char cursor[1024] = "";
     do { /* not compared: what is no UTF-8 is shown as '?' */
