@@ -318,6 +318,8 @@ static const char *judge_file(struct keeper *k, const char *dir, char why[WHY])
     }
     if (found.map_bytes > 2 * store_map_for(k->runtime.cache.max_bytes))
         return "it is much larger than max_bytes allows now";
+    if (found.newest_birth > inval_seq(k->shared->inval)) /* or what comes would not reach it */
+        return "it knows of invalidations that inval.page does not: that is an older one";
     return judge_meta(k, dir, &found.meta);
 }
 

@@ -134,6 +134,27 @@ static void another_history_of_invalidations_empties_the_store(void **state)
     rig_free(&r);
 }
 
+/* As from a backup: of the same history, but from before some of it. */
+static void an_older_page_of_invalidations_empties_the_store(void **state)
+{
+    struct rig r;
+    (void)state;
+    rig_init(&r, 1000, 32 * MIB);
+    void *backup = malloc(inval_page_size());
+    assert_non_null(backup);
+    memcpy(backup, r.sh.inval, inval_page_size());
+    rig_start(&r);
+    for (unsigned i = 0; i < 20; i++)
+        inval_mark_tag(r.sh.inval, "tag", 3, false);
+    fill(&r, 50);
+    rig_stop(&r);
+    memcpy(r.sh.inval, backup, inval_page_size());
+    free(backup);
+    rig_restart_all(&r, 1000, 32 * MIB);
+    assert_int_equal(found(&r, 50), 0); /* no number that comes next would be larger than theirs */
+    rig_free(&r);
+}
+
 static void no_invalidation_is_forgotten_over_a_restart(void **state)
 {
     struct rig r;
@@ -712,6 +733,7 @@ int main(void)
         cmocka_unit_test(a_restart_finds_everything),
         cmocka_unit_test(after_kill_9_of_everything_in_the_same_boot_it_is_still_there),
         cmocka_unit_test(another_history_of_invalidations_empties_the_store),
+        cmocka_unit_test(an_older_page_of_invalidations_empties_the_store),
         cmocka_unit_test(no_invalidation_is_forgotten_over_a_restart),
         cmocka_unit_test(a_reboot_keeps_only_what_is_proven),
         cmocka_unit_test(the_keeper_may_be_killed_at_any_instant),
