@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* Bodies without a header of their own start here, on their own pair of cache lines. */
@@ -227,6 +228,15 @@ void shared_destroy(struct shared *sh)
     for (unsigned i = 0; i < PROC_WORKER_SLOTS; i++)
         shared_event_close(&sh->worker_event[i]);
     shared_clear(sh);
+}
+
+bool shared_is_whole(const struct shared *sh)
+{
+    struct stat st;
+    for (size_t i = 0; i < sh->segs; i++)
+        if (fstat(sh->seg[i].fd, &st) == 0 && (uint64_t)st.st_size < sh->seg[i].size)
+            return false;
+    return true;
 }
 
 void shared_wake_holders(const struct shared *sh)

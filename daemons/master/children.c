@@ -303,6 +303,19 @@ static void slot_end(struct master *m, uint32_t slot)
     event_signal(m->shared.control_event);
 }
 
+/* Each successor would die of the same; a new start makes the file anew. */
+static void death_judge_shared(struct master *m, int status)
+{
+    const bool bus =
+        WIFSIGNALED(status) ? WTERMSIG(status) == SIGBUS : WEXITSTATUS(status) == 128 + SIGBUS;
+    if (m->broken || !bus || shared_is_whole(&m->shared))
+        return;
+    m->broken = true;
+    log_error(
+        "children: somebody has cut inval.page or guard.page in state_dir short while it is in "
+        "use; nobody can go on: leaving, to be started again");
+}
+
 static void child_died(struct master *m, uint32_t slot, int status)
 {
     struct master_child *c = &m->child[slot];
@@ -312,6 +325,7 @@ static void child_died(struct master *m, uint32_t slot, int status)
     death_log(m, slot, c->pid, status, was_ready || c->stopping);
     c->pid = 0;
     slot_end(m, slot);
+    death_judge_shared(m, status);
     death_judge_store(m, slot, crash);
     if (!c->stopping)
         atomic_fetch_add(&shared_slot(m, slot)->crashes, 1);

@@ -129,6 +129,7 @@ struct master {
     uint64_t lenient_ms;  /* no watchdog before: the master itself had not run */
     uint64_t deadline_ms; /* of this phase of a stop */
     unsigned stop_signals;
+    bool broken; /* shared memory is: only a new start helps */
     uint64_t keeper_crash_ms[MASTER_CRASHES], poison_ms[MASTER_CRASHES];
     uint32_t keeper_crashes, poisons;
 };

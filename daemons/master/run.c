@@ -165,6 +165,8 @@ static void loop_run(struct master *m)
         atomic_store(&m->shared.proc->slot[PROC_SLOT_MASTER].heartbeat_ms, m->now_ms);
         signals_take(m);
         children_reap(m);
+        if (m->broken)
+            return;
         children_step(m);
         companion_step(m);
         reload_step(m);
@@ -294,6 +296,8 @@ int master_run(const char *config_path)
         start_children(m);
         loop_run(m);
         log_info("service: stopped");
+        if (m->broken)
+            code = EXIT_FAILED;
     }
     listeners_close(&m->listeners);
     if (m->shared.proc)

@@ -10,6 +10,7 @@
 #ifndef POLDER_SHARED_H
 #define POLDER_SHARED_H
 #include "polder/proc.h"
+#include <stdbool.h>
 #include <stddef.h>
 
 struct stats_slab;
@@ -68,6 +69,9 @@ struct shared_options {
 /* 0 or a negative errno, with the reason logged. */
 int shared_create(struct shared *sh, const struct shared_options *opt);
 void shared_destroy(struct shared *sh);
+/* False: somebody has cut a file short that is behind a segment; whoever touches what is missing
+ * dies of it. */
+bool shared_is_whole(const struct shared *sh);
 /* Writes the eventfd of each worker that holds requests until something changes
  * (proc_slot.holding); called after an invalidation, and by the keeper after it has stored
  * something. Never waits. */

@@ -253,6 +253,30 @@ static void a_store_is_called_clean_by_who_was_told_to_stop_alone(void **state)
     house_remove(&h);
 }
 
+static void shared_memory_that_somebody_cuts_short_costs_a_start(void **state)
+{
+    (void)state;
+    static const char *const files[] = {"inval.page", "guard.page"};
+    struct house h;
+    char path[200];
+    int status;
+    for (size_t i = 0; i < 2; i++) {
+        start(&h, 2);
+        snprintf(path, sizeof path, "%s/state/%s", h.dir, files[i]);
+        assert_int_equal(truncate(path, 0), 0);
+        const int fd = client_connect(h.port);
+        client_send(fd, "GET /cached/x HTTP/1.1\r\nHost: test.example\r\n\r\n");
+        wait_until(waitpid(h.pid, &status, WNOHANG) == h.pid, 10000);
+        close(fd);
+        h.pid = 0;
+        assert_true(WIFEXITED(status));
+        assert_int_equal(WEXITSTATUS(status), 1);
+        house_run(&h);
+        assert_int_equal(get(h.port, "/cached/x", NULL), 200);
+        house_remove(&h);
+    }
+}
+
 static void drain_by_command_ends_the_service(void **state)
 {
     (void)state;
@@ -432,6 +456,7 @@ int main(void)
         cmocka_unit_test(who_comes_while_it_drains_is_sent_away),
         cmocka_unit_test(a_killed_master_leaves_room_for_the_next_at_once),
         cmocka_unit_test(a_store_is_called_clean_by_who_was_told_to_stop_alone),
+        cmocka_unit_test(shared_memory_that_somebody_cuts_short_costs_a_start),
         cmocka_unit_test(drain_by_command_ends_the_service),
         cmocka_unit_test(a_gibibyte_streams_through_in_little_memory),
         cmocka_unit_test(a_reader_that_stops_costs_little),
