@@ -232,10 +232,10 @@ static int walk_seek(MDB_cursor *cursor, const struct bans *b, MDB_val *key, MDB
     return rc;
 }
 
-/* From where the last slice stopped. rc: 0 more to do, MDB_NOTFOUND through, or an error. */
-static int walk_collect(struct keeper *k, const struct bans *b, struct findings *f)
+/* From where *w stands, and moves it. rc: 0 more to do, MDB_NOTFOUND through, or an error. */
+static int walk_collect(struct keeper *k, struct sweep_walk *w, const struct bans *b,
+                        struct findings *f)
 {
-    struct sweep_walk *w = &k->sweep.walk;
     MDB_cursor *cursor;
     MDB_val key = {w->at_len, w->at}, value;
     if (b->n == 0)
@@ -271,8 +271,11 @@ static void walk_end(struct keeper *k, uint64_t txn_id)
     }
 }
 
+/* Only what is committed has been passed: whatever fails is done again from the same place, or a
+ * ban would be retired although something that it matches is left. */
 static int walk_slice(struct keeper *k)
 {
+    struct sweep_walk walk = k->sweep.walk;
     struct findings f = {.until_ns = clock_mono_ns() + KEEPER_SLICE_NS};
     struct bans bans;
     int rc = store_begin(&k->store);
@@ -280,11 +283,12 @@ static int walk_slice(struct keeper *k)
         return rc;
     const uint64_t txn_id = mdb_txn_id(k->store.txn);
     bans_of_walk(k, &bans);
-    const int range = walk_collect(k, &bans, &f);
+    const int range = walk_collect(k, &walk, &bans, &f);
     if (range != 0 && range != MDB_NOTFOUND)
         return range;
     if ((rc = findings_apply(k, &f)) != 0 || (rc = store_commit(&k->store)) != 0)
         return rc;
+    k->sweep.walk = walk;
     if (range == MDB_NOTFOUND)
         walk_end(k, txn_id);
     return 0;

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The keeper's walk for prefix bans: what it deletes, in what order, and how gently. */
 #include "keeper_rig.h"
+#include <dlfcn.h>
+#include <lmdb.h>
 #include <time.h>
 
 #define MIB     ((uint64_t)1 << 20)
@@ -29,12 +31,13 @@ static void hint(struct rig *r)
                      0);
 }
 
-static void store_many(struct rig *r, const char *prefix, unsigned n)
+/* In the order of a walk, or backwards. */
+static void store_many(struct rig *r, const char *prefix, unsigned n, bool backwards)
 {
     char url[64];
     const uint64_t before = rig_gauge(r, STATS_GAUGE_CACHE_ITEMS);
     for (unsigned i = 0; i < n; i++) {
-        snprintf(url, sizeof url, "%s%04u", prefix, i);
+        snprintf(url, sizeof url, "%s%04u", prefix, backwards ? n - 1 - i : i);
         rig_must_store(r, url, 1, 100);
     }
     rig_wait(rig_gauge(r, STATS_GAUGE_CACHE_ITEMS) == before + n);
@@ -160,9 +163,9 @@ static void one_walk_is_for_all_bans_that_were_there_when_it_began(void **state)
     struct rig r;
     (void)state;
     start(&r);
-    store_many(&r, "h/a/", 2000);
-    store_many(&r, "h/m/", 10);
-    store_many(&r, "h/z/", 2000);
+    store_many(&r, "h/a/", 2000, false);
+    store_many(&r, "h/m/", 10, false);
+    store_many(&r, "h/z/", 2000, false);
     kill(r.keeper, SIGSTOP); /* so that it finds both at once */
     ban(&r, "h/z/", false);
     ban(&r, "/a/", false);
@@ -190,9 +193,9 @@ static void a_walk_that_was_killed_is_begun_again(void **state)
     struct rig r;
     (void)state;
     start(&r);
-    store_many(&r, "h/a/", 2000);
-    store_many(&r, "h/b/", 10);
-    store_many(&r, "h/c/", 2000);
+    store_many(&r, "h/a/", 2000, false);
+    store_many(&r, "h/b/", 10, false);
+    store_many(&r, "h/c/", 2000, false);
     ban(&r, "h/c/", false);
     ban(&r, "/a/", false);
     for (unsigned gone = 500; gone < 4000; gone += 1000) {
@@ -204,6 +207,48 @@ static void a_walk_that_was_killed_is_begun_again(void **state)
     rig_wait(rig_gauge(&r, STATS_GAUGE_CACHE_ITEMS) == 10);
     assert_int_equal(count(&r, "h/b/", 10), 10);
     rig_free(&r);
+}
+
+/* Shared with the keeper: the number of the commit, counted down, that finds the map full. */
+static _Atomic uint32_t *fails_in;
+
+/* In place of LMDB's own. */
+int mdb_txn_commit(MDB_txn *txn)
+{
+    int (*real)(MDB_txn *);
+    void *symbol = dlsym(RTLD_NEXT, "mdb_txn_commit");
+    memcpy(&real, &symbol, sizeof real);
+    if (!fails_in || !atomic_load(fails_in) || atomic_fetch_sub(fails_in, 1) != 1)
+        return real(txn);
+    mdb_txn_abort(txn);
+    return MDB_MAP_FULL;
+}
+
+static void what_could_not_be_deleted_is_deleted_before_the_ban_is_forgotten(void **state)
+{
+    struct rig r;
+    struct inval_ban one;
+    char prefix[16];
+    (void)state;
+    fails_in = rig_map(sizeof *fails_in);
+    start(&r);
+    store_many(&r, "h/a/", 1000, true); /* what is evicted is not what the walk has come to */
+    kill(r.keeper, SIGSTOP);
+    for (unsigned i = 0; i < 60; i++) { /* a crowd: none stays longer than it has to */
+        snprintf(prefix, sizeof prefix, i ? "h/%u/" : "h/a/", i);
+        ban(&r, prefix, false);
+    }
+    atomic_store(fails_in, 10);
+    hint(&r);
+    kill(r.keeper, SIGCONT);
+    rig_wait((hint(&r), !inval_ban_read(r.sh.inval, 0, &one)));
+    assert_int_equal(atomic_load(fails_in), 0);
+    assert_true(rig_logged(&r, "is full; gave up a part of it"));
+    assert_int_equal(count(&r, "h/a/", 1000), 0);
+    assert_int_equal(rig_counter(&r, STATS_CACHE_ROTATIONS), 0);
+    rig_free(&r);
+    munmap(fails_in, sizeof *fails_in);
+    fails_in = NULL;
 }
 
 /* ---- how gently ---- */
@@ -237,7 +282,7 @@ static void the_keeper_rests_between_slices_of_a_sweep(void **state)
     struct rig r;
     (void)state;
     start(&r);
-    store_many(&r, "h/a/", MANY);
+    store_many(&r, "h/a/", MANY, false);
     ban(&r, "/a/", false);
     const unsigned long slept = sleeps(r.keeper);
     const uint64_t cpu = cpu_ns(r.keeper), began = clock_mono_ns();
@@ -255,6 +300,7 @@ int main(void)
         cmocka_unit_test(what_many_bans_match_goes_and_nothing_else),
         cmocka_unit_test(one_walk_is_for_all_bans_that_were_there_when_it_began),
         cmocka_unit_test(a_walk_that_was_killed_is_begun_again),
+        cmocka_unit_test(what_could_not_be_deleted_is_deleted_before_the_ban_is_forgotten),
         cmocka_unit_test(the_keeper_rests_between_slices_of_a_sweep),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
