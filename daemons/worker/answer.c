@@ -197,7 +197,7 @@ static bool is_range(const char *line, size_t len)
 }
 
 /* The stored head under another status line; for 304 without what describes the content, on polled
- * routes without what it says of its freshness; a part's without its own range. */
+ * routes without what it says of its freshness; for 206 without a range that was not asked for. */
 static size_t other_head(struct worker *w, const struct answer *a)
 {
     const char *at = a->view->head, *end = at + a->view->record->head_len;
@@ -215,7 +215,7 @@ static size_t other_head(struct worker *w, const struct answer *a)
         stop = stop ? stop + 1 : end;
         const size_t len = (size_t)(stop - line);
         if (!(a->code == 304 && describes_content(line, len)) &&
-            !(polled && tells_freshness(line, len)) && !(a->size && is_range(line, len)))
+            !(polled && tells_freshness(line, len)) && !(a->code == 206 && is_range(line, len)))
             h1_put(&o, line, len);
         line = stop;
     }

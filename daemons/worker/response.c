@@ -111,10 +111,11 @@ void response_simple(const struct request *r, unsigned status, const char *lines
 
 /* Fields that a stored response must not carry: what is true for one answer only, and what the
  * backend said caches must not keep. */
-static bool not_stored(const struct h1_field *f, const struct policy_response *resp)
+static bool not_stored(const struct h1_head *head, const struct h1_field *f,
+                       const struct policy_response *resp)
 {
-    if (f->id == H1_CONTENT_RANGE)
-        return true; /* partial_put_range() writes that of a part; elsewhere it means nothing */
+    if (f->id == H1_CONTENT_RANGE && head->status == 206)
+        return true; /* partial_put_range() writes that of what is stored */
     if (f->id == H1_AGE || f->id == H1_RATELIMIT || f->id == H1_RATELIMIT_POLICY)
         return true;
     if (f->id == H1_OTHER && f->name.len > 11 && !strncasecmp(f->name.at, "x-ratelimit", 11))
@@ -151,7 +152,7 @@ void response_fields(struct h1_out *o, const struct h1_head *head,
         if (f->id == H1_CONTENT_LENGTH || f->id == H1_TRAILER || (shrinks && f->id == H1_VARY) ||
             h1_is_hop_by_hop(head, f))
             continue;
-        if (!stored || !not_stored(f, stored))
+        if (!stored || !not_stored(head, f, stored))
             put_field(o, f);
     }
 }
