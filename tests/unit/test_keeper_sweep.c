@@ -289,7 +289,8 @@ static void the_keeper_rests_between_slices_of_a_sweep(void **state)
     hint(&r);
     rig_wait(rig_gauge(&r, STATS_GAUGE_CACHE_ITEMS) == 0);
     const uint64_t took = clock_mono_ns() - began, used = cpu_ns(r.keeper) - cpu;
-    assert_true(sleeps(r.keeper) - slept >= MANY / A_SLICE - 5);
+    /* a rest that others have filled needs no sleep any more */
+    assert_true(sleeps(r.keeper) - slept >= MANY / A_SLICE / 2);
     assert_true(used < took * 3 / 4); /* half of it, or less where others need the core */
     rig_free(&r);
 }
