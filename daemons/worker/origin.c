@@ -3,6 +3,10 @@
  * origin: scheme, host and port of a request as its client sees them (RFC 6454 4): those of the
  * URL, or what a trusted proxy says in their place, in whichever of its fields. Cache groups are an
  * origin's own (RFC 9875 2).
+ *
+ * Two origins that look like one here only end each other's groups; one that looked like two would
+ * keep what it should not. So what some proxies say of the port of one of their own legs is not
+ * believed (X-Forwarded-Port).
  */
 #include "daemons/http/h1.h"
 #include "daemons/worker/request.h"
