@@ -304,11 +304,9 @@ static void slot_end(struct master *m, uint32_t slot)
 }
 
 /* Each successor would die of the same; a new start makes the file anew. */
-static void death_judge_shared(struct master *m, int status)
+static void death_judge_shared(struct master *m, bool crash)
 {
-    const bool bus =
-        WIFSIGNALED(status) ? WTERMSIG(status) == SIGBUS : WEXITSTATUS(status) == 128 + SIGBUS;
-    if (m->broken || !bus || shared_is_whole(&m->shared))
+    if (!crash || m->broken || shared_is_whole(&m->shared))
         return;
     m->broken = true;
     log_error(
@@ -325,7 +323,7 @@ static void child_died(struct master *m, uint32_t slot, int status)
     death_log(m, slot, c->pid, status, was_ready || c->stopping);
     c->pid = 0;
     slot_end(m, slot);
-    death_judge_shared(m, status);
+    death_judge_shared(m, crash);
     death_judge_store(m, slot, crash);
     if (!c->stopping)
         atomic_fetch_add(&shared_slot(m, slot)->crashes, 1);
