@@ -293,6 +293,7 @@ static void slot_end(struct master *m, uint32_t slot)
     atomic_store(&s->pid, 0);
     atomic_store(&s->connections, 0);
     atomic_store(&s->reader_pid, 0);
+    atomic_store(&s->holding, 0);
     for (unsigned g = 0; g < STATS_GAUGES; g++)
         stats_gauge_set(&m->shared.stats[slot], (enum stats_gauge)g, 0);
     if (slot_is_worker(slot))
