@@ -100,6 +100,7 @@ struct cache_reader {
         chunk_verified[CHUNKS_KNOWN]; /* by chunk_verify(); an object's number is never reused */
     _Atomic uint64_t *pins;           /* our row; NULL until we know which */
     uint32_t pinned[CACHE_PINS];      /* how many of us have each */
+    unsigned pins_top;                /* behind the last one that somebody has */
     char state_dir[PATH_MAX];
 };
 
@@ -367,18 +368,21 @@ static _Atomic uint64_t *reader_pins(struct cache_reader *r)
 bool cache_reader_pin(struct cache_reader *reader, uint64_t obj_id)
 {
     _Atomic uint64_t *pins = reader_pins(reader);
-    unsigned vacant = CACHE_PINS;
-    for (unsigned i = 0; pins && i < CACHE_PINS; i++) {
-        const uint64_t id = atomic_load_explicit(&pins[i], memory_order_relaxed);
-        if (id == obj_id && reader->pinned[i]) {
+    unsigned vacant = reader->pins_top;
+    if (!pins)
+        return false;
+    for (unsigned i = 0; i < reader->pins_top; i++) {
+        if (!reader->pinned[i]) {
+            vacant = i;
+        } else if (atomic_load_explicit(&pins[i], memory_order_relaxed) == obj_id) {
             reader->pinned[i]++;
             return true;
         }
-        if (id == 0 && vacant == CACHE_PINS)
-            vacant = i;
     }
     if (vacant == CACHE_PINS)
         return false;
+    if (vacant == reader->pins_top)
+        reader->pins_top++;
     atomic_store(&pins[vacant], obj_id);
     reader->pinned[vacant] = 1;
     return true;
@@ -386,11 +390,14 @@ bool cache_reader_pin(struct cache_reader *reader, uint64_t obj_id)
 
 void cache_reader_unpin(struct cache_reader *reader, uint64_t obj_id)
 {
-    for (unsigned i = 0; reader->pins && i < CACHE_PINS; i++)
-        if (reader->pinned[i] &&
-            atomic_load_explicit(&reader->pins[i], memory_order_relaxed) == obj_id) {
-            if (--reader->pinned[i] == 0)
-                atomic_store(&reader->pins[i], 0);
-            return;
-        }
+    unsigned i = 0;
+    while (i < reader->pins_top &&
+           (!reader->pinned[i] ||
+            atomic_load_explicit(&reader->pins[i], memory_order_relaxed) != obj_id))
+        i++;
+    if (i == reader->pins_top || --reader->pinned[i])
+        return;
+    atomic_store(&reader->pins[i], 0);
+    while (reader->pins_top && !reader->pinned[reader->pins_top - 1])
+        reader->pins_top--;
 }

@@ -196,7 +196,7 @@ int cache_directory(const char *state_dir, uint64_t epoch, char *path, size_t si
 
 /* What workers and keeper share about the store beside the database (SHM_REF's sibling; in
  * shared.h). */
-#define CACHE_PINS         64
+#define CACHE_PINS         512
 #define CACHE_STORED_SLOTS 65536u
 static inline uint32_t cache_stored_slot(const struct cache_key *key)
 {

@@ -203,6 +203,30 @@ static void a_body_is_there_for_who_looks_at_its_record_over_a_death_of_the_keep
     rig_free(&r);
 }
 
+static void a_worker_pins_many_bodies_at_once(void **state)
+{
+    struct rig r;
+    (void)state;
+    start(&r, 1000, 32 * MIB);
+    rig_wait(rig_look(&r, "h/x") == 0 && r.reader);
+    for (unsigned round = 0; round < 3; round++) {
+        for (uint64_t id = 1; id <= CACHE_PINS; id++)
+            assert_true(cache_reader_pin(r.reader, id));
+        assert_false(cache_reader_pin(r.reader, CACHE_PINS + 1));
+        assert_true(cache_reader_pin(r.reader, 7));
+        cache_reader_unpin(r.reader, 7);
+        for (uint64_t id = 1; id <= CACHE_PINS; id += 2) { /* places in between are taken again */
+            cache_reader_unpin(r.reader, id);
+            assert_true(cache_reader_pin(r.reader, 10000 + id));
+            cache_reader_unpin(r.reader, 10000 + id);
+        }
+        for (uint64_t id = 2; id <= CACHE_PINS; id += 2)
+            cache_reader_unpin(r.reader, id);
+        cache_reader_unpin(r.reader, 3); /* nobody has it */
+    }
+    rig_free(&r);
+}
+
 /* ---- what is not believed ---- */
 
 static void hostile_records_cost_nothing_but_themselves(void **state)
@@ -765,6 +789,7 @@ int main(void)
         cmocka_unit_test(long_bodies_stream_in_chunks),
         cmocka_unit_test(a_flight_lands_when_the_object_can_be_read),
         cmocka_unit_test(a_pinned_body_outlives_its_deletion),
+        cmocka_unit_test(a_worker_pins_many_bodies_at_once),
         cmocka_unit_test(a_body_is_there_for_who_looks_at_its_record_over_a_death_of_the_keeper),
         cmocka_unit_test(hostile_records_cost_nothing_but_themselves),
         cmocka_unit_test(a_torn_ring_is_dropped_and_goes_on),
