@@ -38,6 +38,8 @@ static int teardown(void **state)
     shared_destroy(&shared);
     snprintf(path, sizeof path, "%s/inval.page", dir);
     unlink(path);
+    snprintf(path, sizeof path, "%s/guard.page", dir);
+    unlink(path);
     return rmdir(dir);
 }
 
