@@ -76,7 +76,7 @@ static bool is_never_stored(uint16_t status)
  */
 
 struct lifetime {
-    int64_t seconds;
+    int64_t ms;
     bool is_explicit; /* the response states it */
     bool is_ours;     /* the route's ttl */
     bool known;
@@ -95,14 +95,14 @@ static struct lifetime stated_lifetime(const struct policy_response *resp, uint6
     if (cc->flags & FIELD_CC_INVALID)
         return life;
     if (cc->flags & FIELD_CC_S_MAXAGE) {
-        life.seconds = cc->s_maxage;
+        life.ms = (int64_t)cc->s_maxage * 1000;
     } else if (cc->flags & FIELD_CC_MAX_AGE) {
-        life.seconds = cc->max_age;
+        life.ms = (int64_t)cc->max_age * 1000;
     } else if (resp->has_expires && !resp->has_cdn_cc) {
         if (resp->expires_valid)
-            life.seconds = resp->expires - date_of(resp, response_ms);
-        if (life.seconds < 0)
-            life.seconds = 0;
+            life.ms = (resp->expires - date_of(resp, response_ms)) * 1000;
+        if (life.ms < 0)
+            life.ms = 0;
     } else {
         life = (struct lifetime){0};
     }
@@ -118,14 +118,14 @@ static struct lifetime supposed_lifetime(const struct policy_response *resp,
     if (!is_heuristically_cacheable(resp->status) && !(directives(resp)->flags & FIELD_CC_PUBLIC))
         return life;
     if (!settings->value.ttl_heuristic) {
-        life.seconds = (int64_t)(settings->value.ttl_ms / 1000);
-        life.known = life.is_ours = life.seconds > 0;
+        life.ms = (int64_t)settings->value.ttl_ms;
+        life.known = life.is_ours = life.ms > 0;
         return life;
     }
     int64_t age = date_of(resp, response_ms) - resp->last_modified;
     if (!resp->has_last_modified || age <= 0)
         return life;
-    life.seconds = age / 10 > HEURISTIC_MAX_S ? HEURISTIC_MAX_S : age / 10;
+    life.ms = (age / 10 > HEURISTIC_MAX_S ? HEURISTIC_MAX_S : age / 10) * 1000;
     life.known = true;
     return life;
 }
@@ -173,7 +173,7 @@ static void set_windows(const struct field_cc *cc, const struct policy_settings 
     if (!forbids_stale(cc)) {
         if (cc->flags & FIELD_CC_SWR)
             swr = (uint64_t)cc->swr * 1000;
-        else if (life->seconds > 0 && (settings->swr_is_stated || life->is_ours))
+        else if (life->ms > 0 && (settings->swr_is_stated || life->is_ours))
             swr = settings->value.stale_while_revalidate_ms;
         sie =
             cc->flags & FIELD_CC_SIE ? (uint64_t)cc->sie * 1000 : settings->value.stale_if_error_ms;
@@ -198,8 +198,8 @@ void policy_freshness_of(const struct policy_response *resp, const struct policy
     struct lifetime life = lifetime_of(resp, settings, response_ms);
     *out = (struct policy_freshness){.age_s = initial_age(resp, request_ms, response_ms)};
     if (cc->flags & FIELD_CC_NO_CACHE)
-        life.seconds = 0;
-    int64_t left_ms = (life.seconds - (int64_t)out->age_s) * 1000;
+        life.ms = 0;
+    int64_t left_ms = life.ms - (int64_t)out->age_s * 1000;
     int64_t until = (int64_t)response_ms + left_ms;
     out->fresh_until_ms = until > 0 ? (uint64_t)until : 0;
     set_windows(cc, settings, &life, out);
@@ -263,7 +263,7 @@ enum policy_store policy_may_store(const struct policy_request *req,
     /* Without a stated lifetime only some statuses are cacheable (3, last item). */
     if (!life.known && !is_heuristically_cacheable(resp->status) && !(cc->flags & FIELD_CC_PUBLIC))
         return POLICY_NO_STATUS;
-    bool fresh = life.known && life.seconds > 0 && !(cc->flags & FIELD_CC_NO_CACHE);
+    bool fresh = life.known && life.ms > 0 && !(cc->flags & FIELD_CC_NO_CACHE);
     if (!fresh && !settings->min_interval_ms && !resp->has_etag && !resp->has_last_modified)
         return POLICY_NO_FRESHNESS;
     return POLICY_STORE;

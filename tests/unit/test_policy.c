@@ -306,6 +306,21 @@ static void ttl_is_for_cacheable_responses_that_state_none(void **state)
     assert_int_equal(life_of(200, "max-age=7"), 7);
 }
 
+static void a_ttl_may_be_less_than_a_second(void **state)
+{
+    (void)state;
+    struct policy_settings s = settings();
+    struct policy_response r = response(200, "");
+    struct policy_freshness f;
+    s.value.ttl_ms = 1500;
+    policy_freshness_of(&r, &s, NOW_MS, NOW_MS, &f);
+    assert_int_equal(f.fresh_until_ms, NOW_MS + 1500);
+    s.value.ttl_ms = 250;
+    policy_freshness_of(&r, &s, NOW_MS, NOW_MS, &f);
+    assert_int_equal(f.fresh_until_ms, NOW_MS + 250);
+    assert_int_equal(policy_may_store(&get, &r, &s), POLICY_STORE);
+}
+
 /* 4.2.2 */
 static void a_heuristic_lifetime_is_a_tenth_of_the_age(void **state)
 {
@@ -651,6 +666,7 @@ int main(void)
         cmocka_unit_test(invalid_lifetimes_are_stale),
         cmocka_unit_test(a_targeted_field_replaces_cache_control_and_expires),
         cmocka_unit_test(ttl_is_for_cacheable_responses_that_state_none),
+        cmocka_unit_test(a_ttl_may_be_less_than_a_second),
         cmocka_unit_test(a_heuristic_lifetime_is_a_tenth_of_the_age),
         cmocka_unit_test(age_is_what_others_and_we_have_counted),
         cmocka_unit_test(stale_windows_are_the_responses_own_or_the_settings),
