@@ -333,6 +333,16 @@ static bool is_failure(uint16_t status)
     return status >= 500;
 }
 
+/* The same one has asked the same again, and got what may not be stored: that is over then, and
+ * does not come back for the rest of its stale windows. */
+static void end_stored(struct exchange *ex, uint16_t status, enum policy_store why)
+{
+    const bool tells = ex->fetch && ex->stale && !is_failure(status) && status != 429 &&
+                       status != 408 && why != POLICY_STORE && why != POLICY_NO_SET_COOKIE;
+    if (tells && ex->stale->view.record->identity == guard_identity(&ex->req))
+        delete_object(ex->worker, ex->stale);
+}
+
 void tee_begin(struct exchange *ex, const struct h1_head *head)
 {
     struct worker *w = ex->worker;
@@ -350,6 +360,7 @@ void tee_begin(struct exchange *ex, const struct h1_head *head)
     struct part *part = head->status == 206 ? partial_begin(ex, &head, &resp) : NULL;
     const enum policy_store why = policy_may_store(&ex->req.policy, &resp, settings);
     const bool stream = is_event_stream(head), storable = why == POLICY_STORE && !stream;
+    end_stored(ex, head->status, why);
     if (!storable && !ex->req.post)
         ex->not_stored = stream ? "response is a stream of events" : policy_store_reason(why);
     struct tee *s = storable && loop_cache_ready(w) ? calloc(1, sizeof *s) : NULL;

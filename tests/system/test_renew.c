@@ -44,12 +44,26 @@ static bool renew_together(struct asked *a)
     return reply(a, "HTTP/1.1 304 Not Modified\r\n" ETAG "Cache-Control: no-cache\r\n\r\n");
 }
 
+#define WINDOW "Cache-Control: max-age=0, stale-while-revalidate=600, stale-if-error=600\r\n"
+static atomic_bool over; /* what was there before is gone */
+
+/* A page that goes, and one that members have for themselves. */
+static bool answer_over(struct asked *a, const char *body)
+{
+    const bool member = !strcmp(body, "for member");
+    if (atomic_load(&over) && !strncmp(a->target, "/over", 5))
+        return reply(a, "HTTP/1.1 302 Found\r\nLocation: /login\r\nContent-Length: 0\r\n\r\n");
+    return reply_ok(a, member ? "Cache-Control: private\r\n" : ETAG WINDOW, body);
+}
+
 static bool answer(struct asked *a)
 {
     char lines[256], body[64];
     const char *cookie = field_of(&a->m, "Cookie");
     snprintf(body, sizeof body, "for %.50s", cookie ? cookie : "nobody");
     const bool renews = field_of(&a->m, "If-None-Match") != NULL;
+    if (!strncmp(a->target, "/over", 5) || !strcmp(a->target, "/members"))
+        return answer_over(a, body);
     if (!strcmp(a->target, "/each"))
         return renews ? renew_together(a) : reply_ok(a, ETAG "Cache-Control: no-cache\r\n", body);
     for (size_t i = 0; i < sizeof answers / sizeof *answers; i++) {
@@ -143,6 +157,32 @@ static void what_it_takes_back_is_gone(void **state)
     stop(&h);
 }
 
+/* What may not be stored cannot take the place of what is: but that is over. */
+static void what_another_answer_has_ended_does_not_come_back(void **state)
+{
+    (void)state;
+    struct house h;
+    struct message m;
+    start(&h, 2);
+    ask_until(&h, "/over", "alice", "stored");
+    ask_until(&h, "/over", "alice", "stale-while-revalidate");
+    atomic_store(&over, true);
+    wait_until(get_with(h.port, "/over", "Cookie: alice\r\n", NULL) == 302, 5000);
+    for (int i = 0; i < 10; i++)
+        assert_int_equal(get_with(h.port, "/over", "Cookie: alice\r\n", NULL), 302);
+    /* what somebody else gets for himself says nothing of it */
+    ask_until(&h, "/members", "alice", "stored");
+    ask_until(&h, "/members", "alice", "stale-while-revalidate");
+    const unsigned calls = backend_calls(backend);
+    for (int i = 0; backend_calls(backend) < calls + 3; i++) {
+        assert_int_equal(get_with(h.port, "/members", "Cookie: member\r\n", &m), 200);
+        assert_string_equal(m.body, "for alice");
+        message_free(&m);
+        assert_true(i < 1000);
+    }
+    stop(&h);
+}
+
 static void one_without_a_date_is_of_now(void **state)
 {
     (void)state;
@@ -197,6 +237,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_that_varies_further_is_no_renewal),
         cmocka_unit_test(what_it_takes_back_is_gone),
+        cmocka_unit_test(what_another_answer_has_ended_does_not_come_back),
         cmocka_unit_test(one_without_a_date_is_of_now),
         cmocka_unit_test(one_with_a_body_costs_its_connection),
         cmocka_unit_test(who_asks_each_time_waits_for_nobody),
