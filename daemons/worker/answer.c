@@ -8,6 +8,7 @@
 #include "daemons/http/h1.h"
 #include "daemons/worker/accesslog.h"
 #include "daemons/worker/client.h"
+#include "daemons/worker/failing.h"
 #include "daemons/worker/hold.h"
 #include "daemons/worker/response.h"
 #include "daemons/worker/shrink.h"
@@ -88,9 +89,10 @@ struct answer {
     uint64_t base;                 /* where that begins in the whole, of which it is a part */
     uint64_t size;                 /* of the whole, then; 0: that is what is stored */
     uint16_t code;
-    bool weak;     /* the client's bytes are, or were, not the ones that the entity tag is of */
-    bool streamed; /* in chunks: the pin is the client's */
-    bool soft;     /* an invalidation has ended its freshness */
+    uint64_t rest_ms; /* not asked for so long, for the backend has failed */
+    bool weak;        /* the client's bytes are, or were, not the ones that the entity tag is of */
+    bool streamed;    /* in chunks: the pin is the client's */
+    bool soft;        /* an invalidation has ended its freshness */
 };
 
 static void put_age(struct h1_out *o, const struct worker *w, const struct cache_record *rec)
@@ -130,6 +132,15 @@ static bool has_no_length(uint16_t code)
     return code == 204 || code == 304 || code < 200;
 }
 
+/* When the client may ask again. */
+static uint64_t poll_rest_ms(const struct worker *w, const struct answer *a)
+{
+    const uint64_t interval_ms = request_interval_ms(a->r);
+    const uint64_t rest_ms =
+        a->soft ? 0 : policy_poll_rest_ms(a->view->record, interval_ms, w->real_ms);
+    return rest_ms > a->rest_ms ? rest_ms : a->rest_ms;
+}
+
 /* The lines behind the stored head, and the blank one. */
 static size_t dynamic_lines(struct worker *w, const struct answer *a, char *text, size_t size)
 {
@@ -137,8 +148,7 @@ static size_t dynamic_lines(struct worker *w, const struct answer *a, char *text
     const struct request *r = a->r;
     struct h1_out o = {text, text + size, false};
     if (request_interval_ms(r))
-        response_poll(&o, r,
-                      a->soft ? 0 : policy_poll_rest_ms(rec, request_interval_ms(r), w->real_ms));
+        response_poll(&o, r, poll_rest_ms(w, a));
     else
         put_age(&o, w, rec);
     put_cache_status(&o, w, a);
@@ -472,7 +482,11 @@ static void answer_coded(struct worker *w, struct answer *a, struct cache_view *
 
 void answer_copy(const struct request *r, struct stored_copy *copy, const char *status)
 {
-    struct answer a = {.r = r, .view = &copy->view, .body = &copy->view, .status = status};
+    struct answer a = {.r = r,
+                       .view = &copy->view,
+                       .body = &copy->view,
+                       .status = status,
+                       .rest_ms = failing_rest_ms(r->worker, copy)};
     struct cache_view coded;
     if (choose_code(r, &a))
         answer_coded(r->worker, &a, &coded, &copy->key);

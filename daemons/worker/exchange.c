@@ -15,6 +15,7 @@
 #include "daemons/worker/ahead.h"
 #include "daemons/worker/buffer.h"
 #include "daemons/worker/client.h"
+#include "daemons/worker/failing.h"
 #include "daemons/worker/guard.h"
 #include "daemons/worker/hit.h"
 #include "daemons/worker/miss.h"
@@ -277,20 +278,25 @@ void exchange_client_done(struct exchange *ex)
 /* ---- answers without the backend's ---- */
 
 /* Has the copy been invalidated since it was taken? */
-static bool stale_is_purged(const struct exchange *ex)
+static bool is_purged(const struct request *r, const struct stored_copy *copy)
 {
-    const struct cache_view *v = &ex->stale->view;
-    const struct cache_record *r = v->record;
-    if (!guard_lets(ex->worker->routes[ex->req.route->index].guard, r->birth))
+    const struct cache_view *v = &copy->view;
+    const struct cache_record *rec = v->record;
+    if (!guard_lets(r->worker->routes[r->route->index].guard, rec->birth))
         return true;
-    return inval_check_held(ex->worker->shared->inval, r->birth, ex->stale->since, r->url_slot,
-                            r->tag_slot, r->n_tags, v->url, r->url_len) == INVAL_HARD;
+    return inval_check_held(r->worker->shared->inval, rec->birth, copy->since, rec->url_slot,
+                            rec->tag_slot, rec->n_tags, v->url, rec->url_len) == INVAL_HARD;
+}
+
+bool exchange_may_give_stale(const struct request *r, const struct stored_copy *copy)
+{
+    return !is_purged(r, copy) &&
+           policy_stale_if_error(&r->policy, copy->view.record, r->worker->real_ms);
 }
 
 static bool has_stale(const struct exchange *ex)
 {
-    return ex->stale && !stale_is_purged(ex) &&
-           policy_stale_if_error(&ex->req.policy, ex->stale->view.record, ex->worker->real_ms);
+    return ex->stale && exchange_may_give_stale(&ex->req, ex->stale);
 }
 
 /* The stored response, although it is stale: detail says why. False: there is none to give. */
@@ -299,6 +305,7 @@ bool exchange_answer_stale(struct exchange *ex)
     struct client *c = ex->req.client;
     if (!has_stale(ex))
         return false;
+    failing_note(ex);
     stats_add(ex->worker->stats, STATS_CACHE_STALE, 1);
     if (c) {
         struct request r = ex->req;

@@ -115,6 +115,8 @@ void exchange_renew(struct exchange *ex);    /* its lease, now and then */
 struct client *exchange_let_go(struct exchange *ex);
 /* The client has its whole answer. */
 void exchange_client_done(struct exchange *ex);
+/* May it be given, stale as it is, where the backend fails? */
+bool exchange_may_give_stale(const struct request *r, const struct stored_copy *copy);
 /* The stored response, although it is stale. False: there is none to give. */
 bool exchange_answer_stale(struct exchange *ex);
 void exchange_measure(struct exchange *ex);

@@ -174,15 +174,6 @@ const struct h1_head *freshen_merge(struct worker *w, const struct cache_view *o
     return h1_parse_response(text, len + 2, &scanned, true, &merged) == H1_DONE ? &merged : NULL;
 }
 
-/* A newer answer has said that it must not be kept. */
-static void delete_object(struct worker *w, const struct stored_copy *copy)
-{
-    const struct cache_record *rec = copy->view.record;
-    const struct iovec iov[2] = {{(void *)(uintptr_t)&copy->key, sizeof copy->key},
-                                 {(void *)(uintptr_t)&rec->obj_id, sizeof rec->obj_id}};
-    tee_push(w, RING_DELETE, 0, NULL, iov, 2);
-}
-
 /* Does the answer say of what is stored, and not of who has asked, that it is not to be shared? */
 static bool takes_back(const struct policy_request *req, enum policy_store why)
 {
@@ -247,7 +238,7 @@ bool freshen_stored(struct exchange *ex, const struct h1_head *head)
     if (refused) {
         ex->not_stored = refused;
         if (delete)
-            delete_object(w, ex->stale);
+            tee_delete_object(w, ex->stale);
         tee_land(ex, INFLIGHT_NOSHARE);
         if (!o.overflow)
             rehead(ex, &rec, (size_t)(o.at - w->scratch));

@@ -18,6 +18,7 @@
 #include "daemons/worker/hold.h"
 #include "daemons/http/h1.h"
 #include "daemons/worker/client.h"
+#include "daemons/worker/failing.h"
 #include "daemons/worker/hit.h"
 #include "daemons/worker/memo.h"
 #include "daemons/worker/miss.h"
@@ -272,6 +273,13 @@ static bool fetch_behind(struct watch *x, const struct request *r, struct hit_fo
     return miss_behind(r, found, &x->flight) != INFLIGHT_FULL;
 }
 
+static bool is_valid(const struct worker *w, const struct cache_view *v)
+{
+    const struct cache_record *rec = v->record;
+    return inval_check(w->shared->inval, rec->birth, rec->url_slot, rec->tag_slot, rec->n_tags,
+                       v->url, rec->url_len) == INVAL_VALID;
+}
+
 bool hold_for_fetch(const struct request *r, struct hit_found *found)
 {
     struct worker *w = r->worker;
@@ -285,6 +293,9 @@ bool hold_for_fetch(const struct request *r, struct hit_found *found)
         if (!answer_not_modified(r, etag, 0))
             return false; /* it has changed already */
     }
+    const bool failing = v && failing_rest_ms(w, found->stale);
+    if (failing && !is_valid(w, v))
+        return false; /* the watch would ask once more */
     struct watch *x = watch_find(w, r, &found->key, identity_of(etag));
     const bool made = !x;
     if (!x) {
@@ -298,7 +309,7 @@ bool hold_for_fetch(const struct request *r, struct hit_found *found)
             watch_end(x);
         return false;
     }
-    if (!x->flight.word && !fetch_behind(x, r, found)) {
+    if (!x->flight.word && !failing && !fetch_behind(x, r, found)) {
         hold_drop(r->client);
         return false;
     }

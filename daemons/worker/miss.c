@@ -7,6 +7,7 @@
 #include "daemons/worker/ahead.h"
 #include "daemons/worker/client.h"
 #include "daemons/worker/exchange.h"
+#include "daemons/worker/failing.h"
 #include "daemons/worker/hit.h"
 #include "daemons/worker/partial.h"
 #include "daemons/worker/request.h"
@@ -185,6 +186,10 @@ void miss_begin(const struct request *r, struct hit_found *found)
         response_problem(r, r->client, PROBLEM_ONLY_IF_CACHED, "", "", true);
         return;
     }
+    if (found->stale && failing_answer(r, found->stale)) {
+        stored_copy_free(w, found->stale);
+        return;
+    }
     stats_add(w->stats, STATS_CACHE_MISSES, 1);
     struct exchange *ex = exchange_new(w, r);
     if (!ex) {
@@ -264,6 +269,10 @@ enum inflight_claim miss_ahead(const struct request *r, struct hit_found *found,
 
 void miss_refresh(const struct request *r, struct hit_found *found)
 {
+    if (found->stale && request_interval_ms(r) && failing_rest_ms(r->worker, found->stale)) {
+        stored_copy_free(r->worker, found->stale);
+        found->stale = NULL;
+    }
     struct exchange *ex = found->stale ? behind(r, found) : NULL;
     if (ex)
         lead(ex, NULL, NULL);
@@ -281,7 +290,7 @@ void miss_retry(struct exchange *ex)
     r.waited_fwd = ex->fwd;
     c->exchange = NULL; /* the client is answered without it, or comes back */
     ex->req.client = NULL;
-    if (answer_stored(&r, &found)) {
+    if (answer_stored(&r, &found) || (found.stale && failing_answer(&r, found.stale))) {
         stored_copy_free(w, found.stale);
         exchange_finish(ex);
         return;

@@ -67,6 +67,14 @@ void tee_delete(struct worker *w, const struct cache_key *key)
     tee_push(w, RING_DELETE, 0, NULL, &iov, 1); /* full: the next one who meets it tries again */
 }
 
+void tee_delete_object(struct worker *w, const struct stored_copy *copy)
+{
+    const struct cache_record *rec = copy->view.record;
+    const struct iovec iov[2] = {{(void *)(uintptr_t)&copy->key, sizeof copy->key},
+                                 {(void *)(uintptr_t)&rec->obj_id, sizeof rec->obj_id}};
+    tee_push(w, RING_DELETE, 0, NULL, iov, 2);
+}
+
 void tee_flush_aborts(struct worker *w)
 {
     while (w->n_aborts) {
@@ -340,7 +348,7 @@ static void end_stored(struct exchange *ex, uint16_t status, enum policy_store w
     const bool tells = ex->fetch && ex->stale && !is_failure(status) && status != 429 &&
                        status != 408 && why != POLICY_STORE && why != POLICY_NO_SET_COOKIE;
     if (tells && ex->stale->view.record->identity == guard_identity(&ex->req))
-        delete_object(ex->worker, ex->stale);
+        tee_delete_object(ex->worker, ex->stale);
 }
 
 void tee_begin(struct exchange *ex, const struct h1_head *head)

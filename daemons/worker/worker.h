@@ -13,6 +13,7 @@
  *             miss.c    one of those who want it fetches, the others are parked (collapse.c)
  *             upstream.c straight to a backend
  *             hold.c    told later, when what the client has changes (Prefer: wait)
+ *             failing.c answered with what is stale, for the backend has just failed
  *             guard.c   asks behind some hits whether their content depends on who asks
  *             handover.c a WebSocket: its socket moves to polder-supervisor
  *   ahead.c   bounds what is fetched before anybody waits for it: refresh.c, warm.c, asked.c
@@ -37,6 +38,7 @@
 #define POLDER_WORKER_H
 #include "daemons/http/h1.h"
 #include "daemons/worker/buffer.h"
+#include "daemons/worker/failing.h"
 #include "daemons/worker/limits.h"
 #include "daemons/worker/timer.h"
 #include "polder/config.h"
@@ -184,6 +186,7 @@ struct worker {
     uint64_t supervisor_again_ms, supervisor_warn_ms;
 
     struct try_state tries[LIMIT_TRY_SLOTS]; /* n_tries of them */
+    struct failed failed[FAILING_PLACES];    /* by key */
 
     int log_fd;
     char *log_text;

@@ -15,6 +15,8 @@ static struct backend *backend;
 static bool answers(struct asked *a)
 {
     char body[128];
+    while (!strncmp(a->target, "/late", 5) && atomic_load(&closed))
+        nap_ms(5);
     if (atomic_load(&broken))
         return reply(a, "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n");
     const char *who = field_of(&a->m, "Authorization");
@@ -71,16 +73,23 @@ static unsigned max_age(const struct message *m)
     return at ? (unsigned)atoi(at + 8) : 9999;
 }
 
-static unsigned held(struct house *h)
+static unsigned metric(struct house *h, const char *name)
 {
     struct message m;
     unsigned n = 0;
     get(h->ops_port, "/metrics", &m);
-    const char *at = m.body ? strstr(m.body, "\npolder_poll_held ") : NULL;
+    const char *at = m.body ? strstr(m.body, name) : NULL;
     if (at)
-        n = (unsigned)atoi(at + 18);
+        n = (unsigned)atoi(at + strlen(name));
     message_free(&m);
     return n;
+}
+
+#define MISSES "\npolder_cache_lookups_total{result=\"miss\"} "
+
+static unsigned held(struct house *h)
+{
+    return metric(h, "\npolder_poll_held ");
 }
 
 static void wait_for_change(int fd, const char *target, const char *etag, unsigned seconds)
@@ -366,6 +375,82 @@ static void a_stale_answer_is_looked_after_while_its_client_waits(void **state)
     house_remove(&h);
 }
 
+/* One failure is an answer too: for an interval, in each worker, nobody asks again. */
+static void a_backend_that_fails_is_not_asked_more_often_either(void **state)
+{
+    (void)state;
+    struct house h;
+    struct message m;
+    char etag[64];
+    unsigned counts[1000] = {0};
+    start(&h, 2, "ttl = \"0s\"", "min_interval = \"2s\"");
+    etag_of(&h, "/plain", "", etag);
+    nap_ms(2100); /* the interval is over */
+    atomic_store(&broken, 1);
+    backend_forget(backend);
+    const uint64_t began = mono_ms();
+    for (int i = 0; i < 40; i++) {
+        assert_int_equal(get(h.port, "/plain", &m), 200);
+        assert_string_equal(m.body, "version 1 for all");
+        assert_true(max_age(&m) >= 1 && max_age(&m) <= 2);
+        assert_non_null(strstr(field_of(&m, "Cache-Status"), "detail=stale-if-error"));
+        message_free(&m);
+    }
+    storm(h.port, "/plain", 200, 20, counts, NULL);
+    assert_int_equal(counts[200], 200);
+    if (mono_ms() - began < 2000)
+        assert_in_range(backend_calls(backend), 1, 2);
+    wait_until((get(h.port, "/plain", NULL), mono_ms() - began > 2000), 5000);
+    wait_until((get(h.port, "/plain", NULL), backend_calls(backend) > 2), 5000);
+    atomic_store(&broken, 0); /* an invalidation ends it */
+    atomic_store(&version, 2);
+    assert_int_equal(ctl(&h, NULL, "cache invalidate /plain --soft"), 0);
+    get(h.port, "/plain", &m);
+    assert_string_equal(m.body, "version 2 for all");
+    message_free(&m);
+    house_remove(&h);
+}
+
+/* Who waited for the fetch that failed need not try it one by one. */
+static void of_many_who_wait_for_what_fails_nobody_asks_again(void **state)
+{
+    (void)state;
+    enum { WAITERS = 60 };
+    struct house h;
+    struct message m;
+    int fd[WAITERS];
+    atomic_store(&version, 1);
+    atomic_store(&broken, 0);
+    house_start(&h, 2,
+                "upstream \"u\" { server \"127.0.0.1:%u\" { } }\n"
+                "cache { ttl = \"1s\" stale_while_revalidate = \"0s\" }\n"
+                "route \"/*\" { upstream = \"u\" cache { } }\n",
+                backend_port(backend));
+    wait_until(served_from_store(h.port, "/late"), 3000);
+    nap_ms(1200); /* it is stale */
+    atomic_store(&closed, 1);
+    atomic_store(&broken, 1);
+    backend_forget(backend);
+    const unsigned misses = metric(&h, MISSES);
+    for (int i = 0; i < WAITERS; i++) {
+        fd[i] = client_connect(h.port);
+        client_send(fd[i], "GET /late HTTP/1.1\r\nHost: test.example\r\n\r\n");
+    }
+    wait_until(metric(&h, MISSES) == misses + WAITERS, 5000);
+    atomic_store(&closed, 0);
+    for (int i = 0; i < WAITERS; i++) {
+        client_read(fd[i], &m, false);
+        assert_int_equal(m.status, 200);
+        assert_non_null(strstr(field_of(&m, "Cache-Status"), "detail=stale-if-error"));
+        message_free(&m);
+        close(fd[i]);
+    }
+    assert_in_range(backend_calls(backend), 1, 4); /* one a worker, and who came too late */
+    atomic_store(&broken, 0);
+    wait_until(get(h.port, "/late", NULL) == 200 && served_from_store(h.port, "/late"), 5000);
+    house_remove(&h);
+}
+
 /* Each of them has found the stale response, and needs it no more. */
 static void who_waits_for_a_fetch_that_is_under_way_keeps_no_copy(void **state)
 {
@@ -479,6 +564,8 @@ int main(void)
         cmocka_unit_test(who_polls_too_fast_is_named),
         cmocka_unit_test(bad_preferences_hold_nobody),
         cmocka_unit_test(a_stale_answer_is_looked_after_while_its_client_waits),
+        cmocka_unit_test(a_backend_that_fails_is_not_asked_more_often_either),
+        cmocka_unit_test(of_many_who_wait_for_what_fails_nobody_asks_again),
         cmocka_unit_test(who_waits_for_a_fetch_that_is_under_way_keeps_no_copy),
         cmocka_unit_test(a_backend_that_fails_is_told_to_who_waits),
         cmocka_unit_test(holders_survive_a_reload_and_a_stop_answers_them),
