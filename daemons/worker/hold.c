@@ -63,8 +63,8 @@ struct held {
     struct client *client;
     uint64_t until_ms;
     uint32_t wait_s; /* as it was asked, for Preference-Applied */
-    uint32_t head_len, limit_len;
-    char bytes[]; /* head, limit lines */
+    uint32_t head_len;
+    char head[];
 };
 
 /* ---- what the client prefers ---- */
@@ -218,18 +218,15 @@ static bool hold(struct watch *x, const struct request *r)
     struct worker *w = r->worker;
     struct client *c = r->client;
     const struct h1_head *head = r->head;
-    struct held *h = malloc(sizeof *h + head->head_len + r->limit_len);
+    struct held *h = malloc(sizeof *h + head->head_len);
     if (!h)
         return false;
     *h = (struct held){.watch = x,
                        .client = c,
                        .until_ms = r->until_ms,
                        .wait_s = r->wait_s,
-                       .head_len = head->head_len,
-                       .limit_len = r->limit_len};
-    memcpy(h->bytes, head->method.at, head->head_len);
-    if (r->limit_len)
-        memcpy(h->bytes + head->head_len, r->limit_lines, r->limit_len);
+                       .head_len = head->head_len};
+    memcpy(h->head, head->method.at, head->head_len);
     h->next = x->holders;
     if (h->next)
         h->next->link = &h->next;
@@ -340,30 +337,24 @@ uint64_t hold_due(const struct client *c)
 
 /* ---- letting go ---- */
 
-/* The request goes its way again, with what it had been told by its limits. */
+/* The request goes its way again. */
 static void again(struct held *h, bool wait, bool tried)
 {
     struct client *c = h->client;
-    struct worker *w = c->worker;
     struct request_again what = {.until_ms = h->until_ms,
                                  .wait_s = wait ? h->wait_s : 0,
                                  .waited_s = h->wait_s,
                                  .tried = tried,
                                  .len = h->head_len};
     char *bytes = malloc(h->head_len + 1);
-    const bool fits = h->limit_len <= sizeof w->limit_text;
     if (!bytes) {
         client_break(c);
         return;
     }
-    memcpy(bytes, h->bytes, h->head_len);
-    w->prepaid = (struct limit_answer){.lines = w->limit_text, .len = fits ? h->limit_len : 0};
-    memcpy(w->limit_text, h->bytes + h->head_len, w->prepaid.len);
+    memcpy(bytes, h->head, h->head_len);
     hold_drop(c);
     what.bytes = bytes;
-    w->prepaid_client = c;
     request_again(c, &what);
-    w->prepaid_client = NULL;
     free(bytes);
     client_schedule(c);
 }
@@ -434,7 +425,7 @@ static bool fetch_for_holders(struct watch *x)
     struct worker *w = x->worker;
     const struct held *h = x->holders;
     struct hit_found found = {.key = x->key};
-    struct request_again what = {.bytes = h->bytes, .len = h->head_len};
+    struct request_again what = {.bytes = h->head, .len = h->head_len};
     struct request r;
     if (!request_behind(w, h->client, &what, &r))
         return false;

@@ -23,9 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define KEY_SEPARATOR LIMITKEY_SEPARATOR
-#define KEY_TEXT_MAX  LIMITS_KEY_MAX
-#define EXEMPT        UINT64_C(0)
+#define EXEMPT UINT64_C(0)
 
 /* ---- keys ---- */
 
@@ -292,7 +290,7 @@ static struct found part_value(const struct request *r, const struct config_key 
 int limits_key_text(const struct request *r, const struct config_key *parts, uint32_t n,
                     bool spelled, char *out, size_t size)
 {
-    char space[KEY_TEXT_MAX];
+    char space[LIMITS_KEY_MAX];
     size_t len = 0;
     bool any = false;
     for (uint32_t i = 0; i < n; i++) {
@@ -306,7 +304,7 @@ int limits_key_text(const struct request *r, const struct config_key *parts, uin
         if (len + v.len + 1 > size)
             return -ENOBUFS;
         if (i)
-            out[len++] = KEY_SEPARATOR;
+            out[len++] = LIMITKEY_SEPARATOR;
         if (v.len)
             memcpy(out + len, v.at, v.len);
         len += v.len;
@@ -331,7 +329,7 @@ static bool exempt(const struct worker *w, const struct request *r, const struct
 int limits_who(const struct request *r, const struct config_limit *l, char *text)
 {
     const struct config_key client = {CONFIG_KEY_CLIENT, ""};
-    const int len = limits_key_text(r, l->key, l->n_key, false, text, KEY_TEXT_MAX);
+    const int len = limits_key_text(r, l->key, l->n_key, false, text, LIMITS_KEY_MAX);
     if (len >= 0)
         return len;
     if (len == -ENOENT && l->missing == CONFIG_MISSING_SKIP)
@@ -339,14 +337,14 @@ int limits_who(const struct request *r, const struct config_limit *l, char *text
     if ((len == -ENOENT || len == -EINVAL) && l->missing == CONFIG_MISSING_REFUSE)
         return -ENOENT;
     /* missing, ambiguous, longer than any honest key: the client stands for it */
-    return limits_key_text(r, &client, 1, false, text, KEY_TEXT_MAX);
+    return limits_key_text(r, &client, 1, false, text, LIMITS_KEY_MAX);
 }
 
 /* The hashed key; EXEMPT: not charged; -ENOENT: as above. */
 static int key_of(struct worker *w, const struct request *r, const struct config_limit *l,
                   uint64_t *key)
 {
-    char text[KEY_TEXT_MAX];
+    char text[LIMITS_KEY_MAX];
     const int len = limits_who(r, l, text);
     *key = EXEMPT;
     if (len < 0)
@@ -553,7 +551,7 @@ bool limits_need_head(const struct config_route *route)
 /* For `limit top`: one request in some. */
 static void note_top(struct worker *w, const struct request *r, const struct charged *ch)
 {
-    char text[KEY_TEXT_MAX];
+    char text[LIMITS_KEY_MAX];
     w->top_due = false;
     for (size_t i = 0; i < ch->n; i++) {
         const int len = limits_who(r, ch->limit[i], text);
@@ -594,28 +592,46 @@ static bool bounds_concurrency(const struct charged *ch)
     return false;
 }
 
+/* What the request is charged. False: it lacks a key, and that means refusal. */
+static bool collect(struct worker *w, const struct request *r, uint64_t *keys, bool known,
+                    struct charged *ch)
+{
+    const struct config_route *route = r->route;
+    ch->n = 0;
+    for (uint32_t i = 0; i < route->n_limits; i++) {
+        const struct config_limit *l = route->limits[i];
+        if (!known && key_of(w, r, l, &keys[i]) < 0)
+            return false;
+        if (keys[i] == EXEMPT)
+            continue;
+        ch->limit[ch->n] = l;
+        ch->verdict[ch->n] = (struct limit_verdict){0};
+        ch->charge[ch->n++] = (struct limit_charge){
+            .key = keys[i], .limit = &w->runtime.limit[l->index], .cost = route->cost};
+    }
+    return true;
+}
+
+void limits_tell(struct worker *w, const struct request *r, struct limit_answer *answer)
+{
+    uint64_t keys[CONFIG_ROUTE_LIMITS_MAX];
+    struct charged ch;
+    *answer = (struct limit_answer){.lines = ""};
+    if (!collect(w, r, keys, false, &ch) || !ch.n)
+        return;
+    look(w, &ch);
+    put_lines(w, &ch, answer);
+}
+
 void limits_charge(struct worker *w, const struct request *r, uint64_t *keys, bool known,
                    struct limit_answer *answer)
 {
-    const struct config_route *route = r->route;
     struct charged ch;
-    ch.n = 0;
     answer->lines = "";
     answer->len = 0;
-    answer->refused = answer->no_key = false;
-    for (uint32_t i = 0; i < route->n_limits; i++) {
-        const struct config_limit *l = route->limits[i];
-        if (!known && key_of(w, r, l, &keys[i]) < 0) {
-            answer->refused = answer->no_key = true;
-            return;
-        }
-        if (keys[i] == EXEMPT)
-            continue;
-        ch.limit[ch.n] = l;
-        ch.verdict[ch.n] = (struct limit_verdict){0};
-        ch.charge[ch.n++] = (struct limit_charge){
-            .key = keys[i], .limit = &w->runtime.limit[l->index], .cost = route->cost};
-    }
+    answer->refused = answer->no_key = !collect(w, r, keys, known, &ch);
+    if (answer->refused)
+        return;
     if (ch.n && (!bounds_concurrency(&ch) || enter(w, r->client, &ch, answer))) {
         const bool admitted =
             limit_charge(&w->limit_caller, ch.charge, ch.n, w->mono_ms, ch.verdict);

@@ -58,6 +58,8 @@ struct try_state {
  * hashed keys. The lines live in worker.limit_text until the next call. */
 void limits_charge(struct worker *w, const struct request *r, uint64_t *keys, bool known,
                    struct limit_answer *answer);
+/* Charges nothing: what a request that was charged long ago is to be told now. */
+void limits_tell(struct worker *w, const struct request *r, struct limit_answer *answer);
 bool limits_need_head(const struct config_route *route); /* to know whom they count */
 void limits_leave(struct client *c);                     /* its request is no longer under way */
 /* The bytes that the request is counted by, in text[LIMITS_KEY_MAX]. Length; -ENODATA: it is not;

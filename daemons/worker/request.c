@@ -490,8 +490,11 @@ void request_again(struct client *c, const struct request_again *again)
     r.waited_s = again->waited_s;
     r.until_ms = again->until_ms;
     r.tried = again->tried;
-    if (find_route(w, &r))
-        dispatch(w, &r);
+    if (!find_route(w, &r))
+        return;
+    limits_tell(w, &r, &w->prepaid); /* of when it came nothing is true any more */
+    w->prepaid_client = c;
+    dispatch(w, &r);
 }
 
 bool request_behind(struct worker *w, struct client *c, const struct request_again *again,

@@ -72,7 +72,7 @@ static inline bool request_is_quarantined(const struct request *r)
 
 void request_begin(struct client *c, const struct h1_head *head);
 void request_bad(struct client *c, enum problem problem);
-/* A request that was held goes its way again; its limits have been charged (worker.prepaid). */
+/* A request that was held goes its way again; its limits have been charged. */
 struct request_again {
     const char *bytes; /* its head */
     size_t len;

@@ -286,6 +286,29 @@ static void who_waits_in_vain_is_told_304_in_time(void **state)
     house_remove(&h);
 }
 
+/* What was true when the request came is not any more when it is answered. */
+static void who_waited_is_told_what_its_limits_leave_now(void **state)
+{
+    (void)state;
+    struct house h;
+    struct message m;
+    char etag[64], lines[128];
+    atomic_store(&version, 1);
+    house_start(&h, 1,
+                "upstream \"u\" { server \"127.0.0.1:%u\" { } }\n"
+                "limit \"few\" { requests = 10 window = \"1s\" algorithm = \"gcra\" }\n"
+                "route \"/*\" { upstream = \"u\" limits = {\"few\"} cache { } poll { } }\n",
+                backend_port(backend));
+    etag_of(&h, "/lazy", "", etag);
+    snprintf(lines, sizeof lines, "If-None-Match: %s\r\nPrefer: wait=2\r\n", etag);
+    get_with(h.port, "/lazy", lines, &m);
+    assert_int_equal(m.status, 304);
+    assert_string_equal(field_of(&m, "RateLimit-Policy"), "\"few\";q=10;w=1");
+    assert_string_equal(field_of(&m, "RateLimit"), "\"few\";r=10;t=0");
+    message_free(&m);
+    house_remove(&h);
+}
+
 static void who_polls_too_fast_is_named(void **state)
 {
     (void)state;
@@ -561,6 +584,7 @@ int main(void)
         cmocka_unit_test(what_may_not_be_stored_is_not),
         cmocka_unit_test(who_waits_is_told_of_a_change),
         cmocka_unit_test(who_waits_in_vain_is_told_304_in_time),
+        cmocka_unit_test(who_waited_is_told_what_its_limits_leave_now),
         cmocka_unit_test(who_polls_too_fast_is_named),
         cmocka_unit_test(bad_preferences_hold_nobody),
         cmocka_unit_test(a_stale_answer_is_looked_after_while_its_client_waits),
