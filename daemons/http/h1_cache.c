@@ -96,6 +96,7 @@ bool h1_vary_next(const struct h1_head *h, struct h1_vary *walk, struct field_te
 /* ---- selecting fields ------------------------------------------------------------------------ */
 
 #define SORTED_MAX 32
+#define SHADOW     "\1" /* no value has such a byte */
 
 static bool is_unordered(struct field_text name)
 {
@@ -179,6 +180,22 @@ static void put_line(struct selecting *s, const struct h1_field *f)
     }
 }
 
+/* Is it that name, or with '_' for '-', as which gateways of the CGI kind take it (*shadow)? */
+static bool is_named(struct field_text field, struct field_text name, bool *shadow)
+{
+    *shadow = false;
+    if (field.len != name.len || !strncasecmp(field.at, name.at, name.len))
+        return field.len == name.len;
+    if (!memchr(field.at, '_', field.len))
+        return false;
+    *shadow = true;
+    for (size_t i = 0; i < name.len; i++)
+        if (!(field.at[i] == '_' && name.at[i] == '-') &&
+            strncasecmp(field.at + i, name.at + i, 1) != 0)
+            return false;
+    return true;
+}
+
 bool h1_selecting(const struct h1_head *h, struct field_text name, struct h1_out *out)
 {
     struct selecting s;
@@ -187,10 +204,11 @@ bool h1_selecting(const struct h1_head *h, struct field_text name, struct h1_out
     s.unordered = is_unordered(name);
     for (uint32_t i = 0; i < h->n_fields; i++) {
         const struct h1_field *f = &h->field[i];
-        if (f->name.len != name.len || strncasecmp(f->name.at, name.at, name.len) != 0 ||
-            h1_is_hop_by_hop(h, f))
+        bool shadow;
+        if (!is_named(f->name, name, &shadow) || h1_is_hop_by_hop(h, f))
             continue;
         found = true;
+        h1_put(out, SHADOW, shadow); /* not what the field itself would say */
         put_line(&s, f);
     }
     for (unsigned i = 0; i < s.n_sorted; i++) {

@@ -91,6 +91,13 @@ static bool answers(struct asked *a)
             ok = reply(a, "HTTP/1.1 103 Early Hints\r\nLink: </%0900d>\r\n\r\n", i);
         return false;
     }
+    if (!strncmp(t, "/selected", 9)) { /* as a gateway of the CGI kind sees it */
+        const char *dash = field_of(&a->m, "X-Tenant");
+        snprintf(lines, sizeof lines, "%.100s", dash ? dash : "");
+        const char *under = field_of(&a->m, "X_Tenant");
+        snprintf(body, sizeof body, "%s%.100s", lines, under ? under : "");
+        return reply_ok(a, "Cache-Control: max-age=60\r\nVary: X-Tenant\r\n", body);
+    }
     if (!strncmp(t, "/both", 5) || !strncmp(t, "/tenant", 7) || !strncmp(t, "/sid", 4)) {
         const char *names[] = {"X-Tenant", "X_Tenant", "Authorization", "Cookie"};
         int n = 0;
@@ -330,6 +337,9 @@ static void a_copy_of_one_identity_is_no_others(void **state)
         {"/tenant/1", "X-Tenant: v\r\nConnection: X-Tenant\r\n", "X-Tenant: v\r\n", "[v][][][]"},
         {"/tenant/2", "X_Tenant: m\r\n", "", "[][][][]"},
         {"/tenant/3", "X-Tenant: v\r\nX_Tenant: m\r\n", "X-Tenant: v\r\n", "[v][][][]"},
+        {"/selected/1", "X_Tenant: m\r\n", "", ""},
+        {"/selected/2", "X_Tenant: m\r\n", "X-Tenant: m\r\n", "m"},
+        {"/selected/3", "X-Tenant: v\r\nX_Tenant: m\r\n", "X-Tenant: v\r\n", "v"},
         {"/sid/1", "Cookie: sid =m\r\n", "", "[][][][]"},
         {"/sid/2", "Cookie: sid=v; sid\xa0=m\r\n", "Cookie: sid=v\r\n", "[][][][sid=v]"},
         {"/sid/3", "Cookie: \xa0sid=m\r\n", "", "[][][][]"},
