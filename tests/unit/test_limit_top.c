@@ -176,7 +176,8 @@ static void readers_see_whole_rows_while_writers_are_killed(void **state)
                 note(&c, 0, i * 2654435761u % 1000003, i % 2, T0);
             }
         for (int i = 0; i < 20; i++) {
-            const size_t n = limit_top_read(table, list_at(0), i % 2, rows, 64);
+            const size_t n =
+                limit_top_read(table, list_at(0), (enum limit_top_by)(i % 2), rows, 64);
             for (size_t r = 0; r < n; r++) {
                 char who[LIMIT_TOP_WHO] = "";
                 const int len =
