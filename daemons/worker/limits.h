@@ -3,6 +3,7 @@
  * limits: what a request is charged before it goes its way, and what its client is told of that.
  *
  *   limits.c          charges the limits of a route, and writes the RateLimit fields
+ *   key_text.c        what a request's key parts say
  *   limits_running.c  what they are now: values change while the worker runs
  *   tries.c           candidates that are charged beside them, and refuse nobody
  *
@@ -66,6 +67,8 @@ void limits_leave(struct client *c);                     /* its request is no lo
  * -ENOENT: the key is missing and that means refusal. */
 #define LIMITS_KEY_MAX 4096
 int limits_who(const struct request *r, const struct config_limit *l, char *text);
+
+/* ---- key_text.c ---- */
 /* Joins the values of key parts into out; spelled: parameters and cookies in the client's bytes,
  * not as what they mean, and a part that is missing is an empty one. -ENOENT: one is missing, or
  * (spelled) all are; -EINVAL: one is there twice, with two values, or in a spelling that some
