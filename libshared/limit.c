@@ -205,6 +205,8 @@ void limit_peek(const struct limit_caller *caller, const struct limit_charge *ch
             limit_state_charge(rule, seen, charge->cost, caller->table->formats, &before, verdict);
     while (found && !verdict->admitted &&
            !limit_word_swap(entry.state, &seen, limit_entry_is(&entry, place.tag) ? own : seen));
+    if (!rule->requests) /* never more than now: as good a time to ask again as any */
+        verdict->reset_ms = rule->window_ms;
     if (!verdict->admitted)
         return;
     struct limit_verdict without; /* what is left without it */

@@ -437,6 +437,7 @@ static void a_limit_of_zero_refuses_everybody(void **state)
         assert_false(charge(key_of(a), &l, 1, T0, &v));
         assert_int_equal(v.remaining, 0);
         assert_int_equal(v.retry_ms, MINUTE);
+        assert_int_equal(v.reset_ms, MINUTE); /* not "all of it is there" */
     }
 }
 
