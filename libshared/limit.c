@@ -183,7 +183,8 @@ LIMIT_HOT void charge_one(const struct limit_caller *caller, const struct limit_
     *verdict = (struct limit_verdict){.reset_ms = TRY_AGAIN_MS, .retry_ms = TRY_AGAIN_MS};
 }
 
-/* Nothing is charged, but a refusal is made sure of, and a state of another format converted. */
+/* Nothing is charged, but a refusal is made sure of, and a state of another format converted. Else
+ * the state stays as it is: who asks about another time must not move it there. */
 void limit_peek(const struct limit_caller *caller, const struct limit_charge *charge,
                 uint64_t now_ms, struct limit_verdict *verdict)
 {
@@ -200,11 +201,12 @@ void limit_peek(const struct limit_caller *caller, const struct limit_charge *ch
     }
     if (found)
         seen = limit_word_glance(entry.state);
-    do
+    do {
         own =
             limit_state_charge(rule, seen, charge->cost, caller->table->formats, &before, verdict);
-    while (found && !verdict->admitted &&
-           !limit_word_swap(entry.state, &seen, limit_entry_is(&entry, place.tag) ? own : seen));
+        if (!found || limit_format_of(seen) == rule->format || !limit_entry_is(&entry, place.tag))
+            own = seen;
+    } while (found && !verdict->admitted && !limit_word_swap(entry.state, &seen, own));
     if (!rule->requests) /* never more than now: as good a time to ask again as any */
         verdict->reset_ms = rule->window_ms;
     if (!verdict->admitted)

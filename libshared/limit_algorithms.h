@@ -72,12 +72,18 @@ LIMIT_HOT void rule_fill(struct limit_rule *r, uint32_t algorithm, uint64_t wind
     r->until_s = (now_ms + r->keep_ms) / 1000 + 1;
 }
 
+LIMIT_HOT uint64_t header_of(const struct limit_rule *r, uint64_t number)
+{
+    return (number & NUMBER_MASK) << LIMIT_FORMAT_BITS | r->format;
+}
+
 /* format: what the table has registered limit_format_value() of the limit under. */
 LIMIT_HOT void limit_rule_init(struct limit_rule *rule, const struct runtime_limit *limit,
                                uint32_t format, uint64_t now_ms)
 {
     rule_fill(rule, limit->algorithm, limit->window_ms, limit->requests, now_ms);
     rule->format = format;
+    rule->header = (uint32_t)header_of(rule, rule->number);
 }
 
 /* ---- numbers of windows, modulo 2^22 ---- */
@@ -92,11 +98,6 @@ LIMIT_HOT int32_t units_behind(const struct limit_rule *r, limit_word word)
 {
     const uint32_t d = (uint32_t)(r->number - number_of(word)) << (32 - NUMBER_BITS);
     return (int32_t)d >> (32 - NUMBER_BITS);
-}
-
-LIMIT_HOT uint64_t header_of(const struct limit_rule *r, uint64_t number)
-{
-    return (number & NUMBER_MASK) << LIMIT_FORMAT_BITS | r->format;
 }
 
 /* ms from now until the unit `ahead` units after the state's own begins */
@@ -121,8 +122,8 @@ LIMIT_HOT uint64_t sliding_count(limit_word word, unsigned age)
     return (uint64_t)(word >> (COUNT_SHIFT + age * COUNT_BITS)) & COUNT_MAX;
 }
 
-/* How long ago somebody was here last nobody can foresee, so but for the one who is here all the
- * time there is no branch: what is foreseen wrongly costs more than all of this. */
+/* How long ago somebody was here last nobody can foresee, so but for whom was here just now there
+ * is no branch: what is foreseen wrongly costs more than all of this. */
 LIMIT_HOT limit_word sliding_now(const struct limit_rule *r, limit_word word)
 {
     const int32_t behind = units_behind(r, word);
@@ -141,12 +142,11 @@ LIMIT_HOT unsigned sliding_oldest(limit_word word)
     return (63 - (unsigned)__builtin_clzll(counts)) / COUNT_BITS + (unsigned)(old & 2);
 }
 
-/* Until the oldest of what is counted has become too old. Never in the past: a state that is behind
- * was brought forward. */
-LIMIT_HOT uint64_t sliding_reset(const struct limit_rule *r, limit_word word)
+/* Until the oldest of what is counted has become too old. ahead: units that the state is ahead of
+ * our clock. */
+LIMIT_HOT uint64_t sliding_reset(const struct limit_rule *r, limit_word word, uint32_t ahead)
 {
-    const int64_t ahead = (int64_t)(COUNTS - sliding_oldest(word)) - units_behind(r, word);
-    return (uint64_t)ahead * r->unit_ms - r->into_ms;
+    return (COUNTS - sliding_oldest(word) + ahead) * r->unit_ms - r->into_ms;
 }
 
 /* Until `need` of what is counted has become too old, if the oldest does not suffice. */
@@ -160,8 +160,8 @@ static __attribute__((noinline)) uint64_t sliding_until(const struct limit_rule 
     return gone < need ? r->window_ms : until_unit(r, word, COUNTS - age);
 }
 
-LIMIT_HOT bool sliding_try(const struct limit_rule *r, limit_word *word, uint32_t cost,
-                           struct limit_verdict *v)
+LIMIT_HOT bool sliding_try(const struct limit_rule *r, limit_word *word, uint32_t ahead,
+                           uint32_t cost, struct limit_verdict *v)
 {
     const uint64_t had = sliding_sum(*word), sum = had + cost;
     const bool fits = sum <= r->requests;
@@ -170,7 +170,7 @@ LIMIT_HOT bool sliding_try(const struct limit_rule *r, limit_word *word, uint32_
         *word += (uint64_t)cost << COUNT_SHIFT;
     const uint64_t counted = fits ? sum : had;
     v->remaining = counted < r->requests ? (uint32_t)(r->requests - counted) : 0;
-    v->reset_ms = counted ? sliding_reset(r, *word) : 0;
+    v->reset_ms = counted ? sliding_reset(r, *word, ahead) : 0;
     if (fits)
         return true;
     v->retry_ms = cost > r->requests       ? r->window_ms
@@ -202,12 +202,12 @@ LIMIT_HOT limit_word fixed_now(const struct limit_rule *r, limit_word word)
     return units_behind(r, word) > 0 ? header_of(r, r->number) : word;
 }
 
-LIMIT_HOT bool fixed_try(const struct limit_rule *r, limit_word *word, uint32_t cost,
-                         struct limit_verdict *v)
+LIMIT_HOT bool fixed_try(const struct limit_rule *r, limit_word *word, uint32_t ahead,
+                         uint32_t cost, struct limit_verdict *v)
 {
     uint64_t count = fixed_count(*word);
     const bool fits = count + cost <= r->requests;
-    const uint64_t end_ms = until_unit(r, *word, 1);
+    const uint64_t end_ms = (1 + ahead) * r->unit_ms - r->into_ms;
     if (fits) {
         *word += (uint64_t)cost << COUNT_SHIFT;
         count += cost;
@@ -364,8 +364,9 @@ LIMIT_HOT limit_word state_own(const struct limit_rule *r, limit_word word,
     return word;
 }
 
-/* What a charge of cost makes of a state of any format: the state itself if it does not fit, in
- * the limit's own format, so that what came under another one grows old from its first refusal on.
+/* What a charge of cost makes of a state of any format: if it does not fit the same counts, in the
+ * limit's own format, so that what came under another one grows old from its first refusal on, and
+ * as of now, so that the next refusal has less to do.
  * *before: the state as it is now without it: old counts dropped, the level drained, another format
  * converted. formats[]: the table's registry, by format. A lowered gcra limit counts as full, not
  * as overfull: it admits again after window / requests. */
@@ -373,23 +374,25 @@ LIMIT_HOT limit_word limit_state_charge(const struct limit_rule *r, limit_word w
                                         const _Atomic uint64_t *formats, limit_word *before,
                                         struct limit_verdict *v)
 {
-    limit_word next = state_own(r, word, formats), now;
-    switch (r->algorithm) {
-    case RUNTIME_FIXED:
-        now = next = fixed_now(r, next);
-        v->admitted = fixed_try(r, &next, cost, v);
-        break;
-    case RUNTIME_GCRA:
-        now = next = gcra_now(r, next, r->requests * r->window_ms);
+    limit_word own = word, now = word, next;
+    uint32_t ahead = 0;
+    if (r->algorithm == RUNTIME_GCRA) {
+        own = state_own(r, word, formats);
+        now = next = gcra_now(r, own, r->requests * r->window_ms);
         v->admitted = gcra_try(r, &next, cost, v);
-        break;
-    default:
-        now = next = sliding_now(r, next);
-        v->admitted = sliding_try(r, &next, cost, v);
-        break;
+    } else {
+        /* One comparison says that there is nothing to convert and nothing too old. */
+        if (__builtin_expect((uint32_t)word_low(word) != r->header, 0)) {
+            own = state_own(r, word, formats);
+            own = now = state_advance(r, own, 0);
+            ahead = (uint32_t)-units_behind(r, now);
+        }
+        next = now;
+        v->admitted = r->algorithm == RUNTIME_FIXED ? fixed_try(r, &next, ahead, cost, v)
+                                                    : sliding_try(r, &next, ahead, cost, v);
     }
     if (before)
         *before = now;
-    return v->admitted ? next : state_own(r, word, formats);
+    return v->admitted ? next : own;
 }
 #endif

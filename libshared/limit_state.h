@@ -42,6 +42,7 @@ struct limit_rule {
     uint64_t now_s, until_s; /* now, and now + keep_ms rounded up, in seconds */
     uint32_t algorithm;
     uint32_t format;
+    uint32_t header; /* sliding, fixed: the low bits of a state that was changed in this unit */
 };
 
 /* The state as it is now, and at least `level` requests counted, the lacking ones as if they came

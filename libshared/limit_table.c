@@ -158,6 +158,20 @@ static bool busy_owner_lives(const struct limit_caller *c, uint64_t word, bool t
     return !limit_owner_is_dead(c->proc, slot, incarnation, thorough);
 }
 
+bool limit_entry_look(struct limit_bucket *first, uint64_t tag, struct limit_entry *entry,
+                      uint64_t *seen)
+{
+    struct limit_bucket *const bucket[2] = {first, limit_bucket_second(first, tag)};
+    for (unsigned i = 0; i < 2 * LIMIT_WAYS; i++) {
+        struct limit_bucket *b = bucket[i / LIMIT_WAYS];
+        *entry = (struct limit_entry){&b->word[i % LIMIT_WAYS], &b->state[i % LIMIT_WAYS]};
+        *seen = atomic_load_explicit(entry->word, memory_order_acquire);
+        if (limit_word_tag(*seen) == tag)
+            return true;
+    }
+    return false;
+}
+
 /* ---- who may come back ---- */
 
 static _Atomic uint16_t *evicted_until(const void *in_bucket)

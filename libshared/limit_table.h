@@ -185,34 +185,42 @@ static inline struct limit_place limit_place_of(struct limit_table *table, uint6
     return (struct limit_place){{first, limit_bucket_second(first, tag)}, tag};
 }
 
-/* A bit for each entry of the bucket whose tag that is. Without branches: which one it is nobody
- * can foresee, and a branch that is foreseen wrongly costs more than all of this. */
+/* Two bits for each entry of the bucket whose tag has the same lower 32 bits. Without branches:
+ * which one it is nobody can foresee, and a branch that is foreseen wrongly costs more than all of
+ * this. */
 static inline unsigned limit_bucket_match(const struct limit_bucket *b, uint64_t tag)
 {
 #ifdef __SSE2__
-    const __m128i wanted = _mm_set1_epi64x((long long)tag);
+    const __m128i wanted = _mm_set1_epi32((int)(uint32_t)tag);
     const __m128i *word = (const __m128i *)(const void *)b->word;
-#define EQUAL(i) _mm_cmpeq_epi32(_mm_srli_epi64(_mm_load_si128(&word[i]), LIMIT_UNTIL_BITS), wanted)
-    const __m128i low = _mm_packs_epi32(EQUAL(0), EQUAL(1));
-    const __m128i high = _mm_packs_epi32(EQUAL(2), EQUAL(3));
+#define TAGS(i) _mm_castsi128_ps(_mm_srli_epi64(_mm_load_si128(&word[i]), LIMIT_UNTIL_BITS))
+#define EQUAL(i)                                                                                   \
+    _mm_cmpeq_epi32(                                                                               \
+        _mm_castps_si128(_mm_shuffle_ps(TAGS(i), TAGS((i) + 1), _MM_SHUFFLE(2, 0, 2, 0))), wanted)
+    const __m128i equal = _mm_packs_epi32(EQUAL(0), EQUAL(2)); /* 16 bits an entry */
 #undef EQUAL
-    const unsigned halves = (unsigned)_mm_movemask_epi8(_mm_packs_epi16(low, high));
-    return halves & halves >> 1 & 0x5555; /* two bits an entry */
+#undef TAGS
+    return (unsigned)_mm_movemask_epi8(equal);
 #else
     unsigned match = 0;
     for (unsigned i = 0; i < LIMIT_WAYS; i++) {
         const uint64_t word = atomic_load_explicit(&b->word[i], memory_order_acquire);
-        match |= (unsigned)(limit_word_tag(word) == tag) << (2 * i);
+        match |= (unsigned)((uint32_t)limit_word_tag(word) == (uint32_t)tag) << (2 * i);
     }
     return match;
 #endif
 }
 
+/* The same, entry by entry: where two tags have those bits, or a word has just changed. */
+bool limit_entry_look(struct limit_bucket *first, uint64_t tag, struct limit_entry *entry,
+                      uint64_t *seen);
+
 /* The entry of the key, live or not, with the word that was seen; false: it has none. Most are in
  * their first bucket. */
-static inline bool limit_entry_seek(struct limit_bucket *b, uint64_t tag, struct limit_entry *entry,
-                                    uint64_t *seen)
+static inline bool limit_entry_seek(struct limit_bucket *first, uint64_t tag,
+                                    struct limit_entry *entry, uint64_t *seen)
 {
+    struct limit_bucket *b = first;
     unsigned match = limit_bucket_match(b, tag);
     if (__builtin_expect(match == 0, 0)) {
         b = limit_bucket_second(b, tag);
@@ -224,7 +232,8 @@ static inline bool limit_entry_seek(struct limit_bucket *b, uint64_t tag, struct
     entry->word = &b->word[i];
     entry->state = &b->state[i];
     *seen = atomic_load_explicit(entry->word, memory_order_acquire);
-    return limit_word_tag(*seen) == tag;
+    return __builtin_expect(limit_word_tag(*seen) == tag, 1) ||
+           limit_entry_look(first, tag, entry, seen);
 }
 
 static inline bool limit_entry_find(const struct limit_place *place, struct limit_entry *entry,
@@ -247,13 +256,13 @@ static inline limit_word limit_word_glance(const limit_word *state)
     return (limit_word)high << 64 | low;
 }
 
-/* One compare-and-swap of 128 bits; on failure *seen is what was there. */
+/* One compare-and-swap of 128 bits; on failure *seen is a new glance. */
 static inline bool limit_word_swap(limit_word *state, limit_word *seen, limit_word wanted)
 {
-    const limit_word was = __sync_val_compare_and_swap(state, *seen, wanted);
-    const bool swapped = was == *seen;
-    *seen = was;
-    return swapped;
+    if (__builtin_expect(__sync_bool_compare_and_swap(state, *seen, wanted), 1))
+        return true;
+    *seen = limit_word_glance(state);
+    return false;
 }
 
 /* The word of an entry charged now. */

@@ -495,6 +495,22 @@ static void keys_of_any_length_and_limits_of_one_client_are_told_apart(void **st
     free(who);
 }
 
+/* A bucket is searched by the lower half of its tags. */
+static void tags_that_share_their_lower_bits_are_told_apart(void **state)
+{
+    (void)state;
+    const struct runtime_limit l = limit_of(RUNTIME_SLIDING, 3, MINUTE);
+    const uint64_t one = key_of(1) & ~(UINT64_C(15) << 60);
+    struct limit_verdict v;
+    for (uint64_t i = 1; i < 9; i++)
+        for (uint64_t k = 0; k < i; k++)
+            assert_int_equal(charge(one | i << 60, &l, 1, T0, &v), k < 3);
+    assert_true(limit_reset_key(&me, one | UINT64_C(5) << 60));
+    assert_int_equal(admitted(one | UINT64_C(5) << 60, &l, 9, T0), 3);
+    assert_int_equal(admitted(one | UINT64_C(6) << 60, &l, 9, T0), 0);
+    assert_int_equal(admitted(one | UINT64_C(1) << 60, &l, 9, T0), 2);
+}
+
 static void one_key_or_all_of_a_limit_can_be_forgotten(void **state)
 {
     (void)state;
@@ -859,6 +875,7 @@ int main(void)
         TEST(four_billion_requests_in_thirty_days_do_not_overflow),
         TEST(any_clock_and_any_window_hold_the_promise),
         TEST(keys_of_any_length_and_limits_of_one_client_are_told_apart),
+        TEST(tags_that_share_their_lower_bits_are_told_apart),
         TEST(one_key_or_all_of_a_limit_can_be_forgotten),
         TEST(idle_entries_are_used_again),
         TEST(a_half_full_table_forgets_nobody),
