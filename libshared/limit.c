@@ -112,6 +112,11 @@ LIMIT_HOT const struct limit_rule *rule_of(struct limit_table *table,
     return rule;
 }
 
+/* For so many checks more both buckets are fetched at once: keys had to be given entries of late,
+ * and so will the next ones. */
+static _Thread_local unsigned newcomers;
+#define NEWCOMERS_EXPECTED 16
+
 /* The entry was idle, or will be too soon, or the key has none. Rare: what it needs is made again
  * here rather than kept in memory by every check. entry.word NULL: none is to be had now. */
 static __attribute__((noinline)) struct limit_entry
@@ -121,6 +126,8 @@ entry_hold(const struct limit_caller *caller, const struct limit_charge *charge,
     struct limit_entry entry;
     const struct limit_rule *rule = rule_of(caller->table, charge->limit, now_ms);
     uint64_t word;
+    newcomers = NEWCOMERS_EXPECTED;
+    limit_place_prefetch(place.bucket[0], place.tag);
     for (unsigned tries = 0; tries < CHARGE_TRIES; tries++) {
         if (!limit_entry_find(&place, &entry, &word) || !limit_word_lives(word, rule->now_s)) {
             if (!limit_entry_make(caller, &place, rule, &entry))
@@ -160,6 +167,10 @@ LIMIT_HOT void charge_one(const struct limit_caller *caller, const struct limit_
     struct limit_entry entry;
     limit_word before;
     uint64_t word;
+    if (__builtin_expect(newcomers, 0)) {
+        newcomers--;
+        limit_place_prefetch(first, tag);
+    }
     if (__builtin_expect(charge->cost > rule->requests, 0)) { /* never: not worth an entry */
         limit_peek(caller, charge, now_ms, verdict);
         return;

@@ -176,9 +176,9 @@ bool limit_entry_look(struct limit_bucket *first, uint64_t tag, struct limit_ent
 
 static _Atomic uint16_t *evicted_until(const void *in_bucket)
 {
-    const uintptr_t at = (uintptr_t)in_bucket,
-                    page = at & ~(uintptr_t)(sizeof(struct limit_page) - 1);
-    return &((struct limit_page *)page)->evicted_until[(at - page) / sizeof(struct limit_bucket)];
+    struct limit_page *page = limit_page_of(in_bucket);
+    const uintptr_t at = (uintptr_t)in_bucket - (uintptr_t)page;
+    return &page->evicted_until[at / sizeof(struct limit_bucket)];
 }
 
 static bool bucket_has_evicted(const struct limit_bucket *b, uint64_t now_s)

@@ -178,6 +178,19 @@ static inline struct limit_bucket *limit_bucket_second(struct limit_bucket *firs
         &bucket[second < LIMIT_PAGE_BUCKETS ? second : second - LIMIT_PAGE_BUCKETS]);
 }
 
+static inline struct limit_page *limit_page_of(const void *in_bucket)
+{
+    return (struct limit_page *)((uintptr_t)in_bucket &
+                                 ~(uintptr_t)(sizeof(struct limit_page) - 1));
+}
+
+/* All that making an entry looks at, on its way at once. */
+static inline void limit_place_prefetch(struct limit_bucket *first, uint64_t tag)
+{
+    __builtin_prefetch(limit_page_of(first)->evicted_until);
+    limit_bucket_second(first, tag);
+}
+
 static inline struct limit_place limit_place_of(struct limit_table *table, uint64_t key)
 {
     const uint64_t tag = limit_key_tag(key);
