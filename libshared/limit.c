@@ -127,7 +127,7 @@ entry_hold(const struct limit_caller *caller, const struct limit_charge *charge,
     const struct limit_rule *rule = rule_of(caller->table, charge->limit, now_ms);
     uint64_t word;
     newcomers = NEWCOMERS_EXPECTED;
-    limit_place_prefetch(place.bucket[0], place.tag);
+    __builtin_prefetch(limit_page_of(place.bucket[0])->evicted_until);
     for (unsigned tries = 0; tries < CHARGE_TRIES; tries++) {
         if (!limit_entry_find(&place, &entry, &word) || !limit_word_lives(word, rule->now_s)) {
             if (!limit_entry_make(caller, &place, rule, &entry))

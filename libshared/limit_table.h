@@ -166,22 +166,21 @@ static inline struct limit_bucket *limit_bucket_first(struct limit_table *table,
     return limit_bucket_prefetch(&table->page[spread >> LIMIT_UNTIL_BITS].bucket[first]);
 }
 
+static inline struct limit_page *limit_page_of(const void *in_bucket)
+{
+    return (struct limit_page *)((uintptr_t)in_bucket &
+                                 ~(uintptr_t)(sizeof(struct limit_page) - 1));
+}
+
 /* One of the other twenty of the page. */
 static inline struct limit_bucket *limit_bucket_second(struct limit_bucket *first, uint64_t tag)
 {
-    struct limit_bucket *bucket =
-        (struct limit_bucket *)((uintptr_t)first & ~(uintptr_t)(sizeof(struct limit_page) - 1));
+    struct limit_bucket *bucket = limit_page_of(first)->bucket;
     const uint64_t mixed = tag * UINT64_C(0x9e3779b97f4a7c15) >> 48;
     const uint64_t second =
         (uint64_t)(first - bucket) + 1 + (mixed * (LIMIT_PAGE_BUCKETS - 1) >> 16);
     return limit_bucket_prefetch(
         &bucket[second < LIMIT_PAGE_BUCKETS ? second : second - LIMIT_PAGE_BUCKETS]);
-}
-
-static inline struct limit_page *limit_page_of(const void *in_bucket)
-{
-    return (struct limit_page *)((uintptr_t)in_bucket &
-                                 ~(uintptr_t)(sizeof(struct limit_page) - 1));
 }
 
 /* All that making an entry looks at, on its way at once. */
