@@ -47,11 +47,7 @@ static int q_of(struct field_text text)
 
 static struct field_text trimmed(const char *at, const char *end)
 {
-    while (at < end && (*at == ' ' || *at == '\t'))
-        at++;
-    while (end > at && (end[-1] == ' ' || end[-1] == '\t'))
-        end--;
-    return (struct field_text){at, (size_t)(end - at)};
+    return field_trim((struct field_text){at, (size_t)(end - at)});
 }
 
 /* "gzip;q=0.5": its name, and its weight. */

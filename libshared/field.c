@@ -18,7 +18,7 @@ static bool is_space(char c)
     return c == ' ' || c == '\t';
 }
 
-static struct field_text trim(struct field_text t)
+struct field_text field_trim(struct field_text t)
 {
     while (t.len && is_space(*t.at))
         t.at++, t.len--;
@@ -102,7 +102,7 @@ bool field_list_next(struct field_text *rest, struct field_text *element)
 {
     while (rest->len) {
         size_t n = element_length(*rest);
-        *element = trim((struct field_text){rest->at, n});
+        *element = field_trim((struct field_text){rest->at, n});
         size_t used = n < rest->len ? n + 1 : n;
         rest->at += used;
         rest->len -= used;
@@ -123,13 +123,13 @@ static struct field_text unquote(struct field_text t)
 void field_parameter(struct field_text element, struct field_text *name, struct field_text *value)
 {
     const char *equals = element.len ? memchr(element.at, '=', element.len) : NULL;
-    *name = trim(element);
+    *name = field_trim(element);
     *value = (struct field_text){NULL, 0};
     if (!equals)
         return;
     size_t n = (size_t)(equals - element.at);
-    *name = trim((struct field_text){element.at, n});
-    *value = unquote(trim((struct field_text){equals + 1, element.len - n - 1}));
+    *name = field_trim((struct field_text){element.at, n});
+    *value = unquote(field_trim((struct field_text){equals + 1, element.len - n - 1}));
 }
 
 int field_seconds(struct field_text value, uint32_t *seconds)
@@ -259,7 +259,7 @@ bool field_surrogate_cc(struct field_text value, struct field_cc *cc)
         if (semicolon) {
             size_t n = (size_t)(semicolon - element.at);
             struct field_text target = {semicolon + 1, element.len - n - 1};
-            if (!field_is(trim(target), "polder"))
+            if (!field_is(field_trim(target), "polder"))
                 continue;
             element.len = n;
         }
@@ -307,7 +307,7 @@ static bool same_etag(struct field_text a, struct field_text b, bool weak)
 
 bool field_etag_listed(struct field_text list, struct field_text etag, bool weak)
 {
-    list = trim(list);
+    list = field_trim(list);
     if (list.len == 1 && *list.at == '*')
         return true;
     if (!field_etag_valid(etag))

@@ -85,15 +85,6 @@ static uint32_t wait_value(struct field_text t)
     return n;
 }
 
-static struct field_text trim(struct field_text t)
-{
-    while (t.len && (t.at[0] == ' ' || t.at[0] == '\t'))
-        t = (struct field_text){t.at + 1, t.len - 1};
-    while (t.len && (t.at[t.len - 1] == ' ' || t.at[t.len - 1] == '\t'))
-        t.len--;
-    return t;
-}
-
 uint32_t hold_wait_s(const struct h1_head *head)
 {
     char text[PREFER_MAX];
@@ -107,8 +98,9 @@ uint32_t hold_wait_s(const struct h1_head *head)
         if (!equals)
             continue;
         const size_t at = (size_t)(equals - element.at);
-        if (field_is(trim((struct field_text){element.at, at}), "wait")) /* the first one counts */
-            return wait_value(trim((struct field_text){equals + 1, element.len - at - 1}));
+        if (field_is(field_trim((struct field_text){element.at, at}),
+                     "wait")) /* the first one counts */
+            return wait_value(field_trim((struct field_text){equals + 1, element.len - at - 1}));
     }
     return 0;
 }

@@ -11,21 +11,16 @@
 #include "daemons/http/h1.h"
 #include "daemons/worker/request.h"
 #include "daemons/worker/tee.h"
+#include "polder/field.h"
 
 #include <string.h>
 #include <strings.h>
 
 static struct field_text trimmed(const char *at, const char *end)
 {
-    while (at < end && (*at == ' ' || *at == '\t'))
-        at++;
-    while (at < end && (end[-1] == ' ' || end[-1] == '\t'))
-        end--;
-    if (end - at >= 2 && *at == '"' && end[-1] == '"') {
-        at++;
-        end--;
-    }
-    return (struct field_text){at, (size_t)(end - at)};
+    const struct field_text t = field_trim((struct field_text){at, (size_t)(end - at)});
+    const bool quoted = t.len >= 2 && t.at[0] == '"' && t.at[t.len - 1] == '"';
+    return quoted ? (struct field_text){t.at + 1, t.len - 2} : t;
 }
 
 /* Up to one of the marks, or to the end; what is quoted is no mark. */

@@ -14,6 +14,8 @@ struct field_text {
     size_t len;
 };
 
+/* Without the blanks (SP, HTAB) around it. */
+struct field_text field_trim(struct field_text t);
 bool field_is(struct field_text a, const char *lower); /* ASCII case-insensitive */
 
 /* Elements of a #list (RFC 9110 5.6.1): commas outside quotes, empty elements skipped. Returns
