@@ -222,8 +222,7 @@ int store_delete_bad(struct store *s, const struct cache_key *key)
         return not_found_is_fine(rc);
     const struct cache_record *r = v.mv_data;
     const bool sound = cache_record_sound(r, v.mv_size) && memcmp(&r->key, key, sizeof *key) == 0;
-    if (sound && inval_check(s->inval, r->birth, r->url_slot, r->tag_slot, r->n_tags,
-                             (const char *)(r + 1), r->url_len) != INVAL_HARD)
+    if (sound && cache_record_state(s->inval, r, r->birth) != INVAL_HARD)
         return 0;
     const uint32_t slot = cache_record_fits(r, v.mv_size) ? store_slot_of(s, r) : EVICT_NONE;
     stats_add(s->stats, sound ? STATS_CACHE_INVALIDATED : STATS_CACHE_BAD_RECORDS, 1);
@@ -251,16 +250,14 @@ int store_delete_object(struct store *s, const struct cache_key *key, uint64_t o
 static bool still_valid(const struct store *s, const struct cache_record *r)
 {
     return r->birth >= inval_ban_floor(s->inval) &&
-           inval_check(s->inval, r->birth, r->url_slot, r->tag_slot, r->n_tags,
-                       (const char *)(r + 1), r->url_len) == INVAL_VALID;
+           cache_record_state(s->inval, r, r->birth) == INVAL_VALID;
 }
 
 /* Has nobody invalidated a tag of what is stored since? A renewal may bring others in their place.
  */
 static bool tags_are_calm(const struct store *s, const struct cache_record *old, uint64_t since)
 {
-    return inval_check(s->inval, since, old->url_slot, old->tag_slot, old->n_tags,
-                       (const char *)(old + 1), old->url_len) == INVAL_VALID;
+    return cache_record_state(s->inval, old, since) == INVAL_VALID;
 }
 
 /* Record, index and URL of an object whose id and slot are decided. */

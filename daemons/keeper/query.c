@@ -41,8 +41,7 @@ static uint64_t seconds_left(uint64_t until_ms, uint64_t now_ms)
 
 static enum inval_state check(const struct keeper *k, const struct cache_record *r)
 {
-    return inval_check(k->shared->inval, r->birth, r->url_slot, r->tag_slot, r->n_tags,
-                       (const char *)(r + 1), r->url_len);
+    return cache_record_state(k->shared->inval, r, r->birth);
 }
 
 static const char *state_of(const struct keeper *k, const struct cache_record *r,

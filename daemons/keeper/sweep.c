@@ -102,8 +102,7 @@ void sweep_hint(struct keeper *k, const struct ring_sweep *what, const char *tex
 
 static enum inval_state state_of(const struct keeper *k, const struct cache_record *r)
 {
-    return inval_check(k->shared->inval, r->birth, r->url_slot, r->tag_slot, r->n_tags,
-                       (const char *)(r + 1), r->url_len);
+    return cache_record_state(k->shared->inval, r, r->birth);
 }
 
 static void note_orphan(struct findings *f, const MDB_val *key)

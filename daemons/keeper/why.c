@@ -112,8 +112,7 @@ static void judge(const struct keeper *k, const struct cache_record *r, struct j
     cache_view_of(r, &out->v);
     out->n_causes = inval_explain(page, r->birth, r->url_slot, r->tag_slot, r->n_tags, out->v.url,
                                   r->url_len, out->cause);
-    out->state =
-        inval_check(page, r->birth, r->url_slot, r->tag_slot, r->n_tags, out->v.url, r->url_len);
+    out->state = cache_record_state(page, r, r->birth);
 }
 
 static void put_causes(const struct keeper *k, struct rpc_out *o, const struct judged *x)

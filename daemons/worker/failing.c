@@ -33,8 +33,7 @@ static enum inval_state state_since(const struct worker *w, const struct cache_v
                                     uint64_t since)
 {
     const struct cache_record *rec = v->record;
-    return inval_check(w->shared->inval, since, rec->url_slot, rec->tag_slot, rec->n_tags, v->url,
-                       rec->url_len);
+    return cache_record_state(w->shared->inval, rec, since);
 }
 
 void failing_note(const struct exchange *ex)

@@ -49,8 +49,7 @@ static enum hit_result use(struct worker *w, const struct request *r, const stru
     const struct cache_record *rec = v->record;
     struct route_state *route = &w->routes[r->route->index];
     struct guard_check *check = NULL;
-    const enum inval_state state = inval_check(w->shared->inval, rec->birth, rec->url_slot,
-                                               rec->tag_slot, rec->n_tags, v->url, rec->url_len);
+    const enum inval_state state = cache_record_state(w->shared->inval, rec, rec->birth);
     if (state == INVAL_HARD || !guard_lets(route->guard, rec->birth))
         return HIT_MISS;
     stored_touch(w, rec);

@@ -265,8 +265,7 @@ static bool fetch_behind(struct watch *x, const struct request *r, struct hit_fo
 static bool is_valid(const struct worker *w, const struct cache_view *v)
 {
     const struct cache_record *rec = v->record;
-    return inval_check(w->shared->inval, rec->birth, rec->url_slot, rec->tag_slot, rec->n_tags,
-                       v->url, rec->url_len) == INVAL_VALID;
+    return cache_record_state(w->shared->inval, rec, rec->birth) == INVAL_VALID;
 }
 
 bool hold_for_fetch(const struct request *r, struct hit_found *found)
@@ -385,8 +384,7 @@ static enum now judge(struct watch *x, const struct cache_view *v)
     char space[STORED_ETAG_MAX];
     if (rec->flags & CACHE_VARY_MARKER)
         return x->identity ? NOW_CHANGED : NOW_NOTHING;
-    if (inval_check(x->worker->shared->inval, rec->birth, rec->url_slot, rec->tag_slot, rec->n_tags,
-                    v->url, rec->url_len) != INVAL_VALID)
+    if (cache_record_state(x->worker->shared->inval, rec, rec->birth) != INVAL_VALID)
         return NOW_NOTHING;
     const uint64_t identity = identity_of(stored_etag(v, space));
     if (identity != x->identity)

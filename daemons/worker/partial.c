@@ -45,8 +45,7 @@ static bool find(struct worker *w, const struct request *r, const struct hit_fou
     const struct cache_record *rec = v->record;
     return stored_field(v, "content-range", &range) && field_content_range(range, span) == 0 &&
            rec->body_len == span->last - span->first + 1 &&
-           inval_check(w->shared->inval, rec->birth, rec->url_slot, rec->tag_slot, rec->n_tags,
-                       v->url, rec->url_len) == INVAL_VALID &&
+           cache_record_state(w->shared->inval, rec, rec->birth) == INVAL_VALID &&
            guard_lets(w->routes[r->route->index].guard, rec->birth);
 }
 

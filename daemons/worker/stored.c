@@ -215,8 +215,7 @@ bool stored_left_ms(const struct request *r, struct hit_found *found, uint64_t *
         return false;
     if (stored_find(w, r, &v, found) == 1) {
         const struct cache_record *rec = v.record;
-        const enum inval_state state = inval_check(w->shared->inval, rec->birth, rec->url_slot,
-                                                   rec->tag_slot, rec->n_tags, v.url, rec->url_len);
+        const enum inval_state state = cache_record_state(w->shared->inval, rec, rec->birth);
         uint64_t until = rec->fresh_until_ms;
         if (request_interval_ms(r) && until < rec->received_ms + request_interval_ms(r))
             until = rec->received_ms + request_interval_ms(r);

@@ -22,6 +22,7 @@
  */
 #ifndef POLDER_CACHE_H
 #define POLDER_CACHE_H
+#include "polder/inval.h"
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -96,6 +97,15 @@ struct cache_record {
 #define CACHE_MAGIC 0x504c4452u
 _Static_assert(sizeof(struct cache_record) == 8 + 8 * 14 + 4 * 10 + 16 + 4 * CACHE_TAGS_MAX,
                "wire format");
+
+/* What inval_check() says of a stored object, URL and tags and all; since: its birth, or later
+ * where it was looked at since. The record lies before its URL. */
+static inline enum inval_state cache_record_state(const struct inval_page *page,
+                                                  const struct cache_record *record, uint64_t since)
+{
+    return inval_check(page, since, record->url_slot, record->tag_slot, record->n_tags,
+                       (const char *)(record + 1), record->url_len);
+}
 
 enum cache_index_flags { CACHE_INDEX_COPY = 1u << 0 /* CACHE_CODED: no item of its own */ };
 struct cache_index {
