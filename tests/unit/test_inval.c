@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The invalidation page: what it says about an object, and what deaths of writers leave. */
+#include "inval_rig.h"
 #include "polder/inval.h"
 #include <errno.h>
 #include <setjmp.h>
@@ -15,23 +16,6 @@
 #include <unistd.h>
 
 #include <cmocka.h>
-
-static struct inval_page *page;
-
-static int set_up(void **state)
-{
-    (void)state;
-    page = mmap(NULL, inval_page_size(), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    assert_true(page != MAP_FAILED);
-    inval_page_init(page);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    return munmap(page, inval_page_size());
-}
 
 struct object {
     uint64_t birth;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The invalidation page between any two instructions of who changes it, and after a crash of the
  * machine that left parts of it older on disk than others. */
+#include "inval_rig.h"
 #include "polder/clock.h"
 #include "polder/inval.h"
 #include <setjmp.h>
@@ -17,23 +18,6 @@
 #include <cmocka.h>
 
 #define PAGE 4096
-
-static struct inval_page *page;
-
-static int set_up(void **state)
-{
-    (void)state;
-    page = mmap(NULL, inval_page_size(), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    assert_true(page != MAP_FAILED);
-    inval_page_init(page);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    return munmap(page, inval_page_size());
-}
 
 /* A child that is about to act, and waits for each step. 0: it may not be traced here. */
 static pid_t traced(void (*act)(void))
