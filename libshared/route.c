@@ -113,13 +113,14 @@ static bool is_plain(const char *path, size_t len)
     return true;
 }
 
-/* As route.h says that paths are compared. out: len bytes; the path may lie in it. */
-static size_t comparable(const char *path, size_t len, char *out)
+/* As route.h says that paths are compared. slash: what an escaped slash becomes; 0, which no path
+ * holds, keeps it apart from the others. out: len bytes; the path may lie in it. */
+static size_t comparable(const char *path, size_t len, char slash, char *out)
 {
     size_t n = 0;
     for (size_t i = 0; i < len; i++) {
         const int c = path[i] == '%' ? escape_of(path + i, len - i) : -1;
-        const char byte = c < 0 ? path[i] : (char)c;
+        const char byte = c < 0 ? path[i] : c == '/' ? slash : (char)c;
         i += c < 0 ? 0 : 2;
         if (byte != '/' || n == 0 || out[n - 1] != '/')
             out[n++] = byte;
@@ -181,9 +182,32 @@ const struct config_route *route_find(const struct config *config, const char *p
     if (!is_plain(path, len)) {
         if (len > sizeof space)
             return NULL;
-        len = comparable(path, len, space);
+        len = comparable(path, len, '/', space);
         path = space;
     }
+    return look_up(&config->route_index->root, path, len);
+}
+
+static bool has_escaped_slash(const char *path, size_t len)
+{
+    for (const char *at = path; (at = memmem(at, len - (size_t)(at - path), "%2", 2)); at += 2)
+        if ((size_t)(path + len - at) > 2 && (at[2] | 0x20) == 'f')
+            return true;
+    return false;
+}
+
+bool route_is_ambiguous(const struct config *config, const char *path, size_t len,
+                        const struct config_route *found)
+{
+    char space[PATH_SIZE];
+    if (!has_escaped_slash(path, len) || len > sizeof space)
+        return false;
+    return look_up(&config->route_index->root, space, comparable(path, len, 0, space)) != found;
+}
+
+const struct config_route *route_find_as_sent(const struct config *config, const char *path,
+                                              size_t len)
+{
     return look_up(&config->route_index->root, path, len);
 }
 
@@ -267,7 +291,8 @@ const struct route_index *route_index_build(struct config_arena *arena, const st
         const struct config_route *r = &config->routes[i];
         char *text = config_arena_alloc(arena, r->prefix_len + 1);
         if (text)
-            patterns[i] = (struct pattern){text, comparable(r->prefix, r->prefix_len, text), r};
+            patterns[i] =
+                (struct pattern){text, comparable(r->prefix, r->prefix_len, '/', text), r};
         grown = text;
     }
     if (grown) {

@@ -123,6 +123,8 @@ int url_normalise(const struct config *config, struct field_text host, struct fi
     if (path_len < 0)
         return path_len;
     *route = route_find(config, out + n, (size_t)path_len);
+    if (route_is_ambiguous(config, out + n, (size_t)path_len, *route))
+        return -EINVAL;
     n += (size_t)path_len;
     if (n + query.len + 1 > size)
         return -ENOBUFS;

@@ -18,6 +18,7 @@
 #include "polder/clock.h"
 #include "polder/coding.h"
 #include "polder/inval.h"
+#include "polder/route.h"
 #include "polder/stats.h"
 #include "polder/url.h"
 
@@ -372,6 +373,29 @@ static void respell(struct worker *w, struct request *r)
         r->target = (struct field_text){w->target, (size_t)(o.at - w->target)};
 }
 
+/* A client's own bytes go to a backend where nothing is stored; but not where a backend that
+ * resolves no dot segments would take them for a path of another route. */
+static void respell_uncached(struct worker *w, struct request *r)
+{
+    const char *path = memchr(r->url, '/', r->url_len);
+    const struct field_text query = r->head->query;
+    if (!path)
+        return;
+    const char *mark = memchr(path, '?', (size_t)(r->url + r->url_len - path));
+    const size_t len = (size_t)((mark ? mark : r->url + r->url_len) - path);
+    if ((len == r->path_len && !memcmp(path, r->path, len)) ||
+        route_find_as_sent(w->config, r->path, r->path_len) == r->route)
+        return;
+    struct h1_out o = {w->target, w->target + sizeof w->target, false};
+    h1_put(&o, path, len);
+    if (query.at) {
+        h1_put(&o, "?", 1);
+        h1_put(&o, query.at, query.len);
+    }
+    if (!o.overflow)
+        r->target = (struct field_text){w->target, (size_t)(o.at - w->target)};
+}
+
 /* Its route and URL. 0, or what url_normalise() says. */
 static int locate(struct worker *w, struct request *r)
 {
@@ -383,6 +407,8 @@ static int locate(struct worker *w, struct request *r)
     r->url_len = (uint32_t)n;
     if (r->route && r->route->cache)
         respell(w, r);
+    else if (r->route)
+        respell_uncached(w, r);
     return 0;
 }
 
@@ -392,8 +418,14 @@ static bool find_route(struct worker *w, struct request *r)
     const int rc = locate(w, r);
     if (rc < 0) {
         stats_add(w->stats, STATS_BAD_REQUESTS, 1);
-        response_problem(r, r->client, rc == -EINVAL ? PROBLEM_BAD_REQUEST : PROBLEM_URI_TOO_LONG,
-                         "", "", true);
+        if (rc == -EINVAL)
+            response_problem(
+                r, r->client, PROBLEM_BAD_REQUEST, "",
+                ",\"reason\":\"an escape of the path is malformed, or could be read in "
+                "two ways\"",
+                true);
+        else
+            response_problem(r, r->client, PROBLEM_URI_TOO_LONG, "", "", true);
         return false;
     }
     if (!r->route)

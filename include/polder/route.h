@@ -8,11 +8,17 @@
  * must not be avoided like that, so route_find() compares patterns and paths as such a backend
  * would: every escape decoded once, runs of slashes as one, then without dot segments.
  *
+ * An escaped slash is where backends differ: one reads "/account/..%2Fstatic/x" as a path below
+ * /account, the next one as /static/x. Where the two readings lead to different routes, the route's
+ * rules would be applied to what another rule is for: route_is_ambiguous() tells, and such a path
+ * is refused (url_normalise()).
+ *
  * config_load() builds an index into its arena (route_index_build): a tree of the patterns' bytes,
  * so a look-up costs what the part of the path costs that patterns share, however many there are.
  */
 #ifndef POLDER_ROUTE_H
 #define POLDER_ROUTE_H
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -23,6 +29,13 @@ struct route_index;
 
 /* path: as route_path_normal() left it, without the query. NULL: no route matches (404). */
 const struct config_route *route_find(const struct config *config, const char *path, size_t len);
+/* Would a backend that leaves escaped slashes alone take another route than found, which is what
+ * route_find() says? */
+bool route_is_ambiguous(const struct config *config, const char *path, size_t len,
+                        const struct config_route *found);
+/* The route of the bytes as they stand, as a backend sees them that resolves nothing. */
+const struct config_route *route_find_as_sent(const struct config *config, const char *path,
+                                              size_t len);
 /* For config_load, when config->routes is complete. Two routes that the same requests would take
  * are put into twins[] (else NULL). NULL: the arena is full. */
 const struct route_index *route_index_build(struct config_arena *arena, const struct config *config,

@@ -13,7 +13,8 @@ struct config;
 struct config_route;
 
 /* path starts with '/'; query without '?', .at NULL where there is none. Returns the length written
- * to out, -EINVAL for a malformed escape in the path, or -ENOBUFS. *route: the route of the path,
+ * to out, -ENOBUFS, or -EINVAL for a malformed escape in the path, or one that leads backends that
+ * decode it to another route than backends that do not (route.h). *route: the route of the path,
  * NULL if none matches. */
 int url_normalise(const struct config *config, struct field_text host, struct field_text path,
                   struct field_text query, char *out, size_t size,

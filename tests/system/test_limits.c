@@ -210,15 +210,18 @@ static void each_algorithm_admits_what_it_says(void **state)
 static void no_spelling_of_a_path_avoids_its_limit(void **state)
 {
     (void)state;
-    static const char *const same[] = {"/limited",      "//limited",           "/limite%64",
-                                       "/%2Flimited",   "/x/../limited",       "/x/%2e%2E/limited",
-                                       "/.//./limited", "/x%2F..%2Flimited?a", "/limited?b"};
+    static const char *const same[] = {"/limited",         "//limited",     "/limite%64",
+                                       "/x/../limited",    "/.//./limited", "/limited?b",
+                                       "/x/%2e%2E/limited"};
     struct house h;
     start(&h, 1, 1, "");
     assert_int_equal(get(h.port, "/limited", NULL), 200);
     for (size_t i = 0; i < sizeof same / sizeof *same; i++)
         if (get(h.port, same[i], NULL) != 429)
             fail_msg("%s is not limited", same[i]);
+    /* what is limited to some backends alone */
+    assert_int_equal(get(h.port, "/x%2F..%2Flimited?a", NULL), 400);
+    assert_int_equal(get(h.port, "/%2Flimited", NULL), 400);
     assert_int_equal(get(h.port, "/limited%", NULL), 400);
     assert_int_equal(get(h.port, "/limited%00", NULL), 400);
     assert_int_equal(get(h.port, "/limited/", NULL), 200);

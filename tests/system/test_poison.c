@@ -181,6 +181,31 @@ static void another_spelling_gets_the_same_question(void **state)
     house_remove(&h);
 }
 
+/* A path that some backends take for one of another route gets the rules of neither. */
+static void a_path_of_two_routes_is_refused(void **state)
+{
+    (void)state;
+    static const char *const two[] = {"/raw/..%2fc/x.css", "/raw/%2e%2e%2fc/y",
+                                      "/tenant/..%2fraw/y", "/c/x%2f..%2f..%2f..%2fraw/z"};
+    struct house h;
+    struct message m;
+    start(&h);
+    for (size_t i = 0; i < sizeof two / sizeof *two; i++) {
+        assert_int_equal(get(h.port, two[i], &m), 400);
+        assert_non_null(strstr(m.body, "two ways"));
+        message_free(&m);
+    }
+    assert_int_equal(backend_calls(backend), 0);
+    assert_int_equal(get(h.port, "/raw/group%2Fproject", &m), 200);
+    assert_string_equal(m.body, "asked for /raw/group%2Fproject");
+    message_free(&m);
+    /* dot segments that lead out of a route are resolved before a backend sees them */
+    assert_int_equal(get(h.port, "/c/../raw/%62?q=%62", &m), 200);
+    assert_string_equal(m.body, "asked for /raw/b?q=%62");
+    message_free(&m);
+    house_remove(&h);
+}
+
 static void another_spelling_of_the_host_is_none_to_the_backend(void **state)
 {
     (void)state;
@@ -478,6 +503,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(another_spelling_gets_the_same_question),
+        cmocka_unit_test(a_path_of_two_routes_is_refused),
         cmocka_unit_test(another_spelling_of_the_host_is_none_to_the_backend),
         cmocka_unit_test(an_ignored_parameter_hides_no_other),
         cmocka_unit_test(an_answer_to_one_range_is_not_everybodys),

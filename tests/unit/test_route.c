@@ -116,6 +116,37 @@ static void no_spelling_escapes_from_its_route(void **state)
     expect(c, "/api%252Fquota/status", "/*"); /* decoded once, as backends do */
 }
 
+/* Backends differ in what an escaped slash is: where that leads to two routes, there is none. */
+static void an_escaped_slash_does_not_choose_between_routes(void **state)
+{
+    (void)state;
+    static const char *const patterns[] = {"/*",          "/static/*",    "/account/*",
+                                           "/projects/*", "/caf%C3%A9/*", "/api/quota/*"};
+    static const char *const two[] = {"/account/..%2fstatic/x.css",
+                                      "/account/%2e%2e%2Fstatic/y",
+                                      "/account/x%2f..%2f..%2fstatic/y",
+                                      "/account%2f..%2fstatic/y",
+                                      "/account//..%2Fstatic/x",
+                                      "/api/quota/x%2f..%2f..%2f..%2fz",
+                                      "/static%2Fx"};
+    static const char *const one[] = {"/projects/group%2Fproject",
+                                      "/projects/a%2f..%2fb",
+                                      "/caf%c3%a9/x%2fy",
+                                      "/static/a%252F..",
+                                      "/x%2Fy",
+                                      "/static/..%3Fx",
+                                      "/account/%5C..%5Cstatic"};
+    const struct config *c = load(patterns, sizeof patterns / sizeof *patterns);
+    for (size_t i = 0; i < sizeof two / sizeof *two + sizeof one / sizeof *one; i++) {
+        const bool ambiguous = i < sizeof two / sizeof *two;
+        const char *path = ambiguous ? two[i] : one[i - sizeof two / sizeof *two];
+        char normal[256];
+        const size_t n = (size_t)route_path_normal(path, strlen(path), normal, sizeof normal);
+        if (route_is_ambiguous(c, normal, n, route_find(c, normal, n)) != ambiguous)
+            fail_msg("%s", path);
+    }
+}
+
 /* Every path against a search through all routes. */
 static const char *slowly(const char *const *patterns, size_t n, const char *path)
 {
@@ -241,6 +272,7 @@ int main(void)
         cmocka_unit_test(the_most_specific_route_wins),
         cmocka_unit_test(what_no_pattern_covers_has_no_route),
         cmocka_unit_test(no_spelling_escapes_from_its_route),
+        cmocka_unit_test(an_escaped_slash_does_not_choose_between_routes),
         cmocka_unit_test(the_tree_finds_what_a_search_finds),
         cmocka_unit_test(a_path_has_one_spelling),
         cmocka_unit_test(malformed_escapes_are_refused),
