@@ -7,6 +7,7 @@
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
+#include <xxhash.h>
 #include <strings.h>
 
 #define HOPS_MAX 100
@@ -136,6 +137,20 @@ void clientip_group(const struct clientip *ip, struct clientip *group)
     *group = *ip;
     if (!clientip_is_v4(ip))
         memset(group->addr + 8, 0, 8);
+}
+
+/* The seed alone is not enough: what goes in with the address must be unknown as well. */
+uint64_t clientip_hash(const struct clientip *ip, const uint8_t secret[32])
+{
+    struct {
+        uint8_t secret[32];
+        struct clientip group;
+    } text;
+    uint64_t seed;
+    memcpy(text.secret, secret, sizeof text.secret);
+    clientip_group(ip, &text.group);
+    memcpy(&seed, secret, sizeof seed);
+    return XXH3_64bits_withSeed(&text, sizeof text, seed);
 }
 
 /* ---- Forwarded and X-Forwarded-For ---- */

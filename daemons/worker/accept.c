@@ -8,6 +8,7 @@
 #include "daemons/worker/client.h"
 #include "daemons/worker/response.h"
 #include "daemons/worker/worker.h"
+#include "polder/inval.h"
 #include "polder/log.h"
 #include "polder/problem.h"
 #include "polder/proc.h"
@@ -196,15 +197,12 @@ void accept_stop(struct worker *w)
 /* ---- max_connections_per_client ----------------------------------------------------------------
  */
 
-static uint32_t cell_of(const struct clientip *ip)
+/* The two cells of a client. */
+static void cells_of(const struct worker *w, const struct clientip *ip, uint32_t cell[2])
 {
-    struct clientip group;
-    uint64_t a, b;
-    clientip_group(ip, &group);
-    memcpy(&a, group.addr, 8);
-    memcpy(&b, group.addr + 8, 8);
-    const uint64_t h = (a ^ b * UINT64_C(0x9e3779b97f4a7c15)) * UINT64_C(0xff51afd7ed558ccd);
-    return (uint32_t)(h >> 40) % SHARED_CLIENT_CELLS;
+    const uint64_t hash = clientip_hash(ip, inval_secret(w->shared->inval));
+    cell[0] = (uint32_t)hash % SHARED_CLIENT_CELLS;
+    cell[1] = (uint32_t)(hash >> 32) % SHARED_CLIENT_CELLS;
 }
 
 static void cell_add(struct worker *w, uint32_t cell, int n)
@@ -228,10 +226,14 @@ bool accept_admit(struct client *c, const struct clientip *ip)
     struct worker *w = c->worker;
     if (clientip_in(ip, w->config->trusted_proxies, w->config->n_trusted_proxies))
         return true; /* a proxy carries many clients */
-    const uint32_t cell = cell_of(ip);
-    cell_add(w, cell, 1);
-    c->cell = (uint16_t)(cell + 1);
-    if (cell_sum(w, cell) <= w->config->max_connections_per_client)
+    uint32_t cell[2];
+    cells_of(w, ip, cell);
+    for (int i = 0; i < 2; i++) {
+        cell_add(w, cell[i], 1);
+        c->cell[i] = (uint16_t)(cell[i] + 1);
+    }
+    if (cell_sum(w, cell[0]) <= w->config->max_connections_per_client ||
+        cell_sum(w, cell[1]) <= w->config->max_connections_per_client)
         return true;
     accept_dismiss(c);
     stats_add(w->stats, STATS_CONNECTIONS_REFUSED, 1);
@@ -242,7 +244,9 @@ bool accept_admit(struct client *c, const struct clientip *ip)
 
 void accept_dismiss(struct client *c)
 {
-    if (c->cell)
-        cell_add(c->worker, c->cell - 1u, -1);
-    c->cell = 0;
+    for (int i = 0; i < 2; i++) {
+        if (c->cell[i])
+            cell_add(c->worker, c->cell[i] - 1u, -1);
+        c->cell[i] = 0;
+    }
 }

@@ -77,7 +77,7 @@ struct client {
     bool discard;      /* whatever else comes is dropped, then the end */
     bool seen_request; /* at least one */
     bool refused;      /* over a connection limit; not counted as open */
-    uint16_t cell;     /* + 1, where it is counted for its client; 0: nowhere */
+    uint16_t cell[2];  /* + 1, where it is counted for its client; 0: nowhere */
 };
 
 /* ---- client.c ---- */

@@ -33,8 +33,9 @@ struct guard_page;
 #define SHARED_RINGS        (PROC_WORKER_SLOTS + 1)
 
 /* Open connections by hashed client address, a row a worker slot: written by its worker (which
- * zeroes it when it starts), summed over all rows when a connection comes. Two clients that share a
- * cell are counted together. */
+ * zeroes it when it starts), summed over all rows when a connection comes. A client is counted in
+ * two cells and has as many connections as the lower of the two says, so others are counted with it
+ * only where they share both. */
 #define SHARED_CLIENT_CELLS 16384
 typedef _Atomic uint16_t shared_client_row[SHARED_CLIENT_CELLS];
 

@@ -449,6 +449,43 @@ static void too_many_connections_get_503(void **state)
     backend_stop(b);
 }
 
+/* 127.0.0.1 .. 127.0.0.254 are clients of their own, although they are neighbours. */
+static void connections_are_counted_for_each_client(void **state)
+{
+    (void)state;
+    struct house h;
+    struct message m;
+    struct backend *b = backend_start(talks, NULL);
+    house_start(&h, 2,
+                "max_connections_per_client = 3\nproxy_protocol = true\n"
+                "upstream \"u\" { server \"127.0.0.1:%u\" { } }\n"
+                "route \"/*\" { upstream = \"u\" }\n",
+                backend_port(b));
+    int fd[3 * 64], late;
+    for (int i = 0; i < 3 * 64; i++) {
+        fd[i] = client_connect(h.port);
+        client_send(fd[i],
+                    "PROXY TCP4 203.0.113.%d 10.0.0.1 1 2\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n",
+                    i % 64);
+        client_read(fd[i], &m, false);
+        assert_int_equal(m.status, 200);
+        message_free(&m);
+    }
+    for (int i = 0; i < 64; i += 21) {
+        late = client_connect(h.port);
+        client_send(late,
+                    "PROXY TCP4 203.0.113.%d 10.0.0.1 1 2\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n", i);
+        client_read(late, &m, false);
+        assert_int_equal(m.status, 503);
+        message_free(&m);
+        close(late);
+    }
+    for (int i = 0; i < 3 * 64; i++)
+        close(fd[i]);
+    house_remove(&h);
+    backend_stop(b);
+}
+
 static void the_access_log_has_a_line_a_request(void **state)
 {
     (void)state;
@@ -499,6 +536,7 @@ int main(void)
         cmocka_unit_test(a_dead_server_is_skipped),
         cmocka_unit_test(proxy_protocol_tells_who_the_client_is),
         cmocka_unit_test(too_many_connections_get_503),
+        cmocka_unit_test(connections_are_counted_for_each_client),
         cmocka_unit_test(the_access_log_has_a_line_a_request),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -48,6 +48,30 @@ static void addresses_are_read_and_written(void **state)
     assert_memory_equal(&v4, &mapped, sizeof v4);
 }
 
+/* Neighbours are different clients; the addresses of one IPv6 /64 are one. */
+static void clients_of_one_network_spread_over_a_table(void **state)
+{
+    (void)state;
+    static const uint8_t secret[32] = {1, 2, 3}, other[32] = {1, 2, 4};
+    static bool seen[16384];
+    unsigned cells = 0, same = 0;
+    char text[32];
+    for (unsigned i = 0; i < 256; i++) {
+        snprintf(text, sizeof text, "203.0.113.%u", i);
+        const struct clientip ip = ip_of(text);
+        const uint64_t hash = clientip_hash(&ip, secret);
+        cells += !seen[hash % 16384];
+        seen[hash % 16384] = true;
+        same += hash == clientip_hash(&ip, other);
+    }
+    assert_in_range(cells, 245, 256); /* 254 are expected */
+    assert_int_equal(same, 0);
+    const struct clientip a = ip_of("2001:db8::1"), b = ip_of("2001:db8::2:3"),
+                          c = ip_of("2001:db8:0:1::1");
+    assert_true(clientip_hash(&a, secret) == clientip_hash(&b, secret));
+    assert_true(clientip_hash(&a, secret) != clientip_hash(&c, secret));
+}
+
 static void networks_contain_what_they_should(void **state)
 {
     (void)state;
@@ -243,6 +267,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(addresses_are_read_and_written),
+        cmocka_unit_test(clients_of_one_network_spread_over_a_table),
         cmocka_unit_test(networks_contain_what_they_should),
         cmocka_unit_test(an_ipv6_64_is_one_client),
         cmocka_unit_test(only_trusted_proxies_are_believed),
