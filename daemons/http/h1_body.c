@@ -17,8 +17,15 @@
 enum state {
     SIZE_FIRST, /* the first digit of a chunk-size */
     SIZE,
-    BWS, /* white space that only a ';' may end */
-    EXTENSION,
+    BWS,        /* white space that only a ';' may end */
+    EXT,        /* behind a ';': white space, or the first byte of a name */
+    EXT_NAME,   /* chunk-ext = *( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] ) */
+    EXT_EQUALS, /* white space behind a name, that '=' or ';' may end */
+    EXT_VALUE,  /* behind '=': white space, a quote, or the first byte of a token */
+    EXT_TOKEN,
+    EXT_QUOTED,
+    EXT_ESCAPED, /* behind a backslash in quotes */
+    EXT_END,     /* behind the closing quote */
     SIZE_LF,
     DATA,
     DATA_CR,
@@ -132,6 +139,65 @@ static int size_digit(struct h1_body *b, char c)
     return 0;
 }
 
+/* Where a name, a value or the size may end: the next extension, white space before it, or the end
+ * of the line. */
+static int extension_end(struct h1_body *b, char c, enum state blank)
+{
+    if (c == ';')
+        b->state = EXT;
+    else if (c == ' ' || c == '\t')
+        b->state = (uint8_t)blank;
+    else if (c == '\r' && b->state != BWS && b->state != EXT_EQUALS)
+        b->state = SIZE_LF;
+    else
+        return -EPROTO;
+    return 0;
+}
+
+/* In quotes, or at their end. */
+static int quoted_byte(struct h1_body *b, char c)
+{
+    if (b->state == EXT_ESCAPED)
+        b->state = EXT_QUOTED;
+    else if (c == '"')
+        b->state = EXT_END;
+    else if (c == '\\')
+        b->state = EXT_ESCAPED;
+    return h1_is_value_byte((unsigned char)c) ? 0 : -EPROTO;
+}
+
+/* Chunk extensions mean nothing to us, but where they are let through unread a line may end for us
+ * that goes on for somebody else (RFC 9112 7.1.1). */
+static int extension_byte(struct h1_body *b, char c)
+{
+    const bool blank = c == ' ' || c == '\t', token = h1_is_token_byte((unsigned char)c);
+    switch (b->state) {
+    case EXT:
+        if (token)
+            b->state = EXT_NAME;
+        return token || blank ? 0 : -EPROTO;
+    case EXT_VALUE:
+        if (token || c == '"')
+            b->state = token ? EXT_TOKEN : EXT_QUOTED;
+        return token || blank || c == '"' ? 0 : -EPROTO;
+    case EXT_NAME:
+    case EXT_EQUALS:
+        if (token && b->state == EXT_NAME)
+            return 0;
+        if (c == '=') {
+            b->state = EXT_VALUE;
+            return 0;
+        }
+        return extension_end(b, c, EXT_EQUALS);
+    case EXT_TOKEN:
+        return token ? 0 : extension_end(b, c, BWS);
+    case EXT_END:
+        return extension_end(b, c, BWS);
+    default:
+        return quoted_byte(b, c);
+    }
+}
+
 static int size_line_byte(struct h1_body *b, char c)
 {
     if (++b->line > CHUNK_LINE_MAX)
@@ -140,28 +206,15 @@ static int size_line_byte(struct h1_body *b, char c)
     case SIZE_FIRST:
         return size_digit(b, c);
     case SIZE:
+        return hex_value(c) < 0 ? extension_end(b, c, BWS) : size_digit(b, c);
     case BWS:
-        if (c == ';')
-            b->state = EXTENSION;
-        else if (c == ' ' || c == '\t')
-            b->state = BWS;
-        else if (b->state == BWS)
-            return -EPROTO;
-        else if (c == '\r')
-            b->state = SIZE_LF;
-        else
-            return size_digit(b, c);
-        return 0;
-    case EXTENSION:
-        if (c == '\r')
-            b->state = SIZE_LF;
-        else if (!h1_is_value_byte((unsigned char)c))
-            return -EPROTO;
-        return 0;
-    default: /* SIZE_LF */
+        return extension_end(b, c, BWS);
+    case SIZE_LF:
         b->line = 0;
         b->state = b->left ? DATA : TRAILER_FIRST;
         return c == '\n' ? 0 : -EPROTO;
+    default:
+        return extension_byte(b, c);
     }
 }
 
