@@ -158,7 +158,7 @@ int field_age(struct field_text value, uint32_t *age)
  */
 
 /* An age directive; the first that is no number, and any that contradicts an earlier one, makes the
- * response stale (RFC 9111 4.2.1). */
+ * response stale (RFC 9111 4.2.1). A window behind freshness that is no number is none. */
 static void add_seconds(struct field_cc *cc, uint32_t flag, uint32_t *to, struct field_text value)
 {
     uint32_t seconds;
@@ -166,7 +166,9 @@ static void add_seconds(struct field_cc *cc, uint32_t flag, uint32_t *to, struct
     if (field_seconds(value, &seconds) != 0) {
         if (lifetime)
             cc->flags |= FIELD_CC_INVALID;
-        return;
+        if (flag != FIELD_CC_SWR && flag != FIELD_CC_SIE)
+            return;
+        seconds = 0;
     }
     if (!(cc->flags & flag))
         *to = seconds;
@@ -177,12 +179,24 @@ static void add_seconds(struct field_cc *cc, uint32_t flag, uint32_t *to, struct
     cc->flags |= flag;
 }
 
-/* no-cache and private: with a list of fields they concern those only; a second list does not fit
- * in here and then all of the response is concerned. */
+/* A list of field names, and not longer than is worth looking through for each field. */
+static bool names_fields(struct field_text list)
+{
+    struct field_text name;
+    unsigned n = 0;
+    while (field_list_next(&list, &name))
+        if (!field_is_token(name) || ++n > FIELD_CC_MAX)
+            return false;
+    return n > 0;
+}
+
+/* no-cache and private: with a list of fields they concern those only. All of the response is
+ * concerned where that list cannot be read (an open quote may hide what stands behind it), and
+ * where there is a second one, which does not fit in here. */
 static void add_qualified(struct field_cc *cc, uint32_t whole, uint32_t part, struct field_text *to,
                           struct field_text value)
 {
-    if (!value.at || !value.len || (cc->flags & part)) {
+    if (!value.at || (cc->flags & part) || !names_fields(value)) {
         cc->flags |= whole;
         return;
     }
@@ -247,8 +261,12 @@ static void add_element(struct field_cc *cc, struct field_text element)
 void field_cc_add(struct field_cc *cc, struct field_text value)
 {
     struct field_text element;
-    while (field_list_next(&value, &element))
-        add_element(cc, element);
+    while (!(cc->flags & FIELD_CC_TOO_MANY) && field_list_next(&value, &element)) {
+        if (cc->n++ == FIELD_CC_MAX)
+            cc->flags |= FIELD_CC_TOO_MANY;
+        else
+            add_element(cc, element);
+    }
 }
 
 bool field_surrogate_cc(struct field_text value, struct field_cc *cc)

@@ -18,6 +18,7 @@ const char *policy_store_reason(enum policy_store why)
             "request had Authorization; response lacks public, must-revalidate, s-maxage",
         [POLICY_NO_SET_COOKIE] = "response sets a cookie and does not say public or s-maxage",
         [POLICY_NO_VARY_STAR] = "response says Vary: *",
+        [POLICY_NO_UNREADABLE] = "response has a Vary or Cache-Control that cannot be read",
         [POLICY_NO_FRESHNESS] = "response states no freshness and has no validator",
         [POLICY_NO_TOO_LARGE] = "response is larger than max_body",
     };
@@ -258,6 +259,8 @@ enum policy_store policy_may_store(const struct policy_request *req,
         return POLICY_NO_SET_COOKIE;
     if (resp->vary_star)
         return POLICY_NO_VARY_STAR;
+    if (resp->vary_unreadable || cc->flags & FIELD_CC_TOO_MANY)
+        return POLICY_NO_UNREADABLE;
     if (resp->complete_length_known && resp->length > settings->value.max_body)
         return POLICY_NO_TOO_LARGE;
     /* Without a stated lifetime only some statuses are cacheable (3, last item). */

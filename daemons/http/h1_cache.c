@@ -24,6 +24,17 @@ static void read_cache_control(const struct h1_head *h, struct field_cc *cc)
         field_cc_add(cc, h->field[i].value);
 }
 
+static bool pragma_says_no_cache(const struct h1_head *h)
+{
+    for (uint32_t i = first_of(h, H1_PRAGMA); i < h->n_fields; i = next_of(h, H1_PRAGMA, i)) {
+        struct field_text rest = h->field[i].value, element;
+        while (field_list_next(&rest, &element))
+            if (field_is(element, "no-cache"))
+                return true;
+    }
+    return false;
+}
+
 void h1_policy_request(const struct h1_head *h, struct policy_request *req)
 {
     *req = (struct policy_request){
@@ -34,8 +45,7 @@ void h1_policy_request(const struct h1_head *h, struct policy_request *req)
         .has_range = h->first[H1_RANGE] != 0,
     };
     read_cache_control(h, &req->cc);
-    const struct h1_field *pragma = h1_find(h, H1_PRAGMA);
-    if (pragma && !h->first[H1_CACHE_CONTROL] && field_is(pragma->value, "no-cache"))
+    if (!h->first[H1_CACHE_CONTROL] && pragma_says_no_cache(h))
         req->cc.flags |= FIELD_CC_NO_CACHE; /* RFC 9111 5.4 */
 }
 
@@ -59,7 +69,7 @@ static bool read_targeted(const struct h1_head *h, char *scratch, struct field_c
 }
 
 /* A date of one line, or several that say the same. */
-static bool read_date(const struct h1_head *h, enum h1_field_id id, int64_t *seconds)
+bool h1_read_date(const struct h1_head *h, enum h1_field_id id, int64_t *seconds)
 {
     uint32_t i = first_of(h, id);
     if (i >= h->n_fields || field_date(h->field[i].value, seconds) != 0)
@@ -220,14 +230,15 @@ bool h1_selecting(const struct h1_head *h, struct field_text name, struct h1_out
 
 /* ---- responses ------------------------------------------------------------------------------- */
 
-static bool varies_on_everything(const struct h1_head *h)
+/* What cannot be read as names of fields may vary by anything, as "*" does (RFC 9110 12.5.5). */
+static void read_vary(const struct h1_head *h, struct policy_response *resp)
 {
     struct h1_vary walk = {0};
     struct field_text name;
-    while (h1_vary_next(h, &walk, &name))
-        if (name.len == 1 && *name.at == '*')
-            return true;
-    return false;
+    while (h1_vary_next(h, &walk, &name)) {
+        resp->vary_star |= field_is(name, "*");
+        resp->vary_unreadable |= !field_is_token(name);
+    }
 }
 
 void h1_policy_response(const struct h1_head *h, int64_t now_s, char scratch[H1_CACHE_SCRATCH],
@@ -237,17 +248,17 @@ void h1_policy_response(const struct h1_head *h, int64_t now_s, char scratch[H1_
         .status = h->status,
         .has_expires = h->first[H1_EXPIRES] != 0,
         .has_set_cookie = h->first[H1_SET_COOKIE] != 0,
-        .has_etag = h->first[H1_ETAG] != 0,
-        .vary_star = varies_on_everything(h),
+        .has_etag = h1_only(h, H1_ETAG) != NULL,
         .complete_length_known = h->framing == H1_LENGTH || h->framing == H1_NO_BODY,
         .length = h->framing == H1_LENGTH ? h->length : 0,
     };
+    read_vary(h, resp);
     read_cache_control(h, &resp->cc);
     resp->has_cdn_cc = read_targeted(h, scratch, &resp->cdn_cc);
-    resp->expires_valid = read_date(h, H1_EXPIRES, &resp->expires);
-    resp->has_last_modified = read_date(h, H1_LAST_MODIFIED, &resp->last_modified);
+    resp->expires_valid = h1_read_date(h, H1_EXPIRES, &resp->expires);
+    resp->has_last_modified = h1_read_date(h, H1_LAST_MODIFIED, &resp->last_modified);
     resp->has_date = true;
-    if (!read_date(h, H1_DATE, &resp->date))
+    if (!h1_read_date(h, H1_DATE, &resp->date))
         resp->date = now_s;
     h1_policy_age(h, resp);
 }

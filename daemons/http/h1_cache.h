@@ -15,8 +15,10 @@ void h1_policy_response(const struct h1_head *head, int64_t now_s, char scratch[
                         struct policy_response *resp);
 /* has_age and age alone: of a 304, whose other fields are read from the merged head. */
 void h1_policy_age(const struct h1_head *head, struct policy_response *resp);
+/* A date of one line, or of several that say the same. False: there is none that all read alike. */
+bool h1_read_date(const struct h1_head *head, enum h1_field_id id, int64_t *seconds);
 /* Walks the field names of all Vary lines: at starts at 0 and is the caller's to keep. False at the
- * end. "*" is one of the names. */
+ * end. "*" is one of the names, and so is what is no name at all. */
 struct h1_vary {
     uint32_t field;
     struct field_text rest;

@@ -134,6 +134,16 @@ bool h1_is_hop_by_hop(const struct h1_head *h, const struct h1_field *f)
     return h->nominated[n / 64] >> (n % 64) & 1;
 }
 
+const struct h1_field *h1_only(const struct h1_head *h, enum h1_field_id id)
+{
+    const struct h1_field *f = h1_find(h, id);
+    if (f)
+        for (uint32_t i = h->first[id]; i < h->n_fields; i++)
+            if (h->field[i].id == id)
+                return NULL;
+    return f;
+}
+
 size_t h1_join(const struct h1_head *h, enum h1_field_id id, char *out, size_t size)
 {
     size_t len = 0;

@@ -401,11 +401,12 @@ static enum problem read_request_framing(struct h1_head *h)
 
 static enum problem read_expect(struct h1_head *h)
 {
-    const struct h1_field *f = h1_find(h, H1_EXPECT);
-    if (!f || h->minor == 0) /* HTTP/1.0 clients do not know it: ignored (RFC 9110 10.1.1) */
+    if (!h->first[H1_EXPECT] ||
+        h->minor == 0) /* HTTP/1.0 clients do not know it: RFC 9110 10.1.1 */
         return PROBLEMS;
-    if (!field_is(f->value, "100-continue"))
-        return PROBLEM_EXPECTATION_FAILED;
+    for (uint32_t i = h->first[H1_EXPECT] - 1u; i < h->n_fields; i++)
+        if (h->field[i].id == H1_EXPECT && !field_is(h->field[i].value, "100-continue"))
+            return PROBLEM_EXPECTATION_FAILED;
     h->expect_continue = h->framing == H1_CHUNKED || h->length > 0;
     return PROBLEMS;
 }

@@ -93,8 +93,9 @@ struct exchange *exchange_new(struct worker *w, const struct request *r)
     const char *from = head->method.at;
     struct exchange *ex = calloc(1, sizeof *ex);
     const size_t trailer = head->framing == H1_CHUNKED ? TRAILER_KEPT : 0;
+    const bool joined = r->if_none_match.at == w->tags_asked_for; /* not of the head's bytes */
     char *bytes = malloc(trailer + head->head_len + r->target.len + r->url_len + r->partition_len +
-                         r->limit_len + 1);
+                         r->limit_len + (joined ? r->if_none_match.len : 0) + 1);
     if (!ex || !bytes) {
         free(ex);
         free(bytes);
@@ -115,6 +116,8 @@ struct exchange *exchange_new(struct worker *w, const struct request *r)
     ex->req.url = copy(&bytes, r->url, r->url_len);
     ex->req.partition = copy(&bytes, r->partition, r->partition_len);
     ex->req.limit_lines = copy(&bytes, r->limit_lines, r->limit_len);
+    if (joined)
+        ex->req.if_none_match.at = copy(&bytes, r->if_none_match.at, r->if_none_match.len);
     ex->ticket = ex->waits_for = INFLIGHT_NONE;
     ex->timer.kind = TIMER_EXCHANGE;
     ex->upstream = r->route ? r->route->upstream : &w->ops_upstream;

@@ -36,10 +36,12 @@ static struct policy_validators validators_of_head(const struct h1_head *head)
 {
     struct policy_validators v = {.has_length = h1_find(head, H1_CONTENT_LENGTH) != NULL,
                                   .length = head->length};
-    const struct h1_field *etag = h1_find(head, H1_ETAG), *lm = h1_find(head, H1_LAST_MODIFIED);
+    const struct h1_field *etag = h1_only(head, H1_ETAG);
     if (etag)
         v.etag = etag->value;
-    v.has_last_modified = lm && field_date(lm->value, &v.last_modified) == 0;
+    else if (h1_find(head, H1_ETAG))
+        v.etag = (struct field_text){"", 0}; /* of two nobody knows which: it matches none */
+    v.has_last_modified = h1_read_date(head, H1_LAST_MODIFIED, &v.last_modified);
     return v;
 }
 
@@ -178,7 +180,7 @@ const struct h1_head *freshen_merge(struct worker *w, const struct cache_view *o
 static bool takes_back(const struct policy_request *req, enum policy_store why)
 {
     const bool asked = req->obey_directives && req->cc.flags & FIELD_CC_NO_STORE;
-    return why == POLICY_NO_PRIVATE || why == POLICY_NO_VARY_STAR ||
+    return why == POLICY_NO_PRIVATE || why == POLICY_NO_VARY_STAR || why == POLICY_NO_UNREADABLE ||
            (why == POLICY_NO_STORE && !asked);
 }
 

@@ -241,7 +241,7 @@ uint32_t guard_fields_varied(const struct guard_fields *k, const struct h1_head 
     uint32_t bits = 0;
     while (h1_vary_next(head, &walk, &name))
         for (uint32_t i = 0; i < k->n; i++)
-            if (field_is(name, "*") ||
+            if (field_is(name, "*") || !field_is_token(name) ||
                 field_is(name, k->field[i].cookie ? "cookie" : k->field[i].name))
                 bits |= 1u << i;
     return bits;

@@ -131,17 +131,9 @@ static bool valid_key(struct field_text key)
     return strchr("AQgw", key.at[21]) != NULL;
 }
 
-static unsigned lines_of(const struct h1_head *head, enum h1_field_id id)
-{
-    unsigned n = 0;
-    for (uint32_t i = 0; i < head->n_fields; i++)
-        n += head->field[i].id == id;
-    return n;
-}
-
 static bool origin_allowed(const struct config_websocket *ws, const struct h1_head *head)
 {
-    const struct h1_field *f = h1_find(head, H1_ORIGIN);
+    const struct h1_field *f = h1_only(head, H1_ORIGIN);
     if (!ws->n_origins)
         return true;
     for (uint32_t i = 0; f && i < ws->n_origins; i++)
@@ -155,12 +147,12 @@ static bool origin_allowed(const struct config_websocket *ws, const struct h1_he
 static bool validate(struct client *c, const struct request *r)
 {
     const struct h1_head *head = r->head;
-    const struct h1_field *version = h1_find(head, H1_SEC_WEBSOCKET_VERSION);
-    const struct h1_field *key = h1_find(head, H1_SEC_WEBSOCKET_KEY);
+    const struct h1_field *version = h1_only(head, H1_SEC_WEBSOCKET_VERSION);
+    const struct h1_field *key = h1_only(head, H1_SEC_WEBSOCKET_KEY);
     const char *wrong = NULL;
     if (!head->is_get || head->minor == 0 || c->body_pending)
         wrong = ",\"reason\":\"a WebSocket opens with GET, HTTP/1.1 and no body\"";
-    else if (!key || lines_of(head, H1_SEC_WEBSOCKET_KEY) != 1 || !valid_key(key->value))
+    else if (!key || !valid_key(key->value))
         wrong = ",\"reason\":\"Sec-WebSocket-Key must be 16 bytes in base64\"";
     if (wrong) {
         stats_add(c->worker->stats, STATS_BAD_REQUESTS, 1);

@@ -97,6 +97,15 @@ static void mark_reference(struct marking *m, const struct request *r, const str
         mark_url(m, url, len);
 }
 
+/* All lines: of two nobody knows which one is meant. */
+static void mark_references(struct marking *m, const struct request *r, const struct h1_head *head,
+                            enum h1_field_id id)
+{
+    for (uint32_t i = 0; head->first[id] && i < head->n_fields; i++)
+        if (head->field[i].id == id)
+            mark_reference(m, r, &head->field[i]);
+}
+
 bool invalidate_is_target(struct worker *w, const struct request *r, const struct h1_field *f)
 {
     const size_t len = reference(w, r, f);
@@ -126,8 +135,8 @@ void invalidate_after(struct exchange *ex, const struct h1_head *head)
     uint64_t before;
     const bool untouched = r->post && is_untouched(ex, head, &before);
     mark_url(&m, r->url, r->url_len);
-    mark_reference(&m, r, h1_find(head, H1_LOCATION));
-    mark_reference(&m, r, h1_find(head, H1_CONTENT_LOCATION));
+    mark_references(&m, r, head, H1_LOCATION);
+    mark_references(&m, r, head, H1_CONTENT_LOCATION);
     char groups[H1_HEAD_MAX];
     const size_t n = h1_join(head, H1_CACHE_GROUP_INVALIDATION, groups, sizeof groups);
     if (n) {

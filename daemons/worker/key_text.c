@@ -145,7 +145,8 @@ static bool shadows(struct field_text field, const char *name)
     return i == field.len && !name[i];
 }
 
-/* A field that Connection names does not reach the backend: it is not there. */
+/* A field that Connection names does not reach the backend: it is not there. In two lines, even of
+ * the same, it is one value to some backends and a list to others. */
 static struct found header_value(const struct h1_head *head, const char *name)
 {
     struct found f = {0};
@@ -153,7 +154,7 @@ static struct found header_value(const struct h1_head *head, const char *name)
         const struct h1_field *field = &head->field[i];
         if (!shadows(field->name, name) || h1_is_hop_by_hop(head, field))
             continue;
-        f.ambiguous |= !field_is(field->name, name);
+        f.ambiguous |= f.value.at || !field_is(field->name, name);
         found_one(&f, field->value);
     }
     return f;
@@ -264,9 +265,10 @@ static struct found part_value(const struct request *r, const struct config_key 
             f.value = decoded(f.value, space, size);
         return f;
     case CONFIG_KEY_JWT: {
-        const struct h1_field *token = h1_find(r->head, H1_AUTHORIZATION);
-        const size_t n = token ? jwt_payload(token->value, space, size) : 0;
-        return one(json_member(space, n, part->name));
+        f = header_value(r->head, "authorization");
+        const size_t n = f.value.at ? jwt_payload(f.value, space, size) : 0;
+        f.value = json_member(space, n, part->name);
+        return f;
     }
     case CONFIG_KEY_ROUTE:
         return one((struct field_text){r->route->pattern, strlen(r->route->pattern)});
@@ -287,10 +289,10 @@ int limits_key_text(const struct request *r, const struct config_key *parts, uin
         const struct found f = part_value(r, &parts[i], spelled, space, sizeof space);
         const struct field_text v = f.value;
         any |= v.at != NULL;
-        if (!v.at && !spelled)
-            return -ENOENT;
         if (f.ambiguous)
             return -EINVAL;
+        if (!v.at && !spelled)
+            return -ENOENT;
         if (len + v.len + 1 > size)
             return -ENOBUFS;
         if (i)

@@ -91,7 +91,8 @@ static bool memorable(const struct worker *w, const struct request *r)
            sizeof(struct memo) + head->head_len + r->url_len <= MEMO_SIZE &&
            head->framing == H1_NO_BODY && !r->policy.has_authorization && !r->policy.cc.flags &&
            !r->policy.has_range && !r->if_modified_since.at && !r->collapsed && !r->wait_s &&
-           !r->waited_s && head->method.at != NULL;
+           !r->waited_s && head->method.at != NULL &&
+           r->if_none_match.at != w->tags_asked_for; /* whose bytes are not the head's */
 }
 
 void memo_remember(struct client *c, const struct request *r, const struct hit_found *found,

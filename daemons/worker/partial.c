@@ -225,8 +225,10 @@ static const struct h1_head *join(struct exchange *ex, const struct h1_head *hea
 static bool is_multipart(const struct h1_head *head)
 {
     static const char type[] = "multipart/byteranges";
-    const struct h1_field *f = h1_find(head, H1_CONTENT_TYPE);
-    return f && f->value.len >= sizeof type - 1 && !strncasecmp(f->value.at, type, sizeof type - 1);
+    const struct h1_field *f = h1_only(head, H1_CONTENT_TYPE);
+    if (!f)
+        return h1_find(head, H1_CONTENT_TYPE) != NULL; /* of two nobody knows which */
+    return f->value.len >= sizeof type - 1 && !strncasecmp(f->value.at, type, sizeof type - 1);
 }
 
 /* The only Content-Range, if it is consistent with what else the head says. */
@@ -247,7 +249,7 @@ static bool is_whole(const struct field_span *span)
 
 static bool has_strong_etag(const struct h1_head *head)
 {
-    const struct h1_field *etag = h1_find(head, H1_ETAG);
+    const struct h1_field *etag = h1_only(head, H1_ETAG);
     return etag && field_etag_valid(etag->value) && *etag->value.at == '"';
 }
 

@@ -6,6 +6,7 @@
 #include "daemons/worker/exchange.h"
 #include "daemons/worker/ahead.h"
 #include "daemons/worker/buffer.h"
+#include "daemons/http/h1_cache.h"
 #include "daemons/worker/client.h"
 #include "daemons/worker/guard.h"
 #include "daemons/worker/hit.h"
@@ -74,22 +75,18 @@ static void choose_body(struct exchange *ex, const struct h1_head *head, uint16_
     }
 }
 
-static struct field_text value_of(const struct h1_head *head, enum h1_field_id id)
-{
-    const struct h1_field *f = h1_find(head, id);
-    return f ? f->value : (struct field_text){0};
-}
-
 /* The backend was asked without the client's conditions: they are met here. */
 static uint16_t client_status(const struct exchange *ex, const struct h1_head *head)
 {
     int64_t modified;
     if (!ex->fetch || head->status != 200)
         return head->status;
-    const struct field_text lm = value_of(head, H1_LAST_MODIFIED);
-    const uint64_t modified_ms =
-        lm.at && field_date(lm, &modified) == 0 && modified > 0 ? (uint64_t)modified * 1000 : 0;
-    return answer_not_modified(&ex->req, value_of(head, H1_ETAG), modified_ms) ? 304 : 200;
+    const struct h1_field *etag = h1_only(head, H1_ETAG);
+    const bool dated = h1_read_date(head, H1_LAST_MODIFIED, &modified) && modified > 0;
+    const uint64_t modified_ms = dated ? (uint64_t)modified * 1000 : 0;
+    return answer_not_modified(&ex->req, etag ? etag->value : (struct field_text){0}, modified_ms)
+               ? 304
+               : 200;
 }
 
 static void send_head(struct exchange *ex, const struct h1_head *head)

@@ -135,10 +135,30 @@ static bool answered_by_method(const struct request *r)
     return false;
 }
 
+/* Of a field that has one value; in two lines it is as absent. */
 static struct field_text value_of(const struct h1_head *head, enum h1_field_id id)
 {
-    const struct h1_field *f = h1_find(head, id);
+    const struct h1_field *f = h1_only(head, id);
     return f ? f->value : (struct field_text){0};
+}
+
+/* If-None-Match is a list, of all its lines (RFC 9110 5.2, 13.1.2). */
+static struct field_text tags_asked_for(struct worker *w, const struct h1_head *head)
+{
+    const struct h1_field *f = h1_only(head, H1_IF_NONE_MATCH);
+    if (f || !head->first[H1_IF_NONE_MATCH])
+        return f ? f->value : (struct field_text){0};
+    const size_t n = h1_join(head, H1_IF_NONE_MATCH, w->tags_asked_for, sizeof w->tags_asked_for);
+    return (struct field_text){w->tags_asked_for, n};
+}
+
+/* One that nobody can read never holds, so that the whole is sent (13.1.5). */
+static struct field_text range_condition(const struct h1_head *head)
+{
+    const struct h1_field *f = h1_only(head, H1_IF_RANGE);
+    if (f || !head->first[H1_IF_RANGE])
+        return f ? f->value : (struct field_text){0};
+    return (struct field_text){"", 0};
 }
 
 /* Members of Forwarded that tell a backend its own scheme and host (RFC 7239 5.3, 5.4). */
@@ -260,10 +280,10 @@ static bool prepare_lookup(struct worker *w, struct request *r)
     if (head->framing != H1_NO_BODY && !(head->framing == H1_LENGTH && head->length == 0))
         return false; /* a GET with a body: the body may matter */
     h1_policy_request(head, &r->policy);
-    r->if_none_match = value_of(head, H1_IF_NONE_MATCH);
+    r->if_none_match = tags_asked_for(w, head);
     r->if_modified_since = value_of(head, H1_IF_MODIFIED_SINCE);
     r->range = value_of(head, H1_RANGE);
-    r->if_range = value_of(head, H1_IF_RANGE);
+    r->if_range = range_condition(head);
     r->coding = (uint8_t)best_coding(r);
     prepare_wait(w, r);
     return prepare_key(w, r);
@@ -435,13 +455,12 @@ static bool find_route(struct worker *w, struct request *r)
 
 static bool asks_websocket(const struct h1_head *head)
 {
-    const struct h1_field *f = h1_find(head, H1_UPGRADE);
-    if (!head->asks_upgrade || !f)
-        return false;
-    struct field_text rest = f->value, element;
-    while (field_list_next(&rest, &element))
-        if (field_is(element, "websocket"))
-            return true;
+    for (uint32_t i = 0; head->asks_upgrade && i < head->n_fields; i++) {
+        struct field_text rest = head->field[i].value, element;
+        while (head->field[i].id == H1_UPGRADE && field_list_next(&rest, &element))
+            if (field_is(element, "websocket"))
+                return true;
+    }
     return false;
 }
 

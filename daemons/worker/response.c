@@ -118,6 +118,8 @@ static bool not_stored(const struct h1_head *head, const struct h1_field *f,
         return true; /* partial_put_range() writes that of what is stored */
     if (f->id == H1_AGE || f->id == H1_RATELIMIT || f->id == H1_RATELIMIT_POLICY)
         return true;
+    if (f->id == H1_ETAG && !resp->has_etag)
+        return true; /* of several that contradict each other none is kept */
     if (f->id == H1_OTHER && f->name.len > 11 && !strncasecmp(f->name.at, "x-ratelimit", 11))
         return true;
     return policy_omits(resp, f->name);

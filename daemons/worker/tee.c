@@ -243,7 +243,7 @@ static bool shrinks(const struct exchange *ex, const struct h1_head *head,
                     const struct policy_response *resp)
 {
     const struct config_cache *cache = ex->req.route->cache;
-    const struct h1_field *type = h1_find(head, H1_CONTENT_TYPE);
+    const struct h1_field *type = h1_only(head, H1_CONTENT_TYPE);
     if (!cache->n_compress || !ex->fetch || head->status != 200 || !type ||
         h1_find(head, H1_CONTENT_ENCODING) || resp->cc.flags & FIELD_CC_NO_TRANSFORM)
         return false;
@@ -329,9 +329,9 @@ static bool is_event_stream(const struct h1_head *head)
     static const char type[] = "text/event-stream";
     for (uint32_t i = 0; i < head->n_fields; i++) {
         const struct h1_field *f = &head->field[i];
-        if (field_is(f->name, "content-type"))
-            return f->value.len >= sizeof type - 1 &&
-                   !strncasecmp(f->value.at, type, sizeof type - 1);
+        if (f->id == H1_CONTENT_TYPE && f->value.len >= sizeof type - 1 &&
+            !strncasecmp(f->value.at, type, sizeof type - 1))
+            return true;
     }
     return false;
 }
@@ -364,7 +364,7 @@ void tee_begin(struct exchange *ex, const struct h1_head *head)
     const struct policy_settings *settings = &w->routes[ex->req.route->index].settings;
     h1_policy_response(head, (int64_t)(w->real_ms / 1000), scratch, &resp);
     resp.content_location_is_target =
-        ex->req.post && invalidate_is_target(w, &ex->req, h1_find(head, H1_CONTENT_LOCATION));
+        ex->req.post && invalidate_is_target(w, &ex->req, h1_only(head, H1_CONTENT_LOCATION));
     struct part *part = head->status == 206 ? partial_begin(ex, &head, &resp) : NULL;
     const enum policy_store why = policy_may_store(&ex->req.policy, &resp, settings);
     const bool stream = is_event_stream(head), storable = why == POLICY_STORE && !stream;

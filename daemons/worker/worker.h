@@ -197,6 +197,7 @@ struct worker {
     char limit_text[2048];
     char url[WORKER_URL_MAX], reference[WORKER_URL_MAX], partition[4096];
     char target[H1_TARGET_MAX + 1];
+    char tags_asked_for[H1_HEAD_MAX]; /* of an If-None-Match in several lines */
     char scratch[WORKER_SCRATCH];
     char client_buffer[WORKER_BUFFER], upstream_buffer[WORKER_BUFFER];
 };

@@ -54,13 +54,18 @@ enum field_cc_flags {
     FIELD_CC_SWR = 1u << 16,
     FIELD_CC_SIE = 1u << 17,
     FIELD_CC_INVALID = 1u << 18, /* an age that is no number, or conflicting ones: treat as stale */
+    FIELD_CC_TOO_MANY = 1u << 19, /* more than FIELD_CC_MAX directives: the rest was not read */
 };
+#define FIELD_CC_MAX 64 /* directives of a message that are read; no honest one has as many */
 struct field_cc {
     uint32_t flags;
+    uint32_t n; /* directives so far */
     uint32_t max_age, s_maxage, max_stale, min_fresh, swr, sie;
     struct field_text no_cache_fields, private_fields; /* lists inside the quotes */
 };
-/* Adds one Cache-Control field line to *cc (start with a zeroed one). */
+/* Adds one Cache-Control field line to *cc (start with a zeroed one). private and no-cache with an
+ * argument that is no list of field names count as without one; a permission to serve stale that
+ * cannot be read permits nothing. */
 void field_cc_add(struct field_cc *cc, struct field_text value);
 /* CDN-Cache-Control (RFC 9213): a Dictionary structured field, all lines joined with ", ". false:
  * invalid or empty, to be ignored altogether. */

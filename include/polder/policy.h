@@ -37,7 +37,7 @@ struct policy_response {
     bool has_cdn_cc; /* a valid targeted field (RFC 9213): Cache-Control and Expires do not count */
     struct field_cc cdn_cc;
     bool has_date, has_expires, expires_valid, has_last_modified, has_age, has_set_cookie,
-        vary_star;
+        vary_star, vary_unreadable;
     bool has_etag;                   /* the backend's own */
     bool content_location_is_target; /* for answers to POST (RFC 9110 9.3.3) */
     /* Unix seconds. A response without a valid Date has the time of its receipt there (RFC 9110
@@ -57,7 +57,8 @@ enum policy_store {
     POLICY_NO_AUTHORIZATION,
     POLICY_NO_SET_COOKIE,
     POLICY_NO_VARY_STAR,
-    POLICY_NO_FRESHNESS, /* neither freshness nor a validator: of no use */
+    POLICY_NO_UNREADABLE, /* Vary or Cache-Control: what it forbids is not known */
+    POLICY_NO_FRESHNESS,  /* neither freshness nor a validator: of no use */
     POLICY_NO_TOO_LARGE,
 };
 const char *

@@ -303,8 +303,36 @@ static void lifetimes_that_are_no_numbers_are_invalid(void **state)
             fail_msg("'%s' is accepted", bad[i]);
     assert_int_equal(cc_of("max-age=\"3600\"").flags, FIELD_CC_MAX_AGE);
     assert_int_equal(cc_of("max-age=5, max-age=05").flags, FIELD_CC_MAX_AGE);
-    assert_int_equal(cc_of("stale-if-error=x").flags, 0);
+    assert_int_equal(cc_of("stale-if-error=x").flags, FIELD_CC_SIE); /* it permits nothing */
+    assert_int_equal(cc_of("stale-if-error=x").sie, 0);
+    assert_int_equal(cc_of("stale-while-revalidate=5, stale-while-revalidate=x").swr, 0);
     assert_int_equal(cc_of("max-age=99999999999").max_age, 2147483648);
+}
+
+static void an_argument_that_is_no_list_of_names_does_not_narrow_a_directive(void **state)
+{
+    static const char *const whole[] = {"private=\"x",       "private=x\"",       "private=\"\"",
+                                        "private=\"x y\"",   "private=\"x:\"",    "private=\"x\"y",
+                                        "private=\"x\\-y\"", "private=\"x, \"y\""};
+    (void)state;
+    for (size_t i = 0; i < sizeof whole / sizeof *whole; i++)
+        if (!(cc_of(whole[i]).flags & FIELD_CC_PRIVATE))
+            fail_msg("'%s' is read as if it named fields", whole[i]);
+    assert_int_equal(cc_of("private=\"x, y\"").flags, FIELD_CC_PRIVATE_FIELDS);
+    assert_int_equal(cc_of("no-cache=x").flags, FIELD_CC_NO_CACHE_FIELDS);
+    assert_int_equal(cc_of("no-cache=\"x").flags, FIELD_CC_NO_CACHE);
+}
+
+static void only_so_many_directives_are_read(void **state)
+{
+    char many[2048] = "";
+    size_t n = 0;
+    (void)state;
+    for (int i = 0; i < FIELD_CC_MAX; i++)
+        n += (size_t)snprintf(many + n, sizeof many - n, "x%d, ", i);
+    assert_int_equal(cc_of(many).flags, 0);
+    snprintf(many + n, sizeof many - n, "no-store");
+    assert_int_equal(cc_of(many).flags, FIELD_CC_TOO_MANY);
 }
 
 static void quoted_text_is_no_directive(void **state)
@@ -611,6 +639,8 @@ int main(void)
         cmocka_unit_test(an_age_is_the_first_number_of_a_list),
         cmocka_unit_test(every_directive_is_known),
         cmocka_unit_test(lifetimes_that_are_no_numbers_are_invalid),
+        cmocka_unit_test(an_argument_that_is_no_list_of_names_does_not_narrow_a_directive),
+        cmocka_unit_test(only_so_many_directives_are_read),
         cmocka_unit_test(quoted_text_is_no_directive),
         cmocka_unit_test(qualified_directives_name_fields),
         cmocka_unit_test(a_targeted_field_is_a_dictionary),
