@@ -2,6 +2,7 @@
 /* shared: makes every segment and eventfd once, before the first fork. */
 #include "polder/shared.h"
 #include "polder/cache.h"
+#include "polder/conditions.h"
 #include "polder/config.h"
 #include "polder/guard.h"
 #include "polder/inflight.h"
@@ -126,6 +127,24 @@ static int shared_guard(struct shared *sh, const char *state_dir)
     return 0;
 }
 
+/* Shared with polder-supervisor, which may have made it. */
+static int shared_conditions(struct shared *sh, const char *runtime_dir)
+{
+    char path[PATH_MAX];
+    struct shm_segment *seg = &sh->seg[sh->segs];
+    if (runtime_dir &&
+        snprintf(path, sizeof path, "%s/conditions.page", runtime_dir) >= (int)sizeof path)
+        return -ENAMETOOLONG;
+    const int rc = conditions_open(seg, runtime_dir ? path : NULL, CONDITIONS_OF_POLDERD);
+    if (rc < 0) {
+        log_error("shared: cannot make the table of conditions: %s", strerror(-rc));
+        return rc;
+    }
+    sh->conditions = conditions_of(seg);
+    sh->segs++;
+    return 0;
+}
+
 static bool shared_tables(struct shared *sh, size_t limit_entries)
 {
     if (limit_entries == 0)
@@ -200,7 +219,8 @@ int shared_create(struct shared *sh, const struct shared_options *opt)
         goto fail;
     for (size_t i = 0; i < sh->segs; i++)
         shm_publish(&sh->seg[i]);
-    if ((rc = shared_inval(sh, opt->state_dir)) < 0 || (rc = shared_guard(sh, opt->state_dir)) < 0)
+    if ((rc = shared_conditions(sh, opt->runtime_dir)) < 0 ||
+        (rc = shared_inval(sh, opt->state_dir)) < 0 || (rc = shared_guard(sh, opt->state_dir)) < 0)
         goto fail;
     if ((rc = shared_events(sh)) < 0) {
         log_error("shared: cannot make eventfds: %s", strerror(-rc));

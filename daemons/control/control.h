@@ -8,7 +8,7 @@
  *   methods_warm.c      cache.warm
  *   methods_guard.c     cache.guard; what follows when the leak guard has quarantined a route
  *   methods_limit.c     limit.*                    methods_upstream.c  upstream.*
- *   methods_try.c       limit.try                  conditions.c        what is wrong now
+ *   methods_try.c       limit.try                  health.c            what is wrong now
  *   ops.c               a small HTTP server: ops.listen, and ops.sock for the workers
  *   pages.c             which page; health, readiness, index
  *   metrics.c           /metrics                   telemetry.c         /api/telemetry/…
@@ -31,23 +31,17 @@
 #define CONTROL_ASK_MS 2000 /* how long keeper and supervisor may take to answer */
 
 struct config_limit;
+struct page_text;
 struct ops;
 struct config_route;
 struct reload_wait;
 
-/* What is wrong now, see conditions.c. Times are monotonic. */
-enum condition_id {
-    CONDITION_LIMIT_TABLE_FULL,
-    CONDITION_LIMIT_LOCK_REFUSALS,
-    CONDITION_LIMIT_ROWS_FULL,
-    CONDITIONS
-};
-struct condition {
+/* A counter that should stand still, see health.c. Times are monotonic. */
+struct growth {
     bool known; /* total has been looked at before */
     bool holds;
-    uint64_t total, before; /* its counter now, and when it began to hold */
-    uint64_t since_ms, grown_ms;
-    uint64_t told_ms, told_total; /* in the log */
+    uint64_t total, before; /* now, and when it began to grow */
+    uint64_t grown_ms;
 };
 
 struct control {
@@ -70,7 +64,7 @@ struct control {
     struct rpc_client keeper, supervisor, worker; /* worker: the first one */
     struct ops *ops;
     struct reload_wait *reloads; /* callers of reload --wait */
-    struct condition condition[CONDITIONS];
+    struct growth limiter[3];
 };
 
 /* ---- admin.c ---- */
@@ -147,11 +141,16 @@ void guard_put_quarantined(const struct control *c, struct rpc_out *o, const cha
 /* The configurations that some process serves with: what changes at run time changes in all. */
 size_t control_live_regions(const struct control *c, struct config_region *out[SHARED_REGIONS]);
 
-/* ---- conditions.c ---- */
-void conditions_look(struct control *c); /* each second */
-void conditions_put(const struct control *c, struct rpc_out *o);
-const char *condition_name(enum condition_id id);
-void condition_look(enum condition_id id, struct condition *x, uint64_t total, uint64_t now_ms);
+/* ---- health.c ---- */
+void health_look(struct control *c); /* each second: raises and clears what control can see */
+bool health_is_ready(const struct control *c);
+/* The list "conditions". */
+void health_put_conditions(const struct control *c, struct rpc_out *o);
+/* JSON strings, with commas between them; is it ready in spite of them? */
+bool health_put_reasons(const struct control *c, struct page_text *t);
+void health_put_json(const struct control *c, struct page_text *t);
+/* Has the counter grown within the last minute? */
+bool growth_look(struct growth *g, uint64_t total, uint64_t now_ms);
 
 /* ---- ops.c ---- */
 struct ops_request; /* one that waits for its answer */
@@ -175,7 +174,6 @@ struct workers_count {
     uint32_t wanted, ready, draining;
 };
 void pages_count_workers(const struct control *c, struct workers_count *out);
-bool pages_is_ready(const struct control *c); /* what /readyz says */
 
 /* ---- a text that grows ---- */
 struct page_text {
@@ -184,6 +182,7 @@ struct page_text {
     bool failed;
 };
 void page_put(struct page_text *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void page_put_json(struct page_text *t, const char *text); /* within quotes */
 
 /* ---- metrics.c, telemetry.c ---- */
 /* websocket: what ws.stats has answered; NULL: no supervisor. */

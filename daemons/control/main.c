@@ -101,7 +101,7 @@ static void on_tick(struct ev_loop *loop, ev_timer *w, int revents)
     follow(c);
     limit_trials_end(c);
     limit_tries_end(c);
-    conditions_look(c);
+    health_look(c);
 }
 
 static void on_term(struct ev_loop *loop, ev_signal *w, int revents)
@@ -170,7 +170,7 @@ int control_run(const struct process *process)
         return 1;
     }
     follow(&c);
-    conditions_look(&c);
+    health_look(&c);
     process_ready(process);
     ev_run(c.loop, 0);
     control_fini(&c);

@@ -8,6 +8,7 @@
  */
 #include "daemons/control/control.h"
 #include "polder/clock.h"
+#include "polder/conditions.h"
 #include "polder/config.h"
 #include "polder/guard.h"
 #include "polder/inval.h"
@@ -102,6 +103,28 @@ static void follow_route(struct control *c, const struct config_route *route, bo
     }
 }
 
+/* True: it is quarantined. */
+static bool raise_route(const struct control *c, const struct config_route *route)
+{
+    char names[GUARD_NAMES + 1] = "", reason[GUARD_NAMES + 32];
+    const bool closed = is_quarantined(c, route);
+    if (closed)
+        guard_route_names(find(c, route), names);
+    snprintf(reason, sizeof reason, "they differ by %s", *names ? names : "who asks");
+    condition_set(c->shared->conditions, COND_ROUTE_QUARANTINED, route->pattern, closed, reason,
+                  clock_real_ms());
+    return closed;
+}
+
+static bool is_a_route(void *arg, const char *subject)
+{
+    const struct control *c = arg;
+    for (uint32_t i = 0; i < c->config->n_routes; i++)
+        if (condition_subject_is(subject, c->config->routes[i].pattern))
+            return true;
+    return false;
+}
+
 void guard_follow(struct control *c)
 {
     struct config_region *region[SHARED_REGIONS];
@@ -109,8 +132,10 @@ void guard_follow(struct control *c)
     uint32_t n = 0;
     for (uint32_t i = 0; i < c->config->n_routes; i++) {
         follow_route(c, &c->config->routes[i], alone);
-        n += is_quarantined(c, &c->config->routes[i]);
+        n += raise_route(c, &c->config->routes[i]);
     }
+    condition_clear_except(c->shared->conditions, COND_ROUTE_QUARANTINED, is_a_route, c,
+                           clock_real_ms());
     stats_gauge_set(c->stats, STATS_GAUGE_GUARD_QUARANTINED, n);
 }
 

@@ -76,7 +76,7 @@ void status_show(struct control *c, const struct rpc_call *call)
     rpc_out_map(o, NULL);
     rpc_out_str(o, "version", POLDER_VERSION);
     rpc_out_u64(o, "uptime_ms", now_ms - atomic_load(&proc->started_ms));
-    rpc_out_bool(o, "ready", pages_is_ready(c));
+    rpc_out_bool(o, "ready", health_is_ready(c));
     rpc_out_bool(o, "draining", atomic_load(&proc->draining) != 0);
     rpc_out_str(o, "configuration", c->config->path);
     rpc_out_u64(o, "generation", atomic_load(&proc->generation));
@@ -90,7 +90,7 @@ void status_show(struct control *c, const struct rpc_call *call)
     rpc_out_str(o, "ops", c->config->ops_listen.len ? c->config->ops_listen.text : "");
     guard_put_quarantined(c, o, "quarantined");
     put_texts(o, "not_active_yet", c->config->inactive, c->config->n_inactive);
-    conditions_put(c, o);
+    health_put_conditions(c, o);
     put_processes(c, o, now_ms);
     rpc_out_end(o);
     rpc_reply_send(call->reply);

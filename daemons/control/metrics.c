@@ -7,6 +7,7 @@
  */
 #include "daemons/control/control.h"
 #include "polder/clock.h"
+#include "polder/conditions.h"
 #include "polder/config.h"
 #include "polder/limit.h"
 
@@ -217,14 +218,29 @@ static void write_limit_table(struct writer *w)
     }
 }
 
+/* One sample for each that is raised, and one of 0 for each name of which none is: at most
+ * CONDITIONS + CONDITION_ROWS. */
 static void write_conditions(struct writer *w)
 {
-    char labels[80];
-    family(w, "condition", "gauge", NULL, "1 while something needs an operator, by what it is");
-    for (int i = 0; i < CONDITIONS; i++) {
-        snprintf(labels, sizeof labels, "condition=\"%s\"", condition_name((enum condition_id)i));
-        sample_u64(w, "", labels, w->c->condition[i].holds);
+    struct condition list[CONDITION_ROWS];
+    const size_t n = conditions_list(w->c->shared->conditions, clock_real_ms(), list);
+    char subject[2 * CONDITION_SUBJECT], labels[320];
+    family(w, "condition", "gauge", NULL,
+           "1 while something needs somebody, by what it is and what it is about");
+    for (size_t i = 0, id = 0; id < CONDITIONS; id++) {
+        const char *name = condition_kind((enum condition_id)id)->name;
+        if (i == n || list[i].id != id) {
+            snprintf(labels, sizeof labels, "name=\"%s\",subject=\"\"", name);
+            sample_u64(w, "", labels, 0);
+        }
+        for (; i < n && list[i].id == id; i++) {
+            snprintf(labels, sizeof labels, "name=\"%s\",subject=\"%s\"", name,
+                     escaped(list[i].subject, subject, sizeof subject));
+            sample_u64(w, "", labels, 1);
+        }
     }
+    family(w, "conditions_lost", "counter", NULL, "Conditions for which the table had no room");
+    sample_u64(w, "_total", "", conditions_lost(w->c->shared->conditions));
 }
 
 enum server_metric { SERVER_REQUESTS, SERVER_ERRORS, SERVER_SECONDS, SERVER_WEIGHT };

@@ -11,6 +11,7 @@
 #include "daemons/http/h1.h"
 #include "daemons/rpc/socket.h"
 #include "polder/clock.h"
+#include "polder/conditions.h"
 #include "polder/config.h"
 #include "polder/log.h"
 
@@ -56,7 +57,6 @@ struct ops_listener {
     ev_timer pause;
     bool open, is_unix, public;
     char text[128]; /* where it listens */
-    char complaint[256];
 };
 
 struct ops {
@@ -392,7 +392,6 @@ static void listener_close(struct ops_listener *l)
 static void listener_open(struct ops_listener *l, const char *path, mode_t mode,
                           const struct config_address *address)
 {
-    char text[256];
     int code;
     l->is_unix = path != NULL;
     if (path) {
@@ -401,14 +400,11 @@ static void listener_open(struct ops_listener *l, const char *path, mode_t mode,
         code = tcp_listen(address);
         l->unix_socket.fd = code;
     }
-    if (code < 0) { /* said once, tried again each second */
-        snprintf(text, sizeof text, "ops: cannot listen on %.100s: %s", l->text, strerror(-code));
-        if (strcmp(text, l->complaint))
-            log_error("%s", text);
-        strcpy(l->complaint, text);
+    /* tried again each second */
+    condition_set(l->ops->control->shared->conditions, COND_OPS_NOT_BOUND, l->text, code < 0,
+                  code < 0 ? strerror(-code) : NULL, clock_real_ms());
+    if (code < 0)
         return;
-    }
-    l->complaint[0] = 0;
     l->open = true;
     ev_io_init(&l->io, on_accept, l->unix_socket.fd, EV_READ);
     ev_init(&l->pause, on_pause);
@@ -440,10 +436,19 @@ static void follow_local(struct ops *ops)
     listener_open(l, l->text, 0600, NULL);
 }
 
+static bool is_wanted(void *arg, const char *subject)
+{
+    const struct ops *ops = arg;
+    return (ops->control->config->ops_listen.len && condition_subject_is(subject, ops->tcp.text)) ||
+           condition_subject_is(subject, ops->local.text);
+}
+
 void ops_follow(struct ops *ops)
 {
     follow_ops_listen(ops);
     follow_local(ops);
+    condition_clear_except(ops->control->shared->conditions, COND_OPS_NOT_BOUND, is_wanted, ops,
+                           clock_real_ms());
 }
 
 struct ops *ops_new(struct control *c)

@@ -42,6 +42,19 @@ void page_put(struct page_text *t, const char *format, ...)
     }
 }
 
+void page_put_json(struct page_text *t, const char *text)
+{
+    for (; *text; text++) {
+        const unsigned char c = (unsigned char)*text;
+        if (c == '"' || c == '\\')
+            page_put(t, "\\%c", c);
+        else if (c < ' ')
+            page_put(t, "\\u%04x", c);
+        else
+            page_put(t, "%c", c);
+    }
+}
+
 /* Sends the text and frees it. */
 static void answer(struct ops_request *r, unsigned status, const char *type, struct page_text *t)
 {
@@ -76,41 +89,26 @@ static void show_health(struct ops_request *r)
     ops_answer(r, 200, TYPE_JSON, ok, sizeof ok - 1);
 }
 
-/* The reasons why not, each with a comma before it. */
-static void write_reasons(const struct control *c, const struct workers_count *workers,
-                          struct page_text *why)
-{
-    const struct proc_table *proc = c->shared->proc;
-    if (atomic_load(&proc->draining))
-        page_put(why, ",\"Polder is draining\"");
-    if (workers->ready < workers->wanted)
-        page_put(why, ",\"%u of %u workers are ready\"", workers->ready, workers->wanted);
-    if (atomic_load(&proc->slot[PROC_SLOT_KEEPER].state) != PROC_READY)
-        page_put(why, ",\"the keeper is not ready\"");
-}
-
-bool pages_is_ready(const struct control *c)
-{
-    struct workers_count workers;
-    struct page_text why = {0};
-    pages_count_workers(c, &workers);
-    write_reasons(c, &workers, &why);
-    free(why.at);
-    return !why.len && !why.failed;
-}
-
 static void show_readiness(const struct control *c, struct ops_request *r)
 {
-    struct page_text t = {0}, why = {0};
+    struct page_text t = {0}, reasons = {0};
     struct workers_count workers;
     const bool stores = stats_gauge_total(c->shared->stats, STATS_GAUGE_CACHE_READY) > 0;
+    const bool ready = health_put_reasons(c, &reasons);
     pages_count_workers(c, &workers);
-    write_reasons(c, &workers, &why);
     page_put(&t, "{\"ready\":%s,\"cache\":\"%s\",\"workers\":%u,\"reasons\":[%s]}\n",
-             why.len ? "false" : "true", stores ? "ok" : "degraded", workers.ready,
-             why.len ? why.at + 1 : "");
-    answer(r, why.len ? 503 : 200, TYPE_JSON, &t);
-    free(why.at);
+             ready ? "true" : "false", stores ? "ok" : "degraded", workers.ready,
+             reasons.len ? reasons.at : "");
+    t.failed |= reasons.failed;
+    answer(r, ready ? 200 : 503, TYPE_JSON, &t);
+    free(reasons.at);
+}
+
+static void show_conditions(const struct control *c, struct ops_request *r)
+{
+    struct page_text t = {0};
+    health_put_json(c, &t);
+    answer(r, 200, TYPE_JSON, &t);
 }
 
 /* ---- the others ---- */
@@ -161,6 +159,8 @@ static void show_index(struct ops_request *r)
         "<li><a href=\"/metrics\">/metrics</a>: for Prometheus\n"
         "<li><a href=\"" TELEMETRY "/cache-stats\">" TELEMETRY "/cache-stats</a>\n"
         "<li><a href=\"" TELEMETRY "/websocket-health\">" TELEMETRY "/websocket-health</a>\n"
+        "<li><a href=\"" TELEMETRY "/conditions\">" TELEMETRY
+        "/conditions</a>: what needs somebody\n"
         "<li><a href=\"/healthz\">/healthz</a>: is it alive?\n"
         "<li><a href=\"/readyz\">/readyz</a>: does it take traffic?\n</ul>\n";
     ops_answer(r, 200, TYPE_HTML, page, sizeof page - 1);
@@ -203,6 +203,8 @@ void pages_answer(struct control *c, const struct page_call *call)
         show_cache(c, r);
     else if (telemetry && is(rest, "websocket-health"))
         telemetry_websocket(c, r);
+    else if (telemetry && !call->public && is(rest, "conditions"))
+        show_conditions(c, r);
     else if (call->public)
         show_error(r, 404, "Not Found", "There is cache-stats and websocket-health.");
     else if (is(call->path, "/metrics"))

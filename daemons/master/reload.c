@@ -12,6 +12,8 @@
  * follow; until then the next reload waits.
  */
 #include "daemons/master/master.h"
+#include "polder/clock.h"
+#include "polder/conditions.h"
 #include "polder/log.h"
 #include <signal.h>
 #include <stdio.h>
@@ -72,6 +74,8 @@ static void reload_fail(struct master *m, const char *why)
     snprintf(m->shared.proc->reload_message, sizeof m->shared.proc->reload_message, "%s", why);
     log_lines(why);
     log_error("reload: failed; the running configuration stays");
+    if (m->phase == MASTER_RUNNING)
+        condition_raise(m->shared.conditions, COND_RELOAD_FAILED, NULL, why, clock_real_ms());
     listeners_revert(&m->listeners);
     struct generation *g = &m->generation[m->reload.region];
     if (m->reload.phase == RELOAD_STARTING) {
@@ -217,6 +221,7 @@ static void reload_commit(struct master *m)
         log_warning("config: not active yet: %s", config->inactive[i]);
     companion_reload(m);
     log_info("reload: generation %u serves with %u workers", g->number, g->workers);
+    condition_clear(m->shared.conditions, COND_RELOAD_FAILED, NULL, clock_real_ms());
     notify_status("%u workers, generation %u", g->workers, g->number);
     reload_finish(m, PROC_RELOAD_OK);
 }

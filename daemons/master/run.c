@@ -221,6 +221,7 @@ static int start_scout(struct master *m)
         code = EXIT_FAILED;
     } else {
         const struct shared_options options = {.state_dir = scout->config->state_dir,
+                                               .runtime_dir = scout->config->runtime_dir,
                                                .limit_entries = scout->config->limit_entries};
         if (shared_create(&m->shared, &options) < 0)
             code = EXIT_FAILED;

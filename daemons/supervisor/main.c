@@ -6,6 +6,7 @@
  */
 #include "daemons/supervisor/supervisor.h"
 #include "polder/clock.h"
+#include "polder/conditions.h"
 #include "polder/log.h"
 #include "polder/process.h"
 
@@ -16,6 +17,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
@@ -171,6 +173,17 @@ static void on_reload(struct ev_loop *loop, ev_signal *w, int revents)
     reload(ev_userdata(loop));
 }
 
+/* Before anything is raised. Without the file nobody sees what we raise; the log has it. */
+static void conditions_begin(struct supervisor *s)
+{
+    static struct shm_segment segment;
+    char path[4096];
+    mkdir(s->config->runtime_dir, 0755);
+    snprintf(path, sizeof path, "%s/conditions.page", s->config->runtime_dir);
+    const int code = conditions_open(&segment, path, CONDITIONS_OF_SUPERVISOR);
+    s->conditions = code < 0 ? NULL : conditions_of(&segment);
+}
+
 static int run(struct supervisor *s)
 {
     struct rlimit files;
@@ -203,6 +216,7 @@ static int run(struct supervisor *s)
     ev_signal_start(s->loop, &s->on_term);
     ev_signal_start(s->loop, &s->on_int);
     ev_signal_start(s->loop, &s->on_hup);
+    conditions_begin(s);
     if (intake_open(s))
         return 1;
     if (methods_open(s)) {

@@ -152,6 +152,7 @@ struct supervisor {
     const char *path;
     struct config *config;
     void *arena[1]; /* of config */
+    struct condition_table *conditions; /* shared with polderd */
     ev_io intake;
     struct worker_link *links;
     struct rpc_server *rpc;

@@ -23,6 +23,7 @@ struct config_region;
 struct history_ring;
 struct cache_shared;
 struct guard_page;
+struct condition_table;
 
 #define SHARED_REGIONS                                                                             \
     4 /* configurations that may be in use at once (draining workers keep theirs) */
@@ -46,6 +47,7 @@ struct shared {
     struct limit_try_board *tries;
     struct inval_page *inval; /* file-backed: state_dir/inval.page */
     struct guard_page *guard; /* file-backed: state_dir/guard.page */
+    struct condition_table *conditions; /* file-backed: runtime_dir/conditions.page */
     struct inflight_table *inflight;
     _Atomic uint8_t *ref; /* [CACHE_SLOTS_MAX] uses of cached objects: polder/uses.h */
     struct cache_shared *cache;
@@ -58,12 +60,13 @@ struct shared {
     int control_event;                   /* eventfd: something for control changed */
     int worker_event[PROC_WORKER_SLOTS]; /* eventfd a worker: a flight it waits for has landed,
                                             or its configuration page changed */
-    struct shm_segment seg[16 + SHARED_RINGS]; /* what to close in the end */
+    struct shm_segment seg[24 + SHARED_RINGS]; /* what to close in the end */
     size_t segs;
 };
 
 struct shared_options {
-    const char *state_dir; /* for inval.page and guard.page */
+    const char *state_dir;   /* for inval.page and guard.page */
+    const char *runtime_dir; /* for conditions.page; NULL: memory alone */
     size_t limit_entries;  /* 0: default */
 };
 

@@ -26,6 +26,7 @@ enum shm_kind {
     SHM_CONFIG,
     SHM_HISTORY,
     SHM_GUARD,
+    SHM_CONDITIONS,
 };
 
 struct shm_header {

@@ -634,9 +634,9 @@ static void a_table_that_is_too_small_is_seen(void **state)
     assert_true(metric(&h, "\npolder_limit_evicted_live_total ") == 0);
     assert_true(metric(&h, "\npolder_limit_entries ") == 1008);
     flood(&h, 8000);
-    wait_until(metric(&h, "\npolder_condition{condition=\"limit_table_full\"} ") == 1, 5000);
+    wait_until(metric(&h, "\npolder_condition{name=\"limit_table_full\",subject=\"\"} ") == 1, 5000);
     assert_true(metric(&h, "\npolder_limit_evicted_live_total ") > 5000);
-    assert_true(metric(&h, "\npolder_condition{condition=\"limit_rows_full\"} ") == 0);
+    assert_true(metric(&h, "\npolder_condition{name=\"limit_rows_full\",subject=\"\"} ") == 0);
     assert_int_equal(ctl(&h, &out, "status"), 0);
     assert_non_null(strstr(out, "limit_table_full  warning"));
     assert_non_null(strstr(out, "PROCESS  NUMBER"));

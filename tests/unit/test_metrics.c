@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* What /metrics says can be read by Prometheus, in both forms, and says what was counted. */
 #include "daemons/control/control.h"
+#include "polder/clock.h"
+#include "polder/conditions.h"
 #include "polder/config.h"
 #include "polder/limit.h"
 
@@ -18,6 +20,7 @@
 struct rig {
     struct control control;
     struct shared shared;
+    struct shm_segment conditions;
     struct config config;
     struct config_limit limit[2];
     struct config_upstream upstream;
@@ -52,6 +55,8 @@ static int set_up(void **state)
                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     assert_ptr_not_equal(r->shared.limits, MAP_FAILED);
     limit_table_init(r->shared.limits, 1024);
+    assert_int_equal(conditions_open(&r->conditions, NULL, CONDITIONS_OF_POLDERD), 0);
+    r->shared.conditions = conditions_of(&r->conditions);
     r->control.shared = &r->shared;
     r->control.config = &r->config;
     r->control.runtime = &r->runtime;
@@ -65,6 +70,7 @@ static int tear_down(void **state)
     free(r->shared.proc);
     free(r->shared.stats);
     munmap(r->shared.limits, limit_table_size(1024));
+    shm_close(&r->conditions);
     free(r->text.at);
     free(r);
     return 0;
@@ -289,10 +295,22 @@ static void a_house_without_limits_and_backends_has_metrics_too(void **state)
 static void a_condition_that_holds_is_one(void **state)
 {
     struct rig *r = *state;
-    r->control.condition[CONDITION_LIMIT_TABLE_FULL].holds = true;
-    scrape(r, true);
-    assert_true(value_of(r, "polder_condition{condition=\"limit_table_full\"}") == 1);
-    assert_true(value_of(r, "polder_condition{condition=\"limit_lock_refusals\"}") == 0);
+    char sample[160];
+    condition_raise(r->shared.conditions, COND_LIMIT_TABLE_FULL, NULL, "7 times", clock_real_ms());
+    condition_raise(r->shared.conditions, COND_BACKEND_DOWN, "a\"b", NULL, clock_real_ms());
+    condition_raise(r->shared.conditions, COND_BACKEND_DOWN, "c", NULL, clock_real_ms());
+    check_form(r, true);
+    assert_true(value_of(r, "polder_condition{name=\"limit_table_full\",subject=\"\"}") == 1);
+    assert_true(value_of(r, "polder_condition{name=\"backend_down\",subject=\"a\\\"b\"}") == 1);
+    assert_true(value_of(r, "polder_condition{name=\"backend_down\",subject=\"c\"}") == 1);
+    for (unsigned i = 0; i < CONDITIONS; i++) { /* the others are there as 0 */
+        if (i == COND_BACKEND_DOWN || i == COND_LIMIT_TABLE_FULL)
+            continue;
+        snprintf(sample, sizeof sample, "polder_condition{name=\"%s\",subject=\"\"}",
+                 condition_kind((enum condition_id)i)->name);
+        assert_true(value_of(r, sample) == 0);
+    }
+    assert_true(value_of(r, "polder_conditions_lost_total") == 0);
     assert_true(value_of(r, "polder_limit_entries") == 1176);
     assert_true(value_of(r, "polder_limit_evicted_live_total") == 0);
 }

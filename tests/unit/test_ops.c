@@ -3,6 +3,7 @@
 #include "daemons/control/control.h"
 #include "daemons/rpc/socket.h"
 #include "polder/clock.h"
+#include "polder/conditions.h"
 #include "polder/config.h"
 #include "polder/limit.h"
 
@@ -24,6 +25,7 @@
 struct rig {
     struct control control;
     struct shared shared;
+    struct shm_segment conditions;
     struct config config;
     struct runtime_page runtime;
     char dir[64], ops[96], local[96];
@@ -55,6 +57,8 @@ static int set_up(void **state)
                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     assert_ptr_not_equal(r->shared.limits, MAP_FAILED);
     limit_table_init(r->shared.limits, 1024);
+    assert_int_equal(conditions_open(&r->conditions, NULL, CONDITIONS_OF_POLDERD), 0);
+    r->shared.conditions = conditions_of(&r->conditions);
     r->control.shared = &r->shared;
     r->control.config = &r->config;
     r->control.runtime = &r->runtime;
@@ -77,6 +81,7 @@ static int tear_down(void **state)
     free(r->shared.proc);
     free(r->shared.stats);
     munmap(r->shared.limits, limit_table_size(1024));
+    shm_close(&r->conditions);
     free(r);
     return 0;
 }
@@ -171,28 +176,75 @@ static void workers_reach_telemetry_and_nothing_else(void **state)
         assert_int_equal(get(r, r->local, none[i]), 404);
 }
 
-static void ready_means_keeper_and_all_workers(void **state)
+static void one_ready_worker_is_ready_and_all_else_is_a_reason(void **state)
 {
     struct rig *r = *state;
     struct proc_table *proc = r->shared.proc;
-    r->config.workers = 1;
+    struct proc_slot *keeper = &proc->slot[PROC_SLOT_KEEPER],
+                     *worker = &proc->slot[PROC_SLOT_WORKER0 + 5];
+    r->config.workers = 2;
     assert_int_equal(get(r, r->ops, "/readyz"), 503);
-    assert_non_null(strstr(body(r), "0 of 1 workers"));
-    struct proc_slot *worker = &proc->slot[PROC_SLOT_WORKER0 + 5];
+    assert_non_null(strstr(body(r), "no_ready_worker: "));
+    assert_non_null(strstr(body(r), "0 of 2 workers"));
     atomic_store(&proc->generation, 2);
     atomic_store(&worker->pid, 1);
     atomic_store(&worker->state, PROC_READY);
     atomic_store(&worker->generation, 1); /* of the last configuration */
-    atomic_store(&proc->slot[PROC_SLOT_KEEPER].state, PROC_READY);
+    atomic_store(&keeper->state, PROC_READY);
     assert_int_equal(get(r, r->ops, "/readyz"), 503);
     atomic_store(&worker->generation, 2);
     assert_int_equal(get(r, r->ops, "/readyz"), 200);
-    atomic_store(&proc->slot[PROC_SLOT_KEEPER].state, PROC_STARTING);
-    assert_int_equal(get(r, r->ops, "/readyz"), 503);
-    assert_non_null(strstr(body(r), "keeper"));
-    atomic_store(&proc->slot[PROC_SLOT_KEEPER].state, PROC_READY);
+    assert_non_null(strstr(body(r), "\"workers_missing: "));
+    assert_non_null(strstr(body(r), "1 of 2 workers"));
+    r->config.workers = 1;
+    assert_int_equal(get(r, r->ops, "/readyz"), 200);
+    assert_non_null(strstr(body(r), "\"reasons\":[]"));
+    atomic_store(&keeper->state, PROC_STARTING);
+    assert_int_equal(get(r, r->ops, "/readyz"), 200);
+    assert_non_null(strstr(body(r), "\"keeper_missing: "));
+    atomic_store(&keeper->state, PROC_READY);
+    condition_raise(r->shared.conditions, COND_BACKEND_DOWN, "a\"b", "re\\set", clock_real_ms());
+    condition_raise(r->shared.conditions, COND_LIMIT_ROWS_FULL, NULL, NULL, clock_real_ms());
+    assert_int_equal(get(r, r->ops, "/readyz"), 200);
+    assert_non_null(strstr(body(r), "[\"backend_down a\\\"b: "));
+    assert_non_null(
+        strstr(body(r), ": re\\\\set\"]")); /* the limiter's is not of traffic's concern */
     atomic_store(&proc->draining, 1);
     assert_int_equal(get(r, r->ops, "/readyz"), 503);
+    assert_int_equal(get(r, r->ops, "/healthz"), 200);
+}
+
+static void conditions_are_shown_as_json(void **state)
+{
+    struct rig *r = *state;
+    condition_raise(r->shared.conditions, COND_STORE_OFF, NULL, "the \"disk\"", 1800000000123);
+    assert_int_equal(get(r, r->ops, "/api/telemetry/conditions"), 200);
+    assert_non_null(strstr(body(r),
+                           "{\"condition\":\"store_off\",\"severity\":\"error\",\"since\":"
+                           "1800000000.123,\"subject\":\"\",\"reason\":\"the \\\"disk\\\"\","
+                           "\"what\":\""));
+    assert_non_null(strstr(body(r), "\"lost\":0}"));
+    assert_int_equal(get(r, r->local, "/tele/conditions"), 404); /* not for the public */
+}
+
+static void an_address_that_cannot_be_bound_is_a_condition(void **state)
+{
+    struct rig *r = *state;
+    char taken[128];
+    struct sockaddr_un sun = {.sun_family = AF_UNIX};
+    snprintf(taken, sizeof taken, "%s/no/such/directory", r->dir);
+    strcpy(sun.sun_path, taken);
+    memcpy(&r->config.ops_listen.sa, &sun, sizeof sun);
+    r->config.ops_listen.text = taken;
+    ops_follow(r->control.ops);
+    assert_true(
+        condition_is_raised(r->shared.conditions, COND_OPS_NOT_BOUND, taken, clock_real_ms()));
+    strcpy(sun.sun_path, r->ops);
+    memcpy(&r->config.ops_listen.sa, &sun, sizeof sun);
+    r->config.ops_listen.text = r->ops;
+    ops_follow(r->control.ops);
+    assert_false(
+        condition_is_raised(r->shared.conditions, COND_OPS_NOT_BOUND, taken, clock_real_ms()));
     assert_int_equal(get(r, r->ops, "/healthz"), 200);
 }
 
@@ -311,7 +363,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(each_page_is_there),
         TEST(workers_reach_telemetry_and_nothing_else),
-        TEST(ready_means_keeper_and_all_workers),
+        TEST(one_ready_worker_is_ready_and_all_else_is_a_reason),
+        TEST(conditions_are_shown_as_json),
+        TEST(an_address_that_cannot_be_bound_is_a_condition),
         TEST(only_get_and_head_are_answered),
         TEST(pipelined_requests_are_answered_in_order),
         TEST(malformed_requests_get_an_error_and_the_end),
