@@ -199,10 +199,13 @@ static int parse_node(const char *at, size_t len, struct clientip *ip)
     return clientip_parse(at, len, ip);
 }
 
-/* The value of for= in one forwarded-element (RFC 7239 section 4). */
-static int parse_element(const char *at, size_t len, struct clientip *ip)
+/* The value of a parameter of one forwarded-element (RFC 7239 section 4), without quotes; name ends
+ * in '='. False: it has none. */
+static bool element_value(const char *at, size_t len, const char *name, const char **value,
+                          size_t *value_len)
 {
     const char *end = at + len;
+    const size_t name_len = strlen(name);
     while (at < end) {
         const char *stop = at;
         for (bool quoted = false; stop < end && (quoted || *stop != ';'); stop++)
@@ -210,15 +213,25 @@ static int parse_element(const char *at, size_t len, struct clientip *ip)
         const char *pair = at;
         size_t pair_len = (size_t)(stop - at);
         trim(&pair, &pair_len);
-        if (pair_len > 4 && !strncasecmp(pair, "for=", 4)) {
-            pair += 4, pair_len -= 4;
+        if (pair_len > name_len && !strncasecmp(pair, name, name_len)) {
+            pair += name_len, pair_len -= name_len;
             if (pair_len >= 2 && *pair == '"' && pair[pair_len - 1] == '"')
                 pair++, pair_len -= 2;
-            return parse_node(pair, pair_len, ip);
+            *value = pair;
+            *value_len = pair_len;
+            return true;
         }
         at = stop + 1;
     }
-    return -EINVAL;
+    return false;
+}
+
+static int parse_element(const char *at, size_t len, struct clientip *ip)
+{
+    const char *node;
+    size_t node_len;
+    return element_value(at, len, "for=", &node, &node_len) ? parse_node(node, node_len, ip)
+                                                            : -EINVAL;
 }
 
 /* Where the last list element of [at, end) starts. Quotes come in pairs in a valid field, so
@@ -272,6 +285,73 @@ void clientip_forwarded(const struct clientip *peer, const struct clientip_net *
         *out = by_xff;
 }
 
+/* Where the list element at `at` ends. */
+static const char *element_end(const char *at, const char *end)
+{
+    for (bool quoted = false; at < end && (quoted || *at != ','); at++)
+        quoted ^= *at == '"';
+    return at;
+}
+
+size_t clientip_forwarded_chain(const char *forwarded, size_t len, char *out, size_t size)
+{
+    const char *end = forwarded + len;
+    size_t n = 0;
+    for (const char *at = forwarded; at < end;) {
+        const char *stop = element_end(at, end);
+        struct clientip ip;
+        char text[46] = "unknown";
+        const size_t text_len =
+            parse_element(at, (size_t)(stop - at), &ip) ? 7 : clientip_format(&ip, text);
+        if (n + text_len + 2 > size)
+            return 0;
+        memcpy(out + n, ", ", n ? 2 : 0);
+        n += n ? 2 : 0;
+        memcpy(out + n, text, text_len);
+        n += text_len;
+        at = stop + 1;
+    }
+    return n;
+}
+
+static bool is_host(const char *at, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        if (!strchr("-._:[]", at[i]) && !(at[i] >= '0' && at[i] <= '9') &&
+            !((at[i] | 0x20) >= 'a' && (at[i] | 0x20) <= 'z'))
+            return false;
+    return len > 0 && len < 256;
+}
+
+void clientip_forwarded_origin(const char *forwarded, size_t len,
+                               const struct clientip_net *trusted, size_t n_trusted,
+                               struct clientip_origin *origin)
+{
+    const char *end = forwarded + len, *found = NULL, *found_end = NULL;
+    *origin = (struct clientip_origin){0};
+    for (int hop = 0; hop < HOPS_MAX && end > forwarded; hop++) {
+        struct clientip ip;
+        const char *element = last_element(forwarded, end);
+        const bool usable = !parse_element(element, (size_t)(end - element), &ip);
+        if (usable || !found) { /* the last proxy's word counts even where it hides its client */
+            found = element;
+            found_end = end;
+        }
+        if (!usable || !clientip_in(&ip, trusted, n_trusted))
+            break;
+        end = element > forwarded ? element - 1 : forwarded;
+    }
+    const char *value;
+    size_t n;
+    if (!found)
+        return;
+    if (element_value(found, (size_t)(found_end - found), "proto=", &value, &n) &&
+        ((n == 4 && !strncasecmp(value, "http", 4)) || (n == 5 && !strncasecmp(value, "https", 5))))
+        origin->proto = value, origin->proto_len = n;
+    if (element_value(found, (size_t)(found_end - found), "host=", &value, &n) && is_host(value, n))
+        origin->host = value, origin->host_len = n;
+}
+
 /* ---- PROXY protocol ---- */
 
 static const uint8_t v2_signature[12] = {'\r', '\n', '\r', '\n', 0,   '\r',
@@ -291,9 +371,13 @@ static int parse_port(const char *at, size_t len, uint16_t *port)
     return 0;
 }
 
-/* "PROXY TCP4 SRC DST SPORT DPORT": line without CRLF */
+/* "PROXY TCP4 SRC DST SPORT DPORT": line without CRLF. Behind UNKNOWN anything may stand. */
 static int parse_v1(const char *line, size_t len, struct clientip *ip, uint16_t *port)
 {
+    static const char unknown[] = "PROXY UNKNOWN";
+    if (len >= sizeof unknown - 1 && !memcmp(line, unknown, sizeof unknown - 1) &&
+        (len == sizeof unknown - 1 || line[sizeof unknown - 1] == ' '))
+        return 0;
     const char *word[6];
     size_t word_len[6], n = 0;
     for (const char *at = line, *end = line + len;;) {
@@ -306,8 +390,6 @@ static int parse_v1(const char *line, size_t len, struct clientip *ip, uint16_t 
             break;
         at = space + 1;
     }
-    if (n >= 2 && word_len[1] == 7 && !memcmp(word[1], "UNKNOWN", 7))
-        return 0;
     struct clientip source, target;
     uint16_t source_port, target_port;
     if (n != 6 || word_len[1] != 4 || (memcmp(word[1], "TCP4", 4) && memcmp(word[1], "TCP6", 4)))

@@ -45,6 +45,19 @@ void clientip_forwarded(const struct clientip *peer, const struct clientip_net *
                         size_t n_trusted, const char *xff, size_t xff_len, const char *forwarded,
                         size_t forwarded_len, struct clientip *out);
 
+/* What Forwarded (joined, RFC 7239) says in the words of X-Forwarded-*, to be told to backends that
+ * know only those. The chain is that of X-Forwarded-For, with "unknown" for hops without an
+ * address; proto and host are those of the element that the client was taken from (empty where that
+ * does not say, or says nothing usable), for what stands left of it is the client's own word. */
+struct clientip_origin {
+    const char *proto, *host; /* in the field; a quoted host without its quotes */
+    size_t proto_len, host_len;
+};
+size_t clientip_forwarded_chain(const char *forwarded, size_t len, char *out, size_t size);
+void clientip_forwarded_origin(const char *forwarded, size_t len,
+                               const struct clientip_net *trusted, size_t n_trusted,
+                               struct clientip_origin *origin);
+
 /* PROXY protocol v1 and v2 (haproxy proxy-protocol.txt). Returns bytes consumed, 0: need more,
  * -EPROTO: not a PROXY header. *ip untouched for LOCAL and UNKNOWN. */
 #define CLIENTIP_PROXY_MAX 536

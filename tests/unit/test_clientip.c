@@ -48,6 +48,46 @@ static void addresses_are_read_and_written(void **state)
     assert_memory_equal(&v4, &mapped, sizeof v4);
 }
 
+/* For backends that know X-Forwarded-* alone. */
+static void forwarded_is_told_in_other_words(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *forwarded, *chain, *proto, *host;
+    } c[] = {
+        {"for=192.0.2.60;proto=https", "192.0.2.60", "https", ""},
+        {"For=\"[2001:db8::1]:4711\"; Proto=HTTPS ;host=\"a.example:443\"", "2001:db8::1", "HTTPS",
+         "a.example:443"},
+        {"for=192.0.2.1, for=10.0.0.9;proto=http;host=b", "192.0.2.1, 10.0.0.9", "", ""},
+        {"for=6.6.6.6;proto=https;host=evil, for=192.0.2.1;host=good", "6.6.6.6, 192.0.2.1", "",
+         "good"},
+        {"for=_hidden;proto=https", "unknown", "https", ""},
+        {"for=6.6.6.6;proto=https, for=unknown;proto=http", "6.6.6.6, unknown", "http", ""},
+        {"proto=gopher;host=\"a b\";for=1.2.3.4", "1.2.3.4", "", ""},
+        {"for=\"1.2.3.4", "unknown", "", ""},
+        {",", "unknown", "", ""},
+    };
+    struct clientip_net trusted[1];
+    assert_int_equal(clientip_net_parse("10.0.0.0/8", &trusted[0]), 0);
+    for (size_t i = 0; i < sizeof c / sizeof *c; i++) {
+        char chain[256];
+        struct clientip_origin origin;
+        const size_t len = strlen(c[i].forwarded);
+        const size_t n = clientip_forwarded_chain(c[i].forwarded, len, chain, sizeof chain);
+        assert_int_equal(n, strlen(c[i].chain));
+        assert_memory_equal(chain, c[i].chain, n);
+        clientip_forwarded_origin(c[i].forwarded, len, trusted, 1, &origin);
+        assert_int_equal(origin.proto_len, strlen(c[i].proto));
+        assert_memory_equal(origin.proto_len ? origin.proto : "", c[i].proto, origin.proto_len);
+        assert_int_equal(origin.host_len, strlen(c[i].host));
+        assert_memory_equal(origin.host_len ? origin.host : "", c[i].host, origin.host_len);
+    }
+    char small[12];
+    assert_int_equal(clientip_forwarded_chain("for=192.0.2.60", 14, small, sizeof small), 10);
+    assert_int_equal(
+        clientip_forwarded_chain("for=192.0.2.60,for=1.2.3.4", 26, small, sizeof small), 0);
+}
+
 /* Neighbours are different clients; the addresses of one IPv6 /64 are one. */
 static void clients_of_one_network_spread_over_a_table(void **state)
 {
@@ -206,7 +246,7 @@ static void proxy_v1_is_exact(void **state)
     static const char *const v6 = "PROXY TCP6 2001:db8::1 2001:db8::2 1 65535\r\nGET";
     assert_int_equal(proxy(v6, strlen(v6), text, &port), strlen(v6) - 3);
     assert_string_equal(text, "2001:db8::1");
-    static const char *const unknown = "PROXY UNKNOWN whatever it says\r\n";
+    static const char *const unknown = "PROXY UNKNOWN whatever it says, in any number of words\r\n";
     assert_int_equal(proxy(unknown, strlen(unknown), text, &port), strlen(unknown));
     assert_string_equal(text, "9.9.9.9");
     static const char *const bad[] = {"GET / HTTP/1.1\r\n",
@@ -267,6 +307,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(addresses_are_read_and_written),
+        cmocka_unit_test(forwarded_is_told_in_other_words),
         cmocka_unit_test(clients_of_one_network_spread_over_a_table),
         cmocka_unit_test(networks_contain_what_they_should),
         cmocka_unit_test(an_ipv6_64_is_one_client),
