@@ -95,6 +95,15 @@ static void build_inactive(struct config_parse *p, struct config *c)
     c->n_inactive = in.n;
 }
 
+static void keep_warnings(struct config_parse *p, struct config *c)
+{
+    const char **list = config_take(p, p->n_warnings, sizeof *list);
+    for (uint32_t i = 0; list && i < p->n_warnings; i++)
+        list[i] = p->warnings[i];
+    c->warnings = list;
+    c->n_warnings = list ? p->n_warnings : 0;
+}
+
 /* ---- the whole ---- */
 
 struct config *config_build(struct config_parse *p)
@@ -115,7 +124,9 @@ struct config *config_build(struct config_parse *p)
         config_build_routes(p, c);
     build_alerts(p, c);
     build_cost(p, c);
-    if (!p->errors)
+    if (!p->errors) {
         build_inactive(p, c);
+        keep_warnings(p, c);
+    }
     return p->errors ? NULL : c;
 }

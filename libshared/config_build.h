@@ -33,6 +33,8 @@ uint32_t config_keys_of(struct config_parse *p, cfg_t *section, const char *rows
 void *config_take(struct config_parse *p, size_t n, size_t size);
 /* A name of an upstream, limit or alert: it is typed on command lines and shown in metrics. */
 void config_check_name(struct config_parse *p, const char *what, const char *name, int line);
+/* The name of a header field, or the beginning of names: "x-shop-id", "x-shop-*". */
+bool config_is_field_pattern(const char *text);
 /* Each value of a list, with its own line. right: what would be, in the complaint. */
 void config_check_each(struct config_parse *p, const cfg_t *section, const char *key,
                        const char *const *values, uint32_t n, bool (*good)(const char *),

@@ -13,14 +13,6 @@ static bool is_query_name(const char *text)
     return *text && strcspn(text, "&=#? ") == strlen(text) && (!star || !star[1]);
 }
 
-/* "x-shop-id", "x-shop-*" */
-static bool is_field_pattern(const char *text)
-{
-    const char *star = strchr(text, '*');
-    return *text && *text != '*' && strlen(text) < 128 &&
-           strcspn(text, " \t\r\n:;,=\"()<>@/[]?{}") == strlen(text) && (!star || !star[1]);
-}
-
 static bool is_request_path(const char *text)
 {
     return *text == '/' && strcspn(text, "# ") == strlen(text);
@@ -110,7 +102,7 @@ void config_build_cache(struct config_parse *p, cfg_t *s, struct config_cache *c
     c->leak_guard = config_real_of(s, "cache", "leak_guard");
     c->guard_fields = config_strings_of(p, s, "leak_guard_headers", &c->n_guard_fields);
     config_check_each(p, s, "leak_guard_headers", c->guard_fields, c->n_guard_fields,
-                      is_field_pattern, "the name of a header, which may end in *,");
+                      config_is_field_pattern, "the name of a header, which may end in *,");
     lower_all(c->guard_fields, c->n_guard_fields);
 }
 

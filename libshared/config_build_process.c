@@ -2,6 +2,7 @@
 /* config_build_process: what is about the processes themselves: addresses, directories, files, ops,
  * admin and telemetry. */
 #include "libshared/config_build.h"
+#include "polder/override.h"
 
 #include <limits.h>
 #include <sched.h>
@@ -58,6 +59,49 @@ static void check_log_path(struct config_parse *p, const char *path)
                         "access_log: %s is a directory; a file would be right", path);
 }
 
+/* Names in the form that override.h compares. */
+static void put_drop_header(struct config_parse *p, struct field_text *out, const char *name)
+{
+    char *text = config_arena_strdup(p->arena, name);
+    for (char *at = text; at && *at; at++)
+        *at = *at == '_' ? '-' : *at >= 'A' && *at <= 'Z' ? (char)(*at | 0x20) : *at;
+    *out = (struct field_text){text, text ? strlen(text) : 0};
+}
+
+static void build_drop_headers(struct config_parse *p, struct config *c)
+{
+    uint32_t n, n_defaults;
+    const char *const *names = config_strings_of(p, p->root, "drop_headers", &n);
+    const struct field_text *defaults = override_defaults(&n_defaults);
+    if (n == 1 && !strcmp(names[0], "off"))
+        return;
+    config_check_each(p, p->root, "drop_headers", names, n, config_is_field_pattern,
+                      "the name of a header field, which may end in *, or \"off\" alone");
+    const uint32_t count = n ? n : n_defaults;
+    struct field_text *list = config_take(p, count, sizeof *list);
+    for (uint32_t i = 0; list && i < count; i++)
+        put_drop_header(p, &list[i], n ? names[i] : defaults[i].at);
+    c->drop_headers = list;
+    c->n_drop_headers = list ? count : 0;
+}
+
+/* A TLS terminator on the same host is a client from loopback: whoever comes through it sees what
+ * loopback may see, unless its word on who asks is believed. */
+static void check_telemetry(struct config_parse *p, cfg_t *telemetry, const struct config *c)
+{
+    struct clientip loopback4, loopback6;
+    clientip_parse("127.0.0.1", 9, &loopback4);
+    clientip_parse("::1", 3, &loopback6);
+    if (c->n_trusted_proxies || c->proxy_protocol ||
+        (!clientip_in(&loopback4, c->telemetry_allow, c->n_telemetry_allow) &&
+         !clientip_in(&loopback6, c->telemetry_allow, c->n_telemetry_allow)))
+        return;
+    config_warn(p, config_line_of(p, telemetry, "allow"),
+                "telemetry: allow holds loopback and trusted_proxies is empty: behind a proxy on "
+                "this host everybody may read it; name the proxy in trusted_proxies, or leave "
+                "telemetry to ops.listen");
+}
+
 void config_build_process(struct config_parse *p, struct config *c)
 {
     cfg_t *r = p->root, *ops = config_section(r, "ops"), *admin = config_section(r, "admin"),
@@ -74,6 +118,7 @@ void config_build_process(struct config_parse *p, struct config *c)
             p, config_line_of(p, r, "runtime_dir"),
             "runtime_dir: is too long for UNIX sockets; at most 80 bytes would be right");
     c->trusted_proxies = config_nets_of(p, r, "trusted_proxies", &c->n_trusted_proxies);
+    build_drop_headers(p, c);
     c->proxy_protocol = config_number_of(r, "", "proxy_protocol");
     c->access_log = (enum config_access_log)config_number_of(r, "", "access_log");
     c->access_log_path = colon ? colon + 1 : "";
@@ -91,4 +136,6 @@ void config_build_process(struct config_parse *p, struct config *c)
     c->admin_group = config_text_of(p, admin, "admin", "group");
     c->telemetry_path = telemetry ? config_text_of(p, telemetry, "telemetry", "path") : "";
     c->telemetry_allow = config_nets_of(p, telemetry, "allow", &c->n_telemetry_allow);
+    if (*c->telemetry_path)
+        check_telemetry(p, telemetry, c);
 }

@@ -42,6 +42,21 @@ const size_t config_section_rows_count = sizeof config_section_rows / sizeof *co
 /* libconfuse's callbacks carry no argument; one configuration is read at a time in a thread. */
 static _Thread_local struct config_parse *current;
 
+/* "FILE:LINE: kind..." */
+static void say(const struct config_parse *p, int line, const char *kind, const char *fmt,
+                va_list ap, char text[1024])
+{
+    const size_t size = 1024;
+    int n = line ? snprintf(text, size, "%s:%d: %s", p->path, line, kind)
+                 : snprintf(text, size, "%s: %s", p->path, kind);
+    if (n < 0 || (size_t)n >= size)
+        n = 0;
+    vsnprintf(text + n, size - (size_t)n, fmt, ap);
+    for (char *c = text; *c; c++)
+        if ((unsigned char)*c < 0x20 || *c == 0x7f)
+            *c = '?';
+}
+
 void config_complain(struct config_parse *p, int line, const char *fmt, ...)
 {
     char text[1024];
@@ -53,20 +68,29 @@ void config_complain(struct config_parse *p, int line, const char *fmt, ...)
         }
     if (p->errors++ >= CONFIG_ERRORS_MAX)
         return;
-    int n = line ? snprintf(text, sizeof text, "%s:%d: ", p->path, line)
-                 : snprintf(text, sizeof text, "%s: ", p->path);
-    if (n < 0 || (size_t)n >= sizeof text)
-        n = 0;
     va_start(ap, fmt);
-    vsnprintf(text + n, sizeof text - (size_t)n, fmt, ap);
+    say(p, line, "", fmt, ap, text);
     va_end(ap);
-    for (char *c = text; *c; c++)
-        if ((unsigned char)*c < 0x20 || *c == 0x7f)
-            *c = '?';
     const uint64_t hash = XXH3_64bits(text, strlen(text));
     if (hash != p->said)
         p->on_error(p->arg, text);
     p->said = hash;
+}
+
+void config_warn(struct config_parse *p, int line, const char *fmt, ...)
+{
+    char text[1024];
+    va_list ap;
+    va_start(ap, fmt);
+    say(p, line, "warning: ", fmt, ap, text);
+    va_end(ap);
+    for (uint32_t i = 0; i < p->n_warnings; i++)
+        if (!strcmp(p->warnings[i], text))
+            return;
+    const char *copy =
+        p->n_warnings < CONFIG_WARNINGS_MAX ? config_arena_strdup(p->arena, text) : NULL;
+    if (copy)
+        p->warnings[p->n_warnings++] = copy;
 }
 
 const struct config_row *config_row_find(const char *section, const char *key)

@@ -43,8 +43,9 @@ struct config_row {
     uint64_t least, most;
     const char *initial, *help;
 };
-#define CONFIG_ROWS_MAX   128
-#define CONFIG_ERRORS_MAX 100
+#define CONFIG_ROWS_MAX     128
+#define CONFIG_ERRORS_MAX   100
+#define CONFIG_WARNINGS_MAX 64
 extern const struct config_row config_rows[];
 extern const size_t config_rows_count;
 const struct config_row *config_row_find(const char *section, const char *key);
@@ -89,10 +90,16 @@ struct config_parse {
     int *muted; /* lines that nothing more is said about */
     size_t n_muted;
     uint64_t said; /* hash of the last complaint: a value may be looked at twice */
+    const char *warnings[CONFIG_WARNINGS_MAX]; /* in the arena */
+    uint32_t n_warnings;
 };
 
 /* line 0: the file as a whole */
 void config_complain(struct config_parse *p, int line, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* What is valid but probably not meant: goes into config.warnings. line 0: the file as a whole */
+void config_warn(struct config_parse *p, int line, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
 /* config_text.c: the file's bytes, NUL-terminated, malloc()ed; NULL after a complaint. */

@@ -110,6 +110,13 @@ void config_check_name(struct config_parse *p, const char *what, const char *nam
                         what, name, NAME_MAX_LEN);
 }
 
+bool config_is_field_pattern(const char *text)
+{
+    const char *star = strchr(text, '*');
+    return *text && *text != '*' && strlen(text) < 128 &&
+           strcspn(text, " \t\r\n:;,=\"()<>@/[]?{}\\") == strlen(text) && (!star || !star[1]);
+}
+
 void config_check_each(struct config_parse *p, const cfg_t *section, const char *key,
                        const char *const *values, uint32_t n, bool (*good)(const char *),
                        const char *right)

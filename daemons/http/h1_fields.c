@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* h1_fields: which field is this, and what follows from that. */
 #include "daemons/http/h1_fields.h"
+#include "polder/override.h"
 #include <string.h>
 
 /* One row a known field: its name in lower case, and 0x20 where a letter stands. */
@@ -98,12 +99,15 @@ bool h1_may_trail(struct field_text name)
         "content-disposition",
         "proxy-authentication-info",
         "x-forwarded-port",
-        "x-real-ip",
         "http2-settings",
     };
     enum h1_field_id id = h1_field_id_of(name);
+    uint32_t n;
+    const struct field_text *overrides = override_defaults(&n);
     if (id != H1_OTHER)
         return id == H1_ETAG;
+    if (override_is_listed(name, overrides, n))
+        return false;
     for (size_t i = 0; i < sizeof never / sizeof *never; i++)
         if (field_is(name, never[i]))
             return false;

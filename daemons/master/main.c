@@ -32,11 +32,13 @@ static int config_test(const char *path)
         return 1;
     }
     config_arena_init(&arena, memory, SHARED_REGION_SIZE);
-    const int code = config_load(&arena, path, error_print, NULL) ? 0 : EXIT_USAGE;
-    if (code == 0)
+    const struct config *config = config_load(&arena, path, error_print, NULL);
+    for (uint32_t i = 0; config && i < config->n_warnings; i++)
+        error_print(NULL, config->warnings[i]);
+    if (config)
         printf("%s: ok\n", path);
     free(memory);
-    return code;
+    return config ? 0 : EXIT_USAGE;
 }
 
 int main(int argc, char **argv)

@@ -219,6 +219,8 @@ static void reload_commit(struct master *m)
     workers_stop(m, old, PROCESS_DRAIN_MS);
     for (uint32_t i = 0; i < config->n_inactive; i++)
         log_warning("config: not active yet: %s", config->inactive[i]);
+    for (uint32_t i = 0; i < config->n_warnings; i++)
+        log_warning("config: %s", config->warnings[i]);
     companion_reload(m);
     log_info("reload: generation %u serves with %u workers", g->number, g->workers);
     condition_clear(m->shared.conditions, COND_RELOAD_FAILED, NULL, clock_real_ms());

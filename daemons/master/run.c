@@ -256,6 +256,8 @@ static void start_announce(const struct master *m)
              listening[0] ? listening : "nothing");
     for (uint32_t i = 0; i < config->n_inactive; i++)
         log_warning("config: not active yet: %s", config->inactive[i]);
+    for (uint32_t i = 0; i < config->n_warnings; i++)
+        log_warning("config: %s", config->warnings[i]);
 }
 
 static void start_children(struct master *m)

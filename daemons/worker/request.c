@@ -18,6 +18,7 @@
 #include "polder/clock.h"
 #include "polder/coding.h"
 #include "polder/inval.h"
+#include "polder/override.h"
 #include "polder/route.h"
 #include "polder/stats.h"
 #include "polder/url.h"
@@ -289,11 +290,20 @@ static bool prepare_lookup(struct worker *w, struct request *r)
     return prepare_key(w, r);
 }
 
+/* Then it may not be what it looks like to the backend. */
+static bool has_override(const struct h1_head *head)
+{
+    for (uint32_t i = 0; i < head->n_fields; i++)
+        if (head->field[i].id == H1_OTHER && override_replaces_request(head->field[i].name))
+            return true;
+    return false;
+}
+
 /* An answer to POST that names its own URL and says how long it is good answers later GETs (RFC
  * 9110 9.3.3). */
 static bool prepare_post(struct worker *w, struct request *r)
 {
-    if (!field_is(r->head->method, "post"))
+    if (!field_is(r->head->method, "post") || has_override(r->head))
         return false;
     h1_policy_request(r->head, &r->policy);
     return prepare_key(w, r);

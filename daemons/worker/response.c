@@ -16,6 +16,7 @@
 #include "polder/clientip.h"
 #include "polder/config.h"
 #include "polder/field.h"
+#include "polder/override.h"
 #include "polder/stats.h"
 
 #include <stdio.h>
@@ -332,6 +333,17 @@ static bool is_forwarding(const struct request *r, struct field_text name)
            (!r->trusted_peer || memchr(name.at, '_', name.len));
 }
 
+/* A field that replaces URL, method or host is a proxy's to send; what is stored under this URL is
+ * not fetched with one, whoever sends it. */
+static bool is_override(const struct response_request *what, struct field_text name)
+{
+    const struct request *r = what->request;
+    const struct config *config = r->worker->config;
+    if (!r->trusted_peer && override_is_listed(name, config->drop_headers, config->n_drop_headers))
+        return true;
+    return (what->fetch || r->cacheable) && override_replaces_request(name);
+}
+
 static bool keeps_codings(const struct request *r)
 {
     return r->route && r->route->cache && r->route->cache->n_compress;
@@ -353,8 +365,9 @@ static bool is_forwarded(const struct response_request *what, const struct h1_fi
         return false; /* written anew */
     case H1_X_FORWARDED_PROTO:
     case H1_X_FORWARDED_HOST:
-    case H1_FORWARDED: /* only a proxy that we know may say who its client is */
         return what->request->trusted_peer;
+    case H1_FORWARDED: /* only a proxy that we know may say who its client is */
+        return what->request->trusted_peer && what->request->head->first[H1_X_FORWARDED_FOR];
     case H1_OTHER:
         if (shadows_ours(f->name) || is_forwarding(what->request, f->name))
             return false;
@@ -362,6 +375,8 @@ static bool is_forwarded(const struct response_request *what, const struct h1_fi
     default:
         break;
     }
+    if (is_override(what, f->name))
+        return false;
     if (what->fetch && is_condition(f->id))
         return false;
     if (f->id == H1_ACCEPT_ENCODING && response_asks_plain(what->request))
@@ -397,10 +412,31 @@ static struct field_text host_of(const struct request *r)
     return slash ? (struct field_text){r->url, (size_t)(slash - r->url)} : r->head->host;
 }
 
-static void put_forwarding(struct h1_out *o, const struct request *r)
+/* A trusted proxy may use Forwarded alone: the others of the family are made from it, for most
+ * backends know only those. */
+struct told {
+    char forwarded[H1_HEAD_MAX]; /* joined */
+    size_t len;                  /* 0: nothing is to be made of it */
+    struct clientip_origin origin;
+};
+
+static void read_told(const struct request *r, struct told *t)
+{
+    const struct config *config = r->worker->config;
+    t->len = 0;
+    t->origin = (struct clientip_origin){0};
+    if (!r->trusted_peer || !r->head->first[H1_FORWARDED] || r->head->first[H1_X_FORWARDED_FOR])
+        return;
+    t->len = h1_join(r->head, H1_FORWARDED, t->forwarded, sizeof t->forwarded);
+    if (t->len)
+        clientip_forwarded_origin(t->forwarded, t->len, config->trusted_proxies,
+                                  config->n_trusted_proxies, &t->origin);
+}
+
+static void put_forwarded_for(struct h1_out *o, const struct request *r, const struct told *told)
 {
     const struct h1_head *head = r->head;
-    char peer[46];
+    char peer[46], chain[4096];
     const size_t n = clientip_format(&r->peer, peer);
     h1_puts(o, "X-Forwarded-For: ");
     if (r->trusted_peer)
@@ -409,11 +445,45 @@ static void put_forwarding(struct h1_out *o, const struct request *r)
                 put_text(o, head->field[i].value);
                 h1_put(o, ", ", 2);
             }
+    const size_t chain_len =
+        told->len ? clientip_forwarded_chain(told->forwarded, told->len, chain, sizeof chain) : 0;
+    if (chain_len) {
+        h1_put(o, chain, chain_len);
+        h1_put(o, ", ", 2);
+    }
     h1_put(o, peer, n);
     h1_puts(o, "\r\n");
+}
+
+/* The line that came, with our own hop (RFC 7239 section 4). */
+static void put_forwarded(struct h1_out *o, const struct request *r, const struct told *told)
+{
+    char peer[46];
+    const size_t n = clientip_format(&r->peer, peer);
+    const bool v6 = memchr(peer, ':', n);
+    h1_puts(o, "Forwarded: ");
+    h1_put(o, told->forwarded, told->len);
+    h1_puts(o, v6 ? ", for=\"[" : ", for=");
+    h1_put(o, peer, n);
+    h1_puts(o, v6 ? "]\"\r\n" : "\r\n");
+}
+
+static void put_forwarding(struct h1_out *o, const struct request *r)
+{
+    const struct h1_head *head = r->head;
+    struct told told;
+    read_told(r, &told);
+    put_forwarded_for(o, r, &told);
+    if (told.len)
+        put_forwarded(o, r, &told);
     if (!r->trusted_peer || !h1_find(head, H1_X_FORWARDED_PROTO))
-        h1_puts(o, "X-Forwarded-Proto: http\r\n");
-    if ((!r->trusted_peer || !h1_find(head, H1_X_FORWARDED_HOST)) && head->host.len) {
+        h1_puts(o, told.origin.proto_len == 5 ? "X-Forwarded-Proto: https\r\n"
+                                              : "X-Forwarded-Proto: http\r\n");
+    if (told.origin.host_len && !h1_find(head, H1_X_FORWARDED_HOST)) {
+        h1_puts(o, "X-Forwarded-Host: ");
+        h1_put(o, told.origin.host, told.origin.host_len);
+        h1_puts(o, "\r\n");
+    } else if ((!r->trusted_peer || !h1_find(head, H1_X_FORWARDED_HOST)) && head->host.len) {
         h1_puts(o, "X-Forwarded-Host: ");
         put_text(o, host_of(r));
         h1_puts(o, "\r\n");

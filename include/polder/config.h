@@ -17,6 +17,7 @@
 #define POLDER_CONFIG_H
 #include "polder/clientip.h"
 #include "polder/coding.h"
+#include "polder/field.h"
 #include "polder/runtime.h"
 #include "polder/shared.h"
 #include "polder/shm.h"
@@ -176,6 +177,8 @@ struct config {
     const char *state_dir, *runtime_dir;
     const struct clientip_net *trusted_proxies;
     uint32_t n_trusted_proxies;
+    const struct field_text *drop_headers; /* as in polder/override.h */
+    uint32_t n_drop_headers;
     bool proxy_protocol;
     enum config_access_log access_log;
     const char *access_log_path; /* "" for off and stderr */
@@ -208,6 +211,9 @@ struct config {
     uint32_t n_alerts;
     struct config_cost cost;
 
+    /* what is valid and probably not meant: "FILE:LINE: warning: ..." */
+    const char *const *warnings;
+    uint32_t n_warnings;
     /* features the file asks for that this build does not have yet: "poll: /api/goals", … */
     const char *const *inactive;
     uint32_t n_inactive;

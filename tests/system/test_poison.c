@@ -3,6 +3,7 @@
  * is stored under what the backend has really been asked. */
 #include "harness.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +12,7 @@
 
 static struct backend *backend;
 
+#define H_MOST   65536
 #define TOGETHER 6
 static atomic_uint gathered;
 
@@ -23,10 +25,22 @@ static void wait_for_all(void)
             nap_ms(5);
 }
 
+static char seen[H_MOST]; /* the last heads, one behind the other */
+static pthread_mutex_t seen_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void note(const char *head)
+{
+    pthread_mutex_lock(&seen_lock);
+    const size_t have = strlen(seen);
+    snprintf(have + 4096 < sizeof seen ? seen + have : seen, 4096, "%s", head);
+    pthread_mutex_unlock(&seen_lock);
+}
+
 static bool answers(struct asked *a)
 {
     char lines[512], body[1024];
     const char *t = a->target;
+    note(a->m.head);
     if (!strncmp(t, "/range", 6))
         return field_of(&a->m, "Range")
                    ? reply(a, "HTTP/1.1 416 Range Not Satisfiable\r\nCache-Control: max-age=60\r\n"
@@ -132,6 +146,9 @@ static void start_trusting(struct house *h, const char *proxies)
         "route \"/sid/*\" { upstream = \"u\" cache { partition = \"cookie:sid\" } }\n",
         proxies, backend_port(backend));
     backend_forget(backend);
+    pthread_mutex_lock(&seen_lock);
+    seen[0] = 0;
+    pthread_mutex_unlock(&seen_lock);
 }
 
 static void start(struct house *h)
@@ -203,6 +220,65 @@ static void a_path_of_two_routes_is_refused(void **state)
     assert_int_equal(get(h.port, "/c/../raw/%62?q=%62", &m), 200);
     assert_string_equal(m.body, "asked for /raw/b?q=%62");
     message_free(&m);
+    house_remove(&h);
+}
+
+static bool backend_saw(const char *text)
+{
+    pthread_mutex_lock(&seen_lock);
+    const bool found = strcasestr(seen, text) != NULL;
+    pthread_mutex_unlock(&seen_lock);
+    return found;
+}
+
+/* What lets a client say another URL, method, host or address than its request does. */
+static void overrides_come_from_trusted_proxies_alone(void **state)
+{
+    (void)state;
+    static const char lines[] = "X-Original-URL: /ov1\r\nX_HTTP_Method_Override: OV2\r\n"
+                                "X-Host: ov3\r\nX-Real-IP: 198.51.100.44\r\nProxy: ov5\r\n";
+    static const char *const replacing[] = {"/ov1", "OV2", "ov3"}, *const telling[] = {
+                                                                       "198.51.100.44", "ov5"};
+    struct house h;
+    start_trusting(&h, "10.0.0.0/8");
+    assert_int_equal(get_with(h.port, "/raw/a", lines, NULL), 200);
+    assert_int_equal(get_with(h.port, "/c/a", lines, NULL), 200);
+    assert_int_equal(request(h.port, "POST", "/c/a", lines, "x", NULL), 200);
+    for (size_t i = 0; i < 3; i++)
+        assert_false(backend_saw(replacing[i]));
+    for (size_t i = 0; i < 2; i++)
+        assert_false(backend_saw(telling[i]));
+    house_remove(&h);
+    start(&h);
+    assert_int_equal(get_with(h.port, "/c/a", lines, NULL), 200);
+    for (size_t i = 0; i < 3; i++) /* what is stored is never fetched with one */
+        assert_false(backend_saw(replacing[i]));
+    for (size_t i = 0; i < 2; i++)
+        assert_true(backend_saw(telling[i]));
+    assert_int_equal(get_with(h.port, "/raw/a", lines, NULL), 200);
+    for (size_t i = 0; i < 3; i++)
+        assert_true(backend_saw(replacing[i]));
+    house_remove(&h);
+}
+
+/* Most backends know X-Forwarded-* alone. */
+static void forwarded_of_a_trusted_proxy_reaches_the_backend(void **state)
+{
+    (void)state;
+    static const char line[] =
+        "Forwarded: for=6.6.6.6;proto=http, for=192.0.2.60;proto=https;host=\"shop.example\"\r\n";
+    struct house h;
+    start(&h);
+    assert_int_equal(get_with(h.port, "/raw/a", line, NULL), 200);
+    assert_true(backend_saw("X-Forwarded-For: 6.6.6.6, 192.0.2.60, 127.0.0.1\r\n"));
+    assert_true(backend_saw("X-Forwarded-Proto: https\r\n"));
+    assert_true(backend_saw("X-Forwarded-Host: shop.example\r\n"));
+    assert_true(backend_saw("host=\"shop.example\", for=127.0.0.1\r\n"));
+    house_remove(&h);
+    start_trusting(&h, "10.0.0.0/8");
+    assert_int_equal(get_with(h.port, "/raw/a", line, NULL), 200);
+    assert_false(backend_saw("192.0.2.60"));
+    assert_true(backend_saw("X-Forwarded-Proto: http\r\n"));
     house_remove(&h);
 }
 
@@ -504,6 +580,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(another_spelling_gets_the_same_question),
         cmocka_unit_test(a_path_of_two_routes_is_refused),
+        cmocka_unit_test(overrides_come_from_trusted_proxies_alone),
+        cmocka_unit_test(forwarded_of_a_trusted_proxy_reaches_the_backend),
         cmocka_unit_test(another_spelling_of_the_host_is_none_to_the_backend),
         cmocka_unit_test(an_ignored_parameter_hides_no_other),
         cmocka_unit_test(an_answer_to_one_range_is_not_everybodys),

@@ -415,6 +415,45 @@ static int tear_down(void **state)
     return unlink(path);
 }
 
+/* Valid, and probably not meant. */
+static void assert_warns(const char *text, int line, const char *words)
+{
+    char where[160];
+    const struct config *c = load(text);
+    assert_non_null(c);
+    snprintf(where, sizeof where, "%s:%d: warning: ", path, line);
+    for (uint32_t i = 0; i < c->n_warnings; i++)
+        if (strstr(c->warnings[i], where) && strstr(c->warnings[i], words))
+            return;
+    fail_msg("no warning \"%s\" on line %d", words, line);
+}
+
+static void telemetry_for_loopback_wants_a_trusted_proxy(void **state)
+{
+    (void)state;
+    assert_warns("\ntelemetry { allow = {\"127.0.0.0/8\"} }\n", 2, "trusted_proxies");
+    assert_warns("telemetry { allow = {\"10.0.0.0/8\", \"::1\"} }\n", 1, "trusted_proxies");
+    static const char *const fine[] = {
+        "telemetry { }\n", "telemetry { allow = {\"10.0.0.0/8\"} }\n",
+        "trusted_proxies = {\"127.0.0.1\"}\ntelemetry { allow = {\"127.0.0.0/8\"} }\n",
+        "proxy_protocol = true\ntelemetry { allow = {\"127.0.0.0/8\"} }\n"};
+    for (size_t i = 0; i < sizeof fine / sizeof *fine; i++)
+        assert_int_equal(load(fine[i])->n_warnings, 0);
+}
+
+static void drop_headers_has_defaults_and_can_be_turned_off(void **state)
+{
+    (void)state;
+    const struct config *c = load("workers = 1\n");
+    assert_in_range(c->n_drop_headers, 16, 64);
+    c = load("drop_headers = {\"X_Shop-*\", \"X-A\"}\n");
+    assert_int_equal(c->n_drop_headers, 2);
+    assert_string_equal(c->drop_headers[0].at, "x-shop-*");
+    assert_int_equal(load("drop_headers = {\"off\"}\n")->n_drop_headers, 0);
+    assert_complains("drop_headers = {\"a b\"}\n", 1, "drop_headers");
+    assert_complains("drop_headers = {\"x\",\n\"*\"}\n", 2, "drop_headers");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -432,6 +471,8 @@ int main(void)
         cmocka_unit_test(a_small_arena_is_a_mistake_not_a_crash),
         cmocka_unit_test(durations_and_sizes_are_exact),
         cmocka_unit_test(a_region_starts_with_the_values_of_the_file),
+        cmocka_unit_test(telemetry_for_loopback_wants_a_trusted_proxy),
+        cmocka_unit_test(drop_headers_has_defaults_and_can_be_turned_off),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -70,6 +70,8 @@ static void shipped_configurations_are_right(void **state)
         const struct config *c = config_load(&arena, files[i], complain, NULL);
         assert_non_null(c);
         assert_int_equal(c->n_inactive, 0);
+        if (i == 0 && c->n_warnings)
+            fail_msg("%s", c->warnings[0]);
     }
     free(memory);
 }
