@@ -33,6 +33,7 @@ enum config_type {
     TYPE_ACCESS_LOG,
     TYPE_ALGORITHM,
     TYPE_HEARTBEAT,
+    TYPE_HALF_CLOSE,
     TYPE_MISSING,
     TYPE_SEVERITY,
 };

@@ -85,6 +85,7 @@ static const char *const bool_words[] = {"false", "true", "no", "yes", "off", "o
 /* in the order of the enums they stand for */
 static const char *const algorithm_words[] = {"sliding", "fixed", "gcra", NULL};
 static const char *const heartbeat_words[] = {"off", "ping", "json", "both", NULL};
+static const char *const half_close_words[] = {"auto", "answer", "abort", NULL};
 static const char *const missing_words[] = {"client", "refuse", "skip", NULL};
 static const char *const severity_words[] = {"info", "warning", "critical", NULL};
 
@@ -244,6 +245,9 @@ const char *config_value(const struct config_row *row, const char *text, uint64_
         break;
     case TYPE_HEARTBEAT:
         why = word_value(text, heartbeat_words, "json, ping, both or off", &n);
+        break;
+    case TYPE_HALF_CLOSE:
+        why = word_value(text, half_close_words, "auto, answer or abort", &n);
         break;
     case TYPE_MISSING:
         why = word_value(text, missing_words, "client, refuse or skip", &n);

@@ -296,6 +296,13 @@ bool inflight_wait_again(struct inflight_table *table, const struct inflight_tic
     return slot && waiter_register(slot, ticket->word, worker);
 }
 
+bool inflight_is_awaited(struct inflight_table *table, const struct inflight_ticket *ticket)
+{
+    const struct inflight_slot *slot = ticket_slot(table, ticket);
+    return slot && word_same(atomic_load(&slot->word), ticket->word) &&
+           (atomic_load(&slot->waiters[0]) || atomic_load(&slot->waiters[1]));
+}
+
 void inflight_renew(struct inflight_table *table, const struct inflight_ticket *ticket,
                     uint64_t now_ms)
 {

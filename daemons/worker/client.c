@@ -217,7 +217,7 @@ static void client_writable(struct client *c)
 {
     const size_t before = c->out.len;
     if (chain_flush(c->worker, &c->out, c->write.fd) < 0) {
-        client_close(c);
+        client_left(c);
         return;
     }
     if (c->out.len != before)
@@ -268,9 +268,11 @@ static void look_again(struct client *c)
     if (c->state == CLIENT_CLOSED)
         return;
     if (c->broken) {
-        client_close(c);
+        client_left(c);
         return;
     }
+    if (c->fin_seen && client_leave_by_fin(c))
+        return;
     if (c->state == CLIENT_BUSY && c->answered && !c->out.len)
         client_next(c);
     if (c->state == CLIENT_CLOSED)

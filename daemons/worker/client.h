@@ -5,6 +5,7 @@
  *   accept.c      takes it, and counts it for its client
  *   proxyproto.c  reads the header in which a proxy says whose it is
  *   client_read.c reads requests
+ *   client_leave.c notices that it goes while it is being answered
  *   client.c      writes answers, and knows when it is over
  *
  * The worker owns it. client_close() takes it out of everything at once; its memory goes at the end
@@ -78,6 +79,10 @@ struct client {
     bool seen_request; /* at least one */
     bool refused;      /* over a connection limit; not counted as open */
     uint16_t cell[2];  /* + 1, where it is counted for its client; 0: nowhere */
+
+    bool fin_seen;      /* as eof, behind bytes that are not read yet */
+    bool leave_watched; /* is in the set of client_leave.c */
+    bool half_closes;   /* FIN behind the request being answered need not mean that it has left */
 };
 
 /* ---- client.c ---- */
@@ -110,6 +115,18 @@ void client_on_read(struct ev_loop *loop, ev_io *watcher, int events);
 void client_use_input(struct client *c);  /* what was read and kept, and then what comes */
 void client_watch_read(struct client *c); /* read from, if that makes sense now */
 void client_drop_input(struct client *c);
+
+/* ---- client_leave.c ---- */
+/* The client has gone: FIN where that means it, a reset, a write that failed. Ends its connection
+ * and, at the backend too, the request that is being answered, unless others want the answer. The
+ * one place where a client's leaving ends a request. */
+void client_left(struct client *c);
+/* It has said FIN; true: that was its leaving. */
+bool client_leave_by_fin(struct client *c);
+void client_leave_watch(struct client *c);   /* while it is answered and not read */
+void client_leave_unwatch(struct client *c); /* before its descriptor goes to another process */
+void client_leave_open(struct worker *w);
+void client_leave_close(struct worker *w);
 
 /* ---- proxyproto.c: bytes consumed, 0: need more, -EPROTO ---- */
 int proxyproto_read(struct client *c, const char *bytes, size_t len);

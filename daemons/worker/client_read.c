@@ -8,7 +8,6 @@
  */
 #include "daemons/worker/client.h"
 #include "daemons/worker/exchange.h"
-#include "daemons/worker/hold.h"
 #include "daemons/worker/memo.h"
 #include "daemons/worker/request.h"
 #include "daemons/worker/response.h"
@@ -154,10 +153,13 @@ static bool wants_read(const struct client *c)
 
 void client_watch_read(struct client *c)
 {
-    if (wants_read(c))
+    if (wants_read(c)) {
         ev_io_start(c->worker->loop, &c->read);
-    else if (c->state != CLIENT_CLOSED)
+    } else if (c->state != CLIENT_CLOSED) {
         ev_io_stop(c->worker->loop, &c->read);
+        if (c->state == CLIENT_BUSY && !c->eof)
+            client_leave_watch(c);
+    }
 }
 
 void client_drop_input(struct client *c)
@@ -204,18 +206,15 @@ void client_use_input(struct client *c)
         client_watch_read(c);
 }
 
-/* FIN. What was asked completely is still answered: it may be only half a close. */
+/* FIN. What was asked completely may still be answered: it may be only half a close. */
 static void client_eof(struct client *c)
 {
     const bool asked = c->state == CLIENT_BUSY && !(c->body_pending && !c->answered);
-    if (!asked) {
-        client_close(c);
-        return;
-    }
     c->eof = true;
-    if (c->held) /* it may have gone: whether it reads an answer is found out now */
-        hold_end(c);
-    client_watch_read(c);
+    if (!asked)
+        client_left(c);
+    else if (!client_leave_by_fin(c))
+        client_watch_read(c);
 }
 
 static void client_readable(struct client *c)
@@ -234,7 +233,7 @@ static void client_readable(struct client *c)
         at = c->in->data;
         room = WORKER_BUFFER - had;
         if (!room) {
-            ev_io_stop(w->loop, &c->read);
+            client_watch_read(c);
             return;
         }
     }
@@ -243,7 +242,7 @@ static void client_readable(struct client *c)
         if (n == 0)
             client_eof(c);
         else if (errno != EAGAIN && errno != EINTR)
-            client_close(c);
+            client_left(c);
         return;
     }
     stats_add(w->stats, STATS_BYTES_IN, (uint64_t)n);

@@ -25,6 +25,7 @@
 #include "daemons/worker/worker.h"
 #include "polder/clock.h"
 #include "polder/guard.h"
+#include "polder/inflight.h"
 #include "polder/inval.h"
 #include "polder/policy.h"
 #include "polder/stats.h"
@@ -200,13 +201,18 @@ static bool is_awaited_change(struct exchange *ex)
     return true;
 }
 
+/* Others may wait for what this one fetches, and it may soon be stored. */
+static bool is_wanted_without_client(struct exchange *ex)
+{
+    return tee_outlives_client(ex) || (ex->fetch && ex->ticket.word) ||
+           inflight_is_awaited(ex->worker->shared->inflight, &ex->ticket) || is_awaited_change(ex);
+}
+
 void exchange_client_gone(struct exchange *ex)
 {
     struct worker *w = ex->worker;
     exchange_let_go(ex);
-    /* Others may wait for what this one fetches, and it may soon be stored. */
-    const bool wanted =
-        tee_outlives_client(ex) || (ex->fetch && ex->ticket.word) || is_awaited_change(ex);
+    const bool wanted = is_wanted_without_client(ex);
     if (!wanted || ex->state == EXCHANGE_PARKED || ex->state == EXCHANGE_WAITING) {
         exchange_finish(ex);
         return;

@@ -287,6 +287,7 @@ static void leave_epoll(struct client *c)
     struct worker *w = c->worker;
     ev_io_stop(w->loop, &c->read);
     ev_io_stop(w->loop, &c->write);
+    client_leave_unwatch(c);
     if (w->epoll_fd >= 0)
         epoll_ctl(w->epoll_fd, EPOLL_CTL_DEL, c->read.fd, NULL);
 }

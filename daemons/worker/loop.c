@@ -306,6 +306,7 @@ struct ev_loop *loop_open(struct worker *w)
     ev_io_start(w->loop, &w->event);
     ev_signal_start(w->loop, &w->term);
     ev_signal_start(w->loop, &w->usr1);
+    client_leave_open(w);
     loop_time(w);
     loop_settings(w);
     guard_prepare(w);
@@ -325,6 +326,8 @@ void loop_close(struct worker *w)
     buffer_trim(w);
     hold_free_the_dead(w);
     free(w->watches);
-    if (w->loop)
+    if (w->loop) {
+        client_leave_close(w);
         ev_loop_destroy(w->loop);
+    }
 }

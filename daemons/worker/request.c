@@ -480,6 +480,7 @@ static void prepare_client(struct client *c, const struct h1_head *head)
     c->answered = false;
     c->body_wanted = false;
     c->body_told = !head->expect_continue;
+    c->half_closes = head->minor == 0 || !head->keep_alive || head->asks_upgrade;
     h1_body_init(&c->body, head->framing, head->length);
     c->body_pending = !c->body.done;
     if (c->body_pending) {

@@ -5,6 +5,7 @@
  * The way of a request, by file:
  *
  *   accept.c  a connection becomes a struct client (client.c), with a PROXY header (proxyproto.c)
+ *   client_leave.c ends its request when it goes before it is answered
  *   client_read.c bytes are read into the loop's one shared buffer and parsed in place; what is
  *             left over moves to a pooled buffer. An idle connection owns no buffer.
  *   request.c a parsed head finds its route, who asks (clientip), its limits (limits.c), and goes
@@ -106,6 +107,7 @@ struct worker {
     ev_check check;
     ev_timer beat, tick;
     ev_io event;
+    ev_io leave; /* the epoll set of client_leave.c */
     ev_signal term, usr1;
 
     uint64_t mono_ms, real_ms;

@@ -166,6 +166,12 @@ struct config_cost {
     double upstream_call, websocket_hour;
 };
 
+/* What is made of a client that has said FIN while its request waits. */
+enum config_half_close {
+    CONFIG_HALF_CLOSE_AUTO,
+    CONFIG_HALF_CLOSE_ANSWER,
+    CONFIG_HALF_CLOSE_ABORT
+};
 enum config_access_log { CONFIG_LOG_OFF, CONFIG_LOG_STDERR, CONFIG_LOG_JSON, CONFIG_LOG_COMBINED };
 
 struct config {
@@ -185,6 +191,7 @@ struct config {
     uint32_t max_connections, max_connections_per_client;
     uint32_t client_timeout_ms; /* idle and slow clients */
     uint32_t keepalive_timeout_ms;
+    enum config_half_close client_half_close;
     uint32_t limit_entries; /* of the limiter's table */
 
     struct config_address ops_listen; /* len 0: none */

@@ -56,6 +56,8 @@ bool inflight_pending(struct inflight_table *table, const struct inflight_ticket
 /* Registers again after a spurious wake-up; false if the flight has landed meanwhile. */
 bool inflight_wait_again(struct inflight_table *table, const struct inflight_ticket *ticket,
                          uint32_t worker);
+/* May somebody wait for it? A waiter that has left is not told from one that has not. */
+bool inflight_is_awaited(struct inflight_table *table, const struct inflight_ticket *ticket);
 void inflight_renew(struct inflight_table *table, const struct inflight_ticket *ticket,
                     uint64_t now_ms);
 /* worker_events: shared.worker_event. Harmless if it is not (any more) the ticket's flight. */

@@ -73,7 +73,18 @@ static void an_empty_file_has_the_documented_defaults(void **state)
     assert_int_equal(c->cache.value.max_bytes, 256u << 20);
     assert_int_equal(c->websocket.heartbeat, CONFIG_HEARTBEAT_PING);
     assert_int_equal(c->ops_listen.len, 0);
+    assert_int_equal(c->client_half_close, CONFIG_HALF_CLOSE_AUTO);
     assert_int_equal(c->n_routes, 0);
+}
+
+static void what_half_a_close_means_can_be_chosen(void **state)
+{
+    (void)state;
+    assert_int_equal(load("client_half_close = answer\n")->client_half_close,
+                     CONFIG_HALF_CLOSE_ANSWER);
+    assert_int_equal(load("client_half_close = abort\n")->client_half_close,
+                     CONFIG_HALF_CLOSE_ABORT);
+    assert_complains("client_half_close = on\n", 1, "auto, answer or abort");
 }
 
 static void codings_are_inherited_and_can_be_chosen(void **state)
@@ -458,6 +469,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_empty_file_has_the_documented_defaults),
+        cmocka_unit_test(what_half_a_close_means_can_be_chosen),
         cmocka_unit_test(codings_are_inherited_and_can_be_chosen),
         cmocka_unit_test(every_section_is_read),
         cmocka_unit_test(the_leak_guard_is_on_unless_a_route_says_otherwise),

@@ -66,11 +66,14 @@ static void one_leads_the_others_wait_until_it_lands(void **state)
     assert_false(inflight_is_flying(table, &key, 1000));
     assert_int_equal(inflight_claim(table, &key, 0, 1, 1000, &lead), INFLIGHT_LEAD);
     assert_true(inflight_is_flying(table, &key, 1000));
+    assert_false(inflight_is_awaited(table, &lead));
     assert_false(inflight_is_flying(table, &key, 1000 + INFLIGHT_LEASE_MS));
     assert_int_equal(inflight_claim(table, &key, 1, 1, 1000, &wait), INFLIGHT_WAIT);
     assert_int_equal(inflight_claim(table, &key, 127, 9, 1000, &high), INFLIGHT_WAIT);
     assert_true(inflight_pending(table, &wait, 1000));
+    assert_true(inflight_is_awaited(table, &lead));
     inflight_land(table, &lead, INFLIGHT_STORED, events);
+    assert_false(inflight_is_awaited(table, &lead));
     assert_false(inflight_is_flying(table, &key, 1000));
     assert_true(woken(1) && woken(127));
     assert_false(woken(0) || woken(2));
