@@ -119,6 +119,14 @@ void config_build_process(struct config_parse *p, struct config *c)
             "runtime_dir: is too long for UNIX sockets; at most 80 bytes would be right");
     c->trusted_proxies = config_nets_of(p, r, "trusted_proxies", &c->n_trusted_proxies);
     build_drop_headers(p, c);
+    c->via = config_text_of(p, r, "", "via");
+    if (*c->via &&
+        (strlen(c->via) > 64 || !field_is_token((struct field_text){c->via, strlen(c->via)})))
+        config_complain(
+            p, config_line_of(p, r, "via"),
+            "via: \"%.100s\" is wrong; at most 64 letters, digits, '-', '_' and '.' would "
+            "be right",
+            c->via);
     c->proxy_protocol = config_number_of(r, "", "proxy_protocol");
     c->access_log = (enum config_access_log)config_number_of(r, "", "access_log");
     c->access_log_path = colon ? colon + 1 : "";

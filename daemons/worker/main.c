@@ -7,6 +7,7 @@
 #include "daemons/worker/handover.h"
 #include "daemons/worker/shrink.h"
 #include "daemons/worker/upstream.h"
+#include "daemons/worker/via.h"
 #include "polder/cache.h"
 #include "polder/log.h"
 #include "polder/proc.h"
@@ -68,6 +69,7 @@ static struct worker *worker_new(const struct process *p)
         return NULL;
     if (getrandom(w->request_id, sizeof w->request_id, 0) != sizeof w->request_id)
         w->request_id[0] = (uint64_t)getpid();
+    via_init(w);
     ops_init(w);
     return w;
 }

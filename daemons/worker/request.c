@@ -15,6 +15,7 @@
 #include "daemons/worker/miss.h"
 #include "daemons/worker/partial.h"
 #include "daemons/worker/response.h"
+#include "daemons/worker/via.h"
 #include "polder/clock.h"
 #include "polder/coding.h"
 #include "polder/inval.h"
@@ -509,6 +510,10 @@ void request_begin(struct client *c, const struct h1_head *head)
     stats_add(w->stats, STATS_REQUESTS, 1);
     prepare_client(c, head);
     describe(w, c, head, NULL, &r);
+    if (via_is_loop(&r)) {
+        response_problem(&r, c, PROBLEM_LOOP_DETECTED, "", "", true);
+        return;
+    }
     if (answered_by_method(&r))
         return;
     if (is_telemetry(w, &r)) {

@@ -11,6 +11,7 @@
 #include "daemons/worker/exchange.h"
 #include "daemons/worker/hit.h"
 #include "daemons/worker/tee.h"
+#include "daemons/worker/via.h"
 #include "daemons/worker/worker.h"
 #include "polder/cache.h"
 #include "polder/clientip.h"
@@ -488,7 +489,7 @@ static void put_forwarding(struct h1_out *o, const struct request *r)
         put_text(o, host_of(r));
         h1_puts(o, "\r\n");
     }
-    h1_puts(o, r->http10 ? "Via: 1.0 polder\r\n" : "Via: 1.1 polder\r\n");
+    via_put(o, r);
 }
 
 /* The backend's own validators of what is stored: it may answer 304. */

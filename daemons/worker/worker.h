@@ -184,6 +184,7 @@ struct worker {
     uint64_t chance; /* a sequence of random-looking numbers, one a hit */
 
     uint64_t request_id[2];
+    char via[72];   /* our name in Via */
     int supervisor; /* handover socket; -1 */
     uint64_t supervisor_again_ms, supervisor_warn_ms;
 

@@ -185,6 +185,7 @@ struct config {
     uint32_t n_trusted_proxies;
     const struct field_text *drop_headers; /* as in polder/override.h */
     uint32_t n_drop_headers;
+    const char *via; /* "" : one is made up */
     bool proxy_protocol;
     enum config_access_log access_log;
     const char *access_log_path; /* "" for off and stderr */

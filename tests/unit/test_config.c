@@ -465,6 +465,15 @@ static void drop_headers_has_defaults_and_can_be_turned_off(void **state)
     assert_complains("drop_headers = {\"x\",\n\"*\"}\n", 2, "drop_headers");
 }
 
+static void a_name_in_via_is_a_token(void **state)
+{
+    (void)state;
+    assert_string_equal(load("via = \"edge-1\"\n")->via, "edge-1");
+    assert_string_equal(load("workers = 1\n")->via, "");
+    assert_complains("\nvia = \"edge 1\"\n", 2, "via");
+    assert_complains("via = \"a,b\"\n", 1, "via");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -485,6 +494,7 @@ int main(void)
         cmocka_unit_test(a_region_starts_with_the_values_of_the_file),
         cmocka_unit_test(telemetry_for_loopback_wants_a_trusted_proxy),
         cmocka_unit_test(drop_headers_has_defaults_and_can_be_turned_off),
+        cmocka_unit_test(a_name_in_via_is_a_token),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* via: see via.h. */
+#include "daemons/worker/via.h"
+#include "daemons/worker/request.h"
+#include "daemons/worker/worker.h"
+#include "polder/conditions.h"
+#include "polder/field.h"
+#include "polder/proc.h"
+
+#include <stdio.h>
+#include <string.h>
+
+void via_init(struct worker *w)
+{
+    const uint8_t *id = w->shared->proc->header.uuid;
+    if (*w->config->via)
+        snprintf(w->via, sizeof w->via, "%s", w->config->via);
+    else
+        snprintf(w->via, sizeof w->via, "polder-%02x%02x%02x%02x%02x%02x", id[0], id[1], id[2],
+                 id[3], id[4], id[5]);
+    for (char *c = w->via; *c; c++)
+        *c = *c >= 'A' && *c <= 'Z' ? (char)(*c | 0x20) : *c; /* as field_is() compares */
+}
+
+void via_put(struct h1_out *o, const struct request *r)
+{
+    h1_puts(o, r->http10 ? "Via: 1.0 " : "Via: 1.1 ");
+    h1_puts(o, r->worker->via);
+    h1_puts(o, "\r\n");
+}
+
+/* received-by of one element: "[HTTP/]1.1 NAME (comment)". */
+static struct field_text via_received_by(struct field_text element)
+{
+    const char *at = element.at, *end = at + element.len;
+    while (at < end && *at != ' ' && *at != '\t')
+        at++;
+    while (at < end && (*at == ' ' || *at == '\t'))
+        at++;
+    const char *stop = at;
+    while (stop < end && *stop != ' ' && *stop != '\t' && *stop != '(')
+        stop++;
+    return (struct field_text){at, (size_t)(stop - at)};
+}
+
+static bool via_names(struct field_text value, const char *name)
+{
+    struct field_text element;
+    while (field_list_next(&value, &element))
+        if (field_is(via_received_by(element), name))
+            return true;
+    return false;
+}
+
+bool via_is_loop(const struct request *r)
+{
+    const struct h1_head *head = r->head;
+    struct worker *w = r->worker;
+    bool found = false;
+    if (!head->first[H1_VIA])
+        return false;
+    for (uint32_t i = head->first[H1_VIA] - 1u; i < head->n_fields && !found; i++)
+        found = head->field[i].id == H1_VIA && via_names(head->field[i].value, w->via);
+    if (found)
+        condition_hint(w->shared->conditions, COND_HINT_REQUEST_LOOP, "", w->via, w->real_ms);
+    return found;
+}
