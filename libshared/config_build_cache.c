@@ -72,6 +72,7 @@ void config_build_cache(struct config_parse *p, cfg_t *s, struct config_cache *c
         const char *key;
         enum runtime_cache_key bit;
     } keys[] = {{"ttl", RUNTIME_CACHE_TTL},
+                {"ttl_negative", RUNTIME_CACHE_TTL_NEGATIVE},
                 {"max_body", RUNTIME_CACHE_MAX_BODY},
                 {"stale_while_revalidate", RUNTIME_CACHE_SWR},
                 {"stale_if_error", RUNTIME_CACHE_SIE},
@@ -84,6 +85,7 @@ void config_build_cache(struct config_parse *p, cfg_t *s, struct config_cache *c
     c->value.ttl_heuristic = c->value.ttl_ms == UINT64_MAX;
     if (c->value.ttl_heuristic)
         c->value.ttl_ms = 0;
+    c->value.ttl_negative_ms = config_number_of(s, "cache", "ttl_negative");
     c->value.max_body = config_number_of(s, "cache", "max_body");
     c->value.stale_while_revalidate_ms = config_number_of(s, "cache", "stale_while_revalidate");
     c->value.stale_if_error_ms = config_number_of(s, "cache", "stale_if_error");
@@ -123,6 +125,8 @@ const struct config_cache *config_build_route_cache(struct config_parse *p, cfg_
         c->value.ttl_ms = top->value.ttl_ms;
         c->value.ttl_heuristic = top->value.ttl_heuristic;
     }
+    if (!(c->set & 1u << RUNTIME_CACHE_TTL_NEGATIVE))
+        c->value.ttl_negative_ms = top->value.ttl_negative_ms;
     if (!(c->set & 1u << RUNTIME_CACHE_MAX_BODY))
         c->value.max_body = top->value.max_body;
     if (!(c->set & 1u << RUNTIME_CACHE_SWR))

@@ -238,6 +238,11 @@ static uint64_t time_of(const struct inval_page *page, uint64_t seq)
                : 0;
 }
 
+uint64_t inval_when_s(const struct inval_page *page, uint64_t seq)
+{
+    return time_of(page, seq);
+}
+
 static uint64_t mark(struct inval_page *page, struct inval_words *words, bool soft)
 {
     _Atomic uint32_t *place = marking_begin(page);
@@ -250,6 +255,11 @@ static uint64_t mark(struct inval_page *page, struct inval_words *words, bool so
 uint64_t inval_mark_url(struct inval_page *page, const void *url, size_t len, bool soft)
 {
     return mark(page, &page->url[inval_url_slot(page, url, len)], soft);
+}
+
+uint64_t inval_url_marked(const struct inval_page *page, uint32_t url_slot)
+{
+    return atomic_load_explicit(&page->url[url_slot & SLOT_MASK].hard, memory_order_acquire);
 }
 
 /* The word comes first: whoever sees the mark has seen that there is something to look for. */

@@ -12,6 +12,7 @@ const char *policy_store_reason(enum policy_store why)
         [POLICY_STORE] = "stored",
         [POLICY_NO_METHOD] = "only answers to GET are stored",
         [POLICY_NO_STATUS] = "responses with this status are not stored",
+        [POLICY_NO_ERROR] = "response is an error and states no lifetime",
         [POLICY_NO_STORE] = "response or request says no-store",
         [POLICY_NO_PRIVATE] = "response says private",
         [POLICY_NO_AUTHORIZATION] =
@@ -80,6 +81,7 @@ struct lifetime {
     int64_t ms;
     bool is_explicit; /* the response states it */
     bool is_ours;     /* the route's ttl */
+    bool is_negative; /* its ttl_negative: nothing stale behind it */
     bool known;
 };
 
@@ -110,7 +112,14 @@ static struct lifetime stated_lifetime(const struct policy_response *resp, uint6
     return life;
 }
 
-/* What we suppose where it states nothing (4.2.2): the route's ttl, or a tenth of its age. */
+/* That there is nothing: of use for a moment, and wrong as soon as somebody makes it. */
+static bool is_negative(uint16_t status)
+{
+    return status == 404 || status == 410;
+}
+
+/* What we suppose where it states nothing (4.2.2): the route's ttl, or a tenth of its age. With a
+ * ttl errors are not taken for content, which it is meant for. */
 static struct lifetime supposed_lifetime(const struct policy_response *resp,
                                          const struct policy_settings *settings,
                                          uint64_t response_ms)
@@ -119,7 +128,11 @@ static struct lifetime supposed_lifetime(const struct policy_response *resp,
     if (!is_heuristically_cacheable(resp->status) && !(directives(resp)->flags & FIELD_CC_PUBLIC))
         return life;
     if (!settings->value.ttl_heuristic) {
-        life.ms = (int64_t)settings->value.ttl_ms;
+        life.is_negative = is_negative(resp->status);
+        if (life.is_negative)
+            life.ms = (int64_t)settings->value.ttl_negative_ms;
+        else if (resp->status < 400)
+            life.ms = (int64_t)settings->value.ttl_ms;
         life.known = life.is_ours = life.ms > 0;
         return life;
     }
@@ -174,10 +187,12 @@ static void set_windows(const struct field_cc *cc, const struct policy_settings 
     if (!forbids_stale(cc)) {
         if (cc->flags & FIELD_CC_SWR)
             swr = (uint64_t)cc->swr * 1000;
-        else if (life->ms > 0 && (settings->swr_is_stated || life->is_ours))
+        else if (life->ms > 0 && !life->is_negative && (settings->swr_is_stated || life->is_ours))
             swr = settings->value.stale_while_revalidate_ms;
-        sie =
-            cc->flags & FIELD_CC_SIE ? (uint64_t)cc->sie * 1000 : settings->value.stale_if_error_ms;
+        if (cc->flags & FIELD_CC_SIE)
+            sie = (uint64_t)cc->sie * 1000;
+        else if (!life->is_negative)
+            sie = settings->value.stale_if_error_ms;
     }
     out->swr_until_ms = out->fresh_until_ms + swr;
     out->sie_until_ms = out->fresh_until_ms + sie;
@@ -266,6 +281,8 @@ enum policy_store policy_may_store(const struct policy_request *req,
     /* Without a stated lifetime only some statuses are cacheable (3, last item). */
     if (!life.known && !is_heuristically_cacheable(resp->status) && !(cc->flags & FIELD_CC_PUBLIC))
         return POLICY_NO_STATUS;
+    if (resp->status >= 400 && !life.known && !settings->value.ttl_heuristic)
+        return POLICY_NO_ERROR;
     bool fresh = life.known && life.ms > 0 && !(cc->flags & FIELD_CC_NO_CACHE);
     if (!fresh && !settings->min_interval_ms && !resp->has_etag && !resp->has_last_modified)
         return POLICY_NO_FRESHNESS;

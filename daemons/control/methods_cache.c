@@ -369,6 +369,7 @@ static const struct {
     size_t at; /* in struct runtime_cache */
 } cache_keys[] = {
     {"ttl", UNIT_TIME, offsetof(struct runtime_cache, ttl_ms)},
+    {"ttl_negative", UNIT_TIME, offsetof(struct runtime_cache, ttl_negative_ms)},
     {"max_items", UNIT_COUNT, offsetof(struct runtime_cache, max_items)},
     {"max_bytes", UNIT_SIZE, offsetof(struct runtime_cache, max_bytes)},
     {"max_body", UNIT_SIZE, offsetof(struct runtime_cache, max_body)},
@@ -437,7 +438,7 @@ static bool set_one(struct control *c, const struct rpc_call *call, const msgpac
         return true;
     }
     admin_error(c, call->reply, RPC_BAD_ARGUMENT,
-                "unknown key %s; there are ttl, max_items, max_bytes, max_body, "
+                "unknown key %s; there are ttl, ttl_negative, max_items, max_bytes, max_body, "
                 "stale_while_revalidate and stale_if_error",
                 key);
     return false;
@@ -450,6 +451,7 @@ static void put_cache(struct rpc_out *o, const char *key, const struct runtime_c
         rpc_out_str(o, "ttl", "heuristic");
     else
         rpc_out_u64(o, "ttl_ms", cache->ttl_ms);
+    rpc_out_u64(o, "ttl_negative_ms", cache->ttl_negative_ms);
     rpc_out_u64(o, "max_items", cache->max_items);
     rpc_out_u64(o, "max_bytes", cache->max_bytes);
     rpc_out_u64(o, "max_body_bytes", cache->max_body);

@@ -88,6 +88,9 @@ void explain_cause(const struct inval_page *page, const struct cache_view *v,
     case INVAL_BY_PATH:
         snprintf(out, size, "its path on all hosts");
         break;
+    case INVAL_BY_CHANGE:
+        snprintf(out, size, "a change at or above its path");
+        break;
     case INVAL_BY_TAG:
     case INVAL_BY_GROUP:
         explain_tag_cause(page, v, cause, out, size);

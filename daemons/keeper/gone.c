@@ -52,8 +52,7 @@ void gone_note_invalidated(struct gone_table *t, const struct inval_page *page,
     struct cache_view v;
     cache_view_of(r, &v);
     struct gone *g = place_take(t, gone_url(v.url, r->url_len), GONE_INVALIDATED, now_ms);
-    if (!g || !inval_explain(page, r->birth, r->url_slot, r->tag_slot, r->n_tags, v.url, r->url_len,
-                             cause))
+    if (!g || !cache_record_causes(page, r, cause))
         return;
     explain_cause(page, &v, &cause[0], g->by, sizeof g->by);
     g->seq = cause[0].seq;

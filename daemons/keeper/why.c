@@ -110,8 +110,7 @@ static void judge(const struct keeper *k, const struct cache_record *r, struct j
     const struct inval_page *page = k->shared->inval;
     out->r = r;
     cache_view_of(r, &out->v);
-    out->n_causes = inval_explain(page, r->birth, r->url_slot, r->tag_slot, r->n_tags, out->v.url,
-                                  r->url_len, out->cause);
+    out->n_causes = cache_record_causes(page, r, out->cause);
     out->state = cache_record_state(page, r, r->birth);
 }
 

@@ -293,8 +293,10 @@ static bool is_purged(const struct request *r, const struct stored_copy *copy)
     const struct cache_record *rec = v->record;
     if (!guard_lets(r->worker->routes[r->route->index].guard, rec->birth))
         return true;
-    return inval_check_held(r->worker->shared->inval, rec->birth, copy->since, rec->url_slot,
-                            rec->tag_slot, rec->n_tags, v->url, rec->url_len) == INVAL_HARD;
+    const struct inval_page *page = r->worker->shared->inval;
+    return inval_check_held(page, rec->birth, copy->since, rec->url_slot, rec->tag_slot,
+                            rec->n_tags, v->url, rec->url_len) == INVAL_HARD ||
+           cache_record_state(page, rec, rec->birth) == INVAL_HARD;
 }
 
 bool exchange_may_give_stale(const struct request *r, const struct stored_copy *copy)

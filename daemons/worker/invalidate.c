@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * invalidate: a successful answer to an unsafe method ends what is stored for its own URL, for
- * Location and Content-Location on the same host (RFC 9111 4.4), and for the groups of its origin
- * that it names (RFC 9875), before the client sees that answer.
+ * Location and Content-Location on the same host (RFC 9111 4.4), for the Destination of MOVE and
+ * COPY, and for the groups of its origin that it names (RFC 9875), before the client sees that
+ * answer. What says that something is not there ends for all that it may have made.
  */
 #include "daemons/worker/invalidate.h"
 #include "daemons/worker/exchange.h"
@@ -35,6 +36,12 @@ static void mark_url(struct marking *m, const char *url, size_t len)
     handover_tell(w, (struct field_text){url, len}, (struct field_text){"", 0});
     cache_key_of(inval_secret(w->shared->inval), url, len, "", 0, &key);
     tee_delete(w, &key);
+}
+
+/* What was not there may be there now. */
+static void mark_negative(struct marking *m, const char *url, size_t len)
+{
+    m->count += cache_negative_mark(m->worker->shared->inval, url, len);
 }
 
 static void mark_group(void *arg, struct field_text group)
@@ -94,7 +101,7 @@ static void mark_reference(struct marking *m, const struct request *r, const str
     const char *url = m->worker->reference;
     const size_t len = reference(m->worker, r, f), host = host_len(r->url, r->url_len);
     if (len && host_len(url, len) == host && !memcmp(url, r->url, host))
-        mark_url(m, url, len);
+        mark_url(m, url, len), mark_negative(m, url, len);
 }
 
 /* All lines: of two nobody knows which one is meant. */
@@ -135,6 +142,9 @@ void invalidate_after(struct exchange *ex, const struct h1_head *head)
     uint64_t before;
     const bool untouched = r->post && is_untouched(ex, head, &before);
     mark_url(&m, r->url, r->url_len);
+    mark_negative(&m, r->url, r->url_len);
+    if (field_is(method, "move") || field_is(method, "copy"))
+        mark_references(&m, r, r->head, H1_DESTINATION); /* RFC 4918 9.8, 9.9 */
     mark_references(&m, r, head, H1_LOCATION);
     mark_references(&m, r, head, H1_CONTENT_LOCATION);
     char groups[H1_HEAD_MAX];

@@ -45,6 +45,12 @@ static void settings_of(const struct config_cache *top, const struct config_rout
         s->value.ttl_ms = c->value.ttl_ms;
         s->value.ttl_heuristic = c->value.ttl_heuristic;
     }
+    if (c->set & 1u << RUNTIME_CACHE_TTL_NEGATIVE)
+        s->value.ttl_negative_ms = c->value.ttl_negative_ms;
+    else if (!((top->set >> RUNTIME_CACHE_TTL_NEGATIVE) & 1) && !s->value.ttl_heuristic &&
+             running->ttl_negative_ms == top->value.ttl_negative_ms &&
+             s->value.ttl_negative_ms > s->value.ttl_ms)
+        s->value.ttl_negative_ms = s->value.ttl_ms; /* what nobody has stated */
     if (c->set & 1u << RUNTIME_CACHE_MAX_BODY)
         s->value.max_body = c->value.max_body;
     s->swr_is_stated = (c->set | top->set) & 1u << RUNTIME_CACHE_SWR ||

@@ -98,11 +98,25 @@ struct cache_record {
 _Static_assert(sizeof(struct cache_record) == 8 + 8 * 14 + 4 * 10 + 16 + 4 * CACHE_TAGS_MAX,
                "wire format");
 
+/* Answers that say that something is not there. A successful unsafe request to that URL marks that
+ * those at and below its path, and at and below the collection above it, are over: how many numbers
+ * of the page that took. */
+unsigned cache_negative_mark(struct inval_page *page, const char *url, size_t len);
+/* The number of the last mark that concerns a negative answer of that URL; 0: none. */
+uint64_t cache_negative_ended(const struct inval_page *page, const char *url, size_t len);
+static inline bool cache_is_negative(const struct cache_record *record)
+{
+    return record->status >= 400;
+}
+
 /* What inval_check() says of a stored object, URL and tags and all; since: its birth, or later
  * where it was looked at since. The record lies before its URL. */
 static inline enum inval_state cache_record_state(const struct inval_page *page,
                                                   const struct cache_record *record, uint64_t since)
 {
+    if (cache_is_negative(record) &&
+        cache_negative_ended(page, (const char *)(record + 1), record->url_len) > since)
+        return INVAL_HARD;
     return inval_check(page, since, record->url_slot, record->tag_slot, record->n_tags,
                        (const char *)(record + 1), record->url_len);
 }
@@ -117,6 +131,10 @@ struct cache_index {
     uint64_t check;          /* of all that stands before, and the obj_id: cache_index_check() */
 };
 _Static_assert(sizeof(struct cache_index) == 48, "wire format");
+
+/* What inval_explain() says of it, in the same terms. */
+unsigned cache_record_causes(const struct inval_page *page, const struct cache_record *record,
+                             struct inval_cause out[INVAL_CAUSES_MAX]);
 
 /* Key of "host/path?query" (normalised by the caller) with an optional partition value; and the key
  * of a variant of it. secret: inval_secret(). */

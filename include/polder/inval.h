@@ -60,6 +60,8 @@ const uint8_t *inval_secret(const struct inval_page *page);
 const uint8_t *inval_uuid(const struct inval_page *page);
 
 uint64_t inval_mark_url(struct inval_page *page, const void *url, size_t len, bool soft);
+/* The number of the last hard mark of an URL in that slot; 0: none. */
+uint64_t inval_url_marked(const struct inval_page *page, uint32_t url_slot);
 /* "/path?query" on whatever host. */
 uint64_t inval_mark_path(struct inval_page *page, const void *path, size_t len, bool soft);
 uint64_t inval_mark_tag(struct inval_page *page, const void *tag, size_t len, bool soft);
@@ -98,7 +100,8 @@ enum inval_by {
     INVAL_BY_URL,
     INVAL_BY_PATH,
     INVAL_BY_TAG,
-    INVAL_BY_GROUP, /* the tag, as a group of the origin */
+    INVAL_BY_GROUP,  /* the tag, as a group of the origin */
+    INVAL_BY_CHANGE, /* of a negative answer: cache_negative_mark() */
     INVAL_BY_PREFIX
 };
 struct inval_cause {
@@ -115,6 +118,8 @@ struct inval_cause {
 unsigned inval_explain(const struct inval_page *page, uint64_t birth, uint32_t url_slot,
                        const uint32_t *tag_slots, size_t n_tags, const char *url, size_t url_len,
                        struct inval_cause out[INVAL_CAUSES_MAX]);
+/* When that number was taken, Unix seconds; 0: so long ago that nobody knows. */
+uint64_t inval_when_s(const struct inval_page *page, uint64_t seq);
 /* The same for a copy that was taken out of the store when inval_seq() was `since`: also HARD if a
  * ban came and went meanwhile, for nobody knows any more whether it matched. */
 enum inval_state inval_check_held(const struct inval_page *page, uint64_t birth, uint64_t since,

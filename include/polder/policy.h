@@ -52,6 +52,7 @@ enum policy_store {
     POLICY_STORE,
     POLICY_NO_METHOD,
     POLICY_NO_STATUS,
+    POLICY_NO_ERROR, /* one that states no lifetime */
     POLICY_NO_STORE,
     POLICY_NO_PRIVATE,
     POLICY_NO_AUTHORIZATION,

@@ -40,9 +40,11 @@ enum runtime_cache_key {
     RUNTIME_CACHE_SIE,
     RUNTIME_CACHE_MAX_ITEMS, /* top level only, as is MAX_BYTES */
     RUNTIME_CACHE_MAX_BYTES,
+    RUNTIME_CACHE_TTL_NEGATIVE,
 };
 struct runtime_cache {
     uint64_t ttl_ms;
+    uint64_t ttl_negative_ms; /* of 404 and 410 */
     uint64_t max_body;
     uint64_t stale_while_revalidate_ms, stale_if_error_ms;
     uint64_t max_items, max_bytes;

@@ -22,6 +22,7 @@ static struct policy_settings settings(void)
 {
     return (struct policy_settings){.swr_is_stated = true,
                                     .value = {.ttl_ms = 300000,
+                                              .ttl_negative_ms = 5000,
                                               .max_body = 8 << 20,
                                               .stale_while_revalidate_ms = 30000,
                                               .stale_if_error_ms = 3600000}};
@@ -133,12 +134,18 @@ static void only_some_statuses_are_stored_without_it(void **state)
 {
     (void)state;
     static const uint16_t yes[] = {200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501};
-    for (size_t i = 0; i < sizeof yes / sizeof *yes; i++)
-        assert_int_equal(stores(yes[i], ""), POLICY_STORE);
+    for (size_t i = 0; i < sizeof yes / sizeof *yes; i++) {
+        struct policy_settings s = heuristic();
+        struct policy_response r = response(yes[i], "");
+        r.has_last_modified = true;
+        r.last_modified = NOW_S - 1000;
+        assert_int_equal(policy_may_store(&get, &r, &s), POLICY_STORE);
+        assert_int_equal(life(&r, s), 100);
+    }
     static const uint16_t no[] = {201, 202, 302, 307, 400, 403, 500, 502, 503, 504, 599};
     for (size_t i = 0; i < sizeof no / sizeof *no; i++) {
         assert_int_equal(stores(no[i], ""), POLICY_NO_STATUS);
-        assert_int_equal(stores(no[i], "public"), POLICY_STORE);
+        assert_int_equal(stores(no[i], "public"), no[i] < 400 ? POLICY_STORE : POLICY_NO_ERROR);
     }
 }
 
@@ -300,10 +307,38 @@ static void ttl_is_for_cacheable_responses_that_state_none(void **state)
 {
     (void)state;
     assert_int_equal(life_of(200, ""), 300);
-    assert_int_equal(life_of(404, ""), 300);
-    assert_int_equal(life_of(599, "public"), 300);
+    assert_int_equal(life_of(302, "public"), 300);
+    assert_int_equal(life_of(599, "public"), 0);
     assert_int_equal(life_of(599, ""), 0);
     assert_int_equal(life_of(200, "max-age=7"), 7);
+}
+
+/* A ttl is for content; that there is none is only good for a moment, with nothing stale behind. */
+static void errors_have_a_lifetime_of_their_own(void **state)
+{
+    (void)state;
+    static const uint16_t negative[] = {404, 410}, other[] = {405, 414, 501};
+    struct policy_settings s = settings();
+    for (size_t i = 0; i < 2; i++) {
+        struct policy_response r = response(negative[i], "");
+        const struct policy_freshness f = freshness(&r, s);
+        assert_int_equal(stores(negative[i], ""), POLICY_STORE);
+        assert_int_equal(f.fresh_until_ms, NOW_MS + 5000);
+        assert_int_equal(f.swr_until_ms, f.fresh_until_ms);
+        assert_int_equal(f.sie_until_ms, f.fresh_until_ms);
+        assert_int_equal(life_of(negative[i], "max-age=60"), 60);
+    }
+    for (size_t i = 0; i < sizeof other / sizeof *other; i++) {
+        struct policy_response r = response(other[i], "");
+        assert_int_equal(stores(other[i], ""), POLICY_NO_ERROR);
+        assert_int_equal(stores(other[i], "max-age=60"), POLICY_STORE);
+        r.has_etag = true; /* a validator is no lifetime */
+        assert_int_equal(policy_may_store(&get, &r, &s), POLICY_NO_ERROR);
+    }
+    struct policy_response gone = response(404, "");
+    gone.has_etag = true;
+    s.value.ttl_negative_ms = 0;
+    assert_int_equal(policy_may_store(&get, &gone, &s), POLICY_NO_ERROR);
 }
 
 static void a_ttl_may_be_less_than_a_second(void **state)
@@ -666,6 +701,7 @@ int main(void)
         cmocka_unit_test(invalid_lifetimes_are_stale),
         cmocka_unit_test(a_targeted_field_replaces_cache_control_and_expires),
         cmocka_unit_test(ttl_is_for_cacheable_responses_that_state_none),
+        cmocka_unit_test(errors_have_a_lifetime_of_their_own),
         cmocka_unit_test(a_ttl_may_be_less_than_a_second),
         cmocka_unit_test(a_heuristic_lifetime_is_a_tenth_of_the_age),
         cmocka_unit_test(age_is_what_others_and_we_have_counted),
