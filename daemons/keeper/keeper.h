@@ -20,6 +20,7 @@
 #ifndef POLDER_KEEPER_H
 #define POLDER_KEEPER_H
 #include "daemons/keeper/store.h"
+#include "polder/conditions.h"
 #include "polder/process.h"
 #include "polder/ring.h"
 #include "polder/runtime.h"
@@ -81,6 +82,8 @@ struct rotate {
     uint64_t full_ms[2]; /* the last two times the map was full */
     char complaint[256]; /* what was logged last: not said twice */
     bool grow_failed;
+    bool troubled; /* a condition is raised: this one */
+    enum condition_id trouble;
 };
 
 /* ---- watch.c ---- */

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* main: the keeper's first and last steps. */
 #include "daemons/keeper/keeper.h"
+#include "polder/clock.h"
+#include "polder/conditions.h"
 #include "polder/log.h"
 #include <errno.h>
 #include <stdio.h>
@@ -43,13 +45,15 @@ static void keeper_free(struct keeper *k)
     free(k);
 }
 
-static bool lmdb_is_known(void)
+static bool lmdb_is_known(const struct keeper *k)
 {
     int major, minor, patch;
     const char *version = mdb_version(&major, &minor, &patch);
     if (major == 0 && minor == 9)
         return true;
     log_error("keeper: LMDB %s has another file format than 0.9; serving without storing", version);
+    condition_raise(k->shared->conditions, COND_STORE_OFF, NULL, "LMDB has another file format",
+                    clock_real_ms());
     return false;
 }
 
@@ -65,7 +69,7 @@ int keeper_run(const struct process *process)
     cache_guard_enter();
     keeper_time(k);
     keeper_follow_limits(k);
-    if (lmdb_is_known())
+    if (lmdb_is_known(k))
         rotate_start(k);
     else
         k->rotate.retry_ms = UINT64_MAX;

@@ -16,6 +16,7 @@
  */
 #include "daemons/keeper/keeper.h"
 #include "polder/clock.h"
+#include "polder/conditions.h"
 #include "polder/log.h"
 #include <dirent.h>
 #include <errno.h>
@@ -53,6 +54,49 @@ static void __attribute__((format(printf, 2, 3))) complain(struct keeper *k, con
         return;
     memcpy(k->rotate.complaint, text, sizeof text);
     log_error("cache: %s", text);
+}
+
+/* ---- conditions ---- */
+
+/* For the disk, the user's share of it, or the file system. */
+static bool is_too_much(int rc)
+{
+    return rc == ENOSPC || rc == EDQUOT || rc == EFBIG;
+}
+
+static enum condition_id trouble_of(int rc)
+{
+    if (is_too_much(rc))
+        return COND_DISK_FULL;
+    return rc == EROFS ? COND_STATE_READ_ONLY : COND_STORE_OFF;
+}
+
+/* What keeps the store from being what was configured, until trouble_end(). */
+static void trouble_begin(struct keeper *k, enum condition_id id, const char *reason)
+{
+    struct rotate *r = &k->rotate;
+    if (r->troubled && r->trouble != id)
+        condition_clear(k->shared->conditions, r->trouble, NULL, clock_real_ms());
+    r->troubled = true;
+    r->trouble = id;
+    condition_raise(k->shared->conditions, id, NULL, reason, clock_real_ms());
+}
+
+/* Of a keeper before us, too. */
+static void trouble_end(struct keeper *k)
+{
+    static const enum condition_id ours[] = {COND_DISK_FULL, COND_STATE_READ_ONLY, COND_STORE_OFF};
+    for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
+        condition_clear(k->shared->conditions, ours[i], NULL, clock_real_ms());
+    k->rotate.troubled = false;
+}
+
+static void trouble_small(struct keeper *k, uint64_t has, uint64_t wanted)
+{
+    char reason[96];
+    snprintf(reason, sizeof reason, "the store has %llu MiB instead of %llu MiB",
+             (unsigned long long)(has >> 20), (unsigned long long)(wanted >> 20));
+    trouble_begin(k, COND_DISK_FULL, reason);
 }
 
 /* ---- directories ---- */
@@ -240,12 +284,6 @@ static int fresh_open(struct keeper *k, uint64_t epoch, uint64_t map_bytes, cons
     return rc;
 }
 
-/* For the disk, the user's share of it, or the file system. */
-static bool is_too_much(int rc)
-{
-    return rc == ENOSPC || rc == EDQUOT || rc == EFBIG;
-}
-
 static void fresh_start(struct keeper *k)
 {
     const uint64_t wanted = store_map_for(k->runtime.cache.max_bytes);
@@ -263,15 +301,19 @@ static void fresh_start(struct keeper *k)
         complain(k, "cannot %s %s/cache.%llu (%llu MiB): %s; serving without storing", what,
                  k->state_dir, (unsigned long long)epoch, (unsigned long long)(wanted >> 20),
                  mdb_strerror(rc));
+        trouble_begin(k, trouble_of(rc), mdb_strerror(rc));
         /* What was removed just now is there until its last reader has noticed. */
         unpublish(k, newest ? SOON_MS : RETRY_MS);
         return;
     }
     publish(k);
-    if (map_bytes < wanted)
+    trouble_end(k);
+    if (map_bytes < wanted) {
         log_warning("cache: not enough disk under %s for %llu MiB; the store has %llu MiB",
                     k->state_dir, (unsigned long long)(wanted >> 20),
                     (unsigned long long)(map_bytes >> 20));
+        trouble_small(k, map_bytes, wanted);
+    }
     log_info("cache: an empty store of %llu MiB in cache.%llu",
              (unsigned long long)(map_bytes >> 20), (unsigned long long)epoch);
 }
@@ -395,8 +437,11 @@ static bool lock_take(struct keeper *k)
         k->rotate.lock = fd;
         return true;
     }
+    const int code = errno;
     complain(k, "cannot lock %s: %s; serving without storing", path,
-             errno == EWOULDBLOCK ? "another keeper has it" : strerror(errno));
+             code == EWOULDBLOCK ? "another keeper has it" : strerror(code));
+    if (code != EWOULDBLOCK) /* a predecessor that has a moment to leave */
+        trouble_begin(k, trouble_of(code), strerror(code));
     if (fd >= 0)
         close(fd);
     k->rotate.retry_ms = k->mono_ms + LOCK_RETRY_MS;
@@ -432,6 +477,7 @@ void rotate_start(struct keeper *k)
     const char *why = existing_open(k, epoch, examine, text);
     if (!why) {
         publish(k);
+        trouble_end(k);
         log_info("cache: kept %llu objects (%llu MiB) in cache.%llu",
                  (unsigned long long)store_items(&k->store),
                  (unsigned long long)(k->store.live_units * STORE_UNIT >> 20),
@@ -473,6 +519,7 @@ void rotate_now(struct keeper *k, const char *why)
         log_error("cache: given up again (%s), after three times in ten minutes: the cache is off "
                   "for %llu s",
                   why, (unsigned long long)(until - k->mono_ms) / 1000);
+        trouble_begin(k, COND_STORE_OFF, why);
         const uint64_t epoch = k->store.epoch;
         unpublish(k, until - k->mono_ms);
         directory_remove(k->state_dir, epoch);
@@ -540,6 +587,8 @@ void rotate_failed(struct keeper *k, int rc, const char *what)
 static void grow_if_wanted(struct keeper *k)
 {
     const uint64_t wanted = store_map_for(k->runtime.cache.max_bytes);
+    if (wanted <= k->store.map_bytes && k->rotate.troubled)
+        trouble_end(k); /* less is wanted by now */
     if (wanted <= k->store.map_bytes || k->mono_ms < k->rotate.retry_ms)
         return;
     watch_end(k);
@@ -548,6 +597,7 @@ static void grow_if_wanted(struct keeper *k)
     if (rc == 0) {
         log_info("cache: the store has grown to %llu MiB", (unsigned long long)(wanted >> 20));
         k->rotate.grow_failed = false;
+        trouble_end(k);
         return;
     }
     k->rotate.retry_ms = k->mono_ms + RETRY_MS;
@@ -556,6 +606,8 @@ static void grow_if_wanted(struct keeper *k)
                     (unsigned long long)(wanted >> 20), mdb_strerror(rc),
                     (unsigned long long)(k->store.map_bytes >> 20));
     k->rotate.grow_failed = true;
+    if (is_too_much(rc))
+        trouble_small(k, k->store.map_bytes, wanted);
 }
 
 void rotate_tick(struct keeper *k)

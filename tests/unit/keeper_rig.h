@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include "polder/cache.h"
 #include "polder/clock.h"
+#include "polder/conditions.h"
 #include "polder/config.h"
 #include "polder/inflight.h"
 #include "polder/inval.h"
@@ -38,6 +39,7 @@
 
 struct rig {
     struct shared sh;
+    struct shm_segment conditions;
     struct config *config;
     struct process process;
     char dir[64], log[80];
@@ -95,6 +97,8 @@ static RIG_UNUSED void rig_share(struct rig *r)
     r->sh.inflight = rig_map(inflight_table_size());
     r->sh.ref = rig_map(CACHE_SLOTS_MAX);
     r->sh.cache = rig_map(sizeof *r->sh.cache);
+    assert_int_equal(conditions_open(&r->conditions, NULL, CONDITIONS_OF_POLDERD), 0);
+    r->sh.conditions = conditions_of(&r->conditions);
     for (unsigned i = 0; i < SHARED_RINGS; i++)
         r->sh.ring[i] = rig_map(ring_size());
     r->sh.region[0] = rig_map(SHARED_REGION_SIZE);
@@ -119,6 +123,7 @@ static RIG_UNUSED void rig_unshare(struct rig *r)
     munmap(r->sh.inflight, inflight_table_size());
     munmap(r->sh.ref, CACHE_SLOTS_MAX);
     munmap(r->sh.cache, sizeof *r->sh.cache);
+    shm_close(&r->conditions);
     for (unsigned i = 0; i < SHARED_RINGS; i++)
         munmap(r->sh.ring[i], ring_size());
     munmap(r->sh.region[0], SHARED_REGION_SIZE);
@@ -241,6 +246,11 @@ static RIG_UNUSED bool rig_logged(const struct rig *r, const char *text)
     if (f)
         fclose(f);
     return found;
+}
+
+static RIG_UNUSED bool rig_raised(const struct rig *r, enum condition_id id)
+{
+    return condition_is_raised(r->sh.conditions, id, NULL, clock_real_ms());
 }
 
 /* ---- what is stored ---- */

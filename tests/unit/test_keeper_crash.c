@@ -495,6 +495,7 @@ static void a_store_that_kills_is_given_up_and_readers_follow(void **state)
     rotation_ask(&r);
     rig_wait(atomic_load(&r.sh.cache->epoch) == 0);
     assert_true(rig_logged(&r, "the cache is off"));
+    assert_true(rig_raised(&r, COND_STORE_OFF));
     assert_int_equal(rig_gauge(&r, STATS_GAUGE_CACHE_READY), 0);
     struct inflight_ticket ticket;
     struct cache_record record = rig_record(&r, "h/off", 1, RIG_HEAD);

@@ -105,12 +105,28 @@ static void a_smaller_store_is_kept_over_deaths_and_restarts(void **state)
     stop(&r);
 }
 
+static void a_disk_without_room_is_a_condition_until_there_is(void **state)
+{
+    struct rig r;
+    (void)state;
+    start(&r, true);
+    rig_wait(rig_raised(&r, COND_DISK_FULL));
+    rig_kill(&r);
+    assert_true(rig_raised(&r, COND_DISK_FULL)); /* it is no better for that */
+    rig_start(&r);
+    rig_wait(rig_raised(&r, COND_DISK_FULL));
+    rig_limits(&r, 1000, 2 * MIB); /* or less is wanted */
+    rig_wait(!rig_raised(&r, COND_DISK_FULL));
+    stop(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_disk_that_is_too_small_is_not_filled_to_find_out),
         cmocka_unit_test(what_was_taken_in_vain_is_given_back),
         cmocka_unit_test(a_smaller_store_is_kept_over_deaths_and_restarts),
+        cmocka_unit_test(a_disk_without_room_is_a_condition_until_there_is),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
