@@ -65,6 +65,7 @@ struct control {
     struct ops *ops;
     struct reload_wait *reloads; /* callers of reload --wait */
     struct growth limiter[3];
+    bool supervisor_asked, supervisor_answered; /* before the service was ready, see health.c */
 };
 
 /* ---- admin.c ---- */
@@ -143,12 +144,12 @@ size_t control_live_regions(const struct control *c, struct config_region *out[S
 
 /* ---- health.c ---- */
 void health_look(struct control *c); /* each second: raises and clears what control can see */
-bool health_is_ready(const struct control *c);
+bool health_is_ready(struct control *c);
 /* The list "conditions". */
 void health_put_conditions(const struct control *c, struct rpc_out *o);
 /* JSON strings, with commas between them; is it ready in spite of them? */
-bool health_put_reasons(const struct control *c, struct page_text *t);
-void health_put_json(const struct control *c, struct page_text *t);
+bool health_put_reasons(struct control *c, struct page_text *t);
+void health_put_json(struct control *c, struct page_text *t);
 /* Has the counter grown within the last minute? */
 bool growth_look(struct growth *g, uint64_t total, uint64_t now_ms);
 

@@ -15,10 +15,12 @@
 #include "polder/limit.h"
 
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #define HOLDS_MS 60000
+#define START_MS 10000
 
 /* ---- counters ---- */
 
@@ -60,21 +62,78 @@ static void look_at_limiter(struct control *c)
 
 /* ---- processes ---- */
 
-static void look_at_processes(const struct control *c)
+static void on_supervisor(void *arg, enum rpc_error code, const char *message,
+                          const msgpack_object *result)
+{
+    struct control *c = arg;
+    (void)message, (void)result;
+    c->supervisor_asked = false;
+    c->supervisor_answered = code == RPC_OK;
+}
+
+/* NULL: all that was to come since the start has come. */
+static const char *what_is_missing(struct control *c, const struct workers_count *workers)
+{
+    if (workers->ready < workers->wanted)
+        return "not all workers are ready";
+    if (atomic_load(&c->shared->proc->slot[PROC_SLOT_KEEPER].state) != PROC_READY)
+        return "the keeper is not ready";
+    if (!config_has_websockets(c->config) || c->supervisor_answered)
+        return NULL;
+    if (!c->supervisor_asked) {
+        c->supervisor_asked = true;
+        rpc_client_call(&c->supervisor, "ws.stats", NULL, CONTROL_ASK_MS, on_supervisor, c);
+    }
+    return "polder-supervisor does not answer yet";
+}
+
+/* Before anybody sends traffic for the first time all of it has to work; later a part that is
+ * missing is no reason to keep traffic from the rest. NULL: that is over. */
+static const char *what_the_start_waits_for(struct control *c)
+{
+    struct proc_table *proc = c->shared->proc;
+    struct workers_count workers;
+    if (atomic_load(&proc->was_ready))
+        return NULL;
+    pages_count_workers(c, &workers);
+    const char *missing = what_is_missing(c, &workers);
+    if (!missing && atomic_exchange(&proc->was_ready, 1) == 0 && c->process)
+        kill(c->process->master_pid, SIGUSR1); /* it waits for that */
+    return missing;
+}
+
+static bool is_long_under_way(const struct control *c)
+{
+    return clock_mono_ms() >= atomic_load(&c->shared->proc->started_ms) + START_MS;
+}
+
+/* A start takes its time; what is missing for longer needs somebody. */
+static void look_at_processes(struct control *c)
 {
     struct condition_table *t = c->shared->conditions;
     const struct proc_table *proc = c->shared->proc;
     const uint64_t now_ms = clock_real_ms();
+    const char *waits_for = what_the_start_waits_for(c);
     struct workers_count workers;
     char reason[64];
+    if ((waits_for && !is_long_under_way(c)) || atomic_load(&proc->draining))
+        return;
     pages_count_workers(c, &workers);
     snprintf(reason, sizeof reason, "%u of %u workers are ready", workers.ready, workers.wanted);
+    condition_set(t, COND_STARTING, NULL, waits_for != NULL, waits_for, now_ms);
     condition_set(t, COND_NO_READY_WORKER, NULL, !workers.ready, reason, now_ms);
     condition_set(t, COND_WORKERS_MISSING, NULL, workers.ready && workers.ready < workers.wanted,
                   reason, now_ms);
     condition_set(t, COND_KEEPER_MISSING, NULL,
                   atomic_load(&proc->slot[PROC_SLOT_KEEPER].state) != PROC_READY, NULL, now_ms);
-    condition_set(t, COND_DRAINING, NULL, atomic_load(&proc->draining) != 0, NULL, now_ms);
+}
+
+/* What is no condition, for it is meant to be so. NULL: nothing. */
+static const char *what_is_expected(struct control *c)
+{
+    if (atomic_load(&c->shared->proc->draining))
+        return "the service is draining: it was told to stop";
+    return what_the_start_waits_for(c);
 }
 
 void health_look(struct control *c)
@@ -85,19 +144,19 @@ void health_look(struct control *c)
 
 /* ---- what is shown of it ---- */
 
-static bool is_ready(const struct condition *list, size_t n)
+static bool is_ready(struct control *c, const struct condition *list, size_t n)
 {
     for (size_t i = 0; i < n; i++)
         if (condition_kind(list[i].id)->readyz == CONDITION_UNREADY)
             return false;
-    return true;
+    return !what_is_expected(c);
 }
 
-bool health_is_ready(const struct control *c)
+bool health_is_ready(struct control *c)
 {
     struct condition list[CONDITION_ROWS];
     look_at_processes(c); /* as it is now, not as it was up to a second ago */
-    return is_ready(list, conditions_list(c->shared->conditions, clock_real_ms(), list));
+    return is_ready(c, list, conditions_list(c->shared->conditions, clock_real_ms(), list));
 }
 
 void health_put_conditions(const struct control *c, struct rpc_out *o)
@@ -135,11 +194,14 @@ static void put_reason(const struct condition *x, struct page_text *t)
     }
 }
 
-bool health_put_reasons(const struct control *c, struct page_text *t)
+bool health_put_reasons(struct control *c, struct page_text *t)
 {
     struct condition list[CONDITION_ROWS];
-    bool first = true;
     look_at_processes(c);
+    const char *expected = what_is_expected(c);
+    if (expected)
+        page_put(t, "\"%s\"", expected);
+    bool first = !expected;
     const size_t n = conditions_list(c->shared->conditions, clock_real_ms(), list);
     for (size_t i = 0; i < n; i++) {
         if (condition_kind(list[i].id)->readyz == CONDITION_SILENT)
@@ -149,10 +211,10 @@ bool health_put_reasons(const struct control *c, struct page_text *t)
         page_put(t, "\"");
         first = false;
     }
-    return is_ready(list, n);
+    return is_ready(c, list, n);
 }
 
-void health_put_json(const struct control *c, struct page_text *t)
+void health_put_json(struct control *c, struct page_text *t)
 {
     struct condition list[CONDITION_ROWS];
     look_at_processes(c);

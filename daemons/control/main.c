@@ -12,7 +12,8 @@
 #include <unistd.h>
 
 #define TICK_S     1.
-#define LAST_TURNS 16 /* of the loop, to get the last answers out */
+#define STARTING_S .05 /* until all is ready: the master waits for it */
+#define LAST_TURNS 16  /* of the loop, to get the last answers out */
 
 static bool is_served(const struct control *c, const struct config_region *region)
 {
@@ -95,13 +96,16 @@ void control_tell_supervisor(struct control *c, const char *method, struct rpc_o
 static void on_tick(struct ev_loop *loop, ev_timer *w, int revents)
 {
     struct control *c = w->data;
-    (void)loop;
     (void)revents;
     process_beat(c->process, clock_mono_ms());
     follow(c);
     limit_trials_end(c);
     limit_tries_end(c);
     health_look(c);
+    if (w->repeat < TICK_S && atomic_load(&c->shared->proc->was_ready)) {
+        w->repeat = TICK_S;
+        ev_timer_again(loop, w);
+    }
 }
 
 static void on_term(struct ev_loop *loop, ev_signal *w, int revents)
@@ -117,7 +121,7 @@ static bool loop_open(struct control *c)
     if (!c->loop)
         return false;
     ev_io_init(&c->event, on_event, c->shared->control_event, EV_READ);
-    ev_timer_init(&c->tick, on_tick, TICK_S, TICK_S);
+    ev_timer_init(&c->tick, on_tick, STARTING_S, STARTING_S);
     ev_signal_init(&c->term, on_term, SIGTERM);
     c->event.data = c->tick.data = c;
     ev_io_start(c->loop, &c->event);

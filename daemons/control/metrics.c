@@ -433,14 +433,6 @@ static void write_websockets(struct writer *w, const msgpack_object *stats)
     write_websocket_durations(w, stats);
 }
 
-static bool has_websockets(const struct config *config)
-{
-    for (uint32_t i = 0; i < config->n_routes; i++)
-        if (config->routes[i].websocket)
-            return true;
-    return false;
-}
-
 void metrics_write(const struct control *c, bool openmetrics, const msgpack_object *websocket,
                    struct page_text *out)
 {
@@ -454,7 +446,7 @@ void metrics_write(const struct control *c, bool openmetrics, const msgpack_obje
     write_limit_table(&w);
     write_conditions(&w);
     write_servers(&w);
-    if (has_websockets(c->config))
+    if (config_has_websockets(c->config))
         write_websockets(&w, websocket);
     if (openmetrics)
         page_put(out, "# EOF\n");

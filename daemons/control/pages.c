@@ -89,7 +89,7 @@ static void show_health(struct ops_request *r)
     ops_answer(r, 200, TYPE_JSON, ok, sizeof ok - 1);
 }
 
-static void show_readiness(const struct control *c, struct ops_request *r)
+static void show_readiness(struct control *c, struct ops_request *r)
 {
     struct page_text t = {0}, reasons = {0};
     struct workers_count workers;
@@ -104,7 +104,7 @@ static void show_readiness(const struct control *c, struct ops_request *r)
     free(reasons.at);
 }
 
-static void show_conditions(const struct control *c, struct ops_request *r)
+static void show_conditions(struct control *c, struct ops_request *r)
 {
     struct page_text t = {0};
     health_put_json(c, &t);

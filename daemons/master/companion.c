@@ -24,14 +24,6 @@
 #define LIVED_WELL_MS  10000
 #define NOT_EXECUTABLE 127
 
-static bool companion_needed(const struct config *config)
-{
-    for (uint32_t i = 0; i < config->n_routes; i++)
-        if (config->routes[i].websocket)
-            return true;
-    return false;
-}
-
 /* 0: nobody answers; -1: somebody does. Otherwise the process that listens. */
 static pid_t companion_pid(const char *runtime_dir)
 {
@@ -126,7 +118,7 @@ void companion_step(struct master *m)
         return;
     c->next_ms = m->now_ms + PROBE_EVERY_MS;
     const struct config *config = master_config(m);
-    if (companion_needed(config) && companion_pid(config->runtime_dir) == 0)
+    if (config_has_websockets(config) && companion_pid(config->runtime_dir) == 0)
         companion_fork(m);
 }
 

@@ -128,6 +128,8 @@ struct master {
     uint64_t now_ms;      /* of this turn of the loop */
     uint64_t lenient_ms;  /* no watchdog before: the master itself had not run */
     uint64_t deadline_ms; /* of this phase of a stop */
+    uint64_t
+        ready_by_ms; /* no longer is waited for the supervisor; 0: children are not ready yet */
     unsigned stop_signals;
     bool broken; /* shared memory is: only a new start helps */
     uint64_t keeper_crash_ms[MASTER_CRASHES], poison_ms[MASTER_CRASHES];

@@ -27,6 +27,7 @@
 #define TICK_MS            1000 /* heartbeats are looked at, ours is shown */
 #define LATE_MS            1000 /* a turn this late: the machine stood still, not the children */
 #define LENIENT_MS         3000
+#define FIRST_READY_MS     10000 /* for what is not ours: then systemd is told without it */
 #define INTERRUPT_DRAIN_MS 1000
 #define CONTROL_GRACE_MS   2000
 #define KEEPER_GRACE_MS    10000
@@ -88,12 +89,23 @@ static void inval_sync(struct master *m)
         log_error("service: cannot sync inval.page: %s", strerror(errno));
 }
 
+/* Our own children, and what control waits for: the supervisor, where a route has WebSockets. */
+static bool start_is_over(struct master *m)
+{
+    if (!child_ready(m, PROC_SLOT_KEEPER) || !child_ready(m, PROC_SLOT_CONTROL) ||
+        workers_ready(m, m->current) < m->generation[m->current].workers)
+        return false;
+    if (!m->ready_by_ms)
+        m->ready_by_ms = m->now_ms + FIRST_READY_MS;
+    return !config_has_websockets(master_config(m)) || atomic_load(&m->shared.proc->was_ready) ||
+           m->now_ms >= m->ready_by_ms;
+}
+
 static void phase_step(struct master *m)
 {
     const bool hurry = m->stop_signals > 1;
     const struct generation *g = &m->generation[m->current];
-    if (m->phase == MASTER_STARTING && child_ready(m, PROC_SLOT_KEEPER) &&
-        child_ready(m, PROC_SLOT_CONTROL) && workers_ready(m, m->current) == g->workers) {
+    if (m->phase == MASTER_STARTING && start_is_over(m)) {
         m->phase = MASTER_RUNNING;
         generation_enter(m, m->current, GENERATION_CURRENT);
         log_info("service: ready");

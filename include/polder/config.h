@@ -227,6 +227,14 @@ struct config {
     uint32_t n_inactive;
 };
 
+static inline bool config_has_websockets(const struct config *config)
+{
+    for (uint32_t i = 0; i < config->n_routes; i++)
+        if (config->routes[i].websocket)
+            return true;
+    return false;
+}
+
 /* A bump allocator inside one mapping; full: allocations return NULL and config_load reports it. */
 struct config_arena {
     char *base;

@@ -62,6 +62,9 @@ struct proc_table {
     _Atomic uint32_t reload_state; /* enum proc_reload_state of the last reload */
     _Atomic uint32_t reload_asked; /* control adds 1 before it signals the master */
     _Atomic uint32_t reload_done;  /* master: the value of reload_asked that it has finished */
+    /* control: 1 once all workers, the keeper and, where a route has WebSockets, the supervisor
+     * have been ready at once; stays over deaths of control. */
+    _Atomic uint32_t was_ready;
     char reload_message[4096]; /* errors of the last failed reload; valid when reload_done moved */
     _Alignas(128) struct proc_slot slot[PROC_SLOTS];
 };

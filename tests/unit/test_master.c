@@ -88,6 +88,7 @@ int keeper_run(const struct process *p)
 
 int control_run(const struct process *p)
 {
+    atomic_store(&p->shared->proc->was_ready, 1); /* it has nobody to wait for */
     return idle_run(p, "control");
 }
 

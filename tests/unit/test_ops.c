@@ -185,7 +185,9 @@ static void one_ready_worker_is_ready_and_all_else_is_a_reason(void **state)
     r->config.workers = 2;
     assert_int_equal(get(r, r->ops, "/readyz"), 503);
     assert_non_null(strstr(body(r), "no_ready_worker: "));
+    assert_non_null(strstr(body(r), "starting: "));
     assert_non_null(strstr(body(r), "0 of 2 workers"));
+    atomic_store(&proc->was_ready, 1);
     atomic_store(&proc->generation, 2);
     atomic_store(&worker->pid, 1);
     atomic_store(&worker->state, PROC_READY);
@@ -212,6 +214,50 @@ static void one_ready_worker_is_ready_and_all_else_is_a_reason(void **state)
     atomic_store(&proc->draining, 1);
     assert_int_equal(get(r, r->ops, "/readyz"), 503);
     assert_int_equal(get(r, r->ops, "/healthz"), 200);
+}
+
+static void answer_nothing(void *arg, const struct rpc_call *call)
+{
+    (void)arg;
+    struct rpc_out *o = rpc_reply_result(call->reply);
+    rpc_out_map(o, NULL);
+    rpc_out_end(o);
+    rpc_reply_send(call->reply);
+}
+
+static void the_first_time_all_of_it_has_to_work(void **state)
+{
+    struct rig *r = *state;
+    struct proc_table *proc = r->shared.proc;
+    struct config_websocket websocket = {0};
+    struct config_route route = {.pattern = "/ws", .websocket = &websocket};
+    char path[128];
+    r->config.workers = 2;
+    r->config.routes = &route;
+    r->config.n_routes = 1;
+    atomic_store(&proc->started_ms, clock_mono_ms()); /* young: nothing needs anybody yet */
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(get(r, r->ops, "/readyz"), 503);
+        assert_non_null(strstr(body(r), "[\"not all workers are ready\"]"));
+        atomic_store(&proc->slot[PROC_SLOT_WORKER0 + i].pid, 1);
+        atomic_store(&proc->slot[PROC_SLOT_WORKER0 + i].state, PROC_READY);
+    }
+    assert_int_equal(get(r, r->ops, "/readyz"), 503);
+    assert_non_null(strstr(body(r), "[\"the keeper is not ready\"]"));
+    atomic_store(&proc->slot[PROC_SLOT_KEEPER].state, PROC_READY);
+    assert_int_equal(get(r, r->ops, "/readyz"), 503);
+    assert_non_null(strstr(body(r), "[\"polder-supervisor does not answer yet\"]"));
+    snprintf(path, sizeof path, "%s/supervisor-rpc.sock", r->dir);
+    struct rpc_server *supervisor;
+    assert_int_equal(
+        rpc_server_new(&supervisor, r->control.loop, path, 0600, (gid_t)-1, answer_nothing, NULL),
+        0);
+    const uint64_t until_ms = clock_mono_ms() + PATIENCE_MS;
+    while (get(r, r->ops, "/readyz") != 200)
+        assert_true(clock_mono_ms() < until_ms);
+    assert_int_equal(atomic_load(&proc->was_ready), 1);
+    rpc_server_free(supervisor); /* from now on a missing one keeps nobody away */
+    assert_int_equal(get(r, r->ops, "/readyz"), 200);
 }
 
 static void conditions_are_shown_as_json(void **state)
@@ -364,6 +410,7 @@ int main(void)
         TEST(each_page_is_there),
         TEST(workers_reach_telemetry_and_nothing_else),
         TEST(one_ready_worker_is_ready_and_all_else_is_a_reason),
+        TEST(the_first_time_all_of_it_has_to_work),
         TEST(conditions_are_shown_as_json),
         TEST(an_address_that_cannot_be_bound_is_a_condition),
         TEST(only_get_and_head_are_answered),
