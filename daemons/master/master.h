@@ -144,6 +144,9 @@ int master_run(const char *config_path);
 /* Makes state_dir and runtime_dir, raises the descriptor limit, changes to config->user, takes the
  * lock of state_dir. 0, or -1 with the reason logged. */
 int privileges_prepare(const struct config *config, int *lock_fd);
+/* Raises or clears the condition that there are fewer descriptors than config needs. */
+struct condition_table;
+void privileges_tell_files(struct condition_table *table, const struct config *config);
 /* In a child: gives up what the master kept to bind low ports. */
 void privileges_drop_all(void);
 

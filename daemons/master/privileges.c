@@ -7,6 +7,7 @@
  */
 #include "daemons/master/master.h"
 #include "polder/clock.h"
+#include "polder/conditions.h"
 #include "polder/log.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -68,10 +69,28 @@ static int directory_make(const char *key, const char *path, mode_t mode, const 
     return 0;
 }
 
+static rlim_t files_wanted(const struct config *config)
+{
+    return (rlim_t)config->max_connections * 2 + FILES_OF_OUR_OWN;
+}
+
+void privileges_tell_files(struct condition_table *table, const struct config *config)
+{
+    struct rlimit r;
+    char reason[CONDITION_REASON];
+    const rlim_t wanted = files_wanted(config);
+    if (getrlimit(RLIMIT_NOFILE, &r) < 0)
+        return;
+    snprintf(reason, sizeof reason, "a process may have %llu; max_connections = %u would need %llu",
+             (unsigned long long)r.rlim_cur, config->max_connections, (unsigned long long)wanted);
+    condition_set(table, COND_DESCRIPTORS_SHORT, "polderd", r.rlim_cur < wanted, reason,
+                  clock_real_ms());
+}
+
 static void files_raise(const struct config *config)
 {
     struct rlimit r;
-    const rlim_t wanted = (rlim_t)config->max_connections * 2 + FILES_OF_OUR_OWN;
+    const rlim_t wanted = files_wanted(config);
     if (getrlimit(RLIMIT_NOFILE, &r) < 0)
         return;
     const rlim_t hard = r.rlim_max;
@@ -82,11 +101,6 @@ static void files_raise(const struct config *config)
         r.rlim_cur = r.rlim_max = hard;
         setrlimit(RLIMIT_NOFILE, &r);
     }
-    if (r.rlim_cur < wanted)
-        log_warning(
-            "privileges: a process may have only %llu open files; max_connections = %u would "
-            "need %llu (LimitNOFILE=, ulimit -n)",
-            (unsigned long long)r.rlim_cur, config->max_connections, (unsigned long long)wanted);
 }
 
 static int user_become(const struct passwd *pw)
@@ -105,11 +119,17 @@ static int user_become(const struct passwd *pw)
     return 0;
 }
 
-static int directory_check(const char *key, const char *path)
+/* On a file system that cannot be written the service goes on without storing, as on a full one. */
+static int directory_check(const char *key, const char *path, bool may_be_read_only)
 {
     if (access(path, W_OK | X_OK) == 0)
         return 0;
     const int code = errno;
+    if (code == EROFS && may_be_read_only) {
+        log_warning("privileges: %s %s cannot be written: %s; serving without storing", key, path,
+                    strerror(code));
+        return 0;
+    }
     struct stat st;
     if (stat(path, &st) == 0 && !S_ISDIR(st.st_mode))
         log_error("privileges: %s %s is no directory", key, path);
@@ -127,6 +147,8 @@ static int state_lock(const char *state_dir, int *lock_fd)
     if (snprintf(path, sizeof path, "%s/polderd.lock", state_dir) >= (int)sizeof path)
         return -1;
     *lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (*lock_fd < 0 && errno == EROFS)
+        return 0; /* nothing can be written that two could spoil */
     if (*lock_fd < 0) {
         log_error("privileges: cannot open %s: %s", path, strerror(errno));
         return -1;
@@ -162,8 +184,8 @@ int privileges_prepare(const struct config *config, int *lock_fd)
     files_raise(config);
     if (pw && user_become(pw) < 0)
         return -1;
-    if (directory_check("state_dir", config->state_dir) < 0 ||
-        directory_check("runtime_dir", config->runtime_dir) < 0)
+    if (directory_check("state_dir", config->state_dir, true) < 0 ||
+        directory_check("runtime_dir", config->runtime_dir, false) < 0)
         return -1;
     return state_lock(config->state_dir, lock_fd);
 }

@@ -262,6 +262,7 @@ static int start_configure(struct master *m)
 static void start_announce(const struct master *m)
 {
     const struct config *config = master_config(m);
+    privileges_tell_files(m->shared.conditions, config);
     char listening[1024];
     listeners_describe(&m->listeners, listening, sizeof listening);
     log_info("service: polderd " POLDER_VERSION " with %u workers listens on %s", config->workers,
