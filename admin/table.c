@@ -31,7 +31,9 @@ static const struct {
     {RPC_METHOD_LIMIT_LIST,
      "name requests window_ms algorithm key dry_run concurrent? exempt? admitted refused "
      "dry_run_refused? persisted confirm_within_ms? try.left_ms?"},
-    {RPC_METHOD_UPSTREAM_LIST, "upstream server weight requests errors mean_seconds"},
+    {RPC_METHOD_UPSTREAM_LIST,
+     "upstream server state since_ms weight requests errors last_error? error_ago_ms? "
+     "mean_seconds addresses?"},
 };
 
 static const char *columns_of(enum rpc_method method)

@@ -36,13 +36,14 @@
 #define NONCE_SHIFT   21
 #define NONCE_MASK    UINT64_C(0x7ff)
 #define TAG_SHIFT     32
+#define ANSWERED      (UINT32_C(1) << 31)
 
 struct inflight_slot {
     _Alignas(64) _Atomic uint64_t word;
     _Atomic uint64_t waiters[2]; /* a bit a worker slot: whose eventfd to write on landing */
     _Atomic uint64_t lease;      /* end of the lease, mono ms << 11 | nonce of its flight */
     _Atomic uint32_t flights;    /* counts claims; its low bits are the nonce */
-    uint32_t pad_;
+    _Atomic uint32_t answered;   /* ANSWERED | nonce of the flight whose response has begun */
     /* tag << 32 | until, mono ms / 256: an answer for that tag could not be shared */
     _Atomic uint64_t noshare[NOSHARE_MEMORY];
 };
@@ -313,6 +314,24 @@ void inflight_renew(struct inflight_table *table, const struct inflight_ticket *
     const uint64_t renewed = lease_of(ticket->word, now_ms);
     if ((lease & NONCE_MASK) == (renewed & NONCE_MASK)) /* else it is another flight's by now */
         atomic_compare_exchange_strong(&slot->lease, &lease, renewed);
+}
+
+static uint32_t nonce_of(uint64_t word)
+{
+    return (uint32_t)(word >> NONCE_SHIFT & NONCE_MASK);
+}
+
+void inflight_note_answer(struct inflight_table *table, const struct inflight_ticket *ticket)
+{
+    struct inflight_slot *slot = ticket_slot(table, ticket);
+    if (slot && word_same(atomic_load(&slot->word), ticket->word))
+        atomic_store(&slot->answered, ANSWERED | nonce_of(ticket->word));
+}
+
+bool inflight_is_silent(struct inflight_table *table, const struct inflight_ticket *ticket)
+{
+    struct inflight_slot *slot = ticket_slot(table, ticket);
+    return slot && atomic_load(&slot->answered) != (ANSWERED | nonce_of(ticket->word));
 }
 
 static uint64_t noshare_until(uint64_t entry)

@@ -11,6 +11,7 @@
 #include "polder/limit_try.h"
 #include "polder/log.h"
 #include "polder/ring.h"
+#include "polder/server_state.h"
 #include "polder/stats.h"
 #include <errno.h>
 #include <limits.h>
@@ -23,7 +24,6 @@
 
 /* Bodies without a header of their own start here, on their own pair of cache lines. */
 #define SHARED_BODY  128
-#define SHARED_ABI   1
 #define LAYOUT(a, b) ((uint64_t)(a) << 32 | (uint64_t)(b))
 #define SEGMENTS_MAX (sizeof(((struct shared *)0)->seg) / sizeof(struct shm_segment))
 
@@ -162,10 +162,12 @@ static bool shared_tables(struct shared *sh, size_t limit_entries)
     sh->cache = shared_body(sh, "polder-cache", SHM_REF, sizeof(struct cache_shared));
     sh->clients =
         shared_body(sh, "polder-clients", SHM_PROC, sizeof(shared_client_row) * PROC_WORKER_SLOTS);
+    sh->servers = shared_segment(sh, "polder-servers", SHM_SERVERS, server_table_layout(),
+                                 sizeof(struct server_table));
     if (sh->limits)
         limit_table_init(sh->limits, limit_entries);
     return sh->proc && sh->stats && sh->limits && sh->tries && sh->inflight && sh->ref &&
-           sh->cache && sh->clients;
+           sh->cache && sh->clients && sh->servers;
 }
 
 /* Sparse: a ring or region that nobody uses costs address space only. */
@@ -257,6 +259,14 @@ bool shared_is_whole(const struct shared *sh)
         if (fstat(sh->seg[i].fd, &st) == 0 && (uint64_t)st.st_size < sh->seg[i].size)
             return false;
     return true;
+}
+
+int shared_servers_fd(const struct shared *sh)
+{
+    for (size_t i = 0; i < sh->segs; i++)
+        if (sh->seg[i].base == sh->servers)
+            return sh->seg[i].fd;
+    return -1;
 }
 
 void shared_wake_holders(const struct shared *sh)

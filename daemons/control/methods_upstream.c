@@ -1,18 +1,72 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* methods_upstream: upstream.list and weight. */
 #include "daemons/control/control.h"
+#include "polder/clock.h"
 #include "polder/config.h"
+#include "polder/server_state.h"
 
 #include <string.h>
 
 #define WEIGHT_MAX 1000000
 
-static void put_counts(const struct control *c, struct rpc_out *o, const struct config_server *s)
+const char *upstream_state(const struct server_view *view, uint32_t weight)
+{
+    if (view->state == SERVER_DOWN)
+        return "down";
+    return weight ? "up" : "drained";
+}
+
+static void put_addresses(struct rpc_out *o, const struct config_server *s,
+                          const struct server_row *row)
+{
+    struct server_addresses list = {0};
+    char text[64];
+    if (s->address.len)
+        return; /* that is it */
+    rpc_out_list(o, "addresses");
+    if ((!row || !server_addresses_get(row, &list)) && s->resolved)
+        list = *s->resolved;
+    for (uint32_t i = 0; i < list.n; i++) {
+        server_address_text(&list.at[i], text, sizeof text);
+        rpc_out_str(o, NULL, text);
+    }
+    rpc_out_end(o);
+}
+
+static void put_errors(struct rpc_out *o, const struct server_row *row)
+{
+    uint64_t sum = 0;
+    for (unsigned i = 0; row && i < SERVER_REASONS; i++)
+        sum += atomic_load(&row->errors[i]);
+    rpc_out_u64(o, "errors", sum);
+    rpc_out_map(o, "errors_by_reason");
+    for (unsigned i = 0; row && i < SERVER_REASONS; i++)
+        if (atomic_load(&row->errors[i]))
+            rpc_out_u64(o, server_reason_label((enum server_reason)i),
+                        atomic_load(&row->errors[i]));
+    rpc_out_end(o);
+}
+
+static void put_state(struct rpc_out *o, const struct server_row *row, uint32_t weight)
+{
+    const uint64_t now_ms = clock_mono_ms();
+    const struct server_view v = row ? server_view(row) : (struct server_view){.since_ms = now_ms};
+    rpc_out_str(o, "state", upstream_state(&v, weight));
+    rpc_out_u64(o, "since_ms", now_ms > v.since_ms ? now_ms - v.since_ms : 0);
+    if (!v.reason)
+        return;
+    const uint64_t error_ms = atomic_load(&row->error_ms);
+    rpc_out_str(o, "last_error", server_reason_text(v.reason));
+    rpc_out_u64(o, "error_ago_ms", now_ms > error_ms ? now_ms - error_ms : 0);
+}
+
+static void put_counts(const struct control *c, struct rpc_out *o, const struct config_server *s,
+                       const struct server_row *row)
 {
     struct stats_server sums;
     stats_server_of(c->shared->stats, stats_server_id(s), &sums);
-    rpc_out_u64(o, "requests", sums.requests);
-    rpc_out_u64(o, "errors", sums.errors);
+    rpc_out_u64(o, "requests", sums.requests + (row ? atomic_load(&row->upgrades) : 0));
+    put_errors(o, row);
     rpc_out_f64(o, "mean_seconds",
                 sums.requests ? (double)sums.time_ns / 1e9 / (double)sums.requests : 0.);
 }
@@ -20,11 +74,14 @@ static void put_counts(const struct control *c, struct rpc_out *o, const struct 
 static void put_server(const struct control *c, struct rpc_out *o, const struct config_server *s,
                        const struct runtime_values *values)
 {
+    const struct server_row *row = server_find(c->shared->servers, stats_server_id(s));
     rpc_out_map(o, NULL);
     rpc_out_str(o, "upstream", s->upstream->name);
     rpc_out_str(o, "server", s->address.text);
     rpc_out_u64(o, "weight", values->server[s->index].weight);
-    put_counts(c, o, s);
+    put_state(o, row, values->server[s->index].weight);
+    put_counts(c, o, s, row);
+    put_addresses(o, s, row);
     rpc_out_map(o, "file");
     rpc_out_u64(o, "weight", s->weight);
     rpc_out_end(o);

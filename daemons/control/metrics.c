@@ -9,6 +9,7 @@
 #include "polder/clock.h"
 #include "polder/conditions.h"
 #include "polder/config.h"
+#include "polder/server_state.h"
 #include "polder/limit.h"
 
 #include <inttypes.h>
@@ -243,29 +244,50 @@ static void write_conditions(struct writer *w)
     sample_u64(w, "_total", "", conditions_lost(w->c->shared->conditions));
 }
 
-enum server_metric { SERVER_REQUESTS, SERVER_ERRORS, SERVER_SECONDS, SERVER_WEIGHT };
+enum server_metric {
+    SERVER_METRIC_REQUESTS,
+    SERVER_METRIC_ERRORS,
+    SERVER_METRIC_SECONDS,
+    SERVER_METRIC_WEIGHT,
+    SERVER_METRIC_UP,
+};
+
+static void write_server_errors(struct writer *w, const struct server_row *row, const char *server)
+{
+    char labels[700];
+    for (unsigned i = SERVER_NONE + 1; i < SERVER_REASONS; i++) {
+        snprintf(labels, sizeof labels, "%s,reason=\"%s\"", server,
+                 server_reason_label((enum server_reason)i));
+        sample_u64(w, "_total", labels, row ? atomic_load(&row->errors[i]) : 0);
+    }
+}
 
 static void write_server(struct writer *w, const struct config_server *s, enum server_metric metric,
                          const struct runtime_values *values)
 {
     char upstream[256], server[256], labels[600];
     struct stats_server sums;
-    stats_server_of(w->c->shared->stats, stats_server_id(s), &sums);
+    const uint64_t id = stats_server_id(s);
+    const struct server_row *row = server_find(w->c->shared->servers, id);
+    stats_server_of(w->c->shared->stats, id, &sums);
     snprintf(labels, sizeof labels, "upstream=\"%s\",server=\"%s\"",
              escaped(s->upstream->name, upstream, sizeof upstream),
              escaped(s->address.text, server, sizeof server));
     switch (metric) {
-    case SERVER_REQUESTS:
-        sample_u64(w, "_total", labels, sums.requests);
+    case SERVER_METRIC_REQUESTS:
+        sample_u64(w, "_total", labels, sums.requests + (row ? atomic_load(&row->upgrades) : 0));
         break;
-    case SERVER_ERRORS:
-        sample_u64(w, "_total", labels, sums.errors);
+    case SERVER_METRIC_ERRORS:
+        write_server_errors(w, row, labels);
         break;
-    case SERVER_SECONDS:
+    case SERVER_METRIC_SECONDS:
         sample(w, "_total", labels, (double)sums.time_ns / 1e9);
         break;
-    case SERVER_WEIGHT:
+    case SERVER_METRIC_WEIGHT:
         sample_u64(w, "", labels, values->server[s->index].weight);
+        break;
+    case SERVER_METRIC_UP:
+        sample_u64(w, "", labels, !row || server_is_up(row));
         break;
     }
 }
@@ -275,18 +297,20 @@ static void write_servers(struct writer *w)
     static const struct {
         const char *name, *type, *unit, *help;
     } metric[] = {
-        [SERVER_REQUESTS] = {"upstream_server_requests", "counter", NULL,
-                             "Requests sent to a server"},
-        [SERVER_ERRORS] = {"upstream_server_errors", "counter", NULL,
-                           "Requests that failed at a server"},
-        [SERVER_SECONDS] = {"upstream_server_seconds", "counter", "seconds",
-                            "Time that a server took to answer, summed"},
-        [SERVER_WEIGHT] = {"upstream_server_weight", "gauge", NULL, "Weight of a server, now"},
+        [SERVER_METRIC_REQUESTS] = {"upstream_server_requests", "counter", NULL,
+                                    "Requests sent to a server"},
+        [SERVER_METRIC_ERRORS] = {"upstream_server_errors", "counter", NULL,
+                                  "Attempts that failed at a server, by reason"},
+        [SERVER_METRIC_SECONDS] = {"upstream_server_seconds", "counter", "seconds",
+                                   "Time that a server took to answer, summed"},
+        [SERVER_METRIC_WEIGHT] = {"upstream_server_weight", "gauge", NULL,
+                                  "Weight of a server, now"},
+        [SERVER_METRIC_UP] = {"upstream_server_up", "gauge", NULL, "0 if the server is down"},
     };
     const struct config *config = w->c->config;
     struct runtime_values values;
     runtime_read(w->c->runtime, &values);
-    for (int m = SERVER_REQUESTS; m <= SERVER_WEIGHT && config->n_servers; m++) {
+    for (int m = SERVER_METRIC_REQUESTS; m <= SERVER_METRIC_UP && config->n_servers; m++) {
         family(w, metric[m].name, metric[m].type, metric[m].unit, metric[m].help);
         for (uint32_t u = 0; u < config->n_upstreams; u++)
             for (uint32_t s = 0; s < config->upstreams[u].n_servers; s++)

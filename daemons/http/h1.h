@@ -54,6 +54,9 @@ struct h1_head {
     /* responses */
     uint16_t status;
     struct field_text reason;
+    const char
+        *flaw; /* H1_BAD: what is wrong, as in "response head FLAW"; lives until the next call */
+    bool flaw_is_size; /* it is only larger than what is taken */
     /* both */
     uint8_t minor;   /* HTTP/1.minor, 0 or 1 */
     bool keep_alive; /* what the sender's Connection field and version mean */
@@ -90,7 +93,7 @@ size_t h1_skip_blank(const char *buf, size_t len);
 enum h1_result h1_parse_request(const char *buf, size_t len, size_t *scanned, struct h1_head *head,
                                 enum problem *problem);
 /* The same for a response to a request of the given kind. 1xx heads are returned as they come
- * (framing H1_NO_BODY). Anything wrong is H1_BAD (502). */
+ * (framing H1_NO_BODY). Anything wrong is H1_BAD (502), and head->flaw says what. */
 enum h1_result h1_parse_response(const char *buf, size_t len, size_t *scanned, bool to_head,
                                  struct h1_head *head);
 

@@ -7,6 +7,7 @@
 #include "daemons/http/h1.h"
 #include "daemons/http/h1_fields.h"
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -29,11 +30,13 @@ size_t h1_skip_blank(const char *buf, size_t len)
 /* Looks for the blank line from *scanned on. Every LF must follow a CR (RFC 9112 2.2 lets us refuse
  * a bare one) and no line may begin with white space (obs-fold, 5.2). H1_DONE: *end is behind it.
  */
-static enum h1_result find_end(const char *buf, size_t len, size_t *scanned, size_t *end)
+static enum h1_result find_end(const char *buf, size_t len, size_t *scanned, size_t *end,
+                               size_t *bad_at)
 {
     const char *stop = buf + len;
     const char *at = buf + *scanned;
     while ((at = memchr(at, '\n', (size_t)(stop - at)))) {
+        *bad_at = (size_t)(at - buf);
         if (at == buf || at[-1] != '\r')
             return H1_BAD;
         if (at - buf >= 3 && at[-2] == '\n') {
@@ -438,14 +441,14 @@ static enum problem read_request(struct parse *parse, const char *buf, size_t le
 enum h1_result h1_parse_request(const char *buf, size_t len, size_t *scanned, struct h1_head *head,
                                 enum problem *problem)
 {
-    size_t end = 0;
+    size_t end = 0, bad_at;
     struct parse parse = {.head = head, .problem = PROBLEMS};
     *problem = PROBLEM_BAD_REQUEST;
     if (len == 0 || (len == 1 && *buf == '\r'))
         return H1_MORE;
     if (!h1_is_token_byte((unsigned char)*buf)) /* TLS on the wrong port, a scanner */
         return H1_BAD;
-    enum h1_result r = find_end(buf, len, scanned, &end);
+    enum h1_result r = find_end(buf, len, scanned, &end, &bad_at);
     if (r == H1_BAD)
         return H1_BAD;
     if (r == H1_MORE || end > H1_HEAD_MAX) {
@@ -506,21 +509,47 @@ static bool read_response_framing(struct h1_head *h, bool to_head)
     return true;
 }
 
+/* Why the head is refused, with the place. */
+static enum h1_result flawed(struct h1_head *head, const char *what, size_t at)
+{
+    static _Thread_local char text[96];
+    snprintf(text, sizeof text, "%s at byte %zu", what, at);
+    head->flaw = text;
+    return H1_BAD;
+}
+
+static enum h1_result too_large(struct h1_head *head, const char *flaw)
+{
+    head->flaw = flaw;
+    head->flaw_is_size = true;
+    return H1_BAD;
+}
+
 enum h1_result h1_parse_response(const char *buf, size_t len, size_t *scanned, bool to_head,
                                  struct h1_head *head)
 {
-    size_t end = 0;
-    enum h1_result r = find_end(buf, len, scanned, &end);
+    size_t end = 0, bad_at = 0;
+    enum h1_result r = find_end(buf, len, scanned, &end, &bad_at);
     struct parse parse = {.head = head, .problem = PROBLEMS};
     llhttp_t p;
-    if (r == H1_MORE)
-        return len > H1_HEAD_MAX ? H1_BAD : H1_MORE;
-    if (r == H1_BAD || end > H1_HEAD_MAX)
-        return H1_BAD;
+    if (r == H1_MORE && len <= H1_HEAD_MAX)
+        return H1_MORE;
     clear_head(head);
-    if (!split_status_line(head, buf, end) || !run_llhttp(&p, HTTP_RESPONSE, &parse, buf, end))
+    if (r == H1_BAD)
+        return flawed(head, "with a malformed line", bad_at);
+    if (r == H1_MORE || end > H1_HEAD_MAX)
+        return too_large(head, "over 16 KiB");
+    if (!split_status_line(head, buf, end))
+        return flawed(head, "with a malformed status line", 0);
+    if (!run_llhttp(&p, HTTP_RESPONSE, &parse, buf, end)) {
+        if (parse.problem == PROBLEM_HEAD_TOO_LARGE)
+            return too_large(head, "with over 128 fields");
+        const char *at = llhttp_get_error_pos(&p);
+        return flawed(head, "with a malformed field", at ? (size_t)(at - buf) : 0);
+    }
+    if (!read_connection(head, false) || !read_response_framing(head, to_head)) {
+        head->flaw = "with a malformed Connection, Transfer-Encoding or Content-Length";
         return H1_BAD;
-    if (!read_connection(head, false) || !read_response_framing(head, to_head))
-        return H1_BAD;
+    }
     return H1_DONE;
 }

@@ -49,10 +49,7 @@ bool ahead_in_trouble(const struct worker *w, const struct config_upstream *u)
 {
     if (of(w, u)->paused_until_ms > w->mono_ms || w->servers[u->servers[0].index].waiting)
         return true;
-    for (uint32_t i = 0; i < u->n_servers; i++)
-        if (w->servers[u->servers[i].index].failed_until_ms > w->mono_ms)
-            return true;
-    return false;
+    return pool_any_down(w, u);
 }
 
 bool ahead_may(const struct worker *w, const struct config_upstream *u)

@@ -54,7 +54,7 @@ void asked_ended(struct exchange *ex);
 
 /* May one more be fetched there now? */
 bool ahead_may(const struct worker *w, const struct config_upstream *u);
-/* It refuses connections, requests wait for it, a fetch has failed just now, or fetches have lately
+/* A server of it is down, requests wait for it, a fetch has failed just now, or fetches have lately
  * taken twice as long as those before them. */
 bool ahead_in_trouble(const struct worker *w, const struct config_upstream *u);
 void ahead_wake(struct worker *w); /* there is something to do */

@@ -1,15 +1,40 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * collapse: requests that are parked while another one, of this worker or of any other, fetches
- * what they want. The flight's landing writes this worker's eventfd; leases bound every wait.
+ * what they want. The flight's landing writes this worker's eventfd; leases bound every wait. While
+ * the backend says nothing, each waits at most one timeout of its upstream from its own beginning
+ * on, and WAIT_OVER_MS more, in which the fetch may have found another server; then it gets what is
+ * stale, or 504.
  */
 #include "daemons/worker/miss.h"
 #include "daemons/worker/exchange.h"
 #include "daemons/worker/timer.h"
 #include "daemons/worker/worker.h"
 
-#define WAIT_MS (INFLIGHT_LEASE_MS + 250)
-#define LEASES  3
+#define WAIT_MS      (INFLIGHT_LEASE_MS + 250)
+#define LEASES       3
+#define WAIT_OVER_MS 500
+#define WORTH        4 /* a fetch of its own, if one in so many parts of a timeout is left */
+
+uint64_t collapse_until_ms(const struct exchange *ex)
+{
+    return ex->waits_since_ms + ex->upstream->timeout_ms + WAIT_OVER_MS;
+}
+
+bool collapse_is_over(const struct exchange *ex)
+{
+    const uint64_t least_ms = ex->upstream->timeout_ms / WORTH;
+    return ex->waits_since_ms && inflight_is_silent(ex->worker->shared->inflight, &ex->waits_for) &&
+           ex->worker->mono_ms + least_ms + WAIT_OVER_MS >= collapse_until_ms(ex);
+}
+
+/* Looked at again when a lease may have ended, and when it has waited long enough. */
+static void set_timer(struct exchange *ex)
+{
+    struct worker *w = ex->worker;
+    const uint64_t look_ms = w->mono_ms + WAIT_MS, until_ms = collapse_until_ms(ex);
+    timer_set(w, &ex->timer, w->mono_ms < until_ms && until_ms < look_ms ? until_ms : look_ms);
+}
 
 void collapse_park(struct exchange *ex)
 {
@@ -20,7 +45,9 @@ void collapse_park(struct exchange *ex)
         ex->next->link = &ex->next;
     ex->link = &w->parked;
     w->parked = ex;
-    timer_set(w, &ex->timer, w->mono_ms + WAIT_MS);
+    if (!ex->waits_since_ms)
+        ex->waits_since_ms = w->mono_ms;
+    set_timer(ex);
 }
 
 void collapse_unpark(struct exchange *ex)
@@ -61,8 +88,13 @@ void collapse_timeout(struct exchange *ex)
 {
     struct worker *w = ex->worker;
     if (still_waits(w, ex)) {
+        if (w->mono_ms >= collapse_until_ms(ex) &&
+            inflight_is_silent(w->shared->inflight, &ex->waits_for)) {
+            exchange_fail(ex, PROBLEM_GATEWAY_TIMEOUT);
+            return;
+        }
         if (++ex->leases < leases_most(ex)) { /* who fetches it is alive */
-            timer_set(w, &ex->timer, w->mono_ms + WAIT_MS);
+            set_timer(ex);
             return;
         }
         ex->rounds = UINT8_MAX - 1; /* too slow to be waited for: it fetches for itself */

@@ -5,10 +5,8 @@
  *   NEW -> CONNECT -> HEAD -> BODY -> DONE       (PARKED before: somebody else fetches the same;
  *                                                WAITING: the backend refuses connections)
  *
- * Until the first byte of a response has come, a failure may be repaired: a connection that could
- * not be made by the next server; a kept connection that the backend closed just then by a fresh
- * one, if the request is idempotent and none of its body has been taken from the client. Later
- * failures reach the client as what they are: a broken connection, never a shorter response.
+ * Until a response head has come, a failure may be repaired (retry.c). Later failures reach the
+ * client as what they are: a broken connection, never a shorter response.
  */
 #include "daemons/worker/exchange.h"
 #include "daemons/worker/accesslog.h"
@@ -164,6 +162,7 @@ void exchange_finish(struct exchange *ex)
     if (ex->tee)
         tee_abort(ex, INFLIGHT_FAILED);
     tee_land(ex, INFLIGHT_FAILED); /* whoever still waits for it may try */
+    retry_end(ex);
     if (ex->up)
         upstream_close(ex->up);
     exchange_let_go(ex);
@@ -180,7 +179,7 @@ void exchange_drop_client(struct exchange *ex)
 }
 
 /* Those who wait for it go on doing so while the backend thinks, and do not ask it as well. */
-static void watch_lease(struct exchange *ex)
+void exchange_watch_lease(struct exchange *ex)
 {
     struct worker *w = ex->worker;
     const uint64_t look_ms = w->mono_ms + LEASE_LOOK_MS;
@@ -220,7 +219,7 @@ void exchange_client_gone(struct exchange *ex)
     ex->alone_ms = w->mono_ms + (ex->length_unknown ? ALONE_MS : ALONE_LONG_MS);
     timer_set(w, &ex->timer, ex->alone_ms);
     if (ex->state != EXCHANGE_BODY)
-        watch_lease(ex);
+        exchange_watch_lease(ex);
     if (ex->up && ex->up->paused) {
         ex->up->paused = false;
         ev_io_start(w->loop, &ex->up->read);
@@ -244,7 +243,7 @@ void exchange_timeout(struct exchange *ex)
     }
     if (ex->state != EXCHANGE_BODY && ex->ticket.word) {
         exchange_renew(ex);
-        watch_lease(ex);
+        exchange_watch_lease(ex);
         return;
     }
     if (ex->alone_ms)
@@ -305,7 +304,7 @@ bool exchange_may_give_stale(const struct request *r, const struct stored_copy *
            policy_stale_if_error(&r->policy, copy->view.record, r->worker->real_ms);
 }
 
-static bool has_stale(const struct exchange *ex)
+bool exchange_has_stale(const struct exchange *ex)
 {
     return ex->stale && exchange_may_give_stale(&ex->req, ex->stale);
 }
@@ -314,7 +313,7 @@ static bool has_stale(const struct exchange *ex)
 bool exchange_answer_stale(struct exchange *ex)
 {
     struct client *c = ex->req.client;
-    if (!has_stale(ex))
+    if (!exchange_has_stale(ex))
         return false;
     failing_note(ex);
     stats_add(ex->worker->stats, STATS_CACHE_STALE, 1);
@@ -339,8 +338,6 @@ void exchange_fail(struct exchange *ex, enum problem problem)
     ex->failed = true;
     ex->last_problem = (uint8_t)problem;
     ahead_failed(ex);
-    if (ex->up && ex->up->server->index < w->config->n_servers)
-        stats_bump(&w->stats->server[ex->up->server->index].errors, 1);
     if (!exchange_answer_stale(ex) && c) {
         const char *extra = problem == PROBLEM_UNAVAILABLE ? "Retry-After: 1\r\n" : "";
         exchange_let_go(ex);
@@ -360,62 +357,11 @@ void exchange_renew(struct exchange *ex)
     inflight_renew(w->shared->inflight, &ex->ticket, w->mono_ms);
 }
 
-static void connect_next(struct exchange *ex)
-{
-    struct worker *w = ex->worker;
-    const struct config_server *server;
-    if (ex->req.client)
-        client_want_body(ex->req.client, false); /* until there is a connection for it */
-    while ((server = pool_choose(w, ex->upstream, ex->tried))) {
-        struct upstream *u = ex->retried ? NULL : pool_take(w, server);
-        const bool kept = u != NULL;
-        if (!u)
-            u = upstream_connect(w, server);
-        if (u) {
-            ex->up = u;
-            u->exchange = ex;
-            watch_lease(ex);
-            if (kept)
-                exchange_send(ex);
-            return;
-        }
-        pool_failed(w, server);
-        ex->tried |= pool_bit(ex->upstream, server);
-        if (!pool_bit(ex->upstream, server))
-            break;
-    }
-    const bool refused = ex->tried && ex->last_problem == PROBLEM_BAD_GATEWAY;
-    if (!refused || has_stale(ex) || !waiting_enter(ex))
-        exchange_fail(ex, ex->tried ? ex->last_problem : PROBLEM_UNAVAILABLE);
-}
-
-void exchange_try_again(struct exchange *ex)
-{
-    waiting_leave(ex);
-    exchange_renew(ex);
-    exchange_move(ex, EXCHANGE_CONNECT);
-    ex->tried = 0;
-    connect_next(ex);
-}
-
 void exchange_start(struct exchange *ex)
 {
     exchange_move(ex, EXCHANGE_CONNECT);
     ahead_begin(ex);
-    ex->last_problem = PROBLEM_BAD_GATEWAY;
-    connect_next(ex);
-}
-
-void exchange_connect_failed(struct exchange *ex, bool timeout)
-{
-    struct worker *w = ex->worker;
-    const struct config_server *server = ex->up->server;
-    pool_failed(w, server);
-    ex->tried |= pool_bit(ex->upstream, server);
-    ex->last_problem = timeout ? PROBLEM_GATEWAY_TIMEOUT : PROBLEM_BAD_GATEWAY;
-    upstream_close(ex->up);
-    stats_add(w->stats, STATS_UPSTREAM_RETRIES, 1);
-    connect_next(ex);
+    retry_begin(ex);
 }
 
 static void start_body(struct exchange *ex)
@@ -506,44 +452,4 @@ void exchange_writable(struct exchange *ex)
 {
     if (ex->req.client && ex->req.client->body_pending && !ex->request_done)
         client_want_body(ex->req.client, true);
-}
-
-/* ---- failures ---- */
-
-static bool may_retry(const struct exchange *ex)
-{
-    return ex->state == EXCHANGE_HEAD && !ex->up->got_bytes && !ex->body_consumed &&
-           (ex->fetch || ex->req.head->is_idempotent);
-}
-
-/* The connection has failed under a request. */
-void exchange_broken(struct exchange *ex, bool timeout)
-{
-    struct worker *w = ex->worker;
-    struct upstream *u = ex->up;
-    if (ex->state == EXCHANGE_BODY) {
-        struct client *c = ex->req.client;
-        if (u->server->index < w->config->n_servers)
-            stats_bump(&w->stats->server[u->server->index].errors, 1);
-        if (c) {
-            exchange_log(ex);
-            exchange_let_go(ex);
-            client_break(c);
-        }
-        exchange_finish(ex);
-        return;
-    }
-    if (!timeout && may_retry(ex) && (u->reused || !ex->retried)) {
-        if (!u->reused) { /* a fresh one: that server is not well */
-            pool_failed(w, u->server);
-            ex->tried |= pool_bit(ex->upstream, u->server);
-        }
-        ex->retried = true;
-        upstream_close(u);
-        stats_add(w->stats, STATS_UPSTREAM_RETRIES, 1);
-        exchange_move(ex, EXCHANGE_CONNECT);
-        connect_next(ex);
-        return;
-    }
-    exchange_fail(ex, timeout ? PROBLEM_GATEWAY_TIMEOUT : PROBLEM_BAD_GATEWAY);
 }

@@ -4,6 +4,7 @@
  * be missing for a while.
  *
  *   exchange.c  its way from one state to the next
+ *   retry.c     which server it asks, and which one next
  *   reply.c     what comes back
  *   waiting.c   it waits while a backend restarts
  *
@@ -30,6 +31,7 @@ struct guard_check;
 struct stored_copy;
 struct tee;
 struct upstream;
+struct upstream_error;
 struct worker;
 
 enum exchange_state {
@@ -58,11 +60,16 @@ struct exchange {
     struct guard_check *guard; /* that it asks for; NULL */
     uint64_t birth;            /* inval_seq() before the request was sent */
     uint64_t sent_real_ms, sent_ns, renewed_ms;
+    uint64_t begun_ms;       /* asks for a server since then */
+    uint64_t until_ms;       /* no head by then: it is given up; 0: each server has its time */
+    uint64_t waits_since_ms; /* for another's fetch; 0: it never did */
+    uint64_t lease_ms;       /* of the trial of `server` that it is; 0 */
+    const struct config_server *server; /* asked now or last */
     uint64_t wait_until_ms;  /* it has waited for a backend that restarts; 0: it has not */
     uint64_t alone_ms;       /* the client has left: when to give up; 0: it has not */
     const char *not_stored;  /* why, for Cache-Status; NULL: it is, or nobody asked */
     struct asked_url *asked; /* `cache warm` waits for its outcome; NULL */
-    uint64_t tried;          /* bit per server of the upstream (by position) */
+    uint64_t tried, avoid;   /* bit per server of the upstream (by position) */
     uint64_t body_sent;      /* response body bytes the client got */
     uint16_t status;         /* sent to the client; 0: none yet */
     uint16_t answered;       /* the backend's status; 0: none yet */
@@ -78,13 +85,15 @@ struct exchange {
     bool body_to_client; /* the client gets the body (not HEAD, not answered 304) */
     bool request_done;   /* the whole request has been handed to the backend connection */
     bool body_consumed;  /* body bytes were taken from the client: no second try */
-    bool retried;
-    bool ahead;           /* nobody waits for it */
-    bool change;          /* nor for this: of worker.n_changes */
-    bool counted;         /* among those under way at its upstream (ahead.c) */
-    bool failed;          /* exchange_fail() */
-    uint8_t last_problem; /* enum problem: why no server could be reached, or why it failed */
-    uint64_t fetch_ns;    /* until the response head was there */
+    bool fresh;          /* no kept connection any more: one was closed under it */
+    uint8_t asked_in_vain; /* servers that it was sent to */
+    uint32_t addresses;    /* of `server` that took no connection */
+    bool ahead;            /* nobody waits for it */
+    bool change;           /* nor for this: of worker.n_changes */
+    bool counted;          /* among those under way at its upstream (ahead.c) */
+    bool failed;           /* exchange_fail() */
+    uint8_t last_problem;  /* enum problem: why no server could be reached, or why it failed */
+    uint64_t fetch_ns;     /* until the response head was there */
     struct h1_head head;
     char *bytes;
 };
@@ -106,10 +115,7 @@ void exchange_free(struct exchange *ex);
 /* Has nothing more to do: lets go of client and connection; freed at the end of the iteration. */
 void exchange_finish(struct exchange *ex);
 
-void exchange_try_again(struct exchange *ex); /* after WAITING */
-void exchange_send(struct exchange *ex);      /* the connection is there */
-void exchange_connect_failed(struct exchange *ex, bool timeout);
-void exchange_broken(struct exchange *ex, bool timeout);
+void exchange_send(struct exchange *ex);     /* the connection is there */
 void exchange_writable(struct exchange *ex); /* the backend takes more of the request */
 void exchange_renew(struct exchange *ex);    /* its lease, now and then */
 /* The client goes its way; its body reader must not write here any more. */
@@ -123,11 +129,24 @@ bool exchange_answer_stale(struct exchange *ex);
 void exchange_measure(struct exchange *ex);
 void exchange_log(struct exchange *ex);
 
+bool exchange_has_stale(const struct exchange *ex);
+void exchange_watch_lease(struct exchange *ex);
+
+/* ---- retry.c: which server it asks, and which one next ---- */
+void retry_begin(struct exchange *ex);
+void retry_again(struct exchange *ex); /* after WAITING */
+/* Its server takes no connection; or the connection has failed under it, before the response was
+ * whole. */
+void retry_unconnected(struct exchange *ex, const struct upstream_error *e);
+void retry_broken(struct exchange *ex, const struct upstream_error *e, bool timeout);
+void retry_answered(struct exchange *ex); /* a response head has come */
+void retry_end(struct exchange *ex);
+
 /* ---- reply.c: what comes back ---- */
 /* Bytes of the response, which may be moved about; returns how many were used (part of a head is
  * left). */
 size_t reply_receive(struct exchange *ex, char *at, size_t len);
-void reply_eof(struct exchange *ex);
+bool reply_eof(struct exchange *ex);    /* false: that is no proper end */
 void reply_resume(struct exchange *ex); /* the client takes more again */
 
 /* ---- waiting.c: requests wait while a backend restarts ---- */

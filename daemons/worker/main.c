@@ -9,8 +9,10 @@
 #include "daemons/worker/upstream.h"
 #include "daemons/worker/via.h"
 #include "polder/cache.h"
+#include "polder/clock.h"
 #include "polder/log.h"
 #include "polder/proc.h"
+#include "polder/server_state.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -41,6 +43,32 @@ static void ops_init(struct worker *w)
                                                .health = ""};
 }
 
+/* Where the table is full, and for ops, a row that this worker alone knows. */
+static struct server_row *row_new(void)
+{
+    struct server_row *row = aligned_alloc(_Alignof(struct server_row), sizeof *row);
+    if (row)
+        memset(row, 0, sizeof *row);
+    return row;
+}
+
+static bool servers_open(struct worker *w)
+{
+    const struct config *c = w->config;
+    w->servers = calloc(c->n_servers + 1, sizeof *w->servers);
+    if (!w->servers || !(w->servers[c->n_servers].row = row_new()))
+        return false;
+    for (uint32_t u = 0; u < c->n_upstreams; u++)
+        for (uint32_t i = 0; i < c->upstreams[u].n_servers; i++) {
+            const struct config_server *s = &c->upstreams[u].servers[i];
+            struct server_row **row = &w->servers[s->index].row;
+            *row = server_claim(w->shared->servers, stats_server_id(s), clock_mono_ms());
+            if (!*row && !(*row = row_new()))
+                return false;
+        }
+    return true;
+}
+
 static struct worker *worker_new(const struct process *p)
 {
     struct worker *w = calloc(1, sizeof *w);
@@ -64,8 +92,7 @@ static struct worker *worker_new(const struct process *p)
     w->stream = (uint64_t)p->incarnation << 40;
     w->routes = calloc(w->config->n_routes + 1, sizeof *w->routes);
     w->limits = calloc(w->config->n_limits + 1, sizeof *w->limits);
-    w->servers = calloc(w->config->n_servers + 1, sizeof *w->servers);
-    if (!w->routes || !w->limits || !w->servers)
+    if (!w->routes || !w->limits || !servers_open(w))
         return NULL;
     if (getrandom(w->request_id, sizeof w->request_id, 0) != sizeof w->request_id)
         w->request_id[0] = (uint64_t)getpid();

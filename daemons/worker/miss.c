@@ -298,5 +298,11 @@ void miss_retry(struct exchange *ex)
     c->exchange = ex;
     ex->req.client = c;
     take_stale(ex, &found);
+    if (collapse_is_over(ex)) {
+        exchange_fail(ex, PROBLEM_GATEWAY_TIMEOUT);
+        return;
+    }
+    if (inflight_is_silent(w->shared->inflight, &ex->waits_for))
+        ex->until_ms = collapse_until_ms(ex);
     fetch(w, ex);
 }

@@ -38,5 +38,10 @@ void collapse_park(struct exchange *ex);
 void collapse_unpark(struct exchange *ex);
 void collapse_wake(struct worker *w); /* the eventfd fired, or time went by */
 void collapse_timeout(struct exchange *ex);
+/* Until when it waits where the backend says nothing. */
+uint64_t collapse_until_ms(const struct exchange *ex);
+/* The fetch it waited for has ended without a word of the backend, and there is not enough time
+ * left for one of its own. */
+bool collapse_is_over(const struct exchange *ex);
 
 #endif

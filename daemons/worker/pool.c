@@ -2,9 +2,11 @@
 /*
  * pool: which server of an upstream gets a request, and the connections that are kept open to it.
  *
- * Servers take turns by smooth weighted round robin over their running weights; one with weight 0
- * gets nothing. One that refused a connection is passed over for a second while another is there.
- * Idle connections: the last one used first, so that the surplus ages and closes.
+ * Servers that are up take turns by smooth weighted round robin over their running weights; one
+ * with weight 0 gets nothing. One that is down gets a trial now and then (polder/server_state.h),
+ * of a request that can be repeated elsewhere; of another only where none such has come for a
+ * while. Where no server is up, all take turns. Idle connections: the last one used first, so that
+ * the surplus ages and closes.
  */
 #include "daemons/worker/upstream.h"
 #include "daemons/worker/worker.h"
@@ -12,8 +14,9 @@
 #include <errno.h>
 #include <sys/socket.h>
 
-#define FAILED_MS 1000
-#define IDLE_MS   4000 /* uvicorn closes after 5 s: be earlier, and win the race */
+#define IDLE_MS        4000  /* uvicorn closes after 5 s: be earlier, and win the race */
+#define LATE_MS        10000 /* a trial that is due so long may cost a client its answer */
+#define TRIAL_SPARE_MS 1000
 
 uint64_t pool_bit(const struct config_upstream *upstream, const struct config_server *server)
 {
@@ -26,7 +29,7 @@ static uint32_t weight_of(const struct worker *w, const struct config_server *se
     return server == &w->ops_server ? 1 : w->runtime.server[server->index].weight;
 }
 
-/* One turn among the servers that are not in `tried`; healthy: nor have they failed just now. */
+/* One turn among the servers that are not in `tried`; healthy: and are up. */
 static const struct config_server *turn(struct worker *w, const struct config_upstream *upstream,
                                         uint64_t tried, bool healthy)
 {
@@ -34,11 +37,11 @@ static const struct config_server *turn(struct worker *w, const struct config_up
     int64_t total = 0;
     for (uint32_t i = 0; i < upstream->n_servers; i++) {
         const struct config_server *server = &upstream->servers[i];
-        struct server_state *state = &w->servers[server->index];
+        struct server_local *state = &w->servers[server->index];
         const uint32_t weight = weight_of(w, server);
         if (!weight || tried & pool_bit(upstream, server))
             continue;
-        if (healthy && state->failed_until_ms > w->mono_ms)
+        if (healthy && !server_is_up(state->row))
             continue;
         state->current += weight;
         total += weight;
@@ -50,16 +53,61 @@ static const struct config_server *turn(struct worker *w, const struct config_up
     return best;
 }
 
-const struct config_server *pool_choose(struct worker *w, const struct config_upstream *upstream,
-                                        uint64_t tried)
+/* A server that is down and whose trial is due; this request is it now. */
+static const struct config_server *trial(struct worker *w, const struct pool_wish *wish,
+                                         struct pool_choice *choice)
 {
-    const struct config_server *server = turn(w, upstream, tried, true);
-    return server ? server : turn(w, upstream, tried, false);
+    const struct config_upstream *u = wish->upstream;
+    const uint64_t lasts_ms = (uint64_t)u->connect_timeout_ms + u->timeout_ms + TRIAL_SPARE_MS;
+    for (uint32_t i = 0; i < u->n_servers; i++) {
+        const struct config_server *server = &u->servers[i];
+        struct server_row *row = w->servers[server->index].row;
+        if (!server_is_up(row) && weight_of(w, server) && !(wish->tried & pool_bit(u, server)) &&
+            server_try(row, w->mono_ms, wish->repeatable ? 0 : LATE_MS, lasts_ms,
+                       &choice->lease_ms))
+            return server;
+    }
+    return NULL;
 }
 
-void pool_failed(struct worker *w, const struct config_server *server)
+bool pool_choose(struct worker *w, const struct pool_wish *wish, struct pool_choice *choice)
 {
-    w->servers[server->index].failed_until_ms = w->mono_ms + FAILED_MS;
+    *choice = (struct pool_choice){0};
+    if ((choice->server = trial(w, wish, choice)))
+        return true;
+    choice->lease_ms = 0;
+    if ((choice->server = turn(w, wish->upstream, wish->tried | wish->avoid, true)))
+        return true;
+    choice->server = turn(w, wish->upstream, wish->tried, false);
+    choice->is_down = choice->server && !server_is_up(w->servers[choice->server->index].row);
+    return choice->server != NULL;
+}
+
+bool pool_any_down(const struct worker *w, const struct config_upstream *upstream)
+{
+    for (uint32_t i = 0; i < upstream->n_servers; i++)
+        if (!server_is_up(w->servers[upstream->servers[i].index].row))
+            return true;
+    return false;
+}
+
+static struct server_name name_of(const struct worker *w, const struct config_server *server)
+{
+    return (struct server_name){w->servers[server->index].row, server->upstream->name,
+                                server->address.text};
+}
+
+void pool_failed(struct worker *w, const struct config_server *server, enum server_reason reason,
+                 const char *what, uint64_t lease_ms)
+{
+    const struct server_name name = name_of(w, server);
+    server_report_failure(&name, reason, what, lease_ms != 0, w->mono_ms);
+}
+
+void pool_answered(struct worker *w, const struct config_server *server)
+{
+    const struct server_name name = name_of(w, server);
+    server_report_answer(&name, w->mono_ms);
 }
 
 static void unlink_idle(struct upstream *u)
@@ -97,7 +145,7 @@ struct upstream *pool_take(struct worker *w, const struct config_server *server)
 void pool_keep(struct upstream *u)
 {
     struct worker *w = u->worker;
-    struct server_state *state = &w->servers[u->server->index];
+    struct server_local *state = &w->servers[u->server->index];
     if (w->draining) {
         upstream_close(u);
         return;

@@ -17,6 +17,7 @@
 #include "daemons/worker/worker.h"
 #include "polder/clock.h"
 #include "polder/field.h"
+#include "polder/server_state.h"
 #include "polder/stats.h"
 
 #include <string.h>
@@ -52,14 +53,21 @@ static void response_end(struct exchange *ex)
     exchange_finish(ex);
 }
 
-void reply_eof(struct exchange *ex)
+bool reply_eof(struct exchange *ex)
 {
-    if (ex->state == EXCHANGE_BODY && h1_body_eof(&ex->up->body)) {
-        ex->up->keep_alive = false;
-        response_end(ex);
-    } else {
-        exchange_broken(ex, false);
-    }
+    if (ex->state != EXCHANGE_BODY || !h1_body_eof(&ex->up->body))
+        return false;
+    ex->up->keep_alive = false;
+    response_end(ex);
+    return true;
+}
+
+/* What has come is no response to this request. */
+static void refuse(struct exchange *ex, enum server_reason reason, const char *what)
+{
+    struct upstream_error e;
+    upstream_error(&e, reason, "%s", what);
+    retry_broken(ex, &e, false);
 }
 
 /* How the client gets the body, and whether it gets it at all. */
@@ -168,6 +176,7 @@ static bool final_head(struct exchange *ex, const struct h1_head *head, bool mor
 {
     struct upstream *u = ex->up;
     ex->fetch_ns = clock_mono_ns() - ex->sent_ns;
+    retry_answered(ex);
     ex->answered = head->status;
     ahead_answered(ex, is_failure(head->status));
     h1_body_init(&u->body, head->framing, head->length);
@@ -177,7 +186,7 @@ static bool final_head(struct exchange *ex, const struct h1_head *head, bool mor
         head->keep_alive && head->framing != H1_TO_CLOSE && !(more && head->framing == H1_NO_BODY);
     if (ex->fetch && head->status == 304) {
         if (!ex->conditional)
-            exchange_fail(ex, PROBLEM_BAD_GATEWAY); /* nobody has set a condition */
+            refuse(ex, SERVER_MALFORMED, "sent a 304 that nobody has asked for");
         else if (freshen_agrees(ex, head))
             not_modified(ex, head);
         else
@@ -185,7 +194,7 @@ static bool final_head(struct exchange *ex, const struct h1_head *head, bool mor
         return false;
     }
     if (ex->fetch && head->status == 206) { /* nobody has asked for a part */
-        exchange_fail(ex, PROBLEM_BAD_GATEWAY);
+        refuse(ex, SERVER_MALFORMED, "sent a 206 that nobody has asked for");
         return false;
     }
     if (is_failure(head->status) && exchange_answer_stale(ex)) {
@@ -195,6 +204,8 @@ static bool final_head(struct exchange *ex, const struct h1_head *head, bool mor
     if (!ex->req.head->is_safe)
         invalidate_after(ex, head);
     exchange_move(ex, EXCHANGE_BODY);
+    if (ex->ticket.word)
+        inflight_note_answer(ex->worker->shared->inflight, &ex->ticket);
     ex->length_unknown = head->framing == H1_CHUNKED || head->framing == H1_TO_CLOSE;
     if (ex->req.is_head && !ex->fetch)
         freshen_by_head(ex, head);
@@ -212,6 +223,14 @@ static bool final_head(struct exchange *ex, const struct h1_head *head, bool mor
     return ex->state == EXCHANGE_BODY;
 }
 
+static void bad_head(struct exchange *ex, const struct h1_head *head)
+{
+    struct upstream_error e;
+    upstream_error(&e, head->flaw_is_size ? SERVER_TOO_LARGE : SERVER_MALFORMED,
+                   "sent a response head %s", head->flaw);
+    retry_broken(ex, &e, false);
+}
+
 /* One head. Returns the bytes used; 0: not complete, or the exchange is over. */
 static size_t receive_head(struct exchange *ex, const char *at, size_t len)
 {
@@ -222,7 +241,7 @@ static size_t receive_head(struct exchange *ex, const char *at, size_t len)
     case H1_MORE:
         return 0;
     case H1_BAD:
-        exchange_fail(ex, PROBLEM_BAD_GATEWAY);
+        bad_head(ex, head);
         return 0;
     case H1_DONE:
         break;
@@ -230,12 +249,12 @@ static size_t receive_head(struct exchange *ex, const char *at, size_t len)
     const size_t used = head->head_len;
     u->scanned = 0;
     if (head->status == 101) {
-        exchange_fail(ex, PROBLEM_BAD_GATEWAY); /* nobody asked for another protocol */
+        refuse(ex, SERVER_MALFORMED, "sent a 101 that nobody has asked for");
         return 0;
     }
     if (head->status < 200) {
         if (++ex->interims > INTERIMS_MAX) {
-            exchange_fail(ex, PROBLEM_BAD_GATEWAY);
+            refuse(ex, SERVER_MALFORMED, "sent more than 100 interim responses");
             return 0;
         }
         response_interim(ex, head);
@@ -301,7 +320,7 @@ static void receive_body(struct exchange *ex, char *at, size_t len)
         len -= used;
     }
     if (rc < 0) {
-        exchange_broken(ex, false);
+        refuse(ex, SERVER_MALFORMED, "sent a malformed response body");
     } else if (u->body.done) {
         if (len)
             u->keep_alive = false;

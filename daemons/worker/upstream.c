@@ -13,6 +13,8 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -25,23 +27,98 @@ static void on_write(EV_P_ ev_io *watcher, int events);
 
 /* ---- life ---- */
 
-struct upstream *upstream_connect(struct worker *w, const struct config_server *server)
+void upstream_error(struct upstream_error *e, enum server_reason reason, const char *format, ...)
 {
-    const struct sockaddr *sa = (const struct sockaddr *)&server->address.sa;
+    va_list args;
+    e->reason = reason;
+    va_start(args, format);
+    vsnprintf(e->what, sizeof e->what, format, args);
+    va_end(args);
+}
+
+/* What connect() says; what is wrong on this side alone is no error of the server. */
+static void connect_error(struct upstream_error *e, int code)
+{
+    if (code == EMFILE || code == ENFILE || code == ENOBUFS || code == ENOMEM ||
+        code == EADDRNOTAVAIL)
+        upstream_error(e, SERVER_NONE, "cannot be asked: %s", strerror(code));
+    else if (code == ECONNREFUSED || code == ENOENT)
+        upstream_error(e, SERVER_REFUSED, "refused the connection: %s", strerror(code));
+    else
+        upstream_error(e, SERVER_UNREACHABLE, "cannot be reached: %s", strerror(code));
+}
+
+static bool addresses_of(const struct worker *w, const struct config_server *server,
+                         struct server_addresses *list)
+{
+    if (server_addresses_get(w->servers[server->index].row, list))
+        return true;
+    if (server->resolved)
+        *list = *server->resolved;
+    return server->resolved != NULL;
+}
+
+uint32_t upstream_addresses(const struct worker *w, const struct config_server *server)
+{
+    struct server_addresses list;
+    if (server->address.len)
+        return 1;
+    return addresses_of(w, server, &list) ? list.n : 0;
+}
+
+void upstream_next_address(struct worker *w, const struct config_server *server)
+{
+    w->servers[server->index].address++;
+}
+
+/* 0: its name has none. */
+static socklen_t address_of(const struct worker *w, const struct config_server *server,
+                            struct sockaddr_storage *out)
+{
+    struct server_addresses list;
+    if (server->address.len) {
+        *out = server->address.sa;
+        return server->address.len;
+    }
+    if (!addresses_of(w, server, &list) || !list.n)
+        return 0;
+    return server_address_to(&list.at[w->servers[server->index].address % list.n], out);
+}
+
+/* A socket that is connecting; -1. */
+static int begin(const struct worker *w, const struct config_server *server,
+                 struct upstream_error *e)
+{
+    struct sockaddr_storage sa;
+    const socklen_t len = address_of(w, server, &sa);
+    const int on = 1;
+    if (!len) {
+        upstream_error(e, SERVER_NO_ADDRESS, "has a name without an address now");
+        return -1;
+    }
+    const int fd = socket(sa.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) {
+        connect_error(e, errno);
+        return -1;
+    }
+    if (sa.ss_family != AF_UNIX)
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    if (connect(fd, (const struct sockaddr *)&sa, len) < 0 && errno != EINPROGRESS) {
+        connect_error(e, errno);
+        close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+struct upstream *upstream_connect(struct worker *w, const struct config_server *server,
+                                  struct upstream_error *e)
+{
     struct upstream *u = calloc(1, sizeof *u);
     if (!u)
-        return NULL;
-    const int fd = socket(sa->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        connect_error(e, ENOMEM);
+    const int fd = u ? begin(w, server, e) : -1;
     if (fd < 0) {
-        free(u);
-        return NULL;
-    }
-    if (sa->sa_family != AF_UNIX) {
-        const int on = 1;
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    }
-    if (connect(fd, sa, server->address.len) < 0 && errno != EINPROGRESS) {
-        close(fd);
         free(u);
         return NULL;
     }
@@ -49,11 +126,12 @@ struct upstream *upstream_connect(struct worker *w, const struct config_server *
     u->server = server;
     u->state = UPSTREAM_CONNECTING;
     u->timer.kind = TIMER_UPSTREAM;
+    u->progress_ms = w->mono_ms;
     ev_io_init(&u->read, on_read, fd, EV_READ);
     ev_io_init(&u->write, on_write, fd, EV_WRITE);
     u->read.data = u->write.data = u;
     ev_io_start(w->loop, &u->write);
-    timer_set(w, &u->timer, w->mono_ms + server->upstream->connect_timeout_ms);
+    upstream_arm(u);
     w->n_busy++;
     return u;
 }
@@ -99,10 +177,50 @@ void upstream_keep_trailer(struct upstream *u)
 
 /* ---- time ---- */
 
+/* When what it does now has taken too long: for itself, or for its exchange. */
+static uint64_t due_of(const struct upstream *u)
+{
+    const struct config_upstream *of = u->server->upstream;
+    const struct exchange *ex = u->exchange;
+    const bool connecting = u->state == UPSTREAM_CONNECTING;
+    const uint64_t due_ms = u->progress_ms + (connecting ? of->connect_timeout_ms : of->timeout_ms);
+    const bool no_head = ex && (connecting || ex->state == EXCHANGE_HEAD);
+    return no_head && ex->until_ms && ex->until_ms < due_ms ? ex->until_ms : due_ms;
+}
+
+void upstream_arm(struct upstream *u)
+{
+    timer_set(u->worker, &u->timer, due_of(u));
+}
+
 void upstream_progress(struct upstream *u)
 {
     u->progress_ms = u->worker->mono_ms;
-    timer_set(u->worker, &u->timer, u->progress_ms + u->server->upstream->timeout_ms);
+    upstream_arm(u);
+}
+
+/* Not the server's fault where its exchange had less time left than a server gets. */
+static void timed_out(struct upstream *u)
+{
+    struct worker *w = u->worker;
+    struct upstream_error e;
+    const bool connecting = u->state == UPSTREAM_CONNECTING;
+    const struct config_upstream *of = u->server->upstream;
+    const uint32_t allowed_ms = connecting ? of->connect_timeout_ms : of->timeout_ms;
+    const bool whole = w->mono_ms >= u->progress_ms + allowed_ms;
+    stats_add(w->stats, STATS_UPSTREAM_TIMEOUTS, 1);
+    upstream_error(&e,
+                   !whole       ? SERVER_NONE
+                   : connecting ? SERVER_CONNECT_TIMEOUT
+                                : SERVER_TIMEOUT,
+                   connecting                            ? "took no connection for %g s"
+                   : u->exchange->state == EXCHANGE_BODY ? "was silent for %g s within its response"
+                                                         : "gave no response for %g s",
+                   allowed_ms / 1000.);
+    if (connecting)
+        retry_unconnected(u->exchange, &e);
+    else
+        retry_broken(u->exchange, &e, true);
 }
 
 void upstream_timeout(struct upstream *u)
@@ -113,22 +231,20 @@ void upstream_timeout(struct upstream *u)
         return;
     }
     if (u->state == UPSTREAM_CONNECTING) {
-        stats_add(w->stats, STATS_UPSTREAM_TIMEOUTS, 1);
-        exchange_connect_failed(u->exchange, true);
+        timed_out(u);
         return;
     }
     /* Waiting for the client, to take more or to send more, is not the backend's fault; the
      * client's own deadline watches that. */
     const struct client *c = u->exchange->req.client;
     const bool client_slow = u->paused || (c && c->body_pending && c->body_wanted && !u->out.len);
-    const uint64_t due = u->progress_ms + u->server->upstream->timeout_ms;
+    const uint64_t due = due_of(u);
     if (client_slow) {
         upstream_progress(u);
     } else if (due > w->mono_ms) {
         timer_set(w, &u->timer, due);
     } else {
-        stats_add(w->stats, STATS_UPSTREAM_TIMEOUTS, 1);
-        exchange_broken(u->exchange, true);
+        timed_out(u);
     }
 }
 
@@ -140,7 +256,9 @@ static void connected(struct upstream *u)
     socklen_t len = sizeof error;
     ev_io_stop(u->worker->loop, &u->write);
     if (getsockopt(u->write.fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0 || error) {
-        exchange_connect_failed(u->exchange, false);
+        struct upstream_error e;
+        connect_error(&e, error ? error : errno);
+        retry_unconnected(u->exchange, &e);
         return;
     }
     stats_add(u->worker->stats, STATS_UPSTREAM_CONNECTS, 1);
@@ -201,7 +319,19 @@ static void keep_rest(struct upstream *u, struct buffer *in, const char *at, siz
         buffer_put(w, in);
     }
     if (wanted && !in)
-        exchange_broken(u->exchange, false);
+        exchange_fail(u->exchange, PROBLEM_UNAVAILABLE); /* no memory for it */
+}
+
+/* The connection has ended before the response has; code: errno, 0: it was closed. */
+static void ended(struct upstream *u, int code)
+{
+    struct upstream_error e;
+    const char *where = u->exchange->state == EXCHANGE_BODY ? "within its response"
+                        : u->got_bytes                      ? "within its response head"
+                                                            : "before its response head";
+    upstream_error(&e, SERVER_CLOSED, "closed the connection %s%s%s", where, code ? ": " : "",
+                   code ? strerror(code) : "");
+    retry_broken(u->exchange, &e, false);
 }
 
 static void readable(struct upstream *u)
@@ -217,10 +347,9 @@ static void readable(struct upstream *u)
         return;
     }
     if (n <= 0) {
-        if (n == 0)
-            reply_eof(u->exchange);
-        else
-            exchange_broken(u->exchange, false);
+        const int code = errno;
+        if (n < 0 || !reply_eof(u->exchange))
+            ended(u, n < 0 ? code : 0);
         return;
     }
     u->got_bytes = true;

@@ -13,6 +13,7 @@
 #include "daemons/worker/buffer.h"
 #include "daemons/worker/timer.h"
 #include "polder/config.h"
+#include "polder/server_state.h"
 
 #include <ev.h>
 #include <stdbool.h>
@@ -49,22 +50,50 @@ void upstream_timeout(struct upstream *u);
 void upstream_free(struct upstream *u);
 void upstream_close(struct upstream *u);
 void upstream_progress(struct upstream *u); /* its time starts again */
+void upstream_arm(struct upstream *u);      /* its timer, after exchange.until_ms has changed */
 void upstream_keep_trailer(struct upstream *u);
 void upstream_send(struct upstream *u, const struct iovec *iov, unsigned n);
-struct upstream *upstream_connect(struct worker *w, const struct config_server *server);
+/* Why there is no connection, or no response. what: a clause about the server, for the log. */
+struct upstream_error {
+    enum server_reason reason; /* SERVER_NONE: it is not the server's fault */
+    char what[160];
+};
+void upstream_error(struct upstream_error *e, enum server_reason reason, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+/* To the address of the server that this worker uses now. NULL: *e says why. */
+struct upstream *upstream_connect(struct worker *w, const struct config_server *server,
+                                  struct upstream_error *e);
+uint32_t upstream_addresses(const struct worker *w, const struct config_server *server);
+void upstream_next_address(struct worker *w, const struct config_server *server);
 
 /* ---- pool.c ---- */
-struct server_state {
+/* What this worker has of a server. */
+struct server_local {
+    struct server_row *row; /* what all know of it; never NULL */
+    uint32_t address;       /* the one in use, of those of its name */
     uint64_t waiting_bytes; /* of its upstream's first server: what waits for any of them */
     uint32_t waiting;
     struct upstream *idle; /* last used first */
     int64_t current;       /* smooth weighted round robin */
-    uint64_t failed_until_ms;
 };
-const struct config_server *pool_choose(struct worker *w, const struct config_upstream *upstream,
-                                        uint64_t tried);
+struct pool_wish {
+    const struct config_upstream *upstream;
+    uint64_t tried;  /* never these */
+    uint64_t avoid;  /* these only where nobody else is up */
+    bool repeatable; /* a failure costs no client its answer */
+};
+struct pool_choice {
+    const struct config_server *server;
+    uint64_t lease_ms; /* it is a trial of a server that is down, until then; 0 */
+    bool is_down;      /* and is asked for want of a better one */
+};
+bool pool_choose(struct worker *w, const struct pool_wish *wish, struct pool_choice *choice);
+bool pool_any_down(const struct worker *w, const struct config_upstream *upstream);
 uint64_t pool_bit(const struct config_upstream *upstream, const struct config_server *server);
-void pool_failed(struct worker *w, const struct config_server *server);
+/* An attempt has failed, or its response has begun. lease_ms: of the trial that it was; 0. */
+void pool_failed(struct worker *w, const struct config_server *server, enum server_reason reason,
+                 const char *what, uint64_t lease_ms);
+void pool_answered(struct worker *w, const struct config_server *server);
 struct upstream *pool_take(struct worker *w, const struct config_server *server);
 void pool_keep(struct upstream *u);
 void pool_forget(struct upstream *u); /* an idle one is being closed */

@@ -18,7 +18,7 @@
 #define TRY_MOST 16 /* upstreams tried in one tick */
 
 /* Where the upstream's counts are. */
-static struct server_state *account(struct worker *w, const struct config_upstream *upstream)
+static struct server_local *account(struct worker *w, const struct config_upstream *upstream)
 {
     return &w->servers[upstream->servers[0].index];
 }
@@ -33,7 +33,7 @@ bool waiting_enter(struct exchange *ex)
     struct worker *w = ex->worker;
     const struct config_upstream *u = ex->upstream;
     const struct client *c = ex->req.client;
-    struct server_state *a = account(w, u);
+    struct server_local *a = account(w, u);
     const bool first = ex->wait_until_ms == 0;
     if (!u->park_ms || !c || c->body_pending || ex->body_consumed || !ex->head.is_idempotent)
         return false;
@@ -62,7 +62,7 @@ bool waiting_enter(struct exchange *ex)
 void waiting_leave(struct exchange *ex)
 {
     struct worker *w = ex->worker;
-    struct server_state *a = account(w, ex->upstream);
+    struct server_local *a = account(w, ex->upstream);
     a->waiting--;
     a->waiting_bytes -= bytes_of(ex);
     *ex->link = ex->next;
@@ -84,7 +84,7 @@ void waiting_wake(struct worker *w, const struct config_upstream *upstream)
             list[n++] = ex;
     for (unsigned i = 0; i < n; i++)
         if (list[i]->state == EXCHANGE_WAITING)
-            exchange_try_again(list[i]);
+            retry_again(list[i]);
 }
 
 /* The oldest of each upstream tries. */
@@ -103,7 +103,7 @@ static void on_try(EV_P_ ev_timer *watcher, int events)
     }
     for (unsigned i = 0; i < n; i++)
         if (list[i]->state == EXCHANGE_WAITING)
-            exchange_try_again(list[i]);
+            retry_again(list[i]);
     if (!w->waiting)
         ev_timer_stop(EV_A_ watcher);
 }

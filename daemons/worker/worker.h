@@ -69,7 +69,7 @@ struct memo;
 struct proc_slot;
 struct refresh;
 struct ring;
-struct server_state;
+struct server_local;
 struct shrink;
 struct upstream;
 struct warm;
@@ -169,7 +169,7 @@ struct worker {
     uint32_t n_busy, n_idle; /* backend connections */
     uint32_t n_changes;      /* requests whose client has left, for what their answer invalidates */
 
-    struct server_state *servers; /* by config_server.index; the last one is ops */
+    struct server_local *servers; /* by config_server.index; the last one is ops */
     struct config_upstream ops_upstream;
     struct config_server ops_server;
 

@@ -60,6 +60,11 @@ bool inflight_wait_again(struct inflight_table *table, const struct inflight_tic
 bool inflight_is_awaited(struct inflight_table *table, const struct inflight_ticket *ticket);
 void inflight_renew(struct inflight_table *table, const struct inflight_ticket *ticket,
                     uint64_t now_ms);
+/* The response has begun: from now on those who wait do so for its body. */
+void inflight_note_answer(struct inflight_table *table, const struct inflight_ticket *ticket);
+/* Has the backend said nothing for that flight, or did it not until it landed? For who waits, or is
+ * woken just now: a later flight in the same place takes its mark. */
+bool inflight_is_silent(struct inflight_table *table, const struct inflight_ticket *ticket);
 /* worker_events: shared.worker_event. Harmless if it is not (any more) the ticket's flight. */
 void inflight_land(struct inflight_table *table, const struct inflight_ticket *ticket,
                    enum inflight_result result, const int *worker_events);

@@ -24,9 +24,11 @@ struct history_ring;
 struct cache_shared;
 struct guard_page;
 struct condition_table;
+struct server_table;
 
 #define SHARED_REGIONS                                                                             \
     4 /* configurations that may be in use at once (draining workers keep theirs) */
+#define SHARED_ABI         1 /* of segments' bodies */
 #define SHARED_REGION_SIZE ((size_t)16 << 20)
 
 /* rings to the keeper: one a worker slot, and one from control */
@@ -52,6 +54,7 @@ struct shared {
     _Atomic uint8_t *ref; /* [CACHE_SLOTS_MAX] uses of cached objects: polder/uses.h */
     struct cache_shared *cache;
     shared_client_row *clients;   /* [PROC_WORKER_SLOTS] */
+    struct server_table *servers; /* polder/server_state.h */
     struct history_ring *history; /* NULL until telemetry over time exists */
     struct ring *ring[SHARED_RINGS];
     struct config_region *region[SHARED_REGIONS];
@@ -76,6 +79,8 @@ void shared_destroy(struct shared *sh);
 /* False: somebody has cut a file short that is behind a segment; whoever touches what is missing
  * dies of it. */
 bool shared_is_whole(const struct shared *sh);
+/* The descriptor behind `servers`, for the supervisor. */
+int shared_servers_fd(const struct shared *sh);
 /* Writes the eventfd of each worker that holds requests until something changes
  * (proc_slot.holding); called after an invalidation, and by the keeper after it has stored
  * something. Never waits. */

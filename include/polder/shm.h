@@ -27,6 +27,7 @@ enum shm_kind {
     SHM_HISTORY,
     SHM_GUARD,
     SHM_CONDITIONS,
+    SHM_SERVERS,
 };
 
 struct shm_header {

@@ -52,7 +52,7 @@ struct stats_slab {
     } limit[STATS_LIMITS_MAX];
     /* by config_server.index; the row behind the last server is the ops pages' */
     struct {
-        _Atomic uint64_t requests, errors, time_ns;
+        _Atomic uint64_t requests, time_ns; /* errors: polder/server_state.h */
     } server[STATS_SERVERS_MAX];
     /* Whose those rows are: the next configuration may count the same limits in another order. */
     _Atomic uint64_t limit_id[STATS_LIMITS_MAX], server_id[STATS_SERVERS_MAX];
@@ -96,7 +96,7 @@ struct stats_limit {
     uint64_t admitted, refused, dry_refused;
 };
 struct stats_server {
-    uint64_t requests, errors, time_ns;
+    uint64_t requests, time_ns;
 };
 void stats_adopt(struct stats_slab *slab, const struct config *config);
 uint64_t stats_server_id(const struct config_server *server);

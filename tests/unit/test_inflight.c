@@ -232,6 +232,26 @@ static void storm_kill(pid_t *pid, uint32_t me, uint32_t *incarnation)
     *pid = storm_fork(me, ++*incarnation);
 }
 
+static void who_waits_knows_whether_the_response_has_begun(void **state)
+{
+    (void)state;
+    const struct cache_key key = key_of(7, 1);
+    struct inflight_ticket lead, wait, next, late;
+    inflight_claim(table, &key, 0, 1, 1000, &lead);
+    inflight_claim(table, &key, 1, 1, 1000, &wait);
+    assert_true(inflight_is_silent(table, &wait));
+    inflight_note_answer(table, &lead);
+    assert_false(inflight_is_silent(table, &wait));
+    inflight_land(table, &lead, INFLIGHT_FAILED, events);
+    assert_false(inflight_is_silent(table, &wait));
+    assert_int_equal(inflight_claim(table, &key, 1, 1, 2000, &next), INFLIGHT_LEAD);
+    inflight_claim(table, &key, 2, 1, 2000, &late);
+    inflight_note_answer(table, &lead); /* it has landed */
+    assert_true(inflight_is_silent(table, &late));
+    inflight_land(table, &next, INFLIGHT_FAILED, events);
+    assert_true(inflight_is_silent(table, &late));
+}
+
 static void who_joins_waits_and_never_leads(void **state)
 {
     (void)state;
@@ -280,6 +300,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(one_leads_the_others_wait_until_it_lands, setup, teardown),
+        cmocka_unit_test_setup_teardown(who_waits_knows_whether_the_response_has_begun, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(who_joins_waits_and_never_leads, setup, teardown),
         cmocka_unit_test_setup_teardown(a_late_landing_leaves_the_next_flight_alone, setup,
                                         teardown),

@@ -3,6 +3,7 @@
 #include "daemons/control/control.h"
 #include "polder/clock.h"
 #include "polder/conditions.h"
+#include "polder/server_state.h"
 #include "polder/config.h"
 #include "polder/limit.h"
 
@@ -57,6 +58,8 @@ static int set_up(void **state)
     limit_table_init(r->shared.limits, 1024);
     assert_int_equal(conditions_open(&r->conditions, NULL, CONDITIONS_OF_POLDERD), 0);
     r->shared.conditions = conditions_of(&r->conditions);
+    r->shared.servers = aligned_alloc(128, sizeof *r->shared.servers);
+    memset(r->shared.servers, 0, sizeof *r->shared.servers);
     r->control.shared = &r->shared;
     r->control.config = &r->config;
     r->control.runtime = &r->runtime;
@@ -68,6 +71,7 @@ static int tear_down(void **state)
 {
     struct rig *r = *state;
     free(r->shared.proc);
+    free(r->shared.servers);
     free(r->shared.stats);
     munmap(r->shared.limits, limit_table_size(1024));
     shm_close(&r->conditions);
@@ -248,7 +252,9 @@ static void limits_and_servers_have_their_names(void **state)
     stats_bump(&slab->limit[0].admitted, 20);
     stats_bump(&slab->limit[0].refused, 5);
     stats_bump(&slab->limit[1].dry_refused, 1);
-    stats_bump(&slab->server[0].errors, 3);
+    struct server_row *row = server_claim(r->shared.servers, stats_server_id(&r->server), 1);
+    for (int i = 0; i < 3; i++)
+        server_note_failure(row, SERVER_TIMEOUT, false, 1000);
     r->runtime.copy[0].limit[0].requests = 40;
     r->runtime.copy[0].limit[0].window_ms = 60000;
     scrape(r, false);
@@ -261,7 +267,11 @@ static void limits_and_servers_have_their_names(void **state)
     assert_true(value_of(r, "polder_limit_quota{limit=\"status\"}") == 40);
     assert_true(value_of(r, "polder_limit_window_seconds{limit=\"status\"}") == 60);
     assert_true(value_of(r, "polder_upstream_server_errors_total{upstream=\"api\",server=\"127.0.0."
-                            "1:8001\"}") == 3);
+                            "1:8001\",reason=\"timeout\"}") == 3);
+    assert_true(value_of(r, "polder_upstream_server_errors_total{upstream=\"api\",server=\"127.0.0."
+                            "1:8001\",reason=\"refused\"}") == 0);
+    assert_true(value_of(r, "polder_upstream_server_up{upstream=\"api\",server=\"127.0.0."
+                            "1:8001\"}") == 0);
 }
 
 static void crashes_and_workers_are_told_by_kind(void **state)

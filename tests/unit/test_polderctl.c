@@ -167,6 +167,10 @@ static void a_list_of_maps_is_a_table(void **state)
         rpc_out_map(&o, NULL);
         rpc_out_str(&o, "upstream", "api");
         rpc_out_str(&o, "server", i ? "b" : "long-name");
+        rpc_out_str(&o, "state", i ? "up" : "down");
+        rpc_out_u64(&o, "since_ms", 2000);
+        if (!i)
+            rpc_out_str(&o, "last_error", "response timeout");
         rpc_out_u64(&o, "weight", 100 * i);
         rpc_out_map(&o, "file");
         rpc_out_u64(&o, "weight", 100);
@@ -175,9 +179,12 @@ static void a_list_of_maps_is_a_table(void **state)
     }
     rpc_out_end(&o);
     assert_string_equal(shown(RPC_METHOD_UPSTREAM_LIST, &o, false),
-                        "UPSTREAM  SERVER            WEIGHT  REQUESTS  ERRORS  MEAN\n"
-                        "api       long-name  0 (file: 100)  -         -       -\n"
-                        "api       b                    100  -         -       -\n");
+                        "UPSTREAM  SERVER     STATE  SINCE         WEIGHT  REQUESTS  ERRORS  "
+                        "LAST ERROR        MEAN\n"
+                        "api       long-name  down      2s  0 (file: 100)  -         -       "
+                        "response timeout  -\n"
+                        "api       b          up        2s            100  -         -       "
+                        "-                 -\n");
 }
 
 static void each_table_of_an_answer_has_a_name_and_columns_of_its_own(void **state)

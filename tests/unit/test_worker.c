@@ -174,33 +174,114 @@ static void a_chain_gives_back_what_was_put_in(void **state)
     free(w);
 }
 
-static void servers_take_turns_by_weight_and_failed_ones_wait(void **state)
+struct servers_rig {
+    struct worker *w;
+    struct config config;
+    struct config_server server[3];
+    struct config_upstream upstream;
+};
+
+static struct servers_rig *servers_up(const uint32_t weight[3])
+{
+    struct servers_rig *r = calloc(1, sizeof *r);
+    r->config.n_servers = 3;
+    r->upstream = (struct config_upstream){.name = "u",
+                                           .servers = r->server,
+                                           .n_servers = 3,
+                                           .timeout_ms = 2000,
+                                           .connect_timeout_ms = 500};
+    r->w = calloc(1, sizeof *r->w);
+    r->w->config = &r->config;
+    r->w->servers = calloc(4, sizeof *r->w->servers);
+    r->w->mono_ms = 100000;
+    for (uint32_t i = 0; i < 3; i++) {
+        r->server[i] =
+            (struct config_server){.index = i, .upstream = &r->upstream, .address.text = "s"};
+        r->w->servers[i].row = aligned_alloc(128, sizeof(struct server_row));
+        memset(r->w->servers[i].row, 0, sizeof(struct server_row));
+        r->w->runtime.server[i].weight = weight[i];
+    }
+    return r;
+}
+
+static void servers_down(struct servers_rig *r)
+{
+    for (uint32_t i = 0; i < 3; i++)
+        free(r->w->servers[i].row);
+    free(r->w->servers);
+    free(r->w);
+    free(r);
+}
+
+/* The server's number; -1: none. */
+static int chosen(struct servers_rig *r, uint64_t tried, bool repeatable,
+                  struct pool_choice *choice)
+{
+    const struct pool_wish wish = {&r->upstream, tried, 0, repeatable};
+    return pool_choose(r->w, &wish, choice) ? (int)choice->server->index : -1;
+}
+
+static void servers_take_turns_by_weight(void **state)
 {
     (void)state;
-    struct worker *w = calloc(1, sizeof *w);
-    struct config config = {.n_servers = 3};
-    struct config_server servers[3] = {{.index = 0}, {.index = 1}, {.index = 2}};
-    const struct config_upstream u = {.servers = servers, .n_servers = 3};
+    struct servers_rig *r = servers_up((const uint32_t[]){3, 1, 0});
+    struct pool_choice choice;
     unsigned count[3] = {0};
-    w->config = &config;
-    w->servers = calloc(4, sizeof *w->servers);
-    w->mono_ms = 100000;
-    w->runtime.server[0].weight = 3;
-    w->runtime.server[1].weight = 1;
     for (int i = 0; i < 400; i++)
-        count[pool_choose(w, &u, 0)->index]++;
+        count[chosen(r, 0, true, &choice)]++;
     assert_int_equal(count[0], 300);
     assert_int_equal(count[1], 100);
     assert_int_equal(count[2], 0); /* weight 0 */
-    pool_failed(w, &servers[0]);
-    assert_ptr_equal(pool_choose(w, &u, 0), &servers[1]);
-    assert_ptr_equal(pool_choose(w, &u, pool_bit(&u, &servers[1])), &servers[0]); /* none better */
-    assert_null(pool_choose(w, &u, pool_bit(&u, &servers[0]) | pool_bit(&u, &servers[1])));
-    w->mono_ms += 1001;
-    w->runtime.server[1].weight = 0;
-    assert_ptr_equal(pool_choose(w, &u, 0), &servers[0]);
-    free(w->servers);
-    free(w);
+    assert_int_equal(chosen(r, 3, true, &choice), -1);
+    servers_down(r);
+}
+
+static void a_server_that_is_down_gets_one_trial_at_a_time(void **state)
+{
+    (void)state;
+    struct servers_rig *r = servers_up((const uint32_t[]){1, 1, 0});
+    struct pool_choice choice;
+    pool_failed(r->w, &r->server[0], SERVER_REFUSED, "refused the connection", 0);
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(chosen(r, 0, true, &choice), 1);
+        assert_false(choice.is_down);
+    }
+    assert_int_equal(chosen(r, 2, true, &choice), 0); /* none better */
+    assert_true(choice.is_down);
+    r->w->mono_ms += SERVER_PAUSE_MS;
+    assert_int_equal(chosen(r, 0, false, &choice), 1); /* its failure would cost an answer */
+    assert_int_equal(chosen(r, 0, true, &choice), 0);
+    assert_int_equal(choice.lease_ms, r->w->mono_ms + 3500);
+    const uint64_t lease_ms = choice.lease_ms;
+    assert_int_equal(chosen(r, 0, true, &choice), 1); /* one at a time */
+    pool_failed(r->w, &r->server[0], SERVER_TIMEOUT, "gave no response", lease_ms);
+    r->w->mono_ms += SERVER_PAUSE_MS;
+    assert_int_equal(chosen(r, 0, true, &choice), 1); /* the pause has doubled */
+    r->w->mono_ms += SERVER_PAUSE_MS;
+    assert_int_equal(chosen(r, 0, true, &choice), 0);
+    pool_answered(r->w, &r->server[0]);
+    unsigned count[3] = {0};
+    for (int i = 0; i < 10; i++)
+        count[chosen(r, 0, true, &choice)]++;
+    assert_int_equal(count[0], 5);
+    servers_down(r);
+}
+
+static void where_all_are_down_all_are_asked(void **state)
+{
+    (void)state;
+    struct servers_rig *r = servers_up((const uint32_t[]){1, 3, 0});
+    struct pool_choice choice;
+    unsigned count[3] = {0};
+    for (int i = 0; i < 2; i++)
+        pool_failed(r->w, &r->server[i], SERVER_REFUSED, "refused the connection", 0);
+    for (int i = 0; i < 40; i++) {
+        count[chosen(r, 0, true, &choice)]++;
+        assert_true(choice.is_down);
+    }
+    assert_int_equal(count[0], 10);
+    assert_int_equal(count[1], 30);
+    servers_down(r);
 }
 
 static void a_condition_is_met_by_the_same_tag_or_an_older_date(void **state)
@@ -242,7 +323,9 @@ int main(void)
         cmocka_unit_test(joined_keys_do_not_run_into_each_other),
         cmocka_unit_test(a_claim_of_an_unverified_token_tells_callers_apart),
         cmocka_unit_test(a_chain_gives_back_what_was_put_in),
-        cmocka_unit_test(servers_take_turns_by_weight_and_failed_ones_wait),
+        cmocka_unit_test(servers_take_turns_by_weight),
+        cmocka_unit_test(a_server_that_is_down_gets_one_trial_at_a_time),
+        cmocka_unit_test(where_all_are_down_all_are_asked),
         cmocka_unit_test(a_condition_is_met_by_the_same_tag_or_an_older_date),
         cmocka_unit_test(a_variant_is_selected_by_the_fields_that_are_there),
     };

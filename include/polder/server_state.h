@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * server_state: what all processes know of each server of an upstream, in one shared table.
+ *
+ * A row belongs to a server by its id (stats_server_id(): upstream and name as written), not to a
+ * configuration: it survives a reload for each server that stays, and a respawn of any process.
+ * Workers and control take their rows when they start (server_claim()); the supervisor, which is a
+ * daemon of its own, gets the table's descriptor from each worker and only looks rows up.
+ *
+ * Who writes: whichever process has asked the server. The state is one word (state, reason,
+ * failures in a row, failed trials, since when), changed by compare-and-swap: each process sees a
+ * whole state, one process alone makes each move and logs it, and a process killed on any line
+ * leaves either the old state or the new one. The other words of a row are counters and times that
+ * stand alone. The addresses of a row have one writer, control, and two copies.
+ *
+ *   UP    gets its share. Failures in a row are counted; server_failures_allowed() of the kind of
+ *         the last one make it DOWN. Any response head, of whatever status, sets them back to 0.
+ *   DOWN  gets nothing while others are UP, but one trial at a time over all processes: when
+ *         retry_ms has come, who moves it on by a lease has the trial. A response makes it UP; a
+ *         failed trial doubles the pause (SERVER_PAUSE_MS up to the most for its reason). The lease
+ *         of a process that died with a trial runs out.
+ *
+ * Where all servers of an upstream are DOWN they are asked anyway: an upstream with one server
+ * never refuses for the state's sake.
+ */
+#ifndef POLDER_SERVER_STATE_H
+#define POLDER_SERVER_STATE_H
+#include "polder/shm.h"
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define SERVER_ROWS          1024 /* those of four configurations side by side */
+#define SERVER_ADDRESSES_MAX 16
+#define SERVER_PAUSE_MS      1000
+#define SERVER_TOLD_MS       1000 /* at most one line of errors a server in so long */
+
+enum server_state { SERVER_UP, SERVER_DOWN };
+
+/* Why an attempt failed. REASON(id, metric label, most ms between trials, failures in a row that
+ * make it DOWN; 0: never, text) */
+#define SERVER_REASON_TABLE(REASON)                                                                \
+    REASON(NONE, "none", 0, 0, "-")                                                                \
+    REASON(REFUSED, "refused", 4000, 1, "connection refused")                                      \
+    REASON(UNREACHABLE, "unreachable", 4000, 1, "unreachable")                                     \
+    REASON(NO_ADDRESS, "no_address", 4000, 1, "name without an address")                           \
+    REASON(CONNECT_TIMEOUT, "connect_timeout", 8000, 1, "connect timeout")                         \
+    REASON(TIMEOUT, "timeout", 32000, 2, "response timeout")                                       \
+    REASON(CLOSED, "closed", 32000, 3, "closed without a response")                                \
+    REASON(MALFORMED, "malformed", 32000, 3, "malformed response")                                 \
+    REASON(TOO_LARGE, "too_large", 32000, 3, "response head too large")                            \
+    REASON(CUT, "cut", 0, 0, "response cut short")
+enum server_reason {
+#define REASON(id, label, pause, allowed, text) SERVER_##id,
+    SERVER_REASON_TABLE(REASON)
+#undef REASON
+        SERVER_REASONS
+};
+const char *server_reason_label(enum server_reason reason); /* of metrics and RPC */
+const char *server_reason_text(enum server_reason reason);
+unsigned server_failures_allowed(enum server_reason reason);
+
+struct server_address {
+    uint8_t addr[16]; /* network order; IPv4: the first four */
+    uint32_t scope;   /* IPv6 link-local */
+    uint16_t family;  /* AF_INET, AF_INET6 */
+    uint16_t port;    /* network order */
+};
+struct server_addresses {
+    uint32_t n; /* 0: the name does not resolve (yet) */
+    uint32_t pad_;
+    struct server_address at[SERVER_ADDRESSES_MAX];
+};
+
+struct server_row {
+    /* The state; see struct server_view. Any process, compare-and-swap. */
+    _Alignas(128) _Atomic uint64_t word;
+    /* DOWN: the next trial may begin then (mono ms). Stored before DOWN is, moved on by who takes a
+     * trial (compare-and-swap), and set by who has failed one. */
+    _Atomic uint64_t retry_ms;
+    _Atomic uint64_t error_ms;               /* mono, of the last error; relaxed */
+    _Atomic uint64_t told_ms;                /* of the last line in the log; compare-and-swap */
+    _Atomic uint64_t untold;                 /* errors since then */
+    _Atomic uint64_t upgrades;               /* WebSocket handshakes sent: the supervisor adds */
+    _Atomic uint64_t errors[SERVER_REASONS]; /* who met them adds; relaxed */
+    /* The addresses of a name. control fills the copy that is not in use, then stores the next
+     * number (release); 0: it has never been told. Whoever dies between leaves the copy in use. */
+    _Alignas(128) _Atomic uint64_t generation; /* & 1: which copy */
+    struct server_addresses copy[2];
+};
+_Static_assert(sizeof(struct server_address) == 24, "layout");
+_Static_assert(sizeof(struct server_row) == 1024, "shared with the supervisor");
+_Static_assert(SERVER_REASONS <= 10, "fits beside the state");
+
+struct server_table {
+    struct shm_header header;
+    /* Whose the rows are; 0: free. Taken by compare-and-swap, given back by control. */
+    _Alignas(128) _Atomic uint64_t id[SERVER_ROWS];
+    struct server_row row[SERVER_ROWS];
+};
+
+static inline uint64_t server_table_layout(void)
+{
+    return (uint64_t)sizeof(struct server_table) << 32 | offsetof(struct server_table, row);
+}
+
+/* ---- rows ---- */
+/* The row of that server, made if there is none. NULL: the table is full. */
+struct server_row *server_claim(struct server_table *table, uint64_t id, uint64_t now_ms);
+/* NULL: nobody has claimed one. */
+struct server_row *server_find(struct server_table *table, uint64_t id);
+/* control: gives back rows of servers that no configuration in use has; only once the table is half
+ * full, so that who comes back soon finds its own. wanted(): is that id in use? */
+void server_sweep(struct server_table *table, bool (*wanted)(void *arg, uint64_t id), void *arg);
+
+/* ---- the state ---- */
+struct server_view {
+    enum server_state state;
+    enum server_reason reason; /* of the last error; SERVER_NONE: there was none */
+    uint32_t failures;         /* in a row */
+    uint32_t trials;           /* that have failed since it is DOWN */
+    uint64_t since_ms;         /* of the state, mono */
+};
+struct server_view server_view(const struct server_row *row);
+static inline bool server_is_up(const struct server_row *row)
+{
+    return (atomic_load_explicit(&row->word, memory_order_relaxed) & 15) == SERVER_UP;
+}
+/* A failed attempt. trial: it was one. True: this call has made the server DOWN. */
+bool server_note_failure(struct server_row *row, enum server_reason reason, bool trial,
+                         uint64_t now_ms);
+/* A response head has come. True: this call has made it UP. One load where all is well. */
+bool server_note_answer(struct server_row *row, uint64_t now_ms);
+/* Takes the trial of a server that is DOWN, if it has been due for late_ms: nobody else gets one
+ * before *lease_ms. */
+bool server_try(struct server_row *row, uint64_t now_ms, uint64_t late_ms, uint64_t lasts_ms,
+                uint64_t *lease_ms);
+/* The trial has come to nothing, neither good nor bad: somebody else may have it. */
+void server_untry(struct server_row *row, uint64_t lease_ms, uint64_t now_ms);
+
+/* ---- the same with words for the operator ---- */
+struct server_name {
+    struct server_row *row;
+    const char *upstream, *server;
+};
+/* Counts the failed attempt; logs it (once a second for each server) and a change of state. what: a
+ * clause with the server as its subject, "refused the connection". */
+void server_report_failure(const struct server_name *name, enum server_reason reason,
+                           const char *what, bool trial, uint64_t now_ms);
+void server_report_answer(const struct server_name *name, uint64_t now_ms);
+
+/* ---- addresses ---- */
+/* control alone. True: they have changed. */
+bool server_addresses_put(struct server_row *row, const struct server_addresses *list);
+/* A whole list; false: none was ever put. */
+bool server_addresses_get(const struct server_row *row, struct server_addresses *out);
+/* False: of a family that has no place here. */
+bool server_address_from(const struct sockaddr *sa, struct server_address *out);
+socklen_t server_address_to(const struct server_address *a, struct sockaddr_storage *out);
+/* "127.0.0.1:8001", "[::1]:8001" */
+void server_address_text(const struct server_address *a, char *out, size_t size);
+
+#endif

@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* server_state: rows, the state word and its moves, and the lines that tell of them. */
+#include "polder/server_state.h"
+#include "polder/log.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* The word: state 4, reason 4, failed trials 4, failures 12, since 40 bits. */
+#define SINCE_MASK   ((UINT64_C(1) << 40) - 1)
+#define FAILURES_MAX 4095u
+#define TRIALS_MAX   15u
+
+static const struct {
+    const char *label, *text;
+    uint32_t most_ms;
+    unsigned allowed;
+} reasons[SERVER_REASONS] = {
+#define REASON(id, label, most, allowed, text) [SERVER_##id] = {label, text, most, allowed},
+    SERVER_REASON_TABLE(REASON)
+#undef REASON
+};
+
+const char *server_reason_label(enum server_reason reason)
+{
+    return reason < SERVER_REASONS ? reasons[reason].label : "unknown";
+}
+
+const char *server_reason_text(enum server_reason reason)
+{
+    return reason < SERVER_REASONS ? reasons[reason].text : "unknown";
+}
+
+unsigned server_failures_allowed(enum server_reason reason)
+{
+    return reasons[reason].allowed;
+}
+
+/* ---- rows ---- */
+
+struct server_row *server_find(struct server_table *table, uint64_t id)
+{
+    for (unsigned i = 0; i < SERVER_ROWS; i++)
+        if (atomic_load_explicit(&table->id[i], memory_order_acquire) == id)
+            return &table->row[i];
+    return NULL;
+}
+
+static void row_clear(struct server_row *row)
+{
+    atomic_store(&row->word, 0);
+    atomic_store(&row->retry_ms, 0);
+    atomic_store(&row->error_ms, 0);
+    atomic_store(&row->told_ms, 0);
+    atomic_store(&row->untold, 0);
+    atomic_store(&row->upgrades, 0);
+    for (unsigned i = 0; i < SERVER_REASONS; i++)
+        atomic_store(&row->errors[i], 0);
+    atomic_store(&row->generation, 0);
+}
+
+static uint64_t word_of(const struct server_view *v)
+{
+    return (uint64_t)v->state | (uint64_t)v->reason << 4 | (uint64_t)v->trials << 8 |
+           (uint64_t)v->failures << 12 | (v->since_ms & SINCE_MASK) << 24;
+}
+
+static struct server_view view_of(uint64_t word)
+{
+    return (struct server_view){.state = (enum server_state)(word & 15),
+                                .reason = (enum server_reason)(word >> 4 & 15),
+                                .trials = (uint32_t)(word >> 8 & TRIALS_MAX),
+                                .failures = (uint32_t)(word >> 12 & FAILURES_MAX),
+                                .since_ms = word >> 24};
+}
+
+/* Two processes that claim the same id beside one that frees another row may take two rows: the
+ * first one counts, for everybody. */
+static struct server_row *first_of(struct server_table *table, uint64_t id, unsigned mine)
+{
+    for (unsigned i = 0; i < mine; i++)
+        if (atomic_load(&table->id[i]) == id) {
+            atomic_store(&table->id[mine], 0);
+            return &table->row[i];
+        }
+    return &table->row[mine];
+}
+
+struct server_row *server_claim(struct server_table *table, uint64_t id, uint64_t now_ms)
+{
+    struct server_row *row = server_find(table, id);
+    for (unsigned i = 0; !row && i < SERVER_ROWS; i++) {
+        uint64_t owner = 0;
+        if (atomic_compare_exchange_strong(&table->id[i], &owner, id)) {
+            uint64_t fresh = 0; /* another may have used it already */
+            const struct server_view up = {.state = SERVER_UP, .since_ms = now_ms};
+            atomic_compare_exchange_strong(&table->row[i].word, &fresh, word_of(&up));
+            row = first_of(table, id, i);
+        } else if (owner == id) {
+            row = &table->row[i];
+        }
+    }
+    return row;
+}
+
+void server_sweep(struct server_table *table, bool (*wanted)(void *arg, uint64_t id), void *arg)
+{
+    unsigned used = 0;
+    for (unsigned i = 0; i < SERVER_ROWS; i++)
+        used += atomic_load_explicit(&table->id[i], memory_order_relaxed) != 0;
+    if (used <= SERVER_ROWS / 2)
+        return;
+    for (unsigned i = 0; i < SERVER_ROWS; i++) {
+        const uint64_t id = atomic_load(&table->id[i]);
+        if (!id || wanted(arg, id))
+            continue;
+        row_clear(&table->row[i]);
+        atomic_store_explicit(&table->id[i], 0, memory_order_release);
+    }
+}
+
+/* ---- moves ---- */
+
+struct server_view server_view(const struct server_row *row)
+{
+    return view_of(atomic_load_explicit(&row->word, memory_order_acquire));
+}
+
+static uint64_t pause_ms(enum server_reason reason, uint32_t trials)
+{
+    const uint64_t most = reasons[reason].most_ms, grown = (uint64_t)SERVER_PAUSE_MS << trials;
+    return grown < most ? grown : most;
+}
+
+/* What the state becomes by a failure. */
+static struct server_view after_failure(struct server_view v, enum server_reason reason, bool trial,
+                                        uint64_t now_ms)
+{
+    v.reason = reason;
+    if (!reasons[reason].allowed) /* a head had come: the server is there */
+        return v;
+    v.failures += v.failures < FAILURES_MAX;
+    if (v.state == SERVER_UP && v.failures >= reasons[reason].allowed) {
+        v.state = SERVER_DOWN;
+        v.since_ms = now_ms;
+        v.trials = 0;
+    } else if (v.state == SERVER_DOWN && trial) {
+        v.trials += v.trials < TRIALS_MAX;
+    }
+    return v;
+}
+
+bool server_note_failure(struct server_row *row, enum server_reason reason, bool trial,
+                         uint64_t now_ms)
+{
+    uint64_t word = atomic_load_explicit(&row->word, memory_order_acquire);
+    struct server_view before, after;
+    atomic_fetch_add_explicit(&row->errors[reason], 1, memory_order_relaxed);
+    atomic_store_explicit(&row->error_ms, now_ms, memory_order_relaxed);
+    do {
+        before = view_of(word);
+        after = after_failure(before, reason, trial, now_ms);
+        if (before.state == SERVER_UP && after.state == SERVER_DOWN)
+            atomic_store(&row->retry_ms, now_ms + pause_ms(reason, 0));
+    } while (!atomic_compare_exchange_weak(&row->word, &word, word_of(&after)));
+    if (before.state == SERVER_DOWN && trial)
+        atomic_store(&row->retry_ms, now_ms + pause_ms(reason, after.trials));
+    return before.state == SERVER_UP && after.state == SERVER_DOWN;
+}
+
+bool server_note_answer(struct server_row *row, uint64_t now_ms)
+{
+    uint64_t word = atomic_load_explicit(&row->word, memory_order_relaxed);
+    struct server_view before, after;
+    do {
+        before = view_of(word);
+        if (before.state == SERVER_UP && before.failures == 0)
+            return false;
+        after = before;
+        after.failures = after.trials = 0;
+        if (before.state == SERVER_DOWN) {
+            after.state = SERVER_UP;
+            after.since_ms = now_ms;
+        }
+    } while (!atomic_compare_exchange_weak(&row->word, &word, word_of(&after)));
+    return before.state == SERVER_DOWN;
+}
+
+bool server_try(struct server_row *row, uint64_t now_ms, uint64_t late_ms, uint64_t lasts_ms,
+                uint64_t *lease_ms)
+{
+    uint64_t due = atomic_load_explicit(&row->retry_ms, memory_order_relaxed);
+    *lease_ms = now_ms + lasts_ms;
+    return !server_is_up(row) && due + late_ms <= now_ms &&
+           atomic_compare_exchange_strong(&row->retry_ms, &due, *lease_ms);
+}
+
+void server_untry(struct server_row *row, uint64_t lease_ms, uint64_t now_ms)
+{
+    atomic_compare_exchange_strong(&row->retry_ms, &lease_ms, now_ms);
+}
+
+/* ---- words ---- */
+
+/* One line a second for each server, whoever meets its errors. */
+static bool may_tell(struct server_row *row, uint64_t now_ms, uint64_t *untold)
+{
+    uint64_t told = atomic_load(&row->told_ms);
+    if ((told && now_ms < told + SERVER_TOLD_MS) ||
+        !atomic_compare_exchange_strong(&row->told_ms, &told, now_ms)) {
+        atomic_fetch_add(&row->untold, 1);
+        return false;
+    }
+    *untold = atomic_exchange(&row->untold, 0);
+    return true;
+}
+
+void server_report_failure(const struct server_name *name, enum server_reason reason,
+                           const char *what, bool trial, uint64_t now_ms)
+{
+    uint64_t untold;
+    char more[64] = "";
+    const bool down = server_note_failure(name->row, reason, trial, now_ms);
+    if (may_tell(name->row, now_ms, &untold)) {
+        if (untold)
+            snprintf(more, sizeof more, "; %llu more errors since the last line",
+                     (unsigned long long)untold);
+        log_warning("upstream %s: server %s %s%s", name->upstream, name->server, what, more);
+    }
+    if (down)
+        log_warning("upstream %s: server %s is down: %s, %u in a row; others are asked while there "
+                    "are any, and it is tried again from time to time",
+                    name->upstream, name->server, server_reason_text(reason),
+                    server_view(name->row).failures);
+}
+
+void server_report_answer(const struct server_name *name, uint64_t now_ms)
+{
+    const struct server_view before = server_view(name->row);
+    if (!server_note_answer(name->row, now_ms))
+        return;
+    const uint64_t away_ms = now_ms > before.since_ms ? now_ms - before.since_ms : 0;
+    log_info("upstream %s: server %s is up again after %.1f s", name->upstream, name->server,
+             (double)away_ms / 1000);
+}

@@ -1,0 +1,354 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The table of server states: its rows, its moves, one trial at a time over processes that die, and
+ * addresses that are whole whenever they are read. */
+#include "polder/server_state.h"
+
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define KILLS    40
+#define WRITERS  3
+#define LEASE_MS 50000
+
+/* What the writers of a test share beside the table. */
+struct board {
+    _Atomic uint64_t turns, trials, doubles, now_ms;
+    _Atomic uint64_t lease_ms; /* of the trial under way; 0 */
+};
+static struct server_table *table;
+static struct board *board;
+
+static void *shared_memory(size_t size)
+{
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    assert_ptr_not_equal(memory, MAP_FAILED);
+    return memory;
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    table = shared_memory(sizeof *table);
+    board = shared_memory(sizeof *board);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    munmap(table, sizeof *table);
+    munmap(board, sizeof *board);
+    return 0;
+}
+
+/* ---- rows ---- */
+
+static bool is_odd(void *arg, uint64_t id)
+{
+    (void)arg;
+    return id & 1;
+}
+
+static void a_row_is_found_again_by_its_id(void **state)
+{
+    (void)state;
+    assert_null(server_find(table, 7));
+    struct server_row *row = server_claim(table, 7, 1000);
+    assert_ptr_equal(server_claim(table, 7, 2000), row);
+    assert_ptr_equal(server_find(table, 7), row);
+    assert_int_equal(server_view(row).since_ms, 1000);
+    assert_ptr_not_equal(server_claim(table, 8, 1000), row);
+    server_sweep(table, is_odd, NULL); /* there is room: who comes back finds its own */
+    assert_non_null(server_find(table, 8));
+}
+
+static void a_full_table_gives_back_what_no_configuration_has(void **state)
+{
+    (void)state;
+    for (uint64_t id = 1; id <= SERVER_ROWS; id++)
+        assert_non_null(server_claim(table, id, 1));
+    assert_null(server_claim(table, SERVER_ROWS + 1, 1));
+    server_note_failure(server_find(table, 2), SERVER_REFUSED, false, 5);
+    server_sweep(table, is_odd, NULL);
+    assert_non_null(server_find(table, 1));
+    assert_null(server_find(table, 2));
+    struct server_row *row = server_claim(table, 5001, 9);
+    assert_true(server_is_up(row));
+    assert_int_equal(server_view(row).since_ms, 9);
+}
+
+/* ---- moves ---- */
+
+static void expect(const struct server_row *row, enum server_state state, uint32_t failures,
+                   uint64_t since_ms)
+{
+    const struct server_view v = server_view(row);
+    assert_int_equal(v.state, state);
+    assert_int_equal(v.failures, failures);
+    assert_int_equal(v.since_ms, since_ms);
+}
+
+static void each_kind_of_failure_has_its_patience(void **state)
+{
+    (void)state;
+    struct server_row *row = server_claim(table, 1, 100);
+    assert_true(server_note_failure(row, SERVER_REFUSED, false, 200));
+    expect(row, SERVER_DOWN, 1, 200);
+    assert_false(server_note_failure(row, SERVER_REFUSED, false, 201)); /* it is already */
+    assert_true(server_note_answer(row, 300));
+    expect(row, SERVER_UP, 0, 300);
+    assert_false(server_note_answer(row, 301));
+
+    assert_false(server_note_failure(row, SERVER_TIMEOUT, false, 400));
+    assert_false(server_note_answer(row, 401)); /* not in a row */
+    assert_false(server_note_failure(row, SERVER_TIMEOUT, false, 402));
+    expect(row, SERVER_UP, 1, 300);
+    assert_true(server_note_failure(row, SERVER_TIMEOUT, false, 403));
+    assert_true(server_note_answer(row, 500));
+
+    for (int i = 0; i < 2; i++)
+        assert_false(server_note_failure(row, SERVER_MALFORMED, false, 600));
+    assert_true(server_note_failure(row, SERVER_CLOSED, false, 601));
+    assert_true(server_note_answer(row, 700));
+    for (int i = 0; i < 100; i++) /* a head had come each time */
+        assert_false(server_note_failure(row, SERVER_CUT, false, 800));
+    expect(row, SERVER_UP, 0, 700);
+    assert_int_equal(server_view(row).reason, SERVER_CUT);
+    assert_int_equal(atomic_load(&row->errors[SERVER_CUT]), 100);
+    assert_int_equal(atomic_load(&row->errors[SERVER_TIMEOUT]), 3);
+    assert_int_equal(atomic_load(&row->error_ms), 800);
+}
+
+static void the_pause_between_trials_grows_to_its_most(void **state)
+{
+    (void)state;
+    struct server_row *row = server_claim(table, 1, 100);
+    uint64_t now_ms = 1000, lease_ms, pauses[8];
+    assert_false(server_try(row, now_ms, 0, 50, &lease_ms)); /* it is up */
+    server_note_failure(row, SERVER_TIMEOUT, false, now_ms);
+    server_note_failure(row, SERVER_TIMEOUT, false, now_ms);
+    for (int i = 0; i < 8; i++) {
+        const uint64_t from_ms = now_ms;
+        while (!server_try(row, now_ms, 0, 50, &lease_ms))
+            now_ms += 100;
+        pauses[i] = now_ms - from_ms;
+        assert_false(server_try(row, now_ms, 0, 50, &lease_ms));
+        server_note_failure(row, SERVER_TIMEOUT, false,
+                            now_ms); /* was under way before: no trial */
+        server_note_failure(row, SERVER_TIMEOUT, true, now_ms);
+    }
+    static const uint64_t wanted[] = {1000, 2000, 4000, 8000, 16000, 32000, 32000, 32000};
+    assert_memory_equal(pauses, wanted, sizeof wanted);
+}
+
+static void a_trial_without_an_outcome_is_anothers(void **state)
+{
+    (void)state;
+    struct server_row *row = server_claim(table, 1, 100);
+    uint64_t lease_ms, other_ms;
+    server_note_failure(row, SERVER_REFUSED, false, 1000);
+    assert_true(server_try(row, 2000, 0, 500, &lease_ms));
+    assert_false(server_try(row, 2100, 0, 500, &other_ms));
+    server_untry(row, lease_ms, 2200);
+    assert_true(server_try(row, 2200, 0, 500, &other_ms));
+    server_untry(row, lease_ms, 2300); /* that one is over */
+    assert_false(server_try(row, 2300, 0, 500, &lease_ms));
+    assert_true(server_try(row, 2700, 0, 500, &lease_ms)); /* its holder has died */
+    assert_false(server_try(row, 4000, 10000, 500, &lease_ms));
+    assert_true(server_try(row, 13200, 10000, 500, &lease_ms));
+}
+
+/* ---- deaths ---- */
+
+static void kill_in_turn(void (*writer)(unsigned seed))
+{
+    pid_t pid[WRITERS];
+    for (unsigned i = 0; i < WRITERS; i++)
+        pid[i] = 0;
+    for (unsigned i = 0; i < KILLS; i++) {
+        pid_t *p = &pid[i % WRITERS];
+        if (*p) {
+            const uint64_t then = atomic_load(&board->turns);
+            while (atomic_load(&board->turns) < then + 1000)
+                usleep(100);
+            kill(*p, SIGKILL);
+            waitpid(*p, NULL, 0);
+            atomic_fetch_add(&board->now_ms, 2 * LEASE_MS); /* its lease runs out */
+        }
+        if ((*p = fork()) == 0) {
+            writer(i + 1);
+            _exit(0);
+        }
+    }
+    for (unsigned i = 0; i < WRITERS; i++) {
+        kill(pid[i], SIGKILL);
+        waitpid(pid[i], NULL, 0);
+    }
+}
+
+static void moves(unsigned seed)
+{
+    struct server_row *row = server_claim(table, 99, 1);
+    for (;;) {
+        const uint64_t now_ms = atomic_fetch_add(&board->now_ms, 1);
+        const struct server_view v = server_view(row);
+        if (v.state > SERVER_DOWN || v.reason >= SERVER_REASONS)
+            abort();
+        seed = seed * 1103515245 + 12345;
+        switch (seed >> 16 & 3) {
+        case 0:
+            server_note_answer(row, now_ms);
+            break;
+        case 1:
+            server_note_failure(row, SERVER_REFUSED, false, now_ms);
+            break;
+        default:
+            server_note_failure(row, SERVER_TIMEOUT, seed >> 20 & 1, now_ms);
+        }
+        atomic_fetch_add(&board->turns, 1);
+    }
+}
+
+static void a_state_is_whole_whoever_dies(void **state)
+{
+    (void)state;
+    kill_in_turn(moves);
+    const struct server_row *row = server_find(table, 99);
+    unsigned rows = 0;
+    for (unsigned i = 0; i < SERVER_ROWS; i++)
+        rows += atomic_load(&table->id[i]) == 99;
+    assert_int_equal(rows, 1);
+    const struct server_view v = server_view(row);
+    assert_in_range(v.state, SERVER_UP, SERVER_DOWN);
+    assert_in_range(v.since_ms, 1, atomic_load(&board->now_ms));
+}
+
+/* Nobody gets a trial before the lease of the last one is over. */
+static void trials(unsigned seed)
+{
+    struct server_row *row = server_claim(table, 99, 1);
+    uint64_t lease_ms;
+    (void)seed;
+    for (;;) {
+        atomic_fetch_add(&board->turns, 1);
+        const uint64_t now_ms = atomic_load(&board->now_ms);
+        if (!server_try(row, now_ms, 0, LEASE_MS, &lease_ms))
+            continue;
+        atomic_fetch_add(&board->trials, 1);
+        const uint64_t last_ms = atomic_exchange(&board->lease_ms, lease_ms);
+        if (now_ms < last_ms && last_ms - LEASE_MS <= now_ms) /* else it tells of itself late */
+            atomic_fetch_add(&board->doubles, 1);
+        atomic_fetch_add(&board->turns, 1);
+        atomic_store(&board->lease_ms, 0);
+        server_untry(row, lease_ms, atomic_load(&board->now_ms));
+    }
+}
+
+static void one_process_has_the_trial_and_its_death_frees_it(void **state)
+{
+    (void)state;
+    atomic_store(&board->now_ms, 10000);
+    server_note_failure(server_claim(table, 99, 1), SERVER_REFUSED, false, 10);
+    kill_in_turn(trials);
+    assert_true(atomic_load(&board->trials) > KILLS);
+    assert_int_equal(atomic_load(&board->doubles), 0);
+}
+
+/* ---- addresses ---- */
+
+static struct server_addresses list_of(uint32_t n)
+{
+    struct server_addresses list = {.n = 1 + n % SERVER_ADDRESSES_MAX};
+    for (uint32_t i = 0; i < list.n; i++) {
+        list.at[i] = (struct server_address){.family = AF_INET};
+        memcpy(list.at[i].addr, &n, sizeof n);
+    }
+    return list;
+}
+
+static void puts_lists(unsigned seed)
+{
+    struct server_row *row = server_claim(table, 99, 1);
+    for (uint32_t n = seed * 1000000;; n++) {
+        const struct server_addresses list = list_of(n);
+        server_addresses_put(row, &list);
+        atomic_fetch_add(&board->turns, 1);
+    }
+}
+
+static void addresses_are_whole_whenever_they_are_read(void **state)
+{
+    struct server_row *row = server_claim(table, 99, 1);
+    struct server_addresses list;
+    (void)state;
+    assert_false(server_addresses_get(row, &list));
+    for (unsigned round = 1; round <= KILLS; round++) {
+        const uint64_t then = atomic_load(&board->turns);
+        const pid_t pid = fork();
+        if (pid == 0) {
+            puts_lists(round);
+            _exit(0);
+        }
+        do {
+            uint32_t n;
+            if (!server_addresses_get(row, &list))
+                continue;
+            memcpy(&n, list.at[0].addr, sizeof n);
+            const struct server_addresses wanted = list_of(n);
+            assert_memory_equal(&list, &wanted, sizeof list);
+        } while (atomic_load(&board->turns) < then + 1000);
+        kill(pid, SIGKILL);
+        waitpid(pid, NULL, 0);
+    }
+}
+
+static void an_address_keeps_its_form(void **state)
+{
+    (void)state;
+    struct sockaddr_storage sa;
+    struct server_address a;
+    char text[64];
+    struct sockaddr_in6 in6 = {.sin6_family = AF_INET6, .sin6_port = htons(81)};
+    in6.sin6_addr.s6_addr[15] = 1;
+    assert_true(server_address_from((struct sockaddr *)&in6, &a));
+    server_address_text(&a, text, sizeof text);
+    assert_string_equal(text, "[::1]:81");
+    assert_int_equal(server_address_to(&a, &sa), sizeof in6);
+    assert_memory_equal(&sa, &in6, sizeof in6);
+    struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons(80)};
+    in.sin_addr.s_addr = htonl(0x7f000001);
+    assert_true(server_address_from((struct sockaddr *)&in, &a));
+    server_address_text(&a, text, sizeof text);
+    assert_string_equal(text, "127.0.0.1:80");
+    assert_int_equal(server_address_to(&a, &sa), sizeof in);
+    assert_memory_equal(&sa, &in, sizeof in);
+    in.sin_family = AF_UNIX;
+    assert_false(server_address_from((struct sockaddr *)&in, &a));
+}
+
+#define STORY(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        STORY(a_row_is_found_again_by_its_id),
+        STORY(a_full_table_gives_back_what_no_configuration_has),
+        STORY(each_kind_of_failure_has_its_patience),
+        STORY(the_pause_between_trials_grows_to_its_most),
+        STORY(a_trial_without_an_outcome_is_anothers),
+        STORY(a_state_is_whole_whoever_dies),
+        STORY(one_process_has_the_trial_and_its_death_frees_it),
+        STORY(addresses_are_whole_whenever_they_are_read),
+        STORY(an_address_keeps_its_form),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
