@@ -60,9 +60,9 @@ static bool read_entry(const msgpack_object_kv *kv, struct entry *e)
     uint64_t f[FIELDS];
     const char *why;
     const msgpack_object *list = &kv->val;
-    if (kv->key.type != MSGPACK_OBJECT_STR || kv->key.via.str.size >= sizeof e->name ||
-        list->type != MSGPACK_OBJECT_ARRAY || list->via.array.size < FIELDS ||
-        list->via.array.size > FIELDS + 1)
+    if (kv->key.type != MSGPACK_OBJECT_STR || kv->key.via.str.size == 0 ||
+        kv->key.via.str.size >= sizeof e->name || list->type != MSGPACK_OBJECT_ARRAY ||
+        list->via.array.size < FIELDS || list->via.array.size > FIELDS + 1)
         return false;
     for (size_t i = 0; i < FIELDS; i++)
         if (!get_field(&list->via.array.ptr[i], i == 2 ? UINT64_MAX : UINT32_MAX, &f[i]))

@@ -117,6 +117,7 @@ static void what_is_persisted_comes_back(void **state)
         FOREIGN("hello"),
         FOREIGN("\x81\xa1"
                 "b\x01"),
+        FOREIGN("\x81\xa0\x95\x01\x00\xcd\x10\x00\x00\x00"), /* a limit without a name */
         FOREIGN("\x81\xa1"
                 "b\x95\x01\x09\xcd\x10\x00\x00\x00"), /* an unknown algorithm */
         FOREIGN("\x81\xa1"
