@@ -173,10 +173,17 @@ static int file_reserve(int fd, uint64_t bytes)
     return (uint64_t)st.st_size >= bytes || ftruncate(fd, (off_t)bytes) == 0 ? 0 : errno;
 }
 
+/* 0440 while a keeper has it open: workers, which read it in place and run as the same user, cannot
+ * open it for writing (nor change its mode: sandbox.h). */
+#define DATA_MODE_SERVING 0440
+#define DATA_MODE_OPENING 0600
+
 static int existing_reserve(const char *dir, uint64_t bytes)
 {
     char path[4200];
     snprintf(path, sizeof path, "%s/data.mdb", dir);
+    if (chmod(path, DATA_MODE_OPENING) < 0)
+        return errno;
     const int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0)
         return errno;
@@ -219,7 +226,7 @@ static int dbis_open(struct store *s)
 
 static int env_open(struct store *s, enum store_open_mode mode, const char **what)
 {
-    int rc = 0;
+    int rc = 0, fd;
     *what = "reserve space for";
     if ((rc = locks_reserve(s->dir)) != 0)
         return rc;
@@ -231,16 +238,17 @@ static int env_open(struct store *s, enum store_open_mode mode, const char **wha
     if ((rc = mdb_env_set_mapsize(s->env, s->map_bytes)) != 0 ||
         (rc = mdb_env_set_maxdbs(s->env, CACHE_DBS)) != 0 ||
         (rc = mdb_env_set_maxreaders(s->env, CACHE_READERS)) != 0 ||
-        (rc = mdb_env_open(s->env, s->dir, MDB_WRITEMAP | MDB_NOSYNC | MDB_NOTLS, 0600)) != 0)
+        (rc = mdb_env_open(s->env, s->dir, MDB_WRITEMAP | MDB_NOSYNC | MDB_NOTLS,
+                           DATA_MODE_OPENING)) != 0 ||
+        (rc = mdb_env_get_fd(s->env, &fd)) != 0)
         return rc;
-    if (mode == STORE_NEW) {
-        int fd;
-        *what = "reserve space for";
-        if ((rc = mdb_env_get_fd(s->env, &fd)) != 0 || (rc = file_reserve(fd, s->map_bytes)) != 0)
-            return rc;
-    }
+    *what = "reserve space for";
+    if (mode == STORE_NEW && (rc = file_reserve(fd, s->map_bytes)) != 0)
+        return rc;
     *what = "open the databases of";
-    return dbis_open(s);
+    if ((rc = dbis_open(s)) != 0)
+        return rc;
+    return fchmod(fd, DATA_MODE_SERVING) < 0 ? errno : 0;
 }
 
 int store_open(struct store *s, uint64_t epoch, const char *dir, uint64_t map_bytes,
