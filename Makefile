@@ -17,15 +17,21 @@ else
 OPT := -O2
 endif
 ARCH     := $(shell uname -m)
+# A sanitizer checks more, and _FORTIFY_SOURCE would hide calls from it.
+ifeq ($(SANITIZE),)
+HARDEN   := -fstack-protector-strong -fstack-clash-protection $(if $(filter x86_64,$(ARCH)),-fcf-protection) -fPIE \
+            -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3
+LDHARDEN := -pie -Wl,-z,relro,-z,now,-z,noexecstack
+endif
 CX16     := $(if $(filter x86_64,$(ARCH)),-mcx16)
 CPPFLAGS += -D_GNU_SOURCE -DPOLDER_VERSION='"$(VERSION)"' -DLLHTTP_STRICT_MODE=1 -Iinclude -I. -I/usr/share/include/llhttp -I/usr/include/llhttp
 WARN     := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wvla $(if $(WERROR),-Werror)
-CFLAGS   += -std=c17 $(OPT) -g $(CX16) $(WARN) $(SAN) -fno-strict-aliasing
-LDFLAGS  += $(SAN)
-LDLIBS   := -lev -llmdb -lmsgpackc -lconfuse -ljansson -lxxhash -lsystemd -lz -lbrotlienc -lzstd -lm
+CFLAGS   += -std=c17 $(OPT) -g $(CX16) $(WARN) $(SAN) $(HARDEN) -fno-strict-aliasing
+LDFLAGS  += $(SAN) $(LDHARDEN)
+LDLIBS   := -lev -llmdb -lmsgpackc -lconfuse -ljansson -lxxhash -lsystemd -lseccomp -lz -lbrotlienc -lzstd -lm
 
 DEBS_BUILD := gcc make pkg-config libc6-dev libev-dev liblmdb-dev libmsgpack-dev libcmocka-dev node-llhttp \
-              libconfuse-dev libjansson-dev libxxhash-dev libsystemd-dev zlib1g-dev libbrotli-dev libzstd-dev
+              libconfuse-dev libjansson-dev libxxhash-dev libsystemd-dev libseccomp-dev zlib1g-dev libbrotli-dev libzstd-dev
 DEBS_RUN   := curl python3 python3-fastapi uvicorn python3-uvloop python3-httptools python3-websockets
 DEBS_TEST  := curl libwslay-dev python3-msgpack chromium
 
@@ -81,7 +87,7 @@ $(BUILD)/obj/%.o: %.c
 	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 $(BUILD)/obj/llhttp/%.o: /usr/share/llhttp/%.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) -O3 -g $(SAN) -w -c -o $@ $<
+	$(CC) $(CPPFLAGS) -O3 -g $(SAN) $(HARDEN) -w -c -o $@ $<
 
 $(BUILD)/unit/%: $(BUILD)/obj/tests/unit/%.o $(PARTS) $(RPC) $(HTTP) $(LIB)
 	@mkdir -p $(@D)
@@ -142,10 +148,10 @@ $(BUILD)/fuzz/fuzz_guard: daemons/worker/guard_fields.c
 $(BUILD)/fuzz/fuzz_origin: daemons/worker/origin.c
 FUZZ_LIBS ?= -lwslay
 
+bench_bins := $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(wildcard tests/bench/*.c))
 bench: deps-bench bins $(bench_bins) ## cost of hits and WebSockets against the floor, nginx and HAProxy
 	@tests/bench/run $(BUILD)
 	@tests/bench/ws $(BUILD)
-bench_bins = $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(wildcard tests/bench/*.c))
 $(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(PARTS) $(RPC) $(HTTP) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $< -Wl,--start-group $(PARTS) $(RPC) $(HTTP) $(LIB) -Wl,--end-group $(LDLIBS) -lpthread

@@ -2,12 +2,14 @@
 /* config: arenas, regions, and the reading of a file from one end to the other. */
 #include "polder/config.h"
 #include "libshared/config_parse.h"
+#include "polder/shared.h"
 
 #include <errno.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 void config_arena_init(struct config_arena *arena, void *memory, size_t size)
 {
@@ -98,4 +100,13 @@ int config_region_load(struct config_region *region, const char *path, uint32_t 
     atomic_thread_fence(memory_order_release);
     region->config = config;
     return 0;
+}
+
+int config_region_protect(struct config_region *region, bool writable)
+{
+    const size_t from = offsetof(struct config_region, config);
+    return mprotect((char *)region + from, SHARED_REGION_SIZE - from,
+                    writable ? PROT_READ | PROT_WRITE : PROT_READ) < 0
+               ? -errno
+               : 0;
 }

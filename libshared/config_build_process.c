@@ -136,6 +136,8 @@ void config_build_process(struct config_parse *p, struct config *c)
     c->client_timeout_ms = (uint32_t)config_number_of(r, "", "client_timeout");
     c->keepalive_timeout_ms = (uint32_t)config_number_of(r, "", "keepalive_timeout");
     c->client_half_close = (enum config_half_close)config_number_of(r, "", "client_half_close");
+    c->sandbox = config_number_of(r, "", "sandbox");
+    c->core_dumps = config_number_of(r, "", "core_dumps");
     c->limit_entries = (uint32_t)config_number_of(r, "", "limit_entries");
     const char *ops_listen = config_stated(ops, "listen");
     if (ops_listen && config_address_parse(p->arena, ops_listen, true, &c->ops_listen, &why))

@@ -2,7 +2,9 @@
 /* process: titles, and the first steps every child takes before its own loop. */
 #include "polder/process.h"
 #include "polder/clock.h"
+#include "polder/config.h"
 #include "polder/log.h"
+#include "polder/sandbox.h"
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -97,7 +99,7 @@ void process_start(const struct process *process, const char *title)
     unsetenv("NOTIFY_SOCKET"); /* only the master speaks to systemd */
     unsetenv("WATCHDOG_USEC");
     process_signals_reset();
-    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    sandbox_begin(process->region->config->core_dumps);
     prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0);
     process_beat(process, clock_mono_ms());
     /* The master may have died before PDEATHSIG was set: nobody would tell. */

@@ -4,6 +4,7 @@
 #include "polder/clock.h"
 #include "polder/config.h"
 #include "polder/log.h"
+#include "polder/sandbox.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -176,6 +177,7 @@ int control_run(const struct process *process)
     follow(&c);
     health_look(&c);
     process_ready(process);
+    sandbox_enter_or_warn(SANDBOX_CONTROL, c.config->sandbox);
     ev_run(c.loop, 0);
     control_fini(&c);
     return 0;

@@ -3,7 +3,9 @@
 #include "daemons/keeper/keeper.h"
 #include "polder/clock.h"
 #include "polder/conditions.h"
+#include "polder/config.h"
 #include "polder/log.h"
+#include "polder/sandbox.h"
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -67,6 +69,8 @@ int keeper_run(const struct process *process)
     }
     cache_guard_install(k->shared, process->slot);
     cache_guard_enter();
+    /* Before it opens the store, whose bytes it must not believe. */
+    sandbox_enter_or_warn(SANDBOX_KEEPER, process->region->config->sandbox);
     keeper_time(k);
     keeper_follow_limits(k);
     if (lmdb_is_known(k))

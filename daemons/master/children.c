@@ -8,6 +8,7 @@
  */
 #include "daemons/master/master.h"
 #include "polder/cache.h"
+#include "polder/config.h"
 #include "polder/inflight.h"
 #include "polder/log.h"
 #include "polder/stats.h"
@@ -17,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -89,6 +91,7 @@ void children_init(struct master *m)
 static void oom_prefer_me(void)
 {
     static const char score[] = "200";
+    prctl(PR_SET_DUMPABLE, 1, 0, 0, 0); /* else the file is root's; sandbox_begin() follows */
     const int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
     if (fd < 0)
         return;
@@ -117,6 +120,8 @@ static void child_main(const struct master *m, uint32_t slot)
     listeners_close_others(&m->listeners, slot_is_worker(slot) ? g : NULL);
     privileges_drop_all();
     oom_prefer_me();
+    for (uint32_t i = 0; i < SHARED_REGIONS; i++) /* one may be being loaded just now */
+        config_region_protect(m->shared.region[i], false);
     switch (slot) {
     case PROC_SLOT_KEEPER:
         exit(keeper_run(&process));

@@ -3,7 +3,8 @@
  * compile: reads the configuration in a child, so that nothing a file can hold hurts the master.
  *
  * The child writes the finished tree into a shared region and leaves; a crash or a hang of the
- * parser is an error like any other.
+ * parser is an error like any other. Until then nobody follows a pointer of the region; from then
+ * on the master cannot write to it, nor can any child that it forks.
  */
 #include "daemons/master/master.h"
 #include "polder/clock.h"
@@ -19,6 +20,9 @@
 
 pid_t compile_start(struct config_region *region, const char *path, uint32_t generation)
 {
+    int code = config_region_protect(region, true);
+    if (code < 0)
+        return code;
     region->config = NULL;
     region->errors[0] = '\0';
     const pid_t parent = getpid();
@@ -35,8 +39,13 @@ pid_t compile_start(struct config_region *region, const char *path, uint32_t gen
 int compile_result(struct config_region *region, int status)
 {
     region->errors[sizeof region->errors - 1] = '\0';
-    if (WIFEXITED(status) && WEXITSTATUS(status) == 0 && region->config)
-        return 0;
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0 && region->config) {
+        const int code = config_region_protect(region, false);
+        if (code < 0)
+            snprintf(region->errors, sizeof region->errors,
+                     "cannot protect the configuration that was read: %s", strerror(-code));
+        return code;
+    }
     region->config = NULL;
     if (WIFSIGNALED(status))
         snprintf(region->errors, sizeof region->errors,

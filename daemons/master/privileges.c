@@ -9,6 +9,7 @@
 #include "polder/clock.h"
 #include "polder/conditions.h"
 #include "polder/log.h"
+#include "polder/sandbox.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -115,7 +116,6 @@ static int user_become(const struct passwd *pw)
     prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0);
     if (capabilities_set(1u << CAP_NET_BIND_SERVICE) < 0)
         capabilities_set(0); /* a container without it: low ports then cannot be opened */
-    prctl(PR_SET_DUMPABLE, 1, 0, 0, 0); /* setuid cleared it: core files, /proc/PID/fd */
     return 0;
 }
 
@@ -187,5 +187,7 @@ int privileges_prepare(const struct config *config, int *lock_fd)
     if (directory_check("state_dir", config->state_dir, true) < 0 ||
         directory_check("runtime_dir", config->runtime_dir, false) < 0)
         return -1;
+    sandbox_begin(config->core_dumps);
+    sandbox_enter_or_warn(SANDBOX_MASTER, config->sandbox);
     return state_lock(config->state_dir, lock_fd);
 }

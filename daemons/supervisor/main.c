@@ -9,6 +9,7 @@
 #include "polder/conditions.h"
 #include "polder/log.h"
 #include "polder/process.h"
+#include "polder/sandbox.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -224,6 +225,7 @@ static int run(struct supervisor *s)
         return 1;
     }
     log_info("ready; at most %u WebSockets", s->values.max_connections);
+    sandbox_enter_or_warn(SANDBOX_SUPERVISOR, s->config->sandbox);
     sd_notify(0, "READY=1");
     ev_run(s->loop, 0);
     for (struct session *x = s->sessions, *next; x; x = next) {
@@ -289,5 +291,6 @@ int main(int argc, char **argv)
     use_config(s, c);
     process_title_set("polder-supervisor");
     log_open("supervisor");
+    sandbox_begin(c->core_dumps);
     return run(s);
 }

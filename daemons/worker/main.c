@@ -13,6 +13,7 @@
 #include "polder/log.h"
 #include "polder/proc.h"
 #include "polder/server_state.h"
+#include "polder/sandbox.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -118,6 +119,7 @@ int worker_run(const struct process *process)
     asked_open(w);
     process_ready(process);
     warm_start(w);
+    sandbox_enter_or_warn(SANDBOX_WORKER, w->config->sandbox);
     ev_run(w->loop, 0);
     shrink_stop(w);
     asked_close(w);

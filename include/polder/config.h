@@ -190,6 +190,7 @@ struct config {
     bool proxy_protocol;
     enum config_access_log access_log;
     const char *access_log_path; /* "" for off and stderr */
+    bool sandbox, core_dumps; /* polder/sandbox.h */
     uint32_t max_connections, max_connections_per_client;
     uint32_t client_timeout_ms; /* idle and slow clients */
     uint32_t keepalive_timeout_ms;
@@ -245,15 +246,22 @@ void config_arena_init(struct config_arena *arena, void *memory, size_t size);
 void *config_arena_alloc(struct config_arena *arena, size_t size); /* zeroed, 16-byte aligned */
 char *config_arena_strdup(struct config_arena *arena, const char *text);
 
-/* One region of shared memory: header, result, running values, arena. */
+/* One region of shared memory: header, running values, result, arena. Whoever reads a configuration
+ * follows its pointers, the master too: so all but the running values can be written only by the
+ * child that loads it (config_region_protect). */
+#define CONFIG_PROTECT_ALIGN 65536 /* a multiple of every page size */
 struct config_region {
     struct shm_header header;
+    _Alignas(64) struct runtime_page runtime; /* written by control while it runs */
+    char pad_[CONFIG_PROTECT_ALIGN -
+              (sizeof(struct shm_header) + sizeof(struct runtime_page)) % CONFIG_PROTECT_ALIGN];
     struct config *config; /* NULL until loaded; set last */
     uint32_t generation;
-    struct runtime_page runtime;
     char errors[4096]; /* of the load that failed, lines */
     _Alignas(64) char arena[];
 };
+
+_Static_assert(offsetof(struct config_region, config) % CONFIG_PROTECT_ALIGN == 0, "whole pages");
 
 /* Called for each mistake with a complete line: "FILE:LINE: what is wrong, and what would be
  * right". */
@@ -268,6 +276,9 @@ struct config *config_load(struct config_arena *arena, const char *path, config_
  * values and then with what `limit set --persist` left in state_dir/runtime.mp. 0 or -EINVAL with
  * the mistakes in region->errors. */
 int config_region_load(struct config_region *region, const char *path, uint32_t generation);
+/* Whether this process may write what is not the running values; its children inherit it. 0 or a
+ * negative errno. */
+int config_region_protect(struct config_region *region, bool writable);
 
 /* "250ms" "30s" "5m" "12h" "7d" or a bare number of seconds, to ms. 0, or -EINVAL, or -ERANGE. */
 int config_parse_duration(const char *text, uint64_t *ms);

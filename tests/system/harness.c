@@ -137,6 +137,7 @@ void house_start(struct house *h, unsigned workers, const char *routes_fmt, ...)
     memset(h, 0, sizeof *h);
     snprintf(h->dir, sizeof h->dir, "%.80s/polder-test.XXXXXX", tmp ? tmp : "/tmp");
     assert_non_null(mkdtemp(h->dir));
+    chmod(h->dir, 0755); /* for a daemon that changes to another user */
     snprintf(h->conf, sizeof h->conf, "%s/polder.conf", h->dir);
     snprintf(h->log, sizeof h->log, "%s/log", h->dir);
     snprintf(h->sock, sizeof h->sock, "%s/run/admin.sock", h->dir);

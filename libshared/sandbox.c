@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* sandbox: seccomp filters made from a table of system calls. */
+#include "polder/sandbox.h"
+#include "polder/log.h"
+
+#include <errno.h>
+#include <seccomp.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#ifdef __has_feature
+#if __has_feature(address_sanitizer)
+#define SANDBOX_SANITIZED 1
+#endif
+#endif
+#ifdef __SANITIZE_ADDRESS__
+#define SANDBOX_SANITIZED 1
+#endif
+
+enum {
+    W = 1 << SANDBOX_WORKER,
+    K = 1 << SANDBOX_KEEPER,
+    C = 1 << SANDBOX_CONTROL,
+    S = 1 << SANDBOX_SUPERVISOR,
+    A = W | K | C | S
+};
+
+struct sandbox_call {
+    const char *name;
+    unsigned kinds;
+};
+static const struct sandbox_call allowed[] = {
+#define SYSCALL(name, kinds) {#name, kinds},
+#define DENIED(name)
+#include "libshared/tables/syscalls.def"
+#undef SYSCALL
+#undef DENIED
+};
+static const char *const denied[] = {
+#define SYSCALL(name, kinds)
+#define DENIED(name) #name,
+#include "libshared/tables/syscalls.def"
+#undef SYSCALL
+#undef DENIED
+};
+
+#define COUNT(a) (sizeof(a) / sizeof *(a))
+
+/* A call that this architecture or this libseccomp does not know is none that could be made. */
+static int sandbox_rule(scmp_filter_ctx filter, uint32_t action, const char *name, unsigned n,
+                        const struct scmp_arg_cmp *args)
+{
+    const int number = seccomp_syscall_resolve_name(name);
+    if (number == __NR_SCMP_ERROR || number < 0)
+        return 0;
+    const int rc = seccomp_rule_add_array(filter, action, number, n, args);
+    return rc == -EEXIST ? 0 : rc;
+}
+
+static int sandbox_deny(scmp_filter_ctx filter, enum sandbox_kind kind)
+{
+    for (size_t i = 0; i < COUNT(denied); i++) {
+        if (kind == SANDBOX_MASTER && strncmp(denied[i], "execve", 6) == 0)
+            continue;
+        const int rc = sandbox_rule(filter, SCMP_ACT_ERRNO(EPERM), denied[i], 0, NULL);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+/* Calls whose arguments decide. */
+static int sandbox_conditional(scmp_filter_ctx filter, enum sandbox_kind kind)
+{
+    static const int families[] = {AF_UNIX, AF_INET, AF_INET6};
+    const size_t n_families = kind == SANDBOX_KEEPER ? 1 : COUNT(families);
+    const struct scmp_arg_cmp self = SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid());
+    const struct scmp_arg_cmp parent = SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getppid());
+    const struct scmp_arg_cmp nothing = SCMP_A1(SCMP_CMP_EQ, 0);
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < n_families; i++) {
+        const struct scmp_arg_cmp family = SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)families[i]);
+        rc = sandbox_rule(filter, SCMP_ACT_ALLOW, "socket", 1, &family);
+        if (rc == 0 && families[i] == AF_UNIX)
+            rc = sandbox_rule(filter, SCMP_ACT_ALLOW, "socketpair", 1, &family);
+    }
+    if (rc == 0)
+        rc = sandbox_rule(filter, SCMP_ACT_ALLOW, "kill", 1, &self);
+    if (rc == 0 && (kind == SANDBOX_CONTROL || kind == SANDBOX_KEEPER))
+        rc = sandbox_rule(filter, SCMP_ACT_ALLOW, "kill", 1, &parent);
+    if (rc == 0) /* is it alive? */
+        rc = sandbox_rule(filter, SCMP_ACT_ALLOW, "kill", 1, &nothing);
+    if (rc == 0)
+        rc = sandbox_rule(filter, SCMP_ACT_ALLOW, "tgkill", 1, &self);
+    return rc;
+}
+
+static int sandbox_allow(scmp_filter_ctx filter, enum sandbox_kind kind)
+{
+    const struct scmp_arg_cmp plain = SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0);
+    for (size_t i = 0; i < COUNT(allowed); i++) {
+        if (!(allowed[i].kinds & 1u << kind))
+            continue;
+        const bool maps =
+            strcmp(allowed[i].name, "mmap") == 0 || strcmp(allowed[i].name, "mprotect") == 0;
+        const int rc =
+            sandbox_rule(filter, SCMP_ACT_ALLOW, allowed[i].name, maps, maps ? &plain : NULL);
+        if (rc < 0)
+            return rc;
+    }
+    return sandbox_conditional(filter, kind);
+}
+
+void sandbox_begin(bool core_dumps)
+{
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+#ifndef SANDBOX_SANITIZED /* its leak check traces the process */
+    prctl(PR_SET_DUMPABLE, core_dumps, 0, 0, 0);
+#else
+    (void)core_dumps;
+#endif
+}
+
+int sandbox_enter(enum sandbox_kind kind)
+{
+#ifdef SANDBOX_SANITIZED
+    (void)kind;
+    return 0;
+#endif
+    scmp_filter_ctx filter =
+        seccomp_init(kind == SANDBOX_MASTER ? SCMP_ACT_ALLOW : SCMP_ACT_ERRNO(ENOSYS));
+    if (!filter)
+        return -ENOMEM;
+    /* Nothing of others is in the same address space that speculation could read. */
+    int rc = seccomp_attr_set(filter, SCMP_FLTATR_CTL_SSB, 1);
+    if (rc == 0)
+        rc = sandbox_deny(filter, kind);
+    if (rc == 0 && kind != SANDBOX_MASTER)
+        rc = sandbox_allow(filter, kind);
+    if (rc == 0)
+        rc = seccomp_load(filter);
+    seccomp_release(filter);
+    return rc;
+}
+
+void sandbox_enter_or_warn(enum sandbox_kind kind, bool enabled)
+{
+    const int rc = enabled ? sandbox_enter(kind) : 0;
+    if (rc < 0)
+        log_warning("sandbox: the kernel takes no filter of system calls: %s; going on without",
+                    strerror(-rc));
+}

@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Each kind of process is asked for what it has given up, and for what it needs. */
+#include "polder/sandbox.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+static const enum sandbox_kind children[] = {SANDBOX_WORKER, SANDBOX_KEEPER, SANDBOX_CONTROL,
+                                             SANDBOX_SUPERVISOR};
+#define CHILDREN (sizeof children / sizeof *children)
+
+#define check(condition) /* in the child: the parent is told the line */                           \
+    do {                                                                                           \
+        if (!(condition))                                                                          \
+            return __LINE__;                                                                       \
+    } while (0)
+
+/* Runs what in a process of that kind; fails the test at the line that it returns. */
+static void in_kind(enum sandbox_kind kind, int (*what)(enum sandbox_kind kind))
+{
+    int fd[2], line = -1;
+    assert_int_equal(pipe(fd), 0);
+    const pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        sandbox_begin(false);
+        const int code = sandbox_enter(kind), result = code < 0 ? code : what(kind);
+        _exit(write(fd[1], &result, sizeof result) == sizeof result ? 0 : 1);
+    }
+    close(fd[1]);
+    const ssize_t n = read(fd[0], &line, sizeof line);
+    close(fd[0]);
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
+    if (n != sizeof line || line != 0)
+        fail_msg("kind %d: line %d says no", (int)kind, n == sizeof line ? line : -1);
+}
+
+static bool refused(long rc)
+{
+    return rc == -1 && (errno == EPERM || errno == ENOSYS);
+}
+
+static int try_programs_and_others(enum sandbox_kind kind)
+{
+    char *const argv[] = {(char *)(uintptr_t) "true", NULL};
+    (void)kind;
+    check(refused(execve("/bin/true", argv, argv)));
+    check(refused(syscall(SYS_execveat, AT_FDCWD, "/bin/true", argv, argv, 0)));
+    check(refused(ptrace(PTRACE_ATTACH, getppid(), NULL, NULL)));
+    check(refused(syscall(SYS_process_vm_writev, getppid(), NULL, 0, NULL, 0, 0)));
+    check(refused(kill(1, SIGTERM)));
+    check(refused(syscall(SYS_tgkill, getppid(), getppid(), SIGTERM)));
+    check(refused(fork()));
+    check(refused(syscall(SYS_unshare, 0x10000000)));
+    check(refused(prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)));
+    check(refused(syscall(SYS_io_uring_setup, 1, NULL)));
+    check(refused(syscall(SYS_setuid, 0)));
+    check(refused(mkfifo("/tmp/polder-sandbox-fifo", 0600)));
+    return 0;
+}
+
+static void no_kind_runs_traces_signals_or_forks(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < CHILDREN; i++)
+        in_kind(children[i], try_programs_and_others);
+}
+
+static int try_memory(enum sandbox_kind kind)
+{
+    (void)kind;
+    void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    check(page != MAP_FAILED);
+    check(mprotect(page, 4096, PROT_READ) == 0);
+    check(refused(mprotect(page, 4096, PROT_READ | PROT_EXEC)));
+    check(mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) ==
+          MAP_FAILED);
+    return 0;
+}
+
+static void no_kind_makes_memory_executable(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < CHILDREN; i++)
+        in_kind(children[i], try_memory);
+}
+
+static int try_sockets(enum sandbox_kind kind)
+{
+    static const int strange[] = {AF_PACKET, AF_NETLINK, AF_VSOCK, AF_ALG, AF_KEY};
+    for (size_t i = 0; i < sizeof strange / sizeof *strange; i++)
+        check(refused(socket(strange[i], SOCK_DGRAM, 0)));
+    check(socket(AF_UNIX, SOCK_STREAM, 0) >= 0);
+    const int internet = socket(AF_INET, SOCK_STREAM, 0);
+    check(kind == SANDBOX_KEEPER ? refused(internet) : internet >= 0);
+    return 0;
+}
+
+static void sockets_are_of_the_families_that_it_speaks(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < CHILDREN; i++)
+        in_kind(children[i], try_sockets);
+}
+
+static int try_modes(enum sandbox_kind kind)
+{
+    (void)kind;
+    check(refused(chmod("/tmp", 01777)));
+    check(refused(fchmodat(AT_FDCWD, "/tmp", 01777, 0)));
+    check(refused(chown("/tmp", 0, 0)));
+    check(refused(rename("/tmp/polder-none", "/tmp/polder-nothing")));
+    check(refused(truncate("/tmp/polder-none", 0)));
+    return 0;
+}
+
+static void a_worker_changes_no_files(void **state)
+{
+    (void)state;
+    in_kind(SANDBOX_WORKER, try_modes);
+}
+
+static int try_needed(enum sandbox_kind kind)
+{
+    (void)kind;
+    check(raise(SIGURG) == 0);
+    check(kill(getpid(), 0) == 0);
+    check(kill(getppid(), 0) == 0);
+    check(prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1); /* even to ask is refused */
+    const int fd = open("/dev/null", O_RDONLY);
+    check(fd >= 0 && read(fd, &(char){0}, 1) == 0 && close(fd) == 0);
+    return 0;
+}
+
+static void what_is_needed_stays(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < CHILDREN; i++)
+        in_kind(children[i], try_needed);
+}
+
+static int try_master(enum sandbox_kind kind)
+{
+    (void)kind;
+    check(refused(ptrace(PTRACE_ATTACH, getppid(), NULL, NULL)));
+    check(refused(syscall(SYS_unshare, 0x10000000)));
+    const pid_t pid = fork();
+    if (pid == 0) {
+        execl("/bin/true", "true", (char *)NULL);
+        _exit(1);
+    }
+    int status;
+    check(waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    return 0;
+}
+
+static void the_master_may_start_programs_and_little_else(void **state)
+{
+    (void)state;
+    in_kind(SANDBOX_MASTER, try_master);
+}
+
+static int try_child_of_master(enum sandbox_kind kind)
+{
+    (void)kind;
+    check(sandbox_enter(SANDBOX_WORKER) == 0);
+    return try_programs_and_others(SANDBOX_WORKER);
+}
+
+static void a_filter_goes_on_top_of_the_masters(void **state)
+{
+    (void)state;
+    in_kind(SANDBOX_MASTER, try_child_of_master);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(no_kind_runs_traces_signals_or_forks),
+        cmocka_unit_test(no_kind_makes_memory_executable),
+        cmocka_unit_test(sockets_are_of_the_families_that_it_speaks),
+        cmocka_unit_test(a_worker_changes_no_files),
+        cmocka_unit_test(what_is_needed_stays),
+        cmocka_unit_test(the_master_may_start_programs_and_little_else),
+        cmocka_unit_test(a_filter_goes_on_top_of_the_masters),
+    };
+#ifdef __SANITIZE_ADDRESS__
+    puts("a build with a sanitizer has no filter: nothing to try");
+    (void)tests;
+    return 0;
+#else
+    return cmocka_run_group_tests(tests, NULL, NULL);
+#endif
+}
