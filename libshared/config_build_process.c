@@ -131,6 +131,8 @@ void config_build_process(struct config_parse *p, struct config *c)
     c->access_log = (enum config_access_log)config_number_of(r, "", "access_log");
     c->access_log_path = colon ? colon + 1 : "";
     check_log_path(p, c->access_log_path);
+    c->request_id = config_number_of(r, "", "request_id");
+    c->log_level = (uint32_t)config_number_of(r, "", "log_level");
     c->max_connections = (uint32_t)config_number_of(r, "", "max_connections");
     c->max_connections_per_client = (uint32_t)config_number_of(r, "", "max_connections_per_client");
     c->client_timeout_ms = (uint32_t)config_number_of(r, "", "client_timeout");

@@ -31,6 +31,7 @@ enum config_type {
     TYPE_URL_PATH, /* starts with '/' */
     TYPE_KEYS,
     TYPE_ACCESS_LOG,
+    TYPE_LOG_LEVEL,
     TYPE_ALGORITHM,
     TYPE_HEARTBEAT,
     TYPE_HALF_CLOSE,

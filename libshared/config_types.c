@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* config_types: what each type of value may be, and what it means. */
 #include "libshared/config_parse.h"
+#include "polder/log.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -183,6 +184,15 @@ static const char *access_log_value(const char *text, uint64_t *number)
     return NULL;
 }
 
+static const char *log_level_value(const char *text, uint64_t *number)
+{
+    enum log_level level;
+    if (!log_level_parse(text, &level))
+        return "error, warning, info or debug";
+    *number = (uint64_t)level;
+    return NULL;
+}
+
 static const char *real_value(const struct config_row *row, const char *text, double *real)
 {
     if (parse_number(text, real))
@@ -239,6 +249,9 @@ const char *config_value(const struct config_row *row, const char *text, uint64_
         break;
     case TYPE_ACCESS_LOG:
         why = access_log_value(text, &n);
+        break;
+    case TYPE_LOG_LEVEL:
+        why = log_level_value(text, &n);
         break;
     case TYPE_ALGORITHM:
         why = word_value(text, algorithm_words, "sliding, fixed or gcra", &n);

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* log: formats one line in a stack buffer and hands it to stderr in one write. */
 #include "polder/log.h"
+#include "polder/clock.h"
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define LOG_LINE_MAX 2048
@@ -14,8 +16,12 @@
 static struct {
     const char *process;
     enum log_level most_verbose;
-    int journal; /* 1: stderr is the journal, which wants "<N>" in front */
-} log_context = {"polder", LOG_LEVEL_INFO, 0};
+    const _Atomic uint32_t *shared; /* the level of all processes; NULL: only our own */
+    int journal;                    /* 1: stderr is the journal, which wants "<N>" in front */
+} log_context = {"polder", LOG_LEVEL_INFO, NULL, 0};
+
+static const enum log_level levels[] = {LOG_LEVEL_ERROR, LOG_LEVEL_WARNING, LOG_LEVEL_INFO,
+                                        LOG_LEVEL_DEBUG};
 
 /* JOURNAL_STREAM names the journal's socket as "DEVICE:INODE"; stderr may have been sent elsewhere
  * since. */
@@ -39,7 +45,29 @@ void log_set_level(enum log_level most_verbose)
     log_context.most_verbose = most_verbose;
 }
 
-static const char *log_level_word(enum log_level level)
+void log_follow(const _Atomic uint32_t *level)
+{
+    log_context.shared = level;
+}
+
+bool log_is_on(enum log_level level)
+{
+    const uint32_t shared =
+        log_context.shared ? atomic_load_explicit(log_context.shared, memory_order_relaxed) : 0;
+    return (uint32_t)level <= (shared ? shared : (uint32_t)log_context.most_verbose);
+}
+
+bool log_level_parse(const char *word, enum log_level *level)
+{
+    for (size_t i = 0; i < sizeof levels / sizeof *levels; i++)
+        if (!strcmp(word, log_level_word(levels[i]))) {
+            *level = levels[i];
+            return true;
+        }
+    return false;
+}
+
+const char *log_level_word(enum log_level level)
 {
     switch (level) {
     case LOG_LEVEL_ERROR:
@@ -62,19 +90,28 @@ static void log_disarm(char *text, size_t len)
             text[i] = ' ';
 }
 
+/* What stands before the text. */
+static int log_begin(enum log_level level, char *line, size_t size)
+{
+    if (log_context.journal)
+        return snprintf(line, size, "<%d>%s[%d]: ", (int)level, log_context.process, (int)getpid());
+    const uint64_t ms = clock_real_ms();
+    const time_t s = (time_t)(ms / 1000);
+    struct tm tm;
+    gmtime_r(&s, &tm);
+    return snprintf(
+        line, size, "%04d-%02d-%02dT%02d:%02d:%02d.%03uZ %s %s[%d]: ", tm.tm_year + 1900,
+        tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, (unsigned)(ms % 1000),
+        log_level_word(level), log_context.process, (int)getpid());
+}
+
 void log_write(enum log_level level, const char *fmt, ...)
 {
-    if (level > log_context.most_verbose)
+    if (!log_is_on(level))
         return;
     const int saved = errno;
     char line[LOG_LINE_MAX];
-    int n;
-    if (log_context.journal)
-        n = snprintf(line, sizeof line, "<%d>%s[%d]: ", (int)level, log_context.process,
-                     (int)getpid());
-    else
-        n = snprintf(line, sizeof line, "%s %s[%d]: ", log_level_word(level), log_context.process,
-                     (int)getpid());
+    int n = log_begin(level, line, sizeof line);
     size_t used = n < 0 ? 0 : (size_t)n;
     if (used > sizeof line - 2)
         used = sizeof line - 2;

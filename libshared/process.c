@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #define PROCESS_TITLE_PREFIX "polderd: "
@@ -76,12 +77,13 @@ void process_title_set(const char *title)
 static void process_signals_reset(void)
 {
     sigset_t none;
-    static const int inherited[] = {SIGTERM, SIGCHLD, SIGUSR1, SIGUSR2, SIGALRM};
+    static const int inherited[] = {SIGTERM, SIGCHLD, SIGALRM};
+    /* a peer that went is an EPIPE; the others are for the master, whoever else gets them too */
+    static const int ignored[] = {SIGPIPE, SIGINT, SIGHUP, SIGUSR1, SIGUSR2};
     for (size_t i = 0; i < sizeof inherited / sizeof *inherited; i++)
         signal(inherited[i], SIG_DFL);
-    signal(SIGPIPE, SIG_IGN); /* a peer that went is an EPIPE */
-    signal(SIGINT, SIG_IGN);  /* the terminal's Ctrl-C is for the master */
-    signal(SIGHUP, SIG_IGN);
+    for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++)
+        signal(ignored[i], SIG_IGN);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
 }
@@ -114,11 +116,57 @@ void process_ready(const struct process *process)
     process_beat(process, clock_mono_ms());
     atomic_compare_exchange_strong(&slot->state, &starting, PROC_READY);
     if (getppid() == process->master_pid)
-        kill(process->master_pid, SIGUSR1);
+        shared_wake_master(process->shared);
 }
 
 void process_beat(const struct process *process, uint64_t mono_ms)
 {
     atomic_store_explicit(&process->shared->proc->slot[process->slot].heartbeat_ms, mono_ms,
                           memory_order_relaxed);
+}
+
+/* ---- descriptors from the master ---- */
+
+union process_control {
+    struct cmsghdr align;
+    char bytes[CMSG_SPACE(sizeof(int))];
+};
+
+int process_send(int channel, const struct process_message *message, int fd)
+{
+    union process_control control;
+    struct iovec iov = {(void *)(uintptr_t)message, sizeof *message};
+    struct msghdr m = {.msg_iov = &iov,
+                       .msg_iovlen = 1,
+                       .msg_control = control.bytes,
+                       .msg_controllen = sizeof control.bytes};
+    memset(&control, 0, sizeof control);
+    struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+    c->cmsg_level = SOL_SOCKET;
+    c->cmsg_type = SCM_RIGHTS;
+    c->cmsg_len = CMSG_LEN(sizeof fd);
+    memcpy(CMSG_DATA(c), &fd, sizeof fd);
+    return sendmsg(channel, &m, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? -errno : 0;
+}
+
+int process_receive(int channel, struct process_message *message, int *fd)
+{
+    union process_control control;
+    struct iovec iov = {message, sizeof *message};
+    struct msghdr m = {.msg_iov = &iov,
+                       .msg_iovlen = 1,
+                       .msg_control = control.bytes,
+                       .msg_controllen = sizeof control.bytes};
+    *fd = -1;
+    const ssize_t n = recvmsg(channel, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    if (n < 0)
+        return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c))
+        if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
+            memcpy(fd, CMSG_DATA(c), sizeof *fd);
+    if (n == (ssize_t)sizeof *message && *fd >= 0)
+        return 1;
+    if (*fd >= 0)
+        close(*fd);
+    return n == 0 ? -EPIPE : -EPROTO;
 }

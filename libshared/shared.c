@@ -195,7 +195,8 @@ static bool shared_rings(struct shared *sh)
 static int shared_events(struct shared *sh)
 {
     const int flags = EFD_CLOEXEC | EFD_NONBLOCK;
-    if ((sh->keeper_event = eventfd(0, flags)) < 0 || (sh->control_event = eventfd(0, flags)) < 0)
+    if ((sh->master_event = eventfd(0, flags)) < 0 || (sh->keeper_event = eventfd(0, flags)) < 0 ||
+        (sh->control_event = eventfd(0, flags)) < 0)
         return -errno;
     for (unsigned i = 0; i < PROC_WORKER_SLOTS; i++)
         if ((sh->worker_event[i] = eventfd(0, flags)) < 0)
@@ -206,7 +207,7 @@ static int shared_events(struct shared *sh)
 static void shared_clear(struct shared *sh)
 {
     memset(sh, 0, sizeof *sh);
-    sh->keeper_event = sh->control_event = -1;
+    sh->master_event = sh->keeper_event = sh->control_event = -1;
     for (unsigned i = 0; i < PROC_WORKER_SLOTS; i++)
         sh->worker_event[i] = -1;
     for (size_t i = 0; i < SEGMENTS_MAX; i++)
@@ -245,6 +246,7 @@ void shared_destroy(struct shared *sh)
 {
     while (sh->segs)
         shm_close(&sh->seg[--sh->segs]);
+    shared_event_close(&sh->master_event);
     shared_event_close(&sh->keeper_event);
     shared_event_close(&sh->control_event);
     for (unsigned i = 0; i < PROC_WORKER_SLOTS; i++)
@@ -269,13 +271,26 @@ int shared_servers_fd(const struct shared *sh)
     return -1;
 }
 
-void shared_wake_holders(const struct shared *sh)
+static void shared_wake(int event)
 {
     const uint64_t one = 1;
-    for (unsigned i = 0; i < PROC_WORKER_SLOTS; i++) {
-        if (!atomic_load(&sh->proc->slot[PROC_SLOT_WORKER0 + i].holding))
-            continue;
-        const ssize_t n = write(sh->worker_event[i], &one, sizeof one);
-        (void)n; /* full: it will wake anyway */
-    }
+    const ssize_t n = write(event, &one, sizeof one);
+    (void)n; /* full: it will wake anyway */
+}
+
+void shared_wake_master(const struct shared *sh)
+{
+    shared_wake(sh->master_event);
+}
+
+void shared_wake_control(const struct shared *sh)
+{
+    shared_wake(sh->control_event);
+}
+
+void shared_wake_holders(const struct shared *sh)
+{
+    for (unsigned i = 0; i < PROC_WORKER_SLOTS; i++)
+        if (atomic_load(&sh->proc->slot[PROC_SLOT_WORKER0 + i].holding))
+            shared_wake(sh->worker_event[i]);
 }

@@ -54,6 +54,8 @@ static void (*const handler[RPC_METHODS])(struct control *, const struct rpc_cal
     [RPC_METHOD_WS_SET] = ask_supervisor,
     [RPC_METHOD_UPSTREAM_LIST] = upstream_list,
     [RPC_METHOD_UPSTREAM_WEIGHT] = upstream_weight,
+    [RPC_METHOD_LOG_LEVEL] = log_level_run, /* or only a question */
+    [RPC_METHOD_LOG_REOPEN] = log_reopen_run,
     [RPC_METHOD_RELOAD] = reload_run,
     [RPC_METHOD_DRAIN] = drain_run,
 };
@@ -71,11 +73,12 @@ void admin_error(struct control *c, struct rpc_reply *reply, enum rpc_error code
     rpc_reply_error(reply, code, "%s", message);
 }
 
-/* limit.try without anything to be tried only asks. */
+/* limit.try without anything to be tried, and log.level without a level, only ask. */
 static bool changes(int method, const msgpack_object *params)
 {
     return rpc_methods[method].changes &&
-           (method != RPC_METHOD_LIMIT_TRY || rpc_in_get(params, "set"));
+           (method != RPC_METHOD_LIMIT_TRY || rpc_in_get(params, "set")) &&
+           (method != RPC_METHOD_LOG_LEVEL || rpc_in_get(params, "level"));
 }
 
 static void on_call(void *arg, const struct rpc_call *call)

@@ -8,6 +8,7 @@
  *   methods_warm.c      cache.warm
  *   methods_guard.c     cache.guard; what follows when the leak guard has quarantined a route
  *   methods_limit.c     limit.*                    methods_upstream.c  upstream.*
+ *   methods_log.c       log.level, log.reopen
  *   methods_try.c       limit.try                  health.c            what is wrong now
  *   ops.c               a small HTTP server: ops.listen, and ops.sock for the workers
  *   pages.c             which page; health, readiness, index
@@ -35,6 +36,7 @@ struct page_text;
 struct ops;
 struct config_route;
 struct reload_wait;
+struct reopen_wait;
 
 /* A counter that should stand still, see health.c. Times are monotonic. */
 struct growth {
@@ -64,6 +66,11 @@ struct control {
     struct rpc_client keeper, supervisor, worker; /* worker: the first one */
     struct ops *ops;
     struct reload_wait *reloads; /* callers of reload --wait */
+    struct {
+        struct reopen_wait *waits; /* callers of log reopen */
+        uint32_t opening;          /* proc_table.log_opening that was looked at */
+        bool supervisor_there, supervisor_asked, supervisor_failed;
+    } reopen;
     struct growth limiter[3];
     bool supervisor_asked, supervisor_answered; /* before the service was ready, see health.c */
 };
@@ -86,6 +93,9 @@ void admin_describe(enum rpc_method method, const msgpack_object *params, char *
 void status_show(struct control *c, const struct rpc_call *call);
 void reload_run(struct control *c, const struct rpc_call *call);
 void reload_watch(struct control *c); /* answers those whose reload is over */
+void log_level_run(struct control *c, const struct rpc_call *call);
+void log_reopen_run(struct control *c, const struct rpc_call *call);
+void logs_follow(struct control *c); /* after the logs were opened again */
 void drain_run(struct control *c, const struct rpc_call *call);
 void cache_stats(struct control *c, const struct rpc_call *call);
 void cache_list(struct control *c, const struct rpc_call *call);

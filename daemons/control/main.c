@@ -63,6 +63,7 @@ static void follow(struct control *c)
     admin_follow(c);
     ops_follow(c->ops);
     reload_watch(c);
+    logs_follow(c);
     guard_follow(c);
 }
 

@@ -161,11 +161,7 @@ void reload_run(struct control *c, const struct rpc_call *call)
     w->asked = atomic_fetch_add(&c->shared->proc->reload_asked, 1) + 1;
     w->reply = call->reply;
     w->until_ms = clock_mono_ms() + RELOAD_PATIENCE_MS;
-    if (kill(c->process->master_pid, SIGHUP) < 0) {
-        admin_error(c, call->reply, RPC_FAILED, "cannot signal the master: %s", strerror(errno));
-        free(w);
-        return;
-    }
+    shared_wake_master(c->shared);
     if (rpc_in_flag(call->params, "wait")) {
         w->next = c->reloads;
         c->reloads = w;

@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -83,6 +84,43 @@ void children_init(struct master *m)
     atomic_store(&self->incarnation, 1);
     atomic_store(&self->started_ms, m->now_ms);
     atomic_store(&self->state, PROC_READY);
+    for (uint32_t slot = 0; slot < PROC_SLOTS; slot++)
+        m->child[slot].channel = -1;
+}
+
+static void channel_close(struct master_child *c)
+{
+    if (c->channel >= 0)
+        close(c->channel);
+    c->channel = -1;
+}
+
+/* The child's end of a new channel; -1: without one it keeps the access log of its birth. */
+static int channel_open(struct master_child *c)
+{
+    int ends[2];
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) < 0) {
+        log_warning("children: cannot make a socket pair: %s", strerror(errno));
+        return -1;
+    }
+    c->channel = ends[0];
+    return ends[1];
+}
+
+/* In a child: the ends that are the master's. */
+static void channels_close(const struct master *m)
+{
+    for (uint32_t slot = PROC_SLOT_WORKER0; slot < PROC_SLOTS; slot++)
+        if (m->child[slot].channel >= 0)
+            close(m->child[slot].channel);
+}
+
+/* In a child: logs that are others'. */
+static void logs_close_others(const struct master *m, const struct generation *mine)
+{
+    for (uint32_t r = 0; r < SHARED_REGIONS; r++)
+        if (&m->generation[r] != mine && m->generation[r].access_log >= 0)
+            close(m->generation[r].access_log);
 }
 
 /* ---- fork ---- */
@@ -101,10 +139,11 @@ static void oom_prefer_me(void)
 }
 
 /* Never returns. What the master alone needs is closed first. */
-static void child_main(const struct master *m, uint32_t slot)
+static void child_main(const struct master *m, uint32_t slot, int channel)
 {
     const struct master_child *c = &m->child[slot];
     const struct generation *g = &m->generation[c->region];
+    const bool is_worker = slot_is_worker(slot);
     const struct process process = {
         .shared = (struct shared *)&m->shared,
         .region = m->shared.region[c->region],
@@ -112,12 +151,17 @@ static void child_main(const struct master *m, uint32_t slot)
         .incarnation = atomic_load(&shared_slot(m, slot)->incarnation),
         .index = c->index,
         .workers = g->workers,
-        .listeners = slot_is_worker(slot) ? g->listeners : NULL,
-        .n_listeners = slot_is_worker(slot) ? g->n_listeners : 0,
+        .listeners = is_worker ? g->listeners : NULL,
+        .n_listeners = is_worker ? g->n_listeners : 0,
         .master_pid = (int)atomic_load(&shared_slot(m, PROC_SLOT_MASTER)->pid),
+        .access_log = is_worker ? g->access_log : -1,
+        .log_opening = atomic_load(&m->shared.proc->log_opening),
+        .channel = channel,
     };
     close(m->signal_fd);
-    listeners_close_others(&m->listeners, slot_is_worker(slot) ? g : NULL);
+    channels_close(m);
+    logs_close_others(m, is_worker ? g : NULL);
+    listeners_close_others(&m->listeners, is_worker ? g : NULL);
     privileges_drop_all();
     oom_prefer_me();
     for (uint32_t i = 0; i < SHARED_REGIONS; i++) /* one may be being loaded just now */
@@ -155,11 +199,15 @@ static void child_fork(struct master *m, uint32_t slot)
     if (!slot_is_worker(slot))
         c->region = m->current;
     slot_begin(m, slot);
+    const int channel = slot_is_worker(slot) ? channel_open(c) : -1;
     const pid_t pid = fork();
     if (pid == 0)
-        child_main(m, slot);
+        child_main(m, slot, channel);
     c->respawn_ms = 0;
+    if (channel >= 0)
+        close(channel);
     if (pid < 0) {
+        channel_close(c);
         c->failures++;
         const uint64_t delay = respawn_delay_ms(c->failures + 1);
         c->respawn_ms = m->now_ms + delay;
@@ -177,7 +225,9 @@ static void child_fork(struct master *m, uint32_t slot)
 
 void child_start(struct master *m, uint32_t slot, uint32_t region, uint32_t index)
 {
-    m->child[slot] = (struct master_child){.wanted = true, .region = region, .index = index};
+    channel_close(&m->child[slot]);
+    m->child[slot] =
+        (struct master_child){.wanted = true, .region = region, .index = index, .channel = -1};
     child_fork(m, slot);
 }
 
@@ -328,6 +378,7 @@ static void child_died(struct master *m, uint32_t slot, int status)
     const uint64_t lived_ms = m->now_ms - c->started_ms;
     death_log(m, slot, c->pid, status, was_ready || c->stopping);
     c->pid = 0;
+    channel_close(c);
     slot_end(m, slot);
     death_judge_shared(m, crash);
     death_judge_store(m, slot, crash);

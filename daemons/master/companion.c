@@ -76,7 +76,9 @@ static void companion_exec(const struct master *m)
     sigset_t none;
     setsid();
     signal(SIGPIPE, SIG_DFL);
-    signal(SIGHUP, SIG_IGN); /* until it has its own handler: a reload may come before */
+    signal(SIGHUP, SIG_IGN); /* until it has its own handlers: a signal for all may come before */
+    signal(SIGUSR1, SIG_IGN);
+    signal(SIGUSR2, SIG_IGN);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     privileges_drop_all();

@@ -10,6 +10,7 @@
  *   children.c   fork, reap, respawn, watchdog     compile.c     the child that reads the file
  *   listeners.c  the sockets                       reload.c      a new generation of workers
  *   notify.c     systemd                           companion.c   polder-supervisor without systemd
+ *   logs.c       access logs, for the workers
  */
 #ifndef POLDER_MASTER_H
 #define POLDER_MASTER_H
@@ -20,6 +21,7 @@
 /* A process that runs code of ours in a slot of the process table. */
 struct master_child {
     pid_t pid;           /* 0: none */
+    int channel;         /* workers: our end of process.channel; -1: none */
     bool wanted;         /* to be forked again when it dies */
     bool aborted;        /* the watchdog has sent SIGABRT */
     bool stopping;       /* was told to leave: its end is no crash */
@@ -48,6 +50,7 @@ struct generation {
     uint64_t since_ms;     /* in this state */
     struct process_listener listeners[PROCESS_LISTENERS_MAX];
     uint32_t n_listeners;
+    int access_log; /* of its configuration; -1: none */
 };
 
 /* One listening socket. Those of one address and of SO_REUSEPORT differ in `number`. */
@@ -77,6 +80,7 @@ struct reload {
     enum reload_phase phase;
     bool again;     /* asked once more meanwhile */
     uint32_t asked; /* value of proc->reload_asked when it began */
+    uint32_t seen;  /* value that was looked at last */
     uint32_t region;
     pid_t compiler;
     uint64_t deadline_ms;
@@ -131,6 +135,7 @@ struct master {
     uint64_t
         ready_by_ms; /* no longer is waited for the supervisor; 0: children are not ready yet */
     unsigned stop_signals;
+    bool reopen_logs;
     bool broken; /* shared memory is: only a new start helps */
     uint64_t keeper_crash_ms[MASTER_CRASHES], poison_ms[MASTER_CRASHES];
     uint32_t keeper_crashes, poisons;
@@ -214,6 +219,15 @@ uint64_t reload_deadline(const struct master *m);
 /* The service stops: gives the reload up. */
 void reload_cancel(struct master *m);
 void generation_enter(struct master *m, uint32_t region, enum generation_state state);
+
+/* ---- logs.c ---- */
+void logs_init(struct master *m); /* before any generation has one */
+/* Opens what the region's configuration names; message into why on failure. */
+int logs_open(struct master *m, uint32_t region, char *why, size_t size);
+void logs_close(struct master *m, uint32_t region);
+/* Opens all of them again and hands them to their workers; control, which is woken, tells the
+ * supervisor to do the same. */
+void logs_reopen(struct master *m);
 
 /* ---- notify.c ---- */
 void notify_init(struct notify *n);

@@ -84,6 +84,7 @@ static void reload_fail(struct master *m, const char *why)
     } else if (g->state == GENERATION_LOADING) {
         g->state = GENERATION_NONE; /* nobody has ever looked at it */
         g->since_ms = 0;
+        logs_close(m, m->reload.region);
     }
     notify_status("reload failed, generation %u stays: %.120s", m->generation[m->current].number,
                   why);
@@ -156,6 +157,7 @@ static void reload_loaded(struct master *m)
         !unchanged("user", now->user, then->user, why, sizeof why) ||
         !same_table(now, then, why, sizeof why) ||
         listeners_probe_ops(now, then, why, sizeof why) < 0 ||
+        logs_open(m, m->reload.region, why, sizeof why) < 0 ||
         listeners_open(&m->listeners, then, why, sizeof why) < 0)
         reload_fail(m, why);
     else
@@ -221,6 +223,7 @@ static void reload_commit(struct master *m)
         log_warning("config: not active yet: %s", config->inactive[i]);
     for (uint32_t i = 0; i < config->n_warnings; i++)
         log_warning("config: %s", config->warnings[i]);
+    atomic_store(&proc->log_level, config->log_level);
     companion_reload(m);
     log_info("reload: generation %u serves with %u workers", g->number, g->workers);
     condition_clear(m->shared.conditions, COND_RELOAD_FAILED, NULL, clock_real_ms());
@@ -255,6 +258,7 @@ static void generations_retire(struct master *m)
             continue;
         if (workers_living(m, r) == 0) {
             generation_enter(m, r, GENERATION_NONE);
+            logs_close(m, r);
             left = true;
         } else {
             draining = true;

@@ -147,10 +147,34 @@ static void signals_take(struct master *m)
             if (m->phase <= MASTER_RUNNING)
                 reload_ask(m);
             break;
-        default: /* SIGCHLD, SIGUSR1: somebody died or got ready; the steps see it */
+        case SIGUSR1:
+            m->reopen_logs = true;
+            break;
+        case SIGUSR2:
+            log_warning(
+                "service: SIGUSR2 is kept for replacing the program, which this version does "
+                "not do; nothing happens");
+            break;
+        default: /* SIGCHLD: somebody died; children_reap() sees it */
             break;
         }
     }
+}
+
+/* What children want: the steps see who is ready. */
+static void requests_take(struct master *m)
+{
+    uint64_t n;
+    const ssize_t got = read(m->shared.master_event, &n, sizeof n);
+    (void)got; /* only there to be woken */
+    const uint32_t reloads = atomic_load(&m->shared.proc->reload_asked);
+    if (reloads != m->reload.seen && m->phase <= MASTER_RUNNING)
+        reload_ask(m);
+    m->reload.seen = reloads;
+    const uint32_t reopens = atomic_load(&m->shared.proc->log_reopen_asked);
+    if (m->reopen_logs || reopens != atomic_load(&m->shared.proc->log_reopen_done))
+        logs_reopen(m);
+    m->reopen_logs = false;
 }
 
 static void loop_wait(struct master *m)
@@ -162,8 +186,8 @@ static void loop_wait(struct master *m)
     if (m->notify.watchdog_ms)
         wake = earlier(wake, m->notify.next_ms);
     const uint64_t wait_ms = wake > m->now_ms ? wake - m->now_ms : 0;
-    struct pollfd p = {m->signal_fd, POLLIN, 0};
-    poll(&p, 1, (int)wait_ms);
+    struct pollfd p[] = {{m->signal_fd, POLLIN, 0}, {m->shared.master_event, POLLIN, 0}};
+    poll(p, sizeof p / sizeof *p, (int)wait_ms);
 
     const uint64_t now = clock_mono_ms();
     if (now > m->now_ms + wait_ms + LATE_MS)
@@ -176,6 +200,7 @@ static void loop_run(struct master *m)
     while (m->phase != MASTER_STOPPED) {
         atomic_store(&m->shared.proc->slot[PROC_SLOT_MASTER].heartbeat_ms, m->now_ms);
         signals_take(m);
+        requests_take(m);
         children_reap(m);
         if (m->broken)
             return;
@@ -200,6 +225,7 @@ static int signals_open(struct master *m)
     sigaddset(&set, SIGHUP);
     sigaddset(&set, SIGCHLD);
     sigaddset(&set, SIGUSR1);
+    sigaddset(&set, SIGUSR2);
     sigprocmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
     m->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
@@ -215,6 +241,18 @@ static void errors_print(const char *errors)
     fprintf(stderr, "%s%s", errors, len && errors[len - 1] == '\n' ? "" : "\n");
 }
 
+/* Directories, user, lock, shared memory. */
+static int start_prepare(struct master *m, const struct config *config)
+{
+    const struct shared_options options = {.state_dir = config->state_dir,
+                                           .runtime_dir = config->runtime_dir,
+                                           .limit_entries = config->limit_entries};
+    log_set_level((enum log_level)config->log_level);
+    if (privileges_prepare(config, &m->lock_fd) < 0 || shared_create(&m->shared, &options) < 0)
+        return EXIT_FAILED;
+    return EXIT_DONE;
+}
+
 /* Where the shared memory belongs is written in the file, which is read into shared memory: so a
  * first reading goes into a private place that is given up afterwards. */
 static int start_scout(struct master *m)
@@ -225,19 +263,11 @@ static int start_scout(struct master *m)
         log_error("service: no memory to read the configuration");
         return EXIT_FAILED;
     }
-    int code = EXIT_DONE;
-    if (compile_wait(scout, m->config_path, 1) < 0) {
+    int code = EXIT_CONFIG;
+    if (compile_wait(scout, m->config_path, 1) < 0)
         errors_print(scout->errors);
-        code = EXIT_CONFIG;
-    } else if (privileges_prepare(scout->config, &m->lock_fd) < 0) {
-        code = EXIT_FAILED;
-    } else {
-        const struct shared_options options = {.state_dir = scout->config->state_dir,
-                                               .runtime_dir = scout->config->runtime_dir,
-                                               .limit_entries = scout->config->limit_entries};
-        if (shared_create(&m->shared, &options) < 0)
-            code = EXIT_FAILED;
-    }
+    else
+        code = start_prepare(m, scout->config);
     munmap(scout, SHARED_REGION_SIZE);
     return code;
 }
@@ -250,12 +280,15 @@ static int start_configure(struct master *m)
         errors_print(region->errors);
         return EXIT_CONFIG;
     }
-    if (listeners_open(&m->listeners, region->config, why, sizeof why) < 0 ||
+    if (logs_open(m, 0, why, sizeof why) < 0 ||
+        listeners_open(&m->listeners, region->config, why, sizeof why) < 0 ||
         listeners_listen(&m->listeners, why, sizeof why) < 0) {
         log_error("service: %s", why);
         return EXIT_FAILED;
     }
     listeners_keep(&m->listeners);
+    atomic_store(&m->shared.proc->log_level, region->config->log_level);
+    log_follow(&m->shared.proc->log_level);
     return EXIT_DONE;
 }
 
@@ -297,6 +330,7 @@ int master_run(const char *config_path)
     memset(m, 0, sizeof *m);
     m->config_path = config_path;
     m->lock_fd = -1;
+    logs_init(m);
     m->now_ms = clock_mono_ms();
     log_open("master");
     process_title_set("polderd: master");
@@ -316,6 +350,7 @@ int master_run(const char *config_path)
             code = EXIT_FAILED;
     }
     listeners_close(&m->listeners);
+    log_follow(NULL);
     if (m->shared.proc)
         shared_destroy(&m->shared);
     if (m->lock_fd >= 0)

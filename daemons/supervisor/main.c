@@ -58,10 +58,19 @@ static struct config *read_config(const char *path, void **memory, config_error_
 static void use_config(struct supervisor *s, struct config *c)
 {
     s->config = c;
+    log_set_level((enum log_level)c->log_level);
     s->values = c->websocket;
     for (uint32_t i = 0; i < c->n_routes; i++)
         if (c->routes[i].websocket)
             s->route_values[i].ws = *c->routes[i].websocket;
+}
+
+/* A log that cannot be written is no reason to let WebSockets go. */
+static void open_log(struct supervisor *s)
+{
+    char why[512];
+    if (supervisor_log_open(s, why, sizeof why) < 0)
+        log_error("%s", why);
 }
 
 static const struct config_route *same_route(const struct config *c, const struct config_route *old)
@@ -116,6 +125,7 @@ static void reload(struct supervisor *s)
     memcpy(s->routes, counts, sizeof s->routes);
     free(counts);
     use_config(s, c);
+    open_log(s);
     s->arena[0] = memory;
     munmap(old_memory, SHARED_REGION_SIZE);
     for (struct session *x = s->sessions; x; x = x->next)
@@ -142,6 +152,7 @@ static void before_sleep(struct ev_loop *loop, ev_prepare *w, int revents)
     struct supervisor *s = ev_userdata(loop);
     (void)w, (void)revents;
     session_bury(s);
+    access_log_flush(&s->log);
     if (!s->open && !s->draining) /* nobody to look after: the wheel rests, until wheel_set() */
         ev_timer_stop(loop, &s->tick);
 }
@@ -185,6 +196,20 @@ static void conditions_begin(struct supervisor *s)
     s->conditions = code < 0 ? NULL : conditions_of(&segment);
 }
 
+static void on_reopen(struct ev_loop *loop, ev_signal *w, int revents)
+{
+    (void)w, (void)revents;
+    open_log(ev_userdata(loop));
+}
+
+static void on_upgrade(struct ev_loop *loop, ev_signal *w, int revents)
+{
+    (void)loop, (void)w, (void)revents;
+    log_warning(
+        "SIGUSR2 is kept for replacing the program, which this version does not do; nothing "
+        "happens");
+}
+
 static int run(struct supervisor *s)
 {
     struct rlimit files;
@@ -214,9 +239,14 @@ static int run(struct supervisor *s)
     ev_signal_init(&s->on_term, on_stop, SIGTERM);
     ev_signal_init(&s->on_int, on_stop, SIGINT);
     ev_signal_init(&s->on_hup, on_reload, SIGHUP);
+    ev_signal_init(&s->on_usr1, on_reopen, SIGUSR1);
+    ev_signal_init(&s->on_usr2, on_upgrade, SIGUSR2);
     ev_signal_start(s->loop, &s->on_term);
     ev_signal_start(s->loop, &s->on_int);
     ev_signal_start(s->loop, &s->on_hup);
+    ev_signal_start(s->loop, &s->on_usr1);
+    ev_signal_start(s->loop, &s->on_usr2);
+    open_log(s);
     conditions_begin(s);
     if (intake_open(s))
         return 1;
@@ -242,6 +272,7 @@ static int run(struct supervisor *s)
         s->pool = p->next;
         free(p);
     }
+    access_log_stop(&s->log);
     log_info("stopped");
     return 0;
 }
@@ -262,7 +293,12 @@ int main(int argc, char **argv)
     if (!s)
         return 1;
     process_title_init(argc, argv);
+    /* signals that are sent to all processes may come before there are handlers */
+    signal(SIGHUP, SIG_IGN);
+    signal(SIGUSR1, SIG_IGN);
+    signal(SIGUSR2, SIG_IGN);
     s->path = DEFAULT_CONFIG;
+    s->log.fd = -1;
     while ((option = getopt(argc, argv, "c:tVh")) != -1)
         switch (option) {
         case 'c':

@@ -429,15 +429,55 @@ static void ws_weight(struct supervisor *s, const struct rpc_call *call)
     rpc_reply_send(call->reply);
 }
 
+/* ---- log.level, log.reopen ---- */
+
+static void say_done(const struct rpc_call *call)
+{
+    struct rpc_out *o = rpc_reply_result(call->reply);
+    rpc_out_map(o, NULL);
+    rpc_out_bool(o, "done", true);
+    rpc_out_end(o);
+    rpc_reply_send(call->reply);
+}
+
+static void log_level_run(struct supervisor *s, const struct rpc_call *call)
+{
+    enum log_level level;
+    char word[16];
+    (void)s;
+    if (rpc_in_text(call->params, "level", word, sizeof word) < 0 ||
+        !log_level_parse(word, &level)) {
+        rpc_reply_error(call->reply, RPC_BAD_ARGUMENT,
+                        "level: error, warning, info or debug would be right");
+        return;
+    }
+    log_set_level(level);
+    say_done(call);
+}
+
+static void log_reopen_run(struct supervisor *s, const struct rpc_call *call)
+{
+    char why[512];
+    if (supervisor_log_open(s, why, sizeof why) < 0)
+        rpc_reply_error(call->reply, RPC_FAILED, "%s; going on with the old file", why);
+    else
+        say_done(call);
+}
+
 /* ---- dispatch ---- */
 
 static const struct {
     const char *name;
     void (*run)(struct supervisor *s, const struct rpc_call *call);
-} methods[] = {{"ws.stats", ws_stats},  {"ws.list", ws_list},
-               {"ws.close", ws_close},  {"ws.broadcast", ws_broadcast},
-               {"ws.set", ws_set},      {"ws.invalidated", ws_invalidated},
-               {"ws.weight", ws_weight}};
+} methods[] = {{"ws.stats", ws_stats},
+               {"ws.list", ws_list},
+               {"ws.close", ws_close},
+               {"ws.broadcast", ws_broadcast},
+               {"ws.set", ws_set},
+               {"ws.invalidated", ws_invalidated},
+               {"ws.weight", ws_weight},
+               {"log.level", log_level_run},
+               {"log.reopen", log_reopen_run}};
 
 static void on_call(void *arg, const struct rpc_call *call)
 {

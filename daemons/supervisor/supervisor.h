@@ -21,6 +21,7 @@
 #ifndef POLDER_SUPERVISOR_H
 #define POLDER_SUPERVISOR_H
 #include "daemons/supervisor/frames.h"
+#include "polder/access_log.h"
 #include "polder/clientip.h"
 #include "polder/config.h"
 #include "polder/handover.h"
@@ -151,7 +152,7 @@ struct supervisor {
     struct ev_loop *loop;
     const char *path;
     struct config *config;
-    void *arena[1]; /* of config */
+    void *arena[1];                     /* of config */
     struct condition_table *conditions; /* shared with polderd */
     ev_io intake;
     struct worker_link *links;
@@ -161,7 +162,7 @@ struct supervisor {
     uint64_t wheel_tick;
     ev_timer tick;
     ev_prepare prepare;
-    ev_signal on_term, on_int, on_hup;
+    ev_signal on_term, on_int, on_hup, on_usr1, on_usr2;
     struct client_count *clients[4096];
     struct piece *pool;
     uint32_t pooled;
@@ -178,6 +179,7 @@ struct supervisor {
     uint64_t opened, refused, heartbeats, heartbeats_acked, pings, pongs, messages_in, messages_out,
         ends[END_REASONS];
     struct histogram durations;
+    struct access_log log;
     uint64_t random, seed; /* seed: of the table of clients, fixed */
 };
 
@@ -200,6 +202,11 @@ const char *admit_check(struct supervisor *s, const struct config_route *route,
                         const struct clientip *ip);
 struct client_count *admit_enter(struct supervisor *s, const struct clientip *ip);
 void admit_leave(struct supervisor *s, struct client_count *c);
+
+/* access.c */
+/* Opens what the configuration names, at first or again. 0 or a negative errno, with the reason;
+ * then what was open stays. */
+int supervisor_log_open(struct supervisor *s, char *why, size_t size);
 
 /* intake.c */
 int intake_open(struct supervisor *s);

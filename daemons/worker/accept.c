@@ -101,6 +101,7 @@ static void refuse(struct worker *w, int fd, const struct clientip *peer)
         return;
     }
     c->refused = true;
+    c->note.limit = "max_connections";
     response_problem(NULL, c, PROBLEM_UNAVAILABLE, "Retry-After: 1\r\n", "", false);
 }
 
@@ -237,6 +238,7 @@ bool accept_admit(struct client *c, const struct clientip *ip)
         return true;
     accept_dismiss(c);
     stats_add(w->stats, STATS_CONNECTIONS_REFUSED, 1);
+    c->note.limit = "max_connections_per_client";
     response_problem(NULL, c, PROBLEM_UNAVAILABLE, "Retry-After: 1\r\n",
                      ",\"reason\":\"too many connections of one client\"", false);
     return false;

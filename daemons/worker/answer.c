@@ -6,10 +6,11 @@
  */
 #include "daemons/worker/hit.h"
 #include "daemons/http/h1.h"
-#include "daemons/worker/accesslog.h"
+#include "daemons/worker/access.h"
 #include "daemons/worker/client.h"
 #include "daemons/worker/failing.h"
 #include "daemons/worker/hold.h"
+#include "daemons/worker/request_id.h"
 #include "daemons/worker/response.h"
 #include "daemons/worker/shrink.h"
 #include "daemons/worker/worker.h"
@@ -181,6 +182,8 @@ static size_t dynamic_lines(struct worker *w, const struct answer *a, char *text
     }
     if (r->limit_len)
         h1_put(&o, r->limit_lines, r->limit_len);
+    if (w->config->request_id)
+        request_id_put(&o, r);
     response_connection(&o, r, r->client->keep_alive);
     h1_put(&o, "\r\n", 2);
     return (size_t)(o.at - text);
@@ -232,10 +235,32 @@ static size_t other_head(struct worker *w, const struct answer *a)
     return (size_t)(o.at - w->scratch);
 }
 
-static void log_hit(struct worker *w, const struct answer *a, uint64_t bytes)
+/* What the access log says of it: as Cache-Status does, in one word. */
+static const char *cache_word(const struct worker *w, const struct answer *a)
 {
-    if (w->config->access_log != CONFIG_LOG_OFF)
-        accesslog_line(w, &(struct access_entry){a->r, a->code, bytes, "hit"});
+    if (a->status && strstr(a->status, "fwd-status=304"))
+        return "revalidated";
+    if (a->status)
+        return "stale";
+    if (a->r->collapsed)
+        return "collapsed";
+    const char *detail =
+        verdict_detail(a->view->record, a->soft, request_interval_ms(a->r), w->real_ms);
+    return detail && strncmp(detail, "stale", 5) == 0 ? "stale" : "hit";
+}
+
+/* All of it has been sent, or the rest will be sent from the store. */
+static void log_answer(struct worker *w, const struct answer *a, uint64_t bytes)
+{
+    if (!access_log_is_on(&w->log))
+        return;
+    a->r->client->note.cache = cache_word(w, a);
+    access_answered(a->r->client, a->r, a->code, bytes);
+}
+
+uint64_t answer_left(const struct client *c)
+{
+    return c->stored ? c->stored->end - c->stored->at : 0;
 }
 
 void answer_stop(struct client *c)
@@ -298,6 +323,7 @@ static void send_chunks(struct worker *w, struct client *c, const struct iovec *
         s->at += client_send_some(c, iov, n, head_len);
     cache_reader_release(w->reader);
     if (!whole) {
+        c->note.cut = "polder";
         client_break(c); /* the length has been promised */
     } else if (s->at < s->end) {
         ev_io_start(w->loop, &c->write); /* when the socket, and the other connections, allow */
@@ -328,19 +354,21 @@ static void answer(struct worker *w, struct answer *a)
     if (body && v->body)
         iov[n++] = (struct iovec){(void *)(v->body + a->first), a->end - a->first};
     response_count(w, a->code);
-    log_hit(w, a, body ? a->end - a->first : 0);
     if (!body || v->body) {
         client_send(c, iov, n);
+        log_answer(w, a, body ? a->end - a->first : 0);
         client_answered(c);
         return;
     }
     c->stored = malloc(sizeof *c->stored);
     if (!c->stored) {
+        c->note.cut = "polder";
         client_break(c);
         return;
     }
     *c->stored = (struct stored_send){v->record->obj_id, a->first, a->end};
     a->streamed = true;
+    log_answer(w, a, a->end - a->first);
     send_chunks(w, c, iov, n);
 }
 
@@ -385,6 +413,7 @@ static bool choose_code(const struct request *r, struct answer *a)
         char extra[64];
         snprintf(extra, sizeof extra, "Content-Range: bytes */%llu\r\n",
                  (unsigned long long)rec->body_len);
+        r->client->note.cache = "hit";
         response_problem(r, r->client, PROBLEM_RANGE_NOT_SATISFIABLE, extra, "", true);
         return false;
     }

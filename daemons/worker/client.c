@@ -93,12 +93,16 @@ void client_timeout(struct client *c)
         stats_add(c->worker->stats, STATS_CLIENT_TIMEOUTS, 1);
     const bool waits_for_body = c->state == CLIENT_BUSY && !c->out.len && !c->answered &&
                                 !(c->exchange && c->exchange->status);
-    if (waits_for_body && c->exchange)
+    const struct request *r = waits_for_body && c->exchange ? &c->exchange->req : NULL;
+    if (r)
         exchange_drop_client(c->exchange);
     if (c->state == CLIENT_HEAD || waits_for_body) {
         c->discard = true;
-        response_problem(NULL, c, PROBLEM_REQUEST_TIMEOUT, "", "", false);
+        if (!r)
+            access_unread(c, NULL, 0);
+        response_problem(r, c, PROBLEM_REQUEST_TIMEOUT, "", "", false);
     } else {
+        c->note.cut = "client-timeout";
         client_close(c);
     }
 }
@@ -169,6 +173,7 @@ static bool worth_discarding(const struct client *c)
 static void client_next(struct client *c)
 {
     c->answered = false;
+    access_sent(c);
     if (!c->keep_alive || c->broken) {
         client_finish(c);
         return;
@@ -323,6 +328,7 @@ struct client *client_new(struct worker *w, int fd, const struct clientip *peer)
 static void client_detach(struct client *c)
 {
     struct worker *w = c->worker;
+    access_gone(c);
     if (c->state == CLIENT_LINGER)
         w->n_lingering--;
     client_move(c, CLIENT_CLOSED);

@@ -14,6 +14,7 @@
 #ifndef POLDER_WORKER_CLIENT_H
 #define POLDER_WORKER_CLIENT_H
 #include "daemons/http/h1.h"
+#include "daemons/worker/access.h"
 #include "daemons/worker/buffer.h"
 #include "daemons/worker/timer.h"
 #include "polder/clientip.h"
@@ -25,6 +26,7 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+struct access_line;
 struct exchange;
 struct held;
 struct memo;
@@ -57,11 +59,13 @@ struct client {
     struct memo *memo;
     struct held *held; /* until something changes (hold.c) */
     struct stored_send *stored;
-    struct h1_body body;  /* of the request being answered */
-    size_t scanned;       /* of the head being read */
-    uint64_t first_ms;    /* first byte of the head being read; start of lingering */
-    uint64_t progress_ms; /* last byte read or written */
-    struct clientip peer; /* the socket's, or the PROXY header's */
+    struct access_line *line; /* of an answer that is not out yet; mostly NULL */
+    struct access_note note;  /* of the request being answered */
+    struct h1_body body;      /* of the request being answered */
+    size_t scanned;           /* of the head being read */
+    uint64_t first_ms;        /* first byte of the head being read; start of lingering */
+    uint64_t progress_ms;     /* last byte read or written */
+    struct clientip peer;     /* the socket's, or the PROXY header's */
     /* keys of `concurrent` limits that its request is under way for; left in client_answered() and
      * when it goes */
     uint64_t inside[CONFIG_ROUTE_LIMITS_MAX];

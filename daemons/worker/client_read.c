@@ -56,6 +56,7 @@ static size_t read_head(struct client *c, const char *at, size_t len)
         return 0;
     case H1_BAD:
         c->scanned = 0;
+        access_unread(c, at, len);
         request_bad(c, problem);
         return len;
     case H1_DONE:
@@ -73,16 +74,21 @@ static size_t read_head(struct client *c, const char *at, size_t len)
 
 static void body_malformed(struct client *c)
 {
+    const struct request *r = c->exchange ? &c->exchange->req : NULL;
     const bool begun = c->answered || (c->exchange && c->exchange->status);
     stats_add(c->worker->stats, STATS_BAD_REQUESTS, 1);
-    if (c->exchange)
-        exchange_drop_client(c->exchange);
     if (begun || c->state == CLIENT_DISCARD) {
+        c->note.cut = "bad-request";
+        access_gone(c);
+        if (r)
+            exchange_drop_client(c->exchange);
         client_break(c);
-    } else {
-        c->discard = true;
-        response_problem(NULL, c, PROBLEM_BAD_REQUEST, "", "", false);
+        return;
     }
+    c->discard = true;
+    if (r)
+        exchange_drop_client(c->exchange);
+    response_problem(r, c, PROBLEM_BAD_REQUEST, "", "", false);
 }
 
 /* Decodes some of the request's body and passes it on, or drops it. */

@@ -9,7 +9,7 @@
  * client as what they are: a broken connection, never a shorter response.
  */
 #include "daemons/worker/exchange.h"
-#include "daemons/worker/accesslog.h"
+#include "daemons/worker/access.h"
 #include "daemons/worker/ahead.h"
 #include "daemons/worker/buffer.h"
 #include "daemons/worker/client.h"
@@ -263,11 +263,14 @@ void exchange_measure(struct exchange *ex)
                   clock_mono_ns() - ex->req.started_ns);
 }
 
-void exchange_log(struct exchange *ex)
+/* For the line of the request: who was asked, and how long it took to answer, or to fail. */
+void exchange_note_server(const struct exchange *ex)
 {
-    if (ex->worker->config->access_log != CONFIG_LOG_OFF)
-        accesslog_line(ex->worker, &(struct access_entry){&ex->req, ex->status, ex->body_sent,
-                                                          ex->req.cacheable ? "miss" : "pass"});
+    struct client *c = ex->req.client;
+    if (!c)
+        return;
+    c->note.server = ex->server;
+    c->note.upstream_ns = ex->sent_ns ? clock_mono_ns() - ex->sent_ns : 0;
 }
 
 void exchange_client_done(struct exchange *ex)
@@ -276,7 +279,7 @@ void exchange_client_done(struct exchange *ex)
     if (!c)
         return;
     exchange_measure(ex);
-    exchange_log(ex);
+    access_exchange(ex);
     if (!ex->request_done)
         c->keep_alive = false; /* answered early: the rest of the body leads nowhere */
     exchange_let_go(ex);
@@ -338,7 +341,10 @@ void exchange_fail(struct exchange *ex, enum problem problem)
     ex->failed = true;
     ex->last_problem = (uint8_t)problem;
     ahead_failed(ex);
+    if (!ex->answered)
+        exchange_note_server(ex);
     if (!exchange_answer_stale(ex) && c) {
+        c->note.cache = ex->req.cacheable ? "miss" : NULL;
         const char *extra = problem == PROBLEM_UNAVAILABLE ? "Retry-After: 1\r\n" : "";
         exchange_let_go(ex);
         response_problem(&ex->req, c, problem, extra, "", ex->request_done);

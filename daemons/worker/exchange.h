@@ -127,7 +127,7 @@ bool exchange_may_give_stale(const struct request *r, const struct stored_copy *
 /* The stored response, although it is stale. False: there is none to give. */
 bool exchange_answer_stale(struct exchange *ex);
 void exchange_measure(struct exchange *ex);
-void exchange_log(struct exchange *ex);
+void exchange_note_server(const struct exchange *ex);
 
 bool exchange_has_stale(const struct exchange *ex);
 void exchange_watch_lease(struct exchange *ex);

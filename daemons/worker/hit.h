@@ -89,6 +89,7 @@ bool answer_part(struct worker *w, const struct request *r, const struct cache_v
 void answer_copy(const struct request *r, struct stored_copy *copy, const char *status);
 void answer_continue(struct client *c); /* more of a chunked stored body */
 void answer_stop(struct client *c);
+uint64_t answer_left(const struct client *c); /* bytes of a stored body that are still to be sent */
 /* Would these validators be answered with 304? etag and last_modified may be empty. */
 bool answer_not_modified(const struct request *r, struct field_text etag,
                          uint64_t last_modified_ms);

@@ -326,6 +326,11 @@ uint64_t hold_due(const struct client *c)
     return c->held->until_ms;
 }
 
+bool hold_describe(struct client *c, struct request *r)
+{
+    return c->held && request_held(c, c->held->head, c->held->head_len, r);
+}
+
 /* ---- letting go ---- */
 
 /* The request goes its way again. */

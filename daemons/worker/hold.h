@@ -27,6 +27,8 @@ bool hold_for_fetch(const struct request *r, struct hit_found *found);
 void hold_drop(struct client *c); /* the client is going */
 void hold_end(struct client *c);  /* answers it now */
 uint64_t hold_due(const struct client *c);
+/* The request that is held. False: none. */
+bool hold_describe(struct client *c, struct request *r);
 void hold_wake(struct worker *w);     /* the eventfd fired */
 void hold_scan(struct worker *w);     /* all watches, now */
 void hold_look_new(struct worker *w); /* before the loop sleeps */

@@ -167,7 +167,9 @@ static void refuse(struct worker *w, const struct charged *ch, struct limit_answ
         if (v->admitted || ch->charge[i].limit->dry_run)
             continue;
         const struct limit_state *s = &w->limits[ch->limit[i]->index];
-        if (!first)
+        if (first)
+            answer->refused_by = ch->limit[i]->name;
+        else
             h1_puts(&o, ",");
         h1_put(&o, s->name, s->name_len);
         first = false;

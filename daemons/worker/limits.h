@@ -28,7 +28,8 @@ struct worker;
 struct limit_answer {
     const char *lines; /* complete header lines, "" where no limit applies */
     uint32_t len;
-    bool refused, no_key; /* no_key: the key is missing, and missing = refuse */
+    bool refused, no_key;   /* no_key: the key is missing, and missing = refuse */
+    const char *refused_by; /* the name of a limit that did */
     uint32_t retry_s;
     char violated[256]; /* ,"violated-policies":[…] */
 };

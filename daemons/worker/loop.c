@@ -7,7 +7,7 @@
  * closed is freed, log lines and gauges go out. Nothing else in a worker asks for the time.
  */
 #include "daemons/worker/worker.h"
-#include "daemons/worker/accesslog.h"
+#include "daemons/worker/access.h"
 #include "daemons/worker/ahead.h"
 #include "daemons/worker/client.h"
 #include "daemons/worker/exchange.h"
@@ -192,7 +192,7 @@ static void on_prepare(EV_P_ ev_prepare *watcher, int events)
         guard_run(w);
     free_the_dead(w);
     tee_flush_aborts(w);
-    accesslog_flush(w);
+    access_flush(w);
     stats_gauge_set(w->stats, STATS_GAUGE_CONNECTIONS_OPEN, loop_open_clients(w));
     stats_gauge_set(w->stats, STATS_GAUGE_POLL_HELD, w->n_held);
     stats_gauge_set(w->stats, STATS_GAUGE_UPSTREAM_BUSY, w->n_busy);
@@ -264,12 +264,6 @@ static void on_term(EV_P_ ev_signal *watcher, int events)
     loop_drain(w);
 }
 
-static void on_usr1(EV_P_ ev_signal *watcher, int events)
-{
-    (void)loop, (void)events;
-    accesslog_reopen(watcher->data);
-}
-
 /* ---- life ---- */
 
 /* libev does not tell its epoll descriptor; sockets that are handed over must leave it. */
@@ -302,16 +296,14 @@ struct ev_loop *loop_open(struct worker *w)
     waiting_init(w);
     ev_io_init(&w->event, on_event, w->shared->worker_event[w->number], EV_READ);
     ev_signal_init(&w->term, on_term, SIGTERM);
-    ev_signal_init(&w->usr1, on_usr1, SIGUSR1);
     w->prepare.data = w->check.data = w->beat.data = w->tick.data = w->scan.data = w->event.data =
-        w->term.data = w->usr1.data = w;
+        w->term.data = w;
     ev_set_priority(&w->check, EV_MAXPRI);
     ev_prepare_start(w->loop, &w->prepare);
     ev_check_start(w->loop, &w->check);
     ev_timer_start(w->loop, &w->beat);
     ev_io_start(w->loop, &w->event);
     ev_signal_start(w->loop, &w->term);
-    ev_signal_start(w->loop, &w->usr1);
     client_leave_open(w);
     loop_time(w);
     loop_settings(w);
@@ -321,8 +313,10 @@ struct ev_loop *loop_open(struct worker *w)
 
 void loop_close(struct worker *w)
 {
-    while (w->clients)
+    while (w->clients) {
+        w->clients->note.cut = "drain";
         client_close(w->clients);
+    }
     guard_stop(w);
     free_the_dead(w);
     pool_close_idle(w);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* worker_run: a worker's life from fork to exit. */
 #include "daemons/worker/worker.h"
-#include "daemons/worker/accesslog.h"
+#include "daemons/worker/access.h"
 #include "daemons/worker/ahead.h"
 #include "daemons/worker/client.h"
 #include "daemons/worker/handover.h"
@@ -20,7 +20,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -83,7 +82,7 @@ static struct worker *worker_new(const struct process *p)
     w->stats = &p->shared->stats[p->slot];
     stats_adopt(w->stats, w->config);
     w->ring = p->shared->ring[w->number];
-    w->reserve_fd = w->supervisor = w->log_fd = -1;
+    w->reserve_fd = w->supervisor = w->log.fd = -1;
     w->memos_tail = &w->memos;
     w->limit_caller = (struct limit_caller){.table = p->shared->limits,
                                             .proc = p->shared->proc,
@@ -95,8 +94,7 @@ static struct worker *worker_new(const struct process *p)
     w->limits = calloc(w->config->n_limits + 1, sizeof *w->limits);
     if (!w->routes || !w->limits || !servers_open(w))
         return NULL;
-    if (getrandom(w->request_id, sizeof w->request_id, 0) != sizeof w->request_id)
-        w->request_id[0] = (uint64_t)getpid();
+    request_id_init(&w->ids);
     via_init(w);
     ops_init(w);
     return w;
@@ -113,7 +111,7 @@ int worker_run(const struct process *process)
         log_error("worker: cannot start: %s", strerror(errno ? errno : ENOMEM));
         return 1;
     }
-    if (accesslog_open(w) < 0 || accept_start(w) < 0)
+    if (access_open(w) < 0 || accept_start(w) < 0)
         return 1;
     loop_cache_ready(w);
     asked_open(w);
@@ -128,14 +126,13 @@ int worker_run(const struct process *process)
     refresh_close(w);
     ahead_close(w);
     handover_close(w);
-    accesslog_flush(w);
+    access_close(w);
     if (w->reader)
         cache_reader_close(w->reader);
     free(w->routes);
     limits_free(w);
     free(w->servers);
     free(w->listeners);
-    free(w->log_text);
     free(w);
     return 0;
 }

@@ -91,7 +91,7 @@ static bool memorable(const struct worker *w, const struct request *r)
            sizeof(struct memo) + head->head_len + r->url_len <= MEMO_SIZE &&
            head->framing == H1_NO_BODY && !r->policy.has_authorization && !r->policy.cc.flags &&
            !r->policy.has_range && !r->if_modified_since.at && !r->collapsed && !r->wait_s &&
-           !r->waited_s && head->method.at != NULL &&
+           !r->waited_s && head->method.at != NULL && !request_id_is_given(r) &&
            r->if_none_match.at != w->tags_asked_for; /* whose bytes are not the head's */
 }
 
@@ -151,6 +151,7 @@ bool memo_answer(struct client *c, const char *bytes, size_t len)
                         .http10 = m->http10,
                         .coding = m->coding,
                         .cacheable = true,
+                        .number = request_id_next(&w->ids),
                         .limit_lines = ""};
     r.policy.is_get = !m->is_head;
     r.policy.is_head = m->is_head;

@@ -111,6 +111,7 @@ static void send_head(struct exchange *ex, const struct h1_head *head)
     const size_t len = response_head(ex, head, status);
     if (!len) { /* 16 KiB of the backend's and what we add do not fit: cannot happen by design */
         ex->body_to_client = false;
+        c->note.cut = "polder";
         client_break(c);
         return;
     }
@@ -177,6 +178,7 @@ static bool final_head(struct exchange *ex, const struct h1_head *head, bool mor
     struct upstream *u = ex->up;
     ex->fetch_ns = clock_mono_ns() - ex->sent_ns;
     retry_answered(ex);
+    exchange_note_server(ex);
     ex->answered = head->status;
     ahead_answered(ex, is_failure(head->status));
     h1_body_init(&u->body, head->framing, head->length);
@@ -268,9 +270,9 @@ static void send_body(struct exchange *ex, const struct h1_spans *spans)
 {
     struct client *c = ex->req.client;
     char head[18];
-    ex->body_sent += spans->total;
     if (!c || !ex->body_to_client || !spans->total)
         return;
+    ex->body_sent += spans->total;
     if (ex->client_body == BODY_CHUNKED) {
         struct iovec *iov = spans->iov - 1;
         iov[0] = (struct iovec){head, h1_chunk_head(head, spans->total)};

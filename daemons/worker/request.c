@@ -110,6 +110,7 @@ static void to_backend(struct worker *w, const struct request *r, enum fwd_reaso
 void request_refuse(struct worker *w, const struct request *r, const struct limit_answer *answer)
 {
     char extra[64];
+    r->client->note.limit = answer->refused_by;
     const uint64_t start_ns = clock_mono_ns();
     if (answer->no_key) {
         response_problem(r, r->client, PROBLEM_BAD_REQUEST, "",
@@ -479,6 +480,7 @@ static void prepare_client(struct client *c, const struct h1_head *head)
 {
     c->keep_alive = head->keep_alive && !c->worker->draining;
     c->answered = false;
+    access_begin(c);
     c->body_wanted = false;
     c->body_told = !head->expect_continue;
     c->half_closes = head->minor == 0 || !head->keep_alive || head->asks_upgrade;
@@ -495,6 +497,7 @@ static void describe(struct worker *w, struct client *c, const struct h1_head *h
 {
     *r = (struct request){
         .worker = w, .client = c, .head = head, .url = "", .partition = "", .limit_lines = ""};
+    r->number = request_id_next(&w->ids);
     r->is_head = head->is_head;
     r->http10 = head->minor == 0;
     r->target = origin_form(head);
@@ -551,7 +554,9 @@ void request_again(struct client *c, const struct request_again *again)
         client_break(c);
         return;
     }
+    const uint64_t began_ns = c->note.began_ns;
     prepare_client(c, head);
+    c->note.began_ns = began_ns; /* it has waited since then */
     describe(w, c, head, NULL, &r);
     r.wait_s = again->wait_s;
     r.waited_s = again->waited_s;
@@ -562,6 +567,17 @@ void request_again(struct client *c, const struct request_again *again)
     limits_tell(w, &r, &w->prepaid); /* of when it came nothing is true any more */
     w->prepaid_client = c;
     dispatch(w, &r);
+}
+
+bool request_held(struct client *c, const char *bytes, size_t len, struct request *r)
+{
+    static struct h1_head head; /* used until its client is gone */
+    enum problem problem;
+    size_t scanned = 0;
+    if (h1_parse_request(bytes, len, &scanned, &head, &problem) != H1_DONE)
+        return false;
+    describe(c->worker, c, &head, NULL, r);
+    return locate(c->worker, r) == 0;
 }
 
 bool request_behind(struct worker *w, struct client *c, const struct request_again *again,

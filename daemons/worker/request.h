@@ -48,6 +48,7 @@ struct request {
     struct policy_request policy;
     struct field_text if_none_match, if_modified_since, range, if_range;
     uint64_t started_ns; /* 0: not measured */
+    uint64_t number;     /* of all that this worker has begun: request_id.h */
     bool is_head, http10, keep_alive, trusted_peer, cacheable;
     bool post;          /* its response may answer later GETs */
     bool collapsed;     /* has waited for another request's fetch */
@@ -71,6 +72,8 @@ static inline bool request_is_quarantined(const struct request *r)
 }
 
 void request_begin(struct client *c, const struct h1_head *head);
+/* A request whose client goes while it is held. False: its head is not understood. */
+bool request_held(struct client *c, const char *bytes, size_t len, struct request *r);
 void request_bad(struct client *c, enum problem problem);
 /* A request that was held goes its way again; its limits have been charged. */
 struct request_again {

@@ -5,11 +5,12 @@
  */
 #include "daemons/worker/response.h"
 #include "daemons/http/h1_cache.h"
-#include "daemons/worker/accesslog.h"
+#include "daemons/worker/access.h"
 #include "daemons/worker/buffer.h"
 #include "daemons/worker/client.h"
 #include "daemons/worker/exchange.h"
 #include "daemons/worker/hit.h"
+#include "daemons/worker/request_id.h"
 #include "daemons/worker/tee.h"
 #include "daemons/worker/via.h"
 #include "daemons/worker/worker.h"
@@ -54,7 +55,23 @@ void response_connection(struct h1_out *o, const struct request *r, bool keep_al
         h1_puts(o, "Connection: keep-alive\r\n");
 }
 
+/* The request's name, in each answer to it. */
+static void put_request_id(struct h1_out *o, const struct request *r)
+{
+    if (r->worker->config->request_id)
+        request_id_put(o, r);
+}
+
 /* ---- Polder's own ---- */
+
+/* To a head that was not understood, or a connection that is not wanted. */
+static void put_unread_id(struct h1_out *o, struct client *c)
+{
+    if (!c->note.number)
+        c->note.number = request_id_next(&c->worker->ids);
+    const struct request r = {.worker = c->worker, .number = c->note.number};
+    put_request_id(o, &r);
+}
 
 void response_problem(const struct request *r, struct client *c, enum problem p, const char *extra,
                       const char *members, bool keep)
@@ -70,18 +87,21 @@ void response_problem(const struct request *r, struct client *c, enum problem p,
     h1_puts(&o, extra);
     if (r)
         h1_put(&o, r->limit_lines, r->limit_len);
+    if (r)
+        put_request_id(&o, r);
+    else
+        put_unread_id(&o, c);
     response_connection(&o, r, keep);
     *o.at = 0;
     char text[PROBLEM_RENDER_MAX + sizeof lines];
     size_t len = problem_render(p, lines, members, text, sizeof text);
-    if (r && r->is_head) {
-        const char *end = memmem(text, len, "\r\n\r\n", 4);
-        len = end ? (size_t)(end - text) + 4 : len;
-    }
+    const char *end = memmem(text, len, "\r\n\r\n", 4);
+    const size_t head_len = end ? (size_t)(end - text) + 4 : len;
+    if (r && r->is_head)
+        len = head_len;
     response_count(w, problem_status(p));
     client_send_bytes(c, text, len);
-    if (r && w->config->access_log != CONFIG_LOG_OFF)
-        accesslog_line(w, &(struct access_entry){r, problem_status(p), len, "error"});
+    access_answered(c, r, problem_status(p), len - head_len);
     client_answered(c);
 }
 
@@ -99,12 +119,12 @@ void response_simple(const struct request *r, unsigned status, const char *lines
     h1_puts(&o, "\r\n");
     h1_put(&o, w->date, w->date_len);
     h1_puts(&o, lines);
+    put_request_id(&o, r);
     response_connection(&o, r, c->keep_alive);
     h1_puts(&o, "\r\n");
     response_count(w, status);
     client_send_bytes(c, text, (size_t)(o.at - text));
-    if (w->config->access_log != CONFIG_LOG_OFF)
-        accesslog_line(w, &(struct access_entry){r, status, 0, "pass"});
+    access_answered(c, r, status, 0);
     client_answered(c);
 }
 
@@ -118,7 +138,8 @@ static bool not_stored(const struct h1_head *head, const struct h1_field *f,
 {
     if (f->id == H1_CONTENT_RANGE && head->status == 206)
         return true; /* partial_put_range() writes that of what is stored */
-    if (f->id == H1_AGE || f->id == H1_RATELIMIT || f->id == H1_RATELIMIT_POLICY)
+    if (f->id == H1_AGE || f->id == H1_RATELIMIT || f->id == H1_RATELIMIT_POLICY ||
+        f->id == H1_X_REQUEST_ID)
         return true;
     if (f->id == H1_ETAG && !resp->has_etag)
         return true; /* of several that contradict each other none is kept */
@@ -147,14 +168,14 @@ static void put_vary(struct h1_out *o, const struct h1_head *head)
 }
 
 void response_fields(struct h1_out *o, const struct h1_head *head,
-                     const struct policy_response *stored, bool shrinks)
+                     const struct policy_response *stored, bool shrinks, bool own_id)
 {
     if (shrinks)
         put_vary(o, head);
     for (uint32_t i = 0; i < head->n_fields; i++) {
         const struct h1_field *f = &head->field[i];
         if (f->id == H1_CONTENT_LENGTH || f->id == H1_TRAILER || (shrinks && f->id == H1_VARY) ||
-            h1_is_hop_by_hop(head, f))
+            (own_id && f->id == H1_X_REQUEST_ID) || h1_is_hop_by_hop(head, f))
             continue;
         if (!stored || !not_stored(head, f, stored))
             put_field(o, f);
@@ -241,6 +262,10 @@ static void put_polled(struct h1_out *o, const struct exchange *ex, const struct
         case H1_AGE:
         case H1_DATE:
             break;
+        case H1_X_REQUEST_ID:
+            if (!ex->worker->config->request_id)
+                put_field(o, f);
+            break;
         case H1_VARY:
             if (!tee_shrinks(ex))
                 put_field(o, f);
@@ -266,11 +291,12 @@ size_t response_head(struct exchange *ex, const struct h1_head *head, uint16_t s
     if (ex->tee && ex->req.route->poll) {
         put_polled(&o, ex, head);
     } else {
-        response_fields(&o, head, NULL, tee_shrinks(ex));
+        response_fields(&o, head, NULL, tee_shrinks(ex), w->config->request_id);
         if (!h1_find(head, H1_DATE))
             h1_put(&o, w->date, w->date_len);
     }
     h1_put(&o, ex->req.limit_lines, ex->req.limit_len);
+    put_request_id(&o, &ex->req);
     put_cache_status(&o, ex, head->status);
     response_preference(&o, &ex->req);
     put_framing(&o, ex, head);
@@ -288,7 +314,7 @@ void response_interim(struct exchange *ex, const struct h1_head *head)
         ex->req.client->out.len > WORKER_HIGH)
         return;
     h1_put_status_line(&o, head->status, head->reason);
-    response_fields(&o, head, NULL, false);
+    response_fields(&o, head, NULL, false, w->config->request_id);
     h1_put(&o, "\r\n", 2);
     if (o.overflow)
         return;
@@ -385,24 +411,6 @@ static bool is_forwarded(const struct response_request *what, const struct h1_fi
     if (f->id == H1_PREFER && what->request->route && what->request->route->poll)
         return false; /* who waits, waits here */
     return !h1_is_hop_by_hop(what->request->head, f);
-}
-
-/* A trusted proxy's id, if it is short and harmless in logs. */
-static bool sane_id(const struct request *r)
-{
-    const struct h1_field *f = h1_find(r->head, H1_X_REQUEST_ID);
-    return f && r->trusted_peer && f->value.len <= 128 && field_is_token(f->value);
-}
-
-static void put_request_id(struct h1_out *o, struct worker *w)
-{
-    char id[40];
-    w->request_id[1]++;
-    snprintf(id, sizeof id, "%016llx%016llx", (unsigned long long)w->request_id[0],
-             (unsigned long long)w->request_id[1]);
-    h1_puts(o, "X-Request-Id: ");
-    h1_puts(o, id);
-    h1_puts(o, "\r\n");
 }
 
 /* Where answers are stored, the host as the key has it: one that a client spells otherwise, or with
@@ -538,11 +546,10 @@ static void put_if_match(struct h1_out *o, const struct h1_field *f)
     h1_puts(o, "\r\n");
 }
 
-static void put_request_fields(struct h1_out *o, struct worker *w,
-                               const struct response_request *what)
+static void put_request_fields(struct h1_out *o, const struct response_request *what)
 {
     const struct request *r = what->request;
-    const bool keep_id = sane_id(r);
+    const bool keep_id = request_id_is_given(r);
     for (uint32_t i = 0; i < r->head->n_fields; i++) {
         const struct h1_field *f = &r->head->field[i];
         if (!(f->id == H1_X_REQUEST_ID ? keep_id : is_forwarded(what, f)))
@@ -556,7 +563,7 @@ static void put_request_fields(struct h1_out *o, struct worker *w,
     if (response_asks_plain(r))
         h1_puts(o, "Accept-Encoding: identity\r\n");
     if (!keep_id)
-        put_request_id(o, w);
+        request_id_put(o, r);
     if (what->conditions)
         put_conditions(o, &what->conditions->view);
 }
@@ -574,7 +581,7 @@ size_t response_request_head(struct worker *w, const struct response_request *wh
     h1_puts(&o, " HTTP/1.1\r\nHost: ");
     put_text(&o, host_of(what->request));
     h1_puts(&o, "\r\n");
-    put_request_fields(&o, w, what);
+    put_request_fields(&o, what);
     if (!what->fetch)
         put_request_framing(&o, head);
     h1_puts(&o, what->upgrade ? "Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"

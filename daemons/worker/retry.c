@@ -11,6 +11,7 @@
  *
  * What is known to be down is asked only where nothing stale may be given instead.
  */
+#include "daemons/worker/access.h"
 #include "daemons/worker/ahead.h"
 #include "daemons/worker/client.h"
 #include "daemons/worker/exchange.h"
@@ -172,12 +173,13 @@ void retry_unconnected(struct exchange *ex, const struct upstream_error *e)
     ask_next(ex);
 }
 
-static void body_broken(struct exchange *ex, const struct upstream_error *e)
+static void body_broken(struct exchange *ex, const struct upstream_error *e, bool timeout)
 {
     struct client *c = ex->req.client;
     pool_failed(ex->worker, ex->server, SERVER_CUT, e->what, 0);
     if (c) {
-        exchange_log(ex);
+        c->note.cut = timeout ? "upstream-timeout" : "upstream-closed";
+        access_gone(c);
         exchange_let_go(ex);
         client_break(c);
     }
@@ -189,7 +191,7 @@ void retry_broken(struct exchange *ex, const struct upstream_error *e, bool time
     struct worker *w = ex->worker;
     struct upstream *u = ex->up;
     if (ex->state == EXCHANGE_BODY) {
-        body_broken(ex, e);
+        body_broken(ex, e, timeout);
         return;
     }
     const bool may = is_repeatable(ex) && !ex->interims;

@@ -198,7 +198,7 @@ void tee_put_head(struct h1_out *o, const struct worker *w, const struct h1_head
         h1_put_status_line(o, 200, (struct field_text){0});
     else
         h1_put_status_line(o, head->status, head->reason);
-    response_fields(o, head, resp, shrinks);
+    response_fields(o, head, resp, shrinks, false);
     if (part && !part->complete)
         partial_put_range(o, part);
     if (!h1_find(head, H1_DATE))

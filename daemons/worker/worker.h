@@ -18,6 +18,7 @@
  *             guard.c   asks behind some hits whether their content depends on who asks
  *             handover.c a WebSocket: its socket moves to polder-supervisor
  *   ahead.c   bounds what is fetched before anybody waits for it: refresh.c, warm.c, asked.c
+ *   access.c  its line in the access log, when its answer is out; request_id.c its name
  *   exchange.c a struct exchange links a client with a connection to a backend (upstream.c,
  *             pool.c); reply.c reads what comes back, response.c writes heads, tee.c tees
  *             what may be stored into the keeper's ring, with its tags (tags.c, origin.c);
@@ -41,7 +42,9 @@
 #include "daemons/worker/buffer.h"
 #include "daemons/worker/failing.h"
 #include "daemons/worker/limits.h"
+#include "daemons/worker/request_id.h"
 #include "daemons/worker/timer.h"
+#include "polder/access_log.h"
 #include "polder/config.h"
 #include "polder/field.h"
 #include "polder/guard.h"
@@ -108,7 +111,7 @@ struct worker {
     ev_timer beat, tick;
     ev_io event;
     ev_io leave; /* the epoll set of client_leave.c */
-    ev_signal term, usr1;
+    ev_signal term;
 
     uint64_t mono_ms, real_ms;
     int64_t date_s;
@@ -183,7 +186,7 @@ struct worker {
     uint32_t hit_sample;
     uint64_t chance; /* a sequence of random-looking numbers, one a hit */
 
-    uint64_t request_id[2];
+    struct request_ids ids;
     char via[72];   /* our name in Via */
     int supervisor; /* handover socket; -1 */
     uint64_t supervisor_again_ms, supervisor_warn_ms;
@@ -191,9 +194,9 @@ struct worker {
     struct try_state tries[LIMIT_TRY_SLOTS]; /* n_tries of them */
     struct failed failed[FAILING_PLACES];    /* by key */
 
-    int log_fd;
-    char *log_text;
-    size_t log_len;
+    struct access_log log;
+    ev_io channel;                  /* from the master */
+    uint64_t log_told, log_warn_ms; /* lost lines: how many were said, and when to say more */
 
     struct h1_head head, response; /* being looked at now */
     struct field_text surplus;     /* what was read behind the head */

@@ -190,7 +190,9 @@ struct config {
     bool proxy_protocol;
     enum config_access_log access_log;
     const char *access_log_path; /* "" for off and stderr */
-    bool sandbox, core_dumps; /* polder/sandbox.h */
+    bool sandbox, core_dumps;    /* polder/sandbox.h */
+    bool request_id;             /* on answers */
+    uint32_t log_level;          /* enum log_level */
     uint32_t max_connections, max_connections_per_client;
     uint32_t client_timeout_ms; /* idle and slow clients */
     uint32_t keepalive_timeout_ms;

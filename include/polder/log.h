@@ -2,14 +2,20 @@
 /*
  * log: one line an event to stderr, for the operator who reads it at three in the morning.
  *
- * A line is "LEVEL PROCESS[PID]: MODULE: TEXT"; under systemd (JOURNAL_STREAM is set) it starts
- * with
- * "<N>" instead of the level word. One write(2) a line, so that lines of several processes never
- * mix. Never log bodies, header values, tokens or keys. Not for the hot path.
+ * A line is "TIME LEVEL PROCESS[PID]: MODULE: TEXT" with the time as RFC 3339 in UTC; where stderr
+ * is the journal (JOURNAL_STREAM), which has times and levels of its own, "<N>" stands for both.
+ * One write(2) a line, so that lines of several processes never mix. Never log bodies, header
+ * values, tokens or keys. Not for the hot path.
+ *
+ * The processes of polderd share one level, in shared memory (log_follow), so that it changes for
+ * all of them at once; other programs have their own (log_set_level).
  */
 #ifndef POLDER_LOG_H
 #define POLDER_LOG_H
 #include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
 
 enum log_level {
     LOG_LEVEL_ERROR = 3,
@@ -21,6 +27,13 @@ enum log_level {
 /* Sets the process name ("master", "worker 3"); kept by reference. Call again after a fork. */
 void log_open(const char *process);
 void log_set_level(enum log_level most_verbose);
+/* From now on *level decides, whoever changes it; 0 in it: what log_set_level() says. NULL ends
+ * that. */
+void log_follow(const _Atomic uint32_t *level);
+bool log_is_on(enum log_level level);
+/* "error", "warning", "info", "debug"; false: the word is none of them. */
+bool log_level_parse(const char *word, enum log_level *level);
+const char *log_level_word(enum log_level level);
 void log_write(enum log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 #define log_error(...)   log_write(LOG_LEVEL_ERROR, __VA_ARGS__)

@@ -23,6 +23,8 @@ enum proc_slot_index {
     PROC_SLOTS = PROC_SLOT_WORKER0 + PROC_WORKER_SLOTS
 };
 
+#define PROC_NO_LOG UINT32_MAX /* proc_slot.log_opening of a worker without an access log */
+
 enum proc_state { PROC_FREE, PROC_STARTING, PROC_READY, PROC_DRAINING, PROC_DEAD };
 
 struct proc_slot {
@@ -40,7 +42,10 @@ struct proc_slot {
     _Atomic uint32_t index;       /* master: worker number within its generation */
     _Atomic uint32_t reader_pid;  /* worker: non-zero once its LMDB reader is open */
     _Atomic uint32_t holding;     /* worker: 1 while it holds requests until something changes */
-    uint64_t pad2_[8];
+    _Atomic uint32_t
+        log_opening; /* worker: proc_table.log_opening of the access log it writes to */
+    uint32_t pad_;
+    uint64_t pad2_[7];
 };
 _Static_assert(sizeof(struct proc_slot) == 128, "one pair of cache lines a slot");
 
@@ -60,11 +65,18 @@ struct proc_table {
     _Atomic uint64_t started_ms;   /* mono ms of the master's start */
     _Atomic uint32_t draining;     /* 1: the whole service is stopping */
     _Atomic uint32_t reload_state; /* enum proc_reload_state of the last reload */
-    _Atomic uint32_t reload_asked; /* control adds 1 before it signals the master */
+    _Atomic uint32_t reload_asked; /* control adds 1 and wakes the master */
     _Atomic uint32_t reload_done;  /* master: the value of reload_asked that it has finished */
     /* control: 1 once all workers, the keeper and, where a route has WebSockets, the supervisor
      * have been ready at once; stays over deaths of control. */
     _Atomic uint32_t was_ready;
+    /* enum log_level of all processes: the file's at start and reload, then what control stores */
+    _Atomic uint32_t log_level;
+    /* Logs opened again: control adds 1 to log_reopen_asked and wakes the master, which opens them,
+     * counts that in log_opening, hands them to the workers, and stores what it was asked in
+     * log_reopen_done; log_reopen_error is 0 or the errno of the opening. */
+    _Atomic uint32_t log_reopen_asked, log_reopen_done, log_opening;
+    _Atomic int32_t log_reopen_error;
     char reload_message[4096]; /* errors of the last failed reload; valid when reload_done moved */
     _Alignas(128) struct proc_slot slot[PROC_SLOTS];
 };

@@ -5,7 +5,8 @@
  * The entry functions never return to the master's code: what they return is the exit status. Each
  * one sets its title and log name, resets signals, makes its own event loop (never inherited), and
  * calls process_ready() when it serves. Stop: SIGTERM drains (a worker finishes what it has, closes
- * idle connections, leaves within drain_ms); SIGINT and SIGHUP are ignored in children; losing the
+ * idle connections, leaves within drain_ms); SIGINT, SIGHUP, SIGUSR1 and SIGUSR2 are ignored in
+ * children, for an operator sends them to all processes at once and means the master; losing the
  * master (PR_SET_PDEATHSIG) is SIGTERM with no time to drain.
  */
 #ifndef POLDER_PROCESS_H
@@ -33,7 +34,21 @@ struct process {
     const struct process_listener *listeners;
     uint32_t n_listeners;
     int master_pid;
+    int access_log;       /* worker: the access log, opened for it; -1: none */
+    uint32_t log_opening; /* which opening of it that is */
+    int channel;          /* worker: a socket by which the master hands it descriptors; -1: none */
 };
+
+/* What comes on the channel, each with one descriptor. */
+struct process_message {
+    uint32_t kind; /* enum process_message_kind */
+    uint32_t number;
+};
+enum process_message_kind { PROCESS_ACCESS_LOG = 1 /* number: log_opening */ };
+/* 0 or a negative errno; never waits. */
+int process_send(int channel, const struct process_message *message, int fd);
+/* 1: *message and *fd, which is the caller's; 0: nothing is there now; or a negative errno. */
+int process_receive(int channel, struct process_message *message, int *fd);
 
 int worker_run(const struct process *process);  /* daemons/worker */
 int keeper_run(const struct process *process);  /* daemons/keeper */

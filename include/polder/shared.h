@@ -47,8 +47,8 @@ struct shared {
     struct stats_slab *stats; /* [PROC_SLOTS] */
     struct limit_table *limits;
     struct limit_try_board *tries;
-    struct inval_page *inval; /* file-backed: state_dir/inval.page */
-    struct guard_page *guard; /* file-backed: state_dir/guard.page */
+    struct inval_page *inval;           /* file-backed: state_dir/inval.page */
+    struct guard_page *guard;           /* file-backed: state_dir/guard.page */
     struct condition_table *conditions; /* file-backed: runtime_dir/conditions.page */
     struct inflight_table *inflight;
     _Atomic uint8_t *ref; /* [CACHE_SLOTS_MAX] uses of cached objects: polder/uses.h */
@@ -59,6 +59,8 @@ struct shared {
     struct ring *ring[SHARED_RINGS];
     struct config_region *region[SHARED_REGIONS];
 
+    int master_event;                    /* eventfd: somebody is ready, or wants a reload or the
+                                            logs opened again (proc.h) */
     int keeper_event;                    /* eventfd: rings have data */
     int control_event;                   /* eventfd: something for control changed */
     int worker_event[PROC_WORKER_SLOTS]; /* eventfd a worker: a flight it waits for has landed,
@@ -70,7 +72,7 @@ struct shared {
 struct shared_options {
     const char *state_dir;   /* for inval.page and guard.page */
     const char *runtime_dir; /* for conditions.page; NULL: memory alone */
-    size_t limit_entries;  /* 0: default */
+    size_t limit_entries;    /* 0: default */
 };
 
 /* 0 or a negative errno, with the reason logged. */
@@ -81,6 +83,9 @@ void shared_destroy(struct shared *sh);
 bool shared_is_whole(const struct shared *sh);
 /* The descriptor behind `servers`, for the supervisor. */
 int shared_servers_fd(const struct shared *sh);
+/* The master looks at the process table again. Never waits. */
+void shared_wake_master(const struct shared *sh);
+void shared_wake_control(const struct shared *sh);
 /* Writes the eventfd of each worker that holds requests until something changes
  * (proc_slot.holding); called after an invalidation, and by the keeper after it has stored
  * something. Never waits. */

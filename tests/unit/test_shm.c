@@ -153,7 +153,7 @@ static void a_log_line_stays_one_line(void **state)
     setenv("JOURNAL_STREAM", stream, 1); /* stderr was sent elsewhere */
     log_open("keeper");
     log_capture(out, sizeof out, "hello");
-    assert_memory_equal(out, "warning keeper[", 15);
+    assert_non_null(strstr(out, "Z warning keeper["));
     snprintf(stream, sizeof stream, "%llu:%llu", (unsigned long long)st.st_dev,
              (unsigned long long)st.st_ino);
     setenv("JOURNAL_STREAM", stream, 1);

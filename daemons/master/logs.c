@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * logs: the master opens the access log of each generation and hands it to the workers, at their
+ * birth and, when the logs are opened again, over their channels. So a log that cannot be opened is
+ * found before anything serves, and workers need no right to open files.
+ */
+#include "daemons/master/master.h"
+#include "polder/access_log.h"
+#include "polder/log.h"
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+void logs_init(struct master *m)
+{
+    for (uint32_t r = 0; r < SHARED_REGIONS; r++)
+        m->generation[r].access_log = -1;
+}
+
+void logs_close(struct master *m, uint32_t region)
+{
+    struct generation *g = &m->generation[region];
+    if (g->access_log >= 0)
+        close(g->access_log);
+    g->access_log = -1;
+}
+
+int logs_open(struct master *m, uint32_t region, char *why, size_t size)
+{
+    const struct config *config = m->shared.region[region]->config;
+    int fd;
+    const int code = access_log_open(config, &fd);
+    if (code < 0) {
+        access_log_explain(config, code, why, size);
+        return code;
+    }
+    logs_close(m, region);
+    m->generation[region].access_log = fd;
+    return 0;
+}
+
+static void logs_hand_out(struct master *m, uint32_t region)
+{
+    const struct process_message message = {PROCESS_ACCESS_LOG,
+                                            atomic_load(&m->shared.proc->log_opening)};
+    for (uint32_t slot = PROC_SLOT_WORKER0; slot < PROC_SLOTS; slot++) {
+        const struct master_child *c = &m->child[slot];
+        if (!c->pid || c->region != region || c->channel < 0)
+            continue;
+        const int code = process_send(c->channel, &message, m->generation[region].access_log);
+        if (code < 0)
+            log_error("logs: cannot hand the new access log to worker %u[%d]: %s; it goes on with "
+                      "the old one",
+                      c->index, (int)c->pid, strerror(-code));
+    }
+}
+
+void logs_reopen(struct master *m)
+{
+    struct proc_table *proc = m->shared.proc;
+    const uint32_t asked = atomic_load(&proc->log_reopen_asked);
+    char why[512];
+    int failed = 0;
+    atomic_fetch_add(&proc->log_opening, 1);
+    for (uint32_t r = 0; r < SHARED_REGIONS; r++) {
+        const int code = m->generation[r].access_log < 0 ? 0 : logs_open(m, r, why, sizeof why);
+        if (code < 0) {
+            log_error("logs: %s; going on with the old file", why);
+            failed = -code;
+        } else if (m->generation[r].access_log >= 0) {
+            logs_hand_out(m, r);
+        }
+    }
+    if (!failed)
+        log_info("logs: opened again");
+    atomic_store(&proc->log_reopen_error, failed);
+    atomic_store(&proc->log_reopen_done, asked);
+    shared_wake_control(&m->shared);
+}
