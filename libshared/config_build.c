@@ -37,6 +37,36 @@ static void build_cost(struct config_parse *p, struct config *c)
     c->cost.websocket_hour = config_real_of(s, "cost", "websocket_hour");
 }
 
+/* ---- who asks ---- */
+
+struct key_list {
+    struct config_key *list;
+    uint32_t n;
+};
+
+static void add_keys(struct key_list *out, const struct config_key *keys, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (keys[i].kind == CONFIG_KEY_HEADER || keys[i].kind == CONFIG_KEY_COOKIE)
+            out->list[out->n++] = keys[i];
+}
+
+/* What limits and partitions tell clients apart by says who asks, on every route. */
+static void build_identity_keys(struct config_parse *p, struct config *c)
+{
+    const size_t most = (size_t)(c->n_limits + c->n_routes) * CONFIG_KEY_PARTS_MAX;
+    struct key_list keys = {config_take(p, most, sizeof *keys.list), 0};
+    if (!keys.list)
+        return;
+    for (uint32_t i = 0; i < c->n_limits; i++)
+        add_keys(&keys, c->limits[i].key, c->limits[i].n_key);
+    for (uint32_t i = 0; i < c->n_routes; i++)
+        if (c->routes[i].cache)
+            add_keys(&keys, c->routes[i].cache->partition, c->routes[i].cache->n_partition);
+    c->identity_keys = keys.list;
+    c->n_identity_keys = keys.n;
+}
+
 /* ---- what this build does not do yet ---- */
 
 struct inactive {
@@ -122,6 +152,8 @@ struct config *config_build(struct config_parse *p)
     config_build_limits(p, c);
     if (c->upstreams && c->limits)
         config_build_routes(p, c);
+    if (c->limits && c->routes)
+        build_identity_keys(p, c);
     build_alerts(p, c);
     build_cost(p, c);
     if (!p->errors) {

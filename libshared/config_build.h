@@ -46,9 +46,10 @@ void config_build_listen(struct config_parse *p, struct config *c);
 void config_build_process(struct config_parse *p, struct config *c);
 void config_build_cache(struct config_parse *p, cfg_t *s, struct config_cache *c);
 void config_build_warm(struct config_parse *p, cfg_t *cache, struct config *c);
-/* A route's cache section: what it does not state comes from the top-level one. NULL: no memory. */
+/* A route's cache section: what it does not state comes from the top-level one. polled: the route
+ * has a poll section. NULL: no memory. */
 const struct config_cache *config_build_route_cache(struct config_parse *p, cfg_t *s,
-                                                    const struct config_cache *top);
+                                                    const struct config_cache *top, bool polled);
 /* top: where what is not stated comes from; NULL: it is the top-level section. */
 void config_build_websocket(struct config_parse *p, cfg_t *s, struct config_websocket *w,
                             const struct config_websocket *top);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* config_build_cache: the cache section, and a route's, which states what is different there. */
 #include "libshared/config_build.h"
+#include "polder/field.h"
 
 #include <string.h>
 
@@ -66,6 +67,39 @@ static void build_compress(struct config_parse *p, cfg_t *s, struct config_cache
     }
 }
 
+/* "_ga*", "consent" */
+static bool is_cookie_pattern(const char *text)
+{
+    const size_t n = strcspn(text, "*");
+    return n > 0 && field_is_token((struct field_text){text, n}) && (!text[n] || !text[n + 1]);
+}
+
+/* Nothing stated: what the usual counters of visits set. */
+static void build_ignore_cookies(struct config_parse *p, cfg_t *s, struct config_cache *c)
+{
+    static const char *const usual[] = {"_ga*", "_gid", "_gat*", "_fbp", "__utm*"};
+    if (!cfg_size(s, "ignore_cookies")) {
+        c->ignore_cookies = usual;
+        c->n_ignore_cookies = sizeof usual / sizeof *usual;
+        return;
+    }
+    c->ignore_cookies = config_strings_of(p, s, "ignore_cookies", &c->n_ignore_cookies);
+    if (c->n_ignore_cookies == 1 && !strcmp(c->ignore_cookies[0], "off"))
+        c->n_ignore_cookies = 0;
+    config_check_each(p, s, "ignore_cookies", c->ignore_cookies, c->n_ignore_cookies,
+                      is_cookie_pattern, "the name of a cookie, which may end in *,");
+}
+
+static void build_identity(struct config_parse *p, cfg_t *s, struct config_cache *c)
+{
+    c->share = (uint8_t)config_number_of(s, "cache", "share");
+    build_ignore_cookies(p, s, c);
+    c->identity_headers = config_strings_of(p, s, "identity_headers", &c->n_identity_headers);
+    config_check_each(p, s, "identity_headers", c->identity_headers, c->n_identity_headers,
+                      config_is_field_pattern, "the name of a header, which may end in *,");
+    lower_all(c->identity_headers, c->n_identity_headers);
+}
+
 void config_build_cache(struct config_parse *p, cfg_t *s, struct config_cache *c)
 {
     static const struct {
@@ -100,6 +134,7 @@ void config_build_cache(struct config_parse *p, cfg_t *s, struct config_cache *c
                       "the name of a parameter, which may end in *,");
     c->sort_query = config_number_of(s, "cache", "sort_query");
     c->n_partition = config_keys_of(p, s, "cache", "partition", c->partition);
+    build_identity(p, s, c);
     build_compress(p, s, c);
     c->leak_guard = config_real_of(s, "cache", "leak_guard");
     c->guard_fields = config_strings_of(p, s, "leak_guard_headers", &c->n_guard_fields);
@@ -108,8 +143,33 @@ void config_build_cache(struct config_parse *p, cfg_t *s, struct config_cache *c
     lower_all(c->guard_fields, c->n_guard_fields);
 }
 
+/* Those of both: a route adds to what the top-level section names. */
+static void add_identity_headers(struct config_parse *p, struct config_cache *c,
+                                 const struct config_cache *top)
+{
+    const uint32_t n = c->n_identity_headers + top->n_identity_headers;
+    const char **all = config_take(p, n, sizeof *all);
+    if (!all)
+        return;
+    for (uint32_t i = 0; i < n; i++)
+        all[i] = i < c->n_identity_headers ? c->identity_headers[i]
+                                           : top->identity_headers[i - c->n_identity_headers];
+    c->identity_headers = all;
+    c->n_identity_headers = n;
+}
+
+/* What polls is mostly logged in: each has its own copies there, unless the file says how it is
+ * shared. */
+static void partition_polls(struct config_cache *c, bool stated)
+{
+    if (stated || c->share != CONFIG_SHARE_STATED)
+        return;
+    c->partition[0] = (struct config_key){CONFIG_KEY_IDENTITY, ""};
+    c->n_partition = 1;
+}
+
 const struct config_cache *config_build_route_cache(struct config_parse *p, cfg_t *s,
-                                                    const struct config_cache *top)
+                                                    const struct config_cache *top, bool polled)
 {
     static const char *const top_only[] = {"max_items", "max_bytes", "warm"};
     struct config_cache *c = config_take(p, 1, sizeof *c);
@@ -155,6 +215,15 @@ const struct config_cache *config_build_route_cache(struct config_parse *p, cfg_
         memcpy(c->partition, top->partition, sizeof c->partition);
         c->n_partition = top->n_partition;
     }
+    if (!config_stated(s, "share"))
+        c->share = top->share;
+    if (!cfg_size(s, "ignore_cookies")) {
+        c->ignore_cookies = top->ignore_cookies;
+        c->n_ignore_cookies = top->n_ignore_cookies;
+    }
+    add_identity_headers(p, c, top);
+    if (polled)
+        partition_polls(c, config_stated(s, "partition") || top->n_partition);
     if (!config_stated(s, "leak_guard"))
         c->leak_guard = top->leak_guard;
     if (!cfg_size(s, "leak_guard_headers")) {

@@ -41,6 +41,12 @@ static void build_limit(struct config_parse *p, cfg_t *s, struct config_limit *l
     l->missing = (enum config_missing)config_number_of(s, "limit", "missing");
     l->legacy_headers = config_number_of(s, "limit", "legacy_headers");
     l->n_key = config_keys_of(p, s, "limit", "key", l->key);
+    for (uint32_t i = 0; i < l->n_key; i++)
+        if (l->key[i].kind == CONFIG_KEY_IDENTITY)
+            config_complain(p, config_line_of(p, s, "key"),
+                            "limit \"%s\": key = \"identity\" is for partitions; header:NAME, "
+                            "cookie:NAME or jwt:CLAIM would be right",
+                            l->name);
     build_exempt(p, s, l);
     if (!config_stated(s, "requests"))
         config_complain(p, l->line,

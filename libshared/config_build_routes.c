@@ -134,7 +134,8 @@ static void build_route(struct config_parse *p, cfg_t *s, struct config *c, stru
     build_route_limits(p, s, c, r);
     r->cost = (uint32_t)config_number_of(s, "route", "cost");
     if (cfg_size(s, "cache"))
-        r->cache = config_build_route_cache(p, cfg_getnsec(s, "cache", 0), &c->cache);
+        r->cache = config_build_route_cache(p, cfg_getnsec(s, "cache", 0), &c->cache,
+                                            cfg_size(s, "poll") > 0);
     if (cfg_size(s, "websocket")) {
         struct config_websocket *w = config_take(p, 1, sizeof *w);
         if (w)

@@ -37,6 +37,7 @@ enum config_type {
     TYPE_HALF_CLOSE,
     TYPE_MISSING,
     TYPE_SEVERITY,
+    TYPE_SHARE,
 };
 
 struct config_row {

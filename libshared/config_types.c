@@ -90,6 +90,14 @@ static const char *const half_close_words[] = {"auto", "answer", "abort", NULL};
 static const char *const missing_words[] = {"client", "refuse", "skip", NULL};
 static const char *const severity_words[] = {"info", "warning", "critical", NULL};
 
+/* The words of a bool, and one more. */
+static const char *share_value(const char *text, uint64_t *number)
+{
+    const int i = word_index(text, bool_words);
+    *number = !strcmp(text, "rfc") ? CONFIG_SHARE_RFC : i > 0 && i & 1 ? CONFIG_SHARE_ALL : 0;
+    return i < 0 && *number == 0 ? "false, true or \"rfc\"" : NULL;
+}
+
 static const char *word_value(const char *text, const char *const *words, const char *right,
                               uint64_t *number)
 {
@@ -268,6 +276,9 @@ const char *config_value(const struct config_row *row, const char *text, uint64_
     case TYPE_SEVERITY:
         why = word_value(text, severity_words, "info, warning or critical", &n);
         break;
+    case TYPE_SHARE:
+        why = share_value(text, &n);
+        break;
     }
     if (number)
         *number = n;
@@ -288,7 +299,7 @@ static enum config_key_kind key_kind(const char *word, size_t len, bool *named)
         {"client", CONFIG_KEY_CLIENT, false}, {"header", CONFIG_KEY_HEADER, true},
         {"cookie", CONFIG_KEY_COOKIE, true},  {"query", CONFIG_KEY_QUERY, true},
         {"jwt", CONFIG_KEY_JWT, true},        {"route", CONFIG_KEY_ROUTE, false},
-        {"global", CONFIG_KEY_GLOBAL, false},
+        {"global", CONFIG_KEY_GLOBAL, false}, {"identity", CONFIG_KEY_IDENTITY, false},
     };
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (strlen(kinds[i].word) == len && !memcmp(kinds[i].word, word, len)) {
@@ -337,7 +348,8 @@ int config_parse_key(struct config_arena *arena, const char *text, struct config
             return -EINVAL;
         }
         if (parse_key_part(arena, at, len, &parts[n++])) {
-            *why = "client, header:NAME, cookie:NAME, query:NAME, jwt:CLAIM, route or global, "
+            *why = "client, header:NAME, cookie:NAME, query:NAME, jwt:CLAIM, route, global or (a "
+                   "partition only) identity, "
                    "joined by \"+\"";
             return -EINVAL;
         }

@@ -55,10 +55,15 @@ int limitkey_from_text(const struct config_limit *limit, const char *text, char 
 void limitkey_describe(const struct config_limit *limit, char *out, size_t size)
 {
     static const char *const kind[] = {
-        [CONFIG_KEY_NONE] = "?",         [CONFIG_KEY_CLIENT] = "client",
-        [CONFIG_KEY_HEADER] = "header:", [CONFIG_KEY_COOKIE] = "cookie:",
-        [CONFIG_KEY_QUERY] = "query:",   [CONFIG_KEY_JWT] = "jwt:",
-        [CONFIG_KEY_ROUTE] = "route",    [CONFIG_KEY_GLOBAL] = "global",
+        [CONFIG_KEY_NONE] = "?",
+        [CONFIG_KEY_CLIENT] = "client",
+        [CONFIG_KEY_HEADER] = "header:",
+        [CONFIG_KEY_COOKIE] = "cookie:",
+        [CONFIG_KEY_QUERY] = "query:",
+        [CONFIG_KEY_JWT] = "jwt:",
+        [CONFIG_KEY_ROUTE] = "route",
+        [CONFIG_KEY_GLOBAL] = "global",
+        [CONFIG_KEY_IDENTITY] = "identity",
     };
     size_t n = 0;
     out[0] = 0;

@@ -17,6 +17,8 @@ const char *policy_store_reason(enum policy_store why)
         [POLICY_NO_PRIVATE] = "response says private",
         [POLICY_NO_AUTHORIZATION] =
             "request had Authorization; response lacks public, must-revalidate, s-maxage",
+        [POLICY_NO_IDENTITY] =
+            "request says who asks; response states no lifetime for shared caches",
         [POLICY_NO_SET_COOKIE] = "response sets a cookie and does not say public or s-maxage",
         [POLICY_NO_VARY_STAR] = "response says Vary: *",
         [POLICY_NO_UNREADABLE] = "response has a Vary or Cache-Control that cannot be read",
@@ -144,11 +146,34 @@ static struct lifetime supposed_lifetime(const struct policy_response *resp,
     return life;
 }
 
-static struct lifetime lifetime_of(const struct policy_response *resp,
+/* What we suppose is good for anonymous requests. Somebody's own copy lives as long as he may not
+ * ask again, and what others are to share has to say so itself. */
+static struct lifetime lifetime_of(const struct policy_request *req,
+                                   const struct policy_response *resp,
                                    const struct policy_settings *settings, uint64_t response_ms)
 {
     struct lifetime life = stated_lifetime(resp, response_ms);
-    return life.known ? life : supposed_lifetime(resp, settings, response_ms);
+    if (life.known || req->identity == POLICY_SHARED)
+        return life;
+    life = supposed_lifetime(resp, settings, response_ms);
+    if (req->identity != POLICY_PARTITION || settings->rfc)
+        return life;
+    if (life.ms > (int64_t)settings->min_interval_ms)
+        life.ms = (int64_t)settings->min_interval_ms;
+    life.is_ours = false; /* no window behind it */
+    life.known = life.known && life.ms > 0;
+    return life;
+}
+
+/* Does it say itself that shared caches may give it to others, and for how long? */
+static bool states_shared_lifetime(const struct policy_response *resp, uint64_t response_ms)
+{
+    const struct field_cc *cc = directives(resp);
+    const bool meant = resp->has_cdn_cc || cc->flags & (FIELD_CC_S_MAXAGE | FIELD_CC_PUBLIC);
+    if (!meant || cc->flags & (FIELD_CC_INVALID | FIELD_CC_TOO_MANY | FIELD_CC_NO_CACHE))
+        return false;
+    const struct lifetime life = stated_lifetime(resp, response_ms);
+    return life.known && life.ms > 0;
 }
 
 /* corrected_initial_age (4.2.3), in seconds. */
@@ -207,11 +232,12 @@ static void keep_for_poll(const struct policy_settings *settings, uint64_t respo
         out->sie_until_ms = end;
 }
 
-void policy_freshness_of(const struct policy_response *resp, const struct policy_settings *settings,
-                         uint64_t request_ms, uint64_t response_ms, struct policy_freshness *out)
+void policy_freshness_of(const struct policy_request *req, const struct policy_response *resp,
+                         const struct policy_settings *settings, uint64_t request_ms,
+                         uint64_t response_ms, struct policy_freshness *out)
 {
     const struct field_cc *cc = directives(resp);
-    struct lifetime life = lifetime_of(resp, settings, response_ms);
+    struct lifetime life = lifetime_of(req, resp, settings, response_ms);
     *out = (struct policy_freshness){.age_s = initial_age(resp, request_ms, response_ms)};
     if (cc->flags & FIELD_CC_NO_CACHE)
         life.ms = 0;
@@ -226,6 +252,8 @@ void policy_freshness_of(const struct policy_response *resp, const struct policy
         out->flags |= CACHE_NO_CACHE;
     if (permits_authorization(cc) || settings->partitioned_by_authorization)
         out->flags |= CACHE_AUTH_OK;
+    if (states_shared_lifetime(resp, response_ms))
+        out->flags |= CACHE_FOR_OTHERS;
 }
 
 /* ---- storing (3) ------------------------------------------------------------------------------
@@ -256,8 +284,8 @@ enum policy_store policy_may_store(const struct policy_request *req,
                                    const struct policy_settings *settings)
 {
     const struct field_cc *cc = directives(resp);
-    struct lifetime life =
-        lifetime_of(resp, settings, resp->date > 0 ? (uint64_t)resp->date * 1000 : 0);
+    const uint64_t date_ms = resp->date > 0 ? (uint64_t)resp->date * 1000 : 0;
+    struct lifetime life = lifetime_of(req, resp, settings, date_ms);
     bool post = req->is_post && life.is_explicit && resp->content_location_is_target;
     if (!req->is_get && !post)
         return POLICY_NO_METHOD;
@@ -270,6 +298,9 @@ enum policy_store policy_may_store(const struct policy_request *req,
     if (req->has_authorization && !permits_authorization(cc) &&
         !settings->partitioned_by_authorization)
         return POLICY_NO_AUTHORIZATION;
+    if (req->identity == POLICY_SHARED && !resp->varies_by_identity &&
+        !states_shared_lifetime(resp, date_ms))
+        return POLICY_NO_IDENTITY;
     if (resp->has_set_cookie && !may_keep_cookie(resp, settings, life.is_explicit))
         return POLICY_NO_SET_COOKIE;
     if (resp->vary_star)
@@ -307,6 +338,8 @@ static bool is_listed(struct field_text list, struct field_text name)
 bool policy_omits(const struct policy_response *resp, struct field_text name)
 {
     const struct field_cc *cc = directives(resp);
+    if (resp->omits_set_cookie && field_is(name, "set-cookie"))
+        return true;
     if (cc->flags & FIELD_CC_NO_CACHE_FIELDS && is_listed(cc->no_cache_fields, name))
         return true;
     return cc->flags & FIELD_CC_PRIVATE_FIELDS && is_listed(cc->private_fields, name);
@@ -396,7 +429,7 @@ enum policy_use policy_use_of(const struct policy_request *req, const struct cac
         return POLICY_REVALIDATE;
     if (now_ms < record->fresh_until_ms && !soft_invalidated)
         return POLICY_FRESH;
-    if (record->flags & CACHE_MUST_REVALIDATE)
+    if (record->flags & CACHE_MUST_REVALIDATE || req->identity == POLICY_SHARED)
         return POLICY_REVALIDATE;
     /* Softly invalidated while fresh: the window is still ahead, but an empty one stays empty. */
     const bool window = !soft_invalidated || record->swr_until_ms > record->fresh_until_ms;
@@ -408,7 +441,8 @@ enum policy_use policy_use_of(const struct policy_request *req, const struct cac
 bool policy_poll_holds(const struct policy_request *req, const struct cache_record *record,
                        uint64_t min_interval_ms, uint64_t now_ms)
 {
-    if (req->has_authorization && !(record->flags & CACHE_AUTH_OK))
+    if (req->identity == POLICY_SHARED ||
+        (req->has_authorization && !(record->flags & CACHE_AUTH_OK)))
         return false;
     return now_ms < record->received_ms + min_interval_ms && policy_is_of_the_past(record, now_ms);
 }
@@ -428,7 +462,8 @@ uint64_t policy_poll_rest_ms(const struct cache_record *record, uint64_t min_int
 bool policy_stale_if_error(const struct policy_request *req, const struct cache_record *record,
                            uint64_t now_ms)
 {
-    if (req->has_authorization && !(record->flags & CACHE_AUTH_OK))
+    if (req->identity == POLICY_SHARED ||
+        (req->has_authorization && !(record->flags & CACHE_AUTH_OK)))
         return false;
     if (record->flags & (CACHE_MUST_REVALIDATE | CACHE_NO_CACHE))
         return false;

@@ -76,6 +76,7 @@ static inline const struct h1_field *h1_find(const struct h1_head *h, enum h1_fi
 /* Of a field that has one value: NULL also where it stands in several lines, for nobody knows which
  * of them another reader takes. */
 const struct h1_field *h1_only(const struct h1_head *h, enum h1_field_id id);
+struct field_text h1_field_name(enum h1_field_id id); /* in lower case */
 /* The id of a field name, H1_OTHER where h1_fields.def does not list it. */
 enum h1_field_id h1_field_id_of(struct field_text name);
 /* All values of a field joined with ", " into out; the length, or 0 where absent or longer than

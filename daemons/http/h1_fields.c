@@ -81,6 +81,11 @@ enum h1_field_id h1_field_id_of(struct field_text name)
     return H1_OTHER;
 }
 
+struct field_text h1_field_name(enum h1_field_id id)
+{
+    return (struct field_text){known[id].name, known[id].len};
+}
+
 bool h1_may_trail(struct field_text name)
 {
     /* Whatever Polder itself acts on steers framing, routing, caching or authentication; of the

@@ -14,6 +14,7 @@
 #ifndef POLDER_WORKER_EXCHANGE_H
 #define POLDER_WORKER_EXCHANGE_H
 #include "daemons/http/h1.h"
+#include "daemons/worker/identity.h"
 #include "daemons/worker/request.h"
 #include "daemons/worker/timer.h"
 #include "polder/cache.h"
@@ -96,6 +97,7 @@ struct exchange {
     uint64_t fetch_ns;     /* until the response head was there */
     struct h1_head head;
     char *bytes;
+    char identity[IDENTITY_DETAIL]; /* room for not_stored */
 };
 
 /* ---- exchange.c ---- */
@@ -126,6 +128,8 @@ void exchange_client_done(struct exchange *ex);
 bool exchange_may_give_stale(const struct request *r, const struct stored_copy *copy);
 /* The stored response, although it is stale. False: there is none to give. */
 bool exchange_answer_stale(struct exchange *ex);
+/* It passes by the store for who asks: Cache-Status says so, and by which fields. */
+void exchange_name_identity(struct exchange *ex);
 void exchange_measure(struct exchange *ex);
 void exchange_note_server(const struct exchange *ex);
 

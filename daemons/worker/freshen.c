@@ -199,7 +199,8 @@ static const char *refusal(const struct exchange *ex, const struct h1_head *merg
     rec->n_tags = 0;
     memset(rec->tag_slot, 0, sizeof rec->tag_slot);
     const bool fits = tags_read(&ex->req, merged, rec);
-    *delete = !fits || takes_back(&ex->req.policy, why);
+    *delete =
+        ex->req.policy.identity != POLICY_SHARED && (!fits || takes_back(&ex->req.policy, why));
     return why != POLICY_STORE ? policy_store_reason(why) : fits ? NULL : TEE_TOO_MANY_TAGS;
 }
 
@@ -230,7 +231,10 @@ bool freshen_stored(struct exchange *ex, const struct h1_head *head)
         return false;
     h1_policy_response(merged, (int64_t)(w->real_ms / 1000), scratch, &resp);
     h1_policy_age(head, &resp); /* a stored Age is history; a new one counts */
+    resp.varies_by_identity = tee_varies_by_identity(&ex->req, merged);
     const char *refused = refusal(ex, merged, &resp, &rec, &delete);
+    resp.omits_set_cookie =
+        resp.has_set_cookie && !w->routes[ex->req.route->index].settings.store_set_cookie;
     if (resp.cc.flags & FIELD_CC_NO_TRANSFORM || tee_vouches(merged))
         rec.flags &= ~(uint32_t)CACHE_SHRINKS;
     /* What a 200 may not bring into the store, a 304 may not either; but who has asked gets all. */

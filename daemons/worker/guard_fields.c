@@ -9,6 +9,7 @@
 #include "polder/cache.h"
 #include "polder/config.h"
 #include "polder/field.h"
+#include "polder/identity.h"
 #include "polder/inval.h"
 
 #include <string.h>
@@ -36,11 +37,27 @@ static uint64_t kind_of(const struct h1_field *f)
                                      : GUARD_ID_OTHER;
 }
 
+/* Cookies that do not go to the backend tell nobody apart. False: there are no others. */
+static bool add_sent_cookies(const struct request *r, const uint8_t *secret, uint64_t *sum)
+{
+    char text[H1_HEAD_MAX];
+    struct h1_out o = {text, text + sizeof text, false};
+    struct cache_key key;
+    uint64_t part;
+    if (!identity_put_selecting(r, &o))
+        return false;
+    cache_key_of(secret, "cookie", 6, text, (size_t)(o.at - text), &key);
+    memcpy(&part, key.hash, sizeof part);
+    *sum += part;
+    return true;
+}
+
 /* Sums of keyed hashes: the order of the fields does not matter. */
 uint64_t guard_identity(const struct request *r)
 {
     const uint8_t *secret = inval_secret(r->worker->shared->inval);
     uint64_t sum = 0, kinds = 0;
+    bool cookies = false;
     for (uint32_t i = 0; i < r->head->n_fields; i++) {
         const struct h1_field *f = &r->head->field[i];
         char name[GUARD_FIELD_NAME];
@@ -48,18 +65,29 @@ uint64_t guard_identity(const struct request *r)
         uint64_t part;
         if (!tells_who(r->route->cache, r->head, f))
             continue;
+        if (f->id == H1_COOKIE && r->drops_cookies) {
+            cookies = true;
+            continue;
+        }
         cache_key_of(secret, name, lower_name(f->name, name), f->value.at, f->value.len, &key);
         memcpy(&part, key.hash, sizeof part);
         sum += part;
         kinds |= kind_of(f);
     }
+    if (cookies && add_sent_cookies(r, secret, &sum))
+        kinds |= GUARD_ID_COOKIE;
     return (sum & ~GUARD_ID_KINDS) | kinds;
 }
 
 /* ---- what key and variant hold already ---- */
 
-static bool in_partition(const struct config_cache *cache, bool cookie, const char *name)
+static bool in_partition(const struct guard_fields *g, bool cookie, const char *name)
 {
+    const struct config_cache *cache = g->cache;
+    if (identity_covers_all(cache) &&
+        (cookie ||
+         identity_names_header(g->config, cache, (struct field_text){name, strlen(name)})))
+        return true;
     for (uint32_t i = 0; i < cache->n_partition; i++) {
         const struct config_key *k = &cache->partition[i];
         const bool holds = cookie ? k->kind == CONFIG_KEY_COOKIE : k->kind == CONFIG_KEY_HEADER;
@@ -92,7 +120,7 @@ static bool in_variant(const struct cache_view *v, const char *name)
 static uint32_t index_of(const struct guard_fields *k, bool cookie, const char *name)
 {
     uint32_t i = 0;
-    if (in_partition(k->cache, cookie, name))
+    if (in_partition(k, cookie, name))
         return k->n;
     while (i < k->n && (k->field[i].cookie != cookie || strcmp(k->field[i].name, name)))
         i++;
@@ -103,7 +131,7 @@ static uint32_t index_of(const struct guard_fields *k, bool cookie, const char *
 
 static void add(struct guard_fields *k, bool cookie, const char *name)
 {
-    if (in_partition(k->cache, cookie, name) || index_of(k, cookie, name) < k->n)
+    if (in_partition(k, cookie, name) || index_of(k, cookie, name) < k->n)
         return;
     if (k->n < GUARD_FIELDS_MAX) {
         k->field[k->n].cookie = cookie;
@@ -142,17 +170,25 @@ static bool next_cookie(struct field_text *rest, struct field_text *pair,
     return true;
 }
 
-static void add_cookies(struct guard_fields *k, struct field_text value)
+static bool is_sent(const struct request *r, struct field_text pair)
+{
+    struct identity_cookie cookie;
+    return !r->drops_cookies || !identity_cookie_next(&pair, &cookie) ||
+           !identity_ignores_cookie(r->worker->config, r->route->cache, &cookie);
+}
+
+static void add_cookies(struct guard_fields *k, const struct request *r, struct field_text value)
 {
     char name[GUARD_FIELD_NAME];
     struct field_text pair;
     while (next_cookie(&value, &pair, name))
-        if (*name)
+        if (*name && is_sent(r, pair))
             add(k, true, name);
 }
 
 void guard_fields_list(struct guard_fields *k, const struct request *r, const struct cache_view *v)
 {
+    k->config = r->worker ? r->worker->config : NULL;
     k->cache = r->route->cache;
     k->n = 0;
     for (int cookies = 0; cookies < 2; cookies++) /* last, for there may be many */
@@ -164,7 +200,7 @@ void guard_fields_list(struct guard_fields *k, const struct request *r, const st
                 in_variant(v, name))
                 continue;
             if (cookies)
-                add_cookies(k, f->value);
+                add_cookies(k, r, f->value);
             else
                 add(k, false, name);
         }

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 struct cache_view;
+struct config;
 struct config_cache;
 struct h1_head;
 struct request;
@@ -19,6 +20,7 @@ struct request;
 #define GUARD_FIELD_NAME 48 /* a longer name is cut */
 
 struct guard_fields {
+    const struct config *config;
     const struct config_cache *cache; /* of the route: its partition is left alone */
     uint32_t n;
     struct {

@@ -9,6 +9,7 @@
 #include "daemons/worker/ahead.h"
 #include "daemons/worker/client.h"
 #include "daemons/worker/guard.h"
+#include "daemons/worker/identity.h"
 #include "daemons/worker/poll.h"
 #include "daemons/worker/worker.h"
 #include "polder/clock.h"
@@ -52,6 +53,10 @@ static enum hit_result use(struct worker *w, const struct request *r, const stru
     const enum inval_state state = cache_record_state(w->shared->inval, rec, rec->birth);
     if (state == INVAL_HARD || !guard_lets(route->guard, rec->birth))
         return HIT_MISS;
+    if (r->policy.identity == POLICY_SHARED && !identity_may_take(r, v)) {
+        found->others = true;
+        return HIT_UNUSABLE;
+    }
     stored_touch(w, rec);
     switch (use_of(w, r, rec, state)) {
     case POLICY_FRESH:
@@ -69,6 +74,11 @@ static enum hit_result use(struct worker *w, const struct request *r, const stru
             poll_note(r);
         if (!r->client->held)
             stats_add(w->stats, r->collapsed ? STATS_CACHE_COLLAPSED : STATS_CACHE_HITS, 1);
+        if (r->policy.identity != POLICY_ANONYMOUS)
+            stats_add(w->stats,
+                      r->policy.identity == POLICY_PARTITION ? STATS_IDENTITY_OWN
+                                                             : STATS_IDENTITY_SHARED,
+                      1);
         return HIT_ANSWERED;
     case POLICY_STALE_OK:
         if (!r->head) /* to refresh it takes the head */

@@ -29,6 +29,7 @@ enum hit_result { HIT_ANSWERED, HIT_MISS, HIT_STALE, HIT_UNUSABLE };
 struct hit_found {
     bool vary_miss;            /* a marker is there, the variant is not */
     bool partial;              /* a part is there, but not what is asked for */
+    bool others;               /* what is there is not for who asks (identity_may_take()) */
     struct cache_key key;      /* where the record lies, or would lie */
     uint64_t marker;           /* checksum of the marker that led there; 0: none */
     struct stored_copy *stale; /* the caller's to free; also set where stale was answered */
@@ -62,7 +63,7 @@ struct stored_copy *stored_copy_of(struct worker *w, const struct request *r,
                                    const struct cache_view *v, const struct cache_key *key);
 void stored_copy_free(struct worker *w, struct stored_copy *copy);
 /* The variant's selecting text "name: value\n…" for the names "a\nb\n"; length or 0 if too long. */
-size_t stored_vary_text(const struct h1_head *head, const char *names, size_t names_len, char *out,
+size_t stored_vary_text(const struct request *r, const char *names, size_t names_len, char *out,
                         size_t size);
 /* A field of a stored head. name: lower case. */
 bool stored_head_field(const char *head, size_t len, const char *name, struct field_text *value);

@@ -53,6 +53,7 @@ struct watch {
     uint32_t stored; /* what was read from cache_shared.stored */
     uint32_t url_slot, n_tags, url_len;
     uint32_t tag_slot[CACHE_TAGS_MAX];
+    bool anonymous; /* what is there was fetched so */
     bool dead;
     char url[];
 };
@@ -147,6 +148,7 @@ static void watch_take(struct watch *x, const struct cache_record *rec, uint64_t
 {
     x->identity = identity;
     x->birth = rec->birth;
+    x->anonymous = !(rec->flags & CACHE_BY_IDENTITY);
     x->url_slot = rec->url_slot;
     x->n_tags = rec->n_tags < CACHE_TAGS_MAX ? rec->n_tags : CACHE_TAGS_MAX;
     memcpy(x->tag_slot, rec->tag_slot, sizeof x->tag_slot);
@@ -420,7 +422,7 @@ static bool fetch_for_holders(struct watch *x)
     struct worker *w = x->worker;
     const struct held *h = x->holders;
     struct hit_found found = {.key = x->key};
-    struct request_again what = {.bytes = h->head, .len = h->head_len};
+    struct request_again what = {.bytes = h->head, .len = h->head_len, .anonymous = x->anonymous};
     struct request r;
     if (!request_behind(w, h->client, &what, &r))
         return false;

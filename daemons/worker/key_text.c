@@ -5,6 +5,7 @@
  */
 #include "daemons/http/h1.h"
 #include "daemons/worker/client.h"
+#include "daemons/worker/identity.h"
 #include "daemons/worker/limits.h"
 #include "daemons/worker/request.h"
 #include "daemons/worker/worker.h"
@@ -16,6 +17,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define PRESENT '\x1e' /* before a part that is there: an empty one is not a missing one */
 
 /* "%41" and '+' as what they stand for; as it is where it has none, or does not fit. */
 static struct field_text decoded(struct field_text text, char *space, size_t size)
@@ -266,12 +269,16 @@ static struct found part_value(const struct request *r, const struct config_key 
         return f;
     case CONFIG_KEY_JWT: {
         f = header_value(r->head, "authorization");
+        if (spelled) /* tokens are not verified: the whole of it, or a made-up one would do */
+            return f;
         const size_t n = f.value.at ? jwt_payload(f.value, space, size) : 0;
         f.value = json_member(space, n, part->name);
         return f;
     }
     case CONFIG_KEY_ROUTE:
         return one((struct field_text){r->route->pattern, strlen(r->route->pattern)});
+    case CONFIG_KEY_IDENTITY:
+        return one(identity_text(r, space));
     case CONFIG_KEY_GLOBAL:
     case CONFIG_KEY_NONE:
         break;
@@ -293,10 +300,12 @@ int limits_key_text(const struct request *r, const struct config_key *parts, uin
             return -EINVAL;
         if (!v.at && !spelled)
             return -ENOENT;
-        if (len + v.len + 1 > size)
+        if (len + v.len + 2 > size)
             return -ENOBUFS;
         if (i)
             out[len++] = LIMITKEY_SEPARATOR;
+        if (v.at && spelled)
+            out[len++] = PRESENT;
         if (v.len)
             memcpy(out + len, v.at, v.len);
         len += v.len;

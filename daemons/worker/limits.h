@@ -71,9 +71,9 @@ int limits_who(const struct request *r, const struct config_limit *l, char *text
 
 /* ---- key_text.c ---- */
 /* Joins the values of key parts into out; spelled: parameters and cookies in the client's bytes,
- * not as what they mean, and a part that is missing is an empty one. -ENOENT: one is missing, or
- * (spelled) all are; -EINVAL: one is there twice, with two values, or in a spelling that some
- * backends take for it and others do not; -ENOBUFS. */
+ * not as what they mean, a token whole, and a part that is missing is told from an empty one.
+ * -ENOENT: one is missing, or (spelled) all are; -EINVAL: one is there twice, with two values, or
+ * in a spelling that some backends take for it and others do not; -ENOBUFS. */
 int limits_key_text(const struct request *r, const struct config_key *parts, uint32_t n,
                     bool spelled, char *out, size_t size);
 

@@ -41,6 +41,7 @@ static void settings_of(const struct config_cache *top, const struct config_rout
     const struct config_cache *c = route->cache;
     *s = (struct policy_settings){.value = *running, .store_set_cookie = c->store_set_cookie};
     s->min_interval_ms = route->poll ? route->poll->min_interval_ms : 0;
+    s->rfc = c->share == CONFIG_SHARE_RFC;
     if (c->set & 1u << RUNTIME_CACHE_TTL) {
         s->value.ttl_ms = c->value.ttl_ms;
         s->value.ttl_heuristic = c->value.ttl_heuristic;
@@ -61,7 +62,8 @@ static void settings_of(const struct config_cache *top, const struct config_rout
         s->value.stale_if_error_ms = c->value.stale_if_error_ms;
     for (uint32_t i = 0; i < c->n_partition; i++) {
         const struct config_key *k = &c->partition[i];
-        if (k->kind == CONFIG_KEY_HEADER && !strcmp(k->name, "authorization"))
+        if (k->kind == CONFIG_KEY_IDENTITY || k->kind == CONFIG_KEY_JWT ||
+            (k->kind == CONFIG_KEY_HEADER && !strcmp(k->name, "authorization")))
             s->partitioned_by_authorization = true;
         if (k->kind == CONFIG_KEY_COOKIE)
             s->partitioned_by_cookie = true;
@@ -307,6 +309,7 @@ struct ev_loop *loop_open(struct worker *w)
     client_leave_open(w);
     loop_time(w);
     loop_settings(w);
+    identity_prepare(w);
     guard_prepare(w);
     return w->loop;
 }

@@ -122,6 +122,7 @@ void memo_remember(struct client *c, const struct request *r, const struct hit_f
     m->is_head = r->is_head;
     m->http10 = r->http10;
     m->coding = r->coding;
+    m->identity = r->policy.identity;
     m->keep_alive = head->keep_alive;
     m->inm_len = (uint32_t)r->if_none_match.len;
     m->inm_at = m->inm_len ? (uint32_t)(r->if_none_match.at - head->method.at) : 0;
@@ -155,6 +156,7 @@ bool memo_answer(struct client *c, const char *bytes, size_t len)
                         .limit_lines = ""};
     r.policy.is_get = !m->is_head;
     r.policy.is_head = m->is_head;
+    r.policy.identity = m->identity;
     if (m->inm_len)
         r.if_none_match = (struct field_text){m->bytes + m->inm_at, m->inm_len};
     if (m->route->n_limits) {

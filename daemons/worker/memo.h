@@ -33,6 +33,7 @@ struct memo {
     uint32_t inm_at, inm_len; /* If-None-Match within the head; 0: none */
     bool is_head, http10, keep_alive, trusted_peer;
     uint8_t coding;
+    uint8_t identity; /* enum policy_identity */
     char bytes[];
 };
 

@@ -9,12 +9,14 @@
 #include "daemons/worker/exchange.h"
 #include "daemons/worker/failing.h"
 #include "daemons/worker/hit.h"
+#include "daemons/worker/identity.h"
 #include "daemons/worker/partial.h"
 #include "daemons/worker/request.h"
 #include "daemons/worker/response.h"
 #include "daemons/worker/tee.h"
 #include "daemons/worker/worker.h"
 #include "polder/cache.h"
+#include "polder/clock.h"
 #include "polder/field.h"
 #include "polder/problem.h"
 #include "polder/stats.h"
@@ -63,9 +65,12 @@ static bool waits_for_whole(struct exchange *ex)
                          &ex->waits_for);
 }
 
-static const struct cache_key *flight_key(const struct request *r, const struct hit_found *found)
+/* Requests join flights of their class alone. */
+static struct cache_key flight_key(const struct request *r, const struct hit_found *found)
 {
-    return found->vary_miss ? &found->key : &r->key;
+    struct cache_key key = found->vary_miss ? found->key : r->key;
+    identity_flight_key(r, &key);
+    return key;
 }
 
 /* The store, whole or in part. */
@@ -76,7 +81,8 @@ static bool answer_stored(const struct request *r, struct hit_found *found)
 
 bool miss_collapsible(const struct request *r, const struct hit_found *found)
 {
-    return !r->policy.has_range && may_share(r, flight_key(r, found));
+    const struct cache_key key = flight_key(r, found);
+    return !r->policy.has_range && may_share(r, &key);
 }
 
 static bool has_validators(const struct stored_copy *copy)
@@ -130,10 +136,34 @@ static bool answer_landed(struct exchange *ex)
     return false;
 }
 
+/* As if its route had no cache. */
+static void bypass(struct exchange *ex)
+{
+    stored_copy_free(ex->worker, ex->stale);
+    ex->stale = NULL;
+    ex->fetch = ex->conditional = false;
+    ex->req.cacheable = ex->req.drops_cookies = false;
+    stats_add(ex->worker->stats, STATS_CACHE_BYPASS, 1);
+    exchange_name_identity(ex);
+    exchange_start(ex);
+}
+
+/* What others have got there was for themselves alone: it will be so again. */
+static bool is_known_personal(const struct exchange *ex)
+{
+    const struct worker *w = ex->worker;
+    return ex->req.policy.identity == POLICY_SHARED && !ex->stale &&
+           inflight_is_noshare(w->shared->inflight, &ex->flight_key, w->mono_ms);
+}
+
 static void fetch(struct worker *w, struct exchange *ex)
 {
     struct inflight_ticket ticket;
     struct cache_key key = ex->flight_key;
+    if (is_known_personal(ex)) {
+        bypass(ex);
+        return;
+    }
     if (waits_for_whole(ex)) {
         collapse_park(ex);
         return;
@@ -174,7 +204,7 @@ static void take_stale(struct exchange *ex, struct hit_found *found)
               : found->partial   ? FWD_PARTIAL
               : found->vary_miss ? FWD_VARY_MISS
                                  : FWD_URI_MISS;
-    ex->flight_key = *flight_key(&ex->req, found);
+    ex->flight_key = flight_key(&ex->req, found);
     ex->conditional = ex->fetch && ex->stale && has_validators(ex->stale);
 }
 
@@ -190,7 +220,8 @@ void miss_begin(const struct request *r, struct hit_found *found)
         stored_copy_free(w, found->stale);
         return;
     }
-    stats_add(w->stats, STATS_CACHE_MISSES, 1);
+    if (r->policy.identity != POLICY_SHARED) /* else the answer tells what it was */
+        stats_add(w->stats, STATS_CACHE_MISSES, 1);
     struct exchange *ex = exchange_new(w, r);
     if (!ex) {
         stored_copy_free(w, found->stale);
@@ -200,6 +231,36 @@ void miss_begin(const struct request *r, struct hit_found *found)
     ex->fetch = r->head->is_get && !r->policy.has_range;
     take_stale(ex, found);
     fetch(w, ex);
+}
+
+void miss_bypass(const struct request *r, struct hit_found *found)
+{
+    struct worker *w = r->worker;
+    stored_copy_free(w, found->stale);
+    found->stale = NULL;
+    if (r->policy.cc.flags & FIELD_CC_ONLY_IF_CACHED) {
+        response_problem(r, r->client, PROBLEM_ONLY_IF_CACHED, "", "", true);
+        return;
+    }
+    struct exchange *ex = exchange_new(w, r);
+    if (!ex) {
+        response_problem(r, r->client, PROBLEM_UNAVAILABLE, "Retry-After: 1\r\n", "", true);
+        return;
+    }
+    ex->req.started_ns = clock_mono_ns();
+    bypass(ex);
+}
+
+/* What an anonymous request has fetched is renewed by such a one. */
+static void forget_identity(struct exchange *ex)
+{
+    const struct stored_copy *copy = ex->stale;
+    if (!ex->req.has_identity || ex->req.policy.identity == POLICY_PARTITION ||
+        ex->req.route->cache->n_partition || !copy || copy->view.record->flags & CACHE_BY_IDENTITY)
+        return;
+    identity_strip(&ex->req, &ex->head);
+    ex->req.has_identity = ex->req.policy.has_authorization = false;
+    ex->req.policy.identity = POLICY_ANONYMOUS;
 }
 
 /* An exchange without a client. NULL: no memory; the copy is freed. */
@@ -218,6 +279,7 @@ static struct exchange *behind(const struct request *r, struct hit_found *found)
     }
     ex->fetch = true;
     take_stale(ex, found);
+    forget_identity(ex);
     return ex;
 }
 
@@ -298,6 +360,10 @@ void miss_retry(struct exchange *ex)
     c->exchange = ex;
     ex->req.client = c;
     take_stale(ex, &found);
+    if (found.others) {
+        bypass(ex);
+        return;
+    }
     if (collapse_is_over(ex)) {
         exchange_fail(ex, PROBLEM_GATEWAY_TIMEOUT);
         return;

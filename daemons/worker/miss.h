@@ -19,6 +19,9 @@ struct worker;
 
 /* ---- miss.c ---- */
 void miss_begin(const struct request *r, struct hit_found *found);
+/* The backend answers, and the store knows nothing of it: what is there is not for who asks. Takes
+ * found->stale. */
+void miss_bypass(const struct request *r, struct hit_found *found);
 /* Fetches behind a stale answer that was given, if nobody else does. Takes found->stale. */
 void miss_refresh(const struct request *r, struct hit_found *found);
 /* Whether others may share what is fetched for it. */

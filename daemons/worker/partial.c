@@ -13,6 +13,7 @@
 #include "daemons/http/h1_cache.h"
 #include "daemons/worker/exchange.h"
 #include "daemons/worker/hit.h"
+#include "daemons/worker/identity.h"
 #include "daemons/worker/tee.h"
 #include "daemons/worker/worker.h"
 #include "polder/guard.h"
@@ -59,6 +60,11 @@ static bool is_older(const struct cache_record *a, const struct cache_record *b)
                                             : a->obj_id < b->obj_id;
 }
 
+static bool is_for_others(const struct request *r, const struct cache_view *v)
+{
+    return r->policy.identity == POLICY_SHARED && !identity_may_take(r, v);
+}
+
 /* A fresh part, newer than any whole, fresh or not, that has all of the range. */
 struct covering {
     struct cache_view view;
@@ -71,8 +77,13 @@ static bool find_covering(struct worker *w, const struct request *r, struct hit_
     struct hit_found found = {0};
     struct cache_view whole;
     const bool has_whole = stored_find(w, r, &whole, &found) == 1;
-    if (!find(w, r, &found, &c->view, &c->span) ||
-        (has_whole && is_older(c->view.record, whole.record)) ||
+    if (!find(w, r, &found, &c->view, &c->span))
+        return false;
+    if (is_for_others(r, &c->view)) {
+        partly->others = true;
+        return false;
+    }
+    if ((has_whole && is_older(c->view.record, whole.record)) ||
         policy_use_of(&r->policy, c->view.record, false, w->real_ms) != POLICY_FRESH)
         return false;
     partly->partial = true;
@@ -203,8 +214,9 @@ static const struct h1_head *join(struct exchange *ex, const struct h1_head *hea
     struct field_text old_etag;
     struct field_span old, joined;
     stored_find(w, &ex->req, &v, &found); /* for the key */
-    if (!find(w, &ex->req, &found, &v, &old) || !stored_field(&v, "etag", &old_etag) ||
-        !field_etag_listed(etag, old_etag, false) || !field_span_join(&old, &part->span, &joined) ||
+    if (!find(w, &ex->req, &found, &v, &old) || is_for_others(&ex->req, &v) ||
+        !stored_field(&v, "etag", &old_etag) || !field_etag_listed(etag, old_etag, false) ||
+        !field_span_join(&old, &part->span, &joined) ||
         joined.last - joined.first >= settings->value.max_body)
         return NULL;
     const struct h1_head *merged =
@@ -274,6 +286,7 @@ struct part *partial_begin(struct exchange *ex, const struct h1_head **head,
             static char scratch[H1_CACHE_SCRATCH];
             h1_policy_response(merged, (int64_t)(w->real_ms / 1000), scratch, resp);
             h1_policy_age(*head, resp);
+            resp->varies_by_identity = tee_varies_by_identity(r, merged);
             *head = merged;
         }
     }

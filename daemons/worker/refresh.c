@@ -31,7 +31,8 @@ struct candidate {
     const struct config_upstream *upstream;
     struct clientip peer;
     uint32_t len;
-    bool tried; /* fetched, or in vain; not again in this life */
+    bool anonymous; /* what it is for was fetched so */
+    bool tried;     /* fetched, or in vain; not again in this life */
 };
 
 struct refresh {
@@ -96,6 +97,7 @@ static void enter(struct worker *w, int i, const struct request *r, const struct
     t->at[i] = (struct candidate){.fresh_until_ms = rec->fresh_until_ms,
                                   .upstream = r->route->upstream,
                                   .peer = r->peer,
+                                  .anonymous = !(rec->flags & CACHE_BY_IDENTITY),
                                   .len = (uint32_t)head.len};
     memcpy(t->head[i], head.at, head.len);
     t->n++;
@@ -105,7 +107,8 @@ static void enter(struct worker *w, int i, const struct request *r, const struct
 void refresh_note(const struct request *r, const struct cache_record *rec)
 {
     struct worker *w = r->worker;
-    if (rec->slot >= CACHE_SLOTS_MAX || r->policy.has_range || w->draining ||
+    if (rec->slot >= CACHE_SLOTS_MAX || r->policy.has_range ||
+        (r->policy.identity == POLICY_SHARED && rec->flags & CACHE_BY_IDENTITY) || w->draining ||
         !r->route->upstream->refresh_share || !table_of(w))
         return;
     const uint64_t reads =
@@ -129,7 +132,8 @@ static void launch(struct worker *w, int i)
 {
     const struct refresh *t = w->refresh;
     const struct candidate *c = &t->at[i];
-    const struct request_again what = {.bytes = t->head[i], .len = c->len, .peer = &c->peer};
+    const struct request_again what = {
+        .bytes = t->head[i], .len = c->len, .peer = &c->peer, .anonymous = c->anonymous};
     struct hit_found found = {0};
     struct inflight_ticket ticket;
     struct request r;

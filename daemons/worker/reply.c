@@ -164,9 +164,11 @@ static void claim_for_readers(struct exchange *ex)
 {
     struct worker *w = ex->worker;
     struct inflight_ticket ticket;
+    struct cache_key key = ex->req.key;
+    identity_flight_key(&ex->req, &key);
     if (ex->ticket.word ||
-        inflight_claim(w->shared->inflight, &ex->req.key, w->number, w->process->incarnation,
-                       w->mono_ms, &ticket) != INFLIGHT_LEAD)
+        inflight_claim(w->shared->inflight, &key, w->number, w->process->incarnation, w->mono_ms,
+                       &ticket) != INFLIGHT_LEAD)
         return;
     ex->ticket = ticket;
     ex->renewed_ms = w->mono_ms;

@@ -11,6 +11,7 @@
 #include "daemons/worker/handover.h"
 #include "daemons/worker/hit.h"
 #include "daemons/worker/hold.h"
+#include "daemons/worker/identity.h"
 #include "daemons/worker/memo.h"
 #include "daemons/worker/miss.h"
 #include "daemons/worker/partial.h"
@@ -99,6 +100,8 @@ static void to_backend_with(struct worker *w, const struct request *r, enum fwd_
     }
     ex->fwd = (uint8_t)fwd;
     ex->not_stored = detail;
+    if (fwd == FWD_BYPASS && !detail && r->has_identity)
+        exchange_name_identity(ex);
     exchange_start(ex);
 }
 
@@ -223,10 +226,11 @@ static void put_origin(struct h1_out *o, const struct request *r)
     }
 }
 
-/* The key under which the URL, for this identity, is stored. False: it has none. */
+/* Who asks, and the key under which the URL is stored for him. False: it has none. */
 static bool prepare_key(struct worker *w, struct request *r)
 {
     const struct config_cache *cache = r->route->cache;
+    identity_classify(r);
     struct h1_out o = {w->partition, w->partition + sizeof w->partition, false};
     if (cache->n_partition) {
         const int n = limits_key_text(r, cache->partition, cache->n_partition, true, w->partition,
@@ -250,7 +254,8 @@ static bool prepare_key(struct worker *w, struct request *r)
 static void prepare_wait(const struct worker *w, struct request *r)
 {
     const struct config_poll *poll = r->route->poll;
-    if (!poll || r->waited_s || !r->head->first[H1_PREFER] || !r->if_none_match.at)
+    if (!poll || r->policy.identity == POLICY_SHARED || r->waited_s || !r->head->first[H1_PREFER] ||
+        !r->if_none_match.at)
         return;
     const uint64_t asked_ms = (uint64_t)hold_wait_s(r->head) * 1000;
     const uint64_t ms = asked_ms < poll->max_wait_ms ? asked_ms : poll->max_wait_ms;
@@ -288,8 +293,10 @@ static bool prepare_lookup(struct worker *w, struct request *r)
     r->range = value_of(head, H1_RANGE);
     r->if_range = range_condition(head);
     r->coding = (uint8_t)best_coding(r);
+    if (!prepare_key(w, r))
+        return false;
     prepare_wait(w, r);
-    return prepare_key(w, r);
+    return true;
 }
 
 /* Then it may not be what it looks like to the backend. */
@@ -321,9 +328,19 @@ static void pass_quarantined(struct worker *w, struct request *r)
         return;
     }
     r->wait_s = 0;
+    r->drops_cookies = false;
     r->started_ns = clock_mono_ns();
     to_backend_with(w, r, r->head->is_get || r->head->is_head ? FWD_BYPASS : FWD_METHOD,
                     guard_detail(r));
+}
+
+/* No key, or not for the store: whose answer it would be cannot be told, then, by what is named. */
+static void pass_by(struct worker *w, struct request *r)
+{
+    stats_add(w->stats, STATS_CACHE_BYPASS, 1);
+    r->post = prepare_post(w, r);
+    r->drops_cookies &= r->post;
+    to_backend(w, r, r->head->is_get || r->head->is_head ? FWD_BYPASS : FWD_METHOD);
 }
 
 static void from_cache_or_backend(struct worker *w, struct request *r, const uint64_t *limit_keys)
@@ -335,9 +352,7 @@ static void from_cache_or_backend(struct worker *w, struct request *r, const uin
     }
     r->cacheable = prepare_lookup(w, r);
     if (!r->cacheable) {
-        stats_add(w->stats, STATS_CACHE_BYPASS, 1);
-        r->post = prepare_post(w, r);
-        to_backend(w, r, r->head->is_get || r->head->is_head ? FWD_BYPASS : FWD_METHOD);
+        pass_by(w, r);
         return;
     }
     if (hit_try(r, &found) == HIT_ANSWERED) {
@@ -348,6 +363,10 @@ static void from_cache_or_backend(struct worker *w, struct request *r, const uin
     }
     if (partial_answer(r, &found)) {
         stored_copy_free(w, found.stale);
+        return;
+    }
+    if (found.others) {
+        miss_bypass(r, &found);
         return;
     }
     if (r->wait_s && hold_for_fetch(r, &found))
@@ -589,6 +608,11 @@ bool request_behind(struct worker *w, struct client *c, const struct request_aga
     describe(w, c, head, again->peer, r);
     if (locate(w, r) < 0 || !r->route || !r->route->cache || !prepare_lookup(w, r))
         return false;
+    if (again->anonymous && r->has_identity && r->policy.identity != POLICY_PARTITION) {
+        identity_strip(r, &w->head);
+        if (!prepare_lookup(w, r))
+            return false;
+    }
     r->wait_s = 0;
     r->cacheable = true;
     return true;

@@ -51,6 +51,8 @@ struct request {
     uint64_t number;     /* of all that this worker has begun: request_id.h */
     bool is_head, http10, keep_alive, trusted_peer, cacheable;
     bool post;          /* its response may answer later GETs */
+    bool has_identity;  /* it says who asks */
+    bool drops_cookies; /* those that say nothing of who asks do not go to the backend */
     bool collapsed;     /* has waited for another request's fetch */
     uint8_t waited_fwd; /* enum fwd_reason: why */
     uint32_t wait_s;    /* Prefer: wait, as far as the route grants it; 0: not to be held */
@@ -60,10 +62,12 @@ struct request {
     uint8_t coding;     /* enum coding that its answer is best in */
 };
 
-/* Of the poll section of its route; 0: it has none. */
+/* Of the poll section of its route; 0: it has none, or who asks may share what is fresh alone. */
 static inline uint64_t request_interval_ms(const struct request *r)
 {
-    return r->worker->routes[r->route->index].settings.min_interval_ms;
+    return r->policy.identity == POLICY_SHARED
+               ? 0
+               : r->worker->routes[r->route->index].settings.min_interval_ms;
 }
 /* Has the leak guard taken its route out of the cache? */
 static inline bool request_is_quarantined(const struct request *r)
@@ -83,6 +87,7 @@ struct request_again {
     uint64_t until_ms;
     uint32_t wait_s, waited_s;
     bool tried;
+    bool anonymous; /* without what says who asks, unless the copies of its route are partitioned */
 };
 void request_again(struct client *c, const struct request_again *again);
 /* The same request as a plain GET without its client, for a fetch behind. False: it has no key. */

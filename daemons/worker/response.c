@@ -10,6 +10,7 @@
 #include "daemons/worker/client.h"
 #include "daemons/worker/exchange.h"
 #include "daemons/worker/hit.h"
+#include "daemons/worker/identity.h"
 #include "daemons/worker/request_id.h"
 #include "daemons/worker/tee.h"
 #include "daemons/worker/via.h"
@@ -232,9 +233,11 @@ static void put_framing(struct h1_out *o, const struct exchange *ex, const struc
 void response_poll(struct h1_out *o, const struct request *r, uint64_t rest_ms)
 {
     const struct worker *w = r->worker;
-    const struct config_cache *cache = r->route->cache;
+    const bool is_private =
+        r->policy.identity == POLICY_PARTITION ||
+        (r->route->cache->n_partition && r->route->cache->partition[0].kind != CONFIG_KEY_IDENTITY);
     h1_put(o, w->date, w->date_len);
-    h1_puts(o, cache->n_partition ? "Cache-Control: private, max-age=" : "Cache-Control: max-age=");
+    h1_puts(o, is_private ? "Cache-Control: private, max-age=" : "Cache-Control: max-age=");
     h1_put_u64(o, (rest_ms + 999) / 1000);
     h1_put(o, "\r\n", 2);
 }
@@ -288,7 +291,7 @@ size_t response_head(struct exchange *ex, const struct h1_head *head, uint16_t s
     if (status != head->status)
         reason.len = 0; /* the standard one */
     h1_put_status_line(&o, status, reason);
-    if (ex->tee && ex->req.route->poll) {
+    if (ex->tee && request_interval_ms(&ex->req)) {
         put_polled(&o, ex, head);
     } else {
         response_fields(&o, head, NULL, tee_shrinks(ex), w->config->request_id);
@@ -554,7 +557,9 @@ static void put_request_fields(struct h1_out *o, const struct response_request *
         const struct h1_field *f = &r->head->field[i];
         if (!(f->id == H1_X_REQUEST_ID ? keep_id : is_forwarded(what, f)))
             continue;
-        if (f->id == H1_IF_MATCH && keeps_codings(r))
+        if (f->id == H1_COOKIE && r->drops_cookies)
+            identity_put_cookie(r, o, f);
+        else if (f->id == H1_IF_MATCH && keeps_codings(r))
             put_if_match(o, f);
         else
             put_field(o, f);

@@ -9,6 +9,7 @@
 #include "daemons/worker/hit.h"
 #include "daemons/http/h1.h"
 #include "daemons/http/h1_cache.h"
+#include "daemons/worker/identity.h"
 #include "daemons/worker/shrink.h"
 #include "daemons/worker/tee.h"
 #include "daemons/worker/worker.h"
@@ -30,7 +31,14 @@ static void damaged(struct worker *w, const struct cache_key *key)
     tee_delete(w, key);
 }
 
-size_t stored_vary_text(const struct h1_head *head, const char *names, size_t names_len, char *out,
+/* What selects a variant by a field, as the backend would get that. */
+static bool put_selecting(const struct request *r, struct field_text name, struct h1_out *o)
+{
+    return r->drops_cookies && field_is(name, "cookie") ? identity_put_selecting(r, o)
+                                                        : h1_selecting(r->head, name, o);
+}
+
+size_t stored_vary_text(const struct request *r, const char *names, size_t names_len, char *out,
                         size_t size)
 {
     struct h1_out o = {out, out + size, false};
@@ -43,7 +51,7 @@ size_t stored_vary_text(const struct h1_head *head, const char *names, size_t na
         h1_put(&o, name.at, name.len);
         const struct h1_out absent = o;
         h1_put(&o, ": ", 2);
-        if (!h1_selecting(head, name, &o))
+        if (!put_selecting(r, name, &o))
             o = absent;
         h1_put(&o, "\n", 1);
         names = stop + 1;
@@ -69,7 +77,7 @@ static int find_variant(struct worker *w, const struct request *r, struct cache_
         found->key = r->variant;
     } else {
         char text[VARY_TEXT_MAX];
-        const size_t n = stored_vary_text(r->head, v->vary, marker->vary_len, text, sizeof text);
+        const size_t n = stored_vary_text(r, v->vary, marker->vary_len, text, sizeof text);
         if (!n)
             return 0;
         cache_key_variant(inval_secret(w->shared->inval), &r->key, text, n, &found->key);
@@ -219,7 +227,9 @@ bool stored_left_ms(const struct request *r, struct hit_found *found, uint64_t *
         uint64_t until = rec->fresh_until_ms;
         if (request_interval_ms(r) && until < rec->received_ms + request_interval_ms(r))
             until = rec->received_ms + request_interval_ms(r);
-        there = state != INVAL_HARD && guard_lets(w->routes[r->route->index].guard, rec->birth);
+        there = state != INVAL_HARD &&
+                (r->policy.identity != POLICY_SHARED || identity_may_take(r, &v)) &&
+                guard_lets(w->routes[r->route->index].guard, rec->birth);
         if (there) {
             *left = state == INVAL_VALID && until > w->real_ms ? until - w->real_ms : 0;
             *life = until > rec->received_ms ? until - rec->received_ms : 0;

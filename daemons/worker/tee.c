@@ -11,6 +11,7 @@
 #include "daemons/worker/exchange.h"
 #include "daemons/worker/guard.h"
 #include "daemons/worker/hit.h"
+#include "daemons/worker/identity.h"
 #include "daemons/worker/invalidate.h"
 #include "daemons/worker/partial.h"
 #include "daemons/worker/request.h"
@@ -210,8 +211,8 @@ void tee_set_times(struct cache_record *rec, const struct exchange *ex,
 {
     const struct worker *w = ex->worker;
     struct policy_freshness fresh;
-    policy_freshness_of(resp, &w->routes[ex->req.route->index].settings, ex->sent_real_ms,
-                        w->real_ms, &fresh);
+    policy_freshness_of(&ex->req.policy, resp, &w->routes[ex->req.route->index].settings,
+                        ex->sent_real_ms, w->real_ms, &fresh);
     rec->birth = ex->birth;
     rec->received_ms = w->real_ms;
     rec->fresh_until_ms = fresh.fresh_until_ms;
@@ -219,7 +220,7 @@ void tee_set_times(struct cache_record *rec, const struct exchange *ex,
     rec->sie_until_ms = fresh.sie_until_ms;
     rec->age_s = fresh.age_s;
     rec->flags = (rec->flags & ~(uint32_t)(CACHE_MUST_REVALIDATE | CACHE_NO_CACHE | CACHE_AUTH_OK |
-                                           CACHE_SOFTENED)) |
+                                           CACHE_FOR_OTHERS | CACHE_SOFTENED)) |
                  fresh.flags;
     rec->fetch_ns = ex->fetch_ns;
     rec->last_modified_ms = resp->has_last_modified && resp->last_modified > 0
@@ -289,10 +290,15 @@ static bool fill(struct exchange *ex, struct tee *s, const struct h1_head *head,
     if (shrinks(ex, head, resp))
         rec->flags |= CACHE_SHRINKS;
     tee_set_times(rec, ex, resp);
+    if (r->has_identity)
+        rec->flags |= CACHE_BY_IDENTITY;
+    if (r->policy.identity == POLICY_PARTITION ||
+        (r->policy.identity == POLICY_SHARED && !(rec->flags & CACHE_FOR_OTHERS)))
+        rec->flags |= CACHE_OF_IDENTITY;
     h1_put(&o, r->url, r->url_len);
     if (s->names_len) {
         char vary[VARY_MAX];
-        const size_t n = stored_vary_text(r->head, s->names, s->names_len, vary, sizeof vary);
+        const size_t n = stored_vary_text(r, s->names, s->names_len, vary, sizeof vary);
         if (!n)
             return false;
         rec->vary_len = (uint32_t)n;
@@ -345,10 +351,40 @@ static bool is_failure(uint16_t status)
  * does not come back for the rest of its stale windows. */
 static void end_stored(struct exchange *ex, uint16_t status, enum policy_store why)
 {
+    const bool refused = !ex->req.client && (status == 401 || status == 403); /* nobody has asked */
     const bool tells = ex->fetch && ex->stale && !is_failure(status) && status != 429 &&
-                       status != 408 && why != POLICY_STORE && why != POLICY_NO_SET_COOKIE;
+                       status != 408 && !refused && why != POLICY_STORE &&
+                       why != POLICY_NO_SET_COOKIE && ex->req.policy.identity != POLICY_SHARED;
     if (tells && ex->stale->view.record->identity == guard_identity(&ex->req))
         tee_delete_object(ex->worker, ex->stale);
+}
+
+bool tee_varies_by_identity(const struct request *r, const struct h1_head *head)
+{
+    char names[NAMES_MAX];
+    struct h1_out o = {names, names + sizeof names, false};
+    struct h1_vary walk = {0};
+    struct field_text name;
+    if (r->policy.identity != POLICY_SHARED)
+        return false;
+    while (h1_vary_next(head, &walk, &name)) {
+        for (size_t i = 0; i < name.len; i++) {
+            const char c =
+                name.at[i] >= 'A' && name.at[i] <= 'Z' ? (char)(name.at[i] | 0x20) : name.at[i];
+            h1_put(&o, &c, 1);
+        }
+        h1_put(&o, "\n", 1);
+    }
+    return !o.overflow && identity_varies(r, names, (size_t)(o.at - names));
+}
+
+/* Nobody but who has asked may have it: as if its route had no cache. */
+static void pass_personal(struct exchange *ex, bool failure)
+{
+    stats_add(ex->worker->stats, STATS_CACHE_BYPASS, 1);
+    exchange_name_identity(ex);
+    ex->req.cacheable = false;
+    tee_land(ex, failure ? INFLIGHT_FAILED : INFLIGHT_NOSHARE);
 }
 
 void tee_begin(struct exchange *ex, const struct h1_head *head)
@@ -365,8 +401,17 @@ void tee_begin(struct exchange *ex, const struct h1_head *head)
     h1_policy_response(head, (int64_t)(w->real_ms / 1000), scratch, &resp);
     resp.content_location_is_target =
         ex->req.post && invalidate_is_target(w, &ex->req, h1_only(head, H1_CONTENT_LOCATION));
+    resp.varies_by_identity = tee_varies_by_identity(&ex->req, head);
     struct part *part = head->status == 206 ? partial_begin(ex, &head, &resp) : NULL;
     const enum policy_store why = policy_may_store(&ex->req.policy, &resp, settings);
+    resp.omits_set_cookie = resp.has_set_cookie && !settings->store_set_cookie;
+    if (why == POLICY_NO_IDENTITY && !ex->req.post) {
+        partial_free(part);
+        pass_personal(ex, is_failure(head->status));
+        return;
+    }
+    if (ex->req.policy.identity == POLICY_SHARED && !ex->req.post)
+        stats_add(w->stats, why == POLICY_STORE ? STATS_CACHE_MISSES : STATS_CACHE_BYPASS, 1);
     const bool stream = is_event_stream(head), storable = why == POLICY_STORE && !stream;
     end_stored(ex, head->status, why);
     if (!storable && !ex->req.post)

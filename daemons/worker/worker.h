@@ -41,6 +41,7 @@
 #include "daemons/http/h1.h"
 #include "daemons/worker/buffer.h"
 #include "daemons/worker/failing.h"
+#include "daemons/worker/identity.h"
 #include "daemons/worker/limits.h"
 #include "daemons/worker/request_id.h"
 #include "daemons/worker/timer.h"
@@ -87,6 +88,7 @@ struct listener {
 };
 struct route_state {
     struct policy_settings settings;
+    struct identity_rules identity;
     bool by_client; /* every limit is keyed by the client alone */
     struct guard_route *guard;
     uint32_t guard_left;             /* hits until one is looked at */

@@ -35,7 +35,7 @@
 #define CACHE_SLOTS_MAX (1u << 24)              /* most objects; one byte of shm.ref each */
 #define CACHE_TAGS_MAX  32
 #define CACHE_VARY_MAX  16
-#define CACHE_FORMAT    3
+#define CACHE_FORMAT    4
 
 struct cache_key {
     uint8_t hash[16];
@@ -52,9 +52,13 @@ enum cache_flags {
     CACHE_SLOW = 1u << 7,         /* head needs the slow path (qualified no-cache, …) */
     CACHE_CHUNKED_BODY = 1u << 8, /* body in the body database, not inline */
     CACHE_FROM_POST = 1u << 9,
-    CACHE_SOFTENED = 1u << 10, /* keeper: freshness ended by a soft invalidation */
-    CACHE_SHRINKS = 1u << 11,  /* copies in content codings may be kept beside it */
-    CACHE_CODED = 1u << 12,    /* such a copy: the body of source_id, and nothing else of it */
+    CACHE_SOFTENED = 1u << 10,   /* keeper: freshness ended by a soft invalidation */
+    CACHE_SHRINKS = 1u << 11,    /* copies in content codings may be kept beside it */
+    CACHE_CODED = 1u << 12,      /* such a copy: the body of source_id, and nothing else of it */
+    CACHE_FOR_OTHERS = 1u << 13, /* states a lifetime for shared caches: also for who says who he is
+                                  */
+    CACHE_BY_IDENTITY = 1u << 14, /* fetched by a request that said who asks */
+    CACHE_OF_IDENTITY = 1u << 15, /* its key is that of one identity: nobody else finds it */
 };
 
 /* Little endian, as LMDB values: 8-byte alignment is promised (values are padded to 8 bytes).

@@ -47,6 +47,7 @@ enum config_key_kind {
     CONFIG_KEY_JWT, /* claim of an unverified bearer token */
     CONFIG_KEY_ROUTE,
     CONFIG_KEY_GLOBAL,
+    CONFIG_KEY_IDENTITY, /* of partitions: all that says who asks (polder/identity.h) */
 };
 struct config_key {
     enum config_key_kind kind;
@@ -94,6 +95,13 @@ struct config_limit {
     int line;
 };
 
+/* What a request that says who asks may share (polder-cache(7)). */
+enum config_share {
+    CONFIG_SHARE_STATED, /* what the response says is for shared caches, or varies by who asks */
+    CONFIG_SHARE_ALL,    /* all: the content does not depend on who asks */
+    CONFIG_SHARE_RFC,    /* what RFC 9111 allows */
+};
+
 struct config_cache {
     /* bit n of `set` (1u << enum runtime_cache_key): the section states this value itself;
      * otherwise the running value of the top-level cache section applies */
@@ -110,6 +118,11 @@ struct config_cache {
     uint64_t compress_min;     /* bytes; shorter bodies are only kept plain */
     struct config_key partition[CONFIG_KEY_PARTS_MAX];
     uint32_t n_partition;
+    uint8_t share;                     /* enum config_share */
+    const char *const *ignore_cookies; /* names, may end in '*' */
+    uint32_t n_ignore_cookies;
+    const char *const *identity_headers; /* beside the known ones; lower case, may end in '*' */
+    uint32_t n_identity_headers;
     double leak_guard;               /* share of hits, 0..1; 0: off */
     const char *const *guard_fields; /* further ones, lower case, as in polder/guard.h */
     uint32_t n_guard_fields;
@@ -218,7 +231,9 @@ struct config {
     uint32_t n_limits;
     struct config_route *routes; /* most specific first: exact ones, then longest prefix */
     uint32_t n_routes;
-    const struct route_index *route_index; /* of routes, for route_find() */
+    const struct route_index *route_index;  /* of routes, for route_find() */
+    const struct config_key *identity_keys; /* header and cookie parts of all limits, partitions */
+    uint32_t n_identity_keys;
     struct config_alert *alerts;
     uint32_t n_alerts;
     struct config_cost cost;

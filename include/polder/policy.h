@@ -17,11 +17,21 @@ struct policy_settings {
     bool partitioned_by_authorization; /* the partition contains it: RFC 9111 3.5 is met by the key
                                         */
     bool partitioned_by_cookie;
+    bool rfc;                 /* share = "rfc": RFC 9111 alone decides what others may have */
     uint64_t min_interval_ms; /* of poll: the backend is asked at most this often; 0: no poll */
+};
+
+/* Who asks, and whose the copies are that he may take and make. */
+enum policy_identity {
+    POLICY_ANONYMOUS, /* nobody in particular: those of everybody */
+    POLICY_PARTITION, /* all that says who it is stands in the key: his own */
+    POLICY_SHARED,    /* somebody: of everybody's those that the response shares */
+    POLICY_OPEN,      /* somebody, on a route whose content does not depend on that: everybody's */
 };
 
 struct policy_request {
     bool is_get, is_head, is_post;
+    uint8_t identity; /* enum policy_identity */
     bool has_authorization;
     bool has_range;
     /* Request directives are advisory (RFC 9111 5.2.1). A cache that lets any client force its way
@@ -39,6 +49,8 @@ struct policy_response {
     bool has_date, has_expires, expires_valid, has_last_modified, has_age, has_set_cookie,
         vary_star, vary_unreadable;
     bool has_etag;                   /* the backend's own */
+    bool varies_by_identity;         /* Vary names each field of the request that says who asks */
+    bool omits_set_cookie;           /* it is stored without its cookies */
     bool content_location_is_target; /* for answers to POST (RFC 9110 9.3.3) */
     /* Unix seconds. A response without a valid Date has the time of its receipt there (RFC 9110
      * 6.6.1). */
@@ -56,6 +68,7 @@ enum policy_store {
     POLICY_NO_STORE,
     POLICY_NO_PRIVATE,
     POLICY_NO_AUTHORIZATION,
+    POLICY_NO_IDENTITY,
     POLICY_NO_SET_COOKIE,
     POLICY_NO_VARY_STAR,
     POLICY_NO_UNREADABLE, /* Vary or Cache-Control: what it forbids is not known */
@@ -68,15 +81,16 @@ policy_store_reason(enum policy_store why); /* "response says no-store", for `wh
 struct policy_freshness {
     uint64_t fresh_until_ms, swr_until_ms, sie_until_ms; /* real ms */
     uint32_t age_s;                                      /* corrected_initial_age */
-    uint32_t flags; /* CACHE_MUST_REVALIDATE, CACHE_NO_CACHE, CACHE_AUTH_OK */
+    uint32_t flags; /* CACHE_MUST_REVALIDATE, CACHE_NO_CACHE, CACHE_AUTH_OK, CACHE_FOR_OTHERS */
 };
 
 enum policy_store policy_may_store(const struct policy_request *req,
                                    const struct policy_response *resp,
                                    const struct policy_settings *settings);
 /* request_ms, response_ms: when the request was sent and its response head received, real ms. */
-void policy_freshness_of(const struct policy_response *resp, const struct policy_settings *settings,
-                         uint64_t request_ms, uint64_t response_ms, struct policy_freshness *out);
+void policy_freshness_of(const struct policy_request *req, const struct policy_response *resp,
+                         const struct policy_settings *settings, uint64_t request_ms,
+                         uint64_t response_ms, struct policy_freshness *out);
 
 /* A clock that was set back must not make anything last longer: what was received later than now,
  * give or take this, is validated before it is used. */

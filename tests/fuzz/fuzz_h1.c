@@ -110,7 +110,8 @@ static void check_meaning(enum kind kind, const struct h1_head *h)
     struct policy_request get = {.is_get = true};
     struct policy_freshness fresh;
     h1_policy_response(h, 1800000000, scratch, &resp);
-    policy_freshness_of(&resp, &settings, UINT64_C(1800000000000), UINT64_C(1800000000100), &fresh);
+    policy_freshness_of(&get, &resp, &settings, UINT64_C(1800000000000), UINT64_C(1800000000100),
+                        &fresh);
     must(fresh.swr_until_ms >= fresh.fresh_until_ms && fresh.sie_until_ms >= fresh.fresh_until_ms);
     must(policy_may_store(&get, &resp, &settings) != POLICY_STORE ||
          !(resp.has_cdn_cc ? resp.cdn_cc : resp.cc).flags ||

@@ -14,7 +14,7 @@ static void the_public_suite_passes(void **state)
     char command[512], line[1024];
     unsigned origin = free_port();
     house_start(&h, 2,
-                "cache { ttl = \"heuristic\" store_set_cookie = true }\n"
+                "cache { ttl = \"heuristic\" store_set_cookie = true share = \"rfc\" }\n"
                 "upstream \"u\" { server \"localhost:%u\" { } }\nroute \"/*\" { upstream = \"u\" "
                 "cache { } }\n",
                 origin);

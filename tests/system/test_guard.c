@@ -86,7 +86,7 @@ static void start(struct house *h, unsigned workers, const char *guard)
 {
     house_start(
         h, workers,
-        "cache { ttl = \"5m\" leak_guard = %s }\n"
+        "cache { share = \"rfc\" ttl = \"5m\" leak_guard = %s }\n"
         "upstream \"u\" { server \"127.0.0.1:%u\" { } }\n"
         "route \"/off\" { upstream = \"u\" cache { leak_guard = 0 } }\n"
         "route \"/own\" { upstream = \"u\" cache { leak_guard_headers = {\"X-Desk-*\"} } }\n"
@@ -369,7 +369,8 @@ static void servers_that_disagree_prove_nothing(void **state)
     struct house h;
     struct backend *other = backend_start(answers_otherwise, NULL);
     house_start(&h, 1,
-                "cache { leak_guard = 1 }\nupstream \"u\" { server \"127.0.0.1:%u\" { } server "
+                "cache { share = \"rfc\" leak_guard = 1 }\nupstream \"u\" { server "
+                "\"127.0.0.1:%u\" { } server "
                 "\"127.0.0.1:%u\" { } }\nroute \"/*\" { upstream = \"u\" cache { } }\n",
                 backend_port(backend), backend_port(other));
     assert_int_equal(get_with(h.port, "/count/d", "Cookie: a=1\r\n", NULL), 200);
@@ -473,10 +474,11 @@ static void a_partition_that_holds_the_header_ends_the_quarantine(void **state)
     char routes[512];
     start(&h, 1, "1");
     provoke(&h, "/cookie/p", "Cookie: a=1\r\n", "Cookie: a=2\r\n", "quarantined");
-    snprintf(routes, sizeof routes,
-             "cache { leak_guard = 1 }\nupstream \"u\" { server \"127.0.0.1:%u\" { } }\n"
-             "route \"/cookie/*\" { upstream = \"u\" cache { partition = \"cookie:a\" } }\n",
-             backend_port(backend));
+    snprintf(
+        routes, sizeof routes,
+        "cache { share = \"rfc\" leak_guard = 1 }\nupstream \"u\" { server \"127.0.0.1:%u\" { } }\n"
+        "route \"/cookie/*\" { upstream = \"u\" cache { partition = \"cookie:a\" } }\n",
+        backend_port(backend));
     house_write_conf(&h, 1, routes);
     assert_int_equal(ctl(&h, NULL, "reload --wait"), 0);
     wait_until(cache_says(&h, "/cookie/p", "Cookie: a=1\r\n", "hit"), 20000);
@@ -569,7 +571,7 @@ static void who_waits_for_a_change_is_told_when_the_route_is_closed(void **state
     char etag[64];
     house_start(
         &h, 1,
-        "cache { leak_guard = 1 }\nupstream \"u\" { server \"127.0.0.1:%u\" { } }\n"
+        "cache { share = \"rfc\" leak_guard = 1 }\nupstream \"u\" { server \"127.0.0.1:%u\" { } }\n"
         "route \"/cookie/*\" { upstream = \"u\" cache { } poll { min_interval = \"60s\" } }\n",
         backend_port(backend));
     atomic_store(&right, false);

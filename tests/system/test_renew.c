@@ -86,7 +86,7 @@ static void start(struct house *h, unsigned workers)
     backend = backend_start(answer, NULL);
     house_start(h, workers,
                 "upstream \"u\" { server \"127.0.0.1:%u\" { } }\n"
-                "route \"/*\" { upstream = \"u\" cache { leak_guard = 0 } }\n",
+                "route \"/*\" { upstream = \"u\" cache { share = \"rfc\" leak_guard = 0 } }\n",
                 backend_port(backend));
     backend_forget(backend);
 }

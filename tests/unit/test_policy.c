@@ -54,7 +54,7 @@ static enum policy_store stores(uint16_t status, const char *cc)
 static struct policy_freshness freshness(const struct policy_response *r, struct policy_settings s)
 {
     struct policy_freshness f;
-    policy_freshness_of(r, &s, NOW_MS, NOW_MS, &f);
+    policy_freshness_of(&get, r, &s, NOW_MS, NOW_MS, &f);
     return f;
 }
 
@@ -348,10 +348,10 @@ static void a_ttl_may_be_less_than_a_second(void **state)
     struct policy_response r = response(200, "");
     struct policy_freshness f;
     s.value.ttl_ms = 1500;
-    policy_freshness_of(&r, &s, NOW_MS, NOW_MS, &f);
+    policy_freshness_of(&get, &r, &s, NOW_MS, NOW_MS, &f);
     assert_int_equal(f.fresh_until_ms, NOW_MS + 1500);
     s.value.ttl_ms = 250;
-    policy_freshness_of(&r, &s, NOW_MS, NOW_MS, &f);
+    policy_freshness_of(&get, &r, &s, NOW_MS, NOW_MS, &f);
     assert_int_equal(f.fresh_until_ms, NOW_MS + 250);
     assert_int_equal(policy_may_store(&get, &r, &s), POLICY_STORE);
 }
@@ -390,11 +390,11 @@ static void age_is_what_others_and_we_have_counted(void **state)
     r.age = 7200;
     assert_int_equal(freshness(&r, s).age_s, 7200);
     assert_int_equal(life(&r, s), -3600);
-    policy_freshness_of(&r, &s, NOW_MS - 5500, NOW_MS, &f); /* response_delay */
+    policy_freshness_of(&get, &r, &s, NOW_MS - 5500, NOW_MS, &f); /* response_delay */
     assert_int_equal(f.age_s, 7205);
     r.has_age = false;
     r.date = NOW_S - 100; /* apparent_age */
-    policy_freshness_of(&r, &s, NOW_MS - 5500, NOW_MS, &f);
+    policy_freshness_of(&get, &r, &s, NOW_MS - 5500, NOW_MS, &f);
     assert_int_equal(f.age_s, 100);
     assert_int_equal((f.fresh_until_ms - NOW_MS) / 1000, 3500);
     r.date = NOW_S + 100; /* a fast clock counts nothing */
@@ -403,7 +403,7 @@ static void age_is_what_others_and_we_have_counted(void **state)
     r.age = UINT32_C(1) << 31;
     r.date = -62135596800;
     assert_int_equal(freshness(&r, s).age_s, INT32_MAX);
-    policy_freshness_of(&r, &s, 0, 1, &f); /* a clock at the epoch */
+    policy_freshness_of(&get, &r, &s, 0, 1, &f); /* a clock at the epoch */
     assert_int_equal(f.fresh_until_ms, 0);
 }
 
@@ -682,6 +682,130 @@ static void a_head_response_is_about_what_agrees_in_all_it_says(void **state)
     assert_false(policy_head_agrees(&stored, &got));
 }
 
+/* ---- who asks ---- */
+
+static struct policy_request asking(enum policy_identity identity)
+{
+    return (struct policy_request){.is_get = true, .identity = (uint8_t)identity};
+}
+
+static enum policy_store stores_for(enum policy_identity identity, const char *cc)
+{
+    const struct policy_request req = asking(identity);
+    struct policy_response r = response(200, cc);
+    struct policy_settings s = settings();
+    r.has_etag = true;
+    return policy_may_store(&req, &r, &s);
+}
+
+static void somebody_shares_only_what_is_stated_to_be_for_all(void **state)
+{
+    (void)state;
+    static const char *const shared[] = {"s-maxage=1", "public, max-age=1",
+                                         "max-age=0, s-maxage=5"};
+    static const char *const personal[] = {"",
+                                           "max-age=60",
+                                           "public",
+                                           "must-revalidate, max-age=60",
+                                           "s-maxage=0",
+                                           "public, max-age=0",
+                                           "public, s-maxage=0, max-age=60",
+                                           "public, max-age=x",
+                                           "public, max-age=60, no-cache",
+                                           "public, max-age=60, max-age=61"};
+    for (size_t i = 0; i < sizeof shared / sizeof *shared; i++)
+        assert_int_equal(stores_for(POLICY_SHARED, shared[i]), POLICY_STORE);
+    for (size_t i = 0; i < sizeof personal / sizeof *personal; i++) {
+        assert_int_equal(stores_for(POLICY_SHARED, personal[i]), POLICY_NO_IDENTITY);
+        assert_int_not_equal(stores_for(POLICY_ANONYMOUS, personal[i]), POLICY_NO_IDENTITY);
+        assert_int_not_equal(stores_for(POLICY_PARTITION, personal[i]), POLICY_NO_IDENTITY);
+    }
+    assert_int_equal(stores_for(POLICY_SHARED, "s-maxage=9, private"), POLICY_NO_PRIVATE);
+}
+
+static void a_targeted_lifetime_and_a_date_are_statements_too(void **state)
+{
+    (void)state;
+    const struct policy_request req = asking(POLICY_SHARED);
+    struct policy_settings s = settings();
+    struct policy_response r = response(200, "");
+    r.has_cdn_cc = true;
+    r.cdn_cc = (struct field_cc){.flags = FIELD_CC_MAX_AGE, .max_age = 60};
+    assert_int_equal(policy_may_store(&req, &r, &s), POLICY_STORE);
+    r.cdn_cc.max_age = 0;
+    assert_int_equal(policy_may_store(&req, &r, &s), POLICY_NO_IDENTITY);
+    r = response(200, "public");
+    r.has_expires = r.expires_valid = true;
+    r.expires = NOW_S + 60;
+    assert_int_equal(policy_may_store(&req, &r, &s), POLICY_STORE);
+    r.expires = NOW_S;
+    assert_int_equal(policy_may_store(&req, &r, &s), POLICY_NO_IDENTITY);
+    r.expires_valid = false;
+    assert_int_equal(policy_may_store(&req, &r, &s), POLICY_NO_IDENTITY);
+    r = response(200, "max-age=60");
+    r.varies_by_identity = true;
+    assert_int_equal(policy_may_store(&req, &r, &s), POLICY_STORE);
+}
+
+static uint64_t supposed_ms(enum policy_identity identity, uint64_t min_interval_ms, bool rfc)
+{
+    const struct policy_request req = asking(identity);
+    const struct policy_response r = response(200, "");
+    struct policy_settings s = settings();
+    struct policy_freshness f;
+    s.min_interval_ms = min_interval_ms;
+    s.rfc = rfc;
+    policy_freshness_of(&req, &r, &s, NOW_MS, NOW_MS, &f);
+    return f.fresh_until_ms - NOW_MS;
+}
+
+static void what_we_suppose_is_for_anonymous_requests(void **state)
+{
+    (void)state;
+    assert_int_equal(supposed_ms(POLICY_ANONYMOUS, 0, false), 300000);
+    assert_int_equal(supposed_ms(POLICY_OPEN, 0, false), 300000);
+    assert_int_equal(supposed_ms(POLICY_SHARED, 0, false), 0);
+    assert_int_equal(supposed_ms(POLICY_PARTITION, 0, false), 0);
+    assert_int_equal(supposed_ms(POLICY_PARTITION, 30000, false), 30000);
+    assert_int_equal(supposed_ms(POLICY_PARTITION, 900000, false), 300000);
+    assert_int_equal(supposed_ms(POLICY_PARTITION, 0, true), 300000);
+}
+
+static void of_others_copies_only_what_is_fresh_is_given(void **state)
+{
+    (void)state;
+    const struct policy_request all = asking(POLICY_ANONYMOUS);
+    struct policy_request one = asking(POLICY_SHARED);
+    const struct cache_record rec = {.flags = CACHE_FOR_OTHERS | CACHE_AUTH_OK,
+                                     .received_ms = NOW_MS,
+                                     .fresh_until_ms = NOW_MS + 1000,
+                                     .swr_until_ms = NOW_MS + 9000,
+                                     .sie_until_ms = NOW_MS + 9000};
+    assert_int_equal(policy_use_of(&one, &rec, false, NOW_MS), POLICY_FRESH);
+    assert_int_equal(policy_use_of(&one, &rec, true, NOW_MS), POLICY_REVALIDATE);
+    assert_int_equal(policy_use_of(&one, &rec, false, NOW_MS + 2000), POLICY_REVALIDATE);
+    assert_int_equal(policy_use_of(&all, &rec, false, NOW_MS + 2000), POLICY_STALE_OK);
+    one.obey_directives = true;
+    one.cc.flags = FIELD_CC_MAX_STALE;
+    one.cc.max_stale = UINT32_MAX;
+    assert_int_equal(policy_use_of(&one, &rec, false, NOW_MS + 2000), POLICY_REVALIDATE);
+    assert_false(policy_poll_holds(&one, &rec, 9000, NOW_MS + 2000));
+    assert_true(policy_poll_holds(&all, &rec, 9000, NOW_MS + 2000));
+    assert_false(policy_stale_if_error(&one, &rec, NOW_MS + 2000));
+    assert_true(policy_stale_if_error(&all, &rec, NOW_MS + 2000));
+}
+
+static void a_public_response_is_kept_without_its_cookies(void **state)
+{
+    (void)state;
+    struct policy_response r = response(200, "public, max-age=60");
+    r.has_set_cookie = true;
+    assert_false(policy_omits(&r, text("set-cookie")));
+    r.omits_set_cookie = true;
+    assert_true(policy_omits(&r, text("Set-Cookie")));
+    assert_false(policy_omits(&r, text("etag")));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -717,6 +841,11 @@ int main(void)
         cmocka_unit_test(a_304_replaces_all_but_what_describes_the_bytes),
         cmocka_unit_test(a_304_is_about_what_has_its_validators),
         cmocka_unit_test(a_head_response_is_about_what_agrees_in_all_it_says),
+        cmocka_unit_test(somebody_shares_only_what_is_stated_to_be_for_all),
+        cmocka_unit_test(a_targeted_lifetime_and_a_date_are_statements_too),
+        cmocka_unit_test(what_we_suppose_is_for_anonymous_requests),
+        cmocka_unit_test(of_others_copies_only_what_is_fresh_is_given),
+        cmocka_unit_test(a_public_response_is_kept_without_its_cookies),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -40,7 +40,7 @@ static void expect_key(const struct request *r, enum config_key_kind kind, const
 {
     const struct config_key part = {kind, name};
     char out[256];
-    const int n = limits_key_text(r, &part, 1, true, out, sizeof out);
+    const int n = limits_key_text(r, &part, 1, false, out, sizeof out);
     if (!value) {
         assert_int_equal(n, -ENOENT);
         return;
@@ -141,6 +141,22 @@ static void a_claim_of_an_unverified_token_tells_callers_apart(void **state)
         r = asking("/r/", broken[i]);
         expect_key(&r, CONFIG_KEY_JWT, "sub", NULL);
     }
+}
+
+/* A partition's key holds the whole of what its parts name. */
+static void the_key_of_a_partition_is_spelled_out(void **state)
+{
+    (void)state;
+    const struct config_key jwt = {CONFIG_KEY_JWT, "sub"}, sid = {CONFIG_KEY_COOKIE, "sid"};
+    char one[256], two[256];
+    struct request r = asking("/r/", "Authorization: Bearer a.b.c\r\n");
+    int n = limits_key_text(&r, &jwt, 1, true, one, sizeof one);
+    assert_int_equal(n, strlen("?Bearer a.b.c"));
+    assert_memory_equal(one + 1, "Bearer a.b.c", (size_t)n - 1);
+    r = asking("/r/", "Cookie: sid=\r\n"); /* there, and empty: not as if it were missing */
+    assert_int_equal(limits_key_text(&r, &sid, 1, true, two, sizeof two), 1);
+    r = asking("/r/", "Cookie: other=1\r\n");
+    assert_int_equal(limits_key_text(&r, &sid, 1, true, two, sizeof two), -ENOENT);
 }
 
 static void a_chain_gives_back_what_was_put_in(void **state)
@@ -309,10 +325,10 @@ static void a_variant_is_selected_by_the_fields_that_are_there(void **state)
     static const char names[] = "accept-language\nx-absent\n";
     char out[256], small[10];
     const struct request r = asking("/r/", "Accept-Language: nl\r\n");
-    const size_t n = stored_vary_text(r.head, names, sizeof names - 1, out, sizeof out);
+    const size_t n = stored_vary_text(&r, names, sizeof names - 1, out, sizeof out);
     assert_memory_equal(out, "accept-language: nl\nx-absent\n", n);
     assert_int_equal(n, strlen("accept-language: nl\nx-absent\n"));
-    assert_int_equal(stored_vary_text(r.head, names, sizeof names - 1, small, sizeof small), 0);
+    assert_int_equal(stored_vary_text(&r, names, sizeof names - 1, small, sizeof small), 0);
 }
 
 int main(void)
@@ -322,6 +338,7 @@ int main(void)
         cmocka_unit_test(the_origin_is_what_the_client_sees),
         cmocka_unit_test(joined_keys_do_not_run_into_each_other),
         cmocka_unit_test(a_claim_of_an_unverified_token_tells_callers_apart),
+        cmocka_unit_test(the_key_of_a_partition_is_spelled_out),
         cmocka_unit_test(a_chain_gives_back_what_was_put_in),
         cmocka_unit_test(servers_take_turns_by_weight),
         cmocka_unit_test(a_server_that_is_down_gets_one_trial_at_a_time),

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * identity: what of a request says who asks: Authorization, Proxy-Authorization, cookies that
+ * `ignore_cookies` does not name, the fields of libshared/tables/identity_fields.def and of
+ * `identity_headers`, and the header, cookie and jwt parts of any limit or partition.
+ *
+ * Names and parts of values only; which requests may share what: polder/policy.h. Pure functions
+ * over the configuration: any process may call them.
+ */
+#ifndef POLDER_IDENTITY_H
+#define POLDER_IDENTITY_H
+#include "polder/config.h"
+#include "polder/field.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Does a field of that name say who asks? Case does not matter, and '_' is '-', as gateways of the
+ * CGI kind take it. Not for Cookie, whose parts are looked at one by one. */
+bool identity_names_header(const struct config *config, const struct config_cache *cache,
+                           struct field_text name);
+/* A bit for each letter that such a name may begin with: most fields of a request need no closer
+ * look. */
+uint32_t identity_letters(const struct config *config, const struct config_cache *cache);
+static inline uint32_t identity_letter(char first) /* of either case */
+{
+    return 1u << (first & 31);
+}
+
+/* One part of a Cookie field, without the blanks around it. */
+struct identity_cookie {
+    struct field_text part;
+    struct field_text name; /* of a readable name alone; else len 0 */
+    bool readable;          /* name and value are as RFC 6265 has them */
+};
+/* Parts between ';', empty ones skipped. False at the end. *rest starts as the whole value. */
+bool identity_cookie_next(struct field_text *rest, struct identity_cookie *out);
+/* Does it not say who asks? One that cannot be read does. */
+bool identity_ignores_cookie(const struct config *config, const struct config_cache *cache,
+                             const struct identity_cookie *cookie);
+
+/* Is the whole of it in the key of the partition? */
+bool identity_covers_header(const struct config_cache *cache, struct field_text name);
+bool identity_covers_cookie(const struct config_cache *cache, const struct identity_cookie *cookie);
+bool identity_covers_all(const struct config_cache *cache); /* partition = "identity" */
+#endif

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* identity: see identity.h. */
+#include "polder/identity.h"
+
+#include <string.h>
+
+static const char *const known[] = {
+#define FIELD(name) name,
+#include "libshared/tables/identity_fields.def"
+#undef FIELD
+};
+#define N_KNOWN (sizeof known / sizeof *known)
+
+/* ---- headers ---- */
+
+static char plain(char c)
+{
+    return c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c == '_' ? '-' : c;
+}
+
+/* pattern: lower case, may end in '*'. */
+static bool matches(struct field_text name, const char *pattern)
+{
+    size_t i = 0;
+    for (; i < name.len && pattern[i] && pattern[i] != '*'; i++)
+        if (plain(name.at[i]) != plain(pattern[i]))
+            return false;
+    return pattern[i] == '*' || (i == name.len && !pattern[i]);
+}
+
+bool identity_names_header(const struct config *config, const struct config_cache *cache,
+                           struct field_text name)
+{
+    for (size_t i = 0; i < N_KNOWN; i++)
+        if (matches(name, known[i]))
+            return true;
+    for (uint32_t i = 0; i < cache->n_identity_headers; i++)
+        if (matches(name, cache->identity_headers[i]))
+            return true;
+    for (uint32_t i = 0; i < config->n_identity_keys; i++)
+        if (config->identity_keys[i].kind == CONFIG_KEY_HEADER &&
+            matches(name, config->identity_keys[i].name))
+            return true;
+    return false;
+}
+
+static uint32_t letter_of(const char *pattern)
+{
+    const uint32_t dashes = identity_letter('-') | identity_letter('_');
+    const uint32_t letter = identity_letter(*pattern);
+    return letter & dashes ? letter | dashes : letter;
+}
+
+uint32_t identity_letters(const struct config *config, const struct config_cache *cache)
+{
+    uint32_t letters = 0;
+    for (size_t i = 0; i < N_KNOWN; i++)
+        letters |= letter_of(known[i]);
+    for (uint32_t i = 0; i < cache->n_identity_headers; i++)
+        letters |= letter_of(cache->identity_headers[i]);
+    for (uint32_t i = 0; i < config->n_identity_keys; i++)
+        if (config->identity_keys[i].kind == CONFIG_KEY_HEADER)
+            letters |= letter_of(config->identity_keys[i].name);
+    return letters;
+}
+
+/* ---- cookies ---- */
+
+/* RFC 6265 4.1.1: no controls, white space, quote, comma or backslash, at which some backends
+ * begin another cookie; a semicolon has ended the part. */
+static bool is_cookie_value(const char *at, const char *end)
+{
+    for (; at < end; at++)
+        if (*at <= ' ' || *at > '~' || *at == '"' || *at == ',' || *at == '\\')
+            return false;
+    return true;
+}
+
+bool identity_cookie_next(struct field_text *rest, struct identity_cookie *out)
+{
+    while (rest->len) {
+        const char *at = rest->at, *end = at + rest->len;
+        const char *stop = memchr(at, ';', rest->len);
+        const size_t used = stop ? (size_t)(stop - at) + 1 : rest->len;
+        const struct field_text part =
+            field_trim((struct field_text){at, (size_t)((stop ? stop : end) - at)});
+        *rest = (struct field_text){at + used, rest->len - used};
+        if (!part.len)
+            continue;
+        const char *equals = memchr(part.at, '=', part.len);
+        const struct field_text name = {part.at, equals ? (size_t)(equals - part.at) : 0};
+        *out = (struct identity_cookie){.part = part};
+        if (equals && field_is_token(name)) {
+            out->name = name;
+            out->readable = is_cookie_value(equals + 1, part.at + part.len);
+        }
+        return true;
+    }
+    return false;
+}
+
+/* Names of cookies are compared byte by byte. */
+static bool is_cookie(struct field_text name, const char *pattern)
+{
+    const size_t n = strcspn(pattern, "*");
+    return (pattern[n] ? name.len >= n : name.len == n) && !memcmp(name.at, pattern, n);
+}
+
+bool identity_ignores_cookie(const struct config *config, const struct config_cache *cache,
+                             const struct identity_cookie *cookie)
+{
+    bool ignored = false;
+    if (!cookie->readable)
+        return false;
+    for (uint32_t i = 0; i < cache->n_ignore_cookies && !ignored; i++)
+        ignored = is_cookie(cookie->name, cache->ignore_cookies[i]);
+    for (uint32_t i = 0; i < config->n_identity_keys && ignored; i++)
+        if (config->identity_keys[i].kind == CONFIG_KEY_COOKIE &&
+            strlen(config->identity_keys[i].name) == cookie->name.len &&
+            !memcmp(config->identity_keys[i].name, cookie->name.at, cookie->name.len))
+            return false;
+    return ignored;
+}
+
+/* ---- partitions ---- */
+
+bool identity_covers_all(const struct config_cache *cache)
+{
+    for (uint32_t i = 0; i < cache->n_partition; i++)
+        if (cache->partition[i].kind == CONFIG_KEY_IDENTITY)
+            return true;
+    return false;
+}
+
+bool identity_covers_header(const struct config_cache *cache, struct field_text name)
+{
+    for (uint32_t i = 0; i < cache->n_partition; i++) {
+        const struct config_key *k = &cache->partition[i];
+        if (k->kind == CONFIG_KEY_IDENTITY ||
+            (k->kind == CONFIG_KEY_HEADER && field_is(name, k->name)) ||
+            (k->kind == CONFIG_KEY_JWT && field_is(name, "authorization")))
+            return true;
+    }
+    return false;
+}
+
+bool identity_covers_cookie(const struct config_cache *cache, const struct identity_cookie *cookie)
+{
+    for (uint32_t i = 0; i < cache->n_partition; i++) {
+        const struct config_key *k = &cache->partition[i];
+        if (k->kind == CONFIG_KEY_COOKIE && cookie->name.len &&
+            strlen(k->name) == cookie->name.len &&
+            !memcmp(k->name, cookie->name.at, cookie->name.len))
+            return true;
+    }
+    return identity_covers_header(cache, (struct field_text){"cookie", 6});
+}

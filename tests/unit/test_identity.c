@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* identity: which fields and cookies say who asks, and which of them a key holds. */
+#include "polder/identity.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+static const char *const usual[] = {"_ga*", "_gid", "consent"};
+static const char *const own[] = {"x-shop-*", "customer"};
+static const struct config_key keys[] = {{CONFIG_KEY_HEADER, "x-tenant"},
+                                         {CONFIG_KEY_COOKIE, "_ga_tenant"}};
+static const struct config config = {.identity_keys = keys, .n_identity_keys = 2};
+
+static struct config_cache cache(void)
+{
+    return (struct config_cache){.ignore_cookies = usual,
+                                 .n_ignore_cookies = 3,
+                                 .identity_headers = own,
+                                 .n_identity_headers = 2};
+}
+
+static struct field_text text(const char *s)
+{
+    return (struct field_text){s, strlen(s)};
+}
+
+static void names_are_known_configured_or_counted_by(void **state)
+{
+    (void)state;
+    static const char *const yes[] = {"Authorization",
+                                      "proxy-authorization",
+                                      "X-API-Key",
+                                      "Api-Key",
+                                      "APIKEY",
+                                      "X-Auth-Token",
+                                      "x-auth-",
+                                      "X-Access-Token",
+                                      "X-Token",
+                                      "X-Session-Id",
+                                      "Private-Token",
+                                      "Remote-User",
+                                      "X-Forwarded-User",
+                                      "X-Forwarded-Email",
+                                      "X-Forwarded-Client-Cert",
+                                      "X-SSL-Client-S-DN",
+                                      "X-Amzn-Oidc-Data",
+                                      "Cf-Access-Jwt-Assertion",
+                                      "X-Shop-Id",
+                                      "CUSTOMER",
+                                      "X-Goog-Iap-Jwt-Assertion",
+                                      "X-Tenant",
+                                      "X_Api_Key",
+                                      "X_Auth_User"};
+    static const char *const no[] = {"Accept",  "User-Agent",   "X-Auth",      "X-Tokens", "X-Shop",
+                                     "Cookies", "Accept-Token", "X-Tenant-Id", "X"};
+    const struct config_cache c = cache();
+    const uint32_t letters = identity_letters(&config, &c);
+    for (size_t i = 0; i < sizeof yes / sizeof *yes; i++) {
+        assert_true(identity_names_header(&config, &c, text(yes[i])));
+        assert_true(letters & identity_letter(*yes[i]));
+    }
+    for (size_t i = 0; i < sizeof no / sizeof *no; i++)
+        assert_false(identity_names_header(&config, &c, text(no[i])));
+    assert_false(letters & identity_letter('s')); /* Sec-Fetch-Mode costs nothing */
+}
+
+/* "name" of those that say who asks, '?' for what cannot be read, joined by a space. */
+static const char *asks(const char *value)
+{
+    static char out[256];
+    const struct config_cache c = cache();
+    struct field_text rest = text(value);
+    struct identity_cookie cookie;
+    size_t n = 0;
+    out[0] = 0;
+    while (identity_cookie_next(&rest, &cookie))
+        if (!identity_ignores_cookie(&config, &c, &cookie))
+            n += (size_t)snprintf(out + n, sizeof out - n, "%s%.*s%s", n ? " " : "",
+                                  (int)cookie.name.len, cookie.name.at ? cookie.name.at : "",
+                                  cookie.readable ? "" : "?");
+    return out;
+}
+
+static void cookies_say_who_asks_unless_they_are_named(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *value, *asks;
+    } rows[] = {{"", ""},
+                {" ; ;; ", ""},
+                {"sid=1", "sid"},
+                {"_ga=GA1.2.3; _gid=x; _ga_9=y; consent=yes", ""},
+                {"_ga=1; sid=alice;_gid=2", "sid"},
+                {"_gidx=1", "_gidx"},
+                {"_GA=1", "_GA"},               /* names are what they are, byte by byte */
+                {"_ga_tenant=1", "_ga_tenant"}, /* a limit counts by it */
+                {"_ga", "?"},
+                {"=1", "?"},
+                {"sid", "?"},
+                {"_ga =1", "?"},
+                {"_ga=\"1; sid=alice\"", "_ga? sid?"},
+                {"_ga=1, sid=alice", "_ga?"},
+                {"_ga=1 sid=alice", "_ga?"},
+                {"_ga=a\\b", "_ga?"},
+                {"_ga=\xc3\xa9", "_ga?"},
+                {"_ga=1\tx", "_ga?"},
+                {"\xc2\xa0_ga=1", "?"},
+                {"_ga=", ""},
+                {"sid=", "sid"},
+                {"a=b=c", "a"}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        assert_string_equal(asks(rows[i].value), rows[i].asks);
+}
+
+static bool covers(struct config_key part, const char *header, const char *cookie)
+{
+    struct config_cache c = cache();
+    struct identity_cookie parsed;
+    struct field_text rest = text(cookie ? cookie : "");
+    c.partition[0] = part;
+    c.n_partition = 1;
+    if (!cookie)
+        return identity_covers_header(&c, text(header));
+    assert_true(identity_cookie_next(&rest, &parsed));
+    return identity_covers_cookie(&c, &parsed);
+}
+
+static void a_key_holds_what_it_is_made_of(void **state)
+{
+    (void)state;
+    const struct config_key sid = {CONFIG_KEY_COOKIE, "sid"}, token = {CONFIG_KEY_JWT, "sub"},
+                            tenant = {CONFIG_KEY_HEADER, "x-tenant"},
+                            all = {CONFIG_KEY_IDENTITY, ""}, client = {CONFIG_KEY_CLIENT, ""},
+                            cookies = {CONFIG_KEY_HEADER, "cookie"};
+    assert_true(covers(sid, NULL, "sid=1"));
+    assert_true(covers(sid, NULL, "sid="));
+    assert_false(covers(sid, NULL, "SID=1"));
+    assert_false(covers(sid, NULL, "sid =1"));
+    assert_false(covers(sid, NULL, "sid"));
+    assert_false(covers(sid, NULL, "side=1"));
+    assert_false(covers(sid, "Authorization", NULL));
+    assert_true(covers(token, "AUTHORIZATION", NULL));
+    assert_false(covers(token, "X-Tenant", NULL));
+    assert_true(covers(tenant, "X-Tenant", NULL));
+    assert_false(covers(tenant, "X_Tenant", NULL)); /* another one to most backends */
+    assert_false(covers(tenant, NULL, "x-tenant=1"));
+    assert_true(covers(cookies, NULL, "any=1"));
+    assert_false(covers(client, "Authorization", NULL));
+    assert_false(covers(client, NULL, "sid=1"));
+    assert_true(covers(all, "Authorization", NULL));
+    assert_true(covers(all, NULL, "garbage"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(names_are_known_configured_or_counted_by),
+        cmocka_unit_test(cookies_say_who_asks_unless_they_are_named),
+        cmocka_unit_test(a_key_holds_what_it_is_made_of),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
