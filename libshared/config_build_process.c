@@ -27,7 +27,7 @@ void config_build_listen(struct config_parse *p, struct config *c)
         for (uint32_t k = 0; k < i; k++)
             if (!strcmp(c->listen[k].text, text))
                 config_complain(p, line, "listen: \"%s\" stands there twice", text);
-        if (config_address_parse(p->arena, text, true, &c->listen[i], &why))
+        if (config_address_parse(p->arena, text, false, &c->listen[i], &why))
             config_complain(p, line, "listen: \"%.100s\" is wrong; %s would be right", text, why);
     }
 }
@@ -142,7 +142,7 @@ void config_build_process(struct config_parse *p, struct config *c)
     c->core_dumps = config_number_of(r, "", "core_dumps");
     c->limit_entries = (uint32_t)config_number_of(r, "", "limit_entries");
     const char *ops_listen = config_stated(ops, "listen");
-    if (ops_listen && config_address_parse(p->arena, ops_listen, true, &c->ops_listen, &why))
+    if (ops_listen && config_address_parse(p->arena, ops_listen, false, &c->ops_listen, &why))
         config_complain(p, config_line_of(p, ops, "listen"),
                         "ops.listen: \"%s\" is wrong; %s would be right", ops_listen, why);
     c->admin_mode = (uint32_t)config_number_of(admin, "admin", "mode");

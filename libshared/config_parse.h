@@ -143,7 +143,7 @@ int config_section_line(const struct config_parse *p, const char *name, uint32_t
  * says what would be right. */
 const char *config_value(const struct config_row *row, const char *text, uint64_t *number,
                          double *real);
-int config_address_parse(struct config_arena *arena, const char *text, bool resolve,
+int config_address_parse(struct config_arena *arena, const char *text, bool names,
                          struct config_address *address, const char **why);
 
 /* config_parse.c: NULL after a complaint about the syntax. */

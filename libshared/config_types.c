@@ -374,32 +374,44 @@ static int parse_unix(const char *path, struct config_address *address, const ch
     return 0;
 }
 
-static int resolve_name(const char *host, const char *port, bool resolve,
-                        struct config_address *address, const char **why)
+static bool is_name(const char *host)
+{
+    static const char letters[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._";
+    const size_t len = strlen(host);
+    return len < 254 && strspn(host, letters) == len && host[0] != '.' && host[0] != '-' &&
+           host[strspn(host, "0123456789.")] != 0;
+}
+
+static int numeric_address(const char *host, const char *port, bool names,
+                           struct config_address *address, const char **why)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV}, *found = NULL;
-    if (!resolve && strcmp(host, "localhost")) /* a name that needs no network */
+    if (names || strcmp(host, "localhost")) /* a name that needs no network */
         hints.ai_flags |= AI_NUMERICHOST;
     const int code = getaddrinfo(host, port, &hints, &found);
+    if (names && code && is_name(host))
+        return 0;
     if (code || !found) {
-        *why = resolve ? "a name that resolves, or an address"
-                       : "an address such as \"127.0.0.1:8000\" or \"[::1]:8000\"";
+        *why = names ? "a name, or an address"
+                     : "an address such as \"127.0.0.1:8000\" or \"[::1]:8000\"";
         return -EINVAL;
     }
-    const struct addrinfo *take = found;
+    const struct addrinfo *one = found;
     for (const struct addrinfo *a = found; a; a = a->ai_next)
         if (a->ai_family == AF_INET) { /* as the order of the resolver may change: IPv4 first */
-            take = a;
+            one = a;
             break;
         }
-    memcpy(&address->sa, take->ai_addr, take->ai_addrlen);
-    address->len = take->ai_addrlen;
+    memcpy(&address->sa, one->ai_addr, one->ai_addrlen);
+    address->len = one->ai_addrlen;
     freeaddrinfo(found);
     return 0;
 }
 
-/* "HOST:PORT", "[V6]:PORT", "unix:/PATH". arena NULL: only checked. */
-int config_address_parse(struct config_arena *arena, const char *text, bool resolve,
+/* "HOST:PORT", "[V6]:PORT", "unix:/PATH". arena NULL: only checked. names: HOST may be a name; then
+ * address->len is 0. */
+int config_address_parse(struct config_arena *arena, const char *text, bool names,
                          struct config_address *address, const char **why)
 {
     static const char right[] =
@@ -425,7 +437,7 @@ int config_address_parse(struct config_arena *arena, const char *text, bool reso
     } else if (strchr(host, ':')) {
         return -EINVAL;
     }
-    if (resolve_name(name, colon + 1, resolve, address, why))
+    if (numeric_address(name, colon + 1, names && name == host, address, why))
         return -EINVAL;
     *why = NULL;
     return 0;

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* server_state: rows, the state word and its moves, and the lines that tell of them. */
 #include "polder/server_state.h"
+#include "polder/clock.h"
+#include "polder/conditions.h"
 #include "polder/log.h"
 
 #include <stdio.h>
@@ -215,6 +217,14 @@ static bool may_tell(struct server_row *row, uint64_t now_ms, uint64_t *untold)
     return true;
 }
 
+static void tell_state(const struct server_name *name, bool down, enum server_reason reason)
+{
+    char subject[CONDITION_SUBJECT];
+    snprintf(subject, sizeof subject, "%s/%s", name->upstream, name->server);
+    condition_set(name->conditions, COND_BACKEND_DOWN, subject, down, server_reason_text(reason),
+                  clock_real_ms());
+}
+
 void server_report_failure(const struct server_name *name, enum server_reason reason,
                            const char *what, bool trial, uint64_t now_ms)
 {
@@ -228,18 +238,11 @@ void server_report_failure(const struct server_name *name, enum server_reason re
         log_warning("upstream %s: server %s %s%s", name->upstream, name->server, what, more);
     }
     if (down)
-        log_warning("upstream %s: server %s is down: %s, %u in a row; others are asked while there "
-                    "are any, and it is tried again from time to time",
-                    name->upstream, name->server, server_reason_text(reason),
-                    server_view(name->row).failures);
+        tell_state(name, true, reason);
 }
 
 void server_report_answer(const struct server_name *name, uint64_t now_ms)
 {
-    const struct server_view before = server_view(name->row);
-    if (!server_note_answer(name->row, now_ms))
-        return;
-    const uint64_t away_ms = now_ms > before.since_ms ? now_ms - before.since_ms : 0;
-    log_info("upstream %s: server %s is up again after %.1f s", name->upstream, name->server,
-             (double)away_ms / 1000);
+    if (server_note_answer(name->row, now_ms))
+        tell_state(name, false, SERVER_NONE);
 }

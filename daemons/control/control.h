@@ -10,6 +10,7 @@
  *   methods_limit.c     limit.*                    methods_upstream.c  upstream.*
  *   methods_log.c       log.level, log.reopen
  *   methods_try.c       limit.try                  health.c            what is wrong now
+ *   servers.c           conditions of backends
  *   ops.c               a small HTTP server: ops.listen, and ops.sock for the workers
  *   pages.c             which page; health, readiness, index
  *   metrics.c           /metrics                   telemetry.c         /api/telemetry/…
@@ -149,6 +150,9 @@ void guard_follow(struct control *c);
 const char *guard_why(const struct control *c, const struct config_route *route);
 /* The quarantined routes as texts. */
 void guard_put_quarantined(const struct control *c, struct rpc_out *o, const char *key);
+
+/* ---- servers.c ---- */
+void servers_look(struct control *c); /* each second */
 
 /* ---- main.c ---- */
 /* The configurations that some process serves with: what changes at run time changes in all. */

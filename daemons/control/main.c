@@ -104,6 +104,7 @@ static void on_tick(struct ev_loop *loop, ev_timer *w, int revents)
     limit_trials_end(c);
     limit_tries_end(c);
     health_look(c);
+    servers_look(c);
     if (w->repeat < TICK_S && atomic_load(&c->shared->proc->was_ready)) {
         w->repeat = TICK_S;
         ev_timer_again(loop, w);
@@ -177,6 +178,7 @@ int control_run(const struct process *process)
     }
     follow(&c);
     health_look(&c);
+    servers_look(&c);
     process_ready(process);
     sandbox_enter_or_warn(SANDBOX_CONTROL, c.config->sandbox);
     ev_run(c.loop, 0);

@@ -24,8 +24,8 @@ static void put_addresses(struct rpc_out *o, const struct config_server *s,
     if (s->address.len)
         return; /* that is it */
     rpc_out_list(o, "addresses");
-    if ((!row || !server_addresses_get(row, &list)) && s->resolved)
-        list = *s->resolved;
+    if (row)
+        server_addresses_get(row, &list);
     for (uint32_t i = 0; i < list.n; i++) {
         server_address_text(&list.at[i], text, sizeof text);
         rpc_out_str(o, NULL, text);

@@ -414,7 +414,7 @@ void children_reap(struct master *m)
         const uint32_t slot = slot_of(m, pid);
         if (slot < PROC_SLOTS)
             child_died(m, slot, status);
-        else if (!reload_reaped(m, pid, status))
+        else if (!reload_reaped(m, pid, status) && !names_reaped(m, pid))
             companion_reaped(m, pid, status);
     }
 }

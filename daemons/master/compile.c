@@ -2,13 +2,15 @@
 /*
  * compile: reads the configuration in a child, so that nothing a file can hold hurts the master.
  *
- * The child writes the finished tree into a shared region and leaves; a crash or a hang of the
+ * The child writes the finished tree into a shared region, looks what the names of servers are, and
+ * leaves; a crash or a hang of the
  * parser is an error like any other. Until then nobody follows a pointer of the region; from then
  * on the master cannot write to it, nor can any child that it forks.
  */
 #include "daemons/master/master.h"
 #include "polder/clock.h"
 #include "polder/log.h"
+#include "polder/server_names.h"
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -18,7 +20,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-pid_t compile_start(struct config_region *region, const char *path, uint32_t generation)
+pid_t compile_start(const struct shared *shared, struct config_region *region, const char *path,
+                    uint32_t generation)
 {
     int code = config_region_protect(region, true);
     if (code < 0)
@@ -33,7 +36,11 @@ pid_t compile_start(struct config_region *region, const char *path, uint32_t gen
     if (getppid() != parent)
         _exit(1);
     log_open("config");
-    _exit(config_region_load(region, path, generation) == 0 ? 0 : 1);
+    if (config_region_load(region, path, generation) < 0)
+        _exit(1);
+    if (shared)
+        server_names_resolve(region->config, shared->servers, shared->conditions, false);
+    _exit(0);
 }
 
 int compile_result(struct config_region *region, int status)
@@ -58,9 +65,10 @@ int compile_result(struct config_region *region, int status)
     return -EINVAL;
 }
 
-int compile_wait(struct config_region *region, const char *path, uint32_t generation)
+int compile_wait(const struct shared *shared, struct config_region *region, const char *path,
+                 uint32_t generation)
 {
-    const pid_t pid = compile_start(region, path, generation);
+    const pid_t pid = compile_start(shared, region, path, generation);
     if (pid < 0) {
         snprintf(region->errors, sizeof region->errors, "cannot fork to read the configuration: %s",
                  strerror(-pid));

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* polderd: the command line. */
 #include "daemons/master/master.h"
+#include "polder/server_names.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -26,7 +27,8 @@ static void error_print(void *arg, const char *line)
 static int config_test(const char *path)
 {
     struct config_arena arena;
-    void *memory = calloc(1, SHARED_REGION_SIZE);
+    static void *memory; /* never freed: threads of the resolver may still be there */
+    memory = calloc(1, SHARED_REGION_SIZE);
     if (!memory) {
         fprintf(stderr, "polderd: no memory to read %s\n", path);
         return 1;
@@ -36,8 +38,9 @@ static int config_test(const char *path)
     for (uint32_t i = 0; config && i < config->n_warnings; i++)
         error_print(NULL, config->warnings[i]);
     if (config)
+        server_names_check(config, error_print, NULL);
+    if (config)
         printf("%s: ok\n", path);
-    free(memory);
     return config ? 0 : EXIT_USAGE;
 }
 

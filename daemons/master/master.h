@@ -11,6 +11,7 @@
  *   listeners.c  the sockets                       reload.c      a new generation of workers
  *   notify.c     systemd                           companion.c   polder-supervisor without systemd
  *   logs.c       access logs, for the workers
+ *   names.c      the child that resolves names of servers
  */
 #ifndef POLDER_MASTER_H
 #define POLDER_MASTER_H
@@ -103,6 +104,13 @@ struct companion {
     char binary[4096];
 };
 
+/* The child that looks for names of servers that are missing. */
+struct names {
+    pid_t pid;        /* 0: none now */
+    uint64_t next_ms; /* 0: none is missing */
+    uint64_t pause_ms, kill_ms;
+};
+
 enum master_phase {
     MASTER_STARTING,
     MASTER_RUNNING,
@@ -126,6 +134,7 @@ struct master {
     struct reload reload;
     struct notify notify;
     struct companion companion;
+    struct names names;
     enum master_phase phase;
     int signal_fd;
     int lock_fd;
@@ -156,12 +165,15 @@ void privileges_tell_files(struct condition_table *table, const struct config *c
 void privileges_drop_all(void);
 
 /* ---- compile.c ---- */
-/* Forks a child that loads the configuration into region. pid or -errno. */
-pid_t compile_start(struct config_region *region, const char *path, uint32_t generation);
+/* Forks a child that loads the configuration into region, and the addresses of names into the table
+ * of servers (shared NULL: only the first). pid or -errno. */
+pid_t compile_start(const struct shared *shared, struct config_region *region, const char *path,
+                    uint32_t generation);
 /* What its end means: 0, or -EINVAL with the reason in region->errors. */
 int compile_result(struct config_region *region, int status);
 /* Starts, waits, and answers; for the time before the loop. */
-int compile_wait(struct config_region *region, const char *path, uint32_t generation);
+int compile_wait(const struct shared *shared, struct config_region *region, const char *path,
+                 uint32_t generation);
 #define COMPILE_TIMEOUT_MS 10000
 
 /* ---- children.c ---- */
@@ -228,6 +240,13 @@ void logs_close(struct master *m, uint32_t region);
 /* Opens all of them again and hands them to their workers; control, which is woken, tells the
  * supervisor to do the same. */
 void logs_reopen(struct master *m);
+
+/* ---- names.c ---- */
+void names_again(struct master *m); /* a configuration has been loaded */
+void names_stop(struct master *m);  /* somebody else writes addresses now, or nobody any more */
+void names_step(struct master *m);
+bool names_reaped(struct master *m, pid_t pid);
+uint64_t names_deadline(const struct master *m);
 
 /* ---- notify.c ---- */
 void notify_init(struct notify *n);

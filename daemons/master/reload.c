@@ -54,6 +54,7 @@ static void reload_finish(struct master *m, enum proc_reload_state state)
     atomic_store(&proc->reload_done, m->reload.asked);
     event_signal(m->shared.control_event);
     m->reload.phase = m->reload.again ? RELOAD_ASKED : RELOAD_IDLE;
+    names_again(m);
     m->reload.again = false;
     if (m->phase == MASTER_RUNNING) /* ends RELOADING=1, also when nothing changed */
         notify_ready(m);
@@ -116,7 +117,9 @@ static void reload_begin(struct master *m)
     log_info("reload: reading %s again", m->config_path);
     notify_reloading();
     generation_enter(m, region, GENERATION_LOADING);
-    r->compiler = compile_start(m->shared.region[region], m->config_path, m->generations + 1);
+    names_stop(m);
+    r->compiler =
+        compile_start(&m->shared, m->shared.region[region], m->config_path, m->generations + 1);
     if (r->compiler < 0) {
         char why[128];
         snprintf(why, sizeof why, "cannot fork to read the configuration: %s",

@@ -183,6 +183,7 @@ static void loop_wait(struct master *m)
     wake = earlier(wake, children_deadline(m));
     wake = earlier(wake, reload_deadline(m));
     wake = earlier(wake, companion_deadline(m));
+    wake = earlier(wake, names_deadline(m));
     if (m->notify.watchdog_ms)
         wake = earlier(wake, m->notify.next_ms);
     const uint64_t wait_ms = wake > m->now_ms ? wake - m->now_ms : 0;
@@ -207,6 +208,7 @@ static void loop_run(struct master *m)
         children_step(m);
         companion_step(m);
         reload_step(m);
+        names_step(m);
         phase_step(m);
         notify_step(m);
         if (m->phase != MASTER_STOPPED)
@@ -264,7 +266,7 @@ static int start_scout(struct master *m)
         return EXIT_FAILED;
     }
     int code = EXIT_CONFIG;
-    if (compile_wait(scout, m->config_path, 1) < 0)
+    if (compile_wait(NULL, scout, m->config_path, 1) < 0)
         errors_print(scout->errors);
     else
         code = start_prepare(m, scout->config);
@@ -276,7 +278,7 @@ static int start_configure(struct master *m)
 {
     struct config_region *region = m->shared.region[0];
     char why[1024];
-    if (compile_wait(region, m->config_path, 1) < 0) {
+    if (compile_wait(&m->shared, region, m->config_path, 1) < 0) {
         errors_print(region->errors);
         return EXIT_CONFIG;
     }
@@ -318,6 +320,7 @@ static void start_children(struct master *m)
     atomic_store(&proc->region, 0);
     atomic_store(&proc->generation, 1);
     atomic_store(&proc->started_ms, m->now_ms);
+    names_again(m);
     children_init(m);
     child_start(m, PROC_SLOT_KEEPER, 0, 0); /* first: it opens the store that workers read */
     child_start(m, PROC_SLOT_CONTROL, 0, 0);

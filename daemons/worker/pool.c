@@ -93,7 +93,9 @@ bool pool_any_down(const struct worker *w, const struct config_upstream *upstrea
 
 static struct server_name name_of(const struct worker *w, const struct config_server *server)
 {
-    return (struct server_name){w->servers[server->index].row, server->upstream->name,
+    struct condition_table *conditions =
+        server == &w->ops_server || !w->shared ? NULL : w->shared->conditions;
+    return (struct server_name){w->servers[server->index].row, conditions, server->upstream->name,
                                 server->address.text};
 }
 

@@ -39,8 +39,7 @@ void upstream_error(struct upstream_error *e, enum server_reason reason, const c
 /* What connect() says; what is wrong on this side alone is no error of the server. */
 static void connect_error(struct upstream_error *e, int code)
 {
-    if (code == EMFILE || code == ENFILE || code == ENOBUFS || code == ENOMEM ||
-        code == EADDRNOTAVAIL)
+    if (code == EMFILE || code == ENFILE || code == ENOBUFS || code == ENOMEM)
         upstream_error(e, SERVER_NONE, "cannot be asked: %s", strerror(code));
     else if (code == ECONNREFUSED || code == ENOENT)
         upstream_error(e, SERVER_REFUSED, "refused the connection: %s", strerror(code));
@@ -48,22 +47,12 @@ static void connect_error(struct upstream_error *e, int code)
         upstream_error(e, SERVER_UNREACHABLE, "cannot be reached: %s", strerror(code));
 }
 
-static bool addresses_of(const struct worker *w, const struct config_server *server,
-                         struct server_addresses *list)
-{
-    if (server_addresses_get(w->servers[server->index].row, list))
-        return true;
-    if (server->resolved)
-        *list = *server->resolved;
-    return server->resolved != NULL;
-}
-
 uint32_t upstream_addresses(const struct worker *w, const struct config_server *server)
 {
     struct server_addresses list;
     if (server->address.len)
         return 1;
-    return addresses_of(w, server, &list) ? list.n : 0;
+    return server_addresses_get(w->servers[server->index].row, &list) ? list.n : 0;
 }
 
 void upstream_next_address(struct worker *w, const struct config_server *server)
@@ -80,7 +69,7 @@ static socklen_t address_of(const struct worker *w, const struct config_server *
         *out = server->address.sa;
         return server->address.len;
     }
-    if (!addresses_of(w, server, &list) || !list.n)
+    if (!server_addresses_get(w->servers[server->index].row, &list) || !list.n)
         return 0;
     return server_address_to(&list.at[w->servers[server->index].address % list.n], out);
 }

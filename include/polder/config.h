@@ -56,7 +56,6 @@ struct config_key {
 
 struct config_server {
     struct config_address address; /* len 0: a name; its addresses are in the server's row */
-    const struct server_addresses *resolved; /* what a name was when the file was read; NULL */
     uint32_t weight; /* the file's; the running one is runtime_values.server[index].weight */
     uint32_t index;  /* among all servers of all upstreams */
     struct config_upstream *upstream;

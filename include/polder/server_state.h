@@ -140,12 +140,14 @@ bool server_try(struct server_row *row, uint64_t now_ms, uint64_t late_ms, uint6
 void server_untry(struct server_row *row, uint64_t lease_ms, uint64_t now_ms);
 
 /* ---- the same with words for the operator ---- */
+struct condition_table;
 struct server_name {
     struct server_row *row;
+    struct condition_table *conditions; /* NULL: nobody is told of its state */
     const char *upstream, *server;
 };
-/* Counts the failed attempt; logs it (once a second for each server) and a change of state. what: a
- * clause with the server as its subject, "refused the connection". */
+/* Counts the failed attempt and logs it, once a second for each server; what makes the server DOWN
+ * or UP raises or clears COND_BACKEND_DOWN, which has a line of its own. what: a clause with the server as its subject, "refused the connection". */
 void server_report_failure(const struct server_name *name, enum server_reason reason,
                            const char *what, bool trial, uint64_t now_ms);
 void server_report_answer(const struct server_name *name, uint64_t now_ms);

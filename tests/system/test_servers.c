@@ -123,12 +123,14 @@ static void a_hung_server_is_passed_over_and_left_by_all_workers(void **state)
     storm(house.port, "/", 400, 8, counts, NULL);
     assert_int_equal(counts[200], 400);
     assert_true(backend_calls(bad) <= before + 3); /* trials */
-    snprintf(line, sizeof line, "server 127.0.0.1:%u is down", backend_port(bad));
+    snprintf(line, sizeof line, "condition backend_down u/127.0.0.1:%u: a", backend_port(bad));
     assert_int_equal(lines_with(line), 1);
     assert_true(house_logged(&house, "gave no response for 1 s"));
     atomic_store(&mood, WELL);
     wait_until(get(house.port, "/", NULL) == 200 && listed(backend_port(bad), "\"up\""), 40000);
-    assert_true(house_logged(&house, "is up again after"));
+    snprintf(line, sizeof line, "condition backend_down u/127.0.0.1:%u: is over",
+             backend_port(bad));
+    assert_true(house_logged(&house, line));
     backend_forget(good);
     backend_forget(bad);
     storm(house.port, "/", 100, 4, counts, NULL);
@@ -146,7 +148,7 @@ static void a_get_passes_over(enum mood how, const char *reason, const char *tex
     if (!house_logged(&house, text))
         fail_msg("not in the log: %s", text);
     assert_true(listed(backend_port(bad), reason));
-    snprintf(line, sizeof line, "server 127.0.0.1:%u is down", backend_port(bad));
+    snprintf(line, sizeof line, "condition backend_down u/127.0.0.1:%u: a", backend_port(bad));
     assert_true(house_logged(&house, line));
 }
 
@@ -226,7 +228,7 @@ static void errors_are_one_line_a_second_each(void **state)
     assert_int_equal(counts[502], 400);
     const unsigned seconds = (unsigned)(mono_ms() - from) / 1000;
     assert_in_range(lines_with("refused the connection"), 1, seconds + 2);
-    assert_int_equal(lines_with("is down"), 1);
+    assert_int_equal(lines_with("condition backend_down"), 1);
 }
 
 static void a_state_survives_a_reload(void **state)
@@ -240,7 +242,7 @@ static void a_state_survives_a_reload(void **state)
     wait_until(listed(backend_port(bad), "\"down\""), 5000);
     assert_int_equal(ctl(&house, NULL, "reload --wait"), 0);
     assert_true(listed(backend_port(bad), "\"down\""));
-    snprintf(line, sizeof line, "server 127.0.0.1:%u is down", backend_port(bad));
+    snprintf(line, sizeof line, "condition backend_down u/127.0.0.1:%u: a", backend_port(bad));
     assert_int_equal(lines_with(line), 1);
 }
 
@@ -272,14 +274,14 @@ static void two_hung_servers_take_two_timeouts_together(void **state)
     house_start(
         &house, 2,
         "upstream \"u\" { server \"127.0.0.1:%u\" { } server \"127.0.0.1:%u\" { }\n"
-        "server \"127.0.0.1:%u\" { } timeout = \"1s\" }\nroute \"/*\" { upstream = \"u\" }\n",
+        "server \"127.0.0.1:%u\" { } timeout = \"2s\" }\nroute \"/*\" { upstream = \"u\" }\n",
         backend_port(bad), backend_port(more[0]), backend_port(more[1]));
     atomic_store(&mood, HANGS);
     const uint64_t from = mono_ms();
     assert_int_equal(get(house.port, "/", NULL), 504);
     const uint64_t took = mono_ms() - from;
-    assert_in_range(took, 1900, harness_patience(4000));
-    assert_int_equal(backend_calls(bad) + backend_calls(more[0]) + backend_calls(more[1]), 2);
+    assert_in_range(took, 3900, harness_patience(8000));
+    assert_in_range(backend_calls(bad) + backend_calls(more[0]) + backend_calls(more[1]), 1, 2);
     atomic_store(&mood, WELL);
     for (int i = 0; i < 2; i++)
         backend_stop(more[i]);

@@ -232,6 +232,22 @@ static void mistakes_have_their_line_and_what_would_be_right(void **state)
     assert_complains("cache { }\n\ncache { }\n", 3, "second cache");
 }
 
+static void a_server_may_be_a_name(void **state)
+{
+    (void)state;
+    const struct config *c =
+        load("upstream \"u\" { server \"back-1.example:80\" { } server \"[::1]:81\" { } }\n");
+    if (!c)
+        fail_msg("%s", errors);
+    assert_int_equal(c->upstreams[0].servers[0].address.len, 0); /* looked for elsewhere */
+    assert_string_equal(c->upstreams[0].servers[0].address.text, "back-1.example:80");
+    assert_true(c->upstreams[0].servers[1].address.len > 0);
+    assert_complains("upstream \"u\" { server \"[name]:80\" { } }\n", 1, "[name]:80");
+    assert_complains("upstream \"u\" { server \"1.2.3.4.5:80\" { } }\n", 1, "1.2.3.4.5:80");
+    assert_complains("upstream \"u\" { server \"-a:80\" { } }\n", 1, "-a:80");
+    assert_complains("upstream \"u\" { server \"a b:80\" { } }\n", 1, "a b:80");
+}
+
 static void references_are_checked(void **state)
 {
     (void)state;
@@ -484,6 +500,7 @@ int main(void)
         cmocka_unit_test(the_leak_guard_is_on_unless_a_route_says_otherwise),
         cmocka_unit_test(what_is_not_active_yet_is_said),
         cmocka_unit_test(mistakes_have_their_line_and_what_would_be_right),
+        cmocka_unit_test(a_server_may_be_a_name),
         cmocka_unit_test(references_are_checked),
         cmocka_unit_test(all_mistakes_are_reported_at_once),
         cmocka_unit_test(the_environment_is_expanded),

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * servers: each second, what the table of servers says becomes conditions. Whoever makes a server
+ * DOWN or UP raises and clears the condition at once; this repeats it, for a process may die
+ * between the two, and a configuration may have lost the server.
+ */
+#include "daemons/control/control.h"
+#include "polder/clock.h"
+#include "polder/conditions.h"
+#include "polder/config.h"
+#include "polder/server_names.h"
+#include "polder/server_state.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static bool is_server(const struct config *config, const char *subject, bool named)
+{
+    char text[CONDITION_SUBJECT];
+    for (uint32_t u = 0; u < config->n_upstreams; u++)
+        for (uint32_t i = 0; i < config->upstreams[u].n_servers; i++) {
+            const struct config_server *s = &config->upstreams[u].servers[i];
+            server_subject(s, text, sizeof text);
+            if ((!named || !s->address.len) && condition_subject_is(subject, text))
+                return true;
+        }
+    return false;
+}
+
+static bool is_a_server(void *arg, const char *subject)
+{
+    return is_server(((const struct control *)arg)->config, subject, false);
+}
+
+static bool is_a_name(void *arg, const char *subject)
+{
+    return is_server(((const struct control *)arg)->config, subject, true);
+}
+
+static bool is_an_upstream(void *arg, const char *subject)
+{
+    const struct config *config = ((const struct control *)arg)->config;
+    for (uint32_t u = 0; u < config->n_upstreams; u++)
+        if (condition_subject_is(subject, config->upstreams[u].name))
+            return true;
+    return false;
+}
+
+/* Does it take requests? */
+static bool look_at_server(struct control *c, const struct config_server *s, uint32_t weight)
+{
+    char subject[CONDITION_SUBJECT];
+    const struct server_row *row = server_find(c->shared->servers, stats_server_id(s));
+    const struct server_view v = row ? server_view(row) : (struct server_view){0};
+    const bool down = v.state == SERVER_DOWN;
+    server_subject(s, subject, sizeof subject);
+    condition_set(c->shared->conditions, COND_BACKEND_DOWN, subject, down && weight,
+                  server_reason_text(v.reason), clock_real_ms());
+    return weight && !down;
+}
+
+static void look_at_upstream(struct control *c, const struct config_upstream *u,
+                             const struct runtime_values *values)
+{
+    uint32_t take = 0, weighed = 0;
+    char reason[64] = "all weights are 0";
+    for (uint32_t i = 0; i < u->n_servers; i++) {
+        const uint32_t weight = values->server[u->servers[i].index].weight;
+        weighed += weight != 0;
+        take += look_at_server(c, &u->servers[i], weight);
+    }
+    if (weighed)
+        snprintf(reason, sizeof reason, "%u of %u servers down, the others of weight 0", weighed,
+                 u->n_servers);
+    if (weighed == u->n_servers)
+        snprintf(reason, sizeof reason,
+                 weighed == 1 ? "its only server is down" : "all %u servers are down", weighed);
+    condition_set(c->shared->conditions, COND_NO_SERVER_LEFT, u->name, !take, reason,
+                  clock_real_ms());
+}
+
+static bool is_in_use(void *arg, uint64_t id)
+{
+    struct config_region *region[SHARED_REGIONS];
+    const size_t n = control_live_regions(arg, region);
+    for (size_t r = 0; r < n; r++)
+        for (uint32_t u = 0; u < region[r]->config->n_upstreams; u++)
+            for (uint32_t i = 0; i < region[r]->config->upstreams[u].n_servers; i++)
+                if (stats_server_id(&region[r]->config->upstreams[u].servers[i]) == id)
+                    return true;
+    return false;
+}
+
+void servers_look(struct control *c)
+{
+    struct condition_table *t = c->shared->conditions;
+    const uint64_t now_ms = clock_real_ms();
+    struct runtime_values values;
+    runtime_read(c->runtime, &values);
+    for (uint32_t u = 0; u < c->config->n_upstreams; u++)
+        look_at_upstream(c, &c->config->upstreams[u], &values);
+    condition_clear_except(t, COND_BACKEND_DOWN, is_a_server, c, now_ms);
+    condition_clear_except(t, COND_NO_SERVER_LEFT, is_an_upstream, c, now_ms);
+    condition_clear_except(t, COND_NAME_UNRESOLVED, is_a_name, c, now_ms);
+    server_sweep(c->shared->servers, is_in_use, c);
+}
