@@ -294,3 +294,10 @@ void shared_wake_holders(const struct shared *sh)
         if (atomic_load(&sh->proc->slot[PROC_SLOT_WORKER0 + i].holding))
             shared_wake(sh->worker_event[i]);
 }
+
+void shared_wake_workers(const struct shared *sh)
+{
+    for (unsigned i = 0; i < PROC_WORKER_SLOTS; i++)
+        if (atomic_load(&sh->proc->slot[PROC_SLOT_WORKER0 + i].pid))
+            shared_wake(sh->worker_event[i]);
+}

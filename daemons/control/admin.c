@@ -58,6 +58,7 @@ static void (*const handler[RPC_METHODS])(struct control *, const struct rpc_cal
     [RPC_METHOD_LOG_REOPEN] = log_reopen_run,
     [RPC_METHOD_RELOAD] = reload_run,
     [RPC_METHOD_DRAIN] = drain_run,
+    [RPC_METHOD_STOP] = stop_run,
 };
 /* clang-format on */
 

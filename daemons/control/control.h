@@ -38,6 +38,7 @@ struct ops;
 struct config_route;
 struct reload_wait;
 struct reopen_wait;
+struct reload_report;
 
 /* A counter that should stand still, see health.c. Times are monotonic. */
 struct growth {
@@ -66,7 +67,8 @@ struct control {
     char admin_complaint[256];
     struct rpc_client keeper, supervisor, worker; /* worker: the first one */
     struct ops *ops;
-    struct reload_wait *reloads; /* callers of reload --wait */
+    struct reload_wait *reloads;  /* callers that wait for it */
+    struct reload_report *report; /* of the last one; NULL: none yet */
     struct {
         struct reopen_wait *waits; /* callers of log reopen */
         uint32_t opening;          /* proc_table.log_opening that was looked at */
@@ -97,7 +99,11 @@ void reload_watch(struct control *c); /* answers those whose reload is over */
 void log_level_run(struct control *c, const struct rpc_call *call);
 void log_reopen_run(struct control *c, const struct rpc_call *call);
 void logs_follow(struct control *c); /* after the logs were opened again */
+/* c has just begun to follow a new configuration: what becomes of what was changed under the old.
+ */
+void reload_report(struct control *c, const struct config *old, const struct runtime_page *page);
 void drain_run(struct control *c, const struct rpc_call *call);
+void stop_run(struct control *c, const struct rpc_call *call);
 void cache_stats(struct control *c, const struct rpc_call *call);
 void cache_list(struct control *c, const struct rpc_call *call);
 void cache_show(struct control *c, const struct rpc_call *call);

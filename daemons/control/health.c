@@ -15,7 +15,6 @@
 #include "polder/limit.h"
 
 #include <inttypes.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -98,7 +97,7 @@ static const char *what_the_start_waits_for(struct control *c)
     pages_count_workers(c, &workers);
     const char *missing = what_is_missing(c, &workers);
     if (!missing && atomic_exchange(&proc->was_ready, 1) == 0 && c->process)
-        kill(c->process->master_pid, SIGUSR1); /* it waits for that */
+        shared_wake_master(c->shared); /* it waits for that */
     return missing;
 }
 
@@ -116,6 +115,7 @@ static void look_at_processes(struct control *c)
     const char *waits_for = what_the_start_waits_for(c);
     struct workers_count workers;
     char reason[64];
+    condition_set(t, COND_DRAINING, NULL, atomic_load(&proc->drained) != 0, NULL, now_ms);
     if ((waits_for && !is_long_under_way(c)) || atomic_load(&proc->draining))
         return;
     pages_count_workers(c, &workers);

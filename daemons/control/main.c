@@ -54,17 +54,23 @@ static void follow(struct control *c)
     const uint32_t region = atomic_load_explicit(&c->shared->proc->region, memory_order_acquire);
     if (region != c->region && region < SHARED_REGIONS && c->shared->region[region]->config) {
         const bool first = c->region == UINT32_MAX;
+        const struct config *old = c->config;
+        const struct runtime_page *old_page = c->runtime;
         c->region = region;
         c->config = c->shared->region[region]->config;
         c->runtime = &c->shared->region[region]->runtime;
         if (!first) /* else this control has died, and other values may run by now */
             adopt_persisted(c);
+        if (!first)
+            reload_report(c, old, old_page);
     }
     admin_follow(c);
     ops_follow(c->ops);
     reload_watch(c);
     logs_follow(c);
     guard_follow(c);
+    atomic_store(&c->shared->proc->slot[c->process->slot].followed,
+                 c->shared->region[c->region]->generation);
 }
 
 static void on_event(struct ev_loop *loop, ev_io *w, int revents)

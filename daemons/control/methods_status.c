@@ -1,15 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* methods_status: status, reload and drain. */
+/* methods_status: status, drain and stop. */
 #include "daemons/control/control.h"
 #include "polder/clock.h"
 #include "polder/config.h"
 
 #include <errno.h>
 #include <signal.h>
-#include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
-
-#define RELOAD_PATIENCE_MS 90000
 
 /* ---- status ---- */
 
@@ -66,6 +64,22 @@ static void put_traffic(const struct control *c, struct rpc_out *o)
     rpc_out_u64(o, "upstream_errors", stats_total(s, STATS_UPSTREAM_ERRORS));
 }
 
+/* Those that are open, not those of the file: sockets of systemd win over `listen`. */
+static void put_listeners(const struct control *c, struct rpc_out *o)
+{
+    const struct proc_table *proc = c->shared->proc;
+    char text[sizeof proc->listeners], *next = text;
+    memcpy(text, proc->listeners, sizeof text);
+    text[sizeof text - 1] = 0;
+    rpc_out_list(o, "listeners");
+    for (char *one; (one = strsep(&next, ","));)
+        if (*(one += strspn(one, " ")))
+            rpc_out_str(o, NULL, one);
+    rpc_out_end(o);
+    rpc_out_str(o, "listeners_from",
+                proc->sockets_from_systemd ? "systemd; listen in the file is not used" : "listen");
+}
+
 void status_show(struct control *c, const struct rpc_call *call)
 {
     const struct proc_table *proc = c->shared->proc;
@@ -78,15 +92,13 @@ void status_show(struct control *c, const struct rpc_call *call)
     rpc_out_u64(o, "uptime_ms", now_ms - atomic_load(&proc->started_ms));
     rpc_out_bool(o, "ready", health_is_ready(c));
     rpc_out_bool(o, "draining", atomic_load(&proc->draining) != 0);
+    rpc_out_bool(o, "drained", atomic_load(&proc->drained) != 0);
     rpc_out_str(o, "configuration", c->config->path);
     rpc_out_u64(o, "generation", atomic_load(&proc->generation));
     rpc_out_u64(o, "workers_ready", workers.ready);
     rpc_out_u64(o, "workers", workers.wanted);
     put_traffic(c, o);
-    rpc_out_list(o, "listeners");
-    for (uint32_t i = 0; i < c->config->n_listen; i++)
-        rpc_out_str(o, NULL, c->config->listen[i].text);
-    rpc_out_end(o);
+    put_listeners(c, o);
     rpc_out_str(o, "ops", c->config->ops_listen.len ? c->config->ops_listen.text : "");
     guard_put_quarantined(c, o, "quarantined");
     put_texts(o, "not_active_yet", c->config->inactive, c->config->n_inactive);
@@ -96,96 +108,53 @@ void status_show(struct control *c, const struct rpc_call *call)
     rpc_reply_send(call->reply);
 }
 
-/* ---- reload ---- */
+/* ---- drain and stop ---- */
 
-struct reload_wait {
-    struct reload_wait *next;
-    struct rpc_reply *reply;
-    uint32_t asked;
-    uint64_t until_ms;
-};
-
-static void reloaded(struct control *c, struct rpc_reply *reply)
+void drain_run(struct control *c, const struct rpc_call *call)
 {
-    struct rpc_out *o = rpc_reply_result(reply);
-    rpc_out_map(o, NULL);
-    rpc_out_bool(o, "reloaded", true);
-    rpc_out_u64(o, "generation", atomic_load(&c->shared->proc->generation));
-    rpc_out_end(o);
-    rpc_reply_send(reply);
-}
-
-/* true: it is over, and answered */
-static bool reload_look(struct control *c, const struct reload_wait *w)
-{
-    struct proc_table *proc = c->shared->proc;
-    const int32_t past = (int32_t)(atomic_load(&proc->reload_done) - w->asked);
-    const uint32_t state = atomic_load(&proc->reload_state);
-    if (past >= 0 && state == PROC_RELOAD_OK) {
-        reloaded(c, w->reply);
-    } else if (past >= 0 && state == PROC_RELOAD_FAILED) {
-        char why[sizeof proc->reload_message];
-        memcpy(why, proc->reload_message, sizeof why);
-        why[sizeof why - 1] = 0;
-        for (size_t n = strlen(why); n && why[n - 1] == '\n';)
-            why[--n] = 0;
-        admin_error(c, w->reply, RPC_FAILED, "%s", why);
-    } else if (clock_mono_ms() > w->until_ms) {
-        admin_error(c, w->reply, RPC_FAILED, "the reload is not over yet; see the log");
-    } else {
-        return false;
-    }
-    return true;
-}
-
-void reload_watch(struct control *c)
-{
-    for (struct reload_wait **at = &c->reloads; *at;) {
-        struct reload_wait *w = *at;
-        if (reload_look(c, w)) {
-            *at = w->next;
-            free(w);
-        } else {
-            at = &w->next;
-        }
-    }
-}
-
-void reload_run(struct control *c, const struct rpc_call *call)
-{
-    struct reload_wait *w = calloc(1, sizeof *w);
-    if (!w) {
-        admin_error(c, call->reply, RPC_FAILED, "out of memory");
-        return;
-    }
-    w->asked = atomic_fetch_add(&c->shared->proc->reload_asked, 1) + 1;
-    w->reply = call->reply;
-    w->until_ms = clock_mono_ms() + RELOAD_PATIENCE_MS;
-    shared_wake_master(c->shared);
-    if (rpc_in_flag(call->params, "wait")) {
-        w->next = c->reloads;
-        c->reloads = w;
-        return;
-    }
-    free(w);
+    const bool off = rpc_in_flag(call->params, "off");
+    atomic_store(&c->shared->proc->drained, off ? 0 : 1);
+    shared_wake_workers(c->shared);
+    health_look(c);
     struct rpc_out *o = rpc_reply_result(call->reply);
     rpc_out_map(o, NULL);
-    rpc_out_bool(o, "asked", true);
+    rpc_out_bool(o, "drained", !off);
+    rpc_out_u64(o, "connections_open",
+                stats_gauge_total(c->shared->stats, STATS_GAUGE_CONNECTIONS_OPEN));
     rpc_out_end(o);
     rpc_reply_send(call->reply);
 }
 
-/* ---- drain ---- */
-
-void drain_run(struct control *c, const struct rpc_call *call)
+/* A unit would be started again, by Restart= or by the next connection to its socket. */
+static bool is_a_unit(struct control *c, const struct rpc_call *call)
 {
+    const struct proc_table *proc = c->shared->proc;
+    char name[sizeof proc->unit];
+    snprintf(name, sizeof name, "%s", proc->unit);
+    if (!*name)
+        return false;
+    char *dot = strrchr(name, '.');
+    const bool sockets = dot && proc->sockets_from_systemd;
+    if (dot)
+        *dot = 0;
+    admin_error(c, call->reply, RPC_FAILED,
+                "systemd runs this service and would start it again; what stops it is:\n"
+                "systemctl stop %s%s%s.service",
+                sockets ? name : "", sockets ? ".socket " : "", name);
+    return true;
+}
+
+void stop_run(struct control *c, const struct rpc_call *call)
+{
+    if (is_a_unit(c, call))
+        return;
     if (kill(c->process->master_pid, SIGTERM) < 0) {
         admin_error(c, call->reply, RPC_FAILED, "cannot signal the master: %s", strerror(errno));
         return;
     }
     struct rpc_out *o = rpc_reply_result(call->reply);
     rpc_out_map(o, NULL);
-    rpc_out_bool(o, "draining", true);
+    rpc_out_bool(o, "stopping", true);
     rpc_out_end(o);
     rpc_reply_send(call->reply);
 }

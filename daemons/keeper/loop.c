@@ -31,6 +31,7 @@ void keeper_follow_limits(struct keeper *k)
     const uint32_t region = atomic_load_explicit(&k->shared->proc->region, memory_order_acquire);
     if (region >= SHARED_REGIONS)
         return;
+    atomic_store(&k->slot->followed, k->shared->region[region]->generation);
     const struct runtime_page *page = &k->shared->region[region]->runtime;
     if (region == k->region && runtime_generation(page) == k->runtime_generation)
         return;

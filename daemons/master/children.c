@@ -187,6 +187,7 @@ static void slot_begin(struct master *m, uint32_t slot)
     atomic_store(&s->started_ms, m->now_ms);
     atomic_store(&s->heartbeat_ms, m->now_ms);
     atomic_store(&s->reader_pid, 0);
+    atomic_store(&s->followed, 0);
     atomic_store(&s->poison, 0);
     atomic_store(&s->state, PROC_STARTING);
 }

@@ -11,6 +11,7 @@
 #include "daemons/master/master.h"
 #include "polder/log.h"
 #include <errno.h>
+#include <limits.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <stddef.h>
@@ -405,4 +406,33 @@ void listeners_describe(const struct listeners *l, char *out, size_t size)
             return;
         used += (size_t)n;
     }
+}
+
+/* First line "systemd" or "polderd": who has made them; then one a line. */
+static void publish_file(const char *path, const struct listeners *l, const char *text)
+{
+    char fresh[PATH_MAX];
+    if (snprintf(fresh, sizeof fresh, "%s~", path) >= (int)sizeof fresh)
+        return;
+    FILE *f = fopen(fresh, "we");
+    if (!f)
+        return; /* only told by it */
+    fputs(l->from_systemd ? "systemd\n" : "polderd\n", f);
+    for (; *text; text++)
+        if (*text != ' ')
+            fputc(*text == ',' ? '\n' : *text, f);
+    fputc('\n', f);
+    if (fclose(f) != 0 || rename(fresh, path) < 0)
+        unlink(fresh);
+}
+
+void listeners_publish(const struct master *m)
+{
+    struct proc_table *proc = m->shared.proc;
+    char text[sizeof proc->listeners] = "", path[PATH_MAX];
+    listeners_describe(&m->listeners, text, sizeof text);
+    proc->sockets_from_systemd = m->listeners.from_systemd;
+    memcpy(proc->listeners, text, sizeof text);
+    snprintf(path, sizeof path, "%.4000s/listeners", master_config(m)->runtime_dir);
+    publish_file(path, &m->listeners, text);
 }

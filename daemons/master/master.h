@@ -221,6 +221,8 @@ void listeners_close_others(const struct listeners *l, const struct generation *
 void listeners_close(struct listeners *l);
 /* "127.0.0.1:8000, [::]:8000" */
 void listeners_describe(const struct listeners *l, char *out, size_t size);
+/* For status, and in runtime_dir/listeners for polderd -t. */
+void listeners_publish(const struct master *m);
 
 /* ---- reload.c ---- */
 void reload_ask(struct master *m);

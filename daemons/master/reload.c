@@ -8,8 +8,8 @@
  *
  * The commit publishes the region, tells keeper and control, and lets the old workers drain. Any
  * failure before it takes back what was made and leaves the running configuration as it is. A
- * region is used again only when its workers have left and keeper and control have had time to
- * follow; until then the next reload waits.
+ * region is used again only when its workers have left and keeper and control use the current one;
+ * until then the next reload waits.
  */
 #include "daemons/master/master.h"
 #include "polder/clock.h"
@@ -94,11 +94,20 @@ static void reload_fail(struct master *m, const char *why)
 
 /* ---- steps ---- */
 
+/* A dead one looks at the current configuration when it comes back. */
+static bool has_followed(const struct master *m, uint32_t slot)
+{
+    const struct proc_slot *s = &m->shared.proc->slot[slot];
+    return m->child[slot].pid == 0 ||
+           atomic_load(&s->followed) == m->shared.region[m->current]->generation;
+}
+
 static bool region_rested(const struct master *m, uint32_t region)
 {
     const struct generation *g = &m->generation[region];
     return g->state == GENERATION_NONE &&
-           (g->since_ms == 0 || m->now_ms - g->since_ms >= REGION_REST_MS);
+           (g->since_ms == 0 || m->now_ms - g->since_ms >= REGION_REST_MS ||
+            (has_followed(m, PROC_SLOT_KEEPER) && has_followed(m, PROC_SLOT_CONTROL)));
 }
 
 static void reload_begin(struct master *m)
@@ -229,6 +238,7 @@ static void reload_commit(struct master *m)
     atomic_store(&proc->log_level, config->log_level);
     companion_reload(m);
     log_info("reload: generation %u serves with %u workers", g->number, g->workers);
+    listeners_publish(m);
     condition_clear(m->shared.conditions, COND_RELOAD_FAILED, NULL, clock_real_ms());
     privileges_tell_files(m->shared.conditions, config);
     notify_status("%u workers, generation %u", g->workers, g->number);

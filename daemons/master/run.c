@@ -15,9 +15,12 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/signalfd.h>
+#include <systemd/sd-daemon.h>
+#include <systemd/sd-login.h>
 #include <unistd.h>
 
 #define EXIT_DONE   0
@@ -294,9 +297,27 @@ static int start_configure(struct master *m)
     return EXIT_DONE;
 }
 
+/* "" where no systemd would start us again. */
+static void unit_find(char *out, size_t size)
+{
+    char *unit = NULL;
+    const char *dot = NULL;
+    if (!getenv("NOTIFY_SOCKET"))
+        return;
+    if (sd_pid_get_unit(0, &unit) >= 0)
+        dot = strrchr(unit, '.');
+    snprintf(out, size, "%s", dot && !strcmp(dot, ".service") ? unit : "polder.service");
+    free(unit);
+}
+
 static void start_announce(const struct master *m)
 {
     const struct config *config = master_config(m);
+    unit_find(m->shared.proc->unit, sizeof m->shared.proc->unit);
+    listeners_publish(m);
+    if (m->listeners.from_systemd)
+        log_info("service: the sockets come from systemd: `listen` of %s is not used",
+                 config->path);
     privileges_tell_files(m->shared.conditions, config);
     char listening[1024];
     listeners_describe(&m->listeners, listening, sizeof listening);

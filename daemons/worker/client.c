@@ -43,6 +43,12 @@ void client_move(struct client *c, enum client_state to)
 /* ---- deadlines ---------------------------------------------------------------------------------
  */
 
+/* It shall not wait for a further request; a new one is not there to be sent away unheard. */
+static bool client_is_drained(const struct client *c)
+{
+    return c->worker->draining || (c->worker->drained && c->seen_request);
+}
+
 /* When the connection has waited for its client long enough; UINT64_MAX: it is not waiting. */
 static uint64_t client_due(const struct client *c)
 {
@@ -52,9 +58,9 @@ static uint64_t client_due(const struct client *c)
     case CLIENT_HEAD: /* not prolonged by a byte now and then */
         return c->first_ms + config->client_timeout_ms;
     case CLIENT_IDLE:
-        return c->progress_ms + (c->worker->draining ? DRAIN_IDLE_MS
-                                 : c->seen_request   ? config->keepalive_timeout_ms
-                                                     : config->client_timeout_ms);
+        return c->progress_ms + (client_is_drained(c) ? DRAIN_IDLE_MS
+                                 : c->seen_request    ? config->keepalive_timeout_ms
+                                                      : config->client_timeout_ms);
     case CLIENT_BUSY:
         if (c->held)
             return hold_due(c);
@@ -192,7 +198,7 @@ static void client_next(struct client *c)
 
 bool client_may_keep(const struct client *c)
 {
-    if (!c->keep_alive || c->worker->draining || c->discard)
+    if (!c->keep_alive || c->worker->draining || c->worker->drained || c->discard)
         return false;
     return !c->body_pending || worth_discarding(c);
 }

@@ -150,6 +150,20 @@ static void drain_check(struct worker *w)
         ev_break(w->loop, EVBREAK_ALL);
 }
 
+/* An operator wants clients to go elsewhere, or not any more. Everybody is answered, and then the
+ * connection ends: a load balancer that has looked at readyz opens no new one. */
+static void drained_follow(struct worker *w)
+{
+    const bool drained = atomic_load_explicit(&w->shared->proc->drained, memory_order_relaxed);
+    if (drained == w->drained)
+        return;
+    w->drained = drained;
+    w->generation++; /* memos know nothing of Connection: close */
+    for (struct client *c = w->clients; c && drained; c = c->next)
+        if (c->state == CLIENT_IDLE)
+            timer_set(w, &c->timer, w->mono_ms + IDLE_DRAIN_MS);
+}
+
 /* ---- callbacks ---- */
 
 static void on_check(EV_P_ ev_check *watcher, int events)
@@ -233,6 +247,7 @@ static void on_beat(EV_P_ ev_timer *watcher, int events)
     hold_wake(w); /* a flight whose end nobody told of */
     if (w->draining)
         hold_leave(w);
+    drained_follow(w);
     if (loop_cache_ready(w)) /* notices a rotation while nobody asks, and lets go of the old map */
         w->cache_asked = true;
 }
@@ -246,6 +261,7 @@ static void on_event(EV_P_ ev_io *watcher, int events)
     (void)got;
     collapse_wake(w);
     hold_wake(w);
+    drained_follow(w);
 }
 
 static void on_scan(EV_P_ ev_timer *watcher, int events)

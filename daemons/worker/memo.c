@@ -87,7 +87,7 @@ static struct memo *memo_make(struct client *c)
 static bool memorable(const struct worker *w, const struct request *r)
 {
     const struct h1_head *head = r->head;
-    return w->config->access_log == CONFIG_LOG_OFF && !w->draining &&
+    return w->config->access_log == CONFIG_LOG_OFF && !w->draining && !w->drained &&
            sizeof(struct memo) + head->head_len + r->url_len <= MEMO_SIZE &&
            head->framing == H1_NO_BODY && !r->policy.has_authorization && !r->policy.cc.flags &&
            !r->policy.has_range && !r->if_modified_since.at && !r->collapsed && !r->wait_s &&

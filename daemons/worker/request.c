@@ -497,7 +497,7 @@ static bool asks_websocket(const struct h1_head *head)
 
 static void prepare_client(struct client *c, const struct h1_head *head)
 {
-    c->keep_alive = head->keep_alive && !c->worker->draining;
+    c->keep_alive = head->keep_alive && !c->worker->draining && !c->worker->drained;
     c->answered = false;
     access_begin(c);
     c->body_wanted = false;

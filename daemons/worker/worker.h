@@ -144,6 +144,7 @@ struct worker {
     int reserve_fd;
     uint64_t accept_again_ms; /* 0: accepting */
     bool accepting, draining;
+    bool drained; /* as proc_table.drained says, see loop.c */
     uint64_t drain_until_ms;
 
     struct client *clients;

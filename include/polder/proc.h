@@ -44,7 +44,9 @@ struct proc_slot {
     _Atomic uint32_t holding;     /* worker: 1 while it holds requests until something changes */
     _Atomic uint32_t
         log_opening; /* worker: proc_table.log_opening of the access log it writes to */
-    uint32_t pad_;
+    /* keeper, control: the generation whose region they use, stored when they have let go of the
+     * one before; 0 after a start until then. A successor begins with the current one. */
+    _Atomic uint32_t followed;
     uint64_t pad2_[7];
 };
 _Static_assert(sizeof(struct proc_slot) == 128, "one pair of cache lines a slot");
@@ -61,9 +63,12 @@ struct proc_table {
     /* Which of the SHARED_REGIONS configuration regions is current. Master writes (release),
      * keeper and control follow it; a worker keeps the region it was born with. */
     _Alignas(64) _Atomic uint32_t region;
-    _Atomic uint32_t generation;   /* of the current configuration, from 1 */
-    _Atomic uint64_t started_ms;   /* mono ms of the master's start */
-    _Atomic uint32_t draining;     /* 1: the whole service is stopping */
+    _Atomic uint32_t generation; /* of the current configuration, from 1 */
+    _Atomic uint64_t started_ms; /* mono ms of the master's start */
+    _Atomic uint32_t draining;   /* 1: the whole service is stopping */
+    /* control: 1 while an operator wants clients to go elsewhere: readyz says so, and connections
+     * end with their next answer. Gone with the master. */
+    _Atomic uint32_t drained;
     _Atomic uint32_t reload_state; /* enum proc_reload_state of the last reload */
     _Atomic uint32_t reload_asked; /* control adds 1 and wakes the master */
     _Atomic uint32_t reload_done;  /* master: the value of reload_asked that it has finished */
@@ -77,6 +82,10 @@ struct proc_table {
      * log_reopen_done; log_reopen_error is 0 or the errno of the opening. */
     _Atomic uint32_t log_reopen_asked, log_reopen_done, log_opening;
     _Atomic int32_t log_reopen_error;
+    /* master, before it forks: the unit of systemd that it runs as, or "" */
+    char unit[80];
+    uint32_t sockets_from_systemd; /* 1: `listen` of the file is not used */
+    char listeners[1024];          /* "127.0.0.1:8000, [::]:8000"; rewritten by a reload */
     char reload_message[4096]; /* errors of the last failed reload; valid when reload_done moved */
     _Alignas(128) struct proc_slot slot[PROC_SLOTS];
 };

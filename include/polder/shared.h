@@ -90,5 +90,7 @@ void shared_wake_control(const struct shared *sh);
  * (proc_slot.holding); called after an invalidation, and by the keeper after it has stored
  * something. Never waits. */
 void shared_wake_holders(const struct shared *sh);
+/* The same of all workers. */
+void shared_wake_workers(const struct shared *sh);
 
 #endif

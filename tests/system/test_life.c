@@ -184,7 +184,7 @@ static void hold(struct house *h, struct fetch *f, pthread_t *t)
 }
 
 /* Not taken by the kernel and left without an answer. */
-static void who_comes_while_it_drains_is_sent_away(void **state)
+static void who_comes_while_it_stops_is_sent_away(void **state)
 {
     (void)state;
     struct house h;
@@ -194,7 +194,7 @@ static void who_comes_while_it_drains_is_sent_away(void **state)
     int fd, status;
     start(&h, 2);
     hold(&h, &f, &t);
-    assert_int_equal(ctl(&h, NULL, "drain"), 0);
+    assert_int_equal(ctl(&h, NULL, "stop"), 0);
     wait_until((fd = client_connect(h.port)) < 0 || (close(fd), false), 5000);
     assert_int_equal(get(h.ops_port, "/readyz", &m), 503);
     assert_non_null(strstr(m.body, "draining"));
@@ -277,13 +277,13 @@ static void shared_memory_that_somebody_cuts_short_costs_a_start(void **state)
     }
 }
 
-static void drain_by_command_ends_the_service(void **state)
+static void stop_by_command_ends_the_service(void **state)
 {
     (void)state;
     struct house h;
     int status;
     start(&h, 2);
-    assert_int_equal(ctl(&h, NULL, "drain"), 0);
+    assert_int_equal(ctl(&h, NULL, "stop"), 0);
     wait_until(waitpid(h.pid, &status, WNOHANG) == h.pid, 10000);
     h.pid = 0;
     assert_true(WIFEXITED(status));
@@ -453,11 +453,11 @@ int main(void)
         cmocka_unit_test(service_goes_on_while_workers_are_killed),
         cmocka_unit_test(a_reload_proves_the_configuration_first),
         cmocka_unit_test(a_stop_finishes_what_is_under_way),
-        cmocka_unit_test(who_comes_while_it_drains_is_sent_away),
+        cmocka_unit_test(who_comes_while_it_stops_is_sent_away),
         cmocka_unit_test(a_killed_master_leaves_room_for_the_next_at_once),
         cmocka_unit_test(a_store_is_called_clean_by_who_was_told_to_stop_alone),
         cmocka_unit_test(shared_memory_that_somebody_cuts_short_costs_a_start),
-        cmocka_unit_test(drain_by_command_ends_the_service),
+        cmocka_unit_test(stop_by_command_ends_the_service),
         cmocka_unit_test(a_gibibyte_streams_through_in_little_memory),
         cmocka_unit_test(a_reader_that_stops_costs_little),
         cmocka_unit_test(an_idle_house_sleeps),

@@ -76,12 +76,39 @@ static void shipped_configurations_are_right(void **state)
     free(memory);
 }
 
+/* Who follows the README must not be on the network by surprise. */
+static void the_shipped_socket_listens_where_the_shipped_file_says(void **state)
+{
+    (void)state;
+    struct config_arena arena;
+    char *memory = malloc(1 << 20), line[256];
+    unsigned sockets = 0;
+    config_arena_init(&arena, memory, 1 << 20);
+    const struct config *c = config_load(&arena, "systemd/polder.conf", complain, NULL);
+    assert_non_null(c);
+    assert_int_equal(c->n_listen, 1);
+    assert_int_equal(strncmp(c->listen[0].text, "127.0.0.1:", 10), 0);
+    FILE *f = fopen("systemd/polder.socket", "r");
+    assert_non_null(f);
+    while (fgets(line, sizeof line, f)) {
+        if (strncmp(line, "ListenStream=", 13))
+            continue;
+        line[strcspn(line, "\n")] = 0;
+        assert_string_equal(line + 13, c->listen[0].text);
+        sockets++;
+    }
+    fclose(f);
+    assert_int_equal(sockets, 8);
+    free(memory);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(polder_conf_5_has_every_key),
         cmocka_unit_test(polderctl_1_has_every_command),
         cmocka_unit_test(shipped_configurations_are_right),
+        cmocka_unit_test(the_shipped_socket_listens_where_the_shipped_file_says),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
