@@ -129,8 +129,6 @@ static void describe_note(struct access_line *l, const struct client *c)
     if (n->began_ns) {
         const uint64_t us = (clock_mono_ns() - n->began_ns) / 1000;
         l->us = us ? us : 1;
-    } else if (c->first_ms) {
-        l->us = (w->mono_ms - c->first_ms) * 1000;
     }
     if (n->server && n->server->index < w->config->n_servers) {
         l->upstream = text_of(n->server->address.text);
@@ -166,7 +164,11 @@ void access_begin(struct client *c)
 
 void access_unread(struct client *c, const char *bytes, size_t len)
 {
+    const struct worker *w = c->worker;
+    const uint64_t begun_ms = c->state == CLIENT_HEAD ? w->mono_ms - c->first_ms : 0;
     c->note = (struct access_note){.raw = {bytes, len}};
+    if (access_log_is_on(&w->log))
+        c->note.began_ns = clock_mono_ns() - begun_ms * 1000000;
 }
 
 static bool is_out(const struct client *c)

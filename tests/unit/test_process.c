@@ -135,8 +135,13 @@ static void a_child_starts_with_its_own_name_and_clean_signals(void **state)
 {
     (void)state;
     sigset_t usr1;
-    struct process p = {
-        .shared = &shared, .slot = PROC_SLOT_WORKER0 + 3, .incarnation = 1, .master_pid = getpid()};
+    static struct config config;
+    static struct config_region region = {.config = &config};
+    struct process p = {.shared = &shared,
+                        .region = &region,
+                        .slot = PROC_SLOT_WORKER0 + 3,
+                        .incarnation = 1,
+                        .master_pid = getpid()};
     shared.proc->slot[p.slot].state = PROC_STARTING;
     sigemptyset(&usr1);
     sigaddset(&usr1, SIGUSR1);
