@@ -140,6 +140,9 @@ void config_build_process(struct config_parse *p, struct config *c)
     c->client_half_close = (enum config_half_close)config_number_of(r, "", "client_half_close");
     c->sandbox = config_number_of(r, "", "sandbox");
     c->core_dumps = config_number_of(r, "", "core_dumps");
+    c->request_buffer = (size_t)config_number_of(r, "", "request_buffer");
+    c->request_buffers_total = config_number_of(r, "", "request_buffers_total");
+    c->request_min_rate = config_number_of(r, "", "request_min_rate");
     c->limit_entries = (uint32_t)config_number_of(r, "", "limit_entries");
     const char *ops_listen = config_stated(ops, "listen");
     if (ops_listen && config_address_parse(p->arena, ops_listen, false, &c->ops_listen, &why))

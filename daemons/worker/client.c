@@ -22,6 +22,7 @@
 
 #define DISCARD_MAX   (64u << 10) /* longer rests of bodies are not worth a kept connection */
 #define DRAIN_IDLE_MS 1000
+#define RATE_MS       10000 /* a body's rate is looked at so often */
 
 #define MAY(state) (1u << (state))
 static const unsigned moves[CLIENT_STATES] = {
@@ -49,6 +50,38 @@ static bool client_is_drained(const struct client *c)
     return c->worker->draining || (c->worker->drained && c->seen_request);
 }
 
+/* Is a body waited for that must come at a rate? Once the response has begun, the two may talk. */
+static bool is_rated(const struct client *c)
+{
+    return c->worker->config->request_min_rate && c->body_pending &&
+           (c->state == CLIENT_DISCARD ||
+            (c->state == CLIENT_BUSY && c->body_wanted && !(c->exchange && c->exchange->status)));
+}
+
+static uint64_t body_due(const struct client *c)
+{
+    const uint64_t silent_ms = c->progress_ms + c->worker->config->client_timeout_ms,
+                   slow_ms = c->rated_ms + RATE_MS;
+    return is_rated(c) && slow_ms < silent_ms ? slow_ms : silent_ms;
+}
+
+static void rate_begin(struct client *c)
+{
+    c->rated_ms = c->worker->mono_ms;
+    c->rated_bytes = 0;
+}
+
+/* The time is over in which so many bytes of the body should have come. True: they have. */
+static bool is_fast_enough(struct client *c)
+{
+    const struct worker *w = c->worker;
+    if (!is_rated(c) || w->mono_ms < c->rated_ms + RATE_MS ||
+        c->rated_bytes < w->config->request_min_rate * RATE_MS / 1000)
+        return false;
+    rate_begin(c);
+    return true;
+}
+
 /* When the connection has waited for its client long enough; UINT64_MAX: it is not waiting. */
 static uint64_t client_due(const struct client *c)
 {
@@ -66,9 +99,9 @@ static uint64_t client_due(const struct client *c)
             return hold_due(c);
         if (!c->out.len && !c->stored && !(c->body_pending && c->body_wanted))
             return UINT64_MAX;
-        return c->progress_ms + config->client_timeout_ms;
+        return body_due(c);
     case CLIENT_DISCARD:
-        return c->progress_ms + config->client_timeout_ms;
+        return body_due(c);
     case CLIENT_LINGER:
         return c->first_ms + WORKER_LINGER_MS;
     default:
@@ -85,6 +118,10 @@ void client_update_timer(struct client *c)
 
 void client_timeout(struct client *c)
 {
+    if (is_fast_enough(c)) {
+        client_update_timer(c);
+        return;
+    }
     const uint64_t due = client_due(c);
     if (due > c->worker->mono_ms) { /* there was progress since */
         if (due != UINT64_MAX)
@@ -185,6 +222,7 @@ static void client_next(struct client *c)
         return;
     }
     c->progress_ms = c->worker->mono_ms;
+    rate_begin(c);
     c->body_wanted = false;
     client_move(c, c->body_pending ? CLIENT_DISCARD : CLIENT_IDLE);
     if (c->eof && !c->in) {
@@ -260,6 +298,7 @@ void client_want_body(struct client *c, bool wanted)
         return;
     c->body_wanted = wanted;
     c->progress_ms = c->worker->mono_ms;
+    rate_begin(c);
     client_schedule(c);
 }
 

@@ -65,6 +65,8 @@ struct client {
     size_t scanned;           /* of the head being read */
     uint64_t first_ms;        /* first byte of the head being read; start of lingering */
     uint64_t progress_ms;     /* last byte read or written */
+    uint64_t rated_ms;        /* since when the bytes of a body are counted ... */
+    uint64_t rated_bytes;     /* ... these */
     struct clientip peer;     /* the socket's, or the PROXY header's */
     /* keys of `concurrent` limits that its request is under way for; left in client_answered() and
      * when it goes */

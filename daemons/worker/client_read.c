@@ -95,20 +95,18 @@ static void body_malformed(struct client *c)
 static size_t read_body(struct client *c, char *at, size_t len)
 {
     size_t used;
-    struct iovec iov[IOV_BODY]; /* the first and the last are for a chunk's head and end */
-    struct h1_spans spans = {.iov = iov + 1, .max = IOV_BODY - 2};
+    struct iovec iov[IOV_BODY]; /* with room for the head of a chunk, its end and the last one */
+    struct h1_spans spans = {.iov = iov + 1, .max = IOV_BODY - 5};
     if (c->state == CLIENT_BUSY && !c->answered && !c->body_wanted)
         return 0;
     if (h1_body_gather(&c->body, at, len, &used, &spans) < 0) {
         body_malformed(c);
         return len;
     }
+    c->rated_bytes += used;
     c->body_pending = !c->body.done;
     if (c->exchange && c->state == CLIENT_BUSY) {
-        if (spans.total)
-            exchange_feed(c->exchange, &spans);
-        if (!c->body_pending && c->exchange)
-            exchange_request_end(c->exchange);
+        request_body_feed(c->exchange, &spans, !c->body_pending);
     } else if (!c->body_pending && c->state == CLIENT_DISCARD) {
         c->progress_ms = c->worker->mono_ms;
         client_move(c, CLIENT_IDLE);

@@ -3,6 +3,7 @@
  * exchange: one request on its way to a backend and the response on its way back.
  *
  *   NEW -> CONNECT -> HEAD -> BODY -> DONE       (PARKED before: somebody else fetches the same;
+ *                                                BUFFERING: its body is waited for;
  *                                                WAITING: the backend refuses connections)
  *
  * Until a response head has come, a failure may be repaired (retry.c). Later failures reach the
@@ -42,7 +43,9 @@
 
 #define MAY(state) (1u << (state))
 static const unsigned moves[EXCHANGE_STATES] = {
-    [EXCHANGE_NEW] = MAY(EXCHANGE_PARKED) | MAY(EXCHANGE_CONNECT) | MAY(EXCHANGE_DONE),
+    [EXCHANGE_NEW] =
+        MAY(EXCHANGE_PARKED) | MAY(EXCHANGE_BUFFERING) | MAY(EXCHANGE_CONNECT) | MAY(EXCHANGE_DONE),
+    [EXCHANGE_BUFFERING] = MAY(EXCHANGE_CONNECT) | MAY(EXCHANGE_DONE),
     [EXCHANGE_PARKED] = MAY(EXCHANGE_NEW) | MAY(EXCHANGE_DONE),
     [EXCHANGE_CONNECT] = MAY(EXCHANGE_HEAD) | MAY(EXCHANGE_WAITING) | MAY(EXCHANGE_DONE),
     [EXCHANGE_WAITING] = MAY(EXCHANGE_CONNECT) | MAY(EXCHANGE_DONE),
@@ -131,6 +134,7 @@ struct exchange *exchange_new(struct worker *w, const struct request *r)
 void exchange_free(struct exchange *ex)
 {
     stored_copy_free(ex->worker, ex->stale);
+    request_body_free(ex);
     free(ex->bytes);
     free(ex);
 }
@@ -156,6 +160,7 @@ void exchange_finish(struct exchange *ex)
     if (ex->state == EXCHANGE_WAITING)
         waiting_leave(ex);
     exchange_move(ex, EXCHANGE_DONE);
+    request_body_free(ex);
     w->n_changes -= ex->change;
     timer_stop(w, &ex->timer);
     ahead_end(ex);
@@ -355,7 +360,7 @@ void exchange_fail(struct exchange *ex, enum problem problem)
         c->note.cache = ex->req.cacheable ? "miss" : NULL;
         const char *extra = problem == PROBLEM_UNAVAILABLE ? "Retry-After: 1\r\n" : "";
         exchange_let_go(ex);
-        response_problem(&ex->req, c, problem, extra, "", ex->request_done);
+        response_problem(&ex->req, c, problem, extra, "", ex->request_done || ex->body.whole);
     }
     exchange_finish(ex);
 }
@@ -373,24 +378,15 @@ void exchange_renew(struct exchange *ex)
 
 void exchange_start(struct exchange *ex)
 {
+    if (!request_body_waits(ex))
+        exchange_ask(ex);
+}
+
+void exchange_ask(struct exchange *ex)
+{
     exchange_move(ex, EXCHANGE_CONNECT);
     ahead_begin(ex);
     retry_begin(ex);
-}
-
-static void start_body(struct exchange *ex)
-{
-    struct client *c = ex->req.client;
-    if (ex->fetch || !c || !c->body_pending) {
-        ex->request_done = true;
-        return;
-    }
-    if (!c->body_told && !ex->req.http10) {
-        static const char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";
-        c->body_told = true;
-        client_send_bytes(c, go_on, sizeof go_on - 1);
-    }
-    client_want_body(c, true);
 }
 
 void exchange_send(struct exchange *ex)
@@ -421,49 +417,7 @@ void exchange_send(struct exchange *ex)
         stats_bump(&w->stats->server[u->server->index].requests, 1);
     upstream_progress(u);
     ev_io_start(w->loop, &u->read);
-    const struct iovec iov = {w->scratch, len};
-    upstream_send(u, &iov, 1);
-    start_body(ex);
+    request_body_send(ex, w->scratch, len);
     if (ex->wait_until_ms)
         waiting_wake(w, ex->upstream); /* it is there again */
-}
-
-void exchange_feed(struct exchange *ex, const struct h1_spans *spans)
-{
-    struct upstream *u = ex->up;
-    ex->body_consumed = true;
-    if (!u)
-        return;
-    if (u->chunk_request) {
-        char head[18];
-        struct iovec *iov = spans->iov - 1;
-        iov[0] = (struct iovec){head, h1_chunk_head(head, spans->total)};
-        iov[spans->n + 1] = (struct iovec){(void *)"\r\n", 2};
-        upstream_send(u, iov, spans->n + 2); /* NOLINT(clang-analyzer-core.StackAddressEscape) */
-    } else {
-        upstream_send(u, spans->iov, spans->n);
-    }
-    if (u->out.len > WORKER_HIGH)
-        client_want_body(ex->req.client, false);
-}
-
-void exchange_request_end(struct exchange *ex)
-{
-    struct upstream *u = ex->up;
-    ex->request_done = true;
-    if (!u)
-        return;
-    if (u->chunk_request) {
-        const struct h1_body *b = &ex->req.client->body;
-        const struct iovec iov[3] = {
-            {(void *)"0\r\n", 3}, {b->kept, b->kept_len}, {(void *)"\r\n", 2}};
-        upstream_send(u, iov, 3);
-    }
-    u->progress_ms = ex->worker->mono_ms;
-}
-
-void exchange_writable(struct exchange *ex)
-{
-    if (ex->req.client && ex->req.client->body_pending && !ex->request_done)
-        client_want_body(ex->req.client, true);
 }

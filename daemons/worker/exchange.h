@@ -7,6 +7,7 @@
  *   retry.c     which server it asks, and which one next
  *   reply.c     what comes back
  *   waiting.c   it waits while a backend restarts
+ *   request_body.c  what its request brings behind the head
  *
  * The worker owns it. exchange_finish() lets go of everything; the memory goes at the end of the
  * iteration.
@@ -16,6 +17,7 @@
 #include "daemons/http/h1.h"
 #include "daemons/worker/identity.h"
 #include "daemons/worker/request.h"
+#include "daemons/worker/request_body.h"
 #include "daemons/worker/timer.h"
 #include "polder/cache.h"
 #include "polder/config.h"
@@ -37,11 +39,12 @@ struct worker;
 
 enum exchange_state {
     EXCHANGE_NEW,
-    EXCHANGE_PARKED,  /* somebody else fetches */
-    EXCHANGE_CONNECT, /* waiting for the connection */
-    EXCHANGE_WAITING, /* the backend refuses connections: it may be restarting (waiting.c) */
-    EXCHANGE_HEAD,    /* request (head) sent, waiting for the final response head */
-    EXCHANGE_BODY,    /* relaying the response's body */
+    EXCHANGE_PARKED,    /* somebody else fetches */
+    EXCHANGE_BUFFERING, /* the request's body is waited for (request_body.c) */
+    EXCHANGE_CONNECT,   /* waiting for the connection */
+    EXCHANGE_WAITING,   /* the backend refuses connections: it may be restarting (waiting.c) */
+    EXCHANGE_HEAD,      /* request (head) sent, waiting for the final response head */
+    EXCHANGE_BODY,      /* relaying the response's body */
     EXCHANGE_DONE,
     EXCHANGE_STATES
 };
@@ -85,7 +88,7 @@ struct exchange {
     bool conditional;    /* sent with the stored validators */
     bool body_to_client; /* the client gets the body (not HEAD, not answered 304) */
     bool request_done;   /* the whole request has been handed to the backend connection */
-    bool body_consumed;  /* body bytes were taken from the client: no second try */
+    bool body_consumed;  /* body bytes went out that are not kept: no second try */
     bool fresh;          /* no kept connection any more: one was closed under it */
     uint8_t asked_in_vain; /* servers that it was sent to */
     uint32_t addresses;    /* of `server` that took no connection */
@@ -95,6 +98,8 @@ struct exchange {
     bool failed;           /* exchange_fail() */
     uint8_t last_problem;  /* enum problem: why no server could be reached, or why it failed */
     uint64_t fetch_ns;     /* until the response head was there */
+
+    struct request_buffer body; /* of the request */
     struct h1_head head;
     char *bytes;
     char identity[IDENTITY_DETAIL]; /* room for not_stored */
@@ -104,10 +109,7 @@ struct exchange {
 struct exchange *exchange_new(struct worker *w, const struct request *r); /* copies all */
 void exchange_move(struct exchange *ex, enum exchange_state to);
 void exchange_start(struct exchange *ex);
-/* Body bytes of the request; all are taken. The client is not read while too many wait. There is
- * room for one span before and one behind. */
-void exchange_feed(struct exchange *ex, const struct h1_spans *spans);
-void exchange_request_end(struct exchange *ex); /* the request's body is complete */
+void exchange_ask(struct exchange *ex); /* after BUFFERING */
 void exchange_client_gone(struct exchange *ex);
 void exchange_timeout(struct exchange *ex);
 /* The client is answered otherwise: the exchange lets go of it and of a half-sent request. */
@@ -117,9 +119,8 @@ void exchange_free(struct exchange *ex);
 /* Has nothing more to do: lets go of client and connection; freed at the end of the iteration. */
 void exchange_finish(struct exchange *ex);
 
-void exchange_send(struct exchange *ex);     /* the connection is there */
-void exchange_writable(struct exchange *ex); /* the backend takes more of the request */
-void exchange_renew(struct exchange *ex);    /* its lease, now and then */
+void exchange_send(struct exchange *ex);  /* the connection is there */
+void exchange_renew(struct exchange *ex); /* its lease, now and then */
 /* The client goes its way; its body reader must not write here any more. */
 struct client *exchange_let_go(struct exchange *ex);
 /* The client has its whole answer. */

@@ -178,6 +178,7 @@ static void claim_for_readers(struct exchange *ex)
 static bool final_head(struct exchange *ex, const struct h1_head *head, bool more)
 {
     struct upstream *u = ex->up;
+    request_body_free(ex);
     ex->fetch_ns = clock_mono_ns() - ex->sent_ns;
     retry_answered(ex);
     exchange_note_server(ex);

@@ -4,8 +4,7 @@
  *
  * A server that takes no connection has been sent nothing: the next one is asked, whatever the
  * request. One that was sent the request and fails before a response head is there is followed by
- * one other server, if the request is idempotent and none of its body has been taken from the
- * client. A kept connection that is closed at that moment says nothing of its server: a fresh one
+ * one other server, if the request is idempotent and what has gone out of its body is kept. A kept connection that is closed at that moment says nothing of its server: a fresh one
  * is made, to another server if there is one. All together takes at most twice the upstream's
  * timeout. Where no server took a connection the request may wait (waiting.c).
  *
@@ -42,7 +41,7 @@ static void bound(struct exchange *ex)
 
 static bool is_repeatable(const struct exchange *ex)
 {
-    return !ex->body_consumed && (ex->fetch || ex->req.head->is_idempotent);
+    return request_body_is_at_hand(ex) && (ex->fetch || ex->req.head->is_idempotent);
 }
 
 /* ex->server is out of it. */

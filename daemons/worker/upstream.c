@@ -280,7 +280,7 @@ static void writable(struct upstream *u)
     if (!u->out.len)
         ev_io_stop(u->worker->loop, &u->write);
     if (u->out.len < WORKER_LOW)
-        exchange_writable(u->exchange);
+        request_body_resume(u->exchange);
 }
 
 static void on_write(EV_P_ ev_io *watcher, int events)

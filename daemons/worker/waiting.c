@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * waiting: a backend that refuses connections may be restarting. Idempotent requests without a body
- * wait for it, instead of 502, as long as their upstream says and as many as it says. One of them
- * tries each tenth of a second; when it has a connection, the others follow, some at a time.
+ * waiting: a backend that refuses connections may be restarting. Idempotent requests whose body,
+ * if they have one, is at hand wait for it, instead of 502, as long as their upstream says and as
+ * many as it says. One of them tries each tenth of a second; when it has a connection, the others
+ * follow, some at a time.
  *
  * Who waits has nothing but its exchange: no connection, no buffer. Fetches without a client do not
  * wait; who has something stale to give does not either.
@@ -25,7 +26,7 @@ static struct server_local *account(struct worker *w, const struct config_upstre
 
 static uint64_t bytes_of(const struct exchange *ex)
 {
-    return sizeof *ex + ex->head.head_len + ex->req.target.len + ex->req.url_len;
+    return sizeof *ex + ex->body.room + ex->head.head_len + ex->req.target.len + ex->req.url_len;
 }
 
 bool waiting_enter(struct exchange *ex)
@@ -35,7 +36,8 @@ bool waiting_enter(struct exchange *ex)
     const struct client *c = ex->req.client;
     struct server_local *a = account(w, u);
     const bool first = ex->wait_until_ms == 0;
-    if (!u->park_ms || !c || c->body_pending || ex->body_consumed || !ex->head.is_idempotent)
+    if (!u->park_ms || !c || c->body_pending || !request_body_is_at_hand(ex) ||
+        !ex->head.is_idempotent)
         return false;
     if (first)
         ex->wait_until_ms = w->mono_ms + u->park_ms;

@@ -20,7 +20,7 @@
  *   ahead.c   bounds what is fetched before anybody waits for it: refresh.c, warm.c, asked.c
  *   access.c  its line in the access log, when its answer is out; request_id.c its name
  *   exchange.c a struct exchange links a client with a connection to a backend (upstream.c,
- *             pool.c); reply.c reads what comes back, response.c writes heads, tee.c tees
+ *             pool.c); request_body.c sends what its request brings, reply.c reads what comes back, response.c writes heads, tee.c tees
  *             what may be stored into the keeper's ring, with its tags (tags.c, origin.c);
  *             freshen.c judges what renews it, partial.c keeps parts of bodies.
  *
@@ -172,6 +172,7 @@ struct worker {
     bool guard_due; /* some check waits for its next step */
     ev_timer scan;  /* looks at all watches a little later */
     double scanned_s;
+    uint64_t request_bytes;  /* of bodies that wait to be sent (request_body.c) */
     uint32_t n_busy, n_idle; /* backend connections */
     uint32_t n_changes;      /* requests whose client has left, for what their answer invalidates */
 

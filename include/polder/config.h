@@ -209,6 +209,9 @@ struct config {
     uint32_t client_timeout_ms; /* idle and slow clients */
     uint32_t keepalive_timeout_ms;
     enum config_half_close client_half_close;
+    size_t request_buffer;
+    uint64_t request_buffers_total; /* over all workers */
+    uint64_t request_min_rate;      /* bytes a second; 0: any */
     uint32_t limit_entries; /* of the limiter's table */
 
     struct config_address ops_listen; /* len 0: none */

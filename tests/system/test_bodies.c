@@ -95,14 +95,18 @@ static void raw_forget(void)
     raw.seen[0] = 0;
 }
 
-static void raw_start(void)
+static void raw_start(unsigned port)
 {
-    struct sockaddr_in sa = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in sa = {.sin_family = AF_INET,
+                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+                             .sin_port = htons((uint16_t)port)};
+    int one = 1;
     socklen_t len = sizeof sa;
     raw_forget();
     atomic_store(&raw.stop, false);
     atomic_store(&raw.deaf, false);
     raw.fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    setsockopt(raw.fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
     assert_int_equal(bind(raw.fd, (struct sockaddr *)&sa, sizeof sa), 0);
     assert_int_equal(listen(raw.fd, 512), 0);
     assert_int_equal(getsockname(raw.fd, (struct sockaddr *)&sa, &len), 0);
@@ -122,7 +126,7 @@ static struct house house;
 
 static void open_house(const char *top)
 {
-    raw_start();
+    raw_start(0);
     house_start(&house, 1,
                 "%s\nupstream \"u\" { server \"127.0.0.1:%u\" { } timeout = \"60s\" }\n"
                 "route \"/*\" { upstream = \"u\" }\n",
@@ -217,11 +221,326 @@ static void small_chunks_of_a_response_travel_together(void **state)
     backend_stop(b);
 }
 
+/* ---- who sends slowly holds no backend ---- */
+
+static pid_t worker_of(struct house *h)
+{
+    pid_t pid = 0;
+    assert_int_equal(house_children(h, "polderd: worker", &pid, 1), 1);
+    return pid;
+}
+
+static void expect_no_connection(void)
+{
+    nap_ms(100); /* it could have come long since */
+    assert_int_equal(atomic_load(&raw.connections), 0);
+}
+
+static void a_backend_is_asked_when_the_whole_body_is_there(void **state)
+{
+    (void)state;
+    open_house("");
+    int fd = client_connect(house.port);
+    client_send(fd, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nfirst-");
+    expect_no_connection();
+    client_send(fd, "END");
+    expect_done(fd);
+    assert_non_null(strstr(raw.seen, "\r\n\r\nfirst-END"));
+    assert_int_equal(atomic_load(&raw.connections), 1);
+    raw_forget();
+    atomic_store(&raw.connections, 0); /* the kept connection is used again */
+    client_send(fd,
+                "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nTrailer: X-T\r\n\r\n"
+                "5\r\nhello\r\n");
+    expect_no_connection();
+    assert_int_equal(atomic_load(&raw.bytes), 0);
+    client_send(fd, "1;x=y\r\n!\r\n0\r\nX-T: END\r\n\r\n");
+    wait_until(strstr(raw.seen, "\r\n\r\n6\r\nhello!\r\n0\r\nX-T: END\r\n\r\n"), PATIENCE);
+    close(fd);
+    close_house();
+}
+
+static void a_backend_is_asked_when_the_first_part_is_there(void **state)
+{
+    static char part[9000];
+    (void)state;
+    open_house("request_buffer = 8K");
+    const int fd = client_connect(house.port);
+    memset(part, 'p', sizeof part);
+    client_send(fd, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 27003\r\n\r\n");
+    client_send_bytes(fd, part, 8000);
+    expect_no_connection();
+    client_send_bytes(fd, part, 1000);
+    wait_until(atomic_load(&raw.bytes) > 9000, PATIENCE);
+    client_send_bytes(fd, part, sizeof part);
+    wait_until(atomic_load(&raw.bytes) > 18000, PATIENCE); /* the rest goes on as it comes */
+    client_send_bytes(fd, part, sizeof part);
+    client_send(fd, "END");
+    expect_done(fd);
+    assert_int_equal(count_of(strstr(raw.seen, "\r\n\r\n"), "p"), 27000);
+    close(fd);
+    close_house();
+}
+
+static void a_backend_is_asked_at_once_where_that_is_wanted(void **state)
+{
+    (void)state;
+    open_house("request_buffer = 0");
+    const int fd = client_connect(house.port);
+    client_send(fd, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\n");
+    wait_until(strstr(raw.seen, "\r\n\r\n"), PATIENCE);
+    client_send(fd, "END");
+    expect_done(fd);
+    close(fd);
+    close_house();
+}
+
+static void a_body_that_is_announced_is_asked_for(void **state)
+{
+    struct message m;
+    (void)state;
+    open_house("");
+    const int fd = client_connect(house.port);
+    client_send(fd,
+                "POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n");
+    client_read(fd, &m, true);
+    assert_int_equal(m.status, 100);
+    message_free(&m);
+    expect_no_connection();
+    client_send(fd, "END");
+    expect_done(fd);
+    close(fd);
+    close_house();
+}
+
+/* Where the memory for bodies is used up, backends are asked at once. */
+static void all_bodies_that_wait_are_bounded(void **state)
+{
+    enum { CLIENTS = 40, KEPT = 16 };
+    int fd[CLIENTS];
+    (void)state;
+    open_house("request_buffers_total = 64K");
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        fd[i] = client_connect(house.port);
+        client_send(fd[i], "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5000\r\n\r\nx");
+        if (i < KEPT)
+            expect_no_connection();
+    }
+    wait_until(atomic_load(&raw.connections) == CLIENTS - KEPT, PATIENCE);
+    for (unsigned i = 0; i < CLIENTS; i++)
+        close(fd[i]);
+    wait_until(atomic_load(&raw.open) == 0, PATIENCE);
+    raw_forget();
+    const int again = client_connect(house.port);
+    client_send(again, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5000\r\n\r\nx");
+    expect_no_connection(); /* it is given back when they leave */
+    close(again);
+    close_house();
+}
+
+static void slow_bodies_hold_no_backend_and_end(void **state)
+{
+    enum { SLOW = 300 };
+    static int fd[SLOW];
+    struct message m;
+    (void)state;
+    open_house("max_connections_per_client = 400 request_buffer = 1M");
+    for (unsigned i = 0; i < SLOW; i++) {
+        fd[i] = client_connect(house.port);
+        client_send(fd[i], i % 2 ? "POST /slow HTTP/1.1\r\nHost: h\r\nContent-Length: 999\r\n\r\n"
+                                 : "POST /slow HTTP/1.1\r\nHost: h\r\n"
+                                   "Transfer-Encoding: chunked\r\n\r\n");
+    }
+    const int steady = client_connect(house.port);
+    client_send(steady, "POST /steady HTTP/1.1\r\nHost: h\r\nContent-Length: 600003\r\n\r\n");
+    const uint64_t start = mono_ms();
+    size_t sent = 0;
+    for (unsigned tick = 0; mono_ms() < start + 13000; tick++) {
+        char bytes[4000];
+        memset(bytes, 's', sizeof bytes);
+        client_send_bytes(steady, bytes, sizeof bytes); /* some 20000 bytes a second */
+        sent += sizeof bytes;
+        for (unsigned i = 0; i < SLOW && tick % 20 == 0 && mono_ms() < start + 8000; i++)
+            client_send(fd[i], i % 2 ? "x" : "1\r\nx\r\n");
+        nap_ms(200);
+        assert_int_equal(atomic_load(&raw.connections), 0);
+    }
+    for (unsigned i = 0; i < SLOW; i++) {
+        client_read(fd[i], &m, false);
+        assert_int_equal(m.status, 408);
+        message_free(&m);
+        close(fd[i]);
+    }
+    for (; sent < 600000; sent++)
+        client_send(steady, "s");
+    client_send(steady, "END");
+    expect_done(steady);
+    assert_non_null(strstr(raw.seen, "/steady"));
+    assert_null(strstr(raw.seen, "/slow"));
+    close(steady);
+    close_house();
+}
+
+/* The first part was quick, the rest is not: the backend's connection is given up too. */
+static void a_body_that_becomes_slow_ends(void **state)
+{
+    struct message m;
+    (void)state;
+    open_house("request_buffer = 1");
+    const int fd = client_connect(house.port);
+    client_send(fd, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 999\r\n\r\nxx");
+    wait_until(atomic_load(&raw.open) == 1, PATIENCE);
+    for (int i = 0; i < 8; i++) {
+        client_send(fd, "x");
+        nap_ms(1000); /* as slow as it is */
+    }
+    client_read(fd, &m, false);
+    assert_int_equal(m.status, 408);
+    message_free(&m);
+    wait_until(atomic_load(&raw.open) == 0, PATIENCE);
+    close(fd);
+    close_house();
+}
+
+/* ---- large ones ---- */
+
+#define LARGE (20u << 20)
+
+struct upload {
+    bool chunked;
+    atomic_bool done;
+    atomic_size_t sent;
+    pthread_t thread;
+};
+
+static void *upload_run(void *arg)
+{
+    static char piece[1 << 16];
+    struct upload *u = arg;
+    const int fd = client_connect(house.port);
+    memset(piece, 'L', sizeof piece);
+    if (u->chunked)
+        client_send(fd, "PUT / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n");
+    else
+        client_send(fd, "PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: %u\r\n\r\n", LARGE + 3);
+    while (atomic_load(&u->sent) < LARGE) {
+        if (u->chunked)
+            client_send(fd, "%zx\r\n", sizeof piece);
+        client_send_bytes(fd, piece, sizeof piece);
+        if (u->chunked)
+            client_send(fd, "\r\n");
+        atomic_fetch_add(&u->sent, sizeof piece);
+    }
+    client_send(fd, u->chunked ? "3\r\nEND\r\n0\r\n\r\n" : "END");
+    expect_done(fd);
+    atomic_store(&u->done, true);
+    close(fd);
+    return NULL;
+}
+
+static void large_bodies_stream_with_bounded_memory(void **state)
+{
+    enum { UPLOADS = 4 };
+    static struct upload u[UPLOADS];
+    (void)state;
+    open_house("");
+    const pid_t worker = worker_of(&house);
+    atomic_store(&raw.deaf, true);
+    const long before = resident_kib(worker);
+    for (unsigned i = 0; i < UPLOADS; i++) {
+        u[i].chunked = i % 2;
+        pthread_create(&u[i].thread, NULL, upload_run, &u[i]);
+    }
+    wait_until(atomic_load(&raw.connections) == UPLOADS, PATIENCE);
+    size_t sum = 0, last = 1;
+    while (sum != last) { /* until nobody takes any more */
+        last = sum;
+        nap_ms(300);
+        sum = 0;
+        for (unsigned i = 0; i < UPLOADS; i++)
+            sum += atomic_load(&u[i].sent);
+    }
+    assert_true(sum < (size_t)UPLOADS * LARGE);
+    if (!harness_sanitized())
+        assert_in_range(resident_kib(worker), 0, (unsigned long)before + 4096);
+    atomic_store(&raw.deaf, false);
+    for (unsigned i = 0; i < UPLOADS; i++) {
+        wait_until(atomic_load(&u[i].done), 60000);
+        pthread_join(u[i].thread, NULL);
+    }
+    assert_true(atomic_load(&raw.bytes) >= (size_t)UPLOADS * LARGE);
+    close_house();
+}
+
+/* ---- once more ---- */
+
+static bool closes_first(struct asked *a)
+{
+    static atomic_uint calls;
+    if (atomic_fetch_add(&calls, 1) % 2 == 0)
+        return false;
+    return reply_ok(a, "", a->m.body);
+}
+
+static void a_request_is_sent_once_more_with_the_body_that_is_kept(void **state)
+{
+    struct message m;
+    (void)state;
+    struct backend *one = backend_start(closes_first, NULL),
+                   *two = backend_start(closes_first, NULL);
+    house_start(&house, 1,
+                "upstream \"u\" { server \"127.0.0.1:%u\" { } server \"127.0.0.1:%u\" { } }\n"
+                "route \"/*\" { upstream = \"u\" }\n",
+                backend_port(one), backend_port(two));
+    assert_int_equal(request(house.port, "PUT", "/", "", "whole", &m), 200);
+    assert_string_equal(m.body, "whole");
+    message_free(&m);
+    const int fd = client_connect(house.port);
+    client_send(fd, "PUT / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+                    "3\r\nwho\r\n2\r\nle\r\n0\r\n\r\n");
+    client_read(fd, &m, false);
+    assert_int_equal(m.status, 200);
+    assert_string_equal(m.body, "whole");
+    message_free(&m);
+    close(fd);
+    assert_int_equal(request(house.port, "POST", "/", "", "once", NULL), 502);
+    house_remove(&house);
+    backend_stop(one);
+    backend_stop(two);
+}
+
+static void a_request_waits_for_a_restart_with_its_body(void **state)
+{
+    (void)state;
+    const unsigned port = free_port();
+    house_start(&house, 1,
+                "upstream \"u\" { server \"127.0.0.1:%u\" { } park = \"60s\" }\n"
+                "route \"/*\" { upstream = \"u\" }\n",
+                port);
+    const int fd = client_connect(house.port);
+    client_send(fd, "PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nEND");
+    nap_ms(200); /* the backend is not there yet */
+    raw_start(port);
+    expect_done(fd);
+    close(fd);
+    close_house();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(small_chunks_of_a_request_travel_together),
         cmocka_unit_test(small_chunks_of_a_response_travel_together),
+        cmocka_unit_test(a_backend_is_asked_when_the_whole_body_is_there),
+        cmocka_unit_test(a_backend_is_asked_when_the_first_part_is_there),
+        cmocka_unit_test(a_backend_is_asked_at_once_where_that_is_wanted),
+        cmocka_unit_test(a_body_that_is_announced_is_asked_for),
+        cmocka_unit_test(all_bodies_that_wait_are_bounded),
+        cmocka_unit_test(slow_bodies_hold_no_backend_and_end),
+        cmocka_unit_test(a_body_that_becomes_slow_ends),
+        cmocka_unit_test(large_bodies_stream_with_bounded_memory),
+        cmocka_unit_test(a_request_is_sent_once_more_with_the_body_that_is_kept),
+        cmocka_unit_test(a_request_waits_for_a_restart_with_its_body),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

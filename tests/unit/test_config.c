@@ -74,6 +74,9 @@ static void an_empty_file_has_the_documented_defaults(void **state)
     assert_int_equal(c->websocket.heartbeat, CONFIG_HEARTBEAT_PING);
     assert_int_equal(c->ops_listen.len, 0);
     assert_int_equal(c->client_half_close, CONFIG_HALF_CLOSE_AUTO);
+    assert_int_equal(c->request_buffer, 64 << 10);
+    assert_int_equal(c->request_buffers_total, 64 << 20);
+    assert_int_equal(c->request_min_rate, 500);
     assert_int_equal(c->n_routes, 0);
 }
 
@@ -85,6 +88,18 @@ static void what_half_a_close_means_can_be_chosen(void **state)
     assert_int_equal(load("client_half_close = abort\n")->client_half_close,
                      CONFIG_HALF_CLOSE_ABORT);
     assert_complains("client_half_close = on\n", 1, "auto, answer or abort");
+}
+
+static void the_buffers_of_request_bodies_have_bounds(void **state)
+{
+    (void)state;
+    const struct config *c =
+        load("request_buffer = 0\nrequest_buffers_total = 1M\nrequest_min_rate = 2K\n");
+    assert_int_equal(c->request_buffer, 0);
+    assert_int_equal(c->request_buffers_total, 1 << 20);
+    assert_int_equal(c->request_min_rate, 2048);
+    assert_complains("\nrequest_buffer = 17M\n", 2, "between 0 and 16777216 bytes");
+    assert_complains("request_min_rate = fast\n", 1, "request_min_rate");
 }
 
 static void codings_are_inherited_and_can_be_chosen(void **state)
@@ -495,6 +510,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_empty_file_has_the_documented_defaults),
         cmocka_unit_test(what_half_a_close_means_can_be_chosen),
+        cmocka_unit_test(the_buffers_of_request_bodies_have_bounds),
         cmocka_unit_test(codings_are_inherited_and_can_be_chosen),
         cmocka_unit_test(every_section_is_read),
         cmocka_unit_test(the_leak_guard_is_on_unless_a_route_says_otherwise),
