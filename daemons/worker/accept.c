@@ -2,8 +2,12 @@
 /*
  * accept: connections come in, a few an iteration, and are counted against the two connection
  * limits: max_connections over the process table, max_connections_per_client over the shared table
- * of hashed addresses. Out of descriptors: a reserve one is given up to accept and close one, so
- * that the kernel's queue moves, and listening pauses for a moment.
+ * of hashed addresses.
+ *
+ * Where a process may have fewer descriptors than max_connections needs, a worker takes as many
+ * connections as it has room for, each with one to a backend, and answers the others with 503. Out
+ * of descriptors for another reason: a reserve one is given up to accept and close one, so that the
+ * kernel's queue moves, and listening pauses for a moment.
  */
 #include "daemons/worker/client.h"
 #include "daemons/worker/response.h"
@@ -21,12 +25,14 @@
 #include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #define ACCEPTS_A_WAKE 8
 #define PAUSE_MS       50
 #define PENDING_MAX    4096 /* a listen queue */
+#define FILES_SPARE    16   /* for the store, logs and sockets that are opened now and then */
 
 static bool process_lives(const struct proc_slot *slot)
 {
@@ -91,6 +97,33 @@ void accept_resume(struct worker *w)
     listeners_start(w);
 }
 
+/* Those that it has at its start are numbered from 0. */
+static void count_descriptors(struct worker *w)
+{
+    struct rlimit r;
+    w->files_max = UINT32_MAX;
+    if (getrlimit(RLIMIT_NOFILE, &r) < 0 || r.rlim_cur > UINT32_MAX)
+        return;
+    const uint64_t own = (uint64_t)(w->reserve_fd < 0 ? 0 : w->reserve_fd) + FILES_SPARE;
+    w->files_max = r.rlim_cur > own + 2 ? (uint32_t)(r.rlim_cur - own) : 2;
+    if (w->files_max / 2 < w->config->max_connections)
+        log_warning("worker: this process has room for %u connections of max_connections = %u with "
+                    "%llu descriptors; further ones get 503; raise LimitNOFILE",
+                    w->files_max / 2, w->config->max_connections, (unsigned long long)r.rlim_cur);
+}
+
+static bool has_room(const struct worker *w, uint32_t others)
+{
+    return others + loop_open_clients(w) < w->config->max_connections &&
+           loop_open_clients(w) < w->files_max / 2;
+}
+
+/* What lingers would take the last descriptors. */
+static bool is_crowded(const struct worker *w)
+{
+    return w->n_clients + w->n_busy + w->n_idle + 1 >= w->files_max;
+}
+
 /* Over the limit of all connections: the answer goes out before anything was read. */
 static void refuse(struct worker *w, int fd, const struct clientip *peer)
 {
@@ -102,7 +135,12 @@ static void refuse(struct worker *w, int fd, const struct clientip *peer)
     }
     c->refused = true;
     c->note.limit = "max_connections";
+    const bool crowded = is_crowded(w);
+    if (crowded) /* or closing at once would be a reset, which may destroy the answer */
+        (void)!recv(fd, w->client_buffer, sizeof w->client_buffer, 0);
     response_problem(NULL, c, PROBLEM_UNAVAILABLE, "Retry-After: 1\r\n", "", false);
+    if (crowded)
+        client_close(c);
 }
 
 static void accepted(struct worker *w, int fd, const struct sockaddr *sa, bool room)
@@ -139,8 +177,7 @@ static bool accept_one(struct worker *w, int listener, uint32_t others)
             out_of_descriptors(w, listener);
         return errno == ECONNABORTED || errno == EINTR;
     }
-    accepted(w, fd, (struct sockaddr *)&sa,
-             others + loop_open_clients(w) < w->config->max_connections);
+    accepted(w, fd, (struct sockaddr *)&sa, has_room(w, others));
     return true;
 }
 
@@ -158,6 +195,7 @@ int accept_start(struct worker *w)
 {
     const struct process *p = w->process;
     reserve_open(w);
+    count_descriptors(w);
     memset(w->shared->clients[w->number], 0, sizeof *w->shared->clients);
     w->listeners = calloc(p->n_listeners + 1, sizeof *w->listeners);
     if (!w->listeners)

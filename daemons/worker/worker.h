@@ -142,6 +142,7 @@ struct worker {
     struct listener *listeners;
     uint32_t n_listeners;
     int reserve_fd;
+    uint32_t files_max; /* descriptors for clients and backends together */
     uint64_t accept_again_ms; /* 0: accepting */
     bool accepting, draining;
     bool drained; /* as proc_table.drained says, see loop.c */
