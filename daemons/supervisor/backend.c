@@ -5,6 +5,7 @@
  */
 #include "daemons/http/h1.h"
 #include "daemons/supervisor/supervisor.h"
+#include "polder/server_state.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -20,27 +21,6 @@ static void give_up(struct supervisor *s, struct session *x, unsigned status, co
 {
     intake_refuse(x->client.io.fd, status, status == 503 ? 1 : 0, why);
     session_end(s, x, END_BACKEND_REFUSED);
-}
-
-/* By weight among those that have not been tried. */
-static const struct config_server *choose(struct supervisor *s, const struct session *x)
-{
-    const struct config_upstream *u = x->route->upstream;
-    uint64_t sum = 0, at;
-    for (uint32_t i = 0; i < u->n_servers && i < 64; i++)
-        if (!(x->pending->tried >> i & 1))
-            sum += u->servers[i].weight;
-    if (!sum)
-        return NULL;
-    at = supervisor_random(s) % sum;
-    for (uint32_t i = 0; i < u->n_servers && i < 64; i++) {
-        if (x->pending->tried >> i & 1)
-            continue;
-        if (at < u->servers[i].weight)
-            return &u->servers[i];
-        at -= u->servers[i].weight;
-    }
-    return NULL;
 }
 
 static void on_backend(struct ev_loop *loop, ev_io *w, int revents)
@@ -63,47 +43,57 @@ static void on_client(struct ev_loop *loop, ev_io *w, int revents)
         session_end(s, x, END_CLIENT_LOST);
 }
 
+static void connect_next(struct supervisor *s, struct session *x, int failed);
+
 void backend_begin(struct supervisor *s, struct session *x)
 {
-    const struct config_upstream *u = x->route->upstream;
     if (!ev_is_active(&x->client.io)) {
         ev_io_init(&x->client.io, on_client, x->client.io.fd, EV_READ);
         ev_io_start(s->loop, &x->client.io);
     }
-    for (;;) {
-        const struct config_server *v = choose(s, x);
-        if (!v) {
-            give_up(s, x, x->pending->tried ? 502 : 503, "no backend takes the connection");
-            return;
-        }
-        x->pending->tried |= UINT64_C(1) << (v - u->servers);
-        const int fd =
-            socket(v->address.sa.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-        if (fd < 0) {
-            give_up(s, x, 503, "no descriptor is left");
-            return;
-        }
-        const int rc = connect(fd, (const struct sockaddr *)&v->address.sa, v->address.len);
-        if (rc < 0 && errno != EINPROGRESS) {
-            close(fd);
-            continue;
-        }
-        x->pending->server = v;
+    connect_next(s, x, 0);
+}
+
+/* failed: errno of the address that was tried last; 0: none was. */
+static void connect_next(struct supervisor *s, struct session *x, int failed)
+{
+    const int fd = servers_connect(s, x, failed);
+    if (fd == -ECONNREFUSED && s->now_ms >= x->pending->until_ms) {
+        give_up(s, x, 504, "the backend did not answer in time");
+    } else if (fd == -ECONNREFUSED) {
+        give_up(s, x, x->pending->tried ? 502 : 503, "no backend takes the connection");
+    } else if (fd < 0) {
+        give_up(s, x, 503, "no descriptor is left");
+    } else {
         s->held++;
         ev_io_init(&x->backend.io, on_backend, fd, EV_WRITE);
         ev_io_start(s->loop, &x->backend.io);
-        x->deadline_ms = s->now_ms + u->connect_timeout_ms;
+        x->deadline_ms = servers_deadline(s, x, x->route->upstream->connect_timeout_ms);
         wheel_set(s, x, x->deadline_ms);
-        return;
     }
 }
 
-static void try_next(struct supervisor *s, struct session *x)
+static void unconnected(struct supervisor *s, struct session *x, int code)
 {
     relay_close(s, &x->backend);
-    if (x->state == SESSION_ASKING)
-        session_move(x, SESSION_CONNECTING);
-    backend_begin(s, x);
+    connect_next(s, x, code);
+}
+
+/* It has the handshake and fails: another server gets it, or the client hears of it. */
+static void failed(struct supervisor *s, struct session *x, bool again, unsigned status,
+                   const char *why)
+{
+    if (!again) {
+        give_up(s, x, status, why);
+        return;
+    }
+    relay_close(s, &x->backend);
+    x->pending->answer_len = 0;
+    x->pending->scanned = 0;
+    session_move(x, SESSION_CONNECTING);
+    x->pending->tried |= UINT64_C(1)
+                         << (x->pending->server - x->pending->server->upstream->servers);
+    connect_next(s, x, 0);
 }
 
 static void ask(struct supervisor *s, struct session *x)
@@ -112,11 +102,12 @@ static void ask(struct supervisor *s, struct session *x)
     socklen_t len = sizeof error;
     getsockopt(x->backend.io.fd, SOL_SOCKET, SO_ERROR, &error, &len);
     if (error) {
-        try_next(s, x);
+        unconnected(s, x, error);
         return;
     }
     session_move(x, SESSION_ASKING);
-    x->deadline_ms = s->now_ms + x->route->upstream->timeout_ms;
+    servers_count(s, x);
+    x->deadline_ms = servers_deadline(s, x, x->route->upstream->timeout_ms);
     wheel_set(s, x, x->deadline_ms);
     ev_io_stop(s->loop, &x->backend.io);
     ev_io_set(&x->backend.io, x->backend.io.fd, EV_READ);
@@ -124,7 +115,8 @@ static void ask(struct supervisor *s, struct session *x)
     /* at most 24 KiB into an empty socket buffer: it takes them whole, or the connection is dead */
     if (send(x->backend.io.fd, x->pending->bytes, x->pending->head_len, MSG_NOSIGNAL) !=
         (ssize_t)x->pending->head_len)
-        try_next(s, x);
+        failed(s, x, servers_failed(s, x, SERVER_CLOSED, "closed the connection at once"), 502,
+               "the backend closed the connection");
 }
 
 /* ---- the answer ---- */
@@ -257,12 +249,21 @@ static void read_answer(struct supervisor *s, struct session *x)
         switch (h1_parse_response(p->answer, p->answer_len, &p->scanned, false, &head)) {
         case H1_MORE:
             if (n <= 0)
-                give_up(s, x, 502, "the backend closed the connection");
+                failed(s, x,
+                       servers_failed(s, x, SERVER_CLOSED,
+                                      "closed the connection %s its response head",
+                                      p->answer_len ? "within" : "before"),
+                       502, "the backend closed the connection");
             else if (p->answer_len == room)
-                give_up(s, x, 502, "the backend's answer is too long");
+                failed(s, x,
+                       servers_failed(s, x, SERVER_TOO_LARGE, "sent a response head over 16 KiB"),
+                       502, "the backend's answer is too long");
             return;
         case H1_BAD:
-            give_up(s, x, 502, "the backend's answer is malformed");
+            failed(s, x,
+                   servers_failed(s, x, head.flaw_is_size ? SERVER_TOO_LARGE : SERVER_MALFORMED,
+                                  "sent a response head %s", head.flaw),
+                   502, "the backend's answer is malformed");
             return;
         default:
             break;
@@ -274,6 +275,7 @@ static void read_answer(struct supervisor *s, struct session *x)
         p->answer_len -= head.head_len;
         p->scanned = 0;
     }
+    servers_answered(s, x);
     if (head.status != 101 && n > 0 && p->answer_len < room && !refusal_whole(p, &head))
         p->scanned = 0; /* its head is looked at again with more of its body */
     else if (head.status != 101)
@@ -281,19 +283,26 @@ static void read_answer(struct supervisor *s, struct session *x)
     else if (is_handshake(x, &head, &deflate))
         open_session(s, x, &head, deflate);
     else
-        give_up(s, x, 502, "the backend's handshake is wrong");
+        failed(s, x, servers_failed(s, x, SERVER_MALFORMED, "sent a 101 that is no WebSocket's"),
+               502, "the backend's handshake is wrong");
+}
+
+static void timed_out(struct supervisor *s, struct session *x)
+{
+    const double timeout_s = x->route->upstream->timeout_ms / 1000.;
+    if (x->state == SESSION_ASKING)
+        failed(s, x, servers_failed(s, x, SERVER_TIMEOUT, "gave no response for %g s", timeout_s),
+               504, "the backend did not answer in time");
+    else
+        unconnected(s, x, ETIMEDOUT);
 }
 
 void backend_ready(struct supervisor *s, struct session *x, int revents)
 {
-    if (revents & EV_TIMER) {
-        if (x->state == SESSION_ASKING)
-            give_up(s, x, 504, "the backend did not answer in time");
-        else
-            try_next(s, x);
-    } else if (x->state == SESSION_CONNECTING) {
+    if (revents & EV_TIMER)
+        timed_out(s, x);
+    else if (x->state == SESSION_CONNECTING)
         ask(s, x);
-    } else if (x->state == SESSION_ASKING) {
+    else if (x->state == SESSION_ASKING)
         read_answer(s, x);
-    }
 }

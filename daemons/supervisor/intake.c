@@ -170,7 +170,12 @@ static int take_message(struct supervisor *s, int link)
         take_news(s, &h, bytes + sizeof h);
         return 1;
     }
-    if (good && !(h.flags & HANDOVER_TELLS) && h.head_len && n_fds == 1 && is_stream(fds[0])) {
+    if (good && (h.flags & HANDOVER_SERVERS) && n_fds == 1) {
+        servers_take_table(s, fds[0]);
+        return 1;
+    }
+    if (good && !(h.flags & (HANDOVER_TELLS | HANDOVER_SERVERS)) && h.head_len && n_fds == 1 &&
+        is_stream(fds[0])) {
         take_client(s, &h, bytes + sizeof h, fds[0]);
         return 1;
     }

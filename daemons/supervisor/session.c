@@ -129,6 +129,7 @@ void session_end(struct supervisor *s, struct session *x, enum session_end why)
     const bool was_open = x->state == SESSION_OPEN || x->state == SESSION_CLOSING;
     if (x->state != SESSION_CLOSING)
         x->end = (uint8_t)why;
+    servers_forget(s, x);
     session_move(x, SESSION_ENDED);
     s->ends[x->end]++;
     if (was_open)

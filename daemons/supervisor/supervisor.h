@@ -7,6 +7,7 @@
  *   intake.c     a worker's message with the client's socket becomes a session, or a 503
  *   admit.c      is there room: in all, on the route, for this client, for this second
  *   backend.c    connects to a server of the route and carries the handshake over; or
+ *   servers.c    which server, by what all processes know of them
  *   local.c      answers it here, where the route has no backend, and tells of invalidations
  *   relay.c      frames both ways: read into one buffer, looked at (frames.c), written on
  *   heartbeat.c  one wheel for all: heartbeats, reaping, closing in time
@@ -25,6 +26,7 @@
 #include "polder/clientip.h"
 #include "polder/config.h"
 #include "polder/handover.h"
+#include "polder/server_state.h"
 #include "polder/shared.h"
 
 #include <ev.h>
@@ -118,8 +120,11 @@ struct session {
 /* What is needed until the session is open. */
 struct pending {
     char accept_key[28];
-    uint64_t tried; /* servers */
-    const struct config_server *server;
+    uint64_t tried;                     /* servers */
+    const struct config_server *server; /* asked now or last */
+    uint32_t address;                   /* of those of its name */
+    uint32_t asked_in_vain;
+    uint64_t until_ms, lease_ms; /* of all tries; of the trial that it is, 0 */
     uint32_t head_len, surplus_len, answer_len;
     size_t scanned;
     char answer[16384 + 1];
@@ -150,6 +155,7 @@ struct histogram {
 
 struct supervisor {
     struct ev_loop *loop;
+    struct server_table *servers; /* polderd's; NULL: no worker has come yet */
     const char *path;
     struct config *config;
     void *arena[1];                     /* of config */
@@ -217,6 +223,20 @@ void intake_refuse(int fd, unsigned status, unsigned retry_s, const char *why);
 /* backend.c */
 void backend_begin(struct supervisor *s, struct session *x);
 void backend_ready(struct supervisor *s, struct session *x, int revents);
+
+/* servers.c */
+void servers_take_table(struct supervisor *s, int fd); /* takes fd */
+/* A connection that begins: to the next address of the server whose last one has failed with that
+ * errno, or to the next server. -ECONNREFUSED: there is none left; other errors are this process's
+ * own. */
+int servers_connect(struct supervisor *s, struct session *x, int failed);
+void servers_count(struct supervisor *s, const struct session *x); /* it is sent the handshake */
+uint64_t servers_deadline(const struct supervisor *s, const struct session *x, uint64_t allowed_ms);
+/* True: another server may be asked. */
+bool servers_failed(struct supervisor *s, struct session *x, enum server_reason reason,
+                    const char *format, ...) __attribute__((format(printf, 4, 5)));
+void servers_answered(struct supervisor *s, struct session *x);
+void servers_forget(struct supervisor *s, struct session *x); /* it is given up */
 
 /* local.c */
 void local_begin(struct supervisor *s, struct session *x);

@@ -181,6 +181,37 @@ void handover_close(struct worker *w)
     w->supervisor = -1;
 }
 
+/* One message on the connection, with the socket where fd >= 0. 0 or a negative errno. */
+static int send_once(int to, struct iovec *iov, size_t n, int fd)
+{
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control;
+    memset(&control, 0, sizeof control);
+    struct msghdr m = {.msg_iov = iov,
+                       .msg_iovlen = n,
+                       .msg_control = control.bytes,
+                       .msg_controllen = sizeof control.bytes};
+    struct cmsghdr *cm = CMSG_FIRSTHDR(&m);
+    cm->cmsg_level = SOL_SOCKET;
+    cm->cmsg_type = SCM_RIGHTS;
+    cm->cmsg_len = CMSG_LEN(sizeof fd);
+    memcpy(CMSG_DATA(cm), &fd, sizeof fd);
+    if (fd < 0)
+        m.msg_control = NULL, m.msg_controllen = 0;
+    return sendmsg(to, &m, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? -errno : 0;
+}
+
+/* What it is to know of servers; it does without where that is lost. */
+static void send_table(const struct worker *w)
+{
+    struct handover h = {
+        .magic = HANDOVER_MAGIC, .version = HANDOVER_VERSION, .flags = HANDOVER_SERVERS};
+    struct iovec iov = {&h, sizeof h};
+    send_once(w->supervisor, &iov, 1, shared_servers_fd(w->shared));
+}
+
 static bool supervisor_connect(struct worker *w)
 {
     struct sockaddr_un sa = {.sun_family = AF_UNIX};
@@ -205,35 +236,18 @@ static bool supervisor_connect(struct worker *w)
         return false;
     }
     w->supervisor = fd;
+    send_table(w);
     return true;
 }
 
-/* One message, with the socket where fd >= 0. 0 or a negative errno. */
 static int send_message(struct worker *w, struct iovec *iov, size_t n, int fd)
 {
-    union {
-        struct cmsghdr align;
-        char bytes[CMSG_SPACE(sizeof(int))];
-    } control;
-    memset(&control, 0, sizeof control);
-    struct msghdr m = {.msg_iov = iov,
-                       .msg_iovlen = n,
-                       .msg_control = control.bytes,
-                       .msg_controllen = sizeof control.bytes};
-    struct cmsghdr *cm = CMSG_FIRSTHDR(&m);
-    cm->cmsg_level = SOL_SOCKET;
-    cm->cmsg_type = SCM_RIGHTS;
-    cm->cmsg_len = CMSG_LEN(sizeof fd);
-    memcpy(CMSG_DATA(cm), &fd, sizeof fd);
-    if (fd < 0)
-        m.msg_control = NULL, m.msg_controllen = 0;
     for (int attempt = 0; attempt < 2; attempt++) {
         if (!supervisor_connect(w))
             return -ECONNREFUSED;
-        if (sendmsg(w->supervisor, &m, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0)
-            return 0;
-        if (errno == EAGAIN || errno == EMSGSIZE || errno == ENOBUFS)
-            return -errno;
+        const int code = send_once(w->supervisor, iov, n, fd);
+        if (code == 0 || code == -EAGAIN || code == -EMSGSIZE || code == -ENOBUFS)
+            return code;
         handover_close(w); /* it was restarted: once more on a new connection */
     }
     return -EPIPE;

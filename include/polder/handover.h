@@ -19,6 +19,8 @@
 /* In flags: no socket comes, but word of what a worker has invalidated: id is a tag, or head is a
  * URL ("host/path?query"), or both are empty for everything. */
 #define HANDOVER_TELLS 1u
+/* In flags, of the first message of a connection: its descriptor is the table of server states. */
+#define HANDOVER_SERVERS 2u
 
 struct handover {
     uint32_t magic;

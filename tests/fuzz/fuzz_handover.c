@@ -99,6 +99,13 @@ void local_begin(struct supervisor *s, struct session *x)
     begin(s, x);
 }
 
+void servers_take_table(struct supervisor *s, int fd)
+{
+    (void)s;
+    must(now.sound && now.h.flags & HANDOVER_SERVERS);
+    close(fd);
+}
+
 unsigned local_invalidated(struct supervisor *s, const char *const *tags, size_t n,
                            const char *prefix)
 {
@@ -210,7 +217,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     must(take_message(&s, link[1]) == 0);
     must(lowest_free() == free_fd);
     const bool client = now.sound && n_fds == 1 && !(data[0] & 4) && now.h.head_len &&
-                        !(now.h.flags & HANDOVER_TELLS);
+                        !(now.h.flags & (HANDOVER_TELLS | HANDOVER_SERVERS));
     must(now.sessions + (s.refused - refused) == (client ? 1 : 0));
     must(!now.told || (now.sound && n_fds == 0 && (now.h.flags & HANDOVER_TELLS)));
     free(bytes);

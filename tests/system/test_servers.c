@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <unistd.h>
 
 enum mood { WELL, HANGS, CLOSES, CLOSES_WITHIN, GARBAGE, HUGE_HEAD, MANY_FIELDS };
 static _Atomic int mood; /* of the bad one */
@@ -15,8 +16,18 @@ static struct backend *good, *bad;
 static struct house house;
 static atomic_uint posts; /* that reached a backend */
 
+/* A handshake of ours, whose key and answer are those of RFC 6455 1.3. */
+#define HANDSHAKE                                                                                  \
+    "GET /ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"                 \
+    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+#define SWITCHES                                                                                   \
+    "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"            \
+    "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
+
 static bool is_well(struct asked *a)
 {
+    if (!strcmp(a->target, "/ws"))
+        return reply(a, SWITCHES);
     if (!strcmp(a->method, "POST"))
         atomic_fetch_add(&posts, 1);
     return reply_ok(a, a->arg ? a->arg : "", "well");
@@ -24,7 +35,7 @@ static bool is_well(struct asked *a)
 
 static bool has_moods(struct asked *a)
 {
-    static char many[40 * 200];
+    char many[40 * 200];
     if (!strcmp(a->method, "POST"))
         atomic_fetch_add(&posts, 1);
     switch (atomic_load(&mood)) {
@@ -47,7 +58,7 @@ static bool has_moods(struct asked *a)
             snprintf(many + strlen(many), 20, "X-%d: y\r\n", i);
         return reply(a, "HTTP/1.1 200 OK\r\n%sContent-Length: 0\r\n\r\n", many);
     default:
-        return reply_ok(a, "", "bad, and well");
+        return !strcmp(a->target, "/ws") ? reply(a, SWITCHES) : reply_ok(a, "", "bad, and well");
     }
 }
 
@@ -364,6 +375,74 @@ static void what_is_stale_is_given_at_once_where_all_are_down(void **state)
     assert_true(fast >= 2);
 }
 
+/* ---- handshakes of WebSockets ---- */
+
+static int opened(void)
+{
+    struct message m;
+    const int fd = client_connect(house.port);
+    client_send(fd, HANDSHAKE);
+    client_read(fd, &m, true);
+    const int status = m.status;
+    message_free(&m);
+    close(fd);
+    return status;
+}
+
+static void websocket_house(void)
+{
+    house_start(
+        &house, 2,
+        "upstream \"u\" { server \"127.0.0.1:%u\" { } server \"127.0.0.1:%u\" { }\n"
+        "timeout = \"1s\" }\n"
+        "route \"/ws\" { upstream = \"u\" websocket { } }\nroute \"/*\" { upstream = \"u\" }\n",
+        backend_port(bad), backend_port(good));
+    wait_until(opened() == 101, 20000); /* the supervisor is there */
+}
+
+static void handshakes_feed_the_table_that_requests_obey(void **state)
+{
+    (void)state;
+    websocket_house();
+    atomic_store(&mood, HANGS);
+    for (int i = 0; i < 100 && !listed(backend_port(bad), "\"down\""); i++)
+        assert_int_equal(opened(), 101); /* at the other one, after a timeout */
+    assert_true(listed(backend_port(bad), "\"timeout\""));
+    assert_true(house_logged(&house, "supervisor["));
+    assert_true(house_logged(&house, "gave no response for 1 s"));
+    const unsigned before = backend_calls(bad);
+    unsigned counts[1000] = {0};
+    storm(house.port, "/", 40, 4, counts, NULL);
+    assert_int_equal(counts[200], 40);
+    assert_true(backend_calls(bad) <= before + 2);
+}
+
+static void handshakes_obey_the_table_that_requests_feed(void **state)
+{
+    (void)state;
+    websocket_house();
+    atomic_store(&mood, HANGS);
+    for (int i = 0; i < 100 && !listed(backend_port(bad), "\"down\""); i++)
+        assert_int_equal(get(house.port, "/", NULL), 200);
+    const unsigned before = backend_calls(bad);
+    for (int i = 0; i < 20; i++)
+        assert_int_equal(opened(), 101);
+    assert_true(backend_calls(bad) <= before + 4); /* trials */
+    atomic_store(&mood, WELL);
+    wait_until(opened() == 101 && listed(backend_port(bad), "\"up\""), 40000);
+}
+
+static void a_handshake_passes_over_a_server_that_talks_nonsense(void **state)
+{
+    (void)state;
+    websocket_house();
+    atomic_store(&mood, GARBAGE);
+    for (int i = 0; i < 20; i++)
+        assert_int_equal(opened(), 101);
+    assert_true(listed(backend_port(bad), "\"malformed\""));
+    assert_true(house_logged(&house, "sent a response head with a malformed line at byte 21"));
+}
+
 #define STORY(name) cmocka_unit_test_setup_teardown(name, begin, end)
 
 int main(void)
@@ -384,6 +463,9 @@ int main(void)
         STORY(nobody_waits_for_a_silent_fetch_longer_than_for_its_own),
         STORY(those_who_wait_get_what_the_next_server_answers),
         STORY(what_is_stale_is_given_at_once_where_all_are_down),
+        STORY(handshakes_feed_the_table_that_requests_obey),
+        STORY(handshakes_obey_the_table_that_requests_feed),
+        STORY(a_handshake_passes_over_a_server_that_talks_nonsense),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * servers: which server a handshake goes to, by what all processes know of them.
+ *
+ * The table of server states is polderd's. Each worker hands its descriptor over when it connects
+ * (HANDOVER_SERVERS); that of a new polderd replaces the old one. Without a table, or for a server
+ * that polderd does not have, all servers count as up and nobody is told of failures.
+ *
+ * A handshake is a GET without a body that its client has heard nothing about: it can be a trial,
+ * and goes to one other server where the first one fails before its response is there. All tries
+ * together take at most twice the upstream's timeout.
+ */
+#include "daemons/supervisor/supervisor.h"
+#include "polder/log.h"
+#include "polder/server_state.h"
+#include "polder/stats.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define TRIAL_SPARE_MS 1000
+#define ASKED_MAX      2
+
+/* ---- the table ---- */
+
+/* NULL: it is none of ours. A sealed one cannot be cut short under us. */
+static struct server_table *table_map(int fd)
+{
+    struct stat st;
+    const int seals = fcntl(fd, F_GET_SEALS);
+    if (seals < 0 || !(seals & F_SEAL_SHRINK) || fstat(fd, &st) < 0 ||
+        (uint64_t)st.st_size < sizeof(struct server_table))
+        return NULL;
+    void *base = mmap(NULL, sizeof(struct server_table), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    const struct shm_segment seg = {base, sizeof(struct server_table), fd};
+    if (base == MAP_FAILED)
+        return NULL;
+    if (shm_check(&seg, SHM_SERVERS, SHARED_ABI, server_table_layout()) == 0)
+        return base;
+    munmap(base, sizeof(struct server_table));
+    return NULL;
+}
+
+void servers_take_table(struct supervisor *s, int fd)
+{
+    struct server_table *table = table_map(fd), *old = s->servers;
+    close(fd);
+    if (!table) {
+        log_warning("intake: a table of servers of another layout was dropped; this daemon and "
+                    "polderd are of different versions");
+        return;
+    }
+    if (old && !memcmp(old->header.uuid, table->header.uuid, sizeof old->header.uuid)) {
+        munmap(table, sizeof *table);
+        return;
+    }
+    s->servers = table;
+    if (old)
+        munmap(old, sizeof *old);
+}
+
+static struct server_row *row_of(const struct supervisor *s, const struct config_server *server)
+{
+    return s->servers ? server_find(s->servers, stats_server_id(server)) : NULL;
+}
+
+/* ---- choice ---- */
+
+static bool is_up(const struct supervisor *s, const struct config_server *server)
+{
+    const struct server_row *row = row_of(s, server);
+    return !row || server_is_up(row);
+}
+
+static const struct config_server *trial(const struct supervisor *s, struct session *x)
+{
+    const struct config_upstream *u = x->route->upstream;
+    const uint64_t lasts_ms = (uint64_t)u->connect_timeout_ms + u->timeout_ms + TRIAL_SPARE_MS;
+    uint64_t lease_ms;
+    for (uint32_t i = 0; i < u->n_servers && i < 64; i++) {
+        struct server_row *row = row_of(s, &u->servers[i]);
+        if (row && !server_is_up(row) && u->servers[i].weight && !(x->pending->tried >> i & 1) &&
+            server_try(row, s->now_ms, 0, lasts_ms, &lease_ms)) {
+            x->pending->lease_ms = lease_ms;
+            return &u->servers[i];
+        }
+    }
+    return NULL;
+}
+
+/* By weight among those that have not been tried; healthy: and are up. */
+static const struct config_server *by_weight(struct supervisor *s, const struct session *x,
+                                             bool healthy)
+{
+    const struct config_upstream *u = x->route->upstream;
+    uint32_t weight[64];
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < u->n_servers && i < 64; i++) {
+        const bool takes = !(x->pending->tried >> i & 1) && (!healthy || is_up(s, &u->servers[i]));
+        sum += weight[i] = takes ? u->servers[i].weight : 0;
+    }
+    uint64_t at = sum ? supervisor_random(s) % sum : 0;
+    for (uint32_t i = 0; sum && i < u->n_servers && i < 64; i++) {
+        if (at < weight[i])
+            return &u->servers[i];
+        at -= weight[i];
+    }
+    return NULL;
+}
+
+static const struct config_server *choose(struct supervisor *s, struct session *x)
+{
+    const struct config_server *server = trial(s, x);
+    if (!server)
+        server = by_weight(s, x, true);
+    return server ? server : by_weight(s, x, false);
+}
+
+/* ---- outcomes ---- */
+
+static void report(struct supervisor *s, struct session *x, enum server_reason reason,
+                   const char *what)
+{
+    struct pending *p = x->pending;
+    const struct server_name name = {row_of(s, p->server), s->conditions, p->server->upstream->name,
+                                     p->server->address.text};
+    if (name.row)
+        server_report_failure(&name, reason, what, p->lease_ms != 0, s->now_ms);
+    p->lease_ms = 0;
+}
+
+void servers_answered(struct supervisor *s, struct session *x)
+{
+    const struct config_server *server = x->pending->server;
+    const struct server_name name = {row_of(s, server), s->conditions, server->upstream->name,
+                                     server->address.text};
+    x->pending->lease_ms = 0;
+    if (name.row)
+        server_report_answer(&name, s->now_ms);
+}
+
+void servers_forget(struct supervisor *s, struct session *x)
+{
+    struct pending *p = x->pending;
+    struct server_row *row = p && p->lease_ms && p->server ? row_of(s, p->server) : NULL;
+    if (row)
+        server_untry(row, p->lease_ms, s->now_ms);
+    if (p)
+        p->lease_ms = 0;
+}
+
+void servers_count(struct supervisor *s, const struct session *x)
+{
+    struct server_row *row = row_of(s, x->pending->server);
+    if (row)
+        atomic_fetch_add_explicit(&row->upgrades, 1, memory_order_relaxed);
+}
+
+bool servers_failed(struct supervisor *s, struct session *x, enum server_reason reason,
+                    const char *format, ...)
+{
+    char what[160];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(what, sizeof what, format, args);
+    va_end(args);
+    report(s, x, reason, what);
+    return ++x->pending->asked_in_vain < ASKED_MAX && s->now_ms < x->pending->until_ms;
+}
+
+uint64_t servers_deadline(const struct supervisor *s, const struct session *x, uint64_t allowed_ms)
+{
+    const uint64_t due_ms = s->now_ms + allowed_ms;
+    return due_ms < x->pending->until_ms ? due_ms : x->pending->until_ms;
+}
+
+/* ---- connections ---- */
+
+/* The n-th address that the server has; 0: it has not so many. */
+static socklen_t address_of(const struct supervisor *s, const struct config_server *server,
+                            uint32_t n, struct sockaddr_storage *out)
+{
+    struct server_addresses list = {0};
+    const struct server_row *row = row_of(s, server);
+    if (server->address.len) {
+        *out = server->address.sa;
+        return n ? 0 : server->address.len;
+    }
+    if (!row || !server_addresses_get(row, &list) || n >= list.n)
+        return 0;
+    return server_address_to(&list.at[n], out);
+}
+
+static int begin(const struct sockaddr_storage *sa, socklen_t len)
+{
+    const int fd = socket(sa->ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -errno;
+    if (connect(fd, (const struct sockaddr *)sa, len) < 0 && errno != EINPROGRESS) {
+        const int code = -errno;
+        close(fd);
+        return code;
+    }
+    return fd;
+}
+
+static bool is_ours(int code)
+{
+    return code == EMFILE || code == ENFILE || code == ENOBUFS || code == ENOMEM;
+}
+
+/* The last error of a server that has no further address. */
+static void unconnected(struct supervisor *s, struct session *x, int code)
+{
+    char what[160];
+    if (code == 0) {
+        report(s, x, SERVER_NO_ADDRESS, "has a name without an address");
+    } else if (code == ETIMEDOUT) {
+        snprintf(what, sizeof what, "took no connection for %g s",
+                 x->route->upstream->connect_timeout_ms / 1000.);
+        report(s, x, SERVER_CONNECT_TIMEOUT, what);
+    } else {
+        const bool refused = code == ECONNREFUSED || code == ENOENT;
+        snprintf(what, sizeof what, "%s: %s",
+                 refused ? "refused the connection" : "cannot be reached", strerror(code));
+        report(s, x, refused ? SERVER_REFUSED : SERVER_UNREACHABLE, what);
+    }
+}
+
+int servers_connect(struct supervisor *s, struct session *x, int failed)
+{
+    struct pending *p = x->pending;
+    struct sockaddr_storage sa;
+    if (!p->until_ms)
+        p->until_ms = s->now_ms + (uint64_t)2 * x->route->upstream->timeout_ms;
+    int code = failed;
+    bool more = failed != 0; /* addresses of the same server */
+    while (s->now_ms < p->until_ms) {
+        const struct config_server *server = more ? p->server : choose(s, x);
+        if (!server)
+            break;
+        p->address = more ? p->address + 1 : 0;
+        p->server = server;
+        const socklen_t len = address_of(s, server, p->address, &sa);
+        const int fd = len ? begin(&sa, len) : 0;
+        if (len && fd >= 0)
+            return fd;
+        if (len && is_ours(-fd)) {
+            servers_forget(s, x);
+            return fd;
+        }
+        code = len ? -fd : more ? code : 0;
+        more = len != 0;
+        if (more)
+            continue; /* the next address */
+        unconnected(s, x, code);
+        p->tried |= UINT64_C(1) << (server - server->upstream->servers);
+    }
+    servers_forget(s, x);
+    return -ECONNREFUSED;
+}
