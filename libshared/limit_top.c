@@ -54,8 +54,8 @@ static bool row_read(const struct limit_sketch_row *row, struct limit_top_row *o
 {
     const uint32_t version = atomic_load_explicit(&row->version, memory_order_acquire);
     out->key = atomic_load_explicit(&row->key, memory_order_relaxed);
-    out->requests = row_count(row) * LIMIT_TOP_SAMPLE;
-    out->error = atomic_load_explicit(&row->error, memory_order_relaxed) * LIMIT_TOP_SAMPLE;
+    out->requests = row_count(row);
+    out->error = atomic_load_explicit(&row->error, memory_order_relaxed);
     out->who_len = row->who_len;
     memcpy(out->who, row->who, sizeof out->who);
     atomic_thread_fence(memory_order_acquire);
@@ -67,11 +67,18 @@ static bool row_read(const struct limit_sketch_row *row, struct limit_top_row *o
 
 void limit_top_rearm(struct limit_top_sampler *s)
 {
+    s->weight = s->next ? s->next : 1;
+    if (s->spent < LIMIT_TOP_EXACT) {
+        s->spent++;
+        s->next = 1;
+        return; /* the next one too */
+    }
     uint32_t x = s->random ? s->random : UINT32_C(2463534242);
     x ^= x << 13;
     x ^= x >> 17;
     x ^= x << 5;
     s->random = x;
+    s->next = LIMIT_TOP_SAMPLE;
     s->left =
         (x >> 8) % (2 * LIMIT_TOP_SAMPLE - 1); /* with this one, LIMIT_TOP_SAMPLE on average */
 }
@@ -112,12 +119,14 @@ static void sketch_adopt(const struct limit_caller *c, struct limit_sketch *k, u
 
 /* Space-Saving: a stranger takes the place of the least, with its count, and that count may be all
  * error. */
-static void list_note(struct limit_sketch_row *list, uint64_t key, const void *who, size_t len)
+static void list_note(struct limit_sketch_row *list, uint64_t key, const void *who, size_t len,
+                      uint32_t weight)
 {
     struct limit_sketch_row *row = &list[0];
     for (unsigned i = 0; i < LIMIT_TOP_ROWS; i++) {
         if (list[i].key == key && row_count(&list[i])) {
-            atomic_store_explicit(&list[i].count, row_count(&list[i]) + 1, memory_order_relaxed);
+            atomic_store_explicit(&list[i].count, row_count(&list[i]) + weight,
+                                  memory_order_relaxed);
             return;
         }
         if (row_count(&list[i]) < row_count(row))
@@ -125,14 +134,14 @@ static void list_note(struct limit_sketch_row *list, uint64_t key, const void *w
     }
     const uint64_t least = row_count(row);
     row_open(row);
-    row_put(row, key, least + 1, least);
+    row_put(row, key, least + weight, least);
     row->who_len = len > UINT32_MAX ? UINT32_MAX : (uint32_t)len;
     memcpy(row->who, who, len < sizeof row->who ? len : sizeof row->who);
     row_close(row);
 }
 
 void limit_top_note(const struct limit_caller *c, struct limit_top_list list, uint64_t key,
-                    const void *who, size_t len, bool refused, uint64_t now_ms)
+                    const void *who, size_t len, bool refused, uint32_t weight, uint64_t now_ms)
 {
     if (list.place >= LIMIT_TOP_LISTS || c->slot >= PROC_SLOTS)
         return;
@@ -140,9 +149,9 @@ void limit_top_note(const struct limit_caller *c, struct limit_top_list list, ui
     sketch_adopt(c, k, epoch_of(c->table, list), now_ms);
     if (now_ms >= k->halved_ms + HALVE_MS)
         sketch_halve(k, now_ms);
-    list_note(k->row[LIMIT_TOP_HEAVIEST], key, who, len);
+    list_note(k->row[LIMIT_TOP_HEAVIEST], key, who, len, weight);
     if (refused)
-        list_note(k->row[LIMIT_TOP_REFUSED], key, who, len);
+        list_note(k->row[LIMIT_TOP_REFUSED], key, who, len, weight);
 }
 
 void limit_top_forget(struct limit_table *table, uint32_t place)

@@ -36,7 +36,6 @@ static void put_candidate(struct rpc_out *o, const struct config_limit *l,
         limit_put_exempt(o, l, &terms->exempt);
 }
 
-/* Each one was noted, not one in LIMIT_TOP_SAMPLE. */
 static void put_clients(const struct control *c, struct rpc_out *o, const struct config_limit *l,
                         unsigned slot)
 {
@@ -50,8 +49,8 @@ static void put_clients(const struct control *c, struct rpc_out *o, const struct
             limitkey_to_text(l, row[i].who, sizeof row[i].who, row[i].who_len, who, sizeof who);
         rpc_out_map(o, NULL);
         rpc_out_strn(o, "client", who, len);
-        rpc_out_u64(o, "refused", row[i].requests / LIMIT_TOP_SAMPLE);
-        rpc_out_u64(o, "error", row[i].error / LIMIT_TOP_SAMPLE);
+        rpc_out_u64(o, "refused", row[i].requests);
+        rpc_out_u64(o, "error", row[i].error);
         rpc_out_end(o);
     }
     rpc_out_end(o);

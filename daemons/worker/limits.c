@@ -263,7 +263,7 @@ bool limits_need_head(const struct config_route *route)
     return false;
 }
 
-/* For `limit top`: one request in some. */
+/* For `limit top`: each request while there are few, then one in some. */
 static void note_top(struct worker *w, const struct request *r, const struct charged *ch)
 {
     char text[LIMITS_KEY_MAX];
@@ -273,7 +273,7 @@ static void note_top(struct worker *w, const struct request *r, const struct cha
         const struct limit_top_list list = {ch->limit[i]->index, ch->limit[i]->id};
         if (len >= 0)
             limit_top_note(&w->limit_caller, list, ch->charge[i].key, text, (size_t)len,
-                           !ch->verdict[i].admitted, w->mono_ms);
+                           !ch->verdict[i].admitted, w->top.weight, w->mono_ms);
     }
 }
 

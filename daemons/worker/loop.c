@@ -248,6 +248,8 @@ static void on_beat(EV_P_ ev_timer *watcher, int events)
     if (w->draining)
         hold_leave(w);
     drained_follow(w);
+    limit_top_refill(&w->top);
+    limit_top_refill(&w->poll_top);
     if (loop_cache_ready(w)) /* notices a rotation while nobody asks, and lets go of the old map */
         w->cache_asked = true;
 }

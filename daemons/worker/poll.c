@@ -38,5 +38,5 @@ void poll_note(const struct request *r)
         return;
     const size_t n = who_asks(r, who);
     limit_top_note(&w->limit_caller, (struct limit_top_list){LIMIT_TOP_POLL, 0},
-                   XXH3_64bits(who, n), who, n, false, w->mono_ms);
+                   XXH3_64bits(who, n), who, n, false, w->poll_top.weight, w->mono_ms);
 }

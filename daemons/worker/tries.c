@@ -74,7 +74,8 @@ static void try_note(struct worker *w, const struct request *r, const struct con
     char who[LIMITS_KEY_MAX];
     const int len = limits_who(r, l, who);
     if (len >= 0)
-        limit_top_note(&w->limit_caller, t->list, key, who, (size_t)len, true, t->terms.started_ms);
+        limit_top_note(&w->limit_caller, t->list, key, who, (size_t)len, true, 1,
+                       t->terms.started_ms);
 }
 
 /* Whom a list of the candidate's own exempts. *key: by which it counts whom the limit itself

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * limit_top: the heaviest and the most refused clients of each limit, about.
+ * limit_top: the heaviest and the most refused clients of each limit; exact while there are few.
  *
  * Each process keeps two small lists a limit (Space-Saving over LIMIT_TOP_ROWS clients) in the
- * limiter's segment, and looks at one request in LIMIT_TOP_SAMPLE: the hot path pays for a counter
+ * limiter's segment. It looks at each request as long as these are few, LIMIT_TOP_EXACT a second,
+ * and then at one in LIMIT_TOP_SAMPLE, which counts as so many: the hot path pays for a counter
  * that it decrements. Counts are halved each minute, so the lists tell of the last minutes. Control
  * adds up the lists of all processes. A process that dies leaves its lists; its successor goes on
  * with them, unless a reload has given their place to another limit.
@@ -20,6 +21,7 @@
 #define LIMIT_TOP_ROWS   32
 #define LIMIT_TOP_WHO    64
 #define LIMIT_TOP_SAMPLE 16
+#define LIMIT_TOP_EXACT  128
 
 enum limit_top_by { LIMIT_TOP_HEAVIEST, LIMIT_TOP_REFUSED };
 
@@ -32,7 +34,7 @@ struct limit_top_list {
 
 struct limit_top_row {
     uint64_t key;
-    uint64_t requests;       /* about: charged or refused (HEAVIEST), refused (REFUSED) */
+    uint64_t requests;       /* charged or refused (HEAVIEST), refused (REFUSED) */
     uint64_t error;          /* at most so many of them may have been others' */
     uint32_t who_len;        /* of all that was counted by; who has the first bytes of it */
     char who[LIMIT_TOP_WHO]; /* as limitkey.h has it */
@@ -42,9 +44,17 @@ struct limit_top_row {
 struct limit_top_sampler {
     uint32_t left;
     uint32_t random;
+    uint32_t spent;  /* of LIMIT_TOP_EXACT */
+    uint32_t weight; /* requests that the one that was due last stands for */
+    uint32_t next;   /* ... and that the next one will; 0: 1 */
 };
 
 void limit_top_rearm(struct limit_top_sampler *sampler);
+/* Each second. */
+static inline void limit_top_refill(struct limit_top_sampler *sampler)
+{
+    sampler->spent = 0;
+}
 
 /* Whether this request is to be noted. The gaps are random, so that nobody who sends in step hides
  * between them. */
@@ -58,10 +68,11 @@ static inline bool limit_top_due(struct limit_top_sampler *sampler)
     return true;
 }
 
-/* now_ms: the same each time: nothing is halved. who: the bytes that limit_key() was made of. Only
- * for the owner of caller->slot. */
+/* weight: requests that this one stands for, as the sampler says. now_ms: the same each time:
+ * nothing is halved. who: the bytes that limit_key() was made of. Only for the owner of
+ * caller->slot. */
 void limit_top_note(const struct limit_caller *caller, struct limit_top_list list, uint64_t key,
-                    const void *who, size_t len, bool refused, uint64_t now_ms);
+                    const void *who, size_t len, bool refused, uint32_t weight, uint64_t now_ms);
 /* At most max rows, the most requests first; how many there are. Any process; never waits for a
  * writer: a row that is being written is left out. */
 size_t limit_top_read(const struct limit_table *table, struct limit_top_list list,

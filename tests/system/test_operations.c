@@ -95,6 +95,37 @@ static void many_reloads_in_a_row_do_not_wait_for_each_other(void **state)
     house_remove(&h);
 }
 
+/* ---- limit top ---- */
+
+static void a_few_requests_are_counted_exactly(void **state)
+{
+    struct house h;
+    const char *out;
+    (void)state;
+    house_start(&h, 1,
+                "upstream \"u\" { server \"127.0.0.1:%u\" { } }\n"
+                "limit \"few\" { requests = 3 window = 1h key = \"client\" }\n"
+                "route \"/*\" { upstream = \"u\" cache { } limits = {\"few\"} }\n",
+                backend_port(backend));
+    const int fd = client_connect(h.port);
+    for (unsigned i = 0; i < 7; i++) {
+        struct message m;
+        client_send(fd, "GET /a HTTP/1.1\r\nHost: a\r\n\r\n");
+        client_read(fd, &m, false);
+        assert_int_equal(m.status, i < 3 ? 200 : 429);
+        message_free(&m);
+    }
+    close(fd);
+    assert_int_equal(ctl(&h, &out, "--json limit top few"), 0);
+    char *heaviest = strstr(out, "\"heaviest\""), *refused = strstr(out, "\"refused\"");
+    assert_non_null(heaviest);
+    assert_non_null(refused);
+    assert_int_equal(atoi(strstr(heaviest, "\"requests\": ") + 12), 7);
+    assert_int_equal(atoi(strstr(refused, "\"requests\": ") + 12), 4);
+    assert_int_equal(atoi(strstr(refused, "\"error\": ") + 9), 0);
+    house_remove(&h);
+}
+
 /* ---- drain and stop ---- */
 
 static bool is_kept_open(struct house *h)
@@ -169,6 +200,7 @@ int main(void)
         cmocka_unit_test(a_reload_waits_and_fails_on_a_broken_file),
         cmocka_unit_test(a_reload_says_what_it_keeps_and_what_it_resets),
         cmocka_unit_test(many_reloads_in_a_row_do_not_wait_for_each_other),
+        cmocka_unit_test(a_few_requests_are_counted_exactly),
         cmocka_unit_test(drain_sends_clients_elsewhere_until_it_is_off),
         cmocka_unit_test(stop_under_systemd_says_what_stops_it),
     };

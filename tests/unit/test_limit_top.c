@@ -49,21 +49,32 @@ static void note(const struct limit_caller *c, uint32_t limit, uint64_t client, 
 {
     char who[24];
     const int n = snprintf(who, sizeof who, "client %llu", (unsigned long long)client);
-    limit_top_note(c, list_at(limit), client + 1, who, (size_t)n, refused, now);
+    limit_top_note(c, list_at(limit), client + 1, who, (size_t)n, refused, 1, now);
 }
 
-static void one_request_in_sixteen_is_looked_at(void **state)
+static void each_is_counted_while_there_are_few_and_then_one_in_sixteen_for_all(void **state)
 {
     (void)state;
     struct limit_top_sampler s = {0};
-    uint64_t due = 0, in_step = 0;
+    uint64_t due = 0, in_step = 0, counted = 0;
+    for (uint32_t i = 0; i < LIMIT_TOP_EXACT; i++) {
+        assert_true(limit_top_due(&s));
+        assert_int_equal(s.weight, 1);
+    }
     for (uint32_t i = 0; i < 1600000; i++)
         if (limit_top_due(&s)) {
             due++;
+            counted += s.weight;
             in_step += i % 16 == 3; /* one who sends every sixteenth request */
         }
     assert_in_range(due, 97000, 103000);
+    assert_in_range(counted, 1560000, 1640000);
     assert_in_range(in_step, due / 16 - 700, due / 16 + 700);
+    limit_top_refill(&s); /* a second later */
+    counted = 0;
+    for (uint32_t i = 0; i < 2 * LIMIT_TOP_SAMPLE + LIMIT_TOP_EXACT / 2; i++)
+        counted += limit_top_due(&s) && s.weight == 1;
+    assert_true(counted >= LIMIT_TOP_EXACT / 2);
 }
 
 static void heavy_clients_stand_out_of_a_crowd_over_all_processes(void **state)
@@ -77,13 +88,13 @@ static void heavy_clients_stand_out_of_a_crowd_over_all_processes(void **state)
     }
     assert_int_equal(limit_top_read(table, list_at(3), LIMIT_TOP_HEAVIEST, rows, 5), 5);
     assert_int_equal(rows[0].key, 8);
-    assert_in_range(rows[0].requests, 4000 * 16, 4000 * 16 + rows[0].error);
+    assert_in_range(rows[0].requests, 4000, 4000 + rows[0].error);
     assert_int_equal(rows[0].who_len, 8);
     assert_memory_equal(rows[0].who, "client 7", 8);
     assert_int_equal(rows[1].key, 9);
     assert_int_equal(limit_top_read(table, list_at(3), LIMIT_TOP_REFUSED, rows, 5), 1);
     assert_int_equal(rows[0].key, 9);
-    assert_int_equal(rows[0].requests, 2000 * 16);
+    assert_int_equal(rows[0].requests, 2000);
     assert_int_equal(rows[0].error, 0);
     assert_int_equal(limit_top_read(table, list_at(4), LIMIT_TOP_HEAVIEST, rows, 5),
                      0); /* another limit */
@@ -100,10 +111,10 @@ static void what_was_long_ago_is_forgotten(void **state)
         note(&c, 0, 2, false, T0 + 60000);
     assert_int_equal(limit_top_read(table, list_at(0), LIMIT_TOP_HEAVIEST, rows, 2), 2);
     assert_int_equal(rows[0].key, 3);
-    assert_int_equal(rows[1].requests, 500 * 16);
+    assert_int_equal(rows[1].requests, 500);
     note(&c, 0, 2, false, T0 + 100000000);
     assert_int_equal(limit_top_read(table, list_at(0), LIMIT_TOP_HEAVIEST, rows, 2), 1);
-    assert_int_equal(rows[0].requests, 16);
+    assert_int_equal(rows[0].requests, 1);
 }
 
 static void a_limit_can_be_emptied(void **state)
@@ -128,9 +139,9 @@ static void a_place_that_another_limit_has_now_tells_nothing_of_the_first(void *
     const struct limit_caller old = caller_of(0, 1), new = caller_of(1, 1);
     const struct limit_top_list first = {0, 77}, second = {0, 78};
     struct limit_top_row rows[2];
-    limit_top_note(&old, first, 1, "secret", 6, true, T0);
-    limit_top_note(&new, second, 2, "other", 5, true, T0);
-    limit_top_note(&old, first, 1, "secret", 6, true, T0);
+    limit_top_note(&old, first, 1, "secret", 6, true, 1, T0);
+    limit_top_note(&new, second, 2, "other", 5, true, 1, T0);
+    limit_top_note(&old, first, 1, "secret", 6, true, 1, T0);
     for (int by = 0; by < 2; by++) {
         assert_int_equal(limit_top_read(table, second, (enum limit_top_by)by, rows, 2), 1);
         assert_int_equal(rows[0].key, 2);
@@ -138,7 +149,7 @@ static void a_place_that_another_limit_has_now_tells_nothing_of_the_first(void *
         assert_int_equal(rows[0].key, 1);
     }
     const struct limit_caller successor = caller_of(0, 2); /* a worker is respawned */
-    limit_top_note(&successor, second, 3, "third", 5, false, T0);
+    limit_top_note(&successor, second, 3, "third", 5, false, 1, T0);
     assert_int_equal(limit_top_read(table, first, LIMIT_TOP_HEAVIEST, rows, 2), 0);
     assert_int_equal(limit_top_read(table, second, LIMIT_TOP_HEAVIEST, rows, 2), 2);
 }
@@ -150,10 +161,10 @@ static void long_names_are_cut_and_wrong_numbers_ignored(void **state)
     struct limit_top_row rows[2];
     char who[1000];
     memset(who, 'x', sizeof who);
-    limit_top_note(&c, list_at(0), 1, who, sizeof who, false, T0);
-    limit_top_note(&c, list_at(LIMIT_TOP_LISTS), 1, who, sizeof who, false, T0);
+    limit_top_note(&c, list_at(0), 1, who, sizeof who, false, 1, T0);
+    limit_top_note(&c, list_at(LIMIT_TOP_LISTS), 1, who, sizeof who, false, 1, T0);
     c.slot = PROC_SLOTS;
-    limit_top_note(&c, list_at(0), 1, who, sizeof who, false, T0);
+    limit_top_note(&c, list_at(0), 1, who, sizeof who, false, 1, T0);
     assert_int_equal(limit_top_read(table, list_at(0), LIMIT_TOP_HEAVIEST, rows, 2), 1);
     assert_int_equal(rows[0].who_len, 1000);
     assert_memory_equal(rows[0].who, who, LIMIT_TOP_WHO);
@@ -202,7 +213,7 @@ static void readers_see_whole_rows_while_writers_are_killed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(one_request_in_sixteen_is_looked_at),
+        TEST(each_is_counted_while_there_are_few_and_then_one_in_sixteen_for_all),
         TEST(heavy_clients_stand_out_of_a_crowd_over_all_processes),
         TEST(what_was_long_ago_is_forgotten),
         TEST(a_limit_can_be_emptied),

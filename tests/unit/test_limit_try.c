@@ -91,7 +91,7 @@ static void the_second_of_a_limit_replaces_the_first(void **state)
     const struct limit_top_list list = {LIMIT_TOP_TRY + (uint32_t)slot, 0};
     limit_try_add(&board->slot[slot], first, 3, &one);
     limit_try_add(&board->slot[slot], first, 4, &one);
-    limit_top_note(&caller, list, 1, "x", 1, true, T0);
+    limit_top_note(&caller, list, 1, "x", 1, true, 1, T0);
     assert_int_equal(limit_top_read(table, list, LIMIT_TOP_REFUSED, &row, 1), 1);
     assert_int_equal(begin(7, T0 + 500, 1000), slot);
     const uint64_t second = limit_try_read(&board->slot[slot], T0 + 1200, &terms);
