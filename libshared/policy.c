@@ -422,7 +422,8 @@ static bool accepts_stale(const struct policy_request *req, const struct cache_r
 enum policy_use policy_use_of(const struct policy_request *req, const struct cache_record *record,
                               bool soft_invalidated, uint64_t now_ms)
 {
-    if (req->has_authorization && !(record->flags & CACHE_AUTH_OK))
+    if ((req->has_authorization && !(record->flags & CACHE_AUTH_OK)) ||
+        !policy_suits_origin(req, record))
         return POLICY_UNUSABLE;
     if (record->flags & CACHE_NO_CACHE || asks_for_fresher(req, record, now_ms) ||
         !policy_is_of_the_past(record, now_ms))
@@ -442,7 +443,8 @@ bool policy_poll_holds(const struct policy_request *req, const struct cache_reco
                        uint64_t min_interval_ms, uint64_t now_ms)
 {
     if (req->identity == POLICY_SHARED ||
-        (req->has_authorization && !(record->flags & CACHE_AUTH_OK)))
+        (req->has_authorization && !(record->flags & CACHE_AUTH_OK)) ||
+        !policy_suits_origin(req, record))
         return false;
     return now_ms < record->received_ms + min_interval_ms && policy_is_of_the_past(record, now_ms);
 }

@@ -43,6 +43,7 @@ void h1_policy_request(const struct h1_head *h, struct policy_request *req)
         .is_post = h->method.len == 4 && memcmp(h->method.at, "POST", 4) == 0,
         .has_authorization = h->first[H1_AUTHORIZATION] != 0,
         .has_range = h->first[H1_RANGE] != 0,
+        .has_origin = h->first[H1_ORIGIN] != 0,
     };
     read_cache_control(h, &req->cc);
     if (!h->first[H1_CACHE_CONTROL] && pragma_says_no_cache(h))

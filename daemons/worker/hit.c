@@ -31,7 +31,7 @@ static enum policy_use use_of(const struct worker *w, const struct request *r,
     const uint32_t slow = CACHE_NO_CACHE | CACHE_SLOW;
     if (w->real_ms < rec->fresh_until_ms && state == INVAL_VALID && !(rec->flags & slow) &&
         !r->policy.has_authorization && !r->policy.obey_directives &&
-        policy_is_of_the_past(rec, w->real_ms))
+        policy_suits_origin(&r->policy, rec) && policy_is_of_the_past(rec, w->real_ms))
         return POLICY_FRESH;
     return policy_use_of(&r->policy, rec, state == INVAL_SOFT, w->real_ms);
 }

@@ -50,6 +50,8 @@ struct stored_copy {
  * found->key is where it lies. 0, or -EIO. */
 int stored_find(struct worker *w, const struct request *r, struct cache_view *v,
                 struct hit_found *found);
+/* Is its URL known to vary? Then *v is the record that says by what, in the map as above. */
+bool stored_varies(struct worker *w, const struct request *r, struct cache_view *v);
 /* What is kept beside the view's record in that coding. 1: *copy is in the map too; 0: nothing yet;
  * body_len 0: it is not worth having. */
 int stored_find_coded(struct worker *w, const struct cache_view *v, enum coding coding,

@@ -124,6 +124,7 @@ void memo_remember(struct client *c, const struct request *r, const struct hit_f
     m->coding = r->coding;
     m->identity = r->policy.identity;
     m->keep_alive = head->keep_alive;
+    m->has_origin = r->policy.has_origin;
     m->inm_len = (uint32_t)r->if_none_match.len;
     m->inm_at = m->inm_len ? (uint32_t)(r->if_none_match.at - head->method.at) : 0;
     memcpy(m->bytes, head->method.at, m->len);
@@ -157,6 +158,7 @@ bool memo_answer(struct client *c, const char *bytes, size_t len)
     r.policy.is_get = !m->is_head;
     r.policy.is_head = m->is_head;
     r.policy.identity = m->identity;
+    r.policy.has_origin = m->has_origin;
     if (m->inm_len)
         r.if_none_match = (struct field_text){m->bytes + m->inm_at, m->inm_len};
     if (m->route->n_limits) {

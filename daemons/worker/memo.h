@@ -31,7 +31,7 @@ struct memo {
     uint64_t limit_key[CONFIG_ROUTE_LIMITS_MAX]; /* 0: exempt */
     struct clientip peer, ip;
     uint32_t inm_at, inm_len; /* If-None-Match within the head; 0: none */
-    bool is_head, http10, keep_alive, trusted_peer;
+    bool is_head, http10, keep_alive, trusted_peer, has_origin;
     uint8_t coding;
     uint8_t identity; /* enum policy_identity */
     char bytes[];

@@ -47,6 +47,7 @@ static bool find(struct worker *w, const struct request *r, const struct hit_fou
     return stored_field(v, "content-range", &range) && field_content_range(range, span) == 0 &&
            rec->body_len == span->last - span->first + 1 &&
            cache_record_state(w->shared->inval, rec, rec->birth) == INVAL_VALID &&
+           policy_suits_origin(&r->policy, rec) &&
            guard_lets(w->routes[r->route->index].guard, rec->birth);
 }
 

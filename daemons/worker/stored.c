@@ -96,14 +96,26 @@ int stored_at(struct worker *w, const struct request *r, const struct cache_key 
     return rc == 1 && same_url(r, v) ? 1 : 0;
 }
 
+static bool is_marker(const struct worker *w, const struct cache_record *rec, const char *url)
+{
+    return rec->flags & CACHE_VARY_MARKER &&
+           inval_check(w->shared->inval, rec->birth, rec->url_slot, NULL, 0, url, rec->url_len) !=
+               INVAL_HARD;
+}
+
+bool stored_varies(struct worker *w, const struct request *r, struct cache_view *v)
+{
+    return cache_reader_get(w->reader, &r->key, v) == 1 && same_url(r, v) &&
+           is_marker(w, v->record, v->url);
+}
+
 int stored_find(struct worker *w, const struct request *r, struct cache_view *v,
                 struct hit_found *found)
 {
     found->key = r->key;
     int rc = cache_reader_get(w->reader, &r->key, v);
     if (rc == 1 && v->record->flags & CACHE_VARY_MARKER) {
-        if (inval_check(w->shared->inval, v->record->birth, v->record->url_slot, NULL, 0, v->url,
-                        v->record->url_len) == INVAL_HARD)
+        if (!is_marker(w, v->record, v->url))
             return 0;
         rc = find_variant(w, r, v, found);
     }
@@ -227,7 +239,7 @@ bool stored_left_ms(const struct request *r, struct hit_found *found, uint64_t *
         uint64_t until = rec->fresh_until_ms;
         if (request_interval_ms(r) && until < rec->received_ms + request_interval_ms(r))
             until = rec->received_ms + request_interval_ms(r);
-        there = state != INVAL_HARD &&
+        there = state != INVAL_HARD && policy_suits_origin(&r->policy, rec) &&
                 (r->policy.identity != POLICY_SHARED || identity_may_take(r, &v)) &&
                 guard_lets(w->routes[r->route->index].guard, rec->birth);
         if (there) {

@@ -39,7 +39,8 @@ struct tee {
     size_t text_len;
     char names[NAMES_MAX]; /* of Vary, lower case, a line each */
     uint32_t names_len;
-    char *body; /* inline body, or the chunk being filled */
+    bool inherits; /* they are those of what is stored */
+    char *body;    /* inline body, or the chunk being filled */
     size_t body_len, room;
     uint64_t total, max_body, stream;
     struct part *part; /* NULL: the body is a whole one */
@@ -258,6 +259,34 @@ bool tee_shrinks(const struct exchange *ex)
     return ex->tee && ex->tee->record.flags & CACHE_SHRINKS;
 }
 
+/* Asked with an Origin, or told without one who may read it? */
+static bool suits_origins(const struct h1_head *request, const struct h1_head *response)
+{
+    if (h1_find(request, H1_ORIGIN))
+        return true;
+    for (uint32_t i = 0; i < response->n_fields; i++)
+        if (field_is(response->field[i].name, "access-control-allow-origin"))
+            return true;
+    return false;
+}
+
+/* A response that varies by nothing, of a URL that is known to vary: it is taken for the variant of
+ * the request that got it, or it would stand for all of them, the stored ones included (RFC 9111
+ * 4.1 prefers those). That lasts as long as the record by which that is known, which is not renewed
+ * here: a backend may have changed its mind. */
+static void inherit_vary(struct worker *w, const struct request *r, struct tee *s)
+{
+    struct cache_view v;
+    if (s->names_len || !loop_cache_ready(w))
+        return;
+    if (stored_varies(w, r, &v) && v.record->vary_len <= sizeof s->names) {
+        memcpy(s->names, v.vary, v.record->vary_len);
+        s->names_len = v.record->vary_len;
+        s->inherits = true;
+    }
+    cache_reader_release(w->reader);
+}
+
 /* Record and text of a response that may be stored. False: it cannot be, after all. */
 static bool fill(struct exchange *ex, struct tee *s, const struct h1_head *head,
                  const struct policy_response *resp)
@@ -275,6 +304,7 @@ static bool fill(struct exchange *ex, struct tee *s, const struct h1_head *head,
         ex->not_stored = "response varies by too much, or by a field that Polder writes";
         return false;
     }
+    inherit_vary(w, r, s);
     rec->key = s->primary = r->key;
     rec->status = s->part && s->part->complete ? 200 : head->status;
     rec->url_slot = inval_url_slot(w->shared->inval, r->url, r->url_len);
@@ -287,6 +317,8 @@ static bool fill(struct exchange *ex, struct tee *s, const struct h1_head *head,
         rec->flags = CACHE_HAS_ETAG | CACHE_ETAG_OURS;
     if (r->post)
         rec->flags |= CACHE_FROM_POST;
+    if (suits_origins(r->head, head))
+        rec->flags |= CACHE_ORIGIN_OK;
     if (shrinks(ex, head, resp))
         rec->flags |= CACHE_SHRINKS;
     tee_set_times(rec, ex, resp);
@@ -544,11 +576,12 @@ void tee_end(struct exchange *ex)
     struct tee *s = ex->tee;
     if (!s || (s->part && !end_part(ex)))
         return;
-    const struct inflight_ticket *flight = s->names_len ? NULL : &ex->ticket;
+    const bool marks = s->names_len && !s->inherits;
+    const struct inflight_ticket *flight = marks ? NULL : &ex->ticket;
     if (s->streaming && !push_chunk(ex))
         return;
     if (!(s->streaming ? push_end(ex, flight) : push_whole(ex, flight)) ||
-        (s->names_len && !push_marker(ex))) {
+        (marks && !push_marker(ex))) {
         ring_full(ex);
         return;
     }

@@ -59,6 +59,7 @@ enum cache_flags {
                                   */
     CACHE_BY_IDENTITY = 1u << 14, /* fetched by a request that said who asks */
     CACHE_OF_IDENTITY = 1u << 15, /* its key is that of one identity: nobody else finds it */
+    CACHE_ORIGIN_OK = 1u << 16,   /* may answer requests with Origin: policy_suits_origin() */
 };
 
 /* Little endian, as LMDB values: 8-byte alignment is promised (values are padded to 8 bytes).

@@ -34,6 +34,7 @@ struct policy_request {
     uint8_t identity; /* enum policy_identity */
     bool has_authorization;
     bool has_range;
+    bool has_origin; /* a browser's script asks, and wants to be told that it may read the answer */
     /* Request directives are advisory (RFC 9111 5.2.1). A cache that lets any client force its way
      * to the backend stops no polling storm, so they count only where this is set. only-if-cached
      * is the caller's to answer (504) and always counts. */
@@ -105,8 +106,16 @@ enum policy_use {
     POLICY_STALE_OK,   /* answer from the store (stale-while-revalidate or max-stale) and revalidate
                           behind */
     POLICY_REVALIDATE, /* ask the backend first (conditionally if there is a validator) */
-    POLICY_UNUSABLE,   /* as if it were not there (Authorization without permission) */
+    POLICY_UNUSABLE,   /* as if it were not there (Authorization without permission; Origin) */
 };
+/* Many backends say Access-Control-Allow-Origin only to requests with Origin, and Vary there or
+ * nowhere. What was fetched without one and does not say it is not for scripts of other origins:
+ * one of them asks the backend once, and what it gets is for all. */
+static inline bool policy_suits_origin(const struct policy_request *req,
+                                       const struct cache_record *record)
+{
+    return !req->has_origin || record->flags & CACHE_ORIGIN_OK;
+}
 enum policy_use policy_use_of(const struct policy_request *req, const struct cache_record *record,
                               bool soft_invalidated, uint64_t now_ms);
 /* Within a poll's interval what is stored is good enough, whatever its directives say, unless it
