@@ -203,7 +203,7 @@ static int stream_chunk(struct keeper *k, struct stream *s, const void *data, si
         s->refused = true;
         return 0;
     }
-    int rc = store_make_room(&k->store, 0, units, STORE_EVICTS_A_PUT);
+    int rc = store_make_room(&k->store, 0, 0, units, STORE_EVICTS_A_PUT);
     if (rc != 0 || (rc = store_put_chunk(&k->store, s->obj_id, s->chunks, data, len)) != 0)
         return rc;
     XXH3_64bits_update(s->hash, data, len);

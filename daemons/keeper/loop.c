@@ -107,7 +107,7 @@ static bool shrink_slice(struct keeper *k)
         return false;
     int rc = store_begin(&k->store);
     if (rc == 0)
-        rc = store_make_room(&k->store, 0, 0, KEEPER_SLICE);
+        rc = store_make_room(&k->store, 0, 0, 0, KEEPER_SLICE);
     if (rc == 0)
         rc = store_commit(&k->store);
     if (rc != 0)

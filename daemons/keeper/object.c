@@ -182,27 +182,39 @@ int store_remove(struct store *s, uint32_t slot)
     if (rc != 0 || (rc = delete_rows(s, slot, &index)) != 0)
         return rc == MDB_NOTFOUND ? MDB_CORRUPTED : rc;
     store_chunks_drop(s, item->obj_id, index.chunks);
-    evict_remove(s->evict, slot);
+    evict_remove(store_queues_of(s, slot), slot);
     s->live_units -= item->units;
     s->n_objects--;
     s->n_copies -= item->is_copy;
+    s->n_personal -= item->is_personal;
     *item = (struct item){0};
     s->free_slots[s->n_free++] = slot;
     return 0;
 }
 
-int store_make_room(struct store *s, uint64_t items, uint64_t units, unsigned most)
+/* Copies of identities go first where they are a quarter or more of what there is. */
+static uint32_t victim(struct store *s, enum evict_bound bound, bool personal)
+{
+    const bool many = personal || s->n_personal * 4 >= s->n_objects;
+    const uint32_t slot = evict_victim(many ? s->personal : s->evict, bound);
+    return slot != EVICT_NONE || personal ? slot
+                                          : evict_victim(many ? s->evict : s->personal, bound);
+}
+
+int store_make_room(struct store *s, uint64_t items, uint64_t personal, uint64_t units,
+                    unsigned most)
 {
     const uint64_t allowed = store_units_allowed(s);
     for (unsigned n = 0; n < most; n++) {
+        const bool many = s->n_personal && s->n_personal + personal > store_personal_allowed(s);
         enum evict_bound bound;
-        if (store_items(s) + items > s->max_items)
+        if (many || store_items(s) + items > s->max_items)
             bound = EVICT_ITEMS;
         else if (s->live_units + units > allowed)
             bound = EVICT_SPACE;
         else
             return 0;
-        const uint32_t slot = evict_victim(s->evict, bound);
+        const uint32_t slot = victim(s, bound, many);
         if (slot == EVICT_NONE)
             return 0;
         const int rc = store_remove(s, slot);
@@ -271,7 +283,9 @@ static int put_rows(struct store *s, struct cache_record *r, size_t len, uint32_
                                 .slot = r->slot,
                                 .chunks = chunks,
                                 .url_len = (uint16_t)r->url_len,
-                                .flags = r->flags & CACHE_CODED ? CACHE_INDEX_COPY : 0};
+                                .flags = r->flags & CACHE_CODED         ? CACHE_INDEX_COPY
+                                         : r->flags & CACHE_OF_IDENTITY ? CACHE_INDEX_PERSONAL
+                                                                        : 0};
     const struct iovec whole = {r, len};
     uint8_t id_key[8], url_key[STORE_URL_KEY];
     memset((char *)r + len, 0, padded - len);
@@ -312,7 +326,7 @@ static int replace_old(struct store *s, const struct cache_record *r, bool *sett
         return 0;
     if (old->birth > r->birth && still_valid(s, old))
         return STORE_REFUSED_OLDER;
-    *settled = evict_is_settled(s->evict, slot);
+    *settled = evict_is_settled(store_queues_of(s, slot), slot);
     *use = (uint8_t)uses_used(atomic_load_explicit(&s->ref[slot], memory_order_relaxed));
     return store_remove(s, slot);
 }
@@ -336,9 +350,12 @@ static int put_new(struct store *s, struct cache_record *r, size_t len, uint32_t
     bool settled;
     uint8_t use;
     const uint64_t items = !(r->flags & CACHE_CODED);
+    const uint64_t personal = items && r->flags & CACHE_OF_IDENTITY;
     int rc = replace_old(s, r, &settled, &use);
-    if (rc != 0 || (rc = store_make_room(s, items, units, STORE_EVICTS_A_PUT)) != 0)
+    if (rc != 0 || (rc = store_make_room(s, items, personal, units, STORE_EVICTS_A_PUT)) != 0)
         return rc;
+    if (personal && s->n_personal >= store_personal_allowed(s))
+        return STORE_REFUSED_SIZE;
     if (!has_room(s, items, units, held))
         return STORE_REFUSED_SIZE; /* unfinished streams hold the rest */
     if (chunks == 0 && (rc = store_new_id(s, &r->obj_id)) != 0)
@@ -350,11 +367,12 @@ static int put_new(struct store *s, struct cache_record *r, size_t len, uint32_t
     const bool known = use != 0xff;
     uses_begin(&s->ref[r->slot], known ? use : 0);
     if (known)
-        evict_adopt(s->evict, r->slot, print_of(&r->key), units, settled);
+        evict_adopt(store_queues_of(s, r->slot), r->slot, print_of(&r->key), units, settled);
     else
-        evict_insert(s->evict, r->slot, print_of(&r->key), units);
+        evict_insert(store_queues_of(s, r->slot), r->slot, print_of(&r->key), units);
     s->n_objects++;
     s->n_copies += !items;
+    s->n_personal += personal;
     s->live_units += units;
     return 0;
 }
@@ -407,7 +425,7 @@ static int put_again(struct store *s, struct cache_record *r, size_t len, size_t
         return rc;
     s->live_units += units;
     s->live_units -= index.units;
-    evict_resize(s->evict, slot, units);
+    evict_resize(store_queues_of(s, slot), slot, units);
     return 0;
 }
 
@@ -436,7 +454,8 @@ int store_freshen(struct store *s, const struct cache_record *r, size_t len)
     new->body_len = old->body_len;
     new->body_checksum = old->body_checksum;
     new->inline_len = old->inline_len;
-    new->flags = (r->flags & ~(uint32_t)CACHE_CHUNKED_BODY) | (old->flags & CACHE_CHUNKED_BODY);
+    const uint32_t stays = CACHE_CHUNKED_BODY | CACHE_OF_IDENTITY;
+    new->flags = (r->flags & ~stays) | (old->flags & stays);
     new->url_slot = inval_url_slot(s->inval, new + 1, new->url_len);
     if (!still_valid(s, new) || !tags_are_calm(s, old, r->birth))
         return STORE_REFUSED_INVALID;

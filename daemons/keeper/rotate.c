@@ -541,7 +541,7 @@ static int make_air(struct keeper *k)
         unsigned dropped;
         if ((rc = store_begin(&k->store)) != 0)
             break;
-        rc = store_make_room(&k->store, 0, allowed - want, KEEPER_SLICE);
+        rc = store_make_room(&k->store, 0, 0, allowed - want, KEEPER_SLICE);
         if (rc == 0)
             rc = store_trash_empty(&k->store, KEEPER_SLICE, &dropped);
         if (rc != 0)

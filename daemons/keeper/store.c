@@ -94,7 +94,8 @@ uint64_t store_object_units(const struct store *s)
 
 bool store_is_over(const struct store *s)
 {
-    return store_items(s) > s->max_items || s->live_units > store_units_allowed(s);
+    return store_items(s) > s->max_items || s->n_personal > store_personal_allowed(s) ||
+           s->live_units > store_units_allowed(s);
 }
 
 /* ---- private tables ---- */
@@ -111,8 +112,9 @@ int store_init(struct store *s)
     s->items = zero_pages(CACHE_SLOTS_MAX * sizeof *s->items);
     s->free_slots = zero_pages(CACHE_SLOTS_MAX * sizeof *s->free_slots);
     s->evict = evict_new(CACHE_SLOTS_MAX, s->ref);
+    s->personal = evict_new(CACHE_SLOTS_MAX, s->ref);
     s->gone = gone_new();
-    if (s->items && s->free_slots && s->evict)
+    if (s->items && s->free_slots && s->evict && s->personal)
         return 0;
     store_fini(s);
     return -ENOMEM;
@@ -125,11 +127,12 @@ void store_fini(struct store *s)
     if (s->free_slots)
         munmap(s->free_slots, CACHE_SLOTS_MAX * sizeof *s->free_slots);
     evict_free(s->evict);
+    evict_free(s->personal);
     gone_free(s->gone);
     free(s->trash);
     s->items = NULL;
     s->free_slots = NULL;
-    s->evict = NULL;
+    s->evict = s->personal = NULL;
     s->gone = NULL;
     s->trash = NULL;
 }
@@ -138,8 +141,9 @@ static void tables_clear(struct store *s)
 {
     madvise(s->items, CACHE_SLOTS_MAX * sizeof *s->items, MADV_DONTNEED);
     evict_clear(s->evict);
+    evict_clear(s->personal);
     s->n_free = s->slots_used = 0;
-    s->n_objects = s->n_copies = s->live_units = 0;
+    s->n_objects = s->n_copies = s->n_personal = s->live_units = 0;
     s->n_trash = 0;
 }
 
@@ -340,8 +344,9 @@ static int rebuild_one(struct store *s, const MDB_val *k, const MDB_val *v, uint
         s->slots_used = index.slot + 1;
     uint64_t print;
     memcpy(&print, index.key.hash, sizeof print);
-    evict_adopt(s->evict, index.slot, print, index.units, true);
+    evict_adopt(store_queues_of(s, index.slot), index.slot, print, index.units, true);
     s->n_objects++;
+    s->n_personal += s->items[index.slot].is_personal;
     s->n_copies += s->items[index.slot].is_copy;
     s->live_units += index.units;
     return 0;

@@ -28,17 +28,19 @@
 
 /* An object, by slot. */
 struct item {
-    uint64_t obj_id;      /* 0: the slot is free */
-    uint32_t units : 31;  /* chunks included */
-    uint32_t is_copy : 1; /* in another content coding: no item of its own */
-    uint32_t expires_s;   /* real seconds; then it is of no use any more */
+    uint64_t obj_id;          /* 0: the slot is free */
+    uint32_t units : 30;      /* chunks included */
+    uint32_t is_copy : 1;     /* in another content coding: no item of its own */
+    uint32_t is_personal : 1; /* of one identity */
+    uint32_t expires_s;       /* real seconds; then it is of no use any more */
 };
 
 static inline struct item store_item_of(const struct cache_index *index, uint64_t obj_id)
 {
     return (struct item){.obj_id = obj_id,
-                         .units = index->units & 0x7fffffffu,
+                         .units = index->units & 0x3fffffffu,
                          .is_copy = (index->flags & CACHE_INDEX_COPY) != 0,
+                         .is_personal = (index->flags & CACHE_INDEX_PERSONAL) != 0,
                          .expires_s = (uint32_t)(index->expires_ms / 1000)};
 }
 
@@ -66,7 +68,8 @@ struct store {
     uint32_t *free_slots;        /* stack */
     uint32_t n_free, slots_used; /* slots_used: all in use are below */
     struct evict *evict;
-    uint64_t n_objects, n_copies;
+    struct evict *personal; /* the same for copies of one identity, which take no others' places */
+    uint64_t n_objects, n_copies, n_personal;
     uint64_t live_units;          /* of objects and of streams that are not complete */
     uint64_t next_id, id_ceiling; /* ids up to the ceiling are on record as used */
 
@@ -141,8 +144,10 @@ int store_delete_object(struct store *s, const struct cache_key *key, uint64_t o
 int store_remove(struct store *s, uint32_t slot);
 /* Ends the freshness of what is in the slot. */
 int store_soften(struct store *s, uint32_t slot, uint64_t now_ms);
-/* Evicts until so many items and units more fit, at most `most` objects. */
-int store_make_room(struct store *s, uint64_t items, uint64_t units, unsigned most);
+/* Evicts until so many items and units more fit, at most `most` objects; personal: and so many of
+ * those items. */
+int store_make_room(struct store *s, uint64_t items, uint64_t personal, uint64_t units,
+                    unsigned most);
 /* More than a record or a chunk ever needs, unless a bound was lowered: what is too much then goes
  * in the background, or what came meanwhile would wait for it. */
 #define STORE_EVICTS_A_PUT 64
@@ -151,6 +156,16 @@ bool store_is_over(const struct store *s);
 static inline uint64_t store_items(const struct store *s)
 {
     return s->n_objects - s->n_copies;
+}
+/* How many of them may be copies of one identity. */
+static inline uint64_t store_personal_allowed(const struct store *s)
+{
+    return s->max_items / 4;
+}
+/* The queues that an object in a slot is in. */
+static inline struct evict *store_queues_of(const struct store *s, uint32_t slot)
+{
+    return s->items[slot].is_personal ? s->personal : s->evict;
 }
 void store_chunks_drop(struct store *s, uint64_t obj_id, uint32_t chunks);
 /* Deletes chunks nobody needs, at most `most`. Returns how many in *done. */

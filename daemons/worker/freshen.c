@@ -250,8 +250,16 @@ bool freshen_stored(struct exchange *ex, const struct h1_head *head)
             rehead(ex, &rec, (size_t)(o.at - w->scratch));
         return true;
     }
-    return !o.overflow && rehead(ex, &rec, (size_t)(o.at - w->scratch)) &&
-           push_freshen(ex, ex->stale);
+    if (o.overflow || !rehead(ex, &rec, (size_t)(o.at - w->scratch)) ||
+        !push_freshen(ex, ex->stale))
+        return false;
+    if (resp.omits_set_cookie) {
+        o = (struct h1_out){w->scratch, w->scratch + H1_HEAD_MAX, false};
+        tee_put_head(&o, w, merged, NULL, NULL, rec.flags & CACHE_SHRINKS);
+        if (!o.overflow)
+            rehead(ex, &rec, (size_t)(o.at - w->scratch));
+    }
+    return true;
 }
 
 /* Where it does not agree nothing is to be done: what is stored is stale already, or the store

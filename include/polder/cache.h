@@ -126,7 +126,10 @@ static inline enum inval_state cache_record_state(const struct inval_page *page,
                        (const char *)(record + 1), record->url_len);
 }
 
-enum cache_index_flags { CACHE_INDEX_COPY = 1u << 0 /* CACHE_CODED: no item of its own */ };
+enum cache_index_flags {
+    CACHE_INDEX_COPY = 1u << 0,     /* CACHE_CODED: no item of its own */
+    CACHE_INDEX_PERSONAL = 1u << 1, /* CACHE_OF_IDENTITY */
+};
 struct cache_index {
     struct cache_key key;
     uint64_t expires_ms;  /* when the object is of no use any more (stale windows included) */

@@ -46,9 +46,9 @@ static const char *copied(const struct message *m, const char *name, char *out, 
 static char huge[15000]; /* a cookie as long as a head allows */
 
 struct user {
-    const char *lines;                   /* of his requests */
-    const char *authorization, *cookie;  /* as the backend sees them */
-    const char *all, *key;               /* Cookie with what is not sent where answers are kept */
+    const char *lines;                  /* of his requests */
+    const char *authorization, *cookie; /* as the backend sees them */
+    const char *all, *key;              /* Cookie with what is not sent where answers are kept */
 };
 static struct user users[] = {
     {"", "", "", "", ""},
@@ -145,8 +145,8 @@ static bool answers(struct asked *a)
         if (!strncmp(a->target, kinds[i].path, strlen(kinds[i].path)))
             n += (size_t)snprintf(lines + n, sizeof lines - n, "%s", kinds[i].lines);
     if (!strcmp(a->method, "POST"))
-        snprintf(lines + n, sizeof lines - n, "Cache-Control: max-age=60\r\nContent-Location: %s\r\n",
-                 a->target);
+        snprintf(lines + n, sizeof lines - n,
+                 "Cache-Control: max-age=60\r\nContent-Location: %s\r\n", a->target);
     if (!strcmp(a->method, "HEAD"))
         return reply(a, "HTTP/1.1 200 OK\r\n%sContent-Length: 26\r\n\r\n", lines);
     if (field_of(&a->m, "If-None-Match") && strcmp(a->method, "POST"))
@@ -204,8 +204,8 @@ static void check(const struct message *m, const struct user *u, const char *wha
         fail_msg("%s: %.60s got the body of somebody else", what, u->lines);
 }
 
-static void ask(const struct house *h, const char *method, const char *target,
-                const struct user *u, const char *lines)
+static void ask(const struct house *h, const char *method, const char *target, const struct user *u,
+                const char *lines)
 {
     struct message m;
     char what[200], *text = question(method, target, u, lines);
@@ -380,7 +380,8 @@ static void who_waits_for_anothers_fetch_gets_his_own(void **state)
         for (int round = 0; round < 2; round++) {
             snprintf(target, sizeof target, "%s/%scrowd%d", kinds[k], round ? "big" : "", round);
             a_crowd(&h, target, "", round);
-            a_crowd(&h, target, round ? "Range: bytes=1-5\r\n" : "If-None-Match: \"v1\"\r\n", round);
+            a_crowd(&h, target, round ? "Range: bytes=1-5\r\n" : "If-None-Match: \"v1\"\r\n",
+                    round);
         }
     house_remove(&h);
 }
