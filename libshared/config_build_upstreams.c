@@ -56,6 +56,7 @@ void config_build_upstreams(struct config_parse *p, struct config *c)
         u->park_ms = (uint32_t)config_number_of(s, "upstream", "park");
         u->park_requests = (uint32_t)config_number_of(s, "upstream", "park_requests");
         u->park_bytes = (uint64_t)config_number_of(s, "upstream", "park_bytes");
+        u->slow_start_ms = (uint32_t)config_number_of(s, "upstream", "slow_start");
         u->refresh_share = (uint32_t)config_number_of(s, "upstream", "refresh_share");
         u->timeout_ms = (uint32_t)config_number_of(s, "upstream", "timeout");
         u->health = config_text_of(p, s, "upstream", "health");

@@ -140,8 +140,6 @@ void limit_reset(struct control *c, const struct rpc_call *call);
 void limit_publish_again(const struct control *c); /* the same values, as a new generation */
 void limit_try(struct control *c, const struct rpc_call *call);
 void limit_tries_end(struct control *c); /* each second: those whose time is over */
-struct server_view;
-const char *upstream_state(const struct server_view *view, uint32_t weight); /* "up" */
 void upstream_list(struct control *c, const struct rpc_call *call);
 void upstream_weight(struct control *c, const struct rpc_call *call);
 

@@ -9,11 +9,17 @@
 
 #define WEIGHT_MAX 1000000
 
-const char *upstream_state(const struct server_view *view, uint32_t weight)
+/* Drained first: of weight 0, whether it would answer or not. */
+static const char *state_of(const struct config_server *s, const struct server_row *row,
+                            const struct server_view *view, uint32_t weight)
 {
+    if (!weight)
+        return "drained";
     if (view->state == SERVER_DOWN)
         return "down";
-    return weight ? "up" : "drained";
+    return row && server_warmth(row, s->upstream->slow_start_ms, clock_mono_ms()) < SERVER_SHARE
+               ? "slow start"
+               : "up";
 }
 
 static void put_addresses(struct rpc_out *o, const struct config_server *s,
@@ -47,11 +53,12 @@ static void put_errors(struct rpc_out *o, const struct server_row *row)
     rpc_out_end(o);
 }
 
-static void put_state(struct rpc_out *o, const struct server_row *row, uint32_t weight)
+static void put_state(struct rpc_out *o, const struct config_server *s,
+                      const struct server_row *row, uint32_t weight)
 {
     const uint64_t now_ms = clock_mono_ms();
     const struct server_view v = row ? server_view(row) : (struct server_view){.since_ms = now_ms};
-    rpc_out_str(o, "state", upstream_state(&v, weight));
+    rpc_out_str(o, "state", state_of(s, row, &v, weight));
     rpc_out_u64(o, "since_ms", now_ms > v.since_ms ? now_ms - v.since_ms : 0);
     if (!v.reason)
         return;
@@ -79,7 +86,7 @@ static void put_server(const struct control *c, struct rpc_out *o, const struct 
     rpc_out_str(o, "upstream", s->upstream->name);
     rpc_out_str(o, "server", s->address.text);
     rpc_out_u64(o, "weight", values->server[s->index].weight);
-    put_state(o, row, values->server[s->index].weight);
+    put_state(o, s, row, values->server[s->index].weight);
     put_counts(c, o, s, row);
     put_addresses(o, s, row);
     rpc_out_map(o, "file");

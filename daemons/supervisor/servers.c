@@ -100,17 +100,20 @@ static const struct config_server *by_weight(struct supervisor *s, const struct 
                                              bool healthy)
 {
     const struct config_upstream *u = x->route->upstream;
-    uint32_t weight[64];
+    uint64_t share[64];
     uint64_t sum = 0;
     for (uint32_t i = 0; i < u->n_servers && i < 64; i++) {
         const bool takes = !(x->pending->tried >> i & 1) && (!healthy || is_up(s, &u->servers[i]));
-        sum += weight[i] = takes ? u->servers[i].weight : 0;
+        const struct server_row *row = row_of(s, &u->servers[i]);
+        const uint64_t warmth =
+            row ? server_warmth(row, u->slow_start_ms, s->now_ms) : SERVER_SHARE;
+        sum += share[i] = takes ? u->servers[i].weight * warmth : 0;
     }
     uint64_t at = sum ? supervisor_random(s) % sum : 0;
     for (uint32_t i = 0; sum && i < u->n_servers && i < 64; i++) {
-        if (at < weight[i])
+        if (at < share[i])
             return &u->servers[i];
-        at -= weight[i];
+        at -= share[i];
     }
     return NULL;
 }

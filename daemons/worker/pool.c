@@ -43,8 +43,10 @@ static const struct config_server *turn(struct worker *w, const struct config_up
             continue;
         if (healthy && !server_is_up(state->row))
             continue;
-        state->current += weight;
-        total += weight;
+        const int64_t share =
+            (int64_t)weight * server_warmth(state->row, upstream->slow_start_ms, w->mono_ms);
+        state->current += share;
+        total += share;
         if (!best || state->current > w->servers[best->index].current)
             best = server;
     }

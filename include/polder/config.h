@@ -69,6 +69,7 @@ struct config_upstream {
     uint32_t park_ms; /* how long requests wait for a backend that restarts; 0: not at all */
     uint32_t park_requests;
     uint64_t park_bytes;
+    uint32_t slow_start_ms; /* a server that is up again has its whole share after so long */
     uint32_t refresh_share; /* percent of the requests under way that nobody may be waiting for */
     const char *health;     /* "" : none */
     uint32_t health_interval_ms;

@@ -20,6 +20,9 @@
  *         failed trial doubles the pause (SERVER_PAUSE_MS up to the most for its reason). The lease
  *         of a process that died with a trial runs out.
  *
+ * An upstream may have slow_start: then the share of a server grows from a hundredth to all of it
+ * in that time since it is UP (server_warmth()).
+ *
  * Where all servers of an upstream are DOWN they are asked anyway: an upstream with one server
  * never refuses for the state's sake.
  */
@@ -127,6 +130,18 @@ static inline bool server_is_up(const struct server_row *row)
 {
     return (atomic_load_explicit(&row->word, memory_order_relaxed) & 15) == SERVER_UP;
 }
+/* The share of requests that a weight means now, in parts of SERVER_SHARE: less while a server that
+ * has just become UP, or is new, is warming up. */
+#define SERVER_SHARE 100
+static inline uint32_t server_warmth(const struct server_row *row, uint32_t slow_start_ms,
+                                     uint64_t now_ms)
+{
+    const uint64_t since_ms = atomic_load_explicit(&row->word, memory_order_relaxed) >> 24;
+    const uint64_t up_ms = now_ms > since_ms ? now_ms - since_ms : 0;
+    if (up_ms >= slow_start_ms)
+        return SERVER_SHARE;
+    return 1 + (uint32_t)(up_ms * (SERVER_SHARE - 1) / slow_start_ms);
+}
 /* A failed attempt. trial: it was one. True: this call has made the server DOWN. */
 bool server_note_failure(struct server_row *row, enum server_reason reason, bool trial,
                          uint64_t now_ms);
@@ -147,7 +162,8 @@ struct server_name {
     const char *upstream, *server;
 };
 /* Counts the failed attempt and logs it, once a second for each server; what makes the server DOWN
- * or UP raises or clears COND_BACKEND_DOWN, which has a line of its own. what: a clause with the server as its subject, "refused the connection". */
+ * or UP raises or clears COND_BACKEND_DOWN, which has a line of its own. what: a clause with the
+ * server as its subject, "refused the connection". */
 void server_report_failure(const struct server_name *name, enum server_reason reason,
                            const char *what, bool trial, uint64_t now_ms);
 void server_report_answer(const struct server_name *name, uint64_t now_ms);

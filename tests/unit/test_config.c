@@ -257,6 +257,10 @@ static void a_server_may_be_a_name(void **state)
     assert_int_equal(c->upstreams[0].servers[0].address.len, 0); /* looked for elsewhere */
     assert_string_equal(c->upstreams[0].servers[0].address.text, "back-1.example:80");
     assert_true(c->upstreams[0].servers[1].address.len > 0);
+    assert_int_equal(c->upstreams[0].slow_start_ms, 0);
+    c = load("upstream \"u\" { server \"a:80\" { } slow_start = 30s }\n");
+    assert_int_equal(c->upstreams[0].slow_start_ms, 30000);
+    assert_complains("upstream \"u\" { server \"a:80\" { }\n slow_start = 2h }\n", 2, "1h");
     assert_complains("upstream \"u\" { server \"[name]:80\" { } }\n", 1, "[name]:80");
     assert_complains("upstream \"u\" { server \"1.2.3.4.5:80\" { } }\n", 1, "1.2.3.4.5:80");
     assert_complains("upstream \"u\" { server \"-a:80\" { } }\n", 1, "-a:80");

@@ -283,6 +283,26 @@ static void a_server_that_is_down_gets_one_trial_at_a_time(void **state)
     servers_down(r);
 }
 
+static void a_server_that_is_up_again_warms_up(void **state)
+{
+    (void)state;
+    struct servers_rig *r = servers_up((const uint32_t[]){1, 1, 0});
+    struct pool_choice choice;
+    r->upstream.slow_start_ms = 10000;
+    pool_failed(r->w, &r->server[0], SERVER_REFUSED, "refused the connection", 0);
+    r->w->mono_ms += 5000;
+    pool_answered(r->w, &r->server[0]);
+    static const unsigned wanted[] = {10, 504, 1000}; /* parts of 1000: 1, 50 and 100 percent */
+    for (unsigned i = 0; i < 3; i++) {
+        unsigned count[3] = {0};
+        for (unsigned n = 0; n < 1000 + wanted[i]; n++)
+            count[chosen(r, 0, true, &choice)]++;
+        assert_in_range(count[0], wanted[i] - 8, wanted[i] + 8);
+        r->w->mono_ms += 5000;
+    }
+    servers_down(r);
+}
+
 static void where_all_are_down_all_are_asked(void **state)
 {
     (void)state;
@@ -342,6 +362,7 @@ int main(void)
         cmocka_unit_test(a_chain_gives_back_what_was_put_in),
         cmocka_unit_test(servers_take_turns_by_weight),
         cmocka_unit_test(a_server_that_is_down_gets_one_trial_at_a_time),
+        cmocka_unit_test(a_server_that_is_up_again_warms_up),
         cmocka_unit_test(where_all_are_down_all_are_asked),
         cmocka_unit_test(a_condition_is_met_by_the_same_tag_or_an_older_date),
         cmocka_unit_test(a_variant_is_selected_by_the_fields_that_are_there),
