@@ -638,7 +638,7 @@ static void a_table_that_is_too_small_is_seen(void **state)
     assert_true(metric(&h, "\npolder_limit_evicted_live_total ") > 5000);
     assert_true(metric(&h, "\npolder_condition{name=\"limit_rows_full\",subject=\"\"} ") == 0);
     assert_int_equal(ctl(&h, &out, "status"), 0);
-    assert_non_null(strstr(out, "limit_table_full  warning"));
+    assert_non_null(strstr(out, "\nlimit_table_full "));
     assert_non_null(strstr(out, "PROCESS  NUMBER"));
     wait_until(house_logged(&h, "condition limit_table_full: the limiter's table is full"), 5000);
     flood(&h, 2000);
