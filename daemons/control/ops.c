@@ -3,9 +3,11 @@
  * ops: a small HTTP/1.1 server for the ops pages, on ops.listen and on runtime_dir/ops.sock.
  *
  * A connection answers one request after the other; one that waits for its page is not read. Heads
- * must come within HEAD_S, answers must be taken within WRITE_S, and the least recently used
- * connection has to go when there are too many. After an answer that ends the connection what the
- * client still sends is read and dropped for a while, for a reset would take the answer with it.
+ * must come within HEAD_S, answers must be taken within WRITE_S. When there are too many
+ * connections, one has to go for each that comes: the oldest that owes us a request, else the one
+ * that has not taken anything of its answer for longest: clients that do not read lock nobody out.
+ * After an answer that ends the connection what the client still sends is read and dropped for a
+ * while, for a reset would take the answer with it.
  */
 #include "daemons/control/control.h"
 #include "daemons/http/h1.h"
@@ -48,6 +50,7 @@ struct ops_request {
     size_t in_len, scanned;
     char *out;
     size_t out_len, sent;
+    ev_tstamp moved; /* when it last took a part of its answer, or began to */
 };
 
 struct ops_listener {
@@ -113,6 +116,7 @@ static void enter(struct ops_request *r, enum ops_state state)
         watch(r, 0, 0.); /* whoever answers has a deadline of his own */
         break;
     case OPS_WRITING:
+        r->moved = ev_now(r->ops->loop);
         watch(r, EV_WRITE, WRITE_S);
         break;
     case OPS_LINGERING:
@@ -268,6 +272,7 @@ static void on_writable(struct ops_request *r)
         return;
     }
     r->sent += (size_t)n;
+    r->moved = ev_now(r->ops->loop);
     if (r->sent < r->out_len)
         return;
     free(r->out);
@@ -302,17 +307,19 @@ static void on_timer(struct ev_loop *loop, ev_timer *w, int revents)
 
 /* ---- accepting ---- */
 
-static bool make_place(struct ops *ops)
+static void make_place(struct ops *ops)
 {
-    struct ops_request *oldest = NULL;
+    struct ops_request *idle = NULL, *writer = NULL, *waiting = NULL;
     if (ops->n_connections < CONNECTIONS_MAX)
-        return true;
-    for (struct ops_request *r = ops->connections; r; r = r->next)
+        return;
+    for (struct ops_request *r = ops->connections; r; r = r->next) /* the youngest first */
         if (r->state == OPS_READING || r->state == OPS_LINGERING)
-            oldest = r; /* the list starts with the youngest */
-    if (oldest)
-        hang_up(oldest);
-    return oldest != NULL;
+            idle = r;
+        else if (r->state == OPS_WAITING)
+            waiting = r;
+        else if (!writer || r->moved <= writer->moved)
+            writer = r;
+    hang_up(idle ? idle : writer ? writer : waiting);
 }
 
 static void on_accept(struct ev_loop *loop, ev_io *w, int revents)
@@ -327,7 +334,8 @@ static void on_accept(struct ev_loop *loop, ev_io *w, int revents)
         }
         return;
     }
-    struct ops_request *r = make_place(l->ops) ? calloc(1, sizeof *r) : NULL;
+    make_place(l->ops);
+    struct ops_request *r = calloc(1, sizeof *r);
     if (!r) {
         close(fd);
         return;

@@ -373,6 +373,35 @@ static void silent_connections_give_way_to_others(void **state)
         close(fd[i]);
 }
 
+/* More answers than a socket takes, and none of them is read. */
+static int dial_and_not_read(struct rig *r)
+{
+    static const char request[] = "GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n";
+    const int fd = dial(r->ops);
+    for (int i = 0; i < 100; i++)
+        say(fd, request, sizeof request - 1);
+    for (int i = 0; i < 10; i++)
+        ev_run(r->control.loop, EVRUN_NOWAIT);
+    return fd;
+}
+
+static void clients_that_do_not_read_lock_nobody_out(void **state)
+{
+    struct rig *r = *state;
+    int fd[70];
+    for (int i = 0; i < 64; i++)
+        fd[i] = dial_and_not_read(r);
+    assert_int_equal(get(r, r->ops, "/healthz"), 200);
+    assert_int_equal(get(r, r->ops, "/metrics"), 200);
+    assert_int_equal(get(r, r->local, "/tele/cache-stats"), 200);
+    for (int i = 64; i < 70; i++) { /* and not by coming again */
+        fd[i] = dial_and_not_read(r);
+        assert_int_equal(get(r, r->ops, "/healthz"), 200);
+    }
+    for (int i = 0; i < 70; i++)
+        close(fd[i]);
+}
+
 static void who_leaves_while_his_page_is_made_harms_nobody(void **state)
 {
     struct rig *r = *state;
@@ -417,6 +446,7 @@ int main(void)
         TEST(pipelined_requests_are_answered_in_order),
         TEST(malformed_requests_get_an_error_and_the_end),
         TEST(silent_connections_give_way_to_others),
+        TEST(clients_that_do_not_read_lock_nobody_out),
         TEST(who_leaves_while_his_page_is_made_harms_nobody),
         TEST(old_clients_are_answered_once),
     };
