@@ -156,6 +156,8 @@ struct config *config_build(struct config_parse *p)
         build_identity_keys(p, c);
     build_alerts(p, c);
     build_cost(p, c);
+    if (!p->errors)
+        config_check(p, c);
     if (!p->errors) {
         build_inactive(p, c);
         keep_warnings(p, c);

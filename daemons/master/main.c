@@ -12,7 +12,7 @@
 static const char usage[] =
     "usage: polderd [-c FILE] [-t] [-V] [-h]\n"
     "  -c FILE  configuration (default " DEFAULT_CONFIG ")\n"
-    "  -t       read the configuration, say what is wrong with it, and exit\n"
+    "  -t       check the configuration and what it needs of this machine, and exit\n"
     "  -V       print the version\n"
     "  -h       print this\n"
     "Exit status: 0 done, 1 failed, 2 command line or configuration wrong.\n"
@@ -37,11 +37,12 @@ static int config_test(const char *path)
     const struct config *config = config_load(&arena, path, error_print, NULL);
     for (uint32_t i = 0; config && i < config->n_warnings; i++)
         error_print(NULL, config->warnings[i]);
+    const bool good = config && check_machine(config) == 0; /* forks: before there are threads */
     if (config)
         server_names_check(config, error_print, NULL);
-    if (config)
+    if (good)
         printf("%s: ok\n", path);
-    return config ? 0 : EXIT_USAGE;
+    return good ? 0 : EXIT_USAGE;
 }
 
 int main(int argc, char **argv)

@@ -154,6 +154,10 @@ struct master {
 /* Until it is told to stop. Exit status. */
 int master_run(const char *config_path);
 
+/* ---- check.c ---- */
+/* What -t can know of this machine; printed to stderr. -1: a start would fail. */
+int check_machine(const struct config *config);
+
 /* ---- privileges.c ---- */
 /* Makes state_dir and runtime_dir, raises the descriptor limit, changes to config->user, takes the
  * lock of state_dir. 0, or -1 with the reason logged. */

@@ -2,11 +2,14 @@
 /* Stories of what an operator does to a running service: reload, drain, stop. */
 #include "harness.h"
 
+#include <fcntl.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -194,6 +197,134 @@ static void stop_under_systemd_says_what_stops_it(void **state)
     house_remove(&h);
 }
 
+/* ---- polderd -t, and sockets of systemd ---- */
+
+static int check(const char *conf, const char **out)
+{
+    static char text[8192];
+    char command[300];
+    snprintf(command, sizeof command, "%s -t -c %s 2>&1", built("polderd"), conf);
+    FILE *p = popen(command, "re");
+    assert_non_null(p);
+    text[fread(text, 1, sizeof text - 1, p)] = 0;
+    *out = text;
+    return WEXITSTATUS(pclose(p));
+}
+
+static void check_knows_what_this_machine_lacks(void **state)
+{
+    (void)state;
+    char dir[] = "/tmp/polder-check.XXXXXX", conf[64], log[64];
+    const char *out;
+    const unsigned port = free_port();
+    assert_non_null(mkdtemp(dir));
+    snprintf(conf, sizeof conf, "%s/polder.conf", dir);
+    snprintf(log, sizeof log, "%s/private/access.json", dir);
+#define CONF(...)                                                                                  \
+    do {                                                                                           \
+        FILE *f_ = fopen(conf, "w");                                                               \
+        assert_non_null(f_);                                                                       \
+        fprintf(f_, "state_dir = \"%s\"\nruntime_dir = \"%s\"\n", dir, dir);                       \
+        fprintf(f_, __VA_ARGS__);                                                                  \
+        fclose(f_);                                                                                \
+    } while (0)
+    CONF("listen = {\"127.0.0.1:%u\"}\n", port);
+    assert_int_equal(check(conf, &out), 0);
+    assert_null(strstr(out, "cannot be bound"));
+    assert_non_null(strstr(out, ": ok\n"));
+    const int fd = socket(AF_INET, SOCK_STREAM, 0);
+    struct sockaddr_in sa = {.sin_family = AF_INET,
+                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+                             .sin_port = htons((uint16_t)port)};
+    assert_int_equal(bind(fd, (struct sockaddr *)&sa, sizeof sa), 0);
+    assert_int_equal(listen(fd, 1), 0);
+    assert_int_equal(check(conf, &out), 0); /* it may be free by the time of a start */
+    assert_non_null(strstr(out, "warning: listen: 127.0.0.1:"));
+    assert_non_null(strstr(out, "cannot be bound now: Address already in use"));
+    close(fd);
+    CONF("admin { group = \"no-such-group\" }\n");
+    assert_int_equal(check(conf, &out), 0);
+    assert_non_null(strstr(out, "warning: admin.group: there is no group \"no-such-group\""));
+    CONF("cost { currency = \"EUR\" }\n");
+    assert_int_equal(check(conf, &out), 0);
+    assert_non_null(strstr(out, "warning: not active yet: cost"));
+    if (geteuid() == 0) {
+        CONF("user = \"no-such-user\"\n");
+        assert_int_equal(check(conf, &out), 2);
+        assert_non_null(strstr(out, "user: there is no user \"no-such-user\""));
+        char private[64];
+        snprintf(private, sizeof private, "%s/private", dir);
+        assert_int_equal(mkdir(private, 0700), 0);
+        CONF("access_log = \"json:%s\"\nuser = \"nobody\"\n", log);
+        assert_int_equal(check(conf, &out), 2);
+        assert_non_null(strstr(out, "access_log: user nobody cannot write"));
+        assert_int_equal(access(log, F_OK), -1); /* nothing was made */
+        CONF("access_log = \"json:%s\"\n", log);
+        assert_int_equal(check(conf, &out), 0);
+        rmdir(private);
+    }
+    unlink(conf);
+    rmdir(dir);
+#undef CONF
+}
+
+/* As systemd would start it: one socket as descriptor 3. */
+static void start_activated(struct house *h, int listener)
+{
+    char pid[16];
+    h->pid = fork();
+    if (h->pid == 0) {
+        const int log = open(h->log, O_WRONLY | O_CREAT | O_APPEND, 0600);
+        dup2(log, STDERR_FILENO);
+        dup2(listener, 3);
+        snprintf(pid, sizeof pid, "%d", (int)getpid());
+        setenv("LISTEN_PID", pid, 1);
+        setenv("LISTEN_FDS", "1", 1);
+        setenv("NOTIFY_SOCKET", "/nonexistent/notify", 1);
+        execl(built("polderd"), "polderd", "-c", h->conf, (char *)NULL);
+        _exit(127);
+    }
+}
+
+static void sockets_of_systemd_are_shown_instead_of_the_files(void **state)
+{
+    struct house h;
+    const char *out;
+    char real[32], file[32];
+    (void)state;
+    house_start(&h, 1, "%s", routes());
+    house_stop(&h);
+    const int fd = socket(AF_INET, SOCK_STREAM, 0);
+    struct sockaddr_in sa = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof sa;
+    assert_int_equal(bind(fd, (struct sockaddr *)&sa, sizeof sa), 0);
+    assert_int_equal(listen(fd, 100), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&sa, &len), 0);
+    snprintf(real, sizeof real, "127.0.0.1:%u", ntohs(sa.sin_port));
+    snprintf(file, sizeof file, "127.0.0.1:%u", h.port);
+    start_activated(&h, fd);
+    close(fd);
+    wait_until(house_ready(&h), 10000);
+    assert_int_equal(get(ntohs(sa.sin_port), "/x", NULL), 200);
+    assert_int_equal(ctl(&h, &out, "--json status"), 0);
+    assert_non_null(strstr(out, real));
+    assert_null(strstr(out, file));
+    assert_non_null(strstr(out, "\"listeners_from\": \"systemd; listen in the file is not used\""));
+    assert_true(house_logged(&h, "`listen` of"));
+    assert_int_equal(check(h.conf, &out), 0);
+    assert_non_null(strstr(out, "listen is not used"));
+    assert_non_null(strstr(out, real));
+    assert_int_equal(ctl(&h, &out, "stop"), 1);
+    assert_non_null(strstr(out, "systemctl stop polder.socket polder.service"));
+    assert_int_equal(ctl(&h, &out, "reload"), 0);
+    assert_int_equal(ctl(&h, &out, "--json status"), 0);
+    assert_non_null(strstr(out, real));
+    house_stop(&h);
+    assert_int_equal(check(h.conf, &out), 0); /* nobody runs: the file's again */
+    assert_null(strstr(out, "listen is not used"));
+    house_remove(&h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -203,6 +334,8 @@ int main(void)
         cmocka_unit_test(a_few_requests_are_counted_exactly),
         cmocka_unit_test(drain_sends_clients_elsewhere_until_it_is_off),
         cmocka_unit_test(stop_under_systemd_says_what_stops_it),
+        cmocka_unit_test(check_knows_what_this_machine_lacks),
+        cmocka_unit_test(sockets_of_systemd_are_shown_instead_of_the_files),
     };
     return run_with_backend(tests, &backend, answers);
 }

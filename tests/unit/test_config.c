@@ -474,6 +474,51 @@ static void assert_warns(const char *text, int line, const char *words)
     fail_msg("no warning \"%s\" on line %d", words, line);
 }
 
+static unsigned warnings_about(const char *text, const char *words)
+{
+    const struct config *c = load(text);
+    unsigned n = 0;
+    assert_non_null(c);
+    for (uint32_t i = 0; i < c->n_warnings; i++)
+        n += strstr(c->warnings[i], words) != NULL;
+    return n;
+}
+
+static void what_does_not_work_together_is_told(void **state)
+{
+    (void)state;
+    assert_int_equal(warnings_about("workers = 1\n", "there is no route"), 1);
+    assert_int_equal(warnings_about(UPSTREAM "route \"/\" { upstream = \"u\" }\n", "route"), 0);
+    static const char *const literal[] = {"/api/items/{id}", "/api/items/:id", "/api/items/<id>",
+                                          "/{id}/x", "/api/<int:id>/y*"};
+    for (size_t i = 0; i < sizeof literal / sizeof *literal; i++) {
+        char text[256];
+        snprintf(text, sizeof text, UPSTREAM "\nroute \"%s\" { upstream = \"u\" }\n", literal[i]);
+        assert_warns(text, 3, "is taken literally");
+    }
+    assert_warns(UPSTREAM "\nroute \"/a/{id}\" { upstream = \"u\" }\n", 3, "\"/a/*\" would");
+    static const char *const fine[] = {"/a:b", "/time/12:30", "/a/{", "/a/:", "/x/:1*", "/<", "/*"};
+    for (size_t i = 0; i < sizeof fine / sizeof *fine; i++) {
+        char text[256];
+        snprintf(text, sizeof text, UPSTREAM "route \"%s\" { upstream = \"u\" }\n", fine[i]);
+        assert_int_equal(warnings_about(text, "literally"), 0);
+    }
+    assert_warns("upstream \"u\" {\nserver \"127.0.0.1:1\" { weight = 0 }\nserver \"127.0.0.1:2\" "
+                 "{ weight = 0 } }\n",
+                 1, "the weight of each server is 0");
+    assert_int_equal(warnings_about("upstream \"u\" {\nserver \"127.0.0.1:1\" { weight = 0 }\n"
+                                    "server \"127.0.0.1:2\" { } }\n",
+                                    "weight"),
+                     0);
+    assert_warns(UPSTREAM "limit \"l\" { requests = 5 }\nroute \"/\" { upstream = \"u\" limits = "
+                          "{\"l\"} cost = 6 }\n",
+                 3, "cost 6 is more than limit \"l\" admits");
+    assert_warns(UPSTREAM "\nlimit \"l\" { requests = 5 }\nroute \"/\" { upstream = \"u\" }\n", 3,
+                 "limits nothing");
+    assert_complains("listen = {\"127.0.0.1:8000\"}\nops { listen = \"127.0.0.1:8000\" }\n", 2,
+                     "is in listen too");
+}
+
 static void telemetry_for_loopback_wants_a_trusted_proxy(void **state)
 {
     (void)state;
@@ -484,7 +529,7 @@ static void telemetry_for_loopback_wants_a_trusted_proxy(void **state)
         "trusted_proxies = {\"127.0.0.1\"}\ntelemetry { allow = {\"127.0.0.0/8\"} }\n",
         "proxy_protocol = true\ntelemetry { allow = {\"127.0.0.0/8\"} }\n"};
     for (size_t i = 0; i < sizeof fine / sizeof *fine; i++)
-        assert_int_equal(load(fine[i])->n_warnings, 0);
+        assert_int_equal(warnings_about(fine[i], "telemetry"), 0);
 }
 
 static void drop_headers_has_defaults_and_can_be_turned_off(void **state)
@@ -529,6 +574,7 @@ int main(void)
         cmocka_unit_test(a_small_arena_is_a_mistake_not_a_crash),
         cmocka_unit_test(durations_and_sizes_are_exact),
         cmocka_unit_test(a_region_starts_with_the_values_of_the_file),
+        cmocka_unit_test(what_does_not_work_together_is_told),
         cmocka_unit_test(telemetry_for_loopback_wants_a_trusted_proxy),
         cmocka_unit_test(drop_headers_has_defaults_and_can_be_turned_off),
         cmocka_unit_test(a_name_in_via_is_a_token),
