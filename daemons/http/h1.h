@@ -152,4 +152,6 @@ void h1_put_field(struct h1_out *o, const char *name,
 void h1_put_status_line(struct h1_out *o, unsigned status, struct field_text reason);
 /* "size in hex CRLF" of a chunk; the caller sends data and CRLF. Returns the length (max 18). */
 size_t h1_chunk_head(char out[18], uint64_t len);
+/* The last chunk with these trailer lines; returns 3, the spans used. */
+unsigned h1_last_chunk(struct iovec iov[3], const char *trailer, size_t len);
 #endif

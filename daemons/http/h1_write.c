@@ -61,3 +61,11 @@ size_t h1_chunk_head(char out[18], uint64_t len)
     out[n + 1] = '\n';
     return n + 2;
 }
+
+unsigned h1_last_chunk(struct iovec iov[3], const char *trailer, size_t len)
+{
+    iov[0] = (struct iovec){(void *)"0\r\n", 3};
+    iov[1] = (struct iovec){(void *)(uintptr_t)trailer, len};
+    iov[2] = (struct iovec){(void *)"\r\n", 2};
+    return 3;
+}

@@ -74,6 +74,7 @@ struct exchange {
     const char *not_stored;  /* why, for Cache-Status; NULL: it is, or nobody asked */
     struct asked_url *asked; /* `cache warm` waits for its outcome; NULL */
     uint64_t tried, avoid;   /* bit per server of the upstream (by position) */
+    uint32_t head_unsent;    /* bytes of the response's head that wait in worker.scratch */
     uint64_t body_sent;      /* response body bytes the client got */
     uint16_t status;         /* sent to the client; 0: none yet */
     uint16_t answered;       /* the backend's status; 0: none yet */

@@ -27,20 +27,55 @@
 #define STREAM_MS    5000 /* nor for a body without an end in sight */
 #define INTERIMS_MAX 100
 
+/* What the client gets of it now, in one write: the head, if that has just come, what of the body
+ * is in the spans, and the end of it. There is room for two before the spans and four behind. */
+static void send_on(struct exchange *ex, const struct h1_spans *spans, bool end)
+{
+    struct client *c = ex->req.client;
+    const struct h1_body *body = &ex->up->body;
+    struct iovec *iov = spans->iov;
+    unsigned n = 0;
+    char line[18];
+    if (!c)
+        return;
+    if (ex->body_to_client) {
+        n = spans->n;
+        ex->body_sent += spans->total;
+        if (n && ex->client_body == BODY_CHUNKED) {
+            *--iov = (struct iovec){line, h1_chunk_head(line, spans->total)};
+            iov[++n] = (struct iovec){(void *)"\r\n", 2};
+            n++;
+        }
+        if (end && ex->client_body == BODY_CHUNKED)
+            n += h1_last_chunk(iov + n, body->kept, body->kept_len);
+    }
+    if (ex->head_unsent) {
+        *--iov = (struct iovec){ex->worker->scratch, ex->head_unsent};
+        n++;
+        ex->head_unsent = 0;
+    }
+    if (n)
+        client_send(c, iov, n); /* NOLINT(clang-analyzer-core.StackAddressEscape) */
+}
+
+static void pass_body(struct exchange *ex, const struct h1_spans *spans, bool end)
+{
+    for (unsigned i = 0; i < spans->n; i++) {
+        tee_body(ex, spans->iov[i].iov_base, spans->iov[i].iov_len);
+        if (ex->guard)
+            guard_body(ex, spans->iov[i].iov_base, spans->iov[i].iov_len);
+    }
+    send_on(ex, spans, end);
+}
+
 /* The response is complete: the connection is free again, the client has its answer. */
 static void response_end(struct exchange *ex)
 {
     struct worker *w = ex->worker;
     struct upstream *u = ex->up;
-    struct client *c = ex->req.client;
     tee_end(ex);
     if (ex->guard)
         guard_whole(ex);
-    if (c && ex->body_to_client && ex->client_body == BODY_CHUNKED) {
-        const struct iovec iov[3] = {
-            {(void *)"0\r\n", 3}, {u->body.kept, u->body.kept_len}, {(void *)"\r\n", 2}};
-        client_send(c, iov, 3);
-    }
     if (u->server->index < w->config->n_servers)
         stats_bump(&w->stats->server[u->server->index].time_ns, clock_mono_ns() - ex->sent_ns);
     ex->up = NULL;
@@ -57,7 +92,10 @@ bool reply_eof(struct exchange *ex)
 {
     if (ex->state != EXCHANGE_BODY || !h1_body_eof(&ex->up->body))
         return false;
+    struct iovec iov[IOV_BODY];
+    const struct h1_spans none = {.iov = iov + 2};
     ex->up->keep_alive = false;
+    send_on(ex, &none, true);
     response_end(ex);
     return true;
 }
@@ -116,7 +154,7 @@ static void send_head(struct exchange *ex, const struct h1_head *head)
         return;
     }
     response_count(ex->worker, status);
-    client_send_bytes(c, ex->worker->scratch, len);
+    ex->head_unsent = (uint32_t)len; /* until the bytes behind it have been looked at */
 }
 
 /* 304 to our own conditions: the stored body is good, its head is renewed. */
@@ -268,34 +306,6 @@ static size_t receive_head(struct exchange *ex, const char *at, size_t len)
     return final_head(ex, head, len > used) ? used : 0;
 }
 
-/* There is room for one before and one behind the spans. */
-static void send_body(struct exchange *ex, const struct h1_spans *spans)
-{
-    struct client *c = ex->req.client;
-    char head[18];
-    if (!c || !ex->body_to_client || !spans->total)
-        return;
-    ex->body_sent += spans->total;
-    if (ex->client_body == BODY_CHUNKED) {
-        struct iovec *iov = spans->iov - 1;
-        iov[0] = (struct iovec){head, h1_chunk_head(head, spans->total)};
-        iov[spans->n + 1] = (struct iovec){(void *)"\r\n", 2};
-        client_send(c, iov, spans->n + 2); /* NOLINT(clang-analyzer-core.StackAddressEscape) */
-    } else {
-        client_send(c, spans->iov, spans->n);
-    }
-}
-
-static void pass_body(struct exchange *ex, const struct h1_spans *spans)
-{
-    for (unsigned i = 0; i < spans->n; i++) {
-        tee_body(ex, spans->iov[i].iov_base, spans->iov[i].iov_len);
-        if (ex->guard)
-            guard_body(ex, spans->iov[i].iov_base, spans->iov[i].iov_len);
-    }
-    send_body(ex, spans);
-}
-
 static void body_taken(struct exchange *ex)
 {
     struct upstream *u = ex->up;
@@ -314,16 +324,16 @@ static void body_taken(struct exchange *ex)
 static void receive_body(struct exchange *ex, char *at, size_t len)
 {
     struct upstream *u = ex->up;
-    struct iovec iov[IOV_BODY]; /* the first is for the head of a chunk, the last for its end */
-    struct h1_spans spans = {.iov = iov + 1, .max = IOV_BODY - 2};
-    int rc = 0;
-    while (len && !u->body.done && rc == 0) {
+    struct iovec iov[IOV_BODY];
+    struct h1_spans spans = {.iov = iov + 2, .max = IOV_BODY - 6};
+    int rc;
+    do {
         size_t used;
         rc = h1_body_gather(&u->body, at, len, &used, &spans);
-        pass_body(ex, &spans);
+        pass_body(ex, &spans, rc == 0 && u->body.done);
         at += used;
         len -= used;
-    }
+    } while (len && !u->body.done && rc == 0);
     if (rc < 0) {
         refuse(ex, SERVER_MALFORMED, "sent a malformed response body");
     } else if (u->body.done) {

@@ -110,14 +110,6 @@ static void buffer(struct exchange *ex, const struct h1_spans *spans, bool end)
 
 /* ---- passing it on ---- */
 
-static unsigned put_end(struct iovec *iov, const char *trailer, size_t len)
-{
-    iov[0] = (struct iovec){(void *)"0\r\n", 3};
-    iov[1] = (struct iovec){(void *)(uintptr_t)trailer, len};
-    iov[2] = (struct iovec){(void *)"\r\n", 2};
-    return 3;
-}
-
 static void pass_on(struct exchange *ex, struct h1_spans *spans, bool end)
 {
     struct upstream *u = ex->up;
@@ -131,7 +123,7 @@ static void pass_on(struct exchange *ex, struct h1_spans *spans, bool end)
         n++;
     }
     if (u->chunk_request && end)
-        n += put_end(iov + n, body->kept, body->kept_len);
+        n += h1_last_chunk(iov + n, body->kept, body->kept_len);
     if (n)
         upstream_send(u, iov, n); /* NOLINT(clang-analyzer-core.StackAddressEscape) */
     if (end)
@@ -168,7 +160,7 @@ void request_body_send(struct exchange *ex, const char *head, size_t len)
     if (b->len && u->chunk_request)
         iov[n++] = (struct iovec){(void *)"\r\n", 2};
     if (b->whole && u->chunk_request)
-        n += put_end(iov + n, b->trailer, b->trailer_len);
+        n += h1_last_chunk(iov + n, b->trailer, b->trailer_len);
     upstream_send(u, iov, n); /* NOLINT(clang-analyzer-core.StackAddressEscape) */
     ex->request_done = ex->fetch || !c || !c->body_pending;
     if (!ex->request_done)

@@ -221,6 +221,41 @@ static void small_chunks_of_a_response_travel_together(void **state)
     backend_stop(b);
 }
 
+static bool answers_in_one_write(struct asked *a)
+{
+    if (!strcmp(a->target, "/empty"))
+        return reply(a, "HTTP/1.1 200 OK\r\nX-End: 1\r\nContent-Length: 0\r\n\r\n");
+    if (!strcmp(a->target, "/chunked"))
+        return reply(a, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-End\r\n\r\n"
+                        "4\r\nbody\r\n0\r\nX-End: 1\r\n\r\n");
+    return reply(a, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nX-End: 1\r\n");
+}
+
+/* What comes together goes on together: head, body and the end of it in one write. */
+static void a_short_response_is_one_write(void **state)
+{
+    static const char *const target[] = {"/length", "/chunked", "/empty"};
+    (void)state;
+    struct backend *b = backend_start(answers_in_one_write, NULL);
+    house_start(
+        &house, 1,
+        "upstream \"u\" { server \"127.0.0.1:%u\" { } }\nroute \"/*\" { upstream = \"u\" }\n",
+        backend_port(b));
+    const int fd = client_connect(house.port);
+    for (int i = 0; i < 60; i++) {
+        char bytes[2000];
+        client_send(fd, "GET %s HTTP/1.1\r\nHost: h\r\n\r\n", target[i % 3]);
+        const ssize_t n = recv(fd, bytes, sizeof bytes - 1, 0);
+        assert_true(n > 0);
+        bytes[n] = 0;
+        assert_non_null(strstr(bytes, "X-End: 1\r\n"));
+        assert_string_equal(bytes + n - 2, "\r\n");
+    }
+    close(fd);
+    house_remove(&house);
+    backend_stop(b);
+}
+
 /* ---- who sends slowly holds no backend ---- */
 
 static pid_t worker_of(struct house *h)
@@ -531,6 +566,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(small_chunks_of_a_request_travel_together),
         cmocka_unit_test(small_chunks_of_a_response_travel_together),
+        cmocka_unit_test(a_short_response_is_one_write),
         cmocka_unit_test(a_backend_is_asked_when_the_whole_body_is_there),
         cmocka_unit_test(a_backend_is_asked_when_the_first_part_is_there),
         cmocka_unit_test(a_backend_is_asked_at_once_where_that_is_wanted),
