@@ -11,17 +11,20 @@
 
 #define GIVEN_MAX 128
 
-/* The eight hex digits of a number, all at once: a nibble a byte, then each to its letter. */
-static void put_hex8(uint32_t n, char out[8])
+#define WORKER_DIGITS 8
+#define DIGITS        16 /* of a number */
+
+typedef uint8_t bytes16 __attribute__((vector_size(16)));
+
+/* In hex, all at once: a nibble a byte, then each to its letter. This is done for each hit. */
+static inline void put_digits(uint64_t n, char out[DIGITS])
 {
-    uint64_t v = n;
-    v = (v << 16 | v) & UINT64_C(0x0000ffff0000ffff);
-    v = (v << 8 | v) & UINT64_C(0x00ff00ff00ff00ff);
-    v = (v << 4 | v) & UINT64_C(0x0f0f0f0f0f0f0f0f);
-    const uint64_t letters = (v + UINT64_C(0x0606060606060606)) >> 4 & UINT64_C(0x0101010101010101);
-    v += UINT64_C(0x3030303030303030) + letters * ('a' - '0' - 10);
-    v = __builtin_bswap64(v);
-    memcpy(out, &v, sizeof v);
+    const bytes16 v = (bytes16)(__attribute__((vector_size(16))) uint64_t){__builtin_bswap64(n), 0};
+    const bytes16 high = v >> 4, low = v & 15;
+    const bytes16 nibble =
+        __builtin_shufflevector(high, low, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    const bytes16 text = nibble + '0' + ((bytes16)(nibble > 9) & ('a' - '0' - 10));
+    memcpy(out, &text, sizeof text);
 }
 
 /* One to one (splitmix64). */
@@ -35,24 +38,30 @@ static uint64_t mix(uint64_t z)
 void request_id_init(struct request_ids *ids)
 {
     struct {
-        uint64_t last, before, after;
-        uint32_t worker;
-    } seed;
-    memset(&seed, 0, sizeof seed);
+        uint64_t last, before, after, worker;
+    } seed = {0};
+    char digits[DIGITS];
     if (getrandom(&seed, sizeof seed, 0) != sizeof seed)
-        seed.worker = (uint32_t)getpid();
+        seed.worker = (uint64_t)getpid();
     ids->last = seed.last;
     ids->before = seed.before;
     ids->after = seed.after;
-    put_hex8(seed.worker, ids->worker);
+    put_digits(seed.worker, digits);
+    memset(ids->line, '0', sizeof ids->line);
+    memcpy(ids->line, "X-Request-Id: ", REQUEST_ID_AT);
+    memcpy(ids->line + REQUEST_ID_AT, digits + DIGITS - WORKER_DIGITS, WORKER_DIGITS);
+    memcpy(ids->line + sizeof ids->line - 2, "\r\n", 2);
+}
+
+static inline uint64_t scrambled(const struct request_ids *ids, uint64_t number)
+{
+    return mix(number ^ ids->before) ^ ids->after;
 }
 
 void request_id_write(const struct request_ids *ids, uint64_t number, char out[REQUEST_ID_LEN])
 {
-    const uint64_t n = mix(number ^ ids->before) ^ ids->after;
-    memcpy(out, ids->worker, 8);
-    put_hex8((uint32_t)(n >> 32), out + 8);
-    put_hex8((uint32_t)n, out + 16);
+    memcpy(out, ids->line + REQUEST_ID_AT, WORKER_DIGITS);
+    put_digits(scrambled(ids, number), out + WORKER_DIGITS);
 }
 
 bool request_id_is_given(const struct request *r)
@@ -72,9 +81,16 @@ struct field_text request_id_of(const struct request *r, char space[REQUEST_ID_L
 
 void request_id_put(struct h1_out *o, const struct request *r)
 {
-    char space[REQUEST_ID_LEN];
-    const struct field_text id = request_id_of(r, space);
-    h1_put(o, "X-Request-Id: ", 14);
-    h1_put(o, id.at, id.len);
-    h1_put(o, "\r\n", 2);
+    const struct request_ids *ids = &r->worker->ids;
+    if (request_id_is_given(r)) {
+        h1_put_field(o, "X-Request-Id", h1_find(r->head, H1_X_REQUEST_ID)->value);
+        return;
+    }
+    if ((size_t)(o->end - o->at) < sizeof ids->line) {
+        o->overflow = true;
+        return;
+    }
+    memcpy(o->at, ids->line, sizeof ids->line);
+    put_digits(scrambled(ids, r->number), o->at + REQUEST_ID_AT + WORKER_DIGITS);
+    o->at += sizeof ids->line;
 }

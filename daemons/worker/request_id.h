@@ -19,11 +19,12 @@ struct h1_out;
 struct request;
 
 #define REQUEST_ID_LEN 24
+#define REQUEST_ID_AT  14 /* in its line: behind "X-Request-Id: " */
 
 struct request_ids {
-    uint64_t last;          /* number of the last request */
-    uint64_t before, after; /* secrets, around the mixing */
-    char worker[8];         /* hex */
+    uint64_t last;                                 /* number of the last request */
+    uint64_t before, after;                        /* secrets, around the mixing */
+    char line[REQUEST_ID_AT + REQUEST_ID_LEN + 2]; /* with the worker's digits, to be completed */
 };
 
 void request_id_init(struct request_ids *ids);
