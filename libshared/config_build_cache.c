@@ -4,6 +4,7 @@
 #include "polder/field.h"
 
 #include <string.h>
+#include <strings.h>
 
 #define WARM_URL_MAX 4096
 
@@ -90,6 +91,59 @@ static void build_ignore_cookies(struct config_parse *p, cfg_t *s, struct config
                       is_cookie_pattern, "the name of a cookie, which may end in *,");
 }
 
+/* Parameters that let somebody in. */
+static bool is_secret(const char *name, size_t len)
+{
+    static const char *const names[] = {
+        "api_key",         "api-key",  "apikey",   "key",           "token",     "access_token",
+        "id_token",        "auth",     "secret",   "sig",           "signature", "hmac",
+        "password",        "passwd",   "pwd",      "session",       "sessionid", "session_id",
+        "sid",             "jwt",      "ticket",   "refresh_token", "code",      "authorization",
+        "x-amz-signature", "auth_token"};
+    const bool star = len && name[len - 1] == '*';
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (star ? !strncasecmp(names[i], name, len - 1)
+                 : strlen(names[i]) == len && !strncasecmp(names[i], name, len))
+            return true;
+    return false;
+}
+
+static void warn_secrets(struct config_parse *p, cfg_t *s, const struct config_cache *c)
+{
+    for (uint32_t i = 0; cfg_size(s, "ignore_query") && i < c->n_ignore_query; i++)
+        if (is_secret(c->ignore_query[i], strlen(c->ignore_query[i])))
+            config_warn(p, config_line_of_nth(p, s, "ignore_query", i),
+                        "ignore_query: \"%.100s\" looks like a secret: the answer to one who has it "
+                        "would be given to all; leave it in the key",
+                        c->ignore_query[i]);
+}
+
+static bool is_listed(const char *name, const char *const *list, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        const size_t len = strcspn(list[i], "*");
+        if (list[i][len] ? !strncmp(name, list[i], len) : !strcmp(name, list[i]))
+            return true;
+    }
+    return false;
+}
+
+void config_check_query_keys(struct config_parse *p, const struct config_route *r,
+                             const struct config_key *keys, uint32_t n)
+{
+    const struct config_cache *c = r->cache;
+    for (uint32_t i = 0; c && i < n; i++) {
+        const char *name = keys[i].name;
+        const bool ignored = is_listed(name, c->ignore_query, c->n_ignore_query);
+        if (keys[i].kind == CONFIG_KEY_QUERY &&
+            (ignored || (c->n_only_query && !is_listed(name, c->only_query, c->n_only_query))))
+            config_warn(p, r->line,
+                        "route \"%.200s\": %s drops \"%.100s\", which a limit or partition tells "
+                        "clients apart by: their answers would be mixed up",
+                        r->pattern, ignored ? "ignore_query" : "only_query", name);
+    }
+}
+
 static void build_identity(struct config_parse *p, cfg_t *s, struct config_cache *c)
 {
     c->share = (uint8_t)config_number_of(s, "cache", "share");
@@ -132,6 +186,7 @@ void config_build_cache(struct config_parse *p, cfg_t *s, struct config_cache *c
     c->only_query = config_strings_of(p, s, "only_query", &c->n_only_query);
     config_check_each(p, s, "only_query", c->only_query, c->n_only_query, is_query_name,
                       "the name of a parameter, which may end in *,");
+    warn_secrets(p, s, c);
     c->sort_query = config_number_of(s, "cache", "sort_query");
     c->n_partition = config_keys_of(p, s, "cache", "partition", c->partition);
     build_identity(p, s, c);

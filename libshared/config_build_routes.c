@@ -136,6 +136,8 @@ static void build_route(struct config_parse *p, cfg_t *s, struct config *c, stru
     if (cfg_size(s, "cache"))
         r->cache = config_build_route_cache(p, cfg_getnsec(s, "cache", 0), &c->cache,
                                             cfg_size(s, "poll") > 0);
+    for (uint32_t i = 0; i < r->n_limits; i++)
+        config_check_query_keys(p, r, r->limits[i]->key, r->limits[i]->n_key);
     if (cfg_size(s, "websocket")) {
         struct config_websocket *w = config_take(p, 1, sizeof *w);
         if (w)

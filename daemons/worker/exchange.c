@@ -263,6 +263,7 @@ void exchange_name_identity(struct exchange *ex)
 {
     stats_add(ex->worker->stats, STATS_IDENTITY_BYPASS, 1);
     identity_describe(&ex->req, ex->identity);
+    identity_note_bypass(&ex->req, ex->identity);
     ex->not_stored = ex->identity;
     ex->fwd = FWD_BYPASS;
 }

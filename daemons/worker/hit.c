@@ -103,6 +103,7 @@ enum hit_result hit_try(const struct request *r, struct hit_found *found)
     struct worker *w = r->worker;
     struct cache_view v;
     enum hit_result result = HIT_MISS;
+    w->routes[r->route->index].identity_counts.requests++;
     if (!loop_cache_ready(w))
         return HIT_MISS;
     const uint64_t start_ns = w->hit_sample++ % SAMPLE_EACH ? 0 : clock_mono_ns();

@@ -29,6 +29,17 @@ struct identity_rules {
 };
 void identity_prepare(struct worker *w);
 
+/* What has become of a route's requests since they were last judged. */
+struct identity_counts {
+    uint32_t requests;
+    uint32_t bypassed, votes; /* of `field` */
+    char field[64];           /* "cookie sid" */
+};
+/* ---- identity_watch.c: a condition where most requests of a route pass by for one field ---- */
+void identity_note_bypass(const struct request *r, const char *detail); /* identity_describe()'s */
+void identity_watch(struct worker *w);                                  /* now and then */
+void identity_watch_begin(struct worker *w);
+
 /* Sets policy.identity and has_identity, and what of has_authorization is left to RFC 9111. */
 void identity_classify(struct request *r);
 

@@ -245,6 +245,7 @@ static void on_beat(EV_P_ ev_timer *watcher, int events)
     handover_catch_up(w);
     asked_open(w);
     hold_wake(w); /* a flight whose end nobody told of */
+    identity_watch(w);
     if (w->draining)
         hold_leave(w);
     drained_follow(w);
@@ -328,6 +329,7 @@ struct ev_loop *loop_open(struct worker *w)
     loop_time(w);
     loop_settings(w);
     identity_prepare(w);
+    identity_watch_begin(w);
     guard_prepare(w);
     return w->loop;
 }

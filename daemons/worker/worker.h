@@ -89,6 +89,7 @@ struct listener {
 struct route_state {
     struct policy_settings settings;
     struct identity_rules identity;
+    struct identity_counts identity_counts;
     bool by_client; /* every limit is keyed by the client alone */
     struct guard_route *guard;
     uint32_t guard_left;             /* hits until one is looked at */

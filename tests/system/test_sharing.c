@@ -538,6 +538,33 @@ static void copies_of_identities_take_a_quarter(void **state)
     house_remove(&h);
 }
 
+static bool has_condition(struct house *h, const char *words)
+{
+    const char *out;
+    return ctl(h, &out, "status") == 0 && strstr(out, "identity_bypass") && strstr(out, words);
+}
+
+static void where_most_pass_by_somebody_is_told(void **state)
+{
+    (void)state;
+    struct house h;
+    start(&h, 1, "");
+    for (int i = 0; i < 60; i++)
+        get_with(h.port, "/max-age", i % 3 ? ALICE : "", NULL);
+    wait_until(has_condition(&h, "cookie sid") && has_condition(&h, "ignore_cookies"), 5000);
+    for (int i = 0; i < 60; i++)
+        get(h.port, "/max-age", NULL);
+    wait_until(!has_condition(&h, ""), 5000);
+    /* not by one field */
+    for (int i = 0; i < 90; i++) {
+        char lines[64];
+        snprintf(lines, sizeof lines, "X-Auth-%d: a\r\n", i % 3);
+        get_with(h.port, "/max-age", lines, NULL);
+    }
+    assert_false(has_condition(&h, ""));
+    house_remove(&h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -556,6 +583,7 @@ int main(void)
         cmocka_unit_test(what_is_refreshed_ahead_says_nothing_of_who_reads),
         cmocka_unit_test(a_refusal_to_nobody_ends_no_copy),
         cmocka_unit_test(copies_of_identities_take_a_quarter),
+        cmocka_unit_test(where_most_pass_by_somebody_is_told),
     };
     return run_with_backend(tests, &backend, answers);
 }

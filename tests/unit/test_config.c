@@ -532,6 +532,66 @@ static void telemetry_for_loopback_wants_a_trusted_proxy(void **state)
         assert_int_equal(warnings_about(fine[i], "telemetry"), 0);
 }
 
+static void a_secret_that_is_no_part_of_the_key_is_warned_of(void **state)
+{
+    (void)state;
+    assert_warns("cache { ignore_query = {\"utm_*\",\n\"api_key\"} }\n", 2, "api_key");
+    assert_warns("cache { ignore_query = {\"Tok*\"} }\n", 1, "Tok*");
+    assert_warns("upstream \"u\" { server \"127.0.0.1:1\" { } }\n"
+                 "route \"/a\" { upstream = \"u\" cache { ignore_query = {\"sig\"} } }\n",
+                 2, "sig");
+    static const char keyed[] = "upstream \"u\" { server \"127.0.0.1:1\" { } }\n"
+                                "limit \"l\" { requests = 1 key = \"query:who\" }\n"
+                                "route \"/a\" { upstream = \"u\" limits = {\"l\"} cache { %s } }\n";
+    char text[512];
+    snprintf(text, sizeof text, keyed, "only_query = {\"page\"}");
+    assert_warns(text, 3, "only_query drops \"who\"");
+    snprintf(text, sizeof text, keyed, "ignore_query = {\"w*\"}");
+    assert_warns(text, 3, "ignore_query drops \"who\"");
+    static const char *const fine[] = {"", "only_query = {\"page\", \"who\"}",
+                                       "ignore_query = {\"utm_*\", \"fbclid\", \"page\"}"};
+    for (size_t i = 0; i < sizeof fine / sizeof *fine; i++) {
+        snprintf(text, sizeof text, keyed, fine[i]);
+        assert_int_equal(load(text)->n_warnings, 0);
+    }
+}
+
+static void who_asks_is_configured_for_all_and_for_routes(void **state)
+{
+    (void)state;
+    const struct config *c =
+        load("cache { identity_headers = {\"X-Top\"} }\n"
+             "upstream \"u\" { server \"127.0.0.1:1\" { } }\n"
+             "limit \"l\" { requests = 1 key = \"header:X-Who+client+cookie:id\" }\n"
+             "route \"/a\" { upstream = \"u\" cache { identity_headers = {\"X-Own-*\"} } }\n"
+             "route \"/b\" { upstream = \"u\" cache { share = true ignore_cookies = \"off\" } }\n"
+             "route \"/c\" { upstream = \"u\" cache { } poll { } }\n"
+             "route \"/d\" { upstream = \"u\" cache { partition = \"\" } poll { } }\n"
+             "route \"/e\" { upstream = \"u\" cache { share = \"rfc\" } poll { } }\n"
+             "route \"/f\" { upstream = \"u\" cache { partition = \"cookie:f\" } poll { } }\n");
+    assert_non_null(c);
+    const struct config_route *r = c->routes;
+    assert_int_equal(r[0].cache->n_identity_headers, 2);
+    assert_string_equal(r[0].cache->identity_headers[0], "x-own-*");
+    assert_string_equal(r[0].cache->identity_headers[1], "x-top");
+    assert_int_equal(r[0].cache->share, CONFIG_SHARE_STATED);
+    assert_int_equal(r[0].cache->n_partition, 0);
+    assert_string_equal(r[0].cache->ignore_cookies[0], "_ga*");
+    assert_int_equal(r[1].cache->share, CONFIG_SHARE_ALL);
+    assert_int_equal(r[1].cache->n_ignore_cookies, 0);
+    assert_int_equal(r[2].cache->n_partition, 1);
+    assert_int_equal(r[2].cache->partition[0].kind, CONFIG_KEY_IDENTITY);
+    assert_int_equal(r[3].cache->n_partition, 0);
+    assert_int_equal(r[4].cache->n_partition, 0);
+    assert_int_equal(r[4].cache->share, CONFIG_SHARE_RFC);
+    assert_int_equal(r[5].cache->partition[0].kind, CONFIG_KEY_COOKIE);
+    assert_int_equal(c->n_identity_keys, 3);
+    assert_complains("cache { share = \"some\" }\n", 1, "share");
+    assert_complains("cache { ignore_cookies = {\"a b\"} }\n", 1, "ignore_cookies");
+    assert_complains("cache { identity_headers = {\"x y\"} }\n", 1, "identity_headers");
+    assert_complains("limit \"l\" { requests = 1 key = \"identity\" }\n", 1, "identity");
+}
+
 static void drop_headers_has_defaults_and_can_be_turned_off(void **state)
 {
     (void)state;
@@ -576,6 +636,8 @@ int main(void)
         cmocka_unit_test(a_region_starts_with_the_values_of_the_file),
         cmocka_unit_test(what_does_not_work_together_is_told),
         cmocka_unit_test(telemetry_for_loopback_wants_a_trusted_proxy),
+        cmocka_unit_test(a_secret_that_is_no_part_of_the_key_is_warned_of),
+        cmocka_unit_test(who_asks_is_configured_for_all_and_for_routes),
         cmocka_unit_test(drop_headers_has_defaults_and_can_be_turned_off),
         cmocka_unit_test(a_name_in_via_is_a_token),
     };
