@@ -95,11 +95,12 @@ static void build_ignore_cookies(struct config_parse *p, cfg_t *s, struct config
 static bool is_secret(const char *name, size_t len)
 {
     static const char *const names[] = {
-        "api_key",         "api-key",  "apikey",   "key",           "token",     "access_token",
-        "id_token",        "auth",     "secret",   "sig",           "signature", "hmac",
-        "password",        "passwd",   "pwd",      "session",       "sessionid", "session_id",
-        "sid",             "jwt",      "ticket",   "refresh_token", "code",      "authorization",
-        "x-amz-signature", "auth_token"};
+        "api_key",      "api-key",       "apikey",     "key",           "token",
+        "access_token", "id_token",      "auth",       "secret",        "sig",
+        "signature",    "hmac",          "password",   "passwd",        "pwd",
+        "session",      "sessionid",     "session_id", "sid",           "jwt",
+        "ticket",       "refresh_token", "code",       "authorization", "x-amz-signature",
+        "auth_token"};
     const bool star = len && name[len - 1] == '*';
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (star ? !strncasecmp(names[i], name, len - 1)
@@ -112,10 +113,11 @@ static void warn_secrets(struct config_parse *p, cfg_t *s, const struct config_c
 {
     for (uint32_t i = 0; cfg_size(s, "ignore_query") && i < c->n_ignore_query; i++)
         if (is_secret(c->ignore_query[i], strlen(c->ignore_query[i])))
-            config_warn(p, config_line_of_nth(p, s, "ignore_query", i),
-                        "ignore_query: \"%.100s\" looks like a secret: the answer to one who has it "
-                        "would be given to all; leave it in the key",
-                        c->ignore_query[i]);
+            config_warn(
+                p, config_line_of_nth(p, s, "ignore_query", i),
+                "ignore_query: \"%.100s\" looks like a secret: the answer to one who has it "
+                "would be given to all; leave it in the key",
+                c->ignore_query[i]);
 }
 
 static bool is_listed(const char *name, const char *const *list, uint32_t n)

@@ -17,6 +17,8 @@ struct query_route {
     uint64_t interval_ms; /* of its poll; 0: none */
     bool refreshes;       /* refresh_share is not 0 */
     bool warm;            /* the URL is one of `warm` */
+    uint8_t share;        /* enum config_share */
+    bool partitioned;     /* by all that says who asks */
     uint8_t compress[CODINGS];
     uint32_t n_compress;
 };

@@ -6,6 +6,7 @@
  * will say it. Workers decide by the same functions.
  */
 #include "daemons/keeper/query.h"
+#include "polder/identity.h"
 #include "polder/inflight.h"
 #include "polder/policy.h"
 #include "polder/refresh.h"
@@ -63,6 +64,8 @@ void why_route(const struct keeper *k, struct job *j)
     out->warm = is_warm(config, j->text, j->len);
     if (!route->cache)
         return;
+    out->share = route->cache->share;
+    out->partitioned = identity_covers_all(route->cache);
     memcpy(out->compress, route->cache->compress, sizeof out->compress);
     out->n_compress = route->cache->n_compress;
 }
@@ -264,6 +267,38 @@ static void put_refresh(const struct keeper *k, const struct job *j, const struc
     rpc_out_f64(o, "refresh_value_seconds", (double)refresh_value_ns(r, reads) / 1e9);
 }
 
+/* ---- who asks ---- */
+
+/* What a request that says who asks gets of the route where it has no copy of its own; NULL: that
+ * is the response's to say. */
+static const char *identities_of_route(const struct job *j)
+{
+    return j->route.share == CONFIG_SHARE_ALL   ? "share it: the route says share = true"
+           : j->route.share == CONFIG_SHARE_RFC ? "share it as RFC 9111 allows: share = rfc"
+           : j->route.partitioned               ? "have copies of their own: partition = identity"
+                                                : NULL;
+}
+
+static void put_identities(const struct job *j, const struct cache_record *r)
+{
+    struct rpc_out *o = j->out;
+    const char *text = identities_of_route(j);
+    rpc_out_str(o, "made_by",
+                r->flags & CACHE_OF_IDENTITY   ? "one identity, for itself"
+                : r->flags & CACHE_BY_IDENTITY ? "a request that said who asks"
+                                               : "an anonymous request");
+    if (r->flags & CACHE_OF_IDENTITY)
+        text = "do not find it, but for the one that it is of";
+    else if (!text)
+        text = r->flags & CACHE_FOR_OTHERS
+                   ? "share it while it is fresh: the response states a lifetime for shared caches"
+               : r->vary_len
+                   ? "pass by it, unless Vary names all that says who asks"
+                   : "pass by it (fwd=bypass): the response states no lifetime for shared "
+                     "caches; partition = identity, share = true and ignore_cookies help";
+    rpc_out_str(o, "requests_with_an_identity", text);
+}
+
 void why_put_variant(const struct keeper *k, const struct job *j, MDB_txn *txn,
                      const struct cache_record *r)
 {
@@ -279,8 +314,10 @@ void why_put_variant(const struct keeper *k, const struct job *j, MDB_txn *txn,
     put_tags(k, o, &x);
     put_causes(k, o, &x);
     put_flight(k, o, &r->key);
-    if (!(r->flags & CACHE_VARY_MARKER))
+    if (!(r->flags & CACHE_VARY_MARKER)) {
         put_refresh(k, j, r);
+        put_identities(j, r);
+    }
     rpc_out_str(o, "next", next.words);
     if (next.status[0])
         rpc_out_str(o, "cache_status", next.status);

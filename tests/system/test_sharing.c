@@ -538,6 +538,33 @@ static void copies_of_identities_take_a_quarter(void **state)
     house_remove(&h);
 }
 
+static void expect_why(struct house *h, const char *target, const char *words)
+{
+    const char *out;
+    assert_int_equal(ctl(h, &out, "--json cache why http://test.example%s", target), 0);
+    if (!strstr(out, words))
+        fail_msg("no \"%s\" in %s", words, out);
+}
+
+static void an_operator_is_told_who_shares_what(void **state)
+{
+    (void)state;
+    struct house h;
+    start(&h, 1, "");
+    expect_status(&h, "/max-age", "", "stored");
+    expect_status(&h, "/public", ALICE, "stored");
+    expect_status(&h, "/all/silent", ALICE, "stored");
+    expect_status(&h, "/own/max-age", ALICE, "stored");
+    wait_until(says(&h, "/own/max-age", ALICE, "polder; hit"), 5000);
+    expect_why(&h, "/max-age", "an anonymous request");
+    expect_why(&h, "/max-age", "pass by it (fwd=bypass)");
+    expect_why(&h, "/public", "a request that said who asks");
+    expect_why(&h, "/public", "share it while it is fresh");
+    expect_why(&h, "/all/silent", "the route says share = true");
+    expect_why(&h, "/own/max-age", "one identity, for itself");
+    house_remove(&h);
+}
+
 static bool has_condition(struct house *h, const char *words)
 {
     const char *out;
@@ -584,6 +611,7 @@ int main(void)
         cmocka_unit_test(a_refusal_to_nobody_ends_no_copy),
         cmocka_unit_test(copies_of_identities_take_a_quarter),
         cmocka_unit_test(where_most_pass_by_somebody_is_told),
+        cmocka_unit_test(an_operator_is_told_who_shares_what),
     };
     return run_with_backend(tests, &backend, answers);
 }
