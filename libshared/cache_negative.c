@@ -3,17 +3,19 @@
  * cache_negative: what ends a stored answer that says that something is not there.
  *
  * Such an answer has no tags by which it could be invalidated, and what it denies is mostly made by
- * a request to another URL: POST /things makes /things/7. So each successful unsafe request leaves
- * a mark for its own path and one for the collection above it, and a negative answer is over when
- * its path or one above it bears a younger mark than its birth. The marks are words of the page of
- * invalidations, under a text that no URL can have; a collision of slots only ends more.
+ * a request to another URL: POST /things makes /things/7, PUT /things/7 makes /things. So each
+ * successful unsafe request leaves a mark for its own path and all below it, and one for the
+ * collection above it, and a negative answer is over when such a mark is younger than its birth.
+ * The marks are words of the page of invalidations, under a text that no URL can have; a collision
+ * of slots only ends more.
  */
 #include "polder/cache.h"
 #include <string.h>
 
-#define MARK      '\1' /* behind the path; no URL has such a byte */
-#define TEXT_MAX  4096 /* longer paths are not looked up */
-#define DEPTH_MAX 64   /* nor deeper ones */
+#define MARK_BELOW '\1' /* behind a path: it and all below it; no URL has such a byte */
+#define MARK_ALONE '\2' /* it alone */
+#define TEXT_MAX   4096 /* longer paths are not looked up */
+#define DEPTH_MAX  64   /* nor deeper ones */
 
 /* "host/a/b" of "host/a/b/?query" */
 static size_t path_len(const char *url, size_t len)
@@ -32,20 +34,19 @@ static size_t parent_len(const char *url, size_t len)
     return slash ? path_len(url, (size_t)(slash - url)) : 0;
 }
 
-static size_t text_of(const char *url, size_t len, char text[TEXT_MAX])
+static size_t text_of(const char *url, size_t len, char mark, char text[TEXT_MAX])
 {
     if (len >= TEXT_MAX)
         return 0;
     memcpy(text, url, len);
-    text[len] = MARK;
+    text[len] = mark;
     return len + 1;
 }
 
-/* Not of the whole site: every form that is sent to its first page would end them all. */
-static unsigned mark(struct inval_page *page, const char *url, size_t len)
+static unsigned mark(struct inval_page *page, const char *url, size_t len, char which)
 {
     char text[TEXT_MAX];
-    const size_t n = memchr(url, '/', len) ? text_of(url, len, text) : 0;
+    const size_t n = text_of(url, len, which, text);
     if (n) /* longer: no answer below it is ever taken for good */
         inval_mark_url(page, text, n, false);
     return n != 0;
@@ -53,21 +54,33 @@ static unsigned mark(struct inval_page *page, const char *url, size_t len)
 
 unsigned cache_negative_mark(struct inval_page *page, const char *url, size_t len)
 {
-    const size_t own = path_len(url, len);
-    return mark(page, url, own) + mark(page, url, parent_len(url, own));
+    const size_t own = path_len(url, len), parent = parent_len(url, own);
+    if (!memchr(url, '/', own)) /* not the whole site, with every form sent to its first page */
+        return mark(page, url, own, MARK_ALONE);
+    return mark(page, url, own, MARK_BELOW) + (parent ? mark(page, url, parent, MARK_ALONE) : 0);
+}
+
+static uint64_t later(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+static uint64_t marked(const struct inval_page *page, const char *url, size_t len, char which)
+{
+    char text[TEXT_MAX];
+    const size_t n = text_of(url, len, which, text);
+    return n ? inval_url_marked(page, inval_url_slot(page, text, n)) : UINT64_MAX;
 }
 
 uint64_t cache_negative_ended(const struct inval_page *page, const char *url, size_t len)
 {
-    char text[TEXT_MAX];
-    uint64_t latest = 0;
+    const size_t own = path_len(url, len);
+    uint64_t latest = marked(page, url, own, MARK_ALONE);
     unsigned depth = 0;
-    for (size_t n = path_len(url, len); n; n = parent_len(url, n)) {
-        const size_t text_len = text_of(url, n, text);
-        if (!text_len || ++depth > DEPTH_MAX)
+    for (size_t n = own; n; n = parent_len(url, n)) {
+        if (++depth > DEPTH_MAX)
             return UINT64_MAX;
-        const uint64_t seq = inval_url_marked(page, inval_url_slot(page, text, text_len));
-        latest = seq > latest ? seq : latest;
+        latest = later(latest, marked(page, url, n, MARK_BELOW));
     }
     return latest;
 }

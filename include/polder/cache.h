@@ -104,8 +104,8 @@ _Static_assert(sizeof(struct cache_record) == 8 + 8 * 14 + 4 * 10 + 16 + 4 * CAC
                "wire format");
 
 /* Answers that say that something is not there. A successful unsafe request to that URL marks that
- * those at and below its path, and at and below the collection above it, are over: how many numbers
- * of the page that took. */
+ * those at and below its path, and that of the collection above it, are over: how many numbers of
+ * the page that took. */
 unsigned cache_negative_mark(struct inval_page *page, const char *url, size_t len);
 /* The number of the last mark that concerns a negative answer of that URL; 0: none. */
 uint64_t cache_negative_ended(const struct inval_page *page, const char *url, size_t len);

@@ -106,7 +106,7 @@ static void what_is_made_is_seen_at_once(void **state)
     static const struct {
         const char *method, *target;
     } makes[] = {{"POST", "/things"},          {"POST", "/things/"},      {"PUT", "/things/7"},
-                 {"PUT", "/things/8"},         {"POST", "/things?x=1"},   {"POST", "/elsewhere/x"},
+                 {"PUT", "/things/7?y"},       {"POST", "/things?x=1"},   {"POST", "/elsewhere/x"},
                  {"PATCH", "/things/7/parts"}, {"DELETE", "/things/7/x/"}};
     const char *out;
     (void)state;
@@ -130,7 +130,11 @@ static void negative_copies_elsewhere_stay(void **state)
     assert_int_equal(request(house.port, "POST", "/things", "", "x", NULL), 201);
     assert_int_equal(request(house.port, "POST", "/login", "", "x", NULL), 201);
     assert_int_equal(request(house.port, "POST", "/", "", "x", NULL), 201);
+    assert_int_equal(request(house.port, "POST", "/other/beside", "", "x", NULL), 201);
     assert_true(served_from_store(house.port, "/other/long"));
+    assert_int_equal(request(house.port, "POST", "/other/long/below", "", "x", NULL), 201);
+    assert_false(served_from_store(house.port, "/other/long"));
+    wait_until(served_from_store(house.port, "/other/long"), 5000);
     assert_int_equal(request(house.port, "POST", "/other", "", "x", NULL), 201);
     assert_false(served_from_store(house.port, "/other/long"));
 }
