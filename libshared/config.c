@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* config: arenas, regions, and the reading of a file from one end to the other. */
 #include "polder/config.h"
+#include "polder/settings.h"
 #include "libshared/config_parse.h"
 #include "polder/shared.h"
 
@@ -75,6 +76,7 @@ static int fill_runtime(struct config_region *region, const struct config *confi
                 config->upstreams[i].servers[k].weight;
     values->cache = config->cache.value;
     runtime_persist_load(config->state_dir, config, &region->runtime, values);
+    settings_load(config->state_dir, config, values);
     runtime_publish(&region->runtime, values);
     free(values);
     return 0;

@@ -38,6 +38,7 @@ static void (*const handler[RPC_METHODS])(struct control *, const struct rpc_cal
     [RPC_METHOD_CACHE_WARM] = cache_warm, /* asks the first worker */
     [RPC_METHOD_CACHE_GUARD] = cache_guard,
     [RPC_METHOD_CACHE_SET] = cache_set,
+    [RPC_METHOD_CACHE_REVERT] = cache_revert,
     [RPC_METHOD_LIMIT_LIST] = limit_list,
     [RPC_METHOD_LIMIT_SHOW] = limit_show,
     [RPC_METHOD_LIMIT_TOP] = limit_top,
@@ -54,6 +55,7 @@ static void (*const handler[RPC_METHODS])(struct control *, const struct rpc_cal
     [RPC_METHOD_WS_SET] = ask_supervisor,
     [RPC_METHOD_UPSTREAM_LIST] = upstream_list,
     [RPC_METHOD_UPSTREAM_WEIGHT] = upstream_weight,
+    [RPC_METHOD_UPSTREAM_REVERT] = upstream_revert,
     [RPC_METHOD_LOG_LEVEL] = log_level_run, /* or only a question */
     [RPC_METHOD_LOG_REOPEN] = log_reopen_run,
     [RPC_METHOD_RELOAD] = reload_run,

@@ -26,6 +26,7 @@
 #include "polder/field.h"
 #include "polder/process.h"
 #include "polder/runtime.h"
+#include "polder/settings.h"
 #include "polder/stats.h"
 #include <ev.h>
 #include <stdbool.h>
@@ -127,6 +128,16 @@ void limit_put_exempt(struct rpc_out *o, const struct config_limit *l, const str
 void limit_put_try(const struct control *c, struct rpc_out *o, const struct config_limit *l);
 /* Changes what the call's "set" says. False: the call is answered. */
 bool limit_read_wish(struct control *c, const struct rpc_call *call, struct limit_wish *wish);
+void cache_revert(struct control *c, const struct rpc_call *call);
+void upstream_revert(struct control *c, const struct rpc_call *call);
+
+/* ---- methods_settings.c: false: it failed, and the call is answered ---- */
+bool settings_keep(struct control *c, const struct rpc_call *call, const struct setting *setting,
+                   size_t n);
+bool settings_drop(struct control *c, const struct rpc_call *call, const char *section,
+                   const char *key);
+bool settings_has(const struct control *c, const char *section, const char *key);
+
 void cache_guard(struct control *c, const struct rpc_call *call);
 void limit_list(struct control *c, const struct rpc_call *call);
 void limit_show(struct control *c, const struct rpc_call *call);

@@ -45,6 +45,7 @@ static void adopt_persisted(const struct control *c)
     values = before;
     struct runtime_page *page = &c->shared->region[c->region]->runtime;
     if (runtime_persist_load(c->config->state_dir, c->config, page, &values) == 0 &&
+        settings_load(c->config->state_dir, c->config, &values) == 0 &&
         memcmp(&values, &before, sizeof values))
         runtime_publish(page, &values);
 }

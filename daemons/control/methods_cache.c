@@ -362,86 +362,30 @@ void cache_forget_prefix(struct control *c, const char *path)
 
 /* ---- set ---- */
 
-enum unit { UNIT_TIME, UNIT_SIZE, UNIT_COUNT };
-static const struct {
-    const char *name;
-    enum unit unit;
-    size_t at; /* in struct runtime_cache */
-} cache_keys[] = {
-    {"ttl", UNIT_TIME, offsetof(struct runtime_cache, ttl_ms)},
-    {"ttl_negative", UNIT_TIME, offsetof(struct runtime_cache, ttl_negative_ms)},
-    {"max_items", UNIT_COUNT, offsetof(struct runtime_cache, max_items)},
-    {"max_bytes", UNIT_SIZE, offsetof(struct runtime_cache, max_bytes)},
-    {"max_body", UNIT_SIZE, offsetof(struct runtime_cache, max_body)},
-    {"stale_while_revalidate", UNIT_TIME,
-     offsetof(struct runtime_cache, stale_while_revalidate_ms)},
-    {"stale_if_error", UNIT_TIME, offsetof(struct runtime_cache, stale_if_error_ms)},
-};
-#define CACHE_KEYS (sizeof cache_keys / sizeof *cache_keys)
-
-static const char *const wanted[] = {[UNIT_TIME] = "a duration such as 30s, 5m or 1h",
-                                     [UNIT_SIZE] = "a size such as 64K or 256M",
-                                     [UNIT_COUNT] = "a whole number"};
-
-/* The range that the configuration file has for it. */
-static bool in_range(const char *key, uint64_t value)
-{
-    static const struct {
-        const char *section, *key;
-        uint64_t least, most;
-    } rows[] = {
-#define KEY(section, key, type, least, most, initial, help) {section, key, least, most},
-#include "libshared/tables/config_keys.def"
-#undef KEY
-    };
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        if (!strcmp(rows[i].section, "cache") && !strcmp(rows[i].key, key))
-            return value >= rows[i].least && value <= rows[i].most;
-    return false;
-}
-
-static bool parse(enum unit unit, const char *text, uint64_t *out)
-{
-    if (unit == UNIT_TIME)
-        return config_parse_duration(text, out) == 0;
-    return config_parse_size(text, out) == 0 &&
-           (unit == UNIT_SIZE || strspn(text, "0123456789") == strlen(text));
-}
+#define SET_MAX 16
 
 static bool set_one(struct control *c, const struct rpc_call *call, const msgpack_object_kv *kv,
-                    struct runtime_cache *cache)
+                    struct runtime_cache *cache, struct setting *setting)
 {
-    char key[64], text[64];
-    uint64_t value;
-    if (rpc_in_object_text(&kv->key, key, sizeof key) < 0 ||
-        rpc_in_object_text(&kv->val, text, sizeof text) < 0) {
+    char why[160];
+    memset(setting, 0, sizeof *setting);
+    strcpy(setting->section, "cache");
+    if (rpc_in_object_text(&kv->key, setting->key, 64) < 0 ||
+        rpc_in_object_text(&kv->val, setting->value, 64) < 0) {
         admin_error(c, call->reply, RPC_BAD_ARGUMENT, "set is a map of short texts and numbers");
         return false;
     }
-    for (size_t i = 0; i < CACHE_KEYS; i++) {
-        if (strcmp(cache_keys[i].name, key))
-            continue;
-        const bool heuristic = cache_keys[i].at == offsetof(struct runtime_cache, ttl_ms) &&
-                               !strcmp(text, "heuristic");
-        if (heuristic) {
-            cache->ttl_heuristic = 1;
-            return true;
-        }
-        if (!parse(cache_keys[i].unit, text, &value) || !in_range(key, value)) {
-            admin_error(c, call->reply, RPC_BAD_ARGUMENT, "%s = \"%s\" is out of range or no %s",
-                        key, text, wanted[cache_keys[i].unit] + 2);
-            return false;
-        }
-        if (cache_keys[i].at == offsetof(struct runtime_cache, ttl_ms))
-            cache->ttl_heuristic = 0;
-        memcpy((char *)cache + cache_keys[i].at, &value, sizeof value);
+    switch (runtime_cache_set(cache, setting->key, setting->value, why, sizeof why)) {
+    case 0:
         return true;
+    case -ENOENT:
+        admin_error(c, call->reply, RPC_BAD_ARGUMENT, "unknown key %s; %s", setting->key, why);
+        return false;
+    default:
+        admin_error(c, call->reply, RPC_BAD_ARGUMENT, "%s = \"%s\" is wrong; %s would be right",
+                    setting->key, setting->value, why);
+        return false;
     }
-    admin_error(c, call->reply, RPC_BAD_ARGUMENT,
-                "unknown key %s; there are ttl, ttl_negative, max_items, max_bytes, max_body, "
-                "stale_while_revalidate and stale_if_error",
-                key);
-    return false;
 }
 
 static void put_cache(struct rpc_out *o, const char *key, const struct runtime_cache *cache)
@@ -475,20 +419,45 @@ static void publish(struct control *c, const struct runtime_cache *cache)
     (void)written; /* EAGAIN: it wakes anyway */
 }
 
+static void answer_change(const struct rpc_call *call, bool persisted,
+                          const struct runtime_cache *before, const struct runtime_cache *after)
+{
+    struct rpc_out *o = rpc_reply_result(call->reply);
+    rpc_out_map(o, NULL);
+    rpc_out_bool(o, "persisted", persisted);
+    put_cache(o, "before", before);
+    put_cache(o, "after", after);
+    rpc_out_end(o);
+    rpc_reply_send(call->reply);
+}
+
 void cache_set(struct control *c, const struct rpc_call *call)
 {
     const msgpack_object *set = rpc_in_get(call->params, "set");
+    const bool persist = rpc_in_flag(call->params, "persist");
+    struct setting setting[SET_MAX];
     struct runtime_values values;
     runtime_read(c->runtime, &values);
     const struct runtime_cache before = values.cache;
+    if (set->via.map.size > SET_MAX) {
+        admin_error(c, call->reply, RPC_BAD_ARGUMENT, "at most %d keys at once", SET_MAX);
+        return;
+    }
     for (uint32_t i = 0; i < set->via.map.size; i++)
-        if (!set_one(c, call, &set->via.map.ptr[i], &values.cache))
+        if (!set_one(c, call, &set->via.map.ptr[i], &values.cache, &setting[i]))
             return;
+    if (persist && !settings_keep(c, call, setting, set->via.map.size))
+        return;
     publish(c, &values.cache);
-    struct rpc_out *o = rpc_reply_result(call->reply);
-    rpc_out_map(o, NULL);
-    put_cache(o, "before", &before);
-    put_cache(o, "after", &values.cache);
-    rpc_out_end(o);
-    rpc_reply_send(call->reply);
+    answer_change(call, persist, &before, &values.cache);
+}
+
+void cache_revert(struct control *c, const struct rpc_call *call)
+{
+    struct runtime_values values;
+    if (!settings_drop(c, call, "cache", NULL))
+        return;
+    runtime_read(c->runtime, &values);
+    publish(c, &c->config->cache.value);
+    answer_change(call, false, &values.cache, &c->config->cache.value);
 }

@@ -5,9 +5,8 @@
 #include "polder/config.h"
 #include "polder/server_state.h"
 
+#include <stdio.h>
 #include <string.h>
-
-#define WEIGHT_MAX 1000000
 
 /* Drained first: of weight 0, whether it would answer or not. */
 static const char *state_of(const struct config_server *s, const struct server_row *row,
@@ -155,28 +154,36 @@ static void tell_supervisor(struct control *c, const char *upstream, const char 
     control_tell_supervisor(c, "ws.weight", &params);
 }
 
-void upstream_weight(struct control *c, const struct rpc_call *call)
+/* The server that the call names, with texts that outlive it; NULL: the call is answered. */
+static const struct config_server *server_named(struct control *c, const struct rpc_call *call,
+                                                struct setting *setting)
 {
-    char upstream[256], server[256];
-    uint64_t weight;
-    if (rpc_in_text(call->params, "upstream", upstream, sizeof upstream) < 0 ||
-        rpc_in_text(call->params, "server", server, sizeof server) < 0 ||
-        !find(c->config, upstream, server)) {
+    char upstream[SETTINGS_SECTION - 16];
+    memset(setting, 0, sizeof *setting);
+    const struct config_server *s =
+        rpc_in_text(call->params, "upstream", upstream, sizeof upstream) < 0 ||
+                rpc_in_text(call->params, "server", setting->key, sizeof setting->key) < 0
+            ? NULL
+            : find(c->config, upstream, setting->key);
+    if (s)
+        snprintf(setting->section, sizeof setting->section, "upstream %s", upstream);
+    else
         admin_error(c, call->reply, RPC_NOT_FOUND,
                     "there is no such server; upstream list shows upstreams and their servers");
-        return;
-    }
-    if (rpc_in_u64(call->params, "weight", WEIGHT_MAX, &weight)) {
-        admin_error(c, call->reply, RPC_BAD_ARGUMENT, "weight is a whole number up to %d",
-                    WEIGHT_MAX);
-        return;
-    }
-    const uint32_t before = publish(c, upstream, server, (uint32_t)weight);
-    tell_supervisor(c, upstream, server, (uint32_t)weight);
+    return s;
+}
+
+static void change_weight(struct control *c, const struct rpc_call *call,
+                          const struct config_server *s, uint32_t weight, bool persisted)
+{
+    const char *upstream = s->upstream->name, *server = s->address.text;
+    const uint32_t before = publish(c, upstream, server, weight);
+    tell_supervisor(c, upstream, server, weight);
     struct rpc_out *o = rpc_reply_result(call->reply);
     rpc_out_map(o, NULL);
     rpc_out_str(o, "upstream", upstream);
     rpc_out_str(o, "server", server);
+    rpc_out_bool(o, "persisted", persisted);
     rpc_out_map(o, "before");
     rpc_out_u64(o, "weight", before);
     rpc_out_end(o);
@@ -185,4 +192,30 @@ void upstream_weight(struct control *c, const struct rpc_call *call)
     rpc_out_end(o);
     rpc_out_end(o);
     rpc_reply_send(call->reply);
+}
+
+void upstream_weight(struct control *c, const struct rpc_call *call)
+{
+    struct setting setting;
+    const bool persist = rpc_in_flag(call->params, "persist");
+    const struct config_server *s = server_named(c, call, &setting);
+    uint64_t weight;
+    if (!s)
+        return;
+    if (rpc_in_u64(call->params, "weight", RUNTIME_WEIGHT_MAX, &weight)) {
+        admin_error(c, call->reply, RPC_BAD_ARGUMENT, "weight is a whole number up to %d",
+                    RUNTIME_WEIGHT_MAX);
+        return;
+    }
+    snprintf(setting.value, sizeof setting.value, "%u", (unsigned)weight);
+    if (!persist || settings_keep(c, call, &setting, 1))
+        change_weight(c, call, s, (uint32_t)weight, persist);
+}
+
+void upstream_revert(struct control *c, const struct rpc_call *call)
+{
+    struct setting setting;
+    const struct config_server *s = server_named(c, call, &setting);
+    if (s && settings_drop(c, call, setting.section, setting.key))
+        change_weight(c, call, s, s->weight, false);
 }

@@ -83,6 +83,38 @@ static void a_reload_says_what_it_keeps_and_what_it_resets(void **state)
     house_remove(&h);
 }
 
+static void what_is_persisted_outlives_reloads_and_restarts(void **state)
+{
+    struct house h;
+    const char *out;
+    const unsigned port = backend_port(backend);
+    (void)state;
+    house_start(&h, 1, "%s", routes());
+    assert_int_equal(ctl(&h, NULL, "upstream weight u 127.0.0.1:%u 7 --persist", port), 0);
+    assert_int_equal(ctl(&h, NULL, "cache set ttl=10s max_items=77 --persist"), 0);
+    assert_int_equal(ctl(&h, &out, "--json reload"), 0);
+    char *reset = strstr(out, "\"reset\"");
+    assert_non_null(strstr(out, "cache ttl_ms 10000"));
+    assert_non_null(strstr(out, "cache max_items 77"));
+    assert_non_null(strstr(out, "weight 7"));
+    assert_true(strstr(out, "weight 7") < reset);
+    assert_int_equal(house_stop(&h), 0);
+    house_run(&h);
+    assert_int_equal(ctl(&h, &out, "--json upstream list"), 0);
+    assert_non_null(strstr(out, "\"weight\": 7"));
+    assert_int_equal(ctl(&h, &out, "cache set max_items=78"), 0);
+    assert_non_null(strstr(out, "max items: 77 -> 78"));
+    assert_int_equal(ctl(&h, &out, "upstream revert u 127.0.0.1:%u", port), 0);
+    assert_int_equal(ctl(&h, &out, "cache revert"), 0);
+    assert_int_equal(ctl(&h, &out, "--json upstream list"), 0);
+    assert_null(strstr(out, "\"weight\": 7"));
+    assert_int_equal(house_stop(&h), 0);
+    house_run(&h);
+    assert_int_equal(ctl(&h, &out, "cache set max_items=79"), 0);
+    assert_non_null(strstr(out, "max items: 1000 -> 79"));
+    house_remove(&h);
+}
+
 /* A region that keeper and control have left is free at once: it was rested for 10 s each. */
 static void many_reloads_in_a_row_do_not_wait_for_each_other(void **state)
 {
@@ -330,6 +362,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_reload_waits_and_fails_on_a_broken_file),
         cmocka_unit_test(a_reload_says_what_it_keeps_and_what_it_resets),
+        cmocka_unit_test(what_is_persisted_outlives_reloads_and_restarts),
         cmocka_unit_test(many_reloads_in_a_row_do_not_wait_for_each_other),
         cmocka_unit_test(a_few_requests_are_counted_exactly),
         cmocka_unit_test(drain_sends_clients_elsewhere_until_it_is_off),

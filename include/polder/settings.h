@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * settings: what `upstream weight`, `cache set` and `ws set` keep with --persist, in
+ * state_dir/settings.mp: a msgpack array of [section, key, value], all texts, as they were typed.
+ * Limits have a file of their own (runtime.h).
+ *
+ *     section               key             value
+ *     "cache"               "ttl"           "10s"
+ *     "upstream api"        "10.0.0.7:80"   "50"       its weight
+ *     "websocket"           "interval"      "15s"      all routes
+ *     "websocket /ws/chat"  "max_message"   "64K"      one route
+ *
+ * Written by control alone, whole, to a temporary file that is synced and renamed: a crash leaves
+ * the old file or the new one. Read by whoever loads a configuration. What does not fit the
+ * configuration any more is left out when it is applied, and stays in the file.
+ */
+#ifndef POLDER_SETTINGS_H
+#define POLDER_SETTINGS_H
+#include "polder/runtime.h"
+#include <stddef.h>
+
+#define SETTINGS_MAX     1024
+#define SETTINGS_SECTION 256 /* bytes, with the NUL */
+#define SETTINGS_KEY     256
+#define SETTINGS_VALUE   128
+
+struct setting {
+    char section[SETTINGS_SECTION], key[SETTINGS_KEY], value[SETTINGS_VALUE];
+};
+struct settings {
+    struct setting *at; /* malloc'd */
+    size_t n;
+};
+
+/* 0, also where there is no file; else a negative errno and nothing in it. */
+int settings_read(const char *state_dir, struct settings *out);
+void settings_free(struct settings *settings);
+/* These n, in place of what was kept under the same sections and keys. A damaged file is replaced.
+ */
+int settings_save(const char *state_dir, const struct setting *with, size_t n);
+/* key NULL: the whole section. 0, also where there was nothing. */
+int settings_forget(const char *state_dir, const char *section, const char *key);
+
+/* Puts those of cache and upstreams into values; what is wrong is logged, and the rest applies. */
+struct config;
+void settings_apply(const struct settings *settings, const struct config *config,
+                    struct runtime_values *values);
+/* Reads and applies. 0 or a negative errno, which is logged. */
+int settings_load(const char *state_dir, const struct config *config,
+                  struct runtime_values *values);
+
+/* One value of `cache set`, by the ranges of the configuration file. 0; -ENOENT: there is no such
+ * key; -EINVAL. why: what would be right. */
+int runtime_cache_set(struct runtime_cache *cache, const char *key, const char *text, char *why,
+                      size_t size);
+#define RUNTIME_WEIGHT_MAX 1000000
+#endif
