@@ -93,6 +93,71 @@ void house_write_conf(struct house *h, unsigned workers, const char *routes)
     fclose(f);
 }
 
+static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw)
+{
+    (void)st, (void)flag, (void)ftw;
+    return remove(path);
+}
+
+/* A supervisor outlives a killed master, and is then nobody's child. Whoever listens is told. */
+static void end_supervisor(const char *dir)
+{
+    struct sockaddr_un sa = {.sun_family = AF_UNIX};
+    struct ucred peer = {0};
+    socklen_t len = sizeof peer;
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    snprintf(sa.sun_path, sizeof sa.sun_path, "%.85s/run/supervisor.sock", dir);
+    if (!connect(fd, (struct sockaddr *)&sa, sizeof sa) &&
+        !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) && peer.pid > 1)
+        kill(peer.pid, SIGKILL);
+    close(fd);
+}
+
+/* Daemons that run. A story that fails leaves its own behind: they end with the program, and what
+ * takes room of theirs goes; configuration and log stay to be read. */
+#define RUNNING_MAX 64
+static struct {
+    pid_t pid, owner;
+    char dir[128];
+} running[RUNNING_MAX];
+
+static void end_running(void)
+{
+    char state[160];
+    for (unsigned i = 0; i < RUNNING_MAX; i++) {
+        if (!running[i].pid || running[i].owner != getpid())
+            continue;
+        kill(running[i].pid, SIGKILL);
+        waitpid(running[i].pid, NULL, 0);
+        end_supervisor(running[i].dir);
+        snprintf(state, sizeof state, "%s/state", running[i].dir);
+        if (!getenv("POLDER_TEST_KEEP"))
+            nftw(state, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    }
+}
+
+static void note_running(const struct house *h)
+{
+    static bool registered;
+    if (!registered)
+        atexit(end_running);
+    registered = true;
+    for (unsigned i = 0; i < RUNNING_MAX; i++)
+        if (!running[i].pid) {
+            running[i].pid = h->pid;
+            running[i].owner = getpid();
+            snprintf(running[i].dir, sizeof running[i].dir, "%s", h->dir);
+            return;
+        }
+}
+
+static void note_ended(pid_t pid)
+{
+    for (unsigned i = 0; i < RUNNING_MAX; i++)
+        if (running[i].pid == pid)
+            running[i].pid = 0;
+}
+
 static void spawn_daemon(struct house *h)
 {
     fflush(NULL);
@@ -107,6 +172,7 @@ static void spawn_daemon(struct house *h)
         execl(built("polderd"), "polderd", "-c", h->conf, (char *)NULL);
         _exit(127);
     }
+    note_running(h);
 }
 
 bool house_ready(struct house *h)
@@ -114,6 +180,7 @@ bool house_ready(struct house *h)
     int status;
     pid_t gone = waitpid(h->pid, &status, WNOHANG);
     if (gone == h->pid) {
+        note_ended(h->pid);
         h->pid = 0;
         fail_msg("polderd ended with status %d; see %s", status, h->log);
     }
@@ -149,17 +216,20 @@ void house_start(struct house *h, unsigned workers, const char *routes_fmt, ...)
 
 static int reap(struct house *h, unsigned ms)
 {
+    const pid_t pid = h->pid;
     uint64_t end = mono_ms() + harness_patience(ms);
     int status = 0;
     while (waitpid(h->pid, &status, WNOHANG) != h->pid) {
         if (mono_ms() > end) {
             kill(h->pid, SIGKILL);
             waitpid(h->pid, &status, 0);
+            note_ended(pid);
             h->pid = 0;
             fail_msg("polderd did not stop within %u ms; see %s", ms, h->log);
         }
         nap_ms(5);
     }
+    note_ended(pid);
     h->pid = 0;
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
@@ -178,29 +248,10 @@ void house_kill(struct house *h)
     size_t n = house_children(h, "", child, 64);
     kill(h->pid, SIGKILL);
     waitpid(h->pid, NULL, 0);
+    note_ended(h->pid);
     h->pid = 0;
     for (size_t i = 0; i < n; i++)
         wait_until(kill(child[i], 0) != 0 && errno == ESRCH, 5000);
-}
-
-static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw)
-{
-    (void)st, (void)flag, (void)ftw;
-    return remove(path);
-}
-
-/* A supervisor outlives a killed master, and is then nobody's child. Whoever listens is told. */
-static void end_supervisor(struct house *h)
-{
-    struct sockaddr_un sa = {.sun_family = AF_UNIX};
-    struct ucred peer = {0};
-    socklen_t len = sizeof peer;
-    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-    snprintf(sa.sun_path, sizeof sa.sun_path, "%.85s/run/supervisor.sock", h->dir);
-    if (!connect(fd, (struct sockaddr *)&sa, sizeof sa) &&
-        !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) && peer.pid > 1)
-        kill(peer.pid, SIGKILL);
-    close(fd);
 }
 
 void house_remove(struct house *h)
@@ -209,7 +260,7 @@ void house_remove(struct house *h)
         kill(h->pid, SIGINT);
         reap(h, 20000);
     }
-    end_supervisor(h);
+    end_supervisor(h->dir);
     if (h->dir[0] && !getenv("POLDER_TEST_KEEP"))
         nftw(h->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
