@@ -93,7 +93,7 @@ $(BUILD)/unit/%: $(BUILD)/obj/tests/unit/%.o $(PARTS) $(RPC) $(HTTP) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $< -Wl,--start-group $(PARTS) $(RPC) $(HTTP) $(LIB) -Wl,--end-group $(LDLIBS) -lcmocka
 $(BUILD)/unit/test_frames_peer: LDLIBS += -lwslay
-$(BUILD)/unit/test_coding $(BUILD)/system/test_compress: LDLIBS += -lbrotlidec
+$(BUILD)/unit/test_coding $(BUILD)/system/test_compress $(BUILD)/system/test_compress_stream: LDLIBS += -lbrotlidec
 $(BUILD)/system/%: $(BUILD)/obj/tests/system/%.o $(call obj,$(harness_src)) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka

@@ -51,8 +51,10 @@ void config_check_query_keys(struct config_parse *p, const struct config_route *
 void config_build_warm(struct config_parse *p, cfg_t *cache, struct config *c);
 /* A route's cache section: what it does not state comes from the top-level one. polled: the route
  * has a poll section. NULL: no memory. */
-const struct config_cache *config_build_route_cache(struct config_parse *p, cfg_t *s,
-                                                    const struct config_cache *top, bool polled);
+struct config_cache *config_build_route_cache(struct config_parse *p, cfg_t *s,
+                                              const struct config_cache *top, bool polled);
+/* What `compress` of the section lists; how many. None: it states nothing, or "off". */
+uint32_t config_codings_of(struct config_parse *p, cfg_t *s, uint8_t codings[CODINGS]);
 /* top: where what is not stated comes from; NULL: it is the top-level section. */
 void config_build_websocket(struct config_parse *p, cfg_t *s, struct config_websocket *w,
                             const struct config_websocket *top);

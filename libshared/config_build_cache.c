@@ -41,30 +41,34 @@ static void lower_all(const char *const *list, uint32_t n)
             *at = *at >= 'A' && *at <= 'Z' ? (char)(*at | 0x20) : *at;
 }
 
-/* Nothing stated: all there are, the one that makes them smallest first. */
-static void build_compress(struct config_parse *p, cfg_t *s, struct config_cache *c)
+uint32_t config_codings_of(struct config_parse *p, cfg_t *s, uint8_t codings[CODINGS])
 {
-    static const uint8_t all[] = {CODING_BR, CODING_ZSTD, CODING_GZIP};
-    uint32_t n;
+    uint32_t n, count = 0;
     const char *const *names = config_strings_of(p, s, "compress", &n);
-    c->compress_min = config_number_of(s, "cache", "compress_min");
-    c->n_compress = 0;
-    if (!cfg_size(s, "compress")) {
-        c->n_compress = sizeof all;
-        memcpy(c->compress, all, sizeof all);
-    }
     for (uint32_t i = 0; i < n; i++) {
         const enum coding coding = coding_of((struct field_text){names[i], strlen(names[i])});
         if (n == 1 && !strcmp(names[i], "off"))
-            return;
-        if (coding == CODING_IDENTITY || coding == CODINGS ||
-            memchr(c->compress, (int)coding, c->n_compress))
+            return 0;
+        if (coding == CODING_IDENTITY || coding == CODINGS || memchr(codings, (int)coding, count))
             config_complain(p, config_line_of(p, s, "compress"),
                             "compress: \"%s\" is wrong; br, zstd and gzip, each once, or \"off\" "
                             "alone would be right",
                             names[i]);
         else
-            c->compress[c->n_compress++] = (uint8_t)coding;
+            codings[count++] = (uint8_t)coding;
+    }
+    return count;
+}
+
+/* Nothing stated: all there are, the one that makes them smallest first. */
+static void build_compress(struct config_parse *p, cfg_t *s, struct config_cache *c)
+{
+    static const uint8_t all[] = {CODING_BR, CODING_ZSTD, CODING_GZIP};
+    c->compress_min = config_number_of(s, "cache", "compress_min");
+    c->n_compress = config_codings_of(p, s, c->compress);
+    if (!cfg_size(s, "compress")) {
+        c->n_compress = sizeof all;
+        memcpy(c->compress, all, sizeof all);
     }
 }
 
@@ -225,8 +229,8 @@ static void partition_polls(struct config_cache *c, bool stated)
     c->n_partition = 1;
 }
 
-const struct config_cache *config_build_route_cache(struct config_parse *p, cfg_t *s,
-                                                    const struct config_cache *top, bool polled)
+struct config_cache *config_build_route_cache(struct config_parse *p, cfg_t *s,
+                                              const struct config_cache *top, bool polled)
 {
     static const char *const top_only[] = {"max_items", "max_bytes", "warm"};
     struct config_cache *c = config_take(p, 1, sizeof *c);

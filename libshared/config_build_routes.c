@@ -125,6 +125,27 @@ static void build_route_limits(struct config_parse *p, cfg_t *s, const struct co
                           r);
 }
 
+/* The route's own words are also those of its cache section, where that has none. */
+static void build_route_compress(struct config_parse *p, cfg_t *s, struct config_route *r,
+                                 struct config_cache *cache)
+{
+    cfg_t *cache_section = cache ? cfg_getnsec(s, "cache", 0) : NULL;
+    r->compress_is_stated = cfg_size(s, "compress") > 0;
+    r->n_compress = config_codings_of(p, s, r->compress);
+    r->compress_min = config_number_of(s, "route", "compress_min");
+    if (!cache)
+        return;
+    if (r->compress_is_stated && !cfg_size(cache_section, "compress")) {
+        memcpy(cache->compress, r->compress, sizeof cache->compress);
+        cache->n_compress = r->n_compress;
+    }
+    if (config_stated(s, "compress_min") && !config_stated(cache_section, "compress_min"))
+        cache->compress_min = r->compress_min;
+    memcpy(r->compress, cache->compress, sizeof r->compress);
+    r->n_compress = cache->n_compress;
+    r->compress_min = cache->compress_min;
+}
+
 static void build_route(struct config_parse *p, cfg_t *s, struct config *c, struct config_route *r)
 {
     build_pattern(p, r, cfg_title(s));
@@ -133,9 +154,12 @@ static void build_route(struct config_parse *p, cfg_t *s, struct config *c, stru
     build_route_upstream(p, s, c, r);
     build_route_limits(p, s, c, r);
     r->cost = (uint32_t)config_number_of(s, "route", "cost");
+    struct config_cache *cache = NULL;
     if (cfg_size(s, "cache"))
-        r->cache = config_build_route_cache(p, cfg_getnsec(s, "cache", 0), &c->cache,
-                                            cfg_size(s, "poll") > 0);
+        cache = config_build_route_cache(p, cfg_getnsec(s, "cache", 0), &c->cache,
+                                         cfg_size(s, "poll") > 0);
+    r->cache = cache;
+    build_route_compress(p, s, r, cache);
     for (uint32_t i = 0; i < r->n_limits; i++)
         config_check_query_keys(p, r, r->limits[i]->key, r->limits[i]->n_key);
     if (cfg_size(s, "websocket")) {

@@ -311,37 +311,63 @@ bool field_etag_valid(struct field_text etag)
     return etag.len && etag_length(etag) == etag.len;
 }
 
-static bool same_etag(struct field_text a, struct field_text b, bool weak)
+bool field_etag_unmark(struct field_text tag, struct field_text *opaque)
 {
-    bool a_weak = a.at[0] == 'W', b_weak = b.at[0] == 'W';
-    if ((a_weak || b_weak) && !weak)
+    static const char end[] = FIELD_ETAG_MARK "\"";
+    const size_t n = sizeof end - 1;
+    if (tag.len < 3 + n || tag.at[0] != 'W' || memcmp(tag.at + tag.len - n, end, n) != 0)
         return false;
-    if (a_weak)
-        a.at += 2, a.len -= 2;
-    if (b_weak)
-        b.at += 2, b.len -= 2;
-    return a.len == b.len && memcmp(a.at, b.at, a.len) == 0;
+    *opaque = (struct field_text){tag.at + 3, tag.len - 3 - n};
+    return true;
+}
+
+/* mine: of the list; it may be one that we have made weak. */
+static bool same_etag(struct field_text mine, struct field_text etag, bool weak)
+{
+    struct field_text opaque;
+    const bool mine_weak = mine.at[0] == 'W', etag_weak = etag.at[0] == 'W';
+    if ((mine_weak || etag_weak) && !weak)
+        return false;
+    if (!etag_weak && field_etag_unmark(mine, &opaque) && opaque.len + 2 == etag.len &&
+        memcmp(opaque.at, etag.at + 1, opaque.len) == 0)
+        return true;
+    if (mine_weak)
+        mine.at += 2, mine.len -= 2;
+    if (etag_weak)
+        etag.at += 2, etag.len -= 2;
+    return mine.len == etag.len && memcmp(mine.at, etag.at, mine.len) == 0;
+}
+
+bool field_etag_next(struct field_text *rest, struct field_text *tag)
+{
+    while (rest->len) {
+        const size_t n = etag_length(*rest);
+        size_t skip = n;
+        *tag = (struct field_text){rest->at, n};
+        if (n == 0) /* not a tag: on to the next comma */
+            while (skip < rest->len && rest->at[skip] != ',')
+                skip++;
+        while (skip < rest->len && (rest->at[skip] == ',' || is_space(rest->at[skip])))
+            skip++;
+        rest->at += skip;
+        rest->len -= skip;
+        if (n)
+            return true;
+    }
+    return false;
 }
 
 bool field_etag_listed(struct field_text list, struct field_text etag, bool weak)
 {
+    struct field_text tag;
     list = field_trim(list);
     if (list.len == 1 && *list.at == '*')
         return true;
     if (!field_etag_valid(etag))
         return false;
-    while (list.len) {
-        size_t n = etag_length(list);
-        if (n && same_etag((struct field_text){list.at, n}, etag, weak))
+    while (field_etag_next(&list, &tag))
+        if (same_etag(tag, etag, weak))
             return true;
-        if (n == 0) /* not a tag: on to the next comma */
-            while (n < list.len && list.at[n] != ',')
-                n++;
-        while (n < list.len && (list.at[n] == ',' || is_space(list.at[n])))
-            n++;
-        list.at += n;
-        list.len -= n;
-    }
     return false;
 }
 

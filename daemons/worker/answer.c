@@ -27,7 +27,7 @@
 #include <strings.h>
 
 #define CHUNKS_A_CALL 8
-#define HEAD_PARTS    4
+#define HEAD_PARTS    6
 
 /* The rest of a stored body that is sent chunk by chunk. */
 struct stored_send {
@@ -293,18 +293,22 @@ static bool gather(struct worker *w, const struct stored_send *s, struct iovec *
     return true;
 }
 
-/* The stored head as it is sent: in three parts, where its entity tag is to be a weak one. */
+/* The stored head as it is sent: in parts, where its entity tag is to be a weak one. */
 static unsigned put_head(const struct answer *a, const char *head, size_t len, struct iovec *iov)
 {
+    static const char mark[] = FIELD_ETAG_MARK "\"";
     struct field_text etag;
     iov[0] = (struct iovec){(void *)(uintptr_t)head, len};
-    if (!a->weak || !stored_head_field(head, len, "etag", &etag) || !etag.len || etag.at[0] == 'W')
+    if (!a->weak || !stored_head_field(head, len, "etag", &etag) || !field_etag_valid(etag) ||
+        etag.at[0] == 'W')
         return 1;
-    const size_t before = (size_t)(etag.at - head);
+    const size_t before = (size_t)(etag.at - head), behind = before + etag.len;
     iov[0].iov_len = before;
     iov[1] = (struct iovec){(void *)(uintptr_t) "W/", 2};
-    iov[2] = (struct iovec){(void *)(uintptr_t)etag.at, len - before};
-    return 3;
+    iov[2] = (struct iovec){(void *)(uintptr_t)etag.at, etag.len - 1};
+    iov[3] = (struct iovec){(void *)(uintptr_t)mark, sizeof mark - 1};
+    iov[4] = (struct iovec){(void *)(uintptr_t)(head + behind), len - behind};
+    return 5;
 }
 
 /* One sendmsg of the head, if that is still to go, and of the next chunks. What the socket does not

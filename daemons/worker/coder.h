@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * coder: makes a body smaller, piece by piece, so that the loop is never held up for long: gzip
- * (RFC 1952, zlib), br (RFC 7932, libbrotli), zstd (RFC 8878, libzstd). Decoders need no more than
- * the windows that the RFCs make everybody support.
+ * coder: makes a stored body smaller, piece by piece, so that the loop is never held up for long,
+ * and collects what comes out (encoder.h).
  */
 #ifndef POLDER_CODER_H
 #define POLDER_CODER_H

@@ -14,6 +14,7 @@
 #include "daemons/worker/ahead.h"
 #include "daemons/worker/buffer.h"
 #include "daemons/worker/client.h"
+#include "daemons/worker/compress.h"
 #include "daemons/worker/failing.h"
 #include "daemons/worker/guard.h"
 #include "daemons/worker/hit.h"
@@ -143,6 +144,7 @@ struct client *exchange_let_go(struct exchange *ex)
 {
     struct client *c = ex->req.client;
     if (c) {
+        compress_leave(ex);
         c->exchange = NULL;
         h1_body_keep_trailer(&c->body, NULL, 0);
     }

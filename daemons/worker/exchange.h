@@ -30,6 +30,7 @@
 
 struct asked_url;
 struct client;
+struct compress_stream;
 struct guard_check;
 struct stored_copy;
 struct tee;
@@ -62,7 +63,8 @@ struct exchange {
     struct stored_copy *stale; /* may answer if the backend cannot; its validators are sent */
     struct tee *tee;           /* NULL: not being stored */
     struct guard_check *guard; /* that it asks for; NULL */
-    uint64_t birth;            /* inval_seq() before the request was sent */
+    struct compress_stream *compress; /* the body goes through it to the client; NULL: as it is */
+    uint64_t birth;                   /* inval_seq() before the request was sent */
     uint64_t sent_real_ms, sent_ns, renewed_ms;
     uint64_t begun_ms;       /* asks for a server since then */
     uint64_t until_ms;       /* no head by then: it is given up; 0: each server has its time */
@@ -84,6 +86,8 @@ struct exchange {
     uint8_t rounds;          /* times parked */
     uint32_t leases;         /* that were renewed while it was parked */
     uint8_t interims;        /* 1xx that the backend has sent */
+    uint8_t coding;          /* enum coding: of the answer, made here */
+    bool compressible;       /* the answer depends on Accept-Encoding */
     bool length_unknown;     /* of the response's body, before it ends */
     bool fetch;          /* sent as a plain GET for the store: the client's conditions stay here */
     bool conditional;    /* sent with the stored validators */

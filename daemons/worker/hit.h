@@ -77,6 +77,8 @@ bool stored_left_ms(const struct request *r, struct hit_found *found, uint64_t *
 #define STORED_ETAG_MAX 24
 /* The entity tag: the backend's, or the one made of the body's checksum (in space). */
 struct field_text stored_etag(const struct cache_view *v, char space[STORED_ETAG_MAX]);
+/* Does it look like one that was made, strong or weak? */
+bool stored_etag_is_ours(struct field_text etag);
 
 /* ---- answer.c ---- */
 /* From a view in the map, which is released before more than the first bytes are sent. Who has what

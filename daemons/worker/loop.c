@@ -10,6 +10,7 @@
 #include "daemons/worker/access.h"
 #include "daemons/worker/ahead.h"
 #include "daemons/worker/client.h"
+#include "daemons/worker/compress.h"
 #include "daemons/worker/exchange.h"
 #include "daemons/worker/guard.h"
 #include "daemons/worker/handover.h"
@@ -204,6 +205,7 @@ static void on_prepare(EV_P_ ev_prepare *watcher, int events)
     if (w->new_watches)
         hold_look_new(w);
     client_run_ready(w);
+    compress_turn(w);
     if (w->guard_due)
         guard_run(w);
     free_the_dead(w);
@@ -340,6 +342,7 @@ void loop_close(struct worker *w)
         w->clients->note.cut = "drain";
         client_close(w->clients);
     }
+    compress_close(w);
     guard_stop(w);
     free_the_dead(w);
     pool_close_idle(w);

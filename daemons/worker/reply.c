@@ -8,6 +8,7 @@
 #include "daemons/worker/buffer.h"
 #include "daemons/http/h1_cache.h"
 #include "daemons/worker/client.h"
+#include "daemons/worker/compress.h"
 #include "daemons/worker/guard.h"
 #include "daemons/worker/hit.h"
 #include "daemons/worker/invalidate.h"
@@ -38,6 +39,10 @@ static void send_on(struct exchange *ex, const struct h1_spans *spans, bool end)
     char line[18];
     if (!c)
         return;
+    if (ex->compress) {
+        compress_send(ex, spans->iov, spans->n, end);
+        return;
+    }
     if (ex->body_to_client) {
         n = spans->n;
         ex->body_sent += spans->total;
@@ -114,7 +119,7 @@ static void choose_body(struct exchange *ex, const struct h1_head *head, uint16_
     if (ex->req.is_head || status == 304 || status == 204 || head->framing == H1_NO_BODY) {
         ex->client_body = BODY_NONE;
         ex->body_to_client = false;
-    } else if (head->framing == H1_LENGTH) {
+    } else if (head->framing == H1_LENGTH && !ex->compress) {
         ex->client_body = BODY_LENGTH;
     } else {
         ex->client_body = ex->req.http10 ? BODY_TO_CLOSE : BODY_CHUNKED;
@@ -140,6 +145,7 @@ static void send_head(struct exchange *ex, const struct h1_head *head)
     struct client *c = ex->req.client;
     const uint16_t status = client_status(ex, head);
     ex->status = status;
+    compress_begin(ex, head, status);
     choose_body(ex, head, status);
     if (!c)
         return;
@@ -314,6 +320,9 @@ static void body_taken(struct exchange *ex)
         ev_io_stop(ex->worker->loop, &u->read);
         if (ex->ticket.word && !ex->timer.link)
             timer_set(ex->worker, &ex->timer, ex->worker->mono_ms + STALL_MS);
+    } else if (compress_is_due_later(ex)) {
+        u->paused = true;
+        ev_io_stop(ex->worker->loop, &u->read);
     } else if (!ex->req.client && !ex->tee && !guard_wants_more(ex)) {
         exchange_finish(ex); /* too long to be stored, and nobody else wants it */
     }

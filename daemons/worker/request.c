@@ -6,6 +6,7 @@
 #include "daemons/worker/request.h"
 #include "daemons/http/h1_cache.h"
 #include "daemons/worker/client.h"
+#include "daemons/worker/compress.h"
 #include "daemons/worker/exchange.h"
 #include "daemons/worker/guard.h"
 #include "daemons/worker/handover.h"
@@ -18,7 +19,6 @@
 #include "daemons/worker/response.h"
 #include "daemons/worker/via.h"
 #include "polder/clock.h"
-#include "polder/coding.h"
 #include "polder/inval.h"
 #include "polder/override.h"
 #include "polder/route.h"
@@ -32,7 +32,6 @@
 
 /* All that a head can hold: without it the client would be the proxy, which may be exempt. */
 #define FORWARDED_MAX H1_HEAD_MAX
-#define ACCEPT_MAX    1024 /* of Accept-Encoding; who says more gets the plain response */
 
 void request_bad(struct client *c, enum problem problem)
 {
@@ -90,9 +89,11 @@ static bool is_telemetry(const struct worker *w, const struct request *r)
 }
 
 /* detail: what Cache-Status says beside that; NULL. */
-static void to_backend_with(struct worker *w, const struct request *r, enum fwd_reason fwd,
+static void to_backend_with(struct worker *w, struct request *r, enum fwd_reason fwd,
                             const char *detail)
 {
+    if (!r->coding && compress_applies(r))
+        r->coding = (uint8_t)compress_choose(r);
     struct exchange *ex = exchange_new(w, r);
     if (!ex) {
         response_problem(r, r->client, PROBLEM_UNAVAILABLE, "Retry-After: 1\r\n", "", true);
@@ -105,7 +106,7 @@ static void to_backend_with(struct worker *w, const struct request *r, enum fwd_
     exchange_start(ex);
 }
 
-static void to_backend(struct worker *w, const struct request *r, enum fwd_reason fwd)
+static void to_backend(struct worker *w, struct request *r, enum fwd_reason fwd)
 {
     to_backend_with(w, r, fwd, NULL);
 }
@@ -263,20 +264,6 @@ static void prepare_wait(const struct worker *w, struct request *r)
     r->until_ms = w->mono_ms + ms;
 }
 
-/* The coding that the client likes best of those that the route keeps. Ranges are of the plain
- * response. */
-static enum coding best_coding(const struct request *r)
-{
-    const struct config_cache *cache = r->route->cache;
-    const struct h1_field *f = h1_find(r->head, H1_ACCEPT_ENCODING);
-    char joined[ACCEPT_MAX];
-    if (!cache->n_compress || !f || r->range.at || r->policy.cc.flags & FIELD_CC_NO_TRANSFORM)
-        return CODING_IDENTITY;
-    const size_t n = h1_join(r->head, H1_ACCEPT_ENCODING, joined, sizeof joined);
-    return n ? coding_choose((struct field_text){joined, n}, cache->compress, cache->n_compress)
-             : CODING_IDENTITY;
-}
-
 /* Whether this request may be answered from the store at all, and under which key. */
 static bool prepare_lookup(struct worker *w, struct request *r)
 {
@@ -292,7 +279,7 @@ static bool prepare_lookup(struct worker *w, struct request *r)
     r->if_modified_since = value_of(head, H1_IF_MODIFIED_SINCE);
     r->range = value_of(head, H1_RANGE);
     r->if_range = range_condition(head);
-    r->coding = (uint8_t)best_coding(r);
+    r->coding = (uint8_t)compress_choose(r);
     if (!prepare_key(w, r))
         return false;
     prepare_wait(w, r);
@@ -306,6 +293,34 @@ static bool has_override(const struct h1_head *head)
         if (head->field[i].id == H1_OTHER && override_replaces_request(head->field[i].name))
             return true;
     return false;
+}
+
+/* A condition for a change that names tags of Polder's own making is Polder's to judge, for the
+ * backend has never seen them: they hold as long as what they were made of is fresh in the store.
+ * A change by somebody else ends that. True where there are others too, which the backend knows. */
+static bool own_tags_hold(struct worker *w, struct request *r)
+{
+    struct hit_found found = {0};
+    struct cache_view v;
+    char space[STORED_ETAG_MAX];
+    struct field_text tag;
+    bool any = false, others = false, holds = false;
+    for (uint32_t i = 0; i < r->head->n_fields; i++) {
+        struct field_text rest = r->head->field[i].value;
+        while (r->head->field[i].id == H1_IF_MATCH && field_etag_next(&rest, &tag))
+            *(stored_etag_is_ours(tag) ? &any : &others) = true;
+    }
+    if (!any || others)
+        return true;
+    if (!prepare_key(w, r) || !loop_cache_ready(w))
+        return false;
+    if (stored_find(w, r, &v, &found) == 1 && w->real_ms < v.record->fresh_until_ms &&
+        cache_record_state(w->shared->inval, v.record, v.record->birth) == INVAL_VALID)
+        for (uint32_t i = 0; i < r->head->n_fields && !holds; i++)
+            holds = r->head->field[i].id == H1_IF_MATCH &&
+                    field_etag_listed(r->head->field[i].value, stored_etag(&v, space), true);
+    cache_reader_release(w->reader);
+    return holds;
 }
 
 /* An answer to POST that names its own URL and says how long it is good answers later GETs (RFC
@@ -352,6 +367,10 @@ static void from_cache_or_backend(struct worker *w, struct request *r, const uin
     }
     r->cacheable = prepare_lookup(w, r);
     if (!r->cacheable) {
+        if (r->head->first[H1_IF_MATCH] && !own_tags_hold(w, r)) {
+            response_problem(r, r->client, PROBLEM_PRECONDITION_FAILED, "", "", true);
+            return;
+        }
         pass_by(w, r);
         return;
     }

@@ -8,6 +8,7 @@
 #include "daemons/worker/access.h"
 #include "daemons/worker/buffer.h"
 #include "daemons/worker/client.h"
+#include "daemons/worker/compress.h"
 #include "daemons/worker/exchange.h"
 #include "daemons/worker/hit.h"
 #include "daemons/worker/identity.h"
@@ -168,6 +169,46 @@ static void put_vary(struct h1_out *o, const struct h1_head *head)
     h1_puts(o, "\r\n");
 }
 
+/* Does a coding of ours stand between this answer's bytes, or those of the answer that a 304 is
+ * about, and the backend's entity tag? */
+static bool weakens_etag(const struct exchange *ex)
+{
+    struct field_text rest = {0}, tag, opaque;
+    if (ex->coding)
+        return true;
+    if (ex->status != 304 || !ex->req.coding || !compress_applies(&ex->req))
+        return false;
+    if (ex->compressible)
+        return true;
+    const struct h1_field *f = h1_find(&ex->head, H1_IF_NONE_MATCH);
+    rest = f ? f->value : rest;
+    while (field_etag_next(&rest, &tag))
+        if (field_etag_unmark(tag, &opaque))
+            return true;
+    return false;
+}
+
+static void put_weak_etag(struct h1_out *o, const struct h1_field *f)
+{
+    if (!field_etag_valid(f->value) || f->value.at[0] == 'W') {
+        put_field(o, f);
+        return;
+    }
+    put_text(o, f->name);
+    h1_puts(o, ": W/");
+    h1_put(o, f->value.at, f->value.len - 1);
+    h1_puts(o, FIELD_ETAG_MARK "\"\r\n");
+}
+
+/* A field of a backend's head for its client, whose bytes may be others than the backend's. */
+static void put_client_field(struct h1_out *o, const struct exchange *ex, const struct h1_field *f)
+{
+    if (f->id == H1_ETAG && weakens_etag(ex))
+        put_weak_etag(o, f);
+    else if (!ex->coding || !field_is(f->name, "accept-ranges"))
+        put_field(o, f);
+}
+
 void response_fields(struct h1_out *o, const struct h1_head *head,
                      const struct policy_response *stored, bool shrinks, bool own_id)
 {
@@ -224,7 +265,7 @@ static void put_framing(struct h1_out *o, const struct exchange *ex, const struc
         h1_puts(o, "Transfer-Encoding: chunked\r\n");
         break;
     default: /* HEAD and 304 may state the length that GET would have */
-        if (ex->req.is_head && h1_find(head, H1_CONTENT_LENGTH))
+        if (ex->req.is_head && !ex->coding && h1_find(head, H1_CONTENT_LENGTH))
             put_field(o, h1_find(head, H1_CONTENT_LENGTH));
         break;
     }
@@ -251,6 +292,26 @@ void response_preference(struct h1_out *o, const struct request *r)
     h1_put(o, "\r\n", 2);
 }
 
+static bool varies_by_coding(const struct exchange *ex)
+{
+    return ex->compressible || tee_shrinks(ex);
+}
+
+/* The end-to-end fields of a backend's head, as a client gets them. */
+static void put_client_fields(struct h1_out *o, const struct exchange *ex,
+                              const struct h1_head *head)
+{
+    const bool varies = varies_by_coding(ex), own_id = ex->worker->config->request_id;
+    if (varies)
+        put_vary(o, head);
+    for (uint32_t i = 0; i < head->n_fields; i++) {
+        const struct h1_field *f = &head->field[i];
+        if (f->id != H1_CONTENT_LENGTH && f->id != H1_TRAILER && !(varies && f->id == H1_VARY) &&
+            !(own_id && f->id == H1_X_REQUEST_ID) && !h1_is_hop_by_hop(head, f))
+            put_client_field(o, ex, f);
+    }
+}
+
 /* The fields of an answer that is being stored, and that begins an interval of its route's poll. */
 static void put_polled(struct h1_out *o, const struct exchange *ex, const struct h1_head *head)
 {
@@ -270,15 +331,15 @@ static void put_polled(struct h1_out *o, const struct exchange *ex, const struct
                 put_field(o, f);
             break;
         case H1_VARY:
-            if (!tee_shrinks(ex))
+            if (!varies_by_coding(ex))
                 put_field(o, f);
             break;
         default:
             if (!h1_is_hop_by_hop(head, f))
-                put_field(o, f);
+                put_client_field(o, ex, f);
         }
     }
-    if (tee_shrinks(ex))
+    if (varies_by_coding(ex))
         put_vary(o, head);
     response_poll(o, &ex->req, ex->req.route->poll->min_interval_ms);
 }
@@ -294,7 +355,7 @@ size_t response_head(struct exchange *ex, const struct h1_head *head, uint16_t s
     if (ex->tee && request_interval_ms(&ex->req)) {
         put_polled(&o, ex, head);
     } else {
-        response_fields(&o, head, NULL, tee_shrinks(ex), w->config->request_id);
+        put_client_fields(&o, ex, head);
         if (!h1_find(head, H1_DATE))
             h1_put(&o, w->date, w->date_len);
     }
@@ -302,6 +363,11 @@ size_t response_head(struct exchange *ex, const struct h1_head *head, uint16_t s
     put_request_id(&o, &ex->req);
     put_cache_status(&o, ex, head->status);
     response_preference(&o, &ex->req);
+    if (ex->coding && status != 304) {
+        h1_puts(&o, "Content-Encoding: ");
+        h1_puts(&o, coding_name((enum coding)ex->coding));
+        h1_puts(&o, "\r\n");
+    }
     put_framing(&o, ex, head);
     response_connection(&o, &ex->req, ex->req.client->keep_alive);
     h1_put(&o, "\r\n", 2);
@@ -530,23 +596,43 @@ static void put_request_framing(struct h1_out *o, const struct h1_head *head)
     }
 }
 
-/* A client that was answered in a content coding has a weak form of the backend's strong entity
- * tag. As a condition for a change a weak tag never holds (RFC 9110 13.1.1), so nothing is lost by
- * giving back the strong form, and changes by those clients work. */
-static void put_if_match(struct h1_out *o, const struct h1_field *f)
+/* Is there a tag in the list that Polder has made weak, or has made altogether? The backend knows
+ * neither. */
+static bool has_our_tags(const struct request *r, const struct h1_field *f)
 {
-    struct field_text rest = f->value, tag;
+    struct field_text rest = f->value, tag, opaque;
+    if ((f->id != H1_IF_MATCH && f->id != H1_IF_NONE_MATCH) || !r->route ||
+        !(r->route->n_compress || r->route->cache))
+        return false;
+    while (field_etag_next(&rest, &tag))
+        if (field_etag_unmark(tag, &opaque) || (r->route->cache && stored_etag_is_ours(tag)))
+            return true;
+    return false;
+}
+
+/* The list as the backend knows it: tags that were made weak are strong ones again, those that
+ * Polder has made are left out (own_tags_hold() has judged them). */
+static void put_tags(struct h1_out *o, const struct request *r, const struct h1_field *f)
+{
+    struct field_text rest = f->value, tag, opaque;
     bool first = true;
-    put_text(o, f->name);
-    h1_puts(o, ": ");
-    while (field_list_next(&rest, &tag)) {
-        const size_t weak = tag.len > 2 && tag.at[0] == 'W' && tag.at[1] == '/' ? 2 : 0;
-        if (!first)
-            h1_puts(o, ", ");
+    while (field_etag_next(&rest, &tag)) {
+        if (r->route->cache && stored_etag_is_ours(tag))
+            continue;
+        if (first)
+            put_text(o, f->name);
+        h1_puts(o, first ? ": " : ", ");
         first = false;
-        h1_put(o, tag.at + weak, tag.len - weak);
+        if (field_etag_unmark(tag, &opaque)) {
+            h1_puts(o, "\"");
+            put_text(o, opaque);
+            h1_puts(o, "\"");
+        } else {
+            put_text(o, tag);
+        }
     }
-    h1_puts(o, "\r\n");
+    if (!first)
+        h1_puts(o, "\r\n");
 }
 
 static void put_request_fields(struct h1_out *o, const struct response_request *what)
@@ -559,8 +645,8 @@ static void put_request_fields(struct h1_out *o, const struct response_request *
             continue;
         if (f->id == H1_COOKIE && r->drops_cookies)
             identity_put_cookie(r, o, f);
-        else if (f->id == H1_IF_MATCH && keeps_codings(r))
-            put_if_match(o, f);
+        else if (has_our_tags(r, f))
+            put_tags(o, r, f);
         else
             put_field(o, f);
     }

@@ -191,6 +191,20 @@ struct field_text stored_etag(const struct cache_view *v, char space[STORED_ETAG
     return t;
 }
 
+bool stored_etag_is_ours(struct field_text etag)
+{
+    if (etag.len > 2 && etag.at[0] == 'W') {
+        etag.at += 2;
+        etag.len -= 2;
+    }
+    if (etag.len != 20 || memcmp(etag.at, "\"p-", 3) != 0)
+        return false;
+    for (size_t i = 3; i < 19; i++)
+        if (!memchr("0123456789abcdef", etag.at[i], 16))
+            return false;
+    return true;
+}
+
 /* ---- copies ---- */
 
 struct stored_copy *stored_copy_of(struct worker *w, const struct request *r,

@@ -67,6 +67,7 @@ struct ahead;
 struct asked;
 struct cache_reader;
 struct client;
+struct compress_state;
 struct exchange;
 struct guard_check;
 struct memo;
@@ -169,6 +170,7 @@ struct worker {
     struct asked *asked;     /* NULL: not this worker's, or not open yet */
     uint64_t asked_again_ms;
     struct shrink *shrink;
+    struct compress_state *compress; /* NULL: nothing was compressed yet */
     struct guard_check *checks;
     uint32_t n_checks;
     bool guard_due; /* some check waits for its next step */

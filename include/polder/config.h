@@ -161,6 +161,11 @@ struct config_route {
     const struct config_cache *cache;         /* NULL: no cache */
     const struct config_websocket *websocket; /* NULL: upgrades are refused */
     const struct config_poll *poll;           /* NULL */
+    uint8_t
+        compress[CODINGS]; /* enum coding; the first is liked best; of its cache section, if any */
+    uint32_t n_compress;   /* 0: none */
+    uint64_t compress_min;
+    bool compress_is_stated; /* all answers are compressed, not only those that may be stored */
     uint64_t id; /* XXH3 of the pattern, never 0: what is known of it survives a reload */
     uint32_t index;
     int line;

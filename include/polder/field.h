@@ -89,6 +89,13 @@ int field_age(struct field_text value, uint32_t *age);
 /* Entity tags (RFC 9110 8.8.3): does the list (or "*") contain etag? weak: W/ is ignored. */
 bool field_etag_listed(struct field_text list, struct field_text etag, bool weak);
 bool field_etag_valid(struct field_text etag);
+/* The next tag of a list, over what is none. False: there are no more. */
+bool field_etag_next(struct field_text *rest, struct field_text *tag);
+/* A strong tag "v7" that we have made weak, for its bytes are in a content coding now, is
+ * W/"v7~polder": so that it is known again, and the backend's own weak tags are left alone.
+ * field_etag_listed() takes it for the strong one where W/ is ignored. True: *opaque is v7. */
+#define FIELD_ETAG_MARK "~polder"
+bool field_etag_unmark(struct field_text tag, struct field_text *opaque);
 
 /* Range: bytes=…, a single range only. 1: *first,*last set (inclusive, within size); 0: ignore the
  * field (other unit, several ranges, malformed); -ERANGE: 416. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Which content coding a client gets, what is worth one, and that what is made can be read. */
 #include "daemons/worker/coder.h"
+#include "daemons/worker/encoder.h"
 #include "polder/coding.h"
 
 #include <setjmp.h>
@@ -166,6 +167,58 @@ static void what_does_not_shrink_is_given_up(void **state)
     coder_free(NULL);
 }
 
+/* ---- streams ---- */
+
+static size_t put(struct encoder *e, enum encoder_op op, const char *in, size_t len, char *out,
+                  size_t room)
+{
+    struct encoder_io io = {.in = in, .in_len = len};
+    size_t made = 0;
+    int rc;
+    do {
+        io.out = out + made;
+        io.out_size = room; /* far less than it needs */
+        rc = encoder_run(e, op, &io);
+        assert_true(rc >= 0);
+        made += io.out_len;
+    } while (rc > 0);
+    assert_int_equal(io.in_len, 0);
+    return made;
+}
+
+/* In pieces, flushed now and then, through small buffers, and twice with one encoder. */
+static void a_stream_can_be_flushed_and_its_encoder_used_again(void **state)
+{
+    (void)state;
+    static const size_t size = 200000, pieces[] = {1, 777, 16384, 200000}, rooms[] = {16, 16384};
+    char *source = plain(size), *coded = malloc(2 * size + 65536), *back = malloc(size + 1);
+    for (enum coding coding = CODING_GZIP; coding < CODINGS; coding++) {
+        struct encoder *e = encoder_new(coding, ENCODER_STREAM, ENCODER_UNKNOWN);
+        assert_non_null(e);
+        for (size_t p = 0; p < 4; p++)
+            for (size_t r = 0; r < 2; r++) {
+                const size_t piece = pieces[p], most = piece == 1 ? 3000 : size;
+                size_t len = 0, at = 0;
+                for (unsigned k = 0; at < most; k++) {
+                    const size_t n = most - at < piece ? most - at : piece;
+                    len += put(e, ENCODER_MORE, source + at, n, coded + len, rooms[r]);
+                    if (k % 7 == 3)
+                        len += put(e, ENCODER_FLUSH, NULL, 0, coded + len, rooms[r]);
+                    at += n;
+                }
+                len += put(e, ENCODER_END, NULL, 0, coded + len, rooms[r]);
+                assert_int_equal(decode(coding, coded, len, back, size + 1), most);
+                assert_memory_equal(back, source, most);
+                assert_true(encoder_reset(e));
+            }
+        encoder_free(e);
+    }
+    assert_null(encoder_new(CODING_IDENTITY, ENCODER_STREAM, ENCODER_UNKNOWN));
+    free(source);
+    free(coded);
+    free(back);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -175,6 +228,7 @@ int main(void)
         cmocka_unit_test(dense_types_are_left_alone),
         cmocka_unit_test(what_is_made_in_pieces_can_be_read_as_a_whole),
         cmocka_unit_test(what_does_not_shrink_is_given_up),
+        cmocka_unit_test(a_stream_can_be_flushed_and_its_encoder_used_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -614,6 +614,43 @@ static void a_name_in_via_is_a_token(void **state)
     assert_complains("via = \"a,b\"\n", 1, "via");
 }
 
+static void compress_of_a_route_is_that_of_its_cache_section_too(void **state)
+{
+    (void)state;
+    const struct config *c =
+        load(UPSTREAM "route \"/a\" { upstream = u compress = {\"gzip\", \"br\"} "
+                      "compress_min = \"2K\" }\n"
+                      "route \"/b\" { upstream = u compress = {\"zstd\"} cache { } }\n"
+                      "route \"/c\" { upstream = u compress = {\"off\"} cache { } }\n"
+                      "route \"/d\" { upstream = u compress = {\"br\"} cache { compress "
+                      "= {\"gzip\"} compress_min = \"3K\" } }\n"
+                      "route \"/e\" { upstream = u cache { } }\n"
+                      "route \"/f\" { upstream = u }\n");
+    static const struct {
+        uint32_t n;
+        uint8_t first;
+        uint64_t min;
+        bool stated;
+    } want[] = {{2, CODING_GZIP, 2048, true}, {1, CODING_ZSTD, 1024, true}, {0, 0, 1024, true},
+                {1, CODING_GZIP, 3072, true}, {3, CODING_BR, 1024, false},  {0, 0, 1024, false}};
+    for (uint32_t i = 0; i < c->n_routes; i++) {
+        const struct config_route *r = &c->routes[i];
+        const size_t k = (size_t)(r->pattern[1] - 'a');
+        assert_int_equal(r->n_compress, want[k].n);
+        assert_int_equal(r->compress[0], want[k].first);
+        assert_int_equal(r->compress_min, want[k].min);
+        assert_int_equal(r->compress_is_stated, want[k].stated);
+        if (r->cache) {
+            assert_int_equal(r->cache->n_compress, want[k].n);
+            assert_int_equal(r->cache->compress_min, want[k].min);
+        }
+    }
+    assert_complains(UPSTREAM "route \"/\" { upstream = u\ncompress = {\"deflate\"} }\n", 3,
+                     "compress");
+    assert_complains(UPSTREAM "route \"/\" { upstream = u\ncompress = {\"br\", \"off\"} }\n", 3,
+                     "compress");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -640,6 +677,7 @@ int main(void)
         cmocka_unit_test(who_asks_is_configured_for_all_and_for_routes),
         cmocka_unit_test(drop_headers_has_defaults_and_can_be_turned_off),
         cmocka_unit_test(a_name_in_via_is_a_token),
+        cmocka_unit_test(compress_of_a_route_is_that_of_its_cache_section_too),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

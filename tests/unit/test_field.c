@@ -622,6 +622,38 @@ static void spans_join_where_they_touch(void **state)
     }
 }
 
+static void tags_made_weak_are_known_again(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *tag, *opaque;
+    } c[] = {{"W/\"v7~polder\"", "v7"},
+             {"W/\"~polder\"", ""},
+             {"\"v7~polder\"", NULL},
+             {"W/\"v7\"", NULL},
+             {"W/\"v7~polde\"", NULL},
+             {"W/~polder\"", NULL},
+             {"", NULL}};
+    for (size_t i = 0; i < sizeof c / sizeof *c; i++) {
+        struct field_text opaque;
+        assert_int_equal(field_etag_unmark(text(c[i].tag), &opaque), c[i].opaque != NULL);
+        if (c[i].opaque) {
+            assert_int_equal(opaque.len, strlen(c[i].opaque));
+            assert_memory_equal(opaque.at, c[i].opaque, opaque.len);
+        }
+    }
+    assert_true(field_etag_listed(text("\"x\", W/\"v7~polder\""), text("\"v7\""), true));
+    assert_false(field_etag_listed(text("W/\"v7~polder\""), text("\"v7\""), false));
+    assert_false(field_etag_listed(text("W/\"v7~polder\""), text("W/\"v7\""), true));
+    assert_false(field_etag_listed(text("W/\"v8~polder\""), text("\"v7\""), true));
+    struct field_text rest = text("junk, \"a\" ,, W/\"b\"x, \"c"), tag;
+    assert_true(field_etag_next(&rest, &tag));
+    assert_memory_equal(tag.at, "\"a\"", tag.len);
+    assert_true(field_etag_next(&rest, &tag));
+    assert_memory_equal(tag.at, "W/\"b\"", tag.len);
+    assert_false(field_etag_next(&rest, &tag));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -651,6 +683,7 @@ int main(void)
         cmocka_unit_test(single_byte_ranges_are_understood),
         cmocka_unit_test(a_content_range_is_consistent_or_invalid),
         cmocka_unit_test(spans_join_where_they_touch),
+        cmocka_unit_test(tags_made_weak_are_known_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
