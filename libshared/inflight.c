@@ -316,6 +316,12 @@ void inflight_renew(struct inflight_table *table, const struct inflight_ticket *
         atomic_compare_exchange_strong(&slot->lease, &lease, renewed);
 }
 
+void inflight_hand_over(struct inflight_table *table, const struct inflight_ticket *ticket,
+                        uint64_t now_ms)
+{
+    inflight_renew(table, ticket, now_ms + INFLIGHT_STORE_MS - INFLIGHT_LEASE_MS);
+}
+
 static uint32_t nonce_of(uint64_t word)
 {
     return (uint32_t)(word >> NONCE_SHIFT & NONCE_MASK);

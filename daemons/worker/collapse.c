@@ -13,6 +13,7 @@
 
 #define WAIT_MS      (INFLIGHT_LEASE_MS + 250)
 #define LEASES       3
+#define LOOK_MS      500 /* has the lease ended? */
 #define WAIT_OVER_MS 500
 #define WORTH        4 /* a fetch of its own, if one in so many parts of a timeout is left */
 
@@ -28,11 +29,11 @@ bool collapse_is_over(const struct exchange *ex)
            ex->worker->mono_ms + least_ms + WAIT_OVER_MS >= collapse_until_ms(ex);
 }
 
-/* Looked at again when a lease may have ended, and when it has waited long enough. */
+/* Looked at again now and then, and when it has waited long enough. */
 static void set_timer(struct exchange *ex)
 {
     struct worker *w = ex->worker;
-    const uint64_t look_ms = w->mono_ms + WAIT_MS, until_ms = collapse_until_ms(ex);
+    const uint64_t look_ms = w->mono_ms + LOOK_MS, until_ms = collapse_until_ms(ex);
     timer_set(w, &ex->timer, w->mono_ms < until_ms && until_ms < look_ms ? until_ms : look_ms);
 }
 
@@ -78,10 +79,10 @@ void collapse_wake(struct worker *w)
     }
 }
 
-/* Leases that it sees renewed: as long as the backend may think, and some for its answer. */
-static uint64_t leases_most(const struct exchange *ex)
+/* As long as the backend may think, and some leases more for its answer. */
+static uint64_t wait_most_ms(const struct exchange *ex)
 {
-    return LEASES + ex->upstream->timeout_ms / WAIT_MS;
+    return LEASES * WAIT_MS + ex->upstream->timeout_ms;
 }
 
 void collapse_timeout(struct exchange *ex)
@@ -93,7 +94,7 @@ void collapse_timeout(struct exchange *ex)
             exchange_fail(ex, PROBLEM_GATEWAY_TIMEOUT);
             return;
         }
-        if (++ex->leases < leases_most(ex)) { /* who fetches it is alive */
+        if (w->mono_ms < ex->waits_since_ms + wait_most_ms(ex)) { /* who fetches it is alive */
             set_timer(ex);
             return;
         }

@@ -84,7 +84,6 @@ struct exchange {
     uint8_t fwd;             /* enum fwd_reason, for Cache-Status */
     uint8_t client_body;     /* enum exchange_body: how the client gets it */
     uint8_t rounds;          /* times parked */
-    uint32_t leases;         /* that were renewed while it was parked */
     uint8_t interims;        /* 1xx that the backend has sent */
     uint8_t coding;          /* enum coding: of the answer, made here */
     bool compressible;       /* the answer depends on Accept-Encoding */

@@ -60,7 +60,10 @@ int tee_push(struct worker *w, enum ring_type type, uint64_t stream,
                                      .incarnation = w->process->incarnation,
                                      .stream = stream,
                                      .flight = flight ? *flight : INFLIGHT_NONE};
-    return ring_push(w->ring, &head, iov, n, w->shared->keeper_event);
+    const int rc = ring_push(w->ring, &head, iov, n, w->shared->keeper_event);
+    if (flight && rc == 0)
+        inflight_hand_over(w->shared->inflight, flight, w->mono_ms);
+    return rc;
 }
 
 void tee_delete(struct worker *w, const struct cache_key *key)

@@ -20,6 +20,7 @@ struct shared;
 struct inflight_table;
 #define INFLIGHT_SLOTS    4096
 #define INFLIGHT_LEASE_MS 10000
+#define INFLIGHT_STORE_MS 1500 /* the keeper has so long to store what has been fetched */
 
 /* Names a claimed flight; travels in ring records. slot == UINT32_MAX: none. */
 struct inflight_ticket {
@@ -60,6 +61,10 @@ bool inflight_wait_again(struct inflight_table *table, const struct inflight_tic
 bool inflight_is_awaited(struct inflight_table *table, const struct inflight_ticket *ticket);
 void inflight_renew(struct inflight_table *table, const struct inflight_ticket *ticket,
                     uint64_t now_ms);
+/* The response is fetched and with the keeper, which lands the flight: where it stands still, those
+ * who wait shall do so no longer than INFLIGHT_STORE_MS. */
+void inflight_hand_over(struct inflight_table *table, const struct inflight_ticket *ticket,
+                        uint64_t now_ms);
 /* The response has begun: from now on those who wait do so for its body. */
 void inflight_note_answer(struct inflight_table *table, const struct inflight_ticket *ticket);
 /* Has the backend said nothing for that flight, or did it not until it landed? For who waits, or is

@@ -110,6 +110,23 @@ static void an_expired_lease_lands_and_a_renewed_one_does_not(void **state)
     assert_false(inflight_pending(table, &wait, 6000 + 2 * INFLIGHT_LEASE_MS));
 }
 
+static void what_is_with_the_keeper_is_not_waited_for_long(void **state)
+{
+    (void)state;
+    const struct cache_key key = key_of(12, 1);
+    struct inflight_ticket lead, wait, next;
+    assert_int_equal(inflight_claim(table, &key, 0, 1, 1000, &lead), INFLIGHT_LEAD);
+    assert_int_equal(inflight_claim(table, &key, 1, 1, 1000, &wait), INFLIGHT_WAIT);
+    inflight_hand_over(table, &lead, 30000);
+    assert_true(inflight_pending(table, &wait, 30000 + INFLIGHT_STORE_MS - 1));
+    assert_false(inflight_pending(table, &wait, 30000 + INFLIGHT_STORE_MS));
+    assert_int_equal(inflight_claim(table, &key, 1, 1, 31500, &next), INFLIGHT_LEAD);
+    inflight_hand_over(table, &lead, 31500); /* late: it is another one's */
+    assert_true(inflight_pending(table, &next, 40000));
+    inflight_land(table, &lead, INFLIGHT_STORED, events);
+    assert_true(inflight_pending(table, &next, 40000));
+}
+
 static void a_full_window_is_reported_and_needs_no_ticket(void **state)
 {
     (void)state;
@@ -306,6 +323,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_late_landing_leaves_the_next_flight_alone, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(an_expired_lease_lands_and_a_renewed_one_does_not, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(what_is_with_the_keeper_is_not_waited_for_long, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(a_full_window_is_reported_and_needs_no_ticket, setup,
                                         teardown),
