@@ -50,12 +50,17 @@ static bool somebody_answers(const char *path)
     return fd >= 0 || fd == -EAGAIN;
 }
 
-int rpc_socket_permit(const char *path, mode_t mode, gid_t gid)
+static void rpc_socket_give(const char *path, gid_t gid)
 {
     if (gid != (gid_t)-1 && chown(path, (uid_t)-1, gid) < 0)
         log_warning("socket: cannot give %s to group %u: %s; its members get in only as far as "
                     "the mode allows",
                     path, (unsigned)gid, strerror(errno));
+}
+
+int rpc_socket_permit(const char *path, mode_t mode, gid_t gid)
+{
+    rpc_socket_give(path, gid);
     return chmod(path, mode) < 0 ? -errno : 0;
 }
 
@@ -67,11 +72,13 @@ static int prepare(struct rpc_socket *s, const char *path, mode_t mode, gid_t gi
     if (code)
         return code;
     unlink(path);
+    const mode_t mask = umask(~mode & 0777); /* a worker may not change modes: sandbox.h */
     if (bind(s->fd, (const struct sockaddr *)&sa, sizeof sa) < 0)
-        return -errno;
-    /* From bind() on the umask guards it, and until listen() nobody can connect. */
-    if ((code = rpc_socket_permit(path, mode, gid)))
+        code = -errno;
+    umask(mask);
+    if (code)
         return code;
+    rpc_socket_give(path, gid);
     if (stat(path, &st) < 0 || listen(s->fd, BACKLOG) < 0)
         return -errno;
     s->device = st.st_dev;

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -55,31 +56,34 @@ const char *built(const char *program)
     return p;
 }
 
-static unsigned some_port(void)
+/* Below what the kernel gives to clients, so that no connection of another program takes a port
+ * between here and its use; test programs that run side by side begin at places of their own. */
+#define PORT_FIRST 10000
+#define PORT_LAST  32000
+
+static bool port_is_free(unsigned port)
 {
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-    struct sockaddr_in sa = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof sa;
-    assert_int_equal(bind(fd, (struct sockaddr *)&sa, sizeof sa), 0);
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&sa, &len), 0);
+    const int fd = socket(AF_INET, SOCK_STREAM, 0);
+    const struct sockaddr_in sa = {.sin_family = AF_INET,
+                                   .sin_port = htons((uint16_t)port),
+                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    const bool is_free = bind(fd, (const struct sockaddr *)&sa, sizeof sa) == 0;
     close(fd);
-    return ntohs(sa.sin_port);
+    return is_free;
 }
 
-/* The kernel may name the same one twice in a row, and a house needs two. */
 unsigned free_port(void)
 {
-    static unsigned given[64], n;
-    unsigned port;
-    bool again;
-    do {
-        port = some_port();
-        again = false;
-        for (unsigned i = 0; i < 64; i++)
-            again = again || given[i] == port;
-    } while (again);
-    given[n++ % 64] = port;
-    return port;
+    static unsigned next;
+    if (!next) {
+        uint32_t at = 0;
+        assert_int_equal(getrandom(&at, sizeof at, 0), sizeof at);
+        next = PORT_FIRST + at % (PORT_LAST - PORT_FIRST);
+    }
+    do
+        next = next + 1 < PORT_LAST ? next + 1 : PORT_FIRST;
+    while (!port_is_free(next));
+    return next;
 }
 
 void house_write_conf(struct house *h, unsigned workers, const char *routes)
