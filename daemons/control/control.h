@@ -49,6 +49,13 @@ struct growth {
     uint64_t grown_ms;
 };
 
+enum supervisor_state {
+    SUPERVISOR_UNKNOWN,
+    SUPERVISOR_ANSWERS,
+    SUPERVISOR_MISSING, /* nobody listens on its socket */
+    SUPERVISOR_HANGS,   /* somebody listens, and does not answer */
+};
+
 struct control {
     const struct process *process;
     struct shared *shared;
@@ -76,7 +83,8 @@ struct control {
         bool supervisor_there, supervisor_asked, supervisor_failed;
     } reopen;
     struct growth limiter[3];
-    bool supervisor_asked, supervisor_answered; /* before the service was ready, see health.c */
+    bool supervisor_asked; /* see health.c */
+    enum supervisor_state supervisor_state;
 };
 
 /* ---- admin.c ---- */

@@ -9,17 +9,22 @@
  * wrong and sees it again when it goes on.
  */
 #include "daemons/control/control.h"
+#include "daemons/rpc/socket.h"
 #include "polder/clock.h"
 #include "polder/conditions.h"
 #include "polder/config.h"
 #include "polder/limit.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #define HOLDS_MS 60000
 #define START_MS 10000
+/* for the supervisor's answer; with the second between two questions a hang is seen within 5 s */
+#define SUPERVISOR_MS 3500
 
 /* ---- counters ---- */
 
@@ -61,13 +66,43 @@ static void look_at_limiter(struct control *c)
 
 /* ---- processes ---- */
 
+/* Who listens and does not answer hangs: connecting is the kernel's work. */
+static enum supervisor_state state_without_answer(const struct control *c)
+{
+    const int fd = rpc_socket_connect(c->supervisor.path);
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0 || fd == -EAGAIN ? SUPERVISOR_HANGS : SUPERVISOR_MISSING;
+}
+
 static void on_supervisor(void *arg, enum rpc_error code, const char *message,
                           const msgpack_object *result)
 {
     struct control *c = arg;
     (void)message, (void)result;
     c->supervisor_asked = false;
-    c->supervisor_answered = code == RPC_OK;
+    c->supervisor_state = code == RPC_UNAVAILABLE ? state_without_answer(c) : SUPERVISOR_ANSWERS;
+}
+
+/* One question at a time. */
+static void ask_supervisor(struct control *c)
+{
+    if (c->supervisor_asked || !config_has_websockets(c->config))
+        return;
+    c->supervisor_asked = true;
+    rpc_client_call(&c->supervisor, "ws.stats", NULL, SUPERVISOR_MS, on_supervisor, c);
+}
+
+static void look_at_supervisor(struct control *c)
+{
+    struct condition_table *t = c->shared->conditions;
+    const uint64_t now_ms = clock_real_ms();
+    const bool wanted = config_has_websockets(c->config);
+    ask_supervisor(c);
+    condition_set(t, COND_SUPERVISOR_MISSING, NULL,
+                  wanted && c->supervisor_state == SUPERVISOR_MISSING, NULL, now_ms);
+    condition_set(t, COND_SUPERVISOR_HUNG, NULL, wanted && c->supervisor_state == SUPERVISOR_HANGS,
+                  NULL, now_ms);
 }
 
 /* NULL: all that was to come since the start has come. */
@@ -77,12 +112,9 @@ static const char *what_is_missing(struct control *c, const struct workers_count
         return "not all workers are ready";
     if (atomic_load(&c->shared->proc->slot[PROC_SLOT_KEEPER].state) != PROC_READY)
         return "the keeper is not ready";
-    if (!config_has_websockets(c->config) || c->supervisor_answered)
+    if (!config_has_websockets(c->config) || c->supervisor_state == SUPERVISOR_ANSWERS)
         return NULL;
-    if (!c->supervisor_asked) {
-        c->supervisor_asked = true;
-        rpc_client_call(&c->supervisor, "ws.stats", NULL, CONTROL_ASK_MS, on_supervisor, c);
-    }
+    ask_supervisor(c);
     return "polder-supervisor does not answer yet";
 }
 
@@ -139,6 +171,8 @@ static const char *what_is_expected(struct control *c)
 void health_look(struct control *c)
 {
     look_at_processes(c);
+    if (atomic_load(&c->shared->proc->was_ready) || is_long_under_way(c))
+        look_at_supervisor(c);
     look_at_limiter(c);
 }
 

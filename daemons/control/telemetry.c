@@ -64,13 +64,26 @@ double telemetry_number(const msgpack_object *map, const char *key, double absen
                                                                                   : absent;
 }
 
-/* result NULL: no supervisor, so no connection. */
+/* Where nobody answers nothing is known: not that there is no connection. */
+static void write_no_websocket(const struct control *c, struct page_text *t)
+{
+    page_put(t,
+             "{\"supervisor\":\"%s\",\"activeConnections\":null,\"maxConnections\":%" PRIu32
+             ",\"heartbeatSuccess\":null,\"heartbeatsSent\":null,\"refused\":null,\"reaped\":null,"
+             "\"connectionDuration\":null}\n",
+             !config_has_websockets(c->config)         ? "not needed"
+             : c->supervisor_state == SUPERVISOR_HANGS ? "does not answer"
+                                                       : "missing",
+             c->config->websocket.max_connections);
+}
+
 static void write_websocket(const struct control *c, const msgpack_object *result,
                             struct page_text *t)
 {
     const msgpack_object *times = rpc_in_get(result, "connectionDuration");
     page_put(t,
-             "{\"activeConnections\":%.0f,\"maxConnections\":%.0f,\"heartbeatSuccess\":%.6g,"
+             "{\"supervisor\":\"ok\",\"activeConnections\":%.0f,\"maxConnections\":%.0f,"
+             "\"heartbeatSuccess\":%.6g,"
              "\"heartbeatsSent\":%.0f,\"refused\":%.0f,\"reaped\":%.0f,\"connectionDuration\":{"
              "\"avg\":%.6g,\"p50\":%.6g,\"p95\":%.6g,\"max\":%.6g}}\n",
              telemetry_number(result, "activeConnections", 0),
@@ -88,7 +101,10 @@ static void on_stats(void *arg, enum rpc_error code, const char *message,
     struct question *q = arg;
     struct page_text t = {0};
     (void)message;
-    write_websocket(q->control, code ? NULL : result, &t);
+    if (code)
+        write_no_websocket(q->control, &t);
+    else
+        write_websocket(q->control, result, &t);
     ops_answer(q->request, 200, "application/json", t.at ? t.at : "", t.len);
     free(t.at);
     free(q);

@@ -3,12 +3,15 @@
  * mended, and gone. */
 #include "harness.h"
 
+#include <fcntl.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static struct backend *backend;
@@ -101,6 +104,73 @@ static void too_few_descriptors_are_told_until_less_is_wanted(void **state)
     house_remove(&h);
 }
 
+/* ---- the supervisor ---- */
+
+static pid_t start_supervisor(struct house *h)
+{
+    const pid_t pid = fork();
+    if (pid == 0) {
+        const int log = open(h->log, O_WRONLY | O_APPEND);
+        dup2(log, STDERR_FILENO);
+        execl(built("polder-supervisor"), "polder-supervisor", "-c", h->conf, (char *)NULL);
+        _exit(127);
+    }
+    assert_true(pid > 0);
+    return pid;
+}
+
+static bool health_says(struct house *h, const char *text)
+{
+    struct message m;
+    assert_int_equal(get(h->ops_port, "/api/telemetry/websocket-health", &m), 200);
+    const bool says = strstr(m.body, text) != NULL;
+    message_free(&m);
+    return says;
+}
+
+/* Under systemd it is a unit of its own, so polderd starts none. */
+static void the_supervisor_is_waited_for_and_then_missed(void **state)
+{
+    struct house h;
+    char conf[700];
+    (void)state;
+    house_start(&h, 1, "%s", routes());
+    house_stop(&h);
+    snprintf(conf, sizeof conf, "%sroute \"/ws\" { upstream = \"u\" websocket { } }\n", routes());
+    house_write_conf(&h, 1, conf);
+    setenv("NOTIFY_SOCKET", "/nonexistent/notify", 1);
+    h.pid = fork();
+    if (h.pid == 0) {
+        const int log = open(h.log, O_WRONLY | O_APPEND);
+        dup2(log, STDERR_FILENO);
+        execl(built("polderd"), "polderd", "-c", h.conf, (char *)NULL);
+        _exit(127);
+    }
+    unsetenv("NOTIFY_SOCKET");
+    wait_until(in_reasons(&h, "polder-supervisor does not answer yet"), 10000);
+    assert_int_equal(get(h.ops_port, "/readyz", NULL), 503);
+    assert_int_equal(get(h.port, "/x", NULL), 200); /* it works as far as it goes */
+    const pid_t supervisor = start_supervisor(&h);
+    wait_until(get(h.ops_port, "/readyz", NULL) == 200, 10000);
+    assert_true(health_says(&h, "\"supervisor\":\"ok\""));
+    assert_false(in_status(&h, "supervisor_missing"));
+    kill(supervisor, SIGSTOP);
+    wait_until(in_status(&h, "supervisor_hung"), 15000);
+    assert_true(in_metrics(&h, "supervisor_hung", ""));
+    assert_int_equal(get(h.ops_port, "/readyz", NULL), 200); /* plain requests are served */
+    assert_true(in_reasons(&h, "supervisor_hung: "));
+    assert_true(health_says(&h, "\"supervisor\":\"does not answer\",\"activeConnections\":null"));
+    kill(supervisor, SIGCONT);
+    wait_until(!in_status(&h, "supervisor_hung"), 15000);
+    kill(supervisor, SIGKILL);
+    waitpid(supervisor, NULL, 0);
+    wait_until(in_status(&h, "supervisor_missing"), 15000);
+    assert_int_equal(get(h.ops_port, "/readyz", NULL), 200);
+    assert_true(in_reasons(&h, "supervisor_missing: "));
+    assert_true(health_says(&h, "\"supervisor\":\"missing\""));
+    house_remove(&h);
+}
+
 /* ---- disks ---- */
 
 /* A place of our own where something may be mounted; false: not allowed here. */
@@ -188,6 +258,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_reload_that_failed_is_told_until_one_succeeds),
         cmocka_unit_test(too_few_descriptors_are_told_until_less_is_wanted),
+        cmocka_unit_test(the_supervisor_is_waited_for_and_then_missed),
         cmocka_unit_test(a_full_disk_is_told_until_there_is_room),
         cmocka_unit_test(a_disk_that_cannot_be_written_is_no_reason_not_to_serve),
     };
