@@ -7,6 +7,7 @@ kept away from it can be seen from outside.
 import asyncio
 import collections
 import itertools
+import secrets
 import time
 
 from fastapi import FastAPI, Request, Response, WebSocket, WebSocketDisconnect
@@ -16,6 +17,7 @@ calls: collections.Counter = collections.Counter()
 versions: dict = collections.defaultdict(lambda: 1)
 started = time.time()
 quota_reads = itertools.count(1)
+sessions: dict = {}  # cookie -> user
 
 
 @app.middleware("http")
@@ -68,6 +70,36 @@ async def post_item(item: int, response: Response):
     versions[item] += 1
     response.headers["Cache-Group-Invalidation"] = f'"item-{item}"'
     return {"id": item, "version": versions[item]}
+
+
+@app.post("/api/login/{user}")
+async def login(user: str, response: Response):
+    """No password: it is a demo. The cookie says from now on who asks."""
+    session = secrets.token_urlsafe(24)
+    sessions[session] = user[:64]
+    response.set_cookie("session", session, httponly=True, samesite="lax")
+    response.headers["Cache-Control"] = "no-store"
+    return {"user": sessions[session]}
+
+
+@app.post("/api/logout")
+async def logout(request: Request, response: Response):
+    user = sessions.pop(request.cookies.get("session"), None)
+    response.delete_cookie("session")
+    if user:
+        response.headers["Cache-Group-Invalidation"] = f'"user-{user}"'
+    return {"user": user}
+
+
+@app.get("/api/me")
+async def me(request: Request, response: Response):
+    """Another one for each user, and says nothing of that: what most applications do."""
+    user = sessions.get(request.cookies.get("session"))
+    if not user:
+        response.status_code = 401
+        return {"detail": "not logged in"}
+    response.headers["Cache-Groups"] = f'"user-{user}"'
+    return {"user": user, "at": round(time.time() - started, 1)}
 
 
 @app.websocket("/ws/{client_id}")

@@ -60,11 +60,37 @@ static void reads_are_hits_and_a_post_cleans_up(void **state)
         strstr(shell("curl -s http://127.0.0.1:%u/api/calls", h.port), "\"GET /api/items/1\":"));
 }
 
+static const char *as(const char *user, const char *curl, const char *path)
+{
+    return shell("curl -s %s -b %s/%s -c %s/%s http://127.0.0.1:%u%s", curl, h.dir, user, h.dir,
+                 user, h.port, path);
+}
+
+static void two_users_get_each_their_own(void **state)
+{
+    (void)state;
+    static const char *const users[] = {"alice", "bob"};
+    assert_non_null(strstr(as("alice", "-X POST", "/api/login/alice"), "alice"));
+    assert_non_null(strstr(as("bob", "-X POST", "/api/login/bob"), "bob"));
+    for (int round = 0; round < 5; round++)
+        for (size_t i = 0; i < 2; i++)
+            assert_non_null(strstr(as(users[i], "", "/api/me"), users[i]));
+    for (size_t i = 0; i < 2; i++) {
+        wait_until(strcasestr(as(users[i], "-i", "/api/me"), "polder; hit") != NULL, 6000);
+        wait_until(strcasestr(as(users[i], "-i", "/api/items/7"), "polder; hit") != NULL, 3000);
+    }
+    assert_non_null(strstr(shell("curl -s http://127.0.0.1:%u/api/me", h.port), "not logged in"));
+    assert_non_null(strstr(as("alice", "-X POST", "/api/logout"), "alice"));
+    assert_non_null(strstr(as("alice", "", "/api/me"), "not logged in"));
+    assert_non_null(strstr(as("bob", "", "/api/me"), "bob"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(twenty_five_curls_and_a_changed_limit),
         cmocka_unit_test(reads_are_hits_and_a_post_cleans_up),
+        cmocka_unit_test(two_users_get_each_their_own),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
