@@ -44,24 +44,36 @@ bool identity_names_header(const struct config *config, const struct config_cach
     return false;
 }
 
-static uint32_t letter_of(const char *pattern)
+/* The bits of a byte of a pattern: one that may be another in a field's name has two, one that may
+ * be any has all. */
+static uint32_t bits_of(char c)
 {
-    const uint32_t dashes = identity_letter('-') | identity_letter('_');
-    const uint32_t letter = identity_letter(*pattern);
-    return letter & dashes ? letter | dashes : letter;
+    if (!c || c == '*')
+        return UINT32_MAX;
+    const uint32_t bit = 1u << (c & 31);
+    return c == '-' || c == '_' ? 1u << ('-' & 31) | 1u << ('_' & 31) : bit;
 }
 
-uint32_t identity_letters(const struct config *config, const struct config_cache *cache)
+static void add_pattern(struct identity_filter *out, const char *pattern)
 {
-    uint32_t letters = 0;
+    const bool any = !pattern[0] || !pattern[1] || pattern[0] == '*' || pattern[1] == '*';
+    const uint32_t first = bits_of(pattern[0]), third = any ? UINT32_MAX : bits_of(pattern[2]);
+    for (unsigned i = 0; i < 32; i++)
+        if (first >> i & 1)
+            out->third[i] |= third;
+}
+
+void identity_filter_make(const struct config *config, const struct config_cache *cache,
+                          struct identity_filter *out)
+{
+    *out = (struct identity_filter){{0}};
     for (size_t i = 0; i < N_KNOWN; i++)
-        letters |= letter_of(known[i]);
+        add_pattern(out, known[i]);
     for (uint32_t i = 0; i < cache->n_identity_headers; i++)
-        letters |= letter_of(cache->identity_headers[i]);
+        add_pattern(out, cache->identity_headers[i]);
     for (uint32_t i = 0; i < config->n_identity_keys; i++)
         if (config->identity_keys[i].kind == CONFIG_KEY_HEADER)
-            letters |= letter_of(config->identity_keys[i].name);
-    return letters;
+            add_pattern(out, config->identity_keys[i].name);
 }
 
 /* ---- cookies ---- */

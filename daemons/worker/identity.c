@@ -20,9 +20,9 @@ static void make_rules(const struct worker *w, const struct config_route *route,
 {
     const struct config_cache *cache = route->cache;
     *rules = (struct identity_rules){.cache = cache,
-                                     .letters = identity_letters(w->config, cache),
                                      .covers_all = identity_covers_all(cache),
                                      .covers_none = cache->n_partition == 0};
+    identity_filter_make(w->config, cache, &rules->filter);
     for (unsigned id = H1_OTHER + 1; id < H1_FIELD_IDS; id++)
         rules->tells[id] =
             identity_names_header(w->config, cache, h1_field_name((enum h1_field_id)id));
@@ -49,7 +49,7 @@ static inline bool tells(const struct worker *w, const struct identity_rules *ru
 {
     if (f->id != H1_OTHER)
         return rules->tells[f->id];
-    return rules->letters & identity_letter(f->name.at[0]) &&
+    return identity_filter_lets(&rules->filter, f->name) &&
            identity_names_header(w->config, rules->cache, f->name) && !h1_is_hop_by_hop(head, f);
 }
 
@@ -106,9 +106,19 @@ static enum policy_identity class_of(const struct request *r)
                                                         : POLICY_OPEN;
 }
 
+/* Most requests have no field that could say so. */
+static bool says_anything(const struct request *r)
+{
+    const struct identity_rules *rules = rules_of(r);
+    for (uint32_t i = 0; i < r->head->n_fields; i++)
+        if (tells(r->worker, rules, r->head, &r->head->field[i]))
+            return true;
+    return false;
+}
+
 void identity_classify(struct request *r)
 {
-    const enum policy_identity class = class_of(r);
+    const enum policy_identity class = says_anything(r) ? class_of(r) : POLICY_ANONYMOUS;
     r->policy.identity = (uint8_t) class;
     r->has_identity = class != POLICY_ANONYMOUS;
     r->drops_cookies = rules_of(r)->cache->share != CONFIG_SHARE_RFC;

@@ -11,6 +11,7 @@
 #include "daemons/http/h1.h"
 #include "polder/cache.h"
 #include "polder/field.h"
+#include "polder/identity.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -23,8 +24,8 @@ struct worker;
 /* Of a route: made once, from the configuration. */
 struct identity_rules {
     const struct config_cache *cache;
-    uint32_t letters;            /* identity_letters(), for fields without an id */
-    uint8_t tells[H1_FIELD_IDS]; /* fields with an id that say who asks */
+    struct identity_filter filter; /* for fields without an id */
+    uint8_t tells[H1_FIELD_IDS];   /* fields with an id that say who asks */
     bool covers_all, covers_none;
 };
 void identity_prepare(struct worker *w);

@@ -19,12 +19,16 @@
  * CGI kind take it. Not for Cookie, whose parts are looked at one by one. */
 bool identity_names_header(const struct config *config, const struct config_cache *cache,
                            struct field_text name);
-/* A bit for each letter that such a name may begin with: most fields of a request need no closer
- * look. */
-uint32_t identity_letters(const struct config *config, const struct config_cache *cache);
-static inline uint32_t identity_letter(char first) /* of either case */
+/* What such names look like, so that most fields of a request need no closer look: by their first
+ * byte the third ones that they may have, a bit each. */
+struct identity_filter {
+    uint32_t third[32];
+};
+void identity_filter_make(const struct config *config, const struct config_cache *cache,
+                          struct identity_filter *out);
+static inline bool identity_filter_lets(const struct identity_filter *f, struct field_text name)
 {
-    return 1u << (first & 31);
+    return name.len < 3 || f->third[name.at[0] & 31] >> (name.at[2] & 31) & 1;
 }
 
 /* One part of a Cookie field, without the blanks around it. */

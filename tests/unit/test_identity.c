@@ -58,14 +58,33 @@ static void names_are_known_configured_or_counted_by(void **state)
     static const char *const no[] = {"Accept",  "User-Agent",   "X-Auth",      "X-Tokens", "X-Shop",
                                      "Cookies", "Accept-Token", "X-Tenant-Id", "X"};
     const struct config_cache c = cache();
-    const uint32_t letters = identity_letters(&config, &c);
+    struct identity_filter filter;
+    identity_filter_make(&config, &c, &filter);
     for (size_t i = 0; i < sizeof yes / sizeof *yes; i++) {
         assert_true(identity_names_header(&config, &c, text(yes[i])));
-        assert_true(letters & identity_letter(*yes[i]));
+        assert_true(identity_filter_lets(&filter, text(yes[i])));
     }
     for (size_t i = 0; i < sizeof no / sizeof *no; i++)
         assert_false(identity_names_header(&config, &c, text(no[i])));
-    assert_false(letters & identity_letter('s')); /* Sec-Fetch-Mode costs nothing */
+    static const char *const cheap[] = {"Sec-Fetch-Mode", "Accept-Language", "DNT",
+                                        "Upgrade-Insecure-Requests", "X-Requested-With"};
+    for (size_t i = 0; i < sizeof cheap / sizeof *cheap; i++)
+        assert_false(identity_filter_lets(&filter, text(cheap[i])));
+}
+
+static void a_filter_lets_all_pass_that_a_pattern_may_name(void **state)
+{
+    (void)state;
+    static const char *const patterns[] = {"z*", "yy*", "q", "-a-*", "k__x"};
+    static const char *const names[] = {"Z", "zzz",  "z-any", "YY",   "yyany",
+                                        "Q", "_A_b", "-a-",   "k--X", "K_-x"};
+    const struct config_cache c = {.identity_headers = patterns, .n_identity_headers = 5};
+    struct identity_filter filter;
+    identity_filter_make(&config, &c, &filter);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        assert_true(identity_names_header(&config, &c, text(names[i])));
+        assert_true(identity_filter_lets(&filter, text(names[i])));
+    }
 }
 
 /* "name" of those that say who asks, '?' for what cannot be read, joined by a space. */
@@ -159,6 +178,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(names_are_known_configured_or_counted_by),
+        cmocka_unit_test(a_filter_lets_all_pass_that_a_pattern_may_name),
         cmocka_unit_test(cookies_say_who_asks_unless_they_are_named),
         cmocka_unit_test(a_key_holds_what_it_is_made_of),
     };
