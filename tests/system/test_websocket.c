@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Stories of WebSockets: handed over, admitted, relayed, beating, closed rightly, and never leaked.
  */
-#include "harness.h"
+#include "ws_client.h"
 
-#include <dirent.h>
-#include <arpa/inet.h>
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -18,9 +16,6 @@
 static pid_t echo_pid;
 static struct backend *writer;
 static unsigned echo_port;
-
-#define KEY    "dGhlIHNhbXBsZSBub25jZQ=="
-#define ACCEPT "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 
 static bool accept_writes(struct asked *ask)
 {
@@ -62,148 +57,7 @@ static void start(struct house *h, unsigned workers, const char *websocket)
                 strstr(websocket, "max_connections") ? ""
                                                      : "max_connections = 100 max_per_client = 100",
                 websocket, echo_port, free_port());
-    char path[256];
-    snprintf(path, sizeof path, "%s/run/supervisor-rpc.sock", h->dir);
-    wait_until(access(path, F_OK) == 0, 5000);
-}
-
-/* ---- a raw client ---- */
-
-static int ask(unsigned port, const char *target, const char *lines, struct message *m)
-{
-    int fd = client_connect(port);
-    client_send(fd,
-                "GET %s HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: "
-                "Upgrade\r\nSec-WebSocket-Key: " KEY "\r\nSec-WebSocket-Version: 13\r\n%s\r\n",
-                target, lines);
-    client_read(fd, m, false);
-    return fd;
-}
-
-static int status_of(unsigned port, const char *target)
-{
-    struct message m;
-    close(ask(port, target, "", &m));
-    const int status = m.status;
-    message_free(&m);
-    return status;
-}
-
-static int open_ws(unsigned port, const char *target)
-{
-    struct message m;
-    int fd = ask(port, target, "", &m);
-    if (m.status != 101)
-        fail_msg("%s: %d instead of 101", target, m.status);
-    assert_string_equal(field_of(&m, "Sec-WebSocket-Accept"), ACCEPT);
-    message_free(&m);
-    return fd;
-}
-
-static void send_frame(int fd, unsigned first, const void *payload, size_t len)
-{
-    unsigned char *f = malloc(len + 14);
-    static const unsigned char mask[4] = {0x37, 0xfa, 0x21, 0x3d};
-    size_t n = 2;
-    f[0] = (unsigned char)first;
-    f[1] = (unsigned char)(0x80 | (len < 126 ? len : len < 65536 ? 126 : 127));
-    for (unsigned i = len < 126 ? 0 : len < 65536 ? 2 : 8; i-- > 0;)
-        f[n++] = (unsigned char)((unsigned long long)len >> (8 * i));
-    memcpy(f + n, mask, 4);
-    n += 4;
-    for (size_t i = 0; i < len; i++)
-        f[n + i] = (unsigned char)(((const unsigned char *)payload)[i] ^ mask[i & 3]);
-    client_send_bytes(fd, f, n + len);
-    free(f);
-}
-
-static void say(int fd, const char *text)
-{
-    send_frame(fd, 0x81, text, strlen(text));
-}
-
-static bool take(int fd, void *to, size_t n)
-{
-    uint64_t end = mono_ms() + harness_patience(5000);
-    for (size_t got = 0; got < n;) {
-        struct pollfd p = {fd, POLLIN, 0};
-        if (mono_ms() > end || poll(&p, 1, 100) < 0)
-            return false;
-        ssize_t k = p.revents ? recv(fd, (char *)to + got, n - got, MSG_DONTWAIT) : -1;
-        if (k == 0 || (k < 0 && p.revents && errno != EAGAIN))
-            return false;
-        got += k > 0 ? (size_t)k : 0;
-    }
-    return true;
-}
-
-struct frame {
-    unsigned opcode, code;
-    size_t len;
-    char text[1 << 17];
-};
-
-/* false: the connection ended, or nothing came */
-static bool read_frame(int fd, struct frame *f)
-{
-    unsigned char h[8];
-    f->opcode = f->code = 0, f->len = 0;
-    if (!take(fd, h, 2))
-        return false;
-    f->opcode = h[0] & 15;
-    f->len = h[1] & 127;
-    assert_int_equal(h[1] & 0x80, 0);
-    unsigned extra = f->len == 126 ? 2 : f->len == 127 ? 8 : 0;
-    if (extra) {
-        f->len = 0;
-        assert_true(take(fd, h, extra));
-        for (unsigned i = 0; i < extra; i++)
-            f->len = f->len << 8 | h[i];
-    }
-    assert_true(f->len < sizeof f->text);
-    if (!take(fd, f->text, f->len))
-        return false;
-    f->text[f->len] = 0;
-    if (f->opcode == 8 && f->len >= 2)
-        f->code = (unsigned)(unsigned char)f->text[0] << 8 | (unsigned char)f->text[1];
-    return true;
-}
-
-static struct frame frame;
-
-static void expect_text(int fd, const char *text)
-{
-    assert_true(read_frame(fd, &frame));
-    assert_int_equal(frame.opcode, 1);
-    assert_string_equal(frame.text, text);
-}
-
-static unsigned expect_close(int fd)
-{
-    while (read_frame(fd, &frame))
-        if (frame.opcode == 8)
-            return frame.code;
-    return 1006;
-}
-
-static pid_t supervisor_of(struct house *h)
-{
-    pid_t pid = 0;
-    assert_int_equal(house_children(h, "polder-supervisor", &pid, 1), 1);
-    return pid;
-}
-
-static size_t descriptors(pid_t pid)
-{
-    char path[64];
-    size_t n = 0;
-    snprintf(path, sizeof path, "/proc/%d/fd", (int)pid);
-    DIR *d = opendir(path);
-    while (d && readdir(d))
-        n++;
-    if (d)
-        closedir(d);
-    return n;
+    wait_for_supervisor(h);
 }
 
 /* ---- stories ---- */
@@ -266,17 +120,17 @@ static void bad_handshakes_are_refused(void **state)
          "Upgrade\r\nSec-WebSocket-Key: c2hvcnQ=\r\nSec-WebSocket-Version: 13\r\n\r\n",
          400},
         {"POST /ws/a HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: "
-         "Upgrade\r\nSec-WebSocket-Key: " KEY
+         "Upgrade\r\nSec-WebSocket-Key: " WS_KEY
          "\r\nSec-WebSocket-Version: 13\r\nContent-Length: 0\r\n\r\n",
          400},
         {"GET /ws/a HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: "
-         "Upgrade\r\nSec-WebSocket-Key: " KEY "\r\nSec-WebSocket-Version: 8\r\n\r\n",
+         "Upgrade\r\nSec-WebSocket-Key: " WS_KEY "\r\nSec-WebSocket-Version: 8\r\n\r\n",
          426},
         {"GET /ws/a HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: "
-         "Upgrade\r\nSec-WebSocket-Key: " KEY "\r\n\r\n",
+         "Upgrade\r\nSec-WebSocket-Key: " WS_KEY "\r\n\r\n",
          426},
         {"GET /picky/a HTTP/1.1\r\nHost: h\r\nOrigin: https://evil.example\r\nUpgrade: "
-         "websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: " KEY
+         "websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: " WS_KEY
          "\r\nSec-WebSocket-Version: 13\r\n\r\n",
          403},
     };
@@ -740,50 +594,6 @@ static void shedding_closes_the_longest_idle_and_no_more(void **state)
     house_remove(&h);
 }
 
-/* ---- a backend that does as it is told ---- */
-
-static int frank; /* its listening socket */
-
-static int frank_open(void)
-{
-    struct sockaddr_in sa = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof sa;
-    frank = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_int_equal(bind(frank, (struct sockaddr *)&sa, sizeof sa), 0);
-    assert_int_equal(listen(frank, 16), 0);
-    getsockname(frank, (struct sockaddr *)&sa, &len);
-    return ntohs(sa.sin_port);
-}
-
-/* Takes the handshake on and answers with these bytes. */
-static int frank_answers(const char *bytes, size_t len)
-{
-    char head[4096];
-    size_t n = 0;
-    const int fd = accept(frank, NULL, NULL);
-    assert_true(fd >= 0);
-    while (n < sizeof head - 1 && (head[n] = 0, !strstr(head, "\r\n\r\n")))
-        n += (size_t)recv(fd, head + n, sizeof head - 1 - n, 0);
-    client_send_bytes(fd, bytes, len);
-    return fd;
-}
-
-static int frank_agrees(int *client, unsigned port)
-{
-    static const char yes[] = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
-                              "Connection: Upgrade\r\nSec-WebSocket-Accept: " ACCEPT "\r\n\r\n";
-    struct message m;
-    *client = client_connect(port);
-    client_send(*client,
-                "GET /frank/x HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: "
-                "Upgrade\r\nSec-WebSocket-Key: " KEY "\r\nSec-WebSocket-Version: 13\r\n\r\n");
-    const int fd = frank_answers(yes, sizeof yes - 1);
-    client_read(*client, &m, false);
-    assert_int_equal(m.status, 101);
-    message_free(&m);
-    return fd;
-}
-
 static void backends_leave_in_every_way_and_only_their_client_notices(void **state)
 {
     (void)state;
@@ -791,21 +601,20 @@ static void backends_leave_in_every_way_and_only_their_client_notices(void **sta
     struct message m;
     int client;
     char bytes[256];
+    struct scripted frank;
     house_start(
         &h, 1,
         "websocket { heartbeat = off }\nupstream \"frank\" { server \"127.0.0.1:%d\" { } }\n"
         "upstream \"u\" { server \"127.0.0.1:%u\" { } }\n"
         "route \"/frank/*\" { upstream = \"frank\" websocket { } }\n"
         "route \"/ws/*\" { upstream = \"u\" websocket { } }\n",
-        frank_open(), echo_port);
-    char path[256];
-    snprintf(path, sizeof path, "%s/run/supervisor-rpc.sock", h.dir);
-    wait_until(access(path, F_OK) == 0, 5000);
+        (scripted_open(&frank), frank.port), echo_port);
+    wait_for_supervisor(&h);
     const int good = open_ws(h.port, "/ws/good");
     const pid_t pid = supervisor_of(&h);
 
     /* it says goodbye and hangs up; its client goes on talking for a moment */
-    int fd = frank_agrees(&client, h.port);
+    int fd = scripted_agree(&frank, &client, h.port, "/frank/x", "");
     client_send_bytes(fd, "\x88\x02\x03\xe8", 4);
     close(fd);
     assert_int_equal(expect_close(client), 1000);
@@ -816,7 +625,7 @@ static void backends_leave_in_every_way_and_only_their_client_notices(void **sta
     close(client);
 
     /* it dies within a frame: nothing is put into that frame */
-    fd = frank_agrees(&client, h.port);
+    fd = scripted_agree(&frank, &client, h.port, "/frank/x", "");
     memset(bytes, 'x', sizeof bytes);
     memcpy(bytes, "\x82\x64", 2);
     client_send_bytes(fd, bytes, 80);
@@ -832,8 +641,8 @@ static void backends_leave_in_every_way_and_only_their_client_notices(void **sta
     client = client_connect(h.port);
     client_send(client,
                 "GET /frank/x HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: "
-                "Upgrade\r\nSec-WebSocket-Key: " KEY "\r\nSec-WebSocket-Version: 13\r\n\r\n");
-    fd = frank_answers(no, sizeof no - 1);
+                "Upgrade\r\nSec-WebSocket-Key: " WS_KEY "\r\nSec-WebSocket-Version: 13\r\n\r\n");
+    fd = scripted_answer(&frank, no, sizeof no - 1);
     nap_ms(50);
     client_send_bytes(fd, "go away, y", 10);
     client_read(client, &m, false);
@@ -856,7 +665,7 @@ static void backends_leave_in_every_way_and_only_their_client_notices(void **sta
     say(good, "still here");
     expect_text(good, "still here");
     close(good);
-    close(frank);
+    close(frank.fd);
     house_remove(&h);
 }
 
