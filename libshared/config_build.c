@@ -147,7 +147,7 @@ struct config *config_build(struct config_parse *p)
     config_build_listen(p, c);
     config_build_cache(p, cache, &c->cache);
     config_build_warm(p, cache, c);
-    config_build_websocket(p, websocket, &c->websocket, NULL);
+    config_build_websocket(p, websocket, c);
     config_build_upstreams(p, c);
     config_build_limits(p, c);
     if (c->upstreams && c->limits)

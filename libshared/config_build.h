@@ -55,9 +55,9 @@ struct config_cache *config_build_route_cache(struct config_parse *p, cfg_t *s,
                                               const struct config_cache *top, bool polled);
 /* What `compress` of the section lists; how many. None: it states nothing, or "off". */
 uint32_t config_codings_of(struct config_parse *p, cfg_t *s, uint8_t codings[CODINGS]);
-/* top: where what is not stated comes from; NULL: it is the top-level section. */
-void config_build_websocket(struct config_parse *p, cfg_t *s, struct config_websocket *w,
-                            const struct config_websocket *top);
+void config_build_websocket(struct config_parse *p, cfg_t *s, struct config *c);
+const struct config_websocket *config_build_route_websocket(struct config_parse *p, cfg_t *s,
+                                                            const struct config_websocket *top);
 void config_build_upstreams(struct config_parse *p, struct config *c);
 void config_build_limits(struct config_parse *p, struct config *c);
 /* After what they name: upstreams, limits, and the top-level sections. */

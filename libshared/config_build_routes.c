@@ -162,12 +162,9 @@ static void build_route(struct config_parse *p, cfg_t *s, struct config *c, stru
     build_route_compress(p, s, r, cache);
     for (uint32_t i = 0; i < r->n_limits; i++)
         config_check_query_keys(p, r, r->limits[i]->key, r->limits[i]->n_key);
-    if (cfg_size(s, "websocket")) {
-        struct config_websocket *w = config_take(p, 1, sizeof *w);
-        if (w)
-            config_build_websocket(p, cfg_getnsec(s, "websocket", 0), w, &c->websocket);
-        r->websocket = w;
-    }
+    if (cfg_size(s, "websocket"))
+        r->websocket =
+            config_build_route_websocket(p, cfg_getnsec(s, "websocket", 0), &c->websocket);
     if (cfg_size(s, "poll")) {
         cfg_t *poll = cfg_getnsec(s, "poll", 0);
         struct config_poll *v = config_take(p, 1, sizeof *v);

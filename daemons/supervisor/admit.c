@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* admit: is there room for one more? Exact, for all sessions are in this process. */
 #include "daemons/supervisor/supervisor.h"
+#include "polder/log.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,14 +32,11 @@ static bool has_token(const struct supervisor *s, struct bucket *b, double rate)
     return rate <= 0 || b->tokens >= 1;
 }
 
-/* One of the route and one of all, or none. */
-static bool take_tokens(struct supervisor *s, struct route_values *own)
+static bool take_token(struct supervisor *s, struct route_values *own)
 {
-    if (!has_token(s, &own->bucket, own->ws.connect_rate) ||
-        !has_token(s, &s->bucket, s->values.connect_rate))
+    if (!has_token(s, &own->bucket, own->ws.connect_rate))
         return false;
     own->bucket.tokens -= own->ws.connect_rate > 0;
-    s->bucket.tokens -= s->values.connect_rate > 0;
     return true;
 }
 
@@ -51,26 +50,99 @@ static uint32_t on_route(const struct supervisor *s, const struct client_count *
     return n;
 }
 
-const char *admit_check(struct supervisor *s, const struct config_route *route,
-                        const struct clientip *ip)
+static bool is_full(uint32_t total, uint32_t n)
+{
+    return total && n >= total;
+}
+
+static bool client_is_full(const struct supervisor *s, const struct client_count *c,
+                           const struct config_route *route)
+{
+    const uint32_t most = config_websocket_per_client(&s->route_values[route->index].ws);
+    return c ? c->n >= most && on_route(s, c, route) >= most : most == 0;
+}
+
+enum admit admit_check(struct supervisor *s, const struct config_route *route,
+                       const struct clientip *ip)
 {
     struct route_values *values = &s->route_values[route->index];
-    const struct config_websocket *own = &values->ws;
     const struct client_count *c = *find(s, ip);
     if (s->draining)
-        return "the service is stopping";
-    if (s->open >= s->values.max_connections)
-        return "too many WebSockets are open";
-    if (s->routes[route->index].open >= own->max_connections)
-        return "too many WebSockets are open on this route";
-    if (c && (c->n >= s->values.max_per_client ||
-              (c->n >= own->max_per_client && on_route(s, c, route) >= own->max_per_client)))
-        return "too many WebSockets are open from this client";
+        return ADMIT_STOPPING;
+    if (is_full(s->max_connections_total, s->open))
+        return ADMIT_TOTAL;
+    if (s->routes[route->index].open >= values->ws.max_connections)
+        return ADMIT_ROUTE;
+    if (c && is_full(s->max_per_client_total, c->n))
+        return ADMIT_CLIENT_TOTAL;
+    if (client_is_full(s, c, route))
+        return ADMIT_CLIENT;
     if (s->held + (route->upstream ? 2 : 1) > s->may_hold)
-        return "no descriptor is left";
-    if (!take_tokens(s, values))
-        return "too many WebSockets are being opened";
-    return NULL;
+        return ADMIT_DESCRIPTORS;
+    return take_token(s, values) ? ADMIT_YES : ADMIT_RATE;
+}
+
+const char *admit_reason(enum admit why)
+{
+    static const char *const text[] = {
+        [ADMIT_YES] = "",
+        [ADMIT_STOPPING] = "the service is stopping",
+        [ADMIT_TOTAL] = "too many WebSockets are open",
+        [ADMIT_ROUTE] = "too many WebSockets are open on this route",
+        [ADMIT_CLIENT_TOTAL] = "too many WebSockets are open from this client",
+        [ADMIT_CLIENT] = "too many WebSockets are open from this client on this route",
+        [ADMIT_DESCRIPTORS] = "no descriptor is left",
+        [ADMIT_RATE] = "too many WebSockets are being opened",
+    };
+    return text[why];
+}
+
+/* What the operator may change, and what it is now. */
+static void describe_bound(const struct supervisor *s, const struct config_route *route,
+                           enum admit why, char *out, size_t size)
+{
+    const struct config_websocket *w = &s->route_values[route->index].ws;
+    switch (why) {
+    case ADMIT_TOTAL:
+        snprintf(out, size, "; max_connections_total is %u", s->max_connections_total);
+        break;
+    case ADMIT_ROUTE:
+        snprintf(out, size, "; max_connections is %u", w->max_connections);
+        break;
+    case ADMIT_CLIENT_TOTAL:
+        snprintf(out, size, "; max_per_client_total is %u", s->max_per_client_total);
+        break;
+    case ADMIT_CLIENT:
+        snprintf(out, size, "; max_per_client is %u", config_websocket_per_client(w));
+        break;
+    case ADMIT_RATE:
+        snprintf(out, size, "; connect_rate is %g", w->connect_rate);
+        break;
+    case ADMIT_DESCRIPTORS:
+        snprintf(out, size, "; the limit of open files is reached at %u", s->may_hold);
+        break;
+    default:
+        *out = '\0';
+        break;
+    }
+}
+
+void admit_log(struct supervisor *s, const struct config_route *route, const struct clientip *ip,
+               enum admit why)
+{
+    char client[46], bound[96], more[48] = "";
+    if (why == ADMIT_STOPPING || s->now_ms - s->refusal_logged_ms < LOG_EVERY_MS) {
+        s->refusals_unlogged++;
+        return;
+    }
+    clientip_format(ip, client);
+    describe_bound(s, route, why, bound, sizeof bound);
+    if (s->refusals_unlogged)
+        snprintf(more, sizeof more, " (%u more since the last line)", s->refusals_unlogged);
+    log_warning("admit: %s on route %s gets 503: %s%s%s", client, route->pattern, admit_reason(why),
+                bound, more);
+    s->refusal_logged_ms = s->now_ms;
+    s->refusals_unlogged = 0;
 }
 
 struct client_count *admit_enter(struct supervisor *s, const struct clientip *ip)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * backend: connects to a server of the route, sends the handshake, and passes its answer: 101 opens
- * the session, anything else goes to the client as HTTP. The client hears nothing before.
+ * the session, anything else goes to the client as HTTP (refuse.c). The client hears nothing
+ * before; it may have said FIN, which then only means that it says nothing more (RFC 9112 9.6).
  */
 #include "daemons/http/h1.h"
 #include "daemons/supervisor/supervisor.h"
@@ -15,12 +16,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define REFUSAL_MOST 65536
-
-static void give_up(struct supervisor *s, struct session *x, unsigned status, const char *why)
+static void give_up(struct supervisor *s, struct session *x, enum problem problem, const char *why)
 {
-    intake_refuse(x->client.io.fd, status, status == 503 ? 1 : 0, why);
-    session_end(s, x, END_BACKEND_REFUSED);
+    const struct refusal r = {problem, problem == PROBLEM_UNAVAILABLE ? 1 : 0, why};
+    refuse_session(s, x, &r, END_BACKEND_REFUSED);
 }
 
 static void on_backend(struct ev_loop *loop, ev_io *w, int revents)
@@ -37,9 +36,9 @@ static void on_client(struct ev_loop *loop, ev_io *w, int revents)
     char byte;
     (void)revents;
     const ssize_t n = recv(x->client.io.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-    if (n > 0)
-        ev_io_stop(loop, w); /* frames wait in the socket until the session is open */
-    else if (n == 0 || (errno != EAGAIN && errno != EINTR))
+    if (n >= 0)
+        ev_io_stop(loop, w); /* frames, or a FIN, wait in the socket until the session is open */
+    else if (errno != EAGAIN && errno != EINTR)
         session_end(s, x, END_CLIENT_LOST);
 }
 
@@ -47,7 +46,7 @@ static void connect_next(struct supervisor *s, struct session *x, int failed);
 
 void backend_begin(struct supervisor *s, struct session *x)
 {
-    if (!ev_is_active(&x->client.io)) {
+    if (x->client.io.cb != on_client) {
         ev_io_init(&x->client.io, on_client, x->client.io.fd, EV_READ);
         ev_io_start(s->loop, &x->client.io);
     }
@@ -59,11 +58,12 @@ static void connect_next(struct supervisor *s, struct session *x, int failed)
 {
     const int fd = servers_connect(s, x, failed);
     if (fd == -ECONNREFUSED && s->now_ms >= x->pending->until_ms) {
-        give_up(s, x, 504, "the backend did not answer in time");
+        give_up(s, x, PROBLEM_GATEWAY_TIMEOUT, "the backend did not answer in time");
     } else if (fd == -ECONNREFUSED) {
-        give_up(s, x, x->pending->tried ? 502 : 503, "no backend takes the connection");
+        give_up(s, x, x->pending->tried ? PROBLEM_BAD_GATEWAY : PROBLEM_UNAVAILABLE,
+                "no backend takes the connection");
     } else if (fd < 0) {
-        give_up(s, x, 503, "no descriptor is left");
+        give_up(s, x, PROBLEM_UNAVAILABLE, "no descriptor is left");
     } else {
         s->held++;
         ev_io_init(&x->backend.io, on_backend, fd, EV_WRITE);
@@ -80,11 +80,11 @@ static void unconnected(struct supervisor *s, struct session *x, int code)
 }
 
 /* It has the handshake and fails: another server gets it, or the client hears of it. */
-static void failed(struct supervisor *s, struct session *x, bool again, unsigned status,
+static void failed(struct supervisor *s, struct session *x, bool again, enum problem problem,
                    const char *why)
 {
     if (!again) {
-        give_up(s, x, status, why);
+        give_up(s, x, problem, why);
         return;
     }
     relay_close(s, &x->backend);
@@ -113,10 +113,10 @@ static void ask(struct supervisor *s, struct session *x)
     ev_io_set(&x->backend.io, x->backend.io.fd, EV_READ);
     ev_io_start(s->loop, &x->backend.io);
     /* at most 24 KiB into an empty socket buffer: it takes them whole, or the connection is dead */
-    if (send(x->backend.io.fd, x->pending->bytes, x->pending->head_len, MSG_NOSIGNAL) !=
+    if (send(x->backend.io.fd, pending_head(x->pending), x->pending->head_len, MSG_NOSIGNAL) !=
         (ssize_t)x->pending->head_len)
-        failed(s, x, servers_failed(s, x, SERVER_CLOSED, "closed the connection at once"), 502,
-               "the backend closed the connection");
+        failed(s, x, servers_failed(s, x, SERVER_CLOSED, "closed the connection at once"),
+               PROBLEM_BAD_GATEWAY, "the backend closed the connection");
 }
 
 /* ---- the answer ---- */
@@ -132,21 +132,65 @@ static const char *find_field(const struct h1_head *h, const char *name, struct 
     return NULL;
 }
 
-static bool is_handshake(const struct session *x, const struct h1_head *h, bool *deflate)
+/* Are all extensions that the backend takes on ones that it was offered? */
+static bool extensions_known(const struct h1_head *h, bool *deflate)
 {
-    struct field_text accept, extensions, upgrade;
-    *deflate = find_field(h, "sec-websocket-extensions", &extensions) &&
-               memmem(extensions.at, extensions.len, "permessage-deflate", 18);
-    return find_field(h, "upgrade", &upgrade) && field_is(upgrade, "websocket") &&
-           find_field(h, "sec-websocket-accept", &accept) &&
-           accept.len == sizeof x->pending->accept_key &&
-           !memcmp(accept.at, x->pending->accept_key, accept.len);
+    *deflate = false;
+    for (uint32_t i = 0; i < h->n_fields; i++) {
+        struct field_text rest = h->field[i].value, name;
+        if (h->field[i].id != H1_SEC_WEBSOCKET_EXTENSIONS)
+            continue;
+        while (field_list_next(&rest, &name)) {
+            const char *end = memchr(name.at, ';', name.len);
+            if (end)
+                name.len = (size_t)(end - name.at);
+            if (*deflate || !field_is(field_trim(name), "permessage-deflate"))
+                return false;
+            *deflate = true;
+        }
+    }
+    return true;
 }
 
-/* The head for the client: hop-by-hop fields are ours. */
-static size_t write_answer(const struct h1_head *h, bool switches, char *out, size_t size)
+static const char *handshake_wrong(const struct session *x, const struct h1_head *h, bool *deflate)
+{
+    struct field_text accept, upgrade;
+    if (!find_field(h, "upgrade", &upgrade) || !field_is(upgrade, "websocket") ||
+        !find_field(h, "sec-websocket-accept", &accept) ||
+        accept.len != sizeof x->pending->accept_key ||
+        memcmp(accept.at, x->pending->accept_key, accept.len) != 0)
+        return "the backend's handshake is wrong";
+    return extensions_known(h, deflate) ? NULL : "the backend uses an extension that is not known";
+}
+
+/* Hop-by-hop fields are ours. A 426 must say what it wants (RFC 9110 15.5.22). */
+static void put_connection(struct h1_out *o, const struct h1_head *h)
+{
+    struct field_text upgrade = {"websocket", 9};
+    if (h->status == 101) {
+        h1_puts(o, "Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+        return;
+    }
+    if (h->framing == H1_LENGTH) {
+        h1_puts(o, "Content-Length: ");
+        h1_put_u64(o, h->length);
+        h1_puts(o, "\r\n");
+    } else if (h->framing == H1_CHUNKED) {
+        h1_puts(o, "Transfer-Encoding: chunked\r\n");
+    }
+    if (h->status == 426) {
+        find_field(h, "upgrade", &upgrade);
+        h1_put_field(o, "Upgrade", upgrade);
+    }
+    h1_puts(o,
+            h->status == 426 ? "Connection: close, Upgrade\r\n\r\n" : "Connection: close\r\n\r\n");
+}
+
+/* The backend's head, for the client. */
+static size_t write_answer(const struct session *x, const struct h1_head *h, char *out, size_t size)
 {
     struct h1_out o = {.at = out, .end = out + size};
+    const struct lines limits = pending_lines(x->pending);
     h1_put_status_line(&o, h->status, h->reason);
     for (uint32_t i = 0; i < h->n_fields; i++) {
         const struct h1_field *f = &h->field[i];
@@ -158,17 +202,17 @@ static size_t write_answer(const struct h1_head *h, bool switches, char *out, si
         h1_put(&o, f->value.at, f->value.len);
         h1_put(&o, "\r\n", 2);
     }
-    h1_puts(&o, switches ? "Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
-                         : "Connection: close\r\n\r\n");
+    h1_put(&o, limits.at, limits.len);
+    put_connection(&o, h);
     return o.overflow ? 0 : (size_t)(o.at - out);
 }
 
 static void open_session(struct supervisor *s, struct session *x, const struct h1_head *h,
                          bool deflate)
 {
-    char out[H1_HEAD_MAX + 1024];
+    char out[H1_HEAD_MAX + 4096];
     struct pending *p = x->pending;
-    const size_t len = write_answer(h, true, out, sizeof out), rest = p->answer_len - h->head_len;
+    const size_t len = write_answer(x, h, out, sizeof out), rest = p->answer_len - h->head_len;
     x->client.in.rsv1_allowed = x->backend.in.rsv1_allowed = deflate;
     if (!len || !relay_put(s, &x->client, (const uint8_t *)out, len)) {
         session_end(s, x, END_CLIENT_LOST);
@@ -180,58 +224,21 @@ static void open_session(struct supervisor *s, struct session *x, const struct h
     if (rest)
         relay_feed(s, &x->backend, (const uint8_t *)p->answer + h->head_len, rest);
     if (p->surplus_len && x->state == SESSION_OPEN)
-        relay_feed(s, &x->client, (const uint8_t *)p->bytes + p->head_len, p->surplus_len);
+        relay_feed(s, &x->client, (const uint8_t *)pending_surplus(p), p->surplus_len);
     free(p);
     if (x->state != SESSION_ENDED)
         relay_watch(s, x);
 }
 
-/* A refusal: its head, and what of its body is here or comes at once; the end of the connection
- * ends it. */
 static void pass_refusal(struct supervisor *s, struct session *x, const struct h1_head *h)
 {
-    char out[H1_HEAD_MAX + 1024];
-    struct pending *p = x->pending;
-    struct h1_body body;
-    const size_t len = write_answer(h, false, out, sizeof out);
-    struct field_text part;
-    size_t used, total = 0;
-    send(x->client.io.fd, out, len, MSG_NOSIGNAL | MSG_DONTWAIT);
-    h1_body_init(&body, h->framing, h->length);
-    const char *at = p->answer + h->head_len;
-    ssize_t n = (ssize_t)(p->answer_len - h->head_len);
-    do {
-        while (n > 0 && !body.done && h1_body_read(&body, at, (size_t)n, &used, &part) == 0 &&
-               (used || part.len)) {
-            send(x->client.io.fd, part.at, part.len, MSG_NOSIGNAL | MSG_DONTWAIT);
-            total += part.len;
-            at += used, n -= (ssize_t)used;
-        }
-        if (body.done || total > REFUSAL_MOST)
-            break;
-        at = (const char *)s->buffer;
-        n = recv(x->backend.io.fd, s->buffer, SUPERVISOR_READ, MSG_DONTWAIT);
-    } while (n > 0);
-    shutdown(x->client.io.fd, SHUT_WR);
-    session_end(s, x, END_BACKEND_REFUSED);
-}
-
-/* Has all of the refusal's body come? One that is garbled will not get better. */
-static bool refusal_whole(const struct pending *p, const struct h1_head *h)
-{
-    struct h1_body body;
-    struct field_text part;
-    const char *at = p->answer + h->head_len;
-    size_t used, left = p->answer_len - h->head_len;
-    h1_body_init(&body, h->framing, h->length);
-    while (left && !body.done) {
-        if (h1_body_read(&body, at, left, &used, &part) < 0)
-            return true;
-        if (!used)
-            break;
-        at += used, left -= used;
-    }
-    return body.done;
+    char out[H1_HEAD_MAX + 4096];
+    const struct pending *p = x->pending;
+    const size_t len = write_answer(x, h, out, sizeof out);
+    if (len)
+        refuse_pass(s, x, h, out, len, p->answer + h->head_len, p->answer_len - h->head_len);
+    else
+        give_up(s, x, PROBLEM_BAD_GATEWAY, "the backend's answer is too long");
 }
 
 static void read_answer(struct supervisor *s, struct session *x)
@@ -253,17 +260,17 @@ static void read_answer(struct supervisor *s, struct session *x)
                        servers_failed(s, x, SERVER_CLOSED,
                                       "closed the connection %s its response head",
                                       p->answer_len ? "within" : "before"),
-                       502, "the backend closed the connection");
+                       PROBLEM_BAD_GATEWAY, "the backend closed the connection");
             else if (p->answer_len == room)
                 failed(s, x,
                        servers_failed(s, x, SERVER_TOO_LARGE, "sent a response head over 16 KiB"),
-                       502, "the backend's answer is too long");
+                       PROBLEM_BAD_GATEWAY, "the backend's answer is too long");
             return;
         case H1_BAD:
             failed(s, x,
                    servers_failed(s, x, head.flaw_is_size ? SERVER_TOO_LARGE : SERVER_MALFORMED,
                                   "sent a response head %s", head.flaw),
-                   502, "the backend's answer is malformed");
+                   PROBLEM_BAD_GATEWAY, "the backend's answer is malformed");
             return;
         default:
             break;
@@ -276,15 +283,14 @@ static void read_answer(struct supervisor *s, struct session *x)
         p->scanned = 0;
     }
     servers_answered(s, x);
-    if (head.status != 101 && n > 0 && p->answer_len < room && !refusal_whole(p, &head))
-        p->scanned = 0; /* its head is looked at again with more of its body */
-    else if (head.status != 101)
+    const char *wrong = head.status == 101 ? handshake_wrong(x, &head, &deflate) : NULL;
+    if (head.status != 101)
         pass_refusal(s, x, &head);
-    else if (is_handshake(x, &head, &deflate))
+    else if (!wrong)
         open_session(s, x, &head, deflate);
     else
         failed(s, x, servers_failed(s, x, SERVER_MALFORMED, "sent a 101 that is no WebSocket's"),
-               502, "the backend's handshake is wrong");
+               PROBLEM_BAD_GATEWAY, wrong);
 }
 
 static void timed_out(struct supervisor *s, struct session *x)
@@ -292,7 +298,7 @@ static void timed_out(struct supervisor *s, struct session *x)
     const double timeout_s = x->route->upstream->timeout_ms / 1000.;
     if (x->state == SESSION_ASKING)
         failed(s, x, servers_failed(s, x, SERVER_TIMEOUT, "gave no response for %g s", timeout_s),
-               504, "the backend did not answer in time");
+               PROBLEM_GATEWAY_TIMEOUT, "the backend did not answer in time");
     else
         unconnected(s, x, ETIMEDOUT);
 }

@@ -195,6 +195,7 @@ static void pass_data(struct frames *f, const uint8_t *buf, size_t len, size_t s
     p->message_end = f->left == 0 && f->fin;
     if (text && (f->utf8 == UTF8_BAD || (p->message_end && f->utf8))) {
         bad(p, 1007, "text that is not UTF-8");
+        p->within = skip == 0;
         return;
     }
     if (p->message_end)
@@ -209,6 +210,7 @@ void frames_next(struct frames *f, const uint8_t *buf, size_t len, uint64_t max_
     piece->kind = FRAMES_NEED_MORE;
     piece->payload_len = 0;
     piece->why = NULL;
+    piece->within = false;
     if (f->left) {
         if (len)
             pass_data(f, buf, len, 0, piece);

@@ -55,6 +55,7 @@ struct frames_piece {
     uint16_t code; /* BAD: close code to end with (1002, 1007, 1009). Of a CLOSE: its code, 1005 if
                       none */
     const char *why; /* BAD */
+    bool within;     /* BAD: part of this frame has passed before */
 };
 
 /* Looks at the next piece in buf. max_message: 0: unlimited. Call again with the rest until

@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#define XXH_INLINE_ALL
+#include <xxhash.h>
 
 void wheel_drop(struct session *x)
 {
@@ -20,12 +22,17 @@ void wheel_drop(struct session *x)
     x->wheel_link = NULL;
 }
 
+void wheel_wake(struct supervisor *s)
+{
+    if (ev_is_active(&s->tick))
+        return;
+    s->wheel_tick = s->now_ms / WHEEL_TICK_MS;
+    ev_timer_again(s->loop, &s->tick);
+}
+
 void wheel_set(struct supervisor *s, struct session *x, uint64_t due_ms)
 {
-    if (!ev_is_active(&s->tick)) { /* it has rested while nobody was there */
-        s->wheel_tick = s->now_ms / WHEEL_TICK_MS;
-        ev_timer_again(s->loop, &s->tick);
-    }
+    wheel_wake(s);
     uint64_t tick = due_ms / WHEEL_TICK_MS + 1;
     if (tick <= s->wheel_tick)
         tick = s->wheel_tick + 1;
@@ -57,6 +64,7 @@ void heartbeat_arm(struct supervisor *s, struct session *x)
     const uint64_t due = x->to_client_ms + spread(s, w->interval_ms);
     if (!pings(w))
         x->client.pinged_ms = x->backend.pinged_ms = 0;
+    session_tune(s, x);
     wheel_set(s, x, due > s->now_ms ? due : s->now_ms);
 }
 
@@ -94,47 +102,58 @@ static size_t beat_text(const struct supervisor *s, const struct session *x, cha
     return n > 0 && (size_t)n < size ? (size_t)n : 0;
 }
 
+/* Nobody else can know it: a proxy in front of us or behind us has pings of its own. */
+static uint64_t ping_payload(struct supervisor *s, const struct leg *leg)
+{
+    const uint64_t of[2] = {leg->session->id, leg == &leg->session->client};
+    while (!s->ping_secret)
+        s->ping_secret = supervisor_random(s);
+    return XXH3_64bits_withSeed(of, sizeof of, s->ping_secret);
+}
+
 static void ping_leg(struct supervisor *s, struct leg *leg)
 {
-    uint8_t payload[8];
-    const uint32_t id = (uint32_t)leg->session->id;
-    memcpy(payload, PROBE, 4);
-    memcpy(payload + 4, &id, 4);
-    if (relay_put_frame(s, leg, FRAMES_PING, payload, sizeof payload)) {
+    const uint64_t payload = ping_payload(s, leg);
+    if (relay_put_frame(s, leg, FRAMES_PING, &payload, sizeof payload)) {
         s->pings++;
+        if (leg->pings_out < UINT8_MAX)
+            leg->pings_out++;
         leg->pinged_ms = s->now_ms;
     }
 }
 
-/* A ping may stand between the frames of a message, a text message may not. */
-void heartbeat_between(struct supervisor *s, struct session *x)
+static void beat_json(struct supervisor *s, struct session *x)
+{
+    char text[1024];
+    const size_t len = beat_text(s, x, text, sizeof text);
+    if (!len)
+        return;
+    s->heartbeats++;
+    s->heartbeats_acked += relay_put_frame(s, &x->client, FRAMES_TEXT, text, len);
+}
+
+/* A ping may stand between the frames of a message, a text message may not. Where nothing can be
+ * put in now, the wheel comes again: what is under way is traffic, too. */
+static void beat(struct supervisor *s, struct session *x)
 {
     const struct config_websocket *w = session_values(s, x);
-    char text[1024];
     if (!frames_between(&x->backend.in) || x->client.out.len)
         return;
     if (pings(w) && !x->client.pinged_ms)
         ping_leg(s, &x->client);
     if (pings(w) && !x->backend.pinged_ms && x->backend.io.fd >= 0 && frames_between(&x->client.in))
         ping_leg(s, &x->backend);
-    if (w->heartbeat == CONFIG_HEARTBEAT_JSON || w->heartbeat == CONFIG_HEARTBEAT_BOTH) {
-        if (!frames_between_messages(&x->backend.in))
-            return;
-        const size_t len = beat_text(s, x, text, sizeof text);
-        if (len) {
-            s->heartbeats++;
-            s->heartbeats_acked += relay_put_frame(s, &x->client, FRAMES_TEXT, text, len);
-        }
-    }
-    x->beat_due = false;
+    if ((w->heartbeat == CONFIG_HEARTBEAT_JSON || w->heartbeat == CONFIG_HEARTBEAT_BOTH) &&
+        frames_between_messages(&x->backend.in))
+        beat_json(s, x);
 }
 
-/* true: it answers a ping of ours, and nobody else is to see it. */
 bool heartbeat_pong(struct supervisor *s, struct leg *from, const uint8_t *payload, size_t len)
 {
-    const uint32_t id = (uint32_t)from->session->id;
-    if (len != 8 || memcmp(payload, PROBE, 4) || memcmp(payload + 4, &id, 4))
+    const uint64_t ours = ping_payload(s, from);
+    if (!from->pings_out || len != sizeof ours || memcmp(payload, &ours, sizeof ours))
         return false;
+    from->pings_out--;
     s->pongs++;
     return true;
 }
@@ -173,10 +192,8 @@ static void look_open(struct supervisor *s, struct session *x)
     }
     const uint64_t early = w->interval_ms / 8 + WHEEL_TICK_MS; /* of the spread, of the wheel */
     if (w->heartbeat != CONFIG_HEARTBEAT_OFF &&
-        s->now_ms - x->to_client_ms + early >= w->interval_ms) {
-        x->beat_due = true;
-        heartbeat_between(s, x);
-    }
+        s->now_ms - x->to_client_ms + early >= w->interval_ms)
+        beat(s, x);
     uint64_t due =
         later(x->to_client_ms, s->now_ms - w->interval_ms / 2) + spread(s, w->interval_ms);
     if (x->client.pinged_ms && due > x->client.pinged_ms + w->timeout_ms)
@@ -203,8 +220,11 @@ static void look(struct supervisor *s, struct session *x)
     case SESSION_ASKING:
         backend_ready(s, x, EV_TIMER);
         break;
+    case SESSION_REFUSING:
+        refuse_due(s, x);
+        break;
     case SESSION_CLOSING:
-        session_end(s, x, (enum session_end)x->end);
+        session_close_due(s, x);
         break;
     default:
         break;

@@ -20,38 +20,6 @@ struct worker_link {
     struct worker_link *next, **link;
 };
 
-/* ---- refusals ---- */
-
-static const char *reason_of(unsigned status)
-{
-    return status == 502   ? "Bad Gateway"
-           : status == 504 ? "Gateway Timeout"
-                           : "Service Unavailable";
-}
-
-void intake_refuse(int fd, unsigned status, unsigned retry_s, const char *why)
-{
-    char text[768], body[384], retry[48] = "", sink[1024];
-    const int n = snprintf(
-        body, sizeof body, "{\"type\":\"%s\",\"title\":\"%s\",\"status\":%u,\"detail\":\"%s.\"}",
-        status == 503 ? "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity"
-                      : "about:blank",
-        reason_of(status), status, why);
-    if (retry_s)
-        snprintf(retry, sizeof retry, "Retry-After: %u\r\n", retry_s);
-    const int len =
-        snprintf(text, sizeof text,
-                 "HTTP/1.1 %u %s\r\nContent-Type: application/problem+json\r\nContent-Length: "
-                 "%d\r\nCache-Control: no-store\r\n"
-                 "%sConnection: close\r\n\r\n%s",
-                 status, reason_of(status), n, retry, body);
-    send(fd, text, (size_t)len, MSG_NOSIGNAL | MSG_DONTWAIT);
-    shutdown(fd, SHUT_WR);
-    /* what has been sent to us already must not turn our FIN into a reset */
-    while (recv(fd, sink, sizeof sink, MSG_DONTWAIT) > 0)
-        ;
-}
-
 /* ---- one message ---- */
 
 static const struct config_route *find_route(const struct supervisor *s, const char *pattern,
@@ -72,56 +40,115 @@ static bool is_stream(int fd)
     return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0 && type == SOCK_STREAM;
 }
 
-static bool make_pending(struct session *x, const struct handover *h, const char *head)
+/* bytes: lines of the limits, head, surplus. */
+static bool make_pending(struct session *x, const struct handover *h, const char *bytes)
 {
-    const size_t bytes = (size_t)h->head_len + h->surplus_len;
-    struct pending *p = x->pending = calloc(1, sizeof *p + bytes);
+    const size_t len = (size_t)h->limit_len + h->head_len + h->surplus_len;
+    struct pending *p = x->pending = calloc(1, sizeof *p + len);
     if (!p)
         return false;
     memcpy(p->accept_key, h->accept_key, sizeof p->accept_key);
+    p->limit_len = h->limit_len;
     p->head_len = h->head_len;
     p->surplus_len = h->surplus_len;
-    memcpy(p->bytes, head, bytes);
+    memcpy(p->bytes, bytes, len);
     return true;
+}
+
+/* May pages of this origin open WebSockets here? One that says none is no browser's. */
+static bool origin_allowed(const struct config_websocket *w, const char *head, size_t len)
+{
+    static struct h1_head h; /* 5 KiB, used within this call alone */
+    size_t scanned = 0;
+    enum problem problem;
+    if (!w->n_origins)
+        return true;
+    if (h1_parse_request(head, len, &scanned, &h, &problem) != H1_DONE)
+        return false;
+    const struct h1_field *f = h1_only(&h, H1_ORIGIN);
+    for (uint32_t i = 0; f && i < w->n_origins; i++)
+        if (strlen(w->origins[i]) == f->value.len &&
+            !memcmp(w->origins[i], f->value.at, f->value.len))
+            return true;
+    return false;
+}
+
+/* NULL: it may come in. Otherwise *r is what to answer. */
+static const struct refusal *look_at(struct supervisor *s, const struct config_route *route,
+                                     const struct clientip *ip, const char *head, size_t head_len,
+                                     struct refusal *r)
+{
+    *r = (struct refusal){PROBLEM_UNAVAILABLE, 1 + (unsigned)(supervisor_random(s) % 10),
+                          "the route has no websocket section here"};
+    if (!route)
+        return r;
+    if (!origin_allowed(&s->route_values[route->index].ws, head, head_len)) {
+        *r = (struct refusal){PROBLEM_FORBIDDEN, 0, "this Origin may not open WebSockets here"};
+        return r;
+    }
+    const enum admit admit = admit_check(s, route, ip);
+    if (admit == ADMIT_YES)
+        return NULL;
+    admit_log(s, route, ip, admit);
+    r->why = admit_reason(admit);
+    return r;
+}
+
+static void turn_away(struct supervisor *s, const struct config_route *route, int fd,
+                      const struct refusal *r, struct lines limits)
+{
+    s->refused++;
+    if (route)
+        s->routes[route->index].refused++;
+    refuse(s, fd, r, limits);
 }
 
 /* Takes fd. */
 static void take_client(struct supervisor *s, const struct handover *h, const char *rest, int fd)
 {
-    const char *id = rest + h->route_len, *head = id + h->id_len;
+    static const struct refusal no_memory = {PROBLEM_UNAVAILABLE, 1, "out of memory"};
+    const char *id = rest + h->route_len, *lines = id + h->id_len, *head = lines + h->limit_len;
     const struct config_route *route = find_route(s, rest, h->route_len);
+    const struct lines limits = {lines, h->limit_len};
     struct clientip peer, ip;
+    struct refusal refusal;
     memcpy(peer.addr, h->peer, sizeof peer.addr);
     clientip_group(&peer, &ip); /* who has a /64 has as many addresses as it likes */
-    const char *why =
-        route ? admit_check(s, route, &ip) : "the route has no websocket section here";
-    struct session *x = why ? NULL : session_new(s, fd, route, &ip);
+    const struct refusal *no = look_at(s, route, &ip, head, h->head_len, &refusal);
+    struct session *x = no ? NULL : session_new(s, fd, route, &ip);
     if (!x) {
-        s->refused++;
-        if (route)
-            s->routes[route->index].refused++;
-        intake_refuse(fd, 503, 1 + (unsigned)(supervisor_random(s) % 10),
-                      why ? why : "out of memory");
-        close(fd);
+        turn_away(s, route, fd, no ? no : &no_memory, limits);
         return;
     }
-    if (h->id_len && h->id_len <= 128 && frames_utf8_valid((const uint8_t *)id, h->id_len))
-        x->client_id = strndup(id, h->id_len);
-    if (!make_pending(x, h, head)) {
-        intake_refuse(fd, 503, 1, "out of memory");
-        session_end(s, x, END_FAILED);
-    } else if (route->upstream) {
+    x->client_id = client_id_make(id, h->id_len);
+    if (!make_pending(x, h, lines))
+        refuse_session(s, x, &no_memory, END_FAILED);
+    else if (route->upstream)
         backend_begin(s, x);
-    } else {
+    else
         local_begin(s, x);
-    }
 }
 
-static bool is_sound(const struct handover *h, size_t len)
+/* Whole lines, and no blank one: nothing of a worker's ends the head early. */
+static bool lines_sound(const char *at, size_t len)
 {
-    const uint64_t want =
-        sizeof *h + (uint64_t)h->route_len + h->id_len + h->head_len + h->surplus_len;
-    return h->magic == HANDOVER_MAGIC && h->version == HANDOVER_VERSION && want == len;
+    for (size_t i = 0; i < len; i++) {
+        const unsigned char c = (unsigned char)at[i];
+        if (c == '\r'   ? i + 1 >= len || at[i + 1] != '\n'
+            : c == '\n' ? i < 2 || at[i - 1] != '\r' || at[i - 2] == '\n'
+                        : c < 0x20 || c == 0x7f)
+            return false;
+    }
+    return !len || at[len - 1] == '\n';
+}
+
+static bool is_sound(const struct handover *h, const char *rest, size_t len)
+{
+    const uint64_t want = sizeof *h + (uint64_t)h->route_len + h->id_len + h->limit_len +
+                          h->head_len + h->surplus_len;
+    return h->magic == HANDOVER_MAGIC && h->version == HANDOVER_VERSION && want == len &&
+           h->limit_len <= HANDOVER_LINES_MAX &&
+           lines_sound(rest + h->route_len + h->id_len, h->limit_len);
 }
 
 /* A worker has invalidated something. */
@@ -132,7 +159,7 @@ static void take_news(struct supervisor *s, const struct handover *h, const char
     const uint32_t len = h->id_len ? h->id_len : h->head_len;
     if (len >= sizeof text)
         return;
-    memcpy(text, h->id_len ? id : id + h->id_len, len);
+    memcpy(text, h->id_len ? id : id + h->id_len + h->limit_len, len);
     text[len] = 0;
     if (frames_utf8_valid((const uint8_t *)text, len))
         local_invalidated(s, &tag, h->id_len ? 1 : 0, h->id_len ? NULL : len ? text : "/");
@@ -164,7 +191,7 @@ static int take_message(struct supervisor *s, int link)
     bool good = n >= (ssize_t)sizeof h && !(m.msg_flags & (MSG_TRUNC | MSG_CTRUNC));
     if (good) {
         memcpy(&h, bytes, sizeof h);
-        good = is_sound(&h, (size_t)n);
+        good = is_sound(&h, bytes + sizeof h, (size_t)n);
     }
     if (good && (h.flags & HANDOVER_TELLS) && n_fds == 0) {
         take_news(s, &h, bytes + sizeof h);

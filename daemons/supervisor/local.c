@@ -5,6 +5,8 @@
  * {"type":"subscribe","tags":["item-7"],"prefix":"/api/items/"}; without that it hears of all.
  */
 #include "daemons/supervisor/supervisor.h"
+#include "polder/clock.h"
+#include "polder/field.h"
 
 #include <jansson.h>
 #include <stdlib.h>
@@ -41,12 +43,15 @@ void local_free(struct session *x)
 void local_begin(struct supervisor *s, struct session *x)
 {
     struct pending *p = x->pending;
-    char head[256];
+    const struct lines limits = pending_lines(p);
+    char head[512 + HANDOVER_LINES_MAX], date[FIELD_DATE_LEN + 1];
+    field_date_format((int64_t)(clock_real_ms() / 1000), date);
     x->subscription = calloc(1, sizeof *x->subscription);
     const int n = snprintf(head, sizeof head,
-                           "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: "
-                           "Upgrade\r\nSec-WebSocket-Accept: %.28s\r\n\r\n",
-                           p->accept_key);
+                           "HTTP/1.1 101 Switching Protocols\r\nDate: %s\r\nUpgrade: "
+                           "websocket\r\nConnection: Upgrade\r\n%.*sSec-WebSocket-Accept: "
+                           "%.28s\r\n\r\n",
+                           date, (int)limits.len, limits.at, p->accept_key);
     if (!x->subscription || !relay_put(s, &x->client, (const uint8_t *)head, (size_t)n)) {
         session_end(s, x, END_FAILED);
         return;
@@ -54,7 +59,7 @@ void local_begin(struct supervisor *s, struct session *x)
     x->pending = NULL;
     session_opened(s, x);
     if (p->surplus_len)
-        relay_feed(s, &x->client, (const uint8_t *)p->bytes + p->head_len, p->surplus_len);
+        relay_feed(s, &x->client, (const uint8_t *)pending_surplus(p), p->surplus_len);
     free(p);
     if (x->state != SESSION_ENDED)
         relay_watch(s, x);

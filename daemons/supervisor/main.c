@@ -60,6 +60,8 @@ static void use_config(struct supervisor *s, struct config *c)
     s->config = c;
     log_set_level((enum log_level)c->log_level);
     s->values = c->websocket;
+    s->max_connections_total = c->websocket_max_connections_total;
+    s->max_per_client_total = c->websocket_max_per_client_total;
     for (uint32_t i = 0; i < c->n_routes; i++)
         if (c->routes[i].websocket)
             s->route_values[i].ws = *c->routes[i].websocket;
@@ -81,8 +83,35 @@ static const struct config_route *same_route(const struct config *c, const struc
     return NULL;
 }
 
-/* Sessions move over to the route of the same pattern; those whose route is gone are told to come
- * again. */
+static bool same_servers(const struct config_upstream *a, const struct config_upstream *b)
+{
+    if (!a || !b)
+        return a == b;
+    if (strcmp(a->name, b->name) != 0 || a->n_servers != b->n_servers)
+        return false;
+    for (uint32_t i = 0; i < a->n_servers; i++)
+        if (strcmp(a->servers[i].address.text, b->servers[i].address.text) != 0)
+            return false;
+    return true;
+}
+
+/* Does it go on as if nothing had happened? A handshake waits for one of the route's servers. */
+static bool survives(const struct session *x, const struct config_route *to)
+{
+    return to && (x->state == SESSION_OPEN || x->state == SESSION_CLOSING ||
+                  same_servers(x->route->upstream, to->upstream));
+}
+
+static void move_over(struct session *x, const struct config_route *to)
+{
+    if (x->pending && x->pending->server)
+        x->pending->server =
+            &to->upstream->servers[x->pending->server - x->route->upstream->servers];
+    x->route = to;
+}
+
+/* Sessions move over to the route of the same pattern; those whose route is gone, and handshakes
+ * whose servers have changed, are told to come again. */
 static void reload(struct supervisor *s)
 {
     void *memory, *old_memory = s->arena[0];
@@ -110,15 +139,14 @@ static void reload(struct supervisor *s)
     }
     for (struct session *x = s->sessions, *next; x; x = next) {
         next = x->next;
-        const bool stays = same_route(c, x->route),
-                   settled = x->state == SESSION_OPEN || x->state == SESSION_CLOSING;
-        if (!settled || (!stays && x->state == SESSION_OPEN))
+        if (survives(x, same_route(c, x->route)))
+            continue;
+        if (x->state != SESSION_CLOSING)
             session_close(s, x, 1012, "the service has changed", END_DRAIN);
-        if (!stays || !settled) /* its configuration goes */
-            session_end(s, x, END_DRAIN);
+        session_end(s, x, END_DRAIN); /* its configuration goes */
     }
     for (struct session *x = s->sessions; x; x = x->next) {
-        x->route = same_route(c, x->route);
+        move_over(x, same_route(c, x->route));
         counts[x->route->index].open++;
     }
     session_bury(s);
@@ -126,6 +154,7 @@ static void reload(struct supervisor *s)
     free(counts);
     use_config(s, c);
     open_log(s);
+    values_forget(s);
     s->arena[0] = memory;
     munmap(old_memory, SHARED_REGION_SIZE);
     for (struct session *x = s->sessions; x; x = x->next)
@@ -143,7 +172,8 @@ static void on_tick(struct ev_loop *loop, ev_timer *w, int revents)
     s->now_ms = clock_mono_ms();
     s->real_ms = clock_real_ms();
     wheel_turn(s);
-    if (s->draining && (!s->open || s->now_ms >= s->drain_until_ms))
+    refuse_tick(s);
+    if (s->draining && ((!s->open && !s->leaving) || s->now_ms >= s->drain_until_ms))
         ev_break(loop, EVBREAK_ALL);
 }
 
@@ -153,7 +183,8 @@ static void before_sleep(struct ev_loop *loop, ev_prepare *w, int revents)
     (void)w, (void)revents;
     session_bury(s);
     access_log_flush(&s->log);
-    if (!s->open && !s->draining) /* nobody to look after: the wheel rests, until wheel_set() */
+    /* nobody to look after: the wheel rests, until wheel_set() */
+    if (!s->open && !s->leaving && !s->draining)
         ev_timer_stop(loop, &s->tick);
 }
 
@@ -254,7 +285,7 @@ static int run(struct supervisor *s)
         intake_close(s);
         return 1;
     }
-    log_info("ready; at most %u WebSockets", s->values.max_connections);
+    log_info("ready; at most %u WebSockets on a route", s->values.max_connections);
     sandbox_enter_or_warn(SANDBOX_SUPERVISOR, s->config->sandbox);
     sd_notify(0, "READY=1");
     ev_run(s->loop, 0);
@@ -262,6 +293,7 @@ static int run(struct supervisor *s)
         next = x->next;
         session_end(s, x, END_DRAIN);
     }
+    refuse_end_all(s);
     session_bury(s);
     methods_close(s);
     intake_close(s);

@@ -88,12 +88,23 @@ static double success(const struct supervisor *s)
     return sent ? (double)good / (double)sent : 1;
 }
 
+/* All routes together. */
+static uint64_t capacity(const struct supervisor *s)
+{
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < s->config->n_routes; i++)
+        if (s->config->routes[i].websocket)
+            sum += s->route_values[i].ws.max_connections;
+    return s->max_connections_total && s->max_connections_total < sum ? s->max_connections_total
+                                                                      : sum;
+}
+
 static void ws_stats(struct supervisor *s, const struct rpc_call *call)
 {
     struct rpc_out *o = rpc_reply_result(call->reply);
     rpc_out_map(o, NULL);
     rpc_out_u64(o, "activeConnections", s->open);
-    rpc_out_u64(o, "maxConnections", s->values.max_connections);
+    rpc_out_u64(o, "maxConnections", capacity(s));
     rpc_out_f64(o, "heartbeatSuccess", success(s));
     rpc_out_u64(o, "heartbeatsSent", s->heartbeats + s->pings);
     rpc_out_u64(o, "jsonHeartbeats", s->heartbeats);
@@ -119,7 +130,8 @@ static void ws_stats(struct supervisor *s, const struct rpc_call *call)
 
 static const char *state_name(const struct session *x)
 {
-    static const char *const names[] = {"connecting", "asking", "open", "closing", "ended"};
+    static const char *const names[] = {"connecting", "asking",  "refusing",
+                                        "open",       "closing", "ended"};
     return names[x->state];
 }
 
@@ -186,192 +198,6 @@ static void ws_broadcast(struct supervisor *s, const struct rpc_call *call)
     rpc_out_map(o, NULL);
     rpc_out_u64(o, "told", told);
     rpc_out_u64(o, "of", s->open);
-    rpc_out_end(o);
-    rpc_reply_send(call->reply);
-}
-
-/* ---- ws.set ---- */
-
-static const char *set_count(const char *text, uint32_t *out)
-{
-    char *end;
-    const unsigned long n = strtoul(text, &end, 10);
-    if (*text < '0' || *text > '9' || *end || n > 10000000)
-        return "a number up to 10000000";
-    *out = (uint32_t)n;
-    return NULL;
-}
-
-static const char *set_time(const char *text, uint32_t *out)
-{
-    uint64_t ms;
-    if (config_parse_duration(text, &ms) || ms < 100 || ms > 86400000)
-        return "a duration between 100ms and 1d";
-    *out = (uint32_t)ms;
-    return NULL;
-}
-
-static const char *set_value(struct config_websocket *w, const char *key, const char *text)
-{
-    static const char *const beats[] = {[CONFIG_HEARTBEAT_OFF] = "off",
-                                        [CONFIG_HEARTBEAT_PING] = "ping",
-                                        [CONFIG_HEARTBEAT_JSON] = "json",
-                                        [CONFIG_HEARTBEAT_BOTH] = "both"};
-    char *end;
-    if (!strcmp(key, "max_connections"))
-        return set_count(text, &w->max_connections);
-    if (!strcmp(key, "max_per_client"))
-        return set_count(text, &w->max_per_client);
-    if (!strcmp(key, "interval"))
-        return set_time(text, &w->interval_ms);
-    if (!strcmp(key, "timeout"))
-        return set_time(text, &w->timeout_ms);
-    if (!strcmp(key, "connect_rate")) {
-        const double d = strtod(text, &end);
-        if (*text < '0' || *text > '9' || *end || d > 1e6)
-            return "a number of handshakes a second";
-        w->connect_rate = d;
-        return NULL;
-    }
-    if (!strcmp(key, "heartbeat")) {
-        for (int i = 0; i < 4; i++)
-            if (!strcmp(text, beats[i])) {
-                w->heartbeat = (enum config_heartbeat)i;
-                return NULL;
-            }
-        return "json, ping, both or off";
-    }
-    return "one of max_connections, max_per_client, interval, timeout, heartbeat, connect_rate, "
-           "route";
-}
-
-/* A route that has not stated its own value follows the one for all. */
-static bool inherits(const struct config_websocket *own, const struct config_websocket *all,
-                     const char *key)
-{
-    if (!strcmp(key, "max_connections"))
-        return own->max_connections == all->max_connections;
-    if (!strcmp(key, "max_per_client"))
-        return own->max_per_client == all->max_per_client;
-    if (!strcmp(key, "interval"))
-        return own->interval_ms == all->interval_ms;
-    if (!strcmp(key, "timeout"))
-        return own->timeout_ms == all->timeout_ms;
-    if (!strcmp(key, "heartbeat"))
-        return own->heartbeat == all->heartbeat;
-    return own->connect_rate <= all->connect_rate && own->connect_rate >= all->connect_rate;
-}
-
-static int by_idleness(const void *a, const void *b)
-{
-    const struct session *x = *(struct session *const *)a, *y = *(struct session *const *)b;
-    const uint64_t i = x->from_client_ms, k = y->from_client_ms;
-    return i < k ? -1 : i > k;
-}
-
-/* Closes the longest idle until the limits are kept. */
-static unsigned shed(struct supervisor *s)
-{
-    struct session **all = calloc(s->open + 1, sizeof(struct session *));
-    size_t n = 0;
-    unsigned gone = 0, left = 0;
-    uint32_t *on_route_left = calloc(SUPERVISOR_ROUTES, sizeof *on_route_left);
-    for (struct session *x = s->sessions; all && on_route_left && x; x = x->next) {
-        x->count->leaving = 0;
-        if (x->state == SESSION_CLOSING) /* on its way out */
-            continue;
-        left++;
-        on_route_left[x->route->index]++;
-        if (x->state == SESSION_OPEN)
-            all[n++] = x;
-    }
-    for (struct session *x = s->sessions; all && x; x = x->next)
-        x->count->leaving += x->state == SESSION_CLOSING;
-    if (all)
-        qsort(all, n, sizeof(struct session *), by_idleness);
-    for (size_t i = 0; i < n; i++) {
-        const uint32_t r = all[i]->route->index;
-        if (left <= s->values.max_connections &&
-            on_route_left[r] <= s->route_values[r].ws.max_connections &&
-            all[i]->count->n - all[i]->count->leaving <= s->values.max_per_client)
-            continue;
-        session_close(s, all[i], 1013, "too many connections; try again later", END_SHED);
-        if (all[i]->state == SESSION_CLOSING)
-            all[i]->count->leaving++;
-        left--;
-        on_route_left[r]--;
-        gone++;
-    }
-    free(all);
-    free(on_route_left);
-    return gone;
-}
-
-static bool on_route(const struct supervisor *s, uint32_t i, const char *route)
-{
-    return s->config->routes[i].websocket &&
-           (!route || !strcmp(s->config->routes[i].pattern, route));
-}
-
-static void ws_set(struct supervisor *s, const struct rpc_call *call)
-{
-    const msgpack_object *set = rpc_in_get(call->params, "set");
-    struct config_websocket top = s->values;
-    struct route_values *copy = malloc(sizeof s->route_values);
-    char route_text[512];
-    const char *why = copy ? NULL : "memory", *wrong = "";
-    char key[64], text[128];
-    const char *route = set && set->type == MSGPACK_OBJECT_MAP &&
-                                rpc_in_text(set, "route", route_text, sizeof route_text) >= 0
-                            ? route_text
-                            : NULL;
-    bool known = !route;
-    if (copy)
-        memcpy(copy, s->route_values, sizeof s->route_values);
-    for (uint32_t k = 0; !why && set && set->type == MSGPACK_OBJECT_MAP && k < set->via.map.size;
-         k++) {
-        if (rpc_in_object_text(&set->via.map.ptr[k].key, key, sizeof key) < 0 ||
-            rpc_in_object_text(&set->via.map.ptr[k].val, text, sizeof text) < 0) {
-            why = "KEY=VALUE";
-            break;
-        }
-        if (!strcmp(key, "route"))
-            continue;
-        wrong = key;
-        if (!route)
-            why = set_value(&top, key, text);
-        for (uint32_t i = 0; !why && i < s->config->n_routes; i++)
-            if (on_route(s, i, route)) {
-                known = true;
-                if (!route && !inherits(&copy[i].ws, &s->values, key))
-                    continue;
-                why = set_value(&copy[i].ws, key, text);
-            }
-    }
-    if (why || !known) {
-        if (why)
-            rpc_reply_error(call->reply, RPC_BAD_ARGUMENT, "%s: %s would be right", wrong, why);
-        else
-            rpc_reply_error(call->reply, RPC_NOT_FOUND, "no route \"%s\" has a websocket section",
-                            route);
-        free(copy);
-        return;
-    }
-    s->values = top;
-    memcpy(s->route_values, copy, sizeof s->route_values);
-    free(copy);
-    const unsigned gone = rpc_in_flag(call->params, "shed") ? shed(s) : 0;
-    for (struct session *x = s->sessions; x; x = x->next)
-        if (x->state == SESSION_OPEN && !x->deadline_ms)
-            heartbeat_arm(s, x);
-    struct rpc_out *o = rpc_reply_result(call->reply);
-    rpc_out_map(o, NULL);
-    rpc_out_u64(o, "max_connections", s->values.max_connections);
-    rpc_out_u64(o, "max_per_client", s->values.max_per_client);
-    rpc_out_u64(o, "interval_ms", s->values.interval_ms);
-    rpc_out_u64(o, "timeout_ms", s->values.timeout_ms);
-    rpc_out_u64(o, "open", s->open);
-    rpc_out_u64(o, "shed", gone);
     rpc_out_end(o);
     rpc_reply_send(call->reply);
 }
@@ -469,14 +295,10 @@ static void log_reopen_run(struct supervisor *s, const struct rpc_call *call)
 static const struct {
     const char *name;
     void (*run)(struct supervisor *s, const struct rpc_call *call);
-} methods[] = {{"ws.stats", ws_stats},
-               {"ws.list", ws_list},
-               {"ws.close", ws_close},
-               {"ws.broadcast", ws_broadcast},
-               {"ws.set", ws_set},
-               {"ws.invalidated", ws_invalidated},
-               {"ws.weight", ws_weight},
-               {"log.level", log_level_run},
+} methods[] = {{"ws.stats", ws_stats},        {"ws.list", ws_list},
+               {"ws.close", ws_close},        {"ws.broadcast", ws_broadcast},
+               {"ws.set", values_set},        {"ws.invalidated", ws_invalidated},
+               {"ws.weight", ws_weight},      {"log.level", log_level_run},
                {"log.reopen", log_reopen_run}};
 
 static void on_call(void *arg, const struct rpc_call *call)

@@ -8,79 +8,21 @@
  * chose the payload, and it was made for this very frame.
  */
 #include "daemons/supervisor/supervisor.h"
+#include "polder/log.h"
 
 #include <errno.h>
 #include <linux/sockios.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define POOL_MOST 256
-
 static struct leg *other(struct leg *leg)
 {
     struct session *x = leg->session;
     return leg == &x->client ? &x->backend : &x->client;
-}
-
-/* ---- pooled pieces ---- */
-
-static struct piece *piece_get(struct supervisor *s)
-{
-    struct piece *p = s->pool;
-    if (p) {
-        s->pool = p->next;
-        s->pooled--;
-    } else if (!(p = malloc(sizeof *p))) {
-        return NULL;
-    }
-    p->next = NULL;
-    p->start = p->end = 0;
-    return p;
-}
-
-static void piece_put(struct supervisor *s, struct piece *p)
-{
-    if (s->pooled >= POOL_MOST) {
-        free(p);
-        return;
-    }
-    p->next = s->pool;
-    s->pool = p;
-    s->pooled++;
-}
-
-static bool queue_append(struct supervisor *s, struct queue *q, const uint8_t *bytes, size_t len)
-{
-    while (len) {
-        if (!q->tail || q->tail->end == SUPERVISOR_CHUNK) {
-            struct piece *p = piece_get(s);
-            if (!p)
-                return false;
-            if (q->tail)
-                q->tail->next = p;
-            else
-                q->head = p;
-            q->tail = p;
-        }
-        const size_t room = SUPERVISOR_CHUNK - q->tail->end, n = len < room ? len : room;
-        memcpy(q->tail->data + q->tail->end, bytes, n);
-        q->tail->end += (uint32_t)n;
-        q->len += n;
-        bytes += n, len -= n;
-    }
-    return true;
-}
-
-static void queue_pop(struct supervisor *s, struct queue *q)
-{
-    struct piece *p = q->head;
-    q->head = p->next;
-    if (!q->head)
-        q->tail = NULL;
-    piece_put(s, p);
 }
 
 void relay_close(struct supervisor *s, struct leg *leg)
@@ -91,9 +33,7 @@ void relay_close(struct supervisor *s, struct leg *leg)
         s->held--;
     }
     leg->io.fd = -1;
-    while (leg->out.head)
-        queue_pop(s, &leg->out);
-    leg->out.len = 0;
+    queue_clear(s, &leg->out);
     if (leg->stash)
         piece_put(s, leg->stash);
     leg->stash = NULL;
@@ -148,21 +88,10 @@ bool relay_put_frame(struct supervisor *s, struct leg *to, enum frames_opcode op
 
 static void flush(struct supervisor *s, struct leg *to)
 {
-    while (to->out.head) {
-        struct piece *p = to->out.head;
-        const ssize_t n =
-            send(to->io.fd, p->data + p->start, p->end - p->start, MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (n < 0) {
-            to->cut = errno != EAGAIN && errno != EINTR;
-            return;
-        }
+    const ssize_t n = queue_flush(s, &to->out, to->io.fd);
+    if (n > 0)
         wrote(s, to);
-        p->start += (uint32_t)n;
-        to->out.len -= (size_t)n;
-        if (p->start < p->end)
-            return;
-        queue_pop(s, &to->out);
-    }
+    to->cut = n < 0;
 }
 
 /* ---- what has been read ---- */
@@ -179,21 +108,48 @@ static void stash(struct supervisor *s, struct leg *from, const uint8_t *bytes, 
     from->stash->end = (uint32_t)len;
 }
 
-/* The peer broke a rule. A client hears which; a backend that breaks one has failed (1011 for the
- * client). Where part of the bad frame has passed already, the backend cannot be told but by the
+/* Of what a backend does wrong; clients' mistakes are nobody's business here. */
+static void log_backend(struct supervisor *s, const struct session *x, const char *what)
+{
+    if (s->now_ms - s->too_long_logged_ms < LOG_EVERY_MS)
+        return;
+    s->too_long_logged_ms = s->now_ms;
+    log_warning("relay: route %s: a WebSocket was closed: %s", x->route->pattern, what);
+}
+
+static void broken_backend(struct supervisor *s, struct session *x, const struct frames_piece *p)
+{
+    char text[160];
+    if (p->code == 1009) {
+        const struct farewell f = {1009, "a message of the backend is too long"};
+        snprintf(text, sizeof text,
+                 "a message of the backend is longer than max_message_backend (%llu)",
+                 (unsigned long long)session_values(s, x)->max_message_backend);
+        log_backend(s, x, text);
+        session_close_with(s, x, f, f, END_TOO_BIG);
+        return;
+    }
+    snprintf(text, sizeof text, "the backend broke the protocol: %s", p->why);
+    log_backend(s, x, text);
+    session_close_with(s, x, (struct farewell){1011, "the backend broke the protocol"},
+                       (struct farewell){p->code, p->why}, END_BACKEND_LOST);
+}
+
+/* The peer broke a rule, and hears which; for the client, a backend that breaks one has failed
+ * (1011). Where part of the bad frame has passed already, its receiver cannot be told but by the
  * end of the connection. */
 static void broken(struct supervisor *s, struct leg *from, const struct frames_piece *p)
 {
     struct session *x = from->session;
-    const bool client = from == &x->client;
-    if (client && p->code == 1007 && !from->in.started)
-        relay_close(s, &x->backend);
     from->in.close_seen = true; /* nothing more of it is looked at */
-    from->in.left = 0;
-    session_close(s, x, client ? p->code : 1011, client ? p->why : "the backend broke the protocol",
-                  !client           ? END_BACKEND_LOST
-                  : p->code == 1009 ? END_TOO_BIG
-                                    : END_PROTOCOL);
+    from->in.left = p->within && from == &x->backend;
+    if (from == &x->backend) {
+        broken_backend(s, x, p);
+        return;
+    }
+    if (p->within)
+        relay_close(s, &x->backend);
+    session_close(s, x, p->code, p->why, p->code == 1009 ? END_TOO_BIG : END_PROTOCOL);
 }
 
 static void take_close(struct supervisor *s, struct leg *from)
@@ -203,8 +159,8 @@ static void take_close(struct supervisor *s, struct leg *from)
         return;
     session_move(x, SESSION_CLOSING);
     x->end = from == &x->client ? END_CLIENT_CLOSED : END_BACKEND_CLOSED;
-    x->deadline_ms = s->now_ms + CLOSE_TIMEOUT_MS;
-    wheel_set(s, x, x->deadline_ms);
+    x->moved_ms = s->now_ms;
+    session_close_due(s, x);
 }
 
 static void count_message(struct supervisor *s, struct leg *from)
@@ -252,7 +208,8 @@ void relay_feed(struct supervisor *s, struct leg *from, const uint8_t *bytes, si
 {
     struct session *x = from->session;
     struct leg *to = other(from);
-    const uint64_t most = session_values(s, x)->max_message;
+    const struct config_websocket *w = session_values(s, x);
+    const uint64_t most = from == &x->client ? w->max_message : w->max_message_backend;
     struct frames_piece p;
     size_t at = 0, run = 0; /* [run, at) passes */
     while (at < len) {
@@ -278,8 +235,6 @@ void relay_feed(struct supervisor *s, struct leg *from, const uint8_t *bytes, si
     if (at > run)
         relay_put(s, to, bytes + run, at - run);
     stash(s, from, bytes + at, len - at);
-    if (from == &x->backend && x->beat_due && x->state == SESSION_OPEN)
-        heartbeat_between(s, x);
 }
 
 /* ---- a leg is gone ---- */
@@ -311,8 +266,8 @@ static void lost_client(struct supervisor *s, struct session *x)
         session_move(x, SESSION_CLOSING);
         x->end = END_CLIENT_LOST;
     }
-    x->deadline_ms = s->now_ms + CLOSE_TIMEOUT_MS;
-    wheel_set(s, x, x->deadline_ms);
+    x->moved_ms = s->now_ms;
+    session_close_due(s, x);
 }
 
 static void lost(struct supervisor *s, struct leg *leg)
@@ -332,6 +287,8 @@ static bool settled(const struct session *x)
 {
     if (x->state == SESSION_CLOSING && x->client.io.fd < 0)
         return x->backend.io.fd < 0;
+    if (x->untold)
+        return !x->client.out.len;
     const bool client = x->client.in.close_seen,
                backend = x->backend.io.fd < 0 || x->backend.in.close_seen;
     return x->state == SESSION_CLOSING && client && backend && !x->client.out.len &&

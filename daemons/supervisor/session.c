@@ -5,10 +5,12 @@
 #include "polder/log.h"
 
 #include <assert.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -31,7 +33,9 @@ const char *const session_end_names[END_REASONS] = {
 /* From state to states. */
 static const uint8_t moves[SESSION_STATES] = {
     [SESSION_CONNECTING] = 1 << SESSION_ASKING | 1 << SESSION_OPEN | 1 << SESSION_ENDED,
-    [SESSION_ASKING] = 1 << SESSION_CONNECTING | 1 << SESSION_OPEN | 1 << SESSION_ENDED,
+    [SESSION_ASKING] =
+        1 << SESSION_CONNECTING | 1 << SESSION_REFUSING | 1 << SESSION_OPEN | 1 << SESSION_ENDED,
+    [SESSION_REFUSING] = 1 << SESSION_ENDED,
     [SESSION_OPEN] = 1 << SESSION_CLOSING | 1 << SESSION_ENDED,
     [SESSION_CLOSING] = 1 << SESSION_ENDED,
     [SESSION_ENDED] = 0,
@@ -60,13 +64,23 @@ const struct config_websocket *session_values(const struct supervisor *s, const 
     return &s->route_values[x->route->index].ws;
 }
 
-/* A second line behind heartbeats: the kernel gives up on a peer that acknowledges nothing. */
-static void tune(int fd, unsigned timeout_ms)
+static void tune(int fd)
 {
     const int one = 1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
-    setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout_ms, sizeof timeout_ms);
+}
+
+/* A second line behind pings. Elsewhere a reader may stand still for as long as it likes. */
+void session_tune(const struct supervisor *s, const struct session *x)
+{
+    const struct config_websocket *w = session_values(s, x);
+    const bool reaps =
+        w->heartbeat == CONFIG_HEARTBEAT_PING || w->heartbeat == CONFIG_HEARTBEAT_BOTH;
+    const unsigned ms = reaps ? w->timeout_ms * 2 : 0;
+    setsockopt(x->client.io.fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof ms);
+    if (x->backend.io.fd >= 0)
+        setsockopt(x->backend.io.fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof ms);
 }
 
 struct session *session_new(struct supervisor *s, int fd, const struct config_route *route,
@@ -94,7 +108,7 @@ struct session *session_new(struct supervisor *s, int fd, const struct config_ro
     s->sessions = x;
     s->open++;
     s->routes[route->index].open++;
-    tune(fd, s->values.timeout_ms * 2);
+    tune(fd);
     return x;
 }
 
@@ -107,7 +121,7 @@ void session_opened(struct supervisor *s, struct session *x)
     s->opened++;
     s->routes[x->route->index].opened++;
     if (x->backend.io.fd >= 0)
-        tune(x->backend.io.fd, s->values.timeout_ms * 2);
+        tune(x->backend.io.fd);
     heartbeat_arm(s, x);
 }
 
@@ -162,28 +176,79 @@ void session_bury(struct supervisor *s)
 void session_close(struct supervisor *s, struct session *x, uint16_t code, const char *reason,
                    enum session_end why)
 {
+    const struct farewell both = {code, reason};
+    session_close_with(s, x, both, both, why);
+}
+
+static void say_goodbye(struct supervisor *s, struct leg *to, struct farewell f)
+{
     uint8_t payload[125];
+    relay_put_frame(s, to, FRAMES_CLOSE, payload, frames_close_payload(payload, f.code, f.reason));
+}
+
+void session_close_with(struct supervisor *s, struct session *x, struct farewell client,
+                        struct farewell backend, enum session_end why)
+{
     if (x->state != SESSION_OPEN) {
+        const struct refusal r = {PROBLEM_UNAVAILABLE, 1 + (unsigned)(supervisor_random(s) % 10),
+                                  client.reason};
         if (x->state == SESSION_CONNECTING || x->state == SESSION_ASKING)
-            intake_refuse(x->client.io.fd, 503, 1 + (unsigned)(supervisor_random(s) % 10), reason);
-        session_end(s, x, why);
+            refuse_session(s, x, &r, why);
+        else
+            session_end(s, x, why);
         return;
     }
-    const size_t len = frames_close_payload(payload, code, reason);
     x->end = (uint8_t)why;
     x->goodbye = true;
     session_move(x, SESSION_CLOSING);
-    x->deadline_ms = s->now_ms + CLOSE_TIMEOUT_MS;
     /* A leg in the middle of a frame cannot be told: it sees the connection end. */
     const bool told = frames_between(&x->backend.in);
     if (told)
-        relay_put_frame(s, &x->client, FRAMES_CLOSE, payload, len);
+        say_goodbye(s, &x->client, client);
     if (x->backend.io.fd >= 0 && frames_between(&x->client.in))
-        relay_put_frame(s, &x->backend, FRAMES_CLOSE, payload, len);
-    if (!told) {
-        session_end(s, x, why);
+        say_goodbye(s, &x->backend, backend);
+    x->untold = !told;
+    x->deadline_ms = x->moved_ms = s->now_ms;
+    session_close_due(s, x);
+    if (x->state != SESSION_ENDED)
+        relay_watch(s, x);
+}
+
+/* ---- closing in time ---- */
+
+static uint64_t undelivered(const struct leg *leg)
+{
+    int n = 0; /* in the kernel */
+    if (leg->io.fd < 0 || leg->cut)
+        return 0;
+    return leg->out.len + (ioctl(leg->io.fd, SIOCOUTQ, &n) == 0 && n > 0 ? (uint64_t)n : 0);
+}
+
+/* What somebody wants to be rid of has had its notice. */
+static bool is_waited_for(const struct session *x)
+{
+    return x->end != END_CLOSED_BY_ADMIN && x->end != END_SHED && x->end != END_DRAIN &&
+           x->end != END_TIMEOUT && x->end != END_FAILED && x->end != END_PROTOCOL;
+}
+
+/* What was said before the goodbye is delivered while it moves, and for `timeout` after it has
+ * stopped; who has it all gets CLOSE_TIMEOUT_MS to answer. */
+void session_close_due(struct supervisor *s, struct session *x)
+{
+    const uint64_t left = undelivered(&x->client) + undelivered(&x->backend),
+                   most = session_values(s, x)->timeout_ms;
+    uint64_t patience = CLOSE_TIMEOUT_MS;
+    if (left != x->undelivered && is_waited_for(x))
+        x->moved_ms = s->now_ms;
+    x->undelivered = left;
+    if (left && is_waited_for(x) && most > patience)
+        patience = most;
+    if (s->now_ms >= x->moved_ms + patience) {
+        session_end(s, x, (enum session_end)x->end);
         return;
     }
+    x->deadline_ms = x->moved_ms + patience;
+    if (left && x->deadline_ms > s->now_ms + CLOSE_LOOK_MS)
+        x->deadline_ms = s->now_ms + CLOSE_LOOK_MS;
     wheel_set(s, x, x->deadline_ms);
-    relay_watch(s, x);
 }

@@ -4,15 +4,17 @@
  *
  * The way of a connection, by file:
  *
- *   intake.c     a worker's message with the client's socket becomes a session, or a 503
+ *   intake.c     a worker's message with the client's socket becomes a session, or a refusal
  *   admit.c      is there room: in all, on the route, for this client, for this second
  *   backend.c    connects to a server of the route and carries the handshake over; or
+ *   refuse.c     answers in plain HTTP: our own, a backend's refusal; and closes in stages
  *   servers.c    which server, by what all processes know of them
  *   local.c      answers it here, where the route has no backend, and tells of invalidations
  *   relay.c      frames both ways: read into one buffer, looked at (frames.c), written on
  *   heartbeat.c  one wheel for all: heartbeats, reaping, closing in time
  *   session.c    the states of a session, and the one way it ends
- *   methods.c    what the admin socket may ask and change
+ *   methods.c    what the admin socket may ask and do
+ *   values.c     what it may change: ws set
  *
  * Ownership: a session owns two descriptors, a few hundred bytes, and buffers only while bytes are
  * in flight. Counts are changed in session_new() and session_free() and nowhere else, so they are
@@ -21,12 +23,14 @@
  */
 #ifndef POLDER_SUPERVISOR_H
 #define POLDER_SUPERVISOR_H
+#include "daemons/http/h1.h"
 #include "daemons/supervisor/frames.h"
 #include "polder/access_log.h"
 #include "polder/clientip.h"
 #include "polder/config.h"
 #include "polder/handover.h"
 #include "polder/server_state.h"
+#include "polder/problem.h"
 #include "polder/shared.h"
 
 #include <ev.h>
@@ -36,8 +40,9 @@
 #define SUPERVISOR_ROUTES RUNTIME_ROUTES_MAX
 #define WHEEL_TICK_MS     250
 #define WHEEL_SLOTS       1024
-#define CLOSE_TIMEOUT_MS  5000 /* from our close frame to the end */
-#define PROBE             "PLDR"
+#define CLOSE_TIMEOUT_MS  5000 /* from a close frame that was delivered to the end */
+#define CLOSE_LOOK_MS     1000 /* meanwhile it is looked whether bytes still move */
+#define LOG_EVERY_MS      1000 /* of what clients can cause at will */
 
 struct supervisor;
 struct session;
@@ -63,6 +68,7 @@ extern const char *const session_end_names[END_REASONS];
 enum session_state {
     SESSION_CONNECTING, /* to the backend */
     SESSION_ASKING,     /* the request is sent, its answer is not here */
+    SESSION_REFUSING,   /* the backend's refusal passes */
     SESSION_OPEN,
     SESSION_CLOSING, /* a close frame of ours is on its way, or the peer's passes: until the close
                         timeout */
@@ -88,6 +94,7 @@ struct leg {
     struct piece *stash; /* an incomplete header or control frame; mostly NULL */
     struct queue out;    /* what it has not taken; mostly empty */
     uint64_t pinged_ms;  /* when a ping of ours went out that nothing has been heard since; 0 */
+    uint8_t pings_out;   /* of ours, whose pongs may still come: those are swallowed */
     bool cut;            /* a write has failed: the peer is gone */
     bool fin;            /* we have said FIN; its own is waited for */
 };
@@ -109,12 +116,14 @@ struct session {
     uint64_t opened_ms, to_client_ms; /* last byte written towards the client */
     uint64_t from_client_ms, from_backend_ms;
     uint64_t deadline_ms;              /* connecting, asking, closing; drain */
+    uint64_t moved_ms;                 /* closing: when undelivered was seen to change */
+    uint64_t undelivered;              /* closing: bytes that neither end has acknowledged */
     struct pending *pending;           /* until it is open: the request, the answer so far */
     struct subscription *subscription; /* local routes, and only those */
     char *client_id;
     uint8_t state, end;
-    bool beat_due; /* a heartbeat waits for the end of a message */
-    bool goodbye;  /* we close: what data still comes is dropped */
+    bool goodbye; /* we close: what data still comes is dropped */
+    bool untold;  /* the client is in the middle of a frame: after that, nothing but the end */
 };
 
 /* What is needed until the session is open. */
@@ -125,11 +134,29 @@ struct pending {
     uint32_t address;                   /* of those of its name */
     uint32_t asked_in_vain;
     uint64_t until_ms, lease_ms; /* of all tries; of the trial that it is, 0 */
-    uint32_t head_len, surplus_len, answer_len;
+    uint32_t limit_len, head_len, surplus_len, answer_len;
     size_t scanned;
+    struct h1_body body; /* of a refusal */
     char answer[16384 + 1];
-    char bytes[]; /* request head, then surplus */
+    char bytes[]; /* lines of the limits, request head, surplus */
 };
+static inline const char *pending_head(const struct pending *p)
+{
+    return p->bytes + p->limit_len;
+}
+static inline const char *pending_surplus(const struct pending *p)
+{
+    return pending_head(p) + p->head_len;
+}
+/* Complete lines for the answer's head: RateLimit fields. */
+struct lines {
+    const char *at;
+    size_t len;
+};
+static inline struct lines pending_lines(const struct pending *p)
+{
+    return (struct lines){p->bytes, p->limit_len};
+}
 
 struct client_count {
     struct client_count *next;
@@ -160,10 +187,13 @@ struct supervisor {
     struct config *config;
     void *arena[1];                     /* of config */
     struct condition_table *conditions; /* shared with polderd */
+    struct origins *origins;            /* that were set while running; routes point into them */
     ev_io intake;
     struct worker_link *links;
     struct rpc_server *rpc;
     struct session *sessions, *graveyard;
+    struct leaving *leaving; /* refused, until they have read it */
+    uint32_t n_leaving;
     struct session *wheel[WHEEL_SLOTS];
     uint64_t wheel_tick;
     ev_timer tick;
@@ -172,16 +202,19 @@ struct supervisor {
     struct client_count *clients[4096];
     struct piece *pool;
     uint32_t pooled;
+    uint64_t ping_secret;
     uint8_t *buffer; /* SUPERVISOR_READ, and room before it for a stash */
     uint64_t now_ms, real_ms, next_id;
     uint64_t drain_until_ms;
     bool draining;
-    uint32_t open;                                       /* sessions, in whatever state */
-    uint32_t held, may_hold;                             /* descriptors of their legs */
-    struct config_websocket values;                      /* of the top-level section */
-    struct route_values route_values[SUPERVISOR_ROUTES]; /* by route index */
+    uint32_t open;                                        /* sessions, in whatever state */
+    uint32_t held, may_hold;                              /* descriptors of their legs */
+    struct config_websocket values;                       /* of the top-level section: defaults */
+    uint32_t max_connections_total, max_per_client_total; /* 0: any number */
+    struct route_values route_values[SUPERVISOR_ROUTES];  /* by route index */
     struct route_count routes[SUPERVISOR_ROUTES];
-    struct bucket bucket;
+    uint64_t refusal_logged_ms, too_long_logged_ms;
+    uint32_t refusals_unlogged;
     uint64_t opened, refused, heartbeats, heartbeats_acked, pings, pongs, messages_in, messages_out,
         ends[END_REASONS];
     struct histogram durations;
@@ -198,14 +231,40 @@ void session_end(struct supervisor *s, struct session *x, enum session_end why);
 /* Says goodbye to both sides with this code, then ends when they have, or in CLOSE_TIMEOUT_MS. */
 void session_close(struct supervisor *s, struct session *x, uint16_t code, const char *reason,
                    enum session_end why);
+/* The same where the two sides are not to blame alike. */
+struct farewell {
+    uint16_t code;
+    const char *reason;
+};
+void session_close_with(struct supervisor *s, struct session *x, struct farewell client,
+                        struct farewell backend, enum session_end why);
+/* Closing: the deadline was reached. Ends, unless what was said before is still on its way. */
+void session_close_due(struct supervisor *s, struct session *x);
+/* The kernel gives up on peers that acknowledge nothing, where reaping is asked for. */
+void session_tune(const struct supervisor *s, const struct session *x);
 void session_bury(struct supervisor *s);
 void session_opened(struct supervisor *s, struct session *x);
 const struct config_websocket *session_values(const struct supervisor *s, const struct session *x);
 uint64_t supervisor_random(struct supervisor *s);
 
-/* admit.c: NULL: there is room. Otherwise why not. */
-const char *admit_check(struct supervisor *s, const struct config_route *route,
-                        const struct clientip *ip);
+/* admit.c: is there room for one more on this route, of this client? */
+enum admit {
+    ADMIT_YES,
+    ADMIT_STOPPING,
+    ADMIT_TOTAL,
+    ADMIT_ROUTE,
+    ADMIT_CLIENT_TOTAL,
+    ADMIT_CLIENT,
+    ADMIT_DESCRIPTORS,
+    ADMIT_RATE,
+};
+enum admit admit_check(struct supervisor *s, const struct config_route *route,
+                       const struct clientip *ip);
+/* A sentence for the client, without the full stop. */
+const char *admit_reason(enum admit why);
+/* For the operator: at most one line a second, with the key to change. */
+void admit_log(struct supervisor *s, const struct config_route *route, const struct clientip *ip,
+               enum admit why);
 struct client_count *admit_enter(struct supervisor *s, const struct clientip *ip);
 void admit_leave(struct supervisor *s, struct client_count *c);
 
@@ -217,8 +276,37 @@ int supervisor_log_open(struct supervisor *s, char *why, size_t size);
 /* intake.c */
 int intake_open(struct supervisor *s);
 void intake_close(struct supervisor *s);
-/* A complete HTTP answer on a blocking-free socket, as far as it takes it, then the end. */
-void intake_refuse(int fd, unsigned status, unsigned retry_s, const char *why);
+
+/* refuse.c */
+struct refusal {
+    enum problem problem;
+    unsigned retry_s; /* 0: no Retry-After */
+    const char *why;
+};
+/* Answers a client that has no session; takes fd. */
+void refuse(struct supervisor *s, int fd, const struct refusal *r, struct lines limits);
+/* Answers the client of a session that is not open, and ends it. */
+void refuse_session(struct supervisor *s, struct session *x, const struct refusal *r,
+                    enum session_end why);
+/* Passes the backend's refusal: this head, then the body that begins with rest. */
+void refuse_pass(struct supervisor *s, struct session *x, const struct h1_head *h, const char *head,
+                 size_t head_len, const char *rest, size_t len);
+void refuse_due(struct supervisor *s, struct session *x); /* the wheel */
+void refuse_tick(struct supervisor *s);
+void refuse_end_all(struct supervisor *s);
+
+/* queue.c */
+struct piece *piece_get(struct supervisor *s); /* NULL: no memory */
+void piece_put(struct supervisor *s, struct piece *p);
+bool queue_append(struct supervisor *s, struct queue *q, const void *bytes, size_t len);
+void queue_clear(struct supervisor *s, struct queue *q);
+/* Bytes that fd has taken, or -1: the peer is gone. */
+ssize_t queue_flush(struct supervisor *s, struct queue *q, int fd);
+
+/* client_id.c: what heartbeats and ws list call the client: the path's segment as applications
+ * read it, cut visibly at CLIENT_ID_MAX bytes. NULL: none, or no memory; one is made up then. */
+#define CLIENT_ID_MAX 128
+char *client_id_make(const char *segment, size_t len);
 
 /* backend.c */
 void backend_begin(struct supervisor *s, struct session *x);
@@ -261,11 +349,17 @@ void relay_close(struct supervisor *s, struct leg *leg);
 void wheel_set(struct supervisor *s, struct session *x, uint64_t due_ms);
 void wheel_drop(struct session *x);
 void wheel_turn(struct supervisor *s);
-/* The stream towards the client is between messages: put in what is due. */
-void heartbeat_between(struct supervisor *s, struct session *x);
+void wheel_wake(struct supervisor *s); /* it rests while nobody is there */
+/* true: it answers a ping of ours, and nobody else is to see it. */
 bool heartbeat_pong(struct supervisor *s, struct leg *from, const uint8_t *payload, size_t len);
 void heartbeat_arm(struct supervisor *s, struct session *x);
 void drain_begin(struct supervisor *s);
+
+/* values.c: what ws set changes, until the next reload. */
+struct rpc_call;
+void values_set(struct supervisor *s, const struct rpc_call *call);
+/* The configuration goes: so does what was set beside it. */
+void values_forget(struct supervisor *s);
 
 /* methods.c */
 int methods_open(struct supervisor *s);

@@ -131,18 +131,6 @@ static bool valid_key(struct field_text key)
     return strchr("AQgw", key.at[21]) != NULL;
 }
 
-static bool origin_allowed(const struct config_websocket *ws, const struct h1_head *head)
-{
-    const struct h1_field *f = h1_only(head, H1_ORIGIN);
-    if (!ws->n_origins)
-        return true;
-    for (uint32_t i = 0; f && i < ws->n_origins; i++)
-        if (strlen(ws->origins[i]) == f->value.len &&
-            !memcmp(ws->origins[i], f->value.at, f->value.len))
-            return true;
-    return false;
-}
-
 /* True: it may go on. Otherwise it has been answered (RFC 6455 4.2). */
 static bool validate(struct client *c, const struct request *r)
 {
@@ -161,11 +149,6 @@ static bool validate(struct client *c, const struct request *r)
     }
     if (!version || !field_is(version->value, "13")) {
         response_problem(r, c, PROBLEM_UPGRADE_REQUIRED, "Sec-WebSocket-Version: 13\r\n", "", true);
-        return false;
-    }
-    if (!origin_allowed(r->route->websocket, head)) {
-        response_problem(r, c, PROBLEM_FORBIDDEN, "",
-                         ",\"reason\":\"this Origin may not open WebSockets here\"", true);
         return false;
     }
     return true;
@@ -280,18 +263,18 @@ static int hand_over(struct client *c, const struct request *r)
                          .accepted_ms = w->mono_ms,
                          .route_len = (uint32_t)strlen(r->route->pattern),
                          .id_len = (uint32_t)id.len,
+                         .limit_len = r->limit_len,
                          .head_len = (uint32_t)head_len,
                          .surplus_len = (uint32_t)surplus.len};
     memcpy(h.peer, r->ip.addr, sizeof h.peer);
     accept_key(h1_find(r->head, H1_SEC_WEBSOCKET_KEY)->value, h.accept_key);
-    struct iovec iov[5] = {{&h, sizeof h},
-                           {(void *)r->route->pattern, h.route_len},
-                           {(void *)id.at, id.len},
-                           {w->scratch, head_len},
-                           {(void *)surplus.at, surplus.len}};
-    if (!head_len || sizeof h + h.route_len + id.len + head_len + surplus.len > HANDOVER_MAX)
+    struct iovec iov[6] = {{&h, sizeof h},          {(void *)r->route->pattern, h.route_len},
+                           {(void *)id.at, id.len}, {(void *)r->limit_lines, r->limit_len},
+                           {w->scratch, head_len},  {(void *)surplus.at, surplus.len}};
+    if (!head_len ||
+        sizeof h + h.route_len + id.len + r->limit_len + head_len + surplus.len > HANDOVER_MAX)
         return -EMSGSIZE;
-    return send_message(w, iov, 5, c->read.fd);
+    return send_message(w, iov, 6, c->read.fd);
 }
 
 /* Out of our epoll set before it is somebody else's: libev would not notice, for the description

@@ -635,6 +635,27 @@ static void put_tags(struct h1_out *o, const struct request *r, const struct h1_
         h1_puts(o, "\r\n");
 }
 
+/* Of the extensions that a client offers those that we know: frames of others would break rules
+ * that are checked (RFC 6455 9.1: what is not accepted is not used). */
+static void put_extensions(struct h1_out *o, const struct h1_field *f)
+{
+    struct field_text rest = f->value, offer;
+    bool first = true;
+    while (field_list_next(&rest, &offer)) {
+        struct field_text name = offer;
+        for (size_t i = 0; i < name.len; i++)
+            if (name.at[i] == ';' || name.at[i] == ' ' || name.at[i] == '\t')
+                name.len = i;
+        if (!field_is(name, "permessage-deflate"))
+            continue;
+        h1_puts(o, first ? "Sec-WebSocket-Extensions: " : ", ");
+        put_text(o, offer);
+        first = false;
+    }
+    if (!first)
+        h1_puts(o, "\r\n");
+}
+
 static void put_request_fields(struct h1_out *o, const struct response_request *what)
 {
     const struct request *r = what->request;
@@ -647,6 +668,8 @@ static void put_request_fields(struct h1_out *o, const struct response_request *
             identity_put_cookie(r, o, f);
         else if (has_our_tags(r, f))
             put_tags(o, r, f);
+        else if (f->id == H1_SEC_WEBSOCKET_EXTENSIONS && what->upgrade)
+            put_extensions(o, f);
         else
             put_field(o, f);
     }

@@ -134,15 +134,41 @@ enum config_heartbeat {
     CONFIG_HEARTBEAT_JSON,
     CONFIG_HEARTBEAT_BOTH
 };
+enum config_websocket_key {
+    CONFIG_WS_HEARTBEAT,
+    CONFIG_WS_INTERVAL,
+    CONFIG_WS_TIMEOUT,
+    CONFIG_WS_MAX_CONNECTIONS,
+    CONFIG_WS_MAX_PER_CLIENT,
+    CONFIG_WS_MAX_MESSAGE,
+    CONFIG_WS_MAX_MESSAGE_BACKEND,
+    CONFIG_WS_CONNECT_RATE,
+    CONFIG_WS_ORIGINS,
+    CONFIG_WS_KEYS
+};
+#define CONFIG_WS_HALF UINT32_MAX
 struct config_websocket {
+    /* bit n (1u << enum config_websocket_key): the section states this value itself; otherwise a
+     * route has the value of the top-level section */
+    uint32_t set;
     enum config_heartbeat heartbeat;
     uint32_t interval_ms, timeout_ms;
-    uint32_t max_connections, max_per_client;
-    uint64_t max_message;
-    double connect_rate;        /* handshakes a second, 0: unlimited */
-    const char *const *origins; /* allowed Origin values; none: all */
+    uint32_t max_connections;
+    uint32_t max_per_client;      /* CONFIG_WS_HALF: half of max_connections */
+    uint64_t max_message;         /* of a client */
+    uint64_t max_message_backend; /* 0: any */
+    double connect_rate;          /* handshakes a second, 0: unlimited */
+    const char *const *origins;   /* allowed Origin values; none: all */
     uint32_t n_origins;
 };
+static inline uint32_t config_websocket_per_client(const struct config_websocket *w)
+{
+    return w->max_per_client == CONFIG_WS_HALF ? (w->max_connections + 1) / 2 : w->max_per_client;
+}
+/* What w does not state itself becomes top's. */
+void config_websocket_inherit(struct config_websocket *w, const struct config_websocket *top);
+/* As browsers send it: "https://app.example.org:8443", no path; or "null". */
+bool config_is_origin(const char *text);
 
 struct config_poll {
     uint32_t min_interval_ms;
@@ -232,6 +258,8 @@ struct config {
     const char *const *warm;
     uint32_t n_warm;
     struct config_websocket websocket; /* the defaults */
+    /* over all routes; 0: any number */
+    uint32_t websocket_max_connections_total, websocket_max_per_client_total;
 
     struct config_upstream *upstreams;
     uint32_t n_upstreams, n_servers;

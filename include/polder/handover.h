@@ -13,9 +13,10 @@
 #define POLDER_HANDOVER_H
 #include <stdint.h>
 
-#define HANDOVER_MAGIC   0x706f6c77u
-#define HANDOVER_VERSION 1
-#define HANDOVER_MAX     (64u << 10) /* whole message */
+#define HANDOVER_MAGIC     0x706f6c77u
+#define HANDOVER_VERSION   2
+#define HANDOVER_MAX       (64u << 10) /* whole message */
+#define HANDOVER_LINES_MAX 2048
 /* In flags: no socket comes, but word of what a worker has invalidated: id is a tag, or head is a
  * URL ("host/path?query"), or both are empty for everything. */
 #define HANDOVER_TELLS 1u
@@ -30,10 +31,11 @@ struct handover {
     char accept_key[28];  /* base64 SHA-1 answer to Sec-WebSocket-Key */
     uint32_t
         route_len; /* route pattern as in the configuration, no NUL; finds the supervisor's route */
-    uint32_t id_len;   /* client_id from the path's last segment; 0: make one up */
-    uint32_t head_len; /* request head */
+    uint32_t id_len;    /* the path's last segment, as sent; 0: make a client_id up */
+    uint32_t limit_len; /* lines of the limits that were asked, for the head of every answer */
+    uint32_t head_len;  /* request head */
     uint32_t surplus_len;
-    /* then: route, id, head, surplus */
+    /* then: route, id, lines of the limits, head, surplus */
 };
 _Static_assert(sizeof(struct handover) == 80, "wire format");
 #endif

@@ -10,6 +10,7 @@
  * message.
  */
 #include "daemons/supervisor/intake.c"
+#include "daemons/supervisor/client_id.c"
 
 #include <fcntl.h>
 
@@ -42,13 +43,33 @@ static struct session session;
 
 /* ---- the rest of the supervisor, as far as intake.c calls it ---- */
 
-const char *admit_check(struct supervisor *s, const struct config_route *route,
-                        const struct clientip *ip)
+enum admit admit_check(struct supervisor *s, const struct config_route *route,
+                       const struct clientip *ip)
 {
     (void)s;
     must(route >= routes && route < routes + 2);
     must(ip != NULL);
-    return now.full ? "there is no room" : NULL;
+    return now.full ? ADMIT_TOTAL : ADMIT_YES;
+}
+
+const char *admit_reason(enum admit why)
+{
+    must(why == ADMIT_TOTAL);
+    return "there is no room";
+}
+
+void admit_log(struct supervisor *s, const struct config_route *route, const struct clientip *ip,
+               enum admit why)
+{
+    (void)s, (void)route, (void)ip, (void)why;
+}
+
+void refuse(struct supervisor *s, int fd, const struct refusal *r, struct lines limits)
+{
+    (void)s;
+    must(r && *r->why);
+    must(limits.len == now.h.limit_len && lines_sound(limits.at, limits.len));
+    close(fd);
 }
 
 struct session *session_new(struct supervisor *s, int fd, const struct config_route *route,
@@ -74,17 +95,26 @@ void session_end(struct supervisor *s, struct session *x, enum session_end why)
     free(x->client_id);
 }
 
+void refuse_session(struct supervisor *s, struct session *x, const struct refusal *r,
+                    enum session_end why)
+{
+    (void)r;
+    session_end(s, x, why);
+}
+
 static void begin(struct supervisor *s, struct session *x)
 {
     const struct handover *h = &now.h;
     const struct pending *p = x->pending;
     const uint8_t *id = now.rest + h->route_len;
     must(p && p->head_len == h->head_len && p->surplus_len == h->surplus_len && p->head_len);
-    must(!memcmp(p->bytes, id + h->id_len, (size_t)p->head_len + p->surplus_len));
+    must(p->limit_len == h->limit_len);
+    must(!memcmp(p->bytes, id + h->id_len, (size_t)p->limit_len + p->head_len + p->surplus_len));
     must(!memcmp(p->accept_key, h->accept_key, sizeof p->accept_key));
     if (x->client_id) {
         const size_t len = strlen(x->client_id);
-        must(len <= h->id_len && len <= 128 && !memcmp(x->client_id, id, len));
+        must(len <= h->id_len && len <= CLIENT_ID_MAX);
+        must(frames_utf8_valid((const uint8_t *)x->client_id, len));
     }
     session_end(s, x, END_CLIENT_CLOSED);
 }
@@ -127,9 +157,9 @@ uint64_t supervisor_random(struct supervisor *s)
 
 static bool adds_up(const struct handover *h, size_t len)
 {
-    const uint32_t parts[] = {h->route_len, h->id_len, h->head_len, h->surplus_len};
+    const uint32_t parts[] = {h->route_len, h->id_len, h->limit_len, h->head_len, h->surplus_len};
     size_t left = len - sizeof *h;
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 5; i++) {
         if (parts[i] > left)
             return false;
         left -= parts[i];
@@ -146,8 +176,9 @@ static void add_up(uint8_t *bytes, size_t len)
     h.version = HANDOVER_VERSION;
     h.route_len %= room + 1;
     h.id_len %= room + 1 - h.route_len;
-    h.head_len %= room + 1 - h.route_len - h.id_len;
-    h.surplus_len = room - h.route_len - h.id_len - h.head_len;
+    h.limit_len %= room + 1 - h.route_len - h.id_len;
+    h.head_len %= room + 1 - h.route_len - h.id_len - h.limit_len;
+    h.surplus_len = room - h.route_len - h.id_len - h.limit_len - h.head_len;
     memcpy(bytes, &h, sizeof h);
 }
 
@@ -208,7 +239,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (len >= sizeof now.h) {
         memcpy(&now.h, bytes, sizeof now.h);
         now.rest = bytes + sizeof now.h;
-        now.sound = adds_up(&now.h, len);
+        now.sound =
+            adds_up(&now.h, len) && now.h.limit_len <= HANDOVER_LINES_MAX &&
+            lines_sound((const char *)now.rest + now.h.route_len + now.h.id_len, now.h.limit_len);
     }
     const int n_fds = data[0] & 3, free_fd = lowest_free();
     const uint64_t refused = s.refused;

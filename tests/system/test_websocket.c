@@ -54,7 +54,7 @@ static void start(struct house *h, unsigned workers, const char *websocket)
                 "route \"/api/*\" { upstream = \"writer\" cache { } }\n"
                 "route \"/*\" { upstream = \"u\" }\n",
                 backend_port(writer),
-                strstr(websocket, "max_connections") ? ""
+                strstr(websocket, "max_connections =") ? ""
                                                      : "max_connections = 100 max_per_client = 100",
                 websocket, echo_port, free_port());
     wait_for_supervisor(h);
@@ -485,7 +485,7 @@ static void the_admin_sees_and_ends_them(void **state)
     const char *out;
     struct message m;
     char text[32];
-    start(&h, 1, "max_connections = 5 max_per_client = 5");
+    start(&h, 1, "max_connections_total = 5");
     int a = open_ws(h.port, "/ws/alpha"), b = open_ws(h.port, "/events/beta");
     assert_int_equal(ctl(&h, &out, "--json ws list"), 0);
     assert_non_null(strstr(out, "\"alpha\""));
@@ -516,11 +516,11 @@ static void the_admin_sees_and_ends_them(void **state)
     assert_int_equal(written, 200);
     assert_true(read_frame(b, &frame));
     assert_non_null(strstr(frame.text, "\"prefix\":\"/api/items/9\""));
-    assert_int_equal(ctl(&h, &out, "ws set max_connections=2"), 0);
+    assert_int_equal(ctl(&h, &out, "ws set max_connections_total=2"), 0);
     close(ask(h.port, "/ws/x", "", &m));
     assert_int_equal(m.status, 503);
     message_free(&m);
-    assert_int_equal(ctl(&h, &out, "ws set max_connections=1 --shed"), 0);
+    assert_int_equal(ctl(&h, &out, "ws set max_connections_total=1 --shed"), 0);
     bool a_left = expect_close(a) == 1013;
     if (!a_left)
         assert_int_equal(expect_close(b), 1013);

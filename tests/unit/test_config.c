@@ -188,6 +188,37 @@ static void every_section_is_read(void **state)
     assert_true(c->cost.upstream_call > 0.49);
 }
 
+static void a_route_of_websockets_means_what_it_says(void **state)
+{
+    (void)state;
+    const struct config *c =
+        load("websocket { max_connections = 5 connect_rate = 2 max_connections_total = 300 }\n"
+             "route \"/a\" { websocket { max_connections = 200 max_per_client = 150 "
+             "connect_rate = 1000 max_message = 1K origins = {\"https://a.example\"} } }\n"
+             "route \"/b\" { websocket { max_connections = 1 max_message_backend = 2K } }\n"
+             "route \"/c\" { websocket { } }\n");
+    const struct config_websocket *a = c->routes[0].websocket, *b = c->routes[1].websocket,
+                                  *r = c->routes[2].websocket;
+    assert_int_equal(c->websocket_max_connections_total, 300);
+    assert_int_equal(c->websocket_max_per_client_total, 0);
+    assert_int_equal(a->max_connections, 200);
+    assert_int_equal(config_websocket_per_client(a), 150);
+    assert_true(a->connect_rate > 999);
+    assert_int_equal(a->max_message, 1024);
+    assert_int_equal(a->n_origins, 1);
+    assert_int_equal(b->max_connections, 1);
+    assert_int_equal(config_websocket_per_client(b), 1);
+    assert_int_equal(b->max_message, 16u << 20);
+    assert_int_equal(b->max_message_backend, 2048);
+    assert_int_equal(r->max_connections, 5);
+    assert_int_equal(config_websocket_per_client(r), 3); /* half, rounded up */
+    assert_int_equal(r->max_message_backend, 0);
+    assert_true(r->connect_rate > 1 && r->connect_rate < 3);
+    assert_int_equal(r->set, 0);
+    assert_int_equal(b->set,
+                     1u << CONFIG_WS_MAX_CONNECTIONS | 1u << CONFIG_WS_MAX_MESSAGE_BACKEND);
+}
+
 static void the_leak_guard_is_on_unless_a_route_says_otherwise(void **state)
 {
     (void)state;
@@ -659,6 +690,7 @@ int main(void)
         cmocka_unit_test(the_buffers_of_request_bodies_have_bounds),
         cmocka_unit_test(codings_are_inherited_and_can_be_chosen),
         cmocka_unit_test(every_section_is_read),
+        cmocka_unit_test(a_route_of_websockets_means_what_it_says),
         cmocka_unit_test(the_leak_guard_is_on_unless_a_route_says_otherwise),
         cmocka_unit_test(what_is_not_active_yet_is_said),
         cmocka_unit_test(mistakes_have_their_line_and_what_would_be_right),
