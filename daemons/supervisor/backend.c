@@ -59,6 +59,8 @@ static void connect_next(struct supervisor *s, struct session *x, int failed)
     const int fd = servers_connect(s, x, failed);
     if (fd == -ECONNREFUSED && s->now_ms >= x->pending->until_ms) {
         give_up(s, x, PROBLEM_GATEWAY_TIMEOUT, "the backend did not answer in time");
+    } else if (fd == -ECONNREFUSED && x->pending->failed_why) {
+        give_up(s, x, x->pending->failed_with, x->pending->failed_why);
     } else if (fd == -ECONNREFUSED) {
         give_up(s, x, x->pending->tried ? PROBLEM_BAD_GATEWAY : PROBLEM_UNAVAILABLE,
                 "no backend takes the connection");
@@ -88,6 +90,8 @@ static void failed(struct supervisor *s, struct session *x, bool again, enum pro
         return;
     }
     relay_close(s, &x->backend);
+    x->pending->failed_with = problem; /* if there is no other */
+    x->pending->failed_why = why;
     x->pending->answer_len = 0;
     x->pending->scanned = 0;
     session_move(x, SESSION_CONNECTING);

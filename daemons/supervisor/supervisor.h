@@ -134,6 +134,8 @@ struct pending {
     uint32_t address;                   /* of those of its name */
     uint32_t asked_in_vain;
     uint64_t until_ms, lease_ms; /* of all tries; of the trial that it is, 0 */
+    enum problem failed_with;    /* how the server failed that was asked before */
+    const char *failed_why;      /* NULL: none was */
     uint32_t limit_len, head_len, surplus_len, answer_len;
     size_t scanned;
     struct h1_body body; /* of a refusal */

@@ -220,13 +220,12 @@ static void every_answer_says_what_is_left(void **state)
     struct scripted b;
     struct message m;
     scripted_open(&b);
-    start(
-        &h, &b,
-        "limit \"l\" { requests = 100 window = 60s }\n"
-        "route \"/lim/*\" { upstream = \"u\" limits = {\"l\"} websocket { max_connections = 2 } }\n"
-        "route \"/here/*\" { limits = {\"l\"} websocket { } }\n"
-        "route \"/full/*\" { upstream = \"u\" limits = {\"l\"} websocket { max_connections = 0 "
-        "} }\n");
+    start(&h, &b,
+          "limit \"l\" { requests = 100 window = 60s }\n"
+          "route \"/lim/*\" { upstream = \"u\" limits = {\"l\"} websocket { } }\n"
+          "route \"/here/*\" { limits = {\"l\"} websocket { } }\n"
+          "route \"/full/*\" { upstream = \"u\" limits = {\"l\"} websocket { max_connections = 0 "
+          "} }\n");
     static const struct {
         const char *target, *answer;
         int status;
