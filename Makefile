@@ -167,6 +167,7 @@ install: bins ## honours DESTDIR and PREFIX
 	  $(DESTDIR)$(PREFIX)/share/man/man5 $(DESTDIR)$(PREFIX)/share/man/man7 $(DESTDIR)$(PREFIX)/share/man/man8 \
 	  $(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)$(PREFIX)/lib/sysusers.d $(DESTDIR)$(PREFIX)/lib/tmpfiles.d \
 	  $(DESTDIR)$(PREFIX)/share/doc/polder
+	sed 's|/usr/bin/|$(PREFIX)/bin/|g' systemd/polder.logrotate > $(DESTDIR)$(PREFIX)/share/doc/polder/polder.logrotate
 	install -m 755 $(BUILD)/polderd $(wildcard $(BUILD)/polder-supervisor) $(DESTDIR)$(PREFIX)/sbin
 	install -m 755 $(BUILD)/polderctl $(DESTDIR)$(PREFIX)/bin
 	install -m 644 README.md LICENSE systemd/polder.conf $(DESTDIR)$(PREFIX)/share/doc/polder

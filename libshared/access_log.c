@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* access_log: opens the file, collects lines, writes them in batches. */
 #include "polder/access_log.h"
+#include "polder/conditions.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -13,6 +14,8 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#define CALM_MS 1000 /* without a loss, before that is over */
 
 /* ---- opening ---- */
 
@@ -77,6 +80,8 @@ void access_log_change(struct access_log *log, int fd)
     }
     log->fd = fd;
     log->torn = log->dropped = false;
+    log->written = true; /* may be, by now: the next loss says otherwise */
+    log->failed_ms = 0;
     const bool known = fstat(fd, &st) == 0;
     log->is_file = known && S_ISREG(st.st_mode);
     log->is_socket = known && S_ISSOCK(st.st_mode);
@@ -161,6 +166,7 @@ void access_log_flush(struct access_log *log)
             break;
         }
         done += (size_t)n;
+        log->written = true;
         log->torn = log->text[done - 1] != '\n';
     }
     log->len -= done;
@@ -180,4 +186,23 @@ void access_log_put(struct access_log *log, const struct access_line *line)
         log->error = EAGAIN;
     }
     log->len += n;
+}
+
+uint64_t access_log_report(struct access_log *log, struct condition_table *conditions,
+                           const char *subject, uint64_t now_ms)
+{
+    const uint64_t lost = log->lost - log->reported;
+    if (lost) {
+        log->reported = log->lost;
+        log->raised = true;
+        log->written = false;
+        log->failed_ms = now_ms;
+        condition_raise(conditions, COND_ACCESS_LOG_FAILED, subject,
+                        log->error == EAGAIN ? "it is read too slowly" : strerror(log->error),
+                        now_ms);
+    } else if (log->raised && log->written && now_ms >= log->failed_ms + CALM_MS) {
+        log->raised = false;
+        condition_clear(conditions, COND_ACCESS_LOG_FAILED, subject, now_ms);
+    }
+    return lost;
 }

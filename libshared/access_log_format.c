@@ -97,7 +97,7 @@ static size_t escape_json(struct writer *o, struct field_text t)
         return 1;
     }
     if (*at < 0x80) {
-        put_unit(o, *at);
+        put_unit(o, *at ? *at : 0xfffd); /* many readers take no NUL, in whatever form */
         return 1;
     }
     const size_t n = utf8_read(at, t.len, &code);

@@ -6,6 +6,8 @@
  */
 #include "daemons/master/master.h"
 #include "polder/access_log.h"
+#include "polder/clock.h"
+#include "polder/conditions.h"
 #include "polder/log.h"
 #include <errno.h>
 #include <string.h>
@@ -20,9 +22,13 @@ void logs_init(struct master *m)
 void logs_close(struct master *m, uint32_t region)
 {
     struct generation *g = &m->generation[region];
-    if (g->access_log >= 0)
-        close(g->access_log);
+    if (g->access_log < 0)
+        return;
+    close(g->access_log);
     g->access_log = -1;
+    /* whoever still writes to it, in vain, says so again */
+    condition_clear(m->shared.conditions, COND_ACCESS_LOG_FAILED,
+                    m->shared.region[region]->config->access_log_path, clock_real_ms());
 }
 
 int logs_open(struct master *m, uint32_t region, char *why, size_t size)
@@ -70,6 +76,10 @@ void logs_reopen(struct master *m)
         } else if (m->generation[r].access_log >= 0) {
             logs_hand_out(m, r);
         }
+        if (code < 0)
+            condition_raise(m->shared.conditions, COND_ACCESS_LOG_FAILED,
+                            m->shared.region[r]->config->access_log_path, strerror(-code),
+                            clock_real_ms());
     }
     if (!failed)
         log_info("logs: opened again");

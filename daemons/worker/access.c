@@ -12,15 +12,12 @@
 #include "daemons/worker/worker.h"
 #include "polder/access_log.h"
 #include "polder/clock.h"
-#include "polder/log.h"
+#include "polder/conditions.h"
 #include "polder/proc.h"
 #include "polder/stats.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define WARN_MS 60000
 
 /* ---- the file ---- */
 
@@ -49,6 +46,9 @@ int access_open(struct worker *w)
     const int code = access_log_start(&w->log, w->config->access_log, p->access_log);
     if (code < 0)
         return code;
+    /* a worker before this one may have raised it, and died */
+    condition_clear(w->shared->conditions, COND_ACCESS_LOG_FAILED, w->config->access_log_path,
+                    w->real_ms);
     atomic_store(&w->slot->log_opening, access_log_is_on(&w->log) ? p->log_opening : PROC_NO_LOG);
     if (p->channel < 0)
         return 0;
@@ -65,19 +65,13 @@ void access_close(struct worker *w)
 
 void access_flush(struct worker *w)
 {
-    if (!w->log.len)
+    if (!w->log.len && !w->log.raised)
         return;
-    const uint64_t lost = w->log.lost;
     access_log_flush(&w->log);
-    if (w->log.lost == lost)
-        return;
-    stats_add(w->stats, STATS_ACCESS_LOG_LOST, w->log.lost - lost);
-    if (w->mono_ms < w->log_warn_ms)
-        return;
-    w->log_warn_ms = w->mono_ms + WARN_MS;
-    log_warning("access_log: %llu lines could not be written: %s",
-                (unsigned long long)(w->log.lost - w->log_told), strerror(w->log.error));
-    w->log_told = w->log.lost;
+    const uint64_t lost =
+        access_log_report(&w->log, w->shared->conditions, w->config->access_log_path, w->real_ms);
+    if (lost)
+        stats_add(w->stats, STATS_ACCESS_LOG_LOST, lost);
 }
 
 /* ---- a line ---- */

@@ -204,7 +204,6 @@ struct worker {
 
     struct access_log log;
     ev_io channel;                  /* from the master */
-    uint64_t log_told, log_warn_ms; /* lost lines: how many were said, and when to say more */
 
     struct h1_head head, response; /* being looked at now */
     struct field_text surplus;     /* what was read behind the head */

@@ -68,6 +68,8 @@ struct access_line *access_line_copy(const struct access_line *line);
 /* What can be told of a request whose head is not understood: the words of its first line. */
 void access_line_guess(struct access_line *line, const char *bytes, size_t len);
 
+struct condition_table;
+
 struct access_log {
     enum config_access_log format;
     int fd;       /* -1: off */
@@ -78,7 +80,10 @@ struct access_log {
     size_t len;
     char *text;    /* ACCESS_LOG_BUFFER */
     uint64_t lost; /* lines, so far */
-    int error;     /* errno of the last failed write, until somebody takes it; 0 */
+    int error;     /* errno of the last loss */
+    /* of access_log_report() */
+    uint64_t reported, failed_ms;
+    bool raised, written;
 };
 
 /* Opens what the configuration names. *fd is -1 where it is "off". 0 or a negative errno. */
@@ -94,6 +99,11 @@ void access_log_change(struct access_log *log, int fd);
 void access_log_put(struct access_log *log, const struct access_line *line);
 void access_log_flush(struct access_log *log);
 void access_log_stop(struct access_log *log);
+/* Raises the condition that lines are lost, or clears it when they are written again; call after a
+ * flush. subject: the file's path; now_ms: real time. Returns how many were lost since the last
+ * call. */
+uint64_t access_log_report(struct access_log *log, struct condition_table *conditions,
+                           const char *subject, uint64_t now_ms);
 static inline bool access_log_is_on(const struct access_log *log)
 {
     return log->fd >= 0;

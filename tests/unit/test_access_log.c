@@ -2,6 +2,7 @@
 /* A line of the access log is one line whatever clients send, and none gets lost or mixed. */
 #include "polder/access_log.h"
 #include "polder/clock.h"
+#include "polder/conditions.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -394,6 +395,31 @@ static void a_full_disk_loses_lines_and_merges_none(void **state)
     assert_string_equal(last, "\"}\n");
 }
 
+static void lost_lines_are_a_condition_until_lines_are_written_again(void **state)
+{
+    (void)state;
+    struct access_log log;
+    struct access_line l = usual();
+    struct shm_segment segment;
+    assert_int_equal(conditions_open(&segment, NULL, CONDITIONS_OF_POLDERD), 0);
+    struct condition_table *t = conditions_of(&segment);
+    assert_int_equal(access_log_start(&log, CONFIG_LOG_JSON, open("/dev/full", O_WRONLY)), 0);
+    access_log_put(&log, &l);
+    access_log_put(&log, &l);
+    access_log_flush(&log);
+    assert_int_equal(access_log_report(&log, t, "/dev/full", 1000), 2);
+    assert_true(condition_is_raised(t, COND_ACCESS_LOG_FAILED, "/dev/full", 1000));
+    assert_int_equal(access_log_report(&log, t, "/dev/full", 9000), 0);
+    assert_true(condition_is_raised(t, COND_ACCESS_LOG_FAILED, "/dev/full", 9000));
+    access_log_change(&log, open_file());
+    access_log_put(&log, &l);
+    access_log_flush(&log);
+    assert_int_equal(access_log_report(&log, t, "/dev/full", 9500), 0);
+    assert_false(condition_is_raised(t, COND_ACCESS_LOG_FAILED, "/dev/full", 9500));
+    access_log_stop(&log);
+    shm_close(&segment);
+}
+
 static void a_pipe_that_nobody_reads_is_not_waited_for(void **state)
 {
     (void)state;
@@ -485,6 +511,8 @@ int main(void)
                                         make_file, remove_file),
         cmocka_unit_test_setup_teardown(a_full_disk_loses_lines_and_merges_none, make_file,
                                         remove_file),
+        cmocka_unit_test_setup_teardown(lost_lines_are_a_condition_until_lines_are_written_again,
+                                        make_file, remove_file),
         cmocka_unit_test(a_pipe_that_nobody_reads_is_not_waited_for),
         cmocka_unit_test(a_log_that_is_off_costs_nothing),
         cmocka_unit_test(what_cannot_be_opened_is_explained),

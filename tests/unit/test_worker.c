@@ -4,6 +4,7 @@
 #include "daemons/worker/buffer.h"
 #include "daemons/worker/hit.h"
 #include "daemons/worker/request.h"
+#include "daemons/worker/request_id.h"
 #include "daemons/worker/tee.h"
 #include "daemons/worker/upstream.h"
 #include "daemons/worker/worker.h"
@@ -351,10 +352,77 @@ static void a_variant_is_selected_by_the_fields_that_are_there(void **state)
     assert_int_equal(stored_vary_text(&r, names, sizeof names - 1, small, sizeof small), 0);
 }
 
+static int compare_ids(const void *a, const void *b)
+{
+    return memcmp(a, b, REQUEST_ID_LEN);
+}
+
+static void request_ids_are_hex_and_never_repeat(void **state)
+{
+    (void)state;
+    enum { N = 100000 };
+    static char ids[N][REQUEST_ID_LEN];
+    struct worker *w = calloc(1, sizeof *w);
+    assert_non_null(w);
+    request_id_init(&w->ids);
+    for (int i = 0; i < N; i++) {
+        struct request r = {.worker = w, .number = request_id_next(&w->ids)};
+        char line[64], space[REQUEST_ID_LEN];
+        struct h1_out o = {line, line + sizeof line, false};
+        request_id_put(&o, &r);
+        assert_int_equal(o.at - line, 14 + REQUEST_ID_LEN + 2);
+        assert_memory_equal(line, "X-Request-Id: ", 14);
+        assert_memory_equal(o.at - 2, "\r\n", 2);
+        memcpy(ids[i], line + 14, REQUEST_ID_LEN);
+        for (int k = 0; k < REQUEST_ID_LEN; k++)
+            assert_non_null(memchr("0123456789abcdef", ids[i][k], 16));
+        assert_memory_equal(ids[i], ids[0], 8); /* the worker's */
+        const struct field_text again = request_id_of(&r, space);
+        assert_int_equal(again.len, REQUEST_ID_LEN);
+        assert_memory_equal(again.at, ids[i], REQUEST_ID_LEN);
+    }
+    qsort(ids, N, REQUEST_ID_LEN, compare_ids);
+    for (int i = 1; i < N; i++)
+        assert_memory_not_equal(ids[i - 1], ids[i], REQUEST_ID_LEN);
+    char tight[20];
+    struct request r = {.worker = w, .number = 1};
+    struct h1_out o = {tight, tight + sizeof tight, false};
+    request_id_put(&o, &r);
+    assert_true(o.overflow);
+    free(w);
+}
+
+static void a_trusted_proxy_may_name_a_request(void **state)
+{
+    (void)state;
+    struct worker *w = calloc(1, sizeof *w);
+    static char wide[200];
+    memset(wide, 'x', 129);
+    const struct {
+        const char *id;
+        bool trusted, kept;
+    } cases[] = {{"abc-1.2", true, true}, {"abc-1.2", false, false}, {"a b", true, false},
+                 {"", true, false},       {"a\"b", true, false},     {wide, true, false}};
+    request_id_init(&w->ids);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char lines[256], space[REQUEST_ID_LEN];
+        snprintf(lines, sizeof lines, "X-Request-Id: %s\r\n", cases[i].id);
+        struct request r = asking("/", lines);
+        r.worker = w;
+        r.trusted_peer = cases[i].trusted;
+        assert_int_equal(request_id_is_given(&r), cases[i].kept);
+        const struct field_text id = request_id_of(&r, space);
+        assert_int_equal(id.len, cases[i].kept ? strlen(cases[i].id) : REQUEST_ID_LEN);
+    }
+    free(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_key_is_read_from_where_it_is_said_to_be),
+        cmocka_unit_test(request_ids_are_hex_and_never_repeat),
+        cmocka_unit_test(a_trusted_proxy_may_name_a_request),
         cmocka_unit_test(the_origin_is_what_the_client_sees),
         cmocka_unit_test(joined_keys_do_not_run_into_each_other),
         cmocka_unit_test(a_claim_of_an_unverified_token_tells_callers_apart),
