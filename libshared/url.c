@@ -15,6 +15,8 @@ static size_t put_host(struct field_text host, char *out)
     size_t n = host.len;
     if (n > 3 && !memcmp(host.at + n - 3, ":80", 3))
         n -= 3;
+    else if (n > 1 && host.at[n - 1] == ':') /* RFC 3986 6.2.3 */
+        n--;
     for (size_t i = 0; i < n; i++) {
         const char c = host.at[i];
         out[i] = c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;

@@ -79,6 +79,8 @@ static int prefix_normal(const char *text, char *out, size_t size)
         out[n] = text[n] >= 'A' && text[n] <= 'Z' ? (char)(text[n] | 0x20) : text[n];
     if (n > 3 && !memcmp(out + n - 3, ":80", 3))
         n -= 3;
+    else if (n > 1 && out[n - 1] == ':')
+        n--;
     const int written = route_path_normal(path, path_len, out + n, size - n);
     if (written < 0)
         return written;

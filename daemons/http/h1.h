@@ -43,8 +43,8 @@ struct h1_head {
     struct field_text method, target; /* target as sent */
     struct field_text path, query; /* origin-form parts, path first and query right behind its '?';
                                       query without '?', at NULL where absent; path is "*" for
-                                      OPTIONS *, and a constant "/" (without query) where an
-                                      absolute-form target has none */
+                                      OPTIONS *, and a constant "/" (apart from the query) where
+                                      an absolute-form target has none */
     struct field_text host; /* of Host or of the absolute-form target; to be compared without regard
                                to case, for the bytes are the client's; empty in HTTP/1.0 without
                                Host. Forward this one, not the Host field. */

@@ -117,13 +117,28 @@ static void clear_head(struct h1_head *h)
     memset(h->first, 0, sizeof h->first);
 }
 
+/* Methods that llhttp does not know, and one of the same kind that it does (safe, with a body): it
+ * gets that for a name. */
+static const struct {
+    const char *method, *stands_in;
+} newer_methods[] = {{"QUERY ", "REPORT "}};
+
 /* True if llhttp took exactly the len bytes as one head. */
 static bool run_llhttp(llhttp_t *p, llhttp_type_t type, struct parse *parse, const char *buf,
                        size_t len)
 {
+    size_t skip = 0;
     llhttp_init(p, type, &callbacks);
     p->data = parse;
-    if (llhttp_execute(p, buf, len) != HPE_PAUSED)
+    for (size_t i = 0; type == HTTP_REQUEST && i < sizeof newer_methods / sizeof *newer_methods;
+         i++) {
+        const size_t n = strlen(newer_methods[i].method);
+        const char *name = newer_methods[i].stands_in;
+        if (len > n && !memcmp(buf, newer_methods[i].method, n) &&
+            llhttp_execute(p, name, strlen(name)) == HPE_OK)
+            skip = n;
+    }
+    if (llhttp_execute(p, buf + skip, len - skip) != HPE_PAUSED)
         return false;
     parse->head->head_len = (uint32_t)len;
     return true;
@@ -197,25 +212,43 @@ static bool read_length(struct h1_head *h)
     return true;
 }
 
-/* The one coding we take is "chunked", once, in one line, in HTTP/1.1 (RFC 9112 6.1). 0, or which
- * problem the codings are. */
+/* What codings we do not take are (RFC 9112 6.1, 6.3): without chunked as the last one nobody knows
+ * where the body ends, and with it, it is only that we do not decode the others. */
+static enum problem judge_codings(const struct h1_head *h)
+{
+    bool tokens = true, last_is_chunked = false;
+    unsigned chunked = 0;
+    for (uint32_t i = h->first[H1_TRANSFER_ENCODING] - 1u; i < h->n_fields; i++) {
+        struct field_text rest = h->field[i].value, coding;
+        while (h->field[i].id == H1_TRANSFER_ENCODING && field_list_next(&rest, &coding)) {
+            last_is_chunked = field_is(coding, "chunked");
+            chunked += last_is_chunked;
+            tokens = tokens && field_is_token(coding);
+        }
+    }
+    return tokens && last_is_chunked && chunked == 1 ? PROBLEM_NOT_IMPLEMENTED
+                                                     : PROBLEM_BAD_REQUEST;
+}
+
+/* The one coding we take is "chunked", once, in one line, in HTTP/1.1 (RFC 9112 6.1). True, or
+ * which problem the codings are. */
 static bool read_codings(const struct h1_head *h, enum problem *problem)
 {
-    unsigned first = h->first[H1_TRANSFER_ENCODING], n = 0, chunked = 0;
+    const unsigned first = h->first[H1_TRANSFER_ENCODING];
+    unsigned lines = 0;
     *problem = PROBLEM_BAD_REQUEST;
     if (h->minor == 0 || h->first[H1_CONTENT_LENGTH])
         return false;
-    for (uint32_t i = first - 1; i < h->n_fields; i++) {
-        struct field_text v = h->field[i].value;
-        if (h->field[i].id != H1_TRANSFER_ENCODING)
-            continue;
-        if (field_is(v, "chunked"))
-            chunked++;
-        else if (field_is_token(v)) /* one coding, and not ours */
-            *problem = PROBLEM_NOT_IMPLEMENTED;
-        n++;
-    }
-    return n == 1 && chunked == 1;
+    for (uint32_t i = first - 1; i < h->n_fields; i++)
+        lines += h->field[i].id == H1_TRANSFER_ENCODING;
+    if (lines == 1 && field_is(h->field[first - 1].value, "chunked"))
+        return true;
+    struct field_text rest = h->field[first - 1].value, coding;
+    if (lines == 1 && field_list_next(&rest, &coding) && coding.len == 7 && !rest.len &&
+        field_is(coding, "chunked"))
+        return false; /* "chunked,": an empty one more */
+    *problem = judge_codings(h);
+    return false;
 }
 
 /* ---- requests -------------------------------------------------------------------------------- */
@@ -273,11 +306,14 @@ static bool starts_with(struct field_text t, const char *lower)
     return t.len >= n && field_is((struct field_text){t.at, n}, lower);
 }
 
+/* Without the port that is meant anyhow, or an empty one (RFC 3986 6.2.3). */
 static struct field_text without_port(struct field_text host, const char *port)
 {
     size_t n = strlen(port);
     if (host.len > n && memcmp(host.at + host.len - n, port, n) == 0)
         host.len -= n;
+    else if (host.len > 1 && host.at[host.len - 1] == ':')
+        host.len--;
     return host;
 }
 
@@ -305,8 +341,6 @@ static bool split_absolute(struct h1_head *h, const struct h1_field *host, bool 
         h->path = (struct field_text){"*", 1};
         return true;
     }
-    if (n < t.len && t.at[n] == '?') /* a query without a path: some see "/", others "" */
-        return false;
     return split_path(h, (struct field_text){t.at + n, t.len - n});
 }
 

@@ -46,6 +46,11 @@ static size_t read_head(struct client *c, const char *at, size_t len)
         if (blank)
             return blank;
     }
+    if (c->state == CLIENT_HEAD && h1_skip_blank(at, len)) { /* an empty line, in two pieces */
+        client_move(c, CLIENT_IDLE);
+        client_update_timer(c);
+        return h1_skip_blank(at, len);
+    }
     switch (h1_parse_request(at, len, &c->scanned, &w->head, &problem)) {
     case H1_MORE:
         if (c->state == CLIENT_IDLE) {

@@ -148,7 +148,7 @@ static bool validate(struct client *c, const struct request *r)
         return false;
     }
     if (!version || !field_is(version->value, "13")) {
-        response_problem(r, c, PROBLEM_UPGRADE_REQUIRED, "Sec-WebSocket-Version: 13\r\n", "", true);
+        response_problem(r, c, PROBLEM_UPGRADE_REQUIRED, RESPONSE_UPGRADE_LINES, "", true);
         return false;
     }
     return true;

@@ -65,12 +65,18 @@ static void identify(struct worker *w, const struct clientip *peer, struct reque
 }
 
 /* The origin-form target: the client's own bytes, an absolute form without scheme and authority. */
-static struct field_text origin_form(const struct h1_head *head)
+static struct field_text origin_form(struct worker *w, const struct h1_head *head)
 {
     if (head->target.len && head->target.at[0] == '/')
         return head->target;
     if (!head->path.len)
         return (struct field_text){"/", 1};
+    if (head->query.at && head->path.at + head->path.len + 1 != head->query.at) {
+        struct h1_out o = {w->target, w->target + sizeof w->target, false};
+        h1_puts(&o, "/?"); /* it had no path; the query is shorter than the target */
+        h1_put(&o, head->query.at, head->query.len);
+        return (struct field_text){w->target, (size_t)(o.at - w->target)};
+    }
     const char *end =
         head->query.at ? head->query.at + head->query.len : head->path.at + head->path.len;
     return (struct field_text){head->path.at, (size_t)(end - head->path.at)};
@@ -135,7 +141,7 @@ static bool answered_by_method(const struct request *r)
         response_problem(r, r->client, PROBLEM_NOT_IMPLEMENTED, "", "", true);
         return true;
     }
-    if (r->head->target.len == 1 && r->head->target.at[0] == '*') {
+    if ((r->head->path.len == 1 && r->head->path.at[0] == '*') || via_may_go_no_further(r->head)) {
         response_simple(r, 204, "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n");
         return true;
     }
@@ -538,7 +544,7 @@ static void describe(struct worker *w, struct client *c, const struct h1_head *h
     r->number = request_id_next(&w->ids);
     r->is_head = head->is_head;
     r->http10 = head->minor == 0;
-    r->target = origin_form(head);
+    r->target = origin_form(w, head);
     r->path = head->path.len ? head->path.at : "/";
     r->path_len = head->path.len ? head->path.len : 1;
     identify(w, peer, r);
@@ -566,8 +572,7 @@ void request_begin(struct client *c, const struct h1_head *head)
     if (r.route->websocket && asks_websocket(head))
         handover_begin(c, &r);
     else if (!r.route->upstream)
-        response_problem(&r, c, PROBLEM_UPGRADE_REQUIRED,
-                         "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
+        response_problem(&r, c, PROBLEM_UPGRADE_REQUIRED, RESPONSE_UPGRADE_LINES,
                          ",\"reason\":\"this route speaks WebSocket only\"", true);
     else
         dispatch(w, &r);

@@ -344,6 +344,16 @@ static void put_polled(struct h1_out *o, const struct exchange *ex, const struct
     response_poll(o, &ex->req, ex->req.route->poll->min_interval_ms);
 }
 
+/* A backend's 426 is of use only with what it asks for, although that is of the hop otherwise. */
+static void put_upgrade(struct h1_out *o, const struct h1_head *head)
+{
+    for (uint32_t i = 0; i < head->n_fields; i++)
+        if (head->field[i].id == H1_UPGRADE)
+            put_field(o, &head->field[i]);
+    if (head->first[H1_UPGRADE])
+        h1_puts(o, "Connection: Upgrade\r\n");
+}
+
 size_t response_head(struct exchange *ex, const struct h1_head *head, uint16_t status)
 {
     struct worker *w = ex->worker;
@@ -368,6 +378,8 @@ size_t response_head(struct exchange *ex, const struct h1_head *head, uint16_t s
         h1_puts(&o, coding_name((enum coding)ex->coding));
         h1_puts(&o, "\r\n");
     }
+    if (status == 426)
+        put_upgrade(&o, head);
     put_framing(&o, ex, head);
     response_connection(&o, &ex->req, ex->req.client->keep_alive);
     h1_put(&o, "\r\n", 2);
@@ -656,16 +668,27 @@ static void put_extensions(struct h1_out *o, const struct h1_field *f)
         h1_puts(o, "\r\n");
 }
 
+static void put_number(struct h1_out *o, struct field_text name, uint64_t n)
+{
+    put_text(o, name);
+    h1_puts(o, ": ");
+    h1_put_u64(o, n);
+    h1_puts(o, "\r\n");
+}
+
 static void put_request_fields(struct h1_out *o, const struct response_request *what)
 {
     const struct request *r = what->request;
     const bool keep_id = request_id_is_given(r);
+    uint64_t hops;
     for (uint32_t i = 0; i < r->head->n_fields; i++) {
         const struct h1_field *f = &r->head->field[i];
         if (!(f->id == H1_X_REQUEST_ID ? keep_id : is_forwarded(what, f)))
             continue;
         if (f->id == H1_COOKIE && r->drops_cookies)
             identity_put_cookie(r, o, f);
+        else if (via_max_forwards(r->head, f, &hops))
+            put_number(o, f->name, hops - 1);
         else if (has_our_tags(r, f))
             put_tags(o, r, f);
         else if (f->id == H1_SEC_WEBSOCKET_EXTENSIONS && what->upgrade)

@@ -34,6 +34,9 @@ enum fwd_reason {
 /* An answer of Polder's own; keep: the connection may go on. extra: complete lines. */
 void response_problem(const struct request *r, struct client *c, enum problem p, const char *extra,
                       const char *members, bool keep);
+/* What a 426 has to say (RFC 9110 15.5.22, 7.8). */
+#define RESPONSE_UPGRADE_LINES                                                                     \
+    "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
 void response_simple(const struct request *r, unsigned status, const char *lines);
 /* The end-to-end fields of a backend's head, without framing. stored: as they go into the store;
  * NULL: as a client gets them. shrinks: it varies by Accept-Encoding too, whatever it says; own_id:

@@ -65,3 +65,28 @@ bool via_is_loop(const struct request *r)
         condition_hint(w->shared->conditions, COND_HINT_REQUEST_LOOP, "", w->via, w->real_ms);
     return found;
 }
+
+bool via_max_forwards(const struct h1_head *head, const struct h1_field *f, uint64_t *left)
+{
+    if (f->id != H1_OTHER || f->name.len != 12 || !field_is(f->name, "max-forwards") ||
+        !field_is(head->method, "options") || !f->value.len || f->value.len > 18)
+        return false;
+    *left = 0;
+    for (size_t i = 0; i < f->value.len; i++) {
+        if (f->value.at[i] < '0' || f->value.at[i] > '9')
+            return false;
+        *left = *left * 10 + (uint64_t)(f->value.at[i] - '0');
+    }
+    return true;
+}
+
+bool via_may_go_no_further(const struct h1_head *head)
+{
+    uint64_t left;
+    if (head->is_get || head->is_head || !field_is(head->method, "options"))
+        return false;
+    for (uint32_t i = 0; i < head->n_fields; i++)
+        if (via_max_forwards(head, &head->field[i], &left) && left == 0)
+            return true;
+    return false;
+}

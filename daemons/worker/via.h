@@ -11,6 +11,7 @@
 #define POLDER_WORKER_VIA_H
 #include "daemons/http/h1.h"
 #include <stdbool.h>
+#include <stdint.h>
 
 struct request;
 struct worker;
@@ -18,6 +19,9 @@ struct worker;
 void via_init(struct worker *w);
 /* "Via: 1.1 NAME\r\n"; what came in Via stands in lines before it. */
 void via_put(struct h1_out *o, const struct request *r);
+/* OPTIONS with Max-Forwards: how far it may still go (RFC 9110 7.6.2). False: f is not that. */
+bool via_max_forwards(const struct h1_head *head, const struct h1_field *f, uint64_t *left);
+bool via_may_go_no_further(const struct h1_head *head);
 /* Has this request been here before? Leaves a hint for the operator. */
 bool via_is_loop(const struct request *r);
 #endif

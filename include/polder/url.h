@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * url: the one spelling of a URL that cache keys, invalidation and listings use:
- * "host/path?query" with the host in lower case and without port 80, the path normalised as routes
- * see it, the query without the parameters that the route ignores. Workers and control must agree
- * on it to the byte, so both call this.
+ * "host/path?query" with the host in lower case and without port 80 or an empty one, the path
+ * normalised as routes see it, the query without the parameters that the route ignores. Workers and
+ * control must agree on it to the byte, so both call this.
  */
 #ifndef POLDER_URL_H
 #define POLDER_URL_H

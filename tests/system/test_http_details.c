@@ -97,12 +97,126 @@ static void the_name_in_via_can_be_given(void **state)
     house_remove(&h);
 }
 
+/* ---- forms of targets, methods, hops ---- */
+
+/* Sends these bytes, whose answer shows the head that the backend got. */
+static int ask_raw(struct house *h, const char *bytes, struct message *m)
+{
+    int fd = client_connect(h->port);
+    client_send_bytes(fd, bytes, strlen(bytes));
+    client_read(fd, m, false);
+    close(fd);
+    return m->status;
+}
+
+static void targets_mean_what_they_say(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *sent, *got;
+    } c[] = {
+        {"GET http://h.test?a=b HTTP/1.1\r\nHost: h.test\r\n\r\n", "GET /?a=b HTTP/1.1\r\n"},
+        {"GET http://h.test HTTP/1.1\r\nHost: h.test\r\n\r\n", "GET / HTTP/1.1\r\n"},
+        {"GET http://h.test:/x HTTP/1.1\r\nHost: h.test\r\n\r\n", "GET /x HTTP/1.1\r\n"},
+        {"GET http://h.test/x HTTP/1.1\r\nHost: h.test:\r\n\r\n", "GET /x HTTP/1.1\r\n"},
+        {"QUERY /q HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody", "QUERY /q HTTP/1.1\r\n"},
+        {"OPTIONS /x HTTP/1.1\r\nHost: h\r\nMax-Forwards: 5\r\n\r\n", "Max-Forwards: 4\r\n"},
+        {"OPTIONS /x HTTP/1.1\r\nHost: h\r\nMax-Forwards: x\r\n\r\n", "Max-Forwards: x\r\n"},
+        {"GET /x HTTP/1.1\r\nHost: h\r\nMax-Forwards: 0\r\n\r\n", "Max-Forwards: 0\r\n"}};
+    static const char *const here[] = {"OPTIONS http://h.test HTTP/1.1\r\nHost: h.test\r\n\r\n",
+                                       "OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n",
+                                       "OPTIONS /x HTTP/1.1\r\nHost: h\r\nMax-Forwards: 0\r\n\r\n"};
+    struct house h;
+    struct message m;
+    start(&h, "");
+    for (size_t i = 0; i < sizeof c / sizeof *c; i++) {
+        assert_int_equal(ask_raw(&h, c[i].sent, &m), 200);
+        if (!strstr(m.body, c[i].got))
+            fail_msg("%s became %s", c[i].sent, m.body);
+        message_free(&m);
+    }
+    backend_forget(backend);
+    for (size_t i = 0; i < sizeof here / sizeof *here; i++) {
+        assert_int_equal(ask_raw(&h, here[i], &m), 204);
+        assert_non_null(field_of(&m, "Allow"));
+        message_free(&m);
+    }
+    assert_int_equal(backend_calls(backend), 0);
+    house_remove(&h);
+}
+
+/* What some clients send behind a body, however it is cut up. */
+static void empty_lines_before_a_request_are_skipped(void **state)
+{
+    (void)state;
+    static const char *const pieces[][4] = {
+        {"\r", "\nGET /a HTTP/1.1\r\nHost: h\r\n\r\n", "", ""},
+        {"\r\n\r", "\n", "GET /a HTTP/1.1\r\nHost: h\r\n\r\n", ""},
+        {"\r", "\n", "\r", "\nGET /a HTTP/1.1\r\nHost: h\r\n\r\n"}};
+    struct house h;
+    struct message m;
+    start(&h, "");
+    for (size_t i = 0; i < 3; i++) {
+        int fd = client_connect(h.port);
+        for (int round = 0; round < 2; round++) {
+            for (size_t k = 0; k < 4; k++) {
+                client_send_bytes(fd, pieces[i][k], strlen(pieces[i][k]));
+                nap_ms(20); /* so that they are most probably read one by one */
+            }
+            client_read(fd, &m, false);
+            assert_int_equal(m.status, 200);
+            message_free(&m);
+        }
+        close(fd);
+    }
+    /* but a lone CR is no line */
+    assert_int_equal(ask_raw(&h, "\rGET / HTTP/1.1\r\nHost: h\r\n\r\n", &m), 400);
+    message_free(&m);
+    house_remove(&h);
+}
+
+static bool wants_another_protocol(struct asked *a)
+{
+    return reply(a, "HTTP/1.1 426 Upgrade Required\r\nUpgrade: TLS/1.3, websocket\r\n"
+                    "Connection: upgrade\r\nContent-Length: 0\r\n\r\n");
+}
+
+static void an_answer_426_says_to_what(void **state)
+{
+    (void)state;
+    static const char *const asked[] = {
+        "GET /ws HTTP/1.1\r\nHost: h\r\n\r\n",
+        "GET /ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 8\r\n\r\n",
+        "GET /backend HTTP/1.1\r\nHost: h\r\n\r\n"};
+    struct backend *other = backend_start(wants_another_protocol, NULL);
+    struct house h;
+    struct message m;
+    house_start(&h, 1,
+                "upstream \"u\" { server \"127.0.0.1:%u\" { } }\n"
+                "route \"/*\" { upstream = \"u\" }\nroute \"/ws\" { websocket { } }\n",
+                backend_port(other));
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(ask_raw(&h, asked[i], &m), 426);
+        assert_string_equal(field_of(&m, "Upgrade"), i == 2 ? "TLS/1.3, websocket" : "websocket");
+        assert_non_null(strstr(field_of(&m, "Connection"), "Upgrade"));
+        if (i < 2)
+            assert_string_equal(field_of(&m, "Sec-WebSocket-Version"), "13");
+        message_free(&m);
+    }
+    house_remove(&h);
+    backend_stop(other);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_request_that_comes_back_is_508),
         cmocka_unit_test(two_in_a_row_are_no_loop_and_two_in_a_circle_are),
         cmocka_unit_test(the_name_in_via_can_be_given),
+        cmocka_unit_test(targets_mean_what_they_say),
+        cmocka_unit_test(empty_lines_before_a_request_are_skipped),
+        cmocka_unit_test(an_answer_426_says_to_what),
     };
     return run_with_backend(tests, &backend, shows_head);
 }
