@@ -40,6 +40,15 @@ static void put_processes(const struct control *c, struct rpc_out *o, uint64_t n
     rpc_out_end(o);
 }
 
+static const char *supervisor_text(const struct control *c)
+{
+    static const char *const text[] = {[SUPERVISOR_UNKNOWN] = "not known yet",
+                                       [SUPERVISOR_ANSWERS] = "answers",
+                                       [SUPERVISOR_MISSING] = "missing",
+                                       [SUPERVISOR_HANGS] = "does not answer"};
+    return config_has_websockets(c->config) ? text[c->supervisor_state] : "not needed";
+}
+
 static void put_texts(struct rpc_out *o, const char *key, const char *const *text, uint32_t n)
 {
     rpc_out_list(o, key);
@@ -97,6 +106,7 @@ void status_show(struct control *c, const struct rpc_call *call)
     rpc_out_u64(o, "generation", atomic_load(&proc->generation));
     rpc_out_u64(o, "workers_ready", workers.ready);
     rpc_out_u64(o, "workers", workers.wanted);
+    rpc_out_str(o, "supervisor", supervisor_text(c));
     put_traffic(c, o);
     put_listeners(c, o);
     rpc_out_str(o, "ops", c->config->ops_listen.len ? c->config->ops_listen.text : "");

@@ -3,8 +3,9 @@
  * companion: polder-supervisor where no systemd starts it.
  *
  * It is a daemon of its own and must outlive a killed master, so it gets its own session and no
- * PDEATHSIG; a later master finds it answering and leaves it alone. Only the polderd that started
- * it stops it.
+ * PDEATHSIG. A later master finds it answering, tells it to read the configuration again, which may
+ * have changed meanwhile, and watches it as its own: a descriptor of the process tells of its end
+ * at once. Only the polderd that started it stops it.
  */
 #include "daemons/master/master.h"
 #include "polder/log.h"
@@ -14,15 +15,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <poll.h>
+#include <sys/pidfd.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define COMPANION_NAME "polder-supervisor"
-#define PROBE_EVERY_MS 10000
-#define LIVED_WELL_MS  10000
-#define NOT_EXECUTABLE 127
+#define COMPANION_NAME   "polder-supervisor"
+#define PROBE_EVERY_MS   1000
+#define EXECUTE_AGAIN_MS 10000
+#define LIVED_WELL_MS    10000
+#define NOT_EXECUTABLE   127
 
 /* 0: nobody answers; -1: somebody does. Otherwise the process that listens. */
 static pid_t companion_pid(const char *runtime_dir)
@@ -68,6 +72,7 @@ void companion_init(struct master *m)
     struct companion *c = &m->companion;
     /* Under systemd it is a unit of its own, which may start a moment after us. */
     c->wanted = getenv("NOTIFY_SOCKET") == NULL;
+    c->found_fd = -1;
     companion_find(c->binary, sizeof c->binary);
 }
 
@@ -104,6 +109,47 @@ static void companion_fork(struct master *m)
     c->started_ms = m->now_ms;
 }
 
+/* One that was there before us. Its end is seen where the kernel can tell of it. */
+static void companion_adopt(struct master *m, pid_t pid)
+{
+    struct companion *c = &m->companion;
+    if (pid == c->found)
+        return;
+    c->found = pid;
+    c->found_fd = pidfd_open(pid, 0);
+    log_info("supervisor: " COMPANION_NAME "[%d] was there; it reads the configuration again",
+             (int)pid);
+    if (kill(pid, SIGHUP) < 0)
+        log_warning("supervisor: cannot tell it so: %s", strerror(errno));
+}
+
+static void companion_look_found(struct master *m)
+{
+    struct companion *c = &m->companion;
+    struct pollfd p = {c->found_fd, POLLIN, 0};
+    if (c->found_fd < 0 || poll(&p, 1, 0) != 1)
+        return;
+    log_warning("supervisor: " COMPANION_NAME "[%d] has ended", (int)c->found);
+    close(c->found_fd);
+    c->found_fd = -1;
+    c->found = 0;
+    c->next_ms = m->now_ms;
+}
+
+static void companion_probe(struct master *m)
+{
+    struct companion *c = &m->companion;
+    const struct config *config = master_config(m);
+    c->next_ms = m->now_ms + PROBE_EVERY_MS;
+    if (!config_has_websockets(config))
+        return;
+    const pid_t pid = companion_pid(config->runtime_dir);
+    if (pid > 0)
+        companion_adopt(m, pid);
+    else if (pid == 0 && c->wanted)
+        companion_fork(m);
+}
+
 void companion_step(struct master *m)
 {
     struct companion *c = &m->companion;
@@ -116,12 +162,9 @@ void companion_step(struct master *m)
         }
         return;
     }
-    if (!c->wanted || c->stopping || m->phase > MASTER_RUNNING || m->now_ms < c->next_ms)
-        return;
-    c->next_ms = m->now_ms + PROBE_EVERY_MS;
-    const struct config *config = master_config(m);
-    if (config_has_websockets(config) && companion_pid(config->runtime_dir) == 0)
-        companion_fork(m);
+    companion_look_found(m);
+    if (!c->stopping && c->found_fd < 0 && m->phase <= MASTER_RUNNING && m->now_ms >= c->next_ms)
+        companion_probe(m);
 }
 
 /* The supervisor reads the same file, whoever started it. */
@@ -152,7 +195,7 @@ bool companion_reaped(struct master *m, pid_t pid, int status)
     c->next_ms = m->now_ms + delay;
     if (WIFEXITED(status) && WEXITSTATUS(status) == NOT_EXECUTABLE) {
         log_error("supervisor: cannot execute %s; WebSocket upgrades get 503", c->binary);
-        c->next_ms = m->now_ms + PROBE_EVERY_MS;
+        c->next_ms = m->now_ms + EXECUTE_AGAIN_MS;
     } else if (WIFSIGNALED(status)) {
         log_warning("supervisor: " COMPANION_NAME "[%d] died: signal %d (%s)", (int)pid,
                     WTERMSIG(status), strsignal(WTERMSIG(status)));
@@ -180,5 +223,5 @@ uint64_t companion_deadline(const struct master *m)
     const struct companion *c = &m->companion;
     if (c->pid)
         return c->kill_ms ? c->kill_ms : UINT64_MAX;
-    return c->wanted && !c->stopping ? c->next_ms : UINT64_MAX;
+    return !c->stopping && c->found_fd < 0 ? c->next_ms : UINT64_MAX;
 }

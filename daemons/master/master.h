@@ -93,11 +93,13 @@ struct notify {
     bool ready_told;
 };
 
-/* polder-supervisor, when polderd had to start it itself. */
+/* polder-supervisor: the one that polderd had to start itself, or one that was there. */
 struct companion {
     pid_t pid;
-    bool mine; /* started here: stopped here */
-    bool wanted;
+    pid_t found;  /* not ours; 0: none */
+    int found_fd; /* readable at its end; -1 */
+    bool mine;    /* started here: stopped here */
+    bool wanted;  /* to be started here where there is none */
     bool stopping;
     uint32_t failures;
     uint64_t started_ms, next_ms, kill_ms;
