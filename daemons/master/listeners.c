@@ -94,9 +94,16 @@ static int socket_adopt(struct listeners *l, int fd)
 
 int listeners_adopt(struct listeners *l)
 {
+    const char *said = getenv("LISTEN_FDS");
+    char fds[32];
+    snprintf(fds, sizeof fds, "%s", said ? said : "");
     const int n = sd_listen_fds(1); /* sets CLOEXEC, clears the environment */
-    if (n < 0)
+    if (n < 0) {
+        log_error("listeners: LISTEN_FDS=%s does not name sockets that were passed to us: %s; start "
+                  "without it, or by a socket unit",
+                  fds, strerror(-n));
         return n;
+    }
     if (n > PROCESS_LISTENERS_MAX) {
         log_error("listeners: systemd passed %d sockets, more than %d", n, PROCESS_LISTENERS_MAX);
         return -E2BIG;

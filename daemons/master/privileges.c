@@ -28,6 +28,7 @@
 
 #define LOCK_WAIT_MS     5000 /* children of a master that was killed need a moment to leave */
 #define FILES_OF_OUR_OWN 1024
+#define FILES_LEAST      384 /* shared memory, events and first sockets take some 300 */
 
 static int capabilities_set(uint32_t mask)
 {
@@ -88,12 +89,13 @@ void privileges_tell_files(struct condition_table *table, const struct config *c
                   clock_real_ms());
 }
 
-static void files_raise(const struct config *config)
+/* -1: not even shared memory could be made, with the reason logged. */
+static int files_raise(const struct config *config)
 {
     struct rlimit r;
     const rlim_t wanted = files_wanted(config);
     if (getrlimit(RLIMIT_NOFILE, &r) < 0)
-        return;
+        return 0;
     const rlim_t hard = r.rlim_max;
     if (r.rlim_max < wanted && geteuid() == 0)
         r.rlim_max = wanted;
@@ -102,6 +104,12 @@ static void files_raise(const struct config *config)
         r.rlim_cur = r.rlim_max = hard;
         setrlimit(RLIMIT_NOFILE, &r);
     }
+    if (r.rlim_cur >= FILES_LEAST)
+        return 0;
+    log_error("privileges: a process may have only %llu open files; at least %d are needed to start "
+              "(LimitNOFILE= of the unit, ulimit -n)",
+              (unsigned long long)r.rlim_cur, FILES_LEAST);
+    return -1;
 }
 
 static int user_become(const struct passwd *pw)
@@ -181,8 +189,7 @@ int privileges_prepare(const struct config *config, int *lock_fd)
     if (directory_make("state_dir", config->state_dir, 0700, pw) < 0 ||
         directory_make("runtime_dir", config->runtime_dir, 0755, pw) < 0)
         return -1;
-    files_raise(config);
-    if (pw && user_become(pw) < 0)
+    if (files_raise(config) < 0 || (pw && user_become(pw) < 0))
         return -1;
     if (directory_check("state_dir", config->state_dir, true) < 0 ||
         directory_check("runtime_dir", config->runtime_dir, false) < 0)
