@@ -137,6 +137,8 @@ void limit_put_try(const struct control *c, struct rpc_out *o, const struct conf
 /* Changes what the call's "set" says. False: the call is answered. */
 bool limit_read_wish(struct control *c, const struct rpc_call *call, struct limit_wish *wish);
 void cache_revert(struct control *c, const struct rpc_call *call);
+void ws_set(struct control *c, const struct rpc_call *call);
+void ws_revert(struct control *c, const struct rpc_call *call);
 void upstream_revert(struct control *c, const struct rpc_call *call);
 
 /* ---- methods_settings.c: false: it failed, and the call is answered ---- */

@@ -152,9 +152,14 @@ static void reload(struct supervisor *s)
     session_bury(s);
     memcpy(s->routes, counts, sizeof s->routes);
     free(counts);
+    const bool changed = s->changed;
     use_config(s, c);
     open_log(s);
     values_forget(s);
+    values_load(s);
+    if (changed)
+        log_warning("config: what ws set has changed is as the file says again, but for what was "
+                    "persisted");
     s->arena[0] = memory;
     munmap(old_memory, SHARED_REGION_SIZE);
     for (struct session *x = s->sessions; x; x = x->next)
@@ -359,6 +364,7 @@ int main(int argc, char **argv)
     use_config(s, c);
     process_title_set("polder-supervisor");
     log_open("supervisor");
+    values_load(s);
     sandbox_begin(c->core_dumps);
     return run(s);
 }

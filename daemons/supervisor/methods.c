@@ -295,10 +295,15 @@ static void log_reopen_run(struct supervisor *s, const struct rpc_call *call)
 static const struct {
     const char *name;
     void (*run)(struct supervisor *s, const struct rpc_call *call);
-} methods[] = {{"ws.stats", ws_stats},        {"ws.list", ws_list},
-               {"ws.close", ws_close},        {"ws.broadcast", ws_broadcast},
-               {"ws.set", values_set},        {"ws.invalidated", ws_invalidated},
-               {"ws.weight", ws_weight},      {"log.level", log_level_run},
+} methods[] = {{"ws.stats", ws_stats},
+               {"ws.list", ws_list},
+               {"ws.close", ws_close},
+               {"ws.broadcast", ws_broadcast},
+               {"ws.set", values_set},
+               {"ws.revert", values_revert},
+               {"ws.invalidated", ws_invalidated},
+               {"ws.weight", ws_weight},
+               {"log.level", log_level_run},
                {"log.reopen", log_reopen_run}};
 
 static void on_call(void *arg, const struct rpc_call *call)

@@ -214,6 +214,7 @@ struct supervisor {
     struct config_websocket values;                       /* of the top-level section: defaults */
     uint32_t max_connections_total, max_per_client_total; /* 0: any number */
     struct route_values route_values[SUPERVISOR_ROUTES];  /* by route index */
+    bool changed;                                         /* by ws set, since the file was read */
     struct route_count routes[SUPERVISOR_ROUTES];
     uint64_t refusal_logged_ms, too_long_logged_ms;
     uint32_t refusals_unlogged;
@@ -360,6 +361,10 @@ void drain_begin(struct supervisor *s);
 /* values.c: what ws set changes, until the next reload. */
 struct rpc_call;
 void values_set(struct supervisor *s, const struct rpc_call *call);
+/* Back to what the file says: of the route that the call names, or of all. */
+void values_revert(struct supervisor *s, const struct rpc_call *call);
+/* What --persist has kept, over the values of the file; once after each reading of it. */
+void values_load(struct supervisor *s);
 /* The configuration goes: so does what was set beside it. */
 void values_forget(struct supervisor *s);
 

@@ -2,10 +2,13 @@
 /*
  * values: ws set. Without a route it changes the defaults, and with them every route that does not
  * state the value itself, in the file or by an earlier ws set; with a route that route's own value.
- * All is checked before anything changes. A reload brings back what the file says.
+ * All is checked before anything changes. A reload brings back what the file says, and over it what
+ * control has kept in settings.mp (polder/settings.h).
  */
 #include "daemons/rpc/server.h"
 #include "daemons/supervisor/supervisor.h"
+#include "polder/log.h"
+#include "polder/settings.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -347,6 +350,13 @@ static void apply_defaults(struct supervisor *s, const struct config_websocket *
             config_websocket_inherit(&s->route_values[i].ws, &s->values);
 }
 
+static void rearm(struct supervisor *s)
+{
+    for (struct session *x = s->sessions; x; x = x->next)
+        if (x->state == SESSION_OPEN && !x->deadline_ms)
+            heartbeat_arm(s, x);
+}
+
 void values_set(struct supervisor *s, const struct rpc_call *call)
 {
     const msgpack_object *set = rpc_in_get(call->params, "set");
@@ -373,10 +383,9 @@ void values_set(struct supervisor *s, const struct rpc_call *call)
         own->ws = w;
     else
         apply_defaults(s, &w, &totals);
+    s->changed = true;
     const unsigned gone = rpc_in_flag(call->params, "shed") ? shed(s) : 0;
-    for (struct session *x = s->sessions; x; x = x->next)
-        if (x->state == SESSION_OPEN && !x->deadline_ms)
-            heartbeat_arm(s, x);
+    rearm(s);
     struct rpc_out *o = rpc_reply_result(call->reply);
     rpc_out_map(o, NULL);
     if (own)
@@ -388,6 +397,110 @@ void values_set(struct supervisor *s, const struct rpc_call *call)
         put_unmoved(s, o, given);
     put_values(o, "before", &old, own ? NULL : &old_totals);
     put_values(o, "after", &w, own ? NULL : &totals);
+    rpc_out_end(o);
+    rpc_reply_send(call->reply);
+}
+
+/* ---- what was persisted ---- */
+
+/* NULL, or what would be right. */
+static const char *load_default(struct supervisor *s, const char *key, const char *text)
+{
+    struct config_websocket w = s->values;
+    struct totals t = {s->max_connections_total, s->max_per_client_total};
+    const int k = key_of(key);
+    const char *why = k >= 0                                  ? read_value(s, k, text, &w)
+                      : !strcmp(key, "max_connections_total") ? read_count(text, &t.connections)
+                      : !strcmp(key, "max_per_client_total")  ? read_count(text, &t.per_client)
+                                                              : "another key";
+    if (!why)
+        apply_defaults(s, &w, &t);
+    return why;
+}
+
+static const char *load_route(struct supervisor *s, const char *pattern, const char *key,
+                              const char *text)
+{
+    struct route_values *own = values_of_route(s, pattern);
+    const int k = key_of(key);
+    if (!own)
+        return NULL; /* there may be one again */
+    struct config_websocket w = own->ws;
+    const char *why = k < 0 ? "another key" : read_value(s, k, text, &w);
+    if (!why)
+        own->ws = w;
+    return why;
+}
+
+static void load_weight(struct supervisor *s, const char *upstream, const char *server,
+                        const char *text)
+{
+    for (uint32_t i = 0; i < s->config->n_upstreams; i++) {
+        const struct config_upstream *u = &s->config->upstreams[i];
+        for (uint32_t k = 0; k < u->n_servers && !strcmp(u->name, upstream); k++)
+            if (!strcmp(u->servers[k].address.text, server))
+                read_count(text, &u->servers[k].weight);
+    }
+}
+
+static void load_one(struct supervisor *s, const struct setting *x)
+{
+    static const char one[] = "websocket ", weights[] = "upstream ";
+    const char *why = NULL;
+    if (!strcmp(x->section, "websocket"))
+        why = load_default(s, x->key, x->value);
+    else if (!strncmp(x->section, one, sizeof one - 1))
+        why = load_route(s, x->section + sizeof one - 1, x->key, x->value);
+    else if (!strncmp(x->section, weights, sizeof weights - 1))
+        load_weight(s, x->section + sizeof weights - 1, x->key, x->value);
+    if (why)
+        log_warning("config: settings.mp: %s %s=%.64s is left out; %s would be right", x->section,
+                    x->key, x->value, why);
+}
+
+void values_load(struct supervisor *s)
+{
+    struct settings all;
+    const int code = settings_read(s->config->state_dir, &all);
+    if (code)
+        log_warning("config: %s/settings.mp cannot be used: %s", s->config->state_dir,
+                    strerror(-code));
+    for (size_t i = 0; i < all.n; i++)
+        load_one(s, &all.at[i]);
+    settings_free(&all);
+    s->changed = false;
+}
+
+static void revert_defaults(struct supervisor *s)
+{
+    const struct config *c = s->config;
+    const struct totals t = {c->websocket_max_connections_total, c->websocket_max_per_client_total};
+    for (uint32_t i = 0; i < c->n_routes; i++)
+        if (c->routes[i].websocket)
+            s->route_values[i].ws = *c->routes[i].websocket;
+    apply_defaults(s, &c->websocket, &t);
+}
+
+void values_revert(struct supervisor *s, const struct rpc_call *call)
+{
+    char pattern[512];
+    const bool for_route = rpc_in_text(call->params, "route", pattern, sizeof pattern) >= 0;
+    struct route_values *own = for_route ? values_of_route(s, pattern) : NULL;
+    if (for_route && !own) {
+        rpc_reply_error(call->reply, RPC_NOT_FOUND, "no route \"%s\" has a websocket section",
+                        pattern);
+        return;
+    }
+    if (own) {
+        own->ws = *s->config->routes[own - s->route_values].websocket;
+        config_websocket_inherit(&own->ws, &s->values);
+    } else {
+        revert_defaults(s);
+    }
+    rearm(s);
+    struct rpc_out *o = rpc_reply_result(call->reply);
+    rpc_out_map(o, NULL);
+    rpc_out_str(o, "reverted", own ? pattern : "all routes");
     rpc_out_end(o);
     rpc_reply_send(call->reply);
 }

@@ -22,7 +22,7 @@
 #define SETTINGS_MAX     1024
 #define SETTINGS_SECTION 256 /* bytes, with the NUL */
 #define SETTINGS_KEY     256
-#define SETTINGS_VALUE   128
+#define SETTINGS_VALUE   1024
 
 struct setting {
     char section[SETTINGS_SECTION], key[SETTINGS_KEY], value[SETTINGS_VALUE];

@@ -115,6 +115,47 @@ static void what_is_persisted_outlives_reloads_and_restarts(void **state)
     house_remove(&h);
 }
 
+static bool ws_is(struct house *h, const char *change)
+{
+    const char *out;
+    /* prints what is running */
+    assert_int_equal(ctl(h, &out, "--json ws set max_per_client=1"), 0);
+    return strstr(out, change) != NULL;
+}
+
+static void what_ws_set_persists_outlives_reloads_and_restarts(void **state)
+{
+    struct house h;
+    const char *out;
+    (void)state;
+    house_start(&h, 1, "%sroute \"/ws\" { upstream = \"u\" websocket { } }\n", routes());
+    assert_int_equal(ctl(&h, NULL, "ws set max_connections=5 interval=7s --persist"), 0);
+    assert_int_equal(ctl(&h, NULL, "ws set route=/ws max_message=64K --persist"), 0);
+    assert_int_equal(ctl(&h, &out, "ws set interval=never --persist"), 2);
+    assert_int_equal(ctl(&h, NULL, "ws set timeout=9s"), 0);
+    assert_true(ws_is(&h, "\"timeout_ms\": 9000"));
+    assert_int_equal(ctl(&h, NULL, "reload"), 0);
+    wait_until(!ws_is(&h, "\"timeout_ms\": 9000"), 10000); /* the supervisor has read it again */
+    assert_true(ws_is(&h, "\"max_connections\": 5,"));
+    assert_true(ws_is(&h, "\"interval_ms\": 7000"));
+    assert_true(house_logged(&h, "what ws set has changed is as the file says again"));
+    assert_int_equal(house_stop(&h), 0);
+    house_run(&h);
+    assert_true(ws_is(&h, "\"max_connections\": 5,"));
+    assert_int_equal(ctl(&h, &out, "--json ws set route=/ws max_per_client=2"), 0);
+    assert_non_null(strstr(out, "\"max_message_bytes\": 65536"));
+    assert_int_equal(ctl(&h, NULL, "ws revert --route /ws"), 0);
+    assert_int_equal(ctl(&h, &out, "--json ws set route=/ws max_per_client=2"), 0);
+    assert_null(strstr(out, "\"max_message_bytes\": 65536"));
+    assert_int_equal(ctl(&h, NULL, "ws revert"), 0);
+    assert_false(ws_is(&h, "\"max_connections\": 5,"));
+    assert_int_equal(house_stop(&h), 0);
+    house_run(&h);
+    assert_false(ws_is(&h, "\"max_connections\": 5,"));
+    assert_int_equal(ctl(&h, NULL, "ws revert --route /nowhere"), 1);
+    house_remove(&h);
+}
+
 /* A region that keeper and control have left is free at once: it was rested for 10 s each. */
 static void many_reloads_in_a_row_do_not_wait_for_each_other(void **state)
 {
@@ -363,6 +404,7 @@ int main(void)
         cmocka_unit_test(a_reload_waits_and_fails_on_a_broken_file),
         cmocka_unit_test(a_reload_says_what_it_keeps_and_what_it_resets),
         cmocka_unit_test(what_is_persisted_outlives_reloads_and_restarts),
+        cmocka_unit_test(what_ws_set_persists_outlives_reloads_and_restarts),
         cmocka_unit_test(many_reloads_in_a_row_do_not_wait_for_each_other),
         cmocka_unit_test(a_few_requests_are_counted_exactly),
         cmocka_unit_test(drain_sends_clients_elsewhere_until_it_is_off),
