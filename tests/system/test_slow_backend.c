@@ -87,7 +87,7 @@ static void a_keeper_that_stands_still_holds_nobody_up(void **state)
                 "route \"/*\" { upstream = \"u\" cache { } }\n",
                 backend_port(backend));
     for (int i = 0; i < 3 && best > 2500; i++) { /* the watchdog takes four seconds and more */
-        char target[16];
+        char target[32];
         pid_t keeper;
         assert_int_equal(house_children(&house, "polderd: keeper", &keeper, 1), 1);
         kill(keeper, SIGSTOP);
