@@ -71,9 +71,9 @@ void client_leave_unwatch(struct client *c)
 
 static void notice(struct client *c, uint32_t events)
 {
+    c->fin_seen = true; /* also for what is read ahead and asked next */
     if (c->state != CLIENT_BUSY)
-        return; /* it is read, and will find out */
-    c->fin_seen = true;
+        return;
     if (events & (EPOLLHUP | EPOLLERR))
         client_left(c);
     else

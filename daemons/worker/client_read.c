@@ -169,7 +169,7 @@ void client_watch_read(struct client *c)
         ev_io_start(c->worker->loop, &c->read);
     } else if (c->state != CLIENT_CLOSED) {
         ev_io_stop(c->worker->loop, &c->read);
-        if (c->state == CLIENT_BUSY && !c->eof)
+        if (c->state == CLIENT_BUSY && !c->eof && (c->exchange || c->held))
             client_leave_watch(c);
     }
 }

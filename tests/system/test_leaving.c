@@ -6,6 +6,8 @@
  */
 #include "harness.h"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -101,6 +103,18 @@ static void leave_by_reset(int fd)
     const struct linger reset = {.l_onoff = 1, .l_linger = 0};
     setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
     close(fd);
+}
+
+static int gauge(const char *name)
+{
+    struct message m;
+    char line[80];
+    snprintf(line, sizeof line, "\npolder_%s ", name);
+    get(house.ops_port, "/metrics", &m);
+    const char *at = m.body ? strstr(m.body, line) : NULL;
+    const int n = at ? atoi(at + strlen(line)) : -1;
+    message_free(&m);
+    return n;
 }
 
 static int ask(const char *target, const char *more)
@@ -206,6 +220,73 @@ static void a_place_under_a_concurrent_limit_is_free_again(void **state)
     wait_until(atomic_load(&began) == 2, PATIENCE);
     close(again);
     close_house();
+}
+
+/* The second of three requests waits when FIN and the answer to the first have come together. */
+static void one_that_was_read_ahead_leaves_too(void **state)
+{
+    static const char silent[] = "GET /silent HTTP/1.1\r\nHost: test.example\r\n\r\n";
+    (void)state;
+    open_house("");
+    for (unsigned i = 0; i < 10; i++) {
+        const unsigned gone = atomic_load(&left);
+        const int fd = client_connect(house.port);
+        client_send(fd, "GET /quick HTTP/1.1\r\nHost: test.example\r\n\r\n%s%s", silent, silent);
+        close(fd);
+        wait_until(gauge("client_connections_open") == 0, PATIENCE);
+        wait_until(atomic_load(&left) - gone == atomic_load(&began) - gone, PATIENCE);
+    }
+    close_house();
+}
+
+/* Its body is waited for, and no backend knows of it. */
+static void one_that_sends_its_body_leaves(void **state)
+{
+    (void)state;
+    open_house("");
+    for (int reset = 0; reset < 2; reset++) {
+        const int fd = client_connect(house.port);
+        client_send(fd, "POST /silent HTTP/1.1\r\nHost: test.example\r\n"
+                        "Content-Length: 100\r\n\r\npart");
+        wait_until(gauge("client_connections_open") == 1, PATIENCE);
+        if (reset)
+            leave_by_reset(fd);
+        else
+            close(fd);
+        wait_until(gauge("client_connections_open") == 0, PATIENCE);
+        assert_int_equal(backend_connections(backend), 0);
+    }
+    close_house();
+}
+
+/* A backend that takes connections, by its kernel, and nothing else: the body gets stuck. */
+static void one_whose_body_is_stuck_leaves(void **state)
+{
+    static char part[1 << 20];
+    struct sockaddr_in sa = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof sa;
+    (void)state;
+    const int deaf = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(bind(deaf, (struct sockaddr *)&sa, sizeof sa), 0);
+    assert_int_equal(listen(deaf, 8), 0);
+    assert_int_equal(getsockname(deaf, (struct sockaddr *)&sa, &len), 0);
+    house_start(
+        &house, 1,
+        "upstream \"u\" { server \"127.0.0.1:%u\" { } }\nroute \"/*\" { upstream = \"u\" }\n",
+        ntohs(sa.sin_port));
+    const int fd = client_connect(house.port);
+    client_send(fd, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 99999999\r\n\r\n");
+    uint64_t last_ms = mono_ms();
+    while (mono_ms() < last_ms + 300) /* until nobody takes any more */
+        if (send(fd, part, sizeof part, MSG_DONTWAIT) > 0)
+            last_ms = mono_ms();
+        else
+            nap_ms(5);
+    assert_int_equal(gauge("upstream_connections{state=\"busy\"}"), 1);
+    leave_by_reset(fd);
+    wait_until(gauge("upstream_connections{state=\"busy\"}") == 0, PATIENCE);
+    house_remove(&house);
+    close(deaf);
 }
 
 /* Where nothing is stored, that is: elsewhere a change that the backend has been told of is
@@ -388,18 +469,6 @@ static void half_a_close_behind_a_hit_is_answered(void **state)
 
 /* ---- no backend is asked ---- */
 
-static int gauge(const char *name)
-{
-    struct message m;
-    char line[80];
-    snprintf(line, sizeof line, "\npolder_%s ", name);
-    get(house.ops_port, "/metrics", &m);
-    const char *at = m.body ? strstr(m.body, line) : NULL;
-    const int n = at ? atoi(at + strlen(line)) : -1;
-    message_free(&m);
-    return n;
-}
-
 static void one_that_is_held_leaves(void **state)
 {
     (void)state;
@@ -454,6 +523,9 @@ int main(void)
         cmocka_unit_test(what_is_pipelined_behind_a_request_hides_no_end),
         cmocka_unit_test(several_leave_and_one_stays),
         cmocka_unit_test(a_place_under_a_concurrent_limit_is_free_again),
+        cmocka_unit_test(one_that_was_read_ahead_leaves_too),
+        cmocka_unit_test(one_that_sends_its_body_leaves),
+        cmocka_unit_test(one_whose_body_is_stuck_leaves),
         cmocka_unit_test(one_whose_body_has_come_leaves_too),
         cmocka_unit_test(a_fetch_that_others_wait_for_goes_on),
         cmocka_unit_test(a_part_that_others_wait_for_goes_on),
