@@ -170,7 +170,8 @@ void access_log_flush(struct access_log *log)
         log->torn = log->text[done - 1] != '\n';
     }
     log->len -= done;
-    memmove(log->text, log->text + done, log->len);
+    if (done && log->len)
+        memmove(log->text, log->text + done, log->len);
 }
 
 void access_log_put(struct access_log *log, const struct access_line *line)
