@@ -148,6 +148,7 @@ struct config *config_build(struct config_parse *p)
     config_build_cache(p, cache, &c->cache);
     config_build_warm(p, cache, c);
     config_build_websocket(p, websocket, c);
+    config_build_cors(p, config_section(p->root, "cors"), &c->cors);
     config_build_upstreams(p, c);
     config_build_limits(p, c);
     if (c->upstreams && c->limits)

@@ -58,6 +58,7 @@ uint32_t config_codings_of(struct config_parse *p, cfg_t *s, uint8_t codings[COD
 void config_build_websocket(struct config_parse *p, cfg_t *s, struct config *c);
 const struct config_websocket *config_build_route_websocket(struct config_parse *p, cfg_t *s,
                                                             const struct config_websocket *top);
+void config_build_cors(struct config_parse *p, cfg_t *s, struct config_cors *c);
 void config_build_upstreams(struct config_parse *p, struct config *c);
 void config_build_limits(struct config_parse *p, struct config *c);
 /* After what they name: upstreams, limits, and the top-level sections. */

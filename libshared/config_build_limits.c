@@ -40,6 +40,7 @@ static void build_limit(struct config_parse *p, cfg_t *s, struct config_limit *l
     l->value.concurrent = (uint32_t)config_number_of(s, "limit", "concurrent");
     l->missing = (enum config_missing)config_number_of(s, "limit", "missing");
     l->legacy_headers = config_number_of(s, "limit", "legacy_headers");
+    l->preflights = config_number_of(s, "limit", "preflights");
     l->n_key = config_keys_of(p, s, "limit", "key", l->key);
     for (uint32_t i = 0; i < l->n_key; i++)
         if (l->key[i].kind == CONFIG_KEY_IDENTITY)

@@ -125,6 +125,39 @@ static void build_route_limits(struct config_parse *p, cfg_t *s, const struct co
                           r);
 }
 
+/* "*", or scheme and host as browsers say them, whose first label may be a star. */
+static bool is_origin(const char *text)
+{
+    const char *host = strstr(text, "://");
+    if (!strcmp(text, "*"))
+        return true;
+    if (!host || host == text || strlen(text) > 256 || !host[3] ||
+        strcspn(text, "* \t\r\n\",;?#@") < (size_t)(host + 3 - text))
+        return false;
+    host += 3;
+    if (host[0] == '*' && host[1] == '.')
+        host += 2;
+    return *host && strcspn(host, "* \t\r\n\",;?#@/") == strlen(host);
+}
+
+void config_build_cors(struct config_parse *p, cfg_t *s, struct config_cors *c)
+{
+    if (!s)
+        return;
+    c->origins = config_strings_of(p, s, "origins", &c->n_origins);
+    c->credentials = config_number_of(s, "cors", "credentials");
+    config_check_each(p, s, "origins", c->origins, c->n_origins, is_origin,
+                      "\"https://app.example\", \"https://*.app.example\" or \"*\"");
+    for (uint32_t i = 0; i < c->n_origins; i++) {
+        for (char *at = (char *)(uintptr_t)c->origins[i]; at && *at; at++)
+            *at = *at >= 'A' && *at <= 'Z' ? (char)(*at | 0x20) : *at;
+        if (c->credentials && !strcmp(c->origins[i], "*"))
+            config_complain(p, config_line_of_nth(p, s, "origins", i),
+                            "origins: \"*\" beside credentials would let every site read what its "
+                            "visitors may see; the names of origins would be right");
+    }
+}
+
 /* The route's own words are also those of its cache section, where that has none. */
 static void build_route_compress(struct config_parse *p, cfg_t *s, struct config_route *r,
                                  struct config_cache *cache)
@@ -165,6 +198,12 @@ static void build_route(struct config_parse *p, cfg_t *s, struct config *c, stru
     if (cfg_size(s, "websocket"))
         r->websocket =
             config_build_route_websocket(p, cfg_getnsec(s, "websocket", 0), &c->websocket);
+    if (cfg_size(s, "cors")) {
+        struct config_cors *cors = config_take(p, 1, sizeof *cors);
+        if (cors)
+            config_build_cors(p, cfg_getnsec(s, "cors", 0), cors);
+        r->cors = cors;
+    }
     if (cfg_size(s, "poll")) {
         cfg_t *poll = cfg_getnsec(s, "poll", 0);
         struct config_poll *v = config_take(p, 1, sizeof *v);

@@ -36,6 +36,8 @@ const struct config_section_row config_section_rows[] = {
     {"cache", "route", false, 1, "cache"},
     {"websocket", "route", false, 1, "websocket"},
     {"poll", "route", false, 1, "poll"},
+    {"cors", "", false, 1, "cors"},
+    {"cors", "route", false, 1, "cors"},
 };
 const size_t config_section_rows_count = sizeof config_section_rows / sizeof *config_section_rows;
 
@@ -248,7 +250,7 @@ static bool is_list(enum config_type type)
 
 /* ---- options of a section, from the tables ---- */
 
-#define OPTIONS_MAX 40
+#define OPTIONS_MAX 64
 
 static void free_options(cfg_opt_t *options)
 {

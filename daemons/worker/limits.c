@@ -9,6 +9,7 @@
 #include "daemons/worker/limits.h"
 #include "daemons/http/h1.h"
 #include "daemons/worker/client.h"
+#include "daemons/worker/cors.h"
 #include "daemons/worker/request.h"
 #include "daemons/worker/worker.h"
 #include "polder/clientip.h"
@@ -312,9 +313,12 @@ static bool collect(struct worker *w, const struct request *r, uint64_t *keys, b
                     struct charged *ch)
 {
     const struct config_route *route = r->route;
+    const bool preflight = r->head && route->n_limits && cors_is_preflight(r->head);
     ch->n = 0;
     for (uint32_t i = 0; i < route->n_limits; i++) {
         const struct config_limit *l = route->limits[i];
+        if (preflight && !l->preflights)
+            continue;
         if (!known && key_of(w, r, l, &keys[i]) < 0)
             return false;
         if (keys[i] == EXEMPT)

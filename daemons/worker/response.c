@@ -9,6 +9,7 @@
 #include "daemons/worker/buffer.h"
 #include "daemons/worker/client.h"
 #include "daemons/worker/compress.h"
+#include "daemons/worker/cors.h"
 #include "daemons/worker/exchange.h"
 #include "daemons/worker/hit.h"
 #include "daemons/worker/identity.h"
@@ -79,7 +80,7 @@ void response_problem(const struct request *r, struct client *c, enum problem p,
                       const char *members, bool keep)
 {
     struct worker *w = c->worker;
-    char lines[3072];
+    char lines[4096]; /* the limits' 2 KiB, an origin of 512 bytes */
     struct h1_out o = {lines, lines + sizeof lines - 1, false};
     if (c->state != CLIENT_BUSY)
         client_move(c, CLIENT_BUSY);
@@ -87,8 +88,10 @@ void response_problem(const struct request *r, struct client *c, enum problem p,
     c->keep_alive = keep;
     h1_put(&o, w->date, w->date_len);
     h1_puts(&o, extra);
-    if (r)
+    if (r) {
         h1_put(&o, r->limit_lines, r->limit_len);
+        cors_put(&o, r);
+    }
     if (r)
         put_request_id(&o, r);
     else

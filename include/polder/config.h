@@ -90,6 +90,7 @@ struct config_limit {
     const char *const *exempt_values; /* other strings: values of the key */
     uint32_t n_exempt_values;
     bool legacy_headers; /* X-RateLimit-* too */
+    bool preflights;     /* count those of browsers' scripts too */
     uint64_t id;         /* XXH3 of the name: counts survive a reload */
     uint32_t index;
     int line;
@@ -175,6 +176,13 @@ struct config_poll {
     uint32_t max_wait_ms; /* longest Prefer: wait */
 };
 
+/* For answers of Polder's own: which scripts may read them. */
+struct config_cors {
+    const char *const *origins; /* lower case; one may hold a '*' */
+    uint32_t n_origins;         /* 0: none is named */
+    bool credentials;
+};
+
 struct config_route {
     const char *pattern; /* as written: "/api/items/" "*" */
     const char *prefix;  /* without the '*' */
@@ -187,6 +195,7 @@ struct config_route {
     const struct config_cache *cache;         /* NULL: no cache */
     const struct config_websocket *websocket; /* NULL: upgrades are refused */
     const struct config_poll *poll;           /* NULL */
+    const struct config_cors *cors;           /* NULL: the top-level one */
     uint8_t
         compress[CODINGS]; /* enum coding; the first is liked best; of its cache section, if any */
     uint32_t n_compress;   /* 0: none */
@@ -244,7 +253,7 @@ struct config {
     size_t request_buffer;
     uint64_t request_buffers_total; /* over all workers */
     uint64_t request_min_rate;      /* bytes a second; 0: any */
-    uint32_t limit_entries; /* of the limiter's table */
+    uint32_t limit_entries;         /* of the limiter's table */
 
     struct config_address ops_listen; /* len 0: none */
     uint32_t admin_mode;              /* 0660 */
@@ -258,6 +267,7 @@ struct config {
     const char *const *warm;
     uint32_t n_warm;
     struct config_websocket websocket; /* the defaults */
+    struct config_cors cors;           /* of routes that have none */
     /* over all routes; 0: any number */
     uint32_t websocket_max_connections_total, websocket_max_per_client_total;
 

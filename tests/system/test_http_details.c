@@ -208,6 +208,88 @@ static void an_answer_426_says_to_what(void **state)
     backend_stop(other);
 }
 
+/* ---- browsers ---- */
+
+#define PREFLIGHT "Origin: https://app.example\r\nAccess-Control-Request-Method: PUT\r\n"
+
+static void start_for_browsers(struct house *h)
+{
+    house_start(
+        h, 1,
+        "cors { origins = {\"https://app.example\", \"https://*.b.example\"} credentials = true }\n"
+        "upstream \"u\" { server \"127.0.0.1:%u\" { } }\n"
+        "limit \"l\" { requests = 2 window = \"60s\" }\n"
+        "limit \"all\" { requests = 2 window = \"60s\" preflights = true }\n"
+        "limit \"key\" { requests = 2 key = \"header:X-Key\" missing = \"refuse\" }\n"
+        "route \"/l/*\" { upstream = \"u\" limits = {\"l\"} }\n"
+        "route \"/all/*\" { upstream = \"u\" limits = {\"all\"} }\n"
+        "route \"/key/*\" { upstream = \"u\" limits = {\"key\"} }\n"
+        "route \"/any/*\" { upstream = \"u\" limits = {\"l\"} cors { origins = {\"*\"} } }\n",
+        backend_port(backend));
+}
+
+static void preflights_are_not_counted_unless_told(void **state)
+{
+    (void)state;
+    struct house h;
+    start_for_browsers(&h);
+    for (int i = 0; i < 5; i++) {
+        assert_int_equal(request(h.port, "OPTIONS", "/l/a", PREFLIGHT, "", NULL), 200);
+        assert_int_equal(request(h.port, "OPTIONS", "/key/a", PREFLIGHT, "", NULL), 200);
+        assert_int_equal(request(h.port, "OPTIONS", "/all/a", PREFLIGHT, "", NULL),
+                         i < 2 ? 200 : 429);
+    }
+    /* what only looks a little like one is counted */
+    assert_int_equal(
+        request(h.port, "OPTIONS", "/l/a", "Origin: https://app.example\r\n", "", NULL), 200);
+    assert_int_equal(get_with(h.port, "/l/a", PREFLIGHT, NULL), 200);
+    assert_int_equal(get_with(h.port, "/l/a", PREFLIGHT, NULL), 429);
+    house_remove(&h);
+}
+
+static void scripts_may_read_refusals_where_their_origin_is_named(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *target, *origin;
+        bool allowed, credentials;
+    } c[] = {{"/l/a", "https://app.example", true, true},
+             {"/l/a", "https://x.y.b.example", true, true},
+             {"/l/a", "https://b.example", false, false},
+             {"/l/a", "https://evil-b.example", false, false},
+             {"/l/a", "https://app.example.evil", false, false},
+             {"/l/a", "null", false, false},
+             {"/any/a", "https://evil.example", true, false}};
+    struct house h;
+    struct message m;
+    char lines[128];
+    start_for_browsers(&h);
+    while (get(h.port, "/l/a", NULL) == 200)
+        ;
+    for (size_t i = 0; i < sizeof c / sizeof *c; i++) {
+        snprintf(lines, sizeof lines, "Origin: %s\r\n", c[i].origin);
+        assert_int_equal(get_with(h.port, c[i].target, lines, &m), 429);
+        const char *allow = field_of(&m, "Access-Control-Allow-Origin");
+        if (c[i].allowed)
+            assert_string_equal(allow, c[i].origin);
+        else
+            assert_null(allow);
+        assert_int_equal(field_of(&m, "Access-Control-Allow-Credentials") != NULL,
+                         c[i].credentials);
+        assert_int_equal(field_of(&m, "Access-Control-Expose-Headers") != NULL, c[i].allowed);
+        assert_string_equal(field_of(&m, "Vary"), "Origin");
+        assert_non_null(field_of(&m, "RateLimit"));
+        message_free(&m);
+    }
+    assert_int_equal(get_with(h.port, "/nowhere", "Origin: https://app.example\r\n", &m), 404);
+    assert_string_equal(field_of(&m, "Access-Control-Allow-Origin"), "https://app.example");
+    message_free(&m);
+    assert_int_equal(get(h.port, "/l/a", &m), 429);
+    assert_null(field_of(&m, "Vary"));
+    message_free(&m);
+    house_remove(&h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -217,6 +299,8 @@ int main(void)
         cmocka_unit_test(targets_mean_what_they_say),
         cmocka_unit_test(empty_lines_before_a_request_are_skipped),
         cmocka_unit_test(an_answer_426_says_to_what),
+        cmocka_unit_test(preflights_are_not_counted_unless_told),
+        cmocka_unit_test(scripts_may_read_refusals_where_their_origin_is_named),
     };
     return run_with_backend(tests, &backend, shows_head);
 }

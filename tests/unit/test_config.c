@@ -215,8 +215,7 @@ static void a_route_of_websockets_means_what_it_says(void **state)
     assert_int_equal(r->max_message_backend, 0);
     assert_true(r->connect_rate > 1 && r->connect_rate < 3);
     assert_int_equal(r->set, 0);
-    assert_int_equal(b->set,
-                     1u << CONFIG_WS_MAX_CONNECTIONS | 1u << CONFIG_WS_MAX_MESSAGE_BACKEND);
+    assert_int_equal(b->set, 1u << CONFIG_WS_MAX_CONNECTIONS | 1u << CONFIG_WS_MAX_MESSAGE_BACKEND);
 }
 
 static void the_leak_guard_is_on_unless_a_route_says_otherwise(void **state)
@@ -682,6 +681,33 @@ static void compress_of_a_route_is_that_of_its_cache_section_too(void **state)
                      "compress");
 }
 
+static void origins_are_named_for_all_routes_or_for_one(void **state)
+{
+    (void)state;
+    const struct config *c =
+        load(UPSTREAM "cors { origins = {\"https://App.example\", \"https://*.b.example:8443\"} "
+                      "credentials = true }\n"
+                      "route \"/a\" { upstream = u }\n"
+                      "route \"/b\" { upstream = u cors { origins = {\"*\"} } }\n"
+                      "limit \"l\" { requests = 1 preflights = true }\n");
+    assert_int_equal(c->cors.n_origins, 2);
+    assert_string_equal(c->cors.origins[0], "https://app.example");
+    assert_true(c->cors.credentials);
+    assert_true(c->limits[0].preflights);
+    for (uint32_t i = 0; i < c->n_routes; i++)
+        assert_int_equal(c->routes[i].cors != NULL, c->routes[i].pattern[1] == 'b');
+    static const char *const bad[] = {
+        "app.example",        "https://",  "https://a.example/x", "https://a.*.exam",
+        "*://a.example",      "https://*", "https://a b",         "",
+        "https://*.*.example"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        char text[128];
+        snprintf(text, sizeof text, "cors { origins = {\"%s\"} }\n", bad[i]);
+        assert_complains(text, 1, "origins");
+    }
+    assert_complains("cors { credentials = true\norigins = {\"*\"} }\n", 2, "credentials");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -710,6 +736,7 @@ int main(void)
         cmocka_unit_test(drop_headers_has_defaults_and_can_be_turned_off),
         cmocka_unit_test(a_name_in_via_is_a_token),
         cmocka_unit_test(compress_of_a_route_is_that_of_its_cache_section_too),
+        cmocka_unit_test(origins_are_named_for_all_routes_or_for_one),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
