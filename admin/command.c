@@ -46,9 +46,27 @@ bool command_is_noun(const char *word)
     return false;
 }
 
+/* What others call it. */
+static const char *other_word(const char *word, const char *noun)
+{
+    static const struct {
+        const char *noun, *word, *ours;
+    } words[] = {{"cache", "purge", "invalidate"},
+                 {"cache", "clear", "invalidate"},
+                 {"cache", "flush", "invalidate"},
+                 {"cache", "ban", "invalidate"},
+                 {"cache", "delete", "invalidate"}};
+    for (size_t i = 0; noun && i < sizeof words / sizeof *words; i++)
+        if (!strcmp(words[i].noun, noun) && !strcmp(words[i].word, word))
+            return words[i].ours;
+    return NULL;
+}
+
 /* noun NULL: of all nouns; else of its verbs. "" where nothing is near. */
 static const char *nearest(const char *word, const char *noun)
 {
+    if (other_word(word, noun))
+        return other_word(word, noun);
     const char *best = "";
     unsigned least = strlen(word) < 4 ? 2 : 3;
     for (int i = 0; i < RPC_METHODS; i++) {
@@ -173,6 +191,15 @@ static int unknown_option(struct reader *r, const char *word)
 {
     char text[64];
     snprintf(text, sizeof text, "%.*s", (int)strcspn(word + 2, "="), word + 2);
+    for (unsigned i = 0; i < r->args.n; i++) { /* the beginning of one is nearer than any other */
+        const struct rpc_arg *a = &r->args.at[i];
+        if ((a->kind == RPC_ARG_FLAG || a->kind == RPC_ARG_OPTION) && *text &&
+            !strncmp(a->name, text, strlen(text))) {
+            snprintf(r->why, COMMAND_WHY, "%s: unknown option \"%.100s\"; did you mean --%s?",
+                     r->name, word, a->name);
+            return 0;
+        }
+    }
     for (unsigned i = 0; i < r->args.n; i++) {
         const struct rpc_arg *a = &r->args.at[i];
         if ((a->kind == RPC_ARG_FLAG || a->kind == RPC_ARG_OPTION) && distance(text, a->name) < 3) {

@@ -19,6 +19,7 @@ struct options {
     bool json, help, version;
     char **words;
     int n;
+    char wrong[256];
 };
 
 static int usage(const char *why)
@@ -61,8 +62,11 @@ static const char *read_options(char **argv, struct options *o)
             if (config_parse_duration(value, &o->timeout_ms) || o->timeout_ms == 0)
                 return "--timeout takes a duration such as 10s or 500ms";
         } else if (o->n == 0 && argv[i][0] == '-' && argv[i][1]) {
-            return "unknown option; -s SOCKET, --timeout T, --json, --help and --version stand "
-                   "before the command";
+            snprintf(o->wrong, sizeof o->wrong,
+                     "unknown option \"%.100s\"; -s SOCKET, --timeout T, --json, --help and "
+                     "--version stand before the command",
+                     argv[i]);
+            return o->wrong;
         } else {
             literal = !strcmp(argv[i], "--");
             o->words[o->n++] = argv[i];
@@ -152,10 +156,24 @@ static int call(const struct options *o, enum rpc_method method, int used)
     return status;
 }
 
+/* As a word, where other programs have it so. */
+static bool is_alone(const struct options *o, const char *word)
+{
+    return o->n == 1 && !strcmp(o->words[0], word);
+}
+
 static int run(const struct options *o)
 {
     char why[COMMAND_WHY];
     int used = 0;
+    if (is_alone(o, "help")) {
+        help_all(stdout);
+        return CTL_DONE;
+    }
+    if (is_alone(o, "version")) {
+        puts("polderctl " POLDER_VERSION);
+        return CTL_DONE;
+    }
     if (o->n == 0) {
         help_all(o->help ? stdout : stderr);
         return o->help ? CTL_DONE : CTL_USAGE;

@@ -8,6 +8,7 @@
  */
 #include "libshared/config_parse.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -113,21 +114,32 @@ static bool skip_section(struct outline *o, int opened)
 
 /* ---- keys ---- */
 
-/* A section that has such a key, or NULL. */
-static const char *home_of(const char *key)
+static void add(char *out, size_t size, const char *a, const char *b)
 {
-    for (size_t i = 0; i < config_rows_count; i++)
-        if (*config_rows[i].section && !strcmp(config_rows[i].key, key))
-            return config_rows[i].section;
-    return NULL;
+    const size_t n = strlen(out);
+    if (n < size)
+        snprintf(out + n, size - n, "%s%s", a, b);
+}
+
+/* Where a key or a section of that name would be understood: "upstream { } or websocket { }". */
+static bool homes_of(const char *name, char *out, size_t size)
+{
+    *out = 0;
+    for (size_t i = config_rows_count; i-- > 0;) /* the more special ones first */
+        if (*config_rows[i].section && !strcmp(config_rows[i].key, name))
+            add(out, size, *out ? " { } or " : "", config_rows[i].section);
+    for (size_t i = 0; !*out && i < config_section_rows_count; i++)
+        if (*config_section_rows[i].parent && !strcmp(config_section_rows[i].section, name))
+            add(out, size, "", config_section_rows[i].parent);
+    return *out;
 }
 
 static void complain_unknown(struct outline *o, const struct config_token *name,
                              const struct place *in)
 {
-    char word[WORD_SIZE];
-    const char *rows = rows_of(in), *near = config_nearest(word_of(name, word), rows),
-               *home = home_of(word);
+    char word[WORD_SIZE], homes[256];
+    const char *rows = rows_of(in), *near = config_nearest(word_of(name, word), rows);
+    const bool home = homes_of(word, homes, sizeof homes);
     if (!near && in->row && config_row_find("", word))
         config_complain(o->p, name->line,
                         "%s belongs to the top level; a } that closes the section of line %d "
@@ -135,7 +147,11 @@ static void complain_unknown(struct outline *o, const struct config_token *name,
                         word, in->opened);
     else if (home)
         config_complain(o->p, name->line, "unknown key \"%s\"%s%s; it belongs to %s { }", word,
-                        *rows ? " in " : "", rows, home);
+                        *rows ? " in " : "", rows, homes);
+    else if (!strcmp(word, "include"))
+        config_complain(o->p, name->line,
+                        "unknown key \"include\"; there is none: one file holds everything, and "
+                        "${NAME} takes values from the environment");
     else
         config_complain(o->p, name->line, "unknown key \"%s\"%s%s%s%s%s", word, *rows ? " in " : "",
                         rows, near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");

@@ -5,6 +5,7 @@
  */
 #include "libshared/config_parse.h"
 
+#include <ctype.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -237,7 +238,11 @@ static int on_value(cfg_t *cfg, cfg_opt_t *opt)
     remember_place(p, (struct config_place){cfg, row->key, n - 1, cfg->line});
     const char *text = cfg_opt_getnstr(opt, n - 1);
     const char *right = config_value(row, text ? text : "", NULL, NULL);
-    if (right)
+    if (right && text && text[0] == '$' && isalpha((unsigned char)text[1]))
+        config_complain(p, cfg->line,
+                        "%s: \"%.100s\" is taken literally; ${%.100s} would be the environment's",
+                        row->key, text, text + 1);
+    else if (right)
         config_complain(p, cfg->line, "%s: \"%.100s\" is wrong; %s would be right", row->key,
                         text ? text : "", right);
     return 0;

@@ -2,6 +2,7 @@
 /* polderd: the command line. */
 #include "daemons/master/master.h"
 #include "polder/server_names.h"
+#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -11,10 +12,10 @@
 
 static const char usage[] =
     "usage: polderd [-c FILE] [-t] [-V] [-h]\n"
-    "  -c FILE  configuration (default " DEFAULT_CONFIG ")\n"
-    "  -t       check the configuration and what it needs of this machine, and exit\n"
-    "  -V       print the version\n"
-    "  -h       print this\n"
+    "  -c, --config FILE  configuration (default " DEFAULT_CONFIG ")\n"
+    "  -t, --test         check it and what it needs of this machine, and exit\n"
+    "  -V, --version      print the version\n"
+    "  -h, --help         print this\n"
     "Exit status: 0 done, 1 failed, 2 command line or configuration wrong.\n"
     "Signals: TERM drains and stops, INT stops within a second, HUP reads the file again.\n";
 
@@ -51,7 +52,12 @@ int main(int argc, char **argv)
     bool test = false;
     int option;
     process_title_init(argc, argv);
-    while ((option = getopt(argc, argv, "c:tVh")) != -1) {
+    static const struct option full[] = {{"config", required_argument, NULL, 'c'},
+                                         {"test", no_argument, NULL, 't'},
+                                         {"version", no_argument, NULL, 'V'},
+                                         {"help", no_argument, NULL, 'h'},
+                                         {NULL, 0, NULL, 0}};
+    while ((option = getopt_long(argc, argv, "c:tVh", full, NULL)) != -1) {
         switch (option) {
         case 'c':
             config_path = optarg;

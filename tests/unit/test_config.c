@@ -265,6 +265,10 @@ static void mistakes_have_their_line_and_what_would_be_right(void **state)
     assert_complains("/* two\n lines */ // and more\ncache { ttl = \"5 parsecs\" }\n", 3,
                      "\"30s\"");
     assert_complains("rouet \"/\" { }\n", 1, "did you mean \"route\"");
+    assert_complains("timeout = 5s\n", 1, "it belongs to upstream { } or websocket { }");
+    assert_complains("poll { }\n", 1, "it belongs to route { }");
+    assert_complains("include = \"x\"\n", 1, "one file holds everything");
+    assert_complains("workers = $CORES\n", 1, "${CORES} would be the environment's");
     assert_complains("cache {\n  tlt = 5s\n}\n", 2, "did you mean \"ttl\"");
     assert_complains("listen = {\n\"127.0.0.1:8000\",\n\"127.0.0.1:0\"}\n", 3,
                      "\"127.0.0.1:8000\"");

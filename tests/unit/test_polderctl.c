@@ -123,6 +123,8 @@ static void what_is_wrong_is_told_with_what_would_be_right(void **state)
     refused("cache invalidate", "one of these is needed");
     refused("cache invalidate /a --all", "only one of these");
     refused("cache invalidate --sotf /a", "did you mean --soft?");
+    refused("cache invalidate --al", "did you mean --all?");
+    refused("cache purge /a", "did you mean \"cache invalidate\"?");
     refused("cache invalidate --zzzzzz /a", "unknown option");
     refused("cache invalidate --all=1", "takes no value");
     refused("cache invalidate --tag", "a value is missing");
