@@ -24,6 +24,7 @@
 #define UNSENT_PAUSE    (256u << 10)
 #define UNSENT_MAX      (4u << 20)
 #define READ_LEAST      4096u
+#define LINGER_S        1.
 #define IDLE_S          60.
 #define TURNS           16 /* messages of one connection before others have their turn */
 #define GROUPS_MAX      1024
@@ -42,7 +43,8 @@ struct rpc_connection {
     size_t sent;
     struct rpc_reply *replies; /* under way */
     unsigned n_replies;
-    bool last;    /* nothing more is read; closed when all is sent */
+    bool last;    /* nothing more is taken; ends when all is sent */
+    bool lingers; /* has had its last answer: what it still says is dropped */
     bool ended;   /* the client has sent all it will send */
     bool starved; /* no whole message is left in `in` */
     bool doomed;
@@ -343,10 +345,33 @@ static bool make_room(struct rpc_connection *c)
     return true;
 }
 
+/* One that is closed while it writes sees a broken pipe instead of why it was refused. */
+static void linger(struct rpc_connection *c)
+{
+    c->lingers = true;
+    shutdown(c->fd, SHUT_WR);
+    ev_io_stop(c->server->loop, &c->write);
+    ev_io_start(c->server->loop, &c->read);
+    c->idle.repeat = LINGER_S;
+    ev_timer_again(c->server->loop, &c->idle);
+}
+
+static void drop_input(struct rpc_connection *c)
+{
+    uint8_t sink[4096];
+    const ssize_t n = recv(c->fd, sink, sizeof sink, MSG_DONTWAIT);
+    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+        connection_close(c);
+}
+
 static void on_read(struct ev_loop *loop, ev_io *w, int revents)
 {
     struct rpc_connection *c = w->data;
     (void)revents;
+    if (c->lingers) {
+        drop_input(c);
+        return;
+    }
     if (!make_room(c)) {
         connection_close(c);
         return;
@@ -403,8 +428,12 @@ static void on_write(struct ev_loop *loop, ev_io *w, int revents)
     if (c->unsent.size == 0)
         ev_io_stop(loop, &c->write);
     take_messages(c);
-    if ((c->last || (c->ended && c->starved)) && !c->n_replies && c->unsent.size == 0)
+    if (c->n_replies || c->unsent.size)
+        return;
+    if (c->ended && (c->last || c->starved))
         connection_close(c);
+    else if (c->last)
+        linger(c);
 }
 
 /* One who waits for an answer may be silent; one who neither asks nor reads may not. */

@@ -443,6 +443,7 @@ static void strangers_are_told_so_and_shown_the_door(void **state)
     const size_t n = hear(fd, buf, sizeof buf, sizeof buf, &closed);
     assert_true(closed);
     assert_non_null(memmem(buf, n, "denied", 6));
+    say(fd, "\x94\x00\x05\xa4", 4); /* who writes after it sees no broken pipe */
     say(stay,
         "\x94\x00\x05\xa4"
         "echo\x80",
