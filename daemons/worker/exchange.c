@@ -194,13 +194,13 @@ void exchange_watch_lease(struct exchange *ex)
         timer_set(w, &ex->timer, ex->alone_ms && ex->alone_ms < look_ms ? ex->alone_ms : look_ms);
 }
 
-/* A change that the backend has been told of ends what is stored, whether its client hears of it
- * or not. */
+/* A change that the backend has been told of ends what is stored for its route, whether its client
+ * hears of it or not. Elsewhere a request may be long work that nobody wants any more. */
 static bool is_awaited_change(struct exchange *ex)
 {
     struct worker *w = ex->worker;
-    if (ex->state != EXCHANGE_HEAD || !ex->request_done || ex->head.is_safe || !w->any_cache ||
-        w->n_changes >= CHANGES_MAX)
+    if (ex->state != EXCHANGE_HEAD || !ex->request_done || ex->head.is_safe || !ex->req.route ||
+        !ex->req.route->cache || w->n_changes >= CHANGES_MAX)
         return false;
     ex->change = true;
     w->n_changes++;

@@ -289,22 +289,40 @@ static void one_whose_body_is_stuck_leaves(void **state)
     close(deaf);
 }
 
-/* Where nothing is stored, that is: elsewhere a change that the backend has been told of is
- * awaited, for what it ends. */
+static int send_change(const char *target)
+{
+    const int fd = client_connect(house.port);
+    client_send(fd, "POST %s HTTP/1.1\r\nHost: test.example\r\nContent-Length: 4\r\n\r\nbody",
+                target);
+    wait_until(atomic_load(&began) == 1, PATIENCE);
+    return fd;
+}
+
 static void one_whose_body_has_come_leaves_too(void **state)
 {
     (void)state;
-    forget();
-    backend = backend_start(answers_late, NULL);
-    house_start(
-        &house, 1,
-        "upstream \"u\" { server \"127.0.0.1:%u\" { } }\nroute \"/*\" { upstream = \"u\" }\n",
-        backend_port(backend));
-    const int fd = client_connect(house.port);
-    client_send(fd, "POST /silent HTTP/1.1\r\nHost: test.example\r\nContent-Length: 4\r\n\r\nbody");
-    wait_until(atomic_load(&began) == 1, PATIENCE);
-    close(fd);
+    open_house("");
+    close(send_change("/silent"));
     wait_until(atomic_load(&left) == 1, PATIENCE);
+    close_house();
+}
+
+/* What it ends of what is stored has to be known. */
+static void a_change_on_a_cached_route_is_awaited(void **state)
+{
+    (void)state;
+    open_house("");
+    atomic_store(&release_all, true);
+    wait_until(served_from_store(house.port, "/c/changed"), PATIENCE);
+    forget();
+    close(send_change("/c/changed"));
+    wait_until(gauge("client_connections_open") == 0, PATIENCE);
+    nap_ms(50);
+    assert_int_equal(atomic_load(&left), 0);
+    assert_true(served_from_store(house.port, "/c/changed"));
+    atomic_store(&release_all, true);
+    wait_until(atomic_load(&answered) == 1, PATIENCE);
+    wait_until(!served_from_store(house.port, "/c/changed"), PATIENCE);
     close_house();
 }
 
@@ -527,6 +545,7 @@ int main(void)
         cmocka_unit_test(one_that_sends_its_body_leaves),
         cmocka_unit_test(one_whose_body_is_stuck_leaves),
         cmocka_unit_test(one_whose_body_has_come_leaves_too),
+        cmocka_unit_test(a_change_on_a_cached_route_is_awaited),
         cmocka_unit_test(a_fetch_that_others_wait_for_goes_on),
         cmocka_unit_test(a_part_that_others_wait_for_goes_on),
         cmocka_unit_test(a_fetch_that_will_be_stored_goes_on),
