@@ -2,7 +2,9 @@
 /* identity: see identity.h. */
 #include "polder/identity.h"
 
+#define XXH_STATIC_LINKING_ONLY /* for a hash state on the stack */
 #include <string.h>
+#include <xxhash.h>
 
 static const char *const known[] = {
 #define FIELD(name) name,
@@ -132,6 +134,46 @@ bool identity_ignores_cookie(const struct config *config, const struct config_ca
             !memcmp(config->identity_keys[i].name, cookie->name.at, cookie->name.len))
             return false;
     return ignored;
+}
+
+/* ---- what was stored under which rules ---- */
+
+static void add_text(XXH3_state_t *hash, const char *text)
+{
+    XXH3_64bits_update(hash, text, strlen(text) + 1);
+}
+
+static void add_list(XXH3_state_t *hash, const char *const *list, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        add_text(hash, list[i]);
+    add_text(hash, "");
+}
+
+/* Keys that say what is said already are no other rule: a limit may come and go. */
+static bool is_said(const struct config_cache *cache, const struct config_key *key)
+{
+    static const struct config none;
+    const struct field_text name = {key->name, strlen(key->name)};
+    if (key->kind == CONFIG_KEY_HEADER)
+        return identity_names_header(&none, cache, name);
+    const struct identity_cookie cookie = {.name = name, .readable = true};
+    return !identity_ignores_cookie(&none, cache, &cookie);
+}
+
+uint32_t identity_rules_number(const struct config *config, const struct config_cache *cache)
+{
+    XXH3_state_t hash;
+    XXH3_64bits_reset(&hash);
+    XXH3_64bits_update(&hash, &cache->share, sizeof cache->share);
+    add_list(&hash, known, N_KNOWN);
+    add_list(&hash, cache->identity_headers, cache->n_identity_headers);
+    add_list(&hash, cache->ignore_cookies, cache->n_ignore_cookies);
+    for (uint32_t i = 0; i < config->n_identity_keys; i++)
+        if (!is_said(cache, &config->identity_keys[i]))
+            add_text(&hash, config->identity_keys[i].name);
+    const uint32_t number = (uint32_t)XXH3_64bits_digest(&hash);
+    return number ? number : 1;
 }
 
 /* ---- partitions ---- */

@@ -18,6 +18,7 @@ struct query_route {
     bool refreshes;       /* refresh_share is not 0 */
     bool warm;            /* the URL is one of `warm` */
     uint8_t share;        /* enum config_share */
+    uint32_t rules;       /* identity_rules_number() */
     bool partitioned;     /* by all that says who asks */
     uint8_t compress[CODINGS];
     uint32_t n_compress;

@@ -65,6 +65,7 @@ void why_route(const struct keeper *k, struct job *j)
     if (!route->cache)
         return;
     out->share = route->cache->share;
+    out->rules = identity_rules_number(config, route->cache);
     out->partitioned = identity_covers_all(route->cache);
     memcpy(out->compress, route->cache->compress, sizeof out->compress);
     out->n_compress = route->cache->n_compress;
@@ -213,6 +214,10 @@ static void next_of(const struct keeper *k, const struct job *j, const struct ju
     if (x->state == INVAL_HARD) {
         snprintf(out->status, sizeof out->status, "fwd=uri-miss");
         snprintf(out->words, sizeof out->words, "miss: it was invalidated by %.100s", by);
+    } else if (r->rules && r->rules != j->route.rules) {
+        snprintf(out->status, sizeof out->status, "fwd=uri-miss");
+        snprintf(out->words, sizeof out->words,
+                 "miss: it was stored under other rules of who shares what");
     } else if (r->flags & CACHE_VARY_MARKER) {
         out->status[0] = 0;
         snprintf(out->words, sizeof out->words, "the variant that the request's fields select");

@@ -22,6 +22,7 @@ static void make_rules(const struct worker *w, const struct config_route *route,
     *rules = (struct identity_rules){.cache = cache,
                                      .covers_all = identity_covers_all(cache),
                                      .covers_none = cache->n_partition == 0};
+    rules->number = identity_rules_number(w->config, cache);
     identity_filter_make(w->config, cache, &rules->filter);
     for (unsigned id = H1_OTHER + 1; id < H1_FIELD_IDS; id++)
         rules->tells[id] =

@@ -26,6 +26,7 @@ struct identity_rules {
     const struct config_cache *cache;
     struct identity_filter filter; /* for fields without an id */
     uint8_t tells[H1_FIELD_IDS];   /* fields with an id that say who asks */
+    uint32_t number; /* identity_rules_number() */
     bool covers_all, covers_none;
 };
 void identity_prepare(struct worker *w);

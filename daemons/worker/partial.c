@@ -48,6 +48,7 @@ static bool find(struct worker *w, const struct request *r, const struct hit_fou
            rec->body_len == span->last - span->first + 1 &&
            cache_record_state(w->shared->inval, rec, rec->birth) == INVAL_VALID &&
            policy_suits_origin(&r->policy, rec) &&
+           rec->rules == w->routes[r->route->index].identity.number &&
            guard_lets(w->routes[r->route->index].guard, rec->birth);
 }
 

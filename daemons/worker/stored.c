@@ -255,6 +255,7 @@ bool stored_left_ms(const struct request *r, struct hit_found *found, uint64_t *
             until = rec->received_ms + request_interval_ms(r);
         there = state != INVAL_HARD && policy_suits_origin(&r->policy, rec) &&
                 (r->policy.identity != POLICY_SHARED || identity_may_take(r, &v)) &&
+                rec->rules == w->routes[r->route->index].identity.number &&
                 guard_lets(w->routes[r->route->index].guard, rec->birth);
         if (there) {
             *left = state == INVAL_VALID && until > w->real_ms ? until - w->real_ms : 0;

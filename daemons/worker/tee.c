@@ -312,7 +312,7 @@ static bool fill(struct exchange *ex, struct tee *s, const struct h1_head *head,
     rec->status = s->part && s->part->complete ? 200 : head->status;
     rec->url_slot = inval_url_slot(w->shared->inval, r->url, r->url_len);
     rec->url_len = r->url_len;
-    rec->route = r->route->index;
+    rec->rules = w->routes[r->route->index].identity.number;
     rec->identity = guard_identity(r);
     if (resp->has_etag)
         rec->flags = CACHE_HAS_ETAG;

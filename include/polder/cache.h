@@ -94,7 +94,7 @@ struct cache_record {
                             those are written at each hit from body_len, age_s, etag_hash */
     uint32_t inline_len; /* body bytes inline */
     uint32_t n_tags;
-    uint32_t route;       /* index when stored; for statistics only */
+    uint32_t rules;       /* identity_rules_number() under which it was stored */
     struct cache_key key; /* under which it is stored (the worker knows partition and variant) */
     uint32_t tag_slot[CACHE_TAGS_MAX]; /* with inval_origin() */
     /* then: url, vary, head, body */

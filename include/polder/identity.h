@@ -31,6 +31,10 @@ static inline bool identity_filter_lets(const struct identity_filter *f, struct 
     return name.len < 3 || f->third[name.at[0] & 31] >> (name.at[2] & 31) & 1;
 }
 
+/* A number that is another one where any of this, or what the route shares, is configured otherwise:
+ * what was stored under other rules may be somebody's. Never 0. */
+uint32_t identity_rules_number(const struct config *config, const struct config_cache *cache);
+
 /* One part of a Cookie field, without the blanks around it. */
 struct identity_cookie {
     struct field_text part;

@@ -538,6 +538,33 @@ static void copies_of_identities_take_a_quarter(void **state)
     house_remove(&h);
 }
 
+/* What was shared while that was thought to be right is nobody's any more. */
+static void other_rules_end_what_was_stored_under_them(void **state)
+{
+    (void)state;
+    static const char conf[] =
+        "cache { leak_guard = 0 %s }\nupstream \"u\" { server \"127.0.0.1:%u\" { } }\n"
+        "route \"/*\" { upstream = \"u\" cache { } }\n";
+    static const char *const then[] = {"", "identity_headers = {\"X-Who\"}"};
+    static const char *const now[] = {"share = true", ""};
+    static const char *const who[] = {ALICE, "X-Who: alice\r\n"};
+    struct house h;
+    char routes[512], target[32];
+    for (size_t i = 0; i < 2; i++) {
+        house_start(&h, 2, conf, now[i], backend_port(backend));
+        snprintf(target, sizeof target, "/silent/rules/%zu", i);
+        assert_int_equal(get_with(h.port, target, who[i], NULL), 200);
+        wait_until(says(&h, target, "", "polder; hit"), 5000);
+        snprintf(routes, sizeof routes, conf, then[i], backend_port(backend));
+        house_write_conf(&h, 2, routes);
+        assert_int_equal(ctl(&h, NULL, "reload"), 0);
+        wait_until(says(&h, target, who[i], "identity: "), 10000);
+        wait_until(says(&h, target, "", "polder; hit"), 5000);
+        expect_body(&h, target, "", "for all");
+        house_remove(&h);
+    }
+}
+
 static void expect_why(struct house *h, const char *target, const char *words)
 {
     const char *out;
@@ -611,6 +638,7 @@ int main(void)
         cmocka_unit_test(a_refusal_to_nobody_ends_no_copy),
         cmocka_unit_test(copies_of_identities_take_a_quarter),
         cmocka_unit_test(where_most_pass_by_somebody_is_told),
+        cmocka_unit_test(other_rules_end_what_was_stored_under_them),
         cmocka_unit_test(an_operator_is_told_who_shares_what),
     };
     return run_with_backend(tests, &backend, answers);

@@ -174,12 +174,40 @@ static void a_key_holds_what_it_is_made_of(void **state)
     assert_true(covers(all, NULL, "garbage"));
 }
 
+static void other_rules_have_another_number(void **state)
+{
+    (void)state;
+    static const char *const fewer[] = {"_ga*", "_gid"};
+    static const struct config_key said[] = {{CONFIG_KEY_HEADER, "x-tenant"},
+                                             {CONFIG_KEY_COOKIE, "_ga_tenant"},
+                                             {CONFIG_KEY_HEADER, "authorization"},
+                                             {CONFIG_KEY_HEADER, "x-shop-id"},
+                                             {CONFIG_KEY_COOKIE, "sid"}};
+    const struct config same = {.identity_keys = said, .n_identity_keys = 5},
+                        less = {.identity_keys = said, .n_identity_keys = 1};
+    const struct config_cache c = cache();
+    const uint32_t number = identity_rules_number(&config, &c);
+    assert_int_equal(identity_rules_number(&same, &c), number);
+    assert_int_not_equal(identity_rules_number(&less, &c), number);
+    struct config_cache other = c;
+    other.share = CONFIG_SHARE_ALL;
+    assert_int_not_equal(identity_rules_number(&config, &other), number);
+    other = c;
+    other.ignore_cookies = fewer;
+    other.n_ignore_cookies = 2;
+    assert_int_not_equal(identity_rules_number(&config, &other), number);
+    other = c;
+    other.n_identity_headers = 1;
+    assert_int_not_equal(identity_rules_number(&config, &other), number);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(names_are_known_configured_or_counted_by),
         cmocka_unit_test(a_filter_lets_all_pass_that_a_pattern_may_name),
         cmocka_unit_test(cookies_say_who_asks_unless_they_are_named),
+        cmocka_unit_test(other_rules_have_another_number),
         cmocka_unit_test(a_key_holds_what_it_is_made_of),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
