@@ -97,6 +97,19 @@ const char *admit_reason(enum admit why)
     return text[why];
 }
 
+const char *admit_limit(enum admit why)
+{
+    static const char *const key[] = {
+        [ADMIT_TOTAL] = "websocket.max_connections_total",
+        [ADMIT_ROUTE] = "websocket.max_connections",
+        [ADMIT_CLIENT_TOTAL] = "websocket.max_per_client_total",
+        [ADMIT_CLIENT] = "websocket.max_per_client",
+        [ADMIT_DESCRIPTORS] = "descriptors",
+        [ADMIT_RATE] = "websocket.connect_rate",
+    };
+    return key[why];
+}
+
 /* What the operator may change, and what it is now. */
 static void describe_bound(const struct supervisor *s, const struct config_route *route,
                            enum admit why, char *out, size_t size)

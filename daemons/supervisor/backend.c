@@ -18,7 +18,8 @@
 
 static void give_up(struct supervisor *s, struct session *x, enum problem problem, const char *why)
 {
-    const struct refusal r = {problem, problem == PROBLEM_UNAVAILABLE ? 1 : 0, why};
+    const struct refusal r = {problem, problem == PROBLEM_UNAVAILABLE ? 1 : 0, why, NULL};
+    access_server(x);
     refuse_session(s, x, &r, END_BACKEND_REFUSED);
 }
 
@@ -111,6 +112,7 @@ static void ask(struct supervisor *s, struct session *x)
     }
     session_move(x, SESSION_ASKING);
     servers_count(s, x);
+    access_asked(x);
     x->deadline_ms = servers_deadline(s, x, x->route->upstream->timeout_ms);
     wheel_set(s, x, x->deadline_ms);
     ev_io_stop(s->loop, &x->backend.io);
@@ -195,11 +197,13 @@ static size_t write_answer(const struct session *x, const struct h1_head *h, cha
 {
     struct h1_out o = {.at = out, .end = out + size};
     const struct lines limits = pending_lines(x->pending);
+    const bool own_id = memmem(limits.at, limits.len, "X-Request-Id:", 13) != NULL;
     h1_put_status_line(&o, h->status, h->reason);
     for (uint32_t i = 0; i < h->n_fields; i++) {
         const struct h1_field *f = &h->field[i];
         if (f->id == H1_CONNECTION || f->id == H1_UPGRADE || f->id == H1_CONTENT_LENGTH ||
-            f->id == H1_TRANSFER_ENCODING || h1_is_hop_by_hop(h, f))
+            f->id == H1_TRANSFER_ENCODING || h1_is_hop_by_hop(h, f) ||
+            (f->id == H1_X_REQUEST_ID && own_id))
             continue;
         h1_put(&o, f->name.at, f->name.len);
         h1_put(&o, ": ", 2);
@@ -287,6 +291,7 @@ static void read_answer(struct supervisor *s, struct session *x)
         p->scanned = 0;
     }
     servers_answered(s, x);
+    access_server(x);
     const char *wrong = head.status == 101 ? handshake_wrong(x, &head, &deflate) : NULL;
     if (head.status != 101)
         pass_refusal(s, x, &head);

@@ -79,11 +79,12 @@ static const struct refusal *look_at(struct supervisor *s, const struct config_r
                                      struct refusal *r)
 {
     *r = (struct refusal){PROBLEM_UNAVAILABLE, 1 + (unsigned)(supervisor_random(s) % 10),
-                          "the route has no websocket section here"};
+                          "the route has no websocket section here", NULL};
     if (!route)
         return r;
     if (!origin_allowed(&s->route_values[route->index].ws, head, head_len)) {
-        *r = (struct refusal){PROBLEM_FORBIDDEN, 0, "this Origin may not open WebSockets here"};
+        *r = (struct refusal){PROBLEM_FORBIDDEN, 0, "this Origin may not open WebSockets here",
+                              NULL};
         return r;
     }
     const enum admit admit = admit_check(s, route, ip);
@@ -91,22 +92,25 @@ static const struct refusal *look_at(struct supervisor *s, const struct config_r
         return NULL;
     admit_log(s, route, ip, admit);
     r->why = admit_reason(admit);
+    r->limit = admit_limit(admit);
     return r;
 }
 
-static void turn_away(struct supervisor *s, const struct config_route *route, int fd,
-                      const struct refusal *r, struct lines limits)
+static void turn_away(struct supervisor *s, int fd, const struct refusal *r, struct lines limits,
+                      struct access_refused *line)
 {
     s->refused++;
-    if (route)
-        s->routes[route->index].refused++;
-    refuse(s, fd, r, limits);
+    if (line->route)
+        s->routes[line->route->index].refused++;
+    line->status = problem_status(r->problem);
+    line->bytes = refuse(s, fd, r, limits);
+    access_turned_away(s, line);
 }
 
 /* Takes fd. */
 static void take_client(struct supervisor *s, const struct handover *h, const char *rest, int fd)
 {
-    static const struct refusal no_memory = {PROBLEM_UNAVAILABLE, 1, "out of memory"};
+    static const struct refusal no_memory = {PROBLEM_UNAVAILABLE, 1, "out of memory", NULL};
     const char *id = rest + h->route_len, *lines = id + h->id_len, *head = lines + h->limit_len;
     const struct config_route *route = find_route(s, rest, h->route_len);
     const struct lines limits = {lines, h->limit_len};
@@ -117,13 +121,21 @@ static void take_client(struct supervisor *s, const struct handover *h, const ch
     const struct refusal *no = look_at(s, route, &ip, head, h->head_len, &refusal);
     struct session *x = no ? NULL : session_new(s, fd, route, &ip);
     if (!x) {
-        turn_away(s, route, fd, no ? no : &no_memory, limits);
+        turn_away(s, fd, no ? no : &no_memory, limits,
+                  &(struct access_refused){.route = route,
+                                           .peer = h->peer,
+                                           .head = head,
+                                           .head_len = h->head_len,
+                                           .limit = no ? no->limit : NULL});
         return;
     }
     x->client_id = client_id_make(id, h->id_len);
-    if (!make_pending(x, h, lines))
+    if (!make_pending(x, h, lines)) {
         refuse_session(s, x, &no_memory, END_FAILED);
-    else if (route->upstream)
+        return;
+    }
+    access_begin(s, x, h->peer);
+    if (route->upstream)
         backend_begin(s, x);
     else
         local_begin(s, x);

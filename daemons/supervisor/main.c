@@ -187,7 +187,7 @@ static void before_sleep(struct ev_loop *loop, ev_prepare *w, int revents)
     struct supervisor *s = ev_userdata(loop);
     (void)w, (void)revents;
     session_bury(s);
-    access_log_flush(&s->log);
+    supervisor_log_flush(s);
     /* nobody to look after: the wheel rests, until wheel_set() */
     if (!s->open && !s->leaving && !s->draining)
         ev_timer_stop(loop, &s->tick);

@@ -156,12 +156,20 @@ static size_t write_problem(const struct refusal *r, struct lines limits, char *
                                              : 0;
 }
 
-void refuse(struct supervisor *s, int fd, const struct refusal *r, struct lines limits)
+static size_t body_len(const char *text, size_t len)
+{
+    const char *end = memmem(text, len, "\r\n\r\n", 4);
+    return end ? len - (size_t)(end - text) - 4 : 0;
+}
+
+size_t refuse(struct supervisor *s, int fd, const struct refusal *r, struct lines limits)
 {
     char text[PROBLEM_RENDER_MAX + HANDOVER_LINES_MAX + 512];
     struct queue out = {0};
-    queue_append(s, &out, text, write_problem(r, limits, text, sizeof text));
+    const size_t len = write_problem(r, limits, text, sizeof text);
+    queue_append(s, &out, text, len);
     leave(s, fd, &out, false);
+    return body_len(text, len);
 }
 
 /* The client's socket goes its own way, and the session ends. */
@@ -180,15 +188,19 @@ void refuse_session(struct supervisor *s, struct session *x, const struct refusa
 {
     char text[PROBLEM_RENDER_MAX + HANDOVER_LINES_MAX + 512];
     const struct lines limits = x->pending ? pending_lines(x->pending) : (struct lines){"", 0};
-    if (!queue_append(s, &x->client.out, text, write_problem(r, limits, text, sizeof text)))
+    const size_t len = write_problem(r, limits, text, sizeof text);
+    if (!queue_append(s, &x->client.out, text, len))
         queue_clear(s, &x->client.out);
+    x->refused_with = (uint16_t)problem_status(r->problem);
+    x->bytes = body_len(text, len);
     part(s, x, false, why);
 }
 
 /* ---- a backend's refusal passes ---- */
 
-static void cut(struct supervisor *s, struct session *x)
+static void cut(struct supervisor *s, struct session *x, const char *by)
 {
+    x->cut_by = by;
     part(s, x, x->pending->body.framing == H1_TO_CLOSE, END_BACKEND_REFUSED);
 }
 
@@ -219,9 +231,10 @@ static bool pass_bytes(struct supervisor *s, struct session *x, const char *byte
         if (good && !used)
             break;
         at += good ? used : 0;
+        x->bytes += good ? part_of.len : 0;
     }
     if (!queue_append(s, &x->client.out, bytes, at) || !good) {
-        cut(s, x);
+        cut(s, x, good ? "polder" : "upstream-closed");
         return false;
     }
     if (body->done)
@@ -239,7 +252,7 @@ static void read_more(struct supervisor *s, struct session *x)
     } else if (n == 0 && h1_body_eof(&x->pending->body)) {
         part(s, x, false, END_BACKEND_REFUSED);
     } else {
-        cut(s, x);
+        cut(s, x, "upstream-closed");
     }
 }
 
@@ -261,6 +274,7 @@ void refuse_pass(struct supervisor *s, struct session *x, const struct h1_head *
                  size_t head_len, const char *rest, size_t len)
 {
     session_move(x, SESSION_REFUSING);
+    x->refused_with = (uint16_t)h->status;
     h1_body_init(&x->pending->body, h->framing, h->length);
     if (!queue_append(s, &x->client.out, head, head_len)) {
         session_end(s, x, END_FAILED);
@@ -289,5 +303,5 @@ void refuse_due(struct supervisor *s, struct session *x)
     if (s->now_ms < x->deadline_ms)
         wheel_set(s, x, x->deadline_ms);
     else
-        cut(s, x);
+        cut(s, x, x->client.out.len ? "client-timeout" : "upstream-timeout");
 }

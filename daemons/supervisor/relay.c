@@ -41,10 +41,13 @@ void relay_close(struct supervisor *s, struct leg *leg)
 
 /* ---- writing ---- */
 
-static void wrote(struct supervisor *s, struct leg *to)
+static void wrote(struct supervisor *s, struct leg *to, size_t n)
 {
-    if (to == &to->session->client)
-        to->session->to_client_ms = s->now_ms;
+    struct session *x = to->session;
+    if (to != &x->client)
+        return;
+    x->to_client_ms = s->now_ms;
+    x->bytes += n;
 }
 
 bool relay_put(struct supervisor *s, struct leg *to, const uint8_t *bytes, size_t len)
@@ -58,7 +61,7 @@ bool relay_put(struct supervisor *s, struct leg *to, const uint8_t *bytes, size_
             return false;
         }
         if (n > 0) {
-            wrote(s, to);
+            wrote(s, to, (size_t)n);
             bytes += n, len -= (size_t)n;
         }
     }
@@ -90,7 +93,7 @@ static void flush(struct supervisor *s, struct leg *to)
 {
     const ssize_t n = queue_flush(s, &to->out, to->io.fd);
     if (n > 0)
-        wrote(s, to);
+        wrote(s, to, (size_t)n);
     to->cut = n < 0;
 }
 
@@ -152,11 +155,13 @@ static void broken(struct supervisor *s, struct leg *from, const struct frames_p
     session_close(s, x, p->code, p->why, p->code == 1009 ? END_TOO_BIG : END_PROTOCOL);
 }
 
-static void take_close(struct supervisor *s, struct leg *from)
+static void take_close(struct supervisor *s, struct leg *from, const struct frames_piece *p)
 {
     struct session *x = from->session;
     if (x->state != SESSION_OPEN)
         return;
+    x->close_code = p->payload_len < 2 ? 1005 /* none in it (RFC 6455 7.1.5) */
+                                       : (uint16_t)(p->payload[0] << 8 | p->payload[1]);
     session_move(x, SESSION_CLOSING);
     x->end = from == &x->client ? END_CLIENT_CLOSED : END_BACKEND_CLOSED;
     x->moved_ms = s->now_ms;
@@ -169,9 +174,11 @@ static void count_message(struct supervisor *s, struct leg *from)
     struct route_count *r = &s->routes[x->route->index];
     if (from == &x->client) {
         s->messages_in++;
+        x->messages_in++;
         r->messages_in++;
     } else {
         s->messages_out++;
+        x->messages_out++;
         r->messages_out++;
     }
 }
@@ -197,7 +204,7 @@ static bool take_piece(struct supervisor *s, struct leg *from, const struct fram
             relay_put_frame(s, &x->client, FRAMES_PONG, p->payload, p->payload_len);
         return passes;
     }
-    take_close(s, from);
+    take_close(s, from, p);
     if (local)
         relay_put_frame(s, &x->client, FRAMES_CLOSE, p->payload,
                         p->payload_len > 2 ? 2 : p->payload_len);

@@ -118,6 +118,7 @@ void session_opened(struct supervisor *s, struct session *x)
     free(x->pending);
     x->pending = NULL;
     x->opened_ms = x->to_client_ms = x->from_client_ms = x->from_backend_ms = s->now_ms;
+    x->bytes = 0;
     s->opened++;
     s->routes[x->route->index].opened++;
     if (x->backend.io.fd >= 0)
@@ -148,6 +149,7 @@ void session_end(struct supervisor *s, struct session *x, enum session_end why)
     s->ends[x->end]++;
     if (was_open)
         note_duration(&s->durations, s->now_ms - x->opened_ms);
+    access_end(s, x, was_open);
     relay_close(s, &x->client);
     relay_close(s, &x->backend);
     wheel_drop(x);
@@ -169,6 +171,7 @@ void session_bury(struct supervisor *s)
         local_free(x);
         free(x->pending);
         free(x->client_id);
+        free(x->line);
         free(x);
     }
 }
@@ -191,7 +194,7 @@ void session_close_with(struct supervisor *s, struct session *x, struct farewell
 {
     if (x->state != SESSION_OPEN) {
         const struct refusal r = {PROBLEM_UNAVAILABLE, 1 + (unsigned)(supervisor_random(s) % 10),
-                                  client.reason};
+                                  client.reason, NULL};
         if (x->state == SESSION_CONNECTING || x->state == SESSION_ASKING)
             refuse_session(s, x, &r, why);
         else
@@ -199,6 +202,7 @@ void session_close_with(struct supervisor *s, struct session *x, struct farewell
         return;
     }
     x->end = (uint8_t)why;
+    x->close_code = client.code;
     x->goodbye = true;
     session_move(x, SESSION_CLOSING);
     /* A leg in the middle of a frame cannot be told: it sees the connection end. */

@@ -121,6 +121,13 @@ struct session {
     struct pending *pending;           /* until it is open: the request, the answer so far */
     struct subscription *subscription; /* local routes, and only those */
     char *client_id;
+    struct access_line *line; /* of the access log; NULL: it is off */
+    uint64_t begun_ns, asked_ns;
+    uint64_t bytes; /* towards the client: of the body of a refusal, then of the WebSocket */
+    uint64_t messages_in, messages_out;
+    const char *cut_by;    /* what has cut a refusal short */
+    uint16_t refused_with; /* the status of a refusal; 0: none */
+    uint16_t close_code;   /* of the first close frame; 0: there was none */
     uint8_t state, end;
     bool goodbye; /* we close: what data still comes is dropped */
     bool untold;  /* the client is in the middle of a frame: after that, nothing but the end */
@@ -265,6 +272,8 @@ enum admit admit_check(struct supervisor *s, const struct config_route *route,
                        const struct clientip *ip);
 /* A sentence for the client, without the full stop. */
 const char *admit_reason(enum admit why);
+/* The key of the configuration that it is about; NULL: none. */
+const char *admit_limit(enum admit why);
 /* For the operator: at most one line a second, with the key to change. */
 void admit_log(struct supervisor *s, const struct config_route *route, const struct clientip *ip,
                enum admit why);
@@ -275,6 +284,23 @@ void admit_leave(struct supervisor *s, struct client_count *c);
 /* Opens what the configuration names, at first or again. 0 or a negative errno, with the reason;
  * then what was open stays. */
 int supervisor_log_open(struct supervisor *s, char *why, size_t size);
+void supervisor_log_flush(struct supervisor *s);
+/* The session has its pending request; peer: the client's own address. */
+void access_begin(const struct supervisor *s, struct session *x, const uint8_t peer[16]);
+void access_asked(struct session *x);  /* a server is sent the handshake */
+void access_server(struct session *x); /* and has answered it, or failed */
+void access_end(struct supervisor *s, struct session *x, bool was_open);
+/* An upgrade that became no session. */
+struct access_refused {
+    const struct config_route *route; /* NULL: none */
+    const uint8_t *peer;
+    const char *head;
+    size_t head_len;
+    unsigned status;
+    size_t bytes;      /* of the body */
+    const char *limit; /* that refused it; NULL */
+};
+void access_turned_away(struct supervisor *s, const struct access_refused *r);
 
 /* intake.c */
 int intake_open(struct supervisor *s);
@@ -285,9 +311,10 @@ struct refusal {
     enum problem problem;
     unsigned retry_s; /* 0: no Retry-After */
     const char *why;
+    const char *limit; /* the key that has refused it; NULL */
 };
-/* Answers a client that has no session; takes fd. */
-void refuse(struct supervisor *s, int fd, const struct refusal *r, struct lines limits);
+/* Answers a client that has no session; takes fd. Returns the length of the body. */
+size_t refuse(struct supervisor *s, int fd, const struct refusal *r, struct lines limits);
 /* Answers the client of a session that is not open, and ends it. */
 void refuse_session(struct supervisor *s, struct session *x, const struct refusal *r,
                     enum session_end why);

@@ -10,6 +10,7 @@
 #include "daemons/worker/client.h"
 #include "daemons/worker/limits.h"
 #include "daemons/worker/request.h"
+#include "daemons/worker/request_id.h"
 #include "daemons/worker/response.h"
 #include "daemons/worker/worker.h"
 #include "polder/config.h"
@@ -254,6 +255,11 @@ static struct field_text client_id(const struct request *r)
 static int hand_over(struct client *c, const struct request *r)
 {
     struct worker *w = c->worker;
+    char text[HANDOVER_LINES_MAX];
+    struct h1_out lines = {text, text + sizeof text, false};
+    h1_put(&lines, r->limit_lines, r->limit_len);
+    if (w->config->request_id)
+        request_id_put(&lines, r);
     const struct field_text surplus = w->surplus;
     const struct field_text id = client_id(r);
     const size_t head_len =
@@ -263,16 +269,16 @@ static int hand_over(struct client *c, const struct request *r)
                          .accepted_ms = w->mono_ms,
                          .route_len = (uint32_t)strlen(r->route->pattern),
                          .id_len = (uint32_t)id.len,
-                         .limit_len = r->limit_len,
+                         .limit_len = (uint32_t)(lines.at - text),
                          .head_len = (uint32_t)head_len,
                          .surplus_len = (uint32_t)surplus.len};
     memcpy(h.peer, r->ip.addr, sizeof h.peer);
     accept_key(h1_find(r->head, H1_SEC_WEBSOCKET_KEY)->value, h.accept_key);
     struct iovec iov[6] = {{&h, sizeof h},          {(void *)r->route->pattern, h.route_len},
-                           {(void *)id.at, id.len}, {(void *)r->limit_lines, r->limit_len},
+                           {(void *)id.at, id.len}, {text, h.limit_len},
                            {w->scratch, head_len},  {(void *)surplus.at, surplus.len}};
-    if (!head_len ||
-        sizeof h + h.route_len + id.len + r->limit_len + head_len + surplus.len > HANDOVER_MAX)
+    if (!head_len || lines.overflow ||
+        sizeof h + h.route_len + id.len + h.limit_len + head_len + surplus.len > HANDOVER_MAX)
         return -EMSGSIZE;
     return send_message(w, iov, 6, c->read.fd);
 }

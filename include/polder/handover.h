@@ -16,7 +16,7 @@
 #define HANDOVER_MAGIC     0x706f6c77u
 #define HANDOVER_VERSION   2
 #define HANDOVER_MAX       (64u << 10) /* whole message */
-#define HANDOVER_LINES_MAX 2048
+#define HANDOVER_LINES_MAX 2304
 /* In flags: no socket comes, but word of what a worker has invalidated: id is a tag, or head is a
  * URL ("host/path?query"), or both are empty for everything. */
 #define HANDOVER_TELLS 1u
@@ -32,7 +32,7 @@ struct handover {
     uint32_t
         route_len; /* route pattern as in the configuration, no NUL; finds the supervisor's route */
     uint32_t id_len;    /* the path's last segment, as sent; 0: make a client_id up */
-    uint32_t limit_len; /* lines of the limits that were asked, for the head of every answer */
+    uint32_t limit_len; /* lines for the head of every answer: limits that were asked, the id */
     uint32_t head_len;  /* request head */
     uint32_t surplus_len;
     /* then: route, id, lines of the limits, head, surplus */

@@ -64,12 +64,31 @@ void admit_log(struct supervisor *s, const struct config_route *route, const str
     (void)s, (void)route, (void)ip, (void)why;
 }
 
-void refuse(struct supervisor *s, int fd, const struct refusal *r, struct lines limits)
+const char *admit_limit(enum admit why)
+{
+    must(why == ADMIT_TOTAL);
+    return "websocket.max_connections_total";
+}
+
+void access_begin(const struct supervisor *s, struct session *x, const uint8_t peer[16])
+{
+    (void)s;
+    must(x == &session && x->pending && peer);
+}
+
+void access_turned_away(struct supervisor *s, const struct access_refused *r)
+{
+    (void)s;
+    must(r->head_len == now.h.head_len && r->status >= 400);
+}
+
+size_t refuse(struct supervisor *s, int fd, const struct refusal *r, struct lines limits)
 {
     (void)s;
     must(r && *r->why);
     must(limits.len == now.h.limit_len && lines_sound(limits.at, limits.len));
     close(fd);
+    return 0;
 }
 
 struct session *session_new(struct supervisor *s, int fd, const struct config_route *route,

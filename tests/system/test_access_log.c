@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* One line of the access log for every answer and for every client that leaves; no line is lost
- * when the file is rotated. */
+ * when the file is access_rotated. */
+#include "access_lines.h"
 #include "harness.h"
 
 #include <dirent.h>
@@ -15,7 +16,6 @@
 #include <unistd.h>
 
 static struct backend *b;
-static char dir[64], path[96], rotated[112];
 
 /* ---- the backend ---- */
 
@@ -54,95 +54,10 @@ static bool answer(struct asked *ask)
 
 /* ---- the log ---- */
 
-static int set_up(void **state)
-{
-    (void)state;
-    strcpy(dir, "/tmp/polder-access.XXXXXX");
-    assert_non_null(mkdtemp(dir));
-    chmod(dir, 0755);
-    snprintf(path, sizeof path, "%s/access.log", dir);
-    snprintf(rotated, sizeof rotated, "%s.1", path);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    unlink(path);
-    unlink(rotated);
-    return rmdir(dir);
-}
-
-static char *slurp(const char *file)
-{
-    static char text[1 << 20];
-    FILE *f = fopen(file, "r");
-    text[0] = 0;
-    if (f) {
-        text[fread(text, 1, sizeof text - 1, f)] = 0;
-        fclose(f);
-    }
-    return text;
-}
-
-/* Lines with all of these words, NULL at the end; the last of them in line. */
-static unsigned lines_with(char line[16384], const char *const *words)
-{
-    unsigned n = 0;
-    for (char *at = slurp(path), *end; (end = strchr(at, '\n')); at = end + 1) {
-        *end = 0;
-        bool all = true;
-        for (size_t i = 0; words[i]; i++)
-            all = all && strstr(at, words[i]);
-        n += all;
-        if (all && line)
-            snprintf(line, 16384, "%s", at);
-    }
-    return n;
-}
-
-/* Waits until there is exactly one; it is returned. */
-#define the_line(...)                                                                              \
-    ({                                                                                             \
-        static char line_[16384];                                                                  \
-        const char *const words_[] = {__VA_ARGS__, NULL};                                          \
-        const uint64_t end_ = mono_ms() + harness_patience(10000);                                 \
-        unsigned n_;                                                                               \
-        while (!(n_ = lines_with(line_, words_)) && mono_ms() < end_)                              \
-            nap_ms(5);                                                                             \
-        if (n_ != 1)                                                                               \
-            fail_msg("%s:%d: %u lines with %s in:\n%s", __FILE__, __LINE__, n_, words_[0],         \
-                     slurp(path));                                                                 \
-        line_;                                                                                     \
-    })
-
-static unsigned all_lines(void)
-{
-    static const char *const any[] = {"{\"time\":\"20", NULL};
-    return lines_with(NULL, any);
-}
-
-static long number_of(const char *line, const char *name)
-{
-    char key[64];
-    snprintf(key, sizeof key, "\"%s\":", name);
-    const char *at = strstr(line, key);
-    return at ? atol(at + strlen(key)) : -1;
-}
-
-static void text_of(const char *line, const char *name, char out[256])
-{
-    char key[64];
-    snprintf(key, sizeof key, "\"%s\":\"", name);
-    const char *at = strstr(line, key);
-    snprintf(out, 256, "%.*s", at ? (int)strcspn(at + strlen(key), "\"") : 0,
-             at ? at + strlen(key) : "");
-}
-
 static void expect_id(const char *line, const struct message *m)
 {
     char id[256];
-    text_of(line, "request_id", id);
+    access_member(line, "request_id", id);
     const char *said = field_of(m, "X-Request-Id");
     assert_non_null(said);
     assert_true(strlen(id) == 24);
@@ -165,8 +80,8 @@ static void start(struct house *h, unsigned workers, const char *more)
         "route \"/api/*\" { upstream = u }\nroute \"/never\" { upstream = u }\n"
         "route \"/echo-id\" { upstream = u }\nroute \"/long\" { upstream = u }\n"
         "route \"/cut\" { upstream = u }\nroute \"/silent\" { upstream = u }\n",
-        path, strstr(more, "client_timeout") ? "" : "client_timeout = 1s", more, backend_port(b),
-        free_port());
+        access_path, strstr(more, "client_timeout") ? "" : "client_timeout = 1s", more,
+        backend_port(b), free_port());
 }
 
 /* ---- stories ---- */
@@ -193,14 +108,14 @@ static void what_a_line_says_of_an_answer(void **state)
     assert_null(strstr(line, "\"cut\""));
     snprintf(text, sizeof text, "\"upstream\":\"127.0.0.1:%u\"", backend_port(b));
     assert_non_null(strstr(line, text));
-    assert_true(number_of(line, "us") >= number_of(line, "upstream_us"));
-    assert_true(number_of(line, "upstream_us") > 0);
+    assert_true(access_number(line, "us") >= access_number(line, "upstream_us"));
+    assert_true(access_number(line, "upstream_us") > 0);
     message_free(&m);
     assert_int_equal(request(h.port, "HEAD", "/api/head", "", NULL, NULL), 200);
-    assert_int_equal(number_of(the_line("/api/head"), "bytes"), 0);
+    assert_int_equal(access_number(the_line("/api/head"), "bytes"), 0);
     assert_int_equal(request(h.port, "POST", "/api/post", "", "body", NULL), 200);
     assert_non_null(strstr(the_line("/api/post"), "\"method\":\"POST\""));
-    assert_int_equal(all_lines(), 3);
+    assert_int_equal(access_lines(), 3);
     house_remove(&h);
 }
 
@@ -230,10 +145,10 @@ static void polders_own_answers_have_a_line_with_the_size_of_their_body(void **s
                          cases[i].status);
         const char *line = the_line(status, cases[i].also);
         expect_id(line, &m);
-        assert_int_equal(number_of(line, "bytes"), (long)m.body_len);
-        assert_true(number_of(line, "us") > 0);
+        assert_int_equal(access_number(line, "bytes"), (long)m.body_len);
+        assert_true(access_number(line, "us") > 0);
         message_free(&m);
-        assert_int_equal(all_lines(), i + 1);
+        assert_int_equal(access_lines(), i + 1);
     }
     house_remove(&h);
 }
@@ -277,10 +192,10 @@ static void what_the_parser_refuses_has_a_line(void **state)
         assert_int_equal(m.status, cases[i].status);
         const char *line = the_line(status, cases[i].also);
         expect_id(line, &m);
-        assert_int_equal(number_of(line, "bytes"), (long)m.body_len);
+        assert_int_equal(access_number(line, "bytes"), (long)m.body_len);
         message_free(&m);
         close(fd);
-        assert_int_equal(all_lines(), i + 1);
+        assert_int_equal(access_lines(), i + 1);
     }
     house_remove(&h);
 }
@@ -304,8 +219,8 @@ static void refuses_with(struct house *h, const char *limit)
     snprintf(name, sizeof name, "\"limit\":\"%s\"", limit);
     assert_int_equal(get(h->port, "/api/one", &m), 503);
     const char *line = the_line(name);
-    assert_int_equal(number_of(line, "status"), 503);
-    assert_int_equal(number_of(line, "bytes"), (long)m.body_len);
+    assert_int_equal(access_number(line, "status"), 503);
+    assert_int_equal(access_number(line, "bytes"), (long)m.body_len);
     expect_id(line, &m);
     message_free(&m);
 }
@@ -322,7 +237,7 @@ static void refused_connections_have_a_line(void **state)
     close(fd[0]);
     close(fd[1]);
     house_remove(&h);
-    unlink(path);
+    unlink(access_path);
     start(&h, 1, "max_connections = 1\nclient_timeout = 20s");
     fd[0] = kept_connection(h.port);
     refuses_with(&h, "max_connections");
@@ -345,11 +260,11 @@ static void the_store_is_named_as_cache_status_names_it(void **state)
     assert_non_null(strstr(the_line("/c/fresh"), "\"cache\":\"miss\""));
     wait_until(served_from_store(h.port, "/c/fresh"), 5000);
     const char *hit = the_line("/c/fresh", "\"cache\":\"hit\"");
-    assert_true(number_of(hit, "us") > 0);
-    assert_int_equal(number_of(hit, "bytes"), 5);
+    assert_true(access_number(hit, "us") > 0);
+    assert_int_equal(access_number(hit, "bytes"), 5);
     assert_null(strstr(hit, "\"upstream"));
     assert_int_equal(get_with(h.port, "/c/fresh", "Range: bytes=1-2\r\n", NULL), 206);
-    assert_int_equal(number_of(the_line("\"status\":206", "\"cache\":\"hit\""), "bytes"), 2);
+    assert_int_equal(access_number(the_line("\"status\":206", "\"cache\":\"hit\""), "bytes"), 2);
     assert_int_equal(get_with(h.port, "/c/fresh", "Range: bytes=90-\r\n", NULL), 416);
     the_line("\"status\":416", "\"cache\":\"hit\"");
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -359,7 +274,7 @@ static void the_store_is_named_as_cache_status_names_it(void **state)
         snprintf(word, sizeof word, "\"cache\":\"%s\"", cases[i].cache);
         /* seldom: what is asked for often is refreshed before it is stale */
         wait_until((request(h.port, cases[i].method, cases[i].target, "", NULL, NULL),
-                    nap_ms(cases[i].pause_ms), lines_with(NULL, words) > 0),
+                    nap_ms(cases[i].pause_ms), access_lines_with(NULL, words) > 0),
                    30000);
     }
     house_remove(&h);
@@ -377,7 +292,7 @@ static void a_client_that_leaves_has_a_line_with_what_it_got(void **state)
     client_send(fd, "GET /left-early HTT");
     nap_ms(50);
     close(fd);
-    assert_int_equal(number_of(the_line("/left-early", "\"status\":499"), "bytes"), 0);
+    assert_int_equal(access_number(the_line("/left-early", "\"status\":499"), "bytes"), 0);
 
     fd = client_connect(h.port); /* while the backend thinks */
     client_send(fd, "GET /never HTTP/1.1\r\nHost: h\r\n\r\n");
@@ -385,8 +300,8 @@ static void a_client_that_leaves_has_a_line_with_what_it_got(void **state)
     setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
     close(fd);
     const char *line = the_line("\"target\":\"/never\"");
-    assert_int_equal(number_of(line, "status"), 499);
-    assert_int_equal(number_of(line, "bytes"), 0);
+    assert_int_equal(access_number(line, "status"), 499);
+    assert_int_equal(access_number(line, "bytes"), 0);
     assert_non_null(strstr(line, "\"upstream\":\"127.0.0.1:"));
     assert_null(strstr(line, "\"cut\""));
 
@@ -396,8 +311,8 @@ static void a_client_that_leaves_has_a_line_with_what_it_got(void **state)
     setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
     close(fd);
     line = the_line("\"target\":\"/long\"");
-    assert_int_equal(number_of(line, "status"), 499);
-    assert_true(number_of(line, "bytes") <= 5);
+    assert_int_equal(access_number(line, "status"), 499);
+    assert_true(access_number(line, "bytes") <= 5);
 
     get_with(h.port, "/p/x", "", &m); /* held */
     wait_until((message_free(&m), get(h.port, "/p/x", &m),
@@ -411,7 +326,7 @@ static void a_client_that_leaves_has_a_line_with_what_it_got(void **state)
     setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
     close(fd);
     line = the_line("\"user_agent\":\"holder\"");
-    assert_int_equal(number_of(line, "status"), 499);
+    assert_int_equal(access_number(line, "status"), 499);
     assert_non_null(strstr(line, "\"route\":\"/p/*\""));
     house_remove(&h);
 }
@@ -432,10 +347,10 @@ static void an_answer_that_is_cut_short_says_by_what(void **state)
         message_free(&m);
         close(fd);
         const char *line = the_line(words[i][0], words[i][1]);
-        assert_int_equal(number_of(line, "status"), 200);
-        assert_int_equal(number_of(line, "bytes"), 5);
+        assert_int_equal(access_number(line, "status"), 200);
+        assert_int_equal(access_number(line, "bytes"), 5);
     }
-    assert_int_equal(all_lines(), 2);
+    assert_int_equal(access_lines(), 2);
     house_remove(&h);
 }
 
@@ -461,7 +376,7 @@ static void a_request_has_one_name_everywhere(void **state)
     assert_null(strstr(field_of(&m, "X-Request-Id"), "token"));
     message_free(&m);
     house_remove(&h);
-    unlink(path);
+    unlink(access_path);
 
     start(&h, 1, ""); /* nobody is trusted */
     assert_int_equal(get_with(h.port, "/echo-id", "X-Request-Id: mine\r\n", &m), 200);
@@ -545,21 +460,21 @@ static void rotation_under_load_loses_no_line(void **state)
         _exit(counts[200] == REQUESTS ? 0 : 1);
     }
     for (int i = 0; i < ROUNDS; i++) {
-        if (rename(path, rotated) == 0) {
+        if (rename(access_path, access_rotated) == 0) {
             if (i % 2) {
                 assert_int_equal(ctl(&h, &out, "log reopen"), 0);
-                assert_non_null(strstr(out, path));
+                assert_non_null(strstr(out, access_path));
                 struct stat before, after; /* nobody writes to the old one any more */
-                assert_int_equal(stat(rotated, &before), 0);
+                assert_int_equal(stat(access_rotated, &before), 0);
                 nap_ms(20);
-                assert_int_equal(stat(rotated, &after), 0);
+                assert_int_equal(stat(access_rotated, &after), 0);
                 assert_int_equal(before.st_size, after.st_size);
             } else {
                 kill(h.pid, SIGUSR1);
-                wait_until(access(path, F_OK) == 0, 10000);
+                wait_until(access(access_path, F_OK) == 0, 10000);
                 assert_int_equal(ctl(&h, &out, "log reopen"), 0); /* all have changed over */
             }
-            lines += count_lines(rotated, &bad);
+            lines += count_lines(access_rotated, &bad);
         }
         nap_ms(20);
     }
@@ -567,7 +482,7 @@ static void rotation_under_load_loses_no_line(void **state)
     assert_int_equal(waitpid(load, &status, 0), load);
     assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
     assert_int_equal(house_stop(&h), 0); /* the last lines are out */
-    lines += count_lines(path, &bad);
+    lines += count_lines(access_path, &bad);
     assert_int_equal(lines, REQUESTS);
     assert_int_equal(bad, 0);
     house_remove(&h);
@@ -585,13 +500,14 @@ static void a_reload_goes_on_with_the_file_that_it_names(void **state)
     snprintf(more, sizeof more,
              "access_log = \"combined:%s\"\nupstream \"u\" { server \"127.0.0.1:%u\" { } }\n"
              "route \"/api/*\" { upstream = u }\n",
-             rotated, backend_port(b));
+             access_rotated, backend_port(b));
     house_write_conf(&h, 1, more);
     assert_int_equal(ctl(&h, &out, "reload --wait"), 0);
     /* a worker of before may take a connection or two that had come before it left */
-    wait_until((get(h.port, "/api/after", NULL),
-                strstr(slurp(rotated), "\"GET /api/after HTTP/1.1\" 200 5 \"-\" \"-\"\n")),
-               5000);
+    wait_until(
+        (get(h.port, "/api/after", NULL),
+         strstr(access_text(access_rotated), "\"GET /api/after HTTP/1.1\" 200 5 \"-\" \"-\"\n")),
+        5000);
     house_remove(&h);
 }
 
@@ -603,7 +519,7 @@ static void a_log_that_cannot_be_opened_stops_the_start_and_a_reload(void **stat
     const char *out;
     if (getuid() != 0)
         skip();
-    snprintf(closed, sizeof closed, "%s/closed", dir);
+    snprintf(closed, sizeof closed, "%s/closed", access_dir);
     assert_int_equal(mkdir(closed, 0700), 0); /* of root alone */
     snprintf(more, sizeof more,
              "user = nobody\naccess_log = \"json:%s/access.log\"\n"
@@ -637,7 +553,7 @@ static void a_log_that_cannot_be_opened_stops_the_start_and_a_reload(void **stat
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-#define STORY(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+#define STORY(f) cmocka_unit_test_setup_teardown(f, access_set_up, access_tear_down)
         STORY(what_a_line_says_of_an_answer),
         STORY(polders_own_answers_have_a_line_with_the_size_of_their_body),
         STORY(what_the_parser_refuses_has_a_line),

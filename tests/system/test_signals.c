@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Signals that operators send to everything at once; the log's level and time stamps. */
 #include "harness.h"
+#include "ws_client.h"
 
 #include <regex.h>
 #include <signal.h>
@@ -14,22 +15,6 @@ static struct backend *b;
 static bool answer(struct asked *ask)
 {
     return reply_ok(ask, "", "x");
-}
-
-static pid_t supervisor_of(struct house *h)
-{
-    char path[64], line[64];
-    long best = 0;
-    FILE *f = popen("ps -eo pid,ppid,comm", "r");
-    assert_non_null(f);
-    while (fgets(line, sizeof line, f)) {
-        long pid = 0, parent = 0;
-        if (sscanf(line, "%ld %ld %60s", &pid, &parent, path) == 3 && parent == h->pid &&
-            !strncmp(path, "polder-supervis", 15))
-            best = pid;
-    }
-    pclose(f);
-    return (pid_t)best;
 }
 
 static size_t everybody(struct house *h, pid_t pids[8])
@@ -50,8 +35,7 @@ static void no_process_dies_of_the_signals_of_operators(void **state)
                 "upstream \"u\" { server \"127.0.0.1:%u\" { } }\n"
                 "route \"/ws\" { upstream = u websocket { } }\nroute \"/*\" { upstream = u }\n",
                 backend_port(b));
-    wait_until(supervisor_of(&h) != 0, 10000);
-    wait_until(house_logged(&h, "supervisor["), 10000);
+    wait_for_supervisor(&h);
     const pid_t supervisor = supervisor_of(&h);
     assert_int_equal(everybody(&h, before), 4);
     for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) {
