@@ -4,9 +4,10 @@
  *
  * A server that takes no connection has been sent nothing: the next one is asked, whatever the
  * request. One that was sent the request and fails before a response head is there is followed by
- * one other server, if the request is idempotent and what has gone out of its body is kept. A kept connection that is closed at that moment says nothing of its server: a fresh one
- * is made, to another server if there is one. All together takes at most twice the upstream's
- * timeout. Where no server took a connection the request may wait (waiting.c).
+ * one other server, if the request is idempotent and what has gone out of its body is kept. A kept
+ * connection that is closed at that moment says nothing of its server: a fresh one is made, to
+ * another server if there is one. All together takes at most twice the upstream's timeout. Where no
+ * server took a connection the request may wait (waiting.c).
  *
  * What is known to be down is asked only where nothing stale may be given instead.
  */
@@ -16,8 +17,11 @@
 #include "daemons/worker/exchange.h"
 #include "daemons/worker/upstream.h"
 #include "daemons/worker/worker.h"
+#include "polder/conditions.h"
 #include "polder/server_state.h"
 #include "polder/stats.h"
+
+#include <stdio.h>
 
 #define ASKED_MAX 2 /* servers that one request is sent to */
 
@@ -172,10 +176,22 @@ void retry_unconnected(struct exchange *ex, const struct upstream_error *e)
     ask_next(ex);
 }
 
+/* Once, for who wonders why his stream ends after so many seconds. */
+static void hint_stream_cut(const struct exchange *ex)
+{
+    char reason[96];
+    snprintf(reason, sizeof reason, "no event for %g s; upstream %s { timeout }",
+             ex->upstream->timeout_ms / 1000., ex->upstream->name);
+    condition_hint(ex->worker->shared->conditions, COND_HINT_STREAM_CUT, ex->req.route->pattern,
+                   reason, ex->worker->real_ms);
+}
+
 static void body_broken(struct exchange *ex, const struct upstream_error *e, bool timeout)
 {
     struct client *c = ex->req.client;
     pool_failed(ex->worker, ex->server, SERVER_CUT, e->what, 0);
+    if (timeout && ex->event_stream && ex->req.route)
+        hint_stream_cut(ex);
     if (c) {
         c->note.cut = timeout ? "upstream-timeout" : "upstream-closed";
         access_gone(c);

@@ -365,7 +365,7 @@ static bool make_room(struct tee *s, const struct policy_response *resp)
 }
 
 /* A stream of events has no end that could be waited for. */
-static bool is_event_stream(const struct h1_head *head)
+bool tee_is_event_stream(const struct h1_head *head)
 {
     static const char type[] = "text/event-stream";
     for (uint32_t i = 0; i < head->n_fields; i++) {
@@ -447,7 +447,7 @@ void tee_begin(struct exchange *ex, const struct h1_head *head)
     }
     if (ex->req.policy.identity == POLICY_SHARED && !ex->req.post)
         stats_add(w->stats, why == POLICY_STORE ? STATS_CACHE_MISSES : STATS_CACHE_BYPASS, 1);
-    const bool stream = is_event_stream(head), storable = why == POLICY_STORE && !stream;
+    const bool stream = tee_is_event_stream(head), storable = why == POLICY_STORE && !stream;
     end_stored(ex, head->status, why);
     if (!storable && !ex->req.post)
         ex->not_stored = stream ? "response is a stream of events" : policy_store_reason(why);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * server_names: servers that are written as NAME:PORT, and the addresses of their names in the table
- * of servers.
+ * server_names: servers that are written as NAME:PORT, and the addresses of their names in the
+ * table of servers.
  *
  * A name is asked for when the configuration is read, and again and again while it has no address;
  * never by a process that serves. That is done by children of the master, one at a time: the one
@@ -20,7 +20,8 @@ struct server_table;
 /* Has some name of the configuration no address yet? */
 bool server_names_missing(const struct config *config, struct server_table *table);
 /* Asks for all names, or for those that are missing, and puts what there is into their rows; raises
- * and clears COND_NAME_UNRESOLVED. Blocks for at most SERVER_NAMES_MS, and leaves threads behind. */
+ * and clears COND_NAME_UNRESOLVED. Blocks for at most SERVER_NAMES_MS, and leaves threads behind.
+ */
 void server_names_resolve(const struct config *config, struct server_table *table,
                           struct condition_table *conditions, bool missing_only);
 /* Only says which are nothing now, a line each. */

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 enum mood { WELL, HANGS, CLOSES, CLOSES_WITHIN, GARBAGE, HUGE_HEAD, MANY_FIELDS };
@@ -28,6 +29,13 @@ static bool is_well(struct asked *a)
 {
     if (!strcmp(a->target, "/ws"))
         return reply(a, SWITCHES);
+    if (!strcmp(a->target, "/events")) {
+        reply(a, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n"
+                 "Transfer-Encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n");
+        for (int i = 0; i < 1000 && recv(a->fd, &(char){0}, 1, MSG_DONTWAIT | MSG_PEEK) != 0; i++)
+            nap_ms(10);
+        return false;
+    }
     if (!strcmp(a->method, "POST"))
         atomic_fetch_add(&posts, 1);
     return reply_ok(a, a->arg ? a->arg : "", "well");
@@ -375,6 +383,51 @@ static void what_is_stale_is_given_at_once_where_all_are_down(void **state)
     assert_true(fast >= 2);
 }
 
+/* ---- what the operator is told ---- */
+
+static void an_event_stream_that_is_cut_names_the_key(void **state)
+{
+    const char *out;
+    struct message m;
+    (void)state;
+    house_start(&house, 1,
+                "upstream \"u\" { server \"127.0.0.1:%u\" { } timeout = \"1s\" }\n"
+                "route \"/*\" { upstream = \"u\" }\n",
+                backend_port(good));
+    get(house.port, "/events", &m);
+    assert_false(m.complete);
+    message_free(&m);
+    assert_int_equal(ctl(&house, &out, "status"), 0);
+    assert_non_null(strstr(out, "hint_stream_cut"));
+    assert_non_null(strstr(out, "no event for 1 s; upstream u { timeout }"));
+    assert_true(house_logged(&house, "was silent for 1 s within its response"));
+    assert_true(listed(backend_port(good), "\"cut\": 1"));
+    assert_true(listed(backend_port(good), "\"up\"")); /* its response had begun */
+}
+
+static void what_is_down_is_a_condition(void **state)
+{
+    const char *out;
+    unsigned counts[1000] = {0};
+    (void)state;
+    two_servers("park = \"0s\"");
+    atomic_store(&mood, CLOSES);
+    storm(house.port, "/", 20, 2, counts, NULL);
+    assert_int_equal(counts[200], 20);
+    assert_int_equal(ctl(&house, &out, "status"), 0);
+    assert_non_null(strstr(out, "backend_down"));
+    assert_non_null(strstr(out, "closed without a response"));
+    assert_null(strstr(out, "no_server_left"));
+    assert_int_equal(ctl(&house, NULL, "upstream weight u 127.0.0.1:%u 0", backend_port(good)), 0);
+    assert_int_equal(ctl(&house, NULL, "upstream weight u 127.0.0.1:%u 0", backend_port(bad)), 0);
+    wait_until(ctl(&house, &out, "status") == 0 && strstr(out, "all weights are 0"), 10000);
+    assert_true(listed(backend_port(good), "\"drained\""));
+    assert_int_equal(get(house.port, "/", NULL), 503);
+    assert_int_equal(ctl(&house, NULL, "upstream weight u 127.0.0.1:%u 1", backend_port(good)), 0);
+    wait_until(ctl(&house, &out, "status") == 0 && !strstr(out, "no_server_left"), 10000);
+    assert_null(strstr(out, "backend_down")); /* of weight 0 it is nobody's concern */
+}
+
 /* ---- handshakes of WebSockets ---- */
 
 static int opened(void)
@@ -463,6 +516,8 @@ int main(void)
         STORY(nobody_waits_for_a_silent_fetch_longer_than_for_its_own),
         STORY(those_who_wait_get_what_the_next_server_answers),
         STORY(what_is_stale_is_given_at_once_where_all_are_down),
+        STORY(an_event_stream_that_is_cut_names_the_key),
+        STORY(what_is_down_is_a_condition),
         STORY(handshakes_feed_the_table_that_requests_obey),
         STORY(handshakes_obey_the_table_that_requests_feed),
         STORY(a_handshake_passes_over_a_server_that_talks_nonsense),
