@@ -191,6 +191,7 @@ static void pass_data(struct frames *f, const uint8_t *buf, size_t len, size_t s
     f->message += n;
     p->kind = FRAMES_DATA;
     p->len = skip + n;
+    p->header = (uint8_t)skip;
     p->opcode = f->opcode;
     p->message_end = f->left == 0 && f->fin;
     if (text && (f->utf8 == UTF8_BAD || (p->message_end && f->utf8))) {

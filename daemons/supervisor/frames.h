@@ -48,6 +48,7 @@ _Static_assert(sizeof(struct frames) <= 40, "two of these in each session");
 struct frames_piece {
     enum { FRAMES_NEED_MORE, FRAMES_DATA, FRAMES_CONTROL, FRAMES_BAD } kind;
     size_t len;           /* bytes at the start of buf that it covers */
+    uint8_t header;       /* DATA: how many of them are a header */
     uint8_t opcode;       /* CONTROL; DATA: of the message */
     bool message_end;     /* DATA: its last byte is the last of the message */
     uint8_t payload[125]; /* CONTROL: unmasked */

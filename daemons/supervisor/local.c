@@ -12,10 +12,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MESSAGE_MOST 8192
-#define TAGS_MOST    64
-#define TEXT_MOST    256
-#define BEHIND_MOST  (64u << 10) /* bytes of events that a client has not read */
+#define MESSAGE_MOST  8192
+#define TAGS_MOST     64
+#define TEXT_MOST     256
+#define MISTAKES_MOST 8 /* in a row: who does not understand the answer hears no more of them */
+#define BEHIND_MOST   (64u << 10) /* bytes of events that a client has not read */
 
 struct subscription {
     bool chosen; /* tells only what is asked for */
@@ -25,6 +26,7 @@ struct subscription {
     size_t len;    /* of the message being collected */
     uint8_t *text; /* MESSAGE_MOST, while there is one */
     bool overlong;
+    uint8_t mistakes; /* in a row */
 };
 
 void local_free(struct session *x)
@@ -113,9 +115,14 @@ static void understand(struct supervisor *s, struct session *x)
                        ? NULL
                        : json_loadb((const char *)b->text, b->len, JSON_REJECT_DUPLICATES, NULL);
     const char *type = json_string_value(json_object_get(root, "type"));
-    if (type && !strcmp(type, "subscribe"))
+    const bool subscribes = type && !strcmp(type, "subscribe"),
+               pong = type && !strcmp(type, "pong");
+    b->mistakes = subscribes || pong ? 0 : (uint8_t)(b->mistakes + 1);
+    if (subscribes)
         subscribe(s, x, root);
-    else if (!type || strcmp(type, "pong"))
+    else if (b->mistakes > MISTAKES_MOST)
+        session_close(s, x, 1008, "only subscriptions are understood", END_PROTOCOL);
+    else if (!pong)
         relay_put_frame(s, &x->client, FRAMES_TEXT, wrong, sizeof wrong - 1);
     json_decref(root);
     free(b->text);

@@ -7,6 +7,7 @@
  * Client masks are passed to the backend as they are: a mask only has to be unpredictable to who
  * chose the payload, and it was made for this very frame.
  */
+#include "daemons/supervisor/inflate_count.h"
 #include "daemons/supervisor/supervisor.h"
 #include "polder/log.h"
 
@@ -37,6 +38,8 @@ void relay_close(struct supervisor *s, struct leg *leg)
     if (leg->stash)
         piece_put(s, leg->stash);
     leg->stash = NULL;
+    inflate_count_free(leg->expanded);
+    leg->expanded = NULL;
 }
 
 /* ---- writing ---- */
@@ -211,6 +214,42 @@ static bool take_piece(struct supervisor *s, struct leg *from, const struct fram
     return passes;
 }
 
+/* Is this compressed message longer than that when its receiver has expanded it? It is counted
+ * unless it comes in one frame that is too short for it. */
+static bool expands_too_far(struct leg *from, const struct frames_piece *p, const uint8_t *bytes,
+                            uint64_t most)
+{
+    const struct frames *f = &from->in;
+    const size_t n = p->len - p->header;
+    const bool begins = f->message == n && p->header,
+               short_one = f->fin && n + f->left <= most / INFLATE_RATIO_MAX;
+    if (begins && !from->expanded && !short_one && !(from->expanded = inflate_count_new()))
+        return true;
+    if (!from->expanded)
+        return false;
+    const bool too_far = inflate_count_feed(from->expanded, bytes + p->header, n, f->mask,
+                                            (unsigned)(f->phase + 4 - n % 4), most) > most;
+    if (p->message_end) {
+        inflate_count_free(from->expanded);
+        from->expanded = NULL;
+    }
+    return too_far;
+}
+
+/* What frames_next() says, and what a compressed message comes to. */
+static void next_piece(struct leg *from, const uint8_t *bytes, size_t len, uint64_t most,
+                       struct frames_piece *p)
+{
+    frames_next(&from->in, bytes, len, most, p);
+    if (p->kind != FRAMES_DATA || !from->in.compressed || !most ||
+        !expands_too_far(from, p, bytes, most))
+        return;
+    p->kind = FRAMES_BAD;
+    p->code = 1009;
+    p->why = "a message is too long";
+    p->within = !p->header;
+}
+
 void relay_feed(struct supervisor *s, struct leg *from, const uint8_t *bytes, size_t len)
 {
     struct session *x = from->session;
@@ -220,7 +259,7 @@ void relay_feed(struct supervisor *s, struct leg *from, const uint8_t *bytes, si
     struct frames_piece p;
     size_t at = 0, run = 0; /* [run, at) passes */
     while (at < len) {
-        frames_next(&from->in, bytes + at, len - at, most, &p);
+        next_piece(from, bytes + at, len - at, most, &p);
         if (p.kind == FRAMES_NEED_MORE)
             break;
         if (p.kind == FRAMES_BAD) {
@@ -314,7 +353,8 @@ static size_t bound(const struct supervisor *s, const struct session *x)
 static void leg_read(struct supervisor *s, struct leg *from)
 {
     struct session *x = from->session;
-    const size_t waits = other(from)->out.len, room = bound(s, x);
+    const size_t waits = other(from)->out.len,
+                 room = x->subscription ? SUPERVISOR_CHUNK : bound(s, x);
     size_t have = 0;
     if (waits >= room)
         return;

@@ -90,13 +90,14 @@ struct queue {
 struct leg {
     ev_io io; /* fd, and what it waits for */
     struct session *session;
-    struct frames in;    /* what it sends */
-    struct piece *stash; /* an incomplete header or control frame; mostly NULL */
-    struct queue out;    /* what it has not taken; mostly empty */
-    uint64_t pinged_ms;  /* when a ping of ours went out that nothing has been heard since; 0 */
-    uint8_t pings_out;   /* of ours, whose pongs may still come: those are swallowed */
-    bool cut;            /* a write has failed: the peer is gone */
-    bool fin;            /* we have said FIN; its own is waited for */
+    struct frames in;               /* what it sends */
+    struct piece *stash;            /* an incomplete header or control frame; mostly NULL */
+    struct inflate_count *expanded; /* of a compressed message under way; mostly NULL */
+    struct queue out;               /* what it has not taken; mostly empty */
+    uint64_t pinged_ms; /* when a ping of ours went out that nothing has been heard since; 0 */
+    uint8_t pings_out;  /* of ours, whose pongs may still come: those are swallowed */
+    bool cut;           /* a write has failed: the peer is gone */
+    bool fin;           /* we have said FIN; its own is waited for */
 };
 
 struct route_count {

@@ -11,6 +11,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include <zlib.h>
 
 static void start(struct house *h, const struct scripted *b, const char *websocket)
 {
@@ -398,6 +399,99 @@ static void only_known_extensions_are_negotiated(void **state)
     house_remove(&h);
 }
 
+static size_t deflated(size_t zeros, unsigned char *out, size_t size)
+{
+    z_stream z = {0};
+    static unsigned char none[5u << 20];
+    assert_true(zeros <= sizeof none);
+    deflateInit2(&z, 9, Z_DEFLATED, -15, 8, Z_DEFAULT_STRATEGY);
+    z.next_in = none, z.avail_in = (unsigned)zeros;
+    z.next_out = out, z.avail_out = (unsigned)size;
+    deflate(&z, Z_SYNC_FLUSH);
+    deflateEnd(&z);
+    return z.total_out - 4;
+}
+
+/* max_message is what the other side sees: a few bytes that become many are many. */
+static void a_compressed_message_counts_as_what_it_expands_to(void **state)
+{
+    (void)state;
+    struct house h;
+    struct scripted b;
+    int client;
+    static unsigned char small[16384], large[16384];
+    static struct ws_frame got;
+    scripted_open(&b);
+    start(&h, &b, "heartbeat = off max_message = 1M max_message_backend = 1M");
+    const size_t n = deflated(1000000, small, sizeof small),
+                 m = deflated(5u << 20, large, sizeof large);
+    const char *const deflate = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
+    for (int way = 0; way < 4; way++) { /* by the client, by the backend; in one frame, in two */
+        const int fd = scripted_agree(&b, &client, h.port, "/ws/x", deflate);
+        const bool up = way % 2 == 0, parts = way >= 2;
+        if (up) {
+            send_frame(client, 0xc1, small, n);
+            assert_true(take_masked(fd, &got));
+            assert_int_equal(got.len, n);
+            send_frame(client, parts ? 0x41 : 0xc1, large, parts ? 10 : m);
+            if (parts)
+                send_frame(client, 0x80, large + 10, m - 10);
+        } else {
+            serve(fd, 0xc1, small, n);
+            assert_true(read_frame(client, &frame));
+            assert_int_equal(frame.len, n);
+            serve(fd, parts ? 0x41 : 0xc1, large, parts ? 10 : m);
+            if (parts)
+                serve(fd, 0x80, large + 10, m - 10);
+        }
+        const unsigned code = expect_close(client);
+        if (code != 1009)
+            fail_msg("way %d: closed with %u", way, code);
+        close(fd);
+        close(client);
+    }
+    close(b.fd);
+    house_remove(&h);
+}
+
+/* Where Polder answers itself, nobody makes it pile answers up. */
+static void nonsense_is_answered_a_few_times(void **state)
+{
+    (void)state;
+    struct house h;
+    enum { N = 40 };
+    int fd[N];
+    static unsigned char empty[6 * 40000];
+    house_start(&h, 1, "route \"/live/*\" { websocket { max_per_client = 50 } }\n");
+    wait_for_supervisor(&h);
+    const pid_t pid = supervisor_of(&h);
+    fd[0] = open_ws(h.port, "/live/x");
+    for (int i = 0; i < 8; i++) {
+        say(fd[0], "?");
+        assert_true(read_frame(fd[0], &frame));
+        assert_non_null(strstr(frame.text, "error"));
+    }
+    say(fd[0], "{\"type\":\"subscribe\",\"tags\":[\"a\"]}");
+    expect_text(fd[0], "{\"type\":\"subscribed\"}");
+    for (int i = 0; i < 9; i++)
+        say(fd[0], "?");
+    assert_int_equal(expect_close(fd[0]), 1008);
+    close(fd[0]);
+    const long before = resident_kib(pid);
+    for (size_t i = 0; i < sizeof empty; i += 6)
+        memcpy(empty + i, "\x81\x80\1\2\3\4", 6);
+    for (int i = 0; i < N; i++) {
+        fd[i] = open_ws(h.port, "/live/x");
+        send(fd[i], empty, sizeof empty, MSG_DONTWAIT | MSG_NOSIGNAL);
+    }
+    nap_ms(300);
+    if (!harness_sanitized())
+        assert_true(resident_kib(pid) - before < 4 * 1024);
+    for (int i = 0; i < N; i++)
+        close(fd[i]);
+    house_remove(&h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -409,6 +503,8 @@ int main(void)
         cmocka_unit_test(a_message_is_as_good_as_a_heartbeat),
         cmocka_unit_test(nobody_is_reset_for_reading_slowly_where_no_reaping_was_asked_for),
         cmocka_unit_test(only_known_extensions_are_negotiated),
+        cmocka_unit_test(a_compressed_message_counts_as_what_it_expands_to),
+        cmocka_unit_test(nonsense_is_answered_a_few_times),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * inflate_count: how long a compressed message is when it is expanded, without expanding it.
+ *
+ * A deflate stream (RFC 1951, as RFC 7692 cuts it into messages) says for each symbol how many
+ * bytes it stands for; which bytes they are, and so the window of 32 KiB, does not matter here. The
+ * counter takes the bytes as they pass, in whatever pieces, and needs 4 KiB, while a message is
+ * under way. Each message begins at a block's head, so it starts afresh.
+ *
+ * It never counts less than a decoder puts out. What no decoder understands ends the count: the
+ * receiver fails there too.
+ */
+#ifndef POLDER_INFLATE_COUNT_H
+#define POLDER_INFLATE_COUNT_H
+#include <stddef.h>
+#include <stdint.h>
+
+/* The most that one byte can stand for: four matches of 258 bytes, of two bits each. */
+#define INFLATE_RATIO_MAX 1032
+
+struct inflate_count;
+
+struct inflate_count *inflate_count_new(void); /* NULL: no memory */
+void inflate_count_free(struct inflate_count *c);
+void inflate_count_restart(struct inflate_count *c);
+/* mask: of the WebSocket frame, phase: of the first byte in it. Returns the bytes counted since the
+ * restart; it may stop early once they are more than `most`. */
+uint64_t inflate_count_feed(struct inflate_count *c, const uint8_t *bytes, size_t len,
+                            const uint8_t mask[4], unsigned phase, uint64_t most);
+#endif
