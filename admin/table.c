@@ -460,6 +460,14 @@ static bool has_tables(const msgpack_object *map)
     return n > 1;
 }
 
+/* What only machines read, and reasons that nothing has ended for: with --json they are there. */
+static bool is_for_machines(enum rpc_method method, const msgpack_object *map, const char *key)
+{
+    return method == RPC_METHOD_WS_STATS &&
+           (!strncmp(key, "duration", 8) ||
+            (rpc_in_get(map, "client-closed") && !tells_something(map, key)));
+}
+
 static void print_map(FILE *to, enum rpc_method method, const msgpack_object *map,
                       const char *indent)
 {
@@ -470,12 +478,14 @@ static void print_map(FILE *to, enum rpc_method method, const msgpack_object *ma
     for (uint32_t i = 0; i < map->via.map.size; i++) {
         const msgpack_object_kv *kv = &map->via.map.ptr[i];
         if (key_text(kv, key) && kv->val.type != MSGPACK_OBJECT_MAP &&
-            kv->val.type != MSGPACK_OBJECT_NIL && !is_table(&kv->val))
+            kv->val.type != MSGPACK_OBJECT_NIL && !is_table(&kv->val) &&
+            !is_for_machines(method, map, key))
             print_scalar(to, map, key, width, indent);
     }
     for (uint32_t i = 0; i < map->via.map.size; i++) {
         const msgpack_object_kv *kv = &map->via.map.ptr[i];
-        if (!key_text(kv, key) || !strcmp(key, "file") || (after && !strcmp(key, "before")))
+        if (!key_text(kv, key) || !strcmp(key, "file") || (after && !strcmp(key, "before")) ||
+            is_for_machines(method, map, key))
             continue;
         plain_name(key, name);
         if (after == &kv->val) {

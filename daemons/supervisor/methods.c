@@ -135,25 +135,51 @@ static const char *state_name(const struct session *x)
     return names[x->state];
 }
 
+static void put_session(const struct supervisor *s, struct rpc_out *o, const struct session *x)
+{
+    char ip[46];
+    rpc_out_map(o, NULL);
+    rpc_out_u64(o, "id", x->id);
+    rpc_out_str(o, "client_id", x->client_id ? x->client_id : "");
+    clientip_format(&x->count->ip, ip);
+    rpc_out_str(o, "client", ip);
+    rpc_out_str(o, "route", x->route->pattern);
+    rpc_out_str(o, "state", state_name(x));
+    rpc_out_u64(o, "age_ms", s->now_ms - x->opened_ms);
+    rpc_out_u64(o, "idle_ms", s->now_ms - x->from_client_ms);
+    rpc_out_u64(o, "queued", x->client.out.len + x->backend.out.len);
+    rpc_out_end(o);
+}
+
+/* The youngest first. A cursor is the number of the last one shown: numbers only grow, so nobody is
+ * shown twice, and nobody who stays is left out. */
 static void ws_list(struct supervisor *s, const struct rpc_call *call)
 {
-    struct rpc_out *o = rpc_reply_result(call->reply);
-    char ip[46];
-    unsigned n = 0;
-    rpc_out_list(o, NULL);
-    for (struct session *x = s->sessions; x && n < LIST_MOST; x = x->next, n++) {
-        rpc_out_map(o, NULL);
-        rpc_out_u64(o, "id", x->id);
-        rpc_out_str(o, "client_id", x->client_id ? x->client_id : "");
-        clientip_format(&x->count->ip, ip);
-        rpc_out_str(o, "client", ip);
-        rpc_out_str(o, "route", x->route->pattern);
-        rpc_out_str(o, "state", state_name(x));
-        rpc_out_u64(o, "age_ms", s->now_ms - x->opened_ms);
-        rpc_out_u64(o, "idle_ms", s->now_ms - x->from_client_ms);
-        rpc_out_u64(o, "queued", x->client.out.len + x->backend.out.len);
-        rpc_out_end(o);
+    uint64_t limit = LIST_MOST, after = UINT64_MAX;
+    const int given = rpc_in_u64(call->params, "limit", LIST_MOST, &limit),
+              from = rpc_in_u64(call->params, "cursor", UINT64_MAX, &after);
+    if ((given < 0 && given != -ENOENT) || !limit || (from < 0 && from != -ENOENT)) {
+        rpc_reply_error(call->reply, RPC_BAD_ARGUMENT,
+                        "limit is 1 to %d, cursor what ws list gave", LIST_MOST);
+        return;
     }
+    struct rpc_out *o = rpc_reply_result(call->reply);
+    struct session *x = s->sessions;
+    uint64_t last = 0;
+    rpc_out_map(o, NULL);
+    rpc_out_list(o, "websockets");
+    while (x && x->id >= after)
+        x = x->next;
+    for (uint64_t n = 0; x && n < limit; x = x->next, n++) {
+        put_session(s, o, x);
+        last = x->id;
+    }
+    rpc_out_end(o);
+    if (x)
+        rpc_out_u64(o, "cursor", last);
+    else
+        rpc_out_nil(o, "cursor");
+    rpc_out_u64(o, "total", s->open);
     rpc_out_end(o);
     rpc_reply_send(call->reply);
 }

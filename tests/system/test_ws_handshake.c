@@ -312,6 +312,120 @@ static void handshakes_go_on_over_a_reload(void **state)
     house_remove(&h);
 }
 
+static unsigned opened(struct house *h, const char *target, unsigned n, int *fd)
+{
+    struct message m;
+    unsigned in = 0;
+    for (unsigned i = 0; i < n; i++) {
+        fd[in] = ask(h->port, target, "", &m);
+        if (m.status == 101)
+            in++;
+        else
+            close(fd[in]);
+        message_free(&m);
+    }
+    return in;
+}
+
+static void close_all(int *fd, unsigned n)
+{
+    while (n)
+        close(fd[--n]);
+}
+
+/* What a route states goes for it, above what the top level states too; totals go for all. */
+static void routes_have_room_of_their_own(void **state)
+{
+    (void)state;
+    struct house h;
+    const char *out;
+    int fd[4][60];
+    house_start(&h, 1,
+                "websocket { max_connections = 5 connect_rate = 2 }\n"
+                "route \"/big/*\" { websocket { max_connections = 30 max_per_client = 25 "
+                "connect_rate = 1000 } }\n"
+                "route \"/half/*\" { websocket { connect_rate = 0 max_connections = 12 } }\n"
+                "route \"/def/*\" { websocket { connect_rate = 0 } }\n");
+    wait_for_supervisor(&h);
+    assert_int_equal(opened(&h, "/big/x", 40, fd[0]), 25);
+    assert_int_equal(opened(&h, "/half/x", 20, fd[1]), 6);
+    assert_int_equal(opened(&h, "/def/x", 20, fd[2]), 3);
+    wait_until(house_logged(&h, "route /big/* gets 503: too many WebSockets are open from this "
+                                "client on this route; max_per_client is 25"),
+               5000);
+
+    /* defaults move those that state nothing; old and new are shown, and who stays */
+    assert_int_equal(ctl(&h, &out, "ws set max_per_client=4"), 0);
+    assert_non_null(strstr(out, "max per client: 3 -> 4"));
+    assert_non_null(strstr(out, "/big/*"));
+    assert_null(strstr(out, "/half/*"));
+    assert_int_equal(opened(&h, "/big/x", 5, fd[3]), 0);
+    assert_int_equal(opened(&h, "/def/x", 5, fd[3]), 1);
+    close_all(fd[3], 1);
+    assert_int_equal(ctl(&h, &out, "ws set route=/big/* max_per_client=28"), 0);
+    assert_non_null(strstr(out, "max per client: 25 -> 28"));
+    assert_int_equal(opened(&h, "/big/x", 10, fd[3]), 3);
+    assert_int_not_equal(ctl(&h, &out, "ws set route=/big/* max_connections_total=3"), 0);
+    assert_int_not_equal(ctl(&h, &out, "ws set max_message=1"), 0);
+    assert_non_null(strstr(out, "between 125 and 1G"));
+    assert_int_not_equal(ctl(&h, &out, "ws set route=/none max_connections=3"), 0);
+
+    /* pages: nobody twice, nobody left out */
+    unsigned seen = 0;
+    unsigned long long cursor = 0, last = ~0ull;
+    do {
+        char more[64] = "";
+        if (cursor)
+            snprintf(more, sizeof more, " --cursor %llu", cursor);
+        assert_int_equal(ctl(&h, &out, "--json ws list --limit 10%s", more), 0);
+        for (const char *at = out; (at = strstr(at, "\"id\": ")); seen++) {
+            const unsigned long long id = strtoull(at += 6, NULL, 10);
+            assert_true(id < last);
+            last = id;
+        }
+        const char *at = strstr(out, "\"cursor\": ");
+        assert_non_null(at);
+        cursor = strtoull(at + 10, NULL, 10);
+    } while (cursor);
+    assert_int_equal(seen, 25 + 6 + 3 + 3);
+    close_all(fd[0], 25);
+    close_all(fd[1], 6);
+    close_all(fd[2], 3);
+    close_all(fd[3], 3);
+    assert_int_equal(ctl(&h, &out, "ws stats"), 0);
+    assert_null(strstr(out, "83886"));
+    assert_int_equal(ctl(&h, &out, "--json ws stats"), 0);
+    assert_non_null(strstr(out, "durationBuckets"));
+    house_remove(&h);
+}
+
+static void origins_are_chosen_while_it_runs(void **state)
+{
+    (void)state;
+    struct house h;
+    const char *out;
+    struct message m;
+    static const char good[] = "Origin: https://a.example\r\n",
+                      bad[] = "Origin: https://b.example\r\n";
+    house_start(&h, 1, "route \"/live/*\" { websocket { } }\n");
+    wait_for_supervisor(&h);
+    close(ask(h.port, "/live/x", bad, &m));
+    assert_int_equal(m.status, 101);
+    message_free(&m);
+    assert_int_not_equal(ctl(&h, &out, "ws set origins=nonsense"), 0);
+    assert_int_equal(ctl(&h, &out, "ws set origins=https://c.example,https://a.example"), 0);
+    for (int i = 0; i < 3; i++) {
+        close(ask(h.port, "/live/x", i == 0 ? good : i == 1 ? bad : "", &m));
+        assert_int_equal(m.status, i == 0 ? 101 : 403);
+        message_free(&m);
+    }
+    assert_int_equal(ctl(&h, &out, "ws set origins=any"), 0);
+    close(ask(h.port, "/live/x", bad, &m));
+    assert_int_equal(m.status, 101);
+    message_free(&m);
+    house_remove(&h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -322,6 +436,8 @@ int main(void)
         cmocka_unit_test(every_answer_says_what_is_left),
         cmocka_unit_test(what_asks_for_an_upgrade_says_to_what),
         cmocka_unit_test(handshakes_go_on_over_a_reload),
+        cmocka_unit_test(routes_have_room_of_their_own),
+        cmocka_unit_test(origins_are_chosen_while_it_runs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
