@@ -59,6 +59,7 @@ void config_build_upstreams(struct config_parse *p, struct config *c)
         u->slow_start_ms = (uint32_t)config_number_of(s, "upstream", "slow_start");
         u->refresh_share = (uint32_t)config_number_of(s, "upstream", "refresh_share");
         u->timeout_ms = (uint32_t)config_number_of(s, "upstream", "timeout");
+        u->stream_timeout_ms = (uint32_t)config_number_of(s, "upstream", "stream_timeout");
         u->health = config_text_of(p, s, "upstream", "health");
         u->health_interval_ms = (uint32_t)config_number_of(s, "upstream", "health_interval");
         build_servers(p, s, c, u, top_ordinal(p, "upstream", i));

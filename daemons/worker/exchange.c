@@ -409,7 +409,7 @@ void exchange_send(struct exchange *ex)
     ex->sent_real_ms = w->real_ms;
     ex->sent_ns = clock_mono_ns();
     u->chunk_request = !ex->fetch && ex->req.head->framing == H1_CHUNKED;
-    u->keep_alive = false;
+    u->keep_alive = u->event_stream = false;
     u->scanned = 0;
     if (ex->upstream !=
         &w->ops_upstream) { /* telemetry is answered by control: no backend's work */

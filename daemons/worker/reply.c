@@ -10,6 +10,7 @@
 #include "daemons/worker/client.h"
 #include "daemons/worker/compress.h"
 #include "daemons/worker/guard.h"
+#include "daemons/worker/hints.h"
 #include "daemons/worker/hit.h"
 #include "daemons/worker/invalidate.h"
 #include "daemons/worker/response.h"
@@ -253,6 +254,8 @@ static bool final_head(struct exchange *ex, const struct h1_head *head, bool mor
     if (!ex->req.head->is_safe)
         invalidate_after(ex, head);
     exchange_move(ex, EXCHANGE_BODY);
+    u->event_stream = tee_is_event_stream(head);
+    hints_redirect(ex, head);
     if (ex->ticket.word)
         inflight_note_answer(ex->worker->shared->inflight, &ex->ticket);
     ex->length_unknown = head->framing == H1_CHUNKED || head->framing == H1_TO_CLOSE;

@@ -10,6 +10,7 @@
 #include "daemons/worker/exchange.h"
 #include "daemons/worker/guard.h"
 #include "daemons/worker/handover.h"
+#include "daemons/worker/hints.h"
 #include "daemons/worker/hit.h"
 #include "daemons/worker/hold.h"
 #include "daemons/worker/identity.h"
@@ -569,7 +570,10 @@ void request_begin(struct client *c, const struct h1_head *head)
     }
     if (!find_route(w, &r))
         return;
-    if (r.route->websocket && asks_websocket(head))
+    const bool asks = asks_websocket(head);
+    if (asks && !r.route->websocket)
+        hints_upgrade(&r);
+    if (r.route->websocket && asks)
         handover_begin(c, &r);
     else if (!r.route->upstream)
         response_problem(&r, c, PROBLEM_UPGRADE_REQUIRED, RESPONSE_UPGRADE_LINES,

@@ -39,7 +39,7 @@ void tee_delete(struct worker *w, const struct cache_key *key);
 /* A newer answer has said that it must not be kept. */
 void tee_delete_object(struct worker *w, const struct stored_copy *copy);
 bool tee_shrinks(const struct exchange *ex); /* copies in codings will be kept of what is stored */
-bool tee_is_event_stream(const struct h1_head *head);
+bool tee_is_event_stream(const struct h1_head *head); /* text/event-stream */
 /* Does a field vouch for the very bytes of the content (RFC 9530; RFC 3230; RFC 2616 14.15)? */
 bool tee_vouches(const struct h1_head *head);
 /* A record for the keeper; 0 or -ENOSPC. flight: landed after its commit; NULL: none. */

@@ -6,6 +6,7 @@
 #include "daemons/worker/upstream.h"
 #include "daemons/worker/client.h"
 #include "daemons/worker/exchange.h"
+#include "daemons/worker/hints.h"
 #include "daemons/worker/worker.h"
 #include "polder/stats.h"
 
@@ -166,13 +167,22 @@ void upstream_keep_trailer(struct upstream *u)
 
 /* ---- time ---- */
 
+/* Events may be rare; that a stream of them is silent says nothing about its server. */
+static uint32_t silence_allowed_ms(const struct upstream *u)
+{
+    const struct config_upstream *of = u->server->upstream;
+    return u->event_stream && of->stream_timeout_ms > of->timeout_ms ? of->stream_timeout_ms
+                                                                     : of->timeout_ms;
+}
+
 /* When what it does now has taken too long: for itself, or for its exchange. */
 static uint64_t due_of(const struct upstream *u)
 {
     const struct config_upstream *of = u->server->upstream;
     const struct exchange *ex = u->exchange;
     const bool connecting = u->state == UPSTREAM_CONNECTING;
-    const uint64_t due_ms = u->progress_ms + (connecting ? of->connect_timeout_ms : of->timeout_ms);
+    const uint64_t due_ms =
+        u->progress_ms + (connecting ? of->connect_timeout_ms : silence_allowed_ms(u));
     const bool no_head = ex && (connecting || ex->state == EXCHANGE_HEAD);
     return no_head && ex->until_ms && ex->until_ms < due_ms ? ex->until_ms : due_ms;
 }
@@ -195,17 +205,19 @@ static void timed_out(struct upstream *u)
     struct upstream_error e;
     const bool connecting = u->state == UPSTREAM_CONNECTING;
     const struct config_upstream *of = u->server->upstream;
-    const uint32_t allowed_ms = connecting ? of->connect_timeout_ms : of->timeout_ms;
+    const uint32_t allowed_ms = connecting ? of->connect_timeout_ms : silence_allowed_ms(u);
     const bool whole = w->mono_ms >= u->progress_ms + allowed_ms;
     stats_add(w->stats, STATS_UPSTREAM_TIMEOUTS, 1);
     upstream_error(&e,
-                   !whole       ? SERVER_NONE
-                   : connecting ? SERVER_CONNECT_TIMEOUT
-                                : SERVER_TIMEOUT,
+                   !whole || u->event_stream ? SERVER_NONE
+                   : connecting              ? SERVER_CONNECT_TIMEOUT
+                                             : SERVER_TIMEOUT,
                    connecting                            ? "took no connection for %g s"
                    : u->exchange->state == EXCHANGE_BODY ? "was silent for %g s within its response"
                                                          : "gave no response for %g s",
                    allowed_ms / 1000.);
+    if (u->event_stream)
+        hints_stream_cut(u);
     if (connecting)
         retry_unconnected(u->exchange, &e);
     else

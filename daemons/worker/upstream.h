@@ -42,6 +42,7 @@ struct upstream {
     bool reused, got_bytes, keep_alive;
     bool paused;        /* not read: the client is slow */
     bool deaf;          /* takes no more of the request */
+    bool event_stream;  /* its response is one */
     bool chunk_request; /* the request's body goes out in chunks */
 };
 

@@ -20,9 +20,9 @@
  *   ahead.c   bounds what is fetched before anybody waits for it: refresh.c, warm.c, asked.c
  *   access.c  its line in the access log, when its answer is out; request_id.c its name
  *   exchange.c a struct exchange links a client with a connection to a backend (upstream.c,
- *             pool.c); request_body.c sends what its request brings, reply.c reads what comes back, response.c writes heads, tee.c tees
- *             what may be stored into the keeper's ring, with its tags (tags.c, origin.c);
- *             freshen.c judges what renews it, partial.c keeps parts of bodies.
+ *             pool.c); request_body.c sends what its request brings, reply.c reads what comes back,
+ * response.c writes heads, tee.c tees what may be stored into the keeper's ring, with its tags
+ * (tags.c, origin.c); freshen.c judges what renews it, partial.c keeps parts of bodies.
  *
  * Each subject has its header, which says what its files promise: buffer.h and timer.h, client.h
  * and memo.h, request.h and limits.h, hit.h, shrink.h and hold.h, miss.h and exchange.h,
@@ -91,7 +91,8 @@ struct route_state {
     struct policy_settings settings;
     struct identity_rules identity;
     struct identity_counts identity_counts;
-    bool by_client; /* every limit is keyed by the client alone */
+    bool hinted_upgrade; /* hints.h */
+    bool by_client;      /* every limit is keyed by the client alone */
     struct guard_route *guard;
     uint32_t guard_left;             /* hits until one is looked at */
     uint32_t guard_step, guard_most; /* what it starts from next, and in the end; most 0: off */
@@ -144,7 +145,7 @@ struct worker {
     struct listener *listeners;
     uint32_t n_listeners;
     int reserve_fd;
-    uint32_t files_max; /* descriptors for clients and backends together */
+    uint32_t files_max;       /* descriptors for clients and backends together */
     uint64_t accept_again_ms; /* 0: accepting */
     bool accepting, draining;
     bool drained; /* as proc_table.drained says, see loop.c */
@@ -203,7 +204,7 @@ struct worker {
     struct failed failed[FAILING_PLACES];    /* by key */
 
     struct access_log log;
-    ev_io channel;                  /* from the master */
+    ev_io channel; /* from the master */
 
     struct h1_head head, response; /* being looked at now */
     struct field_text surplus;     /* what was read behind the head */

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 static struct backend *backend;
@@ -54,6 +55,12 @@ static void a_request_that_comes_back_is_508(void **state)
     house_remove(&h);
 }
 
+static bool passed_twice(const struct message *m)
+{
+    const char *via = strcasestr(m->body, "Via: 1.1 polder-");
+    return via && strcasestr(via + 1, "Via: 1.1 polder-");
+}
+
 static void two_in_a_row_are_no_loop_and_two_in_a_circle_are(void **state)
 {
     (void)state;
@@ -62,13 +69,13 @@ static void two_in_a_row_are_no_loop_and_two_in_a_circle_are(void **state)
     start(&behind, "");
     start(&front, "");
     lead_to(&front, "", behind.port);
-    assert_int_equal(get(front.port, "/a", &m), 200);
-    assert_non_null(strcasestr(m.body, "Via: 1.1 polder-"));
-    assert_non_null(strcasestr(strcasestr(m.body, "Via: 1.1 polder-") + 1, "Via: 1.1 polder-"));
-    message_free(&m);
-    lead_to(&behind, "", front.port);
-    char target[32]; /* workers of before may still answer on kept connections */
+    char target[32]; /* workers of before may answer for a while */
     unsigned n = 0;
+    bool twice = false;
+    wait_until((snprintf(target, sizeof target, "/a%u", n++), get(front.port, target, &m) == 200) &&
+                   (twice = passed_twice(&m), message_free(&m), twice),
+               10000);
+    lead_to(&behind, "", front.port);
     wait_until(snprintf(target, sizeof target, "/b%u", n++) > 0 &&
                    get(front.port, target, NULL) == 508,
                10000);
@@ -290,6 +297,105 @@ static void scripts_may_read_refusals_where_their_origin_is_named(void **state)
     house_remove(&h);
 }
 
+/* ---- hints ---- */
+
+static bool needs_hints(struct asked *a)
+{
+    if (!strncmp(a->target, "/events", 7)) {
+        reply(a, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: "
+                 "chunked\r\n\r\n6\r\n: hi\n\n\r\n");
+        if (strstr(a->target, "rare"))
+            nap_ms(1500);
+        else
+            for (int i = 0; i < 3000 && recv(a->fd, &(char){0}, 1, MSG_DONTWAIT | MSG_PEEK) != 0;
+                 i++)
+                nap_ms(5);
+        return reply(a, "6\r\n: oh\n\n\r\n0\r\n\r\n");
+    }
+    if (!strncmp(a->target, "/secure", 7)) {
+        const char *proto = field_of(&a->m, "X-Forwarded-Proto");
+        if (proto && !strcmp(proto, "http"))
+            return reply(a,
+                         "HTTP/1.1 301 Moved\r\nLocation: https://shop.example%s\r\n"
+                         "Content-Length: 0\r\n\r\n",
+                         strstr(a->target, "other") ? "/login" : a->target);
+    }
+    return reply_ok(a, "", "fine");
+}
+
+static bool is_hinted(struct house *h, const char *name, const char *subject)
+{
+    const char *out;
+    assert_int_equal(ctl(h, &out, "status"), 0);
+    const char *line = strstr(out, name);
+    return line && strstr(line, subject) && strstr(line, subject) < strchr(line, '\n');
+}
+
+static void start_for_hints(struct house *h, struct backend **other, const char *timeouts)
+{
+    *other = backend_start(needs_hints, NULL);
+    house_start(h, 1,
+                "upstream \"shop\" { server \"127.0.0.1:%u\" { } %s }\n"
+                "route \"/*\" { upstream = \"shop\" }\n",
+                backend_port(*other), timeouts);
+}
+
+static void event_streams_may_be_silent_for_longer(void **state)
+{
+    (void)state;
+    struct backend *other;
+    struct house h;
+    struct message m;
+    start_for_hints(&h, &other, "timeout = \"300ms\"");
+    assert_int_equal(get(h.port, "/events/rare", &m), 200);
+    assert_true(m.complete);
+    assert_string_equal(m.body, ": hi\n\n: oh\n\n");
+    message_free(&m);
+    assert_false(is_hinted(&h, "hint_stream_cut", ""));
+    house_remove(&h);
+    backend_stop(other);
+    start_for_hints(&h, &other, "timeout = \"200ms\" stream_timeout = \"500ms\"");
+    assert_int_equal(get(h.port, "/events", &m), 200);
+    assert_false(m.complete);
+    message_free(&m);
+    wait_until(is_hinted(&h, "hint_stream_cut", "shop"), 5000);
+    house_remove(&h);
+    backend_stop(other);
+}
+
+static void what_a_configuration_lacks_is_said_once(void **state)
+{
+    (void)state;
+    static const char https[] = "X-Forwarded-Proto: https\r\n";
+    struct backend *other;
+    struct house h;
+    struct message m;
+    char request[512];
+    start_for_hints(&h, &other, "");
+    /* to another URL, or for one who does not say that it came over https: no loop */
+    for (int i = 0; i < 3; i++) {
+        static const char *const targets[] = {"/secure/other", "/secure", "/secure?x"};
+        snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: shop.example\r\n%s\r\n",
+                 targets[i], i ? "" : https);
+        assert_int_equal(ask_raw(&h, request, &m), 301);
+        message_free(&m);
+    }
+    assert_false(is_hinted(&h, "hint_redirect_loop", ""));
+    snprintf(request, sizeof request, "GET /secure?x HTTP/1.1\r\nHost: shop.example\r\n%s\r\n",
+             https);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(ask_raw(&h, request, &m), 301);
+        message_free(&m);
+    }
+    wait_until(is_hinted(&h, "hint_redirect_loop", "127.0.0.1"), 5000);
+    assert_false(is_hinted(&h, "hint_upgrade_refused", ""));
+    assert_int_equal(get_with(h.port, "/ws", "Connection: Upgrade\r\nUpgrade: websocket\r\n", NULL),
+                     200);
+    wait_until(is_hinted(&h, "hint_upgrade_refused", "/*"), 5000);
+    house_remove(&h);
+    backend_stop(other);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -301,6 +407,8 @@ int main(void)
         cmocka_unit_test(an_answer_426_says_to_what),
         cmocka_unit_test(preflights_are_not_counted_unless_told),
         cmocka_unit_test(scripts_may_read_refusals_where_their_origin_is_named),
+        cmocka_unit_test(event_streams_may_be_silent_for_longer),
+        cmocka_unit_test(what_a_configuration_lacks_is_said_once),
     };
     return run_with_backend(tests, &backend, shows_head);
 }
