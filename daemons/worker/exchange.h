@@ -87,7 +87,6 @@ struct exchange {
     uint8_t interims;        /* 1xx that the backend has sent */
     uint8_t coding;          /* enum coding: of the answer, made here */
     bool compressible;       /* the answer depends on Accept-Encoding */
-    bool event_stream;       /* text/event-stream comes */
     bool length_unknown;     /* of the response's body, before it ends */
     bool fetch;          /* sent as a plain GET for the store: the client's conditions stay here */
     bool conditional;    /* sent with the stored validators */

@@ -51,8 +51,12 @@ void hints_redirect(const struct exchange *ex, const struct h1_head *head)
 
 void hints_stream_cut(const struct upstream *u)
 {
-    char reason[64];
-    snprintf(reason, sizeof reason, "stream_timeout is %g s",
-             u->server->upstream->stream_timeout_ms / 1000.);
-    hint(u->worker, COND_HINT_STREAM_CUT, u->server->upstream->name, reason);
+    const struct config_upstream *of = u->server->upstream;
+    const struct config_route *route = u->exchange->req.route;
+    const bool own = of->stream_timeout_ms > of->timeout_ms;
+    char reason[96];
+    snprintf(reason, sizeof reason, "no event for %g s; upstream %s { %s }",
+             (own ? of->stream_timeout_ms : of->timeout_ms) / 1000., of->name,
+             own ? "stream_timeout" : "timeout");
+    hint(u->worker, COND_HINT_STREAM_CUT, route ? route->pattern : "", reason);
 }

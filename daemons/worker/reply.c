@@ -259,7 +259,6 @@ static bool final_head(struct exchange *ex, const struct h1_head *head, bool mor
     if (ex->ticket.word)
         inflight_note_answer(ex->worker->shared->inflight, &ex->ticket);
     ex->length_unknown = head->framing == H1_CHUNKED || head->framing == H1_TO_CLOSE;
-    ex->event_stream = tee_is_event_stream(head);
     if (ex->req.is_head && !ex->fetch)
         freshen_by_head(ex, head);
     if (ex->req.cacheable || ex->req.post)

@@ -17,11 +17,8 @@
 #include "daemons/worker/exchange.h"
 #include "daemons/worker/upstream.h"
 #include "daemons/worker/worker.h"
-#include "polder/conditions.h"
 #include "polder/server_state.h"
 #include "polder/stats.h"
-
-#include <stdio.h>
 
 #define ASKED_MAX 2 /* servers that one request is sent to */
 
@@ -176,22 +173,10 @@ void retry_unconnected(struct exchange *ex, const struct upstream_error *e)
     ask_next(ex);
 }
 
-/* Once, for who wonders why his stream ends after so many seconds. */
-static void hint_stream_cut(const struct exchange *ex)
-{
-    char reason[96];
-    snprintf(reason, sizeof reason, "no event for %g s; upstream %s { timeout }",
-             ex->upstream->timeout_ms / 1000., ex->upstream->name);
-    condition_hint(ex->worker->shared->conditions, COND_HINT_STREAM_CUT, ex->req.route->pattern,
-                   reason, ex->worker->real_ms);
-}
-
 static void body_broken(struct exchange *ex, const struct upstream_error *e, bool timeout)
 {
     struct client *c = ex->req.client;
     pool_failed(ex->worker, ex->server, SERVER_CUT, e->what, 0);
-    if (timeout && ex->event_stream && ex->req.route)
-        hint_stream_cut(ex);
     if (c) {
         c->note.cut = timeout ? "upstream-timeout" : "upstream-closed";
         access_gone(c);

@@ -391,7 +391,8 @@ static void an_event_stream_that_is_cut_names_the_key(void **state)
     struct message m;
     (void)state;
     house_start(&house, 1,
-                "upstream \"u\" { server \"127.0.0.1:%u\" { } timeout = \"1s\" }\n"
+                "upstream \"u\" { server \"127.0.0.1:%u\" { } stream_timeout = \"1s\" "
+                "timeout = \"500ms\" }\n"
                 "route \"/*\" { upstream = \"u\" }\n",
                 backend_port(good));
     get(house.port, "/events", &m);
@@ -399,7 +400,7 @@ static void an_event_stream_that_is_cut_names_the_key(void **state)
     message_free(&m);
     assert_int_equal(ctl(&house, &out, "status"), 0);
     assert_non_null(strstr(out, "hint_stream_cut"));
-    assert_non_null(strstr(out, "no event for 1 s; upstream u { timeout }"));
+    assert_non_null(strstr(out, "no event for 1 s; upstream u { stream_timeout }"));
     assert_true(house_logged(&house, "was silent for 1 s within its response"));
     assert_true(listed(backend_port(good), "\"cut\": 1"));
     assert_true(listed(backend_port(good), "\"up\"")); /* its response had begun */
