@@ -245,8 +245,11 @@ void exchange_timeout(struct exchange *ex)
         return;
     }
     if (ex->alone_ms && w->mono_ms >= ex->alone_ms) {
-        exchange_finish(ex);
-        return;
+        if (!inflight_is_awaited(w->shared->inflight, &ex->ticket)) {
+            exchange_finish(ex);
+            return;
+        }
+        ex->alone_ms = w->mono_ms + ALONE_MS; /* the backend's own time bounds it */
     }
     if (ex->state != EXCHANGE_BODY && ex->ticket.word) {
         exchange_renew(ex);
