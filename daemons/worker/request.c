@@ -334,7 +334,8 @@ static bool own_tags_hold(struct worker *w, struct request *r)
  * 9110 9.3.3). */
 static bool prepare_post(struct worker *w, struct request *r)
 {
-    if (!field_is(r->head->method, "post") || has_override(r->head))
+    if (!field_is(r->head->method, "post") || has_override(r->head) ||
+        r->head->framing == H1_CHUNKED) /* its trailer may yet say who asks */
         return false;
     h1_policy_request(r->head, &r->policy);
     return prepare_key(w, r);

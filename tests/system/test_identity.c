@@ -16,7 +16,7 @@
 
 static struct backend *backend;
 static atomic_bool broken;
-static atomic_uint slow_ms;
+static atomic_uint slow_ms, version;
 
 /* ---- who ---- */
 
@@ -140,7 +140,8 @@ static bool answers(struct asked *a)
     const char *who = who_is(copied(&a->m, "Authorization", authorization, sizeof authorization),
                              copied(&a->m, "Cookie", cookie, sizeof cookie),
                              copied(&a->m, "X-Api-Key", key, sizeof key));
-    n += (size_t)snprintf(lines, sizeof lines, "X-Who: %s\r\nETag: \"v1\"\r\n", who);
+    n += (size_t)snprintf(lines, sizeof lines, "X-Who: %s\r\nETag: \"v%u\"\r\n", who,
+                          atomic_load(&version));
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (!strncmp(a->target, kinds[i].path, strlen(kinds[i].path)))
             n += (size_t)snprintf(lines + n, sizeof lines - n, "%s", kinds[i].lines);
@@ -149,7 +150,7 @@ static bool answers(struct asked *a)
                  "Cache-Control: max-age=60\r\nContent-Location: %s\r\n", a->target);
     if (!strcmp(a->method, "HEAD"))
         return reply(a, "HTTP/1.1 200 OK\r\n%sContent-Length: 26\r\n\r\n", lines);
-    if (field_of(&a->m, "If-None-Match") && strcmp(a->method, "POST"))
+    if (field_of(&a->m, "If-None-Match") && strcmp(a->method, "POST") && atomic_load(&version) == 1)
         return reply(a, "HTTP/1.1 304 Not Modified\r\n%s\r\n", lines);
     if (strstr(a->target, "big") || !strncmp(a->target, "/json", 5)) {
         char *body = malloc(BIG + 1);
@@ -168,6 +169,7 @@ static void start(struct house *h, unsigned workers)
 {
     atomic_store(&broken, false);
     atomic_store(&slow_ms, 0);
+    atomic_store(&version, 1);
     house_start(h, workers,
                 "cache { leak_guard = 0 ttl = \"5m\" max_items = 100000 }\n"
                 "upstream \"u\" { server \"127.0.0.1:%u\" { } refresh_share = 0 }\n"
@@ -348,6 +350,63 @@ static void the_answer_to_a_post_is_for_who_has_sent_it(void **state)
     house_remove(&h);
 }
 
+static bool is_stored_for(const struct house *h, const char *target, const struct user *u)
+{
+    struct message m;
+    char *text = question("GET", target, u, "");
+    const int fd = client_connect(h->port);
+    client_send_bytes(fd, text, strlen(text));
+    client_read(fd, &m, false);
+    check(&m, u, target);
+    const bool hit = strstr(field_of(&m, "Cache-Status"), "polder; hit") != NULL;
+    message_free(&m);
+    free(text);
+    close(fd);
+    return hit;
+}
+
+static unsigned held(const struct house *h)
+{
+    struct message m;
+    unsigned n = 0;
+    get(h->ops_port, "/metrics", &m);
+    const char *at = m.body ? strstr(m.body, "\npolder_poll_held ") : NULL;
+    if (at)
+        n = (unsigned)atoi(at + 18);
+    message_free(&m);
+    return n;
+}
+
+static void who_waits_for_a_change_is_told_his_own(void **state)
+{
+    (void)state;
+    struct house h;
+    struct message m;
+    int fd[N_USERS];
+    start(&h, 2);
+    for (size_t i = 0; i < N_USERS; i++)
+        wait_until(is_stored_for(&h, "/poll/wait", &users[i]), 10000);
+    for (size_t i = 0; i < N_USERS; i++) {
+        char *text = question("GET", "/poll/wait", &users[i],
+                              "If-None-Match: \"v1\"\r\nPrefer: wait=60\r\n");
+        fd[i] = client_connect(h.port);
+        client_send_bytes(fd[i], text, strlen(text));
+        free(text);
+    }
+    wait_until(held(&h) >= N_USERS - 1, 10000); /* a huge head may not be */
+    atomic_store(&version, 2);
+    assert_int_equal(ctl((struct house *)&h, NULL, "cache invalidate /poll/wait"), 0);
+    for (size_t i = 0; i < N_USERS; i++) {
+        client_read(fd[i], &m, false);
+        check(&m, &users[i], "waited");
+        assert_int_equal(m.status, 200);
+        assert_string_equal(field_of(&m, "ETag"), "\"v2\"");
+        message_free(&m);
+        close(fd[i]);
+    }
+    house_remove(&h);
+}
+
 /* Connections of all users at once: who waits for another's fetch gets his own. */
 #define CROWD 3
 static void a_crowd(struct house *h, const char *target, const char *lines, int round)
@@ -453,6 +512,7 @@ int main(void)
         cmocka_unit_test(everybody_gets_his_own_when_he_repeats_himself),
         cmocka_unit_test(nobody_gets_what_is_stale_of_others),
         cmocka_unit_test(the_answer_to_a_post_is_for_who_has_sent_it),
+        cmocka_unit_test(who_waits_for_a_change_is_told_his_own),
         cmocka_unit_test(who_waits_for_anothers_fetch_gets_his_own),
         cmocka_unit_test(a_storm_of_users_mixes_nobody_up),
     };
