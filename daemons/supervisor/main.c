@@ -157,6 +157,7 @@ static void reload(struct supervisor *s)
     open_log(s);
     values_forget(s);
     values_load(s);
+    values_tell_files(s);
     if (changed)
         log_warning("config: what ws set has changed is as the file says again, but for what was "
                     "persisted");
@@ -284,6 +285,7 @@ static int run(struct supervisor *s)
     ev_signal_start(s->loop, &s->on_usr2);
     open_log(s);
     conditions_begin(s);
+    values_tell_files(s);
     if (intake_open(s))
         return 1;
     if (methods_open(s)) {

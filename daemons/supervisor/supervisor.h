@@ -393,6 +393,8 @@ void values_set(struct supervisor *s, const struct rpc_call *call);
 void values_revert(struct supervisor *s, const struct rpc_call *call);
 /* What --persist has kept, over the values of the file; once after each reading of it. */
 void values_load(struct supervisor *s);
+/* Raises or clears the condition that there are fewer descriptors than the routes may want. */
+void values_tell_files(struct supervisor *s);
 /* The configuration goes: so does what was set beside it. */
 void values_forget(struct supervisor *s);
 

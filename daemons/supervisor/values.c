@@ -7,9 +7,12 @@
  */
 #include "daemons/rpc/server.h"
 #include "daemons/supervisor/supervisor.h"
+#include "polder/clock.h"
+#include "polder/conditions.h"
 #include "polder/log.h"
 #include "polder/settings.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -329,6 +332,30 @@ static unsigned shed(struct supervisor *s)
     return gone;
 }
 
+/* ---- descriptors ---- */
+
+/* Each WebSocket takes one, and another one where it is relayed. */
+static uint64_t files_needed(const struct supervisor *s)
+{
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < s->config->n_routes; i++)
+        if (s->config->routes[i].websocket)
+            sum += (uint64_t)s->route_values[i].ws.max_connections *
+                   (s->config->routes[i].upstream ? 2 : 1);
+    const uint64_t most = 2 * (uint64_t)s->max_connections_total;
+    return most && most < sum ? most : sum;
+}
+
+void values_tell_files(struct supervisor *s)
+{
+    char reason[CONDITION_REASON];
+    const uint64_t needed = files_needed(s);
+    snprintf(reason, sizeof reason, "%u are left for WebSockets; max_connections would need %llu",
+             s->may_hold, (unsigned long long)needed);
+    condition_set(s->conditions, COND_DESCRIPTORS_SHORT, "polder-supervisor", needed > s->may_hold,
+                  reason, clock_real_ms());
+}
+
 /* ---- ws.set ---- */
 
 static struct route_values *values_of_route(struct supervisor *s, const char *pattern)
@@ -384,6 +411,7 @@ void values_set(struct supervisor *s, const struct rpc_call *call)
     else
         apply_defaults(s, &w, &totals);
     s->changed = true;
+    values_tell_files(s);
     const unsigned gone = rpc_in_flag(call->params, "shed") ? shed(s) : 0;
     rearm(s);
     struct rpc_out *o = rpc_reply_result(call->reply);

@@ -154,6 +154,11 @@ static void the_supervisor_is_waited_for_and_then_missed(void **state)
     wait_until(get(h.ops_port, "/readyz", NULL) == 200, 10000);
     assert_true(health_says(&h, "\"supervisor\":\"ok\""));
     assert_false(in_status(&h, "supervisor_missing"));
+    /* what the supervisor raises is shown by polderd */
+    assert_int_equal(ctl(&h, NULL, "ws set max_connections=9000000"), 0);
+    assert_true(in_metrics(&h, "descriptors_short", "polder-supervisor"));
+    assert_int_equal(ctl(&h, NULL, "ws set max_connections=50"), 0);
+    assert_false(in_metrics(&h, "descriptors_short", "polder-supervisor"));
     kill(supervisor, SIGSTOP);
     wait_until(in_status(&h, "supervisor_hung"), 15000);
     assert_true(in_metrics(&h, "supervisor_hung", ""));
