@@ -146,6 +146,7 @@ struct config *config_build(struct config_parse *p)
     config_build_process(p, c);
     config_build_listen(p, c);
     config_build_cache(p, cache, &c->cache);
+    config_check_max_body(p, cache, &c->cache, c->cache.value.max_bytes);
     config_build_warm(p, cache, c);
     config_build_websocket(p, websocket, c);
     config_build_cors(p, config_section(p->root, "cors"), &c->cors);

@@ -45,6 +45,9 @@ void config_check_each(struct config_parse *p, const cfg_t *section, const char 
 void config_build_listen(struct config_parse *p, struct config *c);
 void config_build_process(struct config_parse *p, struct config *c);
 void config_build_cache(struct config_parse *p, cfg_t *s, struct config_cache *c);
+/* What the store takes at most; where the file says more that is a mistake. */
+void config_check_max_body(struct config_parse *p, cfg_t *s, struct config_cache *c,
+                           uint64_t max_bytes);
 /* Warns of parameters that tell clients apart and are no part of the route's keys. */
 void config_check_query_keys(struct config_parse *p, const struct config_route *r,
                              const struct config_key *keys, uint32_t n);

@@ -160,6 +160,20 @@ static void build_identity(struct config_parse *p, cfg_t *s, struct config_cache
     lower_all(c->identity_headers, c->n_identity_headers);
 }
 
+void config_check_max_body(struct config_parse *p, cfg_t *s, struct config_cache *c,
+                           uint64_t max_bytes)
+{
+    const uint64_t most = config_max_body_of(max_bytes);
+    if (c->value.max_body <= most)
+        return;
+    if (c->set & 1u << RUNTIME_CACHE_MAX_BODY)
+        config_complain(p, config_line_of(p, s, "max_body"),
+                        "max_body is more than a quarter of max_bytes, which is the longest body "
+                        "that the store takes; at most %llu bytes would be right",
+                        (unsigned long long)most);
+    c->value.max_body = most;
+}
+
 void config_build_cache(struct config_parse *p, cfg_t *s, struct config_cache *c)
 {
     static const struct {
@@ -250,6 +264,7 @@ struct config_cache *config_build_route_cache(struct config_parse *p, cfg_t *s,
         c->value.ttl_negative_ms = top->value.ttl_negative_ms;
     if (!(c->set & 1u << RUNTIME_CACHE_MAX_BODY))
         c->value.max_body = top->value.max_body;
+    config_check_max_body(p, s, c, top->value.max_bytes);
     if (!(c->set & 1u << RUNTIME_CACHE_SWR))
         c->value.stale_while_revalidate_ms = top->value.stale_while_revalidate_ms;
     if (!(c->set & 1u << RUNTIME_CACHE_SIE))

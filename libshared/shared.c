@@ -54,6 +54,7 @@ struct shared_file {
     enum shm_kind kind;
     uint64_t layout;
     size_t size;
+    bool in_memory;      /* nobody needs it after a restart */
     const char *without; /* what comes of it where there is no room for the file */
 };
 
@@ -65,7 +66,14 @@ static int shared_file(struct shared *sh, const char *state_dir, const struct sh
     struct shm_segment *seg = &sh->seg[sh->segs];
     if (snprintf(path, sizeof path, "%s/%s", state_dir, f->name) >= (int)sizeof path)
         return -ENAMETOOLONG;
-    int rc = shm_create_file(seg, path, f->kind, SHARED_ABI, f->layout, f->size, reused);
+    *reused = 0;
+    int rc;
+    if (f->in_memory) {
+        unlink(path); /* of an earlier configuration: nothing is there that it could be about */
+        rc = shm_create(seg, f->name, f->kind, SHARED_ABI, f->layout, f->size);
+    } else {
+        rc = shm_create_file(seg, path, f->kind, SHARED_ABI, f->layout, f->size, reused);
+    }
     if (rc == -ENOSPC || rc == -EDQUOT || rc == -EROFS) {
         log_warning("shared: no room for %s (%zu bytes): %s; %s", path, f->size, strerror(-rc),
                     f->without);
@@ -84,13 +92,14 @@ static int shared_file(struct shared *sh, const char *state_dir, const struct sh
 
 /* Without room to remember invalidations the service goes on; but a store without its history is
  * not believed. */
-static int shared_inval(struct shared *sh, const char *state_dir)
+static int shared_inval(struct shared *sh, const char *state_dir, bool caches)
 {
     const struct shared_file file = {
         .name = "inval.page",
         .kind = SHM_INVAL,
         .layout = inval_page_layout(),
         .size = inval_page_size(),
+        .in_memory = !caches,
         .without = "the cache will not outlive a restart",
     };
     int reused, rc = shared_file(sh, state_dir, &file, &reused);
@@ -223,7 +232,8 @@ int shared_create(struct shared *sh, const struct shared_options *opt)
     for (size_t i = 0; i < sh->segs; i++)
         shm_publish(&sh->seg[i]);
     if ((rc = shared_conditions(sh, opt->runtime_dir)) < 0 ||
-        (rc = shared_inval(sh, opt->state_dir)) < 0 || (rc = shared_guard(sh, opt->state_dir)) < 0)
+        (rc = shared_inval(sh, opt->state_dir, !opt->no_caches)) < 0 ||
+        (rc = shared_guard(sh, opt->state_dir)) < 0)
         goto fail;
     if ((rc = shared_events(sh)) < 0) {
         log_error("shared: cannot make eventfds: %s", strerror(-rc));

@@ -448,6 +448,14 @@ void cache_set(struct control *c, const struct rpc_call *call)
     for (uint32_t i = 0; i < set->via.map.size; i++)
         if (!set_one(c, call, &set->via.map.ptr[i], &values.cache, &setting[i]))
             return;
+    if (values.cache.max_body > config_max_body_of(values.cache.max_bytes)) {
+        admin_error(c, call->reply, RPC_BAD_ARGUMENT,
+                    "max_body (%llu bytes) is more than a quarter of max_bytes (%llu bytes), which "
+                    "is the longest body that the store takes; set both",
+                    (unsigned long long)values.cache.max_body,
+                    (unsigned long long)values.cache.max_bytes);
+        return;
+    }
     if (persist && !settings_keep(c, call, setting, set->via.map.size))
         return;
     publish(c, &values.cache);

@@ -72,6 +72,35 @@ static void queue_reset(struct evict *e)
         e->queue[i] = (struct queue){EVICT_NONE, EVICT_NONE, 0, 0};
 }
 
+/* Places for twice as many as are held: they fill unevenly. Each one that was ever used is memory
+ * that stays, so random URLs would fill a table for the most objects that there can be. */
+static uint32_t buckets_for(uint32_t items)
+{
+    uint32_t buckets = 256;
+    while (buckets < items / (GHOST_WAYS / 2) && buckets < 1u << 22)
+        buckets *= 2;
+    return buckets;
+}
+
+static bool ghosts_make(struct evict *e, uint32_t buckets)
+{
+    struct ghost *ghost = table_alloc((size_t)buckets * GHOST_WAYS * sizeof *ghost);
+    if (!ghost)
+        return false;
+    if (e->ghost)
+        munmap(e->ghost, ((size_t)e->ghost_mask + 1) * GHOST_WAYS * sizeof *e->ghost);
+    e->ghost = ghost;
+    e->ghost_mask = buckets - 1;
+    return true;
+}
+
+void evict_expect(struct evict *e, uint32_t items)
+{
+    const uint32_t buckets = buckets_for(items < e->slots ? items : e->slots);
+    if (buckets != e->ghost_mask + 1)
+        ghosts_make(e, buckets); /* no memory: as it was */
+}
+
 struct evict *evict_new(uint32_t slots, _Atomic uint8_t *use)
 {
     struct evict *e = calloc(1, sizeof *e);
@@ -80,14 +109,9 @@ struct evict *evict_new(uint32_t slots, _Atomic uint8_t *use)
     e->slots = slots;
     e->share = SHARE_FIRST;
     e->use = use;
-    uint32_t buckets = 256;
-    while (buckets < slots / GHOST_WAYS && buckets < 1u << 22)
-        buckets *= 2;
-    e->ghost_mask = buckets - 1;
     e->node = table_alloc(slots * sizeof *e->node);
-    e->ghost = table_alloc((size_t)buckets * GHOST_WAYS * sizeof *e->ghost);
     queue_reset(e);
-    if (!e->node || !e->ghost) {
+    if (!e->node || !ghosts_make(e, buckets_for(slots))) {
         evict_free(e);
         return NULL;
     }

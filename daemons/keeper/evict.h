@@ -23,6 +23,9 @@ struct evict;
 /* use: one a slot, as polder/uses.h has them. NULL where memory is short. */
 struct evict *evict_new(uint32_t slots, _Atomic uint8_t *use);
 void evict_free(struct evict *e);
+/* How many objects there may be: who left lately is remembered for about as many. Memory follows;
+ * where the figure changes much, what was remembered is forgotten. */
+void evict_expect(struct evict *e, uint32_t items);
 void evict_clear(struct evict *e); /* forgets all objects, but not which ones were evicted lately */
 
 /* An object came. print: 64 random-looking bits of its key. */

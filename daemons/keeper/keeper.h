@@ -119,6 +119,7 @@ struct keeper {
     uint32_t region; /* followed */
     uint64_t runtime_generation;
     struct runtime_values runtime;
+    bool caches; /* a route of the configuration has a cache section; else there is no store */
 
     struct store store;
     struct intake intake;

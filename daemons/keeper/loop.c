@@ -39,8 +39,10 @@ void keeper_follow_limits(struct keeper *k)
     k->region = region;
     const uint64_t items = k->runtime.cache.max_items;
     k->store.max_items = items < CACHE_SLOTS_MAX ? items : CACHE_SLOTS_MAX;
-    k->store.max_units = k->runtime.cache.max_bytes / STORE_UNIT;
-    k->tick_due_ms = 0; /* the file may have to grow */
+    k->store.max_units = store_units_for(store_map_for(k->runtime.cache.max_bytes));
+    evict_expect(k->store.evict, (uint32_t)k->store.max_items);
+    k->caches = config_has_caches(k->shared->region[region]->config);
+    k->tick_due_ms = 0; /* the file may have to grow, or to go */
 }
 
 /* ---- what is due by time ---- */
@@ -98,6 +100,8 @@ void keeper_gauges(struct keeper *k)
     stats_gauge_set(k->stats, STATS_GAUGE_CACHE_ITEMS, s->env ? store_items(s) : 0);
     stats_gauge_set(k->stats, STATS_GAUGE_CACHE_BYTES, s->env ? s->live_units * STORE_UNIT : 0);
     stats_gauge_set(k->stats, STATS_GAUGE_CACHE_READY, s->env != NULL);
+    atomic_store_explicit(&k->shared->cache->body_max, s->env ? store_body_max(s) : 0,
+                          memory_order_relaxed);
 }
 
 /* A limit that was lowered: down to it in small transactions. */

@@ -34,7 +34,7 @@
 #define LOCK_RETRY_MS   500
 #define ROTATIONS       3
 #define ROTATIONS_MS    600000
-#define MAP_LEAST       ((uint64_t)24 << 20)
+#define MAP_LEAST       ((uint64_t)8 << 20)
 #define FULL_MS         60000 /* MAP_FULL three times within this: rotate */
 #define FULL_EVICT      20    /* one part in so many goes when the map is full */
 #define CHECK_BUDGET_MS 5000
@@ -358,8 +358,6 @@ static const char *judge_file(struct keeper *k, const char *dir, char why[WHY])
         snprintf(why, WHY, "%s", found.why[0] ? found.why : strerror(-rc));
         return why;
     }
-    if (found.map_bytes > 2 * store_map_for(k->runtime.cache.max_bytes))
-        return "it is much larger than max_bytes allows now";
     if (found.newest_birth > inval_seq(k->shared->inval)) /* or what comes would not reach it */
         return "it knows of invalidations that inval.page does not: that is an older one";
     return judge_meta(k, dir, &found.meta);
@@ -381,17 +379,28 @@ static int existing_read(struct keeper *k, const struct store_meta *meta)
     return meta_renew(k, k->store.next_id);
 }
 
-/* As large as is wanted; where there is no room for that, as large as it was. */
+/* As large as is wanted; where there is no room for that, as large as it was. Where less is wanted
+ * than there was the end of the file is given back, as far as nothing lies there. */
 static int existing_map(struct keeper *k, uint64_t epoch, const char *dir, const char **what)
 {
     char path[PATH_MAX];
     struct stat st;
-    int rc = store_open(&k->store, epoch, dir, store_map_for(k->runtime.cache.max_bytes),
-                        STORE_EXISTING, what);
+    const uint64_t wanted = store_map_for(k->runtime.cache.max_bytes);
+    uint64_t least = wanted;
     snprintf(path, sizeof path, "%.4000s/data.mdb", dir);
-    if (is_too_much(rc) && stat(path, &st) == 0)
-        rc = store_open(&k->store, epoch, dir, (uint64_t)st.st_size / CACHE_PAGE * CACHE_PAGE,
-                        STORE_EXISTING, what);
+    const uint64_t there =
+        stat(path, &st) == 0 ? (uint64_t)st.st_size / CACHE_PAGE * CACHE_PAGE : 0;
+    int rc =
+        store_open(&k->store, epoch, dir, there > wanted ? there : wanted, STORE_EXISTING, what);
+    if (is_too_much(rc) && there)
+        rc = store_open(&k->store, epoch, dir, there, STORE_EXISTING, what);
+    if (rc == 0 && store_can_cut(&k->store, &least))
+        store_cut(&k->store, least);
+    if (rc == 0 && k->store.map_bytes > wanted)
+        log_info("cache: data.mdb stays at %llu MiB, of which max_bytes lets %llu MiB be used; the "
+                 "rest is free when the store is emptied",
+                 (unsigned long long)(k->store.map_bytes >> 20),
+                 (unsigned long long)(wanted >> 20));
     return rc;
 }
 
@@ -455,12 +464,32 @@ static void rotate_on_request(struct keeper *k, uint32_t asked)
     atomic_fetch_sub(&k->shared->cache->rotate_asked, asked);
 }
 
+/* Where no route caches nobody marks what changes: what is stored would be wrong one day, and it
+ * takes disk. */
+static void store_drop(struct keeper *k)
+{
+    const uint64_t was = directories_scan(k->state_dir, 0);
+    if (k->store.env)
+        withdraw(k);
+    atomic_store_explicit(&k->shared->cache->epoch, 0, memory_order_release);
+    directories_scan(k->state_dir, KEEP_NONE);
+    trouble_end(k);
+    k->rotate.retry_ms = 0;
+    if (was)
+        log_info("cache: no route has a cache section; cache.%llu is removed",
+                 (unsigned long long)was);
+}
+
 void rotate_start(struct keeper *k)
 {
     struct cache_shared *shared = k->shared->cache;
     char text[WHY];
     if (!lock_take(k))
         return;
+    if (!k->caches) {
+        store_drop(k);
+        return;
+    }
     const uint32_t asked = atomic_load(&shared->rotate_asked);
     const uint64_t current = atomic_load(&shared->epoch);
     const uint64_t epoch = current ? current : directories_scan(k->state_dir, 0);
@@ -587,6 +616,13 @@ void rotate_failed(struct keeper *k, int rc, const char *what)
 static void grow_if_wanted(struct keeper *k)
 {
     const uint64_t wanted = store_map_for(k->runtime.cache.max_bytes);
+    uint64_t least = wanted;
+    if (store_can_cut(&k->store, &least)) {
+        watch_end(k);
+        store_cut(&k->store, least);
+        watch_begin(k);
+        log_info("cache: data.mdb is cut to %llu MiB", (unsigned long long)(least >> 20));
+    }
     if (wanted <= k->store.map_bytes && k->rotate.troubled)
         trouble_end(k); /* less is wanted by now */
     if (wanted <= k->store.map_bytes || k->mono_ms < k->rotate.retry_ms)
@@ -614,8 +650,12 @@ void rotate_tick(struct keeper *k)
 {
     const uint32_t asked = atomic_load(&k->shared->cache->rotate_asked);
     if (!k->store.env) {
-        if (k->mono_ms >= k->rotate.retry_ms && lock_take(k))
+        if (k->caches && k->mono_ms >= k->rotate.retry_ms && lock_take(k))
             rotate_start(k);
+        return;
+    }
+    if (!k->caches) {
+        store_drop(k);
         return;
     }
     if (asked) {

@@ -15,9 +15,9 @@
 
 #define MAP_SLACK     ((uint64_t)64 << 20)
 #define MAP_STEP      ((uint64_t)1 << 20)
+#define MAP_FLOOR     ((uint64_t)4 << 20)
 #define NODE_MAX      2038u /* me_nodemax of 4 KiB pages: a larger node moves to pages of its own */
 #define OBJ_NODE_HEAD 24u   /* node header and a key of 16 bytes */
-#define BODY_MAX      (((uint64_t)8 << 20) + ((uint64_t)64 << 10)) /* what max_body is by default */
 
 _Static_assert(sizeof(struct cache_index) % 8 == 0, "index values keep their page aligned");
 
@@ -65,18 +65,16 @@ uint32_t store_units_of_chunk(size_t len)
 uint64_t store_map_for(uint64_t max_bytes)
 {
     const uint64_t most = (uint64_t)1 << 46;
-    if (max_bytes > most)
-        max_bytes = most;
-    const uint64_t bytes = max_bytes + max_bytes / 4 + MAP_SLACK;
-    return (bytes + MAP_STEP - 1) / MAP_STEP * MAP_STEP;
+    const uint64_t bytes = max_bytes < MAP_FLOOR ? MAP_FLOOR : max_bytes < most ? max_bytes : most;
+    return bytes / MAP_STEP * MAP_STEP;
 }
 
-/* The inverse, for a map that turned out smaller than was asked for. */
-static uint64_t units_for_map(uint64_t map_bytes)
+/* A part of the map is what deleted pages take until no reader is older than their deletion, and
+ * what trees lose to pages that are not full. */
+uint64_t store_units_for(uint64_t map_bytes)
 {
-    const uint64_t bytes =
-        map_bytes > 2 * MAP_SLACK ? (map_bytes - MAP_SLACK) / 5 * 4 : map_bytes / 5 * 2;
-    return bytes / STORE_UNIT;
+    const uint64_t slack = map_bytes / 4 < MAP_SLACK ? map_bytes / 4 : MAP_SLACK;
+    return (map_bytes - slack) / 5 * 4 / STORE_UNIT;
 }
 
 uint64_t store_units_allowed(const struct store *s)
@@ -84,12 +82,17 @@ uint64_t store_units_allowed(const struct store *s)
     return s->max_units < s->fits_units ? s->max_units : s->fits_units;
 }
 
-/* One in 64 of the store; in a small one still bodies of the usual largest size. */
+/* Half of what there is room for: a body of a quarter of max_bytes, which max_body is at most, fits
+ * with all that it needs. */
 uint64_t store_object_units(const struct store *s)
 {
-    const uint64_t all = store_units_allowed(s), share = all / 64, usual = BODY_MAX / STORE_UNIT;
-    const uint64_t small = usual < all / 4 ? usual : all / 4;
-    return share > small ? share : small;
+    return store_units_allowed(s) / 2;
+}
+
+uint64_t store_body_max(const struct store *s)
+{
+    const uint64_t bytes = store_object_units(s) * STORE_UNIT, spare = CACHE_VALUE_MAX * 2;
+    return bytes > spare ? (bytes - spare) / 65 * 64 : 0;
 }
 
 bool store_is_over(const struct store *s)
@@ -261,7 +264,7 @@ int store_open(struct store *s, uint64_t epoch, const char *dir, uint64_t map_by
     snprintf(s->dir, sizeof s->dir, "%s", dir);
     s->epoch = epoch;
     s->map_bytes = map_bytes;
-    s->fits_units = units_for_map(map_bytes);
+    s->fits_units = store_units_for(map_bytes);
     const int rc = env_open(s, mode, what);
     if (rc != 0) {
         if (s->env)
@@ -298,8 +301,30 @@ int store_grow(struct store *s, uint64_t map_bytes)
     if ((rc = mdb_env_set_mapsize(s->env, map_bytes)) != 0)
         return rc;
     s->map_bytes = map_bytes;
-    s->fits_units = units_for_map(map_bytes);
+    s->fits_units = store_units_for(map_bytes);
     return 0;
+}
+
+bool store_can_cut(const struct store *s, uint64_t *map_bytes)
+{
+    MDB_envinfo info;
+    if (*map_bytes >= s->map_bytes || mdb_env_info(s->env, &info) != 0)
+        return false;
+    const uint64_t used = ((uint64_t)info.me_last_pgno + 1) * CACHE_PAGE;
+    if (used > *map_bytes)
+        *map_bytes = (used + MAP_STEP - 1) / MAP_STEP * MAP_STEP;
+    return *map_bytes < s->map_bytes;
+}
+
+void store_cut(struct store *s, uint64_t map_bytes)
+{
+    int fd;
+    if (mdb_env_get_fd(s->env, &fd) != 0 || mdb_env_set_mapsize(s->env, map_bytes) != 0)
+        return;
+    s->map_bytes = map_bytes;
+    s->fits_units = store_units_for(map_bytes);
+    if (ftruncate(fd, (off_t)map_bytes) < 0)
+        log_warning("cache: cannot give back the end of %s/data.mdb: %s", s->dir, strerror(errno));
 }
 
 /* ---- meta ---- */

@@ -89,12 +89,14 @@ void store_fini(struct store *s);
 #define STORE_UNIT 512u
 uint32_t store_units_of_record(size_t len, uint32_t url_len); /* with its index entries */
 uint32_t store_units_of_chunk(size_t len);
-uint64_t store_map_for(uint64_t max_bytes);
+uint64_t store_map_for(uint64_t max_bytes);   /* of data.mdb: all the disk that the store takes */
+uint64_t store_units_for(uint64_t map_bytes); /* that content may take in it */
 uint64_t store_units_allowed(const struct store *s); /* max_units, or what the map has room for */
 #define STORE_ID_MAX     (UINT64_C(1) << 62)
 #define STORE_CHUNKS_MAX (1u << 20) /* of one object */
 /* The largest object that is admitted, in units. */
 uint64_t store_object_units(const struct store *s);
+uint64_t store_body_max(const struct store *s); /* the largest body that surely is */
 
 /* ---- life (rotate.c decides which directory) ---- */
 enum store_open_mode { STORE_NEW, STORE_EXISTING };
@@ -104,6 +106,11 @@ int store_open(struct store *s, uint64_t epoch, const char *dir, uint64_t map_by
 void store_close(struct store *s, bool sync);
 /* Makes the file larger in place; readers notice by themselves. No transaction may be open. */
 int store_grow(struct store *s, uint64_t map_bytes);
+/* Can the file be made smaller? *map_bytes: what is wanted, then what it takes with the pages that
+ * lie there. */
+bool store_can_cut(const struct store *s, uint64_t *map_bytes);
+/* Gives the rest back to the disk. No transaction may be open. */
+void store_cut(struct store *s, uint64_t map_bytes);
 /* Reads the private tables from the database. MDB_CORRUPTED where it contradicts itself. */
 int store_rebuild(struct store *s);
 

@@ -251,7 +251,8 @@ static int start_prepare(struct master *m, const struct config *config)
 {
     const struct shared_options options = {.state_dir = config->state_dir,
                                            .runtime_dir = config->runtime_dir,
-                                           .limit_entries = config->limit_entries};
+                                           .limit_entries = config->limit_entries,
+                                           .no_caches = !config_has_caches(config)};
     log_set_level((enum log_level)config->log_level);
     if (privileges_prepare(config, &m->lock_fd) < 0 || shared_create(&m->shared, &options) < 0)
         return EXIT_FAILED;

@@ -43,7 +43,8 @@ struct tee {
     char *body;    /* inline body, or the chunk being filled */
     size_t body_len, room;
     uint64_t total, max_body, stream;
-    struct part *part; /* NULL: the body is a whole one */
+    bool max_body_is_ours; /* the store's, and not the configuration's */
+    struct part *part;     /* NULL: the body is a whole one */
     bool streaming;
 };
 
@@ -413,6 +414,13 @@ bool tee_varies_by_identity(const struct request *r, const struct h1_head *head)
     return !o.overflow && identity_varies(r, names, (size_t)(o.at - names));
 }
 
+/* Where the store has less room than was configured, or max_bytes was lowered since. */
+static bool is_too_large(const struct worker *w, const struct policy_response *resp)
+{
+    const uint64_t most = atomic_load_explicit(&w->shared->cache->body_max, memory_order_relaxed);
+    return most && resp->complete_length_known && resp->length > most;
+}
+
 /* Nobody but who has asked may have it: as if its route had no cache. */
 static void pass_personal(struct exchange *ex, bool failure)
 {
@@ -438,7 +446,9 @@ void tee_begin(struct exchange *ex, const struct h1_head *head)
         ex->req.post && invalidate_is_target(w, &ex->req, h1_only(head, H1_CONTENT_LOCATION));
     resp.varies_by_identity = tee_varies_by_identity(&ex->req, head);
     struct part *part = head->status == 206 ? partial_begin(ex, &head, &resp) : NULL;
-    const enum policy_store why = policy_may_store(&ex->req.policy, &resp, settings);
+    enum policy_store why = policy_may_store(&ex->req.policy, &resp, settings);
+    if (why == POLICY_STORE && is_too_large(w, &resp))
+        why = POLICY_NO_ROOM;
     resp.omits_set_cookie = resp.has_set_cookie && !settings->store_set_cookie;
     if (why == POLICY_NO_IDENTITY && !ex->req.post) {
         partial_free(part);
@@ -458,7 +468,10 @@ void tee_begin(struct exchange *ex, const struct h1_head *head)
     else
         partial_free(part);
     if (s && fill(ex, s, head, &resp) && make_room(s, &resp)) {
-        s->max_body = settings->value.max_body;
+        const uint64_t most =
+            atomic_load_explicit(&w->shared->cache->body_max, memory_order_relaxed);
+        s->max_body_is_ours = most && most < settings->value.max_body;
+        s->max_body = s->max_body_is_ours ? most : settings->value.max_body;
         if (part)
             tee_body(ex, part->before, part->before_len);
         return;
@@ -503,7 +516,8 @@ void tee_body(struct exchange *ex, const char *bytes, size_t len)
         return;
     s->total += len;
     if (s->total > s->max_body) {
-        ex->not_stored = "response is longer than max_body";
+        ex->not_stored =
+            policy_store_reason(s->max_body_is_ours ? POLICY_NO_ROOM : POLICY_NO_TOO_LARGE);
         tee_abort(ex, INFLIGHT_NOSHARE);
         return;
     }

@@ -256,6 +256,8 @@ struct cache_shared {
     /* Keeper: when it last gave up a store as broken, mono ms; three within ten minutes and the
      * cache is off until the ten minutes are over. */
     _Atomic uint64_t rotated_ms[3];
+    /* Keeper: the largest body that it takes; 0: no store. */
+    _Atomic uint64_t body_max;
     /* How many objects were stored, by a hash of their keys: cache_stored_slot(). Keeper adds 1
      * after its commit, then wakes who holds requests until something changes. */
     _Atomic uint32_t stored[CACHE_STORED_SLOTS];

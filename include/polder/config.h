@@ -301,6 +301,21 @@ static inline bool config_has_websockets(const struct config *config)
     return false;
 }
 
+/* NULL: not known, and then it may. */
+static inline bool config_has_caches(const struct config *config)
+{
+    for (uint32_t i = 0; config && i < config->n_routes; i++)
+        if (config->routes[i].cache)
+            return true;
+    return !config;
+}
+/* The longest body that may be stored, where so much is kept. */
+#define CONFIG_BODY_SHARE 4
+static inline uint64_t config_max_body_of(uint64_t max_bytes)
+{
+    return max_bytes / CONFIG_BODY_SHARE;
+}
+
 /* A bump allocator inside one mapping; full: allocations return NULL and config_load reports it. */
 struct config_arena {
     char *base;

@@ -75,6 +75,7 @@ enum policy_store {
     POLICY_NO_UNREADABLE, /* Vary or Cache-Control: what it forbids is not known */
     POLICY_NO_FRESHNESS,  /* neither freshness nor a validator: of no use */
     POLICY_NO_TOO_LARGE,
+    POLICY_NO_ROOM, /* the store does not take bodies of that length */
 };
 const char *
 policy_store_reason(enum policy_store why); /* "response says no-store", for `why` and logs */

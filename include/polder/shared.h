@@ -73,6 +73,7 @@ struct shared_options {
     const char *state_dir;   /* for inval.page and guard.page */
     const char *runtime_dir; /* for conditions.page; NULL: memory alone */
     size_t limit_entries;    /* 0: default */
+    bool no_caches;          /* no route caches: inval.page is in memory alone */
 };
 
 /* 0 or a negative errno, with the reason logged. */

@@ -178,6 +178,54 @@ static void what_one_worker_fetched_is_a_hit_on_all(void **state)
     house_remove(&h);
 }
 
+/* Asks twice: is it announced as stored, and is it then? */
+static void expect_kept(struct house *h, const char *target, bool kept, const char *detail)
+{
+    struct message m;
+    get(h->port, target, &m);
+    const char *status = field_of(&m, "Cache-Status");
+    if (kept != (strstr(status, "; stored") != NULL) || (detail && !strstr(status, detail)))
+        fail_msg("%s: %s", target, status);
+    message_free(&m);
+    if (kept)
+        wait_until(served_from_store(h->port, target), 5000);
+    else
+        assert_false(served_from_store(h->port, target));
+}
+
+static void what_is_called_stored_is_stored(void **state)
+{
+    (void)state;
+    struct house h;
+    const char *out;
+    start(&h, 1, "max_bytes = \"16M\"");
+    expect_kept(&h, "/size/4194304", true, NULL); /* a quarter */
+    expect_kept(&h, "/size/4194305", false, "larger than max_body");
+    assert_int_equal(ctl(&h, &out, "cache set max_body=5M"), 2);
+    assert_non_null(strstr(out, "a quarter of max_bytes"));
+    assert_int_equal(ctl(&h, &out, "cache set max_body=20M max_bytes=80M"), 0);
+    expect_kept(&h, "/size/20000000", true, NULL);
+    assert_int_equal(ctl(&h, &out, "cache set max_body=1M max_bytes=16M"), 0);
+    expect_kept(&h, "/size/2000000", false, "larger than max_body");
+    house_remove(&h);
+}
+
+static void a_route_may_take_what_the_store_takes(void **state)
+{
+    (void)state;
+    struct house h;
+    const char *out;
+    house_start(&h, 1,
+                "upstream \"u\" { server \"127.0.0.1:%u\" { } }\n"
+                "route \"/*\" { upstream = \"u\" cache { max_body = \"20M\" } }\n",
+                backend_port(backend));
+    expect_kept(&h, "/size/9000000", true, NULL);
+    assert_int_equal(ctl(&h, &out, "cache set max_bytes=16M max_body=1M"), 0);
+    wait_until(house_logged(&h, "data.mdb"), 5000);
+    expect_kept(&h, "/size/9000001", false, "larger than the store takes");
+    house_remove(&h);
+}
+
 static void bodies_of_all_sizes_come_back_byte_for_byte(void **state)
 {
     (void)state;
@@ -596,6 +644,8 @@ int main(void)
         cmocka_unit_test(parameters_that_do_not_matter_reach_nobody),
         cmocka_unit_test(what_is_read_often_never_gets_stale),
         cmocka_unit_test(what_one_worker_fetched_is_a_hit_on_all),
+        cmocka_unit_test(what_is_called_stored_is_stored),
+        cmocka_unit_test(a_route_may_take_what_the_store_takes),
         cmocka_unit_test(bodies_of_all_sizes_come_back_byte_for_byte),
         cmocka_unit_test(what_must_not_be_shared_is_not),
         cmocka_unit_test(variants_are_kept_apart),

@@ -107,6 +107,10 @@ static RIG_UNUSED void rig_share(struct rig *r)
         r->sh.worker_event[i] = i < 8 ? eventfd(0, flags) : -1;
     r->config = (struct config *)r->sh.region[0]->arena;
     r->config->state_dir = r->config->runtime_dir = r->dir;
+    static const struct config_cache cache;
+    static struct config_route route = {.pattern = "/*", .prefix = "/", .cache = &cache};
+    r->config->routes = &route;
+    r->config->n_routes = 1;
     r->sh.region[0]->config = r->config;
     for (unsigned i = 0; i < 8; i++) {
         struct proc_slot *slot = &r->sh.proc->slot[PROC_SLOT_WORKER0 + i];

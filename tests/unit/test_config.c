@@ -279,6 +279,22 @@ static void mistakes_have_their_line_and_what_would_be_right(void **state)
     assert_complains("access_log = \"xml:/x\"\n", 1, "combined");
     assert_complains("state_dir = \"relative\"\n", 1, "absolute");
     assert_complains("cache { }\n\ncache { }\n", 3, "second cache");
+    assert_complains("cache {\n max_bytes = 16M\n max_body = 5M }\n", 3, "a quarter of max_bytes");
+    assert_complains("upstream \"u\" { server \"127.0.0.1:1\" { } }\ncache { max_bytes = 16M }\n"
+                     "route \"/*\" { upstream = \"u\"\ncache { max_body = 8M } }\n",
+                     4, "4194304");
+}
+
+static void a_small_store_takes_smaller_bodies(void **state)
+{
+    (void)state;
+    const struct config *c =
+        load("upstream \"u\" { server \"127.0.0.1:1\" { } }\ncache { max_bytes = 16M }\n"
+             "route \"/*\" { upstream = \"u\" cache { } }\n");
+    if (!c)
+        fail_msg("%s", errors);
+    assert_int_equal(c->cache.value.max_body, 4u << 20);
+    assert_int_equal(c->routes[0].cache->value.max_body, 4u << 20);
 }
 
 static void a_server_may_be_a_name(void **state)
@@ -724,6 +740,7 @@ int main(void)
         cmocka_unit_test(the_leak_guard_is_on_unless_a_route_says_otherwise),
         cmocka_unit_test(what_is_not_active_yet_is_said),
         cmocka_unit_test(mistakes_have_their_line_and_what_would_be_right),
+        cmocka_unit_test(a_small_store_takes_smaller_bodies),
         cmocka_unit_test(a_server_may_be_a_name),
         cmocka_unit_test(references_are_checked),
         cmocka_unit_test(all_mistakes_are_reported_at_once),

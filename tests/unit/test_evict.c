@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include <cmocka.h>
 
@@ -51,6 +52,35 @@ static void the_used_survive_and_ghosts_come_back_settled(void **state)
     evict_insert(e, 2, print_of(1000), 1); /* never seen */
     assert_false(evict_is_settled(e, 2));
     evict_free(e);
+}
+
+static long memory_kib(void)
+{
+    struct rusage usage;
+    assert_int_equal(getrusage(RUSAGE_SELF, &usage), 0);
+    return usage.ru_maxrss;
+}
+
+/* Random URLs leave ghosts: no more of them than there may be objects. */
+static void memory_follows_the_objects_that_there_may_be(void **state)
+{
+    enum { SLOTS = 1u << 24, HELD_NOW = 2000, COME = 300000 };
+    (void)state;
+    _Atomic uint8_t *use = calloc(SLOTS, 1);
+    struct evict *e = evict_new(SLOTS, use);
+    assert_non_null(use);
+    evict_expect(e, HELD_NOW);
+    for (uint32_t i = 0; i < HELD_NOW; i++)
+        evict_insert(e, i, print_of(i), 1);
+    const long before = memory_kib();
+    for (uint32_t i = 0; i < COME; i++)
+        evict_insert(e, evict_victim(e, EVICT_ITEMS), print_of(HELD_NOW + i), 1);
+    assert_true(memory_kib() - before < 4096);
+    evict_expect(e, 4 * HELD_NOW); /* and goes on */
+    for (uint32_t i = 0; i < HELD_NOW; i++)
+        assert_int_not_equal(evict_victim(e, EVICT_ITEMS), EVICT_NONE);
+    evict_free(e);
+    free((void *)use);
 }
 
 static void removal_and_resizing_keep_the_queues_whole(void **state)
@@ -228,6 +258,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(everybody_leaves_once_and_in_order_where_nobody_is_used),
         cmocka_unit_test(the_used_survive_and_ghosts_come_back_settled),
+        cmocka_unit_test(memory_follows_the_objects_that_there_may_be),
         cmocka_unit_test(removal_and_resizing_keep_the_queues_whole),
         cmocka_unit_test(a_store_full_of_used_objects_still_gives_one_up),
         cmocka_unit_test(hit_ratio_is_at_least_that_of_exact_lru),

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The keeper: a real one, driven through its rings. Its deaths are in test_keeper_crash.c. */
 #include "keeper_rig.h"
+#include "daemons/keeper/store.h"
+#include <limits.h>
 
 #define MIB ((uint64_t)1 << 20)
 
@@ -334,30 +336,102 @@ static void the_bound_of_items_is_exact(void **state)
     rig_free(&r);
 }
 
+/* What data.mdb takes. */
+static uint64_t disk_of(const struct rig *r)
+{
+    char path[PATH_MAX];
+    struct stat st;
+    snprintf(path, sizeof path, "%s/cache.%llu/data.mdb", r->dir,
+             (unsigned long long)atomic_load(&r->sh.cache->epoch));
+    return stat(path, &st) == 0 ? (uint64_t)st.st_blocks * 512 / MIB * MIB : 0;
+}
+
 static void the_bound_of_bytes_holds(void **state)
 {
     struct rig r;
     char url[32];
     (void)state;
-    start(&r, 100000, 4 * MIB);
+    const uint64_t most = store_units_for(store_map_for(8 * MIB)) * STORE_UNIT;
+    start(&r, 100000, 8 * MIB);
+    assert_true(most > 4 * MIB && most < 8 * MIB);
     for (unsigned i = 0; i < 2000; i++) {
         snprintf(url, sizeof url, "h/%u", i);
         rig_must_store(&r, url, 1, i * 7919 % 32000);
-        assert_true(rig_gauge(&r, STATS_GAUGE_CACHE_BYTES) <= 4 * MIB);
+        assert_true(rig_gauge(&r, STATS_GAUGE_CACHE_BYTES) <= most);
     }
     rig_wait(rig_drained(&r));
-    assert_true(rig_gauge(&r, STATS_GAUGE_CACHE_BYTES) > 4 * MIB - 64 * 1024);
+    assert_true(rig_gauge(&r, STATS_GAUGE_CACHE_BYTES) > most - 64 * 1024);
     for (unsigned i = 0; i < 40; i++) {
         snprintf(url, sizeof url, "h/s%u", i);
         rig_wait(rig_drained(&r));
         rig_stream(&r, 0, i, url, 1, 40000 + i * 10000);
-        assert_true(rig_gauge(&r, STATS_GAUGE_CACHE_BYTES) <= 4 * MIB);
+        assert_true(rig_gauge(&r, STATS_GAUGE_CACHE_BYTES) <= most);
     }
     rig_wait(rig_look(&r, "h/s39") == 1);
-    rig_limits(&r, 100000, MIB);
+    rig_limits(&r, 100000, 4 * MIB);
     rig_must_store(&r, "h/poke", 1, 10);
-    rig_wait(rig_gauge(&r, STATS_GAUGE_CACHE_BYTES) <= MIB);
+    rig_wait(rig_gauge(&r, STATS_GAUGE_CACHE_BYTES) <= 4 * MIB * 6 / 10);
     assert_false(rig_logged(&r, "map"));
+    assert_int_equal(disk_of(&r), 8 * MIB); /* nor does it take more of the disk */
+    rig_free(&r);
+}
+
+/* A bound that was changed while nobody ran: what fits is kept. */
+static void the_warm_store_outlives_another_bound(void **state)
+{
+    static const uint64_t bounds[] = {32 * MIB, 8 * MIB, 64 * MIB, 4 * MIB};
+    struct rig r;
+    char url[32];
+    (void)state;
+    start(&r, 1000, bounds[0]);
+    rig_stop(&r);
+    for (size_t b = 0; b < sizeof bounds / sizeof *bounds; b++) {
+        rig_limits(&r, 1000, bounds[b]);
+        rig_start(&r);
+        rig_must_store(&r, "h/last", 1, 100);
+        rig_wait(rig_look(&r, "h/last") == 1);
+        if (b == 0)
+            for (unsigned i = 0; i < 300; i++) {
+                snprintf(url, sizeof url, "h/%u", i);
+                rig_must_store(&r, url, 1, 30000);
+            }
+        rig_wait(rig_drained(&r));
+        rig_wait(rig_gauge(&r, STATS_GAUGE_CACHE_BYTES) <=
+                 store_units_for(store_map_for(bounds[b])) * STORE_UNIT);
+        unsigned found = 0;
+        for (unsigned i = 0; i < 300; i++) {
+            snprintf(url, sizeof url, "h/%u", i);
+            found += rig_look(&r, url) == 1;
+        }
+        assert_true(b == 0 ? found == 300 : found > 30);
+        assert_true(disk_of(&r) >= bounds[b] && disk_of(&r) <= 64 * MIB);
+        rig_stop(&r);
+    }
+    assert_false(rig_logged(&r, "failed its checks"));
+    rig_start(&r);
+    rig_free(&r);
+}
+
+static void nothing_is_on_disk_where_no_route_caches(void **state)
+{
+    struct rig r;
+    char path[PATH_MAX];
+    (void)state;
+    start(&r, 1000, 8 * MIB);
+    rig_must_store(&r, "h/a", 1, 100);
+    rig_wait(rig_look(&r, "h/a") == 1);
+    snprintf(path, sizeof path, "%s/cache.%llu", r.dir,
+             (unsigned long long)atomic_load(&r.sh.cache->epoch));
+    r.config->n_routes = 0;
+    rig_limits(&r, 1000, 8 * MIB);
+    rig_wait(rig_gauge(&r, STATS_GAUGE_CACHE_READY) == 0);
+    rig_wait(access(path, F_OK) < 0);
+    r.config->n_routes = 1;
+    rig_limits(&r, 1000, 8 * MIB);
+    rig_wait(rig_gauge(&r, STATS_GAUGE_CACHE_READY) == 1);
+    assert_int_equal(rig_look(&r, "h/a"), 0); /* nobody has marked what changed meanwhile */
+    rig_must_store(&r, "h/a", 2, 100);
+    rig_wait(rig_look(&r, "h/a") == 2);
     rig_free(&r);
 }
 
@@ -369,8 +443,14 @@ static void a_higher_bound_takes_effect_while_it_runs(void **state)
     start(&r, 100000, 2 * MIB);
     rig_must_store(&r, "h/first", 1, 100);
     rig_wait(rig_look(&r, "h/first") == 1);
-    rig_limits(&r, 100000, 128 * MIB); /* more than the map had room for */
-    rig_wait(rig_logged(&r, "has grown to 224 MiB"));
+    rig_limits(&r, 100000, 64 * MIB);
+    rig_wait(rig_logged(&r, "has grown to 64 MiB"));
+    rig_limits(&r, 100000, 32 * MIB); /* nothing lies there yet */
+    rig_wait(rig_logged(&r, "data.mdb is cut to 32 MiB"));
+    rig_wait(disk_of(&r) == 32 * MIB);
+    assert_int_equal(rig_look(&r, "h/first"), 1);
+    rig_limits(&r, 100000, 256 * MIB); /* more than the map had room for */
+    rig_wait(rig_logged(&r, "has grown to 256 MiB"));
     for (unsigned i = 0; i < 2500; i++) {
         snprintf(url, sizeof url, "h/%u", i);
         rig_must_store(&r, url, 1, 32000);
@@ -796,6 +876,8 @@ int main(void)
         cmocka_unit_test(streams_of_dead_producers_are_forgotten),
         cmocka_unit_test(the_bound_of_items_is_exact),
         cmocka_unit_test(the_bound_of_bytes_holds),
+        cmocka_unit_test(the_warm_store_outlives_another_bound),
+        cmocka_unit_test(nothing_is_on_disk_where_no_route_caches),
         cmocka_unit_test(a_higher_bound_takes_effect_while_it_runs),
         cmocka_unit_test(what_is_used_stays_when_others_go),
         cmocka_unit_test(a_fetch_older_than_the_invalidation_is_not_stored),
