@@ -79,7 +79,19 @@ static void describe(struct access_line *l, const struct config_route *route,
     l->request_id = value_of(&head, H1_X_REQUEST_ID);
 }
 
-void access_begin(const struct supervisor *s, struct session *x, const uint8_t peer[16])
+struct field_text ws_request_id(const struct pending *p)
+{
+    static const char name[] = "\r\nX-Request-Id: ";
+    const char *head = pending_head(p), *end = head + p->head_len;
+    const char *at = memmem(head, p->head_len, name, sizeof name - 1);
+    if (!at)
+        return (struct field_text){0};
+    at += sizeof name - 1;
+    const char *stop = memchr(at, '\r', (size_t)(end - at));
+    return (struct field_text){at, stop ? (size_t)(stop - at) : 0};
+}
+
+void ws_line_begin(const struct supervisor *s, struct session *x, const uint8_t peer[16])
 {
     struct access_line l;
     if (!access_log_is_on(&s->log))
@@ -89,7 +101,7 @@ void access_begin(const struct supervisor *s, struct session *x, const uint8_t p
     x->begun_ns = clock_mono_ns();
 }
 
-void access_turned_away(struct supervisor *s, const struct access_refused *r)
+void ws_line_refused(struct supervisor *s, const struct ws_refused *r)
 {
     struct access_line l;
     if (!access_log_is_on(&s->log))
@@ -102,13 +114,13 @@ void access_turned_away(struct supervisor *s, const struct access_refused *r)
     access_log_put(&s->log, &l);
 }
 
-void access_asked(struct session *x)
+void ws_line_asked(struct session *x)
 {
     x->asked_ns = x->line ? clock_mono_ns() : 0;
 }
 
 /* The configuration may be another one when the line is written: its texts are copied. */
-void access_server(struct session *x)
+void ws_line_server(struct session *x)
 {
     const struct config_server *server = x->pending->server;
     if (!x->line || !server)
@@ -147,7 +159,7 @@ static void describe_unanswered(const struct session *x, struct access_line *l)
     }
 }
 
-void access_end(struct supervisor *s, struct session *x, bool was_open)
+void ws_line_end(struct supervisor *s, struct session *x, bool was_open)
 {
     struct access_line *l = x->line;
     if (!l)

@@ -19,7 +19,7 @@
 static void give_up(struct supervisor *s, struct session *x, enum problem problem, const char *why)
 {
     const struct refusal r = {problem, problem == PROBLEM_UNAVAILABLE ? 1 : 0, why, NULL};
-    access_server(x);
+    ws_line_server(x);
     refuse_session(s, x, &r, END_BACKEND_REFUSED);
 }
 
@@ -112,7 +112,7 @@ static void ask(struct supervisor *s, struct session *x)
     }
     session_move(x, SESSION_ASKING);
     servers_count(s, x);
-    access_asked(x);
+    ws_line_asked(x);
     x->deadline_ms = servers_deadline(s, x, x->route->upstream->timeout_ms);
     wheel_set(s, x, x->deadline_ms);
     ev_io_stop(s->loop, &x->backend.io);
@@ -291,7 +291,7 @@ static void read_answer(struct supervisor *s, struct session *x)
         p->scanned = 0;
     }
     servers_answered(s, x);
-    access_server(x);
+    ws_line_server(x);
     const char *wrong = head.status == 101 ? handshake_wrong(x, &head, &deflate) : NULL;
     if (head.status != 101)
         pass_refusal(s, x, &head);

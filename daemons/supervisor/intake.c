@@ -97,14 +97,14 @@ static const struct refusal *look_at(struct supervisor *s, const struct config_r
 }
 
 static void turn_away(struct supervisor *s, int fd, const struct refusal *r, struct lines limits,
-                      struct access_refused *line)
+                      struct ws_refused *line)
 {
     s->refused++;
     if (line->route)
         s->routes[line->route->index].refused++;
     line->status = problem_status(r->problem);
     line->bytes = refuse(s, fd, r, limits);
-    access_turned_away(s, line);
+    ws_line_refused(s, line);
 }
 
 /* Takes fd. */
@@ -122,11 +122,11 @@ static void take_client(struct supervisor *s, const struct handover *h, const ch
     struct session *x = no ? NULL : session_new(s, fd, route, &ip);
     if (!x) {
         turn_away(s, fd, no ? no : &no_memory, limits,
-                  &(struct access_refused){.route = route,
-                                           .peer = h->peer,
-                                           .head = head,
-                                           .head_len = h->head_len,
-                                           .limit = no ? no->limit : NULL});
+                  &(struct ws_refused){.route = route,
+                                       .peer = h->peer,
+                                       .head = head,
+                                       .head_len = h->head_len,
+                                       .limit = no ? no->limit : NULL});
         return;
     }
     x->client_id = client_id_make(id, h->id_len);
@@ -134,7 +134,7 @@ static void take_client(struct supervisor *s, const struct handover *h, const ch
         refuse_session(s, x, &no_memory, END_FAILED);
         return;
     }
-    access_begin(s, x, h->peer);
+    ws_line_begin(s, x, h->peer);
     if (route->upstream)
         backend_begin(s, x);
     else

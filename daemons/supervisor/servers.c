@@ -132,6 +132,12 @@ static void report(struct supervisor *s, struct session *x, enum server_reason r
                    const char *what)
 {
     struct pending *p = x->pending;
+    const struct field_text id = ws_request_id(p);
+    char text[256];
+    if (id.len) {
+        snprintf(text, sizeof text, "%s (request %.*s)", what, (int)id.len, id.at);
+        what = text;
+    }
     const struct server_name name = {row_of(s, p->server), s->conditions, p->server->upstream->name,
                                      p->server->address.text};
     if (name.row)

@@ -149,7 +149,7 @@ void session_end(struct supervisor *s, struct session *x, enum session_end why)
     s->ends[x->end]++;
     if (was_open)
         note_duration(&s->durations, s->now_ms - x->opened_ms);
-    access_end(s, x, was_open);
+    ws_line_end(s, x, was_open);
     relay_close(s, &x->client);
     relay_close(s, &x->backend);
     wheel_drop(x);

@@ -287,12 +287,14 @@ void admit_leave(struct supervisor *s, struct client_count *c);
 int supervisor_log_open(struct supervisor *s, char *why, size_t size);
 void supervisor_log_flush(struct supervisor *s);
 /* The session has its pending request; peer: the client's own address. */
-void access_begin(const struct supervisor *s, struct session *x, const uint8_t peer[16]);
-void access_asked(struct session *x);  /* a server is sent the handshake */
-void access_server(struct session *x); /* and has answered it, or failed */
-void access_end(struct supervisor *s, struct session *x, bool was_open);
+void ws_line_begin(const struct supervisor *s, struct session *x, const uint8_t peer[16]);
+/* The X-Request-Id that the worker has written; len 0: none, or a proxy's in its own spelling. */
+struct field_text ws_request_id(const struct pending *p);
+void ws_line_asked(struct session *x);  /* a server is sent the handshake */
+void ws_line_server(struct session *x); /* and has answered it, or failed */
+void ws_line_end(struct supervisor *s, struct session *x, bool was_open);
 /* An upgrade that became no session. */
-struct access_refused {
+struct ws_refused {
     const struct config_route *route; /* NULL: none */
     const uint8_t *peer;
     const char *head;
@@ -301,7 +303,7 @@ struct access_refused {
     size_t bytes;      /* of the body */
     const char *limit; /* that refused it; NULL */
 };
-void access_turned_away(struct supervisor *s, const struct access_refused *r);
+void ws_line_refused(struct supervisor *s, const struct ws_refused *r);
 
 /* intake.c */
 int intake_open(struct supervisor *s);

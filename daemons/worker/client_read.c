@@ -12,6 +12,7 @@
 #include "daemons/worker/request.h"
 #include "daemons/worker/response.h"
 #include "daemons/worker/worker.h"
+#include "polder/log.h"
 #include "polder/problem.h"
 #include "polder/stats.h"
 
@@ -19,12 +20,29 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#define IOV_BODY 64
+#define IOV_BODY      64
+#define PROXY_WARN_MS 60000
+
+/* Nothing was asked, so the access log has no line of it. */
+static void warn_proxy(const struct client *c)
+{
+    struct worker *w = c->worker;
+    char peer[46];
+    if (w->mono_ms < w->proxy_warn_ms)
+        return;
+    w->proxy_warn_ms = w->mono_ms + PROXY_WARN_MS;
+    clientip_format(&c->peer, peer);
+    log_warning(
+        "proxy_protocol: a connection from %s was closed, for it began with no PROXY header; "
+        "proxy_protocol = true wants one on each",
+        peer);
+}
 
 static size_t read_proxy(struct client *c, const char *at, size_t len)
 {
     const int used = proxyproto_read(c, at, len);
     if (used < 0 || (used == 0 && len > CLIENTIP_PROXY_MAX)) {
+        warn_proxy(c);
         stats_add(c->worker->stats, STATS_BAD_REQUESTS, 1);
         client_close(c);
         return len;

@@ -15,10 +15,13 @@
 #include "daemons/worker/ahead.h"
 #include "daemons/worker/client.h"
 #include "daemons/worker/exchange.h"
+#include "daemons/worker/request_id.h"
 #include "daemons/worker/upstream.h"
 #include "daemons/worker/worker.h"
 #include "polder/server_state.h"
 #include "polder/stats.h"
+
+#include <stdio.h>
 
 #define ASKED_MAX 2 /* servers that one request is sent to */
 
@@ -45,12 +48,20 @@ static bool is_repeatable(const struct exchange *ex)
     return request_body_is_at_hand(ex) && (ex->fetch || ex->req.head->is_idempotent);
 }
 
+/* A line of the log names one of the requests that it is about. */
+static void report(const struct exchange *ex, enum server_reason reason, const char *what)
+{
+    char text[256], space[REQUEST_ID_LEN];
+    const struct field_text id = request_id_of(&ex->req, space);
+    snprintf(text, sizeof text, "%s (request %.*s)", what, (int)id.len, id.at);
+    pool_failed(ex->worker, ex->server, reason, text, ex->lease_ms);
+}
+
 /* ex->server is out of it. */
 static void server_failed(struct exchange *ex, const struct upstream_error *e, bool timeout)
 {
-    struct worker *w = ex->worker;
     if (e->reason != SERVER_NONE) {
-        pool_failed(w, ex->server, e->reason, e->what, ex->lease_ms);
+        report(ex, e->reason, e->what);
         ex->lease_ms = 0;
     }
     retry_end(ex);
@@ -176,7 +187,7 @@ void retry_unconnected(struct exchange *ex, const struct upstream_error *e)
 static void body_broken(struct exchange *ex, const struct upstream_error *e, bool timeout)
 {
     struct client *c = ex->req.client;
-    pool_failed(ex->worker, ex->server, SERVER_CUT, e->what, 0);
+    report(ex, SERVER_CUT, e->what);
     if (c) {
         c->note.cut = timeout ? "upstream-timeout" : "upstream-closed";
         access_gone(c);

@@ -147,6 +147,7 @@ struct worker {
     int reserve_fd;
     uint32_t files_max;       /* descriptors for clients and backends together */
     uint64_t accept_again_ms; /* 0: accepting */
+    uint64_t proxy_warn_ms;   /* no line about missing PROXY headers before */
     bool accepting, draining;
     bool drained; /* as proc_table.drained says, see loop.c */
     uint64_t drain_until_ms;

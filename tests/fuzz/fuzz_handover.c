@@ -70,13 +70,13 @@ const char *admit_limit(enum admit why)
     return "websocket.max_connections_total";
 }
 
-void access_begin(const struct supervisor *s, struct session *x, const uint8_t peer[16])
+void ws_line_begin(const struct supervisor *s, struct session *x, const uint8_t peer[16])
 {
     (void)s;
     must(x == &session && x->pending && peer);
 }
 
-void access_turned_away(struct supervisor *s, const struct access_refused *r)
+void ws_line_refused(struct supervisor *s, const struct ws_refused *r)
 {
     (void)s;
     must(r->head_len == now.h.head_len && r->status >= 400);

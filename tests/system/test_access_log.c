@@ -429,6 +429,36 @@ static void each_hit_has_a_name_of_its_own(void **state)
     house_remove(&h);
 }
 
+static void the_log_names_the_request_that_a_server_has_failed(void **state)
+{
+    (void)state;
+    struct house h;
+    struct message m;
+    char text[128];
+    start(&h, 1, "");
+    assert_int_equal(get(h.port, "/gone", &m), 502);
+    snprintf(text, sizeof text, "(request %s)", field_of(&m, "X-Request-Id"));
+    wait_until(house_logged(&h, text), 5000);
+    message_free(&m);
+    house_remove(&h);
+}
+
+static void a_connection_without_its_proxy_header_is_in_the_log(void **state)
+{
+    (void)state;
+    struct house h;
+    start(&h, 1, "proxy_protocol = true");
+    for (int i = 0; i < 3; i++) {
+        const int fd = client_connect(h.port);
+        client_send(fd, "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+        assert_true(client_closed(fd, 5000));
+        close(fd);
+    }
+    wait_until(house_logged(&h, "proxy_protocol: a connection from 127.0.0.1 was closed"), 5000);
+    assert_int_equal(access_lines(), 0); /* nothing was asked */
+    house_remove(&h);
+}
+
 /* ---- the file ---- */
 
 static unsigned count_lines(const char *file, unsigned *bad)
@@ -563,6 +593,8 @@ int main(void)
         STORY(an_answer_that_is_cut_short_says_by_what),
         STORY(a_request_has_one_name_everywhere),
         STORY(each_hit_has_a_name_of_its_own),
+        STORY(the_log_names_the_request_that_a_server_has_failed),
+        STORY(a_connection_without_its_proxy_header_is_in_the_log),
         STORY(rotation_under_load_loses_no_line),
         STORY(a_reload_goes_on_with_the_file_that_it_names),
         STORY(a_log_that_cannot_be_opened_stops_the_start_and_a_reload),
