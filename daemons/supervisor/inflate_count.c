@@ -115,7 +115,7 @@ static int code_read(const struct code *c, uint64_t bits, unsigned n_bits, unsig
     for (unsigned len = 1; len <= CODE_MAX; len++) {
         if (len > n_bits)
             return -1;
-        code |= bits >> (len - 1) & 1;
+        code |= (unsigned)(bits >> (len - 1) & 1);
         const unsigned count = c->count[len];
         if (code < first + count) {
             *used = len;
