@@ -426,7 +426,6 @@ static void pass_personal(struct exchange *ex, bool failure)
 {
     stats_add(ex->worker->stats, STATS_CACHE_BYPASS, 1);
     exchange_name_identity(ex);
-    ex->req.cacheable = false;
     tee_land(ex, failure ? INFLIGHT_FAILED : INFLIGHT_NOSHARE);
 }
 

@@ -224,6 +224,20 @@ static void a_long_list_of_names_is_cut(void **state)
     house_remove(&h);
 }
 
+/* The first time nobody knows that it will pass by, and the backend is asked without a coding. */
+static void what_passes_by_is_compressed_all_the_same(void **state)
+{
+    (void)state;
+    struct house h;
+    struct message m;
+    start(&h, 1, "compress_min = 1");
+    assert_int_equal(get_with(h.port, "/max-age/long", ALICE "Accept-Encoding: gzip\r\n", &m), 200);
+    assert_non_null(strstr(field_of(&m, "Cache-Status"), "identity: cookie sid"));
+    assert_string_equal(field_of(&m, "Content-Encoding"), "gzip");
+    message_free(&m);
+    house_remove(&h);
+}
+
 static void what_passes_by_leaves_no_trace(void **state)
 {
     (void)state;
@@ -626,6 +640,7 @@ int main(void)
         cmocka_unit_test(all_else_passes_by_and_says_by_which_field),
         cmocka_unit_test(a_long_list_of_names_is_cut),
         cmocka_unit_test(what_passes_by_leaves_no_trace),
+        cmocka_unit_test(what_passes_by_is_compressed_all_the_same),
         cmocka_unit_test(vary_that_names_all_of_it_keeps_a_copy_for_each),
         cmocka_unit_test(cookies_that_say_nothing_stay_here),
         cmocka_unit_test(a_route_may_say_that_nobody_matters),
