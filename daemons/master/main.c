@@ -5,6 +5,7 @@
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #define DEFAULT_CONFIG "/etc/polder/polder.conf"
@@ -28,9 +29,10 @@ static void error_print(void *arg, const char *line)
 static int config_test(const char *path)
 {
     struct config_arena arena;
-    static void *memory; /* never freed: threads of the resolver may still be there */
-    memory = calloc(1, SHARED_REGION_SIZE);
-    if (!memory) {
+    /* never unmapped: threads of the resolver may still be there */
+    void *memory =
+        mmap(NULL, SHARED_REGION_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) {
         fprintf(stderr, "polderd: no memory to read %s\n", path);
         return 1;
     }
