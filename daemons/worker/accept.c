@@ -112,21 +112,21 @@ static void count_descriptors(struct worker *w)
                     w->files_max / 2, w->config->max_connections, (unsigned long long)r.rlim_cur);
 }
 
-static bool has_room(const struct worker *w, uint32_t others)
-{
-    return others + loop_open_clients(w) < w->config->max_connections &&
-           loop_open_clients(w) < w->files_max / 2;
-}
-
-/* What lingers would take the last descriptors. */
+/* Further ones, also those that linger, would take descriptors that backends need for these. */
 static bool is_crowded(const struct worker *w)
 {
-    return w->n_clients + w->n_busy + w->n_idle + 1 >= w->files_max;
+    return w->n_clients >= w->files_max / 2;
+}
+
+static bool has_room(const struct worker *w, uint32_t others)
+{
+    return others + loop_open_clients(w) < w->config->max_connections && !is_crowded(w);
 }
 
 /* Over the limit of all connections: the answer goes out before anything was read. */
 static void refuse(struct worker *w, int fd, const struct clientip *peer)
 {
+    const bool crowded = is_crowded(w);
     struct client *c = client_new(w, fd, peer);
     stats_add(w->stats, STATS_CONNECTIONS_REFUSED, 1);
     if (!c) {
@@ -135,7 +135,6 @@ static void refuse(struct worker *w, int fd, const struct clientip *peer)
     }
     c->refused = true;
     c->note.limit = "max_connections";
-    const bool crowded = is_crowded(w);
     if (crowded) /* or closing at once would be a reset, which may destroy the answer */
         (void)!recv(fd, w->client_buffer, sizeof w->client_buffer, 0);
     response_problem(NULL, c, PROBLEM_UNAVAILABLE, "Retry-After: 1\r\n", "", false);
