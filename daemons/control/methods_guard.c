@@ -116,6 +116,22 @@ static bool raise_route(const struct control *c, const struct config_route *rout
     return closed;
 }
 
+/* Checks of hits by others than the fetcher, none of which could tell: each answer is another one.
+ */
+#define INCONCLUSIVE 3
+
+static void raise_inconclusive(const struct control *c, const struct config_route *route)
+{
+    const struct guard_route *g = find(c, route);
+    const uint64_t unstable = g ? atomic_load(&g->unstable) : 0;
+    const bool holds = g && route->cache->leak_guard > 0 && unstable >= INCONCLUSIVE &&
+                       !atomic_load(&g->same) && !atomic_load(&g->differs);
+    condition_set(c->shared->conditions, COND_LEAK_GUARD_INCONCLUSIVE, route->pattern, holds,
+                  "each answer of the backend is another one; a partition, private or Vary says "
+                  "what the guard cannot find out",
+                  clock_real_ms());
+}
+
 static bool is_a_route(void *arg, const char *subject)
 {
     const struct control *c = arg;
@@ -133,7 +149,10 @@ void guard_follow(struct control *c)
     for (uint32_t i = 0; i < c->config->n_routes; i++) {
         follow_route(c, &c->config->routes[i], alone);
         n += raise_route(c, &c->config->routes[i]);
+        raise_inconclusive(c, &c->config->routes[i]);
     }
+    condition_clear_except(c->shared->conditions, COND_LEAK_GUARD_INCONCLUSIVE, is_a_route, c,
+                           clock_real_ms());
     condition_clear_except(c->shared->conditions, COND_ROUTE_QUARANTINED, is_a_route, c,
                            clock_real_ms());
     stats_gauge_set(c->stats, STATS_GAUGE_GUARD_QUARANTINED, n);

@@ -126,8 +126,8 @@ static struct guard_check *check_new(const struct request *r, const struct cache
 static struct guard_check *candidate(const struct request *r, const struct cache_view *v)
 {
     const uint64_t identity = guard_identity(r);
-    if (identity == v->record->identity)
-        return NULL;
+    if (identity == v->record->identity || cache_is_negative(v->record))
+        return NULL; /* whose error page it was is nobody's secret */
     struct guard_check *k = check_new(r, v);
     if (k && k->hash && (k->fields.n || !identity))
         return k;

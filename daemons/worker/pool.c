@@ -125,10 +125,13 @@ static void unlink_idle(struct upstream *u)
 
 /* Bytes that have come before the question are no answer to it, and who has hung up will not give
  * one; the loop may not have told of either yet. */
-static bool is_quiet(const struct upstream *u)
+static bool is_quiet(struct upstream *u)
 {
     char byte;
-    return recv(u->read.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN;
+    const ssize_t n = recv(u->read.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    if (n > 0)
+        upstream_distrust(u);
+    return n < 0 && errno == EAGAIN;
 }
 
 struct upstream *pool_take(struct worker *w, const struct config_server *server)

@@ -219,6 +219,14 @@ static void claim_for_readers(struct exchange *ex)
     ex->renewed_ms = w->mono_ms;
 }
 
+/* Has it no body, but speaks of one? Some backends send it, a moment later: as the answer to the
+ * next request. */
+static bool announces_body(const struct h1_head *head)
+{
+    return h1_find(head, H1_TRANSFER_ENCODING) ||
+           (h1_find(head, H1_CONTENT_LENGTH) && head->length > 0);
+}
+
 /* more: bytes have come behind the head; where it has no body they are no part of any answer. */
 static bool final_head(struct exchange *ex, const struct h1_head *head, bool more)
 {
@@ -232,8 +240,8 @@ static bool final_head(struct exchange *ex, const struct h1_head *head, bool mor
     h1_body_init(&u->body, head->framing, head->length);
     if (head->framing == H1_CHUNKED)
         upstream_keep_trailer(u);
-    u->keep_alive =
-        head->keep_alive && head->framing != H1_TO_CLOSE && !(more && head->framing == H1_NO_BODY);
+    u->keep_alive = head->keep_alive && head->framing != H1_TO_CLOSE &&
+                    !(head->framing == H1_NO_BODY && (more || announces_body(head)));
     if (ex->fetch && head->status == 304) {
         if (!ex->conditional)
             refuse(ex, SERVER_MALFORMED, "sent a 304 that nobody has asked for");

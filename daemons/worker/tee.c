@@ -17,6 +17,7 @@
 #include "daemons/worker/request.h"
 #include "daemons/worker/response.h"
 #include "daemons/worker/shrink.h"
+#include "daemons/worker/upstream.h"
 #include "daemons/worker/worker.h"
 #include "polder/coding.h"
 #include "polder/field.h"
@@ -602,6 +603,8 @@ void tee_end(struct exchange *ex)
         return;
     }
     stats_add(ex->worker->stats, STATS_CACHE_STORES, 1);
+    if (ex->up)
+        upstream_stores(ex->up, ex->req.url, ex->req.url_len);
     ex->ticket = INFLIGHT_NONE; /* the keeper lands it after its commit */
     if (ex->req.coding && tee_shrinks(ex))
         shrink_want(ex->worker, &s->record.key, ex->req.coding);

@@ -8,6 +8,9 @@
 #include "daemons/worker/exchange.h"
 #include "daemons/worker/hints.h"
 #include "daemons/worker/worker.h"
+#include "polder/shared.h"
+#include "polder/log.h"
+#include "polder/inval.h"
 #include "polder/stats.h"
 
 #include <assert.h>
@@ -344,6 +347,8 @@ static void readable(struct upstream *u)
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (u->state == UPSTREAM_IDLE) {
+        if (n > 0)
+            upstream_distrust(u);
         upstream_close(u);
         return;
     }
@@ -358,6 +363,27 @@ static void readable(struct upstream *u)
     upstream_progress(u);
     const size_t len = had + (size_t)n, used = reply_receive(u->exchange, at, len);
     keep_rest(u, in, at + used, len - used);
+}
+
+void upstream_stores(struct upstream *u, const char *url, size_t len)
+{
+    u->stored_len = len <= sizeof u->stored ? (uint16_t)len : 0;
+    if (u->stored_len)
+        memcpy(u->stored, url, len);
+    else
+        u->keep_alive = false;
+}
+
+void upstream_distrust(struct upstream *u)
+{
+    if (!u->stored_len)
+        return;
+    log_warning("upstream %s: %s sent bytes that nobody had asked for; what was stored last over "
+                "that connection is invalidated",
+                u->server->upstream->name, u->server->address.text);
+    inval_mark_url(u->worker->shared->inval, u->stored, u->stored_len, false);
+    shared_wake_holders(u->worker->shared);
+    u->stored_len = 0;
 }
 
 static void on_read(EV_P_ ev_io *watcher, int events)

@@ -25,6 +25,7 @@ struct exchange;
 struct worker;
 
 enum upstream_state { UPSTREAM_CONNECTING, UPSTREAM_BUSY, UPSTREAM_IDLE, UPSTREAM_CLOSED };
+#define UPSTREAM_URL 504
 struct upstream {
     ev_io read, write;
     struct timer timer;
@@ -39,6 +40,8 @@ struct upstream {
     size_t scanned;
     uint64_t progress_ms;
     uint8_t state;
+    uint16_t stored_len;       /* of what was stored last over it; 0: nothing */
+    char stored[UPSTREAM_URL]; /* its URL, for upstream_distrust() */
     bool reused, got_bytes, keep_alive;
     bool paused;        /* not read: the client is slow */
     bool deaf;          /* takes no more of the request */
@@ -50,6 +53,12 @@ struct upstream {
 void upstream_timeout(struct upstream *u);
 void upstream_free(struct upstream *u);
 void upstream_close(struct upstream *u);
+/* Remembers what an answer over it was stored for; a connection for which that is too long is not
+ * used again. */
+void upstream_stores(struct upstream *u, const char *url, size_t len);
+/* Bytes came that nobody asked for: the last answer may have been the one before it, or its rest.
+ * What was stored of it is invalidated. */
+void upstream_distrust(struct upstream *u);
 void upstream_progress(struct upstream *u); /* its time starts again */
 void upstream_arm(struct upstream *u);      /* its timer, after exchange.until_ms has changed */
 void upstream_keep_trailer(struct upstream *u);

@@ -23,7 +23,7 @@
 
 /* ---- names ---- */
 
-/* Does a field of that name say who asks, or in which language? own: further names in lower case
+/* Does a field of that name say who asks? own: further names in lower case
  * that may end in '*', as the configuration lists them. Case does not matter. */
 bool guard_tells_who(struct field_text name, const char *const *own, uint32_t n_own);
 

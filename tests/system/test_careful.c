@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 static struct backend *backend;
+static atomic_bool may_stray;
 
 #define ALICE    "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbGljZSJ9."
 #define MALLORY  "eyJhbGciOiJub25lIn0.eyJzdWIiOiJtYWxsb3J5In0."
@@ -59,6 +60,15 @@ static bool answers(struct asked *a)
         return reply_ok(
             a, "Cache-Control: max-age=60\r\nETag: \"v1\"\r\nLast-Modified: " MODIFIED "\r\n",
             "0123456789");
+    if (!strncmp(t, "/stray", 6)) { /* and more, when nobody asks any more */
+        const bool ok = reply_ok(a, "Cache-Control: max-age=60\r\n", "stray");
+        const uint64_t end = mono_ms() + harness_patience(5000);
+        while (!atomic_load(&may_stray) && mono_ms() < end)
+            nap_ms(5);
+        return ok && reply_ok(a, "Cache-Control: max-age=60\r\n", "nobody asked for this");
+    }
+    if (!strncmp(t, "/empty", 6))
+        return reply(a, "HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n");
     if (!strncmp(t, "/twice", 6))
         return reply_ok(a, "Cache-Control: max-age=60\r\nETag: \"v1\"\r\nETag: \"v2\"\r\n", "two");
     if (!strncmp(t, "/move", 5))
@@ -264,6 +274,39 @@ static void every_location_is_invalidated(void **state)
     assert_false(served_from_store(house.port, "/tagged/b"));
 }
 
+static bool is_stored(const char *target)
+{
+    const char *out;
+    return ctl(&house, &out, "--json cache show http://test.example%s", target) == 0 &&
+           strstr(out, target);
+}
+
+/* Whose answer was the one before them? */
+static void bytes_that_nobody_asked_for_end_what_was_stored_last(void **state)
+{
+    (void)state;
+    atomic_store(&may_stray, false);
+    assert_int_equal(get(house.port, "/stray", NULL), 200);
+    wait_until(served_from_store(house.port, "/stray"), 5000);
+    atomic_store(&may_stray, true);
+    wait_until(house_logged(&house, "bytes that nobody had asked for"), 5000);
+    wait_until(!is_stored("/stray"), 5000);
+}
+
+static void a_body_that_is_announced_and_cannot_be_ends_the_connection(void **state)
+{
+    (void)state;
+    assert_int_equal(get(house.port, "/plain", NULL), 200);
+    const unsigned before = backend_connections(backend);
+    assert_int_equal(get(house.port, "/empty/1", NULL), 204);
+    assert_int_equal(get(house.port, "/empty/2", NULL), 204);
+    assert_in_range(backend_connections(backend), before + 1, before + 2);
+    assert_int_equal(request(house.port, "HEAD", "/plain/2", "", NULL, NULL), 200);
+    const unsigned then = backend_connections(backend);
+    assert_int_equal(get(house.port, "/plain/3", NULL), 200);
+    assert_int_equal(backend_connections(backend), then + 1);
+}
+
 static void chunk_extensions_are_read_by_their_grammar(void **state)
 {
     static const char *const bad[] = {"0;a=\"",  "0;a=",      "0;",      "0;;",
@@ -322,6 +365,10 @@ int main(void)
                                         close_house),
         cmocka_unit_test_setup_teardown(upgrade_in_two_lines_is_one_list, open_house, close_house),
         cmocka_unit_test_setup_teardown(every_location_is_invalidated, open_house, close_house),
+        cmocka_unit_test_setup_teardown(bytes_that_nobody_asked_for_end_what_was_stored_last,
+                                        open_house, close_house),
+        cmocka_unit_test_setup_teardown(a_body_that_is_announced_and_cannot_be_ends_the_connection,
+                                        open_house, close_house),
         cmocka_unit_test_setup_teardown(chunk_extensions_are_read_by_their_grammar, open_house,
                                         close_house),
     };

@@ -58,6 +58,11 @@ static bool answers(struct asked *a)
         snprintf(body, sizeof body, "cart %.1s", cart ? cart + 5 : "-");
         return reply_ok(a, lines, body);
     }
+    if (!strncmp(t, "/lang/gone", 10)) { /* an error page for each */
+        snprintf(body, sizeof body, "not here, %.200s", value(a, "Cookie"));
+        return reply(a, "HTTP/1.1 404 Not Found\r\n%sContent-Length: %zu\r\n\r\n%s", lines,
+                     strlen(body), body);
+    }
     if (!strncmp(t, "/lang", 5))
         return reply_ok(a, lines, !strncmp(value(a, "Accept-Language"), "fr", 2) ? "oui" : "yes");
     if (!strncmp(t, "/stamp", 6)) {
@@ -316,14 +321,31 @@ static void the_header_is_named_among_several(void **state)
     provoke(&h, "/key", "X-Api-Key: k1\r\nCookie: _ga=1\r\nAccept-Language: de\r\n",
             "X-Api-Key: k2\r\nCookie: _ga=2\r\nAccept-Language: nl\r\n",
             "quarantined: differs by x-api-key\"");
-    provoke(&h, "/lang", "Cookie: _ga=1\r\nAccept-Language: en\r\n",
-            "Accept-Language: fr\r\nCookie: _ga=2\r\n",
-            "quarantined: differs by accept-language\"");
     provoke(&h, "/cart", "Cookie: _ga=1; cart=7; lang=nl\r\n",
             "Cookie: _ga=2; cart=8; lang=de\r\nX-User: u\r\n",
             "quarantined: differs by cookie:cart\"");
     provoke(&h, "/own", "X-Desk-Number: 1\r\n", "X-Desk-Number: 2\r\n",
             "quarantined: differs by x-desk-number\"");
+    house_remove(&h);
+}
+
+/* Anybody could end the caching of a whole route with one of these. */
+static void error_pages_and_languages_quarantine_nothing(void **state)
+{
+    (void)state;
+    struct house h;
+    start(&h, 1, "1");
+    assert_int_equal(get_with(h.port, "/lang", "Accept-Language: en\r\n", NULL), 200);
+    assert_int_equal(get_with(h.port, "/lang/gone", "Cookie: a=1\r\n", NULL), 404);
+    wait_until(cache_says(&h, "/lang", "Accept-Language: en\r\n", "hit"), 5000);
+    wait_until(cache_says(&h, "/lang/gone", "Cookie: a=1\r\n", "hit"), 5000);
+    backend_forget(backend);
+    const uint64_t end = mono_ms() + 2500; /* checks of a route are a second apart */
+    while (mono_ms() < end) {
+        assert_true(cache_says(&h, "/lang", "Accept-Language: fr\r\n", "hit"));
+        assert_true(cache_says(&h, "/lang/gone", "Cookie: a=2\r\n", "hit"));
+    }
+    assert_int_equal(backend_calls(backend), 0);
     house_remove(&h);
 }
 
@@ -339,6 +361,9 @@ static void content_that_changes_by_itself_is_left_alone(void **state)
                    cache_says(&h, "/posted", "Cookie: a=2\r\n", "hit") &&
                    checks(&h, "unstable") >= 2,
                20000);
+    wait_until(cache_says(&h, "/stamp", "Cookie: a=2\r\n", "hit") &&
+                   house_logged(&h, "condition leak_guard_inconclusive /stamp"),
+               30000);
     assert_int_equal(metric(&h, "cache_quarantined_routes"), 0);
     shown(&h, "/stamp", "inconclusive");
     assert_int_equal(ctl(&h, &out, "cache guard --release /stamp"), 1);
@@ -607,6 +632,7 @@ int main(void)
         cmocka_unit_test(what_needs_a_token_and_is_given_to_all_is_found),
         cmocka_unit_test(what_is_given_to_those_without_a_token_is_found_too),
         cmocka_unit_test(the_header_is_named_among_several),
+        cmocka_unit_test(error_pages_and_languages_quarantine_nothing),
         cmocka_unit_test(content_that_changes_by_itself_is_left_alone),
         cmocka_unit_test(who_is_refused_cannot_end_the_caching),
         cmocka_unit_test(servers_that_disagree_prove_nothing),
