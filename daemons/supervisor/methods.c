@@ -159,8 +159,8 @@ static void ws_list(struct supervisor *s, const struct rpc_call *call)
     const int given = rpc_in_u64(call->params, "limit", LIST_MOST, &limit),
               from = rpc_in_u64(call->params, "cursor", UINT64_MAX, &after);
     if ((given < 0 && given != -ENOENT) || !limit || (from < 0 && from != -ENOENT)) {
-        rpc_reply_error(call->reply, RPC_BAD_ARGUMENT,
-                        "limit is 1 to %d, cursor what ws list gave", LIST_MOST);
+        rpc_reply_error(call->reply, RPC_BAD_ARGUMENT, "limit is 1 to %d, cursor what ws list gave",
+                        LIST_MOST);
         return;
     }
     struct rpc_out *o = rpc_reply_result(call->reply);

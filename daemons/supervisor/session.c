@@ -100,7 +100,7 @@ struct session *session_new(struct supervisor *s, int fd, const struct config_ro
     x->client.io.fd = fd;
     s->held++;
     x->backend.io.fd = -1;
-    x->opened_ms = x->from_client_ms = x->from_backend_ms = x->to_client_ms = s->now_ms;
+    x->opened_ms = x->from_client_ms = x->to_client_ms = s->now_ms;
     x->next = s->sessions;
     x->link = &s->sessions;
     if (x->next)
@@ -117,7 +117,7 @@ void session_opened(struct supervisor *s, struct session *x)
     session_move(x, SESSION_OPEN);
     free(x->pending);
     x->pending = NULL;
-    x->opened_ms = x->to_client_ms = x->from_client_ms = x->from_backend_ms = s->now_ms;
+    x->opened_ms = x->to_client_ms = x->from_client_ms = s->now_ms;
     x->bytes = 0;
     s->opened++;
     s->routes[x->route->index].opened++;
@@ -159,7 +159,7 @@ void session_end(struct supervisor *s, struct session *x, enum session_end why)
     *x->link = x->next;
     if (x->next)
         x->next->link = x->link;
-    x->mate_next = s->graveyard;
+    x->wheel_next = s->graveyard;
     s->graveyard = x;
 }
 
@@ -167,7 +167,7 @@ void session_bury(struct supervisor *s)
 {
     while (s->graveyard) {
         struct session *x = s->graveyard;
-        s->graveyard = x->mate_next;
+        s->graveyard = x->wheel_next;
         local_free(x);
         free(x->pending);
         free(x->client_id);

@@ -108,14 +108,13 @@ struct route_count {
 struct session {
     struct leg client, backend;               /* backend.io.fd -1: none */
     struct session *next, **link;             /* supervisor.sessions */
-    struct session *wheel_next, **wheel_link; /* in a slot of the wheel */
-    struct session *mate_next;                /* graveyard */
+    struct session *wheel_next, **wheel_link; /* in a slot of the wheel; then in the graveyard */
     const struct config_route *route;
     struct client_count *count;
     uint64_t id;
     uint64_t due_ms;                  /* when the wheel looks at it next */
     uint64_t opened_ms, to_client_ms; /* last byte written towards the client */
-    uint64_t from_client_ms, from_backend_ms;
+    uint64_t from_client_ms;
     uint64_t deadline_ms;              /* connecting, asking, closing; drain */
     uint64_t moved_ms;                 /* closing: when undelivered was seen to change */
     uint64_t undelivered;              /* closing: bytes that neither end has acknowledged */
