@@ -163,13 +163,7 @@ static void take_close(struct supervisor *s, struct leg *from, const struct fram
     struct session *x = from->session;
     if (x->state != SESSION_OPEN)
         return;
-<<<<<<< HEAD
-    x->close_code = 1005; /* none in it (RFC 6455 7.1.5) */
-    if (p->payload_len >= 2)
-        x->close_code = (uint16_t)(p->payload[0] << 8 | p->payload[1]);
-=======
     x->close_code = p->code;
->>>>>>> 771d858 (Keep a session as small as it was)
     session_move(x, SESSION_CLOSING);
     x->end = from == &x->client ? END_CLIENT_CLOSED : END_BACKEND_CLOSED;
     x->moved_ms = s->now_ms;
