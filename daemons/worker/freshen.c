@@ -8,6 +8,7 @@
 #include "daemons/worker/exchange.h"
 #include "daemons/worker/guard.h"
 #include "daemons/worker/hit.h"
+#include "daemons/worker/identity.h"
 #include "daemons/worker/request.h"
 #include "daemons/worker/response.h"
 #include "daemons/worker/worker.h"
@@ -231,7 +232,7 @@ bool freshen_stored(struct exchange *ex, const struct h1_head *head)
         return false;
     h1_policy_response(merged, (int64_t)(w->real_ms / 1000), scratch, &resp);
     h1_policy_age(head, &resp); /* a stored Age is history; a new one counts */
-    resp.varies_by_identity = tee_varies_by_identity(&ex->req, merged);
+    resp.varies_by_identity = identity_varies_by_all(&ex->req, merged);
     const char *refused = refusal(ex, merged, &resp, &rec, &delete);
     resp.omits_set_cookie =
         resp.has_set_cookie && !w->routes[ex->req.route->index].settings.store_set_cookie;

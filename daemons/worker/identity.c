@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* identity: see identity.h. */
 #include "daemons/worker/identity.h"
+#include "daemons/http/h1_cache.h"
 #include "daemons/worker/request.h"
 #include "daemons/worker/worker.h"
 #include "polder/config.h"
@@ -12,6 +13,12 @@
 #include <string.h>
 
 #define NAME_SHOWN 40
+#define VARY_NAMES 1024
+
+static char lower(char c)
+{
+    return c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
+}
 
 /* ---- rules ---- */
 
@@ -138,8 +145,7 @@ static bool is_named(const struct walk *at, const char *line, size_t len)
         return false;
     for (size_t i = 0; i < len; i++) {
         const char c = name.at[i];
-        if ((c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c) != line[i] &&
-            !(c == '_' && line[i] == '-'))
+        if (lower(c) != line[i] && !(c == '_' && line[i] == '-'))
             return false;
     }
     return true;
@@ -160,7 +166,7 @@ static bool has_line(const struct walk *at, const char *lines, size_t len)
     return false;
 }
 
-bool identity_varies(const struct request *r, const char *names, size_t len)
+static bool names_all(const struct request *r, const char *names, size_t len)
 {
     struct walk at = {0};
     while (next_identity(r, &at))
@@ -169,11 +175,29 @@ bool identity_varies(const struct request *r, const char *names, size_t len)
     return true;
 }
 
+bool identity_varies_by_all(const struct request *r, const struct h1_head *response)
+{
+    char names[VARY_NAMES];
+    struct h1_out o = {names, names + sizeof names, false};
+    struct h1_vary walk = {0};
+    struct field_text name;
+    if (r->policy.identity != POLICY_SHARED)
+        return false;
+    while (h1_vary_next(response, &walk, &name)) {
+        for (size_t i = 0; i < name.len; i++) {
+            const char c = lower(name.at[i]);
+            h1_put(&o, &c, 1);
+        }
+        h1_put(&o, "\n", 1);
+    }
+    return !o.overflow && names_all(r, names, (size_t)(o.at - names));
+}
+
 bool identity_may_take(const struct request *r, const struct cache_view *v)
 {
     if (v->record->flags & CACHE_FOR_OTHERS)
         return true;
-    return r->head && v->record->vary_len && identity_varies(r, v->vary, v->record->vary_len);
+    return r->head && v->record->vary_len && names_all(r, v->vary, v->record->vary_len);
 }
 
 /* ---- keys ---- */
@@ -225,17 +249,17 @@ static void put_name(struct h1_out *o, struct field_text name)
 
 static void put_one(struct h1_out *o, const struct walk *at)
 {
-    char lower[NAME_SHOWN + 1];
+    char text[NAME_SHOWN + 1];
     struct field_text name = at->field->name;
     if (at->field->id == H1_COOKIE) {
         h1_puts(o, "cookie ");
         put_name(o, at->cookie.name.len ? at->cookie.name : (struct field_text){"?", 1});
         return;
     }
-    const size_t n = name.len < sizeof lower ? name.len : sizeof lower;
+    const size_t n = name.len < sizeof text ? name.len : sizeof text;
     for (size_t i = 0; i < n; i++)
-        lower[i] = name.at[i] >= 'A' && name.at[i] <= 'Z' ? (char)(name.at[i] | 0x20) : name.at[i];
-    put_name(o, (struct field_text){lower, n});
+        text[i] = lower(name.at[i]);
+    put_name(o, (struct field_text){text, n});
 }
 
 static bool describe(const struct request *r, bool covered, struct h1_out *o)

@@ -26,7 +26,7 @@ struct identity_rules {
     const struct config_cache *cache;
     struct identity_filter filter; /* for fields without an id */
     uint8_t tells[H1_FIELD_IDS];   /* fields with an id that say who asks */
-    uint32_t number; /* identity_rules_number() */
+    uint32_t number;               /* identity_rules_number() */
     bool covers_all, covers_none;
 };
 void identity_prepare(struct worker *w);
@@ -47,8 +47,9 @@ void identity_classify(struct request *r);
 
 /* May a request that shares what responses share (POLICY_SHARED) be given this? */
 bool identity_may_take(const struct request *r, const struct cache_view *v);
-/* Do these names of a Vary ("cookie\nx-key\n", lower case) have each field that says who asks? */
-bool identity_varies(const struct request *r, const char *names, size_t len);
+/* Does the Vary of this response name each field of the request that says who asks? Asked where
+ * that matters alone: POLICY_SHARED; false elsewhere. */
+bool identity_varies_by_all(const struct request *r, const struct h1_head *response);
 
 /* What stands for all fields that say who asks in the key of a partition: a keyed hash, written in
  * space. at NULL: there are none. */

@@ -288,7 +288,7 @@ struct part *partial_begin(struct exchange *ex, const struct h1_head **head,
             static char scratch[H1_CACHE_SCRATCH];
             h1_policy_response(merged, (int64_t)(w->real_ms / 1000), scratch, resp);
             h1_policy_age(*head, resp);
-            resp->varies_by_identity = tee_varies_by_identity(r, merged);
+            resp->varies_by_identity = identity_varies_by_all(r, merged);
             *head = merged;
         }
     }

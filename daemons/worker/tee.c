@@ -396,25 +396,6 @@ static void end_stored(struct exchange *ex, uint16_t status, enum policy_store w
         tee_delete_object(ex->worker, ex->stale);
 }
 
-bool tee_varies_by_identity(const struct request *r, const struct h1_head *head)
-{
-    char names[NAMES_MAX];
-    struct h1_out o = {names, names + sizeof names, false};
-    struct h1_vary walk = {0};
-    struct field_text name;
-    if (r->policy.identity != POLICY_SHARED)
-        return false;
-    while (h1_vary_next(head, &walk, &name)) {
-        for (size_t i = 0; i < name.len; i++) {
-            const char c =
-                name.at[i] >= 'A' && name.at[i] <= 'Z' ? (char)(name.at[i] | 0x20) : name.at[i];
-            h1_put(&o, &c, 1);
-        }
-        h1_put(&o, "\n", 1);
-    }
-    return !o.overflow && identity_varies(r, names, (size_t)(o.at - names));
-}
-
 /* Where the store has less room than was configured, or max_bytes was lowered since. */
 static bool is_too_large(const struct worker *w, const struct policy_response *resp)
 {
@@ -444,7 +425,7 @@ void tee_begin(struct exchange *ex, const struct h1_head *head)
     h1_policy_response(head, (int64_t)(w->real_ms / 1000), scratch, &resp);
     resp.content_location_is_target =
         ex->req.post && invalidate_is_target(w, &ex->req, h1_only(head, H1_CONTENT_LOCATION));
-    resp.varies_by_identity = tee_varies_by_identity(&ex->req, head);
+    resp.varies_by_identity = identity_varies_by_all(&ex->req, head);
     struct part *part = head->status == 206 ? partial_begin(ex, &head, &resp) : NULL;
     enum policy_store why = policy_may_store(&ex->req.policy, &resp, settings);
     if (why == POLICY_STORE && is_too_large(w, &resp))

@@ -51,9 +51,6 @@ bool tee_outlives_client(const struct exchange *ex); /* goes on being stored wit
 /* The head as it goes into the store. part: whose body it is of; NULL: a whole one. */
 void tee_put_head(struct h1_out *o, const struct worker *w, const struct h1_head *head,
                   const struct policy_response *resp, const struct part *part, bool shrinks);
-/* Does Vary name each field of the request that says who asks? Asked where that matters alone:
- * POLICY_SHARED. */
-bool tee_varies_by_identity(const struct request *r, const struct h1_head *head);
 /* When it was received, until when it may be used, and for whom. */
 void tee_set_times(struct cache_record *rec, const struct exchange *ex,
                    const struct policy_response *resp);

@@ -111,6 +111,19 @@ static bool send_part(struct asked *a, const char *lines, const char *range)
                  lines, first, last, last - first + 1, (int)(last - first + 1), letters + first);
 }
 
+static const char *const turns[] = {"Cache-Control: max-age=60\r\n",
+                                    "Cache-Control: max-age=60\r\nVary: Cookie\r\n",
+                                    "Cache-Control: private, max-age=60\r\n",
+                                    "Cache-Control: no-cache\r\n",
+                                    "",
+                                    "Cache-Control: max-age=0, stale-while-revalidate=60\r\n",
+                                    "Vary: Authorization, Cookie\r\nCache-Control: max-age=60\r\n",
+                                    "Cache-Control: no-store\r\n",
+                                    "Cache-Control: max-age=1\r\nSet-Cookie: a=b\r\n",
+                                    "Cache-Control: public, max-age=0\r\n",
+                                    "Vary: X-Api-Key\r\nCache-Control: max-age=60\r\n"};
+#define N_TURNS (sizeof turns / sizeof *turns)
+
 static bool answers(struct asked *a)
 {
     static const struct {
@@ -124,6 +137,8 @@ static bool answers(struct asked *a)
                  {"/half", "Cache-Control: max-age=60\r\nVary: Cookie\r\n"},
                  {"/vary", "Cache-Control: max-age=60\r\n"
                            "Vary: Cookie, Authorization, X-Api-Key\r\n"},
+                 {"/some", "Cache-Control: max-age=60\r\nVary: X-Api-Key, Accept\r\n"},
+                 {"/others", "Cache-Control: max-age=60\r\nVary: authorization\r\n"},
                  {"/json", "Cache-Control: max-age=60\r\n"},
                  {"/sid", "Cache-Control: max-age=60\r\n"},
                  {"/jwt", "Cache-Control: max-age=60\r\n"},
@@ -145,6 +160,8 @@ static bool answers(struct asked *a)
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (!strncmp(a->target, kinds[i].path, strlen(kinds[i].path)))
             n += (size_t)snprintf(lines + n, sizeof lines - n, "%s", kinds[i].lines);
+    if (!strncmp(a->target, "/turn", 5)) /* another thing each time */
+        n += (size_t)snprintf(lines + n, sizeof lines - n, "%s", turns[a->number % N_TURNS]);
     if (!strcmp(a->method, "POST"))
         snprintf(lines + n, sizeof lines - n,
                  "Cache-Control: max-age=60\r\nContent-Location: %s\r\n", a->target);
@@ -221,8 +238,9 @@ static void ask(const struct house *h, const char *method, const char *target, c
     close(fd);
 }
 
-static const char *const kinds[] = {"/none", "/max",  "/must", "/short", "/error", "/each", "/half",
-                                    "/vary", "/json", "/sid",  "/jwt",   "/own",   "/poll"};
+static const char *const kinds[] = {"/none", "/max",  "/must", "/short",  "/error", "/each",
+                                    "/half", "/vary", "/some", "/others", "/turn",  "/json",
+                                    "/sid",  "/jwt",  "/own",  "/poll"};
 #define N_KINDS (sizeof kinds / sizeof *kinds)
 
 static const struct {
