@@ -166,8 +166,7 @@ static struct lifetime lifetime_of(const struct policy_request *req,
     return life;
 }
 
-/* Does it say itself that shared caches may give it to others, and for how long? */
-static bool states_shared_lifetime(const struct policy_response *resp, uint64_t response_ms)
+bool policy_states_shared_lifetime(const struct policy_response *resp, uint64_t response_ms)
 {
     const struct field_cc *cc = directives(resp);
     const bool meant = resp->has_cdn_cc || cc->flags & (FIELD_CC_S_MAXAGE | FIELD_CC_PUBLIC);
@@ -253,7 +252,7 @@ void policy_freshness_of(const struct policy_request *req, const struct policy_r
         out->flags |= CACHE_NO_CACHE;
     if (permits_authorization(cc) || settings->partitioned_by_authorization)
         out->flags |= CACHE_AUTH_OK;
-    if (states_shared_lifetime(resp, response_ms))
+    if (policy_states_shared_lifetime(resp, response_ms))
         out->flags |= CACHE_FOR_OTHERS;
 }
 
@@ -300,7 +299,7 @@ enum policy_store policy_may_store(const struct policy_request *req,
         !settings->partitioned_by_authorization)
         return POLICY_NO_AUTHORIZATION;
     if (req->identity == POLICY_SHARED && !resp->varies_by_identity &&
-        !states_shared_lifetime(resp, date_ms))
+        !policy_states_shared_lifetime(resp, date_ms))
         return POLICY_NO_IDENTITY;
     if (resp->has_set_cookie && !may_keep_cookie(resp, settings, life.is_explicit))
         return POLICY_NO_SET_COOKIE;

@@ -220,6 +220,18 @@ static bool rehead(struct exchange *ex, struct cache_record *rec, size_t head_le
     return true;
 }
 
+/* What somebody is told goes into what all share only if it says itself that all may have it: what
+ * was said when that was stored is no word on the fields that come now. */
+static bool is_for_itself(const struct exchange *ex, const struct h1_head *head)
+{
+    struct policy_response resp;
+    char scratch[H1_CACHE_SCRATCH];
+    if (ex->req.policy.identity != POLICY_SHARED || identity_varies_by_all(&ex->req, head))
+        return false;
+    h1_policy_response(head, (int64_t)(ex->worker->real_ms / 1000), scratch, &resp);
+    return !policy_states_shared_lifetime(&resp, ex->worker->real_ms);
+}
+
 bool freshen_stored(struct exchange *ex, const struct h1_head *head)
 {
     struct worker *w = ex->worker;
@@ -234,6 +246,8 @@ bool freshen_stored(struct exchange *ex, const struct h1_head *head)
     h1_policy_age(head, &resp); /* a stored Age is history; a new one counts */
     resp.varies_by_identity = identity_varies_by_all(&ex->req, merged);
     const char *refused = refusal(ex, merged, &resp, &rec, &delete);
+    if (!refused && is_for_itself(ex, head))
+        refused = policy_store_reason(POLICY_NO_IDENTITY);
     resp.omits_set_cookie =
         resp.has_set_cookie && !w->routes[ex->req.route->index].settings.store_set_cookie;
     if (resp.cc.flags & FIELD_CC_NO_TRANSFORM || tee_vouches(merged))

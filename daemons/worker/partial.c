@@ -216,9 +216,8 @@ static const struct h1_head *join(struct exchange *ex, const struct h1_head *hea
     struct field_text old_etag;
     struct field_span old, joined;
     stored_find(w, &ex->req, &v, &found); /* for the key */
-    if (!find(w, &ex->req, &found, &v, &old) || is_for_others(&ex->req, &v) ||
-        !stored_field(&v, "etag", &old_etag) || !field_etag_listed(etag, old_etag, false) ||
-        !field_span_join(&old, &part->span, &joined) ||
+    if (!find(w, &ex->req, &found, &v, &old) || !stored_field(&v, "etag", &old_etag) ||
+        !field_etag_listed(etag, old_etag, false) || !field_span_join(&old, &part->span, &joined) ||
         joined.last - joined.first >= settings->value.max_body)
         return NULL;
     const struct h1_head *merged =
@@ -281,14 +280,14 @@ struct part *partial_begin(struct exchange *ex, const struct h1_head **head,
     if (!part)
         return NULL;
     part->span = span;
-    if (!is_whole(&span) && has_strong_etag(*head)) {
+    /* What an older head says is no word on the part that somebody is given now. */
+    if (!is_whole(&span) && has_strong_etag(*head) && r->policy.identity != POLICY_SHARED) {
         const struct h1_head *merged = join(ex, *head, part);
         cache_reader_release(w->reader);
         if (merged) {
             static char scratch[H1_CACHE_SCRATCH];
             h1_policy_response(merged, (int64_t)(w->real_ms / 1000), scratch, resp);
             h1_policy_age(*head, resp);
-            resp->varies_by_identity = identity_varies_by_all(r, merged);
             *head = merged;
         }
     }

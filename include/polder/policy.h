@@ -86,6 +86,8 @@ struct policy_freshness {
     uint32_t flags; /* CACHE_MUST_REVALIDATE, CACHE_NO_CACHE, CACHE_AUTH_OK, CACHE_FOR_OTHERS */
 };
 
+/* Does it say itself that shared caches may give it to others, and for how long? */
+bool policy_states_shared_lifetime(const struct policy_response *resp, uint64_t response_ms);
 enum policy_store policy_may_store(const struct policy_request *req,
                                    const struct policy_response *resp,
                                    const struct policy_settings *settings);

@@ -31,6 +31,7 @@ static const struct {
              {"/cookie", "Cache-Control: max-age=60\r\nVary: Cookie\r\n"},
              {"/given", "Cache-Control: public, max-age=60\r\nSet-Cookie: s=1\r\nETag: \"1\"\r\n"},
              {"/renewed", "Cache-Control: public, max-age=1\r\nSet-Cookie: s=1\r\nETag: \"1\"\r\n"},
+             {"/mine", "Cache-Control: public, max-age=1\r\nETag: \"1\"\r\n"},
              {"/short", "Cache-Control: max-age=1, stale-while-revalidate=60\r\n"},
              {"/soon", "Cache-Control: public, max-age=2\r\n"}};
 
@@ -83,6 +84,9 @@ static bool answers(struct asked *a)
     const bool known = field_of(&a->m, "Cookie") || field_of(&a->m, "Authorization");
     if (atomic_load(&locked_out) && !known)
         return reply(a, "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n");
+    if (strstr(a->target, "/mine") && field_of(&a->m, "If-None-Match"))
+        return reply(a, "HTTP/1.1 304 Not Modified\r\nETag: \"1\"\r\nX-For: alice\r\n%s\r\n",
+                     strstr(a->target, "stated") ? "Cache-Control: public, max-age=60\r\n" : "");
     if (field_of(&a->m, "If-None-Match"))
         return reply(a, "HTTP/1.1 304 Not Modified\r\n%s\r\n", lines);
     const char *cookie = field_of(&a->m, "Cookie");
@@ -416,6 +420,31 @@ static void a_cookie_is_given_once(void **state)
     house_remove(&h);
 }
 
+/* A 304 renews what all share only with fields that it says all may have. */
+static void what_a_304_tells_somebody_is_his(void **state)
+{
+    (void)state;
+    struct house h;
+    struct message m;
+    start(&h, 1, "stale_while_revalidate = \"0s\"");
+    for (int stated = 0; stated < 2; stated++) {
+        const char *target = stated ? "/mine/stated" : "/mine";
+        assert_int_equal(get(h.port, target, NULL), 200);
+        wait_until(says(&h, target, "", "polder; hit"), 5000);
+        wait_until(says(&h, target, ALICE, "fwd-status=304"), 10000);
+        if (stated)
+            wait_until(says(&h, target, BOB, "polder; hit"), 5000);
+        assert_int_equal(get(h.port, target, &m), 200);
+        if (!stated && strstr(field_of(&m, "Cache-Status"), "polder; hit"))
+            assert_null(field_of(&m, "X-For"));
+        message_free(&m);
+    }
+    const char *out;
+    assert_int_equal(ctl(&h, &out, "--json cache show http://test.example/mine/stated"), 0);
+    assert_non_null(strstr(out, "X-For"));
+    house_remove(&h);
+}
+
 /* ---- waiting for another's fetch ---- */
 
 /* Each with a cookie of his own; or all with the same. */
@@ -647,6 +676,7 @@ int main(void)
         cmocka_unit_test(a_partition_keeps_each_his_own),
         cmocka_unit_test(polls_are_kept_for_each),
         cmocka_unit_test(a_cookie_is_given_once),
+        cmocka_unit_test(what_a_304_tells_somebody_is_his),
         cmocka_unit_test(those_who_share_fetch_once_and_the_others_all_at_once),
         cmocka_unit_test(what_is_fetched_behind_says_nothing_of_who_reads),
         cmocka_unit_test(what_is_refreshed_ahead_says_nothing_of_who_reads),
