@@ -752,8 +752,10 @@ static void an_answering_supervisor_is_left_alone(void **state)
     const int fd = socket(AF_UNIX, SOCK_SEQPACKET, 0);
     assert_int_equal(bind(fd, (struct sockaddr *)&un, sizeof un), 0);
     assert_int_equal(listen(fd, 1), 0);
+    signal(SIGHUP, SIG_IGN); /* we are the supervisor that is told to read the file again */
     site_start(&s);
     until(site_says(&s, "service: ready"));
+    until(site_says(&s, "was there"));
     close(fd);
     kill(s.master, SIGTERM);
     assert_int_equal(site_wait_exit(&s), 0);
