@@ -64,21 +64,31 @@ double telemetry_number(const msgpack_object *map, const char *key, double absen
                                                                                   : absent;
 }
 
+/* As the supervisor would say it: of all routes together. */
+static uint64_t configured_capacity(const struct config *c)
+{
+    const uint64_t total = c->websocket_max_connections_total;
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < c->n_routes; i++)
+        if (c->routes[i].websocket)
+            sum += c->routes[i].websocket->max_connections;
+    return total && total < sum ? total : sum;
+}
+
 /* Where nobody answers nothing is known: not that there is no connection. */
 static void write_no_websocket(const struct control *c, struct page_text *t)
 {
     page_put(t,
-             "{\"supervisor\":\"%s\",\"activeConnections\":null,\"maxConnections\":%" PRIu32
+             "{\"supervisor\":\"%s\",\"activeConnections\":null,\"maxConnections\":%" PRIu64
              ",\"heartbeatSuccess\":null,\"heartbeatsSent\":null,\"refused\":null,\"reaped\":null,"
              "\"connectionDuration\":null}\n",
              !config_has_websockets(c->config)         ? "not needed"
              : c->supervisor_state == SUPERVISOR_HANGS ? "does not answer"
                                                        : "missing",
-             c->config->websocket.max_connections);
+             configured_capacity(c->config));
 }
 
-static void write_websocket(const struct control *c, const msgpack_object *result,
-                            struct page_text *t)
+static void write_websocket(const msgpack_object *result, struct page_text *t)
 {
     const msgpack_object *times = rpc_in_get(result, "connectionDuration");
     page_put(t,
@@ -87,7 +97,7 @@ static void write_websocket(const struct control *c, const msgpack_object *resul
              "\"heartbeatsSent\":%.0f,\"refused\":%.0f,\"reaped\":%.0f,\"connectionDuration\":{"
              "\"avg\":%.6g,\"p50\":%.6g,\"p95\":%.6g,\"max\":%.6g}}\n",
              telemetry_number(result, "activeConnections", 0),
-             telemetry_number(result, "maxConnections", c->config->websocket.max_connections),
+             telemetry_number(result, "maxConnections", 0),
              telemetry_number(result, "heartbeatSuccess", 0),
              telemetry_number(result, "heartbeatsSent", 0), telemetry_number(result, "refused", 0),
              telemetry_number(result, "reaped", 0), telemetry_number(times, "avg", 0),
@@ -104,7 +114,7 @@ static void on_stats(void *arg, enum rpc_error code, const char *message,
     if (code)
         write_no_websocket(q->control, &t);
     else
-        write_websocket(q->control, result, &t);
+        write_websocket(result, &t);
     ops_answer(q->request, 200, "application/json", t.at ? t.at : "", t.len);
     free(t.at);
     free(q);
