@@ -69,6 +69,8 @@ static uint64_t configured_capacity(const struct config *c)
 {
     const uint64_t total = c->websocket_max_connections_total;
     uint64_t sum = 0;
+    if (!config_has_websockets(c))
+        return c->websocket.max_connections;
     for (uint32_t i = 0; i < c->n_routes; i++)
         if (c->routes[i].websocket)
             sum += c->routes[i].websocket->max_connections;
