@@ -97,8 +97,11 @@ static void show_readiness(struct control *c, struct ops_request *r)
     const bool ready = health_put_reasons(c, &reasons);
     pages_count_workers(c, &workers);
     page_put(&t, "{\"ready\":%s,\"cache\":\"%s\",\"workers\":%u,\"reasons\":[%s]}\n",
-             ready ? "true" : "false", stores ? "ok" : config_has_caches(c->config) ? "degraded" : "unused", workers.ready,
-             reasons.len ? reasons.at : "");
+             ready ? "true" : "false",
+             stores                         ? "ok"
+             : config_has_caches(c->config) ? "degraded"
+                                            : "unused",
+             workers.ready, reasons.len ? reasons.at : "");
     t.failed |= reasons.failed;
     answer(r, ready ? 200 : 503, TYPE_JSON, &t);
     free(reasons.at);

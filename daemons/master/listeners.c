@@ -99,9 +99,10 @@ int listeners_adopt(struct listeners *l)
     snprintf(fds, sizeof fds, "%s", said ? said : "");
     const int n = sd_listen_fds(1); /* sets CLOEXEC, clears the environment */
     if (n < 0) {
-        log_error("listeners: LISTEN_FDS=%s does not name sockets that were passed to us: %s; start "
-                  "without it, or by a socket unit",
-                  fds, strerror(-n));
+        log_error(
+            "listeners: LISTEN_FDS=%s does not name sockets that were passed to us: %s; start "
+            "without it, or by a socket unit",
+            fds, strerror(-n));
         return n;
     }
     if (n > PROCESS_LISTENERS_MAX) {

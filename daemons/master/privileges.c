@@ -106,9 +106,10 @@ static int files_raise(const struct config *config)
     }
     if (r.rlim_cur >= FILES_LEAST)
         return 0;
-    log_error("privileges: a process may have only %llu open files; at least %d are needed to start "
-              "(LimitNOFILE= of the unit, ulimit -n)",
-              (unsigned long long)r.rlim_cur, FILES_LEAST);
+    log_error(
+        "privileges: a process may have only %llu open files; at least %d are needed to start "
+        "(LimitNOFILE= of the unit, ulimit -n)",
+        (unsigned long long)r.rlim_cur, FILES_LEAST);
     return -1;
 }
 
