@@ -83,6 +83,7 @@ struct control {
         bool supervisor_there, supervisor_asked, supervisor_failed;
     } reopen;
     struct growth limiter[3];
+    bool ws_changed;       /* by ws set without --persist, since the last reload */
     bool supervisor_asked; /* see health.c */
     enum supervisor_state supervisor_state;
 };

@@ -34,7 +34,7 @@ static void note_kept(struct reload_report *r, const char *what)
 
 static void note_reset(struct reload_report *r, const char *what)
 {
-    log_warning("reload: reset %s: it was changed at run time and not persisted", what);
+    log_warning("reload: reset %s: changed at run time and not persisted", what);
     if (r->n_reset < REPORT_LINES)
         snprintf(r->reset[r->n_reset++], REPORT_LINE, "%s", what);
 }
@@ -150,6 +150,9 @@ void reload_report(struct control *c, const struct config *old, const struct run
     note_limits(c->report, old, &was, c->config, &is);
     note_servers(c->report, old, &was, c->config, &is);
     note_cache(c->report, &old->cache.value, &was.cache, &is.cache);
+    if (c->ws_changed) /* which, the supervisor knows */
+        note_reset(c->report, "what ws set has changed");
+    c->ws_changed = false;
 }
 
 static void put_lines(struct rpc_out *o, const char *key, unsigned n,

@@ -76,6 +76,7 @@ void ws_set(struct control *c, const struct rpc_call *call)
 {
     struct rpc_out params;
     if (!rpc_in_flag(call->params, "persist")) {
+        c->ws_changed = true;
         forward(c, call, "ws.set");
         return;
     }

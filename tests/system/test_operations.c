@@ -134,7 +134,8 @@ static void what_ws_set_persists_outlives_reloads_and_restarts(void **state)
     assert_int_equal(ctl(&h, &out, "ws set interval=never --persist"), 2);
     assert_int_equal(ctl(&h, NULL, "ws set timeout=9s"), 0);
     assert_true(ws_is(&h, "\"timeout_ms\": 9000"));
-    assert_int_equal(ctl(&h, NULL, "reload"), 0);
+    assert_int_equal(ctl(&h, &out, "--json reload"), 0);
+    assert_non_null(strstr(strstr(out, "\"reset\""), "what ws set has changed"));
     wait_until(!ws_is(&h, "\"timeout_ms\": 9000"), 10000); /* the supervisor has read it again */
     assert_true(ws_is(&h, "\"max_connections\": 5,"));
     assert_true(ws_is(&h, "\"interval_ms\": 7000"));
