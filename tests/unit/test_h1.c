@@ -900,6 +900,32 @@ static void query_is_safe_and_has_a_body(void **state)
     assert_int_equal(request("query /q HTTP/1.1\r\nHost: h\r\n\r\n"), 501);
 }
 
+/* Of a response that is refused. */
+static void expect_flaw(const char *bytes, const char *flaw, bool of_size)
+{
+    size_t scanned = 0;
+    assert_int_equal(h1_parse_response(bytes, strlen(bytes), &scanned, false, &head), H1_BAD);
+    assert_string_equal(head.flaw, flaw);
+    assert_int_equal(head.flaw_is_size, of_size);
+}
+
+static void what_is_wrong_with_a_response_is_told_with_its_place(void **state)
+{
+    static char text[H1_HEAD_MAX + 1024];
+    (void)state;
+    expect_flaw("SMTP ready\r\n\r\n", "with a malformed status line at byte 0", false);
+    expect_flaw("HTTP/1.1 200 OK\r\nA: b\n\r\n", "with a malformed line at byte 21", false);
+    expect_flaw("HTTP/1.1 200 OK\r\nA b: c\r\n\r\n", "with a malformed field at byte 18", false);
+    expect_flaw("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
+                "with a malformed Connection, Transfer-Encoding or Content-Length", false);
+    snprintf(text, sizeof text, "HTTP/1.1 200 OK\r\nA: %0*d", H1_HEAD_MAX, 0);
+    expect_flaw(text, "over 16 KiB", true);
+    strcpy(text, "HTTP/1.1 200 OK\r\n");
+    for (int i = 0; i <= H1_FIELDS_MAX; i++)
+        strcat(text, "A: b\r\n");
+    expect_flaw(strcat(text, "\r\n"), "with over 128 fields", true);
+}
+
 static void ambiguous_responses_are_refused(void **state)
 {
     (void)state;
@@ -1383,6 +1409,7 @@ int main(void)
         cmocka_unit_test(some_responses_have_no_body_whatever_they_claim),
         cmocka_unit_test(statuses_have_three_digits),
         cmocka_unit_test(query_is_safe_and_has_a_body),
+        cmocka_unit_test(what_is_wrong_with_a_response_is_told_with_its_place),
         cmocka_unit_test(ambiguous_responses_are_refused),
         cmocka_unit_test(chunks_are_decoded_whatever_the_segments),
         cmocka_unit_test(small_chunks_are_gathered_into_one_span),
