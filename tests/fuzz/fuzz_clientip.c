@@ -16,6 +16,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         abort();
     clientip_forwarded(&ip, &any, 1, (const char *)data, size, NULL, 0, &out);
     clientip_forwarded(&ip, &any, 1, NULL, 0, (const char *)data, size, &out);
+    char chain[512];
+    struct clientip_origin origin;
+    if (clientip_forwarded_chain((const char *)data, size, chain, sizeof chain) > sizeof chain)
+        abort();
+    clientip_forwarded_origin((const char *)data, size, &any, 1, &origin);
+    const char *end = (const char *)data + size;
+    if ((origin.proto_len && origin.proto + origin.proto_len > end) ||
+        (origin.host_len &&
+         (origin.host + origin.host_len > end || memchr(origin.host, '\n', origin.host_len))))
+        abort();
     char text[256];
     const size_t n = size < sizeof text - 1 ? size : sizeof text - 1;
     memcpy(text, data, n);

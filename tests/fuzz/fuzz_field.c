@@ -101,6 +101,13 @@ static void fuzz_tags(struct field_text value)
     if (field_etag_listed(value, tag, false))
         must(memchr(value.at, '*', value.len));
     field_etag_listed(value, tag, true);
+    struct field_text rest = field_trim(value), one, opaque;
+    while (field_etag_next(&rest, &one)) {
+        must(field_etag_valid(one));
+        must(field_etag_listed(value, one, true));
+        if (field_etag_unmark(one, &opaque))
+            must(opaque.at > one.at && opaque.at + opaque.len < one.at + one.len);
+    }
     if (field_etag_valid(value)) {
         must(field_etag_listed(value, value, true));
         must(field_etag_listed(value, value, false) == (value.at[0] != 'W'));

@@ -84,7 +84,8 @@ static void check_head(enum kind kind, const struct h1_head *h, const char *buf,
         check_text(h->target, buf, h->head_len);
         must(h->target.len <= H1_TARGET_MAX && h->framing != H1_TO_CLOSE);
         must(h->path.len && (h->path.at[0] == '/' || h->path.at[0] == '*'));
-        must(!h->query.at || h->query.at == h->path.at + h->path.len + 1);
+        const bool bare = h->path.at < buf || h->path.at >= buf + len; /* "http://host?query" */
+        must(!h->query.at || bare || h->query.at == h->path.at + h->path.len + 1);
         must(h->host.len || h->minor == 0);
         must(!memchr(h->target.at, ' ', h->target.len));
     } else {

@@ -67,6 +67,7 @@ static bool answers(struct asked *a)
                    "Content-Encoding: gzip\r\n"},
         {"/weak", "Content-Type: text/plain\r\nCache-Control: no-store\r\nETag: W/\"w7\"\r\n"},
         {"/accept", ""},
+        {"/tagless", "Content-Type: text/plain\r\nCache-Control: max-age=60\r\n"},
     };
     const char *t = strncmp(a->target, "/plain", 6) ? a->target : a->target + 6;
     const char *last = strrchr(t, '/');
@@ -548,6 +549,63 @@ static void slow_clients_and_large_bodies_pass(void **state)
     house_remove(&h);
 }
 
+/* More than a turn of the loop may take on: each gets its turn, and every byte. */
+static void many_at_once_share_the_worker(void **state)
+{
+    (void)state;
+    struct house h;
+    struct message m;
+    int fd[24];
+    start(&h, "compress = {\"gzip\", \"br\", \"zstd\"}");
+    for (size_t i = 0; i < 24; i++) {
+        fd[i] = client_connect(h.port);
+        client_send(fd[i],
+                    "GET /plain/private/%s1500000 HTTP/1.1\r\nHost: h\r\nAccept-Encoding: "
+                    "%s\r\n\r\n",
+                    i % 2 ? "chunked/" : "", codings[i % 3]);
+    }
+    for (size_t i = 0; i < 24; i++) {
+        client_read(fd[i], &m, false);
+        assert_string_equal(coding_of(&m), codings[i % 3]);
+        expect_document(&m, 1500000);
+        message_free(&m);
+        close(fd[i]);
+    }
+    house_remove(&h);
+}
+
+/* Where the backend gives no entity tag, clients have Polder's, and changes go by it. */
+static void changes_by_a_tag_of_polders_own_are_judged_here(void **state)
+{
+    (void)state;
+    struct house h;
+    struct message m;
+    char tag[64], lines[160];
+    start(&h, "");
+    wait_until(get(h.port, "/tagless", NULL) == 200 && served_from_store(h.port, "/tagless"),
+               20000);
+    assert_int_equal(get(h.port, "/tagless", &m), 200);
+    snprintf(tag, sizeof tag, "%s", field_of(&m, "ETag"));
+    message_free(&m);
+    assert_int_equal(strncmp(tag, "\"p-", 3), 0);
+    snprintf(lines, sizeof lines, "If-Match: %s\r\n", tag);
+    static const char wrong[] = "If-Match: \"p-0123456789abcdef\"\r\n";
+    assert_int_equal(request(h.port, "PUT", "/tagless", wrong, "x", &m), 412);
+    assert_string_equal(field_of(&m, "Content-Type"), "application/problem+json");
+    message_free(&m);
+    assert_int_equal(request(h.port, "PUT", "/tagless", lines, "x", &m), 200);
+    assert_string_equal(field_of(&m, "X-Condition"), "none"); /* the backend knows no such tag */
+    message_free(&m);
+    /* that was a change: who had the same tag comes too late */
+    assert_int_equal(request(h.port, "PUT", "/tagless", lines, "x", NULL), 412);
+    /* what the backend can judge is its own */
+    snprintf(lines, sizeof lines, "If-Match: %s, \"v1\"\r\n", tag);
+    assert_int_equal(request(h.port, "PUT", "/tagless", lines, "x", &m), 200);
+    assert_string_equal(field_of(&m, "X-Condition"), "\"v1\"");
+    message_free(&m);
+    house_remove(&h);
+}
+
 static int set_up(void **state)
 {
     (void)state;
@@ -578,6 +636,8 @@ int main(void)
         cmocka_unit_test(an_http10_client_gets_it_to_the_end_of_the_connection),
         cmocka_unit_test(encoders_are_bounded_and_come_back),
         cmocka_unit_test(slow_clients_and_large_bodies_pass),
+        cmocka_unit_test(many_at_once_share_the_worker),
+        cmocka_unit_test(changes_by_a_tag_of_polders_own_are_judged_here),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
