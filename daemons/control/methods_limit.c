@@ -249,7 +249,7 @@ static const char *set_value(struct runtime_limit *v, const msgpack_object *map,
         v->requests = (uint32_t)n;
     } else if (!strcmp(key, "concurrent")) {
         if (rpc_in_u64(map, key, UINT32_MAX, &n))
-            return "a whole number; 0: no bound";
+            return "a whole number up to 1000000, where 0 is no bound";
         v->concurrent = (uint32_t)n;
     } else if (!strcmp(key, "window")) {
         if (config_parse_duration(text, &n))
