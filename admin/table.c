@@ -463,6 +463,14 @@ static bool has_tables(const msgpack_object *map)
 /* What only machines read, and reasons that nothing has ended for: with --json they are there. */
 static bool is_for_machines(enum rpc_method method, const msgpack_object *map, const char *key)
 {
+    static const char *const inner[] = {
+        "obj_id",   "uses",         "key",      "tag_slots",
+        "tags",     "slot",         "sequence", "refresh_value_seconds",
+        "total",    "birth",        "summary",  "hit_for_miss_ms",
+        "url_slot", "body_checksum"};
+    for (size_t i = 0; method == RPC_METHOD_CACHE_WHY && i < sizeof inner / sizeof *inner; i++)
+        if (!strcmp(key, inner[i]))
+            return true;
     return method == RPC_METHOD_WS_STATS &&
            (!strncmp(key, "duration", 8) ||
             (rpc_in_get(map, "client-closed") && !tells_something(map, key)));
@@ -475,6 +483,12 @@ static void print_map(FILE *to, enum rpc_method method, const msgpack_object *ma
     const bool named = has_tables(map);
     const int width = name_width(map);
     const msgpack_object *after = rpc_in_get(map, "after");
+    const msgpack_object *summary = rpc_in_get(map, "summary");
+    if (summary && summary->type == MSGPACK_OBJECT_STR) {
+        char cell[CELL];
+        show_cell(map, "summary", cell);
+        fprintf(to, "%s\n\n", cell);
+    }
     for (uint32_t i = 0; i < map->via.map.size; i++) {
         const msgpack_object_kv *kv = &map->via.map.ptr[i];
         if (key_text(kv, key) && kv->val.type != MSGPACK_OBJECT_MAP &&

@@ -24,6 +24,9 @@ const char *policy_store_reason(enum policy_store why)
         [POLICY_NO_UNREADABLE] = "response has a Vary or Cache-Control that cannot be read",
         [POLICY_NO_FRESHNESS] = "response states no freshness and has no validator",
         [POLICY_NO_TOO_LARGE] = "response is larger than max_body",
+        [POLICY_NO_EVENTS] = "response is a stream of events",
+        [POLICY_NO_TAGS] = "response has more than 32 tags",
+        [POLICY_NO_VARY] = "response varies by too much, or by a field that Polder writes",
         [POLICY_NO_ROOM] = "response is larger than the store takes",
     };
     return (unsigned)why < sizeof text / sizeof *text ? text[why] : "";

@@ -150,6 +150,8 @@ int url_normalise_text(const struct config *config, const char *text, size_t len
     const char *slash = memchr(text, '/', len);
     if (!slash || slash == text)
         return -EINVAL;
+    if (slash[-1] == ':' && slash + 1 < text + len && slash[1] == '/')
+        return -EINVAL; /* "ftp://": nothing of ours */
     const char *mark = memchr(slash, '?', (size_t)(text + len - slash));
     const char *end = text + len;
     const struct field_text host = {text, (size_t)(slash - text)};

@@ -70,6 +70,8 @@ static int prefix_normal(const char *text, char *out, size_t size)
     else if (!strncasecmp(text, "https://", 8))
         text += 8;
     const size_t host = strcspn(text, "/");
+    if (host && text[host - 1] == ':' && text[host] && text[host + 1] == '/')
+        return -EINVAL; /* "ftp://" */
     const char *path = text[host] ? text + host : "/";
     const size_t path_len = strcspn(path, "?");
     size_t n = 0;
@@ -195,11 +197,12 @@ void cache_why(struct control *c, const struct rpc_call *call)
     rpc_out_map(o, NULL);
     rpc_out_strn(o, "url", url, (size_t)len);
     rpc_out_str(o, "route", route ? route->pattern : "");
+    const char *next = quarantined ? quarantined
+                       : route     ? "passes to the backend: the route has no cache section"
+                                   : "404: no route matches";
     rpc_out_bool(o, "cache", quarantined != NULL);
-    rpc_out_str(o, "next",
-                quarantined ? quarantined
-                : route     ? "passes to the backend: the route has no cache section"
-                            : "404: no route matches");
+    rpc_out_str(o, "next", next);
+    rpc_out_str(o, "summary", next);
     rpc_out_end(o);
     rpc_reply_send(call->reply);
 }

@@ -38,6 +38,8 @@ struct job {
     uint64_t until_ms; /* mono; of a list */
     uint16_t at_len;   /* where to go on in `url` */
     uint8_t at[STORE_URL_KEY];
+    uint32_t answers;  /* why: variants that are answers, and no marker or part … */
+    char summary[512]; /* … and what is to be said of the first one */
     size_t len;
     char text[]; /* prefix, or the whole URL */
 };
@@ -45,7 +47,7 @@ struct job {
 /* ---- why.c ---- */
 void why_route(const struct keeper *k, struct job *j);
 void why_put_url(const struct keeper *k, const struct job *j);
-void why_put_variant(const struct keeper *k, const struct job *j, MDB_txn *txn,
+void why_put_variant(const struct keeper *k, struct job *j, MDB_txn *txn,
                      const struct cache_record *r);
 void why_put_end(const struct keeper *k, const struct job *j);
 

@@ -304,7 +304,52 @@ static void put_identities(const struct job *j, const struct cache_record *r)
     rpc_out_str(o, "requests_with_an_identity", text);
 }
 
-void why_put_variant(const struct keeper *k, const struct job *j, MDB_txn *txn,
+/* ---- in one sentence ---- */
+
+/* "4 min 37 s" */
+static void put_span(char *out, size_t size, uint64_t s)
+{
+    if (s < 60)
+        snprintf(out, size, "%" PRIu64 " s", s);
+    else if (s < 3600)
+        snprintf(out, size, "%" PRIu64 " min %" PRIu64 " s", s / 60, s % 60);
+    else if (s < 2 * 86400)
+        snprintf(out, size, "%" PRIu64 " h %" PRIu64 " min", s / 3600, s % 3600 / 60);
+    else
+        snprintf(out, size, "%" PRIu64 " days", s / 86400);
+}
+
+static size_t add_tags(const struct keeper *k, const struct judged *x, char *out, size_t size)
+{
+    char name[64];
+    size_t n = 0;
+    for (uint32_t i = 0; i < x->r->n_tags && i < 3; i++)
+        if (explain_tag(k->shared->inval, &x->v, x->r->tag_slot[i], name, sizeof name))
+            n += (size_t)snprintf(out + n, size - n, "%s%s", n ? ", " : "; tags ", name);
+    if (x->r->n_tags > 3)
+        n += (size_t)snprintf(out + n, size - n, ", ...");
+    return n;
+}
+
+static void summarise(const struct keeper *k, const struct judged *x, const struct next *next,
+                      char *out, size_t size)
+{
+    const struct cache_record *r = x->r;
+    const uint64_t now = k->real_ms, got = r->received_ms;
+    char left[32], ago[32];
+    size_t n;
+    put_span(ago, sizeof ago, now > got ? (now - got) / 1000 : 0);
+    if (!strncmp(next->words, "hit; ttl", 8)) {
+        put_span(left, sizeof left, r->fresh_until_ms > now ? (r->fresh_until_ms - now) / 1000 : 0);
+        n = (size_t)snprintf(out, size, "a hit for the next %s", left);
+    } else {
+        n = (size_t)snprintf(out, size, "%s", next->words);
+    }
+    n += (size_t)snprintf(out + n, size - n, "; stored %s ago", ago);
+    add_tags(k, x, out + n, size - n);
+}
+
+void why_put_variant(const struct keeper *k, struct job *j, MDB_txn *txn,
                      const struct cache_record *r)
 {
     struct rpc_out *o = j->out;
@@ -326,6 +371,8 @@ void why_put_variant(const struct keeper *k, const struct job *j, MDB_txn *txn,
     rpc_out_str(o, "next", next.words);
     if (next.status[0])
         rpc_out_str(o, "cache_status", next.status);
+    if (next.status[0] && j->answers++ == 0)
+        summarise(k, &x, &next, j->summary, sizeof j->summary);
     if (!(r->flags & CACHE_VARY_MARKER))
         copies_put(k, j, txn, r, !strncmp(next.status, "hit", 3));
 }
@@ -359,19 +406,49 @@ static void put_gone(struct rpc_out *o, const struct gone *g)
     rpc_out_end(o);
 }
 
+/* What the last answer was like, where it was not stored. */
+static bool put_refusal(const struct keeper *k, const struct job *j, char *text, size_t size)
+{
+    uint64_t ago_s;
+    char ago[32];
+    const unsigned why = cache_refusal_find(k->shared->cache, inval_secret(k->shared->inval),
+                                            j->text, j->len, k->real_ms, &ago_s);
+    if (!why)
+        return false;
+    put_span(ago, sizeof ago, ago_s);
+    snprintf(text, size, "miss: nothing is stored under it; the last answer, %s ago, was not: %s",
+             ago, policy_store_reason((enum policy_store)why));
+    return true;
+}
+
+static void put_summary(struct rpc_out *o, const struct job *j)
+{
+    char text[sizeof j->summary + 64];
+    if (j->answers == 1)
+        snprintf(text, sizeof text, "%s", j->summary);
+    else
+        snprintf(text, sizeof text, "%u variants are stored; the first one: %s", j->answers,
+                 j->summary);
+    rpc_out_str(o, "summary", text);
+}
+
 void why_put_end(const struct keeper *k, const struct job *j)
 {
     struct rpc_out *o = j->out;
     const struct gone *g = gone_find(k->store.gone, j->text, j->len);
     char text[NEXT_TEXT];
     rpc_out_u64(o, "sequence", inval_seq(k->shared->inval));
+    if (j->answers)
+        put_summary(o, j);
     if (j->found) {
         rpc_out_str(o, "next", "see each variant");
         return;
     }
-    next_of_nothing(g, text, sizeof text);
+    if (!put_refusal(k, j, text, sizeof text))
+        next_of_nothing(g, text, sizeof text);
     if (g)
         put_gone(o, g);
+    rpc_out_str(o, "summary", text);
     rpc_out_str(o, "next", text);
     rpc_out_str(o, "cache_status", "fwd=uri-miss");
 }

@@ -202,7 +202,9 @@ static const char *refusal(const struct exchange *ex, const struct h1_head *merg
     const bool fits = tags_read(&ex->req, merged, rec);
     *delete =
         ex->req.policy.identity != POLICY_SHARED && (!fits || takes_back(&ex->req.policy, why));
-    return why != POLICY_STORE ? policy_store_reason(why) : fits ? NULL : TEE_TOO_MANY_TAGS;
+    return why != POLICY_STORE ? policy_store_reason(why)
+           : fits              ? NULL
+                               : policy_store_reason(POLICY_NO_TAGS);
 }
 
 /* The copy of the exchange under another head, which is in the worker's scratch. */

@@ -144,6 +144,17 @@ static void ring_full(struct exchange *ex)
     tee_abort(ex, INFLIGHT_FAILED);
 }
 
+/* Says so, to the client and to who asks why. */
+static void tee_refused(struct exchange *ex, enum policy_store why)
+{
+    const struct worker *w = ex->worker;
+    const struct request *r = &ex->req;
+    ex->not_stored = policy_store_reason(why);
+    if (why != POLICY_NO_METHOD) /* HEAD says nothing of what GET would get */
+        cache_refusal_note(w->shared->cache, inval_secret(w->shared->inval), r->url, r->url_len,
+                           why, w->real_ms);
+}
+
 /* ---- what the head says ------------------------------------------------------------------------
  */
 
@@ -302,11 +313,11 @@ static bool fill(struct exchange *ex, struct tee *s, const struct h1_head *head,
     struct h1_out o = {w->scratch, w->scratch + CACHE_VALUE_MAX, false};
     cache_record_init(rec);
     if (!tags_read(r, head, rec)) {
-        ex->not_stored = TEE_TOO_MANY_TAGS;
+        tee_refused(ex, POLICY_NO_TAGS);
         return false;
     }
     if (!read_vary(s, head, response_asks_plain(r))) {
-        ex->not_stored = "response varies by too much, or by a field that Polder writes";
+        tee_refused(ex, POLICY_NO_VARY);
         return false;
     }
     inherit_vary(w, r, s);
@@ -432,6 +443,7 @@ void tee_begin(struct exchange *ex, const struct h1_head *head)
         why = POLICY_NO_ROOM;
     resp.omits_set_cookie = resp.has_set_cookie && !settings->store_set_cookie;
     if (why == POLICY_NO_IDENTITY && !ex->req.post) {
+        tee_refused(ex, why);
         partial_free(part);
         pass_personal(ex, is_failure(head->status));
         return;
@@ -441,7 +453,7 @@ void tee_begin(struct exchange *ex, const struct h1_head *head)
     const bool stream = tee_is_event_stream(head), storable = why == POLICY_STORE && !stream;
     end_stored(ex, head->status, why);
     if (!storable && !ex->req.post)
-        ex->not_stored = stream ? "response is a stream of events" : policy_store_reason(why);
+        tee_refused(ex, stream ? POLICY_NO_EVENTS : why);
     struct tee *s = storable && loop_cache_ready(w) ? calloc(1, sizeof *s) : NULL;
     ex->tee = s;
     if (s)
@@ -497,8 +509,7 @@ void tee_body(struct exchange *ex, const char *bytes, size_t len)
         return;
     s->total += len;
     if (s->total > s->max_body) {
-        ex->not_stored =
-            policy_store_reason(s->max_body_is_ours ? POLICY_NO_ROOM : POLICY_NO_TOO_LARGE);
+        tee_refused(ex, s->max_body_is_ours ? POLICY_NO_ROOM : POLICY_NO_TOO_LARGE);
         tee_abort(ex, INFLIGHT_NOSHARE);
         return;
     }
@@ -584,6 +595,8 @@ void tee_end(struct exchange *ex)
         return;
     }
     stats_add(ex->worker->stats, STATS_CACHE_STORES, 1);
+    cache_refusal_note(ex->worker->shared->cache, inval_secret(ex->worker->shared->inval),
+                       ex->req.url, ex->req.url_len, POLICY_STORE, ex->worker->real_ms);
     if (ex->up)
         upstream_stores(ex->up, ex->req.url, ex->req.url_len);
     ex->ticket = INFLIGHT_NONE; /* the keeper lands it after its commit */

@@ -58,7 +58,6 @@ void tee_set_times(struct cache_record *rec, const struct exchange *ex,
 /* ---- tags.c ---- */
 /* The slots of the tags of the response to r, as of its origin, into rec. False: more than a record
  * can name. */
-#define TEE_TOO_MANY_TAGS "response has more than 32 tags"
 bool tags_read(const struct request *r, const struct h1_head *head, struct cache_record *rec);
 /* What stands above the slots: inval_origin(). */
 uint32_t tags_origin(const struct request *r);

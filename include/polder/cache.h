@@ -234,6 +234,7 @@ int cache_directory(const char *state_dir, uint64_t epoch, char *path, size_t si
  * shared.h). */
 #define CACHE_PINS         512
 #define CACHE_STORED_SLOTS 65536u
+#define CACHE_REFUSALS     4096u
 static inline uint32_t cache_stored_slot(const struct cache_key *key)
 {
     return ((uint32_t)key->hash[0] << 8 | key->hash[1]) % CACHE_STORED_SLOTS;
@@ -258,6 +259,8 @@ struct cache_shared {
     _Atomic uint64_t rotated_ms[3];
     /* Keeper: the largest body that it takes; 0: no store. */
     _Atomic uint64_t body_max;
+    /* Workers: cache_refusal_note(). */
+    _Atomic uint64_t refusal[CACHE_REFUSALS];
     /* How many objects were stored, by a hash of their keys: cache_stored_slot(). Keeper adds 1
      * after its commit, then wakes who holds requests until something changes. */
     _Atomic uint32_t stored[CACHE_STORED_SLOTS];
@@ -265,4 +268,10 @@ struct cache_shared {
      * a dead worker's row. The keeper does not delete chunks of a pinned object. */
     _Alignas(64) _Atomic uint64_t pin[128][CACHE_PINS];
 };
+/* That an answer of the URL was not stored, for a reason that is not 0 (enum policy_store); 0: it
+ * was. And the last one that is known; 0: none. */
+void cache_refusal_note(struct cache_shared *shared, const uint8_t secret[32], const char *url,
+                        size_t len, unsigned reason, uint64_t real_ms);
+unsigned cache_refusal_find(const struct cache_shared *shared, const uint8_t secret[32],
+                            const char *url, size_t len, uint64_t real_ms, uint64_t *ago_s);
 #endif

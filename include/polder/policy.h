@@ -76,6 +76,9 @@ enum policy_store {
     POLICY_NO_FRESHNESS,  /* neither freshness nor a validator: of no use */
     POLICY_NO_TOO_LARGE,
     POLICY_NO_ROOM, /* the store does not take bodies of that length */
+    POLICY_NO_EVENTS,
+    POLICY_NO_TAGS,
+    POLICY_NO_VARY,
 };
 const char *
 policy_store_reason(enum policy_store why); /* "response says no-store", for `why` and logs */

@@ -274,6 +274,40 @@ static void every_location_is_invalidated(void **state)
     assert_false(served_from_store(house.port, "/tagged/b"));
 }
 
+/* The first line that `cache why` prints. */
+static const char *why(const char *target)
+{
+    static char line[600];
+    const char *out;
+    assert_int_equal(ctl(&house, &out, "cache why http://test.example%s", target), 0);
+    snprintf(line, sizeof line, "%.*s", (int)strcspn(out, "\n"), out);
+    return line;
+}
+
+static void why_knows_why_nothing_is_stored(void **state)
+{
+    static const struct {
+        const char *target, *reason;
+    } rows[] = {{"/secret/w?private", "response says private"},
+                {"/secret/w?no-store", "no-store"},
+                {"/vary/w?*", "Vary: *"},
+                {"/vary/w?a+b", "cannot be read"}};
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        assert_non_null(strstr(why(rows[i].target), "miss: nothing is stored under it"));
+        assert_null(strstr(why(rows[i].target), rows[i].reason));
+        get(house.port, rows[i].target, NULL);
+        if (!strstr(why(rows[i].target), rows[i].reason))
+            fail_msg("%s: %s", rows[i].target, why(rows[i].target));
+    }
+    const char *out;
+    assert_int_equal(ctl(&house, &out, "cache why ftp://test.example/x"), 2);
+    assert_int_equal(ctl(&house, &out, "cache invalidate --prefix ftp://test.example/x"), 2);
+    wait_until(served_from_store(house.port, "/tagged"), 5000);
+    if (strncmp(why("/tagged"), "a hit for the next ", 19) || !strstr(why("/tagged"), "; stored "))
+        fail_msg("%s", why("/tagged"));
+}
+
 static bool is_stored(const char *target)
 {
     const char *out;
@@ -365,6 +399,7 @@ int main(void)
                                         close_house),
         cmocka_unit_test_setup_teardown(upgrade_in_two_lines_is_one_list, open_house, close_house),
         cmocka_unit_test_setup_teardown(every_location_is_invalidated, open_house, close_house),
+        cmocka_unit_test_setup_teardown(why_knows_why_nothing_is_stored, open_house, close_house),
         cmocka_unit_test_setup_teardown(bytes_that_nobody_asked_for_end_what_was_stored_last,
                                         open_house, close_house),
         cmocka_unit_test_setup_teardown(a_body_that_is_announced_and_cannot_be_ends_the_connection,
