@@ -192,7 +192,7 @@ bool server_try(struct server_row *row, uint64_t now_ms, uint64_t late_ms, uint6
                 uint64_t *lease_ms)
 {
     uint64_t due = atomic_load_explicit(&row->retry_ms, memory_order_relaxed);
-    *lease_ms = now_ms + lasts_ms;
+    *lease_ms = now_ms + (lasts_ms < SERVER_LEASE_MS ? lasts_ms : SERVER_LEASE_MS);
     return !server_is_up(row) && due + late_ms <= now_ms &&
            atomic_compare_exchange_strong(&row->retry_ms, &due, *lease_ms);
 }

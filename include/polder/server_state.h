@@ -37,7 +37,8 @@
 #define SERVER_ROWS          1024 /* those of four configurations side by side */
 #define SERVER_ADDRESSES_MAX 16
 #define SERVER_PAUSE_MS      1000
-#define SERVER_TOLD_MS       1000 /* at most one line of errors a server in so long */
+#define SERVER_LEASE_MS      60000 /* the longest lease of a trial */
+#define SERVER_TOLD_MS       1000  /* at most one line of errors a server in so long */
 
 enum server_state { SERVER_UP, SERVER_DOWN };
 
@@ -148,7 +149,7 @@ bool server_note_failure(struct server_row *row, enum server_reason reason, bool
 /* A response head has come. True: this call has made it UP. One load where all is well. */
 bool server_note_answer(struct server_row *row, uint64_t now_ms);
 /* Takes the trial of a server that is DOWN, if it has been due for late_ms: nobody else gets one
- * before *lease_ms. */
+ * before *lease_ms, after lasts_ms or SERVER_LEASE_MS. */
 bool server_try(struct server_row *row, uint64_t now_ms, uint64_t late_ms, uint64_t lasts_ms,
                 uint64_t *lease_ms);
 /* The trial has come to nothing, neither good nor bad: somebody else may have it. */

@@ -165,6 +165,8 @@ static void a_trial_without_an_outcome_is_anothers(void **state)
     assert_true(server_try(row, 2700, 0, 500, &lease_ms)); /* its holder has died */
     assert_false(server_try(row, 4000, 10000, 500, &lease_ms));
     assert_true(server_try(row, 13200, 10000, 500, &lease_ms));
+    assert_true(server_try(row, 90000, 0, 86400000, &lease_ms)); /* a day's timeout */
+    assert_int_equal(lease_ms, 90000 + SERVER_LEASE_MS);
 }
 
 /* ---- deaths ---- */
