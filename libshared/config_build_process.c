@@ -10,6 +10,25 @@
 #include <string.h>
 #include <sys/stat.h>
 
+/* localhost is both loopback addresses; a host may lack the other one. */
+static void add_localhost6(struct config_parse *p, struct config *c, const char *text)
+{
+    static const char name[] = "localhost:";
+    char other[32];
+    const char *why;
+    if (strncmp(text, name, sizeof name - 1) != 0)
+        return;
+    snprintf(other, sizeof other, "[::1]:%s", text + sizeof name - 1);
+    for (uint32_t i = 0; i < cfg_size(p->root, "listen"); i++)
+        if (!strcmp(cfg_getnstr(p->root, "listen", i), other))
+            return;
+    struct config_address *a = &c->listen[c->n_listen];
+    if (config_address_parse(p->arena, other, false, a, &why) == 0) {
+        a->may_lack = true;
+        c->n_listen++;
+    }
+}
+
 void config_build_listen(struct config_parse *p, struct config *c)
 {
     const uint32_t n = cfg_size(p->root, "listen");
@@ -19,16 +38,18 @@ void config_build_listen(struct config_parse *p, struct config *c)
                         "listen: %u addresses; at most %d would be right", n, CONFIG_LISTEN_MAX);
         return;
     }
-    c->n_listen = n ? n : 1;
-    c->listen = config_take(p, c->n_listen, sizeof *c->listen);
-    for (uint32_t i = 0; c->listen && i < c->n_listen; i++) {
+    c->listen = config_take(p, (size_t)2 * (n ? n : 1), sizeof *c->listen);
+    for (uint32_t i = 0; c->listen && i < (n ? n : 1); i++) {
         const char *text = n ? cfg_getnstr(p->root, "listen", i) : initial;
         const int line = config_line_of_nth(p, p->root, "listen", i);
-        for (uint32_t k = 0; k < i; k++)
+        struct config_address *a = &c->listen[c->n_listen++];
+        for (uint32_t k = 0; k + 1 < c->n_listen; k++)
             if (!strcmp(c->listen[k].text, text))
                 config_complain(p, line, "listen: \"%s\" stands there twice", text);
-        if (config_address_parse(p->arena, text, false, &c->listen[i], &why))
+        if (config_address_parse(p->arena, text, false, a, &why))
             config_complain(p, line, "listen: \"%.100s\" is wrong; %s would be right", text, why);
+        else if (c->n_listen + (n ? n : 1) - i <= CONFIG_LISTEN_MAX)
+            add_localhost6(p, c, text);
     }
 }
 

@@ -153,7 +153,8 @@ static void check_port(struct check *c, const char *key, const struct config_add
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     if (a->sa.ss_family == AF_INET6)
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
-    if (bind(fd, (const struct sockaddr *)&a->sa, a->len) < 0 && errno != EACCES)
+    if (bind(fd, (const struct sockaddr *)&a->sa, a->len) < 0 && errno != EACCES &&
+        !(a->may_lack && errno == EADDRNOTAVAIL))
         say(c, false, "%s: %s cannot be bound now: %s", key, a->text, strerror(errno));
     close(fd);
 }

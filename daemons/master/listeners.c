@@ -267,6 +267,12 @@ static void bind_explain(const struct config_address *a, int rc, char *why, size
     snprintf(why, size, "cannot listen on %s: %s%s", a->text, strerror(-rc), hint);
 }
 
+/* The other address of a name, on a host without IPv6. */
+static bool is_lacking(const struct config_address *a, int rc)
+{
+    return a->may_lack && (rc == -EADDRNOTAVAIL || rc == -EAFNOSUPPORT);
+}
+
 int listeners_open(struct listeners *l, const struct config *config, char *why, size_t size)
 {
     int rc = 0;
@@ -277,10 +283,14 @@ int listeners_open(struct listeners *l, const struct config *config, char *why, 
         const struct config_address *a = &config->listen[i];
         if (a->sa.ss_family != AF_UNIX && (rc = tcp_probe(l, a, v6_alone(config, a))) < 0)
             bind_explain(a, rc, why, size);
+        rc = is_lacking(a, rc) ? 0 : rc;
     }
-    for (uint32_t i = 0; i < config->n_listen && rc == 0; i++)
-        if ((rc = address_open(l, config, &config->listen[i])) < 0)
-            bind_explain(&config->listen[i], rc, why, size);
+    for (uint32_t i = 0; i < config->n_listen && rc == 0; i++) {
+        const struct config_address *a = &config->listen[i];
+        if ((rc = address_open(l, config, a)) < 0)
+            bind_explain(a, rc, why, size);
+        rc = is_lacking(a, rc) ? 0 : rc;
+    }
     if (rc < 0)
         listeners_revert(l);
     return rc;

@@ -35,6 +35,7 @@ struct config_address {
     struct sockaddr_storage sa;
     socklen_t len;
     const char *text; /* as written */
+    bool may_lack;    /* to listen on, where the host has it */
 };
 
 /* Where a part of a rate-limit key or of a cache partition comes from. */

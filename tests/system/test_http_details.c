@@ -193,8 +193,8 @@ static void an_answer_426_says_to_what(void **state)
     (void)state;
     static const char *const asked[] = {
         "GET /ws HTTP/1.1\r\nHost: h\r\n\r\n",
-        "GET /ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 8\r\n\r\n",
+        ("GET /ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 8\r\n\r\n"),
         "GET /backend HTTP/1.1\r\nHost: h\r\n\r\n"};
     struct backend *other = backend_start(wants_another_protocol, NULL);
     struct house h;

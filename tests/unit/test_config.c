@@ -728,6 +728,19 @@ static void origins_are_named_for_all_routes_or_for_one(void **state)
     assert_complains("cors { credentials = true\norigins = {\"*\"} }\n", 2, "credentials");
 }
 
+static void localhost_is_both_loopback_addresses(void **state)
+{
+    (void)state;
+    const struct config *c = load("listen = {\"localhost:8000\", \"127.0.0.1:8001\"}\n");
+    assert_int_equal(c->n_listen, 3);
+    assert_string_equal(c->listen[0].text, "localhost:8000");
+    assert_string_equal(c->listen[1].text, "[::1]:8000");
+    assert_true(c->listen[1].may_lack && !c->listen[0].may_lack && !c->listen[2].may_lack);
+    c = load("listen = {\"[::1]:8000\", \"localhost:8000\"}\n");
+    assert_int_equal(c->n_listen, 2);
+    assert_int_equal(load("workers = 1\n")->n_listen, 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -758,6 +771,7 @@ int main(void)
         cmocka_unit_test(a_name_in_via_is_a_token),
         cmocka_unit_test(compress_of_a_route_is_that_of_its_cache_section_too),
         cmocka_unit_test(origins_are_named_for_all_routes_or_for_one),
+        cmocka_unit_test(localhost_is_both_loopback_addresses),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
