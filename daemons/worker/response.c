@@ -242,8 +242,10 @@ static void put_cache_status(struct h1_out *o, const struct exchange *ex, uint16
         return;
     h1_puts(o, "Cache-Status: polder; fwd=");
     h1_puts(o, response_fwd_name((enum fwd_reason)ex->fwd));
-    h1_puts(o, "; fwd-status=");
-    h1_put_u64(o, status);
+    if (ex->not_stored != ex->identity) { /* else it is the client's own */
+        h1_puts(o, "; fwd-status=");
+        h1_put_u64(o, status);
+    }
     if (ex->tee) {
         h1_puts(o, "; stored");
     } else if (ex->not_stored) {

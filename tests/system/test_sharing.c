@@ -180,7 +180,7 @@ static void all_else_passes_by_and_says_by_which_field(void **state)
     static const struct {
         const char *lines, *detail;
     } who[] = {
-        {ALICE, "fwd=bypass; fwd-status=200; detail=\"identity: cookie sid\""},
+        {ALICE, "polder; fwd=bypass; detail=\"identity: cookie sid\""},
         {"Authorization: Bearer a\r\n", "detail=\"identity: authorization\""},
         {"X-Api-Key: k\r\nCookie: a=1; _ga=2; b\r\n",
          "detail=\"identity: x-api-key, cookie a, cookie ?\""},
