@@ -198,7 +198,7 @@ void refuse_session(struct supervisor *s, struct session *x, const struct refusa
 
 /* ---- a backend's refusal passes ---- */
 
-static void cut(struct supervisor *s, struct session *x, const char *by)
+void refuse_cut(struct supervisor *s, struct session *x, const char *by)
 {
     x->cut_by = by;
     part(s, x, x->pending->body.framing == H1_TO_CLOSE, END_BACKEND_REFUSED);
@@ -234,7 +234,7 @@ static bool pass_bytes(struct supervisor *s, struct session *x, const char *byte
         x->bytes += good ? part_of.len : 0;
     }
     if (!queue_append(s, &x->client.out, bytes, at) || !good) {
-        cut(s, x, good ? "polder" : "upstream-closed");
+        refuse_cut(s, x, good ? "polder" : "upstream-closed");
         return false;
     }
     if (body->done)
@@ -252,7 +252,7 @@ static void read_more(struct supervisor *s, struct session *x)
     } else if (n == 0 && h1_body_eof(&x->pending->body)) {
         part(s, x, false, END_BACKEND_REFUSED);
     } else {
-        cut(s, x, "upstream-closed");
+        refuse_cut(s, x, "upstream-closed");
     }
 }
 
@@ -303,5 +303,5 @@ void refuse_due(struct supervisor *s, struct session *x)
     if (s->now_ms < x->deadline_ms)
         wheel_set(s, x, x->deadline_ms);
     else
-        cut(s, x, x->client.out.len ? "client-timeout" : "upstream-timeout");
+        refuse_cut(s, x, x->client.out.len ? "client-timeout" : "upstream-timeout");
 }

@@ -197,6 +197,8 @@ void session_close_with(struct supervisor *s, struct session *x, struct farewell
                                   client.reason, NULL};
         if (x->state == SESSION_CONNECTING || x->state == SESSION_ASKING)
             refuse_session(s, x, &r, why);
+        else if (x->state == SESSION_REFUSING)
+            refuse_cut(s, x, why == END_DRAIN ? "drain" : "polder");
         else
             session_end(s, x, why);
         return;

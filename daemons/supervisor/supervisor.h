@@ -323,6 +323,8 @@ void refuse_session(struct supervisor *s, struct session *x, const struct refusa
 /* Passes the backend's refusal: this head, then the body that begins with rest. */
 void refuse_pass(struct supervisor *s, struct session *x, const struct h1_head *h, const char *head,
                  size_t head_len, const char *rest, size_t len);
+/* Ends a refusal in the middle, so that the client sees it; by: for the access log. */
+void refuse_cut(struct supervisor *s, struct session *x, const char *by);
 void refuse_due(struct supervisor *s, struct session *x); /* the wheel */
 void refuse_tick(struct supervisor *s);
 void refuse_end_all(struct supervisor *s);

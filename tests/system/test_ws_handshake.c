@@ -139,6 +139,15 @@ static void refusals_are_not_cut_without_a_sign(void **state)
     assert_int_equal(read_all(client, answer, sizeof answer), -ECONNRESET);
     close(client);
     close(fd);
+    /* nor is it taken for whole where Polder stops */
+    char part[64];
+    client = ask_only(h.port, "/ws/x", "");
+    fd = scripted_answer(&b, open_end, sizeof open_end - 1);
+    assert_true(take(client, part, sizeof open_end - 1));
+    kill(supervisor_of(&h), SIGTERM);
+    assert_int_equal(read_all(client, answer, sizeof answer), -ECONNRESET);
+    close(client);
+    close(fd);
     close(b.fd);
     house_remove(&h);
 }
