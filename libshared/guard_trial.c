@@ -9,6 +9,9 @@
  * no periodic change of content can follow; a content that changes once or at random breaks the
  * pattern within a few answers, and then the trial is over.
  *
+ * A time, a count or a token in each answer would hide all else: so the answers are compared once
+ * more without what has a digit in it.
+ *
  * Where the content depends on them, each field alone is left out twice, to find which one it is.
  *
  * A request without any of the fields cannot be compared like that. But if the backend refuses it
@@ -92,12 +95,13 @@ static void hear_compared(struct guard_trial *t, const struct guard_print *print
 {
     const bool with = is_with(t->asked++);
     note(&t->content, with, print->content);
+    note(&t->masked, with, print->masked);
     note(&t->shape, with, print->shape);
     if (t->asked < 2)
         return;
     if (t->asked == 2 && t->content.with == t->content.without)
         t->verdict = GUARD_SAME;
-    else if (!tells_apart(&t->content) && !tells_apart(&t->shape))
+    else if (!tells_apart(&t->content) && !tells_apart(&t->masked) && !tells_apart(&t->shape))
         t->verdict = GUARD_UNSTABLE;
     else if (is_naming(t) && t->fields == 1)
         conclude(t);
@@ -105,9 +109,12 @@ static void hear_compared(struct guard_trial *t, const struct guard_print *print
 
 static void hear_named(struct guard_trial *t, const struct guard_print *print)
 {
-    const bool by_content = tells_apart(&t->content);
-    const struct guard_level *l = by_content ? &t->content : &t->shape;
-    t->hits += is_other(l, by_content ? print->content : print->shape);
+    if (tells_apart(&t->content))
+        t->hits += is_other(&t->content, print->content);
+    else if (tells_apart(&t->masked))
+        t->hits += is_other(&t->masked, print->masked);
+    else
+        t->hits += is_other(&t->shape, print->shape);
     t->asked++;
     if ((t->asked - 2 * t->pairs) % TURNS_A_FIELD)
         return;
@@ -141,4 +148,49 @@ void guard_trial_hear(struct guard_trial *t, const struct guard_print *print)
         hear_named(t, print);
     else
         hear_compared(t, print);
+}
+
+/* ---- masking ---- */
+
+#define MIX UINT64_C(0x9E3779B97F4A7C15)
+
+static uint64_t mix(uint64_t hash, uint64_t value)
+{
+    hash = (hash ^ value) * MIX;
+    return hash ^ hash >> 29;
+}
+
+void guard_mask_start(struct guard_mask *m, uint64_t seed)
+{
+    *m = (struct guard_mask){.hash = seed};
+}
+
+static void word_end(struct guard_mask *m)
+{
+    if (m->in_word)
+        m->hash = mix(m->hash, m->has_digit ? '#' : m->word);
+    m->in_word = m->has_digit = false;
+    m->word = 0;
+}
+
+void guard_mask_add(struct guard_mask *m, const char *bytes, size_t len)
+{
+    for (size_t i = 0; i < len; i++) {
+        const unsigned char c = (unsigned char)bytes[i];
+        const bool digit = c >= '0' && c <= '9';
+        if (!digit && !((c | 0x20) >= 'a' && (c | 0x20) <= 'z') && c < 0x80) {
+            word_end(m);
+            m->hash = mix(m->hash, c);
+            continue;
+        }
+        m->in_word = true;
+        m->has_digit |= digit;
+        m->word = mix(m->word, c);
+    }
+}
+
+uint64_t guard_mask_end(struct guard_mask *m)
+{
+    word_end(m);
+    return m->hash;
 }

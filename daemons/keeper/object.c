@@ -454,8 +454,10 @@ int store_freshen(struct store *s, const struct cache_record *r, size_t len)
     new->body_len = old->body_len;
     new->body_checksum = old->body_checksum;
     new->inline_len = old->inline_len;
-    const uint32_t stays = CACHE_CHUNKED_BODY | CACHE_OF_IDENTITY;
+    /* What sort of object it is; counts and queues hang on it. */
+    const uint32_t stays = CACHE_CHUNKED_BODY | CACHE_OF_IDENTITY | CACHE_CODED | CACHE_VARY_MARKER;
     new->flags = (r->flags & ~stays) | (old->flags & stays);
+    new->source_id = old->source_id;
     new->url_slot = inval_url_slot(s->inval, new + 1, new->url_len);
     if (!still_valid(s, new) || !tags_are_calm(s, old, r->birth))
         return STORE_REFUSED_INVALID;

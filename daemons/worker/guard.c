@@ -58,6 +58,7 @@ struct guard_check {
     struct guard_fields fields;
     struct guard_print print;
     XXH3_state_t *hash; /* of the answer that is coming */
+    struct guard_mask mask;
     uint64_t body_len;
     uint32_t head_len, url_len;
     char bytes[]; /* head of the request, URL */
@@ -267,6 +268,7 @@ void guard_head(struct exchange *ex, const struct h1_head *head)
     hash_field(k->hash, head, "content-encoding");
     hash_field(k->hash, head, "content-language");
     hash_field(k->hash, head, "location");
+    guard_mask_start(&k->mask, XXH3_64bits_digest(k->hash));
 }
 
 void guard_body(struct exchange *ex, const char *bytes, size_t len)
@@ -276,7 +278,7 @@ void guard_body(struct exchange *ex, const char *bytes, size_t len)
     if (k->body_len > k->worker->routes[k->route->index].settings.value.max_body)
         k->print.usable = false; /* such a one would not be stored */
     if (k->print.usable)
-        XXH3_64bits_update(k->hash, bytes, len);
+        XXH3_64bits_update(k->hash, bytes, len), guard_mask_add(&k->mask, bytes, len);
 }
 
 bool guard_wants_more(const struct exchange *ex)
@@ -296,7 +298,7 @@ void guard_heard(struct exchange *ex)
     k->ex = NULL;
     k->print.usable &= k->whole;
     if (k->print.usable)
-        k->print.content = XXH3_64bits_digest(k->hash);
+        k->print.content = XXH3_64bits_digest(k->hash), k->print.masked = guard_mask_end(&k->mask);
     guard_trial_hear(&k->trial, &k->print);
     k->worker->guard_due = true; /* not here: somebody further up uses the worker's buffers */
 }

@@ -49,6 +49,7 @@ enum guard_verdict {
 /* An answer. `content` covers `shape`, so equal contents have equal shapes. */
 struct guard_print {
     uint64_t content; /* status, the fields that describe the body, the body */
+    uint64_t masked;  /* the same without what has a digit in it: times, counts, most tokens */
     uint64_t shape; /* status and type alone: tells 401 from 200 where bodies are never the same */
     bool refused;   /* 401 or 403 */
     bool usable;    /* complete, and neither a failure of the backend nor 429 */
@@ -65,7 +66,7 @@ struct guard_level {
 
 /* Plain data; start it, then in turn ask what guard_trial_omits() says and tell what came. */
 struct guard_trial {
-    struct guard_level content, shape;
+    struct guard_level content, masked, shape;
     uint32_t fields; /* bit n: field n may be left out */
     uint32_t named;  /* GUARD_DIFFERS: those that change the content when they alone are missing;
                         all of them where none does alone */
@@ -84,6 +85,16 @@ struct guard_trial {
  * fetched by one that did; it differs if the backend refuses such a request each time. pairs:
  * answers with and without that have to agree, 2..GUARD_PAIRS_MAX. */
 void guard_trial_start(struct guard_trial *t, uint32_t n_fields, uint32_t pairs);
+/* Masks a body as it comes: words of letters and digits that have a digit count as one mark each,
+ * wherever the pieces end. *h starts with what the print covers beside the body. */
+struct guard_mask {
+    uint64_t hash, word;
+    bool in_word, has_digit;
+};
+void guard_mask_start(struct guard_mask *m, uint64_t seed);
+void guard_mask_add(struct guard_mask *m, const char *bytes, size_t len);
+uint64_t guard_mask_end(struct guard_mask *m);
+
 /* The fields to leave out of the next request; only while the verdict is GUARD_OPEN. */
 uint32_t guard_trial_omits(const struct guard_trial *t);
 void guard_trial_hear(struct guard_trial *t, const struct guard_print *print);

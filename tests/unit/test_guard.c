@@ -72,6 +72,12 @@ static struct guard_print a_counter(unsigned n, uint32_t omits)
     (void)omits;
     return print_of(200, n);
 }
+static struct guard_print a_counter_and_a_name(unsigned n, uint32_t omits)
+{
+    struct guard_print p = print_of(200, n);
+    p.masked = omits & 2;
+    return p;
+}
 static struct guard_print a_counter_for_the_known(unsigned n, uint32_t omits)
 {
     return print_of(200, omits ? 5000 : n);
@@ -246,6 +252,46 @@ static void some_fields_say_who_asks(void **state)
         assert_false(tells(no[i]));
 }
 
+static uint64_t masked(const char *text, size_t piece)
+{
+    struct guard_mask m;
+    const size_t len = strlen(text);
+    guard_mask_start(&m, 7);
+    for (size_t i = 0; i < len; i += piece)
+        guard_mask_add(&m, text + i, i + piece < len ? piece : len - i);
+    return guard_mask_end(&m);
+}
+
+static void what_has_a_digit_is_masked(void **state)
+{
+    (void)state;
+    static const char *const same[] = {
+        "{\"user\":\"alice\",\"t\":1795971257.2,\"token\":\"9f8e7d\"}",
+        "{\"user\":\"alice\",\"t\":1.75,\"token\":\"a1\"}"};
+    for (size_t piece = 1; piece < 9; piece++) {
+        assert_int_equal(masked(same[0], 1000), masked(same[0], piece));
+        assert_int_equal(masked(same[0], piece), masked(same[1], piece));
+    }
+    assert_int_not_equal(masked(same[0], 3),
+                         masked("{\"user\":\"bob\",\"t\":1.75,\"token\":\"a1\"}", 3));
+    assert_int_not_equal(masked("a1 b", 9), masked("a1", 9));
+    assert_int_equal(masked("", 1), masked("", 2));
+}
+
+static void a_counter_does_not_hide_a_name(void **state)
+{
+    (void)state;
+    struct guard_trial t;
+    unsigned n = 0;
+    guard_trial_start(&t, 3, GUARD_PAIRS);
+    while (t.verdict == GUARD_OPEN) {
+        const struct guard_print p = a_counter_and_a_name(n++, guard_trial_omits(&t));
+        guard_trial_hear(&t, &p);
+    }
+    assert_int_equal(t.verdict, GUARD_DIFFERS);
+    assert_int_equal(t.named, 2);
+}
+
 /* ---- page ---- */
 
 static const uint8_t uuid[16] = {1};
@@ -394,6 +440,8 @@ int main(void)
         cmocka_unit_test(a_failure_ends_the_trial),
         cmocka_unit_test(what_is_proven_is_known_before_it_is_named),
         cmocka_unit_test(strangers_that_are_always_refused_prove_it_too),
+        cmocka_unit_test(what_has_a_digit_is_masked),
+        cmocka_unit_test(a_counter_does_not_hide_a_name),
         cmocka_unit_test(some_fields_say_who_asks),
         cmocka_unit_test(routes_have_places_as_long_as_there_are_some),
         cmocka_unit_test(a_route_is_closed_and_released),
