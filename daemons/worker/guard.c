@@ -49,6 +49,7 @@ struct guard_check {
     struct clientip peer, ip;
     bool trusted_peer;
     bool closed;      /* the route, by this check */
+    bool retries;     /* of a route in quarantine */
     bool whole;       /* the answer has come to its end */
     bool shared;      /* some answer may be stored by who obeys Cache-Control */
     uint32_t varies;  /* fields that all answers have named in Vary */
@@ -111,8 +112,8 @@ static struct guard_check *check_new(const struct request *r, const struct cache
     k->peer = r->peer;
     k->ip = r->ip;
     k->trusted_peer = r->trusted_peer;
-    k->fetcher = v->record->identity;
-    k->stored = v->record->status;
+    k->fetcher = v ? v->record->identity : 0;
+    k->stored = v ? v->record->status : 200;
     k->head_len = head->head_len;
     k->url_len = r->url_len;
     memcpy(k->bytes, head->method.at, head->head_len);
@@ -170,6 +171,81 @@ void guard_begin(struct guard_check *k, bool answered)
     w->checks = k;
     w->n_checks++;
     w->guard_due = true;
+}
+
+static void wake_control(struct worker *w)
+{
+    const uint64_t one = 1; /* it says so, and sees to what is stored */
+    const ssize_t written = write(w->shared->control_event, &one, sizeof one);
+    (void)written;
+}
+
+/* ---- again, in quarantine ---- */
+
+#define RETRY_MS      5000 /* after the quarantine; twice as long each time that it still differs */
+#define RETRY_DOUBLES 8
+#define RETRIES_CALM  3
+
+/* Are all of the names ("cookie:sid, x-api-key") among those of the check's fields? */
+static bool has_named(const struct guard_check *k, const char *names)
+{
+    char has[GUARD_NAMES * 4];
+    const size_t len = guard_fields_name(&k->fields, (1u << k->fields.n) - 1, has, sizeof has - 1);
+    has[len] = 0;
+    for (const char *at = names; *at;) {
+        char name[GUARD_NAMES + 1];
+        const size_t n = strcspn(at, ",");
+        snprintf(name, sizeof name, "%.*s", (int)n, at);
+        const char *there = strstr(has, name);
+        if (!n || !there || (there > has && there[-1] != ' ') || (there[n] && there[n] != ','))
+            return false;
+        at += n;
+        at += strspn(at, ", ");
+    }
+    return *names != 0;
+}
+
+/* The URL of the finding, not another one of the route, which may never have differed. */
+static bool is_where_it_was_seen(const struct guard_route *g, const struct request *r)
+{
+    char url[GUARD_URL + 1];
+    const char *mark = memchr(r->url, '?', r->url_len);
+    const size_t len = mark ? (size_t)(mark - r->url) : r->url_len;
+    guard_route_url(g, url);
+    return len == strlen(url) && len < GUARD_URL && !memcmp(url, r->url, len);
+}
+
+void guard_retry(const struct request *r)
+{
+    struct worker *w = r->worker;
+    struct route_state *s = &w->routes[r->route->index];
+    const uint64_t differs = atomic_load(&s->guard->differs);
+    const uint64_t gap = (uint64_t)RETRY_MS << (differs < RETRY_DOUBLES ? differs : RETRY_DOUBLES);
+    char names[GUARD_NAMES + 1];
+    if (!s->guard_most || w->n_checks >= CHECKS_MAX || w->draining || !r->policy.is_get ||
+        w->real_ms < atomic_load(&s->guard->checked_ms) + gap / 2 ||
+        !guard_is_due(s->guard, w->mono_ms) || !is_where_it_was_seen(s->guard, r))
+        return;
+    struct guard_check *k = check_new(r, NULL);
+    guard_route_names(s->guard, names);
+    if (!k || !k->hash || !k->fields.n || !has_named(k, names)) {
+        check_free(k);
+        return;
+    }
+    k->retries = true;
+    guard_begin(k, true);
+}
+
+/* It was said again and again that it does not differ any more. */
+static void end_quarantine(struct guard_check *k)
+{
+    if (!k->retries || atomic_load(&k->place->calm) < RETRIES_CALM || !guard_is_closed(k->place))
+        return;
+    log_info(
+        "cache: route \"%s\" is released from quarantine: its responses do not differ any more",
+        k->route->pattern);
+    guard_route_release(k->place, k->worker->shared->inval);
+    wake_control(k->worker);
 }
 
 /* ---- asking ---- */
@@ -305,13 +381,6 @@ void guard_heard(struct exchange *ex)
 
 /* ---- what follows ---- */
 
-static void wake_control(struct worker *w)
-{
-    const uint64_t one = 1; /* it says so, and sees to what is stored */
-    const ssize_t written = write(w->shared->control_event, &one, sizeof one);
-    (void)written;
-}
-
 static void close_route(struct guard_check *k)
 {
     const char *url = k->bytes + k->head_len;
@@ -368,6 +437,7 @@ static void conclude(struct guard_check *k)
     stats_add(w->stats, counter[k->trial.verdict], 1);
     guard_route_settle(k->place, k->trial.verdict, w->mono_ms, w->real_ms,
                        w->routes[k->route->index].settings.min_interval_ms);
+    end_quarantine(k);
 }
 
 static void check_end(struct guard_check *k)

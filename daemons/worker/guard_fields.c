@@ -101,7 +101,7 @@ static bool in_partition(const struct guard_fields *g, bool cookie, const char *
 /* The selecting text of a variant: "name: value\n…" */
 static bool in_variant(const struct cache_view *v, const char *name)
 {
-    const char *at = v->vary, *end = at + v->record->vary_len;
+    const char *at = v ? v->vary : name, *end = v ? at + v->record->vary_len : at;
     const size_t len = strlen(name);
     while (at < end) {
         const char *stop = memchr(at, '\n', (size_t)(end - at));

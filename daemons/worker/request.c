@@ -353,6 +353,8 @@ static void pass_quarantined(struct worker *w, struct request *r)
     r->wait_s = 0;
     r->drops_cookies = false;
     r->started_ns = clock_mono_ns();
+    if (lookup)
+        guard_retry(r);
     to_backend_with(w, r, r->head->is_get || r->head->is_head ? FWD_BYPASS : FWD_METHOD,
                     guard_detail(r));
 }

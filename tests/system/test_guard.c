@@ -46,7 +46,8 @@ static bool answers(struct asked *a)
         return reply_ok(a, lines, "for all");
     }
     if (!strncmp(t, "/key", 4)) {
-        snprintf(body, sizeof body, "shop of %.200s", value(a, "X-Api-Key"));
+        snprintf(body, sizeof body, "shop of %.200s",
+                 atomic_load(&right) ? "all" : value(a, "X-Api-Key"));
         return reply_ok(a, "", body); /* the route's ttl */
     }
     if (!strncmp(t, "/own", 4)) {
@@ -331,6 +332,26 @@ static void the_header_is_named_among_several(void **state)
             "quarantined: differs by cookie:cart\"");
     provoke(&h, "/own", "X-Desk-Number: 1\r\n", "X-Desk-Number: 2\r\n",
             "quarantined: differs by x-desk-number\"");
+    house_remove(&h);
+}
+
+/* Only requests like that which has closed it can tell that it does not differ any more. */
+static void a_quarantine_is_tried_again_and_ends_by_itself(void **state)
+{
+    (void)state;
+    struct house h;
+    start(&h, 1, "1");
+    provoke(&h, "/key", "X-Api-Key: k1\r\n", "X-Api-Key: k2\r\n", "differs by x-api-key\"");
+    atomic_store(&right, true);
+    const uint64_t end = mono_ms() + 8000;
+    while (mono_ms() < end) {
+        assert_true(cache_says(&h, "/key", "Cookie: a=1\r\n", "quarantined"));
+        nap_ms(20);
+    }
+    wait_until(!cache_says(&h, "/key", "X-Api-Key: k3\r\n", "quarantined"), 90000);
+    assert_true(house_logged(&h, "released from quarantine: its responses do not differ"));
+    wait_until(cache_says(&h, "/key", "X-Api-Key: k3\r\n", "hit"), 5000);
+    wait_until(metric(&h, "cache_quarantined_routes") == 0, 5000);
     house_remove(&h);
 }
 
@@ -646,6 +667,7 @@ int main(void)
         cmocka_unit_test(what_needs_a_token_and_is_given_to_all_is_found),
         cmocka_unit_test(what_is_given_to_those_without_a_token_is_found_too),
         cmocka_unit_test(the_header_is_named_among_several),
+        cmocka_unit_test(a_quarantine_is_tried_again_and_ends_by_itself),
         cmocka_unit_test(a_counter_in_each_answer_does_not_hide_whose_it_is),
         cmocka_unit_test(error_pages_and_languages_quarantine_nothing),
         cmocka_unit_test(content_that_changes_by_itself_is_left_alone),
