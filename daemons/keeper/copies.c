@@ -64,20 +64,23 @@ static bool is_offered(const struct query_route *route, enum coding coding)
 }
 
 /* As workers choose. */
-static void put_chosen(struct rpc_out *o, const struct job *j, const struct cache_record *r,
+static void put_chosen(const struct keeper *k, const struct job *j, const struct cache_record *r,
                        const struct cache_record *copy)
 {
     char text[80];
     const char *name = coding_name(j->coding);
     if (!(r->flags & CACHE_SHRINKS) || j->coding == CODING_IDENTITY)
         snprintf(text, sizeof text, "identity");
+    else if (!copy && !(r->flags & CACHE_CHUNKED_BODY) &&
+             k->real_ms < r->received_ms + CACHE_COPY_SOON_MS)
+        snprintf(text, sizeof text, "%s, made for it, and a copy is made behind it", name);
     else if (!copy)
         snprintf(text, sizeof text, "identity, and %s is made behind it", name);
     else if (!copy->body_len)
         snprintf(text, sizeof text, "identity: %s would not save a tenth", name);
     else
         snprintf(text, sizeof text, "%s", name);
-    rpc_out_str(o, "next_coding", text);
+    rpc_out_str(j->out, "next_coding", text);
 }
 
 void copies_put(const struct keeper *k, const struct job *j, MDB_txn *txn,
@@ -87,7 +90,7 @@ void copies_put(const struct keeper *k, const struct job *j, MDB_txn *txn,
     for (unsigned i = CODING_IDENTITY + 1; i < CODINGS; i++)
         copy[i] = copy_of(k, txn, r, (enum coding)i);
     if (j->asks_coding && hit)
-        put_chosen(j->out, j, r, copy[j->coding]);
+        put_chosen(k, j, r, copy[j->coding]);
     rpc_out_list(j->out, "copies");
     for (unsigned i = CODING_IDENTITY + 1; i < CODINGS; i++)
         if (copy[i] || (r->flags & CACHE_SHRINKS && is_offered(&j->route, (enum coding)i)))

@@ -8,6 +8,7 @@
 #include "daemons/http/h1.h"
 #include "daemons/worker/access.h"
 #include "daemons/worker/client.h"
+#include "daemons/worker/compress.h"
 #include "daemons/worker/failing.h"
 #include "daemons/worker/hold.h"
 #include "daemons/worker/request_id.h"
@@ -429,6 +430,25 @@ bool answer_needs_chunks(const struct request *r, const struct cache_record *rec
     return rec->flags & CACHE_CHUNKED_BODY && !r->is_head && rec->body_len > 0;
 }
 
+/* Until the copy of what has just been stored is made, what it is made of is compressed for each.
+ */
+static void compress_meanwhile(struct worker *w, struct answer *a, struct cache_view *copy)
+{
+    const struct cache_record *rec = a->view->record;
+    const char *bytes;
+    if (!a->view->body || w->real_ms >= rec->received_ms + CACHE_COPY_SOON_MS)
+        return;
+    const size_t len =
+        compress_whole(w, (enum coding)a->r->coding, a->view->body, (size_t)rec->body_len, &bytes);
+    if (!len)
+        return;
+    *copy = *a->view;
+    copy->body = bytes;
+    a->body = copy;
+    a->end = len;
+    a->weak = true;
+}
+
 /* The body in the coding that the client likes best, if that is there; else it is wanted. */
 static void choose_coding(struct worker *w, struct answer *a, struct cache_view *copy,
                           const struct cache_key *key)
@@ -440,6 +460,7 @@ static void choose_coding(struct worker *w, struct answer *a, struct cache_view 
         a->weak = true;
     } else if (a->code == 200 && stored_find_coded(w, a->view, r->coding, copy) != 1) {
         shrink_want(w, key, r->coding);
+        compress_meanwhile(w, a, copy);
     } else if (a->code == 200 && copy->record->body_len) {
         a->body = copy;
         a->end = copy->record->body_len;

@@ -8,6 +8,7 @@
 #include "daemons/worker/tee.h"
 #include "daemons/worker/upstream.h"
 #include "daemons/worker/worker.h"
+#include "polder/cache.h"
 #include "polder/config.h"
 #include "polder/stats.h"
 
@@ -18,6 +19,7 @@
 #define ACCEPT_MAX 1024 /* of Accept-Encoding; who says more gets the plain response */
 #define IDLE_MAX   4    /* encoders of each coding that are kept for the next answer */
 #define OUT_SIZE   16384
+#define WHOLE_MAX  CACHE_VALUE_MAX /* of a body that is compressed at once */
 
 struct compress_stream {
     struct exchange *ex;
@@ -39,6 +41,7 @@ struct compress_state {
     bool any_waits; /* backends, for the next turn */
     ev_timer flush;
     char out[OUT_SIZE];
+    char whole[WHOLE_MAX];
 };
 
 /* ---- what is compressed ---- */
@@ -254,6 +257,23 @@ void compress_send(struct exchange *ex, const struct iovec *iov, unsigned n, boo
         compress_put(ex, NULL, 0, false);
     if (n)
         compress_hold_back(s, ex->compress);
+}
+
+size_t compress_whole(struct worker *w, enum coding coding, const char *bytes, size_t len,
+                      const char **out)
+{
+    struct compress_state *s = len && len <= WHOLE_MAX ? compress_of(w) : NULL;
+    struct encoder *e =
+        s && s->spent + len <= COMPRESS_TURN ? compress_take_encoder(s, coding) : NULL;
+    if (!e)
+        return 0;
+    struct encoder_io io = {
+        .in = bytes, .in_len = len, .out = s->whole, .out_size = len - len / 10};
+    const int rc = encoder_run(e, ENCODER_END, &io);
+    s->spent += len;
+    compress_give_encoder(s, coding, e);
+    *out = s->whole;
+    return rc == 0 ? io.out_len : 0;
 }
 
 bool compress_is_due_later(const struct exchange *ex)

@@ -46,6 +46,10 @@ void compress_begin(struct exchange *ex, const struct h1_head *head, uint16_t st
  * are no more. */
 void compress_send(struct exchange *ex, const struct iovec *iov, unsigned n, bool end);
 void compress_leave(struct exchange *ex); /* the client goes; nothing happens where there is none */
+/* A whole short body at once, for a hit whose copy is not made yet: 0, or the length of what *out
+ * is, lent until the next call; 0 where this turn has done enough, or nothing is gained. */
+size_t compress_whole(struct worker *w, enum coding coding, const char *bytes, size_t len,
+                      const char **out);
 /* Has this turn's work been done? Then the backend is not read until the next one. */
 bool compress_is_due_later(const struct exchange *ex);
 

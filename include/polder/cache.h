@@ -31,11 +31,14 @@
 
 #define CACHE_PAGE      4096u
 #define CACHE_VALUE_MAX (8u * CACHE_PAGE - 16u) /* 32 752: a value of exactly 8 overflow pages */
-#define CACHE_CHUNK     (CACHE_VALUE_MAX - 8u)  /* body bytes of a chunk, beside its checksum */
-#define CACHE_SLOTS_MAX (1u << 24)              /* most objects; one byte of shm.ref each */
-#define CACHE_TAGS_MAX  32
-#define CACHE_VARY_MAX  16
-#define CACHE_FORMAT    4
+/* So long after it has been stored, a short body of which no copy in a coding is made yet is
+ * compressed for each who wants it so; after that a copy is there, or is not going to be. */
+#define CACHE_COPY_SOON_MS 2000
+#define CACHE_CHUNK        (CACHE_VALUE_MAX - 8u) /* body bytes of a chunk, beside its checksum */
+#define CACHE_SLOTS_MAX    (1u << 24)             /* most objects; one byte of shm.ref each */
+#define CACHE_TAGS_MAX     32
+#define CACHE_VARY_MAX     16
+#define CACHE_FORMAT       4
 
 struct cache_key {
     uint8_t hash[16];

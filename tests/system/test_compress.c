@@ -436,9 +436,9 @@ static void cache_why_tells_which_copies_there_are_and_who_gets_them(void **stat
     assert_int_equal(strncmp(copy_in(&h, "/json/5000", "br"), "not made", 8), 0);
     assert_int_equal(strncmp(copy_in(&h, "/json/5000", "gzip"), "not made", 8), 0);
     assert_string_equal(copy_in(&h, "/json/5000", "zstd"), "");
-    expect_next(&h, "/json/5000", "gzip, br;q=0.5", "identity, and gzip is made behind it");
-    wait_until(is_coded(&h, "/json/5000", "gzip", "gzip"), 5000);
-    assert_int_equal(strncmp(copy_in(&h, "/json/5000", "gzip"), "there ", 6), 0);
+    expect_next(&h, "/json/5000", "gzip, br;q=0.5",
+                "gzip, made for it, and a copy is made behind it");
+    wait_until(!strncmp(copy_in(&h, "/json/5000", "gzip"), "there ", 6), 5000);
     assert_int_equal(strncmp(copy_in(&h, "/json/5000", "br"), "not made", 8), 0);
     expect_next(&h, "/json/5000", "gzip, br;q=0.5", "gzip");
     expect_next(&h, "/json/5000", "", "identity");
@@ -449,7 +449,7 @@ static void cache_why_tells_which_copies_there_are_and_who_gets_them(void **stat
     assert_null(strstr(out, "content-coding"));
     assert_null(strstr(out, "next_coding"));
     wait_until((get(h.port, "/noise/4000", NULL), served_from_store(h.port, "/noise/4000")), 5000);
-    expect_next(&h, "/noise/4000", "br", "identity, and br is made behind it");
+    assert_true(is_coded(&h, "/noise/4000", "br", "identity"));
     wait_until(!strncmp(copy_in(&h, "/noise/4000", "br"), "none", 4), 5000);
     expect_next(&h, "/noise/4000", "br", "identity: br would not save a tenth");
     assert_int_equal(ctl(&h, NULL, "cache invalidate --all"), 0);
