@@ -135,10 +135,10 @@ int sandbox_enter(enum sandbox_kind kind)
         seccomp_init(kind == SANDBOX_MASTER ? SCMP_ACT_ALLOW : SCMP_ACT_ERRNO(ENOSYS));
     if (!filter)
         return -ENOMEM;
-    /* Nothing of others is in the same address space that speculation could read. */
-    int rc = seccomp_attr_set(filter, SCMP_FLTATR_CTL_SSB, 1);
-    if (rc == 0)
-        rc = sandbox_deny(filter, kind);
+    /* Nothing of others is in the same address space that speculation could read. Only seccomp(2)
+     * can say so: where the kernel or a service manager's filter has none, prctl(2) must do. */
+    (void)seccomp_attr_set(filter, SCMP_FLTATR_CTL_SSB, 1);
+    int rc = sandbox_deny(filter, kind);
     if (rc == 0 && kind != SANDBOX_MASTER)
         rc = sandbox_allow(filter, kind);
     if (rc == 0)

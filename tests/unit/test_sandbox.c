@@ -4,6 +4,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -32,6 +34,8 @@ static const enum sandbox_kind children[] = {SANDBOX_WORKER, SANDBOX_KEEPER, SAN
             return __LINE__;                                                                       \
     } while (0)
 
+static void (*before_entering)(void);
+
 /* Runs what in a process of that kind; fails the test at the line that it returns. */
 static void in_kind(enum sandbox_kind kind, int (*what)(enum sandbox_kind kind))
 {
@@ -41,6 +45,8 @@ static void in_kind(enum sandbox_kind kind, int (*what)(enum sandbox_kind kind))
     assert_true(pid >= 0);
     if (pid == 0) {
         sandbox_begin(false);
+        if (before_entering)
+            before_entering();
         const int code = sandbox_enter(kind), result = code < 0 ? code : what(kind);
         _exit(write(fd[1], &result, sizeof result) == sizeof result ? 0 : 1);
     }
@@ -190,6 +196,30 @@ static void a_filter_goes_on_top_of_the_masters(void **state)
     in_kind(SANDBOX_MASTER, try_child_of_master);
 }
 
+/* As the unit's SystemCallFilter= of a systemd that does not count seccomp(2) to @system-service.
+ */
+static void refuse_seccomp(void)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_seccomp, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    const struct sock_fprog program = {sizeof code / sizeof *code, code};
+    if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) < 0)
+        _exit(1);
+}
+
+static void a_filter_goes_under_one_that_refuses_seccomp(void **state)
+{
+    (void)state;
+    before_entering = refuse_seccomp;
+    in_kind(SANDBOX_WORKER, try_programs_and_others);
+    in_kind(SANDBOX_MASTER, try_child_of_master);
+    before_entering = NULL;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -200,6 +230,7 @@ int main(void)
         cmocka_unit_test(what_is_needed_stays),
         cmocka_unit_test(the_master_may_start_programs_and_little_else),
         cmocka_unit_test(a_filter_goes_on_top_of_the_masters),
+        cmocka_unit_test(a_filter_goes_under_one_that_refuses_seccomp),
     };
 #ifdef __SANITIZE_ADDRESS__
     puts("a build with a sanitizer has no filter: nothing to try");
