@@ -418,20 +418,35 @@ static int name_width(const msgpack_object *map)
     return width;
 }
 
+/* The value that is shown under that name: "ttl" may come as ttl_ms, or as a word. */
+static const msgpack_object_kv *find_named(const msgpack_object *map, const char *wanted)
+{
+    char key[64], name[NAME];
+    for (uint32_t i = 0; i < map->via.map.size; i++) {
+        if (!key_text(&map->via.map.ptr[i], key))
+            continue;
+        plain_name(key, name);
+        if (!strcmp(name, wanted))
+            return &map->via.map.ptr[i];
+    }
+    return NULL;
+}
+
 static void print_changes(FILE *to, const msgpack_object *before, const msgpack_object *after)
 {
-    char key[64], name[NAME], was[CELL], is[CELL];
+    char key[64], old_key[64], name[NAME], was[CELL], is[CELL];
     bool any = false;
     for (uint32_t i = 0; i < after->via.map.size; i++) {
         const msgpack_object_kv *kv = &after->via.map.ptr[i];
-        const msgpack_object *old = key_text(kv, key) ? rpc_in_get(before, key) : NULL;
-        if (equal(old, &kv->val))
+        if (!key_text(kv, key))
             continue;
         plain_name(key, name);
-        if (old)
-            show_value(key, old, was);
-        else
-            strcpy(was, "-");
+        const msgpack_object_kv *old = find_named(before, name);
+        if (old && equal(&old->key, &kv->key) && equal(&old->val, &kv->val))
+            continue;
+        strcpy(was, "-");
+        if (old && key_text(old, old_key))
+            show_value(old_key, &old->val, was);
         show_value(key, &kv->val, is);
         fprintf(to, "%s: %s -> %s\n", name, was, is);
         any = true;
