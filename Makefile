@@ -38,8 +38,10 @@ DEBS_TEST  := curl libwslay-dev python3-msgpack chromium
 # ---- what is built from what -------------------------------------------------
 lib_src        := $(wildcard libshared/*.c)
 http_src       := $(wildcard daemons/http/*.c)
+net_src        := $(wildcard daemons/net/*.c)
 rpc_src        := $(wildcard daemons/rpc/*.c)
-polderd_src    := $(wildcard daemons/master/*.c daemons/worker/*.c daemons/keeper/*.c daemons/control/*.c)
+polderd_src    := $(wildcard daemons/master/*.c daemons/worker/*.c daemons/keeper/*.c daemons/control/*.c \
+                             daemons/control/*/*.c)
 supervisor_src := $(wildcard daemons/supervisor/*.c)
 ctl_src        := $(wildcard admin/*.c)
 llhttp_src     := $(wildcard /usr/share/llhttp/*.c)
@@ -54,6 +56,7 @@ mains := daemons/master/main.c daemons/supervisor/main.c admin/main.c
 
 LIB   := $(BUILD)/libshared.a
 HTTP  := $(BUILD)/libhttp.a
+NET   := $(BUILD)/libnet.a
 RPC   := $(BUILD)/librpc.a
 PARTS := $(BUILD)/libdaemons.a
 bins  := $(BUILD)/polderd $(if $(supervisor_src),$(BUILD)/polder-supervisor) $(if $(ctl_src),$(BUILD)/polderctl)
@@ -69,15 +72,16 @@ bins: $(bins)
 
 $(LIB): $(call obj,$(lib_src))
 $(HTTP): $(call obj,$(http_src)) $(patsubst /usr/share/llhttp/%.c,$(BUILD)/obj/llhttp/%.o,$(llhttp_src))
+$(NET): $(call obj,$(net_src))
 $(RPC): $(call obj,$(rpc_src))
 $(PARTS): $(call obj,$(filter-out $(mains),$(polderd_src) $(supervisor_src)))
-$(LIB) $(HTTP) $(RPC) $(PARTS):
+$(LIB) $(HTTP) $(NET) $(RPC) $(PARTS):
 	@mkdir -p $(@D)
 	@rm -f $@
 	$(AR) rcs $@ $^
 
-$(BUILD)/polderd: $(call obj,$(polderd_src)) $(RPC) $(HTTP) $(LIB)
-$(BUILD)/polder-supervisor: $(call obj,$(supervisor_src)) $(RPC) $(HTTP) $(LIB)
+$(BUILD)/polderd: $(call obj,$(polderd_src)) $(RPC) $(NET) $(HTTP) $(LIB)
+$(BUILD)/polder-supervisor: $(call obj,$(supervisor_src)) $(RPC) $(NET) $(HTTP) $(LIB)
 $(BUILD)/polderctl: $(call obj,$(ctl_src)) $(LIB)
 $(bins):
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
@@ -89,9 +93,9 @@ $(BUILD)/obj/llhttp/%.o: /usr/share/llhttp/%.c
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) -O3 -g $(SAN) $(HARDEN) -w -c -o $@ $<
 
-$(BUILD)/unit/%: $(BUILD)/obj/tests/unit/%.o $(PARTS) $(RPC) $(HTTP) $(LIB)
+$(BUILD)/unit/%: $(BUILD)/obj/tests/unit/%.o $(PARTS) $(RPC) $(NET) $(HTTP) $(LIB)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -o $@ $< -Wl,--start-group $(PARTS) $(RPC) $(HTTP) $(LIB) -Wl,--end-group $(LDLIBS) -lcmocka
+	$(CC) $(LDFLAGS) -o $@ $< -Wl,--start-group $(PARTS) $(RPC) $(NET) $(HTTP) $(LIB) -Wl,--end-group $(LDLIBS) -lcmocka
 $(BUILD)/unit/test_frames_peer: LDLIBS += -lwslay
 $(BUILD)/unit/test_coding $(BUILD)/system/test_compress $(BUILD)/system/test_compress_stream: LDLIBS += -lbrotlidec
 $(BUILD)/system/%: $(BUILD)/obj/tests/system/%.o $(call obj,$(harness_src)) $(LIB)
@@ -152,9 +156,9 @@ bench_bins := $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(wildcard tests/bench
 bench: deps-bench bins $(bench_bins) ## cost of hits and WebSockets against the floor, nginx and HAProxy
 	@tests/bench/run $(BUILD)
 	@tests/bench/ws $(BUILD)
-$(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(PARTS) $(RPC) $(HTTP) $(LIB)
+$(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(PARTS) $(RPC) $(NET) $(HTTP) $(LIB)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -o $@ $< -Wl,--start-group $(PARTS) $(RPC) $(HTTP) $(LIB) -Wl,--end-group $(LDLIBS) -lpthread
+	$(CC) $(LDFLAGS) -o $@ $< -Wl,--start-group $(PARTS) $(RPC) $(NET) $(HTTP) $(LIB) -Wl,--end-group $(LDLIBS) -lpthread
 
 sources := $(shell git ls-files '*.c' '*.h' 2>/dev/null)
 lint: ## clang-format on all, clang-tidy on what is shipped

@@ -69,6 +69,17 @@ int rpc_in_u64(const msgpack_object *map, const char *key, uint64_t most, uint64
     return errno || *out > most ? -ERANGE : 0;
 }
 
+double rpc_in_f64(const msgpack_object *map, const char *key, double absent)
+{
+    const msgpack_object *o = rpc_in_get(map, key);
+    if (!o)
+        return absent;
+    if (o->type == MSGPACK_OBJECT_POSITIVE_INTEGER)
+        return (double)o->via.u64;
+    return o->type == MSGPACK_OBJECT_FLOAT64 || o->type == MSGPACK_OBJECT_FLOAT32 ? o->via.f64
+                                                                                  : absent;
+}
+
 bool rpc_in_flag(const msgpack_object *map, const char *key)
 {
     char text[8];

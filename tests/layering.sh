@@ -3,8 +3,12 @@
 # Who may include whom. Prints each offence as FILE:LINE and fails if there is one.
 #
 #   include/polder, libshared   nothing of daemons or admin
-#   daemons/http, daemons/rpc   (shared protocol code) nothing of a process
-#   daemons/X                   nothing of another daemons/Y but http and rpc
+#   daemons/http                (shared protocol code) nothing of a process
+#   daemons/net                 (sockets that daemons share) http
+#   daemons/rpc                 net
+#   daemons/X                   nothing of another daemons/Y but http, net and rpc
+#   daemons/control             model < methods, ops < the files of the folder itself; methods and ops know nothing of
+#                               each other
 #   admin                       of Polder only polder/*.h and the tables
 #   lmdb.h                      only libshared/cache*.c and daemons/keeper
 #   daemons/master              no loop, no parser, no database
@@ -18,6 +22,9 @@ includes() { # FILE:LINE:HEADER
 includes | awk -F: '
 function offence(why) { printf "%s:%s: %s: %s\n", $1, $2, $3, why; bad = 1 }
 function ours(h) { return h ~ /^(daemons|admin|libshared|tests)\// }
+BEGIN {
+    below["daemons/http"]; below["daemons/net"] = "daemons/http"; below["daemons/rpc"] = "daemons/net"
+}
 {
     n = split($1, dir, "/")
     folder = dir[1] == "daemons" ? dir[1] "/" dir[2] : dir[1]
@@ -35,12 +42,15 @@ function ours(h) { return h ~ /^(daemons|admin|libshared|tests)\// }
         if (target != "libshared") offence("libshared knows no daemon and no admin")
     } else if (folder == "admin") {
         if (target != "admin") offence("admin speaks the protocol and knows no process")
-    } else if (folder == "daemons/http" || folder == "daemons/rpc") {
-        if (target != folder) offence("protocol code knows no process")
-    } else if (target ~ /^daemons\// && target != folder && target != "daemons/http" && target != "daemons/rpc")
+    } else if (folder in below) {
+        if (target != folder && target != below[folder]) offence("what daemons share knows no process")
+    } else if (target ~ /^daemons\// && target != folder && !(target in below))
         offence("a process folder includes nothing of another")
     else if (target != folder && target !~ /^daemons\// )
         offence("a process folder uses polder/*.h")
+    if (folder == "daemons/control" && n > 3 && part[2] == "control" && 4 in part && part[3] != dir[3] &&
+        !(part[3] == "model" && dir[3] != "model"))
+        offence("in control, model is below methods and ops, which know nothing of each other")
     if (folder == "daemons/master" && header ~ /^(ev|confuse|msgpack|lmdb|llhttp|jansson)\.h$/)
         offence("the master has no loop, no parser, no database")
 }

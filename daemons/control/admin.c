@@ -23,7 +23,7 @@ static void ask_supervisor(struct control *c, const struct rpc_call *call)
     rpc_out_init(&params);
     rpc_out_object(&params, NULL, call->params);
     snprintf(method, sizeof method, "%.*s", (int)call->method_len, call->method);
-    admin_forward(c, call->reply, &c->supervisor, method, &params);
+    admin_forward(c, call->reply, &c->peers.supervisor, method, &params);
 }
 
 /* A row each, whatever their number. */
@@ -193,17 +193,14 @@ void admin_forward_for(struct control *c, struct rpc_reply *reply, struct rpc_cl
         admin_error(c, reply, RPC_FAILED, "out of memory");
         return;
     }
-    *f = (struct forwarded){c, reply,
-                            to == &c->keeper   ? "keeper"
-                            : to == &c->worker ? "worker"
-                                               : "supervisor"};
+    *f = (struct forwarded){c, reply, peers_name(&c->peers, to)};
     rpc_client_call(to, method, params, timeout_ms, on_forwarded, f);
 }
 
 void admin_forward(struct control *c, struct rpc_reply *reply, struct rpc_client *to,
                    const char *method, struct rpc_out *params)
 {
-    admin_forward_for(c, reply, to, method, params, CONTROL_ASK_MS);
+    admin_forward_for(c, reply, to, method, params, PEERS_ANSWER_MS);
 }
 
 /* ---- the socket ---- */

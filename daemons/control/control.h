@@ -2,18 +2,13 @@
 /*
  * control: the process that operators and monitoring talk to. Private to daemons/control.
  *
- *   main.c              first steps, loop, last steps; follows the configuration
- *   admin.c             the admin socket: who calls what; logs changes; passes on to keeper and
- * supervisor methods_status.c    status, reload, drain      methods_cache.c     cache.*
- *   methods_warm.c      cache.warm
- *   methods_guard.c     cache.guard; what follows when the leak guard has quarantined a route
- *   methods_limit.c     limit.*                    methods_upstream.c  upstream.*
- *   methods_log.c       log.level, log.reopen
- *   methods_try.c       limit.try                  health.c            what is wrong now
- *   servers.c           conditions of backends
- *   ops.c               a small HTTP server: ops.listen, and ops.sock for the workers
- *   pages.c             which page; health, readiness, index
- *   metrics.c           /metrics                   telemetry.c         /api/telemetry/…
+ *   main.c     first steps, loop, last steps; follows the configuration
+ *   admin.c    the admin socket: who calls what; logs changes; passes on to keeper and supervisor
+ *   methods_*  answer the calls, a noun a file
+ *   ops/       pages over HTTP: health, metrics, telemetry
+ *   model/     what is found out and decided, for methods and pages alike
+ *   servers.c  conditions of backends
+ *   peers.c    the processes that control asks and tells
  *
  * It never touches the disk of the cache, so an invalidation is acknowledged even while the keeper
  * hangs on it. It may be killed at any instant: what it changes is changed by single stores or, in
@@ -21,7 +16,8 @@
  */
 #ifndef POLDER_CONTROL_H
 #define POLDER_CONTROL_H
-#include "daemons/rpc/client.h"
+#include "daemons/control/model/health.h"
+#include "daemons/control/peers.h"
 #include "daemons/rpc/server.h"
 #include "polder/field.h"
 #include "polder/process.h"
@@ -31,30 +27,11 @@
 #include <ev.h>
 #include <stdbool.h>
 
-#define CONTROL_ASK_MS 2000 /* how long keeper and supervisor may take to answer */
-
 struct config_limit;
-struct page_text;
-struct ops;
 struct config_route;
 struct reload_wait;
 struct reopen_wait;
 struct reload_report;
-
-/* A counter that should stand still, see health.c. Times are monotonic. */
-struct growth {
-    bool known; /* total has been looked at before */
-    bool holds;
-    uint64_t total, before; /* now, and when it began to grow */
-    uint64_t grown_ms;
-};
-
-enum supervisor_state {
-    SUPERVISOR_UNKNOWN,
-    SUPERVISOR_ANSWERS,
-    SUPERVISOR_MISSING, /* nobody listens on its socket */
-    SUPERVISOR_HANGS,   /* somebody listens, and does not answer */
-};
 
 struct control {
     const struct process *process;
@@ -62,9 +39,6 @@ struct control {
     struct stats_slab *stats;
 
     struct ev_loop *loop;
-    ev_io event;
-    ev_timer tick;
-    ev_signal term;
 
     uint32_t region; /* followed; UINT32_MAX: none yet */
     const struct config *config;
@@ -73,8 +47,7 @@ struct control {
     struct rpc_server *admin;          /* NULL: could not be opened yet; tried again each second */
     const struct config *admin_config; /* whose mode and group it has */
     char admin_complaint[256];
-    struct rpc_client keeper, supervisor, worker; /* worker: the first one */
-    struct ops *ops;
+    struct peers peers;
     struct reload_wait *reloads;  /* callers that wait for it */
     struct reload_report *report; /* of the last one; NULL: none yet */
     struct {
@@ -83,9 +56,7 @@ struct control {
         bool supervisor_there, supervisor_asked, supervisor_failed;
     } reopen;
     struct growth limiter[3];
-    bool ws_changed;       /* by ws set without --persist, since the last reload */
-    bool supervisor_asked; /* see health.c */
-    enum supervisor_state supervisor_state;
+    bool ws_changed; /* by ws set without --persist, since the last reload */
 };
 
 /* ---- admin.c ---- */
@@ -96,7 +67,7 @@ void admin_error(struct control *c, struct rpc_reply *reply, enum rpc_error code
 /* Lets another process answer. params: taken. */
 void admin_forward(struct control *c, struct rpc_reply *reply, struct rpc_client *to,
                    const char *method, struct rpc_out *params);
-/* The same for what takes longer than CONTROL_ASK_MS. */
+/* The same for what takes longer than PEERS_ANSWER_MS. */
 void admin_forward_for(struct control *c, struct rpc_reply *reply, struct rpc_client *to,
                        const char *method, struct rpc_out *params, unsigned timeout_ms);
 /* One line of what a caller asked for, without secrets; for the log. */
@@ -184,64 +155,4 @@ void servers_look(struct control *c); /* each second */
 /* The configurations that some process serves with: what changes at run time changes in all. */
 size_t control_live_regions(const struct control *c, struct config_region *out[SHARED_REGIONS]);
 
-/* ---- health.c ---- */
-void health_look(struct control *c); /* each second: raises and clears what control can see */
-bool health_is_ready(struct control *c);
-/* The list "conditions". */
-void health_put_conditions(const struct control *c, struct rpc_out *o);
-/* JSON strings, with commas between them; is it ready in spite of them? */
-bool health_put_reasons(struct control *c, struct page_text *t);
-void health_put_json(struct control *c, struct page_text *t);
-/* Has the counter grown within the last minute? */
-bool growth_look(struct growth *g, uint64_t total, uint64_t now_ms);
-
-/* ---- ops.c ---- */
-struct ops_request; /* one that waits for its answer */
-struct ops *ops_new(struct control *c);
-void ops_free(struct ops *ops);
-void ops_follow(struct ops *ops); /* opens what the configuration wants, closes what it does not */
-/* Exactly once a request, now or later; body is copied. */
-void ops_answer(struct ops_request *r, unsigned status, const char *type, const char *body,
-                size_t len);
-
-/* ---- pages.c ---- */
-struct page_call {
-    struct ops_request *request;
-    struct field_text path;
-    bool get;         /* GET or HEAD */
-    bool openmetrics; /* Accept asks for it */
-    bool public;      /* through a worker: telemetry only */
-};
-void pages_answer(struct control *c, const struct page_call *call);
-struct workers_count {
-    uint32_t wanted, ready, draining;
-};
-void pages_count_workers(const struct control *c, struct workers_count *out);
-
-/* ---- a text that grows ---- */
-struct page_text {
-    char *at;
-    size_t len, size;
-    bool failed;
-};
-void page_put(struct page_text *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
-void page_put_json(struct page_text *t, const char *text); /* within quotes */
-
-/* ---- metrics.c, telemetry.c ---- */
-/* websocket: what ws.stats has answered; NULL: no supervisor. */
-void metrics_write(const struct control *c, bool openmetrics, const msgpack_object *websocket,
-                   struct page_text *out);
-/* Tells the supervisor, where there is one; params: taken. Nobody waits for the answer. */
-void control_tell_supervisor(struct control *c, const char *method, struct rpc_out *params);
-/* A number of a map, of whatever kind; absent: what it is otherwise. */
-double telemetry_number(const msgpack_object *map, const char *key, double absent);
-void telemetry_cache(const struct control *c, struct page_text *out);
-void telemetry_websocket(struct control *c, struct ops_request *request);
-/* Sums that several pages show. */
-struct cache_sums {
-    uint64_t hits, misses, stale;
-    double hit_rate, miss_rate; /* 0..1; stale answers are hits: the backend was not asked */
-};
-void telemetry_sums(const struct control *c, struct cache_sums *out);
-double telemetry_mean_response_s(const struct control *c); /* of all answers to clients */
 #endif

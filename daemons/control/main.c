@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* main: control's life from fork to exit, and how it follows the configuration. */
 #include "daemons/control/control.h"
+#include "daemons/control/ops/ops.h"
 #include "polder/clock.h"
 #include "polder/config.h"
 #include "polder/log.h"
@@ -15,6 +16,14 @@
 #define TICK_S     1.
 #define STARTING_S .05 /* until all is ready: the master waits for it */
 #define LAST_TURNS 16  /* of the loop, to get the last answers out */
+
+struct life {
+    struct control control;
+    struct ops *ops;
+    ev_io event;
+    ev_timer tick;
+    ev_signal term;
+};
 
 static bool is_served(const struct control *c, const struct config_region *region)
 {
@@ -50,23 +59,28 @@ static void adopt_persisted(const struct control *c)
         runtime_publish(page, &values);
 }
 
-static void follow(struct control *c)
+static void adopt_region(struct control *c, uint32_t region)
 {
+    const bool first = c->region == UINT32_MAX;
+    const struct config *old = c->config;
+    const struct runtime_page *old_page = c->runtime;
+    c->region = region;
+    c->config = c->shared->region[region]->config;
+    c->runtime = &c->shared->region[region]->runtime;
+    if (first) /* this control may have died, and other values may run by now */
+        return;
+    adopt_persisted(c);
+    reload_report(c, old, old_page);
+}
+
+static void follow(struct life *l)
+{
+    struct control *c = &l->control;
     const uint32_t region = atomic_load_explicit(&c->shared->proc->region, memory_order_acquire);
-    if (region != c->region && region < SHARED_REGIONS && c->shared->region[region]->config) {
-        const bool first = c->region == UINT32_MAX;
-        const struct config *old = c->config;
-        const struct runtime_page *old_page = c->runtime;
-        c->region = region;
-        c->config = c->shared->region[region]->config;
-        c->runtime = &c->shared->region[region]->runtime;
-        if (!first) /* else this control has died, and other values may run by now */
-            adopt_persisted(c);
-        if (!first)
-            reload_report(c, old, old_page);
-    }
+    if (region != c->region && region < SHARED_REGIONS && c->shared->region[region]->config)
+        adopt_region(c, region);
     admin_follow(c);
-    ops_follow(c->ops);
+    ops_follow(l->ops);
     reload_watch(c);
     logs_follow(c);
     guard_follow(c);
@@ -76,42 +90,32 @@ static void follow(struct control *c)
 
 static void on_event(struct ev_loop *loop, ev_io *w, int revents)
 {
-    struct control *c = w->data;
+    struct life *l = w->data;
     uint64_t count;
     (void)loop;
     (void)revents;
     const ssize_t n = read(w->fd, &count, sizeof count);
     (void)n; /* only there to be woken */
-    process_beat(c->process, clock_mono_ms());
-    follow(c);
+    process_beat(l->control.process, clock_mono_ms());
+    follow(l);
 }
 
-static void on_told(void *arg, enum rpc_error code, const char *message,
-                    const msgpack_object *result)
+static void look(struct control *c)
 {
-    (void)arg, (void)code, (void)message, (void)result;
-}
-
-void control_tell_supervisor(struct control *c, const char *method, struct rpc_out *params)
-{
-    char path[128];
-    snprintf(path, sizeof path, "%s/supervisor-rpc.sock", c->config->runtime_dir);
-    if (access(path, F_OK) == 0)
-        rpc_client_call(&c->supervisor, method, params, CONTROL_ASK_MS, on_told, NULL);
-    else
-        rpc_out_fini(params);
+    health_look(c);
+    servers_look(c);
 }
 
 static void on_tick(struct ev_loop *loop, ev_timer *w, int revents)
 {
-    struct control *c = w->data;
+    struct life *l = w->data;
+    struct control *c = &l->control;
     (void)revents;
     process_beat(c->process, clock_mono_ms());
-    follow(c);
+    follow(l);
     limit_trials_end(c);
     limit_tries_end(c);
-    health_look(c);
-    servers_look(c);
+    look(c);
     if (w->repeat < TICK_S && atomic_load(&c->shared->proc->was_ready)) {
         w->repeat = TICK_S;
         ev_timer_again(loop, w);
@@ -125,70 +129,64 @@ static void on_term(struct ev_loop *loop, ev_signal *w, int revents)
     ev_break(loop, EVBREAK_ALL);
 }
 
-static bool loop_open(struct control *c)
+static bool loop_open(struct life *l)
 {
+    struct control *c = &l->control;
     c->loop = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV);
     if (!c->loop)
         return false;
-    ev_io_init(&c->event, on_event, c->shared->control_event, EV_READ);
-    ev_timer_init(&c->tick, on_tick, STARTING_S, STARTING_S);
-    ev_signal_init(&c->term, on_term, SIGTERM);
-    c->event.data = c->tick.data = c;
-    ev_io_start(c->loop, &c->event);
-    ev_timer_start(c->loop, &c->tick);
-    ev_signal_start(c->loop, &c->term);
+    ev_io_init(&l->event, on_event, c->shared->control_event, EV_READ);
+    ev_timer_init(&l->tick, on_tick, STARTING_S, STARTING_S);
+    ev_signal_init(&l->term, on_term, SIGTERM);
+    l->event.data = l->tick.data = l;
+    ev_io_start(c->loop, &l->event);
+    ev_timer_start(c->loop, &l->tick);
+    ev_signal_start(c->loop, &l->term);
     return true;
 }
 
-static bool control_init(struct control *c, const struct process *process)
+static bool life_init(struct life *l, const struct process *process)
 {
-    char path[128];
+    struct control *c = &l->control;
     c->process = process;
     c->shared = process->shared;
     c->stats = &c->shared->stats[process->slot];
     c->region = UINT32_MAX;
     c->config = process->region->config;
     c->runtime = &process->region->runtime;
-    if (!loop_open(c) || !(c->ops = ops_new(c)))
+    if (!loop_open(l) || !(l->ops = ops_new(c)))
         return false;
-    snprintf(path, sizeof path, "%s/keeper.sock", c->config->runtime_dir);
-    rpc_client_init(&c->keeper, c->loop, path);
-    snprintf(path, sizeof path, "%s/supervisor-rpc.sock", c->config->runtime_dir);
-    rpc_client_init(&c->supervisor, c->loop, path);
-    snprintf(path, sizeof path, "%s/worker.sock", c->config->runtime_dir);
-    rpc_client_init(&c->worker, c->loop, path);
+    peers_init(&c->peers, c->loop, c->config->runtime_dir);
     return true;
 }
 
-static void control_fini(struct control *c)
+static void life_fini(struct life *l)
 {
-    rpc_client_fini(&c->keeper);
-    rpc_client_fini(&c->supervisor);
-    rpc_client_fini(&c->worker);
+    struct control *c = &l->control;
+    peers_fini(&c->peers);
     for (int i = 0; i < LAST_TURNS; i++)
         ev_run(c->loop, EVRUN_NOWAIT);
     admin_close(c);
-    ops_free(c->ops);
-    ev_io_stop(c->loop, &c->event);
-    ev_timer_stop(c->loop, &c->tick);
-    ev_signal_stop(c->loop, &c->term);
+    ops_free(l->ops);
+    ev_io_stop(c->loop, &l->event);
+    ev_timer_stop(c->loop, &l->tick);
+    ev_signal_stop(c->loop, &l->term);
     ev_loop_destroy(c->loop);
 }
 
 int control_run(const struct process *process)
 {
-    struct control c = {0};
+    struct life l = {0};
     process_start(process, "control");
-    if (!control_init(&c, process)) {
+    if (!life_init(&l, process)) {
         log_error("control: cannot start: no event loop");
         return 1;
     }
-    follow(&c);
-    health_look(&c);
-    servers_look(&c);
+    follow(&l);
+    look(&l.control);
     process_ready(process);
-    sandbox_enter_or_warn(SANDBOX_CONTROL, c.config->sandbox);
-    ev_run(c.loop, 0);
-    control_fini(&c);
+    sandbox_enter_or_warn(SANDBOX_CONTROL, l.control.config->sandbox);
+    ev_run(l.control.loop, 0);
+    life_fini(&l);
     return 0;
 }

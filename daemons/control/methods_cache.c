@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* methods_cache: cache.stats, list, show, invalidate and set. */
 #include "daemons/control/control.h"
+#include "daemons/control/model/traffic.h"
 #include "polder/config.h"
 #include "polder/inval.h"
 #include "polder/ring.h"
@@ -21,7 +22,7 @@ void cache_stats(struct control *c, const struct rpc_call *call)
     struct cache_sums sums;
     struct runtime_values values;
     runtime_read(c->runtime, &values);
-    telemetry_sums(c, &sums);
+    traffic_cache_sums(s, &sums);
     struct rpc_out *o = rpc_reply_result(call->reply);
     rpc_out_map(o, NULL);
     rpc_out_bool(o, "ready", stats_gauge_total(s, STATS_GAUGE_CACHE_READY) > 0);
@@ -34,7 +35,7 @@ void cache_stats(struct control *c, const struct rpc_call *call)
     rpc_out_u64(o, "stale", sums.stale);
     rpc_out_u64(o, "misses", sums.misses);
     rpc_out_f64(o, "miss_rate", sums.miss_rate);
-    rpc_out_f64(o, "mean_response_seconds", telemetry_mean_response_s(c));
+    rpc_out_f64(o, "mean_response_seconds", traffic_mean_response_s(s));
     static const struct {
         const char *key;
         enum stats_counter counter;
@@ -127,7 +128,7 @@ void cache_list(struct control *c, const struct rpc_call *call)
             rpc_out_object(&params, others[i], value);
     }
     rpc_out_end(&params);
-    admin_forward(c, call->reply, &c->keeper, "cache.list", &params);
+    admin_forward(c, call->reply, &c->peers.keeper, "cache.list", &params);
 }
 
 /* The URL as it is keyed; RPC_OK or the call is answered. */
@@ -158,7 +159,7 @@ static void forward_url(struct control *c, const struct rpc_call *call, const ch
     if (value)
         rpc_out_object(&params, other, value);
     rpc_out_end(&params);
-    admin_forward(c, call->reply, &c->keeper, method, &params);
+    admin_forward(c, call->reply, &c->peers.keeper, method, &params);
 }
 
 void cache_show(struct control *c, const struct rpc_call *call)
@@ -245,7 +246,7 @@ static void tell_supervisor(struct control *c, const struct invalidation *in)
     else
         rpc_out_str(&params, "prefix", "/");
     rpc_out_end(&params);
-    control_tell_supervisor(c, "ws.invalidated", &params);
+    peers_tell_supervisor(&c->peers, "ws.invalidated", &params);
 }
 
 static bool mark_url(struct control *c, const struct rpc_call *call, struct invalidation *in)

@@ -14,18 +14,10 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define REOPEN_PATIENCE_MS 10000
 
 /* ---- log.level ---- */
-
-static bool supervisor_is_there(const struct control *c)
-{
-    char path[128];
-    snprintf(path, sizeof path, "%s/supervisor-rpc.sock", c->config->runtime_dir);
-    return access(path, F_OK) == 0;
-}
 
 static void tell_level(struct control *c, enum log_level level)
 {
@@ -34,7 +26,7 @@ static void tell_level(struct control *c, enum log_level level)
     rpc_out_map(&params, NULL);
     rpc_out_str(&params, "level", log_level_word(level));
     rpc_out_end(&params);
-    control_tell_supervisor(c, "log.level", &params);
+    peers_tell_supervisor(&c->peers, "log.level", &params);
 }
 
 void log_level_run(struct control *c, const struct rpc_call *call)
@@ -83,12 +75,12 @@ static void on_supervisor(void *arg, enum rpc_error code, const char *message,
 
 static void ask_supervisor(struct control *c)
 {
-    c->reopen.supervisor_there = supervisor_is_there(c);
+    c->reopen.supervisor_there = peers_has_supervisor(&c->peers);
     c->reopen.supervisor_failed = false;
     if (!c->reopen.supervisor_there || c->reopen.supervisor_asked)
         return;
     c->reopen.supervisor_asked = true;
-    rpc_client_call(&c->supervisor, "log.reopen", NULL, CONTROL_ASK_MS, on_supervisor, c);
+    rpc_client_call(&c->peers.supervisor, "log.reopen", NULL, PEERS_ANSWER_MS, on_supervisor, c);
 }
 
 /* Workers that still write to the old file. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* methods_status: status, drain and stop. */
 #include "daemons/control/control.h"
+#include "daemons/control/model/traffic.h"
 #include "polder/clock.h"
 #include "polder/config.h"
 
@@ -46,7 +47,7 @@ static const char *supervisor_text(const struct control *c)
                                        [SUPERVISOR_ANSWERS] = "answers",
                                        [SUPERVISOR_MISSING] = "missing",
                                        [SUPERVISOR_HANGS] = "does not answer"};
-    return config_has_websockets(c->config) ? text[c->supervisor_state] : "not needed";
+    return config_has_websockets(c->config) ? text[c->peers.supervisor_state] : "not needed";
 }
 
 static void put_texts(struct rpc_out *o, const char *key, const char *const *text, uint32_t n)
@@ -61,7 +62,7 @@ static void put_traffic(const struct control *c, struct rpc_out *o)
 {
     const struct stats_slab *s = c->shared->stats;
     struct cache_sums sums;
-    telemetry_sums(c, &sums);
+    traffic_cache_sums(s, &sums);
     rpc_out_u64(o, "requests", stats_total(s, STATS_REQUESTS));
     rpc_out_u64(o, "connections_open", stats_gauge_total(s, STATS_GAUGE_CONNECTIONS_OPEN));
     rpc_out_f64(o, "cache_hit_rate", sums.hit_rate);
@@ -89,17 +90,38 @@ static void put_listeners(const struct control *c, struct rpc_out *o)
                 proc->sockets_from_systemd ? "systemd; listen in the file is not used" : "listen");
 }
 
+static void put_conditions(struct rpc_out *o, const struct health *h)
+{
+    const uint64_t now_ms = clock_real_ms();
+    rpc_out_list(o, "conditions");
+    for (size_t i = 0; i < h->n; i++) {
+        const struct condition *x = &h->condition[i];
+        const struct condition_kind *k = condition_kind(x->id);
+        rpc_out_map(o, NULL);
+        rpc_out_str(o, "condition", k->name);
+        rpc_out_str(o, "severity", condition_severity_name(k->severity));
+        rpc_out_u64(o, "since_ms", now_ms > x->since_ms ? now_ms - x->since_ms : 0);
+        rpc_out_str(o, "subject", x->subject);
+        rpc_out_str(o, "reason", x->reason);
+        rpc_out_str(o, "what", k->meaning);
+        rpc_out_end(o);
+    }
+    rpc_out_end(o);
+}
+
 void status_show(struct control *c, const struct rpc_call *call)
 {
     const struct proc_table *proc = c->shared->proc;
     const uint64_t now_ms = clock_mono_ms();
     struct workers_count workers;
-    pages_count_workers(c, &workers);
+    struct health health;
+    health_get(c, &health);
+    health_count_workers(c, &workers);
     struct rpc_out *o = rpc_reply_result(call->reply);
     rpc_out_map(o, NULL);
     rpc_out_str(o, "version", POLDER_VERSION);
     rpc_out_u64(o, "uptime_ms", now_ms - atomic_load(&proc->started_ms));
-    rpc_out_bool(o, "ready", health_is_ready(c));
+    rpc_out_bool(o, "ready", health.ready);
     rpc_out_bool(o, "draining", atomic_load(&proc->draining) != 0);
     rpc_out_bool(o, "drained", atomic_load(&proc->drained) != 0);
     rpc_out_str(o, "configuration", c->config->path);
@@ -112,7 +134,7 @@ void status_show(struct control *c, const struct rpc_call *call)
     rpc_out_str(o, "ops", c->config->ops_listen.len ? c->config->ops_listen.text : "");
     guard_put_quarantined(c, o, "quarantined");
     put_texts(o, "not_active_yet", c->config->inactive, c->config->n_inactive);
-    health_put_conditions(c, o);
+    put_conditions(o, &health);
     put_processes(c, o, now_ms);
     rpc_out_end(o);
     rpc_reply_send(call->reply);

@@ -151,7 +151,7 @@ static void tell_supervisor(struct control *c, const char *upstream, const char 
     rpc_out_str(&params, "server", server);
     rpc_out_u64(&params, "weight", weight);
     rpc_out_end(&params);
-    control_tell_supervisor(c, "ws.weight", &params);
+    peers_tell_supervisor(&c->peers, "ws.weight", &params);
 }
 
 /* The server that the call names, with texts that outlive it; NULL: the call is answered. */

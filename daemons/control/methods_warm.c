@@ -59,5 +59,5 @@ void cache_warm(struct control *c, const struct rpc_call *call)
     rpc_out_map(&params, NULL);
     rpc_out_object(&params, "url", list);
     rpc_out_end(&params);
-    admin_forward_for(c, call->reply, &c->worker, "cache.warm", &params, ANSWER_MS);
+    admin_forward_for(c, call->reply, &c->peers.worker, "cache.warm", &params, ANSWER_MS);
 }

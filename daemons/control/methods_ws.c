@@ -22,7 +22,7 @@ static void forward(struct control *c, const struct rpc_call *call, const char *
     struct rpc_out params;
     rpc_out_init(&params);
     rpc_out_object(&params, NULL, call->params);
-    admin_forward(c, call->reply, &c->supervisor, method, &params);
+    admin_forward(c, call->reply, &c->peers.supervisor, method, &params);
 }
 
 static void on_changed(void *arg, enum rpc_error code, const char *message,
@@ -93,7 +93,7 @@ void ws_set(struct control *c, const struct rpc_call *call)
     }
     rpc_out_init(&params);
     rpc_out_object(&params, NULL, call->params);
-    rpc_client_call(&c->supervisor, "ws.set", &params, CONTROL_ASK_MS, on_changed, w);
+    rpc_client_call(&c->peers.supervisor, "ws.set", &params, PEERS_ANSWER_MS, on_changed, w);
 }
 
 /* All of a route, or of what is set for all and of every route. */

@@ -2,7 +2,7 @@
 /* client: see client.h. */
 #include "daemons/rpc/client.h"
 #include "daemons/rpc/message.h"
-#include "daemons/rpc/socket.h"
+#include "daemons/net/unix_socket.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -183,7 +183,7 @@ void rpc_client_call(struct rpc_client *client, const char *method, struct rpc_o
     write_request(a, method, params);
     if (params)
         rpc_out_fini(params);
-    a->fd = client->n_asks > ASKS_MAX ? -EAGAIN : rpc_socket_connect(client->path);
+    a->fd = client->n_asks > ASKS_MAX ? -EAGAIN : unix_socket_connect(client->path);
     ev_io_init(&a->io, on_io, a->fd, EV_WRITE);
     ev_timer_init(&a->timer, on_timer, a->fd < 0 ? 0. : timeout_ms / 1000., 0.);
     a->io.data = a->timer.data = a;

@@ -7,8 +7,8 @@
  * happens in the connection's own watchers, so no handler ever sees its connection vanish.
  */
 #include "daemons/rpc/server.h"
+#include "daemons/net/listener.h"
 #include "daemons/rpc/message.h"
-#include "daemons/rpc/socket.h"
 #include "polder/log.h"
 
 #include <errno.h>
@@ -61,9 +61,7 @@ struct rpc_reply {
 
 struct rpc_server {
     struct ev_loop *loop;
-    struct rpc_socket socket;
-    ev_io accept;
-    ev_timer pause; /* of accepting, when descriptors are short */
+    struct listener listener;
     gid_t gid;
     rpc_handler handler;
     void *arg;
@@ -487,40 +485,23 @@ static struct rpc_connection *connection_new(struct rpc_server *s, int fd)
     return c;
 }
 
-static void on_accept(struct ev_loop *loop, ev_io *w, int revents)
+static void on_accepted(void *arg, int fd)
 {
-    struct rpc_server *s = w->data;
-    (void)revents;
-    const int fd = accept4(w->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (fd < 0) {
-        if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
-            ev_io_stop(loop, w); /* else the loop would spin on it */
-            ev_timer_again(loop, &s->pause);
-        }
-        return;
-    }
+    struct rpc_server *s = arg;
     struct rpc_connection *c = connection_new(s, fd);
     if (!c)
         return;
     if (may_enter(s, fd, &c->peer)) {
-        ev_io_start(loop, &c->read);
+        ev_io_start(s->loop, &c->read);
         return;
     }
-    if (ev_now(loop) - s->refused_s >= 1.) /* a stranger must not fill the log */
+    if (ev_now(s->loop) - s->refused_s >= 1.) /* a stranger must not fill the log */
         log_warning(
             "rpc: refused uid %u, pid %d on %s: neither root, nor our user, nor of the group",
-            (unsigned)c->peer.uid, (int)c->peer.pid, s->socket.path);
-    s->refused_s = ev_now(loop);
+            (unsigned)c->peer.uid, (int)c->peer.pid, s->listener.socket.path);
+    s->refused_s = ev_now(s->loop);
     refuse(c, false, 0, RPC_DENIED,
            "only root, the user that Polder runs as and members of admin.group get in");
-}
-
-static void on_pause(struct ev_loop *loop, ev_timer *w, int revents)
-{
-    struct rpc_server *s = w->data;
-    (void)revents;
-    ev_timer_stop(loop, w);
-    ev_io_start(loop, &s->accept);
 }
 
 /* ---- the server ---- */
@@ -531,7 +512,8 @@ int rpc_server_new(struct rpc_server **out, struct ev_loop *loop, const char *pa
     struct rpc_server *s = calloc(1, sizeof *s);
     if (!s)
         return -ENOMEM;
-    const int code = rpc_socket_listen(&s->socket, path, mode, gid);
+    listener_init(&s->listener, loop, on_accepted, s);
+    const int code = listener_open_path(&s->listener, path, mode, gid);
     if (code) {
         free(s);
         return code;
@@ -540,11 +522,6 @@ int rpc_server_new(struct rpc_server **out, struct ev_loop *loop, const char *pa
     s->gid = gid;
     s->handler = handler;
     s->arg = arg;
-    ev_io_init(&s->accept, on_accept, s->socket.fd, EV_READ);
-    ev_init(&s->pause, on_pause);
-    s->pause.repeat = 1.;
-    s->accept.data = s->pause.data = s;
-    ev_io_start(loop, &s->accept);
     *out = s;
     return 0;
 }
@@ -552,7 +529,7 @@ int rpc_server_new(struct rpc_server **out, struct ev_loop *loop, const char *pa
 void rpc_server_permit(struct rpc_server *s, mode_t mode, gid_t gid)
 {
     s->gid = gid;
-    rpc_socket_permit(s->socket.path, mode, gid);
+    unix_socket_permit(s->listener.socket.path, mode, gid);
 }
 
 void rpc_server_free(struct rpc_server *s)
@@ -561,8 +538,6 @@ void rpc_server_free(struct rpc_server *s)
         return;
     while (s->connections)
         connection_close(s->connections); /* NOLINT(clang-analyzer-unix.Malloc) */
-    ev_io_stop(s->loop, &s->accept);
-    ev_timer_stop(s->loop, &s->pause);
-    rpc_socket_close(&s->socket);
+    listener_close(&s->listener);
     free(s);
 }

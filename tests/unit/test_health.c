@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* A counter's condition holds while the counter grows and a minute after. */
-#include "daemons/control/control.h"
+#include "daemons/control/model/health.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* What /metrics says can be read by Prometheus, in both forms, and says what was counted. */
+#include "daemons/control/ops/metrics.h"
 #include "daemons/control/control.h"
 #include "polder/clock.h"
 #include "polder/conditions.h"
@@ -27,7 +28,7 @@ struct rig {
     struct config_upstream upstream;
     struct config_server server;
     struct runtime_page runtime;
-    struct page_text text;
+    struct text text;
     char *line[LINES_MAX];
     size_t n;
 };

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The ops pages over real sockets: what clients send wrongly costs them their own connection. */
+#include "daemons/control/ops/ops.h"
 #include "daemons/control/control.h"
-#include "daemons/rpc/socket.h"
+#include "daemons/net/unix_socket.h"
 #include "polder/clock.h"
 #include "polder/conditions.h"
 #include "polder/config.h"
@@ -24,6 +25,7 @@
 
 struct rig {
     struct control control;
+    struct ops *server;
     struct shared shared;
     struct shm_segment conditions;
     struct config config;
@@ -36,7 +38,6 @@ struct rig {
 static int set_up(void **state)
 {
     struct rig *r = calloc(1, sizeof *r);
-    char path[128];
     strcpy(r->dir, "/tmp/polder-ops.XXXXXX");
     assert_non_null(mkdtemp(r->dir));
     snprintf(r->ops, sizeof r->ops, "%s/public", r->dir);
@@ -63,10 +64,9 @@ static int set_up(void **state)
     r->control.config = &r->config;
     r->control.runtime = &r->runtime;
     r->control.loop = ev_loop_new(EVBACKEND_EPOLL);
-    r->control.ops = ops_new(&r->control);
-    snprintf(path, sizeof path, "%s/supervisor-rpc.sock", r->dir);
-    rpc_client_init(&r->control.supervisor, r->control.loop, path);
-    ops_follow(r->control.ops);
+    r->server = ops_new(&r->control);
+    peers_init(&r->control.peers, r->control.loop, r->dir);
+    ops_follow(r->server);
     *state = r;
     return 0;
 }
@@ -74,8 +74,8 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     struct rig *r = *state;
-    rpc_client_fini(&r->control.supervisor);
-    ops_free(r->control.ops);
+    peers_fini(&r->control.peers);
+    ops_free(r->server);
     ev_loop_destroy(r->control.loop);
     assert_int_equal(rmdir(r->dir), 0); /* no socket is left behind */
     free(r->shared.proc);
@@ -88,7 +88,7 @@ static int tear_down(void **state)
 
 static int dial(const char *path)
 {
-    const int fd = rpc_socket_connect(path);
+    const int fd = unix_socket_connect(path);
     assert_true(fd >= 0);
     return fd;
 }
@@ -282,13 +282,13 @@ static void an_address_that_cannot_be_bound_is_a_condition(void **state)
     strcpy(sun.sun_path, taken);
     memcpy(&r->config.ops_listen.sa, &sun, sizeof sun);
     r->config.ops_listen.text = taken;
-    ops_follow(r->control.ops);
+    ops_follow(r->server);
     assert_true(
         condition_is_raised(r->shared.conditions, COND_OPS_NOT_BOUND, taken, clock_real_ms()));
     strcpy(sun.sun_path, r->ops);
     memcpy(&r->config.ops_listen.sa, &sun, sizeof sun);
     r->config.ops_listen.text = r->ops;
-    ops_follow(r->control.ops);
+    ops_follow(r->server);
     assert_false(
         condition_is_raised(r->shared.conditions, COND_OPS_NOT_BOUND, taken, clock_real_ms()));
     assert_int_equal(get(r, r->ops, "/healthz"), 200);
@@ -406,23 +406,23 @@ static void who_leaves_while_his_page_is_made_harms_nobody(void **state)
 {
     struct rig *r = *state;
     char path[128];
-    struct rpc_socket mute; /* a supervisor that does not answer */
+    struct unix_socket mute; /* a supervisor that does not answer */
     static const char request[] = "GET /api/telemetry/websocket-health HTTP/1.1\r\nHost: a\r\n\r\n";
     snprintf(path, sizeof path, "%s/supervisor-rpc.sock", r->dir);
-    assert_int_equal(rpc_socket_listen(&mute, path, 0600, (gid_t)-1), 0);
+    assert_int_equal(unix_socket_listen(&mute, path, 0600, (gid_t)-1), 0);
     const int left = dial(r->ops), stays = dial(r->ops);
     say(left, request, sizeof request - 1);
     say(stays, request, sizeof request - 1);
     for (int i = 0; i < 20; i++)
         ev_run(r->control.loop, EVRUN_NOWAIT);
-    assert_int_equal(r->control.supervisor.n_asks, 2);
+    assert_int_equal(r->control.peers.supervisor.n_asks, 2);
     close(left);
     assert_int_equal(get(r, r->ops, "/healthz"), 200);
-    rpc_client_fini(&r->control.supervisor); /* sooner than the time limit */
+    rpc_client_fini(&r->control.peers.supervisor); /* sooner than the time limit */
     listen_for(r, stays, "\"maxConnections\":50", 1);
     assert_non_null(strstr(r->answer, "\"activeConnections\":null")); /* who knows? */
     close(stays);
-    rpc_socket_close(&mute);
+    unix_socket_close(&mute);
 }
 
 static void old_clients_are_answered_once(void **state)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* socket: see socket.h. */
-#include "daemons/rpc/socket.h"
+/* unix_socket: see unix_socket.h. */
+#include "daemons/net/unix_socket.h"
 #include "polder/log.h"
 
 #include <errno.h>
@@ -24,7 +24,7 @@ static int address_of(struct sockaddr_un *sa, const char *path)
     return 0;
 }
 
-int rpc_socket_connect(const char *path)
+int unix_socket_connect(const char *path)
 {
     struct sockaddr_un sa;
     int code = address_of(&sa, path);
@@ -44,13 +44,13 @@ int rpc_socket_connect(const char *path)
 /* EAGAIN is an answer too: somebody listens, with a full queue. */
 static bool somebody_answers(const char *path)
 {
-    const int fd = rpc_socket_connect(path);
+    const int fd = unix_socket_connect(path);
     if (fd >= 0)
         close(fd);
     return fd >= 0 || fd == -EAGAIN;
 }
 
-static void rpc_socket_give(const char *path, gid_t gid)
+static void unix_socket_give(const char *path, gid_t gid)
 {
     if (gid != (gid_t)-1 && chown(path, (uid_t)-1, gid) < 0)
         log_warning("socket: cannot give %s to group %u: %s; its members get in only as far as "
@@ -58,13 +58,13 @@ static void rpc_socket_give(const char *path, gid_t gid)
                     path, (unsigned)gid, strerror(errno));
 }
 
-int rpc_socket_permit(const char *path, mode_t mode, gid_t gid)
+int unix_socket_permit(const char *path, mode_t mode, gid_t gid)
 {
-    rpc_socket_give(path, gid);
+    unix_socket_give(path, gid);
     return chmod(path, mode) < 0 ? -errno : 0;
 }
 
-static int prepare(struct rpc_socket *s, const char *path, mode_t mode, gid_t gid)
+static int prepare(struct unix_socket *s, const char *path, mode_t mode, gid_t gid)
 {
     struct sockaddr_un sa;
     struct stat st;
@@ -78,7 +78,7 @@ static int prepare(struct rpc_socket *s, const char *path, mode_t mode, gid_t gi
     umask(mask);
     if (code)
         return code;
-    rpc_socket_give(path, gid);
+    unix_socket_give(path, gid);
     if (stat(path, &st) < 0 || listen(s->fd, BACKLOG) < 0)
         return -errno;
     s->device = st.st_dev;
@@ -86,7 +86,7 @@ static int prepare(struct rpc_socket *s, const char *path, mode_t mode, gid_t gi
     return 0;
 }
 
-int rpc_socket_listen(struct rpc_socket *s, const char *path, mode_t mode, gid_t gid)
+int unix_socket_listen(struct unix_socket *s, const char *path, mode_t mode, gid_t gid)
 {
     char temporary[sizeof s->path];
     memset(s, 0, sizeof *s);
@@ -110,7 +110,7 @@ int rpc_socket_listen(struct rpc_socket *s, const char *path, mode_t mode, gid_t
     return code;
 }
 
-void rpc_socket_close(struct rpc_socket *s)
+void unix_socket_close(struct unix_socket *s)
 {
     struct stat st;
     if (s->fd < 0)

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * socket: UNIX stream listeners that take the place of dead ones, and of no living one.
+ * unix_socket: UNIX stream listeners that take the place of dead ones, and of no living one.
  *
  * The socket is bound under a temporary name, given its mode and group, and renamed: nobody can
  * connect before its permissions are right, and nobody ever finds the path empty.
  */
-#ifndef POLDER_DAEMONS_RPC_SOCKET_H
-#define POLDER_DAEMONS_RPC_SOCKET_H
+#ifndef POLDER_DAEMONS_NET_UNIX_SOCKET_H
+#define POLDER_DAEMONS_NET_UNIX_SOCKET_H
 #include <stddef.h>
 #include <sys/types.h>
 
-struct rpc_socket {
+struct unix_socket {
     int fd;
     dev_t device; /* what we made, so that we never remove what somebody else has put there */
     ino_t inode;
@@ -19,11 +19,11 @@ struct rpc_socket {
 
 /* gid: (gid_t)-1 leaves the group. 0, -EADDRINUSE where somebody answers on path, or a negative
  * errno. A group that cannot be set is logged and left. */
-int rpc_socket_listen(struct rpc_socket *s, const char *path, mode_t mode, gid_t gid);
+int unix_socket_listen(struct unix_socket *s, const char *path, mode_t mode, gid_t gid);
 /* Gives the path mode and group; what cannot be given is logged. 0 or a negative errno. */
-int rpc_socket_permit(const char *path, mode_t mode, gid_t gid);
+int unix_socket_permit(const char *path, mode_t mode, gid_t gid);
 /* Closes; removes the path if it is still ours. */
-void rpc_socket_close(struct rpc_socket *s);
+void unix_socket_close(struct unix_socket *s);
 /* A nonblocking connection; fd or a negative errno. */
-int rpc_socket_connect(const char *path);
+int unix_socket_connect(const char *path);
 #endif

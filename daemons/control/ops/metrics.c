@@ -1,24 +1,29 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * metrics: what Polder counts, as OpenMetrics 1.0 or as the older Prometheus text (0.0.4).
- *
- * Made from the tables of counters and gauges. Labels hold names from the configuration only, never
- * what clients send, so their number is bounded.
+ * metrics: see metrics.h. Made from the tables of counters and gauges. Labels hold names from the
+ * configuration only, never what clients send, so their number is bounded.
  */
+#include "daemons/control/ops/metrics.h"
 #include "daemons/control/control.h"
+#include "daemons/control/model/health.h"
+#include "daemons/control/ops/page.h"
 #include "polder/clock.h"
 #include "polder/conditions.h"
 #include "polder/config.h"
-#include "polder/server_state.h"
 #include "polder/limit.h"
+#include "polder/server_state.h"
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+#define TYPE_OPENMETRICS "application/openmetrics-text; version=1.0.0; charset=utf-8"
+#define TYPE_PROMETHEUS  "text/plain; version=0.0.4; charset=utf-8"
 
 struct writer {
     const struct control *c;
-    struct page_text *t;
+    struct text *t;
     bool openmetrics;
     char family[96]; /* being written */
 };
@@ -37,10 +42,10 @@ static void family(struct writer *w, const char *name, const char *type, const c
         suffix = w->openmetrics ? "" : "_info";
         shown = w->openmetrics ? "info" : "gauge";
     }
-    page_put(w->t, "# TYPE polder_%s%s %s\n", name, suffix, shown);
+    text_put(w->t, "# TYPE polder_%s%s %s\n", name, suffix, shown);
     if (unit && w->openmetrics)
-        page_put(w->t, "# UNIT polder_%s %s\n", name, unit);
-    page_put(w->t, "# HELP polder_%s%s %s\n", name, suffix, help);
+        text_put(w->t, "# UNIT polder_%s %s\n", name, unit);
+    text_put(w->t, "# HELP polder_%s%s %s\n", name, suffix, help);
 }
 
 /* For a label value. */
@@ -58,13 +63,13 @@ static const char *escaped(const char *text, char *out, size_t size)
 
 static void sample(struct writer *w, const char *suffix, const char *labels, double value)
 {
-    page_put(w->t, "polder_%s%s%s%s%s %.17g\n", w->family, suffix, *labels ? "{" : "", labels,
+    text_put(w->t, "polder_%s%s%s%s%s %.17g\n", w->family, suffix, *labels ? "{" : "", labels,
              *labels ? "}" : "", value);
 }
 
 static void sample_u64(struct writer *w, const char *suffix, const char *labels, uint64_t value)
 {
-    page_put(w->t, "polder_%s%s%s%s%s %" PRIu64 "\n", w->family, suffix, *labels ? "{" : "", labels,
+    text_put(w->t, "polder_%s%s%s%s%s %" PRIu64 "\n", w->family, suffix, *labels ? "{" : "", labels,
              *labels ? "}" : "", value);
 }
 
@@ -354,7 +359,7 @@ static void write_service(struct writer *w)
     struct workers_count workers;
     struct runtime_values values;
     const uint64_t up_ms = clock_mono_ms() - atomic_load(&proc->started_ms);
-    pages_count_workers(w->c, &workers);
+    health_count_workers(w->c, &workers);
     runtime_read(w->c->runtime, &values);
     family(w, "build", "info", NULL, "Version of Polder");
     sample_u64(w, "_info", "version=\"" POLDER_VERSION "\"", 1);
@@ -389,7 +394,7 @@ static void write_ends(struct writer *w, const msgpack_object *stats)
         if (rpc_in_object_text(&ends->via.map.ptr[i].key, reason, sizeof reason) < 0)
             continue;
         snprintf(labels, sizeof labels, "reason=\"%s\"", reason);
-        sample(w, "_total", labels, telemetry_number(ends, reason, 0));
+        sample(w, "_total", labels, rpc_in_f64(ends, reason, 0));
     }
 }
 
@@ -416,7 +421,7 @@ static void write_websocket_routes(struct writer *w, const msgpack_object *stats
             if (rpc_in_text(r, "route", route, sizeof route) < 0)
                 continue;
             snprintf(labels, sizeof labels, "route=\"%s\"", escaped(route, name, sizeof name));
-            sample(w, metric[m].suffix, labels, telemetry_number(r, metric[m].key, 0));
+            sample(w, metric[m].suffix, labels, rpc_in_f64(r, metric[m].key, 0));
         }
     }
 }
@@ -430,13 +435,13 @@ static void write_websocket_durations(struct writer *w, const msgpack_object *st
     family(w, "websocket_duration_seconds", "histogram", "seconds", "How long WebSockets lived");
     for (uint32_t i = 0; i < buckets->via.array.size; i++) {
         const msgpack_object *b = &buckets->via.array.ptr[i];
-        snprintf(labels, sizeof labels, "le=\"%.2f\"", telemetry_number(b, "le", 0));
-        sample(w, "_bucket", labels, telemetry_number(b, "count", 0));
+        snprintf(labels, sizeof labels, "le=\"%.2f\"", rpc_in_f64(b, "le", 0));
+        sample(w, "_bucket", labels, rpc_in_f64(b, "count", 0));
     }
-    const double count = telemetry_number(stats, "durationCount", 0);
+    const double count = rpc_in_f64(stats, "durationCount", 0);
     sample(w, "_bucket", "le=\"+Inf\"", count);
     sample(w, "_count", "", count);
-    sample(w, "_sum", "", telemetry_number(stats, "durationSum", 0));
+    sample(w, "_sum", "", rpc_in_f64(stats, "durationSum", 0));
 }
 
 static void write_websockets(struct writer *w, const msgpack_object *stats)
@@ -446,19 +451,19 @@ static void write_websockets(struct writer *w, const msgpack_object *stats)
     if (!stats)
         return;
     family(w, "websocket_max_connections", "gauge", NULL, "WebSockets that may be open, now");
-    sample(w, "", "", telemetry_number(stats, "maxConnections", 0));
+    sample(w, "", "", rpc_in_f64(stats, "maxConnections", 0));
     family(w, "websocket_heartbeats", "counter", NULL, "Heartbeats sent, by kind");
-    sample(w, "_total", "kind=\"json\"", telemetry_number(stats, "jsonHeartbeats", 0));
-    sample(w, "_total", "kind=\"ping\"", telemetry_number(stats, "pings", 0));
+    sample(w, "_total", "kind=\"json\"", rpc_in_f64(stats, "jsonHeartbeats", 0));
+    sample(w, "_total", "kind=\"ping\"", rpc_in_f64(stats, "pings", 0));
     family(w, "websocket_pongs", "counter", NULL, "Answers to our pings");
-    sample(w, "_total", "", telemetry_number(stats, "pongs", 0));
+    sample(w, "_total", "", rpc_in_f64(stats, "pongs", 0));
     write_websocket_routes(w, stats);
     write_ends(w, stats);
     write_websocket_durations(w, stats);
 }
 
 void metrics_write(const struct control *c, bool openmetrics, const msgpack_object *websocket,
-                   struct page_text *out)
+                   struct text *out)
 {
     struct writer w = {.c = c, .t = out, .openmetrics = openmetrics};
     write_service(&w);
@@ -473,5 +478,50 @@ void metrics_write(const struct control *c, bool openmetrics, const msgpack_obje
     if (config_has_websockets(c->config))
         write_websockets(&w, websocket);
     if (openmetrics)
-        page_put(out, "# EOF\n");
+        text_put(out, "# EOF\n");
+}
+
+/* ---- the page ---- */
+
+static bool wants_openmetrics(const struct h1_head *h)
+{
+    char accept[1024];
+    struct field_text rest = {accept, h1_join(h, H1_ACCEPT, accept, sizeof accept)}, element;
+    while (rest.len && field_list_next(&rest, &element)) {
+        const char *end = memchr(element.at, ';', element.len);
+        size_t n = end ? (size_t)(end - element.at) : element.len;
+        while (n && element.at[n - 1] == ' ')
+            n--;
+        if (field_is((struct field_text){element.at, n}, "application/openmetrics-text"))
+            return true;
+    }
+    return false;
+}
+
+struct scrape {
+    struct control *control;
+    struct http_request *request;
+    bool openmetrics;
+};
+
+static void on_websockets(void *arg, enum rpc_error code, const char *message,
+                          const msgpack_object *result)
+{
+    struct scrape *s = arg;
+    struct text t = {0};
+    (void)message;
+    metrics_write(s->control, s->openmetrics, code ? NULL : result, &t);
+    page_answer(s->request, 200, s->openmetrics ? TYPE_OPENMETRICS : TYPE_PROMETHEUS, &t);
+    free(s);
+}
+
+void metrics_page(struct control *c, const struct http_call *call)
+{
+    struct scrape *s = malloc(sizeof *s);
+    if (!s) {
+        http_answer(call->request, 503, TYPE_PROMETHEUS, "", 0);
+        return;
+    }
+    *s = (struct scrape){c, call->request, wants_openmetrics(call->head)};
+    rpc_client_call(&c->peers.supervisor, "ws.stats", NULL, PEERS_ANSWER_MS, on_websockets, s);
 }

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * ops: pages for people and monitoring, over HTTP. From the bottom up:
+ *
+ *   text.c       a text that grows
+ *   page.c       what a page answers with
+ *   health.c     /healthz, /readyz and the conditions document
+ *   telemetry.c  the other documents under /api/telemetry
+ *   metrics.c    /metrics
+ *   pages.c      the table of pages, and the index
+ *   ops.c        the addresses where they are to be had
+ *
+ * A page is a function `void x_page(struct control *, const struct http_call *)` and a row of the
+ * table in pages.c: routing, the index and the texts of 404 come from that.
+ */
+#ifndef POLDER_CONTROL_OPS_H
+#define POLDER_CONTROL_OPS_H
+
+struct control;
+struct ops;
+
+struct ops *ops_new(struct control *c);
+void ops_free(struct ops *ops);
+void ops_follow(struct ops *ops); /* opens what the configuration wants, closes what it does not */
+#endif

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* pages: the table of pages, and the index made from it. */
+#include "daemons/control/ops/pages.h"
+#include "daemons/control/control.h"
+#include "daemons/control/ops/health.h"
+#include "daemons/control/ops/metrics.h"
+#include "daemons/control/ops/page.h"
+#include "daemons/control/ops/telemetry.h"
+#include "polder/config.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define TELEMETRY "/api/telemetry" /* where the pages have it, besides telemetry.path */
+
+enum page_place {
+    AT_ROOT,
+    IN_TELEMETRY,
+    IN_PUBLIC_TELEMETRY, /* workers pass it on */
+};
+
+static void show_index(struct control *c, const struct http_call *call);
+
+/* In the order of the index. */
+static const struct page {
+    const char *name; /* its path, or what follows the path of telemetry */
+    enum page_place place;
+    void (*show)(struct control *c, const struct http_call *call);
+    const char *about; /* in the index; NULL: the name says it */
+} table[] = {
+    {"/metrics", AT_ROOT, metrics_page, "for Prometheus"},
+    {"cache-stats", IN_PUBLIC_TELEMETRY, telemetry_cache_page, NULL},
+    {"websocket-health", IN_PUBLIC_TELEMETRY, telemetry_websocket_page, NULL},
+    {"conditions", IN_TELEMETRY, health_conditions_page, "what needs somebody"},
+    {"/healthz", AT_ROOT, health_alive_page, "is it alive?"},
+    {"/readyz", AT_ROOT, health_ready_page, "does it take traffic?"},
+    {"/", AT_ROOT, show_index, NULL},
+};
+#define PAGES (sizeof table / sizeof *table)
+
+static void show_index(struct control *c, const struct http_call *call)
+{
+    struct text t = {0};
+    (void)c;
+    text_put(&t,
+             "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\">"
+             "<meta name=\"viewport\" content=\"width=device-width\">"
+             "<meta name=\"color-scheme\" content=\"light dark\"><title>Polder " POLDER_VERSION
+             "</title>\n<style>body{font:16px/1.5 system-ui,sans-serif;max-width:40em;margin:2em "
+             "auto;padding:0 1em}</style>\n<h1>Polder " POLDER_VERSION "</h1>\n<ul>\n");
+    for (size_t i = 0; i < PAGES; i++) {
+        const struct page *p = &table[i];
+        const char *base = p->place == AT_ROOT ? "" : TELEMETRY "/";
+        if (p->show == show_index)
+            continue;
+        text_put(&t, "<li><a href=\"%s%s\">%s%s</a>%s%s\n", base, p->name, base, p->name,
+                 p->about ? ": " : "", p->about ? p->about : "");
+    }
+    text_put(&t, "</ul>\n");
+    page_answer(call->request, 200, "text/html; charset=utf-8", &t);
+}
+
+/* "There is A, B and C." of what is public. */
+static void answer_not_found(struct http_request *r, bool public)
+{
+    char detail[200] = "There is ";
+    size_t left = 0;
+    for (size_t i = 0; i < PAGES; i++)
+        left += table[i].place == IN_PUBLIC_TELEMETRY;
+    for (size_t i = 0; i < PAGES; i++) {
+        const size_t at = strlen(detail);
+        if (table[i].place != IN_PUBLIC_TELEMETRY)
+            continue;
+        left--;
+        snprintf(detail + at, sizeof detail - at, "%s%s", table[i].name,
+                 left > 1    ? ", "
+                 : left == 1 ? " and "
+                             : ".");
+    }
+    http_answer_problem(r, 404, public ? detail : "/ lists what there is.");
+}
+
+/* ---- which ---- */
+
+static bool is(struct field_text text, const char *wanted)
+{
+    return text.len == strlen(wanted) && !memcmp(text.at, wanted, text.len);
+}
+
+/* What follows the prefix and a slash. */
+static bool below(struct field_text path, const char *prefix, struct field_text *rest)
+{
+    const size_t n = strlen(prefix);
+    if (!n || path.len <= n || memcmp(path.at, prefix, n) || path.at[n] != '/')
+        return false;
+    *rest = (struct field_text){path.at + n + 1, path.len - n - 1};
+    return true;
+}
+
+void pages_answer(void *arg, const struct http_call *call)
+{
+    struct control *c = arg;
+    const struct field_text path = call->head->path;
+    const bool public = call->origin == PAGE_PUBLIC;
+    struct field_text rest = {0};
+    const bool telemetry =
+        below(path, c->config->telemetry_path, &rest) || (!public && below(path, TELEMETRY, &rest));
+    for (size_t i = 0; i < PAGES; i++) {
+        const struct page *p = &table[i];
+        if (public && p->place != IN_PUBLIC_TELEMETRY)
+            continue;
+        if (p->place == AT_ROOT ? is(path, p->name) : telemetry && is(rest, p->name)) {
+            p->show(c, call);
+            return;
+        }
+    }
+    answer_not_found(call->request, public);
+}

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* telemetry: see telemetry.h. */
+#include "daemons/control/ops/telemetry.h"
+#include "daemons/control/control.h"
+#include "daemons/control/model/traffic.h"
+#include "daemons/control/ops/page.h"
+#include "polder/config.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+void telemetry_cache_page(struct control *c, const struct http_call *call)
+{
+    const struct stats_slab *s = c->shared->stats;
+    struct cache_sums sums;
+    struct text t = {0};
+    traffic_cache_sums(s, &sums);
+    text_put(&t,
+             "{\"hitRate\":%.6g,\"missRate\":%.6g,\"hits\":%" PRIu64 ",\"misses\":%" PRIu64
+             ",\"stale\":%" PRIu64 ",\"collapsed\":%" PRIu64 ",\"evictions\":%" PRIu64
+             ",\"items\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"avgResponseTime\":%.9g}\n",
+             sums.hit_rate, sums.miss_rate, sums.hits, sums.misses, sums.stale,
+             stats_total(s, STATS_CACHE_COLLAPSED), stats_total(s, STATS_CACHE_EVICTIONS),
+             stats_gauge_total(s, STATS_GAUGE_CACHE_ITEMS),
+             stats_gauge_total(s, STATS_GAUGE_CACHE_BYTES), traffic_mean_response_s(s));
+    page_answer(call->request, 200, PAGE_JSON, &t);
+}
+
+/* ---- WebSockets ---- */
+
+struct question {
+    struct control *control;
+    struct http_request *request;
+};
+
+/* As the supervisor would say it: of all routes together. */
+static uint64_t configured_capacity(const struct config *c)
+{
+    const uint64_t total = c->websocket_max_connections_total;
+    uint64_t sum = 0;
+    if (!config_has_websockets(c))
+        return c->websocket.max_connections;
+    for (uint32_t i = 0; i < c->n_routes; i++)
+        if (c->routes[i].websocket)
+            sum += c->routes[i].websocket->max_connections;
+    return total && total < sum ? total : sum;
+}
+
+/* Where nobody answers nothing is known: not that there is no connection. */
+static void write_no_websocket(const struct control *c, struct text *t)
+{
+    text_put(t,
+             "{\"supervisor\":\"%s\",\"activeConnections\":null,\"maxConnections\":%" PRIu64
+             ",\"heartbeatSuccess\":null,\"heartbeatsSent\":null,\"refused\":null,\"reaped\":null,"
+             "\"connectionDuration\":null}\n",
+             !config_has_websockets(c->config)               ? "not needed"
+             : c->peers.supervisor_state == SUPERVISOR_HANGS ? "does not answer"
+                                                             : "missing",
+             configured_capacity(c->config));
+}
+
+static void write_websocket(const msgpack_object *result, struct text *t)
+{
+    const msgpack_object *times = rpc_in_get(result, "connectionDuration");
+    text_put(t,
+             "{\"supervisor\":\"ok\",\"activeConnections\":%.0f,\"maxConnections\":%.0f,"
+             "\"heartbeatSuccess\":%.6g,"
+             "\"heartbeatsSent\":%.0f,\"refused\":%.0f,\"reaped\":%.0f,\"connectionDuration\":{"
+             "\"avg\":%.6g,\"p50\":%.6g,\"p95\":%.6g,\"max\":%.6g}}\n",
+             rpc_in_f64(result, "activeConnections", 0), rpc_in_f64(result, "maxConnections", 0),
+             rpc_in_f64(result, "heartbeatSuccess", 0), rpc_in_f64(result, "heartbeatsSent", 0),
+             rpc_in_f64(result, "refused", 0), rpc_in_f64(result, "reaped", 0),
+             rpc_in_f64(times, "avg", 0), rpc_in_f64(times, "p50", 0), rpc_in_f64(times, "p95", 0),
+             rpc_in_f64(times, "max", 0));
+}
+
+static void on_stats(void *arg, enum rpc_error code, const char *message,
+                     const msgpack_object *result)
+{
+    struct question *q = arg;
+    struct text t = {0};
+    (void)message;
+    if (code)
+        write_no_websocket(q->control, &t);
+    else
+        write_websocket(result, &t);
+    page_answer(q->request, 200, PAGE_JSON, &t);
+    free(q);
+}
+
+void telemetry_websocket_page(struct control *c, const struct http_call *call)
+{
+    struct question *q = malloc(sizeof *q);
+    if (!q) {
+        http_answer(call->request, 503, PAGE_JSON, "{}\n", 3);
+        return;
+    }
+    *q = (struct question){c, call->request};
+    rpc_client_call(&c->peers.supervisor, "ws.stats", NULL, PEERS_ANSWER_MS, on_stats, q);
+}

@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* telemetry: JSON documents under /api/telemetry; rates are 0..1, times in seconds. */
+#ifndef POLDER_CONTROL_TELEMETRY_H
+#define POLDER_CONTROL_TELEMETRY_H
+#include "daemons/net/http_server.h"
+
+struct control;
+void telemetry_cache_page(struct control *c, const struct http_call *call);
+void telemetry_websocket_page(struct control *c, const struct http_call *call);
+#endif

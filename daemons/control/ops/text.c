@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* text: see text.h. */
+#include "daemons/control/ops/text.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define SIZE_FIRST 16384
+
+static bool grow(struct text *t)
+{
+    const size_t size = t->size ? t->size * 2 : SIZE_FIRST;
+    char *at = realloc(t->at, size);
+    if (!at)
+        return false;
+    t->at = at;
+    t->size = size;
+    return true;
+}
+
+void text_put(struct text *t, const char *format, ...)
+{
+    va_list ap;
+    while (!t->failed) {
+        if (t->size) {
+            va_start(ap, format);
+            const int n = vsnprintf(t->at + t->len, t->size - t->len, format, ap);
+            va_end(ap);
+            if (n >= 0 && (size_t)n < t->size - t->len) {
+                t->len += (size_t)n;
+                return;
+            }
+        }
+        t->failed = !grow(t);
+    }
+}
+
+void text_put_json(struct text *t, const char *string)
+{
+    for (; *string; string++) {
+        const unsigned char c = (unsigned char)*string;
+        if (c == '"' || c == '\\')
+            text_put(t, "\\%c", c);
+        else if (c < ' ')
+            text_put(t, "\\u%04x", c);
+        else
+            text_put(t, "%c", c);
+    }
+}
+
+void text_free(struct text *t)
+{
+    free(t->at);
+    *t = (struct text){0};
+}

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* peers: see peers.h. */
+#include "daemons/control/peers.h"
+#include "daemons/net/unix_socket.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <unistd.h>
+
+/* With the second between two questions a hang is seen within 5 s. */
+#define SUPERVISOR_MS 3500
+
+static void client_init(struct rpc_client *client, struct ev_loop *loop, const char *dir,
+                        const char *name)
+{
+    char path[128];
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    rpc_client_init(client, loop, path);
+}
+
+void peers_init(struct peers *p, struct ev_loop *loop, const char *runtime_dir)
+{
+    client_init(&p->keeper, loop, runtime_dir, "keeper.sock");
+    client_init(&p->supervisor, loop, runtime_dir, "supervisor-rpc.sock");
+    client_init(&p->worker, loop, runtime_dir, "worker.sock");
+}
+
+void peers_fini(struct peers *p)
+{
+    rpc_client_fini(&p->keeper);
+    rpc_client_fini(&p->supervisor);
+    rpc_client_fini(&p->worker);
+}
+
+const char *peers_name(const struct peers *p, const struct rpc_client *client)
+{
+    return client == &p->keeper ? "keeper" : client == &p->worker ? "worker" : "supervisor";
+}
+
+/* ---- the supervisor ---- */
+
+bool peers_has_supervisor(const struct peers *p)
+{
+    return access(p->supervisor.path, F_OK) == 0;
+}
+
+static void on_told(void *arg, enum rpc_error code, const char *message,
+                    const msgpack_object *result)
+{
+    (void)arg, (void)code, (void)message, (void)result;
+}
+
+void peers_tell_supervisor(struct peers *p, const char *method, struct rpc_out *params)
+{
+    if (peers_has_supervisor(p))
+        rpc_client_call(&p->supervisor, method, params, PEERS_ANSWER_MS, on_told, NULL);
+    else
+        rpc_out_fini(params);
+}
+
+/* Who listens and does not answer hangs: connecting is the kernel's work. */
+static enum supervisor_state state_without_answer(const struct peers *p)
+{
+    const int fd = unix_socket_connect(p->supervisor.path);
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0 || fd == -EAGAIN ? SUPERVISOR_HANGS : SUPERVISOR_MISSING;
+}
+
+static void on_answer(void *arg, enum rpc_error code, const char *message,
+                      const msgpack_object *result)
+{
+    struct peers *p = arg;
+    (void)message, (void)result;
+    p->supervisor_asked = false;
+    p->supervisor_state = code == RPC_UNAVAILABLE ? state_without_answer(p) : SUPERVISOR_ANSWERS;
+}
+
+void peers_ask_supervisor(struct peers *p)
+{
+    if (p->supervisor_asked)
+        return;
+    p->supervisor_asked = true;
+    rpc_client_call(&p->supervisor, "ws.stats", NULL, SUPERVISOR_MS, on_answer, p);
+}

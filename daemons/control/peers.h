@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* peers: the processes that control asks and tells: keeper, supervisor and the first worker. */
+#ifndef POLDER_CONTROL_PEERS_H
+#define POLDER_CONTROL_PEERS_H
+#include "daemons/rpc/client.h"
+#include <stdbool.h>
+
+#define PEERS_ANSWER_MS 2000 /* how long keeper and supervisor may take to answer */
+
+enum supervisor_state {
+    SUPERVISOR_UNKNOWN,
+    SUPERVISOR_ANSWERS,
+    SUPERVISOR_MISSING, /* nobody listens on its socket */
+    SUPERVISOR_HANGS,   /* somebody listens, and does not answer */
+};
+
+struct peers {
+    struct rpc_client keeper, supervisor, worker;
+    bool supervisor_asked; /* by peers_ask_supervisor() */
+    enum supervisor_state supervisor_state;
+};
+
+void peers_init(struct peers *p, struct ev_loop *loop, const char *runtime_dir);
+void peers_fini(struct peers *p); /* ends what is under way with RPC_UNAVAILABLE */
+/* "keeper", "supervisor" or "worker". */
+const char *peers_name(const struct peers *p, const struct rpc_client *client);
+
+/* Is there a socket of it? */
+bool peers_has_supervisor(const struct peers *p);
+/* Tells it, where there is one; params: taken. Nobody waits for the answer. */
+void peers_tell_supervisor(struct peers *p, const char *method, struct rpc_out *params);
+/* Finds out supervisor_state; one question at a time. */
+void peers_ask_supervisor(struct peers *p);
+#endif

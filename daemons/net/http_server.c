@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* http_server: see http_server.h. */
+#include "daemons/net/http_server.h"
+#include "polder/clock.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define CONNECTIONS_MAX 64
+#define HEAD_S          10.
+#define KEEPALIVE_S     60.
+#define WRITE_S         30.
+#define LINGER_S        2.
+
+enum http_state { HTTP_READING, HTTP_WAITING, HTTP_WRITING, HTTP_LINGERING };
+
+/* A connection, and the request on it that waits for its answer. */
+struct http_request {
+    struct http_server *server;
+    struct http_request *next;
+    int fd; /* -1: the client has left; freed with the answer */
+    ev_io io;
+    ev_timer timer;
+    enum http_state state;
+    unsigned origin;
+    bool is_head, keep;
+    char in[H1_HEAD_MAX];
+    size_t in_len, scanned;
+    char *out;
+    size_t out_len, sent;
+    ev_tstamp moved; /* when it last took a part of its answer, or began to */
+};
+
+struct http_server {
+    struct ev_loop *loop;
+    http_handler handler;
+    void *arg;
+    struct http_request *connections;
+    unsigned n_connections;
+};
+
+/* ---- connections ---- */
+
+static void unlink_connection(struct http_request *r)
+{
+    struct http_request **at = &r->server->connections;
+    while (*at != r)
+        at = &(*at)->next;
+    *at = r->next;
+    r->server->n_connections--;
+}
+
+static void hang_up(struct http_request *r)
+{
+    ev_io_stop(r->server->loop, &r->io);
+    ev_timer_stop(r->server->loop, &r->timer);
+    unlink_connection(r);
+    close(r->fd);
+    r->fd = -1;
+    free(r->out);
+    r->out = NULL;
+    if (r->state != HTTP_WAITING)
+        free(r);
+}
+
+static void watch(struct http_request *r, int events, double seconds)
+{
+    ev_io_stop(r->server->loop, &r->io);
+    if (events) {
+        ev_io_set(&r->io, r->fd, events);
+        ev_io_start(r->server->loop, &r->io);
+    }
+    r->timer.repeat = seconds;
+    ev_timer_again(r->server->loop, &r->timer);
+}
+
+static void enter(struct http_request *r, enum http_state state)
+{
+    r->state = state;
+    switch (state) {
+    case HTTP_READING:
+        watch(r, EV_READ, r->in_len ? HEAD_S : KEEPALIVE_S);
+        break;
+    case HTTP_WAITING:
+        watch(r, 0, 0.); /* whoever answers has a deadline of his own */
+        break;
+    case HTTP_WRITING:
+        r->moved = ev_now(r->server->loop);
+        watch(r, EV_WRITE, WRITE_S);
+        break;
+    case HTTP_LINGERING:
+        shutdown(r->fd, SHUT_WR);
+        watch(r, EV_READ, LINGER_S);
+        break;
+    }
+}
+
+/* ---- answers ---- */
+
+static size_t write_head(const struct http_request *r, unsigned status, const char *type,
+                         size_t len, char *at, size_t size)
+{
+    struct h1_out o = {at, at + size, false};
+    char date[FIELD_DATE_LEN + 1];
+    field_date_format((int64_t)(clock_real_ms() / 1000), date);
+    h1_put_status_line(&o, status, (struct field_text){0});
+    h1_put_field(&o, "Date", (struct field_text){date, FIELD_DATE_LEN});
+    h1_put_field(&o, "Content-Type", (struct field_text){type, strlen(type)});
+    h1_puts(&o, "Content-Length: ");
+    h1_put_u64(&o, len);
+    h1_puts(&o, "\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n");
+    if (status == 405)
+        h1_puts(&o, "Allow: GET, HEAD\r\n");
+    h1_puts(&o, r->keep ? "\r\n" : "Connection: close\r\n\r\n");
+    return o.overflow ? 0 : (size_t)(o.at - at);
+}
+
+void http_answer(struct http_request *r, unsigned status, const char *type, const char *body,
+                 size_t len)
+{
+    if (r->fd < 0) {
+        free(r);
+        return;
+    }
+    char head[512];
+    const size_t head_len = write_head(r, status, type, len, head, sizeof head);
+    r->out_len = head_len + (r->is_head ? 0 : len);
+    r->out = malloc(r->out_len); /* NOLINT(clang-analyzer-optin.portability.UnixAPI) */
+    r->sent = 0;
+    if (!r->out || !head_len) {
+        r->state = HTTP_READING; /* hang_up() then frees it */
+        hang_up(r);
+        return;
+    }
+    memcpy(r->out, head, head_len);
+    if (!r->is_head)
+        memcpy(r->out + head_len, body, len);
+    enter(r, HTTP_WRITING);
+}
+
+void http_answer_problem(struct http_request *r, unsigned status, const char *detail)
+{
+    char body[1024];
+    const int n =
+        snprintf(body, sizeof body, "{\"title\":\"%s\",\"status\":%u,\"detail\":\"%.800s\"}\n",
+                 problem_reason(status), status, detail);
+    http_answer(r, status, "application/problem+json", body, (size_t)n);
+}
+
+/* ---- requests ---- */
+
+static void take_head(struct http_request *r, const struct h1_head *h)
+{
+    const struct http_call call = {.request = r, .head = h, .origin = r->origin};
+    const bool get = h->is_get || h->is_head;
+    r->is_head = h->is_head;
+    r->keep = h->keep_alive && h->minor && h->framing == H1_NO_BODY && get;
+    enter(r, HTTP_WAITING);
+    /* the handler looks at nothing of the head after it has returned */
+    if (get)
+        r->server->handler(r->server->arg, &call);
+    else
+        http_answer_problem(r, 405, "Only GET and HEAD are answered here.");
+}
+
+static void read_request(struct http_request *r)
+{
+    struct h1_head head;
+    enum problem problem;
+    const size_t blank = h1_skip_blank(r->in, r->in_len);
+    if (blank && r->scanned == 0) {
+        r->in_len -= blank;
+        memmove(r->in, r->in + blank, r->in_len);
+    }
+    switch (h1_parse_request(r->in, r->in_len, &r->scanned, &head, &problem)) {
+    case H1_MORE:
+        if (r->in_len == sizeof r->in) {
+            r->keep = r->is_head = false;
+            enter(r, HTTP_WAITING);
+            http_answer_problem(r, 431, "the request head is too large");
+        }
+        break;
+    case H1_BAD:
+        r->keep = r->is_head = false;
+        enter(r, HTTP_WAITING);
+        http_answer_problem(r, problem_status(problem), problem_title(problem));
+        break;
+    case H1_DONE: {
+        /* the head's texts lie in `in`: it is moved on when the answer is out */
+        const uint32_t len = head.head_len;
+        r->scanned = len;
+        take_head(r, &head);
+        break;
+    }
+    }
+}
+
+static void on_readable(struct http_request *r)
+{
+    char sink[4096];
+    const bool lingers = r->state == HTTP_LINGERING;
+    const ssize_t n = lingers ? recv(r->fd, sink, sizeof sink, 0)
+                              : recv(r->fd, r->in + r->in_len, sizeof r->in - r->in_len, 0);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (n <= 0) {
+        hang_up(r);
+        return;
+    }
+    if (lingers)
+        return;
+    if (r->in_len == 0)
+        watch(r, EV_READ, HEAD_S); /* of the whole head, not of each byte */
+    r->in_len += (size_t)n;
+    read_request(r);
+}
+
+static void on_writable(struct http_request *r)
+{
+    const ssize_t n = send(r->fd, r->out + r->sent, r->out_len - r->sent, MSG_NOSIGNAL);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (n < 0) {
+        hang_up(r);
+        return;
+    }
+    r->sent += (size_t)n;
+    r->moved = ev_now(r->server->loop);
+    if (r->sent < r->out_len)
+        return;
+    free(r->out);
+    r->out = NULL;
+    if (!r->keep) {
+        enter(r, HTTP_LINGERING);
+        return;
+    }
+    r->in_len -= r->scanned;
+    memmove(r->in, r->in + r->scanned, r->in_len);
+    r->scanned = 0;
+    enter(r, HTTP_READING);
+    if (r->in_len)
+        read_request(r);
+}
+
+static void on_io(struct ev_loop *loop, ev_io *w, int revents)
+{
+    (void)loop;
+    if (revents & EV_WRITE)
+        on_writable(w->data);
+    else
+        on_readable(w->data);
+}
+
+static void on_timer(struct ev_loop *loop, ev_timer *w, int revents)
+{
+    (void)loop;
+    (void)revents;
+    hang_up(w->data);
+}
+
+/* ---- the server ---- */
+
+static void make_place(struct http_server *s)
+{
+    struct http_request *idle = NULL, *writer = NULL, *waiting = NULL;
+    if (s->n_connections < CONNECTIONS_MAX)
+        return;
+    for (struct http_request *r = s->connections; r; r = r->next) /* the youngest first */
+        if (r->state == HTTP_READING || r->state == HTTP_LINGERING)
+            idle = r;
+        else if (r->state == HTTP_WAITING)
+            waiting = r;
+        else if (!writer || r->moved <= writer->moved)
+            writer = r;
+    hang_up(idle ? idle : writer ? writer : waiting);
+}
+
+void http_server_add(struct http_server *s, int fd, unsigned origin)
+{
+    make_place(s);
+    struct http_request *r = calloc(1, sizeof *r);
+    if (!r) {
+        close(fd);
+        return;
+    }
+    r->server = s;
+    r->fd = fd;
+    r->origin = origin;
+    ev_io_init(&r->io, on_io, fd, EV_READ);
+    ev_init(&r->timer, on_timer);
+    r->io.data = r->timer.data = r;
+    r->next = s->connections;
+    s->connections = r;
+    s->n_connections++;
+    enter(r, HTTP_READING);
+}
+
+struct http_server *http_server_new(struct ev_loop *loop, http_handler handler, void *arg)
+{
+    struct http_server *s = calloc(1, sizeof *s);
+    if (s)
+        *s = (struct http_server){.loop = loop, .handler = handler, .arg = arg};
+    return s;
+}
+
+void http_server_free(struct http_server *s)
+{
+    while (s->connections)
+        hang_up(s->connections); /* NOLINT(clang-analyzer-unix.Malloc) */
+    free(s);
+}

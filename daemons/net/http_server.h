@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * http_server: a small HTTP/1.1 server for the pages that a daemon shows of itself.
+ *
+ * It answers GET and HEAD; what else is asked for gets 405. A connection answers one request after
+ * the other; one that waits for its page is not read. Heads must come within HEAD_S, answers must
+ * be taken within WRITE_S. When there are too many connections, one has to go for each that comes:
+ * the oldest that owes us a request, else the one that has not taken anything of its answer for
+ * longest: clients that do not read lock nobody out. After an answer that ends the connection what
+ * the client still sends is read and dropped for a while, for a reset would take the answer with
+ * it.
+ *
+ * The handler is called once a request and answers with http_answer() or http_answer_problem(), at
+ * once or later: a request outlives its connection (the answer is then thrown away) and has to be
+ * answered exactly once, before the server is freed or after.
+ */
+#ifndef POLDER_DAEMONS_NET_HTTP_SERVER_H
+#define POLDER_DAEMONS_NET_HTTP_SERVER_H
+#include "daemons/http/h1.h"
+#include <ev.h>
+
+struct http_server;
+struct http_request; /* one that waits for its answer */
+
+struct http_call {
+    struct http_request *request;
+    const struct h1_head *head; /* gone when the handler returns */
+    unsigned origin;            /* what http_server_add() was told */
+};
+typedef void (*http_handler)(void *arg, const struct http_call *call);
+
+struct http_server *http_server_new(struct ev_loop *loop, http_handler handler, void *arg);
+/* Closes all connections. */
+void http_server_free(struct http_server *server);
+/* Takes an accepted connection; origin: where it came in, for the handler. */
+void http_server_add(struct http_server *server, int fd, unsigned origin);
+
+/* Exactly once a request, now or later; body is copied. */
+void http_answer(struct http_request *request, unsigned status, const char *type, const char *body,
+                 size_t len);
+/* problem+json (RFC 9457); detail needs no JSON escapes. */
+void http_answer_problem(struct http_request *request, unsigned status, const char *detail);
+#endif
