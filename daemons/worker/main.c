@@ -131,6 +131,7 @@ int worker_run(const struct process *process)
         cache_reader_close(w->reader);
     free(w->routes);
     limits_free(w);
+    free(w->servers[w->config->n_servers].row);
     free(w->servers);
     free(w->listeners);
     free(w);
