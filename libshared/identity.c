@@ -161,11 +161,28 @@ static bool is_said(const struct config_cache *cache, const struct config_key *k
     return !identity_ignores_cookie(&none, cache, &cookie);
 }
 
+/* What a key is made of: of two partitions, or two lists of parameters, keys may be the same though
+ * they mean something else. */
+static void add_key(XXH3_state_t *hash, const struct config_cache *cache)
+{
+    for (uint32_t i = 0; i < cache->n_partition; i++) {
+        const uint8_t kind = (uint8_t)cache->partition[i].kind;
+        XXH3_64bits_update(hash, &kind, sizeof kind);
+        add_text(hash, cache->partition[i].name);
+    }
+    add_text(hash, "");
+    add_list(hash, cache->ignore_query, cache->n_ignore_query);
+    add_list(hash, cache->only_query, cache->n_only_query);
+    add_text(hash, cache->sort_query ? "sorted" : "");
+}
+
 uint32_t identity_rules_number(const struct config *config, const struct config_cache *cache)
 {
     XXH3_state_t hash;
     XXH3_64bits_reset(&hash);
     XXH3_64bits_update(&hash, &cache->share, sizeof cache->share);
+    add_text(&hash, cache->store_set_cookie ? "cookies" : "");
+    add_key(&hash, cache);
     add_list(&hash, known, N_KNOWN);
     add_list(&hash, cache->identity_headers, cache->n_identity_headers);
     add_list(&hash, cache->ignore_cookies, cache->n_ignore_cookies);

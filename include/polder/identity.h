@@ -31,8 +31,8 @@ static inline bool identity_filter_lets(const struct identity_filter *f, struct 
     return name.len < 3 || f->third[name.at[0] & 31] >> (name.at[2] & 31) & 1;
 }
 
-/* A number that is another one where any of this, or what the route shares, is configured otherwise:
- * what was stored under other rules may be somebody's. Never 0. */
+/* A number that is another one where any of this, what the route shares, or what its keys are made
+ * of is configured otherwise: what was stored under other rules may be somebody's. Never 0. */
 uint32_t identity_rules_number(const struct config *config, const struct config_cache *cache);
 
 /* One part of a Cookie field, without the blanks around it. */

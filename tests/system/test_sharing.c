@@ -608,6 +608,64 @@ static void other_rules_end_what_was_stored_under_them(void **state)
     }
 }
 
+/* The same value of another field is somebody else, and what one parameter had no part in is not
+ * the answer to who asks without it. */
+static void other_keys_end_what_was_stored_under_them(void **state)
+{
+    (void)state;
+    static const char conf[] =
+        "cache { leak_guard = 0 %s }\nupstream \"u\" { server \"127.0.0.1:%u\" { } }\n"
+        "route \"/*\" { upstream = \"u\" cache { } }\n";
+    static const struct {
+        const char *now, *who, *then, *other, *body;
+    } t[] = {
+        {"partition = \"cookie:sid\"", "Cookie: sid=1\r\n", "partition = \"cookie:user\"",
+         "Cookie: user=1\r\n", "for user=1"},
+        {"partition = \"header:X-API-Key\"", "X-API-Key: Basic 1\r\n",
+         "partition = \"header:Authorization\"", "Authorization: Basic 1\r\n", "for allBasic 1"},
+        {"partition = \"cookie:sid+cookie:user\"", "Cookie: sid=1; user=2\r\n",
+         "partition = \"cookie:user+cookie:sid\"", "Cookie: user=1; sid=2\r\n",
+         "for user=1; sid=2"},
+    };
+    struct house h;
+    char routes[512], target[32];
+    for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
+        house_start(&h, 2, conf, t[i].now, backend_port(backend));
+        snprintf(target, sizeof target, "/max-age/keys/%zu", i);
+        assert_int_equal(get_with(h.port, target, t[i].who, NULL), 200);
+        wait_until(says(&h, target, t[i].who, "polder; hit"), 5000);
+        snprintf(routes, sizeof routes, conf, t[i].then, backend_port(backend));
+        house_write_conf(&h, 2, routes);
+        assert_int_equal(ctl(&h, NULL, "reload"), 0);
+        expect_body(&h, target, t[i].other, t[i].body);
+        house_remove(&h);
+    }
+}
+
+/* A cookie that was stored because that was wanted is given out no more once it is not. */
+static void cookies_end_with_the_wish_to_store_them(void **state)
+{
+    (void)state;
+    static const char conf[] =
+        "cache { leak_guard = 0 %s }\nupstream \"u\" { server \"127.0.0.1:%u\" { } }\n"
+        "route \"/*\" { upstream = \"u\" cache { } }\n";
+    struct house h;
+    struct message m;
+    char routes[512];
+    house_start(&h, 2, conf, "store_set_cookie = true", backend_port(backend));
+    assert_int_equal(get_with(h.port, "/given/end", "", NULL), 200);
+    wait_until(says(&h, "/given/end", "", "polder; hit"), 5000);
+    snprintf(routes, sizeof routes, conf, "", backend_port(backend));
+    house_write_conf(&h, 2, routes);
+    assert_int_equal(ctl(&h, NULL, "reload"), 0);
+    assert_int_equal(get_with(h.port, "/given/end", "", NULL), 200);
+    wait_until(says(&h, "/given/end", "", "polder; hit"), 5000);
+    get_with(h.port, "/given/end", "", &m);
+    assert_null(field_of(&m, "Set-Cookie"));
+    message_free(&m);
+    house_remove(&h);
+}
+
 static void expect_why(struct house *h, const char *target, const char *words)
 {
     const char *out;
@@ -684,6 +742,8 @@ int main(void)
         cmocka_unit_test(copies_of_identities_take_a_quarter),
         cmocka_unit_test(where_most_pass_by_somebody_is_told),
         cmocka_unit_test(other_rules_end_what_was_stored_under_them),
+        cmocka_unit_test(other_keys_end_what_was_stored_under_them),
+        cmocka_unit_test(cookies_end_with_the_wish_to_store_them),
         cmocka_unit_test(an_operator_is_told_who_shares_what),
     };
     return run_with_backend(tests, &backend, answers);

@@ -199,6 +199,46 @@ static void other_rules_have_another_number(void **state)
     other = c;
     other.n_identity_headers = 1;
     assert_int_not_equal(identity_rules_number(&config, &other), number);
+    other = c;
+    other.store_set_cookie = true;
+    assert_int_not_equal(identity_rules_number(&config, &other), number);
+}
+
+/* Of two partitions the keys may be the same text: the value 7 of one field, and of another. */
+static void other_keys_have_another_number(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"user"};
+    static const struct config_key parts[][2] = {
+        {{CONFIG_KEY_COOKIE, "sid"}},
+        {{CONFIG_KEY_COOKIE, "user"}},
+        {{CONFIG_KEY_HEADER, "sid"}},
+        {{CONFIG_KEY_IDENTITY, ""}},
+        {{CONFIG_KEY_COOKIE, "sid"}, {CONFIG_KEY_COOKIE, "user"}},
+        {{CONFIG_KEY_COOKIE, "user"}, {CONFIG_KEY_COOKIE, "sid"}},
+    };
+    static const uint32_t n_parts[] = {1, 1, 1, 1, 2, 2};
+    const struct config_cache c = cache();
+    uint32_t seen[10] = {identity_rules_number(&config, &c)};
+    struct config_cache other = c;
+    for (size_t i = 0; i < 6; i++) {
+        memcpy(other.partition, parts[i], sizeof parts[i]);
+        other.n_partition = n_parts[i];
+        seen[i + 1] = identity_rules_number(&config, &other);
+    }
+    other = c;
+    other.ignore_query = names;
+    other.n_ignore_query = 1;
+    seen[7] = identity_rules_number(&config, &other);
+    other = c;
+    other.only_query = names;
+    other.n_only_query = 1;
+    seen[8] = identity_rules_number(&config, &other);
+    other.sort_query = true;
+    seen[9] = identity_rules_number(&config, &other);
+    for (size_t i = 0; i < 10; i++)
+        for (size_t k = 0; k < i; k++)
+            assert_int_not_equal(seen[i], seen[k]);
 }
 
 int main(void)
@@ -208,6 +248,7 @@ int main(void)
         cmocka_unit_test(a_filter_lets_all_pass_that_a_pattern_may_name),
         cmocka_unit_test(cookies_say_who_asks_unless_they_are_named),
         cmocka_unit_test(other_rules_have_another_number),
+        cmocka_unit_test(other_keys_have_another_number),
         cmocka_unit_test(a_key_holds_what_it_is_made_of),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
