@@ -29,14 +29,16 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define RETRY_MS        30000
-#define SOON_MS         1000
-#define LOCK_RETRY_MS   500
-#define ROTATIONS       3
-#define ROTATIONS_MS    600000
-#define MAP_LEAST       ((uint64_t)8 << 20)
-#define FULL_MS         60000 /* MAP_FULL three times within this: rotate */
-#define FULL_EVICT      20    /* one part in so many goes when the map is full */
+#define RETRY_MS      30000
+#define SOON_MS       1000
+#define LOCK_RETRY_MS 500
+#define ROTATIONS     3
+#define ROTATIONS_MS  600000
+#define MAP_LEAST     ((uint64_t)8 << 20)
+#define FULL_MS       60000 /* MAP_FULL three times within this: rotate */
+#define FULL_APART_MS 5000  /* as one time counts what comes within this: a reader may stand still \
+                             */
+#define FULL_EVICT      20  /* one part in so many goes when the map is full */
 #define CHECK_BUDGET_MS 5000
 #define CLOCK_BACK_MS   60000
 #define WHY             200
@@ -588,6 +590,12 @@ static void map_full(struct keeper *k)
     mdb_reader_check(k->store.env, &dead);
     if (dead > 0)
         return; /* they kept what was freed from being used again: there is room now */
+    if (times[1] && k->mono_ms - times[1] < FULL_APART_MS) {
+        const int again = make_air(k);
+        if (again != 0)
+            rotate_now(k, mdb_strerror(again));
+        return;
+    }
     if (times[0] && k->mono_ms - times[0] < FULL_MS) {
         rotate_now(k, "its map was full three times in a minute");
         return;
