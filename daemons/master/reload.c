@@ -70,13 +70,28 @@ static void log_lines(const char *text)
     }
 }
 
+/* For where there is one line: the first mistake, and how many the log has besides. */
+static void summarize(const char *text, char *out, size_t room)
+{
+    char more[32] = "";
+    unsigned lines = 0;
+    for (const char *at = text; *at; at += strcspn(at, "\n"), at += *at == '\n')
+        lines++;
+    if (lines > 1)
+        snprintf(more, sizeof more, " (and %u more)", lines - 1);
+    const size_t first = strcspn(text, "\n"), left = room - strlen(more) - 1;
+    snprintf(out, room, "%.*s%s", (int)(first < left ? first : left), text, more);
+}
+
 static void reload_fail(struct master *m, const char *why)
 {
+    char summary[CONDITION_REASON];
+    summarize(why, summary, sizeof summary);
     snprintf(m->shared.proc->reload_message, sizeof m->shared.proc->reload_message, "%s", why);
     log_lines(why);
     log_error("reload: failed; the running configuration stays");
     if (m->phase == MASTER_RUNNING)
-        condition_raise(m->shared.conditions, COND_RELOAD_FAILED, NULL, why, clock_real_ms());
+        condition_raise(m->shared.conditions, COND_RELOAD_FAILED, NULL, summary, clock_real_ms());
     listeners_revert(&m->listeners);
     struct generation *g = &m->generation[m->reload.region];
     if (m->reload.phase == RELOAD_STARTING) {
@@ -87,8 +102,8 @@ static void reload_fail(struct master *m, const char *why)
         g->since_ms = 0;
         logs_close(m, m->reload.region);
     }
-    notify_status("reload failed, generation %u stays: %.120s", m->generation[m->current].number,
-                  why);
+    notify_status("reload failed, generation %u stays: %s", m->generation[m->current].number,
+                  summary);
     reload_finish(m, PROC_RELOAD_FAILED);
 }
 

@@ -75,8 +75,9 @@ static void a_reload_that_failed_is_told_until_one_succeeds(void **state)
     (void)state;
     house_start(&h, 1, "%s", routes());
     assert_false(in_status(&h, "reload_failed"));
-    edit(&h, "nonsense = 1\n");
+    edit(&h, "nonsense = 1\nworkers = many\n");
     assert_int_equal(ctl(&h, &out, "reload --wait"), 1);
+    assert_true(in_reasons(&h, " (and 1 more)")); /* one line, whole */
     assert_true(in_status(&h, "reload_failed"));
     assert_true(in_metrics(&h, "reload_failed", ""));
     assert_true(in_reasons(&h, "reload_failed: "));
