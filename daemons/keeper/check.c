@@ -515,10 +515,11 @@ static int check_open_file(struct check *c)
     if (rc < 0 || (rc = meta_read(c, 1, &meta[1])) < 0)
         return rc;
     const struct meta *m = &meta[meta[0].txn_id < meta[1].txn_id];
-    if (m->map_bytes % PAGE || m->map_bytes > (uint64_t)st.st_size)
-        return wrong(c, "the file is cut short");
-    if (m->last_page < 1 || m->last_page >= m->map_bytes / PAGE)
+    if (m->map_bytes % PAGE || m->last_page < 1 || m->last_page >= m->map_bytes / PAGE)
         return wrong(c, "a meta page is damaged");
+    /* map_bytes is that of the last commit: store_cut() may have taken unused pages since. */
+    if (m->last_page >= (uint64_t)st.st_size / PAGE)
+        return wrong(c, "the file is cut short");
     c->pages = m->last_page + 1;
     c->txn_id = m->txn_id;
     c->result->map_bytes = (uint64_t)st.st_size;

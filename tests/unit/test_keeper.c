@@ -463,6 +463,28 @@ static void a_higher_bound_takes_effect_while_it_runs(void **state)
     rig_free(&r);
 }
 
+/* LMDB notes how large the map was at each commit: the last one may have been before the cut. */
+static void a_lower_bound_keeps_what_fits_over_deaths_and_restarts(void **state)
+{
+    struct rig r;
+    (void)state;
+    start(&r, 1000, 64 * MIB);
+    rig_must_store(&r, "h/a", 1, 1000);
+    rig_wait(rig_look(&r, "h/a") == 1);
+    rig_wait(rig_drained(&r));
+    rig_limits(&r, 1000, 16 * MIB);
+    rig_wait(rig_logged(&r, "data.mdb is cut to 16 MiB"));
+    rig_kill(&r);
+    rig_start(&r);
+    assert_int_equal(rig_look(&r, "h/a"), 1);
+    rig_limits(&r, 1000, 8 * MIB);
+    rig_wait(rig_logged(&r, "data.mdb is cut to 8 MiB"));
+    rig_restart_all(&r, 1000, 8 * MIB);
+    assert_int_equal(rig_look(&r, "h/a"), 1);
+    assert_false(rig_logged(&r, "failed its checks"));
+    rig_free(&r);
+}
+
 static void what_is_used_stays_when_others_go(void **state)
 {
     struct rig r;
@@ -879,6 +901,7 @@ int main(void)
         cmocka_unit_test(the_warm_store_outlives_another_bound),
         cmocka_unit_test(nothing_is_on_disk_where_no_route_caches),
         cmocka_unit_test(a_higher_bound_takes_effect_while_it_runs),
+        cmocka_unit_test(a_lower_bound_keeps_what_fits_over_deaths_and_restarts),
         cmocka_unit_test(what_is_used_stays_when_others_go),
         cmocka_unit_test(a_fetch_older_than_the_invalidation_is_not_stored),
         cmocka_unit_test(an_older_fetch_does_not_replace_a_newer_one),
