@@ -5,7 +5,7 @@
  * Such an answer has no tags by which it could be invalidated, and what it denies is mostly made by
  * a request to another URL: POST /things makes /things/7, PUT /things/7 makes /things. So each
  * successful unsafe request leaves a mark for its own path and all below it, and one for the
- * collection above it, and a negative answer is over when such a mark is younger than its birth.
+ * collection above it, and a negative answer is over when such a mark is younger than its fetch_seq.
  * The marks are words of the page of invalidations, under a text that no URL can have; a collision
  * of slots only ends more.
  */
@@ -89,11 +89,11 @@ unsigned cache_record_causes(const struct inval_page *page, const struct cache_r
                              struct inval_cause out[INVAL_CAUSES_MAX])
 {
     const char *url = (const char *)(record + 1);
-    unsigned n = inval_explain(page, record->birth, record->url_slot, record->tag_slot,
+    unsigned n = inval_explain(page, record->fetch_seq, record->url_slot, record->tag_slot,
                                record->n_tags, url, record->url_len, out);
     const uint64_t ended =
         cache_is_negative(record) ? cache_negative_ended(page, url, record->url_len) : 0;
-    if (ended <= record->birth)
+    if (ended <= record->fetch_seq)
         return n;
     n -= n == INVAL_CAUSES_MAX;
     memmove(out + 1, out, n * sizeof *out); /* a hard one, and those come first */

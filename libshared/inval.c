@@ -404,11 +404,11 @@ bool inval_prefix_matches(const char *prefix, size_t len, const char *url, size_
 
 /* ---- checking ---- */
 
-static void look(const struct inval_words *words, uint64_t birth, enum inval_state *state)
+static void look(const struct inval_words *words, uint64_t fetch_seq, enum inval_state *state)
 {
-    if (atomic_load_explicit(&words->hard, memory_order_acquire) > birth)
+    if (atomic_load_explicit(&words->hard, memory_order_acquire) > fetch_seq)
         *state = INVAL_HARD;
-    else if (atomic_load_explicit(&words->soft, memory_order_acquire) > birth &&
+    else if (atomic_load_explicit(&words->soft, memory_order_acquire) > fetch_seq &&
              *state == INVAL_VALID)
         *state = INVAL_SOFT;
 }
@@ -416,13 +416,13 @@ static void look(const struct inval_words *words, uint64_t birth, enum inval_sta
 /* The text is read while it may be used again for another ban: then the number has changed, and
  * whether the old ban matched is of no interest any more: it was retired because nothing that it
  * matched is left. */
-static void look_bans(const struct inval_page *page, uint64_t map, uint64_t birth, const char *url,
+static void look_bans(const struct inval_page *page, uint64_t map, uint64_t fetch_seq, const char *url,
                       size_t url_len, enum inval_state *state)
 {
     for (; map; map &= map - 1) {
         const struct inval_slot *slot = &page->ban[__builtin_ctzll(map)];
         const uint64_t seq = atomic_load_explicit(&slot->seq, memory_order_acquire);
-        if (seq <= birth || (seq & OWNED))
+        if (seq <= fetch_seq || (seq & OWNED))
             continue;
         const uint32_t len = slot->len;
         if (len > INVAL_PREFIX_MAX || !inval_prefix_matches(slot->prefix, len, url, url_len))
@@ -434,20 +434,20 @@ static void look_bans(const struct inval_page *page, uint64_t map, uint64_t birt
     }
 }
 
-static void look_path(const struct inval_page *page, uint64_t birth, const char *url,
+static void look_path(const struct inval_page *page, uint64_t fetch_seq, const char *url,
                       size_t url_len, enum inval_state *state)
 {
     const char *path = memchr(url, '/', url_len);
     if (path)
-        look(&page->url[inval_url_slot(page, path, url_len - (size_t)(path - url))], birth, state);
+        look(&page->url[inval_url_slot(page, path, url_len - (size_t)(path - url))], fetch_seq, state);
 }
 
-static void look_groups(const struct inval_page *page, uint64_t birth, const uint32_t *tag_slots,
+static void look_groups(const struct inval_page *page, uint64_t fetch_seq, const uint32_t *tag_slots,
                         size_t n_tags, enum inval_state *state)
 {
     for (size_t i = 0; i < n_tags; i++)
         if (tag_slots[i] & ~SLOT_MASK)
-            look(&page->tag[group_slot(tag_slots[i])], birth, state);
+            look(&page->tag[group_slot(tag_slots[i])], fetch_seq, state);
 }
 
 void inval_expect_url(const struct inval_page *page, uint32_t url_slot)
@@ -455,22 +455,22 @@ void inval_expect_url(const struct inval_page *page, uint32_t url_slot)
     __builtin_prefetch((const void *)&page->url[url_slot & SLOT_MASK]);
 }
 
-enum inval_state inval_check(const struct inval_page *page, uint64_t birth, uint32_t url_slot,
+enum inval_state inval_check(const struct inval_page *page, uint64_t fetch_seq, uint32_t url_slot,
                              const uint32_t *tag_slots, size_t n_tags, const char *url,
                              size_t url_len)
 {
     enum inval_state state = INVAL_VALID;
-    look(&page->all, birth, &state);
-    look(&page->url[url_slot & SLOT_MASK], birth, &state);
+    look(&page->all, fetch_seq, &state);
+    look(&page->url[url_slot & SLOT_MASK], fetch_seq, &state);
     for (size_t i = 0; i < n_tags; i++)
-        look(&page->tag[tag_slots[i] & SLOT_MASK], birth, &state);
-    if (n_tags && atomic_load_explicit(&page->group, memory_order_acquire) > birth)
-        look_groups(page, birth, tag_slots, n_tags, &state);
-    if (atomic_load_explicit(&page->path, memory_order_acquire) > birth)
-        look_path(page, birth, url, url_len, &state);
+        look(&page->tag[tag_slots[i] & SLOT_MASK], fetch_seq, &state);
+    if (n_tags && atomic_load_explicit(&page->group, memory_order_acquire) > fetch_seq)
+        look_groups(page, fetch_seq, tag_slots, n_tags, &state);
+    if (atomic_load_explicit(&page->path, memory_order_acquire) > fetch_seq)
+        look_path(page, fetch_seq, url, url_len, &state);
     const uint64_t map = atomic_load_explicit(&page->ban_map, memory_order_acquire);
     if (map)
-        look_bans(page, map, birth, url, url_len, &state);
+        look_bans(page, map, fetch_seq, url, url_len, &state);
     return state;
 }
 
@@ -485,12 +485,12 @@ bool inval_settled(const struct inval_page *page, uint64_t *seq)
     return true;
 }
 
-enum inval_state inval_check_held(const struct inval_page *page, uint64_t birth, uint64_t since,
+enum inval_state inval_check_held(const struct inval_page *page, uint64_t fetch_seq, uint64_t since,
                                   uint32_t url_slot, const uint32_t *tag_slots, size_t n_tags,
                                   const char *url, size_t url_len)
 {
     const enum inval_state state =
-        inval_check(page, birth, url_slot, tag_slots, n_tags, url, url_len);
+        inval_check(page, fetch_seq, url_slot, tag_slots, n_tags, url, url_len);
     return inval_ban_floor(page) > since ? INVAL_HARD : state; /* in this order */
 }
 
@@ -498,7 +498,7 @@ enum inval_state inval_check_held(const struct inval_page *page, uint64_t birth,
 
 struct causes {
     const struct inval_page *page;
-    uint64_t birth;
+    uint64_t fetch_seq;
     struct inval_cause *out;
     unsigned n;
     bool soft; /* which ones are looked for now */
@@ -518,7 +518,7 @@ static void explain_words(struct causes *c, const struct inval_words *words, enu
                           uint32_t tag)
 {
     const uint64_t seq = atomic_load(c->soft ? &words->soft : &words->hard);
-    struct inval_cause *one = seq > c->birth ? cause_add(c, by, seq) : NULL;
+    struct inval_cause *one = seq > c->fetch_seq ? cause_add(c, by, seq) : NULL;
     if (one)
         one->tag = tag;
 }
@@ -534,7 +534,7 @@ static void explain_bans(struct causes *c, const char *url, size_t url_len)
 {
     struct inval_ban ban;
     for (unsigned i = 0; i < INVAL_BANS; i++) {
-        if (!inval_ban_read(c->page, i, &ban) || ban.seq <= c->birth || ban.soft != c->soft ||
+        if (!inval_ban_read(c->page, i, &ban) || ban.seq <= c->fetch_seq || ban.soft != c->soft ||
             !inval_prefix_matches(ban.prefix, ban.len, url, url_len))
             continue;
         struct inval_cause *one = cause_add(c, INVAL_BY_PREFIX, ban.seq);
@@ -552,11 +552,11 @@ static const struct inval_words *words_of_path(const struct inval_page *page, co
     return path ? &page->url[inval_url_slot(page, path, url_len - (size_t)(path - url))] : NULL;
 }
 
-unsigned inval_explain(const struct inval_page *page, uint64_t birth, uint32_t url_slot,
+unsigned inval_explain(const struct inval_page *page, uint64_t fetch_seq, uint32_t url_slot,
                        const uint32_t *tag_slots, size_t n_tags, const char *url, size_t url_len,
                        struct inval_cause out[INVAL_CAUSES_MAX])
 {
-    struct causes c = {page, birth, out, 0, false};
+    struct causes c = {page, fetch_seq, out, 0, false};
     const struct inval_words *path = words_of_path(page, url, url_len);
     for (unsigned round = 0; round < 2; round++) {
         c.soft = round == 1;

@@ -2,7 +2,7 @@
 /*
  * limit: keys, charging one or several limits, giving back.
  *
- * The ways of a check: limit_place_of() finds the two buckets, limit_entry_find() the entry, one
+ * The ways of a check: limit_slot_of() finds the two buckets, limit_entry_find() the entry, one
  * compare-and-swap of its state decides. Everything that is rare (a new key, one that was idle, a
  * full table) is in limit_table.c; the arithmetic is in limit_state.c.
  */
@@ -122,7 +122,7 @@ static _Thread_local unsigned newcomers;
 static __attribute__((noinline)) struct limit_entry
 entry_hold(const struct limit_caller *caller, const struct limit_charge *charge, uint64_t now_ms)
 {
-    const struct limit_place place = limit_place_of(caller->table, charge->key);
+    const struct limit_place place = limit_slot_of(caller->table, charge->key);
     struct limit_entry entry;
     const struct limit_rule *rule = rule_of(caller->table, charge->limit, now_ms);
     uint64_t word;
@@ -199,7 +199,7 @@ LIMIT_HOT void charge_one(const struct limit_caller *caller, const struct limit_
 void limit_peek(const struct limit_caller *caller, const struct limit_charge *charge,
                 uint64_t now_ms, struct limit_verdict *verdict)
 {
-    const struct limit_place place = limit_place_of(caller->table, charge->key);
+    const struct limit_place place = limit_slot_of(caller->table, charge->key);
     const struct limit_rule *rule = rule_of(caller->table, charge->limit, now_ms);
     struct limit_entry entry = {NULL, NULL};
     limit_word seen = 0, own, before;
@@ -293,7 +293,7 @@ bool limit_charge(const struct limit_caller *caller, const struct limit_charge *
 
 bool limit_reset_key(const struct limit_caller *caller, uint64_t key)
 {
-    const struct limit_place place = limit_place_of(caller->table, key);
+    const struct limit_place place = limit_slot_of(caller->table, key);
     return limit_entry_forget(caller, &place);
 }
 

@@ -190,7 +190,7 @@ static inline void limit_place_prefetch(struct limit_bucket *first, uint64_t tag
     limit_bucket_second(first, tag);
 }
 
-static inline struct limit_place limit_place_of(struct limit_table *table, uint64_t key)
+static inline struct limit_place limit_slot_of(struct limit_table *table, uint64_t key)
 {
     const uint64_t tag = limit_key_tag(key);
     struct limit_bucket *first = limit_bucket_first(table, key);

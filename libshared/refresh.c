@@ -7,7 +7,7 @@
 uint64_t refresh_from_ms(const struct cache_record *record)
 {
     if (record->fresh_until_ms < record->received_ms + REFRESH_LIFE_MS ||
-        record->flags & (CACHE_FROM_POST | CACHE_NO_CACHE | CACHE_VARY_MARKER))
+        record->flags & (CACHE_FROM_POST | CACHE_NO_CACHE | CACHE_VARY_RECORD))
         return UINT64_MAX;
     const uint64_t life = record->fresh_until_ms - record->received_ms;
     const uint64_t tenth = (record->obj_id * UINT64_C(0x9e3779b97f4a7c15) >> 60) % 10;

@@ -166,8 +166,8 @@ static int value_obj(struct walk *w, const uint8_t *key, size_t key_len, const v
     const size_t n = store_url_key((const char *)(r + 1), r->url_len, r->obj_id, url_key);
     w->c->sum_records += object_hash(&r->key, r->obj_id, r->slot, r->url_len);
     w->c->sum_record_urls += url_hash(url_key, n, key);
-    if (r->birth > w->c->result->newest_birth)
-        w->c->result->newest_birth = r->birth;
+    if (r->fetch_seq > w->c->result->newest_fetch_seq)
+        w->c->result->newest_fetch_seq = r->fetch_seq;
     return 0;
 }
 

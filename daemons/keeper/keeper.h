@@ -184,7 +184,7 @@ void watch_end(struct keeper *k);   /* before anything is done to the file itsel
 /* ---- check.c ---- */
 struct check_result {
     struct store_meta meta;
-    uint64_t map_bytes, objects, newest_birth;
+    uint64_t map_bytes, objects, newest_fetch_seq;
     bool whole;    /* every checksum was verified, not only the structure */
     char why[160]; /* what is wrong */
 };

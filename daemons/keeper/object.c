@@ -42,7 +42,7 @@ static uint64_t expires_ms(const struct cache_record *r)
         max_of(max_of(r->received_ms, r->fresh_until_ms), max_of(r->swr_until_ms, r->sie_until_ms));
     const bool validator = (r->flags & (CACHE_HAS_ETAG | CACHE_HAS_LAST_MODIFIED)) &&
                            !(r->flags & CACHE_ETAG_OURS && r->last_modified_ms == 0);
-    const uint64_t grace = validator || (r->flags & CACHE_VARY_MARKER) ? GRACE_LONG_MS : GRACE_MS;
+    const uint64_t grace = validator || (r->flags & CACHE_VARY_RECORD) ? GRACE_LONG_MS : GRACE_MS;
     const uint64_t latest = (uint64_t)UINT32_MAX * 1000;
     return last < latest - grace ? last + grace : latest;
 }
@@ -234,7 +234,7 @@ int store_delete_bad(struct store *s, const struct cache_key *key)
         return not_found_is_fine(rc);
     const struct cache_record *r = v.mv_data;
     const bool sound = cache_record_sound(r, v.mv_size) && memcmp(&r->key, key, sizeof *key) == 0;
-    if (sound && cache_record_state(s->inval, r, r->birth) != INVAL_HARD)
+    if (sound && cache_record_state(s->inval, r, r->fetch_seq) != INVAL_HARD)
         return 0;
     const uint32_t slot = cache_record_fits(r, v.mv_size) ? store_slot_of(s, r) : EVICT_NONE;
     stats_add(s->stats, sound ? STATS_CACHE_INVALIDATED : STATS_CACHE_BAD_RECORDS, 1);
@@ -261,8 +261,8 @@ int store_delete_object(struct store *s, const struct cache_key *key, uint64_t o
 
 static bool still_valid(const struct store *s, const struct cache_record *r)
 {
-    return r->birth >= inval_ban_floor(s->inval) &&
-           cache_record_state(s->inval, r, r->birth) == INVAL_VALID;
+    return r->fetch_seq >= inval_ban_floor(s->inval) &&
+           cache_record_state(s->inval, r, r->fetch_seq) == INVAL_VALID;
 }
 
 /* Has nobody invalidated a tag of what is stored since? A renewal may bring others in their place.
@@ -324,7 +324,7 @@ static int replace_old(struct store *s, const struct cache_record *r, bool *sett
     const uint32_t slot = store_slot_of(s, old);
     if (slot == EVICT_NONE)
         return 0;
-    if (old->birth > r->birth && still_valid(s, old))
+    if (old->fetch_seq > r->fetch_seq && still_valid(s, old))
         return STORE_REFUSED_OLDER;
     *settled = evict_is_settled(store_queues_of(s, slot), slot);
     *use = (uint8_t)uses_used(atomic_load_explicit(&s->ref[slot], memory_order_relaxed));
@@ -455,11 +455,11 @@ int store_freshen(struct store *s, const struct cache_record *r, size_t len)
     new->body_checksum = old->body_checksum;
     new->inline_len = old->inline_len;
     /* What sort of object it is; counts and queues hang on it. */
-    const uint32_t stays = CACHE_CHUNKED_BODY | CACHE_OF_IDENTITY | CACHE_CODED | CACHE_VARY_MARKER;
+    const uint32_t stays = CACHE_CHUNKED_BODY | CACHE_OF_IDENTITY | CACHE_CODED | CACHE_VARY_RECORD;
     new->flags = (r->flags & ~stays) | (old->flags & stays);
     new->source_id = old->source_id;
     new->url_slot = inval_url_slot(s->inval, new + 1, new->url_len);
-    if (!still_valid(s, new) || !tags_are_calm(s, old, r->birth))
+    if (!still_valid(s, new) || !tags_are_calm(s, old, r->fetch_seq))
         return STORE_REFUSED_INVALID;
     _Atomic uint8_t *uses = &s->ref[new->slot];
     uses_begin(uses, uses_used(atomic_load_explicit(uses, memory_order_relaxed)));

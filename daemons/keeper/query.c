@@ -41,7 +41,7 @@ static uint64_t seconds_left(uint64_t until_ms, uint64_t now_ms)
 
 static enum inval_state check(const struct keeper *k, const struct cache_record *r)
 {
-    return cache_record_state(k->shared->inval, r, r->birth);
+    return cache_record_state(k->shared->inval, r, r->fetch_seq);
 }
 
 static const char *state_of(const struct keeper *k, const struct cache_record *r,
@@ -55,7 +55,7 @@ static const char *state_of(const struct keeper *k, const struct cache_record *r
     case INVAL_VALID:
         break;
     }
-    if (r->flags & CACHE_VARY_MARKER)
+    if (r->flags & CACHE_VARY_RECORD)
         return "marker: names what selects a variant";
     if (r->fresh_until_ms > k->real_ms)
         return r->flags & CACHE_NO_CACHE ? "to be validated" : "fresh";
@@ -120,7 +120,7 @@ static void put_details(const struct keeper *k, struct rpc_out *o, const struct 
     rpc_out_u64(o, "stored_bytes", (uint64_t)k->store.items[r->slot].units * STORE_UNIT);
     rpc_out_u64(o, "kept_until", k->store.items[r->slot].expires_s);
     rpc_out_str(o, "queue", evict_is_settled(store_queues_of(&k->store, r->slot), r->slot) ? "main" : "small");
-    rpc_out_u64(o, "birth", r->birth);
+    rpc_out_u64(o, "birth", r->fetch_seq);
     rpc_out_strn(o, "head", view.head, r->head_len);
     put_flags(o, r->flags);
 }
@@ -162,7 +162,7 @@ static void job_found(struct keeper *k, struct job *j, MDB_txn *txn, const struc
         put_details(k, o, r);
     if (j->why)
         why_put_variant(k, j, txn, r);
-    if (r->flags & CACHE_VARY_MARKER)
+    if (r->flags & CACHE_VARY_RECORD)
         rpc_out_bool(o, "marker", true);
     rpc_out_end(o);
     j->found++;
@@ -191,7 +191,7 @@ static bool entry_in_range(const struct job *j, const MDB_val *key)
 /* `why` tells of copies where it tells of what they are copies of. */
 static bool is_wanted(const struct job *j, const struct cache_record *r)
 {
-    const uint32_t left_out = (j->show ? 0 : CACHE_VARY_MARKER) | (j->why ? CACHE_CODED : 0);
+    const uint32_t left_out = (j->show ? 0 : CACHE_VARY_RECORD) | (j->why ? CACHE_CODED : 0);
     return !(r->flags & left_out) && text_matches(j, (const char *)(r + 1), r->url_len);
 }
 

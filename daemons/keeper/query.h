@@ -38,7 +38,7 @@ struct job {
     uint64_t until_ms; /* mono; of a list */
     uint16_t at_len;   /* where to go on in `url` */
     uint8_t at[STORE_URL_KEY];
-    uint32_t answers;  /* why: variants that are answers, and no marker or part … */
+    uint32_t answers;  /* why: variants that are answers, and no vary_record or part … */
     char summary[512]; /* … and what is to be said of the first one */
     size_t len;
     char text[]; /* prefix, or the whole URL */

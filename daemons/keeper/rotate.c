@@ -360,7 +360,7 @@ static const char *judge_file(struct keeper *k, const char *dir, char why[WHY])
         snprintf(why, WHY, "%s", found.why[0] ? found.why : strerror(-rc));
         return why;
     }
-    if (found.newest_birth > inval_seq(k->shared->inval)) /* or what comes would not reach it */
+    if (found.newest_fetch_seq > inval_seq(k->shared->inval)) /* or what comes would not reach it */
         return "it knows of invalidations that inval.page does not: that is an older one";
     return judge_meta(k, dir, &found.meta);
 }

@@ -131,7 +131,7 @@ void store_abort(struct store *s); /* and rebuilds; closes the store if that fai
 int store_new_id(struct store *s, uint64_t *id);
 /* Positive results of store_put() and store_freshen(): nothing was done. */
 enum store_refusal {
-    STORE_REFUSED_INVALID = 1000, /* invalidated since its birth: fetch again */
+    STORE_REFUSED_INVALID = 1000, /* invalidated since its fetch_seq: fetch again */
     STORE_REFUSED_SIZE,           /* does not fit */
     STORE_REFUSED_OLDER,          /* what is there is newer: use that */
     STORE_REFUSED_GONE,           /* freshen: that object is not there any more */

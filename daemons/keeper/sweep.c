@@ -102,7 +102,7 @@ void sweep_hint(struct keeper *k, const struct ring_sweep *what, const char *tex
 
 static enum inval_state state_of(const struct keeper *k, const struct cache_record *r)
 {
-    return cache_record_state(k->shared->inval, r, r->birth);
+    return cache_record_state(k->shared->inval, r, r->fetch_seq);
 }
 
 static void note_orphan(struct findings *f, const MDB_val *key)
@@ -149,13 +149,13 @@ static void bans_of_walk(const struct keeper *k, struct bans *b)
 }
 
 /* What they do to an object of that URL and age. */
-static enum inval_state bans_judge(const struct bans *b, uint64_t birth, const char *url,
+static enum inval_state bans_judge(const struct bans *b, uint64_t fetch_seq, const char *url,
                                    size_t len)
 {
     enum inval_state state = INVAL_VALID;
     for (unsigned i = 0; i < b->n && state != INVAL_HARD; i++) {
         const struct inval_ban *ban = &b->ban[i];
-        if (birth < ban->seq && inval_prefix_matches(ban->prefix, ban->len, url, len))
+        if (fetch_seq < ban->seq && inval_prefix_matches(ban->prefix, ban->len, url, len))
             state = ban->soft ? INVAL_SOFT : INVAL_HARD;
     }
     return state;
@@ -178,7 +178,7 @@ static void note_banned(struct keeper *k, struct findings *f, const struct bans 
         note_orphan(f, key);
         return;
     }
-    const enum inval_state state = bans_judge(b, r->birth, (const char *)(r + 1), r->url_len);
+    const enum inval_state state = bans_judge(b, r->fetch_seq, (const char *)(r + 1), r->url_len);
     if (state == INVAL_VALID)
         return;
     f->soften[f->n] = state == INVAL_SOFT && state_of(k, r) != INVAL_HARD;

@@ -115,7 +115,7 @@ static void judge(const struct keeper *k, const struct cache_record *r, struct j
     out->r = r;
     cache_view_of(r, &out->v);
     out->n_causes = cache_record_causes(page, r, out->cause);
-    out->state = cache_record_state(page, r, r->birth);
+    out->state = cache_record_state(page, r, r->fetch_seq);
 }
 
 static void put_causes(const struct keeper *k, struct rpc_out *o, const struct judged *x)
@@ -218,7 +218,7 @@ static void next_of(const struct keeper *k, const struct job *j, const struct ju
         snprintf(out->status, sizeof out->status, "fwd=uri-miss");
         snprintf(out->words, sizeof out->words,
                  "miss: it was stored under other rules of who shares what");
-    } else if (r->flags & CACHE_VARY_MARKER) {
+    } else if (r->flags & CACHE_VARY_RECORD) {
         out->status[0] = 0;
         snprintf(out->words, sizeof out->words, "the variant that the request's fields select");
     } else if (r->status == 206) {
@@ -364,7 +364,7 @@ void why_put_variant(const struct keeper *k, struct job *j, MDB_txn *txn,
     put_tags(k, o, &x);
     put_causes(k, o, &x);
     put_flight(k, o, &r->key);
-    if (!(r->flags & CACHE_VARY_MARKER)) {
+    if (!(r->flags & CACHE_VARY_RECORD)) {
         put_refresh(k, j, r);
         put_identities(j, r);
     }
@@ -373,7 +373,7 @@ void why_put_variant(const struct keeper *k, struct job *j, MDB_txn *txn,
         rpc_out_str(o, "cache_status", next.status);
     if (next.status[0] && j->answers++ == 0)
         summarise(k, &x, &next, j->summary, sizeof j->summary);
-    if (!(r->flags & CACHE_VARY_MARKER))
+    if (!(r->flags & CACHE_VARY_RECORD))
         copies_put(k, j, txn, r, !strncmp(next.status, "hit", 3));
 }
 

@@ -231,8 +231,8 @@ static void open_session(struct supervisor *s, struct session *x, const struct h
     session_opened(s, x);
     if (rest)
         relay_feed(s, &x->backend, (const uint8_t *)p->answer + h->head_len, rest);
-    if (p->surplus_len && x->state == SESSION_OPEN)
-        relay_feed(s, &x->client, (const uint8_t *)pending_surplus(p), p->surplus_len);
+    if (p->pipelined_len && x->state == SESSION_OPEN)
+        relay_feed(s, &x->client, (const uint8_t *)pending_pipelined(p), p->pipelined_len);
     free(p);
     if (x->state != SESSION_ENDED)
         relay_watch(s, x);

@@ -40,17 +40,17 @@ static bool is_stream(int fd)
     return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0 && type == SOCK_STREAM;
 }
 
-/* bytes: lines of the limits, head, surplus. */
+/* bytes: lines of the limits, head, pipelined. */
 static bool make_pending(struct session *x, const struct handover *h, const char *bytes)
 {
-    const size_t len = (size_t)h->limit_len + h->head_len + h->surplus_len;
+    const size_t len = (size_t)h->limit_len + h->head_len + h->pipelined_len;
     struct pending *p = x->pending = calloc(1, sizeof *p + len);
     if (!p)
         return false;
     memcpy(p->accept_key, h->accept_key, sizeof p->accept_key);
     p->limit_len = h->limit_len;
     p->head_len = h->head_len;
-    p->surplus_len = h->surplus_len;
+    p->pipelined_len = h->pipelined_len;
     memcpy(p->bytes, bytes, len);
     return true;
 }
@@ -157,7 +157,7 @@ static bool lines_sound(const char *at, size_t len)
 static bool is_sound(const struct handover *h, const char *rest, size_t len)
 {
     const uint64_t want = sizeof *h + (uint64_t)h->route_len + h->id_len + h->limit_len +
-                          h->head_len + h->surplus_len;
+                          h->head_len + h->pipelined_len;
     return h->magic == HANDOVER_MAGIC && h->version == HANDOVER_VERSION && want == len &&
            h->limit_len <= HANDOVER_LINES_MAX &&
            lines_sound(rest + h->route_len + h->id_len, h->limit_len);

@@ -60,8 +60,8 @@ void local_begin(struct supervisor *s, struct session *x)
     }
     x->pending = NULL;
     session_opened(s, x);
-    if (p->surplus_len)
-        relay_feed(s, &x->client, (const uint8_t *)pending_surplus(p), p->surplus_len);
+    if (p->pipelined_len)
+        relay_feed(s, &x->client, (const uint8_t *)pending_pipelined(p), p->pipelined_len);
     free(p);
     if (x->state != SESSION_ENDED)
         relay_watch(s, x);

@@ -143,17 +143,17 @@ struct pending {
     uint64_t until_ms, lease_ms; /* of all tries; of the trial that it is, 0 */
     enum problem failed_with;    /* how the server failed that was asked before */
     const char *failed_why;      /* NULL: none was */
-    uint32_t limit_len, head_len, surplus_len, answer_len;
+    uint32_t limit_len, head_len, pipelined_len, answer_len;
     size_t scanned;
     struct h1_body body; /* of a refusal */
     char answer[16384 + 1];
-    char bytes[]; /* lines of the limits, request head, surplus */
+    char bytes[]; /* lines of the limits, request head, pipelined */
 };
 static inline const char *pending_head(const struct pending *p)
 {
     return p->bytes + p->limit_len;
 }
-static inline const char *pending_surplus(const struct pending *p)
+static inline const char *pending_pipelined(const struct pending *p)
 {
     return pending_head(p) + p->head_len;
 }

@@ -312,12 +312,12 @@ static bool is_purged(const struct request *r, const struct stored_copy *copy)
 {
     const struct cache_view *v = &copy->view;
     const struct cache_record *rec = v->record;
-    if (!guard_lets(r->worker->routes[r->route->index].guard, rec->birth))
+    if (!guard_lets(r->worker->routes[r->route->index].guard, rec->fetch_seq))
         return true;
     const struct inval_page *page = r->worker->shared->inval;
-    return inval_check_held(page, rec->birth, copy->since, rec->url_slot, rec->tag_slot,
+    return inval_check_held(page, rec->fetch_seq, copy->since, rec->url_slot, rec->tag_slot,
                             rec->n_tags, v->url, rec->url_len) == INVAL_HARD ||
-           cache_record_state(page, rec, rec->birth) == INVAL_HARD;
+           cache_record_state(page, rec, rec->fetch_seq) == INVAL_HARD;
 }
 
 bool exchange_may_give_stale(const struct request *r, const struct stored_copy *copy)
@@ -408,7 +408,7 @@ void exchange_send(struct exchange *ex)
         exchange_fail(ex, PROBLEM_HEAD_TOO_LARGE);
         return;
     }
-    ex->birth = inval_seq(w->shared->inval);
+    ex->fetch_seq = inval_seq(w->shared->inval);
     ex->sent_real_ms = w->real_ms;
     ex->sent_ns = clock_mono_ns();
     u->chunk_request = !ex->fetch && ex->req.head->framing == H1_CHUNKED;

@@ -64,7 +64,7 @@ struct exchange {
     struct tee *tee;           /* NULL: not being stored */
     struct guard_check *guard; /* that it asks for; NULL */
     struct compress_stream *compress; /* the body goes through it to the client; NULL: as it is */
-    uint64_t birth;                   /* inval_seq() before the request was sent */
+    uint64_t fetch_seq;                   /* inval_seq() before the request was sent */
     uint64_t sent_real_ms, sent_ns, renewed_ms;
     uint64_t begun_ms;       /* asks for a server since then */
     uint64_t until_ms;       /* no head by then: it is given up; 0: each server has its time */

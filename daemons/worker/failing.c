@@ -22,7 +22,7 @@
 
 #define PARKED_MS 1000 /* by then they have all been told */
 
-static struct failed *place_of(const struct worker *w, const struct cache_key *key)
+static struct failed *slot_of(const struct worker *w, const struct cache_key *key)
 {
     uint64_t v;
     memcpy(&v, key->hash, sizeof v);
@@ -40,15 +40,15 @@ void failing_note(const struct exchange *ex)
 {
     struct worker *w = ex->worker;
     const uint64_t interval_ms = request_interval_ms(&ex->req);
-    *place_of(w, &ex->stale->key) =
+    *slot_of(w, &ex->stale->key) =
         (struct failed){.key = ex->stale->key,
                         .until_ms = w->mono_ms + (interval_ms ? interval_ms : PARKED_MS),
-                        .since = ex->birth ? ex->birth : inval_seq(w->shared->inval)};
+                        .since = ex->fetch_seq ? ex->fetch_seq : inval_seq(w->shared->inval)};
 }
 
 uint64_t failing_rest_ms(const struct worker *w, const struct stored_copy *copy)
 {
-    const struct failed *f = place_of(w, &copy->key);
+    const struct failed *f = slot_of(w, &copy->key);
     if (f->until_ms <= w->mono_ms || memcmp(&f->key, &copy->key, sizeof f->key) ||
         state_since(w, &copy->view, f->since) != INVAL_VALID)
         return 0;
@@ -63,7 +63,7 @@ bool failing_answer(const struct request *r, struct stored_copy *copy)
         !exchange_may_give_stale(r, copy))
         return false;
     const struct cache_record *rec = copy->view.record;
-    const bool soft = state_since(w, &copy->view, rec->birth) == INVAL_SOFT;
+    const bool soft = state_since(w, &copy->view, rec->fetch_seq) == INVAL_SOFT;
     if (!r->collapsed)
         snprintf(status, sizeof status, "hit; ttl=%" PRId64 "; detail=stale-if-error",
                  verdict_ttl_s(rec, soft, w->real_ms));

@@ -319,7 +319,7 @@ static bool may_be_shared(const struct worker *w, const struct h1_head *head)
 /* Whoever sends a token that is refused, or a session that is over, would otherwise prove that
  * public content depends on it, and could end the caching of a route at will. So what the client
  * itself is told must be of the kind that is stored. */
-static bool tells_nothing(const struct guard_check *k, uint16_t status)
+static bool is_inconclusive(const struct guard_check *k, uint16_t status)
 {
     const bool as_client = k->fields.n && !guard_trial_omits(&k->trial);
     return status >= 500 || status == 429 || status == 408 || status == 304 ||
@@ -331,7 +331,7 @@ void guard_head(struct exchange *ex, const struct h1_head *head)
     struct guard_check *k = ex->guard;
     k->server = ex->up->server;
     k->body_len = 0;
-    k->print.usable = !tells_nothing(k, head->status);
+    k->print.usable = !is_inconclusive(k, head->status);
     k->print.refused = (head->status == 401 || head->status == 403) && head->status != k->stored;
     if (!k->print.usable)
         return;

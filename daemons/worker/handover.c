@@ -260,7 +260,7 @@ static int hand_over(struct client *c, const struct request *r)
     h1_put(&lines, r->limit_lines, r->limit_len);
     if (w->config->request_id)
         request_id_put(&lines, r);
-    const struct field_text surplus = w->surplus;
+    const struct field_text pipelined = w->pipelined;
     const struct field_text id = client_id(r);
     const size_t head_len =
         response_request_head(w, &(struct response_request){.request = r, .upgrade = true});
@@ -271,14 +271,14 @@ static int hand_over(struct client *c, const struct request *r)
                          .id_len = (uint32_t)id.len,
                          .limit_len = (uint32_t)(lines.at - text),
                          .head_len = (uint32_t)head_len,
-                         .surplus_len = (uint32_t)surplus.len};
+                         .pipelined_len = (uint32_t)pipelined.len};
     memcpy(h.peer, r->ip.addr, sizeof h.peer);
     accept_key(h1_find(r->head, H1_SEC_WEBSOCKET_KEY)->value, h.accept_key);
     struct iovec iov[6] = {{&h, sizeof h},          {(void *)r->route->pattern, h.route_len},
                            {(void *)id.at, id.len}, {text, h.limit_len},
-                           {w->scratch, head_len},  {(void *)surplus.at, surplus.len}};
+                           {w->scratch, head_len},  {(void *)pipelined.at, pipelined.len}};
     if (!head_len || lines.overflow ||
-        sizeof h + h.route_len + id.len + h.limit_len + head_len + surplus.len > HANDOVER_MAX)
+        sizeof h + h.route_len + id.len + h.limit_len + head_len + pipelined.len > HANDOVER_MAX)
         return -EMSGSIZE;
     return send_message(w, iov, 6, c->read.fd);
 }
@@ -324,15 +324,15 @@ static int tell(struct worker *w, struct field_text url, struct field_text tag)
 
 void handover_tell(struct worker *w, struct field_text url, struct field_text tag)
 {
-    if (w->any_subscribers && !w->tell_all && tell(w, url, tag) == -EAGAIN)
-        w->tell_all = true; /* too many at once: they will be told that it may be anything */
+    if (w->any_subscribers && !w->resync_supervisor && tell(w, url, tag) == -EAGAIN)
+        w->resync_supervisor = true; /* too many at once: they will be told that it may be anything */
 }
 
 void handover_catch_up(struct worker *w)
 {
     static const struct field_text none = {"", 0};
-    if (w->tell_all && tell(w, none, none) != -EAGAIN)
-        w->tell_all = false;
+    if (w->resync_supervisor && tell(w, none, none) != -EAGAIN)
+        w->resync_supervisor = false;
 }
 
 void handover_begin(struct client *c, struct request *r)

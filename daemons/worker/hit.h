@@ -27,11 +27,11 @@ struct worker;
 enum hit_result { HIT_ANSWERED, HIT_MISS, HIT_STALE, HIT_UNUSABLE };
 /* What lookups leave behind for the miss that may follow. */
 struct hit_found {
-    bool vary_miss;            /* a marker is there, the variant is not */
+    bool vary_miss;            /* a vary_record is there, the variant is not */
     bool partial;              /* a part is there, but not what is asked for */
     bool others;               /* what is there is not for who asks (identity_may_take()) */
     struct cache_key key;      /* where the record lies, or would lie */
-    uint64_t marker;           /* checksum of the marker that led there; 0: none */
+    uint64_t vary_record;           /* checksum of the vary_record that led there; 0: none */
     struct stored_copy *stale; /* the caller's to free; also set where stale was answered */
 };
 /* Answers the request from the store if that may be done. */

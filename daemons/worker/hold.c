@@ -48,7 +48,7 @@ struct watch {
     struct cache_key key;          /* where the object lies, or would lie */
     struct inflight_ticket flight; /* a fetch that ends in an answer; INFLIGHT_NONE */
     uint64_t identity;             /* of the entity tag its holders have; 0: nothing was stored */
-    uint64_t birth;
+    uint64_t fetch_seq;
     uint64_t asked;  /* inval_seq() when the flight was claimed */
     uint32_t stored; /* what was read from cache_shared.stored */
     uint32_t url_slot, n_tags, url_len;
@@ -147,7 +147,7 @@ static void watch_end(struct watch *x)
 static void watch_take(struct watch *x, const struct cache_record *rec, uint64_t identity)
 {
     x->identity = identity;
-    x->birth = rec->birth;
+    x->fetch_seq = rec->fetch_seq;
     x->anonymous = !(rec->flags & CACHE_BY_IDENTITY);
     x->url_slot = rec->url_slot;
     x->n_tags = rec->n_tags < CACHE_TAGS_MAX ? rec->n_tags : CACHE_TAGS_MAX;
@@ -267,7 +267,7 @@ static bool fetch_behind(struct watch *x, const struct request *r, struct hit_fo
 static bool is_valid(const struct worker *w, const struct cache_view *v)
 {
     const struct cache_record *rec = v->record;
-    return cache_record_state(w->shared->inval, rec, rec->birth) == INVAL_VALID;
+    return cache_record_state(w->shared->inval, rec, rec->fetch_seq) == INVAL_VALID;
 }
 
 bool hold_for_fetch(const struct request *r, struct hit_found *found)
@@ -389,9 +389,9 @@ static enum now judge(struct watch *x, const struct cache_view *v)
 {
     const struct cache_record *rec = v->record;
     char space[STORED_ETAG_MAX];
-    if (rec->flags & CACHE_VARY_MARKER)
+    if (rec->flags & CACHE_VARY_RECORD)
         return x->identity ? NOW_CHANGED : NOW_NOTHING;
-    if (cache_record_state(x->worker->shared->inval, rec, rec->birth) != INVAL_VALID)
+    if (cache_record_state(x->worker->shared->inval, rec, rec->fetch_seq) != INVAL_VALID)
         return NOW_NOTHING;
     const uint64_t identity = identity_of(stored_etag(v, space));
     if (identity != x->identity)
@@ -431,7 +431,7 @@ static bool fetch_for_holders(struct watch *x)
 }
 
 /* Has it been invalidated again since its holders' fetch began? */
-static bool is_outrun(const struct watch *x)
+static bool is_superseded(const struct watch *x)
 {
     return inval_check(x->worker->shared->inval, x->asked, x->url_slot, x->tag_slot, x->n_tags,
                        x->url, x->url_len) != INVAL_VALID;
@@ -447,7 +447,7 @@ static void look(struct watch *x, bool landed)
         return;
     if (now == NOW_CHANGED)
         release_all(x, false);
-    else if ((landed && !is_outrun(x)) || !x->holders || !fetch_for_holders(x))
+    else if ((landed && !is_superseded(x)) || !x->holders || !fetch_for_holders(x))
         release_all(x, true);
 }
 
@@ -461,7 +461,7 @@ static bool is_flying(const struct watch *x)
 
 static bool is_invalid(const struct watch *x)
 {
-    return x->identity && inval_check(x->worker->shared->inval, x->birth, x->url_slot, x->tag_slot,
+    return x->identity && inval_check(x->worker->shared->inval, x->fetch_seq, x->url_slot, x->tag_slot,
                                       x->n_tags, x->url, x->url_len) != INVAL_VALID;
 }
 
@@ -478,7 +478,7 @@ static void look_if_needed(struct watch *x)
         look(x, landed);
 }
 
-static bool is_calm(const struct watch *x)
+static bool is_quiet_route(const struct watch *x)
 {
     return !x->flight.word && x->stored == stored_now(x->worker, &x->key) && !is_invalid(x);
 }
@@ -493,7 +493,7 @@ static void scan(struct worker *w)
     w->scanned_s = ev_now(w->loop);
     for (uint32_t b = 0; b < BUCKETS; b++)
         for (struct watch *x = w->watches[b]; x; x = x->next)
-            if (!is_calm(x))
+            if (!is_quiet_route(x))
                 list[n++] = x;
     for (uint32_t i = 0; i < n; i++)
         if (!list[i]->dead)

@@ -127,7 +127,7 @@ static bool is_untouched(const struct exchange *ex, const struct h1_head *head, 
     const struct inval_page *page = w->shared->inval;
     struct cache_record tags = {0};
     return inval_settled(page, seq) && tags_read(r, head, &tags) &&
-           inval_check_held(page, ex->birth, ex->birth, inval_url_slot(page, r->url, r->url_len),
+           inval_check_held(page, ex->fetch_seq, ex->fetch_seq, inval_url_slot(page, r->url, r->url_len),
                             tags.tag_slot, tags.n_tags, r->url, r->url_len) == INVAL_VALID;
 }
 
@@ -156,5 +156,5 @@ void invalidate_after(struct exchange *ex, const struct h1_head *head)
     shared_wake_holders(w->shared);
     /* The response itself is newer than what it has invalidated, if nobody else has been at it. */
     if (untouched && inval_seq(w->shared->inval) == before + m.count)
-        ex->birth = before + m.count;
+        ex->fetch_seq = before + m.count;
 }

@@ -113,7 +113,7 @@ void memo_remember(struct client *c, const struct request *r, const struct hit_f
     m->url_len = r->url_len;
     m->key = r->key;
     m->variant = found->key;
-    m->marker = found->marker;
+    m->vary_record = found->vary_record;
     m->route = r->route;
     memcpy(m->limit_key, limit_keys, sizeof m->limit_key);
     m->peer = r->peer;
@@ -145,7 +145,7 @@ bool memo_answer(struct client *c, const char *bytes, size_t len)
                         .url_len = m->url_len,
                         .key = m->key,
                         .variant = m->variant,
-                        .marker = m->marker,
+                        .vary_record = m->vary_record,
                         .peer = m->peer,
                         .ip = m->ip,
                         .trusted_peer = m->trusted_peer,

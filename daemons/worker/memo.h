@@ -26,7 +26,7 @@ struct memo {
     uint64_t used_ms;
     uint32_t len, url_len; /* bytes: head, then url */
     struct cache_key key, variant;
-    uint64_t marker;
+    uint64_t vary_record;
     const struct config_route *route;
     uint64_t limit_key[CONFIG_ROUTE_LIMITS_MAX]; /* 0: exempt */
     struct clientip peer, ip;

@@ -46,10 +46,10 @@ static bool find(struct worker *w, const struct request *r, const struct hit_fou
     const struct cache_record *rec = v->record;
     return stored_field(v, "content-range", &range) && field_content_range(range, span) == 0 &&
            rec->body_len == span->last - span->first + 1 &&
-           cache_record_state(w->shared->inval, rec, rec->birth) == INVAL_VALID &&
+           cache_record_state(w->shared->inval, rec, rec->fetch_seq) == INVAL_VALID &&
            policy_suits_origin(&r->policy, rec) &&
            rec->rules == w->routes[r->route->index].identity.number &&
-           guard_lets(w->routes[r->route->index].guard, rec->birth);
+           guard_lets(w->routes[r->route->index].guard, rec->fetch_seq);
 }
 
 /* ---- answering ---- */

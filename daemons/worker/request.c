@@ -322,7 +322,7 @@ static bool own_tags_hold(struct worker *w, struct request *r)
     if (!prepare_key(w, r) || !loop_cache_ready(w))
         return false;
     if (stored_find(w, r, &v, &found) == 1 && w->real_ms < v.record->fresh_until_ms &&
-        cache_record_state(w->shared->inval, v.record, v.record->birth) == INVAL_VALID)
+        cache_record_state(w->shared->inval, v.record, v.record->fetch_seq) == INVAL_VALID)
         for (uint32_t i = 0; i < r->head->n_fields && !holds; i++)
             holds = r->head->field[i].id == H1_IF_MATCH &&
                     field_etag_listed(r->head->field[i].value, stored_etag(&v, space), true);

@@ -42,8 +42,8 @@ struct request {
     const char *limit_lines;
     uint32_t limit_len;
     struct cache_key key;     /* of url and partition; valid on cache routes */
-    struct cache_key variant; /* from a memo, with the marker's checksum */
-    uint64_t marker;
+    struct cache_key variant; /* from a memo, with the vary_record's checksum */
+    uint64_t vary_record;
     struct clientip peer, ip; /* the connection's; who asks, behind trusted proxies */
     struct policy_request policy;
     struct field_text if_none_match, if_modified_since, range, if_range;

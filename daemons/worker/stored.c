@@ -68,16 +68,16 @@ static bool same_url(const struct request *r, const struct cache_view *v)
 static int find_variant(struct worker *w, const struct request *r, struct cache_view *v,
                         struct hit_found *found)
 {
-    const struct cache_record *marker = v->record;
-    found->marker = marker->checksum;
+    const struct cache_record *vary_record = v->record;
+    found->vary_record = vary_record->checksum;
     found->vary_miss = true;
-    if (!r->head) { /* the same bytes as before select the same variant of the same marker */
-        if (marker->checksum != r->marker)
+    if (!r->head) { /* the same bytes as before select the same variant of the same vary_record */
+        if (vary_record->checksum != r->vary_record)
             return 0;
         found->key = r->variant;
     } else {
         char text[VARY_TEXT_MAX];
-        const size_t n = stored_vary_text(r, v->vary, marker->vary_len, text, sizeof text);
+        const size_t n = stored_vary_text(r, v->vary, vary_record->vary_len, text, sizeof text);
         if (!n)
             return 0;
         cache_key_variant(inval_secret(w->shared->inval), &r->key, text, n, &found->key);
@@ -96,17 +96,17 @@ int stored_at(struct worker *w, const struct request *r, const struct cache_key 
     return rc == 1 && same_url(r, v) ? 1 : 0;
 }
 
-static bool is_marker(const struct worker *w, const struct cache_record *rec, const char *url)
+static bool is_vary_record(const struct worker *w, const struct cache_record *rec, const char *url)
 {
-    return rec->flags & CACHE_VARY_MARKER &&
-           inval_check(w->shared->inval, rec->birth, rec->url_slot, NULL, 0, url, rec->url_len) !=
+    return rec->flags & CACHE_VARY_RECORD &&
+           inval_check(w->shared->inval, rec->fetch_seq, rec->url_slot, NULL, 0, url, rec->url_len) !=
                INVAL_HARD;
 }
 
 bool stored_varies(struct worker *w, const struct request *r, struct cache_view *v)
 {
     return cache_reader_get(w->reader, &r->key, v) == 1 && same_url(r, v) &&
-           is_marker(w, v->record, v->url);
+           is_vary_record(w, v->record, v->url);
 }
 
 int stored_find(struct worker *w, const struct request *r, struct cache_view *v,
@@ -114,8 +114,8 @@ int stored_find(struct worker *w, const struct request *r, struct cache_view *v,
 {
     found->key = r->key;
     int rc = cache_reader_get(w->reader, &r->key, v);
-    if (rc == 1 && v->record->flags & CACHE_VARY_MARKER) {
-        if (!is_marker(w, v->record, v->url))
+    if (rc == 1 && v->record->flags & CACHE_VARY_RECORD) {
+        if (!is_vary_record(w, v->record, v->url))
             return 0;
         rc = find_variant(w, r, v, found);
     }
@@ -249,14 +249,14 @@ bool stored_left_ms(const struct request *r, struct hit_found *found, uint64_t *
         return false;
     if (stored_find(w, r, &v, found) == 1) {
         const struct cache_record *rec = v.record;
-        const enum inval_state state = cache_record_state(w->shared->inval, rec, rec->birth);
+        const enum inval_state state = cache_record_state(w->shared->inval, rec, rec->fetch_seq);
         uint64_t until = rec->fresh_until_ms;
         if (request_interval_ms(r) && until < rec->received_ms + request_interval_ms(r))
             until = rec->received_ms + request_interval_ms(r);
         there = state != INVAL_HARD && policy_suits_origin(&r->policy, rec) &&
                 (r->policy.identity != POLICY_SHARED || identity_may_take(r, &v)) &&
                 rec->rules == w->routes[r->route->index].identity.number &&
-                guard_lets(w->routes[r->route->index].guard, rec->birth);
+                guard_lets(w->routes[r->route->index].guard, rec->fetch_seq);
         if (there) {
             *left = state == INVAL_VALID && until > w->real_ms ? until - w->real_ms : 0;
             *life = until > rec->received_ms ? until - rec->received_ms : 0;

@@ -35,7 +35,7 @@
 
 struct tee {
     struct cache_record record;
-    struct cache_key primary; /* where the marker of a varying response goes */
+    struct cache_key primary; /* where the vary_record of a varying response goes */
     char *text;               /* url, vary, head */
     size_t text_len;
     char names[NAMES_MAX]; /* of Vary, lower case, a line each */
@@ -230,7 +230,7 @@ void tee_set_times(struct cache_record *rec, const struct exchange *ex,
     struct policy_freshness fresh;
     policy_freshness_of(&ex->req.policy, resp, &w->routes[ex->req.route->index].settings,
                         ex->sent_real_ms, w->real_ms, &fresh);
-    rec->birth = ex->birth;
+    rec->fetch_seq = ex->fetch_seq;
     rec->received_ms = w->real_ms;
     rec->fresh_until_ms = fresh.fresh_until_ms;
     rec->swr_until_ms = fresh.swr_until_ms;
@@ -528,12 +528,12 @@ void tee_body(struct exchange *ex, const char *bytes, size_t len)
 }
 
 /* The record that says by which fields this URL varies, where lookups start. */
-static bool push_marker(struct exchange *ex)
+static bool push_vary_record(struct exchange *ex)
 {
     struct tee *s = ex->tee;
     struct cache_record rec = s->record;
     rec.key = s->primary;
-    rec.flags = CACHE_VARY_MARKER;
+    rec.flags = CACHE_VARY_RECORD;
     rec.vary_len = s->names_len;
     rec.head_len = rec.inline_len = 0;
     rec.body_len = 0;
@@ -578,7 +578,7 @@ static bool end_part(struct exchange *ex)
     return false;
 }
 
-/* The marker comes after its variant, and with the flight: who finds a marker finds what it leads
+/* The vary_record comes after its variant, and with the flight: who finds a vary_record finds what it leads
  * to, and until then waits. */
 void tee_end(struct exchange *ex)
 {
@@ -590,7 +590,7 @@ void tee_end(struct exchange *ex)
     if (s->streaming && !push_chunk(ex))
         return;
     if (!(s->streaming ? push_end(ex, flight) : push_whole(ex, flight)) ||
-        (marks && !push_marker(ex))) {
+        (marks && !push_vary_record(ex))) {
         ring_full(ex);
         return;
     }

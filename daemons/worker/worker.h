@@ -136,7 +136,7 @@ struct worker {
     uint8_t n_tries; /* candidates that are charged beside limits, now */
     bool any_cache;
     bool any_subscribers; /* a WebSocket route without a backend */
-    bool tell_all;        /* the supervisor has not been told of everything */
+    bool resync_supervisor;        /* the supervisor has not been told of everything */
 
     struct timer_wheel wheel;
     struct buffer *free_buffers;
@@ -208,7 +208,7 @@ struct worker {
     ev_io channel; /* from the master */
 
     struct h1_head head, response; /* being looked at now */
-    struct field_text surplus;     /* what was read behind the head */
+    struct field_text pipelined;     /* what was read behind the head */
     char limit_text[2048];
     char url[WORKER_URL_MAX], reference[WORKER_URL_MAX], partition[4096];
     char target[H1_TARGET_MAX + 1];

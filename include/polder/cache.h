@@ -45,7 +45,7 @@ struct cache_key {
 };
 
 enum cache_flags {
-    CACHE_VARY_MARKER = 1u << 0,     /* no response: `vary` lists the field names to look at */
+    CACHE_VARY_RECORD = 1u << 0,     /* no response: `vary` lists the field names to look at */
     CACHE_MUST_REVALIDATE = 1u << 1, /* never stale (must-revalidate, proxy-revalidate, s-maxage) */
     CACHE_NO_CACHE = 1u << 2,        /* validate before each use */
     CACHE_AUTH_OK = 1u << 3,         /* may answer requests with Authorization (RFC 9111 3.5) */
@@ -75,7 +75,7 @@ struct cache_record {
     uint64_t checksum;       /* keeper: XXH3-64 of all that follows, inline body included; the eight
                                 bytes before it are the seed */
     uint64_t obj_id;         /* keeper; monotonic; 0 as a worker sends it */
-    uint64_t birth;          /* inval_seq() before the backend request was sent */
+    uint64_t fetch_seq;          /* inval_seq() before the backend request was sent */
     uint64_t received_ms;    /* real ms when the response came (response_time) */
     uint64_t fresh_until_ms; /* real ms */
     uint64_t swr_until_ms, sie_until_ms;
@@ -91,7 +91,7 @@ struct cache_record {
     uint32_t flags;     /* enum cache_flags */
     uint32_t url_slot;  /* inval_url_slot() of url */
     uint32_t url_len;   /* "host/path?query" as normalised for the key */
-    uint32_t vary_len; /* marker: "accept\naccept-language\n"; variant: "accept: …\n" as selected */
+    uint32_t vary_len; /* vary_record: "accept\naccept-language\n"; variant: "accept: …\n" as selected */
     uint32_t head_len;   /* ready to send: "HTTP/1.1 200 OK\r\n…", no blank line, no
                             Content-Length, Age, Cache-Status, Connection, and no ETag of ours:
                             those are written at each hit from body_len, age_s, etag_hash */
@@ -117,7 +117,7 @@ static inline bool cache_is_negative(const struct cache_record *record)
     return record->status >= 400;
 }
 
-/* What inval_check() says of a stored object, URL and tags and all; since: its birth, or later
+/* What inval_check() says of a stored object, URL and tags and all; since: its fetch_seq, or later
  * where it was looked at since. The record lies before its URL. */
 static inline enum inval_state cache_record_state(const struct inval_page *page,
                                                   const struct cache_record *record, uint64_t since)

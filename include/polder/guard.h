@@ -117,7 +117,7 @@ enum guard_told {
 
 /* One route, by the hash of its pattern. Workers and control write, by single atomic steps. */
 struct guard_route {
-    /* What was born (cache_record.birth) before is not served. GUARD_CLOSED: quarantined. */
+    /* What was born (cache_record.fetch_seq) before is not served. GUARD_CLOSED: quarantined. */
     _Alignas(64) _Atomic uint64_t gate;
     _Atomic uint64_t id; /* of the route; 0: free. Never changes afterwards */
     /* The rest is not looked at on a hit. Counts and due_ms start again with the service. */
@@ -147,10 +147,10 @@ static inline bool guard_is_closed(const struct guard_route *g)
 {
     return atomic_load_explicit(&g->gate, memory_order_acquire) == GUARD_CLOSED;
 }
-/* May something of that birth be served? */
-static inline bool guard_lets(const struct guard_route *g, uint64_t birth)
+/* May something of that fetch_seq be served? */
+static inline bool guard_lets(const struct guard_route *g, uint64_t fetch_seq)
 {
-    return birth >= atomic_load_explicit(&g->gate, memory_order_acquire);
+    return fetch_seq >= atomic_load_explicit(&g->gate, memory_order_acquire);
 }
 /* Is it time for another check? */
 static inline bool guard_is_due(const struct guard_route *g, uint64_t now_ms)

@@ -4,7 +4,7 @@
  *
  * One SOCK_SEQPACKET message on runtime_dir/supervisor.sock: this header, the request head exactly
  * as it is to be sent to the backend (re-serialised by the worker, blank line included), then
- * surplus bytes the client had already sent; with SCM_RIGHTS the client's socket. The worker has
+ * pipelined bytes the client had already sent; with SCM_RIGHTS the client's socket. The worker has
  * taken the socket out of its epoll set (EPOLL_CTL_DEL) before and closes its own copy after. From
  * then on the supervisor answers: 101, the backend's refusal, or 503. EAGAIN: the worker keeps the
  * socket and answers 503 itself.
@@ -34,8 +34,8 @@ struct handover {
     uint32_t id_len;    /* the path's last segment, as sent; 0: make a client_id up */
     uint32_t limit_len; /* lines for the head of every answer: limits that were asked, the id */
     uint32_t head_len;  /* request head */
-    uint32_t surplus_len;
-    /* then: route, id, lines of the limits, head, surplus */
+    uint32_t pipelined_len;
+    /* then: route, id, lines of the limits, head, pipelined */
 };
 _Static_assert(sizeof(struct handover) == 80, "wire format");
 #endif

@@ -4,7 +4,7 @@
  * all processes of a boot, so that no purge is ever forgotten while the cache file remembers).
  *
  * One 64-bit `seq` counts invalidations. A stored object carries the value sampled before its
- * backend request was sent ("birth"). It is valid iff birth >= the sequence of the last
+ * backend request was sent ("fetch_seq"). It is valid iff fetch_seq >= the sequence of the last
  * invalidation of: everything; its URL; each of its tags; any active prefix ban that matches.
  * Issuing one is O(1) and visible to every process at once; deletion is the keeper's, later. Hash
  * collisions only over-invalidate.
@@ -84,14 +84,14 @@ struct inval_ban {
 };
 bool inval_ban_read(const struct inval_page *page, unsigned i, struct inval_ban *ban);
 /* The largest number of a retired ban. A fetch that began before it may have been caught by a ban
- * that nobody remembers: the keeper does not store what has birth < floor. */
+ * that nobody remembers: the keeper does not store what has fetch_seq < floor. */
 uint64_t inval_ban_floor(const struct inval_page *page);
 /* Does the prefix of a ban match "host/path?query"? */
 bool inval_prefix_matches(const char *prefix, size_t len, const char *url, size_t url_len);
 
 /* The words of this URL will soon be looked at: has them fetched from memory. */
 void inval_expect_url(const struct inval_page *page, uint32_t url_slot);
-enum inval_state inval_check(const struct inval_page *page, uint64_t birth, uint32_t url_slot,
+enum inval_state inval_check(const struct inval_page *page, uint64_t fetch_seq, uint32_t url_slot,
                              const uint32_t *tag_slots, size_t n_tags, const char *url,
                              size_t url_len);
 /* Which invalidations are against what inval_check() judges, for people. */
@@ -115,14 +115,14 @@ struct inval_cause {
 };
 #define INVAL_CAUSES_MAX 32
 /* Fills in at most INVAL_CAUSES_MAX, hard ones first; returns how many. */
-unsigned inval_explain(const struct inval_page *page, uint64_t birth, uint32_t url_slot,
+unsigned inval_explain(const struct inval_page *page, uint64_t fetch_seq, uint32_t url_slot,
                        const uint32_t *tag_slots, size_t n_tags, const char *url, size_t url_len,
                        struct inval_cause out[INVAL_CAUSES_MAX]);
 /* When that number was taken, Unix seconds; 0: so long ago that nobody knows. */
 uint64_t inval_when_s(const struct inval_page *page, uint64_t seq);
 /* The same for a copy that was taken out of the store when inval_seq() was `since`: also HARD if a
  * ban came and went meanwhile, for nobody knows any more whether it matched. */
-enum inval_state inval_check_held(const struct inval_page *page, uint64_t birth, uint64_t since,
+enum inval_state inval_check_held(const struct inval_page *page, uint64_t fetch_seq, uint64_t since,
                                   uint32_t url_slot, const uint32_t *tag_slots, size_t n_tags,
                                   const char *url, size_t url_len);
 #endif

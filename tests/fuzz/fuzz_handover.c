@@ -126,9 +126,9 @@ static void begin(struct supervisor *s, struct session *x)
     const struct handover *h = &now.h;
     const struct pending *p = x->pending;
     const uint8_t *id = now.rest + h->route_len;
-    must(p && p->head_len == h->head_len && p->surplus_len == h->surplus_len && p->head_len);
+    must(p && p->head_len == h->head_len && p->pipelined_len == h->pipelined_len && p->head_len);
     must(p->limit_len == h->limit_len);
-    must(!memcmp(p->bytes, id + h->id_len, (size_t)p->limit_len + p->head_len + p->surplus_len));
+    must(!memcmp(p->bytes, id + h->id_len, (size_t)p->limit_len + p->head_len + p->pipelined_len));
     must(!memcmp(p->accept_key, h->accept_key, sizeof p->accept_key));
     if (x->client_id) {
         const size_t len = strlen(x->client_id);
@@ -176,7 +176,7 @@ uint64_t supervisor_random(struct supervisor *s)
 
 static bool adds_up(const struct handover *h, size_t len)
 {
-    const uint32_t parts[] = {h->route_len, h->id_len, h->limit_len, h->head_len, h->surplus_len};
+    const uint32_t parts[] = {h->route_len, h->id_len, h->limit_len, h->head_len, h->pipelined_len};
     size_t left = len - sizeof *h;
     for (int i = 0; i < 5; i++) {
         if (parts[i] > left)
@@ -197,7 +197,7 @@ static void add_up(uint8_t *bytes, size_t len)
     h.id_len %= room + 1 - h.route_len;
     h.limit_len %= room + 1 - h.route_len - h.id_len;
     h.head_len %= room + 1 - h.route_len - h.id_len - h.limit_len;
-    h.surplus_len = room - h.route_len - h.id_len - h.limit_len - h.head_len;
+    h.pipelined_len = room - h.route_len - h.id_len - h.limit_len - h.head_len;
     memcpy(bytes, &h, sizeof h);
 }
 

@@ -50,7 +50,7 @@ static void put_one(struct store *s, unsigned i)
     char url[32];
     const int n = snprintf(url, sizeof url, "h/%u", i);
     cache_record_init(r);
-    r->birth = inval_seq(world.inval);
+    r->fetch_seq = inval_seq(world.inval);
     r->fresh_until_ms = r->received_ms = 4000000000000;
     r->url_len = (uint32_t)n;
     r->inline_len = i * 613 % 9000;

@@ -314,7 +314,7 @@ static void the_next_request_gets_what_why_foretold(void **state)
     assert_non_null(strstr(text_of(variant(j), "next"), "within the poll's interval"));
     json_decref(j);
     store(&h, "/vary");
-    j = why(&h, "/vary"); /* a marker and a variant */
+    j = why(&h, "/vary"); /* a vary_record and a variant */
     assert_int_equal(json_array_size(json_object_get(j, "variants")), 2);
     json_decref(j);
     const char *out;

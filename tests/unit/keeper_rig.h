@@ -283,7 +283,7 @@ static RIG_UNUSED struct cache_record rig_record(const struct rig *r, const char
     struct cache_record record;
     cache_record_init(&record);
     record.status = 200;
-    record.birth = inval_seq(r->sh.inval);
+    record.fetch_seq = inval_seq(r->sh.inval);
     record.received_ms = clock_real_ms();
     record.fresh_until_ms = record.received_ms + 600000;
     record.etag_hash = version;
@@ -430,7 +430,7 @@ static RIG_UNUSED enum inval_state rig_state(struct rig *r, const char *url)
     rig_key(r, url, &key);
     if (rig_reader(r) && cache_reader_get(r->reader, &key, &view) == 1) {
         const struct cache_record *c = view.record;
-        state = inval_check(r->sh.inval, c->birth, c->url_slot, c->tag_slot, c->n_tags, view.url,
+        state = inval_check(r->sh.inval, c->fetch_seq, c->url_slot, c->tag_slot, c->n_tags, view.url,
                             c->url_len);
         cache_reader_release(r->reader);
     }

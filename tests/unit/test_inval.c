@@ -18,7 +18,7 @@
 #include <cmocka.h>
 
 struct object {
-    uint64_t birth;
+    uint64_t fetch_seq;
     const char *url;
     const char *tags[3];
 };
@@ -29,7 +29,7 @@ static enum inval_state state_of(const struct object *o)
     size_t n = 0;
     for (; n < 3 && o->tags[n]; n++)
         tags[n] = inval_tag_slot(page, o->tags[n], strlen(o->tags[n]));
-    return inval_check(page, o->birth, inval_url_slot(page, o->url, strlen(o->url)), tags, n,
+    return inval_check(page, o->fetch_seq, inval_url_slot(page, o->url, strlen(o->url)), tags, n,
                        o->url, strlen(o->url));
 }
 
@@ -75,9 +75,9 @@ static uint32_t origin_but(uint32_t taken)
     return origin;
 }
 
-static enum inval_state state_of_tags(uint64_t birth, const uint32_t *tags, size_t n)
+static enum inval_state state_of_tags(uint64_t fetch_seq, const uint32_t *tags, size_t n)
 {
-    return inval_check(page, birth, 0, tags, n, "h/x", 3);
+    return inval_check(page, fetch_seq, 0, tags, n, "h/x", 3);
 }
 
 static void a_group_is_marked_for_one_origin_and_a_tag_for_all(void **state)
@@ -85,22 +85,22 @@ static void a_group_is_marked_for_one_origin_and_a_tag_for_all(void **state)
     (void)state;
     const uint32_t a = origin_but(0), b = origin_but(a), red = inval_tag_slot(page, "red", 3);
     const uint32_t of_a[2] = {inval_tag_slot(page, "blue", 4) | a, red | a}, of_b = red | b;
-    uint64_t birth = inval_seq(page);
+    uint64_t fetch_seq = inval_seq(page);
     inval_mark_group(page, a, "Red", 3);
-    assert_int_equal(state_of_tags(birth, of_a, 2), INVAL_VALID);
+    assert_int_equal(state_of_tags(fetch_seq, of_a, 2), INVAL_VALID);
     inval_mark_group(page, a, "red", 3);
-    assert_int_equal(state_of_tags(birth, of_a, 2), INVAL_HARD);
-    assert_int_equal(state_of_tags(birth, &of_b, 1), INVAL_VALID);
-    assert_int_equal(state_of_tags(birth, &red, 1), INVAL_VALID); /* of no origin */
-    birth = inval_seq(page);
-    assert_int_equal(state_of_tags(birth, of_a, 2), INVAL_VALID);
+    assert_int_equal(state_of_tags(fetch_seq, of_a, 2), INVAL_HARD);
+    assert_int_equal(state_of_tags(fetch_seq, &of_b, 1), INVAL_VALID);
+    assert_int_equal(state_of_tags(fetch_seq, &red, 1), INVAL_VALID); /* of no origin */
+    fetch_seq = inval_seq(page);
+    assert_int_equal(state_of_tags(fetch_seq, of_a, 2), INVAL_VALID);
     inval_mark_tag(page, "red", 3, true);
-    assert_int_equal(state_of_tags(birth, of_a, 2), INVAL_SOFT);
-    assert_int_equal(state_of_tags(birth, &of_b, 1), INVAL_SOFT);
+    assert_int_equal(state_of_tags(fetch_seq, of_a, 2), INVAL_SOFT);
+    assert_int_equal(state_of_tags(fetch_seq, &of_b, 1), INVAL_SOFT);
     inval_mark_tag(page, "red", 3, false);
-    assert_int_equal(state_of_tags(birth, of_a, 2), INVAL_HARD);
-    assert_int_equal(state_of_tags(birth, &of_b, 1), INVAL_HARD);
-    assert_int_equal(state_of_tags(birth, &red, 1), INVAL_HARD);
+    assert_int_equal(state_of_tags(fetch_seq, of_a, 2), INVAL_HARD);
+    assert_int_equal(state_of_tags(fetch_seq, &of_b, 1), INVAL_HARD);
+    assert_int_equal(state_of_tags(fetch_seq, &red, 1), INVAL_HARD);
 }
 
 static void origins_are_spread_over_their_numbers(void **state)
@@ -179,8 +179,8 @@ static void prefixes_match_with_a_host_or_for_all_hosts(void **state)
     assert_int_equal(state_of(&a), INVAL_VALID); /* the keeper deletes before it retires */
     assert_int_equal(inval_ban_floor(page), two);
     struct object late = object("h/ap", NULL, NULL);
-    assert_true(late.birth >= inval_ban_floor(page));
-    assert_true(a.birth < inval_ban_floor(page));
+    assert_true(late.fetch_seq >= inval_ban_floor(page));
+    assert_true(a.fetch_seq < inval_ban_floor(page));
 }
 
 static void a_copy_held_while_a_ban_came_and_went_is_not_trusted(void **state)
@@ -192,11 +192,11 @@ static void a_copy_held_while_a_ban_came_and_went_is_not_trusted(void **state)
     mark_prefix("h/b", false, &seq);
     inval_retire_prefix(page, seq);
     const uint64_t since = inval_seq(page); /* the copy is taken now */
-    assert_int_equal(inval_check_held(page, a.birth, since, slot, NULL, 0, a.url, 3), INVAL_VALID);
+    assert_int_equal(inval_check_held(page, a.fetch_seq, since, slot, NULL, 0, a.url, 3), INVAL_VALID);
     mark_prefix("h/a", false, &seq);
-    assert_int_equal(inval_check_held(page, a.birth, since, slot, NULL, 0, a.url, 3), INVAL_HARD);
+    assert_int_equal(inval_check_held(page, a.fetch_seq, since, slot, NULL, 0, a.url, 3), INVAL_HARD);
     inval_retire_prefix(page, seq);
-    assert_int_equal(inval_check_held(page, a.birth, since, slot, NULL, 0, a.url, 3), INVAL_HARD);
+    assert_int_equal(inval_check_held(page, a.fetch_seq, since, slot, NULL, 0, a.url, 3), INVAL_HARD);
 }
 
 static void bans_are_bounded_and_their_slots_are_used_again(void **state)
@@ -264,7 +264,7 @@ static void deaths_of_writers_cost_no_slot_and_no_mark(void **state)
         mark_prefix("h/all/", false, &seq);
     struct object late = object("h/all/1", NULL, NULL);
     assert_int_equal(state_of(&late), INVAL_VALID);
-    late.birth--;
+    late.fetch_seq--;
     assert_int_equal(state_of(&late), INVAL_HARD);
 }
 
@@ -300,7 +300,7 @@ static unsigned explain(const struct object *o, struct inval_cause *out)
     size_t n = 0;
     for (; n < 3 && o->tags[n]; n++)
         tags[n] = inval_tag_slot(page, o->tags[n], strlen(o->tags[n]));
-    return inval_explain(page, o->birth, inval_url_slot(page, o->url, strlen(o->url)), tags, n,
+    return inval_explain(page, o->fetch_seq, inval_url_slot(page, o->url, strlen(o->url)), tags, n,
                          o->url, strlen(o->url), out);
 }
 
@@ -333,7 +333,7 @@ static void each_cause_is_named_with_its_time(void **state)
     assert_int_equal(c[4].tag, 1);
     assert_int_equal(c[2].len, 4);
     assert_memory_equal(c[2].prefix, "h/a/", 4);
-    o.birth = seq[4];
+    o.fetch_seq = seq[4];
     assert_int_equal(explain(&o, c), 1);
     for (unsigned i = 0; i < 5000; i++) /* then nobody knows when that was */
         inval_mark_tag(page, "other", 5, false);
@@ -348,12 +348,12 @@ static void a_group_and_a_tag_of_its_name_are_two_causes(void **state)
     const uint32_t a = origin_but(0), b = origin_but(a);
     const uint32_t tags[2] = {inval_tag_slot(page, "blue", 4) | a,
                               inval_tag_slot(page, "red", 3) | a};
-    const uint64_t birth = inval_seq(page);
+    const uint64_t fetch_seq = inval_seq(page);
     inval_mark_group(page, b, "red", 3);
-    assert_int_equal(inval_explain(page, birth, 0, tags, 2, "h/x", 3, c), 0);
+    assert_int_equal(inval_explain(page, fetch_seq, 0, tags, 2, "h/x", 3, c), 0);
     inval_mark_tag(page, "red", 3, true);
     const uint64_t seq = inval_mark_group(page, a, "red", 3);
-    assert_int_equal(inval_explain(page, birth, 0, tags, 2, "h/x", 3, c), 2);
+    assert_int_equal(inval_explain(page, fetch_seq, 0, tags, 2, "h/x", 3, c), 2);
     assert_int_equal(c[0].by, INVAL_BY_GROUP);
     assert_int_equal(c[0].tag, 1);
     assert_int_equal(c[0].seq, seq);

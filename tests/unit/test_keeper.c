@@ -671,7 +671,7 @@ static void bans_are_retired_when_they_crowd_and_nobody_reads_what_they_banned(v
         rig_wait(rig_drained(&r));
     }
     assert_false(retired(&r, first));
-    assert_int_equal(inval_check(r.sh.inval, view.record->birth, view.record->url_slot, NULL, 0,
+    assert_int_equal(inval_check(r.sh.inval, view.record->fetch_seq, view.record->url_slot, NULL, 0,
                                  view.url, view.record->url_len),
                      INVAL_HARD);
     cache_reader_release(r.reader);

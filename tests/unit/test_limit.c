@@ -592,7 +592,7 @@ static void a_flood_of_new_keys_frees_no_heavy_client_and_is_counted(void **stat
 
 static _Atomic uint64_t *stripe_of(uint64_t key)
 {
-    return &table->stripe[limit_place_of(table, key).tag % LIMIT_STRIPES];
+    return &table->stripe[limit_slot_of(table, key).tag % LIMIT_STRIPES];
 }
 
 static void the_lock_of_a_dead_process_is_stolen(void **state)
@@ -649,7 +649,7 @@ static void an_entry_that_a_dead_process_was_taking_over_is_used_again(void **st
 {
     (void)state;
     const struct runtime_limit l = limit_of(RUNTIME_SLIDING, 5, MINUTE);
-    const struct limit_place place = limit_place_of(table, key_of(1));
+    const struct limit_place place = limit_slot_of(table, key_of(1));
     const struct limit_caller dead = process_born(0);
     const uint64_t busy = LIMIT_TAG_BUSY << LIMIT_UNTIL_BITS |
                           (uint64_t)dead.slot << LIMIT_BUSY_INCARNATION_BITS | dead.incarnation;

@@ -38,7 +38,7 @@ static void due_times_lie_in_the_last_seventh_and_apart(void **state)
 static void what_cannot_be_kept_fresh_is_never_due(void **state)
 {
     (void)state;
-    static const uint32_t flags[] = {CACHE_FROM_POST, CACHE_NO_CACHE, CACHE_VARY_MARKER};
+    static const uint32_t flags[] = {CACHE_FROM_POST, CACHE_NO_CACHE, CACHE_VARY_RECORD};
     struct cache_record r = lives(1000000, 999);
     assert_true(refresh_from_ms(&r) == UINT64_MAX);
     r = lives(1000000, 0);
