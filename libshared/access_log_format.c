@@ -45,7 +45,7 @@ static bool is_plain(unsigned char c)
     return c >= 0x20 && c < 0x7f && c != '"' && c != '\\';
 }
 
-static size_t plain_run(struct field_text t)
+static size_t plain_run(struct str t)
 {
     size_t n = 0;
     while (n < t.len && is_plain((unsigned char)t.at[n]))
@@ -87,7 +87,7 @@ static void put_unit(struct writer *o, uint32_t unit)
 
 /* One character that is not plain; returns its bytes. ASCII alone is written, so that no terminal
  * takes a part of it for a command; bytes that are no UTF-8 become U+FFFD. */
-static size_t escape_json(struct writer *o, struct field_text t)
+static size_t escape_json(struct writer *o, struct str t)
 {
     const unsigned char *at = (const unsigned char *)t.at;
     uint32_t code;
@@ -115,7 +115,7 @@ static size_t escape_json(struct writer *o, struct field_text t)
 }
 
 /* As nginx does it, quotes and backslashes too: readers split at quotes. */
-static size_t escape_combined(struct writer *o, struct field_text t)
+static size_t escape_combined(struct writer *o, struct str t)
 {
     static const char hex[] = "0123456789ABCDEF";
     const unsigned char c = (unsigned char)*t.at;
@@ -124,7 +124,7 @@ static size_t escape_combined(struct writer *o, struct field_text t)
     return 1;
 }
 
-static void put_escaped(struct writer *o, struct field_text t, size_t most, bool json)
+static void put_escaped(struct writer *o, struct str t, size_t most, bool json)
 {
     const bool cut = t.len > most;
     if (cut)
@@ -151,7 +151,7 @@ static void put_name(struct writer *o, const char *name)
     put(o, "\":", 2);
 }
 
-static void put_text(struct writer *o, const char *name, struct field_text t, size_t most)
+static void put_text(struct writer *o, const char *name, struct str t, size_t most)
 {
     if (!t.len)
         return;
@@ -164,7 +164,7 @@ static void put_text(struct writer *o, const char *name, struct field_text t, si
 static void put_word(struct writer *o, const char *name, const char *word)
 {
     if (word)
-        put_text(o, name, (struct field_text){word, strlen(word)}, ACCESS_LOG_TEXT_MAX);
+        put_text(o, name, (struct str){word, strlen(word)}, ACCESS_LOG_TEXT_MAX);
 }
 
 static void put_number(struct writer *o, const char *name, uint64_t n)
@@ -196,9 +196,9 @@ static void put_time(struct writer *o, uint64_t real_ms)
     put(o, "Z", 1);
 }
 
-static struct field_text client_of(const struct access_line *l, char ip[46])
+static struct str client_of(const struct access_line *l, char ip[46])
 {
-    return (struct field_text){ip, clientip_format(&l->client, ip)};
+    return (struct str){ip, clientip_format(&l->client, ip)};
 }
 
 static void put_timing(struct writer *o, const struct access_line *l)
@@ -249,16 +249,16 @@ static void line_json(struct writer *o, const struct access_line *l)
 
 /* ---- combined ---- */
 
-static void put_quoted(struct writer *o, struct field_text t, size_t most)
+static void put_quoted(struct writer *o, struct str t, size_t most)
 {
     put(o, " \"", 2);
-    put_escaped(o, t.len ? t : (struct field_text){"-", 1}, most, false);
+    put_escaped(o, t.len ? t : (struct str){"-", 1}, most, false);
     put(o, "\"", 1);
 }
 
 static void put_request(struct writer *o, const struct access_line *l)
 {
-    const struct field_text part[] = {l->method, l->target, l->protocol};
+    const struct str part[] = {l->method, l->target, l->protocol};
     const size_t most[] = {ACCESS_LOG_TEXT_MAX, ACCESS_LOG_TARGET_MAX, ACCESS_LOG_TEXT_MAX};
     bool first = true;
     for (size_t i = 0; i < 3; i++) {
@@ -278,7 +278,7 @@ static void line_combined(struct writer *o, const struct access_line *l)
     char ip[46], when[64];
     struct tm tm;
     const time_t s = (time_t)(l->real_ms / 1000);
-    const struct field_text client = client_of(l, ip);
+    const struct str client = client_of(l, ip);
     localtime_r(&s, &tm);
     put(o, client.at, client.len);
     put(o, when, strftime(when, sizeof when, " - - [%d/%b/%Y:%H:%M:%S %z] \"", &tm));
@@ -321,9 +321,9 @@ static struct {
 };
 #define TEXTS (sizeof texts / sizeof *texts)
 
-static struct field_text *text_of(struct access_line *line, size_t i)
+static struct str *text_of(struct access_line *line, size_t i)
 {
-    return (struct field_text *)(void *)((char *)line + texts[i].at);
+    return (struct str *)(void *)((char *)line + texts[i].at);
 }
 
 struct access_line *access_line_copy(const struct access_line *line)
@@ -331,7 +331,7 @@ struct access_line *access_line_copy(const struct access_line *line)
     struct access_line whole = *line;
     size_t sum = 0;
     for (size_t i = 0; i < TEXTS; i++) {
-        struct field_text *t = text_of(&whole, i);
+        struct str *t = text_of(&whole, i);
         t->len = t->len > texts[i].most ? texts[i].most + 1 : t->len; /* one more shows the cut */
         sum += t->len;
     }
@@ -341,7 +341,7 @@ struct access_line *access_line_copy(const struct access_line *line)
     *copy = whole;
     char *at = (char *)(copy + 1);
     for (size_t i = 0; i < TEXTS; i++) {
-        struct field_text *t = text_of(copy, i);
+        struct str *t = text_of(copy, i);
         if (t->len)
             memcpy(at, t->at, t->len);
         t->at = at;
@@ -360,13 +360,13 @@ void access_line_guess(struct access_line *line, const char *bytes, size_t len)
         stop++;
     const char *space = memchr(bytes, ' ', (size_t)(stop - bytes));
     const char *last = space ? memrchr(bytes, ' ', (size_t)(stop - bytes)) : NULL;
-    line->method = line->protocol = (struct field_text){0};
-    line->target = (struct field_text){bytes, (size_t)(stop - bytes)};
+    line->method = line->protocol = (struct str){0};
+    line->target = (struct str){bytes, (size_t)(stop - bytes)};
     if (!space)
         return;
-    line->method = (struct field_text){bytes, (size_t)(space - bytes)};
+    line->method = (struct str){bytes, (size_t)(space - bytes)};
     if (last > space && stop - last > 6 && !memcmp(last + 1, "HTTP/", 5))
-        line->protocol = (struct field_text){last + 1, (size_t)(stop - last) - 1};
+        line->protocol = (struct str){last + 1, (size_t)(stop - last) - 1};
     const char *target_end = line->protocol.len ? last : stop;
-    line->target = (struct field_text){space + 1, (size_t)(target_end - space) - 1};
+    line->target = (struct str){space + 1, (size_t)(target_end - space) - 1};
 }

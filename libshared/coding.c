@@ -17,7 +17,7 @@ const char *coding_name(enum coding coding)
     return coding < CODINGS ? names[coding] : "";
 }
 
-enum coding coding_of(struct field_text name)
+enum coding coding_of(struct str name)
 {
     if (field_is(name, "x-gzip")) /* RFC 9110 8.4.1.3 */
         return CODING_GZIP;
@@ -30,7 +30,7 @@ enum coding coding_of(struct field_text name)
 /* ---- weights ---- */
 
 /* qvalue (12.4.2) in thousandths, or Q_UNKNOWN. */
-static int q_of(struct field_text text)
+static int q_of(struct str text)
 {
     if (!text.len || text.len > 5 || (text.at[0] != '0' && text.at[0] != '1'))
         return Q_UNKNOWN;
@@ -45,34 +45,34 @@ static int q_of(struct field_text text)
     return q <= Q_ONE ? q : Q_UNKNOWN;
 }
 
-static struct field_text trimmed(const char *at, const char *end)
+static struct str trimmed(const char *at, const char *end)
 {
-    return field_trim((struct field_text){at, (size_t)(end - at)});
+    return field_trim((struct str){at, (size_t)(end - at)});
 }
 
 /* "gzip;q=0.5": its name, and its weight. */
-static struct field_text weighed(struct field_text element, int *q)
+static struct str weighed(struct str element, int *q)
 {
     const char *end = element.at + element.len;
     const char *semicolon = memchr(element.at, ';', element.len);
     *q = Q_ONE;
     if (!semicolon)
         return trimmed(element.at, end);
-    const struct field_text weight = trimmed(semicolon + 1, end);
+    const struct str weight = trimmed(semicolon + 1, end);
     const bool stated = weight.len > 2 && (weight.at[0] | 0x20) == 'q' && weight.at[1] == '=';
-    *q = stated ? q_of((struct field_text){weight.at + 2, weight.len - 2}) : Q_UNKNOWN;
+    *q = stated ? q_of((struct str){weight.at + 2, weight.len - 2}) : Q_UNKNOWN;
     return trimmed(element.at, semicolon);
 }
 
-enum coding coding_choose(struct field_text accept, const uint8_t *offer, unsigned n)
+enum coding coding_choose(struct str accept, const uint8_t *offer, unsigned n)
 {
     int weight[CODINGS], any = Q_UNKNOWN, q, best_q = 0;
-    struct field_text rest = accept, element;
+    struct str rest = accept, element;
     enum coding best = CODING_IDENTITY;
     for (unsigned i = 0; i < CODINGS; i++)
         weight[i] = Q_UNKNOWN;
     while (field_list_next(&rest, &element)) {
-        const struct field_text name = weighed(element, &q);
+        const struct str name = weighed(element, &q);
         const enum coding coding = coding_of(name);
         if (q == Q_UNKNOWN)
             continue;
@@ -93,13 +93,13 @@ enum coding coding_choose(struct field_text accept, const uint8_t *offer, unsign
 
 /* ---- media types ---- */
 
-static bool starts(struct field_text text, const char *lower)
+static bool starts(struct str text, const char *lower)
 {
     const size_t n = strlen(lower);
     return text.len >= n && !strncasecmp(text.at, lower, n);
 }
 
-bool coding_type_shrinks(struct field_text content_type)
+bool coding_type_shrinks(struct str content_type)
 {
     static const char *const dense[] = {"application/gzip",
                                         "application/x-gzip",

@@ -46,7 +46,7 @@ uint32_t config_codings_of(struct config_parse *p, cfg_t *s, uint8_t codings[COD
     uint32_t n, count = 0;
     const char *const *names = config_strings_of(p, s, "compress", &n);
     for (uint32_t i = 0; i < n; i++) {
-        const enum coding coding = coding_of((struct field_text){names[i], strlen(names[i])});
+        const enum coding coding = coding_of((struct str){names[i], strlen(names[i])});
         if (n == 1 && !strcmp(names[i], "off"))
             return 0;
         if (coding == CODING_IDENTITY || coding == CODINGS || memchr(codings, (int)coding, count))
@@ -76,7 +76,7 @@ static void build_compress(struct config_parse *p, cfg_t *s, struct config_cache
 static bool is_cookie_pattern(const char *text)
 {
     const size_t n = strcspn(text, "*");
-    return n > 0 && field_is_token((struct field_text){text, n}) && (!text[n] || !text[n + 1]);
+    return n > 0 && field_is_token((struct str){text, n}) && (!text[n] || !text[n + 1]);
 }
 
 /* Nothing stated: what the usual counters of visits set. */

@@ -81,25 +81,25 @@ static void check_log_path(struct config_parse *p, const char *path)
 }
 
 /* Names in the form that override.h compares. */
-static void put_drop_header(struct config_parse *p, struct field_text *out, const char *name)
+static void put_drop_header(struct config_parse *p, struct str *out, const char *name)
 {
     char *text = config_arena_strdup(p->arena, name);
     for (char *at = text; at && *at; at++)
         *at = *at == '_' ? '-' : *at >= 'A' && *at <= 'Z' ? (char)(*at | 0x20) : *at;
-    *out = (struct field_text){text, text ? strlen(text) : 0};
+    *out = (struct str){text, text ? strlen(text) : 0};
 }
 
 static void build_drop_headers(struct config_parse *p, struct config *c)
 {
     uint32_t n, n_defaults;
     const char *const *names = config_strings_of(p, p->root, "drop_headers", &n);
-    const struct field_text *defaults = override_defaults(&n_defaults);
+    const struct str *defaults = override_defaults(&n_defaults);
     if (n == 1 && !strcmp(names[0], "off"))
         return;
     config_check_each(p, p->root, "drop_headers", names, n, config_is_field_pattern,
                       "the name of a header field, which may end in *, or \"off\" alone");
     const uint32_t count = n ? n : n_defaults;
-    struct field_text *list = config_take(p, count, sizeof *list);
+    struct str *list = config_take(p, count, sizeof *list);
     for (uint32_t i = 0; list && i < count; i++)
         put_drop_header(p, &list[i], n ? names[i] : defaults[i].at);
     c->drop_headers = list;
@@ -142,7 +142,7 @@ void config_build_process(struct config_parse *p, struct config *c)
     build_drop_headers(p, c);
     c->via = config_text_of(p, r, "", "via");
     if (*c->via &&
-        (strlen(c->via) > 64 || !field_is_token((struct field_text){c->via, strlen(c->via)})))
+        (strlen(c->via) > 64 || !field_is_token((struct str){c->via, strlen(c->via)})))
         config_complain(
             p, config_line_of(p, r, "via"),
             "via: \"%.100s\" is wrong; at most 64 letters, digits, '-', '_' and '.' would "

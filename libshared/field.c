@@ -18,7 +18,7 @@ static bool is_space(char c)
     return c == ' ' || c == '\t';
 }
 
-struct field_text field_trim(struct field_text t)
+struct str field_trim(struct str t)
 {
     while (t.len && is_space(*t.at))
         t.at++, t.len--;
@@ -27,7 +27,7 @@ struct field_text field_trim(struct field_text t)
     return t;
 }
 
-bool field_is(struct field_text a, const char *name)
+bool field_is(struct str a, const char *name)
 {
     for (size_t i = 0; i < a.len; i++)
         if (!name[i] || lower(a.at[i]) != (unsigned char)name[i])
@@ -35,7 +35,7 @@ bool field_is(struct field_text a, const char *name)
     return !name[a.len];
 }
 
-bool field_is_token(struct field_text t)
+bool field_is_token(struct str t)
 {
     /* ALPHA DIGIT ! # $ % & ' * + - . ^ _ ` | ~, a bit each (RFC 9110 5.6.2) */
     static const uint64_t set[2] = {0x03ff6cfa00000000u, 0x57ffffffc7fffffeu};
@@ -85,7 +85,7 @@ static bool is_closed(const char *at, const char *end)
 
 /* A quote that is never closed is an ordinary character, for what stands behind it may be the
  * no-store that somebody wants to hide. */
-static size_t element_length(struct field_text t)
+static size_t element_length(struct str t)
 {
     const char *at = t.at, *end = t.at + t.len;
     bool quotes = true;
@@ -98,11 +98,11 @@ static size_t element_length(struct field_text t)
     return (size_t)(at - t.at);
 }
 
-bool field_list_next(struct field_text *rest, struct field_text *element)
+bool field_list_next(struct str *rest, struct str *element)
 {
     while (rest->len) {
         size_t n = element_length(*rest);
-        *element = field_trim((struct field_text){rest->at, n});
+        *element = field_trim((struct str){rest->at, n});
         size_t used = n < rest->len ? n + 1 : n;
         rest->at += used;
         rest->len -= used;
@@ -113,26 +113,26 @@ bool field_list_next(struct field_text *rest, struct field_text *element)
 }
 
 /* "text" without its quotes; unquoted text as it is. */
-static struct field_text unquote(struct field_text t)
+static struct str unquote(struct str t)
 {
     if (t.len >= 2 && t.at[0] == '"' && behind_quotes(t.at, t.at + t.len) == t.at + t.len)
-        return (struct field_text){t.at + 1, t.len - 2};
+        return (struct str){t.at + 1, t.len - 2};
     return t;
 }
 
-void field_parameter(struct field_text element, struct field_text *name, struct field_text *value)
+void field_parameter(struct str element, struct str *name, struct str *value)
 {
     const char *equals = element.len ? memchr(element.at, '=', element.len) : NULL;
     *name = field_trim(element);
-    *value = (struct field_text){NULL, 0};
+    *value = (struct str){NULL, 0};
     if (!equals)
         return;
     size_t n = (size_t)(equals - element.at);
-    *name = field_trim((struct field_text){element.at, n});
-    *value = unquote(field_trim((struct field_text){equals + 1, element.len - n - 1}));
+    *name = field_trim((struct str){element.at, n});
+    *value = unquote(field_trim((struct str){equals + 1, element.len - n - 1}));
 }
 
-int field_seconds(struct field_text value, uint32_t *seconds)
+int field_seconds(struct str value, uint32_t *seconds)
 {
     uint64_t n = 0;
     if (value.len == 0)
@@ -148,9 +148,9 @@ int field_seconds(struct field_text value, uint32_t *seconds)
     return 0;
 }
 
-int field_age(struct field_text value, uint32_t *age)
+int field_age(struct str value, uint32_t *age)
 {
-    struct field_text first;
+    struct str first;
     return field_list_next(&value, &first) ? field_seconds(first, age) : -EINVAL;
 }
 
@@ -159,7 +159,7 @@ int field_age(struct field_text value, uint32_t *age)
 
 /* An age directive; the first that is no number, and any that contradicts an earlier one, makes the
  * response stale (RFC 9111 4.2.1). A window behind freshness that is no number is none. */
-static void add_seconds(struct field_cc *cc, uint32_t flag, uint32_t *to, struct field_text value)
+static void add_seconds(struct field_cc *cc, uint32_t flag, uint32_t *to, struct str value)
 {
     uint32_t seconds;
     bool lifetime = flag == FIELD_CC_MAX_AGE || flag == FIELD_CC_S_MAXAGE;
@@ -180,9 +180,9 @@ static void add_seconds(struct field_cc *cc, uint32_t flag, uint32_t *to, struct
 }
 
 /* A list of field names, and not longer than is worth looking through for each field. */
-static bool names_fields(struct field_text list)
+static bool names_fields(struct str list)
 {
-    struct field_text name;
+    struct str name;
     unsigned n = 0;
     while (field_list_next(&list, &name))
         if (!field_is_token(name) || ++n > FIELD_CC_MAX)
@@ -193,8 +193,8 @@ static bool names_fields(struct field_text list)
 /* no-cache and private: with a list of fields they concern those only. All of the response is
  * concerned where that list cannot be read (an open quote may hide what stands behind it), and
  * where there is a second one, which does not fit in here. */
-static void add_qualified(struct field_cc *cc, uint32_t whole, uint32_t part, struct field_text *to,
-                          struct field_text value)
+static void add_qualified(struct field_cc *cc, uint32_t whole, uint32_t part, struct str *to,
+                          struct str value)
 {
     if (!value.at || (cc->flags & part) || !names_fields(value)) {
         cc->flags |= whole;
@@ -218,7 +218,7 @@ static const struct {
     {"immutable", FIELD_CC_IMMUTABLE},
 };
 
-static void add_directive(struct field_cc *cc, struct field_text name, struct field_text value)
+static void add_directive(struct field_cc *cc, struct str name, struct str value)
 {
     for (size_t i = 0; i < sizeof plain / sizeof *plain; i++)
         if (field_is(name, plain[i].name))
@@ -247,20 +247,20 @@ static void add_directive(struct field_cc *cc, struct field_text name, struct fi
 
 /* White space beside '=' is no Cache-Control syntax: the value does not count, which makes a
  * lifetime invalid and no-cache or private unqualified. */
-static void add_element(struct field_cc *cc, struct field_text element)
+static void add_element(struct field_cc *cc, struct str element)
 {
-    struct field_text name, value;
+    struct str name, value;
     const char *equals = memchr(element.at, '=', element.len);
     field_parameter(element, &name, &value);
     if (equals && equals > element.at && equals + 1 < element.at + element.len &&
         (is_space(equals[-1]) || is_space(equals[1])))
-        value = (struct field_text){NULL, 0};
+        value = (struct str){NULL, 0};
     add_directive(cc, name, value);
 }
 
-void field_cc_add(struct field_cc *cc, struct field_text value)
+void field_cc_add(struct field_cc *cc, struct str value)
 {
-    struct field_text element;
+    struct str element;
     while (!(cc->flags & FIELD_CC_TOO_MANY) && field_list_next(&value, &element)) {
         if (cc->n++ == FIELD_CC_MAX)
             cc->flags |= FIELD_CC_TOO_MANY;
@@ -269,14 +269,14 @@ void field_cc_add(struct field_cc *cc, struct field_text value)
     }
 }
 
-bool field_surrogate_cc(struct field_text value, struct field_cc *cc)
+bool field_surrogate_cc(struct str value, struct field_cc *cc)
 {
-    struct field_text element;
+    struct str element;
     while (field_list_next(&value, &element)) {
         const char *semicolon = memchr(element.at, ';', element.len);
         if (semicolon) {
             size_t n = (size_t)(semicolon - element.at);
-            struct field_text target = {semicolon + 1, element.len - n - 1};
+            struct str target = {semicolon + 1, element.len - n - 1};
             if (!field_is(field_trim(target), "polder"))
                 continue;
             element.len = n;
@@ -291,7 +291,7 @@ bool field_surrogate_cc(struct field_text value, struct field_cc *cc)
  */
 
 /* Length of the entity tag at the start of t, 0 where there is none. */
-static size_t etag_length(struct field_text t)
+static size_t etag_length(struct str t)
 {
     size_t i = t.len >= 2 && t.at[0] == 'W' && t.at[1] == '/' ? 2 : 0;
     if (i >= t.len || t.at[i++] != '"')
@@ -306,25 +306,25 @@ static size_t etag_length(struct field_text t)
     return 0;
 }
 
-bool field_etag_valid(struct field_text etag)
+bool field_etag_valid(struct str etag)
 {
     return etag.len && etag_length(etag) == etag.len;
 }
 
-bool field_etag_unmark(struct field_text tag, struct field_text *opaque)
+bool field_etag_unmark(struct str tag, struct str *opaque)
 {
     static const char end[] = FIELD_ETAG_MARK "\"";
     const size_t n = sizeof end - 1;
     if (tag.len < 3 + n || tag.at[0] != 'W' || memcmp(tag.at + tag.len - n, end, n) != 0)
         return false;
-    *opaque = (struct field_text){tag.at + 3, tag.len - 3 - n};
+    *opaque = (struct str){tag.at + 3, tag.len - 3 - n};
     return true;
 }
 
 /* mine: of the list; it may be one that we have made weak. */
-static bool same_etag(struct field_text mine, struct field_text etag, bool weak)
+static bool same_etag(struct str mine, struct str etag, bool weak)
 {
-    struct field_text opaque;
+    struct str opaque;
     const bool mine_weak = mine.at[0] == 'W', etag_weak = etag.at[0] == 'W';
     if ((mine_weak || etag_weak) && !weak)
         return false;
@@ -338,12 +338,12 @@ static bool same_etag(struct field_text mine, struct field_text etag, bool weak)
     return mine.len == etag.len && memcmp(mine.at, etag.at, mine.len) == 0;
 }
 
-bool field_etag_next(struct field_text *rest, struct field_text *tag)
+bool field_etag_next(struct str *rest, struct str *tag)
 {
     while (rest->len) {
         const size_t n = etag_length(*rest);
         size_t skip = n;
-        *tag = (struct field_text){rest->at, n};
+        *tag = (struct str){rest->at, n};
         if (n == 0) /* not a tag: on to the next comma */
             while (skip < rest->len && rest->at[skip] != ',')
                 skip++;
@@ -357,9 +357,9 @@ bool field_etag_next(struct field_text *rest, struct field_text *tag)
     return false;
 }
 
-bool field_etag_listed(struct field_text list, struct field_text etag, bool weak)
+bool field_etag_listed(struct str list, struct str etag, bool weak)
 {
-    struct field_text tag;
+    struct str tag;
     list = field_trim(list);
     if (list.len == 1 && *list.at == '*')
         return true;
@@ -385,10 +385,10 @@ static bool number(const char **at, const char *end, uint64_t *n)
     return *at > start;
 }
 
-int field_range(struct field_text value, uint64_t size, uint64_t *first, uint64_t *last)
+int field_range(struct str value, uint64_t size, uint64_t *first, uint64_t *last)
 {
-    struct field_text rest = {value.at, value.len}, spec, more;
-    if (value.len < 6 || !field_is((struct field_text){value.at, 6}, "bytes="))
+    struct str rest = {value.at, value.len}, spec, more;
+    if (value.len < 6 || !field_is((struct str){value.at, 6}, "bytes="))
         return 0;
     rest.at += 6, rest.len -= 6;
     if (!field_list_next(&rest, &spec) || field_list_next(&rest, &more))
@@ -415,10 +415,10 @@ int field_range(struct field_text value, uint64_t size, uint64_t *first, uint64_
     return 1;
 }
 
-int field_content_range(struct field_text value, struct field_span *span)
+int field_content_range(struct str value, struct field_span *span)
 {
     const char *at = value.at + 6, *end = value.at + value.len;
-    if (value.len < 6 || !field_is((struct field_text){value.at, 5}, "bytes") || value.at[5] != ' ')
+    if (value.len < 6 || !field_is((struct str){value.at, 5}, "bytes") || value.at[5] != ' ')
         return -EINVAL;
     if (!number(&at, end, &span->first) || at == end || *at++ != '-' ||
         !number(&at, end, &span->last) || at == end || *at++ != '/' ||

@@ -146,7 +146,7 @@ static int day(struct reader *r)
     return 0;
 }
 
-int field_date(struct field_text value, int64_t *seconds)
+int field_date(struct str value, int64_t *seconds)
 {
     struct reader r = {value.at, value.at + value.len, false};
     struct date d = {.month = 1};

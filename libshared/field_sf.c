@@ -27,7 +27,7 @@ struct sf {
 struct sf_item {
     enum sf_type type;
     int64_t integer;        /* INTEGER, DATE, BOOLEAN */
-    struct field_text text; /* STRING without quotes, escapes kept */
+    struct str text; /* STRING without quotes, escapes kept */
 };
 
 static bool peek(const struct sf *s, char c)
@@ -112,7 +112,7 @@ static void token(struct sf *s, struct sf_item *item)
 {
     item->type = SF_TOKEN;
     for (; s->at < s->end; s->at++)
-        if (*s->at != ':' && *s->at != '/' && !field_is_token((struct field_text){s->at, 1}))
+        if (*s->at != ':' && *s->at != '/' && !field_is_token((struct str){s->at, 1}))
             return;
 }
 
@@ -198,9 +198,9 @@ static void bare_item(struct sf *s, struct sf_item *item)
 /* ---- keys, parameters, members ----------------------------------------------------------------
  */
 
-static struct field_text key(struct sf *s)
+static struct str key(struct sf *s)
 {
-    struct field_text k = {s->at, 0};
+    struct str k = {s->at, 0};
     if (s->at == s->end || (!(*s->at >= 'a' && *s->at <= 'z') && *s->at != '*')) {
         fail(s);
         return k;
@@ -264,7 +264,7 @@ static void next_member(struct sf *s)
         fail(s);
 }
 
-static struct sf start(struct field_text value)
+static struct sf start(struct str value)
 {
     struct sf s = {value.at, value.at + value.len, false};
     skip_spaces(&s, false);
@@ -278,7 +278,7 @@ static struct sf start(struct field_text value)
 
 /* The text that is meant: without the backslashes (RFC 9651 4.2.5). Longer ones than any tag stay
  * as they are. */
-static struct field_text unescaped(struct field_text text, char *space, size_t size)
+static struct str unescaped(struct str text, char *space, size_t size)
 {
     size_t n = 0;
     if (text.len > size || !memchr(text.at, '\\', text.len))
@@ -287,10 +287,10 @@ static struct field_text unescaped(struct field_text text, char *space, size_t s
         i += text.at[i] == '\\';
         space[n++] = text.at[i];
     }
-    return (struct field_text){space, n};
+    return (struct str){space, n};
 }
 
-static bool walk_strings(struct field_text value, void (*each)(void *, struct field_text),
+static bool walk_strings(struct str value, void (*each)(void *, struct str),
                          void *arg)
 {
     struct sf s = start(value);
@@ -307,7 +307,7 @@ static bool walk_strings(struct field_text value, void (*each)(void *, struct fi
     return !s.bad;
 }
 
-bool field_sf_strings(struct field_text value, void (*each)(void *arg, struct field_text text),
+bool field_sf_strings(struct str value, void (*each)(void *arg, struct str text),
                       void *arg)
 {
     return walk_strings(value, NULL, NULL) && walk_strings(value, each, arg);
@@ -331,7 +331,7 @@ static void set_seconds(struct field_cc *cc, uint32_t flag, uint32_t *to,
     }
 }
 
-static void set_directive(struct field_cc *cc, struct field_text name, const struct sf_item *item)
+static void set_directive(struct field_cc *cc, struct str name, const struct sf_item *item)
 {
     static const struct {
         const char *name;
@@ -365,7 +365,7 @@ static void set_directive(struct field_cc *cc, struct field_text name, const str
         set_seconds(cc, FIELD_CC_SIE, &cc->sie, item);
 }
 
-bool field_cdn_cc(struct field_text value, struct field_cc *cc)
+bool field_cdn_cc(struct str value, struct field_cc *cc)
 {
     struct sf s = start(value);
     struct field_cc found = {0};
@@ -373,7 +373,7 @@ bool field_cdn_cc(struct field_text value, struct field_cc *cc)
         return false;
     while (s.at < s.end) {
         struct sf_item item = {.type = SF_BOOLEAN, .integer = 1};
-        struct field_text name = key(&s);
+        struct str name = key(&s);
         if (!s.bad && take(&s, '='))
             member(&s, &item);
         else

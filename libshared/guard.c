@@ -15,7 +15,7 @@
 
 /* ---- names ---- */
 
-static bool matches(struct field_text name, const char *pattern)
+static bool matches(struct str name, const char *pattern)
 {
     const size_t len = strlen(pattern);
     if (len && pattern[len - 1] == '*')
@@ -37,7 +37,7 @@ static bool may_be_listed(char first)
     }
 }
 
-bool guard_tells_who(struct field_text name, const char *const *own, uint32_t n_own)
+bool guard_tells_who(struct str name, const char *const *own, uint32_t n_own)
 {
     static const char *const known[] = {
 #define FIELD(name) name,

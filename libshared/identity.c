@@ -21,7 +21,7 @@ static char plain(char c)
 }
 
 /* pattern: lower case, may end in '*'. */
-static bool matches(struct field_text name, const char *pattern)
+static bool matches(struct str name, const char *pattern)
 {
     size_t i = 0;
     for (; i < name.len && pattern[i] && pattern[i] != '*'; i++)
@@ -31,7 +31,7 @@ static bool matches(struct field_text name, const char *pattern)
 }
 
 bool identity_names_header(const struct config *config, const struct config_cache *cache,
-                           struct field_text name)
+                           struct str name)
 {
     for (size_t i = 0; i < N_KNOWN; i++)
         if (matches(name, known[i]))
@@ -90,19 +90,19 @@ static bool is_cookie_value(const char *at, const char *end)
     return true;
 }
 
-bool identity_cookie_next(struct field_text *rest, struct identity_cookie *out)
+bool identity_cookie_next(struct str *rest, struct identity_cookie *out)
 {
     while (rest->len) {
         const char *at = rest->at, *end = at + rest->len;
         const char *stop = memchr(at, ';', rest->len);
         const size_t used = stop ? (size_t)(stop - at) + 1 : rest->len;
-        const struct field_text part =
-            field_trim((struct field_text){at, (size_t)((stop ? stop : end) - at)});
-        *rest = (struct field_text){at + used, rest->len - used};
+        const struct str part =
+            field_trim((struct str){at, (size_t)((stop ? stop : end) - at)});
+        *rest = (struct str){at + used, rest->len - used};
         if (!part.len)
             continue;
         const char *equals = memchr(part.at, '=', part.len);
-        const struct field_text name = {part.at, equals ? (size_t)(equals - part.at) : 0};
+        const struct str name = {part.at, equals ? (size_t)(equals - part.at) : 0};
         *out = (struct identity_cookie){.part = part};
         if (equals && field_is_token(name)) {
             out->name = name;
@@ -114,7 +114,7 @@ bool identity_cookie_next(struct field_text *rest, struct identity_cookie *out)
 }
 
 /* Names of cookies are compared byte by byte. */
-static bool is_cookie(struct field_text name, const char *pattern)
+static bool is_cookie(struct str name, const char *pattern)
 {
     const size_t n = strcspn(pattern, "*");
     return (pattern[n] ? name.len >= n : name.len == n) && !memcmp(name.at, pattern, n);
@@ -154,7 +154,7 @@ static void add_list(XXH3_state_t *hash, const char *const *list, size_t n)
 static bool is_said(const struct config_cache *cache, const struct config_key *key)
 {
     static const struct config none;
-    const struct field_text name = {key->name, strlen(key->name)};
+    const struct str name = {key->name, strlen(key->name)};
     if (key->kind == CONFIG_KEY_HEADER)
         return identity_names_header(&none, cache, name);
     const struct identity_cookie cookie = {.name = name, .readable = true};
@@ -203,7 +203,7 @@ bool identity_covers_all(const struct config_cache *cache)
     return false;
 }
 
-bool identity_covers_header(const struct config_cache *cache, struct field_text name)
+bool identity_covers_header(const struct config_cache *cache, struct str name)
 {
     for (uint32_t i = 0; i < cache->n_partition; i++) {
         const struct config_key *k = &cache->partition[i];
@@ -224,5 +224,5 @@ bool identity_covers_cookie(const struct config_cache *cache, const struct ident
             !memcmp(k->name, cookie->name.at, cookie->name.len))
             return true;
     }
-    return identity_covers_header(cache, (struct field_text){"cookie", 6});
+    return identity_covers_header(cache, (struct str){"cookie", 6});
 }

@@ -8,7 +8,7 @@
     }
 
 static const struct {
-    struct field_text name;
+    struct str name;
     bool replaces;
 } known[] = {
 #define OVERRIDE(name, replaces) {TEXT(name), replaces},
@@ -16,7 +16,7 @@ static const struct {
 #undef OVERRIDE
 };
 
-static const struct field_text defaults[] = {
+static const struct str defaults[] = {
 #define OVERRIDE(name, replaces) TEXT(name),
 #include "libshared/tables/override_fields.def"
 #undef OVERRIDE
@@ -27,7 +27,7 @@ static char override_plain(char c)
     return c == '_' ? '-' : c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
 }
 
-static bool override_matches(struct field_text name, struct field_text pattern)
+static bool override_matches(struct str name, struct str pattern)
 {
     const bool prefix = pattern.len && pattern.at[pattern.len - 1] == '*';
     const size_t len = pattern.len - prefix;
@@ -39,7 +39,7 @@ static bool override_matches(struct field_text name, struct field_text pattern)
     return true;
 }
 
-bool override_is_listed(struct field_text name, const struct field_text *list, uint32_t n)
+bool override_is_listed(struct str name, const struct str *list, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++)
         if (override_matches(name, list[i]))
@@ -47,13 +47,13 @@ bool override_is_listed(struct field_text name, const struct field_text *list, u
     return false;
 }
 
-const struct field_text *override_defaults(uint32_t *n)
+const struct str *override_defaults(uint32_t *n)
 {
     *n = sizeof defaults / sizeof *defaults;
     return defaults;
 }
 
-bool override_replaces_request(struct field_text name)
+bool override_replaces_request(struct str name)
 {
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (known[i].replaces && override_matches(name, known[i].name))

@@ -275,7 +275,7 @@ static bool says_no_store(const struct policy_response *resp)
 static bool may_keep_cookie(const struct policy_response *resp,
                             const struct policy_settings *settings, bool is_explicit)
 {
-    if (policy_omits(resp, (struct field_text){"set-cookie", 10}))
+    if (policy_omits(resp, (struct str){"set-cookie", 10}))
         return true; /* the cookie itself is not kept */
     if (directives(resp)->flags & (FIELD_CC_PUBLIC | FIELD_CC_S_MAXAGE))
         return true;
@@ -323,9 +323,9 @@ enum policy_store policy_may_store(const struct policy_request *req,
     return POLICY_STORE;
 }
 
-static bool is_listed(struct field_text list, struct field_text name)
+static bool is_listed(struct str list, struct str name)
 {
-    struct field_text element;
+    struct str element;
     while (field_list_next(&list, &element)) {
         if (element.len != name.len)
             continue;
@@ -338,7 +338,7 @@ static bool is_listed(struct field_text list, struct field_text name)
     return false;
 }
 
-bool policy_omits(const struct policy_response *resp, struct field_text name)
+bool policy_omits(const struct policy_response *resp, struct str name)
 {
     const struct field_cc *cc = directives(resp);
     if (resp->omits_set_cookie && field_is(name, "set-cookie"))
@@ -348,12 +348,12 @@ bool policy_omits(const struct policy_response *resp, struct field_text name)
     return cc->flags & FIELD_CC_PRIVATE_FIELDS && is_listed(cc->private_fields, name);
 }
 
-static bool same_text(struct field_text a, struct field_text b)
+static bool same_text(struct str a, struct str b)
 {
     return a.len == b.len && (a.len == 0 || memcmp(a.at, b.at, a.len) == 0);
 }
 
-static bool is_weak(struct field_text etag)
+static bool is_weak(struct str etag)
 {
     return field_etag_valid(etag) && *etag.at == 'W';
 }
@@ -383,7 +383,7 @@ bool policy_head_agrees(const struct policy_validators *stored, const struct pol
     return !got->has_length || (stored->has_length && got->length == stored->length);
 }
 
-bool policy_freshens(struct field_text name)
+bool policy_freshens(struct str name)
 {
     static const char *const kept[] = {
         "content-length", "content-encoding",  "content-range",   "content-md5", "content-digest",

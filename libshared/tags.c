@@ -4,8 +4,8 @@
 
 #include <string.h>
 
-void tags_each(struct field_text value, const char *separators,
-               void (*each)(void *arg, struct field_text tag), void *arg)
+void tags_each(struct str value, const char *separators,
+               void (*each)(void *arg, struct str tag), void *arg)
 {
     if (!separators) {
         field_sf_strings(value, each, arg);
@@ -16,7 +16,7 @@ void tags_each(struct field_text value, const char *separators,
         const char *start = at;
         while (at < end && !strchr(separators, *at))
             at++;
-        each(arg, (struct field_text){start, (size_t)(at - start)});
+        each(arg, (struct str){start, (size_t)(at - start)});
         at++;
     }
 }

@@ -10,7 +10,7 @@
 
 #define SORT_MOST 64
 
-static size_t put_host(struct field_text host, char *out)
+static size_t put_host(struct str host, char *out)
 {
     size_t n = host.len;
     if (n > 3 && !memcmp(host.at + n - 3, ":80", 3))
@@ -36,13 +36,13 @@ static bool is_listed(const char *const *list, uint32_t n_list, const char *name
     return false;
 }
 
-static size_t name_len(struct field_text parameter)
+static size_t name_len(struct str parameter)
 {
     const char *equals = memchr(parameter.at, '=', parameter.len);
     return equals ? (size_t)(equals - parameter.at) : parameter.len;
 }
 
-static bool matters(const struct config_cache *cache, struct field_text parameter)
+static bool matters(const struct config_cache *cache, struct str parameter)
 {
     const size_t n = name_len(parameter);
     /* some backends begin another parameter at ';': what they would see there counts */
@@ -54,10 +54,10 @@ static bool matters(const struct config_cache *cache, struct field_text paramete
 }
 
 /* By name; equal names keep their order, which may mean something. */
-static void sort_parameters(struct field_text *p, size_t n)
+static void sort_parameters(struct str *p, size_t n)
 {
     for (size_t i = 1; i < n; i++) {
-        const struct field_text one = p[i];
+        const struct str one = p[i];
         const size_t len = name_len(one);
         size_t at = i;
         while (at) {
@@ -74,9 +74,9 @@ static void sort_parameters(struct field_text *p, size_t n)
 
 /* The query's parameters that matter, '?' before them if there are any. out has room. A query with
  * more than SORT_MOST keeps its order. */
-static size_t put_query(const struct config_cache *cache, struct field_text query, char *out)
+static size_t put_query(const struct config_cache *cache, struct str query, char *out)
 {
-    struct field_text kept[SORT_MOST];
+    struct str kept[SORT_MOST];
     size_t n = 0, many = 0;
     const char *at = query.at, *end = at ? at + query.len : at;
     if (!cache->n_ignore_query && !cache->n_only_query && !cache->sort_query) {
@@ -90,7 +90,7 @@ static size_t put_query(const struct config_cache *cache, struct field_text quer
         const char *stop = memchr(at, '&', (size_t)(end - at));
         if (!stop)
             stop = end;
-        const struct field_text parameter = {at, (size_t)(stop - at)};
+        const struct str parameter = {at, (size_t)(stop - at)};
         if (matters(cache, parameter)) {
             if (many < SORT_MOST)
                 kept[many] = parameter;
@@ -113,8 +113,8 @@ static size_t put_query(const struct config_cache *cache, struct field_text quer
     return n;
 }
 
-int url_normalise(const struct config *config, struct field_text host, struct field_text path,
-                  struct field_text query, char *out, size_t size,
+int url_normalise(const struct config *config, struct str host, struct str path,
+                  struct str query, char *out, size_t size,
                   const struct config_route **route)
 {
     *route = NULL;
@@ -154,8 +154,8 @@ int url_normalise_text(const struct config *config, const char *text, size_t len
         return -EINVAL; /* "ftp://": nothing of ours */
     const char *mark = memchr(slash, '?', (size_t)(text + len - slash));
     const char *end = text + len;
-    const struct field_text host = {text, (size_t)(slash - text)};
-    const struct field_text path = {slash, (size_t)((mark ? mark : end) - slash)};
-    const struct field_text query = {mark ? mark + 1 : NULL, mark ? (size_t)(end - mark) - 1 : 0};
+    const struct str host = {text, (size_t)(slash - text)};
+    const struct str path = {slash, (size_t)((mark ? mark : end) - slash)};
+    const struct str query = {mark ? mark + 1 : NULL, mark ? (size_t)(end - mark) - 1 : 0};
     return url_normalise(config, host, path, query, out, size, route);
 }

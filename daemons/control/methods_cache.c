@@ -100,10 +100,10 @@ static int path_normal(const struct control *c, const char *text, char *out, siz
 {
     const struct config_route *route;
     const size_t len = strcspn(text, "#"), path_len = strcspn(text, "?#");
-    const struct field_text host = {text, 0}, path = {text, path_len};
-    struct field_text query = {NULL, 0};
+    const struct str host = {text, 0}, path = {text, path_len};
+    struct str query = {NULL, 0};
     if (text[path_len] == '?')
-        query = (struct field_text){text + path_len + 1, len - path_len - 1};
+        query = (struct str){text + path_len + 1, len - path_len - 1};
     return url_normalise(c->config, host, path, query, out, size, &route);
 }
 

@@ -32,7 +32,7 @@ enum h1_field_id {
 };
 
 struct h1_field {
-    struct field_text name, value; /* value without surrounding white space */
+    struct str name, value; /* value without surrounding white space */
     enum h1_field_id id;
 };
 
@@ -40,12 +40,12 @@ enum h1_framing { H1_NO_BODY, H1_LENGTH, H1_CHUNKED, H1_TO_CLOSE /* responses on
 
 struct h1_head {
     /* requests */
-    struct field_text method, target; /* target as sent */
-    struct field_text path, query; /* origin-form parts, path first and query right behind its '?';
+    struct str method, target; /* target as sent */
+    struct str path, query; /* origin-form parts, path first and query right behind its '?';
                                       query without '?', at NULL where absent; path is "*" for
                                       OPTIONS *, and a constant "/" (apart from the query) where
                                       an absolute-form target has none */
-    struct field_text host; /* of Host or of the absolute-form target; to be compared without regard
+    struct str host; /* of Host or of the absolute-form target; to be compared without regard
                                to case, for the bytes are the client's; empty in HTTP/1.0 without
                                Host. Forward this one, not the Host field. */
     bool is_get, is_head, is_safe, is_idempotent;
@@ -53,7 +53,7 @@ struct h1_head {
     bool asks_upgrade; /* Connection: upgrade and an Upgrade field */
     /* responses */
     uint16_t status;
-    struct field_text reason;
+    struct str reason;
     const char
         *flaw; /* H1_BAD: what is wrong, as in "response head FLAW"; lives until the next call */
     bool flaw_is_size; /* it is only larger than what is taken */
@@ -76,9 +76,9 @@ static inline const struct h1_field *h1_find(const struct h1_head *h, enum h1_fi
 /* Of a field that has one value: NULL also where it stands in several lines, for nobody knows which
  * of them another reader takes. */
 const struct h1_field *h1_only(const struct h1_head *h, enum h1_field_id id);
-struct field_text h1_field_name(enum h1_field_id id); /* in lower case */
+struct str h1_field_name(enum h1_field_id id); /* in lower case */
 /* The id of a field name, H1_OTHER where h1_fields.def does not list it. */
-enum h1_field_id h1_field_id_of(struct field_text name);
+enum h1_field_id h1_field_id_of(struct str name);
 /* All values of a field joined with ", " into out; the length, or 0 where absent or longer than
  * size. */
 size_t h1_join(const struct h1_head *h, enum h1_field_id id, char *out, size_t size);
@@ -115,7 +115,7 @@ void h1_body_init(struct h1_body *b, enum h1_framing framing, uint64_t length);
  * them is out (one span; call again with the rest until done or used == len). Trailer fields are
  * checked, and dropped unless h1_body_keep_trailer() was called. 0, or -EPROTO: malformed. */
 int h1_body_read(struct h1_body *b, const char *buf, size_t len, size_t *used,
-                 struct field_text *out);
+                 struct str *out);
 /* The same for all of buf: its content goes into spans, up to their number, and what is in small
  * pieces is moved together within buf first, so that many chunks of a few bytes become one span.
  * On -EPROTO, spans and *used say what came before the mistake. */
@@ -147,9 +147,9 @@ void h1_put(struct h1_out *o, const char *bytes, size_t len);
 void h1_puts(struct h1_out *o, const char *text);
 void h1_put_u64(struct h1_out *o, uint64_t n);
 void h1_put_field(struct h1_out *o, const char *name,
-                  struct field_text value); /* "Name: value\r\n" */
+                  struct str value); /* "Name: value\r\n" */
 /* "HTTP/1.1 status reason\r\n"; an empty reason is replaced by the standard one. */
-void h1_put_status_line(struct h1_out *o, unsigned status, struct field_text reason);
+void h1_put_status_line(struct h1_out *o, unsigned status, struct str reason);
 /* "size in hex CRLF" of a chunk; the caller sends data and CRLF. Returns the length (max 18). */
 size_t h1_chunk_head(char out[18], uint64_t len);
 /* The last chunk with these trailer lines; returns 3, the spans used. */

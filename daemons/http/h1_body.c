@@ -90,7 +90,7 @@ static void keep_line(struct h1_body *b)
         return;
     const char *line = b->kept + b->kept_len;
     const char *colon = memchr(line, ':', len);
-    if (colon && h1_may_trail((struct field_text){line, (size_t)(colon - line)}))
+    if (colon && h1_may_trail((struct str){line, (size_t)(colon - line)}))
         b->kept_len += len;
 }
 
@@ -237,17 +237,17 @@ static int framing_byte(struct h1_body *b, char c)
 }
 
 /* Up to len bytes of what is left are content. */
-static size_t take(struct h1_body *b, const char *buf, size_t len, struct field_text *out)
+static size_t take(struct h1_body *b, const char *buf, size_t len, struct str *out)
 {
     size_t n = len < b->left ? len : (size_t)b->left;
-    *out = (struct field_text){buf, n};
+    *out = (struct str){buf, n};
     b->left -= n;
     b->total += n;
     return n;
 }
 
 static int read_chunked(struct h1_body *b, const char *buf, size_t len, size_t *used,
-                        struct field_text *out)
+                        struct str *out)
 {
     for (size_t i = 0; i < len; i++) {
         if (b->state == DATA) {
@@ -269,10 +269,10 @@ static int read_chunked(struct h1_body *b, const char *buf, size_t len, size_t *
 }
 
 int h1_body_read(struct h1_body *b, const char *buf, size_t len, size_t *used,
-                 struct field_text *out)
+                 struct str *out)
 {
     *used = 0;
-    *out = (struct field_text){buf, 0};
+    *out = (struct str){buf, 0};
     if (b->done || len == 0)
         return 0;
     switch (b->framing) {
@@ -284,7 +284,7 @@ int h1_body_read(struct h1_body *b, const char *buf, size_t len, size_t *used,
         return read_chunked(b, buf, len, used, out);
     case H1_TO_CLOSE:
         *used = len;
-        *out = (struct field_text){buf, len};
+        *out = (struct str){buf, len};
         b->total += len;
         return 0;
     default:
@@ -292,7 +292,7 @@ int h1_body_read(struct h1_body *b, const char *buf, size_t len, size_t *used,
     }
 }
 
-static void span_add(struct h1_spans *spans, struct field_text content)
+static void span_add(struct h1_spans *spans, struct str content)
 {
     struct iovec *last = spans->n ? &spans->iov[spans->n - 1] : NULL;
     if (last && content.len < MOVED_MAX) {
@@ -310,7 +310,7 @@ int h1_body_gather(struct h1_body *b, char *buf, size_t len, size_t *used, struc
     spans->total = 0;
     *used = 0;
     while (*used < len && !b->done && spans->n < spans->max) {
-        struct field_text content;
+        struct str content;
         size_t n;
         if (h1_body_read(b, buf + *used, len - *used, &n, &content) < 0)
             return -EPROTO;

@@ -27,7 +27,7 @@ static void read_cache_control(const struct h1_head *h, struct field_cc *cc)
 static bool pragma_says_no_cache(const struct h1_head *h)
 {
     for (uint32_t i = first_of(h, H1_PRAGMA); i < h->n_fields; i = next_of(h, H1_PRAGMA, i)) {
-        struct field_text rest = h->field[i].value, element;
+        struct str rest = h->field[i].value, element;
         while (field_list_next(&rest, &element))
             if (field_is(element, "no-cache"))
                 return true;
@@ -59,7 +59,7 @@ static bool read_targeted(const struct h1_head *h, char *scratch, struct field_c
             return true;
     } else if (cdn) {
         size_t len = h1_join(h, H1_CDN_CACHE_CONTROL, scratch, H1_CACHE_SCRATCH);
-        if (len && field_cdn_cc((struct field_text){scratch, len}, cc))
+        if (len && field_cdn_cc((struct str){scratch, len}, cc))
             return true;
     }
     bool found = false;
@@ -92,7 +92,7 @@ void h1_policy_age(const struct h1_head *h, struct policy_response *resp)
         resp->age = 0;
 }
 
-bool h1_vary_next(const struct h1_head *h, struct h1_vary *walk, struct field_text *name)
+bool h1_vary_next(const struct h1_head *h, struct h1_vary *walk, struct str *name)
 {
     while (!field_list_next(&walk->rest, name)) {
         uint32_t i = walk->field ? next_of(h, H1_VARY, walk->field - 1) : first_of(h, H1_VARY);
@@ -109,7 +109,7 @@ bool h1_vary_next(const struct h1_head *h, struct h1_vary *walk, struct field_te
 #define SORTED_MAX 32
 #define SHADOW     "\1" /* no value has such a byte */
 
-static bool is_unordered(struct field_text name)
+static bool is_unordered(struct str name)
 {
     return field_is(name, "accept-language") || field_is(name, "accept-encoding") ||
            field_is(name, "accept-charset");
@@ -122,7 +122,7 @@ static bool is_opaque(enum h1_field_id id)
 }
 
 /* The byte at *i of an element without white space, in lower case; 0 at the end. */
-static unsigned char plain_byte(struct field_text t, size_t *i)
+static unsigned char plain_byte(struct str t, size_t *i)
 {
     while (*i < t.len && (t.at[*i] == ' ' || t.at[*i] == '\t'))
         ++*i;
@@ -132,7 +132,7 @@ static unsigned char plain_byte(struct field_text t, size_t *i)
     return (unsigned char)(c >= 'A' && c <= 'Z' ? c | 0x20 : c);
 }
 
-static int compare_plain(struct field_text a, struct field_text b)
+static int compare_plain(struct str a, struct str b)
 {
     for (size_t i = 0, j = 0;;) {
         int x = plain_byte(a, &i), y = plain_byte(b, &j);
@@ -141,7 +141,7 @@ static int compare_plain(struct field_text a, struct field_text b)
     }
 }
 
-static void put_plain(struct h1_out *out, struct field_text t)
+static void put_plain(struct h1_out *out, struct str t)
 {
     char c;
     for (size_t i = 0; (c = (char)plain_byte(t, &i));)
@@ -149,7 +149,7 @@ static void put_plain(struct h1_out *out, struct field_text t)
 }
 
 /* Keeps the n first elements sorted; false where there are too many. */
-static bool insert_sorted(struct field_text *sorted, unsigned *n, struct field_text t)
+static bool insert_sorted(struct str *sorted, unsigned *n, struct str t)
 {
     unsigned at = *n;
     if (at == SORTED_MAX)
@@ -165,7 +165,7 @@ struct selecting {
     struct h1_out *out;
     bool any; /* something is written */
     bool unordered;
-    struct field_text sorted[SORTED_MAX]; /* to be written at the end */
+    struct str sorted[SORTED_MAX]; /* to be written at the end */
     unsigned n_sorted;
 };
 
@@ -177,7 +177,7 @@ static void put_comma(struct selecting *s)
 
 static void put_line(struct selecting *s, const struct h1_field *f)
 {
-    struct field_text rest = f->value, element;
+    struct str rest = f->value, element;
     if (is_opaque(f->id)) {
         put_comma(s);
         h1_put(s->out, f->value.at, f->value.len);
@@ -192,7 +192,7 @@ static void put_line(struct selecting *s, const struct h1_field *f)
 }
 
 /* Is it that name, or with '_' for '-', as which gateways of the CGI kind take it (*shadow)? */
-static bool is_named(struct field_text field, struct field_text name, bool *shadow)
+static bool is_named(struct str field, struct str name, bool *shadow)
 {
     *shadow = false;
     if (field.len != name.len || !strncasecmp(field.at, name.at, name.len))
@@ -207,7 +207,7 @@ static bool is_named(struct field_text field, struct field_text name, bool *shad
     return true;
 }
 
-bool h1_selecting(const struct h1_head *h, struct field_text name, struct h1_out *out)
+bool h1_selecting(const struct h1_head *h, struct str name, struct h1_out *out)
 {
     struct selecting s;
     bool found = false;
@@ -235,7 +235,7 @@ bool h1_selecting(const struct h1_head *h, struct field_text name, struct h1_out
 static void read_vary(const struct h1_head *h, struct policy_response *resp)
 {
     struct h1_vary walk = {0};
-    struct field_text name;
+    struct str name;
     while (h1_vary_next(h, &walk, &name)) {
         resp->vary_star |= field_is(name, "*");
         resp->vary_unreadable |= !field_is_token(name);

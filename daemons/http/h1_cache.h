@@ -21,13 +21,13 @@ bool h1_read_date(const struct h1_head *head, enum h1_field_id id, int64_t *seco
  * end. "*" is one of the names, and so is what is no name at all. */
 struct h1_vary {
     uint32_t field;
-    struct field_text rest;
+    struct str rest;
 };
-bool h1_vary_next(const struct h1_head *head, struct h1_vary *walk, struct field_text *name);
+bool h1_vary_next(const struct h1_head *head, struct h1_vary *walk, struct str *name);
 /* Writes the value by which a request's field of that name selects a variant, normalised as RFC
  * 9111 4.1 allows: lines combined, white space around elements removed; languages, codings and
  * charsets also in lower case and sorted, for their order means nothing where they have no weights.
  * A field that has '_' for '-' in its name, and is the same to some backends, is told apart.
  * False: the field is absent, or hop-by-hop, which the backend does not see. */
-bool h1_selecting(const struct h1_head *head, struct field_text name, struct h1_out *out);
+bool h1_selecting(const struct h1_head *head, struct str name, struct h1_out *out);
 #endif

@@ -69,7 +69,7 @@ static bool same_name(const struct known *k, const char *name)
     return same_word(k, name, k->len - sizeof(uint64_t));
 }
 
-enum h1_field_id h1_field_id_of(struct field_text name)
+enum h1_field_id h1_field_id_of(struct str name)
 {
     if (name.len == 0)
         return H1_OTHER;
@@ -81,12 +81,12 @@ enum h1_field_id h1_field_id_of(struct field_text name)
     return H1_OTHER;
 }
 
-struct field_text h1_field_name(enum h1_field_id id)
+struct str h1_field_name(enum h1_field_id id)
 {
-    return (struct field_text){known[id].name, known[id].len};
+    return (struct str){known[id].name, known[id].len};
 }
 
-bool h1_may_trail(struct field_text name)
+bool h1_may_trail(struct str name)
 {
     /* Whatever Polder itself acts on steers framing, routing, caching or authentication; of the
      * validators alone an ETag may be computed while the body is sent. */
@@ -108,7 +108,7 @@ bool h1_may_trail(struct field_text name)
     };
     enum h1_field_id id = h1_field_id_of(name);
     uint32_t n;
-    const struct field_text *overrides = override_defaults(&n);
+    const struct str *overrides = override_defaults(&n);
     if (id != H1_OTHER)
         return id == H1_ETAG;
     if (override_is_listed(name, overrides, n))

@@ -23,7 +23,7 @@ static inline bool h1_is_host_byte(unsigned char c)
     return c < 128 && (set[c / 64] >> (c % 64) & 1);
 }
 /* Without the white space around it. */
-static inline struct field_text h1_trim(struct field_text t)
+static inline struct str h1_trim(struct str t)
 {
     while (t.len && (*t.at == ' ' || *t.at == '\t'))
         t.at++, t.len--;
@@ -32,5 +32,5 @@ static inline struct field_text h1_trim(struct field_text t)
     return t;
 }
 /* May this field stand in a trailer that we pass on (RFC 9110 6.5.1)? */
-bool h1_may_trail(struct field_text name);
+bool h1_may_trail(struct str name);
 #endif

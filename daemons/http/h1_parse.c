@@ -80,8 +80,8 @@ static int on_field(llhttp_t *p, const char *at, size_t len)
     if (len == 0)
         return HPE_USER;
     struct h1_field *f = &h->field[h->n_fields++];
-    f->name = (struct field_text){at, len};
-    f->value = (struct field_text){at + len, 0};
+    f->name = (struct str){at, len};
+    f->value = (struct str){at + len, 0};
     f->id = h1_field_id_of(f->name);
     if (f->id != H1_OTHER && !h->first[f->id])
         h->first[f->id] = (uint16_t)h->n_fields;
@@ -93,7 +93,7 @@ static int on_value(llhttp_t *p, const char *at, size_t len)
     struct h1_head *h = ((struct parse *)p->data)->head;
     if (h->n_fields == 0)
         return HPE_USER;
-    h->field[h->n_fields - 1].value = h1_trim((struct field_text){at, len});
+    h->field[h->n_fields - 1].value = h1_trim((struct str){at, len});
     return 0;
 }
 
@@ -147,7 +147,7 @@ static bool run_llhttp(llhttp_t *p, llhttp_type_t type, struct parse *parse, con
 /* ---- fields that both kinds of message have ---------------------------------------------------
  */
 
-static void nominate(struct h1_head *h, struct field_text name)
+static void nominate(struct h1_head *h, struct str name)
 {
     for (uint32_t i = 0; i < h->n_fields; i++) {
         const struct h1_field *f = &h->field[i];
@@ -169,7 +169,7 @@ static bool read_connection(struct h1_head *h, bool strict)
     unsigned n = 0;
     for (uint32_t i = h->first[H1_CONNECTION] ? h->first[H1_CONNECTION] - 1u : h->n_fields;
          i < h->n_fields; i++) {
-        struct field_text rest = h->field[i].value, token;
+        struct str rest = h->field[i].value, token;
         if (h->field[i].id != H1_CONNECTION)
             continue;
         while (field_list_next(&rest, &token)) {
@@ -195,7 +195,7 @@ static bool read_connection(struct h1_head *h, bool strict)
 /* Digits only, once: several lines or a list are refused even where they agree. */
 static bool read_length(struct h1_head *h)
 {
-    struct field_text v = h1_find(h, H1_CONTENT_LENGTH)->value;
+    struct str v = h1_find(h, H1_CONTENT_LENGTH)->value;
     uint64_t n = 0;
     for (uint32_t i = h->first[H1_CONTENT_LENGTH]; i < h->n_fields; i++)
         if (h->field[i].id == H1_CONTENT_LENGTH)
@@ -219,7 +219,7 @@ static enum problem judge_codings(const struct h1_head *h)
     bool tokens = true, last_is_chunked = false;
     unsigned chunked = 0;
     for (uint32_t i = h->first[H1_TRANSFER_ENCODING] - 1u; i < h->n_fields; i++) {
-        struct field_text rest = h->field[i].value, coding;
+        struct str rest = h->field[i].value, coding;
         while (h->field[i].id == H1_TRANSFER_ENCODING && field_list_next(&rest, &coding)) {
             last_is_chunked = field_is(coding, "chunked");
             chunked += last_is_chunked;
@@ -243,7 +243,7 @@ static bool read_codings(const struct h1_head *h, enum problem *problem)
         lines += h->field[i].id == H1_TRANSFER_ENCODING;
     if (lines == 1 && field_is(h->field[first - 1].value, "chunked"))
         return true;
-    struct field_text rest = h->field[first - 1].value, coding;
+    struct str rest = h->field[first - 1].value, coding;
     if (lines == 1 && field_list_next(&rest, &coding) && coding.len == 7 && !rest.len &&
         field_is(coding, "chunked"))
         return false; /* "chunked,": an empty one more */
@@ -270,7 +270,7 @@ static bool port_is_valid(const char *at, const char *end)
 }
 
 /* A name, an IPv4 address, or an IPv6 address in brackets, whose form is all we look at. */
-static bool host_is_valid(struct field_text host)
+static bool host_is_valid(struct str host)
 {
     const char *at = host.at, *end = host.at + host.len;
     if (host.len == 0 || host.len > 261)
@@ -289,25 +289,25 @@ static bool host_is_valid(struct field_text host)
     return at > host.at && port_is_valid(at, end);
 }
 
-static bool split_path(struct h1_head *h, struct field_text t)
+static bool split_path(struct h1_head *h, struct str t)
 {
     const char *query = memchr(t.at, '?', t.len);
-    h->path = (struct field_text){t.at, query ? (size_t)(query - t.at) : t.len};
+    h->path = (struct str){t.at, query ? (size_t)(query - t.at) : t.len};
     if (query)
-        h->query = (struct field_text){query + 1, t.len - h->path.len - 1};
+        h->query = (struct str){query + 1, t.len - h->path.len - 1};
     if (h->path.len == 0)
-        h->path = (struct field_text){"/", 1};
+        h->path = (struct str){"/", 1};
     return h->path.at[0] == '/';
 }
 
-static bool starts_with(struct field_text t, const char *lower)
+static bool starts_with(struct str t, const char *lower)
 {
     size_t n = strlen(lower);
-    return t.len >= n && field_is((struct field_text){t.at, n}, lower);
+    return t.len >= n && field_is((struct str){t.at, n}, lower);
 }
 
 /* Without the port that is meant anyhow, or an empty one (RFC 3986 6.2.3). */
-static struct field_text without_port(struct field_text host, const char *port)
+static struct str without_port(struct str host, const char *port)
 {
     size_t n = strlen(port);
     if (host.len > n && memcmp(host.at + host.len - n, port, n) == 0)
@@ -324,24 +324,24 @@ static bool split_absolute(struct h1_head *h, const struct h1_field *host, bool 
     bool tls = starts_with(h->target, "https://");
     if (!tls && !starts_with(h->target, "http://"))
         return false;
-    struct field_text t = {h->target.at + (tls ? 8 : 7), h->target.len - (tls ? 8 : 7)};
+    struct str t = {h->target.at + (tls ? 8 : 7), h->target.len - (tls ? 8 : 7)};
     size_t n = 0;
     while (n < t.len && t.at[n] != '/' && t.at[n] != '?')
         n++;
-    h->host = (struct field_text){t.at, n};
+    h->host = (struct str){t.at, n};
     if (!host_is_valid(h->host))
         return false;
     if (host) {
-        struct field_text a = without_port(h->host, tls ? ":443" : ":80");
-        struct field_text b = without_port(host->value, tls ? ":443" : ":80");
+        struct str a = without_port(h->host, tls ? ":443" : ":80");
+        struct str b = without_port(host->value, tls ? ":443" : ":80");
         if (a.len != b.len || strncasecmp(a.at, b.at, a.len) != 0)
             return false;
     }
     if (options && n == t.len) { /* OPTIONS * in absolute form (RFC 9112 3.2.4) */
-        h->path = (struct field_text){"*", 1};
+        h->path = (struct str){"*", 1};
         return true;
     }
-    return split_path(h, (struct field_text){t.at + n, t.len - n});
+    return split_path(h, (struct str){t.at + n, t.len - n});
 }
 
 /* Host and the target's form (RFC 9112 3.2). */
@@ -358,7 +358,7 @@ static bool read_target(struct h1_head *h, llhttp_method_t method)
     } else if (h->minor == 1) {
         return false;
     } else {
-        h->host = (struct field_text){"", 0};
+        h->host = (struct str){"", 0};
     }
     if (memchr(h->target.at, '#', h->target.len))
         return false;
@@ -378,7 +378,7 @@ static enum problem split_request_line(struct h1_head *h, const char *buf, size_
     const char *sp = memchr(buf, ' ', (size_t)(end - buf));
     if (!sp)
         return PROBLEM_BAD_REQUEST;
-    h->method = (struct field_text){buf, (size_t)(sp - buf)};
+    h->method = (struct str){buf, (size_t)(sp - buf)};
     const char *target = sp + 1;
     sp = memchr(target, ' ', (size_t)(end - target));
     size_t target_len = (size_t)((sp ? sp : end) - target);
@@ -386,7 +386,7 @@ static enum problem split_request_line(struct h1_head *h, const char *buf, size_
         return PROBLEM_URI_TOO_LONG;
     if (!sp || target_len == 0 || !field_is_token(h->method))
         return PROBLEM_BAD_REQUEST;
-    h->target = (struct field_text){target, target_len};
+    h->target = (struct str){target, target_len};
     const char *v = sp + 1;
     if (end - v != 8 || memcmp(v, "HTTP/", 5) != 0 || v[6] != '.' || v[5] < '0' || v[5] > '9' ||
         v[7] < '0' || v[7] > '9')
@@ -516,7 +516,7 @@ static bool split_status_line(struct h1_head *h, const char *buf, size_t len)
             return false;
         h->status = (uint16_t)(h->status * 10 + (buf[i] - '0'));
     }
-    h->reason = n > 13 ? (struct field_text){buf + 13, n - 13} : (struct field_text){"", 0};
+    h->reason = n > 13 ? (struct str){buf + 13, n - 13} : (struct str){"", 0};
     for (size_t i = 0; i < h->reason.len; i++)
         if (!h1_is_value_byte((unsigned char)h->reason.at[i]))
             return false;

@@ -28,7 +28,7 @@ void h1_put_u64(struct h1_out *o, uint64_t n)
     h1_put(o, at, (size_t)(digits + sizeof digits - at));
 }
 
-void h1_put_field(struct h1_out *o, const char *name, struct field_text value)
+void h1_put_field(struct h1_out *o, const char *name, struct str value)
 {
     h1_puts(o, name);
     h1_put(o, ": ", 2);
@@ -36,7 +36,7 @@ void h1_put_field(struct h1_out *o, const char *name, struct field_text value)
     h1_put(o, "\r\n", 2);
 }
 
-void h1_put_status_line(struct h1_out *o, unsigned status, struct field_text reason)
+void h1_put_status_line(struct h1_out *o, unsigned status, struct str reason)
 {
     h1_put(o, "HTTP/1.1 ", 9);
     h1_put_u64(o, status);

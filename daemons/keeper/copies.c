@@ -21,7 +21,7 @@ bool copies_ask(const struct rpc_call *call, struct job *j)
     }
     j->asks_coding = len >= 0;
     if (len > 0)
-        j->coding = coding_choose((struct field_text){text, (size_t)len}, j->route.compress,
+        j->coding = coding_choose((struct str){text, (size_t)len}, j->route.compress,
                                   j->route.n_compress);
     return true;
 }

@@ -17,7 +17,7 @@ struct search {
     size_t size, len;
 };
 
-static void look_tag(void *arg, struct field_text tag)
+static void look_tag(void *arg, struct str tag)
 {
     struct search *s = arg;
     if (s->len || !tag.len || inval_tag_slot(s->page, tag.at, tag.len) != s->slot)
@@ -40,11 +40,11 @@ static void look_line(struct search *s, const char *line, size_t len)
         const size_t n = strlen(fields[i].name);
         if (len <= n || line[n] != ':' || strncasecmp(line, fields[i].name, n))
             continue;
-        struct field_text value = {line + n + 1, len - n - 1};
+        struct str value = {line + n + 1, len - n - 1};
         while (value.len && strchr(" \t\r\n", value.at[value.len - 1]))
             value.len--;
         while (value.len && (*value.at == ' ' || *value.at == '\t'))
-            value = (struct field_text){value.at + 1, value.len - 1};
+            value = (struct str){value.at + 1, value.len - 1};
         tags_each(value, fields[i].separators, look_tag, s);
     }
 }

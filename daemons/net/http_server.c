@@ -107,9 +107,9 @@ static size_t write_head(const struct http_request *r, unsigned status, const ch
     struct h1_out o = {at, at + size, false};
     char date[FIELD_DATE_LEN + 1];
     field_date_format((int64_t)(clock_real_ms() / 1000), date);
-    h1_put_status_line(&o, status, (struct field_text){0});
-    h1_put_field(&o, "Date", (struct field_text){date, FIELD_DATE_LEN});
-    h1_put_field(&o, "Content-Type", (struct field_text){type, strlen(type)});
+    h1_put_status_line(&o, status, (struct str){0});
+    h1_put_field(&o, "Date", (struct str){date, FIELD_DATE_LEN});
+    h1_put_field(&o, "Content-Type", (struct str){type, strlen(type)});
     h1_puts(&o, "Content-Length: ");
     h1_put_u64(&o, len);
     h1_puts(&o, "\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n");

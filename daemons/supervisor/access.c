@@ -46,15 +46,15 @@ void supervisor_log_flush(struct supervisor *s)
 
 /* ---- lines ---- */
 
-static struct field_text text_of(const char *text)
+static struct str text_of(const char *text)
 {
-    return (struct field_text){text, strlen(text)};
+    return (struct str){text, strlen(text)};
 }
 
-static struct field_text value_of(const struct h1_head *head, enum h1_field_id id)
+static struct str value_of(const struct h1_head *head, enum h1_field_id id)
 {
     const struct h1_field *f = h1_find(head, id);
-    return f ? f->value : (struct field_text){0};
+    return f ? f->value : (struct str){0};
 }
 
 /* The handshake, as the worker has written it for the backend. */
@@ -79,16 +79,16 @@ static void describe(struct access_line *l, const struct config_route *route,
     l->request_id = value_of(&head, H1_X_REQUEST_ID);
 }
 
-struct field_text ws_request_id(const struct pending *p)
+struct str ws_request_id(const struct pending *p)
 {
     static const char name[] = "\r\nX-Request-Id: ";
     const char *head = pending_head(p), *end = head + p->head_len;
     const char *at = memmem(head, p->head_len, name, sizeof name - 1);
     if (!at)
-        return (struct field_text){0};
+        return (struct str){0};
     at += sizeof name - 1;
     const char *stop = memchr(at, '\r', (size_t)(end - at));
-    return (struct field_text){at, stop ? (size_t)(stop - at) : 0};
+    return (struct str){at, stop ? (size_t)(stop - at) : 0};
 }
 
 void ws_line_begin(const struct supervisor *s, struct session *x, const uint8_t peer[16])
@@ -110,7 +110,7 @@ void ws_line_refused(struct supervisor *s, const struct ws_refused *r)
     l.real_ms = clock_real_ms();
     l.status = r->status;
     l.bytes = r->bytes;
-    l.limit = r->limit ? text_of(r->limit) : (struct field_text){0};
+    l.limit = r->limit ? text_of(r->limit) : (struct str){0};
     access_log_put(&s->log, &l);
 }
 

@@ -127,7 +127,7 @@ static void ask(struct supervisor *s, struct session *x)
 
 /* ---- the answer ---- */
 
-static const char *find_field(const struct h1_head *h, const char *name, struct field_text *value)
+static const char *find_field(const struct h1_head *h, const char *name, struct str *value)
 {
     for (uint32_t i = 0; i < h->n_fields; i++)
         if (h->field[i].name.len == strlen(name) &&
@@ -143,7 +143,7 @@ static bool extensions_known(const struct h1_head *h, bool *deflate)
 {
     *deflate = false;
     for (uint32_t i = 0; i < h->n_fields; i++) {
-        struct field_text rest = h->field[i].value, name;
+        struct str rest = h->field[i].value, name;
         if (h->field[i].id != H1_SEC_WEBSOCKET_EXTENSIONS)
             continue;
         while (field_list_next(&rest, &name)) {
@@ -160,7 +160,7 @@ static bool extensions_known(const struct h1_head *h, bool *deflate)
 
 static const char *handshake_wrong(const struct session *x, const struct h1_head *h, bool *deflate)
 {
-    struct field_text accept, upgrade;
+    struct str accept, upgrade;
     if (!find_field(h, "upgrade", &upgrade) || !field_is(upgrade, "websocket") ||
         !find_field(h, "sec-websocket-accept", &accept) ||
         accept.len != sizeof x->pending->accept_key ||
@@ -172,7 +172,7 @@ static const char *handshake_wrong(const struct session *x, const struct h1_head
 /* Hop-by-hop fields are ours. A 426 must say what it wants (RFC 9110 15.5.22). */
 static void put_connection(struct h1_out *o, const struct h1_head *h)
 {
-    struct field_text upgrade = {"websocket", 9};
+    struct str upgrade = {"websocket", 9};
     if (h->status == 101) {
         h1_puts(o, "Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
         return;

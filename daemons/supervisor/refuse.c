@@ -223,7 +223,7 @@ static void watch_pass(struct supervisor *s, struct session *x)
 static bool pass_bytes(struct supervisor *s, struct session *x, const char *bytes, size_t len)
 {
     struct h1_body *body = &x->pending->body;
-    struct field_text part_of;
+    struct str part_of;
     size_t used, at = 0;
     bool good = true;
     while (at < len && !body->done && good) {

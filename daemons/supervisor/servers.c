@@ -132,7 +132,7 @@ static void report(struct supervisor *s, struct session *x, enum server_reason r
                    const char *what)
 {
     struct pending *p = x->pending;
-    const struct field_text id = ws_request_id(p);
+    const struct str id = ws_request_id(p);
     char text[256];
     if (id.len) {
         snprintf(text, sizeof text, "%s (request %.*s)", what, (int)id.len, id.at);

@@ -288,7 +288,7 @@ void supervisor_log_flush(struct supervisor *s);
 /* The session has its pending request; peer: the client's own address. */
 void ws_line_begin(const struct supervisor *s, struct session *x, const uint8_t peer[16]);
 /* The X-Request-Id that the worker has written; len 0: none, or a proxy's in its own spelling. */
-struct field_text ws_request_id(const struct pending *p);
+struct str ws_request_id(const struct pending *p);
 void ws_line_asked(struct session *x);  /* a server is sent the handshake */
 void ws_line_server(struct session *x); /* and has answered it, or failed */
 void ws_line_end(struct supervisor *s, struct session *x, bool was_open);

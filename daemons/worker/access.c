@@ -76,15 +76,15 @@ void access_flush(struct worker *w)
 
 /* ---- a line ---- */
 
-static struct field_text text_of(const char *text)
+static struct str text_of(const char *text)
 {
-    return (struct field_text){text, text ? strlen(text) : 0};
+    return (struct str){text, text ? strlen(text) : 0};
 }
 
-static struct field_text value_of(const struct h1_head *head, enum h1_field_id id)
+static struct str value_of(const struct h1_head *head, enum h1_field_id id)
 {
     const struct h1_field *f = h1_find(head, id);
-    return f ? f->value : (struct field_text){0};
+    return f ? f->value : (struct str){0};
 }
 
 static void describe_request(struct access_line *l, const struct request *r)
@@ -147,7 +147,7 @@ static void describe(struct access_line *l, struct client *c, const struct reque
     if (!c->note.number)
         c->note.number = request_id_next(&c->worker->ids);
     request_id_write(&c->worker->ids, c->note.number, id);
-    l->request_id = (struct field_text){id, REQUEST_ID_LEN};
+    l->request_id = (struct str){id, REQUEST_ID_LEN};
 }
 
 void access_begin(struct client *c)

@@ -38,7 +38,7 @@ struct stored_send {
 
 /* ---- conditions and ranges ---- */
 
-bool answer_not_modified(const struct request *r, struct field_text etag, uint64_t last_modified_ms)
+bool answer_not_modified(const struct request *r, struct str etag, uint64_t last_modified_ms)
 {
     int64_t since;
     if (r->if_none_match.at)
@@ -58,7 +58,7 @@ static bool has_conditions(const struct request *r)
  * 9110 8.8.2.2), unless we have made one in a content coding ourselves. */
 static bool has_strong_date(const struct cache_view *v)
 {
-    struct field_text date;
+    struct str date;
     int64_t s;
     return v->record->last_modified_ms && !(v->record->flags & CACHE_SHRINKS) &&
            stored_field(v, "date", &date) && field_date(date, &s) == 0 &&
@@ -73,7 +73,7 @@ static bool if_range_holds(const struct request *r, const struct cache_view *v)
     if (!r->if_range.at)
         return true;
     if (field_etag_valid(r->if_range)) {
-        const struct field_text etag = stored_etag(v, space);
+        const struct str etag = stored_etag(v, space);
         return etag.len && field_etag_listed(r->if_range, etag, false);
     }
     return has_strong_date(v) && field_date(r->if_range, &date) == 0 && date > 0 &&
@@ -157,7 +157,7 @@ static size_t dynamic_lines(struct worker *w, const struct answer *a, char *text
     response_preference(&o, r);
     if (rec->flags & CACHE_ETAG_OURS) {
         char space[STORED_ETAG_MAX];
-        const struct field_text etag = stored_etag(a->view, space);
+        const struct str etag = stored_etag(a->view, space);
         h1_puts(&o, a->weak ? "ETag: W/" : "ETag: ");
         h1_put(&o, etag.at, etag.len);
         h1_put(&o, "\r\n", 2);
@@ -298,7 +298,7 @@ static bool gather(struct worker *w, const struct stored_send *s, struct iovec *
 static unsigned put_head(const struct answer *a, const char *head, size_t len, struct iovec *iov)
 {
     static const char mark[] = FIELD_ETAG_MARK "\"";
-    struct field_text etag;
+    struct str etag;
     iov[0] = (struct iovec){(void *)(uintptr_t)head, len};
     if (!a->weak || !stored_head_field(head, len, "etag", &etag) || !field_etag_valid(etag) ||
         etag.at[0] == 'W')
@@ -381,7 +381,7 @@ static void answer(struct worker *w, struct answer *a)
  * 4.3.2). */
 static uint64_t modified_ms(const struct cache_view *v)
 {
-    struct field_text date;
+    struct str date;
     int64_t s;
     if (v->record->last_modified_ms)
         return v->record->last_modified_ms;

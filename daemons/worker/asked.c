@@ -114,10 +114,10 @@ static void settle_unasked(struct worker *w, struct asked_url *u)
 {
     const struct config_route *route = NULL;
     const char *path = u->head + 4, *end = strchr(path, ' ');
-    const struct field_text host = {"host", 4};
+    const struct str host = {"host", 4};
     const char *mark = memchr(path, '?', (size_t)(end - path));
-    const struct field_text p = {path, (size_t)((mark ? mark : end) - path)};
-    const struct field_text query = {mark ? mark + 1 : NULL, mark ? (size_t)(end - mark) - 1 : 0};
+    const struct str p = {path, (size_t)((mark ? mark : end) - path)};
+    const struct str query = {mark ? mark + 1 : NULL, mark ? (size_t)(end - mark) - 1 : 0};
     const int n =
         url_normalise(w->config, host, p, query, w->reference, sizeof w->reference, &route);
     if (n > 0 && !route)

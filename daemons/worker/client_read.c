@@ -89,7 +89,7 @@ static size_t read_head(struct client *c, const char *at, size_t len)
     c->seen_request = true;
     client_move(c, CLIENT_BUSY);
     const size_t used = w->head.head_len; /* w->head may be another one's afterwards */
-    w->pipelined = (struct field_text){at + used, len - used};
+    w->pipelined = (struct str){at + used, len - used};
     request_begin(c, &w->head);
     w->prepaid_client = NULL;
     return used;

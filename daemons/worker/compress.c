@@ -51,7 +51,7 @@ static bool compress_says_no_transform(const struct h1_head *head)
     for (uint32_t i = head->first[H1_CACHE_CONTROL] ? head->first[H1_CACHE_CONTROL] - 1u
                                                     : head->n_fields;
          i < head->n_fields; i++) {
-        struct field_text rest = head->field[i].value, element;
+        struct str rest = head->field[i].value, element;
         while (head->field[i].id == H1_CACHE_CONTROL && field_list_next(&rest, &element))
             if (field_is(element, "no-transform"))
                 return true;
@@ -68,7 +68,7 @@ enum coding compress_choose(const struct request *r)
         compress_says_no_transform(head))
         return CODING_IDENTITY;
     const size_t n = h1_join(head, H1_ACCEPT_ENCODING, joined, sizeof joined);
-    return n ? coding_choose((struct field_text){joined, n}, route->compress, route->n_compress)
+    return n ? coding_choose((struct str){joined, n}, route->compress, route->n_compress)
              : CODING_IDENTITY;
 }
 

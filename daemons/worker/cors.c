@@ -22,14 +22,14 @@ bool cors_is_preflight(const struct h1_head *head)
 }
 
 /* One with a star stands for all hosts below, a star alone for all. */
-static bool cors_matches(struct field_text origin, const char *pattern)
+static bool cors_matches(struct str origin, const char *pattern)
 {
     const char *star = strchr(pattern, '*');
     if (!star)
         return field_is(origin, pattern);
     const size_t before = (size_t)(star - pattern), behind = strlen(star + 1);
     return origin.len > before + behind && !strncasecmp(origin.at, pattern, before) &&
-           field_is((struct field_text){origin.at + origin.len - behind, behind}, star + 1);
+           field_is((struct str){origin.at + origin.len - behind, behind}, star + 1);
 }
 
 void cors_put(struct h1_out *o, const struct request *r)

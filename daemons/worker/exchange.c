@@ -62,7 +62,7 @@ void exchange_move(struct exchange *ex, enum exchange_state to)
 
 /* ---- life ---- */
 
-static void rebase(struct field_text *t, const char *from, size_t len, const char *to)
+static void rebase(struct str *t, const char *from, size_t len, const char *to)
 {
     if (t->at && t->at >= from && t->at <= from + len)
         t->at = to + (t->at - from);

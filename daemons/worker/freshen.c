@@ -41,13 +41,13 @@ static struct policy_validators validators_of_head(const struct h1_head *head)
     if (etag)
         v.etag = etag->value;
     else if (h1_find(head, H1_ETAG))
-        v.etag = (struct field_text){"", 0}; /* of two nobody knows which: it matches none */
+        v.etag = (struct str){"", 0}; /* of two nobody knows which: it matches none */
     v.has_last_modified = h1_read_date(head, H1_LAST_MODIFIED, &v.last_modified);
     return v;
 }
 
 /* Does the variant's selecting text "name: value\n…" have that name? */
-static bool is_selected_by(const struct cache_view *v, struct field_text name)
+static bool is_selected_by(const struct cache_view *v, struct str name)
 {
     const char *at = v->vary, *end = at + v->record->vary_len;
     while (at < end) {
@@ -66,7 +66,7 @@ static bool varies_no_further(const struct exchange *ex, const struct h1_head *h
 {
     const bool plain = response_asks_plain(&ex->req);
     struct h1_vary walk = {0};
-    struct field_text name;
+    struct str name;
     while (h1_vary_next(head, &walk, &name))
         if (!(plain && field_is(name, "accept-encoding")) &&
             !is_selected_by(&ex->stale->view, name))
@@ -84,7 +84,7 @@ bool freshen_agrees(const struct exchange *ex, const struct h1_head *head)
 /* ---- what the head brings, in its place ---- */
 
 /* One without a Date has been made now (RFC 9110 6.6.1). */
-static bool replaced(const struct h1_head *head, struct field_text name)
+static bool replaced(const struct h1_head *head, struct str name)
 {
     if (field_is(name, "date"))
         return true;
@@ -106,7 +106,7 @@ static size_t merge_heads(struct worker *w, const struct cache_view *old,
         const char *stop = memchr(at, '\n', (size_t)(end - at));
         stop = stop ? stop + 1 : end;
         const char *colon = memchr(at, ':', (size_t)(stop - at));
-        if (first || !colon || !replaced(head, (struct field_text){at, (size_t)(colon - at)}))
+        if (first || !colon || !replaced(head, (struct str){at, (size_t)(colon - at)}))
             h1_put(&o, at, (size_t)(stop - at));
         first = false;
         at = stop;

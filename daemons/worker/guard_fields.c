@@ -14,7 +14,7 @@
 
 #include <string.h>
 
-static size_t lower_name(struct field_text name, char out[GUARD_FIELD_NAME])
+static size_t lower_name(struct str name, char out[GUARD_FIELD_NAME])
 {
     const size_t n = name.len < GUARD_FIELD_NAME ? name.len : GUARD_FIELD_NAME - 1;
     for (size_t i = 0; i < n; i++)
@@ -86,7 +86,7 @@ static bool in_partition(const struct guard_fields *g, bool cookie, const char *
     const struct config_cache *cache = g->cache;
     if (identity_covers_all(cache) &&
         (cookie ||
-         identity_names_header(g->config, cache, (struct field_text){name, strlen(name)})))
+         identity_names_header(g->config, cache, (struct str){name, strlen(name)})))
         return true;
     for (uint32_t i = 0; i < cache->n_partition; i++) {
         const struct config_key *k = &cache->partition[i];
@@ -148,7 +148,7 @@ static bool is_blank(char c)
 
 /* One pair of a Cookie field: its bytes without the blanks around them, and its name. False at the
  * end. */
-static bool next_cookie(struct field_text *rest, struct field_text *pair,
+static bool next_cookie(struct str *rest, struct str *pair,
                         char name[GUARD_FIELD_NAME])
 {
     const char *at = rest->at, *end = rest->at + rest->len;
@@ -158,10 +158,10 @@ static bool next_cookie(struct field_text *rest, struct field_text *pair,
         return false;
     const char *stop = memchr(at, ';', (size_t)(end - at));
     stop = stop ? stop : end;
-    *rest = (struct field_text){stop, (size_t)(end - stop)};
+    *rest = (struct str){stop, (size_t)(end - stop)};
     while (is_blank(stop[-1]))
         stop--;
-    *pair = (struct field_text){at, (size_t)(stop - at)};
+    *pair = (struct str){at, (size_t)(stop - at)};
     const char *equals = memchr(at, '=', pair->len);
     size_t n = equals ? (size_t)(equals - at) : pair->len;
     n = n < GUARD_FIELD_NAME ? n : GUARD_FIELD_NAME - 1;
@@ -170,17 +170,17 @@ static bool next_cookie(struct field_text *rest, struct field_text *pair,
     return true;
 }
 
-static bool is_sent(const struct request *r, struct field_text pair)
+static bool is_sent(const struct request *r, struct str pair)
 {
     struct identity_cookie cookie;
     return !r->drops_cookies || !identity_cookie_next(&pair, &cookie) ||
            !identity_ignores_cookie(r->worker->config, r->route->cache, &cookie);
 }
 
-static void add_cookies(struct guard_fields *k, const struct request *r, struct field_text value)
+static void add_cookies(struct guard_fields *k, const struct request *r, struct str value)
 {
     char name[GUARD_FIELD_NAME];
-    struct field_text pair;
+    struct str pair;
     while (next_cookie(&value, &pair, name))
         if (*name && is_sent(r, pair))
             add(k, true, name);
@@ -225,7 +225,7 @@ static void put_line(struct h1_out *o, const struct h1_field *f)
 static bool loses_cookies(const struct guard_fields *k, const struct h1_field *f, uint32_t omits)
 {
     char name[GUARD_FIELD_NAME];
-    struct field_text rest = f->value, pair;
+    struct str rest = f->value, pair;
     while (next_cookie(&rest, &pair, name))
         if (is_omitted(k, true, name, omits))
             return true;
@@ -236,7 +236,7 @@ static void put_cookies(const struct guard_fields *k, struct h1_out *o, const st
                         uint32_t omits)
 {
     char name[GUARD_FIELD_NAME];
-    struct field_text rest = f->value, pair;
+    struct str rest = f->value, pair;
     const char *between = "Cookie: ";
     while (next_cookie(&rest, &pair, name)) {
         if (is_omitted(k, true, name, omits))
@@ -273,7 +273,7 @@ size_t guard_fields_write(const struct guard_fields *k, const struct h1_head *he
 uint32_t guard_fields_varied(const struct guard_fields *k, const struct h1_head *head)
 {
     struct h1_vary walk = {0};
-    struct field_text name;
+    struct str name;
     uint32_t bits = 0;
     while (h1_vary_next(head, &walk, &name))
         for (uint32_t i = 0; i < k->n; i++)

@@ -106,7 +106,7 @@ static void base64_20(const uint8_t in[20], char out[28])
     out[27] = '=';
 }
 
-static void accept_key(struct field_text key, char out[28])
+static void accept_key(struct str key, char out[28])
 {
     static const char guid[] = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
     uint8_t text[24 + sizeof guid - 1], digest[20];
@@ -120,7 +120,7 @@ static void accept_key(struct field_text key, char out[28])
  */
 
 /* 16 bytes in base64: 22 letters, the last of which has four bits to spare, and two '='. */
-static bool valid_key(struct field_text key)
+static bool valid_key(struct str key)
 {
     static const char letters[] =
         "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -238,18 +238,18 @@ static int send_message(struct worker *w, struct iovec *iov, size_t n, int fd)
 }
 
 /* The path's last segment as the '*' of the route sees it. */
-static struct field_text client_id(const struct request *r)
+static struct str client_id(const struct request *r)
 {
     const char *at = r->target.at, *end = at + r->target.len;
     const char *mark = memchr(at, '?', r->target.len);
     if (mark)
         end = mark;
     if (r->route->exact)
-        return (struct field_text){0};
+        return (struct str){0};
     const char *start = end;
     while (start > at && start[-1] != '/')
         start--;
-    return (struct field_text){start, (size_t)(end - start)};
+    return (struct str){start, (size_t)(end - start)};
 }
 
 static int hand_over(struct client *c, const struct request *r)
@@ -260,8 +260,8 @@ static int hand_over(struct client *c, const struct request *r)
     h1_put(&lines, r->limit_lines, r->limit_len);
     if (w->config->request_id)
         request_id_put(&lines, r);
-    const struct field_text pipelined = w->pipelined;
-    const struct field_text id = client_id(r);
+    const struct str pipelined = w->pipelined;
+    const struct str id = client_id(r);
     const size_t head_len =
         response_request_head(w, &(struct response_request){.request = r, .upgrade = true});
     struct handover h = {.magic = HANDOVER_MAGIC,
@@ -311,7 +311,7 @@ static bool admitted(struct client *c, struct request *r)
 /* ---- telling ------------------------------------------------------------------------------------
  */
 
-static int tell(struct worker *w, struct field_text url, struct field_text tag)
+static int tell(struct worker *w, struct str url, struct str tag)
 {
     struct handover h = {.magic = HANDOVER_MAGIC,
                          .version = HANDOVER_VERSION,
@@ -322,7 +322,7 @@ static int tell(struct worker *w, struct field_text url, struct field_text tag)
     return send_message(w, iov, 3, -1);
 }
 
-void handover_tell(struct worker *w, struct field_text url, struct field_text tag)
+void handover_tell(struct worker *w, struct str url, struct str tag)
 {
     if (w->any_subscribers && !w->resync_supervisor && tell(w, url, tag) == -EAGAIN)
         w->resync_supervisor = true; /* too many at once: they will be told that it may be anything */
@@ -330,7 +330,7 @@ void handover_tell(struct worker *w, struct field_text url, struct field_text ta
 
 void handover_catch_up(struct worker *w)
 {
-    static const struct field_text none = {"", 0};
+    static const struct str none = {"", 0};
     if (w->resync_supervisor && tell(w, none, none) != -EAGAIN)
         w->resync_supervisor = false;
 }

@@ -16,7 +16,7 @@ void handover_begin(struct client *c, struct request *r);
 void handover_close(struct worker *w);
 /* Clients of WebSocket routes that Polder answers alone hear of what this worker has invalidated:
  * a URL ("host/path?query") or a tag, the other one empty. Never waits. */
-void handover_tell(struct worker *w, struct field_text url, struct field_text tag);
+void handover_tell(struct worker *w, struct str url, struct str tag);
 void handover_catch_up(struct worker *w); /* now and then: what the queue had no room for */
 
 #endif

@@ -27,7 +27,7 @@ void hints_upgrade(const struct request *r)
 }
 
 /* "https://host/path?query" of this very request? */
-static bool leads_back(const struct request *r, struct field_text location)
+static bool leads_back(const struct request *r, struct str location)
 {
     static const char scheme[] = "https://";
     const size_t n = sizeof scheme - 1, host = r->head->host.len, target = r->target.len;

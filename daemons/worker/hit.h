@@ -68,17 +68,17 @@ void stored_copy_free(struct worker *w, struct stored_copy *copy);
 size_t stored_vary_text(const struct request *r, const char *names, size_t names_len, char *out,
                         size_t size);
 /* A field of a stored head. name: lower case. */
-bool stored_head_field(const char *head, size_t len, const char *name, struct field_text *value);
-bool stored_field(const struct cache_view *view, const char *name, struct field_text *value);
+bool stored_head_field(const char *head, size_t len, const char *name, struct str *value);
+bool stored_field(const struct cache_view *view, const char *name, struct str *value);
 /* How long what is stored for this request is still fresh, of how long in all; found->stale is a
  * copy of it. False: nothing usable is stored. */
 bool stored_left_ms(const struct request *r, struct hit_found *found, uint64_t *left,
                     uint64_t *life);
 #define STORED_ETAG_MAX 24
 /* The entity tag: the backend's, or the one made of the body's checksum (in space). */
-struct field_text stored_etag(const struct cache_view *v, char space[STORED_ETAG_MAX]);
+struct str stored_etag(const struct cache_view *v, char space[STORED_ETAG_MAX]);
 /* Does it look like one that was made, strong or weak? */
-bool stored_etag_is_ours(struct field_text etag);
+bool stored_etag_is_ours(struct str etag);
 
 /* ---- answer.c ---- */
 /* From a view in the map, which is released before more than the first bytes are sent. Who has what
@@ -96,7 +96,7 @@ void answer_continue(struct client *c); /* more of a chunked stored body */
 void answer_stop(struct client *c);
 uint64_t answer_left(const struct client *c); /* bytes of a stored body that are still to be sent */
 /* Would these validators be answered with 304? etag and last_modified may be empty. */
-bool answer_not_modified(const struct request *r, struct field_text etag,
+bool answer_not_modified(const struct request *r, struct str etag,
                          uint64_t last_modified_ms);
 bool answer_needs_chunks(const struct request *r, const struct cache_record *rec);
 

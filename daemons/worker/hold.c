@@ -71,11 +71,11 @@ struct held {
 /* ---- what the client prefers ---- */
 
 /* The value of a preference "wait"; 0 where it is no number. */
-static uint32_t wait_value(struct field_text t)
+static uint32_t wait_value(struct str t)
 {
     uint32_t n = 0;
     if (t.len > 2 && t.at[0] == '"' && t.at[t.len - 1] == '"')
-        t = (struct field_text){t.at + 1, t.len - 2};
+        t = (struct str){t.at + 1, t.len - 2};
     for (size_t i = 0; i < t.len; i++) {
         if (t.at[i] < '0' || t.at[i] > '9')
             return 0;
@@ -90,7 +90,7 @@ uint32_t hold_wait_s(const struct h1_head *head)
 {
     char text[PREFER_MAX];
     const size_t n = h1_join(head, H1_PREFER, text, sizeof text);
-    struct field_text rest = {text, n}, element;
+    struct str rest = {text, n}, element;
     while (n && field_list_next(&rest, &element)) {
         const char *semicolon = memchr(element.at, ';', element.len);
         if (semicolon)
@@ -99,9 +99,9 @@ uint32_t hold_wait_s(const struct h1_head *head)
         if (!equals)
             continue;
         const size_t at = (size_t)(equals - element.at);
-        if (field_is(field_trim((struct field_text){element.at, at}),
+        if (field_is(field_trim((struct str){element.at, at}),
                      "wait")) /* the first one counts */
-            return wait_value(field_trim((struct field_text){equals + 1, element.len - at - 1}));
+            return wait_value(field_trim((struct str){equals + 1, element.len - at - 1}));
     }
     return 0;
 }
@@ -235,13 +235,13 @@ static bool hold(struct watch *x, const struct request *r)
     return true;
 }
 
-static uint64_t identity_of(struct field_text etag)
+static uint64_t identity_of(struct str etag)
 {
     return etag.len ? XXH3_64bits(etag.at, etag.len) | 1 : 0;
 }
 
 bool hold_unchanged(const struct request *r, const struct cache_record *rec,
-                    const struct cache_key *key, struct field_text etag)
+                    const struct cache_key *key, struct str etag)
 {
     struct worker *w = r->worker;
     const uint64_t identity = identity_of(etag);
@@ -274,7 +274,7 @@ bool hold_for_fetch(const struct request *r, struct hit_found *found)
 {
     struct worker *w = r->worker;
     const struct cache_view *v = found->stale ? &found->stale->view : NULL;
-    struct field_text etag = {0};
+    struct str etag = {0};
     char space[STORED_ETAG_MAX];
     if (!may_hold(r) || r->tried || !r->head->is_get || !miss_collapsible(r, found))
         return false;

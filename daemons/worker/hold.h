@@ -21,7 +21,7 @@ struct worker;
 uint32_t hold_wait_s(const struct h1_head *head); /* of Prefer: wait; 0: none */
 /* Holds a request that would be answered with 304. False: answer it. */
 bool hold_unchanged(const struct request *r, const struct cache_record *rec,
-                    const struct cache_key *key, struct field_text etag);
+                    const struct cache_key *key, struct str etag);
 /* Holds a request while what it asks for is fetched behind. Takes found->stale if it does. */
 bool hold_for_fetch(const struct request *r, struct hit_found *found);
 void hold_drop(struct client *c); /* the client is going */

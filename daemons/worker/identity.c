@@ -65,7 +65,7 @@ static inline bool tells(const struct worker *w, const struct identity_rules *ru
 
 struct walk {
     uint32_t next;          /* field to look at */
-    struct field_text rest; /* of a Cookie field */
+    struct str rest; /* of a Cookie field */
     const struct h1_field *field;
     struct identity_cookie cookie; /* where field is a Cookie: the part of it */
 };
@@ -140,7 +140,7 @@ void identity_classify(struct request *r)
  */
 static bool is_named(const struct walk *at, const char *line, size_t len)
 {
-    const struct field_text name = at->field->name;
+    const struct str name = at->field->name;
     if (len != name.len)
         return false;
     for (size_t i = 0; i < len; i++) {
@@ -180,7 +180,7 @@ bool identity_varies_by_all(const struct request *r, const struct h1_head *respo
     char names[VARY_NAMES];
     struct h1_out o = {names, names + sizeof names, false};
     struct h1_vary walk = {0};
-    struct field_text name;
+    struct str name;
     if (r->policy.identity != POLICY_SHARED)
         return false;
     while (h1_vary_next(response, &walk, &name)) {
@@ -202,7 +202,7 @@ bool identity_may_take(const struct request *r, const struct cache_view *v)
 
 /* ---- keys ---- */
 
-struct field_text identity_text(const struct request *r, char space[IDENTITY_TEXT])
+struct str identity_text(const struct request *r, char space[IDENTITY_TEXT])
 {
     static const char hex[] = "0123456789abcdef";
     const uint8_t *secret = inval_secret(r->worker->shared->inval);
@@ -211,7 +211,7 @@ struct field_text identity_text(const struct request *r, char space[IDENTITY_TEX
     bool any = false;
     while (next_identity(r, &at)) {
         const bool cookie = at.field->id == H1_COOKIE;
-        const struct field_text value = cookie ? at.cookie.part : at.field->value;
+        const struct str value = cookie ? at.cookie.part : at.field->value;
         struct cache_key part;
         cache_key_of(secret, at.field->name.at, at.field->name.len, value.at, value.len, &part);
         cache_key_variant(secret, &key, (const char *)part.hash, sizeof part.hash, &key);
@@ -221,7 +221,7 @@ struct field_text identity_text(const struct request *r, char space[IDENTITY_TEX
         space[2 * i] = hex[key.hash[i] >> 4];
         space[2 * i + 1] = hex[key.hash[i] & 15];
     }
-    return any ? (struct field_text){space, IDENTITY_TEXT} : (struct field_text){0};
+    return any ? (struct str){space, IDENTITY_TEXT} : (struct str){0};
 }
 
 /* Those who may not be given what others fetch are not to wait for it. */
@@ -235,7 +235,7 @@ void identity_flight_key(const struct request *r, struct cache_key *key)
 
 /* ---- names ---- */
 
-static void put_name(struct h1_out *o, struct field_text name)
+static void put_name(struct h1_out *o, struct str name)
 {
     const size_t n = name.len < NAME_SHOWN ? name.len : NAME_SHOWN;
     for (size_t i = 0; i < n; i++) {
@@ -250,16 +250,16 @@ static void put_name(struct h1_out *o, struct field_text name)
 static void put_one(struct h1_out *o, const struct walk *at)
 {
     char text[NAME_SHOWN + 1];
-    struct field_text name = at->field->name;
+    struct str name = at->field->name;
     if (at->field->id == H1_COOKIE) {
         h1_puts(o, "cookie ");
-        put_name(o, at->cookie.name.len ? at->cookie.name : (struct field_text){"?", 1});
+        put_name(o, at->cookie.name.len ? at->cookie.name : (struct str){"?", 1});
         return;
     }
     const size_t n = name.len < sizeof text ? name.len : sizeof text;
     for (size_t i = 0; i < n; i++)
         text[i] = lower(name.at[i]);
-    put_name(o, (struct field_text){text, n});
+    put_name(o, (struct str){text, n});
 }
 
 static bool describe(const struct request *r, bool covered, struct h1_out *o)
@@ -292,7 +292,7 @@ void identity_describe(const struct request *r, char out[IDENTITY_DETAIL])
 
 /* ---- heads ---- */
 
-static bool keeps_all(const struct request *r, struct field_text value)
+static bool keeps_all(const struct request *r, struct str value)
 {
     struct identity_cookie part;
     while (identity_cookie_next(&value, &part))
@@ -301,7 +301,7 @@ static bool keeps_all(const struct request *r, struct field_text value)
     return true;
 }
 
-static bool put_kept(const struct request *r, struct h1_out *o, struct field_text value,
+static bool put_kept(const struct request *r, struct h1_out *o, struct str value,
                      const char *before)
 {
     struct identity_cookie part;

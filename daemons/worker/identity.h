@@ -54,7 +54,7 @@ bool identity_varies_by_all(const struct request *r, const struct h1_head *respo
 /* What stands for all fields that say who asks in the key of a partition: a keyed hash, written in
  * space. at NULL: there are none. */
 #define IDENTITY_TEXT 32
-struct field_text identity_text(const struct request *r, char space[IDENTITY_TEXT]);
+struct str identity_text(const struct request *r, char space[IDENTITY_TEXT]);
 
 /* "identity: authorization, cookie sid": names, never values, of those that the partition does not
  * hold; fit for a quoted string. */

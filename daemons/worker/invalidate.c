@@ -33,7 +33,7 @@ static void mark_url(struct marking *m, const char *url, size_t len)
     inval_mark_url(w->shared->inval, url, len, false);
     m->count++;
     stats_add(w->stats, STATS_CACHE_INVALIDATIONS, 1);
-    handover_tell(w, (struct field_text){url, len}, (struct field_text){"", 0});
+    handover_tell(w, (struct str){url, len}, (struct str){"", 0});
     cache_key_of(inval_secret(w->shared->inval), url, len, "", 0, &key);
     tee_delete(w, &key);
 }
@@ -44,12 +44,12 @@ static void mark_negative(struct marking *m, const char *url, size_t len)
     m->count += cache_negative_mark(m->worker->shared->inval, url, len);
 }
 
-static void mark_group(void *arg, struct field_text group)
+static void mark_group(void *arg, struct str group)
 {
     struct marking *m = arg;
     struct worker *w = m->worker;
     inval_mark_group(w->shared->inval, m->origin, group.at, group.len);
-    handover_tell(w, (struct field_text){"", 0}, group);
+    handover_tell(w, (struct str){"", 0}, group);
     m->count++;
     stats_add(w->stats, STATS_CACHE_INVALIDATIONS, 1);
 }
@@ -61,7 +61,7 @@ static size_t host_len(const char *url, size_t len)
 }
 
 /* The reference as an absolute one, "host/path?query"; 0 where it does not fit. */
-static size_t resolve(const struct request *r, struct field_text ref, char *out, size_t size)
+static size_t resolve(const struct request *r, struct str ref, char *out, size_t size)
 {
     struct h1_out o = {out, out + size, false};
     const size_t host = host_len(r->url, r->url_len);
@@ -135,7 +135,7 @@ void invalidate_after(struct exchange *ex, const struct h1_head *head)
 {
     struct worker *w = ex->worker;
     const struct request *r = &ex->req;
-    const struct field_text method = r->head->method;
+    const struct str method = r->head->method;
     struct marking m = {w, 0, 0};
     if (!w->any_cache || !r->url_len || !policy_invalidates(method.at, method.len, head->status))
         return;
@@ -151,7 +151,7 @@ void invalidate_after(struct exchange *ex, const struct h1_head *head)
     const size_t n = h1_join(head, H1_CACHE_GROUP_INVALIDATION, groups, sizeof groups);
     if (n) {
         m.origin = tags_origin(r);
-        field_sf_strings((struct field_text){groups, n}, mark_group, &m);
+        field_sf_strings((struct str){groups, n}, mark_group, &m);
     }
     shared_wake_holders(w->shared);
     /* The response itself is newer than what it has invalidated, if nobody else has been at it. */

@@ -21,7 +21,7 @@
 #define PRESENT '\x1e' /* before a part that is there: an empty one is not a missing one */
 
 /* "%41" and '+' as what they stand for; as it is where it has none, or does not fit. */
-static struct field_text decoded(struct field_text text, char *space, size_t size)
+static struct str decoded(struct str text, char *space, size_t size)
 {
     size_t n = 0;
     if (text.len > size || (!memchr(text.at, '%', text.len) && !memchr(text.at, '+', text.len)))
@@ -39,24 +39,24 @@ static struct field_text decoded(struct field_text text, char *space, size_t siz
         }
         space[n++] = (char)byte;
     }
-    return (struct field_text){space, n};
+    return (struct str){space, n};
 }
 
 /* sid="1" is what sid=1 is. */
-static struct field_text unquoted(struct field_text text)
+static struct str unquoted(struct str text)
 {
     const bool quoted = text.len >= 2 && text.at[0] == '"' && text.at[text.len - 1] == '"';
-    return quoted ? (struct field_text){text.at + 1, text.len - 2} : text;
+    return quoted ? (struct str){text.at + 1, text.len - 2} : text;
 }
 
 /* A value among those that a request names so. Two that differ are ambiguous: nobody knows which
  * one the backend takes. */
 struct found {
-    struct field_text value;
+    struct str value;
     bool ambiguous;
 };
 
-static void found_one(struct found *f, struct field_text value)
+static void found_one(struct found *f, struct str value)
 {
     if (!f->value.at)
         f->value = value;
@@ -85,7 +85,7 @@ static void look_cookie(struct found *f, const char *at, const char *stop, const
     if ((size_t)(end - start) != name_len || memcmp(start, name, name_len))
         return;
     f->ambiguous |= start != at || end != equals;
-    found_one(f, (struct field_text){equals + 1, (size_t)(stop - equals) - 1});
+    found_one(f, (struct str){equals + 1, (size_t)(stop - equals) - 1});
 }
 
 static struct found cookie_value(const struct h1_head *head, const char *name)
@@ -117,11 +117,11 @@ static bool is_named(const char *at, size_t len, const char *name)
         return true;
     if (len > 3 * sizeof plain || !memchr(at, '%', len))
         return false;
-    const struct field_text text = decoded((struct field_text){at, len}, plain, sizeof plain);
+    const struct str text = decoded((struct str){at, len}, plain, sizeof plain);
     return text.len == name_len && !memcmp(text.at, name, name_len);
 }
 
-static struct found query_value(struct field_text query, const char *name)
+static struct found query_value(struct str query, const char *name)
 {
     const char *at = query.at, *end = at ? at + query.len : at;
     struct found f = {0};
@@ -131,14 +131,14 @@ static struct found query_value(struct field_text query, const char *name)
             stop = end;
         const char *equals = memchr(at, '=', (size_t)(stop - at));
         if (equals && is_named(at, (size_t)(equals - at), name))
-            found_one(&f, (struct field_text){equals + 1, (size_t)(stop - equals) - 1});
+            found_one(&f, (struct str){equals + 1, (size_t)(stop - equals) - 1});
         at = stop + 1;
     }
     return f;
 }
 
 /* Gateways of the CGI kind turn '-' into '_', and then X_Tenant is X-Tenant. */
-static bool shadows(struct field_text field, const char *name)
+static bool shadows(struct str field, const char *name)
 {
     size_t i = 0;
     for (; i < field.len && name[i]; i++)
@@ -176,9 +176,9 @@ static int base64url(char c)
 
 /* Decodes a JWT's payload. The signature is not looked at: good enough to tell callers apart when
  * the backend verifies it, worthless as a proof. */
-static size_t jwt_payload(struct field_text authorization, char *out, size_t size)
+static size_t jwt_payload(struct str authorization, char *out, size_t size)
 {
-    if (authorization.len < 7 || !field_is((struct field_text){authorization.at, 7}, "bearer "))
+    if (authorization.len < 7 || !field_is((struct str){authorization.at, 7}, "bearer "))
         return 0;
     const char *at = authorization.at + 7, *end = authorization.at + authorization.len;
     at = memchr(at, '.', (size_t)(end - at));
@@ -201,7 +201,7 @@ static size_t jwt_payload(struct field_text authorization, char *out, size_t siz
 }
 
 /* The raw value of a member at the top level of a JSON object; quotes taken off a string. */
-static struct field_text json_member(const char *at, size_t len, const char *name)
+static struct str json_member(const char *at, size_t len, const char *name)
 {
     const char *end = at + len;
     const size_t name_len = strlen(name);
@@ -232,13 +232,13 @@ static struct field_text json_member(const char *at, size_t len, const char *nam
         const char *stop = value += string;
         while (stop < end && (string ? *stop != '"' : *stop != ',' && *stop != '}'))
             stop += string && *stop == '\\' ? 2 : 1;
-        return stop < end ? (struct field_text){value, (size_t)(stop - value)}
-                          : (struct field_text){0};
+        return stop < end ? (struct str){value, (size_t)(stop - value)}
+                          : (struct str){0};
     }
-    return (struct field_text){0};
+    return (struct str){0};
 }
 
-static struct found one(struct field_text value)
+static struct found one(struct str value)
 {
     return (struct found){.value = value};
 }
@@ -254,7 +254,7 @@ static struct found part_value(const struct request *r, const struct config_key 
     case CONFIG_KEY_CLIENT:
         clientip_group(&r->ip, &group);
         memcpy(space, group.addr, sizeof group.addr);
-        return one((struct field_text){space, sizeof group.addr});
+        return one((struct str){space, sizeof group.addr});
     case CONFIG_KEY_HEADER:
         return header_value(r->head, part->name);
     case CONFIG_KEY_COOKIE:
@@ -276,14 +276,14 @@ static struct found part_value(const struct request *r, const struct config_key 
         return f;
     }
     case CONFIG_KEY_ROUTE:
-        return one((struct field_text){r->route->pattern, strlen(r->route->pattern)});
+        return one((struct str){r->route->pattern, strlen(r->route->pattern)});
     case CONFIG_KEY_IDENTITY:
         return one(identity_text(r, space));
     case CONFIG_KEY_GLOBAL:
     case CONFIG_KEY_NONE:
         break;
     }
-    return one((struct field_text){"*", 1});
+    return one((struct str){"*", 1});
 }
 
 int limits_key_text(const struct request *r, const struct config_key *parts, uint32_t n,
@@ -294,7 +294,7 @@ int limits_key_text(const struct request *r, const struct config_key *parts, uin
     bool any = false;
     for (uint32_t i = 0; i < n; i++) {
         const struct found f = part_value(r, &parts[i], spelled, space, sizeof space);
-        const struct field_text v = f.value;
+        const struct str v = f.value;
         any |= v.at != NULL;
         if (f.ambiguous)
             return -EINVAL;

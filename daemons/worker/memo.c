@@ -160,7 +160,7 @@ bool memo_answer(struct client *c, const char *bytes, size_t len)
     r.policy.identity = m->identity;
     r.policy.has_origin = m->has_origin;
     if (m->inm_len)
-        r.if_none_match = (struct field_text){m->bytes + m->inm_at, m->inm_len};
+        r.if_none_match = (struct str){m->bytes + m->inm_at, m->inm_len};
     if (m->route->n_limits) {
         if (limit_top_due(&w->top)) {
             w->top_due = true;

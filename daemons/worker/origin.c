@@ -16,11 +16,11 @@
 #include <string.h>
 #include <strings.h>
 
-static struct field_text trimmed(const char *at, const char *end)
+static struct str trimmed(const char *at, const char *end)
 {
-    const struct field_text t = field_trim((struct field_text){at, (size_t)(end - at)});
+    const struct str t = field_trim((struct str){at, (size_t)(end - at)});
     const bool quoted = t.len >= 2 && t.at[0] == '"' && t.at[t.len - 1] == '"';
-    return quoted ? (struct field_text){t.at + 1, t.len - 2} : t;
+    return quoted ? (struct str){t.at + 1, t.len - 2} : t;
 }
 
 /* Up to one of the marks, or to the end; what is quoted is no mark. */
@@ -32,26 +32,26 @@ static const char *stop_at(const char *at, const char *end, const char *marks)
 }
 
 /* The last member of a list is what the proxy that we trust has said itself. */
-static void take_last(struct field_text value, struct field_text *out)
+static void take_last(struct str value, struct str *out)
 {
     const char *at = value.at, *end = value.at + value.len;
     for (const char *stop; (stop = stop_at(at, end, ",")) < end; at = stop + 1) {
     }
-    const struct field_text member = trimmed(at, end);
+    const struct str member = trimmed(at, end);
     if (member.len)
         *out = member;
 }
 
 /* RFC 7239 5.3, 5.4 */
-static void take_forwarded(struct field_text value, struct field_text *scheme,
-                           struct field_text *host)
+static void take_forwarded(struct str value, struct str *scheme,
+                           struct str *host)
 {
-    struct field_text element = {"", 0};
+    struct str element = {"", 0};
     take_last(value, &element);
     const char *at = element.at, *end = element.at + element.len;
     while (at < end) {
         const char *stop = stop_at(at, end, ";");
-        const struct field_text pair = trimmed(at, stop);
+        const struct str pair = trimmed(at, stop);
         if (pair.len > 6 && !strncasecmp(pair.at, "proto=", 6))
             *scheme = trimmed(pair.at + 6, pair.at + pair.len);
         else if (pair.len > 5 && !strncasecmp(pair.at, "host=", 5))
@@ -60,8 +60,8 @@ static void take_forwarded(struct field_text value, struct field_text *scheme,
     }
 }
 
-static void take_proxied(const struct h1_head *head, struct field_text *scheme,
-                         struct field_text *host)
+static void take_proxied(const struct h1_head *head, struct str *scheme,
+                         struct str *host)
 {
     for (uint32_t i = 0; i < head->n_fields; i++)
         if (head->field[i].id == H1_FORWARDED)
@@ -74,7 +74,7 @@ static void take_proxied(const struct h1_head *head, struct field_text *scheme,
     }
 }
 
-static void put_lower(struct h1_out *o, struct field_text t)
+static void put_lower(struct h1_out *o, struct str t)
 {
     for (size_t i = 0; i < t.len && o->at < o->end; i++)
         *o->at++ = t.at[i] >= 'A' && t.at[i] <= 'Z' ? (char)(t.at[i] | 0x20) : t.at[i];
@@ -84,7 +84,7 @@ size_t origin_text(const struct request *r, char out[ORIGIN_MAX])
 {
     struct h1_out o = {out, out + ORIGIN_MAX, false};
     const char *slash = memchr(r->url, '/', r->url_len);
-    struct field_text scheme = {"http", 4},
+    struct str scheme = {"http", 4},
                       host = {r->url, slash ? (size_t)(slash - r->url) : r->url_len};
     if (r->trusted_peer)
         take_proxied(r->head, &scheme, &host);
@@ -93,7 +93,7 @@ size_t origin_text(const struct request *r, char out[ORIGIN_MAX])
     else if (field_is(scheme, "http") && host.len > 3 && !memcmp(host.at + host.len - 3, ":80", 3))
         host.len -= 3;
     put_lower(&o, scheme);
-    put_lower(&o, (struct field_text){"://", 3});
+    put_lower(&o, (struct str){"://", 3});
     put_lower(&o, host);
     return (size_t)(o.at - out);
 }

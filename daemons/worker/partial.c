@@ -39,7 +39,7 @@ static bool find(struct worker *w, const struct request *r, const struct hit_fou
                  struct cache_view *v, struct field_span *span)
 {
     struct cache_key key;
-    struct field_text range;
+    struct str range;
     part_key(w, &found->key, &key);
     if (stored_at(w, r, &key, v) != 1 || v->record->status != 206)
         return false;
@@ -210,10 +210,10 @@ static const struct h1_head *join(struct exchange *ex, const struct h1_head *hea
 {
     struct worker *w = ex->worker;
     const struct policy_settings *settings = &w->routes[ex->req.route->index].settings;
-    const struct field_text etag = h1_find(head, H1_ETAG)->value;
+    const struct str etag = h1_find(head, H1_ETAG)->value;
     struct hit_found found = {0};
     struct cache_view v;
-    struct field_text old_etag;
+    struct str old_etag;
     struct field_span old, joined;
     stored_find(w, &ex->req, &v, &found); /* for the key */
     if (!find(w, &ex->req, &found, &v, &old) || !stored_field(&v, "etag", &old_etag) ||

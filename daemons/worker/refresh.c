@@ -76,19 +76,19 @@ static void leave(struct refresh *t, int i)
 }
 
 /* The bytes that asked: of the head, or of the connection's memo. */
-static struct field_text head_of(const struct request *r)
+static struct str head_of(const struct request *r)
 {
     if (r->head)
-        return (struct field_text){r->head->method.at, r->head->head_len};
+        return (struct str){r->head->method.at, r->head->head_len};
     const struct memo *m = r->client ? r->client->memo : NULL;
-    return m ? (struct field_text){m->bytes, m->len} : (struct field_text){NULL, 0};
+    return m ? (struct str){m->bytes, m->len} : (struct str){NULL, 0};
 }
 
 static void enter(struct worker *w, int i, const struct request *r, const struct cache_record *rec,
                   uint64_t value)
 {
     struct refresh *t = w->refresh;
-    const struct field_text head = head_of(r);
+    const struct str head = head_of(r);
     leave(t, i);
     if (!head.at || head.len > H1_HEAD_MAX)
         return;

@@ -136,7 +136,7 @@ static uint16_t client_status(const struct exchange *ex, const struct h1_head *h
     const struct h1_field *etag = h1_only(head, H1_ETAG);
     const bool dated = h1_read_date(head, H1_LAST_MODIFIED, &modified) && modified > 0;
     const uint64_t modified_ms = dated ? (uint64_t)modified * 1000 : 0;
-    return answer_not_modified(&ex->req, etag ? etag->value : (struct field_text){0}, modified_ms)
+    return answer_not_modified(&ex->req, etag ? etag->value : (struct str){0}, modified_ms)
                ? 304
                : 200;
 }

@@ -66,27 +66,27 @@ static void identify(struct worker *w, const struct clientip *peer, struct reque
 }
 
 /* The origin-form target: the client's own bytes, an absolute form without scheme and authority. */
-static struct field_text origin_form(struct worker *w, const struct h1_head *head)
+static struct str origin_form(struct worker *w, const struct h1_head *head)
 {
     if (head->target.len && head->target.at[0] == '/')
         return head->target;
     if (!head->path.len)
-        return (struct field_text){"/", 1};
+        return (struct str){"/", 1};
     if (head->query.at && head->path.at + head->path.len + 1 != head->query.at) {
         struct h1_out o = {w->target, w->target + sizeof w->target, false};
         h1_puts(&o, "/?"); /* it had no path; the query is shorter than the target */
         h1_put(&o, head->query.at, head->query.len);
-        return (struct field_text){w->target, (size_t)(o.at - w->target)};
+        return (struct str){w->target, (size_t)(o.at - w->target)};
     }
     const char *end =
         head->query.at ? head->query.at + head->query.len : head->path.at + head->path.len;
-    return (struct field_text){head->path.at, (size_t)(end - head->path.at)};
+    return (struct str){head->path.at, (size_t)(end - head->path.at)};
 }
 
 static bool is_telemetry(const struct worker *w, const struct request *r)
 {
     const struct config *config = w->config;
-    const struct field_text path = r->head->path;
+    const struct str path = r->head->path;
     const size_t n = strlen(config->telemetry_path);
     if (!n || path.len < n || memcmp(path.at, config->telemetry_path, n))
         return false;
@@ -137,7 +137,7 @@ void request_refuse(struct worker *w, const struct request *r, const struct limi
 /* Methods that never reach a backend. True: answered. */
 static bool answered_by_method(const struct request *r)
 {
-    const struct field_text m = r->head->method;
+    const struct str m = r->head->method;
     if (field_is(m, "connect") || field_is(m, "trace")) {
         response_problem(r, r->client, PROBLEM_NOT_IMPLEMENTED, "", "", true);
         return true;
@@ -150,33 +150,33 @@ static bool answered_by_method(const struct request *r)
 }
 
 /* Of a field that has one value; in two lines it is as absent. */
-static struct field_text value_of(const struct h1_head *head, enum h1_field_id id)
+static struct str value_of(const struct h1_head *head, enum h1_field_id id)
 {
     const struct h1_field *f = h1_only(head, id);
-    return f ? f->value : (struct field_text){0};
+    return f ? f->value : (struct str){0};
 }
 
 /* If-None-Match is a list, of all its lines (RFC 9110 5.2, 13.1.2). */
-static struct field_text tags_asked_for(struct worker *w, const struct h1_head *head)
+static struct str tags_asked_for(struct worker *w, const struct h1_head *head)
 {
     const struct h1_field *f = h1_only(head, H1_IF_NONE_MATCH);
     if (f || !head->first[H1_IF_NONE_MATCH])
-        return f ? f->value : (struct field_text){0};
+        return f ? f->value : (struct str){0};
     const size_t n = h1_join(head, H1_IF_NONE_MATCH, w->tags_asked_for, sizeof w->tags_asked_for);
-    return (struct field_text){w->tags_asked_for, n};
+    return (struct str){w->tags_asked_for, n};
 }
 
 /* One that nobody can read never holds, so that the whole is sent (13.1.5). */
-static struct field_text range_condition(const struct h1_head *head)
+static struct str range_condition(const struct h1_head *head)
 {
     const struct h1_field *f = h1_only(head, H1_IF_RANGE);
     if (f || !head->first[H1_IF_RANGE])
-        return f ? f->value : (struct field_text){0};
-    return (struct field_text){"", 0};
+        return f ? f->value : (struct str){0};
+    return (struct str){"", 0};
 }
 
 /* Members of Forwarded that tell a backend its own scheme and host (RFC 7239 5.3, 5.4). */
-static void put_forwarded_origin(struct h1_out *o, struct field_text value)
+static void put_forwarded_origin(struct h1_out *o, struct str value)
 {
     const char *at = value.at, *end = at + value.len;
     while (at < end) {
@@ -217,7 +217,7 @@ static void put_origin(struct h1_out *o, const struct request *r)
     const struct h1_head *head = r->head;
     for (uint32_t i = 0; i < head->n_fields; i++) {
         const struct h1_field *f = &head->field[i];
-        const struct field_text v = f->value;
+        const struct str v = f->value;
         if (f->id == H1_FORWARDED) {
             put_forwarded_origin(o, v);
         } else if ((f->id == H1_X_FORWARDED_PROTO && !field_is(v, "http")) ||
@@ -310,10 +310,10 @@ static bool own_tags_hold(struct worker *w, struct request *r)
     struct hit_found found = {0};
     struct cache_view v;
     char space[STORED_ETAG_MAX];
-    struct field_text tag;
+    struct str tag;
     bool any = false, others = false, holds = false;
     for (uint32_t i = 0; i < r->head->n_fields; i++) {
-        struct field_text rest = r->head->field[i].value;
+        struct str rest = r->head->field[i].value;
         while (r->head->field[i].id == H1_IF_MATCH && field_etag_next(&rest, &tag))
             *(stored_etag_is_ours(tag) ? &any : &others) = true;
     }
@@ -434,7 +434,7 @@ static void respell(struct worker *w, struct request *r)
 {
     const struct config_cache *cache = r->route->cache;
     const char *path = memchr(r->url, '/', r->url_len);
-    const struct field_text query = r->head->query;
+    const struct str query = r->head->query;
     if (!path)
         return;
     const bool by_key = (cache->n_only_query || cache->sort_query) && query.at;
@@ -450,7 +450,7 @@ static void respell(struct worker *w, struct request *r)
         h1_put(&o, query.at, query.len);
     }
     if (!o.overflow) /* a normal path is never longer */
-        r->target = (struct field_text){w->target, (size_t)(o.at - w->target)};
+        r->target = (struct str){w->target, (size_t)(o.at - w->target)};
 }
 
 /* A client's own bytes go to a backend where nothing is stored; but not where a backend that
@@ -458,7 +458,7 @@ static void respell(struct worker *w, struct request *r)
 static void respell_uncached(struct worker *w, struct request *r)
 {
     const char *path = memchr(r->url, '/', r->url_len);
-    const struct field_text query = r->head->query;
+    const struct str query = r->head->query;
     if (!path)
         return;
     const char *mark = memchr(path, '?', (size_t)(r->url + r->url_len - path));
@@ -473,13 +473,13 @@ static void respell_uncached(struct worker *w, struct request *r)
         h1_put(&o, query.at, query.len);
     }
     if (!o.overflow)
-        r->target = (struct field_text){w->target, (size_t)(o.at - w->target)};
+        r->target = (struct str){w->target, (size_t)(o.at - w->target)};
 }
 
 /* Its route and URL. 0, or what url_normalise() says. */
 static int locate(struct worker *w, struct request *r)
 {
-    const int n = url_normalise(w->config, r->head->host, (struct field_text){r->path, r->path_len},
+    const int n = url_normalise(w->config, r->head->host, (struct str){r->path, r->path_len},
                                 r->head->query, w->url, sizeof w->url, &r->route);
     if (n < 0)
         return n;
@@ -516,7 +516,7 @@ static bool find_route(struct worker *w, struct request *r)
 static bool asks_websocket(const struct h1_head *head)
 {
     for (uint32_t i = 0; head->asks_upgrade && i < head->n_fields; i++) {
-        struct field_text rest = head->field[i].value, element;
+        struct str rest = head->field[i].value, element;
         while (head->field[i].id == H1_UPGRADE && field_list_next(&rest, &element))
             if (field_is(element, "websocket"))
                 return true;

@@ -32,7 +32,7 @@ struct request {
     struct client *client;      /* NULL: fetched in the background, or the client has left */
     const struct h1_head *head; /* NULL: answered from the connection's memo */
     const struct config_route *route;
-    struct field_text target; /* origin-form: the client's bytes, or respelled as the key has it */
+    struct str target; /* origin-form: the client's bytes, or respelled as the key has it */
     const char *path;         /* of the target, as sent; only while the head is looked at */
     size_t path_len;
     const char *url; /* "host/path?query" as in cache keys (polder/url.h) */
@@ -46,7 +46,7 @@ struct request {
     uint64_t vary_record;
     struct clientip peer, ip; /* the connection's; who asks, behind trusted proxies */
     struct policy_request policy;
-    struct field_text if_none_match, if_modified_since, range, if_range;
+    struct str if_none_match, if_modified_since, range, if_range;
     uint64_t started_ns; /* 0: not measured */
     uint64_t number;     /* of all that this worker has begun: request_id.h */
     bool is_head, http10, keep_alive, trusted_peer, cacheable;

@@ -71,12 +71,12 @@ bool request_id_is_given(const struct request *r)
     return f && f->value.len <= GIVEN_MAX && field_is_token(f->value);
 }
 
-struct field_text request_id_of(const struct request *r, char space[REQUEST_ID_LEN])
+struct str request_id_of(const struct request *r, char space[REQUEST_ID_LEN])
 {
     if (request_id_is_given(r))
         return h1_find(r->head, H1_X_REQUEST_ID)->value;
     request_id_write(&r->worker->ids, r->number, space);
-    return (struct field_text){space, REQUEST_ID_LEN};
+    return (struct str){space, REQUEST_ID_LEN};
 }
 
 void request_id_put(struct h1_out *o, const struct request *r)

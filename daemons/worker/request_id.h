@@ -34,7 +34,7 @@ static inline uint64_t request_id_next(struct request_ids *ids)
 }
 void request_id_write(const struct request_ids *ids, uint64_t number, char out[REQUEST_ID_LEN]);
 /* The request's: what a trusted proxy calls it, or ours, in space. */
-struct field_text request_id_of(const struct request *r, char space[REQUEST_ID_LEN]);
+struct str request_id_of(const struct request *r, char space[REQUEST_ID_LEN]);
 bool request_id_is_given(const struct request *r); /* by a trusted proxy */
 /* "X-Request-Id: …" */
 void request_id_put(struct h1_out *o, const struct request *r);

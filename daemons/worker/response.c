@@ -28,7 +28,7 @@
 #include <string.h>
 #include <strings.h>
 
-static void put_text(struct h1_out *o, struct field_text t)
+static void put_text(struct h1_out *o, struct str t)
 {
     h1_put(o, t.at, t.len);
 }
@@ -157,7 +157,7 @@ static bool not_stored(const struct h1_head *head, const struct h1_field *f,
 static void put_vary(struct h1_out *o, const struct h1_head *head)
 {
     struct h1_vary walk = {0};
-    struct field_text name;
+    struct str name;
     bool said = false;
     h1_puts(o, "Vary: ");
     while (h1_vary_next(head, &walk, &name)) {
@@ -176,7 +176,7 @@ static void put_vary(struct h1_out *o, const struct h1_head *head)
  * about, and the backend's entity tag? */
 static bool weakens_etag(const struct exchange *ex)
 {
-    struct field_text rest = {0}, tag, opaque;
+    struct str rest = {0}, tag, opaque;
     if (ex->coding)
         return true;
     if (ex->status != 304 || !ex->req.coding || !compress_applies(&ex->req))
@@ -363,7 +363,7 @@ size_t response_head(struct exchange *ex, const struct h1_head *head, uint16_t s
 {
     struct worker *w = ex->worker;
     struct h1_out o = {w->scratch, w->scratch + sizeof w->scratch, false};
-    struct field_text reason = head->reason;
+    struct str reason = head->reason;
     if (status != head->status)
         reason.len = 0; /* the standard one */
     h1_put_status_line(&o, status, reason);
@@ -417,7 +417,7 @@ static bool is_condition(enum h1_field_id id)
 }
 
 /* Gateways of the CGI kind turn '-' into '_': Content_Length would be taken for Content-Length. */
-static bool shadows_ours(struct field_text name)
+static bool shadows_ours(struct str name)
 {
     static const char *const ours[] = {"content-length",    "transfer-encoding", "host",
                                        "x-forwarded-for",   "x-forwarded-host",  "x-request-id",
@@ -428,13 +428,13 @@ static bool shadows_ours(struct field_text name)
     for (size_t i = 0; i < name.len; i++)
         plain[i] = name.at[i] == '_' ? '-' : name.at[i];
     for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
-        if (field_is((struct field_text){plain, name.len}, ours[i]))
+        if (field_is((struct str){plain, name.len}, ours[i]))
             return true;
     return false;
 }
 
 /* The rest of the family X-Forwarded-: also only for a proxy that we know, and with '-'. */
-static bool is_forwarding(const struct request *r, struct field_text name)
+static bool is_forwarding(const struct request *r, struct str name)
 {
     static const char family[] = "x-forwarded-";
     char plain[sizeof family - 1];
@@ -442,13 +442,13 @@ static bool is_forwarding(const struct request *r, struct field_text name)
         return false;
     for (size_t i = 0; i < sizeof plain; i++)
         plain[i] = name.at[i] == '_' ? '-' : name.at[i];
-    return field_is((struct field_text){plain, sizeof plain}, family) &&
+    return field_is((struct str){plain, sizeof plain}, family) &&
            (!r->trusted_peer || memchr(name.at, '_', name.len));
 }
 
 /* A field that replaces URL, method or host is a proxy's to send; what is stored under this URL is
  * not fetched with one, whoever sends it. */
-static bool is_override(const struct response_request *what, struct field_text name)
+static bool is_override(const struct response_request *what, struct str name)
 {
     const struct request *r = what->request;
     const struct config *config = r->worker->config;
@@ -501,10 +501,10 @@ static bool is_forwarded(const struct response_request *what, const struct h1_fi
 
 /* Where answers are stored, the host as the key has it: one that a client spells otherwise, or with
  * the port that is meant anyhow, would stand in everybody's links. */
-static struct field_text host_of(const struct request *r)
+static struct str host_of(const struct request *r)
 {
     const char *slash = r->route && r->route->cache ? memchr(r->url, '/', r->url_len) : NULL;
-    return slash ? (struct field_text){r->url, (size_t)(slash - r->url)} : r->head->host;
+    return slash ? (struct str){r->url, (size_t)(slash - r->url)} : r->head->host;
 }
 
 /* A trusted proxy may use Forwarded alone: the others of the family are made from it, for most
@@ -589,7 +589,7 @@ static void put_forwarding(struct h1_out *o, const struct request *r)
 /* The backend's own validators of what is stored: it may answer 304. */
 static void put_conditions(struct h1_out *o, const struct cache_view *v)
 {
-    struct field_text t;
+    struct str t;
     if (!(v->record->flags & CACHE_ETAG_OURS) && stored_field(v, "etag", &t)) {
         h1_puts(o, "If-None-Match: ");
         put_text(o, t);
@@ -617,7 +617,7 @@ static void put_request_framing(struct h1_out *o, const struct h1_head *head)
  * neither. */
 static bool has_our_tags(const struct request *r, const struct h1_field *f)
 {
-    struct field_text rest = f->value, tag, opaque;
+    struct str rest = f->value, tag, opaque;
     if ((f->id != H1_IF_MATCH && f->id != H1_IF_NONE_MATCH) || !r->route ||
         !(r->route->n_compress || r->route->cache))
         return false;
@@ -631,7 +631,7 @@ static bool has_our_tags(const struct request *r, const struct h1_field *f)
  * Polder has made are left out (own_tags_hold() has judged them). */
 static void put_tags(struct h1_out *o, const struct request *r, const struct h1_field *f)
 {
-    struct field_text rest = f->value, tag, opaque;
+    struct str rest = f->value, tag, opaque;
     bool first = true;
     while (field_etag_next(&rest, &tag)) {
         if (r->route->cache && stored_etag_is_ours(tag))
@@ -656,10 +656,10 @@ static void put_tags(struct h1_out *o, const struct request *r, const struct h1_
  * that are checked (RFC 6455 9.1: what is not accepted is not used). */
 static void put_extensions(struct h1_out *o, const struct h1_field *f)
 {
-    struct field_text rest = f->value, offer;
+    struct str rest = f->value, offer;
     bool first = true;
     while (field_list_next(&rest, &offer)) {
-        struct field_text name = offer;
+        struct str name = offer;
         for (size_t i = 0; i < name.len; i++)
             if (name.at[i] == ';' || name.at[i] == ' ' || name.at[i] == '\t')
                 name.len = i;
@@ -673,7 +673,7 @@ static void put_extensions(struct h1_out *o, const struct h1_field *f)
         h1_puts(o, "\r\n");
 }
 
-static void put_number(struct h1_out *o, struct field_text name, uint64_t n)
+static void put_number(struct h1_out *o, struct str name, uint64_t n)
 {
     put_text(o, name);
     h1_puts(o, ": ");

@@ -52,7 +52,7 @@ static bool is_repeatable(const struct exchange *ex)
 static void report(const struct exchange *ex, enum server_reason reason, const char *what)
 {
     char text[256], space[REQUEST_ID_LEN];
-    const struct field_text id = request_id_of(&ex->req, space);
+    const struct str id = request_id_of(&ex->req, space);
     snprintf(text, sizeof text, "%s (request %.*s)", what, (int)id.len, id.at);
     pool_failed(ex->worker, ex->server, reason, text, ex->lease_ms);
 }

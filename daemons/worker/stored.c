@@ -32,7 +32,7 @@ static void damaged(struct worker *w, const struct cache_key *key)
 }
 
 /* What selects a variant by a field, as the backend would get that. */
-static bool put_selecting(const struct request *r, struct field_text name, struct h1_out *o)
+static bool put_selecting(const struct request *r, struct str name, struct h1_out *o)
 {
     return r->drops_cookies && field_is(name, "cookie") ? identity_put_selecting(r, o)
                                                         : h1_selecting(r->head, name, o);
@@ -47,7 +47,7 @@ size_t stored_vary_text(const struct request *r, const char *names, size_t names
         const char *stop = memchr(names, '\n', (size_t)(end - names));
         if (!stop)
             break;
-        const struct field_text name = {names, (size_t)(stop - names)};
+        const struct str name = {names, (size_t)(stop - names)};
         h1_put(&o, name.at, name.len);
         const struct h1_out absent = o;
         h1_put(&o, ": ", 2);
@@ -144,7 +144,7 @@ void stored_touch(struct worker *w, const struct cache_record *rec)
 
 /* ---- its fields ---- */
 
-bool stored_head_field(const char *head, size_t len, const char *name, struct field_text *value)
+bool stored_head_field(const char *head, size_t len, const char *name, struct str *value)
 {
     const char *at = head, *end = head + len;
     const size_t name_len = strlen(name);
@@ -157,7 +157,7 @@ bool stored_head_field(const char *head, size_t len, const char *name, struct fi
             const char *v = at + name_len + 1, *v_end = stop[-1] == '\r' ? stop - 1 : stop;
             while (v < v_end && *v == ' ')
                 v++;
-            *value = (struct field_text){v, (size_t)(v_end - v)};
+            *value = (struct str){v, (size_t)(v_end - v)};
             return true;
         }
         at = stop + 1;
@@ -165,15 +165,15 @@ bool stored_head_field(const char *head, size_t len, const char *name, struct fi
     return false;
 }
 
-bool stored_field(const struct cache_view *view, const char *name, struct field_text *value)
+bool stored_field(const struct cache_view *view, const char *name, struct str *value)
 {
     return stored_head_field(view->head, view->record->head_len, name, value);
 }
 
-struct field_text stored_etag(const struct cache_view *v, char space[STORED_ETAG_MAX])
+struct str stored_etag(const struct cache_view *v, char space[STORED_ETAG_MAX])
 {
     const struct cache_record *rec = v->record;
-    struct field_text t = {0};
+    struct str t = {0};
     if (rec->flags & CACHE_ETAG_OURS) {
         const uint64_t hash = rec->flags & CACHE_CHUNKED_BODY ? rec->body_checksum : rec->etag_hash;
         static const char hex[] = "0123456789abcdef";
@@ -184,14 +184,14 @@ struct field_text stored_etag(const struct cache_view *v, char space[STORED_ETAG
         for (int shift = 60; shift >= 0; shift -= 4)
             *at++ = hex[hash >> shift & 15];
         *at++ = '"';
-        return (struct field_text){space, (size_t)(at - space)};
+        return (struct str){space, (size_t)(at - space)};
     }
     if (rec->flags & CACHE_HAS_ETAG)
         stored_field(v, "etag", &t);
     return t;
 }
 
-bool stored_etag_is_ours(struct field_text etag)
+bool stored_etag_is_ours(struct str etag)
 {
     if (etag.len > 2 && etag.at[0] == 'W') {
         etag.at += 2;

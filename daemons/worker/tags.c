@@ -18,7 +18,7 @@ struct tag_list {
     bool too_many; /* one that is not listed could never be invalidated */
 };
 
-static void add_tag(void *arg, struct field_text tag)
+static void add_tag(void *arg, struct str tag)
 {
     struct tag_list *list = arg;
     struct cache_record *rec = list->record;
@@ -42,7 +42,7 @@ static void add_tags(struct tag_list *list, const struct h1_head *head, enum h1_
     if (!separators) { /* one list, on however many lines */
         const size_t n = h1_join(head, id, joined, sizeof joined);
         if (n)
-            tags_each((struct field_text){joined, n}, NULL, add_tag, list);
+            tags_each((struct str){joined, n}, NULL, add_tag, list);
         return;
     }
     for (uint32_t i = 0; i < head->n_fields; i++)

@@ -186,7 +186,7 @@ static bool is_ours(const char *name, size_t len)
 static bool read_vary(struct tee *s, const struct h1_head *head, bool asked_plain)
 {
     struct h1_vary walk = {0};
-    struct field_text name;
+    struct str name;
     unsigned count = 0;
     while (h1_vary_next(head, &walk, &name)) {
         char lower[128];
@@ -213,7 +213,7 @@ void tee_put_head(struct h1_out *o, const struct worker *w, const struct h1_head
                   const struct policy_response *resp, const struct part *part, bool shrinks)
 {
     if (part && part->complete)
-        h1_put_status_line(o, 200, (struct field_text){0});
+        h1_put_status_line(o, 200, (struct str){0});
     else
         h1_put_status_line(o, head->status, head->reason);
     response_fields(o, head, resp, shrinks, false);

@@ -30,7 +30,7 @@ void via_put(struct h1_out *o, const struct request *r)
 }
 
 /* received-by of one element: "[HTTP/]1.1 NAME (comment)". */
-static struct field_text via_received_by(struct field_text element)
+static struct str via_received_by(struct str element)
 {
     const char *at = element.at, *end = at + element.len;
     while (at < end && *at != ' ' && *at != '\t')
@@ -40,12 +40,12 @@ static struct field_text via_received_by(struct field_text element)
     const char *stop = at;
     while (stop < end && *stop != ' ' && *stop != '\t' && *stop != '(')
         stop++;
-    return (struct field_text){at, (size_t)(stop - at)};
+    return (struct str){at, (size_t)(stop - at)};
 }
 
-static bool via_names(struct field_text value, const char *name)
+static bool via_names(struct str value, const char *name)
 {
-    struct field_text element;
+    struct str element;
     while (field_list_next(&value, &element))
         if (field_is(via_received_by(element), name))
             return true;

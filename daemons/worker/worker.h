@@ -208,7 +208,7 @@ struct worker {
     ev_io channel; /* from the master */
 
     struct h1_head head, response; /* being looked at now */
-    struct field_text pipelined;     /* what was read behind the head */
+    struct str pipelined;     /* what was read behind the head */
     char limit_text[2048];
     char url[WORKER_URL_MAX], reference[WORKER_URL_MAX], partition[4096];
     char target[H1_TARGET_MAX + 1];

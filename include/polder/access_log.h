@@ -42,10 +42,10 @@
 struct access_line {
     uint64_t real_ms; /* when the line is written: at the end of the answer */
     struct clientip client;
-    struct field_text method, host, target, protocol, user_agent, referer, request_id;
-    struct field_text upstream; /* the server that was asked last */
-    struct field_text route;    /* its pattern */
-    struct field_text limit;    /* that refused it */
+    struct str method, host, target, protocol, user_agent, referer, request_id;
+    struct str upstream; /* the server that was asked last */
+    struct str route;    /* its pattern */
+    struct str limit;    /* that refused it */
     const char *cache;          /* "hit", ... */
     const char *cut;            /* why the answer did not get out whole; NULL: it did */
     uint64_t bytes;             /* of the body */

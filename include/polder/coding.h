@@ -10,15 +10,15 @@
 enum coding { CODING_IDENTITY, CODING_GZIP, CODING_BR, CODING_ZSTD, CODINGS };
 
 const char *coding_name(enum coding coding);   /* "gzip" */
-enum coding coding_of(struct field_text name); /* CODINGS where unknown */
+enum coding coding_of(struct str name); /* CODINGS where unknown */
 
 /* Of the n codings that are on offer, the one that an Accept-Encoding value (all lines joined by
  * commas) weighs highest; among equals the first. CODING_IDENTITY where it takes none of them, or
  * would rather have none, or cannot be read. A response without a coding is always an answer:
  * "identity;q=0" only means that another one would be better. */
-enum coding coding_choose(struct field_text accept, const uint8_t *offer, unsigned n);
+enum coding coding_choose(struct str accept, const uint8_t *offer, unsigned n);
 
 /* May a body of this media type become a good deal smaller? Not what is compressed by its own
  * format, nor what is known to be random. */
-bool coding_type_shrinks(struct field_text content_type);
+bool coding_type_shrinks(struct str content_type);
 #endif

@@ -239,7 +239,7 @@ struct config {
     const char *state_dir, *runtime_dir;
     const struct clientip_net *trusted_proxies;
     uint32_t n_trusted_proxies;
-    const struct field_text *drop_headers; /* as in polder/override.h */
+    const struct str *drop_headers; /* as in polder/override.h */
     uint32_t n_drop_headers;
     const char *via; /* "" : one is made up */
     bool proxy_protocol;

@@ -9,30 +9,30 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct field_text {
+struct str {
     const char *at;
     size_t len;
 };
 
 /* Without the blanks (SP, HTAB) around it. */
-struct field_text field_trim(struct field_text t);
-bool field_is(struct field_text a, const char *lower); /* ASCII case-insensitive */
+struct str field_trim(struct str t);
+bool field_is(struct str a, const char *lower); /* ASCII case-insensitive */
 
 /* Elements of a #list (RFC 9110 5.6.1): commas outside quotes, empty elements skipped. Returns
  * false at the end. *rest starts as the whole value. */
-bool field_list_next(struct field_text *rest, struct field_text *element);
+bool field_list_next(struct str *rest, struct str *element);
 /* name[=value] of an element; value without quotes where quoted (escapes kept); value.at NULL: none
  */
-void field_parameter(struct field_text element, struct field_text *name, struct field_text *value);
+void field_parameter(struct str element, struct str *name, struct str *value);
 
 /* HTTP-date in all three forms (RFC 9110 5.6.7) to Unix seconds; strict: day names, ranges, GMT.
  * 0 or -EINVAL. */
-int field_date(struct field_text value, int64_t *seconds);
+int field_date(struct str value, int64_t *seconds);
 #define FIELD_DATE_LEN 29
 void field_date_format(int64_t seconds, char out[FIELD_DATE_LEN + 1]);
 
 /* delta-seconds (RFC 9111 1.2.2): digits only; larger than 2^31 is 2^31. 0 or -EINVAL. */
-int field_seconds(struct field_text value, uint32_t *seconds);
+int field_seconds(struct str value, uint32_t *seconds);
 
 enum field_cc_flags {
     FIELD_CC_NO_STORE = 1u << 0,
@@ -61,56 +61,56 @@ struct field_cc {
     uint32_t flags;
     uint32_t n; /* directives so far */
     uint32_t max_age, s_maxage, max_stale, min_fresh, swr, sie;
-    struct field_text no_cache_fields, private_fields; /* lists inside the quotes */
+    struct str no_cache_fields, private_fields; /* lists inside the quotes */
 };
 /* Adds one Cache-Control field line to *cc (start with a zeroed one). private and no-cache with an
  * argument that is no list of field names count as without one; a permission to serve stale that
  * cannot be read permits nothing. */
-void field_cc_add(struct field_cc *cc, struct field_text value);
+void field_cc_add(struct field_cc *cc, struct str value);
 /* CDN-Cache-Control (RFC 9213): a Dictionary structured field, all lines joined with ", ". false:
  * invalid or empty, to be ignored altogether. */
-bool field_cdn_cc(struct field_text value, struct field_cc *cc);
+bool field_cdn_cc(struct str value, struct field_cc *cc);
 
 /* RFC 9651 List of Strings (Cache-Groups, Cache-Group-Invalidation): calls each() with a text that
  * is lent until it returns; false where the field is invalid (then each() has not been called). */
-bool field_sf_strings(struct field_text value, void (*each)(void *arg, struct field_text text),
+bool field_sf_strings(struct str value, void (*each)(void *arg, struct str text),
                       void *arg);
 
 /* Surrogate-Control (W3C Edge Architecture 1.0), one line: directives that are for everybody or,
  * with
  * ";polder" behind them, for us; those for other devices are skipped. True: it said something that
  * we understand, and replaces Cache-Control as CDN-Cache-Control does (which wins over it). */
-bool field_surrogate_cc(struct field_text value, struct field_cc *cc);
+bool field_surrogate_cc(struct str value, struct field_cc *cc);
 
 /* Age (RFC 9111 5.1): *age of the first member of a list, saturated at 2^31. -EINVAL: it is no
  * number, and the field is to be ignored. */
-int field_age(struct field_text value, uint32_t *age);
+int field_age(struct str value, uint32_t *age);
 
 /* Entity tags (RFC 9110 8.8.3): does the list (or "*") contain etag? weak: W/ is ignored. */
-bool field_etag_listed(struct field_text list, struct field_text etag, bool weak);
-bool field_etag_valid(struct field_text etag);
+bool field_etag_listed(struct str list, struct str etag, bool weak);
+bool field_etag_valid(struct str etag);
 /* The next tag of a list, over what is none. False: there are no more. */
-bool field_etag_next(struct field_text *rest, struct field_text *tag);
+bool field_etag_next(struct str *rest, struct str *tag);
 /* A strong tag "v7" that we have made weak, for its bytes are in a content coding now, is
  * W/"v7~polder": so that it is known again, and the backend's own weak tags are left alone.
  * field_etag_listed() takes it for the strong one where W/ is ignored. True: *opaque is v7. */
 #define FIELD_ETAG_MARK "~polder"
-bool field_etag_unmark(struct field_text tag, struct field_text *opaque);
+bool field_etag_unmark(struct str tag, struct str *opaque);
 
 /* Range: bytes=…, a single range only. 1: *first,*last set (inclusive, within size); 0: ignore the
  * field (other unit, several ranges, malformed); -ERANGE: 416. */
-int field_range(struct field_text value, uint64_t size, uint64_t *first, uint64_t *last);
+int field_range(struct str value, uint64_t size, uint64_t *first, uint64_t *last);
 
 /* Content-Range of a 206: "bytes first-last/size", 0 <= first <= last < size. 0, or -EINVAL:
  * another unit, malformed, or the size is not known. */
 struct field_span {
     uint64_t first, last, size;
 };
-int field_content_range(struct field_text value, struct field_span *span);
+int field_content_range(struct str value, struct field_span *span);
 /* The span that covers both, if they overlap or touch and are of the same size. */
 bool field_span_join(const struct field_span *a, const struct field_span *b,
                      struct field_span *joined);
 
 /* token characters only, at least one */
-bool field_is_token(struct field_text text);
+bool field_is_token(struct str text);
 #endif

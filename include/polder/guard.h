@@ -25,7 +25,7 @@
 
 /* Does a field of that name say who asks? own: further names in lower case
  * that may end in '*', as the configuration lists them. Case does not matter. */
-bool guard_tells_who(struct field_text name, const char *const *own, uint32_t n_own);
+bool guard_tells_who(struct str name, const char *const *own, uint32_t n_own);
 
 /* cache_record.identity: a keyed hash of all these fields, 0 where there are none; the highest bits
  * say which they were. */

@@ -16,10 +16,10 @@
 
 /* Is it one of the list? Entries are in lower case and with '-'; one that ends in '*' stands for
  * all that begin like it. */
-bool override_is_listed(struct field_text name, const struct field_text *list, uint32_t n);
+bool override_is_listed(struct str name, const struct str *list, uint32_t n);
 /* The list that applies where the configuration has none. */
-const struct field_text *override_defaults(uint32_t *n);
+const struct str *override_defaults(uint32_t *n);
 /* Does it replace the URL, the method or the host? What is stored under a URL must not be fetched
  * with such a field. */
-bool override_replaces_request(struct field_text name);
+bool override_replaces_request(struct str name);
 #endif

@@ -136,10 +136,10 @@ bool policy_stale_if_error(const struct policy_request *req, const struct cache_
                            uint64_t now_ms);
 /* Must this field of the response be left out of the stored head (RFC 9111 3.1: named by a
  * qualified no-cache or private)? Hop-by-hop fields are h1_is_hop_by_hop()'s. */
-bool policy_omits(const struct policy_response *resp, struct field_text name);
+bool policy_omits(const struct policy_response *resp, struct str name);
 /* What a stored response and a newer one say of which representation they are. */
 struct policy_validators {
-    struct field_text etag; /* at NULL: none; of a stored response the backend's own alone */
+    struct str etag; /* at NULL: none; of a stored response the backend's own alone */
     bool has_last_modified;
     int64_t last_modified;
     bool has_length; /* of the content, as Content-Length says */
@@ -153,7 +153,7 @@ bool policy_head_agrees(const struct policy_validators *stored,
                         const struct policy_validators *got);
 /* Does a 304 (or a HEAD response) that validates the stored response replace this stored field (RFC
  * 9111 3.2)? All but those that describe the stored bytes and their connection. */
-bool policy_freshens(struct field_text name);
+bool policy_freshens(struct str name);
 /* RFC 9111 4.4: unsafe and not an error */
 bool policy_invalidates(const char *method, size_t method_len, uint16_t status);
 #endif

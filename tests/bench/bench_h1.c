@@ -83,7 +83,7 @@ static void read_chunks(const char *bytes, size_t len)
     struct h1_body body;
     h1_body_init(&body, H1_CHUNKED, 0);
     for (size_t at = 0, used; !body.done; at += used) {
-        struct field_text content;
+        struct str content;
         if (h1_body_read(&body, bytes + at, len - at, &used, &content) != 0)
             abort();
         sink += content.len;

@@ -16,10 +16,10 @@
         }                                                                                          \
     } while (0)
 
-static struct field_text cut(const char **at, size_t *len, size_t want)
+static struct str cut(const char **at, size_t *len, size_t want)
 {
     const size_t n = want < *len ? want : *len;
-    const struct field_text t = {*at, n};
+    const struct str t = {*at, n};
     *at += n;
     *len -= n;
     return t;
@@ -52,7 +52,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     part = (size_t)(data[0] << 4 | data[1]) + 1;
     at += 2, len -= 2;
-    struct field_text *const texts[] = {&l.method,     &l.target,  &l.host,       &l.protocol,
+    struct str *const texts[] = {&l.method,     &l.target,  &l.host,       &l.protocol,
                                         &l.user_agent, &l.referer, &l.request_id, &l.route};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         *texts[i] = cut(&at, &len, part);

@@ -15,14 +15,14 @@
         }                                                                                          \
     } while (0)
 
-static void inside(struct field_text part, struct field_text all)
+static void inside(struct str part, struct str all)
 {
     must(part.at >= all.at && part.at + part.len <= all.at + all.len);
 }
 
-static void fuzz_lists(struct field_text value)
+static void fuzz_lists(struct str value)
 {
-    struct field_text rest = value, element, name, parameter;
+    struct str rest = value, element, name, parameter;
     size_t total = 0;
     while (field_list_next(&rest, &element)) {
         must(element.len > 0);
@@ -36,17 +36,17 @@ static void fuzz_lists(struct field_text value)
     must(total <= value.len && rest.len == 0);
 }
 
-static void fuzz_dates(struct field_text value)
+static void fuzz_dates(struct str value)
 {
     int64_t seconds, back;
     char out[FIELD_DATE_LEN + 1];
     if (field_date(value, &seconds) != 0 || seconds < 0)
         return;
     field_date_format(seconds, out);
-    must(field_date((struct field_text){out, FIELD_DATE_LEN}, &back) == 0 && back == seconds);
+    must(field_date((struct str){out, FIELD_DATE_LEN}, &back) == 0 && back == seconds);
 }
 
-static void fuzz_numbers(struct field_text value)
+static void fuzz_numbers(struct str value)
 {
     uint32_t n;
     uint64_t first, last;
@@ -61,7 +61,7 @@ static void fuzz_numbers(struct field_text value)
         must(span.first <= span.last && span.last < span.size);
 }
 
-static void fuzz_directives(struct field_text value)
+static void fuzz_directives(struct str value)
 {
     struct field_cc cc = {0}, cdn = {0}, surrogate = {0};
     field_cc_add(&cc, value);
@@ -76,9 +76,9 @@ static void fuzz_directives(struct field_text value)
 /* A String's escapes are resolved, unless it is longer than any tag: put back, the value has it so
  * (RFC 9651 4.1.6). */
 #define RESOLVED_MAX 1024
-static void check_string(void *arg, struct field_text t)
+static void check_string(void *arg, struct str t)
 {
-    const struct field_text all = *(struct field_text *)arg;
+    const struct str all = *(struct str *)arg;
     char *quoted = malloc(2 * t.len + 2);
     size_t n = 0;
     must(quoted && t.len <= all.len);
@@ -94,14 +94,14 @@ static void check_string(void *arg, struct field_text t)
     free(quoted);
 }
 
-static void fuzz_tags(struct field_text value)
+static void fuzz_tags(struct str value)
 {
-    static const struct field_text tag = {"W/\"a\"", 5};
+    static const struct str tag = {"W/\"a\"", 5};
     field_sf_strings(value, check_string, &value);
     if (field_etag_listed(value, tag, false))
         must(memchr(value.at, '*', value.len));
     field_etag_listed(value, tag, true);
-    struct field_text rest = field_trim(value), one, opaque;
+    struct str rest = field_trim(value), one, opaque;
     while (field_etag_next(&rest, &one)) {
         must(field_etag_valid(one));
         must(field_etag_listed(value, one, true));
@@ -114,7 +114,7 @@ static void fuzz_tags(struct field_text value)
     }
 }
 
-static void fuzz_codings(struct field_text value)
+static void fuzz_codings(struct str value)
 {
     static const uint8_t offer[] = {CODING_ZSTD, CODING_GZIP};
     const enum coding coding = coding_choose(value, offer, sizeof offer);
@@ -130,7 +130,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     must(exact);
     if (size)
         memcpy(exact, data, size);
-    struct field_text value = {exact, size};
+    struct str value = {exact, size};
     fuzz_lists(value);
     fuzz_dates(value);
     fuzz_numbers(value);

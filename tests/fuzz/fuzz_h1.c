@@ -34,7 +34,7 @@ static enum h1_result parse(enum kind kind, const char *buf, size_t len, size_t 
     return r;
 }
 
-static void check_text(struct field_text t, const char *buf, size_t len)
+static void check_text(struct str t, const char *buf, size_t len)
 {
     must(t.at >= buf && t.at + t.len <= buf + len);
     for (size_t i = 0; i < t.len; i++) {
@@ -133,7 +133,7 @@ static void check_rewritten(const struct h1_head *h)
     if (h->query.at)
         h1_puts(&o, "?"), h1_put(&o, h->query.at, h->query.len);
     h1_puts(&o, " HTTP/1.1\r\n");
-    h1_put_field(&o, "Host", h->host.len ? h->host : (struct field_text){"h", 1});
+    h1_put_field(&o, "Host", h->host.len ? h->host : (struct str){"h", 1});
     for (uint32_t i = 0; i < h->n_fields; i++) {
         const struct h1_field *f = &h->field[i];
         if (f->id == H1_HOST || f->id == H1_CONTENT_LENGTH || f->id == H1_EXPECT ||
@@ -198,7 +198,7 @@ static struct decoded decode(const char *buf, size_t len, size_t step)
     h1_body_init(&body, H1_CHUNKED, 0);
     h1_body_keep_trailer(&body, trailer, step == 1 ? 40 : sizeof trailer);
     while (!body.done && d.used < len) {
-        struct field_text content;
+        struct str content;
         size_t used, n = len - d.used < step ? len - d.used : step;
         if (h1_body_read(&body, buf + d.used, n, &used, &content) != 0) {
             d.bad = true;

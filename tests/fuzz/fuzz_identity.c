@@ -22,7 +22,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static const char *const usual[] = {"_ga*", "_gid", "a"};
     static const struct config config;
     const struct config_cache cache = {.ignore_cookies = usual, .n_ignore_cookies = 3};
-    struct field_text rest = {(const char *)data, size};
+    struct str rest = {(const char *)data, size};
     struct identity_cookie c;
     const char *at = rest.at;
     while (identity_cookie_next(&rest, &c)) {
@@ -41,6 +41,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     for (; at < (const char *)data + size; at++)
         must(*at == ';' || *at == ' ' || *at == '\t');
-    identity_names_header(&config, &cache, (struct field_text){(const char *)data, size});
+    identity_names_header(&config, &cache, (struct str){(const char *)data, size});
     return 0;
 }

@@ -23,9 +23,9 @@
 
 static char out[ACCESS_LOG_LINE_MAX];
 
-static struct field_text text(const char *t)
+static struct str text(const char *t)
 {
-    return (struct field_text){t, strlen(t)};
+    return (struct str){t, strlen(t)};
 }
 
 static struct access_line usual(void)
@@ -118,7 +118,7 @@ static void combined_is_read_by_the_usual_programs(void **state)
                                 "\"curl/8.1\"\n"));
     l.user_agent = text("a \"b\" \\ [c] \x1b[31m\xc3\xa9");
     l.target = text("/\"x\"");
-    l.referer = (struct field_text){0};
+    l.referer = (struct str){0};
     assert_true(is_combined(format(CONFIG_LOG_COMBINED, &l)));
     assert_non_null(strstr(out, "\"-\" \"a \\x22b\\x22 \\x5C [c] \\x1B[31m\\xC3\\xA9\"\n"));
     struct access_line nothing = {.status = 408};
@@ -157,7 +157,7 @@ static void json_text_is_what_was_sent(void **state)
 /* All texts of that length, of that byte. */
 static struct access_line hostile(char *bytes, size_t len, char byte)
 {
-    const struct field_text t = {memset(bytes, byte, len), len};
+    const struct str t = {memset(bytes, byte, len), len};
     return (struct access_line){.real_ms = UINT64_C(253402300799999),
                                 .method = t,
                                 .host = t,
@@ -287,8 +287,8 @@ static void agents_of_nothing_but_escapes_hide_no_line(void **state)
     unsigned others;
     memset(long_agent, '\xff', sizeof long_agent);
     memset(two, '\xff', sizeof two);
-    a.user_agent = a.referer = (struct field_text){two, sizeof two};
-    b.user_agent = b.referer = (struct field_text){long_agent, sizeof long_agent};
+    a.user_agent = a.referer = (struct str){two, sizeof two};
+    b.user_agent = b.referer = (struct str){long_agent, sizeof long_agent};
     for (int kind = CONFIG_LOG_JSON; kind <= CONFIG_LOG_COMBINED; kind++) {
         assert_int_equal(truncate(path, 0), 0);
         assert_int_equal(access_log_start(&log, (enum config_access_log)kind, open_file()), 0);

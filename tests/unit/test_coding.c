@@ -17,9 +17,9 @@
 #include <zlib.h>
 #include <zstd.h>
 
-static struct field_text text(const char *s)
+static struct str text(const char *s)
 {
-    return (struct field_text){s, strlen(s)};
+    return (struct str){s, strlen(s)};
 }
 
 static const char *chosen(const char *accept)
@@ -79,7 +79,7 @@ static void dense_types_are_left_alone(void **state)
         assert_true(coding_type_shrinks(text(yes[i])));
     for (size_t i = 0; i < sizeof no / sizeof *no; i++)
         assert_false(coding_type_shrinks(text(no[i])));
-    assert_false(coding_type_shrinks((struct field_text){NULL, 0}));
+    assert_false(coding_type_shrinks((struct str){NULL, 0}));
 }
 
 /* ---- what is made can be read ---- */

@@ -11,12 +11,12 @@
 #include <time.h>
 #include <cmocka.h>
 
-static struct field_text text(const char *s)
+static struct str text(const char *s)
 {
-    return (struct field_text){s, strlen(s)};
+    return (struct str){s, strlen(s)};
 }
 
-static void assert_text(struct field_text t, const char *wanted)
+static void assert_text(struct str t, const char *wanted)
 {
     if (t.len != strlen(wanted) || memcmp(t.at, wanted, t.len) != 0)
         fail_msg("'%.*s' is not '%s'", (int)t.len, t.at ? t.at : "", wanted);
@@ -27,7 +27,7 @@ static void lists_have_commas_outside_quotes_only(void **state)
 {
     (void)state;
     static const char *const wanted[] = {"a", "b=\"x, \\\"y\"", "c d"};
-    struct field_text rest = text(" ,a,, b=\"x, \\\"y\" ,\tc d,"), element;
+    struct str rest = text(" ,a,, b=\"x, \\\"y\" ,\tc d,"), element;
     for (int i = 0; i < 3; i++) {
         assert_true(field_list_next(&rest, &element));
         assert_text(element, wanted[i]);
@@ -58,7 +58,7 @@ static clock_t walk(const char *element)
     for (size_t i = 0; i < times; i++)
         memcpy(value + 1 + i * len, element, len);
     for (unsigned i = 0; i < 50; i++) {
-        struct field_text rest = {value, 1 + times * len}, one;
+        struct str rest = {value, 1 + times * len}, one;
         unsigned n = 0;
         while (field_list_next(&rest, &one))
             n++;
@@ -78,7 +78,7 @@ static void quotes_never_closed_cost_little(void **state)
 static void parameters_are_split_and_unquoted(void **state)
 {
     (void)state;
-    struct field_text name, value;
+    struct str name, value;
     field_parameter(text("max-age=5"), &name, &value);
     assert_text(name, "max-age");
     assert_text(value, "5");
@@ -108,7 +108,7 @@ static void names_are_compared_without_regard_to_case(void **state)
         bool token = c && c < 128 &&
                      (strchr("!#$%&'*+-.^_`|~", c) || (c >= '0' && c <= '9') ||
                       (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'));
-        assert_int_equal(field_is_token((struct field_text){&byte, 1}), token);
+        assert_int_equal(field_is_token((struct str){&byte, 1}), token);
     }
 }
 
@@ -192,7 +192,7 @@ static void garbled_dates_are_refused(void **state)
             fail_msg("'%s' is accepted", bad[i]);
     const char *good = "Sunday, 06-Nov-94 08:49:37 GMT";
     for (size_t len = 0; len < strlen(good); len++)
-        assert_int_equal(field_date((struct field_text){good, len}, &seconds), -EINVAL);
+        assert_int_equal(field_date((struct str){good, len}, &seconds), -EINVAL);
 }
 
 static void dates_written_are_read_back(void **state)
@@ -476,7 +476,7 @@ static void surrogate_directives_for_others_are_skipped(void **state)
 
 static char strings[256];
 
-static void collect(void *arg, struct field_text t)
+static void collect(void *arg, struct str t)
 {
     ++*(int *)arg;
     snprintf(strings + strlen(strings), sizeof strings - strlen(strings), "[%.*s]", (int)t.len,
@@ -635,7 +635,7 @@ static void tags_made_weak_are_known_again(void **state)
              {"W/~polder\"", NULL},
              {"", NULL}};
     for (size_t i = 0; i < sizeof c / sizeof *c; i++) {
-        struct field_text opaque;
+        struct str opaque;
         assert_int_equal(field_etag_unmark(text(c[i].tag), &opaque), c[i].opaque != NULL);
         if (c[i].opaque) {
             assert_int_equal(opaque.len, strlen(c[i].opaque));
@@ -646,7 +646,7 @@ static void tags_made_weak_are_known_again(void **state)
     assert_false(field_etag_listed(text("W/\"v7~polder\""), text("\"v7\""), false));
     assert_false(field_etag_listed(text("W/\"v7~polder\""), text("W/\"v7\""), true));
     assert_false(field_etag_listed(text("W/\"v8~polder\""), text("\"v7\""), true));
-    struct field_text rest = text("junk, \"a\" ,, W/\"b\"x, \"c"), tag;
+    struct str rest = text("junk, \"a\" ,, W/\"b\"x, \"c"), tag;
     assert_true(field_etag_next(&rest, &tag));
     assert_memory_equal(tag.at, "\"a\"", tag.len);
     assert_true(field_etag_next(&rest, &tag));

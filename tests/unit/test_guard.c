@@ -228,7 +228,7 @@ static void strangers_that_are_always_refused_prove_it_too(void **state)
 static bool tells(const char *name)
 {
     static const char *const own[] = {"shop", "desk-*"};
-    return guard_tells_who((struct field_text){name, strlen(name)}, own, 2);
+    return guard_tells_who((struct str){name, strlen(name)}, own, 2);
 }
 
 static void some_fields_say_who_asks(void **state)

@@ -18,12 +18,12 @@
 
 static struct h1_head head;
 
-static struct field_text text(const char *s)
+static struct str text(const char *s)
 {
-    return (struct field_text){s, strlen(s)};
+    return (struct str){s, strlen(s)};
 }
 
-static void assert_text(struct field_text t, const char *wanted)
+static void assert_text(struct str t, const char *wanted)
 {
     if (t.len != strlen(wanted) || memcmp(t.at, wanted, t.len) != 0)
         fail_msg("'%.*s' is not '%s'", (int)t.len, t.at ? t.at : "", wanted);
@@ -150,7 +150,7 @@ static bool run_body(struct feed *f, struct h1_body *body, struct bytes *out, bo
     *broken = false;
     while (!body->done) {
         size_t used;
-        struct field_text content;
+        struct str content;
         if (f->start == f->end && !more(f))
             return false;
         char *copy = exact(f);
@@ -958,7 +958,7 @@ static int decode(struct h1_body *body, const char *bytes, size_t len, size_t st
     out->len = 0;
     for (size_t at = 0, end = 0; !body->done;) {
         size_t used;
-        struct field_text content;
+        struct str content;
         if (at == end) {
             if (end == len)
                 return -EAGAIN;
@@ -1177,7 +1177,7 @@ static void lengths_are_exact(void **state)
 {
     (void)state;
     struct h1_body body;
-    struct field_text content;
+    struct str content;
     size_t used;
     h1_body_init(&body, H1_LENGTH, 7);
     assert_int_equal(h1_body_read(&body, "hello", 5, &used, &content), 0);
@@ -1201,7 +1201,7 @@ static void only_a_body_to_the_close_ends_with_it(void **state)
 {
     (void)state;
     struct h1_body body;
-    struct field_text content;
+    struct str content;
     size_t used;
     h1_body_init(&body, H1_TO_CLOSE, 0);
     assert_int_equal(h1_body_read(&body, "hello", 5, &used, &content), 0);
@@ -1327,7 +1327,7 @@ static void a_star_hides_nowhere_in_vary(void **state)
     assert_true(meaning_of("Vary:\r\nVary: Foo, *\r\n").vary_star);
     assert_false(meaning_of("Vary: Foo\r\nVary: Bar,, Baz\r\n").vary_star);
     struct h1_vary walk = {0};
-    struct field_text name;
+    struct str name;
     static const char *const wanted[] = {"Foo", "Bar", "Baz"};
     for (int i = 0; i < 3; i++) {
         assert_true(h1_vary_next(&head, &walk, &name));

@@ -23,9 +23,9 @@ static struct config_cache cache(void)
                                  .n_identity_headers = 2};
 }
 
-static struct field_text text(const char *s)
+static struct str text(const char *s)
 {
-    return (struct field_text){s, strlen(s)};
+    return (struct str){s, strlen(s)};
 }
 
 static void names_are_known_configured_or_counted_by(void **state)
@@ -92,7 +92,7 @@ static const char *asks(const char *value)
 {
     static char out[256];
     const struct config_cache c = cache();
-    struct field_text rest = text(value);
+    struct str rest = text(value);
     struct identity_cookie cookie;
     size_t n = 0;
     out[0] = 0;
@@ -139,7 +139,7 @@ static bool covers(struct config_key part, const char *header, const char *cooki
 {
     struct config_cache c = cache();
     struct identity_cookie parsed;
-    struct field_text rest = text(cookie ? cookie : "");
+    struct str rest = text(cookie ? cookie : "");
     c.partition[0] = part;
     c.n_partition = 1;
     if (!cookie)

@@ -9,9 +9,9 @@
 
 #include <cmocka.h>
 
-static struct field_text text(const char *t)
+static struct str text(const char *t)
 {
-    return (struct field_text){t, strlen(t)};
+    return (struct str){t, strlen(t)};
 }
 
 static void every_spelling_of_a_default_is_found(void **state)
@@ -25,7 +25,7 @@ static void every_spelling_of_a_default_is_found(void **state)
     static const char *const no[] = {"X-Original-URL-2", "Host", "X-Hos",  "X-Requested-With",
                                      "Proxy-Status",     "",     "Accept", "X-Forwarded-For"};
     uint32_t n;
-    const struct field_text *list = override_defaults(&n);
+    const struct str *list = override_defaults(&n);
     for (size_t i = 0; i < sizeof yes / sizeof *yes; i++)
         assert_true(override_is_listed(text(yes[i]), list, n));
     for (size_t i = 0; i < sizeof no / sizeof *no; i++)
@@ -44,7 +44,7 @@ static void what_replaces_a_request_is_told_from_what_says_who_asks(void **state
 static void a_pattern_stands_for_all_that_begin_like_it(void **state)
 {
     (void)state;
-    const struct field_text list[] = {text("x-shop-*"), text("x-a")};
+    const struct str list[] = {text("x-shop-*"), text("x-a")};
     assert_true(override_is_listed(text("X_Shop_Id"), list, 2));
     assert_true(override_is_listed(text("x-shop-"), list, 2));
     assert_true(override_is_listed(text("X-A"), list, 2));

@@ -12,9 +12,9 @@
 #define NOW_S  INT64_C(1800000000)
 #define NOW_MS ((uint64_t)NOW_S * 1000)
 
-static struct field_text text(const char *s)
+static struct str text(const char *s)
 {
-    return (struct field_text){s, strlen(s)};
+    return (struct str){s, strlen(s)};
 }
 
 /* ttl 300 s, stale windows 30 s and 3600 s, stated by the operator */

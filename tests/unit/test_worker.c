@@ -325,18 +325,18 @@ static void a_condition_is_met_by_the_same_tag_or_an_older_date(void **state)
 {
     (void)state;
     struct request r = {0};
-    const struct field_text tag = {"\"v1\"", 4};
+    const struct str tag = {"\"v1\"", 4};
     assert_false(answer_not_modified(&r, tag, 1000));
-    r.if_none_match = (struct field_text){"\"v0\", W/\"v1\"", 12};
+    r.if_none_match = (struct str){"\"v0\", W/\"v1\"", 12};
     assert_true(answer_not_modified(&r, tag, 0));
-    assert_false(answer_not_modified(&r, (struct field_text){"\"v2\"", 4}, 0));
-    assert_false(answer_not_modified(&r, (struct field_text){0}, 1000));
-    r.if_none_match = (struct field_text){0};
-    r.if_modified_since = (struct field_text){"Sun, 06 Nov 1994 08:49:37 GMT", 29};
+    assert_false(answer_not_modified(&r, (struct str){"\"v2\"", 4}, 0));
+    assert_false(answer_not_modified(&r, (struct str){0}, 1000));
+    r.if_none_match = (struct str){0};
+    r.if_modified_since = (struct str){"Sun, 06 Nov 1994 08:49:37 GMT", 29};
     assert_true(answer_not_modified(&r, tag, UINT64_C(784111777000)));
     assert_false(answer_not_modified(&r, tag, UINT64_C(784111778000)));
     assert_false(answer_not_modified(&r, tag, 0));
-    r.if_modified_since = (struct field_text){"yesterday", 9};
+    r.if_modified_since = (struct str){"yesterday", 9};
     assert_false(answer_not_modified(&r, tag, 1000));
 }
 
@@ -377,7 +377,7 @@ static void request_ids_are_hex_and_never_repeat(void **state)
         for (int k = 0; k < REQUEST_ID_LEN; k++)
             assert_non_null(memchr("0123456789abcdef", ids[i][k], 16));
         assert_memory_equal(ids[i], ids[0], 8); /* the worker's */
-        const struct field_text again = request_id_of(&r, space);
+        const struct str again = request_id_of(&r, space);
         assert_int_equal(again.len, REQUEST_ID_LEN);
         assert_memory_equal(again.at, ids[i], REQUEST_ID_LEN);
     }
@@ -411,7 +411,7 @@ static void a_trusted_proxy_may_name_a_request(void **state)
         r.worker = w;
         r.trusted_peer = cases[i].trusted;
         assert_int_equal(request_id_is_given(&r), cases[i].kept);
-        const struct field_text id = request_id_of(&r, space);
+        const struct str id = request_id_of(&r, space);
         assert_int_equal(id.len, cases[i].kept ? strlen(cases[i].id) : REQUEST_ID_LEN);
     }
     free(w);

@@ -486,13 +486,13 @@ void metrics_write(const struct control *c, bool openmetrics, const msgpack_obje
 static bool wants_openmetrics(const struct h1_head *h)
 {
     char accept[1024];
-    struct field_text rest = {accept, h1_join(h, H1_ACCEPT, accept, sizeof accept)}, element;
+    struct str rest = {accept, h1_join(h, H1_ACCEPT, accept, sizeof accept)}, element;
     while (rest.len && field_list_next(&rest, &element)) {
         const char *end = memchr(element.at, ';', element.len);
         size_t n = end ? (size_t)(end - element.at) : element.len;
         while (n && element.at[n - 1] == ' ')
             n--;
-        if (field_is((struct field_text){element.at, n}, "application/openmetrics-text"))
+        if (field_is((struct str){element.at, n}, "application/openmetrics-text"))
             return true;
     }
     return false;

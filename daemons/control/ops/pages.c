@@ -82,27 +82,27 @@ static void answer_not_found(struct http_request *r, bool public)
 
 /* ---- which ---- */
 
-static bool is(struct field_text text, const char *wanted)
+static bool is(struct str text, const char *wanted)
 {
     return text.len == strlen(wanted) && !memcmp(text.at, wanted, text.len);
 }
 
 /* What follows the prefix and a slash. */
-static bool below(struct field_text path, const char *prefix, struct field_text *rest)
+static bool below(struct str path, const char *prefix, struct str *rest)
 {
     const size_t n = strlen(prefix);
     if (!n || path.len <= n || memcmp(path.at, prefix, n) || path.at[n] != '/')
         return false;
-    *rest = (struct field_text){path.at + n + 1, path.len - n - 1};
+    *rest = (struct str){path.at + n + 1, path.len - n - 1};
     return true;
 }
 
 void pages_answer(void *arg, const struct http_call *call)
 {
     struct control *c = arg;
-    const struct field_text path = call->head->path;
+    const struct str path = call->head->path;
     const bool public = call->origin == PAGE_PUBLIC;
-    struct field_text rest = {0};
+    struct str rest = {0};
     const bool telemetry =
         below(path, c->config->telemetry_path, &rest) || (!public && below(path, TELEMETRY, &rest));
     for (size_t i = 0; i < PAGES; i++) {
