@@ -13,7 +13,7 @@
  * against LRU: tests/bench/replay_evict.c.
  */
 #include "daemons/keeper/evict.h"
-#include "polder/uses.h"
+#include "polder/access_bits.h"
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -227,7 +227,7 @@ static bool ghost_take(struct evict *e, uint32_t print)
 
 static bool is_used(const struct evict *e, uint32_t slot)
 {
-    return uses_used(atomic_load_explicit(&e->use[slot], memory_order_relaxed)) > 0;
+    return access_bits_used(atomic_load_explicit(&e->use[slot], memory_order_relaxed)) > 0;
 }
 
 void evict_insert(struct evict *e, uint32_t slot, uint64_t print, uint32_t weight)
@@ -288,7 +288,7 @@ uint32_t evict_victim(struct evict *e, enum evict_bound bound)
             ghost_add(e, e->node[slot].print, small ? SMALL : MAIN);
             return slot;
         }
-        uses_forget_used(&e->use[slot]);
+        access_bits_forget_used(&e->use[slot]);
         queue_push(e, MAIN, slot);
     }
 }

@@ -20,7 +20,7 @@ enum evict_bound { EVICT_ITEMS, EVICT_SPACE };
 
 struct evict;
 
-/* use: one a slot, as polder/uses.h has them. NULL where memory is short. */
+/* use: one a slot, as polder/access_bits.h has them. NULL where memory is short. */
 struct evict *evict_new(uint32_t slots, _Atomic uint8_t *use);
 void evict_free(struct evict *e);
 /* How many objects there may be: who left lately is remembered for about as many. Memory follows;

@@ -2,7 +2,7 @@
 /* object: putting, freshening and removing objects, within a transaction of the store. */
 #include "daemons/keeper/store.h"
 #include "polder/clock.h"
-#include "polder/uses.h"
+#include "polder/access_bits.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -327,7 +327,7 @@ static int replace_old(struct store *s, const struct cache_record *r, bool *sett
     if (old->fetch_seq > r->fetch_seq && still_valid(s, old))
         return STORE_REFUSED_OLDER;
     *settled = evict_is_settled(store_queues_of(s, slot), slot);
-    *use = (uint8_t)uses_used(atomic_load_explicit(&s->ref[slot], memory_order_relaxed));
+    *use = (uint8_t)access_bits_used(atomic_load_explicit(&s->ref[slot], memory_order_relaxed));
     return store_remove(s, slot);
 }
 
@@ -365,7 +365,7 @@ static int put_new(struct store *s, struct cache_record *r, size_t len, uint32_t
     if ((rc = put_rows(s, r, len, units, chunks)) != 0)
         return rc;
     const bool known = use != 0xff;
-    uses_begin(&s->ref[r->slot], known ? use : 0);
+    access_bits_begin(&s->ref[r->slot], known ? use : 0);
     if (known)
         evict_adopt(store_queues_of(s, r->slot), r->slot, print_of(&r->key), units, settled);
     else
@@ -462,7 +462,7 @@ int store_freshen(struct store *s, const struct cache_record *r, size_t len)
     if (!still_valid(s, new) || !tags_are_calm(s, old, r->fetch_seq))
         return STORE_REFUSED_INVALID;
     _Atomic uint8_t *uses = &s->ref[new->slot];
-    uses_begin(uses, uses_used(atomic_load_explicit(uses, memory_order_relaxed)));
+    access_bits_begin(uses, access_bits_used(atomic_load_explicit(uses, memory_order_relaxed)));
     return put_again(s, new, len + new->inline_len, v.mv_size);
 }
 

@@ -11,7 +11,7 @@
 #include "polder/clock.h"
 #include "polder/log.h"
 #include "polder/url.h"
-#include "polder/uses.h"
+#include "polder/access_bits.h"
 #include "polder/verdict.h"
 #include <errno.h>
 #include <stdio.h>
@@ -78,8 +78,8 @@ static void put_common(const struct keeper *k, struct rpc_out *o, const struct c
     rpc_out_u64(o, "stale_while_revalidate", seconds_left(r->swr_until_ms, now_ms));
     rpc_out_u64(o, "stale_if_error", seconds_left(r->sie_until_ms, now_ms));
     const uint8_t uses = atomic_load_explicit(&k->shared->ref[r->slot], memory_order_relaxed);
-    rpc_out_u64(o, "uses", uses_used(uses));
-    rpc_out_u64(o, "reads", uses_reads(uses));
+    rpc_out_u64(o, "uses", access_bits_used(uses));
+    rpc_out_u64(o, "reads", access_bits_reads(uses));
     rpc_out_u64(o, "tags", r->n_tags);
     rpc_out_strn(o, "variant", view.vary,
                  r->vary_len < QUERY_URL_SHOWN ? r->vary_len : QUERY_URL_SHOWN);

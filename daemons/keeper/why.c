@@ -12,7 +12,7 @@
 #include "polder/refresh.h"
 #include "polder/route.h"
 #include "polder/url.h"
-#include "polder/uses.h"
+#include "polder/access_bits.h"
 #include "polder/verdict.h"
 #include <inttypes.h>
 #include <stdio.h>
@@ -248,7 +248,7 @@ static void put_refresh(const struct keeper *k, const struct job *j, const struc
     struct rpc_out *o = j->out;
     const uint64_t from_ms = refresh_from_ms(r);
     const uint64_t reads =
-        uses_reads(atomic_load_explicit(&k->shared->ref[r->slot], memory_order_relaxed));
+        access_bits_reads(atomic_load_explicit(&k->shared->ref[r->slot], memory_order_relaxed));
     const char *text;
     if (j->route.interval_ms)
         text = "no: the route is polled";

@@ -19,7 +19,7 @@
 #include "polder/inflight.h"
 #include "polder/refresh.h"
 #include "polder/stats.h"
-#include "polder/uses.h"
+#include "polder/access_bits.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -112,7 +112,7 @@ void refresh_note(const struct request *r, const struct cache_record *rec)
         !r->route->upstream->refresh_share || !table_of(w))
         return;
     const uint64_t reads =
-        uses_reads(atomic_load_explicit(&w->shared->ref[rec->slot], memory_order_relaxed));
+        access_bits_reads(atomic_load_explicit(&w->shared->ref[rec->slot], memory_order_relaxed));
     const uint64_t value = refresh_value_ns(rec, reads);
     struct refresh *t = w->refresh;
     int i = reads < REFRESH_READS ? -1 : find(t, rec->obj_id);

@@ -16,7 +16,7 @@
 #include "polder/guard.h"
 #include "polder/inval.h"
 #include "polder/stats.h"
-#include "polder/uses.h"
+#include "polder/access_bits.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -139,7 +139,7 @@ void stored_touch(struct worker *w, const struct cache_record *rec)
 {
     w->chance = w->chance * UINT64_C(0x5851f42d4c957f2d) + 1;
     if (rec->slot < CACHE_SLOTS_MAX)
-        uses_touch(&w->shared->ref[rec->slot], (uint32_t)(w->chance >> 32));
+        access_bits_touch(&w->shared->ref[rec->slot], (uint32_t)(w->chance >> 32));
 }
 
 /* ---- its fields ---- */

@@ -51,7 +51,7 @@ struct shared {
     struct guard_page *guard;           /* file-backed: state_dir/guard.page */
     struct condition_table *conditions; /* file-backed: runtime_dir/conditions.page */
     struct inflight_table *inflight;
-    _Atomic uint8_t *ref; /* [CACHE_SLOTS_MAX] uses of cached objects: polder/uses.h */
+    _Atomic uint8_t *ref; /* [CACHE_SLOTS_MAX] uses of cached objects: polder/access_bits.h */
     struct cache_shared *cache;
     shared_client_row *clients;   /* [PROC_WORKER_SLOTS] */
     struct server_table *servers; /* polder/server_state.h */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Which entries are worth a refresh, from when on, and how reads are counted in a byte. */
 #include "polder/refresh.h"
-#include "polder/uses.h"
+#include "polder/access_bits.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -78,10 +78,10 @@ static void reads_are_counted_to_a_third_or_so(void **state)
             _Atomic uint8_t byte = 0;
             for (unsigned i = 0; i < wanted; i++) {
                 chance = chance * UINT64_C(0x5851f42d4c957f2d) + 1;
-                uses_touch(&byte, (uint32_t)(chance >> 32));
+                access_bits_touch(&byte, (uint32_t)(chance >> 32));
             }
-            sum += (double)uses_reads(byte);
-            assert_int_equal(uses_used(byte), wanted < 3 ? wanted : 3);
+            sum += (double)access_bits_reads(byte);
+            assert_int_equal(access_bits_used(byte), wanted < 3 ? wanted : 3);
         }
         const double mean = sum / 200;
         if (mean < wanted * 0.85 || mean > wanted * 1.15)
@@ -94,18 +94,18 @@ static void the_hand_and_a_new_life_take_their_own_part(void **state)
     (void)state;
     _Atomic uint8_t byte = 0;
     for (int i = 0; i < 3; i++)
-        uses_touch(&byte, 0);
-    assert_int_equal(uses_used(byte), 3);
-    const uint64_t reads = uses_reads(byte);
+        access_bits_touch(&byte, 0);
+    assert_int_equal(access_bits_used(byte), 3);
+    const uint64_t reads = access_bits_reads(byte);
     assert_in_range(reads, 2, 5);
-    uses_forget_used(&byte);
-    assert_int_equal(uses_used(byte), 0);
-    assert_int_equal(uses_reads(byte), reads);
-    uses_begin(&byte, 2);
-    assert_int_equal(uses_used(byte), 2);
-    assert_int_equal(uses_reads(byte), 0);
+    access_bits_forget_used(&byte);
+    assert_int_equal(access_bits_used(byte), 0);
+    assert_int_equal(access_bits_reads(byte), reads);
+    access_bits_begin(&byte, 2);
+    assert_int_equal(access_bits_used(byte), 2);
+    assert_int_equal(access_bits_reads(byte), 0);
     for (int i = 0; i < 1000; i++)
-        uses_touch(&byte, 0);
+        access_bits_touch(&byte, 0);
     assert_int_equal(byte, 0xff);
 }
 

@@ -12,51 +12,51 @@
  * Who writes: workers at each hit, the keeper. Nobody locks: an update that is lost is one hit
  * less.
  */
-#ifndef POLDER_USES_H
-#define POLDER_USES_H
+#ifndef POLDER_ACCESS_BITS_H
+#define POLDER_ACCESS_BITS_H
 #include <stdatomic.h>
 #include <stdint.h>
 
-#define USES_USED_MAX  3u
-#define USES_READS_MAX 63u /* steps; 290 000 reads */
+#define ACCESS_BITS_USED_MAX  3u
+#define ACCESS_BITS_READS_MAX 63u /* steps; 290 000 reads */
 
 /* Chance of the next step, of 2^32. */
-static inline uint32_t uses_chance(unsigned reads)
+static inline uint32_t access_bits_chance(unsigned reads)
 {
     static const uint32_t quarter[4] = {0xffffffff, 0xd744fcca, 0xb504f333, 0x9837f051};
     return quarter[reads & 3] >> (reads >> 2);
 }
 
-static inline unsigned uses_used(uint8_t byte)
+static inline unsigned access_bits_used(uint8_t byte)
 {
-    return byte & USES_USED_MAX;
+    return byte & ACCESS_BITS_USED_MAX;
 }
 
 /* random: 32 bits of its own for each call. */
-static inline void uses_touch(_Atomic uint8_t *byte, uint32_t random)
+static inline void access_bits_touch(_Atomic uint8_t *byte, uint32_t random)
 {
     const uint8_t was = atomic_load_explicit(byte, memory_order_relaxed);
-    unsigned used = uses_used(was), reads = was >> 2;
-    used += used < USES_USED_MAX;
-    reads += reads < USES_READS_MAX && random <= uses_chance(reads);
+    unsigned used = access_bits_used(was), reads = was >> 2;
+    used += used < ACCESS_BITS_USED_MAX;
+    reads += reads < ACCESS_BITS_READS_MAX && random <= access_bits_chance(reads);
     const uint8_t now = (uint8_t)(reads << 2 | used);
     if (now != was) /* the test keeps a hot line shared */
         atomic_store_explicit(byte, now, memory_order_relaxed);
 }
 
 /* The eviction's hand has passed. */
-static inline void uses_forget_used(_Atomic uint8_t *byte)
+static inline void access_bits_forget_used(_Atomic uint8_t *byte)
 {
     const uint8_t was = atomic_load_explicit(byte, memory_order_relaxed);
-    atomic_store_explicit(byte, (uint8_t)(was & ~USES_USED_MAX), memory_order_relaxed);
+    atomic_store_explicit(byte, (uint8_t)(was & ~ACCESS_BITS_USED_MAX), memory_order_relaxed);
 }
 
 /* A life begins: used is what its predecessor had earned. */
-static inline void uses_begin(_Atomic uint8_t *byte, unsigned used)
+static inline void access_bits_begin(_Atomic uint8_t *byte, unsigned used)
 {
     atomic_store_explicit(byte, (uint8_t)used, memory_order_relaxed);
 }
 
 /* How many reads the steps stand for. */
-uint64_t uses_reads(uint8_t byte);
+uint64_t access_bits_reads(uint8_t byte);
 #endif
