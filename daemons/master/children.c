@@ -416,7 +416,7 @@ void children_reap(struct master *m)
         if (slot < PROC_SLOTS)
             child_died(m, slot, status);
         else if (!reload_reaped(m, pid, status) && !names_reaped(m, pid))
-            companion_reaped(m, pid, status);
+            ws_process_reaped(m, pid, status);
     }
 }
 

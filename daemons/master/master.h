@@ -9,7 +9,7 @@
  *   run.c        start, loop, stop                 privileges.c  directories, user, limits, lock
  *   children.c   fork, reap, respawn, watchdog     compile.c     the child that reads the file
  *   listeners.c  the sockets                       reload.c      a new generation of workers
- *   notify.c     systemd                           companion.c   polder-supervisor without systemd
+ *   notify.c     systemd                           ws_process.c   polder-supervisor without systemd
  *   logs.c       access logs, for the workers
  *   names.c      the child that resolves names of servers
  */
@@ -94,7 +94,7 @@ struct notify {
 };
 
 /* polder-supervisor: the one that polderd had to start itself, or one that was there. */
-struct companion {
+struct ws_process {
     pid_t pid;
     pid_t found;  /* not ours; 0: none */
     int found_fd; /* readable at its end; -1 */
@@ -135,7 +135,7 @@ struct master {
     struct listeners listeners;
     struct reload reload;
     struct notify notify;
-    struct companion companion;
+    struct ws_process ws_process;
     struct names names;
     enum master_phase phase;
     int signal_fd;
@@ -264,13 +264,13 @@ void notify_stopping(void);
 void notify_status(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void notify_step(struct master *m);
 
-/* ---- companion.c ---- */
-void companion_init(struct master *m);
-void companion_step(struct master *m);
-void companion_reload(struct master *m);
-bool companion_reaped(struct master *m, pid_t pid, int status);
-void companion_stop(struct master *m, uint64_t grace_ms);
-uint64_t companion_deadline(const struct master *m);
+/* ---- ws_process.c ---- */
+void ws_process_init(struct master *m);
+void ws_process_step(struct master *m);
+void ws_process_reload(struct master *m);
+bool ws_process_reaped(struct master *m, pid_t pid, int status);
+void ws_process_stop(struct master *m, uint64_t grace_ms);
+uint64_t ws_process_deadline(const struct master *m);
 
 static inline const struct config *master_config(const struct master *m)
 {

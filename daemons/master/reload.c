@@ -251,7 +251,7 @@ static void reload_commit(struct master *m)
     for (uint32_t i = 0; i < config->n_warnings; i++)
         log_warning("config: %s", config->warnings[i]);
     atomic_store(&proc->log_level, config->log_level);
-    companion_reload(m);
+    ws_process_reload(m);
     log_info("reload: generation %u serves with %u workers", g->number, g->workers);
     listeners_publish(m);
     condition_clear(m->shared.conditions, COND_RELOAD_FAILED, NULL, clock_real_ms());

@@ -34,7 +34,7 @@
 #define INTERRUPT_DRAIN_MS 1000
 #define CONTROL_GRACE_MS   2000
 #define KEEPER_GRACE_MS    10000
-#define COMPANION_GRACE_MS 5000
+#define WS_PROCESS_GRACE_MS 5000
 #define HURRY_MS           1000 /* the second signal */
 
 /* Too large for the stack, one a process. */
@@ -53,7 +53,7 @@ static void stop_begin(struct master *m, uint64_t drain_ms)
     for (uint32_t r = 0; r < SHARED_REGIONS; r++)
         workers_stop(m, r, drain_ms);
     listeners_close(&m->listeners); /* workers take who has come already, and let go of theirs */
-    companion_stop(m, drain_ms + COMPANION_GRACE_MS);
+    ws_process_stop(m, drain_ms + WS_PROCESS_GRACE_MS);
 }
 
 static void stop_hurry(struct master *m)
@@ -64,7 +64,7 @@ static void stop_hurry(struct master *m)
             child_stop(m, slot, 0);
     if (m->phase == MASTER_SYNCING)
         child_stop(m, PROC_SLOT_KEEPER, HURRY_MS);
-    companion_stop(m, HURRY_MS);
+    ws_process_stop(m, HURRY_MS);
 }
 
 static void stop_asked(struct master *m, uint64_t drain_ms)
@@ -127,9 +127,9 @@ static void phase_step(struct master *m)
     }
     if (m->phase == MASTER_SYNCING && m->child[PROC_SLOT_KEEPER].pid == 0) {
         m->phase = MASTER_LEAVING;
-        companion_stop(m, hurry ? HURRY_MS : COMPANION_GRACE_MS);
+        ws_process_stop(m, hurry ? HURRY_MS : WS_PROCESS_GRACE_MS);
     }
-    if (m->phase == MASTER_LEAVING && m->companion.pid == 0)
+    if (m->phase == MASTER_LEAVING && m->ws_process.pid == 0)
         m->phase = MASTER_STOPPED;
 }
 
@@ -185,7 +185,7 @@ static void loop_wait(struct master *m)
     uint64_t wake = m->now_ms + TICK_MS;
     wake = earlier(wake, children_deadline(m));
     wake = earlier(wake, reload_deadline(m));
-    wake = earlier(wake, companion_deadline(m));
+    wake = earlier(wake, ws_process_deadline(m));
     wake = earlier(wake, names_deadline(m));
     if (m->notify.watchdog_ms)
         wake = earlier(wake, m->notify.next_ms);
@@ -209,7 +209,7 @@ static void loop_run(struct master *m)
         if (m->broken)
             return;
         children_step(m);
-        companion_step(m);
+        ws_process_step(m);
         reload_step(m);
         names_step(m);
         phase_step(m);
@@ -367,7 +367,7 @@ int master_run(const char *config_path)
     if (code == EXIT_DONE && (code = start_configure(m)) == EXIT_DONE) {
         start_announce(m);
         m->now_ms = clock_mono_ms();
-        companion_init(m);
+        ws_process_init(m);
         start_children(m);
         loop_run(m);
         log_info("service: stopped");

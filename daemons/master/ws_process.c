@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * companion: polder-supervisor where no systemd starts it.
+ * ws_process: polder-supervisor where no systemd starts it.
  *
  * It is a daemon of its own and must outlive a killed master, so it gets its own session and no
  * PDEATHSIG. A later master finds it answering, tells it to read the configuration again, which may
@@ -22,14 +22,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define COMPANION_NAME   "polder-supervisor"
+#define WS_PROCESS_NAME   "polder-supervisor"
 #define PROBE_EVERY_MS   1000
 #define EXECUTE_AGAIN_MS 10000
 #define LIVED_WELL_MS    10000
 #define NOT_EXECUTABLE   127
 
 /* 0: nobody answers; -1: somebody does. Otherwise the process that listens. */
-static pid_t companion_pid(const char *runtime_dir)
+static pid_t ws_process_pid(const char *runtime_dir)
 {
     struct ucred who;
     socklen_t len = sizeof who;
@@ -50,7 +50,7 @@ static pid_t companion_pid(const char *runtime_dir)
 }
 
 /* Beside our own binary, else wherever PATH finds it. */
-static void companion_find(char *out, size_t size)
+static void ws_process_find(char *out, size_t size)
 {
     char self[PATH_MAX];
     const ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
@@ -59,24 +59,24 @@ static void companion_find(char *out, size_t size)
         char *slash = strrchr(self, '/');
         if (slash) {
             *slash = '\0';
-            if (snprintf(out, size, "%s/" COMPANION_NAME, self) < (int)size &&
+            if (snprintf(out, size, "%s/" WS_PROCESS_NAME, self) < (int)size &&
                 access(out, X_OK) == 0)
                 return;
         }
     }
-    snprintf(out, size, COMPANION_NAME);
+    snprintf(out, size, WS_PROCESS_NAME);
 }
 
-void companion_init(struct master *m)
+void ws_process_init(struct master *m)
 {
-    struct companion *c = &m->companion;
+    struct ws_process *c = &m->ws_process;
     /* Under systemd it is a unit of its own, which may start a moment after us. */
     c->wanted = getenv("NOTIFY_SOCKET") == NULL;
     c->found_fd = -1;
-    companion_find(c->binary, sizeof c->binary);
+    ws_process_find(c->binary, sizeof c->binary);
 }
 
-static void companion_exec(const struct master *m)
+static void ws_process_exec(const struct master *m)
 {
     sigset_t none;
     setsid();
@@ -87,22 +87,22 @@ static void companion_exec(const struct master *m)
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     privileges_drop_all();
-    execlp(m->companion.binary, COMPANION_NAME, "-c", m->config_path, (char *)NULL);
+    execlp(m->ws_process.binary, WS_PROCESS_NAME, "-c", m->config_path, (char *)NULL);
     _exit(NOT_EXECUTABLE);
 }
 
-static void companion_fork(struct master *m)
+static void ws_process_fork(struct master *m)
 {
-    struct companion *c = &m->companion;
+    struct ws_process *c = &m->ws_process;
     const pid_t pid = fork();
     if (pid == 0)
-        companion_exec(m);
+        ws_process_exec(m);
     if (pid < 0) {
-        log_error("supervisor: cannot fork " COMPANION_NAME ": %s", strerror(errno));
+        log_error("supervisor: cannot fork " WS_PROCESS_NAME ": %s", strerror(errno));
         c->next_ms = m->now_ms + respawn_delay_ms(++c->failures + 1);
         return;
     }
-    log_info("supervisor: started " COMPANION_NAME "[%d], for nobody answered on its socket",
+    log_info("supervisor: started " WS_PROCESS_NAME "[%d], for nobody answered on its socket",
              (int)pid);
     c->pid = pid;
     c->mine = true;
@@ -110,79 +110,79 @@ static void companion_fork(struct master *m)
 }
 
 /* One that was there before us. Its end is seen where the kernel can tell of it. */
-static void companion_adopt(struct master *m, pid_t pid)
+static void ws_process_adopt(struct master *m, pid_t pid)
 {
-    struct companion *c = &m->companion;
+    struct ws_process *c = &m->ws_process;
     if (pid == c->found)
         return;
     c->found = pid;
     c->found_fd = pidfd_open(pid, 0);
-    log_info("supervisor: " COMPANION_NAME "[%d] was there; it reads the configuration again",
+    log_info("supervisor: " WS_PROCESS_NAME "[%d] was there; it reads the configuration again",
              (int)pid);
     if (kill(pid, SIGHUP) < 0)
         log_warning("supervisor: cannot tell it so: %s", strerror(errno));
 }
 
-static void companion_look_found(struct master *m)
+static void ws_process_look_found(struct master *m)
 {
-    struct companion *c = &m->companion;
+    struct ws_process *c = &m->ws_process;
     struct pollfd p = {c->found_fd, POLLIN, 0};
     if (c->found_fd < 0 || poll(&p, 1, 0) != 1)
         return;
-    log_warning("supervisor: " COMPANION_NAME "[%d] has ended", (int)c->found);
+    log_warning("supervisor: " WS_PROCESS_NAME "[%d] has ended", (int)c->found);
     close(c->found_fd);
     c->found_fd = -1;
     c->found = 0;
     c->next_ms = m->now_ms;
 }
 
-static void companion_probe(struct master *m)
+static void ws_process_probe(struct master *m)
 {
-    struct companion *c = &m->companion;
+    struct ws_process *c = &m->ws_process;
     const struct config *config = master_config(m);
     c->next_ms = m->now_ms + PROBE_EVERY_MS;
     if (!config_has_websockets(config))
         return;
-    const pid_t pid = companion_pid(config->runtime_dir);
+    const pid_t pid = ws_process_pid(config->runtime_dir);
     if (pid > 0)
-        companion_adopt(m, pid);
+        ws_process_adopt(m, pid);
     else if (pid == 0 && c->wanted)
-        companion_fork(m);
+        ws_process_fork(m);
 }
 
-void companion_step(struct master *m)
+void ws_process_step(struct master *m)
 {
-    struct companion *c = &m->companion;
+    struct ws_process *c = &m->ws_process;
     if (c->pid) {
         if (c->kill_ms && m->now_ms >= c->kill_ms) {
-            log_warning("supervisor: " COMPANION_NAME "[%d] did not leave in time: killing it",
+            log_warning("supervisor: " WS_PROCESS_NAME "[%d] did not leave in time: killing it",
                         (int)c->pid);
             c->kill_ms = m->now_ms + 1000;
             kill(c->pid, SIGKILL);
         }
         return;
     }
-    companion_look_found(m);
+    ws_process_look_found(m);
     if (!c->stopping && c->found_fd < 0 && m->phase <= MASTER_RUNNING && m->now_ms >= c->next_ms)
-        companion_probe(m);
+        ws_process_probe(m);
 }
 
 /* The supervisor reads the same file, whoever started it. */
-void companion_reload(struct master *m)
+void ws_process_reload(struct master *m)
 {
-    struct companion *c = &m->companion;
-    const pid_t pid = c->pid ? c->pid : companion_pid(master_config(m)->runtime_dir);
+    struct ws_process *c = &m->ws_process;
+    const pid_t pid = c->pid ? c->pid : ws_process_pid(master_config(m)->runtime_dir);
     if (pid > 0 && kill(pid, SIGHUP) < 0)
-        log_warning("supervisor: cannot tell " COMPANION_NAME "[%d] to read its configuration "
+        log_warning("supervisor: cannot tell " WS_PROCESS_NAME "[%d] to read its configuration "
                     "again: %s",
                     (int)pid, strerror(errno));
     if (pid == 0)
         c->next_ms = m->now_ms; /* there may be a first WebSocket route */
 }
 
-bool companion_reaped(struct master *m, pid_t pid, int status)
+bool ws_process_reaped(struct master *m, pid_t pid, int status)
 {
-    struct companion *c = &m->companion;
+    struct ws_process *c = &m->ws_process;
     if (c->pid == 0 || pid != c->pid)
         return false;
     c->pid = 0;
@@ -197,18 +197,18 @@ bool companion_reaped(struct master *m, pid_t pid, int status)
         log_error("supervisor: cannot execute %s; WebSocket upgrades get 503", c->binary);
         c->next_ms = m->now_ms + EXECUTE_AGAIN_MS;
     } else if (WIFSIGNALED(status)) {
-        log_warning("supervisor: " COMPANION_NAME "[%d] died: signal %d (%s)", (int)pid,
+        log_warning("supervisor: " WS_PROCESS_NAME "[%d] died: signal %d (%s)", (int)pid,
                     WTERMSIG(status), strsignal(WTERMSIG(status)));
     } else {
-        log_warning("supervisor: " COMPANION_NAME "[%d] left with exit code %d", (int)pid,
+        log_warning("supervisor: " WS_PROCESS_NAME "[%d] left with exit code %d", (int)pid,
                     WEXITSTATUS(status));
     }
     return true;
 }
 
-void companion_stop(struct master *m, uint64_t grace_ms)
+void ws_process_stop(struct master *m, uint64_t grace_ms)
 {
-    struct companion *c = &m->companion;
+    struct ws_process *c = &m->ws_process;
     c->wanted = false;
     if (c->pid == 0)
         return;
@@ -218,9 +218,9 @@ void companion_stop(struct master *m, uint64_t grace_ms)
     c->kill_ms = m->now_ms + grace_ms;
 }
 
-uint64_t companion_deadline(const struct master *m)
+uint64_t ws_process_deadline(const struct master *m)
 {
-    const struct companion *c = &m->companion;
+    const struct ws_process *c = &m->ws_process;
     if (c->pid)
         return c->kill_ms ? c->kill_ms : UINT64_MAX;
     return !c->stopping && c->found_fd < 0 ? c->next_ms : UINT64_MAX;
