@@ -5,7 +5,7 @@
 #include "polder/conditions.h"
 #include "polder/config.h"
 #include "polder/guard.h"
-#include "polder/inflight.h"
+#include "polder/fetch_lock.h"
 #include "polder/inval.h"
 #include "polder/limit.h"
 #include "polder/limit_try.h"
@@ -165,8 +165,8 @@ static bool shared_tables(struct shared *sh, size_t limit_entries)
     sh->limits = shared_segment(sh, "polder-limits", SHM_LIMIT, limit_table_layout(),
                                 limit_table_size(limit_entries));
     sh->tries = shared_body(sh, "polder-tries", SHM_LIMIT, sizeof(struct limit_try_board));
-    sh->inflight = shared_segment(sh, "polder-inflight", SHM_INFLIGHT, inflight_table_layout(),
-                                  inflight_table_size());
+    sh->fetch_locks = shared_segment(sh, "polder-inflight", SHM_FETCH_LOCK, fetch_lock_table_layout(),
+                                  fetch_lock_table_size());
     sh->ref = shared_body(sh, "polder-ref", SHM_REF, CACHE_SLOTS_MAX);
     sh->cache = shared_body(sh, "polder-cache", SHM_REF, sizeof(struct cache_shared));
     sh->clients =
@@ -175,7 +175,7 @@ static bool shared_tables(struct shared *sh, size_t limit_entries)
                                  sizeof(struct server_table));
     if (sh->limits)
         limit_table_init(sh->limits, limit_entries);
-    return sh->proc && sh->stats && sh->limits && sh->tries && sh->inflight && sh->ref &&
+    return sh->proc && sh->stats && sh->limits && sh->tries && sh->fetch_locks && sh->ref &&
            sh->cache && sh->clients && sh->servers;
 }
 

@@ -20,7 +20,7 @@
 #include <xxhash.h>
 
 #define STREAMS_MAX 1024
-#define STREAM_GONE ((enum inflight_result)INFLIGHT_FAILED)
+#define STREAM_GONE ((enum fetch_lock_result)FETCH_LOCK_FAILED)
 
 struct stream {
     struct stream *next;
@@ -42,8 +42,8 @@ struct batch {
     uint64_t until_ns;
     unsigned n_flights;
     struct {
-        struct inflight_ticket ticket;
-        enum inflight_result result;
+        struct fetch_permit permit;
+        enum fetch_lock_result result;
     } flight[KEEPER_BATCH_RECORDS];
 };
 
@@ -325,14 +325,14 @@ static int take(struct keeper *k, const struct ring_record *head, unsigned ring)
 /* ---- batches ---- */
 
 /* What waiters are told. Whoever finds nothing after STORED fetches again anyway. */
-static enum inflight_result result_of(int rc)
+static enum fetch_lock_result result_of(int rc)
 {
     switch (rc) {
     case 0:
     case STORE_REFUSED_OLDER:
-        return INFLIGHT_STORED;
+        return FETCH_LOCK_STORED;
     case STORE_REFUSED_SIZE:
-        return INFLIGHT_NOSHARE;
+        return FETCH_LOCK_NOSHARE;
     default:
         return STREAM_GONE;
     }
@@ -344,7 +344,7 @@ static void batch_note(struct batch *b, const struct ring_record *head, int rc)
     b->bytes += head->len;
     if (head->flight.word == 0 || head->flight.slot == UINT32_MAX)
         return;
-    b->flight[b->n_flights].ticket = head->flight;
+    b->flight[b->n_flights].permit = head->flight;
     b->flight[b->n_flights].result = result_of(rc);
     b->n_flights++;
 }
@@ -409,7 +409,7 @@ static int batch_rings(struct keeper *k, struct batch *b)
 static void batch_finish(struct keeper *k, const struct batch *b)
 {
     for (unsigned i = 0; i < b->n_flights; i++)
-        inflight_land(k->shared->inflight, &b->flight[i].ticket, b->flight[i].result,
+        fetch_lock_release(k->shared->fetch_locks, &b->flight[i].permit, b->flight[i].result,
                       k->shared->worker_event);
     for (unsigned i = 0; i < k->intake.n_put; i++)
         atomic_fetch_add(&k->shared->cache->stored[k->intake.put[i]], 1);

@@ -7,7 +7,7 @@
  */
 #include "daemons/keeper/query.h"
 #include "polder/identity.h"
-#include "polder/inflight.h"
+#include "polder/fetch_lock.h"
 #include "polder/policy.h"
 #include "polder/refresh.h"
 #include "polder/route.h"
@@ -75,9 +75,9 @@ void why_route(const struct keeper *k, struct job *j)
 
 static void put_flight(const struct keeper *k, struct rpc_out *o, const struct cache_key *key)
 {
-    struct inflight_table *table = k->shared->inflight;
-    rpc_out_bool(o, "being_fetched", inflight_is_flying(table, key, k->mono_ms));
-    rpc_out_u64(o, "hit_for_miss_ms", inflight_noshare_ms(table, key, k->mono_ms));
+    struct fetch_lock_table *table = k->shared->fetch_locks;
+    rpc_out_bool(o, "being_fetched", fetch_lock_is_flying(table, key, k->mono_ms));
+    rpc_out_u64(o, "hit_for_miss_ms", fetch_lock_noshare_ms(table, key, k->mono_ms));
 }
 
 void why_put_url(const struct keeper *k, const struct job *j)

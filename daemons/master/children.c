@@ -9,7 +9,7 @@
 #include "daemons/master/master.h"
 #include "polder/cache.h"
 #include "polder/config.h"
-#include "polder/inflight.h"
+#include "polder/fetch_lock.h"
 #include "polder/log.h"
 #include "polder/stats.h"
 #include <errno.h>
@@ -338,7 +338,7 @@ static void worker_clear(struct master *m, uint32_t slot)
     const uint32_t worker = slot - PROC_SLOT_WORKER0;
     for (unsigned i = 0; i < CACHE_PINS; i++)
         atomic_store(&m->shared.cache->pin[worker][i], 0);
-    inflight_reap(m->shared.inflight, worker, atomic_load(&shared_slot(m, slot)->incarnation),
+    fetch_lock_reap(m->shared.fetch_locks, worker, atomic_load(&shared_slot(m, slot)->incarnation),
                   m->shared.worker_event);
 }
 
@@ -355,7 +355,7 @@ static void slot_end(struct master *m, uint32_t slot)
     if (slot_is_worker(slot))
         worker_clear(m, slot);
     else if (slot == PROC_SLOT_KEEPER) /* it may have died between landing and waking */
-        inflight_reap(m->shared.inflight, UINT32_MAX, 0, m->shared.worker_event);
+        fetch_lock_reap(m->shared.fetch_locks, UINT32_MAX, 0, m->shared.worker_event);
     event_signal(m->shared.keeper_event);
     event_signal(m->shared.control_event);
 }

@@ -18,7 +18,7 @@
 #include "daemons/worker/miss.h"
 #include "daemons/worker/request.h"
 #include "daemons/worker/worker.h"
-#include "polder/inflight.h"
+#include "polder/fetch_lock.h"
 #include "polder/log.h"
 #include "polder/problem.h"
 #include "polder/rpc.h"
@@ -49,7 +49,7 @@ struct asked_url {
     uint32_t len;
     uint8_t state;  /* enum asked_state */
     uint8_t result; /* enum asked_result, of what is done */
-    struct inflight_ticket flight;
+    struct fetch_permit flight;
     struct exchange *exchange; /* while it flies */
     uint64_t begun_ms, until_ms;
     uint64_t left_ms; /* it is fresh for so long */
@@ -166,10 +166,10 @@ static bool begin(struct worker *w, struct asked_url *u)
     } else if (!(room = ahead_may(w, r.route->upstream))) {
         ; /* later */
     } else {
-        const enum inflight_claim got = miss_ahead(&r, &found, &u->flight, u);
-        if (got == INFLIGHT_WAIT)
+        const enum fetch_lock_claim got = miss_ahead(&r, &found, &u->flight, u);
+        if (got == FETCH_LOCK_WAIT)
             u->state = ASKED_ELSEWHERE;
-        room = got != INFLIGHT_FULL;
+        room = got != FETCH_LOCK_FULL;
     }
     stored_copy_free(w, found.stale);
     return room;
@@ -198,7 +198,7 @@ static void look_landed(struct worker *w, struct asked_url *u, bool elsewhere)
 static void look(struct worker *w, struct asked_url *u)
 {
     const bool elsewhere = u->state == ASKED_ELSEWHERE;
-    if (elsewhere && inflight_pending(w->shared->inflight, &u->flight, w->mono_ms))
+    if (elsewhere && fetch_lock_pending(w->shared->fetch_locks, &u->flight, w->mono_ms))
         return;
     if (elsewhere || u->state == ASKED_LANDING)
         look_landed(w, u, elsewhere);
@@ -309,7 +309,7 @@ static void add(void *arg, const char *host, size_t host_len, const char *path)
     struct asked_url *u = &c->url[c->n];
     if (!(u->head = warm_head(host, host_len, path, &u->len)))
         return;
-    u->flight = INFLIGHT_NONE;
+    u->flight = FETCH_LOCK_NONE;
     c->n++;
 }
 

@@ -11,7 +11,7 @@
 #include "daemons/worker/timer.h"
 #include "daemons/worker/worker.h"
 
-#define WAIT_MS      (INFLIGHT_LEASE_MS + 250)
+#define WAIT_MS      (FETCH_LOCK_LEASE_MS + 250)
 #define LEASES       3
 #define LOOK_MS      500 /* has the lease ended? */
 #define WAIT_OVER_MS 500
@@ -25,7 +25,7 @@ uint64_t collapse_until_ms(const struct exchange *ex)
 bool collapse_is_over(const struct exchange *ex)
 {
     const uint64_t least_ms = ex->upstream->timeout_ms / WORTH;
-    return ex->waits_since_ms && inflight_is_silent(ex->worker->shared->inflight, &ex->waits_for) &&
+    return ex->waits_since_ms && fetch_lock_is_silent(ex->worker->shared->fetch_locks, &ex->waits_for) &&
            ex->worker->mono_ms + least_ms + WAIT_OVER_MS >= collapse_until_ms(ex);
 }
 
@@ -63,8 +63,8 @@ void collapse_unpark(struct exchange *ex)
 /* Still in the air, and our eventfd will be written? */
 static bool still_waits(struct worker *w, const struct exchange *ex)
 {
-    return inflight_pending(w->shared->inflight, &ex->waits_for, w->mono_ms) &&
-           inflight_wait_again(w->shared->inflight, &ex->waits_for, w->number);
+    return fetch_lock_pending(w->shared->fetch_locks, &ex->waits_for, w->mono_ms) &&
+           fetch_lock_wait_again(w->shared->fetch_locks, &ex->waits_for, w->number);
 }
 
 void collapse_wake(struct worker *w)
@@ -90,7 +90,7 @@ void collapse_timeout(struct exchange *ex)
     struct worker *w = ex->worker;
     if (still_waits(w, ex)) {
         if (w->mono_ms >= collapse_until_ms(ex) &&
-            inflight_is_silent(w->shared->inflight, &ex->waits_for)) {
+            fetch_lock_is_silent(w->shared->fetch_locks, &ex->waits_for)) {
             exchange_fail(ex, PROBLEM_GATEWAY_TIMEOUT);
             return;
         }

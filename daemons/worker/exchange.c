@@ -25,7 +25,7 @@
 #include "daemons/worker/worker.h"
 #include "polder/clock.h"
 #include "polder/guard.h"
-#include "polder/inflight.h"
+#include "polder/fetch_lock.h"
 #include "polder/inval.h"
 #include "polder/policy.h"
 #include "polder/stats.h"
@@ -121,7 +121,7 @@ struct exchange *exchange_new(struct worker *w, const struct request *r)
     ex->req.limit_lines = copy(&bytes, r->limit_lines, r->limit_len);
     if (joined)
         ex->req.if_none_match.at = copy(&bytes, r->if_none_match.at, r->if_none_match.len);
-    ex->ticket = ex->waits_for = INFLIGHT_NONE;
+    ex->permit = ex->waits_for = FETCH_LOCK_NONE;
     ex->timer.kind = TIMER_EXCHANGE;
     ex->upstream = r->route ? r->route->upstream : &w->ops_upstream;
     ex->body_to_client = true;
@@ -167,8 +167,8 @@ void exchange_finish(struct exchange *ex)
     timer_stop(w, &ex->timer);
     ahead_end(ex);
     if (ex->tee)
-        tee_abort(ex, INFLIGHT_FAILED);
-    tee_land(ex, INFLIGHT_FAILED); /* whoever still waits for it may try */
+        tee_abort(ex, FETCH_LOCK_FAILED);
+    tee_land(ex, FETCH_LOCK_FAILED); /* whoever still waits for it may try */
     retry_end(ex);
     if (ex->up)
         upstream_close(ex->up);
@@ -190,7 +190,7 @@ void exchange_watch_lease(struct exchange *ex)
 {
     struct worker *w = ex->worker;
     const uint64_t look_ms = w->mono_ms + LEASE_LOOK_MS;
-    if (ex->ticket.word)
+    if (ex->permit.word)
         timer_set(w, &ex->timer, ex->alone_ms && ex->alone_ms < look_ms ? ex->alone_ms : look_ms);
 }
 
@@ -210,8 +210,8 @@ static bool is_awaited_change(struct exchange *ex)
 /* Others may wait for what this one fetches, and it may soon be stored. */
 static bool is_wanted_without_client(struct exchange *ex)
 {
-    return tee_outlives_client(ex) || (ex->fetch && ex->ticket.word) ||
-           inflight_is_awaited(ex->worker->shared->inflight, &ex->ticket) || is_awaited_change(ex);
+    return tee_outlives_client(ex) || (ex->fetch && ex->permit.word) ||
+           fetch_lock_is_awaited(ex->worker->shared->fetch_locks, &ex->permit) || is_awaited_change(ex);
 }
 
 void exchange_client_gone(struct exchange *ex)
@@ -245,13 +245,13 @@ void exchange_timeout(struct exchange *ex)
         return;
     }
     if (ex->alone_ms && w->mono_ms >= ex->alone_ms) {
-        if (!inflight_is_awaited(w->shared->inflight, &ex->ticket)) {
+        if (!fetch_lock_is_awaited(w->shared->fetch_locks, &ex->permit)) {
             exchange_finish(ex);
             return;
         }
         ex->alone_ms = w->mono_ms + ALONE_MS; /* the backend's own time bounds it */
     }
-    if (ex->state != EXCHANGE_BODY && ex->ticket.word) {
+    if (ex->state != EXCHANGE_BODY && ex->permit.word) {
         exchange_renew(ex);
         exchange_watch_lease(ex);
         return;
@@ -259,9 +259,9 @@ void exchange_timeout(struct exchange *ex)
     if (ex->alone_ms)
         timer_set(w, &ex->timer, ex->alone_ms);
     if (ex->length_unknown) /* a stream: whoever wants it gets his own */
-        tee_land(ex, INFLIGHT_NOSHARE);
+        tee_land(ex, FETCH_LOCK_NOSHARE);
     else if (!ex->alone_ms)
-        tee_land(ex, INFLIGHT_FAILED);
+        tee_land(ex, FETCH_LOCK_FAILED);
 }
 
 void exchange_name_identity(struct exchange *ex)
@@ -376,10 +376,10 @@ void exchange_fail(struct exchange *ex, enum problem problem)
 void exchange_renew(struct exchange *ex)
 {
     struct worker *w = ex->worker;
-    if (!ex->ticket.word || w->mono_ms < ex->renewed_ms + RENEW_MS)
+    if (!ex->permit.word || w->mono_ms < ex->renewed_ms + RENEW_MS)
         return;
     ex->renewed_ms = w->mono_ms;
-    inflight_renew(w->shared->inflight, &ex->ticket, w->mono_ms);
+    fetch_lock_renew(w->shared->fetch_locks, &ex->permit, w->mono_ms);
 }
 
 void exchange_start(struct exchange *ex)

@@ -21,7 +21,7 @@
 #include "daemons/worker/timer.h"
 #include "polder/cache.h"
 #include "polder/config.h"
-#include "polder/inflight.h"
+#include "polder/fetch_lock.h"
 #include "polder/problem.h"
 
 #include <stdbool.h>
@@ -58,8 +58,8 @@ struct exchange {
     const struct config_upstream *upstream;
     struct exchange *next, **link; /* worker.parked, or the graveyard (next) */
     struct timer timer;            /* parked; how long others wait for it, or it goes on alone */
-    struct inflight_ticket ticket, waits_for;
-    struct cache_key flight_key;
+    struct fetch_permit permit, waits_for;
+    struct cache_key lock_key;
     struct stored_copy *stale; /* may answer if the backend cannot; its validators are sent */
     struct tee *tee;           /* NULL: not being stored */
     struct guard_check *guard; /* that it asks for; NULL */

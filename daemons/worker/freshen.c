@@ -156,11 +156,11 @@ static bool push_freshen(struct exchange *ex, const struct stored_copy *copy)
     rec.inline_len = 0; /* only the head travels */
     const struct iovec iov[2] = {{&rec, sizeof rec},
                                  {(void *)(copy->bytes + sizeof rec), len - sizeof rec}};
-    if (tee_push(ex->worker, RING_FRESHEN, 0, &ex->ticket, iov, 2) < 0) {
+    if (tee_push(ex->worker, RING_FRESHEN, 0, &ex->permit, iov, 2) < 0) {
         stats_add(ex->worker->stats, STATS_CACHE_RING_FULL, 1);
         return false;
     }
-    ex->ticket = INFLIGHT_NONE;
+    ex->permit = FETCH_LOCK_NONE;
     return true;
 }
 
@@ -262,7 +262,7 @@ bool freshen_stored(struct exchange *ex, const struct h1_head *head)
         ex->not_stored = refused;
         if (delete)
             tee_delete_object(w, ex->stale);
-        tee_land(ex, INFLIGHT_NOSHARE);
+        tee_land(ex, FETCH_LOCK_NOSHARE);
         if (!o.overflow)
             rehead(ex, &rec, (size_t)(o.at - w->scratch));
         return true;

@@ -24,7 +24,7 @@
 #include "daemons/worker/miss.h"
 #include "daemons/worker/request.h"
 #include "daemons/worker/worker.h"
-#include "polder/inflight.h"
+#include "polder/fetch_lock.h"
 #include "polder/inval.h"
 #include "polder/stats.h"
 
@@ -46,7 +46,7 @@ struct watch {
     struct held *holders;
     struct worker *worker;
     struct cache_key key;          /* where the object lies, or would lie */
-    struct inflight_ticket flight; /* a fetch that ends in an answer; INFLIGHT_NONE */
+    struct fetch_permit flight; /* a fetch that ends in an answer; FETCH_LOCK_NONE */
     uint64_t identity;             /* of the entity tag its holders have; 0: nothing was stored */
     uint64_t fetch_seq;
     uint64_t asked;  /* inval_seq() when the flight was claimed */
@@ -166,7 +166,7 @@ static struct watch *watch_new(struct worker *w, const struct request *r,
     }
     x->worker = w;
     x->key = *key;
-    x->flight = INFLIGHT_NONE;
+    x->flight = FETCH_LOCK_NONE;
     x->url_slot = inval_url_slot(w->shared->inval, r->url, r->url_len);
     x->url_len = r->url_len;
     memcpy(x->url, r->url, r->url_len);
@@ -261,7 +261,7 @@ bool hold_unchanged(const struct request *r, const struct cache_record *rec,
 static bool fetch_behind(struct watch *x, const struct request *r, struct hit_found *found)
 {
     x->asked = inval_seq(x->worker->shared->inval);
-    return miss_behind(r, found, &x->flight) != INFLIGHT_FULL;
+    return miss_behind(r, found, &x->flight) != FETCH_LOCK_FULL;
 }
 
 static bool is_valid(const struct worker *w, const struct cache_view *v)
@@ -455,8 +455,8 @@ static void look(struct watch *x, bool landed)
 static bool is_flying(const struct watch *x)
 {
     struct worker *w = x->worker;
-    return inflight_pending(w->shared->inflight, &x->flight, w->mono_ms) &&
-           inflight_wait_again(w->shared->inflight, &x->flight, w->number);
+    return fetch_lock_pending(w->shared->fetch_locks, &x->flight, w->mono_ms) &&
+           fetch_lock_wait_again(w->shared->fetch_locks, &x->flight, w->number);
 }
 
 static bool is_invalid(const struct watch *x)
@@ -471,7 +471,7 @@ static void look_if_needed(struct watch *x)
     if (x->flight.word) {
         if (is_flying(x))
             return;
-        x->flight = INFLIGHT_NONE;
+        x->flight = FETCH_LOCK_NONE;
         landed = true;
     }
     if (landed || x->stored != stored_now(x->worker, &x->key) || is_invalid(x))

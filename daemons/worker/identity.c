@@ -225,7 +225,7 @@ struct str identity_text(const struct request *r, char space[IDENTITY_TEXT])
 }
 
 /* Those who may not be given what others fetch are not to wait for it. */
-void identity_flight_key(const struct request *r, struct cache_key *key)
+void identity_lock_key(const struct request *r, struct cache_key *key)
 {
     static const char name[] = "\nidentity"; /* no field of a variant's has such a name */
     const struct cache_key of = *key;

@@ -70,5 +70,5 @@ bool identity_put_selecting(const struct request *r, struct h1_out *o);
 void identity_strip(const struct request *r, struct h1_head *head);
 
 /* The key of the flights that a request may join: those of its class. */
-void identity_flight_key(const struct request *r, struct cache_key *key);
+void identity_lock_key(const struct request *r, struct cache_key *key);
 #endif

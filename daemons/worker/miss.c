@@ -26,14 +26,14 @@
 
 #define ROUNDS_MAX 3 /* then everybody fetches for himself */
 
-static bool may_share(const struct request *r, const struct cache_key *flight_key)
+static bool may_share(const struct request *r, const struct cache_key *lock_key)
 {
     const struct worker *w = r->worker;
     const struct policy_settings *s = &w->routes[r->route->index].settings;
     if (request_is_quarantined(r) ||
         (r->policy.has_authorization && !s->partitioned_by_authorization))
         return false;
-    return !inflight_is_noshare(w->shared->inflight, flight_key, w->mono_ms);
+    return !fetch_lock_is_noshare(w->shared->fetch_locks, lock_key, w->mono_ms);
 }
 
 /* What has to be asked about for each request, since it says no-cache or a lifetime of nothing, is
@@ -60,16 +60,16 @@ static bool waits_for_whole(struct exchange *ex)
 {
     struct worker *w = ex->worker;
     const bool may_wait = !ex->fetch && (ex->req.is_head || partial_is_shareable(&ex->req));
-    return may_wait && ex->rounds < ROUNDS_MAX && may_share(&ex->req, &ex->flight_key) &&
-           inflight_join(w->shared->inflight, &ex->flight_key, w->number, w->mono_ms,
+    return may_wait && ex->rounds < ROUNDS_MAX && may_share(&ex->req, &ex->lock_key) &&
+           fetch_lock_join(w->shared->fetch_locks, &ex->lock_key, w->number, w->mono_ms,
                          &ex->waits_for);
 }
 
 /* Requests join flights of their class alone. */
-static struct cache_key flight_key(const struct request *r, const struct hit_found *found)
+static struct cache_key lock_key(const struct request *r, const struct hit_found *found)
 {
     struct cache_key key = found->vary_miss ? found->key : r->key;
-    identity_flight_key(r, &key);
+    identity_lock_key(r, &key);
     return key;
 }
 
@@ -81,7 +81,7 @@ static bool answer_stored(const struct request *r, struct hit_found *found)
 
 bool miss_collapsible(const struct request *r, const struct hit_found *found)
 {
-    const struct cache_key key = flight_key(r, found);
+    const struct cache_key key = lock_key(r, found);
     return !r->policy.has_range && may_share(r, &key);
 }
 
@@ -92,11 +92,11 @@ static bool has_validators(const struct stored_copy *copy)
            flags & CACHE_HAS_LAST_MODIFIED;
 }
 
-static enum inflight_claim claim(struct worker *w, const struct cache_key *key,
-                                 struct inflight_ticket *ticket)
+static enum fetch_lock_claim claim(struct worker *w, const struct cache_key *key,
+                                 struct fetch_permit *permit)
 {
-    return inflight_claim(w->shared->inflight, key, w->number, w->process->incarnation, w->mono_ms,
-                          ticket);
+    return fetch_lock_claim(w->shared->fetch_locks, key, w->number, w->process->incarnation, w->mono_ms,
+                          permit);
 }
 
 /* Between the look into the store and the claim another flight may have landed: then what this one
@@ -153,13 +153,13 @@ static bool is_known_personal(const struct exchange *ex)
 {
     const struct worker *w = ex->worker;
     return ex->req.policy.identity == POLICY_SHARED && !ex->stale &&
-           inflight_is_noshare(w->shared->inflight, &ex->flight_key, w->mono_ms);
+           fetch_lock_is_noshare(w->shared->fetch_locks, &ex->lock_key, w->mono_ms);
 }
 
 static void fetch(struct worker *w, struct exchange *ex)
 {
-    struct inflight_ticket ticket;
-    struct cache_key key = ex->flight_key;
+    struct fetch_permit permit;
+    struct cache_key key = ex->lock_key;
     if (is_known_personal(ex)) {
         bypass(ex);
         return;
@@ -169,27 +169,27 @@ static void fetch(struct worker *w, struct exchange *ex)
         return;
     }
     if (!ex->fetch)
-        partial_flight_key(&ex->req, &key);
+        partial_lock_key(&ex->req, &key);
     if (!collapsible(ex, &key)) {
         exchange_start(ex);
         return;
     }
-    switch (claim(w, &key, &ticket)) {
-    case INFLIGHT_LEAD:
-        ex->ticket = ticket;
+    switch (claim(w, &key, &permit)) {
+    case FETCH_LOCK_LEAD:
+        ex->permit = permit;
         ex->renewed_ms = w->mono_ms;
         if (landed_meanwhile(ex) || (!ex->fetch && partial_landed(ex))) {
-            tee_land(ex, INFLIGHT_STORED);
+            tee_land(ex, FETCH_LOCK_STORED);
             if (answer_landed(ex))
                 break;
         }
         exchange_start(ex);
         break;
-    case INFLIGHT_WAIT:
-        ex->waits_for = ticket;
+    case FETCH_LOCK_WAIT:
+        ex->waits_for = permit;
         collapse_park(ex);
         break;
-    case INFLIGHT_FULL:
+    case FETCH_LOCK_FULL:
         exchange_start(ex);
         break;
     }
@@ -204,7 +204,7 @@ static void take_stale(struct exchange *ex, struct hit_found *found)
               : found->partial   ? FWD_PARTIAL
               : found->vary_miss ? FWD_VARY_MISS
                                  : FWD_URI_MISS;
-    ex->flight_key = flight_key(&ex->req, found);
+    ex->lock_key = lock_key(&ex->req, found);
     ex->conditional = ex->fetch && ex->stale && has_validators(ex->stale);
 }
 
@@ -285,26 +285,26 @@ static struct exchange *behind(const struct request *r, struct hit_found *found)
 
 /* Fetches, if nobody else does. flight: what this worker is to be told the end of; NULL: nobody
  * here waits for it. */
-static enum inflight_claim lead(struct exchange *ex, struct inflight_ticket *flight,
+static enum fetch_lock_claim lead(struct exchange *ex, struct fetch_permit *flight,
                                 struct asked_url *asked)
 {
     struct worker *w = ex->worker;
-    struct inflight_ticket ticket;
-    const enum inflight_claim got = claim(w, &ex->flight_key, &ticket);
+    struct fetch_permit permit;
+    const enum fetch_lock_claim got = claim(w, &ex->lock_key, &permit);
     if (flight)
-        *flight = ticket;
-    if (got != INFLIGHT_LEAD) {
+        *flight = permit;
+    if (got != FETCH_LOCK_LEAD) {
         exchange_finish(ex);
         return got;
     }
     if (flight) /* its own end is told to it too */
-        inflight_wait_again(w->shared->inflight, &ticket, w->number);
-    ex->ticket = ticket;
+        fetch_lock_wait_again(w->shared->fetch_locks, &permit, w->number);
+    ex->permit = permit;
     ex->renewed_ms = w->mono_ms;
     if (landed_meanwhile(ex)) {
-        tee_land(ex, INFLIGHT_STORED);
+        tee_land(ex, FETCH_LOCK_STORED);
         exchange_finish(ex);
-        return INFLIGHT_WAIT;
+        return FETCH_LOCK_WAIT;
     }
     if (asked)
         asked_begun(asked, ex);
@@ -312,21 +312,21 @@ static enum inflight_claim lead(struct exchange *ex, struct inflight_ticket *fli
     return got;
 }
 
-enum inflight_claim miss_behind(const struct request *r, struct hit_found *found,
-                                struct inflight_ticket *ticket)
+enum fetch_lock_claim miss_behind(const struct request *r, struct hit_found *found,
+                                struct fetch_permit *permit)
 {
     struct exchange *ex = behind(r, found);
-    return ex ? lead(ex, ticket, NULL) : INFLIGHT_FULL;
+    return ex ? lead(ex, permit, NULL) : FETCH_LOCK_FULL;
 }
 
-enum inflight_claim miss_ahead(const struct request *r, struct hit_found *found,
-                               struct inflight_ticket *ticket, struct asked_url *asked)
+enum fetch_lock_claim miss_ahead(const struct request *r, struct hit_found *found,
+                               struct fetch_permit *permit, struct asked_url *asked)
 {
     struct exchange *ex = behind(r, found);
     if (!ex)
-        return INFLIGHT_FULL;
+        return FETCH_LOCK_FULL;
     ex->ahead = true;
-    return lead(ex, ticket, asked);
+    return lead(ex, permit, asked);
 }
 
 void miss_refresh(const struct request *r, struct hit_found *found)
@@ -368,7 +368,7 @@ void miss_retry(struct exchange *ex)
         exchange_fail(ex, PROBLEM_GATEWAY_TIMEOUT);
         return;
     }
-    if (inflight_is_silent(w->shared->inflight, &ex->waits_for))
+    if (fetch_lock_is_silent(w->shared->fetch_locks, &ex->waits_for))
         ex->until_ms = collapse_until_ms(ex);
     fetch(w, ex);
 }

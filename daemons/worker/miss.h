@@ -2,12 +2,12 @@
 /*
  * miss: the store had no answer that may be given.
  *
- *   miss.c      one of those who want it fetches, over all workers (polder/inflight.h)
+ *   miss.c      one of those who want it fetches, over all workers (polder/fetch_lock.h)
  *   collapse.c  the others are parked until it has landed, and look again
  */
 #ifndef POLDER_WORKER_MISS_H
 #define POLDER_WORKER_MISS_H
-#include "polder/inflight.h"
+#include "polder/fetch_lock.h"
 
 #include <stdbool.h>
 
@@ -28,12 +28,12 @@ void miss_refresh(const struct request *r, struct hit_found *found);
 bool miss_collapsible(const struct request *r, const struct hit_found *found);
 /* Fetches without a client, if nobody else does; takes found->stale. LEAD or WAIT: this worker's
  * eventfd is written when the flight has landed. */
-enum inflight_claim miss_behind(const struct request *r, struct hit_found *found,
-                                struct inflight_ticket *ticket);
+enum fetch_lock_claim miss_behind(const struct request *r, struct hit_found *found,
+                                struct fetch_permit *permit);
 /* The same for what nobody waits for; ahead_may() has said that there is room. asked: whose outcome
  * it is; NULL. */
-enum inflight_claim miss_ahead(const struct request *r, struct hit_found *found,
-                               struct inflight_ticket *ticket, struct asked_url *asked);
+enum fetch_lock_claim miss_ahead(const struct request *r, struct hit_found *found,
+                               struct fetch_permit *permit, struct asked_url *asked);
 void miss_retry(struct exchange *ex); /* the flight it was parked for has landed */
 
 /* ---- collapse.c ---- */

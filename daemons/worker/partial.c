@@ -123,7 +123,7 @@ bool partial_is_shareable(const struct request *r)
            !r->if_none_match.at && !r->if_modified_since.at && !r->route->poll;
 }
 
-void partial_flight_key(const struct request *r, struct cache_key *key)
+void partial_lock_key(const struct request *r, struct cache_key *key)
 {
     static const char name[] = "\nflight ";
     char text[sizeof name + RANGE_MAX];

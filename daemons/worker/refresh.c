@@ -16,7 +16,7 @@
 #include "daemons/worker/miss.h"
 #include "daemons/worker/request.h"
 #include "daemons/worker/worker.h"
-#include "polder/inflight.h"
+#include "polder/fetch_lock.h"
 #include "polder/refresh.h"
 #include "polder/stats.h"
 #include "polder/access_bits.h"
@@ -135,7 +135,7 @@ static void launch(struct worker *w, int i)
     const struct request_again what = {
         .bytes = t->head[i], .len = c->len, .peer = &c->peer, .anonymous = c->anonymous};
     struct hit_found found = {0};
-    struct inflight_ticket ticket;
+    struct fetch_permit permit;
     struct request r;
     uint64_t left = 0, life = 0;
     if (!request_behind(w, NULL, &what, &r))
@@ -143,7 +143,7 @@ static void launch(struct worker *w, int i)
     if (stored_left_ms(&r, &found, &left, &life) && left && found.stale &&
         found.stale->view.record->obj_id == t->id[i] &&
         found.stale->view.record->fresh_until_ms == c->fresh_until_ms &&
-        miss_collapsible(&r, &found) && miss_ahead(&r, &found, &ticket, NULL) == INFLIGHT_LEAD)
+        miss_collapsible(&r, &found) && miss_ahead(&r, &found, &permit, NULL) == FETCH_LOCK_LEAD)
         stats_add(w->stats, STATS_CACHE_REFRESHED, 1);
     stored_copy_free(w, found.stale);
 }

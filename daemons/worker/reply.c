@@ -172,7 +172,7 @@ static void not_modified(struct exchange *ex, const struct h1_head *head)
     stats_add(ex->worker->stats, STATS_CACHE_REVALIDATED, 1);
     const bool taken = freshen_stored(ex, head), stored = taken && !ex->not_stored;
     if (!taken)
-        tee_land(ex, INFLIGHT_FAILED);
+        tee_land(ex, FETCH_LOCK_FAILED);
     ex->up = NULL;
     u->exchange = NULL;
     if (u->keep_alive && !u->deaf && !u->out.len)
@@ -208,14 +208,14 @@ static bool is_failure(uint16_t status)
 static void claim_for_readers(struct exchange *ex)
 {
     struct worker *w = ex->worker;
-    struct inflight_ticket ticket;
+    struct fetch_permit permit;
     struct cache_key key = ex->req.key;
-    identity_flight_key(&ex->req, &key);
-    if (ex->ticket.word ||
-        inflight_claim(w->shared->inflight, &key, w->number, w->process->incarnation, w->mono_ms,
-                       &ticket) != INFLIGHT_LEAD)
+    identity_lock_key(&ex->req, &key);
+    if (ex->permit.word ||
+        fetch_lock_claim(w->shared->fetch_locks, &key, w->number, w->process->incarnation, w->mono_ms,
+                       &permit) != FETCH_LOCK_LEAD)
         return;
-    ex->ticket = ticket;
+    ex->permit = permit;
     ex->renewed_ms = w->mono_ms;
 }
 
@@ -264,8 +264,8 @@ static bool final_head(struct exchange *ex, const struct h1_head *head, bool mor
     exchange_move(ex, EXCHANGE_BODY);
     u->event_stream = tee_is_event_stream(head);
     hints_redirect(ex, head);
-    if (ex->ticket.word)
-        inflight_note_answer(ex->worker->shared->inflight, &ex->ticket);
+    if (ex->permit.word)
+        fetch_lock_note_answer(ex->worker->shared->fetch_locks, &ex->permit);
     ex->length_unknown = head->framing == H1_CHUNKED || head->framing == H1_TO_CLOSE;
     if (ex->req.is_head && !ex->fetch)
         freshen_by_head(ex, head);
@@ -277,7 +277,7 @@ static bool final_head(struct exchange *ex, const struct h1_head *head, bool mor
         guard_head(ex, head);
     if (!ex->alone_ms)
         timer_stop(ex->worker, &ex->timer); /* of its lease: what comes renews it now */
-    if (ex->ticket.word && ex->length_unknown)
+    if (ex->permit.word && ex->length_unknown)
         timer_set(ex->worker, &ex->timer, ex->worker->mono_ms + STREAM_MS);
     send_head(ex, head);
     return ex->state == EXCHANGE_BODY;
@@ -329,7 +329,7 @@ static void body_taken(struct exchange *ex)
     if (ex->req.client && ex->req.client->out.len > WORKER_HIGH) {
         u->paused = true;
         ev_io_stop(ex->worker->loop, &u->read);
-        if (ex->ticket.word && !ex->timer.link)
+        if (ex->permit.word && !ex->timer.link)
             timer_set(ex->worker, &ex->timer, ex->worker->mono_ms + STALL_MS);
     } else if (compress_is_due_later(ex)) {
         u->paused = true;

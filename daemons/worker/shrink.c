@@ -17,7 +17,7 @@
 #include "daemons/worker/hit.h"
 #include "daemons/worker/tee.h"
 #include "daemons/worker/worker.h"
-#include "polder/inflight.h"
+#include "polder/fetch_lock.h"
 #include "polder/inval.h"
 #include "polder/ring.h"
 #include "polder/stats.h"
@@ -52,7 +52,7 @@ struct shrink {
 
     enum shrink_state state;
     struct shrink_job job;
-    struct inflight_ticket ticket;
+    struct fetch_permit permit;
     struct coder *coder;
     struct cache_record record; /* of the copy */
     char *text;                 /* its url and vary */
@@ -78,12 +78,12 @@ static void rest(struct shrink *s)
     s->state = SHRINK_REST;
 }
 
-static void give_up(struct shrink *s, enum inflight_result result)
+static void give_up(struct shrink *s, enum fetch_lock_result result)
 {
     struct worker *w = s->worker;
     if (s->state == SHRINK_SEND && s->stream)
         tee_abort_stream(w, s->stream);
-    inflight_land(w->shared->inflight, &s->ticket, result, w->shared->worker_event);
+    fetch_lock_release(w->shared->fetch_locks, &s->permit, result, w->shared->worker_event);
     rest(s);
 }
 
@@ -134,8 +134,8 @@ static void begin(struct shrink *s, const struct cache_view *v)
     shrink_copy_key(w, &s->job.key, s->job.coding, &key);
     take_record(s, v, &key);
     if (copy_is_there(w, &key, s->record.source_id) ||
-        inflight_claim(w->shared->inflight, &key, w->number, w->process->incarnation, w->mono_ms,
-                       &s->ticket) != INFLIGHT_LEAD) {
+        fetch_lock_claim(w->shared->fetch_locks, &key, w->number, w->process->incarnation, w->mono_ms,
+                       &s->permit) != FETCH_LOCK_LEAD) {
         rest(s);
         return;
     }
@@ -144,7 +144,7 @@ static void begin(struct shrink *s, const struct cache_view *v)
     s->renewed_ms = w->mono_ms;
     s->state = SHRINK_READ;
     if (!s->coder)
-        give_up(s, INFLIGHT_FAILED);
+        give_up(s, FETCH_LOCK_FAILED);
 }
 
 /* The next job whose time has come. */
@@ -223,14 +223,14 @@ static void read_on(struct shrink *s)
     if (rc == -EFBIG || (rc == 0 && s->at == s->source_len))
         begin_sending(s, rc == 0);
     else if (rc < 0)
-        give_up(s, INFLIGHT_FAILED);
+        give_up(s, FETCH_LOCK_FAILED);
 }
 
 /* ---- storing ---- */
 
 static bool push(struct shrink *s, enum ring_type type, const struct iovec *iov, int n, bool last)
 {
-    return tee_push(s->worker, type, s->stream, last ? &s->ticket : NULL, iov, n) == 0;
+    return tee_push(s->worker, type, s->stream, last ? &s->permit : NULL, iov, n) == 0;
 }
 
 static bool send_whole(struct shrink *s, const char *bytes, size_t len)
@@ -284,7 +284,7 @@ static void send_turn(struct shrink *s)
     else if (send_on(s, bytes, len, &failed))
         return;
     if (failed) {
-        give_up(s, INFLIGHT_FAILED);
+        give_up(s, FETCH_LOCK_FAILED);
         return;
     }
     stats_add(w->stats, STATS_CACHE_COPIES, len > 0);
@@ -303,7 +303,7 @@ static void turn(struct shrink *s)
     struct worker *w = s->worker;
     if (s->state != SHRINK_REST && w->mono_ms >= s->renewed_ms + RENEW_MS) {
         s->renewed_ms = w->mono_ms;
-        inflight_renew(w->shared->inflight, &s->ticket, w->mono_ms);
+        fetch_lock_renew(w->shared->fetch_locks, &s->permit, w->mono_ms);
     }
     switch (s->state) {
     case SHRINK_REST:
@@ -348,7 +348,7 @@ static struct shrink *shrink_of(struct worker *w)
     if (!s)
         return NULL;
     s->worker = w;
-    s->ticket = INFLIGHT_NONE;
+    s->permit = FETCH_LOCK_NONE;
     ev_idle_init(&s->idle, on_idle);
     ev_set_priority(&s->idle, EV_MINPRI);
     ev_timer_init(&s->timer, on_timer, TURN_S, TURN_S);
@@ -369,7 +369,7 @@ void shrink_want(struct worker *w, const struct cache_key *key, enum coding codi
         !memcmp(&s->job.key, key, sizeof *key))
         return;
     shrink_copy_key(w, key, coding, &copy_key);
-    if (inflight_is_noshare(w->shared->inflight, &copy_key, w->mono_ms))
+    if (fetch_lock_is_noshare(w->shared->fetch_locks, &copy_key, w->mono_ms))
         return; /* the keeper did not want it a moment ago */
     s->waiting[s->n_waiting++] =
         (struct shrink_job){.key = *key, .coding = (uint8_t)coding, .due_ms = w->mono_ms};
@@ -386,6 +386,6 @@ void shrink_stop(struct worker *w)
     ev_idle_stop(w->loop, &s->idle);
     ev_timer_stop(w->loop, &s->timer);
     if (s->state != SHRINK_REST)
-        give_up(s, INFLIGHT_FAILED);
+        give_up(s, FETCH_LOCK_FAILED);
     free(s);
 }

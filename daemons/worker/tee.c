@@ -52,7 +52,7 @@ struct tee {
 /* ---- ring records ---- */
 
 int tee_push(struct worker *w, enum ring_type type, uint64_t stream,
-             const struct inflight_ticket *flight, const struct iovec *iov, int n)
+             const struct fetch_permit *flight, const struct iovec *iov, int n)
 {
     size_t len = 0;
     for (int i = 0; i < n; i++)
@@ -61,10 +61,10 @@ int tee_push(struct worker *w, enum ring_type type, uint64_t stream,
                                      .type = (uint16_t)type,
                                      .incarnation = w->process->incarnation,
                                      .stream = stream,
-                                     .flight = flight ? *flight : INFLIGHT_NONE};
+                                     .flight = flight ? *flight : FETCH_LOCK_NONE};
     const int rc = ring_push(w->ring, &head, iov, n, w->shared->keeper_event);
     if (flight && rc == 0)
-        inflight_hand_over(w->shared->inflight, flight, w->mono_ms);
+        fetch_lock_hand_over(w->shared->fetch_locks, flight, w->mono_ms);
     return rc;
 }
 
@@ -101,13 +101,13 @@ void tee_abort_stream(struct worker *w, uint64_t stream)
 
 /* ---- life ---- */
 
-void tee_land(struct exchange *ex, enum inflight_result result)
+void tee_land(struct exchange *ex, enum fetch_lock_result result)
 {
     struct worker *w = ex->worker;
-    if (!ex->ticket.word)
+    if (!ex->permit.word)
         return;
-    inflight_land(w->shared->inflight, &ex->ticket, result, w->shared->worker_event);
-    ex->ticket = INFLIGHT_NONE;
+    fetch_lock_release(w->shared->fetch_locks, &ex->permit, result, w->shared->worker_event);
+    ex->permit = FETCH_LOCK_NONE;
 }
 
 void tee_free(struct exchange *ex)
@@ -122,7 +122,7 @@ void tee_free(struct exchange *ex)
     free(s);
 }
 
-void tee_abort(struct exchange *ex, enum inflight_result result)
+void tee_abort(struct exchange *ex, enum fetch_lock_result result)
 {
     if (!ex->tee)
         return;
@@ -141,7 +141,7 @@ bool tee_outlives_client(const struct exchange *ex)
 static void ring_full(struct exchange *ex)
 {
     stats_add(ex->worker->stats, STATS_CACHE_RING_FULL, 1);
-    tee_abort(ex, INFLIGHT_FAILED);
+    tee_abort(ex, FETCH_LOCK_FAILED);
 }
 
 /* Says so, to the client and to who asks why. */
@@ -419,7 +419,7 @@ static void pass_personal(struct exchange *ex, bool failure)
 {
     stats_add(ex->worker->stats, STATS_CACHE_BYPASS, 1);
     exchange_name_identity(ex);
-    tee_land(ex, failure ? INFLIGHT_FAILED : INFLIGHT_NOSHARE);
+    tee_land(ex, failure ? FETCH_LOCK_FAILED : FETCH_LOCK_NOSHARE);
 }
 
 void tee_begin(struct exchange *ex, const struct h1_head *head)
@@ -429,7 +429,7 @@ void tee_begin(struct exchange *ex, const struct h1_head *head)
     char scratch[H1_CACHE_SCRATCH];
     if (request_is_quarantined(&ex->req)) { /* since it was sent */
         ex->not_stored = guard_detail(&ex->req);
-        tee_land(ex, INFLIGHT_NOSHARE);
+        tee_land(ex, FETCH_LOCK_NOSHARE);
         return;
     }
     const struct policy_settings *settings = &w->routes[ex->req.route->index].settings;
@@ -470,8 +470,8 @@ void tee_begin(struct exchange *ex, const struct h1_head *head)
         return;
     }
     tee_free(ex);
-    tee_land(ex, is_failure(head->status) || (storable && !ex->not_stored) ? INFLIGHT_FAILED
-                                                                           : INFLIGHT_NOSHARE);
+    tee_land(ex, is_failure(head->status) || (storable && !ex->not_stored) ? FETCH_LOCK_FAILED
+                                                                           : FETCH_LOCK_NOSHARE);
 }
 
 /* ---- the body ---- */
@@ -510,7 +510,7 @@ void tee_body(struct exchange *ex, const char *bytes, size_t len)
     s->total += len;
     if (s->total > s->max_body) {
         tee_refused(ex, s->max_body_is_ours ? POLICY_NO_ROOM : POLICY_NO_TOO_LARGE);
-        tee_abort(ex, INFLIGHT_NOSHARE);
+        tee_abort(ex, FETCH_LOCK_NOSHARE);
         return;
     }
     if (!s->streaming && s->body_len + len > s->room && !begin_stream(ex))
@@ -542,10 +542,10 @@ static bool push_vary_record(struct exchange *ex)
     memset(rec.tag_slot, 0, sizeof rec.tag_slot);
     const struct iovec iov[3] = {
         {&rec, sizeof rec}, {s->text, rec.url_len}, {s->names, s->names_len}};
-    return tee_push(ex->worker, RING_STORE, 0, &ex->ticket, iov, 3) == 0;
+    return tee_push(ex->worker, RING_STORE, 0, &ex->permit, iov, 3) == 0;
 }
 
-static bool push_whole(struct exchange *ex, const struct inflight_ticket *flight)
+static bool push_whole(struct exchange *ex, const struct fetch_permit *flight)
 {
     struct tee *s = ex->tee;
     s->record.body_len = s->total;
@@ -559,7 +559,7 @@ static bool push_whole(struct exchange *ex, const struct inflight_ticket *flight
     return tee_push(ex->worker, RING_STORE, 0, flight, iov, 3) == 0;
 }
 
-static bool push_end(struct exchange *ex, const struct inflight_ticket *flight)
+static bool push_end(struct exchange *ex, const struct fetch_permit *flight)
 {
     const struct tee *s = ex->tee;
     const struct iovec iov = {(void *)(uintptr_t)&s->total, sizeof s->total};
@@ -574,7 +574,7 @@ static bool end_part(struct exchange *ex)
     tee_body(ex, part->after, part->after_len);
     if (ex->tee && ex->tee->total == part->span.last - part->span.first + 1)
         return true;
-    tee_abort(ex, INFLIGHT_FAILED);
+    tee_abort(ex, FETCH_LOCK_FAILED);
     return false;
 }
 
@@ -586,7 +586,7 @@ void tee_end(struct exchange *ex)
     if (!s || (s->part && !end_part(ex)))
         return;
     const bool marks = s->names_len && !s->inherits;
-    const struct inflight_ticket *flight = marks ? NULL : &ex->ticket;
+    const struct fetch_permit *flight = marks ? NULL : &ex->permit;
     if (s->streaming && !push_chunk(ex))
         return;
     if (!(s->streaming ? push_end(ex, flight) : push_whole(ex, flight)) ||
@@ -599,7 +599,7 @@ void tee_end(struct exchange *ex)
                        ex->req.url, ex->req.url_len, POLICY_STORE, ex->worker->real_ms);
     if (ex->up)
         upstream_stores(ex->up, ex->req.url, ex->req.url_len);
-    ex->ticket = INFLIGHT_NONE; /* the keeper lands it after its commit */
+    ex->permit = FETCH_LOCK_NONE; /* the keeper lands it after its commit */
     if (ex->req.coding && tee_shrinks(ex))
         shrink_want(ex->worker, &s->record.key, ex->req.coding);
     tee_free(ex);

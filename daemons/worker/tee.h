@@ -12,7 +12,7 @@
 #define POLDER_WORKER_TEE_H
 #include "daemons/http/h1.h"
 #include "polder/cache.h"
-#include "polder/inflight.h"
+#include "polder/fetch_lock.h"
 #include "polder/ring.h"
 
 #include <stdbool.h>
@@ -32,8 +32,8 @@ struct worker;
 void tee_begin(struct exchange *ex, const struct h1_head *head);
 void tee_body(struct exchange *ex, const char *bytes, size_t len);
 void tee_end(struct exchange *ex);
-void tee_abort(struct exchange *ex, enum inflight_result result);
-void tee_land(struct exchange *ex, enum inflight_result result);
+void tee_abort(struct exchange *ex, enum fetch_lock_result result);
+void tee_land(struct exchange *ex, enum fetch_lock_result result);
 void tee_flush_aborts(struct worker *w);
 void tee_delete(struct worker *w, const struct cache_key *key);
 /* A newer answer has said that it must not be kept. */
@@ -44,7 +44,7 @@ bool tee_is_event_stream(const struct h1_head *head); /* text/event-stream */
 bool tee_vouches(const struct h1_head *head);
 /* A record for the keeper; 0 or -ENOSPC. flight: landed after its commit; NULL: none. */
 int tee_push(struct worker *w, enum ring_type type, uint64_t stream,
-             const struct inflight_ticket *flight, const struct iovec *iov, int n);
+             const struct fetch_permit *flight, const struct iovec *iov, int n);
 void tee_abort_stream(struct worker *w, uint64_t stream);
 void tee_free(struct exchange *ex);
 bool tee_outlives_client(const struct exchange *ex); /* goes on being stored without it */

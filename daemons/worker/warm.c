@@ -13,7 +13,7 @@
 #include "daemons/worker/miss.h"
 #include "daemons/worker/request.h"
 #include "daemons/worker/worker.h"
-#include "polder/inflight.h"
+#include "polder/fetch_lock.h"
 #include "polder/stats.h"
 
 #include <stdio.h>
@@ -30,7 +30,7 @@ struct warm_entry {
     char *head;
     uint32_t len;
     uint64_t look_ms;
-    struct inflight_ticket flight;
+    struct fetch_permit flight;
 };
 struct warm {
     struct worker *worker;
@@ -81,7 +81,7 @@ static void add(void *arg, const char *host, size_t host_len, const char *path)
     struct warm_entry *e = &warm->entry[warm->n];
     if (!(e->head = warm_head(host, host_len, path, &e->len)))
         return;
-    e->flight = INFLIGHT_NONE;
+    e->flight = FETCH_LOCK_NONE;
     warm->n++;
 }
 
@@ -116,12 +116,12 @@ static bool look(struct warm *warm, struct warm_entry *e)
     } else if (!room) {
         e->look_ms = 0;
     } else if (miss_collapsible(&r, &found)) {
-        const enum inflight_claim got = miss_ahead(&r, &found, &e->flight, NULL);
-        if (got == INFLIGHT_FULL)
-            e->flight = INFLIGHT_NONE;
+        const enum fetch_lock_claim got = miss_ahead(&r, &found, &e->flight, NULL);
+        if (got == FETCH_LOCK_FULL)
+            e->flight = FETCH_LOCK_NONE;
         else
             warm->flying++;
-        stats_add(w->stats, STATS_CACHE_REFRESHED, there && got == INFLIGHT_LEAD);
+        stats_add(w->stats, STATS_CACHE_REFRESHED, there && got == FETCH_LOCK_LEAD);
     }
     stored_copy_free(w, found.stale); /* if nobody took it */
     return !due || room || trouble;
@@ -135,10 +135,10 @@ static void forget_landed(struct warm *warm)
         struct warm_entry *e = &warm->entry[i];
         if (!e->flight.word)
             continue;
-        if (inflight_pending(w->shared->inflight, &e->flight, w->mono_ms))
+        if (fetch_lock_pending(w->shared->fetch_locks, &e->flight, w->mono_ms))
             flying++;
         else
-            e->flight = INFLIGHT_NONE;
+            e->flight = FETCH_LOCK_NONE;
     }
     warm->flying = flying;
 }

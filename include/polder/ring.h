@@ -11,7 +11,7 @@
  */
 #ifndef POLDER_RING_H
 #define POLDER_RING_H
-#include "polder/inflight.h"
+#include "polder/fetch_lock.h"
 #include "polder/shm.h"
 #include <stdbool.h>
 #include <sys/uio.h>
@@ -41,7 +41,7 @@ struct ring_record {
     uint32_t incarnation;          /* of the producer */
     uint32_t check;                /* low half of XXH3-64 of the payload */
     uint64_t stream;               /* BEGIN..END; 0 otherwise */
-    struct inflight_ticket flight; /* to land after the commit; word 0: none */
+    struct fetch_permit flight; /* to land after the commit; word 0: none */
 };
 _Static_assert(sizeof(struct ring_record) == 40, "wire format");
 

@@ -17,7 +17,7 @@ struct stats_slab;
 struct limit_table;
 struct limit_try_board;
 struct inval_page;
-struct inflight_table;
+struct fetch_lock_table;
 struct ring;
 struct config_region;
 struct history_ring;
@@ -50,7 +50,7 @@ struct shared {
     struct inval_page *inval;           /* file-backed: state_dir/inval.page */
     struct guard_page *guard;           /* file-backed: state_dir/guard.page */
     struct condition_table *conditions; /* file-backed: runtime_dir/conditions.page */
-    struct inflight_table *inflight;
+    struct fetch_lock_table *fetch_locks;
     _Atomic uint8_t *ref; /* [CACHE_SLOTS_MAX] uses of cached objects: polder/access_bits.h */
     struct cache_shared *cache;
     shared_client_row *clients;   /* [PROC_WORKER_SLOTS] */

@@ -20,7 +20,7 @@ enum shm_kind {
     SHM_STATS,
     SHM_LIMIT,
     SHM_INVAL,
-    SHM_INFLIGHT,
+    SHM_FETCH_LOCK,
     SHM_REF,
     SHM_RING,
     SHM_CONFIG,

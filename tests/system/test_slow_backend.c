@@ -9,7 +9,7 @@
 #include <string.h>
 
 #define CLIENTS  6
-#define LEASE_MS 10000 /* INFLIGHT_LEASE_MS */
+#define LEASE_MS 10000 /* FETCH_LOCK_LEASE_MS */
 
 static struct backend *backend;
 static struct house house;

@@ -13,7 +13,7 @@
 #include "polder/clock.h"
 #include "polder/conditions.h"
 #include "polder/config.h"
-#include "polder/inflight.h"
+#include "polder/fetch_lock.h"
 #include "polder/inval.h"
 #include "polder/log.h"
 #include "polder/process.h"
@@ -94,7 +94,7 @@ static RIG_UNUSED void rig_share(struct rig *r)
     const int flags = EFD_CLOEXEC | EFD_NONBLOCK;
     r->sh.proc = rig_map(sizeof *r->sh.proc);
     r->sh.stats = rig_map(sizeof *r->sh.stats * PROC_SLOTS);
-    r->sh.inflight = rig_map(inflight_table_size());
+    r->sh.fetch_locks = rig_map(fetch_lock_table_size());
     r->sh.ref = rig_map(CACHE_SLOTS_MAX);
     r->sh.cache = rig_map(sizeof *r->sh.cache);
     assert_int_equal(conditions_open(&r->conditions, NULL, CONDITIONS_OF_POLDERD), 0);
@@ -124,7 +124,7 @@ static RIG_UNUSED void rig_unshare(struct rig *r)
 {
     munmap(r->sh.proc, sizeof *r->sh.proc);
     munmap(r->sh.stats, sizeof *r->sh.stats * PROC_SLOTS);
-    munmap(r->sh.inflight, inflight_table_size());
+    munmap(r->sh.fetch_locks, fetch_lock_table_size());
     munmap(r->sh.ref, CACHE_SLOTS_MAX);
     munmap(r->sh.cache, sizeof *r->sh.cache);
     shm_close(&r->conditions);
@@ -296,19 +296,19 @@ static RIG_UNUSED struct cache_record rig_record(const struct rig *r, const char
 #define RIG_HEAD "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n"
 
 static RIG_UNUSED int rig_push(struct rig *r, unsigned ring, enum ring_type type, uint64_t stream,
-                               const struct inflight_ticket *flight, const struct iovec *iov, int n)
+                               const struct fetch_permit *flight, const struct iovec *iov, int n)
 {
     const struct ring_record head = {
         .type = (uint16_t)type,
         .incarnation = atomic_load(&r->sh.proc->slot[PROC_SLOT_WORKER0 + ring].incarnation),
         .stream = stream,
-        .flight = flight ? *flight : INFLIGHT_NONE,
+        .flight = flight ? *flight : FETCH_LOCK_NONE,
     };
     return ring_push(r->sh.ring[ring], &head, iov, n, r->sh.keeper_event);
 }
 
 static RIG_UNUSED int rig_store_record(struct rig *r, unsigned ring,
-                                       const struct inflight_ticket *flight,
+                                       const struct fetch_permit *flight,
                                        struct cache_record *record, const char *url, char *body,
                                        size_t len)
 {

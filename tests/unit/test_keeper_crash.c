@@ -497,14 +497,14 @@ static void a_store_that_kills_is_given_up_and_readers_follow(void **state)
     assert_true(rig_logged(&r, "the cache is off"));
     assert_true(rig_raised(&r, COND_STORE_OFF));
     assert_int_equal(rig_gauge(&r, STATS_GAUGE_CACHE_READY), 0);
-    struct inflight_ticket ticket;
+    struct fetch_permit permit;
     struct cache_record record = rig_record(&r, "h/off", 1, RIG_HEAD);
-    assert_int_equal(inflight_claim(r.sh.inflight, &record.key, 0, 1, clock_mono_ms(), &ticket),
-                     INFLIGHT_LEAD);
+    assert_int_equal(fetch_lock_claim(r.sh.fetch_locks, &record.key, 0, 1, clock_mono_ms(), &permit),
+                     FETCH_LOCK_LEAD);
     char body[10];
-    rig_store_record(&r, 0, &ticket, &record, "h/off", body, sizeof body);
-    rig_wait(!inflight_pending(r.sh.inflight, &ticket, clock_mono_ms()));
-    assert_true(inflight_is_noshare(r.sh.inflight, &record.key, clock_mono_ms()));
+    rig_store_record(&r, 0, &permit, &record, "h/off", body, sizeof body);
+    rig_wait(!fetch_lock_pending(r.sh.fetch_locks, &permit, clock_mono_ms()));
+    assert_true(fetch_lock_is_noshare(r.sh.fetch_locks, &record.key, clock_mono_ms()));
     assert_int_equal(rig_look(&r, "h/off"), 0);
     /* and prefixes can be invalidated for ever, though there is nothing to sweep */
     uint64_t seq;

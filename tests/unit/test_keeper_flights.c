@@ -22,18 +22,18 @@ static void event_empty(int fd)
 }
 
 /* As of then: no lease runs out. */
-static unsigned pending(const struct rig *r, const struct inflight_ticket *ticket, uint64_t now_ms)
+static unsigned pending(const struct rig *r, const struct fetch_permit *permit, uint64_t now_ms)
 {
     unsigned n = 0;
     for (unsigned i = 0; i < FLIGHTS; i++)
-        n += inflight_pending(r->sh.inflight, &ticket[i], now_ms);
+        n += fetch_lock_pending(r->sh.fetch_locks, &permit[i], now_ms);
     return n;
 }
 
 static void all_flights_land_although_the_keeper_dies_among_them(void **state)
 {
     struct rig r;
-    struct inflight_ticket ticket[FLIGHTS], waits;
+    struct fetch_permit permit[FLIGHTS], waits;
     char url[32], body[300];
     const uint64_t now_ms = clock_mono_ms();
     (void)state;
@@ -43,20 +43,20 @@ static void all_flights_land_although_the_keeper_dies_among_them(void **state)
     for (unsigned i = 0; i < FLIGHTS; i++) {
         snprintf(url, sizeof url, "h/flight%u", i);
         struct cache_record record = rig_record(&r, url, 1, RIG_HEAD);
-        assert_int_equal(inflight_claim(r.sh.inflight, &record.key, 0, 1, now_ms, &ticket[i]),
-                         INFLIGHT_LEAD);
-        assert_int_equal(inflight_claim(r.sh.inflight, &record.key, 1, 1, now_ms, &waits),
-                         INFLIGHT_WAIT);
+        assert_int_equal(fetch_lock_claim(r.sh.fetch_locks, &record.key, 0, 1, now_ms, &permit[i]),
+                         FETCH_LOCK_LEAD);
+        assert_int_equal(fetch_lock_claim(r.sh.fetch_locks, &record.key, 1, 1, now_ms, &waits),
+                         FETCH_LOCK_WAIT);
         rig_body(url, 1, body, sizeof body);
-        assert_int_equal(rig_store_record(&r, 0, &ticket[i], &record, url, body, sizeof body), 0);
+        assert_int_equal(rig_store_record(&r, 0, &permit[i], &record, url, body, sizeof body), 0);
     }
     event_fill(r.sh.worker_event[1]);
     kill(r.keeper, SIGCONT);
-    rig_wait(pending(&r, ticket, now_ms) == FLIGHTS - 1);
+    rig_wait(pending(&r, permit, now_ms) == FLIGHTS - 1);
     rig_kill(&r);
     event_empty(r.sh.worker_event[1]);
     rig_start(&r);
-    rig_wait(pending(&r, ticket, now_ms) == 0);
+    rig_wait(pending(&r, permit, now_ms) == 0);
     for (unsigned i = 0; i < FLIGHTS; i++) {
         snprintf(url, sizeof url, "h/flight%u", i);
         assert_int_equal(rig_look(&r, url), 1);
@@ -69,7 +69,7 @@ static void all_flights_land_although_the_keeper_dies_among_them(void **state)
 static void one_batch_does_not_evict_all_that_is_too_much(void **state)
 {
     struct rig r;
-    struct inflight_ticket ticket, waits;
+    struct fetch_permit permit, waits;
     char url[32], body[100];
     const uint64_t now_ms = clock_mono_ms();
     (void)state;
@@ -83,10 +83,10 @@ static void one_batch_does_not_evict_all_that_is_too_much(void **state)
     kill(r.keeper, SIGSTOP);
     rig_limits(&r, 10, 64 * MIB);
     struct cache_record record = rig_record(&r, "h/next", 1, RIG_HEAD);
-    inflight_claim(r.sh.inflight, &record.key, 0, 1, now_ms, &ticket);
-    inflight_claim(r.sh.inflight, &record.key, 1, 1, now_ms, &waits);
+    fetch_lock_claim(r.sh.fetch_locks, &record.key, 0, 1, now_ms, &permit);
+    fetch_lock_claim(r.sh.fetch_locks, &record.key, 1, 1, now_ms, &waits);
     rig_body("h/next", 1, body, sizeof body);
-    rig_store_record(&r, 0, &ticket, &record, "h/next", body, sizeof body);
+    rig_store_record(&r, 0, &permit, &record, "h/next", body, sizeof body);
     event_fill(r.sh.worker_event[1]); /* it gets as far as landing the flight */
     kill(r.keeper, SIGCONT);
     rig_wait(rig_look(&r, "h/next") == 1);

@@ -6,7 +6,7 @@
 #include "daemons/master/master.h"
 #include "polder/cache.h"
 #include "polder/clock.h"
-#include "polder/inflight.h"
+#include "polder/fetch_lock.h"
 #include "polder/stats.h"
 #include <arpa/inet.h>
 #include <errno.h>
@@ -112,7 +112,7 @@ static void hold_or_look(const struct process *p)
     struct stats_slab *stats = &p->shared->stats[p->slot];
     struct proc_slot *slot = &p->shared->proc->slot[p->slot];
     _Atomic uint64_t *pin = p->shared->cache->pin[p->slot - PROC_SLOT_WORKER0];
-    struct inflight_ticket ticket;
+    struct fetch_permit permit;
     if (p->incarnation > 1 &&
         (stats->gauge[STATS_GAUGE_CONNECTIONS_OPEN] || pin[CACHE_PINS - 1] || slot->connections ||
          slot->reader_pid || slot->holding || stats->counter[STATS_REQUESTS] != 11))
@@ -123,8 +123,8 @@ static void hold_or_look(const struct process *p)
     slot->connections = 7;
     slot->reader_pid = (uint32_t)getpid();
     slot->holding = 1;
-    if (inflight_claim(p->shared->inflight, &key, p->slot - PROC_SLOT_WORKER0, p->incarnation, 1,
-                       &ticket) != INFLIGHT_LEAD)
+    if (fetch_lock_claim(p->shared->fetch_locks, &key, p->slot - PROC_SLOT_WORKER0, p->incarnation, 1,
+                       &permit) != FETCH_LOCK_LEAD)
         _exit(96);
 }
 

@@ -2,7 +2,7 @@
 /* What all processes share is made whole, and each one shows its name. */
 #include "polder/process.h"
 #include "polder/cache.h"
-#include "polder/inflight.h"
+#include "polder/fetch_lock.h"
 #include "polder/inval.h"
 #include "polder/ring.h"
 #include "polder/stats.h"

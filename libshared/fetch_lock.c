@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * inflight: the table of fetches under way.
+ * fetch_locks: the table of fetches under way.
  *
  * A key may fly in any of the WINDOW slots that follow its hash. word tells it all:
  *
@@ -12,10 +12,10 @@
  * the other back to 0, whose compare-and-swap to LEADING then fails. So one leads, never two, and
  * nobody waits for a lock. The nonce tells two flights of one worker and key apart.
  *
- * What a death leaves: a word (inflight_reap frees it), a bit of a dead waiter (an eventfd write
+ * What a death leaves: a word (fetch_lock_reap frees it), a bit of a dead waiter (an eventfd write
  * for its successor, harmless), waiters of a free slot (reap wakes them; the lease bounds it).
  */
-#include "polder/inflight.h"
+#include "polder/fetch_lock.h"
 #include "polder/cache.h"
 #include <errno.h>
 #include <string.h>
@@ -38,7 +38,7 @@
 #define TAG_SHIFT     32
 #define ANSWERED      (UINT32_C(1) << 31)
 
-struct inflight_slot {
+struct fetch_lock_slot {
     _Alignas(64) _Atomic uint64_t word;
     _Atomic uint64_t waiters[2]; /* a bit a worker slot: whose eventfd to write on landing */
     _Atomic uint64_t lease;      /* end of the lease, mono ms << 11 | nonce of its flight */
@@ -47,23 +47,23 @@ struct inflight_slot {
     /* tag << 32 | until, mono ms / 256: an answer for that tag could not be shared */
     _Atomic uint64_t noshare[NOSHARE_MEMORY];
 };
-_Static_assert(sizeof(struct inflight_slot) == 64, "a cache line");
+_Static_assert(sizeof(struct fetch_lock_slot) == 64, "a cache line");
 
-struct inflight_table {
+struct fetch_lock_table {
     struct shm_header header;
-    struct inflight_slot slot[INFLIGHT_SLOTS];
+    struct fetch_lock_slot slot[FETCH_LOCK_SLOTS];
 };
 
-size_t inflight_table_size(void)
+size_t fetch_lock_table_size(void)
 {
-    return sizeof(struct inflight_table);
+    return sizeof(struct fetch_lock_table);
 }
 
-uint64_t inflight_table_layout(void)
+uint64_t fetch_lock_table_layout(void)
 {
-    return (uint64_t)sizeof(struct inflight_table) << 24 |
-           offsetof(struct inflight_slot, noshare) << 16 |
-           offsetof(struct inflight_slot, lease) << 8 | NONCE_SHIFT;
+    return (uint64_t)sizeof(struct fetch_lock_table) << 24 |
+           offsetof(struct fetch_lock_slot, noshare) << 16 |
+           offsetof(struct fetch_lock_slot, lease) << 8 | NONCE_SHIFT;
 }
 
 static uint64_t word_tag(uint64_t word)
@@ -81,7 +81,7 @@ static uint32_t key_home(const struct cache_key *key)
 {
     uint32_t v;
     memcpy(&v, key->hash, sizeof v);
-    return v % INFLIGHT_SLOTS;
+    return v % FETCH_LOCK_SLOTS;
 }
 
 static uint64_t key_tag(const struct cache_key *key)
@@ -91,17 +91,17 @@ static uint64_t key_tag(const struct cache_key *key)
     return v;
 }
 
-static struct inflight_slot *window_slot(struct inflight_table *table, uint32_t home, uint32_t i)
+static struct fetch_lock_slot *window_slot(struct fetch_lock_table *table, uint32_t home, uint32_t i)
 {
-    return &table->slot[(home + i) % INFLIGHT_SLOTS];
+    return &table->slot[(home + i) % FETCH_LOCK_SLOTS];
 }
 
-static uint32_t slot_index(const struct inflight_table *table, const struct inflight_slot *slot)
+static uint32_t slot_index(const struct fetch_lock_table *table, const struct fetch_lock_slot *slot)
 {
     return (uint32_t)(slot - table->slot);
 }
 
-static void waiters_wake(struct inflight_slot *slot, const int *worker_events)
+static void waiters_wake(struct fetch_lock_slot *slot, const int *worker_events)
 {
     const uint64_t one = 1;
     for (unsigned half = 0; half < 2; half++) {
@@ -120,13 +120,13 @@ static void waiters_wake(struct inflight_slot *slot, const int *worker_events)
 /* Those who wait for a flight that was taken back are woken by its winner. Their bits stay where
  * they are as well: the slot may already carry another flight, and a wake-up too many is harmless
  * where one too few is not. */
-static void waiters_share(struct inflight_slot *from, struct inflight_slot *to)
+static void waiters_share(struct fetch_lock_slot *from, struct fetch_lock_slot *to)
 {
     for (unsigned half = 0; half < 2; half++)
         atomic_fetch_or(&to->waiters[half], atomic_load(&from->waiters[half]));
 }
 
-static bool lease_expired(const struct inflight_slot *slot, uint64_t word, uint64_t now_ms)
+static bool lease_expired(const struct fetch_lock_slot *slot, uint64_t word, uint64_t now_ms)
 {
     const uint64_t lease = atomic_load(&slot->lease);
     /* Another nonce: the leader has not written its own lease yet. */
@@ -135,18 +135,18 @@ static bool lease_expired(const struct inflight_slot *slot, uint64_t word, uint6
 
 static uint64_t lease_of(uint64_t word, uint64_t now_ms)
 {
-    return (now_ms + INFLIGHT_LEASE_MS) << 11 | ((word >> NONCE_SHIFT) & NONCE_MASK);
+    return (now_ms + FETCH_LOCK_LEASE_MS) << 11 | ((word >> NONCE_SHIFT) & NONCE_MASK);
 }
 
 /* The slot where the key flies, or NULL with the first free one in *vacant (NULL: none).
  * Flights whose lease has run out are landed on the way. */
-static struct inflight_slot *window_find(struct inflight_table *table, uint32_t home, uint64_t tag,
+static struct fetch_lock_slot *window_find(struct fetch_lock_table *table, uint32_t home, uint64_t tag,
                                          uint64_t now_ms, uint64_t *word,
-                                         struct inflight_slot **vacant)
+                                         struct fetch_lock_slot **vacant)
 {
     *vacant = NULL;
     for (uint32_t i = 0; i < WINDOW; i++) {
-        struct inflight_slot *slot = window_slot(table, home, i);
+        struct fetch_lock_slot *slot = window_slot(table, home, i);
         uint64_t seen = atomic_load(&slot->word);
         if (seen && lease_expired(slot, seen, now_ms)) {
             atomic_compare_exchange_strong(&slot->word, &seen, 0);
@@ -163,12 +163,12 @@ static struct inflight_slot *window_find(struct inflight_table *table, uint32_t 
 }
 
 /* The second look of a claimer: true if no other flight of the key stands against it. */
-static bool window_settle(struct inflight_table *table, uint32_t home, struct inflight_slot *mine,
+static bool window_settle(struct fetch_lock_table *table, uint32_t home, struct fetch_lock_slot *mine,
                           uint64_t tag)
 {
     bool below = true; /* slots before mine in the window: they win among CLAIMED ones */
     for (uint32_t i = 0; i < WINDOW; i++) {
-        struct inflight_slot *slot = window_slot(table, home, i);
+        struct fetch_lock_slot *slot = window_slot(table, home, i);
         if (slot == mine) {
             below = false;
             continue;
@@ -187,8 +187,8 @@ static bool window_settle(struct inflight_table *table, uint32_t home, struct in
 }
 
 /* One try to lead from a vacant slot. */
-static bool slot_lead(struct inflight_table *table, uint32_t home, struct inflight_slot *slot,
-                      uint64_t identity, uint64_t now_ms, struct inflight_ticket *ticket)
+static bool slot_lead(struct fetch_lock_table *table, uint32_t home, struct fetch_lock_slot *slot,
+                      uint64_t identity, uint64_t now_ms, struct fetch_permit *permit)
 {
     const uint64_t nonce = atomic_fetch_add(&slot->flights, 1) & NONCE_MASK;
     const uint64_t claimed = identity | nonce << NONCE_SHIFT | STATE_CLAIMED;
@@ -200,7 +200,7 @@ static bool slot_lead(struct inflight_table *table, uint32_t home, struct inflig
     expected = claimed;
     if (window_settle(table, home, slot, word_tag(identity)) &&
         atomic_compare_exchange_strong(&slot->word, &expected, leading)) {
-        *ticket = (struct inflight_ticket){leading, slot_index(table, slot)};
+        *permit = (struct fetch_permit){leading, slot_index(table, slot)};
         return true;
     }
     /* Lost. Whoever began to wait here is sent to the winner, wherever in the window it is; if it
@@ -208,23 +208,23 @@ static bool slot_lead(struct inflight_table *table, uint32_t home, struct inflig
     expected = claimed;
     atomic_compare_exchange_strong(&slot->word, &expected, 0);
     uint64_t word;
-    struct inflight_slot *vacant;
-    struct inflight_slot *winner =
+    struct fetch_lock_slot *vacant;
+    struct fetch_lock_slot *winner =
         window_find(table, home, word_tag(identity), now_ms, &word, &vacant);
     if (winner && winner != slot)
         waiters_share(slot, winner);
     return false;
 }
 
-static bool waiter_register(struct inflight_slot *slot, uint64_t word, uint32_t worker)
+static bool waiter_register(struct fetch_lock_slot *slot, uint64_t word, uint32_t worker)
 {
     atomic_fetch_or(&slot->waiters[worker / 64], UINT64_C(1) << worker % 64);
     return word_same(atomic_load(&slot->word), word);
 }
 
-enum inflight_claim inflight_claim(struct inflight_table *table, const struct cache_key *key,
+enum fetch_lock_claim fetch_lock_claim(struct fetch_lock_table *table, const struct cache_key *key,
                                    uint32_t worker, uint32_t incarnation, uint64_t now_ms,
-                                   struct inflight_ticket *ticket)
+                                   struct fetch_permit *permit)
 {
     const uint32_t home = key_home(key);
     const uint64_t tag = key_tag(key);
@@ -232,56 +232,56 @@ enum inflight_claim inflight_claim(struct inflight_table *table, const struct ca
                               (worker & WORKER_MASK) << WORKER_SHIFT;
     for (int tries = 0; tries < CLAIM_TRIES; tries++) {
         uint64_t word;
-        struct inflight_slot *vacant;
-        struct inflight_slot *slot = window_find(table, home, tag, now_ms, &word, &vacant);
+        struct fetch_lock_slot *vacant;
+        struct fetch_lock_slot *slot = window_find(table, home, tag, now_ms, &word, &vacant);
         if (slot) {
             if (!waiter_register(slot, word, worker))
                 continue;
-            *ticket = (struct inflight_ticket){word, slot_index(table, slot)};
-            return INFLIGHT_WAIT;
+            *permit = (struct fetch_permit){word, slot_index(table, slot)};
+            return FETCH_LOCK_WAIT;
         }
         if (!vacant)
             break;
-        if (slot_lead(table, home, vacant, identity, now_ms, ticket))
-            return INFLIGHT_LEAD;
+        if (slot_lead(table, home, vacant, identity, now_ms, permit))
+            return FETCH_LOCK_LEAD;
     }
-    *ticket = INFLIGHT_NONE;
-    return INFLIGHT_FULL;
+    *permit = FETCH_LOCK_NONE;
+    return FETCH_LOCK_FULL;
 }
 
-bool inflight_join(struct inflight_table *table, const struct cache_key *key, uint32_t worker,
-                   uint64_t now_ms, struct inflight_ticket *ticket)
+bool fetch_lock_join(struct fetch_lock_table *table, const struct cache_key *key, uint32_t worker,
+                   uint64_t now_ms, struct fetch_permit *permit)
 {
     for (int tries = 0; tries < CLAIM_TRIES; tries++) {
         uint64_t word;
-        struct inflight_slot *vacant;
-        struct inflight_slot *slot =
+        struct fetch_lock_slot *vacant;
+        struct fetch_lock_slot *slot =
             window_find(table, key_home(key), key_tag(key), now_ms, &word, &vacant);
         if (!slot)
             break;
         if (waiter_register(slot, word, worker)) {
-            *ticket = (struct inflight_ticket){word, slot_index(table, slot)};
+            *permit = (struct fetch_permit){word, slot_index(table, slot)};
             return true;
         }
     }
-    *ticket = INFLIGHT_NONE;
+    *permit = FETCH_LOCK_NONE;
     return false;
 }
 
-static struct inflight_slot *ticket_slot(struct inflight_table *table,
-                                         const struct inflight_ticket *ticket)
+static struct fetch_lock_slot *ticket_slot(struct fetch_lock_table *table,
+                                         const struct fetch_permit *permit)
 {
-    return ticket->slot < INFLIGHT_SLOTS && ticket->word ? &table->slot[ticket->slot] : NULL;
+    return permit->slot < FETCH_LOCK_SLOTS && permit->word ? &table->slot[permit->slot] : NULL;
 }
 
-bool inflight_pending(struct inflight_table *table, const struct inflight_ticket *ticket,
+bool fetch_lock_pending(struct fetch_lock_table *table, const struct fetch_permit *permit,
                       uint64_t now_ms)
 {
-    struct inflight_slot *slot = ticket_slot(table, ticket);
+    struct fetch_lock_slot *slot = ticket_slot(table, permit);
     if (!slot)
         return false;
     uint64_t word = atomic_load(&slot->word);
-    if (!word_same(word, ticket->word))
+    if (!word_same(word, permit->word))
         return false;
     if (!lease_expired(slot, word, now_ms))
         return true;
@@ -290,36 +290,36 @@ bool inflight_pending(struct inflight_table *table, const struct inflight_ticket
     return false;
 }
 
-bool inflight_wait_again(struct inflight_table *table, const struct inflight_ticket *ticket,
+bool fetch_lock_wait_again(struct fetch_lock_table *table, const struct fetch_permit *permit,
                          uint32_t worker)
 {
-    struct inflight_slot *slot = ticket_slot(table, ticket);
-    return slot && waiter_register(slot, ticket->word, worker);
+    struct fetch_lock_slot *slot = ticket_slot(table, permit);
+    return slot && waiter_register(slot, permit->word, worker);
 }
 
-bool inflight_is_awaited(struct inflight_table *table, const struct inflight_ticket *ticket)
+bool fetch_lock_is_awaited(struct fetch_lock_table *table, const struct fetch_permit *permit)
 {
-    const struct inflight_slot *slot = ticket_slot(table, ticket);
-    return slot && word_same(atomic_load(&slot->word), ticket->word) &&
+    const struct fetch_lock_slot *slot = ticket_slot(table, permit);
+    return slot && word_same(atomic_load(&slot->word), permit->word) &&
            (atomic_load(&slot->waiters[0]) || atomic_load(&slot->waiters[1]));
 }
 
-void inflight_renew(struct inflight_table *table, const struct inflight_ticket *ticket,
+void fetch_lock_renew(struct fetch_lock_table *table, const struct fetch_permit *permit,
                     uint64_t now_ms)
 {
-    struct inflight_slot *slot = ticket_slot(table, ticket);
-    if (!slot || !word_same(atomic_load(&slot->word), ticket->word))
+    struct fetch_lock_slot *slot = ticket_slot(table, permit);
+    if (!slot || !word_same(atomic_load(&slot->word), permit->word))
         return;
     uint64_t lease = atomic_load(&slot->lease);
-    const uint64_t renewed = lease_of(ticket->word, now_ms);
+    const uint64_t renewed = lease_of(permit->word, now_ms);
     if ((lease & NONCE_MASK) == (renewed & NONCE_MASK)) /* else it is another flight's by now */
         atomic_compare_exchange_strong(&slot->lease, &lease, renewed);
 }
 
-void inflight_hand_over(struct inflight_table *table, const struct inflight_ticket *ticket,
+void fetch_lock_hand_over(struct fetch_lock_table *table, const struct fetch_permit *permit,
                         uint64_t now_ms)
 {
-    inflight_renew(table, ticket, now_ms + INFLIGHT_STORE_MS - INFLIGHT_LEASE_MS);
+    fetch_lock_renew(table, permit, now_ms + FETCH_LOCK_STORE_MS - FETCH_LOCK_LEASE_MS);
 }
 
 static uint32_t nonce_of(uint64_t word)
@@ -327,17 +327,17 @@ static uint32_t nonce_of(uint64_t word)
     return (uint32_t)(word >> NONCE_SHIFT & NONCE_MASK);
 }
 
-void inflight_note_answer(struct inflight_table *table, const struct inflight_ticket *ticket)
+void fetch_lock_note_answer(struct fetch_lock_table *table, const struct fetch_permit *permit)
 {
-    struct inflight_slot *slot = ticket_slot(table, ticket);
-    if (slot && word_same(atomic_load(&slot->word), ticket->word))
-        atomic_store(&slot->answered, ANSWERED | nonce_of(ticket->word));
+    struct fetch_lock_slot *slot = ticket_slot(table, permit);
+    if (slot && word_same(atomic_load(&slot->word), permit->word))
+        atomic_store(&slot->answered, ANSWERED | nonce_of(permit->word));
 }
 
-bool inflight_is_silent(struct inflight_table *table, const struct inflight_ticket *ticket)
+bool fetch_lock_is_silent(struct fetch_lock_table *table, const struct fetch_permit *permit)
 {
-    struct inflight_slot *slot = ticket_slot(table, ticket);
-    return slot && atomic_load(&slot->answered) != (ANSWERED | nonce_of(ticket->word));
+    struct fetch_lock_slot *slot = ticket_slot(table, permit);
+    return slot && atomic_load(&slot->answered) != (ANSWERED | nonce_of(permit->word));
 }
 
 static uint64_t noshare_until(uint64_t entry)
@@ -346,7 +346,7 @@ static uint64_t noshare_until(uint64_t entry)
 }
 
 /* Remembers the tag in the entry that has it already, or in the one that ends soonest. */
-static void noshare_remember(struct inflight_slot *slot, uint64_t tag, uint64_t until_ms)
+static void noshare_remember(struct fetch_lock_slot *slot, uint64_t tag, uint64_t until_ms)
 {
     unsigned victim = 0;
     uint64_t soonest = UINT64_MAX;
@@ -364,31 +364,31 @@ static void noshare_remember(struct inflight_slot *slot, uint64_t tag, uint64_t 
     atomic_store(&slot->noshare[victim], tag << 32 | ((until_ms >> 8) & UINT32_MAX));
 }
 
-void inflight_land(struct inflight_table *table, const struct inflight_ticket *ticket,
-                   enum inflight_result result, const int *worker_events)
+void fetch_lock_release(struct fetch_lock_table *table, const struct fetch_permit *permit,
+                   enum fetch_lock_result result, const int *worker_events)
 {
-    struct inflight_slot *slot = ticket_slot(table, ticket);
+    struct fetch_lock_slot *slot = ticket_slot(table, permit);
     if (!slot)
         return;
     uint64_t word = atomic_load(&slot->word);
-    if (!word_same(word, ticket->word))
+    if (!word_same(word, permit->word))
         return;
-    if (result == INFLIGHT_NOSHARE) {
+    if (result == FETCH_LOCK_NOSHARE) {
         /* The lease was written from the leader's clock: no need to ask for the time here. */
         const uint64_t lease_ms = atomic_load(&slot->lease) >> 11;
-        noshare_remember(slot, word_tag(word), lease_ms - INFLIGHT_LEASE_MS + NOSHARE_MS);
+        noshare_remember(slot, word_tag(word), lease_ms - FETCH_LOCK_LEASE_MS + NOSHARE_MS);
     }
     if (atomic_compare_exchange_strong(&slot->word, &word, 0))
         waiters_wake(slot, worker_events);
 }
 
-uint64_t inflight_noshare_ms(struct inflight_table *table, const struct cache_key *key,
+uint64_t fetch_lock_noshare_ms(struct fetch_lock_table *table, const struct cache_key *key,
                              uint64_t now_ms)
 {
     const uint32_t home = key_home(key);
     const uint64_t tag = key_tag(key);
     for (uint32_t i = 0; i < WINDOW; i++) {
-        struct inflight_slot *slot = window_slot(table, home, i);
+        struct fetch_lock_slot *slot = window_slot(table, home, i);
         for (unsigned m = 0; m < NOSHARE_MEMORY; m++) {
             const uint64_t entry = atomic_load_explicit(&slot->noshare[m], memory_order_relaxed);
             if (entry && entry >> 32 == tag && now_ms < noshare_until(entry))
@@ -398,16 +398,16 @@ uint64_t inflight_noshare_ms(struct inflight_table *table, const struct cache_ke
     return 0;
 }
 
-bool inflight_is_noshare(struct inflight_table *table, const struct cache_key *key, uint64_t now_ms)
+bool fetch_lock_is_noshare(struct fetch_lock_table *table, const struct cache_key *key, uint64_t now_ms)
 {
-    return inflight_noshare_ms(table, key, now_ms) > 0;
+    return fetch_lock_noshare_ms(table, key, now_ms) > 0;
 }
 
-bool inflight_is_flying(struct inflight_table *table, const struct cache_key *key, uint64_t now_ms)
+bool fetch_lock_is_flying(struct fetch_lock_table *table, const struct cache_key *key, uint64_t now_ms)
 {
     const uint32_t home = key_home(key);
     for (uint32_t i = 0; i < WINDOW; i++) {
-        const struct inflight_slot *slot = window_slot(table, home, i);
+        const struct fetch_lock_slot *slot = window_slot(table, home, i);
         const uint64_t word = atomic_load(&slot->word);
         if (word && word_tag(word) == key_tag(key) && !lease_expired(slot, word, now_ms))
             return true;
@@ -415,11 +415,11 @@ bool inflight_is_flying(struct inflight_table *table, const struct cache_key *ke
     return false;
 }
 
-void inflight_reap(struct inflight_table *table, uint32_t worker, uint32_t incarnation,
+void fetch_lock_reap(struct fetch_lock_table *table, uint32_t worker, uint32_t incarnation,
                    const int *worker_events)
 {
-    for (uint32_t i = 0; i < INFLIGHT_SLOTS; i++) {
-        struct inflight_slot *slot = &table->slot[i];
+    for (uint32_t i = 0; i < FETCH_LOCK_SLOTS; i++) {
+        struct fetch_lock_slot *slot = &table->slot[i];
         uint64_t word = atomic_load(&slot->word);
         if (word && ((word >> WORKER_SHIFT) & WORKER_MASK) == worker &&
             ((word >> INC_SHIFT) & INC_MASK) == (incarnation & INC_MASK))
