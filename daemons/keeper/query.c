@@ -12,7 +12,7 @@
 #include "polder/log.h"
 #include "polder/url.h"
 #include "polder/access_bits.h"
-#include "polder/verdict.h"
+#include "polder/cache_status.h"
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -74,7 +74,7 @@ static void put_common(const struct keeper *k, struct rpc_out *o, const struct c
     rpc_out_u64(o, "bytes", r->body_len);
     rpc_out_u64(o, "age",
                 r->age_s + (now_ms > r->received_ms ? (now_ms - r->received_ms) / 1000 : 0));
-    rpc_out_f64(o, "ttl", (double)verdict_ttl_s(r, state == INVAL_SOFT, now_ms));
+    rpc_out_f64(o, "ttl", (double)cache_status_ttl_s(r, state == INVAL_SOFT, now_ms));
     rpc_out_u64(o, "stale_while_revalidate", seconds_left(r->swr_until_ms, now_ms));
     rpc_out_u64(o, "stale_if_error", seconds_left(r->sie_until_ms, now_ms));
     const uint8_t uses = atomic_load_explicit(&k->shared->ref[r->slot], memory_order_relaxed);

@@ -13,7 +13,7 @@
 #include "polder/route.h"
 #include "polder/url.h"
 #include "polder/access_bits.h"
-#include "polder/verdict.h"
+#include "polder/cache_status.h"
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -170,8 +170,8 @@ static void next_hit(const struct keeper *k, const struct job *j, const struct j
                      const char *why, struct next *out)
 {
     const bool soft = x->state == INVAL_SOFT;
-    const int64_t ttl_s = verdict_ttl_s(x->r, soft, k->real_ms);
-    const char *detail = verdict_detail(x->r, soft, j->route.interval_ms, k->real_ms);
+    const int64_t ttl_s = cache_status_ttl_s(x->r, soft, k->real_ms);
+    const char *detail = cache_status_detail(x->r, soft, j->route.interval_ms, k->real_ms);
     snprintf(out->status, sizeof out->status, "hit; ttl=%" PRId64 "%s%s", ttl_s,
              detail ? "; detail=" : "", detail ? detail : "");
     if (!detail)

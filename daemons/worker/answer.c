@@ -19,7 +19,7 @@
 #include "polder/policy.h"
 #include "polder/problem.h"
 #include "polder/stats.h"
-#include "polder/verdict.h"
+#include "polder/cache_status.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -117,8 +117,8 @@ static void put_cache_status(struct h1_out *o, const struct worker *w, const str
         h1_puts(o, response_fwd_name((enum fwd_reason)a->r->waited_fwd));
         h1_puts(o, "; collapsed");
     } else {
-        const int64_t ttl_s = verdict_ttl_s(rec, a->soft, w->real_ms);
-        const char *detail = verdict_detail(rec, a->soft, request_interval_ms(a->r), w->real_ms);
+        const int64_t ttl_s = cache_status_ttl_s(rec, a->soft, w->real_ms);
+        const char *detail = cache_status_detail(rec, a->soft, request_interval_ms(a->r), w->real_ms);
         h1_put(o, ttl_s < 0 ? "hit; ttl=-" : "hit; ttl=", ttl_s < 0 ? 10 : 9);
         h1_put_u64(o, (uint64_t)(ttl_s < 0 ? -ttl_s : ttl_s));
         if (detail) {
@@ -246,7 +246,7 @@ static const char *cache_word(const struct worker *w, const struct answer *a)
     if (a->r->collapsed)
         return "collapsed";
     const char *detail =
-        verdict_detail(a->view->record, a->soft, request_interval_ms(a->r), w->real_ms);
+        cache_status_detail(a->view->record, a->soft, request_interval_ms(a->r), w->real_ms);
     return detail && strncmp(detail, "stale", 5) == 0 ? "stale" : "hit";
 }
 

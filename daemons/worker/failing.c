@@ -14,7 +14,7 @@
 #include "daemons/worker/request.h"
 #include "daemons/worker/worker.h"
 #include "polder/inval.h"
-#include "polder/verdict.h"
+#include "polder/cache_status.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -66,7 +66,7 @@ bool failing_answer(const struct request *r, struct stored_copy *copy)
     const bool soft = state_since(w, &copy->view, rec->fetch_seq) == INVAL_SOFT;
     if (!r->collapsed)
         snprintf(status, sizeof status, "hit; ttl=%" PRId64 "; detail=stale-if-error",
-                 verdict_ttl_s(rec, soft, w->real_ms));
+                 cache_status_ttl_s(rec, soft, w->real_ms));
     stats_add(w->stats, STATS_CACHE_STALE, 1);
     answer_copy(r, copy, status);
     return true;

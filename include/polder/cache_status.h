@@ -3,14 +3,14 @@
  * verdict: what Cache-Status (RFC 9211) says of an answer from the store: in one place for workers,
  * which say it, and for `cache why`, which foretells it.
  */
-#ifndef POLDER_VERDICT_H
-#define POLDER_VERDICT_H
+#ifndef POLDER_CACHE_STATUS_H
+#define POLDER_CACHE_STATUS_H
 #include "polder/cache.h"
 
 /* The parameter ttl: whole seconds that it is fresh for; negative: stale for so long. soft: an
  * invalidation has ended its freshness. */
-int64_t verdict_ttl_s(const struct cache_record *record, bool soft, uint64_t now_ms);
+int64_t cache_status_ttl_s(const struct cache_record *record, bool soft, uint64_t now_ms);
 /* The parameter detail of an answer that is not fresh: why it may be given. NULL: it is fresh. */
-const char *verdict_detail(const struct cache_record *record, bool soft, uint64_t min_interval_ms,
+const char *cache_status_detail(const struct cache_record *record, bool soft, uint64_t min_interval_ms,
                            uint64_t now_ms);
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* verdict: see verdict.h. */
-#include "polder/verdict.h"
+#include "polder/cache_status.h"
 
-int64_t verdict_ttl_s(const struct cache_record *record, bool soft, uint64_t now_ms)
+int64_t cache_status_ttl_s(const struct cache_record *record, bool soft, uint64_t now_ms)
 {
     if (record->fresh_until_ms > now_ms)
         return soft ? 0 : (int64_t)((record->fresh_until_ms - now_ms) / 1000);
@@ -10,7 +10,7 @@ int64_t verdict_ttl_s(const struct cache_record *record, bool soft, uint64_t now
     return stale_ms ? -(int64_t)((stale_ms + 999) / 1000) : -1; /* never 0 for what is stale */
 }
 
-const char *verdict_detail(const struct cache_record *record, bool soft, uint64_t min_interval_ms,
+const char *cache_status_detail(const struct cache_record *record, bool soft, uint64_t min_interval_ms,
                            uint64_t now_ms)
 {
     if (record->fresh_until_ms > now_ms && !soft)
