@@ -19,7 +19,7 @@ static int expire_found(struct keeper *k, const uint32_t *slots, unsigned n)
     for (unsigned i = 0; i < n; i++) {
         if ((rc = store_remove(&k->store, slots[i])) != 0)
             return rc;
-        gone_note(k->store.gone, k->store.removed_url, GONE_EXPIRED, k->real_ms);
+        removals_note(k->store.gone, k->store.removed_url, REMOVED_EXPIRED, k->real_ms);
     }
     if ((rc = store_commit(&k->store)) == 0)
         stats_add(k->stats, STATS_CACHE_EXPIRED, n);

@@ -4,7 +4,7 @@
  * names stand in the head that is stored with it, in the fields that workers take them from
  * (polder/tags.h).
  */
-#include "daemons/keeper/gone.h"
+#include "daemons/keeper/removals.h"
 #include "polder/tags.h"
 #include <stdio.h>
 #include <string.h>

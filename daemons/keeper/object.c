@@ -164,7 +164,7 @@ static int delete_rows(struct store *s, uint32_t slot, const struct cache_index 
         const struct cache_record *r = v.mv_data;
         const bool fits = cache_record_fits(r, v.mv_size);
         if (fits && r->obj_id == id)
-            s->removed_url = gone_url((const char *)(r + 1), r->url_len);
+            s->removed_url = removals_url((const char *)(r + 1), r->url_len);
         if (fits && r->obj_id == id && (rc = delete_url(s, r)) != 0)
             return rc;
         if ((!fits || r->obj_id == id) && (rc = mdb_del(s->txn, s->obj, &k, NULL)) != 0)
@@ -220,7 +220,7 @@ int store_make_room(struct store *s, uint64_t items, uint64_t personal, uint64_t
         const int rc = store_remove(s, slot);
         if (rc != 0)
             return rc;
-        gone_note(s->gone, s->removed_url, GONE_EVICTED, clock_real_ms());
+        removals_note(s->gone, s->removed_url, REMOVED_EVICTED, clock_real_ms());
         stats_add(s->stats, STATS_CACHE_EVICTIONS, 1);
     }
     return 0;
@@ -239,7 +239,7 @@ int store_delete_bad(struct store *s, const struct cache_key *key)
     const uint32_t slot = cache_record_fits(r, v.mv_size) ? store_slot_of(s, r) : EVICT_NONE;
     stats_add(s->stats, sound ? STATS_CACHE_INVALIDATED : STATS_CACHE_BAD_RECORDS, 1);
     if (sound)
-        gone_note_invalidated(s->gone, s->inval, r, clock_real_ms());
+        removals_note_invalidated(s->gone, s->inval, r, clock_real_ms());
     if (slot != EVICT_NONE)
         return store_remove(s, slot);
     return mdb_del(s->txn, s->obj, &k, NULL); /* its index entry goes when its turn comes */

@@ -116,7 +116,7 @@ int store_init(struct store *s)
     s->free_slots = zero_pages(CACHE_SLOTS_MAX * sizeof *s->free_slots);
     s->evict = evict_new(CACHE_SLOTS_MAX, s->ref);
     s->personal = evict_new(CACHE_SLOTS_MAX, s->ref);
-    s->gone = gone_new();
+    s->gone = removals_new();
     if (s->items && s->free_slots && s->evict && s->personal)
         return 0;
     store_fini(s);
@@ -131,7 +131,7 @@ void store_fini(struct store *s)
         munmap(s->free_slots, CACHE_SLOTS_MAX * sizeof *s->free_slots);
     evict_free(s->evict);
     evict_free(s->personal);
-    gone_free(s->gone);
+    removals_free(s->gone);
     free(s->trash);
     s->items = NULL;
     s->free_slots = NULL;

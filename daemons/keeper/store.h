@@ -15,7 +15,7 @@
 #ifndef POLDER_KEEPER_STORE_H
 #define POLDER_KEEPER_STORE_H
 #include "daemons/keeper/evict.h"
-#include "daemons/keeper/gone.h"
+#include "daemons/keeper/removals.h"
 #include "polder/cache.h"
 #include "polder/inval.h"
 #include "polder/stats.h"
@@ -73,8 +73,8 @@ struct store {
     uint64_t live_units;          /* of objects and of streams that are not complete */
     uint64_t next_id, id_ceiling; /* ids up to the ceiling are on record as used */
 
-    struct gone_table *gone; /* may be NULL */
-    uint64_t removed_url;    /* gone_url() of what store_remove() has removed; 0: not known */
+    struct removals_table *gone; /* may be NULL */
+    uint64_t removed_url;    /* removals_url() of what store_remove() has removed; 0: not known */
 
     struct trash *trash;
     size_t n_trash, trash_room;

@@ -185,7 +185,7 @@ static void note_banned(struct keeper *k, struct findings *f, const struct bans 
     if (f->soften[f->n] && is_softened(k, r))
         return;
     if (!f->soften[f->n])
-        gone_note_invalidated(k->store.gone, k->shared->inval, r, k->real_ms);
+        removals_note_invalidated(k->store.gone, k->shared->inval, r, k->real_ms);
     f->slot[f->n++] = r->slot;
 }
 
@@ -375,7 +375,7 @@ static int url_collect(struct keeper *k, const struct sweep_url *u, struct findi
         if (key.mv_size == (size_t)u->len + 8 && r && state_of(k, r) == INVAL_HARD) {
             f->soften[f->n] = false;
             f->slot[f->n++] = r->slot;
-            gone_note_invalidated(k->store.gone, k->shared->inval, r, k->real_ms);
+            removals_note_invalidated(k->store.gone, k->shared->inval, r, k->real_ms);
         }
     }
     mdb_cursor_close(cursor);
@@ -417,7 +417,7 @@ static void note_if_bad(struct keeper *k, struct findings *f, uint64_t obj_id,
         const bool hard = r->obj_id == obj_id && state_of(k, r) == INVAL_HARD;
         good = r->obj_id == obj_id && !hard;
         if (hard)
-            gone_note_invalidated(k->store.gone, k->shared->inval, r, k->real_ms);
+            removals_note_invalidated(k->store.gone, k->shared->inval, r, k->real_ms);
     }
     if (good)
         return;

@@ -379,27 +379,27 @@ void why_put_variant(const struct keeper *k, struct job *j, MDB_txn *txn,
 
 /* ---- what is not there ---- */
 
-static void next_of_nothing(const struct gone *g, char *out, size_t size)
+static void next_of_nothing(const struct removals *g, char *out, size_t size)
 {
-    static const char *const how[] = {[GONE_UNKNOWN] = "removed",
-                                      [GONE_INVALIDATED] = "removed: invalidated by ",
-                                      [GONE_EVICTED] = "evicted to make room",
-                                      [GONE_EXPIRED] = "removed long after it was stale"};
+    static const char *const how[] = {[REMOVED_UNKNOWN] = "removed",
+                                      [REMOVED_INVALIDATED] = "removed: invalidated by ",
+                                      [REMOVED_EVICTED] = "evicted to make room",
+                                      [REMOVED_EXPIRED] = "removed long after it was stale"};
     const size_t n = (size_t)snprintf(out, size, "miss: nothing is stored under it");
     if (g)
         snprintf(out + n, size - n, "; a copy was %s%s", how[g->how], g->by);
 }
 
-static void put_gone(struct rpc_out *o, const struct gone *g)
+static void put_gone(struct rpc_out *o, const struct removals *g)
 {
-    static const char *const how[] = {[GONE_UNKNOWN] = "unknown",
-                                      [GONE_INVALIDATED] = "invalidated",
-                                      [GONE_EVICTED] = "evicted",
-                                      [GONE_EXPIRED] = "expired"};
+    static const char *const how[] = {[REMOVED_UNKNOWN] = "unknown",
+                                      [REMOVED_INVALIDATED] = "invalidated",
+                                      [REMOVED_EVICTED] = "evicted",
+                                      [REMOVED_EXPIRED] = "expired"};
     rpc_out_map(o, "removed");
     rpc_out_str(o, "how", how[g->how]);
     rpc_out_u64(o, "when", g->when_s);
-    if (g->how == GONE_INVALIDATED) {
+    if (g->how == REMOVED_INVALIDATED) {
         rpc_out_str(o, "by", g->by);
         rpc_out_u64(o, "sequence", g->seq);
     }
@@ -435,7 +435,7 @@ static void put_summary(struct rpc_out *o, const struct job *j)
 void why_put_end(const struct keeper *k, const struct job *j)
 {
     struct rpc_out *o = j->out;
-    const struct gone *g = gone_find(k->store.gone, j->text, j->len);
+    const struct removals *g = removals_find(k->store.gone, j->text, j->len);
     char text[NEXT_TEXT];
     rpc_out_u64(o, "sequence", inval_seq(k->shared->inval));
     if (j->answers)

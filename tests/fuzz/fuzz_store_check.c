@@ -10,7 +10,7 @@
 #include "daemons/keeper/check.c"
 #include "daemons/keeper/evict.c"
 #include "daemons/keeper/explain.c"
-#include "daemons/keeper/gone.c"
+#include "daemons/keeper/removals.c"
 #include "daemons/keeper/store.c"
 #include "daemons/keeper/object.c"
 #include "polder/log.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The fields that name tags: what a worker takes from a head, the keeper finds again in it. */
-#include "daemons/keeper/gone.h"
+#include "daemons/keeper/removals.h"
 #include "daemons/worker/request.h"
 #include "daemons/worker/tee.h"
 #include "daemons/worker/worker.h"
