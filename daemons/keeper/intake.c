@@ -275,7 +275,7 @@ static int take_delete(struct keeper *k, const struct ring_record *head)
     return store_delete_object(&k->store, &key, obj_id);
 }
 
-static int take_freshen(struct keeper *k, const struct ring_record *head)
+static int take_revalidate(struct keeper *k, const struct ring_record *head)
 {
     struct cache_record *r = (struct cache_record *)k->intake.record;
     if (head->len < sizeof *r)
@@ -284,7 +284,7 @@ static int take_freshen(struct keeper *k, const struct ring_record *head)
     r->inline_len = 0;
     if (!cache_record_fits(r, head->len))
         return STORE_REFUSED_GONE;
-    return store_freshen(&k->store, r, cache_record_len(r));
+    return store_revalidate(&k->store, r, cache_record_len(r));
 }
 
 static void take_sweep(struct keeper *k, const struct ring_record *head)
@@ -312,8 +312,8 @@ static int take(struct keeper *k, const struct ring_record *head, unsigned ring)
         return take_abort(k, head, ring);
     case RING_DELETE:
         return take_delete(k, head);
-    case RING_FRESHEN:
-        return take_freshen(k, head);
+    case RING_REVALIDATE:
+        return take_revalidate(k, head);
     case RING_SWEEP:
         if (ring == SHARED_RING_CONTROL)
             take_sweep(k, head);

@@ -429,7 +429,7 @@ static int put_again(struct store *s, struct cache_record *r, size_t len, size_t
     return 0;
 }
 
-int store_freshen(struct store *s, const struct cache_record *r, size_t len)
+int store_revalidate(struct store *s, const struct cache_record *r, size_t len)
 {
     _Alignas(8) char buffer[CACHE_VALUE_MAX + 8];
     MDB_val k = key_val(&r->key), v;

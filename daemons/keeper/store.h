@@ -129,7 +129,7 @@ void store_abort(struct store *s); /* and rebuilds; closes the store if that fai
 
 /* ---- objects, within a transaction ---- */
 int store_new_id(struct store *s, uint64_t *id);
-/* Positive results of store_put() and store_freshen(): nothing was done. */
+/* Positive results of store_put() and store_revalidate(): nothing was done. */
 enum store_refusal {
     STORE_REFUSED_INVALID = 1000, /* invalidated since its fetch_seq: fetch again */
     STORE_REFUSED_SIZE,           /* does not fit */
@@ -142,7 +142,7 @@ int store_put(struct store *s, struct cache_record *r, size_t len, uint32_t chun
               uint32_t chunk_units);
 int store_put_chunk(struct store *s, uint64_t obj_id, uint32_t n, const void *data, size_t len);
 /* Header and times of r (no body) for the object it names. */
-int store_freshen(struct store *s, const struct cache_record *r, size_t len);
+int store_revalidate(struct store *s, const struct cache_record *r, size_t len);
 /* Deletes the object of the key if it is damaged or invalidated. */
 int store_delete_bad(struct store *s, const struct cache_key *key);
 /* The object that must not be kept, if it is still that one. */

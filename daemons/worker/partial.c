@@ -221,7 +221,7 @@ static const struct h1_head *join(struct exchange *ex, const struct h1_head *hea
         joined.last - joined.first >= settings->value.max_body)
         return NULL;
     const struct h1_head *merged =
-        take_around(w, &v, &old, &joined, part) ? freshen_merge(w, &v, head) : NULL;
+        take_around(w, &v, &old, &joined, part) ? revalidate_merge(w, &v, head) : NULL;
     if (!merged) {
         free(part->before);
         free(part->after);

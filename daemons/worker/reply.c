@@ -170,7 +170,7 @@ static void not_modified(struct exchange *ex, const struct h1_head *head)
     struct client *c = ex->req.client;
     struct upstream *u = ex->up;
     stats_add(ex->worker->stats, STATS_CACHE_REVALIDATED, 1);
-    const bool taken = freshen_stored(ex, head), stored = taken && !ex->not_stored;
+    const bool taken = revalidate_stored(ex, head), stored = taken && !ex->not_stored;
     if (!taken)
         tee_land(ex, FETCH_LOCK_FAILED);
     ex->up = NULL;
@@ -245,7 +245,7 @@ static bool final_head(struct exchange *ex, const struct h1_head *head, bool mor
     if (ex->fetch && head->status == 304) {
         if (!ex->conditional)
             refuse(ex, SERVER_MALFORMED, "sent a 304 that nobody has asked for");
-        else if (freshen_agrees(ex, head))
+        else if (revalidate_agrees(ex, head))
             not_modified(ex, head);
         else
             ask_again(ex);
@@ -268,7 +268,7 @@ static bool final_head(struct exchange *ex, const struct h1_head *head, bool mor
         fetch_lock_note_answer(ex->worker->shared->fetch_locks, &ex->permit);
     ex->length_unknown = head->framing == H1_CHUNKED || head->framing == H1_TO_CLOSE;
     if (ex->req.is_head && !ex->fetch)
-        freshen_by_head(ex, head);
+        revalidate_by_head(ex, head);
     if (ex->req.cacheable || ex->req.post)
         tee_begin(ex, head);
     if (ex->tee && ex->req.post)

@@ -70,15 +70,15 @@ size_t origin_text(const struct request *r, char out[ORIGIN_MAX]);
 
 /* ---- freshen.c ---- */
 /* Is this 304 about the copy whose validators were sent, for all who would get it? */
-bool freshen_agrees(const struct exchange *ex, const struct h1_head *head);
+bool revalidate_agrees(const struct exchange *ex, const struct h1_head *head);
 /* A 200 to HEAD renews what is stored, if it describes the same. */
-void freshen_by_head(struct exchange *ex, const struct h1_head *head);
+void revalidate_by_head(struct exchange *ex, const struct h1_head *head);
 /* What is stored (ex->stale) with this head's fields goes on being fresh, or is deleted where it
  * may not be stored any more: ex->not_stored. False: it could not be renewed. */
-bool freshen_stored(struct exchange *ex, const struct h1_head *head);
+bool revalidate_stored(struct exchange *ex, const struct h1_head *head);
 /* A stored head with the fields that a newer response brings in their place; both live until the
  * next call. NULL: it does not fit. */
-const struct h1_head *freshen_merge(struct worker *w, const struct cache_view *old,
+const struct h1_head *revalidate_merge(struct worker *w, const struct cache_view *old,
                                     const struct h1_head *head);
 
 #endif

@@ -29,7 +29,7 @@ enum ring_type {
     RING_ABORT,   /* forget the stream */
     RING_DELETE,  /* struct cache_key: delete the object if it is still invalid or damaged; with the
                      obj_id behind it: if it is still that one */
-    RING_FRESHEN, /* a cache record without body: replaces header and times of the same object
+    RING_REVALIDATE, /* a cache record without body: replaces header and times of the same object
                      (obj_id must match), after a 304 */
     RING_SWEEP,   /* control: something was invalidated; payload: struct ring_sweep */
 };

@@ -758,7 +758,7 @@ static void a_304_freshens_the_same_object_only(void **state)
             const struct iovec iov[] = {{&record, sizeof record},
                                         {(void *)(uintptr_t)url, strlen(url)},
                                         {head, sizeof head - 1}};
-            rig_push(&r, 0, RING_FRESHEN, 0, NULL, iov, 3);
+            rig_push(&r, 0, RING_REVALIDATE, 0, NULL, iov, 3);
             rig_wait(rig_drained(&r));
             assert_int_equal(cache_reader_get(r.reader, &key, &view), 1);
             assert_int_equal(view.record->fresh_until_ms == 4000000000000, right);
@@ -796,7 +796,7 @@ static void a_renewal_does_not_hide_from_an_invalidation_in_other_tags(void **st
     inval_mark_tag(r.sh.inval, "before", 6, false);
     const struct iovec iov[] = {
         {&renewal, sizeof renewal}, {(void *)(uintptr_t)url, strlen(url)}, {head, sizeof head - 1}};
-    rig_push(&r, 0, RING_FRESHEN, 0, NULL, iov, 3);
+    rig_push(&r, 0, RING_REVALIDATE, 0, NULL, iov, 3);
     rig_wait(rig_drained(&r));
     assert_int_equal(rig_state(&r, url), INVAL_HARD);
     rig_free(&r);

@@ -74,7 +74,7 @@ static bool varies_no_further(const struct exchange *ex, const struct h1_head *h
     return true;
 }
 
-bool freshen_agrees(const struct exchange *ex, const struct h1_head *head)
+bool revalidate_agrees(const struct exchange *ex, const struct h1_head *head)
 {
     const struct policy_validators stored = validators_of_copy(ex->stale),
                                    got = validators_of_head(head);
@@ -149,14 +149,14 @@ static struct stored_copy *with_head(const struct stored_copy *old, const struct
     return copy;
 }
 
-static bool push_freshen(struct exchange *ex, const struct stored_copy *copy)
+static bool push_revalidate(struct exchange *ex, const struct stored_copy *copy)
 {
     struct cache_record rec = *copy->view.record;
     const size_t len = sizeof rec + rec.url_len + rec.vary_len + rec.head_len;
     rec.inline_len = 0; /* only the head travels */
     const struct iovec iov[2] = {{&rec, sizeof rec},
                                  {(void *)(copy->bytes + sizeof rec), len - sizeof rec}};
-    if (tee_push(ex->worker, RING_FRESHEN, 0, &ex->permit, iov, 2) < 0) {
+    if (tee_push(ex->worker, RING_REVALIDATE, 0, &ex->permit, iov, 2) < 0) {
         stats_add(ex->worker->stats, STATS_CACHE_RING_FULL, 1);
         return false;
     }
@@ -164,7 +164,7 @@ static bool push_freshen(struct exchange *ex, const struct stored_copy *copy)
     return true;
 }
 
-const struct h1_head *freshen_merge(struct worker *w, const struct cache_view *old,
+const struct h1_head *revalidate_merge(struct worker *w, const struct cache_view *old,
                                     const struct h1_head *head)
 {
     static struct h1_head merged; /* scratches of this process's one thread */
@@ -234,14 +234,14 @@ static bool is_for_itself(const struct exchange *ex, const struct h1_head *head)
     return !policy_states_shared_lifetime(&resp, ex->worker->real_ms);
 }
 
-bool freshen_stored(struct exchange *ex, const struct h1_head *head)
+bool revalidate_stored(struct exchange *ex, const struct h1_head *head)
 {
     struct worker *w = ex->worker;
     struct cache_record rec = *ex->stale->view.record;
     struct policy_response resp;
     char scratch[H1_CACHE_SCRATCH];
     bool delete;
-    const struct h1_head *merged = freshen_merge(w, &ex->stale->view, head);
+    const struct h1_head *merged = revalidate_merge(w, &ex->stale->view, head);
     if (!merged)
         return false;
     h1_policy_response(merged, (int64_t)(w->real_ms / 1000), scratch, &resp);
@@ -268,7 +268,7 @@ bool freshen_stored(struct exchange *ex, const struct h1_head *head)
         return true;
     }
     if (o.overflow || !rehead(ex, &rec, (size_t)(o.at - w->scratch)) ||
-        !push_freshen(ex, ex->stale))
+        !push_revalidate(ex, ex->stale))
         return false;
     if (resp.omits_set_cookie) {
         o = (struct h1_out){w->scratch, w->scratch + H1_HEAD_MAX, false};
@@ -281,7 +281,7 @@ bool freshen_stored(struct exchange *ex, const struct h1_head *head)
 
 /* Where it does not agree nothing is to be done: what is stored is stale already, or the store
  * would have answered. */
-void freshen_by_head(struct exchange *ex, const struct h1_head *head)
+void revalidate_by_head(struct exchange *ex, const struct h1_head *head)
 {
     if (!ex->stale || !ex->req.cacheable || head->status != 200 ||
         ex->stale->view.record->status != 200)
@@ -292,6 +292,6 @@ void freshen_by_head(struct exchange *ex, const struct h1_head *head)
         return;
     struct policy_request *req = &ex->req.policy;
     req->is_get = true; /* what is stored is an answer to GET */
-    freshen_stored(ex, head);
+    revalidate_stored(ex, head);
     req->is_get = false;
 }
