@@ -9,7 +9,7 @@
 #include "daemons/worker/access.h"
 #include "daemons/worker/client.h"
 #include "daemons/worker/compress.h"
-#include "daemons/worker/failing.h"
+#include "daemons/worker/error_backoff.h"
 #include "daemons/worker/hold.h"
 #include "daemons/worker/request_id.h"
 #include "daemons/worker/response.h"
@@ -540,7 +540,7 @@ void answer_copy(const struct request *r, struct stored_copy *copy, const char *
                        .view = &copy->view,
                        .body = &copy->view,
                        .status = status,
-                       .rest_ms = failing_rest_ms(r->worker, copy)};
+                       .rest_ms = error_backoff_rest_ms(r->worker, copy)};
     struct cache_view coded;
     if (choose_code(r, &a))
         answer_coded(r->worker, &a, &coded, &copy->key);

@@ -15,7 +15,7 @@
 #include "daemons/worker/buffer.h"
 #include "daemons/worker/client.h"
 #include "daemons/worker/compress.h"
-#include "daemons/worker/failing.h"
+#include "daemons/worker/error_backoff.h"
 #include "daemons/worker/guard.h"
 #include "daemons/worker/hit.h"
 #include "daemons/worker/miss.h"
@@ -337,7 +337,7 @@ bool exchange_answer_stale(struct exchange *ex)
     struct client *c = ex->req.client;
     if (!exchange_has_stale(ex))
         return false;
-    failing_note(ex);
+    error_backoff_note(ex);
     stats_add(ex->worker->stats, STATS_CACHE_STALE, 1);
     if (c) {
         struct request r = ex->req;

@@ -18,7 +18,7 @@
 #include "daemons/worker/hold.h"
 #include "daemons/http/h1.h"
 #include "daemons/worker/client.h"
-#include "daemons/worker/failing.h"
+#include "daemons/worker/error_backoff.h"
 #include "daemons/worker/hit.h"
 #include "daemons/worker/memo.h"
 #include "daemons/worker/miss.h"
@@ -283,7 +283,7 @@ bool hold_for_fetch(const struct request *r, struct hit_found *found)
         if (!answer_not_modified(r, etag, 0))
             return false; /* it has changed already */
     }
-    const bool failing = v && failing_rest_ms(w, found->stale);
+    const bool failing = v && error_backoff_rest_ms(w, found->stale);
     if (failing && !is_valid(w, v))
         return false; /* the watch would ask once more */
     struct watch *x = watch_find(w, r, &found->key, identity_of(etag));

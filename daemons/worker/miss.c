@@ -7,7 +7,7 @@
 #include "daemons/worker/ahead.h"
 #include "daemons/worker/client.h"
 #include "daemons/worker/exchange.h"
-#include "daemons/worker/failing.h"
+#include "daemons/worker/error_backoff.h"
 #include "daemons/worker/hit.h"
 #include "daemons/worker/identity.h"
 #include "daemons/worker/partial.h"
@@ -216,7 +216,7 @@ void miss_begin(const struct request *r, struct hit_found *found)
         response_problem(r, r->client, PROBLEM_ONLY_IF_CACHED, "", "", true);
         return;
     }
-    if (found->stale && failing_answer(r, found->stale)) {
+    if (found->stale && error_backoff_answer(r, found->stale)) {
         stored_copy_free(w, found->stale);
         return;
     }
@@ -331,7 +331,7 @@ enum fetch_lock_claim miss_ahead(const struct request *r, struct hit_found *foun
 
 void miss_refresh(const struct request *r, struct hit_found *found)
 {
-    if (found->stale && request_interval_ms(r) && failing_rest_ms(r->worker, found->stale)) {
+    if (found->stale && request_interval_ms(r) && error_backoff_rest_ms(r->worker, found->stale)) {
         stored_copy_free(r->worker, found->stale);
         found->stale = NULL;
     }
@@ -352,7 +352,7 @@ void miss_retry(struct exchange *ex)
     r.waited_fwd = ex->fwd;
     c->exchange = NULL; /* the client is answered without it, or comes back */
     ex->req.client = NULL;
-    if (answer_stored(&r, &found) || (found.stale && failing_answer(&r, found.stale))) {
+    if (answer_stored(&r, &found) || (found.stale && error_backoff_answer(&r, found.stale))) {
         stored_copy_free(w, found.stale);
         exchange_finish(ex);
         return;

@@ -40,7 +40,7 @@
 #define POLDER_WORKER_H
 #include "daemons/http/h1.h"
 #include "daemons/worker/buffer.h"
-#include "daemons/worker/failing.h"
+#include "daemons/worker/error_backoff.h"
 #include "daemons/worker/identity.h"
 #include "daemons/worker/limits.h"
 #include "daemons/worker/request_id.h"
@@ -202,7 +202,7 @@ struct worker {
     uint64_t supervisor_again_ms, supervisor_warn_ms;
 
     struct try_state tries[LIMIT_TRY_SLOTS]; /* n_tries of them */
-    struct failed failed[FAILING_PLACES];    /* by key */
+    struct failed failed[ERROR_BACKOFF_PLACES];    /* by key */
 
     struct access_log log;
     ev_io channel; /* from the master */

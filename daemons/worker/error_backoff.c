@@ -9,7 +9,7 @@
  * asked for once more. An invalidation that came after the failure ends it.
  */
 #include "daemons/worker/exchange.h"
-#include "daemons/worker/failing.h"
+#include "daemons/worker/error_backoff.h"
 #include "daemons/worker/hit.h"
 #include "daemons/worker/request.h"
 #include "daemons/worker/worker.h"
@@ -26,7 +26,7 @@ static struct failed *slot_of(const struct worker *w, const struct cache_key *ke
 {
     uint64_t v;
     memcpy(&v, key->hash, sizeof v);
-    return (struct failed *)(uintptr_t)&w->failed[v % FAILING_PLACES];
+    return (struct failed *)(uintptr_t)&w->failed[v % ERROR_BACKOFF_PLACES];
 }
 
 static enum inval_state state_since(const struct worker *w, const struct cache_view *v,
@@ -36,7 +36,7 @@ static enum inval_state state_since(const struct worker *w, const struct cache_v
     return cache_record_state(w->shared->inval, rec, since);
 }
 
-void failing_note(const struct exchange *ex)
+void error_backoff_note(const struct exchange *ex)
 {
     struct worker *w = ex->worker;
     const uint64_t interval_ms = request_interval_ms(&ex->req);
@@ -46,7 +46,7 @@ void failing_note(const struct exchange *ex)
                         .since = ex->fetch_seq ? ex->fetch_seq : inval_seq(w->shared->inval)};
 }
 
-uint64_t failing_rest_ms(const struct worker *w, const struct stored_copy *copy)
+uint64_t error_backoff_rest_ms(const struct worker *w, const struct stored_copy *copy)
 {
     const struct failed *f = slot_of(w, &copy->key);
     if (f->until_ms <= w->mono_ms || memcmp(&f->key, &copy->key, sizeof f->key) ||
@@ -55,11 +55,11 @@ uint64_t failing_rest_ms(const struct worker *w, const struct stored_copy *copy)
     return f->until_ms - w->mono_ms;
 }
 
-bool failing_answer(const struct request *r, struct stored_copy *copy)
+bool error_backoff_answer(const struct request *r, struct stored_copy *copy)
 {
     struct worker *w = r->worker;
     char status[64] = "fwd=stale; collapsed; detail=stale-if-error";
-    if ((!request_interval_ms(r) && !r->collapsed) || !failing_rest_ms(w, copy) ||
+    if ((!request_interval_ms(r) && !r->collapsed) || !error_backoff_rest_ms(w, copy) ||
         !exchange_may_give_stale(r, copy))
         return false;
     const struct cache_record *rec = copy->view.record;
