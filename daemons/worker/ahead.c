@@ -100,8 +100,8 @@ void ahead_end(struct exchange *ex)
     a->under_way--;
     if (!ex->ahead)
         return;
-    if (ex->asked)
-        asked_ended(ex);
+    if (ex->warm_url)
+        warm_rpc_ended(ex);
     a->ahead--;
     w->ahead->flying--;
     if (!w->draining)
@@ -139,7 +139,7 @@ uint32_t ahead_flying(const struct worker *w)
 
 static void on_step(EV_P_ ev_timer *watcher, int events)
 {
-    static bool (*const step[])(struct worker *) = {asked_step, refresh_step, warm_step};
+    static bool (*const step[])(struct worker *) = {warm_rpc_step, refresh_step, warm_step};
     struct ahead *a = watcher->data;
     const unsigned n = sizeof step / sizeof *step;
     bool more = false;

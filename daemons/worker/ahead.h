@@ -44,11 +44,11 @@ int warm_start(struct worker *w);
 void warm_stop(struct worker *w);
 
 /* ---- asked.c: `polderctl cache warm` ---- */
-struct asked_url;                  /* one of its URLs */
-void asked_open(struct worker *w); /* the socket on which control asks; now and then until it is */
-void asked_close(struct worker *w);
-void asked_begun(struct asked_url *u, struct exchange *ex);
-void asked_ended(struct exchange *ex);
+struct warm_url;                  /* one of its URLs */
+void warm_rpc_open(struct worker *w); /* the socket on which control asks; now and then until it is */
+void warm_rpc_close(struct worker *w);
+void warm_rpc_begun(struct warm_url *u, struct exchange *ex);
+void warm_rpc_ended(struct exchange *ex);
 
 /* ---- between them ---- */
 
@@ -69,6 +69,6 @@ char *warm_head(const char *host, size_t host_len, const char *path, uint32_t *l
 /* A step each: starts what may be started. True: something waits to be looked at again. */
 bool refresh_step(struct worker *w);
 bool warm_step(struct worker *w);
-bool asked_step(struct worker *w);
+bool warm_rpc_step(struct worker *w);
 
 #endif

@@ -28,7 +28,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct asked_url;
+struct warm_url;
 struct client;
 struct compress_stream;
 struct guard_check;
@@ -74,7 +74,7 @@ struct exchange {
     uint64_t wait_until_ms;  /* it has waited for a backend that restarts; 0: it has not */
     uint64_t alone_ms;       /* the client has left: when to give up; 0: it has not */
     const char *not_stored;  /* why, for Cache-Status; NULL: it is, or nobody asked */
-    struct asked_url *asked; /* `cache warm` waits for its outcome; NULL */
+    struct warm_url *warm_url; /* `cache warm` waits for its outcome; NULL */
     uint64_t tried, avoid;   /* bit per server of the upstream (by position) */
     uint32_t head_unsent;    /* bytes of the response's head that wait in worker.scratch */
     uint64_t body_sent;      /* response body bytes the client got */

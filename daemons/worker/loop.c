@@ -132,7 +132,7 @@ void loop_drain(struct worker *w)
     w->generation++; /* memos know nothing of Connection: close */
     w->drain_until_ms = w->mono_ms + PROCESS_DRAIN_MS;
     accept_stop(w);
-    asked_close(w);
+    warm_rpc_close(w);
     hold_leave(w);
     for (struct client *c = w->clients; c; c = c->next)
         if (c->state == CLIENT_IDLE)
@@ -245,7 +245,7 @@ static void on_beat(EV_P_ ev_timer *watcher, int events)
     memo_sweep(w);
     buffer_trim(w);
     handover_catch_up(w);
-    asked_open(w);
+    warm_rpc_open(w);
     hold_wake(w); /* a flight whose end nobody told of */
     identity_watch(w);
     if (w->draining)

@@ -114,13 +114,13 @@ int worker_run(const struct process *process)
     if (access_open(w) < 0 || accept_start(w) < 0)
         return 1;
     loop_cache_ready(w);
-    asked_open(w);
+    warm_rpc_open(w);
     process_ready(process);
     warm_start(w);
     sandbox_enter_or_warn(SANDBOX_WORKER, w->config->sandbox);
     ev_run(w->loop, 0);
     shrink_stop(w);
-    asked_close(w);
+    warm_rpc_close(w);
     loop_close(w);
     warm_stop(w);
     refresh_close(w);

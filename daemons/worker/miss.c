@@ -286,7 +286,7 @@ static struct exchange *behind(const struct request *r, struct hit_found *found)
 /* Fetches, if nobody else does. flight: what this worker is to be told the end of; NULL: nobody
  * here waits for it. */
 static enum fetch_lock_claim lead(struct exchange *ex, struct fetch_permit *flight,
-                                struct asked_url *asked)
+                                struct warm_url *asked)
 {
     struct worker *w = ex->worker;
     struct fetch_permit permit;
@@ -307,7 +307,7 @@ static enum fetch_lock_claim lead(struct exchange *ex, struct fetch_permit *flig
         return FETCH_LOCK_WAIT;
     }
     if (asked)
-        asked_begun(asked, ex);
+        warm_rpc_begun(asked, ex);
     exchange_start(ex);
     return got;
 }
@@ -320,7 +320,7 @@ enum fetch_lock_claim miss_behind(const struct request *r, struct hit_found *fou
 }
 
 enum fetch_lock_claim miss_ahead(const struct request *r, struct hit_found *found,
-                               struct fetch_permit *permit, struct asked_url *asked)
+                               struct fetch_permit *permit, struct warm_url *asked)
 {
     struct exchange *ex = behind(r, found);
     if (!ex)

@@ -11,7 +11,7 @@
 
 #include <stdbool.h>
 
-struct asked_url;
+struct warm_url;
 struct exchange;
 struct hit_found;
 struct request;
@@ -33,7 +33,7 @@ enum fetch_lock_claim miss_behind(const struct request *r, struct hit_found *fou
 /* The same for what nobody waits for; ahead_may() has said that there is room. asked: whose outcome
  * it is; NULL. */
 enum fetch_lock_claim miss_ahead(const struct request *r, struct hit_found *found,
-                               struct fetch_permit *permit, struct asked_url *asked);
+                               struct fetch_permit *permit, struct warm_url *asked);
 void miss_retry(struct exchange *ex); /* the flight it was parked for has landed */
 
 /* ---- collapse.c ---- */

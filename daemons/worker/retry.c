@@ -23,7 +23,7 @@
 
 #include <stdio.h>
 
-#define ASKED_MAX 2 /* servers that one request is sent to */
+#define WARM_RPC_MAX 2 /* servers that one request is sent to */
 
 static uint64_t total_ms(const struct exchange *ex)
 {
@@ -215,7 +215,7 @@ void retry_broken(struct exchange *ex, const struct upstream_error *e, bool time
         server_failed(ex, e, timeout);
         if (timeout)
             upstream_next_address(w, ex->server);
-        if (!may || ++ex->asked_in_vain >= ASKED_MAX || is_over(ex)) {
+        if (!may || ++ex->asked_in_vain >= WARM_RPC_MAX || is_over(ex)) {
             exchange_fail(ex, ex->last_problem);
             return;
         }

@@ -64,7 +64,7 @@
 #include <stdint.h>
 
 struct ahead;
-struct asked;
+struct warm_rpc;
 struct cache_reader;
 struct client;
 struct compress_state;
@@ -169,8 +169,8 @@ struct worker {
     struct ahead *ahead;
     struct refresh *refresh; /* NULL: nothing was due yet */
     struct warm *warm;       /* NULL: not this worker's */
-    struct asked *asked;     /* NULL: not this worker's, or not open yet */
-    uint64_t asked_again_ms;
+    struct warm_rpc *warm_rpc;     /* NULL: not this worker's, or not open yet */
+    uint64_t warm_rpc_again_ms;
     struct shrink *shrink;
     struct compress_state *compress; /* NULL: nothing was compressed yet */
     struct guard_check *checks;

@@ -41,14 +41,14 @@
 #define AGAIN_MS   60000 /* the socket could not be made */
 #define URL_SHOWN  2048
 
-enum asked_state { ASKED_WAITING, ASKED_FLYING, ASKED_ELSEWHERE, ASKED_LANDING, ASKED_DONE };
-enum asked_result { ASKED_STORED, ASKED_FRESH, ASKED_FAILED };
+enum warm_rpc_state { WARM_RPC_WAITING, WARM_RPC_FLYING, WARM_RPC_ELSEWHERE, WARM_RPC_LANDING, WARM_RPC_DONE };
+enum warm_rpc_result { WARM_RPC_STORED, WARM_RPC_FRESH, WARM_RPC_FAILED };
 
-struct asked_url {
+struct warm_url {
     char *head; /* of the request that nobody has sent */
     uint32_t len;
-    uint8_t state;  /* enum asked_state */
-    uint8_t result; /* enum asked_result, of what is done */
+    uint8_t state;  /* enum warm_rpc_state */
+    uint8_t result; /* enum warm_rpc_result, of what is done */
     struct fetch_permit flight;
     struct exchange *exchange; /* while it flies */
     uint64_t begun_ms, until_ms;
@@ -56,61 +56,61 @@ struct asked_url {
     char detail[120];
 };
 
-struct asked_call {
-    struct asked_call *next;
+struct warm_call {
+    struct warm_call *next;
     struct rpc_reply *reply;
     uint64_t until_ms;
     uint32_t n, done, first; /* all before first are done */
-    struct asked_url url[];
+    struct warm_url url[];
 };
 
-struct asked {
+struct warm_rpc {
     struct rpc_server *server;
-    struct asked_call *calls;
+    struct warm_call *calls;
     uint32_t n_calls;
 };
 
 /* ---- what becomes of a URL ---- */
 
-static void settle(struct asked_url *u, enum asked_result result, const char *format, ...)
+static void settle(struct warm_url *u, enum warm_rpc_result result, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
-static void settle(struct asked_url *u, enum asked_result result, const char *format, ...)
+static void settle(struct warm_url *u, enum warm_rpc_result result, const char *format, ...)
 {
     va_list ap;
     va_start(ap, format);
     vsnprintf(u->detail, sizeof u->detail, format, ap);
     va_end(ap);
-    u->state = ASKED_DONE;
+    u->state = WARM_RPC_DONE;
     u->result = (uint8_t)result;
 }
 
-void asked_begun(struct asked_url *u, struct exchange *ex)
+void warm_rpc_begun(struct warm_url *u, struct exchange *ex)
 {
-    ex->asked = u;
+    ex->warm_url = u;
     u->exchange = ex;
-    u->state = ASKED_FLYING;
+    u->state = WARM_RPC_FLYING;
 }
 
-void asked_ended(struct exchange *ex)
+void warm_rpc_ended(struct exchange *ex)
 {
-    struct asked_url *u = ex->asked;
-    ex->asked = NULL;
+    struct warm_url *u = ex->warm_url;
+    ex->warm_url = NULL;
     u->exchange = NULL;
     if (ex->failed)
-        settle(u, ASKED_FAILED, "the backend failed: %u %s",
+        settle(u, WARM_RPC_FAILED, "the backend failed: %u %s",
                problem_status((enum problem)ex->last_problem),
                problem_title((enum problem)ex->last_problem));
     else if (ex->not_stored)
-        settle(u, ASKED_FAILED, "status %u: %s", ex->answered, ex->not_stored);
+        settle(u, WARM_RPC_FAILED, "status %u: %s", ex->answered, ex->not_stored);
     else if (ex->answered >= 500 || !ex->answered)
-        settle(u, ASKED_FAILED, "the backend answered %u; what was stored stays", ex->answered);
+        settle(u, WARM_RPC_FAILED, "the backend answered %u; what was stored stays", ex->answered);
     else
-        u->state = ASKED_LANDING;
+        u->state = WARM_RPC_LANDING;
     u->until_ms = ex->worker->mono_ms + LANDING_MS;
 }
 
 /* Why there is no request for it. */
-static void settle_unasked(struct worker *w, struct asked_url *u)
+static void settle_unasked(struct worker *w, struct warm_url *u)
 {
     const struct config_route *route = NULL;
     const char *path = u->head + 4, *end = strchr(path, ' ');
@@ -121,15 +121,15 @@ static void settle_unasked(struct worker *w, struct asked_url *u)
     const int n =
         url_normalise(w->config, host, p, query, w->reference, sizeof w->reference, &route);
     if (n > 0 && !route)
-        settle(u, ASKED_FAILED, "no route matches");
+        settle(u, WARM_RPC_FAILED, "no route matches");
     else if (n > 0 && !route->cache)
-        settle(u, ASKED_FAILED, "its route %.60s has no cache section", route->pattern);
+        settle(u, WARM_RPC_FAILED, "its route %.60s has no cache section", route->pattern);
     else
-        settle(u, ASKED_FAILED, "no request could ask for it: malformed, or over 8192 bytes");
+        settle(u, WARM_RPC_FAILED, "no request could ask for it: malformed, or over 8192 bytes");
 }
 
 /* Is it there? fresh: *left_ms is how long. */
-static bool is_stored(const struct request *r, struct asked_url *u, struct hit_found *found,
+static bool is_stored(const struct request *r, struct warm_url *u, struct hit_found *found,
                       bool *newer)
 {
     uint64_t life = 0;
@@ -141,14 +141,14 @@ static bool is_stored(const struct request *r, struct asked_url *u, struct hit_f
 }
 
 /* The request that would ask for it; its texts lie in the worker's scratches. */
-static bool request_of(struct worker *w, const struct asked_url *u, struct request *r)
+static bool request_of(struct worker *w, const struct warm_url *u, struct request *r)
 {
     const struct request_again what = {.bytes = u->head, .len = u->len};
     return request_behind(w, NULL, &what, r);
 }
 
 /* False: there is no room now. */
-static bool begin(struct worker *w, struct asked_url *u)
+static bool begin(struct worker *w, struct warm_url *u)
 {
     struct hit_found found = {0};
     struct request r;
@@ -159,23 +159,23 @@ static bool begin(struct worker *w, struct asked_url *u)
     }
     u->begun_ms = w->real_ms;
     if (is_stored(&r, u, &found, &newer)) {
-        settle(u, ASKED_FRESH, "for %llu s more", (unsigned long long)u->left_ms / 1000);
+        settle(u, WARM_RPC_FRESH, "for %llu s more", (unsigned long long)u->left_ms / 1000);
     } else if (ahead_in_trouble(w, r.route->upstream)) {
-        settle(u, ASKED_FAILED, "its backend, %.60s, is in trouble: not asked",
+        settle(u, WARM_RPC_FAILED, "its backend, %.60s, is in trouble: not asked",
                r.route->upstream->name);
     } else if (!(room = ahead_may(w, r.route->upstream))) {
         ; /* later */
     } else {
         const enum fetch_lock_claim got = miss_ahead(&r, &found, &u->flight, u);
         if (got == FETCH_LOCK_WAIT)
-            u->state = ASKED_ELSEWHERE;
+            u->state = WARM_RPC_ELSEWHERE;
         room = got != FETCH_LOCK_FULL;
     }
     stored_copy_free(w, found.stale);
     return room;
 }
 
-static void look_landed(struct worker *w, struct asked_url *u, bool elsewhere)
+static void look_landed(struct worker *w, struct warm_url *u, bool elsewhere)
 {
     struct hit_found found = {0};
     struct request r;
@@ -183,40 +183,40 @@ static void look_landed(struct worker *w, struct asked_url *u, bool elsewhere)
     if (!request_of(w, u, &r))
         settle_unasked(w, u);
     else if (is_stored(&r, u, &found, &newer))
-        settle(u, ASKED_STORED, "for %llu s%s", (unsigned long long)u->left_ms / 1000,
+        settle(u, WARM_RPC_STORED, "for %llu s%s", (unsigned long long)u->left_ms / 1000,
                elsewhere ? "; somebody else's request has fetched it" : "");
     else if (newer)
-        settle(u, ASKED_STORED,
+        settle(u, WARM_RPC_STORED,
                "but the backend is asked before each use: it is stale at once, or no-cache");
     else if (elsewhere)
-        settle(u, ASKED_FAILED, "somebody else's request fetched it, and it was not stored");
+        settle(u, WARM_RPC_FAILED, "somebody else's request fetched it, and it was not stored");
     else if (w->mono_ms >= u->until_ms)
-        settle(u, ASKED_FAILED, "the store did not take it");
+        settle(u, WARM_RPC_FAILED, "the store did not take it");
     stored_copy_free(w, found.stale);
 }
 
-static void look(struct worker *w, struct asked_url *u)
+static void look(struct worker *w, struct warm_url *u)
 {
-    const bool elsewhere = u->state == ASKED_ELSEWHERE;
+    const bool elsewhere = u->state == WARM_RPC_ELSEWHERE;
     if (elsewhere && fetch_lock_pending(w->shared->fetch_locks, &u->flight, w->mono_ms))
         return;
-    if (elsewhere || u->state == ASKED_LANDING)
+    if (elsewhere || u->state == WARM_RPC_LANDING)
         look_landed(w, u, elsewhere);
 }
 
 /* ---- calls ---- */
 
-static void call_free(struct asked_call *c)
+static void call_free(struct warm_call *c)
 {
     for (uint32_t i = 0; i < c->n; i++) {
         if (c->url[i].exchange)
-            c->url[i].exchange->asked = NULL;
+            c->url[i].exchange->warm_url = NULL;
         free(c->url[i].head);
     }
     free(c);
 }
 
-static void put_url(struct rpc_out *o, const struct asked_url *u)
+static void put_url(struct rpc_out *o, const struct warm_url *u)
 {
     static const char *const names[] = {"stored", "fresh already", "not stored"};
     const char *path = u->head + 4, *host = strstr(path, "\r\nHost: ") + 8;
@@ -230,16 +230,16 @@ static void put_url(struct rpc_out *o, const struct asked_url *u)
     rpc_out_end(o);
 }
 
-static void call_answer(struct asked_call *c)
+static void call_answer(struct warm_call *c)
 {
     struct rpc_out *o = rpc_reply_result(c->reply);
     uint32_t counts[3] = {0};
     for (uint32_t i = 0; i < c->n; i++)
         counts[c->url[i].result]++;
     rpc_out_map(o, NULL);
-    rpc_out_u64(o, "stored", counts[ASKED_STORED]);
-    rpc_out_u64(o, "fresh_already", counts[ASKED_FRESH]);
-    rpc_out_u64(o, "not_stored", counts[ASKED_FAILED]);
+    rpc_out_u64(o, "stored", counts[WARM_RPC_STORED]);
+    rpc_out_u64(o, "fresh_already", counts[WARM_RPC_FRESH]);
+    rpc_out_u64(o, "not_stored", counts[WARM_RPC_FAILED]);
     rpc_out_list(o, "urls");
     for (uint32_t i = 0; i < c->n; i++)
         put_url(o, &c->url[i]);
@@ -248,15 +248,15 @@ static void call_answer(struct asked_call *c)
     rpc_reply_send(c->reply);
 }
 
-static void call_give_up(struct asked_call *c, const char *why)
+static void call_give_up(struct warm_call *c, const char *why)
 {
     for (uint32_t i = c->first; i < c->n; i++)
-        if (c->url[i].state != ASKED_DONE)
-            settle(&c->url[i], ASKED_FAILED, "%s", why);
+        if (c->url[i].state != WARM_RPC_DONE)
+            settle(&c->url[i], WARM_RPC_FAILED, "%s", why);
 }
 
 /* True: all its URLs are done. */
-static bool call_step(struct worker *w, struct asked_call *c)
+static bool call_step(struct worker *w, struct warm_call *c)
 {
     const bool ready = loop_cache_ready(w);
     unsigned begun = 0;
@@ -266,23 +266,23 @@ static bool call_step(struct worker *w, struct asked_call *c)
     else if (!ready && w->mono_ms + ANSWER_MS >= c->until_ms + LANDING_MS)
         call_give_up(c, "the cache has no store at present");
     for (uint32_t i = c->first; ready && i < c->n; i++) {
-        struct asked_url *u = &c->url[i];
-        if (u->state == ASKED_WAITING && room && begun++ < LOOKS)
+        struct warm_url *u = &c->url[i];
+        if (u->state == WARM_RPC_WAITING && room && begun++ < LOOKS)
             room = begin(w, u);
         else
             look(w, u);
     }
-    while (c->first < c->n && c->url[c->first].state == ASKED_DONE)
+    while (c->first < c->n && c->url[c->first].state == WARM_RPC_DONE)
         c->first++;
     return c->first == c->n;
 }
 
-bool asked_step(struct worker *w)
+bool warm_rpc_step(struct worker *w)
 {
-    struct asked *a = w->asked;
+    struct warm_rpc *a = w->warm_rpc;
     if (!a)
         return false;
-    for (struct asked_call **at = &a->calls, *c; (c = *at);) {
+    for (struct warm_call **at = &a->calls, *c; (c = *at);) {
         if (!call_step(w, c)) {
             at = &c->next;
             continue;
@@ -305,8 +305,8 @@ static void count(void *arg, const char *host, size_t host_len, const char *path
 
 static void add(void *arg, const char *host, size_t host_len, const char *path)
 {
-    struct asked_call *c = arg;
-    struct asked_url *u = &c->url[c->n];
+    struct warm_call *c = arg;
+    struct warm_url *u = &c->url[c->n];
     if (!(u->head = warm_head(host, host_len, path, &u->len)))
         return;
     u->flight = FETCH_LOCK_NONE;
@@ -332,7 +332,7 @@ static bool plain_url(const msgpack_object *o, char *out, size_t size)
     return strchr(out, '/') != NULL;
 }
 
-static struct asked_call *call_new(const struct worker *w, const struct rpc_call *call,
+static struct warm_call *call_new(const struct worker *w, const struct rpc_call *call,
                                    const msgpack_object *list)
 {
     char url[WORKER_URL_MAX];
@@ -351,7 +351,7 @@ static struct asked_call *call_new(const struct worker *w, const struct rpc_call
                         "%u URLs on all listeners; 1 to %u in a call", n, URLS_MAX);
         return NULL;
     }
-    struct asked_call *c = calloc(1, sizeof *c + n * sizeof *c->url);
+    struct warm_call *c = calloc(1, sizeof *c + n * sizeof *c->url);
     if (!c) {
         rpc_reply_error(call->reply, RPC_FAILED, "out of memory");
         return NULL;
@@ -368,7 +368,7 @@ static struct asked_call *call_new(const struct worker *w, const struct rpc_call
 static void on_call(void *arg, const struct rpc_call *call)
 {
     struct worker *w = arg;
-    struct asked *a = w->asked;
+    struct warm_rpc *a = w->warm_rpc;
     if (rpc_method_find(call->method, call->method_len) != RPC_METHOD_CACHE_WARM) {
         rpc_reply_error(call->reply, RPC_NO_METHOD, "the worker knows cache.warm");
         return;
@@ -380,10 +380,10 @@ static void on_call(void *arg, const struct rpc_call *call)
                         CALLS_MAX);
         return;
     }
-    struct asked_call *c = call_new(w, call, rpc_in_get(call->params, "url"));
+    struct warm_call *c = call_new(w, call, rpc_in_get(call->params, "url"));
     if (!c)
         return;
-    struct asked_call **last = &a->calls;
+    struct warm_call **last = &a->calls;
     while (*last)
         last = &(*last)->next;
     *last = c;
@@ -391,35 +391,35 @@ static void on_call(void *arg, const struct rpc_call *call)
     ahead_wake(w);
 }
 
-void asked_open(struct worker *w)
+void warm_rpc_open(struct worker *w)
 {
     char path[128];
-    if (w->asked || w->draining || w->process->index != 0 || w->mono_ms < w->asked_again_ms)
+    if (w->warm_rpc || w->draining || w->process->index != 0 || w->mono_ms < w->warm_rpc_again_ms)
         return;
-    struct asked *a = calloc(1, sizeof *a);
+    struct warm_rpc *a = calloc(1, sizeof *a);
     if (!a)
         return;
     snprintf(path, sizeof path, "%s/worker.sock", w->config->runtime_dir);
-    w->asked = a;
+    w->warm_rpc = a;
     const int rc = rpc_server_new(&a->server, w->loop, path, 0600, (gid_t)-1, on_call, w);
     if (rc == 0)
         return;
-    w->asked = NULL;
+    w->warm_rpc = NULL;
     free(a);
     if (rc == -EADDRINUSE) /* the worker before has it, and leaves */
         return;
-    w->asked_again_ms = w->mono_ms + AGAIN_MS;
+    w->warm_rpc_again_ms = w->mono_ms + AGAIN_MS;
     log_warning("worker: cannot listen on %s: %s; cache warm has to wait", path, strerror(-rc));
 }
 
-void asked_close(struct worker *w)
+void warm_rpc_close(struct worker *w)
 {
-    struct asked *a = w->asked;
+    struct warm_rpc *a = w->warm_rpc;
     if (!a)
         return;
-    w->asked = NULL;
+    w->warm_rpc = NULL;
     while (a->calls) {
-        struct asked_call *c = a->calls;
+        struct warm_call *c = a->calls;
         a->calls = c->next;
         rpc_reply_error(c->reply, RPC_UNAVAILABLE, "this worker is leaving; ask again");
         call_free(c);
