@@ -11,7 +11,7 @@
  */
 #include "daemons/worker/exchange.h"
 #include "daemons/worker/access.h"
-#include "daemons/worker/ahead.h"
+#include "daemons/worker/budget.h"
 #include "daemons/worker/buffer.h"
 #include "daemons/worker/client.h"
 #include "daemons/worker/compress.h"
@@ -165,7 +165,7 @@ void exchange_finish(struct exchange *ex)
     request_body_free(ex);
     w->n_changes -= ex->change;
     timer_stop(w, &ex->timer);
-    ahead_end(ex);
+    budget_end(ex);
     if (ex->tee)
         tee_abort(ex, FETCH_LOCK_FAILED);
     tee_land(ex, FETCH_LOCK_FAILED); /* whoever still waits for it may try */
@@ -359,7 +359,7 @@ void exchange_fail(struct exchange *ex, enum problem problem)
     stats_add(w->stats, STATS_UPSTREAM_ERRORS, 1);
     ex->failed = true;
     ex->last_problem = (uint8_t)problem;
-    ahead_failed(ex);
+    budget_failed(ex);
     if (!ex->answered)
         exchange_note_server(ex);
     if (!exchange_answer_stale(ex) && c) {
@@ -391,7 +391,7 @@ void exchange_start(struct exchange *ex)
 void exchange_ask(struct exchange *ex)
 {
     exchange_move(ex, EXCHANGE_CONNECT);
-    ahead_begin(ex);
+    budget_begin(ex);
     retry_begin(ex);
 }
 

@@ -96,7 +96,7 @@ struct exchange {
     bool fresh;          /* no kept connection any more: one was closed under it */
     uint8_t asked_in_vain; /* servers that it was sent to */
     uint32_t addresses;    /* of `server` that took no connection */
-    bool ahead;            /* nobody waits for it */
+    bool background;            /* nobody waits for it */
     bool change;           /* nor for this: of worker.n_changes */
     bool counted;          /* among those under way at its upstream (ahead.c) */
     bool failed;           /* exchange_fail() */

@@ -262,7 +262,7 @@ static bool prepare(struct guard_check *k, struct request *r)
                                        .len = guard_fields_write(&k->fields, &w->head,
                                                                  guard_trial_omits(&k->trial),
                                                                  w->scratch, sizeof w->scratch)};
-    if (!what.len || !request_behind(w, NULL, &what, r))
+    if (!what.len || !request_background(w, NULL, &what, r))
         return false;
     r->peer = k->peer; /* to the backend it is the same client */
     r->ip = k->ip;

@@ -6,7 +6,7 @@
  * freshness, one byte of ref[], and the answer (answer.c). The transaction never outlives the call.
  */
 #include "daemons/worker/hit.h"
-#include "daemons/worker/ahead.h"
+#include "daemons/worker/budget.h"
 #include "daemons/worker/client.h"
 #include "daemons/worker/guard.h"
 #include "daemons/worker/identity.h"

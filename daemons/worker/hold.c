@@ -258,10 +258,10 @@ bool hold_unchanged(const struct request *r, const struct cache_record *rec,
 }
 
 /* Everything that the watch waits for is fetched once, whoever does it. False: it cannot be. */
-static bool fetch_behind(struct watch *x, const struct request *r, struct hit_found *found)
+static bool fetch_background_now(struct watch *x, const struct request *r, struct hit_found *found)
 {
     x->asked = inval_seq(x->worker->shared->inval);
-    return miss_behind(r, found, &x->flight) != FETCH_LOCK_FULL;
+    return fetch_background_stale(r, found, &x->flight) != FETCH_LOCK_FULL;
 }
 
 static bool is_valid(const struct worker *w, const struct cache_view *v)
@@ -299,7 +299,7 @@ bool hold_for_fetch(const struct request *r, struct hit_found *found)
             watch_end(x);
         return false;
     }
-    if (!x->flight.word && !failing && !fetch_behind(x, r, found)) {
+    if (!x->flight.word && !failing && !fetch_background_now(x, r, found)) {
         hold_drop(r->client);
         return false;
     }
@@ -424,10 +424,10 @@ static bool fetch_for_holders(struct watch *x)
     struct hit_found found = {.key = x->key};
     struct request_again what = {.bytes = h->head, .len = h->head_len, .anonymous = x->anonymous};
     struct request r;
-    if (!request_behind(w, h->client, &what, &r))
+    if (!request_background(w, h->client, &what, &r))
         return false;
     found.vary_miss = memcmp(&r.key, &x->key, sizeof x->key) != 0;
-    return miss_collapsible(&r, &found) && fetch_behind(x, &r, &found);
+    return miss_collapsible(&r, &found) && fetch_background_now(x, &r, &found);
 }
 
 /* Has it been invalidated again since its holders' fetch began? */

@@ -8,7 +8,7 @@
  */
 #include "daemons/worker/worker.h"
 #include "daemons/worker/access.h"
-#include "daemons/worker/ahead.h"
+#include "daemons/worker/budget.h"
 #include "daemons/worker/client.h"
 #include "daemons/worker/compress.h"
 #include "daemons/worker/exchange.h"
@@ -215,7 +215,7 @@ static void on_prepare(EV_P_ ev_prepare *watcher, int events)
     stats_gauge_set(w->stats, STATS_GAUGE_POLL_HELD, w->n_held);
     stats_gauge_set(w->stats, STATS_GAUGE_UPSTREAM_BUSY, w->n_busy);
     stats_gauge_set(w->stats, STATS_GAUGE_UPSTREAM_IDLE, w->n_idle);
-    stats_gauge_set(w->stats, STATS_GAUGE_CACHE_AHEAD, ahead_flying(w));
+    stats_gauge_set(w->stats, STATS_GAUGE_CACHE_AHEAD, budget_flying(w));
     atomic_store_explicit(&w->slot->connections, loop_open_clients(w), memory_order_relaxed);
     drain_check(w);
 }

@@ -2,7 +2,7 @@
 /* worker_run: a worker's life from fork to exit. */
 #include "daemons/worker/worker.h"
 #include "daemons/worker/access.h"
-#include "daemons/worker/ahead.h"
+#include "daemons/worker/budget.h"
 #include "daemons/worker/client.h"
 #include "daemons/worker/handover.h"
 #include "daemons/worker/shrink.h"
@@ -107,7 +107,7 @@ int worker_run(const struct process *process)
     process_start(process, title);
     cache_guard_install(process->shared, process->slot);
     struct worker *w = worker_new(process);
-    if (!w || !loop_open(w) || !ahead_open(w)) {
+    if (!w || !loop_open(w) || !budget_open(w)) {
         log_error("worker: cannot start: %s", strerror(errno ? errno : ENOMEM));
         return 1;
     }
@@ -124,7 +124,7 @@ int worker_run(const struct process *process)
     loop_close(w);
     warm_stop(w);
     refresh_close(w);
-    ahead_close(w);
+    budget_close(w);
     handover_close(w);
     access_close(w);
     if (w->reader)

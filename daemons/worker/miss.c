@@ -4,7 +4,7 @@
  * workers; the others are parked until it has landed (collapse.c) and look again.
  */
 #include "daemons/worker/miss.h"
-#include "daemons/worker/ahead.h"
+#include "daemons/worker/budget.h"
 #include "daemons/worker/client.h"
 #include "daemons/worker/exchange.h"
 #include "daemons/worker/error_backoff.h"
@@ -312,20 +312,20 @@ static enum fetch_lock_claim lead(struct exchange *ex, struct fetch_permit *flig
     return got;
 }
 
-enum fetch_lock_claim miss_behind(const struct request *r, struct hit_found *found,
+enum fetch_lock_claim fetch_background_stale(const struct request *r, struct hit_found *found,
                                 struct fetch_permit *permit)
 {
     struct exchange *ex = behind(r, found);
     return ex ? lead(ex, permit, NULL) : FETCH_LOCK_FULL;
 }
 
-enum fetch_lock_claim miss_ahead(const struct request *r, struct hit_found *found,
+enum fetch_lock_claim fetch_background(const struct request *r, struct hit_found *found,
                                struct fetch_permit *permit, struct warm_url *asked)
 {
     struct exchange *ex = behind(r, found);
     if (!ex)
         return FETCH_LOCK_FULL;
-    ex->ahead = true;
+    ex->background = true;
     return lead(ex, permit, asked);
 }
 

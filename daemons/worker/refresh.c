@@ -8,7 +8,7 @@
  * most valuable ones go first, as far as there is room. The others stay while they are fresh, or
  * until more valuable ones take their place; the next hit brings them back.
  */
-#include "daemons/worker/ahead.h"
+#include "daemons/worker/budget.h"
 #include "daemons/http/h1.h"
 #include "daemons/worker/client.h"
 #include "daemons/worker/hit.h"
@@ -101,7 +101,7 @@ static void enter(struct worker *w, int i, const struct request *r, const struct
                                   .len = (uint32_t)head.len};
     memcpy(t->head[i], head.at, head.len);
     t->n++;
-    ahead_wake(w);
+    budget_wake(w);
 }
 
 void refresh_note(const struct request *r, const struct cache_record *rec)
@@ -138,12 +138,12 @@ static void launch(struct worker *w, int i)
     struct fetch_permit permit;
     struct request r;
     uint64_t left = 0, life = 0;
-    if (!request_behind(w, NULL, &what, &r))
+    if (!request_background(w, NULL, &what, &r))
         return;
     if (stored_left_ms(&r, &found, &left, &life) && left && found.stale &&
         found.stale->view.record->obj_id == t->id[i] &&
         found.stale->view.record->fresh_until_ms == c->fresh_until_ms &&
-        miss_collapsible(&r, &found) && miss_ahead(&r, &found, &permit, NULL) == FETCH_LOCK_LEAD)
+        miss_collapsible(&r, &found) && fetch_background(&r, &found, &permit, NULL) == FETCH_LOCK_LEAD)
         stats_add(w->stats, STATS_CACHE_REFRESHED, 1);
     stored_copy_free(w, found.stale);
 }
@@ -165,7 +165,7 @@ static int best(const struct worker *w)
     int found = -1;
     for (int i = 0; i < CANDIDATES; i++)
         if (t->id[i] && !t->at[i].tried && (found < 0 || t->value[i] > t->value[found]) &&
-            ahead_may(w, t->at[i].upstream))
+            budget_may(w, t->at[i].upstream))
             found = i;
     return found;
 }

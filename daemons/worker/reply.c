@@ -4,7 +4,7 @@
  * becomes of it (passed on, stored, or the stored one renewed), the body.
  */
 #include "daemons/worker/exchange.h"
-#include "daemons/worker/ahead.h"
+#include "daemons/worker/budget.h"
 #include "daemons/worker/buffer.h"
 #include "daemons/http/h1_cache.h"
 #include "daemons/worker/client.h"
@@ -236,7 +236,7 @@ static bool final_head(struct exchange *ex, const struct h1_head *head, bool mor
     retry_answered(ex);
     exchange_note_server(ex);
     ex->answered = head->status;
-    ahead_answered(ex, is_failure(head->status));
+    budget_answered(ex, is_failure(head->status));
     h1_body_init(&u->body, head->framing, head->length);
     if (head->framing == H1_CHUNKED)
         upstream_keep_trailer(u);

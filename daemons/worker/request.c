@@ -630,7 +630,7 @@ bool request_held(struct client *c, const char *bytes, size_t len, struct reques
     return locate(c->worker, r) == 0;
 }
 
-bool request_behind(struct worker *w, struct client *c, const struct request_again *again,
+bool request_background(struct worker *w, struct client *c, const struct request_again *again,
                     struct request *r)
 {
     const struct h1_head *head = parse_again(w, again);

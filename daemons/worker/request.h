@@ -91,7 +91,7 @@ struct request_again {
 };
 void request_again(struct client *c, const struct request_again *again);
 /* The same request as a plain GET without its client, for a fetch behind. False: it has no key. */
-bool request_behind(struct worker *w, struct client *c, const struct request_again *again,
+bool request_background(struct worker *w, struct client *c, const struct request_again *again,
                     struct request *r);
 void request_refuse(struct worker *w, const struct request *r, const struct limit_answer *answer);
 

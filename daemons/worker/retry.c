@@ -12,7 +12,7 @@
  * What is known to be down is asked only where nothing stale may be given instead.
  */
 #include "daemons/worker/access.h"
-#include "daemons/worker/ahead.h"
+#include "daemons/worker/budget.h"
 #include "daemons/worker/client.h"
 #include "daemons/worker/exchange.h"
 #include "daemons/worker/request_id.h"

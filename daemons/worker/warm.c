@@ -8,7 +8,7 @@
  * An entry is the head of a request that nobody has sent. It goes the way of a background
  * revalidation: one flight over all workers, conditions if something is stored.
  */
-#include "daemons/worker/ahead.h"
+#include "daemons/worker/budget.h"
 #include "daemons/worker/hit.h"
 #include "daemons/worker/miss.h"
 #include "daemons/worker/request.h"
@@ -105,18 +105,18 @@ static bool look(struct warm *warm, struct warm_entry *e)
     struct request r;
     uint64_t left = 0, life = 0;
     e->look_ms = w->mono_ms + RETRY_MS;
-    if (!request_behind(w, NULL, &what, &r))
+    if (!request_background(w, NULL, &what, &r))
         return true; /* its route has no cache */
     const bool there = stored_left_ms(&r, &found, &left, &life);
     const bool due = !there || (life && is_due(e, &r, left, life)); /* no life: never fresh */
     const struct config_upstream *u = r.route->upstream;
-    const bool room = due && ahead_may(w, u), trouble = due && ahead_in_trouble(w, u);
+    const bool room = due && budget_may(w, u), trouble = due && budget_in_trouble(w, u);
     if (!due || trouble) {
         e->look_ms = w->mono_ms + (life || trouble ? LOOK_MS : IDLE_MS);
     } else if (!room) {
         e->look_ms = 0;
     } else if (miss_collapsible(&r, &found)) {
-        const enum fetch_lock_claim got = miss_ahead(&r, &found, &e->flight, NULL);
+        const enum fetch_lock_claim got = fetch_background(&r, &found, &e->flight, NULL);
         if (got == FETCH_LOCK_FULL)
             e->flight = FETCH_LOCK_NONE;
         else
@@ -173,7 +173,7 @@ int warm_start(struct worker *w)
     for (uint32_t i = 0; i < config->n_warm; i++)
         warm_each_host(config, config->warm[i], add, warm);
     w->warm = warm;
-    ahead_wake(w);
+    budget_wake(w);
     return 0;
 }
 

@@ -11,7 +11,7 @@
  * A call ends when all its URLs are through, or after ANSWER_MS: then what is left is told so, and
  * not fetched. Nothing goes on unseen.
  */
-#include "daemons/worker/ahead.h"
+#include "daemons/worker/budget.h"
 #include "daemons/rpc/server.h"
 #include "daemons/worker/exchange.h"
 #include "daemons/worker/hit.h"
@@ -144,7 +144,7 @@ static bool is_stored(const struct request *r, struct warm_url *u, struct hit_fo
 static bool request_of(struct worker *w, const struct warm_url *u, struct request *r)
 {
     const struct request_again what = {.bytes = u->head, .len = u->len};
-    return request_behind(w, NULL, &what, r);
+    return request_background(w, NULL, &what, r);
 }
 
 /* False: there is no room now. */
@@ -160,13 +160,13 @@ static bool begin(struct worker *w, struct warm_url *u)
     u->begun_ms = w->real_ms;
     if (is_stored(&r, u, &found, &newer)) {
         settle(u, WARM_RPC_FRESH, "for %llu s more", (unsigned long long)u->left_ms / 1000);
-    } else if (ahead_in_trouble(w, r.route->upstream)) {
+    } else if (budget_in_trouble(w, r.route->upstream)) {
         settle(u, WARM_RPC_FAILED, "its backend, %.60s, is in trouble: not asked",
                r.route->upstream->name);
-    } else if (!(room = ahead_may(w, r.route->upstream))) {
+    } else if (!(room = budget_may(w, r.route->upstream))) {
         ; /* later */
     } else {
-        const enum fetch_lock_claim got = miss_ahead(&r, &found, &u->flight, u);
+        const enum fetch_lock_claim got = fetch_background(&r, &found, &u->flight, u);
         if (got == FETCH_LOCK_WAIT)
             u->state = WARM_RPC_ELSEWHERE;
         room = got != FETCH_LOCK_FULL;
@@ -388,7 +388,7 @@ static void on_call(void *arg, const struct rpc_call *call)
         last = &(*last)->next;
     *last = c;
     a->n_calls++;
-    ahead_wake(w);
+    budget_wake(w);
 }
 
 void warm_rpc_open(struct worker *w)

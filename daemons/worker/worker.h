@@ -63,7 +63,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct ahead;
+struct budget;
 struct warm_rpc;
 struct cache_reader;
 struct client;
@@ -166,7 +166,7 @@ struct worker {
     struct watch **watches; /* by key; NULL: never needed */
     struct watch *new_watches, *dead_watches;
     uint32_t n_watches, n_held;
-    struct ahead *ahead;
+    struct budget *budget;
     struct refresh *refresh; /* NULL: nothing was due yet */
     struct warm *warm;       /* NULL: not this worker's */
     struct warm_rpc *warm_rpc;     /* NULL: not this worker's, or not open yet */

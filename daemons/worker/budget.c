@@ -7,7 +7,7 @@
  * record, so a slow URL among fast ones is no trouble. A fetch that fails counts as one that took
  * MOST_SLOWER times as long: one broken URL stops nobody, two failures in a row do.
  */
-#include "daemons/worker/ahead.h"
+#include "daemons/worker/budget.h"
 #include "daemons/worker/exchange.h"
 #include "daemons/worker/hit.h"
 #include "daemons/worker/timer.h"
@@ -24,95 +24,95 @@
 #define WEIGHT      8       /* of a mean of the last fetches */
 #define LEAST_NS    5000000 /* a fetch that took less is taken for one of this length */
 
-struct ahead_upstream {
+struct budget_upstream {
     uint64_t paused_until_ms;
     uint32_t under_way, ahead; /* requests; of them, those that nobody waits for */
     int32_t slower;            /* mean of times as long, in parts of SAME */
 };
 
-struct ahead {
+struct budget {
     ev_timer timer;
     struct worker *worker;
     uint32_t flying;
     unsigned turn;
-    struct ahead_upstream upstream[]; /* by config_upstream.index */
+    struct budget_upstream upstream[]; /* by config_upstream.index */
 };
 
-static struct ahead_upstream *of(const struct worker *w, const struct config_upstream *u)
+static struct budget_upstream *of(const struct worker *w, const struct config_upstream *u)
 {
-    return u == &w->ops_upstream ? NULL : &w->ahead->upstream[u->index];
+    return u == &w->ops_upstream ? NULL : &w->budget->upstream[u->index];
 }
 
 /* ---- the bound ---- */
 
-bool ahead_in_trouble(const struct worker *w, const struct config_upstream *u)
+bool budget_in_trouble(const struct worker *w, const struct config_upstream *u)
 {
     if (of(w, u)->paused_until_ms > w->mono_ms || w->servers[u->servers[0].index].waiting)
         return true;
     return pool_any_down(w, u);
 }
 
-bool ahead_may(const struct worker *w, const struct config_upstream *u)
+bool budget_may(const struct worker *w, const struct config_upstream *u)
 {
-    const struct ahead_upstream *a = of(w, u);
+    const struct budget_upstream *a = of(w, u);
     const uint64_t share = (uint64_t)a->under_way * u->refresh_share / 100;
-    return a->ahead < (share > 1 ? share : 1) && !ahead_in_trouble(w, u);
+    return a->ahead < (share > 1 ? share : 1) && !budget_in_trouble(w, u);
 }
 
-static void pause_ahead(const struct worker *w, struct ahead_upstream *a)
+static void pause_background(const struct worker *w, struct budget_upstream *a)
 {
     a->paused_until_ms = w->mono_ms + PAUSE_MS;
 }
 
-static void take_measure(const struct worker *w, struct ahead_upstream *a, uint64_t times)
+static void take_measure(const struct worker *w, struct budget_upstream *a, uint64_t times)
 {
     const int32_t one = times < MOST_SLOWER ? (int32_t)times : MOST_SLOWER;
     a->slower += (one - a->slower) / WEIGHT;
     if (a->slower > 2 * SAME)
-        pause_ahead(w, a);
+        pause_background(w, a);
 }
 
 /* ---- what exchanges tell ---- */
 
-void ahead_begin(struct exchange *ex)
+void budget_begin(struct exchange *ex)
 {
     struct worker *w = ex->worker;
-    struct ahead_upstream *a = of(w, ex->upstream);
+    struct budget_upstream *a = of(w, ex->upstream);
     if (!a || ex->counted)
         return;
     ex->counted = true;
     a->under_way++;
-    if (!ex->ahead)
+    if (!ex->background)
         return;
     a->ahead++;
-    w->ahead->flying++;
+    w->budget->flying++;
     ex->alone_ms = w->mono_ms + ALONE_MS;
     timer_set(w, &ex->timer, ex->alone_ms);
 }
 
-void ahead_end(struct exchange *ex)
+void budget_end(struct exchange *ex)
 {
     struct worker *w = ex->worker;
     if (!ex->counted)
         return;
-    struct ahead_upstream *a = of(w, ex->upstream);
+    struct budget_upstream *a = of(w, ex->upstream);
     ex->counted = false;
     a->under_way--;
-    if (!ex->ahead)
+    if (!ex->background)
         return;
     if (ex->warm_url)
         warm_rpc_ended(ex);
     a->ahead--;
-    w->ahead->flying--;
+    w->budget->flying--;
     if (!w->draining)
-        ev_feed_event(w->loop, &w->ahead->timer, EV_TIMER); /* the next one */
+        ev_feed_event(w->loop, &w->budget->timer, EV_TIMER); /* the next one */
 }
 
 /* A whole answer where only "not modified" was asked for may take longer: that tells nothing. */
-void ahead_answered(struct exchange *ex, bool failure)
+void budget_answered(struct exchange *ex, bool failure)
 {
-    struct ahead_upstream *a = of(ex->worker, ex->upstream);
-    if (!a || !ex->fetch || !(ex->ahead || ex->stale))
+    struct budget_upstream *a = of(ex->worker, ex->upstream);
+    if (!a || !ex->fetch || !(ex->background || ex->stale))
         return;
     if (failure) {
         take_measure(ex->worker, a, MOST_SLOWER);
@@ -123,16 +123,16 @@ void ahead_answered(struct exchange *ex, bool failure)
     }
 }
 
-void ahead_failed(struct exchange *ex)
+void budget_failed(struct exchange *ex)
 {
-    struct ahead_upstream *a = of(ex->worker, ex->upstream);
+    struct budget_upstream *a = of(ex->worker, ex->upstream);
     if (a)
-        pause_ahead(ex->worker, a);
+        pause_background(ex->worker, a);
 }
 
-uint32_t ahead_flying(const struct worker *w)
+uint32_t budget_flying(const struct worker *w)
 {
-    return w->ahead ? w->ahead->flying : 0;
+    return w->budget ? w->budget->flying : 0;
 }
 
 /* ---- steps ---- */
@@ -140,7 +140,7 @@ uint32_t ahead_flying(const struct worker *w)
 static void on_step(EV_P_ ev_timer *watcher, int events)
 {
     static bool (*const step[])(struct worker *) = {warm_rpc_step, refresh_step, warm_step};
-    struct ahead *a = watcher->data;
+    struct budget *a = watcher->data;
     const unsigned n = sizeof step / sizeof *step;
     bool more = false;
     (void)events;
@@ -150,22 +150,22 @@ static void on_step(EV_P_ ev_timer *watcher, int events)
     if (!more && ev_is_active(watcher))
         ev_timer_stop(EV_A_ watcher);
     else if (more)
-        ahead_wake(a->worker);
+        budget_wake(a->worker);
 }
 
-void ahead_wake(struct worker *w)
+void budget_wake(struct worker *w)
 {
-    ev_timer *timer = &w->ahead->timer;
+    ev_timer *timer = &w->budget->timer;
     if (ev_is_active(timer))
         return;
     ev_timer_set(timer, STEP_S, STEP_S);
     ev_timer_start(w->loop, timer);
 }
 
-bool ahead_open(struct worker *w)
+bool budget_open(struct worker *w)
 {
     const uint32_t n = w->config->n_upstreams;
-    struct ahead *a = calloc(1, sizeof *a + n * sizeof *a->upstream);
+    struct budget *a = calloc(1, sizeof *a + n * sizeof *a->upstream);
     if (!a)
         return false;
     for (uint32_t i = 0; i < n; i++)
@@ -173,12 +173,12 @@ bool ahead_open(struct worker *w)
     a->worker = w;
     ev_timer_init(&a->timer, on_step, STEP_S, STEP_S);
     a->timer.data = a;
-    w->ahead = a;
+    w->budget = a;
     return true;
 }
 
-void ahead_close(struct worker *w)
+void budget_close(struct worker *w)
 {
-    free(w->ahead);
-    w->ahead = NULL;
+    free(w->budget);
+    w->budget = NULL;
 }

@@ -10,8 +10,8 @@
  * that this worker has under way there, or one; none while the backend is in trouble. They take
  * turns, a step each, so that a long list of one starves no other.
  */
-#ifndef POLDER_WORKER_AHEAD_H
-#define POLDER_WORKER_AHEAD_H
+#ifndef POLDER_WORKER_BUDGET_H
+#define POLDER_WORKER_BUDGET_H
 #include "polder/cache.h"
 #include "polder/config.h"
 
@@ -24,14 +24,14 @@ struct request;
 struct worker;
 
 /* ---- ahead.c ---- */
-bool ahead_open(struct worker *w);
-void ahead_close(struct worker *w);
+bool budget_open(struct worker *w);
+void budget_close(struct worker *w);
 /* What exchanges tell: an upstream has this one more, or less; what became of it. */
-void ahead_begin(struct exchange *ex);
-void ahead_end(struct exchange *ex);
-void ahead_answered(struct exchange *ex, bool failure); /* its head is there */
-void ahead_failed(struct exchange *ex);                 /* no server has answered */
-uint32_t ahead_flying(const struct worker *w);
+void budget_begin(struct exchange *ex);
+void budget_end(struct exchange *ex);
+void budget_answered(struct exchange *ex, bool failure); /* its head is there */
+void budget_failed(struct exchange *ex);                 /* no server has answered */
+uint32_t budget_flying(const struct worker *w);
 
 /* ---- refresh.c ---- */
 /* A hit on an entry that is due: refresh_from_ms(). Never waits, never allocates after the first.
@@ -53,11 +53,11 @@ void warm_rpc_ended(struct exchange *ex);
 /* ---- between them ---- */
 
 /* May one more be fetched there now? */
-bool ahead_may(const struct worker *w, const struct config_upstream *u);
+bool budget_may(const struct worker *w, const struct config_upstream *u);
 /* A server of it is down, requests wait for it, a fetch has failed just now, or fetches have lately
  * taken twice as long as those before them. */
-bool ahead_in_trouble(const struct worker *w, const struct config_upstream *u);
-void ahead_wake(struct worker *w); /* there is something to do */
+bool budget_in_trouble(const struct worker *w, const struct config_upstream *u);
+void budget_wake(struct worker *w); /* there is something to do */
 
 /* warm.c: the hosts a URL is meant for: its own, or for a bare path those that clients of each
  * listener ask for. */
