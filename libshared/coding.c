@@ -99,7 +99,7 @@ static bool starts(struct str text, const char *lower)
     return text.len >= n && !strncasecmp(text.at, lower, n);
 }
 
-bool coding_type_shrinks(struct str content_type)
+bool coding_type_is_compressible(struct str content_type)
 {
     static const char *const dense[] = {"application/gzip",
                                         "application/x-gzip",

@@ -69,7 +69,7 @@ static void put_chosen(const struct keeper *k, const struct job *j, const struct
 {
     char text[80];
     const char *name = coding_name(j->coding);
-    if (!(r->flags & CACHE_SHRINKS) || j->coding == CODING_IDENTITY)
+    if (!(r->flags & CACHE_COMPRESSIBLE) || j->coding == CODING_IDENTITY)
         snprintf(text, sizeof text, "identity");
     else if (!copy && !(r->flags & CACHE_CHUNKED_BODY) &&
              k->real_ms < r->received_ms + CACHE_COPY_SOON_MS)
@@ -93,7 +93,7 @@ void copies_put(const struct keeper *k, const struct job *j, MDB_txn *txn,
         put_chosen(k, j, r, copy[j->coding]);
     rpc_out_list(j->out, "copies");
     for (unsigned i = CODING_IDENTITY + 1; i < CODINGS; i++)
-        if (copy[i] || (r->flags & CACHE_SHRINKS && is_offered(&j->route, (enum coding)i)))
+        if (copy[i] || (r->flags & CACHE_COMPRESSIBLE && is_offered(&j->route, (enum coding)i)))
             put_copy(k, j->out, (enum coding)i, copy[i]);
     rpc_out_end(j->out);
 }

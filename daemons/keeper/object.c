@@ -336,7 +336,7 @@ struct held {
     uint64_t items, units;
 };
 
-/* Fits, or would were it not that a bound was lowered just now: then the store at least shrinks. */
+/* Fits, or would were it not that a bound was lowered just now: then the store at least compressible. */
 static bool has_room(const struct store *s, uint64_t items, uint64_t units, const struct held *held)
 {
     const uint64_t n = store_items(s) + items, live = s->live_units + units;

@@ -60,7 +60,7 @@ static bool has_strong_date(const struct cache_view *v)
 {
     struct str date;
     int64_t s;
-    return v->record->last_modified_ms && !(v->record->flags & CACHE_SHRINKS) &&
+    return v->record->last_modified_ms && !(v->record->flags & CACHE_COMPRESSIBLE) &&
            stored_field(v, "date", &date) && field_date(date, &s) == 0 &&
            s > (int64_t)(v->record->last_modified_ms / 1000);
 }
@@ -454,7 +454,7 @@ static void choose_coding(struct worker *w, struct answer *a, struct cache_view 
                           const struct cache_key *key)
 {
     const struct request *r = a->r;
-    if (!r->coding || !(a->view->record->flags & CACHE_SHRINKS))
+    if (!r->coding || !(a->view->record->flags & CACHE_COMPRESSIBLE))
         return;
     if (a->code == 304) { /* of whichever it was */
         a->weak = true;

@@ -5,7 +5,7 @@
 #include "daemons/worker/encoder.h"
 #include "daemons/worker/exchange.h"
 #include "daemons/worker/response.h"
-#include "daemons/worker/tee.h"
+#include "daemons/worker/store.h"
 #include "daemons/worker/upstream.h"
 #include "daemons/worker/worker.h"
 #include "polder/cache.h"
@@ -86,7 +86,7 @@ static bool compress_is_worth_it(const struct exchange *ex, const struct h1_head
     if (head->status < 200 || head->status == 204 || head->status == 205 || head->status == 206 ||
         head->status == 304 || head->first[H1_CONTENT_ENCODING] || head->first[H1_CONTENT_RANGE])
         return false;
-    return type && coding_type_shrinks(type->value) && !tee_vouches(head) &&
+    return type && coding_type_is_compressible(type->value) && !cache_store_vouches(head) &&
            !compress_says_no_transform(head) &&
            (!length_known || (head->length && head->length >= ex->req.route->compress_min));
 }

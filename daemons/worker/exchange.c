@@ -20,7 +20,7 @@
 #include "daemons/worker/hit.h"
 #include "daemons/worker/miss.h"
 #include "daemons/worker/response.h"
-#include "daemons/worker/tee.h"
+#include "daemons/worker/store.h"
 #include "daemons/worker/upstream.h"
 #include "daemons/worker/worker.h"
 #include "polder/clock.h"
@@ -166,9 +166,9 @@ void exchange_finish(struct exchange *ex)
     w->n_changes -= ex->change;
     timer_stop(w, &ex->timer);
     budget_end(ex);
-    if (ex->tee)
-        tee_abort(ex, FETCH_LOCK_FAILED);
-    tee_land(ex, FETCH_LOCK_FAILED); /* whoever still waits for it may try */
+    if (ex->store)
+        cache_store_abort(ex, FETCH_LOCK_FAILED);
+    cache_store_land(ex, FETCH_LOCK_FAILED); /* whoever still waits for it may try */
     retry_end(ex);
     if (ex->up)
         upstream_close(ex->up);
@@ -210,7 +210,7 @@ static bool is_awaited_change(struct exchange *ex)
 /* Others may wait for what this one fetches, and it may soon be stored. */
 static bool is_wanted_without_client(struct exchange *ex)
 {
-    return tee_outlives_client(ex) || (ex->fetch && ex->permit.word) ||
+    return cache_store_outlives_client(ex) || (ex->fetch && ex->permit.word) ||
            fetch_lock_is_awaited(ex->worker->shared->fetch_locks, &ex->permit) || is_awaited_change(ex);
 }
 
@@ -259,9 +259,9 @@ void exchange_timeout(struct exchange *ex)
     if (ex->alone_ms)
         timer_set(w, &ex->timer, ex->alone_ms);
     if (ex->length_unknown) /* a stream: whoever wants it gets his own */
-        tee_land(ex, FETCH_LOCK_NOSHARE);
+        cache_store_land(ex, FETCH_LOCK_NOSHARE);
     else if (!ex->alone_ms)
-        tee_land(ex, FETCH_LOCK_FAILED);
+        cache_store_land(ex, FETCH_LOCK_FAILED);
 }
 
 void exchange_name_identity(struct exchange *ex)

@@ -33,7 +33,7 @@ struct client;
 struct compress_stream;
 struct guard_check;
 struct stored_copy;
-struct tee;
+struct store_stream;
 struct upstream;
 struct upstream_error;
 struct worker;
@@ -61,7 +61,7 @@ struct exchange {
     struct fetch_permit permit, waits_for;
     struct cache_key lock_key;
     struct stored_copy *stale; /* may answer if the backend cannot; its validators are sent */
-    struct tee *tee;           /* NULL: not being stored */
+    struct store_stream *store;           /* NULL: not being stored */
     struct guard_check *guard; /* that it asks for; NULL */
     struct compress_stream *compress; /* the body goes through it to the client; NULL: as it is */
     uint64_t fetch_seq;                   /* inval_seq() before the request was sent */

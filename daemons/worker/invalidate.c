@@ -8,7 +8,7 @@
 #include "daemons/worker/invalidate.h"
 #include "daemons/worker/exchange.h"
 #include "daemons/worker/handover.h"
-#include "daemons/worker/tee.h"
+#include "daemons/worker/store.h"
 #include "daemons/worker/worker.h"
 #include "polder/cache.h"
 #include "polder/field.h"
@@ -35,7 +35,7 @@ static void mark_url(struct marking *m, const char *url, size_t len)
     stats_add(w->stats, STATS_CACHE_INVALIDATIONS, 1);
     handover_tell(w, (struct str){url, len}, (struct str){"", 0});
     cache_key_of(inval_secret(w->shared->inval), url, len, "", 0, &key);
-    tee_delete(w, &key);
+    keeper_link_delete(w, &key);
 }
 
 /* What was not there may be there now. */

@@ -17,7 +17,7 @@
 #include "daemons/worker/hold.h"
 #include "daemons/worker/memo.h"
 #include "daemons/worker/miss.h"
-#include "daemons/worker/tee.h"
+#include "daemons/worker/store.h"
 #include "daemons/worker/upstream.h"
 #include "polder/cache.h"
 #include "polder/clock.h"
@@ -209,7 +209,7 @@ static void on_prepare(EV_P_ ev_prepare *watcher, int events)
     if (w->guard_due)
         guard_run(w);
     free_the_dead(w);
-    tee_flush_aborts(w);
+    keeper_link_flush(w);
     access_flush(w);
     stats_gauge_set(w->stats, STATS_GAUGE_CONNECTIONS_OPEN, loop_open_clients(w));
     stats_gauge_set(w->stats, STATS_GAUGE_POLL_HELD, w->n_held);

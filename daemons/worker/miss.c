@@ -13,7 +13,7 @@
 #include "daemons/worker/partial.h"
 #include "daemons/worker/request.h"
 #include "daemons/worker/response.h"
-#include "daemons/worker/tee.h"
+#include "daemons/worker/store.h"
 #include "daemons/worker/worker.h"
 #include "polder/cache.h"
 #include "polder/clock.h"
@@ -179,7 +179,7 @@ static void fetch(struct worker *w, struct exchange *ex)
         ex->permit = permit;
         ex->renewed_ms = w->mono_ms;
         if (landed_meanwhile(ex) || (!ex->fetch && partial_landed(ex))) {
-            tee_land(ex, FETCH_LOCK_STORED);
+            cache_store_land(ex, FETCH_LOCK_STORED);
             if (answer_landed(ex))
                 break;
         }
@@ -302,7 +302,7 @@ static enum fetch_lock_claim lead(struct exchange *ex, struct fetch_permit *flig
     ex->permit = permit;
     ex->renewed_ms = w->mono_ms;
     if (landed_meanwhile(ex)) {
-        tee_land(ex, FETCH_LOCK_STORED);
+        cache_store_land(ex, FETCH_LOCK_STORED);
         exchange_finish(ex);
         return FETCH_LOCK_WAIT;
     }

@@ -10,7 +10,7 @@
  */
 #include "daemons/http/h1.h"
 #include "daemons/worker/request.h"
-#include "daemons/worker/tee.h"
+#include "daemons/worker/store.h"
 #include "polder/field.h"
 
 #include <string.h>

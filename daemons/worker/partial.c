@@ -14,7 +14,7 @@
 #include "daemons/worker/exchange.h"
 #include "daemons/worker/hit.h"
 #include "daemons/worker/identity.h"
-#include "daemons/worker/tee.h"
+#include "daemons/worker/store.h"
 #include "daemons/worker/worker.h"
 #include "polder/guard.h"
 #include "polder/inval.h"

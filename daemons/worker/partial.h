@@ -2,7 +2,7 @@
 /*
  * partial: parts of bodies: answered from, joined and stored like what they are parts of.
  *
- * A struct part belongs to the tee that stores it.
+ * A struct part belongs to the store that stores it.
  */
 #ifndef POLDER_WORKER_PARTIAL_H
 #define POLDER_WORKER_PARTIAL_H

@@ -14,7 +14,7 @@
 #include "daemons/worker/hit.h"
 #include "daemons/worker/invalidate.h"
 #include "daemons/worker/response.h"
-#include "daemons/worker/tee.h"
+#include "daemons/worker/store.h"
 #include "daemons/worker/upstream.h"
 #include "daemons/worker/worker.h"
 #include "polder/clock.h"
@@ -67,7 +67,7 @@ static void send_on(struct exchange *ex, const struct h1_spans *spans, bool end)
 static void pass_body(struct exchange *ex, const struct h1_spans *spans, bool end)
 {
     for (unsigned i = 0; i < spans->n; i++) {
-        tee_body(ex, spans->iov[i].iov_base, spans->iov[i].iov_len);
+        cache_store_body(ex, spans->iov[i].iov_base, spans->iov[i].iov_len);
         if (ex->guard)
             guard_body(ex, spans->iov[i].iov_base, spans->iov[i].iov_len);
     }
@@ -79,7 +79,7 @@ static void response_end(struct exchange *ex)
 {
     struct worker *w = ex->worker;
     struct upstream *u = ex->up;
-    tee_end(ex);
+    cache_store_end(ex);
     if (ex->guard)
         guard_whole(ex);
     if (u->server->index < w->config->n_servers)
@@ -172,7 +172,7 @@ static void not_modified(struct exchange *ex, const struct h1_head *head)
     stats_add(ex->worker->stats, STATS_CACHE_REVALIDATED, 1);
     const bool taken = revalidate_stored(ex, head), stored = taken && !ex->not_stored;
     if (!taken)
-        tee_land(ex, FETCH_LOCK_FAILED);
+        cache_store_land(ex, FETCH_LOCK_FAILED);
     ex->up = NULL;
     u->exchange = NULL;
     if (u->keep_alive && !u->deaf && !u->out.len)
@@ -262,7 +262,7 @@ static bool final_head(struct exchange *ex, const struct h1_head *head, bool mor
     if (!ex->req.head->is_safe)
         invalidate_after(ex, head);
     exchange_move(ex, EXCHANGE_BODY);
-    u->event_stream = tee_is_event_stream(head);
+    u->event_stream = cache_store_is_event_stream(head);
     hints_redirect(ex, head);
     if (ex->permit.word)
         fetch_lock_note_answer(ex->worker->shared->fetch_locks, &ex->permit);
@@ -270,8 +270,8 @@ static bool final_head(struct exchange *ex, const struct h1_head *head, bool mor
     if (ex->req.is_head && !ex->fetch)
         revalidate_by_head(ex, head);
     if (ex->req.cacheable || ex->req.post)
-        tee_begin(ex, head);
-    if (ex->tee && ex->req.post)
+        cache_store_begin(ex, head);
+    if (ex->store && ex->req.post)
         claim_for_readers(ex);
     if (ex->guard)
         guard_head(ex, head);
@@ -334,7 +334,7 @@ static void body_taken(struct exchange *ex)
     } else if (compress_is_due_later(ex)) {
         u->paused = true;
         ev_io_stop(ex->worker->loop, &u->read);
-    } else if (!ex->req.client && !ex->tee && !guard_wants_more(ex)) {
+    } else if (!ex->req.client && !ex->store && !guard_wants_more(ex)) {
         exchange_finish(ex); /* too long to be stored, and nobody else wants it */
     }
 }

@@ -14,7 +14,7 @@
 #include "daemons/worker/hit.h"
 #include "daemons/worker/identity.h"
 #include "daemons/worker/request_id.h"
-#include "daemons/worker/tee.h"
+#include "daemons/worker/store.h"
 #include "daemons/worker/via.h"
 #include "daemons/worker/worker.h"
 #include "polder/cache.h"
@@ -213,13 +213,13 @@ static void put_client_field(struct h1_out *o, const struct exchange *ex, const 
 }
 
 void response_fields(struct h1_out *o, const struct h1_head *head,
-                     const struct policy_response *stored, bool shrinks, bool own_id)
+                     const struct policy_response *stored, bool compressible, bool own_id)
 {
-    if (shrinks)
+    if (compressible)
         put_vary(o, head);
     for (uint32_t i = 0; i < head->n_fields; i++) {
         const struct h1_field *f = &head->field[i];
-        if (f->id == H1_CONTENT_LENGTH || f->id == H1_TRAILER || (shrinks && f->id == H1_VARY) ||
+        if (f->id == H1_CONTENT_LENGTH || f->id == H1_TRAILER || (compressible && f->id == H1_VARY) ||
             (own_id && f->id == H1_X_REQUEST_ID) || h1_is_hop_by_hop(head, f))
             continue;
         if (!stored || !not_stored(head, f, stored))
@@ -246,7 +246,7 @@ static void put_cache_status(struct h1_out *o, const struct exchange *ex, uint16
         h1_puts(o, "; fwd-status=");
         h1_put_u64(o, status);
     }
-    if (ex->tee) {
+    if (ex->store) {
         h1_puts(o, "; stored");
     } else if (ex->not_stored) {
         h1_puts(o, "; detail=\"");
@@ -299,7 +299,7 @@ void response_preference(struct h1_out *o, const struct request *r)
 
 static bool varies_by_coding(const struct exchange *ex)
 {
-    return ex->compressible || tee_shrinks(ex);
+    return ex->compressible || cache_store_compressible(ex);
 }
 
 /* The end-to-end fields of a backend's head, as a client gets them. */
@@ -367,7 +367,7 @@ size_t response_head(struct exchange *ex, const struct h1_head *head, uint16_t s
     if (status != head->status)
         reason.len = 0; /* the standard one */
     h1_put_status_line(&o, status, reason);
-    if (ex->tee && request_interval_ms(&ex->req)) {
+    if (ex->store && request_interval_ms(&ex->req)) {
         put_polled(&o, ex, head);
     } else {
         put_client_fields(&o, ex, head);

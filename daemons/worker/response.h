@@ -39,10 +39,10 @@ void response_problem(const struct request *r, struct client *c, enum problem p,
     "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
 void response_simple(const struct request *r, unsigned status, const char *lines);
 /* The end-to-end fields of a backend's head, without framing. stored: as they go into the store;
- * NULL: as a client gets them. shrinks: it varies by Accept-Encoding too, whatever it says; own_id:
+ * NULL: as a client gets them. compressible: it varies by Accept-Encoding too, whatever it says; own_id:
  * the answer has an X-Request-Id of ours. */
 void response_fields(struct h1_out *o, const struct h1_head *head,
-                     const struct policy_response *stored, bool shrinks, bool own_id);
+                     const struct policy_response *stored, bool compressible, bool own_id);
 /* The backend's head as the client gets it; length in worker.scratch, 0 if too long. */
 size_t response_head(struct exchange *ex, const struct h1_head *head, uint16_t status);
 /* Date and Cache-Control of an answer on a polled route: the client may ask again in rest_ms. Age

@@ -3,7 +3,7 @@
  * freshen: whether a 304, or the answer to a HEAD, is about what is stored (RFC 9111 4.3.4, 4.3.5),
  * and what it then does to the stored head. Only that travels to the keeper.
  */
-#include "daemons/worker/tee.h"
+#include "daemons/worker/store.h"
 #include "daemons/http/h1_cache.h"
 #include "daemons/worker/exchange.h"
 #include "daemons/worker/guard.h"
@@ -156,7 +156,7 @@ static bool push_revalidate(struct exchange *ex, const struct stored_copy *copy)
     rec.inline_len = 0; /* only the head travels */
     const struct iovec iov[2] = {{&rec, sizeof rec},
                                  {(void *)(copy->bytes + sizeof rec), len - sizeof rec}};
-    if (tee_push(ex->worker, RING_REVALIDATE, 0, &ex->permit, iov, 2) < 0) {
+    if (keeper_link_push(ex->worker, RING_REVALIDATE, 0, &ex->permit, iov, 2) < 0) {
         stats_add(ex->worker->stats, STATS_CACHE_RING_FULL, 1);
         return false;
     }
@@ -252,17 +252,17 @@ bool revalidate_stored(struct exchange *ex, const struct h1_head *head)
         refused = policy_store_reason(POLICY_NO_IDENTITY);
     resp.omits_set_cookie =
         resp.has_set_cookie && !w->routes[ex->req.route->index].settings.store_set_cookie;
-    if (resp.cc.flags & FIELD_CC_NO_TRANSFORM || tee_vouches(merged))
-        rec.flags &= ~(uint32_t)CACHE_SHRINKS;
+    if (resp.cc.flags & FIELD_CC_NO_TRANSFORM || cache_store_vouches(merged))
+        rec.flags &= ~(uint32_t)CACHE_COMPRESSIBLE;
     /* What a 200 may not bring into the store, a 304 may not either; but who has asked gets all. */
     struct h1_out o = {w->scratch, w->scratch + H1_HEAD_MAX, false};
-    tee_put_head(&o, w, merged, refused ? NULL : &resp, NULL, rec.flags & CACHE_SHRINKS);
-    tee_set_times(&rec, ex, &resp);
+    cache_store_put_head(&o, w, merged, refused ? NULL : &resp, NULL, rec.flags & CACHE_COMPRESSIBLE);
+    cache_store_set_times(&rec, ex, &resp);
     if (refused) {
         ex->not_stored = refused;
         if (delete)
-            tee_delete_object(w, ex->stale);
-        tee_land(ex, FETCH_LOCK_NOSHARE);
+            keeper_link_delete_object(w, ex->stale);
+        cache_store_land(ex, FETCH_LOCK_NOSHARE);
         if (!o.overflow)
             rehead(ex, &rec, (size_t)(o.at - w->scratch));
         return true;
@@ -272,7 +272,7 @@ bool revalidate_stored(struct exchange *ex, const struct h1_head *head)
         return false;
     if (resp.omits_set_cookie) {
         o = (struct h1_out){w->scratch, w->scratch + H1_HEAD_MAX, false};
-        tee_put_head(&o, w, merged, NULL, NULL, rec.flags & CACHE_SHRINKS);
+        cache_store_put_head(&o, w, merged, NULL, NULL, rec.flags & CACHE_COMPRESSIBLE);
         if (!o.overflow)
             rehead(ex, &rec, (size_t)(o.at - w->scratch));
     }

@@ -15,7 +15,7 @@
 #include "daemons/http/h1.h"
 #include "daemons/worker/coder.h"
 #include "daemons/worker/hit.h"
-#include "daemons/worker/tee.h"
+#include "daemons/worker/store.h"
 #include "daemons/worker/worker.h"
 #include "polder/fetch_lock.h"
 #include "polder/inval.h"
@@ -82,7 +82,7 @@ static void give_up(struct shrink *s, enum fetch_lock_result result)
 {
     struct worker *w = s->worker;
     if (s->state == SHRINK_SEND && s->stream)
-        tee_abort_stream(w, s->stream);
+        keeper_link_abort(w, s->stream);
     fetch_lock_release(w->shared->fetch_locks, &s->permit, result, w->shared->worker_event);
     rest(s);
 }
@@ -94,7 +94,7 @@ static bool find_source(struct shrink *s, struct cache_view *v)
 {
     struct worker *w = s->worker;
     return loop_cache_ready(w) && cache_reader_get(w->reader, &s->job.key, v) == 1 &&
-           v->record->flags & CACHE_SHRINKS && v->record->body_len > 0;
+           v->record->flags & CACHE_COMPRESSIBLE && v->record->body_len > 0;
 }
 
 static bool copy_is_there(struct worker *w, const struct cache_key *key, uint64_t source_id)
@@ -113,7 +113,7 @@ static void take_record(struct shrink *s, const struct cache_view *v, const stru
     rec->source_id = v->record->obj_id;
     rec->obj_id = 0;
     rec->head_len = rec->inline_len = 0;
-    rec->flags = (rec->flags & ~(uint32_t)(CACHE_SHRINKS | CACHE_CHUNKED_BODY)) | CACHE_CODED;
+    rec->flags = (rec->flags & ~(uint32_t)(CACHE_COMPRESSIBLE | CACHE_CHUNKED_BODY)) | CACHE_CODED;
     s->source_len = v->record->body_len;
     s->text = malloc(rec->url_len + rec->vary_len + sizeof name + 16);
     if (!s->text)
@@ -230,7 +230,7 @@ static void read_on(struct shrink *s)
 
 static bool push(struct shrink *s, enum ring_type type, const struct iovec *iov, int n, bool last)
 {
-    return tee_push(s->worker, type, s->stream, last ? &s->permit : NULL, iov, n) == 0;
+    return keeper_link_push(s->worker, type, s->stream, last ? &s->permit : NULL, iov, n) == 0;
 }
 
 static bool send_whole(struct shrink *s, const char *bytes, size_t len)

@@ -11,7 +11,7 @@
 #include "daemons/http/h1_cache.h"
 #include "daemons/worker/identity.h"
 #include "daemons/worker/shrink.h"
-#include "daemons/worker/tee.h"
+#include "daemons/worker/store.h"
 #include "daemons/worker/worker.h"
 #include "polder/guard.h"
 #include "polder/inval.h"
@@ -28,7 +28,7 @@
 static void damaged(struct worker *w, const struct cache_key *key)
 {
     stats_add(w->stats, STATS_CACHE_BAD_RECORDS, 1);
-    tee_delete(w, key);
+    keeper_link_delete(w, key);
 }
 
 /* What selects a variant by a field, as the backend would get that. */

@@ -5,7 +5,7 @@
  * answer names is looked for in all of these fields, of its own origin only.
  */
 #include "daemons/worker/request.h"
-#include "daemons/worker/tee.h"
+#include "daemons/worker/store.h"
 #include "daemons/worker/worker.h"
 #include "polder/field.h"
 #include "polder/inval.h"

@@ -21,12 +21,12 @@
  *   access.c  its line in the access log, when its answer is out; request_id.c its name
  *   exchange.c a struct exchange links a client with a connection to a backend (upstream.c,
  *             pool.c); request_body.c sends what its request brings, reply.c reads what comes back,
- * response.c writes heads, tee.c tees what may be stored into the keeper's ring, with its tags
+ * response.c writes heads, store.c tees what may be stored into the keeper's ring, with its tags
  * (tags.c, origin.c); freshen.c judges what renews it, partial.c keeps parts of bodies.
  *
  * Each subject has its header, which says what its files promise: buffer.h and timer.h, client.h
  * and memo.h, request.h and limits.h, hit.h, shrink.h and hold.h, miss.h and exchange.h,
- * upstream.h, response.h, tee.h and partial.h, guard.h, ahead.h. Here is what they all work for:
+ * upstream.h, response.h, store.h and partial.h, guard.h, ahead.h. Here is what they all work for:
  * struct worker and the loop.
  *
  * Ownership: the worker owns clients, exchanges and backend connections; a client has at most one

@@ -56,7 +56,7 @@ enum cache_flags {
     CACHE_CHUNKED_BODY = 1u << 8, /* body in the body database, not inline */
     CACHE_FROM_POST = 1u << 9,
     CACHE_SOFTENED = 1u << 10,   /* keeper: freshness ended by a soft invalidation */
-    CACHE_SHRINKS = 1u << 11,    /* copies in content codings may be kept beside it */
+    CACHE_COMPRESSIBLE = 1u << 11,    /* copies in content codings may be kept beside it */
     CACHE_CODED = 1u << 12,      /* such a copy: the body of source_id, and nothing else of it */
     CACHE_FOR_OTHERS = 1u << 13, /* states a lifetime for shared caches: also for who says who he is
                                   */

@@ -20,5 +20,5 @@ enum coding coding_choose(struct str accept, const uint8_t *offer, unsigned n);
 
 /* May a body of this media type become a good deal smaller? Not what is compressed by its own
  * format, nor what is known to be random. */
-bool coding_type_shrinks(struct str content_type);
+bool coding_type_is_compressible(struct str content_type);
 #endif

@@ -76,10 +76,10 @@ static void dense_types_are_left_alone(void **state)
         "application/zip", "application/gzip",  "font/woff2", "application/octet-stream",
         "application/pdf", "text/event-stream", "",           "json"};
     for (size_t i = 0; i < sizeof yes / sizeof *yes; i++)
-        assert_true(coding_type_shrinks(text(yes[i])));
+        assert_true(coding_type_is_compressible(text(yes[i])));
     for (size_t i = 0; i < sizeof no / sizeof *no; i++)
-        assert_false(coding_type_shrinks(text(no[i])));
-    assert_false(coding_type_shrinks((struct str){NULL, 0}));
+        assert_false(coding_type_is_compressible(text(no[i])));
+    assert_false(coding_type_is_compressible((struct str){NULL, 0}));
 }
 
 /* ---- what is made can be read ---- */

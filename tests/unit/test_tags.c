@@ -2,7 +2,7 @@
 /* The fields that name tags: what a worker takes from a head, the keeper finds again in it. */
 #include "daemons/keeper/removals.h"
 #include "daemons/worker/request.h"
-#include "daemons/worker/tee.h"
+#include "daemons/worker/store.h"
 #include "daemons/worker/worker.h"
 #include "polder/inval.h"
 #include "polder/tags.h"

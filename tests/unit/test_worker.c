@@ -5,7 +5,7 @@
 #include "daemons/worker/hit.h"
 #include "daemons/worker/request.h"
 #include "daemons/worker/request_id.h"
-#include "daemons/worker/tee.h"
+#include "daemons/worker/store.h"
 #include "daemons/worker/upstream.h"
 #include "daemons/worker/worker.h"
 #include "polder/config.h"

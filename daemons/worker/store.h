@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * tee: what of a backend's response goes into the store, while it streams to the client.
+ * store: what of a backend's response goes into the store, while it streams to the client.
  *
- *   tee.c      the records that go to the keeper, through this worker's ring
+ *   store.c      the records that go to the keeper, through this worker's ring
  *   tags.c     the groups that it can be invalidated by, of the origin that origin.c tells
  *   freshen.c  what renews a stored response without its body
  *
- * A response is being stored while exchange.tee is set. The exchange owns that.
+ * A response is being stored while exchange.store is set. The exchange owns that.
  */
-#ifndef POLDER_WORKER_TEE_H
-#define POLDER_WORKER_TEE_H
+#ifndef POLDER_WORKER_STORE_H
+#define POLDER_WORKER_STORE_H
 #include "daemons/http/h1.h"
 #include "polder/cache.h"
 #include "polder/fetch_lock.h"
@@ -27,32 +27,32 @@ struct request;
 struct stored_copy;
 struct worker;
 
-/* ---- tee.c ---- */
-/* Begins to store if that may be done (ex->tee is set then), else lands the flight. */
-void tee_begin(struct exchange *ex, const struct h1_head *head);
-void tee_body(struct exchange *ex, const char *bytes, size_t len);
-void tee_end(struct exchange *ex);
-void tee_abort(struct exchange *ex, enum fetch_lock_result result);
-void tee_land(struct exchange *ex, enum fetch_lock_result result);
-void tee_flush_aborts(struct worker *w);
-void tee_delete(struct worker *w, const struct cache_key *key);
+/* ---- store.c ---- */
+/* Begins to store if that may be done (ex->store is set then), else lands the flight. */
+void cache_store_begin(struct exchange *ex, const struct h1_head *head);
+void cache_store_body(struct exchange *ex, const char *bytes, size_t len);
+void cache_store_end(struct exchange *ex);
+void cache_store_abort(struct exchange *ex, enum fetch_lock_result result);
+void cache_store_land(struct exchange *ex, enum fetch_lock_result result);
+void keeper_link_flush(struct worker *w);
+void keeper_link_delete(struct worker *w, const struct cache_key *key);
 /* A newer answer has said that it must not be kept. */
-void tee_delete_object(struct worker *w, const struct stored_copy *copy);
-bool tee_shrinks(const struct exchange *ex); /* copies in codings will be kept of what is stored */
-bool tee_is_event_stream(const struct h1_head *head); /* text/event-stream */
+void keeper_link_delete_object(struct worker *w, const struct stored_copy *copy);
+bool cache_store_compressible(const struct exchange *ex); /* copies in codings will be kept of what is stored */
+bool cache_store_is_event_stream(const struct h1_head *head); /* text/event-stream */
 /* Does a field vouch for the very bytes of the content (RFC 9530; RFC 3230; RFC 2616 14.15)? */
-bool tee_vouches(const struct h1_head *head);
+bool cache_store_vouches(const struct h1_head *head);
 /* A record for the keeper; 0 or -ENOSPC. flight: landed after its commit; NULL: none. */
-int tee_push(struct worker *w, enum ring_type type, uint64_t stream,
+int keeper_link_push(struct worker *w, enum ring_type type, uint64_t stream,
              const struct fetch_permit *flight, const struct iovec *iov, int n);
-void tee_abort_stream(struct worker *w, uint64_t stream);
-void tee_free(struct exchange *ex);
-bool tee_outlives_client(const struct exchange *ex); /* goes on being stored without it */
+void keeper_link_abort(struct worker *w, uint64_t stream);
+void cache_store_free(struct exchange *ex);
+bool cache_store_outlives_client(const struct exchange *ex); /* goes on being stored without it */
 /* The head as it goes into the store. part: whose body it is of; NULL: a whole one. */
-void tee_put_head(struct h1_out *o, const struct worker *w, const struct h1_head *head,
-                  const struct policy_response *resp, const struct part *part, bool shrinks);
+void cache_store_put_head(struct h1_out *o, const struct worker *w, const struct h1_head *head,
+                  const struct policy_response *resp, const struct part *part, bool compressible);
 /* When it was received, until when it may be used, and for whom. */
-void tee_set_times(struct cache_record *rec, const struct exchange *ex,
+void cache_store_set_times(struct cache_record *rec, const struct exchange *ex,
                    const struct policy_response *resp);
 
 /* ---- tags.c ---- */

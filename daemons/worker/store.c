@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * tee: what may be stored of a backend's response is copied into the ring to the keeper while it
+ * store: what may be stored of a backend's response is copied into the ring to the keeper while it
  * streams to the client. A body that fits beside its head travels in one STORE record at its end; a
  * longer one as BEGIN, CHUNKs and END, of which nothing is visible before END. When the ring is
  * full the response is not stored, and that is all that happens. The keeper lands the flight after
  * its commit; whatever ends otherwise is landed here.
  */
-#include "daemons/worker/tee.h"
+#include "daemons/worker/store.h"
 #include "daemons/http/h1_cache.h"
 #include "daemons/worker/exchange.h"
 #include "daemons/worker/guard.h"
@@ -33,7 +33,7 @@
 #define NAMES_MAX 1024
 #define VARY_MAX  8192
 
-struct tee {
+struct store_stream {
     struct cache_record record;
     struct cache_key primary; /* where the vary_record of a varying response goes */
     char *text;               /* url, vary, head */
@@ -51,7 +51,7 @@ struct tee {
 
 /* ---- ring records ---- */
 
-int tee_push(struct worker *w, enum ring_type type, uint64_t stream,
+int keeper_link_push(struct worker *w, enum ring_type type, uint64_t stream,
              const struct fetch_permit *flight, const struct iovec *iov, int n)
 {
     size_t len = 0;
@@ -68,32 +68,32 @@ int tee_push(struct worker *w, enum ring_type type, uint64_t stream,
     return rc;
 }
 
-void tee_delete(struct worker *w, const struct cache_key *key)
+void keeper_link_delete(struct worker *w, const struct cache_key *key)
 {
     const struct iovec iov = {(void *)key, sizeof *key};
-    tee_push(w, RING_DELETE, 0, NULL, &iov, 1); /* full: the next one who meets it tries again */
+    keeper_link_push(w, RING_DELETE, 0, NULL, &iov, 1); /* full: the next one who meets it tries again */
 }
 
-void tee_delete_object(struct worker *w, const struct stored_copy *copy)
+void keeper_link_delete_object(struct worker *w, const struct stored_copy *copy)
 {
     const struct cache_record *rec = copy->view.record;
     const struct iovec iov[2] = {{(void *)(uintptr_t)&copy->key, sizeof copy->key},
                                  {(void *)(uintptr_t)&rec->obj_id, sizeof rec->obj_id}};
-    tee_push(w, RING_DELETE, 0, NULL, iov, 2);
+    keeper_link_push(w, RING_DELETE, 0, NULL, iov, 2);
 }
 
-void tee_flush_aborts(struct worker *w)
+void keeper_link_flush(struct worker *w)
 {
     while (w->n_aborts) {
-        if (tee_push(w, RING_ABORT, w->aborts[w->n_aborts - 1], NULL, NULL, 0) < 0)
+        if (keeper_link_push(w, RING_ABORT, w->aborts[w->n_aborts - 1], NULL, NULL, 0) < 0)
             return;
         w->n_aborts--;
     }
 }
 
-void tee_abort_stream(struct worker *w, uint64_t stream)
+void keeper_link_abort(struct worker *w, uint64_t stream)
 {
-    if (tee_push(w, RING_ABORT, stream, NULL, NULL, 0) == 0)
+    if (keeper_link_push(w, RING_ABORT, stream, NULL, NULL, 0) == 0)
         return;
     if (w->n_aborts < sizeof w->aborts / sizeof *w->aborts)
         w->aborts[w->n_aborts++] = stream;
@@ -101,7 +101,7 @@ void tee_abort_stream(struct worker *w, uint64_t stream)
 
 /* ---- life ---- */
 
-void tee_land(struct exchange *ex, enum fetch_lock_result result)
+void cache_store_land(struct exchange *ex, enum fetch_lock_result result)
 {
     struct worker *w = ex->worker;
     if (!ex->permit.word)
@@ -110,10 +110,10 @@ void tee_land(struct exchange *ex, enum fetch_lock_result result)
     ex->permit = FETCH_LOCK_NONE;
 }
 
-void tee_free(struct exchange *ex)
+void cache_store_free(struct exchange *ex)
 {
-    struct tee *s = ex->tee;
-    ex->tee = NULL;
+    struct store_stream *s = ex->store;
+    ex->store = NULL;
     if (!s)
         return;
     partial_free(s->part);
@@ -122,30 +122,30 @@ void tee_free(struct exchange *ex)
     free(s);
 }
 
-void tee_abort(struct exchange *ex, enum fetch_lock_result result)
+void cache_store_abort(struct exchange *ex, enum fetch_lock_result result)
 {
-    if (!ex->tee)
+    if (!ex->store)
         return;
-    if (ex->tee->streaming)
-        tee_abort_stream(ex->worker, ex->tee->stream);
-    tee_free(ex);
-    tee_land(ex, result);
+    if (ex->store->streaming)
+        keeper_link_abort(ex->worker, ex->store->stream);
+    cache_store_free(ex);
+    cache_store_land(ex, result);
 }
 
 /* A part that its client has given up is not worth the backend's work: players seek. */
-bool tee_outlives_client(const struct exchange *ex)
+bool cache_store_outlives_client(const struct exchange *ex)
 {
-    return ex->tee && !(ex->tee->part && !ex->tee->part->complete);
+    return ex->store && !(ex->store->part && !ex->store->part->complete);
 }
 
 static void ring_full(struct exchange *ex)
 {
     stats_add(ex->worker->stats, STATS_CACHE_RING_FULL, 1);
-    tee_abort(ex, FETCH_LOCK_FAILED);
+    cache_store_abort(ex, FETCH_LOCK_FAILED);
 }
 
 /* Says so, to the client and to who asks why. */
-static void tee_refused(struct exchange *ex, enum policy_store why)
+static void cache_store_refused(struct exchange *ex, enum policy_store why)
 {
     const struct worker *w = ex->worker;
     const struct request *r = &ex->req;
@@ -183,7 +183,7 @@ static bool is_ours(const char *name, size_t len)
 }
 
 /* The names of all Vary lines. False: too many to be worth a cache, or one that we cannot judge. */
-static bool read_vary(struct tee *s, const struct h1_head *head, bool asked_plain)
+static bool read_vary(struct store_stream *s, const struct h1_head *head, bool asked_plain)
 {
     struct h1_vary walk = {0};
     struct str name;
@@ -209,21 +209,21 @@ static bool read_vary(struct tee *s, const struct h1_head *head, bool asked_plai
     return true;
 }
 
-void tee_put_head(struct h1_out *o, const struct worker *w, const struct h1_head *head,
-                  const struct policy_response *resp, const struct part *part, bool shrinks)
+void cache_store_put_head(struct h1_out *o, const struct worker *w, const struct h1_head *head,
+                  const struct policy_response *resp, const struct part *part, bool compressible)
 {
     if (part && part->complete)
         h1_put_status_line(o, 200, (struct str){0});
     else
         h1_put_status_line(o, head->status, head->reason);
-    response_fields(o, head, resp, shrinks, false);
+    response_fields(o, head, resp, compressible, false);
     if (part && !part->complete)
         partial_put_range(o, part);
     if (!h1_find(head, H1_DATE))
         h1_put(o, w->date, w->date_len);
 }
 
-void tee_set_times(struct cache_record *rec, const struct exchange *ex,
+void cache_store_set_times(struct cache_record *rec, const struct exchange *ex,
                    const struct policy_response *resp)
 {
     const struct worker *w = ex->worker;
@@ -246,7 +246,7 @@ void tee_set_times(struct cache_record *rec, const struct exchange *ex,
     rec->flags |= resp->has_last_modified ? CACHE_HAS_LAST_MODIFIED : 0;
 }
 
-bool tee_vouches(const struct h1_head *head)
+bool cache_store_vouches(const struct h1_head *head)
 {
     static const char *const names[] = {"content-digest", "repr-digest", "digest", "content-md5"};
     for (uint32_t i = 0; i < head->n_fields; i++)
@@ -257,7 +257,7 @@ bool tee_vouches(const struct h1_head *head)
 }
 
 /* Is it worth having in content codings, and may it be (RFC 9110 7.7, RFC 9111 5.2.2.6)? */
-static bool shrinks(const struct exchange *ex, const struct h1_head *head,
+static bool compressible(const struct exchange *ex, const struct h1_head *head,
                     const struct policy_response *resp)
 {
     const struct config_cache *cache = ex->req.route->cache;
@@ -267,12 +267,12 @@ static bool shrinks(const struct exchange *ex, const struct h1_head *head,
         return false;
     if (resp->complete_length_known && resp->length < cache->compress_min)
         return false;
-    return coding_type_shrinks(type->value) && !tee_vouches(head);
+    return coding_type_is_compressible(type->value) && !cache_store_vouches(head);
 }
 
-bool tee_shrinks(const struct exchange *ex)
+bool cache_store_compressible(const struct exchange *ex)
 {
-    return ex->tee && ex->tee->record.flags & CACHE_SHRINKS;
+    return ex->store && ex->store->record.flags & CACHE_COMPRESSIBLE;
 }
 
 /* Asked with an Origin, or told without one who may read it? */
@@ -290,7 +290,7 @@ static bool suits_origins(const struct h1_head *request, const struct h1_head *r
  * the request that got it, or it would stand for all of them, the stored ones included (RFC 9111
  * 4.1 prefers those). That lasts as long as the record by which that is known, which is not renewed
  * here: a backend may have changed its mind. */
-static void inherit_vary(struct worker *w, const struct request *r, struct tee *s)
+static void inherit_vary(struct worker *w, const struct request *r, struct store_stream *s)
 {
     struct cache_view v;
     if (s->names_len || !loop_cache_ready(w))
@@ -304,7 +304,7 @@ static void inherit_vary(struct worker *w, const struct request *r, struct tee *
 }
 
 /* Record and text of a response that may be stored. False: it cannot be, after all. */
-static bool fill(struct exchange *ex, struct tee *s, const struct h1_head *head,
+static bool fill(struct exchange *ex, struct store_stream *s, const struct h1_head *head,
                  const struct policy_response *resp)
 {
     struct worker *w = ex->worker;
@@ -313,11 +313,11 @@ static bool fill(struct exchange *ex, struct tee *s, const struct h1_head *head,
     struct h1_out o = {w->scratch, w->scratch + CACHE_VALUE_MAX, false};
     cache_record_init(rec);
     if (!tags_read(r, head, rec)) {
-        tee_refused(ex, POLICY_NO_TAGS);
+        cache_store_refused(ex, POLICY_NO_TAGS);
         return false;
     }
     if (!read_vary(s, head, response_asks_plain(r))) {
-        tee_refused(ex, POLICY_NO_VARY);
+        cache_store_refused(ex, POLICY_NO_VARY);
         return false;
     }
     inherit_vary(w, r, s);
@@ -335,9 +335,9 @@ static bool fill(struct exchange *ex, struct tee *s, const struct h1_head *head,
         rec->flags |= CACHE_FROM_POST;
     if (suits_origins(r->head, head))
         rec->flags |= CACHE_ORIGIN_OK;
-    if (shrinks(ex, head, resp))
-        rec->flags |= CACHE_SHRINKS;
-    tee_set_times(rec, ex, resp);
+    if (compressible(ex, head, resp))
+        rec->flags |= CACHE_COMPRESSIBLE;
+    cache_store_set_times(rec, ex, resp);
     if (r->has_identity)
         rec->flags |= CACHE_BY_IDENTITY;
     if (r->policy.identity == POLICY_PARTITION ||
@@ -356,7 +356,7 @@ static bool fill(struct exchange *ex, struct tee *s, const struct h1_head *head,
     if (s->part && !partial_place(w, s->part, &rec->key))
         return false;
     const char *head_at = o.at;
-    tee_put_head(&o, w, head, resp, s->part, rec->flags & CACHE_SHRINKS);
+    cache_store_put_head(&o, w, head, resp, s->part, rec->flags & CACHE_COMPRESSIBLE);
     if (o.overflow)
         return false;
     rec->head_len = (uint32_t)(o.at - head_at);
@@ -370,7 +370,7 @@ static bool fill(struct exchange *ex, struct tee *s, const struct h1_head *head,
 }
 
 /* Room for the body: exactly, if it is known and fits; else a chunk. */
-static bool make_room(struct tee *s, const struct policy_response *resp)
+static bool make_room(struct store_stream *s, const struct policy_response *resp)
 {
     const bool fits = resp->complete_length_known && resp->length <= s->room;
     s->body = malloc(fits ? (size_t)resp->length + 1 : CACHE_CHUNK);
@@ -378,7 +378,7 @@ static bool make_room(struct tee *s, const struct policy_response *resp)
 }
 
 /* A stream of events has no end that could be waited for. */
-bool tee_is_event_stream(const struct h1_head *head)
+bool cache_store_is_event_stream(const struct h1_head *head)
 {
     static const char type[] = "text/event-stream";
     for (uint32_t i = 0; i < head->n_fields; i++) {
@@ -404,7 +404,7 @@ static void end_stored(struct exchange *ex, uint16_t status, enum policy_store w
                        status != 408 && !refused && why != POLICY_STORE &&
                        why != POLICY_NO_SET_COOKIE && ex->req.policy.identity != POLICY_SHARED;
     if (tells && ex->stale->view.record->identity == guard_identity(&ex->req))
-        tee_delete_object(ex->worker, ex->stale);
+        keeper_link_delete_object(ex->worker, ex->stale);
 }
 
 /* Where the store has less room than was configured, or max_bytes was lowered since. */
@@ -419,17 +419,17 @@ static void pass_personal(struct exchange *ex, bool failure)
 {
     stats_add(ex->worker->stats, STATS_CACHE_BYPASS, 1);
     exchange_name_identity(ex);
-    tee_land(ex, failure ? FETCH_LOCK_FAILED : FETCH_LOCK_NOSHARE);
+    cache_store_land(ex, failure ? FETCH_LOCK_FAILED : FETCH_LOCK_NOSHARE);
 }
 
-void tee_begin(struct exchange *ex, const struct h1_head *head)
+void cache_store_begin(struct exchange *ex, const struct h1_head *head)
 {
     struct worker *w = ex->worker;
     struct policy_response resp;
     char scratch[H1_CACHE_SCRATCH];
     if (request_is_quarantined(&ex->req)) { /* since it was sent */
         ex->not_stored = guard_detail(&ex->req);
-        tee_land(ex, FETCH_LOCK_NOSHARE);
+        cache_store_land(ex, FETCH_LOCK_NOSHARE);
         return;
     }
     const struct policy_settings *settings = &w->routes[ex->req.route->index].settings;
@@ -443,19 +443,19 @@ void tee_begin(struct exchange *ex, const struct h1_head *head)
         why = POLICY_NO_ROOM;
     resp.omits_set_cookie = resp.has_set_cookie && !settings->store_set_cookie;
     if (why == POLICY_NO_IDENTITY && !ex->req.post) {
-        tee_refused(ex, why);
+        cache_store_refused(ex, why);
         partial_free(part);
         pass_personal(ex, is_failure(head->status));
         return;
     }
     if (ex->req.policy.identity == POLICY_SHARED && !ex->req.post)
         stats_add(w->stats, why == POLICY_STORE ? STATS_CACHE_MISSES : STATS_CACHE_BYPASS, 1);
-    const bool stream = tee_is_event_stream(head), storable = why == POLICY_STORE && !stream;
+    const bool stream = cache_store_is_event_stream(head), storable = why == POLICY_STORE && !stream;
     end_stored(ex, head->status, why);
     if (!storable && !ex->req.post)
-        tee_refused(ex, stream ? POLICY_NO_EVENTS : why);
-    struct tee *s = storable && loop_cache_ready(w) ? calloc(1, sizeof *s) : NULL;
-    ex->tee = s;
+        cache_store_refused(ex, stream ? POLICY_NO_EVENTS : why);
+    struct store_stream *s = storable && loop_cache_ready(w) ? calloc(1, sizeof *s) : NULL;
+    ex->store = s;
     if (s)
         s->part = part;
     else
@@ -466,11 +466,11 @@ void tee_begin(struct exchange *ex, const struct h1_head *head)
         s->max_body_is_ours = most && most < settings->value.max_body;
         s->max_body = s->max_body_is_ours ? most : settings->value.max_body;
         if (part)
-            tee_body(ex, part->before, part->before_len);
+            cache_store_body(ex, part->before, part->before_len);
         return;
     }
-    tee_free(ex);
-    tee_land(ex, is_failure(head->status) || (storable && !ex->not_stored) ? FETCH_LOCK_FAILED
+    cache_store_free(ex);
+    cache_store_land(ex, is_failure(head->status) || (storable && !ex->not_stored) ? FETCH_LOCK_FAILED
                                                                            : FETCH_LOCK_NOSHARE);
 }
 
@@ -478,9 +478,9 @@ void tee_begin(struct exchange *ex, const struct h1_head *head)
 
 static bool push_chunk(struct exchange *ex)
 {
-    struct tee *s = ex->tee;
+    struct store_stream *s = ex->store;
     const struct iovec iov = {s->body, s->body_len};
-    if (s->body_len && tee_push(ex->worker, RING_CHUNK, s->stream, NULL, &iov, 1) < 0) {
+    if (s->body_len && keeper_link_push(ex->worker, RING_CHUNK, s->stream, NULL, &iov, 1) < 0) {
         ring_full(ex);
         return false;
     }
@@ -490,11 +490,11 @@ static bool push_chunk(struct exchange *ex)
 
 static bool begin_stream(struct exchange *ex)
 {
-    struct tee *s = ex->tee;
+    struct store_stream *s = ex->store;
     s->record.flags |= CACHE_CHUNKED_BODY;
     s->stream = ++ex->worker->stream;
     const struct iovec iov[2] = {{&s->record, sizeof s->record}, {s->text, s->text_len}};
-    if (tee_push(ex->worker, RING_BEGIN, s->stream, NULL, iov, 2) < 0) {
+    if (keeper_link_push(ex->worker, RING_BEGIN, s->stream, NULL, iov, 2) < 0) {
         ring_full(ex);
         return false;
     }
@@ -502,15 +502,15 @@ static bool begin_stream(struct exchange *ex)
     return true;
 }
 
-void tee_body(struct exchange *ex, const char *bytes, size_t len)
+void cache_store_body(struct exchange *ex, const char *bytes, size_t len)
 {
-    struct tee *s = ex->tee;
+    struct store_stream *s = ex->store;
     if (!s)
         return;
     s->total += len;
     if (s->total > s->max_body) {
-        tee_refused(ex, s->max_body_is_ours ? POLICY_NO_ROOM : POLICY_NO_TOO_LARGE);
-        tee_abort(ex, FETCH_LOCK_NOSHARE);
+        cache_store_refused(ex, s->max_body_is_ours ? POLICY_NO_ROOM : POLICY_NO_TOO_LARGE);
+        cache_store_abort(ex, FETCH_LOCK_NOSHARE);
         return;
     }
     if (!s->streaming && s->body_len + len > s->room && !begin_stream(ex))
@@ -530,7 +530,7 @@ void tee_body(struct exchange *ex, const char *bytes, size_t len)
 /* The record that says by which fields this URL varies, where lookups start. */
 static bool push_vary_record(struct exchange *ex)
 {
-    struct tee *s = ex->tee;
+    struct store_stream *s = ex->store;
     struct cache_record rec = s->record;
     rec.key = s->primary;
     rec.flags = CACHE_VARY_RECORD;
@@ -542,47 +542,47 @@ static bool push_vary_record(struct exchange *ex)
     memset(rec.tag_slot, 0, sizeof rec.tag_slot);
     const struct iovec iov[3] = {
         {&rec, sizeof rec}, {s->text, rec.url_len}, {s->names, s->names_len}};
-    return tee_push(ex->worker, RING_STORE, 0, &ex->permit, iov, 3) == 0;
+    return keeper_link_push(ex->worker, RING_STORE, 0, &ex->permit, iov, 3) == 0;
 }
 
 static bool push_whole(struct exchange *ex, const struct fetch_permit *flight)
 {
-    struct tee *s = ex->tee;
+    struct store_stream *s = ex->store;
     s->record.body_len = s->total;
     s->record.inline_len = (uint32_t)s->body_len;
     if (s->total < ex->req.route->cache->compress_min)
-        s->record.flags &= ~(uint32_t)CACHE_SHRINKS;
+        s->record.flags &= ~(uint32_t)CACHE_COMPRESSIBLE;
     if (s->record.flags & CACHE_ETAG_OURS)
         s->record.etag_hash = XXH3_64bits(s->body, s->body_len);
     const struct iovec iov[3] = {
         {&s->record, sizeof s->record}, {s->text, s->text_len}, {s->body, s->body_len}};
-    return tee_push(ex->worker, RING_STORE, 0, flight, iov, 3) == 0;
+    return keeper_link_push(ex->worker, RING_STORE, 0, flight, iov, 3) == 0;
 }
 
 static bool push_end(struct exchange *ex, const struct fetch_permit *flight)
 {
-    const struct tee *s = ex->tee;
+    const struct store_stream *s = ex->store;
     const struct iovec iov = {(void *)(uintptr_t)&s->total, sizeof s->total};
-    return tee_push(ex->worker, RING_END, s->stream, flight, &iov, 1) == 0;
+    return keeper_link_push(ex->worker, RING_END, s->stream, flight, &iov, 1) == 0;
 }
 
 /* What an older part has behind this one. False: it is not as long as it said, or that was too much
  * for the ring. */
 static bool end_part(struct exchange *ex)
 {
-    const struct part *part = ex->tee->part;
-    tee_body(ex, part->after, part->after_len);
-    if (ex->tee && ex->tee->total == part->span.last - part->span.first + 1)
+    const struct part *part = ex->store->part;
+    cache_store_body(ex, part->after, part->after_len);
+    if (ex->store && ex->store->total == part->span.last - part->span.first + 1)
         return true;
-    tee_abort(ex, FETCH_LOCK_FAILED);
+    cache_store_abort(ex, FETCH_LOCK_FAILED);
     return false;
 }
 
 /* The vary_record comes after its variant, and with the flight: who finds a vary_record finds what it leads
  * to, and until then waits. */
-void tee_end(struct exchange *ex)
+void cache_store_end(struct exchange *ex)
 {
-    struct tee *s = ex->tee;
+    struct store_stream *s = ex->store;
     if (!s || (s->part && !end_part(ex)))
         return;
     const bool marks = s->names_len && !s->inherits;
@@ -600,7 +600,7 @@ void tee_end(struct exchange *ex)
     if (ex->up)
         upstream_stores(ex->up, ex->req.url, ex->req.url_len);
     ex->permit = FETCH_LOCK_NONE; /* the keeper lands it after its commit */
-    if (ex->req.coding && tee_shrinks(ex))
+    if (ex->req.coding && cache_store_compressible(ex))
         shrink_want(ex->worker, &s->record.key, ex->req.coding);
-    tee_free(ex);
+    cache_store_free(ex);
 }
