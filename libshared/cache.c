@@ -68,7 +68,7 @@ void cache_key_variant(const uint8_t secret[32], const struct cache_key *primary
     key_hash(secret, 2, from.hash, sizeof from.hash, vary, vary_len, key);
 }
 
-void cache_key_coded(const uint8_t secret[32], const struct cache_key *source, const char *coding,
+void cache_key_encoded(const uint8_t secret[32], const struct cache_key *source, const char *coding,
                      struct cache_key *key)
 {
     char name[16]; /* no field name begins so: never the key of a variant */
@@ -137,7 +137,7 @@ bool cache_record_fits(const void *bytes, size_t len)
         return false;
     if (r->n_tags > CACHE_TAGS_MAX || r->slot >= CACHE_SLOTS_MAX || r->url_slot >= INVAL_SLOTS)
         return false;
-    if (!(r->flags & CACHE_CODED) != !r->source_id)
+    if (!(r->flags & CACHE_ENCODED) != !r->source_id)
         return false;
     if (r->flags & CACHE_CHUNKED_BODY)
         return r->inline_len == 0;

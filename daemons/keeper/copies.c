@@ -31,12 +31,12 @@ static const struct cache_record *copy_of(const struct keeper *k, MDB_txn *txn,
                                           const struct cache_record *r, enum coding coding)
 {
     struct cache_key key;
-    cache_key_coded(inval_secret(k->shared->inval), &r->key, coding_name(coding), &key);
+    cache_key_encoded(inval_secret(k->shared->inval), &r->key, coding_name(coding), &key);
     MDB_val at = {sizeof key, &key}, v;
     if (mdb_get(txn, k->store.obj, &at, &v) != 0 || !cache_record_sound(v.mv_data, v.mv_size))
         return NULL;
     const struct cache_record *copy = v.mv_data;
-    return copy->flags & CACHE_CODED && copy->source_id == r->obj_id ? copy : NULL;
+    return copy->flags & CACHE_ENCODED && copy->source_id == r->obj_id ? copy : NULL;
 }
 
 static void put_copy(const struct keeper *k, struct rpc_out *o, enum coding coding,

@@ -283,7 +283,7 @@ static int put_rows(struct store *s, struct cache_record *r, size_t len, uint32_
                                 .slot = r->slot,
                                 .chunks = chunks,
                                 .url_len = (uint16_t)r->url_len,
-                                .flags = r->flags & CACHE_CODED         ? CACHE_INDEX_COPY
+                                .flags = r->flags & CACHE_ENCODED         ? CACHE_INDEX_COPY
                                          : r->flags & CACHE_OF_IDENTITY ? CACHE_INDEX_PERSONAL
                                                                         : 0};
     const struct iovec whole = {r, len};
@@ -349,7 +349,7 @@ static int put_new(struct store *s, struct cache_record *r, size_t len, uint32_t
 {
     bool settled;
     uint8_t use;
-    const uint64_t items = !(r->flags & CACHE_CODED);
+    const uint64_t items = !(r->flags & CACHE_ENCODED);
     const uint64_t personal = items && r->flags & CACHE_OF_IDENTITY;
     int rc = replace_old(s, r, &settled, &use);
     if (rc != 0 || (rc = store_make_room(s, items, personal, units, STORE_EVICTS_A_PUT)) != 0)
@@ -455,7 +455,7 @@ int store_revalidate(struct store *s, const struct cache_record *r, size_t len)
     new->body_checksum = old->body_checksum;
     new->inline_len = old->inline_len;
     /* What sort of object it is; counts and queues hang on it. */
-    const uint32_t stays = CACHE_CHUNKED_BODY | CACHE_OF_IDENTITY | CACHE_CODED | CACHE_VARY_RECORD;
+    const uint32_t stays = CACHE_CHUNKED_BODY | CACHE_OF_IDENTITY | CACHE_ENCODED | CACHE_VARY_RECORD;
     new->flags = (r->flags & ~stays) | (old->flags & stays);
     new->source_id = old->source_id;
     new->url_slot = inval_url_slot(s->inval, new + 1, new->url_len);

@@ -191,7 +191,7 @@ static bool entry_in_range(const struct job *j, const MDB_val *key)
 /* `why` tells of copies where it tells of what they are copies of. */
 static bool is_wanted(const struct job *j, const struct cache_record *r)
 {
-    const uint32_t left_out = (j->show ? 0 : CACHE_VARY_RECORD) | (j->why ? CACHE_CODED : 0);
+    const uint32_t left_out = (j->show ? 0 : CACHE_VARY_RECORD) | (j->why ? CACHE_ENCODED : 0);
     return !(r->flags & left_out) && text_matches(j, (const char *)(r + 1), r->url_len);
 }
 

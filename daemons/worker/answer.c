@@ -13,7 +13,7 @@
 #include "daemons/worker/hold.h"
 #include "daemons/worker/request_id.h"
 #include "daemons/worker/response.h"
-#include "daemons/worker/shrink.h"
+#include "daemons/worker/compress_stored.h"
 #include "daemons/worker/worker.h"
 #include "polder/config.h"
 #include "polder/policy.h"
@@ -458,8 +458,8 @@ static void choose_coding(struct worker *w, struct answer *a, struct cache_view 
         return;
     if (a->code == 304) { /* of whichever it was */
         a->weak = true;
-    } else if (a->code == 200 && stored_find_coded(w, a->view, r->coding, copy) != 1) {
-        shrink_want(w, key, r->coding);
+    } else if (a->code == 200 && stored_find_encoded(w, a->view, r->coding, copy) != 1) {
+        compress_stored_want(w, key, r->coding);
         compress_meanwhile(w, a, copy);
     } else if (a->code == 200 && copy->record->body_len) {
         a->body = copy;
@@ -515,7 +515,7 @@ bool answer_part(struct worker *w, const struct request *r, const struct cache_v
 }
 
 /* The copy is ours, its copy in a coding lies in the map. */
-static void answer_coded(struct worker *w, struct answer *a, struct cache_view *coded,
+static void deliver_encoded(struct worker *w, struct answer *a, struct cache_view *coded,
                          const struct cache_key *key)
 {
     if (loop_cache_ready(w))
@@ -543,7 +543,7 @@ void answer_copy(const struct request *r, struct stored_copy *copy, const char *
                        .rest_ms = error_backoff_rest_ms(r->worker, copy)};
     struct cache_view coded;
     if (choose_code(r, &a))
-        answer_coded(r->worker, &a, &coded, &copy->key);
+        deliver_encoded(r->worker, &a, &coded, &copy->key);
     if (a.streamed)
         copy->pinned = false; /* it is the client's now */
 }

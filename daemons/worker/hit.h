@@ -54,7 +54,7 @@ int stored_find(struct worker *w, const struct request *r, struct cache_view *v,
 bool stored_varies(struct worker *w, const struct request *r, struct cache_view *v);
 /* What is kept beside the view's record in that coding. 1: *copy is in the map too; 0: nothing yet;
  * body_len 0: it is not worth having. */
-int stored_find_coded(struct worker *w, const struct cache_view *v, enum coding coding,
+int stored_find_encoded(struct worker *w, const struct cache_view *v, enum coding coding,
                       struct cache_view *copy);
 void stored_touch(struct worker *w, const struct cache_record *rec); /* it was of use */
 /* The same, by its key alone. */

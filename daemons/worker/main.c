@@ -5,7 +5,7 @@
 #include "daemons/worker/budget.h"
 #include "daemons/worker/client.h"
 #include "daemons/worker/handover.h"
-#include "daemons/worker/shrink.h"
+#include "daemons/worker/compress_stored.h"
 #include "daemons/worker/upstream.h"
 #include "daemons/worker/via.h"
 #include "polder/cache.h"
@@ -119,7 +119,7 @@ int worker_run(const struct process *process)
     warm_start(w);
     sandbox_enter_or_warn(SANDBOX_WORKER, w->config->sandbox);
     ev_run(w->loop, 0);
-    shrink_stop(w);
+    compress_stored_stop(w);
     warm_rpc_close(w);
     loop_close(w);
     warm_stop(w);

@@ -16,7 +16,7 @@
 #include "daemons/worker/partial.h"
 #include "daemons/worker/request.h"
 #include "daemons/worker/response.h"
-#include "daemons/worker/shrink.h"
+#include "daemons/worker/compress_stored.h"
 #include "daemons/worker/upstream.h"
 #include "daemons/worker/worker.h"
 #include "polder/coding.h"
@@ -601,6 +601,6 @@ void cache_store_end(struct exchange *ex)
         upstream_stores(ex->up, ex->req.url, ex->req.url_len);
     ex->permit = FETCH_LOCK_NONE; /* the keeper lands it after its commit */
     if (ex->req.coding && cache_store_compressible(ex))
-        shrink_want(ex->worker, &s->record.key, ex->req.coding);
+        compress_stored_want(ex->worker, &s->record.key, ex->req.coding);
     cache_store_free(ex);
 }

@@ -10,7 +10,7 @@
 #include "daemons/http/h1.h"
 #include "daemons/http/h1_cache.h"
 #include "daemons/worker/identity.h"
-#include "daemons/worker/shrink.h"
+#include "daemons/worker/compress_stored.h"
 #include "daemons/worker/store.h"
 #include "daemons/worker/worker.h"
 #include "polder/guard.h"
@@ -124,11 +124,11 @@ int stored_find(struct worker *w, const struct request *r, struct cache_view *v,
     return rc == 1 && same_url(r, v) ? 1 : 0;
 }
 
-int stored_find_coded(struct worker *w, const struct cache_view *v, enum coding coding,
+int stored_find_encoded(struct worker *w, const struct cache_view *v, enum coding coding,
                       struct cache_view *copy)
 {
     struct cache_key key;
-    shrink_copy_key(w, &v->record->key, coding, &key);
+    compress_stored_copy_key(w, &v->record->key, coding, &key);
     const int rc = cache_reader_get(w->reader, &key, copy);
     if (rc < 0)
         damaged(w, &key);

@@ -75,7 +75,7 @@ struct proc_slot;
 struct refresh;
 struct ring;
 struct server_local;
-struct shrink;
+struct compress_stored;
 struct upstream;
 struct warm;
 struct watch;
@@ -171,7 +171,7 @@ struct worker {
     struct warm *warm;       /* NULL: not this worker's */
     struct warm_rpc *warm_rpc;     /* NULL: not this worker's, or not open yet */
     uint64_t warm_rpc_again_ms;
-    struct shrink *shrink;
+    struct compress_stored *compress_stored;
     struct compress_state *compress; /* NULL: nothing was compressed yet */
     struct guard_check *checks;
     uint32_t n_checks;

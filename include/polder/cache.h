@@ -57,7 +57,7 @@ enum cache_flags {
     CACHE_FROM_POST = 1u << 9,
     CACHE_SOFTENED = 1u << 10,   /* keeper: freshness ended by a soft invalidation */
     CACHE_COMPRESSIBLE = 1u << 11,    /* copies in content codings may be kept beside it */
-    CACHE_CODED = 1u << 12,      /* such a copy: the body of source_id, and nothing else of it */
+    CACHE_ENCODED = 1u << 12,      /* such a copy: the body of source_id, and nothing else of it */
     CACHE_FOR_OTHERS = 1u << 13, /* states a lifetime for shared caches: also for who says who he is
                                   */
     CACHE_BY_IDENTITY = 1u << 14, /* fetched by a request that said who asks */
@@ -84,7 +84,7 @@ struct cache_record {
     uint64_t etag_hash;
     uint64_t last_modified_ms; /* 0: none */
     uint64_t fetch_ns;         /* what the miss cost: time to the end of the response head */
-    uint64_t source_id; /* CACHE_CODED: obj_id of what it is a copy of; body_len 0: not worth it */
+    uint64_t source_id; /* CACHE_ENCODED: obj_id of what it is a copy of; body_len 0: not worth it */
     uint64_t identity;  /* keyed hash of the fields that said who fetched it; 0: none did */
     uint32_t slot;      /* keeper; index into shared.ref */
     uint32_t age_s;     /* corrected_initial_age (RFC 9111 4.2.3) when received */
@@ -130,7 +130,7 @@ static inline enum inval_state cache_record_state(const struct inval_page *page,
 }
 
 enum cache_index_flags {
-    CACHE_INDEX_COPY = 1u << 0,     /* CACHE_CODED: no item of its own */
+    CACHE_INDEX_COPY = 1u << 0,     /* CACHE_ENCODED: no item of its own */
     CACHE_INDEX_PERSONAL = 1u << 1, /* CACHE_OF_IDENTITY */
 };
 struct cache_index {
@@ -154,7 +154,7 @@ void cache_key_of(const uint8_t secret[32], const char *url, size_t url_len, con
 void cache_key_variant(const uint8_t secret[32], const struct cache_key *primary, const char *vary,
                        size_t vary_len, struct cache_key *key);
 /* Of the copy in a content coding ("br") of what is stored under source. */
-void cache_key_coded(const uint8_t secret[32], const struct cache_key *source, const char *coding,
+void cache_key_encoded(const uint8_t secret[32], const struct cache_key *source, const char *coding,
                      struct cache_key *key);
 
 /* Zeroes the record and fills in what every record has. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Which content coding a client gets, what is worth one, and that what is made can be read. */
-#include "daemons/worker/coder.h"
+#include "daemons/worker/copy_encoder.h"
 #include "daemons/worker/encoder.h"
 #include "polder/coding.h"
 
@@ -119,18 +119,18 @@ static char *plain(size_t size)
 static void round_trip(enum coding coding, size_t size, size_t piece)
 {
     char *source = plain(size), *back = malloc(size + 1);
-    struct coder *c = coder_new(coding, size);
+    struct copy_encoder *c = copy_encoder_new(coding, size);
     size_t len;
     assert_non_null(c);
     for (size_t at = 0; at < size; at += piece) {
         const size_t n = size - at < piece ? size - at : piece;
-        assert_int_equal(coder_feed(c, source + at, n, at + n == size), 0);
+        assert_int_equal(copy_encoder_feed(c, source + at, n, at + n == size), 0);
     }
-    const char *bytes = coder_bytes(c, &len);
+    const char *bytes = copy_encoder_bytes(c, &len);
     assert_true(len < size);
     assert_int_equal(decode(coding, bytes, len, back, size + 1), size);
     assert_memory_equal(back, source, size);
-    coder_free(c);
+    copy_encoder_free(c);
     free(source);
     free(back);
 }
@@ -156,15 +156,15 @@ static void what_does_not_shrink_is_given_up(void **state)
         noise[i] = (char)random;
     }
     for (unsigned coding = CODING_GZIP; coding < CODINGS; coding++) {
-        struct coder *c = coder_new((enum coding)coding, sizeof noise);
+        struct copy_encoder *c = copy_encoder_new((enum coding)coding, sizeof noise);
         int rc = 0;
         for (size_t at = 0; rc == 0 && at < sizeof noise; at += 4096)
-            rc = coder_feed(c, noise + at, 4096, at + 4096 == sizeof noise);
+            rc = copy_encoder_feed(c, noise + at, 4096, at + 4096 == sizeof noise);
         assert_int_equal(rc, -EFBIG);
-        coder_free(c);
+        copy_encoder_free(c);
     }
-    assert_null(coder_new(CODING_IDENTITY, 100));
-    coder_free(NULL);
+    assert_null(copy_encoder_new(CODING_IDENTITY, 100));
+    copy_encoder_free(NULL);
 }
 
 /* ---- streams ---- */

@@ -2,7 +2,7 @@
 /*
  * shrink: copies of stored responses in content codings, made at leisure.
  *
- * Who is answered in plain although a copy would do leaves word here (shrink_want). One copy at a
+ * Who is answered in plain although a copy would do leaves word here (compress_stored_want). One copy at a
  * time is made, a piece of the body in each turn of the loop that has nothing else to do, and a
  * piece each few milliseconds where it always has. Over all workers each copy is made once: it is a
  * flight like any fetch, which the keeper lands after its commit, and which the master frees when
@@ -11,9 +11,9 @@
  * A copy names its source (source_id): when another response takes the source's place, or the
  * source goes, the copy is of no use any more and is soon evicted or replaced.
  */
-#include "daemons/worker/shrink.h"
+#include "daemons/worker/compress_stored.h"
 #include "daemons/http/h1.h"
-#include "daemons/worker/coder.h"
+#include "daemons/worker/copy_encoder.h"
 #include "daemons/worker/hit.h"
 #include "daemons/worker/store.h"
 #include "daemons/worker/worker.h"
@@ -35,25 +35,25 @@
 #define SEND_ROOM (RING_BYTES / 4) /* of the ring: fetches go first */
 #define SEND_MS   5000             /* then it is given up */
 
-struct shrink_job {
+struct compress_stored_job {
     struct cache_key key; /* of the source */
     uint8_t coding, tries;
     uint64_t due_ms;
 };
 
-enum shrink_state { SHRINK_REST, SHRINK_READ, SHRINK_SEND };
+enum compress_stored_state { COMPRESS_STORED_REST, COMPRESS_STORED_READ, COMPRESS_STORED_SEND };
 
-struct shrink {
+struct compress_stored {
     ev_idle idle;
     ev_timer timer;
     struct worker *worker;
-    struct shrink_job waiting[WAITING];
+    struct compress_stored_job waiting[WAITING];
     unsigned n_waiting;
 
-    enum shrink_state state;
-    struct shrink_job job;
+    enum compress_stored_state state;
+    struct compress_stored_job job;
     struct fetch_permit permit;
-    struct coder *coder;
+    struct copy_encoder *coder;
     struct cache_record record; /* of the copy */
     char *text;                 /* its url and vary */
     uint64_t source_len, at;    /* at: read of the source, then sent of the copy */
@@ -61,27 +61,27 @@ struct shrink {
     uint64_t renewed_ms, send_until_ms;
 };
 
-void shrink_copy_key(const struct worker *w, const struct cache_key *source, enum coding coding,
+void compress_stored_copy_key(const struct worker *w, const struct cache_key *source, enum coding coding,
                      struct cache_key *key)
 {
-    cache_key_coded(inval_secret(w->shared->inval), source, coding_name(coding), key);
+    cache_key_encoded(inval_secret(w->shared->inval), source, coding_name(coding), key);
 }
 
 /* ---- ends ---- */
 
-static void rest(struct shrink *s)
+static void rest(struct compress_stored *s)
 {
-    coder_free(s->coder);
+    copy_encoder_free(s->coder);
     s->coder = NULL;
     free(s->text);
     s->text = NULL;
-    s->state = SHRINK_REST;
+    s->state = COMPRESS_STORED_REST;
 }
 
-static void give_up(struct shrink *s, enum fetch_lock_result result)
+static void give_up(struct compress_stored *s, enum fetch_lock_result result)
 {
     struct worker *w = s->worker;
-    if (s->state == SHRINK_SEND && s->stream)
+    if (s->state == COMPRESS_STORED_SEND && s->stream)
         keeper_link_abort(w, s->stream);
     fetch_lock_release(w->shared->fetch_locks, &s->permit, result, w->shared->worker_event);
     rest(s);
@@ -90,7 +90,7 @@ static void give_up(struct shrink *s, enum fetch_lock_result result)
 /* ---- looking ---- */
 
 /* The source's record, in the map until release. */
-static bool find_source(struct shrink *s, struct cache_view *v)
+static bool find_source(struct compress_stored *s, struct cache_view *v)
 {
     struct worker *w = s->worker;
     return loop_cache_ready(w) && cache_reader_get(w->reader, &s->job.key, v) == 1 &&
@@ -103,7 +103,7 @@ static bool copy_is_there(struct worker *w, const struct cache_key *key, uint64_
     return cache_reader_get(w->reader, key, &v) == 1 && v.record->source_id == source_id;
 }
 
-static void take_record(struct shrink *s, const struct cache_view *v, const struct cache_key *key)
+static void take_record(struct compress_stored *s, const struct cache_view *v, const struct cache_key *key)
 {
     static const char name[] = "content-coding: ";
     const char *coding = coding_name(s->job.coding);
@@ -113,7 +113,7 @@ static void take_record(struct shrink *s, const struct cache_view *v, const stru
     rec->source_id = v->record->obj_id;
     rec->obj_id = 0;
     rec->head_len = rec->inline_len = 0;
-    rec->flags = (rec->flags & ~(uint32_t)(CACHE_COMPRESSIBLE | CACHE_CHUNKED_BODY)) | CACHE_CODED;
+    rec->flags = (rec->flags & ~(uint32_t)(CACHE_COMPRESSIBLE | CACHE_CHUNKED_BODY)) | CACHE_ENCODED;
     s->source_len = v->record->body_len;
     s->text = malloc(rec->url_len + rec->vary_len + sizeof name + 16);
     if (!s->text)
@@ -127,11 +127,11 @@ static void take_record(struct shrink *s, const struct cache_view *v, const stru
     rec->vary_len = (uint32_t)(o.at - s->text) - rec->url_len;
 }
 
-static void begin(struct shrink *s, const struct cache_view *v)
+static void begin(struct compress_stored *s, const struct cache_view *v)
 {
     struct worker *w = s->worker;
     struct cache_key key;
-    shrink_copy_key(w, &s->job.key, s->job.coding, &key);
+    compress_stored_copy_key(w, &s->job.key, s->job.coding, &key);
     take_record(s, v, &key);
     if (copy_is_there(w, &key, s->record.source_id) ||
         fetch_lock_claim(w->shared->fetch_locks, &key, w->number, w->process->incarnation, w->mono_ms,
@@ -139,21 +139,21 @@ static void begin(struct shrink *s, const struct cache_view *v)
         rest(s);
         return;
     }
-    s->coder = s->text ? coder_new(s->job.coding, s->source_len) : NULL;
+    s->coder = s->text ? copy_encoder_new(s->job.coding, s->source_len) : NULL;
     s->at = s->stream = 0;
     s->renewed_ms = w->mono_ms;
-    s->state = SHRINK_READ;
+    s->state = COMPRESS_STORED_READ;
     if (!s->coder)
         give_up(s, FETCH_LOCK_FAILED);
 }
 
 /* The next job whose time has come. */
-static void look(struct shrink *s)
+static void look(struct compress_stored *s)
 {
     struct worker *w = s->worker;
     struct cache_view v;
     for (unsigned i = 0; i < s->n_waiting; i++) {
-        struct shrink_job *j = &s->waiting[i];
+        struct compress_stored_job *j = &s->waiting[i];
         if (j->due_ms > w->mono_ms)
             continue;
         s->job = *j;
@@ -173,7 +173,7 @@ static void look(struct shrink *s)
 /* ---- making ---- */
 
 /* A piece of the source from `at` on, in the map until release. */
-static bool next_piece(struct shrink *s, const char **bytes, size_t *len)
+static bool next_piece(struct compress_stored *s, const char **bytes, size_t *len)
 {
     struct worker *w = s->worker;
     struct cache_view v;
@@ -197,18 +197,18 @@ static bool next_piece(struct shrink *s, const char **bytes, size_t *len)
     return *len <= s->source_len - s->at;
 }
 
-static void begin_sending(struct shrink *s, bool worth_it)
+static void begin_sending(struct compress_stored *s, bool worth_it)
 {
     size_t len = 0;
     if (worth_it)
-        coder_bytes(s->coder, &len);
+        copy_encoder_bytes(s->coder, &len);
     s->record.body_len = len;
     s->at = 0;
     s->send_until_ms = s->worker->mono_ms + SEND_MS;
-    s->state = SHRINK_SEND;
+    s->state = COMPRESS_STORED_SEND;
 }
 
-static void read_on(struct shrink *s)
+static void read_on(struct compress_stored *s)
 {
     struct worker *w = s->worker;
     const char *bytes;
@@ -216,7 +216,7 @@ static void read_on(struct shrink *s)
     int rc = -ENOENT;
     if (next_piece(s, &bytes, &len)) {
         s->at += len;
-        rc = coder_feed(s->coder, bytes, len, s->at == s->source_len);
+        rc = copy_encoder_feed(s->coder, bytes, len, s->at == s->source_len);
     }
     if (w->reader)
         cache_reader_release(w->reader);
@@ -228,12 +228,12 @@ static void read_on(struct shrink *s)
 
 /* ---- storing ---- */
 
-static bool push(struct shrink *s, enum ring_type type, const struct iovec *iov, int n, bool last)
+static bool push(struct compress_stored *s, enum ring_type type, const struct iovec *iov, int n, bool last)
 {
     return keeper_link_push(s->worker, type, s->stream, last ? &s->permit : NULL, iov, n) == 0;
 }
 
-static bool send_whole(struct shrink *s, const char *bytes, size_t len)
+static bool send_whole(struct compress_stored *s, const char *bytes, size_t len)
 {
     struct cache_record rec = s->record;
     rec.inline_len = (uint32_t)len;
@@ -242,7 +242,7 @@ static bool send_whole(struct shrink *s, const char *bytes, size_t len)
     return push(s, RING_STORE, iov, 3, true);
 }
 
-static bool send_begin(struct shrink *s)
+static bool send_begin(struct compress_stored *s)
 {
     s->record.flags |= CACHE_CHUNKED_BODY;
     s->stream = ++s->worker->stream;
@@ -252,7 +252,7 @@ static bool send_begin(struct shrink *s)
 }
 
 /* The next chunk, or the end. True: there is more to send. */
-static bool send_on(struct shrink *s, const char *bytes, size_t len, bool *failed)
+static bool send_on(struct compress_stored *s, const char *bytes, size_t len, bool *failed)
 {
     if (!s->stream) {
         *failed = !send_begin(s);
@@ -271,12 +271,12 @@ static bool send_on(struct shrink *s, const char *bytes, size_t len, bool *faile
     return false;
 }
 
-static void send_turn(struct shrink *s)
+static void send_turn(struct compress_stored *s)
 {
     struct worker *w = s->worker;
     size_t len = 0;
     bool failed = false;
-    const char *bytes = s->record.body_len ? coder_bytes(s->coder, &len) : "";
+    const char *bytes = s->record.body_len ? copy_encoder_bytes(s->coder, &len) : "";
     if (ring_room(w->ring) < SEND_ROOM && w->mono_ms < s->send_until_ms)
         return; /* the next turn of the timer */
     if (len <= cache_inline_room(&s->record) && !s->stream)
@@ -293,31 +293,31 @@ static void send_turn(struct shrink *s)
 
 /* ---- turns ---- */
 
-static bool has_work(const struct shrink *s)
+static bool has_work(const struct compress_stored *s)
 {
-    return s->state != SHRINK_REST || s->n_waiting;
+    return s->state != COMPRESS_STORED_REST || s->n_waiting;
 }
 
-static void turn(struct shrink *s)
+static void turn(struct compress_stored *s)
 {
     struct worker *w = s->worker;
-    if (s->state != SHRINK_REST && w->mono_ms >= s->renewed_ms + RENEW_MS) {
+    if (s->state != COMPRESS_STORED_REST && w->mono_ms >= s->renewed_ms + RENEW_MS) {
         s->renewed_ms = w->mono_ms;
         fetch_lock_renew(w->shared->fetch_locks, &s->permit, w->mono_ms);
     }
     switch (s->state) {
-    case SHRINK_REST:
+    case COMPRESS_STORED_REST:
         look(s);
         break;
-    case SHRINK_READ:
+    case COMPRESS_STORED_READ:
         read_on(s);
         break;
-    case SHRINK_SEND:
+    case COMPRESS_STORED_SEND:
         send_turn(s);
         break;
     }
     /* What waits for time or room waits for the timer. */
-    if (s->state == SHRINK_READ)
+    if (s->state == COMPRESS_STORED_READ)
         ev_idle_start(w->loop, &s->idle);
     else
         ev_idle_stop(w->loop, &s->idle);
@@ -333,18 +333,18 @@ static void on_idle(EV_P_ ev_idle *watcher, int events)
 
 static void on_timer(EV_P_ ev_timer *watcher, int events)
 {
-    struct shrink *s = watcher->data;
+    struct compress_stored *s = watcher->data;
     (void)loop, (void)events;
     do
         turn(s);
-    while (s->state == SHRINK_SEND && ring_room(s->worker->ring) >= SEND_ROOM);
+    while (s->state == COMPRESS_STORED_SEND && ring_room(s->worker->ring) >= SEND_ROOM);
 }
 
-static struct shrink *shrink_of(struct worker *w)
+static struct compress_stored *compress_stored_of(struct worker *w)
 {
-    if (w->shrink)
-        return w->shrink;
-    struct shrink *s = calloc(1, sizeof *s);
+    if (w->compress_stored)
+        return w->compress_stored;
+    struct compress_stored *s = calloc(1, sizeof *s);
     if (!s)
         return NULL;
     s->worker = w;
@@ -353,39 +353,39 @@ static struct shrink *shrink_of(struct worker *w)
     ev_set_priority(&s->idle, EV_MINPRI);
     ev_timer_init(&s->timer, on_timer, TURN_S, TURN_S);
     s->idle.data = s->timer.data = s;
-    return w->shrink = s;
+    return w->compress_stored = s;
 }
 
-void shrink_want(struct worker *w, const struct cache_key *key, enum coding coding)
+void compress_stored_want(struct worker *w, const struct cache_key *key, enum coding coding)
 {
-    struct shrink *s = w->draining ? NULL : shrink_of(w);
+    struct compress_stored *s = w->draining ? NULL : compress_stored_of(w);
     struct cache_key copy_key;
     if (!s || s->n_waiting == WAITING)
         return;
     for (unsigned i = 0; i < s->n_waiting; i++)
         if (s->waiting[i].coding == coding && !memcmp(&s->waiting[i].key, key, sizeof *key))
             return;
-    if (s->state != SHRINK_REST && s->job.coding == coding &&
+    if (s->state != COMPRESS_STORED_REST && s->job.coding == coding &&
         !memcmp(&s->job.key, key, sizeof *key))
         return;
-    shrink_copy_key(w, key, coding, &copy_key);
+    compress_stored_copy_key(w, key, coding, &copy_key);
     if (fetch_lock_is_noshare(w->shared->fetch_locks, &copy_key, w->mono_ms))
         return; /* the keeper did not want it a moment ago */
     s->waiting[s->n_waiting++] =
-        (struct shrink_job){.key = *key, .coding = (uint8_t)coding, .due_ms = w->mono_ms};
+        (struct compress_stored_job){.key = *key, .coding = (uint8_t)coding, .due_ms = w->mono_ms};
     if (!ev_is_active(&s->timer))
         ev_timer_again(w->loop, &s->timer);
 }
 
-void shrink_stop(struct worker *w)
+void compress_stored_stop(struct worker *w)
 {
-    struct shrink *s = w->shrink;
-    w->shrink = NULL;
+    struct compress_stored *s = w->compress_stored;
+    w->compress_stored = NULL;
     if (!s)
         return;
     ev_idle_stop(w->loop, &s->idle);
     ev_timer_stop(w->loop, &s->timer);
-    if (s->state != SHRINK_REST)
+    if (s->state != COMPRESS_STORED_REST)
         give_up(s, FETCH_LOCK_FAILED);
     free(s);
 }

@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* coder: one stored body in a coding, collected until it is whole. */
-#include "daemons/worker/coder.h"
+#include "daemons/worker/copy_encoder.h"
 #include "daemons/worker/encoder.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
-struct coder {
+struct copy_encoder {
     struct encoder *encoder;
     size_t len, size, most; /* of bytes */
     char *bytes;
 };
 
-struct coder *coder_new(enum coding coding, uint64_t source_len)
+struct copy_encoder *copy_encoder_new(enum coding coding, uint64_t source_len)
 {
-    struct coder *c = calloc(1, sizeof *c);
+    struct copy_encoder *c = calloc(1, sizeof *c);
     if (!c)
         return NULL;
     c->most = (size_t)(source_len - source_len / 10);
@@ -25,7 +25,7 @@ struct coder *coder_new(enum coding coding, uint64_t source_len)
     return NULL;
 }
 
-void coder_free(struct coder *c)
+void copy_encoder_free(struct copy_encoder *c)
 {
     if (!c)
         return;
@@ -37,7 +37,7 @@ void coder_free(struct coder *c)
 #define STEP 16384u
 
 /* Room for at least a step more. */
-static int make_room(struct coder *c)
+static int make_room(struct copy_encoder *c)
 {
     if (c->len > c->most)
         return -EFBIG;
@@ -52,7 +52,7 @@ static int make_room(struct coder *c)
     return 0;
 }
 
-int coder_feed(struct coder *c, const char *bytes, size_t len, bool last)
+int copy_encoder_feed(struct copy_encoder *c, const char *bytes, size_t len, bool last)
 {
     struct encoder_io io = {.in = bytes, .in_len = len};
     int rc;
@@ -67,7 +67,7 @@ int coder_feed(struct coder *c, const char *bytes, size_t len, bool last)
     return rc == 0 && c->len > c->most ? -EFBIG : rc;
 }
 
-const char *coder_bytes(const struct coder *c, size_t *len)
+const char *copy_encoder_bytes(const struct copy_encoder *c, size_t *len)
 {
     *len = c->len;
     return c->bytes;
