@@ -8,7 +8,7 @@
 #include "daemons/worker/hit.h"
 #include "daemons/worker/hold.h"
 #include "daemons/worker/limits.h"
-#include "daemons/worker/memo.h"
+#include "daemons/worker/repeat.h"
 #include "daemons/worker/response.h"
 #include "daemons/worker/worker.h"
 #include "polder/problem.h"
@@ -386,7 +386,7 @@ static void client_detach(struct client *c)
         exchange_client_gone(c->exchange);
     hold_drop(c);
     answer_stop(c);
-    memo_forget(c);
+    repeat_forget(c);
     client_drop_input(c);
     chain_free(w, &c->out);
     accept_dismiss(c);

@@ -29,7 +29,7 @@
 struct access_line;
 struct exchange;
 struct held;
-struct memo;
+struct repeat;
 struct stored_send;
 struct worker;
 
@@ -56,7 +56,7 @@ struct client {
     struct buffer *in;           /* what was read and cannot be used yet; mostly NULL */
     struct chain out;            /* what the socket did not take; mostly empty */
     struct exchange *exchange;
-    struct memo *memo;
+    struct repeat *repeat;
     struct held *held; /* until something changes (hold.c) */
     struct stored_send *stored;
     struct access_line *line; /* of an answer that is not out yet; mostly NULL */

@@ -8,7 +8,7 @@
  */
 #include "daemons/worker/client.h"
 #include "daemons/worker/exchange.h"
-#include "daemons/worker/memo.h"
+#include "daemons/worker/repeat.h"
 #include "daemons/worker/request.h"
 #include "daemons/worker/response.h"
 #include "daemons/worker/worker.h"
@@ -57,8 +57,8 @@ static size_t read_head(struct client *c, const char *at, size_t len)
     struct worker *w = c->worker;
     enum problem problem = PROBLEM_BAD_REQUEST;
     if (c->state == CLIENT_IDLE) {
-        const size_t known = c->memo ? c->memo->len : 0;
-        if (known && memo_answer(c, at, len))
+        const size_t known = c->repeat ? c->repeat->len : 0;
+        if (known && repeat_answer(c, at, len))
             return known;
         const size_t blank = h1_skip_blank(at, len);
         if (blank)

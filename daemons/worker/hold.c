@@ -20,7 +20,7 @@
 #include "daemons/worker/client.h"
 #include "daemons/worker/error_backoff.h"
 #include "daemons/worker/hit.h"
-#include "daemons/worker/memo.h"
+#include "daemons/worker/repeat.h"
 #include "daemons/worker/miss.h"
 #include "daemons/worker/request.h"
 #include "daemons/worker/worker.h"
@@ -228,7 +228,7 @@ static bool hold(struct watch *x, const struct request *r)
     x->holders = h;
     c->held = h;
     w->n_held++;
-    memo_forget(c);
+    repeat_forget(c);
     if (!r->waited_s)
         stats_add(w->stats, STATS_POLL_HELD, 1);
     client_update_timer(c);

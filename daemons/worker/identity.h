@@ -4,7 +4,7 @@
  * which fields made it so, and what becomes of them on the way to the backend and into keys.
  *
  * polder/identity.h has the names. A request is classified once, in request.c, when its route has a
- * cache; repeated ones have their class in the connection's memo.
+ * cache; repeated ones have their class in the connection's repeat.
  */
 #ifndef POLDER_WORKER_IDENTITY_H
 #define POLDER_WORKER_IDENTITY_H

@@ -15,7 +15,7 @@
 #include "daemons/worker/guard.h"
 #include "daemons/worker/handover.h"
 #include "daemons/worker/hold.h"
-#include "daemons/worker/memo.h"
+#include "daemons/worker/repeat.h"
 #include "daemons/worker/miss.h"
 #include "daemons/worker/store.h"
 #include "daemons/worker/upstream.h"
@@ -129,7 +129,7 @@ void loop_drain(struct worker *w)
     if (w->draining)
         return;
     w->draining = true;
-    w->generation++; /* memos know nothing of Connection: close */
+    w->generation++; /* repeats know nothing of Connection: close */
     w->drain_until_ms = w->mono_ms + PROCESS_DRAIN_MS;
     accept_stop(w);
     warm_rpc_close(w);
@@ -159,7 +159,7 @@ static void drained_follow(struct worker *w)
     if (drained == w->drained)
         return;
     w->drained = drained;
-    w->generation++; /* memos know nothing of Connection: close */
+    w->generation++; /* repeats know nothing of Connection: close */
     for (struct client *c = w->clients; c && drained; c = c->next)
         if (c->state == CLIENT_IDLE)
             timer_set(w, &c->timer, w->mono_ms + IDLE_DRAIN_MS);
@@ -242,7 +242,7 @@ static void on_beat(EV_P_ ev_timer *watcher, int events)
 {
     struct worker *w = watcher->data;
     (void)loop, (void)events;
-    memo_sweep(w);
+    repeat_sweep(w);
     buffer_trim(w);
     handover_catch_up(w);
     warm_rpc_open(w);
@@ -347,8 +347,8 @@ void loop_close(struct worker *w)
     free_the_dead(w);
     pool_close_idle(w);
     free_the_dead(w);
-    while (w->n_memos)
-        memo_forget(w->memos->client);
+    while (w->n_repeats)
+        repeat_forget(w->repeats->client);
     buffer_trim(w);
     hold_free_the_dead(w);
     free(w->watches);

@@ -83,7 +83,7 @@ static struct worker *worker_new(const struct process *p)
     stats_adopt(w->stats, w->config);
     w->ring = p->shared->ring[w->number];
     w->reserve_fd = w->supervisor = w->log.fd = -1;
-    w->memos_tail = &w->memos;
+    w->repeats_tail = &w->repeats;
     w->limit_caller = (struct limit_caller){.table = p->shared->limits,
                                             .proc = p->shared->proc,
                                             .slot = p->slot,

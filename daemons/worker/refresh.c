@@ -12,7 +12,7 @@
 #include "daemons/http/h1.h"
 #include "daemons/worker/client.h"
 #include "daemons/worker/hit.h"
-#include "daemons/worker/memo.h"
+#include "daemons/worker/repeat.h"
 #include "daemons/worker/miss.h"
 #include "daemons/worker/request.h"
 #include "daemons/worker/worker.h"
@@ -75,12 +75,12 @@ static void leave(struct refresh *t, int i)
     t->id[i] = t->value[i] = 0;
 }
 
-/* The bytes that asked: of the head, or of the connection's memo. */
+/* The bytes that asked: of the head, or of the connection's repeat. */
 static struct str head_of(const struct request *r)
 {
     if (r->head)
         return (struct str){r->head->method.at, r->head->head_len};
-    const struct memo *m = r->client ? r->client->memo : NULL;
+    const struct repeat *m = r->client ? r->client->repeat : NULL;
     return m ? (struct str){m->bytes, m->len} : (struct str){NULL, 0};
 }
 

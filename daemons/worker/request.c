@@ -14,7 +14,7 @@
 #include "daemons/worker/hit.h"
 #include "daemons/worker/hold.h"
 #include "daemons/worker/identity.h"
-#include "daemons/worker/memo.h"
+#include "daemons/worker/repeat.h"
 #include "daemons/worker/miss.h"
 #include "daemons/worker/partial.h"
 #include "daemons/worker/response.h"
@@ -386,7 +386,7 @@ static void from_cache_or_backend(struct worker *w, struct request *r, const uin
     }
     if (hit_try(r, &found) == HIT_ANSWERED) {
         if (limit_keys && !r->client->held)
-            memo_remember(r->client, r, &found, limit_keys);
+            repeat_remember(r->client, r, &found, limit_keys);
         miss_refresh(r, &found);
         return;
     }
@@ -409,7 +409,7 @@ static void dispatch(struct worker *w, struct request *r)
     struct limit_answer limits;
     uint64_t keys[CONFIG_ROUTE_LIMITS_MAX] = {0};
     if (w->prepaid_client == r->client)
-        limits = w->prepaid; /* the keys stay unknown: such a request makes no memo */
+        limits = w->prepaid; /* the keys stay unknown: such a request makes no repeat */
     else
         limits_charge(w, r, keys, false, &limits);
     const bool prepaid = w->prepaid_client == r->client;

@@ -30,7 +30,7 @@ struct client;
 struct request {
     struct worker *worker;
     struct client *client;      /* NULL: fetched in the background, or the client has left */
-    const struct h1_head *head; /* NULL: answered from the connection's memo */
+    const struct h1_head *head; /* NULL: answered from the connection's repeat */
     const struct config_route *route;
     struct str target; /* origin-form: the client's bytes, or respelled as the key has it */
     const char *path;         /* of the target, as sent; only while the head is looked at */
@@ -42,7 +42,7 @@ struct request {
     const char *limit_lines;
     uint32_t limit_len;
     struct cache_key key;     /* of url and partition; valid on cache routes */
-    struct cache_key variant; /* from a memo, with the vary_record's checksum */
+    struct cache_key variant; /* from a repeat, with the vary_record's checksum */
     uint64_t vary_record;
     struct clientip peer, ip; /* the connection's; who asks, behind trusted proxies */
     struct policy_request policy;

@@ -25,7 +25,7 @@
  * (tags.c, origin.c); freshen.c judges what renews it, partial.c keeps parts of bodies.
  *
  * Each subject has its header, which says what its files promise: buffer.h and timer.h, client.h
- * and memo.h, request.h and limits.h, hit.h, shrink.h and hold.h, miss.h and exchange.h,
+ * and repeat.h, request.h and limits.h, hit.h, shrink.h and hold.h, miss.h and exchange.h,
  * upstream.h, response.h, store.h and partial.h, guard.h, ahead.h. Here is what they all work for:
  * struct worker and the loop.
  *
@@ -70,7 +70,7 @@ struct client;
 struct compress_state;
 struct exchange;
 struct guard_check;
-struct memo;
+struct repeat;
 struct proc_slot;
 struct refresh;
 struct ring;
@@ -125,7 +125,7 @@ struct worker {
 
     struct runtime_values runtime;
     uint64_t runtime_generation;
-    uint64_t generation; /* of all that memos depend on */
+    uint64_t generation; /* of all that repeats depend on */
     struct route_state *routes;
     struct limit_state *limits;
     struct limit_caller limit_caller;
@@ -161,8 +161,8 @@ struct worker {
     struct exchange *parked;
     struct exchange *waiting, **waiting_tail; /* oldest first */
     ev_timer waiting_timer;
-    struct memo *memos, **memos_tail;
-    uint32_t n_memos;
+    struct repeat *repeats, **repeats_tail;
+    uint32_t n_repeats;
     struct watch **watches; /* by key; NULL: never needed */
     struct watch *new_watches, *dead_watches;
     uint32_t n_watches, n_held;

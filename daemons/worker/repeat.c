@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * memo: pollers send the same bytes again and again. A connection remembers the head it sent last
+ * repeat: pollers send the same bytes again and again. A connection remembers the head it sent last
  * and what followed from it (route, keys of limits and cache); equal bytes skip parsing, routing
  * and hashing. Nothing about the answer is remembered: limits, invalidation and freshness are
  * looked at as ever. Memos are few and small; the oldest gives way, and idle connections lose
  * theirs.
  */
-#include "daemons/worker/memo.h"
+#include "daemons/worker/repeat.h"
 #include "daemons/http/h1.h"
 #include "daemons/worker/client.h"
 #include "daemons/worker/hit.h"
@@ -19,67 +19,67 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MEMO_SIZE 2048 /* whole allocation */
-#define MEMO_MAX  1024 /* of a worker */
+#define REPEAT_SIZE 2048 /* whole allocation */
+#define REPEAT_MAX  1024 /* of a worker */
 
 #define IDLE_MS     5000
 #define SWEEP_COUNT 64
 
-static void memo_unlink(struct worker *w, struct memo *m)
+static void repeat_unlink(struct worker *w, struct repeat *m)
 {
     *m->link = m->next;
     if (m->next)
         m->next->link = m->link;
     else
-        w->memos_tail = m->link;
+        w->repeats_tail = m->link;
 }
 
-static void memo_append(struct worker *w, struct memo *m)
+static void repeat_append(struct worker *w, struct repeat *m)
 {
     m->next = NULL;
-    m->link = w->memos_tail;
-    *w->memos_tail = m;
-    w->memos_tail = &m->next;
+    m->link = w->repeats_tail;
+    *w->repeats_tail = m;
+    w->repeats_tail = &m->next;
 }
 
-void memo_forget(struct client *c)
+void repeat_forget(struct client *c)
 {
     struct worker *w = c->worker;
-    if (!c->memo)
+    if (!c->repeat)
         return;
-    memo_unlink(w, c->memo);
-    free(c->memo);
-    c->memo = NULL;
-    w->n_memos--;
+    repeat_unlink(w, c->repeat);
+    free(c->repeat);
+    c->repeat = NULL;
+    w->n_repeats--;
 }
 
-void memo_sweep(struct worker *w)
+void repeat_sweep(struct worker *w)
 {
-    for (int i = 0; i < SWEEP_COUNT && w->memos; i++) {
-        struct memo *m = w->memos;
+    for (int i = 0; i < SWEEP_COUNT && w->repeats; i++) {
+        struct repeat *m = w->repeats;
         if (m->used_ms + IDLE_MS < w->mono_ms) {
-            memo_forget(m->client);
+            repeat_forget(m->client);
         } else {
-            memo_unlink(w, m);
-            memo_append(w, m);
+            repeat_unlink(w, m);
+            repeat_append(w, m);
         }
     }
 }
 
-static struct memo *memo_make(struct client *c)
+static struct repeat *repeat_make(struct client *c)
 {
     struct worker *w = c->worker;
-    if (c->memo)
-        return c->memo;
-    if (w->n_memos >= MEMO_MAX)
-        memo_forget(w->memos->client);
-    struct memo *m = malloc(MEMO_SIZE);
+    if (c->repeat)
+        return c->repeat;
+    if (w->n_repeats >= REPEAT_MAX)
+        repeat_forget(w->repeats->client);
+    struct repeat *m = malloc(REPEAT_SIZE);
     if (!m)
         return NULL;
-    w->n_memos++;
+    w->n_repeats++;
     m->client = c;
-    c->memo = m;
-    memo_append(w, m);
+    c->repeat = m;
+    repeat_append(w, m);
     return m;
 }
 
@@ -88,23 +88,23 @@ static bool memorable(const struct worker *w, const struct request *r)
 {
     const struct h1_head *head = r->head;
     return w->config->access_log == CONFIG_LOG_OFF && !w->draining && !w->drained &&
-           sizeof(struct memo) + head->head_len + r->url_len <= MEMO_SIZE &&
+           sizeof(struct repeat) + head->head_len + r->url_len <= REPEAT_SIZE &&
            head->framing == H1_NO_BODY && !r->policy.has_authorization && !r->policy.cc.flags &&
            !r->policy.has_range && !r->if_modified_since.at && !r->collapsed && !r->wait_s &&
            !r->waited_s && head->method.at != NULL && !request_id_is_given(r) &&
            r->if_none_match.at != w->tags_asked_for; /* whose bytes are not the head's */
 }
 
-void memo_remember(struct client *c, const struct request *r, const struct hit_found *found,
+void repeat_remember(struct client *c, const struct request *r, const struct hit_found *found,
                    const uint64_t *limit_keys)
 {
     struct worker *w = c->worker;
     const struct h1_head *head = r->head;
     if (c->state == CLIENT_CLOSED || !memorable(w, r)) {
-        memo_forget(c);
+        repeat_forget(c);
         return;
     }
-    struct memo *m = memo_make(c);
+    struct repeat *m = repeat_make(c);
     if (!m)
         return;
     m->generation = w->generation;
@@ -131,10 +131,10 @@ void memo_remember(struct client *c, const struct request *r, const struct hit_f
     memcpy(m->bytes + m->len, r->url, m->url_len);
 }
 
-bool memo_answer(struct client *c, const char *bytes, size_t len)
+bool repeat_answer(struct client *c, const char *bytes, size_t len)
 {
     struct worker *w = c->worker;
-    struct memo *m = c->memo;
+    struct repeat *m = c->repeat;
     struct hit_found found = {0};
     if (len < m->len || m->generation != w->generation || memcmp(bytes, m->bytes, m->len))
         return false;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * memo: who sends the same bytes again, and has its answer in the store, needs no parser, no route
- * and no hash. A connection has at most one, the oldest give way: memo.c.
+ * repeat: who sends the same bytes again, and has its answer in the store, needs no parser, no route
+ * and no hash. A connection has at most one, the oldest give way: repeat.c.
  */
-#ifndef POLDER_WORKER_MEMO_H
-#define POLDER_WORKER_MEMO_H
+#ifndef POLDER_WORKER_REPEAT_H
+#define POLDER_WORKER_REPEAT_H
 #include "polder/cache.h"
 #include "polder/clientip.h"
 #include "polder/config.h"
@@ -19,8 +19,8 @@ struct request;
 struct worker;
 
 /* The head a connection sent last, and all that followed from it. */
-struct memo {
-    struct memo *next, **link; /* worker.memos, oldest first */
+struct repeat {
+    struct repeat *next, **link; /* worker.repeats, oldest first */
     struct client *client;
     uint64_t generation; /* worker.generation it is good for */
     uint64_t used_ms;
@@ -37,12 +37,12 @@ struct memo {
     char bytes[];
 };
 
-/* Answers if these are the bytes of the connection's memo and the store has the answer. If not, the
+/* Answers if these are the bytes of the connection's repeat and the store has the answer. If not, the
  * request takes the long way; what it was charged is not charged again (worker.prepaid). */
-bool memo_answer(struct client *c, const char *bytes, size_t len);
-void memo_remember(struct client *c, const struct request *r, const struct hit_found *found,
+bool repeat_answer(struct client *c, const char *bytes, size_t len);
+void repeat_remember(struct client *c, const struct request *r, const struct hit_found *found,
                    const uint64_t *limit_keys);
-void memo_forget(struct client *c);
-void memo_sweep(struct worker *w);
+void repeat_forget(struct client *c);
+void repeat_sweep(struct worker *w);
 
 #endif
