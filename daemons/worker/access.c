@@ -5,7 +5,7 @@
 #include "daemons/worker/client.h"
 #include "daemons/worker/exchange.h"
 #include "daemons/worker/hit.h"
-#include "daemons/worker/hold.h"
+#include "daemons/worker/long_poll.h"
 #include "daemons/worker/request.h"
 #include "daemons/worker/request_id.h"
 #include "daemons/worker/response.h"
@@ -259,7 +259,7 @@ void access_gone(struct client *c)
         gone_request(c, &ex->req, ex->status, ex->body_sent);
     } else if (c->held) {
         struct request r;
-        gone_request(c, hold_describe(c, &r) ? &r : NULL, 0, 0);
+        gone_request(c, long_poll_describe(c, &r) ? &r : NULL, 0, 0);
     } else if (c->state == CLIENT_HEAD) {
         access_unread(c, NULL, 0);
         gone_request(c, NULL, 0, 0);

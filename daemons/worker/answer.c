@@ -10,7 +10,7 @@
 #include "daemons/worker/client.h"
 #include "daemons/worker/compress.h"
 #include "daemons/worker/error_backoff.h"
-#include "daemons/worker/hold.h"
+#include "daemons/worker/long_poll.h"
 #include "daemons/worker/request_id.h"
 #include "daemons/worker/response.h"
 #include "daemons/worker/compress_stored.h"
@@ -490,7 +490,7 @@ bool answer_view(struct worker *w, const struct request *r, const struct cache_v
     struct cache_view copy;
     char space[STORED_ETAG_MAX];
     if (choose_code(r, &a) &&
-        !(a.code == 304 && r->wait_s && hold_unchanged(r, v->record, key, stored_etag(v, space)))) {
+        !(a.code == 304 && r->wait_s && long_poll_unchanged(r, v->record, key, stored_etag(v, space)))) {
         choose_coding(w, &a, &copy, key);
         if (!answer_held(w, &a))
             return false; /* the backend must do */

@@ -6,7 +6,7 @@
 #include "daemons/worker/client.h"
 #include "daemons/worker/exchange.h"
 #include "daemons/worker/hit.h"
-#include "daemons/worker/hold.h"
+#include "daemons/worker/long_poll.h"
 #include "daemons/worker/limits.h"
 #include "daemons/worker/repeat.h"
 #include "daemons/worker/response.h"
@@ -96,7 +96,7 @@ static uint64_t client_due(const struct client *c)
                                                       : config->client_timeout_ms);
     case CLIENT_BUSY:
         if (c->held)
-            return hold_due(c);
+            return long_poll_due(c);
         if (!c->out.len && !c->stored && !(c->body_pending && c->body_wanted))
             return UINT64_MAX;
         return body_due(c);
@@ -129,7 +129,7 @@ void client_timeout(struct client *c)
         return;
     }
     if (c->held) {
-        hold_end(c);
+        long_poll_end(c);
         return;
     }
     if (c->state != CLIENT_IDLE && c->state != CLIENT_LINGER)
@@ -384,7 +384,7 @@ static void client_detach(struct client *c)
         limits_leave(c);
     if (c->exchange)
         exchange_client_gone(c->exchange);
-    hold_drop(c);
+    long_poll_drop(c);
     answer_stop(c);
     repeat_forget(c);
     client_drop_input(c);

@@ -10,7 +10,7 @@
  * is one system call in the life of some connections, and none in that of others.
  */
 #include "daemons/worker/client.h"
-#include "daemons/worker/hold.h"
+#include "daemons/worker/long_poll.h"
 #include "daemons/worker/worker.h"
 
 #include <sys/epoll.h>
@@ -45,7 +45,7 @@ bool client_leave_by_fin(struct client *c)
         return true;
     }
     if (c->held) /* it may have gone: whether it reads an answer is found out now */
-        hold_end(c);
+        long_poll_end(c);
     return false;
 }
 

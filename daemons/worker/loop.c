@@ -14,7 +14,7 @@
 #include "daemons/worker/exchange.h"
 #include "daemons/worker/guard.h"
 #include "daemons/worker/handover.h"
-#include "daemons/worker/hold.h"
+#include "daemons/worker/long_poll.h"
 #include "daemons/worker/repeat.h"
 #include "daemons/worker/miss.h"
 #include "daemons/worker/store.h"
@@ -133,7 +133,7 @@ void loop_drain(struct worker *w)
     w->drain_until_ms = w->mono_ms + PROCESS_DRAIN_MS;
     accept_stop(w);
     warm_rpc_close(w);
-    hold_leave(w);
+    long_poll_leave(w);
     for (struct client *c = w->clients; c; c = c->next)
         if (c->state == CLIENT_IDLE)
             timer_set(w, &c->timer, w->mono_ms + IDLE_DRAIN_MS);
@@ -195,7 +195,7 @@ static void free_the_dead(struct worker *w)
         w->dead_upstreams = u->next;
         upstream_free(u);
     }
-    hold_free_the_dead(w);
+    long_poll_free_the_dead(w);
 }
 
 static void on_prepare(EV_P_ ev_prepare *watcher, int events)
@@ -203,7 +203,7 @@ static void on_prepare(EV_P_ ev_prepare *watcher, int events)
     struct worker *w = watcher->data;
     (void)loop, (void)events;
     if (w->new_watches)
-        hold_look_new(w);
+        long_poll_look_new(w);
     client_run_ready(w);
     compress_turn(w);
     if (w->guard_due)
@@ -246,10 +246,10 @@ static void on_beat(EV_P_ ev_timer *watcher, int events)
     buffer_trim(w);
     handover_catch_up(w);
     warm_rpc_open(w);
-    hold_wake(w); /* a flight whose end nobody told of */
+    long_poll_wake(w); /* a flight whose end nobody told of */
     identity_watch(w);
     if (w->draining)
-        hold_leave(w);
+        long_poll_leave(w);
     drained_follow(w);
     limit_top_refill(&w->top);
     limit_top_refill(&w->poll_top);
@@ -265,14 +265,14 @@ static void on_event(EV_P_ ev_io *watcher, int events)
     const ssize_t got = read(watcher->fd, &n, sizeof n);
     (void)got;
     collapse_wake(w);
-    hold_wake(w);
+    long_poll_wake(w);
     drained_follow(w);
 }
 
 static void on_scan(EV_P_ ev_timer *watcher, int events)
 {
     (void)loop, (void)events;
-    hold_scan(watcher->data);
+    long_poll_scan(watcher->data);
 }
 
 static void on_term(EV_P_ ev_signal *watcher, int events)
@@ -350,7 +350,7 @@ void loop_close(struct worker *w)
     while (w->n_repeats)
         repeat_forget(w->repeats->client);
     buffer_trim(w);
-    hold_free_the_dead(w);
+    long_poll_free_the_dead(w);
     free(w->watches);
     if (w->loop) {
         client_leave_close(w);

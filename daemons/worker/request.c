@@ -12,7 +12,7 @@
 #include "daemons/worker/handover.h"
 #include "daemons/worker/hints.h"
 #include "daemons/worker/hit.h"
-#include "daemons/worker/hold.h"
+#include "daemons/worker/long_poll.h"
 #include "daemons/worker/identity.h"
 #include "daemons/worker/repeat.h"
 #include "daemons/worker/miss.h"
@@ -265,7 +265,7 @@ static void prepare_wait(const struct worker *w, struct request *r)
     if (!poll || r->policy.identity == POLICY_SHARED || r->waited_s || !r->head->first[H1_PREFER] ||
         !r->if_none_match.at)
         return;
-    const uint64_t asked_ms = (uint64_t)hold_wait_s(r->head) * 1000;
+    const uint64_t asked_ms = (uint64_t)long_poll_wait_s(r->head) * 1000;
     const uint64_t ms = asked_ms < poll->max_wait_ms ? asked_ms : poll->max_wait_ms;
     r->wait_s = (uint32_t)(ms / 1000);
     r->until_ms = w->mono_ms + ms;
@@ -398,7 +398,7 @@ static void from_cache_or_backend(struct worker *w, struct request *r, const uin
         miss_bypass(r, &found);
         return;
     }
-    if (r->wait_s && hold_for_fetch(r, &found))
+    if (r->wait_s && long_poll_for_fetch(r, &found))
         return;
     r->started_ns = clock_mono_ns();
     miss_begin(r, &found);

@@ -15,7 +15,7 @@
  * A held request is its head and a few words; it has no exchange and no buffer. Nobody counts on
  * being woken: each hold has its end.
  */
-#include "daemons/worker/hold.h"
+#include "daemons/worker/long_poll.h"
 #include "daemons/http/h1.h"
 #include "daemons/worker/client.h"
 #include "daemons/worker/error_backoff.h"
@@ -86,7 +86,7 @@ static uint32_t wait_value(struct str t)
     return n;
 }
 
-uint32_t hold_wait_s(const struct h1_head *head)
+uint32_t long_poll_wait_s(const struct h1_head *head)
 {
     char text[PREFER_MAX];
     const size_t n = h1_join(head, H1_PREFER, text, sizeof text);
@@ -240,7 +240,7 @@ static uint64_t identity_of(struct str etag)
     return etag.len ? XXH3_64bits(etag.at, etag.len) | 1 : 0;
 }
 
-bool hold_unchanged(const struct request *r, const struct cache_record *rec,
+bool long_poll_unchanged(const struct request *r, const struct cache_record *rec,
                     const struct cache_key *key, struct str etag)
 {
     struct worker *w = r->worker;
@@ -270,7 +270,7 @@ static bool is_valid(const struct worker *w, const struct cache_view *v)
     return cache_record_state(w->shared->inval, rec, rec->fetch_seq) == INVAL_VALID;
 }
 
-bool hold_for_fetch(const struct request *r, struct hit_found *found)
+bool long_poll_for_fetch(const struct request *r, struct hit_found *found)
 {
     struct worker *w = r->worker;
     const struct cache_view *v = found->stale ? &found->stale->view : NULL;
@@ -300,7 +300,7 @@ bool hold_for_fetch(const struct request *r, struct hit_found *found)
         return false;
     }
     if (!x->flight.word && !failing && !fetch_background_now(x, r, found)) {
-        hold_drop(r->client);
+        long_poll_drop(r->client);
         return false;
     }
     stored_copy_free(w, found->stale); /* of no use to who waits for a fetch that is under way */
@@ -308,7 +308,7 @@ bool hold_for_fetch(const struct request *r, struct hit_found *found)
     return true;
 }
 
-void hold_drop(struct client *c)
+void long_poll_drop(struct client *c)
 {
     struct held *h = c->held;
     if (!h)
@@ -323,12 +323,12 @@ void hold_drop(struct client *c)
     free(h);
 }
 
-uint64_t hold_due(const struct client *c)
+uint64_t long_poll_due(const struct client *c)
 {
     return c->held->until_ms;
 }
 
-bool hold_describe(struct client *c, struct request *r)
+bool long_poll_describe(struct client *c, struct request *r)
 {
     return c->held && request_held(c, c->held->head, c->held->head_len, r);
 }
@@ -350,14 +350,14 @@ static void again(struct held *h, bool wait, bool tried)
         return;
     }
     memcpy(bytes, h->head, h->head_len);
-    hold_drop(c);
+    long_poll_drop(c);
     what.bytes = bytes;
     request_again(c, &what);
     free(bytes);
     client_schedule(c);
 }
 
-void hold_end(struct client *c)
+void long_poll_end(struct client *c)
 {
     again(c->held, false, false);
 }
@@ -501,13 +501,13 @@ static void scan(struct worker *w)
     free(list);
 }
 
-void hold_scan(struct worker *w)
+void long_poll_scan(struct worker *w)
 {
     if (w->n_watches)
         scan(w);
 }
 
-void hold_wake(struct worker *w)
+void long_poll_wake(struct worker *w)
 {
     if (!w->n_watches)
         return;
@@ -519,7 +519,7 @@ void hold_wake(struct worker *w)
     }
 }
 
-void hold_look_new(struct worker *w)
+void long_poll_look_new(struct worker *w)
 {
     while (w->new_watches) {
         struct watch *x = w->new_watches;
@@ -529,7 +529,7 @@ void hold_look_new(struct worker *w)
     }
 }
 
-void hold_leave(struct worker *w)
+void long_poll_leave(struct worker *w)
 {
     const bool stops = atomic_load(&w->shared->proc->draining);
     struct client *next;
@@ -538,11 +538,11 @@ void hold_leave(struct worker *w)
     for (struct client *c = w->clients; c; c = next) {
         next = c->next;
         if (c->held)
-            hold_end(c);
+            long_poll_end(c);
     }
 }
 
-void hold_free_the_dead(struct worker *w)
+void long_poll_free_the_dead(struct worker *w)
 {
     while (w->dead_watches) {
         struct watch *x = w->dead_watches;
