@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * collapse: requests that are parked while another one, of this worker or of any other, fetches
+ * collapse: requests that are waiters while another one, of this worker or of any other, fetches
  * what they want. The flight's landing writes this worker's eventfd; leases bound every wait. While
  * the backend says nothing, each waits at most one timeout of its upstream from its own beginning
  * on, and WAIT_OVER_MS more, in which the fetch may have found another server; then it gets what is
@@ -37,15 +37,15 @@ static void set_timer(struct exchange *ex)
     timer_set(w, &ex->timer, w->mono_ms < until_ms && until_ms < look_ms ? until_ms : look_ms);
 }
 
-void collapse_park(struct exchange *ex)
+void collapse_wait(struct exchange *ex)
 {
     struct worker *w = ex->worker;
-    exchange_move(ex, EXCHANGE_PARKED);
-    ex->next = w->parked;
+    exchange_move(ex, EXCHANGE_COLLAPSED);
+    ex->next = w->waiters;
     if (ex->next)
         ex->next->link = &ex->next;
-    ex->link = &w->parked;
-    w->parked = ex;
+    ex->link = &w->waiters;
+    w->waiters = ex;
     if (!ex->waits_since_ms)
         ex->waits_since_ms = w->mono_ms;
     set_timer(ex);
@@ -70,7 +70,7 @@ static bool still_waits(struct worker *w, const struct exchange *ex)
 void collapse_wake(struct worker *w)
 {
     struct exchange *next;
-    for (struct exchange *ex = w->parked; ex; ex = next) {
+    for (struct exchange *ex = w->waiters; ex; ex = next) {
         next = ex->next;
         if (still_waits(w, ex))
             continue;

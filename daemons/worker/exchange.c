@@ -45,9 +45,9 @@
 #define MAY(state) (1u << (state))
 static const unsigned moves[EXCHANGE_STATES] = {
     [EXCHANGE_NEW] =
-        MAY(EXCHANGE_PARKED) | MAY(EXCHANGE_BUFFERING) | MAY(EXCHANGE_CONNECT) | MAY(EXCHANGE_DONE),
+        MAY(EXCHANGE_COLLAPSED) | MAY(EXCHANGE_BUFFERING) | MAY(EXCHANGE_CONNECT) | MAY(EXCHANGE_DONE),
     [EXCHANGE_BUFFERING] = MAY(EXCHANGE_CONNECT) | MAY(EXCHANGE_DONE),
-    [EXCHANGE_PARKED] = MAY(EXCHANGE_NEW) | MAY(EXCHANGE_DONE),
+    [EXCHANGE_COLLAPSED] = MAY(EXCHANGE_NEW) | MAY(EXCHANGE_DONE),
     [EXCHANGE_CONNECT] = MAY(EXCHANGE_HEAD) | MAY(EXCHANGE_WAITING) | MAY(EXCHANGE_DONE),
     [EXCHANGE_WAITING] = MAY(EXCHANGE_CONNECT) | MAY(EXCHANGE_DONE),
     [EXCHANGE_HEAD] = MAY(EXCHANGE_CONNECT) | MAY(EXCHANGE_BODY) | MAY(EXCHANGE_DONE),
@@ -157,10 +157,10 @@ void exchange_finish(struct exchange *ex)
     struct worker *w = ex->worker;
     if (ex->state == EXCHANGE_DONE)
         return;
-    if (ex->state == EXCHANGE_PARKED)
+    if (ex->state == EXCHANGE_COLLAPSED)
         collapse_unpark(ex);
     if (ex->state == EXCHANGE_WAITING)
-        waiting_leave(ex);
+        retry_queue_leave(ex);
     exchange_move(ex, EXCHANGE_DONE);
     request_body_free(ex);
     w->n_changes -= ex->change;
@@ -219,7 +219,7 @@ void exchange_client_gone(struct exchange *ex)
     struct worker *w = ex->worker;
     exchange_let_go(ex);
     const bool wanted = is_wanted_without_client(ex);
-    if (!wanted || ex->state == EXCHANGE_PARKED || ex->state == EXCHANGE_WAITING) {
+    if (!wanted || ex->state == EXCHANGE_COLLAPSED || ex->state == EXCHANGE_WAITING) {
         exchange_finish(ex);
         return;
     }
@@ -236,7 +236,7 @@ void exchange_client_gone(struct exchange *ex)
 void exchange_timeout(struct exchange *ex)
 {
     struct worker *w = ex->worker;
-    if (ex->state == EXCHANGE_PARKED) {
+    if (ex->state == EXCHANGE_COLLAPSED) {
         collapse_timeout(ex);
         return;
     }
@@ -425,5 +425,5 @@ void exchange_send(struct exchange *ex)
     ev_io_start(w->loop, &u->read);
     request_body_send(ex, w->scratch, len);
     if (ex->wait_until_ms)
-        waiting_wake(w, ex->upstream); /* it is there again */
+        retry_queue_wake(w, ex->upstream); /* it is there again */
 }

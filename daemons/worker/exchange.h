@@ -40,7 +40,7 @@ struct worker;
 
 enum exchange_state {
     EXCHANGE_NEW,
-    EXCHANGE_PARKED,    /* somebody else fetches */
+    EXCHANGE_COLLAPSED,    /* somebody else fetches */
     EXCHANGE_BUFFERING, /* the request's body is waited for (request_body.c) */
     EXCHANGE_CONNECT,   /* waiting for the connection */
     EXCHANGE_WAITING,   /* the backend refuses connections: it may be restarting (waiting.c) */
@@ -56,8 +56,8 @@ struct exchange {
     struct worker *worker;
     struct upstream *up;
     const struct config_upstream *upstream;
-    struct exchange *next, **link; /* worker.parked, or the graveyard (next) */
-    struct timer timer;            /* parked; how long others wait for it, or it goes on alone */
+    struct exchange *next, **link; /* worker.waiters, or the graveyard (next) */
+    struct timer timer;            /* waiters; how long others wait for it, or it goes on alone */
     struct fetch_permit permit, waits_for;
     struct cache_key lock_key;
     struct stored_copy *stale; /* may answer if the backend cannot; its validators are sent */
@@ -83,7 +83,7 @@ struct exchange {
     uint8_t state;           /* enum exchange_state; moved by exchange_move() alone */
     uint8_t fwd;             /* enum fwd_reason, for Cache-Status */
     uint8_t client_body;     /* enum exchange_body: how the client gets it */
-    uint8_t rounds;          /* times parked */
+    uint8_t rounds;          /* times waiters */
     uint8_t interims;        /* 1xx that the backend has sent */
     uint8_t coding;          /* enum coding: of the answer, made here */
     bool compressible;       /* the answer depends on Accept-Encoding */
@@ -159,9 +159,9 @@ bool reply_eof(struct exchange *ex);    /* false: that is no proper end */
 void reply_resume(struct exchange *ex); /* the client takes more again */
 
 /* ---- waiting.c: requests wait while a backend restarts ---- */
-bool waiting_enter(struct exchange *ex); /* false: it may not wait, or not any longer */
-void waiting_leave(struct exchange *ex);
-void waiting_wake(struct worker *w, const struct config_upstream *upstream);
-void waiting_init(struct worker *w);
+bool retry_queue_enter(struct exchange *ex); /* false: it may not wait, or not any longer */
+void retry_queue_leave(struct exchange *ex);
+void retry_queue_wake(struct worker *w, const struct config_upstream *upstream);
+void retry_queue_init(struct worker *w);
 
 #endif

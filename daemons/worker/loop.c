@@ -316,7 +316,7 @@ struct ev_loop *loop_open(struct worker *w)
     ev_timer_init(&w->beat, on_beat, 1.0, 1.0);
     ev_timer_init(&w->tick, on_tick, 0., 0.);
     ev_timer_init(&w->scan, on_scan, 0., 0.);
-    waiting_init(w);
+    retry_queue_init(w);
     ev_io_init(&w->event, on_event, w->shared->worker_event[w->number], EV_READ);
     ev_signal_init(&w->term, on_term, SIGTERM);
     w->prepare.data = w->check.data = w->beat.data = w->tick.data = w->scan.data = w->event.data =

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * miss: the store had no answer that may be given. One of those who want it fetches, over all
- * workers; the others are parked until it has landed (collapse.c) and look again.
+ * workers; the others are waiters until it has landed (collapse.c) and look again.
  */
 #include "daemons/worker/miss.h"
 #include "daemons/worker/budget.h"
@@ -165,7 +165,7 @@ static void fetch(struct worker *w, struct exchange *ex)
         return;
     }
     if (waits_for_whole(ex)) {
-        collapse_park(ex);
+        collapse_wait(ex);
         return;
     }
     if (!ex->fetch)
@@ -187,7 +187,7 @@ static void fetch(struct worker *w, struct exchange *ex)
         break;
     case FETCH_LOCK_WAIT:
         ex->waits_for = permit;
-        collapse_park(ex);
+        collapse_wait(ex);
         break;
     case FETCH_LOCK_FULL:
         exchange_start(ex);

@@ -3,7 +3,7 @@
  * miss: the store had no answer that may be given.
  *
  *   miss.c      one of those who want it fetches, over all workers (polder/fetch_lock.h)
- *   collapse.c  the others are parked until it has landed, and look again
+ *   collapse.c  the others are waiters until it has landed, and look again
  */
 #ifndef POLDER_WORKER_MISS_H
 #define POLDER_WORKER_MISS_H
@@ -34,10 +34,10 @@ enum fetch_lock_claim fetch_background_stale(const struct request *r, struct hit
  * it is; NULL. */
 enum fetch_lock_claim fetch_background(const struct request *r, struct hit_found *found,
                                struct fetch_permit *permit, struct warm_url *asked);
-void miss_retry(struct exchange *ex); /* the flight it was parked for has landed */
+void miss_retry(struct exchange *ex); /* the flight it was waiters for has landed */
 
 /* ---- collapse.c ---- */
-void collapse_park(struct exchange *ex);
+void collapse_wait(struct exchange *ex);
 void collapse_unpark(struct exchange *ex);
 void collapse_wake(struct worker *w); /* the eventfd fired, or time went by */
 void collapse_timeout(struct exchange *ex);

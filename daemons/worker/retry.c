@@ -107,7 +107,7 @@ static bool begin_connection(struct exchange *ex, struct upstream_error *e)
 static void no_server(struct exchange *ex)
 {
     const bool refused = ex->tried && ex->last_problem == PROBLEM_BAD_GATEWAY && !is_over(ex);
-    if (!refused || exchange_has_stale(ex) || !waiting_enter(ex))
+    if (!refused || exchange_has_stale(ex) || !retry_queue_enter(ex))
         exchange_fail(ex, ex->tried ? ex->last_problem : PROBLEM_UNAVAILABLE);
 }
 
@@ -153,7 +153,7 @@ void retry_begin(struct exchange *ex)
 
 void retry_again(struct exchange *ex)
 {
-    waiting_leave(ex);
+    retry_queue_leave(ex);
     exchange_renew(ex);
     exchange_move(ex, EXCHANGE_CONNECT);
     ex->begun_ms = ex->worker->mono_ms; /* nobody has kept it waiting yet */

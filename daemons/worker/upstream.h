@@ -81,7 +81,7 @@ void upstream_next_address(struct worker *w, const struct config_server *server)
 struct server_local {
     struct server_row *row; /* what all know of it; never NULL */
     uint32_t address;       /* the one in use, of those of its name */
-    uint64_t waiting_bytes; /* of its upstream's first server: what waits for any of them */
+    uint64_t retry_queue_bytes; /* of its upstream's first server: what waits for any of them */
     uint32_t waiting;
     struct upstream *idle; /* last used first */
     int64_t current;       /* smooth weighted round robin */

@@ -11,7 +11,7 @@
  *   request.c a parsed head finds its route, who asks (clientip), its limits (limits.c), and goes
  *             hit.c     answered from the store: no allocation, no lock, no clock (stored.c finds,
  *                       answer.c writes)
- *             miss.c    one of those who want it fetches, the others are parked (collapse.c)
+ *             miss.c    one of those who want it fetches, the others are waiters (collapse.c)
  *             upstream.c straight to a backend
  *             hold.c    told later, when what the client has changes (Prefer: wait)
  *             failing.c answered with what is stale, for the backend has just failed
@@ -158,9 +158,9 @@ struct worker {
     struct client *dead_clients;
     struct exchange *dead_exchanges;
     struct upstream *dead_upstreams;
-    struct exchange *parked;
-    struct exchange *waiting, **waiting_tail; /* oldest first */
-    ev_timer waiting_timer;
+    struct exchange *waiters;
+    struct exchange *retry_queue, **retry_queue_tail; /* oldest first */
+    ev_timer retry_queue_timer;
     struct repeat *repeats, **repeats_tail;
     uint32_t n_repeats;
     struct watch **watches; /* by key; NULL: never needed */

@@ -29,7 +29,7 @@ static uint64_t bytes_of(const struct exchange *ex)
     return sizeof *ex + ex->body.room + ex->head.head_len + ex->req.target.len + ex->req.url_len;
 }
 
-bool waiting_enter(struct exchange *ex)
+bool retry_queue_enter(struct exchange *ex)
 {
     struct worker *w = ex->worker;
     const struct config_upstream *u = ex->upstream;
@@ -42,46 +42,46 @@ bool waiting_enter(struct exchange *ex)
     if (first)
         ex->wait_until_ms = w->mono_ms + u->park_ms;
     if (w->mono_ms >= ex->wait_until_ms || a->waiting >= u->park_requests ||
-        a->waiting_bytes + bytes_of(ex) > u->park_bytes)
+        a->retry_queue_bytes + bytes_of(ex) > u->park_bytes)
         return false;
     if (first)
         stats_add(w->stats, STATS_UPSTREAM_WAITS, 1);
     exchange_move(ex, EXCHANGE_WAITING);
     a->waiting++;
-    a->waiting_bytes += bytes_of(ex);
+    a->retry_queue_bytes += bytes_of(ex);
     ex->next = NULL;
-    ex->link = w->waiting_tail;
-    *w->waiting_tail = ex;
-    w->waiting_tail = &ex->next;
+    ex->link = w->retry_queue_tail;
+    *w->retry_queue_tail = ex;
+    w->retry_queue_tail = &ex->next;
     timer_set(w, &ex->timer, ex->wait_until_ms);
-    if (!ev_is_active(&w->waiting_timer)) {
-        ev_timer_set(&w->waiting_timer, TRY_S, TRY_S);
-        ev_timer_start(w->loop, &w->waiting_timer);
+    if (!ev_is_active(&w->retry_queue_timer)) {
+        ev_timer_set(&w->retry_queue_timer, TRY_S, TRY_S);
+        ev_timer_start(w->loop, &w->retry_queue_timer);
     }
     return true;
 }
 
-void waiting_leave(struct exchange *ex)
+void retry_queue_leave(struct exchange *ex)
 {
     struct worker *w = ex->worker;
     struct server_local *a = account(w, ex->upstream);
     a->waiting--;
-    a->waiting_bytes -= bytes_of(ex);
+    a->retry_queue_bytes -= bytes_of(ex);
     *ex->link = ex->next;
     if (ex->next)
         ex->next->link = ex->link;
     else
-        w->waiting_tail = ex->link;
+        w->retry_queue_tail = ex->link;
     ex->next = NULL;
     ex->link = NULL;
     timer_stop(w, &ex->timer);
 }
 
-void waiting_wake(struct worker *w, const struct config_upstream *upstream)
+void retry_queue_wake(struct worker *w, const struct config_upstream *upstream)
 {
     struct exchange *list[WAKE];
     unsigned n = 0;
-    for (struct exchange *ex = w->waiting; ex && n < WAKE; ex = ex->next)
+    for (struct exchange *ex = w->retry_queue; ex && n < WAKE; ex = ex->next)
         if (ex->upstream == upstream)
             list[n++] = ex;
     for (unsigned i = 0; i < n; i++)
@@ -96,7 +96,7 @@ static void on_try(EV_P_ ev_timer *watcher, int events)
     struct exchange *list[TRY_MOST];
     unsigned n = 0;
     (void)events;
-    for (struct exchange *ex = w->waiting; ex && n < TRY_MOST; ex = ex->next) {
+    for (struct exchange *ex = w->retry_queue; ex && n < TRY_MOST; ex = ex->next) {
         unsigned i = 0;
         while (i < n && list[i]->upstream != ex->upstream)
             i++;
@@ -106,13 +106,13 @@ static void on_try(EV_P_ ev_timer *watcher, int events)
     for (unsigned i = 0; i < n; i++)
         if (list[i]->state == EXCHANGE_WAITING)
             retry_again(list[i]);
-    if (!w->waiting)
+    if (!w->retry_queue)
         ev_timer_stop(EV_A_ watcher);
 }
 
-void waiting_init(struct worker *w)
+void retry_queue_init(struct worker *w)
 {
-    w->waiting_tail = &w->waiting;
-    ev_timer_init(&w->waiting_timer, on_try, 0., 0.);
-    w->waiting_timer.data = w;
+    w->retry_queue_tail = &w->retry_queue;
+    ev_timer_init(&w->retry_queue_timer, on_try, 0., 0.);
+    w->retry_queue_timer.data = w;
 }
