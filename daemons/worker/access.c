@@ -3,7 +3,7 @@
 #include "daemons/worker/access.h"
 #include "daemons/http/h1.h"
 #include "daemons/worker/client.h"
-#include "daemons/worker/exchange.h"
+#include "daemons/worker/fetch.h"
 #include "daemons/worker/hit.h"
 #include "daemons/worker/long_poll.h"
 #include "daemons/worker/request.h"
@@ -188,14 +188,14 @@ static uint64_t less(uint64_t n, uint64_t by)
     return n > by ? n - by : 0;
 }
 
-static void note_exchange(const struct exchange *ex)
+static void note_exchange(const struct fetch *ex)
 {
     struct access_note *n = &ex->req.client->note;
     n->cache = ex->fwd == FWD_NONE ? NULL : ex->req.cacheable && ex->fwd != FWD_BYPASS ? "miss" : "bypass";
     n->server = ex->server;
 }
 
-void access_exchange(const struct exchange *ex)
+void access_exchange(const struct fetch *ex)
 {
     struct client *c = ex->req.client;
     if (!c)
@@ -254,7 +254,7 @@ void access_gone(struct client *c)
         close_line(c, c->line);
         access_sent(c);
     } else if (c->exchange) {
-        const struct exchange *ex = c->exchange;
+        const struct fetch *ex = c->exchange;
         note_exchange(ex);
         gone_request(c, &ex->req, ex->status, ex->body_sent);
     } else if (c->held) {

@@ -18,7 +18,7 @@
 
 struct client;
 struct config_server;
-struct exchange;
+struct fetch;
 struct request;
 struct worker;
 
@@ -47,7 +47,7 @@ void access_unread(struct client *c, const char *bytes, size_t len);
 /* A whole answer has been handed to client_send(). r NULL: to a head that was not understood. */
 void access_answered(struct client *c, const struct request *r, unsigned status, uint64_t bytes);
 /* The same for an exchange whose answer may end here, whole or not. */
-void access_exchange(const struct exchange *ex);
+void access_exchange(const struct fetch *ex);
 void access_sent(struct client *c); /* all of it is out */
 /* The connection ends: by its client unless note.cut says otherwise. Writes the line of an answer
  * or a request that is under way, if one is. */

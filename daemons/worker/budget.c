@@ -8,7 +8,7 @@
  * MOST_SLOWER times as long: one broken URL stops nobody, two failures in a row do.
  */
 #include "daemons/worker/budget.h"
-#include "daemons/worker/exchange.h"
+#include "daemons/worker/fetch.h"
 #include "daemons/worker/hit.h"
 #include "daemons/worker/timer.h"
 #include "daemons/worker/upstream.h"
@@ -74,7 +74,7 @@ static void take_measure(const struct worker *w, struct budget_upstream *a, uint
 
 /* ---- what exchanges tell ---- */
 
-void budget_begin(struct exchange *ex)
+void budget_begin(struct fetch *ex)
 {
     struct worker *w = ex->worker;
     struct budget_upstream *a = of(w, ex->upstream);
@@ -90,7 +90,7 @@ void budget_begin(struct exchange *ex)
     timer_set(w, &ex->timer, ex->alone_ms);
 }
 
-void budget_end(struct exchange *ex)
+void budget_end(struct fetch *ex)
 {
     struct worker *w = ex->worker;
     if (!ex->counted)
@@ -109,10 +109,10 @@ void budget_end(struct exchange *ex)
 }
 
 /* A whole answer where only "not modified" was asked for may take longer: that tells nothing. */
-void budget_answered(struct exchange *ex, bool failure)
+void budget_answered(struct fetch *ex, bool failure)
 {
     struct budget_upstream *a = of(ex->worker, ex->upstream);
-    if (!a || !ex->fetch || !(ex->background || ex->stale))
+    if (!a || !ex->for_store || !(ex->background || ex->stale))
         return;
     if (failure) {
         take_measure(ex->worker, a, MOST_SLOWER);
@@ -123,7 +123,7 @@ void budget_answered(struct exchange *ex, bool failure)
     }
 }
 
-void budget_failed(struct exchange *ex)
+void budget_failed(struct fetch *ex)
 {
     struct budget_upstream *a = of(ex->worker, ex->upstream);
     if (a)

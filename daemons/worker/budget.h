@@ -19,7 +19,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct exchange;
+struct fetch;
 struct request;
 struct worker;
 
@@ -27,10 +27,10 @@ struct worker;
 bool budget_open(struct worker *w);
 void budget_close(struct worker *w);
 /* What exchanges tell: an upstream has this one more, or less; what became of it. */
-void budget_begin(struct exchange *ex);
-void budget_end(struct exchange *ex);
-void budget_answered(struct exchange *ex, bool failure); /* its head is there */
-void budget_failed(struct exchange *ex);                 /* no server has answered */
+void budget_begin(struct fetch *ex);
+void budget_end(struct fetch *ex);
+void budget_answered(struct fetch *ex, bool failure); /* its head is there */
+void budget_failed(struct fetch *ex);                 /* no server has answered */
 uint32_t budget_flying(const struct worker *w);
 
 /* ---- refresh.c ---- */
@@ -47,8 +47,8 @@ void warm_stop(struct worker *w);
 struct warm_url;                  /* one of its URLs */
 void warm_rpc_open(struct worker *w); /* the socket on which control asks; now and then until it is */
 void warm_rpc_close(struct worker *w);
-void warm_rpc_begun(struct warm_url *u, struct exchange *ex);
-void warm_rpc_ended(struct exchange *ex);
+void warm_rpc_begun(struct warm_url *u, struct fetch *ex);
+void warm_rpc_ended(struct fetch *ex);
 
 /* ---- between them ---- */
 

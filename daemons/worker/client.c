@@ -4,7 +4,7 @@
  * read in client_read.c.
  */
 #include "daemons/worker/client.h"
-#include "daemons/worker/exchange.h"
+#include "daemons/worker/fetch.h"
 #include "daemons/worker/hit.h"
 #include "daemons/worker/long_poll.h"
 #include "daemons/worker/limits.h"
@@ -138,7 +138,7 @@ void client_timeout(struct client *c)
                                 !(c->exchange && c->exchange->status);
     const struct request *r = waits_for_body && c->exchange ? &c->exchange->req : NULL;
     if (r)
-        exchange_drop_client(c->exchange);
+        fetch_drop_client(c->exchange);
     if (c->state == CLIENT_HEAD || waits_for_body) {
         c->discard = true;
         if (!r)
@@ -383,7 +383,7 @@ static void client_detach(struct client *c)
     if (c->n_inside)
         limits_leave(c);
     if (c->exchange)
-        exchange_client_gone(c->exchange);
+        fetch_client_left(c->exchange);
     long_poll_drop(c);
     answer_stop(c);
     repeat_forget(c);

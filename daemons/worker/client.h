@@ -27,7 +27,7 @@
 #include <sys/uio.h>
 
 struct access_line;
-struct exchange;
+struct fetch;
 struct held;
 struct repeat;
 struct stored_send;
@@ -55,7 +55,7 @@ struct client {
     struct client *ready_next;   /* worker.ready */
     struct buffer *in;           /* what was read and cannot be used yet; mostly NULL */
     struct chain out;            /* what the socket did not take; mostly empty */
-    struct exchange *exchange;
+    struct fetch *exchange;
     struct repeat *repeat;
     struct held *held; /* until something changes (hold.c) */
     struct stored_send *stored;

@@ -7,7 +7,7 @@
  * (CLIENT_BUSY), what follows it waits unread in the socket, after at most one buffer.
  */
 #include "daemons/worker/client.h"
-#include "daemons/worker/exchange.h"
+#include "daemons/worker/fetch.h"
 #include "daemons/worker/repeat.h"
 #include "daemons/worker/request.h"
 #include "daemons/worker/response.h"
@@ -104,13 +104,13 @@ static void body_malformed(struct client *c)
         c->note.cut = "bad-request";
         access_gone(c);
         if (r)
-            exchange_drop_client(c->exchange);
+            fetch_drop_client(c->exchange);
         client_break(c);
         return;
     }
     c->discard = true;
     if (r)
-        exchange_drop_client(c->exchange);
+        fetch_drop_client(c->exchange);
     response_problem(r, c, PROBLEM_BAD_REQUEST, "", "", false);
 }
 

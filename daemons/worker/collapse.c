@@ -7,7 +7,7 @@
  * stale, or 504.
  */
 #include "daemons/worker/miss.h"
-#include "daemons/worker/exchange.h"
+#include "daemons/worker/fetch.h"
 #include "daemons/worker/timer.h"
 #include "daemons/worker/worker.h"
 
@@ -17,12 +17,12 @@
 #define WAIT_OVER_MS 500
 #define WORTH        4 /* a fetch of its own, if one in so many parts of a timeout is left */
 
-uint64_t collapse_until_ms(const struct exchange *ex)
+uint64_t collapse_until_ms(const struct fetch *ex)
 {
     return ex->waits_since_ms + ex->upstream->timeout_ms + WAIT_OVER_MS;
 }
 
-bool collapse_is_over(const struct exchange *ex)
+bool collapse_is_over(const struct fetch *ex)
 {
     const uint64_t least_ms = ex->upstream->timeout_ms / WORTH;
     return ex->waits_since_ms && fetch_lock_is_silent(ex->worker->shared->fetch_locks, &ex->waits_for) &&
@@ -30,17 +30,17 @@ bool collapse_is_over(const struct exchange *ex)
 }
 
 /* Looked at again now and then, and when it has waited long enough. */
-static void set_timer(struct exchange *ex)
+static void set_timer(struct fetch *ex)
 {
     struct worker *w = ex->worker;
     const uint64_t look_ms = w->mono_ms + LOOK_MS, until_ms = collapse_until_ms(ex);
     timer_set(w, &ex->timer, w->mono_ms < until_ms && until_ms < look_ms ? until_ms : look_ms);
 }
 
-void collapse_wait(struct exchange *ex)
+void collapse_wait(struct fetch *ex)
 {
     struct worker *w = ex->worker;
-    exchange_move(ex, EXCHANGE_COLLAPSED);
+    fetch_move(ex, FETCH_COLLAPSED);
     ex->next = w->waiters;
     if (ex->next)
         ex->next->link = &ex->next;
@@ -51,7 +51,7 @@ void collapse_wait(struct exchange *ex)
     set_timer(ex);
 }
 
-void collapse_unpark(struct exchange *ex)
+void collapse_unpark(struct fetch *ex)
 {
     *ex->link = ex->next;
     if (ex->next)
@@ -61,7 +61,7 @@ void collapse_unpark(struct exchange *ex)
 }
 
 /* Still in the air, and our eventfd will be written? */
-static bool still_waits(struct worker *w, const struct exchange *ex)
+static bool still_waits(struct worker *w, const struct fetch *ex)
 {
     return fetch_lock_pending(w->shared->fetch_locks, &ex->waits_for, w->mono_ms) &&
            fetch_lock_wait_again(w->shared->fetch_locks, &ex->waits_for, w->number);
@@ -69,8 +69,8 @@ static bool still_waits(struct worker *w, const struct exchange *ex)
 
 void collapse_wake(struct worker *w)
 {
-    struct exchange *next;
-    for (struct exchange *ex = w->waiters; ex; ex = next) {
+    struct fetch *next;
+    for (struct fetch *ex = w->waiters; ex; ex = next) {
         next = ex->next;
         if (still_waits(w, ex))
             continue;
@@ -80,18 +80,18 @@ void collapse_wake(struct worker *w)
 }
 
 /* As long as the backend may think, and some leases more for its answer. */
-static uint64_t wait_most_ms(const struct exchange *ex)
+static uint64_t wait_most_ms(const struct fetch *ex)
 {
     return LEASES * WAIT_MS + ex->upstream->timeout_ms;
 }
 
-void collapse_timeout(struct exchange *ex)
+void collapse_timeout(struct fetch *ex)
 {
     struct worker *w = ex->worker;
     if (still_waits(w, ex)) {
         if (w->mono_ms >= collapse_until_ms(ex) &&
             fetch_lock_is_silent(w->shared->fetch_locks, &ex->waits_for)) {
-            exchange_fail(ex, PROBLEM_GATEWAY_TIMEOUT);
+            fetch_fail(ex, PROBLEM_GATEWAY_TIMEOUT);
             return;
         }
         if (w->mono_ms < ex->waits_since_ms + wait_most_ms(ex)) { /* who fetches it is alive */

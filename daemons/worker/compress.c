@@ -3,7 +3,7 @@
 #include "daemons/worker/compress.h"
 #include "daemons/worker/client.h"
 #include "daemons/worker/encoder.h"
-#include "daemons/worker/exchange.h"
+#include "daemons/worker/fetch.h"
 #include "daemons/worker/response.h"
 #include "daemons/worker/store.h"
 #include "daemons/worker/upstream.h"
@@ -22,7 +22,7 @@
 #define WHOLE_MAX  CACHE_VALUE_MAX /* of a body that is compressed at once */
 
 struct compress_stream {
-    struct exchange *ex;
+    struct fetch *ex;
     struct compress_stream *next, *prev;
     struct encoder *encoder;
     uint8_t coding;
@@ -78,7 +78,7 @@ bool compress_applies(const struct request *r)
            (r->route && r->route->n_compress && r->route->compress_is_stated);
 }
 
-static bool compress_is_worth_it(const struct exchange *ex, const struct h1_head *head)
+static bool compress_is_worth_it(const struct fetch *ex, const struct h1_head *head)
 {
     const struct h1_field *type = h1_only(head, H1_CONTENT_TYPE);
     const bool length_known =
@@ -120,7 +120,7 @@ static void compress_give_encoder(struct compress_state *s, enum coding coding, 
         encoder_free(e);
 }
 
-static bool compress_open(struct exchange *ex, enum coding coding)
+static bool compress_open(struct fetch *ex, enum coding coding)
 {
     struct compress_state *s = compress_of(ex->worker);
     if (!s || s->n_streams >= COMPRESS_STREAMS)
@@ -141,7 +141,7 @@ static bool compress_open(struct exchange *ex, enum coding coding)
     return true;
 }
 
-void compress_leave(struct exchange *ex)
+void compress_leave(struct fetch *ex)
 {
     struct compress_state *s = ex->worker->compress;
     struct compress_stream *c = ex->compress;
@@ -159,12 +159,12 @@ void compress_leave(struct exchange *ex)
 /* ---- an answer ---- */
 
 /* A body whose end only the end of the connection shows: not where it could be kept. */
-static bool compress_fits_client(const struct exchange *ex)
+static bool compress_fits_client(const struct fetch *ex)
 {
     return !ex->req.http10 || !ex->req.client->keep_alive;
 }
 
-void compress_begin(struct exchange *ex, const struct h1_head *head, uint16_t status)
+void compress_begin(struct fetch *ex, const struct h1_head *head, uint16_t status)
 {
     struct worker *w = ex->worker;
     const enum coding coding = (enum coding)ex->req.coding;
@@ -184,7 +184,7 @@ void compress_begin(struct exchange *ex, const struct h1_head *head, uint16_t st
 
 /* To the client: the head, if that is still to go, what has come out of the encoder, and the end.
  */
-static void compress_put(struct exchange *ex, char *bytes, size_t len, bool last)
+static void compress_put(struct fetch *ex, char *bytes, size_t len, bool last)
 {
     struct iovec iov[8];
     unsigned n = 0;
@@ -207,15 +207,15 @@ static void compress_put(struct exchange *ex, char *bytes, size_t len, bool last
 }
 
 /* For want of memory: the answer is visibly cut. */
-static void compress_fail(struct exchange *ex)
+static void compress_fail(struct fetch *ex)
 {
-    struct client *c = exchange_let_go(ex);
+    struct client *c = fetch_let_go(ex);
     c->note.cut = "polder";
     client_break(c);
 }
 
 /* False: that was the end of it. */
-static bool compress_run(struct exchange *ex, enum encoder_op op, const char *bytes, size_t len)
+static bool compress_run(struct fetch *ex, enum encoder_op op, const char *bytes, size_t len)
 {
     struct compress_state *s = ex->worker->compress;
     struct encoder_io io = {.in = bytes, .in_len = len, .out = s->out, .out_size = OUT_SIZE};
@@ -240,7 +240,7 @@ static void compress_hold_back(struct compress_state *s, struct compress_stream 
         ev_timer_again(s->worker->loop, &s->flush);
 }
 
-void compress_send(struct exchange *ex, const struct iovec *iov, unsigned n, bool end)
+void compress_send(struct fetch *ex, const struct iovec *iov, unsigned n, bool end)
 {
     struct compress_state *s = ex->worker->compress;
     for (unsigned i = 0; i < n; i++) {
@@ -276,7 +276,7 @@ size_t compress_whole(struct worker *w, enum coding coding, const char *bytes, s
     return rc == 0 ? io.out_len : 0;
 }
 
-bool compress_is_due_later(const struct exchange *ex)
+bool compress_is_due_later(const struct fetch *ex)
 {
     struct compress_state *s = ex->worker->compress;
     if (!ex->compress || s->spent < COMPRESS_TURN)

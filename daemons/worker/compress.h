@@ -25,7 +25,7 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
-struct exchange;
+struct fetch;
 struct request;
 struct worker;
 
@@ -41,17 +41,17 @@ bool compress_applies(const struct request *r);
 
 /* A final head has come: sets ex->compressible and ex->coding, and takes an encoder if there is a
  * body. Before the client's head is written. */
-void compress_begin(struct exchange *ex, const struct h1_head *head, uint16_t status);
+void compress_begin(struct fetch *ex, const struct h1_head *head, uint16_t status);
 /* Body bytes go through the encoder to the client, after the head where that is unsent; end: there
  * are no more. */
-void compress_send(struct exchange *ex, const struct iovec *iov, unsigned n, bool end);
-void compress_leave(struct exchange *ex); /* the client goes; nothing happens where there is none */
+void compress_send(struct fetch *ex, const struct iovec *iov, unsigned n, bool end);
+void compress_leave(struct fetch *ex); /* the client goes; nothing happens where there is none */
 /* A whole short body at once, for a hit whose copy is not made yet: 0, or the length of what *out
  * is, lent until the next call; 0 where this turn has done enough, or nothing is gained. */
 size_t compress_whole(struct worker *w, enum coding coding, const char *bytes, size_t len,
                       const char **out);
 /* Has this turn's work been done? Then the backend is not read until the next one. */
-bool compress_is_due_later(const struct exchange *ex);
+bool compress_is_due_later(const struct fetch *ex);
 
 void compress_turn(struct worker *w); /* before the loop sleeps */
 void compress_close(struct worker *w);

@@ -8,7 +8,7 @@
  * Each worker knows what it has seen itself, in a table of one place a key: what loses its place is
  * asked for once more. An invalidation that came after the failure ends it.
  */
-#include "daemons/worker/exchange.h"
+#include "daemons/worker/fetch.h"
 #include "daemons/worker/error_backoff.h"
 #include "daemons/worker/hit.h"
 #include "daemons/worker/request.h"
@@ -36,7 +36,7 @@ static enum inval_state state_since(const struct worker *w, const struct cache_v
     return cache_record_state(w->shared->inval, rec, since);
 }
 
-void error_backoff_note(const struct exchange *ex)
+void error_backoff_note(const struct fetch *ex)
 {
     struct worker *w = ex->worker;
     const uint64_t interval_ms = request_interval_ms(&ex->req);
@@ -60,7 +60,7 @@ bool error_backoff_answer(const struct request *r, struct stored_copy *copy)
     struct worker *w = r->worker;
     char status[64] = "fwd=stale; collapsed; detail=stale-if-error";
     if ((!request_interval_ms(r) && !r->collapsed) || !error_backoff_rest_ms(w, copy) ||
-        !exchange_may_give_stale(r, copy))
+        !fetch_may_give_stale(r, copy))
         return false;
     const struct cache_record *rec = copy->view.record;
     const bool soft = state_since(w, &copy->view, rec->fetch_seq) == INVAL_SOFT;

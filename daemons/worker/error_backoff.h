@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct exchange;
+struct fetch;
 struct request;
 struct stored_copy;
 struct worker;
@@ -18,7 +18,7 @@ struct failed {
     uint64_t until_ms; /* mono */
     uint64_t since;    /* inval_seq() when it was asked for */
 };
-void error_backoff_note(const struct exchange *ex); /* it has failed, and has something stale */
+void error_backoff_note(const struct fetch *ex); /* it has failed, and has something stale */
 /* How long what the copy is of will not be asked for; 0: it may be. */
 uint64_t error_backoff_rest_ms(const struct worker *w, const struct stored_copy *copy);
 /* Answers with what is stale, without asking. False: it is to be asked for. */

@@ -15,7 +15,7 @@
 #include "daemons/worker/guard.h"
 #include "daemons/http/h1.h"
 #include "daemons/http/h1_cache.h"
-#include "daemons/worker/exchange.h"
+#include "daemons/worker/fetch.h"
 #include "daemons/worker/guard_fields.h"
 #include "daemons/worker/request.h"
 #include "daemons/worker/timer.h"
@@ -44,7 +44,7 @@ struct guard_check {
     struct worker *worker;
     const struct config_route *route;
     struct guard_route *place;
-    struct exchange *ex;                /* under way; NULL: the next step is due */
+    struct fetch *ex;                /* under way; NULL: the next step is due */
     const struct config_server *server; /* that answered first */
     struct clientip peer, ip;
     bool trusted_peer;
@@ -275,21 +275,21 @@ static bool ask(struct guard_check *k)
 {
     struct worker *w = k->worker;
     struct request r;
-    struct exchange *ex = prepare(k, &r) ? exchange_new(w, &r) : NULL;
+    struct fetch *ex = prepare(k, &r) ? fetch_new(w, &r) : NULL;
     if (!ex)
         return false;
     k->ex = ex;
     k->whole = false;
     k->print = (struct guard_print){0};
     ex->guard = k;
-    ex->fetch = true;
+    ex->for_store = true;
     if (k->server && pool_bit(ex->upstream, k->server))
         ex->tried = ~pool_bit(ex->upstream, k->server);
     ex->alone_ms = w->mono_ms + FETCH_MS;
     timer_set(w, &ex->timer, ex->alone_ms);
     guard_route_renew(k->place, w->mono_ms);
     stats_add(w->stats, STATS_GUARD_REQUESTS, 1);
-    exchange_start(ex);
+    fetch_start(ex);
     return true;
 }
 
@@ -326,7 +326,7 @@ static bool is_inconclusive(const struct guard_check *k, uint16_t status)
            (as_client && status != k->stored);
 }
 
-void guard_head(struct exchange *ex, const struct h1_head *head)
+void guard_head(struct fetch *ex, const struct h1_head *head)
 {
     struct guard_check *k = ex->guard;
     k->server = ex->up->server;
@@ -347,7 +347,7 @@ void guard_head(struct exchange *ex, const struct h1_head *head)
     guard_mask_start(&k->mask, XXH3_64bits_digest(k->hash));
 }
 
-void guard_body(struct exchange *ex, const char *bytes, size_t len)
+void guard_body(struct fetch *ex, const char *bytes, size_t len)
 {
     struct guard_check *k = ex->guard;
     k->body_len += len;
@@ -357,17 +357,17 @@ void guard_body(struct exchange *ex, const char *bytes, size_t len)
         XXH3_64bits_update(k->hash, bytes, len), guard_mask_add(&k->mask, bytes, len);
 }
 
-bool guard_wants_more(const struct exchange *ex)
+bool guard_wants_more(const struct fetch *ex)
 {
     return ex->guard && ex->guard->print.usable;
 }
 
-void guard_whole(struct exchange *ex)
+void guard_whole(struct fetch *ex)
 {
     ex->guard->whole = true;
 }
 
-void guard_heard(struct exchange *ex)
+void guard_heard(struct fetch *ex)
 {
     struct guard_check *k = ex->guard;
     ex->guard = NULL;
@@ -492,7 +492,7 @@ void guard_stop(struct worker *w)
     for (struct guard_check *k = w->checks; k; k = next) {
         next = k->next;
         if (k->ex)
-            exchange_finish(k->ex);
+            fetch_finish(k->ex);
         if (k->trial.verdict == GUARD_OPEN)
             guard_trial_hear(&k->trial, &(struct guard_print){0});
         act_on_proof(k);

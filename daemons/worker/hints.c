@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* hints: see hints.h. */
 #include "daemons/worker/hints.h"
-#include "daemons/worker/exchange.h"
+#include "daemons/worker/fetch.h"
 #include "daemons/worker/request.h"
 #include "daemons/worker/upstream.h"
 #include "daemons/worker/worker.h"
@@ -36,7 +36,7 @@ static bool leads_back(const struct request *r, struct str location)
            !memcmp(location.at + n + host, r->target.at, target);
 }
 
-void hints_redirect(const struct exchange *ex, const struct h1_head *head)
+void hints_redirect(const struct fetch *ex, const struct h1_head *head)
 {
     const struct request *r = &ex->req;
     const struct h1_field *proto = h1_only(r->head, H1_X_FORWARDED_PROTO),

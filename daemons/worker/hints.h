@@ -8,7 +8,7 @@
 #define POLDER_WORKER_HINTS_H
 #include "daemons/http/h1.h"
 
-struct exchange;
+struct fetch;
 struct request;
 struct upstream;
 
@@ -16,7 +16,7 @@ struct upstream;
 void hints_upgrade(const struct request *r);
 /* A backend redirects a request to its own URL over https, although its peer, which is not trusted,
  * says that it came over https: it will come back, and again. */
-void hints_redirect(const struct exchange *ex, const struct h1_head *head);
+void hints_redirect(const struct fetch *ex, const struct h1_head *head);
 /* An event stream was silent for longer than its upstream's stream_timeout. */
 void hints_stream_cut(const struct upstream *u);
 #endif

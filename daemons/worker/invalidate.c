@@ -6,7 +6,7 @@
  * answer. What says that something is not there ends for all that it may have made.
  */
 #include "daemons/worker/invalidate.h"
-#include "daemons/worker/exchange.h"
+#include "daemons/worker/fetch.h"
 #include "daemons/worker/handover.h"
 #include "daemons/worker/store.h"
 #include "daemons/worker/worker.h"
@@ -120,7 +120,7 @@ bool invalidate_is_target(struct worker *w, const struct request *r, const struc
 }
 
 /* Has nobody invalidated the response since its request was sent, up to *seq? */
-static bool is_untouched(const struct exchange *ex, const struct h1_head *head, uint64_t *seq)
+static bool is_untouched(const struct fetch *ex, const struct h1_head *head, uint64_t *seq)
 {
     const struct worker *w = ex->worker;
     const struct request *r = &ex->req;
@@ -131,7 +131,7 @@ static bool is_untouched(const struct exchange *ex, const struct h1_head *head, 
                             tags.tag_slot, tags.n_tags, r->url, r->url_len) == INVAL_VALID;
 }
 
-void invalidate_after(struct exchange *ex, const struct h1_head *head)
+void invalidate_after(struct fetch *ex, const struct h1_head *head)
 {
     struct worker *w = ex->worker;
     const struct request *r = &ex->req;

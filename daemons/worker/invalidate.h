@@ -8,11 +8,11 @@
 
 #include <stdbool.h>
 
-struct exchange;
+struct fetch;
 struct request;
 struct worker;
 
-void invalidate_after(struct exchange *ex, const struct h1_head *head);
+void invalidate_after(struct fetch *ex, const struct h1_head *head);
 /* Does this Content-Location name the request's own URL? */
 bool invalidate_is_target(struct worker *w, const struct request *r, const struct h1_field *f);
 

@@ -11,7 +11,7 @@
 #include "daemons/worker/budget.h"
 #include "daemons/worker/client.h"
 #include "daemons/worker/compress.h"
-#include "daemons/worker/exchange.h"
+#include "daemons/worker/fetch.h"
 #include "daemons/worker/guard.h"
 #include "daemons/worker/handover.h"
 #include "daemons/worker/long_poll.h"
@@ -185,10 +185,10 @@ static void free_the_dead(struct worker *w)
         w->dead_clients = c->next;
         client_free(c);
     }
-    while (w->dead_exchanges) {
-        struct exchange *ex = w->dead_exchanges;
-        w->dead_exchanges = ex->next;
-        exchange_free(ex);
+    while (w->dead_fetches) {
+        struct fetch *ex = w->dead_fetches;
+        w->dead_fetches = ex->next;
+        fetch_free(ex);
     }
     while (w->dead_upstreams) {
         struct upstream *u = w->dead_upstreams;

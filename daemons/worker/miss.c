@@ -6,7 +6,7 @@
 #include "daemons/worker/miss.h"
 #include "daemons/worker/budget.h"
 #include "daemons/worker/client.h"
-#include "daemons/worker/exchange.h"
+#include "daemons/worker/fetch.h"
 #include "daemons/worker/error_backoff.h"
 #include "daemons/worker/hit.h"
 #include "daemons/worker/identity.h"
@@ -38,7 +38,7 @@ static bool may_share(const struct request *r, const struct cache_key *lock_key)
 
 /* What has to be asked about for each request, since it says no-cache or a lifetime of nothing, is
  * of no use to who has waited for another's. */
-static bool is_asked_each_time(const struct exchange *ex)
+static bool is_asked_each_time(const struct fetch *ex)
 {
     const struct cache_record *rec = ex->stale ? ex->stale->view.record : NULL;
     if (!rec || request_interval_ms(&ex->req))
@@ -49,17 +49,17 @@ static bool is_asked_each_time(const struct exchange *ex)
 }
 
 /* Whether others may share what this request fetches, under that key. */
-static bool collapsible(const struct exchange *ex, const struct cache_key *key)
+static bool collapsible(const struct fetch *ex, const struct cache_key *key)
 {
-    return !is_asked_each_time(ex) && (ex->fetch || partial_is_shareable(&ex->req)) &&
+    return !is_asked_each_time(ex) && (ex->for_store || partial_is_shareable(&ex->req)) &&
            ex->rounds < ROUNDS_MAX && may_share(&ex->req, key);
 }
 
 /* A range, or a HEAD, that may be answered of the whole that somebody fetches just now. */
-static bool waits_for_whole(struct exchange *ex)
+static bool waits_for_whole(struct fetch *ex)
 {
     struct worker *w = ex->worker;
-    const bool may_wait = !ex->fetch && (ex->req.is_head || partial_is_shareable(&ex->req));
+    const bool may_wait = !ex->for_store && (ex->req.is_head || partial_is_shareable(&ex->req));
     return may_wait && ex->rounds < ROUNDS_MAX && may_share(&ex->req, &ex->lock_key) &&
            fetch_lock_join(w->shared->fetch_locks, &ex->lock_key, w->number, w->mono_ms,
                          &ex->waits_for);
@@ -101,7 +101,7 @@ static enum fetch_lock_claim claim(struct worker *w, const struct cache_key *key
 
 /* Between the look into the store and the claim another flight may have landed: then what this one
  * would fetch is there. */
-static bool landed_meanwhile(const struct exchange *ex)
+static bool landed_meanwhile(const struct fetch *ex)
 {
     struct hit_found found = {0};
     uint64_t left = 0, life = 0;
@@ -116,7 +116,7 @@ static bool landed_meanwhile(const struct exchange *ex)
 }
 
 /* The client is answered from what has been stored meanwhile. False: that cannot be, after all. */
-static bool answer_landed(struct exchange *ex)
+static bool answer_landed(struct fetch *ex)
 {
     struct client *c = ex->req.client;
     struct hit_found found = {0};
@@ -128,7 +128,7 @@ static bool answer_landed(struct exchange *ex)
     const bool answered = answer_stored(&r, &found);
     stored_copy_free(ex->worker, found.stale);
     if (answered) {
-        exchange_finish(ex);
+        fetch_finish(ex);
         return true;
     }
     c->exchange = ex;
@@ -137,26 +137,26 @@ static bool answer_landed(struct exchange *ex)
 }
 
 /* As if its route had no cache. */
-static void bypass(struct exchange *ex)
+static void bypass(struct fetch *ex)
 {
     stored_copy_free(ex->worker, ex->stale);
     ex->stale = NULL;
-    ex->fetch = ex->conditional = false;
+    ex->for_store = ex->conditional = false;
     ex->req.cacheable = ex->req.drops_cookies = false;
     stats_add(ex->worker->stats, STATS_CACHE_BYPASS, 1);
-    exchange_name_identity(ex);
-    exchange_start(ex);
+    fetch_name_identity(ex);
+    fetch_start(ex);
 }
 
 /* What others have got there was for themselves alone: it will be so again. */
-static bool is_known_personal(const struct exchange *ex)
+static bool is_known_personal(const struct fetch *ex)
 {
     const struct worker *w = ex->worker;
     return ex->req.policy.identity == POLICY_SHARED && !ex->stale &&
            fetch_lock_is_noshare(w->shared->fetch_locks, &ex->lock_key, w->mono_ms);
 }
 
-static void fetch(struct worker *w, struct exchange *ex)
+static void fetch(struct worker *w, struct fetch *ex)
 {
     struct fetch_permit permit;
     struct cache_key key = ex->lock_key;
@@ -168,34 +168,34 @@ static void fetch(struct worker *w, struct exchange *ex)
         collapse_wait(ex);
         return;
     }
-    if (!ex->fetch)
+    if (!ex->for_store)
         partial_lock_key(&ex->req, &key);
     if (!collapsible(ex, &key)) {
-        exchange_start(ex);
+        fetch_start(ex);
         return;
     }
     switch (claim(w, &key, &permit)) {
     case FETCH_LOCK_LEAD:
         ex->permit = permit;
         ex->renewed_ms = w->mono_ms;
-        if (landed_meanwhile(ex) || (!ex->fetch && partial_landed(ex))) {
+        if (landed_meanwhile(ex) || (!ex->for_store && partial_landed(ex))) {
             cache_store_land(ex, FETCH_LOCK_STORED);
             if (answer_landed(ex))
                 break;
         }
-        exchange_start(ex);
+        fetch_start(ex);
         break;
     case FETCH_LOCK_WAIT:
         ex->waits_for = permit;
         collapse_wait(ex);
         break;
     case FETCH_LOCK_FULL:
-        exchange_start(ex);
+        fetch_start(ex);
         break;
     }
 }
 
-static void take_stale(struct exchange *ex, struct hit_found *found)
+static void take_stale(struct fetch *ex, struct hit_found *found)
 {
     stored_copy_free(ex->worker, ex->stale);
     ex->stale = found->stale;
@@ -205,7 +205,7 @@ static void take_stale(struct exchange *ex, struct hit_found *found)
               : found->vary_miss ? FWD_VARY_MISS
                                  : FWD_URI_MISS;
     ex->lock_key = lock_key(&ex->req, found);
-    ex->conditional = ex->fetch && ex->stale && has_validators(ex->stale);
+    ex->conditional = ex->for_store && ex->stale && has_validators(ex->stale);
 }
 
 void miss_begin(const struct request *r, struct hit_found *found)
@@ -222,13 +222,13 @@ void miss_begin(const struct request *r, struct hit_found *found)
     }
     if (r->policy.identity != POLICY_SHARED) /* else the answer tells what it was */
         stats_add(w->stats, STATS_CACHE_MISSES, 1);
-    struct exchange *ex = exchange_new(w, r);
+    struct fetch *ex = fetch_new(w, r);
     if (!ex) {
         stored_copy_free(w, found->stale);
         response_problem(r, r->client, PROBLEM_UNAVAILABLE, "Retry-After: 1\r\n", "", true);
         return;
     }
-    ex->fetch = r->head->is_get && !r->policy.has_range;
+    ex->for_store = r->head->is_get && !r->policy.has_range;
     take_stale(ex, found);
     fetch(w, ex);
 }
@@ -242,7 +242,7 @@ void miss_bypass(const struct request *r, struct hit_found *found)
         response_problem(r, r->client, PROBLEM_ONLY_IF_CACHED, "", "", true);
         return;
     }
-    struct exchange *ex = exchange_new(w, r);
+    struct fetch *ex = fetch_new(w, r);
     if (!ex) {
         response_problem(r, r->client, PROBLEM_UNAVAILABLE, "Retry-After: 1\r\n", "", true);
         return;
@@ -252,7 +252,7 @@ void miss_bypass(const struct request *r, struct hit_found *found)
 }
 
 /* What an anonymous request has fetched is renewed by such a one. */
-static void forget_identity(struct exchange *ex)
+static void forget_identity(struct fetch *ex)
 {
     const struct stored_copy *copy = ex->stale;
     if (!ex->req.has_identity || ex->req.policy.identity == POLICY_PARTITION ||
@@ -264,20 +264,20 @@ static void forget_identity(struct exchange *ex)
 }
 
 /* An exchange without a client. NULL: no memory; the copy is freed. */
-static struct exchange *behind(const struct request *r, struct hit_found *found)
+static struct fetch *behind(const struct request *r, struct hit_found *found)
 {
     struct request plain = *r;
     plain.client = NULL;
     plain.is_head = plain.policy.is_head = plain.policy.has_range = false;
     plain.policy.is_get = true;
     plain.wait_s = plain.waited_s = 0;
-    struct exchange *ex = exchange_new(r->worker, &plain);
+    struct fetch *ex = fetch_new(r->worker, &plain);
     if (!ex) {
         stored_copy_free(r->worker, found->stale);
         found->stale = NULL;
         return NULL;
     }
-    ex->fetch = true;
+    ex->for_store = true;
     take_stale(ex, found);
     forget_identity(ex);
     return ex;
@@ -285,7 +285,7 @@ static struct exchange *behind(const struct request *r, struct hit_found *found)
 
 /* Fetches, if nobody else does. flight: what this worker is to be told the end of; NULL: nobody
  * here waits for it. */
-static enum fetch_lock_claim lead(struct exchange *ex, struct fetch_permit *flight,
+static enum fetch_lock_claim lead(struct fetch *ex, struct fetch_permit *flight,
                                 struct warm_url *asked)
 {
     struct worker *w = ex->worker;
@@ -294,7 +294,7 @@ static enum fetch_lock_claim lead(struct exchange *ex, struct fetch_permit *flig
     if (flight)
         *flight = permit;
     if (got != FETCH_LOCK_LEAD) {
-        exchange_finish(ex);
+        fetch_finish(ex);
         return got;
     }
     if (flight) /* its own end is told to it too */
@@ -303,26 +303,26 @@ static enum fetch_lock_claim lead(struct exchange *ex, struct fetch_permit *flig
     ex->renewed_ms = w->mono_ms;
     if (landed_meanwhile(ex)) {
         cache_store_land(ex, FETCH_LOCK_STORED);
-        exchange_finish(ex);
+        fetch_finish(ex);
         return FETCH_LOCK_WAIT;
     }
     if (asked)
         warm_rpc_begun(asked, ex);
-    exchange_start(ex);
+    fetch_start(ex);
     return got;
 }
 
 enum fetch_lock_claim fetch_background_stale(const struct request *r, struct hit_found *found,
                                 struct fetch_permit *permit)
 {
-    struct exchange *ex = behind(r, found);
+    struct fetch *ex = behind(r, found);
     return ex ? lead(ex, permit, NULL) : FETCH_LOCK_FULL;
 }
 
 enum fetch_lock_claim fetch_background(const struct request *r, struct hit_found *found,
                                struct fetch_permit *permit, struct warm_url *asked)
 {
-    struct exchange *ex = behind(r, found);
+    struct fetch *ex = behind(r, found);
     if (!ex)
         return FETCH_LOCK_FULL;
     ex->background = true;
@@ -335,18 +335,18 @@ void miss_refresh(const struct request *r, struct hit_found *found)
         stored_copy_free(r->worker, found->stale);
         found->stale = NULL;
     }
-    struct exchange *ex = found->stale ? behind(r, found) : NULL;
+    struct fetch *ex = found->stale ? behind(r, found) : NULL;
     if (ex)
         lead(ex, NULL, NULL);
 }
 
-void miss_retry(struct exchange *ex)
+void miss_retry(struct fetch *ex)
 {
     struct worker *w = ex->worker;
     struct client *c = ex->req.client;
     struct hit_found found = {0};
     struct request r = ex->req;
-    exchange_move(ex, EXCHANGE_NEW);
+    fetch_move(ex, FETCH_NEW);
     ex->rounds++;
     r.collapsed = true;
     r.waited_fwd = ex->fwd;
@@ -354,7 +354,7 @@ void miss_retry(struct exchange *ex)
     ex->req.client = NULL;
     if (answer_stored(&r, &found) || (found.stale && error_backoff_answer(&r, found.stale))) {
         stored_copy_free(w, found.stale);
-        exchange_finish(ex);
+        fetch_finish(ex);
         return;
     }
     c->exchange = ex;
@@ -365,7 +365,7 @@ void miss_retry(struct exchange *ex)
         return;
     }
     if (collapse_is_over(ex)) {
-        exchange_fail(ex, PROBLEM_GATEWAY_TIMEOUT);
+        fetch_fail(ex, PROBLEM_GATEWAY_TIMEOUT);
         return;
     }
     if (fetch_lock_is_silent(w->shared->fetch_locks, &ex->waits_for))

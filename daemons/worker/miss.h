@@ -12,7 +12,7 @@
 #include <stdbool.h>
 
 struct warm_url;
-struct exchange;
+struct fetch;
 struct hit_found;
 struct request;
 struct worker;
@@ -34,17 +34,17 @@ enum fetch_lock_claim fetch_background_stale(const struct request *r, struct hit
  * it is; NULL. */
 enum fetch_lock_claim fetch_background(const struct request *r, struct hit_found *found,
                                struct fetch_permit *permit, struct warm_url *asked);
-void miss_retry(struct exchange *ex); /* the flight it was waiters for has landed */
+void miss_retry(struct fetch *ex); /* the flight it was waiters for has landed */
 
 /* ---- collapse.c ---- */
-void collapse_wait(struct exchange *ex);
-void collapse_unpark(struct exchange *ex);
+void collapse_wait(struct fetch *ex);
+void collapse_unpark(struct fetch *ex);
 void collapse_wake(struct worker *w); /* the eventfd fired, or time went by */
-void collapse_timeout(struct exchange *ex);
+void collapse_timeout(struct fetch *ex);
 /* Until when it waits where the backend says nothing. */
-uint64_t collapse_until_ms(const struct exchange *ex);
+uint64_t collapse_until_ms(const struct fetch *ex);
 /* The fetch it waited for has ended without a word of the backend, and there is not enough time
  * left for one of its own. */
-bool collapse_is_over(const struct exchange *ex);
+bool collapse_is_over(const struct fetch *ex);
 
 #endif

@@ -11,7 +11,7 @@
  */
 #include "daemons/worker/partial.h"
 #include "daemons/http/h1_cache.h"
-#include "daemons/worker/exchange.h"
+#include "daemons/worker/fetch.h"
 #include "daemons/worker/hit.h"
 #include "daemons/worker/identity.h"
 #include "daemons/worker/store.h"
@@ -135,7 +135,7 @@ void partial_lock_key(const struct request *r, struct cache_key *key)
                       key);
 }
 
-bool partial_landed(const struct exchange *ex)
+bool partial_landed(const struct fetch *ex)
 {
     struct worker *w = ex->worker;
     struct hit_found found = {0};
@@ -205,7 +205,7 @@ static bool take_around(struct worker *w, const struct cache_view *v, const stru
 
 /* Joins an older part of the same representation to the new one. NULL: there is none that can be;
  * else the older head, as the newer one renews it (RFC 9111 3.4). */
-static const struct h1_head *join(struct exchange *ex, const struct h1_head *head,
+static const struct h1_head *join(struct fetch *ex, const struct h1_head *head,
                                   struct part *part)
 {
     struct worker *w = ex->worker;
@@ -266,7 +266,7 @@ static bool has_strong_etag(const struct h1_head *head)
     return etag && field_etag_valid(etag->value) && *etag->value.at == '"';
 }
 
-struct part *partial_begin(struct exchange *ex, const struct h1_head **head,
+struct part *partial_begin(struct fetch *ex, const struct h1_head **head,
                            struct policy_response *resp)
 {
     struct worker *w = ex->worker;

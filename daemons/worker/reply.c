@@ -3,7 +3,7 @@
  * reply: what a backend sends back for an exchange: interim responses, the head that decides what
  * becomes of it (passed on, stored, or the stored one renewed), the body.
  */
-#include "daemons/worker/exchange.h"
+#include "daemons/worker/fetch.h"
 #include "daemons/worker/budget.h"
 #include "daemons/worker/buffer.h"
 #include "daemons/http/h1_cache.h"
@@ -31,7 +31,7 @@
 
 /* What the client gets of it now, in one write: the head, if that has just come, what of the body
  * is in the spans, and the end of it. There is room for two before the spans and four behind. */
-static void send_on(struct exchange *ex, const struct h1_spans *spans, bool end)
+static void send_on(struct fetch *ex, const struct h1_spans *spans, bool end)
 {
     struct client *c = ex->req.client;
     const struct h1_body *body = &ex->up->body;
@@ -64,7 +64,7 @@ static void send_on(struct exchange *ex, const struct h1_spans *spans, bool end)
         client_send(c, iov, n); /* NOLINT(clang-analyzer-core.StackAddressEscape) */
 }
 
-static void pass_body(struct exchange *ex, const struct h1_spans *spans, bool end)
+static void pass_body(struct fetch *ex, const struct h1_spans *spans, bool end)
 {
     for (unsigned i = 0; i < spans->n; i++) {
         cache_store_body(ex, spans->iov[i].iov_base, spans->iov[i].iov_len);
@@ -75,7 +75,7 @@ static void pass_body(struct exchange *ex, const struct h1_spans *spans, bool en
 }
 
 /* The response is complete: the connection is free again, the client has its answer. */
-static void response_end(struct exchange *ex)
+static void response_end(struct fetch *ex)
 {
     struct worker *w = ex->worker;
     struct upstream *u = ex->up;
@@ -90,13 +90,13 @@ static void response_end(struct exchange *ex)
         pool_keep(u);
     else
         upstream_close(u);
-    exchange_client_done(ex);
-    exchange_finish(ex);
+    fetch_client_done(ex);
+    fetch_finish(ex);
 }
 
-bool reply_eof(struct exchange *ex)
+bool reply_eof(struct fetch *ex)
 {
-    if (ex->state != EXCHANGE_BODY || !h1_body_eof(&ex->up->body))
+    if (ex->state != FETCH_BODY || !h1_body_eof(&ex->up->body))
         return false;
     struct iovec iov[IOV_BODY];
     const struct h1_spans none = {.iov = iov + 2};
@@ -107,7 +107,7 @@ bool reply_eof(struct exchange *ex)
 }
 
 /* What has come is no response to this request. */
-static void refuse(struct exchange *ex, enum server_reason reason, const char *what)
+static void refuse(struct fetch *ex, enum server_reason reason, const char *what)
 {
     struct upstream_error e;
     upstream_error(&e, reason, "%s", what);
@@ -115,7 +115,7 @@ static void refuse(struct exchange *ex, enum server_reason reason, const char *w
 }
 
 /* How the client gets the body, and whether it gets it at all. */
-static void choose_body(struct exchange *ex, const struct h1_head *head, uint16_t status)
+static void choose_body(struct fetch *ex, const struct h1_head *head, uint16_t status)
 {
     if (ex->req.is_head || status == 304 || status == 204 || head->framing == H1_NO_BODY) {
         ex->client_body = BODY_NONE;
@@ -128,10 +128,10 @@ static void choose_body(struct exchange *ex, const struct h1_head *head, uint16_
 }
 
 /* The backend was asked without the client's conditions: they are met here. */
-static uint16_t client_status(const struct exchange *ex, const struct h1_head *head)
+static uint16_t client_status(const struct fetch *ex, const struct h1_head *head)
 {
     int64_t modified;
-    if (!ex->fetch || head->status != 200)
+    if (!ex->for_store || head->status != 200)
         return head->status;
     const struct h1_field *etag = h1_only(head, H1_ETAG);
     const bool dated = h1_read_date(head, H1_LAST_MODIFIED, &modified) && modified > 0;
@@ -141,7 +141,7 @@ static uint16_t client_status(const struct exchange *ex, const struct h1_head *h
                : 200;
 }
 
-static void send_head(struct exchange *ex, const struct h1_head *head)
+static void send_head(struct fetch *ex, const struct h1_head *head)
 {
     struct client *c = ex->req.client;
     const uint16_t status = client_status(ex, head);
@@ -165,7 +165,7 @@ static void send_head(struct exchange *ex, const struct h1_head *head)
 }
 
 /* 304 to our own conditions: the stored body is good, its head is renewed. */
-static void not_modified(struct exchange *ex, const struct h1_head *head)
+static void not_modified(struct fetch *ex, const struct h1_head *head)
 {
     struct client *c = ex->req.client;
     struct upstream *u = ex->up;
@@ -181,22 +181,22 @@ static void not_modified(struct exchange *ex, const struct h1_head *head)
         upstream_close(u);
     if (c) {
         struct request r = ex->req;
-        exchange_let_go(ex);
+        fetch_let_go(ex);
         ex->status = ex->stale->view.record->status;
         answer_copy(&r, ex->stale,
                     stored ? "fwd=stale; fwd-status=304; stored" : "fwd=stale; fwd-status=304");
-        exchange_measure(ex);
+        fetch_measure(ex);
     }
-    exchange_finish(ex);
+    fetch_finish(ex);
 }
 
 /* A 304 about something else than we asked about, or for others only, tells nothing (RFC 9111
  * 4.3.4): the whole, then. */
-static void ask_again(struct exchange *ex)
+static void ask_again(struct fetch *ex)
 {
     upstream_close(ex->up);
     ex->conditional = false;
-    exchange_start(ex);
+    fetch_start(ex);
 }
 
 static bool is_failure(uint16_t status)
@@ -205,7 +205,7 @@ static bool is_failure(uint16_t status)
 }
 
 /* The answer to a POST is going to be stored: who asks for it, having seen it, waits for that. */
-static void claim_for_readers(struct exchange *ex)
+static void claim_for_readers(struct fetch *ex)
 {
     struct worker *w = ex->worker;
     struct fetch_permit permit;
@@ -228,13 +228,13 @@ static bool announces_body(const struct h1_head *head)
 }
 
 /* more: bytes have come behind the head; where it has no body they are no part of any answer. */
-static bool final_head(struct exchange *ex, const struct h1_head *head, bool more)
+static bool final_head(struct fetch *ex, const struct h1_head *head, bool more)
 {
     struct upstream *u = ex->up;
     request_body_free(ex);
     ex->fetch_ns = clock_mono_ns() - ex->sent_ns;
     retry_answered(ex);
-    exchange_note_server(ex);
+    fetch_note_server(ex);
     ex->answered = head->status;
     budget_answered(ex, is_failure(head->status));
     h1_body_init(&u->body, head->framing, head->length);
@@ -242,7 +242,7 @@ static bool final_head(struct exchange *ex, const struct h1_head *head, bool mor
         upstream_keep_trailer(u);
     u->keep_alive = head->keep_alive && head->framing != H1_TO_CLOSE &&
                     !(head->framing == H1_NO_BODY && (more || announces_body(head)));
-    if (ex->fetch && head->status == 304) {
+    if (ex->for_store && head->status == 304) {
         if (!ex->conditional)
             refuse(ex, SERVER_MALFORMED, "sent a 304 that nobody has asked for");
         else if (revalidate_agrees(ex, head))
@@ -251,23 +251,23 @@ static bool final_head(struct exchange *ex, const struct h1_head *head, bool mor
             ask_again(ex);
         return false;
     }
-    if (ex->fetch && head->status == 206) { /* nobody has asked for a part */
+    if (ex->for_store && head->status == 206) { /* nobody has asked for a part */
         refuse(ex, SERVER_MALFORMED, "sent a 206 that nobody has asked for");
         return false;
     }
-    if (is_failure(head->status) && exchange_answer_stale(ex)) {
-        exchange_finish(ex);
+    if (is_failure(head->status) && fetch_answer_stale(ex)) {
+        fetch_finish(ex);
         return false;
     }
     if (!ex->req.head->is_safe)
         invalidate_after(ex, head);
-    exchange_move(ex, EXCHANGE_BODY);
+    fetch_move(ex, FETCH_BODY);
     u->event_stream = cache_store_is_event_stream(head);
     hints_redirect(ex, head);
     if (ex->permit.word)
         fetch_lock_note_answer(ex->worker->shared->fetch_locks, &ex->permit);
     ex->length_unknown = head->framing == H1_CHUNKED || head->framing == H1_TO_CLOSE;
-    if (ex->req.is_head && !ex->fetch)
+    if (ex->req.is_head && !ex->for_store)
         revalidate_by_head(ex, head);
     if (ex->req.cacheable || ex->req.post)
         cache_store_begin(ex, head);
@@ -280,10 +280,10 @@ static bool final_head(struct exchange *ex, const struct h1_head *head, bool mor
     if (ex->permit.word && ex->length_unknown)
         timer_set(ex->worker, &ex->timer, ex->worker->mono_ms + STREAM_MS);
     send_head(ex, head);
-    return ex->state == EXCHANGE_BODY;
+    return ex->state == FETCH_BODY;
 }
 
-static void bad_head(struct exchange *ex, const struct h1_head *head)
+static void bad_head(struct fetch *ex, const struct h1_head *head)
 {
     struct upstream_error e;
     upstream_error(&e, head->flaw_is_size ? SERVER_TOO_LARGE : SERVER_MALFORMED,
@@ -292,12 +292,12 @@ static void bad_head(struct exchange *ex, const struct h1_head *head)
 }
 
 /* One head. Returns the bytes used; 0: not complete, or the exchange is over. */
-static size_t receive_head(struct exchange *ex, const char *at, size_t len)
+static size_t receive_head(struct fetch *ex, const char *at, size_t len)
 {
     struct worker *w = ex->worker;
     struct upstream *u = ex->up;
     struct h1_head *head = &w->response;
-    switch (h1_parse_response(at, len, &u->scanned, ex->req.is_head && !ex->fetch, head)) {
+    switch (h1_parse_response(at, len, &u->scanned, ex->req.is_head && !ex->for_store, head)) {
     case H1_MORE:
         return 0;
     case H1_BAD:
@@ -323,7 +323,7 @@ static size_t receive_head(struct exchange *ex, const char *at, size_t len)
     return final_head(ex, head, len > used) ? used : 0;
 }
 
-static void body_taken(struct exchange *ex)
+static void body_taken(struct fetch *ex)
 {
     struct upstream *u = ex->up;
     if (ex->req.client && ex->req.client->out.len > WORKER_HIGH) {
@@ -335,13 +335,13 @@ static void body_taken(struct exchange *ex)
         u->paused = true;
         ev_io_stop(ex->worker->loop, &u->read);
     } else if (!ex->req.client && !ex->store && !guard_wants_more(ex)) {
-        exchange_finish(ex); /* too long to be stored, and nobody else wants it */
+        fetch_finish(ex); /* too long to be stored, and nobody else wants it */
     }
 }
 
 /* Body bytes; what lies behind the body's end is no part of any answer and spoils the connection.
  */
-static void receive_body(struct exchange *ex, char *at, size_t len)
+static void receive_body(struct fetch *ex, char *at, size_t len)
 {
     struct upstream *u = ex->up;
     struct iovec iov[IOV_BODY];
@@ -365,23 +365,23 @@ static void receive_body(struct exchange *ex, char *at, size_t len)
     }
 }
 
-size_t reply_receive(struct exchange *ex, char *at, size_t len)
+size_t reply_receive(struct fetch *ex, char *at, size_t len)
 {
     size_t done = 0;
     const struct upstream *u = ex->up;
-    exchange_renew(ex);
-    while (ex->state == EXCHANGE_HEAD && done < len) {
+    fetch_renew(ex);
+    while (ex->state == FETCH_HEAD && done < len) {
         const size_t used = receive_head(ex, at + done, len - done);
         if (!used)
-            return ex->state == EXCHANGE_HEAD && ex->up == u ? done : len;
+            return ex->state == FETCH_HEAD && ex->up == u ? done : len;
         done += used;
     }
-    if (ex->state == EXCHANGE_BODY)
+    if (ex->state == FETCH_BODY)
         receive_body(ex, at + done, len - done); /* an empty one ends here too */
     return len;
 }
 
-void reply_resume(struct exchange *ex)
+void reply_resume(struct fetch *ex)
 {
     struct upstream *u = ex->up;
     if (!u || !u->paused)

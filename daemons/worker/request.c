@@ -7,7 +7,7 @@
 #include "daemons/http/h1_cache.h"
 #include "daemons/worker/client.h"
 #include "daemons/worker/compress.h"
-#include "daemons/worker/exchange.h"
+#include "daemons/worker/fetch.h"
 #include "daemons/worker/guard.h"
 #include "daemons/worker/handover.h"
 #include "daemons/worker/hints.h"
@@ -101,7 +101,7 @@ static void to_backend_with(struct worker *w, struct request *r, enum fwd_reason
 {
     if (!r->coding && compress_applies(r))
         r->coding = (uint8_t)compress_choose(r);
-    struct exchange *ex = exchange_new(w, r);
+    struct fetch *ex = fetch_new(w, r);
     if (!ex) {
         response_problem(r, r->client, PROBLEM_UNAVAILABLE, "Retry-After: 1\r\n", "", true);
         return;
@@ -109,8 +109,8 @@ static void to_backend_with(struct worker *w, struct request *r, enum fwd_reason
     ex->fwd = (uint8_t)fwd;
     ex->not_stored = detail;
     if (fwd == FWD_BYPASS && !detail && r->has_identity)
-        exchange_name_identity(ex);
-    exchange_start(ex);
+        fetch_name_identity(ex);
+    fetch_start(ex);
 }
 
 static void to_backend(struct worker *w, struct request *r, enum fwd_reason fwd)

@@ -4,7 +4,7 @@
  * its key in the store.
  *
  * The request itself is borrowed memory: see struct request. Who keeps it longer than until it is
- * answered copies it (exchange_new(), long_poll_for_fetch()).
+ * answered copies it (fetch_new(), long_poll_for_fetch()).
  */
 #ifndef POLDER_WORKER_REQUEST_H
 #define POLDER_WORKER_REQUEST_H

@@ -3,7 +3,7 @@
 #include "daemons/worker/request_body.h"
 #include "daemons/worker/buffer.h"
 #include "daemons/worker/client.h"
-#include "daemons/worker/exchange.h"
+#include "daemons/worker/fetch.h"
 #include "daemons/worker/upstream.h"
 #include "daemons/worker/worker.h"
 
@@ -19,7 +19,7 @@ static uint64_t share_of(const struct worker *w)
     return w->config->request_buffers_total / w->config->workers;
 }
 
-static bool grow(struct exchange *ex, size_t need)
+static bool grow(struct fetch *ex, size_t need)
 {
     struct request_buffer *b = &ex->body;
     const struct h1_head *head = &ex->head;
@@ -38,7 +38,7 @@ static bool grow(struct exchange *ex, size_t need)
 }
 
 /* False: no memory. */
-static bool keep(struct exchange *ex, const struct h1_spans *spans)
+static bool keep(struct fetch *ex, const struct h1_spans *spans)
 {
     struct request_buffer *b = &ex->body;
     if (b->len + spans->total > b->room && !grow(ex, b->len + spans->total))
@@ -50,7 +50,7 @@ static bool keep(struct exchange *ex, const struct h1_spans *spans)
     return true;
 }
 
-void request_body_free(struct exchange *ex)
+void request_body_free(struct fetch *ex)
 {
     struct request_buffer *b = &ex->body;
     if (b->len)
@@ -60,14 +60,14 @@ void request_body_free(struct exchange *ex)
     *b = (struct request_buffer){0};
 }
 
-bool request_body_is_at_hand(const struct exchange *ex)
+bool request_body_is_at_hand(const struct fetch *ex)
 {
     return !ex->body_consumed;
 }
 
 /* ---- reading it ---- */
 
-static void ask_for_more(struct exchange *ex)
+static void ask_for_more(struct fetch *ex)
 {
     static const char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";
     struct client *c = ex->req.client;
@@ -78,24 +78,24 @@ static void ask_for_more(struct exchange *ex)
     client_want_body(c, true);
 }
 
-bool request_body_waits(struct exchange *ex)
+bool request_body_waits(struct fetch *ex)
 {
     struct worker *w = ex->worker;
     const struct client *c = ex->req.client;
-    if (ex->state != EXCHANGE_NEW || ex->fetch || !c || !c->body_pending ||
+    if (ex->state != FETCH_NEW || ex->for_store || !c || !c->body_pending ||
         !w->config->request_buffer || w->request_bytes >= share_of(w))
         return false;
-    exchange_move(ex, EXCHANGE_BUFFERING);
+    fetch_move(ex, FETCH_BUFFERING);
     ask_for_more(ex);
     return true;
 }
 
-static void buffer(struct exchange *ex, const struct h1_spans *spans, bool end)
+static void buffer(struct fetch *ex, const struct h1_spans *spans, bool end)
 {
     struct worker *w = ex->worker;
     struct request_buffer *b = &ex->body;
     if (!keep(ex, spans)) {
-        exchange_fail(ex, PROBLEM_UNAVAILABLE);
+        fetch_fail(ex, PROBLEM_UNAVAILABLE);
         return;
     }
     if (end) {
@@ -105,12 +105,12 @@ static void buffer(struct exchange *ex, const struct h1_spans *spans, bool end)
         b->trailer_len = body->kept_len;
     }
     if (end || b->len >= w->config->request_buffer || w->request_bytes > share_of(w))
-        exchange_ask(ex);
+        fetch_ask(ex);
 }
 
 /* ---- passing it on ---- */
 
-static void pass_on(struct exchange *ex, struct h1_spans *spans, bool end)
+static void pass_on(struct fetch *ex, struct h1_spans *spans, bool end)
 {
     struct upstream *u = ex->up;
     const struct h1_body *body = &ex->req.client->body;
@@ -132,9 +132,9 @@ static void pass_on(struct exchange *ex, struct h1_spans *spans, bool end)
         client_want_body(ex->req.client, false);
 }
 
-void request_body_feed(struct exchange *ex, struct h1_spans *spans, bool end)
+void request_body_feed(struct fetch *ex, struct h1_spans *spans, bool end)
 {
-    if (ex->state == EXCHANGE_BUFFERING) {
+    if (ex->state == FETCH_BUFFERING) {
         buffer(ex, spans, end);
         return;
     }
@@ -145,7 +145,7 @@ void request_body_feed(struct exchange *ex, struct h1_spans *spans, bool end)
         pass_on(ex, spans, end);
 }
 
-void request_body_send(struct exchange *ex, const char *head, size_t len)
+void request_body_send(struct fetch *ex, const char *head, size_t len)
 {
     struct upstream *u = ex->up;
     const struct client *c = ex->req.client;
@@ -162,12 +162,12 @@ void request_body_send(struct exchange *ex, const char *head, size_t len)
     if (b->whole && u->chunk_request)
         n += h1_last_chunk(iov + n, b->trailer, b->trailer_len);
     upstream_send(u, iov, n); /* NOLINT(clang-analyzer-core.StackAddressEscape) */
-    ex->request_done = ex->fetch || !c || !c->body_pending;
+    ex->request_done = ex->for_store || !c || !c->body_pending;
     if (!ex->request_done)
         ask_for_more(ex);
 }
 
-void request_body_resume(struct exchange *ex)
+void request_body_resume(struct fetch *ex)
 {
     if (ex->req.client && ex->req.client->body_pending && !ex->request_done)
         client_want_body(ex->req.client, true);

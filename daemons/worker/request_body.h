@@ -15,7 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct exchange;
+struct fetch;
 struct h1_spans;
 
 struct request_buffer {
@@ -26,17 +26,17 @@ struct request_buffer {
     bool whole; /* the body has ended, and all of it is here */
 };
 
-/* True: a backend is asked when enough of the body is there; exchange_ask() is called then. */
-bool request_body_waits(struct exchange *ex);
+/* True: a backend is asked when enough of the body is there; fetch_ask() is called then. */
+bool request_body_waits(struct fetch *ex);
 /* Body bytes of the request; all are taken. end: the last ones. The client is not read while too
  * many wait. There is room for one span before and four behind. */
-void request_body_feed(struct exchange *ex, struct h1_spans *spans, bool end);
+void request_body_feed(struct fetch *ex, struct h1_spans *spans, bool end);
 /* Sends the head, and what is kept of the body, and asks for the rest. */
-void request_body_send(struct exchange *ex, const char *head, size_t len);
+void request_body_send(struct fetch *ex, const char *head, size_t len);
 /* Can the request be sent once more, or has body gone to a connection that is not kept? */
-bool request_body_is_at_hand(const struct exchange *ex);
-void request_body_free(struct exchange *ex); /* it is not sent once more */
+bool request_body_is_at_hand(const struct fetch *ex);
+void request_body_free(struct fetch *ex); /* it is not sent once more */
 /* The backend takes more. */
-void request_body_resume(struct exchange *ex);
+void request_body_resume(struct fetch *ex);
 
 #endif

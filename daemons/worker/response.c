@@ -10,7 +10,7 @@
 #include "daemons/worker/client.h"
 #include "daemons/worker/compress.h"
 #include "daemons/worker/cors.h"
-#include "daemons/worker/exchange.h"
+#include "daemons/worker/fetch.h"
 #include "daemons/worker/hit.h"
 #include "daemons/worker/identity.h"
 #include "daemons/worker/request_id.h"
@@ -174,7 +174,7 @@ static void put_vary(struct h1_out *o, const struct h1_head *head)
 
 /* Does a coding of ours stand between this answer's bytes, or those of the answer that a 304 is
  * about, and the backend's entity tag? */
-static bool weakens_etag(const struct exchange *ex)
+static bool weakens_etag(const struct fetch *ex)
 {
     struct str rest = {0}, tag, opaque;
     if (ex->coding)
@@ -204,7 +204,7 @@ static void put_weak_etag(struct h1_out *o, const struct h1_field *f)
 }
 
 /* A field of a backend's head for its client, whose bytes may be others than the backend's. */
-static void put_client_field(struct h1_out *o, const struct exchange *ex, const struct h1_field *f)
+static void put_client_field(struct h1_out *o, const struct fetch *ex, const struct h1_field *f)
 {
     if (f->id == H1_ETAG && weakens_etag(ex))
         put_weak_etag(o, f);
@@ -236,7 +236,7 @@ const char *response_fwd_name(enum fwd_reason fwd)
     return names[fwd];
 }
 
-static void put_cache_status(struct h1_out *o, const struct exchange *ex, uint16_t status)
+static void put_cache_status(struct h1_out *o, const struct fetch *ex, uint16_t status)
 {
     if (ex->fwd == FWD_NONE)
         return;
@@ -258,7 +258,7 @@ static void put_cache_status(struct h1_out *o, const struct exchange *ex, uint16
     h1_puts(o, "\r\n");
 }
 
-static void put_framing(struct h1_out *o, const struct exchange *ex, const struct h1_head *head)
+static void put_framing(struct h1_out *o, const struct fetch *ex, const struct h1_head *head)
 {
     switch (ex->client_body) {
     case BODY_LENGTH:
@@ -297,13 +297,13 @@ void response_preference(struct h1_out *o, const struct request *r)
     h1_put(o, "\r\n", 2);
 }
 
-static bool varies_by_coding(const struct exchange *ex)
+static bool varies_by_coding(const struct fetch *ex)
 {
     return ex->compressible || cache_store_compressible(ex);
 }
 
 /* The end-to-end fields of a backend's head, as a client gets them. */
-static void put_client_fields(struct h1_out *o, const struct exchange *ex,
+static void put_client_fields(struct h1_out *o, const struct fetch *ex,
                               const struct h1_head *head)
 {
     const bool varies = varies_by_coding(ex), own_id = ex->worker->config->request_id;
@@ -318,7 +318,7 @@ static void put_client_fields(struct h1_out *o, const struct exchange *ex,
 }
 
 /* The fields of an answer that is being stored, and that begins an interval of its route's poll. */
-static void put_polled(struct h1_out *o, const struct exchange *ex, const struct h1_head *head)
+static void put_polled(struct h1_out *o, const struct fetch *ex, const struct h1_head *head)
 {
     for (uint32_t i = 0; i < head->n_fields; i++) {
         const struct h1_field *f = &head->field[i];
@@ -359,7 +359,7 @@ static void put_upgrade(struct h1_out *o, const struct h1_head *head)
         h1_puts(o, "Connection: Upgrade\r\n");
 }
 
-size_t response_head(struct exchange *ex, const struct h1_head *head, uint16_t status)
+size_t response_head(struct fetch *ex, const struct h1_head *head, uint16_t status)
 {
     struct worker *w = ex->worker;
     struct h1_out o = {w->scratch, w->scratch + sizeof w->scratch, false};
@@ -391,7 +391,7 @@ size_t response_head(struct exchange *ex, const struct h1_head *head, uint16_t s
     return o.overflow ? 0 : (size_t)(o.at - w->scratch);
 }
 
-void response_interim(struct exchange *ex, const struct h1_head *head)
+void response_interim(struct fetch *ex, const struct h1_head *head)
 {
     struct worker *w = ex->worker;
     struct h1_out o = {w->scratch, w->scratch + sizeof w->scratch, false};
@@ -454,7 +454,7 @@ static bool is_override(const struct response_request *what, struct str name)
     const struct config *config = r->worker->config;
     if (!r->trusted_peer && override_is_listed(name, config->drop_headers, config->n_drop_headers))
         return true;
-    return (what->fetch || r->cacheable) && override_replaces_request(name);
+    return (what->for_store || r->cacheable) && override_replaces_request(name);
 }
 
 static bool keeps_codings(const struct request *r)
@@ -490,7 +490,7 @@ static bool is_forwarded(const struct response_request *what, const struct h1_fi
     }
     if (is_override(what, f->name))
         return false;
-    if (what->fetch && is_condition(f->id))
+    if (what->for_store && is_condition(f->id))
         return false;
     if (f->id == H1_ACCEPT_ENCODING && response_asks_plain(what->request))
         return false;
@@ -714,7 +714,7 @@ size_t response_request_head(struct worker *w, const struct response_request *wh
 {
     const struct h1_head *head = what->request->head;
     struct h1_out o = {w->scratch, w->scratch + sizeof w->scratch, false};
-    if (what->fetch)
+    if (what->for_store)
         h1_puts(&o, "GET");
     else
         put_text(&o, head->method);
@@ -724,7 +724,7 @@ size_t response_request_head(struct worker *w, const struct response_request *wh
     put_text(&o, host_of(what->request));
     h1_puts(&o, "\r\n");
     put_request_fields(&o, what);
-    if (!what->fetch)
+    if (!what->for_store)
         put_request_framing(&o, head);
     h1_puts(&o, what->upgrade ? "Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
                               : "Connection: keep-alive\r\n\r\n");

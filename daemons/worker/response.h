@@ -14,7 +14,7 @@
 #include <stdint.h>
 
 struct client;
-struct exchange;
+struct fetch;
 struct request;
 struct stored_copy;
 struct worker;
@@ -44,20 +44,20 @@ void response_simple(const struct request *r, unsigned status, const char *lines
 void response_fields(struct h1_out *o, const struct h1_head *head,
                      const struct policy_response *stored, bool compressible, bool own_id);
 /* The backend's head as the client gets it; length in worker.scratch, 0 if too long. */
-size_t response_head(struct exchange *ex, const struct h1_head *head, uint16_t status);
+size_t response_head(struct fetch *ex, const struct h1_head *head, uint16_t status);
 /* Date and Cache-Control of an answer on a polled route: the client may ask again in rest_ms. Age
  * and the backend's own lines are left out, or clients would take that off the rest. */
 void response_poll(struct h1_out *o, const struct request *r, uint64_t rest_ms);
 void response_preference(struct h1_out *o, const struct request *r); /* RFC 7240 3 */
 void response_connection(struct h1_out *o, const struct request *r, bool keep_alive);
 const char *response_fwd_name(enum fwd_reason fwd);
-void response_interim(struct exchange *ex, const struct h1_head *head);
+void response_interim(struct fetch *ex, const struct h1_head *head);
 void response_count(struct worker *w, unsigned status);
 /* The request as a backend gets it; length in worker.scratch, 0 if too long. */
 struct response_request {
     const struct request *request;
     const struct stored_copy *conditions; /* ask whether this is still good; NULL */
-    bool fetch;                           /* a plain GET, for the store */
+    bool for_store;                           /* a plain GET, for the store */
     bool upgrade;                         /* a WebSocket's handshake */
 };
 size_t response_request_head(struct worker *w, const struct response_request *what);

@@ -14,7 +14,7 @@
 #include "daemons/worker/access.h"
 #include "daemons/worker/budget.h"
 #include "daemons/worker/client.h"
-#include "daemons/worker/exchange.h"
+#include "daemons/worker/fetch.h"
 #include "daemons/worker/request_id.h"
 #include "daemons/worker/upstream.h"
 #include "daemons/worker/worker.h"
@@ -25,31 +25,31 @@
 
 #define WARM_RPC_MAX 2 /* servers that one request is sent to */
 
-static uint64_t total_ms(const struct exchange *ex)
+static uint64_t total_ms(const struct fetch *ex)
 {
     return (uint64_t)2 * ex->upstream->timeout_ms;
 }
 
-static bool is_over(const struct exchange *ex)
+static bool is_over(const struct fetch *ex)
 {
     return ex->until_ms && ex->worker->mono_ms >= ex->until_ms;
 }
 
 /* From the first failure on, what is left of the whole time bounds each try. */
-static void bound(struct exchange *ex)
+static void bound(struct fetch *ex)
 {
     const uint64_t until_ms = ex->begun_ms + total_ms(ex);
     if (!ex->until_ms || until_ms < ex->until_ms)
         ex->until_ms = until_ms;
 }
 
-static bool is_repeatable(const struct exchange *ex)
+static bool is_repeatable(const struct fetch *ex)
 {
-    return request_body_is_at_hand(ex) && (ex->fetch || ex->req.head->is_idempotent);
+    return request_body_is_at_hand(ex) && (ex->for_store || ex->req.head->is_idempotent);
 }
 
 /* A line of the log names one of the requests that it is about. */
-static void report(const struct exchange *ex, enum server_reason reason, const char *what)
+static void report(const struct fetch *ex, enum server_reason reason, const char *what)
 {
     char text[256], space[REQUEST_ID_LEN];
     const struct str id = request_id_of(&ex->req, space);
@@ -58,7 +58,7 @@ static void report(const struct exchange *ex, enum server_reason reason, const c
 }
 
 /* ex->server is out of it. */
-static void server_failed(struct exchange *ex, const struct upstream_error *e, bool timeout)
+static void server_failed(struct fetch *ex, const struct upstream_error *e, bool timeout)
 {
     if (e->reason != SERVER_NONE) {
         report(ex, e->reason, e->what);
@@ -70,7 +70,7 @@ static void server_failed(struct exchange *ex, const struct upstream_error *e, b
     bound(ex);
 }
 
-void retry_end(struct exchange *ex)
+void retry_end(struct fetch *ex)
 {
     struct worker *w = ex->worker;
     if (ex->lease_ms)
@@ -78,15 +78,15 @@ void retry_end(struct exchange *ex)
     ex->lease_ms = 0;
 }
 
-static void attach(struct exchange *ex, struct upstream *u)
+static void attach(struct fetch *ex, struct upstream *u)
 {
     ex->up = u;
     u->exchange = ex;
-    exchange_watch_lease(ex);
+    fetch_watch_lease(ex);
 }
 
 /* To ex->server, at each of its addresses that has not been tried. False: none takes one. */
-static bool begin_connection(struct exchange *ex, struct upstream_error *e)
+static bool begin_connection(struct fetch *ex, struct upstream_error *e)
 {
     struct worker *w = ex->worker;
     for (;;) {
@@ -104,14 +104,14 @@ static bool begin_connection(struct exchange *ex, struct upstream_error *e)
     }
 }
 
-static void no_server(struct exchange *ex)
+static void no_server(struct fetch *ex)
 {
     const bool refused = ex->tried && ex->last_problem == PROBLEM_BAD_GATEWAY && !is_over(ex);
-    if (!refused || exchange_has_stale(ex) || !retry_queue_enter(ex))
-        exchange_fail(ex, ex->tried ? ex->last_problem : PROBLEM_UNAVAILABLE);
+    if (!refused || fetch_has_stale(ex) || !retry_queue_enter(ex))
+        fetch_fail(ex, ex->tried ? ex->last_problem : PROBLEM_UNAVAILABLE);
 }
 
-static void ask_next(struct exchange *ex)
+static void ask_next(struct fetch *ex)
 {
     struct worker *w = ex->worker;
     struct pool_choice choice;
@@ -122,8 +122,8 @@ static void ask_next(struct exchange *ex)
         const struct pool_wish wish = {ex->upstream, ex->tried, ex->avoid, is_repeatable(ex)};
         if (!pool_choose(w, &wish, &choice))
             break;
-        if (choice.is_down && exchange_has_stale(ex)) {
-            exchange_fail(ex, PROBLEM_BAD_GATEWAY);
+        if (choice.is_down && fetch_has_stale(ex)) {
+            fetch_fail(ex, PROBLEM_BAD_GATEWAY);
             return;
         }
         ex->server = choice.server;
@@ -132,7 +132,7 @@ static void ask_next(struct exchange *ex)
         struct upstream *u = ex->fresh ? NULL : pool_take(w, choice.server);
         if (u) {
             attach(ex, u);
-            exchange_send(ex);
+            fetch_send(ex);
             return;
         }
         if (begin_connection(ex, &e))
@@ -144,30 +144,30 @@ static void ask_next(struct exchange *ex)
     no_server(ex);
 }
 
-void retry_begin(struct exchange *ex)
+void retry_begin(struct fetch *ex)
 {
     ex->begun_ms = ex->worker->mono_ms;
     ex->last_problem = PROBLEM_BAD_GATEWAY;
     ask_next(ex);
 }
 
-void retry_again(struct exchange *ex)
+void retry_again(struct fetch *ex)
 {
     retry_queue_leave(ex);
-    exchange_renew(ex);
-    exchange_move(ex, EXCHANGE_CONNECT);
+    fetch_renew(ex);
+    fetch_move(ex, FETCH_CONNECT);
     ex->begun_ms = ex->worker->mono_ms; /* nobody has kept it waiting yet */
     ex->until_ms = ex->tried = 0;
     ask_next(ex);
 }
 
-void retry_answered(struct exchange *ex)
+void retry_answered(struct fetch *ex)
 {
     ex->lease_ms = 0;
     pool_answered(ex->worker, ex->server);
 }
 
-void retry_unconnected(struct exchange *ex, const struct upstream_error *e)
+void retry_unconnected(struct fetch *ex, const struct upstream_error *e)
 {
     struct worker *w = ex->worker;
     struct upstream_error last = *e;
@@ -184,24 +184,24 @@ void retry_unconnected(struct exchange *ex, const struct upstream_error *e)
     ask_next(ex);
 }
 
-static void body_broken(struct exchange *ex, const struct upstream_error *e, bool timeout)
+static void body_broken(struct fetch *ex, const struct upstream_error *e, bool timeout)
 {
     struct client *c = ex->req.client;
     report(ex, SERVER_CUT, e->what);
     if (c) {
         c->note.cut = timeout ? "upstream-timeout" : "upstream-closed";
         access_gone(c);
-        exchange_let_go(ex);
+        fetch_let_go(ex);
         client_break(c);
     }
-    exchange_finish(ex);
+    fetch_finish(ex);
 }
 
-void retry_broken(struct exchange *ex, const struct upstream_error *e, bool timeout)
+void retry_broken(struct fetch *ex, const struct upstream_error *e, bool timeout)
 {
     struct worker *w = ex->worker;
     struct upstream *u = ex->up;
-    if (ex->state == EXCHANGE_BODY) {
+    if (ex->state == FETCH_BODY) {
         body_broken(ex, e, timeout);
         return;
     }
@@ -216,12 +216,12 @@ void retry_broken(struct exchange *ex, const struct upstream_error *e, bool time
         if (timeout)
             upstream_next_address(w, ex->server);
         if (!may || ++ex->asked_in_vain >= WARM_RPC_MAX || is_over(ex)) {
-            exchange_fail(ex, ex->last_problem);
+            fetch_fail(ex, ex->last_problem);
             return;
         }
     }
     upstream_close(u);
     stats_add(w->stats, STATS_UPSTREAM_RETRIES, 1);
-    exchange_move(ex, EXCHANGE_CONNECT);
+    fetch_move(ex, FETCH_CONNECT);
     ask_next(ex);
 }

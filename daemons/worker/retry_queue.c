@@ -8,7 +8,7 @@
  * Who waits has nothing but its exchange: no connection, no buffer. Fetches without a client do not
  * wait; who has something stale to give does not either.
  */
-#include "daemons/worker/exchange.h"
+#include "daemons/worker/fetch.h"
 #include "daemons/worker/client.h"
 #include "daemons/worker/upstream.h"
 #include "daemons/worker/worker.h"
@@ -24,12 +24,12 @@ static struct server_local *account(struct worker *w, const struct config_upstre
     return &w->servers[upstream->servers[0].index];
 }
 
-static uint64_t bytes_of(const struct exchange *ex)
+static uint64_t bytes_of(const struct fetch *ex)
 {
     return sizeof *ex + ex->body.room + ex->head.head_len + ex->req.target.len + ex->req.url_len;
 }
 
-bool retry_queue_enter(struct exchange *ex)
+bool retry_queue_enter(struct fetch *ex)
 {
     struct worker *w = ex->worker;
     const struct config_upstream *u = ex->upstream;
@@ -46,7 +46,7 @@ bool retry_queue_enter(struct exchange *ex)
         return false;
     if (first)
         stats_add(w->stats, STATS_UPSTREAM_WAITS, 1);
-    exchange_move(ex, EXCHANGE_WAITING);
+    fetch_move(ex, FETCH_WAITING);
     a->waiting++;
     a->retry_queue_bytes += bytes_of(ex);
     ex->next = NULL;
@@ -61,7 +61,7 @@ bool retry_queue_enter(struct exchange *ex)
     return true;
 }
 
-void retry_queue_leave(struct exchange *ex)
+void retry_queue_leave(struct fetch *ex)
 {
     struct worker *w = ex->worker;
     struct server_local *a = account(w, ex->upstream);
@@ -79,13 +79,13 @@ void retry_queue_leave(struct exchange *ex)
 
 void retry_queue_wake(struct worker *w, const struct config_upstream *upstream)
 {
-    struct exchange *list[WAKE];
+    struct fetch *list[WAKE];
     unsigned n = 0;
-    for (struct exchange *ex = w->retry_queue; ex && n < WAKE; ex = ex->next)
+    for (struct fetch *ex = w->retry_queue; ex && n < WAKE; ex = ex->next)
         if (ex->upstream == upstream)
             list[n++] = ex;
     for (unsigned i = 0; i < n; i++)
-        if (list[i]->state == EXCHANGE_WAITING)
+        if (list[i]->state == FETCH_WAITING)
             retry_again(list[i]);
 }
 
@@ -93,10 +93,10 @@ void retry_queue_wake(struct worker *w, const struct config_upstream *upstream)
 static void on_try(EV_P_ ev_timer *watcher, int events)
 {
     struct worker *w = watcher->data;
-    struct exchange *list[TRY_MOST];
+    struct fetch *list[TRY_MOST];
     unsigned n = 0;
     (void)events;
-    for (struct exchange *ex = w->retry_queue; ex && n < TRY_MOST; ex = ex->next) {
+    for (struct fetch *ex = w->retry_queue; ex && n < TRY_MOST; ex = ex->next) {
         unsigned i = 0;
         while (i < n && list[i]->upstream != ex->upstream)
             i++;
@@ -104,7 +104,7 @@ static void on_try(EV_P_ ev_timer *watcher, int events)
             list[n++] = ex;
     }
     for (unsigned i = 0; i < n; i++)
-        if (list[i]->state == EXCHANGE_WAITING)
+        if (list[i]->state == FETCH_WAITING)
             retry_again(list[i]);
     if (!w->retry_queue)
         ev_timer_stop(EV_A_ watcher);

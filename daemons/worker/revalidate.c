@@ -5,7 +5,7 @@
  */
 #include "daemons/worker/store.h"
 #include "daemons/http/h1_cache.h"
-#include "daemons/worker/exchange.h"
+#include "daemons/worker/fetch.h"
 #include "daemons/worker/guard.h"
 #include "daemons/worker/hit.h"
 #include "daemons/worker/identity.h"
@@ -62,7 +62,7 @@ static bool is_selected_by(const struct cache_view *v, struct str name)
 }
 
 /* A response that varies by more than the stored one did is another one for somebody else. */
-static bool varies_no_further(const struct exchange *ex, const struct h1_head *head)
+static bool varies_no_further(const struct fetch *ex, const struct h1_head *head)
 {
     const bool plain = response_asks_plain(&ex->req);
     struct h1_vary walk = {0};
@@ -74,7 +74,7 @@ static bool varies_no_further(const struct exchange *ex, const struct h1_head *h
     return true;
 }
 
-bool revalidate_agrees(const struct exchange *ex, const struct h1_head *head)
+bool revalidate_agrees(const struct fetch *ex, const struct h1_head *head)
 {
     const struct policy_validators stored = validators_of_copy(ex->stale),
                                    got = validators_of_head(head);
@@ -149,7 +149,7 @@ static struct stored_copy *with_head(const struct stored_copy *old, const struct
     return copy;
 }
 
-static bool push_revalidate(struct exchange *ex, const struct stored_copy *copy)
+static bool push_revalidate(struct fetch *ex, const struct stored_copy *copy)
 {
     struct cache_record rec = *copy->view.record;
     const size_t len = sizeof rec + rec.url_len + rec.vary_len + rec.head_len;
@@ -187,7 +187,7 @@ static bool takes_back(const struct policy_request *req, enum policy_store why)
 
 /* Why what is stored may not be kept as the renewed head has it; NULL: it may, under the tags of
  * that head. *delete: nobody may be given it any more, stale or not. */
-static const char *refusal(const struct exchange *ex, const struct h1_head *merged,
+static const char *refusal(const struct fetch *ex, const struct h1_head *merged,
                            const struct policy_response *resp, struct cache_record *rec,
                            bool *delete)
 {
@@ -208,7 +208,7 @@ static const char *refusal(const struct exchange *ex, const struct h1_head *merg
 }
 
 /* The copy of the exchange under another head, which is in the worker's scratch. */
-static bool rehead(struct exchange *ex, struct cache_record *rec, size_t head_len)
+static bool rehead(struct fetch *ex, struct cache_record *rec, size_t head_len)
 {
     struct worker *w = ex->worker;
     rec->head_len = (uint32_t)head_len;
@@ -224,7 +224,7 @@ static bool rehead(struct exchange *ex, struct cache_record *rec, size_t head_le
 
 /* What somebody is told goes into what all share only if it says itself that all may have it: what
  * was said when that was stored is no word on the fields that come now. */
-static bool is_for_itself(const struct exchange *ex, const struct h1_head *head)
+static bool is_for_itself(const struct fetch *ex, const struct h1_head *head)
 {
     struct policy_response resp;
     char scratch[H1_CACHE_SCRATCH];
@@ -234,7 +234,7 @@ static bool is_for_itself(const struct exchange *ex, const struct h1_head *head)
     return !policy_states_shared_lifetime(&resp, ex->worker->real_ms);
 }
 
-bool revalidate_stored(struct exchange *ex, const struct h1_head *head)
+bool revalidate_stored(struct fetch *ex, const struct h1_head *head)
 {
     struct worker *w = ex->worker;
     struct cache_record rec = *ex->stale->view.record;
@@ -281,7 +281,7 @@ bool revalidate_stored(struct exchange *ex, const struct h1_head *head)
 
 /* Where it does not agree nothing is to be done: what is stored is stale already, or the store
  * would have answered. */
-void revalidate_by_head(struct exchange *ex, const struct h1_head *head)
+void revalidate_by_head(struct fetch *ex, const struct h1_head *head)
 {
     if (!ex->stale || !ex->req.cacheable || head->status != 200 ||
         ex->stale->view.record->status != 200)

@@ -8,7 +8,7 @@
  */
 #include "daemons/worker/store.h"
 #include "daemons/http/h1_cache.h"
-#include "daemons/worker/exchange.h"
+#include "daemons/worker/fetch.h"
 #include "daemons/worker/guard.h"
 #include "daemons/worker/hit.h"
 #include "daemons/worker/identity.h"
@@ -101,7 +101,7 @@ void keeper_link_abort(struct worker *w, uint64_t stream)
 
 /* ---- life ---- */
 
-void cache_store_land(struct exchange *ex, enum fetch_lock_result result)
+void cache_store_land(struct fetch *ex, enum fetch_lock_result result)
 {
     struct worker *w = ex->worker;
     if (!ex->permit.word)
@@ -110,7 +110,7 @@ void cache_store_land(struct exchange *ex, enum fetch_lock_result result)
     ex->permit = FETCH_LOCK_NONE;
 }
 
-void cache_store_free(struct exchange *ex)
+void cache_store_free(struct fetch *ex)
 {
     struct store_stream *s = ex->store;
     ex->store = NULL;
@@ -122,7 +122,7 @@ void cache_store_free(struct exchange *ex)
     free(s);
 }
 
-void cache_store_abort(struct exchange *ex, enum fetch_lock_result result)
+void cache_store_abort(struct fetch *ex, enum fetch_lock_result result)
 {
     if (!ex->store)
         return;
@@ -133,19 +133,19 @@ void cache_store_abort(struct exchange *ex, enum fetch_lock_result result)
 }
 
 /* A part that its client has given up is not worth the backend's work: players seek. */
-bool cache_store_outlives_client(const struct exchange *ex)
+bool cache_store_outlives_client(const struct fetch *ex)
 {
     return ex->store && !(ex->store->part && !ex->store->part->complete);
 }
 
-static void ring_full(struct exchange *ex)
+static void ring_full(struct fetch *ex)
 {
     stats_add(ex->worker->stats, STATS_CACHE_RING_FULL, 1);
     cache_store_abort(ex, FETCH_LOCK_FAILED);
 }
 
 /* Says so, to the client and to who asks why. */
-static void cache_store_refused(struct exchange *ex, enum policy_store why)
+static void cache_store_refused(struct fetch *ex, enum policy_store why)
 {
     const struct worker *w = ex->worker;
     const struct request *r = &ex->req;
@@ -223,7 +223,7 @@ void cache_store_put_head(struct h1_out *o, const struct worker *w, const struct
         h1_put(o, w->date, w->date_len);
 }
 
-void cache_store_set_times(struct cache_record *rec, const struct exchange *ex,
+void cache_store_set_times(struct cache_record *rec, const struct fetch *ex,
                    const struct policy_response *resp)
 {
     const struct worker *w = ex->worker;
@@ -257,12 +257,12 @@ bool cache_store_vouches(const struct h1_head *head)
 }
 
 /* Is it worth having in content codings, and may it be (RFC 9110 7.7, RFC 9111 5.2.2.6)? */
-static bool compressible(const struct exchange *ex, const struct h1_head *head,
+static bool compressible(const struct fetch *ex, const struct h1_head *head,
                     const struct policy_response *resp)
 {
     const struct config_cache *cache = ex->req.route->cache;
     const struct h1_field *type = h1_only(head, H1_CONTENT_TYPE);
-    if (!cache->n_compress || !ex->fetch || head->status != 200 || !type ||
+    if (!cache->n_compress || !ex->for_store || head->status != 200 || !type ||
         h1_find(head, H1_CONTENT_ENCODING) || resp->cc.flags & FIELD_CC_NO_TRANSFORM)
         return false;
     if (resp->complete_length_known && resp->length < cache->compress_min)
@@ -270,7 +270,7 @@ static bool compressible(const struct exchange *ex, const struct h1_head *head,
     return coding_type_is_compressible(type->value) && !cache_store_vouches(head);
 }
 
-bool cache_store_compressible(const struct exchange *ex)
+bool cache_store_compressible(const struct fetch *ex)
 {
     return ex->store && ex->store->record.flags & CACHE_COMPRESSIBLE;
 }
@@ -304,7 +304,7 @@ static void inherit_vary(struct worker *w, const struct request *r, struct store
 }
 
 /* Record and text of a response that may be stored. False: it cannot be, after all. */
-static bool fill(struct exchange *ex, struct store_stream *s, const struct h1_head *head,
+static bool fill(struct fetch *ex, struct store_stream *s, const struct h1_head *head,
                  const struct policy_response *resp)
 {
     struct worker *w = ex->worker;
@@ -397,10 +397,10 @@ static bool is_failure(uint16_t status)
 
 /* The same one has asked the same again, and got what may not be stored: that is over then, and
  * does not come back for the rest of its stale windows. */
-static void end_stored(struct exchange *ex, uint16_t status, enum policy_store why)
+static void end_stored(struct fetch *ex, uint16_t status, enum policy_store why)
 {
     const bool refused = !ex->req.client && (status == 401 || status == 403); /* nobody has asked */
-    const bool tells = ex->fetch && ex->stale && !is_failure(status) && status != 429 &&
+    const bool tells = ex->for_store && ex->stale && !is_failure(status) && status != 429 &&
                        status != 408 && !refused && why != POLICY_STORE &&
                        why != POLICY_NO_SET_COOKIE && ex->req.policy.identity != POLICY_SHARED;
     if (tells && ex->stale->view.record->identity == guard_identity(&ex->req))
@@ -415,14 +415,14 @@ static bool is_too_large(const struct worker *w, const struct policy_response *r
 }
 
 /* Nobody but who has asked may have it: as if its route had no cache. */
-static void pass_personal(struct exchange *ex, bool failure)
+static void pass_personal(struct fetch *ex, bool failure)
 {
     stats_add(ex->worker->stats, STATS_CACHE_BYPASS, 1);
-    exchange_name_identity(ex);
+    fetch_name_identity(ex);
     cache_store_land(ex, failure ? FETCH_LOCK_FAILED : FETCH_LOCK_NOSHARE);
 }
 
-void cache_store_begin(struct exchange *ex, const struct h1_head *head)
+void cache_store_begin(struct fetch *ex, const struct h1_head *head)
 {
     struct worker *w = ex->worker;
     struct policy_response resp;
@@ -476,7 +476,7 @@ void cache_store_begin(struct exchange *ex, const struct h1_head *head)
 
 /* ---- the body ---- */
 
-static bool push_chunk(struct exchange *ex)
+static bool push_chunk(struct fetch *ex)
 {
     struct store_stream *s = ex->store;
     const struct iovec iov = {s->body, s->body_len};
@@ -488,7 +488,7 @@ static bool push_chunk(struct exchange *ex)
     return true;
 }
 
-static bool begin_stream(struct exchange *ex)
+static bool begin_stream(struct fetch *ex)
 {
     struct store_stream *s = ex->store;
     s->record.flags |= CACHE_CHUNKED_BODY;
@@ -502,7 +502,7 @@ static bool begin_stream(struct exchange *ex)
     return true;
 }
 
-void cache_store_body(struct exchange *ex, const char *bytes, size_t len)
+void cache_store_body(struct fetch *ex, const char *bytes, size_t len)
 {
     struct store_stream *s = ex->store;
     if (!s)
@@ -528,7 +528,7 @@ void cache_store_body(struct exchange *ex, const char *bytes, size_t len)
 }
 
 /* The record that says by which fields this URL varies, where lookups start. */
-static bool push_vary_record(struct exchange *ex)
+static bool push_vary_record(struct fetch *ex)
 {
     struct store_stream *s = ex->store;
     struct cache_record rec = s->record;
@@ -545,7 +545,7 @@ static bool push_vary_record(struct exchange *ex)
     return keeper_link_push(ex->worker, RING_STORE, 0, &ex->permit, iov, 3) == 0;
 }
 
-static bool push_whole(struct exchange *ex, const struct fetch_permit *flight)
+static bool push_whole(struct fetch *ex, const struct fetch_permit *flight)
 {
     struct store_stream *s = ex->store;
     s->record.body_len = s->total;
@@ -559,7 +559,7 @@ static bool push_whole(struct exchange *ex, const struct fetch_permit *flight)
     return keeper_link_push(ex->worker, RING_STORE, 0, flight, iov, 3) == 0;
 }
 
-static bool push_end(struct exchange *ex, const struct fetch_permit *flight)
+static bool push_end(struct fetch *ex, const struct fetch_permit *flight)
 {
     const struct store_stream *s = ex->store;
     const struct iovec iov = {(void *)(uintptr_t)&s->total, sizeof s->total};
@@ -568,7 +568,7 @@ static bool push_end(struct exchange *ex, const struct fetch_permit *flight)
 
 /* What an older part has behind this one. False: it is not as long as it said, or that was too much
  * for the ring. */
-static bool end_part(struct exchange *ex)
+static bool end_part(struct fetch *ex)
 {
     const struct part *part = ex->store->part;
     cache_store_body(ex, part->after, part->after_len);
@@ -580,7 +580,7 @@ static bool end_part(struct exchange *ex)
 
 /* The vary_record comes after its variant, and with the flight: who finds a vary_record finds what it leads
  * to, and until then waits. */
-void cache_store_end(struct exchange *ex)
+void cache_store_end(struct fetch *ex)
 {
     struct store_stream *s = ex->store;
     if (!s || (s->part && !end_part(ex)))

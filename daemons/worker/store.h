@@ -20,7 +20,7 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
-struct exchange;
+struct fetch;
 struct part;
 struct policy_response;
 struct request;
@@ -29,16 +29,16 @@ struct worker;
 
 /* ---- store.c ---- */
 /* Begins to store if that may be done (ex->store is set then), else lands the flight. */
-void cache_store_begin(struct exchange *ex, const struct h1_head *head);
-void cache_store_body(struct exchange *ex, const char *bytes, size_t len);
-void cache_store_end(struct exchange *ex);
-void cache_store_abort(struct exchange *ex, enum fetch_lock_result result);
-void cache_store_land(struct exchange *ex, enum fetch_lock_result result);
+void cache_store_begin(struct fetch *ex, const struct h1_head *head);
+void cache_store_body(struct fetch *ex, const char *bytes, size_t len);
+void cache_store_end(struct fetch *ex);
+void cache_store_abort(struct fetch *ex, enum fetch_lock_result result);
+void cache_store_land(struct fetch *ex, enum fetch_lock_result result);
 void keeper_link_flush(struct worker *w);
 void keeper_link_delete(struct worker *w, const struct cache_key *key);
 /* A newer answer has said that it must not be kept. */
 void keeper_link_delete_object(struct worker *w, const struct stored_copy *copy);
-bool cache_store_compressible(const struct exchange *ex); /* copies in codings will be kept of what is stored */
+bool cache_store_compressible(const struct fetch *ex); /* copies in codings will be kept of what is stored */
 bool cache_store_is_event_stream(const struct h1_head *head); /* text/event-stream */
 /* Does a field vouch for the very bytes of the content (RFC 9530; RFC 3230; RFC 2616 14.15)? */
 bool cache_store_vouches(const struct h1_head *head);
@@ -46,13 +46,13 @@ bool cache_store_vouches(const struct h1_head *head);
 int keeper_link_push(struct worker *w, enum ring_type type, uint64_t stream,
              const struct fetch_permit *flight, const struct iovec *iov, int n);
 void keeper_link_abort(struct worker *w, uint64_t stream);
-void cache_store_free(struct exchange *ex);
-bool cache_store_outlives_client(const struct exchange *ex); /* goes on being stored without it */
+void cache_store_free(struct fetch *ex);
+bool cache_store_outlives_client(const struct fetch *ex); /* goes on being stored without it */
 /* The head as it goes into the store. part: whose body it is of; NULL: a whole one. */
 void cache_store_put_head(struct h1_out *o, const struct worker *w, const struct h1_head *head,
                   const struct policy_response *resp, const struct part *part, bool compressible);
 /* When it was received, until when it may be used, and for whom. */
-void cache_store_set_times(struct cache_record *rec, const struct exchange *ex,
+void cache_store_set_times(struct cache_record *rec, const struct fetch *ex,
                    const struct policy_response *resp);
 
 /* ---- tags.c ---- */
@@ -70,12 +70,12 @@ size_t origin_text(const struct request *r, char out[ORIGIN_MAX]);
 
 /* ---- freshen.c ---- */
 /* Is this 304 about the copy whose validators were sent, for all who would get it? */
-bool revalidate_agrees(const struct exchange *ex, const struct h1_head *head);
+bool revalidate_agrees(const struct fetch *ex, const struct h1_head *head);
 /* A 200 to HEAD renews what is stored, if it describes the same. */
-void revalidate_by_head(struct exchange *ex, const struct h1_head *head);
+void revalidate_by_head(struct fetch *ex, const struct h1_head *head);
 /* What is stored (ex->stale) with this head's fields goes on being fresh, or is deleted where it
  * may not be stored any more: ex->not_stored. False: it could not be renewed. */
-bool revalidate_stored(struct exchange *ex, const struct h1_head *head);
+bool revalidate_stored(struct fetch *ex, const struct h1_head *head);
 /* A stored head with the fields that a newer response brings in their place; both live until the
  * next call. NULL: it does not fit. */
 const struct h1_head *revalidate_merge(struct worker *w, const struct cache_view *old,

@@ -8,7 +8,7 @@
  */
 #include "daemons/worker/timer.h"
 #include "daemons/worker/client.h"
-#include "daemons/worker/exchange.h"
+#include "daemons/worker/fetch.h"
 #include "daemons/worker/upstream.h"
 #include "daemons/worker/worker.h"
 
@@ -72,7 +72,7 @@ static void timer_fire(struct timer *t)
         upstream_timeout((struct upstream *)(void *)((char *)t - offsetof(struct upstream, timer)));
         break;
     case TIMER_EXCHANGE:
-        exchange_timeout((struct exchange *)(void *)((char *)t - offsetof(struct exchange, timer)));
+        fetch_timeout((struct fetch *)(void *)((char *)t - offsetof(struct fetch, timer)));
         break;
     }
 }

@@ -5,7 +5,7 @@
  */
 #include "daemons/worker/upstream.h"
 #include "daemons/worker/client.h"
-#include "daemons/worker/exchange.h"
+#include "daemons/worker/fetch.h"
 #include "daemons/worker/hints.h"
 #include "daemons/worker/worker.h"
 #include "polder/shared.h"
@@ -182,11 +182,11 @@ static uint32_t silence_allowed_ms(const struct upstream *u)
 static uint64_t due_of(const struct upstream *u)
 {
     const struct config_upstream *of = u->server->upstream;
-    const struct exchange *ex = u->exchange;
+    const struct fetch *ex = u->exchange;
     const bool connecting = u->state == UPSTREAM_CONNECTING;
     const uint64_t due_ms =
         u->progress_ms + (connecting ? of->connect_timeout_ms : silence_allowed_ms(u));
-    const bool no_head = ex && (connecting || ex->state == EXCHANGE_HEAD);
+    const bool no_head = ex && (connecting || ex->state == FETCH_HEAD);
     return no_head && ex->until_ms && ex->until_ms < due_ms ? ex->until_ms : due_ms;
 }
 
@@ -216,7 +216,7 @@ static void timed_out(struct upstream *u)
                    : connecting              ? SERVER_CONNECT_TIMEOUT
                                              : SERVER_TIMEOUT,
                    connecting                            ? "took no connection for %g s"
-                   : u->exchange->state == EXCHANGE_BODY ? "was silent for %g s within its response"
+                   : u->exchange->state == FETCH_BODY ? "was silent for %g s within its response"
                                                          : "gave no response for %g s",
                    allowed_ms / 1000.);
     if (u->event_stream)
@@ -267,7 +267,7 @@ static void connected(struct upstream *u)
     }
     stats_add(u->worker->stats, STATS_UPSTREAM_CONNECTS, 1);
     u->state = UPSTREAM_BUSY;
-    exchange_send(u->exchange);
+    fetch_send(u->exchange);
 }
 
 void upstream_send(struct upstream *u, const struct iovec *iov, unsigned n)
@@ -323,14 +323,14 @@ static void keep_rest(struct upstream *u, struct buffer *in, const char *at, siz
         buffer_put(w, in);
     }
     if (wanted && !in)
-        exchange_fail(u->exchange, PROBLEM_UNAVAILABLE); /* no memory for it */
+        fetch_fail(u->exchange, PROBLEM_UNAVAILABLE); /* no memory for it */
 }
 
 /* The connection has ended before the response has; code: errno, 0: it was closed. */
 static void ended(struct upstream *u, int code)
 {
     struct upstream_error e;
-    const char *where = u->exchange->state == EXCHANGE_BODY ? "within its response"
+    const char *where = u->exchange->state == FETCH_BODY ? "within its response"
                         : u->got_bytes                      ? "within its response head"
                                                             : "before its response head";
     upstream_error(&e, SERVER_CLOSED, "closed the connection %s%s%s", where, code ? ": " : "",

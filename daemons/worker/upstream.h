@@ -21,7 +21,7 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
-struct exchange;
+struct fetch;
 struct worker;
 
 enum upstream_state { UPSTREAM_CONNECTING, UPSTREAM_BUSY, UPSTREAM_IDLE, UPSTREAM_CLOSED };
@@ -30,7 +30,7 @@ struct upstream {
     ev_io read, write;
     struct timer timer;
     struct worker *worker;
-    struct exchange *exchange;
+    struct fetch *exchange;
     const struct config_server *server;
     struct upstream *next, **link; /* the server's idle list, or the graveyard (next) */
     struct buffer *in;             /* part of a response head */

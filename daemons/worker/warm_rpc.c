@@ -13,7 +13,7 @@
  */
 #include "daemons/worker/budget.h"
 #include "daemons/rpc/server.h"
-#include "daemons/worker/exchange.h"
+#include "daemons/worker/fetch.h"
 #include "daemons/worker/hit.h"
 #include "daemons/worker/miss.h"
 #include "daemons/worker/request.h"
@@ -50,7 +50,7 @@ struct warm_url {
     uint8_t state;  /* enum warm_rpc_state */
     uint8_t result; /* enum warm_rpc_result, of what is done */
     struct fetch_permit flight;
-    struct exchange *exchange; /* while it flies */
+    struct fetch *exchange; /* while it flies */
     uint64_t begun_ms, until_ms;
     uint64_t left_ms; /* it is fresh for so long */
     char detail[120];
@@ -84,14 +84,14 @@ static void settle(struct warm_url *u, enum warm_rpc_result result, const char *
     u->result = (uint8_t)result;
 }
 
-void warm_rpc_begun(struct warm_url *u, struct exchange *ex)
+void warm_rpc_begun(struct warm_url *u, struct fetch *ex)
 {
     ex->warm_url = u;
     u->exchange = ex;
     u->state = WARM_RPC_FLYING;
 }
 
-void warm_rpc_ended(struct exchange *ex)
+void warm_rpc_ended(struct fetch *ex)
 {
     struct warm_url *u = ex->warm_url;
     ex->warm_url = NULL;

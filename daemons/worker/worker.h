@@ -19,7 +19,7 @@
  *             handover.c a WebSocket: its socket moves to polder-supervisor
  *   ahead.c   bounds what is fetched before anybody waits for it: refresh.c, warm.c, asked.c
  *   access.c  its line in the access log, when its answer is out; request_id.c its name
- *   exchange.c a struct exchange links a client with a connection to a backend (upstream.c,
+ *   exchange.c a struct fetch links a client with a connection to a backend (upstream.c,
  *             pool.c); request_body.c sends what its request brings, reply.c reads what comes back,
  * response.c writes heads, store.c tees what may be stored into the keeper's ring, with its tags
  * (tags.c, origin.c); freshen.c judges what renews it, partial.c keeps parts of bodies.
@@ -68,7 +68,7 @@ struct warm_rpc;
 struct cache_reader;
 struct client;
 struct compress_state;
-struct exchange;
+struct fetch;
 struct guard_check;
 struct repeat;
 struct proc_slot;
@@ -156,10 +156,10 @@ struct worker {
     struct client *ready;
     uint32_t n_clients, n_lingering;
     struct client *dead_clients;
-    struct exchange *dead_exchanges;
+    struct fetch *dead_fetches;
     struct upstream *dead_upstreams;
-    struct exchange *waiters;
-    struct exchange *retry_queue, **retry_queue_tail; /* oldest first */
+    struct fetch *waiters;
+    struct fetch *retry_queue, **retry_queue_tail; /* oldest first */
     ev_timer retry_queue_timer;
     struct repeat *repeats, **repeats_tail;
     uint32_t n_repeats;

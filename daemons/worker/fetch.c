@@ -9,7 +9,7 @@
  * Until a response head has come, a failure may be repaired (retry.c). Later failures reach the
  * client as what they are: a broken connection, never a shorter response.
  */
-#include "daemons/worker/exchange.h"
+#include "daemons/worker/fetch.h"
 #include "daemons/worker/access.h"
 #include "daemons/worker/budget.h"
 #include "daemons/worker/buffer.h"
@@ -43,18 +43,18 @@
 #define TRAILER_KEPT  2048 /* of a request; what does not fit is dropped */
 
 #define MAY(state) (1u << (state))
-static const unsigned moves[EXCHANGE_STATES] = {
-    [EXCHANGE_NEW] =
-        MAY(EXCHANGE_COLLAPSED) | MAY(EXCHANGE_BUFFERING) | MAY(EXCHANGE_CONNECT) | MAY(EXCHANGE_DONE),
-    [EXCHANGE_BUFFERING] = MAY(EXCHANGE_CONNECT) | MAY(EXCHANGE_DONE),
-    [EXCHANGE_COLLAPSED] = MAY(EXCHANGE_NEW) | MAY(EXCHANGE_DONE),
-    [EXCHANGE_CONNECT] = MAY(EXCHANGE_HEAD) | MAY(EXCHANGE_WAITING) | MAY(EXCHANGE_DONE),
-    [EXCHANGE_WAITING] = MAY(EXCHANGE_CONNECT) | MAY(EXCHANGE_DONE),
-    [EXCHANGE_HEAD] = MAY(EXCHANGE_CONNECT) | MAY(EXCHANGE_BODY) | MAY(EXCHANGE_DONE),
-    [EXCHANGE_BODY] = MAY(EXCHANGE_DONE),
+static const unsigned moves[FETCH_STATES] = {
+    [FETCH_NEW] =
+        MAY(FETCH_COLLAPSED) | MAY(FETCH_BUFFERING) | MAY(FETCH_CONNECT) | MAY(FETCH_DONE),
+    [FETCH_BUFFERING] = MAY(FETCH_CONNECT) | MAY(FETCH_DONE),
+    [FETCH_COLLAPSED] = MAY(FETCH_NEW) | MAY(FETCH_DONE),
+    [FETCH_CONNECT] = MAY(FETCH_HEAD) | MAY(FETCH_WAITING) | MAY(FETCH_DONE),
+    [FETCH_WAITING] = MAY(FETCH_CONNECT) | MAY(FETCH_DONE),
+    [FETCH_HEAD] = MAY(FETCH_CONNECT) | MAY(FETCH_BODY) | MAY(FETCH_DONE),
+    [FETCH_BODY] = MAY(FETCH_DONE),
 };
 
-void exchange_move(struct exchange *ex, enum exchange_state to)
+void fetch_move(struct fetch *ex, enum fetch_state to)
 {
     assert(moves[ex->state] & MAY(to));
     ex->state = (uint8_t)to;
@@ -90,11 +90,11 @@ static const char *copy(char **at, const char *bytes, size_t len)
     return start;
 }
 
-struct exchange *exchange_new(struct worker *w, const struct request *r)
+struct fetch *fetch_new(struct worker *w, const struct request *r)
 {
     const struct h1_head *head = r->head;
     const char *from = head->method.at;
-    struct exchange *ex = calloc(1, sizeof *ex);
+    struct fetch *ex = calloc(1, sizeof *ex);
     const size_t trailer = head->framing == H1_CHUNKED ? TRAILER_KEPT : 0;
     const bool joined = r->if_none_match.at == w->tags_asked_for; /* not of the head's bytes */
     char *bytes = malloc(trailer + head->head_len + r->target.len + r->url_len + r->partition_len +
@@ -132,7 +132,7 @@ struct exchange *exchange_new(struct worker *w, const struct request *r)
     return ex;
 }
 
-void exchange_free(struct exchange *ex)
+void fetch_free(struct fetch *ex)
 {
     stored_copy_free(ex->worker, ex->stale);
     request_body_free(ex);
@@ -140,7 +140,7 @@ void exchange_free(struct exchange *ex)
     free(ex);
 }
 
-struct client *exchange_let_go(struct exchange *ex)
+struct client *fetch_let_go(struct fetch *ex)
 {
     struct client *c = ex->req.client;
     if (c) {
@@ -152,16 +152,16 @@ struct client *exchange_let_go(struct exchange *ex)
     return c;
 }
 
-void exchange_finish(struct exchange *ex)
+void fetch_finish(struct fetch *ex)
 {
     struct worker *w = ex->worker;
-    if (ex->state == EXCHANGE_DONE)
+    if (ex->state == FETCH_DONE)
         return;
-    if (ex->state == EXCHANGE_COLLAPSED)
+    if (ex->state == FETCH_COLLAPSED)
         collapse_unpark(ex);
-    if (ex->state == EXCHANGE_WAITING)
+    if (ex->state == FETCH_WAITING)
         retry_queue_leave(ex);
-    exchange_move(ex, EXCHANGE_DONE);
+    fetch_move(ex, FETCH_DONE);
     request_body_free(ex);
     w->n_changes -= ex->change;
     timer_stop(w, &ex->timer);
@@ -172,21 +172,21 @@ void exchange_finish(struct exchange *ex)
     retry_end(ex);
     if (ex->up)
         upstream_close(ex->up);
-    exchange_let_go(ex);
+    fetch_let_go(ex);
     if (ex->guard)
         guard_heard(ex);
-    ex->next = w->dead_exchanges;
-    w->dead_exchanges = ex;
+    ex->next = w->dead_fetches;
+    w->dead_fetches = ex;
 }
 
-void exchange_drop_client(struct exchange *ex)
+void fetch_drop_client(struct fetch *ex)
 {
-    exchange_let_go(ex);
-    exchange_finish(ex);
+    fetch_let_go(ex);
+    fetch_finish(ex);
 }
 
 /* Those who wait for it go on doing so while the backend thinks, and do not ask it as well. */
-void exchange_watch_lease(struct exchange *ex)
+void fetch_watch_lease(struct fetch *ex)
 {
     struct worker *w = ex->worker;
     const uint64_t look_ms = w->mono_ms + LEASE_LOOK_MS;
@@ -196,10 +196,10 @@ void exchange_watch_lease(struct exchange *ex)
 
 /* A change that the backend has been told of ends what is stored for its route, whether its client
  * hears of it or not. Elsewhere a request may be long work that nobody wants any more. */
-static bool is_awaited_change(struct exchange *ex)
+static bool is_awaited_change(struct fetch *ex)
 {
     struct worker *w = ex->worker;
-    if (ex->state != EXCHANGE_HEAD || !ex->request_done || ex->head.is_safe || !ex->req.route ||
+    if (ex->state != FETCH_HEAD || !ex->request_done || ex->head.is_safe || !ex->req.route ||
         !ex->req.route->cache || w->n_changes >= CHANGES_MAX)
         return false;
     ex->change = true;
@@ -208,52 +208,52 @@ static bool is_awaited_change(struct exchange *ex)
 }
 
 /* Others may wait for what this one fetches, and it may soon be stored. */
-static bool is_wanted_without_client(struct exchange *ex)
+static bool is_wanted_without_client(struct fetch *ex)
 {
-    return cache_store_outlives_client(ex) || (ex->fetch && ex->permit.word) ||
+    return cache_store_outlives_client(ex) || (ex->for_store && ex->permit.word) ||
            fetch_lock_is_awaited(ex->worker->shared->fetch_locks, &ex->permit) || is_awaited_change(ex);
 }
 
-void exchange_client_gone(struct exchange *ex)
+void fetch_client_left(struct fetch *ex)
 {
     struct worker *w = ex->worker;
-    exchange_let_go(ex);
+    fetch_let_go(ex);
     const bool wanted = is_wanted_without_client(ex);
-    if (!wanted || ex->state == EXCHANGE_COLLAPSED || ex->state == EXCHANGE_WAITING) {
-        exchange_finish(ex);
+    if (!wanted || ex->state == FETCH_COLLAPSED || ex->state == FETCH_WAITING) {
+        fetch_finish(ex);
         return;
     }
     ex->alone_ms = w->mono_ms + (ex->length_unknown ? ALONE_MS : ALONE_LONG_MS);
     timer_set(w, &ex->timer, ex->alone_ms);
-    if (ex->state != EXCHANGE_BODY)
-        exchange_watch_lease(ex);
+    if (ex->state != FETCH_BODY)
+        fetch_watch_lease(ex);
     if (ex->up && ex->up->paused) {
         ex->up->paused = false;
         ev_io_start(w->loop, &ex->up->read);
     }
 }
 
-void exchange_timeout(struct exchange *ex)
+void fetch_timeout(struct fetch *ex)
 {
     struct worker *w = ex->worker;
-    if (ex->state == EXCHANGE_COLLAPSED) {
+    if (ex->state == FETCH_COLLAPSED) {
         collapse_timeout(ex);
         return;
     }
-    if (ex->state == EXCHANGE_WAITING) {
-        exchange_fail(ex, ex->last_problem);
+    if (ex->state == FETCH_WAITING) {
+        fetch_fail(ex, ex->last_problem);
         return;
     }
     if (ex->alone_ms && w->mono_ms >= ex->alone_ms) {
         if (!fetch_lock_is_awaited(w->shared->fetch_locks, &ex->permit)) {
-            exchange_finish(ex);
+            fetch_finish(ex);
             return;
         }
         ex->alone_ms = w->mono_ms + ALONE_MS; /* the backend's own time bounds it */
     }
-    if (ex->state != EXCHANGE_BODY && ex->permit.word) {
-        exchange_renew(ex);
-        exchange_watch_lease(ex);
+    if (ex->state != FETCH_BODY && ex->permit.word) {
+        fetch_renew(ex);
+        fetch_watch_lease(ex);
         return;
     }
     if (ex->alone_ms)
@@ -264,7 +264,7 @@ void exchange_timeout(struct exchange *ex)
         cache_store_land(ex, FETCH_LOCK_FAILED);
 }
 
-void exchange_name_identity(struct exchange *ex)
+void fetch_name_identity(struct fetch *ex)
 {
     stats_add(ex->worker->stats, STATS_IDENTITY_BYPASS, 1);
     identity_describe(&ex->req, ex->identity);
@@ -273,7 +273,7 @@ void exchange_name_identity(struct exchange *ex)
     ex->fwd = FWD_BYPASS;
 }
 
-void exchange_measure(struct exchange *ex)
+void fetch_measure(struct fetch *ex)
 {
     struct worker *w = ex->worker;
     if (!ex->req.started_ns)
@@ -283,7 +283,7 @@ void exchange_measure(struct exchange *ex)
 }
 
 /* For the line of the request: who was asked, and how long it took to answer, or to fail. */
-void exchange_note_server(const struct exchange *ex)
+void fetch_note_server(const struct fetch *ex)
 {
     struct client *c = ex->req.client;
     if (!c)
@@ -292,16 +292,16 @@ void exchange_note_server(const struct exchange *ex)
     c->note.upstream_ns = ex->sent_ns ? clock_mono_ns() - ex->sent_ns : 0;
 }
 
-void exchange_client_done(struct exchange *ex)
+void fetch_client_done(struct fetch *ex)
 {
     struct client *c = ex->req.client;
     if (!c)
         return;
-    exchange_measure(ex);
+    fetch_measure(ex);
     access_exchange(ex);
     if (!ex->request_done)
         c->keep_alive = false; /* answered early: the rest of the body leads nowhere */
-    exchange_let_go(ex);
+    fetch_let_go(ex);
     client_answered(c);
 }
 
@@ -320,28 +320,28 @@ static bool is_purged(const struct request *r, const struct stored_copy *copy)
            cache_record_state(page, rec, rec->fetch_seq) == INVAL_HARD;
 }
 
-bool exchange_may_give_stale(const struct request *r, const struct stored_copy *copy)
+bool fetch_may_give_stale(const struct request *r, const struct stored_copy *copy)
 {
     return !is_purged(r, copy) &&
            policy_stale_if_error(&r->policy, copy->view.record, r->worker->real_ms);
 }
 
-bool exchange_has_stale(const struct exchange *ex)
+bool fetch_has_stale(const struct fetch *ex)
 {
-    return ex->stale && exchange_may_give_stale(&ex->req, ex->stale);
+    return ex->stale && fetch_may_give_stale(&ex->req, ex->stale);
 }
 
 /* The stored response, although it is stale: detail says why. False: there is none to give. */
-bool exchange_answer_stale(struct exchange *ex)
+bool fetch_answer_stale(struct fetch *ex)
 {
     struct client *c = ex->req.client;
-    if (!exchange_has_stale(ex))
+    if (!fetch_has_stale(ex))
         return false;
     error_backoff_note(ex);
     stats_add(ex->worker->stats, STATS_CACHE_STALE, 1);
     if (c) {
         struct request r = ex->req;
-        exchange_let_go(ex);
+        fetch_let_go(ex);
         char status[64] = "fwd=stale; detail=stale-if-error";
         ex->status = ex->stale->view.record->status;
         if (ex->answered)
@@ -352,7 +352,7 @@ bool exchange_answer_stale(struct exchange *ex)
     return true;
 }
 
-void exchange_fail(struct exchange *ex, enum problem problem)
+void fetch_fail(struct fetch *ex, enum problem problem)
 {
     struct worker *w = ex->worker;
     struct client *c = ex->req.client;
@@ -361,19 +361,19 @@ void exchange_fail(struct exchange *ex, enum problem problem)
     ex->last_problem = (uint8_t)problem;
     budget_failed(ex);
     if (!ex->answered)
-        exchange_note_server(ex);
-    if (!exchange_answer_stale(ex) && c) {
+        fetch_note_server(ex);
+    if (!fetch_answer_stale(ex) && c) {
         c->note.cache = ex->req.cacheable ? "miss" : NULL;
         const char *extra = problem == PROBLEM_UNAVAILABLE ? "Retry-After: 1\r\n" : "";
-        exchange_let_go(ex);
+        fetch_let_go(ex);
         response_problem(&ex->req, c, problem, extra, "", ex->request_done || ex->body.whole);
     }
-    exchange_finish(ex);
+    fetch_finish(ex);
 }
 
 /* ---- to the backend ---- */
 
-void exchange_renew(struct exchange *ex)
+void fetch_renew(struct fetch *ex)
 {
     struct worker *w = ex->worker;
     if (!ex->permit.word || w->mono_ms < ex->renewed_ms + RENEW_MS)
@@ -382,36 +382,36 @@ void exchange_renew(struct exchange *ex)
     fetch_lock_renew(w->shared->fetch_locks, &ex->permit, w->mono_ms);
 }
 
-void exchange_start(struct exchange *ex)
+void fetch_start(struct fetch *ex)
 {
     if (!request_body_waits(ex))
-        exchange_ask(ex);
+        fetch_ask(ex);
 }
 
-void exchange_ask(struct exchange *ex)
+void fetch_ask(struct fetch *ex)
 {
-    exchange_move(ex, EXCHANGE_CONNECT);
+    fetch_move(ex, FETCH_CONNECT);
     budget_begin(ex);
     retry_begin(ex);
 }
 
-void exchange_send(struct exchange *ex)
+void fetch_send(struct fetch *ex)
 {
     struct worker *w = ex->worker;
     struct upstream *u = ex->up;
     const size_t len = response_request_head(
         w, &(struct response_request){.request = &ex->req,
                                       .conditions = ex->conditional ? ex->stale : NULL,
-                                      .fetch = ex->fetch});
-    exchange_move(ex, EXCHANGE_HEAD);
+                                      .for_store = ex->for_store});
+    fetch_move(ex, FETCH_HEAD);
     if (!len) {
-        exchange_fail(ex, PROBLEM_HEAD_TOO_LARGE);
+        fetch_fail(ex, PROBLEM_HEAD_TOO_LARGE);
         return;
     }
     ex->fetch_seq = inval_seq(w->shared->inval);
     ex->sent_real_ms = w->real_ms;
     ex->sent_ns = clock_mono_ns();
-    u->chunk_request = !ex->fetch && ex->req.head->framing == H1_CHUNKED;
+    u->chunk_request = !ex->for_store && ex->req.head->framing == H1_CHUNKED;
     u->keep_alive = u->event_stream = false;
     u->scanned = 0;
     if (ex->upstream !=

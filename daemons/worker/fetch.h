@@ -9,11 +9,11 @@
  *   waiting.c   it waits while a backend restarts
  *   request_body.c  what its request brings behind the head
  *
- * The worker owns it. exchange_finish() lets go of everything; the memory goes at the end of the
+ * The worker owns it. fetch_finish() lets go of everything; the memory goes at the end of the
  * iteration.
  */
-#ifndef POLDER_WORKER_EXCHANGE_H
-#define POLDER_WORKER_EXCHANGE_H
+#ifndef POLDER_WORKER_FETCH_H
+#define POLDER_WORKER_FETCH_H
 #include "daemons/http/h1.h"
 #include "daemons/worker/identity.h"
 #include "daemons/worker/request.h"
@@ -38,25 +38,25 @@ struct upstream;
 struct upstream_error;
 struct worker;
 
-enum exchange_state {
-    EXCHANGE_NEW,
-    EXCHANGE_COLLAPSED,    /* somebody else fetches */
-    EXCHANGE_BUFFERING, /* the request's body is waited for (request_body.c) */
-    EXCHANGE_CONNECT,   /* waiting for the connection */
-    EXCHANGE_WAITING,   /* the backend refuses connections: it may be restarting (waiting.c) */
-    EXCHANGE_HEAD,      /* request (head) sent, waiting for the final response head */
-    EXCHANGE_BODY,      /* relaying the response's body */
-    EXCHANGE_DONE,
-    EXCHANGE_STATES
+enum fetch_state {
+    FETCH_NEW,
+    FETCH_COLLAPSED,    /* somebody else fetches */
+    FETCH_BUFFERING, /* the request's body is waited for (request_body.c) */
+    FETCH_CONNECT,   /* waiting for the connection */
+    FETCH_WAITING,   /* the backend refuses connections: it may be restarting (waiting.c) */
+    FETCH_HEAD,      /* request (head) sent, waiting for the final response head */
+    FETCH_BODY,      /* relaying the response's body */
+    FETCH_DONE,
+    FETCH_STATES
 };
-enum exchange_body { BODY_NONE, BODY_LENGTH, BODY_CHUNKED, BODY_TO_CLOSE };
+enum fetch_body { BODY_NONE, BODY_LENGTH, BODY_CHUNKED, BODY_TO_CLOSE };
 
-struct exchange {
+struct fetch {
     struct request req; /* its pointers lead into bytes */
     struct worker *worker;
     struct upstream *up;
     const struct config_upstream *upstream;
-    struct exchange *next, **link; /* worker.waiters, or the graveyard (next) */
+    struct fetch *next, **link; /* worker.waiters, or the graveyard (next) */
     struct timer timer;            /* waiters; how long others wait for it, or it goes on alone */
     struct fetch_permit permit, waits_for;
     struct cache_key lock_key;
@@ -80,15 +80,15 @@ struct exchange {
     uint64_t body_sent;      /* response body bytes the client got */
     uint16_t status;         /* sent to the client; 0: none yet */
     uint16_t answered;       /* the backend's status; 0: none yet */
-    uint8_t state;           /* enum exchange_state; moved by exchange_move() alone */
+    uint8_t state;           /* enum fetch_state; moved by fetch_move() alone */
     uint8_t fwd;             /* enum fwd_reason, for Cache-Status */
-    uint8_t client_body;     /* enum exchange_body: how the client gets it */
+    uint8_t client_body;     /* enum fetch_body: how the client gets it */
     uint8_t rounds;          /* times waiters */
     uint8_t interims;        /* 1xx that the backend has sent */
     uint8_t coding;          /* enum coding: of the answer, made here */
     bool compressible;       /* the answer depends on Accept-Encoding */
     bool length_unknown;     /* of the response's body, before it ends */
-    bool fetch;          /* sent as a plain GET for the store: the client's conditions stay here */
+    bool for_store;          /* sent as a plain GET for the store: the client's conditions stay here */
     bool conditional;    /* sent with the stored validators */
     bool body_to_client; /* the client gets the body (not HEAD, not answered 304) */
     bool request_done;   /* the whole request has been handed to the backend connection */
@@ -99,7 +99,7 @@ struct exchange {
     bool background;            /* nobody waits for it */
     bool change;           /* nor for this: of worker.n_changes */
     bool counted;          /* among those under way at its upstream (ahead.c) */
-    bool failed;           /* exchange_fail() */
+    bool failed;           /* fetch_fail() */
     uint8_t last_problem;  /* enum problem: why no server could be reached, or why it failed */
     uint64_t fetch_ns;     /* until the response head was there */
 
@@ -110,57 +110,57 @@ struct exchange {
 };
 
 /* ---- exchange.c ---- */
-struct exchange *exchange_new(struct worker *w, const struct request *r); /* copies all */
-void exchange_move(struct exchange *ex, enum exchange_state to);
-void exchange_start(struct exchange *ex);
-void exchange_ask(struct exchange *ex); /* after BUFFERING */
-void exchange_client_gone(struct exchange *ex);
-void exchange_timeout(struct exchange *ex);
+struct fetch *fetch_new(struct worker *w, const struct request *r); /* copies all */
+void fetch_move(struct fetch *ex, enum fetch_state to);
+void fetch_start(struct fetch *ex);
+void fetch_ask(struct fetch *ex); /* after BUFFERING */
+void fetch_client_left(struct fetch *ex);
+void fetch_timeout(struct fetch *ex);
 /* The client is answered otherwise: the exchange lets go of it and of a half-sent request. */
-void exchange_drop_client(struct exchange *ex);
-void exchange_fail(struct exchange *ex, enum problem problem);
-void exchange_free(struct exchange *ex);
+void fetch_drop_client(struct fetch *ex);
+void fetch_fail(struct fetch *ex, enum problem problem);
+void fetch_free(struct fetch *ex);
 /* Has nothing more to do: lets go of client and connection; freed at the end of the iteration. */
-void exchange_finish(struct exchange *ex);
+void fetch_finish(struct fetch *ex);
 
-void exchange_send(struct exchange *ex);  /* the connection is there */
-void exchange_renew(struct exchange *ex); /* its lease, now and then */
+void fetch_send(struct fetch *ex);  /* the connection is there */
+void fetch_renew(struct fetch *ex); /* its lease, now and then */
 /* The client goes its way; its body reader must not write here any more. */
-struct client *exchange_let_go(struct exchange *ex);
+struct client *fetch_let_go(struct fetch *ex);
 /* The client has its whole answer. */
-void exchange_client_done(struct exchange *ex);
+void fetch_client_done(struct fetch *ex);
 /* May it be given, stale as it is, where the backend fails? */
-bool exchange_may_give_stale(const struct request *r, const struct stored_copy *copy);
+bool fetch_may_give_stale(const struct request *r, const struct stored_copy *copy);
 /* The stored response, although it is stale. False: there is none to give. */
-bool exchange_answer_stale(struct exchange *ex);
+bool fetch_answer_stale(struct fetch *ex);
 /* It passes by the store for who asks: Cache-Status says so, and by which fields. */
-void exchange_name_identity(struct exchange *ex);
-void exchange_measure(struct exchange *ex);
-void exchange_note_server(const struct exchange *ex);
+void fetch_name_identity(struct fetch *ex);
+void fetch_measure(struct fetch *ex);
+void fetch_note_server(const struct fetch *ex);
 
-bool exchange_has_stale(const struct exchange *ex);
-void exchange_watch_lease(struct exchange *ex);
+bool fetch_has_stale(const struct fetch *ex);
+void fetch_watch_lease(struct fetch *ex);
 
 /* ---- retry.c: which server it asks, and which one next ---- */
-void retry_begin(struct exchange *ex);
-void retry_again(struct exchange *ex); /* after WAITING */
+void retry_begin(struct fetch *ex);
+void retry_again(struct fetch *ex); /* after WAITING */
 /* Its server takes no connection; or the connection has failed under it, before the response was
  * whole. */
-void retry_unconnected(struct exchange *ex, const struct upstream_error *e);
-void retry_broken(struct exchange *ex, const struct upstream_error *e, bool timeout);
-void retry_answered(struct exchange *ex); /* a response head has come */
-void retry_end(struct exchange *ex);
+void retry_unconnected(struct fetch *ex, const struct upstream_error *e);
+void retry_broken(struct fetch *ex, const struct upstream_error *e, bool timeout);
+void retry_answered(struct fetch *ex); /* a response head has come */
+void retry_end(struct fetch *ex);
 
 /* ---- reply.c: what comes back ---- */
 /* Bytes of the response, which may be moved about; returns how many were used (part of a head is
  * left). */
-size_t reply_receive(struct exchange *ex, char *at, size_t len);
-bool reply_eof(struct exchange *ex);    /* false: that is no proper end */
-void reply_resume(struct exchange *ex); /* the client takes more again */
+size_t reply_receive(struct fetch *ex, char *at, size_t len);
+bool reply_eof(struct fetch *ex);    /* false: that is no proper end */
+void reply_resume(struct fetch *ex); /* the client takes more again */
 
 /* ---- waiting.c: requests wait while a backend restarts ---- */
-bool retry_queue_enter(struct exchange *ex); /* false: it may not wait, or not any longer */
-void retry_queue_leave(struct exchange *ex);
+bool retry_queue_enter(struct fetch *ex); /* false: it may not wait, or not any longer */
+void retry_queue_leave(struct fetch *ex);
 void retry_queue_wake(struct worker *w, const struct config_upstream *upstream);
 void retry_queue_init(struct worker *w);
 
