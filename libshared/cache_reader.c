@@ -54,7 +54,7 @@ static void guard_handler(int signal_number, siginfo_t *info, void *context)
     _exit(128 + signal_number);
 }
 
-void cache_guard_install(struct shared *shared, uint32_t slot)
+void map_fault_install(struct shared *shared, uint32_t slot)
 {
     struct sigaction action = {.sa_sigaction = guard_handler, .sa_flags = SA_SIGINFO | SA_NODEFER};
     sigemptyset(&action.sa_mask);
@@ -66,17 +66,17 @@ void cache_guard_install(struct shared *shared, uint32_t slot)
     sigaction(SIGBUS, &action, &guard.before[1]);
 }
 
-void cache_guard_blame(uint64_t epoch)
+void map_fault_blame(uint64_t epoch)
 {
     guard.poison = cache_poison_of(epoch);
 }
 
-void cache_guard_enter(void)
+void map_fault_enter(void)
 {
     guard.inside++;
 }
 
-void cache_guard_leave(void)
+void map_fault_leave(void)
 {
     guard.inside--;
 }
@@ -125,8 +125,8 @@ static int reader_env_open(struct cache_reader *r, uint64_t epoch)
     int rc = cache_directory(r->state_dir, epoch, path, sizeof path);
     if (rc < 0)
         return rc;
-    cache_guard_blame(epoch);
-    cache_guard_enter();
+    map_fault_blame(epoch);
+    map_fault_enter();
     if ((rc = mdb_env_create(&r->env)) != 0)
         goto out;
     if ((rc = mdb_env_set_maxdbs(r->env, CACHE_DBS)) != 0 ||
@@ -144,7 +144,7 @@ static int reader_env_open(struct cache_reader *r, uint64_t epoch)
         mdb_txn_reset(r->txn);
     r->epoch = epoch;
 out:
-    cache_guard_leave();
+    map_fault_leave();
     if (rc != 0)
         reader_env_close(r);
     return rc == 0 ? 0 : -EIO;
@@ -225,14 +225,14 @@ static bool reader_begin(struct cache_reader *r)
         return false;
     if (r->in_txn)
         return true;
-    cache_guard_enter();
+    map_fault_enter();
     const int rc = mdb_txn_renew(r->txn);
     if (rc == 0) {
         r->in_txn = true;
         r->txn_id = mdb_txn_id(r->txn);
         return true;
     }
-    cache_guard_leave();
+    map_fault_leave();
     /* MDB_MAP_RESIZED: the keeper has grown the store. Opened anew in the next iteration. */
     r->again_ms = rc == MDB_MAP_RESIZED ? 0 : clock_mono_ms() + RETRY_MS;
     reader_env_close(r);
@@ -245,7 +245,7 @@ void cache_reader_release(struct cache_reader *reader)
         return;
     mdb_txn_reset(reader->txn);
     reader->in_txn = false;
-    cache_guard_leave();
+    map_fault_leave();
 }
 
 /* Back to what it was before a lookup that found nothing. */

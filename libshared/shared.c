@@ -4,7 +4,7 @@
 #include "polder/cache.h"
 #include "polder/conditions.h"
 #include "polder/config.h"
-#include "polder/guard.h"
+#include "polder/leak_guard.h"
 #include "polder/fetch_lock.h"
 #include "polder/inval.h"
 #include "polder/limit.h"

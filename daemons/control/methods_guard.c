@@ -2,7 +2,7 @@
 /*
  * methods_guard: cache.guard, and what follows when the leak guard has quarantined a route.
  *
- * The quarantine is the worker's word in the page (polder/guard.h) and holds without control. Here
+ * The quarantine is the worker's word in the page (polder/leak_guard.h) and holds without control. Here
  * it is said in the log, once a start; what is stored of the route is invalidated, so that the
  * keeper deletes it and those who wait for a change of it are told; and it ends here.
  */
@@ -10,7 +10,7 @@
 #include "polder/clock.h"
 #include "polder/conditions.h"
 #include "polder/config.h"
-#include "polder/guard.h"
+#include "polder/leak_guard.h"
 #include "polder/inval.h"
 #include "polder/log.h"
 

@@ -41,7 +41,7 @@ const struct config_limit *limit_named(struct control *c, const struct rpc_call 
     return NULL;
 }
 
-static struct runtime_trial *trial_of(const struct control *c, const struct config_limit *l)
+static struct pending_change *trial_of(const struct control *c, const struct config_limit *l)
 {
     return &c->shared->region[c->region]->runtime.trial[l->index];
 }
@@ -371,7 +371,7 @@ static bool trial_asked(struct control *c, const struct rpc_call *call, bool per
 static void trial_note(const struct control *c, const struct config_limit *l, uint64_t ms,
                        const struct runtime_limit *before)
 {
-    struct runtime_trial *t = trial_of(c, l);
+    struct pending_change *t = trial_of(c, l);
     if (ms && !atomic_load(&t->until_ms))
         t->before = *before;
     atomic_store(&t->until_ms, ms ? clock_mono_ms() + ms : 0);
@@ -382,7 +382,7 @@ void limit_trials_end(struct control *c)
     const uint64_t now_ms = clock_mono_ms();
     for (uint32_t i = 0; i < c->config->n_limits; i++) {
         const struct config_limit *l = &c->config->limits[i];
-        struct runtime_trial *t = trial_of(c, l);
+        struct pending_change *t = trial_of(c, l);
         const uint64_t until_ms = atomic_load(&t->until_ms);
         if (!until_ms || now_ms < until_ms)
             continue;

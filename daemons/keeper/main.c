@@ -67,8 +67,8 @@ int keeper_run(const struct process *process)
         log_error("keeper: cannot start: %s", strerror(errno));
         return 1;
     }
-    cache_guard_install(k->shared, process->slot);
-    cache_guard_enter();
+    map_fault_install(k->shared, process->slot);
+    map_fault_enter();
     /* Before it opens the store, whose bytes it must not believe. */
     sandbox_enter_or_warn(SANDBOX_KEEPER, process->region->config->sandbox);
     keeper_time(k);

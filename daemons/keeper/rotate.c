@@ -206,7 +206,7 @@ static void publish(struct keeper *k)
     struct cache_shared *shared = k->shared->cache;
     if (atomic_load(&shared->epoch_floor) < k->store.epoch)
         atomic_store(&shared->epoch_floor, k->store.epoch);
-    cache_guard_blame(k->store.epoch);
+    map_fault_blame(k->store.epoch);
     atomic_store(&shared->suspect, 0);
     atomic_store(&shared->damaged_epoch, 0);
     atomic_store_explicit(&shared->epoch, k->store.epoch, memory_order_release);
@@ -224,7 +224,7 @@ static void withdraw(struct keeper *k)
     watch_end(k);
     intake_forget(k);
     store_close(&k->store, false);
-    cache_guard_blame(0);
+    map_fault_blame(0);
 }
 
 static void unpublish(struct keeper *k, uint64_t retry_after_ms)

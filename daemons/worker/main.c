@@ -105,7 +105,7 @@ int worker_run(const struct process *process)
     char title[32];
     snprintf(title, sizeof title, "worker %u", process->index);
     process_start(process, title);
-    cache_guard_install(process->shared, process->slot);
+    map_fault_install(process->shared, process->slot);
     struct worker *w = worker_new(process);
     if (!w || !loop_open(w) || !budget_open(w)) {
         log_error("worker: cannot start: %s", strerror(errno ? errno : ENOMEM));

@@ -16,7 +16,7 @@
 #include "daemons/worker/identity.h"
 #include "daemons/worker/store.h"
 #include "daemons/worker/worker.h"
-#include "polder/guard.h"
+#include "polder/leak_guard.h"
 #include "polder/inval.h"
 #include "polder/stats.h"
 

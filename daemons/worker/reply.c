@@ -9,7 +9,7 @@
 #include "daemons/http/h1_cache.h"
 #include "daemons/worker/client.h"
 #include "daemons/worker/compress.h"
-#include "daemons/worker/guard.h"
+#include "daemons/worker/leak_guard.h"
 #include "daemons/worker/hints.h"
 #include "daemons/worker/hit.h"
 #include "daemons/worker/invalidate.h"

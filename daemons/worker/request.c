@@ -8,7 +8,7 @@
 #include "daemons/worker/client.h"
 #include "daemons/worker/compress.h"
 #include "daemons/worker/fetch.h"
-#include "daemons/worker/guard.h"
+#include "daemons/worker/leak_guard.h"
 #include "daemons/worker/handover.h"
 #include "daemons/worker/hints.h"
 #include "daemons/worker/hit.h"

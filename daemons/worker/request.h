@@ -15,7 +15,7 @@
 #include "polder/clientip.h"
 #include "polder/config.h"
 #include "polder/field.h"
-#include "polder/guard.h"
+#include "polder/leak_guard.h"
 #include "polder/policy.h"
 #include "polder/problem.h"
 

@@ -9,7 +9,7 @@
 #include "daemons/worker/store.h"
 #include "daemons/http/h1_cache.h"
 #include "daemons/worker/fetch.h"
-#include "daemons/worker/guard.h"
+#include "daemons/worker/leak_guard.h"
 #include "daemons/worker/hit.h"
 #include "daemons/worker/identity.h"
 #include "daemons/worker/invalidate.h"

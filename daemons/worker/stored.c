@@ -13,7 +13,7 @@
 #include "daemons/worker/compress_stored.h"
 #include "daemons/worker/store.h"
 #include "daemons/worker/worker.h"
-#include "polder/guard.h"
+#include "polder/leak_guard.h"
 #include "polder/inval.h"
 #include "polder/stats.h"
 #include "polder/access_bits.h"

@@ -48,7 +48,7 @@
 #include "polder/access_log.h"
 #include "polder/config.h"
 #include "polder/field.h"
-#include "polder/guard.h"
+#include "polder/leak_guard.h"
 #include "polder/limit.h"
 #include "polder/limit_top.h"
 #include "polder/limit_try.h"

@@ -187,9 +187,9 @@ struct cache_reader;
 /* A damaged map may end in SIGSEGV or SIGBUS. While a reader has a transaction open, these set the
  * process slot's `poison` and end the process; elsewhere they do what they did before. Once a
  * process, after the fork. */
-void cache_guard_install(struct shared *shared, uint32_t slot);
+void map_fault_install(struct shared *shared, uint32_t slot);
 /* From now on it is the map of that epoch that is blamed; 0: of one that has no name yet. */
-void cache_guard_blame(uint64_t epoch);
+void map_fault_blame(uint64_t epoch);
 /* What `poison` then says: not 0, and of another store something else. */
 #define CACHE_POISON_UNNAMED 1u
 static inline uint32_t cache_poison_of(uint64_t epoch)
@@ -197,8 +197,8 @@ static inline uint32_t cache_poison_of(uint64_t epoch)
     return (uint32_t)(epoch << 1) | CACHE_POISON_UNNAMED;
 }
 /* Keeper: from now on the map is blamed; and not any more. They nest. */
-void cache_guard_enter(void);
-void cache_guard_leave(void);
+void map_fault_enter(void);
+void map_fault_leave(void);
 
 /* Worker: opens lazily; -EAGAIN while the keeper has no store open. */
 int cache_reader_open(struct shared *shared, const char *state_dir, struct cache_reader **out);

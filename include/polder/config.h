@@ -127,7 +127,7 @@ struct config_cache {
     const char *const *identity_headers; /* beside the known ones; lower case, may end in '*' */
     uint32_t n_identity_headers;
     double leak_guard;               /* share of hits, 0..1; 0: off */
-    const char *const *guard_fields; /* further ones, lower case, as in polder/guard.h */
+    const char *const *guard_fields; /* further ones, lower case, as in polder/leak_guard.h */
     uint32_t n_guard_fields;
 };
 

@@ -65,7 +65,7 @@ struct runtime_values {
 
 /* A limit's new values are on trial: unless confirmed, `before` comes back. Written and read by
  * control alone; here, so that it outlives it. `before` is complete when until_ms is not 0. */
-struct runtime_trial {
+struct pending_change {
     _Atomic uint64_t until_ms; /* mono ms; 0: no trial */
     struct runtime_limit before;
 };
@@ -73,7 +73,7 @@ struct runtime_trial {
 struct runtime_page {
     _Alignas(64) _Atomic uint64_t generation; /* generation & 1 selects the active copy */
     _Alignas(64) struct runtime_values copy[2];
-    struct runtime_trial trial[RUNTIME_LIMITS_MAX]; /* by config_limit.index */
+    struct pending_change trial[RUNTIME_LIMITS_MAX]; /* by config_limit.index */
     /* By config_limit.index: one is running, one is what a trial goes back to, and one is free to
      * be written. Not a part of the values: few limits have a list, and who copies values would
      * copy 400 KiB. */

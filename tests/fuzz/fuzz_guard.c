@@ -6,7 +6,7 @@
  * Byte 0: bit 0: cookie:sid is in the partition; bit 1: Authorization is; bits 2 and 3 choose what
  * is left out. The rest are header lines.
  */
-#include "daemons/worker/guard_fields.c"
+#include "daemons/worker/leak_guard_fields.c"
 
 #include <stdio.h>
 #include <stdlib.h>

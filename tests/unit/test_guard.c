@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The leak guard without a loop: what answers prove, which fields say who asks, the page of routes.
  */
-#include "polder/guard.h"
+#include "polder/leak_guard.h"
 #include "polder/inval.h"
 
 #include <setjmp.h>
@@ -25,23 +25,23 @@ static struct guard_print print_of(uint64_t shape, uint64_t content)
         .shape = shape, .content = shape * 1000003 + content, .usable = true};
 }
 
-static struct guard_trial tried_with(answer_fn answer, uint32_t n_fields, uint32_t pairs,
+static struct guard_experiment tried_with(answer_fn answer, uint32_t n_fields, uint32_t pairs,
                                      unsigned *asked)
 {
-    struct guard_trial t;
+    struct guard_experiment t;
     unsigned n = 0;
-    guard_trial_start(&t, n_fields, pairs);
+    guard_experiment_start(&t, n_fields, pairs);
     while (t.verdict == GUARD_OPEN) {
-        const struct guard_print p = answer(n++, guard_trial_omits(&t));
+        const struct guard_print p = answer(n++, guard_experiment_omits(&t));
         assert_in_range(n, 1, 2 * GUARD_PAIRS_MAX + 2 * GUARD_FIELDS_MAX);
-        guard_trial_hear(&t, &p);
+        guard_experiment_hear(&t, &p);
     }
     if (asked)
         *asked = n;
     return t;
 }
 
-static struct guard_trial tried(answer_fn answer, uint32_t n_fields, unsigned *asked)
+static struct guard_experiment tried(answer_fn answer, uint32_t n_fields, unsigned *asked)
 {
     return tried_with(answer, n_fields, GUARD_PAIRS, asked);
 }
@@ -127,7 +127,7 @@ static void the_field_that_matters_is_named(void **state)
 {
     (void)state;
     unsigned asked;
-    struct guard_trial t = tried(by_field_1, 4, &asked);
+    struct guard_experiment t = tried(by_field_1, 4, &asked);
     assert_int_equal(t.verdict, GUARD_DIFFERS);
     assert_int_equal(t.named, 2);
     assert_int_equal(asked, 2 * GUARD_PAIRS + 2 * 4);
@@ -145,7 +145,7 @@ static void the_field_that_matters_is_named(void **state)
 static void content_of_one_kind_alone_may_change(void **state)
 {
     (void)state;
-    struct guard_trial t = tried(a_counter_for_the_known, 2, NULL);
+    struct guard_experiment t = tried(a_counter_for_the_known, 2, NULL);
     assert_int_equal(t.verdict, GUARD_DIFFERS);
     t = tried(a_counter_for_strangers, 2, NULL);
     assert_int_equal(t.verdict, GUARD_DIFFERS);
@@ -184,7 +184,7 @@ static void a_failure_ends_the_trial(void **state)
     for (fails_at = 0; fails_at < 2 * GUARD_PAIRS; fails_at++)
         assert_int_equal(tried(fails_once, 2, NULL).verdict, GUARD_FAILED);
     for (; fails_at < 2 * GUARD_PAIRS + 4; fails_at++) { /* what is proven stays proven */
-        struct guard_trial t = tried(fails_once, 2, NULL);
+        struct guard_experiment t = tried(fails_once, 2, NULL);
         assert_int_equal(t.verdict, GUARD_DIFFERS);
         assert_true(t.named & 2);
     }
@@ -193,33 +193,33 @@ static void a_failure_ends_the_trial(void **state)
 static void what_is_proven_is_known_before_it_is_named(void **state)
 {
     (void)state;
-    struct guard_trial t;
-    guard_trial_start(&t, 2, GUARD_PAIRS);
+    struct guard_experiment t;
+    guard_experiment_start(&t, 2, GUARD_PAIRS);
     for (unsigned n = 0; n < 2 * GUARD_PAIRS; n++) {
-        assert_false(guard_trial_is_proven(&t));
-        const struct guard_print p = by_field_1(n, guard_trial_omits(&t));
-        guard_trial_hear(&t, &p);
+        assert_false(guard_experiment_is_proven(&t));
+        const struct guard_print p = by_field_1(n, guard_experiment_omits(&t));
+        guard_experiment_hear(&t, &p);
     }
     assert_int_equal(t.verdict, GUARD_OPEN);
-    assert_true(guard_trial_is_proven(&t));
+    assert_true(guard_experiment_is_proven(&t));
 }
 
 static void strangers_that_are_always_refused_prove_it_too(void **state)
 {
     (void)state;
-    struct guard_trial t;
+    struct guard_experiment t;
     struct guard_print no = print_of(401, 1), yes = print_of(200, 1);
     no.refused = true;
-    guard_trial_start(&t, 0, GUARD_PAIRS);
+    guard_experiment_start(&t, 0, GUARD_PAIRS);
     for (int i = 0; i < 3; i++) {
         assert_int_equal(t.verdict, GUARD_OPEN);
-        assert_int_equal(guard_trial_omits(&t), 0);
-        guard_trial_hear(&t, &no);
+        assert_int_equal(guard_experiment_omits(&t), 0);
+        guard_experiment_hear(&t, &no);
     }
     assert_int_equal(t.verdict, GUARD_DIFFERS);
-    guard_trial_start(&t, 0, GUARD_PAIRS);
-    guard_trial_hear(&t, &no);
-    guard_trial_hear(&t, &yes);
+    guard_experiment_start(&t, 0, GUARD_PAIRS);
+    guard_experiment_hear(&t, &no);
+    guard_experiment_hear(&t, &yes);
     assert_int_equal(t.verdict, GUARD_SAME);
 }
 
@@ -281,12 +281,12 @@ static void what_has_a_digit_is_masked(void **state)
 static void a_counter_does_not_hide_a_name(void **state)
 {
     (void)state;
-    struct guard_trial t;
+    struct guard_experiment t;
     unsigned n = 0;
-    guard_trial_start(&t, 3, GUARD_PAIRS);
+    guard_experiment_start(&t, 3, GUARD_PAIRS);
     while (t.verdict == GUARD_OPEN) {
-        const struct guard_print p = a_counter_and_a_name(n++, guard_trial_omits(&t));
-        guard_trial_hear(&t, &p);
+        const struct guard_print p = a_counter_and_a_name(n++, guard_experiment_omits(&t));
+        guard_experiment_hear(&t, &p);
     }
     assert_int_equal(t.verdict, GUARD_DIFFERS);
     assert_int_equal(t.named, 2);

@@ -523,7 +523,7 @@ static int look_in_a_child(struct rig *r, unsigned n)
         char url[32];
         const int fd = open(r->log, O_WRONLY | O_APPEND);
         dup2(fd, STDERR_FILENO);
-        cache_guard_install(&r->sh, PROC_SLOT_WORKER0 + 3);
+        map_fault_install(&r->sh, PROC_SLOT_WORKER0 + 3);
         for (unsigned i = 0; i < n; i++) {
             snprintf(url, sizeof url, "h/%u", i);
             rig_look(r, url);
@@ -574,7 +574,7 @@ static void other_faults_are_not_blamed_on_the_store(void **state)
         const int fd = open(r.log, O_WRONLY | O_APPEND);
         dup2(fd, STDERR_FILENO);
         signal(SIGSEGV, SIG_DFL); /* not the test library's */
-        cache_guard_install(&r.sh, PROC_SLOT_WORKER0 + 3);
+        map_fault_install(&r.sh, PROC_SLOT_WORKER0 + 3);
         rig_look(&r, "h/1");
         raise(SIGSEGV);
         raise(SIGSEGV);

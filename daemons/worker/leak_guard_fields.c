@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* guard_fields: see guard_fields.h. */
-#include "daemons/worker/guard_fields.h"
+#include "daemons/worker/leak_guard_fields.h"
 #include "daemons/http/h1.h"
 #include "daemons/http/h1_cache.h"
-#include "daemons/worker/guard.h"
+#include "daemons/worker/leak_guard.h"
 #include "daemons/worker/request.h"
 #include "daemons/worker/worker.h"
 #include "polder/cache.h"

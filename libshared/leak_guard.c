@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* guard: which fields say who asks, and the page of routes; see guard.h. */
-#include "polder/guard.h"
+#include "polder/leak_guard.h"
 #include "polder/inval.h"
 
 #include <stdio.h>

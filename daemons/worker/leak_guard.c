@@ -5,24 +5,24 @@
  * A route's first hits are looked at sooner, later ones in the share that the configuration says.
  * One whose fields (guard_fields.h) are others than those of the request that fetched the copy
  * becomes a check: its head is copied, and when the client has its answer, the backend is asked in
- * turn with all of these fields and without them, until the trial (libshared/guard_trial.c) knows.
+ * turn with all of these fields and without them, until the trial (libshared/guard_experiment.c) knows.
  * All requests of a check go to one server, so that servers that disagree prove nothing.
  *
  * What comes is hashed and thrown away. One check a route at a time over all workers, a few a
  * worker; nothing of it is shared but the claim, which ends by itself if the worker dies. When the
  * difference is proven, the route is closed at once; what it depends on is found out afterwards.
  */
-#include "daemons/worker/guard.h"
+#include "daemons/worker/leak_guard.h"
 #include "daemons/http/h1.h"
 #include "daemons/http/h1_cache.h"
 #include "daemons/worker/fetch.h"
-#include "daemons/worker/guard_fields.h"
+#include "daemons/worker/leak_guard_fields.h"
 #include "daemons/worker/request.h"
 #include "daemons/worker/timer.h"
 #include "daemons/worker/upstream.h"
 #include "daemons/worker/worker.h"
 #include "polder/field.h"
-#include "polder/guard.h"
+#include "polder/leak_guard.h"
 #include "polder/inval.h"
 #include "polder/log.h"
 #include "polder/problem.h"
@@ -55,7 +55,7 @@ struct guard_check {
     uint32_t varies;  /* fields that all answers have named in Vary */
     uint64_t fetcher; /* identity of the copy */
     uint16_t stored;  /* its status */
-    struct guard_trial trial;
+    struct guard_experiment trial;
     struct guard_fields fields;
     struct guard_print print;
     XXH3_state_t *hash; /* of the answer that is coming */
@@ -162,7 +162,7 @@ void guard_begin(struct guard_check *k, bool answered)
         check_free(k);
         return;
     }
-    guard_trial_start(&k->trial, k->fields.n, guard_route_pairs(k->place));
+    guard_experiment_start(&k->trial, k->fields.n, guard_route_pairs(k->place));
     k->varies = k->trial.fields;
     k->link = &w->checks;
     k->next = w->checks;
@@ -260,7 +260,7 @@ static bool prepare(struct guard_check *k, struct request *r)
         return false;
     const struct request_again what = {.bytes = w->scratch,
                                        .len = guard_fields_write(&k->fields, &w->head,
-                                                                 guard_trial_omits(&k->trial),
+                                                                 guard_experiment_omits(&k->trial),
                                                                  w->scratch, sizeof w->scratch)};
     if (!what.len || !request_background(w, NULL, &what, r))
         return false;
@@ -321,7 +321,7 @@ static bool may_be_shared(const struct worker *w, const struct h1_head *head)
  * itself is told must be of the kind that is stored. */
 static bool is_inconclusive(const struct guard_check *k, uint16_t status)
 {
-    const bool as_client = k->fields.n && !guard_trial_omits(&k->trial);
+    const bool as_client = k->fields.n && !guard_experiment_omits(&k->trial);
     return status >= 500 || status == 429 || status == 408 || status == 304 ||
            (as_client && status != k->stored);
 }
@@ -375,7 +375,7 @@ void guard_heard(struct fetch *ex)
     k->print.usable &= k->whole;
     if (k->print.usable)
         k->print.content = XXH3_64bits_digest(k->hash), k->print.masked = guard_mask_end(&k->mask);
-    guard_trial_hear(&k->trial, &k->print);
+    guard_experiment_hear(&k->trial, &k->print);
     k->worker->guard_due = true; /* not here: somebody further up uses the worker's buffers */
 }
 
@@ -452,7 +452,7 @@ static void check_end(struct guard_check *k)
 /* As soon as it is proven that the content differs; by what, is found out later. */
 static void act_on_proof(struct guard_check *k)
 {
-    if (k->closed || !guard_trial_is_proven(&k->trial))
+    if (k->closed || !guard_experiment_is_proven(&k->trial))
         return;
     if (is_put_right(k, k->trial.fields))
         forget_copy(k);
@@ -463,10 +463,10 @@ static void act_on_proof(struct guard_check *k)
 /* One step of a check that waits for nothing. */
 static void step(struct guard_check *k)
 {
-    struct guard_trial *t = &k->trial;
+    struct guard_experiment *t = &k->trial;
     act_on_proof(k);
     if (t->verdict == GUARD_OPEN && (k->worker->draining || !ask(k)))
-        guard_trial_hear(t, &(struct guard_print){0});
+        guard_experiment_hear(t, &(struct guard_print){0});
     if (t->verdict == GUARD_OPEN)
         return;
     conclude(k);
@@ -494,7 +494,7 @@ void guard_stop(struct worker *w)
         if (k->ex)
             fetch_finish(k->ex);
         if (k->trial.verdict == GUARD_OPEN)
-            guard_trial_hear(&k->trial, &(struct guard_print){0});
+            guard_experiment_hear(&k->trial, &(struct guard_print){0});
         act_on_proof(k);
         conclude(k);
         check_end(k);

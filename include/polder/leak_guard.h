@@ -16,8 +16,8 @@
  *   page     which routes are quarantined, and what was seen: shared memory backed by
  *            state_dir/guard.page, so that a quarantine outlives every process
  */
-#ifndef POLDER_GUARD_H
-#define POLDER_GUARD_H
+#ifndef POLDER_LEAK_GUARD_H
+#define POLDER_LEAK_GUARD_H
 #include "polder/field.h"
 #include "polder/shm.h"
 
@@ -64,8 +64,8 @@ struct guard_level {
     bool with_met, without_met; /* one without has met `with`; one with has met `without` */
 };
 
-/* Plain data; start it, then in turn ask what guard_trial_omits() says and tell what came. */
-struct guard_trial {
+/* Plain data; start it, then in turn ask what guard_experiment_omits() says and tell what came. */
+struct guard_experiment {
     struct guard_level content, masked, shape;
     uint32_t fields; /* bit n: field n may be left out */
     uint32_t named;  /* GUARD_DIFFERS: those that change the content when they alone are missing;
@@ -84,7 +84,7 @@ struct guard_trial {
 /* n_fields: up to GUARD_FIELDS_MAX. 0: the request says nothing of who asks, and the copy was
  * fetched by one that did; it differs if the backend refuses such a request each time. pairs:
  * answers with and without that have to agree, 2..GUARD_PAIRS_MAX. */
-void guard_trial_start(struct guard_trial *t, uint32_t n_fields, uint32_t pairs);
+void guard_experiment_start(struct guard_experiment *t, uint32_t n_fields, uint32_t pairs);
 /* Masks a body as it comes: words of letters and digits that have a digit count as one mark each,
  * wherever the pieces end. *h starts with what the print covers beside the body. */
 struct guard_mask {
@@ -96,10 +96,10 @@ void guard_mask_add(struct guard_mask *m, const char *bytes, size_t len);
 uint64_t guard_mask_end(struct guard_mask *m);
 
 /* The fields to leave out of the next request; only while the verdict is GUARD_OPEN. */
-uint32_t guard_trial_omits(const struct guard_trial *t);
-void guard_trial_hear(struct guard_trial *t, const struct guard_print *print);
+uint32_t guard_experiment_omits(const struct guard_experiment *t);
+void guard_experiment_hear(struct guard_experiment *t, const struct guard_print *print);
 /* It differs; by which fields may still be open. */
-bool guard_trial_is_proven(const struct guard_trial *t);
+bool guard_experiment_is_proven(const struct guard_experiment *t);
 
 /* ---- page ---- */
 

@@ -17,7 +17,7 @@
  * A request without any of the fields cannot be compared like that. But if the backend refuses it
  * again and again, the copy, which answers it, gives away what is protected.
  */
-#include "polder/guard.h"
+#include "polder/leak_guard.h"
 
 #include <assert.h>
 #include <string.h>
@@ -25,7 +25,7 @@
 #define TURNS_A_FIELD 2
 #define REFUSALS      3 /* of a request that says nothing of who asks */
 
-void guard_trial_start(struct guard_trial *t, uint32_t n_fields, uint32_t pairs)
+void guard_experiment_start(struct guard_experiment *t, uint32_t n_fields, uint32_t pairs)
 {
     assert(n_fields <= GUARD_FIELDS_MAX && pairs >= 2 && pairs <= GUARD_PAIRS_MAX);
     memset(t, 0, sizeof *t);
@@ -38,17 +38,17 @@ static bool is_with(unsigned turn)
     return __builtin_popcount(turn) % 2 == 0;
 }
 
-static bool is_naming(const struct guard_trial *t)
+static bool is_naming(const struct guard_experiment *t)
 {
     return t->fields && t->asked >= 2 * t->pairs;
 }
 
-bool guard_trial_is_proven(const struct guard_trial *t)
+bool guard_experiment_is_proven(const struct guard_experiment *t)
 {
     return t->verdict == GUARD_DIFFERS || (t->verdict == GUARD_OPEN && is_naming(t));
 }
 
-uint32_t guard_trial_omits(const struct guard_trial *t)
+uint32_t guard_experiment_omits(const struct guard_experiment *t)
 {
     if (is_naming(t))
         return 1u << t->field;
@@ -84,14 +84,14 @@ static bool is_other(const struct guard_level *l, uint64_t print)
     return l->with_same && !l->with_met ? print != l->with : print == l->without;
 }
 
-static void conclude(struct guard_trial *t)
+static void conclude(struct guard_experiment *t)
 {
     if (!t->named)
         t->named = t->fields; /* each of them is enough, or only several together */
     t->verdict = GUARD_DIFFERS;
 }
 
-static void hear_compared(struct guard_trial *t, const struct guard_print *print)
+static void hear_compared(struct guard_experiment *t, const struct guard_print *print)
 {
     const bool with = is_with(t->asked++);
     note(&t->content, with, print->content);
@@ -107,7 +107,7 @@ static void hear_compared(struct guard_trial *t, const struct guard_print *print
         conclude(t);
 }
 
-static void hear_named(struct guard_trial *t, const struct guard_print *print)
+static void hear_named(struct guard_experiment *t, const struct guard_print *print)
 {
     if (tells_apart(&t->content))
         t->hits += is_other(&t->content, print->content);
@@ -126,7 +126,7 @@ static void hear_named(struct guard_trial *t, const struct guard_print *print)
 }
 
 /* The copy answers whoever asks; does the backend? */
-static void hear_bare(struct guard_trial *t, const struct guard_print *print)
+static void hear_bare(struct guard_experiment *t, const struct guard_print *print)
 {
     if (!print->refused)
         t->verdict = GUARD_SAME;
@@ -134,7 +134,7 @@ static void hear_bare(struct guard_trial *t, const struct guard_print *print)
         t->verdict = GUARD_DIFFERS;
 }
 
-void guard_trial_hear(struct guard_trial *t, const struct guard_print *print)
+void guard_experiment_hear(struct guard_experiment *t, const struct guard_print *print)
 {
     assert(t->verdict == GUARD_OPEN);
     const bool naming = is_naming(t);

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * guard_fields: what of a request says who asks, apart: fields of polder/guard.h, and each cookie
+ * guard_fields: what of a request says who asks, apart: fields of polder/leak_guard.h, and each cookie
  * by itself, so that a finding names what a partition could hold. Private to the guard.
  */
-#ifndef POLDER_GUARD_FIELDS_H
-#define POLDER_GUARD_FIELDS_H
-#include "polder/guard.h"
+#ifndef POLDER_WORKER_LEAK_GUARD_FIELDS_H
+#define POLDER_WORKER_LEAK_GUARD_FIELDS_H
+#include "polder/leak_guard.h"
 
 #include <stdbool.h>
 #include <stddef.h>
