@@ -287,14 +287,14 @@ static bool another_refuses(const struct charged *ch, size_t i)
 }
 
 /* A request that another limit refuses is charged to neither. */
-static void charge_tries(struct worker *w, const struct request *r, const struct charged *ch)
+static void charge_shadows(struct worker *w, const struct request *r, const struct charged *ch)
 {
     const struct config_route *route = r->route;
     size_t k = 0; /* of those that are charged, in the same order */
     for (uint32_t i = 0; i < route->n_limits; i++) {
         const bool charged = k < ch->n && ch->limit[k] == route->limits[i];
         if (!another_refuses(ch, charged ? k : ch->n))
-            tries_charge(w, r, route->limits[i], charged ? ch->charge[k].key : EXEMPT,
+            limit_shadow_charge(w, r, route->limits[i], charged ? ch->charge[k].key : EXEMPT,
                          !charged || ch->verdict[k].admitted);
         k += charged;
     }
@@ -359,8 +359,8 @@ void limits_charge(struct worker *w, const struct request *r, uint64_t *keys, bo
         if (!admitted)
             refuse(w, &ch, answer); /* its answer leaves again */
     }
-    if (__builtin_expect(w->n_tries, 0))
-        charge_tries(w, r, &ch);
+    if (__builtin_expect(w->n_shadows, 0))
+        charge_shadows(w, r, &ch);
     if (ch.n && (w->top_due || (!known && limit_top_due(&w->top))))
         note_top(w, r, &ch);
 }

@@ -47,7 +47,7 @@ struct limit_state {
 };
 
 /* A candidate that is charged beside a limit. */
-struct try_state {
+struct limit_shadow {
     struct limit_try *slot;
     uint64_t run;
     uint32_t limit;             /* config_limit.index */
@@ -83,10 +83,10 @@ void limits_prepare(struct worker *w); /* after the running values have changed 
 void limits_free(struct worker *w);
 
 /* ---- tries.c ---- */
-void tries_read(struct worker *w); /* with the running values: what is tried now */
+void limit_shadow_read(struct worker *w); /* with the running values: what is tried now */
 /* What the limit was asked is asked the candidate, if there is one. key: that the limit counts by,
  * 0: it is not asked about this client. admitted: by the limit. */
-void tries_charge(struct worker *w, const struct request *r, const struct config_limit *l,
+void limit_shadow_charge(struct worker *w, const struct request *r, const struct config_limit *l,
                   uint64_t key, bool admitted);
 
 #endif

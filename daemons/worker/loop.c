@@ -74,7 +74,7 @@ static void settings_of(const struct config_cache *top, const struct config_rout
 static void loop_settings(struct worker *w)
 {
     limits_read(w);
-    tries_read(w);
+    limit_shadow_read(w);
     w->generation++;
     for (uint32_t i = 0; i < w->config->n_routes; i++) {
         const struct config_route *route = &w->config->routes[i];

@@ -167,7 +167,7 @@ bool repeat_answer(struct client *c, const char *bytes, size_t len)
             if (limits_need_head(m->route)) /* who it is stands there: the long way */
                 return false;
         }
-        if (w->n_tries && limits_need_head(m->route))
+        if (w->n_shadows && limits_need_head(m->route))
             return false;
         limits_charge(w, &r, m->limit_key, true, &w->prepaid);
         if (w->prepaid.refused) {

@@ -133,7 +133,7 @@ struct worker {
     struct client *prepaid_client;
     struct limit_top_sampler top, poll_top;
     bool top_due;    /* the next request that is charged is noted in the lists of the heaviest */
-    uint8_t n_tries; /* candidates that are charged beside limits, now */
+    uint8_t n_shadows; /* candidates that are charged beside limits, now */
     bool any_cache;
     bool any_subscribers; /* a WebSocket route without a backend */
     bool resync_supervisor;        /* the supervisor has not been told of everything */
@@ -201,7 +201,7 @@ struct worker {
     int supervisor; /* handover socket; -1 */
     uint64_t supervisor_again_ms, supervisor_warn_ms;
 
-    struct try_state tries[LIMIT_TRY_SLOTS]; /* n_tries of them */
+    struct limit_shadow shadows[LIMIT_TRY_SLOTS]; /* n_shadows of them */
     struct failed failed[ERROR_BACKOFF_PLACES];    /* by key */
 
     struct access_log log;

@@ -19,12 +19,12 @@ static const struct config_limit *limit_by_id(const struct config *config, uint6
     return NULL; /* this configuration has it no more */
 }
 
-void tries_read(struct worker *w)
+void limit_shadow_read(struct worker *w)
 {
     struct limit_try_board *board = w->shared->tries;
-    w->n_tries = 0;
+    w->n_shadows = 0;
     for (uint32_t i = 0; board && i < LIMIT_TRY_SLOTS; i++) {
-        struct try_state *t = &w->tries[w->n_tries];
+        struct limit_shadow *t = &w->shadows[w->n_shadows];
         t->slot = &board->slot[i];
         t->run = limit_try_read(t->slot, w->mono_ms, &t->terms);
         const struct config_limit *l = t->run ? limit_by_id(w->config, t->terms.limit_id) : NULL;
@@ -32,15 +32,15 @@ void tries_read(struct worker *w)
             continue;
         t->limit = l->index;
         t->list = (struct limit_top_list){LIMIT_TOP_TRY + i, 0};
-        w->n_tries++;
+        w->n_shadows++;
     }
 }
 
-static struct try_state *try_of(struct worker *w, const struct config_limit *l)
+static struct limit_shadow *try_of(struct worker *w, const struct config_limit *l)
 {
-    for (uint32_t i = 0; i < w->n_tries; i++)
-        if (w->tries[i].limit == l->index && w->mono_ms < w->tries[i].terms.until_ms)
-            return &w->tries[i];
+    for (uint32_t i = 0; i < w->n_shadows; i++)
+        if (w->shadows[i].limit == l->index && w->mono_ms < w->shadows[i].terms.until_ms)
+            return &w->shadows[i];
     return NULL;
 }
 
@@ -69,7 +69,7 @@ static bool try_admits(struct worker *w, struct client *c, const struct limit_ch
 }
 
 static void try_note(struct worker *w, const struct request *r, const struct config_limit *l,
-                     const struct try_state *t, uint64_t key)
+                     const struct limit_shadow *t, uint64_t key)
 {
     char who[LIMITS_KEY_MAX];
     const int len = limits_who(r, l, who);
@@ -81,7 +81,7 @@ static void try_note(struct worker *w, const struct request *r, const struct con
 /* Whom a list of the candidate's own exempts. *key: by which it counts whom the limit itself
  * exempts; stays 0 where neither of them counts the request. */
 static bool try_exempts(struct worker *w, const struct request *r, const struct config_limit *l,
-                        const struct try_state *t, uint64_t *key)
+                        const struct limit_shadow *t, uint64_t *key)
 {
     char who[LIMITS_KEY_MAX];
     const int len = t->terms.exempts ? limits_who(r, l, who) : -ENODATA;
@@ -93,10 +93,10 @@ static bool try_exempts(struct worker *w, const struct request *r, const struct 
     return exempt;
 }
 
-void tries_charge(struct worker *w, const struct request *r, const struct config_limit *l,
+void limit_shadow_charge(struct worker *w, const struct request *r, const struct config_limit *l,
                   uint64_t key, bool admitted)
 {
-    struct try_state *t = try_of(w, l);
+    struct limit_shadow *t = try_of(w, l);
     if (!t)
         return;
     const bool exempt = try_exempts(w, r, l, t, &key);
