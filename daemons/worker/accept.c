@@ -10,7 +10,7 @@
  * kernel's queue moves, and listening pauses for a moment.
  */
 #include "daemons/worker/client.h"
-#include "daemons/worker/response.h"
+#include "daemons/worker/headers.h"
 #include "daemons/worker/worker.h"
 #include "polder/inval.h"
 #include "polder/log.h"

@@ -9,7 +9,7 @@
  */
 #include "daemons/worker/budget.h"
 #include "daemons/worker/fetch.h"
-#include "daemons/worker/hit.h"
+#include "daemons/worker/lookup.h"
 #include "daemons/worker/timer.h"
 #include "daemons/worker/upstream.h"
 #include "daemons/worker/worker.h"

@@ -5,11 +5,11 @@
  */
 #include "daemons/worker/client.h"
 #include "daemons/worker/fetch.h"
-#include "daemons/worker/hit.h"
+#include "daemons/worker/lookup.h"
 #include "daemons/worker/long_poll.h"
 #include "daemons/worker/limits.h"
 #include "daemons/worker/repeat.h"
-#include "daemons/worker/response.h"
+#include "daemons/worker/headers.h"
 #include "daemons/worker/worker.h"
 #include "polder/problem.h"
 #include "polder/stats.h"
@@ -276,7 +276,7 @@ static void client_writable(struct client *c)
         if (c->stored)
             answer_continue(c);
         else if (c->exchange)
-            reply_resume(c->exchange);
+            response_resume(c->exchange);
     }
     if (c->state == CLIENT_CLOSED || c->out.len || c->stored)
         return;

@@ -10,7 +10,7 @@
 #include "daemons/worker/fetch.h"
 #include "daemons/worker/repeat.h"
 #include "daemons/worker/request.h"
-#include "daemons/worker/response.h"
+#include "daemons/worker/headers.h"
 #include "daemons/worker/worker.h"
 #include "polder/log.h"
 #include "polder/problem.h"

@@ -4,7 +4,7 @@
 #include "daemons/worker/client.h"
 #include "daemons/worker/encoder.h"
 #include "daemons/worker/fetch.h"
-#include "daemons/worker/response.h"
+#include "daemons/worker/headers.h"
 #include "daemons/worker/store.h"
 #include "daemons/worker/upstream.h"
 #include "daemons/worker/worker.h"
@@ -299,7 +299,7 @@ void compress_turn(struct worker *w)
     for (struct compress_stream *c = s->streams, *next; c; c = next) {
         next = c->next;
         if (c->waits && c->ex->req.client->out.len <= WORKER_HIGH)
-            reply_resume(c->ex); /* else when its client takes more */
+            response_resume(c->ex); /* else when its client takes more */
         c->waits = false;
     }
 }

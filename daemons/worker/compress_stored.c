@@ -14,7 +14,7 @@
 #include "daemons/worker/compress_stored.h"
 #include "daemons/http/h1.h"
 #include "daemons/worker/copy_encoder.h"
-#include "daemons/worker/hit.h"
+#include "daemons/worker/lookup.h"
 #include "daemons/worker/store.h"
 #include "daemons/worker/worker.h"
 #include "polder/fetch_lock.h"

@@ -10,7 +10,7 @@
  */
 #include "daemons/worker/fetch.h"
 #include "daemons/worker/error_backoff.h"
-#include "daemons/worker/hit.h"
+#include "daemons/worker/lookup.h"
 #include "daemons/worker/request.h"
 #include "daemons/worker/worker.h"
 #include "polder/inval.h"
@@ -68,6 +68,6 @@ bool error_backoff_answer(const struct request *r, struct stored_copy *copy)
         snprintf(status, sizeof status, "hit; ttl=%" PRId64 "; detail=stale-if-error",
                  cache_status_ttl_s(rec, soft, w->real_ms));
     stats_add(w->stats, STATS_CACHE_STALE, 1);
-    answer_copy(r, copy, status);
+    deliver_copy(r, copy, status);
     return true;
 }

@@ -17,9 +17,9 @@
 #include "daemons/worker/compress.h"
 #include "daemons/worker/error_backoff.h"
 #include "daemons/worker/leak_guard.h"
-#include "daemons/worker/hit.h"
+#include "daemons/worker/lookup.h"
 #include "daemons/worker/miss.h"
-#include "daemons/worker/response.h"
+#include "daemons/worker/headers.h"
 #include "daemons/worker/store.h"
 #include "daemons/worker/upstream.h"
 #include "daemons/worker/worker.h"
@@ -347,7 +347,7 @@ bool fetch_answer_stale(struct fetch *ex)
         if (ex->answered)
             snprintf(status, sizeof status, "fwd=stale; fwd-status=%u; detail=stale-if-error",
                      ex->answered);
-        answer_copy(&r, ex->stale, status);
+        deliver_copy(&r, ex->stale, status);
     }
     return true;
 }

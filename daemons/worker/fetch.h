@@ -154,9 +154,9 @@ void retry_end(struct fetch *ex);
 /* ---- reply.c: what comes back ---- */
 /* Bytes of the response, which may be moved about; returns how many were used (part of a head is
  * left). */
-size_t reply_receive(struct fetch *ex, char *at, size_t len);
-bool reply_eof(struct fetch *ex);    /* false: that is no proper end */
-void reply_resume(struct fetch *ex); /* the client takes more again */
+size_t response_receive(struct fetch *ex, char *at, size_t len);
+bool response_eof(struct fetch *ex);    /* false: that is no proper end */
+void response_resume(struct fetch *ex); /* the client takes more again */
 
 /* ---- waiting.c: requests wait while a backend restarts ---- */
 bool retry_queue_enter(struct fetch *ex); /* false: it may not wait, or not any longer */

@@ -7,7 +7,7 @@
  */
 #include "daemons/worker/invalidate.h"
 #include "daemons/worker/fetch.h"
-#include "daemons/worker/handover.h"
+#include "daemons/worker/websocket.h"
 #include "daemons/worker/store.h"
 #include "daemons/worker/worker.h"
 #include "polder/cache.h"

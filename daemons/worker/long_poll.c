@@ -19,7 +19,7 @@
 #include "daemons/http/h1.h"
 #include "daemons/worker/client.h"
 #include "daemons/worker/error_backoff.h"
-#include "daemons/worker/hit.h"
+#include "daemons/worker/lookup.h"
 #include "daemons/worker/repeat.h"
 #include "daemons/worker/miss.h"
 #include "daemons/worker/request.h"
@@ -280,7 +280,7 @@ bool long_poll_for_fetch(const struct request *r, struct hit_found *found)
         return false;
     if (v) {
         etag = stored_etag(v, space);
-        if (!answer_not_modified(r, etag, 0))
+        if (!deliver_not_modified(r, etag, 0))
             return false; /* it has changed already */
     }
     const bool failing = v && error_backoff_rest_ms(w, found->stale);

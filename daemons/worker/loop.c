@@ -13,7 +13,7 @@
 #include "daemons/worker/compress.h"
 #include "daemons/worker/fetch.h"
 #include "daemons/worker/leak_guard.h"
-#include "daemons/worker/handover.h"
+#include "daemons/worker/websocket.h"
 #include "daemons/worker/long_poll.h"
 #include "daemons/worker/repeat.h"
 #include "daemons/worker/miss.h"

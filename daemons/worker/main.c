@@ -4,7 +4,7 @@
 #include "daemons/worker/access.h"
 #include "daemons/worker/budget.h"
 #include "daemons/worker/client.h"
-#include "daemons/worker/handover.h"
+#include "daemons/worker/websocket.h"
 #include "daemons/worker/compress_stored.h"
 #include "daemons/worker/upstream.h"
 #include "daemons/worker/via.h"

@@ -8,11 +8,11 @@
 #include "daemons/worker/client.h"
 #include "daemons/worker/fetch.h"
 #include "daemons/worker/error_backoff.h"
-#include "daemons/worker/hit.h"
+#include "daemons/worker/lookup.h"
 #include "daemons/worker/identity.h"
 #include "daemons/worker/partial.h"
 #include "daemons/worker/request.h"
-#include "daemons/worker/response.h"
+#include "daemons/worker/headers.h"
 #include "daemons/worker/store.h"
 #include "daemons/worker/worker.h"
 #include "polder/cache.h"
@@ -74,7 +74,7 @@ static struct cache_key lock_key(const struct request *r, const struct hit_found
 }
 
 /* The store, whole or in part. */
-static bool answer_stored(const struct request *r, struct hit_found *found)
+static bool deliver_stored(const struct request *r, struct hit_found *found)
 {
     return hit_try(r, found) == HIT_ANSWERED || partial_answer(r, found);
 }
@@ -116,7 +116,7 @@ static bool landed_meanwhile(const struct fetch *ex)
 }
 
 /* The client is answered from what has been stored meanwhile. False: that cannot be, after all. */
-static bool answer_landed(struct fetch *ex)
+static bool deliver_landed(struct fetch *ex)
 {
     struct client *c = ex->req.client;
     struct hit_found found = {0};
@@ -125,7 +125,7 @@ static bool answer_landed(struct fetch *ex)
     r.waited_fwd = ex->fwd;
     c->exchange = NULL;
     ex->req.client = NULL;
-    const bool answered = answer_stored(&r, &found);
+    const bool answered = deliver_stored(&r, &found);
     stored_copy_free(ex->worker, found.stale);
     if (answered) {
         fetch_finish(ex);
@@ -180,7 +180,7 @@ static void fetch(struct worker *w, struct fetch *ex)
         ex->renewed_ms = w->mono_ms;
         if (landed_meanwhile(ex) || (!ex->for_store && partial_landed(ex))) {
             cache_store_land(ex, FETCH_LOCK_STORED);
-            if (answer_landed(ex))
+            if (deliver_landed(ex))
                 break;
         }
         fetch_start(ex);
@@ -352,7 +352,7 @@ void miss_retry(struct fetch *ex)
     r.waited_fwd = ex->fwd;
     c->exchange = NULL; /* the client is answered without it, or comes back */
     ex->req.client = NULL;
-    if (answer_stored(&r, &found) || (found.stale && error_backoff_answer(&r, found.stale))) {
+    if (deliver_stored(&r, &found) || (found.stale && error_backoff_answer(&r, found.stale))) {
         stored_copy_free(w, found.stale);
         fetch_finish(ex);
         return;

@@ -12,7 +12,7 @@
 #include "daemons/worker/partial.h"
 #include "daemons/http/h1_cache.h"
 #include "daemons/worker/fetch.h"
-#include "daemons/worker/hit.h"
+#include "daemons/worker/lookup.h"
 #include "daemons/worker/identity.h"
 #include "daemons/worker/store.h"
 #include "daemons/worker/worker.h"
@@ -93,13 +93,13 @@ static bool find_covering(struct worker *w, const struct request *r, struct hit_
            c->first >= c->span.first && c->last <= c->span.last;
 }
 
-static bool answer_from_part(struct worker *w, const struct request *r, struct hit_found *found)
+static bool deliver_from_part(struct worker *w, const struct request *r, struct hit_found *found)
 {
     struct covering c;
     if (!find_covering(w, r, found, &c))
         return false;
     stored_touch(w, c.view.record);
-    return answer_part(w, r, &c.view, &c.span, c.first, c.last);
+    return deliver_part(w, r, &c.view, &c.span, c.first, c.last);
 }
 
 bool partial_answer(const struct request *r, struct hit_found *found)
@@ -107,7 +107,7 @@ bool partial_answer(const struct request *r, struct hit_found *found)
     struct worker *w = r->worker;
     if (!r->policy.is_get || !r->policy.has_range || !loop_cache_ready(w))
         return false;
-    const bool answered = answer_from_part(w, r, found);
+    const bool answered = deliver_from_part(w, r, found);
     cache_reader_release(w->reader);
     if (answered)
         stats_add(w->stats, STATS_CACHE_HITS, 1);

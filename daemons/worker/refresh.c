@@ -11,7 +11,7 @@
 #include "daemons/worker/budget.h"
 #include "daemons/http/h1.h"
 #include "daemons/worker/client.h"
-#include "daemons/worker/hit.h"
+#include "daemons/worker/lookup.h"
 #include "daemons/worker/repeat.h"
 #include "daemons/worker/miss.h"
 #include "daemons/worker/request.h"

@@ -9,7 +9,7 @@
 #include "daemons/worker/repeat.h"
 #include "daemons/http/h1.h"
 #include "daemons/worker/client.h"
-#include "daemons/worker/hit.h"
+#include "daemons/worker/lookup.h"
 #include "daemons/worker/limits.h"
 #include "daemons/worker/worker.h"
 #include "polder/limit.h"

@@ -6,7 +6,7 @@
  * outlive that (a stale answer in reserve, what a 304 will renew) is copied; of a body in chunks
  * the chunks are pinned instead.
  */
-#include "daemons/worker/hit.h"
+#include "daemons/worker/lookup.h"
 #include "daemons/http/h1.h"
 #include "daemons/http/h1_cache.h"
 #include "daemons/worker/identity.h"

@@ -354,14 +354,14 @@ static void readable(struct upstream *u)
     }
     if (n <= 0) {
         const int code = errno;
-        if (n < 0 || !reply_eof(u->exchange))
+        if (n < 0 || !response_eof(u->exchange))
             ended(u, n < 0 ? code : 0);
         return;
     }
     u->got_bytes = true;
     u->in = NULL;
     upstream_progress(u);
-    const size_t len = had + (size_t)n, used = reply_receive(u->exchange, at, len);
+    const size_t len = had + (size_t)n, used = response_receive(u->exchange, at, len);
     keep_rest(u, in, at + used, len - used);
 }
 

@@ -9,7 +9,7 @@
  * revalidation: one flight over all workers, conditions if something is stored.
  */
 #include "daemons/worker/budget.h"
-#include "daemons/worker/hit.h"
+#include "daemons/worker/lookup.h"
 #include "daemons/worker/miss.h"
 #include "daemons/worker/request.h"
 #include "daemons/worker/worker.h"

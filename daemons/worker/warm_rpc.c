@@ -14,7 +14,7 @@
 #include "daemons/worker/budget.h"
 #include "daemons/rpc/server.h"
 #include "daemons/worker/fetch.h"
-#include "daemons/worker/hit.h"
+#include "daemons/worker/lookup.h"
 #include "daemons/worker/miss.h"
 #include "daemons/worker/request.h"
 #include "daemons/worker/worker.h"

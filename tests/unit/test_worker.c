@@ -2,7 +2,7 @@
 /* The parts of a worker that need no socket: keys of limits, chains of buffers, turns of servers,
  * conditions. */
 #include "daemons/worker/buffer.h"
-#include "daemons/worker/hit.h"
+#include "daemons/worker/lookup.h"
 #include "daemons/worker/request.h"
 #include "daemons/worker/request_id.h"
 #include "daemons/worker/store.h"
@@ -326,18 +326,18 @@ static void a_condition_is_met_by_the_same_tag_or_an_older_date(void **state)
     (void)state;
     struct request r = {0};
     const struct str tag = {"\"v1\"", 4};
-    assert_false(answer_not_modified(&r, tag, 1000));
+    assert_false(deliver_not_modified(&r, tag, 1000));
     r.if_none_match = (struct str){"\"v0\", W/\"v1\"", 12};
-    assert_true(answer_not_modified(&r, tag, 0));
-    assert_false(answer_not_modified(&r, (struct str){"\"v2\"", 4}, 0));
-    assert_false(answer_not_modified(&r, (struct str){0}, 1000));
+    assert_true(deliver_not_modified(&r, tag, 0));
+    assert_false(deliver_not_modified(&r, (struct str){"\"v2\"", 4}, 0));
+    assert_false(deliver_not_modified(&r, (struct str){0}, 1000));
     r.if_none_match = (struct str){0};
     r.if_modified_since = (struct str){"Sun, 06 Nov 1994 08:49:37 GMT", 29};
-    assert_true(answer_not_modified(&r, tag, UINT64_C(784111777000)));
-    assert_false(answer_not_modified(&r, tag, UINT64_C(784111778000)));
-    assert_false(answer_not_modified(&r, tag, 0));
+    assert_true(deliver_not_modified(&r, tag, UINT64_C(784111777000)));
+    assert_false(deliver_not_modified(&r, tag, UINT64_C(784111778000)));
+    assert_false(deliver_not_modified(&r, tag, 0));
     r.if_modified_since = (struct str){"yesterday", 9};
-    assert_false(answer_not_modified(&r, tag, 1000));
+    assert_false(deliver_not_modified(&r, tag, 1000));
 }
 
 static void a_variant_is_selected_by_the_fields_that_are_there(void **state)

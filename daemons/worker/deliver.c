@@ -4,7 +4,7 @@
  * behind the stored head, one sendmsg from the map. What the socket does not take is copied; a body
  * in chunks goes on from answer_continue(), a chunk a transaction, pinned meanwhile.
  */
-#include "daemons/worker/hit.h"
+#include "daemons/worker/lookup.h"
 #include "daemons/http/h1.h"
 #include "daemons/worker/access.h"
 #include "daemons/worker/client.h"
@@ -12,7 +12,7 @@
 #include "daemons/worker/error_backoff.h"
 #include "daemons/worker/long_poll.h"
 #include "daemons/worker/request_id.h"
-#include "daemons/worker/response.h"
+#include "daemons/worker/headers.h"
 #include "daemons/worker/compress_stored.h"
 #include "daemons/worker/worker.h"
 #include "polder/config.h"
@@ -38,7 +38,7 @@ struct stored_send {
 
 /* ---- conditions and ranges ---- */
 
-bool answer_not_modified(const struct request *r, struct str etag, uint64_t last_modified_ms)
+bool deliver_not_modified(const struct request *r, struct str etag, uint64_t last_modified_ms)
 {
     int64_t since;
     if (r->if_none_match.at)
@@ -400,7 +400,7 @@ static bool choose_code(const struct request *r, struct answer *a)
     if (rec->status != 200)
         return true;
     if (has_conditions(r) &&
-        answer_not_modified(r, stored_etag(a->view, space), modified_ms(a->view))) {
+        deliver_not_modified(r, stored_etag(a->view, space), modified_ms(a->view))) {
         a->code = 304;
         return true;
     }
@@ -471,7 +471,7 @@ static void choose_coding(struct worker *w, struct answer *a, struct cache_view 
 }
 
 /* Answers; a body in chunks stays while it is sent. False: all pins are taken. */
-static bool answer_held(struct worker *w, struct answer *a)
+static bool deliver_held(struct worker *w, struct answer *a)
 {
     const struct cache_record *rec = a->body->record;
     const uint64_t pin = a->code != 304 && answer_needs_chunks(a->r, rec) ? rec->obj_id : 0;
@@ -483,7 +483,7 @@ static bool answer_held(struct worker *w, struct answer *a)
     return true;
 }
 
-bool answer_view(struct worker *w, const struct request *r, const struct cache_view *v, bool soft,
+bool deliver_view(struct worker *w, const struct request *r, const struct cache_view *v, bool soft,
                  const struct cache_key *key)
 {
     struct answer a = {.r = r, .view = v, .body = v, .soft = soft};
@@ -492,14 +492,14 @@ bool answer_view(struct worker *w, const struct request *r, const struct cache_v
     if (choose_code(r, &a) &&
         !(a.code == 304 && r->wait_s && long_poll_unchanged(r, v->record, key, stored_etag(v, space)))) {
         choose_coding(w, &a, &copy, key);
-        if (!answer_held(w, &a))
+        if (!deliver_held(w, &a))
             return false; /* the backend must do */
     }
     cache_reader_release(w->reader);
     return true;
 }
 
-bool answer_part(struct worker *w, const struct request *r, const struct cache_view *v,
+bool deliver_part(struct worker *w, const struct request *r, const struct cache_view *v,
                  const struct field_span *part, uint64_t first, uint64_t last)
 {
     char space[STORED_ETAG_MAX];
@@ -507,11 +507,11 @@ bool answer_part(struct worker *w, const struct request *r, const struct cache_v
         .r = r, .view = v, .body = v, .code = 206, .base = part->first, .size = part->size};
     a.first = first - part->first;
     a.end = last - part->first + 1;
-    if (has_conditions(r) && answer_not_modified(r, stored_etag(v, space), modified_ms(v)))
+    if (has_conditions(r) && deliver_not_modified(r, stored_etag(v, space), modified_ms(v)))
         a.code = 304;
     else if (!if_range_holds(r, v))
         return false; /* then it is the whole that is wanted */
-    return answer_held(w, &a);
+    return deliver_held(w, &a);
 }
 
 /* The copy is ours, its copy in a coding lies in the map. */
@@ -520,7 +520,7 @@ static void deliver_encoded(struct worker *w, struct answer *a, struct cache_vie
 {
     if (loop_cache_ready(w))
         choose_coding(w, a, coded, key);
-    if (a->body != a->view && answer_held(w, a)) {
+    if (a->body != a->view && deliver_held(w, a)) {
         a->streamed = false; /* not of ours */
     } else {
         if (a->body != a->view) { /* all pins are taken */
@@ -534,7 +534,7 @@ static void deliver_encoded(struct worker *w, struct answer *a, struct cache_vie
         cache_reader_release(w->reader);
 }
 
-void answer_copy(const struct request *r, struct stored_copy *copy, const char *status)
+void deliver_copy(const struct request *r, struct stored_copy *copy, const char *status)
 {
     struct answer a = {.r = r,
                        .view = &copy->view,

@@ -3,8 +3,8 @@
  * response: the heads that Polder writes: a backend's response for its client or for the store, an
  * answer of its own, and the request as a backend gets it.
  */
-#ifndef POLDER_WORKER_RESPONSE_H
-#define POLDER_WORKER_RESPONSE_H
+#ifndef POLDER_WORKER_HEADERS_H
+#define POLDER_WORKER_HEADERS_H
 #include "daemons/http/h1.h"
 #include "polder/policy.h"
 #include "polder/problem.h"

@@ -9,8 +9,8 @@
  * A view lies in the store's map until cache_reader_release(). hit_try() calls that itself; who
  * looks with stored_find() has to. A struct stored_copy is the caller's, to free.
  */
-#ifndef POLDER_WORKER_HIT_H
-#define POLDER_WORKER_HIT_H
+#ifndef POLDER_WORKER_LOOKUP_H
+#define POLDER_WORKER_LOOKUP_H
 #include "daemons/worker/request.h"
 #include "polder/cache.h"
 #include "polder/coding.h"
@@ -84,19 +84,19 @@ bool stored_etag_is_ours(struct str etag);
 /* From a view in the map, which is released before more than the first bytes are sent. Who has what
  * is stored, and would rather wait for a change, is held. soft: an invalidation has ended its
  * freshness; key: where it lies. False: the backend must do. */
-bool answer_view(struct worker *w, const struct request *r, const struct cache_view *v, bool soft,
+bool deliver_view(struct worker *w, const struct request *r, const struct cache_view *v, bool soft,
                  const struct cache_key *key);
 /* Bytes first..last of the whole, which lie within the part that is stored. False: the backend must
  * do. The view is the caller's to release. */
-bool answer_part(struct worker *w, const struct request *r, const struct cache_view *v,
+bool deliver_part(struct worker *w, const struct request *r, const struct cache_view *v,
                  const struct field_span *part, uint64_t first, uint64_t last);
 /* From a copy. status: what Cache-Status says after "polder; ", e.g. "hit; ttl=-3". */
-void answer_copy(const struct request *r, struct stored_copy *copy, const char *status);
+void deliver_copy(const struct request *r, struct stored_copy *copy, const char *status);
 void answer_continue(struct client *c); /* more of a chunked stored body */
 void answer_stop(struct client *c);
 uint64_t answer_left(const struct client *c); /* bytes of a stored body that are still to be sent */
 /* Would these validators be answered with 304? etag and last_modified may be empty. */
-bool answer_not_modified(const struct request *r, struct str etag,
+bool deliver_not_modified(const struct request *r, struct str etag,
                          uint64_t last_modified_ms);
 bool answer_needs_chunks(const struct request *r, const struct cache_record *rec);
 

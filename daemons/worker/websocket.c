@@ -5,13 +5,13 @@
  * message. Before that nothing has been answered; if the supervisor is away or its queue is full,
  * the worker still has the socket and says 503.
  */
-#include "daemons/worker/handover.h"
+#include "daemons/worker/websocket.h"
 #include "daemons/http/h1.h"
 #include "daemons/worker/client.h"
 #include "daemons/worker/limits.h"
 #include "daemons/worker/request.h"
 #include "daemons/worker/request_id.h"
-#include "daemons/worker/response.h"
+#include "daemons/worker/headers.h"
 #include "daemons/worker/worker.h"
 #include "polder/config.h"
 #include "polder/handover.h"

@@ -3,8 +3,8 @@
  * handover: gives clients that have asked for a WebSocket to polder-supervisor, and tells it what
  * this worker invalidates.
  */
-#ifndef POLDER_WORKER_HANDOVER_H
-#define POLDER_WORKER_HANDOVER_H
+#ifndef POLDER_WORKER_WEBSOCKET_H
+#define POLDER_WORKER_WEBSOCKET_H
 #include "polder/field.h"
 
 struct client;

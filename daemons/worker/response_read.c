@@ -11,9 +11,9 @@
 #include "daemons/worker/compress.h"
 #include "daemons/worker/leak_guard.h"
 #include "daemons/worker/hints.h"
-#include "daemons/worker/hit.h"
+#include "daemons/worker/lookup.h"
 #include "daemons/worker/invalidate.h"
-#include "daemons/worker/response.h"
+#include "daemons/worker/headers.h"
 #include "daemons/worker/store.h"
 #include "daemons/worker/upstream.h"
 #include "daemons/worker/worker.h"
@@ -94,7 +94,7 @@ static void response_end(struct fetch *ex)
     fetch_finish(ex);
 }
 
-bool reply_eof(struct fetch *ex)
+bool response_eof(struct fetch *ex)
 {
     if (ex->state != FETCH_BODY || !h1_body_eof(&ex->up->body))
         return false;
@@ -136,7 +136,7 @@ static uint16_t client_status(const struct fetch *ex, const struct h1_head *head
     const struct h1_field *etag = h1_only(head, H1_ETAG);
     const bool dated = h1_read_date(head, H1_LAST_MODIFIED, &modified) && modified > 0;
     const uint64_t modified_ms = dated ? (uint64_t)modified * 1000 : 0;
-    return answer_not_modified(&ex->req, etag ? etag->value : (struct str){0}, modified_ms)
+    return deliver_not_modified(&ex->req, etag ? etag->value : (struct str){0}, modified_ms)
                ? 304
                : 200;
 }
@@ -183,7 +183,7 @@ static void not_modified(struct fetch *ex, const struct h1_head *head)
         struct request r = ex->req;
         fetch_let_go(ex);
         ex->status = ex->stale->view.record->status;
-        answer_copy(&r, ex->stale,
+        deliver_copy(&r, ex->stale,
                     stored ? "fwd=stale; fwd-status=304; stored" : "fwd=stale; fwd-status=304");
         fetch_measure(ex);
     }
@@ -365,7 +365,7 @@ static void receive_body(struct fetch *ex, char *at, size_t len)
     }
 }
 
-size_t reply_receive(struct fetch *ex, char *at, size_t len)
+size_t response_receive(struct fetch *ex, char *at, size_t len)
 {
     size_t done = 0;
     const struct upstream *u = ex->up;
@@ -381,7 +381,7 @@ size_t reply_receive(struct fetch *ex, char *at, size_t len)
     return len;
 }
 
-void reply_resume(struct fetch *ex)
+void response_resume(struct fetch *ex)
 {
     struct upstream *u = ex->up;
     if (!u || !u->paused)

@@ -3,7 +3,7 @@
  * response: heads, both ways. Everything that is sent is written anew from what was parsed, with
  * one framing field of our own; Polder's own answers are problem details (RFC 9457).
  */
-#include "daemons/worker/response.h"
+#include "daemons/worker/headers.h"
 #include "daemons/http/h1_cache.h"
 #include "daemons/worker/access.h"
 #include "daemons/worker/buffer.h"
@@ -11,7 +11,7 @@
 #include "daemons/worker/compress.h"
 #include "daemons/worker/cors.h"
 #include "daemons/worker/fetch.h"
-#include "daemons/worker/hit.h"
+#include "daemons/worker/lookup.h"
 #include "daemons/worker/identity.h"
 #include "daemons/worker/request_id.h"
 #include "daemons/worker/store.h"

@@ -5,7 +5,7 @@
  * The whole of a hit: one or two lookups in a read transaction (stored.c), the invalidation words,
  * freshness, one byte of ref[], and the answer (answer.c). The transaction never outlives the call.
  */
-#include "daemons/worker/hit.h"
+#include "daemons/worker/lookup.h"
 #include "daemons/worker/budget.h"
 #include "daemons/worker/client.h"
 #include "daemons/worker/leak_guard.h"
@@ -66,7 +66,7 @@ static enum hit_result use(struct worker *w, const struct request *r, const stru
             refresh_note(r, rec);
         if (--route->guard_left == 0 && !guard_look(r, v, &check))
             return HIT_MISS;
-        const bool answered = answer_view(w, r, v, state == INVAL_SOFT, &found->key);
+        const bool answered = deliver_view(w, r, v, state == INVAL_SOFT, &found->key);
         if (check)
             guard_begin(check, answered && !r->client->held);
         if (!answered)
@@ -85,7 +85,7 @@ static enum hit_result use(struct worker *w, const struct request *r, const stru
         if (!r->head) /* to refresh it takes the head */
             return HIT_MISS;
         found->stale = stored_copy_of(w, r, v, &found->key);
-        if (!answer_view(w, r, v, state == INVAL_SOFT, &found->key))
+        if (!deliver_view(w, r, v, state == INVAL_SOFT, &found->key))
             return HIT_STALE;
         if (!r->client->held)
             stats_add(w->stats, STATS_CACHE_STALE, 1);
