@@ -2,7 +2,7 @@
 /* cors: see cors.h. */
 #include "daemons/worker/cors.h"
 #include "daemons/http/h1_fields.h"
-#include "daemons/worker/request.h"
+#include "daemons/worker/request/request.h"
 #include "daemons/worker/worker.h"
 #include "polder/config.h"
 #include "polder/field.h"

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* hints: see hints.h. */
 #include "daemons/worker/hints.h"
-#include "daemons/worker/fetch.h"
-#include "daemons/worker/request.h"
-#include "daemons/worker/upstream.h"
+#include "daemons/worker/fetch/fetch.h"
+#include "daemons/worker/request/request.h"
+#include "daemons/worker/fetch/upstream.h"
 #include "daemons/worker/worker.h"
 #include "polder/clientip.h"
 #include "polder/conditions.h"

@@ -7,9 +7,9 @@
  * it lies; when its slot comes round it moves on. Only an earlier deadline is relinked.
  */
 #include "daemons/worker/timer.h"
-#include "daemons/worker/client.h"
-#include "daemons/worker/fetch.h"
-#include "daemons/worker/upstream.h"
+#include "daemons/worker/client/client.h"
+#include "daemons/worker/fetch/fetch.h"
+#include "daemons/worker/fetch/upstream.h"
 #include "daemons/worker/worker.h"
 
 #include <stddef.h>

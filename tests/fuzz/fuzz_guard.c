@@ -6,7 +6,7 @@
  * Byte 0: bit 0: cookie:sid is in the partition; bit 1: Authorization is; bits 2 and 3 choose what
  * is left out. The rest are header lines.
  */
-#include "daemons/worker/leak_guard_fields.c"
+#include "daemons/worker/leak_guard/leak_guard_fields.c"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,7 +19,7 @@
         }                                                                                          \
     } while (0)
 
-/* Of daemons/worker/identity.c: for requests that leave some of their cookies here. */
+/* Of daemons/worker/request/identity.c: for requests that leave some of their cookies here. */
 bool identity_put_selecting(const struct request *r, struct h1_out *o)
 {
     (void)r, (void)o;

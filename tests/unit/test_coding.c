@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Which content coding a client gets, what is worth one, and that what is made can be read. */
-#include "daemons/worker/copy_encoder.h"
-#include "daemons/worker/encoder.h"
+#include "daemons/worker/cache/copy_encoder.h"
+#include "daemons/worker/fetch/encoder.h"
 #include "polder/coding.h"
 
 #include <setjmp.h>

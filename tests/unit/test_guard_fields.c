@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* What of a request says who asks, and the request without it. */
 #include "daemons/http/h1.h"
-#include "daemons/worker/leak_guard.h"
-#include "daemons/worker/leak_guard_fields.h"
-#include "daemons/worker/request.h"
+#include "daemons/worker/leak_guard/leak_guard.h"
+#include "daemons/worker/leak_guard/leak_guard_fields.h"
+#include "daemons/worker/request/request.h"
 #include "daemons/worker/worker.h"
 #include "polder/config.h"
 #include "polder/leak_guard.h"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The fields that name tags: what a worker takes from a head, the keeper finds again in it. */
 #include "daemons/keeper/removals.h"
-#include "daemons/worker/request.h"
-#include "daemons/worker/store.h"
+#include "daemons/worker/request/request.h"
+#include "daemons/worker/fetch/store.h"
 #include "daemons/worker/worker.h"
 #include "polder/inval.h"
 #include "polder/tags.h"

@@ -2,11 +2,11 @@
 /* The parts of a worker that need no socket: keys of limits, chains of buffers, turns of servers,
  * conditions. */
 #include "daemons/worker/buffer.h"
-#include "daemons/worker/lookup.h"
-#include "daemons/worker/request.h"
-#include "daemons/worker/request_id.h"
-#include "daemons/worker/store.h"
-#include "daemons/worker/upstream.h"
+#include "daemons/worker/cache/lookup.h"
+#include "daemons/worker/request/request.h"
+#include "daemons/worker/request/request_id.h"
+#include "daemons/worker/fetch/store.h"
+#include "daemons/worker/fetch/upstream.h"
 #include "daemons/worker/worker.h"
 #include "polder/config.h"
 

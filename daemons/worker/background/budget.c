@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * ahead: see ahead.h. How many fetches that nobody waits for may be under way, and when there are
+ * to be none.
+ *
+ * "Twice as long" compares each fetch with the last one of the same entry, which stands in its
+ * record, so a slow URL among fast ones is no trouble. A fetch that fails counts as one that took
+ * MOST_SLOWER times as long: one broken URL stops nobody, two failures in a row do.
+ */
+#include "daemons/worker/background/budget.h"
+#include "daemons/worker/fetch/fetch.h"
+#include "daemons/worker/cache/lookup.h"
+#include "daemons/worker/timer.h"
+#include "daemons/worker/fetch/upstream.h"
+#include "daemons/worker/worker.h"
+
+#include <stdlib.h>
+
+#define STEP_S      0.05
+#define PAUSE_MS    5000
+#define ALONE_MS    30000 /* then such a fetch is given up */
+#define SAME        256   /* in parts of this: it took as long as the last time */
+#define MOST_SLOWER (8 * SAME)
+#define WEIGHT      8       /* of a mean of the last fetches */
+#define LEAST_NS    5000000 /* a fetch that took less is taken for one of this length */
+
+struct budget_upstream {
+    uint64_t paused_until_ms;
+    uint32_t under_way, ahead; /* requests; of them, those that nobody waits for */
+    int32_t slower;            /* mean of times as long, in parts of SAME */
+};
+
+struct budget {
+    ev_timer timer;
+    struct worker *worker;
+    uint32_t flying;
+    unsigned turn;
+    struct budget_upstream upstream[]; /* by config_upstream.index */
+};
+
+static struct budget_upstream *of(const struct worker *w, const struct config_upstream *u)
+{
+    return u == &w->ops_upstream ? NULL : &w->budget->upstream[u->index];
+}
+
+/* ---- the bound ---- */
+
+bool budget_in_trouble(const struct worker *w, const struct config_upstream *u)
+{
+    if (of(w, u)->paused_until_ms > w->mono_ms || w->servers[u->servers[0].index].waiting)
+        return true;
+    return pool_any_down(w, u);
+}
+
+bool budget_may(const struct worker *w, const struct config_upstream *u)
+{
+    const struct budget_upstream *a = of(w, u);
+    const uint64_t share = (uint64_t)a->under_way * u->refresh_share / 100;
+    return a->ahead < (share > 1 ? share : 1) && !budget_in_trouble(w, u);
+}
+
+static void pause_background(const struct worker *w, struct budget_upstream *a)
+{
+    a->paused_until_ms = w->mono_ms + PAUSE_MS;
+}
+
+static void take_measure(const struct worker *w, struct budget_upstream *a, uint64_t times)
+{
+    const int32_t one = times < MOST_SLOWER ? (int32_t)times : MOST_SLOWER;
+    a->slower += (one - a->slower) / WEIGHT;
+    if (a->slower > 2 * SAME)
+        pause_background(w, a);
+}
+
+/* ---- what exchanges tell ---- */
+
+void budget_begin(struct fetch *ex)
+{
+    struct worker *w = ex->worker;
+    struct budget_upstream *a = of(w, ex->upstream);
+    if (!a || ex->counted)
+        return;
+    ex->counted = true;
+    a->under_way++;
+    if (!ex->background)
+        return;
+    a->ahead++;
+    w->budget->flying++;
+    ex->alone_ms = w->mono_ms + ALONE_MS;
+    timer_set(w, &ex->timer, ex->alone_ms);
+}
+
+void budget_end(struct fetch *ex)
+{
+    struct worker *w = ex->worker;
+    if (!ex->counted)
+        return;
+    struct budget_upstream *a = of(w, ex->upstream);
+    ex->counted = false;
+    a->under_way--;
+    if (!ex->background)
+        return;
+    if (ex->warm_url)
+        warm_rpc_ended(ex);
+    a->ahead--;
+    w->budget->flying--;
+    if (!w->draining)
+        ev_feed_event(w->loop, &w->budget->timer, EV_TIMER); /* the next one */
+}
+
+/* A whole answer where only "not modified" was asked for may take longer: that tells nothing. */
+void budget_answered(struct fetch *ex, bool failure)
+{
+    struct budget_upstream *a = of(ex->worker, ex->upstream);
+    if (!a || !ex->for_store || !(ex->background || ex->stale))
+        return;
+    if (failure) {
+        take_measure(ex->worker, a, MOST_SLOWER);
+    } else if (ex->stale && (!ex->conditional || ex->answered == 304)) {
+        const uint64_t before = ex->stale->view.record->fetch_ns;
+        take_measure(ex->worker, a,
+                     ex->fetch_ns / ((before > LEAST_NS ? before : LEAST_NS) / SAME));
+    }
+}
+
+void budget_failed(struct fetch *ex)
+{
+    struct budget_upstream *a = of(ex->worker, ex->upstream);
+    if (a)
+        pause_background(ex->worker, a);
+}
+
+uint32_t budget_flying(const struct worker *w)
+{
+    return w->budget ? w->budget->flying : 0;
+}
+
+/* ---- steps ---- */
+
+static void on_step(EV_P_ ev_timer *watcher, int events)
+{
+    static bool (*const step[])(struct worker *) = {warm_rpc_step, refresh_step, warm_step};
+    struct budget *a = watcher->data;
+    const unsigned n = sizeof step / sizeof *step;
+    bool more = false;
+    (void)events;
+    for (unsigned i = 0; i < n; i++)
+        more |= step[(a->turn + i) % n](a->worker);
+    a->turn++;
+    if (!more && ev_is_active(watcher))
+        ev_timer_stop(EV_A_ watcher);
+    else if (more)
+        budget_wake(a->worker);
+}
+
+void budget_wake(struct worker *w)
+{
+    ev_timer *timer = &w->budget->timer;
+    if (ev_is_active(timer))
+        return;
+    ev_timer_set(timer, STEP_S, STEP_S);
+    ev_timer_start(w->loop, timer);
+}
+
+bool budget_open(struct worker *w)
+{
+    const uint32_t n = w->config->n_upstreams;
+    struct budget *a = calloc(1, sizeof *a + n * sizeof *a->upstream);
+    if (!a)
+        return false;
+    for (uint32_t i = 0; i < n; i++)
+        a->upstream[i].slower = SAME;
+    a->worker = w;
+    ev_timer_init(&a->timer, on_step, STEP_S, STEP_S);
+    a->timer.data = a;
+    w->budget = a;
+    return true;
+}
+
+void budget_close(struct worker *w)
+{
+    free(w->budget);
+    w->budget = NULL;
+}

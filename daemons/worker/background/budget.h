@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * ahead: what is fetched before anybody waits for it.
+ *
+ *   refresh.c  entries that are read often and soon expire
+ *   warm.c     the URLs of `warm`
+ *   asked.c    the URLs of `polderctl cache warm`
+ *
+ * ahead.c bounds them together, for each upstream: at most refresh_share percent of the requests
+ * that this worker has under way there, or one; none while the backend is in trouble. They take
+ * turns, a step each, so that a long list of one starves no other.
+ */
+#ifndef POLDER_WORKER_BACKGROUND_BUDGET_H
+#define POLDER_WORKER_BACKGROUND_BUDGET_H
+#include "polder/cache.h"
+#include "polder/config.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct fetch;
+struct request;
+struct worker;
+
+/* ---- ahead.c ---- */
+bool budget_open(struct worker *w);
+void budget_close(struct worker *w);
+/* What exchanges tell: an upstream has this one more, or less; what became of it. */
+void budget_begin(struct fetch *ex);
+void budget_end(struct fetch *ex);
+void budget_answered(struct fetch *ex, bool failure); /* its head is there */
+void budget_failed(struct fetch *ex);                 /* no server has answered */
+uint32_t budget_flying(const struct worker *w);
+
+/* ---- refresh.c ---- */
+/* A hit on an entry that is due: refresh_from_ms(). Never waits, never allocates after the first.
+ */
+void refresh_note(const struct request *r, const struct cache_record *rec);
+void refresh_close(struct worker *w);
+
+/* ---- warm.c ---- */
+int warm_start(struct worker *w);
+void warm_stop(struct worker *w);
+
+/* ---- asked.c: `polderctl cache warm` ---- */
+struct warm_url;                  /* one of its URLs */
+void warm_rpc_open(struct worker *w); /* the socket on which control asks; now and then until it is */
+void warm_rpc_close(struct worker *w);
+void warm_rpc_begun(struct warm_url *u, struct fetch *ex);
+void warm_rpc_ended(struct fetch *ex);
+
+/* ---- between them ---- */
+
+/* May one more be fetched there now? */
+bool budget_may(const struct worker *w, const struct config_upstream *u);
+/* A server of it is down, requests wait for it, a fetch has failed just now, or fetches have lately
+ * taken twice as long as those before them. */
+bool budget_in_trouble(const struct worker *w, const struct config_upstream *u);
+void budget_wake(struct worker *w); /* there is something to do */
+
+/* warm.c: the hosts a URL is meant for: its own, or for a bare path those that clients of each
+ * listener ask for. */
+typedef void (*warm_host_fn)(void *arg, const char *host, size_t host_len, const char *path);
+void warm_each_host(const struct config *config, const char *url, warm_host_fn each, void *arg);
+/* The head of a request that nobody has sent; the caller's to free, NULL: no memory. */
+char *warm_head(const char *host, size_t host_len, const char *path, uint32_t *len);
+
+/* A step each: starts what may be started. True: something waits to be looked at again. */
+bool refresh_step(struct worker *w);
+bool warm_step(struct worker *w);
+bool warm_rpc_step(struct worker *w);
+
+#endif

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * hit: answers from the store.
+ *
+ * The whole of a hit: one or two lookups in a read transaction (stored.c), the invalidation words,
+ * freshness, one byte of ref[], and the answer (answer.c). The transaction never outlives the call.
+ */
+#include "daemons/worker/cache/lookup.h"
+#include "daemons/worker/background/budget.h"
+#include "daemons/worker/client/client.h"
+#include "daemons/worker/leak_guard/leak_guard.h"
+#include "daemons/worker/request/identity.h"
+#include "daemons/worker/request/poll.h"
+#include "daemons/worker/worker.h"
+#include "polder/clock.h"
+#include "polder/leak_guard.h"
+#include "polder/inval.h"
+#include "polder/policy.h"
+#include "polder/refresh.h"
+#include "polder/stats.h"
+
+#define SAMPLE_EACH 64
+
+static enum policy_use use_of(const struct worker *w, const struct request *r,
+                              const struct cache_record *rec, enum inval_state state)
+{
+    const uint64_t interval_ms = request_interval_ms(r);
+    if (interval_ms && state == INVAL_VALID &&
+        policy_poll_holds(&r->policy, rec, interval_ms, w->real_ms))
+        return POLICY_FRESH;
+    const uint32_t slow = CACHE_NO_CACHE | CACHE_SLOW;
+    if (w->real_ms < rec->fresh_until_ms && state == INVAL_VALID && !(rec->flags & slow) &&
+        !r->policy.has_authorization && !r->policy.obey_directives &&
+        policy_suits_origin(&r->policy, rec) && policy_is_of_the_past(rec, w->real_ms))
+        return POLICY_FRESH;
+    return policy_use_of(&r->policy, rec, state == INVAL_SOFT, w->real_ms);
+}
+
+static void measure(struct worker *w, uint64_t start_ns)
+{
+    if (start_ns)
+        w->hit_ns = clock_mono_ns() - start_ns;
+    stats_observe(w->stats, STATS_LATENCY_HIT, w->hit_ns);
+}
+
+/* What may be done with the record that was found. */
+static enum hit_result use(struct worker *w, const struct request *r, const struct cache_view *v,
+                           struct hit_found *found)
+{
+    const struct cache_record *rec = v->record;
+    struct route_state *route = &w->routes[r->route->index];
+    struct guard_check *check = NULL;
+    const enum inval_state state = cache_record_state(w->shared->inval, rec, rec->fetch_seq);
+    if (state == INVAL_HARD || !guard_lets(route->guard, rec->fetch_seq) ||
+        rec->rules != route->identity.number)
+        return HIT_MISS;
+    if (r->policy.identity == POLICY_SHARED && !identity_may_take(r, v)) {
+        found->others = true;
+        return HIT_UNUSABLE;
+    }
+    stored_touch(w, rec);
+    switch (use_of(w, r, rec, state)) {
+    case POLICY_FRESH:
+        if (w->real_ms >= refresh_from_ms(rec) && w->real_ms < rec->fresh_until_ms &&
+            !request_interval_ms(r))
+            refresh_note(r, rec);
+        if (--route->guard_left == 0 && !guard_look(r, v, &check))
+            return HIT_MISS;
+        const bool answered = deliver_view(w, r, v, state == INVAL_SOFT, &found->key);
+        if (check)
+            guard_begin(check, answered && !r->client->held);
+        if (!answered)
+            return HIT_MISS;
+        if (request_interval_ms(r))
+            poll_note(r);
+        if (!r->client->held)
+            stats_add(w->stats, r->collapsed ? STATS_CACHE_COLLAPSED : STATS_CACHE_HITS, 1);
+        if (r->policy.identity != POLICY_ANONYMOUS)
+            stats_add(w->stats,
+                      r->policy.identity == POLICY_PARTITION ? STATS_IDENTITY_OWN
+                                                             : STATS_IDENTITY_SHARED,
+                      1);
+        return HIT_ANSWERED;
+    case POLICY_STALE_OK:
+        if (!r->head) /* to refresh it takes the head */
+            return HIT_MISS;
+        found->stale = stored_copy_of(w, r, v, &found->key);
+        if (!deliver_view(w, r, v, state == INVAL_SOFT, &found->key))
+            return HIT_STALE;
+        if (!r->client->held)
+            stats_add(w->stats, STATS_CACHE_STALE, 1);
+        return HIT_ANSWERED;
+    case POLICY_REVALIDATE:
+        if (r->head)
+            found->stale = stored_copy_of(w, r, v, &found->key);
+        return found->stale ? HIT_STALE : HIT_MISS;
+    default:
+        return HIT_UNUSABLE;
+    }
+}
+
+enum hit_result hit_try(const struct request *r, struct hit_found *found)
+{
+    struct worker *w = r->worker;
+    struct cache_view v;
+    enum hit_result result = HIT_MISS;
+    w->routes[r->route->index].identity_counts.requests++;
+    if (!loop_cache_ready(w))
+        return HIT_MISS;
+    const uint64_t start_ns = w->hit_sample++ % SAMPLE_EACH ? 0 : clock_mono_ns();
+    if (stored_find(w, r, &v, found) == 1)
+        result = use(w, r, &v, found);
+    cache_reader_release(w->reader);
+    if (result == HIT_ANSWERED)
+        measure(w, start_ns);
+    return result;
+}

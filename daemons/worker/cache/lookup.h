@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * hit: answers from the store.
+ *
+ *   hit.c     whether what is stored may be the answer
+ *   stored.c  finds it, and copies what must outlive the look
+ *   answer.c  writes it: conditions, ranges, codings, a body chunk by chunk
+ *
+ * A view lies in the store's map until cache_reader_release(). hit_try() calls that itself; who
+ * looks with stored_find() has to. A struct stored_copy is the caller's, to free.
+ */
+#ifndef POLDER_WORKER_CACHE_LOOKUP_H
+#define POLDER_WORKER_CACHE_LOOKUP_H
+#include "daemons/worker/request/request.h"
+#include "polder/cache.h"
+#include "polder/coding.h"
+#include "polder/field.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct client;
+struct worker;
+
+/* ---- hit.c ---- */
+enum hit_result { HIT_ANSWERED, HIT_MISS, HIT_STALE, HIT_UNUSABLE };
+/* What lookups leave behind for the miss that may follow. */
+struct hit_found {
+    bool vary_miss;            /* a vary_record is there, the variant is not */
+    bool partial;              /* a part is there, but not what is asked for */
+    bool others;               /* what is there is not for who asks (identity_may_take()) */
+    struct cache_key key;      /* where the record lies, or would lie */
+    uint64_t vary_record;           /* checksum of the vary_record that led there; 0: none */
+    struct stored_copy *stale; /* the caller's to free; also set where stale was answered */
+};
+/* Answers the request from the store if that may be done. */
+enum hit_result hit_try(const struct request *r, struct hit_found *found);
+
+/* ---- stored.c ---- */
+struct stored_copy {
+    struct cache_key key;   /* under which it is stored (the variant's) */
+    struct cache_view view; /* into bytes */
+    size_t len;
+    uint64_t since; /* inval_seq() when it was taken */
+    bool pinned;    /* its chunks */
+    _Alignas(8) char bytes[];
+};
+/* 1: a whole record that belongs to the request, in the map until cache_reader_release();
+ * found->key is where it lies. 0, or -EIO. */
+int stored_find(struct worker *w, const struct request *r, struct cache_view *v,
+                struct hit_found *found);
+/* Is its URL known to vary? Then *v is the record that says by what, in the map as above. */
+bool stored_varies(struct worker *w, const struct request *r, struct cache_view *v);
+/* What is kept beside the view's record in that coding. 1: *copy is in the map too; 0: nothing yet;
+ * body_len 0: it is not worth having. */
+int stored_find_encoded(struct worker *w, const struct cache_view *v, enum coding coding,
+                      struct cache_view *copy);
+void stored_touch(struct worker *w, const struct cache_record *rec); /* it was of use */
+/* The same, by its key alone. */
+int stored_at(struct worker *w, const struct request *r, const struct cache_key *key,
+              struct cache_view *v);
+/* NULL: no memory, or all pins are taken. */
+struct stored_copy *stored_copy_of(struct worker *w, const struct request *r,
+                                   const struct cache_view *v, const struct cache_key *key);
+void stored_copy_free(struct worker *w, struct stored_copy *copy);
+/* The variant's selecting text "name: value\n…" for the names "a\nb\n"; length or 0 if too long. */
+size_t stored_vary_text(const struct request *r, const char *names, size_t names_len, char *out,
+                        size_t size);
+/* A field of a stored head. name: lower case. */
+bool stored_head_field(const char *head, size_t len, const char *name, struct str *value);
+bool stored_field(const struct cache_view *view, const char *name, struct str *value);
+/* How long what is stored for this request is still fresh, of how long in all; found->stale is a
+ * copy of it. False: nothing usable is stored. */
+bool stored_left_ms(const struct request *r, struct hit_found *found, uint64_t *left,
+                    uint64_t *life);
+#define STORED_ETAG_MAX 24
+/* The entity tag: the backend's, or the one made of the body's checksum (in space). */
+struct str stored_etag(const struct cache_view *v, char space[STORED_ETAG_MAX]);
+/* Does it look like one that was made, strong or weak? */
+bool stored_etag_is_ours(struct str etag);
+
+/* ---- answer.c ---- */
+/* From a view in the map, which is released before more than the first bytes are sent. Who has what
+ * is stored, and would rather wait for a change, is held. soft: an invalidation has ended its
+ * freshness; key: where it lies. False: the backend must do. */
+bool deliver_view(struct worker *w, const struct request *r, const struct cache_view *v, bool soft,
+                 const struct cache_key *key);
+/* Bytes first..last of the whole, which lie within the part that is stored. False: the backend must
+ * do. The view is the caller's to release. */
+bool deliver_part(struct worker *w, const struct request *r, const struct cache_view *v,
+                 const struct field_span *part, uint64_t first, uint64_t last);
+/* From a copy. status: what Cache-Status says after "polder; ", e.g. "hit; ttl=-3". */
+void deliver_copy(const struct request *r, struct stored_copy *copy, const char *status);
+void answer_continue(struct client *c); /* more of a chunked stored body */
+void answer_stop(struct client *c);
+uint64_t answer_left(const struct client *c); /* bytes of a stored body that are still to be sent */
+/* Would these validators be answered with 304? etag and last_modified may be empty. */
+bool deliver_not_modified(const struct request *r, struct str etag,
+                         uint64_t last_modified_ms);
+bool answer_needs_chunks(const struct request *r, const struct cache_record *rec);
+
+#endif

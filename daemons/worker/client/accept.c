@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * accept: connections come in, a few an iteration, and are counted against the two connection
+ * limits: max_connections over the process table, max_connections_per_client over the shared table
+ * of hashed addresses.
+ *
+ * Where a process may have fewer descriptors than max_connections needs, a worker takes as many
+ * connections as it has room for, each with one to a backend, and answers the others with 503. Out
+ * of descriptors for another reason: a reserve one is given up to accept and close one, so that the
+ * kernel's queue moves, and listening pauses for a moment.
+ */
+#include "daemons/worker/client/client.h"
+#include "daemons/worker/fetch/headers.h"
+#include "daemons/worker/worker.h"
+#include "polder/inval.h"
+#include "polder/log.h"
+#include "polder/problem.h"
+#include "polder/proc.h"
+#include "polder/shared.h"
+#include "polder/stats.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define ACCEPTS_A_WAKE 8
+#define PAUSE_MS       50
+#define PENDING_MAX    4096 /* a listen queue */
+#define FILES_SPARE    16   /* for the store, logs and sockets that are opened now and then */
+
+static bool process_lives(const struct proc_slot *slot)
+{
+    const uint32_t state = atomic_load_explicit(&slot->state, memory_order_relaxed);
+    return state == PROC_STARTING || state == PROC_READY || state == PROC_DRAINING;
+}
+
+/* Open connections of all other workers. */
+static uint32_t others_open(const struct worker *w)
+{
+    uint32_t sum = 0;
+    for (uint32_t i = PROC_SLOT_WORKER0; i < PROC_SLOTS; i++) {
+        const struct proc_slot *slot = &w->shared->proc->slot[i];
+        if (slot != w->slot && process_lives(slot))
+            sum += atomic_load_explicit(&slot->connections, memory_order_relaxed);
+    }
+    return sum;
+}
+
+static void listeners_stop(struct worker *w)
+{
+    for (uint32_t i = 0; i < w->n_listeners; i++)
+        ev_io_stop(w->loop, &w->listeners[i].io);
+    w->accepting = false;
+}
+
+static void listeners_start(struct worker *w)
+{
+    for (uint32_t i = 0; i < w->n_listeners; i++)
+        ev_io_start(w->loop, &w->listeners[i].io);
+    w->accepting = true;
+}
+
+static void reserve_open(struct worker *w)
+{
+    w->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
+static void out_of_descriptors(struct worker *w, int listener)
+{
+    if (w->reserve_fd >= 0) {
+        close(w->reserve_fd);
+        const int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (fd >= 0)
+            close(fd);
+        reserve_open(w);
+    }
+    if (!w->accept_again_ms)
+        log_warning("worker: out of descriptors with %u connections; raise LimitNOFILE or lower "
+                    "max_connections",
+                    w->n_clients);
+    w->accept_again_ms = w->mono_ms + PAUSE_MS;
+    listeners_stop(w);
+    loop_tick_needed(w);
+}
+
+void accept_resume(struct worker *w)
+{
+    if (!w->accept_again_ms || w->mono_ms < w->accept_again_ms || w->draining)
+        return;
+    w->accept_again_ms = 0;
+    listeners_start(w);
+}
+
+/* Those that it has at its start are numbered from 0. */
+static void count_descriptors(struct worker *w)
+{
+    struct rlimit r;
+    w->files_max = UINT32_MAX;
+    if (getrlimit(RLIMIT_NOFILE, &r) < 0 || r.rlim_cur > UINT32_MAX)
+        return;
+    const uint64_t own = (uint64_t)(w->reserve_fd < 0 ? 0 : w->reserve_fd) + FILES_SPARE;
+    w->files_max = r.rlim_cur > own + 2 ? (uint32_t)(r.rlim_cur - own) : 2;
+    if (w->files_max / 2 < w->config->max_connections)
+        log_warning("worker: this process has room for %u connections of max_connections = %u with "
+                    "%llu descriptors; further ones get 503; raise LimitNOFILE",
+                    w->files_max / 2, w->config->max_connections, (unsigned long long)r.rlim_cur);
+}
+
+/* Further ones, also those that linger, would take descriptors that backends need for these. */
+static bool is_crowded(const struct worker *w)
+{
+    return w->n_clients >= w->files_max / 2;
+}
+
+static bool has_room(const struct worker *w, uint32_t others)
+{
+    return others + loop_open_clients(w) < w->config->max_connections && !is_crowded(w);
+}
+
+/* Over the limit of all connections: the answer goes out before anything was read. */
+static void refuse(struct worker *w, int fd, const struct clientip *peer)
+{
+    const bool crowded = is_crowded(w);
+    struct client *c = client_new(w, fd, peer);
+    stats_add(w->stats, STATS_CONNECTIONS_REFUSED, 1);
+    if (!c) {
+        close(fd);
+        return;
+    }
+    c->refused = true;
+    c->note.limit = "max_connections";
+    if (crowded) /* or closing at once would be a reset, which may destroy the answer */
+        (void)!recv(fd, w->client_buffer, sizeof w->client_buffer, 0);
+    response_problem(NULL, c, PROBLEM_UNAVAILABLE, "Retry-After: 1\r\n", "", false);
+    if (crowded)
+        client_close(c);
+}
+
+static void accepted(struct worker *w, int fd, const struct sockaddr *sa, bool room)
+{
+    struct clientip peer;
+    clientip_from_sockaddr(&peer, sa);
+    if (sa->sa_family != AF_UNIX) {
+        const int on = 1;
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    }
+    if (!room) {
+        refuse(w, fd, &peer);
+        return;
+    }
+    struct client *c = client_new(w, fd, &peer);
+    if (!c) {
+        close(fd);
+        return;
+    }
+    stats_add(w->stats, STATS_CONNECTIONS, 1);
+    if (!w->config->proxy_protocol)
+        accept_admit(c, &peer);
+}
+
+/* False: nobody waits, or there is no room to take one. others: open connections of other workers.
+ */
+static bool accept_one(struct worker *w, int listener, uint32_t others)
+{
+    struct sockaddr_storage sa = {0};
+    socklen_t len = sizeof sa;
+    const int fd = accept4(listener, (struct sockaddr *)&sa, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd < 0) {
+        if (errno == EMFILE || errno == ENFILE)
+            out_of_descriptors(w, listener);
+        return errno == ECONNABORTED || errno == EINTR;
+    }
+    accepted(w, fd, (struct sockaddr *)&sa, has_room(w, others));
+    return true;
+}
+
+static void on_accept(EV_P_ ev_io *watcher, int events)
+{
+    struct worker *w = ((struct listener *)watcher)->worker;
+    const uint32_t others = others_open(w);
+    (void)loop, (void)events;
+    for (int i = 0; i < ACCEPTS_A_WAKE && w->accepting; i++)
+        if (!accept_one(w, watcher->fd, others))
+            return;
+}
+
+int accept_start(struct worker *w)
+{
+    const struct process *p = w->process;
+    reserve_open(w);
+    count_descriptors(w);
+    memset(w->shared->clients[w->number], 0, sizeof *w->shared->clients);
+    w->listeners = calloc(p->n_listeners + 1, sizeof *w->listeners);
+    if (!w->listeners)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < p->n_listeners; i++) {
+        const struct process_listener *l = &p->listeners[i];
+        if (l->worker != UINT32_MAX && l->worker % p->workers != p->index) {
+            close(l->fd); /* another worker's: it must be able to end without us */
+            continue;
+        }
+        struct listener *mine = &w->listeners[w->n_listeners++];
+        mine->worker = w;
+        const int flags = fcntl(l->fd, F_GETFL);
+        if (flags >= 0 && !(flags & O_NONBLOCK))
+            fcntl(l->fd, F_SETFL, flags | O_NONBLOCK);
+        ev_io_init(&mine->io, on_accept, l->fd, EV_READ);
+    }
+    listeners_start(w);
+    return 0;
+}
+
+/* Who has connected already is served; then the sockets are let go of. When the service stops, ours
+ * was the last hold on them, and the kernel refuses whoever comes now, so that he goes elsewhere;
+ * after a reload, or where systemd holds them too, others accept. */
+void accept_stop(struct worker *w)
+{
+    const uint32_t others = others_open(w);
+    for (uint32_t i = 0; i < w->n_listeners && w->accepting; i++)
+        for (int n = 0;
+             n < PENDING_MAX && w->accepting && accept_one(w, w->listeners[i].io.fd, others); n++)
+            ;
+    listeners_stop(w);
+    for (uint32_t i = 0; i < w->n_listeners; i++)
+        close(w->listeners[i].io.fd);
+    w->n_listeners = 0;
+}
+
+/* ---- max_connections_per_client ----------------------------------------------------------------
+ */
+
+/* The two cells of a client. */
+static void cells_of(const struct worker *w, const struct clientip *ip, uint32_t cell[2])
+{
+    const uint64_t hash = clientip_hash(ip, inval_secret(w->shared->inval));
+    cell[0] = (uint32_t)hash % SHARED_CLIENT_CELLS;
+    cell[1] = (uint32_t)(hash >> 32) % SHARED_CLIENT_CELLS;
+}
+
+static void cell_add(struct worker *w, uint32_t cell, int n)
+{
+    _Atomic uint16_t *word = &w->shared->clients[w->number][cell];
+    /* seq_cst: of two workers that admit at once, one at least sees the other */
+    atomic_fetch_add(word, (uint16_t)n);
+}
+
+static uint32_t cell_sum(const struct worker *w, uint32_t cell)
+{
+    uint32_t sum = 0;
+    for (uint32_t i = 0; i < PROC_WORKER_SLOTS; i++)
+        if (process_lives(&w->shared->proc->slot[PROC_SLOT_WORKER0 + i]))
+            sum += atomic_load(&w->shared->clients[i][cell]);
+    return sum;
+}
+
+bool accept_admit(struct client *c, const struct clientip *ip)
+{
+    struct worker *w = c->worker;
+    if (clientip_in(ip, w->config->trusted_proxies, w->config->n_trusted_proxies))
+        return true; /* a proxy carries many clients */
+    uint32_t cell[2];
+    cells_of(w, ip, cell);
+    for (int i = 0; i < 2; i++) {
+        cell_add(w, cell[i], 1);
+        c->cell[i] = (uint16_t)(cell[i] + 1);
+    }
+    if (cell_sum(w, cell[0]) <= w->config->max_connections_per_client ||
+        cell_sum(w, cell[1]) <= w->config->max_connections_per_client)
+        return true;
+    accept_dismiss(c);
+    stats_add(w->stats, STATS_CONNECTIONS_REFUSED, 1);
+    c->note.limit = "max_connections_per_client";
+    response_problem(NULL, c, PROBLEM_UNAVAILABLE, "Retry-After: 1\r\n",
+                     ",\"reason\":\"too many connections of one client\"", false);
+    return false;
+}
+
+void accept_dismiss(struct client *c)
+{
+    for (int i = 0; i < 2; i++) {
+        if (c->cell[i])
+            cell_add(c->worker, c->cell[i] - 1u, -1);
+        c->cell[i] = 0;
+    }
+}

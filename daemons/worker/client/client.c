@@ -1,0 +1,419 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * client: a connection from a client: its states, deadlines, writing, and its end. What it sends is
+ * read in client_read.c.
+ */
+#include "daemons/worker/client/client.h"
+#include "daemons/worker/fetch/fetch.h"
+#include "daemons/worker/cache/lookup.h"
+#include "daemons/worker/cache/long_poll.h"
+#include "daemons/worker/request/limits.h"
+#include "daemons/worker/client/repeat.h"
+#include "daemons/worker/fetch/headers.h"
+#include "daemons/worker/worker.h"
+#include "polder/problem.h"
+#include "polder/stats.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define DISCARD_MAX   (64u << 10) /* longer rests of bodies are not worth a kept connection */
+#define DRAIN_IDLE_MS 1000
+#define RATE_MS       10000 /* a body's rate is looked at so often */
+
+#define MAY(state) (1u << (state))
+static const unsigned moves[CLIENT_STATES] = {
+    [CLIENT_PROXY] = MAY(CLIENT_IDLE) | MAY(CLIENT_BUSY) | MAY(CLIENT_CLOSED),
+    [CLIENT_IDLE] = MAY(CLIENT_HEAD) | MAY(CLIENT_BUSY) | MAY(CLIENT_CLOSED),
+    [CLIENT_HEAD] = MAY(CLIENT_IDLE) | MAY(CLIENT_BUSY) | MAY(CLIENT_CLOSED),
+    [CLIENT_BUSY] =
+        MAY(CLIENT_IDLE) | MAY(CLIENT_DISCARD) | MAY(CLIENT_LINGER) | MAY(CLIENT_CLOSED),
+    [CLIENT_DISCARD] = MAY(CLIENT_IDLE) | MAY(CLIENT_BUSY) | MAY(CLIENT_CLOSED),
+    [CLIENT_LINGER] = MAY(CLIENT_CLOSED),
+};
+
+void client_move(struct client *c, enum client_state to)
+{
+    assert(moves[c->state] & MAY(to));
+    c->state = (uint8_t)to;
+}
+
+/* ---- deadlines ---------------------------------------------------------------------------------
+ */
+
+/* It shall not wait for a further request; a new one is not there to be sent away unheard. */
+static bool client_is_drained(const struct client *c)
+{
+    return c->worker->draining || (c->worker->drained && c->seen_request);
+}
+
+/* Is a body waited for that must come at a rate? Once the response has begun, the two may talk. */
+static bool is_rated(const struct client *c)
+{
+    return c->worker->config->request_min_rate && c->body_pending &&
+           (c->state == CLIENT_DISCARD ||
+            (c->state == CLIENT_BUSY && c->body_wanted && !(c->exchange && c->exchange->status)));
+}
+
+static uint64_t body_due(const struct client *c)
+{
+    const uint64_t silent_ms = c->progress_ms + c->worker->config->client_timeout_ms,
+                   slow_ms = c->rated_ms + RATE_MS;
+    return is_rated(c) && slow_ms < silent_ms ? slow_ms : silent_ms;
+}
+
+static void rate_begin(struct client *c)
+{
+    c->rated_ms = c->worker->mono_ms;
+    c->rated_bytes = 0;
+}
+
+/* The time is over in which so many bytes of the body should have come. True: they have. */
+static bool is_fast_enough(struct client *c)
+{
+    const struct worker *w = c->worker;
+    if (!is_rated(c) || w->mono_ms < c->rated_ms + RATE_MS ||
+        c->rated_bytes < w->config->request_min_rate * RATE_MS / 1000)
+        return false;
+    rate_begin(c);
+    return true;
+}
+
+/* When the connection has waited for its client long enough; UINT64_MAX: it is not waiting. */
+static uint64_t client_due(const struct client *c)
+{
+    const struct config *config = c->worker->config;
+    switch (c->state) {
+    case CLIENT_PROXY:
+    case CLIENT_HEAD: /* not prolonged by a byte now and then */
+        return c->first_ms + config->client_timeout_ms;
+    case CLIENT_IDLE:
+        return c->progress_ms + (client_is_drained(c) ? DRAIN_IDLE_MS
+                                 : c->seen_request    ? config->keepalive_timeout_ms
+                                                      : config->client_timeout_ms);
+    case CLIENT_BUSY:
+        if (c->held)
+            return long_poll_due(c);
+        if (!c->out.len && !c->stored && !(c->body_pending && c->body_wanted))
+            return UINT64_MAX;
+        return body_due(c);
+    case CLIENT_DISCARD:
+        return body_due(c);
+    case CLIENT_LINGER:
+        return c->first_ms + WORKER_LINGER_MS;
+    default:
+        return UINT64_MAX;
+    }
+}
+
+void client_update_timer(struct client *c)
+{
+    const uint64_t due = client_due(c);
+    if (due != UINT64_MAX)
+        timer_set(c->worker, &c->timer, due);
+}
+
+void client_timeout(struct client *c)
+{
+    if (is_fast_enough(c)) {
+        client_update_timer(c);
+        return;
+    }
+    const uint64_t due = client_due(c);
+    if (due > c->worker->mono_ms) { /* there was progress since */
+        if (due != UINT64_MAX)
+            timer_set(c->worker, &c->timer, due);
+        return;
+    }
+    if (c->held) {
+        long_poll_end(c);
+        return;
+    }
+    if (c->state != CLIENT_IDLE && c->state != CLIENT_LINGER)
+        stats_add(c->worker->stats, STATS_CLIENT_TIMEOUTS, 1);
+    const bool waits_for_body = c->state == CLIENT_BUSY && !c->out.len && !c->answered &&
+                                !(c->exchange && c->exchange->status);
+    const struct request *r = waits_for_body && c->exchange ? &c->exchange->req : NULL;
+    if (r)
+        fetch_drop_client(c->exchange);
+    if (c->state == CLIENT_HEAD || waits_for_body) {
+        c->discard = true;
+        if (!r)
+            access_unread(c, NULL, 0);
+        response_problem(r, c, PROBLEM_REQUEST_TIMEOUT, "", "", false);
+    } else {
+        c->note.cut = "client-timeout";
+        client_close(c);
+    }
+}
+
+/* ---- writing -----------------------------------------------------------------------------------
+ */
+
+size_t client_send_some(struct client *c, const struct iovec *iov, unsigned n, size_t keep)
+{
+    if (c->broken || c->state == CLIENT_CLOSED)
+        return 0;
+    struct worker *w = c->worker;
+    const size_t waited = c->out.len;
+    const ssize_t sent = chain_send_some(w, &c->out, c->read.fd, iov, n, keep);
+    if (sent < 0) {
+        c->broken = true;
+        client_schedule(c);
+        return 0;
+    }
+    if (sent > 0)
+        c->progress_ms = w->mono_ms;
+    stats_add(w->stats, STATS_BYTES_OUT, (uint64_t)sent);
+    if (c->out.len && !waited) {
+        c->progress_ms = w->mono_ms;
+        ev_io_start(w->loop, &c->write);
+        client_update_timer(c);
+    }
+    return (size_t)sent > keep ? (size_t)sent - keep : 0;
+}
+
+void client_send(struct client *c, const struct iovec *iov, unsigned n)
+{
+    client_send_some(c, iov, n, SIZE_MAX);
+}
+
+void client_send_bytes(struct client *c, const char *bytes, size_t len)
+{
+    const struct iovec iov = {(void *)bytes, len};
+    client_send(c, &iov, 1);
+}
+
+/* The last answer is out. If the client may still be sending, an immediate close would make the
+ * kernel answer with a reset, which can destroy the answer on its way. */
+static void client_finish(struct client *c)
+{
+    struct worker *w = c->worker;
+    int unread = 0;
+    const bool talking = c->discard || c->body_pending || c->in || c->refused ||
+                         (ioctl(c->read.fd, FIONREAD, &unread) == 0 && unread > 0);
+    if (!talking || c->eof || w->n_lingering >= WORKER_LINGERING) {
+        client_close(c);
+        return;
+    }
+    client_move(c, CLIENT_LINGER);
+    shutdown(c->read.fd, SHUT_WR);
+    w->n_lingering++;
+    c->first_ms = w->mono_ms;
+    client_update_timer(c);
+    ev_io_start(w->loop, &c->read);
+}
+
+static bool worth_discarding(const struct client *c)
+{
+    return c->body.framing == H1_LENGTH && c->body.left <= DISCARD_MAX && c->body_told;
+}
+
+/* The answer is out: on to the next request, or the end. */
+static void client_next(struct client *c)
+{
+    c->answered = false;
+    access_sent(c);
+    if (!c->keep_alive || c->broken) {
+        client_finish(c);
+        return;
+    }
+    c->progress_ms = c->worker->mono_ms;
+    rate_begin(c);
+    c->body_wanted = false;
+    client_move(c, c->body_pending ? CLIENT_DISCARD : CLIENT_IDLE);
+    if (c->eof && !c->in) {
+        client_close(c);
+        return;
+    }
+    client_update_timer(c);
+    if (c->in)
+        client_schedule(c);
+}
+
+bool client_may_keep(const struct client *c)
+{
+    if (!c->keep_alive || c->worker->draining || c->worker->drained || c->discard)
+        return false;
+    return !c->body_pending || worth_discarding(c);
+}
+
+void client_answered(struct client *c)
+{
+    if (c->n_inside)
+        limits_leave(c);
+    if (c->state != CLIENT_BUSY)
+        return;
+    c->answered = true;
+    if (c->body_pending && !worth_discarding(c))
+        c->keep_alive = false;
+    if (!c->out.len && !c->broken)
+        client_next(c);
+}
+
+void client_break(struct client *c)
+{
+    /* A reset, for a body that ends with the connection would look whole after a FIN. */
+    const struct linger reset = {.l_onoff = 1, .l_linger = 0};
+    setsockopt(c->read.fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+    client_close(c);
+}
+
+static void client_writable(struct client *c)
+{
+    const size_t before = c->out.len;
+    if (chain_flush(c->worker, &c->out, c->write.fd) < 0) {
+        client_left(c);
+        return;
+    }
+    if (c->out.len != before)
+        c->progress_ms = c->worker->mono_ms;
+    stats_add(c->worker->stats, STATS_BYTES_OUT, before - c->out.len);
+    if (c->out.len < WORKER_LOW) {
+        if (c->stored)
+            answer_continue(c);
+        else if (c->exchange)
+            response_resume(c->exchange);
+    }
+    if (c->state == CLIENT_CLOSED || c->out.len || c->stored)
+        return;
+    ev_io_stop(c->worker->loop, &c->write);
+    if (c->answered)
+        client_next(c);
+    client_watch_read(c);
+}
+
+static void on_write(EV_P_ ev_io *watcher, int events)
+{
+    (void)loop, (void)events;
+    client_writable(watcher->data);
+}
+
+void client_want_body(struct client *c, bool wanted)
+{
+    if (c->body_wanted == wanted)
+        return;
+    c->body_wanted = wanted;
+    c->progress_ms = c->worker->mono_ms;
+    rate_begin(c);
+    client_schedule(c);
+}
+
+/* ---- a second look before the loop sleeps ---- */
+
+void client_schedule(struct client *c)
+{
+    if (c->ready)
+        return;
+    c->ready = true;
+    c->ready_next = c->worker->ready;
+    c->worker->ready = c;
+}
+
+static void look_again(struct client *c)
+{
+    if (c->state == CLIENT_CLOSED)
+        return;
+    if (c->broken) {
+        client_left(c);
+        return;
+    }
+    if (c->fin_seen && client_leave_by_fin(c))
+        return;
+    if (c->state == CLIENT_BUSY && c->answered && !c->out.len)
+        client_next(c);
+    if (c->state == CLIENT_CLOSED)
+        return;
+    client_update_timer(c);
+    client_use_input(c);
+    if ((c->state == CLIENT_IDLE || c->state == CLIENT_HEAD) && c->eof)
+        client_close(c); /* all that came whole has been answered */
+}
+
+void client_run_ready(struct worker *w)
+{
+    while (w->ready) {
+        struct client *c = w->ready;
+        w->ready = c->ready_next;
+        c->ready = false;
+        look_again(c);
+    }
+}
+
+/* ---- life ---- */
+
+struct client *client_new(struct worker *w, int fd, const struct clientip *peer)
+{
+    struct client *c = calloc(1, sizeof *c);
+    if (!c)
+        return NULL;
+    c->worker = w;
+    c->peer = *peer;
+    c->state = w->config->proxy_protocol ? CLIENT_PROXY : CLIENT_IDLE;
+    c->first_ms = c->progress_ms = w->mono_ms;
+    c->timer.kind = TIMER_CLIENT;
+    ev_io_init(&c->read, client_on_read, fd, EV_READ);
+    ev_io_init(&c->write, on_write, fd, EV_WRITE);
+    c->read.data = c->write.data = c;
+    c->next = w->clients;
+    if (c->next)
+        c->next->link = &c->next;
+    c->link = &w->clients;
+    w->clients = c;
+    w->n_clients++;
+    ev_io_start(w->loop, &c->read);
+    client_update_timer(c);
+    return c;
+}
+
+/* Everything but the descriptor. */
+static void client_detach(struct client *c)
+{
+    struct worker *w = c->worker;
+    access_gone(c);
+    if (c->state == CLIENT_LINGER)
+        w->n_lingering--;
+    client_move(c, CLIENT_CLOSED);
+    ev_io_stop(w->loop, &c->read);
+    ev_io_stop(w->loop, &c->write);
+    timer_stop(w, &c->timer);
+    if (c->n_inside)
+        limits_leave(c);
+    if (c->exchange)
+        fetch_client_left(c->exchange);
+    long_poll_drop(c);
+    answer_stop(c);
+    repeat_forget(c);
+    client_drop_input(c);
+    chain_free(w, &c->out);
+    accept_dismiss(c);
+    *c->link = c->next;
+    if (c->next)
+        c->next->link = c->link;
+    w->n_clients--;
+    c->next = w->dead_clients;
+    w->dead_clients = c;
+}
+
+void client_close(struct client *c)
+{
+    if (c->state == CLIENT_CLOSED)
+        return;
+    client_detach(c);
+    close(c->read.fd);
+}
+
+int client_release(struct client *c)
+{
+    const int fd = c->read.fd;
+    client_detach(c);
+    return fd;
+}
+
+void client_free(struct client *c)
+{
+    free(c);
+}

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * client: a connection from a client, from accept() to its end.
+ *
+ *   accept.c      takes it, and counts it for its client
+ *   proxyproto.c  reads the header in which a proxy says whose it is
+ *   client_read.c reads requests
+ *   client_leave.c notices that it goes while it is being answered
+ *   client.c      writes answers, and knows when it is over
+ *
+ * The worker owns it. client_close() takes it out of everything at once; its memory goes at the end
+ * of the iteration, so a callback never loses what it works on.
+ */
+#ifndef POLDER_WORKER_CLIENT_CLIENT_H
+#define POLDER_WORKER_CLIENT_CLIENT_H
+#include "daemons/http/h1.h"
+#include "daemons/worker/request/access.h"
+#include "daemons/worker/buffer.h"
+#include "daemons/worker/timer.h"
+#include "polder/clientip.h"
+#include "polder/config.h"
+
+#include <ev.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+struct access_line;
+struct fetch;
+struct held;
+struct repeat;
+struct stored_send;
+struct worker;
+
+#define WORKER_LINGER_MS 2000
+#define WORKER_LINGERING 256 /* connections lingering at once; further ones are just closed */
+
+enum client_state {
+    CLIENT_PROXY,   /* the PROXY header is expected */
+    CLIENT_IDLE,    /* nothing of a request has come */
+    CLIENT_HEAD,    /* part of a head has come */
+    CLIENT_BUSY,    /* a request is being answered */
+    CLIENT_DISCARD, /* answered; the rest of its body is read away */
+    CLIENT_LINGER,  /* we have said FIN and read until the client does */
+    CLIENT_CLOSED,
+    CLIENT_STATES
+};
+
+struct client {
+    ev_io read, write;
+    struct timer timer;
+    struct worker *worker;
+    struct client *next, **link; /* worker.clients */
+    struct client *ready_next;   /* worker.ready */
+    struct buffer *in;           /* what was read and cannot be used yet; mostly NULL */
+    struct chain out;            /* what the socket did not take; mostly empty */
+    struct fetch *exchange;
+    struct repeat *repeat;
+    struct held *held; /* until something changes (hold.c) */
+    struct stored_send *stored;
+    struct access_line *line; /* of an answer that is not out yet; mostly NULL */
+    struct access_note note;  /* of the request being answered */
+    struct h1_body body;      /* of the request being answered */
+    size_t scanned;           /* of the head being read */
+    uint64_t first_ms;        /* first byte of the head being read; start of lingering */
+    uint64_t progress_ms;     /* last byte read or written */
+    uint64_t rated_ms;        /* since when the bytes of a body are counted ... */
+    uint64_t rated_bytes;     /* ... these */
+    struct clientip peer;     /* the socket's, or the PROXY header's */
+    /* keys of `concurrent` limits that its request is under way for; left in client_answered() and
+     * when it goes */
+    uint64_t inside[CONFIG_ROUTE_LIMITS_MAX];
+    uint8_t n_inside;
+    uint8_t state;     /* enum client_state; moved by client_move() alone */
+    bool ready;        /* is on worker.ready */
+    bool broken;       /* a write failed */
+    bool eof;          /* the peer has said FIN */
+    bool keep_alive;   /* after this response */
+    bool answered;     /* the whole response has been written or queued */
+    bool body_pending; /* the request has a body that is not read completely */
+    bool body_wanted;  /* somebody takes body bytes now */
+    bool body_told;    /* the client sends it without being asked (no Expect) */
+    bool discard;      /* whatever else comes is dropped, then the end */
+    bool seen_request; /* at least one */
+    bool refused;      /* over a connection limit; not counted as open */
+    uint16_t cell[2];  /* + 1, where it is counted for its client; 0: nowhere */
+
+    bool fin_seen;      /* as eof, behind bytes that are not read yet */
+    bool leave_watched; /* is in the set of client_leave.c */
+    bool half_closes;   /* FIN behind the request being answered need not mean that it has left */
+};
+
+/* ---- client.c ---- */
+struct client *client_new(struct worker *w, int fd, const struct clientip *peer);
+void client_move(struct client *c, enum client_state to);
+void client_close(struct client *c);
+void client_free(struct client *c);
+/* Gives the descriptor away: closed for this worker, open for whoever gets it. */
+int client_release(struct client *c);
+bool client_may_keep(const struct client *c); /* the connection, after this answer */
+/* Writes now what the socket takes and keeps the rest. Never frees: a failure is noticed at the end
+ * of the iteration. */
+void client_send(struct client *c, const struct iovec *iov, unsigned n);
+/* Writes what the socket takes, and keeps of the rest only what belongs to the first `keep` bytes.
+ * Returns how many bytes behind them were written. */
+size_t client_send_some(struct client *c, const struct iovec *iov, unsigned n, size_t keep);
+void client_send_bytes(struct client *c, const char *bytes, size_t len);
+/* The whole response has been handed to client_send(). */
+void client_answered(struct client *c);
+/* The response cannot be completed: breaks the connection, so that nobody takes it for whole. */
+void client_break(struct client *c);
+void client_schedule(struct client *c); /* looked at again before the loop sleeps */
+void client_run_ready(struct worker *w);
+void client_want_body(struct client *c, bool wanted);
+void client_timeout(struct client *c);
+void client_update_timer(struct client *c);
+
+/* ---- client_read.c ---- */
+void client_on_read(struct ev_loop *loop, ev_io *watcher, int events);
+void client_use_input(struct client *c);  /* what was read and kept, and then what comes */
+void client_watch_read(struct client *c); /* read from, if that makes sense now */
+void client_drop_input(struct client *c);
+
+/* ---- client_leave.c ---- */
+/* The client has gone: FIN where that means it, a reset, a write that failed. Ends its connection
+ * and, at the backend too, the request that is being answered, unless others want the answer. The
+ * one place where a client's leaving ends a request. */
+void client_left(struct client *c);
+/* It has said FIN; true: that was its leaving. */
+bool client_leave_by_fin(struct client *c);
+void client_leave_watch(struct client *c);   /* while it is answered and not read */
+void client_leave_unwatch(struct client *c); /* before its descriptor goes to another process */
+void client_leave_open(struct worker *w);
+void client_leave_close(struct worker *w);
+
+/* ---- proxyproto.c: bytes consumed, 0: need more, -EPROTO ---- */
+int proxyproto_read(struct client *c, const char *bytes, size_t len);
+
+/* ---- accept.c ---- */
+int accept_start(struct worker *w);
+void accept_stop(struct worker *w);
+void accept_resume(struct worker *w);
+/* Counts the connection for its client; false: that is one too many, and 503 has been sent. */
+bool accept_admit(struct client *c, const struct clientip *ip);
+void accept_dismiss(struct client *c); /* counts it no longer */
+
+#endif

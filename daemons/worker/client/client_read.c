@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * client_read: what a client sends: a PROXY header, heads and bodies of requests.
+ *
+ * Bytes are read into the loop's one buffer and used in place; only what cannot be used yet moves
+ * to a buffer of the connection's own. Requests are answered in order: while one is being answered
+ * (CLIENT_BUSY), what follows it waits unread in the socket, after at most one buffer.
+ */
+#include "daemons/worker/client/client.h"
+#include "daemons/worker/fetch/fetch.h"
+#include "daemons/worker/client/repeat.h"
+#include "daemons/worker/request/request.h"
+#include "daemons/worker/fetch/headers.h"
+#include "daemons/worker/worker.h"
+#include "polder/log.h"
+#include "polder/problem.h"
+#include "polder/stats.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#define IOV_BODY      64
+#define PROXY_WARN_MS 60000
+
+/* Nothing was asked, so the access log has no line of it. */
+static void warn_proxy(const struct client *c)
+{
+    struct worker *w = c->worker;
+    char peer[46];
+    if (w->mono_ms < w->proxy_warn_ms)
+        return;
+    w->proxy_warn_ms = w->mono_ms + PROXY_WARN_MS;
+    clientip_format(&c->peer, peer);
+    log_warning(
+        "proxy_protocol: a connection from %s was closed, for it began with no PROXY header; "
+        "proxy_protocol = true wants one on each",
+        peer);
+}
+
+static size_t read_proxy(struct client *c, const char *at, size_t len)
+{
+    const int used = proxyproto_read(c, at, len);
+    if (used < 0 || (used == 0 && len > CLIENTIP_PROXY_MAX)) {
+        warn_proxy(c);
+        stats_add(c->worker->stats, STATS_BAD_REQUESTS, 1);
+        client_close(c);
+        return len;
+    }
+    if (used > 0 && c->state == CLIENT_PROXY)
+        client_move(c, CLIENT_IDLE);
+    return (size_t)used;
+}
+
+static size_t read_head(struct client *c, const char *at, size_t len)
+{
+    struct worker *w = c->worker;
+    enum problem problem = PROBLEM_BAD_REQUEST;
+    if (c->state == CLIENT_IDLE) {
+        const size_t known = c->repeat ? c->repeat->len : 0;
+        if (known && repeat_answer(c, at, len))
+            return known;
+        const size_t blank = h1_skip_blank(at, len);
+        if (blank)
+            return blank;
+    }
+    if (c->state == CLIENT_HEAD && h1_skip_blank(at, len)) { /* an empty line, in two pieces */
+        client_move(c, CLIENT_IDLE);
+        client_update_timer(c);
+        return h1_skip_blank(at, len);
+    }
+    switch (h1_parse_request(at, len, &c->scanned, &w->head, &problem)) {
+    case H1_MORE:
+        if (c->state == CLIENT_IDLE) {
+            client_move(c, CLIENT_HEAD);
+            c->first_ms = w->mono_ms;
+            client_update_timer(c);
+        }
+        return 0;
+    case H1_BAD:
+        c->scanned = 0;
+        access_unread(c, at, len);
+        request_bad(c, problem);
+        return len;
+    case H1_DONE:
+        break;
+    }
+    c->scanned = 0;
+    c->seen_request = true;
+    client_move(c, CLIENT_BUSY);
+    const size_t used = w->head.head_len; /* w->head may be another one's afterwards */
+    w->pipelined = (struct str){at + used, len - used};
+    request_begin(c, &w->head);
+    w->prepaid_client = NULL;
+    return used;
+}
+
+static void body_malformed(struct client *c)
+{
+    const struct request *r = c->exchange ? &c->exchange->req : NULL;
+    const bool begun = c->answered || (c->exchange && c->exchange->status);
+    stats_add(c->worker->stats, STATS_BAD_REQUESTS, 1);
+    if (begun || c->state == CLIENT_DISCARD) {
+        c->note.cut = "bad-request";
+        access_gone(c);
+        if (r)
+            fetch_drop_client(c->exchange);
+        client_break(c);
+        return;
+    }
+    c->discard = true;
+    if (r)
+        fetch_drop_client(c->exchange);
+    response_problem(r, c, PROBLEM_BAD_REQUEST, "", "", false);
+}
+
+/* Decodes some of the request's body and passes it on, or drops it. */
+static size_t read_body(struct client *c, char *at, size_t len)
+{
+    size_t used;
+    struct iovec iov[IOV_BODY]; /* with room for the head of a chunk, its end and the last one */
+    struct h1_spans spans = {.iov = iov + 1, .max = IOV_BODY - 5};
+    if (c->state == CLIENT_BUSY && !c->answered && !c->body_wanted)
+        return 0;
+    if (h1_body_gather(&c->body, at, len, &used, &spans) < 0) {
+        body_malformed(c);
+        return len;
+    }
+    c->rated_bytes += used;
+    c->body_pending = !c->body.done;
+    if (c->exchange && c->state == CLIENT_BUSY) {
+        request_body_feed(c->exchange, &spans, !c->body_pending);
+    } else if (!c->body_pending && c->state == CLIENT_DISCARD) {
+        c->progress_ms = c->worker->mono_ms;
+        client_move(c, CLIENT_IDLE);
+        client_update_timer(c);
+    }
+    return used;
+}
+
+/* Uses what can be used; returns how much that was. */
+static size_t consume(struct client *c, char *at, size_t len)
+{
+    size_t used = 0;
+    while (used < len) {
+        size_t n = 0;
+        if (c->discard)
+            return len;
+        switch (c->state) {
+        case CLIENT_PROXY:
+            n = read_proxy(c, at + used, len - used);
+            break;
+        case CLIENT_IDLE:
+        case CLIENT_HEAD:
+            n = read_head(c, at + used, len - used);
+            break;
+        case CLIENT_BUSY:
+        case CLIENT_DISCARD:
+            n = c->body_pending ? read_body(c, at + used, len - used) : 0;
+            break;
+        default: /* lingering or closed: of no interest */
+            return len;
+        }
+        if (!n)
+            return used;
+        used += n;
+    }
+    return used;
+}
+
+/* Whether reading makes sense now. While a request is answered, the socket is watched for its end
+ * as long as nothing waits in our own buffer. */
+static bool wants_read(const struct client *c)
+{
+    if (c->state == CLIENT_CLOSED || c->eof || c->broken)
+        return false;
+    if (c->state != CLIENT_BUSY || c->discard)
+        return true;
+    if (c->body_pending && !c->answered)
+        return c->body_wanted;
+    return !c->in;
+}
+
+void client_watch_read(struct client *c)
+{
+    if (wants_read(c)) {
+        ev_io_start(c->worker->loop, &c->read);
+    } else if (c->state != CLIENT_CLOSED) {
+        ev_io_stop(c->worker->loop, &c->read);
+        if (c->state == CLIENT_BUSY && !c->eof && (c->exchange || c->held))
+            client_leave_watch(c);
+    }
+}
+
+void client_drop_input(struct client *c)
+{
+    if (c->in)
+        buffer_put(c->worker, c->in);
+    c->in = NULL;
+}
+
+/* Keeps what was not used. at: in the loop's buffer or in c->in. */
+static void keep_rest(struct client *c, const char *at, size_t len)
+{
+    if (c->state == CLIENT_CLOSED)
+        return;
+    if (!len) {
+        client_drop_input(c);
+        return;
+    }
+    if (c->in) {
+        c->in->start = c->in->end - (uint32_t)len;
+        return;
+    }
+    c->in = buffer_get(c->worker);
+    if (!c->in) {
+        client_close(c);
+        return;
+    }
+    memcpy(c->in->data, at, len);
+    c->in->end = (uint32_t)len;
+}
+
+static void drive(struct client *c, char *at, size_t len)
+{
+    const size_t used = consume(c, at, len);
+    keep_rest(c, at + used, len - used);
+    client_watch_read(c);
+}
+
+void client_use_input(struct client *c)
+{
+    if (c->in)
+        drive(c, c->in->data + c->in->start, c->in->end - c->in->start);
+    else
+        client_watch_read(c);
+}
+
+/* FIN. What was asked completely may still be answered: it may be only half a close. */
+static void client_eof(struct client *c)
+{
+    const bool asked = c->state == CLIENT_BUSY && !(c->body_pending && !c->answered);
+    c->eof = true;
+    if (!asked)
+        client_left(c);
+    else if (!client_leave_by_fin(c))
+        client_watch_read(c);
+}
+
+static void client_readable(struct client *c)
+{
+    struct worker *w = c->worker;
+    char *at = w->client_buffer;
+    size_t room = WORKER_BUFFER, had = 0;
+    if (c->in) {
+        if (c->in->start) {
+            had = c->in->end - c->in->start;
+            memmove(c->in->data, c->in->data + c->in->start, had);
+            c->in->start = 0;
+            c->in->end = (uint32_t)had;
+        }
+        had = c->in->end;
+        at = c->in->data;
+        room = WORKER_BUFFER - had;
+        if (!room) {
+            client_watch_read(c);
+            return;
+        }
+    }
+    const ssize_t n = recv(c->read.fd, at + had, room, 0);
+    if (n <= 0) {
+        if (n == 0)
+            client_eof(c);
+        else if (errno != EAGAIN && errno != EINTR)
+            client_left(c);
+        return;
+    }
+    stats_add(w->stats, STATS_BYTES_IN, (uint64_t)n);
+    c->progress_ms = w->mono_ms;
+    if (c->in)
+        c->in->end += (uint32_t)n;
+    drive(c, at, had + (size_t)n);
+}
+
+void client_on_read(struct ev_loop *loop, ev_io *watcher, int events)
+{
+    (void)loop, (void)events;
+    client_readable(watcher->data);
+}

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * collapse: requests that are waiters while another one, of this worker or of any other, fetches
+ * what they want. The flight's landing writes this worker's eventfd; leases bound every wait. While
+ * the backend says nothing, each waits at most one timeout of its upstream from its own beginning
+ * on, and WAIT_OVER_MS more, in which the fetch may have found another server; then it gets what is
+ * stale, or 504.
+ */
+#include "daemons/worker/fetch/miss.h"
+#include "daemons/worker/fetch/fetch.h"
+#include "daemons/worker/timer.h"
+#include "daemons/worker/worker.h"
+
+#define WAIT_MS      (FETCH_LOCK_LEASE_MS + 250)
+#define LEASES       3
+#define LOOK_MS      500 /* has the lease ended? */
+#define WAIT_OVER_MS 500
+#define WORTH        4 /* a fetch of its own, if one in so many parts of a timeout is left */
+
+uint64_t collapse_until_ms(const struct fetch *ex)
+{
+    return ex->waits_since_ms + ex->upstream->timeout_ms + WAIT_OVER_MS;
+}
+
+bool collapse_is_over(const struct fetch *ex)
+{
+    const uint64_t least_ms = ex->upstream->timeout_ms / WORTH;
+    return ex->waits_since_ms && fetch_lock_is_silent(ex->worker->shared->fetch_locks, &ex->waits_for) &&
+           ex->worker->mono_ms + least_ms + WAIT_OVER_MS >= collapse_until_ms(ex);
+}
+
+/* Looked at again now and then, and when it has waited long enough. */
+static void set_timer(struct fetch *ex)
+{
+    struct worker *w = ex->worker;
+    const uint64_t look_ms = w->mono_ms + LOOK_MS, until_ms = collapse_until_ms(ex);
+    timer_set(w, &ex->timer, w->mono_ms < until_ms && until_ms < look_ms ? until_ms : look_ms);
+}
+
+void collapse_wait(struct fetch *ex)
+{
+    struct worker *w = ex->worker;
+    fetch_move(ex, FETCH_COLLAPSED);
+    ex->next = w->waiters;
+    if (ex->next)
+        ex->next->link = &ex->next;
+    ex->link = &w->waiters;
+    w->waiters = ex;
+    if (!ex->waits_since_ms)
+        ex->waits_since_ms = w->mono_ms;
+    set_timer(ex);
+}
+
+void collapse_unpark(struct fetch *ex)
+{
+    *ex->link = ex->next;
+    if (ex->next)
+        ex->next->link = ex->link;
+    ex->link = NULL;
+    timer_stop(ex->worker, &ex->timer);
+}
+
+/* Still in the air, and our eventfd will be written? */
+static bool still_waits(struct worker *w, const struct fetch *ex)
+{
+    return fetch_lock_pending(w->shared->fetch_locks, &ex->waits_for, w->mono_ms) &&
+           fetch_lock_wait_again(w->shared->fetch_locks, &ex->waits_for, w->number);
+}
+
+void collapse_wake(struct worker *w)
+{
+    struct fetch *next;
+    for (struct fetch *ex = w->waiters; ex; ex = next) {
+        next = ex->next;
+        if (still_waits(w, ex))
+            continue;
+        collapse_unpark(ex);
+        miss_retry(ex);
+    }
+}
+
+/* As long as the backend may think, and some leases more for its answer. */
+static uint64_t wait_most_ms(const struct fetch *ex)
+{
+    return LEASES * WAIT_MS + ex->upstream->timeout_ms;
+}
+
+void collapse_timeout(struct fetch *ex)
+{
+    struct worker *w = ex->worker;
+    if (still_waits(w, ex)) {
+        if (w->mono_ms >= collapse_until_ms(ex) &&
+            fetch_lock_is_silent(w->shared->fetch_locks, &ex->waits_for)) {
+            fetch_fail(ex, PROBLEM_GATEWAY_TIMEOUT);
+            return;
+        }
+        if (w->mono_ms < ex->waits_since_ms + wait_most_ms(ex)) { /* who fetches it is alive */
+            set_timer(ex);
+            return;
+        }
+        ex->rounds = UINT8_MAX - 1; /* too slow to be waited for: it fetches for itself */
+    }
+    collapse_unpark(ex);
+    miss_retry(ex);
+}

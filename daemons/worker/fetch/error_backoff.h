@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* failing: what could not be fetched a moment ago (failing.c). */
+#ifndef POLDER_WORKER_FETCH_ERROR_BACKOFF_H
+#define POLDER_WORKER_FETCH_ERROR_BACKOFF_H
+#include "polder/cache.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct fetch;
+struct request;
+struct stored_copy;
+struct worker;
+
+#define ERROR_BACKOFF_PLACES 256
+struct failed {
+    struct cache_key key;
+    uint64_t until_ms; /* mono */
+    uint64_t since;    /* inval_seq() when it was asked for */
+};
+void error_backoff_note(const struct fetch *ex); /* it has failed, and has something stale */
+/* How long what the copy is of will not be asked for; 0: it may be. */
+uint64_t error_backoff_rest_ms(const struct worker *w, const struct stored_copy *copy);
+/* Answers with what is stale, without asking. False: it is to be asked for. */
+bool error_backoff_answer(const struct request *r, struct stored_copy *copy);
+#endif

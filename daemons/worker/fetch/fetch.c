@@ -1,0 +1,429 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * exchange: one request on its way to a backend and the response on its way back.
+ *
+ *   NEW -> CONNECT -> HEAD -> BODY -> DONE       (PARKED before: somebody else fetches the same;
+ *                                                BUFFERING: its body is waited for;
+ *                                                WAITING: the backend refuses connections)
+ *
+ * Until a response head has come, a failure may be repaired (retry.c). Later failures reach the
+ * client as what they are: a broken connection, never a shorter response.
+ */
+#include "daemons/worker/fetch/fetch.h"
+#include "daemons/worker/request/access.h"
+#include "daemons/worker/background/budget.h"
+#include "daemons/worker/buffer.h"
+#include "daemons/worker/client/client.h"
+#include "daemons/worker/fetch/compress.h"
+#include "daemons/worker/fetch/error_backoff.h"
+#include "daemons/worker/leak_guard/leak_guard.h"
+#include "daemons/worker/cache/lookup.h"
+#include "daemons/worker/fetch/miss.h"
+#include "daemons/worker/fetch/headers.h"
+#include "daemons/worker/fetch/store.h"
+#include "daemons/worker/fetch/upstream.h"
+#include "daemons/worker/worker.h"
+#include "polder/clock.h"
+#include "polder/leak_guard.h"
+#include "polder/fetch_lock.h"
+#include "polder/inval.h"
+#include "polder/policy.h"
+#include "polder/stats.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define RENEW_MS      2000
+#define LEASE_LOOK_MS 4000 /* so often while the backend has said nothing yet */
+#define ALONE_MS      10000 /* a body without a known end is fetched on without a client for so long */
+#define ALONE_LONG_MS 30000
+#define CHANGES_MAX   64   /* whose clients have left, and whose answers are waited for */
+#define TRAILER_KEPT  2048 /* of a request; what does not fit is dropped */
+
+#define MAY(state) (1u << (state))
+static const unsigned moves[FETCH_STATES] = {
+    [FETCH_NEW] =
+        MAY(FETCH_COLLAPSED) | MAY(FETCH_BUFFERING) | MAY(FETCH_CONNECT) | MAY(FETCH_DONE),
+    [FETCH_BUFFERING] = MAY(FETCH_CONNECT) | MAY(FETCH_DONE),
+    [FETCH_COLLAPSED] = MAY(FETCH_NEW) | MAY(FETCH_DONE),
+    [FETCH_CONNECT] = MAY(FETCH_HEAD) | MAY(FETCH_WAITING) | MAY(FETCH_DONE),
+    [FETCH_WAITING] = MAY(FETCH_CONNECT) | MAY(FETCH_DONE),
+    [FETCH_HEAD] = MAY(FETCH_CONNECT) | MAY(FETCH_BODY) | MAY(FETCH_DONE),
+    [FETCH_BODY] = MAY(FETCH_DONE),
+};
+
+void fetch_move(struct fetch *ex, enum fetch_state to)
+{
+    assert(moves[ex->state] & MAY(to));
+    ex->state = (uint8_t)to;
+}
+
+/* ---- life ---- */
+
+static void rebase(struct str *t, const char *from, size_t len, const char *to)
+{
+    if (t->at && t->at >= from && t->at <= from + len)
+        t->at = to + (t->at - from);
+}
+
+static void rebase_head(struct h1_head *h, const char *from, size_t len, const char *to)
+{
+    rebase(&h->method, from, len, to);
+    rebase(&h->target, from, len, to);
+    rebase(&h->path, from, len, to);
+    rebase(&h->query, from, len, to);
+    rebase(&h->host, from, len, to);
+    for (uint32_t i = 0; i < h->n_fields; i++) {
+        rebase(&h->field[i].name, from, len, to);
+        rebase(&h->field[i].value, from, len, to);
+    }
+}
+
+static const char *copy(char **at, const char *bytes, size_t len)
+{
+    const char *start = *at;
+    if (len)
+        memcpy(*at, bytes, len);
+    *at += len;
+    return start;
+}
+
+struct fetch *fetch_new(struct worker *w, const struct request *r)
+{
+    const struct h1_head *head = r->head;
+    const char *from = head->method.at;
+    struct fetch *ex = calloc(1, sizeof *ex);
+    const size_t trailer = head->framing == H1_CHUNKED ? TRAILER_KEPT : 0;
+    const bool joined = r->if_none_match.at == w->tags_asked_for; /* not of the head's bytes */
+    char *bytes = malloc(trailer + head->head_len + r->target.len + r->url_len + r->partition_len +
+                         r->limit_len + (joined ? r->if_none_match.len : 0) + 1);
+    if (!ex || !bytes) {
+        free(ex);
+        free(bytes);
+        return NULL;
+    }
+    ex->worker = w;
+    ex->bytes = bytes;
+    ex->req = *r;
+    ex->head = *head;
+    ex->req.head = &ex->head;
+    const char *to = copy(&bytes, from, head->head_len);
+    rebase_head(&ex->head, from, head->head_len, to);
+    rebase(&ex->req.if_none_match, from, head->head_len, to);
+    rebase(&ex->req.if_modified_since, from, head->head_len, to);
+    rebase(&ex->req.range, from, head->head_len, to);
+    rebase(&ex->req.if_range, from, head->head_len, to);
+    ex->req.target.at = copy(&bytes, r->target.at, r->target.len);
+    ex->req.url = copy(&bytes, r->url, r->url_len);
+    ex->req.partition = copy(&bytes, r->partition, r->partition_len);
+    ex->req.limit_lines = copy(&bytes, r->limit_lines, r->limit_len);
+    if (joined)
+        ex->req.if_none_match.at = copy(&bytes, r->if_none_match.at, r->if_none_match.len);
+    ex->permit = ex->waits_for = FETCH_LOCK_NONE;
+    ex->timer.kind = TIMER_EXCHANGE;
+    ex->upstream = r->route ? r->route->upstream : &w->ops_upstream;
+    ex->body_to_client = true;
+    if (r->client)
+        r->client->exchange = ex;
+    if (r->client && trailer)
+        h1_body_keep_trailer(&r->client->body, bytes, trailer);
+    return ex;
+}
+
+void fetch_free(struct fetch *ex)
+{
+    stored_copy_free(ex->worker, ex->stale);
+    request_body_free(ex);
+    free(ex->bytes);
+    free(ex);
+}
+
+struct client *fetch_let_go(struct fetch *ex)
+{
+    struct client *c = ex->req.client;
+    if (c) {
+        compress_leave(ex);
+        c->exchange = NULL;
+        h1_body_keep_trailer(&c->body, NULL, 0);
+    }
+    ex->req.client = NULL;
+    return c;
+}
+
+void fetch_finish(struct fetch *ex)
+{
+    struct worker *w = ex->worker;
+    if (ex->state == FETCH_DONE)
+        return;
+    if (ex->state == FETCH_COLLAPSED)
+        collapse_unpark(ex);
+    if (ex->state == FETCH_WAITING)
+        retry_queue_leave(ex);
+    fetch_move(ex, FETCH_DONE);
+    request_body_free(ex);
+    w->n_changes -= ex->change;
+    timer_stop(w, &ex->timer);
+    budget_end(ex);
+    if (ex->store)
+        cache_store_abort(ex, FETCH_LOCK_FAILED);
+    cache_store_land(ex, FETCH_LOCK_FAILED); /* whoever still waits for it may try */
+    retry_end(ex);
+    if (ex->up)
+        upstream_close(ex->up);
+    fetch_let_go(ex);
+    if (ex->guard)
+        guard_heard(ex);
+    ex->next = w->dead_fetches;
+    w->dead_fetches = ex;
+}
+
+void fetch_drop_client(struct fetch *ex)
+{
+    fetch_let_go(ex);
+    fetch_finish(ex);
+}
+
+/* Those who wait for it go on doing so while the backend thinks, and do not ask it as well. */
+void fetch_watch_lease(struct fetch *ex)
+{
+    struct worker *w = ex->worker;
+    const uint64_t look_ms = w->mono_ms + LEASE_LOOK_MS;
+    if (ex->permit.word)
+        timer_set(w, &ex->timer, ex->alone_ms && ex->alone_ms < look_ms ? ex->alone_ms : look_ms);
+}
+
+/* A change that the backend has been told of ends what is stored for its route, whether its client
+ * hears of it or not. Elsewhere a request may be long work that nobody wants any more. */
+static bool is_awaited_change(struct fetch *ex)
+{
+    struct worker *w = ex->worker;
+    if (ex->state != FETCH_HEAD || !ex->request_done || ex->head.is_safe || !ex->req.route ||
+        !ex->req.route->cache || w->n_changes >= CHANGES_MAX)
+        return false;
+    ex->change = true;
+    w->n_changes++;
+    return true;
+}
+
+/* Others may wait for what this one fetches, and it may soon be stored. */
+static bool is_wanted_without_client(struct fetch *ex)
+{
+    return cache_store_outlives_client(ex) || (ex->for_store && ex->permit.word) ||
+           fetch_lock_is_awaited(ex->worker->shared->fetch_locks, &ex->permit) || is_awaited_change(ex);
+}
+
+void fetch_client_left(struct fetch *ex)
+{
+    struct worker *w = ex->worker;
+    fetch_let_go(ex);
+    const bool wanted = is_wanted_without_client(ex);
+    if (!wanted || ex->state == FETCH_COLLAPSED || ex->state == FETCH_WAITING) {
+        fetch_finish(ex);
+        return;
+    }
+    ex->alone_ms = w->mono_ms + (ex->length_unknown ? ALONE_MS : ALONE_LONG_MS);
+    timer_set(w, &ex->timer, ex->alone_ms);
+    if (ex->state != FETCH_BODY)
+        fetch_watch_lease(ex);
+    if (ex->up && ex->up->paused) {
+        ex->up->paused = false;
+        ev_io_start(w->loop, &ex->up->read);
+    }
+}
+
+void fetch_timeout(struct fetch *ex)
+{
+    struct worker *w = ex->worker;
+    if (ex->state == FETCH_COLLAPSED) {
+        collapse_timeout(ex);
+        return;
+    }
+    if (ex->state == FETCH_WAITING) {
+        fetch_fail(ex, ex->last_problem);
+        return;
+    }
+    if (ex->alone_ms && w->mono_ms >= ex->alone_ms) {
+        if (!fetch_lock_is_awaited(w->shared->fetch_locks, &ex->permit)) {
+            fetch_finish(ex);
+            return;
+        }
+        ex->alone_ms = w->mono_ms + ALONE_MS; /* the backend's own time bounds it */
+    }
+    if (ex->state != FETCH_BODY && ex->permit.word) {
+        fetch_renew(ex);
+        fetch_watch_lease(ex);
+        return;
+    }
+    if (ex->alone_ms)
+        timer_set(w, &ex->timer, ex->alone_ms);
+    if (ex->length_unknown) /* a stream: whoever wants it gets his own */
+        cache_store_land(ex, FETCH_LOCK_NOSHARE);
+    else if (!ex->alone_ms)
+        cache_store_land(ex, FETCH_LOCK_FAILED);
+}
+
+void fetch_name_identity(struct fetch *ex)
+{
+    stats_add(ex->worker->stats, STATS_IDENTITY_BYPASS, 1);
+    identity_describe(&ex->req, ex->identity);
+    identity_note_bypass(&ex->req, ex->identity);
+    ex->not_stored = ex->identity;
+    ex->fwd = FWD_BYPASS;
+}
+
+void fetch_measure(struct fetch *ex)
+{
+    struct worker *w = ex->worker;
+    if (!ex->req.started_ns)
+        return;
+    stats_observe(w->stats, ex->req.cacheable ? STATS_LATENCY_MISS : STATS_LATENCY_PASS,
+                  clock_mono_ns() - ex->req.started_ns);
+}
+
+/* For the line of the request: who was asked, and how long it took to answer, or to fail. */
+void fetch_note_server(const struct fetch *ex)
+{
+    struct client *c = ex->req.client;
+    if (!c)
+        return;
+    c->note.server = ex->server;
+    c->note.upstream_ns = ex->sent_ns ? clock_mono_ns() - ex->sent_ns : 0;
+}
+
+void fetch_client_done(struct fetch *ex)
+{
+    struct client *c = ex->req.client;
+    if (!c)
+        return;
+    fetch_measure(ex);
+    access_exchange(ex);
+    if (!ex->request_done)
+        c->keep_alive = false; /* answered early: the rest of the body leads nowhere */
+    fetch_let_go(ex);
+    client_answered(c);
+}
+
+/* ---- answers without the backend's ---- */
+
+/* Has the copy been invalidated since it was taken? */
+static bool is_purged(const struct request *r, const struct stored_copy *copy)
+{
+    const struct cache_view *v = &copy->view;
+    const struct cache_record *rec = v->record;
+    if (!guard_lets(r->worker->routes[r->route->index].guard, rec->fetch_seq))
+        return true;
+    const struct inval_page *page = r->worker->shared->inval;
+    return inval_check_held(page, rec->fetch_seq, copy->since, rec->url_slot, rec->tag_slot,
+                            rec->n_tags, v->url, rec->url_len) == INVAL_HARD ||
+           cache_record_state(page, rec, rec->fetch_seq) == INVAL_HARD;
+}
+
+bool fetch_may_give_stale(const struct request *r, const struct stored_copy *copy)
+{
+    return !is_purged(r, copy) &&
+           policy_stale_if_error(&r->policy, copy->view.record, r->worker->real_ms);
+}
+
+bool fetch_has_stale(const struct fetch *ex)
+{
+    return ex->stale && fetch_may_give_stale(&ex->req, ex->stale);
+}
+
+/* The stored response, although it is stale: detail says why. False: there is none to give. */
+bool fetch_answer_stale(struct fetch *ex)
+{
+    struct client *c = ex->req.client;
+    if (!fetch_has_stale(ex))
+        return false;
+    error_backoff_note(ex);
+    stats_add(ex->worker->stats, STATS_CACHE_STALE, 1);
+    if (c) {
+        struct request r = ex->req;
+        fetch_let_go(ex);
+        char status[64] = "fwd=stale; detail=stale-if-error";
+        ex->status = ex->stale->view.record->status;
+        if (ex->answered)
+            snprintf(status, sizeof status, "fwd=stale; fwd-status=%u; detail=stale-if-error",
+                     ex->answered);
+        deliver_copy(&r, ex->stale, status);
+    }
+    return true;
+}
+
+void fetch_fail(struct fetch *ex, enum problem problem)
+{
+    struct worker *w = ex->worker;
+    struct client *c = ex->req.client;
+    stats_add(w->stats, STATS_UPSTREAM_ERRORS, 1);
+    ex->failed = true;
+    ex->last_problem = (uint8_t)problem;
+    budget_failed(ex);
+    if (!ex->answered)
+        fetch_note_server(ex);
+    if (!fetch_answer_stale(ex) && c) {
+        c->note.cache = ex->req.cacheable ? "miss" : NULL;
+        const char *extra = problem == PROBLEM_UNAVAILABLE ? "Retry-After: 1\r\n" : "";
+        fetch_let_go(ex);
+        response_problem(&ex->req, c, problem, extra, "", ex->request_done || ex->body.whole);
+    }
+    fetch_finish(ex);
+}
+
+/* ---- to the backend ---- */
+
+void fetch_renew(struct fetch *ex)
+{
+    struct worker *w = ex->worker;
+    if (!ex->permit.word || w->mono_ms < ex->renewed_ms + RENEW_MS)
+        return;
+    ex->renewed_ms = w->mono_ms;
+    fetch_lock_renew(w->shared->fetch_locks, &ex->permit, w->mono_ms);
+}
+
+void fetch_start(struct fetch *ex)
+{
+    if (!request_body_waits(ex))
+        fetch_ask(ex);
+}
+
+void fetch_ask(struct fetch *ex)
+{
+    fetch_move(ex, FETCH_CONNECT);
+    budget_begin(ex);
+    retry_begin(ex);
+}
+
+void fetch_send(struct fetch *ex)
+{
+    struct worker *w = ex->worker;
+    struct upstream *u = ex->up;
+    const size_t len = response_request_head(
+        w, &(struct response_request){.request = &ex->req,
+                                      .conditions = ex->conditional ? ex->stale : NULL,
+                                      .for_store = ex->for_store});
+    fetch_move(ex, FETCH_HEAD);
+    if (!len) {
+        fetch_fail(ex, PROBLEM_HEAD_TOO_LARGE);
+        return;
+    }
+    ex->fetch_seq = inval_seq(w->shared->inval);
+    ex->sent_real_ms = w->real_ms;
+    ex->sent_ns = clock_mono_ns();
+    u->chunk_request = !ex->for_store && ex->req.head->framing == H1_CHUNKED;
+    u->keep_alive = u->event_stream = false;
+    u->scanned = 0;
+    if (ex->upstream !=
+        &w->ops_upstream) { /* telemetry is answered by control: no backend's work */
+        stats_add(w->stats, STATS_UPSTREAM_REQUESTS, 1);
+        stats_add(w->stats, STATS_UPSTREAM_REUSES, u->reused);
+    }
+    if (u->server->index < w->config->n_servers)
+        stats_bump(&w->stats->server[u->server->index].requests, 1);
+    upstream_progress(u);
+    ev_io_start(w->loop, &u->read);
+    request_body_send(ex, w->scratch, len);
+    if (ex->wait_until_ms)
+        retry_queue_wake(w, ex->upstream); /* it is there again */
+}

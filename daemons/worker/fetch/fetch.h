@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * exchange: a request and its response, between a client and a connection to a backend; either may
+ * be missing for a while.
+ *
+ *   exchange.c  its way from one state to the next
+ *   retry.c     which server it asks, and which one next
+ *   reply.c     what comes back
+ *   waiting.c   it waits while a backend restarts
+ *   request_body.c  what its request brings behind the head
+ *
+ * The worker owns it. fetch_finish() lets go of everything; the memory goes at the end of the
+ * iteration.
+ */
+#ifndef POLDER_WORKER_FETCH_FETCH_H
+#define POLDER_WORKER_FETCH_FETCH_H
+#include "daemons/http/h1.h"
+#include "daemons/worker/request/identity.h"
+#include "daemons/worker/request/request.h"
+#include "daemons/worker/request/request_body.h"
+#include "daemons/worker/timer.h"
+#include "polder/cache.h"
+#include "polder/config.h"
+#include "polder/fetch_lock.h"
+#include "polder/problem.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct warm_url;
+struct client;
+struct compress_stream;
+struct guard_check;
+struct stored_copy;
+struct store_stream;
+struct upstream;
+struct upstream_error;
+struct worker;
+
+enum fetch_state {
+    FETCH_NEW,
+    FETCH_COLLAPSED,    /* somebody else fetches */
+    FETCH_BUFFERING, /* the request's body is waited for (request_body.c) */
+    FETCH_CONNECT,   /* waiting for the connection */
+    FETCH_WAITING,   /* the backend refuses connections: it may be restarting (waiting.c) */
+    FETCH_HEAD,      /* request (head) sent, waiting for the final response head */
+    FETCH_BODY,      /* relaying the response's body */
+    FETCH_DONE,
+    FETCH_STATES
+};
+enum fetch_body { BODY_NONE, BODY_LENGTH, BODY_CHUNKED, BODY_TO_CLOSE };
+
+struct fetch {
+    struct request req; /* its pointers lead into bytes */
+    struct worker *worker;
+    struct upstream *up;
+    const struct config_upstream *upstream;
+    struct fetch *next, **link; /* worker.waiters, or the graveyard (next) */
+    struct timer timer;            /* waiters; how long others wait for it, or it goes on alone */
+    struct fetch_permit permit, waits_for;
+    struct cache_key lock_key;
+    struct stored_copy *stale; /* may answer if the backend cannot; its validators are sent */
+    struct store_stream *store;           /* NULL: not being stored */
+    struct guard_check *guard; /* that it asks for; NULL */
+    struct compress_stream *compress; /* the body goes through it to the client; NULL: as it is */
+    uint64_t fetch_seq;                   /* inval_seq() before the request was sent */
+    uint64_t sent_real_ms, sent_ns, renewed_ms;
+    uint64_t begun_ms;       /* asks for a server since then */
+    uint64_t until_ms;       /* no head by then: it is given up; 0: each server has its time */
+    uint64_t waits_since_ms; /* for another's fetch; 0: it never did */
+    uint64_t lease_ms;       /* of the trial of `server` that it is; 0 */
+    const struct config_server *server; /* asked now or last */
+    uint64_t wait_until_ms;  /* it has waited for a backend that restarts; 0: it has not */
+    uint64_t alone_ms;       /* the client has left: when to give up; 0: it has not */
+    const char *not_stored;  /* why, for Cache-Status; NULL: it is, or nobody asked */
+    struct warm_url *warm_url; /* `cache warm` waits for its outcome; NULL */
+    uint64_t tried, avoid;   /* bit per server of the upstream (by position) */
+    uint32_t head_unsent;    /* bytes of the response's head that wait in worker.scratch */
+    uint64_t body_sent;      /* response body bytes the client got */
+    uint16_t status;         /* sent to the client; 0: none yet */
+    uint16_t answered;       /* the backend's status; 0: none yet */
+    uint8_t state;           /* enum fetch_state; moved by fetch_move() alone */
+    uint8_t fwd;             /* enum fwd_reason, for Cache-Status */
+    uint8_t client_body;     /* enum fetch_body: how the client gets it */
+    uint8_t rounds;          /* times waiters */
+    uint8_t interims;        /* 1xx that the backend has sent */
+    uint8_t coding;          /* enum coding: of the answer, made here */
+    bool compressible;       /* the answer depends on Accept-Encoding */
+    bool length_unknown;     /* of the response's body, before it ends */
+    bool for_store;          /* sent as a plain GET for the store: the client's conditions stay here */
+    bool conditional;    /* sent with the stored validators */
+    bool body_to_client; /* the client gets the body (not HEAD, not answered 304) */
+    bool request_done;   /* the whole request has been handed to the backend connection */
+    bool body_consumed;  /* body bytes went out that are not kept: no second try */
+    bool fresh;          /* no kept connection any more: one was closed under it */
+    uint8_t asked_in_vain; /* servers that it was sent to */
+    uint32_t addresses;    /* of `server` that took no connection */
+    bool background;            /* nobody waits for it */
+    bool change;           /* nor for this: of worker.n_changes */
+    bool counted;          /* among those under way at its upstream (ahead.c) */
+    bool failed;           /* fetch_fail() */
+    uint8_t last_problem;  /* enum problem: why no server could be reached, or why it failed */
+    uint64_t fetch_ns;     /* until the response head was there */
+
+    struct request_buffer body; /* of the request */
+    struct h1_head head;
+    char *bytes;
+    char identity[IDENTITY_DETAIL]; /* room for not_stored */
+};
+
+/* ---- exchange.c ---- */
+struct fetch *fetch_new(struct worker *w, const struct request *r); /* copies all */
+void fetch_move(struct fetch *ex, enum fetch_state to);
+void fetch_start(struct fetch *ex);
+void fetch_ask(struct fetch *ex); /* after BUFFERING */
+void fetch_client_left(struct fetch *ex);
+void fetch_timeout(struct fetch *ex);
+/* The client is answered otherwise: the exchange lets go of it and of a half-sent request. */
+void fetch_drop_client(struct fetch *ex);
+void fetch_fail(struct fetch *ex, enum problem problem);
+void fetch_free(struct fetch *ex);
+/* Has nothing more to do: lets go of client and connection; freed at the end of the iteration. */
+void fetch_finish(struct fetch *ex);
+
+void fetch_send(struct fetch *ex);  /* the connection is there */
+void fetch_renew(struct fetch *ex); /* its lease, now and then */
+/* The client goes its way; its body reader must not write here any more. */
+struct client *fetch_let_go(struct fetch *ex);
+/* The client has its whole answer. */
+void fetch_client_done(struct fetch *ex);
+/* May it be given, stale as it is, where the backend fails? */
+bool fetch_may_give_stale(const struct request *r, const struct stored_copy *copy);
+/* The stored response, although it is stale. False: there is none to give. */
+bool fetch_answer_stale(struct fetch *ex);
+/* It passes by the store for who asks: Cache-Status says so, and by which fields. */
+void fetch_name_identity(struct fetch *ex);
+void fetch_measure(struct fetch *ex);
+void fetch_note_server(const struct fetch *ex);
+
+bool fetch_has_stale(const struct fetch *ex);
+void fetch_watch_lease(struct fetch *ex);
+
+/* ---- retry.c: which server it asks, and which one next ---- */
+void retry_begin(struct fetch *ex);
+void retry_again(struct fetch *ex); /* after WAITING */
+/* Its server takes no connection; or the connection has failed under it, before the response was
+ * whole. */
+void retry_unconnected(struct fetch *ex, const struct upstream_error *e);
+void retry_broken(struct fetch *ex, const struct upstream_error *e, bool timeout);
+void retry_answered(struct fetch *ex); /* a response head has come */
+void retry_end(struct fetch *ex);
+
+/* ---- reply.c: what comes back ---- */
+/* Bytes of the response, which may be moved about; returns how many were used (part of a head is
+ * left). */
+size_t response_receive(struct fetch *ex, char *at, size_t len);
+bool response_eof(struct fetch *ex);    /* false: that is no proper end */
+void response_resume(struct fetch *ex); /* the client takes more again */
+
+/* ---- waiting.c: requests wait while a backend restarts ---- */
+bool retry_queue_enter(struct fetch *ex); /* false: it may not wait, or not any longer */
+void retry_queue_leave(struct fetch *ex);
+void retry_queue_wake(struct worker *w, const struct config_upstream *upstream);
+void retry_queue_init(struct worker *w);
+
+#endif

@@ -1,0 +1,374 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * miss: the store had no answer that may be given. One of those who want it fetches, over all
+ * workers; the others are waiters until it has landed (collapse.c) and look again.
+ */
+#include "daemons/worker/fetch/miss.h"
+#include "daemons/worker/background/budget.h"
+#include "daemons/worker/client/client.h"
+#include "daemons/worker/fetch/fetch.h"
+#include "daemons/worker/fetch/error_backoff.h"
+#include "daemons/worker/cache/lookup.h"
+#include "daemons/worker/request/identity.h"
+#include "daemons/worker/fetch/partial.h"
+#include "daemons/worker/request/request.h"
+#include "daemons/worker/fetch/headers.h"
+#include "daemons/worker/fetch/store.h"
+#include "daemons/worker/worker.h"
+#include "polder/cache.h"
+#include "polder/clock.h"
+#include "polder/field.h"
+#include "polder/problem.h"
+#include "polder/stats.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define ROUNDS_MAX 3 /* then everybody fetches for himself */
+
+static bool may_share(const struct request *r, const struct cache_key *lock_key)
+{
+    const struct worker *w = r->worker;
+    const struct policy_settings *s = &w->routes[r->route->index].settings;
+    if (request_is_quarantined(r) ||
+        (r->policy.has_authorization && !s->partitioned_by_authorization))
+        return false;
+    return !fetch_lock_is_noshare(w->shared->fetch_locks, lock_key, w->mono_ms);
+}
+
+/* What has to be asked about for each request, since it says no-cache or a lifetime of nothing, is
+ * of no use to who has waited for another's. */
+static bool is_asked_each_time(const struct fetch *ex)
+{
+    const struct cache_record *rec = ex->stale ? ex->stale->view.record : NULL;
+    if (!rec || request_interval_ms(&ex->req))
+        return false;
+    const uint64_t born_ms = rec->received_ms - (uint64_t)rec->age_s * 1000;
+    return rec->flags & CACHE_NO_CACHE ||
+           (rec->fresh_until_ms <= born_ms && rec->swr_until_ms <= rec->received_ms);
+}
+
+/* Whether others may share what this request fetches, under that key. */
+static bool collapsible(const struct fetch *ex, const struct cache_key *key)
+{
+    return !is_asked_each_time(ex) && (ex->for_store || partial_is_shareable(&ex->req)) &&
+           ex->rounds < ROUNDS_MAX && may_share(&ex->req, key);
+}
+
+/* A range, or a HEAD, that may be answered of the whole that somebody fetches just now. */
+static bool waits_for_whole(struct fetch *ex)
+{
+    struct worker *w = ex->worker;
+    const bool may_wait = !ex->for_store && (ex->req.is_head || partial_is_shareable(&ex->req));
+    return may_wait && ex->rounds < ROUNDS_MAX && may_share(&ex->req, &ex->lock_key) &&
+           fetch_lock_join(w->shared->fetch_locks, &ex->lock_key, w->number, w->mono_ms,
+                         &ex->waits_for);
+}
+
+/* Requests join flights of their class alone. */
+static struct cache_key lock_key(const struct request *r, const struct hit_found *found)
+{
+    struct cache_key key = found->vary_miss ? found->key : r->key;
+    identity_lock_key(r, &key);
+    return key;
+}
+
+/* The store, whole or in part. */
+static bool deliver_stored(const struct request *r, struct hit_found *found)
+{
+    return hit_try(r, found) == HIT_ANSWERED || partial_answer(r, found);
+}
+
+bool miss_collapsible(const struct request *r, const struct hit_found *found)
+{
+    const struct cache_key key = lock_key(r, found);
+    return !r->policy.has_range && may_share(r, &key);
+}
+
+static bool has_validators(const struct stored_copy *copy)
+{
+    const uint32_t flags = copy->view.record->flags;
+    return (flags & CACHE_HAS_ETAG && !(flags & CACHE_ETAG_OURS)) ||
+           flags & CACHE_HAS_LAST_MODIFIED;
+}
+
+static enum fetch_lock_claim claim(struct worker *w, const struct cache_key *key,
+                                 struct fetch_permit *permit)
+{
+    return fetch_lock_claim(w->shared->fetch_locks, key, w->number, w->process->incarnation, w->mono_ms,
+                          permit);
+}
+
+/* Between the look into the store and the claim another flight may have landed: then what this one
+ * would fetch is there. */
+static bool landed_meanwhile(const struct fetch *ex)
+{
+    struct hit_found found = {0};
+    uint64_t left = 0, life = 0;
+    bool newer = false;
+    if (stored_left_ms(&ex->req, &found, &left, &life) && left && found.stale) {
+        const struct cache_record *now = found.stale->view.record,
+                                  *then = ex->stale ? ex->stale->view.record : NULL;
+        newer = !then || now->obj_id != then->obj_id || now->received_ms > then->received_ms;
+    }
+    stored_copy_free(ex->worker, found.stale);
+    return newer;
+}
+
+/* The client is answered from what has been stored meanwhile. False: that cannot be, after all. */
+static bool deliver_landed(struct fetch *ex)
+{
+    struct client *c = ex->req.client;
+    struct hit_found found = {0};
+    struct request r = ex->req;
+    r.collapsed = true;
+    r.waited_fwd = ex->fwd;
+    c->exchange = NULL;
+    ex->req.client = NULL;
+    const bool answered = deliver_stored(&r, &found);
+    stored_copy_free(ex->worker, found.stale);
+    if (answered) {
+        fetch_finish(ex);
+        return true;
+    }
+    c->exchange = ex;
+    ex->req.client = c;
+    return false;
+}
+
+/* As if its route had no cache. */
+static void bypass(struct fetch *ex)
+{
+    stored_copy_free(ex->worker, ex->stale);
+    ex->stale = NULL;
+    ex->for_store = ex->conditional = false;
+    ex->req.cacheable = ex->req.drops_cookies = false;
+    stats_add(ex->worker->stats, STATS_CACHE_BYPASS, 1);
+    fetch_name_identity(ex);
+    fetch_start(ex);
+}
+
+/* What others have got there was for themselves alone: it will be so again. */
+static bool is_known_personal(const struct fetch *ex)
+{
+    const struct worker *w = ex->worker;
+    return ex->req.policy.identity == POLICY_SHARED && !ex->stale &&
+           fetch_lock_is_noshare(w->shared->fetch_locks, &ex->lock_key, w->mono_ms);
+}
+
+static void fetch(struct worker *w, struct fetch *ex)
+{
+    struct fetch_permit permit;
+    struct cache_key key = ex->lock_key;
+    if (is_known_personal(ex)) {
+        bypass(ex);
+        return;
+    }
+    if (waits_for_whole(ex)) {
+        collapse_wait(ex);
+        return;
+    }
+    if (!ex->for_store)
+        partial_lock_key(&ex->req, &key);
+    if (!collapsible(ex, &key)) {
+        fetch_start(ex);
+        return;
+    }
+    switch (claim(w, &key, &permit)) {
+    case FETCH_LOCK_LEAD:
+        ex->permit = permit;
+        ex->renewed_ms = w->mono_ms;
+        if (landed_meanwhile(ex) || (!ex->for_store && partial_landed(ex))) {
+            cache_store_land(ex, FETCH_LOCK_STORED);
+            if (deliver_landed(ex))
+                break;
+        }
+        fetch_start(ex);
+        break;
+    case FETCH_LOCK_WAIT:
+        ex->waits_for = permit;
+        collapse_wait(ex);
+        break;
+    case FETCH_LOCK_FULL:
+        fetch_start(ex);
+        break;
+    }
+}
+
+static void take_stale(struct fetch *ex, struct hit_found *found)
+{
+    stored_copy_free(ex->worker, ex->stale);
+    ex->stale = found->stale;
+    found->stale = NULL;
+    ex->fwd = ex->stale          ? FWD_STALE
+              : found->partial   ? FWD_PARTIAL
+              : found->vary_miss ? FWD_VARY_MISS
+                                 : FWD_URI_MISS;
+    ex->lock_key = lock_key(&ex->req, found);
+    ex->conditional = ex->for_store && ex->stale && has_validators(ex->stale);
+}
+
+void miss_begin(const struct request *r, struct hit_found *found)
+{
+    struct worker *w = r->client->worker;
+    if (r->policy.cc.flags & FIELD_CC_ONLY_IF_CACHED) {
+        stored_copy_free(w, found->stale);
+        response_problem(r, r->client, PROBLEM_ONLY_IF_CACHED, "", "", true);
+        return;
+    }
+    if (found->stale && error_backoff_answer(r, found->stale)) {
+        stored_copy_free(w, found->stale);
+        return;
+    }
+    if (r->policy.identity != POLICY_SHARED) /* else the answer tells what it was */
+        stats_add(w->stats, STATS_CACHE_MISSES, 1);
+    struct fetch *ex = fetch_new(w, r);
+    if (!ex) {
+        stored_copy_free(w, found->stale);
+        response_problem(r, r->client, PROBLEM_UNAVAILABLE, "Retry-After: 1\r\n", "", true);
+        return;
+    }
+    ex->for_store = r->head->is_get && !r->policy.has_range;
+    take_stale(ex, found);
+    fetch(w, ex);
+}
+
+void miss_bypass(const struct request *r, struct hit_found *found)
+{
+    struct worker *w = r->worker;
+    stored_copy_free(w, found->stale);
+    found->stale = NULL;
+    if (r->policy.cc.flags & FIELD_CC_ONLY_IF_CACHED) {
+        response_problem(r, r->client, PROBLEM_ONLY_IF_CACHED, "", "", true);
+        return;
+    }
+    struct fetch *ex = fetch_new(w, r);
+    if (!ex) {
+        response_problem(r, r->client, PROBLEM_UNAVAILABLE, "Retry-After: 1\r\n", "", true);
+        return;
+    }
+    ex->req.started_ns = clock_mono_ns();
+    bypass(ex);
+}
+
+/* What an anonymous request has fetched is renewed by such a one. */
+static void forget_identity(struct fetch *ex)
+{
+    const struct stored_copy *copy = ex->stale;
+    if (!ex->req.has_identity || ex->req.policy.identity == POLICY_PARTITION ||
+        ex->req.route->cache->n_partition || !copy || copy->view.record->flags & CACHE_BY_IDENTITY)
+        return;
+    identity_strip(&ex->req, &ex->head);
+    ex->req.has_identity = ex->req.policy.has_authorization = false;
+    ex->req.policy.identity = POLICY_ANONYMOUS;
+}
+
+/* An exchange without a client. NULL: no memory; the copy is freed. */
+static struct fetch *behind(const struct request *r, struct hit_found *found)
+{
+    struct request plain = *r;
+    plain.client = NULL;
+    plain.is_head = plain.policy.is_head = plain.policy.has_range = false;
+    plain.policy.is_get = true;
+    plain.wait_s = plain.waited_s = 0;
+    struct fetch *ex = fetch_new(r->worker, &plain);
+    if (!ex) {
+        stored_copy_free(r->worker, found->stale);
+        found->stale = NULL;
+        return NULL;
+    }
+    ex->for_store = true;
+    take_stale(ex, found);
+    forget_identity(ex);
+    return ex;
+}
+
+/* Fetches, if nobody else does. flight: what this worker is to be told the end of; NULL: nobody
+ * here waits for it. */
+static enum fetch_lock_claim lead(struct fetch *ex, struct fetch_permit *flight,
+                                struct warm_url *asked)
+{
+    struct worker *w = ex->worker;
+    struct fetch_permit permit;
+    const enum fetch_lock_claim got = claim(w, &ex->lock_key, &permit);
+    if (flight)
+        *flight = permit;
+    if (got != FETCH_LOCK_LEAD) {
+        fetch_finish(ex);
+        return got;
+    }
+    if (flight) /* its own end is told to it too */
+        fetch_lock_wait_again(w->shared->fetch_locks, &permit, w->number);
+    ex->permit = permit;
+    ex->renewed_ms = w->mono_ms;
+    if (landed_meanwhile(ex)) {
+        cache_store_land(ex, FETCH_LOCK_STORED);
+        fetch_finish(ex);
+        return FETCH_LOCK_WAIT;
+    }
+    if (asked)
+        warm_rpc_begun(asked, ex);
+    fetch_start(ex);
+    return got;
+}
+
+enum fetch_lock_claim fetch_background_stale(const struct request *r, struct hit_found *found,
+                                struct fetch_permit *permit)
+{
+    struct fetch *ex = behind(r, found);
+    return ex ? lead(ex, permit, NULL) : FETCH_LOCK_FULL;
+}
+
+enum fetch_lock_claim fetch_background(const struct request *r, struct hit_found *found,
+                               struct fetch_permit *permit, struct warm_url *asked)
+{
+    struct fetch *ex = behind(r, found);
+    if (!ex)
+        return FETCH_LOCK_FULL;
+    ex->background = true;
+    return lead(ex, permit, asked);
+}
+
+void miss_refresh(const struct request *r, struct hit_found *found)
+{
+    if (found->stale && request_interval_ms(r) && error_backoff_rest_ms(r->worker, found->stale)) {
+        stored_copy_free(r->worker, found->stale);
+        found->stale = NULL;
+    }
+    struct fetch *ex = found->stale ? behind(r, found) : NULL;
+    if (ex)
+        lead(ex, NULL, NULL);
+}
+
+void miss_retry(struct fetch *ex)
+{
+    struct worker *w = ex->worker;
+    struct client *c = ex->req.client;
+    struct hit_found found = {0};
+    struct request r = ex->req;
+    fetch_move(ex, FETCH_NEW);
+    ex->rounds++;
+    r.collapsed = true;
+    r.waited_fwd = ex->fwd;
+    c->exchange = NULL; /* the client is answered without it, or comes back */
+    ex->req.client = NULL;
+    if (deliver_stored(&r, &found) || (found.stale && error_backoff_answer(&r, found.stale))) {
+        stored_copy_free(w, found.stale);
+        fetch_finish(ex);
+        return;
+    }
+    c->exchange = ex;
+    ex->req.client = c;
+    take_stale(ex, &found);
+    if (found.others) {
+        bypass(ex);
+        return;
+    }
+    if (collapse_is_over(ex)) {
+        fetch_fail(ex, PROBLEM_GATEWAY_TIMEOUT);
+        return;
+    }
+    if (fetch_lock_is_silent(w->shared->fetch_locks, &ex->waits_for))
+        ex->until_ms = collapse_until_ms(ex);
+    fetch(w, ex);
+}

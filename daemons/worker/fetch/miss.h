@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * miss: the store had no answer that may be given.
+ *
+ *   miss.c      one of those who want it fetches, over all workers (polder/fetch_lock.h)
+ *   collapse.c  the others are waiters until it has landed, and look again
+ */
+#ifndef POLDER_WORKER_FETCH_MISS_H
+#define POLDER_WORKER_FETCH_MISS_H
+#include "polder/fetch_lock.h"
+
+#include <stdbool.h>
+
+struct warm_url;
+struct fetch;
+struct hit_found;
+struct request;
+struct worker;
+
+/* ---- miss.c ---- */
+void miss_begin(const struct request *r, struct hit_found *found);
+/* The backend answers, and the store knows nothing of it: what is there is not for who asks. Takes
+ * found->stale. */
+void miss_bypass(const struct request *r, struct hit_found *found);
+/* Fetches behind a stale answer that was given, if nobody else does. Takes found->stale. */
+void miss_refresh(const struct request *r, struct hit_found *found);
+/* Whether others may share what is fetched for it. */
+bool miss_collapsible(const struct request *r, const struct hit_found *found);
+/* Fetches without a client, if nobody else does; takes found->stale. LEAD or WAIT: this worker's
+ * eventfd is written when the flight has landed. */
+enum fetch_lock_claim fetch_background_stale(const struct request *r, struct hit_found *found,
+                                struct fetch_permit *permit);
+/* The same for what nobody waits for; budget_may() has said that there is room. asked: whose outcome
+ * it is; NULL. */
+enum fetch_lock_claim fetch_background(const struct request *r, struct hit_found *found,
+                               struct fetch_permit *permit, struct warm_url *asked);
+void miss_retry(struct fetch *ex); /* the flight it was waiters for has landed */
+
+/* ---- collapse.c ---- */
+void collapse_wait(struct fetch *ex);
+void collapse_unpark(struct fetch *ex);
+void collapse_wake(struct worker *w); /* the eventfd fired, or time went by */
+void collapse_timeout(struct fetch *ex);
+/* Until when it waits where the backend says nothing. */
+uint64_t collapse_until_ms(const struct fetch *ex);
+/* The fetch it waited for has ended without a word of the backend, and there is not enough time
+ * left for one of its own. */
+bool collapse_is_over(const struct fetch *ex);
+
+#endif

@@ -1,0 +1,392 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * reply: what a backend sends back for an exchange: interim responses, the head that decides what
+ * becomes of it (passed on, stored, or the stored one renewed), the body.
+ */
+#include "daemons/worker/fetch/fetch.h"
+#include "daemons/worker/background/budget.h"
+#include "daemons/worker/buffer.h"
+#include "daemons/http/h1_cache.h"
+#include "daemons/worker/client/client.h"
+#include "daemons/worker/fetch/compress.h"
+#include "daemons/worker/leak_guard/leak_guard.h"
+#include "daemons/worker/hints.h"
+#include "daemons/worker/cache/lookup.h"
+#include "daemons/worker/fetch/invalidate.h"
+#include "daemons/worker/fetch/headers.h"
+#include "daemons/worker/fetch/store.h"
+#include "daemons/worker/fetch/upstream.h"
+#include "daemons/worker/worker.h"
+#include "polder/clock.h"
+#include "polder/field.h"
+#include "polder/server_state.h"
+#include "polder/stats.h"
+
+#include <string.h>
+
+#define IOV_BODY     64
+#define STALL_MS     1000 /* others wait no longer for a client that reads slowly */
+#define STREAM_MS    5000 /* nor for a body without an end in sight */
+#define INTERIMS_MAX 100
+
+/* What the client gets of it now, in one write: the head, if that has just come, what of the body
+ * is in the spans, and the end of it. There is room for two before the spans and four behind. */
+static void send_on(struct fetch *ex, const struct h1_spans *spans, bool end)
+{
+    struct client *c = ex->req.client;
+    const struct h1_body *body = &ex->up->body;
+    struct iovec *iov = spans->iov;
+    unsigned n = 0;
+    char line[18];
+    if (!c)
+        return;
+    if (ex->compress) {
+        compress_send(ex, spans->iov, spans->n, end);
+        return;
+    }
+    if (ex->body_to_client) {
+        n = spans->n;
+        ex->body_sent += spans->total;
+        if (n && ex->client_body == BODY_CHUNKED) {
+            *--iov = (struct iovec){line, h1_chunk_head(line, spans->total)};
+            iov[++n] = (struct iovec){(void *)"\r\n", 2};
+            n++;
+        }
+        if (end && ex->client_body == BODY_CHUNKED)
+            n += h1_last_chunk(iov + n, body->kept, body->kept_len);
+    }
+    if (ex->head_unsent) {
+        *--iov = (struct iovec){ex->worker->scratch, ex->head_unsent};
+        n++;
+        ex->head_unsent = 0;
+    }
+    if (n)
+        client_send(c, iov, n); /* NOLINT(clang-analyzer-core.StackAddressEscape) */
+}
+
+static void pass_body(struct fetch *ex, const struct h1_spans *spans, bool end)
+{
+    for (unsigned i = 0; i < spans->n; i++) {
+        cache_store_body(ex, spans->iov[i].iov_base, spans->iov[i].iov_len);
+        if (ex->guard)
+            guard_body(ex, spans->iov[i].iov_base, spans->iov[i].iov_len);
+    }
+    send_on(ex, spans, end);
+}
+
+/* The response is complete: the connection is free again, the client has its answer. */
+static void response_end(struct fetch *ex)
+{
+    struct worker *w = ex->worker;
+    struct upstream *u = ex->up;
+    cache_store_end(ex);
+    if (ex->guard)
+        guard_whole(ex);
+    if (u->server->index < w->config->n_servers)
+        stats_bump(&w->stats->server[u->server->index].time_ns, clock_mono_ns() - ex->sent_ns);
+    ex->up = NULL;
+    u->exchange = NULL;
+    if (u->keep_alive && ex->request_done && !u->deaf && !u->out.len)
+        pool_keep(u);
+    else
+        upstream_close(u);
+    fetch_client_done(ex);
+    fetch_finish(ex);
+}
+
+bool response_eof(struct fetch *ex)
+{
+    if (ex->state != FETCH_BODY || !h1_body_eof(&ex->up->body))
+        return false;
+    struct iovec iov[IOV_BODY];
+    const struct h1_spans none = {.iov = iov + 2};
+    ex->up->keep_alive = false;
+    send_on(ex, &none, true);
+    response_end(ex);
+    return true;
+}
+
+/* What has come is no response to this request. */
+static void refuse(struct fetch *ex, enum server_reason reason, const char *what)
+{
+    struct upstream_error e;
+    upstream_error(&e, reason, "%s", what);
+    retry_broken(ex, &e, false);
+}
+
+/* How the client gets the body, and whether it gets it at all. */
+static void choose_body(struct fetch *ex, const struct h1_head *head, uint16_t status)
+{
+    if (ex->req.is_head || status == 304 || status == 204 || head->framing == H1_NO_BODY) {
+        ex->client_body = BODY_NONE;
+        ex->body_to_client = false;
+    } else if (head->framing == H1_LENGTH && !ex->compress) {
+        ex->client_body = BODY_LENGTH;
+    } else {
+        ex->client_body = ex->req.http10 ? BODY_TO_CLOSE : BODY_CHUNKED;
+    }
+}
+
+/* The backend was asked without the client's conditions: they are met here. */
+static uint16_t client_status(const struct fetch *ex, const struct h1_head *head)
+{
+    int64_t modified;
+    if (!ex->for_store || head->status != 200)
+        return head->status;
+    const struct h1_field *etag = h1_only(head, H1_ETAG);
+    const bool dated = h1_read_date(head, H1_LAST_MODIFIED, &modified) && modified > 0;
+    const uint64_t modified_ms = dated ? (uint64_t)modified * 1000 : 0;
+    return deliver_not_modified(&ex->req, etag ? etag->value : (struct str){0}, modified_ms)
+               ? 304
+               : 200;
+}
+
+static void send_head(struct fetch *ex, const struct h1_head *head)
+{
+    struct client *c = ex->req.client;
+    const uint16_t status = client_status(ex, head);
+    ex->status = status;
+    compress_begin(ex, head, status);
+    choose_body(ex, head, status);
+    if (!c)
+        return;
+    if (ex->client_body == BODY_TO_CLOSE || !ex->request_done)
+        c->keep_alive = false;
+    c->keep_alive = client_may_keep(c);
+    const size_t len = response_head(ex, head, status);
+    if (!len) { /* 16 KiB of the backend's and what we add do not fit: cannot happen by design */
+        ex->body_to_client = false;
+        c->note.cut = "polder";
+        client_break(c);
+        return;
+    }
+    response_count(ex->worker, status);
+    ex->head_unsent = (uint32_t)len; /* until the bytes behind it have been looked at */
+}
+
+/* 304 to our own conditions: the stored body is good, its head is renewed. */
+static void not_modified(struct fetch *ex, const struct h1_head *head)
+{
+    struct client *c = ex->req.client;
+    struct upstream *u = ex->up;
+    stats_add(ex->worker->stats, STATS_CACHE_REVALIDATED, 1);
+    const bool taken = revalidate_stored(ex, head), stored = taken && !ex->not_stored;
+    if (!taken)
+        cache_store_land(ex, FETCH_LOCK_FAILED);
+    ex->up = NULL;
+    u->exchange = NULL;
+    if (u->keep_alive && !u->deaf && !u->out.len)
+        pool_keep(u);
+    else
+        upstream_close(u);
+    if (c) {
+        struct request r = ex->req;
+        fetch_let_go(ex);
+        ex->status = ex->stale->view.record->status;
+        deliver_copy(&r, ex->stale,
+                    stored ? "fwd=stale; fwd-status=304; stored" : "fwd=stale; fwd-status=304");
+        fetch_measure(ex);
+    }
+    fetch_finish(ex);
+}
+
+/* A 304 about something else than we asked about, or for others only, tells nothing (RFC 9111
+ * 4.3.4): the whole, then. */
+static void ask_again(struct fetch *ex)
+{
+    upstream_close(ex->up);
+    ex->conditional = false;
+    fetch_start(ex);
+}
+
+static bool is_failure(uint16_t status)
+{
+    return status == 500 || status == 502 || status == 503 || status == 504;
+}
+
+/* The answer to a POST is going to be stored: who asks for it, having seen it, waits for that. */
+static void claim_for_readers(struct fetch *ex)
+{
+    struct worker *w = ex->worker;
+    struct fetch_permit permit;
+    struct cache_key key = ex->req.key;
+    identity_lock_key(&ex->req, &key);
+    if (ex->permit.word ||
+        fetch_lock_claim(w->shared->fetch_locks, &key, w->number, w->process->incarnation, w->mono_ms,
+                       &permit) != FETCH_LOCK_LEAD)
+        return;
+    ex->permit = permit;
+    ex->renewed_ms = w->mono_ms;
+}
+
+/* Has it no body, but speaks of one? Some backends send it, a moment later: as the answer to the
+ * next request. */
+static bool announces_body(const struct h1_head *head)
+{
+    return h1_find(head, H1_TRANSFER_ENCODING) ||
+           (h1_find(head, H1_CONTENT_LENGTH) && head->length > 0);
+}
+
+/* more: bytes have come behind the head; where it has no body they are no part of any answer. */
+static bool final_head(struct fetch *ex, const struct h1_head *head, bool more)
+{
+    struct upstream *u = ex->up;
+    request_body_free(ex);
+    ex->fetch_ns = clock_mono_ns() - ex->sent_ns;
+    retry_answered(ex);
+    fetch_note_server(ex);
+    ex->answered = head->status;
+    budget_answered(ex, is_failure(head->status));
+    h1_body_init(&u->body, head->framing, head->length);
+    if (head->framing == H1_CHUNKED)
+        upstream_keep_trailer(u);
+    u->keep_alive = head->keep_alive && head->framing != H1_TO_CLOSE &&
+                    !(head->framing == H1_NO_BODY && (more || announces_body(head)));
+    if (ex->for_store && head->status == 304) {
+        if (!ex->conditional)
+            refuse(ex, SERVER_MALFORMED, "sent a 304 that nobody has asked for");
+        else if (revalidate_agrees(ex, head))
+            not_modified(ex, head);
+        else
+            ask_again(ex);
+        return false;
+    }
+    if (ex->for_store && head->status == 206) { /* nobody has asked for a part */
+        refuse(ex, SERVER_MALFORMED, "sent a 206 that nobody has asked for");
+        return false;
+    }
+    if (is_failure(head->status) && fetch_answer_stale(ex)) {
+        fetch_finish(ex);
+        return false;
+    }
+    if (!ex->req.head->is_safe)
+        invalidate_after(ex, head);
+    fetch_move(ex, FETCH_BODY);
+    u->event_stream = cache_store_is_event_stream(head);
+    hints_redirect(ex, head);
+    if (ex->permit.word)
+        fetch_lock_note_answer(ex->worker->shared->fetch_locks, &ex->permit);
+    ex->length_unknown = head->framing == H1_CHUNKED || head->framing == H1_TO_CLOSE;
+    if (ex->req.is_head && !ex->for_store)
+        revalidate_by_head(ex, head);
+    if (ex->req.cacheable || ex->req.post)
+        cache_store_begin(ex, head);
+    if (ex->store && ex->req.post)
+        claim_for_readers(ex);
+    if (ex->guard)
+        guard_head(ex, head);
+    if (!ex->alone_ms)
+        timer_stop(ex->worker, &ex->timer); /* of its lease: what comes renews it now */
+    if (ex->permit.word && ex->length_unknown)
+        timer_set(ex->worker, &ex->timer, ex->worker->mono_ms + STREAM_MS);
+    send_head(ex, head);
+    return ex->state == FETCH_BODY;
+}
+
+static void bad_head(struct fetch *ex, const struct h1_head *head)
+{
+    struct upstream_error e;
+    upstream_error(&e, head->flaw_is_size ? SERVER_TOO_LARGE : SERVER_MALFORMED,
+                   "sent a response head %s", head->flaw);
+    retry_broken(ex, &e, false);
+}
+
+/* One head. Returns the bytes used; 0: not complete, or the exchange is over. */
+static size_t receive_head(struct fetch *ex, const char *at, size_t len)
+{
+    struct worker *w = ex->worker;
+    struct upstream *u = ex->up;
+    struct h1_head *head = &w->response;
+    switch (h1_parse_response(at, len, &u->scanned, ex->req.is_head && !ex->for_store, head)) {
+    case H1_MORE:
+        return 0;
+    case H1_BAD:
+        bad_head(ex, head);
+        return 0;
+    case H1_DONE:
+        break;
+    }
+    const size_t used = head->head_len;
+    u->scanned = 0;
+    if (head->status == 101) {
+        refuse(ex, SERVER_MALFORMED, "sent a 101 that nobody has asked for");
+        return 0;
+    }
+    if (head->status < 200) {
+        if (++ex->interims > INTERIMS_MAX) {
+            refuse(ex, SERVER_MALFORMED, "sent more than 100 interim responses");
+            return 0;
+        }
+        response_interim(ex, head);
+        return used;
+    }
+    return final_head(ex, head, len > used) ? used : 0;
+}
+
+static void body_taken(struct fetch *ex)
+{
+    struct upstream *u = ex->up;
+    if (ex->req.client && ex->req.client->out.len > WORKER_HIGH) {
+        u->paused = true;
+        ev_io_stop(ex->worker->loop, &u->read);
+        if (ex->permit.word && !ex->timer.link)
+            timer_set(ex->worker, &ex->timer, ex->worker->mono_ms + STALL_MS);
+    } else if (compress_is_due_later(ex)) {
+        u->paused = true;
+        ev_io_stop(ex->worker->loop, &u->read);
+    } else if (!ex->req.client && !ex->store && !guard_wants_more(ex)) {
+        fetch_finish(ex); /* too long to be stored, and nobody else wants it */
+    }
+}
+
+/* Body bytes; what lies behind the body's end is no part of any answer and spoils the connection.
+ */
+static void receive_body(struct fetch *ex, char *at, size_t len)
+{
+    struct upstream *u = ex->up;
+    struct iovec iov[IOV_BODY];
+    struct h1_spans spans = {.iov = iov + 2, .max = IOV_BODY - 6};
+    int rc;
+    do {
+        size_t used;
+        rc = h1_body_gather(&u->body, at, len, &used, &spans);
+        pass_body(ex, &spans, rc == 0 && u->body.done);
+        at += used;
+        len -= used;
+    } while (len && !u->body.done && rc == 0);
+    if (rc < 0) {
+        refuse(ex, SERVER_MALFORMED, "sent a malformed response body");
+    } else if (u->body.done) {
+        if (len)
+            u->keep_alive = false;
+        response_end(ex);
+    } else {
+        body_taken(ex);
+    }
+}
+
+size_t response_receive(struct fetch *ex, char *at, size_t len)
+{
+    size_t done = 0;
+    const struct upstream *u = ex->up;
+    fetch_renew(ex);
+    while (ex->state == FETCH_HEAD && done < len) {
+        const size_t used = receive_head(ex, at + done, len - done);
+        if (!used)
+            return ex->state == FETCH_HEAD && ex->up == u ? done : len;
+        done += used;
+    }
+    if (ex->state == FETCH_BODY)
+        receive_body(ex, at + done, len - done); /* an empty one ends here too */
+    return len;
+}
+
+void response_resume(struct fetch *ex)
+{
+    struct upstream *u = ex->up;
+    if (!u || !u->paused)
+        return;
+    u->paused = false;
+    upstream_progress(u);
+    ev_io_start(ex->worker->loop, &u->read);
+}

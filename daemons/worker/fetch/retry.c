@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * retry: which server an exchange asks, and which one after a failure.
+ *
+ * A server that takes no connection has been sent nothing: the next one is asked, whatever the
+ * request. One that was sent the request and fails before a response head is there is followed by
+ * one other server, if the request is idempotent and what has gone out of its body is kept. A kept
+ * connection that is closed at that moment says nothing of its server: a fresh one is made, to
+ * another server if there is one. All together takes at most twice the upstream's timeout. Where no
+ * server took a connection the request may wait (waiting.c).
+ *
+ * What is known to be down is asked only where nothing stale may be given instead.
+ */
+#include "daemons/worker/request/access.h"
+#include "daemons/worker/background/budget.h"
+#include "daemons/worker/client/client.h"
+#include "daemons/worker/fetch/fetch.h"
+#include "daemons/worker/request/request_id.h"
+#include "daemons/worker/fetch/upstream.h"
+#include "daemons/worker/worker.h"
+#include "polder/server_state.h"
+#include "polder/stats.h"
+
+#include <stdio.h>
+
+#define WARM_RPC_MAX 2 /* servers that one request is sent to */
+
+static uint64_t total_ms(const struct fetch *ex)
+{
+    return (uint64_t)2 * ex->upstream->timeout_ms;
+}
+
+static bool is_over(const struct fetch *ex)
+{
+    return ex->until_ms && ex->worker->mono_ms >= ex->until_ms;
+}
+
+/* From the first failure on, what is left of the whole time bounds each try. */
+static void bound(struct fetch *ex)
+{
+    const uint64_t until_ms = ex->begun_ms + total_ms(ex);
+    if (!ex->until_ms || until_ms < ex->until_ms)
+        ex->until_ms = until_ms;
+}
+
+static bool is_repeatable(const struct fetch *ex)
+{
+    return request_body_is_at_hand(ex) && (ex->for_store || ex->req.head->is_idempotent);
+}
+
+/* A line of the log names one of the requests that it is about. */
+static void report(const struct fetch *ex, enum server_reason reason, const char *what)
+{
+    char text[256], space[REQUEST_ID_LEN];
+    const struct str id = request_id_of(&ex->req, space);
+    snprintf(text, sizeof text, "%s (request %.*s)", what, (int)id.len, id.at);
+    pool_failed(ex->worker, ex->server, reason, text, ex->lease_ms);
+}
+
+/* ex->server is out of it. */
+static void server_failed(struct fetch *ex, const struct upstream_error *e, bool timeout)
+{
+    if (e->reason != SERVER_NONE) {
+        report(ex, e->reason, e->what);
+        ex->lease_ms = 0;
+    }
+    retry_end(ex);
+    ex->tried |= pool_bit(ex->upstream, ex->server);
+    ex->last_problem = timeout ? PROBLEM_GATEWAY_TIMEOUT : PROBLEM_BAD_GATEWAY;
+    bound(ex);
+}
+
+void retry_end(struct fetch *ex)
+{
+    struct worker *w = ex->worker;
+    if (ex->lease_ms)
+        server_untry(w->servers[ex->server->index].row, ex->lease_ms, w->mono_ms);
+    ex->lease_ms = 0;
+}
+
+static void attach(struct fetch *ex, struct upstream *u)
+{
+    ex->up = u;
+    u->exchange = ex;
+    fetch_watch_lease(ex);
+}
+
+/* To ex->server, at each of its addresses that has not been tried. False: none takes one. */
+static bool begin_connection(struct fetch *ex, struct upstream_error *e)
+{
+    struct worker *w = ex->worker;
+    for (;;) {
+        struct upstream *u = upstream_connect(w, ex->server, e);
+        if (u) {
+            attach(ex, u);
+            upstream_arm(u);
+            return true;
+        }
+        if (e->reason == SERVER_NONE)
+            return false;
+        upstream_next_address(w, ex->server);
+        if (++ex->addresses >= upstream_addresses(w, ex->server))
+            return false;
+    }
+}
+
+static void no_server(struct fetch *ex)
+{
+    const bool refused = ex->tried && ex->last_problem == PROBLEM_BAD_GATEWAY && !is_over(ex);
+    if (!refused || fetch_has_stale(ex) || !retry_queue_enter(ex))
+        fetch_fail(ex, ex->tried ? ex->last_problem : PROBLEM_UNAVAILABLE);
+}
+
+static void ask_next(struct fetch *ex)
+{
+    struct worker *w = ex->worker;
+    struct pool_choice choice;
+    struct upstream_error e;
+    if (ex->req.client)
+        client_want_body(ex->req.client, false); /* until there is a connection for it */
+    while (!is_over(ex)) {
+        const struct pool_wish wish = {ex->upstream, ex->tried, ex->avoid, is_repeatable(ex)};
+        if (!pool_choose(w, &wish, &choice))
+            break;
+        if (choice.is_down && fetch_has_stale(ex)) {
+            fetch_fail(ex, PROBLEM_BAD_GATEWAY);
+            return;
+        }
+        ex->server = choice.server;
+        ex->lease_ms = choice.lease_ms;
+        ex->addresses = 0;
+        struct upstream *u = ex->fresh ? NULL : pool_take(w, choice.server);
+        if (u) {
+            attach(ex, u);
+            fetch_send(ex);
+            return;
+        }
+        if (begin_connection(ex, &e))
+            return;
+        server_failed(ex, &e, false);
+        if (e.reason == SERVER_NONE || !pool_bit(ex->upstream, choice.server))
+            break;
+    }
+    no_server(ex);
+}
+
+void retry_begin(struct fetch *ex)
+{
+    ex->begun_ms = ex->worker->mono_ms;
+    ex->last_problem = PROBLEM_BAD_GATEWAY;
+    ask_next(ex);
+}
+
+void retry_again(struct fetch *ex)
+{
+    retry_queue_leave(ex);
+    fetch_renew(ex);
+    fetch_move(ex, FETCH_CONNECT);
+    ex->begun_ms = ex->worker->mono_ms; /* nobody has kept it waiting yet */
+    ex->until_ms = ex->tried = 0;
+    ask_next(ex);
+}
+
+void retry_answered(struct fetch *ex)
+{
+    ex->lease_ms = 0;
+    pool_answered(ex->worker, ex->server);
+}
+
+void retry_unconnected(struct fetch *ex, const struct upstream_error *e)
+{
+    struct worker *w = ex->worker;
+    struct upstream_error last = *e;
+    upstream_close(ex->up);
+    bound(ex);
+    if (e->reason != SERVER_NONE) {
+        upstream_next_address(w, ex->server);
+        if (++ex->addresses < upstream_addresses(w, ex->server) && !is_over(ex) &&
+            begin_connection(ex, &last))
+            return;
+    }
+    server_failed(ex, &last, last.reason == SERVER_CONNECT_TIMEOUT || is_over(ex));
+    stats_add(w->stats, STATS_UPSTREAM_RETRIES, 1);
+    ask_next(ex);
+}
+
+static void body_broken(struct fetch *ex, const struct upstream_error *e, bool timeout)
+{
+    struct client *c = ex->req.client;
+    report(ex, SERVER_CUT, e->what);
+    if (c) {
+        c->note.cut = timeout ? "upstream-timeout" : "upstream-closed";
+        access_gone(c);
+        fetch_let_go(ex);
+        client_break(c);
+    }
+    fetch_finish(ex);
+}
+
+void retry_broken(struct fetch *ex, const struct upstream_error *e, bool timeout)
+{
+    struct worker *w = ex->worker;
+    struct upstream *u = ex->up;
+    if (ex->state == FETCH_BODY) {
+        body_broken(ex, e, timeout);
+        return;
+    }
+    const bool may = is_repeatable(ex) && !ex->interims;
+    const bool aged = u->reused && e->reason == SERVER_CLOSED && !u->got_bytes;
+    if (may && aged) {
+        ex->avoid |= pool_bit(ex->upstream, ex->server);
+        ex->fresh = true;
+        retry_end(ex);
+    } else {
+        server_failed(ex, e, timeout);
+        if (timeout)
+            upstream_next_address(w, ex->server);
+        if (!may || ++ex->asked_in_vain >= WARM_RPC_MAX || is_over(ex)) {
+            fetch_fail(ex, ex->last_problem);
+            return;
+        }
+    }
+    upstream_close(u);
+    stats_add(w->stats, STATS_UPSTREAM_RETRIES, 1);
+    fetch_move(ex, FETCH_CONNECT);
+    ask_next(ex);
+}

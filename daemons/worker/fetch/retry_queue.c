@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * waiting: a backend that refuses connections may be restarting. Idempotent requests whose body,
+ * if they have one, is at hand wait for it, instead of 502, as long as their upstream says and as
+ * many as it says. One of them tries each tenth of a second; when it has a connection, the others
+ * follow, some at a time.
+ *
+ * Who waits has nothing but its exchange: no connection, no buffer. Fetches without a client do not
+ * wait; who has something stale to give does not either.
+ */
+#include "daemons/worker/fetch/fetch.h"
+#include "daemons/worker/client/client.h"
+#include "daemons/worker/fetch/upstream.h"
+#include "daemons/worker/worker.h"
+#include "polder/stats.h"
+
+#define TRY_S    0.1
+#define WAKE     64 /* at once */
+#define TRY_MOST 16 /* upstreams tried in one tick */
+
+/* Where the upstream's counts are. */
+static struct server_local *account(struct worker *w, const struct config_upstream *upstream)
+{
+    return &w->servers[upstream->servers[0].index];
+}
+
+static uint64_t bytes_of(const struct fetch *ex)
+{
+    return sizeof *ex + ex->body.room + ex->head.head_len + ex->req.target.len + ex->req.url_len;
+}
+
+bool retry_queue_enter(struct fetch *ex)
+{
+    struct worker *w = ex->worker;
+    const struct config_upstream *u = ex->upstream;
+    const struct client *c = ex->req.client;
+    struct server_local *a = account(w, u);
+    const bool first = ex->wait_until_ms == 0;
+    if (!u->park_ms || !c || c->body_pending || !request_body_is_at_hand(ex) ||
+        !ex->head.is_idempotent)
+        return false;
+    if (first)
+        ex->wait_until_ms = w->mono_ms + u->park_ms;
+    if (w->mono_ms >= ex->wait_until_ms || a->waiting >= u->park_requests ||
+        a->retry_queue_bytes + bytes_of(ex) > u->park_bytes)
+        return false;
+    if (first)
+        stats_add(w->stats, STATS_UPSTREAM_WAITS, 1);
+    fetch_move(ex, FETCH_WAITING);
+    a->waiting++;
+    a->retry_queue_bytes += bytes_of(ex);
+    ex->next = NULL;
+    ex->link = w->retry_queue_tail;
+    *w->retry_queue_tail = ex;
+    w->retry_queue_tail = &ex->next;
+    timer_set(w, &ex->timer, ex->wait_until_ms);
+    if (!ev_is_active(&w->retry_queue_timer)) {
+        ev_timer_set(&w->retry_queue_timer, TRY_S, TRY_S);
+        ev_timer_start(w->loop, &w->retry_queue_timer);
+    }
+    return true;
+}
+
+void retry_queue_leave(struct fetch *ex)
+{
+    struct worker *w = ex->worker;
+    struct server_local *a = account(w, ex->upstream);
+    a->waiting--;
+    a->retry_queue_bytes -= bytes_of(ex);
+    *ex->link = ex->next;
+    if (ex->next)
+        ex->next->link = ex->link;
+    else
+        w->retry_queue_tail = ex->link;
+    ex->next = NULL;
+    ex->link = NULL;
+    timer_stop(w, &ex->timer);
+}
+
+void retry_queue_wake(struct worker *w, const struct config_upstream *upstream)
+{
+    struct fetch *list[WAKE];
+    unsigned n = 0;
+    for (struct fetch *ex = w->retry_queue; ex && n < WAKE; ex = ex->next)
+        if (ex->upstream == upstream)
+            list[n++] = ex;
+    for (unsigned i = 0; i < n; i++)
+        if (list[i]->state == FETCH_WAITING)
+            retry_again(list[i]);
+}
+
+/* The oldest of each upstream tries. */
+static void on_try(EV_P_ ev_timer *watcher, int events)
+{
+    struct worker *w = watcher->data;
+    struct fetch *list[TRY_MOST];
+    unsigned n = 0;
+    (void)events;
+    for (struct fetch *ex = w->retry_queue; ex && n < TRY_MOST; ex = ex->next) {
+        unsigned i = 0;
+        while (i < n && list[i]->upstream != ex->upstream)
+            i++;
+        if (i == n)
+            list[n++] = ex;
+    }
+    for (unsigned i = 0; i < n; i++)
+        if (list[i]->state == FETCH_WAITING)
+            retry_again(list[i]);
+    if (!w->retry_queue)
+        ev_timer_stop(EV_A_ watcher);
+}
+
+void retry_queue_init(struct worker *w)
+{
+    w->retry_queue_tail = &w->retry_queue;
+    ev_timer_init(&w->retry_queue_timer, on_try, 0., 0.);
+    w->retry_queue_timer.data = w;
+}

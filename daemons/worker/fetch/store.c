@@ -1,0 +1,606 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * store: what may be stored of a backend's response is copied into the ring to the keeper while it
+ * streams to the client. A body that fits beside its head travels in one STORE record at its end; a
+ * longer one as BEGIN, CHUNKs and END, of which nothing is visible before END. When the ring is
+ * full the response is not stored, and that is all that happens. The keeper lands the flight after
+ * its commit; whatever ends otherwise is landed here.
+ */
+#include "daemons/worker/fetch/store.h"
+#include "daemons/http/h1_cache.h"
+#include "daemons/worker/fetch/fetch.h"
+#include "daemons/worker/leak_guard/leak_guard.h"
+#include "daemons/worker/cache/lookup.h"
+#include "daemons/worker/request/identity.h"
+#include "daemons/worker/fetch/invalidate.h"
+#include "daemons/worker/fetch/partial.h"
+#include "daemons/worker/request/request.h"
+#include "daemons/worker/fetch/headers.h"
+#include "daemons/worker/cache/compress_stored.h"
+#include "daemons/worker/fetch/upstream.h"
+#include "daemons/worker/worker.h"
+#include "polder/coding.h"
+#include "polder/field.h"
+#include "polder/inval.h"
+#include "polder/policy.h"
+#include "polder/stats.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <xxhash.h>
+
+#define NAMES_MAX 1024
+#define VARY_MAX  8192
+
+struct store_stream {
+    struct cache_record record;
+    struct cache_key primary; /* where the vary_record of a varying response goes */
+    char *text;               /* url, vary, head */
+    size_t text_len;
+    char names[NAMES_MAX]; /* of Vary, lower case, a line each */
+    uint32_t names_len;
+    bool inherits; /* they are those of what is stored */
+    char *body;    /* inline body, or the chunk being filled */
+    size_t body_len, room;
+    uint64_t total, max_body, stream;
+    bool max_body_is_ours; /* the store's, and not the configuration's */
+    struct part *part;     /* NULL: the body is a whole one */
+    bool streaming;
+};
+
+/* ---- ring records ---- */
+
+int keeper_link_push(struct worker *w, enum ring_type type, uint64_t stream,
+             const struct fetch_permit *flight, const struct iovec *iov, int n)
+{
+    size_t len = 0;
+    for (int i = 0; i < n; i++)
+        len += iov[i].iov_len;
+    const struct ring_record head = {.len = (uint32_t)len,
+                                     .type = (uint16_t)type,
+                                     .incarnation = w->process->incarnation,
+                                     .stream = stream,
+                                     .flight = flight ? *flight : FETCH_LOCK_NONE};
+    const int rc = ring_push(w->ring, &head, iov, n, w->shared->keeper_event);
+    if (flight && rc == 0)
+        fetch_lock_hand_over(w->shared->fetch_locks, flight, w->mono_ms);
+    return rc;
+}
+
+void keeper_link_delete(struct worker *w, const struct cache_key *key)
+{
+    const struct iovec iov = {(void *)key, sizeof *key};
+    keeper_link_push(w, RING_DELETE, 0, NULL, &iov, 1); /* full: the next one who meets it tries again */
+}
+
+void keeper_link_delete_object(struct worker *w, const struct stored_copy *copy)
+{
+    const struct cache_record *rec = copy->view.record;
+    const struct iovec iov[2] = {{(void *)(uintptr_t)&copy->key, sizeof copy->key},
+                                 {(void *)(uintptr_t)&rec->obj_id, sizeof rec->obj_id}};
+    keeper_link_push(w, RING_DELETE, 0, NULL, iov, 2);
+}
+
+void keeper_link_flush(struct worker *w)
+{
+    while (w->n_aborts) {
+        if (keeper_link_push(w, RING_ABORT, w->aborts[w->n_aborts - 1], NULL, NULL, 0) < 0)
+            return;
+        w->n_aborts--;
+    }
+}
+
+void keeper_link_abort(struct worker *w, uint64_t stream)
+{
+    if (keeper_link_push(w, RING_ABORT, stream, NULL, NULL, 0) == 0)
+        return;
+    if (w->n_aborts < sizeof w->aborts / sizeof *w->aborts)
+        w->aborts[w->n_aborts++] = stream;
+}
+
+/* ---- life ---- */
+
+void cache_store_land(struct fetch *ex, enum fetch_lock_result result)
+{
+    struct worker *w = ex->worker;
+    if (!ex->permit.word)
+        return;
+    fetch_lock_release(w->shared->fetch_locks, &ex->permit, result, w->shared->worker_event);
+    ex->permit = FETCH_LOCK_NONE;
+}
+
+void cache_store_free(struct fetch *ex)
+{
+    struct store_stream *s = ex->store;
+    ex->store = NULL;
+    if (!s)
+        return;
+    partial_free(s->part);
+    free(s->text);
+    free(s->body);
+    free(s);
+}
+
+void cache_store_abort(struct fetch *ex, enum fetch_lock_result result)
+{
+    if (!ex->store)
+        return;
+    if (ex->store->streaming)
+        keeper_link_abort(ex->worker, ex->store->stream);
+    cache_store_free(ex);
+    cache_store_land(ex, result);
+}
+
+/* A part that its client has given up is not worth the backend's work: players seek. */
+bool cache_store_outlives_client(const struct fetch *ex)
+{
+    return ex->store && !(ex->store->part && !ex->store->part->complete);
+}
+
+static void ring_full(struct fetch *ex)
+{
+    stats_add(ex->worker->stats, STATS_CACHE_RING_FULL, 1);
+    cache_store_abort(ex, FETCH_LOCK_FAILED);
+}
+
+/* Says so, to the client and to who asks why. */
+static void cache_store_refused(struct fetch *ex, enum policy_store why)
+{
+    const struct worker *w = ex->worker;
+    const struct request *r = &ex->req;
+    ex->not_stored = policy_store_reason(why);
+    if (why != POLICY_NO_METHOD) /* HEAD says nothing of what GET would get */
+        cache_refusal_note(w->shared->cache, inval_secret(w->shared->inval), r->url, r->url_len,
+                           why, w->real_ms);
+}
+
+/* ---- what the head says ------------------------------------------------------------------------
+ */
+
+static bool name_known(const char *names, uint32_t len, const char *name, size_t name_len)
+{
+    for (uint32_t i = 0; i < len;) {
+        const char *stop = memchr(names + i, '\n', len - i);
+        const size_t n = (size_t)(stop - (names + i));
+        if (n == name_len && !memcmp(names + i, name, n))
+            return true;
+        i += (uint32_t)n + 1;
+    }
+    return false;
+}
+
+/* Fields that the backend gets from us, other than the client sent them: what varies by them cannot
+ * be told from the request. (Scheme and host are part of the key.) */
+static bool is_ours(const char *name, size_t len)
+{
+    static const char *const names[] = {"x-forwarded-for", "forwarded",  "via",
+                                        "x-request-id",    "connection", "host"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strlen(names[i]) == len && !memcmp(names[i], name, len))
+            return true;
+    return false;
+}
+
+/* The names of all Vary lines. False: too many to be worth a cache, or one that we cannot judge. */
+static bool read_vary(struct store_stream *s, const struct h1_head *head, bool asked_plain)
+{
+    struct h1_vary walk = {0};
+    struct str name;
+    unsigned count = 0;
+    while (h1_vary_next(head, &walk, &name)) {
+        char lower[128];
+        if (name.len >= sizeof lower || ++count > CACHE_VARY_MAX ||
+            s->names_len + name.len + 1 > sizeof s->names)
+            return false;
+        for (size_t i = 0; i < name.len; i++)
+            lower[i] =
+                name.at[i] >= 'A' && name.at[i] <= 'Z' ? (char)(name.at[i] | 0x20) : name.at[i];
+        if (is_ours(lower, name.len))
+            return false;
+        if (asked_plain && name.len == 15 && !memcmp(lower, "accept-encoding", 15))
+            continue; /* whoever asks, the backend is asked alike */
+        if (name_known(s->names, s->names_len, lower, name.len))
+            continue;
+        memcpy(s->names + s->names_len, lower, name.len);
+        s->names_len += (uint32_t)name.len;
+        s->names[s->names_len++] = '\n';
+    }
+    return true;
+}
+
+void cache_store_put_head(struct h1_out *o, const struct worker *w, const struct h1_head *head,
+                  const struct policy_response *resp, const struct part *part, bool compressible)
+{
+    if (part && part->complete)
+        h1_put_status_line(o, 200, (struct str){0});
+    else
+        h1_put_status_line(o, head->status, head->reason);
+    response_fields(o, head, resp, compressible, false);
+    if (part && !part->complete)
+        partial_put_range(o, part);
+    if (!h1_find(head, H1_DATE))
+        h1_put(o, w->date, w->date_len);
+}
+
+void cache_store_set_times(struct cache_record *rec, const struct fetch *ex,
+                   const struct policy_response *resp)
+{
+    const struct worker *w = ex->worker;
+    struct policy_freshness fresh;
+    policy_freshness_of(&ex->req.policy, resp, &w->routes[ex->req.route->index].settings,
+                        ex->sent_real_ms, w->real_ms, &fresh);
+    rec->fetch_seq = ex->fetch_seq;
+    rec->received_ms = w->real_ms;
+    rec->fresh_until_ms = fresh.fresh_until_ms;
+    rec->swr_until_ms = fresh.swr_until_ms;
+    rec->sie_until_ms = fresh.sie_until_ms;
+    rec->age_s = fresh.age_s;
+    rec->flags = (rec->flags & ~(uint32_t)(CACHE_MUST_REVALIDATE | CACHE_NO_CACHE | CACHE_AUTH_OK |
+                                           CACHE_FOR_OTHERS | CACHE_SOFTENED)) |
+                 fresh.flags;
+    rec->fetch_ns = ex->fetch_ns;
+    rec->last_modified_ms = resp->has_last_modified && resp->last_modified > 0
+                                ? (uint64_t)resp->last_modified * 1000
+                                : 0;
+    rec->flags |= resp->has_last_modified ? CACHE_HAS_LAST_MODIFIED : 0;
+}
+
+bool cache_store_vouches(const struct h1_head *head)
+{
+    static const char *const names[] = {"content-digest", "repr-digest", "digest", "content-md5"};
+    for (uint32_t i = 0; i < head->n_fields; i++)
+        for (size_t k = 0; k < sizeof names / sizeof *names; k++)
+            if (field_is(head->field[i].name, names[k]))
+                return true;
+    return false;
+}
+
+/* Is it worth having in content codings, and may it be (RFC 9110 7.7, RFC 9111 5.2.2.6)? */
+static bool compressible(const struct fetch *ex, const struct h1_head *head,
+                    const struct policy_response *resp)
+{
+    const struct config_cache *cache = ex->req.route->cache;
+    const struct h1_field *type = h1_only(head, H1_CONTENT_TYPE);
+    if (!cache->n_compress || !ex->for_store || head->status != 200 || !type ||
+        h1_find(head, H1_CONTENT_ENCODING) || resp->cc.flags & FIELD_CC_NO_TRANSFORM)
+        return false;
+    if (resp->complete_length_known && resp->length < cache->compress_min)
+        return false;
+    return coding_type_is_compressible(type->value) && !cache_store_vouches(head);
+}
+
+bool cache_store_compressible(const struct fetch *ex)
+{
+    return ex->store && ex->store->record.flags & CACHE_COMPRESSIBLE;
+}
+
+/* Asked with an Origin, or told without one who may read it? */
+static bool suits_origins(const struct h1_head *request, const struct h1_head *response)
+{
+    if (h1_find(request, H1_ORIGIN))
+        return true;
+    for (uint32_t i = 0; i < response->n_fields; i++)
+        if (field_is(response->field[i].name, "access-control-allow-origin"))
+            return true;
+    return false;
+}
+
+/* A response that varies by nothing, of a URL that is known to vary: it is taken for the variant of
+ * the request that got it, or it would stand for all of them, the stored ones included (RFC 9111
+ * 4.1 prefers those). That lasts as long as the record by which that is known, which is not renewed
+ * here: a backend may have changed its mind. */
+static void inherit_vary(struct worker *w, const struct request *r, struct store_stream *s)
+{
+    struct cache_view v;
+    if (s->names_len || !loop_cache_ready(w))
+        return;
+    if (stored_varies(w, r, &v) && v.record->vary_len <= sizeof s->names) {
+        memcpy(s->names, v.vary, v.record->vary_len);
+        s->names_len = v.record->vary_len;
+        s->inherits = true;
+    }
+    cache_reader_release(w->reader);
+}
+
+/* Record and text of a response that may be stored. False: it cannot be, after all. */
+static bool fill(struct fetch *ex, struct store_stream *s, const struct h1_head *head,
+                 const struct policy_response *resp)
+{
+    struct worker *w = ex->worker;
+    struct cache_record *rec = &s->record;
+    const struct request *r = &ex->req;
+    struct h1_out o = {w->scratch, w->scratch + CACHE_VALUE_MAX, false};
+    cache_record_init(rec);
+    if (!tags_read(r, head, rec)) {
+        cache_store_refused(ex, POLICY_NO_TAGS);
+        return false;
+    }
+    if (!read_vary(s, head, response_asks_plain(r))) {
+        cache_store_refused(ex, POLICY_NO_VARY);
+        return false;
+    }
+    inherit_vary(w, r, s);
+    rec->key = s->primary = r->key;
+    rec->status = s->part && s->part->complete ? 200 : head->status;
+    rec->url_slot = inval_url_slot(w->shared->inval, r->url, r->url_len);
+    rec->url_len = r->url_len;
+    rec->rules = w->routes[r->route->index].identity.number;
+    rec->identity = guard_identity(r);
+    if (resp->has_etag)
+        rec->flags = CACHE_HAS_ETAG;
+    else if (!s->part || s->part->complete) /* of a part alone none can be made */
+        rec->flags = CACHE_HAS_ETAG | CACHE_ETAG_OURS;
+    if (r->post)
+        rec->flags |= CACHE_FROM_POST;
+    if (suits_origins(r->head, head))
+        rec->flags |= CACHE_ORIGIN_OK;
+    if (compressible(ex, head, resp))
+        rec->flags |= CACHE_COMPRESSIBLE;
+    cache_store_set_times(rec, ex, resp);
+    if (r->has_identity)
+        rec->flags |= CACHE_BY_IDENTITY;
+    if (r->policy.identity == POLICY_PARTITION ||
+        (r->policy.identity == POLICY_SHARED && !(rec->flags & CACHE_FOR_OTHERS)))
+        rec->flags |= CACHE_OF_IDENTITY;
+    h1_put(&o, r->url, r->url_len);
+    if (s->names_len) {
+        char vary[VARY_MAX];
+        const size_t n = stored_vary_text(r, s->names, s->names_len, vary, sizeof vary);
+        if (!n)
+            return false;
+        rec->vary_len = (uint32_t)n;
+        h1_put(&o, vary, n);
+        cache_key_variant(inval_secret(w->shared->inval), &r->key, vary, n, &rec->key);
+    }
+    if (s->part && !partial_place(w, s->part, &rec->key))
+        return false;
+    const char *head_at = o.at;
+    cache_store_put_head(&o, w, head, resp, s->part, rec->flags & CACHE_COMPRESSIBLE);
+    if (o.overflow)
+        return false;
+    rec->head_len = (uint32_t)(o.at - head_at);
+    s->text_len = (size_t)(o.at - w->scratch);
+    s->room = cache_inline_room(rec);
+    s->text = malloc(s->text_len);
+    if (!s->text || !s->room)
+        return false;
+    memcpy(s->text, w->scratch, s->text_len);
+    return true;
+}
+
+/* Room for the body: exactly, if it is known and fits; else a chunk. */
+static bool make_room(struct store_stream *s, const struct policy_response *resp)
+{
+    const bool fits = resp->complete_length_known && resp->length <= s->room;
+    s->body = malloc(fits ? (size_t)resp->length + 1 : CACHE_CHUNK);
+    return s->body != NULL;
+}
+
+/* A stream of events has no end that could be waited for. */
+bool cache_store_is_event_stream(const struct h1_head *head)
+{
+    static const char type[] = "text/event-stream";
+    for (uint32_t i = 0; i < head->n_fields; i++) {
+        const struct h1_field *f = &head->field[i];
+        if (f->id == H1_CONTENT_TYPE && f->value.len >= sizeof type - 1 &&
+            !strncasecmp(f->value.at, type, sizeof type - 1))
+            return true;
+    }
+    return false;
+}
+
+static bool is_failure(uint16_t status)
+{
+    return status >= 500;
+}
+
+/* The same one has asked the same again, and got what may not be stored: that is over then, and
+ * does not come back for the rest of its stale windows. */
+static void end_stored(struct fetch *ex, uint16_t status, enum policy_store why)
+{
+    const bool refused = !ex->req.client && (status == 401 || status == 403); /* nobody has asked */
+    const bool tells = ex->for_store && ex->stale && !is_failure(status) && status != 429 &&
+                       status != 408 && !refused && why != POLICY_STORE &&
+                       why != POLICY_NO_SET_COOKIE && ex->req.policy.identity != POLICY_SHARED;
+    if (tells && ex->stale->view.record->identity == guard_identity(&ex->req))
+        keeper_link_delete_object(ex->worker, ex->stale);
+}
+
+/* Where the store has less room than was configured, or max_bytes was lowered since. */
+static bool is_too_large(const struct worker *w, const struct policy_response *resp)
+{
+    const uint64_t most = atomic_load_explicit(&w->shared->cache->body_max, memory_order_relaxed);
+    return most && resp->complete_length_known && resp->length > most;
+}
+
+/* Nobody but who has asked may have it: as if its route had no cache. */
+static void pass_personal(struct fetch *ex, bool failure)
+{
+    stats_add(ex->worker->stats, STATS_CACHE_BYPASS, 1);
+    fetch_name_identity(ex);
+    cache_store_land(ex, failure ? FETCH_LOCK_FAILED : FETCH_LOCK_NOSHARE);
+}
+
+void cache_store_begin(struct fetch *ex, const struct h1_head *head)
+{
+    struct worker *w = ex->worker;
+    struct policy_response resp;
+    char scratch[H1_CACHE_SCRATCH];
+    if (request_is_quarantined(&ex->req)) { /* since it was sent */
+        ex->not_stored = guard_detail(&ex->req);
+        cache_store_land(ex, FETCH_LOCK_NOSHARE);
+        return;
+    }
+    const struct policy_settings *settings = &w->routes[ex->req.route->index].settings;
+    h1_policy_response(head, (int64_t)(w->real_ms / 1000), scratch, &resp);
+    resp.content_location_is_target =
+        ex->req.post && invalidate_is_target(w, &ex->req, h1_only(head, H1_CONTENT_LOCATION));
+    resp.varies_by_identity = identity_varies_by_all(&ex->req, head);
+    struct part *part = head->status == 206 ? partial_begin(ex, &head, &resp) : NULL;
+    enum policy_store why = policy_may_store(&ex->req.policy, &resp, settings);
+    if (why == POLICY_STORE && is_too_large(w, &resp))
+        why = POLICY_NO_ROOM;
+    resp.omits_set_cookie = resp.has_set_cookie && !settings->store_set_cookie;
+    if (why == POLICY_NO_IDENTITY && !ex->req.post) {
+        cache_store_refused(ex, why);
+        partial_free(part);
+        pass_personal(ex, is_failure(head->status));
+        return;
+    }
+    if (ex->req.policy.identity == POLICY_SHARED && !ex->req.post)
+        stats_add(w->stats, why == POLICY_STORE ? STATS_CACHE_MISSES : STATS_CACHE_BYPASS, 1);
+    const bool stream = cache_store_is_event_stream(head), storable = why == POLICY_STORE && !stream;
+    end_stored(ex, head->status, why);
+    if (!storable && !ex->req.post)
+        cache_store_refused(ex, stream ? POLICY_NO_EVENTS : why);
+    struct store_stream *s = storable && loop_cache_ready(w) ? calloc(1, sizeof *s) : NULL;
+    ex->store = s;
+    if (s)
+        s->part = part;
+    else
+        partial_free(part);
+    if (s && fill(ex, s, head, &resp) && make_room(s, &resp)) {
+        const uint64_t most =
+            atomic_load_explicit(&w->shared->cache->body_max, memory_order_relaxed);
+        s->max_body_is_ours = most && most < settings->value.max_body;
+        s->max_body = s->max_body_is_ours ? most : settings->value.max_body;
+        if (part)
+            cache_store_body(ex, part->before, part->before_len);
+        return;
+    }
+    cache_store_free(ex);
+    cache_store_land(ex, is_failure(head->status) || (storable && !ex->not_stored) ? FETCH_LOCK_FAILED
+                                                                           : FETCH_LOCK_NOSHARE);
+}
+
+/* ---- the body ---- */
+
+static bool push_chunk(struct fetch *ex)
+{
+    struct store_stream *s = ex->store;
+    const struct iovec iov = {s->body, s->body_len};
+    if (s->body_len && keeper_link_push(ex->worker, RING_CHUNK, s->stream, NULL, &iov, 1) < 0) {
+        ring_full(ex);
+        return false;
+    }
+    s->body_len = 0;
+    return true;
+}
+
+static bool begin_stream(struct fetch *ex)
+{
+    struct store_stream *s = ex->store;
+    s->record.flags |= CACHE_CHUNKED_BODY;
+    s->stream = ++ex->worker->stream;
+    const struct iovec iov[2] = {{&s->record, sizeof s->record}, {s->text, s->text_len}};
+    if (keeper_link_push(ex->worker, RING_BEGIN, s->stream, NULL, iov, 2) < 0) {
+        ring_full(ex);
+        return false;
+    }
+    s->streaming = true;
+    return true;
+}
+
+void cache_store_body(struct fetch *ex, const char *bytes, size_t len)
+{
+    struct store_stream *s = ex->store;
+    if (!s)
+        return;
+    s->total += len;
+    if (s->total > s->max_body) {
+        cache_store_refused(ex, s->max_body_is_ours ? POLICY_NO_ROOM : POLICY_NO_TOO_LARGE);
+        cache_store_abort(ex, FETCH_LOCK_NOSHARE);
+        return;
+    }
+    if (!s->streaming && s->body_len + len > s->room && !begin_stream(ex))
+        return;
+    while (len) {
+        const size_t limit = s->streaming ? CACHE_CHUNK : s->room;
+        const size_t room = limit - s->body_len, n = len < room ? len : room;
+        memcpy(s->body + s->body_len, bytes, n);
+        s->body_len += n;
+        bytes += n;
+        len -= n;
+        if (s->streaming && s->body_len == CACHE_CHUNK && !push_chunk(ex))
+            return;
+    }
+}
+
+/* The record that says by which fields this URL varies, where lookups start. */
+static bool push_vary_record(struct fetch *ex)
+{
+    struct store_stream *s = ex->store;
+    struct cache_record rec = s->record;
+    rec.key = s->primary;
+    rec.flags = CACHE_VARY_RECORD;
+    rec.vary_len = s->names_len;
+    rec.head_len = rec.inline_len = 0;
+    rec.body_len = 0;
+    rec.status = 200;
+    rec.n_tags = 0; /* its variants carry them */
+    memset(rec.tag_slot, 0, sizeof rec.tag_slot);
+    const struct iovec iov[3] = {
+        {&rec, sizeof rec}, {s->text, rec.url_len}, {s->names, s->names_len}};
+    return keeper_link_push(ex->worker, RING_STORE, 0, &ex->permit, iov, 3) == 0;
+}
+
+static bool push_whole(struct fetch *ex, const struct fetch_permit *flight)
+{
+    struct store_stream *s = ex->store;
+    s->record.body_len = s->total;
+    s->record.inline_len = (uint32_t)s->body_len;
+    if (s->total < ex->req.route->cache->compress_min)
+        s->record.flags &= ~(uint32_t)CACHE_COMPRESSIBLE;
+    if (s->record.flags & CACHE_ETAG_OURS)
+        s->record.etag_hash = XXH3_64bits(s->body, s->body_len);
+    const struct iovec iov[3] = {
+        {&s->record, sizeof s->record}, {s->text, s->text_len}, {s->body, s->body_len}};
+    return keeper_link_push(ex->worker, RING_STORE, 0, flight, iov, 3) == 0;
+}
+
+static bool push_end(struct fetch *ex, const struct fetch_permit *flight)
+{
+    const struct store_stream *s = ex->store;
+    const struct iovec iov = {(void *)(uintptr_t)&s->total, sizeof s->total};
+    return keeper_link_push(ex->worker, RING_END, s->stream, flight, &iov, 1) == 0;
+}
+
+/* What an older part has behind this one. False: it is not as long as it said, or that was too much
+ * for the ring. */
+static bool end_part(struct fetch *ex)
+{
+    const struct part *part = ex->store->part;
+    cache_store_body(ex, part->after, part->after_len);
+    if (ex->store && ex->store->total == part->span.last - part->span.first + 1)
+        return true;
+    cache_store_abort(ex, FETCH_LOCK_FAILED);
+    return false;
+}
+
+/* The vary_record comes after its variant, and with the flight: who finds a vary_record finds what it leads
+ * to, and until then waits. */
+void cache_store_end(struct fetch *ex)
+{
+    struct store_stream *s = ex->store;
+    if (!s || (s->part && !end_part(ex)))
+        return;
+    const bool marks = s->names_len && !s->inherits;
+    const struct fetch_permit *flight = marks ? NULL : &ex->permit;
+    if (s->streaming && !push_chunk(ex))
+        return;
+    if (!(s->streaming ? push_end(ex, flight) : push_whole(ex, flight)) ||
+        (marks && !push_vary_record(ex))) {
+        ring_full(ex);
+        return;
+    }
+    stats_add(ex->worker->stats, STATS_CACHE_STORES, 1);
+    cache_refusal_note(ex->worker->shared->cache, inval_secret(ex->worker->shared->inval),
+                       ex->req.url, ex->req.url_len, POLICY_STORE, ex->worker->real_ms);
+    if (ex->up)
+        upstream_stores(ex->up, ex->req.url, ex->req.url_len);
+    ex->permit = FETCH_LOCK_NONE; /* the keeper lands it after its commit */
+    if (ex->req.coding && cache_store_compressible(ex))
+        compress_stored_want(ex->worker, &s->record.key, ex->req.coding);
+    cache_store_free(ex);
+}

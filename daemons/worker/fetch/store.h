@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * store: what of a backend's response goes into the store, while it streams to the client.
+ *
+ *   store.c      the records that go to the keeper, through this worker's ring
+ *   tags.c     the groups that it can be invalidated by, of the origin that origin.c tells
+ *   freshen.c  what renews a stored response without its body
+ *
+ * A response is being stored while exchange.store is set. The exchange owns that.
+ */
+#ifndef POLDER_WORKER_FETCH_STORE_H
+#define POLDER_WORKER_FETCH_STORE_H
+#include "daemons/http/h1.h"
+#include "polder/cache.h"
+#include "polder/fetch_lock.h"
+#include "polder/ring.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+struct fetch;
+struct part;
+struct policy_response;
+struct request;
+struct stored_copy;
+struct worker;
+
+/* ---- store.c ---- */
+/* Begins to store if that may be done (ex->store is set then), else lands the flight. */
+void cache_store_begin(struct fetch *ex, const struct h1_head *head);
+void cache_store_body(struct fetch *ex, const char *bytes, size_t len);
+void cache_store_end(struct fetch *ex);
+void cache_store_abort(struct fetch *ex, enum fetch_lock_result result);
+void cache_store_land(struct fetch *ex, enum fetch_lock_result result);
+void keeper_link_flush(struct worker *w);
+void keeper_link_delete(struct worker *w, const struct cache_key *key);
+/* A newer answer has said that it must not be kept. */
+void keeper_link_delete_object(struct worker *w, const struct stored_copy *copy);
+bool cache_store_compressible(const struct fetch *ex); /* copies in codings will be kept of what is stored */
+bool cache_store_is_event_stream(const struct h1_head *head); /* text/event-stream */
+/* Does a field vouch for the very bytes of the content (RFC 9530; RFC 3230; RFC 2616 14.15)? */
+bool cache_store_vouches(const struct h1_head *head);
+/* A record for the keeper; 0 or -ENOSPC. flight: landed after its commit; NULL: none. */
+int keeper_link_push(struct worker *w, enum ring_type type, uint64_t stream,
+             const struct fetch_permit *flight, const struct iovec *iov, int n);
+void keeper_link_abort(struct worker *w, uint64_t stream);
+void cache_store_free(struct fetch *ex);
+bool cache_store_outlives_client(const struct fetch *ex); /* goes on being stored without it */
+/* The head as it goes into the store. part: whose body it is of; NULL: a whole one. */
+void cache_store_put_head(struct h1_out *o, const struct worker *w, const struct h1_head *head,
+                  const struct policy_response *resp, const struct part *part, bool compressible);
+/* When it was received, until when it may be used, and for whom. */
+void cache_store_set_times(struct cache_record *rec, const struct fetch *ex,
+                   const struct policy_response *resp);
+
+/* ---- tags.c ---- */
+/* The slots of the tags of the response to r, as of its origin, into rec. False: more than a record
+ * can name. */
+bool tags_read(const struct request *r, const struct h1_head *head, struct cache_record *rec);
+/* What stands above the slots: inval_origin(). */
+uint32_t tags_origin(const struct request *r);
+
+/* ---- origin.c ---- */
+#define ORIGIN_MAX 320
+/* "https://host:port" in lower case, without the scheme's own port; cut where it is longer. Returns
+ * the length. r has its head. */
+size_t origin_text(const struct request *r, char out[ORIGIN_MAX]);
+
+/* ---- freshen.c ---- */
+/* Is this 304 about the copy whose validators were sent, for all who would get it? */
+bool revalidate_agrees(const struct fetch *ex, const struct h1_head *head);
+/* A 200 to HEAD renews what is stored, if it describes the same. */
+void revalidate_by_head(struct fetch *ex, const struct h1_head *head);
+/* What is stored (ex->stale) with this head's fields goes on being fresh, or is deleted where it
+ * may not be stored any more: ex->not_stored. False: it could not be renewed. */
+bool revalidate_stored(struct fetch *ex, const struct h1_head *head);
+/* A stored head with the fields that a newer response brings in their place; both live until the
+ * next call. NULL: it does not fit. */
+const struct h1_head *revalidate_merge(struct worker *w, const struct cache_view *old,
+                                    const struct h1_head *head);
+
+#endif

@@ -1,0 +1,395 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * upstream: connections to backends: connecting, bytes in and out, time-outs. What the bytes mean
+ * for a request is exchange.c's.
+ */
+#include "daemons/worker/fetch/upstream.h"
+#include "daemons/worker/client/client.h"
+#include "daemons/worker/fetch/fetch.h"
+#include "daemons/worker/hints.h"
+#include "daemons/worker/worker.h"
+#include "polder/shared.h"
+#include "polder/log.h"
+#include "polder/inval.h"
+#include "polder/stats.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define TRAILER_KEPT 2048 /* what does not fit is dropped */
+
+static void on_read(EV_P_ ev_io *watcher, int events);
+static void on_write(EV_P_ ev_io *watcher, int events);
+
+/* ---- life ---- */
+
+void upstream_error(struct upstream_error *e, enum server_reason reason, const char *format, ...)
+{
+    va_list args;
+    e->reason = reason;
+    va_start(args, format);
+    vsnprintf(e->what, sizeof e->what, format, args);
+    va_end(args);
+}
+
+/* What connect() says; what is wrong on this side alone is no error of the server. */
+static void connect_error(struct upstream_error *e, int code)
+{
+    if (code == EMFILE || code == ENFILE || code == ENOBUFS || code == ENOMEM)
+        upstream_error(e, SERVER_NONE, "cannot be asked: %s", strerror(code));
+    else if (code == ECONNREFUSED || code == ENOENT)
+        upstream_error(e, SERVER_REFUSED, "refused the connection: %s", strerror(code));
+    else
+        upstream_error(e, SERVER_UNREACHABLE, "cannot be reached: %s", strerror(code));
+}
+
+uint32_t upstream_addresses(const struct worker *w, const struct config_server *server)
+{
+    struct server_addresses list;
+    if (server->address.len)
+        return 1;
+    return server_addresses_get(w->servers[server->index].row, &list) ? list.n : 0;
+}
+
+void upstream_next_address(struct worker *w, const struct config_server *server)
+{
+    w->servers[server->index].address++;
+}
+
+/* 0: its name has none. */
+static socklen_t address_of(const struct worker *w, const struct config_server *server,
+                            struct sockaddr_storage *out)
+{
+    struct server_addresses list;
+    if (server->address.len) {
+        *out = server->address.sa;
+        return server->address.len;
+    }
+    if (!server_addresses_get(w->servers[server->index].row, &list) || !list.n)
+        return 0;
+    return server_address_to(&list.at[w->servers[server->index].address % list.n], out);
+}
+
+/* A socket that is connecting; -1. */
+static int begin(const struct worker *w, const struct config_server *server,
+                 struct upstream_error *e)
+{
+    struct sockaddr_storage sa;
+    const socklen_t len = address_of(w, server, &sa);
+    const int on = 1;
+    if (!len) {
+        upstream_error(e, SERVER_NO_ADDRESS, "has a name without an address now");
+        return -1;
+    }
+    const int fd = socket(sa.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) {
+        connect_error(e, errno);
+        return -1;
+    }
+    if (sa.ss_family != AF_UNIX)
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    if (connect(fd, (const struct sockaddr *)&sa, len) < 0 && errno != EINPROGRESS) {
+        connect_error(e, errno);
+        close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+struct upstream *upstream_connect(struct worker *w, const struct config_server *server,
+                                  struct upstream_error *e)
+{
+    struct upstream *u = calloc(1, sizeof *u);
+    if (!u)
+        connect_error(e, ENOMEM);
+    const int fd = u ? begin(w, server, e) : -1;
+    if (fd < 0) {
+        free(u);
+        return NULL;
+    }
+    u->worker = w;
+    u->server = server;
+    u->state = UPSTREAM_CONNECTING;
+    u->timer.kind = TIMER_UPSTREAM;
+    u->progress_ms = w->mono_ms;
+    ev_io_init(&u->read, on_read, fd, EV_READ);
+    ev_io_init(&u->write, on_write, fd, EV_WRITE);
+    u->read.data = u->write.data = u;
+    ev_io_start(w->loop, &u->write);
+    upstream_arm(u);
+    w->n_busy++;
+    return u;
+}
+
+void upstream_close(struct upstream *u)
+{
+    struct worker *w = u->worker;
+    if (u->state == UPSTREAM_CLOSED)
+        return;
+    if (u->state == UPSTREAM_IDLE)
+        pool_forget(u);
+    else
+        w->n_busy--;
+    u->state = UPSTREAM_CLOSED;
+    ev_io_stop(w->loop, &u->read);
+    ev_io_stop(w->loop, &u->write);
+    timer_stop(w, &u->timer);
+    close(u->read.fd);
+    if (u->in)
+        buffer_put(w, u->in);
+    u->in = NULL;
+    chain_free(w, &u->out);
+    if (u->exchange)
+        u->exchange->up = NULL;
+    u->exchange = NULL;
+    u->next = w->dead_upstreams;
+    w->dead_upstreams = u;
+}
+
+void upstream_free(struct upstream *u)
+{
+    free(u->trailer);
+    free(u);
+}
+
+void upstream_keep_trailer(struct upstream *u)
+{
+    if (!u->trailer)
+        u->trailer = malloc(TRAILER_KEPT);
+    if (u->trailer)
+        h1_body_keep_trailer(&u->body, u->trailer, TRAILER_KEPT);
+}
+
+/* ---- time ---- */
+
+/* Events may be rare; that a stream of them is silent says nothing about its server. */
+static uint32_t silence_allowed_ms(const struct upstream *u)
+{
+    const struct config_upstream *of = u->server->upstream;
+    return u->event_stream && of->stream_timeout_ms > of->timeout_ms ? of->stream_timeout_ms
+                                                                     : of->timeout_ms;
+}
+
+/* When what it does now has taken too long: for itself, or for its exchange. */
+static uint64_t due_of(const struct upstream *u)
+{
+    const struct config_upstream *of = u->server->upstream;
+    const struct fetch *ex = u->exchange;
+    const bool connecting = u->state == UPSTREAM_CONNECTING;
+    const uint64_t due_ms =
+        u->progress_ms + (connecting ? of->connect_timeout_ms : silence_allowed_ms(u));
+    const bool no_head = ex && (connecting || ex->state == FETCH_HEAD);
+    return no_head && ex->until_ms && ex->until_ms < due_ms ? ex->until_ms : due_ms;
+}
+
+void upstream_arm(struct upstream *u)
+{
+    timer_set(u->worker, &u->timer, due_of(u));
+}
+
+void upstream_progress(struct upstream *u)
+{
+    u->progress_ms = u->worker->mono_ms;
+    upstream_arm(u);
+}
+
+/* Not the server's fault where its exchange had less time left than a server gets. */
+static void timed_out(struct upstream *u)
+{
+    struct worker *w = u->worker;
+    struct upstream_error e;
+    const bool connecting = u->state == UPSTREAM_CONNECTING;
+    const struct config_upstream *of = u->server->upstream;
+    const uint32_t allowed_ms = connecting ? of->connect_timeout_ms : silence_allowed_ms(u);
+    const bool whole = w->mono_ms >= u->progress_ms + allowed_ms;
+    stats_add(w->stats, STATS_UPSTREAM_TIMEOUTS, 1);
+    upstream_error(&e,
+                   !whole || u->event_stream ? SERVER_NONE
+                   : connecting              ? SERVER_CONNECT_TIMEOUT
+                                             : SERVER_TIMEOUT,
+                   connecting                            ? "took no connection for %g s"
+                   : u->exchange->state == FETCH_BODY ? "was silent for %g s within its response"
+                                                         : "gave no response for %g s",
+                   allowed_ms / 1000.);
+    if (u->event_stream)
+        hints_stream_cut(u);
+    if (connecting)
+        retry_unconnected(u->exchange, &e);
+    else
+        retry_broken(u->exchange, &e, true);
+}
+
+void upstream_timeout(struct upstream *u)
+{
+    struct worker *w = u->worker;
+    if (u->state == UPSTREAM_IDLE) {
+        upstream_close(u);
+        return;
+    }
+    if (u->state == UPSTREAM_CONNECTING) {
+        timed_out(u);
+        return;
+    }
+    /* Waiting for the client, to take more or to send more, is not the backend's fault; the
+     * client's own deadline watches that. */
+    const struct client *c = u->exchange->req.client;
+    const bool client_slow = u->paused || (c && c->body_pending && c->body_wanted && !u->out.len);
+    const uint64_t due = due_of(u);
+    if (client_slow) {
+        upstream_progress(u);
+    } else if (due > w->mono_ms) {
+        timer_set(w, &u->timer, due);
+    } else {
+        timed_out(u);
+    }
+}
+
+/* ---- bytes ---- */
+
+static void connected(struct upstream *u)
+{
+    int error = 0;
+    socklen_t len = sizeof error;
+    ev_io_stop(u->worker->loop, &u->write);
+    if (getsockopt(u->write.fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0 || error) {
+        struct upstream_error e;
+        connect_error(&e, error ? error : errno);
+        retry_unconnected(u->exchange, &e);
+        return;
+    }
+    stats_add(u->worker->stats, STATS_UPSTREAM_CONNECTS, 1);
+    u->state = UPSTREAM_BUSY;
+    fetch_send(u->exchange);
+}
+
+void upstream_send(struct upstream *u, const struct iovec *iov, unsigned n)
+{
+    if (u->deaf)
+        return;
+    if (chain_send(u->worker, &u->out, u->write.fd, iov, n) < 0) {
+        /* It has stopped listening; perhaps its answer is already here. The read side tells. */
+        u->deaf = true;
+        chain_free(u->worker, &u->out);
+    } else if (u->out.len) {
+        ev_io_start(u->worker->loop, &u->write);
+    }
+}
+
+static void writable(struct upstream *u)
+{
+    const size_t before = u->out.len;
+    if (chain_flush(u->worker, &u->out, u->write.fd) < 0) {
+        u->deaf = true;
+        chain_free(u->worker, &u->out);
+    }
+    if (u->out.len != before)
+        u->progress_ms = u->worker->mono_ms;
+    if (!u->out.len)
+        ev_io_stop(u->worker->loop, &u->write);
+    if (u->out.len < WORKER_LOW)
+        request_body_resume(u->exchange);
+}
+
+static void on_write(EV_P_ ev_io *watcher, int events)
+{
+    struct upstream *u = watcher->data;
+    (void)loop, (void)events;
+    if (u->state == UPSTREAM_CONNECTING)
+        connected(u);
+    else if (u->state == UPSTREAM_BUSY)
+        writable(u);
+}
+
+/* Keeps the part of a head for the next read, in the buffer it came in if it was one. */
+static void keep_rest(struct upstream *u, struct buffer *in, const char *at, size_t len)
+{
+    struct worker *w = u->worker;
+    const bool wanted = len && u->state == UPSTREAM_BUSY;
+    if (wanted && !in)
+        in = buffer_get(w);
+    if (wanted && in) {
+        memmove(in->data, at, len);
+        in->end = (uint32_t)len;
+        u->in = in;
+    } else if (in) {
+        buffer_put(w, in);
+    }
+    if (wanted && !in)
+        fetch_fail(u->exchange, PROBLEM_UNAVAILABLE); /* no memory for it */
+}
+
+/* The connection has ended before the response has; code: errno, 0: it was closed. */
+static void ended(struct upstream *u, int code)
+{
+    struct upstream_error e;
+    const char *where = u->exchange->state == FETCH_BODY ? "within its response"
+                        : u->got_bytes                      ? "within its response head"
+                                                            : "before its response head";
+    upstream_error(&e, SERVER_CLOSED, "closed the connection %s%s%s", where, code ? ": " : "",
+                   code ? strerror(code) : "");
+    retry_broken(u->exchange, &e, false);
+}
+
+static void readable(struct upstream *u)
+{
+    struct buffer *in = u->in;
+    char *at = in ? in->data : u->worker->upstream_buffer;
+    const size_t had = in ? in->end : 0;
+    const ssize_t n = recv(u->read.fd, at + had, WORKER_BUFFER - had, 0);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (u->state == UPSTREAM_IDLE) {
+        if (n > 0)
+            upstream_distrust(u);
+        upstream_close(u);
+        return;
+    }
+    if (n <= 0) {
+        const int code = errno;
+        if (n < 0 || !response_eof(u->exchange))
+            ended(u, n < 0 ? code : 0);
+        return;
+    }
+    u->got_bytes = true;
+    u->in = NULL;
+    upstream_progress(u);
+    const size_t len = had + (size_t)n, used = response_receive(u->exchange, at, len);
+    keep_rest(u, in, at + used, len - used);
+}
+
+void upstream_stores(struct upstream *u, const char *url, size_t len)
+{
+    u->stored_len = len <= sizeof u->stored ? (uint16_t)len : 0;
+    if (u->stored_len)
+        memcpy(u->stored, url, len);
+    else
+        u->keep_alive = false;
+}
+
+void upstream_distrust(struct upstream *u)
+{
+    if (!u->stored_len)
+        return;
+    log_warning("upstream %s: %s sent bytes that nobody had asked for; what was stored last over "
+                "that connection is invalidated",
+                u->server->upstream->name, u->server->address.text);
+    inval_mark_url(u->worker->shared->inval, u->stored, u->stored_len, false);
+    shared_wake_holders(u->worker->shared);
+    u->stored_len = 0;
+}
+
+static void on_read(EV_P_ ev_io *watcher, int events)
+{
+    struct upstream *u = watcher->data;
+    (void)loop, (void)events;
+    if (u->state != UPSTREAM_CLOSED)
+        readable(u);
+}

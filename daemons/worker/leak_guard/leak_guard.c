@@ -1,0 +1,513 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * guard: asks the backend again, behind a hit, whether what is shared depends on who asks.
+ *
+ * A route's first hits are looked at sooner, later ones in the share that the configuration says.
+ * One whose fields (guard_fields.h) are others than those of the request that fetched the copy
+ * becomes a check: its head is copied, and when the client has its answer, the backend is asked in
+ * turn with all of these fields and without them, until the trial (libshared/guard_experiment.c) knows.
+ * All requests of a check go to one server, so that servers that disagree prove nothing.
+ *
+ * What comes is hashed and thrown away. One check a route at a time over all workers, a few a
+ * worker; nothing of it is shared but the claim, which ends by itself if the worker dies. When the
+ * difference is proven, the route is closed at once; what it depends on is found out afterwards.
+ */
+#include "daemons/worker/leak_guard/leak_guard.h"
+#include "daemons/http/h1.h"
+#include "daemons/http/h1_cache.h"
+#include "daemons/worker/fetch/fetch.h"
+#include "daemons/worker/leak_guard/leak_guard_fields.h"
+#include "daemons/worker/request/request.h"
+#include "daemons/worker/timer.h"
+#include "daemons/worker/fetch/upstream.h"
+#include "daemons/worker/worker.h"
+#include "polder/field.h"
+#include "polder/leak_guard.h"
+#include "polder/inval.h"
+#include "polder/log.h"
+#include "polder/problem.h"
+#include "polder/shared.h"
+#include "polder/stats.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#define CHECKS_MAX 8     /* of a worker, at once */
+#define LOOK_MS    10    /* between two looks at a route, at least: a look is a hit and a half */
+#define FETCH_MS   10000 /* longest that an answer may take */
+
+struct guard_check {
+    struct guard_check *next, **link; /* worker.checks */
+    struct worker *worker;
+    const struct config_route *route;
+    struct guard_route *place;
+    struct fetch *ex;                /* under way; NULL: the next step is due */
+    const struct config_server *server; /* that answered first */
+    struct clientip peer, ip;
+    bool trusted_peer;
+    bool closed;      /* the route, by this check */
+    bool retries;     /* of a route in quarantine */
+    bool whole;       /* the answer has come to its end */
+    bool shared;      /* some answer may be stored by who obeys Cache-Control */
+    uint32_t varies;  /* fields that all answers have named in Vary */
+    uint64_t fetcher; /* identity of the copy */
+    uint16_t stored;  /* its status */
+    struct guard_experiment trial;
+    struct guard_fields fields;
+    struct guard_print print;
+    XXH3_state_t *hash; /* of the answer that is coming */
+    struct guard_mask mask;
+    uint64_t body_len;
+    uint32_t head_len, url_len;
+    char bytes[]; /* head of the request, URL */
+};
+
+/* A route without a place in the page is never checked. */
+static struct guard_route nowhere;
+
+/* ---- which hits ---- */
+
+/* A hit in so many; 0: none. */
+static uint32_t hits_a_look(double share)
+{
+    return share <= 0 ? 0 : share < 1e-9 ? UINT32_MAX : (uint32_t)(1 / share + 0.5);
+}
+
+void guard_prepare(struct worker *w)
+{
+    for (uint32_t i = 0; i < w->config->n_routes; i++) {
+        const struct config_route *route = &w->config->routes[i];
+        struct route_state *s = &w->routes[route->index];
+        s->guard = route->cache ? guard_route_find(w->shared->guard, route->id, true) : NULL;
+        s->guard_most = s->guard ? hits_a_look(route->cache->leak_guard) : 0;
+        s->guard_left = s->guard_step = 1;
+        if (!s->guard && route->cache)
+            log_warning("guard: no room to watch route \"%s\": %u patterns were seen; remove "
+                        "guard.page from state_dir while Polder is stopped",
+                        route->pattern, GUARD_ROUTES);
+        if (!s->guard)
+            s->guard = &nowhere;
+    }
+}
+
+static void check_free(struct guard_check *k)
+{
+    if (k)
+        XXH3_freeState(k->hash);
+    free(k);
+}
+
+static struct guard_check *check_new(const struct request *r, const struct cache_view *v)
+{
+    const struct h1_head *head = r->head;
+    struct guard_check *k = calloc(1, sizeof *k + head->head_len + r->url_len);
+    if (!k)
+        return NULL;
+    k->worker = r->worker;
+    k->route = r->route;
+    k->place = r->worker->routes[r->route->index].guard;
+    k->peer = r->peer;
+    k->ip = r->ip;
+    k->trusted_peer = r->trusted_peer;
+    k->fetcher = v ? v->record->identity : 0;
+    k->stored = v ? v->record->status : 200;
+    k->head_len = head->head_len;
+    k->url_len = r->url_len;
+    memcpy(k->bytes, head->method.at, head->head_len);
+    memcpy(k->bytes + head->head_len, r->url, r->url_len);
+    guard_fields_list(&k->fields, r, v);
+    k->hash = XXH3_createState();
+    return k;
+}
+
+/* Somebody else than who fetched the copy, told apart by more than key and variant do; or nobody in
+ * particular, who gets what somebody has fetched. */
+static struct guard_check *candidate(const struct request *r, const struct cache_view *v)
+{
+    const uint64_t identity = guard_identity(r);
+    if (identity == v->record->identity || cache_is_negative(v->record))
+        return NULL; /* whose error page it was is nobody's secret */
+    struct guard_check *k = check_new(r, v);
+    if (k && k->hash && (k->fields.n || !identity))
+        return k;
+    check_free(k);
+    return NULL;
+}
+
+bool guard_look(const struct request *r, const struct cache_view *v, struct guard_check **check)
+{
+    struct worker *w = r->worker;
+    struct route_state *s = &w->routes[r->route->index];
+    s->guard_left = s->guard_most ? s->guard_step : UINT32_MAX;
+    if (!s->guard_most || w->n_checks >= CHECKS_MAX || w->draining ||
+        w->mono_ms < s->guard_again_ms || !guard_is_due(s->guard, w->mono_ms))
+        return true;
+    if (!r->head) { /* it comes again with its head, and is looked at then */
+        s->guard_left = 1;
+        return false;
+    }
+    s->guard_again_ms = w->mono_ms + LOOK_MS;
+    s->guard_step = s->guard_step < s->guard_most / 2 ? s->guard_step * 2 : s->guard_most;
+    *check = candidate(r, v);
+    return true;
+}
+
+void guard_begin(struct guard_check *k, bool answered)
+{
+    struct worker *w = k->worker;
+    if (!answered || !guard_route_claim(k->place, w->mono_ms)) {
+        check_free(k);
+        return;
+    }
+    guard_experiment_start(&k->trial, k->fields.n, guard_route_pairs(k->place));
+    k->varies = k->trial.fields;
+    k->link = &w->checks;
+    k->next = w->checks;
+    if (k->next)
+        k->next->link = &k->next;
+    w->checks = k;
+    w->n_checks++;
+    w->guard_due = true;
+}
+
+static void wake_control(struct worker *w)
+{
+    const uint64_t one = 1; /* it says so, and sees to what is stored */
+    const ssize_t written = write(w->shared->control_event, &one, sizeof one);
+    (void)written;
+}
+
+/* ---- again, in quarantine ---- */
+
+#define RETRY_MS      5000 /* after the quarantine; twice as long each time that it still differs */
+#define RETRY_DOUBLES 8
+#define RETRIES_CALM  3
+
+/* Are all of the names ("cookie:sid, x-api-key") among those of the check's fields? */
+static bool has_named(const struct guard_check *k, const char *names)
+{
+    char has[GUARD_NAMES * 4];
+    const size_t len = guard_fields_name(&k->fields, (1u << k->fields.n) - 1, has, sizeof has - 1);
+    has[len] = 0;
+    for (const char *at = names; *at;) {
+        char name[GUARD_NAMES + 1];
+        const size_t n = strcspn(at, ",");
+        snprintf(name, sizeof name, "%.*s", (int)n, at);
+        const char *there = strstr(has, name);
+        if (!n || !there || (there > has && there[-1] != ' ') || (there[n] && there[n] != ','))
+            return false;
+        at += n;
+        at += strspn(at, ", ");
+    }
+    return *names != 0;
+}
+
+/* The URL of the finding, not another one of the route, which may never have differed. */
+static bool is_where_it_was_seen(const struct guard_route *g, const struct request *r)
+{
+    char url[GUARD_URL + 1];
+    const char *mark = memchr(r->url, '?', r->url_len);
+    const size_t len = mark ? (size_t)(mark - r->url) : r->url_len;
+    guard_route_url(g, url);
+    return len == strlen(url) && len < GUARD_URL && !memcmp(url, r->url, len);
+}
+
+void guard_retry(const struct request *r)
+{
+    struct worker *w = r->worker;
+    struct route_state *s = &w->routes[r->route->index];
+    const uint64_t differs = atomic_load(&s->guard->differs);
+    const uint64_t gap = (uint64_t)RETRY_MS << (differs < RETRY_DOUBLES ? differs : RETRY_DOUBLES);
+    char names[GUARD_NAMES + 1];
+    if (!s->guard_most || w->n_checks >= CHECKS_MAX || w->draining || !r->policy.is_get ||
+        w->real_ms < atomic_load(&s->guard->checked_ms) + gap / 2 ||
+        !guard_is_due(s->guard, w->mono_ms) || !is_where_it_was_seen(s->guard, r))
+        return;
+    struct guard_check *k = check_new(r, NULL);
+    guard_route_names(s->guard, names);
+    if (!k || !k->hash || !k->fields.n || !has_named(k, names)) {
+        check_free(k);
+        return;
+    }
+    k->retries = true;
+    guard_begin(k, true);
+}
+
+/* It was said again and again that it does not differ any more. */
+static void end_quarantine(struct guard_check *k)
+{
+    if (!k->retries || atomic_load(&k->place->calm) < RETRIES_CALM || !guard_is_closed(k->place))
+        return;
+    log_info(
+        "cache: route \"%s\" is released from quarantine: its responses do not differ any more",
+        k->route->pattern);
+    guard_route_release(k->place, k->worker->shared->inval);
+    wake_control(k->worker);
+}
+
+/* ---- asking ---- */
+
+/* The request as the trial wants it, without its client. */
+static bool prepare(struct guard_check *k, struct request *r)
+{
+    struct worker *w = k->worker;
+    enum problem problem;
+    size_t scanned = 0;
+    if (h1_parse_request(k->bytes, k->head_len, &scanned, &w->head, &problem) != H1_DONE)
+        return false;
+    const struct request_again what = {.bytes = w->scratch,
+                                       .len = guard_fields_write(&k->fields, &w->head,
+                                                                 guard_experiment_omits(&k->trial),
+                                                                 w->scratch, sizeof w->scratch)};
+    if (!what.len || !request_background(w, NULL, &what, r))
+        return false;
+    r->peer = k->peer; /* to the backend it is the same client */
+    r->ip = k->ip;
+    r->trusted_peer = k->trusted_peer;
+    r->is_head = r->cacheable = false; /* what comes is not stored */
+    return true;
+}
+
+static bool ask(struct guard_check *k)
+{
+    struct worker *w = k->worker;
+    struct request r;
+    struct fetch *ex = prepare(k, &r) ? fetch_new(w, &r) : NULL;
+    if (!ex)
+        return false;
+    k->ex = ex;
+    k->whole = false;
+    k->print = (struct guard_print){0};
+    ex->guard = k;
+    ex->for_store = true;
+    if (k->server && pool_bit(ex->upstream, k->server))
+        ex->tried = ~pool_bit(ex->upstream, k->server);
+    ex->alone_ms = w->mono_ms + FETCH_MS;
+    timer_set(w, &ex->timer, ex->alone_ms);
+    guard_route_renew(k->place, w->mono_ms);
+    stats_add(w->stats, STATS_GUARD_REQUESTS, 1);
+    fetch_start(ex);
+    return true;
+}
+
+/* ---- what comes ---- */
+
+static void hash_field(XXH3_state_t *hash, const struct h1_head *head, const char *name)
+{
+    for (uint32_t i = 0; i < head->n_fields; i++) {
+        const struct h1_field *f = &head->field[i];
+        if (!field_is(f->name, name))
+            continue;
+        XXH3_64bits_update(hash, name, strlen(name) + 1);
+        XXH3_64bits_update(hash, f->value.at, f->value.len);
+        XXH3_64bits_update(hash, "", 1);
+    }
+}
+
+static bool may_be_shared(const struct worker *w, const struct h1_head *head)
+{
+    struct policy_response resp;
+    char scratch[H1_CACHE_SCRATCH];
+    h1_policy_response(head, (int64_t)(w->real_ms / 1000), scratch, &resp);
+    const uint32_t flags = resp.has_cdn_cc ? resp.cdn_cc.flags : resp.cc.flags;
+    return !(flags & (FIELD_CC_NO_STORE | FIELD_CC_PRIVATE));
+}
+
+/* Whoever sends a token that is refused, or a session that is over, would otherwise prove that
+ * public content depends on it, and could end the caching of a route at will. So what the client
+ * itself is told must be of the kind that is stored. */
+static bool is_inconclusive(const struct guard_check *k, uint16_t status)
+{
+    const bool as_client = k->fields.n && !guard_experiment_omits(&k->trial);
+    return status >= 500 || status == 429 || status == 408 || status == 304 ||
+           (as_client && status != k->stored);
+}
+
+void guard_head(struct fetch *ex, const struct h1_head *head)
+{
+    struct guard_check *k = ex->guard;
+    k->server = ex->up->server;
+    k->body_len = 0;
+    k->print.usable = !is_inconclusive(k, head->status);
+    k->print.refused = (head->status == 401 || head->status == 403) && head->status != k->stored;
+    if (!k->print.usable)
+        return;
+    k->varies &= guard_fields_varied(&k->fields, head);
+    k->shared |= may_be_shared(k->worker, head);
+    XXH3_64bits_reset(k->hash);
+    XXH3_64bits_update(k->hash, &head->status, sizeof head->status);
+    hash_field(k->hash, head, "content-type");
+    k->print.shape = XXH3_64bits_digest(k->hash);
+    hash_field(k->hash, head, "content-encoding");
+    hash_field(k->hash, head, "content-language");
+    hash_field(k->hash, head, "location");
+    guard_mask_start(&k->mask, XXH3_64bits_digest(k->hash));
+}
+
+void guard_body(struct fetch *ex, const char *bytes, size_t len)
+{
+    struct guard_check *k = ex->guard;
+    k->body_len += len;
+    if (k->body_len > k->worker->routes[k->route->index].settings.value.max_body)
+        k->print.usable = false; /* such a one would not be stored */
+    if (k->print.usable)
+        XXH3_64bits_update(k->hash, bytes, len), guard_mask_add(&k->mask, bytes, len);
+}
+
+bool guard_wants_more(const struct fetch *ex)
+{
+    return ex->guard && ex->guard->print.usable;
+}
+
+void guard_whole(struct fetch *ex)
+{
+    ex->guard->whole = true;
+}
+
+void guard_heard(struct fetch *ex)
+{
+    struct guard_check *k = ex->guard;
+    ex->guard = NULL;
+    k->ex = NULL;
+    k->print.usable &= k->whole;
+    if (k->print.usable)
+        k->print.content = XXH3_64bits_digest(k->hash), k->print.masked = guard_mask_end(&k->mask);
+    guard_experiment_hear(&k->trial, &k->print);
+    k->worker->guard_due = true; /* not here: somebody further up uses the worker's buffers */
+}
+
+/* ---- what follows ---- */
+
+static void close_route(struct guard_check *k)
+{
+    const char *url = k->bytes + k->head_len;
+    const char *mark = memchr(url, '?', k->url_len); /* a query may be a secret */
+    guard_route_close(k->place, url, mark ? (size_t)(mark - url) : k->url_len, k->worker->real_ms);
+    k->closed = true;
+    wake_control(k->worker);
+}
+
+static void name_route(struct guard_check *k)
+{
+    char names[GUARD_NAMES];
+    struct h1_out o = {names, names + sizeof names, false};
+    if (k->fields.n) {
+        o.at += guard_fields_name(&k->fields, k->trial.named, names, sizeof names);
+    } else { /* nobody knows the fields of who fetched the copy, but what they were */
+        h1_puts(&o, k->fetcher & GUARD_ID_AUTHORIZATION ? "authorization"
+                    : k->fetcher & GUARD_ID_COOKIE      ? "cookie"
+                                                        : "a header");
+    }
+    guard_route_name(k->place, names, (size_t)(o.at - names));
+    wake_control(k->worker);
+}
+
+/* The backend says of all answers now that they vary by these fields, or are not to be shared: it
+ * was put right after the copy had been stored. */
+static bool is_put_right(const struct guard_check *k, uint32_t fields)
+{
+    return k->fields.n && (!(fields & ~k->varies) || !k->shared);
+}
+
+static void forget_copy(struct guard_check *k)
+{
+    struct inval_page *inval = k->worker->shared->inval;
+    if (k->closed)
+        guard_route_release(k->place, inval);
+    inval_mark_url(inval, k->bytes + k->head_len, k->url_len, false);
+    shared_wake_holders(k->worker->shared);
+    k->closed = false;
+    k->trial.verdict = GUARD_SAME;
+}
+
+static void conclude(struct guard_check *k)
+{
+    static const enum stats_counter counter[] = {[GUARD_SAME] = STATS_GUARD_SAME,
+                                                 [GUARD_DIFFERS] = STATS_GUARD_DIFFERS,
+                                                 [GUARD_UNSTABLE] = STATS_GUARD_UNSTABLE,
+                                                 [GUARD_FAILED] = STATS_GUARD_FAILED};
+    struct worker *w = k->worker;
+    if (k->trial.verdict == GUARD_DIFFERS && is_put_right(k, k->trial.named))
+        forget_copy(k);
+    if (k->closed)
+        name_route(k);
+    stats_add(w->stats, counter[k->trial.verdict], 1);
+    guard_route_settle(k->place, k->trial.verdict, w->mono_ms, w->real_ms,
+                       w->routes[k->route->index].settings.min_interval_ms);
+    end_quarantine(k);
+}
+
+static void check_end(struct guard_check *k)
+{
+    *k->link = k->next;
+    if (k->next)
+        k->next->link = k->link;
+    k->worker->n_checks--;
+    check_free(k);
+}
+
+/* As soon as it is proven that the content differs; by what, is found out later. */
+static void act_on_proof(struct guard_check *k)
+{
+    if (k->closed || !guard_experiment_is_proven(&k->trial))
+        return;
+    if (is_put_right(k, k->trial.fields))
+        forget_copy(k);
+    else
+        close_route(k);
+}
+
+/* One step of a check that waits for nothing. */
+static void step(struct guard_check *k)
+{
+    struct guard_experiment *t = &k->trial;
+    act_on_proof(k);
+    if (t->verdict == GUARD_OPEN && (k->worker->draining || !ask(k)))
+        guard_experiment_hear(t, &(struct guard_print){0});
+    if (t->verdict == GUARD_OPEN)
+        return;
+    conclude(k);
+    check_end(k);
+}
+
+void guard_run(struct worker *w)
+{
+    while (w->guard_due) {
+        struct guard_check *next;
+        w->guard_due = false;
+        for (struct guard_check *k = w->checks; k; k = next) {
+            next = k->next;
+            if (!k->ex)
+                step(k);
+        }
+    }
+}
+
+void guard_stop(struct worker *w)
+{
+    struct guard_check *next;
+    for (struct guard_check *k = w->checks; k; k = next) {
+        next = k->next;
+        if (k->ex)
+            fetch_finish(k->ex);
+        if (k->trial.verdict == GUARD_OPEN)
+            guard_experiment_hear(&k->trial, &(struct guard_print){0});
+        act_on_proof(k);
+        conclude(k);
+        check_end(k);
+    }
+}
+
+const char *guard_detail(const struct request *r)
+{
+    struct route_state *s = &r->worker->routes[r->route->index];
+    char names[GUARD_NAMES + 1];
+    guard_route_names(s->guard, names);
+    snprintf(s->guard_detail, sizeof s->guard_detail, "quarantined%s%s",
+             *names ? ": differs by " : "", names);
+    s->guard_left = s->guard_step = 1; /* once released, it is looked at soon */
+    return s->guard_detail;
+}

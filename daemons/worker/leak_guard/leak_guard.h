@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * guard: does what is shared depend on who asks? Behind some hits the backend is asked again, with
+ * and without what says who asks; polder/leak_guard.h has what all workers know of a route.
+ *
+ * A check is the caller's from guard_look() to guard_begin(), then the worker's.
+ */
+#ifndef POLDER_WORKER_LEAK_GUARD_LEAK_GUARD_H
+#define POLDER_WORKER_LEAK_GUARD_LEAK_GUARD_H
+#include "polder/cache.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct fetch;
+struct h1_head;
+struct request;
+struct worker;
+
+struct guard_check;
+void guard_prepare(struct worker *w); /* once, when the routes are known */
+/* Who asks, as cache_record.identity has it. */
+uint64_t guard_identity(const struct request *r);
+/* A hit whose turn it is: *check is set if it is to be checked, and then goes to guard_begin().
+ * False: it takes the long way, with the head. */
+bool guard_look(const struct request *r, const struct cache_view *v, struct guard_check **check);
+/* Takes the check; answered: the client has its answer. */
+void guard_begin(struct guard_check *k, bool answered);
+/* A request for a route in quarantine: where it is one like that which closed it, the backend is
+ * asked now and then whether it still differs; three times no is the end of the quarantine. */
+void guard_retry(const struct request *r);
+void guard_run(struct worker *w); /* before the loop sleeps, if worker.guard_due */
+void guard_stop(struct worker *w);
+/* Of an exchange with a check: its answer as it comes, and its end, however that came. */
+void guard_head(struct fetch *ex, const struct h1_head *head);
+void guard_body(struct fetch *ex, const char *bytes, size_t len);
+bool guard_wants_more(const struct fetch *ex);
+void guard_whole(struct fetch *ex);
+void guard_heard(struct fetch *ex);
+/* What Cache-Status says of a quarantined route. */
+const char *guard_detail(const struct request *r);
+
+#endif

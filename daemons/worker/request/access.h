@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * access: the worker's lines of the access log, one for each answer and for each client that leaves
+ * without one.
+ *
+ * The line of an answer is made when the whole of it has been handed to client_send(), and written
+ * when all of it is out: at once for most, later where the socket did not take it (client.line is
+ * then a copy). If the client leaves before, its line says 499 and how much of the body it got; if
+ * the answer is cut short by something else, its status stays and `cut` says by what.
+ *
+ * What is known of a request besides itself is noted in its client (struct access_note) on the way.
+ */
+#ifndef POLDER_WORKER_REQUEST_ACCESS_H
+#define POLDER_WORKER_REQUEST_ACCESS_H
+#include "polder/field.h"
+#include <stddef.h>
+#include <stdint.h>
+
+struct client;
+struct config_server;
+struct fetch;
+struct request;
+struct worker;
+
+#define ACCESS_LEFT 499 /* status of a client that has gone before its answer was out */
+
+struct access_note {
+    uint64_t began_ns;                  /* its head was complete; 0: it was not */
+    uint64_t number;                    /* of a request without a head; 0: none yet */
+    uint64_t upstream_ns;               /* until the head of the server's answer, or its failure */
+    const struct config_server *server; /* that was asked last; NULL: none */
+    const char *limit;                  /* that refused it */
+    const char *cache;                  /* "hit", ...; NULL: the store had no part in it */
+    const char *cut;                    /* what has cut the answer short */
+    struct str raw;              /* a head that is not understood */
+};
+
+int access_open(struct worker *w);
+void access_close(struct worker *w);
+/* Lines that were collected go out; what could not be written is said, now and then. */
+void access_flush(struct worker *w);
+
+void access_begin(struct client *c); /* a head is complete */
+/* A head is not understood, or does not come: those bytes of it, which are looked at only while it
+ * is answered. NULL: what the connection has kept. */
+void access_unread(struct client *c, const char *bytes, size_t len);
+/* A whole answer has been handed to client_send(). r NULL: to a head that was not understood. */
+void access_answered(struct client *c, const struct request *r, unsigned status, uint64_t bytes);
+/* The same for an exchange whose answer may end here, whole or not. */
+void access_exchange(const struct fetch *ex);
+void access_sent(struct client *c); /* all of it is out */
+/* The connection ends: by its client unless note.cut says otherwise. Writes the line of an answer
+ * or a request that is under way, if one is. */
+void access_gone(struct client *c);
+
+#endif

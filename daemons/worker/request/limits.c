@@ -1,0 +1,366 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * limits: a request is charged to all limits of its route, or to none, before anything else is done
+ * for it (a hit counts too); what the client is told (RateLimit fields of the IETF draft).
+ *
+ * Who is counted: the key's parts joined by 0x1f; an address is its 16 bytes (IPv6: the /64),
+ * parameters and cookies are what they spell, everything else the value as it came.
+ */
+#include "daemons/worker/request/limits.h"
+#include "daemons/http/h1.h"
+#include "daemons/worker/client/client.h"
+#include "daemons/worker/cors.h"
+#include "daemons/worker/request/request.h"
+#include "daemons/worker/worker.h"
+#include "polder/clientip.h"
+#include "polder/exempt.h"
+#include "polder/field.h"
+#include "polder/limit_top.h"
+#include "polder/limitkey.h"
+#include "polder/stats.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define EXEMPT UINT64_C(0)
+
+/* ---- who is counted ---- */
+
+static bool exempt(const struct worker *w, const struct request *r, const struct config_limit *l,
+                   const char *text, size_t len)
+{
+    const struct exempt *list = w->limits[l->index].exempt;
+    if (list)
+        return exempt_has(list, &r->ip, text, len);
+    if (l->n_exempt_nets && clientip_in(&r->ip, l->exempt_nets, l->n_exempt_nets))
+        return true;
+    for (uint32_t i = 0; i < l->n_exempt_values; i++)
+        if (strlen(l->exempt_values[i]) == len && !memcmp(l->exempt_values[i], text, len))
+            return true;
+    return false;
+}
+
+int limits_who(const struct request *r, const struct config_limit *l, char *text)
+{
+    const struct config_key client = {CONFIG_KEY_CLIENT, ""};
+    const int len = limits_key_text(r, l->key, l->n_key, false, text, LIMITS_KEY_MAX);
+    if (len >= 0)
+        return len;
+    if (len == -ENOENT && l->missing == CONFIG_MISSING_SKIP)
+        return -ENODATA;
+    if ((len == -ENOENT || len == -EINVAL) && l->missing == CONFIG_MISSING_REFUSE)
+        return -ENOENT;
+    /* missing, ambiguous, longer than any honest key: the client stands for it */
+    return limits_key_text(r, &client, 1, false, text, LIMITS_KEY_MAX);
+}
+
+/* The hashed key; EXEMPT: not charged; -ENOENT: as above. */
+static int key_of(struct worker *w, const struct request *r, const struct config_limit *l,
+                  uint64_t *key)
+{
+    char text[LIMITS_KEY_MAX];
+    const int len = limits_who(r, l, text);
+    *key = EXEMPT;
+    if (len < 0)
+        return len == -ENODATA ? 0 : len;
+    if (!exempt(w, r, l, text, (size_t)len))
+        *key = limit_key(w->shared->limits, l->id, text, (size_t)len);
+    return 0;
+}
+
+/* ---- what the client is told ---- */
+
+struct charged {
+    const struct config_limit *limit[CONFIG_ROUTE_LIMITS_MAX];
+    struct limit_charge charge[CONFIG_ROUTE_LIMITS_MAX];
+    struct limit_verdict verdict[CONFIG_ROUTE_LIMITS_MAX];
+    size_t n;
+};
+
+static uint64_t seconds_up(uint64_t ms)
+{
+    return (ms + 999) / 1000;
+}
+
+static void put_legacy(struct h1_out *o, const struct runtime_limit *v,
+                       const struct limit_verdict *verdict)
+{
+    h1_puts(o, "X-RateLimit-Limit: ");
+    h1_put_u64(o, v->requests);
+    h1_puts(o, "\r\nX-RateLimit-Remaining: ");
+    h1_put_u64(o, verdict->remaining);
+    h1_puts(o, "\r\nX-RateLimit-Reset: ");
+    h1_put_u64(o, seconds_up(verdict->reset_ms));
+    h1_puts(o, "\r\n");
+}
+
+/* RateLimit-Policy and RateLimit, a member a limit; the older fields for the first that wants them.
+ */
+static void put_lists(struct worker *w, const struct charged *ch, struct h1_out *o)
+{
+    const struct limit_verdict *legacy = NULL;
+    const struct runtime_limit *legacy_limit = NULL;
+    for (int kind = 0; kind < 2; kind++) {
+        bool first = true;
+        for (size_t i = 0; i < ch->n; i++) {
+            if (ch->charge[i].limit->dry_run) /* it refuses nobody: nobody's business */
+                continue;
+            const struct limit_state *s = &w->limits[ch->limit[i]->index];
+            if (first)
+                h1_puts(o, kind ? "RateLimit: " : "RateLimit-Policy: ");
+            else
+                h1_puts(o, ", ");
+            first = false;
+            if (kind == 0) {
+                h1_put(o, s->policy, s->policy_len);
+                continue;
+            }
+            h1_put(o, s->name, s->name_len);
+            h1_puts(o, ";r=");
+            h1_put_u64(o, ch->verdict[i].remaining);
+            h1_puts(o, ";t=");
+            h1_put_u64(o, seconds_up(ch->verdict[i].reset_ms));
+            if (ch->limit[i]->legacy_headers && !legacy) {
+                legacy = &ch->verdict[i];
+                legacy_limit = ch->charge[i].limit;
+            }
+        }
+        if (!first)
+            h1_puts(o, "\r\n");
+    }
+    if (legacy)
+        put_legacy(o, legacy_limit, legacy);
+}
+
+/* The same for one limit, as most routes have it. */
+static void put_alone(struct h1_out *o, const struct limit_state *s, const struct limit_verdict *v)
+{
+    h1_put(o, s->alone, s->alone_len);
+    h1_put_u64(o, v->remaining);
+    h1_put(o, ";t=", 3);
+    h1_put_u64(o, seconds_up(v->reset_ms));
+    h1_put(o, "\r\n", 2);
+}
+
+static void put_lines(struct worker *w, const struct charged *ch, struct limit_answer *answer)
+{
+    struct h1_out o = {w->limit_text, w->limit_text + sizeof w->limit_text, false};
+    if (ch->n == 1 && !ch->charge[0].limit->dry_run && !ch->limit[0]->legacy_headers) {
+        put_alone(&o, &w->limits[ch->limit[0]->index], &ch->verdict[0]);
+        answer->lines = w->limit_text;
+        answer->len = (uint32_t)(o.at - w->limit_text);
+        return;
+    }
+    put_lists(w, ch, &o);
+    answer->lines = w->limit_text;
+    answer->len = o.overflow ? 0 : (uint32_t)(o.at - w->limit_text);
+}
+
+static void refuse(struct worker *w, const struct charged *ch, struct limit_answer *answer)
+{
+    struct h1_out o = {answer->violated, answer->violated + sizeof answer->violated - 2, false};
+    uint64_t retry_ms = 1;
+    bool first = true;
+    answer->refused = true;
+    h1_puts(&o, ",\"violated-policies\":[");
+    for (size_t i = 0; i < ch->n; i++) {
+        const struct limit_verdict *v = &ch->verdict[i];
+        if (v->admitted || ch->charge[i].limit->dry_run)
+            continue;
+        const struct limit_state *s = &w->limits[ch->limit[i]->index];
+        if (first)
+            answer->refused_by = ch->limit[i]->name;
+        else
+            h1_puts(&o, ",");
+        h1_put(&o, s->name, s->name_len);
+        first = false;
+        if (v->retry_ms > retry_ms)
+            retry_ms = v->retry_ms;
+    }
+    strcpy(o.at, "]");
+    if (o.overflow)
+        answer->violated[0] = 0;
+    answer->retry_s = (uint32_t)seconds_up(retry_ms);
+}
+
+static void count(struct worker *w, const struct charged *ch, bool admitted)
+{
+    stats_add(w->stats, STATS_LIMIT_CHECKS, ch->n);
+    for (size_t i = 0; i < ch->n; i++) {
+        /* NOLINTNEXTLINE(clang-analyzer-core.uninitialized.Assign) */
+        const bool dry = ch->charge[i].limit->dry_run, ok = ch->verdict[i].admitted;
+        const uint32_t index = ch->limit[i]->index;
+        if (!ok && dry) {
+            stats_bump(&w->stats->limit[index].dry_refused, 1);
+            stats_add(w->stats, STATS_LIMIT_DRY_REFUSED, 1);
+        } else if (!ok) {
+            stats_bump(&w->stats->limit[index].refused, 1);
+        } else if (admitted) {
+            stats_bump(&w->stats->limit[index].admitted, 1);
+        }
+    }
+    if (!admitted)
+        stats_add(w->stats, STATS_LIMIT_REFUSED, 1);
+}
+
+void limits_leave(struct client *c)
+{
+    while (c->n_inside)
+        limit_leave(&c->worker->limit_caller, c->inside[--c->n_inside]);
+}
+
+/* What is left, where nothing is charged. Who is refused already may be refused for its count too.
+ */
+static void look(struct worker *w, struct charged *ch)
+{
+    for (size_t i = 0; i < ch->n; i++) {
+        const bool inside = ch->verdict[i].admitted;
+        limit_peek(&w->limit_caller, &ch->charge[i], w->mono_ms, &ch->verdict[i]);
+        ch->verdict[i].admitted = ch->verdict[i].admitted && inside;
+    }
+}
+
+/* Takes a place among the requests under way, for all limits that bound them or for none. What is
+ * refused here has not been charged. */
+static bool enter(struct worker *w, struct client *c, struct charged *ch,
+                  struct limit_answer *answer)
+{
+    bool room = true;
+    for (size_t i = 0; i < ch->n; i++) {
+        const struct runtime_limit *l = ch->charge[i].limit;
+        const uint32_t index = ch->limit[i]->index;
+        ch->verdict[i] = (struct limit_verdict){.admitted = true};
+        if (!l->concurrent)
+            continue;
+        ch->verdict[i].admitted = limit_enter(&w->limit_caller, ch->charge[i].key, l->concurrent);
+        if (ch->verdict[i].admitted) {
+            c->inside[c->n_inside++] = ch->charge[i].key;
+        } else if (l->dry_run) {
+            stats_bump(&w->stats->limit[index].dry_refused, 1);
+            stats_add(w->stats, STATS_LIMIT_DRY_REFUSED, 1);
+        } else {
+            stats_bump(&w->stats->limit[index].refused, 1);
+            room = false;
+        }
+    }
+    if (room)
+        return true;
+    limits_leave(c);
+    stats_add(w->stats, STATS_LIMIT_REFUSED, 1);
+    look(w, ch);
+    put_lines(w, ch, answer);
+    refuse(w, ch, answer);
+    return false;
+}
+
+bool limits_need_head(const struct config_route *route)
+{
+    for (uint32_t i = 0; i < route->n_limits; i++)
+        for (uint32_t k = 0; k < route->limits[i]->n_key; k++) {
+            const enum config_key_kind kind = route->limits[i]->key[k].kind;
+            if (kind != CONFIG_KEY_CLIENT && kind != CONFIG_KEY_ROUTE && kind != CONFIG_KEY_GLOBAL)
+                return true;
+        }
+    return false;
+}
+
+/* For `limit top`: each request while there are few, then one in some. */
+static void note_top(struct worker *w, const struct request *r, const struct charged *ch)
+{
+    char text[LIMITS_KEY_MAX];
+    w->top_due = false;
+    for (size_t i = 0; i < ch->n; i++) {
+        const int len = limits_who(r, ch->limit[i], text);
+        const struct limit_top_list list = {ch->limit[i]->index, ch->limit[i]->id};
+        if (len >= 0)
+            limit_top_note(&w->limit_caller, list, ch->charge[i].key, text, (size_t)len,
+                           !ch->verdict[i].admitted, w->top.weight, w->mono_ms);
+    }
+}
+
+static bool another_refuses(const struct charged *ch, size_t i)
+{
+    for (size_t k = 0; k < ch->n; k++)
+        if (k != i && !ch->verdict[k].admitted && !ch->charge[k].limit->dry_run)
+            return true;
+    return false;
+}
+
+/* A request that another limit refuses is charged to neither. */
+static void charge_shadows(struct worker *w, const struct request *r, const struct charged *ch)
+{
+    const struct config_route *route = r->route;
+    size_t k = 0; /* of those that are charged, in the same order */
+    for (uint32_t i = 0; i < route->n_limits; i++) {
+        const bool charged = k < ch->n && ch->limit[k] == route->limits[i];
+        if (!another_refuses(ch, charged ? k : ch->n))
+            limit_shadow_charge(w, r, route->limits[i], charged ? ch->charge[k].key : EXEMPT,
+                         !charged || ch->verdict[k].admitted);
+        k += charged;
+    }
+}
+
+static bool bounds_concurrency(const struct charged *ch)
+{
+    for (size_t i = 0; i < ch->n; i++)
+        if (ch->charge[i].limit->concurrent)
+            return true;
+    return false;
+}
+
+/* What the request is charged. False: it lacks a key, and that means refusal. */
+static bool collect(struct worker *w, const struct request *r, uint64_t *keys, bool known,
+                    struct charged *ch)
+{
+    const struct config_route *route = r->route;
+    const bool preflight = r->head && route->n_limits && cors_is_preflight(r->head);
+    ch->n = 0;
+    for (uint32_t i = 0; i < route->n_limits; i++) {
+        const struct config_limit *l = route->limits[i];
+        if (preflight && !l->preflights)
+            continue;
+        if (!known && key_of(w, r, l, &keys[i]) < 0)
+            return false;
+        if (keys[i] == EXEMPT)
+            continue;
+        ch->limit[ch->n] = l;
+        ch->verdict[ch->n] = (struct limit_verdict){0};
+        ch->charge[ch->n++] = (struct limit_charge){
+            .key = keys[i], .limit = &w->runtime.limit[l->index], .cost = route->cost};
+    }
+    return true;
+}
+
+void limits_tell(struct worker *w, const struct request *r, struct limit_answer *answer)
+{
+    uint64_t keys[CONFIG_ROUTE_LIMITS_MAX];
+    struct charged ch;
+    *answer = (struct limit_answer){.lines = ""};
+    if (!collect(w, r, keys, false, &ch) || !ch.n)
+        return;
+    look(w, &ch);
+    put_lines(w, &ch, answer);
+}
+
+void limits_charge(struct worker *w, const struct request *r, uint64_t *keys, bool known,
+                   struct limit_answer *answer)
+{
+    struct charged ch;
+    answer->lines = "";
+    answer->len = 0;
+    answer->refused = answer->no_key = !collect(w, r, keys, known, &ch);
+    if (answer->refused)
+        return;
+    if (ch.n && (!bounds_concurrency(&ch) || enter(w, r->client, &ch, answer))) {
+        const bool admitted =
+            limit_charge(&w->limit_caller, ch.charge, ch.n, w->mono_ms, ch.verdict);
+        count(w, &ch, admitted);
+        put_lines(w, &ch, answer);
+        if (!admitted)
+            refuse(w, &ch, answer); /* its answer leaves again */
+    }
+    if (__builtin_expect(w->n_shadows, 0))
+        charge_shadows(w, r, &ch);
+    if (ch.n && (w->top_due || (!known && limit_top_due(&w->top))))
+        note_top(w, r, &ch);
+}

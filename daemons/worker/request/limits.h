@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * limits: what a request is charged before it goes its way, and what its client is told of that.
+ *
+ *   limits.c          charges the limits of a route, and writes the RateLimit fields
+ *   key_text.c        what a request's key parts say
+ *   limits_running.c  what they are now: values change while the worker runs
+ *   tries.c           candidates that are charged beside them, and refuse nobody
+ *
+ * The counts are shared by all workers (polder/limit.h); what is here belongs to one.
+ */
+#ifndef POLDER_WORKER_REQUEST_LIMITS_H
+#define POLDER_WORKER_REQUEST_LIMITS_H
+#include "polder/config.h"
+#include "polder/limit.h"
+#include "polder/limit_top.h"
+#include "polder/limit_try.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct client;
+struct exempt;
+struct request;
+struct worker;
+
+struct limit_answer {
+    const char *lines; /* complete header lines, "" where no limit applies */
+    uint32_t len;
+    bool refused, no_key;   /* no_key: the key is missing, and missing = refuse */
+    const char *refused_by; /* the name of a limit that did */
+    uint32_t retry_s;
+    char violated[256]; /* ,"violated-policies":[…] */
+};
+
+/* the constant part of what a limit says, made when its running values change */
+struct limit_state {
+    char policy[96]; /* "name";q=20;w=60 */
+    uint32_t policy_len;
+    char name[72]; /* quoted */
+    uint32_t name_len;
+    char alone[256]; /* both fields up to the first number, for a route with this limit only */
+    uint32_t alone_len;
+    struct exempt *list; /* room for whom it exempts, where that was ever changed; else NULL */
+    const struct exempt *exempt; /* it now; NULL: the file's */
+};
+
+/* A candidate that is charged beside a limit. */
+struct limit_shadow {
+    struct limit_try *slot;
+    uint64_t run;
+    uint32_t limit;             /* config_limit.index */
+    struct limit_top_list list; /* whom it would have refused */
+    struct limit_try_terms terms;
+};
+
+/* ---- limits.c ---- */
+/* Charges the limits of the request's route. keys: where to leave (or find, if known) the
+ * hashed keys. The lines live in worker.limit_text until the next call. */
+void limits_charge(struct worker *w, const struct request *r, uint64_t *keys, bool known,
+                   struct limit_answer *answer);
+/* Charges nothing: what a request that was charged long ago is to be told now. */
+void limits_tell(struct worker *w, const struct request *r, struct limit_answer *answer);
+bool limits_need_head(const struct config_route *route); /* to know whom they count */
+void limits_leave(struct client *c);                     /* its request is no longer under way */
+/* The bytes that the request is counted by, in text[LIMITS_KEY_MAX]. Length; -ENODATA: it is not;
+ * -ENOENT: the key is missing and that means refusal. */
+#define LIMITS_KEY_MAX 4096
+int limits_who(const struct request *r, const struct config_limit *l, char *text);
+
+/* ---- key_text.c ---- */
+/* Joins the values of key parts into out; spelled: parameters and cookies in the client's bytes,
+ * not as what they mean, a token whole, and a part that is missing is told from an empty one.
+ * -ENOENT: one is missing, or (spelled) all are; -EINVAL: one is there twice, with two values, or
+ * in a spelling that some backends take for it and others do not; -ENOBUFS. */
+int limits_key_text(const struct request *r, const struct config_key *parts, uint32_t n,
+                    bool spelled, char *out, size_t size);
+
+/* ---- limits_running.c ---- */
+void limits_read(struct worker *w);    /* the running values, and whom limits exempt now */
+void limits_prepare(struct worker *w); /* after the running values have changed */
+void limits_free(struct worker *w);
+
+/* ---- tries.c ---- */
+void limit_shadow_read(struct worker *w); /* with the running values: what is tried now */
+/* What the limit was asked is asked the candidate, if there is one. key: that the limit counts by,
+ * 0: it is not asked about this client. admitted: by the limit. */
+void limit_shadow_charge(struct worker *w, const struct request *r, const struct config_limit *l,
+                  uint64_t key, bool admitted);
+
+#endif
