@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* What a reader remembers of records: it may forget, but must not mistake one for another. */
-#include "libshared/cache_known.h"
+#include "libshared/cache/cache_known.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

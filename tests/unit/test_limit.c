@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Limits: exact to the request, whatever changes, whoever is killed; time is a number here. */
-#include "libshared/limit_table.h"
+#include "libshared/limit/limit_table.h"
 #include "polder/clock.h"
 #include "polder/limit.h"
 #include "polder/proc.h"

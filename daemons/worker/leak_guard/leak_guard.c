@@ -5,7 +5,7 @@
  * A route's first hits are looked at sooner, later ones in the share that the configuration says.
  * One whose fields (guard_fields.h) are others than those of the request that fetched the copy
  * becomes a check: its head is copied, and when the client has its answer, the backend is asked in
- * turn with all of these fields and without them, until the trial (libshared/guard_experiment.c) knows.
+ * turn with all of these fields and without them, until the trial (libshared/cache/guard_experiment.c) knows.
  * All requests of a check go to one server, so that servers that disagree prove nothing.
  *
  * What comes is hashed and thrown away. One check a route at a time over all workers, a few a

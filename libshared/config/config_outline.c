@@ -6,7 +6,7 @@
  * parsed and checked too. Where the syntax is wrong the walk ends without a word: libconfuse finds
  * it again and says what it is.
  */
-#include "libshared/config_parse.h"
+#include "libshared/config/config_parse.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -8,8 +8,8 @@
  * and the files beside it (config_build.h) make the tree and check what values have to do with each
  * other.
  */
-#ifndef POLDER_CONFIG_PARSE_H
-#define POLDER_CONFIG_PARSE_H
+#ifndef POLDER_LIBSHARED_CONFIG_CONFIG_PARSE_H
+#define POLDER_LIBSHARED_CONFIG_CONFIG_PARSE_H
 #include "polder/config.h"
 
 #include <confuse.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* config_build_limits: limits, and whom they exempt. */
-#include "libshared/config_build.h"
+#include "libshared/config/config_build.h"
 #include "polder/exempt.h"
 
 #define XXH_INLINE_ALL

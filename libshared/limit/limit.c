@@ -7,7 +7,7 @@
  * full table) is in limit_table.c; the arithmetic is in limit_state.c.
  */
 #include "polder/limit.h"
-#include "libshared/limit_table.h"
+#include "libshared/limit/limit_table.h"
 #include <string.h>
 #include <sys/random.h>
 #include <xxhash.h>

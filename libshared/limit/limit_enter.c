@@ -7,7 +7,7 @@
  * after the other. There is no count of all that a death could leave wrong: a row is believed while
  * its owner's incarnation is that of the process slot.
  */
-#include "libshared/limit_table.h"
+#include "libshared/limit/limit_table.h"
 #include <string.h>
 
 #define COUNT_MASK ((UINT64_C(1) << LIMIT_CELL_COUNT_BITS) - 1)

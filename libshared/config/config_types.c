@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* config_types: what each type of value may be, and what it means. */
-#include "libshared/config_parse.h"
+#include "libshared/config/config_parse.h"
 #include "polder/log.h"
 
 #include <arpa/inet.h>

@@ -4,7 +4,7 @@
  * to do with another. Each value has been checked by itself already. The larger sections have files
  * of their own (config_build.h); here are alerts, costs, and what of all that is inactive.
  */
-#include "libshared/config_build.h"
+#include "libshared/config/config_build.h"
 
 #include <stdio.h>
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* limit_top: lists of one writer each, read by anybody; see limit_top.h. */
 #include "polder/limit_top.h"
-#include "libshared/limit_table.h"
+#include "libshared/limit/limit_table.h"
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* limit_state: what is seldom asked of a state: how much it counts, and what a newcomer inherits.
  */
-#include "libshared/limit_state.h"
-#include "libshared/limit_algorithms.h"
+#include "libshared/limit/limit_state.h"
+#include "libshared/limit/limit_algorithms.h"
 
 uint64_t limit_state_level_next(struct limit_rule *r, limit_word word,
                                 const _Atomic uint64_t *formats, uint64_t now_ms)

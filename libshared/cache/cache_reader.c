@@ -10,7 +10,7 @@
  * store; everything else that goes wrong only closes the environment, and it is tried again.
  */
 #include "polder/cache.h"
-#include "libshared/cache_known.h"
+#include "libshared/cache/cache_known.h"
 #include "polder/clock.h"
 #include "polder/log.h"
 #include "polder/shared.h"

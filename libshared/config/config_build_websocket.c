@@ -4,7 +4,7 @@
  * route's own, where what it states replaces them, upwards too. Bounds over all routes are keys of
  * their own.
  */
-#include "libshared/config_build.h"
+#include "libshared/config/config_build.h"
 
 #include <string.h>
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* limit_table: making, taking over and giving up entries; see limit_table.h for the rules. */
-#include "libshared/limit_table.h"
+#include "libshared/limit/limit_table.h"
 #include "polder/clock.h"
 #include <errno.h>
 #include <signal.h>

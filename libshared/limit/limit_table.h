@@ -29,9 +29,9 @@
  * has grown. A flood of new keys raises the counts of newcomers instead of washing away those of
  * heavy clients. It is counted; it means that the table is too small.
  */
-#ifndef POLDER_LIMIT_TABLE_H
-#define POLDER_LIMIT_TABLE_H
-#include "libshared/limit_algorithms.h"
+#ifndef POLDER_LIBSHARED_LIMIT_LIMIT_TABLE_H
+#define POLDER_LIBSHARED_LIMIT_LIMIT_TABLE_H
+#include "libshared/limit/limit_algorithms.h"
 #include "polder/limit_top.h"
 #include "polder/proc.h"
 #ifdef __SSE2__

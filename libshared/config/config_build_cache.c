@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* config_build_cache: the cache section, and a route's, which states what is different there. */
-#include "libshared/config_build.h"
+#include "libshared/config/config_build.h"
 #include "polder/field.h"
 
 #include <string.h>

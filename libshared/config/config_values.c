@@ -3,7 +3,7 @@
  * config_values: reads values of sections for those who build the tree, and checks what several of
  * them are checked for.
  */
-#include "libshared/config_build.h"
+#include "libshared/config/config_build.h"
 
 #include <string.h>
 

@@ -6,9 +6,9 @@
  * of where it stands, and building goes on, so that all complaints come at once; config_build()
  * gives the tree away only if there were none.
  */
-#ifndef POLDER_CONFIG_BUILD_H
-#define POLDER_CONFIG_BUILD_H
-#include "libshared/config_parse.h"
+#ifndef POLDER_LIBSHARED_CONFIG_CONFIG_BUILD_H
+#define POLDER_LIBSHARED_CONFIG_CONFIG_BUILD_H
+#include "libshared/config/config_parse.h"
 
 /* ---- config_values.c: a section that is missing (NULL) states nothing ---- */
 

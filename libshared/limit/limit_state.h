@@ -21,8 +21,8 @@
  * of e*unit or later: more than a window lies between them. Clocks may differ between processes: a
  * slower one never moves a state back.
  */
-#ifndef POLDER_LIMIT_STATE_H
-#define POLDER_LIMIT_STATE_H
+#ifndef POLDER_LIBSHARED_LIMIT_LIMIT_STATE_H
+#define POLDER_LIBSHARED_LIMIT_LIMIT_STATE_H
 #include "polder/limit.h"
 
 __extension__ typedef unsigned __int128 limit_word;

@@ -3,7 +3,7 @@
  * config_parse: libconfuse does the syntax; each value is checked where it stands, so that all
  * mistakes up to a syntax error are reported, with their lines.
  */
-#include "libshared/config_parse.h"
+#include "libshared/config/config_parse.h"
 
 #include <ctype.h>
 #include <stdarg.h>

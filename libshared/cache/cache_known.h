@@ -13,8 +13,8 @@
  * Two entries share a cache line. The table grows with the number of objects (the keeper hands out
  * small slot numbers first) up to KNOWN_MOST entries, 64 MiB; what does not fit is verified again.
  */
-#ifndef POLDER_CACHE_KNOWN_H
-#define POLDER_CACHE_KNOWN_H
+#ifndef POLDER_LIBSHARED_CACHE_CACHE_KNOWN_H
+#define POLDER_LIBSHARED_CACHE_CACHE_KNOWN_H
 #include "polder/cache.h"
 #include "polder/shared.h"
 

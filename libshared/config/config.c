@@ -2,7 +2,7 @@
 /* config: arenas, regions, and the reading of a file from one end to the other. */
 #include "polder/config.h"
 #include "polder/settings.h"
-#include "libshared/config_parse.h"
+#include "libshared/config/config_parse.h"
 #include "polder/shared.h"
 
 #include <errno.h>

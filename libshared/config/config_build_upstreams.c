@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* config_build_upstreams: upstreams and their servers. */
-#include "libshared/config_build.h"
+#include "libshared/config/config_build.h"
 
 #include <string.h>
 

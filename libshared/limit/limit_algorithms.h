@@ -4,9 +4,9 @@
  * inline: a check takes 20 ns, and half a dozen calls would be a good part of that. See
  * limit_state.h for what a state is.
  */
-#ifndef POLDER_LIMIT_ALGORITHMS_H
-#define POLDER_LIMIT_ALGORITHMS_H
-#include "libshared/limit_state.h"
+#ifndef POLDER_LIBSHARED_LIMIT_LIMIT_ALGORITHMS_H
+#define POLDER_LIBSHARED_LIMIT_LIMIT_ALGORITHMS_H
+#include "libshared/limit/limit_state.h"
 
 /* Not left to the compiler: where the rule is in memory instead of registers, a check takes a
  * quarter longer. */

@@ -3,7 +3,7 @@
  * config_check: what is valid, each value by itself, and does not work together: warnings, and an
  * error where it could never work. What depends on the machine is polderd's to look at.
  */
-#include "libshared/config_build.h"
+#include "libshared/config/config_build.h"
 
 #include <ctype.h>
 #include <stdio.h>

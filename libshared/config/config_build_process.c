@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* config_build_process: what is about the processes themselves: addresses, directories, files, ops,
  * admin and telemetry. */
-#include "libshared/config_build.h"
+#include "libshared/config/config_build.h"
 #include "polder/override.h"
 
 #include <limits.h>

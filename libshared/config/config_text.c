@@ -7,7 +7,7 @@
  * strings and comments without an end (its lexer, which is one a process, stays inside them for the
  * next file). Comments become blanks, for libconfuse 3.3 counts the lines of some twice.
  */
-#include "libshared/config_parse.h"
+#include "libshared/config/config_parse.h"
 
 #include <errno.h>
 #include <fcntl.h>

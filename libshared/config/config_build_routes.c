@@ -3,7 +3,7 @@
  * config_build_routes: routes, with the upstream and the limits that they name, in the order in
  * which they are tried.
  */
-#include "libshared/config_build.h"
+#include "libshared/config/config_build.h"
 #include "polder/route.h"
 
 #define XXH_INLINE_ALL

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* cache_known: a table of two-way buckets, indexed and told apart by bits of the key. */
-#include "libshared/cache_known.h"
+#include "libshared/cache/cache_known.h"
 #include "polder/inval.h"
 #include <errno.h>
 #include <string.h>
