@@ -36,11 +36,11 @@ DEBS_RUN   := curl python3 python3-fastapi uvicorn python3-uvloop python3-httpto
 DEBS_TEST  := curl libwslay-dev python3-msgpack chromium
 
 # ---- what is built from what -------------------------------------------------
-lib_src        := $(wildcard libshared/*.c)
+lib_src        := $(wildcard libshared/*/*.c)
 http_src       := $(wildcard daemons/http/*.c)
 net_src        := $(wildcard daemons/net/*.c)
 rpc_src        := $(wildcard daemons/rpc/*.c)
-polderd_src    := $(wildcard daemons/master/*.c daemons/worker/*.c daemons/keeper/*.c daemons/control/*.c \
+polderd_src    := $(wildcard daemons/master/*.c daemons/worker/*.c daemons/worker/*/*.c daemons/keeper/*.c daemons/control/*.c \
                              daemons/control/*/*.c)
 supervisor_src := $(wildcard daemons/supervisor/*.c)
 ctl_src        := $(wildcard admin/*.c)

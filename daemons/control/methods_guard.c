@@ -2,8 +2,8 @@
 /*
  * methods_guard: cache.guard, and what follows when the leak guard has quarantined a route.
  *
- * The quarantine is the worker's word in the page (polder/leak_guard.h) and holds without control. Here
- * it is said in the log, once a start; what is stored of the route is invalidated, so that the
+ * The quarantine is the worker's word in the page (polder/leak_guard.h) and holds without control.
+ * Here it is said in the log, once a start; what is stored of the route is invalidated, so that the
  * keeper deletes it and those who wait for a change of it are told; and it ends here.
  */
 #include "daemons/control/control.h"

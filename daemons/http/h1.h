@@ -41,10 +41,10 @@ enum h1_framing { H1_NO_BODY, H1_LENGTH, H1_CHUNKED, H1_TO_CLOSE /* responses on
 struct h1_head {
     /* requests */
     struct str method, target; /* target as sent */
-    struct str path, query; /* origin-form parts, path first and query right behind its '?';
-                                      query without '?', at NULL where absent; path is "*" for
-                                      OPTIONS *, and a constant "/" (apart from the query) where
-                                      an absolute-form target has none */
+    struct str path, query;    /* origin-form parts, path first and query right behind its '?';
+                                         query without '?', at NULL where absent; path is "*" for
+                                         OPTIONS *, and a constant "/" (apart from the query) where
+                                         an absolute-form target has none */
     struct str host; /* of Host or of the absolute-form target; to be compared without regard
                                to case, for the bytes are the client's; empty in HTTP/1.0 without
                                Host. Forward this one, not the Host field. */
@@ -114,8 +114,7 @@ void h1_body_init(struct h1_body *b, enum h1_framing framing, uint64_t length);
 /* Looks at buf[0..len): *used bytes belong to the message's framing and content; the content among
  * them is out (one span; call again with the rest until done or used == len). Trailer fields are
  * checked, and dropped unless h1_body_keep_trailer() was called. 0, or -EPROTO: malformed. */
-int h1_body_read(struct h1_body *b, const char *buf, size_t len, size_t *used,
-                 struct str *out);
+int h1_body_read(struct h1_body *b, const char *buf, size_t len, size_t *used, struct str *out);
 /* The same for all of buf: its content goes into spans, up to their number, and what is in small
  * pieces is moved together within buf first, so that many chunks of a few bytes become one span.
  * On -EPROTO, spans and *used say what came before the mistake. */
@@ -146,8 +145,7 @@ struct h1_out {
 void h1_put(struct h1_out *o, const char *bytes, size_t len);
 void h1_puts(struct h1_out *o, const char *text);
 void h1_put_u64(struct h1_out *o, uint64_t n);
-void h1_put_field(struct h1_out *o, const char *name,
-                  struct str value); /* "Name: value\r\n" */
+void h1_put_field(struct h1_out *o, const char *name, struct str value); /* "Name: value\r\n" */
 /* "HTTP/1.1 status reason\r\n"; an empty reason is replaced by the standard one. */
 void h1_put_status_line(struct h1_out *o, unsigned status, struct str reason);
 /* "size in hex CRLF" of a chunk; the caller sends data and CRLF. Returns the length (max 18). */

@@ -268,8 +268,7 @@ static int read_chunked(struct h1_body *b, const char *buf, size_t len, size_t *
     return 0;
 }
 
-int h1_body_read(struct h1_body *b, const char *buf, size_t len, size_t *used,
-                 struct str *out)
+int h1_body_read(struct h1_body *b, const char *buf, size_t len, size_t *used, struct str *out)
 {
     *used = 0;
     *out = (struct str){buf, 0};

@@ -21,8 +21,8 @@ bool copies_ask(const struct rpc_call *call, struct job *j)
     }
     j->asks_coding = len >= 0;
     if (len > 0)
-        j->coding = coding_choose((struct str){text, (size_t)len}, j->route.compress,
-                                  j->route.n_compress);
+        j->coding =
+            coding_choose((struct str){text, (size_t)len}, j->route.compress, j->route.n_compress);
     return true;
 }
 

@@ -410,7 +410,7 @@ static void batch_finish(struct keeper *k, const struct batch *b)
 {
     for (unsigned i = 0; i < b->n_flights; i++)
         fetch_lock_release(k->shared->fetch_locks, &b->flight[i].permit, b->flight[i].result,
-                      k->shared->worker_event);
+                           k->shared->worker_event);
     for (unsigned i = 0; i < k->intake.n_put; i++)
         atomic_fetch_add(&k->shared->cache->stored[k->intake.put[i]], 1);
     if (k->intake.n_put)

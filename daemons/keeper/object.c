@@ -283,7 +283,7 @@ static int put_rows(struct store *s, struct cache_record *r, size_t len, uint32_
                                 .slot = r->slot,
                                 .chunks = chunks,
                                 .url_len = (uint16_t)r->url_len,
-                                .flags = r->flags & CACHE_ENCODED         ? CACHE_INDEX_COPY
+                                .flags = r->flags & CACHE_ENCODED       ? CACHE_INDEX_COPY
                                          : r->flags & CACHE_OF_IDENTITY ? CACHE_INDEX_PERSONAL
                                                                         : 0};
     const struct iovec whole = {r, len};
@@ -336,7 +336,8 @@ struct held {
     uint64_t items, units;
 };
 
-/* Fits, or would were it not that a bound was lowered just now: then the store at least compressible. */
+/* Fits, or would were it not that a bound was lowered just now: then the store at least
+ * compressible. */
 static bool has_room(const struct store *s, uint64_t items, uint64_t units, const struct held *held)
 {
     const uint64_t n = store_items(s) + items, live = s->live_units + units;
@@ -455,7 +456,8 @@ int store_revalidate(struct store *s, const struct cache_record *r, size_t len)
     new->body_checksum = old->body_checksum;
     new->inline_len = old->inline_len;
     /* What sort of object it is; counts and queues hang on it. */
-    const uint32_t stays = CACHE_CHUNKED_BODY | CACHE_OF_IDENTITY | CACHE_ENCODED | CACHE_VARY_RECORD;
+    const uint32_t stays =
+        CACHE_CHUNKED_BODY | CACHE_OF_IDENTITY | CACHE_ENCODED | CACHE_VARY_RECORD;
     new->flags = (r->flags & ~stays) | (old->flags & stays);
     new->source_id = old->source_id;
     new->url_slot = inval_url_slot(s->inval, new + 1, new->url_len);

@@ -119,7 +119,8 @@ static void put_details(const struct keeper *k, struct rpc_out *o, const struct 
     rpc_out_f64(o, "fetch_seconds", (double)r->fetch_ns / 1e9);
     rpc_out_u64(o, "stored_bytes", (uint64_t)k->store.items[r->slot].units * STORE_UNIT);
     rpc_out_u64(o, "kept_until", k->store.items[r->slot].expires_s);
-    rpc_out_str(o, "queue", evict_is_settled(store_queues_of(&k->store, r->slot), r->slot) ? "main" : "small");
+    rpc_out_str(o, "queue",
+                evict_is_settled(store_queues_of(&k->store, r->slot), r->slot) ? "main" : "small");
     rpc_out_u64(o, "birth", r->fetch_seq);
     rpc_out_strn(o, "head", view.head, r->head_len);
     put_flags(o, r->flags);

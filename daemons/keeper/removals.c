@@ -27,7 +27,7 @@ uint64_t removals_url(const char *url, size_t len)
 }
 
 static struct removals *place_take(struct removals_table *t, uint64_t url, enum removals_how how,
-                               uint64_t now_ms)
+                                   uint64_t now_ms)
 {
     if (!t || !url)
         return NULL;
@@ -46,12 +46,13 @@ void removals_note(struct removals_table *t, uint64_t url, enum removals_how how
 }
 
 void removals_note_invalidated(struct removals_table *t, const struct inval_page *page,
-                           const struct cache_record *r, uint64_t now_ms)
+                               const struct cache_record *r, uint64_t now_ms)
 {
     struct inval_cause cause[INVAL_CAUSES_MAX];
     struct cache_view v;
     cache_view_of(r, &v);
-    struct removals *g = place_take(t, removals_url(v.url, r->url_len), REMOVED_INVALIDATED, now_ms);
+    struct removals *g =
+        place_take(t, removals_url(v.url, r->url_len), REMOVED_INVALIDATED, now_ms);
     if (!g || !cache_record_causes(page, r, cause))
         return;
     explain_cause(page, &v, &cause[0], g->by, sizeof g->by);

@@ -17,7 +17,7 @@ struct removals {
     uint64_t when_s;
     enum removals_how how;
     char by[REMOVED_TEXT]; /* what it was invalidated by: "tag item-7" */
-    uint64_t seq;       /* of that */
+    uint64_t seq;          /* of that */
 };
 struct removals_table;
 
@@ -27,7 +27,7 @@ uint64_t removals_url(const char *url, size_t len);
 void removals_note(struct removals_table *t, uint64_t url, enum removals_how how, uint64_t now_ms);
 /* An object that inval_check() says is HARD. */
 void removals_note_invalidated(struct removals_table *t, const struct inval_page *page,
-                           const struct cache_record *r, uint64_t now_ms);
+                               const struct cache_record *r, uint64_t now_ms);
 /* NULL: it was not there, or that was long ago. */
 const struct removals *removals_find(const struct removals_table *t, const char *url, size_t len);
 

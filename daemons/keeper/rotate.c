@@ -36,9 +36,10 @@
 #define ROTATIONS_MS  600000
 #define MAP_LEAST     ((uint64_t)8 << 20)
 #define FULL_MS       60000 /* MAP_FULL three times within this: rotate */
-#define FULL_APART_MS 5000  /* as one time counts what comes within this: a reader may stand still \
-                             */
-#define FULL_EVICT      20  /* one part in so many goes when the map is full */
+#define FULL_APART_MS                                                                              \
+    5000                   /* as one time counts what comes within this: a reader may stand still  \
+                            */
+#define FULL_EVICT      20 /* one part in so many goes when the map is full */
 #define CHECK_BUDGET_MS 5000
 #define CLOCK_BACK_MS   60000
 #define WHY             200

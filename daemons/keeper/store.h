@@ -74,7 +74,7 @@ struct store {
     uint64_t next_id, id_ceiling; /* ids up to the ceiling are on record as used */
 
     struct removals_table *gone; /* may be NULL */
-    uint64_t removed_url;    /* removals_url() of what store_remove() has removed; 0: not known */
+    uint64_t removed_url; /* removals_url() of what store_remove() has removed; 0: not known */
 
     struct trash *trash;
     size_t n_trash, trash_room;

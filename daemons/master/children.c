@@ -339,7 +339,7 @@ static void worker_clear(struct master *m, uint32_t slot)
     for (unsigned i = 0; i < CACHE_PINS; i++)
         atomic_store(&m->shared.cache->pin[worker][i], 0);
     fetch_lock_reap(m->shared.fetch_locks, worker, atomic_load(&shared_slot(m, slot)->incarnation),
-                  m->shared.worker_event);
+                    m->shared.worker_event);
 }
 
 static void slot_end(struct master *m, uint32_t slot)

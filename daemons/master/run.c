@@ -27,15 +27,15 @@
 #define EXIT_FAILED 1
 #define EXIT_CONFIG 2
 
-#define TICK_MS            1000 /* heartbeats are looked at, ours is shown */
-#define LATE_MS            1000 /* a turn this late: the machine stood still, not the children */
-#define LENIENT_MS         3000
-#define FIRST_READY_MS     10000 /* for what is not ours: then systemd is told without it */
-#define INTERRUPT_DRAIN_MS 1000
-#define CONTROL_GRACE_MS   2000
-#define KEEPER_GRACE_MS    10000
+#define TICK_MS             1000 /* heartbeats are looked at, ours is shown */
+#define LATE_MS             1000 /* a turn this late: the machine stood still, not the children */
+#define LENIENT_MS          3000
+#define FIRST_READY_MS      10000 /* for what is not ours: then systemd is told without it */
+#define INTERRUPT_DRAIN_MS  1000
+#define CONTROL_GRACE_MS    2000
+#define KEEPER_GRACE_MS     10000
 #define WS_PROCESS_GRACE_MS 5000
-#define HURRY_MS           1000 /* the second signal */
+#define HURRY_MS            1000 /* the second signal */
 
 /* Too large for the stack, one a process. */
 static struct master master_context;

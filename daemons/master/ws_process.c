@@ -22,7 +22,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define WS_PROCESS_NAME   "polder-supervisor"
+#define WS_PROCESS_NAME  "polder-supervisor"
 #define PROBE_EVERY_MS   1000
 #define EXECUTE_AGAIN_MS 10000
 #define LIVED_WELL_MS    10000

@@ -325,7 +325,8 @@ static int tell(struct worker *w, struct str url, struct str tag)
 void handover_tell(struct worker *w, struct str url, struct str tag)
 {
     if (w->any_subscribers && !w->resync_supervisor && tell(w, url, tag) == -EAGAIN)
-        w->resync_supervisor = true; /* too many at once: they will be told that it may be anything */
+        w->resync_supervisor =
+            true; /* too many at once: they will be told that it may be anything */
 }
 
 void handover_catch_up(struct worker *w)

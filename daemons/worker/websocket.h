@@ -11,7 +11,8 @@ struct client;
 struct request;
 struct worker;
 
-/* Takes the client away (closed for this worker), or answers it. worker.pipelined: what followed. */
+/* Takes the client away (closed for this worker), or answers it. worker.pipelined: what followed.
+ */
 void handover_begin(struct client *c, struct request *r);
 void handover_close(struct worker *w);
 /* Clients of WebSocket routes that Polder answers alone hear of what this worker has invalidated:

@@ -132,11 +132,11 @@ struct worker {
     struct limit_answer prepaid; /* what prepaid_client's request was told by its limits */
     struct client *prepaid_client;
     struct limit_top_sampler top, poll_top;
-    bool top_due;    /* the next request that is charged is noted in the lists of the heaviest */
+    bool top_due;      /* the next request that is charged is noted in the lists of the heaviest */
     uint8_t n_shadows; /* candidates that are charged beside limits, now */
     bool any_cache;
-    bool any_subscribers; /* a WebSocket route without a backend */
-    bool resync_supervisor;        /* the supervisor has not been told of everything */
+    bool any_subscribers;   /* a WebSocket route without a backend */
+    bool resync_supervisor; /* the supervisor has not been told of everything */
 
     struct timer_wheel wheel;
     struct buffer *free_buffers;
@@ -167,9 +167,9 @@ struct worker {
     struct watch *new_watches, *dead_watches;
     uint32_t n_watches, n_held;
     struct budget *budget;
-    struct refresh *refresh; /* NULL: nothing was due yet */
-    struct warm *warm;       /* NULL: not this worker's */
-    struct warm_rpc *warm_rpc;     /* NULL: not this worker's, or not open yet */
+    struct refresh *refresh;   /* NULL: nothing was due yet */
+    struct warm *warm;         /* NULL: not this worker's */
+    struct warm_rpc *warm_rpc; /* NULL: not this worker's, or not open yet */
     uint64_t warm_rpc_again_ms;
     struct compress_stored *compress_stored;
     struct compress_state *compress; /* NULL: nothing was compressed yet */
@@ -202,13 +202,13 @@ struct worker {
     uint64_t supervisor_again_ms, supervisor_warn_ms;
 
     struct limit_shadow shadows[LIMIT_TRY_SLOTS]; /* n_shadows of them */
-    struct failed failed[ERROR_BACKOFF_PLACES];    /* by key */
+    struct failed failed[ERROR_BACKOFF_PLACES];   /* by key */
 
     struct access_log log;
     ev_io channel; /* from the master */
 
     struct h1_head head, response; /* being looked at now */
-    struct str pipelined;     /* what was read behind the head */
+    struct str pipelined;          /* what was read behind the head */
     char limit_text[2048];
     char url[WORKER_URL_MAX], reference[WORKER_URL_MAX], partition[4096];
     char target[H1_TARGET_MAX + 1];

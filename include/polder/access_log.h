@@ -43,14 +43,14 @@ struct access_line {
     uint64_t real_ms; /* when the line is written: at the end of the answer */
     struct clientip client;
     struct str method, host, target, protocol, user_agent, referer, request_id;
-    struct str upstream; /* the server that was asked last */
-    struct str route;    /* its pattern */
-    struct str limit;    /* that refused it */
-    const char *cache;          /* "hit", ... */
-    const char *cut;            /* why the answer did not get out whole; NULL: it did */
-    uint64_t bytes;             /* of the body */
-    uint64_t us;                /* from its head to its end; 0: not known */
-    uint64_t upstream_us;       /* until the head of the server's answer */
+    struct str upstream;  /* the server that was asked last */
+    struct str route;     /* its pattern */
+    struct str limit;     /* that refused it */
+    const char *cache;    /* "hit", ... */
+    const char *cut;      /* why the answer did not get out whole; NULL: it did */
+    uint64_t bytes;       /* of the body */
+    uint64_t us;          /* from its head to its end; 0: not known */
+    uint64_t upstream_us; /* until the head of the server's answer */
     unsigned status;
     bool websocket;      /* the fields below count, and ms stands for us */
     unsigned close_code; /* 0: none was sent or received */

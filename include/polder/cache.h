@@ -55,8 +55,8 @@ enum cache_flags {
     CACHE_SLOW = 1u << 7,         /* head needs the slow path (qualified no-cache, …) */
     CACHE_CHUNKED_BODY = 1u << 8, /* body in the body database, not inline */
     CACHE_FROM_POST = 1u << 9,
-    CACHE_SOFTENED = 1u << 10,   /* keeper: freshness ended by a soft invalidation */
-    CACHE_COMPRESSIBLE = 1u << 11,    /* copies in content codings may be kept beside it */
+    CACHE_SOFTENED = 1u << 10,     /* keeper: freshness ended by a soft invalidation */
+    CACHE_COMPRESSIBLE = 1u << 11, /* copies in content codings may be kept beside it */
     CACHE_ENCODED = 1u << 12,      /* such a copy: the body of source_id, and nothing else of it */
     CACHE_FOR_OTHERS = 1u << 13, /* states a lifetime for shared caches: also for who says who he is
                                   */
@@ -75,7 +75,7 @@ struct cache_record {
     uint64_t checksum;       /* keeper: XXH3-64 of all that follows, inline body included; the eight
                                 bytes before it are the seed */
     uint64_t obj_id;         /* keeper; monotonic; 0 as a worker sends it */
-    uint64_t fetch_seq;          /* inval_seq() before the backend request was sent */
+    uint64_t fetch_seq;      /* inval_seq() before the backend request was sent */
     uint64_t received_ms;    /* real ms when the response came (response_time) */
     uint64_t fresh_until_ms; /* real ms */
     uint64_t swr_until_ms, sie_until_ms;
@@ -84,14 +84,16 @@ struct cache_record {
     uint64_t etag_hash;
     uint64_t last_modified_ms; /* 0: none */
     uint64_t fetch_ns;         /* what the miss cost: time to the end of the response head */
-    uint64_t source_id; /* CACHE_ENCODED: obj_id of what it is a copy of; body_len 0: not worth it */
-    uint64_t identity;  /* keyed hash of the fields that said who fetched it; 0: none did */
-    uint32_t slot;      /* keeper; index into shared.ref */
-    uint32_t age_s;     /* corrected_initial_age (RFC 9111 4.2.3) when received */
-    uint32_t flags;     /* enum cache_flags */
-    uint32_t url_slot;  /* inval_url_slot() of url */
-    uint32_t url_len;   /* "host/path?query" as normalised for the key */
-    uint32_t vary_len; /* vary_record: "accept\naccept-language\n"; variant: "accept: …\n" as selected */
+    uint64_t
+        source_id;     /* CACHE_ENCODED: obj_id of what it is a copy of; body_len 0: not worth it */
+    uint64_t identity; /* keyed hash of the fields that said who fetched it; 0: none did */
+    uint32_t slot;     /* keeper; index into shared.ref */
+    uint32_t age_s;    /* corrected_initial_age (RFC 9111 4.2.3) when received */
+    uint32_t flags;    /* enum cache_flags */
+    uint32_t url_slot; /* inval_url_slot() of url */
+    uint32_t url_len;  /* "host/path?query" as normalised for the key */
+    uint32_t
+        vary_len; /* vary_record: "accept\naccept-language\n"; variant: "accept: …\n" as selected */
     uint32_t head_len;   /* ready to send: "HTTP/1.1 200 OK\r\n…", no blank line, no
                             Content-Length, Age, Cache-Status, Connection, and no ETag of ours:
                             those are written at each hit from body_len, age_s, etag_hash */
@@ -155,7 +157,7 @@ void cache_key_variant(const uint8_t secret[32], const struct cache_key *primary
                        size_t vary_len, struct cache_key *key);
 /* Of the copy in a content coding ("br") of what is stored under source. */
 void cache_key_encoded(const uint8_t secret[32], const struct cache_key *source, const char *coding,
-                     struct cache_key *key);
+                       struct cache_key *key);
 
 /* Zeroes the record and fills in what every record has. */
 void cache_record_init(struct cache_record *record);

@@ -11,6 +11,6 @@
  * invalidation has ended its freshness. */
 int64_t cache_status_ttl_s(const struct cache_record *record, bool soft, uint64_t now_ms);
 /* The parameter detail of an answer that is not fresh: why it may be given. NULL: it is fresh. */
-const char *cache_status_detail(const struct cache_record *record, bool soft, uint64_t min_interval_ms,
-                           uint64_t now_ms);
+const char *cache_status_detail(const struct cache_record *record, bool soft,
+                                uint64_t min_interval_ms, uint64_t now_ms);
 #endif

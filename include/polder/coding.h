@@ -9,8 +9,8 @@
 
 enum coding { CODING_IDENTITY, CODING_GZIP, CODING_BR, CODING_ZSTD, CODINGS };
 
-const char *coding_name(enum coding coding);   /* "gzip" */
-enum coding coding_of(struct str name); /* CODINGS where unknown */
+const char *coding_name(enum coding coding); /* "gzip" */
+enum coding coding_of(struct str name);      /* CODINGS where unknown */
 
 /* Of the n codings that are on offer, the one that an Accept-Encoding value (all lines joined by
  * commas) weighs highest; among equals the first. CODING_IDENTITY where it takes none of them, or

@@ -36,8 +36,9 @@ enum fetch_lock_claim {
 };
 enum fetch_lock_result {
     FETCH_LOCK_STORED,  /* look it up again */
-    FETCH_LOCK_NOSHARE, /* not cacheable: fetch for yourself, and do not wait for this key for a while
-                       */
+    FETCH_LOCK_NOSHARE, /* not cacheable: fetch for yourself, and do not wait for this key for a
+                         * while
+                         */
     FETCH_LOCK_FAILED,  /* the leader failed or died: somebody else leads */
 };
 
@@ -45,26 +46,26 @@ size_t fetch_lock_table_size(void);
 uint64_t fetch_lock_table_layout(void);
 
 enum fetch_lock_claim fetch_lock_claim(struct fetch_lock_table *table, const struct cache_key *key,
-                                   uint32_t worker, uint32_t incarnation, uint64_t now_ms,
-                                   struct fetch_permit *permit);
+                                       uint32_t worker, uint32_t incarnation, uint64_t now_ms,
+                                       struct fetch_permit *permit);
 /* Waits for the flight of that key, as FETCH_LOCK_WAIT; false: there is none. Never leads. */
 bool fetch_lock_join(struct fetch_lock_table *table, const struct cache_key *key, uint32_t worker,
-                   uint64_t now_ms, struct fetch_permit *permit);
+                     uint64_t now_ms, struct fetch_permit *permit);
 /* Still flying? Waiters ask after their eventfd fired and on lease timeouts (an expired lease
  * lands). */
 bool fetch_lock_pending(struct fetch_lock_table *table, const struct fetch_permit *permit,
-                      uint64_t now_ms);
+                        uint64_t now_ms);
 /* Registers again after a spurious wake-up; false if the flight has landed meanwhile. */
 bool fetch_lock_wait_again(struct fetch_lock_table *table, const struct fetch_permit *permit,
-                         uint32_t worker);
+                           uint32_t worker);
 /* May somebody wait for it? A waiter that has left is not told from one that has not. */
 bool fetch_lock_is_awaited(struct fetch_lock_table *table, const struct fetch_permit *permit);
 void fetch_lock_renew(struct fetch_lock_table *table, const struct fetch_permit *permit,
-                    uint64_t now_ms);
+                      uint64_t now_ms);
 /* The response is fetched and with the keeper, which lands the flight: where it stands still, those
  * who wait shall do so no longer than FETCH_LOCK_STORE_MS. */
 void fetch_lock_hand_over(struct fetch_lock_table *table, const struct fetch_permit *permit,
-                        uint64_t now_ms);
+                          uint64_t now_ms);
 /* The response has begun: from now on those who wait do so for its body. */
 void fetch_lock_note_answer(struct fetch_lock_table *table, const struct fetch_permit *permit);
 /* Has the backend said nothing for that flight, or did it not until it landed? For who waits, or is
@@ -72,16 +73,17 @@ void fetch_lock_note_answer(struct fetch_lock_table *table, const struct fetch_p
 bool fetch_lock_is_silent(struct fetch_lock_table *table, const struct fetch_permit *permit);
 /* worker_events: shared.worker_event. Harmless if it is not (any more) the permit's flight. */
 void fetch_lock_release(struct fetch_lock_table *table, const struct fetch_permit *permit,
-                   enum fetch_lock_result result, const int *worker_events);
+                        enum fetch_lock_result result, const int *worker_events);
 /* The last result for that key in its slot, e.g. NOSHARE within the last 30 s (hit-for-miss). */
 bool fetch_lock_is_noshare(struct fetch_lock_table *table, const struct cache_key *key,
-                         uint64_t now_ms);
+                           uint64_t now_ms);
 /* How long that memory lasts, ms; 0: there is none. */
 uint64_t fetch_lock_noshare_ms(struct fetch_lock_table *table, const struct cache_key *key,
-                             uint64_t now_ms);
+                               uint64_t now_ms);
 /* Is somebody fetching it? Changes nothing. */
-bool fetch_lock_is_flying(struct fetch_lock_table *table, const struct cache_key *key, uint64_t now_ms);
+bool fetch_lock_is_flying(struct fetch_lock_table *table, const struct cache_key *key,
+                          uint64_t now_ms);
 /* master: a worker died */
 void fetch_lock_reap(struct fetch_lock_table *table, uint32_t worker, uint32_t incarnation,
-                   const int *worker_events);
+                     const int *worker_events);
 #endif

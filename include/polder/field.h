@@ -73,8 +73,7 @@ bool field_cdn_cc(struct str value, struct field_cc *cc);
 
 /* RFC 9651 List of Strings (Cache-Groups, Cache-Group-Invalidation): calls each() with a text that
  * is lent until it returns; false where the field is invalid (then each() has not been called). */
-bool field_sf_strings(struct str value, void (*each)(void *arg, struct str text),
-                      void *arg);
+bool field_sf_strings(struct str value, void (*each)(void *arg, struct str text), void *arg);
 
 /* Surrogate-Control (W3C Edge Architecture 1.0), one line: directives that are for everybody or,
  * with

@@ -39,7 +39,7 @@ uint32_t identity_rules_number(const struct config *config, const struct config_
 struct identity_cookie {
     struct str part;
     struct str name; /* of a readable name alone; else len 0 */
-    bool readable;          /* name and value are as RFC 6265 has them */
+    bool readable;   /* name and value are as RFC 6265 has them */
 };
 /* Parts between ';', empty ones skipped. False at the end. *rest starts as the whole value. */
 bool identity_cookie_next(struct str *rest, struct identity_cookie *out);

@@ -54,8 +54,8 @@ int worker_run(const struct process *process);  /* daemons/worker */
 int keeper_run(const struct process *process);  /* daemons/keeper */
 int control_run(const struct process *process); /* daemons/control */
 
-/* libshared/util/process.c: common first steps of a child: title, log, signals, PDEATHSIG. title: the
- * short name ("worker 3", "keeper"); "polderd: " is put in front for ps. */
+/* libshared/util/process.c: common first steps of a child: title, log, signals, PDEATHSIG. title:
+ * the short name ("worker 3", "keeper"); "polderd: " is put in front for ps. */
 void process_start(const struct process *process, const char *title);
 void process_ready(const struct process *process); /* state READY, wakes the master */
 /* once an iteration: stores the heartbeat */

@@ -21,26 +21,26 @@
 
 enum ring_type {
     RING_STORE = 1, /* a complete cache record (struct cache_record …), body inline */
-    RING_BEGIN,   /* a cache record without its body; CHUNKs follow under the same stream number */
-    RING_CHUNK,   /* CACHE_CHUNK bytes of body (the last one may be shorter) */
-    RING_END,     /* uint64_t body length: now it may be published. The keeper puts it into
-                     body_len (BEGIN may not know it) and the XXH3-64 of the chunks into
-                     body_checksum, which is the ETag where CACHE_ETAG_OURS is set */
-    RING_ABORT,   /* forget the stream */
-    RING_DELETE,  /* struct cache_key: delete the object if it is still invalid or damaged; with the
-                     obj_id behind it: if it is still that one */
+    RING_BEGIN,  /* a cache record without its body; CHUNKs follow under the same stream number */
+    RING_CHUNK,  /* CACHE_CHUNK bytes of body (the last one may be shorter) */
+    RING_END,    /* uint64_t body length: now it may be published. The keeper puts it into
+                    body_len (BEGIN may not know it) and the XXH3-64 of the chunks into
+                    body_checksum, which is the ETag where CACHE_ETAG_OURS is set */
+    RING_ABORT,  /* forget the stream */
+    RING_DELETE, /* struct cache_key: delete the object if it is still invalid or damaged; with the
+                    obj_id behind it: if it is still that one */
     RING_REVALIDATE, /* a cache record without body: replaces header and times of the same object
                      (obj_id must match), after a 304 */
-    RING_SWEEP,   /* control: something was invalidated; payload: struct ring_sweep */
+    RING_SWEEP,      /* control: something was invalidated; payload: struct ring_sweep */
 };
 
 struct ring_record {
     uint32_t len;  /* of the payload */
     uint16_t type; /* enum ring_type */
     uint16_t flags;
-    uint32_t incarnation;          /* of the producer */
-    uint32_t check;                /* low half of XXH3-64 of the payload */
-    uint64_t stream;               /* BEGIN..END; 0 otherwise */
+    uint32_t incarnation;       /* of the producer */
+    uint32_t check;             /* low half of XXH3-64 of the payload */
+    uint64_t stream;            /* BEGIN..END; 0 otherwise */
     struct fetch_permit flight; /* to land after the commit; word 0: none */
 };
 _Static_assert(sizeof(struct ring_record) == 40, "wire format");

@@ -10,7 +10,7 @@
 
 /* Calls each() for the tags in a field's value, with a text that is lent until it returns, and may
  * be empty. separators: as in the table. */
-void tags_each(struct str value, const char *separators,
-               void (*each)(void *arg, struct str tag), void *arg);
+void tags_each(struct str value, const char *separators, void (*each)(void *arg, struct str tag),
+               void *arg);
 
 #endif

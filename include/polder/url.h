@@ -16,9 +16,8 @@ struct config_route;
  * to out, -ENOBUFS, or -EINVAL for a malformed escape in the path, or one that leads backends that
  * decode it to another route than backends that do not (route.h). *route: the route of the path,
  * NULL if none matches. */
-int url_normalise(const struct config *config, struct str host, struct str path,
-                  struct str query, char *out, size_t size,
-                  const struct config_route **route);
+int url_normalise(const struct config *config, struct str host, struct str path, struct str query,
+                  char *out, size_t size, const struct config_route **route);
 /* The same from text as a person writes it: "http://host/path?query", "host/path?query". -EINVAL:
  * it has no path or no host, or a malformed escape; -ENOBUFS. */
 int url_normalise_text(const struct config *config, const char *text, size_t len, char *out,

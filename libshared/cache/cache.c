@@ -69,7 +69,7 @@ void cache_key_variant(const uint8_t secret[32], const struct cache_key *primary
 }
 
 void cache_key_encoded(const uint8_t secret[32], const struct cache_key *source, const char *coding,
-                     struct cache_key *key)
+                       struct cache_key *key)
 {
     char name[16]; /* no field name begins so: never the key of a variant */
     const int n = snprintf(name, sizeof name, "=%.14s", coding);

@@ -5,9 +5,9 @@
  * Such an answer has no tags by which it could be invalidated, and what it denies is mostly made by
  * a request to another URL: POST /things makes /things/7, PUT /things/7 makes /things. So each
  * successful unsafe request leaves a mark for its own path and all below it, and one for the
- * collection above it, and a negative answer is over when such a mark is younger than its fetch_seq.
- * The marks are words of the page of invalidations, under a text that no URL can have; a collision
- * of slots only ends more.
+ * collection above it, and a negative answer is over when such a mark is younger than its
+ * fetch_seq. The marks are words of the page of invalidations, under a text that no URL can have; a
+ * collision of slots only ends more.
  */
 #include "polder/cache.h"
 #include <string.h>

@@ -91,7 +91,8 @@ static uint64_t key_tag(const struct cache_key *key)
     return v;
 }
 
-static struct fetch_lock_slot *window_slot(struct fetch_lock_table *table, uint32_t home, uint32_t i)
+static struct fetch_lock_slot *window_slot(struct fetch_lock_table *table, uint32_t home,
+                                           uint32_t i)
 {
     return &table->slot[(home + i) % FETCH_LOCK_SLOTS];
 }
@@ -140,9 +141,9 @@ static uint64_t lease_of(uint64_t word, uint64_t now_ms)
 
 /* The slot where the key flies, or NULL with the first free one in *vacant (NULL: none).
  * Flights whose lease has run out are landed on the way. */
-static struct fetch_lock_slot *window_find(struct fetch_lock_table *table, uint32_t home, uint64_t tag,
-                                         uint64_t now_ms, uint64_t *word,
-                                         struct fetch_lock_slot **vacant)
+static struct fetch_lock_slot *window_find(struct fetch_lock_table *table, uint32_t home,
+                                           uint64_t tag, uint64_t now_ms, uint64_t *word,
+                                           struct fetch_lock_slot **vacant)
 {
     *vacant = NULL;
     for (uint32_t i = 0; i < WINDOW; i++) {
@@ -163,8 +164,8 @@ static struct fetch_lock_slot *window_find(struct fetch_lock_table *table, uint3
 }
 
 /* The second look of a claimer: true if no other flight of the key stands against it. */
-static bool window_settle(struct fetch_lock_table *table, uint32_t home, struct fetch_lock_slot *mine,
-                          uint64_t tag)
+static bool window_settle(struct fetch_lock_table *table, uint32_t home,
+                          struct fetch_lock_slot *mine, uint64_t tag)
 {
     bool below = true; /* slots before mine in the window: they win among CLAIMED ones */
     for (uint32_t i = 0; i < WINDOW; i++) {
@@ -223,8 +224,8 @@ static bool waiter_register(struct fetch_lock_slot *slot, uint64_t word, uint32_
 }
 
 enum fetch_lock_claim fetch_lock_claim(struct fetch_lock_table *table, const struct cache_key *key,
-                                   uint32_t worker, uint32_t incarnation, uint64_t now_ms,
-                                   struct fetch_permit *permit)
+                                       uint32_t worker, uint32_t incarnation, uint64_t now_ms,
+                                       struct fetch_permit *permit)
 {
     const uint32_t home = key_home(key);
     const uint64_t tag = key_tag(key);
@@ -250,7 +251,7 @@ enum fetch_lock_claim fetch_lock_claim(struct fetch_lock_table *table, const str
 }
 
 bool fetch_lock_join(struct fetch_lock_table *table, const struct cache_key *key, uint32_t worker,
-                   uint64_t now_ms, struct fetch_permit *permit)
+                     uint64_t now_ms, struct fetch_permit *permit)
 {
     for (int tries = 0; tries < CLAIM_TRIES; tries++) {
         uint64_t word;
@@ -269,13 +270,13 @@ bool fetch_lock_join(struct fetch_lock_table *table, const struct cache_key *key
 }
 
 static struct fetch_lock_slot *ticket_slot(struct fetch_lock_table *table,
-                                         const struct fetch_permit *permit)
+                                           const struct fetch_permit *permit)
 {
     return permit->slot < FETCH_LOCK_SLOTS && permit->word ? &table->slot[permit->slot] : NULL;
 }
 
 bool fetch_lock_pending(struct fetch_lock_table *table, const struct fetch_permit *permit,
-                      uint64_t now_ms)
+                        uint64_t now_ms)
 {
     struct fetch_lock_slot *slot = ticket_slot(table, permit);
     if (!slot)
@@ -291,7 +292,7 @@ bool fetch_lock_pending(struct fetch_lock_table *table, const struct fetch_permi
 }
 
 bool fetch_lock_wait_again(struct fetch_lock_table *table, const struct fetch_permit *permit,
-                         uint32_t worker)
+                           uint32_t worker)
 {
     struct fetch_lock_slot *slot = ticket_slot(table, permit);
     return slot && waiter_register(slot, permit->word, worker);
@@ -305,7 +306,7 @@ bool fetch_lock_is_awaited(struct fetch_lock_table *table, const struct fetch_pe
 }
 
 void fetch_lock_renew(struct fetch_lock_table *table, const struct fetch_permit *permit,
-                    uint64_t now_ms)
+                      uint64_t now_ms)
 {
     struct fetch_lock_slot *slot = ticket_slot(table, permit);
     if (!slot || !word_same(atomic_load(&slot->word), permit->word))
@@ -317,7 +318,7 @@ void fetch_lock_renew(struct fetch_lock_table *table, const struct fetch_permit 
 }
 
 void fetch_lock_hand_over(struct fetch_lock_table *table, const struct fetch_permit *permit,
-                        uint64_t now_ms)
+                          uint64_t now_ms)
 {
     fetch_lock_renew(table, permit, now_ms + FETCH_LOCK_STORE_MS - FETCH_LOCK_LEASE_MS);
 }
@@ -365,7 +366,7 @@ static void noshare_remember(struct fetch_lock_slot *slot, uint64_t tag, uint64_
 }
 
 void fetch_lock_release(struct fetch_lock_table *table, const struct fetch_permit *permit,
-                   enum fetch_lock_result result, const int *worker_events)
+                        enum fetch_lock_result result, const int *worker_events)
 {
     struct fetch_lock_slot *slot = ticket_slot(table, permit);
     if (!slot)
@@ -383,7 +384,7 @@ void fetch_lock_release(struct fetch_lock_table *table, const struct fetch_permi
 }
 
 uint64_t fetch_lock_noshare_ms(struct fetch_lock_table *table, const struct cache_key *key,
-                             uint64_t now_ms)
+                               uint64_t now_ms)
 {
     const uint32_t home = key_home(key);
     const uint64_t tag = key_tag(key);
@@ -398,12 +399,14 @@ uint64_t fetch_lock_noshare_ms(struct fetch_lock_table *table, const struct cach
     return 0;
 }
 
-bool fetch_lock_is_noshare(struct fetch_lock_table *table, const struct cache_key *key, uint64_t now_ms)
+bool fetch_lock_is_noshare(struct fetch_lock_table *table, const struct cache_key *key,
+                           uint64_t now_ms)
 {
     return fetch_lock_noshare_ms(table, key, now_ms) > 0;
 }
 
-bool fetch_lock_is_flying(struct fetch_lock_table *table, const struct cache_key *key, uint64_t now_ms)
+bool fetch_lock_is_flying(struct fetch_lock_table *table, const struct cache_key *key,
+                          uint64_t now_ms)
 {
     const uint32_t home = key_home(key);
     for (uint32_t i = 0; i < WINDOW; i++) {
@@ -416,7 +419,7 @@ bool fetch_lock_is_flying(struct fetch_lock_table *table, const struct cache_key
 }
 
 void fetch_lock_reap(struct fetch_lock_table *table, uint32_t worker, uint32_t incarnation,
-                   const int *worker_events)
+                     const int *worker_events)
 {
     for (uint32_t i = 0; i < FETCH_LOCK_SLOTS; i++) {
         struct fetch_lock_slot *slot = &table->slot[i];

@@ -416,8 +416,8 @@ static void look(const struct inval_words *words, uint64_t fetch_seq, enum inval
 /* The text is read while it may be used again for another ban: then the number has changed, and
  * whether the old ban matched is of no interest any more: it was retired because nothing that it
  * matched is left. */
-static void look_bans(const struct inval_page *page, uint64_t map, uint64_t fetch_seq, const char *url,
-                      size_t url_len, enum inval_state *state)
+static void look_bans(const struct inval_page *page, uint64_t map, uint64_t fetch_seq,
+                      const char *url, size_t url_len, enum inval_state *state)
 {
     for (; map; map &= map - 1) {
         const struct inval_slot *slot = &page->ban[__builtin_ctzll(map)];
@@ -439,11 +439,12 @@ static void look_path(const struct inval_page *page, uint64_t fetch_seq, const c
 {
     const char *path = memchr(url, '/', url_len);
     if (path)
-        look(&page->url[inval_url_slot(page, path, url_len - (size_t)(path - url))], fetch_seq, state);
+        look(&page->url[inval_url_slot(page, path, url_len - (size_t)(path - url))], fetch_seq,
+             state);
 }
 
-static void look_groups(const struct inval_page *page, uint64_t fetch_seq, const uint32_t *tag_slots,
-                        size_t n_tags, enum inval_state *state)
+static void look_groups(const struct inval_page *page, uint64_t fetch_seq,
+                        const uint32_t *tag_slots, size_t n_tags, enum inval_state *state)
 {
     for (size_t i = 0; i < n_tags; i++)
         if (tag_slots[i] & ~SLOT_MASK)

@@ -141,8 +141,7 @@ void config_build_process(struct config_parse *p, struct config *c)
     c->trusted_proxies = config_nets_of(p, r, "trusted_proxies", &c->n_trusted_proxies);
     build_drop_headers(p, c);
     c->via = config_text_of(p, r, "", "via");
-    if (*c->via &&
-        (strlen(c->via) > 64 || !field_is_token((struct str){c->via, strlen(c->via)})))
+    if (*c->via && (strlen(c->via) > 64 || !field_is_token((struct str){c->via, strlen(c->via)})))
         config_complain(
             p, config_line_of(p, r, "via"),
             "via: \"%.100s\" is wrong; at most 64 letters, digits, '-', '_' and '.' would "

@@ -10,8 +10,8 @@ int64_t cache_status_ttl_s(const struct cache_record *record, bool soft, uint64_
     return stale_ms ? -(int64_t)((stale_ms + 999) / 1000) : -1; /* never 0 for what is stale */
 }
 
-const char *cache_status_detail(const struct cache_record *record, bool soft, uint64_t min_interval_ms,
-                           uint64_t now_ms)
+const char *cache_status_detail(const struct cache_record *record, bool soft,
+                                uint64_t min_interval_ms, uint64_t now_ms)
 {
     if (record->fresh_until_ms > now_ms && !soft)
         return NULL;

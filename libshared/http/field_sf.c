@@ -26,7 +26,7 @@ struct sf {
 
 struct sf_item {
     enum sf_type type;
-    int64_t integer;        /* INTEGER, DATE, BOOLEAN */
+    int64_t integer; /* INTEGER, DATE, BOOLEAN */
     struct str text; /* STRING without quotes, escapes kept */
 };
 
@@ -290,8 +290,7 @@ static struct str unescaped(struct str text, char *space, size_t size)
     return (struct str){space, n};
 }
 
-static bool walk_strings(struct str value, void (*each)(void *, struct str),
-                         void *arg)
+static bool walk_strings(struct str value, void (*each)(void *, struct str), void *arg)
 {
     struct sf s = start(value);
     while (s.at < s.end) {
@@ -307,8 +306,7 @@ static bool walk_strings(struct str value, void (*each)(void *, struct str),
     return !s.bad;
 }
 
-bool field_sf_strings(struct str value, void (*each)(void *arg, struct str text),
-                      void *arg)
+bool field_sf_strings(struct str value, void (*each)(void *arg, struct str text), void *arg)
 {
     return walk_strings(value, NULL, NULL) && walk_strings(value, each, arg);
 }

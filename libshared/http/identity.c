@@ -96,8 +96,7 @@ bool identity_cookie_next(struct str *rest, struct identity_cookie *out)
         const char *at = rest->at, *end = at + rest->len;
         const char *stop = memchr(at, ';', rest->len);
         const size_t used = stop ? (size_t)(stop - at) + 1 : rest->len;
-        const struct str part =
-            field_trim((struct str){at, (size_t)((stop ? stop : end) - at)});
+        const struct str part = field_trim((struct str){at, (size_t)((stop ? stop : end) - at)});
         *rest = (struct str){at + used, rest->len - used};
         if (!part.len)
             continue;

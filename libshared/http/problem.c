@@ -9,7 +9,7 @@ static const struct {
     const char *type, *title, *detail;
 } table[PROBLEMS] = {
 #define PROBLEM(id, status, type, title, detail) [PROBLEM_##id] = {status, type, title, detail},
-#include "tables/problems.def"
+#include "libshared/tables/problems.def"
 #undef PROBLEM
 };
 

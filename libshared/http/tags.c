@@ -4,8 +4,8 @@
 
 #include <string.h>
 
-void tags_each(struct str value, const char *separators,
-               void (*each)(void *arg, struct str tag), void *arg)
+void tags_each(struct str value, const char *separators, void (*each)(void *arg, struct str tag),
+               void *arg)
 {
     if (!separators) {
         field_sf_strings(value, each, arg);

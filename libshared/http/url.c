@@ -113,9 +113,8 @@ static size_t put_query(const struct config_cache *cache, struct str query, char
     return n;
 }
 
-int url_normalise(const struct config *config, struct str host, struct str path,
-                  struct str query, char *out, size_t size,
-                  const struct config_route **route)
+int url_normalise(const struct config *config, struct str host, struct str path, struct str query,
+                  char *out, size_t size, const struct config_route **route)
 {
     *route = NULL;
     if (host.len + query.len + 2 > size)

@@ -165,8 +165,8 @@ static bool shared_tables(struct shared *sh, size_t limit_entries)
     sh->limits = shared_segment(sh, "polder-limits", SHM_LIMIT, limit_table_layout(),
                                 limit_table_size(limit_entries));
     sh->tries = shared_body(sh, "polder-tries", SHM_LIMIT, sizeof(struct limit_try_board));
-    sh->fetch_locks = shared_segment(sh, "polder-inflight", SHM_FETCH_LOCK, fetch_lock_table_layout(),
-                                  fetch_lock_table_size());
+    sh->fetch_locks = shared_segment(sh, "polder-inflight", SHM_FETCH_LOCK,
+                                     fetch_lock_table_layout(), fetch_lock_table_size());
     sh->ref = shared_body(sh, "polder-ref", SHM_REF, CACHE_SLOTS_MAX);
     sh->cache = shared_body(sh, "polder-cache", SHM_REF, sizeof(struct cache_shared));
     sh->clients =

@@ -53,7 +53,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     part = (size_t)(data[0] << 4 | data[1]) + 1;
     at += 2, len -= 2;
     struct str *const texts[] = {&l.method,     &l.target,  &l.host,       &l.protocol,
-                                        &l.user_agent, &l.referer, &l.request_id, &l.route};
+                                 &l.user_agent, &l.referer, &l.request_id, &l.route};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         *texts[i] = cut(&at, &len, part);
     l.websocket = size & 1;

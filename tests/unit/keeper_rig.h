@@ -430,8 +430,8 @@ static RIG_UNUSED enum inval_state rig_state(struct rig *r, const char *url)
     rig_key(r, url, &key);
     if (rig_reader(r) && cache_reader_get(r->reader, &key, &view) == 1) {
         const struct cache_record *c = view.record;
-        state = inval_check(r->sh.inval, c->fetch_seq, c->url_slot, c->tag_slot, c->n_tags, view.url,
-                            c->url_len);
+        state = inval_check(r->sh.inval, c->fetch_seq, c->url_slot, c->tag_slot, c->n_tags,
+                            view.url, c->url_len);
         cache_reader_release(r->reader);
     }
     return state;

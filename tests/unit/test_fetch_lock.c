@@ -223,8 +223,8 @@ static void storm_worker(uint32_t me, uint32_t incarnation)
         if (rand_r(&seed) % 64 == 0)
             poll(NULL, 0, 1);
         atomic_compare_exchange_strong(&storm->leader[k], &self, 0);
-        fetch_lock_release(table, &permit, rand_r(&seed) % 8 ? FETCH_LOCK_STORED : FETCH_LOCK_NOSHARE,
-                      events);
+        fetch_lock_release(table, &permit,
+                           rand_r(&seed) % 8 ? FETCH_LOCK_STORED : FETCH_LOCK_NOSHARE, events);
     }
 }
 

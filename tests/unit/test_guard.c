@@ -26,7 +26,7 @@ static struct guard_print print_of(uint64_t shape, uint64_t content)
 }
 
 static struct guard_experiment tried_with(answer_fn answer, uint32_t n_fields, uint32_t pairs,
-                                     unsigned *asked)
+                                          unsigned *asked)
 {
     struct guard_experiment t;
     unsigned n = 0;

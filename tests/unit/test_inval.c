@@ -192,11 +192,14 @@ static void a_copy_held_while_a_ban_came_and_went_is_not_trusted(void **state)
     mark_prefix("h/b", false, &seq);
     inval_retire_prefix(page, seq);
     const uint64_t since = inval_seq(page); /* the copy is taken now */
-    assert_int_equal(inval_check_held(page, a.fetch_seq, since, slot, NULL, 0, a.url, 3), INVAL_VALID);
+    assert_int_equal(inval_check_held(page, a.fetch_seq, since, slot, NULL, 0, a.url, 3),
+                     INVAL_VALID);
     mark_prefix("h/a", false, &seq);
-    assert_int_equal(inval_check_held(page, a.fetch_seq, since, slot, NULL, 0, a.url, 3), INVAL_HARD);
+    assert_int_equal(inval_check_held(page, a.fetch_seq, since, slot, NULL, 0, a.url, 3),
+                     INVAL_HARD);
     inval_retire_prefix(page, seq);
-    assert_int_equal(inval_check_held(page, a.fetch_seq, since, slot, NULL, 0, a.url, 3), INVAL_HARD);
+    assert_int_equal(inval_check_held(page, a.fetch_seq, since, slot, NULL, 0, a.url, 3),
+                     INVAL_HARD);
 }
 
 static void bans_are_bounded_and_their_slots_are_used_again(void **state)

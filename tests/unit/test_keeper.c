@@ -132,8 +132,9 @@ static void a_flight_lands_when_the_object_can_be_read(void **state)
     for (unsigned i = 0; i < 200; i++) {
         snprintf(url, sizeof url, "h/flight%u", i);
         struct cache_record record = rig_record(&r, url, 1, RIG_HEAD);
-        assert_int_equal(fetch_lock_claim(r.sh.fetch_locks, &record.key, 0, 1, clock_mono_ms(), &permit),
-                         FETCH_LOCK_LEAD);
+        assert_int_equal(
+            fetch_lock_claim(r.sh.fetch_locks, &record.key, 0, 1, clock_mono_ms(), &permit),
+            FETCH_LOCK_LEAD);
         rig_body(url, 1, body, sizeof body);
         assert_int_equal(rig_store_record(&r, 0, &permit, &record, url, body, sizeof body), 0);
         while (fetch_lock_pending(r.sh.fetch_locks, &permit, clock_mono_ms())) {
@@ -525,7 +526,8 @@ static void sweep(struct rig *r, uint32_t kind, bool soft, const char *text)
     const struct ring_sweep what = {.kind = kind, .soft = soft, .len = (uint32_t)strlen(text)};
     const struct iovec iov[] = {{(void *)(uintptr_t)&what, sizeof what},
                                 {(void *)(uintptr_t)text, strlen(text)}};
-    const struct ring_record head = {.type = RING_SWEEP, .incarnation = 1, .flight = FETCH_LOCK_NONE};
+    const struct ring_record head = {
+        .type = RING_SWEEP, .incarnation = 1, .flight = FETCH_LOCK_NONE};
     assert_int_equal(ring_push(r->sh.ring[SHARED_RING_CONTROL], &head, iov, 2, r->sh.keeper_event),
                      0);
 }
@@ -542,8 +544,9 @@ static void a_fetch_older_than_the_invalidation_is_not_stored(void **state)
         struct cache_record record = rig_record(&r, "h/race/x", 1, RIG_HEAD);
         record.n_tags = 1;
         record.tag_slot[0] = inval_tag_slot(r.sh.inval, "red", 3);
-        assert_int_equal(fetch_lock_claim(r.sh.fetch_locks, &record.key, 0, 1, clock_mono_ms(), &permit),
-                         FETCH_LOCK_LEAD);
+        assert_int_equal(
+            fetch_lock_claim(r.sh.fetch_locks, &record.key, 0, 1, clock_mono_ms(), &permit),
+            FETCH_LOCK_LEAD);
         if (kind == 0)
             inval_mark_url(r.sh.inval, "h/race/x", 8, false);
         else if (kind == 1)

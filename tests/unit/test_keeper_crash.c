@@ -499,8 +499,9 @@ static void a_store_that_kills_is_given_up_and_readers_follow(void **state)
     assert_int_equal(rig_gauge(&r, STATS_GAUGE_CACHE_READY), 0);
     struct fetch_permit permit;
     struct cache_record record = rig_record(&r, "h/off", 1, RIG_HEAD);
-    assert_int_equal(fetch_lock_claim(r.sh.fetch_locks, &record.key, 0, 1, clock_mono_ms(), &permit),
-                     FETCH_LOCK_LEAD);
+    assert_int_equal(
+        fetch_lock_claim(r.sh.fetch_locks, &record.key, 0, 1, clock_mono_ms(), &permit),
+        FETCH_LOCK_LEAD);
     char body[10];
     rig_store_record(&r, 0, &permit, &record, "h/off", body, sizeof body);
     rig_wait(!fetch_lock_pending(r.sh.fetch_locks, &permit, clock_mono_ms()));

@@ -123,8 +123,8 @@ static void hold_or_look(const struct process *p)
     slot->connections = 7;
     slot->reader_pid = (uint32_t)getpid();
     slot->holding = 1;
-    if (fetch_lock_claim(p->shared->fetch_locks, &key, p->slot - PROC_SLOT_WORKER0, p->incarnation, 1,
-                       &permit) != FETCH_LOCK_LEAD)
+    if (fetch_lock_claim(p->shared->fetch_locks, &key, p->slot - PROC_SLOT_WORKER0, p->incarnation,
+                         1, &permit) != FETCH_LOCK_LEAD)
         _exit(96);
 }
 

@@ -44,8 +44,9 @@ int warm_start(struct worker *w);
 void warm_stop(struct worker *w);
 
 /* ---- asked.c: `polderctl cache warm` ---- */
-struct warm_url;                  /* one of its URLs */
-void warm_rpc_open(struct worker *w); /* the socket on which control asks; now and then until it is */
+struct warm_url; /* one of its URLs */
+void warm_rpc_open(
+    struct worker *w); /* the socket on which control asks; now and then until it is */
 void warm_rpc_close(struct worker *w);
 void warm_rpc_begun(struct warm_url *u, struct fetch *ex);
 void warm_rpc_ended(struct fetch *ex);

@@ -143,7 +143,8 @@ static void launch(struct worker *w, int i)
     if (stored_left_ms(&r, &found, &left, &life) && left && found.stale &&
         found.stale->view.record->obj_id == t->id[i] &&
         found.stale->view.record->fresh_until_ms == c->fresh_until_ms &&
-        miss_collapsible(&r, &found) && fetch_background(&r, &found, &permit, NULL) == FETCH_LOCK_LEAD)
+        miss_collapsible(&r, &found) &&
+        fetch_background(&r, &found, &permit, NULL) == FETCH_LOCK_LEAD)
         stats_add(w->stats, STATS_CACHE_REFRESHED, 1);
     stored_copy_free(w, found.stale);
 }

@@ -41,7 +41,13 @@
 #define AGAIN_MS   60000 /* the socket could not be made */
 #define URL_SHOWN  2048
 
-enum warm_rpc_state { WARM_RPC_WAITING, WARM_RPC_FLYING, WARM_RPC_ELSEWHERE, WARM_RPC_LANDING, WARM_RPC_DONE };
+enum warm_rpc_state {
+    WARM_RPC_WAITING,
+    WARM_RPC_FLYING,
+    WARM_RPC_ELSEWHERE,
+    WARM_RPC_LANDING,
+    WARM_RPC_DONE
+};
 enum warm_rpc_result { WARM_RPC_STORED, WARM_RPC_FRESH, WARM_RPC_FAILED };
 
 struct warm_url {
@@ -333,7 +339,7 @@ static bool plain_url(const msgpack_object *o, char *out, size_t size)
 }
 
 static struct warm_call *call_new(const struct worker *w, const struct rpc_call *call,
-                                   const msgpack_object *list)
+                                  const msgpack_object *list)
 {
     char url[WORKER_URL_MAX];
     uint32_t n = 0;

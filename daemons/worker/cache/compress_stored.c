@@ -2,11 +2,11 @@
 /*
  * shrink: copies of stored responses in content codings, made at leisure.
  *
- * Who is answered in plain although a copy would do leaves word here (compress_stored_want). One copy at a
- * time is made, a piece of the body in each turn of the loop that has nothing else to do, and a
- * piece each few milliseconds where it always has. Over all workers each copy is made once: it is a
- * flight like any fetch, which the keeper lands after its commit, and which the master frees when
- * its worker dies. What does not become a tenth smaller is remembered as an empty copy.
+ * Who is answered in plain although a copy would do leaves word here (compress_stored_want). One
+ * copy at a time is made, a piece of the body in each turn of the loop that has nothing else to do,
+ * and a piece each few milliseconds where it always has. Over all workers each copy is made once:
+ * it is a flight like any fetch, which the keeper lands after its commit, and which the master
+ * frees when its worker dies. What does not become a tenth smaller is remembered as an empty copy.
  *
  * A copy names its source (source_id): when another response takes the source's place, or the
  * source goes, the copy is of no use any more and is soon evicted or replaced.
@@ -61,8 +61,8 @@ struct compress_stored {
     uint64_t renewed_ms, send_until_ms;
 };
 
-void compress_stored_copy_key(const struct worker *w, const struct cache_key *source, enum coding coding,
-                     struct cache_key *key)
+void compress_stored_copy_key(const struct worker *w, const struct cache_key *source,
+                              enum coding coding, struct cache_key *key)
 {
     cache_key_encoded(inval_secret(w->shared->inval), source, coding_name(coding), key);
 }
@@ -103,7 +103,8 @@ static bool copy_is_there(struct worker *w, const struct cache_key *key, uint64_
     return cache_reader_get(w->reader, key, &v) == 1 && v.record->source_id == source_id;
 }
 
-static void take_record(struct compress_stored *s, const struct cache_view *v, const struct cache_key *key)
+static void take_record(struct compress_stored *s, const struct cache_view *v,
+                        const struct cache_key *key)
 {
     static const char name[] = "content-coding: ";
     const char *coding = coding_name(s->job.coding);
@@ -113,7 +114,8 @@ static void take_record(struct compress_stored *s, const struct cache_view *v, c
     rec->source_id = v->record->obj_id;
     rec->obj_id = 0;
     rec->head_len = rec->inline_len = 0;
-    rec->flags = (rec->flags & ~(uint32_t)(CACHE_COMPRESSIBLE | CACHE_CHUNKED_BODY)) | CACHE_ENCODED;
+    rec->flags =
+        (rec->flags & ~(uint32_t)(CACHE_COMPRESSIBLE | CACHE_CHUNKED_BODY)) | CACHE_ENCODED;
     s->source_len = v->record->body_len;
     s->text = malloc(rec->url_len + rec->vary_len + sizeof name + 16);
     if (!s->text)
@@ -134,8 +136,8 @@ static void begin(struct compress_stored *s, const struct cache_view *v)
     compress_stored_copy_key(w, &s->job.key, s->job.coding, &key);
     take_record(s, v, &key);
     if (copy_is_there(w, &key, s->record.source_id) ||
-        fetch_lock_claim(w->shared->fetch_locks, &key, w->number, w->process->incarnation, w->mono_ms,
-                       &s->permit) != FETCH_LOCK_LEAD) {
+        fetch_lock_claim(w->shared->fetch_locks, &key, w->number, w->process->incarnation,
+                         w->mono_ms, &s->permit) != FETCH_LOCK_LEAD) {
         rest(s);
         return;
     }
@@ -228,7 +230,8 @@ static void read_on(struct compress_stored *s)
 
 /* ---- storing ---- */
 
-static bool push(struct compress_stored *s, enum ring_type type, const struct iovec *iov, int n, bool last)
+static bool push(struct compress_stored *s, enum ring_type type, const struct iovec *iov, int n,
+                 bool last)
 {
     return keeper_link_push(s->worker, type, s->stream, last ? &s->permit : NULL, iov, n) == 0;
 }

@@ -13,8 +13,8 @@ struct worker;
 /* A copy of what lies under the key is to be made, unless somebody is at it. */
 void compress_stored_want(struct worker *w, const struct cache_key *key, enum coding coding);
 /* Where the copy of what lies under source lies. */
-void compress_stored_copy_key(const struct worker *w, const struct cache_key *source, enum coding coding,
-                     struct cache_key *key);
+void compress_stored_copy_key(const struct worker *w, const struct cache_key *source,
+                              enum coding coding, struct cache_key *key);
 void compress_stored_stop(struct worker *w);
 
 #endif

@@ -118,7 +118,8 @@ static void put_cache_status(struct h1_out *o, const struct worker *w, const str
         h1_puts(o, "; collapsed");
     } else {
         const int64_t ttl_s = cache_status_ttl_s(rec, a->soft, w->real_ms);
-        const char *detail = cache_status_detail(rec, a->soft, request_interval_ms(a->r), w->real_ms);
+        const char *detail =
+            cache_status_detail(rec, a->soft, request_interval_ms(a->r), w->real_ms);
         h1_put(o, ttl_s < 0 ? "hit; ttl=-" : "hit; ttl=", ttl_s < 0 ? 10 : 9);
         h1_put_u64(o, (uint64_t)(ttl_s < 0 ? -ttl_s : ttl_s));
         if (detail) {
@@ -484,13 +485,13 @@ static bool deliver_held(struct worker *w, struct answer *a)
 }
 
 bool deliver_view(struct worker *w, const struct request *r, const struct cache_view *v, bool soft,
-                 const struct cache_key *key)
+                  const struct cache_key *key)
 {
     struct answer a = {.r = r, .view = v, .body = v, .soft = soft};
     struct cache_view copy;
     char space[STORED_ETAG_MAX];
-    if (choose_code(r, &a) &&
-        !(a.code == 304 && r->wait_s && long_poll_unchanged(r, v->record, key, stored_etag(v, space)))) {
+    if (choose_code(r, &a) && !(a.code == 304 && r->wait_s &&
+                                long_poll_unchanged(r, v->record, key, stored_etag(v, space)))) {
         choose_coding(w, &a, &copy, key);
         if (!deliver_held(w, &a))
             return false; /* the backend must do */
@@ -500,7 +501,7 @@ bool deliver_view(struct worker *w, const struct request *r, const struct cache_
 }
 
 bool deliver_part(struct worker *w, const struct request *r, const struct cache_view *v,
-                 const struct field_span *part, uint64_t first, uint64_t last)
+                  const struct field_span *part, uint64_t first, uint64_t last)
 {
     char space[STORED_ETAG_MAX];
     struct answer a = {
@@ -516,7 +517,7 @@ bool deliver_part(struct worker *w, const struct request *r, const struct cache_
 
 /* The copy is ours, its copy in a coding lies in the map. */
 static void deliver_encoded(struct worker *w, struct answer *a, struct cache_view *coded,
-                         const struct cache_key *key)
+                            const struct cache_key *key)
 {
     if (loop_cache_ready(w))
         choose_coding(w, a, coded, key);

@@ -45,9 +45,9 @@ struct watch {
     struct watch *next_new, **link_new; /* link_new: created, and not looked at since */
     struct held *holders;
     struct worker *worker;
-    struct cache_key key;          /* where the object lies, or would lie */
+    struct cache_key key;       /* where the object lies, or would lie */
     struct fetch_permit flight; /* a fetch that ends in an answer; FETCH_LOCK_NONE */
-    uint64_t identity;             /* of the entity tag its holders have; 0: nothing was stored */
+    uint64_t identity;          /* of the entity tag its holders have; 0: nothing was stored */
     uint64_t fetch_seq;
     uint64_t asked;  /* inval_seq() when the flight was claimed */
     uint32_t stored; /* what was read from cache_shared.stored */
@@ -99,8 +99,7 @@ uint32_t long_poll_wait_s(const struct h1_head *head)
         if (!equals)
             continue;
         const size_t at = (size_t)(equals - element.at);
-        if (field_is(field_trim((struct str){element.at, at}),
-                     "wait")) /* the first one counts */
+        if (field_is(field_trim((struct str){element.at, at}), "wait")) /* the first one counts */
             return wait_value(field_trim((struct str){equals + 1, element.len - at - 1}));
     }
     return 0;
@@ -241,7 +240,7 @@ static uint64_t identity_of(struct str etag)
 }
 
 bool long_poll_unchanged(const struct request *r, const struct cache_record *rec,
-                    const struct cache_key *key, struct str etag)
+                         const struct cache_key *key, struct str etag)
 {
     struct worker *w = r->worker;
     const uint64_t identity = identity_of(etag);
@@ -461,8 +460,8 @@ static bool is_flying(const struct watch *x)
 
 static bool is_invalid(const struct watch *x)
 {
-    return x->identity && inval_check(x->worker->shared->inval, x->fetch_seq, x->url_slot, x->tag_slot,
-                                      x->n_tags, x->url, x->url_len) != INVAL_VALID;
+    return x->identity && inval_check(x->worker->shared->inval, x->fetch_seq, x->url_slot,
+                                      x->tag_slot, x->n_tags, x->url, x->url_len) != INVAL_VALID;
 }
 
 static void look_if_needed(struct watch *x)

@@ -21,7 +21,7 @@ struct worker;
 uint32_t long_poll_wait_s(const struct h1_head *head); /* of Prefer: wait; 0: none */
 /* Holds a request that would be answered with 304. False: answer it. */
 bool long_poll_unchanged(const struct request *r, const struct cache_record *rec,
-                    const struct cache_key *key, struct str etag);
+                         const struct cache_key *key, struct str etag);
 /* Holds a request while what it asks for is fetched behind. Takes found->stale if it does. */
 bool long_poll_for_fetch(const struct request *r, struct hit_found *found);
 void long_poll_drop(struct client *c); /* the client is going */
@@ -32,7 +32,8 @@ bool long_poll_describe(struct client *c, struct request *r);
 void long_poll_wake(struct worker *w);     /* the eventfd fired */
 void long_poll_scan(struct worker *w);     /* all watches, now */
 void long_poll_look_new(struct worker *w); /* before the loop sleeps */
-void long_poll_leave(struct worker *w);    /* draining: who is held is answered before it is too late */
+void long_poll_leave(
+    struct worker *w); /* draining: who is held is answered before it is too late */
 void long_poll_free_the_dead(struct worker *w);
 
 #endif

@@ -31,7 +31,7 @@ struct hit_found {
     bool partial;              /* a part is there, but not what is asked for */
     bool others;               /* what is there is not for who asks (identity_may_take()) */
     struct cache_key key;      /* where the record lies, or would lie */
-    uint64_t vary_record;           /* checksum of the vary_record that led there; 0: none */
+    uint64_t vary_record;      /* checksum of the vary_record that led there; 0: none */
     struct stored_copy *stale; /* the caller's to free; also set where stale was answered */
 };
 /* Answers the request from the store if that may be done. */
@@ -55,7 +55,7 @@ bool stored_varies(struct worker *w, const struct request *r, struct cache_view 
 /* What is kept beside the view's record in that coding. 1: *copy is in the map too; 0: nothing yet;
  * body_len 0: it is not worth having. */
 int stored_find_encoded(struct worker *w, const struct cache_view *v, enum coding coding,
-                      struct cache_view *copy);
+                        struct cache_view *copy);
 void stored_touch(struct worker *w, const struct cache_record *rec); /* it was of use */
 /* The same, by its key alone. */
 int stored_at(struct worker *w, const struct request *r, const struct cache_key *key,
@@ -85,19 +85,18 @@ bool stored_etag_is_ours(struct str etag);
  * is stored, and would rather wait for a change, is held. soft: an invalidation has ended its
  * freshness; key: where it lies. False: the backend must do. */
 bool deliver_view(struct worker *w, const struct request *r, const struct cache_view *v, bool soft,
-                 const struct cache_key *key);
+                  const struct cache_key *key);
 /* Bytes first..last of the whole, which lie within the part that is stored. False: the backend must
  * do. The view is the caller's to release. */
 bool deliver_part(struct worker *w, const struct request *r, const struct cache_view *v,
-                 const struct field_span *part, uint64_t first, uint64_t last);
+                  const struct field_span *part, uint64_t first, uint64_t last);
 /* From a copy. status: what Cache-Status says after "polder; ", e.g. "hit; ttl=-3". */
 void deliver_copy(const struct request *r, struct stored_copy *copy, const char *status);
 void answer_continue(struct client *c); /* more of a chunked stored body */
 void answer_stop(struct client *c);
 uint64_t answer_left(const struct client *c); /* bytes of a stored body that are still to be sent */
 /* Would these validators be answered with 304? etag and last_modified may be empty. */
-bool deliver_not_modified(const struct request *r, struct str etag,
-                         uint64_t last_modified_ms);
+bool deliver_not_modified(const struct request *r, struct str etag, uint64_t last_modified_ms);
 bool answer_needs_chunks(const struct request *r, const struct cache_record *rec);
 
 #endif

@@ -99,8 +99,8 @@ int stored_at(struct worker *w, const struct request *r, const struct cache_key 
 static bool is_vary_record(const struct worker *w, const struct cache_record *rec, const char *url)
 {
     return rec->flags & CACHE_VARY_RECORD &&
-           inval_check(w->shared->inval, rec->fetch_seq, rec->url_slot, NULL, 0, url, rec->url_len) !=
-               INVAL_HARD;
+           inval_check(w->shared->inval, rec->fetch_seq, rec->url_slot, NULL, 0, url,
+                       rec->url_len) != INVAL_HARD;
 }
 
 bool stored_varies(struct worker *w, const struct request *r, struct cache_view *v)
@@ -125,7 +125,7 @@ int stored_find(struct worker *w, const struct request *r, struct cache_view *v,
 }
 
 int stored_find_encoded(struct worker *w, const struct cache_view *v, enum coding coding,
-                      struct cache_view *copy)
+                        struct cache_view *copy)
 {
     struct cache_key key;
     compress_stored_copy_key(w, &v->record->key, coding, &key);

@@ -96,7 +96,7 @@ static bool memorable(const struct worker *w, const struct request *r)
 }
 
 void repeat_remember(struct client *c, const struct request *r, const struct hit_found *found,
-                   const uint64_t *limit_keys)
+                     const uint64_t *limit_keys)
 {
     struct worker *w = c->worker;
     const struct h1_head *head = r->head;

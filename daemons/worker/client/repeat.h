@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * repeat: who sends the same bytes again, and has its answer in the store, needs no parser, no route
- * and no hash. A connection has at most one, the oldest give way: repeat.c.
+ * repeat: who sends the same bytes again, and has its answer in the store, needs no parser, no
+ * route and no hash. A connection has at most one, the oldest give way: repeat.c.
  */
 #ifndef POLDER_WORKER_CLIENT_REPEAT_H
 #define POLDER_WORKER_CLIENT_REPEAT_H
@@ -37,11 +37,11 @@ struct repeat {
     char bytes[];
 };
 
-/* Answers if these are the bytes of the connection's repeat and the store has the answer. If not, the
- * request takes the long way; what it was charged is not charged again (worker.prepaid). */
+/* Answers if these are the bytes of the connection's repeat and the store has the answer. If not,
+ * the request takes the long way; what it was charged is not charged again (worker.prepaid). */
 bool repeat_answer(struct client *c, const char *bytes, size_t len);
 void repeat_remember(struct client *c, const struct request *r, const struct hit_found *found,
-                   const uint64_t *limit_keys);
+                     const uint64_t *limit_keys);
 void repeat_forget(struct client *c);
 void repeat_sweep(struct worker *w);
 

@@ -25,7 +25,8 @@ uint64_t collapse_until_ms(const struct fetch *ex)
 bool collapse_is_over(const struct fetch *ex)
 {
     const uint64_t least_ms = ex->upstream->timeout_ms / WORTH;
-    return ex->waits_since_ms && fetch_lock_is_silent(ex->worker->shared->fetch_locks, &ex->waits_for) &&
+    return ex->waits_since_ms &&
+           fetch_lock_is_silent(ex->worker->shared->fetch_locks, &ex->waits_for) &&
            ex->worker->mono_ms + least_ms + WAIT_OVER_MS >= collapse_until_ms(ex);
 }
 

@@ -211,7 +211,8 @@ static bool is_awaited_change(struct fetch *ex)
 static bool is_wanted_without_client(struct fetch *ex)
 {
     return cache_store_outlives_client(ex) || (ex->for_store && ex->permit.word) ||
-           fetch_lock_is_awaited(ex->worker->shared->fetch_locks, &ex->permit) || is_awaited_change(ex);
+           fetch_lock_is_awaited(ex->worker->shared->fetch_locks, &ex->permit) ||
+           is_awaited_change(ex);
 }
 
 void fetch_client_left(struct fetch *ex)

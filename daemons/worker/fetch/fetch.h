@@ -40,7 +40,7 @@ struct worker;
 
 enum fetch_state {
     FETCH_NEW,
-    FETCH_COLLAPSED,    /* somebody else fetches */
+    FETCH_COLLAPSED, /* somebody else fetches */
     FETCH_BUFFERING, /* the request's body is waited for (request_body.c) */
     FETCH_CONNECT,   /* waiting for the connection */
     FETCH_WAITING,   /* the backend refuses connections: it may be restarting (waiting.c) */
@@ -57,38 +57,38 @@ struct fetch {
     struct upstream *up;
     const struct config_upstream *upstream;
     struct fetch *next, **link; /* worker.waiters, or the graveyard (next) */
-    struct timer timer;            /* waiters; how long others wait for it, or it goes on alone */
+    struct timer timer;         /* waiters; how long others wait for it, or it goes on alone */
     struct fetch_permit permit, waits_for;
     struct cache_key lock_key;
-    struct stored_copy *stale; /* may answer if the backend cannot; its validators are sent */
-    struct store_stream *store;           /* NULL: not being stored */
-    struct guard_check *guard; /* that it asks for; NULL */
+    struct stored_copy *stale;  /* may answer if the backend cannot; its validators are sent */
+    struct store_stream *store; /* NULL: not being stored */
+    struct guard_check *guard;  /* that it asks for; NULL */
     struct compress_stream *compress; /* the body goes through it to the client; NULL: as it is */
-    uint64_t fetch_seq;                   /* inval_seq() before the request was sent */
+    uint64_t fetch_seq;               /* inval_seq() before the request was sent */
     uint64_t sent_real_ms, sent_ns, renewed_ms;
     uint64_t begun_ms;       /* asks for a server since then */
     uint64_t until_ms;       /* no head by then: it is given up; 0: each server has its time */
     uint64_t waits_since_ms; /* for another's fetch; 0: it never did */
     uint64_t lease_ms;       /* of the trial of `server` that it is; 0 */
     const struct config_server *server; /* asked now or last */
-    uint64_t wait_until_ms;  /* it has waited for a backend that restarts; 0: it has not */
-    uint64_t alone_ms;       /* the client has left: when to give up; 0: it has not */
-    const char *not_stored;  /* why, for Cache-Status; NULL: it is, or nobody asked */
+    uint64_t wait_until_ms;    /* it has waited for a backend that restarts; 0: it has not */
+    uint64_t alone_ms;         /* the client has left: when to give up; 0: it has not */
+    const char *not_stored;    /* why, for Cache-Status; NULL: it is, or nobody asked */
     struct warm_url *warm_url; /* `cache warm` waits for its outcome; NULL */
-    uint64_t tried, avoid;   /* bit per server of the upstream (by position) */
-    uint32_t head_unsent;    /* bytes of the response's head that wait in worker.scratch */
-    uint64_t body_sent;      /* response body bytes the client got */
-    uint16_t status;         /* sent to the client; 0: none yet */
-    uint16_t answered;       /* the backend's status; 0: none yet */
-    uint8_t state;           /* enum fetch_state; moved by fetch_move() alone */
-    uint8_t fwd;             /* enum fwd_reason, for Cache-Status */
-    uint8_t client_body;     /* enum fetch_body: how the client gets it */
-    uint8_t rounds;          /* times waiters */
-    uint8_t interims;        /* 1xx that the backend has sent */
-    uint8_t coding;          /* enum coding: of the answer, made here */
-    bool compressible;       /* the answer depends on Accept-Encoding */
-    bool length_unknown;     /* of the response's body, before it ends */
-    bool for_store;          /* sent as a plain GET for the store: the client's conditions stay here */
+    uint64_t tried, avoid;     /* bit per server of the upstream (by position) */
+    uint32_t head_unsent;      /* bytes of the response's head that wait in worker.scratch */
+    uint64_t body_sent;        /* response body bytes the client got */
+    uint16_t status;           /* sent to the client; 0: none yet */
+    uint16_t answered;         /* the backend's status; 0: none yet */
+    uint8_t state;             /* enum fetch_state; moved by fetch_move() alone */
+    uint8_t fwd;               /* enum fwd_reason, for Cache-Status */
+    uint8_t client_body;       /* enum fetch_body: how the client gets it */
+    uint8_t rounds;            /* times waiters */
+    uint8_t interims;          /* 1xx that the backend has sent */
+    uint8_t coding;            /* enum coding: of the answer, made here */
+    bool compressible;         /* the answer depends on Accept-Encoding */
+    bool length_unknown;       /* of the response's body, before it ends */
+    bool for_store;      /* sent as a plain GET for the store: the client's conditions stay here */
     bool conditional;    /* sent with the stored validators */
     bool body_to_client; /* the client gets the body (not HEAD, not answered 304) */
     bool request_done;   /* the whole request has been handed to the backend connection */
@@ -96,7 +96,7 @@ struct fetch {
     bool fresh;          /* no kept connection any more: one was closed under it */
     uint8_t asked_in_vain; /* servers that it was sent to */
     uint32_t addresses;    /* of `server` that took no connection */
-    bool background;            /* nobody waits for it */
+    bool background;       /* nobody waits for it */
     bool change;           /* nor for this: of worker.n_changes */
     bool counted;          /* among those under way at its upstream (ahead.c) */
     bool failed;           /* fetch_fail() */

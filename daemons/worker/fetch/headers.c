@@ -219,8 +219,9 @@ void response_fields(struct h1_out *o, const struct h1_head *head,
         put_vary(o, head);
     for (uint32_t i = 0; i < head->n_fields; i++) {
         const struct h1_field *f = &head->field[i];
-        if (f->id == H1_CONTENT_LENGTH || f->id == H1_TRAILER || (compressible && f->id == H1_VARY) ||
-            (own_id && f->id == H1_X_REQUEST_ID) || h1_is_hop_by_hop(head, f))
+        if (f->id == H1_CONTENT_LENGTH || f->id == H1_TRAILER ||
+            (compressible && f->id == H1_VARY) || (own_id && f->id == H1_X_REQUEST_ID) ||
+            h1_is_hop_by_hop(head, f))
             continue;
         if (!stored || !not_stored(head, f, stored))
             put_field(o, f);
@@ -303,8 +304,7 @@ static bool varies_by_coding(const struct fetch *ex)
 }
 
 /* The end-to-end fields of a backend's head, as a client gets them. */
-static void put_client_fields(struct h1_out *o, const struct fetch *ex,
-                              const struct h1_head *head)
+static void put_client_fields(struct h1_out *o, const struct fetch *ex, const struct h1_head *head)
 {
     const bool varies = varies_by_coding(ex), own_id = ex->worker->config->request_id;
     if (varies)

@@ -39,8 +39,8 @@ void response_problem(const struct request *r, struct client *c, enum problem p,
     "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
 void response_simple(const struct request *r, unsigned status, const char *lines);
 /* The end-to-end fields of a backend's head, without framing. stored: as they go into the store;
- * NULL: as a client gets them. compressible: it varies by Accept-Encoding too, whatever it says; own_id:
- * the answer has an X-Request-Id of ours. */
+ * NULL: as a client gets them. compressible: it varies by Accept-Encoding too, whatever it says;
+ * own_id: the answer has an X-Request-Id of ours. */
 void response_fields(struct h1_out *o, const struct h1_head *head,
                      const struct policy_response *stored, bool compressible, bool own_id);
 /* The backend's head as the client gets it; length in worker.scratch, 0 if too long. */
@@ -57,7 +57,7 @@ void response_count(struct worker *w, unsigned status);
 struct response_request {
     const struct request *request;
     const struct stored_copy *conditions; /* ask whether this is still good; NULL */
-    bool for_store;                           /* a plain GET, for the store */
+    bool for_store;                       /* a plain GET, for the store */
     bool upgrade;                         /* a WebSocket's handshake */
 };
 size_t response_request_head(struct worker *w, const struct response_request *what);

@@ -127,8 +127,9 @@ static bool is_untouched(const struct fetch *ex, const struct h1_head *head, uin
     const struct inval_page *page = w->shared->inval;
     struct cache_record tags = {0};
     return inval_settled(page, seq) && tags_read(r, head, &tags) &&
-           inval_check_held(page, ex->fetch_seq, ex->fetch_seq, inval_url_slot(page, r->url, r->url_len),
-                            tags.tag_slot, tags.n_tags, r->url, r->url_len) == INVAL_VALID;
+           inval_check_held(page, ex->fetch_seq, ex->fetch_seq,
+                            inval_url_slot(page, r->url, r->url_len), tags.tag_slot, tags.n_tags,
+                            r->url, r->url_len) == INVAL_VALID;
 }
 
 void invalidate_after(struct fetch *ex, const struct h1_head *head)

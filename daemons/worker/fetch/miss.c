@@ -62,7 +62,7 @@ static bool waits_for_whole(struct fetch *ex)
     const bool may_wait = !ex->for_store && (ex->req.is_head || partial_is_shareable(&ex->req));
     return may_wait && ex->rounds < ROUNDS_MAX && may_share(&ex->req, &ex->lock_key) &&
            fetch_lock_join(w->shared->fetch_locks, &ex->lock_key, w->number, w->mono_ms,
-                         &ex->waits_for);
+                           &ex->waits_for);
 }
 
 /* Requests join flights of their class alone. */
@@ -93,10 +93,10 @@ static bool has_validators(const struct stored_copy *copy)
 }
 
 static enum fetch_lock_claim claim(struct worker *w, const struct cache_key *key,
-                                 struct fetch_permit *permit)
+                                   struct fetch_permit *permit)
 {
-    return fetch_lock_claim(w->shared->fetch_locks, key, w->number, w->process->incarnation, w->mono_ms,
-                          permit);
+    return fetch_lock_claim(w->shared->fetch_locks, key, w->number, w->process->incarnation,
+                            w->mono_ms, permit);
 }
 
 /* Between the look into the store and the claim another flight may have landed: then what this one
@@ -286,7 +286,7 @@ static struct fetch *behind(const struct request *r, struct hit_found *found)
 /* Fetches, if nobody else does. flight: what this worker is to be told the end of; NULL: nobody
  * here waits for it. */
 static enum fetch_lock_claim lead(struct fetch *ex, struct fetch_permit *flight,
-                                struct warm_url *asked)
+                                  struct warm_url *asked)
 {
     struct worker *w = ex->worker;
     struct fetch_permit permit;
@@ -313,14 +313,14 @@ static enum fetch_lock_claim lead(struct fetch *ex, struct fetch_permit *flight,
 }
 
 enum fetch_lock_claim fetch_background_stale(const struct request *r, struct hit_found *found,
-                                struct fetch_permit *permit)
+                                             struct fetch_permit *permit)
 {
     struct fetch *ex = behind(r, found);
     return ex ? lead(ex, permit, NULL) : FETCH_LOCK_FULL;
 }
 
 enum fetch_lock_claim fetch_background(const struct request *r, struct hit_found *found,
-                               struct fetch_permit *permit, struct warm_url *asked)
+                                       struct fetch_permit *permit, struct warm_url *asked)
 {
     struct fetch *ex = behind(r, found);
     if (!ex)

@@ -29,11 +29,11 @@ bool miss_collapsible(const struct request *r, const struct hit_found *found);
 /* Fetches without a client, if nobody else does; takes found->stale. LEAD or WAIT: this worker's
  * eventfd is written when the flight has landed. */
 enum fetch_lock_claim fetch_background_stale(const struct request *r, struct hit_found *found,
-                                struct fetch_permit *permit);
-/* The same for what nobody waits for; budget_may() has said that there is room. asked: whose outcome
- * it is; NULL. */
+                                             struct fetch_permit *permit);
+/* The same for what nobody waits for; budget_may() has said that there is room. asked: whose
+ * outcome it is; NULL. */
 enum fetch_lock_claim fetch_background(const struct request *r, struct hit_found *found,
-                               struct fetch_permit *permit, struct warm_url *asked);
+                                       struct fetch_permit *permit, struct warm_url *asked);
 void miss_retry(struct fetch *ex); /* the flight it was waiters for has landed */
 
 /* ---- collapse.c ---- */

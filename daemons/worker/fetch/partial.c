@@ -205,8 +205,7 @@ static bool take_around(struct worker *w, const struct cache_view *v, const stru
 
 /* Joins an older part of the same representation to the new one. NULL: there is none that can be;
  * else the older head, as the newer one renews it (RFC 9111 3.4). */
-static const struct h1_head *join(struct fetch *ex, const struct h1_head *head,
-                                  struct part *part)
+static const struct h1_head *join(struct fetch *ex, const struct h1_head *head, struct part *part)
 {
     struct worker *w = ex->worker;
     const struct policy_settings *settings = &w->routes[ex->req.route->index].settings;

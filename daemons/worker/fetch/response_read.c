@@ -136,9 +136,8 @@ static uint16_t client_status(const struct fetch *ex, const struct h1_head *head
     const struct h1_field *etag = h1_only(head, H1_ETAG);
     const bool dated = h1_read_date(head, H1_LAST_MODIFIED, &modified) && modified > 0;
     const uint64_t modified_ms = dated ? (uint64_t)modified * 1000 : 0;
-    return deliver_not_modified(&ex->req, etag ? etag->value : (struct str){0}, modified_ms)
-               ? 304
-               : 200;
+    return deliver_not_modified(&ex->req, etag ? etag->value : (struct str){0}, modified_ms) ? 304
+                                                                                             : 200;
 }
 
 static void send_head(struct fetch *ex, const struct h1_head *head)
@@ -184,7 +183,7 @@ static void not_modified(struct fetch *ex, const struct h1_head *head)
         fetch_let_go(ex);
         ex->status = ex->stale->view.record->status;
         deliver_copy(&r, ex->stale,
-                    stored ? "fwd=stale; fwd-status=304; stored" : "fwd=stale; fwd-status=304");
+                     stored ? "fwd=stale; fwd-status=304; stored" : "fwd=stale; fwd-status=304");
         fetch_measure(ex);
     }
     fetch_finish(ex);
@@ -212,8 +211,8 @@ static void claim_for_readers(struct fetch *ex)
     struct cache_key key = ex->req.key;
     identity_lock_key(&ex->req, &key);
     if (ex->permit.word ||
-        fetch_lock_claim(w->shared->fetch_locks, &key, w->number, w->process->incarnation, w->mono_ms,
-                       &permit) != FETCH_LOCK_LEAD)
+        fetch_lock_claim(w->shared->fetch_locks, &key, w->number, w->process->incarnation,
+                         w->mono_ms, &permit) != FETCH_LOCK_LEAD)
         return;
     ex->permit = permit;
     ex->renewed_ms = w->mono_ms;

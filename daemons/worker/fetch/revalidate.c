@@ -165,7 +165,7 @@ static bool push_revalidate(struct fetch *ex, const struct stored_copy *copy)
 }
 
 const struct h1_head *revalidate_merge(struct worker *w, const struct cache_view *old,
-                                    const struct h1_head *head)
+                                       const struct h1_head *head)
 {
     static struct h1_head merged; /* scratches of this process's one thread */
     static char text[H1_HEAD_MAX];
@@ -256,7 +256,8 @@ bool revalidate_stored(struct fetch *ex, const struct h1_head *head)
         rec.flags &= ~(uint32_t)CACHE_COMPRESSIBLE;
     /* What a 200 may not bring into the store, a 304 may not either; but who has asked gets all. */
     struct h1_out o = {w->scratch, w->scratch + H1_HEAD_MAX, false};
-    cache_store_put_head(&o, w, merged, refused ? NULL : &resp, NULL, rec.flags & CACHE_COMPRESSIBLE);
+    cache_store_put_head(&o, w, merged, refused ? NULL : &resp, NULL,
+                         rec.flags & CACHE_COMPRESSIBLE);
     cache_store_set_times(&rec, ex, &resp);
     if (refused) {
         ex->not_stored = refused;

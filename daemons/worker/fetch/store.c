@@ -52,7 +52,7 @@ struct store_stream {
 /* ---- ring records ---- */
 
 int keeper_link_push(struct worker *w, enum ring_type type, uint64_t stream,
-             const struct fetch_permit *flight, const struct iovec *iov, int n)
+                     const struct fetch_permit *flight, const struct iovec *iov, int n)
 {
     size_t len = 0;
     for (int i = 0; i < n; i++)
@@ -71,7 +71,8 @@ int keeper_link_push(struct worker *w, enum ring_type type, uint64_t stream,
 void keeper_link_delete(struct worker *w, const struct cache_key *key)
 {
     const struct iovec iov = {(void *)key, sizeof *key};
-    keeper_link_push(w, RING_DELETE, 0, NULL, &iov, 1); /* full: the next one who meets it tries again */
+    keeper_link_push(w, RING_DELETE, 0, NULL, &iov,
+                     1); /* full: the next one who meets it tries again */
 }
 
 void keeper_link_delete_object(struct worker *w, const struct stored_copy *copy)
@@ -210,7 +211,8 @@ static bool read_vary(struct store_stream *s, const struct h1_head *head, bool a
 }
 
 void cache_store_put_head(struct h1_out *o, const struct worker *w, const struct h1_head *head,
-                  const struct policy_response *resp, const struct part *part, bool compressible)
+                          const struct policy_response *resp, const struct part *part,
+                          bool compressible)
 {
     if (part && part->complete)
         h1_put_status_line(o, 200, (struct str){0});
@@ -224,7 +226,7 @@ void cache_store_put_head(struct h1_out *o, const struct worker *w, const struct
 }
 
 void cache_store_set_times(struct cache_record *rec, const struct fetch *ex,
-                   const struct policy_response *resp)
+                           const struct policy_response *resp)
 {
     const struct worker *w = ex->worker;
     struct policy_freshness fresh;
@@ -258,7 +260,7 @@ bool cache_store_vouches(const struct h1_head *head)
 
 /* Is it worth having in content codings, and may it be (RFC 9110 7.7, RFC 9111 5.2.2.6)? */
 static bool compressible(const struct fetch *ex, const struct h1_head *head,
-                    const struct policy_response *resp)
+                         const struct policy_response *resp)
 {
     const struct config_cache *cache = ex->req.route->cache;
     const struct h1_field *type = h1_only(head, H1_CONTENT_TYPE);
@@ -450,7 +452,8 @@ void cache_store_begin(struct fetch *ex, const struct h1_head *head)
     }
     if (ex->req.policy.identity == POLICY_SHARED && !ex->req.post)
         stats_add(w->stats, why == POLICY_STORE ? STATS_CACHE_MISSES : STATS_CACHE_BYPASS, 1);
-    const bool stream = cache_store_is_event_stream(head), storable = why == POLICY_STORE && !stream;
+    const bool stream = cache_store_is_event_stream(head),
+               storable = why == POLICY_STORE && !stream;
     end_stored(ex, head->status, why);
     if (!storable && !ex->req.post)
         cache_store_refused(ex, stream ? POLICY_NO_EVENTS : why);
@@ -470,8 +473,9 @@ void cache_store_begin(struct fetch *ex, const struct h1_head *head)
         return;
     }
     cache_store_free(ex);
-    cache_store_land(ex, is_failure(head->status) || (storable && !ex->not_stored) ? FETCH_LOCK_FAILED
-                                                                           : FETCH_LOCK_NOSHARE);
+    cache_store_land(ex, is_failure(head->status) || (storable && !ex->not_stored)
+                             ? FETCH_LOCK_FAILED
+                             : FETCH_LOCK_NOSHARE);
 }
 
 /* ---- the body ---- */
@@ -578,8 +582,8 @@ static bool end_part(struct fetch *ex)
     return false;
 }
 
-/* The vary_record comes after its variant, and with the flight: who finds a vary_record finds what it leads
- * to, and until then waits. */
+/* The vary_record comes after its variant, and with the flight: who finds a vary_record finds what
+ * it leads to, and until then waits. */
 void cache_store_end(struct fetch *ex)
 {
     struct store_stream *s = ex->store;

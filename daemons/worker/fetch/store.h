@@ -38,22 +38,24 @@ void keeper_link_flush(struct worker *w);
 void keeper_link_delete(struct worker *w, const struct cache_key *key);
 /* A newer answer has said that it must not be kept. */
 void keeper_link_delete_object(struct worker *w, const struct stored_copy *copy);
-bool cache_store_compressible(const struct fetch *ex); /* copies in codings will be kept of what is stored */
+bool cache_store_compressible(
+    const struct fetch *ex); /* copies in codings will be kept of what is stored */
 bool cache_store_is_event_stream(const struct h1_head *head); /* text/event-stream */
 /* Does a field vouch for the very bytes of the content (RFC 9530; RFC 3230; RFC 2616 14.15)? */
 bool cache_store_vouches(const struct h1_head *head);
 /* A record for the keeper; 0 or -ENOSPC. flight: landed after its commit; NULL: none. */
 int keeper_link_push(struct worker *w, enum ring_type type, uint64_t stream,
-             const struct fetch_permit *flight, const struct iovec *iov, int n);
+                     const struct fetch_permit *flight, const struct iovec *iov, int n);
 void keeper_link_abort(struct worker *w, uint64_t stream);
 void cache_store_free(struct fetch *ex);
 bool cache_store_outlives_client(const struct fetch *ex); /* goes on being stored without it */
 /* The head as it goes into the store. part: whose body it is of; NULL: a whole one. */
 void cache_store_put_head(struct h1_out *o, const struct worker *w, const struct h1_head *head,
-                  const struct policy_response *resp, const struct part *part, bool compressible);
+                          const struct policy_response *resp, const struct part *part,
+                          bool compressible);
 /* When it was received, until when it may be used, and for whom. */
 void cache_store_set_times(struct cache_record *rec, const struct fetch *ex,
-                   const struct policy_response *resp);
+                           const struct policy_response *resp);
 
 /* ---- tags.c ---- */
 /* The slots of the tags of the response to r, as of its origin, into rec. False: more than a record
@@ -79,6 +81,6 @@ bool revalidate_stored(struct fetch *ex, const struct h1_head *head);
 /* A stored head with the fields that a newer response brings in their place; both live until the
  * next call. NULL: it does not fit. */
 const struct h1_head *revalidate_merge(struct worker *w, const struct cache_view *old,
-                                    const struct h1_head *head);
+                                       const struct h1_head *head);
 
 #endif

@@ -215,9 +215,9 @@ static void timed_out(struct upstream *u)
                    !whole || u->event_stream ? SERVER_NONE
                    : connecting              ? SERVER_CONNECT_TIMEOUT
                                              : SERVER_TIMEOUT,
-                   connecting                            ? "took no connection for %g s"
+                   connecting                         ? "took no connection for %g s"
                    : u->exchange->state == FETCH_BODY ? "was silent for %g s within its response"
-                                                         : "gave no response for %g s",
+                                                      : "gave no response for %g s",
                    allowed_ms / 1000.);
     if (u->event_stream)
         hints_stream_cut(u);
@@ -331,8 +331,8 @@ static void ended(struct upstream *u, int code)
 {
     struct upstream_error e;
     const char *where = u->exchange->state == FETCH_BODY ? "within its response"
-                        : u->got_bytes                      ? "within its response head"
-                                                            : "before its response head";
+                        : u->got_bytes                   ? "within its response head"
+                                                         : "before its response head";
     upstream_error(&e, SERVER_CLOSED, "closed the connection %s%s%s", where, code ? ": " : "",
                    code ? strerror(code) : "");
     retry_broken(u->exchange, &e, false);

@@ -5,8 +5,9 @@
  * A route's first hits are looked at sooner, later ones in the share that the configuration says.
  * One whose fields (guard_fields.h) are others than those of the request that fetched the copy
  * becomes a check: its head is copied, and when the client has its answer, the backend is asked in
- * turn with all of these fields and without them, until the trial (libshared/cache/guard_experiment.c) knows.
- * All requests of a check go to one server, so that servers that disagree prove nothing.
+ * turn with all of these fields and without them, until the trial
+ * (libshared/cache/guard_experiment.c) knows. All requests of a check go to one server, so that
+ * servers that disagree prove nothing.
  *
  * What comes is hashed and thrown away. One check a route at a time over all workers, a few a
  * worker; nothing of it is shared but the claim, which ends by itself if the worker dies. When the
@@ -44,7 +45,7 @@ struct guard_check {
     struct worker *worker;
     const struct config_route *route;
     struct guard_route *place;
-    struct fetch *ex;                /* under way; NULL: the next step is due */
+    struct fetch *ex;                   /* under way; NULL: the next step is due */
     const struct config_server *server; /* that answered first */
     struct clientip peer, ip;
     bool trusted_peer;

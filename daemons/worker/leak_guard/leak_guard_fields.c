@@ -85,8 +85,7 @@ static bool in_partition(const struct guard_fields *g, bool cookie, const char *
 {
     const struct config_cache *cache = g->cache;
     if (identity_covers_all(cache) &&
-        (cookie ||
-         identity_names_header(g->config, cache, (struct str){name, strlen(name)})))
+        (cookie || identity_names_header(g->config, cache, (struct str){name, strlen(name)})))
         return true;
     for (uint32_t i = 0; i < cache->n_partition; i++) {
         const struct config_key *k = &cache->partition[i];
@@ -148,8 +147,7 @@ static bool is_blank(char c)
 
 /* One pair of a Cookie field: its bytes without the blanks around them, and its name. False at the
  * end. */
-static bool next_cookie(struct str *rest, struct str *pair,
-                        char name[GUARD_FIELD_NAME])
+static bool next_cookie(struct str *rest, struct str *pair, char name[GUARD_FIELD_NAME])
 {
     const char *at = rest->at, *end = rest->at + rest->len;
     while (at < end && (is_blank(*at) || *at == ';'))

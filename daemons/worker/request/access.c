@@ -191,7 +191,9 @@ static uint64_t less(uint64_t n, uint64_t by)
 static void note_exchange(const struct fetch *ex)
 {
     struct access_note *n = &ex->req.client->note;
-    n->cache = ex->fwd == FWD_NONE ? NULL : ex->req.cacheable && ex->fwd != FWD_BYPASS ? "miss" : "bypass";
+    n->cache = ex->fwd == FWD_NONE                          ? NULL
+               : ex->req.cacheable && ex->fwd != FWD_BYPASS ? "miss"
+                                                            : "bypass";
     n->server = ex->server;
 }
 

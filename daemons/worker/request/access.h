@@ -32,7 +32,7 @@ struct access_note {
     const char *limit;                  /* that refused it */
     const char *cache;                  /* "hit", ...; NULL: the store had no part in it */
     const char *cut;                    /* what has cut the answer short */
-    struct str raw;              /* a head that is not understood */
+    struct str raw;                     /* a head that is not understood */
 };
 
 int access_open(struct worker *w);

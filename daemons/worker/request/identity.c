@@ -64,7 +64,7 @@ static inline bool tells(const struct worker *w, const struct identity_rules *ru
 /* ---- the fields of a request, one by one ---- */
 
 struct walk {
-    uint32_t next;          /* field to look at */
+    uint32_t next;   /* field to look at */
     struct str rest; /* of a Cookie field */
     const struct h1_field *field;
     struct identity_cookie cookie; /* where field is a Cookie: the part of it */

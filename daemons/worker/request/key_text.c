@@ -232,8 +232,7 @@ static struct str json_member(const char *at, size_t len, const char *name)
         const char *stop = value += string;
         while (stop < end && (string ? *stop != '"' : *stop != ',' && *stop != '}'))
             stop += string && *stop == '\\' ? 2 : 1;
-        return stop < end ? (struct str){value, (size_t)(stop - value)}
-                          : (struct str){0};
+        return stop < end ? (struct str){value, (size_t)(stop - value)} : (struct str){0};
     }
     return (struct str){0};
 }

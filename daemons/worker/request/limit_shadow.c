@@ -94,7 +94,7 @@ static bool try_exempts(struct worker *w, const struct request *r, const struct 
 }
 
 void limit_shadow_charge(struct worker *w, const struct request *r, const struct config_limit *l,
-                  uint64_t key, bool admitted)
+                         uint64_t key, bool admitted)
 {
     struct limit_shadow *t = try_of(w, l);
     if (!t)

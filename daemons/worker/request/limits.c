@@ -295,7 +295,7 @@ static void charge_shadows(struct worker *w, const struct request *r, const stru
         const bool charged = k < ch->n && ch->limit[k] == route->limits[i];
         if (!another_refuses(ch, charged ? k : ch->n))
             limit_shadow_charge(w, r, route->limits[i], charged ? ch->charge[k].key : EXEMPT,
-                         !charged || ch->verdict[k].admitted);
+                                !charged || ch->verdict[k].admitted);
         k += charged;
     }
 }

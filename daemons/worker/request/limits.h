@@ -87,6 +87,6 @@ void limit_shadow_read(struct worker *w); /* with the running values: what is tr
 /* What the limit was asked is asked the candidate, if there is one. key: that the limit counts by,
  * 0: it is not asked about this client. admitted: by the limit. */
 void limit_shadow_charge(struct worker *w, const struct request *r, const struct config_limit *l,
-                  uint64_t key, bool admitted);
+                         uint64_t key, bool admitted);
 
 #endif

@@ -43,8 +43,7 @@ static void take_last(struct str value, struct str *out)
 }
 
 /* RFC 7239 5.3, 5.4 */
-static void take_forwarded(struct str value, struct str *scheme,
-                           struct str *host)
+static void take_forwarded(struct str value, struct str *scheme, struct str *host)
 {
     struct str element = {"", 0};
     take_last(value, &element);
@@ -60,8 +59,7 @@ static void take_forwarded(struct str value, struct str *scheme,
     }
 }
 
-static void take_proxied(const struct h1_head *head, struct str *scheme,
-                         struct str *host)
+static void take_proxied(const struct h1_head *head, struct str *scheme, struct str *host)
 {
     for (uint32_t i = 0; i < head->n_fields; i++)
         if (head->field[i].id == H1_FORWARDED)
@@ -84,8 +82,7 @@ size_t origin_text(const struct request *r, char out[ORIGIN_MAX])
 {
     struct h1_out o = {out, out + ORIGIN_MAX, false};
     const char *slash = memchr(r->url, '/', r->url_len);
-    struct str scheme = {"http", 4},
-                      host = {r->url, slash ? (size_t)(slash - r->url) : r->url_len};
+    struct str scheme = {"http", 4}, host = {r->url, slash ? (size_t)(slash - r->url) : r->url_len};
     if (r->trusted_peer)
         take_proxied(r->head, &scheme, &host);
     if (field_is(scheme, "https") && host.len > 4 && !memcmp(host.at + host.len - 4, ":443", 4))

@@ -631,7 +631,7 @@ bool request_held(struct client *c, const char *bytes, size_t len, struct reques
 }
 
 bool request_background(struct worker *w, struct client *c, const struct request_again *again,
-                    struct request *r)
+                        struct request *r)
 {
     const struct h1_head *head = parse_again(w, again);
     if (!head)

@@ -33,7 +33,7 @@ struct request {
     const struct h1_head *head; /* NULL: answered from the connection's repeat */
     const struct config_route *route;
     struct str target; /* origin-form: the client's bytes, or respelled as the key has it */
-    const char *path;         /* of the target, as sent; only while the head is looked at */
+    const char *path;  /* of the target, as sent; only while the head is looked at */
     size_t path_len;
     const char *url; /* "host/path?query" as in cache keys (polder/url.h) */
     uint32_t url_len;
@@ -92,7 +92,7 @@ struct request_again {
 void request_again(struct client *c, const struct request_again *again);
 /* The same request as a plain GET without its client, for a fetch behind. False: it has no key. */
 bool request_background(struct worker *w, struct client *c, const struct request_again *again,
-                    struct request *r);
+                        struct request *r);
 void request_refuse(struct worker *w, const struct request *r, const struct limit_answer *answer);
 
 #endif
