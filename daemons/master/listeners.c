@@ -426,6 +426,13 @@ void listeners_describe(const struct listeners *l, char *out, size_t size)
     }
 }
 
+void listeners_tell(const struct listeners *l, const struct config *config)
+{
+    if (l->from_systemd)
+        log_info("service: the sockets come from systemd: `listen` of %s is not used",
+                 config->path);
+}
+
 /* First line "systemd" or "polderd": who has made them; then one a line. */
 static void publish_file(const char *path, const struct listeners *l, const char *text)
 {

@@ -146,6 +146,7 @@ struct master {
     uint64_t
         ready_by_ms; /* no longer is waited for the supervisor; 0: children are not ready yet */
     unsigned stop_signals;
+    uint64_t status_told; /* to the service manager: twice the generation, + 1 if drained */
     bool reopen_logs;
     bool broken; /* shared memory is: only a new start helps */
     uint64_t keeper_crash_ms[MASTER_CRASHES], poison_ms[MASTER_CRASHES];
@@ -227,6 +228,8 @@ void listeners_close_others(const struct listeners *l, const struct generation *
 void listeners_close(struct listeners *l);
 /* "127.0.0.1:8000, [::]:8000" */
 void listeners_describe(const struct listeners *l, char *out, size_t size);
+/* Logs that listen of the file is not used, where that is so. */
+void listeners_tell(const struct listeners *l, const struct config *config);
 /* For status, and in runtime_dir/listeners for polderd -t. */
 void listeners_publish(const struct master *m);
 

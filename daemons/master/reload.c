@@ -253,10 +253,10 @@ static void reload_commit(struct master *m)
     atomic_store(&proc->log_level, config->log_level);
     ws_process_reload(m);
     log_info("reload: generation %u serves with %u workers", g->number, g->workers);
+    listeners_tell(&m->listeners, config);
     listeners_publish(m);
     condition_clear(m->shared.conditions, COND_RELOAD_FAILED, NULL, clock_real_ms());
     privileges_tell_files(m->shared.conditions, config);
-    notify_status("%u workers, generation %u", g->workers, g->number);
     reload_finish(m, PROC_RELOAD_OK);
 }
 

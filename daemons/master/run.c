@@ -104,17 +104,28 @@ static bool start_is_over(struct master *m)
            m->now_ms >= m->ready_by_ms;
 }
 
+/* A drain is asked of control, and begins and ends without us. */
+static void status_tell(struct master *m)
+{
+    const struct generation *g = &m->generation[m->current];
+    const uint64_t now = (uint64_t)g->number << 1 | atomic_load(&m->shared.proc->drained);
+    if (m->phase != MASTER_RUNNING || now == m->status_told)
+        return;
+    notify_status("%u workers, generation %u%s", g->workers, g->number,
+                  now & 1 ? ", drained: readyz sends clients elsewhere" : "");
+    m->status_told = now;
+}
+
 static void phase_step(struct master *m)
 {
     const bool hurry = m->stop_signals > 1;
-    const struct generation *g = &m->generation[m->current];
     if (m->phase == MASTER_STARTING && start_is_over(m)) {
         m->phase = MASTER_RUNNING;
         generation_enter(m, m->current, GENERATION_CURRENT);
         log_info("service: ready");
-        notify_status("%u workers, generation %u", g->workers, g->number);
         notify_ready(m);
     }
+    status_tell(m);
     if (m->phase == MASTER_DRAINING && workers_left(m) == 0) {
         m->phase = MASTER_STOPPING;
         child_stop(m, PROC_SLOT_CONTROL, hurry ? 0 : CONTROL_GRACE_MS);
@@ -316,9 +327,7 @@ static void start_announce(const struct master *m)
     const struct config *config = master_config(m);
     unit_find(m->shared.proc->unit, sizeof m->shared.proc->unit);
     listeners_publish(m);
-    if (m->listeners.from_systemd)
-        log_info("service: the sockets come from systemd: `listen` of %s is not used",
-                 config->path);
+    listeners_tell(&m->listeners, config);
     privileges_tell_files(m->shared.conditions, config);
     char listening[1024];
     listeners_describe(&m->listeners, listening, sizeof listening);

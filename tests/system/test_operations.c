@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -271,6 +272,38 @@ static void stop_under_systemd_says_what_stops_it(void **state)
     house_remove(&h);
 }
 
+static bool told(int fd, const char *what)
+{
+    char text[512];
+    const ssize_t n = recv(fd, text, sizeof text - 1, MSG_DONTWAIT);
+    text[n > 0 ? n : 0] = 0;
+    return strstr(text, what) != NULL;
+}
+
+static void systemd_is_told_of_a_drain(void **state)
+{
+    struct house h;
+    struct sockaddr_un sa = {.sun_family = AF_UNIX};
+    char dir[] = "/tmp/polder-notify.XXXXXX";
+    const int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    snprintf(sa.sun_path, sizeof sa.sun_path, "%s/notify", dir);
+    assert_int_equal(bind(fd, (struct sockaddr *)&sa, sizeof sa), 0);
+    setenv("NOTIFY_SOCKET", sa.sun_path, 1);
+    house_start(&h, 1, "%s", routes());
+    unsetenv("NOTIFY_SOCKET");
+    wait_until(told(fd, "STATUS=1 workers, generation 1"), 10000);
+    assert_int_equal(ctl(&h, NULL, "drain"), 0);
+    wait_until(told(fd, "generation 1, drained"), 10000);
+    assert_int_equal(ctl(&h, NULL, "drain --off"), 0);
+    wait_until(told(fd, "STATUS=1 workers, generation 1"), 10000);
+    house_remove(&h);
+    close(fd);
+    unlink(sa.sun_path);
+    rmdir(dir);
+}
+
 /* ---- polderd -t, and sockets of systemd ---- */
 
 static int check(const char *conf, const char **out)
@@ -410,6 +443,7 @@ int main(void)
         cmocka_unit_test(a_few_requests_are_counted_exactly),
         cmocka_unit_test(drain_sends_clients_elsewhere_until_it_is_off),
         cmocka_unit_test(stop_under_systemd_says_what_stops_it),
+        cmocka_unit_test(systemd_is_told_of_a_drain),
         cmocka_unit_test(check_knows_what_this_machine_lacks),
         cmocka_unit_test(sockets_of_systemd_are_shown_instead_of_the_files),
     };
