@@ -421,6 +421,49 @@ static void nobody_else_tells_the_backend_its_port(void **state)
     house_remove(&h);
 }
 
+/* Of two lines a backend takes the first or the last, and of two fields that contradict each other
+ * the one that it knows; and proxies pass on what they do not set themselves. */
+static void what_a_proxy_passes_on_beside_its_own_makes_no_copy_for_others(void **state)
+{
+    (void)state;
+    static const char https[] = "X-Forwarded-Proto: https\r\n";
+    static const struct {
+        const char *own, *passed;
+    } s[] = {{"", "X-Forwarded-Port: 443\r\n"},
+             {"", "X-Forwarded-Scheme: https\r\n"},
+             {https, "X-Forwarded-Port: 80\r\n"},
+             {https, "X-Forwarded-Scheme: http\r\n"},
+             {https, "X-Forwarded-Ssl: off\r\n"},
+             {https, "X-Forwarded-Proto: http\r\n"},
+             {"X-Forwarded-Host: shop.example\r\n", "X-Forwarded-Host: test.example\r\n"},
+             {"X-Forwarded-Port: 8443\r\n", "X-Forwarded-Port: 80\r\n"},
+             {"X-Forwarded-Prefix: /shop\r\n", "X-Forwarded-Prefix: /\r\n"}};
+    struct house h;
+    struct message m;
+    char lines[160], target[32];
+    start(&h);
+    for (size_t i = 0; i < sizeof s / sizeof *s; i++) {
+        snprintf(target, sizeof target, "/port/both/%zu", i);
+        snprintf(lines, sizeof lines, "%s%s", s[i].passed, s[i].own);
+        stored(&h, target, lines);
+        assert_int_equal(get_with(h.port, target, s[i].own, &m), 200);
+        if (strstr(field_of(&m, "Cache-Status"), "hit"))
+            fail_msg("%s was given what had come for %s", s[i].own, lines);
+        message_free(&m);
+    }
+    /* what says the same once more is no other copy */
+    stored(&h, "/port/same", https);
+    for (size_t i = 0; i < 2; i++) {
+        snprintf(lines, sizeof lines, "%s%s", https,
+                 i ? "X-Forwarded-Port: 443\r\n"
+                   : "X-Forwarded-Ssl: on\r\nX-Forwarded-Scheme: https\r\n");
+        assert_int_equal(get_with(h.port, "/port/same", lines, &m), 200);
+        assert_non_null(strstr(field_of(&m, "Cache-Status"), "polder; hit"));
+        message_free(&m);
+    }
+    house_remove(&h);
+}
+
 /* One fills the store as he likes, then another one asks: his answer is the one that is meant for
  * him. */
 static void a_copy_of_one_identity_is_no_others(void **state)
@@ -589,6 +632,7 @@ int main(void)
         cmocka_unit_test(what_varies_by_what_polder_says_is_not_stored),
         cmocka_unit_test(schemes_and_hosts_that_a_proxy_tells_are_kept_apart),
         cmocka_unit_test(nobody_else_tells_the_backend_its_port),
+        cmocka_unit_test(what_a_proxy_passes_on_beside_its_own_makes_no_copy_for_others),
         cmocka_unit_test(a_copy_of_one_identity_is_no_others),
         cmocka_unit_test(nobody_waits_for_who_reads_slowly),
         cmocka_unit_test(what_cannot_be_stored_is_not_waited_for),

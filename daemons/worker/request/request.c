@@ -29,7 +29,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 
 /* All that a head can hold: without it the client would be the proxy, which may be exempt. */
 #define FORWARDED_MAX H1_HEAD_MAX
@@ -175,65 +174,6 @@ static struct str range_condition(const struct h1_head *head)
     return (struct str){"", 0};
 }
 
-/* Members of Forwarded that tell a backend its own scheme and host (RFC 7239 5.3, 5.4). */
-static void put_forwarded_origin(struct h1_out *o, struct str value)
-{
-    const char *at = value.at, *end = at + value.len;
-    while (at < end) {
-        bool quoted = false;
-        const char *stop = at;
-        for (; stop < end && (quoted || (*stop != ';' && *stop != ',')); stop++)
-            quoted ^= *stop == '"';
-        while (at < stop && (*at == ' ' || *at == '\t'))
-            at++;
-        const size_t n = (size_t)(stop - at);
-        if ((n > 6 && !strncasecmp(at, "proto=", 6)) || (n > 5 && !strncasecmp(at, "host=", 5))) {
-            h1_put(o, "\n", 1);
-            h1_put(o, at, n);
-        }
-        at = stop + 1;
-    }
-}
-
-/* What else of that family backends look at, and what it says where it says nothing new. */
-static bool tells_origin(const struct h1_field *f)
-{
-    static const struct {
-        const char *name, *usual, *also;
-    } known[] = {{"x-forwarded-port", "80", "443"},
-                 {"x-forwarded-prefix", "", "/"},
-                 {"x-forwarded-scheme", "http", ""},
-                 {"x-forwarded-ssl", "off", ""}};
-    for (size_t i = 0; f->id == H1_OTHER && i < sizeof known / sizeof *known; i++)
-        if (field_is(f->name, known[i].name))
-            return !field_is(f->value, known[i].usual) && !field_is(f->value, known[i].also);
-    return false;
-}
-
-/* What a trusted proxy says of the URL that its client sees, where that is not what we see: a
- * backend makes links and redirects of it, so its answers differ by it. */
-static void put_origin(struct h1_out *o, const struct request *r)
-{
-    const struct h1_head *head = r->head;
-    for (uint32_t i = 0; i < head->n_fields; i++) {
-        const struct h1_field *f = &head->field[i];
-        const struct str v = f->value;
-        if (f->id == H1_FORWARDED) {
-            put_forwarded_origin(o, v);
-        } else if ((f->id == H1_X_FORWARDED_PROTO && !field_is(v, "http")) ||
-                   (f->id == H1_X_FORWARDED_HOST &&
-                    (v.len != head->host.len || strncasecmp(v.at, head->host.at, v.len)))) {
-            h1_puts(o, f->id == H1_X_FORWARDED_PROTO ? "\np " : "\nh ");
-            h1_put(o, v.at, v.len);
-        } else if (tells_origin(f) && !h1_is_hop_by_hop(head, f)) {
-            h1_puts(o, "\n");
-            h1_put(o, f->name.at, f->name.len);
-            h1_puts(o, " ");
-            h1_put(o, v.at, v.len);
-        }
-    }
-}
-
 /* Who asks, and the key under which the URL is stored for him. False: it has none. */
 static bool prepare_key(struct worker *w, struct request *r)
 {
@@ -248,7 +188,7 @@ static bool prepare_key(struct worker *w, struct request *r)
         o.at += n < 0 ? 0 : n; /* those without the value share one copy */
     }
     if (r->trusted_peer)
-        put_origin(&o, r);
+        request_put_origin(&o, r);
     if (o.overflow)
         return false;
     r->partition = w->partition;

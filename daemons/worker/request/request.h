@@ -94,5 +94,8 @@ void request_again(struct client *c, const struct request_again *again);
 bool request_background(struct worker *w, struct client *c, const struct request_again *again,
                         struct request *r);
 void request_refuse(struct worker *w, const struct request *r, const struct limit_answer *answer);
+/* What its key has of the fields in which a trusted proxy tells scheme, host, port and path
+ * (key_origin.c). */
+void request_put_origin(struct h1_out *o, const struct request *r);
 
 #endif
