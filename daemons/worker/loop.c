@@ -220,24 +220,6 @@ static void on_prepare(EV_P_ ev_prepare *watcher, int events)
     drain_check(w);
 }
 
-static void on_tick(EV_P_ ev_timer *watcher, int events)
-{
-    struct worker *w = watcher->data;
-    (void)events;
-    timer_serve(w);
-    accept_resume(w);
-    if (!w->wheel.armed && !w->accept_again_ms)
-        ev_timer_stop(EV_A_ watcher);
-}
-
-void loop_tick_needed(struct worker *w)
-{
-    if (!ev_is_active(&w->tick)) {
-        ev_timer_set(&w->tick, TIMER_TICK_MS / 1000.0, TIMER_TICK_MS / 1000.0);
-        ev_timer_start(w->loop, &w->tick);
-    }
-}
-
 static void on_beat(EV_P_ ev_timer *watcher, int events)
 {
     struct worker *w = watcher->data;
@@ -314,13 +296,13 @@ struct ev_loop *loop_open(struct worker *w)
     ev_prepare_init(&w->prepare, on_prepare);
     ev_check_init(&w->check, on_check);
     ev_timer_init(&w->beat, on_beat, 1.0, 1.0);
-    ev_timer_init(&w->tick, on_tick, 0., 0.);
+    timer_init(w);
     ev_timer_init(&w->scan, on_scan, 0., 0.);
     retry_queue_init(w);
     ev_io_init(&w->event, on_event, w->shared->worker_event[w->number], EV_READ);
     ev_signal_init(&w->term, on_term, SIGTERM);
-    w->prepare.data = w->check.data = w->beat.data = w->tick.data = w->scan.data = w->event.data =
-        w->term.data = w;
+    w->prepare.data = w->check.data = w->beat.data = w->scan.data = w->event.data = w->term.data =
+        w;
     ev_set_priority(&w->check, EV_MAXPRI);
     ev_prepare_start(w->loop, &w->prepare);
     ev_check_start(w->loop, &w->check);

@@ -7,12 +7,7 @@
  * it lies; when its slot comes round it moves on. Only an earlier deadline is relinked.
  */
 #include "daemons/worker/timer.h"
-#include "daemons/worker/client/client.h"
-#include "daemons/worker/fetch/fetch.h"
-#include "daemons/worker/fetch/upstream.h"
 #include "daemons/worker/worker.h"
-
-#include <stddef.h>
 
 #define FIRE_MAX 1000 /* a tick; the rest at the next one */
 
@@ -40,6 +35,15 @@ static void timer_unlink(struct timer *t)
     t->link = NULL;
 }
 
+static void tick_begin(struct worker *w)
+{
+    ev_timer *ev = &w->wheel.ev;
+    if (!ev_is_active(ev)) {
+        ev_timer_set(ev, TIMER_TICK_MS / 1000.0, TIMER_TICK_MS / 1000.0);
+        ev_timer_start(w->loop, ev);
+    }
+}
+
 void timer_set(struct worker *w, struct timer *t, uint64_t due_ms)
 {
     t->due_ms = due_ms;
@@ -49,7 +53,7 @@ void timer_set(struct worker *w, struct timer *t, uint64_t due_ms)
         timer_unlink(t);
     } else if (w->wheel.armed++ == 0) {
         w->wheel.tick = w->mono_ms / TIMER_TICK_MS;
-        loop_tick_needed(w);
+        tick_begin(w);
     }
     timer_link(&w->wheel, t, due_ms);
 }
@@ -60,21 +64,6 @@ void timer_stop(struct worker *w, struct timer *t)
         return;
     timer_unlink(t);
     w->wheel.armed--;
-}
-
-static void timer_fire(struct timer *t)
-{
-    switch (t->kind) {
-    case TIMER_CLIENT:
-        client_timeout((struct client *)(void *)((char *)t - offsetof(struct client, timer)));
-        break;
-    case TIMER_UPSTREAM:
-        upstream_timeout((struct upstream *)(void *)((char *)t - offsetof(struct upstream, timer)));
-        break;
-    case TIMER_EXCHANGE:
-        fetch_timeout((struct fetch *)(void *)((char *)t - offsetof(struct fetch, timer)));
-        break;
-    }
 }
 
 /* False: it has fired enough for now. */
@@ -90,14 +79,15 @@ static bool slot_serve(struct worker *w, unsigned *fired)
             continue;
         }
         wheel->armed--;
-        timer_fire(t);
+        t->fire(t);
         if (++*fired >= FIRE_MAX)
             return false;
     }
     return true;
 }
 
-void timer_serve(struct worker *w)
+/* Fires what is due, at most FIRE_MAX. */
+static void timer_serve(struct worker *w)
 {
     const uint64_t now = w->mono_ms / TIMER_TICK_MS;
     unsigned fired = 0;
@@ -110,4 +100,19 @@ void timer_serve(struct worker *w)
     }
     if (!w->wheel.armed)
         w->wheel.tick = now;
+}
+
+static void on_tick(EV_P_ ev_timer *watcher, int events)
+{
+    struct worker *w = watcher->data;
+    (void)events;
+    timer_serve(w);
+    if (!w->wheel.armed)
+        ev_timer_stop(EV_A_ watcher);
+}
+
+void timer_init(struct worker *w)
+{
+    ev_timer_init(&w->wheel.ev, on_tick, 0., 0.);
+    w->wheel.ev.data = w;
 }

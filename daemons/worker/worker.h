@@ -113,7 +113,7 @@ struct worker {
 
     ev_prepare prepare;
     ev_check check;
-    ev_timer beat, tick;
+    ev_timer beat;
     ev_io event;
     ev_io leave; /* the epoll set of client_leave.c */
     ev_signal term;
@@ -145,9 +145,9 @@ struct worker {
     struct listener *listeners;
     uint32_t n_listeners;
     int reserve_fd;
-    uint32_t files_max;       /* descriptors for clients and backends together */
-    uint64_t accept_again_ms; /* 0: accepting */
-    uint64_t proxy_warn_ms;   /* no line about missing PROXY headers before */
+    uint32_t files_max;        /* descriptors for clients and backends together */
+    struct timer accept_pause; /* armed: out of descriptors */
+    uint64_t proxy_warn_ms;    /* no line about missing PROXY headers before */
     bool accepting, draining;
     bool drained; /* as proc_table.drained says, see loop.c */
     uint64_t drain_until_ms;
@@ -225,7 +225,6 @@ static inline uint32_t loop_open_clients(const struct worker *w)
 struct ev_loop *loop_open(struct worker *w);
 void loop_close(struct worker *w);
 void loop_time(struct worker *w);
-void loop_tick_needed(struct worker *w);
 bool loop_cache_ready(struct worker *w);
 void loop_drain(struct worker *w);
 

@@ -80,21 +80,19 @@ static void out_of_descriptors(struct worker *w, int listener)
             close(fd);
         reserve_open(w);
     }
-    if (!w->accept_again_ms)
+    if (!timer_is_armed(&w->accept_pause))
         log_warning("worker: out of descriptors with %u connections; raise LimitNOFILE or lower "
                     "max_connections",
                     w->n_clients);
-    w->accept_again_ms = w->mono_ms + PAUSE_MS;
     listeners_stop(w);
-    loop_tick_needed(w);
+    timer_set(w, &w->accept_pause, w->mono_ms + PAUSE_MS);
 }
 
-void accept_resume(struct worker *w)
+static void on_pause_over(struct timer *t)
 {
-    if (!w->accept_again_ms || w->mono_ms < w->accept_again_ms || w->draining)
-        return;
-    w->accept_again_ms = 0;
-    listeners_start(w);
+    struct worker *w = TIMER_OWNER(t, struct worker, accept_pause);
+    if (!w->draining)
+        listeners_start(w);
 }
 
 /* Those that it has at its start are numbered from 0. */
@@ -195,6 +193,7 @@ int accept_start(struct worker *w)
     const struct process *p = w->process;
     reserve_open(w);
     count_descriptors(w);
+    w->accept_pause.fire = on_pause_over;
     memset(w->shared->clients[w->number], 0, sizeof *w->shared->clients);
     w->listeners = calloc(p->n_listeners + 1, sizeof *w->listeners);
     if (!w->listeners)

@@ -116,8 +116,9 @@ void client_update_timer(struct client *c)
         timer_set(c->worker, &c->timer, due);
 }
 
-void client_timeout(struct client *c)
+static void client_timeout(struct timer *t)
 {
+    struct client *c = TIMER_OWNER(t, struct client, timer);
     if (is_fast_enough(c)) {
         client_update_timer(c);
         return;
@@ -354,7 +355,7 @@ struct client *client_new(struct worker *w, int fd, const struct clientip *peer)
     c->peer = *peer;
     c->state = w->config->proxy_protocol ? CLIENT_PROXY : CLIENT_IDLE;
     c->first_ms = c->progress_ms = w->mono_ms;
-    c->timer.kind = TIMER_CLIENT;
+    c->timer.fire = client_timeout;
     ev_io_init(&c->read, client_on_read, fd, EV_READ);
     ev_io_init(&c->write, on_write, fd, EV_WRITE);
     c->read.data = c->write.data = c;

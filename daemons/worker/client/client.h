@@ -113,7 +113,6 @@ void client_break(struct client *c);
 void client_schedule(struct client *c); /* looked at again before the loop sleeps */
 void client_run_ready(struct worker *w);
 void client_want_body(struct client *c, bool wanted);
-void client_timeout(struct client *c);
 void client_update_timer(struct client *c);
 
 /* ---- client_read.c ---- */
@@ -140,7 +139,6 @@ int proxyproto_read(struct client *c, const char *bytes, size_t len);
 /* ---- accept.c ---- */
 int accept_start(struct worker *w);
 void accept_stop(struct worker *w);
-void accept_resume(struct worker *w);
 /* Counts the connection for its client; false: that is one too many, and 503 has been sent. */
 bool accept_admit(struct client *c, const struct clientip *ip);
 void accept_dismiss(struct client *c); /* counts it no longer */

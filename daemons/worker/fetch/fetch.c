@@ -42,6 +42,8 @@
 #define CHANGES_MAX   64   /* whose clients have left, and whose answers are waited for */
 #define TRAILER_KEPT  2048 /* of a request; what does not fit is dropped */
 
+static void fetch_timeout(struct timer *t);
+
 #define MAY(state) (1u << (state))
 static const unsigned moves[FETCH_STATES] = {
     [FETCH_NEW] =
@@ -122,7 +124,7 @@ struct fetch *fetch_new(struct worker *w, const struct request *r)
     if (joined)
         ex->req.if_none_match.at = copy(&bytes, r->if_none_match.at, r->if_none_match.len);
     ex->permit = ex->waits_for = FETCH_LOCK_NONE;
-    ex->timer.kind = TIMER_EXCHANGE;
+    ex->timer.fire = fetch_timeout;
     ex->upstream = r->route ? r->route->upstream : &w->ops_upstream;
     ex->body_to_client = true;
     if (r->client)
@@ -234,8 +236,9 @@ void fetch_client_left(struct fetch *ex)
     }
 }
 
-void fetch_timeout(struct fetch *ex)
+static void fetch_timeout(struct timer *t)
 {
+    struct fetch *ex = TIMER_OWNER(t, struct fetch, timer);
     struct worker *w = ex->worker;
     if (ex->state == FETCH_COLLAPSED) {
         collapse_timeout(ex);

@@ -115,7 +115,6 @@ void fetch_move(struct fetch *ex, enum fetch_state to);
 void fetch_start(struct fetch *ex);
 void fetch_ask(struct fetch *ex); /* after BUFFERING */
 void fetch_client_left(struct fetch *ex);
-void fetch_timeout(struct fetch *ex);
 /* The client is answered otherwise: the exchange lets go of it and of a half-sent request. */
 void fetch_drop_client(struct fetch *ex);
 void fetch_fail(struct fetch *ex, enum problem problem);

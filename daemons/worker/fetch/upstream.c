@@ -28,6 +28,7 @@
 
 static void on_read(EV_P_ ev_io *watcher, int events);
 static void on_write(EV_P_ ev_io *watcher, int events);
+static void on_timeout(struct timer *t);
 
 /* ---- life ---- */
 
@@ -118,7 +119,7 @@ struct upstream *upstream_connect(struct worker *w, const struct config_server *
     u->worker = w;
     u->server = server;
     u->state = UPSTREAM_CONNECTING;
-    u->timer.kind = TIMER_UPSTREAM;
+    u->timer.fire = on_timeout;
     u->progress_ms = w->mono_ms;
     ev_io_init(&u->read, on_read, fd, EV_READ);
     ev_io_init(&u->write, on_write, fd, EV_WRITE);
@@ -227,8 +228,9 @@ static void timed_out(struct upstream *u)
         retry_broken(u->exchange, &e, true);
 }
 
-void upstream_timeout(struct upstream *u)
+static void on_timeout(struct timer *t)
 {
+    struct upstream *u = TIMER_OWNER(t, struct upstream, timer);
     struct worker *w = u->worker;
     if (u->state == UPSTREAM_IDLE) {
         upstream_close(u);

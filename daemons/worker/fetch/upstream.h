@@ -50,7 +50,6 @@ struct upstream {
 };
 
 /* ---- upstream.c ---- */
-void upstream_timeout(struct upstream *u);
 void upstream_free(struct upstream *u);
 void upstream_close(struct upstream *u);
 /* Remembers what an answer over it was stored for; a connection for which that is too long is not
