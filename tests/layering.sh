@@ -7,8 +7,8 @@
 #   daemons/net                 (sockets that daemons share) http
 #   daemons/rpc                 net
 #   daemons/X                   nothing of another daemons/Y but http, net and rpc
-#   daemons/control             model < methods, ops < the files of the folder itself; methods and ops know nothing of
-#                               each other
+#   daemons/control             peers, regions, call < model < methods, ops < dispatch < main; the model knows nothing
+#                               of calls and answers, methods and ops nothing of each other
 #   admin                       of Polder only polder/*.h and the tables
 #   lmdb.h                      only libshared/cache/ and daemons/keeper
 #   daemons/master              no loop, no parser, no database
@@ -25,8 +25,18 @@ function ours(h) { return h ~ /^(daemons|admin|libshared|tests)\// }
 BEGIN {
     below["daemons/http"]; below["daemons/net"] = "daemons/http"; below["daemons/rpc"] = "daemons/net"
 }
+# of a file in daemons/control, NAME or FOLDER/NAME
+function level(name, below_it)
+{
+    if (below_it) return name == "model" ? 1 : 2
+    name = stem(name)
+    return name == "main" ? 4 : name == "dispatch" ? 3 : name == "admin_socket" ? 2 : 0
+}
+function stem(name) { sub(/\..*/, "", name); return name }
 {
     n = split($1, dir, "/")
+    delete dir[n + 1]
+    sub(/:.*/, "", dir[n])
     folder = dir[1] == "daemons" ? dir[1] "/" dir[2] : dir[1]
     header = $3
     split(header, part, "/")
@@ -35,7 +45,7 @@ BEGIN {
     if (header ~ /\.\.\// && header !~ /^(\.\.\/)+libshared\/tables\/[a-z_]+\.def$/)
         offence("no way around through ..")
     if (header == "lmdb.h" && $1 !~ /^libshared\/cache\// && folder != "daemons/keeper")
-        offence("LMDB is for libshared/cache/.c and daemons/keeper")
+        offence("LMDB is for libshared/cache/ and daemons/keeper")
     if (!ours(header) || header ~ /^libshared\/tables\/[a-z_]+\.def$/)
         ;
     else if (folder == "libshared" || folder == "include") {
@@ -48,13 +58,25 @@ BEGIN {
         offence("a process folder includes nothing of another")
     else if (target != folder && target !~ /^daemons\// )
         offence("a process folder uses polder/*.h")
-    if (folder == "daemons/control" && n > 3 && part[2] == "control" && 4 in part && part[3] != dir[3] &&
-        !(part[3] == "model" && dir[3] != "model"))
-        offence("in control, model is below methods and ops, which know nothing of each other")
+    if (folder == "daemons/control" && target == folder && $1 !~ /\/control\.h$/) {
+        from = level(dir[3], dir[4]); to = level(part[3], part[4])
+        if (to > from || (to == from && to >= 2 && stem(part[3]) != stem(dir[3])))
+            offence("in control: peers, regions, call < model < methods, ops < dispatch < main")
+    }
+    if (folder == "daemons/control" && dir[3] == "model" && header ~ /rpc|call\.h$/)
+        offence("the model of control knows nothing of calls and answers")
     if (folder == "daemons/master" && header ~ /^(ev|confuse|msgpack|lmdb|llhttp|jansson)\.h$/)
         offence("the master has no loop, no parser, no database")
 }
 END {
     if (seen < 50) { print "layering: only " seen+0 " includes found: the check itself is broken"; bad = 1 }
     exit bad
-}'
+}' || bad=1
+
+# Files that use each other: no circle of more than two files, and none across folders.
+for folder in daemons/control daemons/net daemons/http daemons/rpc; do
+    # shellcheck disable=SC2046 # no spaces in these names
+    set -- $(find $folder -name '*.c' | sort)
+    awk -v max=2 -f tests/circles.awk "$@" "$@" || bad=1
+done
+exit ${bad:-0}

@@ -1,6 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* main: control's life from fork to exit, and how it follows the configuration. */
+#include "daemons/control/admin_socket.h"
 #include "daemons/control/control.h"
+#include "daemons/control/dispatch.h"
+#include "daemons/control/methods/methods.h"
+#include "daemons/control/model/health.h"
+#include "daemons/control/model/limits.h"
+#include "daemons/control/model/quarantine.h"
+#include "daemons/control/model/servers.h"
+#include "daemons/control/model/settings.h"
 #include "daemons/control/ops/ops.h"
 #include "polder/clock.h"
 #include "polder/config.h"
@@ -8,9 +16,6 @@
 #include "polder/sandbox.h"
 
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #define TICK_S     1.
@@ -19,45 +24,12 @@
 
 struct life {
     struct control control;
+    struct admin_socket admin;
     struct ops *ops;
     ev_io event;
     ev_timer tick;
     ev_signal term;
 };
-
-static bool is_served(const struct control *c, const struct config_region *region)
-{
-    for (unsigned i = 0; i < PROC_SLOTS; i++) {
-        const struct proc_slot *slot = &c->shared->proc->slot[i];
-        if (atomic_load(&slot->pid) && atomic_load(&slot->generation) == region->generation)
-            return true;
-    }
-    return false;
-}
-
-size_t control_live_regions(const struct control *c, struct config_region *out[SHARED_REGIONS])
-{
-    size_t n = 0;
-    for (uint32_t i = 0; i < SHARED_REGIONS; i++) {
-        struct config_region *region = c->shared->region[i];
-        if (region->config && (i == c->region || is_served(c, region)))
-            out[n++] = region;
-    }
-    return n;
-}
-
-/* What was made permanent after the master's child had read it for the new configuration. */
-static void adopt_persisted(const struct control *c)
-{
-    struct runtime_values values, before;
-    runtime_read(c->runtime, &before);
-    values = before;
-    struct runtime_page *page = &c->shared->region[c->region]->runtime;
-    if (runtime_persist_load(c->config->state_dir, c->config, page, &values) == 0 &&
-        settings_load(c->config->state_dir, c->config, &values) == 0 &&
-        memcmp(&values, &before, sizeof values))
-        runtime_publish(page, &values);
-}
 
 static void adopt_region(struct control *c, uint32_t region)
 {
@@ -67,10 +39,8 @@ static void adopt_region(struct control *c, uint32_t region)
     c->region = region;
     c->config = c->shared->region[region]->config;
     c->runtime = &c->shared->region[region]->runtime;
-    if (first) /* this control may have died, and other values may run by now */
-        return;
-    adopt_persisted(c);
-    reload_report(c, old, old_page);
+    if (!first) /* else this control has died, and other values may run by now */
+        settings_carry_over(c, old, old_page);
 }
 
 static void follow(struct life *l)
@@ -79,11 +49,11 @@ static void follow(struct life *l)
     const uint32_t region = atomic_load_explicit(&c->shared->proc->region, memory_order_acquire);
     if (region != c->region && region < SHARED_REGIONS && c->shared->region[region]->config)
         adopt_region(c, region);
-    admin_follow(c);
+    admin_socket_follow(&l->admin, c->loop, c->config, dispatch_call, c);
     ops_follow(l->ops);
-    reload_watch(c);
-    logs_follow(c);
-    guard_follow(c);
+    reload_follow(c);
+    log_reopen_follow(c);
+    quarantine_follow(c);
     atomic_store(&c->shared->proc->slot[c->process->slot].followed,
                  c->shared->region[c->region]->generation);
 }
@@ -102,8 +72,8 @@ static void on_event(struct ev_loop *loop, ev_io *w, int revents)
 
 static void look(struct control *c)
 {
-    health_look(c);
-    servers_look(c);
+    health_follow(c);
+    servers_follow(c);
 }
 
 static void on_tick(struct ev_loop *loop, ev_timer *w, int revents)
@@ -113,8 +83,7 @@ static void on_tick(struct ev_loop *loop, ev_timer *w, int revents)
     (void)revents;
     process_beat(c->process, clock_mono_ms());
     follow(l);
-    limit_trials_end(c);
-    limit_tries_end(c);
+    limits_follow(c);
     look(c);
     if (w->repeat < TICK_S && atomic_load(&c->shared->proc->was_ready)) {
         w->repeat = TICK_S;
@@ -166,7 +135,7 @@ static void life_fini(struct life *l)
     peers_fini(&c->peers);
     for (int i = 0; i < LAST_TURNS; i++)
         ev_run(c->loop, EVRUN_NOWAIT);
-    admin_close(c);
+    admin_socket_close(&l->admin);
     ops_free(l->ops);
     ev_io_stop(c->loop, &l->event);
     ev_timer_stop(c->loop, &l->tick);

@@ -50,12 +50,46 @@ static void on_told(void *arg, enum rpc_error code, const char *message,
     (void)arg, (void)code, (void)message, (void)result;
 }
 
-void peers_tell_supervisor(struct peers *p, const char *method, struct rpc_out *params)
+/* params: taken. */
+static void tell_supervisor(struct peers *p, const char *method, struct rpc_out *params)
 {
+    rpc_out_end(params);
     if (peers_has_supervisor(p))
         rpc_client_call(&p->supervisor, method, params, PEERS_ANSWER_MS, on_told, NULL);
     else
         rpc_out_fini(params);
+}
+
+static void begin(struct rpc_out *params)
+{
+    rpc_out_init(params);
+    rpc_out_map(params, NULL);
+}
+
+void peers_tell_invalidated(struct peers *p, const char *what, const char *text, size_t len)
+{
+    struct rpc_out params;
+    begin(&params);
+    rpc_out_strn(&params, what, text, len);
+    tell_supervisor(p, "ws.invalidated", &params);
+}
+
+void peers_tell_weight(struct peers *p, const char *upstream, const char *server, uint32_t weight)
+{
+    struct rpc_out params;
+    begin(&params);
+    rpc_out_str(&params, "upstream", upstream);
+    rpc_out_str(&params, "server", server);
+    rpc_out_u64(&params, "weight", weight);
+    tell_supervisor(p, "ws.weight", &params);
+}
+
+void peers_tell_log_level(struct peers *p, const char *level)
+{
+    struct rpc_out params;
+    begin(&params);
+    rpc_out_str(&params, "level", level);
+    tell_supervisor(p, "log.level", &params);
 }
 
 /* Who listens and does not answer hangs: connecting is the kernel's work. */

@@ -27,8 +27,10 @@ const char *peers_name(const struct peers *p, const struct rpc_client *client);
 
 /* Is there a socket of it? */
 bool peers_has_supervisor(const struct peers *p);
-/* Tells it, where there is one; params: taken. Nobody waits for the answer. */
-void peers_tell_supervisor(struct peers *p, const char *method, struct rpc_out *params);
+/* Tells it, where there is one. Nobody waits for the answer. */
+void peers_tell_invalidated(struct peers *p, const char *what, const char *text, size_t len);
+void peers_tell_weight(struct peers *p, const char *upstream, const char *server, uint32_t weight);
+void peers_tell_log_level(struct peers *p, const char *level);
 /* Finds out supervisor_state; one question at a time. */
 void peers_ask_supervisor(struct peers *p);
 #endif

@@ -3,6 +3,7 @@
 #include "daemons/control/ops/ops.h"
 #include "daemons/control/control.h"
 #include "daemons/net/unix_socket.h"
+#include "daemons/rpc/server.h"
 #include "polder/clock.h"
 #include "polder/conditions.h"
 #include "polder/config.h"

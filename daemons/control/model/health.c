@@ -148,7 +148,7 @@ static const char *what_is_expected(struct control *c)
     return what_the_start_waits_for(c);
 }
 
-void health_look(struct control *c)
+void health_follow(struct control *c)
 {
     look_at_processes(c);
     if (atomic_load(&c->shared->proc->was_ready) || is_long_under_way(c))

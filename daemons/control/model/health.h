@@ -24,7 +24,7 @@ struct health {
     size_t n;
     struct condition condition[CONDITION_ROWS];
 };
-void health_look(struct control *c); /* each second */
+void health_follow(struct control *c); /* each second */
 void health_get(struct control *c, struct health *out);
 
 struct workers_count {

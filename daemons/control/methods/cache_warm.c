@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * methods_warm: cache.warm. Control fetches nothing itself: the first worker does, at the share of
+ * cache_warm: cache.warm. Control fetches nothing itself: the first worker does, at the share of
  * the backend that fetches ahead may have, and answers when it is through, or out of time.
  */
+#include "daemons/control/call.h"
 #include "daemons/control/control.h"
+#include "daemons/control/methods/methods.h"
 
 #include <errno.h>
 #include <string.h>
@@ -24,28 +26,28 @@ static bool check_urls(struct control *c, const struct rpc_call *call, const msg
 {
     size_t bytes = 0;
     if (list->via.array.size > URLS_MAX) {
-        admin_error(c, call->reply, RPC_BAD_ARGUMENT, "%u URLs; at most %u in a call",
-                    list->via.array.size, URLS_MAX);
+        call_error(c, call->reply, RPC_BAD_ARGUMENT, "%u URLs; at most %u in a call",
+                   list->via.array.size, URLS_MAX);
         return false;
     }
     for (uint32_t i = 0; i < list->via.array.size; i++) {
         const msgpack_object *o = &list->via.array.ptr[i];
         if (!is_text(o)) {
-            admin_error(c, call->reply, RPC_BAD_ARGUMENT,
-                        "URL %u is empty, no text, or has a NUL in it", i + 1);
+            call_error(c, call->reply, RPC_BAD_ARGUMENT,
+                       "URL %u is empty, no text, or has a NUL in it", i + 1);
             return false;
         }
         if (o->via.str.size > URL_BYTES) {
-            admin_error(c, call->reply, RPC_BAD_ARGUMENT,
-                        "URL %u has %u bytes; no request could ask for more than 8192", i + 1,
-                        o->via.str.size);
+            call_error(c, call->reply, RPC_BAD_ARGUMENT,
+                       "URL %u has %u bytes; no request could ask for more than 8192", i + 1,
+                       o->via.str.size);
             return false;
         }
         bytes += o->via.str.size;
     }
     if (bytes > URLS_BYTES)
-        admin_error(c, call->reply, RPC_BAD_ARGUMENT,
-                    "the URLs have %zu bytes; at most %u in a call", bytes, URLS_BYTES);
+        call_error(c, call->reply, RPC_BAD_ARGUMENT,
+                   "the URLs have %zu bytes; at most %u in a call", bytes, URLS_BYTES);
     return bytes <= URLS_BYTES;
 }
 
@@ -59,5 +61,5 @@ void cache_warm(struct control *c, const struct rpc_call *call)
     rpc_out_map(&params, NULL);
     rpc_out_object(&params, "url", list);
     rpc_out_end(&params);
-    admin_forward_for(c, call->reply, &c->peers.worker, "cache.warm", &params, ANSWER_MS);
+    call_forward_for(c, call->reply, &c->peers.worker, "cache.warm", &params, ANSWER_MS);
 }

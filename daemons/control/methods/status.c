@@ -1,16 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* methods_status: status, drain and stop. */
+/* status: status. */
 #include "daemons/control/control.h"
+#include "daemons/control/methods/methods.h"
+#include "daemons/control/model/health.h"
+#include "daemons/control/model/quarantine.h"
 #include "daemons/control/model/traffic.h"
 #include "polder/clock.h"
 #include "polder/config.h"
 
-#include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
-
-/* ---- status ---- */
 
 static void put_process(struct rpc_out *o, const struct proc_slot *slot, unsigned index,
                         uint64_t now_ms)
@@ -109,6 +108,20 @@ static void put_conditions(struct rpc_out *o, const struct health *h)
     rpc_out_end(o);
 }
 
+static void put_quarantined(const struct control *c, struct rpc_out *o)
+{
+    char names[GUARD_NAMES + 1], text[GUARD_NAMES + 300];
+    rpc_out_list(o, "quarantined");
+    for (uint32_t i = 0; i < c->config->n_routes; i++) {
+        const struct config_route *route = &c->config->routes[i];
+        if (!quarantine_names(c, route, names))
+            continue;
+        snprintf(text, sizeof text, "%.200s (differs by %s)", route->pattern, names);
+        rpc_out_str(o, NULL, text);
+    }
+    rpc_out_end(o);
+}
+
 void status_show(struct control *c, const struct rpc_call *call)
 {
     const struct proc_table *proc = c->shared->proc;
@@ -132,61 +145,10 @@ void status_show(struct control *c, const struct rpc_call *call)
     put_traffic(c, o);
     put_listeners(c, o);
     rpc_out_str(o, "ops", c->config->ops_listen.len ? c->config->ops_listen.text : "");
-    guard_put_quarantined(c, o, "quarantined");
+    put_quarantined(c, o);
     put_texts(o, "not_active_yet", c->config->inactive, c->config->n_inactive);
     put_conditions(o, &health);
     put_processes(c, o, now_ms);
-    rpc_out_end(o);
-    rpc_reply_send(call->reply);
-}
-
-/* ---- drain and stop ---- */
-
-void drain_run(struct control *c, const struct rpc_call *call)
-{
-    const bool off = rpc_in_flag(call->params, "off");
-    atomic_store(&c->shared->proc->drained, off ? 0 : 1);
-    shared_wake_workers(c->shared);
-    health_look(c);
-    struct rpc_out *o = rpc_reply_result(call->reply);
-    rpc_out_map(o, NULL);
-    rpc_out_bool(o, "drained", !off);
-    rpc_out_u64(o, "connections_open",
-                stats_gauge_total(c->shared->stats, STATS_GAUGE_CONNECTIONS_OPEN));
-    rpc_out_end(o);
-    rpc_reply_send(call->reply);
-}
-
-/* A unit would be started again, by Restart= or by the next connection to its socket. */
-static bool is_a_unit(struct control *c, const struct rpc_call *call)
-{
-    const struct proc_table *proc = c->shared->proc;
-    char name[sizeof proc->unit];
-    snprintf(name, sizeof name, "%s", proc->unit);
-    if (!*name)
-        return false;
-    char *dot = strrchr(name, '.');
-    const bool sockets = dot && proc->sockets_from_systemd;
-    if (dot)
-        *dot = 0;
-    admin_error(c, call->reply, RPC_FAILED,
-                "systemd runs this service and would start it again; what stops it is:\n"
-                "systemctl stop %s%s%s.service",
-                sockets ? name : "", sockets ? ".socket " : "", name);
-    return true;
-}
-
-void stop_run(struct control *c, const struct rpc_call *call)
-{
-    if (is_a_unit(c, call))
-        return;
-    if (kill(c->process->master_pid, SIGTERM) < 0) {
-        admin_error(c, call->reply, RPC_FAILED, "cannot signal the master: %s", strerror(errno));
-        return;
-    }
-    struct rpc_out *o = rpc_reply_result(call->reply);
-    rpc_out_map(o, NULL);
-    rpc_out_bool(o, "stopping", true);
     rpc_out_end(o);
     rpc_reply_send(call->reply);
 }

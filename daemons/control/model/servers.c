@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/*
- * servers: each second, what the table of servers says becomes conditions. Whoever makes a server
- * DOWN or UP raises and clears the condition at once; this repeats it, for a process may die
- * between the two, and a configuration may have lost the server.
- */
+/* servers: see servers.h. */
+#include "daemons/control/model/servers.h"
 #include "daemons/control/control.h"
+#include "daemons/control/regions.h"
 #include "polder/clock.h"
 #include "polder/conditions.h"
 #include "polder/config.h"
@@ -82,7 +80,7 @@ static void look_at_upstream(struct control *c, const struct config_upstream *u,
 static bool is_in_use(void *arg, uint64_t id)
 {
     struct config_region *region[SHARED_REGIONS];
-    const size_t n = control_live_regions(arg, region);
+    const size_t n = regions_live(arg, region);
     for (size_t r = 0; r < n; r++)
         for (uint32_t u = 0; u < region[r]->config->n_upstreams; u++)
             for (uint32_t i = 0; i < region[r]->config->upstreams[u].n_servers; i++)
@@ -91,7 +89,7 @@ static bool is_in_use(void *arg, uint64_t id)
     return false;
 }
 
-void servers_look(struct control *c)
+void servers_follow(struct control *c)
 {
     struct condition_table *t = c->shared->conditions;
     const uint64_t now_ms = clock_real_ms();
@@ -103,4 +101,47 @@ void servers_look(struct control *c)
     condition_clear_except(t, COND_NO_SERVER_LEFT, is_an_upstream, c, now_ms);
     condition_clear_except(t, COND_NAME_UNRESOLVED, is_a_name, c, now_ms);
     server_sweep(c->shared->servers, is_in_use, c);
+}
+
+/* ---- weights ---- */
+
+const struct config_server *servers_find(const struct config *config, const char *upstream,
+                                         const char *server)
+{
+    for (uint32_t i = 0; i < config->n_upstreams; i++) {
+        const struct config_upstream *u = &config->upstreams[i];
+        for (uint32_t k = 0; k < u->n_servers && !strcmp(u->name, upstream); k++)
+            if (!strcmp(u->servers[k].address.text, server))
+                return &u->servers[k];
+    }
+    return NULL;
+}
+
+struct change {
+    const struct config *current;
+    const char *upstream, *server;
+    uint32_t weight, before;
+};
+
+static bool change_weight(void *arg, struct config_region *region, struct runtime_values *values)
+{
+    struct change *change = arg;
+    const struct config_server *s = servers_find(region->config, change->upstream, change->server);
+    if (!s)
+        return false;
+    if (region->config == change->current)
+        change->before = values->server[s->index].weight;
+    values->server[s->index].weight = change->weight;
+    return true;
+}
+
+uint32_t servers_set_weight(struct control *c, const struct config_server *s, uint32_t weight)
+{
+    struct change change = {.current = c->config,
+                            .upstream = s->upstream->name,
+                            .server = s->address.text,
+                            .weight = weight};
+    regions_publish(c, change_weight, &change);
+    peers_tell_weight(&c->peers, change.upstream, change.server, weight);
+    return change.before;
 }

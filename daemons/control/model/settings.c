@@ -1,49 +1,50 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/*
- * methods_reload: reload, and what a new configuration does to values that were changed at run
- * time: what is persisted is kept, all else is as the new file says. It is logged, and told to
- * those who wait for the reload.
- */
+/* settings: see settings.h. */
+#include "daemons/control/model/settings.h"
 #include "daemons/control/control.h"
-#include "polder/clock.h"
 #include "polder/config.h"
 #include "polder/log.h"
+#include "polder/settings.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define RELOAD_PATIENCE_MS 90000
-#define REPORT_LINES       32 /* of either kind; further ones are only in the log */
-#define REPORT_LINE        160
+/* What was made permanent after the master's child had read it for the new configuration. */
+static void adopt(const struct control *c)
+{
+    struct runtime_values values, before;
+    runtime_read(c->runtime, &before);
+    values = before;
+    struct runtime_page *page = &c->shared->region[c->region]->runtime;
+    if (runtime_persist_load(c->config->state_dir, c->config, page, &values) == 0 &&
+        settings_load(c->config->state_dir, c->config, &values) == 0 &&
+        memcmp(&values, &before, sizeof values))
+        runtime_publish(page, &values);
+}
 
 /* ---- what became of changes ---- */
 
-struct reload_report {
-    unsigned n_kept, n_reset;
-    char kept[REPORT_LINES][REPORT_LINE], reset[REPORT_LINES][REPORT_LINE];
-};
-
-static void note_kept(struct reload_report *r, const char *what)
+static void note_kept(struct settings_report *r, const char *what)
 {
     log_info("reload: kept %s", what);
-    if (r->n_kept < REPORT_LINES)
-        snprintf(r->kept[r->n_kept++], REPORT_LINE, "%s", what);
+    if (r->n_kept < SETTINGS_REPORT_LINES)
+        snprintf(r->kept[r->n_kept++], SETTINGS_REPORT_LINE, "%s", what);
 }
 
-static void note_reset(struct reload_report *r, const char *what)
+static void note_reset(struct settings_report *r, const char *what)
 {
     log_warning("reload: reset %s: changed at run time and not persisted", what);
-    if (r->n_reset < REPORT_LINES)
-        snprintf(r->reset[r->n_reset++], REPORT_LINE, "%s", what);
+    if (r->n_reset < SETTINGS_REPORT_LINES)
+        snprintf(r->reset[r->n_reset++], SETTINGS_REPORT_LINE, "%s", what);
 }
 
 /* A value was `file` in the old file, ran as `was`, and runs as `is`. */
-static void note_number(struct reload_report *r, const char *what, uint64_t file, uint64_t was,
+static void note_number(struct settings_report *r, const char *what, uint64_t file, uint64_t was,
                         uint64_t is)
 {
-    char text[REPORT_LINE];
+    char text[SETTINGS_REPORT_LINE];
     if (was == file)
         return;
     if (is == was) {
@@ -55,7 +56,7 @@ static void note_number(struct reload_report *r, const char *what, uint64_t file
     }
 }
 
-static void note_limit(struct reload_report *r, const struct config_limit *l,
+static void note_limit(struct settings_report *r, const struct config_limit *l,
                        const struct runtime_limit *was, const struct runtime_limit *is)
 {
     const struct runtime_limit *file = &l->value;
@@ -77,7 +78,7 @@ static void note_limit(struct reload_report *r, const struct config_limit *l,
     }
 }
 
-static void note_limits(struct reload_report *r, const struct config *old,
+static void note_limits(struct settings_report *r, const struct config *old,
                         const struct runtime_values *was, const struct config *now,
                         const struct runtime_values *is)
 {
@@ -101,7 +102,7 @@ static const struct config_server *same_server(const struct config *now,
     return NULL;
 }
 
-static void note_servers(struct reload_report *r, const struct config *old,
+static void note_servers(struct settings_report *r, const struct config *old,
                          const struct runtime_values *was, const struct config *now,
                          const struct runtime_values *is)
 {
@@ -117,7 +118,7 @@ static void note_servers(struct reload_report *r, const struct config *old,
         }
 }
 
-static void note_cache(struct reload_report *r, const struct runtime_cache *file,
+static void note_cache(struct settings_report *r, const struct runtime_cache *file,
                        const struct runtime_cache *was, const struct runtime_cache *is)
 {
     const struct {
@@ -139,7 +140,7 @@ static void note_cache(struct reload_report *r, const struct runtime_cache *file
         note_number(r, row[i].what, row[i].file, row[i].was, row[i].is);
 }
 
-void reload_report(struct control *c, const struct config *old, const struct runtime_page *page)
+static void report(struct control *c, const struct config *old, const struct runtime_page *page)
 {
     struct runtime_values was, is;
     if (!c->report && !(c->report = malloc(sizeof *c->report)))
@@ -155,92 +156,9 @@ void reload_report(struct control *c, const struct config *old, const struct run
     c->ws_changed = false;
 }
 
-static void put_lines(struct rpc_out *o, const char *key, unsigned n,
-                      const char (*line)[REPORT_LINE])
+void settings_carry_over(struct control *c, const struct config *old,
+                         const struct runtime_page *page)
 {
-    rpc_out_list(o, key);
-    for (unsigned i = 0; i < n; i++)
-        rpc_out_str(o, NULL, line[i]);
-    rpc_out_end(o);
-}
-
-/* ---- reload ---- */
-
-struct reload_wait {
-    struct reload_wait *next;
-    struct rpc_reply *reply;
-    uint32_t asked;
-    uint64_t until_ms;
-};
-
-static void reloaded(struct control *c, struct rpc_reply *reply)
-{
-    struct rpc_out *o = rpc_reply_result(reply);
-    rpc_out_map(o, NULL);
-    rpc_out_bool(o, "reloaded", true);
-    rpc_out_u64(o, "generation", atomic_load(&c->shared->proc->generation));
-    put_lines(o, "kept", c->report ? c->report->n_kept : 0, c->report ? c->report->kept : NULL);
-    put_lines(o, "reset", c->report ? c->report->n_reset : 0, c->report ? c->report->reset : NULL);
-    rpc_out_end(o);
-    rpc_reply_send(reply);
-}
-
-/* true: it is over, and answered */
-static bool reload_look(struct control *c, const struct reload_wait *w)
-{
-    struct proc_table *proc = c->shared->proc;
-    const int32_t past = (int32_t)(atomic_load(&proc->reload_done) - w->asked);
-    const uint32_t state = atomic_load(&proc->reload_state);
-    if (past >= 0 && state == PROC_RELOAD_OK) {
-        reloaded(c, w->reply);
-    } else if (past >= 0 && state == PROC_RELOAD_FAILED) {
-        char why[sizeof proc->reload_message];
-        memcpy(why, proc->reload_message, sizeof why);
-        why[sizeof why - 1] = 0;
-        for (size_t n = strlen(why); n && why[n - 1] == '\n';)
-            why[--n] = 0;
-        admin_error(c, w->reply, RPC_FAILED, "%s", why);
-    } else if (clock_mono_ms() > w->until_ms) {
-        admin_error(c, w->reply, RPC_FAILED, "the reload is not over yet; see the log");
-    } else {
-        return false;
-    }
-    return true;
-}
-
-void reload_watch(struct control *c)
-{
-    for (struct reload_wait **at = &c->reloads; *at;) {
-        struct reload_wait *w = *at;
-        if (reload_look(c, w)) {
-            *at = w->next;
-            free(w);
-        } else {
-            at = &w->next;
-        }
-    }
-}
-
-void reload_run(struct control *c, const struct rpc_call *call)
-{
-    struct reload_wait *w = calloc(1, sizeof *w);
-    if (!w) {
-        admin_error(c, call->reply, RPC_FAILED, "out of memory");
-        return;
-    }
-    w->asked = atomic_fetch_add(&c->shared->proc->reload_asked, 1) + 1;
-    w->reply = call->reply;
-    w->until_ms = clock_mono_ms() + RELOAD_PATIENCE_MS;
-    shared_wake_master(c->shared);
-    if (!rpc_in_flag(call->params, "no-wait")) {
-        w->next = c->reloads;
-        c->reloads = w;
-        return;
-    }
-    free(w);
-    struct rpc_out *o = rpc_reply_result(call->reply);
-    rpc_out_map(o, NULL);
-    rpc_out_bool(o, "asked", true);
-    rpc_out_end(o);
-    rpc_reply_send(call->reply);
+    adopt(c);
+    report(c, old, page);
 }

@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * methods_try: limit.try begins a try and answers at once, or reports of the running or last one.
+ * limit_try: limit.try begins a try and answers at once, or reports of the running or last one.
  * What is counted is on the board in shared memory (limit_try.h): this process may die meanwhile.
  */
+#include "daemons/control/call.h"
 #include "daemons/control/control.h"
+#include "daemons/control/methods/limit_parts.h"
+#include "daemons/control/methods/methods.h"
+#include "daemons/control/regions.h"
 #include "polder/clock.h"
 #include "polder/config.h"
 #include "polder/limit_top.h"
 #include "polder/limit_try.h"
-#include "polder/limitkey.h"
-#include "polder/log.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -27,32 +29,15 @@ static void put_refused(struct rpc_out *o, uint64_t refused, uint64_t requests)
     rpc_out_f64(o, "refused_rate", requests ? (double)refused / (double)requests : 0);
 }
 
-/* What the candidate is; whom it exempts, where that is not whom the limit exempts. */
-static void put_candidate(struct rpc_out *o, const struct config_limit *l,
-                          const struct limit_try_terms *terms)
-{
-    limit_put_values(o, &terms->candidate);
-    if (terms->exempts)
-        limit_put_exempt(o, l, &terms->exempt);
-}
-
 static void put_clients(const struct control *c, struct rpc_out *o, const struct config_limit *l,
                         unsigned slot)
 {
     struct limit_top_row row[CLIENTS];
-    char who[3 * LIMIT_TOP_WHO];
     const struct limit_top_list list = {LIMIT_TOP_TRY + slot, 0};
     const size_t n = limit_top_read(c->shared->limits, list, LIMIT_TOP_REFUSED, row, CLIENTS);
     rpc_out_list(o, "clients");
-    for (size_t i = 0; i < n; i++) {
-        const size_t len =
-            limitkey_to_text(l, row[i].who, sizeof row[i].who, row[i].who_len, who, sizeof who);
-        rpc_out_map(o, NULL);
-        rpc_out_strn(o, "client", who, len);
-        rpc_out_u64(o, "refused", row[i].requests);
-        rpc_out_u64(o, "error", row[i].error);
-        rpc_out_end(o);
-    }
+    for (size_t i = 0; i < n; i++)
+        limit_put_client(o, l, &row[i], "refused");
     rpc_out_end(o);
 }
 
@@ -78,7 +63,7 @@ static void report(const struct control *c, const struct rpc_call *call,
     put_refused(o, n.live_refused, n.requests);
     rpc_out_end(o);
     rpc_out_map(o, "candidate");
-    put_candidate(o, l, &t->terms);
+    limit_put_candidate(o, l, &t->terms);
     put_refused(o, n.refused, n.requests);
     rpc_out_end(o);
     put_clients(c, o, l, (unsigned)slot);
@@ -86,20 +71,7 @@ static void report(const struct control *c, const struct rpc_call *call,
     rpc_reply_send(call->reply);
 }
 
-void limit_put_try(const struct control *c, struct rpc_out *o, const struct config_limit *l)
-{
-    const int slot = limit_try_find(c->shared->tries, l->id);
-    const uint64_t now_ms = clock_mono_ms();
-    if (slot < 0 || c->shared->tries->slot[slot].terms.until_ms <= now_ms)
-        return;
-    const struct limit_try_terms *terms = &c->shared->tries->slot[slot].terms;
-    rpc_out_map(o, "try");
-    rpc_out_u64(o, "left_ms", terms->until_ms - now_ms);
-    put_candidate(o, l, terms);
-    rpc_out_end(o);
-}
-
-/* ---- its beginning and its end ---- */
+/* ---- its beginning ---- */
 
 /* False: answered. */
 static bool time_asked(struct control *c, const struct rpc_call *call, uint64_t *ms)
@@ -111,7 +83,7 @@ static bool time_asked(struct control *c, const struct rpc_call *call, uint64_t 
     const int len = rpc_in_text(call->params, "for", text, sizeof text);
     if (len >= 0 && config_parse_duration(text, ms) == 0 && *ms >= TRY_MIN_MS && *ms <= TRY_MAX_MS)
         return true;
-    admin_error(c, call->reply, RPC_BAD_ARGUMENT, "for is a duration between 1s and 24h");
+    call_error(c, call->reply, RPC_BAD_ARGUMENT, "for is a duration between 1s and 24h");
     return false;
 }
 
@@ -119,39 +91,40 @@ static bool may_be_tried(struct control *c, const struct rpc_call *call)
 {
     if (!rpc_in_get(rpc_in_get(call->params, "set"), "dry_run"))
         return true;
-    admin_error(c, call->reply, RPC_BAD_ARGUMENT,
-                "dry_run cannot be tried: a candidate refuses nobody; there are requests, window, "
-                "algorithm, concurrent and exempt");
+    call_error(c, call->reply, RPC_BAD_ARGUMENT,
+               "dry_run cannot be tried: a candidate refuses nobody; there are requests, window, "
+               "algorithm, concurrent and exempt");
     return false;
 }
 
 static void begin(struct control *c, const struct rpc_call *call, const struct config_limit *l)
 {
     struct runtime_values values;
-    struct limit_wish wish = {.exempts = false}; /* whom the limit exempts */
+    struct limit_terms asked = {.exempts = false}; /* whom the limit exempts */
     uint64_t for_ms;
     runtime_read(c->runtime, &values);
-    wish.value = values.limit[l->index];
-    if (!time_asked(c, call, &for_ms) || !may_be_tried(c, call) || !limit_read_wish(c, call, &wish))
+    asked.value = values.limit[l->index];
+    if (!time_asked(c, call, &for_ms) || !may_be_tried(c, call) ||
+        !limit_read_terms(c, call, &asked))
         return;
     const uint64_t now_ms = clock_mono_ms();
     struct limit_try_terms terms = {.limit_id = l->id,
                                     .started_ms = now_ms,
                                     .until_ms = now_ms + for_ms,
                                     .live = values.limit[l->index],
-                                    .candidate = wish.value,
-                                    .exempt = wish.exempt,
-                                    .exempts = wish.exempts};
+                                    .candidate = asked.value,
+                                    .exempt = asked.exempt,
+                                    .exempts = asked.exempts};
     terms.candidate.dry_run = 0;
     snprintf(terms.name, sizeof terms.name, "%s", l->name);
     const int slot = limit_try_begin(c->shared->tries, c->shared->limits, &terms);
     if (slot < 0) {
-        admin_error(c, call->reply, RPC_BUSY,
-                    "%d limits are being tried already; wait until one of these is over",
-                    LIMIT_TRY_SLOTS);
+        call_error(c, call->reply, RPC_BUSY,
+                   "%d limits are being tried already; wait until one of these is over",
+                   LIMIT_TRY_SLOTS);
         return;
     }
-    limit_publish_again(c); /* from now on workers charge it */
+    regions_publish(c, NULL, NULL); /* from now on workers charge it */
     report(c, call, l, slot, true);
 }
 
@@ -166,31 +139,13 @@ void limit_try(struct control *c, const struct rpc_call *call)
     }
     const int slot = limit_try_find(c->shared->tries, l->id);
     if (rpc_in_get(call->params, "for"))
-        admin_error(c, call->reply, RPC_BAD_ARGUMENT,
-                    "for goes with what is to be tried, such as requests=10");
+        call_error(c, call->reply, RPC_BAD_ARGUMENT,
+                   "for goes with what is to be tried, such as requests=10");
     else if (slot < 0)
-        admin_error(c, call->reply, RPC_NOT_FOUND,
-                    "nothing was tried beside limit \"%s\" yet; limit try %s requests=10 would "
-                    "begin",
-                    l->name, l->name);
+        call_error(c, call->reply, RPC_NOT_FOUND,
+                   "nothing was tried beside limit \"%s\" yet; limit try %s requests=10 would "
+                   "begin",
+                   l->name, l->name);
     else
         report(c, call, l, slot, false);
-}
-
-void limit_tries_end(struct control *c)
-{
-    const uint64_t now_ms = clock_mono_ms();
-    struct limit_try_counts n;
-    for (int i = 0; i < LIMIT_TRY_SLOTS; i++) {
-        struct limit_try *t = &c->shared->tries->slot[i];
-        if (!atomic_load(&t->run) || atomic_load(&t->ended) || now_ms < t->terms.until_ms)
-            continue;
-        limit_publish_again(c); /* once more, if we die before the next line: harmless */
-        atomic_store(&t->ended, 1);
-        limit_try_counts(t, &n);
-        log_info("limit \"%s\": the try is over: of %llu requests the limit refused %llu, the "
-                 "candidate would have refused %llu",
-                 t->terms.name, (unsigned long long)n.requests, (unsigned long long)n.live_refused,
-                 (unsigned long long)n.refused);
-    }
 }

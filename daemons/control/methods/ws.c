@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* methods_ws: ws.set and ws.revert. The supervisor judges and changes; what is to be kept is
+/* ws: ws.set and ws.revert. The supervisor judges and changes; what is to be kept is
  * written here when it has agreed. */
+#include "daemons/control/call.h"
 #include "daemons/control/control.h"
+#include "daemons/control/methods/methods.h"
+#include "daemons/control/methods/persist.h"
 #include "polder/config.h"
 
 #include <stdio.h>
@@ -22,7 +25,7 @@ static void forward(struct control *c, const struct rpc_call *call, const char *
     struct rpc_out params;
     rpc_out_init(&params);
     rpc_out_object(&params, NULL, call->params);
-    admin_forward(c, call->reply, &c->peers.supervisor, method, &params);
+    call_forward(c, call->reply, &c->peers.supervisor, method, &params);
 }
 
 static void on_changed(void *arg, enum rpc_error code, const char *message,
@@ -34,13 +37,13 @@ static void on_changed(void *arg, enum rpc_error code, const char *message,
     if (code == RPC_OK)
         kept = settings_save(state_dir, w->setting, w->n);
     if (code == RPC_UNAVAILABLE) {
-        admin_error(w->control, w->reply, code, "no supervisor answers (%s)", message);
+        call_error(w->control, w->reply, code, "no supervisor answers (%s)", message);
     } else if (code) {
-        admin_error(w->control, w->reply, code, "%s", message);
+        call_error(w->control, w->reply, code, "%s", message);
     } else if (kept) {
-        admin_error(w->control, w->reply, RPC_FAILED,
-                    "changed until the next reload, but not kept: cannot write %s/settings.mp: %s",
-                    state_dir, strerror(-kept));
+        call_error(w->control, w->reply, RPC_FAILED,
+                   "changed until the next reload, but not kept: cannot write %s/settings.mp: %s",
+                   state_dir, strerror(-kept));
     } else {
         rpc_out_object(rpc_reply_result(w->reply), NULL, result);
         rpc_reply_send(w->reply);
@@ -59,9 +62,9 @@ static bool read_settings(struct control *c, const struct rpc_call *call, struct
         if (w->n == KEYS_MAX || rpc_in_object_text(&set->via.map.ptr[i].key, s->key, 64) < 0 ||
             rpc_in_object_text(&set->via.map.ptr[i].val, s->value, sizeof s->value) < 0 ||
             (!strcmp(s->key, "route") && !of_route)) {
-            admin_error(c, call->reply, RPC_BAD_ARGUMENT,
-                        "at most %d values of at most %d bytes can be kept at once", KEYS_MAX,
-                        SETTINGS_VALUE - 1);
+            call_error(c, call->reply, RPC_BAD_ARGUMENT,
+                       "at most %d values of at most %d bytes can be kept at once", KEYS_MAX,
+                       SETTINGS_VALUE - 1);
             return false;
         }
         if (!strcmp(s->key, "route"))
@@ -82,7 +85,7 @@ void ws_set(struct control *c, const struct rpc_call *call)
     }
     struct ws_change *w = calloc(1, sizeof *w);
     if (!w) {
-        admin_error(c, call->reply, RPC_FAILED, "out of memory");
+        call_error(c, call->reply, RPC_FAILED, "out of memory");
         return;
     }
     w->control = c;
@@ -102,14 +105,14 @@ static bool forget(struct control *c, const struct rpc_call *call)
     char section[SETTINGS_SECTION], route[SETTINGS_SECTION - 16];
     if (rpc_in_text(call->params, "route", route, sizeof route) >= 0) {
         snprintf(section, sizeof section, "websocket %s", route);
-        return settings_drop(c, call, section, NULL);
+        return persist_forget(c, call, section, NULL);
     }
     for (uint32_t i = 0; i < c->config->n_routes; i++) {
         snprintf(section, sizeof section, "websocket %.200s", c->config->routes[i].pattern);
-        if (c->config->routes[i].websocket && !settings_drop(c, call, section, NULL))
+        if (c->config->routes[i].websocket && !persist_forget(c, call, section, NULL))
             return false;
     }
-    return settings_drop(c, call, "websocket", NULL);
+    return persist_forget(c, call, "websocket", NULL);
 }
 
 void ws_revert(struct control *c, const struct rpc_call *call)

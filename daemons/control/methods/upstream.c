@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* methods_upstream: upstream.list and weight. */
+/* upstream: upstream.list and weight. */
+#include "daemons/control/call.h"
 #include "daemons/control/control.h"
+#include "daemons/control/methods/methods.h"
+#include "daemons/control/methods/persist.h"
+#include "daemons/control/model/servers.h"
 #include "polder/clock.h"
 #include "polder/config.h"
 #include "polder/server_state.h"
@@ -107,53 +111,6 @@ void upstream_list(struct control *c, const struct rpc_call *call)
     rpc_reply_send(call->reply);
 }
 
-static const struct config_server *find(const struct config *config, const char *upstream,
-                                        const char *server)
-{
-    for (uint32_t i = 0; i < config->n_upstreams; i++) {
-        const struct config_upstream *u = &config->upstreams[i];
-        for (uint32_t k = 0; k < u->n_servers && !strcmp(u->name, upstream); k++)
-            if (!strcmp(u->servers[k].address.text, server))
-                return &u->servers[k];
-    }
-    return NULL;
-}
-
-/* The weight before it. */
-static uint32_t publish(const struct control *c, const char *upstream, const char *server,
-                        uint32_t weight)
-{
-    struct config_region *region[SHARED_REGIONS];
-    struct runtime_values values;
-    uint32_t before = 0;
-    const size_t n = control_live_regions(c, region);
-    for (size_t i = 0; i < n; i++) {
-        const struct config_server *s = find(region[i]->config, upstream, server);
-        if (!s)
-            continue;
-        runtime_read(&region[i]->runtime, &values);
-        if (region[i]->config == c->config)
-            before = values.server[s->index].weight;
-        values.server[s->index].weight = weight;
-        runtime_publish(&region[i]->runtime, &values);
-    }
-    return before;
-}
-
-/* WebSockets go to the same servers. */
-static void tell_supervisor(struct control *c, const char *upstream, const char *server,
-                            uint32_t weight)
-{
-    struct rpc_out params;
-    rpc_out_init(&params);
-    rpc_out_map(&params, NULL);
-    rpc_out_str(&params, "upstream", upstream);
-    rpc_out_str(&params, "server", server);
-    rpc_out_u64(&params, "weight", weight);
-    rpc_out_end(&params);
-    peers_tell_supervisor(&c->peers, "ws.weight", &params);
-}
-
 /* The server that the call names, with texts that outlive it; NULL: the call is answered. */
 static const struct config_server *server_named(struct control *c, const struct rpc_call *call,
                                                 struct setting *setting)
@@ -164,12 +121,12 @@ static const struct config_server *server_named(struct control *c, const struct 
         rpc_in_text(call->params, "upstream", upstream, sizeof upstream) < 0 ||
                 rpc_in_text(call->params, "server", setting->key, sizeof setting->key) < 0
             ? NULL
-            : find(c->config, upstream, setting->key);
+            : servers_find(c->config, upstream, setting->key);
     if (s)
         snprintf(setting->section, sizeof setting->section, "upstream %s", upstream);
     else
-        admin_error(c, call->reply, RPC_NOT_FOUND,
-                    "there is no such server; upstream list shows upstreams and their servers");
+        call_error(c, call->reply, RPC_NOT_FOUND,
+                   "there is no such server; upstream list shows upstreams and their servers");
     return s;
 }
 
@@ -177,8 +134,7 @@ static void change_weight(struct control *c, const struct rpc_call *call,
                           const struct config_server *s, uint32_t weight, bool persisted)
 {
     const char *upstream = s->upstream->name, *server = s->address.text;
-    const uint32_t before = publish(c, upstream, server, weight);
-    tell_supervisor(c, upstream, server, weight);
+    const uint32_t before = servers_set_weight(c, s, weight);
     struct rpc_out *o = rpc_reply_result(call->reply);
     rpc_out_map(o, NULL);
     rpc_out_str(o, "upstream", upstream);
@@ -203,12 +159,12 @@ void upstream_weight(struct control *c, const struct rpc_call *call)
     if (!s)
         return;
     if (rpc_in_u64(call->params, "weight", RUNTIME_WEIGHT_MAX, &weight)) {
-        admin_error(c, call->reply, RPC_BAD_ARGUMENT, "weight is a whole number up to %d",
-                    RUNTIME_WEIGHT_MAX);
+        call_error(c, call->reply, RPC_BAD_ARGUMENT, "weight is a whole number up to %d",
+                   RUNTIME_WEIGHT_MAX);
         return;
     }
     snprintf(setting.value, sizeof setting.value, "%u", (unsigned)weight);
-    if (!persist || settings_keep(c, call, &setting, 1))
+    if (!persist || persist_settings(c, call, &setting, 1))
         change_weight(c, call, s, (uint32_t)weight, persist);
 }
 
@@ -216,6 +172,6 @@ void upstream_revert(struct control *c, const struct rpc_call *call)
 {
     struct setting setting;
     const struct config_server *s = server_named(c, call, &setting);
-    if (s && settings_drop(c, call, setting.section, setting.key))
+    if (s && persist_forget(c, call, setting.section, setting.key))
         change_weight(c, call, s, s->weight, false);
 }

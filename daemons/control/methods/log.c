@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * methods_log: log.level, and log.reopen, which ends when every process writes to the new file, so
+ * log: log.level, and log.reopen, which ends when every process writes to the new file, so
  * that the old one can be compressed or removed.
  *
  * The master opens the files, also where a SIGUSR1 asks for it; the supervisor, which has a log of
  * its own, is told here each time that has happened.
  */
+#include "daemons/control/call.h"
 #include "daemons/control/control.h"
+#include "daemons/control/methods/methods.h"
 #include "polder/access_log.h"
 #include "polder/clock.h"
 #include "polder/config.h"
@@ -19,16 +21,6 @@
 
 /* ---- log.level ---- */
 
-static void tell_level(struct control *c, enum log_level level)
-{
-    struct rpc_out params;
-    rpc_out_init(&params);
-    rpc_out_map(&params, NULL);
-    rpc_out_str(&params, "level", log_level_word(level));
-    rpc_out_end(&params);
-    peers_tell_supervisor(&c->peers, "log.level", &params);
-}
-
 void log_level_run(struct control *c, const struct rpc_call *call)
 {
     _Atomic uint32_t *shared = &c->shared->proc->log_level;
@@ -37,12 +29,12 @@ void log_level_run(struct control *c, const struct rpc_call *call)
     if (rpc_in_get(call->params, "level")) {
         if (rpc_in_text(call->params, "level", word, sizeof word) < 0 ||
             !log_level_parse(word, &level)) {
-            admin_error(c, call->reply, RPC_BAD_ARGUMENT,
-                        "level: error, warning, info or debug would be right");
+            call_error(c, call->reply, RPC_BAD_ARGUMENT,
+                       "level: error, warning, info or debug would be right");
             return;
         }
         atomic_store(shared, (uint32_t)level);
-        tell_level(c, level);
+        peers_tell_log_level(&c->peers, log_level_word(level));
     }
     struct rpc_out *o = rpc_reply_result(call->reply);
     rpc_out_map(o, NULL);
@@ -70,7 +62,7 @@ static void on_supervisor(void *arg, enum rpc_error code, const char *message,
     c->reopen.supervisor_failed = code != 0;
     if (code)
         log_warning("log: polder-supervisor has not opened its log again: %s", message);
-    logs_follow(c);
+    log_reopen_follow(c);
 }
 
 static void ask_supervisor(struct control *c)
@@ -123,7 +115,7 @@ static bool reopen_look(struct control *c, const struct reopen_wait *w)
     char why[512];
     if (error) {
         access_log_explain(c->config, -error, why, sizeof why);
-        admin_error(c, w->reply, RPC_FAILED, "%s; going on with the old file", why);
+        call_error(c, w->reply, RPC_FAILED, "%s; going on with the old file", why);
         return true;
     }
     const uint32_t behind = workers_behind(c);
@@ -133,12 +125,12 @@ static bool reopen_look(struct control *c, const struct reopen_wait *w)
     }
     if (clock_mono_ms() < w->until_ms)
         return false;
-    admin_error(c, w->reply, RPC_FAILED, "%u workers have not changed to the new file in time",
-                behind);
+    call_error(c, w->reply, RPC_FAILED, "%u workers have not changed to the new file in time",
+               behind);
     return true;
 }
 
-void logs_follow(struct control *c)
+void log_reopen_follow(struct control *c)
 {
     const uint32_t opening = atomic_load(&c->shared->proc->log_opening);
     if (opening != c->reopen.opening) {
@@ -160,7 +152,7 @@ void log_reopen_run(struct control *c, const struct rpc_call *call)
 {
     struct reopen_wait *w = calloc(1, sizeof *w);
     if (!w) {
-        admin_error(c, call->reply, RPC_FAILED, "out of memory");
+        call_error(c, call->reply, RPC_FAILED, "out of memory");
         return;
     }
     w->asked = atomic_fetch_add(&c->shared->proc->log_reopen_asked, 1) + 1;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* poll.*: who asks for polled routes. */
+/* poll: who asks for polled routes. */
 #include "daemons/control/control.h"
+#include "daemons/control/methods/methods.h"
 #include "polder/limit_top.h"
 #include "polder/stats.h"
 

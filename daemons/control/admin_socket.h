@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* admin_socket: runtime_dir/admin.sock, with the mode and group of the configuration. */
+#ifndef POLDER_CONTROL_ADMIN_SOCKET_H
+#define POLDER_CONTROL_ADMIN_SOCKET_H
+#include "daemons/rpc/server.h"
+
+struct config;
+
+struct admin_socket {
+    struct rpc_server *server;   /* NULL: could not be opened yet; tried again each second */
+    const struct config *config; /* whose mode and group it has */
+    char complaint[256];         /* said last: once, not each second */
+};
+/* Opens the socket, or gives it the mode and group of now. */
+void admin_socket_follow(struct admin_socket *s, struct ev_loop *loop, const struct config *config,
+                         rpc_handler handler, void *arg);
+void admin_socket_close(struct admin_socket *s);
+#endif

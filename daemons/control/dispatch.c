@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* dispatch: see dispatch.h. Each row of methods.def has its handler here. */
+#include "daemons/control/dispatch.h"
+#include "daemons/control/call.h"
+#include "daemons/control/control.h"
+#include "daemons/control/methods/methods.h"
+#include "polder/log.h"
+
+#include <stdio.h>
+
+static void ask_supervisor(struct control *c, const struct rpc_call *call)
+{
+    struct rpc_out params;
+    char method[32];
+    rpc_out_init(&params);
+    rpc_out_object(&params, NULL, call->params);
+    snprintf(method, sizeof method, "%.*s", (int)call->method_len, call->method);
+    call_forward(c, call->reply, &c->peers.supervisor, method, &params);
+}
+
+/* A row each, whatever their number. */
+/* clang-format off */
+static void (*const handler[RPC_METHODS])(struct control *, const struct rpc_call *) = {
+    [RPC_METHOD_STATUS] = status_show,
+    [RPC_METHOD_CACHE_STATS] = cache_stats,
+    [RPC_METHOD_CACHE_LIST] = cache_list,
+    [RPC_METHOD_CACHE_SHOW] = cache_show,
+    [RPC_METHOD_CACHE_WHY] = cache_why,
+    [RPC_METHOD_CACHE_INVALIDATE] = cache_invalidate,
+    [RPC_METHOD_CACHE_WARM] = cache_warm, /* asks the first worker */
+    [RPC_METHOD_CACHE_GUARD] = cache_guard,
+    [RPC_METHOD_CACHE_SET] = cache_set,
+    [RPC_METHOD_CACHE_REVERT] = cache_revert,
+    [RPC_METHOD_LIMIT_LIST] = limit_list,
+    [RPC_METHOD_LIMIT_SHOW] = limit_show,
+    [RPC_METHOD_LIMIT_TOP] = limit_top,
+    [RPC_METHOD_POLL_TOP] = poll_top,
+    [RPC_METHOD_LIMIT_CONFIRM] = limit_confirm,
+    [RPC_METHOD_LIMIT_SET] = limit_set,
+    [RPC_METHOD_LIMIT_REVERT] = limit_revert,
+    [RPC_METHOD_LIMIT_TRY] = limit_try, /* or only a question */
+    [RPC_METHOD_LIMIT_RESET] = limit_reset,
+    [RPC_METHOD_WS_STATS] = ask_supervisor,
+    [RPC_METHOD_WS_LIST] = ask_supervisor,
+    [RPC_METHOD_WS_CLOSE] = ask_supervisor,
+    [RPC_METHOD_WS_BROADCAST] = ask_supervisor,
+    [RPC_METHOD_WS_SET] = ws_set,
+    [RPC_METHOD_WS_REVERT] = ws_revert,
+    [RPC_METHOD_UPSTREAM_LIST] = upstream_list,
+    [RPC_METHOD_UPSTREAM_WEIGHT] = upstream_weight,
+    [RPC_METHOD_UPSTREAM_REVERT] = upstream_revert,
+    [RPC_METHOD_LOG_LEVEL] = log_level_run, /* or only a question */
+    [RPC_METHOD_LOG_REOPEN] = log_reopen_run,
+    [RPC_METHOD_RELOAD] = reload_run,
+    [RPC_METHOD_DRAIN] = drain_run,
+    [RPC_METHOD_STOP] = stop_run,
+};
+/* clang-format on */
+
+/* limit.try without anything to be tried, and log.level without a level, only ask. */
+static bool changes(int method, const msgpack_object *params)
+{
+    return rpc_methods[method].changes &&
+           (method != RPC_METHOD_LIMIT_TRY || rpc_in_get(params, "set")) &&
+           (method != RPC_METHOD_LOG_LEVEL || rpc_in_get(params, "level"));
+}
+
+void dispatch_call(void *arg, const struct rpc_call *call)
+{
+    struct control *c = arg;
+    char text[1024];
+    const int method = rpc_method_find(call->method, call->method_len);
+    stats_add(c->stats, STATS_ADMIN_CALLS, 1);
+    if (method < 0 || !handler[method]) {
+        call_error(c, call->reply, RPC_NO_METHOD, "there is no method %.*s",
+                   (int)(call->method_len < 64 ? call->method_len : 64), call->method);
+        return;
+    }
+    if (rpc_in_check((enum rpc_method)method, call->params, text, sizeof text)) {
+        call_error(c, call->reply, RPC_BAD_ARGUMENT, "%.*s: %s", (int)call->method_len,
+                   call->method, text);
+        return;
+    }
+    if (changes(method, call->params)) {
+        call_describe((enum rpc_method)method, call->params, text, sizeof text);
+        log_info("admin: %.*s%s by uid %u, pid %d", (int)call->method_len, call->method, text,
+                 (unsigned)call->peer.uid, (int)call->peer.pid);
+    }
+    handler[method](c, call);
+}

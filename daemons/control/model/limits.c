@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* limits: see limits.h. */
+#include "daemons/control/model/limits.h"
+#include "daemons/control/control.h"
+#include "daemons/control/regions.h"
+#include "polder/clock.h"
+#include "polder/config.h"
+#include "polder/limit.h"
+#include "polder/limit_try.h"
+#include "polder/log.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+const struct config_limit *limits_find(const struct config *config, const char *name)
+{
+    for (uint32_t i = 0; i < config->n_limits; i++)
+        if (!strcmp(config->limits[i].name, name))
+            return &config->limits[i];
+    return NULL;
+}
+
+void limits_terms(const struct control *c, const struct config_limit *l,
+                  const struct runtime_limit *value, struct limit_terms *out)
+{
+    const struct exempt *list = runtime_exempt_of(c->runtime, l->index, value);
+    out->value = *value;
+    out->exempts = list != NULL;
+    if (list)
+        out->exempt = *list;
+}
+
+/* ---- the file's values ---- */
+
+static bool same(const struct runtime_limit *a, const struct runtime_limit *b)
+{
+    return a->requests == b->requests && a->window_ms == b->window_ms &&
+           a->algorithm == b->algorithm && !a->dry_run == !b->dry_run &&
+           a->concurrent == b->concurrent;
+}
+
+static bool same_exempt(const struct config_limit *l, const struct exempt *list)
+{
+    struct exempt file = {0};
+    const char *why;
+    char text[64];
+    for (uint32_t i = 0; i < l->n_exempt_nets; i++) {
+        clientip_net_format(&l->exempt_nets[i], text);
+        if (exempt_add(&file, text, &why))
+            return false;
+    }
+    for (uint32_t i = 0; i < l->n_exempt_values; i++)
+        if (exempt_add(&file, l->exempt_values[i], &why))
+            return false;
+    return !memcmp(&file, list, sizeof file);
+}
+
+bool limits_is_as_file(const struct control *c, const struct config_limit *l,
+                       const struct runtime_limit *running)
+{
+    const struct exempt *list = runtime_exempt_of(c->runtime, l->index, running);
+    return same(running, &l->value) && (!list || same_exempt(l, list));
+}
+
+/* ---- values as they are typed ---- */
+
+static bool parse_flag(const char *text, uint32_t *out)
+{
+    static const char *const yes[] = {"true", "yes", "on", "1"}, *const no[] = {"false", "no",
+                                                                                "off", "0"};
+    for (size_t i = 0; i < 4; i++) {
+        if (!strcmp(text, yes[i]) || !strcmp(text, no[i])) {
+            *out = !strcmp(text, yes[i]);
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool parse_u32(const char *text, uint32_t *out)
+{
+    const size_t len = strlen(text);
+    if (!len || len > 31 || strspn(text, "0123456789") != len)
+        return false;
+    errno = 0;
+    const unsigned long long n = strtoull(text, NULL, 10);
+    if (errno || n > UINT32_MAX)
+        return false;
+    *out = (uint32_t)n;
+    return true;
+}
+
+const char *limits_set_value(struct runtime_limit *v, const char *key, const char *text,
+                             bool *unknown)
+{
+    *unknown = false;
+    if (!strcmp(key, "requests"))
+        return parse_u32(text, &v->requests) ? NULL : "a whole number up to 4294967295";
+    if (!strcmp(key, "concurrent"))
+        return parse_u32(text, &v->concurrent)
+                   ? NULL
+                   : "a whole number up to 1000000, where 0 is no bound";
+    if (!strcmp(key, "window"))
+        return config_parse_duration(text, &v->window_ms) ? "a duration such as 500ms, 60s or 5m"
+                                                          : NULL;
+    if (!strcmp(key, "dry_run"))
+        return parse_flag(text, &v->dry_run) ? NULL : "true or false";
+    if (!strcmp(key, "algorithm")) {
+        const int algorithm = runtime_algorithm_parse(text);
+        if (algorithm < 0)
+            return "sliding, fixed or gcra";
+        v->algorithm = (uint32_t)algorithm;
+        return NULL;
+    }
+    *unknown = true;
+    return "unknown; there are requests, window, algorithm, dry_run, concurrent and exempt";
+}
+
+/* ---- changes ---- */
+
+struct change {
+    const char *name;
+    const struct limit_terms *terms;
+};
+
+static bool change_limit(void *arg, struct config_region *region, struct runtime_values *values)
+{
+    const struct change *change = arg;
+    const struct limit_terms *t = change->terms;
+    const struct config_limit *l = limits_find(region->config, change->name);
+    if (!l)
+        return false;
+    values->limit[l->index] = t->value;
+    values->limit[l->index].exempt =
+        t->exempts ? runtime_exempt_put(&region->runtime, l->index, &t->exempt) : 0;
+    return true;
+}
+
+void limits_publish(const struct control *c, const char *name, const struct limit_terms *terms)
+{
+    struct change change = {name, terms};
+    regions_publish(c, change_limit, &change);
+}
+
+bool limits_forget_client(const struct control *c, const struct config_limit *l, const char *who,
+                          int len)
+{
+    const struct limit_caller caller = {.table = c->shared->limits,
+                                        .proc = c->shared->proc,
+                                        .slot = c->process->slot,
+                                        .incarnation = c->process->incarnation};
+    return len >= 0 &&
+           limit_reset_key(&caller, limit_key(c->shared->limits, l->id, who, (size_t)len));
+}
+
+/* ---- trials ---- */
+
+static struct pending_change *trial_of(const struct control *c, const struct config_limit *l)
+{
+    return &c->shared->region[c->region]->runtime.trial[l->index];
+}
+
+uint64_t limits_trial_until_ms(const struct control *c, const struct config_limit *l)
+{
+    return atomic_load(&trial_of(c, l)->until_ms);
+}
+
+void limits_trial_begin(const struct control *c, const struct config_limit *l, uint64_t ms,
+                        const struct runtime_limit *before)
+{
+    struct pending_change *t = trial_of(c, l);
+    if (ms && !atomic_load(&t->until_ms))
+        t->before = *before;
+    atomic_store(&t->until_ms, ms ? clock_mono_ms() + ms : 0);
+}
+
+static void end_trial(struct control *c, const struct config_limit *l, uint64_t now_ms)
+{
+    struct pending_change *t = trial_of(c, l);
+    const uint64_t until_ms = atomic_load(&t->until_ms);
+    struct limit_terms before;
+    if (!until_ms || now_ms < until_ms)
+        return;
+    limits_terms(c, l, &t->before, &before);
+    limits_publish(c, l->name, &before); /* once more, if we die before the next line: harmless */
+    atomic_store(&t->until_ms, 0);
+    log_warning("limit \"%s\": nobody confirmed what was changed; it is as before", l->name);
+}
+
+/* ---- candidates ---- */
+
+static void end_try(struct control *c, struct limit_try *t, uint64_t now_ms)
+{
+    struct limit_try_counts n;
+    if (!atomic_load(&t->run) || atomic_load(&t->ended) || now_ms < t->terms.until_ms)
+        return;
+    regions_publish(c, NULL, NULL); /* once more, if we die before the next line: harmless */
+    atomic_store(&t->ended, 1);
+    limit_try_counts(t, &n);
+    log_info("limit \"%s\": the try is over: of %llu requests the limit refused %llu, the "
+             "candidate would have refused %llu",
+             t->terms.name, (unsigned long long)n.requests, (unsigned long long)n.live_refused,
+             (unsigned long long)n.refused);
+}
+
+void limits_follow(struct control *c)
+{
+    const uint64_t now_ms = clock_mono_ms();
+    for (uint32_t i = 0; i < c->config->n_limits; i++)
+        end_trial(c, &c->config->limits[i], now_ms);
+    for (int i = 0; i < LIMIT_TRY_SLOTS; i++)
+        end_try(c, &c->shared->tries->slot[i], now_ms);
+}

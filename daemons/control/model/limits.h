@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * limits: what limits are now, and how they change: in every configuration that is served, on trial
+ * until somebody confirms it, and beside candidates (limit_try.h) whose time ends here.
+ */
+#ifndef POLDER_CONTROL_LIMITS_H
+#define POLDER_CONTROL_LIMITS_H
+#include "polder/exempt.h"
+#include "polder/runtime.h"
+
+struct config;
+struct config_limit;
+struct control;
+
+/* Values of a limit, and whom it exempts; exempts false: whom the file says. Says nothing of any
+ * region: value.exempt counts only where it was read. */
+struct limit_terms {
+    struct runtime_limit value;
+    bool exempts;
+    struct exempt exempt;
+};
+
+const struct config_limit *limits_find(const struct config *config, const char *name);
+/* Values as they were read, so that they can be published again. */
+void limits_terms(const struct control *c, const struct config_limit *l,
+                  const struct runtime_limit *value, struct limit_terms *out);
+/* Does it run as the file says? */
+bool limits_is_as_file(const struct control *c, const struct config_limit *l,
+                       const struct runtime_limit *running);
+/* One value but exempt, as it was typed. NULL, or what would be right; *unknown: there is no such
+ * key. */
+const char *limits_set_value(struct runtime_limit *v, const char *key, const char *text,
+                             bool *unknown);
+void limits_publish(const struct control *c, const char *name, const struct limit_terms *terms);
+/* Forgets what a client has spent, as limitkey.h writes it (len < 0: no key of this limit). False:
+ * nothing was counted. */
+bool limits_forget_client(const struct control *c, const struct config_limit *l, const char *who,
+                          int len);
+
+/* A change on trial ends by itself. A change while another one is on trial goes back to before
+ * both; ms 0: one that is not on trial ends it. */
+void limits_trial_begin(const struct control *c, const struct config_limit *l, uint64_t ms,
+                        const struct runtime_limit *before);
+/* When it ends, monotonic; 0: there is none. */
+uint64_t limits_trial_until_ms(const struct control *c, const struct config_limit *l);
+/* Each second: trials that were not confirmed in time, candidates whose time is over. */
+void limits_follow(struct control *c);
+#endif

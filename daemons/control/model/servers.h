@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * servers: weights of backends, and their conditions: each second, what the table of servers says
+ * becomes conditions. Whoever makes a server DOWN or UP raises and clears the condition at once;
+ * this repeats it, for a process may die between the two, and a configuration may have lost the
+ * server.
+ */
+#ifndef POLDER_CONTROL_SERVERS_H
+#define POLDER_CONTROL_SERVERS_H
+#include <stdint.h>
+
+struct config;
+struct config_server;
+struct control;
+
+void servers_follow(struct control *c); /* each second */
+const struct config_server *servers_find(const struct config *config, const char *upstream,
+                                         const char *server);
+/* In every configuration that is served, and in the supervisor: WebSockets go to the same servers.
+ * Returns the weight before. */
+uint32_t servers_set_weight(struct control *c, const struct config_server *server, uint32_t weight);
+#endif

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * settings: what a new configuration does to values that were changed at run time: what is
+ * persisted is kept, all else is as the new file says. It is logged, and told to those who wait for
+ * the reload.
+ */
+#ifndef POLDER_CONTROL_SETTINGS_H
+#define POLDER_CONTROL_SETTINGS_H
+
+struct config;
+struct control;
+struct runtime_page;
+
+#define SETTINGS_REPORT_LINES 32 /* of either kind; further ones are only in the log */
+#define SETTINGS_REPORT_LINE  160
+
+struct settings_report {
+    unsigned n_kept, n_reset;
+    char kept[SETTINGS_REPORT_LINES][SETTINGS_REPORT_LINE];
+    char reset[SETTINGS_REPORT_LINES][SETTINGS_REPORT_LINE];
+};
+
+/* c has just begun to follow a new configuration in place of an old one, whose running values are
+ * in page. Makes c->report. */
+void settings_carry_over(struct control *c, const struct config *old,
+                         const struct runtime_page *page);
+#endif
