@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* config: arenas, regions, and the reading of a file from one end to the other. */
+/* config: regions, and the reading of a file from one end to the other. */
 #include "polder/config.h"
 #include "polder/settings.h"
 #include "libshared/config/config_parse.h"
@@ -11,30 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-
-void config_arena_init(struct config_arena *arena, void *memory, size_t size)
-{
-    *arena = (struct config_arena){.base = memory, .size = size};
-}
-
-void *config_arena_alloc(struct config_arena *arena, size_t size)
-{
-    if (size > arena->size)
-        return NULL;
-    const size_t rounded = (size + 15) & ~(size_t)15;
-    if (rounded > arena->size - arena->used)
-        return NULL;
-    void *memory = arena->base + arena->used;
-    arena->used += rounded;
-    return memset(memory, 0, size);
-}
-
-char *config_arena_strdup(struct config_arena *arena, const char *text)
-{
-    const size_t len = strlen(text);
-    char *copy = config_arena_alloc(arena, len + 1);
-    return copy ? memcpy(copy, text, len + 1) : NULL;
-}
 
 struct config *config_load(struct config_arena *arena, const char *path, config_error_fn on_error,
                            void *arg)
