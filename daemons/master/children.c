@@ -32,8 +32,6 @@
 #define ABORT_TO_KILL_MS    1000
 #define LIVED_WELL_MS       10000
 #define KILLED_RESPAWN_MS   100 /* between two forks that were not the process's own fault */
-#define RESPAWN_FIRST_MS    100
-#define RESPAWN_MAX_MS      5000
 #define KEEPER_CRASHES      3
 #define KEEPER_CRASH_SPAN   30000
 #define POISON_DEATHS       2
@@ -64,17 +62,6 @@ static void event_signal(int fd)
     const uint64_t one = 1;
     const ssize_t n = write(fd, &one, sizeof one);
     (void)n; /* EAGAIN: it is set already */
-}
-
-uint64_t respawn_delay_ms(uint32_t failures)
-{
-    if (failures <= 1)
-        return 0;
-    const uint32_t doublings = failures - 2;
-    if (doublings > 6)
-        return RESPAWN_MAX_MS;
-    const uint64_t delay = (uint64_t)RESPAWN_FIRST_MS << doublings;
-    return delay < RESPAWN_MAX_MS ? delay : RESPAWN_MAX_MS;
 }
 
 void children_init(struct master *m)
@@ -407,17 +394,13 @@ static uint32_t slot_of(const struct master *m, pid_t pid)
     return PROC_SLOTS;
 }
 
-void children_reap(struct master *m)
+bool child_reaped(struct master *m, pid_t pid, int status)
 {
-    int status;
-    pid_t pid;
-    while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
-        const uint32_t slot = slot_of(m, pid);
-        if (slot < PROC_SLOTS)
-            child_died(m, slot, status);
-        else if (!reload_reaped(m, pid, status) && !names_reaped(m, pid))
-            ws_process_reaped(m, pid, status);
-    }
+    const uint32_t slot = slot_of(m, pid);
+    if (slot == PROC_SLOTS)
+        return false;
+    child_died(m, slot, status);
+    return true;
 }
 
 /* ---- deadlines ---- */

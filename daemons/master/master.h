@@ -6,12 +6,17 @@
  * parses no configuration (a child does), reads no socket, opens no database. Its loop wakes on
  * signals and deadlines and then lets each part look at the state and do its next step:
  *
- *   run.c        start, loop, stop                 privileges.c  directories, user, limits, lock
- *   children.c   fork, reap, respawn, watchdog     compile.c     the child that reads the file
- *   listeners.c  the sockets                       reload.c      a new generation of workers
- *   notify.c     systemd                           ws_process.c   polder-supervisor without systemd
- *   logs.c       access logs, for the workers
- *   names.c      the child that resolves names of servers
+ *   run.c             start, loop, stop; whose end waitpid() tells of
+ *   privileges.c      directories, user, limits, lock
+ *   check.c           what -t can know of this machine
+ *   config_compile.c  the child that reads the file
+ *   children.c        fork, respawn, watchdog; backoff.c: how long a respawn waits
+ *   listeners.c       the sockets
+ *   reload.c          a new generation of workers
+ *   ws_process.c      polder-supervisor without systemd
+ *   names.c           the child that resolves names of servers
+ *   logs.c            access logs, for the workers
+ *   notify.c          systemd
  */
 #ifndef POLDER_MASTER_H
 #define POLDER_MASTER_H
@@ -143,8 +148,7 @@ struct master {
     uint64_t now_ms;      /* of this turn of the loop */
     uint64_t lenient_ms;  /* no watchdog before: the master itself had not run */
     uint64_t deadline_ms; /* of this phase of a stop */
-    uint64_t
-        ready_by_ms; /* no longer is waited for the supervisor; 0: children are not ready yet */
+    uint64_t ready_by_ms; /* the supervisor is waited for until then; 0: children are not ready */
     unsigned stop_signals;
     uint64_t status_told; /* to the service manager: twice the generation, + 1 if drained */
     bool reopen_logs;
@@ -171,7 +175,7 @@ void privileges_tell_files(struct condition_table *table, const struct config *c
 /* In a child: gives up what the master kept to bind low ports. */
 void privileges_drop_all(void);
 
-/* ---- compile.c ---- */
+/* ---- config_compile.c ---- */
 /* Forks a child that loads the configuration into region, and the addresses of names into the table
  * of servers (shared NULL: only the first). pid or -errno. */
 pid_t compile_start(const struct shared *shared, struct config_region *region, const char *path,
@@ -183,13 +187,18 @@ int compile_wait(const struct shared *shared, struct config_region *region, cons
                  uint32_t generation);
 #define COMPILE_TIMEOUT_MS 10000
 
+/* ---- backoff.c ---- */
+/* Milliseconds to wait before the fork after `failures` failures in a row. */
+uint64_t respawn_delay_ms(uint32_t failures);
+
 /* ---- children.c ---- */
 void children_init(struct master *m);
 /* Fork into that slot now, and again whenever it dies until child_stop(). */
 void child_start(struct master *m, uint32_t slot, uint32_t region, uint32_t index);
 /* SIGTERM now, SIGKILL after grace_ms; not forked again. */
 void child_stop(struct master *m, uint32_t slot, uint64_t grace_ms);
-void children_reap(struct master *m);
+/* The end of a child in a slot; true if pid was one. */
+bool child_reaped(struct master *m, pid_t pid, int status);
 /* Forks that are due, the watchdog, kills that are due. */
 void children_step(struct master *m);
 uint64_t children_deadline(const struct master *m);
@@ -200,8 +209,6 @@ uint32_t workers_ready(const struct master *m, uint32_t region);
 void workers_start(struct master *m, uint32_t region);
 void workers_stop(struct master *m, uint32_t region, uint64_t grace_ms);
 uint32_t workers_free_slots(const struct master *m);
-/* Milliseconds to wait before the fork after `failures` failures in a row. */
-uint64_t respawn_delay_ms(uint32_t failures);
 
 /* ---- listeners.c ---- */
 /* Sockets that systemd passed; call once, first. */
@@ -209,10 +216,10 @@ int listeners_adopt(struct listeners *l);
 /* Binds what config needs and is not open yet. Message into why on failure; what was opened then is
  * closed again. */
 int listeners_open(struct listeners *l, const struct config *config, char *why, size_t size);
-/* Lets the bound ones take connections, just before their workers start. */
 /* Could control listen where the new configuration wants its ops pages? */
 int listeners_probe_ops(const struct config *now, const struct config *then, char *why,
                         size_t size);
+/* Lets the bound ones take connections, just before their workers start. */
 int listeners_listen(struct listeners *l, char *why, size_t size);
 /* The opened ones stay. */
 void listeners_keep(struct listeners *l);

@@ -19,6 +19,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/signalfd.h>
+#include <sys/wait.h>
 #include <systemd/sd-daemon.h>
 #include <systemd/sd-login.h>
 #include <unistd.h>
@@ -169,10 +170,21 @@ static void signals_take(struct master *m)
                 "service: SIGUSR2 is kept for replacing the program, which this version does "
                 "not do; nothing happens");
             break;
-        default: /* SIGCHLD: somebody died; children_reap() sees it */
+        default: /* SIGCHLD: somebody died; ends_take() sees it */
             break;
         }
     }
+}
+
+/* Processes that have ended. */
+static void ends_take(struct master *m)
+{
+    int status;
+    pid_t pid;
+    while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+        if (!child_reaped(m, pid, status) && !reload_reaped(m, pid, status) &&
+            !names_reaped(m, pid))
+            ws_process_reaped(m, pid, status);
 }
 
 /* What children want: the steps see who is ready. */
@@ -216,7 +228,7 @@ static void loop_run(struct master *m)
         atomic_store(&m->shared.proc->slot[PROC_SLOT_MASTER].heartbeat_ms, m->now_ms);
         signals_take(m);
         requests_take(m);
-        children_reap(m);
+        ends_take(m);
         if (m->broken)
             return;
         children_step(m);

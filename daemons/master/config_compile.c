@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * compile: reads the configuration in a child, so that nothing a file can hold hurts the master.
+ * config_compile: reads the configuration in a child, so that nothing a file can hold hurts the master.
  *
  * The child writes the finished tree into a shared region, looks what the names of servers are, and
  * leaves; a crash or a hang of the
