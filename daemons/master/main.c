@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* polderd: the command line. */
 #include "daemons/master/master.h"
+#include "polder/clock.h"
 #include "polder/server_names.h"
 #include <getopt.h>
 #include <stdio.h>
@@ -53,6 +54,7 @@ int main(int argc, char **argv)
     const char *config_path = DEFAULT_CONFIG;
     bool test = false;
     int option;
+    clock_open();
     process_title_init(argc, argv);
     static const struct option full[] = {{"config", required_argument, NULL, 'c'},
                                          {"test", no_argument, NULL, 't'},

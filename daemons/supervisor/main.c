@@ -331,6 +331,7 @@ int main(int argc, char **argv)
     int option;
     if (!s)
         return 1;
+    clock_open();
     process_title_init(argc, argv);
     /* signals that are sent to all processes may come before there are handlers */
     signal(SIGHUP, SIG_IGN);

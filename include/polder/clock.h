@@ -10,6 +10,12 @@
 #define POLDER_CLOCK_H
 #include <stdint.h>
 
+/* For tests of hours and days: if $POLDER_CLOCK names a file, both clocks of milliseconds are ahead
+ * by the 64-bit number of milliseconds that stands at its beginning, at any time. Called by main()
+ * before anything asks for the time; children inherit it. A jump is to all processes what the
+ * resume of a suspended machine is. The clock of nanoseconds and timers of the loop do not move. */
+void clock_open(void);
+
 uint64_t clock_mono_ms(void); /* CLOCK_MONOTONIC_COARSE: 4 ns, steps of at most 4 ms */
 uint64_t clock_mono_ns(void); /* CLOCK_MONOTONIC: 17 ns; for latencies */
 uint64_t clock_real_ms(void); /* CLOCK_REALTIME_COARSE, Unix time in ms */

@@ -173,6 +173,7 @@ static void spawn_daemon(struct house *h)
         dup2(null, 0);
         dup2(log, 1);
         dup2(log, 2);
+        setenv("POLDER_CLOCK", h->clock, 1);
         execl(built("polderd"), "polderd", "-c", h->conf, (char *)NULL);
         _exit(127);
     }
@@ -189,6 +190,17 @@ bool house_ready(struct house *h)
         fail_msg("polderd ended with status %d; see %s", status, h->log);
     }
     return get(h->ops_port, "/readyz", NULL) == 200;
+}
+
+void house_advance(struct house *h, unsigned ms)
+{
+    int64_t offset_ms = 0;
+    const int fd = open(h->clock, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    assert_true(fd >= 0);
+    assert_true(pread(fd, &offset_ms, sizeof offset_ms, 0) >= 0);
+    offset_ms += ms;
+    assert_int_equal(pwrite(fd, &offset_ms, sizeof offset_ms, 0), sizeof offset_ms);
+    close(fd);
 }
 
 void house_run(struct house *h)
@@ -212,6 +224,8 @@ void house_start(struct house *h, unsigned workers, const char *routes_fmt, ...)
     snprintf(h->conf, sizeof h->conf, "%s/polder.conf", h->dir);
     snprintf(h->log, sizeof h->log, "%s/log", h->dir);
     snprintf(h->sock, sizeof h->sock, "%s/run/admin.sock", h->dir);
+    snprintf(h->clock, sizeof h->clock, "%s/clock", h->dir);
+    house_advance(h, 0);
     h->port = free_port();
     h->ops_port = free_port();
     house_write_conf(h, workers, routes);

@@ -97,6 +97,7 @@ struct house {
     char dir[128]; /* state, runtime, configuration and log live here */
     char conf[160], log[160];
     char sock[160]; /* admin socket */
+    char clock[160];
 };
 /* Starts polderd with a configuration made of a standard head (listen, ops, directories, workers)
  * and `routes`, in which @PORT@-style marks are printf arguments of the caller's own making. Waits
@@ -104,6 +105,9 @@ struct house {
 void house_start(struct house *h, unsigned workers, const char *routes_fmt, ...)
     __attribute__((format(printf, 3, 4)));
 void house_write_conf(struct house *h, unsigned workers, const char *routes);
+/* Time moves on at once, for all processes of the house: what was due meanwhile is due now. Only
+ * timers of event loops (looks each second or less) take their time. */
+void house_advance(struct house *h, unsigned ms);
 void house_run(struct house *h);    /* start again with what is in dir; waits for ready */
 int house_stop(struct house *h);    /* SIGTERM; returns the exit status */
 void house_kill(struct house *h);   /* SIGKILL of the master and wait until all is gone */

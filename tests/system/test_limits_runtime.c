@@ -181,7 +181,8 @@ static void a_limit_goes_back_to_what_the_file_says(void **state)
     assert_int_equal(polled(&p, 10), 3);
     wait_until(house_logged(&h, "limit.revert name=status by uid"), 5000);
     close(p.fd);
-    nap_ms(3500); /* longer than the trial would have lasted */
+    house_advance(&h, 3500); /* longer than the trial would have lasted */
+    nap_ms(1200);            /* control has looked meanwhile */
     assert_true(shows(&h, "\"changed\": false"));
     assert_int_equal(house_stop(&h), 0);
     house_run(&h);
@@ -634,7 +635,8 @@ static void a_table_that_is_too_small_is_seen(void **state)
     assert_true(metric(&h, "\npolder_limit_evicted_live_total ") == 0);
     assert_true(metric(&h, "\npolder_limit_entries ") == 1008);
     flood(&h, 8000);
-    wait_until(metric(&h, "\npolder_condition{name=\"limit_table_full\",subject=\"\"} ") == 1, 5000);
+    wait_until(metric(&h, "\npolder_condition{name=\"limit_table_full\",subject=\"\"} ") == 1,
+               5000);
     assert_true(metric(&h, "\npolder_limit_evicted_live_total ") > 5000);
     assert_true(metric(&h, "\npolder_condition{name=\"limit_rows_full\",subject=\"\"} ") == 0);
     assert_int_equal(ctl(&h, &out, "status"), 0);

@@ -378,7 +378,7 @@ static void a_stale_answer_is_looked_after_while_its_client_waits(void **state)
     char etag[64];
     start(&h, 2, "", "min_interval = \"500ms\"");
     etag_of(&h, "/lazy", "", etag);
-    nap_ms(600); /* the interval is over */
+    house_advance(&h, 600); /* the interval is over */
     backend_forget(backend);
     int same = client_connect(h.port);
     wait_for_change(same, "/lazy", etag, 60); /* asked once: nothing new, goes on waiting */
@@ -408,7 +408,7 @@ static void a_backend_that_fails_is_not_asked_more_often_either(void **state)
     unsigned counts[1000] = {0};
     start(&h, 2, "ttl = \"0s\"", "min_interval = \"2s\"");
     etag_of(&h, "/plain", "", etag);
-    nap_ms(2100); /* the interval is over */
+    house_advance(&h, 2100); /* the interval is over */
     atomic_store(&broken, 1);
     backend_forget(backend);
     const uint64_t began = mono_ms();
@@ -450,7 +450,7 @@ static void of_many_who_wait_for_what_fails_nobody_asks_again(void **state)
                 "route \"/*\" { upstream = \"u\" cache { } }\n",
                 backend_port(backend));
     wait_until(served_from_store(h.port, "/late"), 3000);
-    nap_ms(1200); /* it is stale */
+    house_advance(&h, 1200); /* it is stale */
     atomic_store(&closed, 1);
     atomic_store(&broken, 1);
     backend_forget(backend);
@@ -487,7 +487,7 @@ static void who_waits_for_a_fetch_that_is_under_way_keeps_no_copy(void **state)
     start(&h, 1, "", "min_interval = \"200ms\"");
     etag_of(&h, "/large", "", etag);
     assert_int_equal(house_children(&h, "polderd: worker", &worker, 1), 1);
-    nap_ms(300); /* the interval is over */
+    house_advance(&h, 300); /* the interval is over */
     atomic_store(&closed, 1);
     backend_forget(backend);
     fd[0] = client_connect(h.port);
