@@ -15,8 +15,10 @@
 #define KEEPALIVE_S     60.
 #define WRITE_S         30.
 #define LINGER_S        2.
+#define STREAM_MAX      (256u << 10) /* of a stream that a client has not taken */
+#define NO_LENGTH       SIZE_MAX
 
-enum http_state { HTTP_READING, HTTP_WAITING, HTTP_WRITING, HTTP_LINGERING };
+enum http_state { HTTP_READING, HTTP_WAITING, HTTP_WRITING, HTTP_STREAMING, HTTP_LINGERING };
 
 /* A connection, and the request on it that waits for its answer. */
 struct http_request {
@@ -31,7 +33,10 @@ struct http_request {
     char in[H1_HEAD_MAX];
     size_t in_len, scanned;
     char *out;
-    size_t out_len, sent;
+    size_t out_len, out_size, sent;
+    http_gone_fn gone; /* while it streams */
+    void *gone_arg;
+    bool doomed;     /* it does not keep up with its stream */
     ev_tstamp moved; /* when it last took a part of its answer, or began to */
 };
 
@@ -56,6 +61,8 @@ static void unlink_connection(struct http_request *r)
 
 static void hang_up(struct http_request *r)
 {
+    const http_gone_fn gone = r->state == HTTP_STREAMING ? r->gone : NULL;
+    void *arg = r->gone_arg;
     ev_io_stop(r->server->loop, &r->io);
     ev_timer_stop(r->server->loop, &r->timer);
     unlink_connection(r);
@@ -65,6 +72,8 @@ static void hang_up(struct http_request *r)
     r->out = NULL;
     if (r->state != HTTP_WAITING)
         free(r);
+    if (gone)
+        gone(arg);
 }
 
 static void watch(struct http_request *r, int events, double seconds)
@@ -92,6 +101,10 @@ static void enter(struct http_request *r, enum http_state state)
         r->moved = ev_now(r->server->loop);
         watch(r, EV_WRITE, WRITE_S);
         break;
+    case HTTP_STREAMING: /* how long nothing of it is taken counts from each part */
+        r->moved = ev_now(r->server->loop);
+        watch(r, r->out_len ? EV_READ | EV_WRITE : EV_READ, r->out_len ? WRITE_S : 0.);
+        break;
     case HTTP_LINGERING:
         shutdown(r->fd, SHUT_WR);
         watch(r, EV_READ, LINGER_S);
@@ -110,9 +123,12 @@ static size_t write_head(const struct http_request *r, unsigned status, const ch
     h1_put_status_line(&o, status, (struct str){0});
     h1_put_field(&o, "Date", (struct str){date, FIELD_DATE_LEN});
     h1_put_field(&o, "Content-Type", (struct str){type, strlen(type)});
-    h1_puts(&o, "Content-Length: ");
-    h1_put_u64(&o, len);
-    h1_puts(&o, "\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n");
+    if (len != NO_LENGTH) {
+        h1_puts(&o, "Content-Length: ");
+        h1_put_u64(&o, len);
+        h1_puts(&o, "\r\n");
+    }
+    h1_puts(&o, "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n");
     if (status == 405)
         h1_puts(&o, "Allow: GET, HEAD\r\n");
     h1_puts(&o, r->keep ? "\r\n" : "Connection: close\r\n\r\n");
@@ -149,6 +165,73 @@ void http_answer_problem(struct http_request *r, unsigned status, const char *de
         snprintf(body, sizeof body, "{\"title\":\"%s\",\"status\":%u,\"detail\":\"%.800s\"}\n",
                  problem_reason(status), status, detail);
     http_answer(r, status, "application/problem+json", body, (size_t)n);
+}
+
+/* ---- streams ---- */
+
+/* Room for len bytes more behind those that were not sent yet. */
+static bool make_room(struct http_request *r, size_t len)
+{
+    if (r->sent) {
+        r->out_len -= r->sent;
+        memmove(r->out, r->out + r->sent, r->out_len);
+        r->sent = 0;
+    }
+    if (r->out_len + len > STREAM_MAX)
+        return false;
+    if (r->out_len + len <= r->out_size)
+        return true;
+    const size_t size = r->out_len + len < 4096 ? 4096 : (r->out_len + len) * 2;
+    char *out = realloc(r->out, size);
+    if (!out)
+        return false;
+    r->out = out;
+    r->out_size = size;
+    return true;
+}
+
+void http_stream_put(struct http_request *r, const char *bytes, size_t len)
+{
+    if (!len)
+        return;
+    if (r->doomed)
+        return;
+    if (!make_room(r, len)) { /* hung up from the loop: the caller still holds it */
+        r->doomed = true;
+        ev_io_stop(r->server->loop, &r->io);
+        ev_feed_event(r->server->loop, &r->timer, EV_TIMER);
+        return;
+    }
+    memcpy(r->out + r->out_len, bytes, len);
+    r->out_len += len;
+    if (r->out_len == len) /* it was idle */
+        enter(r, HTTP_STREAMING);
+}
+
+bool http_stream_begin(struct http_request *r, const char *type, http_gone_fn gone, void *arg)
+{
+    char head[512];
+    if (r->fd < 0 || r->is_head) {
+        http_answer(r, 200, type, "", NO_LENGTH);
+        return false;
+    }
+    r->keep = false;
+    r->gone = gone;
+    r->gone_arg = arg;
+    enter(r, HTTP_STREAMING);
+    http_stream_put(r, head, write_head(r, 200, type, NO_LENGTH, head, sizeof head));
+    return true;
+}
+
+void http_stream_end(struct http_request *r)
+{
+    enter(r, r->out_len ? HTTP_WRITING : HTTP_LINGERING);
+}
+
+static void stream_on(struct http_request *r)
+{
+    r->out_len = r->sent = 0;
+    enter(r, HTTP_STREAMING);
 }
 
 /* ---- requests ---- */
@@ -202,16 +285,16 @@ static void read_request(struct http_request *r)
 static void on_readable(struct http_request *r)
 {
     char sink[4096];
-    const bool lingers = r->state == HTTP_LINGERING;
-    const ssize_t n = lingers ? recv(r->fd, sink, sizeof sink, 0)
-                              : recv(r->fd, r->in + r->in_len, sizeof r->in - r->in_len, 0);
+    const bool drops = r->state == HTTP_LINGERING || r->state == HTTP_STREAMING;
+    const ssize_t n = drops ? recv(r->fd, sink, sizeof sink, 0)
+                            : recv(r->fd, r->in + r->in_len, sizeof r->in - r->in_len, 0);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (n <= 0) {
         hang_up(r);
         return;
     }
-    if (lingers)
+    if (drops)
         return;
     if (r->in_len == 0)
         watch(r, EV_READ, HEAD_S); /* of the whole head, not of each byte */
@@ -230,8 +313,14 @@ static void on_writable(struct http_request *r)
     }
     r->sent += (size_t)n;
     r->moved = ev_now(r->server->loop);
+    if (r->state == HTTP_STREAMING && r->sent < r->out_len)
+        ev_timer_again(r->server->loop, &r->timer);
     if (r->sent < r->out_len)
         return;
+    if (r->state == HTTP_STREAMING) {
+        stream_on(r);
+        return;
+    }
     free(r->out);
     r->out = NULL;
     if (!r->keep) {
@@ -249,7 +338,7 @@ static void on_writable(struct http_request *r)
 static void on_io(struct ev_loop *loop, ev_io *w, int revents)
 {
     (void)loop;
-    if (revents & EV_WRITE)
+    if (revents & EV_WRITE) /* where both: the other at the next turn */
         on_writable(w->data);
     else
         on_readable(w->data);

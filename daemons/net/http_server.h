@@ -13,6 +13,10 @@
  * The handler is called once a request and answers with http_answer() or http_answer_problem(), at
  * once or later: a request outlives its connection (the answer is then thrown away) and has to be
  * answered exactly once, before the server is freed or after.
+ *
+ * A page may also be a stream (of events, say): http_stream_begin() instead of an answer, then
+ * parts as they come, until http_stream_end() or until the client is gone. What a client has not
+ * taken of it is bounded: one that does not keep up is hung up.
  */
 #ifndef POLDER_DAEMONS_NET_HTTP_SERVER_H
 #define POLDER_DAEMONS_NET_HTTP_SERVER_H
@@ -40,4 +44,15 @@ void http_answer(struct http_request *request, unsigned status, const char *type
                  size_t len);
 /* problem+json (RFC 9457); detail needs no JSON escapes. */
 void http_answer_problem(struct http_request *request, unsigned status, const char *detail);
+
+/* The client has left, or was hung up: the request is over. Called once, from the loop or from
+ * http_server_free(), never from within http_stream_put(). */
+typedef void (*http_gone_fn)(void *arg);
+/* 200 and a body that ends with its connection. False: there is nobody to send it to, or only the
+ * head was asked for: the request is over, and gone is not called. */
+bool http_stream_begin(struct http_request *request, const char *type, http_gone_fn gone,
+                       void *arg);
+void http_stream_put(struct http_request *request, const char *bytes, size_t len);
+/* The rest goes out, and gone is not called any more. */
+void http_stream_end(struct http_request *request);
 #endif
