@@ -6,6 +6,8 @@
 #include "daemons/control/ops/metrics.h"
 #include "daemons/control/control.h"
 #include "daemons/control/model/health.h"
+#include "daemons/control/ops/metrics_websocket.h"
+#include "daemons/control/ops/metrics_writer.h"
 #include "daemons/control/ops/page.h"
 #include "polder/clock.h"
 #include "polder/conditions.h"
@@ -21,61 +23,9 @@
 #define TYPE_OPENMETRICS "application/openmetrics-text; version=1.0.0; charset=utf-8"
 #define TYPE_PROMETHEUS  "text/plain; version=0.0.4; charset=utf-8"
 
-struct writer {
-    const struct control *c;
-    struct text *t;
-    bool openmetrics;
-    char family[96]; /* being written */
-};
-
-/* Samples of a family stand together, after its metadata. In OpenMetrics a counter's family name is
- * without "_total", in the older text it is the name of the samples. */
-static void family(struct writer *w, const char *name, const char *type, const char *unit,
-                   const char *help)
-{
-    if (!strcmp(w->family, name))
-        return;
-    snprintf(w->family, sizeof w->family, "%s", name);
-    const char *suffix = !w->openmetrics && !strcmp(type, "counter") ? "_total" : "";
-    const char *shown = type;
-    if (!strcmp(type, "info")) {
-        suffix = w->openmetrics ? "" : "_info";
-        shown = w->openmetrics ? "info" : "gauge";
-    }
-    text_put(w->t, "# TYPE polder_%s%s %s\n", name, suffix, shown);
-    if (unit && w->openmetrics)
-        text_put(w->t, "# UNIT polder_%s %s\n", name, unit);
-    text_put(w->t, "# HELP polder_%s%s %s\n", name, suffix, help);
-}
-
-/* For a label value. */
-static const char *escaped(const char *text, char *out, size_t size)
-{
-    size_t n = 0;
-    for (; *text && n + 3 < size; text++) {
-        if (*text == '\\' || *text == '"' || *text == '\n')
-            out[n++] = '\\';
-        out[n++] = *text == '\n' ? 'n' : *text;
-    }
-    out[n] = 0;
-    return out;
-}
-
-static void sample(struct writer *w, const char *suffix, const char *labels, double value)
-{
-    text_put(w->t, "polder_%s%s%s%s%s %.17g\n", w->family, suffix, *labels ? "{" : "", labels,
-             *labels ? "}" : "", value);
-}
-
-static void sample_u64(struct writer *w, const char *suffix, const char *labels, uint64_t value)
-{
-    text_put(w->t, "polder_%s%s%s%s%s %" PRIu64 "\n", w->family, suffix, *labels ? "{" : "", labels,
-             *labels ? "}" : "", value);
-}
-
 /* ---- from the tables ---- */
 
-static void write_counters(struct writer *w)
+static void write_counters(struct metrics_writer *w)
 {
     static const struct {
         const char *metric, *labels, *help;
@@ -85,9 +35,9 @@ static void write_counters(struct writer *w)
 #undef COUNTER
     };
     for (unsigned i = 0; i < STATS_COUNTERS; i++) {
-        family(w, rows[i].metric, "counter", NULL, rows[i].help);
-        sample_u64(w, "_total", rows[i].labels,
-                   stats_total(w->c->shared->stats, (enum stats_counter)i));
+        metrics_family(w, rows[i].metric, "counter", NULL, rows[i].help);
+        metrics_sample_u64(w, "_total", rows[i].labels,
+                           stats_total(w->control->shared->stats, (enum stats_counter)i));
     }
 }
 
@@ -103,7 +53,7 @@ static const char *unit_of(const char *metric)
     return NULL;
 }
 
-static void write_gauges(struct writer *w)
+static void write_gauges(struct metrics_writer *w)
 {
     static const struct {
         const char *metric, *labels, *help;
@@ -113,15 +63,15 @@ static void write_gauges(struct writer *w)
 #undef GAUGE
     };
     for (unsigned i = 0; i < STATS_GAUGES; i++) {
-        family(w, rows[i].metric, "gauge", unit_of(rows[i].metric), rows[i].help);
-        sample_u64(w, "", rows[i].labels,
-                   stats_gauge_total(w->c->shared->stats, (enum stats_gauge)i));
+        metrics_family(w, rows[i].metric, "gauge", unit_of(rows[i].metric), rows[i].help);
+        metrics_sample_u64(w, "", rows[i].labels,
+                           stats_gauge_total(w->control->shared->stats, (enum stats_gauge)i));
     }
 }
 
 /* ---- latencies ---- */
 
-static void write_histogram(struct writer *w, const char *source, enum stats_histogram h)
+static void write_histogram(struct metrics_writer *w, const char *source, enum stats_histogram h)
 {
     /* canonical floats: OpenMetrics wants 1.0, not 1 */
     static const struct {
@@ -138,72 +88,75 @@ static void write_histogram(struct writer *w, const char *source, enum stats_his
     char labels[64];
     uint64_t below = 0;
     unsigned b = 0;
-    stats_distribution_of(w->c->shared->stats, h, &d);
+    stats_distribution_of(w->control->shared->stats, h, &d);
     for (size_t i = 0; i < sizeof bounds / sizeof *bounds; i++) {
         /* a bucket that straddles the bound counts with the next: at most 6 % of its width */
         while (b < STATS_BUCKETS && stats_bucket_limit_ns(b) <= bounds[i].ns)
             below += d.bucket[b++];
         snprintf(labels, sizeof labels, "source=\"%s\",le=\"%s\"", source, bounds[i].le);
-        sample_u64(w, "_bucket", labels, below);
+        metrics_sample_u64(w, "_bucket", labels, below);
     }
     snprintf(labels, sizeof labels, "source=\"%s\",le=\"+Inf\"", source);
-    sample_u64(w, "_bucket", labels, d.count);
+    metrics_sample_u64(w, "_bucket", labels, d.count);
     snprintf(labels, sizeof labels, "source=\"%s\"", source);
-    sample_u64(w, "_count", labels, d.count);
-    sample(w, "_sum", labels, (double)d.sum_ns / 1e9);
+    metrics_sample_u64(w, "_count", labels, d.count);
+    metrics_sample(w, "_sum", labels, (double)d.sum_ns / 1e9);
 }
 
-static void write_latencies(struct writer *w)
+static void write_latencies(struct metrics_writer *w)
 {
     static const char *const source[] = {[STATS_LATENCY_HIT] = "hit",
                                          [STATS_LATENCY_MISS] = "miss",
                                          [STATS_LATENCY_PASS] = "pass",
                                          [STATS_LATENCY_REFUSED] = "refused"};
-    family(w, "response_seconds", "histogram", "seconds",
-           "Time to answer a request, by where the answer came from");
+    metrics_family(w, "response_seconds", "histogram", "seconds",
+                   "Time to answer a request, by where the answer came from");
     for (int h = 0; h < STATS_HISTOGRAMS; h++)
         write_histogram(w, source[h], (enum stats_histogram)h);
 }
 
 /* ---- limits and servers ---- */
 
-static void write_limits(struct writer *w)
+static void write_limits(struct metrics_writer *w)
 {
     static const char *const result[] = {"admitted", "refused", "dry_run_refused"};
-    const struct config *config = w->c->config;
+    const struct config *config = w->control->config;
     struct runtime_values values;
     char name[256], labels[320];
-    runtime_read(w->c->runtime, &values);
+    runtime_read(w->control->runtime, &values);
     for (uint32_t i = 0; i < config->n_limits; i++) {
-        family(w, "limit_requests", "counter", NULL, "Requests charged to a limit, by result");
+        metrics_family(w, "limit_requests", "counter", NULL,
+                       "Requests charged to a limit, by result");
         struct stats_limit sums;
-        stats_limit_of(w->c->shared->stats, config->limits[i].id, &sums);
+        stats_limit_of(w->control->shared->stats, config->limits[i].id, &sums);
         const uint64_t value[] = {sums.admitted, sums.refused, sums.dry_refused};
         for (int k = 0; k < 3; k++) {
             snprintf(labels, sizeof labels, "limit=\"%s\",result=\"%s\"",
-                     escaped(config->limits[i].name, name, sizeof name), result[k]);
-            sample_u64(w, "_total", labels, value[k]);
+                     metrics_escaped(config->limits[i].name, name, sizeof name), result[k]);
+            metrics_sample_u64(w, "_total", labels, value[k]);
         }
     }
     for (uint32_t i = 0; i < config->n_limits; i++) {
-        family(w, "limit_quota", "gauge", NULL, "Requests that a limit admits in a window, now");
+        metrics_family(w, "limit_quota", "gauge", NULL,
+                       "Requests that a limit admits in a window, now");
         snprintf(labels, sizeof labels, "limit=\"%s\"",
-                 escaped(config->limits[i].name, name, sizeof name));
-        sample_u64(w, "", labels, values.limit[config->limits[i].index].requests);
+                 metrics_escaped(config->limits[i].name, name, sizeof name));
+        metrics_sample_u64(w, "", labels, values.limit[config->limits[i].index].requests);
     }
     for (uint32_t i = 0; i < config->n_limits; i++) {
-        family(w, "limit_window_seconds", "gauge", "seconds", "Window of a limit, now");
+        metrics_family(w, "limit_window_seconds", "gauge", "seconds", "Window of a limit, now");
         snprintf(labels, sizeof labels, "limit=\"%s\"",
-                 escaped(config->limits[i].name, name, sizeof name));
-        sample(w, "", labels, (double)values.limit[config->limits[i].index].window_ms / 1000);
+                 metrics_escaped(config->limits[i].name, name, sizeof name));
+        metrics_sample(w, "", labels,
+                       (double)values.limit[config->limits[i].index].window_ms / 1000);
     }
 }
 
 /* The limiter's table: of all limits and processes. */
-static void write_limit_table(struct writer *w)
+static void write_limit_table(struct metrics_writer *w)
 {
     struct limit_table_stats s;
-    limit_table_counters(w->c->shared->limits, &s);
+    limit_table_counters(w->control->shared->limits, &s);
     const struct {
         const char *name, *help;
         uint64_t value;
@@ -216,37 +169,39 @@ static void write_limit_table(struct writer *w)
          s.rows_full},
         {"limit_lock_steals", "Locks taken over from processes that died", s.lock_steals},
     };
-    family(w, "limit_entries", "gauge", NULL, "Keys that all limits together can count at once");
-    sample_u64(w, "", "", s.entries);
+    metrics_family(w, "limit_entries", "gauge", NULL,
+                   "Keys that all limits together can count at once");
+    metrics_sample_u64(w, "", "", s.entries);
     for (size_t i = 0; i < sizeof counter / sizeof *counter; i++) {
-        family(w, counter[i].name, "counter", NULL, counter[i].help);
-        sample_u64(w, "_total", "", counter[i].value);
+        metrics_family(w, counter[i].name, "counter", NULL, counter[i].help);
+        metrics_sample_u64(w, "_total", "", counter[i].value);
     }
 }
 
 /* One sample for each that is raised, and one of 0 for each name of which none is: at most
  * CONDITIONS + CONDITION_ROWS. */
-static void write_conditions(struct writer *w)
+static void write_conditions(struct metrics_writer *w)
 {
     struct condition list[CONDITION_ROWS];
-    const size_t n = conditions_list(w->c->shared->conditions, clock_real_ms(), list);
+    const size_t n = conditions_list(w->control->shared->conditions, clock_real_ms(), list);
     char subject[2 * CONDITION_SUBJECT], labels[320];
-    family(w, "condition", "gauge", NULL,
-           "1 while something needs somebody, by what it is and what it is about");
+    metrics_family(w, "condition", "gauge", NULL,
+                   "1 while something needs somebody, by what it is and what it is about");
     for (size_t i = 0, id = 0; id < CONDITIONS; id++) {
         const char *name = condition_kind((enum condition_id)id)->name;
         if (i == n || list[i].id != id) {
             snprintf(labels, sizeof labels, "name=\"%s\",subject=\"\"", name);
-            sample_u64(w, "", labels, 0);
+            metrics_sample_u64(w, "", labels, 0);
         }
         for (; i < n && list[i].id == id; i++) {
             snprintf(labels, sizeof labels, "name=\"%s\",subject=\"%s\"", name,
-                     escaped(list[i].subject, subject, sizeof subject));
-            sample_u64(w, "", labels, 1);
+                     metrics_escaped(list[i].subject, subject, sizeof subject));
+            metrics_sample_u64(w, "", labels, 1);
         }
     }
-    family(w, "conditions_lost", "counter", NULL, "Conditions for which the table had no room");
-    sample_u64(w, "_total", "", conditions_lost(w->c->shared->conditions));
+    metrics_family(w, "conditions_lost", "counter", NULL,
+                   "Conditions for which the table had no room");
+    metrics_sample_u64(w, "_total", "", conditions_lost(w->control->shared->conditions));
 }
 
 enum server_metric {
@@ -257,47 +212,49 @@ enum server_metric {
     SERVER_METRIC_UP,
 };
 
-static void write_server_errors(struct writer *w, const struct server_row *row, const char *server)
+static void write_server_errors(struct metrics_writer *w, const struct server_row *row,
+                                const char *server)
 {
     char labels[700];
     for (unsigned i = SERVER_NONE + 1; i < SERVER_REASONS; i++) {
         snprintf(labels, sizeof labels, "%s,reason=\"%s\"", server,
                  server_reason_label((enum server_reason)i));
-        sample_u64(w, "_total", labels, row ? atomic_load(&row->errors[i]) : 0);
+        metrics_sample_u64(w, "_total", labels, row ? atomic_load(&row->errors[i]) : 0);
     }
 }
 
-static void write_server(struct writer *w, const struct config_server *s, enum server_metric metric,
-                         const struct runtime_values *values)
+static void write_server(struct metrics_writer *w, const struct config_server *s,
+                         enum server_metric metric, const struct runtime_values *values)
 {
     char upstream[256], server[256], labels[600];
     struct stats_server sums;
     const uint64_t id = stats_server_id(s);
-    const struct server_row *row = server_find(w->c->shared->servers, id);
-    stats_server_of(w->c->shared->stats, id, &sums);
+    const struct server_row *row = server_find(w->control->shared->servers, id);
+    stats_server_of(w->control->shared->stats, id, &sums);
     snprintf(labels, sizeof labels, "upstream=\"%s\",server=\"%s\"",
-             escaped(s->upstream->name, upstream, sizeof upstream),
-             escaped(s->address.text, server, sizeof server));
+             metrics_escaped(s->upstream->name, upstream, sizeof upstream),
+             metrics_escaped(s->address.text, server, sizeof server));
     switch (metric) {
     case SERVER_METRIC_REQUESTS:
-        sample_u64(w, "_total", labels, sums.requests + (row ? atomic_load(&row->upgrades) : 0));
+        metrics_sample_u64(w, "_total", labels,
+                           sums.requests + (row ? atomic_load(&row->upgrades) : 0));
         break;
     case SERVER_METRIC_ERRORS:
         write_server_errors(w, row, labels);
         break;
     case SERVER_METRIC_SECONDS:
-        sample(w, "_total", labels, (double)sums.time_ns / 1e9);
+        metrics_sample(w, "_total", labels, (double)sums.time_ns / 1e9);
         break;
     case SERVER_METRIC_WEIGHT:
-        sample_u64(w, "", labels, values->server[s->index].weight);
+        metrics_sample_u64(w, "", labels, values->server[s->index].weight);
         break;
     case SERVER_METRIC_UP:
-        sample_u64(w, "", labels, !row || server_is_up(row));
+        metrics_sample_u64(w, "", labels, !row || server_is_up(row));
         break;
     }
 }
 
-static void write_servers(struct writer *w)
+static void write_servers(struct metrics_writer *w)
 {
     static const struct {
         const char *name, *type, *unit, *help;
@@ -312,11 +269,11 @@ static void write_servers(struct writer *w)
                                   "Weight of a server, now"},
         [SERVER_METRIC_UP] = {"upstream_server_up", "gauge", NULL, "0 if the server is down"},
     };
-    const struct config *config = w->c->config;
+    const struct config *config = w->control->config;
     struct runtime_values values;
-    runtime_read(w->c->runtime, &values);
+    runtime_read(w->control->runtime, &values);
     for (int m = SERVER_METRIC_REQUESTS; m <= SERVER_METRIC_UP && config->n_servers; m++) {
-        family(w, metric[m].name, metric[m].type, metric[m].unit, metric[m].help);
+        metrics_family(w, metric[m].name, metric[m].type, metric[m].unit, metric[m].help);
         for (uint32_t u = 0; u < config->n_upstreams; u++)
             for (uint32_t s = 0; s < config->upstreams[u].n_servers; s++)
                 write_server(w, &config->upstreams[u].servers[s], (enum server_metric)m, &values);
@@ -325,9 +282,9 @@ static void write_servers(struct writer *w)
 
 /* ---- processes ---- */
 
-static void write_processes(struct writer *w)
+static void write_processes(struct metrics_writer *w)
 {
-    const struct proc_table *proc = w->c->shared->proc;
+    const struct proc_table *proc = w->control->shared->proc;
     uint64_t crashes[PROC_SLOT_WORKER0 + 1] = {0}, up[PROC_SLOT_WORKER0 + 1] = {0};
     char labels[64];
     for (unsigned i = 0; i < PROC_SLOTS; i++) {
@@ -337,135 +294,56 @@ static void write_processes(struct writer *w)
             atomic_load(&proc->slot[i].pid) && atomic_load(&proc->slot[i].state) == PROC_READY;
     }
     up[PROC_SLOT_MASTER] = 1; /* control dies with it */
-    family(w, "processes_up", "gauge", NULL, "Processes that are ready, by kind");
+    metrics_family(w, "processes_up", "gauge", NULL, "Processes that are ready, by kind");
     for (unsigned kind = 0; kind <= PROC_SLOT_WORKER0; kind++) {
         if (kind == PROC_SLOT_SUPERVISOR) /* a daemon of its own, not in this table */
             continue;
         snprintf(labels, sizeof labels, "process=\"%s\"", proc_slot_name(kind));
-        sample_u64(w, "", labels, up[kind]);
+        metrics_sample_u64(w, "", labels, up[kind]);
     }
-    family(w, "process_crashes", "counter", NULL, "Processes that died unexpectedly");
+    metrics_family(w, "process_crashes", "counter", NULL, "Processes that died unexpectedly");
     for (unsigned kind = PROC_SLOT_KEEPER; kind <= PROC_SLOT_WORKER0; kind++) {
         if (kind == PROC_SLOT_SUPERVISOR)
             continue;
         snprintf(labels, sizeof labels, "process=\"%s\"", proc_slot_name(kind));
-        sample_u64(w, "_total", labels, crashes[kind]);
+        metrics_sample_u64(w, "_total", labels, crashes[kind]);
     }
 }
 
-static void write_service(struct writer *w)
+static void write_service(struct metrics_writer *w)
 {
-    const struct proc_table *proc = w->c->shared->proc;
+    const struct proc_table *proc = w->control->shared->proc;
     struct workers_count workers;
     struct runtime_values values;
     const uint64_t up_ms = clock_mono_ms() - atomic_load(&proc->started_ms);
-    health_count_workers(w->c, &workers);
-    runtime_read(w->c->runtime, &values);
-    family(w, "build", "info", NULL, "Version of Polder");
-    sample_u64(w, "_info", "version=\"" POLDER_VERSION "\"", 1);
-    family(w, "start_time_seconds", "gauge", "seconds", "When Polder started, Unix time");
-    sample(w, "", "", (double)((clock_real_ms() - up_ms) / 1000));
-    family(w, "workers", "gauge", NULL, "Workers of the current configuration that are ready");
-    sample_u64(w, "", "", workers.ready);
-    family(w, "workers_wanted", "gauge", NULL, "Workers that the configuration wants");
-    sample_u64(w, "", "", workers.wanted);
-    family(w, "workers_draining", "gauge", NULL, "Workers that finish what they have and leave");
-    sample_u64(w, "", "", workers.draining);
-    family(w, "configuration_generation", "gauge", NULL, "Configurations that were loaded");
-    sample_u64(w, "", "", atomic_load(&proc->generation));
-    family(w, "draining", "gauge", NULL, "1 if Polder is stopping");
-    sample_u64(w, "", "", atomic_load(&proc->draining));
-    family(w, "cache_max_items", "gauge", NULL, "Objects that the cache may hold, now");
-    sample_u64(w, "", "", values.cache.max_items);
-    family(w, "cache_max_bytes", "gauge", "bytes", "Bytes that the cache may take, now");
-    sample_u64(w, "", "", values.cache.max_bytes);
-}
-
-/* ---- WebSockets, as the supervisor answers ---- */
-
-static void write_ends(struct writer *w, const msgpack_object *stats)
-{
-    const msgpack_object *ends = rpc_in_get(stats, "ends");
-    char reason[64], labels[96];
-    if (!ends || ends->type != MSGPACK_OBJECT_MAP)
-        return;
-    family(w, "websocket_ends", "counter", NULL, "WebSockets that ended, by reason");
-    for (uint32_t i = 0; i < ends->via.map.size; i++) {
-        if (rpc_in_object_text(&ends->via.map.ptr[i].key, reason, sizeof reason) < 0)
-            continue;
-        snprintf(labels, sizeof labels, "reason=\"%s\"", reason);
-        sample(w, "_total", labels, rpc_in_f64(ends, reason, 0));
-    }
-}
-
-static void write_websocket_routes(struct writer *w, const msgpack_object *stats)
-{
-    static const struct {
-        const char *key, *name, *type, *suffix, *help;
-    } metric[] = {
-        {"open", "websocket_connections", "gauge", "", "Open WebSockets, by route"},
-        {"opened", "websocket_opened", "counter", "_total", "WebSockets that were opened"},
-        {"refused", "websocket_refused", "counter", "_total", "WebSockets that found no room"},
-        {"messagesIn", "websocket_client_messages", "counter", "_total", "Messages from clients"},
-        {"messagesOut", "websocket_backend_messages", "counter", "_total",
-         "Messages from backends"},
-    };
-    const msgpack_object *routes = rpc_in_get(stats, "routes");
-    char route[512], name[600], labels[640];
-    if (!routes || routes->type != MSGPACK_OBJECT_ARRAY)
-        return;
-    for (size_t m = 0; m < sizeof metric / sizeof *metric; m++) {
-        family(w, metric[m].name, metric[m].type, NULL, metric[m].help);
-        for (uint32_t i = 0; i < routes->via.array.size; i++) {
-            const msgpack_object *r = &routes->via.array.ptr[i];
-            if (rpc_in_text(r, "route", route, sizeof route) < 0)
-                continue;
-            snprintf(labels, sizeof labels, "route=\"%s\"", escaped(route, name, sizeof name));
-            sample(w, metric[m].suffix, labels, rpc_in_f64(r, metric[m].key, 0));
-        }
-    }
-}
-
-static void write_websocket_durations(struct writer *w, const msgpack_object *stats)
-{
-    const msgpack_object *buckets = rpc_in_get(stats, "durationBuckets");
-    char labels[64];
-    if (!buckets || buckets->type != MSGPACK_OBJECT_ARRAY)
-        return;
-    family(w, "websocket_duration_seconds", "histogram", "seconds", "How long WebSockets lived");
-    for (uint32_t i = 0; i < buckets->via.array.size; i++) {
-        const msgpack_object *b = &buckets->via.array.ptr[i];
-        snprintf(labels, sizeof labels, "le=\"%.2f\"", rpc_in_f64(b, "le", 0));
-        sample(w, "_bucket", labels, rpc_in_f64(b, "count", 0));
-    }
-    const double count = rpc_in_f64(stats, "durationCount", 0);
-    sample(w, "_bucket", "le=\"+Inf\"", count);
-    sample(w, "_count", "", count);
-    sample(w, "_sum", "", rpc_in_f64(stats, "durationSum", 0));
-}
-
-static void write_websockets(struct writer *w, const msgpack_object *stats)
-{
-    family(w, "websocket_supervisor_up", "gauge", NULL, "1 if polder-supervisor answers");
-    sample_u64(w, "", "", stats != NULL);
-    if (!stats)
-        return;
-    family(w, "websocket_max_connections", "gauge", NULL, "WebSockets that may be open, now");
-    sample(w, "", "", rpc_in_f64(stats, "maxConnections", 0));
-    family(w, "websocket_heartbeats", "counter", NULL, "Heartbeats sent, by kind");
-    sample(w, "_total", "kind=\"json\"", rpc_in_f64(stats, "jsonHeartbeats", 0));
-    sample(w, "_total", "kind=\"ping\"", rpc_in_f64(stats, "pings", 0));
-    family(w, "websocket_pongs", "counter", NULL, "Answers to our pings");
-    sample(w, "_total", "", rpc_in_f64(stats, "pongs", 0));
-    write_websocket_routes(w, stats);
-    write_ends(w, stats);
-    write_websocket_durations(w, stats);
+    health_count_workers(w->control, &workers);
+    runtime_read(w->control->runtime, &values);
+    metrics_family(w, "build", "info", NULL, "Version of Polder");
+    metrics_sample_u64(w, "_info", "version=\"" POLDER_VERSION "\"", 1);
+    metrics_family(w, "start_time_seconds", "gauge", "seconds", "When Polder started, Unix time");
+    metrics_sample(w, "", "", (double)((clock_real_ms() - up_ms) / 1000));
+    metrics_family(w, "workers", "gauge", NULL,
+                   "Workers of the current configuration that are ready");
+    metrics_sample_u64(w, "", "", workers.ready);
+    metrics_family(w, "workers_wanted", "gauge", NULL, "Workers that the configuration wants");
+    metrics_sample_u64(w, "", "", workers.wanted);
+    metrics_family(w, "workers_draining", "gauge", NULL,
+                   "Workers that finish what they have and leave");
+    metrics_sample_u64(w, "", "", workers.draining);
+    metrics_family(w, "configuration_generation", "gauge", NULL, "Configurations that were loaded");
+    metrics_sample_u64(w, "", "", atomic_load(&proc->generation));
+    metrics_family(w, "draining", "gauge", NULL, "1 if Polder is stopping");
+    metrics_sample_u64(w, "", "", atomic_load(&proc->draining));
+    metrics_family(w, "cache_max_items", "gauge", NULL, "Objects that the cache may hold, now");
+    metrics_sample_u64(w, "", "", values.cache.max_items);
+    metrics_family(w, "cache_max_bytes", "gauge", "bytes", "Bytes that the cache may take, now");
+    metrics_sample_u64(w, "", "", values.cache.max_bytes);
 }
 
 void metrics_write(const struct control *c, bool openmetrics, const msgpack_object *websocket,
                    struct text *out)
 {
-    struct writer w = {.c = c, .t = out, .openmetrics = openmetrics};
+    struct metrics_writer w = {.control = c, .t = out, .openmetrics = openmetrics};
     write_service(&w);
     write_processes(&w);
     write_counters(&w);
@@ -476,7 +354,7 @@ void metrics_write(const struct control *c, bool openmetrics, const msgpack_obje
     write_conditions(&w);
     write_servers(&w);
     if (config_has_websockets(c->config))
-        write_websockets(&w, websocket);
+        metrics_write_websockets(&w, websocket);
     if (openmetrics)
         text_put(out, "# EOF\n");
 }

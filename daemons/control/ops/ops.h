@@ -6,7 +6,7 @@
  *   page.c       what a page answers with
  *   health.c     /healthz, /readyz and the conditions document
  *   telemetry.c  the other documents under /api/telemetry
- *   metrics.c    /metrics
+ *   metrics.c    /metrics; metrics_writer.c, metrics_websocket.c
  *   pages.c      the table of pages, and the index
  *   ops.c        the addresses where they are to be had
  *
