@@ -10,7 +10,6 @@
 
 struct fetch;
 struct request;
-struct upstream;
 
 /* A WebSocket handshake came on a route without a websocket section. */
 void hints_upgrade(const struct request *r);
@@ -18,5 +17,5 @@ void hints_upgrade(const struct request *r);
  * says that it came over https: it will come back, and again. */
 void hints_redirect(const struct fetch *ex, const struct h1_head *head);
 /* An event stream was silent for longer than its upstream's stream_timeout. */
-void hints_stream_cut(const struct upstream *u);
+void hints_stream_cut(const struct fetch *ex);
 #endif

@@ -297,6 +297,7 @@ struct ev_loop *loop_open(struct worker *w)
     ev_check_init(&w->check, on_check);
     ev_timer_init(&w->beat, on_beat, 1.0, 1.0);
     timer_init(w);
+    fetch_events_init(w);
     ev_timer_init(&w->scan, on_scan, 0., 0.);
     retry_queue_init(w);
     ev_io_init(&w->event, on_event, w->shared->worker_event[w->number], EV_READ);

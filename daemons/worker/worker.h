@@ -77,6 +77,7 @@ struct ring;
 struct server_local;
 struct compress_stored;
 struct upstream;
+struct upstream_ops;
 struct warm;
 struct watch;
 
@@ -182,7 +183,8 @@ struct worker {
     uint32_t n_busy, n_idle; /* backend connections */
     uint32_t n_changes;      /* requests whose client has left, for what their answer invalidates */
 
-    struct server_local *servers; /* by config_server.index; the last one is ops */
+    const struct upstream_ops *upstream_ops; /* of fetches */
+    struct server_local *servers;            /* by config_server.index; the last one is ops */
     struct config_upstream ops_upstream;
     struct config_server ops_server;
 

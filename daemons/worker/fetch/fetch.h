@@ -7,6 +7,7 @@
  *   retry.c     which server it asks, and which one next
  *   reply.c     what comes back
  *   waiting.c   it waits while a backend restarts
+ *   fetch_events.c  what its connection to a backend tells it, and who takes that
  *   request_body.c  what its request brings behind the head
  *
  * The worker owns it. fetch_finish() lets go of everything; the memory goes at the end of the
@@ -149,6 +150,9 @@ void retry_unconnected(struct fetch *ex, const struct upstream_error *e);
 void retry_broken(struct fetch *ex, const struct upstream_error *e, bool timeout);
 void retry_answered(struct fetch *ex); /* a response head has come */
 void retry_end(struct fetch *ex);
+
+/* ---- fetch_events.c ---- */
+void fetch_events_init(struct worker *w);
 
 /* ---- reply.c: what comes back ---- */
 /* Bytes of the response, which may be moved about; returns how many were used (part of a head is

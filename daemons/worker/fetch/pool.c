@@ -114,15 +114,6 @@ void pool_answered(struct worker *w, const struct config_server *server)
     server_report_answer(&name, w->mono_ms);
 }
 
-static void unlink_idle(struct upstream *u)
-{
-    *u->link = u->next;
-    if (u->next)
-        u->next->link = u->link;
-    u->link = NULL;
-    u->worker->n_idle--;
-}
-
 /* Bytes that have come before the question are no answer to it, and who has hung up will not give
  * one; the loop may not have told of either yet. */
 static bool is_quiet(struct upstream *u)
@@ -141,7 +132,7 @@ struct upstream *pool_take(struct worker *w, const struct config_server *server)
         upstream_close(u);
     if (!u)
         return NULL;
-    unlink_idle(u);
+    upstream_leave_idle(u);
     u->state = UPSTREAM_BUSY;
     u->reused = true;
     u->got_bytes = false;
@@ -153,12 +144,12 @@ void pool_keep(struct upstream *u)
 {
     struct worker *w = u->worker;
     struct server_local *state = &w->servers[u->server->index];
+    u->user = NULL;
     if (w->draining) {
         upstream_close(u);
         return;
     }
     u->state = UPSTREAM_IDLE;
-    u->exchange = NULL;
     w->n_busy--;
     w->n_idle++;
     u->next = state->idle;
@@ -168,12 +159,6 @@ void pool_keep(struct upstream *u)
     state->idle = u;
     ev_io_start(w->loop, &u->read); /* its end, or bytes nobody asked for */
     timer_set(w, &u->timer, w->mono_ms + IDLE_MS);
-}
-
-void pool_forget(struct upstream *u)
-{
-    if (u->link)
-        unlink_idle(u);
 }
 
 void pool_close_idle(struct worker *w)

@@ -74,22 +74,30 @@ static void pass_body(struct fetch *ex, const struct h1_spans *spans, bool end)
     send_on(ex, spans, end);
 }
 
+/* The connection has done its work. */
+static void give_back(struct fetch *ex)
+{
+    struct upstream *u = ex->up;
+    const bool again = u->keep_alive && ex->request_done && !u->deaf && !u->out.len;
+    ex->up = NULL;
+    u->user = NULL;
+    if (again)
+        pool_keep(u);
+    else
+        upstream_close(u);
+}
+
 /* The response is complete: the connection is free again, the client has its answer. */
 static void response_end(struct fetch *ex)
 {
     struct worker *w = ex->worker;
-    struct upstream *u = ex->up;
+    const struct upstream *u = ex->up;
     cache_store_end(ex);
     if (ex->guard)
         guard_whole(ex);
     if (u->server->index < w->config->n_servers)
         stats_bump(&w->stats->server[u->server->index].time_ns, clock_mono_ns() - ex->sent_ns);
-    ex->up = NULL;
-    u->exchange = NULL;
-    if (u->keep_alive && ex->request_done && !u->deaf && !u->out.len)
-        pool_keep(u);
-    else
-        upstream_close(u);
+    give_back(ex);
     fetch_client_done(ex);
     fetch_finish(ex);
 }
@@ -167,17 +175,11 @@ static void send_head(struct fetch *ex, const struct h1_head *head)
 static void not_modified(struct fetch *ex, const struct h1_head *head)
 {
     struct client *c = ex->req.client;
-    struct upstream *u = ex->up;
     stats_add(ex->worker->stats, STATS_CACHE_REVALIDATED, 1);
     const bool taken = revalidate_stored(ex, head), stored = taken && !ex->not_stored;
     if (!taken)
         cache_store_land(ex, FETCH_LOCK_FAILED);
-    ex->up = NULL;
-    u->exchange = NULL;
-    if (u->keep_alive && !u->deaf && !u->out.len)
-        pool_keep(u);
-    else
-        upstream_close(u);
+    give_back(ex);
     if (c) {
         struct request r = ex->req;
         fetch_let_go(ex);
@@ -261,6 +263,7 @@ static bool final_head(struct fetch *ex, const struct h1_head *head, bool more)
     if (!ex->req.head->is_safe)
         invalidate_after(ex, head);
     fetch_move(ex, FETCH_BODY);
+    u->in_body = true;
     u->event_stream = cache_store_is_event_stream(head);
     hints_redirect(ex, head);
     if (ex->permit.word)

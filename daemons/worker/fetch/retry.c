@@ -17,6 +17,7 @@
 #include "daemons/worker/fetch/fetch.h"
 #include "daemons/worker/request/request_id.h"
 #include "daemons/worker/fetch/upstream.h"
+#include "daemons/worker/hints.h"
 #include "daemons/worker/worker.h"
 #include "polder/server_state.h"
 #include "polder/stats.h"
@@ -81,7 +82,7 @@ void retry_end(struct fetch *ex)
 static void attach(struct fetch *ex, struct upstream *u)
 {
     ex->up = u;
-    u->exchange = ex;
+    upstream_attach(u, ex->worker->upstream_ops, ex, ex->until_ms);
     fetch_watch_lease(ex);
 }
 
@@ -93,7 +94,6 @@ static bool begin_connection(struct fetch *ex, struct upstream_error *e)
         struct upstream *u = upstream_connect(w, ex->server, e);
         if (u) {
             attach(ex, u);
-            upstream_arm(u);
             return true;
         }
         if (e->reason == SERVER_NONE)
@@ -132,7 +132,7 @@ static void ask_next(struct fetch *ex)
         struct upstream *u = ex->fresh ? NULL : pool_take(w, choice.server);
         if (u) {
             attach(ex, u);
-            fetch_send(ex);
+            u->ops->connected(ex);
             return;
         }
         if (begin_connection(ex, &e))
@@ -201,6 +201,8 @@ void retry_broken(struct fetch *ex, const struct upstream_error *e, bool timeout
 {
     struct worker *w = ex->worker;
     struct upstream *u = ex->up;
+    if (timeout && u->event_stream)
+        hints_stream_cut(ex);
     if (ex->state == FETCH_BODY) {
         body_broken(ex, e, timeout);
         return;

@@ -1,12 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * upstream: connections to backends: connecting, bytes in and out, time-outs. What the bytes mean
- * for a request is exchange.c's.
+ * for a request is its user's (upstream_ops).
  */
 #include "daemons/worker/fetch/upstream.h"
-#include "daemons/worker/client/client.h"
-#include "daemons/worker/fetch/fetch.h"
-#include "daemons/worker/hints.h"
 #include "daemons/worker/worker.h"
 #include "polder/shared.h"
 #include "polder/log.h"
@@ -26,6 +23,7 @@
 
 #define TRAILER_KEPT 2048 /* what does not fit is dropped */
 
+static void arm(struct upstream *u);
 static void on_read(EV_P_ ev_io *watcher, int events);
 static void on_write(EV_P_ ev_io *watcher, int events);
 static void on_timeout(struct timer *t);
@@ -125,9 +123,30 @@ struct upstream *upstream_connect(struct worker *w, const struct config_server *
     ev_io_init(&u->write, on_write, fd, EV_WRITE);
     u->read.data = u->write.data = u;
     ev_io_start(w->loop, &u->write);
-    upstream_arm(u);
+    arm(u);
     w->n_busy++;
     return u;
+}
+
+void upstream_attach(struct upstream *u, const struct upstream_ops *ops, void *user,
+                     uint64_t until_ms)
+{
+    u->ops = ops;
+    u->user = user;
+    u->until_ms = until_ms;
+    u->in_body = false;
+    arm(u);
+}
+
+void upstream_leave_idle(struct upstream *u)
+{
+    if (!u->link)
+        return;
+    *u->link = u->next;
+    if (u->next)
+        u->next->link = u->link;
+    u->link = NULL;
+    u->worker->n_idle--;
 }
 
 void upstream_close(struct upstream *u)
@@ -136,7 +155,7 @@ void upstream_close(struct upstream *u)
     if (u->state == UPSTREAM_CLOSED)
         return;
     if (u->state == UPSTREAM_IDLE)
-        pool_forget(u);
+        upstream_leave_idle(u);
     else
         w->n_busy--;
     u->state = UPSTREAM_CLOSED;
@@ -148,9 +167,9 @@ void upstream_close(struct upstream *u)
         buffer_put(w, u->in);
     u->in = NULL;
     chain_free(w, &u->out);
-    if (u->exchange)
-        u->exchange->up = NULL;
-    u->exchange = NULL;
+    if (u->user)
+        u->ops->closed(u->user);
+    u->user = NULL;
     u->next = w->dead_upstreams;
     w->dead_upstreams = u;
 }
@@ -179,19 +198,17 @@ static uint32_t silence_allowed_ms(const struct upstream *u)
                                                                      : of->timeout_ms;
 }
 
-/* When what it does now has taken too long: for itself, or for its exchange. */
+/* When what it does now has taken too long: for itself, or for its user. */
 static uint64_t due_of(const struct upstream *u)
 {
     const struct config_upstream *of = u->server->upstream;
-    const struct fetch *ex = u->exchange;
     const bool connecting = u->state == UPSTREAM_CONNECTING;
     const uint64_t due_ms =
         u->progress_ms + (connecting ? of->connect_timeout_ms : silence_allowed_ms(u));
-    const bool no_head = ex && (connecting || ex->state == FETCH_HEAD);
-    return no_head && ex->until_ms && ex->until_ms < due_ms ? ex->until_ms : due_ms;
+    return !u->in_body && u->until_ms && u->until_ms < due_ms ? u->until_ms : due_ms;
 }
 
-void upstream_arm(struct upstream *u)
+static void arm(struct upstream *u)
 {
     timer_set(u->worker, &u->timer, due_of(u));
 }
@@ -199,10 +216,10 @@ void upstream_arm(struct upstream *u)
 void upstream_progress(struct upstream *u)
 {
     u->progress_ms = u->worker->mono_ms;
-    upstream_arm(u);
+    arm(u);
 }
 
-/* Not the server's fault where its exchange had less time left than a server gets. */
+/* Not the server's fault where its user had less time left than a server gets. */
 static void timed_out(struct upstream *u)
 {
     struct worker *w = u->worker;
@@ -216,16 +233,14 @@ static void timed_out(struct upstream *u)
                    !whole || u->event_stream ? SERVER_NONE
                    : connecting              ? SERVER_CONNECT_TIMEOUT
                                              : SERVER_TIMEOUT,
-                   connecting                         ? "took no connection for %g s"
-                   : u->exchange->state == FETCH_BODY ? "was silent for %g s within its response"
-                                                      : "gave no response for %g s",
+                   connecting   ? "took no connection for %g s"
+                   : u->in_body ? "was silent for %g s within its response"
+                                : "gave no response for %g s",
                    allowed_ms / 1000.);
-    if (u->event_stream)
-        hints_stream_cut(u);
     if (connecting)
-        retry_unconnected(u->exchange, &e);
+        u->ops->unconnected(u->user, &e);
     else
-        retry_broken(u->exchange, &e, true);
+        u->ops->failed(u->user, &e, true);
 }
 
 static void on_timeout(struct timer *t)
@@ -242,10 +257,9 @@ static void on_timeout(struct timer *t)
     }
     /* Waiting for the client, to take more or to send more, is not the backend's fault; the
      * client's own deadline watches that. */
-    const struct client *c = u->exchange->req.client;
-    const bool client_slow = u->paused || (c && c->body_pending && c->body_wanted && !u->out.len);
+    const bool is_slow = u->paused || (!u->out.len && u->ops->is_slow(u->user));
     const uint64_t due = due_of(u);
-    if (client_slow) {
+    if (is_slow) {
         upstream_progress(u);
     } else if (due > w->mono_ms) {
         timer_set(w, &u->timer, due);
@@ -264,12 +278,12 @@ static void connected(struct upstream *u)
     if (getsockopt(u->write.fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0 || error) {
         struct upstream_error e;
         connect_error(&e, error ? error : errno);
-        retry_unconnected(u->exchange, &e);
+        u->ops->unconnected(u->user, &e);
         return;
     }
     stats_add(u->worker->stats, STATS_UPSTREAM_CONNECTS, 1);
     u->state = UPSTREAM_BUSY;
-    fetch_send(u->exchange);
+    u->ops->connected(u->user);
 }
 
 void upstream_send(struct upstream *u, const struct iovec *iov, unsigned n)
@@ -297,7 +311,7 @@ static void writable(struct upstream *u)
     if (!u->out.len)
         ev_io_stop(u->worker->loop, &u->write);
     if (u->out.len < WORKER_LOW)
-        request_body_resume(u->exchange);
+        u->ops->writable(u->user);
 }
 
 static void on_write(EV_P_ ev_io *watcher, int events)
@@ -325,19 +339,19 @@ static void keep_rest(struct upstream *u, struct buffer *in, const char *at, siz
         buffer_put(w, in);
     }
     if (wanted && !in)
-        fetch_fail(u->exchange, PROBLEM_UNAVAILABLE); /* no memory for it */
+        u->ops->out_of_memory(u->user);
 }
 
 /* The connection has ended before the response has; code: errno, 0: it was closed. */
 static void ended(struct upstream *u, int code)
 {
     struct upstream_error e;
-    const char *where = u->exchange->state == FETCH_BODY ? "within its response"
-                        : u->got_bytes                   ? "within its response head"
-                                                         : "before its response head";
+    const char *where = u->in_body     ? "within its response"
+                        : u->got_bytes ? "within its response head"
+                                       : "before its response head";
     upstream_error(&e, SERVER_CLOSED, "closed the connection %s%s%s", where, code ? ": " : "",
                    code ? strerror(code) : "");
-    retry_broken(u->exchange, &e, false);
+    u->ops->failed(u->user, &e, false);
 }
 
 static void readable(struct upstream *u)
@@ -356,14 +370,14 @@ static void readable(struct upstream *u)
     }
     if (n <= 0) {
         const int code = errno;
-        if (n < 0 || !response_eof(u->exchange))
+        if (n < 0 || !u->ops->ended(u->user))
             ended(u, n < 0 ? code : 0);
         return;
     }
     u->got_bytes = true;
     u->in = NULL;
     upstream_progress(u);
-    const size_t len = had + (size_t)n, used = response_receive(u->exchange, at, len);
+    const size_t len = had + (size_t)n, used = u->ops->readable(u->user, at, len);
     keep_rest(u, in, at + used, len - used);
 }
 

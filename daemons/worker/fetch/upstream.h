@@ -5,7 +5,8 @@
  *   upstream.c  one of them: connects, reads, writes, ends
  *   pool.c      which server gets the next request, and the connections that are kept
  *
- * The worker owns them; a busy one belongs to its exchange, an idle one lies in its server's list.
+ * The worker owns them; a busy one works for its user, who hears of it through upstream_ops; an
+ * idle one lies in its server's list.
  */
 #ifndef POLDER_WORKER_FETCH_UPSTREAM_H
 #define POLDER_WORKER_FETCH_UPSTREAM_H
@@ -21,8 +22,25 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
-struct fetch;
+struct upstream_error;
 struct worker;
+
+/* What the user of a connection is told, and asked. Each may close the connection or hand it back,
+ * and with it lose the connection's memory at the end of the iteration. */
+struct upstream_ops {
+    void (*connected)(void *user);
+    void (*unconnected)(void *user, const struct upstream_error *e); /* takes no connection */
+    /* It has broken, or was silent for too long, before the response was whole. */
+    void (*failed)(void *user, const struct upstream_error *e, bool timeout);
+    /* Bytes of the response, which may be moved about; returns how many were used (part of a head
+     * is left). */
+    size_t (*readable)(void *user, char *at, size_t len);
+    bool (*ended)(void *user);         /* FIN; false: the response is not whole */
+    void (*writable)(void *user);      /* takes more of the request */
+    void (*out_of_memory)(void *user); /* for what is left of a head */
+    bool (*is_slow)(const void *user); /* the client has to send more before the backend can */
+    void (*closed)(void *user);        /* it is gone; not told when it is handed back */
+};
 
 enum upstream_state { UPSTREAM_CONNECTING, UPSTREAM_BUSY, UPSTREAM_IDLE, UPSTREAM_CLOSED };
 #define UPSTREAM_URL 504
@@ -30,7 +48,8 @@ struct upstream {
     ev_io read, write;
     struct timer timer;
     struct worker *worker;
-    struct fetch *exchange;
+    const struct upstream_ops *ops;
+    void *user; /* NULL: idle */
     const struct config_server *server;
     struct upstream *next, **link; /* the server's idle list, or the graveyard (next) */
     struct buffer *in;             /* part of a response head */
@@ -39,10 +58,12 @@ struct upstream {
     char *trailer; /* of a chunked response */
     size_t scanned;
     uint64_t progress_ms;
+    uint64_t until_ms; /* no response head by then: it is given up; 0: its server's time */
     uint8_t state;
     uint16_t stored_len;       /* of what was stored last over it; 0: nothing */
     char stored[UPSTREAM_URL]; /* its URL, for upstream_distrust() */
     bool reused, got_bytes, keep_alive;
+    bool in_body;       /* the response's head has come */
     bool paused;        /* not read: the client is slow */
     bool deaf;          /* takes no more of the request */
     bool event_stream;  /* its response is one */
@@ -50,6 +71,10 @@ struct upstream {
 };
 
 /* ---- upstream.c ---- */
+/* It works for the user from now on, who wants the response's head by until_ms (0: no such time).
+ */
+void upstream_attach(struct upstream *u, const struct upstream_ops *ops, void *user,
+                     uint64_t until_ms);
 void upstream_free(struct upstream *u);
 void upstream_close(struct upstream *u);
 /* Remembers what an answer over it was stored for; a connection for which that is too long is not
@@ -59,8 +84,8 @@ void upstream_stores(struct upstream *u, const char *url, size_t len);
  * What was stored of it is invalidated. */
 void upstream_distrust(struct upstream *u);
 void upstream_progress(struct upstream *u); /* its time starts again */
-void upstream_arm(struct upstream *u);      /* its timer, after exchange.until_ms has changed */
 void upstream_keep_trailer(struct upstream *u);
+void upstream_leave_idle(struct upstream *u); /* the list of its server */
 void upstream_send(struct upstream *u, const struct iovec *iov, unsigned n);
 /* Why there is no connection, or no response. what: a clause about the server, for the log. */
 struct upstream_error {
@@ -104,8 +129,7 @@ void pool_failed(struct worker *w, const struct config_server *server, enum serv
                  const char *what, uint64_t lease_ms);
 void pool_answered(struct worker *w, const struct config_server *server);
 struct upstream *pool_take(struct worker *w, const struct config_server *server);
-void pool_keep(struct upstream *u);
-void pool_forget(struct upstream *u); /* an idle one is being closed */
+void pool_keep(struct upstream *u); /* its user has no more use for it */
 void pool_close_idle(struct worker *w);
 
 #endif

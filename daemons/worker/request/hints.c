@@ -3,7 +3,6 @@
 #include "daemons/worker/hints.h"
 #include "daemons/worker/fetch/fetch.h"
 #include "daemons/worker/request/request.h"
-#include "daemons/worker/fetch/upstream.h"
 #include "daemons/worker/worker.h"
 #include "polder/clientip.h"
 #include "polder/conditions.h"
@@ -49,14 +48,14 @@ void hints_redirect(const struct fetch *ex, const struct h1_head *head)
     hint(ex->worker, COND_HINT_REDIRECT_LOOP, peer, "it says X-Forwarded-Proto: https");
 }
 
-void hints_stream_cut(const struct upstream *u)
+void hints_stream_cut(const struct fetch *ex)
 {
-    const struct config_upstream *of = u->server->upstream;
-    const struct config_route *route = u->exchange->req.route;
+    const struct config_upstream *of = ex->upstream;
+    const struct config_route *route = ex->req.route;
     const bool own = of->stream_timeout_ms > of->timeout_ms;
     char reason[96];
     snprintf(reason, sizeof reason, "no event for %g s; upstream %s { %s }",
              (own ? of->stream_timeout_ms : of->timeout_ms) / 1000., of->name,
              own ? "stream_timeout" : "timeout");
-    hint(u->worker, COND_HINT_STREAM_CUT, route ? route->pattern : "", reason);
+    hint(ex->worker, COND_HINT_STREAM_CUT, route ? route->pattern : "", reason);
 }
