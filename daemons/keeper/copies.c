@@ -2,7 +2,7 @@
 /*
  * copies: the copies of a stored response in content codings, for `cache why`: which there are,
  * what they save, and which one a request with a given Accept-Encoding would get. Workers make and
- * choose them (shrink.c, answer.c).
+ * choose them (compress_stored.c, deliver.c).
  */
 #include "daemons/keeper/query.h"
 #include <errno.h>

@@ -12,7 +12,7 @@
  *   expire.c  what is of no use any more
  *   sweep.c   what was invalidated, in slices
  *   query.c   cache.list and cache.show, for control; why.c: cache.why, with explain.c, copies.c
- *   gone.c    why an object is not there any more
+ *   removals.c  why an object is not there any more
  *
  * A keeper may be killed at any instant: LMDB's two meta pages keep the database whole, the rings
  * keep what was not committed, and all else is made again from `idx`.

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* gone: see gone.h. */
+/* removals: see removals.h. */
 #include "daemons/keeper/removals.h"
 #include <stdlib.h>
 #include <string.h>

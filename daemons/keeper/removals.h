@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * gone: why an object is not there any more, for `cache why`: the last some thousand that were
+ * removals: why an object is not there any more, for `cache why`: the last some thousand that were
  * removed, by a hash of their URLs. Private memory of the keeper; a crash forgets it.
  */
 #ifndef POLDER_KEEPER_REMOVALS_H

@@ -82,7 +82,7 @@ static void channel_close(struct master_child *c)
     c->channel = -1;
 }
 
-/* The child's end of a new channel; -1: without one it keeps the access log of its fetch_seq. */
+/* The child's end of a new channel; -1: without one it keeps the access log it was born with. */
 static int channel_open(struct master_child *c)
 {
     int ends[2];

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * config_compile: reads the configuration in a child, so that nothing a file can hold hurts the master.
+ * config_compile: reads the configuration in a child, so that nothing a file can hold hurts the
+ * master.
  *
  * The child writes the finished tree into a shared region, looks what the names of servers are, and
- * leaves; a crash or a hang of the
- * parser is an error like any other. Until then nobody follows a pointer of the region; from then
- * on the master cannot write to it, nor can any child that it forks.
+ * leaves; a crash or a hang of the parser is an error like any other. Until then nobody follows a
+ * pointer of the region; from then on the master cannot write to it, nor can any child that it
+ * forks.
  */
 #include "daemons/master/master.h"
 #include "polder/clock.h"

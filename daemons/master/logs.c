@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * logs: the master opens the access log of each generation and hands it to the workers, at their
- * fetch_seq and, when the logs are opened again, over their channels. So a log that cannot be
+ * birth and, when the logs are opened again, over their channels. So a log that cannot be
  * opened is found before anything serves, and workers need no right to open files.
  */
 #include "daemons/master/master.h"

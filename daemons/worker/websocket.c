@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * handover: a valid WebSocket upgrade leaves the worker: the client's socket, the request as the
+ * websocket: a valid WebSocket upgrade leaves the worker: the client's socket, the request as the
  * backend is to get it, and what the client has already sent go to polder-supervisor in one
  * message. Before that nothing has been answered; if the supervisor is away or its queue is full,
  * the worker still has the socket and says 503.

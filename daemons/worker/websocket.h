@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * handover: gives clients that have asked for a WebSocket to polder-supervisor, and tells it what
+ * websocket: gives clients that have asked for a WebSocket to polder-supervisor, and tells it what
  * this worker invalidates.
  */
 #ifndef POLDER_WORKER_WEBSOCKET_H

@@ -4,30 +4,34 @@
  *
  * The way of a request, by file:
  *
- *   accept.c  a connection becomes a struct client (client.c), with a PROXY header (proxyproto.c)
- *   client_leave.c ends its request when it goes before it is answered
- *   client_read.c bytes are read into the loop's one shared buffer and parsed in place; what is
- *             left over moves to a pooled buffer. An idle connection owns no buffer.
- *   request.c a parsed head finds its route, who asks (clientip), its limits (limits.c), and goes
- *             hit.c     answered from the store: no allocation, no lock, no clock (stored.c finds,
- *                       answer.c writes)
- *             miss.c    one of those who want it fetches, the others are waiters (collapse.c)
- *             upstream.c straight to a backend
- *             hold.c    told later, when what the client has changes (Prefer: wait)
- *             failing.c answered with what is stale, for the backend has just failed
- *             guard.c   asks behind some hits whether their content depends on who asks
- *             handover.c a WebSocket: its socket moves to polder-supervisor
- *   ahead.c   bounds what is fetched before anybody waits for it: refresh.c, warm.c, asked.c
- *   access.c  its line in the access log, when its answer is out; request_id.c its name
- *   exchange.c a struct fetch links a client with a connection to a backend (upstream.c,
- *             pool.c); request_body.c sends what its request brings, reply.c reads what comes back,
- * response.c writes heads, store.c tees what may be stored into the keeper's ring, with its tags
- * (tags.c, origin.c); freshen.c judges what renews it, partial.c keeps parts of bodies.
+ *   accept.c        a connection becomes a struct client (client.c), with a PROXY header
+ *                   (proxy_protocol.c)
+ *   client_leave.c  ends its request when it goes before it is answered
+ *   client_read.c   bytes are read into the loop's one shared buffer and parsed in place; what is
+ *                   left over moves to a pooled buffer. An idle connection owns no buffer.
+ *   request.c       a parsed head finds its route, who asks (clientip), its limits (limits.c), and
+ *                   goes
+ *       lookup.c         answered from the store: no allocation, no lock, no clock (stored.c finds,
+ *                        deliver.c writes)
+ *       miss.c           one of those who want it fetches, the others are waiters (collapse.c)
+ *       upstream.c       straight to a backend
+ *       long_poll.c      told later, when what the client has changes (Prefer: wait)
+ *       error_backoff.c  answered with what is stale, for the backend has just failed
+ *       leak_guard.c     asks behind some hits whether their content depends on who asks
+ *       websocket.c      a WebSocket: its socket moves to polder-supervisor
+ *   budget.c        bounds what is fetched before anybody waits for it: refresh.c, warm.c,
+ *                   warm_rpc.c
+ *   access.c        its line in the access log, when its answer is out; request_id.c its name
+ *   fetch.c         a struct fetch links a client with a connection to a backend (upstream.c,
+ *                   pool.c); request_body.c sends what its request brings, response_read.c reads
+ *                   what comes back, headers.c writes heads, store.c tees what may be stored into
+ *                   the keeper's ring, with its tags (tags.c, origin.c); revalidate.c judges what
+ *                   renews it, partial.c keeps parts of bodies.
  *
  * Each subject has its header, which says what its files promise: buffer.h and timer.h, client.h
- * and repeat.h, request.h and limits.h, hit.h, shrink.h and hold.h, miss.h and exchange.h,
- * upstream.h, response.h, store.h and partial.h, guard.h, ahead.h. Here is what they all work for:
- * struct worker and the loop.
+ * and repeat.h, request.h and limits.h, lookup.h, compress_stored.h and long_poll.h, miss.h and
+ * fetch.h, upstream.h, headers.h, store.h and partial.h, leak_guard.h, budget.h. Here is what they
+ * all work for: struct worker and the loop.
  *
  * Ownership: the worker owns clients, exchanges and backend connections; a client has at most one
  * exchange, an exchange at most one backend connection; each of them is freed only at the end of an

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * uses: what the byte that a cached object has in shared memory (shared.ref) says of it.
+ * access_bits: what the byte that a cached object has in shared memory (shared.ref) says of it.
  *
  *   reads 6 | used 2
  *

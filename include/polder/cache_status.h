@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * verdict: what Cache-Status (RFC 9211) says of an answer from the store: in one place for workers,
- * which say it, and for `cache why`, which foretells it.
+ * cache_status: what Cache-Status (RFC 9211) says of an answer from the store: in one place for
+ * workers, which say it, and for `cache why`, which foretells it.
  */
 #ifndef POLDER_CACHE_STATUS_H
 #define POLDER_CACHE_STATUS_H

@@ -29,7 +29,7 @@
  * page it shows, and look whether the word is still the same.
  *
  * A crash. Killed before the word is stored: nothing has happened; after it: all has. The lock
- * names its holder; it is taken over at once from a process that is dead, and after 10 ms from one
+ * names its holder; it is taken over at once from a process that is dead, and after 100 ms from one
  * that hangs. Should that one wake up, its change is refused by the compare and swap; at worst it
  * has spoilt a reason's text. A condition outlives the process that raised it: its successor clears
  * it, or the trouble is still there.

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * fetch_locks: one fetch for any number of simultaneous misses of one key, over all workers.
+ * fetch_lock: one fetch for any number of simultaneous misses of one key, over all workers.
  *
  * 4096 slots of 64 bytes or more. A claim is one compare-and-swap of a word from 0 to {tag,
  * incarnation, worker slot}. Others set their bit in `waiters`, look at the word again and sleep on

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * guard: notices that what the store shares depends on who asks.
+ * leak_guard: notices that what the store shares depends on who asks.
  *
  * A backend that says `public` of an answer that differs by cookie, or says nothing on a route with
  * a ttl, makes a shared cache give one user's content to another. Now and then a worker takes a hit

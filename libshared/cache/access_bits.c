@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* uses: see uses.h. */
+/* access_bits: see access_bits.h. */
 #include "polder/access_bits.h"
 
 #include <math.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * fetch_locks: the table of fetches under way.
+ * fetch_lock: the table of fetches under way.
  *
  * A key may fly in any of the WINDOW slots that follow its hash. word tells it all:
  *

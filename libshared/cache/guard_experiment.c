@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * guard_trial: does the content depend on the fields that say who asks?
+ * guard_experiment: does the content depend on the fields that say who asks?
  *
  * One difference proves nothing: content changes, has time stamps, comes from servers that do not
  * agree. So requests with and without the fields alternate, and the answers prove a dependence only

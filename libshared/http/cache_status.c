@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* verdict: see verdict.h. */
+/* cache_status: see cache_status.h. */
 #include "polder/cache_status.h"
 
 int64_t cache_status_ttl_s(const struct cache_record *record, bool soft, uint64_t now_ms)

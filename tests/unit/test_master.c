@@ -385,7 +385,7 @@ static void whoever_is_killed_is_back_within_a_second(void **state)
     site_hear_all(&s, 2, 1, before);
     until(site_says(&s, "service: ready"));
     const int keeper = pid_read(&s, "keeper"), control = pid_read(&s, "control");
-    poll(NULL, 0, 100); /* a death right after the fetch_seq is answered a little later */
+    poll(NULL, 0, 100); /* a death right after the fork is answered a little later */
 
     const uint64_t start = clock_mono_ms();
     kill(before[0], SIGKILL);

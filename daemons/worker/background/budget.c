@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * ahead: see ahead.h. How many fetches that nobody waits for may be under way, and when there are
+ * budget: see budget.h. How many fetches that nobody waits for may be under way, and when there are
  * to be none.
  *
  * "Twice as long" compares each fetch with the last one of the same entry, which stands in its

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * ahead: what is fetched before anybody waits for it.
+ * budget: what is fetched before anybody waits for it.
  *
  *   refresh.c  entries that are read often and soon expire
  *   warm.c     the URLs of `warm`
- *   asked.c    the URLs of `polderctl cache warm`
+ *   warm_rpc.c the URLs of `polderctl cache warm`
  *
- * ahead.c bounds them together, for each upstream: at most refresh_share percent of the requests
+ * budget.c bounds them together, for each upstream: at most refresh_share percent of the requests
  * that this worker has under way there, or one; none while the backend is in trouble. They take
  * turns, a step each, so that a long list of one starves no other.
  */
@@ -23,7 +23,7 @@ struct fetch;
 struct request;
 struct worker;
 
-/* ---- ahead.c ---- */
+/* ---- budget.c ---- */
 bool budget_open(struct worker *w);
 void budget_close(struct worker *w);
 /* What exchanges tell: an upstream has this one more, or less; what became of it. */
@@ -43,7 +43,7 @@ void refresh_close(struct worker *w);
 int warm_start(struct worker *w);
 void warm_stop(struct worker *w);
 
-/* ---- asked.c: `polderctl cache warm` ---- */
+/* ---- warm_rpc.c: `polderctl cache warm` ---- */
 struct warm_url; /* one of its URLs */
 void warm_rpc_open(
     struct worker *w); /* the socket on which control asks; now and then until it is */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * refresh: entries that are read often are fetched again shortly before they expire, so that nobody
- * waits for them. Which, and from when on: polder/refresh.h. How many at once: ahead.h.
+ * waits for them. Which, and from when on: polder/refresh.h. How many at once: budget.h.
  *
  * A hit on an entry that is due leaves it here as a candidate, with the head that asked for it: a
  * scan of a short table and a copy, once for each entry and life; no allocation. A step later the

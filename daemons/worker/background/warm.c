@@ -2,7 +2,7 @@
 /*
  * warm: the URLs of `warm` are fetched when the first worker starts, and again shortly before they
  * are stale or after they were invalidated, so that no client waits for them. As many at a time as
- * ahead.h allows; who fails is asked again after a while. The worker serves meanwhile: readiness
+ * budget.h allows; who fails is asked again after a while. The worker serves meanwhile: readiness
  * waits for nothing.
  *
  * An entry is the head of a request that nobody has sent. It goes the way of a background

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * asked: `polderctl cache warm`. Control hands the URLs to the first worker, on
+ * warm_rpc: `polderctl cache warm`. Control hands the URLs to the first worker, on
  * runtime_dir/worker.sock; they are fetched like those of the warm list (one flight over all
- * workers, as many at a time as ahead.h allows), and the answer says of each whether it is stored
+ * workers, as many at a time as budget.h allows), and the answer says of each whether it is stored
  * now, was fresh already, or why it is not stored.
  *
  *   WAITING -> FLYING   -> LANDING -> DONE      fetched here; the keeper has it in hand

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * shrink: copies of stored responses in content codings, made at leisure.
+ * compress_stored: copies of stored responses in content codings, made at leisure.
  *
  * Who is answered in plain although a copy would do leaves word here (compress_stored_want). One
  * copy at a time is made, a piece of the body in each turn of the loop that has nothing else to do,

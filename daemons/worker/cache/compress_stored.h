@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * shrink: copies of stored bodies in content codings, made behind the answers; by which, and when,
- * is told in shrink.c.
+ * compress_stored: copies of stored bodies in content codings, made behind the answers; by which,
+ * and when, is told in compress_stored.c.
  */
 #ifndef POLDER_WORKER_CACHE_COMPRESS_STORED_H
 #define POLDER_WORKER_CACHE_COMPRESS_STORED_H

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* coder: one stored body in a coding, collected until it is whole. */
+/* copy_encoder: one stored body in a coding, collected until it is whole. */
 #include "daemons/worker/cache/copy_encoder.h"
 #include "daemons/worker/fetch/encoder.h"
 

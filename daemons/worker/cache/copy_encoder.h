@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * coder: makes a stored body smaller, piece by piece, so that the loop is never held up for long,
- * and collects what comes out (encoder.h).
+ * copy_encoder: makes a stored body smaller, piece by piece, so that the loop is never held up for
+ * long, and collects what comes out (encoder.h).
  */
 #ifndef POLDER_WORKER_CACHE_COPY_ENCODER_H
 #define POLDER_WORKER_CACHE_COPY_ENCODER_H

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * answer: a stored response as a client gets it: conditions and ranges, the lines that are written
+ * deliver: a stored response as a client gets it: conditions and ranges, the lines that are written
  * behind the stored head, one sendmsg from the map. What the socket does not take is copied; a body
  * in chunks goes on from answer_continue(), a chunk a transaction, pinned meanwhile.
  */

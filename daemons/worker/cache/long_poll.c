@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * hold: requests that are answered later. On a polled route a client that says `Prefer: wait=N`
- * (RFC 7240 4.3) and `If-None-Match` is not told 304: it is held until what it has changes, or N
- * seconds have passed.
+ * long_poll: requests that are answered later. On a polled route a client that says `Prefer:
+ * wait=N` (RFC 7240 4.3) and `If-None-Match` is not told 304: it is held until what it has changes,
+ * or N seconds have passed.
  *
  * Those who wait for the same stored object share a watch: where the object lies, the entity tag
  * that they have, and what an invalidation of it would be seen by. A watch is looked at when the

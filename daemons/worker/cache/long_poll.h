@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * hold: requests that wait for a change of what their client has (Prefer: wait). A connection has
- * at most one that is held: client.held. It is answered when what it waits for has changed, when
- * its time is over, or before the worker leaves.
+ * long_poll: requests that wait for a change of what their client has (Prefer: wait). A connection
+ * has at most one that is held: client.held. It is answered when what it waits for has changed,
+ * when its time is over, or before the worker leaves.
  */
 #ifndef POLDER_WORKER_CACHE_LONG_POLL_H
 #define POLDER_WORKER_CACHE_LONG_POLL_H

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * hit: answers from the store.
+ * lookup: answers from the store.
  *
  * The whole of a hit: one or two lookups in a read transaction (stored.c), the invalidation words,
- * freshness, one byte of ref[], and the answer (answer.c). The transaction never outlives the call.
+ * freshness, one byte of ref[], and the answer (deliver.c). The transaction never outlives the
+ * call.
  */
 #include "daemons/worker/cache/lookup.h"
 #include "daemons/worker/background/budget.h"

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * hit: answers from the store.
+ * lookup: answers from the store.
  *
- *   hit.c     whether what is stored may be the answer
- *   stored.c  finds it, and copies what must outlive the look
- *   answer.c  writes it: conditions, ranges, codings, a body chunk by chunk
+ *   lookup.c   whether what is stored may be the answer
+ *   stored.c   finds it, and copies what must outlive the look
+ *   deliver.c  writes it: conditions, ranges, codings, a body chunk by chunk
  *
  * A view lies in the store's map until cache_reader_release(). hit_try() calls that itself; who
  * looks with stored_find() has to. A struct stored_copy is the caller's, to free.
@@ -23,7 +23,7 @@
 struct client;
 struct worker;
 
-/* ---- hit.c ---- */
+/* ---- lookup.c ---- */
 enum hit_result { HIT_ANSWERED, HIT_MISS, HIT_STALE, HIT_UNUSABLE };
 /* What lookups leave behind for the miss that may follow. */
 struct hit_found {
@@ -80,7 +80,7 @@ struct str stored_etag(const struct cache_view *v, char space[STORED_ETAG_MAX]);
 /* Does it look like one that was made, strong or weak? */
 bool stored_etag_is_ours(struct str etag);
 
-/* ---- answer.c ---- */
+/* ---- deliver.c ---- */
 /* From a view in the map, which is released before more than the first bytes are sent. Who has what
  * is stored, and would rather wait for a change, is held. soft: an invalidation has ended its
  * freshness; key: where it lies. False: the backend must do. */

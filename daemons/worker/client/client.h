@@ -3,7 +3,7 @@
  * client: a connection from a client, from accept() to its end.
  *
  *   accept.c      takes it, and counts it for its client
- *   proxyproto.c  reads the header in which a proxy says whose it is
+ *   proxy_protocol.c  reads the header in which a proxy says whose it is
  *   client_read.c reads requests
  *   client_leave.c notices that it goes while it is being answered
  *   client.c      writes answers, and knows when it is over
@@ -57,7 +57,7 @@ struct client {
     struct chain out;            /* what the socket did not take; mostly empty */
     struct fetch *exchange;
     struct repeat *repeat;
-    struct held *held; /* until something changes (hold.c) */
+    struct held *held; /* until something changes (long_poll.c) */
     struct stored_send *stored;
     struct access_line *line; /* of an answer that is not out yet; mostly NULL */
     struct access_note note;  /* of the request being answered */
@@ -133,7 +133,7 @@ void client_leave_unwatch(struct client *c); /* before its descriptor goes to an
 void client_leave_open(struct worker *w);
 void client_leave_close(struct worker *w);
 
-/* ---- proxyproto.c: bytes consumed, 0: need more, -EPROTO ---- */
+/* ---- proxy_protocol.c: bytes consumed, 0: need more, -EPROTO ---- */
 int proxyproto_read(struct client *c, const char *bytes, size_t len);
 
 /* ---- accept.c ---- */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * proxyproto: with proxy_protocol = true every connection starts with a PROXY header (v1 or v2),
- * which says who the client is. One without it is closed: whoever can reach the port otherwise
+ * proxy_protocol: with proxy_protocol = true every connection starts with a PROXY header (v1 or
+ * v2), which says who the client is. One without it is closed: whoever can reach the port otherwise
  * could claim any address.
  */
 #include "daemons/worker/client/client.h"

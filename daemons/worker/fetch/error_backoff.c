@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * failing: what could not be fetched a moment ago is not asked for again by everybody who wants it,
- * where something stale may be given instead (stale_if_error). On a polled route one failure counts
- * for an interval, as an answer does; elsewhere for those who were waiters for the fetch that
- * failed.
+ * error_backoff: what could not be fetched a moment ago is not asked for again by everybody who
+ * wants it, where something stale may be given instead (stale_if_error). On a polled route one
+ * failure counts for an interval, as an answer does; elsewhere for those who were waiters for the
+ * fetch that failed.
  *
  * Each worker knows what it has seen itself, in a table of one place a key: what loses its place is
  * asked for once more. An invalidation that came after the failure ends it.

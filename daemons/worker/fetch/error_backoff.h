@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* failing: what could not be fetched a moment ago (failing.c). */
+/* error_backoff: what could not be fetched a moment ago (error_backoff.c). */
 #ifndef POLDER_WORKER_FETCH_ERROR_BACKOFF_H
 #define POLDER_WORKER_FETCH_ERROR_BACKOFF_H
 #include "polder/cache.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * exchange: one request on its way to a backend and the response on its way back.
+ * fetch: one request on its way to a backend and the response on its way back.
  *
  *   NEW -> CONNECT -> HEAD -> BODY -> DONE       (PARKED before: somebody else fetches the same;
  *                                                BUFFERING: its body is waited for;

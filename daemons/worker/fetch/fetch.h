@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * exchange: a request and its response, between a client and a connection to a backend; either may
+ * fetch: a request and its response, between a client and a connection to a backend; either may
  * be missing for a while.
  *
- *   exchange.c  its way from one state to the next
- *   retry.c     which server it asks, and which one next
- *   reply.c     what comes back
- *   waiting.c   it waits while a backend restarts
+ *   fetch.c         its way from one state to the next
+ *   retry.c         which server it asks, and which one next
+ *   response_read.c what comes back
+ *   retry_queue.c   it waits while a backend restarts
  *   fetch_events.c  what its connection to a backend tells it, and who takes that
  *   request_body.c  what its request brings behind the head
  *
@@ -44,7 +44,7 @@ enum fetch_state {
     FETCH_COLLAPSED, /* somebody else fetches */
     FETCH_BUFFERING, /* the request's body is waited for (request_body.c) */
     FETCH_CONNECT,   /* waiting for the connection */
-    FETCH_WAITING,   /* the backend refuses connections: it may be restarting (waiting.c) */
+    FETCH_WAITING,   /* the backend refuses connections: it may be restarting (retry_queue.c) */
     FETCH_HEAD,      /* request (head) sent, waiting for the final response head */
     FETCH_BODY,      /* relaying the response's body */
     FETCH_DONE,
@@ -99,7 +99,7 @@ struct fetch {
     uint32_t addresses;    /* of `server` that took no connection */
     bool background;       /* nobody waits for it */
     bool change;           /* nor for this: of worker.n_changes */
-    bool counted;          /* among those under way at its upstream (ahead.c) */
+    bool counted;          /* among those under way at its upstream (budget.c) */
     bool failed;           /* fetch_fail() */
     uint8_t last_problem;  /* enum problem: why no server could be reached, or why it failed */
     uint64_t fetch_ns;     /* until the response head was there */
@@ -110,7 +110,7 @@ struct fetch {
     char identity[IDENTITY_DETAIL]; /* room for not_stored */
 };
 
-/* ---- exchange.c ---- */
+/* ---- fetch.c ---- */
 struct fetch *fetch_new(struct worker *w, const struct request *r); /* copies all */
 void fetch_move(struct fetch *ex, enum fetch_state to);
 void fetch_start(struct fetch *ex);
@@ -154,14 +154,14 @@ void retry_end(struct fetch *ex);
 /* ---- fetch_events.c ---- */
 void fetch_events_init(struct worker *w);
 
-/* ---- reply.c: what comes back ---- */
+/* ---- response_read.c: what comes back ---- */
 /* Bytes of the response, which may be moved about; returns how many were used (part of a head is
  * left). */
 size_t response_receive(struct fetch *ex, char *at, size_t len);
 bool response_eof(struct fetch *ex);    /* false: that is no proper end */
 void response_resume(struct fetch *ex); /* the client takes more again */
 
-/* ---- waiting.c: requests wait while a backend restarts ---- */
+/* ---- retry_queue.c: requests wait while a backend restarts ---- */
 bool retry_queue_enter(struct fetch *ex); /* false: it may not wait, or not any longer */
 void retry_queue_leave(struct fetch *ex);
 void retry_queue_wake(struct worker *w, const struct config_upstream *upstream);

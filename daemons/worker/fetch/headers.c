@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * response: heads, both ways. Everything that is sent is written anew from what was parsed, with
+ * headers: heads, both ways. Everything that is sent is written anew from what was parsed, with
  * one framing field of our own; Polder's own answers are problem details (RFC 9457).
  */
 #include "daemons/worker/fetch/headers.h"

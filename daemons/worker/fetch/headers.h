@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * response: the heads that Polder writes: a backend's response for its client or for the store, an
+ * headers: the heads that Polder writes: a backend's response for its client or for the store, an
  * answer of its own, and the request as a backend gets it.
  */
 #ifndef POLDER_WORKER_FETCH_HEADERS_H

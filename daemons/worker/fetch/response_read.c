@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * reply: what a backend sends back for an exchange: interim responses, the head that decides what
- * becomes of it (passed on, stored, or the stored one renewed), the body.
+ * response_read: what a backend sends back for an exchange: interim responses, the head that
+ * decides what becomes of it (passed on, stored, or the stored one renewed), the body.
  */
 #include "daemons/worker/fetch/fetch.h"
 #include "daemons/worker/background/budget.h"

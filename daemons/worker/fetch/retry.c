@@ -7,7 +7,7 @@
  * one other server, if the request is idempotent and what has gone out of its body is kept. A kept
  * connection that is closed at that moment says nothing of its server: a fresh one is made, to
  * another server if there is one. All together takes at most twice the upstream's timeout. Where no
- * server took a connection the request may wait (waiting.c).
+ * server took a connection the request may wait (retry_queue.c).
  *
  * What is known to be down is asked only where nothing stale may be given instead.
  */

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * waiting: a backend that refuses connections may be restarting. Idempotent requests whose body,
- * if they have one, is at hand wait for it, instead of 502, as long as their upstream says and as
- * many as it says. One of them tries each tenth of a second; when it has a connection, the others
- * follow, some at a time.
+ * retry_queue: a backend that refuses connections may be restarting. Idempotent requests whose
+ * body, if they have one, is at hand wait for it, instead of 502, as long as their upstream says
+ * and as many as it says. One of them tries each tenth of a second; when it has a connection, the
+ * others follow, some at a time.
  *
  * Who waits has nothing but its exchange: no connection, no buffer. Fetches without a client do not
  * wait; who has something stale to give does not either.

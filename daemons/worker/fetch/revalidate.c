@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * freshen: whether a 304, or the answer to a HEAD, is about what is stored (RFC 9111 4.3.4, 4.3.5),
- * and what it then does to the stored head. Only that travels to the keeper.
+ * revalidate: whether a 304, or the answer to a HEAD, is about what is stored (RFC
+ * 9111 4.3.4, 4.3.5), and what it then does to the stored head. Only that travels to the keeper.
  */
 #include "daemons/worker/fetch/store.h"
 #include "daemons/http/h1_cache.h"

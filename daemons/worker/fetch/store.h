@@ -2,9 +2,9 @@
 /*
  * store: what of a backend's response goes into the store, while it streams to the client.
  *
- *   store.c      the records that go to the keeper, through this worker's ring
- *   tags.c     the groups that it can be invalidated by, of the origin that origin.c tells
- *   freshen.c  what renews a stored response without its body
+ *   store.c       the records that go to the keeper, through this worker's ring
+ *   tags.c        the groups that it can be invalidated by, of the origin that origin.c tells
+ *   revalidate.c  what renews a stored response without its body
  *
  * A response is being stored while exchange.store is set. The exchange owns that.
  */
@@ -70,7 +70,7 @@ uint32_t tags_origin(const struct request *r);
  * the length. r has its head. */
 size_t origin_text(const struct request *r, char out[ORIGIN_MAX]);
 
-/* ---- freshen.c ---- */
+/* ---- revalidate.c ---- */
 /* Is this 304 about the copy whose validators were sent, for all who would get it? */
 bool revalidate_agrees(const struct fetch *ex, const struct h1_head *head);
 /* A 200 to HEAD renews what is stored, if it describes the same. */

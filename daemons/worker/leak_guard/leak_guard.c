@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * guard: asks the backend again, behind a hit, whether what is shared depends on who asks.
+ * leak_guard: asks the backend again, behind a hit, whether what is shared depends on who asks.
  *
  * A route's first hits are looked at sooner, later ones in the share that the configuration says.
- * One whose fields (guard_fields.h) are others than those of the request that fetched the copy
+ * One whose fields (leak_guard_fields.h) are others than those of the request that fetched the copy
  * becomes a check: its head is copied, and when the client has its answer, the backend is asked in
  * turn with all of these fields and without them, until the trial
  * (libshared/cache/guard_experiment.c) knows. All requests of a check go to one server, so that

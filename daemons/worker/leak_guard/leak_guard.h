@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * guard: does what is shared depend on who asks? Behind some hits the backend is asked again, with
- * and without what says who asks; polder/leak_guard.h has what all workers know of a route.
+ * leak_guard: does what is shared depend on who asks? Behind some hits the backend is asked again,
+ * with and without what says who asks; polder/leak_guard.h has what all workers know of a route.
  *
  * A check is the caller's from guard_look() to guard_begin(), then the worker's.
  */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* guard_fields: see guard_fields.h. */
+/* leak_guard_fields: see leak_guard_fields.h. */
 #include "daemons/worker/leak_guard/leak_guard_fields.h"
 #include "daemons/http/h1.h"
 #include "daemons/http/h1_cache.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * guard_fields: what of a request says who asks, apart: fields of polder/leak_guard.h, and each
- * cookie by itself, so that a finding names what a partition could hold. Private to the guard.
+ * leak_guard_fields: what of a request says who asks, apart: fields of polder/leak_guard.h, and
+ * each cookie by itself, so that a finding names what a partition could hold. Private to the guard.
  */
 #ifndef POLDER_WORKER_LEAK_GUARD_LEAK_GUARD_FIELDS_H
 #define POLDER_WORKER_LEAK_GUARD_LEAK_GUARD_FIELDS_H

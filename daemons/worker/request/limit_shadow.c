@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * tries: candidates (limit try) are charged what the limits of that name are asked, under keys of
- * their own, and refuse nobody. While none is tried nothing of this is called.
+ * limit_shadow: candidates (limit try) are charged what the limits of that name are asked, under
+ * keys of their own, and refuse nobody. While none is tried nothing of this is called.
  */
 #include "daemons/worker/request/limits.h"
 #include "daemons/worker/client/client.h"

@@ -5,7 +5,7 @@
  *   limits.c          charges the limits of a route, and writes the RateLimit fields
  *   key_text.c        what a request's key parts say
  *   limits_running.c  what they are now: values change while the worker runs
- *   tries.c           candidates that are charged beside them, and refuse nobody
+ *   limit_shadow.c    candidates that are charged beside them, and refuse nobody
  *
  * The counts are shared by all workers (polder/limit.h); what is here belongs to one.
  */
@@ -82,7 +82,7 @@ void limits_read(struct worker *w);    /* the running values, and whom limits ex
 void limits_prepare(struct worker *w); /* after the running values have changed */
 void limits_free(struct worker *w);
 
-/* ---- tries.c ---- */
+/* ---- limit_shadow.c ---- */
 void limit_shadow_read(struct worker *w); /* with the running values: what is tried now */
 /* What the limit was asked is asked the candidate, if there is one. key: that the limit counts by,
  * 0: it is not asked about this client. admitted: by the limit. */
