@@ -561,6 +561,72 @@ static void a_request_waits_for_a_restart_with_its_body(void **state)
     close_house();
 }
 
+/* ---- a body from the store ---- */
+
+enum { STORED = 12 << 20 };
+
+static bool answers_with_much(struct asked *a)
+{
+    char *body = malloc(STORED + 1);
+    assert_non_null(body);
+    memset(body, 's', STORED);
+    body[STORED] = 0;
+    reply(a, "HTTP/1.1 200 OK\r\nCache-Control: max-age=600\r\nContent-Length: %d\r\n\r\n", STORED);
+    const bool kept = reply_bytes(a, body, STORED);
+    free(body);
+    return kept;
+}
+
+static int reader_connect(void)
+{
+    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), small = 65536;
+    struct sockaddr_in sa = {.sin_family = AF_INET, .sin_port = htons((uint16_t)house.port)};
+    sa.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+    assert_int_equal(connect(fd, (struct sockaddr *)&sa, sizeof sa), 0);
+    return fd;
+}
+
+static bool a_client_has_timed_out(void)
+{
+    struct message m;
+    assert_int_equal(get(house.ops_port, "/metrics", &m), 200);
+    const bool timed_out = strstr(m.body, "\npolder_client_timeouts_total 1\n") != NULL;
+    message_free(&m);
+    return timed_out;
+}
+
+/* The rest of it lies in the store, and not in a buffer of the connection's. */
+static void a_reader_that_pauses_is_cut_and_told_nothing_in_between(void **state)
+{
+    struct backend *b = backend_start(answers_with_much, NULL);
+    char bytes[65536];
+    size_t seen = 0;
+    ssize_t n;
+    (void)state;
+    house_start(&house, 1,
+                "client_timeout = 3s\ncache { max_bytes = 128M max_body = 16M }\n"
+                "upstream \"u\" { server \"127.0.0.1:%u\" { } }\n"
+                "route \"/*\" { upstream = \"u\" cache { } }\n",
+                backend_port(b));
+    assert_int_equal(get(house.port, "/much", NULL), 200);
+    wait_until(served_from_store(house.port, "/much"), PATIENCE);
+    const int fd = reader_connect();
+    client_send(fd, "GET /much HTTP/1.1\r\nHost: test.example\r\n\r\n");
+    wait_until(a_client_has_timed_out(), PATIENCE);
+    while ((n = recv(fd, bytes, sizeof bytes, 0)) > 0) {
+        const char *head_end = seen ? NULL : memmem(bytes, (size_t)n, "\r\n\r\n", 4);
+        const char *at = head_end ? head_end + 4 : bytes;
+        for (; at < bytes + n; at++)
+            assert_int_equal(*at, 's');
+        seen += (size_t)n;
+    }
+    assert_true(seen < STORED);
+    close(fd);
+    house_remove(&house);
+    backend_stop(b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -577,6 +643,7 @@ int main(void)
         cmocka_unit_test(large_bodies_stream_with_bounded_memory),
         cmocka_unit_test(a_request_is_sent_once_more_with_the_body_that_is_kept),
         cmocka_unit_test(a_request_waits_for_a_restart_with_its_body),
+        cmocka_unit_test(a_reader_that_pauses_is_cut_and_told_nothing_in_between),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -135,8 +135,8 @@ static void client_timeout(struct timer *t)
     }
     if (c->state != CLIENT_IDLE && c->state != CLIENT_LINGER)
         stats_add(c->worker->stats, STATS_CLIENT_TIMEOUTS, 1);
-    const bool waits_for_body = c->state == CLIENT_BUSY && !c->out.len && !c->answered &&
-                                !(c->exchange && c->exchange->status);
+    const bool waits_for_body = c->state == CLIENT_BUSY && !c->out.len && !c->stored &&
+                                !c->answered && !(c->exchange && c->exchange->status);
     const struct request *r = waits_for_body && c->exchange ? &c->exchange->req : NULL;
     if (r)
         fetch_drop_client(c->exchange);
