@@ -38,9 +38,24 @@ static void set_timer(struct fetch *ex)
     timer_set(w, &ex->timer, w->mono_ms < until_ms && until_ms < look_ms ? until_ms : look_ms);
 }
 
-void collapse_wait(struct fetch *ex)
+static void collapse_leave(struct fetch *ex)
 {
+    *ex->link = ex->next;
+    if (ex->next)
+        ex->next->link = ex->link;
+    ex->link = NULL;
+    ex->queue = NULL;
+    timer_stop(ex->worker, &ex->timer);
+}
+
+static void collapse_timeout(struct fetch *ex);
+
+void collapse_wait(struct fetch *ex, void (*resume)(struct fetch *ex))
+{
+    static const struct fetch_queue queue = {collapse_leave, collapse_timeout};
     struct worker *w = ex->worker;
+    ex->queue = &queue;
+    ex->resume = resume;
     fetch_move(ex, FETCH_COLLAPSED);
     ex->next = w->waiters;
     if (ex->next)
@@ -50,15 +65,6 @@ void collapse_wait(struct fetch *ex)
     if (!ex->waits_since_ms)
         ex->waits_since_ms = w->mono_ms;
     set_timer(ex);
-}
-
-void collapse_unpark(struct fetch *ex)
-{
-    *ex->link = ex->next;
-    if (ex->next)
-        ex->next->link = ex->link;
-    ex->link = NULL;
-    timer_stop(ex->worker, &ex->timer);
 }
 
 /* Still in the air, and our eventfd will be written? */
@@ -75,8 +81,8 @@ void collapse_wake(struct worker *w)
         next = ex->next;
         if (still_waits(w, ex))
             continue;
-        collapse_unpark(ex);
-        miss_retry(ex);
+        collapse_leave(ex);
+        ex->resume(ex);
     }
 }
 
@@ -86,7 +92,7 @@ static uint64_t wait_most_ms(const struct fetch *ex)
     return LEASES * WAIT_MS + ex->upstream->timeout_ms;
 }
 
-void collapse_timeout(struct fetch *ex)
+static void collapse_timeout(struct fetch *ex)
 {
     struct worker *w = ex->worker;
     if (still_waits(w, ex)) {
@@ -101,6 +107,6 @@ void collapse_timeout(struct fetch *ex)
         }
         ex->rounds = UINT8_MAX - 1; /* too slow to be waited for: it fetches for itself */
     }
-    collapse_unpark(ex);
-    miss_retry(ex);
+    collapse_leave(ex);
+    ex->resume(ex);
 }

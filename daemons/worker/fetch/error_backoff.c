@@ -11,6 +11,7 @@
 #include "daemons/worker/fetch/fetch.h"
 #include "daemons/worker/fetch/error_backoff.h"
 #include "daemons/worker/cache/lookup.h"
+#include "daemons/worker/cache/stale.h"
 #include "daemons/worker/request/request.h"
 #include "daemons/worker/worker.h"
 #include "polder/inval.h"
@@ -60,7 +61,7 @@ bool error_backoff_answer(const struct request *r, struct stored_copy *copy)
     struct worker *w = r->worker;
     char status[64] = "fwd=stale; collapsed; detail=stale-if-error";
     if ((!request_interval_ms(r) && !r->collapsed) || !error_backoff_rest_ms(w, copy) ||
-        !fetch_may_give_stale(r, copy))
+        !stale_may_give(r, copy))
         return false;
     const struct cache_record *rec = copy->view.record;
     const bool soft = state_since(w, &copy->view, rec->fetch_seq) == INVAL_SOFT;

@@ -22,6 +22,7 @@
 #include "daemons/worker/fetch/headers.h"
 #include "daemons/worker/fetch/store.h"
 #include "daemons/worker/fetch/upstream.h"
+#include "daemons/worker/cache/stale.h"
 #include "daemons/worker/worker.h"
 #include "polder/clock.h"
 #include "polder/leak_guard.h"
@@ -154,15 +155,21 @@ struct client *fetch_let_go(struct fetch *ex)
     return c;
 }
 
+void fetch_end_trial(struct fetch *ex)
+{
+    struct worker *w = ex->worker;
+    if (ex->lease_ms)
+        server_untry(w->servers[ex->server->index].row, ex->lease_ms, w->mono_ms);
+    ex->lease_ms = 0;
+}
+
 void fetch_finish(struct fetch *ex)
 {
     struct worker *w = ex->worker;
     if (ex->state == FETCH_DONE)
         return;
-    if (ex->state == FETCH_COLLAPSED)
-        collapse_unpark(ex);
-    if (ex->state == FETCH_WAITING)
-        retry_queue_leave(ex);
+    if (ex->queue)
+        ex->queue->leave(ex);
     fetch_move(ex, FETCH_DONE);
     request_body_free(ex);
     w->n_changes -= ex->change;
@@ -171,7 +178,7 @@ void fetch_finish(struct fetch *ex)
     if (ex->store)
         cache_store_abort(ex, FETCH_LOCK_FAILED);
     cache_store_land(ex, FETCH_LOCK_FAILED); /* whoever still waits for it may try */
-    retry_end(ex);
+    fetch_end_trial(ex);
     if (ex->up)
         upstream_close(ex->up);
     fetch_let_go(ex);
@@ -222,7 +229,7 @@ void fetch_client_left(struct fetch *ex)
     struct worker *w = ex->worker;
     fetch_let_go(ex);
     const bool wanted = is_wanted_without_client(ex);
-    if (!wanted || ex->state == FETCH_COLLAPSED || ex->state == FETCH_WAITING) {
+    if (!wanted || ex->queue) {
         fetch_finish(ex);
         return;
     }
@@ -240,12 +247,8 @@ static void fetch_timeout(struct timer *t)
 {
     struct fetch *ex = TIMER_OWNER(t, struct fetch, timer);
     struct worker *w = ex->worker;
-    if (ex->state == FETCH_COLLAPSED) {
-        collapse_timeout(ex);
-        return;
-    }
-    if (ex->state == FETCH_WAITING) {
-        fetch_fail(ex, ex->last_problem);
+    if (ex->queue) {
+        ex->queue->timeout(ex);
         return;
     }
     if (ex->alone_ms && w->mono_ms >= ex->alone_ms) {
@@ -266,15 +269,6 @@ static void fetch_timeout(struct timer *t)
         cache_store_land(ex, FETCH_LOCK_NOSHARE);
     else if (!ex->alone_ms)
         cache_store_land(ex, FETCH_LOCK_FAILED);
-}
-
-void fetch_name_identity(struct fetch *ex)
-{
-    stats_add(ex->worker->stats, STATS_IDENTITY_BYPASS, 1);
-    identity_describe(&ex->req, ex->identity);
-    identity_note_bypass(&ex->req, ex->identity);
-    ex->not_stored = ex->identity;
-    ex->fwd = FWD_BYPASS;
 }
 
 void fetch_measure(struct fetch *ex)
@@ -311,28 +305,9 @@ void fetch_client_done(struct fetch *ex)
 
 /* ---- answers without the backend's ---- */
 
-/* Has the copy been invalidated since it was taken? */
-static bool is_purged(const struct request *r, const struct stored_copy *copy)
-{
-    const struct cache_view *v = &copy->view;
-    const struct cache_record *rec = v->record;
-    if (!guard_lets(r->worker->routes[r->route->index].guard, rec->fetch_seq))
-        return true;
-    const struct inval_page *page = r->worker->shared->inval;
-    return inval_check_held(page, rec->fetch_seq, copy->since, rec->url_slot, rec->tag_slot,
-                            rec->n_tags, v->url, rec->url_len) == INVAL_HARD ||
-           cache_record_state(page, rec, rec->fetch_seq) == INVAL_HARD;
-}
-
-bool fetch_may_give_stale(const struct request *r, const struct stored_copy *copy)
-{
-    return !is_purged(r, copy) &&
-           policy_stale_if_error(&r->policy, copy->view.record, r->worker->real_ms);
-}
-
 bool fetch_has_stale(const struct fetch *ex)
 {
-    return ex->stale && fetch_may_give_stale(&ex->req, ex->stale);
+    return ex->stale && stale_may_give(&ex->req, ex->stale);
 }
 
 /* The stored response, although it is stale: detail says why. False: there is none to give. */
@@ -375,8 +350,6 @@ void fetch_fail(struct fetch *ex, enum problem problem)
     fetch_finish(ex);
 }
 
-/* ---- to the backend ---- */
-
 void fetch_renew(struct fetch *ex)
 {
     struct worker *w = ex->worker;
@@ -384,50 +357,4 @@ void fetch_renew(struct fetch *ex)
         return;
     ex->renewed_ms = w->mono_ms;
     fetch_lock_renew(w->shared->fetch_locks, &ex->permit, w->mono_ms);
-}
-
-void fetch_start(struct fetch *ex)
-{
-    if (!request_body_waits(ex))
-        fetch_ask(ex);
-}
-
-void fetch_ask(struct fetch *ex)
-{
-    fetch_move(ex, FETCH_CONNECT);
-    budget_begin(ex);
-    retry_begin(ex);
-}
-
-void fetch_send(struct fetch *ex)
-{
-    struct worker *w = ex->worker;
-    struct upstream *u = ex->up;
-    const size_t len = response_request_head(
-        w, &(struct response_request){.request = &ex->req,
-                                      .conditions = ex->conditional ? ex->stale : NULL,
-                                      .for_store = ex->for_store});
-    fetch_move(ex, FETCH_HEAD);
-    if (!len) {
-        fetch_fail(ex, PROBLEM_HEAD_TOO_LARGE);
-        return;
-    }
-    ex->fetch_seq = inval_seq(w->shared->inval);
-    ex->sent_real_ms = w->real_ms;
-    ex->sent_ns = clock_mono_ns();
-    u->chunk_request = !ex->for_store && ex->req.head->framing == H1_CHUNKED;
-    u->keep_alive = u->event_stream = false;
-    u->scanned = 0;
-    if (ex->upstream !=
-        &w->ops_upstream) { /* telemetry is answered by control: no backend's work */
-        stats_add(w->stats, STATS_UPSTREAM_REQUESTS, 1);
-        stats_add(w->stats, STATS_UPSTREAM_REUSES, u->reused);
-    }
-    if (u->server->index < w->config->n_servers)
-        stats_bump(&w->stats->server[u->server->index].requests, 1);
-    upstream_progress(u);
-    ev_io_start(w->loop, &u->read);
-    request_body_send(ex, w->scratch, len);
-    if (ex->wait_until_ms)
-        retry_queue_wake(w, ex->upstream); /* it is there again */
 }

@@ -3,10 +3,11 @@
  * fetch: a request and its response, between a client and a connection to a backend; either may
  * be missing for a while.
  *
- *   fetch.c         its way from one state to the next
- *   retry.c         which server it asks, and which one next
- *   response_read.c what comes back
- *   retry_queue.c   it waits while a backend restarts
+ *   fetch.c     its beginning, its states and its end
+ *   ask.c       its request goes out
+ *   retry.c     which server it asks, and which one next
+ *   response_read.c  what comes back
+ *   retry_queue.c    it waits while a backend restarts
  *   fetch_events.c  what its connection to a backend tells it, and who takes that
  *   request_body.c  what its request brings behind the head
  *
@@ -50,6 +51,11 @@ enum fetch_state {
     FETCH_DONE,
     FETCH_STATES
 };
+/* A list in which a fetch waits; fetch.queue is set while it stands there. */
+struct fetch_queue {
+    void (*leave)(struct fetch *ex);   /* out of the list: it is over, or goes on */
+    void (*timeout)(struct fetch *ex); /* its timer */
+};
 enum fetch_body { BODY_NONE, BODY_LENGTH, BODY_CHUNKED, BODY_TO_CLOSE };
 
 struct fetch {
@@ -57,8 +63,10 @@ struct fetch {
     struct worker *worker;
     struct upstream *up;
     const struct config_upstream *upstream;
-    struct fetch *next, **link; /* worker.waiters, or the graveyard (next) */
-    struct timer timer;         /* waiters; how long others wait for it, or it goes on alone */
+    struct fetch *next, **link;       /* worker.waiters, or the graveyard (next) */
+    const struct fetch_queue *queue;  /* NULL: it waits in none */
+    void (*resume)(struct fetch *ex); /* what it goes on with, when what it waits for is there */
+    struct timer timer; /* waiters; how long others wait for it, or it goes on alone */
     struct fetch_permit permit, waits_for;
     struct cache_key lock_key;
     struct stored_copy *stale;  /* may answer if the backend cannot; its validators are sent */
@@ -113,8 +121,6 @@ struct fetch {
 /* ---- fetch.c ---- */
 struct fetch *fetch_new(struct worker *w, const struct request *r); /* copies all */
 void fetch_move(struct fetch *ex, enum fetch_state to);
-void fetch_start(struct fetch *ex);
-void fetch_ask(struct fetch *ex); /* after BUFFERING */
 void fetch_client_left(struct fetch *ex);
 /* The client is answered otherwise: the exchange lets go of it and of a half-sent request. */
 void fetch_drop_client(struct fetch *ex);
@@ -123,33 +129,33 @@ void fetch_free(struct fetch *ex);
 /* Has nothing more to do: lets go of client and connection; freed at the end of the iteration. */
 void fetch_finish(struct fetch *ex);
 
-void fetch_send(struct fetch *ex);  /* the connection is there */
 void fetch_renew(struct fetch *ex); /* its lease, now and then */
 /* The client goes its way; its body reader must not write here any more. */
 struct client *fetch_let_go(struct fetch *ex);
 /* The client has its whole answer. */
 void fetch_client_done(struct fetch *ex);
-/* May it be given, stale as it is, where the backend fails? */
-bool fetch_may_give_stale(const struct request *r, const struct stored_copy *copy);
 /* The stored response, although it is stale. False: there is none to give. */
 bool fetch_answer_stale(struct fetch *ex);
-/* It passes by the store for who asks: Cache-Status says so, and by which fields. */
-void fetch_name_identity(struct fetch *ex);
 void fetch_measure(struct fetch *ex);
 void fetch_note_server(const struct fetch *ex);
 
 bool fetch_has_stale(const struct fetch *ex);
 void fetch_watch_lease(struct fetch *ex);
 
+/* It is no trial of its server, or not any more. */
+void fetch_end_trial(struct fetch *ex);
+
+/* ---- ask.c: the request goes out ---- */
+void fetch_start(struct fetch *ex); /* when enough of its body is there */
+void fetch_send(struct fetch *ex);  /* the connection is there */
+
 /* ---- retry.c: which server it asks, and which one next ---- */
 void retry_begin(struct fetch *ex);
-void retry_again(struct fetch *ex); /* after WAITING */
 /* Its server takes no connection; or the connection has failed under it, before the response was
  * whole. */
 void retry_unconnected(struct fetch *ex, const struct upstream_error *e);
 void retry_broken(struct fetch *ex, const struct upstream_error *e, bool timeout);
 void retry_answered(struct fetch *ex); /* a response head has come */
-void retry_end(struct fetch *ex);
 
 /* ---- fetch_events.c ---- */
 void fetch_events_init(struct worker *w);
@@ -162,7 +168,8 @@ bool response_eof(struct fetch *ex);    /* false: that is no proper end */
 void response_resume(struct fetch *ex); /* the client takes more again */
 
 /* ---- retry_queue.c: requests wait while a backend restarts ---- */
-bool retry_queue_enter(struct fetch *ex); /* false: it may not wait, or not any longer */
+/* False: it may not wait, or not any longer. resume: calls retry_queue_leave(). */
+bool retry_queue_enter(struct fetch *ex, void (*resume)(struct fetch *ex));
 void retry_queue_leave(struct fetch *ex);
 void retry_queue_wake(struct worker *w, const struct config_upstream *upstream);
 void retry_queue_init(struct worker *w);

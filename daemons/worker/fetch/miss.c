@@ -24,6 +24,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+static void miss_retry(struct fetch *ex);
+
 #define ROUNDS_MAX 3 /* then everybody fetches for himself */
 
 static bool may_share(const struct request *r, const struct cache_key *lock_key)
@@ -144,7 +146,7 @@ static void bypass(struct fetch *ex)
     ex->for_store = ex->conditional = false;
     ex->req.cacheable = ex->req.drops_cookies = false;
     stats_add(ex->worker->stats, STATS_CACHE_BYPASS, 1);
-    fetch_name_identity(ex);
+    cache_store_name_identity(ex);
     fetch_start(ex);
 }
 
@@ -165,7 +167,7 @@ static void fetch(struct worker *w, struct fetch *ex)
         return;
     }
     if (waits_for_whole(ex)) {
-        collapse_wait(ex);
+        collapse_wait(ex, miss_retry);
         return;
     }
     if (!ex->for_store)
@@ -187,7 +189,7 @@ static void fetch(struct worker *w, struct fetch *ex)
         break;
     case FETCH_LOCK_WAIT:
         ex->waits_for = permit;
-        collapse_wait(ex);
+        collapse_wait(ex, miss_retry);
         break;
     case FETCH_LOCK_FULL:
         fetch_start(ex);
@@ -340,7 +342,8 @@ void miss_refresh(const struct request *r, struct hit_found *found)
         lead(ex, NULL, NULL);
 }
 
-void miss_retry(struct fetch *ex)
+/* What it has waited for is over. */
+static void miss_retry(struct fetch *ex)
 {
     struct worker *w = ex->worker;
     struct client *c = ex->req.client;

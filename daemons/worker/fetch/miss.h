@@ -34,13 +34,11 @@ enum fetch_lock_claim fetch_background_stale(const struct request *r, struct hit
  * outcome it is; NULL. */
 enum fetch_lock_claim fetch_background(const struct request *r, struct hit_found *found,
                                        struct fetch_permit *permit, struct warm_url *asked);
-void miss_retry(struct fetch *ex); /* the flight it was waiters for has landed */
 
 /* ---- collapse.c ---- */
-void collapse_wait(struct fetch *ex);
-void collapse_unpark(struct fetch *ex);
+/* resume: when that fetch is over, or it has waited for long enough. */
+void collapse_wait(struct fetch *ex, void (*resume)(struct fetch *ex));
 void collapse_wake(struct worker *w); /* the eventfd fired, or time went by */
-void collapse_timeout(struct fetch *ex);
 /* Until when it waits where the backend says nothing. */
 uint64_t collapse_until_ms(const struct fetch *ex);
 /* The fetch it waited for has ended without a word of the backend, and there is not enough time

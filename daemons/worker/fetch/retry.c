@@ -65,18 +65,10 @@ static void server_failed(struct fetch *ex, const struct upstream_error *e, bool
         report(ex, e->reason, e->what);
         ex->lease_ms = 0;
     }
-    retry_end(ex);
+    fetch_end_trial(ex);
     ex->tried |= pool_bit(ex->upstream, ex->server);
     ex->last_problem = timeout ? PROBLEM_GATEWAY_TIMEOUT : PROBLEM_BAD_GATEWAY;
     bound(ex);
-}
-
-void retry_end(struct fetch *ex)
-{
-    struct worker *w = ex->worker;
-    if (ex->lease_ms)
-        server_untry(w->servers[ex->server->index].row, ex->lease_ms, w->mono_ms);
-    ex->lease_ms = 0;
 }
 
 static void attach(struct fetch *ex, struct upstream *u)
@@ -104,10 +96,13 @@ static bool begin_connection(struct fetch *ex, struct upstream_error *e)
     }
 }
 
+/* After WAITING. */
+static void retry_again(struct fetch *ex);
+
 static void no_server(struct fetch *ex)
 {
     const bool refused = ex->tried && ex->last_problem == PROBLEM_BAD_GATEWAY && !is_over(ex);
-    if (!refused || fetch_has_stale(ex) || !retry_queue_enter(ex))
+    if (!refused || fetch_has_stale(ex) || !retry_queue_enter(ex, retry_again))
         fetch_fail(ex, ex->tried ? ex->last_problem : PROBLEM_UNAVAILABLE);
 }
 
@@ -151,7 +146,7 @@ void retry_begin(struct fetch *ex)
     ask_next(ex);
 }
 
-void retry_again(struct fetch *ex)
+static void retry_again(struct fetch *ex)
 {
     retry_queue_leave(ex);
     fetch_renew(ex);
@@ -212,7 +207,7 @@ void retry_broken(struct fetch *ex, const struct upstream_error *e, bool timeout
     if (may && aged) {
         ex->avoid |= pool_bit(ex->upstream, ex->server);
         ex->fresh = true;
-        retry_end(ex);
+        fetch_end_trial(ex);
     } else {
         server_failed(ex, e, timeout);
         if (timeout)

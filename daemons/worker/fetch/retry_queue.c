@@ -29,8 +29,14 @@ static uint64_t bytes_of(const struct fetch *ex)
     return sizeof *ex + ex->body.room + ex->head.head_len + ex->req.target.len + ex->req.url_len;
 }
 
-bool retry_queue_enter(struct fetch *ex)
+static void retry_queue_timeout(struct fetch *ex)
 {
+    fetch_fail(ex, ex->last_problem);
+}
+
+bool retry_queue_enter(struct fetch *ex, void (*resume)(struct fetch *ex))
+{
+    static const struct fetch_queue queue = {retry_queue_leave, retry_queue_timeout};
     struct worker *w = ex->worker;
     const struct config_upstream *u = ex->upstream;
     const struct client *c = ex->req.client;
@@ -47,6 +53,8 @@ bool retry_queue_enter(struct fetch *ex)
     if (first)
         stats_add(w->stats, STATS_UPSTREAM_WAITS, 1);
     fetch_move(ex, FETCH_WAITING);
+    ex->queue = &queue;
+    ex->resume = resume;
     a->waiting++;
     a->retry_queue_bytes += bytes_of(ex);
     ex->next = NULL;
@@ -74,6 +82,7 @@ void retry_queue_leave(struct fetch *ex)
         w->retry_queue_tail = ex->link;
     ex->next = NULL;
     ex->link = NULL;
+    ex->queue = NULL;
     timer_stop(w, &ex->timer);
 }
 
@@ -86,7 +95,7 @@ void retry_queue_wake(struct worker *w, const struct config_upstream *upstream)
             list[n++] = ex;
     for (unsigned i = 0; i < n; i++)
         if (list[i]->state == FETCH_WAITING)
-            retry_again(list[i]);
+            list[i]->resume(list[i]);
 }
 
 /* The oldest of each upstream tries. */
@@ -105,7 +114,7 @@ static void on_try(EV_P_ ev_timer *watcher, int events)
     }
     for (unsigned i = 0; i < n; i++)
         if (list[i]->state == FETCH_WAITING)
-            retry_again(list[i]);
+            list[i]->resume(list[i]);
     if (!w->retry_queue)
         ev_timer_stop(EV_A_ watcher);
 }

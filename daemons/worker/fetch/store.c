@@ -102,6 +102,15 @@ void keeper_link_abort(struct worker *w, uint64_t stream)
 
 /* ---- life ---- */
 
+void cache_store_name_identity(struct fetch *ex)
+{
+    stats_add(ex->worker->stats, STATS_IDENTITY_BYPASS, 1);
+    identity_describe(&ex->req, ex->identity);
+    identity_note_bypass(&ex->req, ex->identity);
+    ex->not_stored = ex->identity;
+    ex->fwd = FWD_BYPASS;
+}
+
 void cache_store_land(struct fetch *ex, enum fetch_lock_result result)
 {
     struct worker *w = ex->worker;
@@ -420,7 +429,7 @@ static bool is_too_large(const struct worker *w, const struct policy_response *r
 static void pass_personal(struct fetch *ex, bool failure)
 {
     stats_add(ex->worker->stats, STATS_CACHE_BYPASS, 1);
-    fetch_name_identity(ex);
+    cache_store_name_identity(ex);
     cache_store_land(ex, failure ? FETCH_LOCK_FAILED : FETCH_LOCK_NOSHARE);
 }
 

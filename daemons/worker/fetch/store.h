@@ -33,6 +33,8 @@ void cache_store_begin(struct fetch *ex, const struct h1_head *head);
 void cache_store_body(struct fetch *ex, const char *bytes, size_t len);
 void cache_store_end(struct fetch *ex);
 void cache_store_abort(struct fetch *ex, enum fetch_lock_result result);
+/* It passes by the store for who asks: Cache-Status says so, and by which fields. */
+void cache_store_name_identity(struct fetch *ex);
 void cache_store_land(struct fetch *ex, enum fetch_lock_result result);
 void keeper_link_flush(struct worker *w);
 void keeper_link_delete(struct worker *w, const struct cache_key *key);

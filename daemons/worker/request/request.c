@@ -16,6 +16,7 @@
 #include "daemons/worker/request/identity.h"
 #include "daemons/worker/client/repeat.h"
 #include "daemons/worker/fetch/miss.h"
+#include "daemons/worker/fetch/store.h"
 #include "daemons/worker/fetch/partial.h"
 #include "daemons/worker/fetch/headers.h"
 #include "daemons/worker/request/via.h"
@@ -108,7 +109,7 @@ static void to_backend_with(struct worker *w, struct request *r, enum fwd_reason
     ex->fwd = (uint8_t)fwd;
     ex->not_stored = detail;
     if (fwd == FWD_BYPASS && !detail && r->has_identity)
-        fetch_name_identity(ex);
+        cache_store_name_identity(ex);
     fetch_start(ex);
 }
 

@@ -105,7 +105,7 @@ static void buffer(struct fetch *ex, const struct h1_spans *spans, bool end)
         b->trailer_len = body->kept_len;
     }
     if (end || b->len >= w->config->request_buffer || w->request_bytes > share_of(w))
-        fetch_ask(ex);
+        ex->resume(ex);
 }
 
 /* ---- passing it on ---- */

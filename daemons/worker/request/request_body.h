@@ -26,7 +26,7 @@ struct request_buffer {
     bool whole; /* the body has ended, and all of it is here */
 };
 
-/* True: a backend is asked when enough of the body is there; fetch_ask() is called then. */
+/* True: a backend is asked when enough of the body is there; fetch.resume() is called then. */
 bool request_body_waits(struct fetch *ex);
 /* Body bytes of the request; all are taken. end: the last ones. The client is not read while too
  * many wait. There is room for one span before and four behind. */

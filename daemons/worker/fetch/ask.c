@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* ask: the request of a fetch goes out: to a server (retry.c), over the connection that it gets. */
+#include "daemons/worker/background/budget.h"
+#include "daemons/worker/fetch/fetch.h"
+#include "daemons/worker/fetch/headers.h"
+#include "daemons/worker/fetch/upstream.h"
+#include "daemons/worker/worker.h"
+#include "polder/clock.h"
+#include "polder/inval.h"
+#include "polder/stats.h"
+
+static void ask(struct fetch *ex)
+{
+    fetch_move(ex, FETCH_CONNECT);
+    budget_begin(ex);
+    retry_begin(ex);
+}
+
+void fetch_start(struct fetch *ex)
+{
+    ex->resume = ask;
+    if (!request_body_waits(ex))
+        ask(ex);
+}
+
+void fetch_send(struct fetch *ex)
+{
+    struct worker *w = ex->worker;
+    struct upstream *u = ex->up;
+    const size_t len = response_request_head(
+        w, &(struct response_request){.request = &ex->req,
+                                      .conditions = ex->conditional ? ex->stale : NULL,
+                                      .for_store = ex->for_store});
+    fetch_move(ex, FETCH_HEAD);
+    if (!len) {
+        fetch_fail(ex, PROBLEM_HEAD_TOO_LARGE);
+        return;
+    }
+    ex->fetch_seq = inval_seq(w->shared->inval);
+    ex->sent_real_ms = w->real_ms;
+    ex->sent_ns = clock_mono_ns();
+    u->chunk_request = !ex->for_store && ex->req.head->framing == H1_CHUNKED;
+    u->keep_alive = u->event_stream = false;
+    u->scanned = 0;
+    if (ex->upstream !=
+        &w->ops_upstream) { /* telemetry is answered by control: no backend's work */
+        stats_add(w->stats, STATS_UPSTREAM_REQUESTS, 1);
+        stats_add(w->stats, STATS_UPSTREAM_REUSES, u->reused);
+    }
+    if (u->server->index < w->config->n_servers)
+        stats_bump(&w->stats->server[u->server->index].requests, 1);
+    upstream_progress(u);
+    ev_io_start(w->loop, &u->read);
+    request_body_send(ex, w->scratch, len);
+    if (ex->wait_until_ms)
+        retry_queue_wake(w, ex->upstream); /* it is there again */
+}
