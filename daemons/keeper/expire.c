@@ -26,14 +26,14 @@ static int expire_found(struct keeper *k, const uint32_t *slots, unsigned n)
     return rc;
 }
 
-bool expire_slice(struct keeper *k)
+struct slice_result expire_slice(struct keeper *k)
 {
     const struct store *s = &k->store;
     const uint32_t now_s = (uint32_t)(k->real_ms / 1000);
     uint32_t slots[KEEPER_SLICE], look = s->slots_used / ROUND_TICKS + LOOK_LEAST;
     unsigned n = 0;
     if (!s->env || s->slots_used == 0)
-        return false;
+        return SLICE_IDLE;
     if (look > s->slots_used)
         look = s->slots_used;
     for (; look && n < KEEPER_SLICE; look--) {
@@ -45,9 +45,7 @@ bool expire_slice(struct keeper *k)
         k->expire_at++;
     }
     if (n == 0)
-        return false;
-    const int rc = expire_found(k, slots, n);
-    if (rc != 0)
-        rotate_failed(k, rc, "delete expired objects");
-    return n == KEEPER_SLICE;
+        return SLICE_IDLE;
+    return (struct slice_result){n == KEEPER_SLICE, expire_found(k, slots, n),
+                                 "delete expired objects"};
 }

@@ -420,26 +420,22 @@ static void batch_finish(struct keeper *k, const struct batch *b)
             ring_consume(k->shared->ring[ring], b->cursor[ring]);
 }
 
-bool intake_batch(struct keeper *k)
+struct slice_result intake_batch(struct keeper *k)
 {
     struct batch b = {.until_ns = clock_mono_ns() + KEEPER_BATCH_NS};
     if (!intake_pending(k))
-        return false;
+        return SLICE_IDLE;
     int rc = 0;
     k->intake.n_put = 0;
-    if (k->store.env && (rc = store_begin(&k->store)) != 0) {
-        rotate_failed(k, rc, "begin a transaction");
-        return true;
-    }
+    if (k->store.env && (rc = store_begin(&k->store)) != 0)
+        return (struct slice_result){true, rc, "begin a transaction"};
     rc = batch_rings(k, &b);
     if (rc == 0 && k->store.env)
         rc = store_commit(&k->store);
-    if (rc != 0) {
-        rotate_failed(k, rc, "store objects");
-        return true; /* what was in the batch is still in the rings */
-    }
+    if (rc != 0) /* what was in the batch is still in the rings */
+        return (struct slice_result){true, rc, "store objects"};
     batch_finish(k, &b);
-    return true;
+    return (struct slice_result){.more = true};
 }
 
 bool intake_pending(const struct keeper *k)

@@ -8,7 +8,7 @@
  *   store.c   the LMDB environment; object.c: objects in it; evict.c: who goes
  *   check.c   examines a data.mdb that was not under our eyes, page by page, before LMDB opens it
  *   rotate.c  which directory; starts empty ones; the clean flag
- *   watch.c   whether anybody else touches the store's files
+ *   file_watch.c  whether anybody else touches the store's files
  *   expire.c  what is of no use any more
  *   sweep.c   what was invalidated, in slices
  *   query.c   cache.list and cache.show, for control; why.c: cache.why, with explain.c, copies.c
@@ -76,7 +76,16 @@ struct sweep {
 };
 
 /* ---- rotate.c ---- */
+struct keeper;
+/* What others do when the store comes and goes; set before rotate_start(). */
+struct rotate_hooks {
+    void (*opened)(struct keeper *k);       /* it is complete and published */
+    void (*leaves)(struct keeper *k);       /* nobody finds it any more; it is still open */
+    void (*file_changes)(struct keeper *k); /* data.mdb is about to get another length */
+    void (*file_changed)(struct keeper *k);
+};
 struct rotate {
+    const struct rotate_hooks *hooks;
     int lock;            /* state_dir/keeper.lock; -1: not held */
     uint64_t retry_ms;   /* next try to open a store */
     uint64_t full_ms[2]; /* the last two times the map was full */
@@ -86,7 +95,7 @@ struct rotate {
     enum condition_id trouble;
 };
 
-/* ---- watch.c ---- */
+/* ---- file_watch.c ---- */
 #define WATCH_FILES 2
 struct watch_file {
     int wd; /* -1: not watched */
@@ -94,8 +103,9 @@ struct watch_file {
     ino_t inode;
     dev_t device;
 };
-struct watch {
+struct file_watch {
     ev_io io; /* inotify; fd -1: there is none */
+    void (*on_touched)(struct keeper *k, const char *why);
     struct watch_file file[WATCH_FILES];
 };
 
@@ -125,7 +135,7 @@ struct keeper {
     struct intake intake;
     struct sweep sweep;
     struct rotate rotate;
-    struct watch watch;
+    struct file_watch file_watch;
     uint32_t expire_at;     /* slot to look at next */
     bool expiring;          /* the round of this second is not over */
     unsigned turn;          /* whose slice of background work is next */
@@ -136,6 +146,15 @@ struct keeper {
     int lag_pid;
     struct query *query;
 };
+
+/* What a slice of work has come to. rc: the database failed with that code while it was to do
+ * `what`: the transaction is still open, and the loop decides what follows (rotate_failed()). */
+struct slice_result {
+    bool more; /* there may be more to do at once */
+    int rc;
+    const char *what;
+};
+#define SLICE_IDLE ((struct slice_result){0})
 
 /* ---- loop.c ---- */
 int keeper_loop_open(struct keeper *k);
@@ -150,8 +169,8 @@ bool keeper_work(struct keeper *k);
 /* ---- intake.c ---- */
 int intake_init(struct keeper *k);
 void intake_fini(struct keeper *k);
-/* One batch, one transaction. true: something was taken. */
-bool intake_batch(struct keeper *k);
+/* One batch, one transaction. more: something was taken. */
+struct slice_result intake_batch(struct keeper *k);
 bool intake_pending(const struct keeper *k);
 void intake_sleep(struct keeper *k, bool asleep);
 void intake_drop_dead(struct keeper *k); /* streams of producers that are gone */
@@ -159,27 +178,27 @@ void intake_drop_dead(struct keeper *k); /* streams of producers that are gone *
 void intake_forget(struct keeper *k);
 
 /* ---- expire.c ---- */
-bool expire_slice(struct keeper *k);
+struct slice_result expire_slice(struct keeper *k);
 
 /* ---- sweep.c ---- */
 void sweep_init(struct keeper *k);
 void sweep_hint(struct keeper *k, const struct ring_sweep *what, const char *text);
-void sweep_tick(struct keeper *k);  /* looks for bans; retires those that are through */
-bool sweep_slice(struct keeper *k); /* true: something was done */
+void sweep_tick(struct keeper *k); /* looks for bans; retires those that are through */
+struct slice_result sweep_slice(struct keeper *k); /* more: something was done */
 
 /* ---- rotate.c ---- */
 void rotate_start(struct keeper *k); /* opens a store: the one that is there, or an empty one */
 void rotate_tick(struct keeper *k);  /* retries, grows, answers requests */
 void rotate_now(struct keeper *k, const char *why);
-/* A transaction failed with rc: aborts it, makes room or rotates. */
+/* A transaction failed with rc: aborts it, makes room or rotates. Streams are forgotten before. */
 void rotate_failed(struct keeper *k, int rc, const char *what);
 void rotate_stop(struct keeper *k); /* clean: synced, flagged */
 
-/* ---- watch.c ---- */
-void watch_open(struct keeper *k);
-void watch_close(struct keeper *k);
-void watch_begin(struct keeper *k); /* the store is open and complete */
-void watch_end(struct keeper *k);   /* before anything is done to the file itself */
+/* ---- file_watch.c ---- */
+void file_watch_open(struct keeper *k, void (*on_touched)(struct keeper *k, const char *why));
+void file_watch_close(struct keeper *k);
+void file_watch_begin(struct keeper *k); /* the store is open and complete */
+void file_watch_end(struct keeper *k);   /* before anything is done to the file itself */
 
 /* ---- check.c ---- */
 struct check_result {

@@ -105,38 +105,54 @@ void keeper_gauges(struct keeper *k)
 }
 
 /* A limit that was lowered: down to it in small transactions. */
-static bool shrink_slice(struct keeper *k)
+static struct slice_result shrink_slice(struct keeper *k)
 {
     if (!k->store.env || !store_is_over(&k->store) || k->store.n_objects == 0)
-        return false;
+        return SLICE_IDLE;
     int rc = store_begin(&k->store);
     if (rc == 0)
         rc = store_make_room(&k->store, 0, 0, 0, KEEPER_SLICE);
     if (rc == 0)
         rc = store_commit(&k->store);
-    if (rc != 0)
-        rotate_failed(k, rc, "evict objects");
-    return true;
+    return (struct slice_result){true, rc, "evict objects"};
 }
 
-static bool trash_slice(struct keeper *k)
+static struct slice_result trash_slice(struct keeper *k)
 {
     unsigned done = 0;
     if (!k->store.env || k->store.n_trash == 0)
-        return false;
+        return SLICE_IDLE;
     int rc = store_begin(&k->store);
     if (rc == 0)
         rc = store_trash_empty(&k->store, KEEPER_SLICE, &done);
     if (rc == 0)
         rc = store_commit(&k->store);
-    if (rc != 0)
-        rotate_failed(k, rc, "delete bodies");
-    return done > 0; /* else they wait for a reader: no hurry */
+    /* none: they wait for a reader, and there is no hurry */
+    return (struct slice_result){done > 0, rc, "delete bodies"};
 }
 
-static bool expiry_slice(struct keeper *k)
+static struct slice_result expiry_slice(struct keeper *k)
 {
-    return k->expiring && (k->expiring = expire_slice(k));
+    if (!k->expiring)
+        return SLICE_IDLE;
+    const struct slice_result done = expire_slice(k);
+    k->expiring = done.more;
+    return done;
+}
+
+static struct slice_result inspect_slice(struct keeper *k)
+{
+    return (struct slice_result){.more = query_slice(k)};
+}
+
+/* The one place where a failure of the database has consequences. */
+static bool slice_judge(struct keeper *k, struct slice_result done)
+{
+    if (done.rc != 0) {
+        intake_forget(k);
+        rotate_failed(k, done.rc, done.what);
+    }
+    return done.more;
 }
 
 /* What nobody waits for, a slice at a time. A worker may share our core and its clients do wait, a
@@ -144,8 +160,8 @@ static bool expiry_slice(struct keeper *k)
  * as long as that has taken. Work from the rings is done meanwhile. */
 static void background_work(struct keeper *k)
 {
-    static bool (*const slice[])(struct keeper *) = {shrink_slice, trash_slice, sweep_slice,
-                                                     expiry_slice, query_slice};
+    static struct slice_result (*const slice[])(struct keeper *) = {
+        shrink_slice, trash_slice, sweep_slice, expiry_slice, inspect_slice};
     const unsigned kinds = sizeof slice / sizeof *slice;
     const uint64_t began_ns = clock_mono_ns();
     uint64_t now_ns = began_ns;
@@ -153,7 +169,7 @@ static void background_work(struct keeper *k)
     if (began_ns < k->rest_until_ns)
         return;
     for (unsigned i = 0; i < kinds && now_ns - began_ns < KEEPER_SLICE_NS; i++) {
-        more |= slice[k->turn](k);
+        more |= slice_judge(k, slice[k->turn](k));
         k->turn = (k->turn + 1) % kinds;
         now_ns = clock_mono_ns();
     }
@@ -182,7 +198,7 @@ bool keeper_work(struct keeper *k)
     if (k->mono_ms >= k->tick_due_ms ||
         atomic_load_explicit(&k->shared->cache->rotate_asked, memory_order_relaxed))
         keeper_due(k);
-    const bool more = intake_batch(k);
+    const bool more = slice_judge(k, intake_batch(k));
     background_work(k);
     keeper_gauges(k);
     return more;
@@ -253,8 +269,34 @@ static void on_term(struct ev_loop *loop, ev_signal *w, int revents)
     k->stopping = true;
 }
 
+static void on_file_touched(struct keeper *k, const char *why)
+{
+    keeper_time(k);
+    rotate_now(k, why);
+}
+
+/* ---- what a store that comes or goes means to the others ---- */
+
+static void store_opened(struct keeper *k)
+{
+    file_watch_begin(k);
+    sweep_init(k);
+}
+
+static void store_leaves(struct keeper *k)
+{
+    file_watch_end(k);
+    intake_forget(k);
+}
+
+static const struct rotate_hooks hooks = {.opened = store_opened,
+                                          .leaves = store_leaves,
+                                          .file_changes = file_watch_end,
+                                          .file_changed = file_watch_begin};
+
 int keeper_loop_open(struct keeper *k)
 {
+    k->rotate.hooks = &hooks;
     k->loop = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV);
     if (!k->loop)
         return -1;
@@ -266,12 +308,12 @@ int keeper_loop_open(struct keeper *k)
     ev_io_start(k->loop, &k->event);
     ev_timer_start(k->loop, &k->tick);
     ev_signal_start(k->loop, &k->term);
-    watch_open(k);
+    file_watch_open(k, on_file_touched);
     return 0;
 }
 
 void keeper_loop_close(struct keeper *k)
 {
-    watch_close(k);
+    file_watch_close(k);
     ev_loop_destroy(k->loop);
 }

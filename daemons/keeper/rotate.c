@@ -214,16 +214,14 @@ static void publish(struct keeper *k)
     directories_scan(k->state_dir, k->store.epoch);
     k->rotate.complaint[0] = 0;
     k->rotate.grow_failed = false;
-    watch_begin(k);
-    sweep_init(k);
+    k->rotate.hooks->opened(k);
 }
 
 /* Nobody reads it any more, from the next request on. */
 static void withdraw(struct keeper *k)
 {
     atomic_store_explicit(&k->shared->cache->epoch, 0, memory_order_release);
-    watch_end(k);
-    intake_forget(k);
+    k->rotate.hooks->leaves(k);
     store_close(&k->store, false);
     map_fault_blame(0);
 }
@@ -612,7 +610,6 @@ static void map_full(struct keeper *k)
 
 void rotate_failed(struct keeper *k, int rc, const char *what)
 {
-    intake_forget(k);
     store_abort(&k->store);
     if (rc == MDB_MAP_FULL && k->store.env) {
         map_full(k);
@@ -627,18 +624,18 @@ static void grow_if_wanted(struct keeper *k)
     const uint64_t wanted = store_map_for(k->runtime.cache.max_bytes);
     uint64_t least = wanted;
     if (store_can_cut(&k->store, &least)) {
-        watch_end(k);
+        k->rotate.hooks->file_changes(k);
         store_cut(&k->store, least);
-        watch_begin(k);
+        k->rotate.hooks->file_changed(k);
         log_info("cache: data.mdb is cut to %llu MiB", (unsigned long long)(least >> 20));
     }
     if (wanted <= k->store.map_bytes && k->rotate.troubled)
         trouble_end(k); /* less is wanted by now */
     if (wanted <= k->store.map_bytes || k->mono_ms < k->rotate.retry_ms)
         return;
-    watch_end(k);
+    k->rotate.hooks->file_changes(k);
     const int rc = store_grow(&k->store, wanted);
-    watch_begin(k);
+    k->rotate.hooks->file_changed(k);
     if (rc == 0) {
         log_info("cache: the store has grown to %llu MiB", (unsigned long long)(wanted >> 20));
         k->rotate.grow_failed = false;

@@ -482,11 +482,11 @@ static int all_slice(struct keeper *k)
 
 /* ---- slices ---- */
 
-bool sweep_slice(struct keeper *k)
+struct slice_result sweep_slice(struct keeper *k)
 {
     int rc;
     if (!k->store.env)
-        return false;
+        return SLICE_IDLE;
     if (k->sweep.n_urls)
         rc = url_slice(k);
     else if (walk_due(k))
@@ -494,8 +494,6 @@ bool sweep_slice(struct keeper *k)
     else if (k->sweep.all && k->mono_ms >= k->sweep.all_next_ms)
         rc = all_slice(k);
     else
-        return false;
-    if (rc != 0)
-        rotate_failed(k, rc, "delete what was invalidated");
-    return true;
+        return SLICE_IDLE;
+    return (struct slice_result){true, rc, "delete what was invalidated"};
 }

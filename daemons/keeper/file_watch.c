@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * watch: nobody but LMDB, through its maps, has any business in data.mdb and lock.mdb.
+ * file_watch: nobody but LMDB, through its maps, has any business in data.mdb and lock.mdb.
  *
  * What workers have verified once they do not verify again, so bytes that change afterwards under
  * the map would be served; and a worker that finds another lock file is a reader that the keeper
@@ -35,19 +35,19 @@ static bool is_there(const struct keeper *k, unsigned i)
 {
     char path[PATH_MAX];
     struct stat st;
-    const struct watch_file *f = &k->watch.file[i];
+    const struct watch_file *f = &k->file_watch.file[i];
     path_of(k, i, path);
     return stat(path, &st) == 0 && st.st_ino == f->inode && st.st_dev == f->device;
 }
 
-static void note(struct watch *w, const struct inotify_event *e)
+static void note(struct file_watch *w, const struct inotify_event *e)
 {
     for (unsigned i = 0; i < WATCH_FILES; i++)
         if (e->wd == w->file[i].wd) /* else of a store before this one */
             w->file[i].seen |= e->mask;
 }
 
-static void events_read(struct watch *w)
+static void events_read(struct file_watch *w)
 {
     _Alignas(struct inotify_event) char buf[4096];
     ssize_t n;
@@ -65,25 +65,25 @@ static void on_sign(struct ev_loop *loop, ev_io *io, int revents)
     char why[64];
     (void)loop;
     (void)revents;
-    events_read(&k->watch);
+    events_read(&k->file_watch);
     for (unsigned i = 0; i < WATCH_FILES && k->store.env; i++) {
-        const uint32_t seen = k->watch.file[i].seen;
-        k->watch.file[i].seen = 0;
+        const uint32_t seen = k->file_watch.file[i].seen;
+        k->file_watch.file[i].seen = 0;
         if (seen & IN_MODIFY)
             snprintf(why, sizeof why, "somebody else has written to %s", files[i].name);
         else if (seen & (IN_ATTRIB | IN_MOVE_SELF) && !is_there(k, i))
             snprintf(why, sizeof why, "somebody has taken %s away", files[i].name);
         else
             continue;
-        keeper_time(k);
-        rotate_now(k, why);
+        k->file_watch.on_touched(k, why);
         return;
     }
 }
 
-void watch_open(struct keeper *k)
+void file_watch_open(struct keeper *k, void (*on_touched)(struct keeper *, const char *))
 {
-    struct watch *w = &k->watch;
+    struct file_watch *w = &k->file_watch;
+    w->on_touched = on_touched;
     for (unsigned i = 0; i < WATCH_FILES; i++)
         w->file[i].wd = -1;
     const int fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
@@ -95,16 +95,16 @@ void watch_open(struct keeper *k)
         ev_io_start(k->loop, &w->io);
 }
 
-void watch_close(struct keeper *k)
+void file_watch_close(struct keeper *k)
 {
-    ev_io_stop(k->loop, &k->watch.io);
-    if (k->watch.io.fd >= 0)
-        close(k->watch.io.fd);
+    ev_io_stop(k->loop, &k->file_watch.io);
+    if (k->file_watch.io.fd >= 0)
+        close(k->file_watch.io.fd);
 }
 
-void watch_end(struct keeper *k)
+void file_watch_end(struct keeper *k)
 {
-    struct watch *w = &k->watch;
+    struct file_watch *w = &k->file_watch;
     for (unsigned i = 0; i < WATCH_FILES; i++) {
         if (w->file[i].wd >= 0)
             inotify_rm_watch(w->io.fd, w->file[i].wd);
@@ -112,18 +112,18 @@ void watch_end(struct keeper *k)
     }
 }
 
-void watch_begin(struct keeper *k)
+void file_watch_begin(struct keeper *k)
 {
     char path[PATH_MAX];
     struct stat st;
-    watch_end(k);
-    for (unsigned i = 0; i < WATCH_FILES && k->watch.io.fd >= 0; i++) {
-        struct watch_file *f = &k->watch.file[i];
+    file_watch_end(k);
+    for (unsigned i = 0; i < WATCH_FILES && k->file_watch.io.fd >= 0; i++) {
+        struct watch_file *f = &k->file_watch.file[i];
         path_of(k, i, path);
         if (stat(path, &st) < 0)
             continue;
         f->inode = st.st_ino;
         f->device = st.st_dev;
-        f->wd = inotify_add_watch(k->watch.io.fd, path, files[i].mask);
+        f->wd = inotify_add_watch(k->file_watch.io.fd, path, files[i].mask);
     }
 }
