@@ -10,7 +10,7 @@
 #   daemons/control             peers, regions, call < model < methods, ops < dispatch < main; the model knows nothing
 #                               of calls and answers, methods and ops nothing of each other
 #   admin                       of Polder only polder/*.h and the tables
-#   lmdb.h                      only libshared/cache/ and daemons/keeper
+#   lmdb.h                      only libshared/cache/ and daemons/keeper/store/
 #   daemons/master              no loop, no parser, no database
 cd "$(dirname "$0")/.." || exit 2
 
@@ -44,8 +44,8 @@ function stem(name) { sub(/\..*/, "", name); return name }
     seen++
     if (header ~ /\.\.\// && header !~ /^(\.\.\/)+libshared\/tables\/[a-z_]+\.def$/)
         offence("no way around through ..")
-    if (header == "lmdb.h" && $1 !~ /^libshared\/cache\// && folder != "daemons/keeper")
-        offence("LMDB is for libshared/cache/ and daemons/keeper")
+    if (header == "lmdb.h" && $1 !~ /^libshared\/cache\// && $1 !~ /^daemons\/keeper\/store\//)
+        offence("LMDB is for libshared/cache/ and daemons/keeper/store/")
     if (!ours(header) || header ~ /^libshared\/tables\/[a-z_]+\.def$/)
         ;
     else if (folder == "libshared" || folder == "include") {

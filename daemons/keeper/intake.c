@@ -88,7 +88,7 @@ static void stream_drop(struct keeper *k, struct stream **link)
     k->intake.n_streams--;
     k->store.live_units -= s->units;
     if (k->store.env)
-        store_chunks_drop(&k->store, s->obj_id, s->chunks);
+        deferred_free_add(&k->store, s->obj_id, s->chunks);
     stream_free(s);
 }
 

@@ -2,24 +2,23 @@
 /*
  * keeper: the only process that writes the cache. Private to daemons/keeper.
  *
- *   main.c    first steps, last steps
- *   loop.c    one round: limits, rings, room, what waits; sleeps when there is nothing
- *   intake.c  records from the rings become objects; flights land after the commit
- *   store.c   the LMDB environment; object.c: objects in it; evict.c: who goes
- *   check.c   examines a data.mdb that was not under our eyes, page by page, before LMDB opens it
- *   rotate.c  which directory; starts empty ones; the clean flag
+ *   main.c        first steps, last steps
+ *   loop.c        one round: limits, rings, room, what waits; sleeps when there is nothing; judges
+ *                 when the database has failed
+ *   intake.c      records from the rings become objects; flights land after the commit
+ *   expire.c      what is of no use any more
+ *   sweep.c       what was invalidated, in slices
+ *   removals.c    why an object is not there any more
  *   file_watch.c  whether anybody else touches the store's files
- *   expire.c  what is of no use any more
- *   sweep.c   what was invalidated, in slices
- *   query.c   cache.list and cache.show, for control; why.c: cache.why, with explain.c, copies.c
- *   removals.c  why an object is not there any more
+ *   store/        the database and what is known of its objects; nobody else knows LMDB
+ *   inspect/      what is in the store, for control
  *
  * A keeper may be killed at any instant: LMDB's two meta pages keep the database whole, the rings
  * keep what was not committed, and all else is made again from `idx`.
  */
 #ifndef POLDER_KEEPER_H
 #define POLDER_KEEPER_H
-#include "daemons/keeper/store.h"
+#include "daemons/keeper/store/store.h"
 #include "polder/conditions.h"
 #include "polder/process.h"
 #include "polder/ring.h"
@@ -75,7 +74,7 @@ struct sweep {
     uint64_t all_next_ms; /* not before */
 };
 
-/* ---- rotate.c ---- */
+/* ---- store/rotate.c ---- */
 struct keeper;
 /* What others do when the store comes and goes; set before rotate_start(). */
 struct rotate_hooks {
@@ -144,7 +143,7 @@ struct keeper {
     uint64_t processes;             /* changes when a worker dies or comes */
     uint64_t lag_txn, lag_since_ms; /* a reader that does not move */
     int lag_pid;
-    struct query *query;
+    struct inspect *inspect;
 };
 
 /* What a slice of work has come to. rc: the database failed with that code while it was to do
@@ -186,7 +185,7 @@ void sweep_hint(struct keeper *k, const struct ring_sweep *what, const char *tex
 void sweep_tick(struct keeper *k); /* looks for bans; retires those that are through */
 struct slice_result sweep_slice(struct keeper *k); /* more: something was done */
 
-/* ---- rotate.c ---- */
+/* ---- store/rotate.c ---- */
 void rotate_start(struct keeper *k); /* opens a store: the one that is there, or an empty one */
 void rotate_tick(struct keeper *k);  /* retries, grows, answers requests */
 void rotate_now(struct keeper *k, const char *why);
@@ -200,7 +199,7 @@ void file_watch_close(struct keeper *k);
 void file_watch_begin(struct keeper *k); /* the store is open and complete */
 void file_watch_end(struct keeper *k);   /* before anything is done to the file itself */
 
-/* ---- check.c ---- */
+/* ---- store/check.c ---- */
 struct check_result {
     struct store_meta meta;
     uint64_t map_bytes, objects, newest_fetch_seq;
@@ -212,8 +211,8 @@ struct check_result {
 int check_file(const char *dir, unsigned budget_ms, void (*beat)(void *), void *arg,
                struct check_result *result);
 
-/* ---- query.c ---- */
-int query_open(struct keeper *k);
-void query_close(struct keeper *k);
-bool query_slice(struct keeper *k); /* true: there is more to answer */
+/* ---- inspect/list.c ---- */
+int inspect_open(struct keeper *k);
+void inspect_close(struct keeper *k);
+struct slice_result inspect_slice(struct keeper *k); /* more: to answer */
 #endif

@@ -51,8 +51,7 @@ void keeper_follow_limits(struct keeper *k)
 static void watch_readers(struct keeper *k)
 {
     struct store_reader oldest;
-    int dead;
-    mdb_reader_check(k->store.env, &dead);
+    store_readers_bury(&k->store);
     if (!store_oldest_reader(&k->store, &oldest) || oldest.txn_id != k->lag_txn ||
         oldest.pid != k->lag_pid || oldest.txn_id >= store_last_txn(&k->store)) {
         k->lag_txn = oldest.txn_id;
@@ -117,14 +116,14 @@ static struct slice_result shrink_slice(struct keeper *k)
     return (struct slice_result){true, rc, "evict objects"};
 }
 
-static struct slice_result trash_slice(struct keeper *k)
+static struct slice_result deferred_free_slice(struct keeper *k)
 {
     unsigned done = 0;
-    if (!k->store.env || k->store.n_trash == 0)
+    if (!k->store.env || k->store.n_freed == 0)
         return SLICE_IDLE;
     int rc = store_begin(&k->store);
     if (rc == 0)
-        rc = store_trash_empty(&k->store, KEEPER_SLICE, &done);
+        rc = deferred_free_run(&k->store, KEEPER_SLICE, &done);
     if (rc == 0)
         rc = store_commit(&k->store);
     /* none: they wait for a reader, and there is no hurry */
@@ -138,11 +137,6 @@ static struct slice_result expiry_slice(struct keeper *k)
     const struct slice_result done = expire_slice(k);
     k->expiring = done.more;
     return done;
-}
-
-static struct slice_result inspect_slice(struct keeper *k)
-{
-    return (struct slice_result){.more = query_slice(k)};
 }
 
 /* The one place where a failure of the database has consequences. */
@@ -161,7 +155,7 @@ static bool slice_judge(struct keeper *k, struct slice_result done)
 static void background_work(struct keeper *k)
 {
     static struct slice_result (*const slice[])(struct keeper *) = {
-        shrink_slice, trash_slice, sweep_slice, expiry_slice, inspect_slice};
+        shrink_slice, deferred_free_slice, sweep_slice, expiry_slice, inspect_slice};
     const unsigned kinds = sizeof slice / sizeof *slice;
     const uint64_t began_ns = clock_mono_ns();
     uint64_t now_ns = began_ns;
@@ -237,11 +231,10 @@ static void look_for_deaths(struct keeper *k)
     }
     if (mix == k->processes)
         return;
-    int dead;
     k->processes = mix;
     intake_drop_dead(k);
     if (k->store.env)
-        mdb_reader_check(k->store.env, &dead);
+        store_readers_bury(&k->store);
 }
 
 static void on_event(struct ev_loop *loop, ev_io *w, int revents)

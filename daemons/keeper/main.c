@@ -49,9 +49,8 @@ static void keeper_free(struct keeper *k)
 
 static bool lmdb_is_known(const struct keeper *k)
 {
-    int major, minor, patch;
-    const char *version = mdb_version(&major, &minor, &patch);
-    if (major == 0 && minor == 9)
+    const char *version = store_unknown_format();
+    if (!version)
         return true;
     log_error("keeper: LMDB %s has another file format than 0.9; serving without storing", version);
     condition_raise(k->shared->conditions, COND_STORE_OFF, NULL, "LMDB has another file format",
@@ -78,14 +77,14 @@ int keeper_run(const struct process *process)
     else
         k->rotate.retry_ms = UINT64_MAX;
     keeper_gauges(k);
-    const int rc = query_open(k);
+    const int rc = inspect_open(k);
     if (rc < 0)
         log_warning("keeper: cannot listen on %s/keeper.sock: %s; cache list and cache show will "
                     "not work",
                     k->runtime_dir, strerror(-rc));
     process_ready(process);
     keeper_loop(k);
-    query_close(k);
+    inspect_close(k);
     rotate_stop(k);
     keeper_free(k);
     return 0;

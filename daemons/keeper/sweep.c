@@ -56,10 +56,8 @@ static int findings_apply(struct keeper *k, const struct findings *f)
         }
     }
     for (unsigned i = 0; i < f->orphans && rc == 0; i++) {
-        MDB_val key = {f->orphan_len[i], (void *)(uintptr_t)f->orphan[i]};
-        rc = mdb_del(k->store.txn, k->store.url, &key, NULL);
-        if (rc == MDB_NOTFOUND)
-            rc = 0;
+        const struct str key = {(const char *)f->orphan[i], f->orphan_len[i]};
+        rc = store_url_drop(&k->store, key);
     }
     return rc;
 }
@@ -105,24 +103,23 @@ static enum inval_state state_of(const struct keeper *k, const struct cache_reco
     return cache_record_state(k->shared->inval, r, r->fetch_seq);
 }
 
-static void note_orphan(struct findings *f, const MDB_val *key)
+static void note_orphan(struct findings *f, struct str key)
 {
-    memcpy(f->orphan[f->orphans], key->mv_data, key->mv_size);
-    f->orphan_len[f->orphans++] = (uint16_t)key->mv_size;
+    memcpy(f->orphan[f->orphans], key.at, key.len);
+    f->orphan_len[f->orphans++] = (uint16_t)key.len;
 }
 
 /* The record an entry of `url` stands for; NULL where there is none any more. */
-static const struct cache_record *record_of(struct keeper *k, const MDB_val *key,
-                                            const MDB_val *value)
+static const struct cache_record *record_of(struct keeper *k, const struct store_cursor *at)
 {
-    MDB_val obj_key = *value, v;
-    if (value->mv_size != sizeof(struct cache_key) ||
-        mdb_get(k->store.txn, k->store.obj, &obj_key, &v) != 0 ||
-        !cache_record_fits(v.mv_data, v.mv_size))
+    struct cache_key of;
+    if (at->value.len != sizeof of)
         return NULL;
-    const struct cache_record *r = v.mv_data;
-    const uint8_t *id = (const uint8_t *)key->mv_data + key->mv_size - 8;
-    return r->obj_id == cache_id_of(id) && store_slot_of(&k->store, r) != EVICT_NONE ? r : NULL;
+    memcpy(&of, at->value.at, sizeof of);
+    const struct cache_record *r = store_find(&k->store, k->store.txn, &of, cache_record_fits);
+    const uint8_t *id = (const uint8_t *)at->key.at + at->key.len - 8;
+    return r && r->obj_id == cache_id_of(id) && store_slot_of(&k->store, r) != EVICT_NONE ? r
+                                                                                          : NULL;
 }
 
 /* ---- bans ---- */
@@ -168,14 +165,14 @@ static bool is_softened(const struct keeper *k, const struct cache_record *r)
 
 /* Most entries match nothing: their keys say so, and their records are not even looked at. */
 static void note_banned(struct keeper *k, struct findings *f, const struct bans *b,
-                        const MDB_val *key, const MDB_val *value)
+                        const struct store_cursor *at)
 {
-    const size_t len = key->mv_size - 8;
-    if (len < STORE_URL_CUT && bans_judge(b, 0, key->mv_data, len) == INVAL_VALID)
+    const size_t len = at->key.len - 8;
+    if (len < STORE_URL_CUT && bans_judge(b, 0, at->key.at, len) == INVAL_VALID)
         return;
-    const struct cache_record *r = record_of(k, key, value);
+    const struct cache_record *r = record_of(k, at);
     if (!r) {
-        note_orphan(f, key);
+        note_orphan(f, at->key);
         return;
     }
     const enum inval_state state = bans_judge(b, r->fetch_seq, (const char *)(r + 1), r->url_len);
@@ -198,13 +195,13 @@ static bool begins_before(const struct inval_ban *a, const struct inval_ban *b)
 
 /* The part of `url` that the key lies in, or the first one behind it; NULL: it is behind them all.
  */
-static const struct inval_ban *range_of(const struct bans *b, const MDB_val *key, bool *inside)
+static const struct inval_ban *range_of(const struct bans *b, struct str key, bool *inside)
 {
     const struct inval_ban *next = NULL;
     for (unsigned i = 0; i < b->n; i++) {
         const struct inval_ban *ban = &b->ban[i];
-        const size_t least = ban->len < key->mv_size ? ban->len : key->mv_size;
-        const int order = memcmp(ban->prefix, key->mv_data, least);
+        const size_t least = ban->len < key.len ? ban->len : key.len;
+        const int order = memcmp(ban->prefix, key.at, least);
         *inside = order == 0 && least == ban->len;
         if (*inside)
             return ban;
@@ -214,48 +211,46 @@ static const struct inval_ban *range_of(const struct bans *b, const MDB_val *key
     return next;
 }
 
-/* On to an entry that one of the bans may match. rc: as of mdb_cursor_get(). */
-static int walk_seek(MDB_cursor *cursor, const struct bans *b, MDB_val *key, MDB_val *value)
+/* On to an entry that one of the bans may match. rc: as of store_cursor_seek(). */
+static int walk_seek(struct store_cursor *c, const struct bans *b)
 {
     int rc = 0;
     while (rc == 0 && !b->all_hosts) {
         bool inside = false;
-        const struct inval_ban *range = range_of(b, key, &inside);
+        const struct inval_ban *range = range_of(b, c->key, &inside);
         if (inside)
             break;
         if (!range)
-            return MDB_NOTFOUND;
-        *key = (MDB_val){range->len, (void *)(uintptr_t)range->prefix};
-        rc = mdb_cursor_get(cursor, key, value, MDB_SET_RANGE);
+            return STORE_END;
+        rc = store_cursor_seek(c, (struct str){range->prefix, range->len});
     }
     return rc;
 }
 
-/* From where *w stands, and moves it. rc: 0 more to do, MDB_NOTFOUND through, or an error. */
+/* From where *w stands, and moves it. rc: 0 more to do, STORE_END through, or an error. */
 static int walk_collect(struct keeper *k, struct sweep_walk *w, const struct bans *b,
                         struct findings *f)
 {
-    MDB_cursor *cursor;
-    MDB_val key = {w->at_len, w->at}, value;
+    struct store_cursor c;
     if (b->n == 0)
-        return MDB_NOTFOUND;
-    int rc = mdb_cursor_open(k->store.txn, k->store.url, &cursor);
+        return STORE_END;
+    int rc = store_cursor_open(&k->store, k->store.txn, STORE_BY_URL, &c);
     if (rc != 0)
         return rc;
-    rc = mdb_cursor_get(cursor, &key, &value, w->at_len ? MDB_SET_RANGE : MDB_FIRST);
-    while (rc == 0 && (rc = walk_seek(cursor, b, &key, &value)) == 0) {
-        if (key.mv_size < 8 || key.mv_size > STORE_URL_KEY) {
-            rc = MDB_CORRUPTED;
+    rc = store_cursor_seek(&c, (struct str){(const char *)w->at, w->at_len});
+    while (rc == 0 && (rc = walk_seek(&c, b)) == 0) {
+        if (c.key.len < 8 || c.key.len > STORE_URL_KEY) {
+            rc = STORE_DAMAGED;
             break;
         }
-        memcpy(w->at, key.mv_data, key.mv_size);
-        w->at_len = (uint16_t)key.mv_size;
+        memcpy(w->at, c.key.at, c.key.len);
+        w->at_len = (uint16_t)c.key.len;
         if (findings_full(f))
             break;
-        note_banned(k, f, b, &key, &value);
-        rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT);
+        note_banned(k, f, b, &c);
+        rc = store_cursor_next(&c);
     }
-    mdb_cursor_close(cursor);
+    store_cursor_close(&c);
     return rc;
 }
 
@@ -280,15 +275,15 @@ static int walk_slice(struct keeper *k)
     int rc = store_begin(&k->store);
     if (rc != 0)
         return rc;
-    const uint64_t txn_id = mdb_txn_id(k->store.txn);
+    const uint64_t txn_id = store_txn_id(&k->store);
     bans_of_walk(k, &bans);
     const int range = walk_collect(k, &walk, &bans, &f);
-    if (range != 0 && range != MDB_NOTFOUND)
+    if (range != 0 && range != STORE_END)
         return range;
     if ((rc = findings_apply(k, &f)) != 0 || (rc = store_commit(&k->store)) != 0)
         return rc;
     k->sweep.walk = walk;
-    if (range == MDB_NOTFOUND)
+    if (range == STORE_END)
         walk_end(k, txn_id);
     return 0;
 }
@@ -362,24 +357,23 @@ void sweep_tick(struct keeper *k)
 
 static int url_collect(struct keeper *k, const struct sweep_url *u, struct findings *f)
 {
-    MDB_cursor *cursor;
-    MDB_val key = {u->len, (void *)(uintptr_t)u->url}, value;
-    int rc = mdb_cursor_open(k->store.txn, k->store.url, &cursor);
+    struct store_cursor c;
+    int rc = store_cursor_open(&k->store, k->store.txn, STORE_BY_URL, &c);
     if (rc != 0)
         return rc;
-    for (rc = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE);
-         rc == 0 && !findings_full(f) && key.mv_size >= u->len && key.mv_size <= STORE_URL_KEY &&
-         memcmp(key.mv_data, u->url, u->len) == 0;
-         rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) {
-        const struct cache_record *r = record_of(k, &key, &value);
-        if (key.mv_size == (size_t)u->len + 8 && r && state_of(k, r) == INVAL_HARD) {
+    for (rc = store_cursor_seek(&c, (struct str){u->url, u->len});
+         rc == 0 && !findings_full(f) && c.key.len >= u->len && c.key.len <= STORE_URL_KEY &&
+         memcmp(c.key.at, u->url, u->len) == 0;
+         rc = store_cursor_next(&c)) {
+        const struct cache_record *r = record_of(k, &c);
+        if (c.key.len == (size_t)u->len + 8 && r && state_of(k, r) == INVAL_HARD) {
             f->soften[f->n] = false;
             f->slot[f->n++] = r->slot;
             removals_note_invalidated(k->store.gone, k->shared->inval, r, k->real_ms);
         }
     }
-    mdb_cursor_close(cursor);
-    return rc == MDB_NOTFOUND ? 0 : rc;
+    store_cursor_close(&c);
+    return rc == STORE_END ? 0 : rc;
 }
 
 static int url_slice(struct keeper *k)
@@ -406,14 +400,13 @@ static int url_slice(struct keeper *k)
 static void note_if_bad(struct keeper *k, struct findings *f, uint64_t obj_id,
                         const struct cache_index *index)
 {
-    MDB_val key = {sizeof index->key, (void *)(uintptr_t)&index->key}, v;
     if (index->slot >= k->store.slots_used || k->store.items[index->slot].obj_id != obj_id)
         return;
-    bool good = mdb_get(k->store.txn, k->store.obj, &key, &v) == 0 &&
-                (k->sweep.verify ? cache_record_sound(v.mv_data, v.mv_size)
-                                 : cache_record_fits(v.mv_data, v.mv_size));
+    const struct cache_record *r =
+        store_find(&k->store, k->store.txn, &index->key,
+                   k->sweep.verify ? cache_record_sound : cache_record_fits);
+    bool good = r != NULL;
     if (good) {
-        const struct cache_record *r = v.mv_data;
         const bool hard = r->obj_id == obj_id && state_of(k, r) == INVAL_HARD;
         good = r->obj_id == obj_id && !hard;
         if (hard)
@@ -427,27 +420,26 @@ static void note_if_bad(struct keeper *k, struct findings *f, uint64_t obj_id,
 
 static int all_collect(struct keeper *k, struct findings *f)
 {
-    MDB_cursor *cursor;
+    struct store_cursor c;
     uint8_t from[8];
-    MDB_val key = {sizeof from, from}, value;
     struct cache_index index;
-    int rc = mdb_cursor_open(k->store.txn, k->store.idx, &cursor);
+    int rc = store_cursor_open(&k->store, k->store.txn, STORE_BY_ID, &c);
     if (rc != 0)
         return rc;
     cache_id_key(k->sweep.all_at, from);
-    rc = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE);
-    for (; rc == 0; rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) {
-        if (key.mv_size != 8 || value.mv_size != sizeof index) {
-            rc = MDB_CORRUPTED;
+    rc = store_cursor_seek(&c, (struct str){(const char *)from, sizeof from});
+    for (; rc == 0; rc = store_cursor_next(&c)) {
+        if (c.key.len != 8 || c.value.len != sizeof index) {
+            rc = STORE_DAMAGED;
             break;
         }
-        k->sweep.all_at = cache_id_of(key.mv_data);
+        k->sweep.all_at = cache_id_of((const uint8_t *)c.key.at);
         if (findings_full(f))
             break;
-        memcpy(&index, value.mv_data, sizeof index);
+        memcpy(&index, c.value.at, sizeof index);
         note_if_bad(k, f, k->sweep.all_at, &index);
     }
-    mdb_cursor_close(cursor);
+    store_cursor_close(&c);
     return rc;
 }
 
@@ -471,11 +463,11 @@ static int all_slice(struct keeper *k)
     if (rc != 0)
         return rc;
     const int range = all_collect(k, &f);
-    if (range != 0 && range != MDB_NOTFOUND)
+    if (range != 0 && range != STORE_END)
         return range;
     if ((rc = findings_apply(k, &f)) != 0 || (rc = store_commit(&k->store)) != 0)
         return rc;
-    if (range == MDB_NOTFOUND)
+    if (range == STORE_END)
         all_through(k);
     return 0;
 }

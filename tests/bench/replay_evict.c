@@ -9,7 +9,7 @@
  * 40 000 objects every 200 000 requests; with a popularity that drifts all the time; and with one
  * that changes at once, four times.
  */
-#include "daemons/keeper/evict.h"
+#include "daemons/keeper/store/evict.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

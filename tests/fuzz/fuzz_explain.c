@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The names of tags in a stored head, whatever a backend had put there. The first bytes choose the
  * slot that is looked for; what is found must really be the tag of that slot, and fit. */
-#include "daemons/keeper/explain.c"
+#include "daemons/keeper/inspect/explain.c"
 #include <stdint.h>
 #include <stdlib.h>
 

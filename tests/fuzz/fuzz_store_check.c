@@ -7,12 +7,14 @@
  * again; every record found must be sound. Includes the keeper's own sources, for the fuzz targets
  * are linked against the libraries alone.
  */
-#include "daemons/keeper/check.c"
-#include "daemons/keeper/evict.c"
-#include "daemons/keeper/explain.c"
+#include "daemons/keeper/store/check.c"
+#include "daemons/keeper/store/evict.c"
+#include "daemons/keeper/inspect/explain.c"
 #include "daemons/keeper/removals.c"
-#include "daemons/keeper/store.c"
-#include "daemons/keeper/object.c"
+#include "daemons/keeper/store/store.c"
+#include "daemons/keeper/store/object.c"
+#include "daemons/keeper/store/read.c"
+#include "daemons/keeper/store/deferred_free.c"
 #include "polder/log.h"
 #include <sys/mman.h>
 
@@ -139,7 +141,7 @@ static void use_all(struct store *s)
             must(cache_record_sound(r, len));
         if (s->items[slot].obj_id)
             must(store_remove(s, slot) == 0);
-        must(store_trash_empty(s, 1000, &done) == 0);
+        must(deferred_free_run(s, 1000, &done) == 0);
         must(store_commit(s) == 0);
     }
     for (unsigned i = 0; i < OBJECTS; i++) {

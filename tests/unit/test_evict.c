@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Eviction: the queues, and hit ratios against exact LRU on traces that hurt one or the other. */
-#include "daemons/keeper/evict.h"
+#include "daemons/keeper/store/evict.h"
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The keeper: a real one, driven through its rings. Its deaths are in test_keeper_crash.c. */
 #include "keeper_rig.h"
-#include "daemons/keeper/store.h"
+#include "daemons/keeper/store/store.h"
 #include <limits.h>
 
 #define MIB ((uint64_t)1 << 20)

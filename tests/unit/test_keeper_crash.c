@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* What survives: the keeper's deaths, restarts, damage to the file, full disks, a second keeper. */
 #include "keeper_rig.h"
-#include "daemons/keeper/store.h"
+#include "daemons/keeper/store/store.h"
 #include <dirent.h>
 #include <sys/file.h>
 #include <sys/inotify.h>

@@ -12,7 +12,7 @@
  * leaving the main queue, had that been larger. Each moves the border a little its way. The figures
  * against LRU: tests/bench/replay_evict.c.
  */
-#include "daemons/keeper/evict.h"
+#include "daemons/keeper/store/evict.h"
 #include "polder/access_bits.h"
 #include <stdlib.h>
 #include <string.h>

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* object: putting, freshening and removing objects, within a transaction of the store. */
-#include "daemons/keeper/store.h"
+/* object: putting, renewing and removing objects, within a transaction of the store. */
+#include "daemons/keeper/store/store.h"
 #include "polder/clock.h"
 #include "polder/access_bits.h"
+#include <lmdb.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -120,26 +121,15 @@ const struct cache_record *store_record(struct store *s, MDB_txn *txn, uint32_t 
 
 /* ---- removal ---- */
 
-void store_chunks_drop(struct store *s, uint64_t obj_id, uint32_t chunks)
-{
-    if (chunks == 0)
-        return;
-    if (s->n_trash == s->trash_room) {
-        const size_t room = s->trash_room ? s->trash_room * 2 : 64;
-        struct trash *larger = realloc(s->trash, room * sizeof *larger);
-        if (!larger)
-            return; /* found again at the next start */
-        s->trash = larger;
-        s->trash_room = room;
-    }
-    /* Outside of one, after a crash say, nobody knows which it was: the last one at most. */
-    const uint64_t txn_id = s->txn ? mdb_txn_id(s->txn) : store_last_txn(s);
-    s->trash[s->n_trash++] = (struct trash){obj_id, txn_id, chunks};
-}
-
 static int not_found_is_fine(int rc)
 {
     return rc == MDB_NOTFOUND ? 0 : rc;
+}
+
+int store_url_drop(struct store *s, struct str url_key)
+{
+    MDB_val k = {url_key.len, (void *)(uintptr_t)url_key.at};
+    return not_found_is_fine(mdb_del(s->txn, s->url, &k, NULL));
 }
 
 static int delete_url(struct store *s, const struct cache_record *r)
@@ -181,7 +171,7 @@ int store_remove(struct store *s, uint32_t slot)
     int rc = index_read(s, s->txn, slot, &index);
     if (rc != 0 || (rc = delete_rows(s, slot, &index)) != 0)
         return rc == MDB_NOTFOUND ? MDB_CORRUPTED : rc;
-    store_chunks_drop(s, item->obj_id, index.chunks);
+    deferred_free_add(s, item->obj_id, index.chunks);
     evict_remove(store_queues_of(s, slot), slot);
     s->live_units -= item->units;
     s->n_objects--;
@@ -485,66 +475,4 @@ int store_soften(struct store *s, uint32_t slot, uint64_t now_ms)
         r->sie_until_ms -= r->sie_until_ms > sooner ? sooner : r->sie_until_ms;
     }
     return put_again(s, r, cache_record_len(r), old_len);
-}
-
-/* ---- trash ---- */
-
-#define PINS_MAX (sizeof((struct cache_shared *)0)->pin / sizeof(uint64_t))
-
-/* All pins there are now: mostly none. */
-static unsigned pins_read(const struct store *s, uint64_t pins[PINS_MAX])
-{
-    unsigned n = 0;
-    for (unsigned row = 0; row < sizeof s->shared->pin / sizeof s->shared->pin[0]; row++)
-        for (unsigned i = 0; i < CACHE_PINS; i++) {
-            const uint64_t id = atomic_load(&s->shared->pin[row][i]);
-            if (id)
-                pins[n++] = id;
-        }
-    return n;
-}
-
-static bool is_pinned(const uint64_t *pins, unsigned n, uint64_t obj_id)
-{
-    for (unsigned i = 0; i < n; i++)
-        if (pins[i] == obj_id)
-            return true;
-    return false;
-}
-
-static int trash_empty_one(struct store *s, struct trash *t, unsigned most, unsigned *done)
-{
-    uint8_t key[CACHE_CHUNK_KEY];
-    MDB_val k = {sizeof key, key};
-    while (t->chunks && *done < most) {
-        cache_chunk_key(t->obj_id, t->chunks - 1, key);
-        const int rc = not_found_is_fine(mdb_del(s->txn, s->body, &k, NULL));
-        if (rc != 0)
-            return rc;
-        t->chunks--;
-        ++*done;
-    }
-    return 0;
-}
-
-int store_trash_empty(struct store *s, unsigned most, unsigned *done)
-{
-    uint64_t pins[PINS_MAX];
-    struct store_reader oldest;
-    /* In this order: who reads an older state may still set a pin. */
-    const bool reading = store_oldest_reader(s, &oldest);
-    const unsigned n_pins = pins_read(s, pins);
-    size_t kept = 0;
-    int rc = 0;
-    *done = 0;
-    for (size_t i = 0; i < s->n_trash; i++) {
-        struct trash *t = &s->trash[i];
-        const bool wait = reading && oldest.txn_id < t->txn_id;
-        if (rc == 0 && *done < most && !wait && !is_pinned(pins, n_pins, t->obj_id))
-            rc = trash_empty_one(s, t, most, done);
-        if (t->chunks)
-            s->trash[kept++] = *t;
-    }
-    s->n_trash = kept;
-    return rc;
 }

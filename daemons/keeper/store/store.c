@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* store: opening, growing and closing the environment; transactions; readers; private tables. */
-#include "daemons/keeper/store.h"
+#include "daemons/keeper/store/store.h"
 #include "polder/clock.h"
 #include "polder/log.h"
+#include <lmdb.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -132,12 +133,12 @@ void store_fini(struct store *s)
     evict_free(s->evict);
     evict_free(s->personal);
     removals_free(s->gone);
-    free(s->trash);
+    free(s->freed);
     s->items = NULL;
     s->free_slots = NULL;
     s->evict = s->personal = NULL;
     s->gone = NULL;
-    s->trash = NULL;
+    s->freed = NULL;
 }
 
 static void tables_clear(struct store *s)
@@ -147,7 +148,7 @@ static void tables_clear(struct store *s)
     evict_clear(s->personal);
     s->n_free = s->slots_used = 0;
     s->n_objects = s->n_copies = s->n_personal = s->live_units = 0;
-    s->n_trash = 0;
+    s->n_freed = 0;
 }
 
 /* ---- opening ---- */
@@ -272,8 +273,7 @@ int store_open(struct store *s, uint64_t epoch, const char *dir, uint64_t map_by
         s->env = NULL;
         return rc;
     }
-    int dead;
-    mdb_reader_check(s->env, &dead);
+    store_readers_bury(s);
     tables_clear(s);
     return 0;
 }
@@ -282,11 +282,9 @@ void store_close(struct store *s, bool sync)
 {
     if (!s->env)
         return;
-    if (s->txn)
-        mdb_txn_abort(s->txn);
-    s->txn = NULL;
+    store_cancel(s);
     if (sync)
-        mdb_env_sync(s->env, 1);
+        store_sync(s);
     mdb_env_close(s->env);
     s->env = NULL;
     s->epoch = 0;
@@ -419,7 +417,7 @@ static int rebuild_body(struct store *s, MDB_txn *txn, MDB_cursor *cursor, const
     const uint32_t chunks = orphan_chunks(cursor, id);
     if (chunks == 0)
         return MDB_CORRUPTED;
-    store_chunks_drop(s, id, chunks);
+    deferred_free_add(s, id, chunks);
     return 0;
 }
 
@@ -490,11 +488,16 @@ int store_commit(struct store *s)
     return mdb_txn_commit(txn);
 }
 
-void store_abort(struct store *s)
+void store_cancel(struct store *s)
 {
     if (s->txn)
         mdb_txn_abort(s->txn);
     s->txn = NULL;
+}
+
+void store_abort(struct store *s)
+{
+    store_cancel(s);
     const int rc = store_rebuild(s);
     if (rc != 0) {
         log_error("cache: cannot read the index of %s again: %s", s->dir, mdb_strerror(rc));
@@ -502,29 +505,30 @@ void store_abort(struct store *s)
     }
 }
 
-/* ---- readers ---- */
-
-uint64_t store_last_txn(const struct store *s)
+int store_sync(struct store *s)
 {
-    MDB_envinfo info;
-    return mdb_env_info(s->env, &info) == 0 ? info.me_last_txnid : 0;
+    return mdb_env_sync(s->env, 1);
 }
 
-/* A line of mdb_reader_list(): "pid thread txnid", with '-' for a reader at rest. */
-static int reader_line(const char *line, void *arg)
+uint64_t store_txn_id(const struct store *s)
 {
-    struct store_reader *oldest = arg;
-    int pid;
-    size_t thread;
-    unsigned long long txn;
-    if (sscanf(line, "%d %zx %llu", &pid, &thread, &txn) == 3 && txn < oldest->txn_id)
-        *oldest = (struct store_reader){txn, pid};
-    return 0;
+    return mdb_txn_id(s->txn);
 }
 
-bool store_oldest_reader(const struct store *s, struct store_reader *out)
+/* ---- what others need not ask LMDB ---- */
+
+_Static_assert(STORE_END == MDB_NOTFOUND && STORE_DAMAGED == MDB_CORRUPTED &&
+                   STORE_FULL == MDB_MAP_FULL,
+               "codes of LMDB");
+
+const char *store_strerror(int rc)
 {
-    *out = (struct store_reader){UINT64_MAX, 0};
-    mdb_reader_list(s->env, reader_line, out);
-    return out->pid != 0;
+    return mdb_strerror(rc);
+}
+
+const char *store_unknown_format(void)
+{
+    int major, minor, patch;
+    const char *version = mdb_version(&major, &minor, &patch);
+    return major == 0 && minor == 9 ? NULL : version;
 }

@@ -1,7 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* query: what query.c, which walks the store, and why.c, which tells what decides, share. */
-#ifndef POLDER_KEEPER_QUERY_H
-#define POLDER_KEEPER_QUERY_H
+/*
+ * inspect: what is in the store, for control; it only reads.
+ *
+ *   list.c     cache.list, cache.show and cache.why: walks along the URLs
+ *   why.c      what decides about a URL, and what the next request would get
+ *   copies.c   the copies of a response in content codings
+ *   explain.c  names for what only has numbers in a record
+ */
+#ifndef POLDER_KEEPER_INSPECT_H
+#define POLDER_KEEPER_INSPECT_H
 #include "daemons/keeper/keeper.h"
 #include "daemons/rpc/server.h"
 #include "polder/config.h"
@@ -47,7 +54,7 @@ struct job {
 /* ---- why.c ---- */
 void why_route(const struct keeper *k, struct job *j);
 void why_put_url(const struct keeper *k, const struct job *j);
-void why_put_variant(const struct keeper *k, struct job *j, MDB_txn *txn,
+void why_put_variant(const struct keeper *k, struct job *j, struct MDB_txn *txn,
                      const struct cache_record *r);
 void why_put_end(const struct keeper *k, const struct job *j);
 
@@ -55,6 +62,6 @@ void why_put_end(const struct keeper *k, const struct job *j);
 /* Takes the call's Accept-Encoding; after why_route(). False: the call is answered. */
 bool copies_ask(const struct rpc_call *call, struct job *j);
 /* hit: the next GET would be answered from r. */
-void copies_put(const struct keeper *k, const struct job *j, MDB_txn *txn,
+void copies_put(const struct keeper *k, const struct job *j, struct MDB_txn *txn,
                 const struct cache_record *r, bool hit);
 #endif

@@ -5,7 +5,7 @@
  * what is not there any more; and what the next plain GET would get, in words and as Cache-Status
  * will say it. Workers decide by the same functions.
  */
-#include "daemons/keeper/query.h"
+#include "daemons/keeper/inspect/inspect.h"
 #include "polder/identity.h"
 #include "polder/fetch_lock.h"
 #include "polder/policy.h"
@@ -349,7 +349,7 @@ static void summarise(const struct keeper *k, const struct judged *x, const stru
     add_tags(k, x, out + n, size - n);
 }
 
-void why_put_variant(const struct keeper *k, struct job *j, MDB_txn *txn,
+void why_put_variant(const struct keeper *k, struct job *j, struct MDB_txn *txn,
                      const struct cache_record *r)
 {
     struct rpc_out *o = j->out;

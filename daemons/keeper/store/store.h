@@ -1,6 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * store: the LMDB environment and what the keeper knows about each object in it.
+ * store: the LMDB environment and what the keeper knows about each object in it. Only the files of
+ * this folder know LMDB:
+ *
+ *   store.c          the environment, the private tables, transactions
+ *   read.c           records, cursors, readers
+ *   object.c         objects are put, renewed, removed
+ *   deferred_free.c  chunks that a worker may still be sending
+ *   evict.c          who goes
+ *   check.c          examines a data.mdb that was not under our eyes, before LMDB opens it
+ *   rotate.c         which directory; starts empty ones; the clean flag
  *
  * Everything that changes the database happens between store_begin() and store_commit(). The
  * private tables (items by slot, queues, counts) change along; after store_abort() they are made
@@ -8,18 +17,18 @@
  * of their own are listed where they occur.
  *
  * Bodies in chunks are deleted in two steps, for a worker may be in the middle of sending one: the
- * record goes at once; the chunks wait in `trash` until no reader is older than that commit and no
+ * record goes at once; the chunks wait in `freed` until no reader is older than that commit and no
  * worker has pinned the object. Chunks that nothing refers to after a crash are found when the
  * store is opened.
  */
 #ifndef POLDER_KEEPER_STORE_H
 #define POLDER_KEEPER_STORE_H
-#include "daemons/keeper/evict.h"
+#include "daemons/keeper/store/evict.h"
 #include "daemons/keeper/removals.h"
 #include "polder/cache.h"
 #include "polder/inval.h"
 #include "polder/stats.h"
-#include <lmdb.h>
+#include "polder/field.h"
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -44,7 +53,7 @@ static inline struct item store_item_of(const struct cache_index *index, uint64_
                          .expires_s = (uint32_t)(index->expires_ms / 1000)};
 }
 
-struct trash {
+struct deferred_free {
     uint64_t obj_id, txn_id; /* of the commit that took the record away */
     uint32_t chunks;
 };
@@ -57,9 +66,9 @@ struct store {
     struct stats_slab *stats;
     uint64_t max_items, max_units; /* what is wanted; never more than fits_units */
 
-    MDB_env *env; /* NULL: closed */
-    MDB_dbi obj, body, idx, url, meta;
-    MDB_txn *txn; /* the write transaction, or NULL */
+    struct MDB_env *env; /* NULL: closed */
+    unsigned obj, body, idx, url, meta;
+    struct MDB_txn *txn; /* the write transaction, or NULL */
     uint64_t epoch;
     uint64_t map_bytes, fits_units;
     char dir[4096];
@@ -76,9 +85,17 @@ struct store {
     struct removals_table *gone; /* may be NULL */
     uint64_t removed_url; /* removals_url() of what store_remove() has removed; 0: not known */
 
-    struct trash *trash;
-    size_t n_trash, trash_room;
+    struct deferred_free *freed;
+    size_t n_freed, freed_room;
 };
+
+/* What LMDB's codes mean to others than the files of this folder. */
+#define STORE_END     (-30798) /* there is no such entry */
+#define STORE_DAMAGED (-30796) /* the database contradicts itself */
+#define STORE_FULL    (-30792) /* the map is */
+const char *store_strerror(int rc);
+/* NULL, or the version of an LMDB whose file format is not the one that check.c knows. */
+const char *store_unknown_format(void);
 
 /* The private tables. 0 or -ENOMEM. */
 int store_init(struct store *s);
@@ -111,7 +128,7 @@ int store_grow(struct store *s, uint64_t map_bytes);
 bool store_can_cut(const struct store *s, uint64_t *map_bytes);
 /* Gives the rest back to the disk. No transaction may be open. */
 void store_cut(struct store *s, uint64_t map_bytes);
-/* Reads the private tables from the database. MDB_CORRUPTED where it contradicts itself. */
+/* Reads the private tables from the database. STORE_DAMAGED where it contradicts itself. */
 int store_rebuild(struct store *s);
 
 struct store_meta {
@@ -125,7 +142,10 @@ int store_meta_write(struct store *s, const struct store_meta *meta);
 /* ---- transactions ---- */
 int store_begin(struct store *s);
 int store_commit(struct store *s);
-void store_abort(struct store *s); /* and rebuilds; closes the store if that fails */
+void store_abort(struct store *s);  /* and rebuilds; closes the store if that fails */
+void store_cancel(struct store *s); /* without: nothing was changed that the tables know of */
+int store_sync(struct store *s);    /* to the disk */
+uint64_t store_txn_id(const struct store *s); /* of the write transaction that is open */
 
 /* ---- objects, within a transaction ---- */
 int store_new_id(struct store *s, uint64_t *id);
@@ -134,7 +154,7 @@ enum store_refusal {
     STORE_REFUSED_INVALID = 1000, /* invalidated since its fetch_seq: fetch again */
     STORE_REFUSED_SIZE,           /* does not fit */
     STORE_REFUSED_OLDER,          /* what is there is newer: use that */
-    STORE_REFUSED_GONE,           /* freshen: that object is not there any more */
+    STORE_REFUSED_GONE,           /* revalidate: that object is not there any more */
 };
 /* Stores r (len bytes with all that follows it, in a buffer with 8 bytes to spare); fills in
  * obj_id, slot and checksum. chunks and chunk_units: already stored under r->obj_id. */
@@ -174,17 +194,46 @@ static inline struct evict *store_queues_of(const struct store *s, uint32_t slot
 {
     return s->items[slot].is_personal ? s->personal : s->evict;
 }
-void store_chunks_drop(struct store *s, uint64_t obj_id, uint32_t chunks);
-/* Deletes chunks nobody needs, at most `most`. Returns how many in *done. */
-int store_trash_empty(struct store *s, unsigned most, unsigned *done);
+/* Takes away an entry of `url` that no record belongs to; none is fine, too. */
+int store_url_drop(struct store *s, struct str url_key);
 
 /* The record of the slot's object, or NULL: missing or not what the index says. */
-const struct cache_record *store_record(struct store *s, MDB_txn *txn, uint32_t slot, size_t *len);
+const struct cache_record *store_record(struct store *s, struct MDB_txn *txn, uint32_t slot,
+                                        size_t *len);
 /* The slot of a record that is really the one in that slot; EVICT_NONE otherwise. */
 uint32_t store_slot_of(const struct store *s, const struct cache_record *r);
 size_t store_url_key(const char *url, size_t url_len, uint64_t obj_id, uint8_t key[STORE_URL_KEY]);
 
-/* ---- readers ---- */
+/* ---- deferred_free.c ---- */
+/* Chunks that no record refers to any more, or will once the open transaction is committed. */
+void deferred_free_add(struct store *s, uint64_t obj_id, uint32_t chunks);
+/* Deletes chunks nobody needs, at most `most`. Returns how many in *done. */
+int deferred_free_run(struct store *s, unsigned most, unsigned *done);
+
+/* ---- read.c: within a transaction that only reads, or in s->txn ---- */
+int store_read_begin(const struct store *s, struct MDB_txn **txn);
+void store_read_end(struct MDB_txn *txn);
+/* The record of the key, if it is one and good: cache_record_fits() or cache_record_sound(). */
+const struct cache_record *store_find(const struct store *s, struct MDB_txn *txn,
+                                      const struct cache_key *key,
+                                      bool (*good)(const void *bytes, size_t len));
+enum store_table {
+    STORE_BY_URL, /* store_url_key() -> struct cache_key */
+    STORE_BY_ID,  /* cache_id_key() -> struct cache_index */
+};
+struct store_cursor {
+    struct MDB_cursor *cursor;
+    struct str key, value; /* of the entry that it stands at; valid until it moves */
+};
+int store_cursor_open(const struct store *s, struct MDB_txn *txn, enum store_table table,
+                      struct store_cursor *c);
+/* To the first entry that is not before `from`; of no length: to the first of all. STORE_END: there
+ * is none. */
+int store_cursor_seek(struct store_cursor *c, struct str from);
+int store_cursor_next(struct store_cursor *c);
+void store_cursor_close(struct store_cursor *c);
+
+/* ---- read.c: readers in other processes ---- */
 uint64_t store_last_txn(const struct store *s);
 struct store_reader {
     uint64_t txn_id;
@@ -192,5 +241,7 @@ struct store_reader {
 };
 /* The reader with the oldest open transaction; false: none is open. */
 bool store_oldest_reader(const struct store *s, struct store_reader *out);
+/* Lets go of what dead ones hold; how many there were. */
+int store_readers_bury(struct store *s);
 
 #endif

@@ -4,7 +4,7 @@
  * what they save, and which one a request with a given Accept-Encoding would get. Workers make and
  * choose them (compress_stored.c, deliver.c).
  */
-#include "daemons/keeper/query.h"
+#include "daemons/keeper/inspect/inspect.h"
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -27,16 +27,13 @@ bool copies_ask(const struct rpc_call *call, struct job *j)
 }
 
 /* The copy of r in that coding, or NULL: it was not made, or is of what was stored before. */
-static const struct cache_record *copy_of(const struct keeper *k, MDB_txn *txn,
+static const struct cache_record *copy_of(const struct keeper *k, struct MDB_txn *txn,
                                           const struct cache_record *r, enum coding coding)
 {
     struct cache_key key;
     cache_key_encoded(inval_secret(k->shared->inval), &r->key, coding_name(coding), &key);
-    MDB_val at = {sizeof key, &key}, v;
-    if (mdb_get(txn, k->store.obj, &at, &v) != 0 || !cache_record_sound(v.mv_data, v.mv_size))
-        return NULL;
-    const struct cache_record *copy = v.mv_data;
-    return copy->flags & CACHE_ENCODED && copy->source_id == r->obj_id ? copy : NULL;
+    const struct cache_record *copy = store_find(&k->store, txn, &key, cache_record_sound);
+    return copy && copy->flags & CACHE_ENCODED && copy->source_id == r->obj_id ? copy : NULL;
 }
 
 static void put_copy(const struct keeper *k, struct rpc_out *o, enum coding coding,
@@ -83,7 +80,7 @@ static void put_chosen(const struct keeper *k, const struct job *j, const struct
     rpc_out_str(j->out, "next_coding", text);
 }
 
-void copies_put(const struct keeper *k, const struct job *j, MDB_txn *txn,
+void copies_put(const struct keeper *k, const struct job *j, struct MDB_txn *txn,
                 const struct cache_record *r, bool hit)
 {
     const struct cache_record *copy[CODINGS] = {NULL};

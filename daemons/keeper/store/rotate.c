@@ -29,17 +29,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define RETRY_MS      30000
-#define SOON_MS       1000
-#define LOCK_RETRY_MS 500
-#define ROTATIONS     3
-#define ROTATIONS_MS  600000
-#define MAP_LEAST     ((uint64_t)8 << 20)
-#define FULL_MS       60000 /* MAP_FULL three times within this: rotate */
-#define FULL_APART_MS                                                                              \
-    5000                   /* as one time counts what comes within this: a reader may stand still  \
-                            */
-#define FULL_EVICT      20 /* one part in so many goes when the map is full */
+#define RETRY_MS        30000
+#define SOON_MS         1000
+#define LOCK_RETRY_MS   500
+#define ROTATIONS       3
+#define ROTATIONS_MS    600000
+#define MAP_LEAST       ((uint64_t)8 << 20)
+#define FULL_MS         60000 /* MAP_FULL three times within this: rotate */
+#define FULL_APART_MS   5000  /* as one time counts what comes within: a reader may stand still */
+#define FULL_EVICT      20    /* one part in so many goes when the map is full */
 #define CHECK_BUDGET_MS 5000
 #define CLOCK_BACK_MS   60000
 #define WHY             200
@@ -243,8 +241,7 @@ static int meta_renew(struct keeper *k, uint64_t next_id)
     if (rc != 0)
         return rc;
     if ((rc = store_meta_write(&k->store, &meta)) != 0) {
-        mdb_txn_abort(k->store.txn);
-        k->store.txn = NULL;
+        store_cancel(&k->store);
         return rc;
     }
     return store_commit(&k->store);
@@ -301,8 +298,8 @@ static void fresh_start(struct keeper *k)
     if (rc != 0) {
         complain(k, "cannot %s %s/cache.%llu (%llu MiB): %s; serving without storing", what,
                  k->state_dir, (unsigned long long)epoch, (unsigned long long)(wanted >> 20),
-                 mdb_strerror(rc));
-        trouble_begin(k, trouble_of(rc), mdb_strerror(rc));
+                 store_strerror(rc));
+        trouble_begin(k, trouble_of(rc), store_strerror(rc));
         /* What was removed just now is there until its last reader has noticed. */
         unpublish(k, newest ? SOON_MS : RETRY_MS);
         return;
@@ -421,7 +418,7 @@ static const char *existing_open(struct keeper *k, uint64_t epoch, bool examine,
     if (rc == 0 && !bad)
         rc = existing_read(k, &meta);
     if (rc != 0)
-        bad = mdb_strerror(rc);
+        bad = store_strerror(rc);
     if (bad) {
         store_close(&k->store, false);
         return bad;
@@ -573,7 +570,7 @@ static int make_air(struct keeper *k)
             break;
         rc = store_make_room(&k->store, 0, 0, allowed - want, KEEPER_SLICE);
         if (rc == 0)
-            rc = store_trash_empty(&k->store, KEEPER_SLICE, &dropped);
+            rc = deferred_free_run(&k->store, KEEPER_SLICE, &dropped);
         if (rc != 0)
             break;
         rc = store_commit(&k->store);
@@ -584,15 +581,13 @@ static int make_air(struct keeper *k)
 
 static void map_full(struct keeper *k)
 {
-    int dead = 0;
     uint64_t *times = k->rotate.full_ms;
-    mdb_reader_check(k->store.env, &dead);
-    if (dead > 0)
+    if (store_readers_bury(&k->store) > 0)
         return; /* they kept what was freed from being used again: there is room now */
     if (times[1] && k->mono_ms - times[1] < FULL_APART_MS) {
         const int again = make_air(k);
         if (again != 0)
-            rotate_now(k, mdb_strerror(again));
+            rotate_now(k, store_strerror(again));
         return;
     }
     if (times[0] && k->mono_ms - times[0] < FULL_MS) {
@@ -605,18 +600,18 @@ static void map_full(struct keeper *k)
     log_warning("cache: the map of %llu MiB is full; gave up a part of it",
                 (unsigned long long)(k->store.map_bytes >> 20));
     if (rc != 0)
-        rotate_now(k, mdb_strerror(rc));
+        rotate_now(k, store_strerror(rc));
 }
 
 void rotate_failed(struct keeper *k, int rc, const char *what)
 {
     store_abort(&k->store);
-    if (rc == MDB_MAP_FULL && k->store.env) {
+    if (rc == STORE_FULL && k->store.env) {
         map_full(k);
         return;
     }
-    log_error("cache: cannot %s: %s", what, mdb_strerror(rc));
-    rotate_now(k, mdb_strerror(rc));
+    log_error("cache: cannot %s: %s", what, store_strerror(rc));
+    rotate_now(k, store_strerror(rc));
 }
 
 static void grow_if_wanted(struct keeper *k)
@@ -645,7 +640,7 @@ static void grow_if_wanted(struct keeper *k)
     k->rotate.retry_ms = k->mono_ms + RETRY_MS;
     if (!k->rotate.grow_failed)
         log_warning("cache: cannot grow data.mdb to %llu MiB: %s; it stays at %llu MiB",
-                    (unsigned long long)(wanted >> 20), mdb_strerror(rc),
+                    (unsigned long long)(wanted >> 20), store_strerror(rc),
                     (unsigned long long)(k->store.map_bytes >> 20));
     k->rotate.grow_failed = true;
     if (is_too_much(rc))
@@ -684,7 +679,7 @@ void rotate_stop(struct keeper *k)
     char dir[PATH_MAX];
     snprintf(dir, sizeof dir, "%.4000s", k->store.dir);
     meta_renew(k, k->store.next_id);
-    const int synced = mdb_env_sync(k->store.env, 1);
+    const int synced = store_sync(&k->store);
     store_close(&k->store, false);
     /* Nobody but the master knows that nobody invalidates any more. */
     if (rc == 0 && synced == 0 && getppid() == k->process->master_pid)

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * query: what is in the store, for control: cache.list, cache.show and cache.why on
+ * list: what is in the store, for control: cache.list, cache.show and cache.why on
  * runtime_dir/keeper.sock.
  *
  * A question becomes a job that walks along `url`, a slice of a millisecond a round, each with a
  * read transaction of its own; nobody waits for it but who asked. The answer of cache.list ends at
  * the limit, where it grows too long for a message, or after a second, with a cursor to go on from.
  */
-#include "daemons/keeper/query.h"
+#include "daemons/keeper/inspect/inspect.h"
 #include "polder/clock.h"
 #include "polder/log.h"
 #include "polder/url.h"
@@ -26,7 +26,7 @@
 #define ANSWER_MOST   (600u << 10) /* bytes; well below RPC_MESSAGE_MAX */
 #define CURSOR_TEXT   (2 * STORE_URL_KEY + 1)
 
-struct query {
+struct inspect {
     struct rpc_server *server;
     struct job *jobs;
     unsigned n_jobs;
@@ -153,7 +153,8 @@ static void job_begin(const struct keeper *k, struct job *j)
     rpc_out_list(j->out, j->show ? "variants" : "objects");
 }
 
-static void job_found(struct keeper *k, struct job *j, MDB_txn *txn, const struct cache_record *r)
+static void job_found(struct keeper *k, struct job *j, struct MDB_txn *txn,
+                      const struct cache_record *r)
 {
     job_begin(k, j);
     struct rpc_out *o = j->out;
@@ -170,23 +171,25 @@ static void job_found(struct keeper *k, struct job *j, MDB_txn *txn, const struc
 }
 
 /* The record of an entry; NULL where there is none any more. */
-static const struct cache_record *entry_record(struct keeper *k, MDB_txn *txn, const MDB_val *key,
-                                               const MDB_val *value)
+static const struct cache_record *entry_record(struct keeper *k, struct MDB_txn *txn,
+                                               struct str key, struct str value)
 {
-    MDB_val obj_key = *value, v;
-    if (mdb_get(txn, k->store.obj, &obj_key, &v) != 0 || !cache_record_sound(v.mv_data, v.mv_size))
+    struct cache_key of;
+    if (value.len != sizeof of)
         return NULL;
-    const struct cache_record *r = v.mv_data;
-    const uint8_t *id = (const uint8_t *)key->mv_data + key->mv_size - 8;
-    return cache_id_of(id) == r->obj_id && store_slot_of(&k->store, r) != EVICT_NONE ? r : NULL;
+    memcpy(&of, value.at, sizeof of);
+    const struct cache_record *r = store_find(&k->store, txn, &of, cache_record_sound);
+    const uint8_t *id = (const uint8_t *)key.at + key.len - 8;
+    return r && cache_id_of(id) == r->obj_id && store_slot_of(&k->store, r) != EVICT_NONE ? r
+                                                                                          : NULL;
 }
 
-static bool entry_in_range(const struct job *j, const MDB_val *key)
+static bool entry_in_range(const struct job *j, struct str key)
 {
     const size_t cut = j->len < STORE_URL_CUT ? j->len : STORE_URL_CUT;
-    if (key->mv_size <= 8 || key->mv_size > STORE_URL_KEY)
+    if (key.len <= 8 || key.len > STORE_URL_KEY)
         return false;
-    return j->all_hosts || (key->mv_size - 8 >= cut && memcmp(key->mv_data, j->text, cut) == 0);
+    return j->all_hosts || (key.len - 8 >= cut && memcmp(key.at, j->text, cut) == 0);
 }
 
 /* `why` tells of copies where it tells of what they are copies of. */
@@ -197,10 +200,10 @@ static bool is_wanted(const struct job *j, const struct cache_record *r)
 }
 
 /* What the key tells, which is the URL unless that was cut: most records need not be looked at. */
-static bool key_may_match(const struct job *j, const MDB_val *key)
+static bool key_may_match(const struct job *j, struct str key)
 {
-    const char *url = key->mv_data;
-    size_t len = key->mv_size - 8;
+    const char *url = key.at;
+    size_t len = key.len - 8;
     const bool whole = len < STORE_URL_CUT;
     if (whole)
         return text_matches(j, url, len);
@@ -216,27 +219,25 @@ static bool job_full(struct job *j)
     return j->found >= j->limit || (j->out && j->out->buffer.size > ANSWER_MOST);
 }
 
-/* 0: more to do, MDB_NOTFOUND: through, ENOBUFS: the answer is full, or what went wrong. */
-static int job_walk(struct keeper *k, struct job *j, MDB_cursor *cursor, MDB_txn *txn)
+/* 0: more to do, STORE_END: through, ENOBUFS: the answer is full, or what went wrong. */
+static int job_walk(struct keeper *k, struct job *j, struct store_cursor *c, struct MDB_txn *txn)
 {
     const uint64_t until_ns = clock_mono_ns() + SLICE_NS;
-    MDB_val key = {j->at_len, j->at}, value;
-    if (j->at_len == 0 && !j->all_hosts && j->len) {
-        key.mv_size = j->len < STORE_URL_CUT ? j->len : STORE_URL_CUT;
-        key.mv_data = j->text;
-    }
-    int rc = mdb_cursor_get(cursor, &key, &value, key.mv_size ? MDB_SET_RANGE : MDB_FIRST);
-    for (unsigned n = 1; rc == 0; n++, rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) {
-        if (!entry_in_range(j, &key))
-            return MDB_NOTFOUND;
-        memcpy(j->at, key.mv_data, key.mv_size);
-        j->at_len = (uint16_t)key.mv_size;
+    struct str from = {(const char *)j->at, j->at_len};
+    if (j->at_len == 0 && !j->all_hosts && j->len)
+        from = (struct str){j->text, j->len < STORE_URL_CUT ? j->len : STORE_URL_CUT};
+    int rc = store_cursor_seek(c, from);
+    for (unsigned n = 1; rc == 0; n++, rc = store_cursor_next(c)) {
+        if (!entry_in_range(j, c->key))
+            return STORE_END;
+        memcpy(j->at, c->key.at, c->key.len);
+        j->at_len = (uint16_t)c->key.len;
         if (job_full(j))
             return ENOBUFS;
         if (n % 32 == 0 && clock_mono_ns() > until_ns)
             return 0;
         const struct cache_record *r =
-            key_may_match(j, &key) ? entry_record(k, txn, &key, &value) : NULL;
+            key_may_match(j, c->key) ? entry_record(k, txn, c->key, c->value) : NULL;
         if (r && is_wanted(j, r))
             job_found(k, j, txn, r);
     }
@@ -245,16 +246,16 @@ static int job_walk(struct keeper *k, struct job *j, MDB_cursor *cursor, MDB_txn
 
 static int job_slice(struct keeper *k, struct job *j)
 {
-    MDB_txn *txn;
-    MDB_cursor *cursor;
-    int rc = mdb_txn_begin(k->store.env, NULL, MDB_RDONLY, &txn);
+    struct MDB_txn *txn;
+    struct store_cursor cursor;
+    int rc = store_read_begin(&k->store, &txn);
     if (rc != 0)
         return rc;
-    if ((rc = mdb_cursor_open(txn, k->store.url, &cursor)) == 0) {
-        rc = job_walk(k, j, cursor, txn);
-        mdb_cursor_close(cursor);
+    if ((rc = store_cursor_open(&k->store, txn, STORE_BY_URL, &cursor)) == 0) {
+        rc = job_walk(k, j, &cursor, txn);
+        store_cursor_close(&cursor);
     }
-    mdb_txn_abort(txn);
+    store_read_end(txn);
     return rc;
 }
 
@@ -281,8 +282,8 @@ static bool cursor_take(struct job *j, const char *text)
 
 static void job_answer(struct keeper *k, struct job *j, int rc)
 {
-    if (rc != MDB_NOTFOUND && rc != ENOBUFS && !j->out) {
-        rpc_reply_error(j->reply, RPC_FAILED, "cannot read the store: %s", mdb_strerror(rc));
+    if (rc != STORE_END && rc != ENOBUFS && !j->out) {
+        rpc_reply_error(j->reply, RPC_FAILED, "cannot read the store: %s", store_strerror(rc));
         return;
     }
     if (j->show && !j->why && j->found == 0) {
@@ -303,11 +304,11 @@ static void job_answer(struct keeper *k, struct job *j, int rc)
     rpc_reply_send(j->reply);
 }
 
-bool query_slice(struct keeper *k)
+struct slice_result inspect_slice(struct keeper *k)
 {
-    struct query *q = k->query;
+    struct inspect *q = k->inspect;
     if (!q || !q->jobs)
-        return false;
+        return SLICE_IDLE;
     struct job *j = q->jobs;
     if (!k->store.env) {
         rpc_reply_error(j->reply, RPC_UNAVAILABLE, "the cache has no store at present");
@@ -322,14 +323,14 @@ bool query_slice(struct keeper *k)
             while (*last)
                 last = &(*last)->next;
             *last = j;
-            return true;
+            return (struct slice_result){.more = true};
         }
         job_answer(k, j, rc);
     }
     q->jobs = j->next;
     q->n_jobs--;
     free(j);
-    return q->jobs != NULL;
+    return (struct slice_result){.more = q->jobs != NULL};
 }
 
 /* ---- questions ---- */
@@ -337,7 +338,7 @@ bool query_slice(struct keeper *k)
 static struct job *job_new(struct keeper *k, const struct rpc_call *call, const char *text,
                            size_t len)
 {
-    struct query *q = k->query;
+    struct inspect *q = k->inspect;
     struct job *j = q->n_jobs < JOBS_MAX ? calloc(1, sizeof *j + len + 1) : NULL;
     if (!j) {
         rpc_reply_error(call->reply, RPC_BUSY, "too many questions at once; try again");
@@ -354,11 +355,11 @@ static struct job *job_new(struct keeper *k, const struct rpc_call *call, const 
 
 static void job_start(struct keeper *k, struct job *j)
 {
-    struct job **last = &k->query->jobs;
+    struct job **last = &k->inspect->jobs;
     while (*last)
         last = &(*last)->next;
     *last = j;
-    k->query->n_jobs++;
+    k->inspect->n_jobs++;
 }
 
 static void ask_list(struct keeper *k, const struct rpc_call *call)
@@ -440,24 +441,24 @@ static void on_call(void *arg, const struct rpc_call *call)
                         "the keeper knows cache.list, cache.show and cache.why");
 }
 
-int query_open(struct keeper *k)
+int inspect_open(struct keeper *k)
 {
     char path[PATH_MAX + 16];
-    k->query = calloc(1, sizeof *k->query);
-    if (!k->query)
+    k->inspect = calloc(1, sizeof *k->inspect);
+    if (!k->inspect)
         return -ENOMEM;
     snprintf(path, sizeof path, "%s/keeper.sock", k->runtime_dir);
-    const int rc = rpc_server_new(&k->query->server, k->loop, path, 0600, (gid_t)-1, on_call, k);
+    const int rc = rpc_server_new(&k->inspect->server, k->loop, path, 0600, (gid_t)-1, on_call, k);
     if (rc == 0)
         return 0;
-    free(k->query);
-    k->query = NULL;
+    free(k->inspect);
+    k->inspect = NULL;
     return rc;
 }
 
-void query_close(struct keeper *k)
+void inspect_close(struct keeper *k)
 {
-    struct query *q = k->query;
+    struct inspect *q = k->inspect;
     if (!q)
         return;
     while (q->jobs) {
@@ -468,5 +469,5 @@ void query_close(struct keeper *k)
     }
     rpc_server_free(q->server);
     free(q);
-    k->query = NULL;
+    k->inspect = NULL;
 }
