@@ -8,7 +8,7 @@
  *   ops/         pages over HTTP: ops.h
  *   model/       what is found out and decided, for methods and pages alike; each header says what
  *                  health        conditions that control sees, and whether the service is ready
- *                  limits        running limits, trials, candidates
+ *                  limits        running limits, changes to be confirmed, candidates
  *                  servers       weights and conditions of backends
  *                  settings      what a reload does to what was changed at run time
  *                  cache_names   what a person calls stored objects

@@ -365,7 +365,9 @@ static void make_place(struct http_server *s)
             waiting = r;
         else if (!writer || r->moved <= writer->moved)
             writer = r;
-    hang_up(idle ? idle : writer ? writer : waiting);
+    struct http_request *last = idle ? idle : writer ? writer : waiting;
+    if (last)
+        hang_up(last);
 }
 
 void http_server_add(struct http_server *s, int fd, unsigned origin)

@@ -14,17 +14,17 @@
 #include <errno.h>
 #include <string.h>
 
-#define TRIAL_MIN_MS 1000
-#define TRIAL_MAX_MS (UINT64_C(7) * 24 * 3600 * 1000)
+#define CONFIRM_MIN_MS 1000
+#define CONFIRM_MAX_MS (UINT64_C(7) * 24 * 3600 * 1000)
 
 /* ---- what a limit looks like ---- */
 
 static void put_terms(struct rpc_out *o, const char *key, const struct config_limit *l,
-                      const struct limit_terms *w)
+                      const struct limit_terms *terms)
 {
     rpc_out_map(o, key);
-    limit_put_values(o, &w->value);
-    limit_put_exempt(o, l, w->exempts ? &w->exempt : NULL);
+    limit_put_values(o, &terms->value);
+    limit_put_exempt(o, l, terms->exempts ? &terms->exempt : NULL);
     rpc_out_end(o);
 }
 
@@ -76,7 +76,7 @@ static void put_limit(const struct control *c, struct rpc_out *o, const struct c
     put_counts(c, o, l);
     rpc_out_bool(o, "changed", !limits_is_as_file(c, l, running));
     rpc_out_bool(o, "persisted", persisted);
-    const uint64_t until_ms = limits_trial_until_ms(c, l), now_ms = clock_mono_ms();
+    const uint64_t until_ms = limits_pending_until_ms(c, l), now_ms = clock_mono_ms();
     if (until_ms) /* on trial */
         rpc_out_u64(o, "confirm_within_ms", until_ms > now_ms ? until_ms - now_ms : 0);
     put_routes(c, o, l);
@@ -147,14 +147,15 @@ void limit_top(struct control *c, const struct rpc_call *call)
 /* ---- set ---- */
 
 /* False: answered. *ms 0: no trial. */
-static bool trial_asked(struct control *c, const struct rpc_call *call, bool persist, uint64_t *ms)
+static bool confirm_within(struct control *c, const struct rpc_call *call, bool persist,
+                           uint64_t *ms)
 {
     char text[64];
     *ms = 0;
     if (!rpc_in_get(call->params, "confirm-within"))
         return true;
     const int len = rpc_in_text(call->params, "confirm-within", text, sizeof text);
-    if (len < 0 || config_parse_duration(text, ms) || *ms < TRIAL_MIN_MS || *ms > TRIAL_MAX_MS)
+    if (len < 0 || config_parse_duration(text, ms) || *ms < CONFIRM_MIN_MS || *ms > CONFIRM_MAX_MS)
         call_error(c, call->reply, RPC_BAD_ARGUMENT,
                    "confirm-within is a duration between 1s and 7d");
     else if (persist)
@@ -171,11 +172,11 @@ void limit_confirm(struct control *c, const struct rpc_call *call)
     const struct config_limit *l = limit_named(c, call);
     if (!l)
         return;
-    if (!limits_trial_until_ms(c, l)) {
+    if (!limits_pending_until_ms(c, l)) {
         call_error(c, call->reply, RPC_FAILED, "nothing of limit \"%s\" is on trial", l->name);
         return;
     }
-    limits_trial_begin(c, l, 0, NULL);
+    limits_pending_begin(c, l, 0, NULL);
     struct rpc_out *o = rpc_reply_result(call->reply);
     rpc_out_map(o, NULL);
     rpc_out_str(o, "name", l->name);
@@ -185,15 +186,15 @@ void limit_confirm(struct control *c, const struct rpc_call *call)
 }
 
 static void answer_change(const struct rpc_call *call, const struct config_limit *l, bool persisted,
-                          uint64_t trial_ms, const struct limit_terms *before,
+                          uint64_t confirm_ms, const struct limit_terms *before,
                           const struct limit_terms *after)
 {
     struct rpc_out *o = rpc_reply_result(call->reply);
     rpc_out_map(o, NULL);
     rpc_out_str(o, "name", l->name);
     rpc_out_bool(o, "persisted", persisted);
-    if (trial_ms)
-        rpc_out_u64(o, "confirm_within_ms", trial_ms);
+    if (confirm_ms)
+        rpc_out_u64(o, "confirm_within_ms", confirm_ms);
     put_terms(o, "before", l, before);
     put_terms(o, "after", l, after);
     rpc_out_end(o);
@@ -211,8 +212,8 @@ void limit_set(struct control *c, const struct rpc_call *call)
     struct runtime_values values;
     const struct config_limit *l = limit_named(c, call);
     const bool persist = rpc_in_flag(call->params, "persist");
-    uint64_t trial_ms;
-    if (!l || !trial_asked(c, call, persist, &trial_ms))
+    uint64_t confirm_ms;
+    if (!l || !confirm_within(c, call, persist, &confirm_ms))
         return;
     runtime_read(c->runtime, &values);
     struct limit_terms before, after;
@@ -227,9 +228,10 @@ void limit_set(struct control *c, const struct rpc_call *call)
         cannot_persist(c, call, code);
         return;
     }
-    limits_trial_begin(c, l, trial_ms, &before.value); /* first: what if we die between the two? */
+    limits_pending_begin(c, l, confirm_ms,
+                         &before.value); /* first: what if we die between the two? */
     limits_publish(c, l->name, &after);
-    answer_change(call, l, persist, trial_ms, &before, &after);
+    answer_change(call, l, persist, confirm_ms, &before, &after);
 }
 
 void limit_revert(struct control *c, const struct rpc_call *call)
@@ -247,7 +249,7 @@ void limit_revert(struct control *c, const struct rpc_call *call)
     runtime_read(c->runtime, &values);
     limits_terms(c, l, &values.limit[l->index], &before);
     limits_publish(c, l->name, &file);
-    limits_trial_begin(c, l, 0, NULL);
+    limits_pending_begin(c, l, 0, NULL);
     answer_change(call, l, false, 0, &before, &file);
 }
 

@@ -31,20 +31,20 @@ const struct config_limit *limit_named(struct control *c, const struct rpc_call 
 
 /* ---- what a call asks for ---- */
 
-static bool set_exempt(struct control *c, const struct rpc_call *call, struct limit_terms *w,
+static bool set_exempt(struct control *c, const struct rpc_call *call, struct limit_terms *terms,
                        const char *text)
 {
     char wrong[64];
     const char *why;
-    w->exempts = true;
-    if (exempt_parse(&w->exempt, text, wrong, sizeof wrong, &why) == 0)
+    terms->exempts = true;
+    if (exempt_parse(&terms->exempt, text, wrong, sizeof wrong, &why) == 0)
         return true;
     call_error(c, call->reply, RPC_BAD_ARGUMENT, "exempt: \"%s\" is wrong; %s would be right",
                wrong, why);
     return false;
 }
 
-static bool set_one(struct control *c, const struct rpc_call *call, struct limit_terms *w,
+static bool set_one(struct control *c, const struct rpc_call *call, struct limit_terms *terms,
                     const msgpack_object_kv *kv)
 {
     char key[64], text[VALUE_MAX];
@@ -54,23 +54,23 @@ static bool set_one(struct control *c, const struct rpc_call *call, struct limit
         return false;
     }
     if (!strcmp(key, "exempt"))
-        return set_exempt(c, call, w, text);
+        return set_exempt(c, call, terms, text);
     bool unknown;
-    const char *why = limits_set_value(&w->value, key, text, &unknown);
+    const char *why = limits_set_value(&terms->value, key, text, &unknown);
     if (why)
         call_error(c, call->reply, RPC_BAD_ARGUMENT, unknown ? "%s: %s" : "%s: %s, not \"%.64s\"",
                    key, why, text);
     return !why;
 }
 
-bool limit_read_terms(struct control *c, const struct rpc_call *call, struct limit_terms *w)
+bool limit_read_terms(struct control *c, const struct rpc_call *call, struct limit_terms *terms)
 {
     const msgpack_object *set = rpc_in_get(call->params, "set");
     const char *why;
     for (uint32_t i = 0; i < set->via.map.size; i++)
-        if (!set_one(c, call, w, &set->via.map.ptr[i]))
+        if (!set_one(c, call, terms, &set->via.map.ptr[i]))
             return false;
-    if (runtime_limit_check(&w->value, &why) == 0)
+    if (runtime_limit_check(&terms->value, &why) == 0)
         return true;
     call_error(c, call->reply, RPC_BAD_ARGUMENT, "%s", why);
     return false;

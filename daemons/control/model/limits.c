@@ -154,30 +154,30 @@ bool limits_forget_client(const struct control *c, const struct config_limit *l,
            limit_reset_key(&caller, limit_key(c->shared->limits, l->id, who, (size_t)len));
 }
 
-/* ---- trials ---- */
+/* ---- changes that wait to be confirmed ---- */
 
-static struct pending_change *trial_of(const struct control *c, const struct config_limit *l)
+static struct pending_change *pending_of(const struct control *c, const struct config_limit *l)
 {
     return &c->shared->region[c->region]->runtime.trial[l->index];
 }
 
-uint64_t limits_trial_until_ms(const struct control *c, const struct config_limit *l)
+uint64_t limits_pending_until_ms(const struct control *c, const struct config_limit *l)
 {
-    return atomic_load(&trial_of(c, l)->until_ms);
+    return atomic_load(&pending_of(c, l)->until_ms);
 }
 
-void limits_trial_begin(const struct control *c, const struct config_limit *l, uint64_t ms,
-                        const struct runtime_limit *before)
+void limits_pending_begin(const struct control *c, const struct config_limit *l, uint64_t ms,
+                          const struct runtime_limit *before)
 {
-    struct pending_change *t = trial_of(c, l);
+    struct pending_change *t = pending_of(c, l);
     if (ms && !atomic_load(&t->until_ms))
         t->before = *before;
     atomic_store(&t->until_ms, ms ? clock_mono_ms() + ms : 0);
 }
 
-static void end_trial(struct control *c, const struct config_limit *l, uint64_t now_ms)
+static void end_pending(struct control *c, const struct config_limit *l, uint64_t now_ms)
 {
-    struct pending_change *t = trial_of(c, l);
+    struct pending_change *t = pending_of(c, l);
     const uint64_t until_ms = atomic_load(&t->until_ms);
     struct limit_terms before;
     if (!until_ms || now_ms < until_ms)
@@ -208,7 +208,7 @@ void limits_follow(struct control *c)
 {
     const uint64_t now_ms = clock_mono_ms();
     for (uint32_t i = 0; i < c->config->n_limits; i++)
-        end_trial(c, &c->config->limits[i], now_ms);
+        end_pending(c, &c->config->limits[i], now_ms);
     for (int i = 0; i < LIMIT_TRY_SLOTS; i++)
         end_try(c, &c->shared->tries->slot[i], now_ms);
 }

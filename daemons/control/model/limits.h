@@ -39,10 +39,10 @@ bool limits_forget_client(const struct control *c, const struct config_limit *l,
 
 /* A change on trial ends by itself. A change while another one is on trial goes back to before
  * both; ms 0: one that is not on trial ends it. */
-void limits_trial_begin(const struct control *c, const struct config_limit *l, uint64_t ms,
-                        const struct runtime_limit *before);
+void limits_pending_begin(const struct control *c, const struct config_limit *l, uint64_t ms,
+                          const struct runtime_limit *before);
 /* When it ends, monotonic; 0: there is none. */
-uint64_t limits_trial_until_ms(const struct control *c, const struct config_limit *l);
+uint64_t limits_pending_until_ms(const struct control *c, const struct config_limit *l);
 /* Each second: trials that were not confirmed in time, candidates whose time is over. */
 void limits_follow(struct control *c);
 #endif
