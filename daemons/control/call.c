@@ -3,6 +3,7 @@
 #include "daemons/control/call.h"
 #include "daemons/control/control.h"
 #include "polder/clientip.h"
+#include "polder/clock.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -61,6 +62,37 @@ void call_forward(struct control *c, struct rpc_reply *reply, struct rpc_client 
                   const char *method, struct rpc_out *params)
 {
     call_forward_for(c, reply, to, method, params, PEERS_ANSWER_MS);
+}
+
+/* ---- what the master does ---- */
+
+void call_wait(struct control *c, struct call_wait **list, struct rpc_reply *reply,
+               _Atomic uint32_t *counter, unsigned patience_ms)
+{
+    struct call_wait *w = calloc(1, sizeof *w);
+    if (!w) {
+        call_error(c, reply, RPC_FAILED, "out of memory");
+        return;
+    }
+    w->asked = atomic_fetch_add(counter, 1) + 1;
+    w->reply = reply;
+    w->until_ms = clock_mono_ms() + patience_ms;
+    w->next = *list;
+    *list = w;
+    shared_wake_master(c->shared);
+}
+
+void call_waits_follow(struct control *c, struct call_wait **list, call_look_fn look)
+{
+    while (*list) {
+        struct call_wait *w = *list;
+        if (look(c, w)) {
+            *list = w->next;
+            free(w);
+        } else {
+            list = &w->next;
+        }
+    }
 }
 
 /* ---- for the log ---- */

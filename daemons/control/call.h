@@ -4,6 +4,8 @@
 #define POLDER_CONTROL_CALL_H
 #include "daemons/rpc/client.h"
 #include "daemons/rpc/server.h"
+#include <stdbool.h>
+#include <stdint.h>
 
 struct control;
 
@@ -15,6 +17,21 @@ void call_forward(struct control *c, struct rpc_reply *reply, struct rpc_client 
 /* The same for what takes longer than PEERS_ANSWER_MS. */
 void call_forward_for(struct control *c, struct rpc_reply *reply, struct rpc_client *to,
                       const char *method, struct rpc_out *params, unsigned timeout_ms);
+
+/* A caller who waits for what the master was asked for by a counter of proc.h. */
+struct call_wait {
+    struct call_wait *next;
+    struct rpc_reply *reply;
+    uint32_t asked; /* the counter, with this request */
+    uint64_t until_ms;
+};
+/* Asks the master and puts the caller in the list; without memory it asks nothing and answers. */
+void call_wait(struct control *c, struct call_wait **list, struct rpc_reply *reply,
+               _Atomic uint32_t *counter, unsigned patience_ms);
+/* look: true: it has answered the caller, who is forgotten. */
+typedef bool (*call_look_fn)(struct control *c, const struct call_wait *wait);
+void call_waits_follow(struct control *c, struct call_wait **list, call_look_fn look);
+
 /* One line of what a caller asked for, without secrets; for the log. */
 void call_describe(enum rpc_method method, const msgpack_object *params, char *out, size_t size);
 #endif

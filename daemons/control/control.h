@@ -41,8 +41,7 @@
 #include <ev.h>
 #include <stdbool.h>
 
-struct reload_wait;
-struct reopen_wait;
+struct call_wait;
 struct settings_report;
 
 /* What all of it sees. */
@@ -57,11 +56,11 @@ struct control {
     const struct runtime_page *runtime;
 
     struct peers peers;
-    struct reload_wait *reloads;    /* callers that wait for it */
+    struct call_wait *reloads;      /* callers of reload */
     struct settings_report *report; /* of the last one; NULL: none yet */
     struct {
-        struct reopen_wait *waits; /* callers of log reopen */
-        uint32_t opening;          /* proc_table.log_opening that was looked at */
+        struct call_wait *waits; /* callers of log reopen */
+        uint32_t opening;        /* proc_table.log_opening that was looked at */
         bool supervisor_there, supervisor_asked, supervisor_failed;
     } reopen;
     struct growth limiter[3];

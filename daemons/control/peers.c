@@ -92,7 +92,7 @@ void peers_tell_log_level(struct peers *p, const char *level)
     tell_supervisor(p, "log.level", &params);
 }
 
-/* Who listens and does not answer hangs: connecting is the kernel's work. */
+/* A process that listens and does not answer hangs: the kernel alone lets us connect. */
 static enum supervisor_state state_without_answer(const struct peers *p)
 {
     const int fd = unix_socket_connect(p->supervisor.path);

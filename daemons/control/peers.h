@@ -10,8 +10,8 @@
 enum supervisor_state {
     SUPERVISOR_UNKNOWN,
     SUPERVISOR_ANSWERS,
-    SUPERVISOR_MISSING, /* nobody listens on its socket */
-    SUPERVISOR_HANGS,   /* somebody listens, and does not answer */
+    SUPERVISOR_MISSING, /* its socket refuses connections */
+    SUPERVISOR_HANGS,   /* its socket accepts connections, and no answer comes */
 };
 
 struct peers {

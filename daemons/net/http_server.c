@@ -95,7 +95,7 @@ static void enter(struct http_request *r, enum http_state state)
         watch(r, EV_READ, r->in_len ? HEAD_S : KEEPALIVE_S);
         break;
     case HTTP_WAITING:
-        watch(r, 0, 0.); /* whoever answers has a deadline of his own */
+        watch(r, 0, 0.); /* the handler has its own deadline */
         break;
     case HTTP_WRITING:
         r->moved = ev_now(r->server->loop);

@@ -6,9 +6,9 @@
  * the other; one that waits for its page is not read. Heads must come within HEAD_S, answers must
  * be taken within WRITE_S. When there are too many connections, one has to go for each that comes:
  * the oldest that owes us a request, else the one that has not taken anything of its answer for
- * longest: clients that do not read lock nobody out. After an answer that ends the connection what
- * the client still sends is read and dropped for a while, for a reset would take the answer with
- * it.
+ * longest: clients that do not read cannot lock out others. After an answer that ends the
+ * connection what the client still sends is read and dropped for a while, for a reset would take
+ * the answer with it.
  *
  * The handler is called once a request and answers with http_answer() or http_answer_problem(), at
  * once or later: a request outlives its connection (the answer is then thrown away) and has to be
@@ -48,7 +48,7 @@ void http_answer_problem(struct http_request *request, unsigned status, const ch
 /* The client has left, or was hung up: the request is over. Called once, from the loop or from
  * http_server_free(), never from within http_stream_put(). */
 typedef void (*http_gone_fn)(void *arg);
-/* 200 and a body that ends with its connection. False: there is nobody to send it to, or only the
+/* 200 and a body that ends with its connection. False: the client has left, or only the
  * head was asked for: the request is over, and gone is not called. */
 bool http_stream_begin(struct http_request *request, const char *type, http_gone_fn gone,
                        void *arg);

@@ -14,9 +14,9 @@ const struct config_limit *limit_named(struct control *c, const struct rpc_call 
 bool limit_read_terms(struct control *c, const struct rpc_call *call, struct limit_terms *terms);
 
 void limit_put_values(struct rpc_out *o, const struct runtime_limit *value);
-/* list NULL: whom the file exempts, or the first of them. */
+/* list NULL: the list of the file, or its first items. */
 void limit_put_exempt(struct rpc_out *o, const struct config_limit *l, const struct exempt *list);
-/* What a candidate is; whom it exempts, where that is not whom the limit exempts. */
+/* What a candidate is; its exempt list, where it has one of its own. */
 void limit_put_candidate(struct rpc_out *o, const struct config_limit *l,
                          const struct limit_try_terms *terms);
 /* A client, as the limit's key names it, and its count under that name; n_name of "requests" or

@@ -100,7 +100,7 @@ static bool may_be_tried(struct control *c, const struct rpc_call *call)
 static void begin(struct control *c, const struct rpc_call *call, const struct config_limit *l)
 {
     struct runtime_values values;
-    struct limit_terms asked = {.exempts = false}; /* whom the limit exempts */
+    struct limit_terms asked = {.exempts = false}; /* the list of the limit */
     uint64_t for_ms;
     runtime_read(c->runtime, &values);
     asked.value = values.limit[l->index];

@@ -14,7 +14,6 @@
 #include "polder/config.h"
 #include "polder/log.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #define REOPEN_PATIENCE_MS 10000
@@ -45,13 +44,6 @@ void log_level_run(struct control *c, const struct rpc_call *call)
 }
 
 /* ---- log.reopen ---- */
-
-struct reopen_wait {
-    struct reopen_wait *next;
-    struct rpc_reply *reply;
-    uint32_t asked;
-    uint64_t until_ms;
-};
 
 static void on_supervisor(void *arg, enum rpc_error code, const char *message,
                           const msgpack_object *result)
@@ -107,7 +99,7 @@ static void reopened(struct control *c, struct rpc_reply *reply)
 }
 
 /* True: it is over, and answered. */
-static bool reopen_look(struct control *c, const struct reopen_wait *w)
+static bool reopen_look(struct control *c, const struct call_wait *w)
 {
     const struct proc_table *proc = c->shared->proc;
     const bool done = (int32_t)(atomic_load(&proc->log_reopen_done) - w->asked) >= 0;
@@ -137,28 +129,11 @@ void log_reopen_follow(struct control *c)
         c->reopen.opening = opening;
         ask_supervisor(c);
     }
-    for (struct reopen_wait **at = &c->reopen.waits; *at;) {
-        struct reopen_wait *w = *at;
-        if (reopen_look(c, w)) {
-            *at = w->next;
-            free(w);
-        } else {
-            at = &w->next;
-        }
-    }
+    call_waits_follow(c, &c->reopen.waits, reopen_look);
 }
 
 void log_reopen_run(struct control *c, const struct rpc_call *call)
 {
-    struct reopen_wait *w = calloc(1, sizeof *w);
-    if (!w) {
-        call_error(c, call->reply, RPC_FAILED, "out of memory");
-        return;
-    }
-    w->asked = atomic_fetch_add(&c->shared->proc->log_reopen_asked, 1) + 1;
-    w->reply = call->reply;
-    w->until_ms = clock_mono_ms() + REOPEN_PATIENCE_MS;
-    w->next = c->reopen.waits;
-    c->reopen.waits = w;
-    shared_wake_master(c->shared);
+    call_wait(c, &c->reopen.waits, call->reply, &c->shared->proc->log_reopen_asked,
+              REOPEN_PATIENCE_MS);
 }

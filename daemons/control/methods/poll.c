@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* poll: who asks for polled routes. */
+/* poll: poll.top, the clients that ask most often for polled routes. */
 #include "daemons/control/control.h"
 #include "daemons/control/methods/methods.h"
 #include "polder/limit_top.h"

@@ -6,7 +6,6 @@
 #include "daemons/control/model/settings.h"
 #include "polder/clock.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #define RELOAD_PATIENCE_MS 90000
@@ -19,13 +18,6 @@ static void put_lines(struct rpc_out *o, const char *key, unsigned n,
         rpc_out_str(o, NULL, line[i]);
     rpc_out_end(o);
 }
-
-struct reload_wait {
-    struct reload_wait *next;
-    struct rpc_reply *reply;
-    uint32_t asked;
-    uint64_t until_ms;
-};
 
 static void reloaded(struct control *c, struct rpc_reply *reply)
 {
@@ -40,7 +32,7 @@ static void reloaded(struct control *c, struct rpc_reply *reply)
 }
 
 /* true: it is over, and answered */
-static bool reload_look(struct control *c, const struct reload_wait *w)
+static bool reload_look(struct control *c, const struct call_wait *w)
 {
     struct proc_table *proc = c->shared->proc;
     const int32_t past = (int32_t)(atomic_load(&proc->reload_done) - w->asked);
@@ -64,34 +56,17 @@ static bool reload_look(struct control *c, const struct reload_wait *w)
 
 void reload_follow(struct control *c)
 {
-    for (struct reload_wait **at = &c->reloads; *at;) {
-        struct reload_wait *w = *at;
-        if (reload_look(c, w)) {
-            *at = w->next;
-            free(w);
-        } else {
-            at = &w->next;
-        }
-    }
+    call_waits_follow(c, &c->reloads, reload_look);
 }
 
 void reload_run(struct control *c, const struct rpc_call *call)
 {
-    struct reload_wait *w = calloc(1, sizeof *w);
-    if (!w) {
-        call_error(c, call->reply, RPC_FAILED, "out of memory");
-        return;
-    }
-    w->asked = atomic_fetch_add(&c->shared->proc->reload_asked, 1) + 1;
-    w->reply = call->reply;
-    w->until_ms = clock_mono_ms() + RELOAD_PATIENCE_MS;
-    shared_wake_master(c->shared);
     if (!rpc_in_flag(call->params, "no-wait")) {
-        w->next = c->reloads;
-        c->reloads = w;
+        call_wait(c, &c->reloads, call->reply, &c->shared->proc->reload_asked, RELOAD_PATIENCE_MS);
         return;
     }
-    free(w);
+    atomic_fetch_add(&c->shared->proc->reload_asked, 1);
+    shared_wake_master(c->shared);
     struct rpc_out *o = rpc_reply_result(call->reply);
     rpc_out_map(o, NULL);
     rpc_out_bool(o, "asked", true);

@@ -118,7 +118,7 @@ static bool is_long_under_way(const struct control *c)
     return clock_mono_ms() >= atomic_load(&c->shared->proc->started_ms) + START_MS;
 }
 
-/* A start takes its time; what is missing for longer needs somebody. */
+/* A start takes its time; what is missing for longer is a condition. */
 static void look_at_processes(struct control *c)
 {
     struct condition_table *t = c->shared->conditions;

@@ -12,7 +12,7 @@ struct config;
 struct config_limit;
 struct control;
 
-/* Values of a limit, and whom it exempts; exempts false: whom the file says. Says nothing of any
+/* Values of a limit, and its exempt list; exempts false: the list of the file. Says nothing of any
  * region: value.exempt counts only where it was read. */
 struct limit_terms {
     struct runtime_limit value;
@@ -43,6 +43,6 @@ void limits_pending_begin(const struct control *c, const struct config_limit *l,
                           const struct runtime_limit *before);
 /* When it ends, monotonic; 0: there is none. */
 uint64_t limits_pending_until_ms(const struct control *c, const struct config_limit *l);
-/* Each second: trials that were not confirmed in time, candidates whose time is over. */
+/* Each second: pending changes that were not confirmed in time, candidates whose time is over. */
 void limits_follow(struct control *c);
 #endif

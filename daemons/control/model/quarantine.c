@@ -148,7 +148,7 @@ static bool is_a_route(void *arg, const char *subject)
 void quarantine_follow(struct control *c)
 {
     struct config_region *region[SHARED_REGIONS];
-    const bool alone = regions_live(c, region) == 1; /* nobody has the old partition */
+    const bool alone = regions_live(c, region) == 1; /* no process has the old partition */
     uint32_t n = 0;
     for (uint32_t i = 0; i < c->config->n_routes; i++) {
         follow_route(c, &c->config->routes[i], alone);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * servers: weights of backends, and their conditions: each second, what the table of servers says
- * becomes conditions. Whoever makes a server DOWN or UP raises and clears the condition at once;
- * this repeats it, for a process may die between the two, and a configuration may have lost the
- * server.
+ * becomes conditions. The process that marks a server DOWN or UP raises and clears the condition at
+ * once; this repeats it, for a process may die between the two, and a configuration may have lost
+ * the server.
  */
 #ifndef POLDER_CONTROL_SERVERS_H
 #define POLDER_CONTROL_SERVERS_H

@@ -11,7 +11,7 @@
 
 #include <inttypes.h>
 
-/* Who answers is alive; the master sees to all others. */
+/* A control that answers is alive; the master watches the other processes. */
 void health_alive_page(struct control *c, const struct http_call *call)
 {
     static const char ok[] = "{\"status\":\"ok\"}\n";

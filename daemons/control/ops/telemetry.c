@@ -46,7 +46,7 @@ static uint64_t configured_capacity(const struct config *c)
     return total && total < sum ? total : sum;
 }
 
-/* Where nobody answers nothing is known: not that there is no connection. */
+/* Without an answer nothing is known: not that there is no connection. */
 static void write_no_websocket(const struct control *c, struct text *t)
 {
     text_put(t,
