@@ -13,6 +13,7 @@
 #include "daemons/worker/fetch/compress.h"
 #include "daemons/worker/fetch/fetch.h"
 #include "daemons/worker/leak_guard/leak_guard.h"
+#include "daemons/worker/keeper_link.h"
 #include "daemons/worker/websocket.h"
 #include "daemons/worker/cache/long_poll.h"
 #include "daemons/worker/client/repeat.h"

@@ -15,7 +15,7 @@
 #include "daemons/http/h1.h"
 #include "daemons/worker/cache/copy_encoder.h"
 #include "daemons/worker/cache/lookup.h"
-#include "daemons/worker/fetch/store.h"
+#include "daemons/worker/keeper_link.h"
 #include "daemons/worker/worker.h"
 #include "polder/fetch_lock.h"
 #include "polder/inval.h"

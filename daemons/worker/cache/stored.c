@@ -11,7 +11,7 @@
 #include "daemons/http/h1_cache.h"
 #include "daemons/worker/request/identity.h"
 #include "daemons/worker/cache/compress_stored.h"
-#include "daemons/worker/fetch/store.h"
+#include "daemons/worker/keeper_link.h"
 #include "daemons/worker/worker.h"
 #include "polder/leak_guard.h"
 #include "polder/inval.h"

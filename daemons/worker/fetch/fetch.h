@@ -3,11 +3,11 @@
  * fetch: a request and its response, between a client and a connection to a backend; either may
  * be missing for a while.
  *
- *   fetch.c     its beginning, its states and its end
- *   ask.c       its request goes out
- *   retry.c     which server it asks, and which one next
- *   response_read.c  what comes back
- *   retry_queue.c    it waits while a backend restarts
+ *   fetch.c         its beginning, its states and its end
+ *   ask.c           its request goes out
+ *   retry.c         which server it asks, and which one next
+ *   response_read.c what comes back
+ *   retry_queue.c   it waits while a backend restarts
  *   fetch_events.c  what its connection to a backend tells it, and who takes that
  *   request_body.c  what its request brings behind the head
  *

@@ -9,6 +9,7 @@
 #include "daemons/worker/fetch/fetch.h"
 #include "daemons/worker/websocket.h"
 #include "daemons/worker/fetch/store.h"
+#include "daemons/worker/keeper_link.h"
 #include "daemons/worker/worker.h"
 #include "polder/cache.h"
 #include "polder/field.h"

@@ -11,6 +11,7 @@
 #include "daemons/worker/request/identity.h"
 #include "daemons/worker/request/request.h"
 #include "daemons/worker/fetch/headers.h"
+#include "daemons/worker/keeper_link.h"
 #include "daemons/worker/worker.h"
 #include "polder/field.h"
 #include "polder/policy.h"

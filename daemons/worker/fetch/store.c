@@ -18,6 +18,7 @@
 #include "daemons/worker/fetch/headers.h"
 #include "daemons/worker/cache/compress_stored.h"
 #include "daemons/worker/fetch/upstream.h"
+#include "daemons/worker/keeper_link.h"
 #include "daemons/worker/worker.h"
 #include "polder/coding.h"
 #include "polder/field.h"
@@ -48,57 +49,6 @@ struct store_stream {
     struct part *part;     /* NULL: the body is a whole one */
     bool streaming;
 };
-
-/* ---- ring records ---- */
-
-int keeper_link_push(struct worker *w, enum ring_type type, uint64_t stream,
-                     const struct fetch_permit *flight, const struct iovec *iov, int n)
-{
-    size_t len = 0;
-    for (int i = 0; i < n; i++)
-        len += iov[i].iov_len;
-    const struct ring_record head = {.len = (uint32_t)len,
-                                     .type = (uint16_t)type,
-                                     .incarnation = w->process->incarnation,
-                                     .stream = stream,
-                                     .flight = flight ? *flight : FETCH_LOCK_NONE};
-    const int rc = ring_push(w->ring, &head, iov, n, w->shared->keeper_event);
-    if (flight && rc == 0)
-        fetch_lock_hand_over(w->shared->fetch_locks, flight, w->mono_ms);
-    return rc;
-}
-
-void keeper_link_delete(struct worker *w, const struct cache_key *key)
-{
-    const struct iovec iov = {(void *)key, sizeof *key};
-    keeper_link_push(w, RING_DELETE, 0, NULL, &iov,
-                     1); /* full: the next one who meets it tries again */
-}
-
-void keeper_link_delete_object(struct worker *w, const struct stored_copy *copy)
-{
-    const struct cache_record *rec = copy->view.record;
-    const struct iovec iov[2] = {{(void *)(uintptr_t)&copy->key, sizeof copy->key},
-                                 {(void *)(uintptr_t)&rec->obj_id, sizeof rec->obj_id}};
-    keeper_link_push(w, RING_DELETE, 0, NULL, iov, 2);
-}
-
-void keeper_link_flush(struct worker *w)
-{
-    while (w->n_aborts) {
-        if (keeper_link_push(w, RING_ABORT, w->aborts[w->n_aborts - 1], NULL, NULL, 0) < 0)
-            return;
-        w->n_aborts--;
-    }
-}
-
-void keeper_link_abort(struct worker *w, uint64_t stream)
-{
-    if (keeper_link_push(w, RING_ABORT, stream, NULL, NULL, 0) == 0)
-        return;
-    if (w->n_aborts < sizeof w->aborts / sizeof *w->aborts)
-        w->aborts[w->n_aborts++] = stream;
-}
 
 /* ---- life ---- */
 

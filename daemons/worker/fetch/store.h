@@ -2,7 +2,7 @@
 /*
  * store: what of a backend's response goes into the store, while it streams to the client.
  *
- *   store.c       the records that go to the keeper, through this worker's ring
+ *   store.c       what goes into them, while it streams
  *   tags.c        the groups that it can be invalidated by, of the origin that origin.c tells
  *   revalidate.c  what renews a stored response without its body
  *
@@ -13,7 +13,6 @@
 #include "daemons/http/h1.h"
 #include "polder/cache.h"
 #include "polder/fetch_lock.h"
-#include "polder/ring.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -36,19 +35,11 @@ void cache_store_abort(struct fetch *ex, enum fetch_lock_result result);
 /* It passes by the store for who asks: Cache-Status says so, and by which fields. */
 void cache_store_name_identity(struct fetch *ex);
 void cache_store_land(struct fetch *ex, enum fetch_lock_result result);
-void keeper_link_flush(struct worker *w);
-void keeper_link_delete(struct worker *w, const struct cache_key *key);
-/* A newer answer has said that it must not be kept. */
-void keeper_link_delete_object(struct worker *w, const struct stored_copy *copy);
 bool cache_store_compressible(
     const struct fetch *ex); /* copies in codings will be kept of what is stored */
 bool cache_store_is_event_stream(const struct h1_head *head); /* text/event-stream */
 /* Does a field vouch for the very bytes of the content (RFC 9530; RFC 3230; RFC 2616 14.15)? */
 bool cache_store_vouches(const struct h1_head *head);
-/* A record for the keeper; 0 or -ENOSPC. flight: landed after its commit; NULL: none. */
-int keeper_link_push(struct worker *w, enum ring_type type, uint64_t stream,
-                     const struct fetch_permit *flight, const struct iovec *iov, int n);
-void keeper_link_abort(struct worker *w, uint64_t stream);
 void cache_store_free(struct fetch *ex);
 bool cache_store_outlives_client(const struct fetch *ex); /* goes on being stored without it */
 /* The head as it goes into the store. part: whose body it is of; NULL: a whole one. */
