@@ -111,6 +111,9 @@ int worker_run(const struct process *process)
         log_error("worker: cannot start: %s", strerror(errno ? errno : ENOMEM));
         return 1;
     }
+    budget_source(w, warm_rpc_step);
+    budget_source(w, refresh_step);
+    budget_source(w, warm_step);
     if (access_open(w) < 0 || accept_start(w) < 0)
         return 1;
     loop_cache_ready(w);

@@ -14,8 +14,10 @@
 #include "daemons/worker/fetch/upstream.h"
 #include "daemons/worker/worker.h"
 
+#include <assert.h>
 #include <stdlib.h>
 
+#define SOURCES     4
 #define STEP_S      0.05
 #define PAUSE_MS    5000
 #define ALONE_MS    30000 /* then such a fetch is given up */
@@ -34,7 +36,8 @@ struct budget {
     ev_timer timer;
     struct worker *worker;
     uint32_t flying;
-    unsigned turn;
+    unsigned turn, n_sources;
+    background_step_fn source[SOURCES];
     struct budget_upstream upstream[]; /* by config_upstream.index */
 };
 
@@ -100,8 +103,6 @@ void budget_end(struct fetch *ex)
     a->under_way--;
     if (!ex->background)
         return;
-    if (ex->warm_url)
-        warm_rpc_ended(ex);
     a->ahead--;
     w->budget->flying--;
     if (!w->draining)
@@ -139,18 +140,23 @@ uint32_t budget_flying(const struct worker *w)
 
 static void on_step(EV_P_ ev_timer *watcher, int events)
 {
-    static bool (*const step[])(struct worker *) = {warm_rpc_step, refresh_step, warm_step};
     struct budget *a = watcher->data;
-    const unsigned n = sizeof step / sizeof *step;
     bool more = false;
     (void)events;
-    for (unsigned i = 0; i < n; i++)
-        more |= step[(a->turn + i) % n](a->worker);
+    for (unsigned i = 0; i < a->n_sources; i++)
+        more |= a->source[(a->turn + i) % a->n_sources](a->worker);
     a->turn++;
     if (!more && ev_is_active(watcher))
         ev_timer_stop(EV_A_ watcher);
     else if (more)
         budget_wake(a->worker);
+}
+
+void budget_source(struct worker *w, background_step_fn step)
+{
+    struct budget *a = w->budget;
+    assert(a->n_sources < SOURCES);
+    a->source[a->n_sources++] = step;
 }
 
 void budget_wake(struct worker *w)

@@ -26,6 +26,10 @@ struct worker;
 /* ---- budget.c ---- */
 bool budget_open(struct worker *w);
 void budget_close(struct worker *w);
+/* A source of such fetches. step: starts what may be started; true: something waits to be looked at
+ * again. */
+typedef bool (*background_step_fn)(struct worker *w);
+void budget_source(struct worker *w, background_step_fn step);
 /* What exchanges tell: an upstream has this one more, or less; what became of it. */
 void budget_begin(struct fetch *ex);
 void budget_end(struct fetch *ex);
@@ -44,12 +48,9 @@ int warm_start(struct worker *w);
 void warm_stop(struct worker *w);
 
 /* ---- warm_rpc.c: `polderctl cache warm` ---- */
-struct warm_url; /* one of its URLs */
 void warm_rpc_open(
     struct worker *w); /* the socket on which control asks; now and then until it is */
 void warm_rpc_close(struct worker *w);
-void warm_rpc_begun(struct warm_url *u, struct fetch *ex);
-void warm_rpc_ended(struct fetch *ex);
 
 /* ---- between them ---- */
 
@@ -67,7 +68,7 @@ void warm_each_host(const struct config *config, const char *url, warm_host_fn e
 /* The head of a request that nobody has sent; the caller's to free, NULL: no memory. */
 char *warm_head(const char *host, size_t host_len, const char *path, uint32_t *len);
 
-/* A step each: starts what may be started. True: something waits to be looked at again. */
+/* The sources, for budget_source(). */
 bool refresh_step(struct worker *w);
 bool warm_step(struct worker *w);
 bool warm_rpc_step(struct worker *w);

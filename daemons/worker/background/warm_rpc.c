@@ -28,6 +28,7 @@
 
 #include <errno.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,7 +57,7 @@ struct warm_url {
     uint8_t state;  /* enum warm_rpc_state */
     uint8_t result; /* enum warm_rpc_result, of what is done */
     struct fetch_permit flight;
-    struct fetch *exchange; /* while it flies */
+    struct fetch_watcher watcher; /* while it flies */
     uint64_t begun_ms, until_ms;
     uint64_t left_ms; /* it is fresh for so long */
     char detail[120];
@@ -90,18 +91,11 @@ static void settle(struct warm_url *u, enum warm_rpc_result result, const char *
     u->result = (uint8_t)result;
 }
 
-void warm_rpc_begun(struct warm_url *u, struct fetch *ex)
+/* Its fetch is over. */
+static void warm_rpc_done(struct fetch_watcher *at, const struct fetch *ex)
 {
-    ex->warm_url = u;
-    u->exchange = ex;
-    u->state = WARM_RPC_FLYING;
-}
-
-void warm_rpc_ended(struct fetch *ex)
-{
-    struct warm_url *u = ex->warm_url;
-    ex->warm_url = NULL;
-    u->exchange = NULL;
+    struct warm_url *u =
+        (struct warm_url *)(void *)((char *)at - offsetof(struct warm_url, watcher));
     if (ex->failed)
         settle(u, WARM_RPC_FAILED, "the backend failed: %u %s",
                problem_status((enum problem)ex->last_problem),
@@ -153,6 +147,20 @@ static bool request_of(struct worker *w, const struct warm_url *u, struct reques
     return request_background(w, NULL, &what, r);
 }
 
+/* False: there is no room now. It may be over at once. */
+static bool fetch_url(const struct request *r, struct hit_found *found, struct warm_url *u)
+{
+    static const struct fetch_watcher_ops ops = {.done = warm_rpc_done};
+    u->watcher.ops = &ops;
+    u->state = WARM_RPC_FLYING;
+    const enum fetch_lock_claim got = fetch_background(r, found, &u->flight, &u->watcher);
+    if (got == FETCH_LOCK_WAIT)
+        u->state = WARM_RPC_ELSEWHERE;
+    else if (got == FETCH_LOCK_FULL)
+        u->state = WARM_RPC_WAITING;
+    return got != FETCH_LOCK_FULL;
+}
+
 /* False: there is no room now. */
 static bool begin(struct worker *w, struct warm_url *u)
 {
@@ -172,10 +180,7 @@ static bool begin(struct worker *w, struct warm_url *u)
     } else if (!(room = budget_may(w, r.route->upstream))) {
         ; /* later */
     } else {
-        const enum fetch_lock_claim got = fetch_background(&r, &found, &u->flight, u);
-        if (got == FETCH_LOCK_WAIT)
-            u->state = WARM_RPC_ELSEWHERE;
-        room = got != FETCH_LOCK_FULL;
+        room = fetch_url(&r, &found, u);
     }
     stored_copy_free(w, found.stale);
     return room;
@@ -215,8 +220,7 @@ static void look(struct worker *w, struct warm_url *u)
 static void call_free(struct warm_call *c)
 {
     for (uint32_t i = 0; i < c->n; i++) {
-        if (c->url[i].exchange)
-            c->url[i].exchange->warm_url = NULL;
+        fetch_unwatch(&c->url[i].watcher);
         free(c->url[i].head);
     }
     free(c);

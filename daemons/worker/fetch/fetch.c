@@ -16,7 +16,6 @@
 #include "daemons/worker/client/client.h"
 #include "daemons/worker/fetch/compress.h"
 #include "daemons/worker/fetch/error_backoff.h"
-#include "daemons/worker/leak_guard/leak_guard.h"
 #include "daemons/worker/cache/lookup.h"
 #include "daemons/worker/fetch/miss.h"
 #include "daemons/worker/fetch/headers.h"
@@ -143,6 +142,19 @@ void fetch_free(struct fetch *ex)
     free(ex);
 }
 
+void fetch_watch(struct fetch *ex, struct fetch_watcher *at)
+{
+    ex->watcher = at;
+    at->fetch = ex;
+}
+
+void fetch_unwatch(struct fetch_watcher *at)
+{
+    if (at->fetch)
+        at->fetch->watcher = NULL;
+    at->fetch = NULL;
+}
+
 struct client *fetch_let_go(struct fetch *ex)
 {
     struct client *c = ex->req.client;
@@ -166,6 +178,7 @@ void fetch_end_trial(struct fetch *ex)
 void fetch_finish(struct fetch *ex)
 {
     struct worker *w = ex->worker;
+    struct fetch_watcher *at = ex->watcher;
     if (ex->state == FETCH_DONE)
         return;
     if (ex->queue)
@@ -182,8 +195,10 @@ void fetch_finish(struct fetch *ex)
     if (ex->up)
         upstream_close(ex->up);
     fetch_let_go(ex);
-    if (ex->guard)
-        guard_heard(ex);
+    if (at) {
+        fetch_unwatch(at);
+        at->ops->done(at, ex);
+    }
     ex->next = w->dead_fetches;
     w->dead_fetches = ex;
 }

@@ -30,10 +30,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct warm_url;
 struct client;
 struct compress_stream;
-struct guard_check;
+struct fetch_watcher;
 struct stored_copy;
 struct store_stream;
 struct upstream;
@@ -50,6 +49,20 @@ enum fetch_state {
     FETCH_BODY,      /* relaying the response's body */
     FETCH_DONE,
     FETCH_STATES
+};
+/* Who wants to know what becomes of a fetch without being its client; part of what wants it. Any of
+ * head, body, whole and wants_more may be NULL: not interested. */
+struct fetch_watcher_ops {
+    void (*head)(struct fetch_watcher *at, const struct h1_head *head);
+    void (*body)(struct fetch_watcher *at, const char *bytes, size_t len);
+    void (*whole)(struct fetch_watcher *at);            /* the response has come to its end */
+    bool (*wants_more)(const struct fetch_watcher *at); /* of a body that nobody else wants */
+    /* It is over, however that came; it is no longer watched. */
+    void (*done)(struct fetch_watcher *at, const struct fetch *ex);
+};
+struct fetch_watcher {
+    const struct fetch_watcher_ops *ops;
+    struct fetch *fetch; /* NULL: none is under way */
 };
 /* A list in which a fetch waits; fetch.queue is set while it stands there. */
 struct fetch_queue {
@@ -69,9 +82,9 @@ struct fetch {
     struct timer timer; /* waiters; how long others wait for it, or it goes on alone */
     struct fetch_permit permit, waits_for;
     struct cache_key lock_key;
-    struct stored_copy *stale;  /* may answer if the backend cannot; its validators are sent */
-    struct store_stream *store; /* NULL: not being stored */
-    struct guard_check *guard;  /* that it asks for; NULL */
+    struct stored_copy *stale;     /* may answer if the backend cannot; its validators are sent */
+    struct store_stream *store;    /* NULL: not being stored */
+    struct fetch_watcher *watcher; /* NULL: nobody */
     struct compress_stream *compress; /* the body goes through it to the client; NULL: as it is */
     uint64_t fetch_seq;               /* inval_seq() before the request was sent */
     uint64_t sent_real_ms, sent_ns, renewed_ms;
@@ -80,23 +93,22 @@ struct fetch {
     uint64_t waits_since_ms; /* for another's fetch; 0: it never did */
     uint64_t lease_ms;       /* of the trial of `server` that it is; 0 */
     const struct config_server *server; /* asked now or last */
-    uint64_t wait_until_ms;    /* it has waited for a backend that restarts; 0: it has not */
-    uint64_t alone_ms;         /* the client has left: when to give up; 0: it has not */
-    const char *not_stored;    /* why, for Cache-Status; NULL: it is, or nobody asked */
-    struct warm_url *warm_url; /* `cache warm` waits for its outcome; NULL */
-    uint64_t tried, avoid;     /* bit per server of the upstream (by position) */
-    uint32_t head_unsent;      /* bytes of the response's head that wait in worker.scratch */
-    uint64_t body_sent;        /* response body bytes the client got */
-    uint16_t status;           /* sent to the client; 0: none yet */
-    uint16_t answered;         /* the backend's status; 0: none yet */
-    uint8_t state;             /* enum fetch_state; moved by fetch_move() alone */
-    uint8_t fwd;               /* enum fwd_reason, for Cache-Status */
-    uint8_t client_body;       /* enum fetch_body: how the client gets it */
-    uint8_t rounds;            /* times waiters */
-    uint8_t interims;          /* 1xx that the backend has sent */
-    uint8_t coding;            /* enum coding: of the answer, made here */
-    bool compressible;         /* the answer depends on Accept-Encoding */
-    bool length_unknown;       /* of the response's body, before it ends */
+    uint64_t wait_until_ms; /* it has waited for a backend that restarts; 0: it has not */
+    uint64_t alone_ms;      /* the client has left: when to give up; 0: it has not */
+    const char *not_stored; /* why, for Cache-Status; NULL: it is, or nobody asked */
+    uint64_t tried, avoid;  /* bit per server of the upstream (by position) */
+    uint32_t head_unsent;   /* bytes of the response's head that wait in worker.scratch */
+    uint64_t body_sent;     /* response body bytes the client got */
+    uint16_t status;        /* sent to the client; 0: none yet */
+    uint16_t answered;      /* the backend's status; 0: none yet */
+    uint8_t state;          /* enum fetch_state; moved by fetch_move() alone */
+    uint8_t fwd;            /* enum fwd_reason, for Cache-Status */
+    uint8_t client_body;    /* enum fetch_body: how the client gets it */
+    uint8_t rounds;         /* times waiters */
+    uint8_t interims;       /* 1xx that the backend has sent */
+    uint8_t coding;         /* enum coding: of the answer, made here */
+    bool compressible;      /* the answer depends on Accept-Encoding */
+    bool length_unknown;    /* of the response's body, before it ends */
     bool for_store;      /* sent as a plain GET for the store: the client's conditions stay here */
     bool conditional;    /* sent with the stored validators */
     bool body_to_client; /* the client gets the body (not HEAD, not answered 304) */
@@ -120,6 +132,9 @@ struct fetch {
 
 /* ---- fetch.c ---- */
 struct fetch *fetch_new(struct worker *w, const struct request *r); /* copies all */
+/* at->ops->done() is called once from now on, unless fetch_unwatch() is. */
+void fetch_watch(struct fetch *ex, struct fetch_watcher *at);
+void fetch_unwatch(struct fetch_watcher *at);
 void fetch_move(struct fetch *ex, enum fetch_state to);
 void fetch_client_left(struct fetch *ex);
 /* The client is answered otherwise: the exchange lets go of it and of a half-sent request. */

@@ -4,7 +4,6 @@
  * workers; the others are waiters until it has landed (collapse.c) and look again.
  */
 #include "daemons/worker/fetch/miss.h"
-#include "daemons/worker/background/budget.h"
 #include "daemons/worker/client/client.h"
 #include "daemons/worker/fetch/fetch.h"
 #include "daemons/worker/fetch/error_backoff.h"
@@ -288,7 +287,7 @@ static struct fetch *behind(const struct request *r, struct hit_found *found)
 /* Fetches, if nobody else does. flight: what this worker is to be told the end of; NULL: nobody
  * here waits for it. */
 static enum fetch_lock_claim lead(struct fetch *ex, struct fetch_permit *flight,
-                                  struct warm_url *asked)
+                                  struct fetch_watcher *watcher)
 {
     struct worker *w = ex->worker;
     struct fetch_permit permit;
@@ -308,8 +307,8 @@ static enum fetch_lock_claim lead(struct fetch *ex, struct fetch_permit *flight,
         fetch_finish(ex);
         return FETCH_LOCK_WAIT;
     }
-    if (asked)
-        warm_rpc_begun(asked, ex);
+    if (watcher)
+        fetch_watch(ex, watcher);
     fetch_start(ex);
     return got;
 }
@@ -322,13 +321,13 @@ enum fetch_lock_claim fetch_background_stale(const struct request *r, struct hit
 }
 
 enum fetch_lock_claim fetch_background(const struct request *r, struct hit_found *found,
-                                       struct fetch_permit *permit, struct warm_url *asked)
+                                       struct fetch_permit *permit, struct fetch_watcher *watcher)
 {
     struct fetch *ex = behind(r, found);
     if (!ex)
         return FETCH_LOCK_FULL;
     ex->background = true;
-    return lead(ex, permit, asked);
+    return lead(ex, permit, watcher);
 }
 
 void miss_refresh(const struct request *r, struct hit_found *found)

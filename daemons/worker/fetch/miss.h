@@ -11,8 +11,8 @@
 
 #include <stdbool.h>
 
-struct warm_url;
 struct fetch;
+struct fetch_watcher;
 struct hit_found;
 struct request;
 struct worker;
@@ -30,10 +30,10 @@ bool miss_collapsible(const struct request *r, const struct hit_found *found);
  * eventfd is written when the flight has landed. */
 enum fetch_lock_claim fetch_background_stale(const struct request *r, struct hit_found *found,
                                              struct fetch_permit *permit);
-/* The same for what nobody waits for; budget_may() has said that there is room. asked: whose
- * outcome it is; NULL. */
+/* The same for what nobody waits for; budget_may() has said that there is room. watcher: of LEAD;
+ * NULL. */
 enum fetch_lock_claim fetch_background(const struct request *r, struct hit_found *found,
-                                       struct fetch_permit *permit, struct warm_url *asked);
+                                       struct fetch_permit *permit, struct fetch_watcher *watcher);
 
 /* ---- collapse.c ---- */
 /* resume: when that fetch is over, or it has waited for long enough. */

@@ -9,7 +9,6 @@
 #include "daemons/http/h1_cache.h"
 #include "daemons/worker/client/client.h"
 #include "daemons/worker/fetch/compress.h"
-#include "daemons/worker/leak_guard/leak_guard.h"
 #include "daemons/worker/hints.h"
 #include "daemons/worker/cache/lookup.h"
 #include "daemons/worker/fetch/invalidate.h"
@@ -66,10 +65,11 @@ static void send_on(struct fetch *ex, const struct h1_spans *spans, bool end)
 
 static void pass_body(struct fetch *ex, const struct h1_spans *spans, bool end)
 {
+    struct fetch_watcher *at = ex->watcher;
     for (unsigned i = 0; i < spans->n; i++) {
         cache_store_body(ex, spans->iov[i].iov_base, spans->iov[i].iov_len);
-        if (ex->guard)
-            guard_body(ex, spans->iov[i].iov_base, spans->iov[i].iov_len);
+        if (at && at->ops->body)
+            at->ops->body(at, spans->iov[i].iov_base, spans->iov[i].iov_len);
     }
     send_on(ex, spans, end);
 }
@@ -93,8 +93,8 @@ static void response_end(struct fetch *ex)
     struct worker *w = ex->worker;
     const struct upstream *u = ex->up;
     cache_store_end(ex);
-    if (ex->guard)
-        guard_whole(ex);
+    if (ex->watcher && ex->watcher->ops->whole)
+        ex->watcher->ops->whole(ex->watcher);
     if (u->server->index < w->config->n_servers)
         stats_bump(&w->stats->server[u->server->index].time_ns, clock_mono_ns() - ex->sent_ns);
     give_back(ex);
@@ -275,8 +275,8 @@ static bool final_head(struct fetch *ex, const struct h1_head *head, bool more)
         cache_store_begin(ex, head);
     if (ex->store && ex->req.post)
         claim_for_readers(ex);
-    if (ex->guard)
-        guard_head(ex, head);
+    if (ex->watcher && ex->watcher->ops->head)
+        ex->watcher->ops->head(ex->watcher, head);
     if (!ex->alone_ms)
         timer_stop(ex->worker, &ex->timer); /* of its lease: what comes renews it now */
     if (ex->permit.word && ex->length_unknown)
@@ -325,6 +325,12 @@ static size_t receive_head(struct fetch *ex, const char *at, size_t len)
     return final_head(ex, head, len > used) ? used : 0;
 }
 
+static bool watcher_wants_more(const struct fetch *ex)
+{
+    const struct fetch_watcher *at = ex->watcher;
+    return at && at->ops->wants_more && at->ops->wants_more(at);
+}
+
 static void body_taken(struct fetch *ex)
 {
     struct upstream *u = ex->up;
@@ -336,7 +342,7 @@ static void body_taken(struct fetch *ex)
     } else if (compress_is_due_later(ex)) {
         u->paused = true;
         ev_io_stop(ex->worker->loop, &u->read);
-    } else if (!ex->req.client && !ex->store && !guard_wants_more(ex)) {
+    } else if (!ex->req.client && !ex->store && !watcher_wants_more(ex)) {
         fetch_finish(ex); /* too long to be stored, and nobody else wants it */
     }
 }

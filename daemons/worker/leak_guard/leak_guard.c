@@ -31,6 +31,7 @@
 #include "polder/stats.h"
 
 #include <stdio.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -45,7 +46,7 @@ struct guard_check {
     struct worker *worker;
     const struct config_route *route;
     struct guard_route *place;
-    struct fetch *ex;                   /* under way; NULL: the next step is due */
+    struct fetch_watcher watcher;       /* of what is under way; else the next step is due */
     const struct config_server *server; /* that answered first */
     struct clientip peer, ip;
     bool trusted_peer;
@@ -249,6 +250,8 @@ static void end_quarantine(struct guard_check *k)
     wake_control(k->worker);
 }
 
+static const struct fetch_watcher_ops watcher_ops;
+
 /* ---- asking ---- */
 
 /* The request as the trial wants it, without its client. */
@@ -279,10 +282,10 @@ static bool ask(struct guard_check *k)
     struct fetch *ex = prepare(k, &r) ? fetch_new(w, &r) : NULL;
     if (!ex)
         return false;
-    k->ex = ex;
     k->whole = false;
     k->print = (struct guard_print){0};
-    ex->guard = k;
+    k->watcher.ops = &watcher_ops;
+    fetch_watch(ex, &k->watcher);
     ex->for_store = true;
     if (k->server && pool_bit(ex->upstream, k->server))
         ex->tried = ~pool_bit(ex->upstream, k->server);
@@ -327,10 +330,16 @@ static bool is_inconclusive(const struct guard_check *k, uint16_t status)
            (as_client && status != k->stored);
 }
 
-void guard_head(struct fetch *ex, const struct h1_head *head)
+static struct guard_check *check_of(const struct fetch_watcher *at)
 {
-    struct guard_check *k = ex->guard;
-    k->server = ex->up->server;
+    return (struct guard_check *)(void *)((char *)(uintptr_t)at -
+                                          offsetof(struct guard_check, watcher));
+}
+
+static void guard_head(struct fetch_watcher *at, const struct h1_head *head)
+{
+    struct guard_check *k = check_of(at);
+    k->server = at->fetch->up->server;
     k->body_len = 0;
     k->print.usable = !is_inconclusive(k, head->status);
     k->print.refused = (head->status == 401 || head->status == 403) && head->status != k->stored;
@@ -348,9 +357,9 @@ void guard_head(struct fetch *ex, const struct h1_head *head)
     guard_mask_start(&k->mask, XXH3_64bits_digest(k->hash));
 }
 
-void guard_body(struct fetch *ex, const char *bytes, size_t len)
+static void guard_body(struct fetch_watcher *at, const char *bytes, size_t len)
 {
-    struct guard_check *k = ex->guard;
+    struct guard_check *k = check_of(at);
     k->body_len += len;
     if (k->body_len > k->worker->routes[k->route->index].settings.value.max_body)
         k->print.usable = false; /* such a one would not be stored */
@@ -358,27 +367,32 @@ void guard_body(struct fetch *ex, const char *bytes, size_t len)
         XXH3_64bits_update(k->hash, bytes, len), guard_mask_add(&k->mask, bytes, len);
 }
 
-bool guard_wants_more(const struct fetch *ex)
+static bool guard_wants_more(const struct fetch_watcher *at)
 {
-    return ex->guard && ex->guard->print.usable;
+    return check_of(at)->print.usable;
 }
 
-void guard_whole(struct fetch *ex)
+static void guard_whole(struct fetch_watcher *at)
 {
-    ex->guard->whole = true;
+    check_of(at)->whole = true;
 }
 
-void guard_heard(struct fetch *ex)
+static void guard_heard(struct fetch_watcher *at, const struct fetch *ex)
 {
-    struct guard_check *k = ex->guard;
-    ex->guard = NULL;
-    k->ex = NULL;
+    struct guard_check *k = check_of(at);
+    (void)ex;
     k->print.usable &= k->whole;
     if (k->print.usable)
         k->print.content = XXH3_64bits_digest(k->hash), k->print.masked = guard_mask_end(&k->mask);
     guard_experiment_hear(&k->trial, &k->print);
     k->worker->guard_due = true; /* not here: somebody further up uses the worker's buffers */
 }
+
+static const struct fetch_watcher_ops watcher_ops = {.head = guard_head,
+                                                     .body = guard_body,
+                                                     .whole = guard_whole,
+                                                     .wants_more = guard_wants_more,
+                                                     .done = guard_heard};
 
 /* ---- what follows ---- */
 
@@ -481,7 +495,7 @@ void guard_run(struct worker *w)
         w->guard_due = false;
         for (struct guard_check *k = w->checks; k; k = next) {
             next = k->next;
-            if (!k->ex)
+            if (!k->watcher.fetch)
                 step(k);
         }
     }
@@ -492,8 +506,8 @@ void guard_stop(struct worker *w)
     struct guard_check *next;
     for (struct guard_check *k = w->checks; k; k = next) {
         next = k->next;
-        if (k->ex)
-            fetch_finish(k->ex);
+        if (k->watcher.fetch)
+            fetch_finish(k->watcher.fetch);
         if (k->trial.verdict == GUARD_OPEN)
             guard_experiment_hear(&k->trial, &(struct guard_print){0});
         act_on_proof(k);

@@ -13,8 +13,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct fetch;
-struct h1_head;
 struct request;
 struct worker;
 
@@ -32,12 +30,6 @@ void guard_begin(struct guard_check *k, bool answered);
 void guard_retry(const struct request *r);
 void guard_run(struct worker *w); /* before the loop sleeps, if worker.guard_due */
 void guard_stop(struct worker *w);
-/* Of an exchange with a check: its answer as it comes, and its end, however that came. */
-void guard_head(struct fetch *ex, const struct h1_head *head);
-void guard_body(struct fetch *ex, const char *bytes, size_t len);
-bool guard_wants_more(const struct fetch *ex);
-void guard_whole(struct fetch *ex);
-void guard_heard(struct fetch *ex);
 /* What Cache-Status says of a quarantined route. */
 const char *guard_detail(const struct request *r);
 
