@@ -70,7 +70,7 @@ static void on_event(struct ev_loop *loop, ev_io *w, int revents)
     follow(l);
 }
 
-static void look(struct control *c)
+static void follow_conditions(struct control *c)
 {
     health_follow(c);
     servers_follow(c);
@@ -84,7 +84,7 @@ static void on_tick(struct ev_loop *loop, ev_timer *w, int revents)
     process_beat(c->process, clock_mono_ms());
     follow(l);
     limits_follow(c);
-    look(c);
+    follow_conditions(c);
     if (w->repeat < TICK_S && atomic_load(&c->shared->proc->was_ready)) {
         w->repeat = TICK_S;
         ev_timer_again(loop, w);
@@ -152,7 +152,7 @@ int control_run(const struct process *process)
         return 1;
     }
     follow(&l);
-    look(&l.control);
+    follow_conditions(&l.control);
     process_ready(process);
     sandbox_enter_or_warn(SANDBOX_CONTROL, l.control.config->sandbox);
     ev_run(l.control.loop, 0);

@@ -60,7 +60,7 @@ static void tell_supervisor(struct peers *p, const char *method, struct rpc_out 
         rpc_out_fini(params);
 }
 
-static void begin(struct rpc_out *params)
+static void params_begin(struct rpc_out *params)
 {
     rpc_out_init(params);
     rpc_out_map(params, NULL);
@@ -69,7 +69,7 @@ static void begin(struct rpc_out *params)
 void peers_tell_invalidated(struct peers *p, const char *what, const char *text, size_t len)
 {
     struct rpc_out params;
-    begin(&params);
+    params_begin(&params);
     rpc_out_strn(&params, what, text, len);
     tell_supervisor(p, "ws.invalidated", &params);
 }
@@ -77,7 +77,7 @@ void peers_tell_invalidated(struct peers *p, const char *what, const char *text,
 void peers_tell_weight(struct peers *p, const char *upstream, const char *server, uint32_t weight)
 {
     struct rpc_out params;
-    begin(&params);
+    params_begin(&params);
     rpc_out_str(&params, "upstream", upstream);
     rpc_out_str(&params, "server", server);
     rpc_out_u64(&params, "weight", weight);
@@ -87,7 +87,7 @@ void peers_tell_weight(struct peers *p, const char *upstream, const char *server
 void peers_tell_log_level(struct peers *p, const char *level)
 {
     struct rpc_out params;
-    begin(&params);
+    params_begin(&params);
     rpc_out_str(&params, "level", level);
     tell_supervisor(p, "log.level", &params);
 }

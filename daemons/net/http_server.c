@@ -76,7 +76,7 @@ static void hang_up(struct http_request *r)
         gone(arg);
 }
 
-static void watch(struct http_request *r, int events, double seconds)
+static void request_watch(struct http_request *r, int events, double seconds)
 {
     ev_io_stop(r->server->loop, &r->io);
     if (events) {
@@ -87,27 +87,27 @@ static void watch(struct http_request *r, int events, double seconds)
     ev_timer_again(r->server->loop, &r->timer);
 }
 
-static void enter(struct http_request *r, enum http_state state)
+static void request_enter(struct http_request *r, enum http_state state)
 {
     r->state = state;
     switch (state) {
     case HTTP_READING:
-        watch(r, EV_READ, r->in_len ? HEAD_S : KEEPALIVE_S);
+        request_watch(r, EV_READ, r->in_len ? HEAD_S : KEEPALIVE_S);
         break;
     case HTTP_WAITING:
-        watch(r, 0, 0.); /* the handler has its own deadline */
+        request_watch(r, 0, 0.); /* the handler has its own deadline */
         break;
     case HTTP_WRITING:
         r->moved = ev_now(r->server->loop);
-        watch(r, EV_WRITE, WRITE_S);
+        request_watch(r, EV_WRITE, WRITE_S);
         break;
     case HTTP_STREAMING: /* how long nothing of it is taken counts from each part */
         r->moved = ev_now(r->server->loop);
-        watch(r, r->out_len ? EV_READ | EV_WRITE : EV_READ, r->out_len ? WRITE_S : 0.);
+        request_watch(r, r->out_len ? EV_READ | EV_WRITE : EV_READ, r->out_len ? WRITE_S : 0.);
         break;
     case HTTP_LINGERING:
         shutdown(r->fd, SHUT_WR);
-        watch(r, EV_READ, LINGER_S);
+        request_watch(r, EV_READ, LINGER_S);
         break;
     }
 }
@@ -155,7 +155,7 @@ void http_answer(struct http_request *r, unsigned status, const char *type, cons
     memcpy(r->out, head, head_len);
     if (!r->is_head)
         memcpy(r->out + head_len, body, len);
-    enter(r, HTTP_WRITING);
+    request_enter(r, HTTP_WRITING);
 }
 
 void http_answer_problem(struct http_request *r, unsigned status, const char *detail)
@@ -205,7 +205,7 @@ void http_stream_put(struct http_request *r, const char *bytes, size_t len)
     memcpy(r->out + r->out_len, bytes, len);
     r->out_len += len;
     if (r->out_len == len) /* it was idle */
-        enter(r, HTTP_STREAMING);
+        request_enter(r, HTTP_STREAMING);
 }
 
 bool http_stream_begin(struct http_request *r, const char *type, http_gone_fn gone, void *arg)
@@ -218,20 +218,20 @@ bool http_stream_begin(struct http_request *r, const char *type, http_gone_fn go
     r->keep = false;
     r->gone = gone;
     r->gone_arg = arg;
-    enter(r, HTTP_STREAMING);
+    request_enter(r, HTTP_STREAMING);
     http_stream_put(r, head, write_head(r, 200, type, NO_LENGTH, head, sizeof head));
     return true;
 }
 
 void http_stream_end(struct http_request *r)
 {
-    enter(r, r->out_len ? HTTP_WRITING : HTTP_LINGERING);
+    request_enter(r, r->out_len ? HTTP_WRITING : HTTP_LINGERING);
 }
 
 static void stream_on(struct http_request *r)
 {
     r->out_len = r->sent = 0;
-    enter(r, HTTP_STREAMING);
+    request_enter(r, HTTP_STREAMING);
 }
 
 /* ---- requests ---- */
@@ -242,7 +242,7 @@ static void take_head(struct http_request *r, const struct h1_head *h)
     const bool get = h->is_get || h->is_head;
     r->is_head = h->is_head;
     r->keep = h->keep_alive && h->minor && h->framing == H1_NO_BODY && get;
-    enter(r, HTTP_WAITING);
+    request_enter(r, HTTP_WAITING);
     /* the handler looks at nothing of the head after it has returned */
     if (get)
         r->server->handler(r->server->arg, &call);
@@ -263,13 +263,13 @@ static void read_request(struct http_request *r)
     case H1_MORE:
         if (r->in_len == sizeof r->in) {
             r->keep = r->is_head = false;
-            enter(r, HTTP_WAITING);
+            request_enter(r, HTTP_WAITING);
             http_answer_problem(r, 431, "the request head is too large");
         }
         break;
     case H1_BAD:
         r->keep = r->is_head = false;
-        enter(r, HTTP_WAITING);
+        request_enter(r, HTTP_WAITING);
         http_answer_problem(r, problem_status(problem), problem_title(problem));
         break;
     case H1_DONE: {
@@ -297,7 +297,7 @@ static void on_readable(struct http_request *r)
     if (drops)
         return;
     if (r->in_len == 0)
-        watch(r, EV_READ, HEAD_S); /* of the whole head, not of each byte */
+        request_watch(r, EV_READ, HEAD_S); /* of the whole head, not of each byte */
     r->in_len += (size_t)n;
     read_request(r);
 }
@@ -324,13 +324,13 @@ static void on_writable(struct http_request *r)
     free(r->out);
     r->out = NULL;
     if (!r->keep) {
-        enter(r, HTTP_LINGERING);
+        request_enter(r, HTTP_LINGERING);
         return;
     }
     r->in_len -= r->scanned;
     memmove(r->in, r->in + r->scanned, r->in_len);
     r->scanned = 0;
-    enter(r, HTTP_READING);
+    request_enter(r, HTTP_READING);
     if (r->in_len)
         read_request(r);
 }
@@ -387,7 +387,7 @@ void http_server_add(struct http_server *s, int fd, unsigned origin)
     r->next = s->connections;
     s->connections = r;
     s->n_connections++;
-    enter(r, HTTP_READING);
+    request_enter(r, HTTP_READING);
 }
 
 struct http_server *http_server_new(struct ev_loop *loop, http_handler handler, void *arg)

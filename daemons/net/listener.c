@@ -41,7 +41,7 @@ void listener_init(struct listener *l, struct ev_loop *loop, listener_fn accepte
     *l = (struct listener){.loop = loop, .accepted = accepted, .arg = arg, .fd = -1};
 }
 
-static void start(struct listener *l, int fd)
+static void listener_start(struct listener *l, int fd)
 {
     l->fd = fd;
     l->open = true;
@@ -58,7 +58,7 @@ int listener_open_path(struct listener *l, const char *path, mode_t mode, gid_t 
     if (code)
         return code;
     l->is_unix = true;
-    start(l, l->socket.fd);
+    listener_start(l, l->socket.fd);
     return 0;
 }
 
@@ -77,7 +77,7 @@ int listener_open_address(struct listener *l, const struct sockaddr_storage *sa,
         return code;
     }
     l->is_unix = false;
-    start(l, fd);
+    listener_start(l, fd);
     return 0;
 }
 

@@ -58,7 +58,7 @@ static void put_route(struct rpc_out *o, const struct config_route *route,
     rpc_out_end(o);
 }
 
-static void list(struct control *c, const struct rpc_call *call)
+static void guard_list(struct control *c, const struct rpc_call *call)
 {
     struct rpc_out *o = rpc_reply_result(call->reply);
     rpc_out_list(o, NULL);
@@ -81,7 +81,7 @@ void cache_guard(struct control *c, const struct rpc_call *call)
 {
     char pattern[1024];
     if (!rpc_in_get(call->params, "release")) {
-        list(c, call);
+        guard_list(c, call);
         return;
     }
     const struct config_route *route = NULL;

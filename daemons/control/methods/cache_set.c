@@ -60,7 +60,7 @@ static bool change_cache(void *arg, struct config_region *region, struct runtime
     return true;
 }
 
-static void publish(struct control *c, struct runtime_cache cache)
+static void cache_publish(struct control *c, struct runtime_cache cache)
 {
     const uint64_t one = 1;
     regions_publish(c, change_cache, &cache);
@@ -105,7 +105,7 @@ void cache_set(struct control *c, const struct rpc_call *call)
     }
     if (persist && !persist_settings(c, call, setting, set->via.map.size))
         return;
-    publish(c, values.cache);
+    cache_publish(c, values.cache);
     answer_change(call, persist, &before, &values.cache);
 }
 
@@ -115,6 +115,6 @@ void cache_revert(struct control *c, const struct rpc_call *call)
     if (!persist_forget(c, call, "cache", NULL))
         return;
     runtime_read(c->runtime, &values);
-    publish(c, c->config->cache.value);
+    cache_publish(c, c->config->cache.value);
     answer_change(call, false, &values.cache, &c->config->cache.value);
 }

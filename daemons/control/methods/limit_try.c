@@ -41,8 +41,8 @@ static void put_clients(const struct control *c, struct rpc_out *o, const struct
     rpc_out_end(o);
 }
 
-static void report(const struct control *c, const struct rpc_call *call,
-                   const struct config_limit *l, int slot, bool begun)
+static void try_report(const struct control *c, const struct rpc_call *call,
+                       const struct config_limit *l, int slot, bool begun)
 {
     const struct limit_try *t = &c->shared->tries->slot[slot];
     const uint64_t now_ms = clock_mono_ms(), until_ms = t->terms.until_ms;
@@ -97,7 +97,7 @@ static bool may_be_tried(struct control *c, const struct rpc_call *call)
     return false;
 }
 
-static void begin(struct control *c, const struct rpc_call *call, const struct config_limit *l)
+static void try_begin(struct control *c, const struct rpc_call *call, const struct config_limit *l)
 {
     struct runtime_values values;
     struct limit_terms asked = {.exempts = false}; /* the list of the limit */
@@ -125,7 +125,7 @@ static void begin(struct control *c, const struct rpc_call *call, const struct c
         return;
     }
     regions_publish(c, NULL, NULL); /* from now on workers charge it */
-    report(c, call, l, slot, true);
+    try_report(c, call, l, slot, true);
 }
 
 void limit_try(struct control *c, const struct rpc_call *call)
@@ -134,7 +134,7 @@ void limit_try(struct control *c, const struct rpc_call *call)
     if (!l)
         return;
     if (rpc_in_get(call->params, "set")) {
-        begin(c, call, l);
+        try_begin(c, call, l);
         return;
     }
     const int slot = limit_try_find(c->shared->tries, l->id);
@@ -147,5 +147,5 @@ void limit_try(struct control *c, const struct rpc_call *call)
                    "begin",
                    l->name, l->name);
     else
-        report(c, call, l, slot, false);
+        try_report(c, call, l, slot, false);
 }

@@ -20,7 +20,7 @@ struct ws_change {
     struct setting setting[KEYS_MAX];
 };
 
-static void forward(struct control *c, const struct rpc_call *call, const char *method)
+static void ws_forward(struct control *c, const struct rpc_call *call, const char *method)
 {
     struct rpc_out params;
     rpc_out_init(&params);
@@ -80,7 +80,7 @@ void ws_set(struct control *c, const struct rpc_call *call)
     struct rpc_out params;
     if (!rpc_in_flag(call->params, "persist")) {
         c->ws_changed = true;
-        forward(c, call, "ws.set");
+        ws_forward(c, call, "ws.set");
         return;
     }
     struct ws_change *w = calloc(1, sizeof *w);
@@ -100,7 +100,7 @@ void ws_set(struct control *c, const struct rpc_call *call)
 }
 
 /* All of a route, or of what is set for all and of every route. */
-static bool forget(struct control *c, const struct rpc_call *call)
+static bool ws_forget_settings(struct control *c, const struct rpc_call *call)
 {
     char section[SETTINGS_SECTION], route[SETTINGS_SECTION - 16];
     if (rpc_in_text(call->params, "route", route, sizeof route) >= 0) {
@@ -117,6 +117,6 @@ static bool forget(struct control *c, const struct rpc_call *call)
 
 void ws_revert(struct control *c, const struct rpc_call *call)
 {
-    if (forget(c, call))
-        forward(c, call, "ws.revert");
+    if (ws_forget_settings(c, call))
+        ws_forward(c, call, "ws.revert");
 }

@@ -31,7 +31,7 @@ static void tell_supervisor(struct control *c, const struct invalidation *in)
         peers_tell_invalidated(&c->peers, "prefix", "/", 1);
 }
 
-static void tell(struct control *c, const struct invalidation *in)
+static void invalidation_tell(struct control *c, const struct invalidation *in)
 {
     stats_add(c->stats, STATS_CACHE_INVALIDATIONS, 1);
     shared_wake_holders(c->shared);
@@ -47,7 +47,7 @@ void invalidate_url(struct control *c, struct invalidation *in)
     in->kind = all_hosts ? SWEEP_ALL : SWEEP_URL;
     in->seq = all_hosts ? inval_mark_path(page, in->text, (size_t)in->len, in->soft)
                         : inval_mark_url(page, in->text, (size_t)in->len, in->soft);
-    tell(c, in);
+    invalidation_tell(c, in);
 }
 
 void invalidate_tag(struct control *c, struct invalidation *in)
@@ -55,7 +55,7 @@ void invalidate_tag(struct control *c, struct invalidation *in)
     in->what = "tag";
     in->kind = SWEEP_TAG;
     in->seq = inval_mark_tag(c->shared->inval, in->text, (size_t)in->len, in->soft);
-    tell(c, in);
+    invalidation_tell(c, in);
 }
 
 void invalidate_all(struct control *c, struct invalidation *in)
@@ -64,7 +64,7 @@ void invalidate_all(struct control *c, struct invalidation *in)
     in->kind = SWEEP_ALL;
     in->len = 0;
     in->seq = inval_mark_all(c->shared->inval, in->soft);
-    tell(c, in);
+    invalidation_tell(c, in);
 }
 
 int invalidate_prefix(struct control *c, struct invalidation *in)
@@ -76,7 +76,7 @@ int invalidate_prefix(struct control *c, struct invalidation *in)
     const int code =
         inval_mark_prefix(c->shared->inval, in->text, (size_t)in->len, in->soft, &in->seq);
     if (code == 0)
-        tell(c, in);
+        invalidation_tell(c, in);
     return code;
 }
 

@@ -33,14 +33,14 @@ void limits_terms(const struct control *c, const struct config_limit *l,
 
 /* ---- the file's values ---- */
 
-static bool same(const struct runtime_limit *a, const struct runtime_limit *b)
+static bool values_equal(const struct runtime_limit *a, const struct runtime_limit *b)
 {
     return a->requests == b->requests && a->window_ms == b->window_ms &&
            a->algorithm == b->algorithm && !a->dry_run == !b->dry_run &&
            a->concurrent == b->concurrent;
 }
 
-static bool same_exempt(const struct config_limit *l, const struct exempt *list)
+static bool exempt_equal(const struct config_limit *l, const struct exempt *list)
 {
     struct exempt file = {0};
     const char *why;
@@ -60,7 +60,7 @@ bool limits_is_as_file(const struct control *c, const struct config_limit *l,
                        const struct runtime_limit *running)
 {
     const struct exempt *list = runtime_exempt_of(c->runtime, l->index, running);
-    return same(running, &l->value) && (!list || same_exempt(l, list));
+    return values_equal(running, &l->value) && (!list || exempt_equal(l, list));
 }
 
 /* ---- values as they are typed ---- */

@@ -34,7 +34,7 @@ bool quarantine_names(const struct control *c, const struct config_route *route,
     return true;
 }
 
-static void say(const struct config_route *route, const struct guard_route *g)
+static void quarantine_log(const struct config_route *route, const struct guard_route *g)
 {
     char names[GUARD_NAMES + 1], url[GUARD_URL + 1];
     guard_route_names(g, names);
@@ -102,7 +102,7 @@ static void follow_route(struct control *c, const struct config_route *route, bo
         atomic_store(&g->told, GUARD_TOLD_STORE);
     }
     if (atomic_load(&g->told) < GUARD_TOLD_LOG && is_named_in_time(g)) {
-        say(route, g);
+        quarantine_log(route, g);
         atomic_store(&g->told, GUARD_TOLD_LOG);
     }
 }

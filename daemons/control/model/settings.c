@@ -12,7 +12,7 @@
 #include <string.h>
 
 /* What was made permanent after the master's child had read it for the new configuration. */
-static void adopt(const struct control *c)
+static void settings_adopt(const struct control *c)
 {
     struct runtime_values values, before;
     runtime_read(c->runtime, &before);
@@ -140,7 +140,8 @@ static void note_cache(struct settings_report *r, const struct runtime_cache *fi
         note_number(r, row[i].what, row[i].file, row[i].was, row[i].is);
 }
 
-static void report(struct control *c, const struct config *old, const struct runtime_page *page)
+static void settings_note(struct control *c, const struct config *old,
+                          const struct runtime_page *page)
 {
     struct runtime_values was, is;
     if (!c->report && !(c->report = malloc(sizeof *c->report)))
@@ -159,6 +160,6 @@ static void report(struct control *c, const struct config *old, const struct run
 void settings_carry_over(struct control *c, const struct config *old,
                          const struct runtime_page *page)
 {
-    adopt(c);
-    report(c, old, page);
+    settings_adopt(c);
+    settings_note(c, old, page);
 }

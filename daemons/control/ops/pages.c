@@ -82,13 +82,13 @@ static void answer_not_found(struct http_request *r, bool public)
 
 /* ---- which ---- */
 
-static bool is(struct str text, const char *wanted)
+static bool path_is(struct str text, const char *wanted)
 {
     return text.len == strlen(wanted) && !memcmp(text.at, wanted, text.len);
 }
 
 /* What follows the prefix and a slash. */
-static bool below(struct str path, const char *prefix, struct str *rest)
+static bool path_below(struct str path, const char *prefix, struct str *rest)
 {
     const size_t n = strlen(prefix);
     if (!n || path.len <= n || memcmp(path.at, prefix, n) || path.at[n] != '/')
@@ -103,13 +103,13 @@ void pages_answer(void *arg, const struct http_call *call)
     const struct str path = call->head->path;
     const bool public = call->origin == PAGE_PUBLIC;
     struct str rest = {0};
-    const bool telemetry =
-        below(path, c->config->telemetry_path, &rest) || (!public && below(path, TELEMETRY, &rest));
+    const bool telemetry = path_below(path, c->config->telemetry_path, &rest) ||
+                           (!public && path_below(path, TELEMETRY, &rest));
     for (size_t i = 0; i < PAGES; i++) {
         const struct page *p = &table[i];
         if (public && p->place != IN_PUBLIC_TELEMETRY)
             continue;
-        if (p->place == AT_ROOT ? is(path, p->name) : telemetry && is(rest, p->name)) {
+        if (p->place == AT_ROOT ? path_is(path, p->name) : telemetry && path_is(rest, p->name)) {
             p->show(c, call);
             return;
         }

@@ -8,7 +8,7 @@
 
 #define SIZE_FIRST 16384
 
-static bool grow(struct text *t)
+static bool text_grow(struct text *t)
 {
     const size_t size = t->size ? t->size * 2 : SIZE_FIRST;
     char *at = realloc(t->at, size);
@@ -32,7 +32,7 @@ void text_put(struct text *t, const char *format, ...)
                 return;
             }
         }
-        t->failed = !grow(t);
+        t->failed = !text_grow(t);
     }
 }
 
