@@ -147,7 +147,8 @@ static struct server_view after_failure(struct server_view v, enum server_reason
         v.since_ms = now_ms;
         v.trials = 0;
     } else if (v.state == SERVER_DOWN && trial) {
-        v.trials += v.trials < TRIALS_MAX;
+        /* no further than its pause: the next reason may have a longer one, and begins there */
+        v.trials += pause_ms(reason, v.trials) < reasons[reason].most_ms;
     }
     return v;
 }

@@ -150,6 +150,23 @@ static void the_pause_between_trials_grows_to_its_most(void **state)
     assert_memory_equal(pauses, wanted, sizeof wanted);
 }
 
+/* A server that was long away and is slow at first is not punished for both. */
+static void a_long_absence_does_not_lengthen_pauses_for_another_reason(void **state)
+{
+    (void)state;
+    struct server_row *row = server_claim(table, 1, 100);
+    uint64_t now_ms = 1000, lease_ms;
+    server_note_failure(row, SERVER_REFUSED, false, now_ms);
+    for (int i = 0; i < 12; i++) {
+        while (!server_try(row, now_ms, 0, 50, &lease_ms))
+            now_ms += 100;
+        server_note_failure(row, SERVER_REFUSED, true, now_ms);
+    }
+    assert_true(server_try(row, now_ms + 4000, 0, 50, &lease_ms));
+    server_note_failure(row, SERVER_TIMEOUT, true, now_ms);
+    assert_true(server_try(row, now_ms + 8000, 0, 50, &lease_ms));
+}
+
 static void a_trial_without_an_outcome_is_anothers(void **state)
 {
     (void)state;
@@ -346,6 +363,7 @@ int main(void)
         STORY(a_full_table_gives_back_what_no_configuration_has),
         STORY(each_kind_of_failure_has_its_patience),
         STORY(the_pause_between_trials_grows_to_its_most),
+        STORY(a_long_absence_does_not_lengthen_pauses_for_another_reason),
         STORY(a_trial_without_an_outcome_is_anothers),
         STORY(a_state_is_whole_whoever_dies),
         STORY(one_process_has_the_trial_and_its_death_frees_it),
