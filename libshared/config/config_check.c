@@ -80,8 +80,20 @@ static bool is_used(const struct config *c, const struct config_limit *limit)
     return false;
 }
 
+/* Clients are addresses: no other value that is exempt is ever met. */
+static void check_exempt(struct config_parse *p, const struct config_limit *l)
+{
+    if (l->n_key == 1 && l->key[0].kind == CONFIG_KEY_CLIENT && l->n_exempt_values)
+        config_warn(p, l->line,
+                    "limit \"%s\": exempt: \"%.100s\" is no network, and the key is the client's "
+                    "address; key = \"header:NAME\" and the like have values to exempt",
+                    l->name, l->exempt_values[0]);
+}
+
 static void check_limits(struct config_parse *p, const struct config *c)
 {
+    for (uint32_t i = 0; i < c->n_limits; i++)
+        check_exempt(p, &c->limits[i]);
     for (uint32_t i = 0; i < c->n_limits && c->n_routes; i++)
         if (!is_used(c, &c->limits[i]))
             config_warn(p, c->limits[i].line,

@@ -547,6 +547,9 @@ static void what_does_not_work_together_is_told(void **state)
         assert_warns(text, 3, "is taken literally");
     }
     assert_warns(UPSTREAM "\nroute \"/a/{id}\" { upstream = \"u\" }\n", 3, "\"/a/*\" would");
+    assert_warns(UPSTREAM "limit \"l\" { requests = 1 exempt = {\"10.0.0.0/8\", \"k\"} }\n"
+                          "route \"/*\" { upstream = u limits = {\"l\"} }\n",
+                 2, "\"k\" is no network");
     static const char *const fine[] = {"/a:b", "/time/12:30", "/a/{", "/a/:", "/x/:1*", "/<", "/*"};
     for (size_t i = 0; i < sizeof fine / sizeof *fine; i++) {
         char text[256];
