@@ -41,7 +41,8 @@ static void log_mistake(void *arg, const char *line)
 
 /* ---- configuration ---- */
 
-static struct config *read_config(const char *path, void **memory, config_error_fn fn)
+/* Read-only from then on: what changes while running lies in struct supervisor. */
+static const struct config *read_config(const char *path, void **memory, config_error_fn fn)
 {
     struct config_arena arena;
     *memory = mmap(NULL, SHARED_REGION_SIZE, PROT_READ | PROT_WRITE,
@@ -49,13 +50,15 @@ static struct config *read_config(const char *path, void **memory, config_error_
     if (*memory == MAP_FAILED)
         return NULL;
     config_arena_init(&arena, *memory, SHARED_REGION_SIZE);
-    struct config *c = config_load(&arena, path, fn, NULL);
+    const struct config *c = config_load(&arena, path, fn, NULL);
     if (!c)
         munmap(*memory, SHARED_REGION_SIZE);
+    else if (mprotect(*memory, SHARED_REGION_SIZE, PROT_READ) < 0)
+        log_warning("config: cannot be made read-only: %s", strerror(errno));
     return c;
 }
 
-static void use_config(struct supervisor *s, struct config *c)
+static void use_config(struct supervisor *s, const struct config *c)
 {
     s->config = c;
     log_set_level((enum log_level)c->log_level);
@@ -65,6 +68,11 @@ static void use_config(struct supervisor *s, struct config *c)
     for (uint32_t i = 0; i < c->n_routes; i++)
         if (c->routes[i].websocket)
             s->route_values[i].ws = *c->routes[i].websocket;
+    for (uint32_t i = 0; i < c->n_upstreams; i++)
+        for (uint32_t k = 0; k < c->upstreams[i].n_servers; k++) {
+            const struct config_server *server = &c->upstreams[i].servers[k];
+            s->weights[server->index] = server->weight;
+        }
 }
 
 /* A log that cannot be written is no reason to let WebSockets go. */
@@ -115,7 +123,7 @@ static void move_over(struct session *x, const struct config_route *to)
 static void reload(struct supervisor *s)
 {
     void *memory, *old_memory = s->arena[0];
-    struct config *c = read_config(s->path, &memory, log_mistake), *old = s->config;
+    const struct config *c = read_config(s->path, &memory, log_mistake), *old = s->config;
     if (!c) {
         log_error("config: nothing has changed");
         return;
@@ -357,7 +365,7 @@ int main(int argc, char **argv)
         }
     if (optind < argc)
         return usage(stderr, 2);
-    struct config *c = read_config(s->path, &s->arena[0], print_error);
+    const struct config *c = read_config(s->path, &s->arena[0], print_error);
     if (!c)
         return 2;
     if (test) {

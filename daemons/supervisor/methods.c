@@ -270,7 +270,7 @@ static void ws_weight(struct supervisor *s, const struct rpc_call *call)
             const struct config_upstream *u = &s->config->upstreams[i];
             for (uint32_t k = 0; k < u->n_servers && !strcmp(u->name, upstream); k++)
                 if (!strcmp(u->servers[k].address.text, server)) {
-                    u->servers[k].weight = (uint32_t)weight;
+                    s->weights[u->servers[k].index] = (uint32_t)weight;
                     found = true;
                 }
         }

@@ -86,8 +86,8 @@ static const struct config_server *trial(const struct supervisor *s, struct sess
     uint64_t lease_ms;
     for (uint32_t i = 0; i < u->n_servers && i < 64; i++) {
         struct server_row *row = row_of(s, &u->servers[i]);
-        if (row && !server_is_up(row) && u->servers[i].weight && !(x->pending->tried >> i & 1) &&
-            server_try(row, s->now_ms, 0, lasts_ms, &lease_ms)) {
+        if (row && !server_is_up(row) && s->weights[u->servers[i].index] &&
+            !(x->pending->tried >> i & 1) && server_try(row, s->now_ms, 0, lasts_ms, &lease_ms)) {
             x->pending->lease_ms = lease_ms;
             return &u->servers[i];
         }
@@ -107,7 +107,7 @@ static const struct config_server *by_weight(struct supervisor *s, const struct 
         const struct server_row *row = row_of(s, &u->servers[i]);
         const uint64_t warmth =
             row ? server_warmth(row, u->slow_start_ms, s->now_ms) : SERVER_SHARE;
-        sum += share[i] = takes ? u->servers[i].weight * warmth : 0;
+        sum += share[i] = takes ? s->weights[u->servers[i].index] * warmth : 0;
     }
     uint64_t at = sum ? supervisor_random(s) % sum : 0;
     for (uint32_t i = 0; sum && i < u->n_servers && i < 64; i++) {

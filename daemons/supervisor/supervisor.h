@@ -193,7 +193,7 @@ struct supervisor {
     struct ev_loop *loop;
     struct server_table *servers; /* polderd's; NULL: no worker has come yet */
     const char *path;
-    struct config *config;
+    const struct config *config;        /* mapped read-only */
     void *arena[1];                     /* of config */
     struct condition_table *conditions; /* shared with polderd */
     struct origins *origins;            /* that were set while running; routes point into them */
@@ -221,6 +221,7 @@ struct supervisor {
     struct config_websocket values;                       /* of the top-level section: defaults */
     uint32_t max_connections_total, max_per_client_total; /* 0: any number */
     struct route_values route_values[SUPERVISOR_ROUTES];  /* by route index */
+    uint32_t weights[RUNTIME_SERVERS_MAX];                /* of servers, by their index */
     bool changed;                                         /* by ws set, since the file was read */
     struct route_count routes[SUPERVISOR_ROUTES];
     uint64_t refusal_logged_ms, too_long_logged_ms;

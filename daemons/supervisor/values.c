@@ -467,7 +467,7 @@ static void load_weight(struct supervisor *s, const char *upstream, const char *
         const struct config_upstream *u = &s->config->upstreams[i];
         for (uint32_t k = 0; k < u->n_servers && !strcmp(u->name, upstream); k++)
             if (!strcmp(u->servers[k].address.text, server))
-                read_count(text, &u->servers[k].weight);
+                read_count(text, &s->weights[u->servers[k].index]);
     }
 }
 

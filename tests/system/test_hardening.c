@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pwd.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -129,6 +130,39 @@ static void a_configuration_cannot_be_changed_once_it_is_read(void **state)
     house_remove(&h);
 }
 
+/* The supervisor reads it into memory of its own. */
+static bool has_read_only_configuration(pid_t pid)
+{
+    char path[64], line[512];
+    bool found = false;
+    snprintf(path, sizeof path, "/proc/%d/maps", (int)pid);
+    FILE *f = fopen(path, "r");
+    assert_non_null(f);
+    while (fgets(line, sizeof line, f)) {
+        unsigned long from, to, inode;
+        char modes[8];
+        if (sscanf(line, "%lx-%lx %7s %*s %*s %lu", &from, &to, modes, &inode) == 4 &&
+            !strcmp(modes, "r--p") && inode == 0 && to - from >= (16 << 20))
+            found = true;
+    }
+    fclose(f);
+    return found;
+}
+
+static void the_supervisor_cannot_change_its_configuration(void **state)
+{
+    (void)state;
+    struct house h;
+    pid_t pid;
+    start_as_nobody(&h, "");
+    wait_until(house_children(&h, "polder-supervisor", &pid, 1) == 1, 20000);
+    wait_until(has_read_only_configuration(pid), 20000);
+    assert_int_equal(kill(pid, SIGHUP), 0); /* what it reads later neither */
+    wait_until(house_logged(&h, "config: read again"), 20000);
+    assert_true(has_read_only_configuration(pid));
+    house_remove(&h);
+}
+
 static void data_path(const struct house *h, char path[512])
 {
     char dir[256];
@@ -205,6 +239,7 @@ int main(void)
         cmocka_unit_test(core_dumps_decide_who_may_look_into_a_process),
         cmocka_unit_test(sandbox_can_be_turned_off),
         cmocka_unit_test(a_configuration_cannot_be_changed_once_it_is_read),
+        cmocka_unit_test(the_supervisor_cannot_change_its_configuration),
         cmocka_unit_test(workers_cannot_open_the_store_for_writing),
         cmocka_unit_test(programs_are_linked_with_all_protections),
     };
