@@ -2,6 +2,8 @@
 /* Stories of proxying: what passes, what is re-framed, what a broken backend or client leads to. */
 #include "harness.h"
 
+#include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,6 +42,12 @@ static bool talks(struct asked *a)
     }
     if (!strcmp(t, "/short-chunk")) {
         reply(a, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
+        return false;
+    }
+    if (!strcmp(t, "/never-ends")) {
+        reply(a, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
+        for (int i = 0; i < 3000 && recv(a->fd, &(char){0}, 1, MSG_DONTWAIT | MSG_PEEK) != 0; i++)
+            nap_ms(10);
         return false;
     }
     if (!strcmp(t, "/garbage")) {
@@ -172,6 +180,33 @@ static void an_http10_client_gets_no_chunks(void **state)
     assert_string_equal(m.body, "hello world");
     message_free(&m);
     close(fd);
+}
+
+/* Proxies that speak HTTP/1.0 would keep it as the whole. */
+static void what_is_cut_by_a_death_does_not_look_whole(void **state)
+{
+    (void)state;
+    struct house h;
+    pid_t pids[8];
+    char got[1024] = "";
+    size_t n = 0;
+    house_start(&h, 2,
+                "upstream \"u\" { server \"127.0.0.1:%u\" { } }\nroute \"/*\" { upstream = "
+                "\"u\" }\n",
+                backend_port(((struct town *)*state)->backend));
+    const int fd = client_connect(h.port);
+    client_send(fd, "GET /never-ends HTTP/1.0\r\n\r\n");
+    for (ssize_t some; !strstr(got, "hello") && n < sizeof got - 1; n += (size_t)some) {
+        some = recv(fd, got + n, sizeof got - 1 - n, 0);
+        assert_true(some > 0);
+    }
+    const size_t workers = house_children(&h, "polderd: worker", pids, 8);
+    for (size_t i = 0; i < workers; i++)
+        kill(pids[i], SIGKILL);
+    assert_int_equal(recv(fd, got, sizeof got, 0), -1);
+    assert_int_equal(errno, ECONNRESET);
+    close(fd);
+    house_remove(&h);
 }
 
 static void head_and_204_have_no_body(void **state)
@@ -530,6 +565,7 @@ int main(void)
         cmocka_unit_test(bodies_pass_in_both_framings),
         cmocka_unit_test(trailers_pass_to_the_client),
         cmocka_unit_test(an_http10_client_gets_no_chunks),
+        cmocka_unit_test(what_is_cut_by_a_death_does_not_look_whole),
         cmocka_unit_test(head_and_204_have_no_body),
         cmocka_unit_test(interim_responses_pass),
         cmocka_unit_test(a_client_that_expects_100_is_told_to_go_on),

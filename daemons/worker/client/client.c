@@ -188,12 +188,27 @@ void client_send_bytes(struct client *c, const char *bytes, size_t len)
     client_send(c, &iov, 1);
 }
 
+/* Whether closing the connection, by whatever ends this process too, resets it. */
+static void client_set_reset(struct client *c, bool on)
+{
+    const struct linger linger = {.l_onoff = on, .l_linger = 0};
+    setsockopt(c->read.fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+    c->resets = on;
+}
+
+void client_ends_body(struct client *c)
+{
+    client_set_reset(c, true);
+}
+
 /* The last answer is out. If the client may still be sending, an immediate close would make the
  * kernel answer with a reset, which can destroy the answer on its way. */
 static void client_finish(struct client *c)
 {
     struct worker *w = c->worker;
     int unread = 0;
+    if (c->resets)
+        client_set_reset(c, false);
     const bool talking = c->discard || c->body_pending || c->in || c->refused ||
                          (ioctl(c->read.fd, FIONREAD, &unread) == 0 && unread > 0);
     if (!talking || c->eof || w->n_lingering >= WORKER_LINGERING) {
@@ -257,9 +272,7 @@ void client_answered(struct client *c)
 
 void client_break(struct client *c)
 {
-    /* A reset, for a body that ends with the connection would look whole after a FIN. */
-    const struct linger reset = {.l_onoff = 1, .l_linger = 0};
-    setsockopt(c->read.fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+    client_set_reset(c, true);
     client_close(c);
 }
 

@@ -84,6 +84,7 @@ struct client {
     bool discard;      /* whatever else comes is dropped, then the end */
     bool seen_request; /* at least one */
     bool refused;      /* over a connection limit; not counted as open */
+    bool resets;       /* to close it is to reset it */
     uint16_t cell[2];  /* + 1, where it is counted for its client; 0: nowhere */
 
     bool fin_seen;      /* as eof, behind bytes that are not read yet */
@@ -108,6 +109,9 @@ size_t client_send_some(struct client *c, const struct iovec *iov, unsigned n, s
 void client_send_bytes(struct client *c, const char *bytes, size_t len);
 /* The whole response has been handed to client_send(). */
 void client_answered(struct client *c);
+/* The connection's end will be that of its answer's body: until all of it is out, any other end,
+ * this process's too, is a reset, for a body that was cut would look whole after a FIN. */
+void client_ends_body(struct client *c);
 /* The response cannot be completed: breaks the connection, so that nobody takes it for whole. */
 void client_break(struct client *c);
 void client_schedule(struct client *c); /* looked at again before the loop sleeps */

@@ -168,6 +168,8 @@ static void send_head(struct fetch *ex, const struct h1_head *head)
         return;
     }
     response_count(ex->worker, status);
+    if (ex->client_body == BODY_TO_CLOSE)
+        client_ends_body(c);
     ex->head_unsent = (uint32_t)len; /* until the bytes behind it have been looked at */
 }
 
