@@ -3,12 +3,16 @@
  * conditions. */
 #include "daemons/worker/buffer.h"
 #include "daemons/worker/cache/lookup.h"
+#include "daemons/worker/client/client.h"
 #include "daemons/worker/request/request.h"
 #include "daemons/worker/request/request_id.h"
 #include "daemons/worker/fetch/store.h"
 #include "daemons/worker/fetch/upstream.h"
 #include "daemons/worker/worker.h"
 #include "polder/config.h"
+#include "polder/inval.h"
+#include "polder/proc.h"
+#include "polder/shared.h"
 
 #include <errno.h>
 #include <setjmp.h>
@@ -417,6 +421,47 @@ static void a_trusted_proxy_may_name_a_request(void **state)
     free(w);
 }
 
+/* ---- connections of one client ---- */
+
+/* An address of which both hashes say the same cell, as they do of one in so many. */
+static struct clientip address_of_one_hash(const uint8_t secret[32])
+{
+    for (uint32_t i = 0;; i++) {
+        const struct clientip ip = {{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10,
+                                     (uint8_t)(i >> 16), (uint8_t)(i >> 8), (uint8_t)i}};
+        const uint64_t hash = clientip_hash(&ip, secret);
+        if ((uint32_t)hash % SHARED_CLIENT_CELLS == (uint32_t)(hash >> 32) % SHARED_CLIENT_CELLS)
+            return ip;
+    }
+}
+
+static void each_client_may_have_as_many_connections_as_said(void **state)
+{
+    enum { MOST = 3 };
+    static struct config config = {.max_connections_per_client = MOST};
+    static struct shared shared;
+    struct worker *w = calloc(1, sizeof *w);
+    static struct client c[MOST];
+    (void)state;
+    shared.inval = calloc(1, inval_page_size());
+    shared.proc = calloc(1, sizeof *shared.proc);
+    shared.clients = calloc(PROC_WORKER_SLOTS, sizeof *shared.clients);
+    assert_true(w && shared.inval && shared.proc && shared.clients);
+    inval_page_init(shared.inval);
+    atomic_store(&shared.proc->slot[PROC_SLOT_WORKER0].state, PROC_READY);
+    w->shared = &shared;
+    w->config = &config;
+    const struct clientip ip = address_of_one_hash(inval_secret(shared.inval));
+    for (unsigned i = 0; i < MOST; i++) {
+        c[i].worker = w;
+        assert_true(accept_admit(&c[i], &ip));
+    }
+    free(shared.clients);
+    free(shared.proc);
+    free(shared.inval);
+    free(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -434,6 +479,7 @@ int main(void)
         cmocka_unit_test(where_all_are_down_all_are_asked),
         cmocka_unit_test(a_condition_is_met_by_the_same_tag_or_an_older_date),
         cmocka_unit_test(a_variant_is_selected_by_the_fields_that_are_there),
+        cmocka_unit_test(each_client_may_have_as_many_connections_as_said),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

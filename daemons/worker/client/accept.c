@@ -234,12 +234,13 @@ void accept_stop(struct worker *w)
 /* ---- max_connections_per_client ----------------------------------------------------------------
  */
 
-/* The two cells of a client. */
+/* The two cells of a client; never the same one, in which each connection would count twice. */
 static void cells_of(const struct worker *w, const struct clientip *ip, uint32_t cell[2])
 {
     const uint64_t hash = clientip_hash(ip, inval_secret(w->shared->inval));
     cell[0] = (uint32_t)hash % SHARED_CLIENT_CELLS;
-    cell[1] = (uint32_t)(hash >> 32) % SHARED_CLIENT_CELLS;
+    cell[1] =
+        (cell[0] + 1 + (uint32_t)(hash >> 32) % (SHARED_CLIENT_CELLS - 1)) % SHARED_CLIENT_CELLS;
 }
 
 static void cell_add(struct worker *w, uint32_t cell, int n)
