@@ -9,18 +9,16 @@
 #include "polder/log.h"
 #include "polder/rpc_in.h"
 #include "polder/runtime.h"
+#include "polder/state_file.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <msgpack.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#define FILE_MAX RPC_MESSAGE_MAX /* what rpc_scan() takes; 256 longest lists are half of it */
-#define FIELDS   5
+#define FILE_MAX  RPC_MESSAGE_MAX /* what rpc_scan() takes; 256 longest lists are half of it */
+#define FIELDS    5
+#define FILE_NAME "runtime.mp"
 
 struct entry {
     char name[65];
@@ -117,49 +115,20 @@ static int unpack(const char *bytes, size_t len, struct entries *out)
     return code;
 }
 
-static void file_name(const char *state_dir, const char *suffix, char *path, size_t size)
-{
-    snprintf(path, size, "%s/runtime.mp%s", state_dir, suffix);
-}
-
-static int read_file(int fd, struct entries *out)
-{
-    struct stat st;
-    if (fstat(fd, &st) || !S_ISREG(st.st_mode)) /* a pipe would be waited for */
-        return -EPROTO;
-    char *bytes = malloc(FILE_MAX + 1);
-    const ssize_t n = bytes ? read(fd, bytes, FILE_MAX + 1) : -1;
-    const int code = n < 0 ? -EIO : n > (ssize_t)FILE_MAX ? -EFBIG : unpack(bytes, (size_t)n, out);
-    free(bytes);
-    return code;
-}
-
 /* 0, also where there is no file. */
 static int read_all(const char *state_dir, struct entries *out)
 {
-    char path[4096];
+    char *bytes;
+    size_t len;
     memset(out, 0, sizeof *out);
-    file_name(state_dir, "", path, sizeof path);
-    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    if (fd < 0)
-        return errno == ENOENT ? 0 : -errno;
-    const int code = read_file(fd, out);
-    close(fd);
+    int code = state_file_read(state_dir, FILE_NAME, FILE_MAX, &bytes, &len);
+    if (!code && bytes)
+        code = unpack(bytes, len, out);
+    free(bytes);
     if (code) {
         free(out->at);
         memset(out, 0, sizeof *out);
     }
-    return code;
-}
-
-/* A rename is only on the disk when its directory is. */
-static int sync_directory(const char *state_dir)
-{
-    const int fd = open(state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return -errno;
-    const int code = fsync(fd) ? -errno : 0;
-    close(fd);
     return code;
 }
 
@@ -201,25 +170,16 @@ static void pack_entry(msgpack_packer *pk, const struct entry *e)
 
 static int write_all(const char *state_dir, const struct entries *all)
 {
-    char path[4096], temporary[4096];
     msgpack_sbuffer buf;
     msgpack_packer pk;
-    file_name(state_dir, "", path, sizeof path);
-    file_name(state_dir, ".new", temporary, sizeof temporary);
     msgpack_sbuffer_init(&buf);
     msgpack_packer_init(&pk, &buf, msgpack_sbuffer_write);
     msgpack_pack_map(&pk, all->n);
     for (size_t i = 0; i < all->n; i++)
         pack_entry(&pk, &all->at[i]);
-    int code = 0;
-    const int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0 || write(fd, buf.data, buf.size) != (ssize_t)buf.size || fsync(fd) ||
-        rename(temporary, path))
-        code = errno ? -errno : -EIO;
-    if (fd >= 0)
-        close(fd);
+    const int code = state_file_write(state_dir, FILE_NAME, buf.data, buf.size);
     msgpack_sbuffer_destroy(&buf);
-    return code ? code : sync_directory(state_dir);
+    return code;
 }
 
 static void apply(const struct entry *e, uint32_t index, struct runtime_page *page,

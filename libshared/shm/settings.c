@@ -5,17 +5,14 @@
 #include "polder/log.h"
 #include "polder/rpc.h"
 #include "polder/rpc_in.h"
+#include "polder/state_file.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <msgpack.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#define FILE_MAX RPC_MESSAGE_MAX
+#define FILE_NAME "settings.mp"
 
 /* ---- reading ---- */
 
@@ -46,18 +43,6 @@ static int unpack(const char *bytes, size_t len, struct settings *out)
     return code;
 }
 
-static int read_file(int fd, struct settings *out)
-{
-    struct stat st;
-    if (fstat(fd, &st) || !S_ISREG(st.st_mode)) /* a pipe would be waited for */
-        return -EPROTO;
-    char *bytes = malloc(FILE_MAX + 1);
-    const ssize_t n = bytes ? read(fd, bytes, FILE_MAX + 1) : -1;
-    const int code = n < 0 ? -EIO : n > (ssize_t)FILE_MAX ? -EFBIG : unpack(bytes, (size_t)n, out);
-    free(bytes);
-    return code;
-}
-
 void settings_free(struct settings *s)
 {
     free(s->at);
@@ -66,14 +51,13 @@ void settings_free(struct settings *s)
 
 int settings_read(const char *state_dir, struct settings *out)
 {
-    char path[4096];
+    char *bytes;
+    size_t len;
     memset(out, 0, sizeof *out);
-    snprintf(path, sizeof path, "%.4000s/settings.mp", state_dir);
-    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    if (fd < 0)
-        return errno == ENOENT ? 0 : -errno;
-    const int code = read_file(fd, out);
-    close(fd);
+    int code = state_file_read(state_dir, FILE_NAME, RPC_MESSAGE_MAX, &bytes, &len);
+    if (!code && bytes)
+        code = unpack(bytes, len, out);
+    free(bytes);
     if (code)
         settings_free(out);
     return code;
@@ -88,37 +72,10 @@ static void pack_text(msgpack_packer *pk, const char *text)
     msgpack_pack_str_body(pk, text, len);
 }
 
-static int write_synced(const char *path, const msgpack_sbuffer *buf)
-{
-    const int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0)
-        return -errno;
-    int code = 0;
-    errno = 0;
-    if (write(fd, buf->data, buf->size) != (ssize_t)buf->size || fsync(fd))
-        code = errno ? -errno : -EIO;
-    close(fd);
-    return code;
-}
-
-/* A rename is only on the disk when its directory is. */
-static int sync_directory(const char *state_dir)
-{
-    const int fd = open(state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return -errno;
-    const int code = fsync(fd) ? -errno : 0;
-    close(fd);
-    return code;
-}
-
 static int write_all(const char *state_dir, const struct settings *all)
 {
-    char path[4096], fresh[4096];
     msgpack_sbuffer buf;
     msgpack_packer pk;
-    snprintf(path, sizeof path, "%.4000s/settings.mp", state_dir);
-    snprintf(fresh, sizeof fresh, "%.4000s/settings.mp.new", state_dir);
     msgpack_sbuffer_init(&buf);
     msgpack_packer_init(&pk, &buf, msgpack_sbuffer_write);
     msgpack_pack_array(&pk, all->n);
@@ -128,11 +85,11 @@ static int write_all(const char *state_dir, const struct settings *all)
         pack_text(&pk, all->at[i].key);
         pack_text(&pk, all->at[i].value);
     }
-    int code = buf.size <= FILE_MAX ? write_synced(fresh, &buf) : -EFBIG;
+    const int code = buf.size <= RPC_MESSAGE_MAX
+                         ? state_file_write(state_dir, FILE_NAME, buf.data, buf.size)
+                         : -EFBIG;
     msgpack_sbuffer_destroy(&buf);
-    if (code == 0 && rename(fresh, path))
-        code = -errno;
-    return code ? code : sync_directory(state_dir);
+    return code;
 }
 
 static bool is_foreign(int code)
