@@ -13,7 +13,7 @@
  *                   goes
  *       lookup.c         answered from the store: no allocation, no lock, no clock (stored.c finds,
  *                        deliver.c writes)
- *       miss.c           one of those who want it fetches, the others are waiters (collapse.c)
+ *       miss.c           one of those who want it fetches, the others wait (collapse.c)
  *       upstream.c       straight to a backend
  *       long_poll.c      told later, when what the client has changes (Prefer: wait)
  *       error_backoff.c  answered with what is stale, for the backend has just failed

@@ -13,8 +13,8 @@
  * leaves either the old state or the new one. The other words of a row are counters and times that
  * stand alone. The addresses of a row have one writer, control, and two copies.
  *
- *   UP    gets its share. Failures in a row are counted; server_failures_allowed() of the kind of
- *         the last one make it DOWN. Any response head, of whatever status, sets them back to 0.
+ *   UP    gets its share. Failures in a row are counted; as many as the kind of the last one allows
+ *         make it DOWN. Any response head, of whatever status, sets them back to 0.
  *   DOWN  gets nothing while others are UP, but one trial at a time over all processes: when
  *         retry_ms has come, who moves it on by a lease has the trial. A response makes it UP; a
  *         failed trial doubles the pause (SERVER_PAUSE_MS up to the most for its reason). The lease
@@ -63,7 +63,6 @@ enum server_reason {
 };
 const char *server_reason_label(enum server_reason reason); /* of metrics and RPC */
 const char *server_reason_text(enum server_reason reason);
-unsigned server_failures_allowed(enum server_reason reason);
 
 struct server_address {
     uint8_t addr[16]; /* network order; IPv4: the first four */

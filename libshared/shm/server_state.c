@@ -33,11 +33,6 @@ const char *server_reason_text(enum server_reason reason)
     return reason < SERVER_REASONS ? reasons[reason].text : "unknown";
 }
 
-unsigned server_failures_allowed(enum server_reason reason)
-{
-    return reasons[reason].allowed;
-}
-
 /* ---- rows ---- */
 
 struct server_row *server_find(struct server_table *table, uint64_t id)

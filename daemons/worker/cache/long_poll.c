@@ -477,7 +477,7 @@ static void look_if_needed(struct watch *x)
         look(x, landed);
 }
 
-static bool is_quiet_route(const struct watch *x)
+static bool is_quiet(const struct watch *x)
 {
     return !x->flight.word && x->stored == stored_now(x->worker, &x->key) && !is_invalid(x);
 }
@@ -492,7 +492,7 @@ static void scan(struct worker *w)
     w->scanned_s = ev_now(w->loop);
     for (uint32_t b = 0; b < BUCKETS; b++)
         for (struct watch *x = w->watches[b]; x; x = x->next)
-            if (!is_quiet_route(x))
+            if (!is_quiet(x))
                 list[n++] = x;
     for (uint32_t i = 0; i < n; i++)
         if (!list[i]->dead)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * collapse: requests that are waiters while another one, of this worker or of any other, fetches
+ * collapse: requests that wait while another one, of this worker or of any other, fetches
  * what they want. The flight's landing writes this worker's eventfd; leases bound every wait. While
  * the backend says nothing, each waits at most one timeout of its upstream from its own beginning
  * on, and WAIT_OVER_MS more, in which the fetch may have found another server; then it gets what is

@@ -2,8 +2,8 @@
 /*
  * error_backoff: what could not be fetched a moment ago is not asked for again by everybody who
  * wants it, where something stale may be given instead (stale_if_error). On a polled route one
- * failure counts for an interval, as an answer does; elsewhere for those who were waiters for the
- * fetch that failed.
+ * failure counts for an interval, as an answer does; elsewhere for those who waited for the fetch
+ * that failed.
  *
  * Each worker knows what it has seen itself, in a table of one place a key: what loses its place is
  * asked for once more. An invalidation that came after the failure ends it.
@@ -21,7 +21,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define PARKED_MS 1000 /* by then they have all been told */
+#define WAITERS_MS 1000 /* by then they have all been told */
 
 static struct failed *slot_of(const struct worker *w, const struct cache_key *key)
 {
@@ -43,7 +43,7 @@ void error_backoff_note(const struct fetch *ex)
     const uint64_t interval_ms = request_interval_ms(&ex->req);
     *slot_of(w, &ex->stale->key) =
         (struct failed){.key = ex->stale->key,
-                        .until_ms = w->mono_ms + (interval_ms ? interval_ms : PARKED_MS),
+                        .until_ms = w->mono_ms + (interval_ms ? interval_ms : WAITERS_MS),
                         .since = ex->fetch_seq ? ex->fetch_seq : inval_seq(w->shared->inval)};
 }
 

@@ -2,7 +2,7 @@
 /*
  * fetch: one request on its way to a backend and the response on its way back.
  *
- *   NEW -> CONNECT -> HEAD -> BODY -> DONE       (PARKED before: somebody else fetches the same;
+ *   NEW -> CONNECT -> HEAD -> BODY -> DONE       (before: COLLAPSED: another fetches the same;
  *                                                BUFFERING: its body is waited for;
  *                                                WAITING: the backend refuses connections)
  *

@@ -104,7 +104,7 @@ struct fetch {
     uint8_t state;          /* enum fetch_state; moved by fetch_move() alone */
     uint8_t fwd;            /* enum fwd_reason, for Cache-Status */
     uint8_t client_body;    /* enum fetch_body: how the client gets it */
-    uint8_t rounds;         /* times waiters */
+    uint8_t rounds;         /* times that it has waited for another's */
     uint8_t interims;       /* 1xx that the backend has sent */
     uint8_t coding;         /* enum coding: of the answer, made here */
     bool compressible;      /* the answer depends on Accept-Encoding */

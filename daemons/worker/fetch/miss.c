@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * miss: the store had no answer that may be given. One of those who want it fetches, over all
- * workers; the others are waiters until it has landed (collapse.c) and look again.
+ * workers; the others wait until it has landed (collapse.c) and look again.
  */
 #include "daemons/worker/fetch/miss.h"
 #include "daemons/worker/client/client.h"

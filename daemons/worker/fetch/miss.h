@@ -3,7 +3,7 @@
  * miss: the store had no answer that may be given.
  *
  *   miss.c      one of those who want it fetches, over all workers (polder/fetch_lock.h)
- *   collapse.c  the others are waiters until it has landed, and look again
+ *   collapse.c  the others wait until it has landed, and look again
  */
 #ifndef POLDER_WORKER_FETCH_MISS_H
 #define POLDER_WORKER_FETCH_MISS_H

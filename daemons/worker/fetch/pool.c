@@ -6,7 +6,7 @@
  * with weight 0 gets nothing. One that is down gets a trial now and then (polder/server_state.h),
  * of a request that can be repeated elsewhere; of another only where none such has come for a
  * while. Where no server is up, all take turns. Idle connections: the last one used first, so that
- * the pipelined ages and closes.
+ * the rest ages and closes.
  */
 #include "daemons/worker/fetch/upstream.h"
 #include "daemons/worker/worker.h"

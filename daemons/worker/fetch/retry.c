@@ -24,7 +24,7 @@
 
 #include <stdio.h>
 
-#define WARM_RPC_MAX 2 /* servers that one request is sent to */
+#define ASKED_MAX 2 /* servers that one request is sent to */
 
 static uint64_t total_ms(const struct fetch *ex)
 {
@@ -212,7 +212,7 @@ void retry_broken(struct fetch *ex, const struct upstream_error *e, bool timeout
         server_failed(ex, e, timeout);
         if (timeout)
             upstream_next_address(w, ex->server);
-        if (!may || ++ex->asked_in_vain >= WARM_RPC_MAX || is_over(ex)) {
+        if (!may || ++ex->asked_in_vain >= ASKED_MAX || is_over(ex)) {
             fetch_fail(ex, ex->last_problem);
             return;
         }
