@@ -175,12 +175,13 @@ install: bins ## honours DESTDIR and PREFIX
 	  $(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)$(PREFIX)/lib/sysusers.d $(DESTDIR)$(PREFIX)/lib/tmpfiles.d \
 	  $(DESTDIR)$(PREFIX)/share/doc/polder
 	sed 's|/usr/bin/|$(PREFIX)/bin/|g' systemd/polder.logrotate > $(DESTDIR)$(PREFIX)/share/doc/polder/polder.logrotate
+	chmod 644 $(DESTDIR)$(PREFIX)/share/doc/polder/polder.logrotate
 	install -m 755 $(BUILD)/polderd $(wildcard $(BUILD)/polder-supervisor) $(DESTDIR)$(PREFIX)/sbin
 	install -m 755 $(BUILD)/polderctl $(DESTDIR)$(PREFIX)/bin
 	install -m 644 README.md LICENSE systemd/polder.conf $(DESTDIR)$(PREFIX)/share/doc/polder
 	for n in 1 5 7 8; do for f in admin/man/*.$$n; do [ ! -e "$$f" ] || install -m 644 "$$f" $(DESTDIR)$(PREFIX)/share/man/man$$n; done; done
 	for f in systemd/*.service systemd/*.socket; do sed 's|/usr/sbin/|$(PREFIX)/sbin/|g;s|/usr/bin/|$(PREFIX)/bin/|g' "$$f" \
-	  > $(DESTDIR)$(PREFIX)/lib/systemd/system/$${f##*/}; done
+	  > $(DESTDIR)$(PREFIX)/lib/systemd/system/$${f##*/} && chmod 644 $(DESTDIR)$(PREFIX)/lib/systemd/system/$${f##*/}; done
 	for f in systemd/*sysusers*; do install -m 644 "$$f" $(DESTDIR)$(PREFIX)/lib/sysusers.d/polder.conf; done
 	for f in systemd/*tmpfiles*; do install -m 644 "$$f" $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/polder.conf; done
 
