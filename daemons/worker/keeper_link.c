@@ -2,11 +2,11 @@
 /* keeper_link: see keeper_link.h. */
 #include "daemons/worker/keeper_link.h"
 #include "daemons/worker/cache/lookup.h"
+#include "daemons/worker/permit.h"
 #include "daemons/worker/worker.h"
-#include "polder/fetch_lock.h"
 
-int keeper_link_push(struct worker *w, enum ring_type type, uint64_t stream,
-                     const struct fetch_permit *permit, const struct iovec *iov, int n)
+int keeper_link_push(struct worker *w, enum ring_type type, uint64_t stream, struct permit *permit,
+                     const struct iovec *iov, int n)
 {
     size_t len = 0;
     for (int i = 0; i < n; i++)
@@ -15,10 +15,11 @@ int keeper_link_push(struct worker *w, enum ring_type type, uint64_t stream,
                                      .type = (uint16_t)type,
                                      .incarnation = w->process->incarnation,
                                      .stream = stream,
-                                     .flight = permit ? *permit : FETCH_LOCK_NONE};
+                                     .flight = permit && permit_is_held(permit) ? permit->lock
+                                                                                : FETCH_LOCK_NONE};
     const int rc = ring_push(w->ring, &head, iov, n, w->shared->keeper_event);
     if (permit && rc == 0)
-        fetch_lock_hand_over(w->shared->fetch_locks, permit, w->mono_ms);
+        permit_pass_on(w, permit);
     return rc;
 }
 

@@ -11,13 +11,13 @@
 #include <sys/uio.h>
 
 struct cache_key;
-struct fetch_permit;
+struct permit;
 struct stored_copy;
 struct worker;
 
-/* A record; 0 or -ENOSPC. permit: the keeper releases it after its commit; NULL: none. */
-int keeper_link_push(struct worker *w, enum ring_type type, uint64_t stream,
-                     const struct fetch_permit *permit, const struct iovec *iov, int n);
+/* A record; 0 or -ENOSPC. permit: goes with it, and is not held any more then; NULL: none. */
+int keeper_link_push(struct worker *w, enum ring_type type, uint64_t stream, struct permit *permit,
+                     const struct iovec *iov, int n);
 /* The stream will have no end. Where the ring is full it is told later. */
 void keeper_link_abort(struct worker *w, uint64_t stream);
 void keeper_link_flush(struct worker *w); /* such aborts; once an iteration */

@@ -12,6 +12,7 @@
 #include "daemons/worker/cache/lookup.h"
 #include "daemons/worker/fetch/miss.h"
 #include "daemons/worker/request/request.h"
+#include "daemons/worker/permit.h"
 #include "daemons/worker/worker.h"
 #include "polder/fetch_lock.h"
 #include "polder/stats.h"
@@ -135,7 +136,7 @@ static void forget_landed(struct warm *warm)
         struct warm_entry *e = &warm->entry[i];
         if (!e->flight.word)
             continue;
-        if (fetch_lock_pending(w->shared->fetch_locks, &e->flight, w->mono_ms))
+        if (permit_wait_pending(w, &e->flight))
             flying++;
         else
             e->flight = FETCH_LOCK_NONE;

@@ -17,6 +17,7 @@
 #include "daemons/worker/cache/lookup.h"
 #include "daemons/worker/fetch/miss.h"
 #include "daemons/worker/request/request.h"
+#include "daemons/worker/permit.h"
 #include "daemons/worker/worker.h"
 #include "polder/fetch_lock.h"
 #include "polder/log.h"
@@ -209,7 +210,7 @@ static void look_landed(struct worker *w, struct warm_url *u, bool elsewhere)
 static void look(struct worker *w, struct warm_url *u)
 {
     const bool elsewhere = u->state == WARM_RPC_ELSEWHERE;
-    if (elsewhere && fetch_lock_pending(w->shared->fetch_locks, &u->flight, w->mono_ms))
+    if (elsewhere && permit_wait_pending(w, &u->flight))
         return;
     if (elsewhere || u->state == WARM_RPC_LANDING)
         look_landed(w, u, elsewhere);

@@ -16,6 +16,7 @@
 #include "daemons/worker/cache/copy_encoder.h"
 #include "daemons/worker/cache/lookup.h"
 #include "daemons/worker/keeper_link.h"
+#include "daemons/worker/permit.h"
 #include "daemons/worker/worker.h"
 #include "polder/fetch_lock.h"
 #include "polder/inval.h"
@@ -31,7 +32,6 @@
 #define PIECE     16384u
 #define TRIES     5 /* until the keeper has stored what was fetched just now */
 #define TRY_MS    20
-#define RENEW_MS  2000
 #define SEND_ROOM (RING_BYTES / 4) /* of the ring: fetches go first */
 #define SEND_MS   5000             /* then it is given up */
 
@@ -52,13 +52,13 @@ struct compress_stored {
 
     enum compress_stored_state state;
     struct compress_stored_job job;
-    struct fetch_permit permit;
+    struct permit permit;
     struct copy_encoder *coder;
     struct cache_record record; /* of the copy */
     char *text;                 /* its url and vary */
     uint64_t source_len, at;    /* at: read of the source, then sent of the copy */
     uint64_t stream;            /* 0: nothing of it has been sent */
-    uint64_t renewed_ms, send_until_ms;
+    uint64_t send_until_ms;
 };
 
 void compress_stored_copy_key(const struct worker *w, const struct cache_key *source,
@@ -76,6 +76,7 @@ static void rest(struct compress_stored *s)
     free(s->text);
     s->text = NULL;
     s->state = COMPRESS_STORED_REST;
+    permit_check_gone(&s->permit);
 }
 
 static void give_up(struct compress_stored *s, enum fetch_lock_result result)
@@ -83,7 +84,7 @@ static void give_up(struct compress_stored *s, enum fetch_lock_result result)
     struct worker *w = s->worker;
     if (s->state == COMPRESS_STORED_SEND && s->stream)
         keeper_link_abort(w, s->stream);
-    fetch_lock_release(w->shared->fetch_locks, &s->permit, result, w->shared->worker_event);
+    permit_release(w, &s->permit, result);
     rest(s);
 }
 
@@ -136,14 +137,12 @@ static void begin(struct compress_stored *s, const struct cache_view *v)
     compress_stored_copy_key(w, &s->job.key, s->job.coding, &key);
     take_record(s, v, &key);
     if (copy_is_there(w, &key, s->record.source_id) ||
-        fetch_lock_claim(w->shared->fetch_locks, &key, w->number, w->process->incarnation,
-                         w->mono_ms, &s->permit) != FETCH_LOCK_LEAD) {
+        permit_claim(w, &key, &s->permit, NULL) != FETCH_LOCK_LEAD) {
         rest(s);
         return;
     }
     s->coder = s->text ? copy_encoder_new(s->job.coding, s->source_len) : NULL;
     s->at = s->stream = 0;
-    s->renewed_ms = w->mono_ms;
     s->state = COMPRESS_STORED_READ;
     if (!s->coder)
         give_up(s, FETCH_LOCK_FAILED);
@@ -304,10 +303,7 @@ static bool has_work(const struct compress_stored *s)
 static void turn(struct compress_stored *s)
 {
     struct worker *w = s->worker;
-    if (s->state != COMPRESS_STORED_REST && w->mono_ms >= s->renewed_ms + RENEW_MS) {
-        s->renewed_ms = w->mono_ms;
-        fetch_lock_renew(w->shared->fetch_locks, &s->permit, w->mono_ms);
-    }
+    permit_renew(s->worker, &s->permit);
     switch (s->state) {
     case COMPRESS_STORED_REST:
         look(s);
@@ -351,7 +347,6 @@ static struct compress_stored *compress_stored_of(struct worker *w)
     if (!s)
         return NULL;
     s->worker = w;
-    s->permit = FETCH_LOCK_NONE;
     ev_idle_init(&s->idle, on_idle);
     ev_set_priority(&s->idle, EV_MINPRI);
     ev_timer_init(&s->timer, on_timer, TURN_S, TURN_S);
@@ -372,7 +367,7 @@ void compress_stored_want(struct worker *w, const struct cache_key *key, enum co
         !memcmp(&s->job.key, key, sizeof *key))
         return;
     compress_stored_copy_key(w, key, coding, &copy_key);
-    if (fetch_lock_is_noshare(w->shared->fetch_locks, &copy_key, w->mono_ms))
+    if (permit_is_noshare(w, &copy_key))
         return; /* the keeper did not want it a moment ago */
     s->waiting[s->n_retrying++] =
         (struct compress_stored_job){.key = *key, .coding = (uint8_t)coding, .due_ms = w->mono_ms};

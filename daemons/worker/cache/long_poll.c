@@ -23,6 +23,7 @@
 #include "daemons/worker/client/repeat.h"
 #include "daemons/worker/fetch/miss.h"
 #include "daemons/worker/request/request.h"
+#include "daemons/worker/permit.h"
 #include "daemons/worker/worker.h"
 #include "polder/fetch_lock.h"
 #include "polder/inval.h"
@@ -454,8 +455,7 @@ static void look(struct watch *x, bool landed)
 static bool is_flying(const struct watch *x)
 {
     struct worker *w = x->worker;
-    return fetch_lock_pending(w->shared->fetch_locks, &x->flight, w->mono_ms) &&
-           fetch_lock_wait_again(w->shared->fetch_locks, &x->flight, w->number);
+    return permit_wait_pending(w, &x->flight) && permit_wait_again(w, &x->flight);
 }
 
 static bool is_invalid(const struct watch *x)

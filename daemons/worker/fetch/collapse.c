@@ -25,8 +25,7 @@ uint64_t collapse_until_ms(const struct fetch *ex)
 bool collapse_is_over(const struct fetch *ex)
 {
     const uint64_t least_ms = ex->upstream->timeout_ms / WORTH;
-    return ex->waits_since_ms &&
-           fetch_lock_is_silent(ex->worker->shared->fetch_locks, &ex->waits_for) &&
+    return ex->waits_since_ms && permit_wait_is_silent(ex->worker, &ex->waits_for) &&
            ex->worker->mono_ms + least_ms + WAIT_OVER_MS >= collapse_until_ms(ex);
 }
 
@@ -70,8 +69,7 @@ void collapse_wait(struct fetch *ex, void (*resume)(struct fetch *ex))
 /* Still in the air, and our eventfd will be written? */
 static bool still_waits(struct worker *w, const struct fetch *ex)
 {
-    return fetch_lock_pending(w->shared->fetch_locks, &ex->waits_for, w->mono_ms) &&
-           fetch_lock_wait_again(w->shared->fetch_locks, &ex->waits_for, w->number);
+    return permit_wait_pending(w, &ex->waits_for) && permit_wait_again(w, &ex->waits_for);
 }
 
 void collapse_wake(struct worker *w)
@@ -96,8 +94,7 @@ static void collapse_timeout(struct fetch *ex)
 {
     struct worker *w = ex->worker;
     if (still_waits(w, ex)) {
-        if (w->mono_ms >= collapse_until_ms(ex) &&
-            fetch_lock_is_silent(w->shared->fetch_locks, &ex->waits_for)) {
+        if (w->mono_ms >= collapse_until_ms(ex) && permit_wait_is_silent(w, &ex->waits_for)) {
             fetch_fail(ex, PROBLEM_GATEWAY_TIMEOUT);
             return;
         }

@@ -35,7 +35,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RENEW_MS      2000
 #define LEASE_LOOK_MS 4000 /* so often while the backend has said nothing yet */
 #define ALONE_MS      10000 /* a body without a known end is fetched on without a client for so long */
 #define ALONE_LONG_MS 30000
@@ -123,7 +122,7 @@ struct fetch *fetch_new(struct worker *w, const struct request *r)
     ex->req.limit_lines = copy(&bytes, r->limit_lines, r->limit_len);
     if (joined)
         ex->req.if_none_match.at = copy(&bytes, r->if_none_match.at, r->if_none_match.len);
-    ex->permit = ex->waits_for = FETCH_LOCK_NONE;
+    ex->waits_for = FETCH_LOCK_NONE;
     ex->timer.fire = fetch_timeout;
     ex->upstream = r->route ? r->route->upstream : &w->ops_upstream;
     ex->body_to_client = true;
@@ -136,6 +135,7 @@ struct fetch *fetch_new(struct worker *w, const struct request *r)
 
 void fetch_free(struct fetch *ex)
 {
+    permit_check_gone(&ex->permit);
     stored_copy_free(ex->worker, ex->stale);
     request_body_free(ex);
     free(ex->bytes);
@@ -190,7 +190,8 @@ void fetch_finish(struct fetch *ex)
     budget_end(ex);
     if (ex->store)
         cache_store_abort(ex, FETCH_LOCK_FAILED);
-    cache_store_land(ex, FETCH_LOCK_FAILED); /* whoever still waits for it may try */
+    permit_release(ex->worker, &ex->permit,
+                   FETCH_LOCK_FAILED); /* whoever still waits for it may try */
     fetch_end_trial(ex);
     if (ex->up)
         upstream_close(ex->up);
@@ -214,7 +215,7 @@ void fetch_watch_lease(struct fetch *ex)
 {
     struct worker *w = ex->worker;
     const uint64_t look_ms = w->mono_ms + LEASE_LOOK_MS;
-    if (ex->permit.word)
+    if (permit_is_held(&ex->permit))
         timer_set(w, &ex->timer, ex->alone_ms && ex->alone_ms < look_ms ? ex->alone_ms : look_ms);
 }
 
@@ -234,9 +235,8 @@ static bool is_awaited_change(struct fetch *ex)
 /* Others may wait for what this one fetches, and it may soon be stored. */
 static bool is_wanted_without_client(struct fetch *ex)
 {
-    return cache_store_outlives_client(ex) || (ex->for_store && ex->permit.word) ||
-           fetch_lock_is_awaited(ex->worker->shared->fetch_locks, &ex->permit) ||
-           is_awaited_change(ex);
+    return cache_store_outlives_client(ex) || (ex->for_store && permit_is_held(&ex->permit)) ||
+           permit_is_awaited(ex->worker, &ex->permit) || is_awaited_change(ex);
 }
 
 void fetch_client_left(struct fetch *ex)
@@ -267,23 +267,23 @@ static void fetch_timeout(struct timer *t)
         return;
     }
     if (ex->alone_ms && w->mono_ms >= ex->alone_ms) {
-        if (!fetch_lock_is_awaited(w->shared->fetch_locks, &ex->permit)) {
+        if (!permit_is_awaited(w, &ex->permit)) {
             fetch_finish(ex);
             return;
         }
         ex->alone_ms = w->mono_ms + ALONE_MS; /* the backend's own time bounds it */
     }
-    if (ex->state != FETCH_BODY && ex->permit.word) {
-        fetch_renew(ex);
+    if (ex->state != FETCH_BODY && permit_is_held(&ex->permit)) {
+        permit_renew(w, &ex->permit);
         fetch_watch_lease(ex);
         return;
     }
     if (ex->alone_ms)
         timer_set(w, &ex->timer, ex->alone_ms);
     if (ex->length_unknown) /* a stream: whoever wants it gets his own */
-        cache_store_land(ex, FETCH_LOCK_NOSHARE);
+        permit_release(ex->worker, &ex->permit, FETCH_LOCK_NOSHARE);
     else if (!ex->alone_ms)
-        cache_store_land(ex, FETCH_LOCK_FAILED);
+        permit_release(ex->worker, &ex->permit, FETCH_LOCK_FAILED);
 }
 
 void fetch_measure(struct fetch *ex)
@@ -363,13 +363,4 @@ void fetch_fail(struct fetch *ex, enum problem problem)
         response_problem(&ex->req, c, problem, extra, "", ex->request_done || ex->body.whole);
     }
     fetch_finish(ex);
-}
-
-void fetch_renew(struct fetch *ex)
-{
-    struct worker *w = ex->worker;
-    if (!ex->permit.word || w->mono_ms < ex->renewed_ms + RENEW_MS)
-        return;
-    ex->renewed_ms = w->mono_ms;
-    fetch_lock_renew(w->shared->fetch_locks, &ex->permit, w->mono_ms);
 }

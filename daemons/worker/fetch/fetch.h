@@ -20,6 +20,7 @@
 #include "daemons/worker/request/identity.h"
 #include "daemons/worker/request/request.h"
 #include "daemons/worker/request/request_body.h"
+#include "daemons/worker/permit.h"
 #include "daemons/worker/timer.h"
 #include "polder/cache.h"
 #include "polder/config.h"
@@ -79,15 +80,16 @@ struct fetch {
     struct fetch *next, **link;       /* worker.waiters, or the graveyard (next) */
     const struct fetch_queue *queue;  /* NULL: it waits in none */
     void (*resume)(struct fetch *ex); /* what it goes on with, when what it waits for is there */
-    struct timer timer; /* waiters; how long others wait for it, or it goes on alone */
-    struct fetch_permit permit, waits_for;
+    struct timer timer;            /* waiters; how long others wait for it, or it goes on alone */
+    struct permit permit;          /* it fetches for all who want the same */
+    struct fetch_permit waits_for; /* another that does */
     struct cache_key lock_key;
     struct stored_copy *stale;     /* may answer if the backend cannot; its validators are sent */
     struct store_stream *store;    /* NULL: not being stored */
     struct fetch_watcher *watcher; /* NULL: nobody */
     struct compress_stream *compress; /* the body goes through it to the client; NULL: as it is */
     uint64_t fetch_seq;               /* inval_seq() before the request was sent */
-    uint64_t sent_real_ms, sent_ns, renewed_ms;
+    uint64_t sent_real_ms, sent_ns;
     uint64_t begun_ms;       /* asks for a server since then */
     uint64_t until_ms;       /* no head by then: it is given up; 0: each server has its time */
     uint64_t waits_since_ms; /* for another's fetch; 0: it never did */
@@ -144,7 +146,6 @@ void fetch_free(struct fetch *ex);
 /* Has nothing more to do: lets go of client and connection; freed at the end of the iteration. */
 void fetch_finish(struct fetch *ex);
 
-void fetch_renew(struct fetch *ex); /* its lease, now and then */
 /* The client goes its way; its body reader must not write here any more. */
 struct client *fetch_let_go(struct fetch *ex);
 /* The client has its whole answer. */

@@ -34,7 +34,7 @@ static bool may_share(const struct request *r, const struct cache_key *lock_key)
     if (request_is_quarantined(r) ||
         (r->policy.has_authorization && !s->partitioned_by_authorization))
         return false;
-    return !fetch_lock_is_noshare(w->shared->fetch_locks, lock_key, w->mono_ms);
+    return !permit_is_noshare(r->worker, lock_key);
 }
 
 /* What has to be asked about for each request, since it says no-cache or a lifetime of nothing, is
@@ -59,11 +59,9 @@ static bool collapsible(const struct fetch *ex, const struct cache_key *key)
 /* A range, or a HEAD, that may be answered of the whole that somebody fetches just now. */
 static bool waits_for_whole(struct fetch *ex)
 {
-    struct worker *w = ex->worker;
     const bool may_wait = !ex->for_store && (ex->req.is_head || partial_is_shareable(&ex->req));
     return may_wait && ex->rounds < ROUNDS_MAX && may_share(&ex->req, &ex->lock_key) &&
-           fetch_lock_join(w->shared->fetch_locks, &ex->lock_key, w->number, w->mono_ms,
-                           &ex->waits_for);
+           permit_wait_join(ex->worker, &ex->lock_key, &ex->waits_for);
 }
 
 /* Requests join flights of their class alone. */
@@ -91,13 +89,6 @@ static bool has_validators(const struct stored_copy *copy)
     const uint32_t flags = copy->view.record->flags;
     return (flags & CACHE_HAS_ETAG && !(flags & CACHE_ETAG_OURS)) ||
            flags & CACHE_HAS_LAST_MODIFIED;
-}
-
-static enum fetch_lock_claim claim(struct worker *w, const struct cache_key *key,
-                                   struct fetch_permit *permit)
-{
-    return fetch_lock_claim(w->shared->fetch_locks, key, w->number, w->process->incarnation,
-                            w->mono_ms, permit);
 }
 
 /* Between the look into the store and the claim another flight may have landed: then what this one
@@ -152,14 +143,13 @@ static void bypass(struct fetch *ex)
 /* What others have got there was for themselves alone: it will be so again. */
 static bool is_known_personal(const struct fetch *ex)
 {
-    const struct worker *w = ex->worker;
     return ex->req.policy.identity == POLICY_SHARED && !ex->stale &&
-           fetch_lock_is_noshare(w->shared->fetch_locks, &ex->lock_key, w->mono_ms);
+           permit_is_noshare(ex->worker, &ex->lock_key);
 }
 
 static void fetch(struct worker *w, struct fetch *ex)
 {
-    struct fetch_permit permit;
+    struct fetch_permit name;
     struct cache_key key = ex->lock_key;
     if (is_known_personal(ex)) {
         bypass(ex);
@@ -175,19 +165,17 @@ static void fetch(struct worker *w, struct fetch *ex)
         fetch_start(ex);
         return;
     }
-    switch (claim(w, &key, &permit)) {
+    switch (permit_claim(w, &key, &ex->permit, &name)) {
     case FETCH_LOCK_LEAD:
-        ex->permit = permit;
-        ex->renewed_ms = w->mono_ms;
         if (landed_meanwhile(ex) || (!ex->for_store && partial_landed(ex))) {
-            cache_store_land(ex, FETCH_LOCK_STORED);
+            permit_release(ex->worker, &ex->permit, FETCH_LOCK_STORED);
             if (deliver_landed(ex))
                 break;
         }
         fetch_start(ex);
         break;
     case FETCH_LOCK_WAIT:
-        ex->waits_for = permit;
+        ex->waits_for = name;
         collapse_wait(ex, miss_retry);
         break;
     case FETCH_LOCK_FULL:
@@ -290,20 +278,15 @@ static enum fetch_lock_claim lead(struct fetch *ex, struct fetch_permit *flight,
                                   struct fetch_watcher *watcher)
 {
     struct worker *w = ex->worker;
-    struct fetch_permit permit;
-    const enum fetch_lock_claim got = claim(w, &ex->lock_key, &permit);
-    if (flight)
-        *flight = permit;
+    const enum fetch_lock_claim got = permit_claim(w, &ex->lock_key, &ex->permit, flight);
     if (got != FETCH_LOCK_LEAD) {
         fetch_finish(ex);
         return got;
     }
     if (flight) /* its own end is told to it too */
-        fetch_lock_wait_again(w->shared->fetch_locks, &permit, w->number);
-    ex->permit = permit;
-    ex->renewed_ms = w->mono_ms;
+        permit_wait_again(w, flight);
     if (landed_meanwhile(ex)) {
-        cache_store_land(ex, FETCH_LOCK_STORED);
+        permit_release(ex->worker, &ex->permit, FETCH_LOCK_STORED);
         fetch_finish(ex);
         return FETCH_LOCK_WAIT;
     }
@@ -370,7 +353,7 @@ static void miss_retry(struct fetch *ex)
         fetch_fail(ex, PROBLEM_GATEWAY_TIMEOUT);
         return;
     }
-    if (fetch_lock_is_silent(w->shared->fetch_locks, &ex->waits_for))
+    if (permit_wait_is_silent(w, &ex->waits_for))
         ex->until_ms = collapse_until_ms(ex);
     fetch(w, ex);
 }

@@ -180,7 +180,7 @@ static void not_modified(struct fetch *ex, const struct h1_head *head)
     stats_add(ex->worker->stats, STATS_CACHE_REVALIDATED, 1);
     const bool taken = revalidate_stored(ex, head), stored = taken && !ex->not_stored;
     if (!taken)
-        cache_store_land(ex, FETCH_LOCK_FAILED);
+        permit_release(ex->worker, &ex->permit, FETCH_LOCK_FAILED);
     give_back(ex);
     if (c) {
         struct request r = ex->req;
@@ -210,16 +210,10 @@ static bool is_failure(uint16_t status)
 /* The answer to a POST is going to be stored: who asks for it, having seen it, waits for that. */
 static void claim_for_readers(struct fetch *ex)
 {
-    struct worker *w = ex->worker;
-    struct fetch_permit permit;
     struct cache_key key = ex->req.key;
     identity_lock_key(&ex->req, &key);
-    if (ex->permit.word ||
-        fetch_lock_claim(w->shared->fetch_locks, &key, w->number, w->process->incarnation,
-                         w->mono_ms, &permit) != FETCH_LOCK_LEAD)
-        return;
-    ex->permit = permit;
-    ex->renewed_ms = w->mono_ms;
+    if (!permit_is_held(&ex->permit))
+        permit_claim(ex->worker, &key, &ex->permit, NULL);
 }
 
 /* Has it no body, but speaks of one? Some backends send it, a moment later: as the answer to the
@@ -268,8 +262,7 @@ static bool final_head(struct fetch *ex, const struct h1_head *head, bool more)
     u->in_body = true;
     u->event_stream = cache_store_is_event_stream(head);
     hints_redirect(ex, head);
-    if (ex->permit.word)
-        fetch_lock_note_answer(ex->worker->shared->fetch_locks, &ex->permit);
+    permit_note_answer(ex->worker, &ex->permit);
     ex->length_unknown = head->framing == H1_CHUNKED || head->framing == H1_TO_CLOSE;
     if (ex->req.is_head && !ex->for_store)
         revalidate_by_head(ex, head);
@@ -281,7 +274,7 @@ static bool final_head(struct fetch *ex, const struct h1_head *head, bool more)
         ex->watcher->ops->head(ex->watcher, head);
     if (!ex->alone_ms)
         timer_stop(ex->worker, &ex->timer); /* of its lease: what comes renews it now */
-    if (ex->permit.word && ex->length_unknown)
+    if (permit_is_held(&ex->permit) && ex->length_unknown)
         timer_set(ex->worker, &ex->timer, ex->worker->mono_ms + STREAM_MS);
     send_head(ex, head);
     return ex->state == FETCH_BODY;
@@ -339,7 +332,7 @@ static void body_taken(struct fetch *ex)
     if (ex->req.client && ex->req.client->out.len > WORKER_HIGH) {
         u->paused = true;
         ev_io_stop(ex->worker->loop, &u->read);
-        if (ex->permit.word && !ex->timer.link)
+        if (permit_is_held(&ex->permit) && !ex->timer.link)
             timer_set(ex->worker, &ex->timer, ex->worker->mono_ms + STALL_MS);
     } else if (compress_is_due_later(ex)) {
         u->paused = true;
@@ -379,7 +372,7 @@ size_t response_receive(struct fetch *ex, char *at, size_t len)
 {
     size_t done = 0;
     const struct upstream *u = ex->up;
-    fetch_renew(ex);
+    permit_renew(ex->worker, &ex->permit);
     while (ex->state == FETCH_HEAD && done < len) {
         const size_t used = receive_head(ex, at + done, len - done);
         if (!used)

@@ -149,7 +149,7 @@ void retry_begin(struct fetch *ex)
 static void retry_again(struct fetch *ex)
 {
     retry_queue_leave(ex);
-    fetch_renew(ex);
+    permit_renew(ex->worker, &ex->permit);
     fetch_move(ex, FETCH_CONNECT);
     ex->begun_ms = ex->worker->mono_ms; /* nobody has kept it waiting yet */
     ex->until_ms = ex->tried = 0;

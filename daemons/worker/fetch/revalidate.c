@@ -161,7 +161,6 @@ static bool push_revalidate(struct fetch *ex, const struct stored_copy *copy)
         stats_add(ex->worker->stats, STATS_CACHE_RING_FULL, 1);
         return false;
     }
-    ex->permit = FETCH_LOCK_NONE;
     return true;
 }
 
@@ -264,7 +263,7 @@ bool revalidate_stored(struct fetch *ex, const struct h1_head *head)
         ex->not_stored = refused;
         if (delete)
             keeper_link_delete_object(w, ex->stale);
-        cache_store_land(ex, FETCH_LOCK_NOSHARE);
+        permit_release(ex->worker, &ex->permit, FETCH_LOCK_NOSHARE);
         if (!o.overflow)
             rehead(ex, &rec, (size_t)(o.at - w->scratch));
         return true;

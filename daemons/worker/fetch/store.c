@@ -61,15 +61,6 @@ void cache_store_name_identity(struct fetch *ex)
     ex->fwd = FWD_BYPASS;
 }
 
-void cache_store_land(struct fetch *ex, enum fetch_lock_result result)
-{
-    struct worker *w = ex->worker;
-    if (!ex->permit.word)
-        return;
-    fetch_lock_release(w->shared->fetch_locks, &ex->permit, result, w->shared->worker_event);
-    ex->permit = FETCH_LOCK_NONE;
-}
-
 void cache_store_free(struct fetch *ex)
 {
     struct store_stream *s = ex->store;
@@ -89,7 +80,7 @@ void cache_store_abort(struct fetch *ex, enum fetch_lock_result result)
     if (ex->store->streaming)
         keeper_link_abort(ex->worker, ex->store->stream);
     cache_store_free(ex);
-    cache_store_land(ex, result);
+    permit_release(ex->worker, &ex->permit, result);
 }
 
 /* A part that its client has given up is not worth the backend's work: players seek. */
@@ -380,7 +371,7 @@ static void pass_personal(struct fetch *ex, bool failure)
 {
     stats_add(ex->worker->stats, STATS_CACHE_BYPASS, 1);
     cache_store_name_identity(ex);
-    cache_store_land(ex, failure ? FETCH_LOCK_FAILED : FETCH_LOCK_NOSHARE);
+    permit_release(ex->worker, &ex->permit, failure ? FETCH_LOCK_FAILED : FETCH_LOCK_NOSHARE);
 }
 
 void cache_store_begin(struct fetch *ex, const struct h1_head *head)
@@ -390,7 +381,7 @@ void cache_store_begin(struct fetch *ex, const struct h1_head *head)
     char scratch[H1_CACHE_SCRATCH];
     if (request_is_quarantined(&ex->req)) { /* since it was sent */
         ex->not_stored = guard_detail(&ex->req);
-        cache_store_land(ex, FETCH_LOCK_NOSHARE);
+        permit_release(ex->worker, &ex->permit, FETCH_LOCK_NOSHARE);
         return;
     }
     const struct policy_settings *settings = &w->routes[ex->req.route->index].settings;
@@ -432,9 +423,9 @@ void cache_store_begin(struct fetch *ex, const struct h1_head *head)
         return;
     }
     cache_store_free(ex);
-    cache_store_land(ex, is_failure(head->status) || (storable && !ex->not_stored)
-                             ? FETCH_LOCK_FAILED
-                             : FETCH_LOCK_NOSHARE);
+    permit_release(ex->worker, &ex->permit,
+                   is_failure(head->status) || (storable && !ex->not_stored) ? FETCH_LOCK_FAILED
+                                                                             : FETCH_LOCK_NOSHARE);
 }
 
 /* ---- the body ---- */
@@ -508,7 +499,7 @@ static bool push_vary_record(struct fetch *ex)
     return keeper_link_push(ex->worker, RING_STORE, 0, &ex->permit, iov, 3) == 0;
 }
 
-static bool push_whole(struct fetch *ex, const struct fetch_permit *flight)
+static bool push_whole(struct fetch *ex, struct permit *permit)
 {
     struct store_stream *s = ex->store;
     s->record.body_len = s->total;
@@ -519,14 +510,14 @@ static bool push_whole(struct fetch *ex, const struct fetch_permit *flight)
         s->record.etag_hash = XXH3_64bits(s->body, s->body_len);
     const struct iovec iov[3] = {
         {&s->record, sizeof s->record}, {s->text, s->text_len}, {s->body, s->body_len}};
-    return keeper_link_push(ex->worker, RING_STORE, 0, flight, iov, 3) == 0;
+    return keeper_link_push(ex->worker, RING_STORE, 0, permit, iov, 3) == 0;
 }
 
-static bool push_end(struct fetch *ex, const struct fetch_permit *flight)
+static bool push_end(struct fetch *ex, struct permit *permit)
 {
     const struct store_stream *s = ex->store;
     const struct iovec iov = {(void *)(uintptr_t)&s->total, sizeof s->total};
-    return keeper_link_push(ex->worker, RING_END, s->stream, flight, &iov, 1) == 0;
+    return keeper_link_push(ex->worker, RING_END, s->stream, permit, &iov, 1) == 0;
 }
 
 /* What an older part has behind this one. False: it is not as long as it said, or that was too much
@@ -549,10 +540,10 @@ void cache_store_end(struct fetch *ex)
     if (!s || (s->part && !end_part(ex)))
         return;
     const bool marks = s->names_len && !s->inherits;
-    const struct fetch_permit *flight = marks ? NULL : &ex->permit;
+    struct permit *permit = marks ? NULL : &ex->permit;
     if (s->streaming && !push_chunk(ex))
         return;
-    if (!(s->streaming ? push_end(ex, flight) : push_whole(ex, flight)) ||
+    if (!(s->streaming ? push_end(ex, permit) : push_whole(ex, permit)) ||
         (marks && !push_vary_record(ex))) {
         ring_full(ex);
         return;
@@ -562,7 +553,6 @@ void cache_store_end(struct fetch *ex)
                        ex->req.url, ex->req.url_len, POLICY_STORE, ex->worker->real_ms);
     if (ex->up)
         upstream_stores(ex->up, ex->req.url, ex->req.url_len);
-    ex->permit = FETCH_LOCK_NONE; /* the keeper lands it after its commit */
     if (ex->req.coding && cache_store_compressible(ex))
         compress_stored_want(ex->worker, &s->record.key, ex->req.coding);
     cache_store_free(ex);

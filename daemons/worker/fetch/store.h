@@ -34,7 +34,6 @@ void cache_store_end(struct fetch *ex);
 void cache_store_abort(struct fetch *ex, enum fetch_lock_result result);
 /* It passes by the store for who asks: Cache-Status says so, and by which fields. */
 void cache_store_name_identity(struct fetch *ex);
-void cache_store_land(struct fetch *ex, enum fetch_lock_result result);
 bool cache_store_compressible(
     const struct fetch *ex); /* copies in codings will be kept of what is stored */
 bool cache_store_is_event_stream(const struct h1_head *head); /* text/event-stream */
