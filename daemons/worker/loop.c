@@ -10,6 +10,7 @@
 #include "daemons/worker/request/access.h"
 #include "daemons/worker/background/budget.h"
 #include "daemons/worker/client/client.h"
+#include "daemons/worker/client_events.h"
 #include "daemons/worker/fetch/compress.h"
 #include "daemons/worker/fetch/fetch.h"
 #include "daemons/worker/leak_guard/leak_guard.h"
@@ -299,6 +300,7 @@ struct ev_loop *loop_open(struct worker *w)
     ev_timer_init(&w->beat, on_beat, 1.0, 1.0);
     timer_init(w);
     fetch_events_init(w);
+    client_events_init(w);
     ev_timer_init(&w->scan, on_scan, 0., 0.);
     retry_queue_init(w);
     ev_io_init(&w->event, on_event, w->shared->worker_event[w->number], EV_READ);

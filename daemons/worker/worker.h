@@ -71,6 +71,7 @@ struct budget;
 struct warm_rpc;
 struct cache_reader;
 struct client;
+struct client_ops;
 struct compress_state;
 struct fetch;
 struct guard_check;
@@ -157,6 +158,7 @@ struct worker {
     bool drained; /* as proc_table.drained says, see loop.c */
     uint64_t drain_until_ms;
 
+    const struct client_ops *client_ops;
     struct client *clients;
     struct client *ready;
     uint32_t n_clients, n_lingering;

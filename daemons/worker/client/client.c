@@ -4,12 +4,7 @@
  * read in client_read.c.
  */
 #include "daemons/worker/client/client.h"
-#include "daemons/worker/fetch/fetch.h"
-#include "daemons/worker/cache/lookup.h"
-#include "daemons/worker/cache/long_poll.h"
 #include "daemons/worker/request/limits.h"
-#include "daemons/worker/client/repeat.h"
-#include "daemons/worker/fetch/headers.h"
 #include "daemons/worker/worker.h"
 #include "polder/problem.h"
 #include "polder/stats.h"
@@ -54,8 +49,8 @@ static bool client_is_drained(const struct client *c)
 static bool is_rated(const struct client *c)
 {
     return c->worker->config->request_min_rate && c->body_pending &&
-           (c->state == CLIENT_DISCARD ||
-            (c->state == CLIENT_BUSY && c->body_wanted && !(c->exchange && c->exchange->status)));
+           (c->state == CLIENT_DISCARD || (c->state == CLIENT_BUSY && c->body_wanted &&
+                                           !c->worker->client_ops->response_begun(c)));
 }
 
 static uint64_t body_due(const struct client *c)
@@ -96,7 +91,7 @@ static uint64_t client_due(const struct client *c)
                                                       : config->client_timeout_ms);
     case CLIENT_BUSY:
         if (c->held)
-            return long_poll_due(c);
+            return c->worker->client_ops->held_until_ms(c);
         if (!c->out.len && !c->stored && !(c->body_pending && c->body_wanted))
             return UINT64_MAX;
         return body_due(c);
@@ -130,21 +125,16 @@ static void client_timeout(struct timer *t)
         return;
     }
     if (c->held) {
-        long_poll_end(c);
+        c->worker->client_ops->end_hold(c);
         return;
     }
     if (c->state != CLIENT_IDLE && c->state != CLIENT_LINGER)
         stats_add(c->worker->stats, STATS_CLIENT_TIMEOUTS, 1);
     const bool waits_for_body = c->state == CLIENT_BUSY && !c->out.len && !c->stored &&
-                                !c->answered && !(c->exchange && c->exchange->status);
-    const struct request *r = waits_for_body && c->exchange ? &c->exchange->req : NULL;
-    if (r)
-        fetch_drop_client(c->exchange);
+                                !c->answered && !c->worker->client_ops->response_begun(c);
     if (c->state == CLIENT_HEAD || waits_for_body) {
         c->discard = true;
-        if (!r)
-            access_unread(c, NULL, 0);
-        response_problem(r, c, PROBLEM_REQUEST_TIMEOUT, "", "", false);
+        c->worker->client_ops->timed_out(c);
     } else {
         c->note.cut = "client-timeout";
         client_close(c);
@@ -286,12 +276,8 @@ static void client_writable(struct client *c)
     if (c->out.len != before)
         c->progress_ms = c->worker->mono_ms;
     stats_add(c->worker->stats, STATS_BYTES_OUT, before - c->out.len);
-    if (c->out.len < WORKER_LOW) {
-        if (c->stored)
-            answer_continue(c);
-        else if (c->exchange)
-            response_resume(c->exchange);
-    }
+    if (c->out.len < WORKER_LOW)
+        c->worker->client_ops->writable(c);
     if (c->state == CLIENT_CLOSED || c->out.len || c->stored)
         return;
     ev_io_stop(c->worker->loop, &c->write);
@@ -387,23 +373,16 @@ struct client *client_new(struct worker *w, int fd, const struct clientip *peer)
 static void client_detach(struct client *c)
 {
     struct worker *w = c->worker;
-    access_gone(c);
+    w->client_ops->cut(c);
     if (c->state == CLIENT_LINGER)
         w->n_lingering--;
     client_move(c, CLIENT_CLOSED);
     ev_io_stop(w->loop, &c->read);
     ev_io_stop(w->loop, &c->write);
     timer_stop(w, &c->timer);
-    if (c->n_inside)
-        limits_leave(c);
-    if (c->exchange)
-        fetch_client_left(c->exchange);
-    long_poll_drop(c);
-    answer_stop(c);
-    repeat_forget(c);
+    w->client_ops->gone(c);
     client_drop_input(c);
     chain_free(w, &c->out);
-    accept_dismiss(c);
     *c->link = c->next;
     if (c->next)
         c->next->link = c->link;

@@ -36,6 +36,20 @@ struct worker;
 #define WORKER_LINGER_MS 2000
 #define WORKER_LINGERING 256 /* connections lingering at once; further ones are just closed */
 
+/* What a connection asks and tells the parts of its request that stand above it. None of it is on
+ * the way of a hit. */
+struct client_ops {
+    void (*cut)(struct client *c);      /* it is being closed: what was not answered is logged so */
+    void (*gone)(struct client *c);     /* CLOSED now: all that is for its request ends, or goes on
+                                         * alone */
+    void (*writable)(struct client *c); /* takes more of its answer */
+    bool (*response_begun)(const struct client *c); /* a backend's, for the request under way */
+    /* Its request waits for something to change: until when; and it is answered now. */
+    uint64_t (*held_until_ms)(const struct client *c);
+    void (*end_hold)(struct client *c);
+    void (*timed_out)(struct client *c); /* within a request, of which nothing was answered: 408 */
+};
+
 enum client_state {
     CLIENT_PROXY,   /* the PROXY header is expected */
     CLIENT_IDLE,    /* nothing of a request has come */

@@ -10,7 +10,6 @@
  * is one system call in the life of some connections, and none in that of others.
  */
 #include "daemons/worker/client/client.h"
-#include "daemons/worker/cache/long_poll.h"
 #include "daemons/worker/worker.h"
 
 #include <sys/epoll.h>
@@ -45,7 +44,7 @@ bool client_leave_by_fin(struct client *c)
         return true;
     }
     if (c->held) /* it may have gone: whether it reads an answer is found out now */
-        long_poll_end(c);
+        c->worker->client_ops->end_hold(c);
     return false;
 }
 
