@@ -103,7 +103,7 @@ struct route_state {
     uint32_t guard_left;             /* hits until one is looked at */
     uint32_t guard_step, guard_most; /* what it starts from next, and in the end; most 0: off */
     uint64_t guard_again_ms;         /* not before */
-    char guard_detail[GUARD_NAMES + 32];
+    char guard_detail[GUARD_NAMES + 64];
 };
 
 struct worker {

@@ -5,9 +5,10 @@
  * A backend that says `public` of an answer that differs by cookie, or says nothing on a route with
  * a ttl, makes a shared cache give one user's content to another. Now and then a worker takes a hit
  * whose identity is another than that of the copy, and asks the backend again behind the client's
- * back: with the identity and without it. Where the answers tell the identities apart, the route is
- * quarantined: nothing of it is stored or served from the store any more, in all workers at once,
- * until an operator releases it.
+ * back: with the identity and without it. Where the answers tell the identities apart, the URL is
+ * quarantined, after further findings what is beside it, and in the end the route: nothing of it is
+ * stored or served from the store any more, in all workers at once, until it is found to differ no
+ * more, or an operator releases it.
  *
  * Three parts, none of which knows sockets:
  *
@@ -104,9 +105,11 @@ bool guard_experiment_is_proven(const struct guard_experiment *t);
 /* ---- page ---- */
 
 #define GUARD_ROUTES  2048
+#define GUARD_SCOPES  8 /* parts of a route that are quarantined, at most; then the route is */
 #define GUARD_CLOSED  UINT64_MAX
+#define GUARD_NARROW  (UINT64_C(1) << 63)
 #define GUARD_NAMES   112
-#define GUARD_URL     128
+#define GUARD_URL     256
 #define GUARD_HOLD_MS 60000 /* so long others keep away from a check whose worker has died */
 
 enum guard_told {
@@ -115,23 +118,35 @@ enum guard_told {
     GUARD_TOLD_LOG,
 };
 
-/* One route, by the hash of its pattern. Workers and control write, by single atomic steps. */
-struct guard_route {
-    /* What was born (cache_record.fetch_seq) before is not served. GUARD_CLOSED: quarantined. */
-    _Alignas(64) _Atomic uint64_t gate;
-    _Atomic uint64_t id; /* of the route; 0: free. Never changes afterwards */
-    /* The rest is not looked at on a hit. Counts and due_ms start again with the service. */
-    _Alignas(64) _Atomic uint64_t due_ms; /* mono: no check before */
-    _Atomic uint64_t same, differs, unstable, failed;
-    _Atomic uint64_t checked_ms; /* real: end of the last check */
-    _Atomic uint64_t since_ms;   /* real: of the quarantine; 0: none. Its setter writes the texts */
-    _Atomic uint32_t calm;       /* checks in a row that found nothing */
-    _Atomic uint32_t told;       /* control: what it has done about it, enum guard_told */
+/* A quarantine: of a URL with whatever query, of what is below a directory, or of a route. */
+struct guard_scope {
+    _Atomic uint64_t since_ms; /* real; 0: free. Its setter writes the texts */
+    _Atomic uint64_t tried_ms; /* real: end of the last check whether it still differs */
+    _Atomic uint32_t len;      /* bytes of the text in url that it covers: all of it, or up to a '/'
+                                  before its end. 0: the route's, or not in force (yet) */
+    _Atomic uint32_t calm;     /* such checks in a row that found nothing … */
+    _Atomic uint32_t differs;  /* … and those that found it again */
+    _Atomic uint32_t told;     /* control: what it has done about it, enum guard_told */
     _Atomic uint32_t names_len, url_len; /* valid bytes below; 0 while they are written */
     char names[GUARD_NAMES];             /* "cookie:sid, x-api-key" */
     char url[GUARD_URL];                 /* "host/path" where it was seen */
 };
-_Static_assert(sizeof(struct guard_route) == 384, "wire format");
+
+/* One route, by the hash of its pattern. Workers and control write, by single atomic steps. */
+struct guard_route {
+    /* What was born (cache_record.fetch_seq) before is not served. GUARD_NARROW is set in it: some
+     * of scope[1..] are in force; GUARD_CLOSED: scope[0] is. */
+    _Alignas(64) _Atomic uint64_t gate;
+    _Atomic uint64_t id; /* of the route; 0: free. Never changes afterwards */
+    /* The rest is not looked at on a hit of a route where nothing is in force. Counts and due_ms
+     * start again with the service. */
+    _Alignas(64) _Atomic uint64_t due_ms; /* mono: no check before */
+    _Atomic uint64_t same, differs, unstable, failed;
+    _Atomic uint64_t checked_ms;                /* real: end of the last check */
+    _Atomic uint32_t calm;                      /* checks in a row that found nothing */
+    struct guard_scope scope[1 + GUARD_SCOPES]; /* of the whole, and of parts */
+};
+_Static_assert(sizeof(struct guard_route) == 3840, "wire format");
 
 struct guard_page;
 size_t guard_page_size(void);
@@ -147,10 +162,20 @@ static inline bool guard_is_closed(const struct guard_route *g)
 {
     return atomic_load_explicit(&g->gate, memory_order_acquire) == GUARD_CLOSED;
 }
-/* May something of that fetch_seq be served? */
-static inline bool guard_lets(const struct guard_route *g, uint64_t fetch_seq)
+/* What is in force and covers a URL ("host/path?query", as in cache keys); NULL: nothing. */
+struct guard_scope *guard_scope_of(struct guard_route *g, const char *url, size_t len);
+static inline bool guard_closes(struct guard_route *g, const char *url, size_t len)
 {
-    return fetch_seq >= atomic_load_explicit(&g->gate, memory_order_acquire);
+    return (atomic_load_explicit(&g->gate, memory_order_acquire) & GUARD_NARROW) &&
+           guard_scope_of(g, url, len);
+}
+/* May something of that fetch_seq and URL be served? */
+static inline bool guard_lets(struct guard_route *g, uint64_t fetch_seq, const char *url,
+                              size_t len)
+{
+    const uint64_t gate = atomic_load_explicit(&g->gate, memory_order_acquire);
+    return fetch_seq >= gate || ((gate & GUARD_NARROW) && fetch_seq >= (gate & ~GUARD_NARROW) &&
+                                 !guard_scope_of(g, url, len));
 }
 /* Is it time for another check? */
 static inline bool guard_is_due(const struct guard_route *g, uint64_t now_ms)
@@ -161,20 +186,41 @@ static inline bool guard_is_due(const struct guard_route *g, uint64_t now_ms)
  * guard_route_settle(). */
 bool guard_route_claim(struct guard_route *g, uint64_t now_ms);
 void guard_route_renew(struct guard_route *g, uint64_t now_ms);
+/* Nothing is counted, a check is due. */
+void guard_route_begin_again(struct guard_route *g);
 /* Pairs that the next trial of this route needs. */
 uint32_t guard_route_pairs(const struct guard_route *g);
 /* Counts the verdict and says when the next check may be: after least_ms and a second, and later
  * where nothing was found, or nothing could be said, for long. */
 void guard_route_settle(struct guard_route *g, enum guard_verdict verdict, uint64_t now_ms,
                         uint64_t real_ms, uint64_t least_ms);
-/* From now on nothing is served or stored. url: "host/path" where it was seen; cut if too long. */
-void guard_route_close(struct guard_route *g, const char *url, size_t len, uint64_t real_ms);
-/* What the content differs by; by who has closed it. */
-void guard_route_name(struct guard_route *g, const char *names, size_t len);
-/* What is fetched from now on may be served again. */
+
+/* ---- scopes: libshared/cache/guard_scope.c ---- */
+
 struct inval_page;
-void guard_route_release(struct guard_route *g, struct inval_page *inval);
-/* The texts, with a NUL; "" where there is none. */
-void guard_route_names(const struct guard_route *g, char out[GUARD_NAMES + 1]);
-void guard_route_url(const struct guard_route *g, char out[GUARD_URL + 1]);
+/* From now on nothing of that URL ("host/path", without its query) is served or stored. The first
+ * findings close one URL each; the third below one directory closes all that is below that, the
+ * third such directory, or one finding more than there are places for, the route. A URL that is too
+ * long for its place closes its directory. Returns what covers it. */
+struct guard_scope *guard_close(struct guard_route *g, const char *url, size_t len,
+                                uint64_t real_ms);
+/* The whole route, whatever was found. */
+struct guard_scope *guard_close_route(struct guard_route *g, const char *url, size_t len,
+                                      uint64_t real_ms);
+/* What is fetched from now on may be served again. Of the route: its parts are released too. */
+void guard_release(struct guard_route *g, struct guard_scope *s, struct inval_page *inval);
+bool guard_scope_holds(const struct guard_route *g, const struct guard_scope *s);
+/* The nth (0..) of those that hold; NULL: there are no more. */
+struct guard_scope *guard_scope_at(struct guard_route *g, uint32_t n);
+/* What the content differs by; by who has closed it. */
+void guard_scope_name(struct guard_route *g, struct guard_scope *s, const char *names, size_t len);
+/* Counts a check whether it still differs. */
+void guard_scope_settle(struct guard_scope *s, enum guard_verdict verdict, uint64_t real_ms);
+bool guard_scope_is_prefix(const struct guard_scope *s);
+/* The texts, with a NUL; "" where there is none. covers: "" for a route, a directory ends in "*" */
+void guard_scope_names(const struct guard_scope *s, char out[GUARD_NAMES + 1]);
+void guard_scope_url(const struct guard_scope *s, char out[GUARD_URL + 1]);
+void guard_scope_covers(const struct guard_scope *s, char out[GUARD_URL + 2]);
+/* guard_page_open(): what was half done when the service ended. True: parts are in force. */
+bool guard_scopes_mend(struct guard_route *g);
 #endif

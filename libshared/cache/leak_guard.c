@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* leak_guard: which fields say who asks, and the page of routes; see leak_guard.h. */
 #include "polder/leak_guard.h"
-#include "polder/inval.h"
 
-#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -72,10 +70,10 @@ size_t guard_page_size(void)
 uint64_t guard_page_layout(void)
 {
     return (uint64_t)offsetof(struct guard_page, route) << 32 |
-           (uint64_t)offsetof(struct guard_route, names) << 16 | sizeof(struct guard_route);
+           (uint64_t)offsetof(struct guard_route, scope) << 16 | sizeof(struct guard_route);
 }
 
-static void begin_again(struct guard_route *g)
+void guard_route_begin_again(struct guard_route *g)
 {
     atomic_store(&g->due_ms, 0);
     atomic_store(&g->same, 0);
@@ -91,10 +89,15 @@ void guard_page_open(struct guard_page *page, const uint8_t uuid[16], uint64_t s
     const bool known = !memcmp(page->uuid, uuid, sizeof page->uuid);
     for (uint32_t i = 0; i < GUARD_ROUTES; i++) {
         struct guard_route *g = &page->route[i];
-        begin_again(g);
-        if (!guard_is_closed(g) && (!known || atomic_load(&g->gate) > seq))
-            atomic_store(&g->gate, known ? seq : 0);
-        atomic_store(&g->told, 0); /* said again after each start */
+        if (!atomic_load(&g->id))
+            continue;
+        guard_route_begin_again(g);
+        const bool narrow = guard_scopes_mend(g);
+        if (guard_is_closed(g))
+            continue;
+        const uint64_t was = atomic_load(&g->gate) & ~GUARD_NARROW;
+        const uint64_t gate = !known ? 0 : was > seq ? seq : was;
+        atomic_store(&g->gate, gate | (narrow ? GUARD_NARROW : 0));
     }
     memcpy(page->uuid, uuid, sizeof page->uuid);
 }
@@ -163,61 +166,4 @@ void guard_route_settle(struct guard_route *g, enum guard_verdict verdict, uint6
     atomic_store(&g->checked_ms, real_ms);
     const uint64_t gap = gap_ms(steps);
     atomic_store(&g->due_ms, now_ms + (gap > least_ms ? gap : least_ms));
-}
-
-static void put_text(char *to, size_t size, _Atomic uint32_t *len, const char *from, size_t n)
-{
-    n = n < size ? n : size;
-    memcpy(to, from, n);
-    atomic_store_explicit(len, (uint32_t)n, memory_order_release);
-}
-
-/* Who dies between the two steps has closed nothing; the next check does. */
-void guard_route_close(struct guard_route *g, const char *url, size_t len, uint64_t real_ms)
-{
-    uint64_t none = 0;
-    if (atomic_compare_exchange_strong(&g->since_ms, &none, real_ms))
-        put_text(g->url, sizeof g->url, &g->url_len, url, len);
-    atomic_store(&g->gate, GUARD_CLOSED);
-}
-
-void guard_route_name(struct guard_route *g, const char *names, size_t len)
-{
-    if (guard_is_closed(g)) /* nobody has released it meanwhile */
-        put_text(g->names, sizeof g->names, &g->names_len, names, len);
-}
-
-/* The gate becomes the number of an invalidation: all that is stored, or was asked for before, has
- * a smaller one. */
-void guard_route_release(struct guard_route *g, struct inval_page *inval)
-{
-    char tag[64];
-    const int n = snprintf(tag, sizeof tag, "\x1fguard %llu", (unsigned long long)g->id);
-    atomic_store(&g->names_len, 0);
-    atomic_store(&g->url_len, 0);
-    atomic_store(&g->told, 0);
-    begin_again(g);
-    atomic_store(&g->gate, inval_mark_tag(inval, tag, (size_t)n, false));
-    atomic_store(&g->since_ms, 0); /* last: now somebody else may write the texts */
-}
-
-static void get_text(const char *from, size_t size, const _Atomic uint32_t *len, char *out)
-{
-    const uint32_t n = atomic_load_explicit(len, memory_order_acquire);
-    const size_t take = n < size ? n : size;
-    memcpy(out, from, take);
-    out[take] = 0;
-    for (char *at = out; *at; at++) /* the page is a file, and these go into header lines */
-        if (*at < ' ' || *at > '~' || *at == '"' || *at == '\\')
-            *at = '?';
-}
-
-void guard_route_names(const struct guard_route *g, char out[GUARD_NAMES + 1])
-{
-    get_text(g->names, sizeof g->names, &g->names_len, out);
-}
-
-void guard_route_url(const struct guard_route *g, char out[GUARD_URL + 1])
-{
-    get_text(g->url, sizeof g->url, &g->url_len, out);
 }

@@ -32,6 +32,10 @@ static bool answers(struct asked *a)
             strcat(lines, "Vary: Cookie\r\n");
         return reply_ok(a, lines, body);
     }
+    if (!strncmp(t, "/site/", 6) && strstr(t, "/me")) {
+        snprintf(body, sizeof body, "content of %.200s", value(a, "Cookie"));
+        return reply_ok(a, lines, body);
+    }
     if (!strncmp(t, "/auth", 5)) {
         if (!field_of(&a->m, "Authorization"))
             return reply(a, "HTTP/1.1 401 Unauthorized\r\nContent-Length: %u\r\n\r\n%.*s",
@@ -103,6 +107,7 @@ static void start(struct house *h, unsigned workers, const char *guard)
         "route \"/part/*\" { upstream = \"u\" cache { partition = \"cookie:sid\" } }\n"
         "route \"/poll\" { upstream = \"u\" cache { } poll { min_interval = \"60s\" } }\n"
         "route \"/cookie/*\" { upstream = \"u\" cache { } }\n"
+        "route \"/site/*\" { upstream = \"u\" cache { } }\n"
         "route \"/auth\" { upstream = \"u\" cache { } }\n"
         "route \"/cart\" { upstream = \"u\" cache { } }\n"
         "route \"/key\" { upstream = \"u\" cache { } }\n"
@@ -194,30 +199,77 @@ static void content_by_cookie_is_found_and_stopped(void **state)
     const char *out;
     start(&h, 2, "1");
     provoke(&h, "/cookie/cart?q=secret", "Cookie: sid=ann\r\n", "Cookie: sid=bob\r\n",
-            "fwd=bypass; fwd-status=200; detail=\"quarantined: differs by cookie:sid\"");
-    /* from now on everybody gets his own, whatever the URL below the route */
+            "fwd=bypass; fwd-status=200; detail=\"quarantined: differs by cookie:sid (this URL)\"");
+    /* from now on everybody gets his own, whatever the query */
     for (int i = 0; i < 20; i++) {
         assert_true(
             body_is(&h, "/cookie/cart?q=secret", "Cookie: sid=ann\r\n", "content of sid=ann"));
         assert_true(
             body_is(&h, "/cookie/cart?q=secret", "Cookie: sid=bob\r\n", "content of sid=bob"));
-        assert_true(body_is(&h, "/cookie/other", i % 2 ? "Cookie: sid=cid\r\n" : "",
+        assert_true(body_is(&h, "/cookie/cart", i % 2 ? "Cookie: sid=cid\r\n" : "",
                             i % 2 ? "content of sid=cid" : "content of nobody"));
     }
-    wait_until(house_logged(&h, "route \"/cookie/*\" is quarantined: its responses differ by "
-                                "cookie:sid (seen at "),
+    wait_until(house_logged(&h,
+                            "URL test.example/cookie/cart of route \"/cookie/*\" is quarantined: "
+                            "its responses differ by cookie:sid (seen at "),
                3000);
     assert_false(house_logged(&h, "secret"));
     assert_false(house_logged(&h, "sid=bob"));
     wait_until(metric(&h, "cache_quarantined_routes") == 1, 3000);
     assert_int_equal(checks(&h, "differs"), 1);
     assert_true(metric(&h, "cache_quarantine_bypass_total") >= 60);
-    shown(&h, "/cookie/*", "quarantined");
-    shown(&h, "/cookie/*", "cookie");
+    shown(&h, "/cookie/*", "partly quarantined");
+    shown(&h, "test.example/cookie/cart", "cookie:sid");
     assert_int_equal(ctl(&h, &out, "status"), 0);
-    assert_non_null(strstr(out, "/cookie/* (differs by cookie:sid)"));
-    assert_int_equal(ctl(&h, &out, "cache why /cookie/cart"), 0);
+    assert_non_null(strstr(out, "/cookie/*: test.example/cookie/cart (differs by cookie:sid)"));
+    assert_int_equal(ctl(&h, &out, "cache why http://test.example/cookie/cart"), 0);
     assert_non_null(strstr(out, "quarantined"));
+    assert_int_equal(ctl(&h, &out, "cache why http://test.example/cookie/other"), 0);
+    assert_null(strstr(out, "quarantined"));
+    house_remove(&h);
+}
+
+static void hit_soon(struct house *h, const char *target, const char *lines)
+{
+    assert_int_equal(get_with(h->port, target, lines, NULL), 200);
+    wait_until(cache_says(h, target, lines, "hit"), 5000);
+}
+
+/* One page that greets must not end the caching of a whole site. */
+static void a_finding_closes_its_url_and_further_ones_what_is_beside(void **state)
+{
+    (void)state;
+    struct house h;
+    const char *out;
+    start(&h, 2, "1");
+    hit_soon(&h, "/site/a/plain", "");
+    hit_soon(&h, "/site/plain", "");
+    hit_soon(&h, "/site/b/plain", "");
+    provoke(&h, "/site/a/me1", "Cookie: a=1\r\n", "Cookie: a=2\r\n", "cookie:a (this URL)");
+    assert_true(cache_says(&h, "/site/a/plain", "", "hit"));
+    assert_int_equal(get_with(h.port, "/site/a/me1/below", "", NULL), 200);
+    assert_false(cache_says(&h, "/site/a/me1/below", "", "quarantined"));
+    provoke(&h, "/site/a/me2", "Cookie: a=1\r\n", "Cookie: a=2\r\n", "cookie:a (this URL)");
+    assert_true(cache_says(&h, "/site/a/plain", "", "hit"));
+    provoke(&h, "/site/a/me3", "Cookie: a=1\r\n", "Cookie: a=2\r\n", "cookie:a (this directory)");
+    assert_true(cache_says(&h, "/site/a/plain", "", "quarantined"));
+    assert_true(cache_says(&h, "/site/a/me1", "Cookie: a=1\r\n", "(this directory)"));
+    assert_true(cache_says(&h, "/site/plain", "", "hit"));
+    assert_true(cache_says(&h, "/site/b/plain", "", "hit"));
+    shown(&h, "test.example/site/a/*", "cookie:a");
+    shown(&h, "/site/*", "partly quarantined");
+    wait_until(metric(&h, "cache_quarantined_routes") == 1, 3000);
+    /* over a restart it is the same */
+    house_kill(&h);
+    house_run(&h);
+    hit_soon(&h, "/site/b/plain", "");
+    assert_true(cache_says(&h, "/site/a/plain", "", "quarantined: differs by cookie:a"));
+    assert_int_equal(ctl(&h, &out, "cache guard --release test.example/site/b/"), 2);
+    assert_int_equal(ctl(&h, &out, "cache guard --release test.example/site/a/"), 0);
+    assert_true(body_is(&h, "/site/a/me1", "Cookie: a=7\r\n", "content of a=7"));
+    assert_true(cache_says(&h, "/site/b/plain", "", "hit"));
+    assert_false(cache_says(&h, "/site/a/plain", "", "quarantined"));
+    wait_until(metric(&h, "cache_quarantined_routes") == 0, 3000);
     house_remove(&h);
 }
 
@@ -236,7 +288,7 @@ static void all_workers_obey_at_once(void **state)
     house_remove(&h);
 }
 
-static void nobody_waits_for_another_on_a_quarantined_route(void **state)
+static void nobody_waits_for_another_in_quarantine(void **state)
 {
     (void)state;
     struct house h;
@@ -314,7 +366,7 @@ static void what_is_given_to_those_without_a_token_is_found_too(void **state)
     struct house h;
     start(&h, 1, "1");
     provoke(&h, "/auth", "Authorization: Bearer one\r\n", "", "quarantined");
-    assert_true(cache_says(&h, "/auth", "", "quarantined: differs by authorization\""));
+    assert_true(cache_says(&h, "/auth", "", "quarantined: differs by authorization (this URL)\""));
     assert_int_equal(get_with(h.port, "/auth", "Authorization: Bearer one\r\n", NULL), 200);
     house_remove(&h);
 }
@@ -326,12 +378,12 @@ static void the_header_is_named_among_several(void **state)
     start(&h, 1, "1");
     provoke(&h, "/key", "X-Api-Key: k1\r\nCookie: _ga=1\r\nAccept-Language: de\r\n",
             "X-Api-Key: k2\r\nCookie: _ga=2\r\nAccept-Language: nl\r\n",
-            "quarantined: differs by x-api-key\"");
+            "quarantined: differs by x-api-key (this URL)\"");
     provoke(&h, "/cart", "Cookie: _ga=1; cart=7; lang=nl\r\n",
             "Cookie: _ga=2; cart=8; lang=de\r\nX-User: u\r\n",
-            "quarantined: differs by cookie:cart\"");
+            "quarantined: differs by cookie:cart (this URL)\"");
     provoke(&h, "/own", "X-Desk-Number: 1\r\n", "X-Desk-Number: 2\r\n",
-            "quarantined: differs by x-desk-number\"");
+            "quarantined: differs by x-desk-number (this URL)\"");
     house_remove(&h);
 }
 
@@ -341,7 +393,8 @@ static void a_quarantine_is_tried_again_and_ends_by_itself(void **state)
     (void)state;
     struct house h;
     start(&h, 1, "1");
-    provoke(&h, "/key", "X-Api-Key: k1\r\n", "X-Api-Key: k2\r\n", "differs by x-api-key\"");
+    provoke(&h, "/key", "X-Api-Key: k1\r\n", "X-Api-Key: k2\r\n",
+            "differs by x-api-key (this URL)\"");
     atomic_store(&right, true);
     const uint64_t end = mono_ms() + 8000;
     while (mono_ms() < end) {
@@ -362,7 +415,7 @@ static void a_counter_in_each_answer_does_not_hide_whose_it_is(void **state)
     struct house h;
     start(&h, 1, "1");
     provoke(&h, "/stamp", "Cookie: user=alice\r\n", "Cookie: user=bob\r\n",
-            "quarantined: differs by cookie:user\"");
+            "quarantined: differs by cookie:user (this URL)\"");
     house_remove(&h);
 }
 
@@ -661,8 +714,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(content_by_cookie_is_found_and_stopped),
+        cmocka_unit_test(a_finding_closes_its_url_and_further_ones_what_is_beside),
         cmocka_unit_test(all_workers_obey_at_once),
-        cmocka_unit_test(nobody_waits_for_another_on_a_quarantined_route),
+        cmocka_unit_test(nobody_waits_for_another_in_quarantine),
         cmocka_unit_test(a_quarantine_needs_no_control_process),
         cmocka_unit_test(what_needs_a_token_and_is_given_to_all_is_found),
         cmocka_unit_test(what_is_given_to_those_without_a_token_is_found_too),

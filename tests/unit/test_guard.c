@@ -321,34 +321,139 @@ static void routes_have_places_as_long_as_there_are_some(void **state)
     munmap(page, guard_page_size());
 }
 
+static struct guard_scope *close_url(struct guard_route *g, const char *url)
+{
+    return guard_close(g, url, strlen(url), 1000);
+}
+
+static bool lets(struct guard_route *g, const char *url)
+{
+    const bool may = guard_lets(g, 500, url, strlen(url));
+    assert_int_equal(may, !guard_closes(g, url, strlen(url)));
+    return may;
+}
+
 static void a_route_is_closed_and_released(void **state)
 {
     (void)state;
     struct guard_page *page = page_new();
     struct guard_route *g = guard_route_find(page, 5, true);
-    char names[GUARD_NAMES + 1], url[GUARD_URL + 1], long_url[400];
-    assert_true(guard_lets(g, 0));
-    memset(long_url, 'u', sizeof long_url);
-    guard_route_close(g, long_url, sizeof long_url, 1000);
+    char names[GUARD_NAMES + 1], url[GUARD_URL + 1], covered[GUARD_URL + 2], long_url[400];
+    assert_true(guard_lets(g, 0, "h/", 2));
+    memset(long_url, 'u', sizeof long_url); /* no directory that it could be in */
+    struct guard_scope *s = guard_close(g, long_url, sizeof long_url, 1000);
     assert_true(guard_is_closed(g));
-    assert_false(guard_lets(g, UINT64_MAX - 1));
-    guard_route_names(g, names);
+    assert_ptr_equal(s, &g->scope[0]);
+    assert_false(guard_lets(g, UINT64_MAX - 1, "h/", 2));
+    guard_scope_names(s, names);
     assert_string_equal(names, "");
-    guard_route_name(g, "cookie:s\"id\n", 12);
-    guard_route_close(g, "other", 5, 2000); /* a second one changes nothing */
-    guard_route_names(g, names);
+    guard_scope_name(g, s, "cookie:s\"id\n", 12);
+    assert_ptr_equal(close_url(g, "h/other"), s); /* a second one changes nothing */
+    guard_scope_names(s, names);
     assert_string_equal(names, "cookie:s?id?");
-    guard_route_url(g, url);
+    guard_scope_url(s, url);
     assert_int_equal(strlen(url), GUARD_URL);
-    assert_int_equal(atomic_load(&g->since_ms), 1000);
+    guard_scope_covers(s, covered);
+    assert_string_equal(covered, "");
+    assert_int_equal(atomic_load(&s->since_ms), 1000);
     const uint64_t before = inval_seq(inval);
-    guard_route_release(g, inval);
+    guard_release(g, s, inval);
     assert_false(guard_is_closed(g));
-    assert_false(guard_lets(g, before)); /* what was stored, or asked for, until then */
-    assert_true(guard_lets(g, inval_seq(inval)));
-    guard_route_name(g, "late", 4); /* by who has not heard of it */
-    guard_route_names(g, names);
+    assert_false(guard_lets(g, before, "h/", 2)); /* what was stored, or asked for, until then */
+    assert_true(guard_lets(g, inval_seq(inval), "h/", 2));
+    guard_scope_name(g, s, "late", 4); /* by who has not heard of it */
+    guard_scope_names(s, names);
     assert_string_equal(names, "");
+    munmap(page, guard_page_size());
+}
+
+static void a_url_is_closed_with_any_query_and_nothing_else(void **state)
+{
+    (void)state;
+    struct guard_page *page = page_new();
+    struct guard_route *g = guard_route_find(page, 5, true);
+    char covered[GUARD_URL + 2];
+    struct guard_scope *s = close_url(g, "h/a/b");
+    assert_false(guard_is_closed(g));
+    assert_false(lets(g, "h/a/b") || lets(g, "h/a/b?") || lets(g, "h/a/b?c=d"));
+    assert_true(lets(g, "h/a/bc") && lets(g, "h/a/b/c") && lets(g, "h/a/") && lets(g, "k/a/b") &&
+                lets(g, "") && lets(g, "h/a"));
+    assert_ptr_equal(close_url(g, "h/a/b"), s);
+    guard_scope_covers(s, covered);
+    assert_string_equal(covered, "h/a/b");
+    assert_ptr_equal(guard_scope_at(g, 0), s);
+    assert_null(guard_scope_at(g, 1));
+    atomic_store(&s->told, GUARD_TOLD_STORE); /* its copies are invalid */
+    guard_release(g, s, inval);
+    assert_true(lets(g, "h/a/b"));
+    assert_true(guard_lets(g, 0, "h/a/b", 5)); /* the others have not suffered */
+    assert_null(guard_scope_at(g, 0));
+    s = close_url(g, "h/a/");
+    assert_true(lets(g, "h/a/b"));
+    assert_false(lets(g, "h/a/"));
+    const uint64_t before = inval_seq(inval);
+    guard_release(g, s, inval); /* control has done nothing about it */
+    assert_false(guard_lets(g, before, "h/a/", 4));
+    assert_true(guard_lets(g, inval_seq(inval), "h/a/", 4));
+    munmap(page, guard_page_size());
+}
+
+static void what_is_found_again_and_again_closes_more(void **state)
+{
+    (void)state;
+    struct guard_page *page = page_new();
+    struct guard_route *g = guard_route_find(page, 5, true);
+    char covered[GUARD_URL + 2], url[32];
+    close_url(g, "h/a/1");
+    close_url(g, "h/a/deep/1");
+    close_url(g, "h/a/2");
+    assert_true(lets(g, "h/a/3"));
+    struct guard_scope *s = close_url(g, "h/a/3");
+    guard_scope_covers(s, covered);
+    assert_string_equal(covered, "h/a/*");
+    assert_ptr_equal(guard_scope_at(g, 0), s); /* it stands for all of them */
+    assert_null(guard_scope_at(g, 1));
+    assert_false(lets(g, "h/a/") || lets(g, "h/a/4") || lets(g, "h/a/1?x") || lets(g, "h/a/b/c"));
+    assert_true(lets(g, "h/a") && lets(g, "h/b/4"));
+    for (char c = 'b'; c <= 'c'; c++)
+        for (int i = 0; i < 3; i++) {
+            assert_true(lets(g, "h/z"));
+            snprintf(url, sizeof url, "h/%c/%d", c, i);
+            close_url(g, url);
+        }
+    assert_true(guard_is_closed(g)); /* a third directory */
+    guard_release(g, &g->scope[0], inval);
+    assert_null(guard_scope_at(g, 0));
+    for (int i = 0; i <= GUARD_SCOPES; i++) { /* no two in one directory */
+        assert_false(guard_is_closed(g));
+        snprintf(url, sizeof url, "h/%d/x", i);
+        close_url(g, url);
+    }
+    assert_true(guard_is_closed(g));
+    munmap(page, guard_page_size());
+}
+
+static void a_url_that_is_too_long_closes_its_directory(void **state)
+{
+    (void)state;
+    struct guard_page *page = page_new();
+    struct guard_route *g = guard_route_find(page, 5, true);
+    char url[GUARD_URL + 50], covered[GUARD_URL + 2];
+    memset(url, 'u', sizeof url);
+    memcpy(url, "h/a/", 4);
+    struct guard_scope *s = guard_close(g, url, GUARD_URL, 1000); /* it just fits */
+    guard_scope_covers(s, covered);
+    assert_int_equal(strlen(covered), GUARD_URL);
+    assert_true(lets(g, "h/a/b"));
+    s = guard_close(g, url, sizeof url, 1000);
+    guard_scope_covers(s, covered);
+    assert_string_equal(covered, "h/a/*");
+    assert_false(lets(g, "h/a/b"));
+    url[GUARD_URL - 1] = '/'; /* the text would be as long as what it covers */
+    guard_release(g, s, inval);
+    s = guard_close(g, url, sizeof url, 1000);
+    guard_scope_covers(s, covered);
+    assert_string_equal(covered, "h/a/*");
     munmap(page, guard_page_size());
 }
 
@@ -358,22 +463,32 @@ static void a_quarantine_stays_when_the_service_starts_again(void **state)
     static const uint8_t other[16] = {2};
     struct guard_page *page = page_new();
     struct guard_route *closed = guard_route_find(page, 5, true),
-                       *released = guard_route_find(page, 6, true);
-    guard_route_close(closed, "", 0, 1);
-    guard_route_release(released, inval);
+                       *released = guard_route_find(page, 6, true),
+                       *partly = guard_route_find(page, 7, true);
+    guard_close_route(closed, "", 0, 1);
+    guard_release(released, &released->scope[0], inval);
     guard_route_settle(released, GUARD_SAME, 77, 78, 0);
+    close_url(partly, "h/x");
+    atomic_store(&partly->gate, 3);              /* its writer has died before he set the bit … */
+    atomic_store(&partly->scope[2].since_ms, 9); /* … and another one before he wrote the text */
     const uint64_t gate = atomic_load(&released->gate);
     guard_page_open(page, uuid, 1000);
     assert_true(guard_is_closed(closed));
+    assert_int_equal(atomic_load(&partly->gate), 3 | GUARD_NARROW);
+    assert_int_equal(atomic_load(&partly->scope[2].since_ms), 0);
+    assert_false(guard_lets(partly, 9, "h/x", 3));
+    assert_true(guard_lets(partly, 9, "h/y", 3));
+    assert_false(guard_lets(partly, 2, "h/y", 3));
     assert_int_equal(atomic_load(&released->gate), gate);
     assert_int_equal(atomic_load(&released->same), 0);
     assert_true(guard_is_due(released, 0)); /* the clock may have started again */
     guard_page_open(page, uuid, gate - 1);  /* what counts them did not reach the disk in time */
     assert_true(guard_is_closed(closed));
-    assert_true(guard_lets(released, gate - 1));
+    assert_true(guard_lets(released, gate - 1, "h/y", 3));
     guard_page_open(page, other, 1000); /* numbers of another history mean nothing */
     assert_true(guard_is_closed(closed));
     assert_int_equal(atomic_load(&released->gate), 0);
+    assert_int_equal(atomic_load(&partly->gate), GUARD_NARROW);
     munmap(page, guard_page_size());
 }
 
@@ -445,6 +560,9 @@ int main(void)
         cmocka_unit_test(some_fields_say_who_asks),
         cmocka_unit_test(routes_have_places_as_long_as_there_are_some),
         cmocka_unit_test(a_route_is_closed_and_released),
+        cmocka_unit_test(a_url_is_closed_with_any_query_and_nothing_else),
+        cmocka_unit_test(what_is_found_again_and_again_closes_more),
+        cmocka_unit_test(a_url_that_is_too_long_closes_its_directory),
         cmocka_unit_test(a_quarantine_stays_when_the_service_starts_again),
         cmocka_unit_test(checks_are_rarer_where_nothing_is_found),
     };

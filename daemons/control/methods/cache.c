@@ -120,17 +120,21 @@ void cache_show(struct control *c, const struct rpc_call *call)
         forward_url(c, call, "cache.show", url, (size_t)len, NULL);
 }
 
-/* What cache why says of a quarantined route, in a static buffer; NULL: it is none. */
-static const char *why_quarantined(const struct control *c, const struct config_route *route)
+/* What cache why says in quarantine, in a static buffer; NULL: it is not. */
+static const char *why_quarantined(const struct control *c, const struct config_route *route,
+                                   const char *url, size_t len)
 {
-    static char text[GUARD_NAMES + 128];
-    char names[GUARD_NAMES + 1];
-    if (!quarantine_names(c, route, names))
+    static char text[GUARD_NAMES + GUARD_URL + 160];
+    char names[GUARD_NAMES + 1], covers[GUARD_URL + 2];
+    const struct guard_scope *s = quarantine_of(c, route, url, len);
+    if (!s)
         return NULL;
+    quarantine_names(s, names);
+    guard_scope_covers(s, covers);
     snprintf(text, sizeof text,
-             "passes to the backend: the route is quarantined, its responses "
+             "passes to the backend: %s is quarantined, its responses "
              "differ by %s; see cache guard",
-             names);
+             *covers ? covers : "the route", names);
     return text;
 }
 
@@ -141,7 +145,8 @@ void cache_why(struct control *c, const struct rpc_call *call)
     if (len <= 0)
         return;
     const struct config_route *route = cache_url_route(c->config, url, (size_t)len);
-    const char *quarantined = route && route->cache ? why_quarantined(c, route) : NULL;
+    const char *quarantined =
+        route && route->cache ? why_quarantined(c, route, url, (size_t)len) : NULL;
     if (route && route->cache && !quarantined) {
         /* it depends on what is stored */
         forward_url(c, call, "cache.why", url, (size_t)len, "accept-encoding");

@@ -10,10 +10,12 @@
 
 #include <string.h>
 
-static const char *state_of(const struct config_route *route, const struct guard_route *g)
+static const char *state_of(const struct config_route *route, struct guard_route *g)
 {
     if (g && guard_is_closed(g))
         return "quarantined";
+    if (g && guard_scope_at(g, 0))
+        return "partly quarantined";
     if (route->cache->leak_guard <= 0)
         return "off";
     if (!g || !(atomic_load(&g->same) + atomic_load(&g->unstable) + atomic_load(&g->failed)))
@@ -37,24 +39,49 @@ static void put_date(struct rpc_out *o, const char *key, uint64_t real_ms)
         rpc_out_nil(o, key);
 }
 
-static void put_route(struct rpc_out *o, const struct config_route *route,
-                      const struct guard_route *g)
+static void put_scope(struct rpc_out *o, const struct guard_scope *s)
+{
+    char names[GUARD_NAMES + 1] = "", url[GUARD_URL + 1] = "";
+    if (s) {
+        guard_scope_names(s, names);
+        guard_scope_url(s, url);
+    }
+    put_text(o, "differs_by", names);
+    put_text(o, "seen_at", url);
+    put_date(o, "since", s ? atomic_load(&s->since_ms) : 0);
+}
+
+static void put_route(struct rpc_out *o, const struct config_route *route, struct guard_route *g)
 {
     static const struct guard_route nothing;
-    char names[GUARD_NAMES + 1], url[GUARD_URL + 1];
     const struct guard_route *seen = g ? g : &nothing;
-    guard_route_names(seen, names);
-    guard_route_url(seen, url);
     rpc_out_map(o, NULL);
     rpc_out_str(o, "route", route->pattern);
     rpc_out_str(o, "state", state_of(route, g));
+    rpc_out_nil(o, "part");
     rpc_out_u64(o, "same", atomic_load(&seen->same));
     rpc_out_u64(o, "differs", atomic_load(&seen->differs));
     rpc_out_u64(o, "inconclusive", atomic_load(&seen->unstable) + atomic_load(&seen->failed));
     put_date(o, "checked", atomic_load(&seen->checked_ms));
-    put_text(o, "differs_by", names);
-    put_text(o, "seen_at", url);
-    put_date(o, "since", guard_is_closed(seen) ? atomic_load(&seen->since_ms) : 0);
+    put_scope(o, g && guard_is_closed(g) ? &g->scope[0] : NULL);
+    rpc_out_end(o);
+}
+
+/* A row for each part that is quarantined. Its checks are whether it still differs. */
+static void put_part(struct rpc_out *o, const struct config_route *route,
+                     const struct guard_scope *s)
+{
+    char covers[GUARD_URL + 2];
+    guard_scope_covers(s, covers);
+    rpc_out_map(o, NULL);
+    rpc_out_str(o, "route", route->pattern);
+    rpc_out_str(o, "state", "quarantined");
+    rpc_out_str(o, "part", covers);
+    rpc_out_u64(o, "same", atomic_load(&s->calm));
+    rpc_out_u64(o, "differs", atomic_load(&s->differs));
+    rpc_out_nil(o, "inconclusive");
+    put_date(o, "checked", atomic_load(&s->tried_ms));
+    put_scope(o, s);
     rpc_out_end(o);
 }
 
@@ -62,9 +89,16 @@ static void guard_list(struct control *c, const struct rpc_call *call)
 {
     struct rpc_out *o = rpc_reply_result(call->reply);
     rpc_out_list(o, NULL);
-    for (uint32_t i = 0; i < c->config->n_routes; i++)
-        if (c->config->routes[i].cache)
-            put_route(o, &c->config->routes[i], quarantine_find(c, &c->config->routes[i]));
+    for (uint32_t i = 0; i < c->config->n_routes; i++) {
+        const struct config_route *route = &c->config->routes[i];
+        struct guard_route *g = quarantine_find(c, route);
+        if (!route->cache)
+            continue;
+        put_route(o, route, g);
+        for (uint32_t n = 1; g && n <= GUARD_SCOPES; n++)
+            if (guard_scope_holds(g, &g->scope[n]))
+                put_part(o, route, &g->scope[n]);
+    }
     rpc_out_end(o);
     rpc_reply_send(call->reply);
 }
@@ -79,26 +113,25 @@ static const struct config_route *route_named(const struct control *c, const cha
 
 void cache_guard(struct control *c, const struct rpc_call *call)
 {
-    char pattern[1024];
+    char text[1024];
     if (!rpc_in_get(call->params, "release")) {
         guard_list(c, call);
         return;
     }
-    const struct config_route *route = NULL;
-    if (rpc_in_text(call->params, "release", pattern, sizeof pattern) > 0)
-        route = route_named(c, pattern);
-    if (!route || !quarantine_holds(c, route)) {
+    const bool given = rpc_in_text(call->params, "release", text, sizeof text) > 0;
+    const struct config_route *route = given ? route_named(c, text) : NULL;
+    if (!given || !quarantine_release(c, route, text)) {
         call_error(c, call->reply, route ? RPC_FAILED : RPC_BAD_ARGUMENT,
                    route ? "this route is not quarantined"
-                         : "a route is named by its pattern, as cache guard shows it");
+                         : "a route is named by its pattern, a part of one as cache guard shows "
+                           "it");
         return;
     }
-    log_info("admin: cache.guard release=%s by uid %u, pid %d", route->pattern,
-             (unsigned)call->peer.uid, (int)call->peer.pid);
-    quarantine_release(c, route);
+    log_info("admin: cache.guard release=%s by uid %u, pid %d", text, (unsigned)call->peer.uid,
+             (int)call->peer.pid);
     struct rpc_out *o = rpc_reply_result(call->reply);
     rpc_out_map(o, NULL);
-    rpc_out_str(o, "released", route->pattern);
+    rpc_out_str(o, "released", text);
     rpc_out_end(o);
     rpc_reply_send(call->reply);
 }

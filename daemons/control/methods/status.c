@@ -110,14 +110,18 @@ static void put_conditions(struct rpc_out *o, const struct health *h)
 
 static void put_quarantined(const struct control *c, struct rpc_out *o)
 {
-    char names[GUARD_NAMES + 1], text[GUARD_NAMES + 300];
+    char names[GUARD_NAMES + 1], covers[GUARD_URL + 2], text[GUARD_NAMES + GUARD_URL + 300];
+    const struct guard_scope *s;
     rpc_out_list(o, "quarantined");
     for (uint32_t i = 0; i < c->config->n_routes; i++) {
         const struct config_route *route = &c->config->routes[i];
-        if (!quarantine_names(c, route, names))
-            continue;
-        snprintf(text, sizeof text, "%.200s (differs by %s)", route->pattern, names);
-        rpc_out_str(o, NULL, text);
+        for (uint32_t n = 0; (s = quarantine_nth(c, route, n)); n++) {
+            quarantine_names(s, names);
+            guard_scope_covers(s, covers);
+            snprintf(text, sizeof text, "%.200s%s%s (differs by %s)", route->pattern,
+                     *covers ? ": " : "", covers, names);
+            rpc_out_str(o, NULL, text);
+        }
     }
     rpc_out_end(o);
 }

@@ -52,7 +52,7 @@ static enum hit_result use(struct worker *w, const struct request *r, const stru
     struct route_state *route = &w->routes[r->route->index];
     struct guard_check *check = NULL;
     const enum inval_state state = cache_record_state(w->shared->inval, rec, rec->fetch_seq);
-    if (state == INVAL_HARD || !guard_lets(route->guard, rec->fetch_seq) ||
+    if (state == INVAL_HARD || !guard_lets(route->guard, rec->fetch_seq, r->url, r->url_len) ||
         rec->rules != route->identity.number)
         return HIT_MISS;
     if (r->policy.identity == POLICY_SHARED && !identity_may_take(r, v)) {

@@ -13,7 +13,7 @@ static bool is_purged(const struct request *r, const struct stored_copy *copy)
 {
     const struct cache_view *v = &copy->view;
     const struct cache_record *rec = v->record;
-    if (!guard_lets(r->worker->routes[r->route->index].guard, rec->fetch_seq))
+    if (!guard_lets(r->worker->routes[r->route->index].guard, rec->fetch_seq, r->url, r->url_len))
         return true;
     const struct inval_page *page = r->worker->shared->inval;
     return inval_check_held(page, rec->fetch_seq, copy->since, rec->url_slot, rec->tag_slot,

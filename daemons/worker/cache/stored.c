@@ -256,7 +256,7 @@ bool stored_left_ms(const struct request *r, struct hit_found *found, uint64_t *
         there = state != INVAL_HARD && policy_suits_origin(&r->policy, rec) &&
                 (r->policy.identity != POLICY_SHARED || identity_may_take(r, &v)) &&
                 rec->rules == w->routes[r->route->index].identity.number &&
-                guard_lets(w->routes[r->route->index].guard, rec->fetch_seq);
+                guard_lets(w->routes[r->route->index].guard, rec->fetch_seq, r->url, r->url_len);
         if (there) {
             *left = state == INVAL_VALID && until > w->real_ms ? until - w->real_ms : 0;
             *life = until > rec->received_ms ? until - rec->received_ms : 0;

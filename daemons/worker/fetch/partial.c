@@ -49,7 +49,7 @@ static bool find(struct worker *w, const struct request *r, const struct hit_fou
            cache_record_state(w->shared->inval, rec, rec->fetch_seq) == INVAL_VALID &&
            policy_suits_origin(&r->policy, rec) &&
            rec->rules == w->routes[r->route->index].identity.number &&
-           guard_lets(w->routes[r->route->index].guard, rec->fetch_seq);
+           guard_lets(w->routes[r->route->index].guard, rec->fetch_seq, r->url, r->url_len);
 }
 
 /* ---- answering ---- */

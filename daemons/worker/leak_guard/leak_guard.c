@@ -11,7 +11,7 @@
  *
  * What comes is hashed and thrown away. One check a route at a time over all workers, a few a
  * worker; nothing of it is shared but the claim, which ends by itself if the worker dies. When the
- * difference is proven, the route is closed at once; what it depends on is found out afterwards.
+ * difference is proven, the URL is closed at once; what it depends on is found out afterwards.
  */
 #include "daemons/worker/leak_guard/leak_guard.h"
 #include "daemons/http/h1.h"
@@ -46,12 +46,13 @@ struct guard_check {
     struct worker *worker;
     const struct config_route *route;
     struct guard_route *place;
+    struct guard_scope *scope;          /* that it has closed, or retries; NULL: none */
     struct fetch_watcher watcher;       /* of what is under way; else the next step is due */
     const struct config_server *server; /* that answered first */
     struct clientip peer, ip;
     bool trusted_peer;
-    bool closed;      /* the route, by this check */
-    bool retries;     /* of a route in quarantine */
+    bool closed;      /* by this check */
+    bool retries;     /* whether it still differs */
     bool whole;       /* the answer has come to its end */
     bool shared;      /* some answer may be stored by who obeys Cache-Control */
     uint32_t varies;  /* fields that all answers have named in Vary */
@@ -160,7 +161,7 @@ bool guard_look(const struct request *r, const struct cache_view *v, struct guar
 void guard_begin(struct guard_check *k, bool answered)
 {
     struct worker *w = k->worker;
-    if (!answered || !guard_route_claim(k->place, w->mono_ms)) {
+    if (!answered || (!k->retries && !guard_route_claim(k->place, w->mono_ms))) {
         check_free(k);
         return;
     }
@@ -207,46 +208,61 @@ static bool has_named(const struct guard_check *k, const char *names)
     return *names != 0;
 }
 
-/* The URL of the finding, not another one of the route, which may never have differed. */
-static bool is_where_it_was_seen(const struct guard_route *g, const struct request *r)
+/* The URL of the finding, not another one that it covers, which may never have differed. */
+static bool is_where_it_was_seen(const struct guard_scope *g, const struct request *r)
 {
     char url[GUARD_URL + 1];
     const char *mark = memchr(r->url, '?', r->url_len);
     const size_t len = mark ? (size_t)(mark - r->url) : r->url_len;
-    guard_route_url(g, url);
+    guard_scope_url(g, url);
     return len == strlen(url) && len < GUARD_URL && !memcmp(url, r->url, len);
+}
+
+/* Later each time that it still differs. */
+static bool is_retry_due(const struct guard_scope *g, uint64_t tried, uint64_t real_ms)
+{
+    const uint64_t differs = atomic_load(&g->differs);
+    const uint64_t gap = (uint64_t)RETRY_MS << (differs < RETRY_DOUBLES ? differs : RETRY_DOUBLES);
+    const uint64_t last = tried ? tried : atomic_load(&g->since_ms);
+    return real_ms >= last + gap || real_ms < last; /* the clock was set back */
 }
 
 void guard_retry(const struct request *r)
 {
     struct worker *w = r->worker;
     struct route_state *s = &w->routes[r->route->index];
-    const uint64_t differs = atomic_load(&s->guard->differs);
-    const uint64_t gap = (uint64_t)RETRY_MS << (differs < RETRY_DOUBLES ? differs : RETRY_DOUBLES);
+    struct guard_scope *scope = guard_scope_of(s->guard, r->url, r->url_len);
     char names[GUARD_NAMES + 1];
-    if (!s->guard_most || w->n_checks >= CHECKS_MAX || w->draining || !r->policy.is_get ||
-        w->real_ms < atomic_load(&s->guard->checked_ms) + gap / 2 ||
-        !guard_is_due(s->guard, w->mono_ms) || !is_where_it_was_seen(s->guard, r))
+    if (!scope || !s->guard_most || w->n_checks >= CHECKS_MAX || w->draining || !r->policy.is_get ||
+        !is_where_it_was_seen(scope, r))
+        return;
+    uint64_t tried = atomic_load(&scope->tried_ms);
+    if (!is_retry_due(scope, tried, w->real_ms))
         return;
     struct guard_check *k = check_new(r, NULL);
-    guard_route_names(s->guard, names);
-    if (!k || !k->hash || !k->fields.n || !has_named(k, names)) {
+    guard_scope_names(scope, names);
+    if (!k || !k->hash || !k->fields.n || !has_named(k, names) ||
+        !atomic_compare_exchange_strong(&scope->tried_ms, &tried, w->real_ms)) {
         check_free(k);
         return;
     }
     k->retries = true;
+    k->scope = scope;
     guard_begin(k, true);
 }
 
 /* It was said again and again that it does not differ any more. */
 static void end_quarantine(struct guard_check *k)
 {
-    if (!k->retries || atomic_load(&k->place->calm) < RETRIES_CALM || !guard_is_closed(k->place))
+    char covers[GUARD_URL + 2];
+    guard_scope_settle(k->scope, k->trial.verdict, k->worker->real_ms);
+    if (atomic_load(&k->scope->calm) < RETRIES_CALM || !guard_scope_holds(k->place, k->scope))
         return;
-    log_info(
-        "cache: route \"%s\" is released from quarantine: its responses do not differ any more",
-        k->route->pattern);
-    guard_route_release(k->place, k->worker->shared->inval);
+    guard_scope_covers(k->scope, covers);
+    log_info("cache: %s%sroute \"%s\" is released from quarantine: its responses do not differ any "
+             "more",
+             covers, *covers ? " of " : "", k->route->pattern);
+    guard_release(k->place, k->scope, k->worker->shared->inval);
     wake_control(k->worker);
 }
 
@@ -291,7 +307,10 @@ static bool ask(struct guard_check *k)
         ex->tried = ~pool_bit(ex->upstream, k->server);
     ex->alone_ms = w->mono_ms + FETCH_MS;
     timer_set(w, &ex->timer, ex->alone_ms);
-    guard_route_renew(k->place, w->mono_ms);
+    if (k->retries)
+        atomic_store(&k->scope->tried_ms, w->real_ms);
+    else
+        guard_route_renew(k->place, w->mono_ms);
     stats_add(w->stats, STATS_GUARD_REQUESTS, 1);
     fetch_start(ex);
     return true;
@@ -396,16 +415,17 @@ static const struct fetch_watcher_ops watcher_ops = {.head = guard_head,
 
 /* ---- what follows ---- */
 
-static void close_route(struct guard_check *k)
+static void close_url(struct guard_check *k)
 {
     const char *url = k->bytes + k->head_len;
     const char *mark = memchr(url, '?', k->url_len); /* a query may be a secret */
-    guard_route_close(k->place, url, mark ? (size_t)(mark - url) : k->url_len, k->worker->real_ms);
+    k->scope =
+        guard_close(k->place, url, mark ? (size_t)(mark - url) : k->url_len, k->worker->real_ms);
     k->closed = true;
     wake_control(k->worker);
 }
 
-static void name_route(struct guard_check *k)
+static void name_scope(struct guard_check *k)
 {
     char names[GUARD_NAMES];
     struct h1_out o = {names, names + sizeof names, false};
@@ -416,7 +436,7 @@ static void name_route(struct guard_check *k)
                     : k->fetcher & GUARD_ID_COOKIE      ? "cookie"
                                                         : "a header");
     }
-    guard_route_name(k->place, names, (size_t)(o.at - names));
+    guard_scope_name(k->place, k->scope, names, (size_t)(o.at - names));
     wake_control(k->worker);
 }
 
@@ -431,7 +451,7 @@ static void forget_copy(struct guard_check *k)
 {
     struct inval_page *inval = k->worker->shared->inval;
     if (k->closed)
-        guard_route_release(k->place, inval);
+        guard_release(k->place, k->scope, inval);
     inval_mark_url(inval, k->bytes + k->head_len, k->url_len, false);
     shared_wake_holders(k->worker->shared);
     k->closed = false;
@@ -448,11 +468,13 @@ static void conclude(struct guard_check *k)
     if (k->trial.verdict == GUARD_DIFFERS && is_put_right(k, k->trial.named))
         forget_copy(k);
     if (k->closed)
-        name_route(k);
+        name_scope(k);
     stats_add(w->stats, counter[k->trial.verdict], 1);
-    guard_route_settle(k->place, k->trial.verdict, w->mono_ms, w->real_ms,
-                       w->routes[k->route->index].settings.min_interval_ms);
-    end_quarantine(k);
+    if (k->retries)
+        end_quarantine(k);
+    else
+        guard_route_settle(k->place, k->trial.verdict, w->mono_ms, w->real_ms,
+                           w->routes[k->route->index].settings.min_interval_ms);
 }
 
 static void check_end(struct guard_check *k)
@@ -472,7 +494,7 @@ static void act_on_proof(struct guard_check *k)
     if (is_put_right(k, k->trial.fields))
         forget_copy(k);
     else
-        close_route(k);
+        close_url(k);
 }
 
 /* One step of a check that waits for nothing. */
@@ -519,10 +541,16 @@ void guard_stop(struct worker *w)
 const char *guard_detail(const struct request *r)
 {
     struct route_state *s = &r->worker->routes[r->route->index];
-    char names[GUARD_NAMES + 1];
-    guard_route_names(s->guard, names);
-    snprintf(s->guard_detail, sizeof s->guard_detail, "quarantined%s%s",
-             *names ? ": differs by " : "", names);
-    s->guard_left = s->guard_step = 1; /* once released, it is looked at soon */
+    const struct guard_scope *scope = guard_scope_of(s->guard, r->url, r->url_len);
+    char names[GUARD_NAMES + 1] = "";
+    if (scope)
+        guard_scope_names(scope, names);
+    snprintf(s->guard_detail, sizeof s->guard_detail, "quarantined%s%s%s",
+             *names ? ": differs by " : "", names,
+             !scope || scope == &s->guard->scope[0] ? ""
+             : guard_scope_is_prefix(scope)         ? " (this directory)"
+                                                    : " (this URL)");
+    if (scope == &s->guard->scope[0])
+        s->guard_left = s->guard_step = 1; /* once released, it is looked at soon */
     return s->guard_detail;
 }

@@ -25,12 +25,12 @@ uint64_t guard_identity(const struct request *r);
 bool guard_look(const struct request *r, const struct cache_view *v, struct guard_check **check);
 /* Takes the check; answered: the client has its answer. */
 void guard_begin(struct guard_check *k, bool answered);
-/* A request for a route in quarantine: where it is one like that which closed it, the backend is
- * asked now and then whether it still differs; three times no is the end of the quarantine. */
+/* A request in quarantine: where it is one like that which closed it, the backend is asked now and
+ * then whether it still differs; three times no is the end of the quarantine. */
 void guard_retry(const struct request *r);
 void guard_run(struct worker *w); /* before the loop sleeps, if worker.guard_due */
 void guard_stop(struct worker *w);
-/* What Cache-Status says of a quarantined route. */
+/* What Cache-Status says in quarantine. */
 const char *guard_detail(const struct request *r);
 
 #endif

@@ -282,7 +282,7 @@ static bool prepare_post(struct worker *w, struct request *r)
     return prepare_key(w, r);
 }
 
-/* The leak guard has found that what the route shares depends on who asks. */
+/* The leak guard has found that what would be shared depends on who asks. */
 static void pass_quarantined(struct worker *w, struct request *r)
 {
     const bool lookup = prepare_lookup(w, r);

@@ -69,10 +69,10 @@ static inline uint64_t request_interval_ms(const struct request *r)
                ? 0
                : r->worker->routes[r->route->index].settings.min_interval_ms;
 }
-/* Has the leak guard taken its route out of the cache? */
+/* Has the leak guard taken its URL, or more, out of the cache? */
 static inline bool request_is_quarantined(const struct request *r)
 {
-    return guard_is_closed(r->worker->routes[r->route->index].guard);
+    return guard_closes(r->worker->routes[r->route->index].guard, r->url, r->url_len);
 }
 
 void request_begin(struct client *c, const struct h1_head *head);
