@@ -42,7 +42,7 @@ net_src        := $(wildcard daemons/net/*.c)
 rpc_src        := $(wildcard daemons/rpc/*.c)
 polderd_src    := $(wildcard daemons/master/*.c daemons/worker/*.c daemons/worker/*/*.c daemons/keeper/*.c daemons/keeper/*/*.c daemons/control/*.c \
                              daemons/control/*/*.c)
-supervisor_src := $(wildcard daemons/supervisor/*.c)
+supervisor_src := $(wildcard daemons/supervisor/*.c daemons/supervisor/*/*.c)
 ctl_src        := $(wildcard admin/*.c)
 llhttp_src     := $(wildcard /usr/share/llhttp/*.c)
 unit_src       := $(wildcard tests/unit/test_*.c)
@@ -145,10 +145,10 @@ fuzz: deps-fuzz $(fuzz_bins) ## runs each fuzz target for FUZZ_SECONDS (20)
 	@for f in $(fuzz_bins); do n=$${f##*/fuzz_}; mkdir -p $(BUILD)/corpus/$$n; echo "fuzz: $$n"; \
 	  $$f -max_total_time=$(FUZZ_SECONDS) -timeout=5 -rss_limit_mb=2048 -verbosity=0 -print_final_stats=0 \
 	    $(BUILD)/corpus/$$n $$(ls -d tests/fuzz/corpus/$$n 2>/dev/null) || exit 1; done
-$(BUILD)/fuzz/%: tests/fuzz/%.c $(lib_src) $(http_src) $(rpc_src) daemons/supervisor/frames.c
+$(BUILD)/fuzz/%: tests/fuzz/%.c $(lib_src) $(http_src) $(rpc_src) daemons/supervisor/ws/frames.c
 	@mkdir -p $(@D)
 	clang $(CPPFLAGS) -std=c17 -O1 -g $(CX16) -w -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined \
-	  -o $@ $< $(lib_src) $(http_src) $(filter-out %/server.c %/client.c,$(rpc_src)) daemons/supervisor/frames.c \
+	  -o $@ $< $(lib_src) $(http_src) $(filter-out %/server.c %/client.c,$(rpc_src)) daemons/supervisor/ws/frames.c \
 	  $(llhttp_src) $(LDLIBS) $(FUZZ_LIBS)
 $(BUILD)/fuzz/fuzz_handover: daemons/supervisor/intake.c
 $(BUILD)/fuzz/fuzz_guard: daemons/worker/leak_guard/leak_guard_fields.c

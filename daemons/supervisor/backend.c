@@ -78,7 +78,7 @@ static void connect_next(struct supervisor *s, struct session *x, int failed)
 
 static void unconnected(struct supervisor *s, struct session *x, int code)
 {
-    relay_close(s, &x->backend);
+    leg_close(s, &x->backend);
     connect_next(s, x, code);
 }
 
@@ -90,7 +90,7 @@ static void failed(struct supervisor *s, struct session *x, bool again, enum pro
         give_up(s, x, problem, why);
         return;
     }
-    relay_close(s, &x->backend);
+    leg_close(s, &x->backend);
     x->pending->failed_with = problem; /* if there is no other */
     x->pending->failed_why = why;
     x->pending->answer_len = 0;
@@ -222,13 +222,14 @@ static void open_session(struct supervisor *s, struct session *x, const struct h
     struct pending *p = x->pending;
     const size_t len = write_answer(x, h, out, sizeof out), rest = p->answer_len - h->head_len;
     x->client.in.rsv1_allowed = x->backend.in.rsv1_allowed = deflate;
-    if (!len || !relay_put(s, &x->client, (const uint8_t *)out, len)) {
+    if (!len || !leg_put(s, &x->client, (const uint8_t *)out, len)) {
         session_end(s, x, END_CLIENT_LOST);
         return;
     }
     x->pending = NULL;
     x->deadline_ms = 0;
     session_opened(s, x);
+    heartbeat_arm(s, x);
     if (rest)
         relay_feed(s, &x->backend, (const uint8_t *)p->answer + h->head_len, rest);
     if (p->pipelined_len && x->state == SESSION_OPEN)

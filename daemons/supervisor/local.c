@@ -54,12 +54,13 @@ void local_begin(struct supervisor *s, struct session *x)
                            "websocket\r\nConnection: Upgrade\r\n%.*sSec-WebSocket-Accept: "
                            "%.28s\r\n\r\n",
                            date, (int)limits.len, limits.at, p->accept_key);
-    if (!x->subscription || !relay_put(s, &x->client, (const uint8_t *)head, (size_t)n)) {
+    if (!x->subscription || !leg_put(s, &x->client, (const uint8_t *)head, (size_t)n)) {
         session_end(s, x, END_FAILED);
         return;
     }
     x->pending = NULL;
     session_opened(s, x);
+    heartbeat_arm(s, x);
     if (p->pipelined_len)
         relay_feed(s, &x->client, (const uint8_t *)pending_pipelined(p), p->pipelined_len);
     free(p);
@@ -89,7 +90,7 @@ static void subscribe(struct supervisor *s, struct session *x, const json_t *roo
     json_array_foreach(tags, i, tag) fits &=
         json_is_string(tag) && json_string_length(tag) <= TEXT_MOST;
     if (!fits) { /* half a subscription would be missed events */
-        relay_put_frame(s, &x->client, FRAMES_TEXT, too_much, sizeof too_much - 1);
+        leg_put_frame(s, &x->client, FRAMES_TEXT, too_much, sizeof too_much - 1);
         return;
     }
     json_array_foreach(tags, i, tag)
@@ -102,7 +103,7 @@ static void subscribe(struct supervisor *s, struct session *x, const json_t *roo
         b->prefix = strdup(prefix);
     }
     b->chosen = b->n_tags || b->prefix;
-    relay_put_frame(s, &x->client, FRAMES_TEXT, done, sizeof done - 1);
+    leg_put_frame(s, &x->client, FRAMES_TEXT, done, sizeof done - 1);
 }
 
 static void understand(struct supervisor *s, struct session *x)
@@ -123,7 +124,7 @@ static void understand(struct supervisor *s, struct session *x)
     else if (b->mistakes > MISTAKES_MOST)
         session_close(s, x, 1008, "only subscriptions are understood", END_PROTOCOL);
     else if (!pong)
-        relay_put_frame(s, &x->client, FRAMES_TEXT, wrong, sizeof wrong - 1);
+        leg_put_frame(s, &x->client, FRAMES_TEXT, wrong, sizeof wrong - 1);
     json_decref(root);
     free(b->text);
     b->text = NULL;
@@ -196,7 +197,7 @@ unsigned local_invalidated(struct supervisor *s, const char *const *tags, size_t
             session_close(s, x, 1013, "events are read too slowly", END_SHED);
             continue;
         }
-        told += relay_put_frame(s, &x->client, FRAMES_TEXT, text, strlen(text));
+        told += leg_put_frame(s, &x->client, FRAMES_TEXT, text, strlen(text));
         relay_watch(s, x);
     }
     free(text);

@@ -39,6 +39,20 @@ static void log_mistake(void *arg, const char *line)
     log_error("config: %s", line);
 }
 
+/* What has ended in this iteration: until now somebody may have worked on it. */
+static void bury_ended(struct supervisor *s)
+{
+    while (s->graveyard) {
+        struct session *x = s->graveyard;
+        s->graveyard = x->wheel_next;
+        local_free(x);
+        free(x->pending);
+        free(x->client_id);
+        free(x->line);
+        free(x);
+    }
+}
+
 /* ---- configuration ---- */
 
 /* Read-only from then on: what changes while running lies in struct supervisor. */
@@ -157,7 +171,7 @@ static void reload(struct supervisor *s)
         move_over(x, same_route(c, x->route));
         counts[x->route->index].open++;
     }
-    session_bury(s);
+    bury_ended(s);
     memcpy(s->routes, counts, sizeof s->routes);
     free(counts);
     const bool changed = s->changed;
@@ -179,13 +193,34 @@ static void reload(struct supervisor *s)
 
 /* ---- loop ---- */
 
+static void on_due(struct supervisor *s, struct session *x)
+{
+    switch (x->state) {
+    case SESSION_OPEN:
+        heartbeat_due(s, x);
+        break;
+    case SESSION_CONNECTING:
+    case SESSION_ASKING:
+        backend_ready(s, x, EV_TIMER);
+        break;
+    case SESSION_REFUSING:
+        refuse_due(s, x);
+        break;
+    case SESSION_CLOSING:
+        session_close_due(s, x);
+        break;
+    default:
+        break;
+    }
+}
+
 static void on_tick(struct ev_loop *loop, ev_timer *w, int revents)
 {
     struct supervisor *s = ev_userdata(loop);
     (void)w, (void)revents;
     s->now_ms = clock_mono_ms();
     s->real_ms = clock_real_ms();
-    wheel_turn(s);
+    wheel_turn(s, on_due);
     refuse_tick(s);
     if (s->draining && ((!s->open && !s->leaving) || s->now_ms >= s->drain_until_ms))
         ev_break(loop, EVBREAK_ALL);
@@ -195,7 +230,7 @@ static void before_sleep(struct ev_loop *loop, ev_prepare *w, int revents)
 {
     struct supervisor *s = ev_userdata(loop);
     (void)w, (void)revents;
-    session_bury(s);
+    bury_ended(s);
     supervisor_log_flush(s);
     /* nobody to look after: the wheel rests, until wheel_set() */
     if (!s->open && !s->leaving && !s->draining)
@@ -276,6 +311,7 @@ static int run(struct supervisor *s)
     s->real_ms = clock_real_ms();
     s->wheel_tick = s->now_ms / WHEEL_TICK_MS;
     s->seed = supervisor_random(s);
+    s->on_local_message = local_message;
     ev_timer_init(&s->tick, on_tick, 0, WHEEL_TICK_MS / 1000.0);
     ev_prepare_init(&s->prepare, before_sleep);
     ev_prepare_start(s->loop, &s->prepare);
@@ -309,7 +345,7 @@ static int run(struct supervisor *s)
         session_end(s, x, END_DRAIN);
     }
     refuse_end_all(s);
-    session_bury(s);
+    bury_ended(s);
     methods_close(s);
     intake_close(s);
     ev_loop_destroy(s->loop);

@@ -217,7 +217,7 @@ static void ws_broadcast(struct supervisor *s, const struct rpc_call *call)
     for (struct session *x = s->sessions; x; x = x->next)
         if (x->state == SESSION_OPEN && frames_between_messages(&x->backend.in) &&
             !x->client.out.len) {
-            told += relay_put_frame(s, &x->client, FRAMES_TEXT, text, strlen(text));
+            told += leg_put_frame(s, &x->client, FRAMES_TEXT, text, strlen(text));
             relay_watch(s, x);
         }
     struct rpc_out *o = rpc_reply_result(call->reply);

@@ -2,18 +2,12 @@
 /* session: how a WebSocket begins, moves through its states, and ends; the only place that counts.
  */
 #include "daemons/supervisor/supervisor.h"
-#include "polder/log.h"
 
 #include <assert.h>
-#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
-#include <sys/random.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 const char *const session_end_names[END_REASONS] = {
     [END_CLIENT_CLOSED] = "client-closed",
@@ -45,18 +39,6 @@ void session_move(struct session *x, enum session_state to)
 {
     assert(moves[x->state] & 1 << to);
     x->state = (uint8_t)to;
-}
-
-/* xorshift64*, seeded by the kernel: spreads timers and makes ids; no secret depends on it. */
-uint64_t supervisor_random(struct supervisor *s)
-{
-    while (!s->random)
-        if (getrandom(&s->random, sizeof s->random, 0) < 0)
-            s->random = (uint64_t)getpid() * 0x9e3779b97f4a7c15u;
-    s->random ^= s->random >> 12;
-    s->random ^= s->random << 25;
-    s->random ^= s->random >> 27;
-    return s->random * 0x2545f4914f6cdd1du;
 }
 
 const struct config_websocket *session_values(const struct supervisor *s, const struct session *x)
@@ -123,7 +105,6 @@ void session_opened(struct supervisor *s, struct session *x)
     s->routes[x->route->index].opened++;
     if (x->backend.io.fd >= 0)
         tune(x->backend.io.fd);
-    heartbeat_arm(s, x);
 }
 
 static void note_duration(struct histogram *h, uint64_t ms)
@@ -150,8 +131,8 @@ void session_end(struct supervisor *s, struct session *x, enum session_end why)
     if (was_open)
         note_duration(&s->durations, s->now_ms - x->opened_ms);
     ws_line_end(s, x, was_open);
-    relay_close(s, &x->client);
-    relay_close(s, &x->backend);
+    leg_close(s, &x->client);
+    leg_close(s, &x->backend);
     wheel_drop(x);
     admit_leave(s, x->count);
     s->open--;
@@ -161,100 +142,4 @@ void session_end(struct supervisor *s, struct session *x, enum session_end why)
         x->next->link = x->link;
     x->wheel_next = s->graveyard;
     s->graveyard = x;
-}
-
-void session_bury(struct supervisor *s)
-{
-    while (s->graveyard) {
-        struct session *x = s->graveyard;
-        s->graveyard = x->wheel_next;
-        local_free(x);
-        free(x->pending);
-        free(x->client_id);
-        free(x->line);
-        free(x);
-    }
-}
-
-void session_close(struct supervisor *s, struct session *x, uint16_t code, const char *reason,
-                   enum session_end why)
-{
-    const struct farewell both = {code, reason};
-    session_close_with(s, x, both, both, why);
-}
-
-static void say_goodbye(struct supervisor *s, struct leg *to, struct farewell f)
-{
-    uint8_t payload[125];
-    relay_put_frame(s, to, FRAMES_CLOSE, payload, frames_close_payload(payload, f.code, f.reason));
-}
-
-void session_close_with(struct supervisor *s, struct session *x, struct farewell client,
-                        struct farewell backend, enum session_end why)
-{
-    if (x->state != SESSION_OPEN) {
-        const struct refusal r = {PROBLEM_UNAVAILABLE, 1 + (unsigned)(supervisor_random(s) % 10),
-                                  client.reason, NULL};
-        if (x->state == SESSION_CONNECTING || x->state == SESSION_ASKING)
-            refuse_session(s, x, &r, why);
-        else if (x->state == SESSION_REFUSING)
-            refuse_cut(s, x, why == END_DRAIN ? "drain" : "polder");
-        else
-            session_end(s, x, why);
-        return;
-    }
-    x->end = (uint8_t)why;
-    x->close_code = client.code;
-    x->goodbye = true;
-    session_move(x, SESSION_CLOSING);
-    /* A leg in the middle of a frame cannot be told: it sees the connection end. */
-    const bool told = frames_between(&x->backend.in);
-    if (told)
-        say_goodbye(s, &x->client, client);
-    if (x->backend.io.fd >= 0 && frames_between(&x->client.in))
-        say_goodbye(s, &x->backend, backend);
-    x->untold = !told;
-    x->deadline_ms = x->moved_ms = s->now_ms;
-    session_close_due(s, x);
-    if (x->state != SESSION_ENDED)
-        relay_watch(s, x);
-}
-
-/* ---- closing in time ---- */
-
-static uint64_t undelivered(const struct leg *leg)
-{
-    int n = 0; /* in the kernel */
-    if (leg->io.fd < 0 || leg->cut)
-        return 0;
-    return leg->out.len + (ioctl(leg->io.fd, SIOCOUTQ, &n) == 0 && n > 0 ? (uint64_t)n : 0);
-}
-
-/* What somebody wants to be rid of has had its notice. */
-static bool is_waited_for(const struct session *x)
-{
-    return x->end != END_CLOSED_BY_ADMIN && x->end != END_SHED && x->end != END_DRAIN &&
-           x->end != END_TIMEOUT && x->end != END_FAILED && x->end != END_PROTOCOL;
-}
-
-/* What was said before the goodbye is delivered while it moves, and for `timeout` after it has
- * stopped; who has it all gets CLOSE_TIMEOUT_MS to answer. */
-void session_close_due(struct supervisor *s, struct session *x)
-{
-    const uint64_t left = undelivered(&x->client) + undelivered(&x->backend),
-                   most = session_values(s, x)->timeout_ms;
-    uint64_t patience = CLOSE_TIMEOUT_MS;
-    if (left != x->undelivered && is_waited_for(x))
-        x->moved_ms = s->now_ms;
-    x->undelivered = left;
-    if (left && is_waited_for(x) && most > patience)
-        patience = most;
-    if (s->now_ms >= x->moved_ms + patience) {
-        session_end(s, x, (enum session_end)x->end);
-        return;
-    }
-    x->deadline_ms = x->moved_ms + patience;
-    if (left && x->deadline_ms > s->now_ms + CLOSE_LOOK_MS)
-        x->deadline_ms = s->now_ms + CLOSE_LOOK_MS;
-    wheel_set(s, x, x->deadline_ms);
 }

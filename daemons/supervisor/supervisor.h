@@ -4,27 +4,30 @@
  *
  * The way of a connection, by file:
  *
- *   intake.c     a worker's message with the client's socket becomes a session, or a refusal
- *   admit.c      is there room: in all, on the route, for this client, for this second
- *   backend.c    connects to a server of the route and carries the handshake over; or
- *   refuse.c     answers in plain HTTP: our own, a backend's refusal; and closes in stages
- *   servers.c    which server, by what all processes know of them
- *   local.c      answers it here, where the route has no backend, and tells of invalidations
- *   relay.c      frames both ways: read into one buffer, looked at (frames.c), written on
- *   heartbeat.c  one wheel for all: heartbeats, reaping, closing in time
- *   session.c    the states of a session, and the one way it ends
- *   methods.c    what the admin socket may ask and do
- *   values.c     what it may change: ws set
+ *   intake.c        a worker's message with the client's socket becomes a session, or a refusal
+ *   admit.c         is there room: in all, on the route, for this client, for this second
+ *   backend.c       connects to a server of the route and carries the handshake over; or
+ *   refuse.c        answers in plain HTTP: our own, a backend's refusal; and closes in stages
+ *   servers.c       which server, by what all processes know of them
+ *   local.c         answers it here, where the route has no backend, and tells of invalidations
+ *   session.c       the states of a session, and the one way it ends
+ *   ws/relay.c      frames both ways: read into one buffer, looked at (ws/frames.c), written on
+ *   ws/leg.c        one end of a session: what is written to it
+ *   ws/heartbeat.c  heartbeats and reaping; ws/ping.c: our own pings
+ *   ws/close.c      goodbyes, and closing in time
+ *   wheel.c         when a session is looked at next; main.c: by whom
+ *   methods.c       what the admin socket may ask and do
+ *   values.c        what it may change: ws set
  *
  * Ownership: a session owns two descriptors, a few hundred bytes, and buffers only while bytes are
- * in flight. Counts are changed in session_new() and session_free() and nowhere else, so they are
+ * in flight. Counts are changed in session_new() and session_end() and nowhere else, so they are
  * the connections that exist. A session is freed at the end of an iteration, so a callback never
  * loses what it works on.
  */
 #ifndef POLDER_SUPERVISOR_H
 #define POLDER_SUPERVISOR_H
 #include "daemons/http/h1.h"
-#include "daemons/supervisor/frames.h"
+#include "daemons/supervisor/ws/frames.h"
 #include "polder/access_log.h"
 #include "polder/clientip.h"
 #include "polder/config.h"
@@ -230,6 +233,9 @@ struct supervisor {
         ends[END_REASONS];
     struct histogram durations;
     struct access_log log;
+    /* What a client says on a local route; set once. */
+    void (*on_local_message)(struct supervisor *s, struct session *x, const uint8_t *bytes,
+                             size_t len);
     uint64_t random, seed; /* seed: of the table of clients, fixed */
 };
 
@@ -239,6 +245,16 @@ struct session *session_new(struct supervisor *s, int fd, const struct config_ro
 void session_move(struct session *x, enum session_state to);
 /* Ends at once: descriptors closed, counts back. */
 void session_end(struct supervisor *s, struct session *x, enum session_end why);
+/* The kernel gives up on peers that acknowledge nothing, where reaping is asked for. */
+void session_tune(const struct supervisor *s, const struct session *x);
+/* The caller arms its heartbeat. */
+void session_opened(struct supervisor *s, struct session *x);
+const struct config_websocket *session_values(const struct supervisor *s, const struct session *x);
+
+/* random.c */
+uint64_t supervisor_random(struct supervisor *s);
+
+/* ws/close.c */
 /* Says goodbye to both sides with this code, then ends when they have, or in CLOSE_TIMEOUT_MS. */
 void session_close(struct supervisor *s, struct session *x, uint16_t code, const char *reason,
                    enum session_end why);
@@ -251,12 +267,8 @@ void session_close_with(struct supervisor *s, struct session *x, struct farewell
                         struct farewell backend, enum session_end why);
 /* Closing: the deadline was reached. Ends, unless what was said before is still on its way. */
 void session_close_due(struct supervisor *s, struct session *x);
-/* The kernel gives up on peers that acknowledge nothing, where reaping is asked for. */
-void session_tune(const struct supervisor *s, const struct session *x);
-void session_bury(struct supervisor *s);
-void session_opened(struct supervisor *s, struct session *x);
-const struct config_websocket *session_values(const struct supervisor *s, const struct session *x);
-uint64_t supervisor_random(struct supervisor *s);
+/* All are told, within a few seconds. */
+void drain_begin(struct supervisor *s);
 
 /* admit.c: is there room for one more on this route, of this client? */
 enum admit {
@@ -370,25 +382,36 @@ void local_free(struct session *x);
 unsigned local_invalidated(struct supervisor *s, const char *const *tags, size_t n,
                            const char *prefix);
 
-/* relay.c */
+/* ws/leg.c */
+/* false: no memory or the leg is gone. */
+bool leg_put(struct supervisor *s, struct leg *to, const uint8_t *bytes, size_t len);
+/* A whole frame of ours. */
+bool leg_put_frame(struct supervisor *s, struct leg *to, enum frames_opcode opcode,
+                   const void *payload, size_t len);
+/* Writes what waits. */
+void leg_flush(struct supervisor *s, struct leg *to);
+/* Closes the descriptor and gives back what the leg holds; harmless a second time. */
+void leg_close(struct supervisor *s, struct leg *leg);
+
+/* ws/relay.c */
 void relay_watch(struct supervisor *s, struct session *x);
 void relay_feed(struct supervisor *s, struct leg *from, const uint8_t *bytes, size_t len);
-/* Whole frames of ours. false: no memory or the leg is gone. */
-bool relay_put(struct supervisor *s, struct leg *to, const uint8_t *bytes, size_t len);
-bool relay_put_frame(struct supervisor *s, struct leg *to, enum frames_opcode opcode,
-                     const void *payload, size_t len);
-/* Closes the descriptor and gives back what the leg holds; harmless a second time. */
-void relay_close(struct supervisor *s, struct leg *leg);
 
-/* heartbeat.c */
+/* ws/ping.c */
+void ping_send(struct supervisor *s, struct leg *leg);
+/* true: it answers a ping of ours, and nobody else is to see it. */
+bool ping_answered(struct supervisor *s, struct leg *from, const uint8_t *payload, size_t len);
+
+/* ws/heartbeat.c */
+void heartbeat_arm(struct supervisor *s, struct session *x);
+void heartbeat_due(struct supervisor *s, struct session *x); /* the wheel, while it is open */
+
+/* wheel.c */
 void wheel_set(struct supervisor *s, struct session *x, uint64_t due_ms);
 void wheel_drop(struct session *x);
-void wheel_turn(struct supervisor *s);
+/* Calls due() for those whose time has come; they lie in no slot then. */
+void wheel_turn(struct supervisor *s, void (*due)(struct supervisor *s, struct session *x));
 void wheel_wake(struct supervisor *s); /* it rests while nobody is there */
-/* true: it answers a ping of ours, and nobody else is to see it. */
-bool heartbeat_pong(struct supervisor *s, struct leg *from, const uint8_t *payload, size_t len);
-void heartbeat_arm(struct supervisor *s, struct session *x);
-void drain_begin(struct supervisor *s);
 
 /* values.c: what ws set changes, until the next reload. */
 struct rpc_call;

@@ -21,7 +21,7 @@
  * - after a close frame wslay reads on no more; Polder calls further bytes an error (RFC 6455 5.5.1
  *   forbids sending them).
  */
-#include "daemons/supervisor/frames.h"
+#include "daemons/supervisor/ws/frames.h"
 
 #include <stddef.h>
 #include <stdio.h>

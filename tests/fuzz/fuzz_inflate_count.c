@@ -3,7 +3,7 @@
  * fuzz_inflate_count: whatever a client compresses, the counter says no less than zlib puts out of
  * it, and the same in any pieces. Byte 0 is the size of the pieces.
  */
-#include "daemons/supervisor/inflate_count.c"
+#include "daemons/supervisor/ws/inflate_count.c"
 
 #include <zlib.h>
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* WebSocket frames, whole and cut anywhere; what each rule refuses. */
-#include "daemons/supervisor/frames.h"
+#include "daemons/supervisor/ws/frames.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* How long compressed messages are: the same as zlib says, whatever the pieces. */
-#include "daemons/supervisor/inflate_count.h"
+#include "daemons/supervisor/ws/inflate_count.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -7,97 +7,21 @@
  * Client masks are passed to the backend as they are: a mask only has to be unpredictable to who
  * chose the payload, and it was made for this very frame.
  */
-#include "daemons/supervisor/inflate_count.h"
+#include "daemons/supervisor/ws/inflate_count.h"
 #include "daemons/supervisor/supervisor.h"
 #include "polder/log.h"
 
 #include <errno.h>
 #include <linux/sockios.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 static struct leg *other(struct leg *leg)
 {
     struct session *x = leg->session;
     return leg == &x->client ? &x->backend : &x->client;
-}
-
-void relay_close(struct supervisor *s, struct leg *leg)
-{
-    ev_io_stop(s->loop, &leg->io);
-    if (leg->io.fd >= 0) {
-        close(leg->io.fd);
-        s->held--;
-    }
-    leg->io.fd = -1;
-    queue_clear(s, &leg->out);
-    if (leg->stash)
-        piece_put(s, leg->stash);
-    leg->stash = NULL;
-    inflate_count_free(leg->expanded);
-    leg->expanded = NULL;
-}
-
-/* ---- writing ---- */
-
-static void wrote(struct supervisor *s, struct leg *to, size_t n)
-{
-    struct session *x = to->session;
-    if (to != &x->client)
-        return;
-    x->to_client_ms = s->now_ms;
-    x->bytes += n;
-}
-
-bool relay_put(struct supervisor *s, struct leg *to, const uint8_t *bytes, size_t len)
-{
-    if (to->io.fd < 0 || to->cut)
-        return false;
-    if (!to->out.len) {
-        const ssize_t n = send(to->io.fd, bytes, len, MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (n < 0 && errno != EAGAIN && errno != EINTR) {
-            to->cut = true;
-            return false;
-        }
-        if (n > 0) {
-            wrote(s, to, (size_t)n);
-            bytes += n, len -= (size_t)n;
-        }
-    }
-    if (len && !queue_append(s, &to->out, bytes, len)) {
-        to->cut = true; /* no memory: half a frame is worse than none */
-        return false;
-    }
-    return true;
-}
-
-bool relay_put_frame(struct supervisor *s, struct leg *to, enum frames_opcode opcode,
-                     const void *payload, size_t len)
-{
-    uint8_t small[FRAMES_HEADER_MAX + 2048], mask[4];
-    uint8_t *frame = len <= 2048 ? small : malloc(FRAMES_HEADER_MAX + len);
-    if (!frame)
-        return false;
-    const uint32_t random = (uint32_t)supervisor_random(s);
-    memcpy(mask, &random, 4);
-    const bool to_client = to == &to->session->client;
-    const bool done =
-        relay_put(s, to, frame, frames_write(frame, opcode, payload, len, to_client ? NULL : mask));
-    if (frame != small)
-        free(frame);
-    return done;
-}
-
-static void flush(struct supervisor *s, struct leg *to)
-{
-    const ssize_t n = queue_flush(s, &to->out, to->io.fd);
-    if (n > 0)
-        wrote(s, to, (size_t)n);
-    to->cut = n < 0;
 }
 
 /* ---- what has been read ---- */
@@ -154,7 +78,7 @@ static void broken(struct supervisor *s, struct leg *from, const struct frames_p
         return;
     }
     if (p->within)
-        relay_close(s, &x->backend);
+        leg_close(s, &x->backend);
     session_close(s, x, p->code, p->why, p->code == 1009 ? END_TOO_BIG : END_PROTOCOL);
 }
 
@@ -196,20 +120,20 @@ static bool take_piece(struct supervisor *s, struct leg *from, const struct fram
         if (p->message_end)
             count_message(s, from);
         if (local)
-            local_message(s, x, bytes, p->len);
+            s->on_local_message(s, x, bytes, p->len);
         return passes;
     }
     if (p->opcode == FRAMES_PONG)
-        return !heartbeat_pong(s, from, p->payload, p->payload_len) && passes;
+        return !ping_answered(s, from, p->payload, p->payload_len) && passes;
     if (p->opcode == FRAMES_PING) {
         if (local)
-            relay_put_frame(s, &x->client, FRAMES_PONG, p->payload, p->payload_len);
+            leg_put_frame(s, &x->client, FRAMES_PONG, p->payload, p->payload_len);
         return passes;
     }
     take_close(s, from, p);
     if (local)
-        relay_put_frame(s, &x->client, FRAMES_CLOSE, p->payload,
-                        p->payload_len > 2 ? 2 : p->payload_len);
+        leg_put_frame(s, &x->client, FRAMES_CLOSE, p->payload,
+                      p->payload_len > 2 ? 2 : p->payload_len);
     return passes;
 }
 
@@ -263,14 +187,14 @@ void relay_feed(struct supervisor *s, struct leg *from, const uint8_t *bytes, si
             break;
         if (p.kind == FRAMES_BAD) {
             if (at > run)
-                relay_put(s, to, bytes + run, at - run);
+                leg_put(s, to, bytes + run, at - run);
             if (!x->goodbye && x->state == SESSION_OPEN)
                 broken(s, from, &p);
             return;
         }
         const bool passes = take_piece(s, from, &p, bytes + at);
         if (!passes && at > run)
-            relay_put(s, to, bytes + run, at - run);
+            leg_put(s, to, bytes + run, at - run);
         at += p.len;
         if (!passes)
             run = at;
@@ -278,7 +202,7 @@ void relay_feed(struct supervisor *s, struct leg *from, const uint8_t *bytes, si
             return;
     }
     if (at > run)
-        relay_put(s, to, bytes + run, at - run);
+        leg_put(s, to, bytes + run, at - run);
     stash(s, from, bytes + at, len - at);
 }
 
@@ -295,8 +219,8 @@ static void lost_client(struct supervisor *s, struct session *x)
     const bool slow = going && to->io.fd >= 0 && !to->cut &&
                       (to->out.len || (ioctl(to->io.fd, SIOCOUTQ, &unsent) == 0 && unsent));
     if (x->state == SESSION_OPEN && to->io.fd >= 0 && frames_between(&x->client.in))
-        relay_put_frame(s, to, FRAMES_CLOSE, payload,
-                        frames_close_payload(payload, 1001, "the client has gone"));
+        leg_put_frame(s, to, FRAMES_CLOSE, payload,
+                      frames_close_payload(payload, 1001, "the client has gone"));
     if (!slow) {
         /* unread bytes would turn our close into a reset, which could overtake the frame */
         for (int i = 0; i < 4 && to->io.fd >= 0; i++)
@@ -305,7 +229,7 @@ static void lost_client(struct supervisor *s, struct session *x)
         session_end(s, x, END_CLIENT_LOST);
         return;
     }
-    relay_close(s, &x->client);
+    leg_close(s, &x->client);
     x->goodbye = true; /* nobody is there for what the backend says */
     if (x->state == SESSION_OPEN) {
         session_move(x, SESSION_CLOSING);
@@ -322,7 +246,7 @@ static void lost(struct supervisor *s, struct leg *leg)
         lost_client(s, x);
         return;
     }
-    relay_close(s, &x->backend);
+    leg_close(s, &x->backend);
     if (x->state == SESSION_OPEN)
         session_close(s, x, 1011, "the backend has gone", END_BACKEND_LOST);
 }
@@ -395,7 +319,7 @@ static void leg_event(struct ev_loop *loop, ev_io *w, int revents)
     struct leg *leg = (struct leg *)(void *)w; /* its first member */
     struct session *x = leg->session;
     if (revents & EV_WRITE)
-        flush(s, leg);
+        leg_flush(s, leg);
     if ((revents & EV_READ) && !leg->cut)
         leg_read(s, leg);
     if (x->state != SESSION_ENDED)

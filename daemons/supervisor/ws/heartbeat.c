@@ -1,52 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * heartbeat: one wheel of WHEEL_SLOTS slots for all sessions. A session lies in the slot of its
- * next due time; what happens there is decided by looking at its times, so traffic only stores a
- * time and moves nothing. First beats are spread over an eighth of the interval, and stay spread.
+ * heartbeat: what is due of an open session: beats, reaping, the end of a drain. First beats are
+ * spread over an eighth of the interval, and stay spread.
  */
 #include "daemons/supervisor/supervisor.h"
 
 #include <stdio.h>
-#include <string.h>
 #include <time.h>
-#define XXH_INLINE_ALL
-#include <xxhash.h>
-
-void wheel_drop(struct session *x)
-{
-    if (!x->wheel_link)
-        return;
-    *x->wheel_link = x->wheel_next;
-    if (x->wheel_next)
-        x->wheel_next->wheel_link = x->wheel_link;
-    x->wheel_link = NULL;
-}
-
-void wheel_wake(struct supervisor *s)
-{
-    if (ev_is_active(&s->tick))
-        return;
-    s->wheel_tick = s->now_ms / WHEEL_TICK_MS;
-    ev_timer_again(s->loop, &s->tick);
-}
-
-void wheel_set(struct supervisor *s, struct session *x, uint64_t due_ms)
-{
-    wheel_wake(s);
-    uint64_t tick = due_ms / WHEEL_TICK_MS + 1;
-    if (tick <= s->wheel_tick)
-        tick = s->wheel_tick + 1;
-    if (tick >= s->wheel_tick + WHEEL_SLOTS)
-        tick = s->wheel_tick + WHEEL_SLOTS - 1; /* looked at on the way */
-    wheel_drop(x);
-    x->due_ms = due_ms;
-    struct session **slot = &s->wheel[tick % WHEEL_SLOTS];
-    x->wheel_next = *slot;
-    x->wheel_link = slot;
-    if (x->wheel_next)
-        x->wheel_next->wheel_link = &x->wheel_next;
-    *slot = x;
-}
 
 static uint64_t spread(struct supervisor *s, uint64_t interval_ms)
 {
@@ -102,26 +62,6 @@ static size_t beat_text(const struct supervisor *s, const struct session *x, cha
     return n > 0 && (size_t)n < size ? (size_t)n : 0;
 }
 
-/* Nobody else can know it: a proxy in front of us or behind us has pings of its own. */
-static uint64_t ping_payload(struct supervisor *s, const struct leg *leg)
-{
-    const uint64_t of[2] = {leg->session->id, leg == &leg->session->client};
-    while (!s->ping_secret)
-        s->ping_secret = supervisor_random(s);
-    return XXH3_64bits_withSeed(of, sizeof of, s->ping_secret);
-}
-
-static void ping_leg(struct supervisor *s, struct leg *leg)
-{
-    const uint64_t payload = ping_payload(s, leg);
-    if (relay_put_frame(s, leg, FRAMES_PING, &payload, sizeof payload)) {
-        s->pings++;
-        if (leg->pings_out < UINT8_MAX)
-            leg->pings_out++;
-        leg->pinged_ms = s->now_ms;
-    }
-}
-
 static void beat_json(struct supervisor *s, struct session *x)
 {
     char text[1024];
@@ -129,7 +69,7 @@ static void beat_json(struct supervisor *s, struct session *x)
     if (!len)
         return;
     s->heartbeats++;
-    s->heartbeats_acked += relay_put_frame(s, &x->client, FRAMES_TEXT, text, len);
+    s->heartbeats_acked += leg_put_frame(s, &x->client, FRAMES_TEXT, text, len);
 }
 
 /* A ping may stand between the frames of a message, a text message may not. Where nothing can be
@@ -140,25 +80,15 @@ static void beat(struct supervisor *s, struct session *x)
     if (!frames_between(&x->backend.in) || x->client.out.len)
         return;
     if (pings(w) && !x->client.pinged_ms)
-        ping_leg(s, &x->client);
+        ping_send(s, &x->client);
     if (pings(w) && !x->backend.pinged_ms && x->backend.io.fd >= 0 && frames_between(&x->client.in))
-        ping_leg(s, &x->backend);
+        ping_send(s, &x->backend);
     if ((w->heartbeat == CONFIG_HEARTBEAT_JSON || w->heartbeat == CONFIG_HEARTBEAT_BOTH) &&
         frames_between_messages(&x->backend.in))
         beat_json(s, x);
 }
 
-bool heartbeat_pong(struct supervisor *s, struct leg *from, const uint8_t *payload, size_t len)
-{
-    const uint64_t ours = ping_payload(s, from);
-    if (!from->pings_out || len != sizeof ours || memcmp(payload, &ours, sizeof ours))
-        return false;
-    from->pings_out--;
-    s->pongs++;
-    return true;
-}
-
-/* ---- the wheel turns ---- */
+/* ---- when a session is due ---- */
 
 static uint64_t later(uint64_t a, uint64_t b)
 {
@@ -172,7 +102,7 @@ static bool unanswered(const struct supervisor *s, const struct leg *leg,
     return pings(w) && leg->pinged_ms && s->now_ms - leg->pinged_ms >= w->timeout_ms;
 }
 
-static void look_open(struct supervisor *s, struct session *x)
+void heartbeat_due(struct supervisor *s, struct session *x)
 {
     const struct config_websocket *w = session_values(s, x);
     if (x->deadline_ms && s->now_ms >= x->deadline_ms) {
@@ -204,65 +134,4 @@ static void look_open(struct supervisor *s, struct session *x)
         due = x->deadline_ms;
     wheel_set(s, x, due);
     relay_watch(s, x);
-}
-
-static void look(struct supervisor *s, struct session *x)
-{
-    if (s->now_ms < x->due_ms) { /* only passing by */
-        wheel_set(s, x, x->due_ms);
-        return;
-    }
-    switch (x->state) {
-    case SESSION_OPEN:
-        look_open(s, x);
-        break;
-    case SESSION_CONNECTING:
-    case SESSION_ASKING:
-        backend_ready(s, x, EV_TIMER);
-        break;
-    case SESSION_REFUSING:
-        refuse_due(s, x);
-        break;
-    case SESSION_CLOSING:
-        session_close_due(s, x);
-        break;
-    default:
-        break;
-    }
-}
-
-void wheel_turn(struct supervisor *s)
-{
-    const uint64_t now_tick = s->now_ms / WHEEL_TICK_MS;
-    if (now_tick - s->wheel_tick > WHEEL_SLOTS)
-        s->wheel_tick = now_tick - WHEEL_SLOTS; /* the machine slept: each slot once is enough */
-    while (s->wheel_tick < now_tick) {
-        struct session *x, *all = s->wheel[++s->wheel_tick % WHEEL_SLOTS];
-        s->wheel[s->wheel_tick % WHEEL_SLOTS] = NULL;
-        if (all)
-            all->wheel_link = &all;
-        while ((x = all)) {
-            wheel_drop(x);
-            look(s, x);
-        }
-    }
-}
-
-/* Everybody is told within a few seconds, not at one instant. */
-void drain_begin(struct supervisor *s)
-{
-    uint64_t most_ms = 4 * WHEEL_TICK_MS + (uint64_t)s->open / 2;
-    if (most_ms > 5000)
-        most_ms = 5000;
-    s->draining = true;
-    s->drain_until_ms = s->now_ms + most_ms + CLOSE_TIMEOUT_MS;
-    for (struct session *x = s->sessions, *next; x; x = next) {
-        next = x->next;
-        if (x->state == SESSION_OPEN) {
-            x->deadline_ms = s->now_ms + supervisor_random(s) % most_ms;
-            wheel_set(s, x, x->deadline_ms);
-        } else if (x->state != SESSION_CLOSING) {
-            session_close(s, x, 1012, "the service restarts", END_DRAIN);
-        }
-    }
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* inflate_count: see inflate_count.h. */
-#include "daemons/supervisor/inflate_count.h"
+#include "daemons/supervisor/ws/inflate_count.h"
 
 #include <stdbool.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* frames: see frames.h. */
-#include "daemons/supervisor/frames.h"
+#include "daemons/supervisor/ws/frames.h"
 
 #include <stddef.h>
 #include <string.h>

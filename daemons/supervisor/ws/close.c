@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * close: how a session is said goodbye to: to both sides with a close frame, or to a client that
+ * has no WebSocket yet with a refusal; and how long what is still on its way is waited for.
+ */
+#include "daemons/supervisor/supervisor.h"
+
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
+
+void session_close(struct supervisor *s, struct session *x, uint16_t code, const char *reason,
+                   enum session_end why)
+{
+    const struct farewell both = {code, reason};
+    session_close_with(s, x, both, both, why);
+}
+
+static void say_goodbye(struct supervisor *s, struct leg *to, struct farewell f)
+{
+    uint8_t payload[125];
+    leg_put_frame(s, to, FRAMES_CLOSE, payload, frames_close_payload(payload, f.code, f.reason));
+}
+
+void session_close_with(struct supervisor *s, struct session *x, struct farewell client,
+                        struct farewell backend, enum session_end why)
+{
+    if (x->state != SESSION_OPEN) {
+        const struct refusal r = {PROBLEM_UNAVAILABLE, 1 + (unsigned)(supervisor_random(s) % 10),
+                                  client.reason, NULL};
+        if (x->state == SESSION_CONNECTING || x->state == SESSION_ASKING)
+            refuse_session(s, x, &r, why);
+        else if (x->state == SESSION_REFUSING)
+            refuse_cut(s, x, why == END_DRAIN ? "drain" : "polder");
+        else
+            session_end(s, x, why);
+        return;
+    }
+    x->end = (uint8_t)why;
+    x->close_code = client.code;
+    x->goodbye = true;
+    session_move(x, SESSION_CLOSING);
+    /* A leg in the middle of a frame cannot be told: it sees the connection end. */
+    const bool told = frames_between(&x->backend.in);
+    if (told)
+        say_goodbye(s, &x->client, client);
+    if (x->backend.io.fd >= 0 && frames_between(&x->client.in))
+        say_goodbye(s, &x->backend, backend);
+    x->untold = !told;
+    x->deadline_ms = x->moved_ms = s->now_ms;
+    session_close_due(s, x);
+    if (x->state != SESSION_ENDED)
+        relay_watch(s, x);
+}
+
+/* ---- closing in time ---- */
+
+static uint64_t undelivered(const struct leg *leg)
+{
+    int n = 0; /* in the kernel */
+    if (leg->io.fd < 0 || leg->cut)
+        return 0;
+    return leg->out.len + (ioctl(leg->io.fd, SIOCOUTQ, &n) == 0 && n > 0 ? (uint64_t)n : 0);
+}
+
+/* What somebody wants to be rid of has had its notice. */
+static bool is_waited_for(const struct session *x)
+{
+    return x->end != END_CLOSED_BY_ADMIN && x->end != END_SHED && x->end != END_DRAIN &&
+           x->end != END_TIMEOUT && x->end != END_FAILED && x->end != END_PROTOCOL;
+}
+
+/* What was said before the goodbye is delivered while it moves, and for `timeout` after it has
+ * stopped; who has it all gets CLOSE_TIMEOUT_MS to answer. */
+void session_close_due(struct supervisor *s, struct session *x)
+{
+    const uint64_t left = undelivered(&x->client) + undelivered(&x->backend),
+                   most = session_values(s, x)->timeout_ms;
+    uint64_t patience = CLOSE_TIMEOUT_MS;
+    if (left != x->undelivered && is_waited_for(x))
+        x->moved_ms = s->now_ms;
+    x->undelivered = left;
+    if (left && is_waited_for(x) && most > patience)
+        patience = most;
+    if (s->now_ms >= x->moved_ms + patience) {
+        session_end(s, x, (enum session_end)x->end);
+        return;
+    }
+    x->deadline_ms = x->moved_ms + patience;
+    if (left && x->deadline_ms > s->now_ms + CLOSE_LOOK_MS)
+        x->deadline_ms = s->now_ms + CLOSE_LOOK_MS;
+    wheel_set(s, x, x->deadline_ms);
+}
+
+/* ---- all at once ---- */
+
+/* Everybody is told within a few seconds, not at one instant. */
+void drain_begin(struct supervisor *s)
+{
+    uint64_t most_ms = 4 * WHEEL_TICK_MS + (uint64_t)s->open / 2;
+    if (most_ms > 5000)
+        most_ms = 5000;
+    s->draining = true;
+    s->drain_until_ms = s->now_ms + most_ms + CLOSE_TIMEOUT_MS;
+    for (struct session *x = s->sessions, *next; x; x = next) {
+        next = x->next;
+        if (x->state == SESSION_OPEN) {
+            x->deadline_ms = s->now_ms + supervisor_random(s) % most_ms;
+            wheel_set(s, x, x->deadline_ms);
+        } else if (x->state != SESSION_CLOSING) {
+            session_close(s, x, 1012, "the service restarts", END_DRAIN);
+        }
+    }
+}
