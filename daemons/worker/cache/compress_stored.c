@@ -48,7 +48,7 @@ struct compress_stored {
     ev_timer timer;
     struct worker *worker;
     struct compress_stored_job waiting[WAITING];
-    unsigned n_retrying;
+    unsigned n_waiting;
 
     enum compress_stored_state state;
     struct compress_stored_job job;
@@ -153,17 +153,17 @@ static void look(struct compress_stored *s)
 {
     struct worker *w = s->worker;
     struct cache_view v;
-    for (unsigned i = 0; i < s->n_retrying; i++) {
+    for (unsigned i = 0; i < s->n_waiting; i++) {
         struct compress_stored_job *j = &s->waiting[i];
         if (j->due_ms > w->mono_ms)
             continue;
         s->job = *j;
-        *j = s->waiting[--s->n_retrying];
+        *j = s->waiting[--s->n_waiting];
         if (find_source(s, &v)) {
             begin(s, &v);
         } else if (++s->job.tries < TRIES) { /* not committed yet */
             s->job.due_ms = w->mono_ms + TRY_MS;
-            s->waiting[s->n_retrying++] = s->job;
+            s->waiting[s->n_waiting++] = s->job;
         }
         if (w->reader)
             cache_reader_release(w->reader);
@@ -297,7 +297,7 @@ static void send_turn(struct compress_stored *s)
 
 static bool has_work(const struct compress_stored *s)
 {
-    return s->state != COMPRESS_STORED_REST || s->n_retrying;
+    return s->state != COMPRESS_STORED_REST || s->n_waiting;
 }
 
 static void turn(struct compress_stored *s)
@@ -358,9 +358,9 @@ void compress_stored_want(struct worker *w, const struct cache_key *key, enum co
 {
     struct compress_stored *s = w->draining ? NULL : compress_stored_of(w);
     struct cache_key copy_key;
-    if (!s || s->n_retrying == WAITING)
+    if (!s || s->n_waiting == WAITING)
         return;
-    for (unsigned i = 0; i < s->n_retrying; i++)
+    for (unsigned i = 0; i < s->n_waiting; i++)
         if (s->waiting[i].coding == coding && !memcmp(&s->waiting[i].key, key, sizeof *key))
             return;
     if (s->state != COMPRESS_STORED_REST && s->job.coding == coding &&
@@ -369,7 +369,7 @@ void compress_stored_want(struct worker *w, const struct cache_key *key, enum co
     compress_stored_copy_key(w, key, coding, &copy_key);
     if (permit_is_noshare(w, &copy_key))
         return; /* the keeper did not want it a moment ago */
-    s->waiting[s->n_retrying++] =
+    s->waiting[s->n_waiting++] =
         (struct compress_stored_job){.key = *key, .coding = (uint8_t)coding, .due_ms = w->mono_ms};
     if (!ev_is_active(&s->timer))
         ev_timer_again(w->loop, &s->timer);
