@@ -41,22 +41,22 @@ static int tear_down(void **state)
 
 static void start(struct house *h, unsigned workers, const char *websocket)
 {
-    house_start(h, workers,
-                "upstream \"writer\" { server \"127.0.0.1:%u\" { } }\n"
-                "websocket { heartbeat = off %s %s "
-                "}\nupstream \"u\" { server \"127.0.0.1:%u\" { } "
-                "connect_timeout = 500ms }\n"
-                "upstream \"gone\" { server \"127.0.0.1:%u\" { } connect_timeout = 500ms }\n"
-                "route \"/ws/*\" { upstream = \"u\" websocket { } }\nroute \"/gone/*\" { upstream "
-                "= \"gone\" websocket { } }\n"
-                "route \"/events/*\" { websocket { } }\nroute \"/picky/*\" { upstream = \"u\" "
-                "websocket { origins = {\"https://good.example\"} } }\n"
-                "route \"/api/*\" { upstream = \"writer\" cache { } }\n"
-                "route \"/*\" { upstream = \"u\" }\n",
-                backend_port(writer),
-                strstr(websocket, "max_connections =") ? ""
-                                                     : "max_connections = 100 max_per_client = 100",
-                websocket, echo_port, free_port());
+    house_start(
+        h, workers,
+        "upstream \"writer\" { server \"127.0.0.1:%u\" { } }\n"
+        "websocket { heartbeat = off %s %s "
+        "}\nupstream \"u\" { server \"127.0.0.1:%u\" { } "
+        "connect_timeout = 500ms }\n"
+        "upstream \"gone\" { server \"127.0.0.1:%u\" { } connect_timeout = 500ms }\n"
+        "route \"/ws/*\" { upstream = \"u\" websocket { } }\nroute \"/gone/*\" { upstream "
+        "= \"gone\" websocket { } }\n"
+        "route \"/events/*\" { websocket { } }\nroute \"/picky/*\" { upstream = \"u\" "
+        "websocket { origins = {\"https://good.example\"} } }\n"
+        "route \"/api/*\" { upstream = \"writer\" cache { } }\n"
+        "route \"/*\" { upstream = \"u\" }\n",
+        backend_port(writer),
+        strstr(websocket, "max_connections =") ? "" : "max_connections = 100 max_per_client = 100",
+        websocket, echo_port, free_port());
     wait_for_supervisor(h);
 }
 
