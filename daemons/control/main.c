@@ -16,6 +16,7 @@
 #include "polder/sandbox.h"
 
 #include <signal.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #define TICK_S     1.
@@ -141,6 +142,7 @@ static void life_fini(struct life *l)
     ev_timer_stop(c->loop, &l->tick);
     ev_signal_stop(c->loop, &l->term);
     ev_loop_destroy(c->loop);
+    free(c->report);
 }
 
 int control_run(const struct process *process)
