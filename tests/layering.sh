@@ -74,7 +74,8 @@ END {
 }' || bad=1
 
 # Files that use each other: no circle of more than two files, and none across folders.
-for folder in daemons/control daemons/keeper daemons/net daemons/http daemons/rpc; do
+for folder in libshared admin daemons/control daemons/http daemons/keeper daemons/master daemons/net daemons/rpc \
+    daemons/supervisor; do
     # shellcheck disable=SC2046 # no spaces in these names
     set -- $(find $folder -name '*.c' | sort)
     awk -v max=2 -f tests/circles.awk "$@" "$@" || bad=1
