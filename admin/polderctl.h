@@ -2,9 +2,12 @@
 /*
  * polderctl: the admin command line. Private to admin/.
  *
- *   main.c        options, one call, exit status     rpc_client.c  the call, blocking, with a
- * deadline command.c     words to method and parameters     table.c       answers for people help.c
- * --help, from the table of methods  json.c        answers for programs
+ *   main.c        options, one call, exit status
+ *   command.c     words to method and parameters
+ *   rpc_client.c  the call, blocking, with a deadline
+ *   table.c       answers for people; try.c: of limit try
+ *   json.c        answers for programs
+ *   help.c        --help, from the table of methods
  *
  * Commands, their arguments and their help are libshared/tables/methods.def; nothing here knows a
  * command by name but where its answer is worth a form of its own (table.c).

@@ -144,8 +144,7 @@ static bool run_llhttp(llhttp_t *p, llhttp_type_t type, struct parse *parse, con
     return true;
 }
 
-/* ---- fields that both kinds of message have ---------------------------------------------------
- */
+/* ---- fields that both kinds of message have ---- */
 
 static void nominate(struct h1_head *h, struct str name)
 {

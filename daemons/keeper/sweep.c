@@ -5,8 +5,8 @@
  *
  * Three kinds of work, each in slices of one small transaction between the batches of intake:
  *
- *   bans   the keeper finds them in the page itself. One walk along `url` deletes (hard) or
- * rewrites (soft) what any of those matches that were known when it began; later ones wait for the
+ *   bans   the keeper finds them in the page itself. One walk along `url` deletes (hard) or rewrites
+ *          (soft) what any of those matches that were known when it began; later ones wait for the
  *          next walk. A ban is retired when that is committed, no reader is older than the commit,
  *          and a minute has passed: a worker may hold a copy of an object for that long. What a
  *          fetch brings later is caught by the floor (inval_ban_floor()).

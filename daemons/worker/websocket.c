@@ -116,8 +116,7 @@ static void accept_key(struct str key, char out[28])
     base64_20(digest, out);
 }
 
-/* ---- is it a proper upgrade? --------------------------------------------------------------------
- */
+/* ---- is it a proper upgrade? ---- */
 
 /* 16 bytes in base64: 22 letters, the last of which has four bits to spare, and two '='. */
 static bool valid_key(struct str key)
@@ -155,8 +154,7 @@ static bool validate(struct client *c, const struct request *r)
     return true;
 }
 
-/* ---- sending ------------------------------------------------------------------------------------
- */
+/* ---- sending ---- */
 
 void handover_close(struct worker *w)
 {
@@ -308,8 +306,7 @@ static bool admitted(struct client *c, struct request *r)
     return !limits.refused;
 }
 
-/* ---- telling ------------------------------------------------------------------------------------
- */
+/* ---- telling ---- */
 
 static int tell(struct worker *w, struct str url, struct str tag)
 {

@@ -84,16 +84,14 @@ struct cache_record {
     uint64_t etag_hash;
     uint64_t last_modified_ms; /* 0: none */
     uint64_t fetch_ns;         /* what the miss cost: time to the end of the response head */
-    uint64_t
-        source_id;     /* CACHE_ENCODED: obj_id of what it is a copy of; body_len 0: not worth it */
-    uint64_t identity; /* keyed hash of the fields that said who fetched it; 0: none did */
-    uint32_t slot;     /* keeper; index into shared.ref */
-    uint32_t age_s;    /* corrected_initial_age (RFC 9111 4.2.3) when received */
-    uint32_t flags;    /* enum cache_flags */
-    uint32_t url_slot; /* inval_url_slot() of url */
-    uint32_t url_len;  /* "host/path?query" as normalised for the key */
-    uint32_t
-        vary_len; /* vary_record: "accept\naccept-language\n"; variant: "accept: …\n" as selected */
+    uint64_t source_id;        /* CACHE_ENCODED: obj_id of the original; body_len 0: not worth it */
+    uint64_t identity;         /* keyed hash of the fields that said who fetched it; 0: none did */
+    uint32_t slot;             /* keeper; index into shared.ref */
+    uint32_t age_s;            /* corrected_initial_age (RFC 9111 4.2.3) when received */
+    uint32_t flags;            /* enum cache_flags */
+    uint32_t url_slot;         /* inval_url_slot() of url */
+    uint32_t url_len;          /* "host/path?query" as normalised for the key */
+    uint32_t vary_len;   /* vary_record: "accept\naccept-language\n"; variant: "accept: …\n" */
     uint32_t head_len;   /* ready to send: "HTTP/1.1 200 OK\r\n…", no blank line, no
                             Content-Length, Age, Cache-Status, Connection, and no ETag of ours:
                             those are written at each hit from body_len, age_s, etag_hash */

@@ -82,8 +82,7 @@ struct config_upstream {
 enum config_missing { CONFIG_MISSING_CLIENT, CONFIG_MISSING_REFUSE, CONFIG_MISSING_SKIP };
 struct config_limit {
     const char *name;
-    struct runtime_limit
-        value; /* requests, window, algorithm, dry_run, concurrent as in the file */
+    struct runtime_limit value; /* requests, window, algorithm, dry_run, concurrent */
     struct config_key key[CONFIG_KEY_PARTS_MAX];
     uint32_t n_key;
     enum config_missing missing;
@@ -198,9 +197,8 @@ struct config_route {
     const struct config_websocket *websocket; /* NULL: upgrades are refused */
     const struct config_poll *poll;           /* NULL */
     const struct config_cors *cors;           /* NULL: the top-level one */
-    uint8_t
-        compress[CODINGS]; /* enum coding; the first is liked best; of its cache section, if any */
-    uint32_t n_compress;   /* 0: none */
+    uint8_t compress[CODINGS]; /* enum coding, the best one first; of its cache section */
+    uint32_t n_compress;       /* 0: none */
     uint64_t compress_min;
     bool compress_is_stated; /* all answers are compressed, not only those that may be stored */
     uint64_t id; /* XXH3 of the pattern, never 0: what is known of it survives a reload */

@@ -29,11 +29,10 @@ struct handover {
     uint8_t peer[16];     /* the client (behind trusted proxies), v4-mapped */
     uint64_t accepted_ms; /* mono ms */
     char accept_key[28];  /* base64 SHA-1 answer to Sec-WebSocket-Key */
-    uint32_t
-        route_len; /* route pattern as in the configuration, no NUL; finds the supervisor's route */
-    uint32_t id_len;    /* the path's last segment, as sent; 0: make a client_id up */
-    uint32_t limit_len; /* lines for the head of every answer: limits that were asked, the id */
-    uint32_t head_len;  /* request head */
+    uint32_t route_len;   /* pattern as configured, no NUL; finds the supervisor's route */
+    uint32_t id_len;      /* the path's last segment, as sent; 0: make a client_id up */
+    uint32_t limit_len;   /* lines for the head of every answer: limits that were asked, the id */
+    uint32_t head_len;    /* request head */
     uint32_t pipelined_len;
     /* then: route, id, lines of the limits, head, pipelined */
 };

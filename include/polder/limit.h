@@ -13,8 +13,8 @@
  *   admitted; a used slot is free again between 1.0 and 1.2 windows later (six sub-windows of
  *   window/5).
  * fixed: aligned windows.
- * gcra: a burst of `requests`, refilled evenly; counted in requests, so that a changed limit
- * applies to the same count.
+ * gcra: a burst of `requests`, refilled evenly; counted in requests, so that a changed limit applies
+ *   to the same count.
  *
  * Running values may change between any two calls, and differ between processes for a moment:
  * counts are kept. After a change of window or algorithm what was counted counts as if it had come

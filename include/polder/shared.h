@@ -26,8 +26,8 @@ struct guard_page;
 struct condition_table;
 struct server_table;
 
-#define SHARED_REGIONS                                                                             \
-    4 /* configurations that may be in use at once (draining workers keep theirs) */
+/* Configurations that may be in use at once: draining workers keep theirs. */
+#define SHARED_REGIONS     4
 #define SHARED_ABI         1 /* of segments' bodies */
 #define SHARED_REGION_SIZE ((size_t)16 << 20)
 

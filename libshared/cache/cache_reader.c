@@ -96,11 +96,10 @@ struct cache_reader {
     uint64_t epoch;    /* of env */
     uint64_t again_ms; /* not before: the next try to open */
     struct known_table known;
-    uint64_t
-        chunk_verified[CHUNKS_KNOWN]; /* by chunk_verify(); an object's number is never reused */
-    _Atomic uint64_t *pins;           /* our row; NULL until we know which */
-    uint32_t pinned[CACHE_PINS];      /* how many of us have each */
-    unsigned pins_top;                /* behind the last one that somebody has */
+    uint64_t chunk_verified[CHUNKS_KNOWN]; /* by chunk_verify(); no number is used twice */
+    _Atomic uint64_t *pins;                /* our row; NULL until we know which */
+    uint32_t pinned[CACHE_PINS];           /* how many of us have each */
+    unsigned pins_top;                     /* behind the last one that somebody has */
     char state_dir[PATH_MAX];
 };
 

@@ -47,8 +47,7 @@ bool field_is_token(struct str t)
     return t.len > 0;
 }
 
-/* ---- lists and parameters ---------------------------------------------------------------------
- */
+/* ---- lists and parameters ---- */
 
 /* at points to a '"': behind its closing one, or NULL where there is none. */
 static const char *behind_quotes(const char *at, const char *end)
@@ -154,8 +153,7 @@ int field_age(struct str value, uint32_t *age)
     return field_list_next(&value, &first) ? field_seconds(first, age) : -EINVAL;
 }
 
-/* ---- Cache-Control ----------------------------------------------------------------------------
- */
+/* ---- Cache-Control ---- */
 
 /* An age directive; the first that is no number, and any that contradicts an earlier one, makes the
  * response stale (RFC 9111 4.2.1). A window behind freshness that is no number is none. */
@@ -287,8 +285,7 @@ bool field_surrogate_cc(struct str value, struct field_cc *cc)
     return cc->flags != 0;
 }
 
-/* ---- entity tags ------------------------------------------------------------------------------
- */
+/* ---- entity tags ---- */
 
 /* Length of the entity tag at the start of t, 0 where there is none. */
 static size_t etag_length(struct str t)
@@ -371,8 +368,7 @@ bool field_etag_listed(struct str list, struct str etag, bool weak)
     return false;
 }
 
-/* ---- ranges -----------------------------------------------------------------------------------
- */
+/* ---- ranges ---- */
 
 /* Decimal digits from *at on, saturated; false where there are none. */
 static bool number(const char **at, const char *end, uint64_t *n)

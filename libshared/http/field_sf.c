@@ -65,8 +65,7 @@ static void skip_spaces(struct sf *s, bool tabs)
         s->at++;
 }
 
-/* ---- bare items (4.2.3.1 and on) ---------------------------------------------------------------
- */
+/* ---- bare items (4.2.3.1 and on) ---- */
 
 static void number(struct sf *s, struct sf_item *item)
 {
@@ -195,8 +194,7 @@ static void bare_item(struct sf *s, struct sf_item *item)
         fail(s);
 }
 
-/* ---- keys, parameters, members ----------------------------------------------------------------
- */
+/* ---- keys, parameters, members ---- */
 
 static struct str key(struct sf *s)
 {
@@ -273,8 +271,7 @@ static struct sf start(struct str value)
     return s;
 }
 
-/* ---- List of Strings ---------------------------------------------------------------------------
- */
+/* ---- List of Strings ---- */
 
 /* The text that is meant: without the backslashes (RFC 9651 4.2.5). Longer ones than any tag stay
  * as they are. */
@@ -311,8 +308,7 @@ bool field_sf_strings(struct str value, void (*each)(void *arg, struct str text)
     return walk_strings(value, NULL, NULL) && walk_strings(value, each, arg);
 }
 
-/* ---- CDN-Cache-Control -------------------------------------------------------------------------
- */
+/* ---- CDN-Cache-Control ---- */
 
 /* A Dictionary's later member replaces an earlier one of the same name. An age that is no
  * non-negative Integer is not made into one (RFC 9213 2.1): the response is stale. */

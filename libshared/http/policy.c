@@ -38,8 +38,7 @@ static const struct field_cc *directives(const struct policy_response *resp)
     return resp->has_cdn_cc ? &resp->cdn_cc : &resp->cc;
 }
 
-/* ---- statuses ---------------------------------------------------------------------------------
- */
+/* ---- statuses ---- */
 
 /* RFC 9110 15.1, without 206: where it may be stored it is judged as the 200 that it is a part of.
  */
@@ -80,8 +79,7 @@ static bool is_never_stored(uint16_t status)
            status == 428 || status == 429 || status == 431 || status == 511;
 }
 
-/* ---- freshness (4.2) --------------------------------------------------------------------------
- */
+/* ---- freshness (4.2) ---- */
 
 struct lifetime {
     int64_t ms;
@@ -259,8 +257,7 @@ void policy_freshness_of(const struct policy_request *req, const struct policy_r
         out->flags |= CACHE_FOR_OTHERS;
 }
 
-/* ---- storing (3) ------------------------------------------------------------------------------
- */
+/* ---- storing (3) ---- */
 
 /* no-store, but for must-understand with a status that we understand (5.2.2.3); and
  * must-understand with one that we do not. */
@@ -395,8 +392,7 @@ bool policy_freshens(struct str name)
     return true;
 }
 
-/* ---- using (4) --------------------------------------------------------------------------------
- */
+/* ---- using (4) ---- */
 
 /* Does the client ask for something fresher than this (5.2.1)? */
 static bool asks_for_fresher(const struct policy_request *req, const struct cache_record *record,

@@ -181,8 +181,7 @@ static void fuzz_head(enum kind kind, const char *buf, size_t len)
     must(whole != H1_MORE || r == H1_MORE);
 }
 
-/* ---- chunked bodies
- * ----------------------------------------------------------------------------------- */
+/* ---- chunked bodies ---- */
 
 struct decoded {
     char *at;

@@ -62,8 +62,7 @@ static int response(const char *bytes, bool to_head)
     }
 }
 
-/* ---- the vectors: a gateway without sockets
- * ------------------------------------------------------ */
+/* ---- the vectors: a gateway without sockets ---- */
 
 struct bytes {
     char *at;
@@ -392,8 +391,7 @@ static void every_hostile_vector_ends_as_wanted(void **state)
     assert_int_equal(bad, 0);
 }
 
-/* ---- request lines
- * --------------------------------------------------------------------------------- */
+/* ---- request lines ---- */
 
 static void a_plain_request_is_understood(void **state)
 {
@@ -558,8 +556,7 @@ static void hosts_are_names_or_addresses(void **state)
     }
 }
 
-/* ---- sizes
- * ------------------------------------------------------------------------------------------ */
+/* ---- sizes ---- */
 
 static size_t request_with_target(char *out, size_t len)
 {
@@ -639,8 +636,7 @@ static void blank_lines_before_a_request_are_skipped(void **state)
     assert_int_equal(h1_skip_blank("", 0), 0);
 }
 
-/* ---- fields
- * ------------------------------------------------------------------------------------------ */
+/* ---- fields ---- */
 
 static void every_known_field_is_recognised_in_any_case(void **state)
 {
@@ -817,8 +813,7 @@ static void framing_of_requests_is_one_length_or_chunked(void **state)
     assert_int_equal(request("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"), 400);
 }
 
-/* ---- responses
- * ----------------------------------------------------------------------------------------- */
+/* ---- responses ---- */
 
 static void a_plain_response_is_understood(void **state)
 {
@@ -948,8 +943,7 @@ static void ambiguous_responses_are_refused(void **state)
     assert_int_equal(response("HTTP/1.1 200 OK\nContent-Length: 5\n\n", false), 502);
 }
 
-/* ---- bodies
- * --------------------------------------------------------------------------------------------- */
+/* ---- bodies ---- */
 
 /* Decodes all of it in steps; the return code, the content in out. */
 static int decode(struct h1_body *body, const char *bytes, size_t len, size_t step,
@@ -1213,8 +1207,7 @@ static void only_a_body_to_the_close_ends_with_it(void **state)
     assert_false(h1_body_eof(&body));
 }
 
-/* ---- writing
- * -------------------------------------------------------------------------------------------- */
+/* ---- writing ---- */
 
 static void heads_are_written(void **state)
 {
@@ -1261,8 +1254,7 @@ static void chunk_heads_are_hexadecimal(void **state)
     assert_memory_equal(out, "ffffffffffffffff\r\n", 18);
 }
 
-/* ---- what heads mean to the cache
- * ----------------------------------------------------------------------- */
+/* ---- what heads mean to the cache ---- */
 
 static struct policy_response meaning_of(const char *fields)
 {

@@ -766,7 +766,8 @@ static void an_answering_supervisor_is_left_alone(void **state)
 static int hang_start(void **state)
 {
     (void)state;
-#if !defined(__SANITIZE_ADDRESS__) /* there the watchdog waits longer than this program may take   \
+#if !defined(                                                                                      \
+    __SANITIZE_ADDRESS__) /* there the watchdog waits longer than this program may take   \
                                     */
     site_make(&hung, 1);
     site_start(&hung);

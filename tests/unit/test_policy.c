@@ -70,8 +70,7 @@ static int64_t life_of(uint16_t status, const char *cc)
     return life(&r, settings());
 }
 
-/* ---- RFC 9111 3: storing
- * ------------------------------------------------------------------------- */
+/* ---- RFC 9111 3: storing ---- */
 
 static void answers_to_get_are_stored_and_to_others_not(void **state)
 {
@@ -250,8 +249,7 @@ static void fields_named_by_qualified_directives_are_left_out(void **state)
     assert_false(policy_omits(&r, text("a")));
 }
 
-/* ---- 4.2: freshness
- * --------------------------------------------------------------------------------- */
+/* ---- 4.2: freshness ---- */
 
 /* 4.2.1 */
 static void lifetimes_are_taken_from_the_most_specific_source(void **state)
@@ -456,8 +454,7 @@ static void the_default_window_is_for_lifetimes_of_our_own(void **state)
     assert_int_equal(f.swr_until_ms - f.fresh_until_ms, 0);
 }
 
-/* ---- 4: using
- * ------------------------------------------------------------------------------------------ */
+/* ---- 4: using ---- */
 
 /* Received at NOW, fresh for 100 s, stale-while-revalidate 30 s, stale-if-error 3600 s. */
 static struct cache_record record(uint32_t flags)

@@ -231,8 +231,7 @@ void accept_stop(struct worker *w)
     w->n_listeners = 0;
 }
 
-/* ---- max_connections_per_client ----------------------------------------------------------------
- */
+/* ---- max_connections_per_client ---- */
 
 /* The two cells of a client; never the same one, in which each connection would count twice. */
 static void cells_of(const struct worker *w, const struct clientip *ip, uint32_t cell[2])

@@ -36,8 +36,7 @@ void client_move(struct client *c, enum client_state to)
     c->state = (uint8_t)to;
 }
 
-/* ---- deadlines ---------------------------------------------------------------------------------
- */
+/* ---- deadlines ---- */
 
 /* It shall not wait for a further request; a new one is not there to be sent away unheard. */
 static bool client_is_drained(const struct client *c)
@@ -141,8 +140,7 @@ static void client_timeout(struct timer *t)
     }
 }
 
-/* ---- writing -----------------------------------------------------------------------------------
- */
+/* ---- writing ---- */
 
 size_t client_send_some(struct client *c, const struct iovec *iov, unsigned n, size_t keep)
 {

@@ -133,8 +133,7 @@ void response_simple(const struct request *r, unsigned status, const char *lines
     client_answered(c);
 }
 
-/* ---- a backend's -------------------------------------------------------------------------------
- */
+/* ---- a backend's ---- */
 
 /* Fields that a stored response must not carry: what is true for one answer only, and what the
  * backend said caches must not keep. */

@@ -106,8 +106,7 @@ static void cache_store_refused(struct fetch *ex, enum policy_store why)
                            why, w->real_ms);
 }
 
-/* ---- what the head says ------------------------------------------------------------------------
- */
+/* ---- what the head says ---- */
 
 static bool name_known(const char *names, uint32_t len, const char *name, size_t name_len)
 {
