@@ -7,6 +7,7 @@
 #include "daemons/worker/client/repeat.h"
 #include "daemons/worker/fetch/fetch.h"
 #include "daemons/worker/fetch/headers.h"
+#include "daemons/worker/fetch/upstream.h"
 #include "daemons/worker/request/access.h"
 #include "daemons/worker/request/limits.h"
 #include "daemons/worker/worker.h"
@@ -34,7 +35,7 @@ static void on_writable(struct client *c)
     if (c->stored)
         answer_continue(c);
     else if (c->exchange)
-        response_resume(c->exchange);
+        upstream_resume(c->exchange->up);
 }
 
 static bool response_begun(const struct client *c)

@@ -6,6 +6,7 @@
  * the running values. prepare (before sleeping): connections that wait for a second look, what was
  * closed is freed, log lines and gauges go out. Nothing else in a worker asks for the time.
  */
+#include "daemons/worker/reader.h"
 #include "daemons/worker/worker.h"
 #include "daemons/worker/request/access.h"
 #include "daemons/worker/background/budget.h"
@@ -33,8 +34,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#define READER_RETRY_MS 50
-#define IDLE_DRAIN_MS   1000
+#define IDLE_DRAIN_MS 1000
 
 /* ---- the time and the running values ---- */
 
@@ -101,27 +101,6 @@ void loop_time(struct worker *w)
         w->date_len = (uint32_t)snprintf(w->date, sizeof w->date, "Date: %s\r\n", text);
         w->date_s = s;
     }
-}
-
-bool loop_cache_ready(struct worker *w)
-{
-    if (w->cache_asked)
-        return w->cache_ready;
-    w->cache_asked = true;
-    w->cache_ready = false;
-    if (!w->reader) {
-        if (w->mono_ms < w->reader_again_ms)
-            return false;
-        const int rc = cache_reader_open(w->shared, w->config->state_dir, &w->reader);
-        if (rc < 0) {
-            w->reader = NULL;
-            if (rc != -EAGAIN) /* else the keeper has none yet, which costs nothing to ask */
-                w->reader_again_ms = w->mono_ms + READER_RETRY_MS;
-            return false;
-        }
-    }
-    w->cache_ready = cache_reader_ready(w->reader);
-    return w->cache_ready;
 }
 
 /* ---- draining ---- */
@@ -237,7 +216,7 @@ static void on_beat(EV_P_ ev_timer *watcher, int events)
     drained_follow(w);
     limit_top_refill(&w->top);
     limit_top_refill(&w->poll_top);
-    if (loop_cache_ready(w)) /* notices a rotation while nobody asks, and lets go of the old map */
+    if (reader_ready(w)) /* notices a rotation while nobody asks, and lets go of the old map */
         w->cache_asked = true;
 }
 

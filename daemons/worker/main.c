@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* worker_run: a worker's life from fork to exit. */
+#include "daemons/worker/reader.h"
 #include "daemons/worker/worker.h"
 #include "daemons/worker/request/access.h"
 #include "daemons/worker/background/budget.h"
@@ -116,7 +117,7 @@ int worker_run(const struct process *process)
     budget_source(w, warm_step);
     if (access_open(w) < 0 || accept_start(w) < 0)
         return 1;
-    loop_cache_ready(w);
+    reader_ready(w);
     warm_rpc_open(w);
     process_ready(process);
     warm_start(w);

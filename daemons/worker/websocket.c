@@ -302,7 +302,7 @@ static bool admitted(struct client *c, struct request *r)
     r->limit_lines = limits.lines;
     r->limit_len = limits.len;
     if (limits.refused)
-        request_refuse(w, r, &limits);
+        limits_refuse(w, r, &limits);
     return !limits.refused;
 }
 

@@ -233,7 +233,6 @@ static inline uint32_t loop_open_clients(const struct worker *w)
 struct ev_loop *loop_open(struct worker *w);
 void loop_close(struct worker *w);
 void loop_time(struct worker *w);
-bool loop_cache_ready(struct worker *w);
 void loop_drain(struct worker *w);
 
 #endif

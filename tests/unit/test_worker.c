@@ -330,18 +330,18 @@ static void a_condition_is_met_by_the_same_tag_or_an_older_date(void **state)
     (void)state;
     struct request r = {0};
     const struct str tag = {"\"v1\"", 4};
-    assert_false(deliver_not_modified(&r, tag, 1000));
+    assert_false(conditions_not_modified(&r, tag, 1000));
     r.if_none_match = (struct str){"\"v0\", W/\"v1\"", 12};
-    assert_true(deliver_not_modified(&r, tag, 0));
-    assert_false(deliver_not_modified(&r, (struct str){"\"v2\"", 4}, 0));
-    assert_false(deliver_not_modified(&r, (struct str){0}, 1000));
+    assert_true(conditions_not_modified(&r, tag, 0));
+    assert_false(conditions_not_modified(&r, (struct str){"\"v2\"", 4}, 0));
+    assert_false(conditions_not_modified(&r, (struct str){0}, 1000));
     r.if_none_match = (struct str){0};
     r.if_modified_since = (struct str){"Sun, 06 Nov 1994 08:49:37 GMT", 29};
-    assert_true(deliver_not_modified(&r, tag, UINT64_C(784111777000)));
-    assert_false(deliver_not_modified(&r, tag, UINT64_C(784111778000)));
-    assert_false(deliver_not_modified(&r, tag, 0));
+    assert_true(conditions_not_modified(&r, tag, UINT64_C(784111777000)));
+    assert_false(conditions_not_modified(&r, tag, UINT64_C(784111778000)));
+    assert_false(conditions_not_modified(&r, tag, 0));
     r.if_modified_since = (struct str){"yesterday", 9};
-    assert_false(deliver_not_modified(&r, tag, 1000));
+    assert_false(conditions_not_modified(&r, tag, 1000));
 }
 
 static void a_variant_is_selected_by_the_fields_that_are_there(void **state)

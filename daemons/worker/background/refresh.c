@@ -15,6 +15,7 @@
 #include "daemons/worker/client/repeat.h"
 #include "daemons/worker/fetch/miss.h"
 #include "daemons/worker/request/request.h"
+#include "daemons/worker/reader.h"
 #include "daemons/worker/worker.h"
 #include "polder/fetch_lock.h"
 #include "polder/refresh.h"
@@ -177,7 +178,7 @@ bool refresh_step(struct worker *w)
     if (!t || !t->n || w->draining)
         return false;
     forget_expired(w);
-    for (int i; t->n && loop_cache_ready(w) && (i = best(w)) >= 0;) {
+    for (int i; t->n && reader_ready(w) && (i = best(w)) >= 0;) {
         t->at[i].tried = true;
         t->value[i] = 0;
         t->n--;

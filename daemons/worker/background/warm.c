@@ -13,6 +13,7 @@
 #include "daemons/worker/fetch/miss.h"
 #include "daemons/worker/request/request.h"
 #include "daemons/worker/permit.h"
+#include "daemons/worker/reader.h"
 #include "daemons/worker/worker.h"
 #include "polder/fetch_lock.h"
 #include "polder/stats.h"
@@ -149,7 +150,7 @@ bool warm_step(struct worker *w)
     struct warm *warm = w->warm;
     if (!warm || w->draining)
         return false;
-    if (!loop_cache_ready(w))
+    if (!reader_ready(w))
         return true;
     forget_landed(warm);
     for (uint32_t i = 0; i < LOOKS && i < warm->n; i++) {

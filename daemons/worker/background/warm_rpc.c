@@ -18,6 +18,7 @@
 #include "daemons/worker/fetch/miss.h"
 #include "daemons/worker/request/request.h"
 #include "daemons/worker/permit.h"
+#include "daemons/worker/reader.h"
 #include "daemons/worker/worker.h"
 #include "polder/fetch_lock.h"
 #include "polder/log.h"
@@ -269,7 +270,7 @@ static void call_give_up(struct warm_call *c, const char *why)
 /* True: all its URLs are done. */
 static bool call_step(struct worker *w, struct warm_call *c)
 {
-    const bool ready = loop_cache_ready(w);
+    const bool ready = reader_ready(w);
     unsigned begun = 0;
     bool room = true;
     if (w->mono_ms >= c->until_ms)

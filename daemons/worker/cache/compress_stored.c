@@ -17,6 +17,7 @@
 #include "daemons/worker/cache/lookup.h"
 #include "daemons/worker/keeper_link.h"
 #include "daemons/worker/permit.h"
+#include "daemons/worker/reader.h"
 #include "daemons/worker/worker.h"
 #include "polder/fetch_lock.h"
 #include "polder/inval.h"
@@ -94,7 +95,7 @@ static void give_up(struct compress_stored *s, enum fetch_lock_result result)
 static bool find_source(struct compress_stored *s, struct cache_view *v)
 {
     struct worker *w = s->worker;
-    return loop_cache_ready(w) && cache_reader_get(w->reader, &s->job.key, v) == 1 &&
+    return reader_ready(w) && cache_reader_get(w->reader, &s->job.key, v) == 1 &&
            v->record->flags & CACHE_COMPRESSIBLE && v->record->body_len > 0;
 }
 

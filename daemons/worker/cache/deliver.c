@@ -5,6 +5,7 @@
  * in chunks goes on from answer_continue(), a chunk a transaction, pinned meanwhile.
  */
 #include "daemons/worker/cache/lookup.h"
+#include "daemons/worker/cache/conditions.h"
 #include "daemons/http/h1.h"
 #include "daemons/worker/request/access.h"
 #include "daemons/worker/client/client.h"
@@ -14,6 +15,7 @@
 #include "daemons/worker/request/request_id.h"
 #include "daemons/worker/fetch/headers.h"
 #include "daemons/worker/cache/compress_stored.h"
+#include "daemons/worker/reader.h"
 #include "daemons/worker/worker.h"
 #include "polder/config.h"
 #include "polder/policy.h"
@@ -30,24 +32,7 @@
 #define CHUNKS_A_CALL 8
 #define HEAD_PARTS    6
 
-/* The rest of a stored body that is sent chunk by chunk. */
-struct stored_send {
-    uint64_t obj_id;  /* pinned */
-    uint64_t at, end; /* body bytes [at, end) still to send */
-};
-
 /* ---- conditions and ranges ---- */
-
-bool deliver_not_modified(const struct request *r, struct str etag, uint64_t last_modified_ms)
-{
-    int64_t since;
-    if (r->if_none_match.at)
-        return etag.len && field_etag_listed(r->if_none_match, etag, true);
-    if (!r->if_modified_since.at || !last_modified_ms ||
-        field_date(r->if_modified_since, &since) != 0)
-        return false;
-    return since >= 0 && last_modified_ms / 1000 <= (uint64_t)since;
-}
 
 static bool has_conditions(const struct request *r)
 {
@@ -260,11 +245,6 @@ static void log_answer(struct worker *w, const struct answer *a, uint64_t bytes)
     access_answered(a->r->client, a->r, a->code, bytes);
 }
 
-uint64_t answer_left(const struct client *c)
-{
-    return c->stored ? c->stored->end - c->stored->at : 0;
-}
-
 void answer_stop(struct client *c)
 {
     if (!c->stored)
@@ -324,7 +304,7 @@ static void send_chunks(struct worker *w, struct client *c, const struct iovec *
         iov[i] = head[i];
         head_len += head[i].iov_len;
     }
-    const bool whole = loop_cache_ready(w) && gather(w, s, iov, &n);
+    const bool whole = reader_ready(w) && gather(w, s, iov, &n);
     if (whole)
         s->at += client_send_some(c, iov, n, head_len);
     cache_reader_release(w->reader);
@@ -401,7 +381,7 @@ static bool choose_code(const struct request *r, struct answer *a)
     if (rec->status != 200)
         return true;
     if (has_conditions(r) &&
-        deliver_not_modified(r, stored_etag(a->view, space), modified_ms(a->view))) {
+        conditions_not_modified(r, stored_etag(a->view, space), modified_ms(a->view))) {
         a->code = 304;
         return true;
     }
@@ -424,11 +404,6 @@ static bool choose_code(const struct request *r, struct answer *a)
         return false;
     }
     return true;
-}
-
-bool answer_needs_chunks(const struct request *r, const struct cache_record *rec)
-{
-    return rec->flags & CACHE_CHUNKED_BODY && !r->is_head && rec->body_len > 0;
 }
 
 /* Until the copy of what has just been stored is made, what it is made of is compressed for each.
@@ -508,7 +483,7 @@ bool deliver_part(struct worker *w, const struct request *r, const struct cache_
         .r = r, .view = v, .body = v, .code = 206, .base = part->first, .size = part->size};
     a.first = first - part->first;
     a.end = last - part->first + 1;
-    if (has_conditions(r) && deliver_not_modified(r, stored_etag(v, space), modified_ms(v)))
+    if (has_conditions(r) && conditions_not_modified(r, stored_etag(v, space), modified_ms(v)))
         a.code = 304;
     else if (!if_range_holds(r, v))
         return false; /* then it is the whole that is wanted */
@@ -519,7 +494,7 @@ bool deliver_part(struct worker *w, const struct request *r, const struct cache_
 static void deliver_encoded(struct worker *w, struct answer *a, struct cache_view *coded,
                             const struct cache_key *key)
 {
-    if (loop_cache_ready(w))
+    if (reader_ready(w))
         choose_coding(w, a, coded, key);
     if (a->body != a->view && deliver_held(w, a)) {
         a->streamed = false; /* not of ours */

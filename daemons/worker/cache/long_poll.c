@@ -20,10 +20,12 @@
 #include "daemons/worker/client/client.h"
 #include "daemons/worker/fetch/error_backoff.h"
 #include "daemons/worker/cache/lookup.h"
+#include "daemons/worker/cache/conditions.h"
 #include "daemons/worker/client/repeat.h"
 #include "daemons/worker/fetch/miss.h"
 #include "daemons/worker/request/request.h"
 #include "daemons/worker/permit.h"
+#include "daemons/worker/reader.h"
 #include "daemons/worker/worker.h"
 #include "polder/fetch_lock.h"
 #include "polder/inval.h"
@@ -280,7 +282,7 @@ bool long_poll_for_fetch(const struct request *r, struct hit_found *found)
         return false;
     if (v) {
         etag = stored_etag(v, space);
-        if (!deliver_not_modified(r, etag, 0))
+        if (!conditions_not_modified(r, etag, 0))
             return false; /* it has changed already */
     }
     const bool failing = v && error_backoff_rest_ms(w, found->stale);
@@ -406,7 +408,7 @@ static enum now compare(struct watch *x)
     struct worker *w = x->worker;
     struct cache_view v;
     enum now result = NOW_NOTHING;
-    if (!loop_cache_ready(w))
+    if (!reader_ready(w))
         return NOW_NOTHING;
     x->stored = stored_now(w, &x->key);
     if (cache_reader_get(w->reader, &x->key, &v) == 1 && v.record->url_len == x->url_len &&

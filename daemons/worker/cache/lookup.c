@@ -12,6 +12,7 @@
 #include "daemons/worker/leak_guard/leak_guard.h"
 #include "daemons/worker/request/identity.h"
 #include "daemons/worker/request/poll.h"
+#include "daemons/worker/reader.h"
 #include "daemons/worker/worker.h"
 #include "polder/clock.h"
 #include "polder/leak_guard.h"
@@ -106,7 +107,7 @@ enum hit_result hit_try(const struct request *r, struct hit_found *found)
     struct cache_view v;
     enum hit_result result = HIT_MISS;
     w->routes[r->route->index].identity_counts.requests++;
-    if (!loop_cache_ready(w))
+    if (!reader_ready(w))
         return HIT_MISS;
     const uint64_t start_ns = w->hit_sample++ % SAMPLE_EACH ? 0 : clock_mono_ns();
     if (stored_find(w, r, &v, found) == 1)

@@ -92,11 +92,21 @@ bool deliver_part(struct worker *w, const struct request *r, const struct cache_
                   const struct field_span *part, uint64_t first, uint64_t last);
 /* From a copy. status: what Cache-Status says after "polder; ", e.g. "hit; ttl=-3". */
 void deliver_copy(const struct request *r, struct stored_copy *copy, const char *status);
+/* The rest of a stored body that is sent chunk by chunk: client.stored. */
+struct stored_send {
+    uint64_t obj_id;  /* pinned */
+    uint64_t at, end; /* body bytes [at, end) still to send */
+};
+static inline uint64_t stored_send_left(const struct stored_send *s)
+{
+    return s ? s->end - s->at : 0;
+}
 void answer_continue(struct client *c); /* more of a chunked stored body */
 void answer_stop(struct client *c);
-uint64_t answer_left(const struct client *c); /* bytes of a stored body that are still to be sent */
-/* Would these validators be answered with 304? etag and last_modified may be empty. */
-bool deliver_not_modified(const struct request *r, struct str etag, uint64_t last_modified_ms);
-bool answer_needs_chunks(const struct request *r, const struct cache_record *rec);
+/* Is its body read from the store chunk by chunk? */
+static inline bool answer_needs_chunks(const struct request *r, const struct cache_record *rec)
+{
+    return rec->flags & CACHE_CHUNKED_BODY && !r->is_head && rec->body_len > 0;
+}
 
 #endif

@@ -2,11 +2,17 @@
 /* stale: see stale.h. */
 #include "daemons/worker/cache/stale.h"
 #include "daemons/worker/cache/lookup.h"
+#include "daemons/worker/fetch/error_backoff.h"
 #include "daemons/worker/request/request.h"
 #include "daemons/worker/worker.h"
+#include "polder/cache_status.h"
 #include "polder/inval.h"
 #include "polder/leak_guard.h"
 #include "polder/policy.h"
+#include "polder/stats.h"
+
+#include <inttypes.h>
+#include <stdio.h>
 
 /* Has the copy been invalidated since it was taken? */
 static bool is_purged(const struct request *r, const struct stored_copy *copy)
@@ -25,4 +31,21 @@ bool stale_may_give(const struct request *r, const struct stored_copy *copy)
 {
     return !is_purged(r, copy) &&
            policy_stale_if_error(&r->policy, copy->view.record, r->worker->real_ms);
+}
+
+bool stale_answer(const struct request *r, struct stored_copy *copy)
+{
+    struct worker *w = r->worker;
+    char status[64] = "fwd=stale; collapsed; detail=stale-if-error";
+    if ((!request_interval_ms(r) && !r->collapsed) || !error_backoff_rest_ms(w, copy) ||
+        !stale_may_give(r, copy))
+        return false;
+    const struct cache_record *rec = copy->view.record;
+    const bool soft = cache_record_state(w->shared->inval, rec, rec->fetch_seq) == INVAL_SOFT;
+    if (!r->collapsed)
+        snprintf(status, sizeof status, "hit; ttl=%" PRId64 "; detail=stale-if-error",
+                 cache_status_ttl_s(rec, soft, w->real_ms));
+    stats_add(w->stats, STATS_CACHE_STALE, 1);
+    deliver_copy(r, copy, status);
+    return true;
 }

@@ -12,6 +12,7 @@
 #include "daemons/worker/request/identity.h"
 #include "daemons/worker/cache/compress_stored.h"
 #include "daemons/worker/keeper_link.h"
+#include "daemons/worker/reader.h"
 #include "daemons/worker/worker.h"
 #include "polder/leak_guard.h"
 #include "polder/inval.h"
@@ -245,7 +246,7 @@ bool stored_left_ms(const struct request *r, struct hit_found *found, uint64_t *
     struct worker *w = r->worker;
     struct cache_view v;
     bool there = false;
-    if (!loop_cache_ready(w))
+    if (!reader_ready(w))
         return false;
     if (stored_find(w, r, &v, found) == 1) {
         const struct cache_record *rec = v.record;

@@ -74,7 +74,7 @@ enum coding compress_choose(const struct request *r)
 
 bool compress_applies(const struct request *r)
 {
-    return response_asks_plain(r) ||
+    return request_asks_plain(r) ||
            (r->route && r->route->n_compress && r->route->compress_is_stated);
 }
 
@@ -120,6 +120,22 @@ static void compress_give_encoder(struct compress_state *s, enum coding coding, 
         encoder_free(e);
 }
 
+static void compress_leave(struct fetch *ex)
+{
+    struct compress_state *s = ex->worker->compress;
+    struct compress_stream *c = ex->compress;
+    if (!c)
+        return;
+    if (c->next)
+        c->next->prev = c->prev;
+    *(c->prev ? &c->prev->next : &s->streams) = c->next;
+    s->n_streams--;
+    compress_give_encoder(s, c->coding, c->encoder);
+    free(c);
+    ex->compress = NULL;
+    ex->let_go = NULL;
+}
+
 static bool compress_open(struct fetch *ex, enum coding coding)
 {
     struct compress_state *s = compress_of(ex->worker);
@@ -138,22 +154,8 @@ static bool compress_open(struct fetch *ex, enum coding coding)
     s->streams = c;
     s->n_streams++;
     ex->compress = c;
+    ex->let_go = compress_leave;
     return true;
-}
-
-void compress_leave(struct fetch *ex)
-{
-    struct compress_state *s = ex->worker->compress;
-    struct compress_stream *c = ex->compress;
-    if (!c)
-        return;
-    if (c->next)
-        c->next->prev = c->prev;
-    *(c->prev ? &c->prev->next : &s->streams) = c->next;
-    s->n_streams--;
-    compress_give_encoder(s, c->coding, c->encoder);
-    free(c);
-    ex->compress = NULL;
 }
 
 /* ---- an answer ---- */
@@ -299,7 +301,7 @@ void compress_turn(struct worker *w)
     for (struct compress_stream *c = s->streams, *next; c; c = next) {
         next = c->next;
         if (c->waits && c->ex->req.client->out.len <= WORKER_HIGH)
-            response_resume(c->ex); /* else when its client takes more */
+            upstream_resume(c->ex->up); /* else when its client takes more */
         c->waits = false;
     }
 }

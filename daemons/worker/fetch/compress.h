@@ -45,7 +45,6 @@ void compress_begin(struct fetch *ex, const struct h1_head *head, uint16_t statu
 /* Body bytes go through the encoder to the client, after the head where that is unsent; end: there
  * are no more. */
 void compress_send(struct fetch *ex, const struct iovec *iov, unsigned n, bool end);
-void compress_leave(struct fetch *ex); /* the client goes; nothing happens where there is none */
 /* A whole short body at once, for a hit whose copy is not made yet: 0, or the length of what *out
  * is, lent until the next call; 0 where this turn has done enough, or nothing is gained. */
 size_t compress_whole(struct worker *w, enum coding coding, const char *bytes, size_t len,

@@ -11,14 +11,10 @@
 #include "daemons/worker/fetch/fetch.h"
 #include "daemons/worker/fetch/error_backoff.h"
 #include "daemons/worker/cache/lookup.h"
-#include "daemons/worker/cache/stale.h"
 #include "daemons/worker/request/request.h"
 #include "daemons/worker/worker.h"
 #include "polder/inval.h"
-#include "polder/cache_status.h"
 
-#include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
 
 #define WAITERS_MS 1000 /* by then they have all been told */
@@ -54,21 +50,4 @@ uint64_t error_backoff_rest_ms(const struct worker *w, const struct stored_copy 
         state_since(w, &copy->view, f->since) != INVAL_VALID)
         return 0;
     return f->until_ms - w->mono_ms;
-}
-
-bool error_backoff_answer(const struct request *r, struct stored_copy *copy)
-{
-    struct worker *w = r->worker;
-    char status[64] = "fwd=stale; collapsed; detail=stale-if-error";
-    if ((!request_interval_ms(r) && !r->collapsed) || !error_backoff_rest_ms(w, copy) ||
-        !stale_may_give(r, copy))
-        return false;
-    const struct cache_record *rec = copy->view.record;
-    const bool soft = state_since(w, &copy->view, rec->fetch_seq) == INVAL_SOFT;
-    if (!r->collapsed)
-        snprintf(status, sizeof status, "hit; ttl=%" PRId64 "; detail=stale-if-error",
-                 cache_status_ttl_s(rec, soft, w->real_ms));
-    stats_add(w->stats, STATS_CACHE_STALE, 1);
-    deliver_copy(r, copy, status);
-    return true;
 }

@@ -21,6 +21,4 @@ struct failed {
 void error_backoff_note(const struct fetch *ex); /* it has failed, and has something stale */
 /* How long what the copy is of will not be asked for; 0: it may be. */
 uint64_t error_backoff_rest_ms(const struct worker *w, const struct stored_copy *copy);
-/* Answers with what is stale, without asking. False: it is to be asked for. */
-bool error_backoff_answer(const struct request *r, struct stored_copy *copy);
 #endif

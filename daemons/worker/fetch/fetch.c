@@ -14,7 +14,6 @@
 #include "daemons/worker/background/budget.h"
 #include "daemons/worker/buffer.h"
 #include "daemons/worker/client/client.h"
-#include "daemons/worker/fetch/compress.h"
 #include "daemons/worker/fetch/error_backoff.h"
 #include "daemons/worker/cache/lookup.h"
 #include "daemons/worker/fetch/miss.h"
@@ -133,11 +132,21 @@ struct fetch *fetch_new(struct worker *w, const struct request *r)
     return ex;
 }
 
+void fetch_drop_body(struct fetch *ex)
+{
+    struct request_buffer *b = &ex->body;
+    if (b->len)
+        ex->body_consumed = true;
+    ex->worker->request_bytes -= b->room;
+    free(b->bytes);
+    *b = (struct request_buffer){0};
+}
+
 void fetch_free(struct fetch *ex)
 {
     permit_check_gone(&ex->permit);
     stored_copy_free(ex->worker, ex->stale);
-    request_body_free(ex);
+    fetch_drop_body(ex);
     free(ex->bytes);
     free(ex);
 }
@@ -159,7 +168,8 @@ struct client *fetch_let_go(struct fetch *ex)
 {
     struct client *c = ex->req.client;
     if (c) {
-        compress_leave(ex);
+        if (ex->let_go)
+            ex->let_go(ex);
         c->exchange = NULL;
         h1_body_keep_trailer(&c->body, NULL, 0);
     }
@@ -184,7 +194,7 @@ void fetch_finish(struct fetch *ex)
     if (ex->queue)
         ex->queue->leave(ex);
     fetch_move(ex, FETCH_DONE);
-    request_body_free(ex);
+    fetch_drop_body(ex);
     w->n_changes -= ex->change;
     timer_stop(w, &ex->timer);
     budget_end(ex);

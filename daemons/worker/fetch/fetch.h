@@ -78,6 +78,7 @@ struct fetch {
     struct upstream *up;
     const struct config_upstream *upstream;
     struct fetch *next, **link;       /* worker.waiters, or the graveyard (next) */
+    void (*let_go)(struct fetch *ex); /* before its client goes its way; NULL */
     const struct fetch_queue *queue;  /* NULL: it waits in none */
     void (*resume)(struct fetch *ex); /* what it goes on with, when what it waits for is there */
     struct timer timer;            /* waiters; how long others wait for it, or it goes on alone */
@@ -95,22 +96,23 @@ struct fetch {
     uint64_t waits_since_ms; /* for another's fetch; 0: it never did */
     uint64_t lease_ms;       /* of the trial of `server` that it is; 0 */
     const struct config_server *server; /* asked now or last */
-    uint64_t wait_until_ms; /* it has waited for a backend that restarts; 0: it has not */
-    uint64_t alone_ms;      /* the client has left: when to give up; 0: it has not */
-    const char *not_stored; /* why, for Cache-Status; NULL: it is, or nobody asked */
-    uint64_t tried, avoid;  /* bit per server of the upstream (by position) */
-    uint32_t head_unsent;   /* bytes of the response's head that wait in worker.scratch */
-    uint64_t body_sent;     /* response body bytes the client got */
-    uint16_t status;        /* sent to the client; 0: none yet */
-    uint16_t answered;      /* the backend's status; 0: none yet */
-    uint8_t state;          /* enum fetch_state; moved by fetch_move() alone */
-    uint8_t fwd;            /* enum fwd_reason, for Cache-Status */
-    uint8_t client_body;    /* enum fetch_body: how the client gets it */
-    uint8_t rounds;         /* times that it has waited for another's */
-    uint8_t interims;       /* 1xx that the backend has sent */
-    uint8_t coding;         /* enum coding: of the answer, made here */
-    bool compressible;      /* the answer depends on Accept-Encoding */
-    bool length_unknown;    /* of the response's body, before it ends */
+    uint64_t wait_until_ms;   /* it has waited for a backend that restarts; 0: it has not */
+    uint64_t alone_ms;        /* the client has left: when to give up; 0: it has not */
+    const char *not_stored;   /* why, for Cache-Status; NULL: it is, or nobody asked */
+    uint64_t tried, avoid;    /* bit per server of the upstream (by position) */
+    uint32_t head_unsent;     /* bytes of the response's head that wait in worker.scratch */
+    uint64_t body_sent;       /* response body bytes the client got */
+    uint16_t status;          /* sent to the client; 0: none yet */
+    uint16_t answered;        /* the backend's status; 0: none yet */
+    uint8_t state;            /* enum fetch_state; moved by fetch_move() alone */
+    uint8_t fwd;              /* enum fwd_reason, for Cache-Status */
+    uint8_t client_body;      /* enum fetch_body: how the client gets it */
+    uint8_t rounds;           /* times that it has waited for another's */
+    uint8_t interims;         /* 1xx that the backend has sent */
+    uint8_t coding;           /* enum coding: of the answer, made here */
+    bool stored_compressible; /* copies in codings will be kept of what is stored */
+    bool compressible;        /* the answer depends on Accept-Encoding */
+    bool length_unknown;      /* of the response's body, before it ends */
     bool for_store;      /* sent as a plain GET for the store: the client's conditions stay here */
     bool conditional;    /* sent with the stored validators */
     bool body_to_client; /* the client gets the body (not HEAD, not answered 304) */
@@ -141,6 +143,7 @@ void fetch_move(struct fetch *ex, enum fetch_state to);
 void fetch_client_left(struct fetch *ex);
 /* The client is answered otherwise: the exchange lets go of it and of a half-sent request. */
 void fetch_drop_client(struct fetch *ex);
+void fetch_drop_body(struct fetch *ex); /* of the request: it is not sent once more */
 void fetch_fail(struct fetch *ex, enum problem problem);
 void fetch_free(struct fetch *ex);
 /* Has nothing more to do: lets go of client and connection; freed at the end of the iteration. */
@@ -180,8 +183,7 @@ void fetch_events_init(struct worker *w);
 /* Bytes of the response, which may be moved about; returns how many were used (part of a head is
  * left). */
 size_t response_receive(struct fetch *ex, char *at, size_t len);
-bool response_eof(struct fetch *ex);    /* false: that is no proper end */
-void response_resume(struct fetch *ex); /* the client takes more again */
+bool response_eof(struct fetch *ex); /* false: that is no proper end */
 
 /* ---- retry_queue.c: requests wait while a backend restarts ---- */
 /* False: it may not wait, or not any longer. resume: calls retry_queue_leave(). */

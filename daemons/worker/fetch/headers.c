@@ -299,7 +299,7 @@ void response_preference(struct h1_out *o, const struct request *r)
 
 static bool varies_by_coding(const struct fetch *ex)
 {
-    return ex->compressible || cache_store_compressible(ex);
+    return ex->compressible || ex->stored_compressible;
 }
 
 /* The end-to-end fields of a backend's head, as a client gets them. */
@@ -456,16 +456,6 @@ static bool is_override(const struct response_request *what, struct str name)
     return (what->for_store || r->cacheable) && override_replaces_request(name);
 }
 
-static bool keeps_codings(const struct request *r)
-{
-    return r->route && r->route->cache && r->route->cache->n_compress;
-}
-
-bool response_asks_plain(const struct request *r)
-{
-    return r->cacheable && keeps_codings(r);
-}
-
 static bool is_forwarded(const struct response_request *what, const struct h1_field *f)
 {
     switch (f->id) {
@@ -491,7 +481,7 @@ static bool is_forwarded(const struct response_request *what, const struct h1_fi
         return false;
     if (what->for_store && is_condition(f->id))
         return false;
-    if (f->id == H1_ACCEPT_ENCODING && response_asks_plain(what->request))
+    if (f->id == H1_ACCEPT_ENCODING && request_asks_plain(what->request))
         return false;
     if (f->id == H1_PREFER && what->request->route && what->request->route->poll)
         return false; /* who waits, waits here */
@@ -701,7 +691,7 @@ static void put_request_fields(struct h1_out *o, const struct response_request *
             put_field(o, f);
     }
     put_forwarding(o, r);
-    if (response_asks_plain(r))
+    if (request_asks_plain(r))
         h1_puts(o, "Accept-Encoding: identity\r\n");
     if (!keep_id)
         request_id_put(o, r);

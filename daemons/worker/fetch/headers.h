@@ -61,8 +61,5 @@ struct response_request {
     bool upgrade;                         /* a WebSocket's handshake */
 };
 size_t response_request_head(struct worker *w, const struct response_request *what);
-/* Is the backend asked for this without a content coding? What is stored is stored plain, and made
- * smaller here. */
-bool response_asks_plain(const struct request *r);
 
 #endif

@@ -8,6 +8,7 @@
 #include "daemons/worker/fetch/fetch.h"
 #include "daemons/worker/fetch/error_backoff.h"
 #include "daemons/worker/cache/lookup.h"
+#include "daemons/worker/cache/stale.h"
 #include "daemons/worker/request/identity.h"
 #include "daemons/worker/fetch/partial.h"
 #include "daemons/worker/request/request.h"
@@ -205,7 +206,7 @@ void miss_begin(const struct request *r, struct hit_found *found)
         response_problem(r, r->client, PROBLEM_ONLY_IF_CACHED, "", "", true);
         return;
     }
-    if (found->stale && error_backoff_answer(r, found->stale)) {
+    if (found->stale && stale_answer(r, found->stale)) {
         stored_copy_free(w, found->stale);
         return;
     }
@@ -337,7 +338,7 @@ static void miss_retry(struct fetch *ex)
     r.waited_fwd = ex->fwd;
     c->exchange = NULL; /* the client is answered without it, or comes back */
     ex->req.client = NULL;
-    if (deliver_stored(&r, &found) || (found.stale && error_backoff_answer(&r, found.stale))) {
+    if (deliver_stored(&r, &found) || (found.stale && stale_answer(&r, found.stale))) {
         stored_copy_free(w, found.stale);
         fetch_finish(ex);
         return;

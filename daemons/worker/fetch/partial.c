@@ -15,6 +15,7 @@
 #include "daemons/worker/cache/lookup.h"
 #include "daemons/worker/request/identity.h"
 #include "daemons/worker/fetch/store.h"
+#include "daemons/worker/reader.h"
 #include "daemons/worker/worker.h"
 #include "polder/leak_guard.h"
 #include "polder/inval.h"
@@ -105,7 +106,7 @@ static bool deliver_from_part(struct worker *w, const struct request *r, struct 
 bool partial_answer(const struct request *r, struct hit_found *found)
 {
     struct worker *w = r->worker;
-    if (!r->policy.is_get || !r->policy.has_range || !loop_cache_ready(w))
+    if (!r->policy.is_get || !r->policy.has_range || !reader_ready(w))
         return false;
     const bool answered = deliver_from_part(w, r, found);
     cache_reader_release(w->reader);
@@ -140,7 +141,7 @@ bool partial_landed(const struct fetch *ex)
     struct worker *w = ex->worker;
     struct hit_found found = {0};
     struct covering c;
-    if (!loop_cache_ready(w))
+    if (!reader_ready(w))
         return false;
     const bool landed = find_covering(w, &ex->req, &found, &c);
     cache_reader_release(w->reader);
@@ -273,7 +274,7 @@ struct part *partial_begin(struct fetch *ex, const struct h1_head **head,
     struct field_span span;
     const bool exact = (*head)->framing == H1_LENGTH; /* else the end will show */
     if (!r->policy.is_get || !r->policy.has_range || r->if_range.at || r->route->poll ||
-        !loop_cache_ready(w) || !read_span(*head, &span))
+        !reader_ready(w) || !read_span(*head, &span))
         return NULL;
     struct part *part = calloc(1, sizeof *part);
     if (!part)

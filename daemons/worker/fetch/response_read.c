@@ -11,6 +11,7 @@
 #include "daemons/worker/fetch/compress.h"
 #include "daemons/worker/hints.h"
 #include "daemons/worker/cache/lookup.h"
+#include "daemons/worker/cache/conditions.h"
 #include "daemons/worker/fetch/invalidate.h"
 #include "daemons/worker/fetch/headers.h"
 #include "daemons/worker/fetch/store.h"
@@ -144,8 +145,9 @@ static uint16_t client_status(const struct fetch *ex, const struct h1_head *head
     const struct h1_field *etag = h1_only(head, H1_ETAG);
     const bool dated = h1_read_date(head, H1_LAST_MODIFIED, &modified) && modified > 0;
     const uint64_t modified_ms = dated ? (uint64_t)modified * 1000 : 0;
-    return deliver_not_modified(&ex->req, etag ? etag->value : (struct str){0}, modified_ms) ? 304
-                                                                                             : 200;
+    return conditions_not_modified(&ex->req, etag ? etag->value : (struct str){0}, modified_ms)
+               ? 304
+               : 200;
 }
 
 static void send_head(struct fetch *ex, const struct h1_head *head)
@@ -160,6 +162,7 @@ static void send_head(struct fetch *ex, const struct h1_head *head)
     if (ex->client_body == BODY_TO_CLOSE || !ex->request_done)
         c->keep_alive = false;
     c->keep_alive = client_may_keep(c);
+    ex->stored_compressible = cache_store_compressible(ex);
     const size_t len = response_head(ex, head, status);
     if (!len) { /* 16 KiB of the backend's and what we add do not fit: cannot happen by design */
         ex->body_to_client = false;
@@ -228,7 +231,7 @@ static bool announces_body(const struct h1_head *head)
 static bool final_head(struct fetch *ex, const struct h1_head *head, bool more)
 {
     struct upstream *u = ex->up;
-    request_body_free(ex);
+    fetch_drop_body(ex);
     ex->fetch_ns = clock_mono_ns() - ex->sent_ns;
     retry_answered(ex);
     fetch_note_server(ex);
@@ -382,14 +385,4 @@ size_t response_receive(struct fetch *ex, char *at, size_t len)
     if (ex->state == FETCH_BODY)
         receive_body(ex, at + done, len - done); /* an empty one ends here too */
     return len;
-}
-
-void response_resume(struct fetch *ex)
-{
-    struct upstream *u = ex->up;
-    if (!u || !u->paused)
-        return;
-    u->paused = false;
-    upstream_progress(u);
-    ev_io_start(ex->worker->loop, &u->read);
 }

@@ -65,7 +65,7 @@ static bool is_selected_by(const struct cache_view *v, struct str name)
 /* A response that varies by more than the stored one did is another one for somebody else. */
 static bool varies_no_further(const struct fetch *ex, const struct h1_head *head)
 {
-    const bool plain = response_asks_plain(&ex->req);
+    const bool plain = request_asks_plain(&ex->req);
     struct h1_vary walk = {0};
     struct str name;
     while (h1_vary_next(head, &walk, &name))

@@ -19,6 +19,7 @@
 #include "daemons/worker/cache/compress_stored.h"
 #include "daemons/worker/fetch/upstream.h"
 #include "daemons/worker/keeper_link.h"
+#include "daemons/worker/reader.h"
 #include "daemons/worker/worker.h"
 #include "polder/coding.h"
 #include "polder/field.h"
@@ -244,7 +245,7 @@ static bool suits_origins(const struct h1_head *request, const struct h1_head *r
 static void inherit_vary(struct worker *w, const struct request *r, struct store_stream *s)
 {
     struct cache_view v;
-    if (s->names_len || !loop_cache_ready(w))
+    if (s->names_len || !reader_ready(w))
         return;
     if (stored_varies(w, r, &v) && v.record->vary_len <= sizeof s->names) {
         memcpy(s->names, v.vary, v.record->vary_len);
@@ -267,7 +268,7 @@ static bool fill(struct fetch *ex, struct store_stream *s, const struct h1_head 
         cache_store_refused(ex, POLICY_NO_TAGS);
         return false;
     }
-    if (!read_vary(s, head, response_asks_plain(r))) {
+    if (!read_vary(s, head, request_asks_plain(r))) {
         cache_store_refused(ex, POLICY_NO_VARY);
         return false;
     }
@@ -406,7 +407,7 @@ void cache_store_begin(struct fetch *ex, const struct h1_head *head)
     end_stored(ex, head->status, why);
     if (!storable && !ex->req.post)
         cache_store_refused(ex, stream ? POLICY_NO_EVENTS : why);
-    struct store_stream *s = storable && loop_cache_ready(w) ? calloc(1, sizeof *s) : NULL;
+    struct store_stream *s = storable && reader_ready(w) ? calloc(1, sizeof *s) : NULL;
     ex->store = s;
     if (s)
         s->part = part;

@@ -219,6 +219,15 @@ void upstream_progress(struct upstream *u)
     arm(u);
 }
 
+void upstream_resume(struct upstream *u)
+{
+    if (!u || !u->paused)
+        return;
+    u->paused = false;
+    upstream_progress(u);
+    ev_io_start(u->worker->loop, &u->read);
+}
+
 /* Not the server's fault where its user had less time left than a server gets. */
 static void timed_out(struct upstream *u)
 {

@@ -83,6 +83,7 @@ void upstream_stores(struct upstream *u, const char *url, size_t len);
 /* Bytes came that nobody asked for: the last answer may have been the one before it, or its rest.
  * What was stored of it is invalidated. */
 void upstream_distrust(struct upstream *u);
+void upstream_resume(struct upstream *u);   /* read again, where it was paused; NULL: none */
 void upstream_progress(struct upstream *u); /* its time starts again */
 void upstream_keep_trailer(struct upstream *u);
 void upstream_leave_idle(struct upstream *u); /* the list of its server */

@@ -224,7 +224,7 @@ void access_sent(struct client *c)
 /* What was handed over, or lies in the store still, and did not get out. */
 static uint64_t unsent(const struct client *c)
 {
-    return c->out.len + answer_left(c);
+    return c->out.len + stored_send_left(c->stored);
 }
 
 static void close_line(struct client *c, struct access_line *l)

@@ -311,3 +311,17 @@ int limits_key_text(const struct request *r, const struct config_key *parts, uin
     }
     return any ? (int)len : -ENOENT;
 }
+
+int limits_who(const struct request *r, const struct config_limit *l, char *text)
+{
+    const struct config_key client = {CONFIG_KEY_CLIENT, ""};
+    const int len = limits_key_text(r, l->key, l->n_key, false, text, LIMITS_KEY_MAX);
+    if (len >= 0)
+        return len;
+    if (len == -ENOENT && l->missing == CONFIG_MISSING_SKIP)
+        return -ENODATA;
+    if ((len == -ENOENT || len == -EINVAL) && l->missing == CONFIG_MISSING_REFUSE)
+        return -ENOENT;
+    /* missing, ambiguous, longer than any honest key: the client stands for it */
+    return limits_key_text(r, &client, 1, false, text, LIMITS_KEY_MAX);
+}

@@ -10,16 +10,20 @@
 #include "daemons/http/h1.h"
 #include "daemons/worker/client/client.h"
 #include "daemons/worker/cors.h"
+#include "daemons/worker/fetch/headers.h"
 #include "daemons/worker/request/request.h"
 #include "daemons/worker/worker.h"
 #include "polder/clientip.h"
+#include "polder/clock.h"
 #include "polder/exempt.h"
 #include "polder/field.h"
 #include "polder/limit_top.h"
 #include "polder/limitkey.h"
+#include "polder/problem.h"
 #include "polder/stats.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #define EXEMPT UINT64_C(0)
@@ -38,20 +42,6 @@ static bool exempt(const struct worker *w, const struct request *r, const struct
         if (strlen(l->exempt_values[i]) == len && !memcmp(l->exempt_values[i], text, len))
             return true;
     return false;
-}
-
-int limits_who(const struct request *r, const struct config_limit *l, char *text)
-{
-    const struct config_key client = {CONFIG_KEY_CLIENT, ""};
-    const int len = limits_key_text(r, l->key, l->n_key, false, text, LIMITS_KEY_MAX);
-    if (len >= 0)
-        return len;
-    if (len == -ENOENT && l->missing == CONFIG_MISSING_SKIP)
-        return -ENODATA;
-    if ((len == -ENOENT || len == -EINVAL) && l->missing == CONFIG_MISSING_REFUSE)
-        return -ENOENT;
-    /* missing, ambiguous, longer than any honest key: the client stands for it */
-    return limits_key_text(r, &client, 1, false, text, LIMITS_KEY_MAX);
 }
 
 /* The hashed key; EXEMPT: not charged; -ENOENT: as above. */
@@ -363,4 +353,20 @@ void limits_charge(struct worker *w, const struct request *r, uint64_t *keys, bo
         charge_shadows(w, r, &ch);
     if (ch.n && (w->top_due || (!known && limit_top_due(&w->top))))
         note_top(w, r, &ch);
+}
+
+void limits_refuse(struct worker *w, const struct request *r, const struct limit_answer *answer)
+{
+    char extra[64];
+    r->client->note.limit = answer->refused_by;
+    const uint64_t start_ns = clock_mono_ns();
+    if (answer->no_key) {
+        response_problem(r, r->client, PROBLEM_BAD_REQUEST, "",
+                         ",\"reason\":\"the request lacks what a limit of this route counts by\"",
+                         true);
+        return;
+    }
+    snprintf(extra, sizeof extra, "Retry-After: %u\r\n", answer->retry_s);
+    response_problem(r, r->client, PROBLEM_QUOTA_EXCEEDED, extra, answer->violated, true);
+    stats_observe(w->stats, STATS_LATENCY_REFUSED, clock_mono_ns() - start_ns);
 }

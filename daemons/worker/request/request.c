@@ -3,6 +3,7 @@
  * request: what becomes of a parsed head: who asks, for which route, whether the limits admit it,
  * and who answers: the store, a backend, the supervisor, or Polder itself.
  */
+#include "daemons/worker/reader.h"
 #include "daemons/worker/request/request.h"
 #include "daemons/http/h1_cache.h"
 #include "daemons/worker/client/client.h"
@@ -116,22 +117,6 @@ static void to_backend_with(struct worker *w, struct request *r, enum fwd_reason
 static void to_backend(struct worker *w, struct request *r, enum fwd_reason fwd)
 {
     to_backend_with(w, r, fwd, NULL);
-}
-
-void request_refuse(struct worker *w, const struct request *r, const struct limit_answer *answer)
-{
-    char extra[64];
-    r->client->note.limit = answer->refused_by;
-    const uint64_t start_ns = clock_mono_ns();
-    if (answer->no_key) {
-        response_problem(r, r->client, PROBLEM_BAD_REQUEST, "",
-                         ",\"reason\":\"the request lacks what a limit of this route counts by\"",
-                         true);
-        return;
-    }
-    snprintf(extra, sizeof extra, "Retry-After: %u\r\n", answer->retry_s);
-    response_problem(r, r->client, PROBLEM_QUOTA_EXCEEDED, extra, answer->violated, true);
-    stats_observe(w->stats, STATS_LATENCY_REFUSED, clock_mono_ns() - start_ns);
 }
 
 /* Methods that never reach a backend. True: answered. */
@@ -260,7 +245,7 @@ static bool own_tags_hold(struct worker *w, struct request *r)
     }
     if (!any || others)
         return true;
-    if (!prepare_key(w, r) || !loop_cache_ready(w))
+    if (!prepare_key(w, r) || !reader_ready(w))
         return false;
     if (stored_find(w, r, &v, &found) == 1 && w->real_ms < v.record->fresh_until_ms &&
         cache_record_state(w->shared->inval, v.record, v.record->fetch_seq) == INVAL_VALID)
@@ -358,7 +343,7 @@ static void dispatch(struct worker *w, struct request *r)
     r->limit_lines = limits.lines;
     r->limit_len = limits.len;
     if (limits.refused) {
-        request_refuse(w, r, &limits);
+        limits_refuse(w, r, &limits);
     } else if (r->route->cache) {
         from_cache_or_backend(w, r, prepaid ? NULL : keys);
     } else {

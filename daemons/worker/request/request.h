@@ -93,9 +93,15 @@ void request_again(struct client *c, const struct request_again *again);
 /* The same request as a plain GET without its client, for a fetch behind. False: it has no key. */
 bool request_background(struct worker *w, struct client *c, const struct request_again *again,
                         struct request *r);
-void request_refuse(struct worker *w, const struct request *r, const struct limit_answer *answer);
 /* What its key has of the fields in which a trusted proxy tells scheme, host, port and path
  * (key_origin.c). */
 void request_put_origin(struct h1_out *o, const struct request *r);
+
+/* Is the backend asked for this without a content coding? What is stored is stored plain, and made
+ * smaller here. */
+static inline bool request_asks_plain(const struct request *r)
+{
+    return r->cacheable && r->route && r->route->cache && r->route->cache->n_compress;
+}
 
 #endif

@@ -50,16 +50,6 @@ static bool keep(struct fetch *ex, const struct h1_spans *spans)
     return true;
 }
 
-void request_body_free(struct fetch *ex)
-{
-    struct request_buffer *b = &ex->body;
-    if (b->len)
-        ex->body_consumed = true;
-    ex->worker->request_bytes -= b->room;
-    free(b->bytes);
-    *b = (struct request_buffer){0};
-}
-
 bool request_body_is_at_hand(const struct fetch *ex)
 {
     return !ex->body_consumed;
@@ -138,7 +128,7 @@ void request_body_feed(struct fetch *ex, struct h1_spans *spans, bool end)
         buffer(ex, spans, end);
         return;
     }
-    request_body_free(ex);
+    fetch_drop_body(ex);
     ex->body_consumed = true;
     ex->request_done = end;
     if (ex->up)

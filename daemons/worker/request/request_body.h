@@ -35,7 +35,6 @@ void request_body_feed(struct fetch *ex, struct h1_spans *spans, bool end);
 void request_body_send(struct fetch *ex, const char *head, size_t len);
 /* Can the request be sent once more, or has body gone to a connection that is not kept? */
 bool request_body_is_at_hand(const struct fetch *ex);
-void request_body_free(struct fetch *ex); /* it is not sent once more */
 /* The backend takes more. */
 void request_body_resume(struct fetch *ex);
 

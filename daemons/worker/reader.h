@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * reader: the store as this worker reads it (worker.reader), opened when there is one, and looked
+ * after once an iteration of the loop.
+ */
+#ifndef POLDER_WORKER_READER_H
+#define POLDER_WORKER_READER_H
+#include <stdbool.h>
+
+struct worker;
+
+/* May worker.reader be read from, until the next iteration? */
+bool reader_ready(struct worker *w);
+
+#endif
