@@ -173,7 +173,6 @@ static void slot_begin(struct master *m, uint32_t slot)
     atomic_store(&s->index, c->index);
     atomic_store(&s->started_ms, m->now_ms);
     atomic_store(&s->heartbeat_ms, m->now_ms);
-    atomic_store(&s->reader_pid, 0);
     atomic_store(&s->followed, 0);
     atomic_store(&s->poison, 0);
     atomic_store(&s->state, PROC_STARTING);
@@ -335,7 +334,6 @@ static void slot_end(struct master *m, uint32_t slot)
     atomic_store(&s->state, m->child[slot].wanted ? PROC_DEAD : PROC_FREE);
     atomic_store(&s->pid, 0);
     atomic_store(&s->connections, 0);
-    atomic_store(&s->reader_pid, 0);
     atomic_store(&s->holding, 0);
     for (unsigned g = 0; g < STATS_GAUGES; g++)
         stats_gauge_set(&m->shared.stats[slot], (enum stats_gauge)g, 0);

@@ -68,8 +68,6 @@ static void settings_of(const struct config_cache *top, const struct config_rout
         if (k->kind == CONFIG_KEY_IDENTITY || k->kind == CONFIG_KEY_JWT ||
             (k->kind == CONFIG_KEY_HEADER && !strcmp(k->name, "authorization")))
             s->partitioned_by_authorization = true;
-        if (k->kind == CONFIG_KEY_COOKIE)
-            s->partitioned_by_cookie = true;
     }
 }
 

@@ -98,7 +98,6 @@ struct route_state {
     struct identity_rules identity;
     struct identity_counts identity_counts;
     bool hinted_upgrade; /* hints.h */
-    bool by_client;      /* every limit is keyed by the client alone */
     struct guard_route *guard;
     uint32_t guard_left;             /* hits until one is looked at */
     uint32_t guard_step, guard_most; /* what it starts from next, and in the end; most 0: off */

@@ -14,9 +14,7 @@ struct policy_settings {
     struct runtime_cache value;
     bool store_set_cookie;
     bool swr_is_stated;                /* stale_while_revalidate is not just the default */
-    bool partitioned_by_authorization; /* the partition contains it: RFC 9111 3.5 is met by the key
-                                        */
-    bool partitioned_by_cookie;
+    bool partitioned_by_authorization; /* it is in the partition: the key meets RFC 9111 3.5 */
     bool rfc;                 /* share = "rfc": RFC 9111 alone decides what others may have */
     uint64_t min_interval_ms; /* of poll: the backend is asked at most this often; 0: no poll */
 };

@@ -32,18 +32,15 @@ struct proc_slot {
     _Atomic uint32_t incarnation;       /* master; +1 for each fork into this slot, never 0 */
     _Atomic uint32_t state;             /* enum proc_state */
     _Atomic uint32_t generation;        /* master: which configuration generation it serves */
-    _Atomic uint64_t
-        heartbeat_ms; /* process, each loop iteration (mono ms) and at least each second */
-    _Atomic uint64_t started_ms;  /* master, mono ms */
-    _Atomic uint32_t connections; /* process: open client connections */
-    _Atomic uint32_t poison;      /* process: died of SIGBUS/SIGSEGV inside the cache map, that of
+    _Atomic uint64_t heartbeat_ms; /* process: mono, each loop iteration, at least each second */
+    _Atomic uint64_t started_ms;   /* master, mono ms */
+    _Atomic uint32_t connections;  /* process: open client connections */
+    _Atomic uint32_t poison;       /* process: died of SIGBUS/SIGSEGV inside the cache map, that of
                                      cache_poison_of() */
-    _Atomic uint32_t crashes;     /* master: unexpected deaths in this slot */
-    _Atomic uint32_t index;       /* master: worker number within its generation */
-    _Atomic uint32_t reader_pid;  /* worker: non-zero once its LMDB reader is open */
-    _Atomic uint32_t holding;     /* worker: 1 while it holds requests until something changes */
-    _Atomic uint32_t
-        log_opening; /* worker: proc_table.log_opening of the access log it writes to */
+    _Atomic uint32_t crashes;      /* master: unexpected deaths in this slot */
+    _Atomic uint32_t index;        /* master: worker number within its generation */
+    _Atomic uint32_t holding;      /* worker: 1 while it holds requests until something changes */
+    _Atomic uint32_t log_opening;  /* worker: proc_table.log_opening of the log it writes to */
     /* keeper, control: the generation whose region they use, stored when they have let go of the
      * one before; 0 after a start until then. A successor begins with the current one. */
     _Atomic uint32_t followed;

@@ -20,7 +20,6 @@ struct inval_page;
 struct fetch_lock_table;
 struct ring;
 struct config_region;
-struct history_ring;
 struct cache_shared;
 struct guard_page;
 struct condition_table;
@@ -55,7 +54,6 @@ struct shared {
     struct cache_shared *cache;
     shared_client_row *clients;   /* [PROC_WORKER_SLOTS] */
     struct server_table *servers; /* polder/server_state.h */
-    struct history_ring *history; /* NULL until telemetry over time exists */
     struct ring *ring[SHARED_RINGS];
     struct config_region *region[SHARED_REGIONS];
 

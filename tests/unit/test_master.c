@@ -115,13 +115,12 @@ static void hold_or_look(const struct process *p)
     struct fetch_permit permit;
     if (p->incarnation > 1 &&
         (stats->gauge[STATS_GAUGE_CONNECTIONS_OPEN] || pin[CACHE_PINS - 1] || slot->connections ||
-         slot->reader_pid || slot->holding || stats->counter[STATS_REQUESTS] != 11))
+         slot->holding || stats->counter[STATS_REQUESTS] != 11))
         _exit(97);
     stats_add(stats, STATS_REQUESTS, 11);
     stats_gauge_set(stats, STATS_GAUGE_CONNECTIONS_OPEN, 5);
     pin[CACHE_PINS - 1] = 9;
     slot->connections = 7;
-    slot->reader_pid = (uint32_t)getpid();
     slot->holding = 1;
     if (fetch_lock_claim(p->shared->fetch_locks, &key, p->slot - PROC_SLOT_WORKER0, p->incarnation,
                          1, &permit) != FETCH_LOCK_LEAD)
