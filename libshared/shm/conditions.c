@@ -2,6 +2,7 @@
 /* conditions: see conditions.h. */
 #include "polder/conditions.h"
 #include "polder/log.h"
+#include "polder/utf8.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -183,12 +184,20 @@ static unsigned row_free(const struct condition_table *t, enum condition_id for_
     return unused;
 }
 
-/* Cut to what there is room for; without what would drive a terminal or break a line of text. */
+/* Cut to the whole characters that there is room for; without what would drive a terminal, break a
+ * line of text, or is no UTF-8. */
 static void text_put(char *to, size_t size, const char *from)
 {
-    size_t n = 0;
-    for (; from && from[n] && n + 1 < size; n++)
-        to[n] = (unsigned char)from[n] < 0x20 || from[n] == 0x7f ? '?' : from[n];
+    const size_t len = from ? strlen(from) : 0;
+    size_t n = 0, used;
+    for (; n < len; n += used) {
+        used = utf8_length(from + n, len - n);
+        const bool good = used > 1 || (used && from[n] >= 0x20 && from[n] != 0x7f);
+        used = used ? used : 1;
+        if (n + used >= size)
+            break;
+        memcpy(to + n, good ? from + n : "?", used);
+    }
     memset(to + n, 0, size - n);
 }
 
@@ -273,7 +282,7 @@ bool condition_hint(struct condition_table *table, enum condition_id id, const c
 bool condition_clear(struct condition_table *table, enum condition_id id, const char *subject,
                      uint64_t now_ms)
 {
-    struct condition_page is;
+    struct condition_page is, next;
     uint64_t state;
     char wanted[CONDITION_SUBJECT];
     if (!table)
@@ -281,9 +290,15 @@ bool condition_clear(struct condition_table *table, enum condition_id id, const 
     text_put(wanted, sizeof wanted, subject);
     if (row_find(table, id, wanted, &state, &is) == CONDITION_ROWS)
         return false; /* mostly */
+    bool cleared = false;
+    unsigned row;
     table_lock(table);
-    const unsigned row = row_find(table, id, wanted, &state, &is);
-    const bool cleared = row < CONDITION_ROWS && row_hide(table, row, state);
+    /* one whose lock was taken over may have raised it a second time */
+    while ((row = row_find(table, id, wanted, &state, &next)) < CONDITION_ROWS &&
+           row_hide(table, row, state)) {
+        is = next;
+        cleared = true;
+    }
     table_unlock(table);
     if (cleared && page_holds(&is, now_ms))
         log_fall(&is, now_ms);
@@ -320,6 +335,15 @@ static int compare(const void *a, const void *b)
     return strcmp(x->subject, y->subject);
 }
 
+/* Cleared and raised again in another row while the rows are read, it may be met in both. */
+static struct condition *place_of(struct condition *out, size_t n, const struct condition_page *p)
+{
+    for (size_t i = 0; i < n; i++)
+        if (out[i].id == p->id && !strcmp(out[i].subject, p->subject))
+            return &out[i];
+    return &out[n];
+}
+
 size_t conditions_list(const struct condition_table *table, uint64_t now_ms,
                        struct condition out[CONDITION_ROWS])
 {
@@ -328,7 +352,8 @@ size_t conditions_list(const struct condition_table *table, uint64_t now_ms,
         struct condition_page page;
         if (!row_read(table, row, &page) || !page_holds(&page, now_ms))
             continue;
-        struct condition *c = &out[n++];
+        struct condition *c = place_of(out, n, &page);
+        n += c == &out[n];
         c->id = (enum condition_id)page.id;
         c->since_ms = page.since_ms;
         memcpy(c->subject, page.subject, sizeof c->subject);

@@ -88,6 +88,22 @@ static void a_hint_is_given_once_a_day(void **state)
     assert_int_equal(list[0].since_ms, NOW + CONDITION_HINT_MS);
 }
 
+/* Metrics and pages are UTF-8, and one byte that is not takes the whole of them from a reader. */
+static void what_is_cut_or_was_never_utf8_is_shown_as_utf8(void **state)
+{
+    (void)state;
+    char subject[300];
+    const size_t fits = CONDITION_SUBJECT - 1;
+    memset(subject, 'a', sizeof subject);
+    memcpy(subject + fits - 1, "\xc3\xa9", 3); /* half of it fits */
+    condition_raise(table, COND_BACKEND_DOWN, subject, "caf\xe9\xff \xed\xa0\x80 caf\xc3\xa9", NOW);
+    assert_int_equal(conditions_list(table, NOW, list), 1);
+    assert_int_equal(strlen(list[0].subject), fits - 1);
+    assert_string_equal(list[0].reason, "caf?? ??? caf\xc3\xa9");
+    assert_true(condition_subject_is(list[0].subject, subject));
+    assert_true(condition_clear(table, COND_BACKEND_DOWN, subject, NOW));
+}
+
 static void the_table_is_bounded(void **state)
 {
     (void)state;
@@ -445,6 +461,7 @@ int main(void)
         TEST(raising_what_is_raised_changes_nothing),
         TEST(they_are_listed_in_the_order_of_the_table),
         TEST(a_hint_is_given_once_a_day),
+        TEST(what_is_cut_or_was_never_utf8_is_shown_as_utf8),
         TEST(the_table_is_bounded),
         TEST(a_hint_gives_way_to_what_is_none),
         TEST(texts_are_cut_and_cannot_drive_a_terminal),
