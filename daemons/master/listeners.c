@@ -299,7 +299,10 @@ int listeners_open(struct listeners *l, const struct config *config, char *why, 
 int listeners_probe_ops(const struct config *now, const struct config *then, char *why, size_t size)
 {
     const struct config_address *a = &then->ops_listen;
-    if (!a->len || a->sa.ss_family == AF_UNIX || sa_equal(&a->sa, &now->ops_listen.sa))
+    if (!a->len || a->sa.ss_family == AF_UNIX)
+        return 0;
+    /* control has that port, and lets go of it before it takes the new address */
+    if (now->ops_listen.len && sa_port(&a->sa) == sa_port(&now->ops_listen.sa))
         return 0;
     const int fd = tcp_bind(&a->sa, a->len, a->sa.ss_family == AF_INET6, false);
     if (fd < 0) {

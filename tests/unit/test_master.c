@@ -821,6 +821,35 @@ static void both_wildcards_share_a_port(void **state)
     listeners_close(&l);
 }
 
+static struct config_address ipv4(in_addr_t host, uint16_t port)
+{
+    struct config_address a = {.len = sizeof(struct sockaddr_in), .text = "it"};
+    const struct sockaddr_in sa = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(host)};
+    memcpy(&a.sa, &sa, sizeof sa);
+    return a;
+}
+
+/* Control lets go of the old address before it takes the new one. */
+static void the_ops_pages_may_move_to_another_address_of_their_port(void **state)
+{
+    (void)state;
+    char why[256] = "";
+    const uint16_t port = port_free(), other = port_free();
+    const struct config now = {.ops_listen = ipv4(INADDR_LOOPBACK, port)};
+    const struct config wider = {.ops_listen = ipv4(INADDR_ANY, port)};
+    const struct config taken = {.ops_listen = ipv4(INADDR_LOOPBACK, other)};
+    const int ops = socket(AF_INET, SOCK_STREAM, 0), stranger = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(bind(ops, (const void *)&now.ops_listen.sa, now.ops_listen.len), 0);
+    assert_int_equal(listen(ops, 1), 0);
+    assert_int_equal(bind(stranger, (const void *)&taken.ops_listen.sa, taken.ops_listen.len), 0);
+    assert_int_equal(listen(stranger, 1), 0);
+    assert_int_equal(listeners_probe_ops(&now, &wider, why, sizeof why), 0);
+    assert_int_equal(listeners_probe_ops(&now, &taken, why, sizeof why), -EADDRINUSE);
+    close(ops);
+    close(stranger);
+}
+
 static int hang_end(void **state)
 {
     hung.master = 0; /* its turn, if it still runs */
@@ -871,6 +900,7 @@ int main(void)
         cmocka_unit_test_teardown(the_delay_doubles_up_to_five_seconds, running_end),
         cmocka_unit_test_teardown(sockets_are_spread_so_that_no_worker_is_without, running_end),
         cmocka_unit_test_teardown(both_wildcards_share_a_port, running_end),
+        cmocka_unit_test(the_ops_pages_may_move_to_another_address_of_their_port),
         cmocka_unit_test_teardown(every_worker_serves_and_sigterm_ends_with_zero, running_end),
         cmocka_unit_test_teardown(whoever_is_killed_is_back_within_a_second, running_end),
         cmocka_unit_test_teardown(repeated_kills_do_not_delay_the_return, running_end),
