@@ -276,10 +276,13 @@ static void on_intake(struct ev_loop *loop, ev_io *w, int revents)
     ev_io_start(loop, &l->io);
 }
 
+/* EAGAIN is an answer too: somebody listens, with a full queue. */
 static bool answers(const struct sockaddr_un *sa)
 {
-    const int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-    const bool ok = connect(fd, (const struct sockaddr *)sa, sizeof *sa) == 0;
+    const int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return false;
+    const bool ok = connect(fd, (const struct sockaddr *)sa, sizeof *sa) == 0 || errno == EAGAIN;
     close(fd);
     return ok;
 }

@@ -327,8 +327,8 @@ static int run(struct supervisor *s)
     ev_signal_start(s->loop, &s->on_hup);
     ev_signal_start(s->loop, &s->on_usr1);
     ev_signal_start(s->loop, &s->on_usr2);
-    open_log(s);
     conditions_begin(s);
+    open_log(s);
     values_tell_files(s);
     if (intake_open(s))
         return 1;

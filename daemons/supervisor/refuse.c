@@ -23,6 +23,7 @@
 #define LEAVING_MOST     1024
 #define LEAVING_MS       2000  /* from our FIN */
 #define LEAVING_STUCK_MS 30000 /* before it: nothing was taken for so long */
+#define DROP_READS       16
 
 struct leaving {
     ev_io io;
@@ -103,8 +104,9 @@ static void leave(struct supervisor *s, int fd, struct queue *out, bool reset)
         queue_flush(s, out, fd);
         queue_clear(s, out);
         shutdown(fd, SHUT_WR);
-        while (recv(fd, s->buffer, SUPERVISOR_READ, MSG_DONTWAIT) > 0)
-            ;
+        for (int i = 0; i < DROP_READS; i++) /* who goes on sending shall not hold us up */
+            if (recv(fd, s->buffer, SUPERVISOR_READ, MSG_DONTWAIT) <= 0)
+                break;
         close(fd);
         return;
     }
