@@ -65,12 +65,17 @@ static void on_timed_out(struct client *c)
 
 void client_events_init(struct worker *w)
 {
-    static const struct client_ops ops = {.cut = on_cut,
+    static const struct client_ops ops = {.on_read = client_on_read,
+                                          .use_input = client_use_input,
+                                          .watch_read = client_watch_read,
+                                          .cut = on_cut,
                                           .gone = on_gone,
                                           .writable = on_writable,
                                           .response_begun = response_begun,
                                           .held_until_ms = held_until_ms,
                                           .end_hold = on_end_hold,
+                                          .describe_held = long_poll_describe,
                                           .timed_out = on_timed_out};
     w->client_ops = &ops;
+    w->hold_unchanged = long_poll_unchanged;
 }

@@ -70,6 +70,8 @@
 struct budget;
 struct warm_rpc;
 struct cache_reader;
+struct cache_record;
+struct cache_key;
 struct client;
 struct client_ops;
 struct compress_state;
@@ -169,6 +171,9 @@ struct worker {
     ev_timer retry_queue_timer;
     struct repeat *repeats, **repeats_tail;
     uint32_t n_repeats;
+    /* long_poll.h: instead of 304, where a request waits for a change */
+    bool (*hold_unchanged)(const struct request *r, const struct cache_record *rec,
+                           const struct cache_key *key, struct str etag);
     struct watch **watches; /* by key; NULL: never needed */
     struct watch *new_watches, *dead_watches;
     uint32_t n_watches, n_held;

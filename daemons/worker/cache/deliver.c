@@ -11,7 +11,6 @@
 #include "daemons/worker/client/client.h"
 #include "daemons/worker/fetch/compress.h"
 #include "daemons/worker/fetch/error_backoff.h"
-#include "daemons/worker/cache/long_poll.h"
 #include "daemons/worker/request/request_id.h"
 #include "daemons/worker/fetch/headers.h"
 #include "daemons/worker/cache/compress_stored.h"
@@ -466,7 +465,7 @@ bool deliver_view(struct worker *w, const struct request *r, const struct cache_
     struct cache_view copy;
     char space[STORED_ETAG_MAX];
     if (choose_code(r, &a) && !(a.code == 304 && r->wait_s &&
-                                long_poll_unchanged(r, v->record, key, stored_etag(v, space)))) {
+                                w->hold_unchanged(r, v->record, key, stored_etag(v, space)))) {
         choose_coding(w, &a, &copy, key);
         if (!deliver_held(w, &a))
             return false; /* the backend must do */

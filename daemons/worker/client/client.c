@@ -281,7 +281,7 @@ static void client_writable(struct client *c)
     ev_io_stop(c->worker->loop, &c->write);
     if (c->answered)
         client_next(c);
-    client_watch_read(c);
+    c->worker->client_ops->watch_read(c);
 }
 
 static void on_write(EV_P_ ev_io *watcher, int events)
@@ -326,7 +326,7 @@ static void look_again(struct client *c)
     if (c->state == CLIENT_CLOSED)
         return;
     client_update_timer(c);
-    client_use_input(c);
+    c->worker->client_ops->use_input(c);
     if ((c->state == CLIENT_IDLE || c->state == CLIENT_HEAD) && c->eof)
         client_close(c); /* all that came whole has been answered */
 }
@@ -353,7 +353,7 @@ struct client *client_new(struct worker *w, int fd, const struct clientip *peer)
     c->state = w->config->proxy_protocol ? CLIENT_PROXY : CLIENT_IDLE;
     c->first_ms = c->progress_ms = w->mono_ms;
     c->timer.fire = client_timeout;
-    ev_io_init(&c->read, client_on_read, fd, EV_READ);
+    ev_io_init(&c->read, w->client_ops->on_read, fd, EV_READ);
     ev_io_init(&c->write, on_write, fd, EV_WRITE);
     c->read.data = c->write.data = c;
     c->next = w->clients;
@@ -365,6 +365,13 @@ struct client *client_new(struct worker *w, int fd, const struct clientip *peer)
     ev_io_start(w->loop, &c->read);
     client_update_timer(c);
     return c;
+}
+
+void client_drop_input(struct client *c)
+{
+    if (c->in)
+        buffer_put(c->worker, c->in);
+    c->in = NULL;
 }
 
 /* Everything but the descriptor. */

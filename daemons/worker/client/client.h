@@ -30,6 +30,7 @@ struct access_line;
 struct fetch;
 struct held;
 struct repeat;
+struct request;
 struct stored_send;
 struct worker;
 
@@ -39,6 +40,9 @@ struct worker;
 /* What a connection asks and tells the parts of its request that stand above it. None of it is on
  * the way of a hit. */
 struct client_ops {
+    void (*on_read)(struct ev_loop *loop, ev_io *watcher, int events);
+    void (*use_input)(struct client *c);  /* what was read and kept */
+    void (*watch_read)(struct client *c); /* read from, if that makes sense now */
     void (*cut)(struct client *c);      /* it is being closed: what was not answered is logged so */
     void (*gone)(struct client *c);     /* CLOSED now: all that is for its request ends, or goes on
                                          * alone */
@@ -47,6 +51,7 @@ struct client_ops {
     /* Its request waits for something to change: until when; and it is answered now. */
     uint64_t (*held_until_ms)(const struct client *c);
     void (*end_hold)(struct client *c);
+    bool (*describe_held)(struct client *c, struct request *r); /* the request; false: none */
     void (*timed_out)(struct client *c); /* within a request, of which nothing was answered: 408 */
 };
 
@@ -132,12 +137,12 @@ void client_schedule(struct client *c); /* looked at again before the loop sleep
 void client_run_ready(struct worker *w);
 void client_want_body(struct client *c, bool wanted);
 void client_update_timer(struct client *c);
+void client_drop_input(struct client *c); /* what was read and not used */
 
 /* ---- client_read.c ---- */
 void client_on_read(struct ev_loop *loop, ev_io *watcher, int events);
 void client_use_input(struct client *c);  /* what was read and kept, and then what comes */
 void client_watch_read(struct client *c); /* read from, if that makes sense now */
-void client_drop_input(struct client *c);
 
 /* ---- client_leave.c ---- */
 /* The client has gone: FIN where that means it, a reset, a write that failed. Ends its connection

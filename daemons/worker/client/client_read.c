@@ -192,13 +192,6 @@ void client_watch_read(struct client *c)
     }
 }
 
-void client_drop_input(struct client *c)
-{
-    if (c->in)
-        buffer_put(c->worker, c->in);
-    c->in = NULL;
-}
-
 /* Keeps what was not used. at: in the loop's buffer or in c->in. */
 static void keep_rest(struct client *c, const char *at, size_t len)
 {

@@ -72,12 +72,6 @@ enum coding compress_choose(const struct request *r)
              : CODING_IDENTITY;
 }
 
-bool compress_applies(const struct request *r)
-{
-    return request_asks_plain(r) ||
-           (r->route && r->route->n_compress && r->route->compress_is_stated);
-}
-
 static bool compress_is_worth_it(const struct fetch *ex, const struct h1_head *head)
 {
     const struct h1_field *type = h1_only(head, H1_CONTENT_TYPE);
@@ -171,7 +165,7 @@ void compress_begin(struct fetch *ex, const struct h1_head *head, uint16_t statu
     struct worker *w = ex->worker;
     const enum coding coding = (enum coding)ex->req.coding;
     const bool body = !ex->req.is_head && status != 304;
-    ex->compressible = compress_applies(&ex->req) && compress_is_worth_it(ex, head);
+    ex->compressible = request_may_compress(&ex->req) && compress_is_worth_it(ex, head);
     ex->coding = CODING_IDENTITY;
     if (!ex->req.client || !ex->compressible || coding == CODING_IDENTITY ||
         !compress_fits_client(ex))

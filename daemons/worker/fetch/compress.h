@@ -36,8 +36,6 @@ struct worker;
 /* The coding that the client likes best of those that its route has; ranges, and who says
  * no-transform, get none. */
 enum coding compress_choose(const struct request *r);
-/* May the answer to this request be compressed here? */
-bool compress_applies(const struct request *r);
 
 /* A final head has come: sets ex->compressible and ex->coding, and takes an encoder if there is a
  * body. Before the client's head is written. */

@@ -178,7 +178,7 @@ static bool weakens_etag(const struct fetch *ex)
     struct str rest = {0}, tag, opaque;
     if (ex->coding)
         return true;
-    if (ex->status != 304 || !ex->req.coding || !compress_applies(&ex->req))
+    if (ex->status != 304 || !ex->req.coding || !request_may_compress(&ex->req))
         return false;
     if (ex->compressible)
         return true;

@@ -12,6 +12,7 @@
 #include "polder/identity.h"
 #include "polder/inval.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static size_t lower_name(struct str name, char out[GUARD_FIELD_NAME])
@@ -303,4 +304,21 @@ size_t guard_fields_name(const struct guard_fields *k, uint32_t bits, char *out,
         put_name(&o, name);
     }
     return (size_t)(o.at - out);
+}
+
+const char *guard_detail(const struct request *r)
+{
+    struct route_state *s = &r->worker->routes[r->route->index];
+    const struct guard_scope *scope = guard_scope_of(s->guard, r->url, r->url_len);
+    char names[GUARD_NAMES + 1] = "";
+    if (scope)
+        guard_scope_names(scope, names);
+    snprintf(s->guard_detail, sizeof s->guard_detail, "quarantined%s%s%s",
+             *names ? ": differs by " : "", names,
+             !scope || scope == &s->guard->scope[0] ? ""
+             : guard_scope_is_prefix(scope)         ? " (this directory)"
+                                                    : " (this URL)");
+    if (scope == &s->guard->scope[0])
+        s->guard_left = s->guard_step = 1; /* once released, it is looked at soon */
+    return s->guard_detail;
 }

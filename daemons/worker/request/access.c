@@ -5,7 +5,6 @@
 #include "daemons/worker/client/client.h"
 #include "daemons/worker/fetch/fetch.h"
 #include "daemons/worker/cache/lookup.h"
-#include "daemons/worker/cache/long_poll.h"
 #include "daemons/worker/request/request.h"
 #include "daemons/worker/request/request_id.h"
 #include "daemons/worker/fetch/headers.h"
@@ -261,7 +260,7 @@ void access_gone(struct client *c)
         gone_request(c, &ex->req, ex->status, ex->body_sent);
     } else if (c->held) {
         struct request r;
-        gone_request(c, long_poll_describe(c, &r) ? &r : NULL, 0, 0);
+        gone_request(c, c->worker->client_ops->describe_held(c, &r) ? &r : NULL, 0, 0);
     } else if (c->state == CLIENT_HEAD) {
         access_unread(c, NULL, 0);
         gone_request(c, NULL, 0, 0);

@@ -10,20 +10,16 @@
 #include "daemons/http/h1.h"
 #include "daemons/worker/client/client.h"
 #include "daemons/worker/cors.h"
-#include "daemons/worker/fetch/headers.h"
 #include "daemons/worker/request/request.h"
 #include "daemons/worker/worker.h"
 #include "polder/clientip.h"
-#include "polder/clock.h"
 #include "polder/exempt.h"
 #include "polder/field.h"
 #include "polder/limit_top.h"
 #include "polder/limitkey.h"
-#include "polder/problem.h"
 #include "polder/stats.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 
 #define EXEMPT UINT64_C(0)
@@ -353,20 +349,4 @@ void limits_charge(struct worker *w, const struct request *r, uint64_t *keys, bo
         charge_shadows(w, r, &ch);
     if (ch.n && (w->top_due || (!known && limit_top_due(&w->top))))
         note_top(w, r, &ch);
-}
-
-void limits_refuse(struct worker *w, const struct request *r, const struct limit_answer *answer)
-{
-    char extra[64];
-    r->client->note.limit = answer->refused_by;
-    const uint64_t start_ns = clock_mono_ns();
-    if (answer->no_key) {
-        response_problem(r, r->client, PROBLEM_BAD_REQUEST, "",
-                         ",\"reason\":\"the request lacks what a limit of this route counts by\"",
-                         true);
-        return;
-    }
-    snprintf(extra, sizeof extra, "Retry-After: %u\r\n", answer->retry_s);
-    response_problem(r, r->client, PROBLEM_QUOTA_EXCEEDED, extra, answer->violated, true);
-    stats_observe(w->stats, STATS_LATENCY_REFUSED, clock_mono_ns() - start_ns);
 }

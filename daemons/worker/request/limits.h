@@ -63,13 +63,15 @@ void limits_charge(struct worker *w, const struct request *r, uint64_t *keys, bo
 /* Charges nothing: what a request that was charged long ago is to be told now. */
 void limits_tell(struct worker *w, const struct request *r, struct limit_answer *answer);
 bool limits_need_head(const struct config_route *route); /* to know whom they count */
-/* Answers a request that its limits refuse. */
-void limits_refuse(struct worker *w, const struct request *r, const struct limit_answer *answer);
-void limits_leave(struct client *c); /* its request is no longer under way */
+void limits_leave(struct client *c);                     /* its request is no longer under way */
 /* The bytes that the request is counted by, in text[LIMITS_KEY_MAX]. Length; -ENODATA: it is not;
  * -ENOENT: the key is missing and that means refusal. */
 #define LIMITS_KEY_MAX 4096
 int limits_who(const struct request *r, const struct config_limit *l, char *text);
+
+/* ---- limits_refuse.c ---- */
+/* Answers a request that its limits refuse. */
+void limits_refuse(struct worker *w, const struct request *r, const struct limit_answer *answer);
 
 /* ---- key_text.c ---- */
 /* Joins the values of key parts into out; spelled: parameters and cookies in the client's bytes,

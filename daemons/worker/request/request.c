@@ -100,7 +100,7 @@ static bool is_telemetry(const struct worker *w, const struct request *r)
 static void to_backend_with(struct worker *w, struct request *r, enum fwd_reason fwd,
                             const char *detail)
 {
-    if (!r->coding && compress_applies(r))
+    if (!r->coding && request_may_compress(r))
         r->coding = (uint8_t)compress_choose(r);
     struct fetch *ex = fetch_new(w, r);
     if (!ex) {

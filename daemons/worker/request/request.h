@@ -103,5 +103,11 @@ static inline bool request_asks_plain(const struct request *r)
 {
     return r->cacheable && r->route && r->route->cache && r->route->cache->n_compress;
 }
+/* May the answer to this request be compressed here? */
+static inline bool request_may_compress(const struct request *r)
+{
+    return request_asks_plain(r) ||
+           (r->route && r->route->n_compress && r->route->compress_is_stated);
+}
 
 #endif

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* limits_refuse: what a client is told whose request its limits refuse. */
+#include "daemons/worker/client/client.h"
+#include "daemons/worker/fetch/headers.h"
+#include "daemons/worker/request/limits.h"
+#include "daemons/worker/request/request.h"
+#include "daemons/worker/worker.h"
+#include "polder/clock.h"
+#include "polder/problem.h"
+#include "polder/stats.h"
+
+#include <stdio.h>
+
+void limits_refuse(struct worker *w, const struct request *r, const struct limit_answer *answer)
+{
+    char extra[64];
+    r->client->note.limit = answer->refused_by;
+    const uint64_t start_ns = clock_mono_ns();
+    if (answer->no_key) {
+        response_problem(r, r->client, PROBLEM_BAD_REQUEST, "",
+                         ",\"reason\":\"the request lacks what a limit of this route counts by\"",
+                         true);
+        return;
+    }
+    snprintf(extra, sizeof extra, "Retry-After: %u\r\n", answer->retry_s);
+    response_problem(r, r->client, PROBLEM_QUOTA_EXCEEDED, extra, answer->violated, true);
+    stats_observe(w->stats, STATS_LATENCY_REFUSED, clock_mono_ns() - start_ns);
+}
