@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* client_events: see client_events.h. */
 #include "daemons/worker/client_events.h"
+#include "daemons/worker/background/budget.h"
 #include "daemons/worker/cache/long_poll.h"
 #include "daemons/worker/cache/lookup.h"
 #include "daemons/worker/client/client.h"
@@ -8,6 +9,7 @@
 #include "daemons/worker/fetch/fetch.h"
 #include "daemons/worker/fetch/headers.h"
 #include "daemons/worker/fetch/upstream.h"
+#include "daemons/worker/leak_guard/leak_guard.h"
 #include "daemons/worker/request/access.h"
 #include "daemons/worker/request/limits.h"
 #include "daemons/worker/worker.h"
@@ -76,6 +78,10 @@ void client_events_init(struct worker *w)
                                           .end_hold = on_end_hold,
                                           .describe_held = long_poll_describe,
                                           .timed_out = on_timed_out};
+    static const struct hit_ops hit_ops = {
+        .soon_stale = refresh_note, .look = guard_look, .begin = guard_begin, .retry = guard_retry};
+    static const struct hold_ops hold_ops = {long_poll_unchanged, long_poll_for_fetch};
     w->client_ops = &ops;
-    w->hold_unchanged = long_poll_unchanged;
+    w->hold_ops = &hold_ops;
+    w->hit_ops = &hit_ops;
 }

@@ -28,6 +28,12 @@
  *                   the keeper's ring, with its tags (tags.c, origin.c); revalidate.c judges what
  *                   renews it, partial.c keeps parts of bodies.
  *
+ * What a connection tells the parts above it goes through tables, so that none of them is known
+ * below: client_events.c (client_ops, hit_ops, hold_ops) and fetch_events.c (upstream_ops). A fetch
+ * that waits carries what it waits in and goes on with (fetch_queue), and who watches it
+ * (fetch_watcher). permit.c has the right to fetch for all, keeper_link.c what goes to the keeper,
+ * reader.c the store as it is read.
+ *
  * Each subject has its header, which says what its files promise: buffer.h and timer.h, client.h
  * and repeat.h, request.h and limits.h, lookup.h, compress_stored.h and long_poll.h, miss.h and
  * fetch.h, upstream.h, headers.h, store.h and partial.h, leak_guard.h, budget.h. Here is what they
@@ -70,13 +76,13 @@
 struct budget;
 struct warm_rpc;
 struct cache_reader;
-struct cache_record;
-struct cache_key;
 struct client;
 struct client_ops;
 struct compress_state;
 struct fetch;
 struct guard_check;
+struct hit_ops;
+struct hold_ops;
 struct repeat;
 struct proc_slot;
 struct refresh;
@@ -171,10 +177,9 @@ struct worker {
     ev_timer retry_queue_timer;
     struct repeat *repeats, **repeats_tail;
     uint32_t n_repeats;
-    /* long_poll.h: instead of 304, where a request waits for a change */
-    bool (*hold_unchanged)(const struct request *r, const struct cache_record *rec,
-                           const struct cache_key *key, struct str etag);
-    struct watch **watches; /* by key; NULL: never needed */
+    const struct hit_ops *hit_ops;   /* lookup.h */
+    const struct hold_ops *hold_ops; /* lookup.h */
+    struct watch **watches;          /* by key; NULL: never needed */
     struct watch *new_watches, *dead_watches;
     uint32_t n_watches, n_held;
     struct budget *budget;

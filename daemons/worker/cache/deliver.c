@@ -465,7 +465,7 @@ bool deliver_view(struct worker *w, const struct request *r, const struct cache_
     struct cache_view copy;
     char space[STORED_ETAG_MAX];
     if (choose_code(r, &a) && !(a.code == 304 && r->wait_s &&
-                                w->hold_unchanged(r, v->record, key, stored_etag(v, space)))) {
+                                w->hold_ops->unchanged(r, v->record, key, stored_etag(v, space)))) {
         choose_coding(w, &a, &copy, key);
         if (!deliver_held(w, &a))
             return false; /* the backend must do */

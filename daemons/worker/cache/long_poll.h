@@ -13,12 +13,10 @@
 #include <stdint.h>
 
 struct client;
-struct h1_head;
 struct hit_found;
 struct request;
 struct worker;
 
-uint32_t long_poll_wait_s(const struct h1_head *head); /* of Prefer: wait; 0: none */
 /* Holds a request that would be answered with 304. False: answer it. */
 bool long_poll_unchanged(const struct request *r, const struct cache_record *rec,
                          const struct cache_key *key, struct str etag);

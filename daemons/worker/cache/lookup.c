@@ -7,9 +7,7 @@
  * call.
  */
 #include "daemons/worker/cache/lookup.h"
-#include "daemons/worker/background/budget.h"
 #include "daemons/worker/client/client.h"
-#include "daemons/worker/leak_guard/leak_guard.h"
 #include "daemons/worker/request/identity.h"
 #include "daemons/worker/request/poll.h"
 #include "daemons/worker/reader.h"
@@ -65,12 +63,12 @@ static enum hit_result use(struct worker *w, const struct request *r, const stru
     case POLICY_FRESH:
         if (w->real_ms >= refresh_from_ms(rec) && w->real_ms < rec->fresh_until_ms &&
             !request_interval_ms(r))
-            refresh_note(r, rec);
-        if (--route->guard_left == 0 && !guard_look(r, v, &check))
+            w->hit_ops->soon_stale(r, rec);
+        if (--route->guard_left == 0 && !w->hit_ops->look(r, v, &check))
             return HIT_MISS;
         const bool answered = deliver_view(w, r, v, state == INVAL_SOFT, &found->key);
         if (check)
-            guard_begin(check, answered && !r->client->held);
+            w->hit_ops->begin(check, answered && !r->client->held);
         if (!answered)
             return HIT_MISS;
         if (request_interval_ms(r))

@@ -21,6 +21,23 @@
 #include <stdint.h>
 
 struct client;
+struct guard_check;
+struct hit_found;
+
+/* Holds requests that wait for a change: long_poll_unchanged(), long_poll_for_fetch(). */
+struct hold_ops {
+    bool (*unchanged)(const struct request *r, const struct cache_record *rec,
+                      const struct cache_key *key, struct str etag);
+    bool (*for_fetch)(const struct request *r, struct hit_found *found);
+};
+/* Whoever looks at a hit now and then; called for few of them. */
+struct hit_ops {
+    void (*soon_stale)(const struct request *r, const struct cache_record *rec); /* refresh.c */
+    /* leak_guard.h: guard_look(), guard_begin(), guard_retry() */
+    bool (*look)(const struct request *r, const struct cache_view *v, struct guard_check **check);
+    void (*begin)(struct guard_check *check, bool answered);
+    void (*retry)(const struct request *r);
+};
 struct worker;
 
 /* ---- lookup.c ---- */

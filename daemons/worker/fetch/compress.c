@@ -3,6 +3,7 @@
 #include "daemons/worker/fetch/compress.h"
 #include "daemons/worker/client/client.h"
 #include "daemons/worker/fetch/encoder.h"
+#include "daemons/worker/fetch/content.h"
 #include "daemons/worker/fetch/fetch.h"
 #include "daemons/worker/fetch/headers.h"
 #include "daemons/worker/fetch/store.h"
@@ -80,7 +81,7 @@ static bool compress_is_worth_it(const struct fetch *ex, const struct h1_head *h
     if (head->status < 200 || head->status == 204 || head->status == 205 || head->status == 206 ||
         head->status == 304 || head->first[H1_CONTENT_ENCODING] || head->first[H1_CONTENT_RANGE])
         return false;
-    return type && coding_type_is_compressible(type->value) && !cache_store_vouches(head) &&
+    return type && coding_type_is_compressible(type->value) && !content_is_vouched_for(head) &&
            !compress_says_no_transform(head) &&
            (!length_known || (head->length && head->length >= ex->req.route->compress_min));
 }

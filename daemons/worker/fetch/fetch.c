@@ -42,24 +42,6 @@
 
 static void fetch_timeout(struct timer *t);
 
-#define MAY(state) (1u << (state))
-static const unsigned moves[FETCH_STATES] = {
-    [FETCH_NEW] =
-        MAY(FETCH_COLLAPSED) | MAY(FETCH_BUFFERING) | MAY(FETCH_CONNECT) | MAY(FETCH_DONE),
-    [FETCH_BUFFERING] = MAY(FETCH_CONNECT) | MAY(FETCH_DONE),
-    [FETCH_COLLAPSED] = MAY(FETCH_NEW) | MAY(FETCH_DONE),
-    [FETCH_CONNECT] = MAY(FETCH_HEAD) | MAY(FETCH_WAITING) | MAY(FETCH_DONE),
-    [FETCH_WAITING] = MAY(FETCH_CONNECT) | MAY(FETCH_DONE),
-    [FETCH_HEAD] = MAY(FETCH_CONNECT) | MAY(FETCH_BODY) | MAY(FETCH_DONE),
-    [FETCH_BODY] = MAY(FETCH_DONE),
-};
-
-void fetch_move(struct fetch *ex, enum fetch_state to)
-{
-    assert(moves[ex->state] & MAY(to));
-    ex->state = (uint8_t)to;
-}
-
 /* ---- life ---- */
 
 static void rebase(struct str *t, const char *from, size_t len, const char *to)
@@ -149,32 +131,6 @@ void fetch_free(struct fetch *ex)
     fetch_drop_body(ex);
     free(ex->bytes);
     free(ex);
-}
-
-void fetch_watch(struct fetch *ex, struct fetch_watcher *at)
-{
-    ex->watcher = at;
-    at->fetch = ex;
-}
-
-void fetch_unwatch(struct fetch_watcher *at)
-{
-    if (at->fetch)
-        at->fetch->watcher = NULL;
-    at->fetch = NULL;
-}
-
-struct client *fetch_let_go(struct fetch *ex)
-{
-    struct client *c = ex->req.client;
-    if (c) {
-        if (ex->let_go)
-            ex->let_go(ex);
-        c->exchange = NULL;
-        h1_body_keep_trailer(&c->body, NULL, 0);
-    }
-    ex->req.client = NULL;
-    return c;
 }
 
 void fetch_end_trial(struct fetch *ex)

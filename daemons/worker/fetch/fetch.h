@@ -3,7 +3,8 @@
  * fetch: a request and its response, between a client and a connection to a backend; either may
  * be missing for a while.
  *
- *   fetch.c         its beginning, its states and its end
+ *   fetch.c         its beginning and its end
+ *   fetch_state.c   its states, and who is tied to it
  *   ask.c           its request goes out
  *   retry.c         which server it asks, and which one next
  *   response_read.c what comes back

@@ -3,6 +3,7 @@
  * response_read: what a backend sends back for an exchange: interim responses, the head that
  * decides what becomes of it (passed on, stored, or the stored one renewed), the body.
  */
+#include "daemons/worker/fetch/content.h"
 #include "daemons/worker/fetch/fetch.h"
 #include "daemons/worker/background/budget.h"
 #include "daemons/worker/buffer.h"
@@ -263,7 +264,7 @@ static bool final_head(struct fetch *ex, const struct h1_head *head, bool more)
         invalidate_after(ex, head);
     fetch_move(ex, FETCH_BODY);
     u->in_body = true;
-    u->event_stream = cache_store_is_event_stream(head);
+    u->event_stream = content_is_event_stream(head);
     hints_redirect(ex, head);
     permit_note_answer(ex->worker, &ex->permit);
     ex->length_unknown = head->framing == H1_CHUNKED || head->framing == H1_TO_CLOSE;

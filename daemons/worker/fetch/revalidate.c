@@ -5,6 +5,7 @@
  */
 #include "daemons/worker/fetch/store.h"
 #include "daemons/http/h1_cache.h"
+#include "daemons/worker/fetch/content.h"
 #include "daemons/worker/fetch/fetch.h"
 #include "daemons/worker/leak_guard/leak_guard.h"
 #include "daemons/worker/cache/lookup.h"
@@ -252,7 +253,7 @@ bool revalidate_stored(struct fetch *ex, const struct h1_head *head)
         refused = policy_store_reason(POLICY_NO_IDENTITY);
     resp.omits_set_cookie =
         resp.has_set_cookie && !w->routes[ex->req.route->index].settings.store_set_cookie;
-    if (resp.cc.flags & FIELD_CC_NO_TRANSFORM || cache_store_vouches(merged))
+    if (resp.cc.flags & FIELD_CC_NO_TRANSFORM || content_is_vouched_for(merged))
         rec.flags &= ~(uint32_t)CACHE_COMPRESSIBLE;
     /* What a 200 may not bring into the store, a 304 may not either; but who has asked gets all. */
     struct h1_out o = {w->scratch, w->scratch + H1_HEAD_MAX, false};

@@ -8,6 +8,7 @@
  */
 #include "daemons/worker/fetch/store.h"
 #include "daemons/http/h1_cache.h"
+#include "daemons/worker/fetch/content.h"
 #include "daemons/worker/fetch/fetch.h"
 #include "daemons/worker/leak_guard/leak_guard.h"
 #include "daemons/worker/cache/lookup.h"
@@ -198,16 +199,6 @@ void cache_store_set_times(struct cache_record *rec, const struct fetch *ex,
     rec->flags |= resp->has_last_modified ? CACHE_HAS_LAST_MODIFIED : 0;
 }
 
-bool cache_store_vouches(const struct h1_head *head)
-{
-    static const char *const names[] = {"content-digest", "repr-digest", "digest", "content-md5"};
-    for (uint32_t i = 0; i < head->n_fields; i++)
-        for (size_t k = 0; k < sizeof names / sizeof *names; k++)
-            if (field_is(head->field[i].name, names[k]))
-                return true;
-    return false;
-}
-
 /* Is it worth having in content codings, and may it be (RFC 9110 7.7, RFC 9111 5.2.2.6)? */
 static bool compressible(const struct fetch *ex, const struct h1_head *head,
                          const struct policy_response *resp)
@@ -219,7 +210,7 @@ static bool compressible(const struct fetch *ex, const struct h1_head *head,
         return false;
     if (resp->complete_length_known && resp->length < cache->compress_min)
         return false;
-    return coding_type_is_compressible(type->value) && !cache_store_vouches(head);
+    return coding_type_is_compressible(type->value) && !content_is_vouched_for(head);
 }
 
 bool cache_store_compressible(const struct fetch *ex)
@@ -329,19 +320,6 @@ static bool make_room(struct store_stream *s, const struct policy_response *resp
     return s->body != NULL;
 }
 
-/* A stream of events has no end that could be waited for. */
-bool cache_store_is_event_stream(const struct h1_head *head)
-{
-    static const char type[] = "text/event-stream";
-    for (uint32_t i = 0; i < head->n_fields; i++) {
-        const struct h1_field *f = &head->field[i];
-        if (f->id == H1_CONTENT_TYPE && f->value.len >= sizeof type - 1 &&
-            !strncasecmp(f->value.at, type, sizeof type - 1))
-            return true;
-    }
-    return false;
-}
-
 static bool is_failure(uint16_t status)
 {
     return status >= 500;
@@ -402,8 +380,7 @@ void cache_store_begin(struct fetch *ex, const struct h1_head *head)
     }
     if (ex->req.policy.identity == POLICY_SHARED && !ex->req.post)
         stats_add(w->stats, why == POLICY_STORE ? STATS_CACHE_MISSES : STATS_CACHE_BYPASS, 1);
-    const bool stream = cache_store_is_event_stream(head),
-               storable = why == POLICY_STORE && !stream;
+    const bool stream = content_is_event_stream(head), storable = why == POLICY_STORE && !stream;
     end_stored(ex, head->status, why);
     if (!storable && !ex->req.post)
         cache_store_refused(ex, stream ? POLICY_NO_EVENTS : why);

@@ -36,9 +36,6 @@ void cache_store_abort(struct fetch *ex, enum fetch_lock_result result);
 void cache_store_name_identity(struct fetch *ex);
 bool cache_store_compressible(
     const struct fetch *ex); /* copies in codings will be kept of what is stored */
-bool cache_store_is_event_stream(const struct h1_head *head); /* text/event-stream */
-/* Does a field vouch for the very bytes of the content (RFC 9530; RFC 3230; RFC 2616 14.15)? */
-bool cache_store_vouches(const struct h1_head *head);
 void cache_store_free(struct fetch *ex);
 bool cache_store_outlives_client(const struct fetch *ex); /* goes on being stored without it */
 /* The head as it goes into the store. part: whose body it is of; NULL: a whole one. */

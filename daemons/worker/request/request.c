@@ -13,13 +13,13 @@
 #include "daemons/worker/websocket.h"
 #include "daemons/worker/hints.h"
 #include "daemons/worker/cache/lookup.h"
-#include "daemons/worker/cache/long_poll.h"
 #include "daemons/worker/request/identity.h"
 #include "daemons/worker/client/repeat.h"
 #include "daemons/worker/fetch/miss.h"
 #include "daemons/worker/fetch/store.h"
 #include "daemons/worker/fetch/partial.h"
 #include "daemons/worker/fetch/headers.h"
+#include "daemons/worker/request/prefer.h"
 #include "daemons/worker/request/via.h"
 #include "polder/clock.h"
 #include "polder/inval.h"
@@ -191,7 +191,7 @@ static void prepare_wait(const struct worker *w, struct request *r)
     if (!poll || r->policy.identity == POLICY_SHARED || r->waited_s || !r->head->first[H1_PREFER] ||
         !r->if_none_match.at)
         return;
-    const uint64_t asked_ms = (uint64_t)long_poll_wait_s(r->head) * 1000;
+    const uint64_t asked_ms = (uint64_t)prefer_wait_s(r->head) * 1000;
     const uint64_t ms = asked_ms < poll->max_wait_ms ? asked_ms : poll->max_wait_ms;
     r->wait_s = (uint32_t)(ms / 1000);
     r->until_ms = w->mono_ms + ms;
@@ -280,7 +280,7 @@ static void pass_quarantined(struct worker *w, struct request *r)
     r->drops_cookies = false;
     r->started_ns = clock_mono_ns();
     if (lookup)
-        guard_retry(r);
+        r->worker->hit_ops->retry(r);
     to_backend_with(w, r, r->head->is_get || r->head->is_head ? FWD_BYPASS : FWD_METHOD,
                     guard_detail(r));
 }
@@ -324,7 +324,7 @@ static void from_cache_or_backend(struct worker *w, struct request *r, const uin
         miss_bypass(r, &found);
         return;
     }
-    if (r->wait_s && long_poll_for_fetch(r, &found))
+    if (r->wait_s && w->hold_ops->for_fetch(r, &found))
         return;
     r->started_ns = clock_mono_ns();
     miss_begin(r, &found);
