@@ -9,6 +9,9 @@
 #   daemons/X                   nothing of another daemons/Y but http, net and rpc
 #   daemons/control             peers, regions, call < model < methods, ops < dispatch < main; the model knows nothing
 #                               of calls and answers, methods and ops nothing of each other
+#   daemons/worker              timers, buffers, permits < client < fetch, cache < request < background, leak_guard
+#                               < client_events, websocket < loop, main; what a lower part still knows of an upper one
+#                               is listed below, and that list only gets shorter
 #   admin                       of Polder only polder/*.h and the tables
 #   lmdb.h                      only libshared/cache/ and daemons/keeper/store/
 #   daemons/master              no loop, no parser, no database
@@ -22,7 +25,23 @@ includes() { # FILE:LINE:HEADER
 includes | awk -F: '
 function offence(why) { printf "%s:%s: %s: %s\n", $1, $2, $3, why; bad = 1 }
 function ours(h) { return h ~ /^(daemons|admin|libshared|tests)\// }
+# In which part of the worker a file is.
+function worker_part(file) {
+    sub(/^daemons\/worker\//, "", file)
+    sub(/(\/.*|\.[ch])$/, "", file)
+    return file
+}
 BEGIN {
+    rank["client"] = 1; rank["fetch"] = rank["cache"] = 2; rank["request"] = 3
+    rank["background"] = rank["leak_guard"] = 4; rank["client_events"] = rank["websocket"] = 5
+    rank["loop"] = rank["main"] = 6
+    up["client"] = " cache/lookup.h fetch/fetch.h fetch/headers.h request/access.h request/limits.h request/request.h "
+    up["fetch"] = " request/access.h request/identity.h request/request.h request/request_body.h" \
+        " request/request_id.h request/via.h background/budget.h leak_guard/leak_guard.h websocket.h "
+    up["cache"] = " request/access.h request/identity.h request/poll.h request/request.h request/request_id.h "
+    up["request"] = " leak_guard/leak_guard.h websocket.h "
+    up["worker"] = " fetch/error_backoff.h request/identity.h request/limits.h request/request_id.h " # its struct
+    up["keeper_link"] = " cache/lookup.h "
     below["daemons/http"]; below["daemons/net"] = "daemons/http"; below["daemons/rpc"] = "daemons/net"
 }
 # of a file in daemons/control, NAME or FOLDER/NAME
@@ -65,6 +84,13 @@ function stem(name) { sub(/\..*/, "", name); return name }
     }
     if (folder == "daemons/control" && dir[3] == "model" && header ~ /rpc|call\.h$/)
         offence("the model of control knows nothing of calls and answers")
+    if (folder == "daemons/worker" && target == folder) {
+        from = worker_part($1); to = worker_part(header)
+        name = header
+        sub(/^daemons\/worker\//, "", name)
+        if (rank[to] + 0 > rank[from] + 0 && !index(up[from], " " name " "))
+            offence("in the worker, " from " is below " to)
+    }
     if (folder == "daemons/master" && header ~ /^(ev|confuse|msgpack|lmdb|llhttp|jansson)\.h$/)
         offence("the master has no loop, no parser, no database")
 }
@@ -73,11 +99,14 @@ END {
     exit bad
 }' || bad=1
 
-# Files that use each other: no circle of more than two files, and none across folders.
+# Files that use each other: no circle of more than two files (three in the worker), and none across folders.
 for folder in libshared admin daemons/control daemons/http daemons/keeper daemons/master daemons/net daemons/rpc \
     daemons/supervisor; do
     # shellcheck disable=SC2046 # no spaces in these names
     set -- $(find $folder -name '*.c' | sort)
     awk -v max=2 -f tests/circles.awk "$@" "$@" || bad=1
 done
+# shellcheck disable=SC2046
+set -- $(find daemons/worker -name '*.c' | sort)
+awk -v max=3 -f tests/circles.awk "$@" "$@" || bad=1
 exit ${bad:-0}
