@@ -7,6 +7,7 @@
 #include "daemons/worker/request/request.h"
 #include "daemons/worker/request/request_id.h"
 #include "daemons/worker/fetch/store.h"
+#include "daemons/worker/cache/conditions.h"
 #include "daemons/worker/fetch/upstream.h"
 #include "daemons/worker/worker.h"
 #include "polder/config.h"
