@@ -51,9 +51,11 @@ enum guard_verdict {
 struct guard_print {
     uint64_t content; /* status, the fields that describe the body, the body */
     uint64_t masked;  /* the same without what has a digit in it: times, counts, most tokens */
-    uint64_t shape; /* status and type alone: tells 401 from 200 where bodies are never the same */
-    bool refused;   /* 401 or 403 */
-    bool usable;    /* complete, and neither a failure of the backend nor 429 */
+    uint64_t learned; /* the same for all that fit what two answers to all fields have in common */
+    uint64_t shape;  /* status and type alone: tells 401 from 200 where bodies are never the same */
+    bool refused;    /* 401 or 403 */
+    bool is_learned; /* there is such a thing; from the answer to the turn GUARD_LEARNS on */
+    bool usable;     /* complete, and neither a failure of the backend nor 429 */
 };
 
 /* What is known of one kind of print: are those with the fields all the same, and those without,
@@ -67,7 +69,7 @@ struct guard_level {
 
 /* Plain data; start it, then in turn ask what guard_experiment_omits() says and tell what came. */
 struct guard_experiment {
-    struct guard_level content, masked, shape;
+    struct guard_level content, masked, learned, shape;
     uint32_t fields; /* bit n: field n may be left out */
     uint32_t named;  /* GUARD_DIFFERS: those that change the content when they alone are missing;
                         all of them where none does alone */
@@ -96,6 +98,9 @@ void guard_mask_start(struct guard_mask *m, uint64_t seed);
 void guard_mask_add(struct guard_mask *m, const char *bytes, size_t len);
 uint64_t guard_mask_end(struct guard_mask *m);
 
+/* The turns whose answers are laid beside each other (guard_words.h): the same request twice. */
+#define GUARD_LEARNS_FROM 0
+#define GUARD_LEARNS      3
 /* The fields to leave out of the next request; only while the verdict is GUARD_OPEN. */
 uint32_t guard_experiment_omits(const struct guard_experiment *t);
 void guard_experiment_hear(struct guard_experiment *t, const struct guard_print *print);

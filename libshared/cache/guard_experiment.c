@@ -9,8 +9,10 @@
  * no periodic change of content can follow; a content that changes once or at random breaks the
  * pattern within a few answers, and then the trial is over.
  *
- * A time, a count or a token in each answer would hide all else: so the answers are compared once
- * more without what has a digit in it.
+ * A time, a count or a token in each answer would hide all else. So the answers are compared once
+ * more without what the first two to the same request differ by (guard_words.h): what then is the
+ * same with and without the fields is the same for all. What changes more slowly than they follow
+ * each other is not seen by that: so they are compared, too, without what has a digit in it.
  *
  * Where the content depends on them, each field alone is left out twice, to find which one it is.
  *
@@ -91,18 +93,32 @@ static void conclude(struct guard_experiment *t)
     t->verdict = GUARD_DIFFERS;
 }
 
+/* Two answers with the fields, and then one without, are needed. */
+static bool may_be_learned(const struct guard_experiment *t)
+{
+    return t->asked < GUARD_LEARNS + 2 || (t->learned.any_with && tells_apart(&t->learned));
+}
+
+static bool is_same_but_for_changes(const struct guard_level *l)
+{
+    return l->any_with && l->any_without && l->with_same && l->without_same && l->with_met;
+}
+
 static void hear_compared(struct guard_experiment *t, const struct guard_print *print)
 {
     const bool with = is_with(t->asked++);
     note(&t->content, with, print->content);
     note(&t->masked, with, print->masked);
     note(&t->shape, with, print->shape);
+    if (print->is_learned)
+        note(&t->learned, with, print->learned);
     if (t->asked < 2)
         return;
     if (t->asked == 2 && t->content.with == t->content.without)
         t->verdict = GUARD_SAME;
-    else if (!tells_apart(&t->content) && !tells_apart(&t->masked) && !tells_apart(&t->shape))
-        t->verdict = GUARD_UNSTABLE;
+    else if (!tells_apart(&t->content) && !tells_apart(&t->masked) && !tells_apart(&t->shape) &&
+             !may_be_learned(t))
+        t->verdict = is_same_but_for_changes(&t->learned) ? GUARD_SAME : GUARD_UNSTABLE;
     else if (is_naming(t) && t->fields == 1)
         conclude(t);
 }
@@ -111,6 +127,8 @@ static void hear_named(struct guard_experiment *t, const struct guard_print *pri
 {
     if (tells_apart(&t->content))
         t->hits += is_other(&t->content, print->content);
+    else if (print->is_learned && tells_apart(&t->learned))
+        t->hits += is_other(&t->learned, print->learned);
     else if (tells_apart(&t->masked))
         t->hits += is_other(&t->masked, print->masked);
     else

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The leak guard without a loop: what answers prove, which fields say who asks, the page of routes.
  */
+#include "polder/guard_words.h"
 #include "polder/leak_guard.h"
 #include "polder/inval.h"
 
@@ -158,7 +159,7 @@ static void content_that_changes_by_itself_proves_nothing(void **state)
     (void)state;
     unsigned asked;
     assert_int_equal(tried(a_counter, 2, &asked).verdict, GUARD_UNSTABLE);
-    assert_in_range(asked, 3, 4);
+    assert_in_range(asked, 3, GUARD_LEARNS + 2);
     for (changes_at = 1; changes_at < 40; changes_at++)
         assert_int_not_equal(tried(changes_once, 2, NULL).verdict, GUARD_DIFFERS);
     for (period = 1; period < 40; period++) /* as servers take turns */
@@ -290,6 +291,113 @@ static void a_counter_does_not_hide_a_name(void **state)
     }
     assert_int_equal(t.verdict, GUARD_DIFFERS);
     assert_int_equal(t.named, 2);
+}
+
+static struct guard_words *words_of(const char *text, size_t piece)
+{
+    struct guard_words *w = calloc(1, sizeof *w);
+    const size_t len = strlen(text);
+    assert_non_null(w);
+    guard_words_start(w, 7);
+    for (size_t i = 0; i < len; i += piece)
+        guard_words_add(w, text + i, i + piece < len ? piece : len - i);
+    guard_words_end(w);
+    return w;
+}
+
+static struct guard_pattern pattern;
+
+static bool learned(const char *a, const char *b)
+{
+    struct guard_words *x = words_of(a, 3), *y = words_of(b, 1000);
+    const bool yes = guard_pattern_learn(&pattern, x, y);
+    free(x);
+    free(y);
+    return yes;
+}
+
+static bool fits(const char *text)
+{
+    struct guard_words *w = words_of(text, 5);
+    const bool yes = guard_pattern_fits(&pattern, w);
+    free(w);
+    return yes;
+}
+
+static void what_two_answers_differ_by_is_left_out_at_its_place(void **state)
+{
+    (void)state;
+    assert_true(learned("{\"user\":\"alice\",\"quote\":\"to be\",\"seen\":17}",
+                        "{\"user\":\"alice\",\"quote\":\"all is well\",\"seen\":18}"));
+    assert_true(fits("{\"user\":\"alice\",\"quote\":\"not yet\",\"seen\":2001}"));
+    assert_false(fits("{\"user\":\"bob\",\"quote\":\"not yet\",\"seen\":2001}"));
+    assert_false(fits("{\"user\":\"alice\",\"quote\":\"not yet\",\"seen\":1,\"more\":1}"));
+    assert_false(fits("{\"user\":\"alice\",\"quote\":\"a b c d e f g h i j k\",\"seen\":1}"));
+    assert_false(fits(""));
+    assert_true(learned("balance 50 at noon", "balance 50 at night")); /* a number that stays */
+    assert_true(fits("balance 50 at dawn"));
+    assert_false(fits("balance 70 at dawn"));
+    assert_true(learned("the same", "the same"));
+    assert_true(fits("the same"));
+    assert_false(fits("the same ") || fits("other same"));
+}
+
+static void where_all_changes_nothing_is_learned(void **state)
+{
+    (void)state;
+    assert_false(learned("ab", "ac"));
+    assert_false(learned("", ""));
+    assert_false(learned("(ab)", "(cd)")); /* what is between words says nothing */
+    assert_false(learned("a", ""));
+}
+
+static void a_long_answer_takes_bounded_time(void **state)
+{
+    (void)state;
+    const size_t size = 4 * GUARD_WORDS;
+    char *a = malloc(size + 1), *b = malloc(size + 1);
+    assert_true(a && b);
+    for (size_t i = 0; i < size; i++) {
+        a[i] = "a "[i % 2];
+        b[i] = i / 2 % 33 ? a[i] : "b "[i % 2];
+    }
+    a[size] = b[size] = 0;
+    assert_true(learned(a, a));
+    assert_true(fits(a));
+    a[size - 2] = 'c'; /* beyond the words that are told apart */
+    assert_false(fits(a));
+    learned(a, b);
+    fits(a);
+    free(a);
+    free(b);
+}
+
+/* Random letters in each answer; beside them a name, or nothing. */
+static struct guard_print letters_and_a_name(unsigned n, uint32_t omits)
+{
+    struct guard_print p = print_of(200, n);
+    p.masked = n;
+    p.is_learned = n >= GUARD_LEARNS;
+    p.learned = omits & 2 ? n + 1 : 0;
+    return p;
+}
+static struct guard_print letters(unsigned n, uint32_t omits)
+{
+    (void)omits;
+    struct guard_print p = letters_and_a_name(n, 0);
+    return p;
+}
+
+static void letters_that_change_do_not_hide_a_name(void **state)
+{
+    (void)state;
+    unsigned asked;
+    struct guard_experiment t = tried(letters_and_a_name, 3, &asked);
+    assert_int_equal(t.verdict, GUARD_DIFFERS);
+    assert_int_equal(t.named, 2);
+    t = tried(letters, 3, &asked);
+    assert_int_equal(t.verdict, GUARD_SAME);
+    assert_int_equal(asked, GUARD_LEARNS + 3);
 }
 
 /* ---- page ---- */
@@ -557,6 +665,10 @@ int main(void)
         cmocka_unit_test(strangers_that_are_always_refused_prove_it_too),
         cmocka_unit_test(what_has_a_digit_is_masked),
         cmocka_unit_test(a_counter_does_not_hide_a_name),
+        cmocka_unit_test(what_two_answers_differ_by_is_left_out_at_its_place),
+        cmocka_unit_test(where_all_changes_nothing_is_learned),
+        cmocka_unit_test(a_long_answer_takes_bounded_time),
+        cmocka_unit_test(letters_that_change_do_not_hide_a_name),
         cmocka_unit_test(some_fields_say_who_asks),
         cmocka_unit_test(routes_have_places_as_long_as_there_are_some),
         cmocka_unit_test(a_route_is_closed_and_released),

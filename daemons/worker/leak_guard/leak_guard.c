@@ -23,6 +23,7 @@
 #include "daemons/worker/fetch/upstream.h"
 #include "daemons/worker/worker.h"
 #include "polder/field.h"
+#include "polder/guard_words.h"
 #include "polder/leak_guard.h"
 #include "polder/inval.h"
 #include "polder/log.h"
@@ -40,6 +41,13 @@
 #define CHECKS_MAX 8     /* of a worker, at once */
 #define LOOK_MS    10    /* between two looks at a route, at least: a look is a hit and a half */
 #define FETCH_MS   10000 /* longest that an answer may take */
+
+/* Of the first answer, and of the one that is coming; and what they have in common. */
+struct answer_words {
+    struct guard_words first, now;
+    struct guard_pattern pattern;
+    bool is_learned;
+};
 
 struct guard_check {
     struct guard_check *next, **link; /* worker.checks */
@@ -63,6 +71,7 @@ struct guard_check {
     struct guard_print print;
     XXH3_state_t *hash; /* of the answer that is coming */
     struct guard_mask mask;
+    struct answer_words *words;
     uint64_t body_len;
     uint32_t head_len, url_len;
     char bytes[]; /* head of the request, URL */
@@ -98,8 +107,10 @@ void guard_prepare(struct worker *w)
 
 static void check_free(struct guard_check *k)
 {
-    if (k)
+    if (k) {
         XXH3_freeState(k->hash);
+        free(k->words);
+    }
     free(k);
 }
 
@@ -166,6 +177,7 @@ void guard_begin(struct guard_check *k, bool answered)
         return;
     }
     guard_experiment_start(&k->trial, k->fields.n, guard_route_pairs(k->place));
+    k->words = k->fields.n ? calloc(1, sizeof *k->words) : NULL;
     k->varies = k->trial.fields;
     k->link = &w->checks;
     k->next = w->checks;
@@ -374,6 +386,8 @@ static void guard_head(struct fetch_watcher *at, const struct h1_head *head)
     hash_field(k->hash, head, "content-language");
     hash_field(k->hash, head, "location");
     guard_mask_start(&k->mask, XXH3_64bits_digest(k->hash));
+    if (k->words)
+        guard_words_start(&k->words->now, XXH3_64bits_digest(k->hash));
 }
 
 static void guard_body(struct fetch_watcher *at, const char *bytes, size_t len)
@@ -384,6 +398,8 @@ static void guard_body(struct fetch_watcher *at, const char *bytes, size_t len)
         k->print.usable = false; /* such a one would not be stored */
     if (k->print.usable)
         XXH3_64bits_update(k->hash, bytes, len), guard_mask_add(&k->mask, bytes, len);
+    if (k->print.usable && k->words)
+        guard_words_add(&k->words->now, bytes, len);
 }
 
 static bool guard_wants_more(const struct fetch_watcher *at)
@@ -396,6 +412,19 @@ static void guard_whole(struct fetch_watcher *at)
     check_of(at)->whole = true;
 }
 
+/* All that fit have one print, and others their own. Without memory for it the rest must do. */
+static void learn(struct guard_check *k, struct answer_words *words)
+{
+    guard_words_end(&words->now);
+    if (k->trial.asked == GUARD_LEARNS_FROM)
+        words->first = words->now;
+    else if (k->trial.asked == GUARD_LEARNS)
+        words->is_learned = guard_pattern_learn(&words->pattern, &words->first, &words->now);
+    k->print.is_learned = words->is_learned;
+    if (words->is_learned && !guard_pattern_fits(&words->pattern, &words->now))
+        k->print.learned = k->print.content | 1;
+}
+
 static void guard_heard(struct fetch_watcher *at, const struct fetch *ex)
 {
     struct guard_check *k = check_of(at);
@@ -403,6 +432,8 @@ static void guard_heard(struct fetch_watcher *at, const struct fetch *ex)
     k->print.usable &= k->whole;
     if (k->print.usable)
         k->print.content = XXH3_64bits_digest(k->hash), k->print.masked = guard_mask_end(&k->mask);
+    if (k->print.usable && k->words)
+        learn(k, k->words);
     guard_experiment_hear(&k->trial, &k->print);
     k->worker->guard_due = true; /* not here: somebody further up uses the worker's buffers */
 }
