@@ -58,15 +58,15 @@ static bool read_entry(const msgpack_object_kv *kv, struct entry *e)
     uint64_t f[FIELDS];
     const char *why;
     const msgpack_object *list = &kv->val;
-    if (kv->key.type != MSGPACK_OBJECT_STR || kv->key.via.str.size == 0 ||
-        kv->key.via.str.size >= sizeof e->name || list->type != MSGPACK_OBJECT_ARRAY ||
-        list->via.array.size < FIELDS || list->via.array.size > FIELDS + 1)
+    memset(e, 0, sizeof *e);
+    if (kv->key.type != MSGPACK_OBJECT_STR ||
+        rpc_in_object_text(&kv->key, e->name, sizeof e->name) <= 0 ||
+        list->type != MSGPACK_OBJECT_ARRAY || list->via.array.size < FIELDS ||
+        list->via.array.size > FIELDS + 1)
         return false;
     for (size_t i = 0; i < FIELDS; i++)
         if (!get_field(&list->via.array.ptr[i], i == 2 ? UINT64_MAX : UINT32_MAX, &f[i]))
             return false;
-    memset(e, 0, sizeof *e);
-    memcpy(e->name, kv->key.via.str.ptr, kv->key.via.str.size);
     e->value = (struct runtime_limit){.requests = (uint32_t)f[0],
                                       .algorithm = (uint32_t)f[1],
                                       .window_ms = f[2],
