@@ -53,6 +53,27 @@ static void polderctl_1_has_every_command(void **state)
     }
 }
 
+static void polder_metrics_7_has_every_counter_and_gauge(void **state)
+{
+    (void)state;
+    static const char *const items[] = {
+#define COUNTER(id, metric, labels, help) ".It Ic polder_" metric "_total\n",
+#include "libshared/tables/counters.def"
+#undef COUNTER
+#define GAUGE(id, metric, labels, help) ".It Ic polder_" metric "\n",
+#include "libshared/tables/gauges.def"
+#undef GAUGE
+    };
+    static char page[65536];
+    FILE *f = fopen("admin/man/polder-metrics.7", "r");
+    assert_non_null(f);
+    page[fread(page, 1, sizeof page - 1, f)] = 0;
+    fclose(f);
+    for (size_t i = 0; i < sizeof items / sizeof *items; i++)
+        if (!strstr(page, items[i]))
+            fail_msg("polder-metrics(7) lacks %s", items[i]);
+}
+
 static void complain(void *arg, const char *line)
 {
     (void)arg;
@@ -107,6 +128,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(polder_conf_5_has_every_key),
         cmocka_unit_test(polderctl_1_has_every_command),
+        cmocka_unit_test(polder_metrics_7_has_every_counter_and_gauge),
         cmocka_unit_test(shipped_configurations_are_right),
         cmocka_unit_test(the_shipped_socket_listens_where_the_shipped_file_says),
     };
