@@ -15,6 +15,7 @@
  *                  invalidation  ends what is stored
  *                  quarantine    what follows on the leak guard's word
  *                  traffic       sums that several show
+ *                  savings       what calls have cost and what was saved; cost: its arithmetic
  *   call.c       what methods answer with; lets others answer
  *   peers.c      the processes that control asks and tells
  *   regions.c    configurations that are served, and changes in all of them
@@ -33,6 +34,7 @@
  */
 #ifndef POLDER_CONTROL_H
 #define POLDER_CONTROL_H
+#include "daemons/control/model/cost.h"
 #include "daemons/control/model/health.h"
 #include "daemons/control/peers.h"
 #include "polder/process.h"
@@ -64,7 +66,9 @@ struct control {
         bool supervisor_there, supervisor_asked, supervisor_failed;
     } reopen;
     struct growth limiter[3];
-    bool ws_changed; /* by ws set without --persist, since the last reload */
+    struct cost_past cost_past; /* the last hour */
+    bool cost_asked;            /* for a sample of it, and not answered yet */
+    bool ws_changed;            /* by ws set without --persist, since the last reload */
 };
 
 #endif

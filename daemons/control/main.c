@@ -7,6 +7,7 @@
 #include "daemons/control/model/health.h"
 #include "daemons/control/model/limits.h"
 #include "daemons/control/model/quarantine.h"
+#include "daemons/control/model/savings.h"
 #include "daemons/control/model/servers.h"
 #include "daemons/control/model/settings.h"
 #include "daemons/control/ops/ops.h"
@@ -85,6 +86,7 @@ static void on_tick(struct ev_loop *loop, ev_timer *w, int revents)
     process_beat(c->process, clock_mono_ms());
     follow(l);
     limits_follow(c);
+    savings_follow(c);
     follow_conditions(c);
     if (w->repeat < TICK_S && atomic_load(&c->shared->proc->was_ready)) {
         w->repeat = TICK_S;
@@ -155,6 +157,7 @@ int control_run(const struct process *process)
     }
     follow(&l);
     follow_conditions(&l.control);
+    savings_follow(&l.control);
     process_ready(process);
     sandbox_enter_or_warn(SANDBOX_CONTROL, l.control.config->sandbox);
     ev_run(l.control.loop, 0);

@@ -117,3 +117,40 @@ void peers_ask_supervisor(struct peers *p)
     p->supervisor_asked = true;
     rpc_client_call(&p->supervisor, "ws.stats", NULL, SUPERVISOR_MS, on_answer, p);
 }
+
+/* ---- what its reaping is worth ---- */
+
+struct leaked_question {
+    void (*told)(void *arg, const struct peers_leaked *l);
+    void *arg;
+};
+
+struct peers_leaked peers_leaked_of(const msgpack_object *ws_stats)
+{
+    if (!ws_stats)
+        return (struct peers_leaked){.hours = -1};
+    return (struct peers_leaked){rpc_in_f64(ws_stats, "leakedHours", -1),
+                                 rpc_in_f64(ws_stats, "countedSeconds", 0)};
+}
+
+static void on_leaked(void *arg, enum rpc_error code, const char *message,
+                      const msgpack_object *result)
+{
+    struct leaked_question *q = arg;
+    const struct peers_leaked leaked = peers_leaked_of(code ? NULL : result);
+    (void)message;
+    q->told(q->arg, &leaked);
+    free(q);
+}
+
+void peers_ask_leaked(struct peers *p, void (*told)(void *arg, const struct peers_leaked *l),
+                      void *arg)
+{
+    struct leaked_question *q = malloc(sizeof *q);
+    if (!q) {
+        told(arg, &(struct peers_leaked){.hours = -1});
+        return;
+    }
+    *q = (struct leaked_question){told, arg};
+    rpc_client_call(&p->supervisor, "ws.stats", NULL, PEERS_ANSWER_MS, on_leaked, q);
+}

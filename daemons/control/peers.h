@@ -31,6 +31,16 @@ bool peers_has_supervisor(const struct peers *p);
 void peers_tell_invalidated(struct peers *p, const char *what, const char *text, size_t len);
 void peers_tell_weight(struct peers *p, const char *upstream, const char *server, uint32_t weight);
 void peers_tell_log_level(struct peers *p, const char *level);
+/* For how long the WebSockets that the supervisor has reaped would have been held by now, and since
+ * when it counts. */
+struct peers_leaked {
+    double hours; /* negative: nobody says */
+    double counted_s;
+};
+struct peers_leaked peers_leaked_of(const msgpack_object *ws_stats); /* NULL: no answer */
+/* Asks it, or tells at once that nobody says. */
+void peers_ask_leaked(struct peers *p, void (*told)(void *arg, const struct peers_leaked *l),
+                      void *arg);
 /* Finds out supervisor_state; one question at a time. */
 void peers_ask_supervisor(struct peers *p);
 #endif

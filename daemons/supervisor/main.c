@@ -309,6 +309,7 @@ static int run(struct supervisor *s)
     ev_set_userdata(s->loop, s);
     s->now_ms = clock_mono_ms();
     s->real_ms = clock_real_ms();
+    leaked_begin(&s->leaked, s->now_ms);
     s->wheel_tick = s->now_ms / WHEEL_TICK_MS;
     s->seed = supervisor_random(s);
     s->on_local_message = local_message;

@@ -113,6 +113,8 @@ static void ws_stats(struct supervisor *s, const struct rpc_call *call)
     rpc_out_u64(o, "opened", s->opened);
     rpc_out_u64(o, "refused", s->refused);
     rpc_out_u64(o, "reaped", s->ends[END_TIMEOUT]);
+    rpc_out_f64(o, "leakedHours", leaked_hours(&s->leaked, s->now_ms));
+    rpc_out_f64(o, "countedSeconds", (double)(s->now_ms - s->leaked.since_ms) / 1000);
     rpc_out_u64(o, "messagesIn", s->messages_in);
     rpc_out_u64(o, "messagesOut", s->messages_out);
     put_durations(s, o);

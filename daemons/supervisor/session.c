@@ -128,6 +128,8 @@ void session_end(struct supervisor *s, struct session *x, enum session_end why)
     servers_forget(s, x);
     session_move(x, SESSION_ENDED);
     s->ends[x->end]++;
+    if (x->end == END_TIMEOUT && x->route->upstream)
+        leaked_add(&s->leaked, s->now_ms);
     if (was_open)
         note_duration(&s->durations, s->now_ms - x->opened_ms);
     ws_line_end(s, x, was_open);

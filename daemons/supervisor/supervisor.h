@@ -16,6 +16,7 @@
  *   ws/heartbeat.c  heartbeats and reaping; ws/ping.c: our own pings
  *   ws/close.c      goodbyes, and closing in time
  *   wheel.c         when a session is looked at next; main.c: by whom
+ *   leaked.c        for how long what was reaped would have been held: savings
  *   methods.c       what the admin socket may ask and do
  *   values.c        what it may change: ws set
  *
@@ -27,6 +28,7 @@
 #ifndef POLDER_SUPERVISOR_H
 #define POLDER_SUPERVISOR_H
 #include "daemons/http/h1.h"
+#include "daemons/supervisor/leaked.h"
 #include "daemons/supervisor/ws/frames.h"
 #include "polder/access_log.h"
 #include "polder/clientip.h"
@@ -232,6 +234,7 @@ struct supervisor {
     uint64_t opened, refused, heartbeats, heartbeats_acked, pings, pongs, messages_in, messages_out,
         ends[END_REASONS];
     struct histogram durations;
+    struct leaked leaked; /* of routes with backends */
     struct access_log log;
     /* What a client says on a local route; set once. */
     void (*on_local_message)(struct supervisor *s, struct session *x, const uint8_t *bytes,

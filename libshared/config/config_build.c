@@ -7,6 +7,7 @@
 #include "libshared/config/config_build.h"
 
 #include <stdio.h>
+#include <string.h>
 
 static void build_alerts(struct config_parse *p, struct config *c)
 {
@@ -29,10 +30,20 @@ static void build_alerts(struct config_parse *p, struct config *c)
     }
 }
 
+static bool is_currency(const char *text)
+{
+    return strlen(text) == 3 && strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") == 3;
+}
+
 static void build_cost(struct config_parse *p, struct config *c)
 {
     cfg_t *s = config_section(p->root, "cost");
     c->cost.currency = config_text_of(p, s, "cost", "currency");
+    if (c->cost.currency && !is_currency(c->cost.currency))
+        config_complain(p, config_line_of(p, s, "currency"),
+                        "currency = \"%.40s\": three capital letters would be right, such as "
+                        "\"EUR\"",
+                        c->cost.currency);
     c->cost.upstream_call = config_real_of(s, "cost", "upstream_call");
     c->cost.websocket_hour = config_real_of(s, "cost", "websocket_hour");
 }
@@ -98,12 +109,6 @@ static void note_alerts(struct inactive *in, const char *feature)
         note_inactive(in, feature, in->config->alerts[i].name);
 }
 
-static void note_cost(struct inactive *in, const char *feature)
-{
-    if (cfg_size(in->p->root, "cost"))
-        note_inactive(in, feature, "");
-}
-
 /* A feature becomes active by the removal of its row, and of its function with it. */
 static const struct {
     const char *feature;
@@ -111,7 +116,6 @@ static const struct {
 } inactive_features[] = {
     {"upstream health", note_health},
     {"alert", note_alerts},
-    {"cost", note_cost},
 };
 
 static void build_inactive(struct config_parse *p, struct config *c)

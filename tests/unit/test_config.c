@@ -246,15 +246,31 @@ static void what_is_not_active_yet_is_said(void **state)
 {
     (void)state;
     const struct config *c = load(
-        UPSTREAM
-        "cost { }\nalert \"x\" { above = 1 }\nroute \"/p\" { upstream = u cache { } poll { } }\n");
+        UPSTREAM "alert \"x\" { above = 1 }\nroute \"/p\" { upstream = u cache { } poll { } }\n");
     assert_non_null(c);
     char all[1024] = "";
     for (uint32_t i = 0; i < c->n_inactive; i++)
         strcat(strcat(all, c->inactive[i]), "\n");
     assert_null(strstr(all, "poll"));
     assert_non_null(strstr(all, "alert: x\n"));
-    assert_non_null(strstr(all, "cost\n"));
+}
+
+static void cost_has_prices_and_a_currency(void **state)
+{
+    (void)state;
+    const struct config *c =
+        load("cost { currency = \"CHF\" upstream_call = 0.5 websocket_hour = 0 }\n");
+    assert_non_null(c);
+    assert_int_equal(c->n_inactive, 0);
+    assert_string_equal(c->cost.currency, "CHF");
+    assert_true(c->cost.upstream_call == 0.5 && c->cost.websocket_hour == 0);
+    c = load("");
+    assert_non_null(c);
+    assert_string_equal(c->cost.currency, "EUR");
+    assert_complains("cost {\n currency = \"Euro\" }\n", 2, "three capital letters");
+    assert_complains("cost { currency = \"\" }\n", 1, "three capital letters");
+    assert_complains("cost { upstream_call = -1 }\n", 1, "upstream_call");
+    assert_complains("cost {\n\n websocket_hour = 2000000 }\n", 3, "websocket_hour");
 }
 
 static void mistakes_have_their_line_and_what_would_be_right(void **state)
@@ -755,6 +771,7 @@ int main(void)
         cmocka_unit_test(a_route_of_websockets_means_what_it_says),
         cmocka_unit_test(the_leak_guard_is_on_unless_a_route_says_otherwise),
         cmocka_unit_test(what_is_not_active_yet_is_said),
+        cmocka_unit_test(cost_has_prices_and_a_currency),
         cmocka_unit_test(mistakes_have_their_line_and_what_would_be_right),
         cmocka_unit_test(a_small_store_takes_smaller_bodies),
         cmocka_unit_test(a_server_may_be_a_name),

@@ -52,7 +52,8 @@ static int set_up(void **state)
                                 .n_limits = 2,
                                 .upstreams = &r->upstream,
                                 .n_upstreams = 1,
-                                .n_servers = 1};
+                                .n_servers = 1,
+                                .cost = {"EUR", 0.5, 2}};
     r->shared.limits = mmap(NULL, limit_table_size(1024), PROT_READ | PROT_WRITE,
                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     assert_ptr_not_equal(r->shared.limits, MAP_FAILED);
@@ -195,6 +196,28 @@ static void counters_and_gauges_of_all_slots_are_added(void **state)
     assert_true(value_of(r, "polder_upstream_connections{state=\"idle\"}") == 3. * PROC_SLOTS);
 }
 
+static void money_is_counted_events_times_their_price(void **state)
+{
+    struct rig *r = *state;
+    stats_add(&r->shared.stats[3], STATS_UPSTREAM_REQUESTS, 8);
+    stats_add(&r->shared.stats[4], STATS_CACHE_HITS, 10);
+    stats_add(&r->shared.stats[5], STATS_POLL_KEPT, 4);
+    stats_add(&r->shared.stats[5], STATS_LIMIT_REFUSED, 2);
+    scrape(r, false);
+    assert_true(value_of(r, "polder_cost_estimated") == 4);
+    assert_true(value_of(r, "polder_cost_savings{optimisation=\"polling\"}") == 2);
+    assert_true(value_of(r, "polder_cost_savings{optimisation=\"caching\"}") == 3);
+    assert_true(value_of(r, "polder_cost_savings{optimisation=\"rateLimiting\"}") == 1);
+    assert_true(value_of(r, "polder_cost_savings{optimisation=\"websocket\"}") == 0);
+    struct config_websocket ws = {0};
+    struct config_route route = {.pattern = "/ws", .websocket = &ws};
+    r->config.routes = &route;
+    r->config.n_routes = 1;
+    scrape(r, false); /* nobody says what was reaped: that is not nothing */
+    for (size_t i = 0; i < r->n; i++)
+        assert_null(strstr(r->line[i], "optimisation=\"websocket\""));
+}
+
 static void a_row_of_the_tables_is_never_missing(void **state)
 {
     struct rig *r = *state;
@@ -333,6 +356,7 @@ int main(void)
         TEST(families_stand_together_in_the_older_text),
         TEST(families_stand_together_in_openmetrics),
         TEST(counters_and_gauges_of_all_slots_are_added),
+        TEST(money_is_counted_events_times_their_price),
         TEST(a_row_of_the_tables_is_never_missing),
         TEST(histograms_only_rise_and_end_with_the_count),
         TEST(limits_and_servers_have_their_names),

@@ -54,6 +54,7 @@ static int set_up(void **state)
     r->config.ops_listen.text = r->ops;
     r->config.runtime_dir = r->dir;
     r->config.telemetry_path = "/tele";
+    r->config.cost = (struct config_cost){"EUR", 0.5, 0};
     r->config.websocket.max_connections = 50;
     r->shared.limits = mmap(NULL, limit_table_size(1024), PROT_READ | PROT_WRITE,
                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -170,6 +171,8 @@ static void workers_reach_telemetry_and_nothing_else(void **state)
     struct rig *r = *state;
     assert_int_equal(get(r, r->local, "/tele/cache-stats"), 200);
     assert_non_null(strstr(body(r), "\"hitRate\":"));
+    assert_int_equal(get(r, r->local, "/tele/cost"), 200);
+    assert_non_null(strstr(body(r), "\"byOptimisation\":{\"polling\":0,\"websocket\":0,"));
     static const char *const none[] = {
         "/metrics",     "/", "/healthz", "/tele", "/tele/", "/telecache-stats", "/tele/../metrics",
         "/tele/metrics"};

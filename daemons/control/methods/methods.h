@@ -60,6 +60,9 @@ void limit_try(struct control *c, const struct rpc_call *call);
 /* ---- poll.c ---- */
 void poll_top(struct control *c, const struct rpc_call *call);
 
+/* ---- cost.c ---- */
+void cost_show(struct control *c, const struct rpc_call *call);
+
 /* ---- upstream.c ---- */
 void upstream_list(struct control *c, const struct rpc_call *call);
 void upstream_weight(struct control *c, const struct rpc_call *call);

@@ -6,6 +6,7 @@
 #include "daemons/control/ops/metrics.h"
 #include "daemons/control/control.h"
 #include "daemons/control/model/health.h"
+#include "daemons/control/ops/metrics_cost.h"
 #include "daemons/control/ops/metrics_websocket.h"
 #include "daemons/control/ops/metrics_writer.h"
 #include "daemons/control/ops/page.h"
@@ -353,6 +354,7 @@ void metrics_write(const struct control *c, bool openmetrics, const msgpack_obje
     write_limit_table(&w);
     write_conditions(&w);
     write_servers(&w);
+    metrics_write_cost(&w, websocket);
     if (config_has_websockets(c->config))
         metrics_write_websockets(&w, websocket);
     if (openmetrics)

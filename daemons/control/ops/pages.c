@@ -31,6 +31,7 @@ static const struct page {
     {"/metrics", AT_ROOT, metrics_page, "for Prometheus"},
     {"cache-stats", IN_PUBLIC_TELEMETRY, telemetry_cache_page, NULL},
     {"websocket-health", IN_PUBLIC_TELEMETRY, telemetry_websocket_page, NULL},
+    {"cost", IN_PUBLIC_TELEMETRY, telemetry_cost_page, NULL},
     {"conditions", IN_TELEMETRY, health_conditions_page, "what needs somebody"},
     {"/healthz", AT_ROOT, health_alive_page, "is it alive?"},
     {"/readyz", AT_ROOT, health_ready_page, "does it take traffic?"},

@@ -2,6 +2,7 @@
 /* telemetry: see telemetry.h. */
 #include "daemons/control/ops/telemetry.h"
 #include "daemons/control/control.h"
+#include "daemons/control/model/savings.h"
 #include "daemons/control/model/traffic.h"
 #include "daemons/control/ops/page.h"
 #include "polder/config.h"
@@ -97,4 +98,51 @@ void telemetry_websocket_page(struct control *c, const struct http_call *call)
     }
     *q = (struct question){c, call->request};
     rpc_client_call(&c->peers.supervisor, "ws.stats", NULL, PEERS_ANSWER_MS, on_stats, q);
+}
+
+/* ---- cost ---- */
+
+static void write_known(struct text *t, const char *name, bool known, double value)
+{
+    if (known)
+        text_put(t, "\"%s\":%.9g", name, value);
+    else
+        text_put(t, "\"%s\":null", name);
+}
+
+static void write_month(struct text *t, const char *name, const struct savings_month *m)
+{
+    if (m->name)
+        text_put(t, "\"%s\":{\"seconds\":%.9g,\"estimatedCost\":%.9g,\"savings\":%.9g}", name,
+                 m->seconds, m->money.estimated, m->money.saved_total);
+    else
+        text_put(t, "\"%s\":null", name);
+}
+
+static void answer_cost(void *arg, const struct savings *s)
+{
+    struct text t = {0};
+    text_put(&t, "{\"currency\":\"");
+    text_put_json(&t, s->currency);
+    text_put(&t,
+             "\",\"apiCalls\":%.0f,\"estimatedCost\":%.9g,\"savingsRealized\":%.9g,"
+             "\"projectedMonthly\":%.9g,\"byOptimisation\":{",
+             s->counts.calls, s->money.estimated, s->money.saved_total,
+             s->month[SAVINGS_SINCE_START].money.estimated);
+    for (int i = 0; i < COST_OPTIMISATIONS; i++) {
+        text_put(&t, "%s", i ? "," : "");
+        write_known(&t, cost_names[i], i != COST_WEBSOCKET || s->counts.websocket_known,
+                    s->money.saved[i]);
+    }
+    text_put(&t, "},\"projections\":{");
+    write_month(&t, "sinceStart", &s->month[SAVINGS_SINCE_START]);
+    text_put(&t, ",");
+    write_month(&t, "lastHour", &s->month[SAVINGS_LAST_HOUR]);
+    text_put(&t, "}}\n");
+    page_answer(arg, 200, PAGE_JSON, &t);
+}
+
+void telemetry_cost_page(struct control *c, const struct http_call *call)
+{
+    savings_ask(c, answer_cost, call->request);
 }

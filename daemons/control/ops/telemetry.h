@@ -7,4 +7,5 @@
 struct control;
 void telemetry_cache_page(struct control *c, const struct http_call *call);
 void telemetry_websocket_page(struct control *c, const struct http_call *call);
+void telemetry_cost_page(struct control *c, const struct http_call *call);
 #endif

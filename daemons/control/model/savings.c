@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* savings: see savings.h. */
+#include "daemons/control/model/savings.h"
+#include "daemons/control/control.h"
+#include "polder/clock.h"
+#include "polder/config.h"
+
+#include <stdlib.h>
+
+static void count(const struct control *c, const struct peers_leaked *leaked,
+                  struct cost_counts *out)
+{
+    const struct stats_slab *s = c->shared->stats;
+    const bool websockets = config_has_websockets(c->config);
+    const struct cost_events events = {
+        .upstream_requests = stats_total(s, STATS_UPSTREAM_REQUESTS),
+        .hits = stats_total(s, STATS_CACHE_HITS),
+        .collapsed = stats_total(s, STATS_CACHE_COLLAPSED),
+        .poll_kept = stats_total(s, STATS_POLL_KEPT),
+        .refreshed = stats_total(s, STATS_CACHE_REFRESHED),
+        .guard_requests = stats_total(s, STATS_GUARD_REQUESTS),
+        .limit_refused = stats_total(s, STATS_LIMIT_REFUSED),
+        .leaked_hours = websockets ? leaked->hours : 0,
+    };
+    cost_count(&events, out);
+    out->seconds = (double)(clock_mono_ms() - atomic_load(&c->shared->proc->started_ms)) / 1000;
+    out->websocket_seconds = websockets ? leaked->counted_s : out->seconds;
+}
+
+static void put_month(const struct control *c, const char *name, const struct cost_counts *counts,
+                      struct savings_month *out)
+{
+    const struct cost_counts month = cost_month(counts);
+    out->name = name;
+    out->seconds = counts->seconds;
+    out->websocket_known = counts->websocket_known;
+    cost_of(&c->config->cost, &month, &out->money);
+}
+
+void savings_find(const struct control *c, const struct peers_leaked *leaked, struct savings *out)
+{
+    const struct config_cost *prices = &c->config->cost;
+    struct cost_counts hour;
+    *out = (struct savings){.currency = prices->currency,
+                            .upstream_call = prices->upstream_call,
+                            .websocket_hour = prices->websocket_hour};
+    count(c, leaked, &out->counts);
+    cost_of(prices, &out->counts, &out->money);
+    put_month(c, "since start", &out->counts, &out->month[SAVINGS_SINCE_START]);
+    if (cost_past_hour(&c->cost_past, &out->counts, &hour))
+        put_month(c, "last hour", &hour, &out->month[SAVINGS_LAST_HOUR]);
+}
+
+/* ---- with the supervisor's counts ---- */
+
+struct question {
+    struct control *control;
+    void (*told)(void *arg, const struct savings *s);
+    void *arg;
+};
+
+static void tell(const struct question *q, const struct peers_leaked *leaked)
+{
+    struct savings s;
+    savings_find(q->control, leaked, &s);
+    q->told(q->arg, &s);
+}
+
+static void on_leaked(void *arg, const struct peers_leaked *leaked)
+{
+    struct question *q = arg;
+    tell(q, leaked);
+    free(q);
+}
+
+void savings_ask(struct control *c, void (*told)(void *arg, const struct savings *s), void *arg)
+{
+    const struct question question = {c, told, arg};
+    struct question *q = config_has_websockets(c->config) ? malloc(sizeof *q) : NULL;
+    if (!q) {
+        tell(&question, &(struct peers_leaked){.hours = -1});
+        return;
+    }
+    *q = question;
+    peers_ask_leaked(&c->peers, on_leaked, q);
+}
+
+static void take_sample(void *arg, const struct savings *s)
+{
+    struct control *c = arg;
+    c->cost_asked = false;
+    cost_past_add(&c->cost_past, &s->counts);
+}
+
+void savings_follow(struct control *c)
+{
+    const uint64_t up_ms = clock_mono_ms() - atomic_load(&c->shared->proc->started_ms);
+    if (c->cost_asked || !cost_past_due(&c->cost_past, (double)up_ms / 1000))
+        return;
+    c->cost_asked = true;
+    savings_ask(c, take_sample, c);
+}

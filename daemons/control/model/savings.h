@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * savings: cost and savings of this service, from its counters, its supervisor and its prices.
+ *
+ * Counters are in shared memory and outlive every process but the master. The supervisor counts its
+ * WebSockets itself, from its own start. The samples of the last hour are control's: a new control
+ * begins without.
+ */
+#ifndef POLDER_CONTROL_SAVINGS_H
+#define POLDER_CONTROL_SAVINGS_H
+#include "daemons/control/model/cost.h"
+
+struct control;
+struct peers_leaked;
+
+enum savings_basis { SAVINGS_SINCE_START, SAVINGS_LAST_HOUR, SAVINGS_BASES };
+
+struct savings {
+    const char *currency;
+    double upstream_call, websocket_hour;
+    struct cost_counts counts; /* since the start */
+    struct cost_money money;   /* of them */
+    struct savings_month {
+        const char *name; /* NULL: nobody knows yet */
+        double seconds;   /* looked at */
+        bool websocket_known;
+        struct cost_money money; /* in a month that goes on like that */
+    } month[SAVINGS_BASES];
+};
+
+void savings_find(const struct control *c, const struct peers_leaked *leaked, struct savings *out);
+/* Asks the supervisor, where there are WebSockets, and tells. */
+void savings_ask(struct control *c, void (*told)(void *arg, const struct savings *s), void *arg);
+/* Each second: takes the samples of the last hour. */
+void savings_follow(struct control *c);
+#endif
