@@ -213,7 +213,9 @@ static void loop_wait(struct master *m)
     if (m->notify.watchdog_ms)
         wake = earlier(wake, m->notify.next_ms);
     const uint64_t wait_ms = wake > m->now_ms ? wake - m->now_ms : 0;
-    struct pollfd p[] = {{m->signal_fd, POLLIN, 0}, {m->shared.master_event, POLLIN, 0}};
+    struct pollfd p[] = {{m->signal_fd, POLLIN, 0},
+                         {m->shared.master_event, POLLIN, 0},
+                         {m->ws_process.found_fd, POLLIN, 0}}; /* -1: none, which poll() skips */
     poll(p, sizeof p / sizeof *p, (int)wait_ms);
 
     const uint64_t now = clock_mono_ms();

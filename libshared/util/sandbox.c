@@ -73,17 +73,22 @@ static int sandbox_deny(scmp_filter_ctx filter, enum sandbox_kind kind)
     return 0;
 }
 
+static struct scmp_arg_cmp sandbox_equals(unsigned arg, scmp_datum_t value)
+{
+    return (struct scmp_arg_cmp){.arg = arg, .op = SCMP_CMP_EQ, .datum_a = value};
+}
+
 /* Calls whose arguments decide. */
 static int sandbox_conditional(scmp_filter_ctx filter, enum sandbox_kind kind)
 {
     static const int families[] = {AF_UNIX, AF_INET, AF_INET6};
     const size_t n_families = kind == SANDBOX_KEEPER ? 1 : COUNT(families);
-    const struct scmp_arg_cmp self = SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid());
-    const struct scmp_arg_cmp parent = SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getppid());
-    const struct scmp_arg_cmp nothing = SCMP_A1(SCMP_CMP_EQ, 0);
+    const struct scmp_arg_cmp self = sandbox_equals(0, (scmp_datum_t)getpid());
+    const struct scmp_arg_cmp parent = sandbox_equals(0, (scmp_datum_t)getppid());
+    const struct scmp_arg_cmp nothing = sandbox_equals(1, 0);
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < n_families; i++) {
-        const struct scmp_arg_cmp family = SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)families[i]);
+        const struct scmp_arg_cmp family = sandbox_equals(0, (scmp_datum_t)families[i]);
         rc = sandbox_rule(filter, SCMP_ACT_ALLOW, "socket", 1, &family);
         if (rc == 0 && families[i] == AF_UNIX)
             rc = sandbox_rule(filter, SCMP_ACT_ALLOW, "socketpair", 1, &family);
@@ -101,7 +106,7 @@ static int sandbox_conditional(scmp_filter_ctx filter, enum sandbox_kind kind)
 
 static int sandbox_allow(scmp_filter_ctx filter, enum sandbox_kind kind)
 {
-    const struct scmp_arg_cmp plain = SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0);
+    const struct scmp_arg_cmp plain = {.arg = 2, .op = SCMP_CMP_MASKED_EQ, .datum_a = PROT_EXEC};
     for (size_t i = 0; i < COUNT(allowed); i++) {
         if (!(allowed[i].kinds & 1u << kind))
             continue;
