@@ -120,22 +120,10 @@ void values_forget(struct supervisor *s)
     }
 }
 
-static const char *const keys[CONFIG_WS_KEYS] = {
-    [CONFIG_WS_HEARTBEAT] = "heartbeat",
-    [CONFIG_WS_INTERVAL] = "interval",
-    [CONFIG_WS_TIMEOUT] = "timeout",
-    [CONFIG_WS_MAX_CONNECTIONS] = "max_connections",
-    [CONFIG_WS_MAX_PER_CLIENT] = "max_per_client",
-    [CONFIG_WS_MAX_MESSAGE] = "max_message",
-    [CONFIG_WS_MAX_MESSAGE_BACKEND] = "max_message_backend",
-    [CONFIG_WS_CONNECT_RATE] = "connect_rate",
-    [CONFIG_WS_ORIGINS] = "origins",
-};
-
 static int key_of(const char *text)
 {
     for (int i = 0; i < CONFIG_WS_KEYS; i++)
-        if (!strcmp(text, keys[i]))
+        if (!strcmp(text, config_websocket_keys[i]))
             return i;
     return -1;
 }

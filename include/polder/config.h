@@ -167,6 +167,8 @@ static inline uint32_t config_websocket_per_client(const struct config_websocket
 {
     return w->max_per_client == CONFIG_WS_HALF ? (w->max_connections + 1) / 2 : w->max_per_client;
 }
+/* What each is called in the file and by `ws set`. */
+extern const char *const config_websocket_keys[CONFIG_WS_KEYS];
 /* What w does not state itself becomes top's. */
 void config_websocket_inherit(struct config_websocket *w, const struct config_websocket *top);
 /* As browsers send it: "https://app.example.org:8443", no path; or "null". */

@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-static const char *const keys[CONFIG_WS_KEYS] = {
+const char *const config_websocket_keys[CONFIG_WS_KEYS] = {
     [CONFIG_WS_HEARTBEAT] = "heartbeat",
     [CONFIG_WS_INTERVAL] = "interval",
     [CONFIG_WS_TIMEOUT] = "timeout",
@@ -42,7 +42,7 @@ static void read_values(struct config_parse *p, cfg_t *s, struct config_websocke
         .connect_rate = config_real_of(s, "websocket", "connect_rate"),
     };
     for (unsigned i = 0; i < CONFIG_WS_KEYS; i++)
-        if (s && cfg_size(s, keys[i]))
+        if (s && cfg_size(s, config_websocket_keys[i]))
             w->set |= 1u << i;
     w->origins = config_strings_of(p, s, "origins", &w->n_origins);
     config_check_each(p, s, "origins", w->origins, w->n_origins, config_is_origin,
