@@ -114,10 +114,27 @@ bool clientip_in(const struct clientip *ip, const struct clientip_net *nets, siz
     return false;
 }
 
+/* Each request that goes to a backend says it, and inet_ntop() goes through printf. */
+static size_t format_v4(const uint8_t addr[4], char *out)
+{
+    char *at = out;
+    for (int i = 0; i < 4; i++) {
+        const unsigned n = addr[i];
+        if (n >= 100)
+            *at++ = (char)('0' + n / 100);
+        if (n >= 10)
+            *at++ = (char)('0' + n / 10 % 10);
+        *at++ = (char)('0' + n % 10);
+        *at++ = i < 3 ? '.' : 0;
+    }
+    return (size_t)(at - out) - 1;
+}
+
 size_t clientip_format(const struct clientip *ip, char *out)
 {
-    const bool v4 = clientip_is_v4(ip);
-    inet_ntop(v4 ? AF_INET : AF_INET6, v4 ? ip->addr + 12 : ip->addr, out, INET6_ADDRSTRLEN);
+    if (clientip_is_v4(ip))
+        return format_v4(ip->addr + 12, out);
+    inet_ntop(AF_INET6, ip->addr, out, INET6_ADDRSTRLEN);
     return strlen(out);
 }
 

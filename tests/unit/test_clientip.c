@@ -22,7 +22,8 @@ static struct clientip ip_of(const char *text)
 static void addresses_are_read_and_written(void **state)
 {
     (void)state;
-    static const char *const good[] = {"192.0.2.1", "0.0.0.0", "2001:db8::1", "::1", "::"};
+    static const char *const good[] = {"192.0.2.1",   "0.0.0.0", "255.100.99.10",
+                                       "2001:db8::1", "::1",     "::"};
     static const char *const bad[] = {"",
                                       "1.2.3",
                                       "1.2.3.4.5",
