@@ -13,7 +13,9 @@
 #include "polder/problem.h"
 #include <llhttp.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/uio.h>
 
 #define H1_HEAD_MAX    16384
@@ -63,12 +65,16 @@ struct h1_head {
     enum h1_framing framing;
     uint64_t length; /* H1_LENGTH; and what Content-Length says where H1_NO_BODY (HEAD, 304) */
     uint64_t nominated[H1_FIELDS_MAX / 64]; /* bit n: Connection names field[n] */
-    struct h1_field field[H1_FIELDS_MAX];
+    uint16_t first[H1_FIELD_IDS];           /* index + 1 of the first field of that id; 0: absent */
+    uint32_t head_len;                      /* bytes of the head, blank line included */
     uint32_t n_fields;
-    uint16_t first[H1_FIELD_IDS]; /* index + 1 of the first field of that id; 0: absent */
-    uint32_t head_len;            /* bytes of the head, blank line included */
+    struct h1_field field[H1_FIELDS_MAX]; /* last: mostly few are used, and copied */
 };
 
+static inline void h1_copy_head(struct h1_head *to, const struct h1_head *from)
+{
+    memcpy(to, from, offsetof(struct h1_head, field) + from->n_fields * sizeof *from->field);
+}
 static inline const struct h1_field *h1_find(const struct h1_head *h, enum h1_field_id id)
 {
     return h->first[id] ? &h->field[h->first[id] - 1] : 0;

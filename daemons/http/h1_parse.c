@@ -113,8 +113,6 @@ static const llhttp_settings_t callbacks = {
 static void clear_head(struct h1_head *h)
 {
     memset(h, 0, offsetof(struct h1_head, field));
-    h->n_fields = 0;
-    memset(h->first, 0, sizeof h->first);
 }
 
 /* Methods that llhttp does not know, and one of the same kind that it does (safe, with a body): it

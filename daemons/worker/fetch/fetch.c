@@ -76,7 +76,7 @@ struct fetch *fetch_new(struct worker *w, const struct request *r)
 {
     const struct h1_head *head = r->head;
     const char *from = head->method.at;
-    struct fetch *ex = calloc(1, sizeof *ex);
+    struct fetch *ex = malloc(sizeof *ex);
     const size_t trailer = head->framing == H1_CHUNKED ? TRAILER_KEPT : 0;
     const bool joined = r->if_none_match.at == w->tags_asked_for; /* not of the head's bytes */
     char *bytes = malloc(trailer + head->head_len + r->target.len + r->url_len + r->partition_len +
@@ -86,10 +86,11 @@ struct fetch *fetch_new(struct worker *w, const struct request *r)
         free(bytes);
         return NULL;
     }
+    memset(ex, 0, offsetof(struct fetch, head));
     ex->worker = w;
     ex->bytes = bytes;
     ex->req = *r;
-    ex->head = *head;
+    h1_copy_head(&ex->head, head);
     ex->req.head = &ex->head;
     const char *to = copy(&bytes, from, head->head_len);
     rebase_head(&ex->head, from, head->head_len, to);
@@ -268,7 +269,9 @@ void fetch_note_server(const struct fetch *ex)
     if (!c)
         return;
     c->note.server = ex->server;
-    c->note.upstream_ns = ex->sent_ns ? clock_mono_ns() - ex->sent_ns : 0;
+    c->note.upstream_ns = ex->fetch_ns  ? ex->fetch_ns
+                          : ex->sent_ns ? clock_mono_ns() - ex->sent_ns
+                                        : 0;
 }
 
 void fetch_client_done(struct fetch *ex)

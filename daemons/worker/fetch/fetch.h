@@ -130,8 +130,8 @@ struct fetch {
     uint64_t fetch_ns;     /* until the response head was there */
 
     struct request_buffer body; /* of the request */
-    struct h1_head head;
     char *bytes;
+    struct h1_head head;            /* from here on nothing is cleared at first */
     char identity[IDENTITY_DETAIL]; /* room for not_stored */
 };
 

@@ -339,7 +339,8 @@ bool identity_put_selecting(const struct request *r, struct h1_out *o)
 void identity_strip(const struct request *r, struct h1_head *head)
 {
     const struct identity_rules *rules = rules_of(r);
-    const struct h1_head all = *head;
+    struct h1_head all;
+    h1_copy_head(&all, head);
     head->n_fields = 0;
     memset(head->first, 0, sizeof head->first);
     memset(head->nominated, 0, sizeof head->nominated);
