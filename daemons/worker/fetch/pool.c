@@ -114,21 +114,27 @@ void pool_answered(struct worker *w, const struct config_server *server)
     server_report_answer(&name, w->mono_ms);
 }
 
-/* Bytes that have come before the question are no answer to it, and who has hung up will not give
- * one; the loop may not have told of either yet. */
-static bool is_quiet(struct upstream *u)
+/* Bytes that have come before the question are no answer to it, and a server that has hung up will
+ * not give one; the loop may not have told of either yet.
+ *
+ * It was quiet a moment ago in any case: when it was read last, in this iteration, or else when the
+ * loop polled. That is enough for a request that can be repeated and whose answer is not stored, and
+ * saves a system call. */
+static bool is_quiet(struct upstream *u, bool look)
 {
     char byte;
+    if (!look && u->drained && !ev_is_pending(&u->read))
+        return true;
     const ssize_t n = recv(u->read.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
     if (n > 0)
         upstream_distrust(u);
     return n < 0 && errno == EAGAIN;
 }
 
-struct upstream *pool_take(struct worker *w, const struct config_server *server)
+struct upstream *pool_take(struct worker *w, const struct config_server *server, bool look)
 {
     struct upstream *u;
-    while ((u = w->servers[server->index].idle) && !is_quiet(u))
+    while ((u = w->servers[server->index].idle) && !is_quiet(u, look))
         upstream_close(u);
     if (!u)
         return NULL;

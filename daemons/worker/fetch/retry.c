@@ -49,6 +49,13 @@ static bool is_repeatable(const struct fetch *ex)
     return request_body_is_at_hand(ex) && (ex->for_store || ex->req.head->is_idempotent);
 }
 
+/* Whether what a kept connection brings unasked, or its end, would do more harm than one more try.
+ */
+static bool needs_quiet(const struct fetch *ex)
+{
+    return !is_repeatable(ex) || ex->for_store || ex->req.cacheable || ex->req.post;
+}
+
 /* A line of the log names one of the requests that it is about. */
 static void report(const struct fetch *ex, enum server_reason reason, const char *what)
 {
@@ -124,7 +131,7 @@ static void ask_next(struct fetch *ex)
         ex->server = choice.server;
         ex->lease_ms = choice.lease_ms;
         ex->addresses = 0;
-        struct upstream *u = ex->fresh ? NULL : pool_take(w, choice.server);
+        struct upstream *u = ex->fresh ? NULL : pool_take(w, choice.server, needs_quiet(ex));
         if (u) {
             attach(ex, u);
             u->ops->connected(ex);

@@ -384,6 +384,7 @@ static void readable(struct upstream *u)
         return;
     }
     u->got_bytes = true;
+    u->drained = (size_t)n < WORKER_BUFFER - had;
     u->in = NULL;
     upstream_progress(u);
     const size_t len = had + (size_t)n, used = u->ops->readable(u->user, at, len);
