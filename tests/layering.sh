@@ -40,7 +40,7 @@ BEGIN {
         " request/request_id.h request/via.h background/budget.h leak_guard/leak_guard.h websocket.h "
     up["cache"] = " request/access.h request/identity.h request/poll.h request/request.h request/request_id.h "
     up["request"] = " leak_guard/leak_guard.h websocket.h "
-    up["worker"] = " fetch/error_backoff.h request/identity.h request/limits.h request/request_id.h " # its struct
+    up["worker"] = " fetch/error_backoff.h request/identity.h request/limits.h request/recent_note.h request/request_id.h " # its struct
     up["keeper_link"] = " cache/lookup.h "
     below["daemons/http"]; below["daemons/net"] = "daemons/http"; below["daemons/rpc"] = "daemons/net"
 }

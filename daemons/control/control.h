@@ -15,6 +15,7 @@
  *                  invalidation  ends what is stored
  *                  quarantine    what follows on the leak guard's word
  *                  traffic       sums that several show
+ *                  events        what has happened, for those who watch
  *                  savings       what calls have cost and what was saved; cost: its arithmetic
  *   call.c       what methods answer with; lets others answer
  *   peers.c      the processes that control asks and tells
@@ -44,6 +45,7 @@
 #include <stdbool.h>
 
 struct call_wait;
+struct events;
 struct settings_report;
 
 /* What all of it sees. */
@@ -65,6 +67,7 @@ struct control {
         uint32_t opening;        /* proc_table.log_opening that was looked at */
         bool supervisor_there, supervisor_asked, supervisor_failed;
     } reopen;
+    struct events *events; /* NULL: no memory for it */
     struct growth limiter[3];
     struct cost_past cost_past; /* the last hour */
     bool cost_asked;            /* for a sample of it, and not answered yet */

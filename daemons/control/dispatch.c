@@ -4,6 +4,7 @@
 #include "daemons/control/call.h"
 #include "daemons/control/control.h"
 #include "daemons/control/methods/methods.h"
+#include "daemons/control/model/events.h"
 #include "polder/log.h"
 
 #include <stdio.h>
@@ -55,6 +56,7 @@ static void (*const handler[RPC_METHODS])(struct control *, const struct rpc_cal
     [RPC_METHOD_RELOAD] = reload_run,
     [RPC_METHOD_DRAIN] = drain_run,
     [RPC_METHOD_STOP] = stop_run,
+    [RPC_METHOD_WATCH] = watch_run,
 };
 /* clang-format on */
 
@@ -69,7 +71,7 @@ static bool changes(int method, const msgpack_object *params)
 void dispatch_call(void *arg, const struct rpc_call *call)
 {
     struct control *c = arg;
-    char text[1024];
+    char text[1024], name[64];
     const int method = rpc_method_find(call->method, call->method_len);
     stats_add(c->stats, STATS_ADMIN_CALLS, 1);
     if (method < 0 || !handler[method]) {
@@ -86,6 +88,8 @@ void dispatch_call(void *arg, const struct rpc_call *call)
         call_describe((enum rpc_method)method, call->params, text, sizeof text);
         log_info("admin: %.*s%s by uid %u, pid %d", (int)call->method_len, call->method, text,
                  (unsigned)call->peer.uid, (int)call->peer.pid);
+        snprintf(name, sizeof name, "%.*s", (int)call->method_len, call->method);
+        events_add(c, "admin", "called", name, 1, "uid %u,%s", (unsigned)call->peer.uid, text);
     }
     handler[method](c, call);
 }

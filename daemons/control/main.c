@@ -4,6 +4,7 @@
 #include "daemons/control/control.h"
 #include "daemons/control/dispatch.h"
 #include "daemons/control/methods/methods.h"
+#include "daemons/control/model/events.h"
 #include "daemons/control/model/health.h"
 #include "daemons/control/model/limits.h"
 #include "daemons/control/model/quarantine.h"
@@ -76,6 +77,7 @@ static void follow_conditions(struct control *c)
 {
     health_follow(c);
     servers_follow(c);
+    events_follow(c);
 }
 
 static void on_tick(struct ev_loop *loop, ev_timer *w, int revents)
@@ -128,6 +130,7 @@ static bool life_init(struct life *l, const struct process *process)
     c->runtime = &process->region->runtime;
     if (!loop_open(l) || !(l->ops = ops_new(c)))
         return false;
+    c->events = events_new();
     peers_init(&c->peers, c->loop, c->config->runtime_dir);
     return true;
 }
@@ -145,6 +148,7 @@ static void life_fini(struct life *l)
     ev_signal_stop(c->loop, &l->term);
     ev_loop_destroy(c->loop);
     free(c->report);
+    events_free(c->events);
 }
 
 int control_run(const struct process *process)

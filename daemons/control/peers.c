@@ -101,12 +101,22 @@ static enum supervisor_state state_without_answer(const struct peers *p)
     return fd >= 0 || fd == -EAGAIN ? SUPERVISOR_HANGS : SUPERVISOR_MISSING;
 }
 
+static struct peers_ws ws_of(const msgpack_object *ws_stats)
+{
+    struct peers_ws ws = {.known = true};
+    ws.known = rpc_in_u64(ws_stats, "opened", UINT64_MAX, &ws.opened) == 0 &&
+               rpc_in_u64(ws_stats, "refused", UINT64_MAX, &ws.refused) == 0 &&
+               rpc_in_u64(ws_stats, "reaped", UINT64_MAX, &ws.reaped) == 0;
+    return ws;
+}
+
 static void on_answer(void *arg, enum rpc_error code, const char *message,
                       const msgpack_object *result)
 {
     struct peers *p = arg;
-    (void)message, (void)result;
+    (void)message;
     p->supervisor_asked = false;
+    p->ws = code ? (struct peers_ws){0} : ws_of(result);
     p->supervisor_state = code == RPC_UNAVAILABLE ? state_without_answer(p) : SUPERVISOR_ANSWERS;
 }
 

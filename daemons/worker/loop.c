@@ -92,6 +92,7 @@ void loop_time(struct worker *w)
 {
     w->mono_ms = clock_mono_ms();
     w->real_ms = clock_real_ms();
+    recent_note_follow(w);
     const int64_t s = (int64_t)(w->real_ms / 1000);
     if (s != w->date_s) {
         char text[FIELD_DATE_LEN + 1];

@@ -53,6 +53,7 @@
 #include "daemons/worker/fetch/error_backoff.h"
 #include "daemons/worker/request/identity.h"
 #include "daemons/worker/request/limits.h"
+#include "daemons/worker/request/recent_note.h"
 #include "daemons/worker/request/request_id.h"
 #include "daemons/worker/timer.h"
 #include "polder/access_log.h"
@@ -222,7 +223,8 @@ struct worker {
     struct failed failed[ERROR_BACKOFF_PLACES];   /* by key */
 
     struct access_log log;
-    ev_io channel; /* from the master */
+    struct recent_notes recent; /* for those who watch */
+    ev_io channel;              /* from the master */
 
     struct h1_head head, response; /* being looked at now */
     struct str pipelined;          /* what was read behind the head */

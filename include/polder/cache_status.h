@@ -13,4 +13,17 @@ int64_t cache_status_ttl_s(const struct cache_record *record, bool soft, uint64_
 /* The parameter detail of an answer that is not fresh: why it may be given. NULL: it is fresh. */
 const char *cache_status_detail(const struct cache_record *record, bool soft,
                                 uint64_t min_interval_ms, uint64_t now_ms);
+
+/* Why a request went to the backend, for Cache-Status (RFC 9211 2.2). */
+enum fwd_reason {
+    FWD_NONE,
+    FWD_BYPASS,
+    FWD_METHOD,
+    FWD_URI_MISS,
+    FWD_VARY_MISS,
+    FWD_PARTIAL,
+    FWD_REQUEST,
+    FWD_STALE
+};
+const char *cache_status_fwd(enum fwd_reason fwd); /* the parameter fwd */
 #endif

@@ -24,6 +24,7 @@ struct cache_shared;
 struct guard_page;
 struct condition_table;
 struct server_table;
+struct recent_page;
 
 /* Configurations that may be in use at once: draining workers keep theirs. */
 #define SHARED_REGIONS     4
@@ -54,6 +55,7 @@ struct shared {
     struct cache_shared *cache;
     shared_client_row *clients;   /* [PROC_WORKER_SLOTS] */
     struct server_table *servers; /* polder/server_state.h */
+    struct recent_page *recent;   /* polder/recent.h */
     struct ring *ring[SHARED_RINGS];
     struct config_region *region[SHARED_REGIONS];
 

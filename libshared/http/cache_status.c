@@ -19,3 +19,12 @@ const char *cache_status_detail(const struct cache_record *record, bool soft,
         return "poll-interval";
     return now_ms < record->swr_until_ms ? "stale-while-revalidate" : "stale";
 }
+
+const char *cache_status_fwd(enum fwd_reason fwd)
+{
+    static const char *const names[] = {
+        [FWD_NONE] = "uri-miss",     [FWD_BYPASS] = "bypass",       [FWD_METHOD] = "method",
+        [FWD_URI_MISS] = "uri-miss", [FWD_VARY_MISS] = "vary-miss", [FWD_PARTIAL] = "partial",
+        [FWD_REQUEST] = "request",   [FWD_STALE] = "stale"};
+    return names[fwd];
+}

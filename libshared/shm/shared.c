@@ -10,6 +10,7 @@
 #include "polder/limit.h"
 #include "polder/limit_try.h"
 #include "polder/log.h"
+#include "polder/recent.h"
 #include "polder/ring.h"
 #include "polder/server_state.h"
 #include "polder/stats.h"
@@ -173,10 +174,11 @@ static bool shared_tables(struct shared *sh, size_t limit_entries)
         shared_body(sh, "polder-clients", SHM_PROC, sizeof(shared_client_row) * PROC_WORKER_SLOTS);
     sh->servers = shared_segment(sh, "polder-servers", SHM_SERVERS, server_table_layout(),
                                  sizeof(struct server_table));
+    sh->recent = shared_body(sh, "polder-recent", SHM_RECENT, recent_page_size());
     if (sh->limits)
         limit_table_init(sh->limits, limit_entries);
     return sh->proc && sh->stats && sh->limits && sh->tries && sh->fetch_locks && sh->ref &&
-           sh->cache && sh->clients && sh->servers;
+           sh->cache && sh->clients && sh->servers && sh->recent;
 }
 
 /* Sparse: a ring or region that nobody uses costs address space only. */

@@ -72,4 +72,7 @@ void upstream_revert(struct control *c, const struct rpc_call *call);
 void ws_set(struct control *c, const struct rpc_call *call);
 void ws_revert(struct control *c, const struct rpc_call *call);
 
+/* ---- watch.c ---- */
+void watch_run(struct control *c, const struct rpc_call *call);
+
 #endif

@@ -2,7 +2,9 @@
 /* invalidation: see invalidation.h. */
 #include "daemons/control/model/invalidation.h"
 #include "daemons/control/control.h"
+#include "daemons/control/model/events.h"
 #include "polder/inval.h"
+#include "polder/recent.h"
 #include "polder/ring.h"
 
 #include <errno.h>
@@ -31,8 +33,17 @@ static void tell_supervisor(struct control *c, const struct invalidation *in)
         peers_tell_invalidated(&c->peers, "prefix", "/", 1);
 }
 
+static void add_event(struct control *c, const struct invalidation *in)
+{
+    char text[CACHE_URL_SIZE];
+    recent_mask_target(text, sizeof text, (struct str){in->text, (size_t)in->len});
+    events_add(c, "cache", "invalidated", in->len ? text : "everything", 1, "%s%s", in->what,
+               in->soft ? ", soft" : "");
+}
+
 static void invalidation_tell(struct control *c, const struct invalidation *in)
 {
+    add_event(c, in);
     stats_add(c->stats, STATS_CACHE_INVALIDATIONS, 1);
     shared_wake_holders(c->shared);
     tell_keeper(c, in);

@@ -98,7 +98,7 @@ static void put_cache_status(struct h1_out *o, const struct worker *w, const str
         h1_puts(o, a->status);
     } else if (a->r->collapsed) {
         h1_puts(o, "fwd=");
-        h1_puts(o, response_fwd_name((enum fwd_reason)a->r->waited_fwd));
+        h1_puts(o, cache_status_fwd((enum fwd_reason)a->r->waited_fwd));
         h1_puts(o, "; collapsed");
     } else {
         const int64_t ttl_s = cache_status_ttl_s(rec, a->soft, w->real_ms);
@@ -238,9 +238,10 @@ static const char *cache_word(const struct worker *w, const struct answer *a)
 /* All of it has been sent, or the rest will be sent from the store. */
 static void log_answer(struct worker *w, const struct answer *a, uint64_t bytes)
 {
-    if (!access_log_is_on(&w->log))
+    if (!access_is_wanted(w))
         return;
     a->r->client->note.cache = cache_word(w, a);
+    a->r->client->note.detail = a->status;
     access_answered(a->r->client, a->r, a->code, bytes);
 }
 

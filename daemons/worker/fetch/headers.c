@@ -227,21 +227,12 @@ void response_fields(struct h1_out *o, const struct h1_head *head,
     }
 }
 
-const char *response_fwd_name(enum fwd_reason fwd)
-{
-    static const char *const names[] = {
-        [FWD_NONE] = "uri-miss",     [FWD_BYPASS] = "bypass",       [FWD_METHOD] = "method",
-        [FWD_URI_MISS] = "uri-miss", [FWD_VARY_MISS] = "vary-miss", [FWD_PARTIAL] = "partial",
-        [FWD_REQUEST] = "request",   [FWD_STALE] = "stale"};
-    return names[fwd];
-}
-
 static void put_cache_status(struct h1_out *o, const struct fetch *ex, uint16_t status)
 {
     if (ex->fwd == FWD_NONE)
         return;
     h1_puts(o, "Cache-Status: polder; fwd=");
-    h1_puts(o, response_fwd_name((enum fwd_reason)ex->fwd));
+    h1_puts(o, cache_status_fwd((enum fwd_reason)ex->fwd));
     if (ex->not_stored != ex->identity) { /* else it is the client's own */
         h1_puts(o, "; fwd-status=");
         h1_put_u64(o, status);

@@ -6,6 +6,7 @@
 #ifndef POLDER_WORKER_FETCH_HEADERS_H
 #define POLDER_WORKER_FETCH_HEADERS_H
 #include "daemons/http/h1.h"
+#include "polder/cache_status.h"
 #include "polder/policy.h"
 #include "polder/problem.h"
 
@@ -18,18 +19,6 @@ struct fetch;
 struct request;
 struct stored_copy;
 struct worker;
-
-/* Why a request went to the backend, for Cache-Status (RFC 9211 2.2). */
-enum fwd_reason {
-    FWD_NONE,
-    FWD_BYPASS,
-    FWD_METHOD,
-    FWD_URI_MISS,
-    FWD_VARY_MISS,
-    FWD_PARTIAL,
-    FWD_REQUEST,
-    FWD_STALE
-};
 
 /* An answer of Polder's own; keep: the connection may go on. extra: complete lines. */
 void response_problem(const struct request *r, struct client *c, enum problem p, const char *extra,
@@ -50,7 +39,6 @@ size_t response_head(struct fetch *ex, const struct h1_head *head, uint16_t stat
 void response_poll(struct h1_out *o, const struct request *r, uint64_t rest_ms);
 void response_preference(struct h1_out *o, const struct request *r); /* RFC 7240 3 */
 void response_connection(struct h1_out *o, const struct request *r, bool keep_alive);
-const char *response_fwd_name(enum fwd_reason fwd);
 void response_interim(struct fetch *ex, const struct h1_head *head);
 void response_count(struct worker *w, unsigned status);
 /* The request as a backend gets it; length in worker.scratch, 0 if too long. */

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* access: see access.h. */
 #include "daemons/worker/request/access.h"
+#include "daemons/worker/request/recent_note.h"
 #include "daemons/http/h1.h"
 #include "daemons/worker/client/client.h"
 #include "daemons/worker/fetch/fetch.h"
 #include "daemons/worker/cache/lookup.h"
 #include "daemons/worker/request/request.h"
 #include "daemons/worker/request/request_id.h"
-#include "daemons/worker/fetch/headers.h"
 #include "daemons/worker/worker.h"
 #include "polder/access_log.h"
+#include "polder/cache_status.h"
 #include "polder/clock.h"
 #include "polder/conditions.h"
 #include "polder/proc.h"
@@ -149,10 +150,14 @@ static void describe(struct access_line *l, struct client *c, const struct reque
     l->request_id = (struct str){id, REQUEST_ID_LEN};
 }
 
+bool access_is_wanted(const struct worker *w)
+{
+    return access_log_is_on(&w->log) || w->recent.watched;
+}
+
 void access_begin(struct client *c)
 {
-    c->note =
-        (struct access_note){.began_ns = access_log_is_on(&c->worker->log) ? clock_mono_ns() : 0};
+    c->note = (struct access_note){.began_ns = access_is_wanted(c->worker) ? clock_mono_ns() : 0};
 }
 
 void access_unread(struct client *c, const char *bytes, size_t len)
@@ -160,7 +165,7 @@ void access_unread(struct client *c, const char *bytes, size_t len)
     const struct worker *w = c->worker;
     const uint64_t begun_ms = c->state == CLIENT_HEAD ? w->mono_ms - c->first_ms : 0;
     c->note = (struct access_note){.raw = {bytes, len}};
-    if (access_log_is_on(&w->log))
+    if (access_is_wanted(w))
         c->note.began_ns = clock_mono_ns() - begun_ms * 1000000;
 }
 
@@ -169,17 +174,34 @@ static bool is_out(const struct client *c)
     return !c->out.len && !c->stored && !c->broken;
 }
 
+/* Once for each answer. */
+static bool may_record(struct client *c, uint32_t *stands_for)
+{
+    struct worker *w = c->worker;
+    if (!w->recent.watched || c->note.recorded ||
+        !recent_due(&w->recent.sampler, w->mono_ms, stands_for))
+        return false;
+    c->note.recorded = true;
+    return true;
+}
+
 void access_answered(struct client *c, const struct request *r, unsigned status, uint64_t bytes)
 {
+    struct worker *w = c->worker;
     struct access_line l;
     char id[REQUEST_ID_LEN];
-    if (!access_log_is_on(&c->worker->log) || c->line)
+    uint32_t stands_for = 0;
+    if (!may_record(c, &stands_for) && !access_log_is_on(&w->log))
         return;
     describe(&l, c, r, id);
     l.status = status;
     l.bytes = bytes;
+    if (stands_for)
+        recent_note(w, r, &c->note, &l, stands_for);
+    if (!access_log_is_on(&w->log) || c->line)
+        return;
     if (is_out(c) || !(c->line = access_line_copy(&l)))
-        access_log_put(&c->worker->log, &l);
+        access_log_put(&w->log, &l);
 }
 
 static uint64_t less(uint64_t n, uint64_t by)
@@ -194,6 +216,8 @@ static void note_exchange(const struct fetch *ex)
                : ex->req.cacheable && ex->fwd != FWD_BYPASS ? "miss"
                                                             : "bypass";
     n->server = ex->server;
+    n->fwd = ex->fwd == FWD_NONE ? NULL : cache_status_fwd((enum fwd_reason)ex->fwd);
+    n->detail = ex->not_stored;
 }
 
 void access_exchange(const struct fetch *ex)
@@ -240,16 +264,19 @@ static void gone_request(struct client *c, const struct request *r, unsigned sta
 {
     struct access_line l;
     char id[REQUEST_ID_LEN];
+    uint32_t stands_for = 0;
     describe(&l, c, r, id);
     l.status = status;
     l.bytes = bytes;
     close_line(c, &l);
+    if (may_record(c, &stands_for))
+        recent_note(c->worker, r, &c->note, &l, stands_for);
     access_log_put(&c->worker->log, &l);
 }
 
 void access_gone(struct client *c)
 {
-    if (!access_log_is_on(&c->worker->log))
+    if (!access_is_wanted(c->worker))
         return;
     if (c->line) {
         close_line(c, c->line);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * access: the worker's lines of the access log, one for each answer and for each client that leaves
- * without one.
+ * without one; while somebody watches, some of them are recorded in shared memory too
+ * (recent_note.h).
  *
  * The line of an answer is made when the whole of it has been handed to client_send(), and written
  * when all of it is out: at once for most, later where the socket did not take it (client.line is
@@ -13,6 +14,7 @@
 #ifndef POLDER_WORKER_REQUEST_ACCESS_H
 #define POLDER_WORKER_REQUEST_ACCESS_H
 #include "polder/field.h"
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -31,7 +33,10 @@ struct access_note {
     const struct config_server *server; /* that was asked last; NULL: none */
     const char *limit;                  /* that refused it */
     const char *cache;                  /* "hit", ...; NULL: the store had no part in it */
+    const char *fwd;                    /* why the store did not answer, for Cache-Status */
+    const char *detail;                 /* of cache or fwd; lives as long as what is answered */
     const char *cut;                    /* what has cut the answer short */
+    bool recorded;                      /* for those who watch */
     struct str raw;                     /* a head that is not understood */
 };
 
@@ -40,6 +45,8 @@ void access_close(struct worker *w);
 /* Lines that were collected go out; what could not be written is said, now and then. */
 void access_flush(struct worker *w);
 
+/* Does anybody want to know of this answer: the log, or those who watch (recent_note.h)? */
+bool access_is_wanted(const struct worker *w);
 void access_begin(struct client *c); /* a head is complete */
 /* A head is not understood, or does not come: those bytes of it, which are looked at only while it
  * is answered. NULL: what the connection has kept. */
