@@ -54,6 +54,10 @@ chaos_rig_src  := $(filter-out $(chaos_src),$(wildcard tests/chaos/*.c))
 obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 mains := daemons/master/main.c daemons/supervisor/main.c admin/main.c
 
+# The dashboard: its sources, uPlot and the runbook, joined into one page that is part of polderd.
+dashboard     := daemons/control/dashboard
+dashboard_c   := $(BUILD)/gen/dashboard_assets.c
+dashboard_src := $(wildcard $(dashboard)/*.html $(dashboard)/*.css $(dashboard)/*.js) admin/man/polder-runbook.7
 LIB   := $(BUILD)/libshared.a
 HTTP  := $(BUILD)/libhttp.a
 NET   := $(BUILD)/libnet.a
@@ -74,19 +78,26 @@ $(LIB): $(call obj,$(lib_src))
 $(HTTP): $(call obj,$(http_src)) $(patsubst /usr/share/llhttp/%.c,$(BUILD)/obj/llhttp/%.o,$(llhttp_src))
 $(NET): $(call obj,$(net_src))
 $(RPC): $(call obj,$(rpc_src))
-$(PARTS): $(call obj,$(filter-out $(mains),$(polderd_src) $(supervisor_src)))
+$(PARTS): $(BUILD)/obj/gen/dashboard_assets.o $(call obj,$(filter-out $(mains),$(polderd_src) $(supervisor_src)))
 $(LIB) $(HTTP) $(NET) $(RPC) $(PARTS):
 	@mkdir -p $(@D)
 	@rm -f $@
 	$(AR) rcs $@ $^
 
-$(BUILD)/polderd: $(call obj,$(polderd_src)) $(RPC) $(NET) $(HTTP) $(LIB)
+$(BUILD)/polderd: $(BUILD)/obj/gen/dashboard_assets.o $(call obj,$(polderd_src)) $(RPC) $(NET) $(HTTP) $(LIB)
 $(BUILD)/polder-supervisor: $(call obj,$(supervisor_src)) $(RPC) $(NET) $(HTTP) $(LIB)
 $(BUILD)/polderctl: $(call obj,$(ctl_src)) $(LIB)
 $(bins):
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 $(BUILD)/obj/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+$(dashboard_c): $(dashboard)/build.mjs $(dashboard)/package-lock.json $(dashboard_src)
+	@mkdir -p $(@D)
+	@$(dashboard)/prepare
+	node $(dashboard)/build.mjs $@
+$(BUILD)/obj/gen/%.o: $(BUILD)/gen/%.c
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 $(BUILD)/obj/llhttp/%.o: /usr/share/llhttp/%.c

@@ -16,6 +16,7 @@
  *                  quarantine    what follows on the leak guard's word
  *                  traffic       sums that several show
  *                  events        what has happened, for those who watch
+ *                  windows       what was counted in the last five minutes, hour and day
  *                  savings       what calls have cost and what was saved; cost: its arithmetic
  *   call.c       what methods answer with; lets others answer
  *   peers.c      the processes that control asks and tells
@@ -46,6 +47,8 @@
 
 struct call_wait;
 struct events;
+struct live;
+struct windows;
 struct settings_report;
 
 /* What all of it sees. */
@@ -71,6 +74,8 @@ struct control {
     struct growth limiter[3];
     struct cost_past cost_past; /* the last hour */
     bool cost_asked;            /* for a sample of it, and not answered yet */
+    struct windows *windows;    /* the last five minutes, hour and day */
+    struct live *live;          /* streams of them; of ops/ */
     bool ws_changed;            /* by ws set without --persist, since the last reload */
 };
 

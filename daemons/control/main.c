@@ -11,6 +11,7 @@
 #include "daemons/control/model/savings.h"
 #include "daemons/control/model/servers.h"
 #include "daemons/control/model/settings.h"
+#include "daemons/control/model/windows.h"
 #include "daemons/control/ops/ops.h"
 #include "polder/clock.h"
 #include "polder/config.h"
@@ -89,7 +90,9 @@ static void on_tick(struct ev_loop *loop, ev_timer *w, int revents)
     follow(l);
     limits_follow(c);
     savings_follow(c);
+    windows_follow(c);
     follow_conditions(c);
+    ops_tick(l->ops);
     if (w->repeat < TICK_S && atomic_load(&c->shared->proc->was_ready)) {
         w->repeat = TICK_S;
         ev_timer_again(loop, w);
@@ -128,7 +131,7 @@ static bool life_init(struct life *l, const struct process *process)
     c->region = UINT32_MAX;
     c->config = process->region->config;
     c->runtime = &process->region->runtime;
-    if (!loop_open(l) || !(l->ops = ops_new(c)))
+    if (!loop_open(l) || !(c->windows = windows_new()) || !(l->ops = ops_new(c)))
         return false;
     c->events = events_new();
     peers_init(&c->peers, c->loop, c->config->runtime_dir);
@@ -147,6 +150,7 @@ static void life_fini(struct life *l)
     ev_timer_stop(c->loop, &l->tick);
     ev_signal_stop(c->loop, &l->term);
     ev_loop_destroy(c->loop);
+    windows_free(c->windows);
     free(c->report);
     events_free(c->events);
 }
@@ -162,6 +166,7 @@ int control_run(const struct process *process)
     follow(&l);
     follow_conditions(&l.control);
     savings_follow(&l.control);
+    windows_follow(&l.control);
     process_ready(process);
     sandbox_enter_or_warn(SANDBOX_CONTROL, l.control.config->sandbox);
     ev_run(l.control.loop, 0);

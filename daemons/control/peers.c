@@ -101,13 +101,21 @@ static enum supervisor_state state_without_answer(const struct peers *p)
     return fd >= 0 || fd == -EAGAIN ? SUPERVISOR_HANGS : SUPERVISOR_MISSING;
 }
 
-static struct peers_ws ws_of(const msgpack_object *ws_stats)
+static struct peers_websockets websockets_of(const msgpack_object *stats)
 {
-    struct peers_ws ws = {.known = true};
-    ws.known = rpc_in_u64(ws_stats, "opened", UINT64_MAX, &ws.opened) == 0 &&
-               rpc_in_u64(ws_stats, "refused", UINT64_MAX, &ws.refused) == 0 &&
-               rpc_in_u64(ws_stats, "reaped", UINT64_MAX, &ws.reaped) == 0;
-    return ws;
+    return (struct peers_websockets){
+        .known = true,
+        .pid = (uint32_t)rpc_in_f64(stats, "pid", 0),
+        .open = rpc_in_f64(stats, "activeConnections", 0),
+        .max = rpc_in_f64(stats, "maxConnections", 0),
+        .opened = rpc_in_f64(stats, "opened", 0),
+        .refused = rpc_in_f64(stats, "refused", 0),
+        .reaped = rpc_in_f64(stats, "reaped", 0),
+        .messages = rpc_in_f64(stats, "messagesIn", 0) + rpc_in_f64(stats, "messagesOut", 0),
+        .leaked_hours = rpc_in_f64(stats, "leakedHours", 0),
+        .heartbeats = rpc_in_f64(stats, "heartbeatsSent", 0),
+        .answered = rpc_in_f64(stats, "heartbeatsAnswered", 0),
+    };
 }
 
 static void on_answer(void *arg, enum rpc_error code, const char *message,
@@ -116,7 +124,7 @@ static void on_answer(void *arg, enum rpc_error code, const char *message,
     struct peers *p = arg;
     (void)message;
     p->supervisor_asked = false;
-    p->ws = code ? (struct peers_ws){0} : ws_of(result);
+    p->websockets = code ? (struct peers_websockets){0} : websockets_of(result);
     p->supervisor_state = code == RPC_UNAVAILABLE ? state_without_answer(p) : SUPERVISOR_ANSWERS;
 }
 

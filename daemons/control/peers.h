@@ -14,17 +14,19 @@ enum supervisor_state {
     SUPERVISOR_HANGS,   /* its socket accepts connections, and no answer comes */
 };
 
-/* Of the supervisor's last answer. */
-struct peers_ws {
-    bool known;
-    uint64_t opened, refused, reaped;
+/* What the supervisor said last of its WebSockets; counts are since its own start. */
+struct peers_websockets {
+    bool known; /* it answers */
+    uint32_t pid;
+    double open, max, opened, refused, reaped, messages, leaked_hours;
+    double heartbeats, answered; /* sent, of both kinds; those that were answered or written */
 };
 
 struct peers {
     struct rpc_client keeper, supervisor, worker;
     bool supervisor_asked; /* by peers_ask_supervisor() */
     enum supervisor_state supervisor_state;
-    struct peers_ws ws;
+    struct peers_websockets websockets;
 };
 
 void peers_init(struct peers *p, struct ev_loop *loop, const char *runtime_dir);
@@ -48,6 +50,6 @@ struct peers_leaked peers_leaked_of(const msgpack_object *ws_stats); /* NULL: no
 /* Asks it, or tells at once that nobody says. */
 void peers_ask_leaked(struct peers *p, void (*told)(void *arg, const struct peers_leaked *l),
                       void *arg);
-/* Finds out supervisor_state and ws; one question at a time. */
+/* Finds out supervisor_state and websockets; one question at a time. */
 void peers_ask_supervisor(struct peers *p);
 #endif

@@ -4,6 +4,8 @@
 #include "polder/clock.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +18,9 @@
 #define WRITE_S         30.
 #define LINGER_S        2.
 #define STREAM_MAX      (256u << 10) /* of a stream that a client has not taken */
+#define STREAM_SOCKET   (64 << 10)   /* of it in the kernel */
 #define NO_LENGTH       SIZE_MAX
+#define ANSWER_HEAD     2048
 
 enum http_state { HTTP_READING, HTTP_WAITING, HTTP_WRITING, HTTP_STREAMING, HTTP_LINGERING };
 
@@ -30,6 +34,7 @@ struct http_request {
     enum http_state state;
     unsigned origin;
     bool is_head, keep;
+    bool is_stream; /* or was one, until it is closed */
     char in[H1_HEAD_MAX];
     size_t in_len, scanned;
     char *out;
@@ -45,7 +50,7 @@ struct http_server {
     http_handler handler;
     void *arg;
     struct http_request *connections;
-    unsigned n_connections;
+    unsigned n_connections; /* but streams */
 };
 
 /* ---- connections ---- */
@@ -56,7 +61,7 @@ static void unlink_connection(struct http_request *r)
     while (*at != r)
         at = &(*at)->next;
     *at = r->next;
-    r->server->n_connections--;
+    r->server->n_connections -= !r->is_stream;
 }
 
 static void hang_up(struct http_request *r)
@@ -115,7 +120,7 @@ static void request_enter(struct http_request *r, enum http_state state)
 /* ---- answers ---- */
 
 static size_t write_head(const struct http_request *r, unsigned status, const char *type,
-                         size_t len, char *at, size_t size)
+                         const char *fields, size_t len, char *at, size_t size)
 {
     struct h1_out o = {at, at + size, false};
     char date[FIELD_DATE_LEN + 1];
@@ -129,21 +134,22 @@ static size_t write_head(const struct http_request *r, unsigned status, const ch
         h1_puts(&o, "\r\n");
     }
     h1_puts(&o, "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n");
+    h1_puts(&o, fields);
     if (status == 405)
         h1_puts(&o, "Allow: GET, HEAD\r\n");
     h1_puts(&o, r->keep ? "\r\n" : "Connection: close\r\n\r\n");
     return o.overflow ? 0 : (size_t)(o.at - at);
 }
 
-void http_answer(struct http_request *r, unsigned status, const char *type, const char *body,
-                 size_t len)
+void http_answer_with(struct http_request *r, unsigned status, const char *type, const char *fields,
+                      const char *body, size_t len)
 {
     if (r->fd < 0) {
         free(r);
         return;
     }
-    char head[512];
-    const size_t head_len = write_head(r, status, type, len, head, sizeof head);
+    char head[ANSWER_HEAD];
+    const size_t head_len = write_head(r, status, type, fields, len, head, sizeof head);
     r->out_len = head_len + (r->is_head ? 0 : len);
     r->out = malloc(r->out_len); /* NOLINT(clang-analyzer-optin.portability.UnixAPI) */
     r->sent = 0;
@@ -158,13 +164,25 @@ void http_answer(struct http_request *r, unsigned status, const char *type, cons
     request_enter(r, HTTP_WRITING);
 }
 
-void http_answer_problem(struct http_request *r, unsigned status, const char *detail)
+void http_answer(struct http_request *r, unsigned status, const char *type, const char *body,
+                 size_t len)
+{
+    http_answer_with(r, status, type, "", body, len);
+}
+
+void http_answer_problem_with(struct http_request *r, unsigned status, const char *fields,
+                              const char *detail)
 {
     char body[1024];
     const int n =
         snprintf(body, sizeof body, "{\"title\":\"%s\",\"status\":%u,\"detail\":\"%.800s\"}\n",
                  problem_reason(status), status, detail);
-    http_answer(r, status, "application/problem+json", body, (size_t)n);
+    http_answer_with(r, status, "application/problem+json", fields, body, (size_t)n);
+}
+
+void http_answer_problem(struct http_request *r, unsigned status, const char *detail)
+{
+    http_answer_problem_with(r, status, "", detail);
 }
 
 /* ---- streams ---- */
@@ -208,18 +226,31 @@ void http_stream_put(struct http_request *r, const char *bytes, size_t len)
         request_enter(r, HTTP_STREAMING);
 }
 
+/* Little of it waits in the kernel, and not for long after the client's host has gone without a
+ * word. */
+static void bound_socket(int fd)
+{
+    const int size = STREAM_SOCKET;
+    const unsigned silence_ms = (unsigned)(WRITE_S * 1000);
+    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+    setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &silence_ms, sizeof silence_ms);
+}
+
 bool http_stream_begin(struct http_request *r, const char *type, http_gone_fn gone, void *arg)
 {
-    char head[512];
+    char head[ANSWER_HEAD];
     if (r->fd < 0 || r->is_head) {
         http_answer(r, 200, type, "", NO_LENGTH);
         return false;
     }
     r->keep = false;
+    r->is_stream = true;
     r->gone = gone;
     r->gone_arg = arg;
+    r->server->n_connections--;
+    bound_socket(r->fd);
     request_enter(r, HTTP_STREAMING);
-    http_stream_put(r, head, write_head(r, 200, type, NO_LENGTH, head, sizeof head));
+    http_stream_put(r, head, write_head(r, 200, type, "", NO_LENGTH, head, sizeof head));
     return true;
 }
 
@@ -363,6 +394,8 @@ static void make_place(struct http_server *s)
             idle = r;
         else if (r->state == HTTP_WAITING)
             waiting = r;
+        else if (r->is_stream)
+            ; /* a stream */
         else if (!writer || r->moved <= writer->moved)
             writer = r;
     struct http_request *last = idle ? idle : writer ? writer : waiting;

@@ -16,7 +16,9 @@
  *
  * A page may also be a stream (of events, say): http_stream_begin() instead of an answer, then
  * parts as they come, until http_stream_end() or until the client is gone. What a client has not
- * taken of it is bounded: one that does not keep up is hung up.
+ * taken of it is bounded: one that does not keep up, or whose host is gone, is hung up. Streams have
+ * no part in the number of connections and are not hung up for want of places: who begins them
+ * bounds them.
  */
 #ifndef POLDER_DAEMONS_NET_HTTP_SERVER_H
 #define POLDER_DAEMONS_NET_HTTP_SERVER_H
@@ -42,8 +44,13 @@ void http_server_add(struct http_server *server, int fd, unsigned origin);
 /* Exactly once a request, now or later; body is copied. */
 void http_answer(struct http_request *request, unsigned status, const char *type, const char *body,
                  size_t len);
+/* The same with further lines of the head: each "Name: value\r\n". */
+void http_answer_with(struct http_request *request, unsigned status, const char *type,
+                      const char *fields, const char *body, size_t len);
 /* problem+json (RFC 9457); detail needs no JSON escapes. */
 void http_answer_problem(struct http_request *request, unsigned status, const char *detail);
+void http_answer_problem_with(struct http_request *request, unsigned status, const char *fields,
+                              const char *detail);
 
 /* The client has left, or was hung up: the request is over. Called once, from the loop or from
  * http_server_free(), never from within http_stream_put(). */

@@ -258,8 +258,10 @@ struct config {
     uint32_t limit_entries;         /* of the limiter's table */
 
     struct config_address ops_listen; /* len 0: none */
-    uint32_t admin_mode;              /* 0660 */
-    const char *admin_group;          /* "" : none */
+    const char *const *ops_hosts;     /* further names of it */
+    uint32_t n_ops_hosts;
+    uint32_t admin_mode;     /* 0660 */
+    const char *admin_group; /* "" : none */
 
     const char *telemetry_path; /* "" : not on public listeners */
     const struct clientip_net *telemetry_allow;

@@ -123,6 +123,21 @@ static void check_telemetry(struct config_parse *p, cfg_t *telemetry, const stru
                 "telemetry to ops.listen");
 }
 
+static bool is_host_name(const char *text)
+{
+    const size_t len = strlen(text);
+    return len && len <= 253 &&
+           strspn(text, "abcdefghijklmnopqrstuvwxyz"
+                        "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._") == len;
+}
+
+static void build_ops_hosts(struct config_parse *p, cfg_t *ops, struct config *c)
+{
+    c->ops_hosts = config_strings_of(p, ops, "hosts", &c->n_ops_hosts);
+    config_check_each(p, ops, "hosts", c->ops_hosts, c->n_ops_hosts, is_host_name,
+                      "a name without scheme and port, such as \"ops.example.org\"");
+}
+
 void config_build_process(struct config_parse *p, struct config *c)
 {
     cfg_t *r = p->root, *ops = config_section(r, "ops"), *admin = config_section(r, "admin"),
@@ -168,6 +183,7 @@ void config_build_process(struct config_parse *p, struct config *c)
     if (ops_listen && config_address_parse(p->arena, ops_listen, false, &c->ops_listen, &why))
         config_complain(p, config_line_of(p, ops, "listen"),
                         "ops.listen: \"%s\" is wrong; %s would be right", ops_listen, why);
+    build_ops_hosts(p, ops, c);
     c->admin_mode = (uint32_t)config_number_of(admin, "admin", "mode");
     c->admin_group = config_text_of(p, admin, "admin", "group");
     c->telemetry_path = telemetry ? config_text_of(p, telemetry, "telemetry", "path") : "";

@@ -134,7 +134,7 @@ static void every_section_is_read(void **state)
              "= nobody\n"
              "trusted_proxies = {\"10.0.0.0/8\", ::1}\nproxy_protocol = yes\naccess_log = "
              "\"json:/tmp/log\"\n"
-             "ops { listen = \"127.0.0.1:9145\" }\nadmin { mode = \"0600\" group = \"polder\" }\n"
+             "ops { listen = \"127.0.0.1:9145\" hosts = {\"ops.example\"} }\nadmin { mode = \"0600\" group = \"polder\" }\n"
              "telemetry { path = \"/t\" allow = {\"127.0.0.0/8\"} }\n"
              "cache { ttl = heuristic max_body = 64K partition = "
              "\"header:Authorization+cookie:sid\" warm = {\"/a\"} }\n"
@@ -157,6 +157,8 @@ static void every_section_is_read(void **state)
     assert_int_equal(c->access_log, CONFIG_LOG_JSON);
     assert_string_equal(c->access_log_path, "/tmp/log");
     assert_int_equal(c->admin_mode, 0600);
+    assert_int_equal(c->n_ops_hosts, 1);
+    assert_string_equal(c->ops_hosts[0], "ops.example");
     assert_string_equal(c->telemetry_path, "/t");
     assert_int_equal(c->cache.value.ttl_heuristic, 1);
     assert_int_equal(c->cache.n_partition, 2);
@@ -584,6 +586,7 @@ static void what_does_not_work_together_is_told(void **state)
                  3, "cost 6 is more than limit \"l\" admits");
     assert_warns(UPSTREAM "\nlimit \"l\" { requests = 5 }\nroute \"/\" { upstream = \"u\" }\n", 3,
                  "limits nothing");
+    assert_complains("ops {\n hosts = {\"http://ops.example\"} }\n", 2, "without scheme and port");
     assert_complains("listen = {\"127.0.0.1:8000\"}\nops { listen = \"127.0.0.1:8000\" }\n", 2,
                      "is in listen too");
 }

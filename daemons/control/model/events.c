@@ -21,7 +21,7 @@ struct events {
     bool begun;
     uint32_t generation, reload_done;
     uint64_t invalidations; /* of all processes */
-    struct peers_ws ws;
+    struct peers_websockets ws;
     size_t n_conditions;
     struct condition condition[CONDITION_ROWS];
     uint32_t n_limits;
@@ -230,11 +230,11 @@ static void add_ws(const struct control *c, const char *what, uint64_t before, u
 
 static void look_at_websockets(const struct control *c, struct events *e)
 {
-    const struct peers_ws now = c->peers.ws;
+    const struct peers_websockets now = c->peers.websockets;
     if (e->ws.known && now.known) {
-        add_ws(c, "opened", e->ws.opened, now.opened);
-        add_ws(c, "refused", e->ws.refused, now.refused);
-        add_ws(c, "reaped", e->ws.reaped, now.reaped);
+        add_ws(c, "opened", (uint64_t)e->ws.opened, (uint64_t)now.opened);
+        add_ws(c, "refused", (uint64_t)e->ws.refused, (uint64_t)now.refused);
+        add_ws(c, "reaped", (uint64_t)e->ws.reaped, (uint64_t)now.reaped);
     }
     e->ws = now;
 }

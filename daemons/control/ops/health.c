@@ -77,7 +77,7 @@ void health_ready_page(struct control *c, const struct http_call *call)
 
 /* ---- conditions ---- */
 
-void health_conditions_page(struct control *c, const struct http_call *call)
+void health_conditions_make(struct control *c, page_made_fn made, void *arg)
 {
     struct text t = {0};
     struct health h;
@@ -95,5 +95,10 @@ void health_conditions_page(struct control *c, const struct http_call *call)
         text_put(&t, "\",\"what\":\"%s\"}", k->meaning);
     }
     text_put(&t, "],\"lost\":%" PRIu64 "}\n", conditions_lost(c->shared->conditions));
-    page_answer(call->request, 200, PAGE_JSON, &t);
+    made(arg, &t);
+}
+
+void health_conditions_page(struct control *c, const struct http_call *call)
+{
+    page_answer_made(c, call, health_conditions_make);
 }

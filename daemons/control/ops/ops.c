@@ -3,6 +3,7 @@
  * workers, which pass telemetry on to the public. */
 #include "daemons/control/ops/ops.h"
 #include "daemons/control/control.h"
+#include "daemons/control/ops/live.h"
 #include "daemons/control/ops/pages.h"
 #include "daemons/net/http_server.h"
 #include "daemons/net/listener.h"
@@ -92,7 +93,9 @@ struct ops *ops_new(struct control *c)
 {
     struct ops *ops = calloc(1, sizeof *ops);
     struct http_server *server = ops ? http_server_new(c->loop, pages_answer, c) : NULL;
-    if (!server) {
+    if (!server || !(c->live = live_new())) {
+        if (server)
+            http_server_free(server);
         free(ops);
         return NULL;
     }
@@ -108,5 +111,12 @@ void ops_free(struct ops *ops)
     listener_close(&ops->tcp.listener);
     listener_close(&ops->local.listener);
     http_server_free(ops->server);
+    live_free(ops->control->live);
+    ops->control->live = NULL;
     free(ops);
+}
+
+void ops_tick(struct ops *ops)
+{
+    live_follow(ops->control);
 }

@@ -22,4 +22,5 @@ struct ops;
 struct ops *ops_new(struct control *c);
 void ops_free(struct ops *ops);
 void ops_follow(struct ops *ops); /* opens what the configuration wants, closes what it does not */
+void ops_tick(struct ops *ops);   /* each second */
 #endif

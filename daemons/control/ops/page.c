@@ -10,3 +10,13 @@ void page_answer(struct http_request *r, unsigned status, const char *type, stru
         http_answer(r, status, type, t->at ? t->at : "", t->len);
     text_free(t);
 }
+
+static void on_made(void *arg, struct text *t)
+{
+    page_answer(arg, 200, PAGE_JSON, t);
+}
+
+void page_answer_made(struct control *c, const struct http_call *call, page_make_fn make)
+{
+    make(c, on_made, call->request);
+}

@@ -2,8 +2,12 @@
 /* pages: the table of pages, and the index made from it. */
 #include "daemons/control/ops/pages.h"
 #include "daemons/control/control.h"
+#include "daemons/control/ops/dashboard.h"
+#include "daemons/control/ops/live.h"
 #include "daemons/control/ops/health.h"
+#include "daemons/control/ops/host.h"
 #include "daemons/control/ops/metrics.h"
+#include "daemons/control/ops/overview.h"
 #include "daemons/control/ops/page.h"
 #include "daemons/control/ops/telemetry.h"
 #include "polder/config.h"
@@ -32,11 +36,19 @@ static const struct page {
     {"cache-stats", IN_PUBLIC_TELEMETRY, telemetry_cache_page, NULL},
     {"websocket-health", IN_PUBLIC_TELEMETRY, telemetry_websocket_page, NULL},
     {"cost", IN_PUBLIC_TELEMETRY, telemetry_cost_page, NULL},
+    {"overview", IN_TELEMETRY, overview_page, "the last five minutes, hour and day"},
     {"conditions", IN_TELEMETRY, health_conditions_page, "what needs somebody"},
     {"/healthz", AT_ROOT, health_alive_page, "is it alive?"},
     {"/readyz", AT_ROOT, health_ready_page, "does it take traffic?"},
-    {"/", AT_ROOT, show_index, NULL},
+    {"/", AT_ROOT, dashboard_page, "the dashboard"},
+    {"/runbook", AT_ROOT, dashboard_runbook_page, "what to do about conditions and alerts"},
+    {"/events", AT_ROOT, live_page, "the stream that the dashboard shows"},
+    {"/pages", AT_ROOT, show_index, NULL},
 };
+#define NOT_OURS                                                                                   \
+    "The ops pages are not known by this name; ops { hosts = {...} } in polder.conf says which "   \
+    "they "                                                                                        \
+    "have besides addresses and localhost."
 #define PAGES (sizeof table / sizeof *table)
 
 static void show_index(struct control *c, const struct http_call *call)
@@ -78,7 +90,7 @@ static void answer_not_found(struct http_request *r, bool public)
                  : left == 1 ? " and "
                              : ".");
     }
-    http_answer_problem(r, 404, public ? detail : "/ lists what there is.");
+    http_answer_problem(r, 404, public ? detail : "/pages lists what there is.");
 }
 
 /* ---- which ---- */
@@ -98,11 +110,22 @@ static bool path_below(struct str path, const char *prefix, struct str *rest)
     return true;
 }
 
+/* Whoever may open a UNIX socket is no browser that was led here. */
+static bool is_misled(const struct control *c, const struct http_call *call)
+{
+    return call->origin == PAGE_OPS && c->config->ops_listen.sa.ss_family != AF_UNIX &&
+           !path_is(call->head->path, "/healthz") && !host_is_ours(c->config, call->head->host);
+}
+
 void pages_answer(void *arg, const struct http_call *call)
 {
     struct control *c = arg;
     const struct str path = call->head->path;
     const bool public = call->origin == PAGE_PUBLIC;
+    if (is_misled(c, call)) {
+        http_answer_problem(call->request, 421, NOT_OURS);
+        return;
+    }
     struct str rest = {0};
     const bool telemetry = path_below(path, c->config->telemetry_path, &rest) ||
                            (!public && path_below(path, TELEMETRY, &rest));

@@ -10,7 +10,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-void telemetry_cache_page(struct control *c, const struct http_call *call)
+void telemetry_cache_make(struct control *c, page_made_fn made, void *arg)
 {
     const struct stats_slab *s = c->shared->stats;
     struct cache_sums sums;
@@ -24,14 +24,20 @@ void telemetry_cache_page(struct control *c, const struct http_call *call)
              stats_total(s, STATS_CACHE_COLLAPSED), stats_total(s, STATS_CACHE_EVICTIONS),
              stats_gauge_total(s, STATS_GAUGE_CACHE_ITEMS),
              stats_gauge_total(s, STATS_GAUGE_CACHE_BYTES), traffic_mean_response_s(s));
-    page_answer(call->request, 200, PAGE_JSON, &t);
+    made(arg, &t);
+}
+
+void telemetry_cache_page(struct control *c, const struct http_call *call)
+{
+    page_answer_made(c, call, telemetry_cache_make);
 }
 
 /* ---- WebSockets ---- */
 
 struct question {
     struct control *control;
-    struct http_request *request;
+    page_made_fn made;
+    void *arg;
 };
 
 /* As the supervisor would say it: of all routes together. */
@@ -85,19 +91,24 @@ static void on_stats(void *arg, enum rpc_error code, const char *message,
         write_no_websocket(q->control, &t);
     else
         write_websocket(result, &t);
-    page_answer(q->request, 200, PAGE_JSON, &t);
+    q->made(q->arg, &t);
     free(q);
+}
+
+void telemetry_websocket_make(struct control *c, page_made_fn made, void *arg)
+{
+    struct question *q = malloc(sizeof *q);
+    if (!q) {
+        made(arg, &(struct text){.failed = true});
+        return;
+    }
+    *q = (struct question){c, made, arg};
+    rpc_client_call(&c->peers.supervisor, "ws.stats", NULL, PEERS_ANSWER_MS, on_stats, q);
 }
 
 void telemetry_websocket_page(struct control *c, const struct http_call *call)
 {
-    struct question *q = malloc(sizeof *q);
-    if (!q) {
-        http_answer(call->request, 503, PAGE_JSON, "{}\n", 3);
-        return;
-    }
-    *q = (struct question){c, call->request};
-    rpc_client_call(&c->peers.supervisor, "ws.stats", NULL, PEERS_ANSWER_MS, on_stats, q);
+    page_answer_made(c, call, telemetry_websocket_make);
 }
 
 /* ---- cost ---- */
@@ -119,8 +130,14 @@ static void write_month(struct text *t, const char *name, const struct savings_m
         text_put(t, "\"%s\":null", name);
 }
 
-static void answer_cost(void *arg, const struct savings *s)
+struct cost_question {
+    page_made_fn made;
+    void *arg;
+};
+
+static void tell_cost(void *arg, const struct savings *s)
 {
+    struct cost_question *q = arg;
     struct text t = {0};
     text_put(&t, "{\"currency\":\"");
     text_put_json(&t, s->currency);
@@ -139,10 +156,22 @@ static void answer_cost(void *arg, const struct savings *s)
     text_put(&t, ",");
     write_month(&t, "lastHour", &s->month[SAVINGS_LAST_HOUR]);
     text_put(&t, "}}\n");
-    page_answer(arg, 200, PAGE_JSON, &t);
+    q->made(q->arg, &t);
+    free(q);
+}
+
+void telemetry_cost_make(struct control *c, page_made_fn made, void *arg)
+{
+    struct cost_question *q = malloc(sizeof *q);
+    if (!q) {
+        made(arg, &(struct text){.failed = true});
+        return;
+    }
+    *q = (struct cost_question){made, arg};
+    savings_ask(c, tell_cost, q);
 }
 
 void telemetry_cost_page(struct control *c, const struct http_call *call)
 {
-    savings_ask(c, answer_cost, call->request);
+    page_answer_made(c, call, telemetry_cost_make);
 }

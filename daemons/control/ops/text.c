@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define SIZE_FIRST 16384
 
@@ -34,6 +35,17 @@ void text_put(struct text *t, const char *format, ...)
         }
         t->failed = !text_grow(t);
     }
+}
+
+void text_put_bytes(struct text *t, const char *bytes, size_t len)
+{
+    while (!t->failed && t->size - t->len <= len)
+        t->failed = !text_grow(t);
+    if (t->failed)
+        return;
+    memcpy(t->at + t->len, bytes, len);
+    t->len += len;
+    t->at[t->len] = 0;
 }
 
 void text_put_json(struct text *t, const char *string)

@@ -12,6 +12,7 @@ struct text {
     bool failed;
 };
 void text_put(struct text *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void text_put_bytes(struct text *t, const char *bytes, size_t len);
 void text_put_json(struct text *t, const char *string); /* what stands between the quotes */
 void text_free(struct text *t);
 #endif

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* sections: see sections.h. */
+#include "daemons/control/ops/sections.h"
+#include "daemons/control/ops/health.h"
+#include "daemons/control/ops/overview.h"
+#include "daemons/control/ops/telemetry.h"
+
+/* Those that are long, of many rows, less often. */
+const struct section sections[] = {
+    {"overview", overview_make, 1},           {"conditions", health_conditions_make, 1},
+    {"cache-stats", telemetry_cache_make, 1}, {"websocket-health", telemetry_websocket_make, 1},
+    {"cost", telemetry_cost_make, 1},
+};
+const unsigned sections_n = sizeof sections / sizeof *sections;
+_Static_assert(sizeof sections / sizeof *sections <= SECTIONS_MAX, "grow SECTIONS_MAX");
