@@ -15,47 +15,30 @@
 
 /* ---- ws.stats ---- */
 
-static double quantile_s(const struct histogram *h, double share)
+static double least(double a, double b)
 {
-    uint64_t want = (uint64_t)((double)h->count * share), sum = 0;
-    double edge = 10;
-    for (unsigned b = 0; b < 64; b++, edge *= 1.4142135623730951)
-        if ((sum += h->bucket[b]) > want || (h->count && sum == h->count)) {
-            const double most = (double)h->max_ms;
-            return (edge < most ? edge : most) / 1000;
-        }
-    return 0;
+    return a < b ? a : b;
 }
 
 static void put_durations(const struct supervisor *s, struct rpc_out *o)
 {
-    const struct histogram *h = &s->durations;
+    const double max_s = (double)s->lifetimes.max_ms / 1000;
+    struct distribution d = distribution_empty(HISTOGRAM_LIFETIME);
+    distribution_add(&d, &s->lifetimes.histogram);
     rpc_out_map(o, "connectionDuration");
-    rpc_out_f64(o, "avg", h->count ? h->sum_s / (double)h->count : 0);
-    rpc_out_f64(o, "p50", quantile_s(h, 0.5));
-    rpc_out_f64(o, "p95", quantile_s(h, 0.95));
-    rpc_out_f64(o, "max", (double)h->max_ms / 1000);
+    rpc_out_f64(o, "avg", d.count ? s->lifetimes.sum_s / (double)d.count : 0);
+    rpc_out_f64(o, "p50", least(distribution_quantile_s(&d, 0.5), max_s));
+    rpc_out_f64(o, "p95", least(distribution_quantile_s(&d, 0.95), max_s));
+    rpc_out_f64(o, "p99", least(distribution_quantile_s(&d, 0.99), max_s));
+    rpc_out_f64(o, "max", max_s);
     rpc_out_end(o);
-}
-
-/* For /metrics: how many took less than each edge, in seconds. */
-static void put_buckets(const struct supervisor *s, struct rpc_out *o)
-{
-    uint64_t below = 0;
-    double edge = 0.01;
-    rpc_out_list(o, "durationBuckets");
-    for (unsigned b = 0; b < 48; b++, edge *= 1.4142135623730951) {
-        below += s->durations.bucket[b];
-        if (b % 2)
-            continue;
-        rpc_out_map(o, NULL);
-        rpc_out_f64(o, "le", edge);
-        rpc_out_u64(o, "count", below);
-        rpc_out_end(o);
-    }
+    /* for /metrics: the counts of all buckets, from that of HISTOGRAM_LIFETIME on */
+    rpc_out_list(o, "durationCounts");
+    for (unsigned b = 0; b < HISTOGRAM_BUCKETS; b++)
+        rpc_out_u64(o, NULL, d.bucket[b]);
     rpc_out_end(o);
-    rpc_out_u64(o, "durationCount", s->durations.count);
-    rpc_out_f64(o, "durationSum", s->durations.sum_s);
+    rpc_out_u64(o, "durationCount", d.count);
+    rpc_out_f64(o, "durationSum", s->lifetimes.sum_s);
 }
 
 static void put_routes(const struct supervisor *s, struct rpc_out *o)
@@ -118,7 +101,6 @@ static void ws_stats(struct supervisor *s, const struct rpc_call *call)
     rpc_out_u64(o, "messagesIn", s->messages_in);
     rpc_out_u64(o, "messagesOut", s->messages_out);
     put_durations(s, o);
-    put_buckets(s, o);
     rpc_out_map(o, "ends");
     for (int i = 0; i < END_REASONS; i++)
         rpc_out_u64(o, session_end_names[i], s->ends[i]);

@@ -107,15 +107,12 @@ void session_opened(struct supervisor *s, struct session *x)
         tune(x->backend.io.fd);
 }
 
-static void note_duration(struct histogram *h, uint64_t ms)
+static void note_lifetime(struct lifetimes *l, uint64_t ms)
 {
-    unsigned b = 0;
-    for (double edge = 10; b < 63 && (double)ms >= edge; edge *= 1.4142135623730951)
-        b++;
-    h->bucket[b]++;
-    h->count++;
-    h->sum_s += (double)ms / 1000;
-    h->max_ms = ms > h->max_ms ? ms : h->max_ms;
+    const uint64_t ns = ms * 1000000;
+    histogram_add(&l->histogram, histogram_bucket(HISTOGRAM_LIFETIME, ns), ns);
+    l->sum_s += (double)ms / 1000;
+    l->max_ms = ms > l->max_ms ? ms : l->max_ms;
 }
 
 void session_end(struct supervisor *s, struct session *x, enum session_end why)
@@ -131,7 +128,7 @@ void session_end(struct supervisor *s, struct session *x, enum session_end why)
     if (x->end == END_TIMEOUT && x->route->upstream)
         leaked_add(&s->leaked, s->now_ms);
     if (was_open)
-        note_duration(&s->durations, s->now_ms - x->opened_ms);
+        note_lifetime(&s->lifetimes, s->now_ms - x->opened_ms);
     ws_line_end(s, x, was_open);
     leg_close(s, &x->client);
     leg_close(s, &x->backend);

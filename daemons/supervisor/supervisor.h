@@ -34,6 +34,7 @@
 #include "polder/clientip.h"
 #include "polder/config.h"
 #include "polder/handover.h"
+#include "polder/histogram.h"
 #include "polder/server_state.h"
 #include "polder/problem.h"
 #include "polder/shared.h"
@@ -188,10 +189,11 @@ struct route_values {
     struct bucket bucket;
 };
 
-struct histogram {
-    uint64_t count, max_ms;
-    double sum_s;
-    uint64_t bucket[64]; /* by powers of the square root of two of 10 ms */
+/* How long WebSockets lived. */
+struct lifetimes {
+    struct histogram histogram;
+    double sum_s; /* which fits no number of ns, with many that live for days */
+    uint64_t max_ms;
 };
 
 struct supervisor {
@@ -233,7 +235,7 @@ struct supervisor {
     uint32_t refusals_unlogged;
     uint64_t opened, refused, heartbeats, heartbeats_acked, pings, pongs, messages_in, messages_out,
         ends[END_REASONS];
-    struct histogram durations;
+    struct lifetimes lifetimes;
     struct leaked leaked; /* of routes with backends */
     struct access_log log;
     /* What a client says on a local route; set once. */

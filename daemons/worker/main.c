@@ -59,15 +59,28 @@ static bool servers_open(struct worker *w)
     w->servers = calloc(c->n_servers + 1, sizeof *w->servers);
     if (!w->servers || !(w->servers[c->n_servers].row = row_new()))
         return false;
+    w->servers[c->n_servers].stats = stats_server_row(w->stats, STATS_OPS);
     for (uint32_t u = 0; u < c->n_upstreams; u++)
         for (uint32_t i = 0; i < c->upstreams[u].n_servers; i++) {
             const struct config_server *s = &c->upstreams[u].servers[i];
             struct server_row **row = &w->servers[s->index].row;
+            w->servers[s->index].stats = stats_server_row(w->stats, stats_server_id(s));
             *row = server_claim(w->shared->servers, stats_server_id(s), clock_mono_ms());
             if (!*row && !(*row = row_new()))
                 return false;
         }
     return true;
+}
+
+/* Where the worker counts what each of them does. */
+static void stats_open(struct worker *w)
+{
+    const struct config *c = w->config;
+    for (uint32_t i = 0; i < c->n_routes; i++)
+        w->routes[c->routes[i].index].stats = stats_route_row(w->stats, c->routes[i].id);
+    w->routes[c->n_routes].stats = stats_route_row(w->stats, STATS_NO_ROUTE);
+    for (uint32_t i = 0; i < c->n_limits; i++)
+        w->limits[c->limits[i].index].stats = stats_limit_row(w->stats, c->limits[i].id);
 }
 
 static struct worker *worker_new(const struct process *p)
@@ -95,6 +108,7 @@ static struct worker *worker_new(const struct process *p)
     w->limits = calloc(w->config->n_limits + 1, sizeof *w->limits);
     if (!w->routes || !w->limits || !servers_open(w))
         return NULL;
+    stats_open(w);
     request_id_init(&w->ids);
     via_init(w);
     ops_init(w);

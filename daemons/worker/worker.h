@@ -103,6 +103,7 @@ struct listener {
     struct worker *worker;
 };
 struct route_state {
+    struct stats_route_row *stats; /* route_stats.h; behind the last route: of none */
     struct policy_settings settings;
     struct identity_rules identity;
     struct identity_counts identity_counts;

@@ -5,9 +5,16 @@
  * The owner of a slab writes with relaxed load + store (0.6 ns; a locked add costs 9); readers add
  * all slabs up. Slabs belong to the slot: counters go on after a respawn and survive kill -9.
  * Gauges are reset by the master when it reaps. Which counters there are: libshared/tables/.
+ *
+ * Beside them a slab has rows: of each route, limit and server, found by an id made of its name.
+ * They are what a worker needed once it had started (stats_adopt()); they stay where they are when
+ * its successor has another configuration, and counts of what has left it are kept as long as there
+ * is room. So the sum over all slabs of what has one name never gets less, and what is new begins
+ * at 0.
  */
 #ifndef POLDER_STATS_H
 #define POLDER_STATS_H
+#include "polder/histogram.h"
 #include "polder/proc.h"
 #include <stdatomic.h>
 #include <stdint.h>
@@ -36,34 +43,64 @@ enum stats_histogram {
 #define STATS_COUNTERS_MAX 128
 #define STATS_GAUGES_MAX   32
 #define STATS_LIMITS_MAX   256
-#define STATS_SERVERS_MAX  257
-#define STATS_BUCKETS      528 /* log-linear: 16 a power of two, 1 ns .. 64 s, at most 6.25 % wide */
+#define STATS_SERVERS_MAX  257  /* one is the ops pages' */
+#define STATS_ROUTES_MAX   1025 /* one is of requests without a route */
 
+enum stats_lookup {
+    STATS_LOOKUP_HIT,
+    STATS_LOOKUP_MISS,
+    STATS_LOOKUP_STALE,
+    STATS_LOOKUP_COLLAPSED,
+    STATS_LOOKUP_BYPASS,
+    STATS_LOOKUPS
+};
+extern const char *const stats_lookup_names[STATS_LOOKUPS];
+#define STATS_CLASSES 5 /* of a status: 1xx .. 5xx */
+
+struct stats_route_row {
+    /* what a hit writes is one pair of cache lines, and two words of the histogram */
+    _Alignas(128) _Atomic uint64_t answers[STATS_CLASSES];
+    _Atomic uint64_t lookup[STATS_LOOKUPS];
+    _Atomic uint64_t bytes;       /* of bodies, to clients */
+    _Atomic uint64_t last_hit_ms; /* real time of the last answer from the store; 0: none yet */
+    _Atomic uint64_t refused;     /* by limits */
+    _Atomic uint64_t calls;       /* requests sent to backends */
+    _Atomic uint64_t background;  /* those of them for which no client waited */
+    uint64_t pad_;
+    struct histogram latency; /* of answers that no limit refused */
+};
+_Static_assert(sizeof(struct stats_route_row) == 128 + sizeof(struct histogram), "no gaps");
+
+struct stats_limit_row {
+    _Atomic uint64_t checked, admitted, refused, dry_refused;
+};
+struct stats_server_row {
+    /* attempts; errors are in polder/server_state.h */
+    _Alignas(64) _Atomic uint64_t requests;
+    _Atomic uint64_t bytes_in, bytes_out; /* from it and to it, heads too */
+    struct histogram latency;             /* until the head of its answer */
+};
+
+#define STATS_LAYOUT 2
 struct stats_slab {
     _Alignas(128) _Atomic uint64_t counter[STATS_COUNTERS_MAX];
     _Atomic uint64_t gauge[STATS_GAUGES_MAX];
-    struct {
-        _Atomic uint64_t sum_ns;
-        _Atomic uint64_t bucket[STATS_BUCKETS];
-    } histogram[STATS_HISTOGRAMS];
-    /* by config_limit.index: what each limit did (owner writes) */
-    struct {
-        _Atomic uint64_t admitted, refused, dry_refused;
-    } limit[STATS_LIMITS_MAX];
-    /* by config_server.index; the row behind the last server is the ops pages' */
-    struct {
-        _Atomic uint64_t requests, time_ns; /* errors: polder/server_state.h */
-    } server[STATS_SERVERS_MAX];
-    /* Whose those rows are: the next configuration may count the same limits in another order. */
+    struct histogram histogram[STATS_HISTOGRAMS];
+    /* How many rows of each may have an id, from the first on; then the ids, 0: free. An id is
+     * stored when its row is 0, and taken away before the row is cleared. */
+    _Atomic uint32_t routes, limits, servers;
+    _Alignas(64) _Atomic uint64_t route_id[STATS_ROUTES_MAX];
     _Atomic uint64_t limit_id[STATS_LIMITS_MAX], server_id[STATS_SERVERS_MAX];
+    struct stats_limit_row limit[STATS_LIMITS_MAX];
+    struct stats_server_row server[STATS_SERVERS_MAX];
+    struct stats_route_row route[STATS_ROUTES_MAX];
 };
 _Static_assert(STATS_COUNTERS <= STATS_COUNTERS_MAX, "grow STATS_COUNTERS_MAX");
 _Static_assert(STATS_GAUGES <= STATS_GAUGES_MAX, "grow STATS_GAUGES_MAX");
 
 static inline void stats_bump(_Atomic uint64_t *word, uint64_t n)
 {
-    atomic_store_explicit(word, atomic_load_explicit(word, memory_order_relaxed) + n,
-                          memory_order_relaxed);
+    histogram_word_add(word, n);
 }
 static inline void stats_add(struct stats_slab *slab, enum stats_counter c, uint64_t n)
 {
@@ -73,37 +110,62 @@ static inline void stats_gauge_set(struct stats_slab *slab, enum stats_gauge g, 
 {
     atomic_store_explicit(&slab->gauge[g], value, memory_order_relaxed);
 }
-unsigned stats_bucket_of(uint64_t ns);
-uint64_t stats_bucket_limit_ns(unsigned bucket); /* exclusive upper bound */
-void stats_observe(struct stats_slab *slab, enum stats_histogram h, uint64_t ns);
+/* row NULL: of no route's. */
+static inline void stats_observe(struct stats_slab *slab, enum stats_histogram h,
+                                 struct stats_route_row *row, uint64_t ns)
+{
+    const unsigned bucket = histogram_bucket(HISTOGRAM_LATENCY, ns);
+    histogram_add(&slab->histogram[h], bucket, ns);
+    if (row)
+        histogram_add(&row->latency, bucket, ns);
+}
 
-/* Sums over all PROC_SLOTS slabs. */
-uint64_t stats_total(const struct stats_slab *slabs, enum stats_counter c);
-uint64_t stats_gauge_total(const struct stats_slab *slabs, enum stats_gauge g);
-struct stats_distribution {
-    uint64_t count, sum_ns;
-    uint64_t bucket[STATS_BUCKETS];
-};
-void stats_distribution_of(const struct stats_slab *slabs, enum stats_histogram h,
-                           struct stats_distribution *out);
-/* Rows of limits and servers are told apart by what they belong to, for a slot keeps its slab when
- * its next process has another configuration. stats_adopt(): a worker, before it counts anything,
- * moves the rows that its predecessor left to where its own configuration has them; rows of what is
- * gone are dropped. */
+/* ---- rows of the owner ---- */
+
 struct config;
 struct config_server;
+/* The id of requests that have no route, beside config_route.id; of the ops pages, beside
+ * stats_server_id(). */
+#define STATS_NO_ROUTE UINT64_C(1)
+#define STATS_OPS      UINT64_C(1)
+uint64_t stats_server_id(const struct config_server *server);
+/* A worker, before it counts anything: makes the rows that its configuration needs and that are not
+ * there yet. */
+void stats_adopt(struct stats_slab *slab, const struct config *config);
+/* Of what was adopted; never NULL. */
+struct stats_route_row *stats_route_row(struct stats_slab *slab, uint64_t id);
+struct stats_limit_row *stats_limit_row(struct stats_slab *slab, uint64_t id);
+struct stats_server_row *stats_server_row(struct stats_slab *slab, uint64_t id);
+
+/* ---- readers: sums over all PROC_SLOTS slabs ---- */
+
+uint64_t stats_total(const struct stats_slab *slabs, enum stats_counter c);
+uint64_t stats_gauge_total(const struct stats_slab *slabs, enum stats_gauge g);
+void stats_distribution_of(const struct stats_slab *slabs, enum stats_histogram h,
+                           struct distribution *out);
+/* Of the answers that were not refused. */
+void stats_answers_of(const struct stats_slab *slabs, struct distribution *out);
+
+struct stats_route {
+    uint64_t answers[STATS_CLASSES], lookup[STATS_LOOKUPS];
+    uint64_t bytes, refused, calls, background;
+    uint64_t last_hit_ms; /* the latest of all */
+    struct distribution latency;
+};
 struct stats_limit {
-    uint64_t admitted, refused, dry_refused;
+    uint64_t checked, admitted, refused, dry_refused;
 };
 struct stats_server {
-    uint64_t requests, time_ns;
+    uint64_t requests, bytes_in, bytes_out;
+    struct distribution latency;
 };
-void stats_adopt(struct stats_slab *slab, const struct config *config);
-uint64_t stats_server_id(const struct config_server *server);
-/* Sums over all PROC_SLOTS slabs; limit_id: config_limit.id. */
-void stats_limit_of(const struct stats_slab *slabs, uint64_t limit_id, struct stats_limit *out);
-void stats_server_of(const struct stats_slab *slabs, uint64_t server_id, struct stats_server *out);
-
-/* The value below which `share` (0..1) of the observations lie; 0 where there are none. */
-uint64_t stats_quantile_ns(const struct stats_distribution *d, double share);
+/* at: where the row may be expected, such as the index in the configuration; it is found anyway. */
+void stats_route_of(const struct stats_slab *slabs, uint64_t route_id, uint32_t at,
+                    struct stats_route *out);
+void stats_limit_of(const struct stats_slab *slabs, uint64_t limit_id, uint32_t at,
+                    struct stats_limit *out);
+void stats_server_of(const struct stats_slab *slabs, uint64_t server_id, uint32_t at,
+                     struct stats_server *out);
+/* Answers for which no backend was asked. */
+uint64_t stats_route_avoided(const struct stats_route *r);
 #endif

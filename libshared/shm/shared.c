@@ -44,10 +44,16 @@ static void *shared_segment(struct shared *sh, const char *name, enum shm_kind k
     return seg->base;
 }
 
+static void *shared_numbered(struct shared *sh, const char *name, enum shm_kind kind, size_t size,
+                             uint64_t layout)
+{
+    char *base = shared_segment(sh, name, kind, layout, SHARED_BODY + size);
+    return base ? base + SHARED_BODY : NULL;
+}
+
 static void *shared_body(struct shared *sh, const char *name, enum shm_kind kind, size_t size)
 {
-    char *base = shared_segment(sh, name, kind, LAYOUT(SHARED_BODY, size), SHARED_BODY + size);
-    return base ? base + SHARED_BODY : NULL;
+    return shared_numbered(sh, name, kind, size, LAYOUT(SHARED_BODY, size));
 }
 
 struct shared_file {
@@ -162,7 +168,9 @@ static bool shared_tables(struct shared *sh, size_t limit_entries)
     sh->proc = shared_segment(sh, "polder-proc", SHM_PROC,
                               LAYOUT(sizeof(struct proc_table), offsetof(struct proc_table, slot)),
                               sizeof(struct proc_table));
-    sh->stats = shared_body(sh, "polder-stats", SHM_STATS, sizeof(struct stats_slab) * PROC_SLOTS);
+    sh->stats =
+        shared_numbered(sh, "polder-stats", SHM_STATS, sizeof(struct stats_slab) * PROC_SLOTS,
+                        LAYOUT(STATS_LAYOUT, sizeof(struct stats_slab)));
     sh->limits = shared_segment(sh, "polder-limits", SHM_LIMIT, limit_table_layout(),
                                 limit_table_size(limit_entries));
     sh->tries = shared_body(sh, "polder-tries", SHM_LIMIT, sizeof(struct limit_try_board));

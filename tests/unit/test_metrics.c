@@ -37,9 +37,10 @@ static int set_up(void **state)
 {
     struct rig *r = calloc(1, sizeof *r);
     r->shared.proc = aligned_alloc(128, (sizeof *r->shared.proc + 127) / 128 * 128);
-    r->shared.stats = aligned_alloc(128, sizeof *r->shared.stats * PROC_SLOTS);
+    r->shared.stats = mmap(NULL, sizeof *r->shared.stats * PROC_SLOTS, PROT_READ | PROT_WRITE,
+                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    assert_ptr_not_equal(r->shared.stats, MAP_FAILED);
     memset(r->shared.proc, 0, sizeof *r->shared.proc);
-    memset(r->shared.stats, 0, sizeof *r->shared.stats * PROC_SLOTS);
     r->limit[0].name = "status";
     r->limit[1].name = "od\"d\\\n";
     r->limit[1].index = 1;
@@ -74,7 +75,7 @@ static int tear_down(void **state)
     struct rig *r = *state;
     free(r->shared.proc);
     free(r->shared.servers);
-    free(r->shared.stats);
+    munmap(r->shared.stats, sizeof *r->shared.stats * PROC_SLOTS);
     munmap(r->shared.limits, limit_table_size(1024));
     shm_close(&r->conditions);
     free(r->text.at);
@@ -246,7 +247,7 @@ static void histograms_only_rise_and_end_with_the_count(void **state)
     double last = 0, sum = 0;
     size_t buckets = 0;
     for (size_t i = 0; i < sizeof ns / sizeof *ns; i++) {
-        stats_observe(slab, STATS_LATENCY_HIT, ns[i]);
+        stats_observe(slab, STATS_LATENCY_HIT, NULL, ns[i]);
         sum += (double)ns[i] / 1e9;
     }
     scrape(r, true);
@@ -259,7 +260,8 @@ static void histograms_only_rise_and_end_with_the_count(void **state)
         }
     assert_true(buckets > 10);
     assert_true(last == 7);
-    assert_true(value_of(r, "polder_response_seconds_bucket{source=\"hit\",le=\"0.0025\"}") == 5);
+    assert_true(value_of(r, "polder_response_seconds_bucket{source=\"hit\",le=\"0.00390625\"}") ==
+                5);
     assert_true(value_of(r, "polder_response_seconds_bucket{source=\"hit\",le=\"1.0\"}") == 6);
     assert_true(value_of(r, "polder_response_seconds_bucket{source=\"hit\",le=\"+Inf\"}") == 7);
     assert_true(value_of(r, "polder_response_seconds_count{source=\"hit\"}") == 7);
@@ -273,9 +275,9 @@ static void limits_and_servers_have_their_names(void **state)
     struct rig *r = *state;
     struct stats_slab *slab = &r->shared.stats[PROC_SLOT_WORKER0 + 1];
     stats_adopt(slab, &r->config);
-    stats_bump(&slab->limit[0].admitted, 20);
-    stats_bump(&slab->limit[0].refused, 5);
-    stats_bump(&slab->limit[1].dry_refused, 1);
+    stats_bump(&stats_limit_row(slab, 11)->admitted, 20);
+    stats_bump(&stats_limit_row(slab, 11)->refused, 5);
+    stats_bump(&stats_limit_row(slab, 12)->dry_refused, 1);
     struct server_row *row = server_claim(r->shared.servers, stats_server_id(&r->server), 1);
     for (int i = 0; i < 3; i++)
         server_note_failure(row, SERVER_TIMEOUT, false, 1000);

@@ -31,7 +31,7 @@ static void put_terms(struct rpc_out *o, const char *key, const struct config_li
 static void put_counts(const struct control *c, struct rpc_out *o, const struct config_limit *l)
 {
     struct stats_limit sums;
-    stats_limit_of(c->shared->stats, l->id, &sums);
+    stats_limit_of(c->shared->stats, l->id, l->index, &sums);
     rpc_out_u64(o, "admitted", sums.admitted);
     rpc_out_u64(o, "refused", sums.refused);
     rpc_out_u64(o, "dry_run_refused", sums.dry_refused);

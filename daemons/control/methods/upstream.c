@@ -74,11 +74,12 @@ static void put_counts(const struct control *c, struct rpc_out *o, const struct 
                        const struct server_row *row)
 {
     struct stats_server sums;
-    stats_server_of(c->shared->stats, stats_server_id(s), &sums);
+    stats_server_of(c->shared->stats, stats_server_id(s), s->index, &sums);
     rpc_out_u64(o, "requests", sums.requests + (row ? atomic_load(&row->upgrades) : 0));
     put_errors(o, row);
-    rpc_out_f64(o, "mean_seconds",
-                sums.requests ? (double)sums.time_ns / 1e9 / (double)sums.requests : 0.);
+    rpc_out_f64(o, "mean_seconds", distribution_mean_s(&sums.latency));
+    rpc_out_f64(o, "p50_seconds", distribution_quantile_s(&sums.latency, 0.5));
+    rpc_out_f64(o, "p95_seconds", distribution_quantile_s(&sums.latency, 0.95));
 }
 
 static void put_server(const struct control *c, struct rpc_out *o, const struct config_server *s,

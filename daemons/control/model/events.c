@@ -122,7 +122,7 @@ static void look_at_limits(const struct control *c, struct events *e)
         const struct config_limit *l = &c->config->limits[i];
         const struct limit_seen *before = limit_before(e, l->id);
         struct stats_limit sums;
-        stats_limit_of(c->shared->stats, l->id, &sums);
+        stats_limit_of(c->shared->stats, l->id, l->index, &sums);
         now[i] = (struct limit_seen){l->id, sums.refused};
         if (before && sums.refused > before->refused)
             events_add(c, "limits", "refused", l->name, sums.refused - before->refused,

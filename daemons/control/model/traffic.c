@@ -14,12 +14,7 @@ void traffic_cache_sums(const struct stats_slab *s, struct cache_sums *out)
 
 double traffic_mean_response_s(const struct stats_slab *s)
 {
-    uint64_t count = 0, sum_ns = 0;
-    for (int h = STATS_LATENCY_HIT; h <= STATS_LATENCY_PASS; h++) {
-        struct stats_distribution d;
-        stats_distribution_of(s, (enum stats_histogram)h, &d);
-        count += d.count;
-        sum_ns += d.sum_ns;
-    }
-    return count ? (double)sum_ns / 1e9 / (double)count : 0.;
+    struct distribution d;
+    stats_answers_of(s, &d);
+    return distribution_mean_s(&d);
 }

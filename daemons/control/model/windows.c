@@ -17,7 +17,7 @@ struct sample {
     uint64_t requests, hits, misses, errors;
     struct cost_counts cost;
     struct windows_open open;
-    struct stats_distribution latency;
+    struct distribution latency;
 };
 
 struct windows {
@@ -64,28 +64,6 @@ static void count_calls(const struct control *c, struct cost_counts *out)
     cost_count(&events, out);
 }
 
-static void count_latencies(const struct stats_slab *s, struct stats_distribution *out)
-{
-    struct stats_distribution d;
-    *out = (struct stats_distribution){0};
-    for (int h = STATS_LATENCY_HIT; h <= STATS_LATENCY_PASS; h++) {
-        stats_distribution_of(s, (enum stats_histogram)h, &d);
-        out->count += d.count;
-        out->sum_ns += d.sum_ns;
-        for (unsigned b = 0; b < STATS_BUCKETS; b++)
-            out->bucket[b] += d.bucket[b];
-    }
-}
-
-static void count_latencies_since(struct stats_distribution *now,
-                                  const struct stats_distribution *then)
-{
-    now->count -= then->count;
-    now->sum_ns -= then->sum_ns;
-    for (unsigned b = 0; b < STATS_BUCKETS; b++)
-        now->bucket[b] -= then->bucket[b] < now->bucket[b] ? then->bucket[b] : now->bucket[b];
-}
-
 static void take_sample(const struct control *c, struct sample *out)
 {
     const struct stats_slab *s = c->shared->stats;
@@ -96,7 +74,7 @@ static void take_sample(const struct control *c, struct sample *out)
     out->errors = stats_total(s, STATS_RESPONSES_5XX);
     out->open = windows_open_now(c);
     count_calls(c, &out->cost);
-    count_latencies(s, &out->latency);
+    stats_answers_of(s, &out->latency);
 }
 
 /* ---- series ---- */
@@ -158,11 +136,11 @@ static void cost_since(struct cost_counts *now, const struct cost_counts *then)
         now->spared[COST_WEBSOCKET] = 0;
 }
 
-static void put_latencies(struct windows_sums *out, const struct stats_distribution *d)
+static void put_latencies(struct windows_sums *out, const struct distribution *d)
 {
-    out->p50_s = (double)stats_quantile_ns(d, .5) / 1e9;
-    out->p95_s = (double)stats_quantile_ns(d, .95) / 1e9;
-    out->p99_s = (double)stats_quantile_ns(d, .99) / 1e9;
+    out->p50_s = distribution_quantile_s(d, .5);
+    out->p95_s = distribution_quantile_s(d, .95);
+    out->p99_s = distribution_quantile_s(d, .99);
 }
 
 void windows_sum(const struct control *c, enum windows_span span, struct windows_sums *out)
@@ -174,7 +152,7 @@ void windows_sum(const struct control *c, enum windows_span span, struct windows
         sample_of_age(&c->windows->series[span], now.mono_ms, span_ms[span]);
     if (!then)
         return;
-    count_latencies_since(&now.latency, &then->latency);
+    distribution_since(&now.latency, &then->latency);
     cost_since(&now.cost, &then->cost);
     out->seconds = (double)(now.mono_ms - then->mono_ms) / 1000;
     out->requests = now.requests - then->requests;

@@ -72,38 +72,6 @@ static void write_gauges(struct metrics_writer *w)
 
 /* ---- latencies ---- */
 
-static void write_histogram(struct metrics_writer *w, const char *source, enum stats_histogram h)
-{
-    /* canonical floats: OpenMetrics wants 1.0, not 1 */
-    static const struct {
-        const char *le;
-        uint64_t ns;
-    } bounds[] = {
-        {"5e-05", 50000},      {"0.0001", 100000},  {"0.00025", 250000}, {"0.0005", 500000},
-        {"0.001", 1000000},    {"0.0025", 2500000}, {"0.005", 5000000},  {"0.01", 10000000},
-        {"0.025", 25000000},   {"0.05", 50000000},  {"0.1", 100000000},  {"0.25", 250000000},
-        {"0.5", 500000000},    {"1.0", 1000000000}, {"2.5", 2500000000}, {"5.0", 5000000000},
-        {"10.0", 10000000000},
-    };
-    struct stats_distribution d;
-    char labels[64];
-    uint64_t below = 0;
-    unsigned b = 0;
-    stats_distribution_of(w->control->shared->stats, h, &d);
-    for (size_t i = 0; i < sizeof bounds / sizeof *bounds; i++) {
-        /* a bucket that straddles the bound counts with the next: at most 6 % of its width */
-        while (b < STATS_BUCKETS && stats_bucket_limit_ns(b) <= bounds[i].ns)
-            below += d.bucket[b++];
-        snprintf(labels, sizeof labels, "source=\"%s\",le=\"%s\"", source, bounds[i].le);
-        metrics_sample_u64(w, "_bucket", labels, below);
-    }
-    snprintf(labels, sizeof labels, "source=\"%s\",le=\"+Inf\"", source);
-    metrics_sample_u64(w, "_bucket", labels, d.count);
-    snprintf(labels, sizeof labels, "source=\"%s\"", source);
-    metrics_sample_u64(w, "_count", labels, d.count);
-    metrics_sample(w, "_sum", labels, (double)d.sum_ns / 1e9);
-}
-
 static void write_latencies(struct metrics_writer *w)
 {
     static const char *const source[] = {[STATS_LATENCY_HIT] = "hit",
@@ -112,8 +80,13 @@ static void write_latencies(struct metrics_writer *w)
                                          [STATS_LATENCY_REFUSED] = "refused"};
     metrics_family(w, "response_seconds", "histogram", "seconds",
                    "Time to answer a request, by where the answer came from");
-    for (int h = 0; h < STATS_HISTOGRAMS; h++)
-        write_histogram(w, source[h], (enum stats_histogram)h);
+    for (int h = 0; h < STATS_HISTOGRAMS; h++) {
+        struct distribution d;
+        char label[64];
+        stats_distribution_of(w->control->shared->stats, (enum stats_histogram)h, &d);
+        snprintf(label, sizeof label, "source=\"%s\"", source[h]);
+        metrics_histogram(w, label, &d, NULL);
+    }
 }
 
 /* ---- limits and servers ---- */
@@ -129,7 +102,8 @@ static void write_limits(struct metrics_writer *w)
         metrics_family(w, "limit_requests", "counter", NULL,
                        "Requests charged to a limit, by result");
         struct stats_limit sums;
-        stats_limit_of(w->control->shared->stats, config->limits[i].id, &sums);
+        stats_limit_of(w->control->shared->stats, config->limits[i].id, config->limits[i].index,
+                       &sums);
         const uint64_t value[] = {sums.admitted, sums.refused, sums.dry_refused};
         for (int k = 0; k < 3; k++) {
             snprintf(labels, sizeof labels, "limit=\"%s\",result=\"%s\"",
@@ -231,7 +205,7 @@ static void write_server(struct metrics_writer *w, const struct config_server *s
     struct stats_server sums;
     const uint64_t id = stats_server_id(s);
     const struct server_row *row = server_find(w->control->shared->servers, id);
-    stats_server_of(w->control->shared->stats, id, &sums);
+    stats_server_of(w->control->shared->stats, id, s->index, &sums);
     snprintf(labels, sizeof labels, "upstream=\"%s\",server=\"%s\"",
              metrics_escaped(s->upstream->name, upstream, sizeof upstream),
              metrics_escaped(s->address.text, server, sizeof server));
@@ -244,7 +218,7 @@ static void write_server(struct metrics_writer *w, const struct config_server *s
         write_server_errors(w, row, labels);
         break;
     case SERVER_METRIC_SECONDS:
-        metrics_sample(w, "_total", labels, (double)sums.time_ns / 1e9);
+        metrics_sample(w, "_total", labels, (double)sums.latency.sum_ns / 1e9);
         break;
     case SERVER_METRIC_WEIGHT:
         metrics_sample_u64(w, "", labels, values->server[s->index].weight);

@@ -51,21 +51,17 @@ static void write_websocket_routes(struct metrics_writer *w, const msgpack_objec
 
 static void write_websocket_durations(struct metrics_writer *w, const msgpack_object *stats)
 {
-    const msgpack_object *buckets = rpc_in_get(stats, "durationBuckets");
-    char labels[64];
-    if (!buckets || buckets->type != MSGPACK_OBJECT_ARRAY)
+    const msgpack_object *counts = rpc_in_get(stats, "durationCounts");
+    const double sum_s = rpc_in_f64(stats, "durationSum", 0);
+    struct distribution d = distribution_empty(HISTOGRAM_LIFETIME);
+    if (!counts || counts->type != MSGPACK_OBJECT_ARRAY)
         return;
+    for (uint32_t i = 0; i < counts->via.array.size && i < HISTOGRAM_BUCKETS; i++)
+        if (counts->via.array.ptr[i].type == MSGPACK_OBJECT_POSITIVE_INTEGER)
+            d.count += d.bucket[i] = counts->via.array.ptr[i].via.u64;
     metrics_family(w, "websocket_duration_seconds", "histogram", "seconds",
                    "How long WebSockets lived");
-    for (uint32_t i = 0; i < buckets->via.array.size; i++) {
-        const msgpack_object *b = &buckets->via.array.ptr[i];
-        snprintf(labels, sizeof labels, "le=\"%.2f\"", rpc_in_f64(b, "le", 0));
-        metrics_sample(w, "_bucket", labels, rpc_in_f64(b, "count", 0));
-    }
-    const double count = rpc_in_f64(stats, "durationCount", 0);
-    metrics_sample(w, "_bucket", "le=\"+Inf\"", count);
-    metrics_sample(w, "_count", "", count);
-    metrics_sample(w, "_sum", "", rpc_in_f64(stats, "durationSum", 0));
+    metrics_histogram(w, "", &d, &sum_s);
 }
 
 void metrics_write_websockets(struct metrics_writer *w, const msgpack_object *stats)

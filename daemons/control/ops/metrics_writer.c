@@ -50,3 +50,35 @@ void metrics_sample_u64(struct metrics_writer *w, const char *suffix, const char
     text_put(w->t, "polder_%s%s%s%s%s %" PRIu64 "\n", w->family, suffix, *labels ? "{" : "", labels,
              *labels ? "}" : "", value);
 }
+
+/* ---- histograms ---- */
+
+/* Classic buckets: powers of two of a second, which are bounds of the histogram's own, so nothing
+ * is guessed. */
+struct classic {
+    int first, last, step;
+};
+
+static struct classic classic_of(enum histogram_first first)
+{
+    return first == HISTOGRAM_LATENCY ? (struct classic){-16, 5, 1} : (struct classic){-4, 20, 2};
+}
+
+void metrics_histogram(struct metrics_writer *w, const char *labels, const struct distribution *d,
+                       const double *sum_s)
+{
+    const struct classic c = classic_of(d->first);
+    const char *comma = *labels ? "," : "";
+    char with_le[METRICS_LABELS + 32];
+    for (int e = c.first; e <= c.last; e += c.step) {
+        const double bound = histogram_bound_s(e * 4);
+        /* canonical floats: OpenMetrics wants 1.0, not 1 */
+        snprintf(with_le, sizeof with_le, "%s%sle=\"%.17g%s\"", labels, comma, bound,
+                 bound < 1 ? "" : ".0");
+        metrics_sample_u64(w, "_bucket", with_le, distribution_at_most(d, e * 4));
+    }
+    snprintf(with_le, sizeof with_le, "%s%sle=\"+Inf\"", labels, comma);
+    metrics_sample_u64(w, "_bucket", with_le, d->count);
+    metrics_sample_u64(w, "_count", labels, d->count);
+    metrics_sample(w, "_sum", labels, sum_s ? *sum_s : (double)d->sum_ns / 1e9);
+}

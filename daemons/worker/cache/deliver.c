@@ -15,6 +15,7 @@
 #include "daemons/worker/fetch/headers.h"
 #include "daemons/worker/cache/compress_stored.h"
 #include "daemons/worker/reader.h"
+#include "daemons/worker/route_stats.h"
 #include "daemons/worker/worker.h"
 #include "polder/config.h"
 #include "polder/policy.h"
@@ -238,6 +239,7 @@ static const char *cache_word(const struct worker *w, const struct answer *a)
 /* All of it has been sent, or the rest will be sent from the store. */
 static void log_answer(struct worker *w, const struct answer *a, uint64_t bytes)
 {
+    route_stats_bytes(w, a->r->route, bytes);
     if (!access_is_wanted(w))
         return;
     a->r->client->note.cache = cache_word(w, a);
@@ -339,7 +341,7 @@ static void answer(struct worker *w, struct answer *a)
     const bool body = !a->r->is_head && !has_no_length(a->code) && a->end > a->first;
     if (body && v->body)
         iov[n++] = (struct iovec){(void *)(v->body + a->first), a->end - a->first};
-    response_count(w, a->code);
+    route_stats_answer(w, a->r->route, a->code);
     if (!body || v->body) {
         client_send(c, iov, n);
         log_answer(w, a, body ? a->end - a->first : 0);

@@ -11,6 +11,7 @@
 #include "daemons/worker/request/identity.h"
 #include "daemons/worker/request/poll.h"
 #include "daemons/worker/reader.h"
+#include "daemons/worker/route_stats.h"
 #include "daemons/worker/worker.h"
 #include "polder/clock.h"
 #include "polder/leak_guard.h"
@@ -36,11 +37,11 @@ static enum policy_use use_of(const struct worker *w, const struct request *r,
     return policy_use_of(&r->policy, rec, state == INVAL_SOFT, w->real_ms);
 }
 
-static void measure(struct worker *w, uint64_t start_ns)
+static void measure(struct worker *w, const struct config_route *route, uint64_t start_ns)
 {
     if (start_ns)
         w->hit_ns = clock_mono_ns() - start_ns;
-    stats_observe(w->stats, STATS_LATENCY_HIT, w->hit_ns);
+    stats_observe(w->stats, STATS_LATENCY_HIT, route_stats(w, route), w->hit_ns);
 }
 
 /* What may be done with the record that was found. */
@@ -74,7 +75,8 @@ static enum hit_result use(struct worker *w, const struct request *r, const stru
         if (request_interval_ms(r))
             poll_note(r);
         if (!r->client->held)
-            stats_add(w->stats, r->collapsed ? STATS_CACHE_COLLAPSED : STATS_CACHE_HITS, 1);
+            route_stats_lookup(w, r->route,
+                               r->collapsed ? STATS_LOOKUP_COLLAPSED : STATS_LOOKUP_HIT);
         if (r->policy.identity != POLICY_ANONYMOUS)
             stats_add(w->stats,
                       r->policy.identity == POLICY_PARTITION ? STATS_IDENTITY_OWN
@@ -88,7 +90,7 @@ static enum hit_result use(struct worker *w, const struct request *r, const stru
         if (!deliver_view(w, r, v, state == INVAL_SOFT, &found->key))
             return HIT_STALE;
         if (!r->client->held)
-            stats_add(w->stats, STATS_CACHE_STALE, 1);
+            route_stats_lookup(w, r->route, STATS_LOOKUP_STALE);
         return HIT_ANSWERED;
     case POLICY_REVALIDATE:
         if (r->head)
@@ -112,6 +114,6 @@ enum hit_result hit_try(const struct request *r, struct hit_found *found)
         result = use(w, r, &v, found);
     cache_reader_release(w->reader);
     if (result == HIT_ANSWERED)
-        measure(w, start_ns);
+        measure(w, r->route, start_ns);
     return result;
 }

@@ -4,6 +4,7 @@
 #include "daemons/worker/cache/lookup.h"
 #include "daemons/worker/fetch/error_backoff.h"
 #include "daemons/worker/request/request.h"
+#include "daemons/worker/route_stats.h"
 #include "daemons/worker/worker.h"
 #include "polder/cache_status.h"
 #include "polder/inval.h"
@@ -45,7 +46,7 @@ bool stale_answer(const struct request *r, struct stored_copy *copy)
     if (!r->collapsed)
         snprintf(status, sizeof status, "hit; ttl=%" PRId64 "; detail=stale-if-error",
                  cache_status_ttl_s(rec, soft, w->real_ms));
-    stats_add(w->stats, STATS_CACHE_STALE, 1);
+    route_stats_lookup(w, r->route, STATS_LOOKUP_STALE);
     deliver_copy(r, copy, status);
     return true;
 }

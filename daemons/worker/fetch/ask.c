@@ -4,6 +4,7 @@
 #include "daemons/worker/fetch/fetch.h"
 #include "daemons/worker/fetch/headers.h"
 #include "daemons/worker/fetch/upstream.h"
+#include "daemons/worker/route_stats.h"
 #include "daemons/worker/worker.h"
 #include "polder/clock.h"
 #include "polder/inval.h"
@@ -46,9 +47,10 @@ void fetch_send(struct fetch *ex)
         &w->ops_upstream) { /* telemetry is answered by control: no backend's work */
         stats_add(w->stats, STATS_UPSTREAM_REQUESTS, 1);
         stats_add(w->stats, STATS_UPSTREAM_REUSES, u->reused);
+        stats_bump(&route_stats(w, ex->req.route)->calls, 1);
+        stats_bump(&route_stats(w, ex->req.route)->background, !ex->req.client);
     }
-    if (u->server->index < w->config->n_servers)
-        stats_bump(&w->stats->server[u->server->index].requests, 1);
+    stats_bump(&w->servers[u->server->index].stats->requests, 1);
     upstream_progress(u);
     ev_io_start(w->loop, &u->read);
     request_body_send(ex, w->scratch, len);

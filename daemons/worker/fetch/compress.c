@@ -8,6 +8,7 @@
 #include "daemons/worker/fetch/headers.h"
 #include "daemons/worker/fetch/store.h"
 #include "daemons/worker/fetch/upstream.h"
+#include "daemons/worker/route_stats.h"
 #include "daemons/worker/worker.h"
 #include "polder/cache.h"
 #include "polder/config.h"
@@ -191,6 +192,7 @@ static void compress_put(struct fetch *ex, char *bytes, size_t len, bool last)
         iov[n++] = (struct iovec){ex->worker->scratch, ex->head_unsent};
     ex->head_unsent = 0;
     ex->body_sent += len;
+    route_stats_bytes(ex->worker, ex->req.route, len);
     if (len && chunked)
         iov[n++] = (struct iovec){line, h1_chunk_head(line, len)};
     if (len)

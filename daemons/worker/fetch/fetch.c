@@ -21,6 +21,7 @@
 #include "daemons/worker/fetch/store.h"
 #include "daemons/worker/fetch/upstream.h"
 #include "daemons/worker/cache/stale.h"
+#include "daemons/worker/route_stats.h"
 #include "daemons/worker/worker.h"
 #include "polder/clock.h"
 #include "polder/leak_guard.h"
@@ -259,7 +260,7 @@ void fetch_measure(struct fetch *ex)
     if (!ex->req.started_ns)
         return;
     stats_observe(w->stats, ex->req.cacheable ? STATS_LATENCY_MISS : STATS_LATENCY_PASS,
-                  clock_mono_ns() - ex->req.started_ns);
+                  route_stats(w, ex->req.route), clock_mono_ns() - ex->req.started_ns);
 }
 
 /* For the line of the request: who was asked, and how long it took to answer, or to fail. */
@@ -301,7 +302,7 @@ bool fetch_answer_stale(struct fetch *ex)
     if (!fetch_has_stale(ex))
         return false;
     error_backoff_note(ex);
-    stats_add(ex->worker->stats, STATS_CACHE_STALE, 1);
+    route_stats_lookup(ex->worker, ex->req.route, STATS_LOOKUP_STALE);
     if (c) {
         struct request r = ex->req;
         fetch_let_go(ex);

@@ -16,6 +16,7 @@
 #include "daemons/worker/request/request_id.h"
 #include "daemons/worker/fetch/store.h"
 #include "daemons/worker/request/via.h"
+#include "daemons/worker/route_stats.h"
 #include "daemons/worker/worker.h"
 #include "polder/cache.h"
 #include "polder/clientip.h"
@@ -39,15 +40,6 @@ static void put_field(struct h1_out *o, const struct h1_field *f)
     h1_put(o, ": ", 2);
     put_text(o, f->value);
     h1_put(o, "\r\n", 2);
-}
-
-void response_count(struct worker *w, unsigned status)
-{
-    static const enum stats_counter by_class[] = {STATS_RESPONSES_1XX, STATS_RESPONSES_2XX,
-                                                  STATS_RESPONSES_3XX, STATS_RESPONSES_4XX,
-                                                  STATS_RESPONSES_5XX};
-    if (status >= 100 && status < 600)
-        stats_add(w->stats, by_class[status / 100 - 1], 1);
 }
 
 void response_connection(struct h1_out *o, const struct request *r, bool keep_alive)
@@ -104,7 +96,8 @@ void response_problem(const struct request *r, struct client *c, enum problem p,
     const size_t head_len = end ? (size_t)(end - text) + 4 : len;
     if (r && r->is_head)
         len = head_len;
-    response_count(w, problem_status(p));
+    route_stats_answer(w, r ? r->route : NULL, problem_status(p));
+    route_stats_bytes(w, r ? r->route : NULL, len - head_len);
     client_send_bytes(c, text, len);
     access_answered(c, r, problem_status(p), len - head_len);
     client_answered(c);
@@ -127,7 +120,7 @@ void response_simple(const struct request *r, unsigned status, const char *lines
     put_request_id(&o, r);
     response_connection(&o, r, c->keep_alive);
     h1_puts(&o, "\r\n");
-    response_count(w, status);
+    route_stats_answer(w, r->route, status);
     client_send_bytes(c, text, (size_t)(o.at - text));
     access_answered(c, r, status, 0);
     client_answered(c);
@@ -394,7 +387,7 @@ void response_interim(struct fetch *ex, const struct h1_head *head)
     h1_put(&o, "\r\n", 2);
     if (o.overflow)
         return;
-    response_count(w, head->status);
+    route_stats_answer(w, ex->req.route, head->status);
     client_send_bytes(ex->req.client, w->scratch, (size_t)(o.at - w->scratch));
 }
 

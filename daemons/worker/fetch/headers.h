@@ -40,7 +40,6 @@ void response_poll(struct h1_out *o, const struct request *r, uint64_t rest_ms);
 void response_preference(struct h1_out *o, const struct request *r); /* RFC 7240 3 */
 void response_connection(struct h1_out *o, const struct request *r, bool keep_alive);
 void response_interim(struct fetch *ex, const struct h1_head *head);
-void response_count(struct worker *w, unsigned status);
 /* The request as a backend gets it; length in worker.scratch, 0 if too long. */
 struct response_request {
     const struct request *request;

@@ -14,6 +14,7 @@
 #include "daemons/worker/request/request.h"
 #include "daemons/worker/fetch/headers.h"
 #include "daemons/worker/fetch/store.h"
+#include "daemons/worker/route_stats.h"
 #include "daemons/worker/worker.h"
 #include "polder/cache.h"
 #include "polder/clock.h"
@@ -136,7 +137,7 @@ static void bypass(struct fetch *ex)
     ex->stale = NULL;
     ex->for_store = ex->conditional = false;
     ex->req.cacheable = ex->req.drops_cookies = false;
-    stats_add(ex->worker->stats, STATS_CACHE_BYPASS, 1);
+    route_stats_lookup(ex->worker, ex->req.route, STATS_LOOKUP_BYPASS);
     cache_store_name_identity(ex);
     fetch_start(ex);
 }
@@ -211,7 +212,7 @@ void miss_begin(const struct request *r, struct hit_found *found)
         return;
     }
     if (r->policy.identity != POLICY_SHARED) /* else the answer tells what it was */
-        stats_add(w->stats, STATS_CACHE_MISSES, 1);
+        route_stats_lookup(w, r->route, STATS_LOOKUP_MISS);
     struct fetch *ex = fetch_new(w, r);
     if (!ex) {
         stored_copy_free(w, found->stale);

@@ -16,6 +16,7 @@
 #include "daemons/worker/request/identity.h"
 #include "daemons/worker/fetch/store.h"
 #include "daemons/worker/reader.h"
+#include "daemons/worker/route_stats.h"
 #include "daemons/worker/worker.h"
 #include "polder/leak_guard.h"
 #include "polder/inval.h"
@@ -111,7 +112,7 @@ bool partial_answer(const struct request *r, struct hit_found *found)
     const bool answered = deliver_from_part(w, r, found);
     cache_reader_release(w->reader);
     if (answered)
-        stats_add(w->stats, STATS_CACHE_HITS, 1);
+        route_stats_lookup(w, r->route, STATS_LOOKUP_HIT);
     return answered;
 }
 

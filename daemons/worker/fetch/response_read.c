@@ -17,6 +17,7 @@
 #include "daemons/worker/fetch/headers.h"
 #include "daemons/worker/fetch/store.h"
 #include "daemons/worker/fetch/upstream.h"
+#include "daemons/worker/route_stats.h"
 #include "daemons/worker/worker.h"
 #include "polder/clock.h"
 #include "polder/field.h"
@@ -48,6 +49,7 @@ static void send_on(struct fetch *ex, const struct h1_spans *spans, bool end)
     if (ex->body_to_client) {
         n = spans->n;
         ex->body_sent += spans->total;
+        route_stats_bytes(ex->worker, ex->req.route, spans->total);
         if (n && ex->client_body == BODY_CHUNKED) {
             *--iov = (struct iovec){line, h1_chunk_head(line, spans->total)};
             iov[++n] = (struct iovec){(void *)"\r\n", 2};
@@ -92,13 +94,9 @@ static void give_back(struct fetch *ex)
 /* The response is complete: the connection is free again, the client has its answer. */
 static void response_end(struct fetch *ex)
 {
-    struct worker *w = ex->worker;
-    const struct upstream *u = ex->up;
     cache_store_end(ex);
     if (ex->watcher && ex->watcher->ops->whole)
         ex->watcher->ops->whole(ex->watcher);
-    if (u->server->index < w->config->n_servers)
-        stats_bump(&w->stats->server[u->server->index].time_ns, clock_mono_ns() - ex->sent_ns);
     give_back(ex);
     fetch_client_done(ex);
     fetch_finish(ex);
@@ -171,7 +169,7 @@ static void send_head(struct fetch *ex, const struct h1_head *head)
         client_break(c);
         return;
     }
-    response_count(ex->worker, status);
+    route_stats_answer(ex->worker, ex->req.route, status);
     if (ex->client_body == BODY_TO_CLOSE)
         client_ends_body(c);
     ex->head_unsent = (uint32_t)len; /* until the bytes behind it have been looked at */
@@ -234,6 +232,8 @@ static bool final_head(struct fetch *ex, const struct h1_head *head, bool more)
     struct upstream *u = ex->up;
     fetch_drop_body(ex);
     ex->fetch_ns = clock_mono_ns() - ex->sent_ns;
+    histogram_add(&ex->worker->servers[u->server->index].stats->latency,
+                  histogram_bucket(HISTOGRAM_LATENCY, ex->fetch_ns), ex->fetch_ns);
     retry_answered(ex);
     fetch_note_server(ex);
     ex->answered = head->status;

@@ -21,6 +21,7 @@
 #include "daemons/worker/fetch/upstream.h"
 #include "daemons/worker/keeper_link.h"
 #include "daemons/worker/reader.h"
+#include "daemons/worker/route_stats.h"
 #include "daemons/worker/worker.h"
 #include "polder/coding.h"
 #include "polder/field.h"
@@ -347,7 +348,7 @@ static bool is_too_large(const struct worker *w, const struct policy_response *r
 /* Nobody but who has asked may have it: as if its route had no cache. */
 static void pass_personal(struct fetch *ex, bool failure)
 {
-    stats_add(ex->worker->stats, STATS_CACHE_BYPASS, 1);
+    route_stats_lookup(ex->worker, ex->req.route, STATS_LOOKUP_BYPASS);
     cache_store_name_identity(ex);
     permit_release(ex->worker, &ex->permit, failure ? FETCH_LOCK_FAILED : FETCH_LOCK_NOSHARE);
 }
@@ -379,7 +380,8 @@ void cache_store_begin(struct fetch *ex, const struct h1_head *head)
         return;
     }
     if (ex->req.policy.identity == POLICY_SHARED && !ex->req.post)
-        stats_add(w->stats, why == POLICY_STORE ? STATS_CACHE_MISSES : STATS_CACHE_BYPASS, 1);
+        route_stats_lookup(w, ex->req.route,
+                           why == POLICY_STORE ? STATS_LOOKUP_MISS : STATS_LOOKUP_BYPASS);
     const bool stream = content_is_event_stream(head), storable = why == POLICY_STORE && !stream;
     end_stored(ex, head->status, why);
     if (!storable && !ex->req.post)

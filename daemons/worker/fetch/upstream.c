@@ -299,6 +299,8 @@ void upstream_send(struct upstream *u, const struct iovec *iov, unsigned n)
 {
     if (u->deaf)
         return;
+    for (unsigned i = 0; i < n; i++)
+        stats_bump(&u->worker->servers[u->server->index].stats->bytes_out, iov[i].iov_len);
     if (chain_send(u->worker, &u->out, u->write.fd, iov, n) < 0) {
         /* It has stopped listening; perhaps its answer is already here. The read side tells. */
         u->deaf = true;
@@ -386,6 +388,7 @@ static void readable(struct upstream *u)
     u->got_bytes = true;
     u->drained = (size_t)n < WORKER_BUFFER - had;
     u->in = NULL;
+    stats_bump(&u->worker->servers[u->server->index].stats->bytes_in, (uint64_t)n);
     upstream_progress(u);
     const size_t len = had + (size_t)n, used = u->ops->readable(u->user, at, len);
     keep_rest(u, in, at + used, len - used);

@@ -105,7 +105,8 @@ void upstream_next_address(struct worker *w, const struct config_server *server)
 /* ---- pool.c ---- */
 /* What this worker has of a server. */
 struct server_local {
-    struct server_row *row;     /* what all know of it; never NULL */
+    struct server_row *row; /* what all know of it; never NULL */
+    struct stats_server_row *stats;
     uint32_t address;           /* the one in use, of those of its name */
     uint64_t retry_queue_bytes; /* of its upstream's first server: what waits for any of them */
     uint32_t waiting;

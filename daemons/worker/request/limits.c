@@ -175,14 +175,15 @@ static void count(struct worker *w, const struct charged *ch, bool admitted)
     for (size_t i = 0; i < ch->n; i++) {
         /* NOLINTNEXTLINE(clang-analyzer-core.uninitialized.Assign) */
         const bool dry = ch->charge[i].limit->dry_run, ok = ch->verdict[i].admitted;
-        const uint32_t index = ch->limit[i]->index;
+        struct stats_limit_row *row = w->limits[ch->limit[i]->index].stats;
+        stats_bump(&row->checked, 1);
         if (!ok && dry) {
-            stats_bump(&w->stats->limit[index].dry_refused, 1);
+            stats_bump(&row->dry_refused, 1);
             stats_add(w->stats, STATS_LIMIT_DRY_REFUSED, 1);
         } else if (!ok) {
-            stats_bump(&w->stats->limit[index].refused, 1);
+            stats_bump(&row->refused, 1);
         } else if (admitted) {
-            stats_bump(&w->stats->limit[index].admitted, 1);
+            stats_bump(&row->admitted, 1);
         }
     }
     if (!admitted)
@@ -214,7 +215,7 @@ static bool enter(struct worker *w, struct client *c, struct charged *ch,
     bool room = true;
     for (size_t i = 0; i < ch->n; i++) {
         const struct runtime_limit *l = ch->charge[i].limit;
-        const uint32_t index = ch->limit[i]->index;
+        struct stats_limit_row *row = w->limits[ch->limit[i]->index].stats;
         ch->verdict[i] = (struct limit_verdict){.admitted = true};
         if (!l->concurrent)
             continue;
@@ -222,16 +223,19 @@ static bool enter(struct worker *w, struct client *c, struct charged *ch,
         if (ch->verdict[i].admitted) {
             c->inside[c->n_inside++] = ch->charge[i].key;
         } else if (l->dry_run) {
-            stats_bump(&w->stats->limit[index].dry_refused, 1);
+            stats_bump(&row->dry_refused, 1);
             stats_add(w->stats, STATS_LIMIT_DRY_REFUSED, 1);
         } else {
-            stats_bump(&w->stats->limit[index].refused, 1);
+            stats_bump(&row->refused, 1);
             room = false;
         }
     }
     if (room)
         return true;
     limits_leave(c);
+    for (size_t i = 0; i < ch->n; i++)
+        stats_bump(&w->limits[ch->limit[i]->index].stats->checked, 1);
+    stats_add(w->stats, STATS_LIMIT_CHECKS, ch->n);
     stats_add(w->stats, STATS_LIMIT_REFUSED, 1);
     look(w, ch);
     put_lines(w, ch, answer);

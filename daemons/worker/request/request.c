@@ -21,6 +21,7 @@
 #include "daemons/worker/fetch/headers.h"
 #include "daemons/worker/request/prefer.h"
 #include "daemons/worker/request/via.h"
+#include "daemons/worker/route_stats.h"
 #include "polder/clock.h"
 #include "polder/inval.h"
 #include "polder/override.h"
@@ -288,7 +289,7 @@ static void pass_quarantined(struct worker *w, struct request *r)
 /* No key, or not for the store: whose answer it would be cannot be told, then, by what is named. */
 static void pass_by(struct worker *w, struct request *r)
 {
-    stats_add(w->stats, STATS_CACHE_BYPASS, 1);
+    route_stats_lookup(w, r->route, STATS_LOOKUP_BYPASS);
     r->post = prepare_post(w, r);
     r->drops_cookies &= r->post;
     to_backend(w, r, r->head->is_get || r->head->is_head ? FWD_BYPASS : FWD_METHOD);
