@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* buffer: pooled buffers for bytes that have to wait, and chains of them. */
 #include "daemons/worker/buffer.h"
+#include "daemons/net/transport.h"
 #include "daemons/worker/worker.h"
 
 #include <errno.h>
@@ -8,7 +9,6 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #define FREE_MAX 32 /* kept for the next burst: 1 MiB */
 #define IOV_MAX_ 32
@@ -115,19 +115,6 @@ void chain_free(struct worker *w, struct chain *c)
     *c = (struct chain){0};
 }
 
-/* One sendmsg; bytes taken (0 where the socket is full), or a negative errno. */
-static ssize_t send_some(int fd, struct iovec *iov, unsigned n)
-{
-    struct msghdr m = {.msg_iov = iov, .msg_iovlen = n};
-    ssize_t sent;
-    do
-        sent = sendmsg(fd, &m, MSG_NOSIGNAL);
-    while (sent < 0 && errno == EINTR);
-    if (sent < 0)
-        return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
-    return sent;
-}
-
 /* Appends what lies behind the first `skip` of the first `until` bytes of iov. */
 static bool append_rest(struct worker *w, struct chain *c, const struct iovec *iov, unsigned n,
                         size_t skip, size_t until)
@@ -146,11 +133,11 @@ static bool append_rest(struct worker *w, struct chain *c, const struct iovec *i
     return true;
 }
 
-ssize_t chain_send_some(struct worker *w, struct chain *c, int fd, const struct iovec *iov,
-                        unsigned n, size_t keep)
+ssize_t chain_send_some(struct worker *w, struct chain *c, struct transport *t,
+                        const struct iovec *iov, unsigned n, size_t keep)
 {
     ssize_t sent = 0;
-    if (!c->len && (sent = send_some(fd, (struct iovec *)iov, n)) < 0)
+    if (!c->len && (sent = t->ops->write(t, iov, n)) < 0)
         return sent;
     /* Behind what waits already, the write watcher brings it out in order. */
     if ((size_t)sent < keep && !append_rest(w, c, iov, n, (size_t)sent, keep))
@@ -158,18 +145,19 @@ ssize_t chain_send_some(struct worker *w, struct chain *c, int fd, const struct 
     return sent;
 }
 
-int chain_send(struct worker *w, struct chain *c, int fd, const struct iovec *iov, unsigned n)
+int chain_send(struct worker *w, struct chain *c, struct transport *t, const struct iovec *iov,
+               unsigned n)
 {
-    const ssize_t sent = chain_send_some(w, c, fd, iov, n, SIZE_MAX);
+    const ssize_t sent = chain_send_some(w, c, t, iov, n, SIZE_MAX);
     return sent < 0 ? (int)sent : 0;
 }
 
-int chain_flush(struct worker *w, struct chain *c, int fd)
+int chain_flush(struct worker *w, struct chain *c, struct transport *t)
 {
     while (c->len) {
         struct iovec iov[IOV_MAX_];
         const unsigned n = chain_iov(c, iov, IOV_MAX_);
-        const ssize_t sent = send_some(fd, iov, n);
+        const ssize_t sent = t->ops->write(t, iov, n);
         if (sent <= 0)
             return (int)sent;
         chain_drop(w, c, (size_t)sent);

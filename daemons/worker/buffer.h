@@ -14,6 +14,7 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
+struct transport;
 struct worker;
 
 #define WORKER_BUFFER 32768       /* bytes of a pooled buffer, and of one read */
@@ -36,14 +37,15 @@ bool chain_append(struct worker *w, struct chain *c, const char *bytes, size_t l
 unsigned chain_iov(const struct chain *c, struct iovec *iov, unsigned max);
 void chain_drop(struct worker *w, struct chain *c, size_t len);
 void chain_free(struct worker *w, struct chain *c);
-/* One sendmsg of iov if the chain is empty; what is not taken is appended. 0, or a negative errno:
+/* One write of iov if the chain is empty; what is not taken is appended. 0, or a negative errno:
  * the connection is gone. */
-int chain_send(struct worker *w, struct chain *c, int fd, const struct iovec *iov, unsigned n);
+int chain_send(struct worker *w, struct chain *c, struct transport *t, const struct iovec *iov,
+               unsigned n);
 /* The same, but only the first `keep` bytes are appended if they are not taken. Returns how many
  * were taken. */
-ssize_t chain_send_some(struct worker *w, struct chain *c, int fd, const struct iovec *iov,
-                        unsigned n, size_t keep);
-/* Writes what the socket takes of the chain. 0, or a negative errno. */
-int chain_flush(struct worker *w, struct chain *c, int fd);
+ssize_t chain_send_some(struct worker *w, struct chain *c, struct transport *t,
+                        const struct iovec *iov, unsigned n, size_t keep);
+/* Writes what is taken of the chain. 0, or a negative errno. */
+int chain_flush(struct worker *w, struct chain *c, struct transport *t);
 
 #endif

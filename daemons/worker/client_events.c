@@ -67,7 +67,7 @@ static void on_timed_out(struct client *c)
 
 void client_events_init(struct worker *w)
 {
-    static const struct client_ops ops = {.on_read = client_on_read,
+    static const struct client_ops ops = {.on = {client_on_readable, client_on_writable},
                                           .use_input = client_use_input,
                                           .watch_read = client_watch_read,
                                           .cut = on_cut,

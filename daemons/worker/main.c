@@ -60,6 +60,8 @@ static bool servers_open(struct worker *w)
     if (!w->servers || !(w->servers[c->n_servers].row = row_new()))
         return false;
     w->servers[c->n_servers].stats = stats_server_row(w->stats, STATS_OPS);
+    for (uint32_t i = 0; i <= c->n_servers; i++)
+        w->servers[i].transport = &socket_transport;
     for (uint32_t u = 0; u < c->n_upstreams; u++)
         for (uint32_t i = 0; i < c->upstreams[u].n_servers; i++) {
             const struct config_server *s = &c->upstreams[u].servers[i];

@@ -278,19 +278,7 @@ static int hand_over(struct client *c, const struct request *r)
     if (!head_len || lines.overflow ||
         sizeof h + h.route_len + id.len + h.limit_len + head_len + pipelined.len > HANDOVER_MAX)
         return -EMSGSIZE;
-    return send_message(w, iov, 6, c->read.fd);
-}
-
-/* Out of our epoll set before it is somebody else's: libev would not notice, for the description
- * stays open, and would rebuild its whole set at the first stray event. */
-static void leave_epoll(struct client *c)
-{
-    struct worker *w = c->worker;
-    ev_io_stop(w->loop, &c->read);
-    ev_io_stop(w->loop, &c->write);
-    client_leave_unwatch(c);
-    if (w->epoll_fd >= 0)
-        epoll_ctl(w->epoll_fd, EPOLL_CTL_DEL, c->read.fd, NULL);
+    return send_message(w, iov, 6, transport_fd(&c->transport));
 }
 
 static bool admitted(struct client *c, struct request *r)
@@ -342,13 +330,13 @@ void handover_begin(struct client *c, struct request *r)
         client_close(c);
         return;
     }
-    leave_epoll(c);
+    client_leave_unwatch(c);
+    socket_transport_leave(&c->transport, w->epoll_fd); /* before it is somebody else's */
     if (hand_over(c, r) < 0) {
-        ev_io_set(&c->read, c->read.fd, EV_READ); /* makes libev tell the kernel again */
-        ev_io_set(&c->write, c->write.fd, EV_WRITE);
+        socket_transport_return(&c->transport);
         response_problem(r, c, PROBLEM_UNAVAILABLE, "Retry-After: 1\r\n", "", false);
         return;
     }
     stats_add(w->stats, STATS_WEBSOCKETS_HANDED, 1);
-    close(client_release(c));
+    client_close(c); /* for this worker; the supervisor has it open */
 }

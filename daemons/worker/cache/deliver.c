@@ -314,7 +314,8 @@ static void send_chunks(struct worker *w, struct client *c, const struct iovec *
         c->note.cut = "polder";
         client_break(c); /* the length has been promised */
     } else if (s->at < s->end) {
-        ev_io_start(w->loop, &c->write); /* when the socket, and the other connections, allow */
+        transport_start(&c->transport,
+                        TRANSPORT_WRITE); /* when the socket, and the other connections, allow */
         client_update_timer(c);
     } else {
         answer_stop(c);

@@ -125,7 +125,7 @@ static bool has_room(const struct worker *w, uint32_t others)
 static void refuse(struct worker *w, int fd, const struct clientip *peer)
 {
     const bool crowded = is_crowded(w);
-    struct client *c = client_new(w, fd, peer);
+    struct client *c = client_new(w, &socket_transport, fd, peer);
     stats_add(w->stats, STATS_CONNECTIONS_REFUSED, 1);
     if (!c) {
         close(fd);
@@ -152,7 +152,7 @@ static void accepted(struct worker *w, int fd, const struct sockaddr *sa, bool r
         refuse(w, fd, &peer);
         return;
     }
-    struct client *c = client_new(w, fd, &peer);
+    struct client *c = client_new(w, &socket_transport, fd, &peer);
     if (!c) {
         close(fd);
         return;

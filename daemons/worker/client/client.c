@@ -11,9 +11,6 @@
 
 #include <assert.h>
 #include <stdlib.h>
-#include <sys/ioctl.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #define DISCARD_MAX   (64u << 10) /* longer rests of bodies are not worth a kept connection */
 #define DRAIN_IDLE_MS 1000
@@ -148,7 +145,7 @@ size_t client_send_some(struct client *c, const struct iovec *iov, unsigned n, s
         return 0;
     struct worker *w = c->worker;
     const size_t waited = c->out.len;
-    const ssize_t sent = chain_send_some(w, &c->out, c->read.fd, iov, n, keep);
+    const ssize_t sent = chain_send_some(w, &c->out, &c->transport, iov, n, keep);
     if (sent < 0) {
         c->broken = true;
         client_schedule(c);
@@ -159,7 +156,7 @@ size_t client_send_some(struct client *c, const struct iovec *iov, unsigned n, s
     stats_add(w->stats, STATS_BYTES_OUT, (uint64_t)sent);
     if (c->out.len && !waited) {
         c->progress_ms = w->mono_ms;
-        ev_io_start(w->loop, &c->write);
+        transport_start(&c->transport, TRANSPORT_WRITE);
         client_update_timer(c);
     }
     return (size_t)sent > keep ? (size_t)sent - keep : 0;
@@ -179,8 +176,7 @@ void client_send_bytes(struct client *c, const char *bytes, size_t len)
 /* Whether closing the connection, by whatever ends this process too, resets it. */
 static void client_set_reset(struct client *c, bool on)
 {
-    const struct linger linger = {.l_onoff = on, .l_linger = 0};
-    setsockopt(c->read.fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+    c->transport.ops->break_on_close(&c->transport, on);
     c->resets = on;
 }
 
@@ -194,21 +190,21 @@ void client_ends_body(struct client *c)
 static void client_finish(struct client *c)
 {
     struct worker *w = c->worker;
-    int unread = 0;
+    struct transport *t = &c->transport;
     if (c->resets)
         client_set_reset(c, false);
-    const bool talking = c->discard || c->body_pending || c->in || c->refused ||
-                         (ioctl(c->read.fd, FIONREAD, &unread) == 0 && unread > 0);
+    const bool talking =
+        c->discard || c->body_pending || c->in || c->refused || t->ops->peek(t) > 0;
     if (!talking || c->eof || w->n_lingering >= WORKER_LINGERING) {
         client_close(c);
         return;
     }
     client_move(c, CLIENT_LINGER);
-    shutdown(c->read.fd, SHUT_WR);
+    t->ops->finish(t);
     w->n_lingering++;
     c->first_ms = w->mono_ms;
     client_update_timer(c);
-    ev_io_start(w->loop, &c->read);
+    transport_start(t, TRANSPORT_READ);
 }
 
 static bool worth_discarding(const struct client *c)
@@ -264,10 +260,11 @@ void client_break(struct client *c)
     client_close(c);
 }
 
-static void client_writable(struct client *c)
+void client_on_writable(struct transport *t)
 {
+    struct client *c = TRANSPORT_OWNER(t, struct client, transport);
     const size_t before = c->out.len;
-    if (chain_flush(c->worker, &c->out, c->write.fd) < 0) {
+    if (chain_flush(c->worker, &c->out, t) < 0) {
         client_left(c);
         return;
     }
@@ -278,16 +275,10 @@ static void client_writable(struct client *c)
         c->worker->client_ops->writable(c);
     if (c->state == CLIENT_CLOSED || c->out.len || c->stored)
         return;
-    ev_io_stop(c->worker->loop, &c->write);
+    transport_stop(t, TRANSPORT_WRITE);
     if (c->answered)
         client_next(c);
     c->worker->client_ops->watch_read(c);
-}
-
-static void on_write(EV_P_ ev_io *watcher, int events)
-{
-    (void)loop, (void)events;
-    client_writable(watcher->data);
 }
 
 void client_want_body(struct client *c, bool wanted)
@@ -343,7 +334,8 @@ void client_run_ready(struct worker *w)
 
 /* ---- life ---- */
 
-struct client *client_new(struct worker *w, int fd, const struct clientip *peer)
+struct client *client_new(struct worker *w, const struct transport_ops *transport, int fd,
+                          const struct clientip *peer)
 {
     struct client *c = calloc(1, sizeof *c);
     if (!c)
@@ -353,16 +345,14 @@ struct client *client_new(struct worker *w, int fd, const struct clientip *peer)
     c->state = w->config->proxy_protocol ? CLIENT_PROXY : CLIENT_IDLE;
     c->first_ms = c->progress_ms = w->mono_ms;
     c->timer.fire = client_timeout;
-    ev_io_init(&c->read, w->client_ops->on_read, fd, EV_READ);
-    ev_io_init(&c->write, on_write, fd, EV_WRITE);
-    c->read.data = c->write.data = c;
+    transport_init(&c->transport, transport, &w->client_ops->on, w->loop, fd);
     c->next = w->clients;
     if (c->next)
         c->next->link = &c->next;
     c->link = &w->clients;
     w->clients = c;
     w->n_clients++;
-    ev_io_start(w->loop, &c->read);
+    transport_start(&c->transport, TRANSPORT_READ);
     client_update_timer(c);
     return c;
 }
@@ -374,16 +364,16 @@ void client_drop_input(struct client *c)
     c->in = NULL;
 }
 
-/* Everything but the descriptor. */
-static void client_detach(struct client *c)
+void client_close(struct client *c)
 {
     struct worker *w = c->worker;
+    if (c->state == CLIENT_CLOSED)
+        return;
     w->client_ops->cut(c);
     if (c->state == CLIENT_LINGER)
         w->n_lingering--;
     client_move(c, CLIENT_CLOSED);
-    ev_io_stop(w->loop, &c->read);
-    ev_io_stop(w->loop, &c->write);
+    transport_stop(&c->transport, TRANSPORT_READ | TRANSPORT_WRITE);
     timer_stop(w, &c->timer);
     w->client_ops->gone(c);
     client_drop_input(c);
@@ -394,21 +384,7 @@ static void client_detach(struct client *c)
     w->n_clients--;
     c->next = w->dead_clients;
     w->dead_clients = c;
-}
-
-void client_close(struct client *c)
-{
-    if (c->state == CLIENT_CLOSED)
-        return;
-    client_detach(c);
-    close(c->read.fd);
-}
-
-int client_release(struct client *c)
-{
-    const int fd = c->read.fd;
-    client_detach(c);
-    return fd;
+    c->transport.ops->close(&c->transport);
 }
 
 void client_free(struct client *c)

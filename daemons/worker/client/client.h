@@ -14,6 +14,7 @@
 #ifndef POLDER_WORKER_CLIENT_CLIENT_H
 #define POLDER_WORKER_CLIENT_CLIENT_H
 #include "daemons/http/h1.h"
+#include "daemons/net/transport.h"
 #include "daemons/worker/request/access.h"
 #include "daemons/worker/buffer.h"
 #include "daemons/worker/timer.h"
@@ -40,7 +41,7 @@ struct worker;
 /* What a connection asks and tells the parts of its request that stand above it. None of it is on
  * the way of a hit. */
 struct client_ops {
-    void (*on_read)(struct ev_loop *loop, ev_io *watcher, int events);
+    struct transport_user on;             /* what carries it tells of */
     void (*use_input)(struct client *c);  /* what was read and kept */
     void (*watch_read)(struct client *c); /* read from, if that makes sense now */
     void (*cut)(struct client *c);      /* it is being closed: what was not answered is logged so */
@@ -67,7 +68,7 @@ enum client_state {
 };
 
 struct client {
-    ev_io read, write;
+    struct transport transport;
     struct timer timer;
     struct worker *worker;
     struct client *next, **link; /* worker.clients */
@@ -112,12 +113,12 @@ struct client {
 };
 
 /* ---- client.c ---- */
-struct client *client_new(struct worker *w, int fd, const struct clientip *peer);
+/* fd: a socket that does not block, or -1 where the transport has none. */
+struct client *client_new(struct worker *w, const struct transport_ops *transport, int fd,
+                          const struct clientip *peer);
 void client_move(struct client *c, enum client_state to);
 void client_close(struct client *c);
 void client_free(struct client *c);
-/* Gives the descriptor away: closed for this worker, open for whoever gets it. */
-int client_release(struct client *c);
 bool client_may_keep(const struct client *c); /* the connection, after this answer */
 /* Writes now what the socket takes and keeps the rest. Never frees: a failure is noticed at the end
  * of the iteration. */
@@ -138,9 +139,10 @@ void client_run_ready(struct worker *w);
 void client_want_body(struct client *c, bool wanted);
 void client_update_timer(struct client *c);
 void client_drop_input(struct client *c); /* what was read and not used */
+void client_on_writable(struct transport *t);
 
 /* ---- client_read.c ---- */
-void client_on_read(struct ev_loop *loop, ev_io *watcher, int events);
+void client_on_readable(struct transport *t);
 void client_use_input(struct client *c);  /* what was read and kept, and then what comes */
 void client_watch_read(struct client *c); /* read from, if that makes sense now */
 

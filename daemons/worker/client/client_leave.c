@@ -57,14 +57,15 @@ void client_leave_watch(struct client *c)
             client_schedule(c); /* it was for a request before this one */
         return;
     }
-    if (w->leave.fd >= 0)
-        c->leave_watched = epoll_ctl(w->leave.fd, EPOLL_CTL_ADD, c->read.fd, &event) == 0;
+    const int fd = transport_fd(&c->transport);
+    if (w->leave.fd >= 0 && fd >= 0)
+        c->leave_watched = epoll_ctl(w->leave.fd, EPOLL_CTL_ADD, fd, &event) == 0;
 }
 
 void client_leave_unwatch(struct client *c)
 {
     if (c->leave_watched)
-        epoll_ctl(c->worker->leave.fd, EPOLL_CTL_DEL, c->read.fd, NULL);
+        epoll_ctl(c->worker->leave.fd, EPOLL_CTL_DEL, transport_fd(&c->transport), NULL);
     c->leave_watched = false;
 }
 

@@ -18,7 +18,6 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #define IOV_BODY      64
 #define PROXY_WARN_MS 60000
@@ -184,9 +183,9 @@ static bool wants_read(const struct client *c)
 void client_watch_read(struct client *c)
 {
     if (wants_read(c)) {
-        ev_io_start(c->worker->loop, &c->read);
+        transport_start(&c->transport, TRANSPORT_READ);
     } else if (c->state != CLIENT_CLOSED) {
-        ev_io_stop(c->worker->loop, &c->read);
+        transport_stop(&c->transport, TRANSPORT_READ);
         if (c->state == CLIENT_BUSY && !c->eof && (c->exchange || c->held))
             client_leave_watch(c);
     }
@@ -240,8 +239,9 @@ static void client_eof(struct client *c)
         client_watch_read(c);
 }
 
-static void client_readable(struct client *c)
+void client_on_readable(struct transport *t)
 {
+    struct client *c = TRANSPORT_OWNER(t, struct client, transport);
     struct worker *w = c->worker;
     char *at = w->client_buffer;
     size_t room = WORKER_BUFFER, had = 0;
@@ -260,11 +260,11 @@ static void client_readable(struct client *c)
             return;
         }
     }
-    const ssize_t n = recv(c->read.fd, at + had, room, 0);
+    const ssize_t n = t->ops->read(t, at + had, room);
     if (n <= 0) {
         if (n == 0)
             client_eof(c);
-        else if (errno != EAGAIN && errno != EINTR)
+        else if (n != -EAGAIN)
             client_left(c);
         return;
     }
@@ -273,10 +273,4 @@ static void client_readable(struct client *c)
     if (c->in)
         c->in->end += (uint32_t)n;
     drive(c, at, had + (size_t)n);
-}
-
-void client_on_read(struct ev_loop *loop, ev_io *watcher, int events)
-{
-    (void)loop, (void)events;
-    client_readable(watcher->data);
 }

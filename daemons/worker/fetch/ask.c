@@ -52,7 +52,7 @@ void fetch_send(struct fetch *ex)
     }
     stats_bump(&w->servers[u->server->index].stats->requests, 1);
     upstream_progress(u);
-    ev_io_start(w->loop, &u->read);
+    transport_start(&u->transport, TRANSPORT_READ);
     request_body_send(ex, w->scratch, len);
     if (ex->wait_until_ms)
         retry_queue_wake(w, ex->upstream); /* it is there again */

@@ -222,7 +222,7 @@ void fetch_client_left(struct fetch *ex)
         fetch_watch_lease(ex);
     if (ex->up && ex->up->paused) {
         ex->up->paused = false;
-        ev_io_start(w->loop, &ex->up->read);
+        transport_start(&ex->up->transport, TRANSPORT_READ);
     }
 }
 

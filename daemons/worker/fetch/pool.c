@@ -12,7 +12,6 @@
 #include "daemons/worker/worker.h"
 
 #include <errno.h>
-#include <sys/socket.h>
 
 #define IDLE_MS        4000  /* uvicorn closes after 5 s: be earlier, and win the race */
 #define LATE_MS        10000 /* a trial that is due so long may cost a client its answer */
@@ -122,13 +121,12 @@ void pool_answered(struct worker *w, const struct config_server *server)
  * saves a system call. */
 static bool is_quiet(struct upstream *u, bool look)
 {
-    char byte;
-    if (!look && u->drained && !ev_is_pending(&u->read))
+    if (!look && u->drained && !transport_is_due(&u->transport))
         return true;
-    const ssize_t n = recv(u->read.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    const ssize_t n = u->transport.ops->peek(&u->transport);
     if (n > 0)
         upstream_distrust(u);
-    return n < 0 && errno == EAGAIN;
+    return n == -EAGAIN;
 }
 
 struct upstream *pool_take(struct worker *w, const struct config_server *server, bool look)
@@ -163,7 +161,7 @@ void pool_keep(struct upstream *u)
         u->next->link = &u->next;
     u->link = &state->idle;
     state->idle = u;
-    ev_io_start(w->loop, &u->read); /* its end, or bytes nobody asked for */
+    transport_start(&u->transport, TRANSPORT_READ); /* its end, or bytes nobody asked for */
     timer_set(w, &u->timer, w->mono_ms + IDLE_MS);
 }
 

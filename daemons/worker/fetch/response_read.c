@@ -335,12 +335,12 @@ static void body_taken(struct fetch *ex)
     struct upstream *u = ex->up;
     if (ex->req.client && ex->req.client->out.len > WORKER_HIGH) {
         u->paused = true;
-        ev_io_stop(ex->worker->loop, &u->read);
+        transport_stop(&u->transport, TRANSPORT_READ);
         if (permit_is_held(&ex->permit) && !ex->timer.link)
             timer_set(ex->worker, &ex->timer, ex->worker->mono_ms + STALL_MS);
     } else if (compress_is_due_later(ex)) {
         u->paused = true;
-        ev_io_stop(ex->worker->loop, &u->read);
+        transport_stop(&u->transport, TRANSPORT_READ);
     } else if (!ex->req.client && !ex->store && !watcher_wants_more(ex)) {
         fetch_finish(ex); /* too long to be stored, and nobody else wants it */
     }

@@ -12,21 +12,17 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #define TRAILER_KEPT 2048 /* what does not fit is dropped */
 
 static void arm(struct upstream *u);
-static void on_read(EV_P_ ev_io *watcher, int events);
-static void on_write(EV_P_ ev_io *watcher, int events);
 static void on_timeout(struct timer *t);
+static void on_readable(struct transport *t);
+static void on_writable(struct transport *t);
 
 /* ---- life ---- */
 
@@ -77,52 +73,41 @@ static socklen_t address_of(const struct worker *w, const struct config_server *
     return server_address_to(&list.at[w->servers[server->index].address % list.n], out);
 }
 
-/* A socket that is connecting; -1. */
-static int begin(const struct worker *w, const struct config_server *server,
-                 struct upstream_error *e)
+static bool begin(struct upstream *u, struct upstream_error *e)
 {
+    static const struct transport_user on = {on_readable, on_writable};
+    struct worker *w = u->worker;
     struct sockaddr_storage sa;
-    const socklen_t len = address_of(w, server, &sa);
-    const int on = 1;
+    const socklen_t len = address_of(w, u->server, &sa);
     if (!len) {
         upstream_error(e, SERVER_NO_ADDRESS, "has a name without an address now");
-        return -1;
+        return false;
     }
-    const int fd = socket(sa.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0) {
-        connect_error(e, errno);
-        return -1;
-    }
-    if (sa.ss_family != AF_UNIX)
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    if (connect(fd, (const struct sockaddr *)&sa, len) < 0 && errno != EINPROGRESS) {
-        connect_error(e, errno);
-        close(fd);
-        return -1;
-    }
-    return fd;
+    transport_init(&u->transport, w->servers[u->server->index].transport, &on, w->loop, -1);
+    const int code = u->transport.ops->connect(&u->transport, (const struct sockaddr *)&sa, len);
+    if (code)
+        connect_error(e, -code);
+    return !code;
 }
 
 struct upstream *upstream_connect(struct worker *w, const struct config_server *server,
                                   struct upstream_error *e)
 {
     struct upstream *u = calloc(1, sizeof *u);
-    if (!u)
+    if (!u) {
         connect_error(e, ENOMEM);
-    const int fd = u ? begin(w, server, e) : -1;
-    if (fd < 0) {
-        free(u);
         return NULL;
     }
     u->worker = w;
     u->server = server;
+    if (!begin(u, e)) {
+        free(u);
+        return NULL;
+    }
     u->state = UPSTREAM_CONNECTING;
     u->timer.fire = on_timeout;
     u->progress_ms = w->mono_ms;
-    ev_io_init(&u->read, on_read, fd, EV_READ);
-    ev_io_init(&u->write, on_write, fd, EV_WRITE);
-    u->read.data = u->write.data = u;
-    ev_io_start(w->loop, &u->write);
+    transport_start(&u->transport, TRANSPORT_WRITE);
     arm(u);
     w->n_busy++;
     return u;
@@ -159,10 +144,8 @@ void upstream_close(struct upstream *u)
     else
         w->n_busy--;
     u->state = UPSTREAM_CLOSED;
-    ev_io_stop(w->loop, &u->read);
-    ev_io_stop(w->loop, &u->write);
     timer_stop(w, &u->timer);
-    close(u->read.fd);
+    u->transport.ops->close(&u->transport);
     if (u->in)
         buffer_put(w, u->in);
     u->in = NULL;
@@ -225,7 +208,7 @@ void upstream_resume(struct upstream *u)
         return;
     u->paused = false;
     upstream_progress(u);
-    ev_io_start(u->worker->loop, &u->read);
+    transport_start(&u->transport, TRANSPORT_READ);
 }
 
 /* Not the server's fault where its user had less time left than a server gets. */
@@ -281,12 +264,12 @@ static void on_timeout(struct timer *t)
 
 static void connected(struct upstream *u)
 {
-    int error = 0;
-    socklen_t len = sizeof error;
-    ev_io_stop(u->worker->loop, &u->write);
-    if (getsockopt(u->write.fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0 || error) {
+    struct transport *t = &u->transport;
+    const int code = t->ops->established(t);
+    transport_stop(t, TRANSPORT_WRITE);
+    if (code) {
         struct upstream_error e;
-        connect_error(&e, error ? error : errno);
+        connect_error(&e, -code);
         u->ops->unconnected(u->user, &e);
         return;
     }
@@ -301,34 +284,33 @@ void upstream_send(struct upstream *u, const struct iovec *iov, unsigned n)
         return;
     for (unsigned i = 0; i < n; i++)
         stats_bump(&u->worker->servers[u->server->index].stats->bytes_out, iov[i].iov_len);
-    if (chain_send(u->worker, &u->out, u->write.fd, iov, n) < 0) {
+    if (chain_send(u->worker, &u->out, &u->transport, iov, n) < 0) {
         /* It has stopped listening; perhaps its answer is already here. The read side tells. */
         u->deaf = true;
         chain_free(u->worker, &u->out);
     } else if (u->out.len) {
-        ev_io_start(u->worker->loop, &u->write);
+        transport_start(&u->transport, TRANSPORT_WRITE);
     }
 }
 
 static void writable(struct upstream *u)
 {
     const size_t before = u->out.len;
-    if (chain_flush(u->worker, &u->out, u->write.fd) < 0) {
+    if (chain_flush(u->worker, &u->out, &u->transport) < 0) {
         u->deaf = true;
         chain_free(u->worker, &u->out);
     }
     if (u->out.len != before)
         u->progress_ms = u->worker->mono_ms;
     if (!u->out.len)
-        ev_io_stop(u->worker->loop, &u->write);
+        transport_stop(&u->transport, TRANSPORT_WRITE);
     if (u->out.len < WORKER_LOW)
         u->ops->writable(u->user);
 }
 
-static void on_write(EV_P_ ev_io *watcher, int events)
+static void on_writable(struct transport *t)
 {
-    struct upstream *u = watcher->data;
-    (void)loop, (void)events;
+    struct upstream *u = TRANSPORT_OWNER(t, struct upstream, transport);
     if (u->state == UPSTREAM_CONNECTING)
         connected(u);
     else if (u->state == UPSTREAM_BUSY)
@@ -370,8 +352,8 @@ static void readable(struct upstream *u)
     struct buffer *in = u->in;
     char *at = in ? in->data : u->worker->upstream_buffer;
     const size_t had = in ? in->end : 0;
-    const ssize_t n = recv(u->read.fd, at + had, WORKER_BUFFER - had, 0);
-    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+    const ssize_t n = u->transport.ops->read(&u->transport, at + had, WORKER_BUFFER - had);
+    if (n == -EAGAIN)
         return;
     if (u->state == UPSTREAM_IDLE) {
         if (n > 0)
@@ -380,9 +362,8 @@ static void readable(struct upstream *u)
         return;
     }
     if (n <= 0) {
-        const int code = errno;
         if (n < 0 || !u->ops->ended(u->user))
-            ended(u, n < 0 ? code : 0);
+            ended(u, (int)-n);
         return;
     }
     u->got_bytes = true;
@@ -415,10 +396,9 @@ void upstream_distrust(struct upstream *u)
     u->stored_len = 0;
 }
 
-static void on_read(EV_P_ ev_io *watcher, int events)
+static void on_readable(struct transport *t)
 {
-    struct upstream *u = watcher->data;
-    (void)loop, (void)events;
+    struct upstream *u = TRANSPORT_OWNER(t, struct upstream, transport);
     if (u->state != UPSTREAM_CLOSED)
         readable(u);
 }

@@ -11,6 +11,7 @@
 #ifndef POLDER_WORKER_FETCH_UPSTREAM_H
 #define POLDER_WORKER_FETCH_UPSTREAM_H
 #include "daemons/http/h1.h"
+#include "daemons/net/transport.h"
 #include "daemons/worker/buffer.h"
 #include "daemons/worker/timer.h"
 #include "polder/config.h"
@@ -45,7 +46,7 @@ struct upstream_ops {
 enum upstream_state { UPSTREAM_CONNECTING, UPSTREAM_BUSY, UPSTREAM_IDLE, UPSTREAM_CLOSED };
 #define UPSTREAM_URL 504
 struct upstream {
-    ev_io read, write;
+    struct transport transport;
     struct timer timer;
     struct worker *worker;
     const struct upstream_ops *ops;
@@ -107,7 +108,8 @@ void upstream_next_address(struct worker *w, const struct config_server *server)
 struct server_local {
     struct server_row *row; /* what all know of it; never NULL */
     struct stats_server_row *stats;
-    uint32_t address;           /* the one in use, of those of its name */
+    const struct transport_ops *transport; /* of connections to it */
+    uint32_t address;                      /* the one in use, of those of its name */
     uint64_t retry_queue_bytes; /* of its upstream's first server: what waits for any of them */
     uint32_t waiting;
     struct upstream *idle; /* last used first */
