@@ -43,7 +43,7 @@ rpc_src        := $(wildcard daemons/rpc/*.c)
 polderd_src    := $(wildcard daemons/master/*.c daemons/worker/*.c daemons/worker/*/*.c daemons/keeper/*.c daemons/keeper/*/*.c daemons/control/*.c \
                              daemons/control/*/*.c)
 supervisor_src := $(wildcard daemons/supervisor/*.c daemons/supervisor/*/*.c)
-ctl_src        := $(wildcard admin/*.c)
+ctl_src        := $(wildcard admin/*.c admin/*/*.c)
 llhttp_src     := $(wildcard /usr/share/llhttp/*.c)
 unit_src       := $(wildcard tests/unit/test_*.c)
 system_src     := $(wildcard tests/system/test_*.c)

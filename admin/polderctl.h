@@ -5,12 +5,13 @@
  *   main.c        options, one call, exit status
  *   command.c     words to method and parameters
  *   rpc_client.c  the call, blocking, with a deadline
- *   table.c       answers for people; try.c: of limit try
+ *   tables/       answers for people: tables/tables.h
+ *   try.c         waits for the report of limit try
  *   json.c        answers for programs
  *   help.c        --help, from the table of methods
  *
  * Commands, their arguments and their help are libshared/tables/methods.def; nothing here knows a
- * command by name but where its answer is worth a form of its own (table.c).
+ * command by name but where its answer is worth a form of its own (tables/).
  */
 #ifndef POLDER_ADMIN_POLDERCTL_H
 #define POLDER_ADMIN_POLDERCTL_H
@@ -61,7 +62,7 @@ bool try_begun(const struct ctl_answer *answer, struct ctl_try *t);
 /* Waits until it is over, and asks for its report. As ctl_call(). */
 int try_report(struct ctl_try *t, unsigned timeout_ms, struct ctl_answer *report);
 
-/* ---- table.c, json.c ---- */
+/* ---- tables/print.c, json.c ---- */
 void table_print(FILE *to, enum rpc_method method, const msgpack_object *result);
 bool json_print(FILE *to, const msgpack_object *result);
 #endif

@@ -304,7 +304,7 @@ static void why_knows_why_nothing_is_stored(void **state)
     assert_int_equal(ctl(&house, &out, "cache why ftp://test.example/x"), 2);
     assert_int_equal(ctl(&house, &out, "cache invalidate --prefix ftp://test.example/x"), 2);
     wait_until(served_from_store(house.port, "/tagged"), 5000);
-    if (strncmp(why("/tagged"), "a hit for the next ", 19) || !strstr(why("/tagged"), "; stored "))
+    if (strncmp(why("/tagged"), "the next GET is a hit; fresh for ", 33) || !strstr(why("/tagged"), "; stored "))
         fail_msg("%s", why("/tagged"));
 }
 

@@ -239,7 +239,7 @@ static void what_was_changed_is_shown_and_a_bad_value_changes_nothing(void **sta
     start(&h, "");
     assert_int_equal(ctl(&h, &out, "limit set ip requests=7 window=2m"), 0);
     assert_non_null(strstr(out, "requests: 3 -> 7"));
-    assert_non_null(strstr(out, "window: 60s -> 2m"));
+    assert_non_null(strstr(out, "window: 1 min -> 2 min"));
     assert_int_equal(ctl(&h, &out, "limit set ip requests=9 window=never"), 2);
     assert_non_null(strstr(out, "window"));
     assert_int_equal(ctl(&h, &out, "limit set ip requests=70000"), 2);

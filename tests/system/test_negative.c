@@ -181,7 +181,7 @@ static void the_negative_ttl_is_changed_while_polder_runs(void **state)
     assert_in_range(ttl_of("/set?status=404"), 0, 10);
     assert_int_equal(ctl(&house, &out, "cache set ttl_negative=x"), 2);
     assert_int_equal(ctl(&house, &out, "cache set ttl=heuristic"), 0);
-    if (!strstr(out, "ttl: 5m -> heuristic"))
+    if (!strstr(out, "ttl: 5 min -> heuristic"))
         fail_msg("%s", out);
     assert_int_equal(ctl(&house, &out, "cache set ttl=1m"), 0);
     assert_non_null(strstr(out, "ttl: heuristic -> "));

@@ -4,7 +4,14 @@
 #include "admin/help.c"
 #include "admin/json.c"
 #include "admin/rpc_client.c"
-#include "admin/table.c"
+#include "admin/tables/changes.c"
+#include "admin/tables/list.c"
+#include "admin/tables/map.c"
+#include "admin/tables/name.c"
+#include "admin/tables/print.c"
+#include "admin/tables/rows.c"
+#include "admin/tables/value.c"
+#include "admin/tables/ws_stats.c"
 #include "admin/try.c"
 #include "polder/rpc_in.h"
 
@@ -183,9 +190,9 @@ static void a_list_of_maps_is_a_table(void **state)
     assert_string_equal(shown(RPC_METHOD_UPSTREAM_LIST, &o, false),
                         "UPSTREAM  SERVER     STATE  SINCE         WEIGHT  REQUESTS  ERRORS  "
                         "LAST ERROR        MEAN\n"
-                        "api       long-name  down      2s  0 (file: 100)  -         -       "
+                        "api       long-name  down     2 s  0 (file: 100)  -         -       "
                         "response timeout  -\n"
-                        "api       b          up        2s            100  -         -       "
+                        "api       b          up       2 s            100  -         -       "
                         "-                 -\n");
 }
 
@@ -210,7 +217,7 @@ static void each_table_of_an_answer_has_a_name_and_columns_of_its_own(void **sta
     rpc_out_end(&o);
     assert_string_equal(
         shown(RPC_METHOD_STATUS, &o, false),
-        "\nconditions:\nCONDITION         SINCE\nlimit_table_full     5s\n"
+        "\nconditions:\nCONDITION         SINCE\nlimit_table_full    5 s\n"
         "\nprocesses:\nPROCESS  NUMBER  PID  STATE  UPTIME  CONNECTIONS  CRASHES  GENERATION\n"
         "master   -         7  -      -       -            -        -\n");
 }
@@ -240,7 +247,7 @@ static void changes_are_shown_from_old_to_new(void **state)
     }
     rpc_out_end(&o);
     assert_string_equal(shown(RPC_METHOD_LIMIT_SET, &o, false),
-                        "requests: 20 -> 40\nwindow: 500ms -> 1h\n");
+                        "requests: 20 -> 40\nwindow: 500 ms -> 1 h\n");
 }
 
 static void units_follow_the_keys(void **state)
@@ -261,15 +268,63 @@ static void units_follow_the_keys(void **state)
     rpc_out_nil(&o, "cursor");
     rpc_out_end(&o);
     assert_string_equal(shown(RPC_METHOD_STATUS, &o, false),
-                        "window           60s\n"
-                        "uptime           26.05h\n"
-                        "max bytes        256M\n"
-                        "bytes            1000\n"
+                        "window           1 min\n"
+                        "uptime           1 d 2 h\n"
+                        "max bytes        256 MiB\n"
+                        "bytes            1000 B\n"
                         "hit rate         83.4%\n"
-                        "mean             2.1ms\n"
+                        "mean             2.1 ms\n"
                         "ready            yes\n"
                         "max connections  50\n"
                         "received         2026-11-23 16:58:44 UTC\n");
+}
+
+static void websockets_are_told_in_lines_and_percentiles(void **state)
+{
+    (void)state;
+    struct rpc_out o;
+    rpc_out_init(&o);
+    rpc_out_map(&o, NULL);
+    rpc_out_u64(&o, "activeConnections", 3);
+    rpc_out_u64(&o, "maxConnections", 50);
+    rpc_out_f64(&o, "heartbeatSuccess", 0.998);
+    rpc_out_u64(&o, "heartbeatsSent", 500);
+    rpc_out_u64(&o, "jsonHeartbeats", 400);
+    rpc_out_u64(&o, "pings", 100);
+    rpc_out_u64(&o, "pongs", 99);
+    rpc_out_u64(&o, "opened", 12);
+    rpc_out_u64(&o, "refused", 2);
+    rpc_out_u64(&o, "reaped", 1);
+    rpc_out_u64(&o, "messagesIn", 7);
+    rpc_out_u64(&o, "messagesOut", 8);
+    rpc_out_map(&o, "connectionDuration");
+    rpc_out_f64(&o, "avg", 61);
+    rpc_out_f64(&o, "p50", 0.25);
+    rpc_out_f64(&o, "p95", 298);
+    rpc_out_f64(&o, "max", 7500);
+    rpc_out_end(&o);
+    rpc_out_list(&o, "durationBuckets");
+    rpc_out_map(&o, NULL);
+    rpc_out_f64(&o, "le", 0.01);
+    rpc_out_end(&o);
+    rpc_out_end(&o);
+    rpc_out_u64(&o, "durationCount", 9);
+    rpc_out_map(&o, "ends");
+    rpc_out_u64(&o, "client-closed", 8);
+    rpc_out_u64(&o, "backend-closed", 0);
+    rpc_out_u64(&o, "timeout", 1);
+    rpc_out_end(&o);
+    rpc_out_list(&o, "routes");
+    rpc_out_end(&o);
+    rpc_out_end(&o);
+    assert_string_equal(
+        shown(RPC_METHOD_WS_STATS, &o, false),
+        "open              3 of 50\n"
+        "since the start   12 opened, 2 refused, 1 reaped\n"
+        "messages          7 in, 8 out\n"
+        "heartbeats        500 sent, 99.8% good: 400 JSON, 100 pings, 99 pongs\n"
+        "lasted            p50 250 ms, p95 4 min 58 s, max 2 h 5 min, avg 1 min 1 s\n"
+        "ended by          client-closed 8, timeout 1\n");
 }
 
 static void nothing_from_a_url_reaches_the_terminal_as_a_command(void **state)
@@ -497,6 +552,7 @@ int main(void)
         cmocka_unit_test(an_empty_list_says_so),
         cmocka_unit_test(changes_are_shown_from_old_to_new),
         cmocka_unit_test(units_follow_the_keys),
+        cmocka_unit_test(websockets_are_told_in_lines_and_percentiles),
         cmocka_unit_test(nothing_from_a_url_reaches_the_terminal_as_a_command),
         cmocka_unit_test(json_is_one_document_with_every_member),
         cmocka_unit_test(only_the_answer_that_a_try_has_begun_is_waited_for),

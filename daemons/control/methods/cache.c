@@ -140,7 +140,7 @@ static const char *why_quarantined(const struct control *c, const struct config_
 
 void cache_why(struct control *c, const struct rpc_call *call)
 {
-    char url[CACHE_URL_SIZE];
+    char url[CACHE_URL_SIZE], summary[GUARD_NAMES + GUARD_URL + 192];
     const int len = url_of(c, call, url, sizeof url);
     if (len <= 0)
         return;
@@ -161,7 +161,8 @@ void cache_why(struct control *c, const struct rpc_call *call)
                                    : "404: no route matches";
     rpc_out_bool(o, "cache", quarantined != NULL);
     rpc_out_str(o, "next", next);
-    rpc_out_str(o, "summary", next);
+    snprintf(summary, sizeof summary, "the next GET %s%s", route ? "" : "gets ", next);
+    rpc_out_str(o, "summary", summary);
     rpc_out_end(o);
     rpc_reply_send(call->reply);
 }

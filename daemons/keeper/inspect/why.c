@@ -11,6 +11,7 @@
 #include "polder/policy.h"
 #include "polder/refresh.h"
 #include "polder/route.h"
+#include "polder/units.h"
 #include "polder/url.h"
 #include "polder/access_bits.h"
 #include "polder/cache_status.h"
@@ -306,17 +307,12 @@ static void put_identities(const struct job *j, const struct cache_record *r)
 
 /* ---- in one sentence ---- */
 
-/* "4 min 37 s" */
-static void put_span(char *out, size_t size, uint64_t s)
+/* What the next GET gets, as one says it: "hit: ...", "a stale hit, ...", "the backend is ...". */
+static size_t put_sentence(const char *words, char *out, size_t size)
 {
-    if (s < 60)
-        snprintf(out, size, "%" PRIu64 " s", s);
-    else if (s < 3600)
-        snprintf(out, size, "%" PRIu64 " min %" PRIu64 " s", s / 60, s % 60);
-    else if (s < 2 * 86400)
-        snprintf(out, size, "%" PRIu64 " h %" PRIu64 " min", s / 3600, s % 3600 / 60);
-    else
-        snprintf(out, size, "%" PRIu64 " days", s / 86400);
+    const bool noun = !strncmp(words, "hit", 3) || !strncmp(words, "miss", 4);
+    const char *verb = noun ? " is a " : !strncmp(words, "a ", 2) ? " is " : ": ";
+    return (size_t)snprintf(out, size, "the next GET%s%s", verb, words);
 }
 
 static size_t add_tags(const struct keeper *k, const struct judged *x, char *out, size_t size)
@@ -336,14 +332,14 @@ static void summarise(const struct keeper *k, const struct judged *x, const stru
 {
     const struct cache_record *r = x->r;
     const uint64_t now = k->real_ms, got = r->received_ms;
-    char left[32], ago[32];
+    char left[UNITS_TEXT], ago[UNITS_TEXT];
     size_t n;
-    put_span(ago, sizeof ago, now > got ? (now - got) / 1000 : 0);
+    units_seconds(now > got ? (double)((now - got) / 1000) : 0, ago);
     if (!strncmp(next->words, "hit; ttl", 8)) {
-        put_span(left, sizeof left, r->fresh_until_ms > now ? (r->fresh_until_ms - now) / 1000 : 0);
-        n = (size_t)snprintf(out, size, "a hit for the next %s", left);
+        units_seconds(r->fresh_until_ms > now ? (double)((r->fresh_until_ms - now) / 1000) : 0, left);
+        n = (size_t)snprintf(out, size, "the next GET is a hit; fresh for %s", left);
     } else {
-        n = (size_t)snprintf(out, size, "%s", next->words);
+        n = put_sentence(next->words, out, size);
     }
     n += (size_t)snprintf(out + n, size - n, "; stored %s ago", ago);
     add_tags(k, x, out + n, size - n);
@@ -410,12 +406,12 @@ static void put_gone(struct rpc_out *o, const struct removals *g)
 static bool put_refusal(const struct keeper *k, const struct job *j, char *text, size_t size)
 {
     uint64_t ago_s;
-    char ago[32];
+    char ago[UNITS_TEXT];
     const unsigned why = cache_refusal_find(k->shared->cache, inval_secret(k->shared->inval),
                                             j->text, j->len, k->real_ms, &ago_s);
     if (!why)
         return false;
-    put_span(ago, sizeof ago, ago_s);
+    units_seconds((double)ago_s, ago);
     snprintf(text, size, "miss: nothing is stored under it; the last answer, %s ago, was not: %s",
              ago, policy_store_reason((enum policy_store)why));
     return true;
@@ -436,7 +432,7 @@ void why_put_end(const struct keeper *k, const struct job *j)
 {
     struct rpc_out *o = j->out;
     const struct removals *g = removals_find(k->store.gone, j->text, j->len);
-    char text[NEXT_TEXT];
+    char text[NEXT_TEXT], sentence[NEXT_TEXT + 32];
     rpc_out_u64(o, "sequence", inval_seq(k->shared->inval));
     if (j->answers)
         put_summary(o, j);
@@ -448,7 +444,8 @@ void why_put_end(const struct keeper *k, const struct job *j)
         next_of_nothing(g, text, sizeof text);
     if (g)
         put_gone(o, g);
-    rpc_out_str(o, "summary", text);
+    put_sentence(text, sentence, sizeof sentence);
+    rpc_out_str(o, "summary", sentence);
     rpc_out_str(o, "next", text);
     rpc_out_str(o, "cache_status", "fwd=uri-miss");
 }

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * tables: answers for people, a form a file. Private to admin/.
+ *
+ *   print.c    which form an answer has
+ *   map.c      lines of name and value; "before" and "after" are the changes between them
+ *   changes.c  those
+ *   list.c     a list of maps: a table, or blocks; which columns matter for which method
+ *   rows.c     a table
+ *   value.c    one value, by its key; "file" is what the configuration file says where it differs
+ *   name.c     keys as headings, columns
+ *   ws_stats.c, ...  forms of single methods
+ *
+ * Units are those of polder/units.h.
+ */
+#ifndef POLDER_ADMIN_TABLES_H
+#define POLDER_ADMIN_TABLES_H
+#include "admin/polderctl.h"
+#include <stdbool.h>
+
+#define TABLE_CELL 512
+#define TABLE_NAME 80
+
+/* ---- value.c ---- */
+/* Nothing in it reaches the terminal as a command. */
+void table_text(const char *text, size_t len, char *out);
+void table_value(const char *key, const msgpack_object *o, char *out);
+/* The cell of a row; with what the file says where that differs. */
+void table_cell(const msgpack_object *row, const char *key, char *out);
+bool table_number(const msgpack_object *o, double *n);
+/* "key", or "map.key" for what stands in a map of the row. */
+const msgpack_object *table_member(const msgpack_object *row, const char *key);
+/* Neither absent, nor 0, nor empty; or the file says something else. */
+bool table_tells(const msgpack_object *row, const char *key);
+bool table_equal(const msgpack_object *a, const msgpack_object *b);
+bool table_ends(const char *text, const char *end);
+
+/* ---- name.c ---- */
+/* "window_ms" is shown as "window", "maxConnections" as "max connections". */
+void table_name(const char *key, char *out);
+void table_heading(const char *key, char *out);
+bool table_key(const msgpack_object_kv *kv, char *out); /* out[64] */
+int table_width(const char *text);                      /* in characters, not bytes */
+void table_pad(FILE *to, const char *text, int width, bool right, bool last);
+
+/* ---- rows.c ---- */
+bool table_is_rows(const msgpack_object *o); /* a list of maps */
+/* columns NULL: those of the first row. */
+void table_rows(FILE *to, const msgpack_object *list, const char *columns);
+
+/* ---- list.c, map.c, changes.c ---- */
+void table_list(FILE *to, enum rpc_method method, const msgpack_object *list);
+void table_map(FILE *to, enum rpc_method method, const msgpack_object *map, const char *indent);
+void table_changes(FILE *to, const msgpack_object *before, const msgpack_object *after);
+
+/* ---- forms ---- */
+void form_ws_stats(FILE *to, const msgpack_object *result);
+#endif
