@@ -17,6 +17,7 @@
  *                  traffic       sums that several show
  *                  events        what has happened, for those who watch
  *                  windows       what was counted in the last five minutes, hour and day
+ *                  history       samples of the last 24 hours: snapshot and interval, usage
  *                  savings       what calls have cost and what was saved; cost: its arithmetic
  *   call.c       what methods answer with; lets others answer
  *   peers.c      the processes that control asks and tells
@@ -49,6 +50,7 @@ struct call_wait;
 struct events;
 struct live;
 struct windows;
+struct history;
 struct settings_report;
 
 /* What all of it sees. */
@@ -71,6 +73,7 @@ struct control {
         bool supervisor_there, supervisor_asked, supervisor_failed;
     } reopen;
     struct events *events; /* NULL: no memory for it */
+    struct history *history;
     struct growth limiter[3];
     struct cost_past cost_past; /* the last hour */
     bool cost_asked;            /* for a sample of it, and not answered yet */

@@ -6,6 +6,7 @@
 #include "daemons/control/methods/methods.h"
 #include "daemons/control/model/events.h"
 #include "daemons/control/model/health.h"
+#include "daemons/control/model/history.h"
 #include "daemons/control/model/limits.h"
 #include "daemons/control/model/quarantine.h"
 #include "daemons/control/model/savings.h"
@@ -92,6 +93,7 @@ static void on_tick(struct ev_loop *loop, ev_timer *w, int revents)
     savings_follow(c);
     windows_follow(c);
     follow_conditions(c);
+    history_follow(c);
     ops_tick(l->ops);
     if (w->repeat < TICK_S && atomic_load(&c->shared->proc->was_ready)) {
         w->repeat = TICK_S;
@@ -131,7 +133,8 @@ static bool life_init(struct life *l, const struct process *process)
     c->region = UINT32_MAX;
     c->config = process->region->config;
     c->runtime = &process->region->runtime;
-    if (!loop_open(l) || !(c->windows = windows_new()) || !(l->ops = ops_new(c)))
+    if (!loop_open(l) || !(c->windows = windows_new()) || !(c->history = history_new(c)) ||
+        !(l->ops = ops_new(c)))
         return false;
     c->events = events_new();
     peers_init(&c->peers, c->loop, c->config->runtime_dir);
@@ -153,6 +156,7 @@ static void life_fini(struct life *l)
     windows_free(c->windows);
     free(c->report);
     events_free(c->events);
+    history_free(c->history);
 }
 
 int control_run(const struct process *process)
@@ -160,7 +164,7 @@ int control_run(const struct process *process)
     struct life l = {0};
     process_start(process, "control");
     if (!life_init(&l, process)) {
-        log_error("control: cannot start: no event loop");
+        log_error("control: cannot start: no event loop, or no memory");
         return 1;
     }
     follow(&l);

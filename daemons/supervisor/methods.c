@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define LIST_MOST 1000
 #define TAGS_MOST 64
@@ -90,6 +91,7 @@ static void ws_stats(struct supervisor *s, const struct rpc_call *call)
     rpc_out_u64(o, "maxConnections", capacity(s));
     rpc_out_f64(o, "heartbeatSuccess", success(s));
     rpc_out_u64(o, "heartbeatsSent", s->heartbeats + s->pings);
+    rpc_out_u64(o, "heartbeatsAnswered", s->heartbeats_acked + s->pongs);
     rpc_out_u64(o, "jsonHeartbeats", s->heartbeats);
     rpc_out_u64(o, "pings", s->pings);
     rpc_out_u64(o, "pongs", s->pongs);
@@ -100,6 +102,7 @@ static void ws_stats(struct supervisor *s, const struct rpc_call *call)
     rpc_out_f64(o, "countedSeconds", (double)(s->now_ms - s->leaked.since_ms) / 1000);
     rpc_out_u64(o, "messagesIn", s->messages_in);
     rpc_out_u64(o, "messagesOut", s->messages_out);
+    rpc_out_u64(o, "pid", (uint64_t)getpid());
     put_durations(s, o);
     rpc_out_map(o, "ends");
     for (int i = 0; i < END_REASONS; i++)

@@ -6,6 +6,7 @@
 #include "polder/config.h"
 #include "polder/leak_guard.h"
 #include "polder/fetch_lock.h"
+#include "polder/history.h"
 #include "polder/inval.h"
 #include "polder/limit.h"
 #include "polder/limit_try.h"
@@ -183,10 +184,12 @@ static bool shared_tables(struct shared *sh, size_t limit_entries)
     sh->servers = shared_segment(sh, "polder-servers", SHM_SERVERS, server_table_layout(),
                                  sizeof(struct server_table));
     sh->recent = shared_body(sh, "polder-recent", SHM_RECENT, recent_page_size());
+    sh->history = shared_segment(sh, "polder-history", SHM_HISTORY, history_page_layout(),
+                                 sizeof(struct history_page));
     if (sh->limits)
         limit_table_init(sh->limits, limit_entries);
     return sh->proc && sh->stats && sh->limits && sh->tries && sh->fetch_locks && sh->ref &&
-           sh->cache && sh->clients && sh->servers && sh->recent;
+           sh->cache && sh->clients && sh->servers && sh->recent && sh->history;
 }
 
 /* Sparse: a ring or region that nobody uses costs address space only. */

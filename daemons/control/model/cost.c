@@ -74,8 +74,8 @@ static double grown(double then, double now)
     return now >= then ? now - then : now;
 }
 
-static void difference(const struct cost_counts *then, const struct cost_counts *now,
-                       struct cost_counts *out)
+void cost_difference(const struct cost_counts *then, const struct cost_counts *now,
+                     struct cost_counts *out)
 {
     *out = (struct cost_counts){.seconds = now->seconds - then->seconds,
                                 .websocket_seconds = now->seconds - then->seconds,
@@ -97,7 +97,7 @@ bool cost_past_hour(const struct cost_past *past, const struct cost_counts *now,
     for (unsigned i = 1; i <= kept; i++) {
         const struct cost_counts *then = &past->sample[(past->taken - i) % COST_SAMPLES];
         if (now->seconds - then->seconds >= COST_HOUR_S) {
-            difference(then, now, out);
+            cost_difference(then, now, out);
             return true;
         }
     }

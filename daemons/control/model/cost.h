@@ -56,6 +56,10 @@ void cost_of(const struct config_cost *prices, const struct cost_counts *counts,
 /* A month of 30 days that goes on like that; the first minute counts as a whole one. */
 struct cost_counts cost_month(const struct cost_counts *counts);
 
+/* What was counted between two of them; counts that are lower now have begun again. */
+void cost_difference(const struct cost_counts *then, const struct cost_counts *now,
+                     struct cost_counts *out);
+
 /* ---- the last hour ---- */
 
 #define COST_HOUR_S   3600.

@@ -5,6 +5,8 @@
  *   text.c       a text that grows
  *   page.c       what a page answers with
  *   health.c     /healthz, /readyz and the conditions document
+ *   query.c      parameters of a page
+ *   history.c    the last 24 hours
  *   telemetry.c  the other documents under /api/telemetry
  *   metrics.c    /metrics; metrics_writer.c, metrics_websocket.c
  *   pages.c      the table of pages, and the index

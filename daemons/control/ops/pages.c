@@ -6,6 +6,7 @@
 #include "daemons/control/ops/live.h"
 #include "daemons/control/ops/health.h"
 #include "daemons/control/ops/host.h"
+#include "daemons/control/ops/history.h"
 #include "daemons/control/ops/metrics.h"
 #include "daemons/control/ops/overview.h"
 #include "daemons/control/ops/page.h"
@@ -37,6 +38,7 @@ static const struct page {
     {"websocket-health", IN_PUBLIC_TELEMETRY, telemetry_websocket_page, NULL},
     {"cost", IN_PUBLIC_TELEMETRY, telemetry_cost_page, NULL},
     {"overview", IN_TELEMETRY, overview_page, "the last five minutes, hour and day"},
+    {"history", IN_PUBLIC_TELEMETRY, history_page_show, "the last 24 hours"},
     {"conditions", IN_TELEMETRY, health_conditions_page, "what needs somebody"},
     {"/healthz", AT_ROOT, health_alive_page, "is it alive?"},
     {"/readyz", AT_ROOT, health_ready_page, "does it take traffic?"},
