@@ -92,7 +92,8 @@ void house_write_conf(struct house *h, unsigned workers, const char *routes)
     assert_non_null(f);
     fprintf(f,
             "listen = {\"127.0.0.1:%u\"}\nworkers = %u\nstate_dir = \"%s/state\"\n"
-            "runtime_dir = \"%s/run\"\nops { listen = \"127.0.0.1:%u\" }\n%s",
+            "runtime_dir = \"%s/run\"\nops { listen = \"127.0.0.1:%u\" hosts = {\"test.example\"} "
+            "}\n%s",
             h->port, workers, h->dir, h->dir, h->ops_port, routes);
     fclose(f);
 }
