@@ -69,11 +69,11 @@ enum admit admit_check(struct supervisor *s, const struct config_route *route,
     const struct client_count *c = *find(s, ip);
     if (s->draining)
         return ADMIT_STOPPING;
-    if (is_full(s->max_connections_total, s->open))
+    if (is_full(s->values.max_connections_total, s->open))
         return ADMIT_TOTAL;
     if (s->routes[route->index].open >= values->ws.max_connections)
         return ADMIT_ROUTE;
-    if (c && is_full(s->max_per_client_total, c->n))
+    if (c && is_full(s->values.max_per_client_total, c->n))
         return ADMIT_CLIENT_TOTAL;
     if (client_is_full(s, c, route))
         return ADMIT_CLIENT;
@@ -117,13 +117,13 @@ static void describe_bound(const struct supervisor *s, const struct config_route
     const struct config_websocket *w = &s->route_values[route->index].ws;
     switch (why) {
     case ADMIT_TOTAL:
-        snprintf(out, size, "; max_connections_total is %u", s->max_connections_total);
+        snprintf(out, size, "; max_connections_total is %u", s->values.max_connections_total);
         break;
     case ADMIT_ROUTE:
         snprintf(out, size, "; max_connections is %u", w->max_connections);
         break;
     case ADMIT_CLIENT_TOTAL:
-        snprintf(out, size, "; max_per_client_total is %u", s->max_per_client_total);
+        snprintf(out, size, "; max_per_client_total is %u", s->values.max_per_client_total);
         break;
     case ADMIT_CLIENT:
         snprintf(out, size, "; max_per_client is %u", config_websocket_per_client(w));

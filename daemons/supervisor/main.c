@@ -77,8 +77,6 @@ static void use_config(struct supervisor *s, const struct config *c)
     s->config = c;
     log_set_level((enum log_level)c->log_level);
     s->values = c->websocket;
-    s->max_connections_total = c->websocket_max_connections_total;
-    s->max_per_client_total = c->websocket_max_per_client_total;
     for (uint32_t i = 0; i < c->n_routes; i++)
         if (c->routes[i].websocket)
             s->route_values[i].ws = *c->routes[i].websocket;

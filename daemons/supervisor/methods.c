@@ -79,8 +79,9 @@ static uint64_t capacity(const struct supervisor *s)
     for (uint32_t i = 0; i < s->config->n_routes; i++)
         if (s->config->routes[i].websocket)
             sum += s->route_values[i].ws.max_connections;
-    return s->max_connections_total && s->max_connections_total < sum ? s->max_connections_total
-                                                                      : sum;
+    return s->values.max_connections_total && s->values.max_connections_total < sum
+               ? s->values.max_connections_total
+               : sum;
 }
 
 static void ws_stats(struct supervisor *s, const struct rpc_call *call)

@@ -223,13 +223,12 @@ struct supervisor {
     uint64_t now_ms, real_ms, next_id;
     uint64_t drain_until_ms;
     bool draining;
-    uint32_t open;                                        /* sessions, in whatever state */
-    uint32_t held, may_hold;                              /* descriptors of their legs */
-    struct config_websocket values;                       /* of the top-level section: defaults */
-    uint32_t max_connections_total, max_per_client_total; /* 0: any number */
-    struct route_values route_values[SUPERVISOR_ROUTES];  /* by route index */
-    uint32_t weights[RUNTIME_SERVERS_MAX];                /* of servers, by their index */
-    bool changed;                                         /* by ws set, since the file was read */
+    uint32_t open;                                       /* sessions, in whatever state */
+    uint32_t held, may_hold;                             /* descriptors of their legs */
+    struct config_websocket values;                      /* of the top-level section: defaults */
+    struct route_values route_values[SUPERVISOR_ROUTES]; /* by route index */
+    uint32_t weights[RUNTIME_SERVERS_MAX];               /* of servers, by their index */
+    bool changed;                                        /* by ws set, since the file was read */
     struct route_count routes[SUPERVISOR_ROUTES];
     uint64_t refusal_logged_ms, too_long_logged_ms;
     uint32_t refusals_unlogged;

@@ -9,84 +9,25 @@
 #include "daemons/supervisor/supervisor.h"
 #include "polder/clock.h"
 #include "polder/conditions.h"
+#include "polder/config_keys.h"
 #include "polder/log.h"
+#include "polder/rpc_values.h"
 #include "polder/settings.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define COUNT_MOST   10000000
-#define TIME_MOST_MS 86400000
-#define SIZE_MOST    (UINT64_C(1) << 30)
-#define ORIGINS_MOST 64
+#define ORIGINS_MAX 64
 
 struct origins {
     struct origins *next;
-    const char *list[ORIGINS_MOST];
+    const char *list[ORIGINS_MAX];
     uint32_t n;
     char text[]; /* the strings */
 };
 
-/* What one ws set makes of the values of all routes together, and of one section. */
-struct totals {
-    uint32_t connections, per_client;
-};
-
 /* ---- one value ---- */
-
-static const char *read_count(const char *text, uint32_t *out)
-{
-    char *end;
-    const unsigned long n = strtoul(text, &end, 10);
-    if (*text < '0' || *text > '9' || *end || n > COUNT_MOST)
-        return "a number up to 10000000";
-    *out = (uint32_t)n;
-    return NULL;
-}
-
-static const char *read_time(const char *text, uint32_t *out)
-{
-    uint64_t ms;
-    if (config_parse_duration(text, &ms) || ms < 100 || ms > TIME_MOST_MS)
-        return "a duration between 100ms and 1d";
-    *out = (uint32_t)ms;
-    return NULL;
-}
-
-static const char *read_size(const char *text, uint64_t least, uint64_t *out)
-{
-    uint64_t n;
-    if (config_parse_size(text, &n) || n < least || n > SIZE_MOST)
-        return least ? "a size between 125 and 1G" : "a size up to 1G; 0: any";
-    *out = n;
-    return NULL;
-}
-
-static const char *const beats[] = {[CONFIG_HEARTBEAT_OFF] = "off",
-                                    [CONFIG_HEARTBEAT_PING] = "ping",
-                                    [CONFIG_HEARTBEAT_JSON] = "json",
-                                    [CONFIG_HEARTBEAT_BOTH] = "both"};
-
-static const char *read_heartbeat(const char *text, enum config_heartbeat *out)
-{
-    for (int i = 0; i < 4; i++)
-        if (!strcmp(text, beats[i])) {
-            *out = (enum config_heartbeat)i;
-            return NULL;
-        }
-    return "json, ping, both or off";
-}
-
-static const char *read_rate(const char *text, double *out)
-{
-    char *end;
-    const double d = strtod(text, &end);
-    if (*text < '0' || *text > '9' || *end || d > 1e6)
-        return "a number of handshakes a second";
-    *out = d;
-    return NULL;
-}
 
 /* "https://a.example,https://b.example", or "any". The list lives until the next reload. */
 static const char *read_origins(struct supervisor *s, const char *text, struct config_websocket *w)
@@ -102,7 +43,7 @@ static const char *read_origins(struct supervisor *s, const char *text, struct c
     strcpy(o->text, text);
     if (strcmp(text, "any"))
         for (one = strtok_r(o->text, ", ", &rest); one; one = strtok_r(NULL, ", ", &rest)) {
-            if (!config_is_origin(one) || o->n == ORIGINS_MOST)
+            if (!config_is_origin(one) || o->n == ORIGINS_MAX)
                 return right;
             o->list[o->n++] = one;
         }
@@ -120,98 +61,68 @@ void values_forget(struct supervisor *s)
     }
 }
 
-static int key_of(const char *text)
-{
-    for (int i = 0; i < CONFIG_WS_KEYS; i++)
-        if (!strcmp(text, config_websocket_keys[i]))
-            return i;
-    return -1;
-}
-
 /* NULL, or what would be right. */
-static const char *read_value(struct supervisor *s, int key, const char *text,
+static const char *read_value(struct supervisor *s, const struct config_row *row, const char *text,
                               struct config_websocket *w)
 {
-    w->set |= 1u << key;
-    switch ((enum config_websocket_key)key) {
-    case CONFIG_WS_HEARTBEAT:
-        return read_heartbeat(text, &w->heartbeat);
-    case CONFIG_WS_INTERVAL:
-        return read_time(text, &w->interval_ms);
-    case CONFIG_WS_TIMEOUT:
-        return read_time(text, &w->timeout_ms);
-    case CONFIG_WS_MAX_CONNECTIONS:
-        return read_count(text, &w->max_connections);
-    case CONFIG_WS_MAX_PER_CLIENT:
-        return read_count(text, &w->max_per_client);
-    case CONFIG_WS_MAX_MESSAGE:
-        return read_size(text, 125, &w->max_message);
-    case CONFIG_WS_MAX_MESSAGE_BACKEND:
-        return read_size(text, 0, &w->max_message_backend);
-    case CONFIG_WS_CONNECT_RATE:
-        return read_rate(text, &w->connect_rate);
-    case CONFIG_WS_ORIGINS:
-        return read_origins(s, text, w);
-    case CONFIG_WS_KEYS:
-        break;
-    }
-    return "something else";
+    w->set |= config_row_bit(row);
+    return row->count_at ? read_origins(s, text, w) : config_live_set(row, w, text);
+}
+
+/* NULL: no command changes it, or not on a route. */
+static const struct config_row *row_named(const char *key, bool for_route)
+{
+    const struct config_row *row = config_live_row(CONFIG_SECTION_WEBSOCKET, key);
+    return row && for_route && row->inherits == CONFIG_TOP_ONLY ? NULL : row;
 }
 
 /* ---- the whole request ---- */
 
-/* route: "" for the defaults. NULL, or what would be right; *wrong: instead of which word. */
+static const char *keys_text(bool for_route)
+{
+    static char text[512];
+    size_t n = 0;
+    for (const struct config_row *row = NULL;
+         (row = config_row_next(CONFIG_SECTION_WEBSOCKET, row));)
+        if (row_named(row->key, for_route) && n < sizeof text)
+            n +=
+                (size_t)snprintf(text + n, sizeof text - n, "%s%s", n ? ", " : "one of ", row->key);
+    if (n < sizeof text)
+        snprintf(text + n, sizeof text - n, " or route");
+    return text;
+}
+
+/* NULL, or what would be right; *wrong: instead of which word. */
 static const char *read_all(struct supervisor *s, const msgpack_object *set, bool for_route,
-                            struct config_websocket *w, struct totals *t, uint32_t *given,
-                            const char **wrong)
+                            struct config_websocket *w, uint64_t *given, const char **wrong)
 {
     static char key[64], text[8192];
     *wrong = "set";
     if (!set || set->type != MSGPACK_OBJECT_MAP)
         return "KEY=VALUE";
     for (uint32_t i = 0; i < set->via.map.size; i++) {
-        const char *why = NULL;
         if (rpc_in_object_text(&set->via.map.ptr[i].key, key, sizeof key) < 0 ||
             rpc_in_object_text(&set->via.map.ptr[i].val, text, sizeof text) < 0)
             return "KEY=VALUE";
         *wrong = key;
-        const int k = key_of(key);
         if (!strcmp(key, "route"))
             continue;
-        if (k >= 0) {
-            *given |= 1u << k;
-            why = read_value(s, k, text, w);
-        } else if (!for_route && !strcmp(key, "max_connections_total")) {
-            why = read_count(text, &t->connections);
-        } else if (!for_route && !strcmp(key, "max_per_client_total")) {
-            why = read_count(text, &t->per_client);
-        } else {
-            return "one of max_connections, max_per_client, max_message, max_message_backend, "
-                   "interval, timeout, heartbeat, connect_rate, origins, route; without route "
-                   "also max_connections_total, max_per_client_total";
-        }
+        const struct config_row *row = row_named(key, for_route);
+        const char *why = row ? read_value(s, row, text, w) : keys_text(for_route);
         if (why)
             return why;
+        *given |= config_row_bit(row);
     }
     return NULL;
 }
 
 static void put_values(struct rpc_out *o, const char *name, const struct config_websocket *w,
-                       const struct totals *t)
+                       bool top)
 {
+    struct config_websocket shown = *w;
+    shown.max_per_client = config_websocket_per_client(w);
     rpc_out_map(o, name);
-    rpc_out_u64(o, "max_connections", w->max_connections);
-    rpc_out_u64(o, "max_per_client", config_websocket_per_client(w));
-    if (t) {
-        rpc_out_u64(o, "max_connections_total", t->connections);
-        rpc_out_u64(o, "max_per_client_total", t->per_client);
-    }
-    rpc_out_u64(o, "max_message_bytes", w->max_message);
-    rpc_out_u64(o, "max_message_backend_bytes", w->max_message_backend);
-    rpc_out_u64(o, "interval_ms", w->interval_ms);
-    rpc_out_u64(o, "timeout_ms", w->timeout_ms);
-    rpc_out_str(o, "heartbeat", beats[w->heartbeat]);
-    rpc_out_f64(o, "connect_rate", w->connect_rate);
+    rpc_put_values(o, CONFIG_SECTION_WEBSOCKET, &shown, top);
     rpc_out_list(o, "origins");
     for (uint32_t i = 0; i < w->n_origins; i++)
         rpc_out_str(o, NULL, w->origins[i]);
@@ -220,7 +131,7 @@ static void put_values(struct rpc_out *o, const char *name, const struct config_
 }
 
 /* Routes that go on with a value of their own for something that was given. */
-static void put_unmoved(const struct supervisor *s, struct rpc_out *o, uint32_t given)
+static void put_unmoved(const struct supervisor *s, struct rpc_out *o, uint64_t given)
 {
     bool any = false;
     for (uint32_t i = 0; i < s->config->n_routes; i++) {
@@ -288,9 +199,9 @@ static bool is_one_too_many(const struct supervisor *s, const struct shedding *g
     const struct config_websocket *w = session_values(s, x);
     const uint32_t of_client = x->count->n - x->count->leaving,
                    most = config_websocket_per_client(w);
-    return is_over(g->left, s->max_connections_total) ||
+    return is_over(g->left, s->values.max_connections_total) ||
            g->on_route[x->route->index] > w->max_connections ||
-           is_over(of_client, s->max_per_client_total) ||
+           is_over(of_client, s->values.max_per_client_total) ||
            (of_client > most && client_on_route(s, x) > most);
 }
 
@@ -330,7 +241,7 @@ static uint64_t files_needed(const struct supervisor *s)
         if (s->config->routes[i].websocket)
             sum += (uint64_t)s->route_values[i].ws.max_connections *
                    (s->config->routes[i].upstream ? 2 : 1);
-    const uint64_t most = 2 * (uint64_t)s->max_connections_total;
+    const uint64_t most = 2 * (uint64_t)s->values.max_connections_total;
     return most && most < sum ? most : sum;
 }
 
@@ -354,15 +265,14 @@ static struct route_values *values_of_route(struct supervisor *s, const char *pa
     return NULL;
 }
 
-static void apply_defaults(struct supervisor *s, const struct config_websocket *w,
-                           const struct totals *t)
+static void apply_defaults(struct supervisor *s, const struct config_websocket *w)
 {
     s->values = *w;
-    s->max_connections_total = t->connections;
-    s->max_per_client_total = t->per_client;
     for (uint32_t i = 0; i < s->config->n_routes; i++)
-        if (s->config->routes[i].websocket)
-            config_websocket_inherit(&s->route_values[i].ws, &s->values);
+        if (s->config->routes[i].websocket) {
+            struct config_websocket *own = &s->route_values[i].ws;
+            config_inherit(CONFIG_SECTION_WEBSOCKET, own, own->set, w);
+        }
 }
 
 static void rearm(struct supervisor *s)
@@ -380,24 +290,22 @@ void values_set(struct supervisor *s, const struct rpc_call *call)
     const bool for_route = set && set->type == MSGPACK_OBJECT_MAP &&
                            rpc_in_text(set, "route", pattern, sizeof pattern) >= 0;
     struct route_values *own = for_route ? values_of_route(s, pattern) : NULL;
-    uint32_t given = 0;
+    uint64_t given = 0;
     if (for_route && !own) {
         rpc_reply_error(call->reply, RPC_NOT_FOUND, "no route \"%s\" has a websocket section",
                         pattern);
         return;
     }
-    const struct totals old_totals = {s->max_connections_total, s->max_per_client_total};
     const struct config_websocket old = own ? own->ws : s->values;
-    struct totals totals = old_totals;
     struct config_websocket w = old;
-    if ((why = read_all(s, set, for_route, &w, &totals, &given, &wrong))) {
+    if ((why = read_all(s, set, for_route, &w, &given, &wrong))) {
         rpc_reply_error(call->reply, RPC_BAD_ARGUMENT, "%s: %s would be right", wrong, why);
         return;
     }
     if (own)
         own->ws = w;
     else
-        apply_defaults(s, &w, &totals);
+        apply_defaults(s, &w);
     s->changed = true;
     values_tell_files(s);
     const unsigned gone = rpc_in_flag(call->params, "shed") ? shed(s) : 0;
@@ -411,8 +319,8 @@ void values_set(struct supervisor *s, const struct rpc_call *call)
         rpc_out_u64(o, "shed", gone);
     if (!own)
         put_unmoved(s, o, given);
-    put_values(o, "before", &old, own ? NULL : &old_totals);
-    put_values(o, "after", &w, own ? NULL : &totals);
+    put_values(o, "before", &old, !own);
+    put_values(o, "after", &w, !own);
     rpc_out_end(o);
     rpc_reply_send(call->reply);
 }
@@ -423,14 +331,10 @@ void values_set(struct supervisor *s, const struct rpc_call *call)
 static const char *load_default(struct supervisor *s, const char *key, const char *text)
 {
     struct config_websocket w = s->values;
-    struct totals t = {s->max_connections_total, s->max_per_client_total};
-    const int k = key_of(key);
-    const char *why = k >= 0                                  ? read_value(s, k, text, &w)
-                      : !strcmp(key, "max_connections_total") ? read_count(text, &t.connections)
-                      : !strcmp(key, "max_per_client_total")  ? read_count(text, &t.per_client)
-                                                              : "another key";
+    const struct config_row *row = row_named(key, false);
+    const char *why = row ? read_value(s, row, text, &w) : "another key";
     if (!why)
-        apply_defaults(s, &w, &t);
+        apply_defaults(s, &w);
     return why;
 }
 
@@ -438,11 +342,11 @@ static const char *load_route(struct supervisor *s, const char *pattern, const c
                               const char *text)
 {
     struct route_values *own = values_of_route(s, pattern);
-    const int k = key_of(key);
+    const struct config_row *row = row_named(key, true);
     if (!own)
         return NULL; /* there may be one again */
     struct config_websocket w = own->ws;
-    const char *why = k < 0 ? "another key" : read_value(s, k, text, &w);
+    const char *why = row ? read_value(s, row, text, &w) : "another key";
     if (!why)
         own->ws = w;
     return why;
@@ -451,11 +355,14 @@ static const char *load_route(struct supervisor *s, const char *pattern, const c
 static void load_weight(struct supervisor *s, const char *upstream, const char *server,
                         const char *text)
 {
+    uint64_t weight;
+    if (config_value(&config_rows[CONFIG_SERVER_weight], text, &weight, NULL))
+        return;
     for (uint32_t i = 0; i < s->config->n_upstreams; i++) {
         const struct config_upstream *u = &s->config->upstreams[i];
         for (uint32_t k = 0; k < u->n_servers && !strcmp(u->name, upstream); k++)
             if (!strcmp(u->servers[k].address.text, server))
-                read_count(text, &s->weights[u->servers[k].index]);
+                s->weights[u->servers[k].index] = (uint32_t)weight;
     }
 }
 
@@ -490,11 +397,10 @@ void values_load(struct supervisor *s)
 static void revert_defaults(struct supervisor *s)
 {
     const struct config *c = s->config;
-    const struct totals t = {c->websocket_max_connections_total, c->websocket_max_per_client_total};
     for (uint32_t i = 0; i < c->n_routes; i++)
         if (c->routes[i].websocket)
             s->route_values[i].ws = *c->routes[i].websocket;
-    apply_defaults(s, &c->websocket, &t);
+    apply_defaults(s, &c->websocket);
 }
 
 void values_revert(struct supervisor *s, const struct rpc_call *call)
@@ -509,7 +415,7 @@ void values_revert(struct supervisor *s, const struct rpc_call *call)
     }
     if (own) {
         own->ws = *s->config->routes[own - s->route_values].websocket;
-        config_websocket_inherit(&own->ws, &s->values);
+        config_inherit(CONFIG_SECTION_WEBSOCKET, &own->ws, own->ws.set, &s->values);
     } else {
         revert_defaults(s);
     }

@@ -24,6 +24,7 @@
 #include "daemons/worker/fetch/upstream.h"
 #include "polder/cache.h"
 #include "polder/clock.h"
+#include "polder/config_keys.h"
 #include "polder/log.h"
 
 #include <errno.h>
@@ -45,24 +46,13 @@ static void settings_of(const struct config_cache *top, const struct config_rout
     *s = (struct policy_settings){.value = *running, .store_set_cookie = c->store_set_cookie};
     s->min_interval_ms = route->poll ? route->poll->min_interval_ms : 0;
     s->rfc = c->share == CONFIG_SHARE_RFC;
-    if (c->set & 1u << RUNTIME_CACHE_TTL) {
-        s->value.ttl_ms = c->value.ttl_ms;
-        s->value.ttl_heuristic = c->value.ttl_heuristic;
-    }
-    if (c->set & 1u << RUNTIME_CACHE_TTL_NEGATIVE)
-        s->value.ttl_negative_ms = c->value.ttl_negative_ms;
-    else if (!((top->set >> RUNTIME_CACHE_TTL_NEGATIVE) & 1) && !s->value.ttl_heuristic &&
-             running->ttl_negative_ms == top->value.ttl_negative_ms &&
-             s->value.ttl_negative_ms > s->value.ttl_ms)
+    config_live_overlay(CONFIG_SECTION_CACHE, &c->value, c->set, &s->value);
+    if (!((c->set | top->set) & CONFIG_BIT(CACHE, ttl_negative)) &&
+        running->ttl_negative_ms == top->value.ttl_negative_ms &&
+        s->value.ttl_negative_ms > s->value.ttl_ms)
         s->value.ttl_negative_ms = s->value.ttl_ms; /* what nobody has stated */
-    if (c->set & 1u << RUNTIME_CACHE_MAX_BODY)
-        s->value.max_body = c->value.max_body;
-    s->swr_is_stated = (c->set | top->set) & 1u << RUNTIME_CACHE_SWR ||
+    s->swr_is_stated = (c->set | top->set) & CONFIG_BIT(CACHE, stale_while_revalidate) ||
                        running->stale_while_revalidate_ms != top->value.stale_while_revalidate_ms;
-    if (c->set & 1u << RUNTIME_CACHE_SWR)
-        s->value.stale_while_revalidate_ms = c->value.stale_while_revalidate_ms;
-    if (c->set & 1u << RUNTIME_CACHE_SIE)
-        s->value.stale_if_error_ms = c->value.stale_if_error_ms;
     for (uint32_t i = 0; i < c->n_partition; i++) {
         const struct config_key *k = &c->partition[i];
         if (k->kind == CONFIG_KEY_IDENTITY || k->kind == CONFIG_KEY_JWT ||

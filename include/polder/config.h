@@ -105,9 +105,9 @@ enum config_share {
 };
 
 struct config_cache {
-    /* bit n of `set` (1u << enum runtime_cache_key): the section states this value itself;
-     * otherwise the running value of the top-level cache section applies */
-    uint32_t set;
+    /* CONFIG_BIT(CACHE, key): the section states this value itself; otherwise the running value of
+     * the top-level cache section applies */
+    uint64_t set;
     struct runtime_cache value;
     bool store_set_cookie;
     const char *const *ignore_query; /* names, may end in '*' */
@@ -128,6 +128,8 @@ struct config_cache {
     double leak_guard;               /* share of hits, 0..1; 0: off */
     const char *const *guard_fields; /* further ones, lower case, as in polder/leak_guard.h */
     uint32_t n_guard_fields;
+    const char *const *warm; /* of the top level alone */
+    uint32_t n_warm;
 };
 
 enum config_heartbeat {
@@ -136,23 +138,11 @@ enum config_heartbeat {
     CONFIG_HEARTBEAT_JSON,
     CONFIG_HEARTBEAT_BOTH
 };
-enum config_websocket_key {
-    CONFIG_WS_HEARTBEAT,
-    CONFIG_WS_INTERVAL,
-    CONFIG_WS_TIMEOUT,
-    CONFIG_WS_MAX_CONNECTIONS,
-    CONFIG_WS_MAX_PER_CLIENT,
-    CONFIG_WS_MAX_MESSAGE,
-    CONFIG_WS_MAX_MESSAGE_BACKEND,
-    CONFIG_WS_CONNECT_RATE,
-    CONFIG_WS_ORIGINS,
-    CONFIG_WS_KEYS
-};
 #define CONFIG_WS_HALF UINT32_MAX
 struct config_websocket {
-    /* bit n (1u << enum config_websocket_key): the section states this value itself; otherwise a
-     * route has the value of the top-level section */
-    uint32_t set;
+    /* CONFIG_BIT(WEBSOCKET, key): the section states this value itself; otherwise a route has the
+     * value of the top-level section */
+    uint64_t set;
     enum config_heartbeat heartbeat;
     uint32_t interval_ms, timeout_ms;
     uint32_t max_connections;
@@ -162,15 +152,13 @@ struct config_websocket {
     double connect_rate;          /* handshakes a second, 0: unlimited */
     const char *const *origins;   /* allowed Origin values; none: all */
     uint32_t n_origins;
+    /* of the top level alone, over all routes; 0: any number */
+    uint32_t max_connections_total, max_per_client_total;
 };
 static inline uint32_t config_websocket_per_client(const struct config_websocket *w)
 {
     return w->max_per_client == CONFIG_WS_HALF ? (w->max_connections + 1) / 2 : w->max_per_client;
 }
-/* What each is called in the file and by `ws set`. */
-extern const char *const config_websocket_keys[CONFIG_WS_KEYS];
-/* What w does not state itself becomes top's. */
-void config_websocket_inherit(struct config_websocket *w, const struct config_websocket *top);
 /* As browsers send it: "https://app.example.org:8443", no path; or "null". */
 bool config_is_origin(const char *text);
 
@@ -267,13 +255,9 @@ struct config {
     const struct clientip_net *telemetry_allow;
     uint32_t n_telemetry_allow;
 
-    struct config_cache cache; /* the defaults */
-    const char *const *warm;
-    uint32_t n_warm;
+    struct config_cache cache;         /* the defaults */
     struct config_websocket websocket; /* the defaults */
     struct config_cors cors;           /* of routes that have none */
-    /* over all routes; 0: any number */
-    uint32_t websocket_max_connections_total, websocket_max_per_client_total;
 
     struct config_upstream *upstreams;
     uint32_t n_upstreams, n_servers;

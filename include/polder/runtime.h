@@ -33,23 +33,13 @@ struct runtime_limit {
     uint32_t pad_;
 };
 
-enum runtime_cache_key {
-    RUNTIME_CACHE_TTL,
-    RUNTIME_CACHE_MAX_BODY,
-    RUNTIME_CACHE_SWR,
-    RUNTIME_CACHE_SIE,
-    RUNTIME_CACHE_MAX_ITEMS, /* top level only, as is MAX_BYTES */
-    RUNTIME_CACHE_MAX_BYTES,
-    RUNTIME_CACHE_TTL_NEGATIVE,
-};
+#define RUNTIME_TTL_HEURISTIC UINT64_MAX
 struct runtime_cache {
-    uint64_t ttl_ms;
+    uint64_t ttl_ms;          /* RUNTIME_TTL_HEURISTIC: a tenth of the age */
     uint64_t ttl_negative_ms; /* of 404 and 410 */
     uint64_t max_body;
     uint64_t stale_while_revalidate_ms, stale_if_error_ms;
     uint64_t max_items, max_bytes;
-    uint32_t ttl_heuristic; /* 1: ttl = "heuristic" */
-    uint32_t pad_;
 };
 
 struct runtime_server {
@@ -103,11 +93,8 @@ bool runtime_exempt_read(const struct runtime_page *page, uint64_t generation, u
 const struct exempt *runtime_exempt_of(const struct runtime_page *page, uint32_t index,
                                        const struct runtime_limit *limit);
 
-const char *runtime_algorithm_name(enum runtime_algorithm algorithm);
-/* -1 where the name is unknown */
-int runtime_algorithm_parse(const char *name);
-/* 0, or -ERANGE with *why = what would be right. The one place that knows the ranges; used by the
- * configuration parser and by `limit set`. */
+/* 0, or -ERANGE with *why = what would be right, until the next call in this thread: the ranges of
+ * config_keys.h, and what one value has to do with another. */
 int runtime_limit_check(const struct runtime_limit *limit, const char **why);
 
 /* What `limit set --persist` wrote, in state_dir/runtime.mp (msgpack; tmp + fsync + rename). Values

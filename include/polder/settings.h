@@ -48,10 +48,4 @@ void settings_apply(const struct settings *settings, const struct config *config
 /* Reads and applies. 0 or a negative errno, which is logged. */
 int settings_load(const char *state_dir, const struct config *config,
                   struct runtime_values *values);
-
-/* One value of `cache set`, by the ranges of the configuration file. 0; -ENOENT: there is no such
- * key; -EINVAL. why: what would be right. */
-int runtime_cache_set(struct runtime_cache *cache, const char *key, const char *text, char *why,
-                      size_t size);
-#define RUNTIME_WEIGHT_MAX 1000000
 #endif

@@ -18,13 +18,10 @@ static void build_alerts(struct config_parse *p, struct config *c)
         struct config_alert *a = &c->alerts[i];
         a->name = config_arena_strdup(p->arena, cfg_title(s));
         a->line = config_section_line(p, "alert", 0, i);
-        a->below = config_stated(s, "below");
-        a->threshold = config_real_of(s, "alert", a->below ? "below" : "above");
-        a->unit = config_text_of(p, s, "alert", "unit");
-        a->severity = config_text_of(p, s, "alert", "severity");
-        a->for_ms = (uint32_t)config_number_of(s, "alert", "for");
+        const uint64_t stated = config_read(p, s, CONFIG_SECTION_ALERT, a);
+        a->below = stated & CONFIG_BIT(ALERT, below);
         config_check_name(p, "alert", cfg_title(s), a->line);
-        if (!config_stated(s, "above") == !config_stated(s, "below"))
+        if (a->below == !!(stated & CONFIG_BIT(ALERT, above)))
             config_complain(p, a->line, "alert \"%s\": either above or below would be right",
                             cfg_title(s));
     }
@@ -38,14 +35,12 @@ static bool is_currency(const char *text)
 static void build_cost(struct config_parse *p, struct config *c)
 {
     cfg_t *s = config_section(p->root, "cost");
-    c->cost.currency = config_text_of(p, s, "cost", "currency");
-    if (c->cost.currency && !is_currency(c->cost.currency))
+    config_read(p, s, CONFIG_SECTION_COST, c);
+    if (!is_currency(c->cost.currency))
         config_complain(p, config_line_of(p, s, "currency"),
                         "currency = \"%.40s\": three capital letters would be right, such as "
                         "\"EUR\"",
                         c->cost.currency);
-    c->cost.upstream_call = config_real_of(s, "cost", "upstream_call");
-    c->cost.websocket_hour = config_real_of(s, "cost", "websocket_hour");
 }
 
 /* ---- who asks ---- */
@@ -151,7 +146,6 @@ struct config *config_build(struct config_parse *p)
     config_build_listen(p, c);
     config_build_cache(p, cache, &c->cache);
     config_check_max_body(p, cache, &c->cache, c->cache.value.max_bytes);
-    config_build_warm(p, cache, c);
     config_build_websocket(p, websocket, c);
     config_build_cors(p, config_section(p->root, "cors"), &c->cors);
     config_build_upstreams(p, c);

@@ -16,19 +16,19 @@
 cfg_t *config_section(cfg_t *parent, const char *name);
 /* As written, or NULL. */
 const char *config_stated(cfg_t *section, const char *key);
-/* As stated, or the initial value of its row in the table of keys. */
-const char *config_text_of(struct config_parse *p, cfg_t *section, const char *rows,
-                           const char *key);
-uint64_t config_number_of(cfg_t *section, const char *rows, const char *key);
-double config_real_of(cfg_t *section, const char *rows, const char *key);
+/* Fills what the section's rows name in its struct with what is stated, or with the initial value;
+ * returns which are stated (CONFIG_BIT). Left to the caller are the types at the end of enum
+ * config_type, and numbers that are neither stated nor have an initial value. */
+uint64_t config_read(struct config_parse *p, cfg_t *section, enum config_section keys, void *out);
+/* Then, within a route: takes over from the top level's what the table says, and complains of what
+ * belongs there. */
+void config_within_route(struct config_parse *p, cfg_t *section, enum config_section keys, void *in,
+                         uint64_t stated, const void *top);
 /* What the list has; n is 0 where there is no memory. */
 const char *const *config_strings_of(struct config_parse *p, cfg_t *section, const char *key,
                                      uint32_t *n);
 const struct clientip_net *config_nets_of(struct config_parse *p, cfg_t *section, const char *key,
                                           uint32_t *n);
-/* The parts of a key, in parts[CONFIG_KEY_PARTS_MAX]; how many. */
-uint32_t config_keys_of(struct config_parse *p, cfg_t *section, const char *rows, const char *key,
-                        struct config_key *parts);
 /* Zeroed memory for n things of that size. NULL, after a complaint: the arena is full. */
 void *config_take(struct config_parse *p, size_t n, size_t size);
 /* A name of an upstream, limit or alert: it is typed on command lines and shown in metrics. */
@@ -51,7 +51,6 @@ void config_check_max_body(struct config_parse *p, cfg_t *s, struct config_cache
 /* Warns of parameters that tell clients apart and are no part of the route's keys. */
 void config_check_query_keys(struct config_parse *p, const struct config_route *r,
                              const struct config_key *keys, uint32_t n);
-void config_build_warm(struct config_parse *p, cfg_t *cache, struct config *c);
 /* A route's cache section: what it does not state comes from the top-level one. polled: the route
  * has a poll section. NULL: no memory. */
 struct config_cache *config_build_route_cache(struct config_parse *p, cfg_t *s,

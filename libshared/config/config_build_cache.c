@@ -64,7 +64,6 @@ uint32_t config_codings_of(struct config_parse *p, cfg_t *s, uint8_t codings[COD
 static void build_compress(struct config_parse *p, cfg_t *s, struct config_cache *c)
 {
     static const uint8_t all[] = {CODING_BR, CODING_ZSTD, CODING_GZIP};
-    c->compress_min = config_number_of(s, "cache", "compress_min");
     c->n_compress = config_codings_of(p, s, c->compress);
     if (!cfg_size(s, "compress")) {
         c->n_compress = sizeof all;
@@ -88,7 +87,6 @@ static void build_ignore_cookies(struct config_parse *p, cfg_t *s, struct config
         c->n_ignore_cookies = sizeof usual / sizeof *usual;
         return;
     }
-    c->ignore_cookies = config_strings_of(p, s, "ignore_cookies", &c->n_ignore_cookies);
     if (c->n_ignore_cookies == 1 && !strcmp(c->ignore_cookies[0], "off"))
         c->n_ignore_cookies = 0;
     config_check_each(p, s, "ignore_cookies", c->ignore_cookies, c->n_ignore_cookies,
@@ -152,9 +150,7 @@ void config_check_query_keys(struct config_parse *p, const struct config_route *
 
 static void build_identity(struct config_parse *p, cfg_t *s, struct config_cache *c)
 {
-    c->share = (uint8_t)config_number_of(s, "cache", "share");
     build_ignore_cookies(p, s, c);
-    c->identity_headers = config_strings_of(p, s, "identity_headers", &c->n_identity_headers);
     config_check_each(p, s, "identity_headers", c->identity_headers, c->n_identity_headers,
                       config_is_field_pattern, "the name of a header, which may end in *,");
     lower_all(c->identity_headers, c->n_identity_headers);
@@ -166,7 +162,7 @@ void config_check_max_body(struct config_parse *p, cfg_t *s, struct config_cache
     const uint64_t most = config_max_body_of(max_bytes);
     if (c->value.max_body <= most)
         return;
-    if (c->set & 1u << RUNTIME_CACHE_MAX_BODY)
+    if (c->set & CONFIG_BIT(CACHE, max_body))
         config_complain(p, config_line_of(p, s, "max_body"),
                         "max_body is more than a quarter of max_bytes, which is the longest body "
                         "that the store takes; at most %llu bytes would be right",
@@ -176,61 +172,19 @@ void config_check_max_body(struct config_parse *p, cfg_t *s, struct config_cache
 
 void config_build_cache(struct config_parse *p, cfg_t *s, struct config_cache *c)
 {
-    static const struct {
-        const char *key;
-        enum runtime_cache_key bit;
-    } keys[] = {{"ttl", RUNTIME_CACHE_TTL},
-                {"ttl_negative", RUNTIME_CACHE_TTL_NEGATIVE},
-                {"max_body", RUNTIME_CACHE_MAX_BODY},
-                {"stale_while_revalidate", RUNTIME_CACHE_SWR},
-                {"stale_if_error", RUNTIME_CACHE_SIE},
-                {"max_items", RUNTIME_CACHE_MAX_ITEMS},
-                {"max_bytes", RUNTIME_CACHE_MAX_BYTES}};
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
-        if (config_stated(s, keys[i].key))
-            c->set |= 1u << keys[i].bit;
-    c->value.ttl_ms = config_number_of(s, "cache", "ttl");
-    c->value.ttl_heuristic = c->value.ttl_ms == UINT64_MAX;
-    if (c->value.ttl_heuristic)
-        c->value.ttl_ms = 0;
-    c->value.ttl_negative_ms = config_number_of(s, "cache", "ttl_negative");
-    c->value.max_body = config_number_of(s, "cache", "max_body");
-    c->value.stale_while_revalidate_ms = config_number_of(s, "cache", "stale_while_revalidate");
-    c->value.stale_if_error_ms = config_number_of(s, "cache", "stale_if_error");
-    c->value.max_items = config_number_of(s, "cache", "max_items");
-    c->value.max_bytes = config_number_of(s, "cache", "max_bytes");
-    c->store_set_cookie = config_number_of(s, "cache", "store_set_cookie");
-    c->ignore_query = config_strings_of(p, s, "ignore_query", &c->n_ignore_query);
+    c->set = config_read(p, s, CONFIG_SECTION_CACHE, c);
     config_check_each(p, s, "ignore_query", c->ignore_query, c->n_ignore_query, is_query_name,
                       "the name of a parameter, which may end in *,");
-    c->only_query = config_strings_of(p, s, "only_query", &c->n_only_query);
     config_check_each(p, s, "only_query", c->only_query, c->n_only_query, is_query_name,
                       "the name of a parameter, which may end in *,");
     warn_secrets(p, s, c);
-    c->sort_query = config_number_of(s, "cache", "sort_query");
-    c->n_partition = config_keys_of(p, s, "cache", "partition", c->partition);
     build_identity(p, s, c);
     build_compress(p, s, c);
-    c->leak_guard = config_real_of(s, "cache", "leak_guard");
-    c->guard_fields = config_strings_of(p, s, "leak_guard_headers", &c->n_guard_fields);
     config_check_each(p, s, "leak_guard_headers", c->guard_fields, c->n_guard_fields,
                       config_is_field_pattern, "the name of a header, which may end in *,");
     lower_all(c->guard_fields, c->n_guard_fields);
-}
-
-/* Those of both: a route adds to what the top-level section names. */
-static void add_identity_headers(struct config_parse *p, struct config_cache *c,
-                                 const struct config_cache *top)
-{
-    const uint32_t n = c->n_identity_headers + top->n_identity_headers;
-    const char **all = config_take(p, n, sizeof *all);
-    if (!all)
-        return;
-    for (uint32_t i = 0; i < n; i++)
-        all[i] = i < c->n_identity_headers ? c->identity_headers[i]
-                                           : top->identity_headers[i - c->n_identity_headers];
-    c->identity_headers = all;
-    c->n_identity_headers = n;
+    config_check_each(p, s, "warm", c->warm, c->n_warm, is_warm_url,
+                      "a path such as \"/api/items/1\", or \"api.example.org/api/items/1\"");
 }
 
 /* What polls is mostly logged in: each has its own copies there, unless the file says how it is
@@ -246,72 +200,13 @@ static void partition_polls(struct config_cache *c, bool stated)
 struct config_cache *config_build_route_cache(struct config_parse *p, cfg_t *s,
                                               const struct config_cache *top, bool polled)
 {
-    static const char *const top_only[] = {"max_items", "max_bytes", "warm"};
     struct config_cache *c = config_take(p, 1, sizeof *c);
     if (!c)
         return NULL;
     config_build_cache(p, s, c);
-    for (size_t i = 0; i < sizeof top_only / sizeof *top_only; i++)
-        if (cfg_size(s, top_only[i]))
-            config_complain(p, config_line_of(p, s, top_only[i]),
-                            "%s belongs to the top-level cache section, not to a route's",
-                            top_only[i]);
-    if (!(c->set & 1u << RUNTIME_CACHE_TTL)) {
-        c->value.ttl_ms = top->value.ttl_ms;
-        c->value.ttl_heuristic = top->value.ttl_heuristic;
-    }
-    if (!(c->set & 1u << RUNTIME_CACHE_TTL_NEGATIVE))
-        c->value.ttl_negative_ms = top->value.ttl_negative_ms;
-    if (!(c->set & 1u << RUNTIME_CACHE_MAX_BODY))
-        c->value.max_body = top->value.max_body;
+    config_within_route(p, s, CONFIG_SECTION_CACHE, c, c->set, top);
     config_check_max_body(p, s, c, top->value.max_bytes);
-    if (!(c->set & 1u << RUNTIME_CACHE_SWR))
-        c->value.stale_while_revalidate_ms = top->value.stale_while_revalidate_ms;
-    if (!(c->set & 1u << RUNTIME_CACHE_SIE))
-        c->value.stale_if_error_ms = top->value.stale_if_error_ms;
-    if (!config_stated(s, "store_set_cookie"))
-        c->store_set_cookie = top->store_set_cookie;
-    if (!cfg_size(s, "ignore_query")) {
-        c->ignore_query = top->ignore_query;
-        c->n_ignore_query = top->n_ignore_query;
-    }
-    if (!cfg_size(s, "only_query")) {
-        c->only_query = top->only_query;
-        c->n_only_query = top->n_only_query;
-    }
-    if (!config_stated(s, "sort_query"))
-        c->sort_query = top->sort_query;
-    if (!cfg_size(s, "compress")) {
-        memcpy(c->compress, top->compress, sizeof c->compress);
-        c->n_compress = top->n_compress;
-    }
-    if (!config_stated(s, "compress_min"))
-        c->compress_min = top->compress_min;
-    if (!config_stated(s, "partition")) {
-        memcpy(c->partition, top->partition, sizeof c->partition);
-        c->n_partition = top->n_partition;
-    }
-    if (!config_stated(s, "share"))
-        c->share = top->share;
-    if (!cfg_size(s, "ignore_cookies")) {
-        c->ignore_cookies = top->ignore_cookies;
-        c->n_ignore_cookies = top->n_ignore_cookies;
-    }
-    add_identity_headers(p, c, top);
     if (polled)
-        partition_polls(c, config_stated(s, "partition") || top->n_partition);
-    if (!config_stated(s, "leak_guard"))
-        c->leak_guard = top->leak_guard;
-    if (!cfg_size(s, "leak_guard_headers")) {
-        c->guard_fields = top->guard_fields;
-        c->n_guard_fields = top->n_guard_fields;
-    }
+        partition_polls(c, c->set & CONFIG_BIT(CACHE, partition) || top->n_partition);
     return c;
-}
-
-void config_build_warm(struct config_parse *p, cfg_t *cache, struct config *c)
-{
-    c->warm = config_strings_of(p, cache, "warm", &c->n_warm);
-    config_check_each(p, cache, "warm", c->warm, c->n_warm, is_warm_url,
-                      "a path such as \"/api/items/1\", or \"api.example.org/api/items/1\"");
 }

@@ -33,15 +33,7 @@ static void build_limit(struct config_parse *p, cfg_t *s, struct config_limit *l
     if (!l->name)
         return;
     l->id = XXH3_64bits(l->name, strlen(l->name));
-    l->value.requests = (uint32_t)config_number_of(s, "limit", "requests");
-    l->value.window_ms = config_number_of(s, "limit", "window");
-    l->value.algorithm = (uint32_t)config_number_of(s, "limit", "algorithm");
-    l->value.dry_run = (uint32_t)config_number_of(s, "limit", "dry_run");
-    l->value.concurrent = (uint32_t)config_number_of(s, "limit", "concurrent");
-    l->missing = (enum config_missing)config_number_of(s, "limit", "missing");
-    l->legacy_headers = config_number_of(s, "limit", "legacy_headers");
-    l->preflights = config_number_of(s, "limit", "preflights");
-    l->n_key = config_keys_of(p, s, "limit", "key", l->key);
+    config_read(p, s, CONFIG_SECTION_LIMIT, l);
     for (uint32_t i = 0; i < l->n_key; i++)
         if (l->key[i].kind == CONFIG_KEY_IDENTITY)
             config_complain(p, config_line_of(p, s, "key"),

@@ -32,7 +32,7 @@ static void add_localhost6(struct config_parse *p, struct config *c, const char 
 void config_build_listen(struct config_parse *p, struct config *c)
 {
     const uint32_t n = cfg_size(p->root, "listen");
-    const char *why, *initial = config_row_find("", "listen")->initial;
+    const char *why, *initial = config_rows[CONFIG_TOP_listen].initial;
     if (n > CONFIG_LISTEN_MAX) {
         config_complain(p, config_line_of(p, p->root, "listen"),
                         "listen: %u addresses; at most %d would be right", n, CONFIG_LISTEN_MAX);
@@ -123,6 +123,20 @@ static void check_telemetry(struct config_parse *p, cfg_t *telemetry, const stru
                 "telemetry to ops.listen");
 }
 
+static void build_access_log(struct config_parse *p, struct config *c)
+{
+    const struct config_row *row = &config_rows[CONFIG_TOP_access_log];
+    const char *stated = config_stated(p->root, row->key);
+    const char *log = config_arena_strdup(p->arena, stated ? stated : row->initial),
+               *colon = log ? strchr(log, ':') : NULL;
+    uint64_t number = CONFIG_LOG_OFF;
+    if (log)
+        config_value(row, log, &number, NULL);
+    c->access_log = (enum config_access_log)number;
+    c->access_log_path = colon ? colon + 1 : "";
+    check_log_path(p, c->access_log_path);
+}
+
 static bool is_host_name(const char *text)
 {
     const size_t len = strlen(text);
@@ -131,63 +145,47 @@ static bool is_host_name(const char *text)
                         "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._") == len;
 }
 
-static void build_ops_hosts(struct config_parse *p, cfg_t *ops, struct config *c)
+static void build_ops(struct config_parse *p, struct config *c)
 {
-    c->ops_hosts = config_strings_of(p, ops, "hosts", &c->n_ops_hosts);
+    cfg_t *ops = config_section(p->root, "ops");
+    const char *why, *text = config_stated(ops, "listen");
+    if (text && config_address_parse(p->arena, text, false, &c->ops_listen, &why))
+        config_complain(p, config_line_of(p, ops, "listen"),
+                        "ops.listen: \"%s\" is wrong; %s would be right", text, why);
+    config_read(p, ops, CONFIG_SECTION_OPS, c);
     config_check_each(p, ops, "hosts", c->ops_hosts, c->n_ops_hosts, is_host_name,
                       "a name without scheme and port, such as \"ops.example.org\"");
 }
 
+static void build_telemetry(struct config_parse *p, struct config *c)
+{
+    cfg_t *telemetry = config_section(p->root, "telemetry");
+    config_read(p, telemetry, CONFIG_SECTION_TELEMETRY, c);
+    if (telemetry)
+        check_telemetry(p, telemetry, c);
+    else
+        c->telemetry_path = "";
+}
+
 void config_build_process(struct config_parse *p, struct config *c)
 {
-    cfg_t *r = p->root, *ops = config_section(r, "ops"), *admin = config_section(r, "admin"),
-          *telemetry = config_section(r, "telemetry");
-    const char *log = config_text_of(p, r, "", "access_log"), *colon = strchr(log, ':'), *why;
+    cfg_t *r = p->root;
     c->path = config_arena_strdup(p->arena, p->path);
-    c->workers = (uint32_t)config_number_of(r, "", "workers");
+    config_read(p, r, CONFIG_SECTION_TOP, c);
     c->workers = c->workers ? c->workers : cores();
-    c->user = config_text_of(p, r, "", "user");
-    c->state_dir = config_text_of(p, r, "", "state_dir");
-    c->runtime_dir = config_text_of(p, r, "", "runtime_dir");
     if (strlen(c->runtime_dir) > 80)
         config_complain(
             p, config_line_of(p, r, "runtime_dir"),
             "runtime_dir: is too long for UNIX sockets; at most 80 bytes would be right");
-    c->trusted_proxies = config_nets_of(p, r, "trusted_proxies", &c->n_trusted_proxies);
     build_drop_headers(p, c);
-    c->via = config_text_of(p, r, "", "via");
     if (*c->via && (strlen(c->via) > 64 || !field_is_token((struct str){c->via, strlen(c->via)})))
         config_complain(
             p, config_line_of(p, r, "via"),
             "via: \"%.100s\" is wrong; at most 64 letters, digits, '-', '_' and '.' would "
             "be right",
             c->via);
-    c->proxy_protocol = config_number_of(r, "", "proxy_protocol");
-    c->access_log = (enum config_access_log)config_number_of(r, "", "access_log");
-    c->access_log_path = colon ? colon + 1 : "";
-    check_log_path(p, c->access_log_path);
-    c->request_id = config_number_of(r, "", "request_id");
-    c->log_level = (uint32_t)config_number_of(r, "", "log_level");
-    c->max_connections = (uint32_t)config_number_of(r, "", "max_connections");
-    c->max_connections_per_client = (uint32_t)config_number_of(r, "", "max_connections_per_client");
-    c->client_timeout_ms = (uint32_t)config_number_of(r, "", "client_timeout");
-    c->keepalive_timeout_ms = (uint32_t)config_number_of(r, "", "keepalive_timeout");
-    c->client_half_close = (enum config_half_close)config_number_of(r, "", "client_half_close");
-    c->sandbox = config_number_of(r, "", "sandbox");
-    c->core_dumps = config_number_of(r, "", "core_dumps");
-    c->request_buffer = (size_t)config_number_of(r, "", "request_buffer");
-    c->request_buffers_total = config_number_of(r, "", "request_buffers_total");
-    c->request_min_rate = config_number_of(r, "", "request_min_rate");
-    c->limit_entries = (uint32_t)config_number_of(r, "", "limit_entries");
-    const char *ops_listen = config_stated(ops, "listen");
-    if (ops_listen && config_address_parse(p->arena, ops_listen, false, &c->ops_listen, &why))
-        config_complain(p, config_line_of(p, ops, "listen"),
-                        "ops.listen: \"%s\" is wrong; %s would be right", ops_listen, why);
-    build_ops_hosts(p, ops, c);
-    c->admin_mode = (uint32_t)config_number_of(admin, "admin", "mode");
-    c->admin_group = config_text_of(p, admin, "admin", "group");
-    c->telemetry_path = telemetry ? config_text_of(p, telemetry, "telemetry", "path") : "";
-    c->telemetry_allow = config_nets_of(p, telemetry, "allow", &c->n_telemetry_allow);
-    if (*c->telemetry_path)
-        check_telemetry(p, telemetry, c);
+    build_access_log(p, c);
+    build_ops(p, c);
+    config_read(p, config_section(r, "admin"), CONFIG_SECTION_ADMIN, c);
+    build_telemetry(p, c);
 }

@@ -69,11 +69,11 @@ static void build_route_upstream(struct config_parse *p, cfg_t *s, const struct 
                                  struct config_route *r)
 {
     const char *name = config_stated(s, "upstream"), *near = NULL;
-    unsigned least = CONFIG_NEAR_EDITS;
+    unsigned fewest = CONFIG_NEAR_EDITS;
     for (uint32_t i = 0; name && i < c->n_upstreams; i++) {
         if (!strcmp(c->upstreams[i].name, name))
             r->upstream = &c->upstreams[i];
-        config_nearer(name, c->upstreams[i].name, &near, &least);
+        config_nearer(name, c->upstreams[i].name, &near, &fewest);
     }
     if (name && !r->upstream)
         complain_reference(p, config_line_of(p, s, "upstream"), r, "upstream", name, near);
@@ -93,11 +93,11 @@ static void build_route_limit(struct config_parse *p, int line, const char *name
 {
     const struct config_limit *found = NULL;
     const char *near = NULL;
-    unsigned least = CONFIG_NEAR_EDITS;
+    unsigned fewest = CONFIG_NEAR_EDITS;
     for (uint32_t i = 0; i < c->n_limits; i++) {
         if (!strcmp(c->limits[i].name, name))
             found = &c->limits[i];
-        config_nearer(name, c->limits[i].name, &near, &least);
+        config_nearer(name, c->limits[i].name, &near, &fewest);
     }
     if (!found) {
         complain_reference(p, line, r, "limit", name, near);
@@ -144,8 +144,7 @@ void config_build_cors(struct config_parse *p, cfg_t *s, struct config_cors *c)
 {
     if (!s)
         return;
-    c->origins = config_strings_of(p, s, "origins", &c->n_origins);
-    c->credentials = config_number_of(s, "cors", "credentials");
+    config_read(p, s, CONFIG_SECTION_CORS, c);
     config_check_each(p, s, "origins", c->origins, c->n_origins, is_origin,
                       "\"https://app.example\", \"https://*.app.example\" or \"*\"");
     for (uint32_t i = 0; i < c->n_origins; i++) {
@@ -165,7 +164,6 @@ static void build_route_compress(struct config_parse *p, cfg_t *s, struct config
     cfg_t *cache_section = cache ? cfg_getnsec(s, "cache", 0) : NULL;
     r->compress_is_stated = cfg_size(s, "compress") > 0;
     r->n_compress = config_codings_of(p, s, r->compress);
-    r->compress_min = config_number_of(s, "route", "compress_min");
     if (!cache)
         return;
     if (r->compress_is_stated && !cfg_size(cache_section, "compress")) {
@@ -186,7 +184,7 @@ static void build_route(struct config_parse *p, cfg_t *s, struct config *c, stru
         return;
     build_route_upstream(p, s, c, r);
     build_route_limits(p, s, c, r);
-    r->cost = (uint32_t)config_number_of(s, "route", "cost");
+    config_read(p, s, CONFIG_SECTION_ROUTE, r);
     struct config_cache *cache = NULL;
     if (cfg_size(s, "cache"))
         cache = config_build_route_cache(p, cfg_getnsec(s, "cache", 0), &c->cache,
@@ -205,12 +203,9 @@ static void build_route(struct config_parse *p, cfg_t *s, struct config *c, stru
         r->cors = cors;
     }
     if (cfg_size(s, "poll")) {
-        cfg_t *poll = cfg_getnsec(s, "poll", 0);
         struct config_poll *v = config_take(p, 1, sizeof *v);
-        if (v) {
-            v->min_interval_ms = (uint32_t)config_number_of(poll, "poll", "min_interval");
-            v->max_wait_ms = (uint32_t)config_number_of(poll, "poll", "max_wait");
-        }
+        if (v)
+            config_read(p, cfg_getnsec(s, "poll", 0), CONFIG_SECTION_POLL, v);
         r->poll = v;
         if (!r->cache)
             config_complain(

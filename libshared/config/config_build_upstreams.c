@@ -19,7 +19,7 @@ static void build_servers(struct config_parse *p, cfg_t *s, struct config *c,
         struct config_server *v = &u->servers[i];
         const char *why, *text = cfg_title(one);
         v->line = config_section_line(p, "server", parent, i);
-        v->weight = (uint32_t)config_number_of(one, "upstream.server", "weight");
+        config_read(p, one, CONFIG_SECTION_SERVER, v);
         v->upstream = u;
         v->index = c->n_servers++;
         if (config_address_parse(p->arena, text, true, &v->address, &why))
@@ -35,7 +35,7 @@ static uint32_t top_ordinal(const struct config_parse *p, const char *name, uint
         if (p->sections[i].parent)
             continue;
         ordinal++;
-        if (!strcmp(p->sections[i].row->section, name) && nth-- == 0)
+        if (!strcmp(p->sections[i].row->name, name) && nth-- == 0)
             break;
     }
     return ordinal;
@@ -52,16 +52,7 @@ void config_build_upstreams(struct config_parse *p, struct config *c)
         u->line = config_section_line(p, "upstream", 0, i);
         u->name = config_arena_strdup(p->arena, cfg_title(s));
         config_check_name(p, "upstream", cfg_title(s), u->line);
-        u->connect_timeout_ms = (uint32_t)config_number_of(s, "upstream", "connect_timeout");
-        u->park_ms = (uint32_t)config_number_of(s, "upstream", "park");
-        u->park_requests = (uint32_t)config_number_of(s, "upstream", "park_requests");
-        u->park_bytes = (uint64_t)config_number_of(s, "upstream", "park_bytes");
-        u->slow_start_ms = (uint32_t)config_number_of(s, "upstream", "slow_start");
-        u->refresh_share = (uint32_t)config_number_of(s, "upstream", "refresh_share");
-        u->timeout_ms = (uint32_t)config_number_of(s, "upstream", "timeout");
-        u->stream_timeout_ms = (uint32_t)config_number_of(s, "upstream", "stream_timeout");
-        u->health = config_text_of(p, s, "upstream", "health");
-        u->health_interval_ms = (uint32_t)config_number_of(s, "upstream", "health_interval");
+        config_read(p, s, CONFIG_SECTION_UPSTREAM, u);
         build_servers(p, s, c, u, top_ordinal(p, "upstream", i));
     }
     if (c->upstreams && c->n_servers > RUNTIME_SERVERS_MAX)

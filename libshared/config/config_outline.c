@@ -28,9 +28,9 @@ struct place {
     int opened;       /* line */
 };
 
-static const char *rows_of(const struct place *in)
+static enum config_section keys_of(const struct place *in)
 {
-    return in->row ? in->row->rows : "";
+    return in->row ? in->row->keys : CONFIG_SECTION_TOP;
 }
 
 static void blank(struct outline *o, const struct config_token *from)
@@ -125,11 +125,11 @@ static void add(char *out, size_t size, const char *a, const char *b)
 static bool homes_of(const char *name, char *out, size_t size)
 {
     *out = 0;
-    for (size_t i = config_rows_count; i-- > 0;) /* the more special ones first */
-        if (*config_rows[i].section && !strcmp(config_rows[i].key, name))
-            add(out, size, *out ? " { } or " : "", config_rows[i].section);
+    for (size_t i = CONFIG_ROWS; i-- > 0;) /* the more special ones first */
+        if (config_rows[i].section != CONFIG_SECTION_TOP && !strcmp(config_rows[i].key, name))
+            add(out, size, *out ? " { } or " : "", config_section_names[config_rows[i].section]);
     for (size_t i = 0; !*out && i < config_section_rows_count; i++)
-        if (*config_section_rows[i].parent && !strcmp(config_section_rows[i].section, name))
+        if (*config_section_rows[i].parent && !strcmp(config_section_rows[i].name, name))
             add(out, size, "", config_section_rows[i].parent);
     return *out;
 }
@@ -138,23 +138,25 @@ static void complain_unknown(struct outline *o, const struct config_token *name,
                              const struct place *in)
 {
     char word[WORD_SIZE], homes[256];
-    const char *rows = rows_of(in), *near = config_nearest(word_of(name, word), rows);
+    const char *section = config_section_names[keys_of(in)],
+               *near = config_nearest(word_of(name, word), keys_of(in));
     const bool home = homes_of(word, homes, sizeof homes);
-    if (!near && in->row && config_row_find("", word))
+    if (!near && in->row && config_row_of(CONFIG_SECTION_TOP, word))
         config_complain(o->p, name->line,
                         "%s belongs to the top level; a } that closes the section of line %d "
                         "would be right before it",
                         word, in->opened);
     else if (home)
         config_complain(o->p, name->line, "unknown key \"%s\"%s%s; it belongs to %s { }", word,
-                        *rows ? " in " : "", rows, homes);
+                        *section ? " in " : "", section, homes);
     else if (!strcmp(word, "include"))
         config_complain(o->p, name->line,
                         "unknown key \"include\"; there is none: one file holds everything, and "
                         "${NAME} takes values from the environment");
     else
-        config_complain(o->p, name->line, "unknown key \"%s\"%s%s%s%s%s", word, *rows ? " in " : "",
-                        rows, near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+        config_complain(o->p, name->line, "unknown key \"%s\"%s%s%s%s%s", word,
+                        *section ? " in " : "", section, near ? "; did you mean \"" : "",
+                        near ? near : "", near ? "\"?" : "");
 }
 
 /* seen: lines by the row's number, of this section alone */
@@ -162,7 +164,7 @@ static void note_key(struct outline *o, const struct config_token *name,
                      const struct config_token *assign, const struct place *in, int *seen)
 {
     char word[WORD_SIZE];
-    const struct config_row *row = config_row_find(rows_of(in), word_of(name, word));
+    const struct config_row *row = config_row_of(keys_of(in), word_of(name, word));
     if (!row) {
         complain_unknown(o, name, in);
         blank(o, name);
@@ -183,11 +185,11 @@ static const struct config_section_row *section_find(const struct place *in,
                                                      const struct config_token *name)
 {
     char word[WORD_SIZE];
-    const char *parent = in ? in->row ? in->row->section : "" : "";
+    const char *parent = in ? in->row ? in->row->name : "" : "";
     word_of(name, word);
     for (size_t i = 0; i < config_section_rows_count; i++)
         if (!strcmp(config_section_rows[i].parent, parent) &&
-            !strcmp(config_section_rows[i].section, word))
+            !strcmp(config_section_rows[i].name, word))
             return &config_section_rows[i];
     return NULL;
 }
@@ -206,15 +208,14 @@ static bool is_repeated(struct outline *o, const struct config_section_row *row,
         if (s->title_len != title->len || memcmp(s->title, title->at, title->len))
             continue;
         word_of(title, word);
-        config_complain(o->p, name->line, "a second %s%s%s%s; line %d has one already",
-                        row->section, row->titled ? " \"" : " section", word,
-                        row->titled ? "\"" : "", s->line);
+        config_complain(o->p, name->line, "a second %s%s%s%s; line %d has one already", row->name,
+                        row->titled ? " \"" : " section", word, row->titled ? "\"" : "", s->line);
         return true;
     }
-    if (n >= row->most)
-        config_complain(o->p, name->line, "one %s too many; at most %u would be right",
-                        row->section, row->most);
-    return n >= row->most;
+    if (n >= row->max)
+        config_complain(o->p, name->line, "one %s too many; at most %u would be right", row->name,
+                        row->max);
+    return n >= row->max;
 }
 
 static bool note_section(struct outline *o, const struct config_section_row *row, uint32_t parent,
@@ -265,7 +266,7 @@ static bool take_section(struct outline *o, const struct place *in, const struct
         t = config_token_next(&o->lexer);
     }
     char word[WORD_SIZE];
-    if (t.kind != TOKEN_OPEN && !row && !config_row_find(rows_of(in), word_of(name, word))) {
+    if (t.kind != TOKEN_OPEN && !row && !config_row_of(keys_of(in), word_of(name, word))) {
         complain_unknown(o, name, in);
         o->lexer.broken = true;
     }
@@ -275,7 +276,7 @@ static bool take_section(struct outline *o, const struct place *in, const struct
         config_complain(o->p, name->line,
                         "%.*s cannot stand in %s; a } that closes the section of line %d would be "
                         "right before it",
-                        (int)name->len, name->at, in->row->section, in->opened);
+                        (int)name->len, name->at, in->row->name, in->opened);
         o->lexer.broken = true;
         return false;
     }
@@ -285,7 +286,7 @@ static bool take_section(struct outline *o, const struct place *in, const struct
 /* One section, or the file. */
 static bool walk(struct outline *o, const struct place *in)
 {
-    int seen[CONFIG_ROWS_MAX] = {0};
+    int seen[CONFIG_ROWS] = {0};
     while (o->p->errors < CONFIG_ERRORS_MAX) {
         const struct config_token name = config_token_next(&o->lexer);
         if (name.kind == TOKEN_END && in->row)
@@ -322,7 +323,7 @@ int config_section_line(const struct config_parse *p, const char *name, uint32_t
     int last = 0;
     for (size_t i = 0; i < p->n_sections; i++) {
         const struct config_section_line *s = &p->sections[i];
-        if (s->parent != parent || strcmp(s->row->section, name))
+        if (s->parent != parent || strcmp(s->row->name, name))
             continue;
         last = s->line;
         if (nth-- == 0)

@@ -12,33 +12,23 @@
 #include <string.h>
 #include <xxhash.h>
 
-const struct config_row config_rows[] = {
-#define KEY(section, key, type, least, most, initial, help)                                        \
-    {section, key, TYPE_##type, least, most, initial, help},
-#include "libshared/tables/config_keys.def"
-#undef KEY
-};
-const size_t config_rows_count = sizeof config_rows / sizeof *config_rows;
-
-_Static_assert(sizeof config_rows / sizeof *config_rows <= CONFIG_ROWS_MAX, "room for each row");
-
 const struct config_section_row config_section_rows[] = {
-    {"ops", "", false, 1, "ops"},
-    {"admin", "", false, 1, "admin"},
-    {"telemetry", "", false, 1, "telemetry"},
-    {"cache", "", false, 1, "cache"},
-    {"websocket", "", false, 1, "websocket"},
-    {"upstream", "", true, RUNTIME_SERVERS_MAX, "upstream"},
-    {"limit", "", true, RUNTIME_LIMITS_MAX, "limit"},
-    {"route", "", true, RUNTIME_ROUTES_MAX, "route"},
-    {"alert", "", true, CONFIG_ALERTS_MAX, "alert"},
-    {"cost", "", false, 1, "cost"},
-    {"server", "upstream", true, RUNTIME_SERVERS_MAX, "upstream.server"},
-    {"cache", "route", false, 1, "cache"},
-    {"websocket", "route", false, 1, "websocket"},
-    {"poll", "route", false, 1, "poll"},
-    {"cors", "", false, 1, "cors"},
-    {"cors", "route", false, 1, "cors"},
+    {"ops", "", false, 1, CONFIG_SECTION_OPS},
+    {"admin", "", false, 1, CONFIG_SECTION_ADMIN},
+    {"telemetry", "", false, 1, CONFIG_SECTION_TELEMETRY},
+    {"cache", "", false, 1, CONFIG_SECTION_CACHE},
+    {"websocket", "", false, 1, CONFIG_SECTION_WEBSOCKET},
+    {"upstream", "", true, RUNTIME_SERVERS_MAX, CONFIG_SECTION_UPSTREAM},
+    {"limit", "", true, RUNTIME_LIMITS_MAX, CONFIG_SECTION_LIMIT},
+    {"route", "", true, RUNTIME_ROUTES_MAX, CONFIG_SECTION_ROUTE},
+    {"alert", "", true, CONFIG_ALERTS_MAX, CONFIG_SECTION_ALERT},
+    {"cost", "", false, 1, CONFIG_SECTION_COST},
+    {"server", "upstream", true, RUNTIME_SERVERS_MAX, CONFIG_SECTION_SERVER},
+    {"cache", "route", false, 1, CONFIG_SECTION_CACHE},
+    {"websocket", "route", false, 1, CONFIG_SECTION_WEBSOCKET},
+    {"poll", "route", false, 1, CONFIG_SECTION_POLL},
+    {"cors", "", false, 1, CONFIG_SECTION_CORS},
+    {"cors", "route", false, 1, CONFIG_SECTION_CORS},
 };
 const size_t config_section_rows_count = sizeof config_section_rows / sizeof *config_section_rows;
 
@@ -96,14 +86,6 @@ void config_warn(struct config_parse *p, int line, const char *fmt, ...)
         p->warnings[p->n_warnings++] = copy;
 }
 
-const struct config_row *config_row_find(const char *section, const char *key)
-{
-    for (size_t i = 0; i < config_rows_count; i++)
-        if (!strcmp(config_rows[i].section, section) && !strcmp(config_rows[i].key, key))
-            return &config_rows[i];
-    return NULL;
-}
-
 /* ---- the nearest known word ---- */
 
 static unsigned edits(const char *a, const char *b)
@@ -129,37 +111,38 @@ static unsigned edits(const char *a, const char *b)
     return row[m];
 }
 
-void config_nearer(const char *word, const char *known, const char **best, unsigned *least)
+void config_nearer(const char *word, const char *known, const char **best, unsigned *fewest)
 {
     const unsigned e = edits(word, known);
-    if (e < *least && e <= (strlen(known) + 1) / 2) {
+    if (e < *fewest && e <= (strlen(known) + 1) / 2) {
         *best = known;
-        *least = e;
+        *fewest = e;
     }
 }
 
-const char *config_nearest(const char *word, const char *rows)
+const char *config_nearest(const char *word, enum config_section section)
 {
-    const char *best = NULL;
-    unsigned least = CONFIG_NEAR_EDITS;
-    const char *section = !strcmp(rows, "upstream.server") ? "server" : rows;
-    for (size_t i = 0; i < config_rows_count; i++)
-        if (!strcmp(config_rows[i].section, rows))
-            config_nearer(word, config_rows[i].key, &best, &least);
+    const char *best = NULL, *name = config_section_names[section];
+    unsigned fewest = CONFIG_NEAR_EDITS;
+    if (section == CONFIG_SECTION_SERVER)
+        name = "server";
+    for (const struct config_row *row = NULL; (row = config_row_next(section, row));)
+        config_nearer(word, row->key, &best, &fewest);
     for (size_t i = 0; i < config_section_rows_count; i++)
-        if (!strcmp(config_section_rows[i].parent, section))
-            config_nearer(word, config_section_rows[i].section, &best, &least);
+        if (!strcmp(config_section_rows[i].parent, name))
+            config_nearer(word, config_section_rows[i].name, &best, &fewest);
     return best;
 }
 
 /* ---- what libconfuse calls ---- */
 
-static const char *rows_of(const cfg_t *section)
+static enum config_section keys_of(const cfg_t *section)
 {
     const char *name = cfg_name((cfg_t *)section);
-    if (!name || !strcmp(name, "root"))
-        return "";
-    return !strcmp(name, "server") ? "upstream.server" : name;
+    for (size_t i = 0; name && i < config_section_rows_count; i++)
+        if (!strcmp(config_section_rows[i].name, name))
+            return config_section_rows[i].keys;
+    return CONFIG_SECTION_TOP;
 }
 
 /* What would be right, after what libconfuse says is wrong. */
@@ -228,7 +211,7 @@ int config_line_of_nth(const struct config_parse *p, const cfg_t *section, const
 static int on_value(cfg_t *cfg, cfg_opt_t *opt)
 {
     struct config_parse *p = current;
-    const struct config_row *row = config_row_find(rows_of(cfg), opt->name);
+    const struct config_row *row = config_row_of(keys_of(cfg), opt->name);
     const unsigned n = cfg_opt_size(opt);
     if (!p || !row || n == 0)
         return 0;
@@ -248,9 +231,10 @@ static int on_value(cfg_t *cfg, cfg_opt_t *opt)
     return 0;
 }
 
-static bool is_list(enum config_type type)
+/* A key has its several parts in one text. */
+static bool is_list(const struct config_row *row)
 {
-    return type == TYPE_STRINGS || type == TYPE_ADDRESSES || type == TYPE_NETS;
+    return row->count_at && row->type != TYPE_KEYS;
 }
 
 /* ---- options of a section, from the tables ---- */
@@ -265,33 +249,30 @@ static void free_options(cfg_opt_t *options)
     free(options);
 }
 
-static cfg_opt_t *make_options(const char *section, const char *rows)
+static cfg_opt_t *make_options(const char *section, enum config_section keys)
 {
     cfg_opt_t *options = calloc(OPTIONS_MAX, sizeof *options);
     size_t n = 0;
     if (!options)
         return NULL;
-    for (size_t i = 0; i < config_rows_count; i++) {
-        const struct config_row *row = &config_rows[i];
-        if (strcmp(row->section, rows))
-            continue;
+    for (const struct config_row *row = NULL; (row = config_row_next(keys, row));) {
         cfg_opt_t list = CFG_STR_LIST(row->key, NULL, CFGF_NODEFAULT),
                   one = CFG_STR(row->key, NULL, CFGF_NODEFAULT);
-        options[n] = is_list(row->type) ? list : one;
+        options[n] = is_list(row) ? list : one;
         options[n++].validcb = on_value;
     }
     for (size_t i = 0; i < config_section_rows_count; i++) {
         const struct config_section_row *s = &config_section_rows[i];
         if (strcmp(s->parent, section))
             continue;
-        cfg_opt_t *inner = make_options(s->section, s->rows);
+        cfg_opt_t *inner = make_options(s->name, s->keys);
         if (!inner) {
             free_options(options);
             return NULL;
         }
         const cfg_flag_t flags =
             s->titled ? CFGF_MULTI | CFGF_TITLE | CFGF_NO_TITLE_DUPES : CFGF_MULTI;
-        cfg_opt_t sub = CFG_SEC(s->section, inner, flags);
+        cfg_opt_t sub = CFG_SEC(s->name, inner, flags);
         options[n++] = sub;
     }
     return options;
@@ -300,7 +281,7 @@ static cfg_opt_t *make_options(const char *section, const char *rows)
 /* "cache" within "route" has no sections of its own, and neither has "route" within anything. */
 cfg_t *config_parse_text(struct config_parse *p, const char *text)
 {
-    cfg_opt_t *options = make_options("", "");
+    cfg_opt_t *options = make_options("", CONFIG_SECTION_TOP);
     cfg_t *cfg = options ? cfg_init(options, CFGF_NONE) : NULL;
     if (!cfg) {
         config_complain(p, 0, "no memory to parse it");

@@ -11,54 +11,19 @@
 #ifndef POLDER_LIBSHARED_CONFIG_CONFIG_PARSE_H
 #define POLDER_LIBSHARED_CONFIG_CONFIG_PARSE_H
 #include "polder/config.h"
+#include "polder/config_keys.h"
 
 #include <confuse.h>
 
-enum config_type {
-    TYPE_STRING,
-    TYPE_STRINGS,
-    TYPE_BOOL,
-    TYPE_COUNT,
-    TYPE_NUMBER,
-    TYPE_DURATION,
-    TYPE_TTL, /* duration or "heuristic" */
-    TYPE_SIZE,
-    TYPE_MODE,
-    TYPE_ADDRESS,
-    TYPE_ADDRESSES,
-    TYPE_NETS,
-    TYPE_PATH,     /* of a file, absolute */
-    TYPE_URL_PATH, /* starts with '/' */
-    TYPE_KEYS,
-    TYPE_ACCESS_LOG,
-    TYPE_LOG_LEVEL,
-    TYPE_ALGORITHM,
-    TYPE_HEARTBEAT,
-    TYPE_HALF_CLOSE,
-    TYPE_MISSING,
-    TYPE_SEVERITY,
-    TYPE_SHARE,
-};
-
-struct config_row {
-    const char *section, *key;
-    enum config_type type;
-    uint64_t least, most;
-    const char *initial, *help;
-};
-#define CONFIG_ROWS_MAX     128
 #define CONFIG_ERRORS_MAX   100
 #define CONFIG_WARNINGS_MAX 64
-extern const struct config_row config_rows[];
-extern const size_t config_rows_count;
-const struct config_row *config_row_find(const char *section, const char *key);
 
 /* A section and what it may stand in. */
 struct config_section_row {
-    const char *section, *parent;
+    const char *name, *parent;
     bool titled;
-    uint32_t most;
-    const char *rows; /* whose keys it has */
+    uint32_t max;
+    enum config_section keys; /* which it has */
 };
 extern const struct config_section_row config_section_rows[];
 extern const size_t config_section_rows_count;
@@ -139,10 +104,7 @@ bool config_outline(struct config_parse *p, char *text);
 int config_section_line(const struct config_parse *p, const char *name, uint32_t parent,
                         uint32_t nth);
 
-/* config_types.c: a value as text. Returns NULL and sets *number or *real (either may be NULL), or
- * says what would be right. */
-const char *config_value(const struct config_row *row, const char *text, uint64_t *number,
-                         double *real);
+/* config_types.c */
 int config_address_parse(struct config_arena *arena, const char *text, bool names,
                          struct config_address *address, const char **why);
 
@@ -152,12 +114,12 @@ cfg_t *config_parse_text(struct config_parse *p, const char *text);
 int config_line_of(const struct config_parse *p, const cfg_t *section, const char *key);
 int config_line_of_nth(const struct config_parse *p, const cfg_t *section, const char *key,
                        uint32_t nth);
-/* A key or section that may stand where the keys of `rows` stand and is spelled almost like word;
+/* A key or section that may stand where the keys of the section stand and is spelled almost like word;
  * NULL: none. */
-const char *config_nearest(const char *word, const char *rows);
-/* Takes known for *best if it is nearer to word; *least starts with CONFIG_NEAR_EDITS. */
+const char *config_nearest(const char *word, enum config_section section);
+/* Takes known for *best if it is nearer to word; *fewest starts with CONFIG_NEAR_EDITS. */
 #define CONFIG_NEAR_EDITS 4
-void config_nearer(const char *word, const char *known, const char **best, unsigned *least);
+void config_nearer(const char *word, const char *known, const char **best, unsigned *fewest);
 
 /* config_build.c */
 struct config *config_build(struct config_parse *p);

@@ -82,7 +82,7 @@ static int word_index(const char *text, const char *const *words)
     return -1;
 }
 
-static const char *const bool_words[] = {"false", "true", "no", "yes", "off", "on", NULL};
+static const char *const bool_words[] = {"false", "true", "no", "yes", "off", "on", "0", "1", NULL};
 /* in the order of the enums they stand for */
 static const char *const algorithm_words[] = {"sliding", "fixed", "gcra", NULL};
 static const char *const heartbeat_words[] = {"off", "ping", "json", "both", NULL};
@@ -90,22 +90,63 @@ static const char *const half_close_words[] = {"auto", "answer", "abort", NULL};
 static const char *const missing_words[] = {"client", "refuse", "skip", NULL};
 static const char *const severity_words[] = {"info", "warning", "critical", NULL};
 
-/* The words of a bool, and one more. */
-static const char *share_value(const char *text, uint64_t *number)
+static const char *const *words_of(enum config_type type)
 {
-    const int i = word_index(text, bool_words);
-    *number = !strcmp(text, "rfc") ? CONFIG_SHARE_RFC : i > 0 && i & 1 ? CONFIG_SHARE_ALL : 0;
-    return i < 0 && *number == 0 ? "false, true or \"rfc\"" : NULL;
+    switch (type) {
+    case TYPE_ALGORITHM:
+        return algorithm_words;
+    case TYPE_HEARTBEAT:
+        return heartbeat_words;
+    case TYPE_HALF_CLOSE:
+        return half_close_words;
+    case TYPE_MISSING:
+        return missing_words;
+    case TYPE_SEVERITY:
+        return severity_words;
+    default:
+        return NULL;
+    }
 }
 
-static const char *word_value(const char *text, const char *const *words, const char *right,
-                              uint64_t *number)
+/* "sliding, fixed or gcra" */
+static const char *words_text(const char *const *words)
+{
+    static _Thread_local char text[160];
+    size_t n = 0;
+    for (size_t i = 0; words[i] && n < sizeof text; i++)
+        n += (size_t)snprintf(text + n, sizeof text - n, "%s%s",
+                              !i             ? ""
+                              : words[i + 1] ? ", "
+                                             : " or ",
+                              words[i]);
+    return text;
+}
+
+static const char *word_value(const char *text, const char *const *words, uint64_t *number)
 {
     const int i = word_index(text, words);
     if (i < 0)
-        return right;
+        return words_text(words);
     *number = (uint64_t)i;
     return NULL;
+}
+
+static const char *bool_value(const char *text, uint64_t *number)
+{
+    const int i = word_index(text, bool_words);
+    *number = i > 0 && i & 1;
+    return i < 0 ? "true or false" : NULL;
+}
+
+/* The words of a bool, and one more. */
+static const char *share_value(const char *text, uint64_t *number)
+{
+    if (!bool_value(text, number)) {
+        *number = *number ? CONFIG_SHARE_ALL : CONFIG_SHARE_STATED;
+        return NULL;
+    }
+    *number = CONFIG_SHARE_RFC;
+    return strcmp(text, "rfc") ? "false, true or \"rfc\"" : NULL;
 }
 
 /* As it would be written: in the largest unit that says it exactly. */
@@ -121,19 +162,38 @@ static void duration_text(uint64_t ms, char *out, size_t size)
     snprintf(out, size, "%llu%s", (unsigned long long)(ms / unit[i].ms), unit[i].name);
 }
 
+static void size_text(uint64_t bytes, char *out, size_t size)
+{
+    static const char units[] = "TGMK";
+    unsigned i = 0;
+    while (i < 4 && (!bytes || bytes % (UINT64_C(1) << (40 - 10 * i))))
+        i++;
+    snprintf(out, size, "%llu%.1s", (unsigned long long)(bytes >> (40 - 10 * i)), units + i);
+}
+
 static const char *range_text(const struct config_row *row)
 {
     static _Thread_local char text[160];
-    char least[32], most[32];
-    if (row->type == TYPE_DURATION || row->type == TYPE_TTL) {
-        duration_text(row->least, least, sizeof least);
-        duration_text(row->most, most, sizeof most);
-        snprintf(text, sizeof text, "a value between %s and %s", least, most);
-    } else {
-        snprintf(text, sizeof text, "a value between %llu and %llu%s",
-                 (unsigned long long)row->least, (unsigned long long)row->most,
-                 row->type == TYPE_SIZE ? " bytes" : "");
+    const bool is_time = row->type == TYPE_DURATION || row->type == TYPE_TTL,
+               is_size = row->type == TYPE_SIZE;
+    const char *what = is_time                    ? "a duration"
+                       : is_size                  ? "a size"
+                       : row->type == TYPE_NUMBER ? "a number"
+                                                  : "a whole number";
+    char min[32], max[32];
+    for (int i = 0; i < 2; i++) {
+        const uint64_t n = i ? row->max : row->min;
+        if (is_time)
+            duration_text(n, i ? max : min, sizeof min);
+        else if (is_size)
+            size_text(n, i ? max : min, sizeof min);
+        else
+            snprintf(i ? max : min, sizeof min, "%llu", (unsigned long long)n);
     }
+    if (row->min)
+        snprintf(text, sizeof text, "%s between %s and %s", what, min, max);
+    else
+        snprintf(text, sizeof text, "%s up to %s", what, max);
     return text;
 }
 
@@ -166,7 +226,28 @@ static const char *number_value(const struct config_row *row, const char *text, 
     }
     if (code == -EINVAL)
         return right;
-    return code || *number < row->least || *number > row->most ? range_text(row) : NULL;
+    return code || *number < row->min || *number > row->max ? range_text(row) : NULL;
+}
+
+const char *config_word(const struct config_row *row, uint64_t number)
+{
+    const char *const *words = words_of(row->type);
+    for (uint64_t i = 0; words && words[i]; i++)
+        if (i == number)
+            return words[i];
+    return NULL;
+}
+
+const char *config_number_check(const struct config_row *row, uint64_t number)
+{
+    const char *const *words = words_of(row->type);
+    if (words)
+        return config_word(row, number) ? NULL : words_text(words);
+    if (row->type == TYPE_BOOL)
+        return number > 1 ? "true or false" : NULL;
+    if (row->type == TYPE_TTL && number == UINT64_MAX)
+        return NULL;
+    return number < row->min || number > row->max ? range_text(row) : NULL;
 }
 
 static const char *mode_value(const char *text, uint64_t *number)
@@ -205,7 +286,7 @@ static const char *real_value(const struct config_row *row, const char *text, do
 {
     if (parse_number(text, real))
         return "a number such as 0.25";
-    return *real < (double)row->least || *real > (double)row->most ? range_text(row) : NULL;
+    return *real < (double)row->min || *real > (double)row->max ? range_text(row) : NULL;
 }
 
 const char *config_value(const struct config_row *row, const char *text, uint64_t *number,
@@ -220,10 +301,14 @@ const char *config_value(const struct config_row *row, const char *text, uint64_
     switch (row->type) {
     case TYPE_STRING:
     case TYPE_STRINGS:
+    case TYPE_NAME:
+    case TYPE_NAMES:
+    case TYPE_CODINGS:
+    case TYPE_EXEMPT:
+    case TYPE_DROP_HEADERS:
         break;
     case TYPE_BOOL:
-        why = word_value(text, bool_words, "true or false", &n);
-        n &= 1;
+        why = bool_value(text, &n);
         break;
     case TYPE_COUNT:
     case TYPE_DURATION:
@@ -262,19 +347,11 @@ const char *config_value(const struct config_row *row, const char *text, uint64_
         why = log_level_value(text, &n);
         break;
     case TYPE_ALGORITHM:
-        why = word_value(text, algorithm_words, "sliding, fixed or gcra", &n);
-        break;
     case TYPE_HEARTBEAT:
-        why = word_value(text, heartbeat_words, "json, ping, both or off", &n);
-        break;
     case TYPE_HALF_CLOSE:
-        why = word_value(text, half_close_words, "auto, answer or abort", &n);
-        break;
     case TYPE_MISSING:
-        why = word_value(text, missing_words, "client, refuse or skip", &n);
-        break;
     case TYPE_SEVERITY:
-        why = word_value(text, severity_words, "info, warning or critical", &n);
+        why = word_value(text, words_of(row->type), &n);
         break;
     case TYPE_SHARE:
         why = share_value(text, &n);

@@ -14,36 +14,10 @@ const char *config_stated(cfg_t *section, const char *key)
     return section && cfg_size(section, key) ? cfg_getnstr(section, key, 0) : NULL;
 }
 
-const char *config_text_of(struct config_parse *p, cfg_t *section, const char *rows,
-                           const char *key)
+static const char *text_of(cfg_t *section, const struct config_row *row)
 {
-    const char *text = config_stated(section, key);
-    if (!text)
-        text = config_row_find(rows, key)->initial;
-    char *copy = config_arena_strdup(p->arena, text ? text : "");
-    return copy ? copy : "";
-}
-
-uint64_t config_number_of(cfg_t *section, const char *rows, const char *key)
-{
-    const struct config_row *row = config_row_find(rows, key);
-    const char *text = config_stated(section, key);
-    uint64_t n = 0;
-    if (text && !config_value(row, text, &n, NULL))
-        return n;
-    if (row->initial)
-        config_value(row, row->initial, &n, NULL);
-    return n;
-}
-
-double config_real_of(cfg_t *section, const char *rows, const char *key)
-{
-    const struct config_row *row = config_row_find(rows, key);
-    const char *text = config_stated(section, key);
-    double d = 0;
-    if ((text || row->initial) && config_value(row, text ? text : row->initial, NULL, &d))
-        d = 0;
-    return d;
+    const char *text = config_stated(section, row->key);
+    return text ? text : row->initial;
 }
 
 void *config_take(struct config_parse *p, size_t n, size_t size)
@@ -82,17 +56,129 @@ const struct clientip_net *config_nets_of(struct config_parse *p, cfg_t *section
     return list;
 }
 
-uint32_t config_keys_of(struct config_parse *p, cfg_t *section, const char *rows, const char *key,
-                        struct config_key *parts)
+static uint32_t keys_of(struct config_parse *p, const char *text, struct config_key *parts)
 {
-    const char *why, *text = config_stated(section, key);
-    if (!text)
-        text = config_row_find(rows, key)->initial;
+    const char *why;
     if (!text || !*text)
         return 0;
     const int n = config_parse_key(p->arena, text, parts, CONFIG_KEY_PARTS_MAX, &why);
     return n < 0 ? 0 : (uint32_t)n;
 }
+
+static void read_text(struct config_parse *p, const char *text, char *member)
+{
+    const char *copy = config_arena_strdup(p->arena, text ? text : "");
+    if (!copy)
+        copy = "";
+    memcpy(member, &copy, sizeof copy);
+}
+
+/* What is wrong has been complained of where it stands. */
+static void read_number(const struct config_row *row, const char *text, char *member)
+{
+    uint64_t number = 0;
+    double real = 0;
+    if (!text)
+        return;
+    if (config_value(row, text, &number, &real) && row->initial)
+        config_value(row, row->initial, &number, &real);
+    if (row->type == TYPE_NUMBER)
+        memcpy(member, &real, sizeof real);
+    else
+        config_number_put(row, member, number);
+}
+
+static void read_list(struct config_parse *p, cfg_t *section, const struct config_row *row,
+                      char *member, uint32_t *count)
+{
+    const void *list;
+    if (row->type == TYPE_KEYS) {
+        *count = keys_of(p, text_of(section, row), (struct config_key *)(void *)member);
+        return;
+    }
+    if (row->type == TYPE_NETS)
+        list = config_nets_of(p, section, row->key, count);
+    else
+        list = config_strings_of(p, section, row->key, count);
+    memcpy(member, &list, sizeof list);
+}
+
+static void read_member(struct config_parse *p, cfg_t *section, const struct config_row *row,
+                        char *out)
+{
+    switch (row->type) {
+    case TYPE_STRING:
+    case TYPE_PATH:
+    case TYPE_URL_PATH:
+    case TYPE_SEVERITY:
+        read_text(p, text_of(section, row), out + row->at);
+        break;
+    case TYPE_STRINGS:
+    case TYPE_NETS:
+    case TYPE_KEYS:
+        read_list(p, section, row, out + row->at, (uint32_t *)(void *)(out + row->count_at));
+        break;
+    case TYPE_ADDRESS:
+    case TYPE_ADDRESSES:
+    case TYPE_ACCESS_LOG:
+    case TYPE_NAME:
+    case TYPE_NAMES:
+    case TYPE_CODINGS:
+    case TYPE_EXEMPT:
+    case TYPE_DROP_HEADERS:
+        break;
+    default:
+        read_number(row, text_of(section, row), out + row->at);
+        break;
+    }
+}
+
+uint64_t config_read(struct config_parse *p, cfg_t *section, enum config_section keys, void *out)
+{
+    uint64_t stated = 0;
+    for (const struct config_row *row = NULL; (row = config_row_next(keys, row));) {
+        if (section && cfg_size(section, row->key))
+            stated |= config_row_bit(row);
+        read_member(p, section, row, out);
+    }
+    return stated;
+}
+
+/* ---- a section within a route ---- */
+
+static void add_list(struct config_parse *p, const struct config_row *row, char *in,
+                     const char *top)
+{
+    const char *const *own, *const *above;
+    uint32_t n_own, n_above;
+    memcpy(&own, in + row->at, sizeof own);
+    memcpy(&above, top + row->at, sizeof above);
+    memcpy(&n_own, in + row->count_at, sizeof n_own);
+    memcpy(&n_above, top + row->count_at, sizeof n_above);
+    const uint32_t n = n_own + n_above;
+    const char **all = config_take(p, n, sizeof *all);
+    if (!all)
+        return;
+    for (uint32_t i = 0; i < n; i++)
+        all[i] = i < n_own ? own[i] : above[i - n_own];
+    memcpy(in + row->at, &all, sizeof all);
+    memcpy(in + row->count_at, &n, sizeof n);
+}
+
+void config_within_route(struct config_parse *p, cfg_t *section, enum config_section keys, void *in,
+                         uint64_t stated, const void *top)
+{
+    config_inherit(keys, in, stated, top);
+    for (const struct config_row *row = NULL; (row = config_row_next(keys, row));)
+        if (row->inherits == CONFIG_ADDS)
+            add_list(p, row, in, top);
+        else if (row->inherits == CONFIG_TOP_ONLY && stated & config_row_bit(row))
+            config_complain(p, config_line_of(p, section, row->key),
+                            "%s belongs to the top-level %s section, not to a route's", row->key,
+                            config_section_names[keys]);
+}
+
+/* ---- names ---- */
 
 cfg_t *config_section(cfg_t *parent, const char *name)
 {

@@ -131,7 +131,7 @@ static struct lifetime supposed_lifetime(const struct policy_response *resp,
     struct lifetime life = {0};
     if (!is_heuristically_cacheable(resp->status) && !(directives(resp)->flags & FIELD_CC_PUBLIC))
         return life;
-    if (!settings->value.ttl_heuristic) {
+    if (settings->value.ttl_ms != RUNTIME_TTL_HEURISTIC) {
         life.is_negative = is_negative(resp->status);
         if (life.is_negative)
             life.ms = (int64_t)settings->value.ttl_negative_ms;
@@ -312,7 +312,7 @@ enum policy_store policy_may_store(const struct policy_request *req,
     /* Without a stated lifetime only some statuses are cacheable (3, last item). */
     if (!life.known && !is_heuristically_cacheable(resp->status) && !(cc->flags & FIELD_CC_PUBLIC))
         return POLICY_NO_STATUS;
-    if (resp->status >= 400 && !life.known && !settings->value.ttl_heuristic)
+    if (resp->status >= 400 && !life.known && settings->value.ttl_ms != RUNTIME_TTL_HEURISTIC)
         return POLICY_NO_ERROR;
     bool fresh = life.known && life.ms > 0 && !(cc->flags & FIELD_CC_NO_CACHE);
     if (!fresh && !settings->min_interval_ms && !resp->has_etag && !resp->has_last_modified)

@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* runtime: see runtime.h. What `limit set --persist` leaves on disk is in runtime_persist.c. */
 #include "polder/runtime.h"
+#include "polder/config_keys.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
-#define WINDOW_MIN_MS  100
-#define WINDOW_MAX_MS  (UINT64_C(30) * 24 * 3600 * 1000)
-#define SLIDING_MAX    65535
-#define CONCURRENT_MAX 1000000
+#define SLIDING_MAX 65535
 
 uint64_t runtime_read(const struct runtime_page *page, struct runtime_values *out)
 {
@@ -63,33 +62,16 @@ bool runtime_exempt_read(const struct runtime_page *page, uint64_t generation, u
 
 /* ---- what a limit may be ---- */
 
-static const char *const algorithm_names[] = {
-    [RUNTIME_SLIDING] = "sliding", [RUNTIME_FIXED] = "fixed", [RUNTIME_GCRA] = "gcra"};
-
-const char *runtime_algorithm_name(enum runtime_algorithm algorithm)
-{
-    return algorithm <= RUNTIME_GCRA ? algorithm_names[algorithm] : "unknown";
-}
-
-int runtime_algorithm_parse(const char *name)
-{
-    for (int i = 0; i <= RUNTIME_GCRA; i++)
-        if (!strcmp(name, algorithm_names[i]))
-            return i;
-    return -1;
-}
-
 int runtime_limit_check(const struct runtime_limit *limit, const char **why)
 {
-    if (limit->algorithm > RUNTIME_GCRA)
-        *why = "algorithm is sliding, fixed or gcra";
-    else if (limit->algorithm == RUNTIME_SLIDING && limit->requests > SLIDING_MAX)
-        *why = "requests of a sliding limit is at most 65535; fixed and gcra take up to 4294967295";
-    else if (limit->window_ms < WINDOW_MIN_MS || limit->window_ms > WINDOW_MAX_MS)
-        *why = "window is between 100ms and 30d";
-    else if (limit->concurrent > CONCURRENT_MAX)
-        *why = "concurrent is at most 1000000; 0: no bound";
-    else
-        return 0;
-    return -ERANGE;
+    static _Thread_local char text[192];
+    const char *right;
+    const struct config_row *row = config_live_wrong(CONFIG_SECTION_LIMIT, limit, &right);
+    if (row) {
+        snprintf(text, sizeof text, "%s is %s", row->key, right);
+        *why = text;
+        return -ERANGE;
+    }
+    *why = "requests of a sliding limit is at most 65535; fixed and gcra take up to 4294967295";
+    return limit->algorithm == RUNTIME_SLIDING && limit->requests > SLIDING_MAX ? -ERANGE : 0;
 }

@@ -1,23 +1,22 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * runtime_persist: limits changed with `limit set --persist`, in state_dir/runtime.mp: a msgpack
- * map of limit names to [requests, algorithm, window_ms, concurrent, dry_run], and where whom it
- * exempts was changed too a sixth: the list of them. Written whole to a temporary file, synced,
- * renamed: a crash leaves the old or the new one.
+ * map of limit names to the numbers that `limit set` changes, in the order of config_keys.def, and
+ * where its exempt list was changed too that list behind them. The longest lists of 256 limits are
+ * half of what such a file may hold.
  */
 #include "polder/config.h"
+#include "polder/config_keys.h"
 #include "polder/log.h"
 #include "polder/rpc_in.h"
 #include "polder/runtime.h"
-#include "polder/state_file.h"
+#include "polder/state_msgpack.h"
 
 #include <errno.h>
 #include <msgpack.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define FILE_MAX  RPC_MESSAGE_MAX /* what rpc_scan() takes; 256 longest lists are half of it */
-#define FIELDS    5
 #define FILE_NAME "runtime.mp"
 
 struct entry {
@@ -31,12 +30,25 @@ struct entries {
     size_t n;
 };
 
-static bool get_field(const msgpack_object *o, uint64_t most, uint64_t *out)
+static const struct config_row *next_number(const struct config_row *row)
 {
-    if (o->type != MSGPACK_OBJECT_POSITIVE_INTEGER || o->via.u64 > most)
-        return false;
-    *out = o->via.u64;
-    return true;
+    while ((row = config_row_next(CONFIG_SECTION_LIMIT, row)) && (!row->live || row->count_at))
+        ;
+    return row;
+}
+
+/* How many there were; 0: one is no number, or too large. */
+static uint32_t read_numbers(const msgpack_object_array *list, struct runtime_limit *value)
+{
+    uint32_t n = 0;
+    for (const struct config_row *row = NULL; (row = next_number(row)); n++) {
+        const msgpack_object *o = &list->ptr[n];
+        if (n == list->size || o->type != MSGPACK_OBJECT_POSITIVE_INTEGER ||
+            config_number_check(row, o->via.u64))
+            return 0;
+        config_number_put(row, (char *)value + row->live_at, o->via.u64);
+    }
+    return n;
 }
 
 static bool read_exempt(const msgpack_object *o, struct exempt *list)
@@ -55,25 +67,18 @@ static bool read_exempt(const msgpack_object *o, struct exempt *list)
 
 static bool read_entry(const msgpack_object_kv *kv, struct entry *e)
 {
-    uint64_t f[FIELDS];
     const char *why;
-    const msgpack_object *list = &kv->val;
+    const msgpack_object *o = &kv->val;
     memset(e, 0, sizeof *e);
     if (kv->key.type != MSGPACK_OBJECT_STR ||
         rpc_in_object_text(&kv->key, e->name, sizeof e->name) <= 0 ||
-        list->type != MSGPACK_OBJECT_ARRAY || list->via.array.size < FIELDS ||
-        list->via.array.size > FIELDS + 1)
+        o->type != MSGPACK_OBJECT_ARRAY)
         return false;
-    for (size_t i = 0; i < FIELDS; i++)
-        if (!get_field(&list->via.array.ptr[i], i == 2 ? UINT64_MAX : UINT32_MAX, &f[i]))
-            return false;
-    e->value = (struct runtime_limit){.requests = (uint32_t)f[0],
-                                      .algorithm = (uint32_t)f[1],
-                                      .window_ms = f[2],
-                                      .concurrent = (uint32_t)f[3],
-                                      .dry_run = f[4] != 0};
-    e->has_exempt = list->via.array.size > FIELDS;
-    if (e->has_exempt && !read_exempt(&list->via.array.ptr[FIELDS], &e->exempt))
+    const uint32_t n = read_numbers(&o->via.array, &e->value);
+    if (n == 0 || o->via.array.size > n + 1)
+        return false;
+    e->has_exempt = o->via.array.size > n;
+    if (e->has_exempt && !read_exempt(&o->via.array.ptr[n], &e->exempt))
         return false;
     return runtime_limit_check(&e->value, &why) == 0;
 }
@@ -96,47 +101,30 @@ static bool read_next(const msgpack_object_kv *kv, struct entries *out)
     return true;
 }
 
-static int unpack(const char *bytes, size_t len, struct entries *out)
+static int take_all(void *arg, const msgpack_object *map)
 {
-    /* the scan bounds what msgpack-c would allocate */
-    if (rpc_scan((const uint8_t *)bytes, len) != (int64_t)len)
+    struct entries *out = arg;
+    if (map->type != MSGPACK_OBJECT_MAP || map->via.map.size > RUNTIME_LIMITS_MAX)
         return -EPROTO;
-    msgpack_unpacked u;
-    msgpack_unpacked_init(&u);
-    int code = -EPROTO;
-    if (msgpack_unpack_next(&u, bytes, len, NULL) == MSGPACK_UNPACK_SUCCESS &&
-        u.data.type == MSGPACK_OBJECT_MAP && u.data.via.map.size <= RUNTIME_LIMITS_MAX) {
-        out->at = calloc(u.data.via.map.size + 1, sizeof *out->at);
-        code = out->at ? 0 : -ENOMEM;
-        for (uint32_t i = 0; code == 0 && i < u.data.via.map.size; i++)
-            code = read_next(&u.data.via.map.ptr[i], out) ? 0 : -EPROTO;
-    }
-    msgpack_unpacked_destroy(&u);
-    return code;
+    out->at = calloc(map->via.map.size + 1, sizeof *out->at);
+    if (!out->at)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < map->via.map.size; i++)
+        if (!read_next(&map->via.map.ptr[i], out))
+            return -EPROTO;
+    return 0;
 }
 
 /* 0, also where there is no file. */
 static int read_all(const char *state_dir, struct entries *out)
 {
-    char *bytes;
-    size_t len;
     memset(out, 0, sizeof *out);
-    int code = state_file_read(state_dir, FILE_NAME, FILE_MAX, &bytes, &len);
-    if (!code && bytes)
-        code = unpack(bytes, len, out);
-    free(bytes);
+    const int code = state_msgpack_read(state_dir, FILE_NAME, take_all, out);
     if (code) {
         free(out->at);
         memset(out, 0, sizeof *out);
     }
     return code;
-}
-
-static void pack_text(msgpack_packer *pk, const char *text)
-{
-    const size_t len = strlen(text);
-    msgpack_pack_str(pk, len);
-    msgpack_pack_str_body(pk, text, len);
 }
 
 static void pack_exempt(msgpack_packer *pk, const struct exempt *list)
@@ -148,38 +136,36 @@ static void pack_exempt(msgpack_packer *pk, const struct exempt *list)
     msgpack_pack_array(pk, list->n_nets + values);
     for (uint32_t i = 0; i < list->n_nets; i++) {
         clientip_net_format(&list->net[i], text);
-        pack_text(pk, text);
+        state_msgpack_text(pk, text);
     }
     for (const char *v = NULL; (v = exempt_next(list, v));)
-        pack_text(pk, v);
+        state_msgpack_text(pk, v);
 }
 
 static void pack_entry(msgpack_packer *pk, const struct entry *e)
 {
-    const struct runtime_limit *v = &e->value;
-    pack_text(pk, e->name);
-    msgpack_pack_array(pk, FIELDS + (e->has_exempt ? 1 : 0));
-    msgpack_pack_uint32(pk, v->requests);
-    msgpack_pack_uint32(pk, v->algorithm);
-    msgpack_pack_uint64(pk, v->window_ms);
-    msgpack_pack_uint32(pk, v->concurrent);
-    msgpack_pack_uint32(pk, v->dry_run);
+    uint32_t n = 0;
+    for (const struct config_row *row = NULL; (row = next_number(row));)
+        n++;
+    state_msgpack_text(pk, e->name);
+    msgpack_pack_array(pk, n + (e->has_exempt ? 1 : 0));
+    for (const struct config_row *row = NULL; (row = next_number(row));)
+        msgpack_pack_uint64(pk, config_live_number(row, &e->value));
     if (e->has_exempt)
         pack_exempt(pk, &e->exempt);
 }
 
+static void put_all(msgpack_packer *pk, const void *arg)
+{
+    const struct entries *all = arg;
+    msgpack_pack_map(pk, all->n);
+    for (size_t i = 0; i < all->n; i++)
+        pack_entry(pk, &all->at[i]);
+}
+
 static int write_all(const char *state_dir, const struct entries *all)
 {
-    msgpack_sbuffer buf;
-    msgpack_packer pk;
-    msgpack_sbuffer_init(&buf);
-    msgpack_packer_init(&pk, &buf, msgpack_sbuffer_write);
-    msgpack_pack_map(&pk, all->n);
-    for (size_t i = 0; i < all->n; i++)
-        pack_entry(&pk, &all->at[i]);
-    const int code = state_file_write(state_dir, FILE_NAME, buf.data, buf.size);
-    msgpack_sbuffer_destroy(&buf);
-    return code;
+    return state_msgpack_write(state_dir, FILE_NAME, put_all, all);
 }
 
 static void apply(const struct entry *e, uint32_t index, struct runtime_page *page,
@@ -190,11 +176,6 @@ static void apply(const struct entry *e, uint32_t index, struct runtime_page *pa
         values->limit[index].exempt = runtime_exempt_put(page, index, &e->exempt);
 }
 
-static bool is_foreign(int code)
-{
-    return code == -EPROTO || code == -EFBIG;
-}
-
 int runtime_persist_load(const char *state_dir, const struct config *config,
                          struct runtime_page *page, struct runtime_values *values)
 {
@@ -203,7 +184,7 @@ int runtime_persist_load(const char *state_dir, const struct config *config,
     if (code)
         log_warning("config: %s/runtime.mp cannot be used (%s); limits start with the values of "
                     "the file, and limit set --persist writes it anew",
-                    state_dir, is_foreign(code) ? "it is damaged, or not ours" : strerror(-code));
+                    state_dir, state_msgpack_fault(code));
     for (size_t i = 0; i < all.n; i++)
         for (uint32_t k = 0; k < config->n_limits; k++)
             if (!strcmp(config->limits[k].name, all.at[i].name))
@@ -219,7 +200,7 @@ int runtime_persist_save(const char *state_dir, const char *limit_name,
     if (strlen(limit_name) >= sizeof all.at->name)
         return -ENAMETOOLONG;
     const int have = read_all(state_dir, &all);
-    if (have && !is_foreign(have))
+    if (have && !state_msgpack_is_foreign(have))
         return have; /* it may be a good one that cannot be read now; a foreign one is replaced */
     struct entry *e = find(&all, limit_name);
     if (!e && all.n == RUNTIME_LIMITS_MAX) { /* what unpack takes back */
@@ -251,7 +232,7 @@ int runtime_persist_forget(const char *state_dir, const char *limit_name)
     struct entries all;
     int code = read_all(state_dir, &all);
     struct entry *e = code ? NULL : find(&all, limit_name);
-    if (is_foreign(code))
+    if (state_msgpack_is_foreign(code))
         code = 0; /* nothing of it was applied */
     if (e) {
         *e = all.at[--all.n];

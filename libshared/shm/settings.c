@@ -2,10 +2,10 @@
 /* settings: see settings.h. */
 #include "polder/settings.h"
 #include "polder/config.h"
+#include "polder/config_keys.h"
 #include "polder/log.h"
-#include "polder/rpc.h"
 #include "polder/rpc_in.h"
-#include "polder/state_file.h"
+#include "polder/state_msgpack.h"
 
 #include <errno.h>
 #include <msgpack.h>
@@ -24,23 +24,18 @@ static bool read_one(const msgpack_object *o, struct setting *s)
            rpc_in_object_text(&o->via.array.ptr[2], s->value, sizeof s->value) >= 0;
 }
 
-static int unpack(const char *bytes, size_t len, struct settings *out)
+static int take_all(void *arg, const msgpack_object *list)
 {
-    /* the scan bounds what msgpack-c would allocate */
-    if (rpc_scan((const uint8_t *)bytes, len) != (int64_t)len)
+    struct settings *out = arg;
+    if (list->type != MSGPACK_OBJECT_ARRAY || list->via.array.size > SETTINGS_MAX)
         return -EPROTO;
-    msgpack_unpacked u;
-    msgpack_unpacked_init(&u);
-    int code = -EPROTO;
-    if (msgpack_unpack_next(&u, bytes, len, NULL) == MSGPACK_UNPACK_SUCCESS &&
-        u.data.type == MSGPACK_OBJECT_ARRAY && u.data.via.array.size <= SETTINGS_MAX) {
-        out->at = calloc(u.data.via.array.size + 1, sizeof *out->at);
-        code = out->at ? 0 : -ENOMEM;
-        for (uint32_t i = 0; code == 0 && i < u.data.via.array.size; i++)
-            code = read_one(&u.data.via.array.ptr[i], &out->at[out->n++]) ? 0 : -EPROTO;
-    }
-    msgpack_unpacked_destroy(&u);
-    return code;
+    out->at = calloc(list->via.array.size + 1, sizeof *out->at);
+    if (!out->at)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < list->via.array.size; i++)
+        if (!read_one(&list->via.array.ptr[i], &out->at[out->n++]))
+            return -EPROTO;
+    return 0;
 }
 
 void settings_free(struct settings *s)
@@ -51,13 +46,8 @@ void settings_free(struct settings *s)
 
 int settings_read(const char *state_dir, struct settings *out)
 {
-    char *bytes;
-    size_t len;
     memset(out, 0, sizeof *out);
-    int code = state_file_read(state_dir, FILE_NAME, RPC_MESSAGE_MAX, &bytes, &len);
-    if (!code && bytes)
-        code = unpack(bytes, len, out);
-    free(bytes);
+    const int code = state_msgpack_read(state_dir, FILE_NAME, take_all, out);
     if (code)
         settings_free(out);
     return code;
@@ -65,36 +55,21 @@ int settings_read(const char *state_dir, struct settings *out)
 
 /* ---- writing ---- */
 
-static void pack_text(msgpack_packer *pk, const char *text)
+static void put_all(msgpack_packer *pk, const void *arg)
 {
-    const size_t len = strlen(text);
-    msgpack_pack_str(pk, len);
-    msgpack_pack_str_body(pk, text, len);
+    const struct settings *all = arg;
+    msgpack_pack_array(pk, all->n);
+    for (size_t i = 0; i < all->n; i++) {
+        msgpack_pack_array(pk, 3);
+        state_msgpack_text(pk, all->at[i].section);
+        state_msgpack_text(pk, all->at[i].key);
+        state_msgpack_text(pk, all->at[i].value);
+    }
 }
 
 static int write_all(const char *state_dir, const struct settings *all)
 {
-    msgpack_sbuffer buf;
-    msgpack_packer pk;
-    msgpack_sbuffer_init(&buf);
-    msgpack_packer_init(&pk, &buf, msgpack_sbuffer_write);
-    msgpack_pack_array(&pk, all->n);
-    for (size_t i = 0; i < all->n; i++) {
-        msgpack_pack_array(&pk, 3);
-        pack_text(&pk, all->at[i].section);
-        pack_text(&pk, all->at[i].key);
-        pack_text(&pk, all->at[i].value);
-    }
-    const int code = buf.size <= RPC_MESSAGE_MAX
-                         ? state_file_write(state_dir, FILE_NAME, buf.data, buf.size)
-                         : -EFBIG;
-    msgpack_sbuffer_destroy(&buf);
-    return code;
-}
-
-static bool is_foreign(int code)
-{
-    return code == -EPROTO || code == -EFBIG;
+    return state_msgpack_write(state_dir, FILE_NAME, put_all, all);
 }
 
 static struct setting *find(const struct settings *all, const struct setting *s)
@@ -109,7 +84,7 @@ int settings_save(const char *state_dir, const struct setting *with, size_t n)
 {
     struct settings all;
     int code = settings_read(state_dir, &all);
-    if (code && !is_foreign(code))
+    if (code && !state_msgpack_is_foreign(code))
         return code; /* it may be a good one that cannot be read now; a foreign one is replaced */
     struct setting *grown = realloc(all.at, (all.n + n + 1) * sizeof *grown);
     if (grown)
@@ -128,7 +103,7 @@ int settings_forget(const char *state_dir, const char *section, const char *key)
     struct settings all;
     int code = settings_read(state_dir, &all);
     size_t kept = 0;
-    if (is_foreign(code))
+    if (state_msgpack_is_foreign(code))
         code = 0; /* nothing of it was applied */
     for (size_t i = 0; i < all.n; i++)
         if (strcmp(all.at[i].section, section) || (key && strcmp(all.at[i].key, key)))
@@ -146,9 +121,8 @@ int settings_forget(const char *state_dir, const char *section, const char *key)
 static void apply_weight(const struct setting *s, const struct config *config,
                          struct runtime_values *values)
 {
-    char *end;
-    const unsigned long weight = strtoul(s->value, &end, 10);
-    if (*end || end == s->value || weight > RUNTIME_WEIGHT_MAX)
+    uint64_t weight;
+    if (config_value(&config_rows[CONFIG_SERVER_weight], s->value, &weight, NULL))
         return;
     for (uint32_t i = 0; i < config->n_upstreams; i++) {
         const struct config_upstream *u = &config->upstreams[i];
@@ -160,17 +134,24 @@ static void apply_weight(const struct setting *s, const struct config *config,
     }
 }
 
+static void apply_cache(const struct setting *s, struct runtime_cache *cache)
+{
+    const struct config_row *row = config_live_row(CONFIG_SECTION_CACHE, s->key);
+    const char *right = row ? config_live_set(row, cache, s->value) : "another key";
+    if (right)
+        log_warning("config: settings.mp: cache %s=%s is left out; %s would be right", s->key,
+                    s->value, right);
+}
+
 void settings_apply(const struct settings *settings, const struct config *config,
                     struct runtime_values *values)
 {
-    char why[160];
     for (size_t i = 0; i < settings->n; i++) {
         const struct setting *s = &settings->at[i];
         if (!strncmp(s->section, "upstream ", strlen("upstream ")))
             apply_weight(s, config, values);
-        else if (!strcmp(s->section, "cache") &&
-                 runtime_cache_set(&values->cache, s->key, s->value, why, sizeof why))
-            log_warning("config: settings.mp: cache %s=%s is left out: %s", s->key, s->value, why);
+        else if (!strcmp(s->section, "cache"))
+            apply_cache(s, &values->cache);
     }
 }
 
@@ -182,7 +163,7 @@ int settings_load(const char *state_dir, const struct config *config, struct run
         log_warning(
             "config: %s/settings.mp cannot be used (%s); upstreams and cache start with the "
             "values of the file, and the next --persist writes it anew",
-            state_dir, is_foreign(code) ? "it is damaged, or not ours" : strerror(-code));
+            state_dir, state_msgpack_fault(code));
     settings_apply(&settings, config, values);
     settings_free(&settings);
     return code;

@@ -6,6 +6,7 @@
  *
  * usage: bench_limit [checks]
  */
+#include "polder/config_keys.h"
 #include "polder/limit.h"
 #include "polder/proc.h"
 #include <stdio.h>
@@ -122,8 +123,8 @@ static void bench_algorithm(enum runtime_algorithm algorithm)
     const struct runtime_limit hot = {.requests = 65535, .algorithm = algorithm, .window_ms = 100};
     const struct runtime_limit full = {.requests = 1, .algorithm = algorithm, .window_ms = 60000};
     table_new(LIMIT_ENTRIES_DEFAULT);
-    printf("%-8s one key        %6.1f ns\n", runtime_algorithm_name(algorithm),
-           measure(1, &hot, 1));
+    printf("%-8s one key        %6.1f ns\n",
+           config_word(&config_rows[CONFIG_LIMIT_algorithm], algorithm), measure(1, &hot, 1));
     printf("%-8s one key, full  %6.1f ns\n", "", measure(1, &full, 1));
     printf("%-8s one key        %6.1f ns  two processes\n", "", measure(2, &hot, 1));
     fill(&limit);

@@ -6,6 +6,7 @@
  * The input is the file.
  */
 #include "polder/config.h"
+#include "polder/config_keys.h"
 #include "polder/log.h"
 #include "polder/settings.h"
 
@@ -75,9 +76,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     must(code <= 0 && (code == 0 || all.n == 0) && all.n <= SETTINGS_MAX);
     const size_t n = all.n;
     memset(&values, 0, sizeof values);
+    values.cache.max_items = 1;
+    values.cache.max_bytes = 1 << 20;
     settings_apply(&all, &config, &values);
     settings_free(&all);
-    must(values.server[0].weight <= RUNTIME_WEIGHT_MAX && values.cache.ttl_heuristic <= 1);
+    const char *why;
+    must(!config_live_wrong(CONFIG_SECTION_CACHE, &values.cache, &why));
+    must(values.server[0].weight <= config_rows[CONFIG_SERVER_weight].max);
     const struct setting one = {"cache", "ttl", "7s"};
     const int saved = settings_save(dir, &one, 1);
     must(saved == 0 || (saved == -ENOSPC && n == SETTINGS_MAX) || saved == -EFBIG);

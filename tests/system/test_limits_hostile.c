@@ -196,7 +196,7 @@ static void limits_at_the_edges_of_what_can_be_said(void **state)
     struct house h;
     struct message m;
     start(&h, "", "");
-    refuses(&h, "window=1ms", "window is between 100ms and 30d");
+    refuses(&h, "window=1ms", "a duration between 100ms and 30d");
     refuses(&h, "window=99ms", "100ms");
     refuses(&h, "window=31d", "30d");
     refuses(&h, "window=-1s", "a duration such as");
@@ -205,7 +205,7 @@ static void limits_at_the_edges_of_what_can_be_said(void **state)
     refuses(&h, "requests=4294967296", "a whole number up to 4294967295");
     refuses(&h, "requests=-1", "a whole number");
     refuses(&h, "requests=", "a whole number");
-    refuses(&h, "concurrent=1000001", "at most 1000000");
+    refuses(&h, "concurrent=1000001", "a whole number up to 1000000");
     assert_int_equal(admitted(&h, 5), 3); /* nothing of that has changed anything */
     assert_int_equal(ctl(&h, NULL, "limit set l requests=0"), 0);
     assert_int_equal(admitted(&h, 3), 0);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The configuration: what is read, what is refused, with which line and which words. */
 #include "polder/config.h"
+#include "polder/config_keys.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -98,7 +99,7 @@ static void the_buffers_of_request_bodies_have_bounds(void **state)
     assert_int_equal(c->request_buffer, 0);
     assert_int_equal(c->request_buffers_total, 1 << 20);
     assert_int_equal(c->request_min_rate, 2048);
-    assert_complains("\nrequest_buffer = 17M\n", 2, "between 0 and 16777216 bytes");
+    assert_complains("\nrequest_buffer = 17M\n", 2, "a size up to 16M");
     assert_complains("request_min_rate = fast\n", 1, "request_min_rate");
 }
 
@@ -160,7 +161,7 @@ static void every_section_is_read(void **state)
     assert_int_equal(c->n_ops_hosts, 1);
     assert_string_equal(c->ops_hosts[0], "ops.example");
     assert_string_equal(c->telemetry_path, "/t");
-    assert_int_equal(c->cache.value.ttl_heuristic, 1);
+    assert_true(c->cache.value.ttl_ms == RUNTIME_TTL_HEURISTIC);
     assert_int_equal(c->cache.n_partition, 2);
     assert_string_equal(c->cache.partition[0].name, "authorization");
     assert_int_equal(c->n_servers, 2);
@@ -201,8 +202,8 @@ static void a_route_of_websockets_means_what_it_says(void **state)
              "route \"/c\" { websocket { } }\n");
     const struct config_websocket *a = c->routes[0].websocket, *b = c->routes[1].websocket,
                                   *r = c->routes[2].websocket;
-    assert_int_equal(c->websocket_max_connections_total, 300);
-    assert_int_equal(c->websocket_max_per_client_total, 0);
+    assert_int_equal(c->websocket.max_connections_total, 300);
+    assert_int_equal(c->websocket.max_per_client_total, 0);
     assert_int_equal(a->max_connections, 200);
     assert_int_equal(config_websocket_per_client(a), 150);
     assert_true(a->connect_rate > 999);
@@ -217,7 +218,8 @@ static void a_route_of_websockets_means_what_it_says(void **state)
     assert_int_equal(r->max_message_backend, 0);
     assert_true(r->connect_rate > 1 && r->connect_rate < 3);
     assert_int_equal(r->set, 0);
-    assert_int_equal(b->set, 1u << CONFIG_WS_MAX_CONNECTIONS | 1u << CONFIG_WS_MAX_MESSAGE_BACKEND);
+    assert_int_equal(b->set, CONFIG_BIT(WEBSOCKET, max_connections) |
+                                 CONFIG_BIT(WEBSOCKET, max_message_backend));
 }
 
 static void the_leak_guard_is_on_unless_a_route_says_otherwise(void **state)
@@ -279,7 +281,7 @@ static void mistakes_have_their_line_and_what_would_be_right(void **state)
 {
     (void)state;
     assert_complains("workers = many\n", 1, "a whole number");
-    assert_complains("\n# a comment\nworkers = 100\n", 3, "between 0 and 64");
+    assert_complains("\n# a comment\nworkers = 100\n", 3, "a whole number up to 64");
     assert_complains("/* two\n lines */ // and more\ncache { ttl = \"5 parsecs\" }\n", 3,
                      "\"30s\"");
     assert_complains("rouet \"/\" { }\n", 1, "did you mean \"route\"");

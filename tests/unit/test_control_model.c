@@ -6,6 +6,7 @@
 #include "daemons/control/model/limits.h"
 #include "daemons/control/regions.h"
 #include "polder/config.h"
+#include "polder/config_keys.h"
 #include "polder/limit_try.h"
 
 #include <errno.h>
@@ -120,30 +121,61 @@ static void what_nobody_confirms_is_as_before(void **state)
     assert_int_equal(requests(r, 0, 0), 3);
 }
 
+static const char *set(struct runtime_limit *v, const char *key, const char *text)
+{
+    return config_live_set(config_live_row(CONFIG_SECTION_LIMIT, key), v, text);
+}
+
 static void values_are_read_as_they_are_typed(void **state)
 {
     struct runtime_limit v = {0};
-    bool unknown;
     (void)state;
-    assert_null(limits_set_value(&v, "requests", "4294967295", &unknown));
-    assert_null(limits_set_value(&v, "window", "5m", &unknown));
-    assert_null(limits_set_value(&v, "dry_run", "on", &unknown));
-    assert_null(limits_set_value(&v, "algorithm", "gcra", &unknown));
-    assert_null(limits_set_value(&v, "concurrent", "0", &unknown));
+    assert_null(set(&v, "requests", "4294967295"));
+    assert_null(set(&v, "window", "5m"));
+    assert_null(set(&v, "dry_run", "on"));
+    assert_null(set(&v, "algorithm", "gcra"));
+    assert_null(set(&v, "concurrent", "0"));
     assert_int_equal(v.requests, UINT32_MAX);
     assert_int_equal(v.window_ms, 300000);
     assert_int_equal(v.dry_run, 1);
-    assert_string_equal(runtime_algorithm_name((enum runtime_algorithm)v.algorithm), "gcra");
+    assert_int_equal(v.algorithm, RUNTIME_GCRA);
+    assert_string_equal(config_word(&config_rows[CONFIG_LIMIT_algorithm], v.algorithm), "gcra");
     static const char *const wrong[][2] = {
-        {"requests", "4294967296"}, {"requests", ""},     {"requests", "-1"},
-        {"requests", "1e3"},        {"window", "x"},      {"dry_run", "perhaps"},
-        {"algorithm", "leaky"},     {"concurrent", "1.5"}};
-    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
-        assert_non_null(limits_set_value(&v, wrong[i][0], wrong[i][1], &unknown));
-        assert_false(unknown);
-    }
-    assert_non_null(limits_set_value(&v, "burst", "1", &unknown));
-    assert_true(unknown);
+        {"requests", "4294967296"}, {"requests", ""},         {"requests", "-1"},
+        {"requests", "1e3"},        {"window", "x"},          {"window", "99ms"},
+        {"window", "31d"},          {"algorithm", "leaky"},   {"dry_run", "perhaps"},
+        {"concurrent", "1.5"},      {"concurrent", "1000001"}};
+    const struct runtime_limit before = v;
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        assert_non_null(set(&v, wrong[i][0], wrong[i][1]));
+    assert_memory_equal(&v, &before, sizeof v);
+    assert_null(config_live_row(CONFIG_SECTION_LIMIT, "burst"));
+    assert_null(config_live_row(CONFIG_SECTION_LIMIT, "key")); /* a reload changes it */
+}
+
+/* A key that a command may change is a row: its name, its range, and where it is. */
+static void the_keys_of_commands_are_those_of_the_table(void **state)
+{
+    char keys[256];
+    (void)state;
+    config_live_keys(CONFIG_SECTION_LIMIT, keys, sizeof keys);
+    assert_string_equal(keys, "requests, algorithm, window, concurrent, dry_run and exempt");
+    config_live_keys(CONFIG_SECTION_LIMIT, keys, 12);
+    assert_string_equal(keys, "requests, a");
+    struct config_cache cache = {0}, top = {.value = {.ttl_ms = 7, .max_body = 8}};
+    cache.value.ttl_ms = 1;
+    cache.value.stale_if_error_ms = 2;
+    struct runtime_cache running = {.ttl_ms = 3, .stale_if_error_ms = 4, .max_items = 5};
+    config_live_overlay(CONFIG_SECTION_CACHE, &cache.value, CONFIG_BIT(CACHE, ttl), &running);
+    assert_int_equal(running.ttl_ms, 1);
+    assert_int_equal(running.stale_if_error_ms, 4);
+    assert_int_equal(running.max_items, 5);
+    config_inherit(CONFIG_SECTION_CACHE, &cache, CONFIG_BIT(CACHE, ttl), &top);
+    assert_int_equal(cache.value.ttl_ms, 1);
+    assert_int_equal(cache.value.max_body, 8);
+    assert_int_equal(cache.value.stale_if_error_ms, 0);
+    assert_false(config_live_equal(CONFIG_SECTION_CACHE, &cache.value, &running));
+    assert_true(config_live_equal(CONFIG_SECTION_CACHE, &running, &running));
 }
 
 static void prefixes_are_as_stored_urls_begin(void **state)
@@ -173,6 +205,7 @@ int main(void)
         TEST(a_change_goes_where_somebody_serves),
         TEST(what_nobody_confirms_is_as_before),
         cmocka_unit_test(values_are_read_as_they_are_typed),
+        cmocka_unit_test(the_keys_of_commands_are_those_of_the_table),
         cmocka_unit_test(prefixes_are_as_stored_urls_begin),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -13,9 +13,13 @@
 #include <cmocka.h>
 
 static const char *const keys[] = {
-#define KEY(section, key, type, least, most, initial, help) key,
+#define SECTION(...)
+#define KEY(section, key, ...)  #key,
+#define LIST(section, key, ...) #key,
 #include "libshared/tables/config_keys.def"
+#undef SECTION
 #undef KEY
+#undef LIST
 };
 
 static void polder_conf_5_has_every_key(void **state)

@@ -31,7 +31,7 @@ static struct policy_settings settings(void)
 static struct policy_settings heuristic(void)
 {
     struct policy_settings s = settings();
-    s.value.ttl_heuristic = 1;
+    s.value.ttl_ms = RUNTIME_TTL_HEURISTIC;
     return s;
 }
 
@@ -447,7 +447,7 @@ static void the_default_window_is_for_lifetimes_of_our_own(void **state)
     r = response(200, "public");
     f = freshness(&r, s);
     assert_int_equal(f.swr_until_ms - f.fresh_until_ms, 30000);
-    s.value.ttl_heuristic = 1;
+    s.value.ttl_ms = RUNTIME_TTL_HEURISTIC;
     r.has_last_modified = true;
     r.last_modified = NOW_S - 1000;
     f = freshness(&r, s);

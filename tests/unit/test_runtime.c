@@ -68,10 +68,6 @@ static void limits_have_ranges(void **state)
         assert_int_equal(runtime_limit_check(&c[i].l, &why) == 0, c[i].ok);
         assert_true(c[i].ok || why);
     }
-    for (int a = 0; a < 3; a++)
-        assert_int_equal(runtime_algorithm_parse(runtime_algorithm_name((enum runtime_algorithm)a)),
-                         a);
-    assert_int_equal(runtime_algorithm_parse("leaky"), -1);
 }
 
 static void what_is_persisted_comes_back(void **state)

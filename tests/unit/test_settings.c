@@ -2,6 +2,7 @@
 /* What --persist keeps of upstreams and cache: whole, whatever the file is, and only where it fits.
  */
 #include "polder/config.h"
+#include "polder/config_keys.h"
 #include "polder/settings.h"
 
 #include <errno.h>
@@ -146,21 +147,24 @@ static void the_file_is_bounded(void **state)
     free(many);
 }
 
+static const char *set(struct runtime_cache *cache, const char *key, const char *text)
+{
+    return config_live_set(config_live_row(CONFIG_SECTION_CACHE, key), cache, text);
+}
+
 static void values_of_the_cache_say_what_would_be_right(void **state)
 {
     (void)state;
     struct runtime_cache cache = {.ttl_ms = 5};
-    char why[160];
-    assert_int_equal(runtime_cache_set(&cache, "max_items", "0", why, sizeof why), -EINVAL);
-    assert_non_null(strstr(why, "from 1 to "));
-    assert_int_equal(runtime_cache_set(&cache, "max_bytes", "1", why, sizeof why), -EINVAL);
-    assert_non_null(strstr(why, "from 1048576 to "));
-    assert_int_equal(runtime_cache_set(&cache, "ttl", "soon", why, sizeof why), -EINVAL);
-    assert_int_equal(runtime_cache_set(&cache, "colour", "blue", why, sizeof why), -ENOENT);
-    assert_int_equal(runtime_cache_set(&cache, "ttl", "heuristic", why, sizeof why), 0);
-    assert_int_equal(cache.ttl_heuristic, 1);
-    assert_int_equal(runtime_cache_set(&cache, "ttl", "1m", why, sizeof why), 0);
-    assert_int_equal(cache.ttl_heuristic, 0);
+    assert_string_equal(set(&cache, "max_items", "0"), "a whole number between 1 and 16777216");
+    assert_string_equal(set(&cache, "max_bytes", "1"), "a size between 1M and 1T");
+    assert_non_null(strstr(set(&cache, "ttl", "soon"), "a duration such as"));
+    assert_null(config_live_row(CONFIG_SECTION_CACHE, "colour"));
+    assert_null(config_live_row(CONFIG_SECTION_CACHE, "share")); /* a reload changes it */
+    assert_int_equal(cache.ttl_ms, 5);
+    assert_null(set(&cache, "ttl", "heuristic"));
+    assert_true(cache.ttl_ms == RUNTIME_TTL_HEURISTIC);
+    assert_null(set(&cache, "ttl", "1m"));
     assert_int_equal(cache.ttl_ms, 60000);
 }
 

@@ -6,8 +6,9 @@
 #include "daemons/control/methods/persist.h"
 #include "daemons/control/regions.h"
 #include "polder/config.h"
+#include "polder/config_keys.h"
+#include "polder/rpc_values.h"
 
-#include <errno.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -16,7 +17,6 @@
 static bool set_one(struct control *c, const struct rpc_call *call, const msgpack_object_kv *kv,
                     struct runtime_cache *cache, struct setting *setting)
 {
-    char why[160];
     memset(setting, 0, sizeof *setting);
     strcpy(setting->section, "cache");
     if (rpc_in_object_text(&kv->key, setting->key, 64) < 0 ||
@@ -24,32 +24,24 @@ static bool set_one(struct control *c, const struct rpc_call *call, const msgpac
         call_error(c, call->reply, RPC_BAD_ARGUMENT, "set is a map of short texts and numbers");
         return false;
     }
-    switch (runtime_cache_set(cache, setting->key, setting->value, why, sizeof why)) {
-    case 0:
-        return true;
-    case -ENOENT:
-        call_error(c, call->reply, RPC_BAD_ARGUMENT, "unknown key %s; %s", setting->key, why);
-        return false;
-    default:
+    const struct config_row *row = config_live_row(CONFIG_SECTION_CACHE, setting->key);
+    const char *right = row ? config_live_set(row, cache, setting->value) : NULL;
+    char keys[256];
+    if (!row) {
+        config_live_keys(CONFIG_SECTION_CACHE, keys, sizeof keys);
+        call_error(c, call->reply, RPC_BAD_ARGUMENT, "unknown key %s; there are %s", setting->key,
+                   keys);
+    } else if (right) {
         call_error(c, call->reply, RPC_BAD_ARGUMENT, "%s = \"%s\" is wrong; %s would be right",
-                   setting->key, setting->value, why);
-        return false;
+                   setting->key, setting->value, right);
     }
+    return row && !right;
 }
 
 static void put_cache(struct rpc_out *o, const char *key, const struct runtime_cache *cache)
 {
     rpc_out_map(o, key);
-    if (cache->ttl_heuristic)
-        rpc_out_str(o, "ttl", "heuristic");
-    else
-        rpc_out_u64(o, "ttl_ms", cache->ttl_ms);
-    rpc_out_u64(o, "ttl_negative_ms", cache->ttl_negative_ms);
-    rpc_out_u64(o, "max_items", cache->max_items);
-    rpc_out_u64(o, "max_bytes", cache->max_bytes);
-    rpc_out_u64(o, "max_body_bytes", cache->max_body);
-    rpc_out_u64(o, "stale_while_revalidate_ms", cache->stale_while_revalidate_ms);
-    rpc_out_u64(o, "stale_if_error_ms", cache->stale_if_error_ms);
+    rpc_put_values(o, CONFIG_SECTION_CACHE, cache, true);
     rpc_out_end(o);
 }
 

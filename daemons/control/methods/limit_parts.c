@@ -4,8 +4,10 @@
 #include "daemons/control/call.h"
 #include "daemons/control/control.h"
 #include "polder/config.h"
+#include "polder/config_keys.h"
 #include "polder/limit_top.h"
 #include "polder/limitkey.h"
+#include "polder/rpc_values.h"
 
 #include <string.h>
 
@@ -55,12 +57,16 @@ static bool set_one(struct control *c, const struct rpc_call *call, struct limit
     }
     if (!strcmp(key, "exempt"))
         return set_exempt(c, call, terms, text);
-    bool unknown;
-    const char *why = limits_set_value(&terms->value, key, text, &unknown);
-    if (why)
-        call_error(c, call->reply, RPC_BAD_ARGUMENT, unknown ? "%s: %s" : "%s: %s, not \"%.64s\"",
-                   key, why, text);
-    return !why;
+    const struct config_row *row = config_live_row(CONFIG_SECTION_LIMIT, key);
+    const char *right = row ? config_live_set(row, &terms->value, text) : NULL;
+    char keys[256];
+    if (!row) {
+        config_live_keys(CONFIG_SECTION_LIMIT, keys, sizeof keys);
+        call_error(c, call->reply, RPC_BAD_ARGUMENT, "%s: unknown; there are %s", key, keys);
+    } else if (right) {
+        call_error(c, call->reply, RPC_BAD_ARGUMENT, "%s: %s, not \"%.64s\"", key, right, text);
+    }
+    return row && !right;
 }
 
 bool limit_read_terms(struct control *c, const struct rpc_call *call, struct limit_terms *terms)
@@ -80,11 +86,7 @@ bool limit_read_terms(struct control *c, const struct rpc_call *call, struct lim
 
 void limit_put_values(struct rpc_out *o, const struct runtime_limit *v)
 {
-    rpc_out_u64(o, "requests", v->requests);
-    rpc_out_u64(o, "window_ms", v->window_ms);
-    rpc_out_str(o, "algorithm", runtime_algorithm_name((enum runtime_algorithm)v->algorithm));
-    rpc_out_bool(o, "dry_run", v->dry_run != 0);
-    rpc_out_u64(o, "concurrent", v->concurrent);
+    rpc_put_values(o, CONFIG_SECTION_LIMIT, v, true);
 }
 
 static void put_net(struct rpc_out *o, const struct clientip_net *net)

@@ -7,6 +7,7 @@
 #include "daemons/control/model/servers.h"
 #include "polder/clock.h"
 #include "polder/config.h"
+#include "polder/config_keys.h"
 #include "polder/server_state.h"
 
 #include <stdio.h>
@@ -156,12 +157,13 @@ void upstream_weight(struct control *c, const struct rpc_call *call)
     struct setting setting;
     const bool persist = rpc_in_flag(call->params, "persist");
     const struct config_server *s = server_named(c, call, &setting);
+    const struct config_row *row = &config_rows[CONFIG_SERVER_weight];
     uint64_t weight;
     if (!s)
         return;
-    if (rpc_in_u64(call->params, "weight", RUNTIME_WEIGHT_MAX, &weight)) {
-        call_error(c, call->reply, RPC_BAD_ARGUMENT, "weight is a whole number up to %d",
-                   RUNTIME_WEIGHT_MAX);
+    if (rpc_in_u64(call->params, row->key, row->max, &weight)) {
+        call_error(c, call->reply, RPC_BAD_ARGUMENT, "%s is %s", row->key,
+                   config_number_check(row, UINT64_MAX));
         return;
     }
     snprintf(setting.value, sizeof setting.value, "%u", (unsigned)weight);

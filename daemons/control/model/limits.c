@@ -5,12 +5,11 @@
 #include "daemons/control/regions.h"
 #include "polder/clock.h"
 #include "polder/config.h"
+#include "polder/config_keys.h"
 #include "polder/limit.h"
 #include "polder/limit_try.h"
 #include "polder/log.h"
 
-#include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 const struct config_limit *limits_find(const struct config *config, const char *name)
@@ -33,13 +32,6 @@ void limits_terms(const struct control *c, const struct config_limit *l,
 
 /* ---- the file's values ---- */
 
-static bool values_equal(const struct runtime_limit *a, const struct runtime_limit *b)
-{
-    return a->requests == b->requests && a->window_ms == b->window_ms &&
-           a->algorithm == b->algorithm && !a->dry_run == !b->dry_run &&
-           a->concurrent == b->concurrent;
-}
-
 static bool exempt_equal(const struct config_limit *l, const struct exempt *list)
 {
     struct exempt file = {0};
@@ -60,61 +52,8 @@ bool limits_is_as_file(const struct control *c, const struct config_limit *l,
                        const struct runtime_limit *running)
 {
     const struct exempt *list = runtime_exempt_of(c->runtime, l->index, running);
-    return values_equal(running, &l->value) && (!list || exempt_equal(l, list));
-}
-
-/* ---- values as they are typed ---- */
-
-static bool parse_flag(const char *text, uint32_t *out)
-{
-    static const char *const yes[] = {"true", "yes", "on", "1"}, *const no[] = {"false", "no",
-                                                                                "off", "0"};
-    for (size_t i = 0; i < 4; i++) {
-        if (!strcmp(text, yes[i]) || !strcmp(text, no[i])) {
-            *out = !strcmp(text, yes[i]);
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool parse_u32(const char *text, uint32_t *out)
-{
-    const size_t len = strlen(text);
-    if (!len || len > 31 || strspn(text, "0123456789") != len)
-        return false;
-    errno = 0;
-    const unsigned long long n = strtoull(text, NULL, 10);
-    if (errno || n > UINT32_MAX)
-        return false;
-    *out = (uint32_t)n;
-    return true;
-}
-
-const char *limits_set_value(struct runtime_limit *v, const char *key, const char *text,
-                             bool *unknown)
-{
-    *unknown = false;
-    if (!strcmp(key, "requests"))
-        return parse_u32(text, &v->requests) ? NULL : "a whole number up to 4294967295";
-    if (!strcmp(key, "concurrent"))
-        return parse_u32(text, &v->concurrent)
-                   ? NULL
-                   : "a whole number up to 1000000, where 0 is no bound";
-    if (!strcmp(key, "window"))
-        return config_parse_duration(text, &v->window_ms) ? "a duration such as 500ms, 60s or 5m"
-                                                          : NULL;
-    if (!strcmp(key, "dry_run"))
-        return parse_flag(text, &v->dry_run) ? NULL : "true or false";
-    if (!strcmp(key, "algorithm")) {
-        const int algorithm = runtime_algorithm_parse(text);
-        if (algorithm < 0)
-            return "sliding, fixed or gcra";
-        v->algorithm = (uint32_t)algorithm;
-        return NULL;
-    }
-    *unknown = true;
-    return "unknown; there are requests, window, algorithm, dry_run, concurrent and exempt";
+    return config_live_equal(CONFIG_SECTION_LIMIT, running, &l->value) &&
+           (!list || exempt_equal(l, list));
 }
 
 /* ---- changes ---- */

@@ -27,10 +27,6 @@ void limits_terms(const struct control *c, const struct config_limit *l,
 /* Does it run as the file says? */
 bool limits_is_as_file(const struct control *c, const struct config_limit *l,
                        const struct runtime_limit *running);
-/* One value but exempt, as it was typed. NULL, or what would be right; *unknown: there is no such
- * key. */
-const char *limits_set_value(struct runtime_limit *v, const char *key, const char *text,
-                             bool *unknown);
 void limits_publish(const struct control *c, const char *name, const struct limit_terms *terms);
 /* Forgets what a client has spent, as limitkey.h writes it (len < 0: no key of this limit). False:
  * nothing was counted. */

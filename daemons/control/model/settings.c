@@ -3,6 +3,7 @@
 #include "daemons/control/model/settings.h"
 #include "daemons/control/control.h"
 #include "polder/config.h"
+#include "polder/config_keys.h"
 #include "polder/log.h"
 #include "polder/settings.h"
 
@@ -40,42 +41,58 @@ static void note_reset(struct settings_report *r, const char *what)
         snprintf(r->reset[r->n_reset++], SETTINGS_REPORT_LINE, "%s", what);
 }
 
-/* A value was `file` in the old file, ran as `was`, and runs as `is`. */
-static void note_number(struct settings_report *r, const char *what, uint64_t file, uint64_t was,
-                        uint64_t is)
+static void value_text(const struct config_row *row, uint64_t number, char *out, size_t size)
 {
-    char text[SETTINGS_REPORT_LINE];
+    const char *word = row ? config_word(row, number) : NULL;
+    if (word)
+        snprintf(out, size, "%s", word);
+    else if (row && row->type == TYPE_TTL && number == RUNTIME_TTL_HEURISTIC)
+        snprintf(out, size, "heuristic");
+    else
+        snprintf(out, size, "%" PRIu64, number);
+}
+
+/* A value was `file` in the old file, ran as `was`, and runs as `is`. row NULL: a plain number. */
+static void note_number(struct settings_report *r, const char *what, const struct config_row *row,
+                        uint64_t file, uint64_t was, uint64_t is)
+{
+    char text[SETTINGS_REPORT_LINE], before[22], now[22];
     if (was == file)
         return;
+    value_text(row, was, before, sizeof before);
+    value_text(row, is, now, sizeof now);
     if (is == was) {
-        snprintf(text, sizeof text, "%.110s %" PRIu64, what, is);
+        snprintf(text, sizeof text, "%.110s %s", what, now);
         note_kept(r, text);
     } else {
-        snprintf(text, sizeof text, "%.110s %" PRIu64 " -> %" PRIu64, what, was, is);
+        snprintf(text, sizeof text, "%.110s %s -> %s", what, before, now);
         note_reset(r, text);
+    }
+}
+
+/* subject: "cache", "limit api" */
+static void note_values(struct settings_report *r, enum config_section section, const char *subject,
+                        const void *file, const void *was, const void *is)
+{
+    char what[128];
+    for (const struct config_row *row = NULL; (row = config_row_next(section, row));) {
+        if (!row->live || row->count_at)
+            continue;
+        snprintf(what, sizeof what, "%s %s%s", subject, row->key,
+                 row->type == TYPE_DURATION || row->type == TYPE_TTL ? "_ms" : "");
+        note_number(r, what, row, config_live_number(row, file), config_live_number(row, was),
+                    config_live_number(row, is));
     }
 }
 
 static void note_limit(struct settings_report *r, const struct config_limit *l,
                        const struct runtime_limit *was, const struct runtime_limit *is)
 {
-    const struct runtime_limit *file = &l->value;
-    const struct {
-        const char *key;
-        uint64_t file, was, is;
-    } row[] = {
-        {"requests", file->requests, was->requests, is->requests},
-        {"window_ms", file->window_ms, was->window_ms, is->window_ms},
-        {"algorithm", file->algorithm, was->algorithm, is->algorithm},
-        {"dry_run", file->dry_run != 0, was->dry_run != 0, is->dry_run != 0},
-        {"concurrent", file->concurrent, was->concurrent, is->concurrent},
-        {"exempt list", 0, was->exempt != 0, is->exempt != 0},
-    };
-    char what[128];
-    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
-        snprintf(what, sizeof what, "limit %.64s %s", l->name, row[i].key);
-        note_number(r, what, row[i].file, row[i].was, row[i].is);
-    }
+    char subject[80], what[128];
+    snprintf(subject, sizeof subject, "limit %.64s", l->name);
+    note_values(r, CONFIG_SECTION_LIMIT, subject, &l->value, was, is);
+    snprintf(what, sizeof what, "%s exempt list", subject);
+    note_number(r, what, NULL, 0, was->exempt != 0, is->exempt != 0);
 }
 
 static void note_limits(struct settings_report *r, const struct config *old,
@@ -113,31 +130,9 @@ static void note_servers(struct settings_report *r, const struct config *old,
             snprintf(what, sizeof what, "upstream %.40s %.60s weight", s->upstream->name,
                      s->address.text);
             if (t)
-                note_number(r, what, s->weight, was->server[s->index].weight,
+                note_number(r, what, NULL, s->weight, was->server[s->index].weight,
                             is->server[t->index].weight);
         }
-}
-
-static void note_cache(struct settings_report *r, const struct runtime_cache *file,
-                       const struct runtime_cache *was, const struct runtime_cache *is)
-{
-    const struct {
-        const char *what;
-        uint64_t file, was, is;
-    } row[] = {
-        {"cache ttl_ms", file->ttl_ms, was->ttl_ms, is->ttl_ms},
-        {"cache ttl heuristic", file->ttl_heuristic, was->ttl_heuristic, is->ttl_heuristic},
-        {"cache ttl_negative_ms", file->ttl_negative_ms, was->ttl_negative_ms, is->ttl_negative_ms},
-        {"cache max_items", file->max_items, was->max_items, is->max_items},
-        {"cache max_bytes", file->max_bytes, was->max_bytes, is->max_bytes},
-        {"cache max_body", file->max_body, was->max_body, is->max_body},
-        {"cache stale_while_revalidate_ms", file->stale_while_revalidate_ms,
-         was->stale_while_revalidate_ms, is->stale_while_revalidate_ms},
-        {"cache stale_if_error_ms", file->stale_if_error_ms, was->stale_if_error_ms,
-         is->stale_if_error_ms},
-    };
-    for (size_t i = 0; i < sizeof row / sizeof *row; i++)
-        note_number(r, row[i].what, row[i].file, row[i].was, row[i].is);
 }
 
 static void settings_note(struct control *c, const struct config *old,
@@ -151,7 +146,7 @@ static void settings_note(struct control *c, const struct config *old,
     runtime_read(c->runtime, &is);
     note_limits(c->report, old, &was, c->config, &is);
     note_servers(c->report, old, &was, c->config, &is);
-    note_cache(c->report, &old->cache.value, &was.cache, &is.cache);
+    note_values(c->report, CONFIG_SECTION_CACHE, "cache", &old->cache.value, &was.cache, &is.cache);
     if (c->ws_changed) /* which, the supervisor knows */
         note_reset(c->report, "what ws set has changed");
     c->ws_changed = false;

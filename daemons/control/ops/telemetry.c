@@ -43,7 +43,7 @@ struct question {
 /* As the supervisor would say it: of all routes together. */
 static uint64_t configured_capacity(const struct config *c)
 {
-    const uint64_t total = c->websocket_max_connections_total;
+    const uint64_t total = c->websocket.max_connections_total;
     uint64_t sum = 0;
     if (!config_has_websockets(c))
         return c->websocket.max_connections;

@@ -28,8 +28,8 @@ static bool is_warm(const struct config *config, const char *url, size_t len)
     char text[QUERY_URL_SHOWN];
     const char *path = memchr(url, '/', len);
     const struct config_route *route;
-    for (uint32_t i = 0; path && i < config->n_warm; i++) {
-        const char *warm = config->warm[i];
+    for (uint32_t i = 0; path && i < config->cache.n_warm; i++) {
+        const char *warm = config->cache.warm[i];
         const bool bare = warm[0] == '/'; /* then for the hosts of all listeners */
         const char *end = url + len;
         char full[QUERY_URL_SHOWN];

@@ -165,15 +165,15 @@ bool warm_step(struct worker *w)
 int warm_start(struct worker *w)
 {
     const struct config *config = w->config;
-    if (w->process->index != 0 || !config->n_warm)
+    if (w->process->index != 0 || !config->cache.n_warm)
         return 0;
-    const size_t most = (size_t)config->n_warm * (config->n_listen + 1);
+    const size_t most = (size_t)config->cache.n_warm * (config->n_listen + 1);
     struct warm *warm = calloc(1, sizeof *warm + most * sizeof(struct warm_entry));
     if (!warm)
         return -1;
     warm->worker = w;
-    for (uint32_t i = 0; i < config->n_warm; i++)
-        warm_each_host(config, config->warm[i], add, warm);
+    for (uint32_t i = 0; i < config->cache.n_warm; i++)
+        warm_each_host(config, config->cache.warm[i], add, warm);
     w->warm = warm;
     budget_wake(w);
     return 0;
