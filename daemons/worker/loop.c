@@ -308,6 +308,7 @@ void loop_close(struct worker *w)
     free(w->watches);
     if (w->loop) {
         client_leave_close(w);
+        ev_signal_stop(w->loop, &w->term);
         ev_loop_destroy(w->loop);
     }
 }

@@ -117,28 +117,19 @@ static struct worker *worker_new(const struct process *p)
     return w;
 }
 
-int worker_run(const struct process *process)
+struct worker *worker_open(const struct process *process)
 {
-    char title[32];
-    snprintf(title, sizeof title, "worker %u", process->index);
-    process_start(process, title);
-    map_fault_install(process->shared, process->slot);
     struct worker *w = worker_new(process);
-    if (!w || !loop_open(w) || !budget_open(w)) {
-        log_error("worker: cannot start: %s", strerror(errno ? errno : ENOMEM));
-        return 1;
-    }
+    if (!w || !loop_open(w) || !budget_open(w))
+        return NULL;
     budget_source(w, warm_rpc_step);
     budget_source(w, refresh_step);
     budget_source(w, warm_step);
-    if (access_open(w) < 0 || accept_start(w) < 0)
-        return 1;
-    reader_ready(w);
-    warm_rpc_open(w);
-    process_ready(process);
-    warm_start(w);
-    sandbox_enter_or_warn(SANDBOX_WORKER, w->config->sandbox);
-    ev_run(w->loop, 0);
+    return w;
+}
+
+void worker_close(struct worker *w)
+{
     compress_stored_stop(w);
     warm_rpc_close(w);
     loop_close(w);
@@ -155,5 +146,27 @@ int worker_run(const struct process *process)
     free(w->servers);
     free(w->listeners);
     free(w);
+}
+
+int worker_run(const struct process *process)
+{
+    char title[32];
+    snprintf(title, sizeof title, "worker %u", process->index);
+    process_start(process, title);
+    map_fault_install(process->shared, process->slot);
+    struct worker *w = worker_open(process);
+    if (!w) {
+        log_error("worker: cannot start: %s", strerror(errno ? errno : ENOMEM));
+        return 1;
+    }
+    if (access_open(w) < 0 || accept_start(w) < 0)
+        return 1;
+    reader_ready(w);
+    warm_rpc_open(w);
+    process_ready(process);
+    warm_start(w);
+    sandbox_enter_or_warn(SANDBOX_WORKER, w->config->sandbox);
+    ev_run(w->loop, 0);
+    worker_close(w);
     return 0;
 }

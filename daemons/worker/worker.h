@@ -242,6 +242,9 @@ static inline uint32_t loop_open_clients(const struct worker *w)
 {
     return w->n_clients - w->n_lingering;
 }
+/* main.c: all of a worker but its listeners, its access log and the store; NULL: errno says why. */
+struct worker *worker_open(const struct process *process);
+void worker_close(struct worker *w);
 struct ev_loop *loop_open(struct worker *w);
 void loop_close(struct worker *w);
 void loop_time(struct worker *w);
