@@ -15,6 +15,7 @@
  *   reload.c          a new generation of workers
  *   ws_process.c      polder-supervisor without systemd
  *   names.c           the child that resolves names of servers
+ *   history_file.c    the child that saves the history
  *   logs.c            access logs, for the workers
  *   notify.c          systemd
  */
@@ -118,12 +119,19 @@ struct names {
     uint64_t pause_ms, kill_ms;
 };
 
+/* The child that saves the history. */
+struct history_file {
+    pid_t pid; /* 0: none now */
+    uint64_t next_ms, kill_ms;
+    int error; /* of the last one; 0: it has saved */
+};
+
 enum master_phase {
     MASTER_STARTING,
     MASTER_RUNNING,
     MASTER_DRAINING, /* workers finish */
     MASTER_STOPPING, /* control leaves */
-    MASTER_SYNCING,  /* the keeper stores what is in the rings */
+    MASTER_SYNCING,  /* the keeper stores what is in the rings, the history is saved */
     MASTER_LEAVING,  /* the supervisor that was started here */
     MASTER_STOPPED,
 };
@@ -142,6 +150,7 @@ struct master {
     struct notify notify;
     struct ws_process ws_process;
     struct names names;
+    struct history_file history_file;
     enum master_phase phase;
     int signal_fd;
     int lock_fd;
@@ -265,6 +274,12 @@ void names_stop(struct master *m);  /* somebody else writes addresses now, or no
 void names_step(struct master *m);
 bool names_reaped(struct master *m, pid_t pid);
 uint64_t names_deadline(const struct master *m);
+
+/* ---- history_file.c ---- */
+void history_file_save(struct master *m); /* now */
+void history_file_step(struct master *m);
+bool history_file_reaped(struct master *m, pid_t pid, int status);
+uint64_t history_file_deadline(const struct master *m);
 
 /* ---- notify.c ---- */
 void notify_init(struct notify *n);

@@ -135,9 +135,11 @@ static void phase_step(struct master *m)
         m->phase = MASTER_SYNCING;
         notify_status("stopping: the keeper writes the cache to disk");
         inval_sync(m);
+        history_file_save(m);
         child_stop(m, PROC_SLOT_KEEPER, hurry ? HURRY_MS : KEEPER_GRACE_MS);
     }
-    if (m->phase == MASTER_SYNCING && m->child[PROC_SLOT_KEEPER].pid == 0) {
+    if (m->phase == MASTER_SYNCING && m->child[PROC_SLOT_KEEPER].pid == 0 &&
+        m->history_file.pid == 0) {
         m->phase = MASTER_LEAVING;
         ws_process_stop(m, hurry ? HURRY_MS : WS_PROCESS_GRACE_MS);
     }
@@ -183,7 +185,7 @@ static void ends_take(struct master *m)
     pid_t pid;
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
         if (!child_reaped(m, pid, status) && !reload_reaped(m, pid, status) &&
-            !names_reaped(m, pid))
+            !names_reaped(m, pid) && !history_file_reaped(m, pid, status))
             ws_process_reaped(m, pid, status);
 }
 
@@ -210,6 +212,7 @@ static void loop_wait(struct master *m)
     wake = earlier(wake, reload_deadline(m));
     wake = earlier(wake, ws_process_deadline(m));
     wake = earlier(wake, names_deadline(m));
+    wake = earlier(wake, history_file_deadline(m));
     if (m->notify.watchdog_ms)
         wake = earlier(wake, m->notify.next_ms);
     const uint64_t wait_ms = wake > m->now_ms ? wake - m->now_ms : 0;
@@ -237,6 +240,7 @@ static void loop_run(struct master *m)
         ws_process_step(m);
         reload_step(m);
         names_step(m);
+        history_file_step(m);
         phase_step(m);
         notify_step(m);
         if (m->phase != MASTER_STOPPED)

@@ -209,7 +209,7 @@ int history_range(const struct history_page *page, uint64_t since_s, uint64_t st
         (fine && out->step != HISTORY_FINE_STEP))
         return -ERANGE;
     out->n = (size_t)(since_s / out->step);
-    out->end = end_of(page, out->ring, now_s) / out->step * out->step;
+    out->end = end_of(page, out->ring, now_s);
     out->start = out->end - (out->n - 1) * out->step;
     return 0;
 }

@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #define PAGE "/api/telemetry/history"
 #define HOUR 3600000u
@@ -132,6 +134,81 @@ static void a_day_is_kept_and_a_death_of_control_is_a_gap(void **state)
     house_remove(&h);
 }
 
+static double summed(struct house *h, const char *metric)
+{
+    json_t *j = document(h->ops_port, metric), *value;
+    double sum = 0;
+    size_t i;
+    json_array_foreach(values_of(j, strchr(metric, '=') + 1), i, value) sum +=
+        json_number_value(value);
+    json_decref(j);
+    return sum;
+}
+
+static void a_restart_keeps_it_and_shows_the_time_in_between_as_a_gap(void **state)
+{
+    (void)state;
+    struct house h;
+    struct stat st;
+    char path[200];
+    start(&h);
+    wait_until(known(&h, "metric=requests&since=1m", "requests") >= 1, 10000);
+    for (int i = 0; i < 30; i++)
+        assert_int_equal(get(h.port, "/x", NULL), 200);
+    wait_until(summed(&h, "metric=hits") > 20, 10000);
+    const double before = summed(&h, "metric=hits");
+    assert_int_equal(house_stop(&h), 0);
+    house_advance(&h, 10 * 60000); /* down for ten minutes */
+    house_run(&h);
+    assert_true(summed(&h, "metric=hits") >= before - .01);
+    assert_true(known(&h, "metric=requests&since=9m", "requests") < 10);
+    snprintf(path, sizeof path, "%s/state/history.page", h.dir);
+    assert_int_equal(stat(path, &st), 0);
+    assert_true(st.st_size < 8 << 20 && (st.st_mode & 0777) == 0600);
+    /* each minute, for the master may be killed */
+    const ino_t saved = st.st_ino;
+    wait_until(house_logged(&h, "service: ready"), 10000);
+    house_advance(&h, 61000);
+    wait_until(stat(path, &st) == 0 && st.st_ino != saved, 10000);
+    house_kill(&h);
+    assert_int_equal(truncate(path, 1000000), 0); /* and a damaged file costs only itself */
+    house_run(&h);
+    assert_true(house_logged(&h, "history.page: it is damaged"));
+    assert_true(summed(&h, "metric=hits") == 0);
+    house_remove(&h);
+}
+
+static void the_command_draws_it(void **state)
+{
+    (void)state;
+    struct house h;
+    const char *out;
+    json_error_t e;
+    start(&h);
+    wait_until(known(&h, "metric=requests&since=1m", "requests") >= 2, 10000);
+    setenv("LC_ALL", "C.UTF-8", 1);
+    assert_int_equal(ctl(&h, &out, "history workers --since 10s"), 0);
+    assert_non_null(strstr(out, "\u2588"));
+    assert_non_null(strstr(out, "10 s until "));
+    assert_non_null(strstr(out, "avg 2"));
+    setenv("LC_ALL", "C", 1);
+    assert_int_equal(ctl(&h, &out, "history workers --since 10s"), 0);
+    assert_null(strstr(out, "\u2588"));
+    assert_non_null(strstr(out, "#\n"));
+    unsetenv("LC_ALL");
+    assert_int_equal(ctl(&h, &out, "history"), 0);
+    assert_non_null(strstr(out, "savingsRateLimiting"));
+    assert_int_equal(ctl(&h, &out, "--json history memoryRate --since 24h --step 1h"), 0);
+    json_t *j = json_loads(out, 0, &e);
+    assert_int_equal(json_array_size(json_object_get(j, "values")), 24);
+    json_decref(j);
+    assert_int_equal(ctl(&h, &out, "history nothing"), 1);
+    assert_non_null(strstr(out, "there is no metric"));
+    assert_int_equal(ctl(&h, &out, "history hits --since 2d"), 2);
+    assert_int_equal(ctl(&h, &out, "history hits --since never"), 2);
+    house_remove(&h);
+}
+
 static void wrong_questions_are_answered_with_what_was_expected(void **state)
 {
     (void)state;
@@ -186,6 +263,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_happened_is_what_is_shown),
         cmocka_unit_test(a_day_is_kept_and_a_death_of_control_is_a_gap),
+        cmocka_unit_test(a_restart_keeps_it_and_shows_the_time_in_between_as_a_gap),
+        cmocka_unit_test(the_command_draws_it),
         cmocka_unit_test(wrong_questions_are_answered_with_what_was_expected),
     };
     return run_with_backend(tests, &backend, answers);

@@ -57,7 +57,7 @@ static void polderctl_1_has_every_command(void **state)
     }
 }
 
-static void polder_metrics_7_has_every_counter_and_gauge(void **state)
+static void polder_metrics_7_has_every_counter_gauge_and_series(void **state)
 {
     (void)state;
     static const char *const items[] = {
@@ -67,8 +67,13 @@ static void polder_metrics_7_has_every_counter_and_gauge(void **state)
 #define GAUGE(id, metric, labels, help) ".It Ic polder_" metric "\n",
 #include "libshared/tables/gauges.def"
 #undef GAUGE
+#define SERIES(id, name, unit, what)        ".It Ic " name "\n",
+#define SERVER_SERIES(id, name, unit, what) ".It Ic " name "\n",
+#include "libshared/tables/history_series.def"
+#undef SERIES
+#undef SERVER_SERIES
     };
-    static char page[65536];
+    static char page[131072];
     FILE *f = fopen("admin/man/polder-metrics.7", "r");
     assert_non_null(f);
     page[fread(page, 1, sizeof page - 1, f)] = 0;
@@ -132,7 +137,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(polder_conf_5_has_every_key),
         cmocka_unit_test(polderctl_1_has_every_command),
-        cmocka_unit_test(polder_metrics_7_has_every_counter_and_gauge),
+        cmocka_unit_test(polder_metrics_7_has_every_counter_gauge_and_series),
         cmocka_unit_test(shipped_configurations_are_right),
         cmocka_unit_test(the_shipped_socket_listens_where_the_shipped_file_says),
     };

@@ -11,6 +11,7 @@
 #include "admin/tables/print.c"
 #include "admin/tables/rows.c"
 #include "admin/tables/value.c"
+#include "admin/tables/history.c"
 #include "admin/tables/ws_stats.c"
 #include "admin/try.c"
 #include "polder/rpc_in.h"
