@@ -168,7 +168,7 @@ $(BUILD)/fuzz/fuzz_origin: daemons/worker/request/origin.c
 FUZZ_LIBS ?= -lwslay
 
 bench_bins := $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(wildcard tests/bench/*.c))
-bench: deps-bench bins $(bench_bins) ## cost of hits and WebSockets against the floor, nginx and HAProxy
+bench: deps-bench bins $(bench_bins) ## cost of hits, passed requests, 429, new connections and WebSockets against the floor, nginx and HAProxy
 	@tests/bench/run $(BUILD)
 	@tests/bench/ws $(BUILD)
 $(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(PARTS) $(RPC) $(NET) $(HTTP) $(LIB)

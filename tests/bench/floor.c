@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * floor: the least a one-process server can cost. An edge-triggered epoll loop that answers fixed
- * bytes for each blank line it sees. usage: floor PORT BODY_BYTES
+ * bytes for each blank line it sees. usage: floor PORT BODY_BYTES [close]
+ * With "close" it closes the connection behind each answer.
  */
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +21,7 @@ struct peer {
     uint32_t tail; /* the last four bytes seen */
 };
 
+static bool closes;
 static char *answer;
 static size_t answer_len;
 
@@ -38,6 +41,11 @@ static void serve(struct peer *p)
             p->tail = p->tail << 8 | (uint8_t)buf[i];
             if (p->tail == 0x0d0a0d0a && send(p->fd, answer, answer_len, MSG_NOSIGNAL) < 0)
                 return;
+            if (p->tail == 0x0d0a0d0a && closes) {
+                close(p->fd);
+                free(p);
+                return;
+            }
         }
         if (n < (ssize_t)sizeof buf)
             return;
@@ -58,8 +66,9 @@ static void greet(int listener, int ep)
 
 int main(int argc, char **argv)
 {
-    if (argc != 3)
+    if (argc < 3)
         return 2;
+    closes = argc > 3;
     size_t body = strtoul(argv[2], NULL, 10);
     answer = malloc(body + 256);
     answer_len = (size_t)sprintf(

@@ -2,9 +2,11 @@
 /*
  * load: a closed-loop HTTP/1.1 client: each connection has one request under way. Counts whole
  * responses by their Content-Length.
- * usage: load PORT CONNECTIONS SECONDS TARGET [EXTRA_HEAD_LINES [RANGE [each]]]
+ * usage: load [-s STATUS] [-c] PORT CONNECTIONS SECONDS TARGET [EXTRA_HEAD_LINES [RANGE [each]]]
+ * -s: the status that is expected (200); -c: a new connection for each request, which the server
+ * closes behind its answer.
  * With a RANGE each request is for TARGET and a random number below it; with "each", for all of
- * them in turn, and then it ends. prints: requests errors status-not-200
+ * them in turn, and then it ends. prints: requests errors other-statuses
  */
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -23,13 +25,15 @@ struct peer {
     int fd;
     size_t head_len; /* bytes of an unfinished head in head[] */
     uint64_t left;   /* body bytes to come */
+    bool answered;   /* -c: its end is awaited */
     char head[4096];
 };
 
 static char request[16384];
 static const char *target, *lines;
 static uint64_t range, next_one, chance = 88172645463325252u;
-static bool each;
+static bool each, churns;
+static const char *status = "200";
 static size_t request_len;
 static uint64_t done, errors, odd;
 
@@ -70,8 +74,16 @@ static size_t read_head(struct peer *p)
     end[2] = 0;
     cl = strcasestr(p->head, "\nContent-Length:");
     p->left = cl ? strtoull(cl + 16, NULL, 10) : 0;
-    odd += strncmp(p->head + 9, "200", 3) != 0;
+    odd += strncmp(p->head + 9, status, 3) != 0;
     return used;
+}
+
+/* The answer is whole. */
+static int next(struct peer *p)
+{
+    done++;
+    p->answered = churns;
+    return churns ? 0 : ask(p);
 }
 
 static int take(struct peer *p, const char *at, size_t n)
@@ -80,11 +92,8 @@ static int take(struct peer *p, const char *at, size_t n)
         if (p->left) {
             size_t part = p->left < n ? (size_t)p->left : n;
             p->left -= part, at += part, n -= part;
-            if (p->left == 0) {
-                done++;
-                if (ask(p))
-                    return -1;
-            }
+            if (p->left == 0 && next(p))
+                return -1;
             continue;
         }
         size_t room = sizeof p->head - 1 - p->head_len, part = n < room ? n : room,
@@ -99,11 +108,8 @@ static int take(struct peer *p, const char *at, size_t n)
             return 0;
         at += used - old, n -= used - old;
         p->head_len = 0;
-        if (p->left == 0) {
-            done++;
-            if (ask(p))
-                return -1;
-        }
+        if (p->left == 0 && next(p))
+            return -1;
     }
     return 0;
 }
@@ -127,6 +133,14 @@ static int open_peer(int port, int ep, struct peer *p)
 
 int main(int argc, char **argv)
 {
+    for (int option; (option = getopt(argc, argv, "+cs:")) != -1;)
+        if (option == 'c')
+            churns = true;
+        else if (option == 's')
+            status = optarg;
+        else
+            return 2;
+    argc -= optind - 1, argv += optind - 1;
     if (argc < 5)
         return 2;
     int port = atoi(argv[1]), n = atoi(argv[2]), ep = epoll_create1(0);
@@ -149,7 +163,7 @@ int main(int argc, char **argv)
             ssize_t r = recv(p->fd, buf, sizeof buf, 0);
             if (r > 0 && take(p, buf, (size_t)r) == 0)
                 continue;
-            errors++;
+            errors += !(r == 0 && p->answered);
             close(p->fd);
             if (errors > 1000 || open_peer(port, ep, p))
                 return 1;
