@@ -1,0 +1,5 @@
+// SPDX-License-Identifier: BSD-2-Clause
+showTheme();
+askHistory();
+connect();
+setInterval(watchConnection, 1000);

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: BSD-2-Clause
+// status: what is not well, first and in words, with what to do.
+
+const SEVERITIES = ['error', 'warning', 'hint'];
+const SEVERITY_TAG = { error: ['bad', 'error'], warning: ['warn', 'warning'], hint: ['hint', 'hint'] };
+
+// What to type, by what is wrong; the rest is in the runbook.
+const CONDITION_COMMANDS = {
+    draining: () => ['drain', '--off'],
+    backend_down: () => ['upstream', 'list'],
+    no_server_left: () => ['upstream', 'list'],
+    name_unresolved: () => ['upstream', 'list'],
+    supervisor_missing: () => ['ws', 'stats'],
+    supervisor_hung: () => ['ws', 'stats'],
+    disk_full: () => ['cache', 'stats'],
+    store_off: () => ['cache', 'stats'],
+    access_log_failed: () => ['log', 'reopen'],
+    reload_failed: () => ['reload'],
+    route_quarantined: c => ['cache', 'guard', '--release', c.subject],
+    leak_guard_inconclusive: () => ['cache', 'guard'],
+    identity_bypass: () => ['cache', 'guard'],
+    limit_table_full: () => ['limit', 'list'],
+};
+const ALERT_COMMANDS = {
+    hit_rate: () => ['cache', 'stats'],
+    websockets: () => ['ws', 'list'],
+    response_time: () => ['upstream', 'list'],
+    memory: () => ['status'],
+    error_rate: () => ['upstream', 'list'],
+};
+
+const sentence = text => text ? text[0].toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? '' : '.') : '';
+
+function conditionIssues() {
+    return (data.conditions?.conditions ?? []).map(c => ({
+        severity: c.severity, name: c.condition, subject: c.subject, since: c.since * 1000,
+        title: sentence(c.what).replace(/\.$/, ''), reason: c.reason, anchor: `condition-${c.condition}`,
+        command: CONDITION_COMMANDS[c.condition]?.(c) ?? ['status'],
+    }));
+}
+
+// A condition has an alert too: it is said once.
+function alertIssues() {
+    const conditions = new Set((data.conditions?.conditions ?? []).map(c => c.condition));
+    return (data.alerts?.alerts ?? []).filter(a => a.state !== 'resolved' && !conditions.has(a.name)).map(a => ({
+        severity: a.state === 'pending' ? 'warning' : a.severity === 'warning' ? 'warning' : 'error', pending: a.state === 'pending',
+        name: a.name, subject: a.subject, since: Date.parse(a.since) || a.since * 1000, title: sentence(a.summary).replace(/\.$/, ''),
+        reason: '', action: a.action, anchor: `alert-${a.name}`, command: (ALERT_COMMANDS[a.name] ?? (() => ['alert', 'list']))(a),
+    }));
+}
+
+const withMarkup = html => {
+    const box = el('span');
+    box.innerHTML = html; // of the runbook, made at build time
+    return box;
+};
+
+function issueNode(issue) {
+    const [kind, word] = SEVERITY_TAG[issue.severity] ?? ['plain', issue.severity];
+    const line = command(...issue.command);
+    const action = ACTIONS[issue.anchor], known = issue.anchor in ACTIONS;
+    return el('li', { class: 'issue', tabindex: -1 },
+        el('div', { class: 'top' }, tag(kind, issue.pending ? `${word}, pending` : word),
+            el('h3', {}, issue.subject ? `${issue.subject}: ` : '', issue.title),
+            el('time', { datetime: new Date(issue.since).toISOString() }, `since ${format.moment(issue.since, Date.now() - issue.since > 43200000 ? '24h' : '')}`)),
+        issue.reason && el('p', { class: 'what' }, sentence(issue.reason)),
+        action ? el('p', { class: 'do' }, el('b', {}, 'Do: '), withMarkup(action))
+            : issue.action && el('p', { class: 'do' }, el('b', {}, 'Do: '), sentence(issue.action)),
+        el('div', { class: 'after' }, copyButton(line),
+            el('a', { href: known ? `/runbook#${issue.anchor}` : '/runbook', 'aria-label': `Runbook: ${issue.name}` }, 'Runbook')));
+}
+
+function wellText() {
+    const o = data.overview;
+    if (!o)
+        return '';
+    return [`${o.workers.ready} of ${format.plural(o.workers.wanted, 'worker')} ready`,
+        o.workers.draining ? `${o.workers.draining} finishing` : '',
+        `up ${format.duration((serviceNow() / 1000 - o.started))}`,
+        o.ready ? 'takes traffic' : 'does not take traffic'].filter(Boolean).join(' · ');
+}
+
+function showStatus() {
+    if (!data.overview || !data.conditions)
+        return;
+    const issues = [...conditionIssues(), ...alertIssues()]
+        .sort((a, b) => SEVERITIES.indexOf(a.severity) - SEVERITIES.indexOf(b.severity) || a.since - b.since);
+    const serious = issues.filter(i => i.severity !== 'hint');
+    const state = serious.length ? serious[0].severity : data.overview.ready ? 'well' : 'warning';
+    const box = $('status');
+    box.dataset.state = state;
+    setText($('status-title'), serious.length ? `${format.plural(serious.length, 'thing')} ${serious.length === 1 ? 'needs' : 'need'} somebody`
+        : state === 'well' ? 'All is well' : 'It does not take traffic yet');
+    setText($('status-text'), wellText());
+    replace($('issues'), issues.map(issueNode));
+    document.title = serious.length ? `(${serious.length}) Polder` : 'Polder';
+}
+onChange(['overview', 'conditions', 'alerts'], showStatus);
+setInterval(() => data.overview && setText($('status-text'), wellText()), 1000);
+
+onChange(['overview'], () => {
+    setText($('host'), data.overview.host);
+    setText($('version'), `Polder ${data.overview.version}`);
+});

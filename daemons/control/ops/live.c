@@ -3,6 +3,7 @@
 #include "daemons/control/ops/live.h"
 #include "daemons/control/control.h"
 #include "daemons/control/ops/sections.h"
+#include "daemons/control/ops/tail.h"
 #include "polder/clock.h"
 
 #include <inttypes.h>
@@ -34,6 +35,7 @@ struct live {
     struct stream stream[LIVE_STREAMS];
     unsigned n;
     struct content content[SECTIONS_MAX];
+    struct tail tail;
     uint64_t turn; /* seconds with streams */
 };
 
@@ -108,13 +110,14 @@ static void put_section(struct text *t, const struct live *e, unsigned i)
     text_put_bytes(t, e->content[i].text, e->content[i].len);
 }
 
-static void put_all(struct text *t, const struct live *e)
+static void put_all(struct text *t, const struct control *c, const struct live *e)
 {
     text_put(t, "retry: 2000\n");
     put_time(t);
     for (unsigned i = 0; i < sections_n; i++)
         if (e->content[i].text)
             put_section(t, e, i);
+    tail_put_last(t, c->shared->recent);
     text_put(t, "}\n\n");
 }
 
@@ -126,13 +129,14 @@ static void put_changes(struct text *t, struct live *e)
             put_section(t, e, i);
         e->content[i].changed = false;
     }
+    tail_put_new(t, &e->tail);
     text_put(t, "}\n\n");
 }
 
-static void begin(struct stream *s)
+static void begin(struct control *c, struct stream *s)
 {
     struct text all = {0};
-    put_all(&all, s->live);
+    put_all(&all, c, s->live);
     if (!all.failed)
         http_stream_put(s->request, all.at, all.len);
     s->begun = !all.failed;
@@ -140,14 +144,14 @@ static void begin(struct stream *s)
 }
 
 /* The same bytes for all. */
-static void send_changes(struct live *e)
+static void send_changes(struct control *c, struct live *e)
 {
     struct text changes = {0};
     put_changes(&changes, e);
     for (unsigned i = 0; i < LIVE_STREAMS; i++) {
         struct stream *s = &e->stream[i];
         if (s->request && !s->begun)
-            begin(s);
+            begin(c, s);
         else if (s->request && !changes.failed)
             http_stream_put(s->request, changes.at, changes.len);
     }
@@ -160,7 +164,8 @@ void live_follow(struct control *c)
     if (!e || !e->n)
         return;
     make_sections(c, e);
-    send_changes(e);
+    tail_follow(&e->tail, c->shared->recent);
+    send_changes(c, e);
 }
 
 /* ---- streams ---- */
@@ -206,6 +211,7 @@ static void begin_first(struct control *c, struct live *e)
     }
     e->turn = 0;
     make_sections(c, e);
+    tail_follow(&e->tail, c->shared->recent);
 }
 
 void live_page(struct control *c, const struct http_call *call)
@@ -221,6 +227,6 @@ void live_page(struct control *c, const struct http_call *call)
         s->begun = false;
         if (e->n++ == 0)
             begin_first(c, e);
-        begin(s);
+        begin(c, s);
     }
 }
