@@ -18,6 +18,7 @@
  *                  events        what has happened, for those who watch
  *                  windows       what was counted in the last five minutes, hour and day
  *                  history       samples of the last 24 hours: snapshot and interval, usage
+ *                  route_use     when a route was asked for last
  *                  savings       what calls have cost and what was saved; cost: its arithmetic
  *   call.c       what methods answer with; lets others answer
  *   peers.c      the processes that control asks and tells
@@ -49,6 +50,7 @@
 struct call_wait;
 struct events;
 struct live;
+struct route_use;
 struct windows;
 struct history;
 struct settings_report;
@@ -77,9 +79,10 @@ struct control {
     struct growth limiter[3];
     struct cost_past cost_past; /* the last hour */
     bool cost_asked;            /* for a sample of it, and not answered yet */
-    struct windows *windows;    /* the last five minutes, hour and day */
-    struct live *live;          /* streams of them; of ops/ */
-    bool ws_changed;            /* by ws set without --persist, since the last reload */
+    struct route_use *route_use;
+    struct windows *windows; /* the last five minutes, hour and day */
+    struct live *live;       /* streams of them; of ops/ */
+    bool ws_changed;         /* by ws set without --persist, since the last reload */
 };
 
 #endif

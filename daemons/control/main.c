@@ -9,6 +9,7 @@
 #include "daemons/control/model/history.h"
 #include "daemons/control/model/limits.h"
 #include "daemons/control/model/quarantine.h"
+#include "daemons/control/model/route_use.h"
 #include "daemons/control/model/savings.h"
 #include "daemons/control/model/servers.h"
 #include "daemons/control/model/settings.h"
@@ -92,6 +93,7 @@ static void on_tick(struct ev_loop *loop, ev_timer *w, int revents)
     limits_follow(c);
     savings_follow(c);
     windows_follow(c);
+    route_use_follow(c);
     follow_conditions(c);
     history_follow(c);
     ops_tick(l->ops);
@@ -133,6 +135,7 @@ static bool life_init(struct life *l, const struct process *process)
     c->region = UINT32_MAX;
     c->config = process->region->config;
     c->runtime = &process->region->runtime;
+    c->route_use = route_use_new();
     if (!loop_open(l) || !(c->windows = windows_new()) || !(c->history = history_new(c)) ||
         !(l->ops = ops_new(c)))
         return false;
@@ -154,6 +157,7 @@ static void life_fini(struct life *l)
     ev_signal_stop(c->loop, &l->term);
     ev_loop_destroy(c->loop);
     windows_free(c->windows);
+    route_use_free(c->route_use);
     free(c->report);
     events_free(c->events);
     history_free(c->history);
@@ -171,6 +175,7 @@ int control_run(const struct process *process)
     follow_conditions(&l.control);
     savings_follow(&l.control);
     windows_follow(&l.control);
+    route_use_follow(&l.control);
     process_ready(process);
     sandbox_enter_or_warn(SANDBOX_CONTROL, l.control.config->sandbox);
     ev_run(l.control.loop, 0);

@@ -52,7 +52,7 @@ class Chart {
             axes: [
                 { ...axis, grid: { show: false }, size: 24, space: 70, values: (u, ticks) => ticks.map(t => new Date(t * 1000)
                     .toLocaleTimeString('en-GB', span === '5m' ? {} : { hour: '2-digit', minute: '2-digit' })) },
-                { ...axis, size: 58, gap: 6, space: 34, values: (u, ticks) => ticks.map(t => spec.format(t)) },
+                { ...axis, size: 58, gap: 6, space: 34, values: (u, ticks) => ticks.map(spec.axis ?? spec.format) },
             ],
             series: [{}, ...spec.series.map(s => ({
                 label: s.name, stroke: cssColor(s.color), width: s.dash ? 1.5 : 2, dash: DASHES[s.dash ?? 'solid'],
@@ -71,8 +71,6 @@ class Chart {
             this.plot.setData(columns);
         this.setLabel();
         this.showLegend();
-        if (this.dialog?.open)
-            return;
     }
 
     // ---- cursor ----

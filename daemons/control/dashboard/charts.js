@@ -65,3 +65,27 @@ function chooseSpan(wanted) {
 onChange(['sample'], () => data.sample && addPoint(data.sample));
 onChange(['reconnected'], () => askHistory());
 document.querySelectorAll('#span input').forEach(input => input.addEventListener('change', () => chooseSpan(input.value)));
+
+// ---- the small curves beside servers ----
+
+const SPARK_STEPS = { '5m': 10, '1h': 60, '24h': 1440 };
+const SPARKS_MAX = 24; // as many as one question may ask for
+const SPARKS_EVERY_MS = 30000;
+const sparks = {}; // by server
+let sparksAsked = 0;
+
+async function askSparks() {
+    const servers = (data.upstreams?.servers ?? []).slice(0, SPARKS_MAX).map(serverName);
+    if (!servers.length || Date.now() - sparksAsked < SPARKS_EVERY_MS)
+        return;
+    sparksAsked = Date.now();
+    try {
+        const names = servers.map(s => encodeURIComponent(`serverP95:${s}`)).join(',');
+        const answer = await fetch(`/api/telemetry/history?metric=${names}&since=${span}&step=${SPARK_STEPS[span]}`);
+        for (const [name, m] of answer.ok ? Object.entries((await answer.json()).metrics) : [])
+            sparks[name.slice('serverP95:'.length)] = m.values;
+        changedNow('sparks');
+    } catch { /* the numbers are there without */ }
+}
+onChange(['span', 'reconnected'], () => { sparksAsked = 0; askSparks(); });
+onChange(['upstreams', 'tick'], askSparks);

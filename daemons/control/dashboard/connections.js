@@ -8,9 +8,9 @@ const restartRow = (what, r) => r && el('div', {}, el('dt', {}, `Safe to restart
 
 onChange(['overview'], () => {
     const { connections, restart } = data.overview;
+    const rows = [['Clients', 'clients'], restart.supervisor && ['WebSockets', 'websockets']].filter(Boolean);
     replace($('connections'),
-        el('dl', { class: 'trend' }, AGO.map(([key, text]) => el('div', {}, el('dt', {}, text),
-            el('dd', { 'data-figure': `connections-${key}` }, format.count(connections[key].clients),
-                restart.supervisor && el('small', {}, `${format.count(connections[key].websockets)} WebSockets`))))),
+        table('Connections now and before', [{ title: 'Open', cell: r => r[0] }, ...AGO.map(([key, text]) => ({ title: text, num: true,
+            cell: r => el('span', { class: key === 'now' ? 'lead' : null, 'data-figure': `${r[1]}-${key}` }, format.count(connections[key][r[1]])) }))], rows),
         el('dl', { class: 'restart' }, restartRow('polder', restart.polder), restartRow('polder-supervisor', restart.supervisor)));
 });

@@ -5,19 +5,20 @@ const currency = () => data.cost?.currency ?? 'EUR';
 const target = name => (data.alerts?.thresholds ?? {})[name];
 const HIT_RATE_TARGET = .6;
 const hitRateTarget = () => target('hit_rate') ?? HIT_RATE_TARGET;
+const percent = x => `${Math.round(x * 100)} %`;
 const here = () => data.overview?.windows[span];
 const fact = (name, value) => el('span', {}, `${name} `, el('b', {}, value));
 const share = (part, whole) => whole > 0 ? part / whole : null;
 
 const FIGURES = [
     {
-        id: 'hit-rate', title: 'Hit rate', format: format.ratio, range: () => [0, 1],
+        id: 'hit-rate', title: 'Hit rate', format: format.ratio, axis: x => `${Math.round(x * 100)} %`, range: () => [0, 1],
         series: [{ metric: 'hitRate', name: 'hit rate', color: '--c1', fill: true },
             { constant: hitRateTarget, name: 'target', color: '--target', dash: 'dash' }],
         show(w) {
             const above = w.hitRate === null ? null : w.hitRate >= hitRateTarget();
             return [[format.ratio(w.hitRate), above === null ? el('span', { class: 'beside' }, `nothing that may be cached was asked for`)
-                : tag(above ? 'good' : 'warn', above ? `above ${format.ratio(hitRateTarget()).replace('.0', '')}` : `below ${format.ratio(hitRateTarget()).replace('.0', '')}`)],
+                : tag(above ? 'good' : 'warn', above ? `above ${percent(hitRateTarget())}` : `below ${percent(hitRateTarget())}`)],
             [fact('hits', format.count(w.hits)), fact('misses', format.count(w.misses)), fact('stored now', format.count(data['cache-stats']?.items))]];
         },
     },
@@ -60,7 +61,7 @@ const FIGURES = [
         show: w => [[format.count(w.refused), el('span', { class: 'beside' }, w.requests ? `${format.ratio(share(w.refused, w.requests))} of ${format.count(w.requests)} requests` : 'no requests')], []],
     },
     {
-        id: 'savings', title: 'Saved', format: x => isNumber(x) ? `${format.money(x, currency())} /h` : NONE,
+        id: 'savings', title: 'Saved', format: x => isNumber(x) ? `${format.money(x, currency())} /h` : NONE, axis: x => format.money(x, currency()).replace(/\.00$/, ''),
         series: [{ metric: 'savings', name: 'saved', color: '--c1', fill: true }, { metric: 'cost', name: 'paid', color: '--c2', dash: 'dash' }],
         show(w) {
             const month = share(w.savings, w.seconds);

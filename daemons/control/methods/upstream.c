@@ -13,19 +13,6 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Drained first: of weight 0, whether it would answer or not. */
-static const char *state_of(const struct config_server *s, const struct server_row *row,
-                            const struct server_view *view, uint32_t weight)
-{
-    if (!weight)
-        return "drained";
-    if (view->state == SERVER_DOWN)
-        return "down";
-    return row && server_warmth(row, s->upstream->slow_start_ms, clock_mono_ms()) < SERVER_SHARE
-               ? "slow start"
-               : "up";
-}
-
 static void put_addresses(struct rpc_out *o, const struct config_server *s,
                           const struct server_row *row)
 {
@@ -62,7 +49,7 @@ static void put_state(struct rpc_out *o, const struct config_server *s,
 {
     const uint64_t now_ms = clock_mono_ms();
     const struct server_view v = row ? server_view(row) : (struct server_view){.since_ms = now_ms};
-    rpc_out_str(o, "state", state_of(s, row, &v, weight));
+    rpc_out_str(o, "state", servers_state_name(s, row, weight));
     rpc_out_u64(o, "since_ms", now_ms > v.since_ms ? now_ms - v.since_ms : 0);
     if (!v.reason)
         return;

@@ -145,3 +145,15 @@ uint32_t servers_set_weight(struct control *c, const struct config_server *s, ui
     peers_tell_weight(&c->peers, change.upstream, change.server, weight);
     return change.before;
 }
+
+const char *servers_state_name(const struct config_server *s, const struct server_row *row,
+                               uint32_t weight)
+{
+    if (!weight)
+        return "drained";
+    if (row && !server_is_up(row))
+        return "down";
+    return row && server_warmth(row, s->upstream->slow_start_ms, clock_mono_ms()) < SERVER_SHARE
+               ? "slow start"
+               : "up";
+}

@@ -12,10 +12,15 @@
 struct config;
 struct config_server;
 struct control;
+struct server_row;
 
 void servers_follow(struct control *c); /* each second */
 const struct config_server *servers_find(const struct config *config, const char *upstream,
                                          const char *server);
+/* "up", "down", "slow start", or "drained": of weight 0, whether it would answer or not. row NULL:
+ * nothing is known of it. */
+const char *servers_state_name(const struct config_server *server, const struct server_row *row,
+                               uint32_t weight);
 /* In every configuration that is served, and in the supervisor: WebSockets go to the same servers.
  * Returns the weight before. */
 uint32_t servers_set_weight(struct control *c, const struct config_server *server, uint32_t weight);

@@ -11,6 +11,9 @@
 #include "daemons/control/ops/overview.h"
 #include "daemons/control/ops/page.h"
 #include "daemons/control/ops/telemetry.h"
+#include "daemons/control/ops/telemetry_limits.h"
+#include "daemons/control/ops/telemetry_routes.h"
+#include "daemons/control/ops/telemetry_upstreams.h"
 #include "polder/config.h"
 
 #include <stdio.h>
@@ -37,6 +40,9 @@ static const struct page {
     {"cache-stats", IN_PUBLIC_TELEMETRY, telemetry_cache_page, NULL},
     {"websocket-health", IN_PUBLIC_TELEMETRY, telemetry_websocket_page, NULL},
     {"cost", IN_PUBLIC_TELEMETRY, telemetry_cost_page, NULL},
+    {"limits", IN_PUBLIC_TELEMETRY, telemetry_limits_page, NULL},
+    {"upstreams", IN_PUBLIC_TELEMETRY, telemetry_upstreams_page, NULL},
+    {"routes", IN_PUBLIC_TELEMETRY, telemetry_routes_page, NULL},
     {"overview", IN_TELEMETRY, overview_page, "the last five minutes, hour and day"},
     {"history", IN_PUBLIC_TELEMETRY, history_page_show, "the last 24 hours"},
     {"conditions", IN_TELEMETRY, health_conditions_page, "what needs somebody"},

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* telemetry_upstreams: see telemetry_upstreams.h. */
+#include "daemons/control/ops/telemetry_upstreams.h"
+#include "daemons/control/control.h"
+#include "daemons/control/model/servers.h"
+#include "polder/clock.h"
+#include "polder/config.h"
+#include "polder/server_state.h"
+
+#include <inttypes.h>
+
+static void put_errors(struct text *t, const struct server_row *row)
+{
+    uint64_t sum = 0;
+    bool first = true;
+    for (unsigned i = 0; row && i < SERVER_REASONS; i++)
+        sum += atomic_load(&row->errors[i]);
+    text_put(t, ",\"errors\":%" PRIu64 ",\"errorsByReason\":{", sum);
+    for (unsigned i = 0; row && i < SERVER_REASONS; i++) {
+        const uint64_t n = atomic_load(&row->errors[i]);
+        if (!n)
+            continue;
+        text_put(t, "%s\"%s\":%" PRIu64, first ? "" : ",",
+                 server_reason_label((enum server_reason)i), n);
+        first = false;
+    }
+    text_put(t, "}");
+}
+
+static void put_state(struct text *t, const struct config_server *s, const struct server_row *row,
+                      uint32_t weight)
+{
+    const uint64_t now_ms = clock_mono_ms();
+    const struct server_view v = row ? server_view(row) : (struct server_view){.since_ms = now_ms};
+    text_put(t, ",\"state\":\"%s\",\"weight\":%u,\"fileWeight\":%u",
+             servers_state_name(s, row, weight), weight, s->weight);
+    if (v.reason)
+        text_put(t, ",\"lastError\":\"%s\"", server_reason_text(v.reason));
+}
+
+static void put_latencies(struct text *t, const struct distribution *d)
+{
+    static const struct {
+        const char *name;
+        double share;
+    } shown[] = {{"p50", .5}, {"p95", .95}, {"p99", .99}};
+    for (size_t i = 0; i < sizeof shown / sizeof *shown; i++)
+        if (d->count)
+            text_put(t, ",\"%s\":%.6g", shown[i].name, distribution_quantile_s(d, shown[i].share));
+        else
+            text_put(t, ",\"%s\":null", shown[i].name);
+}
+
+static void put_server(struct text *t, const struct control *c, const struct config_server *s,
+                       uint32_t weight)
+{
+    const uint64_t id = stats_server_id(s);
+    const struct server_row *row = server_find(c->shared->servers, id);
+    struct stats_server sums;
+    stats_server_of(c->shared->stats, id, s->index, &sums);
+    text_put(t, "{\"upstream\":\"");
+    text_put_json(t, s->upstream->name);
+    text_put(t, "\",\"server\":\"");
+    text_put_json(t, s->address.text);
+    text_put(t, "\"");
+    put_state(t, s, row, weight);
+    text_put(t, ",\"requests\":%" PRIu64, sums.requests + (row ? atomic_load(&row->upgrades) : 0));
+    put_errors(t, row);
+    put_latencies(t, &sums.latency);
+    text_put(t, "}");
+}
+
+void telemetry_upstreams_make(struct control *c, page_made_fn made, void *arg)
+{
+    struct text t = {0};
+    struct runtime_values values;
+    const char *comma = "";
+    runtime_read(c->runtime, &values);
+    text_put(&t, "{\"servers\":[");
+    for (uint32_t u = 0; u < c->config->n_upstreams; u++)
+        for (uint32_t i = 0; i < c->config->upstreams[u].n_servers; i++) {
+            const struct config_server *s = &c->config->upstreams[u].servers[i];
+            text_put(&t, "%s", comma);
+            put_server(&t, c, s, values.server[s->index].weight);
+            comma = ",";
+        }
+    text_put(&t, "]}\n");
+    made(arg, &t);
+}
+
+void telemetry_upstreams_page(struct control *c, const struct http_call *call)
+{
+    page_answer_made(c, call, telemetry_upstreams_make);
+}
