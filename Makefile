@@ -163,8 +163,8 @@ $(BUILD)/fuzz/%: tests/fuzz/%.c $(lib_src) $(http_src) $(rpc_src) daemons/superv
 	  -o $@ $< $(lib_src) $(http_src) $(filter-out %/server.c %/client.c,$(rpc_src)) daemons/supervisor/ws/frames.c \
 	  $(llhttp_src) $(LDLIBS) $(FUZZ_LIBS)
 $(BUILD)/fuzz/fuzz_handover: daemons/supervisor/intake.c
-$(BUILD)/fuzz/fuzz_guard: daemons/worker/leak_guard/leak_guard_fields.c
-$(BUILD)/fuzz/fuzz_origin: daemons/worker/request/origin.c
+$(BUILD)/fuzz/fuzz_guard: daemons/worker/leak_guard/leak_guard_fields.c daemons/worker/message/guard.c
+$(BUILD)/fuzz/fuzz_origin: daemons/worker/message/origin.c
 FUZZ_LIBS ?= -lwslay
 
 bench_bins := $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(wildcard tests/bench/*.c))

@@ -9,9 +9,8 @@
 #   daemons/X                   nothing of another daemons/Y but http, net and rpc
 #   daemons/control             peers, regions, call < model < methods, ops < dispatch < main; the model knows nothing
 #                               of calls and answers, methods and ops nothing of each other
-#   daemons/worker              timers, buffers, permits < client < fetch, cache < request < background, leak_guard
-#                               < client_events, websocket < loop, main; what a lower part still knows of an upper one
-#                               is listed below, and that list only gets shorter
+#   daemons/worker              timers, buffers, permits, links < client < message < fetch, cache < request
+#                               < background, leak_guard < client_events < loop, main
 #   admin                       of Polder only polder/*.h and the tables
 #   lmdb.h                      only libshared/cache/ and daemons/keeper/store/
 #   daemons/master              no loop, no parser, no database
@@ -32,16 +31,12 @@ function worker_part(file) {
     return file
 }
 BEGIN {
-    rank["client"] = 1; rank["fetch"] = rank["cache"] = 2; rank["request"] = 3
-    rank["background"] = rank["leak_guard"] = 4; rank["client_events"] = rank["websocket"] = 5
-    rank["loop"] = rank["main"] = 6
-    up["client"] = " cache/lookup.h fetch/fetch.h fetch/headers.h request/access.h request/limits.h request/request.h "
-    up["fetch"] = " request/access.h request/identity.h request/request.h request/request_body.h" \
-        " request/request_id.h request/via.h background/budget.h leak_guard/leak_guard.h websocket.h "
-    up["cache"] = " request/access.h request/identity.h request/poll.h request/request.h request/request_id.h "
-    up["request"] = " leak_guard/leak_guard.h websocket.h "
-    up["worker"] = " fetch/error_backoff.h request/identity.h request/limits.h request/recent_note.h request/request_id.h " # its struct
-    up["keeper_link"] = " cache/lookup.h "
+    base = " buffer timer permit reader route_stats keeper_link supervisor_link worker "
+    split(base, bottom, " ")
+    for (i in bottom) rank[bottom[i]] = 1
+    rank["client"] = 2; rank["message"] = 3; rank["fetch"] = rank["cache"] = 4; rank["request"] = 5
+    rank["background"] = rank["leak_guard"] = 6; rank["client_events"] = 7; rank["loop"] = rank["main"] = 8
+    up["worker"] = " fetch/error_backoff.h message/identity.h message/recent_note.h message/request_id.h request/limits.h " # its struct
     below["daemons/http"]; below["daemons/net"] = "daemons/http"; below["daemons/rpc"] = "daemons/net"
 }
 # of a file in daemons/control, NAME or FOLDER/NAME
@@ -88,7 +83,9 @@ function stem(name) { sub(/\..*/, "", name); return name }
         from = worker_part($1); to = worker_part(header)
         name = header
         sub(/^daemons\/worker\//, "", name)
-        if (rank[to] + 0 > rank[from] + 0 && !index(up[from], " " name " "))
+        if (!(from in rank) || !(to in rank))
+            offence("no part of the worker that has its place in the order")
+        else if (rank[to] > rank[from] && !index(up[from], " " name " "))
             offence("in the worker, " from " is below " to)
     }
     if (folder == "daemons/master" && header ~ /^(ev|confuse|msgpack|lmdb|llhttp|jansson)\.h$/)

@@ -2,28 +2,70 @@
 /* client_events: see client_events.h. */
 #include "daemons/worker/client_events.h"
 #include "daemons/worker/background/budget.h"
-#include "daemons/worker/cache/long_poll.h"
+#include "daemons/worker/request/long_poll.h"
 #include "daemons/worker/cache/lookup.h"
 #include "daemons/worker/client/client.h"
-#include "daemons/worker/client/repeat.h"
+#include "daemons/worker/request/repeat.h"
 #include "daemons/worker/fetch/fetch.h"
 #include "daemons/worker/fetch/headers.h"
 #include "daemons/worker/fetch/upstream.h"
 #include "daemons/worker/leak_guard/leak_guard.h"
-#include "daemons/worker/request/access.h"
-#include "daemons/worker/request/limits.h"
+#include "daemons/worker/message/access.h"
+#include "daemons/worker/request/steps.h"
 #include "daemons/worker/worker.h"
 #include "polder/problem.h"
+#include "polder/stats.h"
 
 static void on_cut(struct client *c)
 {
-    access_gone(c);
+    if (!access_is_wanted(c->worker))
+        return;
+    struct request r;
+    if (c->line)
+        access_cut(c);
+    else if (c->exchange)
+        fetch_log_lost(c->exchange);
+    else if (c->held)
+        access_lost(c, long_poll_describe(c, &r) ? &r : NULL, 0, 0);
+    else if (c->state == CLIENT_HEAD) {
+        access_unread(c, NULL, 0);
+        access_lost(c, NULL, 0, 0);
+    }
+}
+
+static void on_body(struct client *c, struct h1_spans *spans, bool end)
+{
+    request_body_feed(c->exchange, spans, end);
+}
+
+static void on_body_malformed(struct client *c)
+{
+    struct fetch *ex = c->exchange;
+    const bool begun = c->answered || (ex && ex->status);
+    stats_add(c->worker->stats, STATS_BAD_REQUESTS, 1);
+    if (begun || c->state == CLIENT_DISCARD) {
+        c->note.cut = "bad-request";
+        on_cut(c);
+        if (ex)
+            fetch_drop_client(ex);
+        client_break(c);
+        return;
+    }
+    c->discard = true;
+    if (ex)
+        fetch_drop_client(ex);
+    response_problem(ex ? &ex->req : NULL, c, PROBLEM_BAD_REQUEST, "", "", false);
+}
+
+static void on_refused(struct client *c, const char *members)
+{
+    response_problem(NULL, c, PROBLEM_UNAVAILABLE, "Retry-After: 1\r\n", members, false);
 }
 
 static void on_gone(struct client *c)
 {
     if (c->n_inside)
-        limits_leave(c);
+        client_leave_limits(c);
     if (c->exchange)
         fetch_client_left(c->exchange);
     long_poll_drop(c);
@@ -70,13 +112,17 @@ void client_events_init(struct worker *w)
     static const struct client_ops ops = {.on = {client_on_readable, client_on_writable},
                                           .use_input = client_use_input,
                                           .watch_read = client_watch_read,
+                                          .head = request_read,
+                                          .body = on_body,
+                                          .body_malformed = on_body_malformed,
+                                          .refused = on_refused,
+                                          .out = access_sent,
                                           .cut = on_cut,
                                           .gone = on_gone,
                                           .writable = on_writable,
                                           .response_begun = response_begun,
                                           .held_until_ms = held_until_ms,
                                           .end_hold = on_end_hold,
-                                          .describe_held = long_poll_describe,
                                           .timed_out = on_timed_out};
     static const struct hit_ops hit_ops = {
         .soon_stale = refresh_note, .look = guard_look, .begin = guard_begin, .retry = guard_retry};

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* keeper_link: see keeper_link.h. */
 #include "daemons/worker/keeper_link.h"
-#include "daemons/worker/cache/lookup.h"
 #include "daemons/worker/permit.h"
 #include "daemons/worker/worker.h"
+#include "polder/cache.h"
 
 int keeper_link_push(struct worker *w, enum ring_type type, uint64_t stream, struct permit *permit,
                      const struct iovec *iov, int n)
@@ -29,11 +29,9 @@ void keeper_link_delete(struct worker *w, const struct cache_key *key)
     keeper_link_push(w, RING_DELETE, 0, NULL, &iov, 1);
 }
 
-void keeper_link_delete_object(struct worker *w, const struct stored_copy *copy)
+void keeper_link_delete_object(struct worker *w, const struct cache_key *key, uint64_t obj_id)
 {
-    const struct cache_record *rec = copy->view.record;
-    const struct iovec iov[2] = {{(void *)(uintptr_t)&copy->key, sizeof copy->key},
-                                 {(void *)(uintptr_t)&rec->obj_id, sizeof rec->obj_id}};
+    const struct iovec iov[2] = {{(void *)(uintptr_t)key, sizeof *key}, {&obj_id, sizeof obj_id}};
     keeper_link_push(w, RING_DELETE, 0, NULL, iov, 2);
 }
 

@@ -12,7 +12,6 @@
 
 struct cache_key;
 struct permit;
-struct stored_copy;
 struct worker;
 
 /* A record; 0 or -ENOSPC. permit: goes with it, and is not held any more then; NULL: none. */
@@ -24,6 +23,6 @@ void keeper_link_flush(struct worker *w); /* such aborts; once an iteration */
 /* Where the ring is full, the next one who meets it tries again. */
 void keeper_link_delete(struct worker *w, const struct cache_key *key);
 /* A newer answer has said that it must not be kept. */
-void keeper_link_delete_object(struct worker *w, const struct stored_copy *copy);
+void keeper_link_delete_object(struct worker *w, const struct cache_key *key, uint64_t obj_id);
 
 #endif

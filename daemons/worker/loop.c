@@ -8,7 +8,7 @@
  */
 #include "daemons/worker/reader.h"
 #include "daemons/worker/worker.h"
-#include "daemons/worker/request/access.h"
+#include "daemons/worker/message/access.h"
 #include "daemons/worker/background/budget.h"
 #include "daemons/worker/client/client.h"
 #include "daemons/worker/client_events.h"
@@ -16,12 +16,13 @@
 #include "daemons/worker/fetch/fetch.h"
 #include "daemons/worker/leak_guard/leak_guard.h"
 #include "daemons/worker/keeper_link.h"
-#include "daemons/worker/websocket.h"
-#include "daemons/worker/cache/long_poll.h"
-#include "daemons/worker/client/repeat.h"
+#include "daemons/worker/supervisor_link.h"
+#include "daemons/worker/request/long_poll.h"
+#include "daemons/worker/request/repeat.h"
 #include "daemons/worker/fetch/miss.h"
 #include "daemons/worker/fetch/store.h"
 #include "daemons/worker/fetch/upstream.h"
+#include "daemons/worker/request/limits.h"
 #include "polder/cache.h"
 #include "polder/clock.h"
 #include "polder/config_keys.h"
@@ -196,7 +197,7 @@ static void on_beat(EV_P_ ev_timer *watcher, int events)
     (void)loop, (void)events;
     repeat_sweep(w);
     buffer_trim(w);
-    handover_catch_up(w);
+    supervisor_link_catch_up(w);
     warm_rpc_open(w);
     long_poll_wake(w); /* a flight whose end nobody told of */
     identity_watch(w);

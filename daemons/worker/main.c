@@ -2,13 +2,14 @@
 /* worker_run: a worker's life from fork to exit. */
 #include "daemons/worker/reader.h"
 #include "daemons/worker/worker.h"
-#include "daemons/worker/request/access.h"
+#include "daemons/worker/message/access.h"
 #include "daemons/worker/background/budget.h"
 #include "daemons/worker/client/client.h"
-#include "daemons/worker/websocket.h"
+#include "daemons/worker/supervisor_link.h"
 #include "daemons/worker/cache/compress_stored.h"
 #include "daemons/worker/fetch/upstream.h"
-#include "daemons/worker/request/via.h"
+#include "daemons/worker/message/via.h"
+#include "daemons/worker/request/limits.h"
 #include "polder/cache.h"
 #include "polder/clock.h"
 #include "polder/log.h"
@@ -136,7 +137,7 @@ void worker_close(struct worker *w)
     warm_stop(w);
     refresh_close(w);
     budget_close(w);
-    handover_close(w);
+    supervisor_link_close(w);
     access_close(w);
     if (w->reader)
         cache_reader_close(w->reader);

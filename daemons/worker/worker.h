@@ -51,10 +51,10 @@
 #include "daemons/http/h1.h"
 #include "daemons/worker/buffer.h"
 #include "daemons/worker/fetch/error_backoff.h"
-#include "daemons/worker/request/identity.h"
+#include "daemons/worker/message/identity.h"
 #include "daemons/worker/request/limits.h"
-#include "daemons/worker/request/recent_note.h"
-#include "daemons/worker/request/request_id.h"
+#include "daemons/worker/message/recent_note.h"
+#include "daemons/worker/message/request_id.h"
 #include "daemons/worker/timer.h"
 #include "polder/access_log.h"
 #include "polder/config.h"
@@ -81,6 +81,7 @@ struct client;
 struct client_ops;
 struct compress_state;
 struct fetch;
+struct fetch_ops;
 struct guard_check;
 struct hit_ops;
 struct hold_ops;
@@ -201,7 +202,8 @@ struct worker {
     uint32_t n_changes;      /* requests whose client has left, for what their answer invalidates */
 
     const struct upstream_ops *upstream_ops; /* of fetches */
-    struct server_local *servers;            /* by config_server.index; the last one is ops */
+    const struct fetch_ops *fetch_ops;
+    struct server_local *servers; /* by config_server.index; the last one is ops */
     struct config_upstream ops_upstream;
     struct config_server ops_server;
 

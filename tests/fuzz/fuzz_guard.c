@@ -7,6 +7,7 @@
  * is left out. The rest are header lines.
  */
 #include "daemons/worker/leak_guard/leak_guard_fields.c"
+#include "daemons/worker/message/guard.c"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,7 +20,7 @@
         }                                                                                          \
     } while (0)
 
-/* Of daemons/worker/request/identity.c: for requests that leave some of their cookies here. */
+/* Of daemons/worker/message/identity.c: for requests that leave some of their cookies here. */
 bool identity_put_selecting(const struct request *r, struct h1_out *o)
 {
     (void)r, (void)o;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The origin of whatever a trusted proxy sends: bounded, in lower case, the same when asked again.
  */
-#include "daemons/worker/request/origin.c"
+#include "daemons/worker/message/origin.c"
 #include <stdlib.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

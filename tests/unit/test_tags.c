@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The fields that name tags: what a worker takes from a head, the keeper finds again in it. */
 #include "daemons/keeper/removals.h"
-#include "daemons/worker/request/request.h"
+#include "daemons/worker/message/request.h"
 #include "daemons/worker/fetch/store.h"
 #include "daemons/worker/worker.h"
 #include "polder/inval.h"

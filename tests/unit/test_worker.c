@@ -4,8 +4,10 @@
 #include "daemons/worker/buffer.h"
 #include "daemons/worker/cache/lookup.h"
 #include "daemons/worker/client/client.h"
-#include "daemons/worker/request/request.h"
-#include "daemons/worker/request/request_id.h"
+#include "daemons/worker/message/origin.h"
+#include "daemons/worker/message/key_text.h"
+#include "daemons/worker/message/request.h"
+#include "daemons/worker/message/request_id.h"
 #include "daemons/worker/fetch/store.h"
 #include "daemons/worker/cache/conditions.h"
 #include "daemons/worker/fetch/upstream.h"
@@ -46,7 +48,7 @@ static void expect_key(const struct request *r, enum config_key_kind kind, const
 {
     const struct config_key part = {kind, name};
     char out[256];
-    const int n = limits_key_text(r, &part, 1, false, out, sizeof out);
+    const int n = key_text_join(r, &part, 1, false, out, sizeof out);
     if (!value) {
         assert_int_equal(n, -ENOENT);
         return;
@@ -121,10 +123,10 @@ static void joined_keys_do_not_run_into_each_other(void **state)
     const struct config_key parts[2] = {{CONFIG_KEY_HEADER, "a"}, {CONFIG_KEY_HEADER, "b"}};
     char one[64], two[64], small[3];
     struct request r = asking("/r/", "A: xy\r\nB: z\r\n");
-    const int n = limits_key_text(&r, parts, 2, true, one, sizeof one);
-    assert_int_equal(limits_key_text(&r, parts, 2, true, small, sizeof small), -ENOBUFS);
+    const int n = key_text_join(&r, parts, 2, true, one, sizeof one);
+    assert_int_equal(key_text_join(&r, parts, 2, true, small, sizeof small), -ENOBUFS);
     r = asking("/r/", "A: x\r\nB: yz\r\n");
-    assert_int_equal(limits_key_text(&r, parts, 2, true, two, sizeof two), n);
+    assert_int_equal(key_text_join(&r, parts, 2, true, two, sizeof two), n);
     assert_memory_not_equal(one, two, (size_t)n);
 }
 
@@ -156,13 +158,13 @@ static void the_key_of_a_partition_is_spelled_out(void **state)
     const struct config_key jwt = {CONFIG_KEY_JWT, "sub"}, sid = {CONFIG_KEY_COOKIE, "sid"};
     char one[256], two[256];
     struct request r = asking("/r/", "Authorization: Bearer a.b.c\r\n");
-    int n = limits_key_text(&r, &jwt, 1, true, one, sizeof one);
+    int n = key_text_join(&r, &jwt, 1, true, one, sizeof one);
     assert_int_equal(n, strlen("?Bearer a.b.c"));
     assert_memory_equal(one + 1, "Bearer a.b.c", (size_t)n - 1);
     r = asking("/r/", "Cookie: sid=\r\n"); /* there, and empty: not as if it were missing */
-    assert_int_equal(limits_key_text(&r, &sid, 1, true, two, sizeof two), 1);
+    assert_int_equal(key_text_join(&r, &sid, 1, true, two, sizeof two), 1);
     r = asking("/r/", "Cookie: other=1\r\n");
-    assert_int_equal(limits_key_text(&r, &sid, 1, true, two, sizeof two), -ENOENT);
+    assert_int_equal(key_text_join(&r, &sid, 1, true, two, sizeof two), -ENOENT);
 }
 
 static void a_chain_gives_back_what_was_put_in(void **state)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* What a worker tells clients of their limits is true, whatever the wall clock does. */
-#include "daemons/worker/request/request.h"
+#include "daemons/worker/message/request.h"
 #include "daemons/worker/worker.h"
 #include "polder/config.h"
 #include "polder/limit.h"

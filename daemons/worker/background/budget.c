@@ -75,9 +75,9 @@ static void take_measure(const struct worker *w, struct budget_upstream *a, uint
         pause_background(w, a);
 }
 
-/* ---- what exchanges tell ---- */
+/* ---- what fetches tell (fetch_ops) ---- */
 
-void budget_begin(struct fetch *ex)
+static void budget_begin(struct fetch *ex)
 {
     struct worker *w = ex->worker;
     struct budget_upstream *a = of(w, ex->upstream);
@@ -93,7 +93,7 @@ void budget_begin(struct fetch *ex)
     timer_set(w, &ex->timer, ex->alone_ms);
 }
 
-void budget_end(struct fetch *ex)
+static void budget_end(struct fetch *ex)
 {
     struct worker *w = ex->worker;
     if (!ex->counted)
@@ -110,7 +110,7 @@ void budget_end(struct fetch *ex)
 }
 
 /* A whole answer where only "not modified" was asked for may take longer: that tells nothing. */
-void budget_answered(struct fetch *ex, bool failure)
+static void budget_answered(struct fetch *ex, bool failure)
 {
     struct budget_upstream *a = of(ex->worker, ex->upstream);
     if (!a || !ex->for_store || !(ex->background || ex->stale))
@@ -124,7 +124,7 @@ void budget_answered(struct fetch *ex, bool failure)
     }
 }
 
-void budget_failed(struct fetch *ex)
+static void budget_failed(struct fetch *ex)
 {
     struct budget_upstream *a = of(ex->worker, ex->upstream);
     if (a)
@@ -170,6 +170,10 @@ void budget_wake(struct worker *w)
 
 bool budget_open(struct worker *w)
 {
+    static const struct fetch_ops ops = {.begun = budget_begin,
+                                         .ended = budget_end,
+                                         .answered = budget_answered,
+                                         .failed = budget_failed};
     const uint32_t n = w->config->n_upstreams;
     struct budget *a = calloc(1, sizeof *a + n * sizeof *a->upstream);
     if (!a)
@@ -180,6 +184,7 @@ bool budget_open(struct worker *w)
     ev_timer_init(&a->timer, on_step, STEP_S, STEP_S);
     a->timer.data = a;
     w->budget = a;
+    w->fetch_ops = &ops;
     return true;
 }
 

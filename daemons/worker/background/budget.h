@@ -30,11 +30,6 @@ void budget_close(struct worker *w);
  * again. */
 typedef bool (*background_step_fn)(struct worker *w);
 void budget_source(struct worker *w, background_step_fn step);
-/* What exchanges tell: an upstream has this one more, or less; what became of it. */
-void budget_begin(struct fetch *ex);
-void budget_end(struct fetch *ex);
-void budget_answered(struct fetch *ex, bool failure); /* its head is there */
-void budget_failed(struct fetch *ex);                 /* no server has answered */
 uint32_t budget_flying(const struct worker *w);
 
 /* ---- refresh.c ---- */

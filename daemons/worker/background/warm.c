@@ -11,10 +11,11 @@
 #include "daemons/worker/background/budget.h"
 #include "daemons/worker/cache/lookup.h"
 #include "daemons/worker/fetch/miss.h"
-#include "daemons/worker/request/request.h"
+#include "daemons/worker/message/request.h"
 #include "daemons/worker/permit.h"
 #include "daemons/worker/reader.h"
 #include "daemons/worker/worker.h"
+#include "daemons/worker/request/steps.h"
 #include "polder/fetch_lock.h"
 #include "polder/stats.h"
 

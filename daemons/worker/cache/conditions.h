@@ -2,7 +2,7 @@
 /* conditions: what If-None-Match and If-Modified-Since make of an answer (RFC 9110 13). */
 #ifndef POLDER_WORKER_CACHE_CONDITIONS_H
 #define POLDER_WORKER_CACHE_CONDITIONS_H
-#include "daemons/worker/request/request.h"
+#include "daemons/worker/message/request.h"
 #include "polder/field.h"
 
 #include <stdbool.h>

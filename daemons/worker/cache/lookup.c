@@ -8,8 +8,8 @@
  */
 #include "daemons/worker/cache/lookup.h"
 #include "daemons/worker/client/client.h"
-#include "daemons/worker/request/identity.h"
-#include "daemons/worker/request/poll.h"
+#include "daemons/worker/message/identity.h"
+#include "daemons/worker/message/poll.h"
 #include "daemons/worker/reader.h"
 #include "daemons/worker/route_stats.h"
 #include "daemons/worker/worker.h"

@@ -11,7 +11,7 @@
  */
 #ifndef POLDER_WORKER_CACHE_LOOKUP_H
 #define POLDER_WORKER_CACHE_LOOKUP_H
-#include "daemons/worker/request/request.h"
+#include "daemons/worker/message/request.h"
 #include "polder/cache.h"
 #include "polder/coding.h"
 #include "polder/field.h"
@@ -109,15 +109,6 @@ bool deliver_part(struct worker *w, const struct request *r, const struct cache_
                   const struct field_span *part, uint64_t first, uint64_t last);
 /* From a copy. status: what Cache-Status says after "polder; ", e.g. "hit; ttl=-3". */
 void deliver_copy(const struct request *r, struct stored_copy *copy, const char *status);
-/* The rest of a stored body that is sent chunk by chunk: client.stored. */
-struct stored_send {
-    uint64_t obj_id;  /* pinned */
-    uint64_t at, end; /* body bytes [at, end) still to send */
-};
-static inline uint64_t stored_send_left(const struct stored_send *s)
-{
-    return s ? s->end - s->at : 0;
-}
 void answer_continue(struct client *c); /* more of a chunked stored body */
 void answer_stop(struct client *c);
 /* Is its body read from the store chunk by chunk? */

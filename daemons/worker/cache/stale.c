@@ -3,7 +3,7 @@
 #include "daemons/worker/cache/stale.h"
 #include "daemons/worker/cache/lookup.h"
 #include "daemons/worker/fetch/error_backoff.h"
-#include "daemons/worker/request/request.h"
+#include "daemons/worker/message/request.h"
 #include "daemons/worker/route_stats.h"
 #include "daemons/worker/worker.h"
 #include "polder/cache_status.h"

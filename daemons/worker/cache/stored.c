@@ -9,7 +9,7 @@
 #include "daemons/worker/cache/lookup.h"
 #include "daemons/http/h1.h"
 #include "daemons/http/h1_cache.h"
-#include "daemons/worker/request/identity.h"
+#include "daemons/worker/message/identity.h"
 #include "daemons/worker/cache/compress_stored.h"
 #include "daemons/worker/keeper_link.h"
 #include "daemons/worker/reader.h"

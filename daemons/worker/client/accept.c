@@ -10,11 +10,9 @@
  * kernel's queue moves, and listening pauses for a moment.
  */
 #include "daemons/worker/client/client.h"
-#include "daemons/worker/fetch/headers.h"
 #include "daemons/worker/worker.h"
 #include "polder/inval.h"
 #include "polder/log.h"
-#include "polder/problem.h"
 #include "polder/proc.h"
 #include "polder/shared.h"
 #include "polder/stats.h"
@@ -135,7 +133,7 @@ static void refuse(struct worker *w, int fd, const struct clientip *peer)
     c->note.limit = "max_connections";
     if (crowded) /* or closing at once would be a reset, which may destroy the answer */
         (void)!recv(fd, w->client_buffer, sizeof w->client_buffer, 0);
-    response_problem(NULL, c, PROBLEM_UNAVAILABLE, "Retry-After: 1\r\n", "", false);
+    w->client_ops->refused(c, "");
     if (crowded)
         client_close(c);
 }
@@ -275,8 +273,7 @@ bool accept_admit(struct client *c, const struct clientip *ip)
     accept_dismiss(c);
     stats_add(w->stats, STATS_CONNECTIONS_REFUSED, 1);
     c->note.limit = "max_connections_per_client";
-    response_problem(NULL, c, PROBLEM_UNAVAILABLE, "Retry-After: 1\r\n",
-                     ",\"reason\":\"too many connections of one client\"", false);
+    w->client_ops->refused(c, ",\"reason\":\"too many connections of one client\"");
     return false;
 }
 

@@ -4,9 +4,8 @@
  * read in client_read.c.
  */
 #include "daemons/worker/client/client.h"
-#include "daemons/worker/request/limits.h"
 #include "daemons/worker/worker.h"
-#include "polder/problem.h"
+#include "polder/limit.h"
 #include "polder/stats.h"
 
 #include <assert.h>
@@ -216,7 +215,8 @@ static bool worth_discarding(const struct client *c)
 static void client_next(struct client *c)
 {
     c->answered = false;
-    access_sent(c);
+    if (c->line)
+        c->worker->client_ops->out(c);
     if (!c->keep_alive || c->broken) {
         client_finish(c);
         return;
@@ -241,10 +241,16 @@ bool client_may_keep(const struct client *c)
     return !c->body_pending || worth_discarding(c);
 }
 
+void client_leave_limits(struct client *c)
+{
+    while (c->n_inside)
+        limit_leave(&c->worker->limit_caller, c->inside[--c->n_inside]);
+}
+
 void client_answered(struct client *c)
 {
     if (c->n_inside)
-        limits_leave(c);
+        client_leave_limits(c);
     if (c->state != CLIENT_BUSY)
         return;
     c->answered = true;

@@ -15,11 +15,11 @@
 #define POLDER_WORKER_CLIENT_CLIENT_H
 #include "daemons/http/h1.h"
 #include "daemons/net/transport.h"
-#include "daemons/worker/request/access.h"
 #include "daemons/worker/buffer.h"
 #include "daemons/worker/timer.h"
 #include "polder/clientip.h"
 #include "polder/config.h"
+#include "polder/field.h"
 
 #include <ev.h>
 #include <stdbool.h>
@@ -28,22 +28,30 @@
 #include <sys/uio.h>
 
 struct access_line;
+struct client;
+struct config_server;
 struct fetch;
+struct h1_spans;
 struct held;
 struct repeat;
-struct request;
-struct stored_send;
 struct worker;
 
 #define WORKER_LINGER_MS 2000
 #define WORKER_LINGERING 256 /* connections lingering at once; further ones are just closed */
 
-/* What a connection asks and tells the parts of its request that stand above it. None of it is on
- * the way of a hit. */
+/* What a connection asks and tells the parts of its request that stand above it. */
 struct client_ops {
     struct transport_user on;             /* what carries it tells of */
     void (*use_input)(struct client *c);  /* what was read and kept */
     void (*watch_read)(struct client *c); /* read from, if that makes sense now */
+    /* Bytes of a head, and what follows it; returns how many were used, 0: more of it must come. */
+    size_t (*head)(struct client *c, const char *at, size_t len);
+    /* Bytes of a body that is wanted; end: the last ones. There is room for one span before and
+     * four behind. */
+    void (*body)(struct client *c, struct h1_spans *spans, bool end);
+    void (*body_malformed)(struct client *c);
+    void (*refused)(struct client *c, const char *members); /* one connection too many: 503 */
+    void (*out)(struct client *c);      /* the answer whose line waits (client.line) */
     void (*cut)(struct client *c);      /* it is being closed: what was not answered is logged so */
     void (*gone)(struct client *c);     /* CLOSED now: all that is for its request ends, or goes on
                                          * alone */
@@ -52,7 +60,6 @@ struct client_ops {
     /* Its request waits for something to change: until when; and it is answered now. */
     uint64_t (*held_until_ms)(const struct client *c);
     void (*end_hold)(struct client *c);
-    bool (*describe_held)(struct client *c, struct request *r); /* the request; false: none */
     void (*timed_out)(struct client *c); /* within a request, of which nothing was answered: 408 */
 };
 
@@ -65,6 +72,27 @@ enum client_state {
     CLIENT_LINGER,  /* we have said FIN and read until the client does */
     CLIENT_CLOSED,
     CLIENT_STATES
+};
+
+/* For its line in the access log. */
+struct access_note {
+    uint64_t began_ns;                  /* its head was complete; 0: it was not */
+    uint64_t number;                    /* of a request without a head; 0: none yet */
+    uint64_t upstream_ns;               /* until the head of the server's answer, or its failure */
+    const struct config_server *server; /* that was asked last; NULL: none */
+    const char *limit;                  /* that refused it */
+    const char *cache;                  /* "hit", ...; NULL: the store had no part in it */
+    const char *fwd;                    /* why the store did not answer, for Cache-Status */
+    const char *detail;                 /* of cache or fwd; lives as long as what is answered */
+    const char *cut;                    /* what has cut the answer short */
+    bool recorded;                      /* for those who watch */
+    struct str raw;                     /* a head that is not understood */
+};
+
+/* The rest of a stored body that is sent chunk by chunk. */
+struct stored_send {
+    uint64_t obj_id;  /* pinned */
+    uint64_t at, end; /* body bytes [at, end) still to send */
 };
 
 struct client {
@@ -127,6 +155,7 @@ void client_send(struct client *c, const struct iovec *iov, unsigned n);
  * Returns how many bytes behind them were written. */
 size_t client_send_some(struct client *c, const struct iovec *iov, unsigned n, size_t keep);
 void client_send_bytes(struct client *c, const char *bytes, size_t len);
+void client_leave_limits(struct client *c); /* its request is no longer under way */
 /* The whole response has been handed to client_send(). */
 void client_answered(struct client *c);
 /* The connection's end will be that of its answer's body: until all of it is out, any other end,
@@ -145,6 +174,11 @@ void client_on_writable(struct transport *t);
 void client_on_readable(struct transport *t);
 void client_use_input(struct client *c);  /* what was read and kept, and then what comes */
 void client_watch_read(struct client *c); /* read from, if that makes sense now */
+/* For client_ops.head(): part of a head is there; it was an empty line, after all; the whole is
+ * there. */
+void client_head_begins(struct client *c);
+void client_head_was_blank(struct client *c);
+void client_head_ends(struct client *c);
 
 /* ---- client_leave.c ---- */
 /* The client has gone: FIN where that means it, a reset, a write that failed. Ends its connection

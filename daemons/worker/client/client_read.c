@@ -7,13 +7,8 @@
  * (CLIENT_BUSY), what follows it waits unread in the socket, after at most one buffer.
  */
 #include "daemons/worker/client/client.h"
-#include "daemons/worker/fetch/fetch.h"
-#include "daemons/worker/client/repeat.h"
-#include "daemons/worker/request/request.h"
-#include "daemons/worker/fetch/headers.h"
 #include "daemons/worker/worker.h"
 #include "polder/log.h"
-#include "polder/problem.h"
 #include "polder/stats.h"
 
 #include <errno.h>
@@ -51,66 +46,26 @@ static size_t read_proxy(struct client *c, const char *at, size_t len)
     return (size_t)used;
 }
 
-static size_t read_head(struct client *c, const char *at, size_t len)
+void client_head_begins(struct client *c)
 {
-    struct worker *w = c->worker;
-    enum problem problem = PROBLEM_BAD_REQUEST;
-    if (c->state == CLIENT_IDLE) {
-        const size_t known = c->repeat ? c->repeat->len : 0;
-        if (known && repeat_answer(c, at, len))
-            return known;
-        const size_t blank = h1_skip_blank(at, len);
-        if (blank)
-            return blank;
-    }
-    if (c->state == CLIENT_HEAD && h1_skip_blank(at, len)) { /* an empty line, in two pieces */
-        client_move(c, CLIENT_IDLE);
-        client_update_timer(c);
-        return h1_skip_blank(at, len);
-    }
-    switch (h1_parse_request(at, len, &c->scanned, &w->head, &problem)) {
-    case H1_MORE:
-        if (c->state == CLIENT_IDLE) {
-            client_move(c, CLIENT_HEAD);
-            c->first_ms = w->mono_ms;
-            client_update_timer(c);
-        }
-        return 0;
-    case H1_BAD:
-        c->scanned = 0;
-        access_unread(c, at, len);
-        request_bad(c, problem);
-        return len;
-    case H1_DONE:
-        break;
-    }
+    if (c->state != CLIENT_IDLE)
+        return;
+    client_move(c, CLIENT_HEAD);
+    c->first_ms = c->worker->mono_ms;
+    client_update_timer(c);
+}
+
+void client_head_was_blank(struct client *c)
+{
+    client_move(c, CLIENT_IDLE);
+    client_update_timer(c);
+}
+
+void client_head_ends(struct client *c)
+{
     c->scanned = 0;
     c->seen_request = true;
     client_move(c, CLIENT_BUSY);
-    const size_t used = w->head.head_len; /* w->head may be another one's afterwards */
-    w->pipelined = (struct str){at + used, len - used};
-    request_begin(c, &w->head);
-    w->prepaid_client = NULL;
-    return used;
-}
-
-static void body_malformed(struct client *c)
-{
-    const struct request *r = c->exchange ? &c->exchange->req : NULL;
-    const bool begun = c->answered || (c->exchange && c->exchange->status);
-    stats_add(c->worker->stats, STATS_BAD_REQUESTS, 1);
-    if (begun || c->state == CLIENT_DISCARD) {
-        c->note.cut = "bad-request";
-        access_gone(c);
-        if (r)
-            fetch_drop_client(c->exchange);
-        client_break(c);
-        return;
-    }
-    c->discard = true;
-    if (r)
-        fetch_drop_client(c->exchange);
-    response_problem(r, c, PROBLEM_BAD_REQUEST, "", "", false);
 }
 
 /* Decodes some of the request's body and passes it on, or drops it. */
@@ -122,13 +77,13 @@ static size_t read_body(struct client *c, char *at, size_t len)
     if (c->state == CLIENT_BUSY && !c->answered && !c->body_wanted)
         return 0;
     if (h1_body_gather(&c->body, at, len, &used, &spans) < 0) {
-        body_malformed(c);
+        c->worker->client_ops->body_malformed(c);
         return len;
     }
     c->rated_bytes += used;
     c->body_pending = !c->body.done;
     if (c->exchange && c->state == CLIENT_BUSY) {
-        request_body_feed(c->exchange, &spans, !c->body_pending);
+        c->worker->client_ops->body(c, &spans, !c->body_pending);
     } else if (!c->body_pending && c->state == CLIENT_DISCARD) {
         c->progress_ms = c->worker->mono_ms;
         client_move(c, CLIENT_IDLE);
@@ -151,7 +106,7 @@ static size_t consume(struct client *c, char *at, size_t len)
             break;
         case CLIENT_IDLE:
         case CLIENT_HEAD:
-            n = read_head(c, at + used, len - used);
+            n = c->worker->client_ops->head(c, at + used, len - used);
             break;
         case CLIENT_BUSY:
         case CLIENT_DISCARD:

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* ask: the request of a fetch goes out: to a server (retry.c), over the connection that it gets. */
-#include "daemons/worker/background/budget.h"
 #include "daemons/worker/fetch/fetch.h"
 #include "daemons/worker/fetch/headers.h"
 #include "daemons/worker/fetch/upstream.h"
@@ -13,7 +12,7 @@
 static void ask(struct fetch *ex)
 {
     fetch_move(ex, FETCH_CONNECT);
-    budget_begin(ex);
+    ex->worker->fetch_ops->begun(ex);
     retry_begin(ex);
 }
 

@@ -11,7 +11,7 @@
 #include "daemons/worker/fetch/fetch.h"
 #include "daemons/worker/fetch/error_backoff.h"
 #include "daemons/worker/cache/lookup.h"
-#include "daemons/worker/request/request.h"
+#include "daemons/worker/message/request.h"
 #include "daemons/worker/worker.h"
 #include "polder/inval.h"
 

@@ -10,8 +10,7 @@
  * client as what they are: a broken connection, never a shorter response.
  */
 #include "daemons/worker/fetch/fetch.h"
-#include "daemons/worker/request/access.h"
-#include "daemons/worker/background/budget.h"
+#include "daemons/worker/message/access.h"
 #include "daemons/worker/buffer.h"
 #include "daemons/worker/client/client.h"
 #include "daemons/worker/fetch/error_backoff.h"
@@ -23,6 +22,7 @@
 #include "daemons/worker/cache/stale.h"
 #include "daemons/worker/route_stats.h"
 #include "daemons/worker/worker.h"
+#include "polder/cache_status.h"
 #include "polder/clock.h"
 #include "polder/leak_guard.h"
 #include "polder/fetch_lock.h"
@@ -155,7 +155,7 @@ void fetch_finish(struct fetch *ex)
     fetch_drop_body(ex);
     w->n_changes -= ex->change;
     timer_stop(w, &ex->timer);
-    budget_end(ex);
+    ex->worker->fetch_ops->ended(ex);
     if (ex->store)
         cache_store_abort(ex, FETCH_LOCK_FAILED);
     permit_release(ex->worker, &ex->permit,
@@ -275,13 +275,38 @@ void fetch_note_server(const struct fetch *ex)
                                         : 0;
 }
 
+/* ---- its line in the access log ---- */
+
+static void note_outcome(const struct fetch *ex)
+{
+    struct access_note *n = &ex->req.client->note;
+    n->cache = ex->fwd == FWD_NONE                          ? NULL
+               : ex->req.cacheable && ex->fwd != FWD_BYPASS ? "miss"
+                                                            : "bypass";
+    n->server = ex->server;
+    n->fwd = ex->fwd == FWD_NONE ? NULL : cache_status_fwd((enum fwd_reason)ex->fwd);
+    n->detail = ex->not_stored;
+}
+
+static void fetch_log(const struct fetch *ex)
+{
+    note_outcome(ex);
+    access_answered(ex->req.client, &ex->req, ex->status, ex->body_sent);
+}
+
+void fetch_log_lost(const struct fetch *ex)
+{
+    note_outcome(ex);
+    access_lost(ex->req.client, &ex->req, ex->status, ex->body_sent);
+}
+
 void fetch_client_done(struct fetch *ex)
 {
     struct client *c = ex->req.client;
     if (!c)
         return;
     fetch_measure(ex);
-    access_exchange(ex);
+    fetch_log(ex);
     if (!ex->request_done)
         c->keep_alive = false; /* answered early: the rest of the body leads nowhere */
     fetch_let_go(ex);
@@ -323,7 +348,7 @@ void fetch_fail(struct fetch *ex, enum problem problem)
     stats_add(w->stats, STATS_UPSTREAM_ERRORS, 1);
     ex->failed = true;
     ex->last_problem = (uint8_t)problem;
-    budget_failed(ex);
+    ex->worker->fetch_ops->failed(ex);
     if (!ex->answered)
         fetch_note_server(ex);
     if (!fetch_answer_stale(ex) && c) {

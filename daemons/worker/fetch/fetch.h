@@ -18,9 +18,9 @@
 #ifndef POLDER_WORKER_FETCH_FETCH_H
 #define POLDER_WORKER_FETCH_FETCH_H
 #include "daemons/http/h1.h"
-#include "daemons/worker/request/identity.h"
-#include "daemons/worker/request/request.h"
-#include "daemons/worker/request/request_body.h"
+#include "daemons/worker/message/identity.h"
+#include "daemons/worker/message/request.h"
+#include "daemons/worker/fetch/request_body.h"
 #include "daemons/worker/permit.h"
 #include "daemons/worker/timer.h"
 #include "polder/cache.h"
@@ -65,6 +65,13 @@ struct fetch_watcher_ops {
 struct fetch_watcher {
     const struct fetch_watcher_ops *ops;
     struct fetch *fetch; /* NULL: none is under way */
+};
+/* What the bound of background fetches hears of every fetch. */
+struct fetch_ops {
+    void (*begun)(struct fetch *ex); /* it asks for a server */
+    void (*ended)(struct fetch *ex);
+    void (*answered)(struct fetch *ex, bool failure); /* a response's head is there */
+    void (*failed)(struct fetch *ex);                 /* no server has answered */
 };
 /* A list in which a fetch waits; fetch.queue is set while it stands there. */
 struct fetch_queue {
@@ -158,6 +165,8 @@ void fetch_client_done(struct fetch *ex);
 bool fetch_answer_stale(struct fetch *ex);
 void fetch_measure(struct fetch *ex);
 void fetch_note_server(const struct fetch *ex);
+/* Its client's connection ends before the whole answer is out: the line in the access log. */
+void fetch_log_lost(const struct fetch *ex);
 
 bool fetch_has_stale(const struct fetch *ex);
 void fetch_watch_lease(struct fetch *ex);

@@ -7,7 +7,7 @@
  */
 #include "daemons/worker/fetch/invalidate.h"
 #include "daemons/worker/fetch/fetch.h"
-#include "daemons/worker/websocket.h"
+#include "daemons/worker/supervisor_link.h"
 #include "daemons/worker/fetch/store.h"
 #include "daemons/worker/keeper_link.h"
 #include "daemons/worker/worker.h"
@@ -34,7 +34,7 @@ static void mark_url(struct marking *m, const char *url, size_t len)
     inval_mark_url(w->shared->inval, url, len, false);
     m->count++;
     stats_add(w->stats, STATS_CACHE_INVALIDATIONS, 1);
-    handover_tell(w, (struct str){url, len}, (struct str){"", 0});
+    supervisor_link_tell(w, (struct str){url, len}, (struct str){"", 0});
     cache_key_of(inval_secret(w->shared->inval), url, len, "", 0, &key);
     keeper_link_delete(w, &key);
 }
@@ -50,7 +50,7 @@ static void mark_group(void *arg, struct str group)
     struct marking *m = arg;
     struct worker *w = m->worker;
     inval_mark_group(w->shared->inval, m->origin, group.at, group.len);
-    handover_tell(w, (struct str){"", 0}, group);
+    supervisor_link_tell(w, (struct str){"", 0}, group);
     m->count++;
     stats_add(w->stats, STATS_CACHE_INVALIDATIONS, 1);
 }

@@ -13,7 +13,7 @@
 #include "daemons/http/h1_cache.h"
 #include "daemons/worker/fetch/fetch.h"
 #include "daemons/worker/cache/lookup.h"
-#include "daemons/worker/request/identity.h"
+#include "daemons/worker/message/identity.h"
 #include "daemons/worker/fetch/store.h"
 #include "daemons/worker/reader.h"
 #include "daemons/worker/route_stats.h"

@@ -5,12 +5,11 @@
  */
 #include "daemons/worker/fetch/content.h"
 #include "daemons/worker/fetch/fetch.h"
-#include "daemons/worker/background/budget.h"
 #include "daemons/worker/buffer.h"
 #include "daemons/http/h1_cache.h"
 #include "daemons/worker/client/client.h"
 #include "daemons/worker/fetch/compress.h"
-#include "daemons/worker/hints.h"
+#include "daemons/worker/message/hints.h"
 #include "daemons/worker/cache/lookup.h"
 #include "daemons/worker/cache/conditions.h"
 #include "daemons/worker/fetch/invalidate.h"
@@ -237,7 +236,7 @@ static bool final_head(struct fetch *ex, const struct h1_head *head, bool more)
     retry_answered(ex);
     fetch_note_server(ex);
     ex->answered = head->status;
-    budget_answered(ex, is_failure(head->status));
+    ex->worker->fetch_ops->answered(ex, is_failure(head->status));
     h1_body_init(&u->body, head->framing, head->length);
     if (head->framing == H1_CHUNKED)
         upstream_keep_trailer(u);
@@ -265,7 +264,7 @@ static bool final_head(struct fetch *ex, const struct h1_head *head, bool more)
     fetch_move(ex, FETCH_BODY);
     u->in_body = true;
     u->event_stream = content_is_event_stream(head);
-    hints_redirect(ex, head);
+    hints_redirect(&ex->req, head);
     permit_note_answer(ex->worker, &ex->permit);
     ex->length_unknown = head->framing == H1_CHUNKED || head->framing == H1_TO_CLOSE;
     if (ex->req.is_head && !ex->for_store)

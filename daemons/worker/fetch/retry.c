@@ -11,13 +11,12 @@
  *
  * What is known to be down is asked only where nothing stale may be given instead.
  */
-#include "daemons/worker/request/access.h"
-#include "daemons/worker/background/budget.h"
+#include "daemons/worker/message/access.h"
 #include "daemons/worker/client/client.h"
 #include "daemons/worker/fetch/fetch.h"
-#include "daemons/worker/request/request_id.h"
+#include "daemons/worker/message/request_id.h"
 #include "daemons/worker/fetch/upstream.h"
-#include "daemons/worker/hints.h"
+#include "daemons/worker/message/hints.h"
 #include "daemons/worker/worker.h"
 #include "polder/server_state.h"
 #include "polder/stats.h"
@@ -192,7 +191,7 @@ static void body_broken(struct fetch *ex, const struct upstream_error *e, bool t
     report(ex, SERVER_CUT, e->what);
     if (c) {
         c->note.cut = timeout ? "upstream-timeout" : "upstream-closed";
-        access_gone(c);
+        fetch_log_lost(ex);
         fetch_let_go(ex);
         client_break(c);
     }
@@ -204,7 +203,7 @@ void retry_broken(struct fetch *ex, const struct upstream_error *e, bool timeout
     struct worker *w = ex->worker;
     struct upstream *u = ex->up;
     if (timeout && u->event_stream)
-        hints_stream_cut(ex);
+        hints_stream_cut(&ex->req, ex->upstream);
     if (ex->state == FETCH_BODY) {
         body_broken(ex, e, timeout);
         return;

@@ -7,10 +7,10 @@
 #include "daemons/http/h1_cache.h"
 #include "daemons/worker/fetch/content.h"
 #include "daemons/worker/fetch/fetch.h"
-#include "daemons/worker/leak_guard/leak_guard.h"
+#include "daemons/worker/message/guard.h"
 #include "daemons/worker/cache/lookup.h"
-#include "daemons/worker/request/identity.h"
-#include "daemons/worker/request/request.h"
+#include "daemons/worker/message/identity.h"
+#include "daemons/worker/message/request.h"
 #include "daemons/worker/fetch/headers.h"
 #include "daemons/worker/keeper_link.h"
 #include "daemons/worker/worker.h"
@@ -263,7 +263,7 @@ bool revalidate_stored(struct fetch *ex, const struct h1_head *head)
     if (refused) {
         ex->not_stored = refused;
         if (delete)
-            keeper_link_delete_object(w, ex->stale);
+            keeper_link_delete_object(w, &ex->stale->key, ex->stale->view.record->obj_id);
         permit_release(ex->worker, &ex->permit, FETCH_LOCK_NOSHARE);
         if (!o.overflow)
             rehead(ex, &rec, (size_t)(o.at - w->scratch));

@@ -10,12 +10,12 @@
 #include "daemons/http/h1_cache.h"
 #include "daemons/worker/fetch/content.h"
 #include "daemons/worker/fetch/fetch.h"
-#include "daemons/worker/leak_guard/leak_guard.h"
+#include "daemons/worker/message/guard.h"
 #include "daemons/worker/cache/lookup.h"
-#include "daemons/worker/request/identity.h"
+#include "daemons/worker/message/identity.h"
 #include "daemons/worker/fetch/invalidate.h"
 #include "daemons/worker/fetch/partial.h"
-#include "daemons/worker/request/request.h"
+#include "daemons/worker/message/request.h"
 #include "daemons/worker/fetch/headers.h"
 #include "daemons/worker/cache/compress_stored.h"
 #include "daemons/worker/fetch/upstream.h"
@@ -335,7 +335,7 @@ static void end_stored(struct fetch *ex, uint16_t status, enum policy_store why)
                        status != 408 && !refused && why != POLICY_STORE &&
                        why != POLICY_NO_SET_COOKIE && ex->req.policy.identity != POLICY_SHARED;
     if (tells && ex->stale->view.record->identity == guard_identity(&ex->req))
-        keeper_link_delete_object(ex->worker, ex->stale);
+        keeper_link_delete_object(ex->worker, &ex->stale->key, ex->stale->view.record->obj_id);
 }
 
 /* Where the store has less room than was configured, or max_bytes was lowered since. */

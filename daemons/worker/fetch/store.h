@@ -53,12 +53,6 @@ bool tags_read(const struct request *r, const struct h1_head *head, struct cache
 /* What stands above the slots: inval_origin(). */
 uint32_t tags_origin(const struct request *r);
 
-/* ---- origin.c ---- */
-#define ORIGIN_MAX 320
-/* "https://host:port" in lower case, without the scheme's own port; cut where it is longer. Returns
- * the length. r has its head. */
-size_t origin_text(const struct request *r, char out[ORIGIN_MAX]);
-
 /* ---- revalidate.c ---- */
 /* Is this 304 about the copy whose validators were sent, for all who would get it? */
 bool revalidate_agrees(const struct fetch *ex, const struct h1_head *head);

@@ -4,7 +4,8 @@
  * of the invalidation page. By name they are one space for the operator; what an unsafe method's
  * answer names is looked for in all of these fields, of its own origin only.
  */
-#include "daemons/worker/request/request.h"
+#include "daemons/worker/message/origin.h"
+#include "daemons/worker/message/request.h"
 #include "daemons/worker/fetch/store.h"
 #include "daemons/worker/worker.h"
 #include "polder/field.h"

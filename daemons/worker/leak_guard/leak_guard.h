@@ -18,8 +18,6 @@ struct worker;
 
 struct guard_check;
 void guard_prepare(struct worker *w); /* once, when the routes are known */
-/* Who asks, as cache_record.identity has it. */
-uint64_t guard_identity(const struct request *r);
 /* A hit whose turn it is: *check is set if it is to be checked, and then goes to guard_begin().
  * False: it takes the long way, with the head. */
 bool guard_look(const struct request *r, const struct cache_view *v, struct guard_check **check);
@@ -30,7 +28,5 @@ void guard_begin(struct guard_check *k, bool answered);
 void guard_retry(const struct request *r);
 void guard_run(struct worker *w); /* before the loop sleeps, if worker.guard_due */
 void guard_stop(struct worker *w);
-/* What Cache-Status says in quarantine. */
-const char *guard_detail(const struct request *r);
 
 #endif

@@ -5,6 +5,7 @@
  */
 #ifndef POLDER_WORKER_LEAK_GUARD_LEAK_GUARD_FIELDS_H
 #define POLDER_WORKER_LEAK_GUARD_LEAK_GUARD_FIELDS_H
+#include "daemons/worker/message/guard.h"
 #include "polder/leak_guard.h"
 
 #include <stdbool.h>
@@ -16,8 +17,6 @@ struct config;
 struct config_cache;
 struct h1_head;
 struct request;
-
-#define GUARD_FIELD_NAME 48 /* a longer name is cut */
 
 struct guard_fields {
     const struct config *config;

@@ -7,7 +7,8 @@
  * may take either one.
  */
 #include "daemons/http/h1_cache.h"
-#include "daemons/worker/request/request.h"
+#include "daemons/worker/message/request.h"
+#include "daemons/worker/request/steps.h"
 
 #include <string.h>
 #include <strings.h>

@@ -5,7 +5,8 @@
  */
 #include "daemons/worker/request/limits.h"
 #include "daemons/worker/client/client.h"
-#include "daemons/worker/request/request.h"
+#include "daemons/worker/message/key_text.h"
+#include "daemons/worker/message/request.h"
 #include "daemons/worker/worker.h"
 #include "polder/limit_top.h"
 
@@ -71,8 +72,8 @@ static bool try_admits(struct worker *w, struct client *c, const struct limit_ch
 static void try_note(struct worker *w, const struct request *r, const struct config_limit *l,
                      const struct limit_shadow *t, uint64_t key)
 {
-    char who[LIMITS_KEY_MAX];
-    const int len = limits_who(r, l, who);
+    char who[KEY_TEXT_MAX];
+    const int len = key_text_of_limit(r, l, who);
     if (len >= 0)
         limit_top_note(&w->limit_caller, t->list, key, who, (size_t)len, true, 1,
                        t->terms.started_ms);
@@ -83,8 +84,8 @@ static void try_note(struct worker *w, const struct request *r, const struct con
 static bool try_exempts(struct worker *w, const struct request *r, const struct config_limit *l,
                         const struct limit_shadow *t, uint64_t *key)
 {
-    char who[LIMITS_KEY_MAX];
-    const int len = t->terms.exempts ? limits_who(r, l, who) : -ENODATA;
+    char who[KEY_TEXT_MAX];
+    const int len = t->terms.exempts ? key_text_of_limit(r, l, who) : -ENODATA;
     if (len < 0)
         return false;
     const bool exempt = exempt_has(&t->terms.exempt, &r->ip, who, (size_t)len);

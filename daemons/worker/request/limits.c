@@ -9,8 +9,9 @@
 #include "daemons/worker/request/limits.h"
 #include "daemons/http/h1.h"
 #include "daemons/worker/client/client.h"
-#include "daemons/worker/cors.h"
-#include "daemons/worker/request/request.h"
+#include "daemons/worker/message/cors.h"
+#include "daemons/worker/message/key_text.h"
+#include "daemons/worker/message/request.h"
 #include "daemons/worker/worker.h"
 #include "polder/clientip.h"
 #include "polder/exempt.h"
@@ -44,8 +45,8 @@ static bool exempt(const struct worker *w, const struct request *r, const struct
 static int key_of(struct worker *w, const struct request *r, const struct config_limit *l,
                   uint64_t *key)
 {
-    char text[LIMITS_KEY_MAX];
-    const int len = limits_who(r, l, text);
+    char text[KEY_TEXT_MAX];
+    const int len = key_text_of_limit(r, l, text);
     *key = EXEMPT;
     if (len < 0)
         return len == -ENODATA ? 0 : len;
@@ -190,12 +191,6 @@ static void count(struct worker *w, const struct charged *ch, bool admitted)
         stats_add(w->stats, STATS_LIMIT_REFUSED, 1);
 }
 
-void limits_leave(struct client *c)
-{
-    while (c->n_inside)
-        limit_leave(&c->worker->limit_caller, c->inside[--c->n_inside]);
-}
-
 /* What is left, where nothing is charged. Who is refused already may be refused for its count too.
  */
 static void look(struct worker *w, struct charged *ch)
@@ -232,7 +227,7 @@ static bool enter(struct worker *w, struct client *c, struct charged *ch,
     }
     if (room)
         return true;
-    limits_leave(c);
+    client_leave_limits(c);
     for (size_t i = 0; i < ch->n; i++)
         stats_bump(&w->limits[ch->limit[i]->index].stats->checked, 1);
     stats_add(w->stats, STATS_LIMIT_CHECKS, ch->n);
@@ -243,24 +238,13 @@ static bool enter(struct worker *w, struct client *c, struct charged *ch,
     return false;
 }
 
-bool limits_need_head(const struct config_route *route)
-{
-    for (uint32_t i = 0; i < route->n_limits; i++)
-        for (uint32_t k = 0; k < route->limits[i]->n_key; k++) {
-            const enum config_key_kind kind = route->limits[i]->key[k].kind;
-            if (kind != CONFIG_KEY_CLIENT && kind != CONFIG_KEY_ROUTE && kind != CONFIG_KEY_GLOBAL)
-                return true;
-        }
-    return false;
-}
-
 /* For `limit top`: each request while there are few, then one in some. */
 static void note_top(struct worker *w, const struct request *r, const struct charged *ch)
 {
-    char text[LIMITS_KEY_MAX];
+    char text[KEY_TEXT_MAX];
     w->top_due = false;
     for (size_t i = 0; i < ch->n; i++) {
-        const int len = limits_who(r, ch->limit[i], text);
+        const int len = key_text_of_limit(r, ch->limit[i], text);
         const struct limit_top_list list = {ch->limit[i]->index, ch->limit[i]->id};
         if (len >= 0)
             limit_top_note(&w->limit_caller, list, ch->charge[i].key, text, (size_t)len,

@@ -3,7 +3,6 @@
  * limits: what a request is charged before it goes its way, and what its client is told of that.
  *
  *   limits.c          charges the limits of a route, and writes the RateLimit fields
- *   key_text.c        what a request's key parts say
  *   limits_running.c  what they are now: values change while the worker runs
  *   limit_shadow.c    candidates that are charged beside them, and refuse nobody
  *
@@ -64,24 +63,10 @@ void limits_charge(struct worker *w, const struct request *r, uint64_t *keys, bo
                    struct limit_answer *answer);
 /* Charges nothing: what a request that was charged long ago is to be told now. */
 void limits_tell(struct worker *w, const struct request *r, struct limit_answer *answer);
-bool limits_need_head(const struct config_route *route); /* to know whom they count */
-void limits_leave(struct client *c);                     /* its request is no longer under way */
-/* The bytes that the request is counted by, in text[LIMITS_KEY_MAX]. Length; -ENODATA: it is not;
- * -ENOENT: the key is missing and that means refusal. */
-#define LIMITS_KEY_MAX 4096
-int limits_who(const struct request *r, const struct config_limit *l, char *text);
 
 /* ---- limits_refuse.c ---- */
 /* Answers a request that its limits refuse. */
 void limits_refuse(struct worker *w, const struct request *r, const struct limit_answer *answer);
-
-/* ---- key_text.c ---- */
-/* Joins the values of key parts into out; spelled: parameters and cookies in the client's bytes,
- * not as what they mean, a token whole, and a part that is missing is told from an empty one.
- * -ENOENT: one is missing, or (spelled) all are; -EINVAL: one is there twice, with two values, or
- * in a spelling that some backends take for it and others do not; -ENOBUFS. */
-int limits_key_text(const struct request *r, const struct config_key *parts, uint32_t n,
-                    bool spelled, char *out, size_t size);
 
 /* ---- limits_running.c ---- */
 void limits_read(struct worker *w);    /* the running values, and whom limits exempt now */

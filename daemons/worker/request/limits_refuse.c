@@ -3,7 +3,7 @@
 #include "daemons/worker/client/client.h"
 #include "daemons/worker/fetch/headers.h"
 #include "daemons/worker/request/limits.h"
-#include "daemons/worker/request/request.h"
+#include "daemons/worker/message/request.h"
 #include "daemons/worker/route_stats.h"
 #include "daemons/worker/worker.h"
 #include "polder/clock.h"

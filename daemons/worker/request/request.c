@@ -4,23 +4,27 @@
  * and who answers: the store, a backend, the supervisor, or Polder itself.
  */
 #include "daemons/worker/reader.h"
-#include "daemons/worker/request/request.h"
+#include "daemons/worker/request/steps.h"
+#include "daemons/worker/request/limits.h"
+#include "daemons/worker/message/access.h"
+#include "daemons/worker/message/key_text.h"
+#include "daemons/worker/message/request.h"
 #include "daemons/http/h1_cache.h"
 #include "daemons/worker/client/client.h"
 #include "daemons/worker/fetch/compress.h"
 #include "daemons/worker/fetch/fetch.h"
-#include "daemons/worker/leak_guard/leak_guard.h"
-#include "daemons/worker/websocket.h"
-#include "daemons/worker/hints.h"
+#include "daemons/worker/message/guard.h"
+#include "daemons/worker/request/websocket.h"
+#include "daemons/worker/message/hints.h"
 #include "daemons/worker/cache/lookup.h"
-#include "daemons/worker/request/identity.h"
-#include "daemons/worker/client/repeat.h"
+#include "daemons/worker/message/identity.h"
+#include "daemons/worker/request/repeat.h"
 #include "daemons/worker/fetch/miss.h"
 #include "daemons/worker/fetch/store.h"
 #include "daemons/worker/fetch/partial.h"
 #include "daemons/worker/fetch/headers.h"
 #include "daemons/worker/request/prefer.h"
-#include "daemons/worker/request/via.h"
+#include "daemons/worker/message/via.h"
 #include "daemons/worker/route_stats.h"
 #include "polder/clock.h"
 #include "polder/inval.h"
@@ -35,13 +39,6 @@
 
 /* All that a head can hold: without it the client would be the proxy, which may be exempt. */
 #define FORWARDED_MAX H1_HEAD_MAX
-
-void request_bad(struct client *c, enum problem problem)
-{
-    stats_add(c->worker->stats, STATS_BAD_REQUESTS, 1);
-    c->discard = true; /* nobody knows where the next request would begin */
-    response_problem(NULL, c, problem, "", "", false);
-}
 
 /* The peer, or whom a trusted proxy names. */
 static void identify(struct worker *w, const struct clientip *peer, struct request *r)
@@ -168,8 +165,8 @@ static bool prepare_key(struct worker *w, struct request *r)
     identity_classify(r);
     struct h1_out o = {w->partition, w->partition + sizeof w->partition, false};
     if (cache->n_partition) {
-        const int n = limits_key_text(r, cache->partition, cache->n_partition, true, w->partition,
-                                      sizeof w->partition);
+        const int n = key_text_join(r, cache->partition, cache->n_partition, true, w->partition,
+                                    sizeof w->partition);
         if (n == -ENOBUFS || n == -EINVAL)
             return false;      /* nobody knows whose copy it would be */
         o.at += n < 0 ? 0 : n; /* those without the value share one copy */
@@ -481,7 +478,7 @@ static void describe(struct worker *w, struct client *c, const struct h1_head *h
     identify(w, peer, r);
 }
 
-void request_begin(struct client *c, const struct h1_head *head)
+static void request_begin(struct client *c, const struct h1_head *head)
 {
     struct worker *w = c->worker;
     struct request r;
@@ -510,6 +507,48 @@ void request_begin(struct client *c, const struct h1_head *head)
                          ",\"reason\":\"this route speaks WebSocket only\"", true);
     else
         dispatch(w, &r);
+}
+
+static void refuse_head(struct client *c, const char *at, size_t len, enum problem problem)
+{
+    access_unread(c, at, len);
+    stats_add(c->worker->stats, STATS_BAD_REQUESTS, 1);
+    c->discard = true; /* nobody knows where the next request would begin */
+    response_problem(NULL, c, problem, "", "", false);
+}
+
+size_t request_read(struct client *c, const char *at, size_t len)
+{
+    struct worker *w = c->worker;
+    enum problem problem = PROBLEM_BAD_REQUEST;
+    if (c->state == CLIENT_IDLE) {
+        const size_t known = c->repeat ? c->repeat->len : 0;
+        if (known && repeat_answer(c, at, len))
+            return known;
+    }
+    const size_t blank = h1_skip_blank(at, len);
+    if (blank) {
+        if (c->state == CLIENT_HEAD) /* an empty line, in two pieces */
+            client_head_was_blank(c);
+        return blank;
+    }
+    switch (h1_parse_request(at, len, &c->scanned, &w->head, &problem)) {
+    case H1_MORE:
+        client_head_begins(c);
+        return 0;
+    case H1_BAD:
+        c->scanned = 0;
+        refuse_head(c, at, len, problem);
+        return len;
+    case H1_DONE:
+        break;
+    }
+    client_head_ends(c);
+    const size_t used = w->head.head_len; /* w->head may be another one's afterwards */
+    w->pipelined = (struct str){at + used, len - used};
+    request_begin(c, &w->head);
+    w->prepaid_client = NULL;
+    return used;
 }
 
 /* The head of a request that was held, parsed once more. */

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* request_id: see request_id.h. */
+#include "daemons/worker/message/request_id.h"
+#include "daemons/http/h1.h"
+#include "daemons/worker/message/request.h"
+#include "daemons/worker/worker.h"
+
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#define GIVEN_MAX 128
+
+#define WORKER_DIGITS 8
+#define DIGITS        16 /* of a number */
+
+typedef uint8_t bytes16 __attribute__((vector_size(16)));
+
+/* In hex, all at once: a nibble a byte, then each to its letter. This is done for each hit. */
+static inline void put_digits(uint64_t n, char out[DIGITS])
+{
+    const bytes16 v = (bytes16)(__attribute__((vector_size(16))) uint64_t){__builtin_bswap64(n), 0};
+    const bytes16 high = v >> 4, low = v & 15;
+    const bytes16 nibble =
+        __builtin_shufflevector(high, low, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    const bytes16 text = nibble + '0' + ((bytes16)(nibble > 9) & ('a' - '0' - 10));
+    memcpy(out, &text, sizeof text);
+}
+
+/* One to one (splitmix64). */
+static uint64_t mix(uint64_t z)
+{
+    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
+    return z ^ z >> 31;
+}
+
+void request_id_init(struct request_ids *ids)
+{
+    struct {
+        uint64_t last, before, after, worker;
+    } seed = {0};
+    char digits[DIGITS];
+    if (getrandom(&seed, sizeof seed, 0) != sizeof seed)
+        seed.worker = (uint64_t)getpid();
+    ids->last = seed.last;
+    ids->before = seed.before;
+    ids->after = seed.after;
+    put_digits(seed.worker, digits);
+    memset(ids->line, '0', sizeof ids->line);
+    memcpy(ids->line, "X-Request-Id: ", REQUEST_ID_AT);
+    memcpy(ids->line + REQUEST_ID_AT, digits + DIGITS - WORKER_DIGITS, WORKER_DIGITS);
+    memcpy(ids->line + sizeof ids->line - 2, "\r\n", 2);
+}
+
+static inline uint64_t scrambled(const struct request_ids *ids, uint64_t number)
+{
+    return mix(number ^ ids->before) ^ ids->after;
+}
+
+void request_id_write(const struct request_ids *ids, uint64_t number, char out[REQUEST_ID_LEN])
+{
+    memcpy(out, ids->line + REQUEST_ID_AT, WORKER_DIGITS);
+    put_digits(scrambled(ids, number), out + WORKER_DIGITS);
+}
+
+bool request_id_is_given(const struct request *r)
+{
+    const struct h1_field *f =
+        r->trusted_peer && r->head ? h1_find(r->head, H1_X_REQUEST_ID) : NULL;
+    return f && f->value.len <= GIVEN_MAX && field_is_token(f->value);
+}
+
+struct str request_id_of(const struct request *r, char space[REQUEST_ID_LEN])
+{
+    if (request_id_is_given(r))
+        return h1_find(r->head, H1_X_REQUEST_ID)->value;
+    request_id_write(&r->worker->ids, r->number, space);
+    return (struct str){space, REQUEST_ID_LEN};
+}
+
+void request_id_put(struct h1_out *o, const struct request *r)
+{
+    const struct request_ids *ids = &r->worker->ids;
+    if (request_id_is_given(r)) {
+        h1_put_field(o, "X-Request-Id", h1_find(r->head, H1_X_REQUEST_ID)->value);
+        return;
+    }
+    if ((size_t)(o->end - o->at) < sizeof ids->line) {
+        o->overflow = true;
+        return;
+    }
+    memcpy(o->at, ids->line, sizeof ids->line);
+    put_digits(scrambled(ids, r->number), o->at + REQUEST_ID_AT + WORKER_DIGITS);
+    o->at += sizeof ids->line;
+}

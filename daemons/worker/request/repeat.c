@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * repeat: pollers send the same bytes again and again. A connection remembers the head it sent last
+ * and what followed from it (route, keys of limits and cache); equal bytes skip parsing, routing
+ * and hashing. Nothing about the answer is remembered: limits, invalidation and freshness are
+ * looked at as ever. Memos are few and small; the oldest gives way, and idle connections lose
+ * theirs.
+ */
+#include "daemons/worker/request/repeat.h"
+#include "daemons/http/h1.h"
+#include "daemons/worker/client/client.h"
+#include "daemons/worker/cache/lookup.h"
+#include "daemons/worker/message/key_text.h"
+#include "daemons/worker/request/limits.h"
+#include "daemons/worker/worker.h"
+#include "polder/limit.h"
+#include "polder/limit_top.h"
+#include "polder/stats.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define REPEAT_SIZE 2048 /* whole allocation */
+#define REPEAT_MAX  1024 /* of a worker */
+
+#define IDLE_MS     5000
+#define SWEEP_COUNT 64
+
+static void repeat_unlink(struct worker *w, struct repeat *m)
+{
+    *m->link = m->next;
+    if (m->next)
+        m->next->link = m->link;
+    else
+        w->repeats_tail = m->link;
+}
+
+static void repeat_append(struct worker *w, struct repeat *m)
+{
+    m->next = NULL;
+    m->link = w->repeats_tail;
+    *w->repeats_tail = m;
+    w->repeats_tail = &m->next;
+}
+
+void repeat_forget(struct client *c)
+{
+    struct worker *w = c->worker;
+    if (!c->repeat)
+        return;
+    repeat_unlink(w, c->repeat);
+    free(c->repeat);
+    c->repeat = NULL;
+    w->n_repeats--;
+}
+
+void repeat_sweep(struct worker *w)
+{
+    for (int i = 0; i < SWEEP_COUNT && w->repeats; i++) {
+        struct repeat *m = w->repeats;
+        if (m->used_ms + IDLE_MS < w->mono_ms) {
+            repeat_forget(m->client);
+        } else {
+            repeat_unlink(w, m);
+            repeat_append(w, m);
+        }
+    }
+}
+
+static struct repeat *repeat_make(struct client *c)
+{
+    struct worker *w = c->worker;
+    if (c->repeat)
+        return c->repeat;
+    if (w->n_repeats >= REPEAT_MAX)
+        repeat_forget(w->repeats->client);
+    struct repeat *m = malloc(REPEAT_SIZE);
+    if (!m)
+        return NULL;
+    w->n_repeats++;
+    m->client = c;
+    c->repeat = m;
+    repeat_append(w, m);
+    return m;
+}
+
+/* Only what depends on the head's bytes alone: a plain GET or HEAD without directives. */
+static bool memorable(const struct worker *w, const struct request *r)
+{
+    const struct h1_head *head = r->head;
+    return w->config->access_log == CONFIG_LOG_OFF && !w->draining && !w->drained &&
+           sizeof(struct repeat) + head->head_len + r->url_len <= REPEAT_SIZE &&
+           head->framing == H1_NO_BODY && !r->policy.has_authorization && !r->policy.cc.flags &&
+           !r->policy.has_range && !r->if_modified_since.at && !r->collapsed && !r->wait_s &&
+           !r->waited_s && head->method.at != NULL && !request_id_is_given(r) &&
+           r->if_none_match.at != w->tags_asked_for; /* whose bytes are not the head's */
+}
+
+void repeat_remember(struct client *c, const struct request *r, const struct hit_found *found,
+                     const uint64_t *limit_keys)
+{
+    struct worker *w = c->worker;
+    const struct h1_head *head = r->head;
+    if (c->state == CLIENT_CLOSED || !memorable(w, r)) {
+        repeat_forget(c);
+        return;
+    }
+    struct repeat *m = repeat_make(c);
+    if (!m)
+        return;
+    m->generation = w->generation;
+    m->used_ms = w->mono_ms;
+    m->len = head->head_len;
+    m->url_len = r->url_len;
+    m->key = r->key;
+    m->variant = found->key;
+    m->vary_record = found->vary_record;
+    m->route = r->route;
+    memcpy(m->limit_key, limit_keys, sizeof m->limit_key);
+    m->peer = r->peer;
+    m->ip = r->ip;
+    m->trusted_peer = r->trusted_peer;
+    m->is_head = r->is_head;
+    m->http10 = r->http10;
+    m->coding = r->coding;
+    m->identity = r->policy.identity;
+    m->keep_alive = head->keep_alive;
+    m->has_origin = r->policy.has_origin;
+    m->inm_len = (uint32_t)r->if_none_match.len;
+    m->inm_at = m->inm_len ? (uint32_t)(r->if_none_match.at - head->method.at) : 0;
+    memcpy(m->bytes, head->method.at, m->len);
+    memcpy(m->bytes + m->len, r->url, m->url_len);
+}
+
+bool repeat_answer(struct client *c, const char *bytes, size_t len)
+{
+    struct worker *w = c->worker;
+    struct repeat *m = c->repeat;
+    struct hit_found found = {0};
+    if (len < m->len || m->generation != w->generation || memcmp(bytes, m->bytes, m->len))
+        return false;
+    struct request r = {.worker = w,
+                        .client = c,
+                        .route = m->route,
+                        .url = m->bytes + m->len,
+                        .url_len = m->url_len,
+                        .key = m->key,
+                        .variant = m->variant,
+                        .vary_record = m->vary_record,
+                        .peer = m->peer,
+                        .ip = m->ip,
+                        .trusted_peer = m->trusted_peer,
+                        .is_head = m->is_head,
+                        .http10 = m->http10,
+                        .coding = m->coding,
+                        .cacheable = true,
+                        .number = request_id_next(&w->ids),
+                        .limit_lines = ""};
+    r.policy.is_get = !m->is_head;
+    r.policy.is_head = m->is_head;
+    r.policy.identity = m->identity;
+    r.policy.has_origin = m->has_origin;
+    if (m->inm_len)
+        r.if_none_match = (struct str){m->bytes + m->inm_at, m->inm_len};
+    if (m->route->n_limits) {
+        if (limit_top_due(&w->top)) {
+            w->top_due = true;
+            if (key_text_needs_head(m->route)) /* who it is stands there: the long way */
+                return false;
+        }
+        if (w->n_shadows && key_text_needs_head(m->route))
+            return false;
+        limits_charge(w, &r, m->limit_key, true, &w->prepaid);
+        if (w->prepaid.refused) {
+            w->prepaid_client = c;
+            return false; /* the long way finds the answer paid for */
+        }
+        r.limit_lines = w->prepaid.lines;
+        r.limit_len = w->prepaid.len;
+    }
+    m->used_ms = w->mono_ms;
+    c->keep_alive = m->keep_alive;
+    c->seen_request = true;
+    client_move(c, CLIENT_BUSY);
+    const enum hit_result result = hit_try(&r, &found);
+    if (result == HIT_ANSWERED) {
+        stats_add(w->stats, STATS_REQUESTS, 1);
+        return true;
+    }
+    client_move(c, CLIENT_IDLE);
+    w->prepaid_client = m->route->n_limits ? c : NULL;
+    return false;
+}

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * repeat: who sends the same bytes again, and has its answer in the store, needs no parser, no
+ * route and no hash. A connection has at most one, the oldest give way: repeat.c.
+ */
+#ifndef POLDER_WORKER_REQUEST_REPEAT_H
+#define POLDER_WORKER_REQUEST_REPEAT_H
+#include "polder/cache.h"
+#include "polder/clientip.h"
+#include "polder/config.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct client;
+struct hit_found;
+struct request;
+struct worker;
+
+/* The head a connection sent last, and all that followed from it. */
+struct repeat {
+    struct repeat *next, **link; /* worker.repeats, oldest first */
+    struct client *client;
+    uint64_t generation; /* worker.generation it is good for */
+    uint64_t used_ms;
+    uint32_t len, url_len; /* bytes: head, then url */
+    struct cache_key key, variant;
+    uint64_t vary_record;
+    const struct config_route *route;
+    uint64_t limit_key[CONFIG_ROUTE_LIMITS_MAX]; /* 0: exempt */
+    struct clientip peer, ip;
+    uint32_t inm_at, inm_len; /* If-None-Match within the head; 0: none */
+    bool is_head, http10, keep_alive, trusted_peer, has_origin;
+    uint8_t coding;
+    uint8_t identity; /* enum policy_identity */
+    char bytes[];
+};
+
+/* Answers if these are the bytes of the connection's repeat and the store has the answer. If not,
+ * the request takes the long way; what it was charged is not charged again (worker.prepaid). */
+bool repeat_answer(struct client *c, const char *bytes, size_t len);
+void repeat_remember(struct client *c, const struct request *r, const struct hit_found *found,
+                     const uint64_t *limit_keys);
+void repeat_forget(struct client *c);
+void repeat_sweep(struct worker *w);
+
+#endif

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* supervisor_link: see supervisor_link.h. */
+#include "daemons/worker/supervisor_link.h"
+#include "daemons/worker/worker.h"
+#include "polder/config.h"
+#include "polder/handover.h"
+#include "polder/log.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define RECONNECT_MS 250
+#define WARN_MS      60000
+
+void supervisor_link_close(struct worker *w)
+{
+    if (w->supervisor >= 0)
+        close(w->supervisor);
+    w->supervisor = -1;
+}
+
+/* One message on the connection, with the socket where fd >= 0. 0 or a negative errno. */
+static int send_once(int to, struct iovec *iov, size_t n, int fd)
+{
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control;
+    memset(&control, 0, sizeof control);
+    struct msghdr m = {.msg_iov = iov,
+                       .msg_iovlen = n,
+                       .msg_control = control.bytes,
+                       .msg_controllen = sizeof control.bytes};
+    struct cmsghdr *cm = CMSG_FIRSTHDR(&m);
+    cm->cmsg_level = SOL_SOCKET;
+    cm->cmsg_type = SCM_RIGHTS;
+    cm->cmsg_len = CMSG_LEN(sizeof fd);
+    memcpy(CMSG_DATA(cm), &fd, sizeof fd);
+    if (fd < 0)
+        m.msg_control = NULL, m.msg_controllen = 0;
+    return sendmsg(to, &m, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? -errno : 0;
+}
+
+/* What it is to know of servers; it does without where that is lost. */
+static void send_table(const struct worker *w)
+{
+    struct handover h = {
+        .magic = HANDOVER_MAGIC, .version = HANDOVER_VERSION, .flags = HANDOVER_SERVERS};
+    struct iovec iov = {&h, sizeof h};
+    send_once(w->supervisor, &iov, 1, shared_servers_fd(w->shared));
+}
+
+static bool supervisor_link_connect(struct worker *w)
+{
+    struct sockaddr_un sa = {.sun_family = AF_UNIX};
+    if (w->supervisor >= 0)
+        return true;
+    if (w->mono_ms < w->supervisor_again_ms)
+        return false;
+    snprintf(sa.sun_path, sizeof sa.sun_path, "%s/supervisor.sock", w->config->runtime_dir);
+    const int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return false;
+    const int room = HANDOVER_MAX * 4;
+    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
+    if (connect(fd, (struct sockaddr *)&sa, sizeof sa) < 0) {
+        if (w->mono_ms >= w->supervisor_warn_ms) {
+            log_warning("handover: no polder-supervisor at %s: %s; upgrades get 503", sa.sun_path,
+                        strerror(errno));
+            w->supervisor_warn_ms = w->mono_ms + WARN_MS;
+        }
+        close(fd);
+        w->supervisor_again_ms = w->mono_ms + RECONNECT_MS;
+        return false;
+    }
+    w->supervisor = fd;
+    send_table(w);
+    return true;
+}
+
+int supervisor_link_send(struct worker *w, struct iovec *iov, size_t n, int fd)
+{
+    for (int attempt = 0; attempt < 2; attempt++) {
+        if (!supervisor_link_connect(w))
+            return -ECONNREFUSED;
+        const int code = send_once(w->supervisor, iov, n, fd);
+        if (code == 0 || code == -EAGAIN || code == -EMSGSIZE || code == -ENOBUFS)
+            return code;
+        supervisor_link_close(w); /* it was restarted: once more on a new connection */
+    }
+    return -EPIPE;
+}
+
+static int tell(struct worker *w, struct str url, struct str tag)
+{
+    struct handover h = {.magic = HANDOVER_MAGIC,
+                         .version = HANDOVER_VERSION,
+                         .flags = HANDOVER_TELLS,
+                         .id_len = (uint32_t)tag.len,
+                         .head_len = (uint32_t)url.len};
+    struct iovec iov[3] = {{&h, sizeof h}, {(void *)tag.at, tag.len}, {(void *)url.at, url.len}};
+    return supervisor_link_send(w, iov, 3, -1);
+}
+
+void supervisor_link_tell(struct worker *w, struct str url, struct str tag)
+{
+    if (w->any_subscribers && !w->resync_supervisor && tell(w, url, tag) == -EAGAIN)
+        w->resync_supervisor = true; /* too many at once: then it may be anything */
+}
+
+void supervisor_link_catch_up(struct worker *w)
+{
+    static const struct str none = {"", 0};
+    if (w->resync_supervisor && tell(w, none, none) != -EAGAIN)
+        w->resync_supervisor = false;
+}

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * supervisor_link: what this worker sends to polder-supervisor: clients that have asked for a
+ * WebSocket (polder/handover.h), and what it invalidates. It is connected when there is something
+ * to say, and again after the supervisor was restarted. Nothing here waits.
+ */
+#ifndef POLDER_WORKER_SUPERVISOR_LINK_H
+#define POLDER_WORKER_SUPERVISOR_LINK_H
+#include "polder/field.h"
+
+#include <stddef.h>
+#include <sys/uio.h>
+
+struct worker;
+
+/* One message, with a descriptor where fd >= 0. 0, or a negative errno: it has not arrived. */
+int supervisor_link_send(struct worker *w, struct iovec *iov, size_t n, int fd);
+void supervisor_link_close(struct worker *w);
+/* Clients of WebSocket routes that Polder answers alone hear of what this worker has invalidated:
+ * a URL ("host/path?query") or a tag, the other one empty. */
+void supervisor_link_tell(struct worker *w, struct str url, struct str tag);
+void supervisor_link_catch_up(struct worker *w); /* now and then: what the queue had no room for */
+
+#endif
