@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The manual knows every key, and the configurations that are shipped are right. */
 #include "polder/config.h"
+#include "polder/config_keys.h"
 #include "polder/rpc.h"
 
 #include <setjmp.h>
@@ -35,6 +36,25 @@ static void polder_conf_5_has_every_key(void **state)
         snprintf(item, sizeof item, ".It Ic %s\n", keys[i]);
         if (!strstr(page, item))
             fail_msg("polder.conf(5) lacks %s", keys[i]);
+    }
+}
+
+/* A key that a command changes is named where it is listed: in its help and in its manual. */
+static void help_names_every_key_that_a_command_changes(void **state)
+{
+    (void)state;
+    static const struct {
+        enum config_section section;
+        enum rpc_method method;
+    } commands[] = {{CONFIG_SECTION_CACHE, RPC_METHOD_CACHE_SET},
+                    {CONFIG_SECTION_LIMIT, RPC_METHOD_LIMIT_SET},
+                    {CONFIG_SECTION_WEBSOCKET, RPC_METHOD_WS_SET}};
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+        const char *help = rpc_methods[commands[i].method].help;
+        for (const struct config_row *row = NULL;
+             (row = config_row_next(commands[i].section, row));)
+            if (row->live && !strstr(help, row->key))
+                fail_msg("\"%s\" lacks %s", help, row->key);
     }
 }
 
@@ -136,6 +156,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(polder_conf_5_has_every_key),
+        cmocka_unit_test(help_names_every_key_that_a_command_changes),
         cmocka_unit_test(polderctl_1_has_every_command),
         cmocka_unit_test(polder_metrics_7_has_every_counter_gauge_and_series),
         cmocka_unit_test(shipped_configurations_are_right),
