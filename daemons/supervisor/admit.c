@@ -45,7 +45,7 @@ static uint32_t on_route(const struct supervisor *s, const struct client_count *
                          const struct config_route *route)
 {
     uint32_t n = 0;
-    for (const struct session *x = s->sessions; x; x = x->next)
+    for (const struct session *x = LIST_FIRST(&s->sessions); x; x = LIST_NEXT(x, entry))
         n += x->count == c && x->route == route;
     return n;
 }

@@ -72,7 +72,7 @@ static void connect_next(struct supervisor *s, struct session *x, int failed)
         ev_io_init(&x->backend.io, on_backend, fd, EV_WRITE);
         ev_io_start(s->loop, &x->backend.io);
         x->deadline_ms = servers_deadline(s, x, x->route->upstream->connect_timeout_ms);
-        wheel_set(s, x, x->deadline_ms);
+        timer_set(&s->wheel, &x->timer, x->deadline_ms);
     }
 }
 
@@ -114,7 +114,7 @@ static void ask(struct supervisor *s, struct session *x)
     servers_count(s, x);
     ws_line_asked(x);
     x->deadline_ms = servers_deadline(s, x, x->route->upstream->timeout_ms);
-    wheel_set(s, x, x->deadline_ms);
+    timer_set(&s->wheel, &x->timer, x->deadline_ms);
     ev_io_stop(s->loop, &x->backend.io);
     ev_io_set(&x->backend.io, x->backend.io.fd, EV_READ);
     ev_io_start(s->loop, &x->backend.io);

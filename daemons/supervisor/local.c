@@ -188,8 +188,8 @@ unsigned local_invalidated(struct supervisor *s, const char *const *tags, size_t
         json_array_append_new(list, json_string(tags[i]));
     char *text = json_dumps(event, JSON_COMPACT);
     json_decref(event);
-    for (struct session *x = s->sessions, *next; text && x; x = next) {
-        next = x->next;
+    for (struct session *x = LIST_FIRST(&s->sessions), *next; text && x; x = next) {
+        next = LIST_NEXT(x, entry);
         if (x->state != SESSION_OPEN || !x->subscription ||
             !wants(x->subscription, tags, n, prefix))
             continue;

@@ -42,9 +42,9 @@ static void log_mistake(void *arg, const char *line)
 /* What has ended in this iteration: until now somebody may have worked on it. */
 static void bury_ended(struct supervisor *s)
 {
-    while (s->graveyard) {
-        struct session *x = s->graveyard;
-        s->graveyard = x->wheel_next;
+    while (!SLIST_EMPTY(&s->ended)) {
+        struct session *x = SLIST_FIRST(&s->ended);
+        SLIST_REMOVE_HEAD(&s->ended, ended_entry);
         local_free(x);
         free(x->pending);
         free(x->client_id);
@@ -157,15 +157,15 @@ static void reload(struct supervisor *s)
             counts[to->index].open = 0;
         }
     }
-    for (struct session *x = s->sessions, *next; x; x = next) {
-        next = x->next;
+    for (struct session *x = LIST_FIRST(&s->sessions), *next; x; x = next) {
+        next = LIST_NEXT(x, entry);
         if (survives(x, same_route(c, x->route)))
             continue;
         if (x->state != SESSION_CLOSING)
             session_close(s, x, 1012, "the service has changed", END_DRAIN);
         session_end(s, x, END_DRAIN); /* its configuration goes */
     }
-    for (struct session *x = s->sessions; x; x = x->next) {
+    for (struct session *x = LIST_FIRST(&s->sessions); x; x = LIST_NEXT(x, entry)) {
         move_over(x, same_route(c, x->route));
         counts[x->route->index].open++;
     }
@@ -183,7 +183,7 @@ static void reload(struct supervisor *s)
                     "persisted");
     s->arena[0] = memory;
     munmap(old_memory, SHARED_REGION_SIZE);
-    for (struct session *x = s->sessions; x; x = x->next)
+    for (struct session *x = LIST_FIRST(&s->sessions); x; x = LIST_NEXT(x, entry))
         if (x->state == SESSION_OPEN && !x->deadline_ms)
             heartbeat_arm(s, x); /* in the intervals of now */
     log_info("config: read again");
@@ -191,8 +191,10 @@ static void reload(struct supervisor *s)
 
 /* ---- loop ---- */
 
-static void on_due(struct supervisor *s, struct session *x)
+static void on_due(struct timer *t)
 {
+    struct session *x = TIMER_OWNER(t, struct session, timer);
+    struct supervisor *s = x->supervisor;
     switch (x->state) {
     case SESSION_OPEN:
         heartbeat_due(s, x);
@@ -216,11 +218,7 @@ static void on_tick(struct ev_loop *loop, ev_timer *w, int revents)
 {
     struct supervisor *s = ev_userdata(loop);
     (void)w, (void)revents;
-    s->now_ms = clock_mono_ms();
-    s->real_ms = clock_real_ms();
-    wheel_turn(s, on_due);
-    refuse_tick(s);
-    if (s->draining && ((!s->open && !s->leaving) || s->now_ms >= s->drain_until_ms))
+    if ((!s->open && LIST_EMPTY(&s->leaving)) || s->now_ms >= s->drain_until_ms)
         ev_break(loop, EVBREAK_ALL);
 }
 
@@ -230,9 +228,6 @@ static void before_sleep(struct ev_loop *loop, ev_prepare *w, int revents)
     (void)w, (void)revents;
     bury_ended(s);
     supervisor_log_flush(s);
-    /* nobody to look after: the wheel rests, until wheel_set() */
-    if (!s->open && !s->leaving && !s->draining)
-        ev_timer_stop(loop, &s->tick);
 }
 
 static void after_sleep(struct ev_loop *loop, ev_check *w, int revents)
@@ -240,6 +235,7 @@ static void after_sleep(struct ev_loop *loop, ev_check *w, int revents)
     struct supervisor *s = ev_userdata(loop);
     (void)w, (void)revents;
     s->now_ms = clock_mono_ms();
+    s->real_ms = clock_real_ms();
 }
 
 static void on_stop(struct ev_loop *loop, ev_signal *w, int revents)
@@ -308,10 +304,11 @@ static int run(struct supervisor *s)
     s->now_ms = clock_mono_ms();
     s->real_ms = clock_real_ms();
     leaked_begin(&s->leaked, s->now_ms);
-    s->wheel_tick = s->now_ms / WHEEL_TICK_MS;
+    timer_wheel_init(&s->wheel, s->loop, &s->now_ms, 0);
     s->seed = supervisor_random(s);
     s->on_local_message = local_message;
-    ev_timer_init(&s->tick, on_tick, 0, WHEEL_TICK_MS / 1000.0);
+    s->on_due = on_due;
+    ev_timer_init(&s->tick, on_tick, 0, TIMER_TICK_MS / 1000.0);
     ev_prepare_init(&s->prepare, before_sleep);
     ev_prepare_start(s->loop, &s->prepare);
     ev_check_init(&check, after_sleep);
@@ -339,8 +336,8 @@ static int run(struct supervisor *s)
     sandbox_enter_or_warn(SANDBOX_SUPERVISOR, s->config->sandbox);
     sd_notify(0, "READY=1");
     ev_run(s->loop, 0);
-    for (struct session *x = s->sessions, *next; x; x = next) {
-        next = x->next;
+    for (struct session *x = LIST_FIRST(&s->sessions), *next; x; x = next) {
+        next = LIST_NEXT(x, entry);
         session_end(s, x, END_DRAIN);
     }
     refuse_end_all(s);

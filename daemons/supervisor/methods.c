@@ -152,13 +152,13 @@ static void ws_list(struct supervisor *s, const struct rpc_call *call)
         return;
     }
     struct rpc_out *o = rpc_reply_result(call->reply);
-    struct session *x = s->sessions;
+    struct session *x = LIST_FIRST(&s->sessions);
     uint64_t last = 0;
     rpc_out_map(o, NULL);
     rpc_out_list(o, "websockets");
     while (x && x->id >= after)
-        x = x->next;
-    for (uint64_t n = 0; x && n < limit; x = x->next, n++) {
+        x = LIST_NEXT(x, entry);
+    for (uint64_t n = 0; x && n < limit; x = LIST_NEXT(x, entry), n++) {
         put_session(s, o, x);
         last = x->id;
     }
@@ -180,7 +180,7 @@ static void ws_close(struct supervisor *s, const struct rpc_call *call)
         return;
     }
     const uint64_t id = strtoull(text, &end, 10);
-    for (struct session *x = s->sessions; !*end && x; x = x->next)
+    for (struct session *x = LIST_FIRST(&s->sessions); !*end && x; x = LIST_NEXT(x, entry))
         if (x->id == id) {
             session_close(s, x, 1001, "closed by the operator", END_CLOSED_BY_ADMIN);
             struct rpc_out *o = rpc_reply_result(call->reply);
@@ -202,7 +202,7 @@ static void ws_broadcast(struct supervisor *s, const struct rpc_call *call)
         rpc_reply_error(call->reply, RPC_BAD_ARGUMENT, "text is UTF-8 of at most 1999 bytes");
         return;
     }
-    for (struct session *x = s->sessions; x; x = x->next)
+    for (struct session *x = LIST_FIRST(&s->sessions); x; x = LIST_NEXT(x, entry))
         if (x->state == SESSION_OPEN && frames_between_messages(&x->backend.in) &&
             !x->client.out.len) {
             told += leg_put_frame(s, &x->client, FRAMES_TEXT, text, strlen(text));

@@ -27,9 +27,10 @@
 
 struct leaving {
     ev_io io;
-    struct leaving *next, **link;
+    LIST_ENTRY(leaving) entry;
+    struct supervisor *supervisor;
+    struct timer timer;
     struct queue out;
-    uint64_t due_ms;
     bool reset; /* nothing else shows that the answer is cut */
     bool fin;   /* said */
     bool eof;   /* the client has said its own */
@@ -47,9 +48,8 @@ static void leaving_end(struct supervisor *s, struct leaving *l)
     s->held--;
     s->n_leaving--;
     queue_clear(s, &l->out);
-    *l->link = l->next;
-    if (l->next)
-        l->next->link = l->link;
+    timer_stop(&s->wheel, &l->timer);
+    LIST_REMOVE(l, entry);
     free(l);
 }
 
@@ -68,10 +68,10 @@ static bool leaving_write(struct supervisor *s, struct leaving *l)
 {
     const ssize_t n = queue_flush(s, &l->out, l->io.fd);
     if (n > 0)
-        l->due_ms = s->now_ms + LEAVING_STUCK_MS;
+        timer_set(&s->wheel, &l->timer, s->now_ms + LEAVING_STUCK_MS);
     if (!l->out.len && !l->fin && !l->reset) {
         l->fin = true;
-        l->due_ms = s->now_ms + LEAVING_MS;
+        timer_set(&s->wheel, &l->timer, s->now_ms + LEAVING_MS);
         shutdown(l->io.fd, SHUT_WR);
     }
     if (n >= 0 && !(l->reset && !l->out.len) && !(l->fin && l->eof))
@@ -96,6 +96,12 @@ static void on_leaving(struct ev_loop *loop, ev_io *w, int revents)
         leaving_watch(s, l);
 }
 
+static void leaving_due(struct timer *t)
+{
+    struct leaving *l = TIMER_OWNER(t, struct leaving, timer);
+    leaving_end(l->supervisor, l);
+}
+
 /* Takes fd, and what out holds. */
 static void leave(struct supervisor *s, int fd, struct queue *out, bool reset)
 {
@@ -113,33 +119,21 @@ static void leave(struct supervisor *s, int fd, struct queue *out, bool reset)
     l->out = *out;
     *out = (struct queue){0};
     l->reset = reset;
-    l->due_ms = s->now_ms + LEAVING_STUCK_MS;
-    l->next = s->leaving;
-    l->link = &s->leaving;
-    if (l->next)
-        l->next->link = &l->next;
-    s->leaving = l;
+    l->supervisor = s;
+    l->timer.fire = leaving_due;
+    timer_set(&s->wheel, &l->timer, s->now_ms + LEAVING_STUCK_MS);
+    LIST_INSERT_HEAD(&s->leaving, l, entry);
     s->n_leaving++;
     s->held++;
     ev_io_init(&l->io, on_leaving, fd, EV_READ | EV_WRITE);
-    wheel_wake(s);
     if (leaving_write(s, l))
         leaving_watch(s, l);
 }
 
-void refuse_tick(struct supervisor *s)
-{
-    for (struct leaving *l = s->leaving, *next; l; l = next) {
-        next = l->next;
-        if (s->now_ms >= l->due_ms)
-            leaving_end(s, l);
-    }
-}
-
 void refuse_end_all(struct supervisor *s)
 {
-    while (s->leaving)
-        leaving_end(s, s->leaving); /* NOLINT(clang-analyzer-unix.Malloc) */
+    while (!LIST_EMPTY(&s->leaving))
+        leaving_end(s, LIST_FIRST(&s->leaving)); /* NOLINT(clang-analyzer-unix.Malloc) */
 }
 
 /* ---- Polder's own answers ---- */
@@ -297,13 +291,13 @@ void refuse_pass(struct supervisor *s, struct session *x, const struct h1_head *
         return;
     }
     watch_pass(s, x);
-    wheel_set(s, x, x->deadline_ms);
+    timer_set(&s->wheel, &x->timer, x->deadline_ms);
 }
 
 void refuse_due(struct supervisor *s, struct session *x)
 {
     if (s->now_ms < x->deadline_ms)
-        wheel_set(s, x, x->deadline_ms);
+        timer_set(&s->wheel, &x->timer, x->deadline_ms);
     else
         refuse_cut(s, x, x->client.out.len ? "client-timeout" : "upstream-timeout");
 }

@@ -83,11 +83,9 @@ struct session *session_new(struct supervisor *s, int fd, const struct config_ro
     s->held++;
     x->backend.io.fd = -1;
     x->opened_ms = x->from_client_ms = x->to_client_ms = s->now_ms;
-    x->next = s->sessions;
-    x->link = &s->sessions;
-    if (x->next)
-        x->next->link = &x->next;
-    s->sessions = x;
+    x->supervisor = s;
+    x->timer.fire = s->on_due;
+    LIST_INSERT_HEAD(&s->sessions, x, entry);
     s->open++;
     s->routes[route->index].open++;
     tune(fd);
@@ -132,13 +130,10 @@ void session_end(struct supervisor *s, struct session *x, enum session_end why)
     ws_line_end(s, x, was_open);
     leg_close(s, &x->client);
     leg_close(s, &x->backend);
-    wheel_drop(x);
+    timer_stop(&s->wheel, &x->timer);
     admit_leave(s, x->count);
     s->open--;
     s->routes[x->route->index].open--;
-    *x->link = x->next;
-    if (x->next)
-        x->next->link = x->link;
-    x->wheel_next = s->graveyard;
-    s->graveyard = x;
+    LIST_REMOVE(x, entry);
+    SLIST_INSERT_HEAD(&s->ended, x, ended_entry);
 }

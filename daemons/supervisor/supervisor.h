@@ -15,7 +15,6 @@
  *   ws/leg.c        one end of a session: what is written to it
  *   ws/heartbeat.c  heartbeats and reaping; ws/ping.c: our own pings
  *   ws/close.c      goodbyes, and closing in time
- *   wheel.c         when a session is looked at next; main.c: by whom
  *   leaked.c        for how long what was reaped would have been held: savings
  *   methods.c       what the admin socket may ask and do
  *   values.c        what it may change: ws set
@@ -28,6 +27,7 @@
 #ifndef POLDER_SUPERVISOR_H
 #define POLDER_SUPERVISOR_H
 #include "daemons/http/h1.h"
+#include "daemons/net/timer_wheel.h"
 #include "daemons/supervisor/leaked.h"
 #include "daemons/supervisor/ws/frames.h"
 #include "polder/access_log.h"
@@ -44,8 +44,6 @@
 #define SUPERVISOR_READ   (256u << 10) /* the buffer of the process */
 #define SUPERVISOR_CHUNK  16384        /* pooled buffers for what a leg does not take */
 #define SUPERVISOR_ROUTES RUNTIME_ROUTES_MAX
-#define WHEEL_TICK_MS     250
-#define WHEEL_SLOTS       1024
 #define CLOSE_TIMEOUT_MS  5000 /* from a close frame that was delivered to the end */
 #define CLOSE_LOOK_MS     1000 /* meanwhile it is looked whether bytes still move */
 #define LOG_EVERY_MS      1000 /* of what clients can cause at will */
@@ -112,13 +110,14 @@ struct route_count {
 };
 
 struct session {
-    struct leg client, backend;               /* backend.io.fd -1: none */
-    struct session *next, **link;             /* supervisor.sessions */
-    struct session *wheel_next, **wheel_link; /* in a slot of the wheel; then in the graveyard */
+    struct leg client, backend;       /* backend.io.fd -1: none */
+    LIST_ENTRY(session) entry;        /* supervisor.sessions */
+    SLIST_ENTRY(session) ended_entry; /* supervisor.ended */
+    struct timer timer;               /* when it is looked at next */
+    struct supervisor *supervisor;
     const struct config_route *route;
     struct client_count *count;
     uint64_t id;
-    uint64_t due_ms;                  /* when the wheel looks at it next */
     uint64_t opened_ms, to_client_ms; /* last byte written towards the client */
     uint64_t from_client_ms;
     uint64_t deadline_ms;              /* connecting, asking, closing; drain */
@@ -207,12 +206,13 @@ struct supervisor {
     ev_io intake;
     struct worker_link *links;
     struct rpc_server *rpc;
-    struct session *sessions, *graveyard;
-    struct leaving *leaving; /* refused, until they have read it */
+    LIST_HEAD(, session) sessions;
+    SLIST_HEAD(, session) ended;
+    LIST_HEAD(, leaving) leaving; /* refused, until they have read it */
     uint32_t n_leaving;
-    struct session *wheel[WHEEL_SLOTS];
-    uint64_t wheel_tick;
-    ev_timer tick;
+    struct timer_wheel wheel;
+    void (*on_due)(struct timer *timer); /* of a session: what is due depends on its state */
+    ev_timer tick;                       /* while it drains */
     ev_prepare prepare;
     ev_signal on_term, on_int, on_hup, on_usr1, on_usr2;
     struct client_count *clients[4096];
@@ -342,8 +342,7 @@ void refuse_pass(struct supervisor *s, struct session *x, const struct h1_head *
                  size_t head_len, const char *rest, size_t len);
 /* Ends a refusal in the middle, so that the client sees it; by: for the access log. */
 void refuse_cut(struct supervisor *s, struct session *x, const char *by);
-void refuse_due(struct supervisor *s, struct session *x); /* the wheel */
-void refuse_tick(struct supervisor *s);
+void refuse_due(struct supervisor *s, struct session *x); /* its timer */
 void refuse_end_all(struct supervisor *s);
 
 /* queue.c */
@@ -408,14 +407,7 @@ bool ping_answered(struct supervisor *s, struct leg *from, const uint8_t *payloa
 
 /* ws/heartbeat.c */
 void heartbeat_arm(struct supervisor *s, struct session *x);
-void heartbeat_due(struct supervisor *s, struct session *x); /* the wheel, while it is open */
-
-/* wheel.c */
-void wheel_set(struct supervisor *s, struct session *x, uint64_t due_ms);
-void wheel_drop(struct session *x);
-/* Calls due() for those whose time has come; they lie in no slot then. */
-void wheel_turn(struct supervisor *s, void (*due)(struct supervisor *s, struct session *x));
-void wheel_wake(struct supervisor *s); /* it rests while nobody is there */
+void heartbeat_due(struct supervisor *s, struct session *x); /* its timer, while it is open */
 
 /* values.c: what ws set changes, until the next reload. */
 struct rpc_call;

@@ -165,9 +165,9 @@ struct shedding {
 /* Who is on the way out counts no more. */
 static void shed_count(struct supervisor *s, struct shedding *g)
 {
-    for (struct session *x = s->sessions; x; x = x->next)
+    for (struct session *x = LIST_FIRST(&s->sessions); x; x = LIST_NEXT(x, entry))
         x->count->leaving = 0;
-    for (struct session *x = s->sessions; x; x = x->next) {
+    for (struct session *x = LIST_FIRST(&s->sessions); x; x = LIST_NEXT(x, entry)) {
         if (x->state == SESSION_CLOSING) {
             x->count->leaving++;
             continue;
@@ -188,7 +188,7 @@ static bool is_over(uint32_t n, uint32_t total)
 static uint32_t client_on_route(const struct supervisor *s, const struct session *one)
 {
     uint32_t n = 0;
-    for (const struct session *x = s->sessions; x; x = x->next)
+    for (const struct session *x = LIST_FIRST(&s->sessions); x; x = LIST_NEXT(x, entry))
         n += x->count == one->count && x->route == one->route && x->state != SESSION_CLOSING;
     return n;
 }
@@ -277,7 +277,7 @@ static void apply_defaults(struct supervisor *s, const struct config_websocket *
 
 static void rearm(struct supervisor *s)
 {
-    for (struct session *x = s->sessions; x; x = x->next)
+    for (struct session *x = LIST_FIRST(&s->sessions); x; x = LIST_NEXT(x, entry))
         if (x->state == SESSION_OPEN && !x->deadline_ms)
             heartbeat_arm(s, x);
 }

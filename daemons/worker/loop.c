@@ -37,6 +37,7 @@
 #include <unistd.h>
 
 #define IDLE_DRAIN_MS 1000
+#define TIMERS_A_TICK 1000
 
 /* ---- the time and the running values ---- */
 
@@ -107,7 +108,7 @@ void loop_drain(struct worker *w)
     long_poll_leave(w);
     for (struct client *c = w->clients; c; c = c->next)
         if (c->state == CLIENT_IDLE)
-            timer_set(w, &c->timer, w->mono_ms + IDLE_DRAIN_MS);
+            timer_set(&w->wheel, &c->timer, w->mono_ms + IDLE_DRAIN_MS);
 }
 
 static void drain_check(struct worker *w)
@@ -133,7 +134,7 @@ static void drained_follow(struct worker *w)
     w->generation++; /* repeats know nothing of Connection: close */
     for (struct client *c = w->clients; c && drained; c = c->next)
         if (c->state == CLIENT_IDLE)
-            timer_set(w, &c->timer, w->mono_ms + IDLE_DRAIN_MS);
+            timer_set(&w->wheel, &c->timer, w->mono_ms + IDLE_DRAIN_MS);
 }
 
 /* ---- callbacks ---- */
@@ -267,7 +268,7 @@ struct ev_loop *loop_open(struct worker *w)
     ev_prepare_init(&w->prepare, on_prepare);
     ev_check_init(&w->check, on_check);
     ev_timer_init(&w->beat, on_beat, 1.0, 1.0);
-    timer_init(w);
+    timer_wheel_init(&w->wheel, w->loop, &w->mono_ms, TIMERS_A_TICK);
     fetch_events_init(w);
     client_events_init(w);
     ev_timer_init(&w->scan, on_scan, 0., 0.);

@@ -34,7 +34,7 @@
  * (fetch_watcher). permit.c has the right to fetch for all, keeper_link.c what goes to the keeper,
  * reader.c the store as it is read.
  *
- * Each subject has its header, which says what its files promise: buffer.h and timer.h, client.h
+ * Each subject has its header, which says what its files promise: buffer.h and net/timer_wheel.h, client.h
  * and repeat.h, request.h and limits.h, lookup.h, compress_stored.h and long_poll.h, miss.h and
  * fetch.h, upstream.h, headers.h, store.h and partial.h, leak_guard.h, budget.h. Here is what they
  * all work for: struct worker and the loop.
@@ -55,7 +55,7 @@
 #include "daemons/worker/request/limits.h"
 #include "daemons/worker/message/recent_note.h"
 #include "daemons/worker/message/request_id.h"
-#include "daemons/worker/timer.h"
+#include "daemons/net/timer_wheel.h"
 #include "polder/access_log.h"
 #include "polder/config.h"
 #include "polder/field.h"

@@ -88,7 +88,7 @@ void session_close_due(struct supervisor *s, struct session *x)
     x->deadline_ms = x->moved_ms + patience;
     if (left && x->deadline_ms > s->now_ms + CLOSE_LOOK_MS)
         x->deadline_ms = s->now_ms + CLOSE_LOOK_MS;
-    wheel_set(s, x, x->deadline_ms);
+    timer_set(&s->wheel, &x->timer, x->deadline_ms);
 }
 
 /* ---- all at once ---- */
@@ -96,16 +96,16 @@ void session_close_due(struct supervisor *s, struct session *x)
 /* Everybody is told within a few seconds, not at one instant. */
 void drain_begin(struct supervisor *s)
 {
-    uint64_t most_ms = 4 * WHEEL_TICK_MS + (uint64_t)s->open / 2;
+    uint64_t most_ms = 4 * TIMER_TICK_MS + (uint64_t)s->open / 2;
     if (most_ms > 5000)
         most_ms = 5000;
     s->draining = true;
     s->drain_until_ms = s->now_ms + most_ms + CLOSE_TIMEOUT_MS;
-    for (struct session *x = s->sessions, *next; x; x = next) {
-        next = x->next;
+    for (struct session *x = LIST_FIRST(&s->sessions), *next; x; x = next) {
+        next = LIST_NEXT(x, entry);
         if (x->state == SESSION_OPEN) {
             x->deadline_ms = s->now_ms + supervisor_random(s) % most_ms;
-            wheel_set(s, x, x->deadline_ms);
+            timer_set(&s->wheel, &x->timer, x->deadline_ms);
         } else if (x->state != SESSION_CLOSING) {
             session_close(s, x, 1012, "the service restarts", END_DRAIN);
         }

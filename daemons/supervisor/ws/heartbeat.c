@@ -25,7 +25,7 @@ void heartbeat_arm(struct supervisor *s, struct session *x)
     if (!pings(w))
         x->client.pinged_ms = x->backend.pinged_ms = 0;
     session_tune(s, x);
-    wheel_set(s, x, due > s->now_ms ? due : s->now_ms);
+    timer_set(&s->wheel, &x->timer, due > s->now_ms ? due : s->now_ms);
 }
 
 /* ---- beats ---- */
@@ -120,7 +120,7 @@ void heartbeat_due(struct supervisor *s, struct session *x)
         session_close(s, x, 1011, "the backend does not answer", END_BACKEND_LOST);
         return;
     }
-    const uint64_t early = w->interval_ms / 8 + WHEEL_TICK_MS; /* of the spread, of the wheel */
+    const uint64_t early = w->interval_ms / 8 + TIMER_TICK_MS; /* of the spread, of the wheel */
     if (w->heartbeat != CONFIG_HEARTBEAT_OFF &&
         s->now_ms - x->to_client_ms + early >= w->interval_ms)
         beat(s, x);
@@ -132,6 +132,6 @@ void heartbeat_due(struct supervisor *s, struct session *x)
         due = x->backend.pinged_ms + w->timeout_ms;
     if (x->deadline_ms && due > x->deadline_ms)
         due = x->deadline_ms;
-    wheel_set(s, x, due);
+    timer_set(&s->wheel, &x->timer, due);
     relay_watch(s, x);
 }

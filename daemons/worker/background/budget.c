@@ -10,7 +10,7 @@
 #include "daemons/worker/background/budget.h"
 #include "daemons/worker/fetch/fetch.h"
 #include "daemons/worker/cache/lookup.h"
-#include "daemons/worker/timer.h"
+#include "daemons/net/timer_wheel.h"
 #include "daemons/worker/fetch/upstream.h"
 #include "daemons/worker/worker.h"
 
@@ -90,7 +90,7 @@ static void budget_begin(struct fetch *ex)
     a->ahead++;
     w->budget->flying++;
     ex->alone_ms = w->mono_ms + ALONE_MS;
-    timer_set(w, &ex->timer, ex->alone_ms);
+    timer_set(&w->wheel, &ex->timer, ex->alone_ms);
 }
 
 static void budget_end(struct fetch *ex)

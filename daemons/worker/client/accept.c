@@ -83,7 +83,7 @@ static void out_of_descriptors(struct worker *w, int listener)
                     "max_connections",
                     w->n_clients);
     listeners_stop(w);
-    timer_set(w, &w->accept_pause, w->mono_ms + PAUSE_MS);
+    timer_set(&w->wheel, &w->accept_pause, w->mono_ms + PAUSE_MS);
 }
 
 static void on_pause_over(struct timer *t)

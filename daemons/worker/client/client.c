@@ -103,7 +103,7 @@ void client_update_timer(struct client *c)
 {
     const uint64_t due = client_due(c);
     if (due != UINT64_MAX)
-        timer_set(c->worker, &c->timer, due);
+        timer_set(&c->worker->wheel, &c->timer, due);
 }
 
 static void client_timeout(struct timer *t)
@@ -116,7 +116,7 @@ static void client_timeout(struct timer *t)
     const uint64_t due = client_due(c);
     if (due > c->worker->mono_ms) { /* there was progress since */
         if (due != UINT64_MAX)
-            timer_set(c->worker, &c->timer, due);
+            timer_set(&c->worker->wheel, &c->timer, due);
         return;
     }
     if (c->held) {
@@ -380,7 +380,7 @@ void client_close(struct client *c)
         w->n_lingering--;
     client_move(c, CLIENT_CLOSED);
     transport_stop(&c->transport, TRANSPORT_READ | TRANSPORT_WRITE);
-    timer_stop(w, &c->timer);
+    timer_stop(&w->wheel, &c->timer);
     w->client_ops->gone(c);
     client_drop_input(c);
     chain_free(w, &c->out);

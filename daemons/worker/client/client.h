@@ -16,7 +16,7 @@
 #include "daemons/http/h1.h"
 #include "daemons/net/transport.h"
 #include "daemons/worker/buffer.h"
-#include "daemons/worker/timer.h"
+#include "daemons/net/timer_wheel.h"
 #include "polder/clientip.h"
 #include "polder/config.h"
 #include "polder/field.h"

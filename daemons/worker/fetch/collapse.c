@@ -8,7 +8,7 @@
  */
 #include "daemons/worker/fetch/miss.h"
 #include "daemons/worker/fetch/fetch.h"
-#include "daemons/worker/timer.h"
+#include "daemons/net/timer_wheel.h"
 #include "daemons/worker/worker.h"
 
 #define WAIT_MS      (FETCH_LOCK_LEASE_MS + 250)
@@ -34,7 +34,7 @@ static void set_timer(struct fetch *ex)
 {
     struct worker *w = ex->worker;
     const uint64_t look_ms = w->mono_ms + LOOK_MS, until_ms = collapse_until_ms(ex);
-    timer_set(w, &ex->timer, w->mono_ms < until_ms && until_ms < look_ms ? until_ms : look_ms);
+    timer_set(&w->wheel, &ex->timer, w->mono_ms < until_ms && until_ms < look_ms ? until_ms : look_ms);
 }
 
 static void collapse_leave(struct fetch *ex)
@@ -44,7 +44,7 @@ static void collapse_leave(struct fetch *ex)
         ex->next->link = ex->link;
     ex->link = NULL;
     ex->queue = NULL;
-    timer_stop(ex->worker, &ex->timer);
+    timer_stop(&ex->worker->wheel, &ex->timer);
 }
 
 static void collapse_timeout(struct fetch *ex);

@@ -154,7 +154,7 @@ void fetch_finish(struct fetch *ex)
     fetch_move(ex, FETCH_DONE);
     fetch_drop_body(ex);
     w->n_changes -= ex->change;
-    timer_stop(w, &ex->timer);
+    timer_stop(&w->wheel, &ex->timer);
     ex->worker->fetch_ops->ended(ex);
     if (ex->store)
         cache_store_abort(ex, FETCH_LOCK_FAILED);
@@ -184,7 +184,7 @@ void fetch_watch_lease(struct fetch *ex)
     struct worker *w = ex->worker;
     const uint64_t look_ms = w->mono_ms + LEASE_LOOK_MS;
     if (permit_is_held(&ex->permit))
-        timer_set(w, &ex->timer, ex->alone_ms && ex->alone_ms < look_ms ? ex->alone_ms : look_ms);
+        timer_set(&w->wheel, &ex->timer, ex->alone_ms && ex->alone_ms < look_ms ? ex->alone_ms : look_ms);
 }
 
 /* A change that the backend has been told of ends what is stored for its route, whether its client
@@ -217,7 +217,7 @@ void fetch_client_left(struct fetch *ex)
         return;
     }
     ex->alone_ms = w->mono_ms + (ex->length_unknown ? ALONE_MS : ALONE_LONG_MS);
-    timer_set(w, &ex->timer, ex->alone_ms);
+    timer_set(&w->wheel, &ex->timer, ex->alone_ms);
     if (ex->state != FETCH_BODY)
         fetch_watch_lease(ex);
     if (ex->up && ex->up->paused) {
@@ -247,7 +247,7 @@ static void fetch_timeout(struct timer *t)
         return;
     }
     if (ex->alone_ms)
-        timer_set(w, &ex->timer, ex->alone_ms);
+        timer_set(&w->wheel, &ex->timer, ex->alone_ms);
     if (ex->length_unknown) /* a stream: whoever wants it gets his own */
         permit_release(ex->worker, &ex->permit, FETCH_LOCK_NOSHARE);
     else if (!ex->alone_ms)

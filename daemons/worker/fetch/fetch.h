@@ -22,7 +22,7 @@
 #include "daemons/worker/message/request.h"
 #include "daemons/worker/fetch/request_body.h"
 #include "daemons/worker/permit.h"
-#include "daemons/worker/timer.h"
+#include "daemons/net/timer_wheel.h"
 #include "polder/cache.h"
 #include "polder/config.h"
 #include "polder/fetch_lock.h"

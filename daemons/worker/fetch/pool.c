@@ -162,7 +162,7 @@ void pool_keep(struct upstream *u)
     u->link = &state->idle;
     state->idle = u;
     transport_start(&u->transport, TRANSPORT_READ); /* its end, or bytes nobody asked for */
-    timer_set(w, &u->timer, w->mono_ms + IDLE_MS);
+    timer_set(&w->wheel, &u->timer, w->mono_ms + IDLE_MS);
 }
 
 void pool_close_idle(struct worker *w)

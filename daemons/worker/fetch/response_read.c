@@ -276,9 +276,9 @@ static bool final_head(struct fetch *ex, const struct h1_head *head, bool more)
     if (ex->watcher && ex->watcher->ops->head)
         ex->watcher->ops->head(ex->watcher, head);
     if (!ex->alone_ms)
-        timer_stop(ex->worker, &ex->timer); /* of its lease: what comes renews it now */
+        timer_stop(&ex->worker->wheel, &ex->timer); /* of its lease: what comes renews it now */
     if (permit_is_held(&ex->permit) && ex->length_unknown)
-        timer_set(ex->worker, &ex->timer, ex->worker->mono_ms + STREAM_MS);
+        timer_set(&ex->worker->wheel, &ex->timer, ex->worker->mono_ms + STREAM_MS);
     send_head(ex, head);
     return ex->state == FETCH_BODY;
 }
@@ -335,8 +335,8 @@ static void body_taken(struct fetch *ex)
     if (ex->req.client && ex->req.client->out.len > WORKER_HIGH) {
         u->paused = true;
         transport_stop(&u->transport, TRANSPORT_READ);
-        if (permit_is_held(&ex->permit) && !ex->timer.link)
-            timer_set(ex->worker, &ex->timer, ex->worker->mono_ms + STALL_MS);
+        if (permit_is_held(&ex->permit) && !timer_is_armed(&ex->timer))
+            timer_set(&ex->worker->wheel, &ex->timer, ex->worker->mono_ms + STALL_MS);
     } else if (compress_is_due_later(ex)) {
         u->paused = true;
         transport_stop(&u->transport, TRANSPORT_READ);

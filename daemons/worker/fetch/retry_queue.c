@@ -61,7 +61,7 @@ bool retry_queue_enter(struct fetch *ex, void (*resume)(struct fetch *ex))
     ex->link = w->retry_queue_tail;
     *w->retry_queue_tail = ex;
     w->retry_queue_tail = &ex->next;
-    timer_set(w, &ex->timer, ex->wait_until_ms);
+    timer_set(&w->wheel, &ex->timer, ex->wait_until_ms);
     if (!ev_is_active(&w->retry_queue_timer)) {
         ev_timer_set(&w->retry_queue_timer, TRY_S, TRY_S);
         ev_timer_start(w->loop, &w->retry_queue_timer);
@@ -83,7 +83,7 @@ void retry_queue_leave(struct fetch *ex)
     ex->next = NULL;
     ex->link = NULL;
     ex->queue = NULL;
-    timer_stop(w, &ex->timer);
+    timer_stop(&w->wheel, &ex->timer);
 }
 
 void retry_queue_wake(struct worker *w, const struct config_upstream *upstream)

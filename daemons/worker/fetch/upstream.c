@@ -144,7 +144,7 @@ void upstream_close(struct upstream *u)
     else
         w->n_busy--;
     u->state = UPSTREAM_CLOSED;
-    timer_stop(w, &u->timer);
+    timer_stop(&w->wheel, &u->timer);
     u->transport.ops->close(&u->transport);
     if (u->in)
         buffer_put(w, u->in);
@@ -193,7 +193,7 @@ static uint64_t due_of(const struct upstream *u)
 
 static void arm(struct upstream *u)
 {
-    timer_set(u->worker, &u->timer, due_of(u));
+    timer_set(&u->worker->wheel, &u->timer, due_of(u));
 }
 
 void upstream_progress(struct upstream *u)
@@ -254,7 +254,7 @@ static void on_timeout(struct timer *t)
     if (is_slow) {
         upstream_progress(u);
     } else if (due > w->mono_ms) {
-        timer_set(w, &u->timer, due);
+        timer_set(&w->wheel, &u->timer, due);
     } else {
         timed_out(u);
     }

@@ -20,7 +20,7 @@
 #include "daemons/worker/leak_guard/leak_guard_fields.h"
 #include "daemons/worker/message/guard.h"
 #include "daemons/worker/message/request.h"
-#include "daemons/worker/timer.h"
+#include "daemons/net/timer_wheel.h"
 #include "daemons/worker/fetch/upstream.h"
 #include "daemons/worker/worker.h"
 #include "daemons/worker/request/steps.h"
@@ -320,7 +320,7 @@ static bool ask(struct guard_check *k)
     if (k->server && pool_bit(ex->upstream, k->server))
         ex->tried = ~pool_bit(ex->upstream, k->server);
     ex->alone_ms = w->mono_ms + FETCH_MS;
-    timer_set(w, &ex->timer, ex->alone_ms);
+    timer_set(&w->wheel, &ex->timer, ex->alone_ms);
     if (k->retries)
         atomic_store(&k->scope->tried_ms, w->real_ms);
     else
