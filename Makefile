@@ -86,7 +86,7 @@ $(LIB) $(HTTP) $(NET) $(RPC) $(PARTS):
 
 $(BUILD)/polderd: $(BUILD)/obj/gen/dashboard_assets.o $(call obj,$(polderd_src)) $(RPC) $(NET) $(HTTP) $(LIB)
 $(BUILD)/polder-supervisor: $(call obj,$(supervisor_src)) $(RPC) $(NET) $(HTTP) $(LIB)
-$(BUILD)/polderctl: $(call obj,$(ctl_src)) $(LIB)
+$(BUILD)/polderctl: $(call obj,$(ctl_src)) $(HTTP) $(LIB)
 $(bins):
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 

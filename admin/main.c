@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* main: polderctl's options, one call, and what the exit status says. */
 #include "admin/polderctl.h"
+#include "admin/verify/verify.h"
 #include "polder/config.h"
 #include "polder/rpc_in.h"
 
@@ -141,6 +142,11 @@ static int call(const struct options *o, enum rpc_method method, int used)
     if (!command_params(method, o->words + used, o->n - used, &params, why)) {
         rpc_out_fini(&params);
         return usage(why);
+    }
+    if (method == RPC_METHOD_VERIFY) { /* the probes are ours */
+        const int code = verify_run(o->socket, timeout_of(o, method), o->json, &params);
+        rpc_out_fini(&params);
+        return code;
     }
     int status = ctl_call(o->socket, method, &params, timeout_of(o, method), &answer);
     if (!status && method == RPC_METHOD_LIMIT_TRY)

@@ -9,6 +9,7 @@
  *   try.c         waits for the report of limit try
  *   json.c        answers for programs
  *   help.c        --help, from the table of methods
+ *   verify/       the probes of verify
  *
  * Commands, their arguments and their help are libshared/tables/methods.def; nothing here knows a
  * command by name but where its answer is worth a form of its own (tables/).

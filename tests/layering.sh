@@ -31,7 +31,7 @@ function worker_part(file) {
     return file
 }
 BEGIN {
-    base = " buffer timer permit reader route_stats keeper_link supervisor_link worker "
+    base = " buffer timer permit reader route_stats uncounted keeper_link supervisor_link worker "
     split(base, bottom, " ")
     for (i in bottom) rank[bottom[i]] = 1
     rank["client"] = 2; rank["message"] = 3; rank["fetch"] = rank["cache"] = 4; rank["request"] = 5

@@ -19,6 +19,7 @@
  *                  windows       what was counted in the last five minutes, hour and day
  *                  history       samples of the last 24 hours: snapshot and interval, usage
  *                  route_use     when a route was asked for last
+ *                  verification  the token of polderctl verify
  *                  savings       what calls have cost and what was saved; cost: its arithmetic
  *   call.c       what methods answer with; lets others answer
  *   peers.c      the processes that control asks and tells

@@ -14,6 +14,7 @@
 #include "daemons/control/model/servers.h"
 #include "daemons/control/model/settings.h"
 #include "daemons/control/model/windows.h"
+#include "daemons/control/model/verification.h"
 #include "daemons/control/ops/ops.h"
 #include "polder/clock.h"
 #include "polder/config.h"
@@ -94,6 +95,7 @@ static void on_tick(struct ev_loop *loop, ev_timer *w, int revents)
     savings_follow(c);
     windows_follow(c);
     route_use_follow(c);
+    verification_follow(c);
     follow_conditions(c);
     history_follow(c);
     ops_tick(l->ops);

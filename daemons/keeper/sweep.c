@@ -52,7 +52,7 @@ static int findings_apply(struct keeper *k, const struct findings *f)
         if (f->soften[i]) {
             rc = store_soften(&k->store, f->slot[i], k->real_ms);
         } else if ((rc = store_remove(&k->store, f->slot[i])) == 0) {
-            stats_add(k->stats, STATS_CACHE_INVALIDATED, 1);
+            stats_add(k->stats, STATS_CACHE_INVALIDATED, !k->store.removed_probe);
         }
     }
     for (unsigned i = 0; i < f->orphans && rc == 0; i++) {

@@ -55,31 +55,60 @@ static bool is_full(uint32_t total, uint32_t n)
     return total && n >= total;
 }
 
+/* So many probes at most can be open where that many clients may be; all further places are taken,
+ * as they see it. */
+static uint32_t taken(uint32_t most, uint32_t probes)
+{
+    return probes + (most > ADMIT_PROBES ? most - ADMIT_PROBES : 0);
+}
+
+/* As many as there are for this one: those of clients, or of probes. */
+static uint32_t count_for(bool probe, uint32_t most, uint32_t clients, uint32_t probes)
+{
+    return probe ? taken(most, probes) : clients;
+}
+
 static bool client_is_full(const struct supervisor *s, const struct client_count *c,
-                           const struct config_route *route)
+                           const struct config_route *route, bool probe)
 {
     const uint32_t most = config_websocket_per_client(&s->route_values[route->index].ws);
-    return c ? c->n >= most && on_route(s, c, route) >= most : most == 0;
+    if (!c || most == 0)
+        return most == 0;
+    if (count_for(probe, most, c->n, c->n) < most)
+        return false;
+    const uint32_t n = on_route(s, c, route);
+    return count_for(probe, most, n, n) >= most;
+}
+
+/* Probes leave descriptors for clients. */
+static bool descriptors_are_out(const struct supervisor *s, const struct config_route *route,
+                                bool probe)
+{
+    const uint32_t wanted = route->upstream ? 2 : 1;
+    return s->held + (probe ? 4 * ADMIT_PROBES : wanted) > s->may_hold;
 }
 
 enum admit admit_check(struct supervisor *s, const struct config_route *route,
-                       const struct clientip *ip)
+                       const struct clientip *ip, bool probe)
 {
     struct route_values *values = &s->route_values[route->index];
+    const struct route_count *count = &s->routes[route->index];
     const struct client_count *c = *find(s, ip);
+    const uint32_t total = s->values.max_connections_total,
+                   total_client = s->values.max_per_client_total, most = values->ws.max_connections;
     if (s->draining)
         return ADMIT_STOPPING;
-    if (is_full(s->values.max_connections_total, s->open))
+    if (is_full(total, count_for(probe, total, s->open, s->probes)))
         return ADMIT_TOTAL;
-    if (s->routes[route->index].open >= values->ws.max_connections)
+    if (count_for(probe, most, count->open, count->probes) >= most)
         return ADMIT_ROUTE;
-    if (c && is_full(s->values.max_per_client_total, c->n))
+    if (c && is_full(total_client, count_for(probe, total_client, c->n, c->n)))
         return ADMIT_CLIENT_TOTAL;
-    if (client_is_full(s, c, route))
+    if (client_is_full(s, c, route, probe))
         return ADMIT_CLIENT;
-    if (s->held + (route->upstream ? 2 : 1) > s->may_hold)
+    if (descriptors_are_out(s, route, probe))
         return ADMIT_DESCRIPTORS;
-    return take_token(s, values) ? ADMIT_YES : ADMIT_RATE;
+    return probe || take_token(s, values) ? ADMIT_YES : ADMIT_RATE;
 }
 
 const char *admit_reason(enum admit why)

@@ -75,8 +75,8 @@ static bool origin_allowed(const struct config_websocket *w, const char *head, s
 
 /* NULL: it may come in. Otherwise *r is what to answer. */
 static const struct refusal *look_at(struct supervisor *s, const struct config_route *route,
-                                     const struct clientip *ip, const char *head, size_t head_len,
-                                     struct refusal *r)
+                                     const struct clientip *ip, bool probe, const char *head,
+                                     size_t head_len, struct refusal *r)
 {
     *r = (struct refusal){PROBLEM_UNAVAILABLE, 1 + (unsigned)(supervisor_random(s) % 10),
                           "the route has no websocket section here", NULL};
@@ -87,10 +87,11 @@ static const struct refusal *look_at(struct supervisor *s, const struct config_r
                               NULL};
         return r;
     }
-    const enum admit admit = admit_check(s, route, ip);
+    const enum admit admit = admit_check(s, route, ip, probe);
     if (admit == ADMIT_YES)
         return NULL;
-    admit_log(s, route, ip, admit);
+    if (!probe)
+        admit_log(s, route, ip, admit);
     r->why = admit_reason(admit);
     r->limit = admit_limit(admit);
     return r;
@@ -99,11 +100,13 @@ static const struct refusal *look_at(struct supervisor *s, const struct config_r
 static void turn_away(struct supervisor *s, int fd, const struct refusal *r, struct lines limits,
                       struct ws_refused *line)
 {
+    line->status = problem_status(r->problem);
+    line->bytes = refuse(s, fd, r, limits);
+    if (line->probe)
+        return;
     s->refused++;
     if (line->route)
         s->routes[line->route->index].refused++;
-    line->status = problem_status(r->problem);
-    line->bytes = refuse(s, fd, r, limits);
     ws_line_refused(s, line);
 }
 
@@ -118,15 +121,17 @@ static void take_client(struct supervisor *s, const struct handover *h, const ch
     struct refusal refusal;
     memcpy(peer.addr, h->peer, sizeof peer.addr);
     clientip_group(&peer, &ip); /* who has a /64 has as many addresses as it likes */
-    const struct refusal *no = look_at(s, route, &ip, head, h->head_len, &refusal);
-    struct session *x = no ? NULL : session_new(s, fd, route, &ip);
+    const bool probe = h->flags & HANDOVER_PROBE;
+    const struct refusal *no = look_at(s, route, &ip, probe, head, h->head_len, &refusal);
+    struct session *x = no ? NULL : session_new(s, fd, route, &ip, probe);
     if (!x) {
         turn_away(s, fd, no ? no : &no_memory, limits,
                   &(struct ws_refused){.route = route,
                                        .peer = h->peer,
                                        .head = head,
                                        .head_len = h->head_len,
-                                       .limit = no ? no->limit : NULL});
+                                       .limit = no ? no->limit : NULL,
+                                       .probe = probe});
         return;
     }
     x->client_id = client_id_make(id, h->id_len);
@@ -134,8 +139,9 @@ static void take_client(struct supervisor *s, const struct handover *h, const ch
         refuse_session(s, x, &no_memory, END_FAILED);
         return;
     }
-    ws_line_begin(s, x, h->peer);
-    if (route->upstream)
+    if (!probe)
+        ws_line_begin(s, x, h->peer);
+    if (route->upstream && !(h->flags & HANDOVER_LOCAL))
         backend_begin(s, x);
     else
         local_begin(s, x);

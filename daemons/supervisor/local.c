@@ -190,7 +190,7 @@ unsigned local_invalidated(struct supervisor *s, const char *const *tags, size_t
     json_decref(event);
     for (struct session *x = LIST_FIRST(&s->sessions), *next; text && x; x = next) {
         next = LIST_NEXT(x, entry);
-        if (x->state != SESSION_OPEN || !x->subscription ||
+        if (x->state != SESSION_OPEN || x->probe || !x->subscription ||
             !wants(x->subscription, tags, n, prefix))
             continue;
         if (x->client.out.len > BEHIND_MOST) { /* better it asks anew than misses one unknowingly */

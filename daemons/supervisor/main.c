@@ -218,7 +218,7 @@ static void on_tick(struct ev_loop *loop, ev_timer *w, int revents)
 {
     struct supervisor *s = ev_userdata(loop);
     (void)w, (void)revents;
-    if ((!s->open && LIST_EMPTY(&s->leaving)) || s->now_ms >= s->drain_until_ms)
+    if ((LIST_EMPTY(&s->sessions) && LIST_EMPTY(&s->leaving)) || s->now_ms >= s->drain_until_ms)
         ev_break(loop, EVBREAK_ALL);
 }
 

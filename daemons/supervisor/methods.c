@@ -53,6 +53,7 @@ static void put_routes(const struct supervisor *s, struct rpc_out *o)
         rpc_out_str(o, "route", s->config->routes[i].pattern);
         rpc_out_u64(o, "open", r->open);
         rpc_out_u64(o, "maxConnections", s->route_values[i].ws.max_connections);
+        values_put(o, "values", &s->route_values[i].ws, false);
         rpc_out_u64(o, "opened", r->opened);
         rpc_out_u64(o, "refused", r->refused);
         rpc_out_u64(o, "messagesIn", r->messages_in);
@@ -158,9 +159,12 @@ static void ws_list(struct supervisor *s, const struct rpc_call *call)
     rpc_out_list(o, "websockets");
     while (x && x->id >= after)
         x = LIST_NEXT(x, entry);
-    for (uint64_t n = 0; x && n < limit; x = LIST_NEXT(x, entry), n++) {
+    for (uint64_t n = 0; x && n < limit; x = LIST_NEXT(x, entry)) {
+        if (x->probe)
+            continue;
         put_session(s, o, x);
         last = x->id;
+        n++;
     }
     rpc_out_end(o);
     if (x)
@@ -203,7 +207,7 @@ static void ws_broadcast(struct supervisor *s, const struct rpc_call *call)
         return;
     }
     for (struct session *x = LIST_FIRST(&s->sessions); x; x = LIST_NEXT(x, entry))
-        if (x->state == SESSION_OPEN && frames_between_messages(&x->backend.in) &&
+        if (x->state == SESSION_OPEN && !x->probe && frames_between_messages(&x->backend.in) &&
             !x->client.out.len) {
             told += leg_put_frame(s, &x->client, FRAMES_TEXT, text, strlen(text));
             relay_watch(s, x);

@@ -65,8 +65,16 @@ void session_tune(const struct supervisor *s, const struct session *x)
         setsockopt(x->backend.io.fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof ms);
 }
 
+/* Probes are counted apart: nobody is refused for them. */
+static void count_open(struct supervisor *s, const struct session *x, uint32_t by)
+{
+    struct route_count *r = &s->routes[x->route->index];
+    *(x->probe ? &s->probes : &s->open) += by;
+    *(x->probe ? &r->probes : &r->open) += by;
+}
+
 struct session *session_new(struct supervisor *s, int fd, const struct config_route *route,
-                            const struct clientip *ip)
+                            const struct clientip *ip, bool probe)
 {
     struct session *x = calloc(1, sizeof *x);
     if (!x || !(x->count = admit_enter(s, ip))) {
@@ -74,6 +82,7 @@ struct session *session_new(struct supervisor *s, int fd, const struct config_ro
         return NULL;
     }
     x->route = route;
+    x->probe = probe;
     x->id = ++s->next_id;
     x->client.session = x->backend.session = x;
     x->client.in.from_client = true;
@@ -86,8 +95,7 @@ struct session *session_new(struct supervisor *s, int fd, const struct config_ro
     x->supervisor = s;
     x->timer.fire = s->on_due;
     LIST_INSERT_HEAD(&s->sessions, x, entry);
-    s->open++;
-    s->routes[route->index].open++;
+    count_open(s, x, 1);
     tune(fd);
     return x;
 }
@@ -99,8 +107,8 @@ void session_opened(struct supervisor *s, struct session *x)
     x->pending = NULL;
     x->opened_ms = x->to_client_ms = x->from_client_ms = s->now_ms;
     x->bytes = 0;
-    s->opened++;
-    s->routes[x->route->index].opened++;
+    s->opened += !x->probe;
+    s->routes[x->route->index].opened += !x->probe;
     if (x->backend.io.fd >= 0)
         tune(x->backend.io.fd);
 }
@@ -122,18 +130,17 @@ void session_end(struct supervisor *s, struct session *x, enum session_end why)
         x->end = (uint8_t)why;
     servers_forget(s, x);
     session_move(x, SESSION_ENDED);
-    s->ends[x->end]++;
-    if (x->end == END_TIMEOUT && x->route->upstream)
+    s->ends[x->end] += !x->probe;
+    if (x->end == END_TIMEOUT && x->route->upstream && !x->probe)
         leaked_add(&s->leaked, s->now_ms);
-    if (was_open)
+    if (was_open && !x->probe)
         note_lifetime(&s->lifetimes, s->now_ms - x->opened_ms);
     ws_line_end(s, x, was_open);
     leg_close(s, &x->client);
     leg_close(s, &x->backend);
     timer_stop(&s->wheel, &x->timer);
     admit_leave(s, x->count);
-    s->open--;
-    s->routes[x->route->index].open--;
+    count_open(s, x, -1u);
     LIST_REMOVE(x, entry);
     SLIST_INSERT_HEAD(&s->ended, x, ended_entry);
 }

@@ -46,6 +46,7 @@
 #define SUPERVISOR_ROUTES RUNTIME_ROUTES_MAX
 #define CLOSE_TIMEOUT_MS  5000 /* from a close frame that was delivered to the end */
 #define CLOSE_LOOK_MS     1000 /* meanwhile it is looked whether bytes still move */
+#define ADMIT_PROBES      100  /* of polderctl verify at once, on a route */
 #define LOG_EVERY_MS      1000 /* of what clients can cause at will */
 
 struct supervisor;
@@ -107,6 +108,7 @@ struct leg {
 struct route_count {
     uint64_t opened, refused, messages_in, messages_out;
     uint32_t open;
+    uint32_t probes; /* open too, and not counted there */
 };
 
 struct session {
@@ -134,6 +136,7 @@ struct session {
     uint16_t refused_with; /* the status of a refusal; 0: none */
     uint16_t close_code;   /* of the first close frame; 0: there was none */
     uint8_t state, end;
+    bool probe;   /* of polderctl verify: shows in no figure, and takes nobody's place */
     bool goodbye; /* we close: what data still comes is dropped */
     bool untold;  /* the client is in the middle of a frame: after that, nothing but the end */
 };
@@ -224,6 +227,7 @@ struct supervisor {
     uint64_t drain_until_ms;
     bool draining;
     uint32_t open;                                       /* sessions, in whatever state */
+    uint32_t probes;                                     /* apart from those */
     uint32_t held, may_hold;                             /* descriptors of their legs */
     struct config_websocket values;                      /* of the top-level section: defaults */
     struct route_values route_values[SUPERVISOR_ROUTES]; /* by route index */
@@ -245,7 +249,7 @@ struct supervisor {
 
 /* session.c */
 struct session *session_new(struct supervisor *s, int fd, const struct config_route *route,
-                            const struct clientip *ip);
+                            const struct clientip *ip, bool probe);
 void session_move(struct session *x, enum session_state to);
 /* Ends at once: descriptors closed, counts back. */
 void session_end(struct supervisor *s, struct session *x, enum session_end why);
@@ -286,7 +290,7 @@ enum admit {
     ADMIT_RATE,
 };
 enum admit admit_check(struct supervisor *s, const struct config_route *route,
-                       const struct clientip *ip);
+                       const struct clientip *ip, bool probe);
 /* A sentence for the client, without the full stop. */
 const char *admit_reason(enum admit why);
 /* The key of the configuration that it is about; NULL: none. */
@@ -318,6 +322,7 @@ struct ws_refused {
     unsigned status;
     size_t bytes;      /* of the body */
     const char *limit; /* that refused it; NULL */
+    bool probe;        /* neither logged nor counted */
 };
 void ws_line_refused(struct supervisor *s, const struct ws_refused *r);
 
@@ -411,6 +416,8 @@ void heartbeat_due(struct supervisor *s, struct session *x); /* its timer, while
 
 /* values.c: what ws set changes, until the next reload. */
 struct rpc_call;
+struct rpc_out;
+void values_put(struct rpc_out *o, const char *name, const struct config_websocket *w, bool top);
 void values_set(struct supervisor *s, const struct rpc_call *call);
 /* Back to what the file says: of the route that the call names, or of all. */
 void values_revert(struct supervisor *s, const struct rpc_call *call);

@@ -116,8 +116,7 @@ static const char *read_all(struct supervisor *s, const msgpack_object *set, boo
     return NULL;
 }
 
-static void put_values(struct rpc_out *o, const char *name, const struct config_websocket *w,
-                       bool top)
+void values_put(struct rpc_out *o, const char *name, const struct config_websocket *w, bool top)
 {
     struct config_websocket shown = *w;
     shown.max_per_client = config_websocket_per_client(w);
@@ -168,6 +167,8 @@ static void shed_count(struct supervisor *s, struct shedding *g)
     for (struct session *x = LIST_FIRST(&s->sessions); x; x = LIST_NEXT(x, entry))
         x->count->leaving = 0;
     for (struct session *x = LIST_FIRST(&s->sessions); x; x = LIST_NEXT(x, entry)) {
+        if (x->probe)
+            continue;
         if (x->state == SESSION_CLOSING) {
             x->count->leaving++;
             continue;
@@ -319,8 +320,8 @@ void values_set(struct supervisor *s, const struct rpc_call *call)
         rpc_out_u64(o, "shed", gone);
     if (!own)
         put_unmoved(s, o, given);
-    put_values(o, "before", &old, !own);
-    put_values(o, "after", &w, !own);
+    values_put(o, "before", &old, !own);
+    values_put(o, "after", &w, !own);
     rpc_out_end(o);
     rpc_reply_send(call->reply);
 }

@@ -142,6 +142,7 @@ void worker_close(struct worker *w)
     if (w->reader)
         cache_reader_close(w->reader);
     free(w->routes);
+    free(w->unread_stats);
     limits_free(w);
     free(w->servers[w->config->n_servers].row);
     free(w->servers);

@@ -124,6 +124,7 @@ struct worker {
     int epoll_fd;
     struct proc_slot *slot;
     struct stats_slab *stats;
+    struct stats_slab *unread_stats; /* uncounted.h; NULL: never needed */
     struct ring *ring;
     uint32_t number; /* worker slot, 0.. */
 

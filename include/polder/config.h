@@ -187,6 +187,8 @@ struct config_route {
     const struct config_websocket *websocket; /* NULL: upgrades are refused */
     const struct config_poll *poll;           /* NULL */
     const struct config_cors *cors;           /* NULL: the top-level one */
+    const char *verify;                       /* what polderctl verify asks for; "": not stated */
+    int verify_line;
     uint8_t compress[CODINGS]; /* enum coding, the best one first; of its cache section */
     uint32_t n_compress;       /* 0: none */
     uint64_t compress_min;

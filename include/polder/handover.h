@@ -22,6 +22,9 @@
 #define HANDOVER_TELLS 1u
 /* In flags, of the first message of a connection: its descriptor is the table of server states. */
 #define HANDOVER_SERVERS 2u
+/* In flags: a probe of polderctl verify, which is counted apart; and no backend is asked for it. */
+#define HANDOVER_PROBE 4u
+#define HANDOVER_LOCAL 8u
 
 struct handover {
     uint32_t magic;

@@ -10,6 +10,7 @@
 #ifndef POLDER_PROC_H
 #define POLDER_PROC_H
 #include "polder/shm.h"
+#include "polder/verify.h"
 
 #define PROC_WORKERS_MAX  64  /* workers of one generation */
 #define PROC_WORKER_SLOTS 128 /* two generations live side by side during a reload */
@@ -79,6 +80,7 @@ struct proc_table {
      * log_reopen_done; log_reopen_error is 0 or the errno of the opening. */
     _Atomic uint32_t log_reopen_asked, log_reopen_done, log_opening;
     _Atomic int32_t log_reopen_error;
+    struct verify_lease verify; /* control */
     /* master, before it forks: the unit of systemd that it runs as, or "" */
     char unit[80];
     uint32_t sockets_from_systemd; /* 1: `listen` of the file is not used */

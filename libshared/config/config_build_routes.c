@@ -185,6 +185,7 @@ static void build_route(struct config_parse *p, cfg_t *s, struct config *c, stru
     build_route_upstream(p, s, c, r);
     build_route_limits(p, s, c, r);
     config_read(p, s, CONFIG_SECTION_ROUTE, r);
+    r->verify_line = config_line_of(p, s, "verify");
     struct config_cache *cache = NULL;
     if (cfg_size(s, "cache"))
         cache = config_build_route_cache(p, cfg_getnsec(s, "cache", 0), &c->cache,
@@ -225,6 +226,29 @@ static int more_specific(const void *a, const void *b)
     return x->line - y->line;
 }
 
+/* What polderctl verify asks for goes into a request as it stands, and to that very route. */
+static void check_verify(struct config_parse *p, const struct config *c,
+                         const struct config_route *r)
+{
+    char normal[PATTERN_MAX_LEN];
+    const size_t len = strcspn(r->verify, "?");
+    const char *fault = NULL;
+    for (const char *at = r->verify; *at; at++)
+        if (*at <= ' ' || *at > '~' || *at == '#')
+            fault = "visible ASCII characters, escapes such as %20 and no fragment";
+    if (!*r->verify)
+        return;
+    const int n = len < sizeof normal && !fault
+                      ? route_path_normal(r->verify, len, normal, sizeof normal)
+                      : -1;
+    if (!fault && (n < 0 || route_find(c, normal, (size_t)n) != r))
+        fault = "a path that goes to this route";
+    if (fault)
+        config_complain(p, r->verify_line,
+                        "route \"%.200s\": verify = \"%.200s\"; %s would be right", r->pattern,
+                        r->verify, fault);
+}
+
 void config_build_routes(struct config_parse *p, struct config *c)
 {
     c->n_routes = cfg_size(p->root, "route");
@@ -251,4 +275,7 @@ void config_build_routes(struct config_parse *p, struct config *c)
                         "route \"%.200s\" is for the same requests as the one of line %d; one of "
                         "them would be right",
                         twins[1]->pattern, twins[0]->line);
+    for (uint32_t i = 0; c->route_index && i < c->n_routes; i++)
+        if (c->routes[i].verify)
+            check_verify(p, c, &c->routes[i]);
 }

@@ -71,6 +71,10 @@ void upstream_list(struct control *c, const struct rpc_call *call);
 void upstream_weight(struct control *c, const struct rpc_call *call);
 void upstream_revert(struct control *c, const struct rpc_call *call);
 
+/* ---- verify.c ---- */
+void verify_begin_run(struct control *c, const struct rpc_call *call);
+void verify_step_run(struct control *c, const struct rpc_call *call);
+
 /* ---- ws.c ---- */
 void ws_set(struct control *c, const struct rpc_call *call);
 void ws_revert(struct control *c, const struct rpc_call *call);

@@ -91,6 +91,20 @@ int invalidate_prefix(struct control *c, struct invalidation *in)
     return code;
 }
 
+int invalidate_probes(struct control *c, struct invalidation *in, bool prefix)
+{
+    struct inval_page *page = c->shared->inval;
+    int code = 0;
+    in->kind = prefix ? SWEEP_PREFIX : SWEEP_URL;
+    if (prefix)
+        code = inval_mark_prefix(page, in->text, (size_t)in->len, false, &in->seq);
+    else
+        in->seq = inval_mark_url(page, in->text, (size_t)in->len, false);
+    if (code == 0)
+        tell_keeper(c, in);
+    return code;
+}
+
 void invalidate_below(struct control *c, const char *path)
 {
     struct invalidation in = {.soft = false};

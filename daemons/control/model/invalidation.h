@@ -27,6 +27,9 @@ void invalidate_tag(struct control *c, struct invalidation *in);
 void invalidate_all(struct control *c, struct invalidation *in);
 /* 0; -EINVAL: text is no prefix; -ENAMETOOLONG; -EBUSY or the like: too many are being swept. */
 int invalidate_prefix(struct control *c, struct invalidation *in);
+/* The same of what probes have stored (verification.h), by URL or prefix: not counted, and nobody is
+ * told but the keeper. */
+int invalidate_probes(struct control *c, struct invalidation *in, bool prefix);
 /* What is below a path, on all hosts; where that cannot be said so, everything. */
 void invalidate_below(struct control *c, const char *path);
 #endif

@@ -3,6 +3,7 @@
 #include "daemons/keeper/store/store.h"
 #include "polder/clock.h"
 #include "polder/access_bits.h"
+#include "polder/verify.h"
 #include <lmdb.h>
 #include <stdlib.h>
 #include <string.h>
@@ -148,13 +149,16 @@ static int delete_rows(struct store *s, uint32_t slot, const struct cache_index 
     MDB_val k = key_val(&index->key), v, ik = {sizeof id_key, id_key};
     int rc = mdb_get(s->txn, s->obj, &k, &v);
     s->removed_url = 0;
+    s->removed_probe = false;
     if (rc != 0 && rc != MDB_NOTFOUND)
         return rc;
     if (rc == 0) {
         const struct cache_record *r = v.mv_data;
         const bool fits = cache_record_fits(r, v.mv_size);
-        if (fits && r->obj_id == id)
+        if (fits && r->obj_id == id) {
             s->removed_url = removals_url((const char *)(r + 1), r->url_len);
+            s->removed_probe = verify_is_url((const char *)(r + 1), r->url_len);
+        }
         if (fits && r->obj_id == id && (rc = delete_url(s, r)) != 0)
             return rc;
         if ((!fits || r->obj_id == id) && (rc = mdb_del(s->txn, s->obj, &k, NULL)) != 0)

@@ -83,6 +83,7 @@ struct store {
     uint64_t next_id, id_ceiling; /* ids up to the ceiling are on record as used */
 
     struct removals_table *gone; /* may be NULL */
+    bool removed_probe;          /* it was a copy of polderctl verify's */
     uint64_t removed_url; /* removals_url() of what store_remove() has removed; 0: not known */
 
     struct deferred_free *freed;

@@ -68,8 +68,9 @@ static void beat_json(struct supervisor *s, struct session *x)
     const size_t len = beat_text(s, x, text, sizeof text);
     if (!len)
         return;
-    s->heartbeats++;
-    s->heartbeats_acked += leg_put_frame(s, &x->client, FRAMES_TEXT, text, len);
+    const bool written = leg_put_frame(s, &x->client, FRAMES_TEXT, text, len);
+    s->heartbeats += !x->probe;
+    s->heartbeats_acked += written && !x->probe;
 }
 
 /* A ping may stand between the frames of a message, a text message may not. Where nothing can be

@@ -19,7 +19,7 @@ void ping_send(struct supervisor *s, struct leg *leg)
 {
     const uint64_t payload = ping_payload(s, leg);
     if (leg_put_frame(s, leg, FRAMES_PING, &payload, sizeof payload)) {
-        s->pings++;
+        s->pings += !leg->session->probe;
         if (leg->pings_out < UINT8_MAX)
             leg->pings_out++;
         leg->pinged_ms = s->now_ms;
@@ -32,6 +32,6 @@ bool ping_answered(struct supervisor *s, struct leg *from, const uint8_t *payloa
     if (!from->pings_out || len != sizeof ours || memcmp(payload, &ours, sizeof ours))
         return false;
     from->pings_out--;
-    s->pongs++;
+    s->pongs += !from->session->probe;
     return true;
 }

@@ -98,6 +98,8 @@ static void count_message(struct supervisor *s, struct leg *from)
 {
     struct session *x = from->session;
     struct route_count *r = &s->routes[x->route->index];
+    if (x->probe)
+        return;
     if (from == &x->client) {
         s->messages_in++;
         x->messages_in++;

@@ -109,7 +109,7 @@ static void enter(struct worker *w, int i, const struct request *r, const struct
 void refresh_note(const struct request *r, const struct cache_record *rec)
 {
     struct worker *w = r->worker;
-    if (rec->slot >= CACHE_SLOTS_MAX || r->policy.has_range ||
+    if (rec->slot >= CACHE_SLOTS_MAX || r->probe || r->policy.has_range ||
         (r->policy.identity == POLICY_SHARED && rec->flags & CACHE_BY_IDENTITY) || w->draining ||
         !r->route->upstream->refresh_share || !table_of(w))
         return;

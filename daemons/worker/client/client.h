@@ -86,6 +86,7 @@ struct access_note {
     const char *detail;                 /* of cache or fwd; lives as long as what is answered */
     const char *cut;                    /* what has cut the answer short */
     bool recorded;                      /* for those who watch */
+    bool is_probe;                      /* of polderctl verify: it has no line */
     struct str raw;                     /* a head that is not understood */
 };
 

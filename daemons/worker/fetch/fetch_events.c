@@ -6,31 +6,55 @@
 #include "daemons/worker/client/client.h"
 #include "daemons/worker/fetch/fetch.h"
 #include "daemons/worker/fetch/upstream.h"
+#include "daemons/worker/uncounted.h"
 #include "daemons/worker/worker.h"
+
+/* What probes cause is not counted. */
+static struct stats_slab *counts_enter(const struct fetch *ex)
+{
+    return ex->req.probe ? uncounted_begin(ex->worker) : ex->worker->stats;
+}
 
 static void on_connected(void *user)
 {
-    fetch_send(user);
+    struct fetch *ex = user;
+    struct stats_slab *counts = counts_enter(ex);
+    fetch_send(ex);
+    uncounted_end(ex->worker, counts);
 }
 
 static void on_unconnected(void *user, const struct upstream_error *e)
 {
-    retry_unconnected(user, e);
+    struct fetch *ex = user;
+    struct stats_slab *counts = counts_enter(ex);
+    retry_unconnected(ex, e);
+    uncounted_end(ex->worker, counts);
 }
 
 static void on_failed(void *user, const struct upstream_error *e, bool timeout)
 {
-    retry_broken(user, e, timeout);
+    struct fetch *ex = user;
+    struct stats_slab *counts = counts_enter(ex);
+    retry_broken(ex, e, timeout);
+    uncounted_end(ex->worker, counts);
 }
 
 static size_t on_readable(void *user, char *at, size_t len)
 {
-    return response_receive(user, at, len);
+    struct fetch *ex = user;
+    struct stats_slab *counts = counts_enter(ex);
+    const size_t used = response_receive(ex, at, len);
+    uncounted_end(ex->worker, counts);
+    return used;
 }
 
 static bool on_ended(void *user)
 {
-    return response_eof(user);
+    struct fetch *ex = user;
+    struct stats_slab *counts = counts_enter(ex);
+    const bool whole = response_eof(ex);
+    uncounted_end(ex->worker, counts);
+    return whole;
 }
 
 static void on_writable(void *user)

@@ -449,6 +449,8 @@ static bool is_forwarded(const struct response_request *what, const struct h1_fi
     case H1_TRAILER:
     case H1_X_FORWARDED_FOR:
         return false; /* written anew */
+    case H1_POLDER_VERIFY:
+        return false; /* it is for us */
     case H1_X_FORWARDED_PROTO:
     case H1_X_FORWARDED_HOST:
         return what->request->trusted_peer;
@@ -476,7 +478,8 @@ static bool is_forwarded(const struct response_request *what, const struct h1_fi
  * the port that is meant anyhow, would stand in everybody's links. */
 static struct str host_of(const struct request *r)
 {
-    const char *slash = r->route && r->route->cache ? memchr(r->url, '/', r->url_len) : NULL;
+    const bool as_keyed = r->route && r->route->cache && !r->probe;
+    const char *slash = as_keyed ? memchr(r->url, '/', r->url_len) : NULL;
     return slash ? (struct str){r->url, (size_t)(slash - r->url)} : r->head->host;
 }
 

@@ -188,7 +188,7 @@ void access_answered(struct client *c, const struct request *r, unsigned status,
     struct access_line l;
     char id[REQUEST_ID_LEN];
     uint32_t stands_for = 0;
-    if (!may_record(c, &stands_for) && !access_log_is_on(&w->log))
+    if (c->note.is_probe || (!may_record(c, &stands_for) && !access_log_is_on(&w->log)))
         return;
     describe(&l, c, r, id);
     l.status = status;
@@ -248,7 +248,7 @@ void access_lost(struct client *c, const struct request *r, unsigned status, uin
     struct access_line l;
     char id[REQUEST_ID_LEN];
     uint32_t stands_for = 0;
-    if (!access_is_wanted(c->worker))
+    if (c->note.is_probe || !access_is_wanted(c->worker))
         return;
     describe(&l, c, r, id);
     l.status = status;

@@ -31,7 +31,7 @@ void poll_note(const struct request *r)
 {
     struct worker *w = r->worker;
     char who[LIMIT_TOP_WHO];
-    if (r->client->held || r->waited_s)
+    if (r->client->held || r->waited_s || r->probe)
         return; /* who waits does as it should */
     stats_add(w->stats, STATS_POLL_KEPT, 1);
     if (!limit_top_due(&w->poll_top))

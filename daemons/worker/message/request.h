@@ -59,6 +59,8 @@ struct request {
     uint32_t waited_s;  /* it was held: for Preference-Applied */
     bool tried;         /* what it was held for has been fetched in vain */
     uint8_t coding;     /* enum coding that its answer is best in */
+    uint8_t probe;      /* enum verify_kind: it is one of polderctl verify (probe.h) */
+    uint64_t probe_run;
 };
 
 /* Of the poll section of its route; 0: it has none, or who asks may share what is fresh alone. */

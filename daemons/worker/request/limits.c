@@ -19,6 +19,7 @@
 #include "polder/limit_top.h"
 #include "polder/limitkey.h"
 #include "polder/stats.h"
+#include "polder/verify.h"
 
 #include <errno.h>
 #include <string.h>
@@ -50,8 +51,11 @@ static int key_of(struct worker *w, const struct request *r, const struct config
     *key = EXEMPT;
     if (len < 0)
         return len == -ENODATA ? 0 : len;
-    if (!exempt(w, r, l, text, (size_t)len))
+    if (!exempt(w, r, l, text, (size_t)len)) {
         *key = limit_key(w->shared->limits, l->id, text, (size_t)len);
+        if (r->probe) /* counted apart, in each run anew */
+            *key = *key == r->probe_run ? 1 : *key ^ r->probe_run;
+    }
     return 0;
 }
 
@@ -287,8 +291,10 @@ static bool collect(struct worker *w, const struct request *r, uint64_t *keys, b
                     struct charged *ch)
 {
     const struct config_route *route = r->route;
-    const bool preflight = r->head && route->n_limits && cors_is_preflight(r->head);
     ch->n = 0;
+    if (r->probe && r->probe != VERIFY_LIMIT)
+        return true;
+    const bool preflight = r->head && route->n_limits && cors_is_preflight(r->head);
     for (uint32_t i = 0; i < route->n_limits; i++) {
         const struct config_limit *l = route->limits[i];
         if (preflight && !l->preflights)
@@ -333,6 +339,8 @@ void limits_charge(struct worker *w, const struct request *r, uint64_t *keys, bo
         if (!admitted)
             refuse(w, &ch, answer); /* its answer leaves again */
     }
+    if (r->probe)
+        return;
     if (__builtin_expect(w->n_shadows, 0))
         charge_shadows(w, r, &ch);
     if (ch.n && (w->top_due || (!known && limit_top_due(&w->top))))

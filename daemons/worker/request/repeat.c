@@ -92,7 +92,8 @@ static bool memorable(const struct worker *w, const struct request *r)
            sizeof(struct repeat) + head->head_len + r->url_len <= REPEAT_SIZE &&
            head->framing == H1_NO_BODY && !r->policy.has_authorization && !r->policy.cc.flags &&
            !r->policy.has_range && !r->if_modified_since.at && !r->collapsed && !r->wait_s &&
-           !r->waited_s && head->method.at != NULL && !request_id_is_given(r) &&
+           !r->waited_s && !head->first[H1_POLDER_VERIFY] && head->method.at != NULL &&
+           !request_id_is_given(r) &&
            r->if_none_match.at != w->tags_asked_for; /* whose bytes are not the head's */
 }
 

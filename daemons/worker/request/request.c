@@ -25,6 +25,8 @@
 #include "daemons/worker/fetch/headers.h"
 #include "daemons/worker/request/prefer.h"
 #include "daemons/worker/message/via.h"
+#include "daemons/worker/request/probe.h"
+#include "daemons/worker/uncounted.h"
 #include "daemons/worker/route_stats.h"
 #include "polder/clock.h"
 #include "polder/inval.h"
@@ -32,6 +34,7 @@
 #include "polder/route.h"
 #include "polder/stats.h"
 #include "polder/url.h"
+#include "polder/verify.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -403,8 +406,10 @@ static void respell_uncached(struct worker *w, struct request *r)
 /* Its route and URL. 0, or what url_normalise() says. */
 static int locate(struct worker *w, struct request *r)
 {
-    const int n = url_normalise(w->config, r->head->host, (struct str){r->path, r->path_len},
-                                r->head->query, w->url, sizeof w->url, &r->route);
+    int n = url_normalise(w->config, r->head->host, (struct str){r->path, r->path_len},
+                          r->head->query, w->url, sizeof w->url, &r->route);
+    if (n >= 0 && r->probe)
+        n = probe_url(w, r, n);
     if (n < 0)
         return n;
     r->url = w->url;
@@ -476,37 +481,50 @@ static void describe(struct worker *w, struct client *c, const struct h1_head *h
     r->path = head->path.len ? head->path.at : "/";
     r->path_len = head->path.len ? head->path.len : 1;
     identify(w, peer, r);
+    if (__builtin_expect(head->first[H1_POLDER_VERIFY], 0))
+        probe_recognise(w, r);
+}
+
+/* Who answers it? */
+static void request_route(struct client *c, struct request *r)
+{
+    struct worker *w = c->worker;
+    stats_add(w->stats, STATS_REQUESTS, 1);
+    if (via_is_loop(r)) {
+        response_problem(r, c, PROBLEM_LOOP_DETECTED, "", "", true);
+        return;
+    }
+    if (answered_by_method(r))
+        return;
+    if (is_telemetry(w, r)) {
+        to_backend(w, r, FWD_NONE); /* no route: control answers */
+        return;
+    }
+    if (!find_route(w, r))
+        return;
+    const bool asks = asks_websocket(r->head);
+    if (asks && !r->route->websocket)
+        hints_upgrade(r);
+    if (r->probe == VERIFY_LIMIT)
+        probe_limits(w, r);
+    else if (r->route->websocket && asks)
+        handover_begin(c, r);
+    else if (!r->route->upstream)
+        response_problem(r, c, PROBLEM_UPGRADE_REQUIRED, RESPONSE_UPGRADE_LINES,
+                         ",\"reason\":\"this route speaks WebSocket only\"", true);
+    else
+        dispatch(w, r);
 }
 
 static void request_begin(struct client *c, const struct h1_head *head)
 {
     struct worker *w = c->worker;
     struct request r;
-    stats_add(w->stats, STATS_REQUESTS, 1);
     prepare_client(c, head);
     describe(w, c, head, NULL, &r);
-    if (via_is_loop(&r)) {
-        response_problem(&r, c, PROBLEM_LOOP_DETECTED, "", "", true);
-        return;
-    }
-    if (answered_by_method(&r))
-        return;
-    if (is_telemetry(w, &r)) {
-        to_backend(w, &r, FWD_NONE); /* no route: control answers */
-        return;
-    }
-    if (!find_route(w, &r))
-        return;
-    const bool asks = asks_websocket(head);
-    if (asks && !r.route->websocket)
-        hints_upgrade(&r);
-    if (r.route->websocket && asks)
-        handover_begin(c, &r);
-    else if (!r.route->upstream)
-        response_problem(&r, c, PROBLEM_UPGRADE_REQUIRED, RESPONSE_UPGRADE_LINES,
-                         ",\"reason\":\"this route speaks WebSocket only\"", true);
-    else
-        dispatch(w, &r);
+    struct stats_slab *counts = r.probe ? uncounted_begin(w) : w->stats;
+    request_route(c, &r);
+    uncounted_end(w, counts);
 }
 
 static void refuse_head(struct client *c, const char *at, size_t len, enum problem problem)
@@ -582,7 +600,9 @@ void request_again(struct client *c, const struct request_again *again)
         return;
     limits_tell(w, &r, &w->prepaid); /* of when it came nothing is true any more */
     w->prepaid_client = c;
+    struct stats_slab *counts = r.probe ? uncounted_begin(w) : w->stats;
     dispatch(w, &r);
+    uncounted_end(w, counts);
 }
 
 bool request_held(struct client *c, const char *bytes, size_t len, struct request *r)

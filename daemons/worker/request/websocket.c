@@ -18,6 +18,7 @@
 #include "polder/handover.h"
 #include "polder/problem.h"
 #include "polder/stats.h"
+#include "polder/verify.h"
 
 #include <errno.h>
 #include <string.h>
@@ -164,6 +165,13 @@ static struct str client_id(const struct request *r)
     return (struct str){start, (size_t)(end - start)};
 }
 
+static uint16_t handover_flags(const struct request *r)
+{
+    const unsigned flags =
+        (r->probe ? HANDOVER_PROBE : 0) | (r->probe == VERIFY_LOCAL ? HANDOVER_LOCAL : 0);
+    return (uint16_t)flags;
+}
+
 static int hand_over(struct client *c, const struct request *r)
 {
     struct worker *w = c->worker;
@@ -178,6 +186,7 @@ static int hand_over(struct client *c, const struct request *r)
         response_request_head(w, &(struct response_request){.request = r, .upgrade = true});
     struct handover h = {.magic = HANDOVER_MAGIC,
                          .version = HANDOVER_VERSION,
+                         .flags = handover_flags(r),
                          .accepted_ms = w->mono_ms,
                          .route_len = (uint32_t)strlen(r->route->pattern),
                          .id_len = (uint32_t)id.len,

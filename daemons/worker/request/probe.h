@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * probe: requests of `polderctl verify` (polder/verify.h). They go the way of all requests, apart:
+ * they are a client of their own (192.0.2.N), have limit counts and stored copies of their own, and
+ * what they count goes to a slab that nobody reads. Only GET can be one.
+ */
+#ifndef POLDER_WORKER_REQUEST_PROBE_H
+#define POLDER_WORKER_REQUEST_PROBE_H
+#include "daemons/worker/message/request.h"
+
+/* The request carries a Polder-Verify field: is it a probe? */
+void probe_recognise(struct worker *w, struct request *r);
+/* Its URL is another than that of clients: w->url, of len bytes. The new length, or -ENOBUFS. */
+int probe_url(struct worker *w, const struct request *r, int len);
+/* Charges its limits and answers: 204 or 429. */
+void probe_limits(struct worker *w, struct request *r);
+#endif
