@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdint.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
@@ -47,14 +48,19 @@ static ssize_t socket_peek(struct transport *t)
     return n >= 0 ? n : errno == EINTR ? -EAGAIN : -errno;
 }
 
-static ssize_t socket_write(struct transport *t, const struct iovec *iov, unsigned n)
+ssize_t socket_write(int fd, const struct iovec *iov, unsigned n)
 {
-    const struct msghdr m = {.msg_iov = (struct iovec *)(void *)iov, .msg_iovlen = n};
+    const struct msghdr m = {.msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = n};
     ssize_t sent;
     do
-        sent = sendmsg(t->read.fd, &m, MSG_NOSIGNAL);
+        sent = sendmsg(fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
     while (sent < 0 && errno == EINTR);
     return sent >= 0 ? sent : errno == EAGAIN ? 0 : -errno;
+}
+
+static ssize_t on_socket_write(struct transport *t, const struct iovec *iov, unsigned n)
+{
+    return socket_write(t->read.fd, iov, n);
 }
 
 static void socket_want(struct transport *t, unsigned events)
@@ -115,7 +121,7 @@ static void socket_close(struct transport *t)
 const struct transport_ops socket_transport = {
     .read = socket_read,
     .peek = socket_peek,
-    .write = socket_write,
+    .write = on_socket_write,
     .want = socket_want,
     .connect = socket_connect,
     .established = socket_established,

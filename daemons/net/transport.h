@@ -81,6 +81,8 @@ static inline bool transport_is_due(const struct transport *t)
 {
     return ev_is_pending(&t->read);
 }
+/* Bytes that a socket takes, 0: none now; a negative errno. */
+ssize_t socket_write(int fd, const struct iovec *iov, unsigned n);
 /* The socket leaves the loop, for another process will have it: the loop's epoll set would keep
  * telling of it. socket_transport_return(): it has stayed after all. */
 void socket_transport_leave(struct transport *t, int epoll_fd);

@@ -297,6 +297,7 @@ static int run(struct supervisor *s)
     }
     signal(SIGPIPE, SIG_IGN);
     s->loop = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV);
+    buffer_pool_init(&s->buffers, SUPERVISOR_CHUNK, SUPERVISOR_CHUNKS);
     s->buffer = malloc(SUPERVISOR_READ + FRAMES_CONTROL_MAX);
     if (!s->loop || !s->buffer)
         return 1;
@@ -346,11 +347,7 @@ static int run(struct supervisor *s)
     intake_close(s);
     ev_loop_destroy(s->loop);
     free(s->buffer);
-    while (s->pool) {
-        struct piece *p = s->pool;
-        s->pool = p->next;
-        free(p);
-    }
+    buffer_pool_trim(&s->buffers);
     access_log_stop(&s->log);
     log_info("stopped");
     return 0;

@@ -30,7 +30,7 @@ struct leaving {
     LIST_ENTRY(leaving) entry;
     struct supervisor *supervisor;
     struct timer timer;
-    struct queue out;
+    struct chain out;
     bool reset; /* nothing else shows that the answer is cut */
     bool fin;   /* said */
     bool eof;   /* the client has said its own */
@@ -47,7 +47,7 @@ static void leaving_end(struct supervisor *s, struct leaving *l)
     close(l->io.fd);
     s->held--;
     s->n_leaving--;
-    queue_clear(s, &l->out);
+    chain_free(&s->buffers, &l->out);
     timer_stop(&s->wheel, &l->timer);
     LIST_REMOVE(l, entry);
     free(l);
@@ -66,7 +66,7 @@ static void leaving_watch(struct supervisor *s, struct leaving *l)
 /* false: it is gone. */
 static bool leaving_write(struct supervisor *s, struct leaving *l)
 {
-    const ssize_t n = queue_flush(s, &l->out, l->io.fd);
+    const ssize_t n = chain_flush_socket(&s->buffers, &l->out, l->io.fd);
     if (n > 0)
         timer_set(&s->wheel, &l->timer, s->now_ms + LEAVING_STUCK_MS);
     if (!l->out.len && !l->fin && !l->reset) {
@@ -103,12 +103,12 @@ static void leaving_due(struct timer *t)
 }
 
 /* Takes fd, and what out holds. */
-static void leave(struct supervisor *s, int fd, struct queue *out, bool reset)
+static void leave(struct supervisor *s, int fd, struct chain *out, bool reset)
 {
     struct leaving *l = s->n_leaving < LEAVING_MOST ? calloc(1, sizeof *l) : NULL;
     if (!l) {
-        queue_flush(s, out, fd);
-        queue_clear(s, out);
+        chain_flush_socket(&s->buffers, out, fd);
+        chain_free(&s->buffers, out);
         shutdown(fd, SHUT_WR);
         for (int i = 0; i < DROP_READS; i++) /* who goes on sending shall not hold us up */
             if (recv(fd, s->buffer, SUPERVISOR_READ, MSG_DONTWAIT) <= 0)
@@ -117,7 +117,7 @@ static void leave(struct supervisor *s, int fd, struct queue *out, bool reset)
         return;
     }
     l->out = *out;
-    *out = (struct queue){0};
+    *out = (struct chain){0};
     l->reset = reset;
     l->supervisor = s;
     l->timer.fire = leaving_due;
@@ -161,9 +161,9 @@ static size_t body_len(const char *text, size_t len)
 size_t refuse(struct supervisor *s, int fd, const struct refusal *r, struct lines limits)
 {
     char text[PROBLEM_RENDER_MAX + HANDOVER_LINES_MAX + 512];
-    struct queue out = {0};
+    struct chain out = {0};
     const size_t len = write_problem(r, limits, text, sizeof text);
-    queue_append(s, &out, text, len);
+    chain_append(&s->buffers, &out, text, len);
     leave(s, fd, &out, false);
     return body_len(text, len);
 }
@@ -185,8 +185,8 @@ void refuse_session(struct supervisor *s, struct session *x, const struct refusa
     char text[PROBLEM_RENDER_MAX + HANDOVER_LINES_MAX + 512];
     const struct lines limits = x->pending ? pending_lines(x->pending) : (struct lines){"", 0};
     const size_t len = write_problem(r, limits, text, sizeof text);
-    if (!queue_append(s, &x->client.out, text, len))
-        queue_clear(s, &x->client.out);
+    if (!chain_append(&s->buffers, &x->client.out, text, len))
+        chain_free(&s->buffers, &x->client.out);
     x->refused_with = (uint16_t)problem_status(r->problem);
     x->bytes = body_len(text, len);
     part(s, x, false, why);
@@ -229,7 +229,7 @@ static bool pass_bytes(struct supervisor *s, struct session *x, const char *byte
         at += good ? used : 0;
         x->bytes += good ? part_of.len : 0;
     }
-    if (!queue_append(s, &x->client.out, bytes, at) || !good) {
+    if (!chain_append(&s->buffers, &x->client.out, bytes, at) || !good) {
         refuse_cut(s, x, good ? "polder" : "upstream-closed");
         return false;
     }
@@ -260,7 +260,7 @@ static void on_pass(struct ev_loop *loop, ev_io *w, int revents)
         read_more(s, x);
     if (x->state == SESSION_ENDED)
         return;
-    if (queue_flush(s, &x->client.out, x->client.io.fd) < 0)
+    if (chain_flush_socket(&s->buffers, &x->client.out, x->client.io.fd) < 0)
         session_end(s, x, END_CLIENT_LOST);
     else
         watch_pass(s, x);
@@ -272,7 +272,7 @@ void refuse_pass(struct supervisor *s, struct session *x, const struct h1_head *
     session_move(x, SESSION_REFUSING);
     x->refused_with = (uint16_t)h->status;
     h1_body_init(&x->pending->body, h->framing, h->length);
-    if (!queue_append(s, &x->client.out, head, head_len)) {
+    if (!chain_append(&s->buffers, &x->client.out, head, head_len)) {
         session_end(s, x, END_FAILED);
         return;
     }
@@ -286,7 +286,7 @@ void refuse_pass(struct supervisor *s, struct session *x, const struct h1_head *
     ev_io_init(&x->backend.io, on_pass, x->backend.io.fd, EV_READ);
     ev_io_stop(s->loop, &x->client.io);
     ev_io_init(&x->client.io, on_pass, x->client.io.fd, EV_WRITE);
-    if (queue_flush(s, &x->client.out, x->client.io.fd) < 0) {
+    if (chain_flush_socket(&s->buffers, &x->client.out, x->client.io.fd) < 0) {
         session_end(s, x, END_CLIENT_LOST);
         return;
     }

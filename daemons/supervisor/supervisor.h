@@ -27,6 +27,7 @@
 #ifndef POLDER_SUPERVISOR_H
 #define POLDER_SUPERVISOR_H
 #include "daemons/http/h1.h"
+#include "daemons/net/buffer.h"
 #include "daemons/net/timer_wheel.h"
 #include "daemons/supervisor/leaked.h"
 #include "daemons/supervisor/ws/frames.h"
@@ -43,6 +44,7 @@
 
 #define SUPERVISOR_READ   (256u << 10) /* the buffer of the process */
 #define SUPERVISOR_CHUNK  16384        /* pooled buffers for what a leg does not take */
+#define SUPERVISOR_CHUNKS 256          /* free ones that are kept */
 #define SUPERVISOR_ROUTES RUNTIME_ROUTES_MAX
 #define CLOSE_TIMEOUT_MS  5000 /* from a close frame that was delivered to the end */
 #define CLOSE_LOOK_MS     1000 /* meanwhile it is looked whether bytes still move */
@@ -81,24 +83,14 @@ enum session_state {
     SESSION_STATES
 };
 
-struct piece { /* pooled */
-    struct piece *next;
-    uint32_t start, end;
-    uint8_t data[SUPERVISOR_CHUNK];
-};
-struct queue {
-    struct piece *head, *tail;
-    size_t len;
-};
-
 /* One side of a session. */
 struct leg {
     ev_io io; /* fd, and what it waits for */
     struct session *session;
     struct frames in;               /* what it sends */
-    struct piece *stash;            /* an incomplete header or control frame; mostly NULL */
+    struct buffer *stash;           /* an incomplete header or control frame; mostly NULL */
     struct inflate_count *expanded; /* of a compressed message under way; mostly NULL */
-    struct queue out;               /* what it has not taken; mostly empty */
+    struct chain out;               /* what it has not taken; mostly empty */
     uint64_t pinged_ms; /* when a ping of ours went out that nothing has been heard since; 0 */
     uint8_t pings_out;  /* of ours, whose pongs may still come: those are swallowed */
     bool cut;           /* a write has failed: the peer is gone */
@@ -219,8 +211,7 @@ struct supervisor {
     ev_prepare prepare;
     ev_signal on_term, on_int, on_hup, on_usr1, on_usr2;
     struct client_count *clients[4096];
-    struct piece *pool;
-    uint32_t pooled;
+    struct buffer_pool buffers; /* of SUPERVISOR_CHUNK */
     uint64_t ping_secret;
     uint8_t *buffer; /* SUPERVISOR_READ, and room before it for a stash */
     uint64_t now_ms, real_ms, next_id;
@@ -349,14 +340,6 @@ void refuse_pass(struct supervisor *s, struct session *x, const struct h1_head *
 void refuse_cut(struct supervisor *s, struct session *x, const char *by);
 void refuse_due(struct supervisor *s, struct session *x); /* its timer */
 void refuse_end_all(struct supervisor *s);
-
-/* queue.c */
-struct piece *piece_get(struct supervisor *s); /* NULL: no memory */
-void piece_put(struct supervisor *s, struct piece *p);
-bool queue_append(struct supervisor *s, struct queue *q, const void *bytes, size_t len);
-void queue_clear(struct supervisor *s, struct queue *q);
-/* Bytes that fd has taken, or -1: the peer is gone. */
-ssize_t queue_flush(struct supervisor *s, struct queue *q, int fd);
 
 /* client_id.c: what heartbeats and ws list call the client: the path's segment as applications
  * read it, cut visibly at CLIENT_ID_MAX bytes. NULL: none, or no memory; one is made up then. */

@@ -197,7 +197,7 @@ static void on_beat(EV_P_ ev_timer *watcher, int events)
     struct worker *w = watcher->data;
     (void)loop, (void)events;
     repeat_sweep(w);
-    buffer_trim(w);
+    buffer_pool_trim(&w->buffers);
     supervisor_link_catch_up(w);
     warm_rpc_open(w);
     long_poll_wake(w); /* a flight whose end nobody told of */
@@ -305,7 +305,7 @@ void loop_close(struct worker *w)
     free_the_dead(w);
     while (w->n_repeats)
         repeat_forget(w->repeats->client);
-    buffer_trim(w);
+    buffer_pool_trim(&w->buffers);
     long_poll_free_the_dead(w);
     free(w->watches);
     if (w->loop) {

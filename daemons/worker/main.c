@@ -95,6 +95,7 @@ static struct worker *worker_new(const struct process *p)
     w->shared = p->shared;
     w->config = p->region->config;
     w->number = p->slot - PROC_SLOT_WORKER0;
+    buffer_pool_init(&w->buffers, WORKER_BUFFER, WORKER_BUFFERS);
     w->slot = &p->shared->proc->slot[p->slot];
     w->stats = &p->shared->stats[p->slot];
     stats_adopt(w->stats, w->config);

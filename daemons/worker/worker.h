@@ -156,8 +156,7 @@ struct worker {
     bool resync_supervisor; /* the supervisor has not been told of everything */
 
     struct timer_wheel wheel;
-    struct buffer *free_buffers;
-    uint32_t n_free_buffers, n_buffers;
+    struct buffer_pool buffers;
 
     struct listener *listeners;
     uint32_t n_listeners;

@@ -273,7 +273,7 @@ static void perform(struct act *a, struct told *told)
     memory_forget_closed(house);
     assert_int_equal(house->w->n_busy, 0);
     assert_int_equal(house->w->n_clients, 0);
-    assert_int_equal(house->w->n_buffers, 0);
+    assert_int_equal(house->w->buffers.n_used, 0);
 }
 
 static struct act plain(const struct story *s)

@@ -17,9 +17,9 @@ void leg_close(struct supervisor *s, struct leg *leg)
         s->held--;
     }
     leg->io.fd = -1;
-    queue_clear(s, &leg->out);
+    chain_free(&s->buffers, &leg->out);
     if (leg->stash)
-        piece_put(s, leg->stash);
+        buffer_put(&s->buffers, leg->stash);
     leg->stash = NULL;
     inflate_count_free(leg->expanded);
     leg->expanded = NULL;
@@ -49,7 +49,7 @@ bool leg_put(struct supervisor *s, struct leg *to, const uint8_t *bytes, size_t 
             bytes += n, len -= (size_t)n;
         }
     }
-    if (len && !queue_append(s, &to->out, bytes, len)) {
+    if (len && !chain_append(&s->buffers, &to->out, bytes, len)) {
         to->cut = true; /* no memory: half a frame is worse than none */
         return false;
     }
@@ -75,7 +75,7 @@ bool leg_put_frame(struct supervisor *s, struct leg *to, enum frames_opcode opco
 
 void leg_flush(struct supervisor *s, struct leg *to)
 {
-    const ssize_t n = queue_flush(s, &to->out, to->io.fd);
+    const ssize_t n = chain_flush_socket(&s->buffers, &to->out, to->io.fd);
     if (n > 0)
         wrote(s, to, (size_t)n);
     to->cut = n < 0;

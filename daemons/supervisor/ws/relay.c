@@ -30,7 +30,7 @@ static void stash(struct supervisor *s, struct leg *from, const uint8_t *bytes, 
 {
     if (!len)
         return;
-    if (!(from->stash = piece_get(s))) {
+    if (!(from->stash = buffer_get(&s->buffers))) {
         from->cut = true;
         return;
     }
@@ -286,7 +286,7 @@ static void leg_read(struct supervisor *s, struct leg *from)
     if (from->stash) {
         have = from->stash->end;
         memcpy(s->buffer, from->stash->data, have);
-        piece_put(s, from->stash);
+        buffer_put(&s->buffers, from->stash);
         from->stash = NULL;
     }
     const ssize_t n = recv(from->io.fd, s->buffer + have, room - waits, MSG_DONTWAIT);

@@ -144,7 +144,7 @@ size_t client_send_some(struct client *c, const struct iovec *iov, unsigned n, s
         return 0;
     struct worker *w = c->worker;
     const size_t waited = c->out.len;
-    const ssize_t sent = chain_send_some(w, &c->out, &c->transport, iov, n, keep);
+    const ssize_t sent = chain_send_some(&w->buffers, &c->out, &c->transport, iov, n, keep);
     if (sent < 0) {
         c->broken = true;
         client_schedule(c);
@@ -270,7 +270,7 @@ void client_on_writable(struct transport *t)
 {
     struct client *c = TRANSPORT_OWNER(t, struct client, transport);
     const size_t before = c->out.len;
-    if (chain_flush(c->worker, &c->out, t) < 0) {
+    if (chain_flush(&c->worker->buffers, &c->out, t) < 0) {
         client_left(c);
         return;
     }
@@ -366,7 +366,7 @@ struct client *client_new(struct worker *w, const struct transport_ops *transpor
 void client_drop_input(struct client *c)
 {
     if (c->in)
-        buffer_put(c->worker, c->in);
+        buffer_put(&c->worker->buffers, c->in);
     c->in = NULL;
 }
 
@@ -383,7 +383,7 @@ void client_close(struct client *c)
     timer_stop(&w->wheel, &c->timer);
     w->client_ops->gone(c);
     client_drop_input(c);
-    chain_free(w, &c->out);
+    chain_free(&w->buffers, &c->out);
     *c->link = c->next;
     if (c->next)
         c->next->link = c->link;

@@ -159,7 +159,7 @@ static void keep_rest(struct client *c, const char *at, size_t len)
         c->in->start = c->in->end - (uint32_t)len;
         return;
     }
-    c->in = buffer_get(c->worker);
+    c->in = buffer_get(&c->worker->buffers);
     if (!c->in) {
         client_close(c);
         return;

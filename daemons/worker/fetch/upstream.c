@@ -147,9 +147,9 @@ void upstream_close(struct upstream *u)
     timer_stop(&w->wheel, &u->timer);
     u->transport.ops->close(&u->transport);
     if (u->in)
-        buffer_put(w, u->in);
+        buffer_put(&w->buffers, u->in);
     u->in = NULL;
-    chain_free(w, &u->out);
+    chain_free(&w->buffers, &u->out);
     if (u->user)
         u->ops->closed(u->user);
     u->user = NULL;
@@ -284,10 +284,10 @@ void upstream_send(struct upstream *u, const struct iovec *iov, unsigned n)
         return;
     for (unsigned i = 0; i < n; i++)
         stats_bump(&u->worker->servers[u->server->index].stats->bytes_out, iov[i].iov_len);
-    if (chain_send(u->worker, &u->out, &u->transport, iov, n) < 0) {
+    if (chain_send(&u->worker->buffers, &u->out, &u->transport, iov, n) < 0) {
         /* It has stopped listening; perhaps its answer is already here. The read side tells. */
         u->deaf = true;
-        chain_free(u->worker, &u->out);
+        chain_free(&u->worker->buffers, &u->out);
     } else if (u->out.len) {
         transport_start(&u->transport, TRANSPORT_WRITE);
     }
@@ -296,9 +296,9 @@ void upstream_send(struct upstream *u, const struct iovec *iov, unsigned n)
 static void writable(struct upstream *u)
 {
     const size_t before = u->out.len;
-    if (chain_flush(u->worker, &u->out, &u->transport) < 0) {
+    if (chain_flush(&u->worker->buffers, &u->out, &u->transport) < 0) {
         u->deaf = true;
-        chain_free(u->worker, &u->out);
+        chain_free(&u->worker->buffers, &u->out);
     }
     if (u->out.len != before)
         u->progress_ms = u->worker->mono_ms;
@@ -323,13 +323,13 @@ static void keep_rest(struct upstream *u, struct buffer *in, const char *at, siz
     struct worker *w = u->worker;
     const bool wanted = len && u->state == UPSTREAM_BUSY;
     if (wanted && !in)
-        in = buffer_get(w);
+        in = buffer_get(&w->buffers);
     if (wanted && in) {
         memmove(in->data, at, len);
         in->end = (uint32_t)len;
         u->in = in;
     } else if (in) {
-        buffer_put(w, in);
+        buffer_put(&w->buffers, in);
     }
     if (wanted && !in)
         u->ops->out_of_memory(u->user);
