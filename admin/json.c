@@ -50,16 +50,25 @@ static json_t *convert(const msgpack_object *o)
     }
 }
 
-bool json_print(FILE *to, const msgpack_object *result)
+static bool print(FILE *to, const msgpack_object *result, size_t form)
 {
     json_t *document = convert(result);
     const bool done =
-        document &&
-        json_dumpf(document, to, JSON_INDENT(2) | JSON_ENCODE_ANY | JSON_REAL_PRECISION(12)) == 0;
+        document && json_dumpf(document, to, form | JSON_ENCODE_ANY | JSON_REAL_PRECISION(13)) == 0;
     json_decref(document);
     if (done)
         fputc('\n', to);
     else
         fputs("polderctl: the answer cannot be written as JSON\n", stderr);
     return done;
+}
+
+bool json_print(FILE *to, const msgpack_object *result)
+{
+    return print(to, result, JSON_INDENT(2));
+}
+
+bool json_print_line(FILE *to, const msgpack_object *result)
+{
+    return print(to, result, JSON_COMPACT);
 }

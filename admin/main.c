@@ -78,7 +78,7 @@ static const char *read_options(char **argv, struct options *o)
     return NULL;
 }
 
-static int show_error(const struct ctl_answer *answer)
+int ctl_show_error(const struct ctl_answer *answer)
 {
     char code[64], message[2048];
     if (rpc_in_text(answer->error, "message", message, sizeof message) < 0)
@@ -92,7 +92,7 @@ static int show_error(const struct ctl_answer *answer)
 static int show(const struct options *o, enum rpc_method method, const struct ctl_answer *answer)
 {
     if (answer->error->type != MSGPACK_OBJECT_NIL)
-        return show_error(answer);
+        return ctl_show_error(answer);
     if (!o->json)
         table_print(stdout, method, answer->result);
     else if (!json_print(stdout, answer->result))
@@ -162,6 +162,21 @@ static int call(const struct options *o, enum rpc_method method, int used)
     return status;
 }
 
+/* More than a call and its answer. */
+static int (*const runs_itself[RPC_METHODS])(const struct ctl_run *run) = {
+    [RPC_METHOD_WATCH] = watch_run,
+};
+
+static int run_method(const struct options *o, enum rpc_method method, int used)
+{
+    const struct ctl_run r = {.socket = o->socket,
+                              .timeout_ms = timeout_of(o, method),
+                              .json = o->json,
+                              .words = o->words + used,
+                              .n = o->n - used};
+    return runs_itself[method] ? runs_itself[method](&r) : call(o, method, used);
+}
+
 /* As a word, where other programs have it so. */
 static bool is_alone(const struct options *o, const char *word)
 {
@@ -186,7 +201,7 @@ static int run(const struct options *o)
     }
     const int method = command_find(o->words, o->n, &used, why);
     if (method >= 0 && !o->help)
-        return call(o, (enum rpc_method)method, used);
+        return run_method(o, (enum rpc_method)method, used);
     if (method >= 0)
         help_method(stdout, (enum rpc_method)method);
     else if (o->help && o->n == 1 && command_is_noun(o->words[0]))

@@ -7,6 +7,7 @@
  *   rpc_client.c  the call, blocking, with a deadline
  *   tables/       answers for people: tables/tables.h
  *   try.c         waits for the report of limit try
+ *   watch.c       what happens, live
  *   json.c        answers for programs
  *   help.c        --help, from the table of methods
  *   verify/       the probes of verify
@@ -52,6 +53,18 @@ int ctl_call(const char *socket, enum rpc_method method, const struct rpc_out *p
              unsigned timeout_ms, struct ctl_answer *answer);
 void ctl_answer_free(struct ctl_answer *answer);
 
+/* ---- commands that are more than one call and its answer ---- */
+struct ctl_run {
+    const char *socket;
+    unsigned timeout_ms; /* of each call */
+    bool json;
+    char *const *words; /* behind the command's name */
+    int n;
+};
+int watch_run(const struct ctl_run *run);
+/* Writes the error of an answer; the exit status that it means. */
+int ctl_show_error(const struct ctl_answer *answer);
+
 /* ---- try.c ---- */
 struct ctl_try {
     const char *socket;
@@ -66,4 +79,5 @@ int try_report(struct ctl_try *t, unsigned timeout_ms, struct ctl_answer *report
 /* ---- tables/print.c, json.c ---- */
 void table_print(FILE *to, enum rpc_method method, const msgpack_object *result);
 bool json_print(FILE *to, const msgpack_object *result);
+bool json_print_line(FILE *to, const msgpack_object *result); /* the same in one line */
 #endif
