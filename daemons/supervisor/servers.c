@@ -12,7 +12,7 @@
  */
 #include "daemons/supervisor/supervisor.h"
 #include "polder/log.h"
-#include "polder/server_state.h"
+#include "polder/server_choice.h"
 #include "polder/stats.h"
 
 #include <errno.h>
@@ -25,8 +25,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define TRIAL_SPARE_MS 1000
-#define ASKED_MAX      2
+#define ASKED_MAX 2
+#define TRIED_MAX 64 /* of an upstream's servers, bits of pending.tried */
 
 /* ---- the table ---- */
 
@@ -73,57 +73,23 @@ static struct server_row *row_of(const struct supervisor *s, const struct config
 
 /* ---- choice ---- */
 
-static bool is_up(const struct supervisor *s, const struct config_server *server)
-{
-    const struct server_row *row = row_of(s, server);
-    return !row || server_is_up(row);
-}
-
-static const struct config_server *trial(const struct supervisor *s, struct session *x)
-{
-    const struct config_upstream *u = x->route->upstream;
-    const uint64_t lasts_ms = (uint64_t)u->connect_timeout_ms + u->timeout_ms + TRIAL_SPARE_MS;
-    uint64_t lease_ms;
-    for (uint32_t i = 0; i < u->n_servers && i < 64; i++) {
-        struct server_row *row = row_of(s, &u->servers[i]);
-        if (row && !server_is_up(row) && s->weights[u->servers[i].index] &&
-            !(x->pending->tried >> i & 1) && server_try(row, s->now_ms, 0, lasts_ms, &lease_ms)) {
-            x->pending->lease_ms = lease_ms;
-            return &u->servers[i];
-        }
-    }
-    return NULL;
-}
-
-/* By weight among those that have not been tried; healthy: and are up. */
-static const struct config_server *by_weight(struct supervisor *s, const struct session *x,
-                                             bool healthy)
-{
-    const struct config_upstream *u = x->route->upstream;
-    uint64_t share[64];
-    uint64_t sum = 0;
-    for (uint32_t i = 0; i < u->n_servers && i < 64; i++) {
-        const bool takes = !(x->pending->tried >> i & 1) && (!healthy || is_up(s, &u->servers[i]));
-        const struct server_row *row = row_of(s, &u->servers[i]);
-        const uint64_t warmth =
-            row ? server_warmth(row, u->slow_start_ms, s->now_ms) : SERVER_SHARE;
-        sum += share[i] = takes ? s->weights[u->servers[i].index] * warmth : 0;
-    }
-    uint64_t at = sum ? supervisor_random(s) % sum : 0;
-    for (uint32_t i = 0; sum && i < u->n_servers && i < 64; i++) {
-        if (at < share[i])
-            return &u->servers[i];
-        at -= share[i];
-    }
-    return NULL;
-}
-
 static const struct config_server *choose(struct supervisor *s, struct session *x)
 {
-    const struct config_server *server = trial(s, x);
-    if (!server)
-        server = by_weight(s, x, true);
-    return server ? server : by_weight(s, x, false);
+    const struct config_upstream *u = x->route->upstream;
+    struct server_option option[TRIED_MAX];
+    struct server_choice choice = {u, option, 0, true, s->now_ms};
+    uint64_t lease_ms;
+    for (; choice.n < u->n_servers && choice.n < TRIED_MAX; choice.n++) {
+        const struct config_server *server = &u->servers[choice.n];
+        option[choice.n] = (struct server_option){.row = row_of(s, server),
+                                                  .weight = s->weights[server->index],
+                                                  .tried = x->pending->tried >> choice.n & 1,
+                                                  .turn = &s->turns[server->index]};
+    }
+    const int n = server_choose(&choice, &lease_ms);
+    if (lease_ms)
+        x->pending->lease_ms = lease_ms;
+    return n < 0 ? NULL : &u->servers[n];
 }
 
 /* ---- outcomes ---- */

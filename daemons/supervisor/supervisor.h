@@ -223,6 +223,7 @@ struct supervisor {
     struct config_websocket values;                      /* of the top-level section: defaults */
     struct route_values route_values[SUPERVISOR_ROUTES]; /* by route index */
     uint32_t weights[RUNTIME_SERVERS_MAX];               /* of servers, by their index */
+    int64_t turns[RUNTIME_SERVERS_MAX];                  /* the same, as they take them */
     bool changed;                                        /* by ws set, since the file was read */
     struct route_count routes[SUPERVISOR_ROUTES];
     uint64_t refusal_logged_ms, too_long_logged_ms;

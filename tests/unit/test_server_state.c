@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The table of server states: its rows, its moves, one trial at a time over processes that die, and
  * addresses that are whole whenever they are read. */
+#include "polder/server_choice.h"
 #include "polder/server_state.h"
 
 #include <setjmp.h>
@@ -356,9 +357,41 @@ static void an_address_keeps_its_form(void **state)
 
 #define STORY(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
+/* ---- turns ---- */
+
+static void a_server_of_which_nothing_is_known_takes_its_turns(void **state)
+{
+    (void)state;
+    const struct config_upstream upstream = {.connect_timeout_ms = 1000, .timeout_ms = 1000};
+    struct server_row *down = server_claim(table, 1, 1);
+    int64_t turn[3] = {0};
+    struct server_option option[3] = {{.row = down, .weight = 8, .turn = &turn[0]},
+                                      {.weight = 3, .turn = &turn[1]},
+                                      {.weight = 1, .turn = &turn[2]}};
+    const struct server_choice choice = {&upstream, option, 3, true, 10};
+    uint64_t lease_ms;
+    assert_true(server_note_failure(down, SERVER_REFUSED, false, 10));
+    unsigned count[3] = {0};
+    for (int i = 0; i < 40; i++) {
+        count[server_choose(&choice, &lease_ms)]++;
+        assert_int_equal(lease_ms, 0);
+    }
+    assert_int_equal(count[0], 0);
+    assert_int_equal(count[1], 30);
+    assert_int_equal(count[2], 10);
+    option[1].avoid = true; /* there is another */
+    assert_int_equal(server_choose(&choice, &lease_ms), 2);
+    option[2].tried = true;
+    option[0].weight = 0;
+    assert_int_equal(server_choose(&choice, &lease_ms), 1); /* after all */
+    option[1].tried = true;
+    assert_int_equal(server_choose(&choice, &lease_ms), -1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        STORY(a_server_of_which_nothing_is_known_takes_its_turns),
         STORY(a_row_is_found_again_by_its_id),
         STORY(a_full_table_gives_back_what_no_configuration_has),
         STORY(each_kind_of_failure_has_its_patience),

@@ -2,20 +2,16 @@
 /*
  * pool: which server of an upstream gets a request, and the connections that are kept open to it.
  *
- * Servers that are up take turns by smooth weighted round robin over their running weights; one
- * with weight 0 gets nothing. One that is down gets a trial now and then (polder/server_state.h),
- * of a request that can be repeated elsewhere; of another only where none such has come for a
- * while. Where no server is up, all take turns. Idle connections: the last one used first, so that
- * the rest ages and closes.
+ * How servers take turns: polder/server_choice.h. Idle connections: the last one used first, so
+ * that the rest ages and closes.
  */
 #include "daemons/worker/fetch/upstream.h"
 #include "daemons/worker/worker.h"
+#include "polder/server_choice.h"
 
 #include <errno.h>
 
-#define IDLE_MS        4000  /* uvicorn closes after 5 s: be earlier, and win the race */
-#define LATE_MS        10000 /* a trial that is due so long may cost a client its answer */
-#define TRIAL_SPARE_MS 1000
+#define IDLE_MS 4000 /* uvicorn closes after 5 s: be earlier, and win the race */
 
 uint64_t pool_bit(const struct config_upstream *upstream, const struct config_server *server)
 {
@@ -28,60 +24,25 @@ static uint32_t weight_of(const struct worker *w, const struct config_server *se
     return server == &w->ops_server ? 1 : w->runtime.server[server->index].weight;
 }
 
-/* One turn among the servers that are not in `tried`; healthy: and are up. */
-static const struct config_server *turn(struct worker *w, const struct config_upstream *upstream,
-                                        uint64_t tried, bool healthy)
-{
-    const struct config_server *best = NULL;
-    int64_t total = 0;
-    for (uint32_t i = 0; i < upstream->n_servers; i++) {
-        const struct config_server *server = &upstream->servers[i];
-        struct server_local *state = &w->servers[server->index];
-        const uint32_t weight = weight_of(w, server);
-        if (!weight || tried & pool_bit(upstream, server))
-            continue;
-        if (healthy && !server_is_up(state->row))
-            continue;
-        const int64_t share =
-            (int64_t)weight * server_warmth(state->row, upstream->slow_start_ms, w->mono_ms);
-        state->current += share;
-        total += share;
-        if (!best || state->current > w->servers[best->index].current)
-            best = server;
-    }
-    if (best)
-        w->servers[best->index].current -= total;
-    return best;
-}
-
-/* A server that is down and whose trial is due; this request is it now. */
-static const struct config_server *trial(struct worker *w, const struct pool_wish *wish,
-                                         struct pool_choice *choice)
+bool pool_choose(struct worker *w, const struct pool_wish *wish, struct pool_choice *out)
 {
     const struct config_upstream *u = wish->upstream;
-    const uint64_t lasts_ms = (uint64_t)u->connect_timeout_ms + u->timeout_ms + TRIAL_SPARE_MS;
-    for (uint32_t i = 0; i < u->n_servers; i++) {
-        const struct config_server *server = &u->servers[i];
-        struct server_row *row = w->servers[server->index].row;
-        if (!server_is_up(row) && weight_of(w, server) && !(wish->tried & pool_bit(u, server)) &&
-            server_try(row, w->mono_ms, wish->repeatable ? 0 : LATE_MS, lasts_ms,
-                       &choice->lease_ms))
-            return server;
+    struct server_option option[RUNTIME_SERVERS_MAX];
+    struct server_choice choice = {u, option, 0, wish->repeatable, w->mono_ms};
+    for (; choice.n < u->n_servers && choice.n < RUNTIME_SERVERS_MAX; choice.n++) {
+        const struct config_server *server = &u->servers[choice.n];
+        struct server_local *state = &w->servers[server->index];
+        const uint64_t bit = pool_bit(u, server);
+        option[choice.n] = (struct server_option){
+            state->row, weight_of(w, server), wish->tried & bit, wish->avoid & bit, &state->turn};
     }
-    return NULL;
-}
-
-bool pool_choose(struct worker *w, const struct pool_wish *wish, struct pool_choice *choice)
-{
-    *choice = (struct pool_choice){0};
-    if ((choice->server = trial(w, wish, choice)))
-        return true;
-    choice->lease_ms = 0;
-    if ((choice->server = turn(w, wish->upstream, wish->tried | wish->avoid, true)))
-        return true;
-    choice->server = turn(w, wish->upstream, wish->tried, false);
-    choice->is_down = choice->server && !server_is_up(w->servers[choice->server->index].row);
-    return choice->server != NULL;
+    *out = (struct pool_choice){0};
+    const int n = server_choose(&choice, &out->lease_ms);
+    if (n < 0)
+        return false;
+    out->server = &u->servers[n];
+    out->is_down = !out->lease_ms && !server_is_up(option[n].row);
+    return true;
 }
 
 bool pool_any_down(const struct worker *w, const struct config_upstream *upstream)

@@ -113,7 +113,7 @@ struct server_local {
     uint64_t retry_queue_bytes; /* of its upstream's first server: what waits for any of them */
     uint32_t waiting;
     struct upstream *idle; /* last used first */
-    int64_t current;       /* smooth weighted round robin */
+    int64_t turn;          /* as servers take them */
 };
 struct pool_wish {
     const struct config_upstream *upstream;
