@@ -5,6 +5,7 @@
  * (polder/tags.h).
  */
 #include "daemons/keeper/removals.h"
+#include "polder/head_lines.h"
 #include "polder/tags.h"
 #include <stdio.h>
 #include <string.h>
@@ -27,7 +28,7 @@ static void look_tag(void *arg, struct str tag)
     s->out[s->len] = 0;
 }
 
-static void look_line(struct search *s, const char *line, size_t len)
+static void look_line(struct search *s, struct str line)
 {
     static const struct {
         const char *name, *separators;
@@ -37,15 +38,9 @@ static void look_line(struct search *s, const char *line, size_t len)
 #undef FIELD
     };
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
-        const size_t n = strlen(fields[i].name);
-        if (len <= n || line[n] != ':' || strncasecmp(line, fields[i].name, n))
-            continue;
-        struct str value = {line + n + 1, len - n - 1};
-        while (value.len && strchr(" \t\r\n", value.at[value.len - 1]))
-            value.len--;
-        while (value.len && (*value.at == ' ' || *value.at == '\t'))
-            value = (struct str){value.at + 1, value.len - 1};
-        tags_each(value, fields[i].separators, look_tag, s);
+        struct str value;
+        if (field_is(head_line_name(line, &value), fields[i].name) && value.at)
+            tags_each(value, fields[i].separators, look_tag, s);
     }
 }
 
@@ -53,13 +48,9 @@ size_t explain_tag(const struct inval_page *page, const struct cache_view *v, ui
                    char *out, size_t size)
 {
     struct search s = {page, inval_slot_alone(slot), out, size, 0};
-    const char *at = v->head, *end = at + v->record->head_len;
-    while (at < end && !s.len) {
-        const char *stop = memchr(at, '\n', (size_t)(end - at));
-        stop = stop ? stop + 1 : end;
-        look_line(&s, at, (size_t)(stop - at));
-        at = stop;
-    }
+    struct str rest = {v->head, v->record->head_len}, line;
+    while (!s.len && head_line_next(&rest, &line))
+        look_line(&s, line);
     return s.len;
 }
 

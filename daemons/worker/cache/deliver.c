@@ -22,6 +22,7 @@
 #include "polder/problem.h"
 #include "polder/stats.h"
 #include "polder/cache_status.h"
+#include "polder/head_lines.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -200,25 +201,19 @@ static bool is_range(const char *line, size_t len)
  * routes without what it says of its freshness; for 206 without a range that was not asked for. */
 static size_t other_head(struct worker *w, const struct answer *a)
 {
-    const char *at = a->view->head, *end = at + a->view->record->head_len;
+    struct str rest = {a->view->head, a->view->record->head_len}, line;
     struct h1_out o = {w->scratch, w->scratch + sizeof w->scratch, false};
     const bool polled = request_interval_ms(a->r) != 0;
-    const char *line = memchr(at, '\n', (size_t)(end - at));
-    line = line ? line + 1 : end;
-    if (a->code == a->view->record->status)
-        h1_put(&o, at, (size_t)(line - at));
+    if (head_line_next(&rest, &line) && a->code == a->view->record->status)
+        h1_put(&o, line.at, line.len);
     else
         h1_puts(&o, a->code == 304 ? "HTTP/1.1 304 Not Modified\r\n"
                                    : "HTTP/1.1 206 Partial Content\r\n");
-    while (line < end) {
-        const char *stop = memchr(line, '\n', (size_t)(end - line));
-        stop = stop ? stop + 1 : end;
-        const size_t len = (size_t)(stop - line);
-        if (!(a->code == 304 && describes_content(line, len)) &&
-            !(polled && tells_freshness(line, len)) && !(a->code == 206 && is_range(line, len)))
-            h1_put(&o, line, len);
-        line = stop;
-    }
+    while (head_line_next(&rest, &line))
+        if (!(a->code == 304 && describes_content(line.at, line.len)) &&
+            !(polled && tells_freshness(line.at, line.len)) &&
+            !(a->code == 206 && is_range(line.at, line.len)))
+            h1_put(&o, line.at, line.len);
     return (size_t)(o.at - w->scratch);
 }
 

@@ -18,6 +18,7 @@
 #include "polder/inval.h"
 #include "polder/stats.h"
 #include "polder/access_bits.h"
+#include "polder/head_lines.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -147,23 +148,7 @@ void stored_touch(struct worker *w, const struct cache_record *rec)
 
 bool stored_head_field(const char *head, size_t len, const char *name, struct str *value)
 {
-    const char *at = head, *end = head + len;
-    const size_t name_len = strlen(name);
-    while (at < end) {
-        const char *stop = memchr(at, '\n', (size_t)(end - at));
-        if (!stop)
-            break;
-        if ((size_t)(stop - at) > name_len + 1 && at[name_len] == ':' &&
-            !strncasecmp(at, name, name_len)) {
-            const char *v = at + name_len + 1, *v_end = stop[-1] == '\r' ? stop - 1 : stop;
-            while (v < v_end && *v == ' ')
-                v++;
-            *value = (struct str){v, (size_t)(v_end - v)};
-            return true;
-        }
-        at = stop + 1;
-    }
-    return false;
+    return head_lines_find((struct str){head, len}, (struct str){name, strlen(name)}, value);
 }
 
 bool stored_field(const struct cache_view *view, const char *name, struct str *value)

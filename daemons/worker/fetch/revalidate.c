@@ -15,6 +15,7 @@
 #include "daemons/worker/keeper_link.h"
 #include "daemons/worker/worker.h"
 #include "polder/field.h"
+#include "polder/head_lines.h"
 #include "polder/policy.h"
 #include "polder/stats.h"
 
@@ -48,19 +49,10 @@ static struct policy_validators validators_of_head(const struct h1_head *head)
     return v;
 }
 
-/* Does the variant's selecting text "name: value\n…" have that name? */
+/* Does the variant's selecting text have that name? */
 static bool is_selected_by(const struct cache_view *v, struct str name)
 {
-    const char *at = v->vary, *end = at + v->record->vary_len;
-    while (at < end) {
-        const char *stop = memchr(at, '\n', (size_t)(end - at));
-        stop = stop ? stop : end;
-        if ((size_t)(stop - at) >= name.len && !strncasecmp(at, name.at, name.len) &&
-            (at + name.len == stop || at[name.len] == ':'))
-            return true;
-        at = stop + 1;
-    }
-    return false;
+    return head_lines_find((struct str){v->vary, v->record->vary_len}, name, NULL);
 }
 
 /* A response that varies by more than the stored one did is another one for somebody else. */
@@ -102,26 +94,18 @@ static size_t merge_heads(struct worker *w, const struct cache_view *old,
                           const struct h1_head *head, char *out, size_t size)
 {
     struct h1_out o = {out, out + size, false};
-    const char *at = old->head, *end = at + old->record->head_len;
-    bool first = true;
-    while (at < end) {
-        const char *stop = memchr(at, '\n', (size_t)(end - at));
-        stop = stop ? stop + 1 : end;
-        const char *colon = memchr(at, ':', (size_t)(stop - at));
-        if (first || !colon || !replaced(head, (struct str){at, (size_t)(colon - at)}))
-            h1_put(&o, at, (size_t)(stop - at));
-        first = false;
-        at = stop;
-    }
+    struct str rest = {old->head, old->record->head_len}, line, value;
+    if (head_line_next(&rest, &line)) /* the status line */
+        h1_put(&o, line.at, line.len);
+    while (head_line_next(&rest, &line))
+        if (!replaced(head, head_line_name(line, &value)))
+            h1_put(&o, line.at, line.len);
     for (uint32_t i = 0; i < head->n_fields; i++) {
         const struct h1_field *f = &head->field[i];
         if (!policy_freshens(f->name) || f->id == H1_CONTENT_LENGTH || f->id == H1_AGE ||
             h1_is_hop_by_hop(head, f))
             continue;
-        h1_put(&o, f->name.at, f->name.len);
-        h1_put(&o, ": ", 2);
-        h1_put(&o, f->value.at, f->value.len);
-        h1_put(&o, "\r\n", 2);
+        h1_copy_field(&o, f);
     }
     if (!h1_find(head, H1_DATE))
         h1_put(&o, w->date, w->date_len);

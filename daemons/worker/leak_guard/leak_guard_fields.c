@@ -10,6 +10,7 @@
 #include "polder/cache.h"
 #include "polder/config.h"
 #include "polder/field.h"
+#include "polder/head_lines.h"
 #include "polder/identity.h"
 #include "polder/inval.h"
 
@@ -34,20 +35,10 @@ static bool in_partition(const struct guard_fields *g, bool cookie, const char *
     return false;
 }
 
-/* The selecting text of a variant: "name: value\n…" */
 static bool in_variant(const struct cache_view *v, const char *name)
 {
-    const char *at = v ? v->vary : name, *end = v ? at + v->record->vary_len : at;
-    const size_t len = strlen(name);
-    while (at < end) {
-        const char *stop = memchr(at, '\n', (size_t)(end - at));
-        stop = stop ? stop : end;
-        if ((size_t)(stop - at) >= len && !memcmp(at, name, len) &&
-            (at + len == stop || at[len] == ':'))
-            return true;
-        at = stop + 1;
-    }
-    return false;
+    return v && head_lines_find((struct str){v->vary, v->record->vary_len},
+                                (struct str){name, strlen(name)}, NULL);
 }
 
 /* ---- the list ---- */
@@ -149,14 +140,6 @@ static bool is_omitted(const struct guard_fields *k, bool cookie, const char *na
     return i < k->n && omits >> i & 1;
 }
 
-static void put_line(struct h1_out *o, const struct h1_field *f)
-{
-    h1_put(o, f->name.at, f->name.len);
-    h1_puts(o, ": ");
-    h1_put(o, f->value.at, f->value.len);
-    h1_puts(o, "\r\n");
-}
-
 static bool loses_cookies(const struct guard_fields *k, const struct h1_field *f, uint32_t omits)
 {
     char name[GUARD_FIELD_NAME];
@@ -199,7 +182,7 @@ size_t guard_fields_write(const struct guard_fields *k, const struct h1_head *he
         if (f->id == H1_COOKIE && loses_cookies(k, f, omits))
             put_cookies(k, &o, f, omits);
         else if (f->id != H1_X_REQUEST_ID && !is_omitted(k, false, name, omits))
-            put_line(&o, f);
+            h1_copy_field(&o, f);
     }
     h1_puts(&o, "\r\n");
     return o.overflow ? 0 : (size_t)(o.at - out);

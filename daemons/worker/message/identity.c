@@ -5,6 +5,7 @@
 #include "daemons/worker/message/request.h"
 #include "daemons/worker/worker.h"
 #include "polder/config.h"
+#include "polder/head_lines.h"
 #include "polder/identity.h"
 #include "polder/inval.h"
 #include "polder/policy.h"
@@ -154,14 +155,11 @@ static bool is_named(const struct walk *at, const char *line, size_t len)
 /* Lines "name" or "name: value". */
 static bool has_line(const struct walk *at, const char *lines, size_t len)
 {
-    const char *end = lines + len;
-    while (lines < end) {
-        const char *stop = memchr(lines, '\n', (size_t)(end - lines));
-        stop = stop ? stop : end;
-        const char *colon = memchr(lines, ':', (size_t)(stop - lines));
-        if (is_named(at, lines, (size_t)((colon ? colon : stop) - lines)))
+    struct str rest = {lines, len}, line, value;
+    while (head_line_next(&rest, &line)) {
+        const struct str name = head_line_name(line, &value);
+        if (is_named(at, name.at, name.len))
             return true;
-        lines = stop + 1;
     }
     return false;
 }
