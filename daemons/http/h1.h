@@ -152,6 +152,7 @@ void h1_put(struct h1_out *o, const char *bytes, size_t len);
 void h1_puts(struct h1_out *o, const char *text);
 void h1_put_u64(struct h1_out *o, uint64_t n);
 void h1_put_field(struct h1_out *o, const char *name, struct str value); /* "Name: value\r\n" */
+void h1_copy_field(struct h1_out *o, const struct h1_field *field);      /* as it came */
 /* "HTTP/1.1 status reason\r\n"; an empty reason is replaced by the standard one. */
 void h1_put_status_line(struct h1_out *o, unsigned status, struct str reason);
 /* "size in hex CRLF" of a chunk; the caller sends data and CRLF. Returns the length (max 18). */

@@ -36,6 +36,14 @@ void h1_put_field(struct h1_out *o, const char *name, struct str value)
     h1_put(o, "\r\n", 2);
 }
 
+void h1_copy_field(struct h1_out *o, const struct h1_field *f)
+{
+    h1_put(o, f->name.at, f->name.len);
+    h1_put(o, ": ", 2);
+    h1_put(o, f->value.at, f->value.len);
+    h1_put(o, "\r\n", 2);
+}
+
 void h1_put_status_line(struct h1_out *o, unsigned status, struct str reason)
 {
     h1_put(o, "HTTP/1.1 ", 9);

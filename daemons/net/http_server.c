@@ -174,10 +174,9 @@ void http_answer_problem_with(struct http_request *r, unsigned status, const cha
                               const char *detail)
 {
     char body[1024];
-    const int n =
-        snprintf(body, sizeof body, "{\"title\":\"%s\",\"status\":%u,\"detail\":\"%.800s\"}\n",
-                 problem_reason(status), status, detail);
-    http_answer_with(r, status, "application/problem+json", fields, body, (size_t)n);
+    const struct problem_body words = {.title = problem_reason(status), .detail = detail};
+    const size_t n = problem_write_body(status, &words, body, sizeof body);
+    http_answer_with(r, status, PROBLEM_TYPE, fields, body, n);
 }
 
 void http_answer_problem(struct http_request *r, unsigned status, const char *detail)

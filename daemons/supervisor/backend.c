@@ -205,10 +205,7 @@ static size_t write_answer(const struct session *x, const struct h1_head *h, cha
             f->id == H1_TRANSFER_ENCODING || h1_is_hop_by_hop(h, f) ||
             (f->id == H1_X_REQUEST_ID && own_id))
             continue;
-        h1_put(&o, f->name.at, f->name.len);
-        h1_put(&o, ": ", 2);
-        h1_put(&o, f->value.at, f->value.len);
-        h1_put(&o, "\r\n", 2);
+        h1_copy_field(&o, f);
     }
     h1_put(&o, limits.at, limits.len);
     put_connection(&o, h);

@@ -24,4 +24,12 @@ const char *problem_reason(unsigned status); /* the HTTP reason phrase, "" where
 size_t problem_render(enum problem p, const char *extra, const char *members, char *out,
                       size_t size);
 #define PROBLEM_RENDER_MAX 2048
+
+/* The JSON alone. Texts need no escapes. type and members may be NULL. Returns the length, 0 where
+ * out is too small. */
+#define PROBLEM_TYPE "application/problem+json"
+struct problem_body {
+    const char *type, *title, *detail, *members;
+};
+size_t problem_write_body(unsigned status, const struct problem_body *body, char *out, size_t size);
 #endif

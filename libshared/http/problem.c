@@ -96,19 +96,28 @@ const char *problem_reason(unsigned status)
     return "";
 }
 
+size_t problem_write_body(unsigned status, const struct problem_body *b, char *out, size_t size)
+{
+    char type[128] = "";
+    if (b->type)
+        snprintf(type, sizeof type, "\"type\":\"%s\",", b->type);
+    const int n = snprintf(out, size, "{%s\"title\":\"%s\",\"status\":%u,\"detail\":\"%s\"%s}\n",
+                           type, b->title, status, b->detail, b->members ? b->members : "");
+    return n < 0 || (size_t)n >= size ? 0 : (size_t)n;
+}
+
 size_t problem_render(enum problem p, const char *extra, const char *members, char *out,
                       size_t size)
 {
     char body[PROBLEM_RENDER_MAX];
-    int len = snprintf(body, sizeof body,
-                       "{\"type\":\"%s\",\"title\":\"%s\",\"status\":%u,\"detail\":\"%s\"%s}\n",
-                       table[p].type, table[p].title, table[p].status, table[p].detail, members);
-    if (len < 0 || (size_t)len >= sizeof body)
+    const struct problem_body words = {table[p].type, table[p].title, table[p].detail, members};
+    const size_t len = problem_write_body(table[p].status, &words, body, sizeof body);
+    if (!len)
         return 0;
     int n = snprintf(out, size,
                      "HTTP/1.1 %u %s\r\n"
-                     "Content-Type: application/problem+json\r\n"
-                     "Content-Length: %d\r\n"
+                     "Content-Type: " PROBLEM_TYPE "\r\n"
+                     "Content-Length: %zu\r\n"
                      "Cache-Control: no-store\r\n"
                      "%s\r\n%s",
                      table[p].status, problem_reason(table[p].status), len, extra, body);

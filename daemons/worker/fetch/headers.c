@@ -34,14 +34,6 @@ static void put_text(struct h1_out *o, struct str t)
     h1_put(o, t.at, t.len);
 }
 
-static void put_field(struct h1_out *o, const struct h1_field *f)
-{
-    put_text(o, f->name);
-    h1_put(o, ": ", 2);
-    put_text(o, f->value);
-    h1_put(o, "\r\n", 2);
-}
-
 void response_connection(struct h1_out *o, const struct request *r, bool keep_alive)
 {
     if (!keep_alive)
@@ -110,11 +102,7 @@ void response_simple(const struct request *r, unsigned status, const char *lines
     char text[2048];
     c->keep_alive = client_may_keep(c);
     struct h1_out o = {text, text + sizeof text, false};
-    h1_puts(&o, "HTTP/1.1 ");
-    h1_put_u64(&o, status);
-    h1_puts(&o, " ");
-    h1_puts(&o, problem_reason(status));
-    h1_puts(&o, "\r\n");
+    h1_put_status_line(&o, status, (struct str){0});
     h1_put(&o, w->date, w->date_len);
     h1_puts(&o, lines);
     put_request_id(&o, r);
@@ -186,7 +174,7 @@ static bool weakens_etag(const struct fetch *ex)
 static void put_weak_etag(struct h1_out *o, const struct h1_field *f)
 {
     if (!field_etag_valid(f->value) || f->value.at[0] == 'W') {
-        put_field(o, f);
+        h1_copy_field(o, f);
         return;
     }
     put_text(o, f->name);
@@ -201,7 +189,7 @@ static void put_client_field(struct h1_out *o, const struct fetch *ex, const str
     if (f->id == H1_ETAG && weakens_etag(ex))
         put_weak_etag(o, f);
     else if (!ex->coding || !field_is(f->name, "accept-ranges"))
-        put_field(o, f);
+        h1_copy_field(o, f);
 }
 
 void response_fields(struct h1_out *o, const struct h1_head *head,
@@ -216,7 +204,7 @@ void response_fields(struct h1_out *o, const struct h1_head *head,
             h1_is_hop_by_hop(head, f))
             continue;
         if (!stored || !not_stored(head, f, stored))
-            put_field(o, f);
+            h1_copy_field(o, f);
     }
 }
 
@@ -255,7 +243,7 @@ static void put_framing(struct h1_out *o, const struct fetch *ex, const struct h
         break;
     default: /* HEAD and 304 may state the length that GET would have */
         if (ex->req.is_head && !ex->coding && h1_find(head, H1_CONTENT_LENGTH))
-            put_field(o, h1_find(head, H1_CONTENT_LENGTH));
+            h1_copy_field(o, h1_find(head, H1_CONTENT_LENGTH));
         break;
     }
 }
@@ -316,11 +304,11 @@ static void put_polled(struct h1_out *o, const struct fetch *ex, const struct h1
             break;
         case H1_X_REQUEST_ID:
             if (!ex->worker->config->request_id)
-                put_field(o, f);
+                h1_copy_field(o, f);
             break;
         case H1_VARY:
             if (!varies_by_coding(ex))
-                put_field(o, f);
+                h1_copy_field(o, f);
             break;
         default:
             if (!h1_is_hop_by_hop(head, f))
@@ -337,7 +325,7 @@ static void put_upgrade(struct h1_out *o, const struct h1_head *head)
 {
     for (uint32_t i = 0; i < head->n_fields; i++)
         if (head->field[i].id == H1_UPGRADE)
-            put_field(o, &head->field[i]);
+            h1_copy_field(o, &head->field[i]);
     if (head->first[H1_UPGRADE])
         h1_puts(o, "Connection: Upgrade\r\n");
 }
@@ -675,7 +663,7 @@ static void put_request_fields(struct h1_out *o, const struct response_request *
         else if (f->id == H1_SEC_WEBSOCKET_EXTENSIONS && what->upgrade)
             put_extensions(o, f);
         else
-            put_field(o, f);
+            h1_copy_field(o, f);
     }
     put_forwarding(o, r);
     if (request_asks_plain(r))
