@@ -141,7 +141,7 @@ unit: $(unit_bins) ## the unit tests
 
 # Not the chaos programs under a sanitizer: they fork beside a thread that may hold its allocator's lock.
 # Nor those that are about other programs, or about scale: their paths are those of other stories.
-once := test_conformance test_demo test_ws_clients test_ws_scale test_hardening
+once := test_browser test_conformance test_demo test_ws_clients test_ws_scale test_hardening
 system: bins $(system_bins) $(chaos_bins) $(ws_bins) ## the tests that start the real daemon
 	@POLDER_BUILD=$(BUILD) $(if $(SANITIZE),POLDER_SANITIZED=1) tests/run-all \
 	  $(if $(SANITIZE),$(filter-out $(addprefix $(BUILD)/system/,$(once)),$(system_bins)),$(system_bins) $(chaos_bins))

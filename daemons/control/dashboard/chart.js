@@ -5,6 +5,8 @@
 const cssColor = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const DASHES = { solid: [], dash: [7, 4], dots: [2, 3] };
 const TABLE_ROWS = 24;
+const isDecade = t => Math.abs(Math.log10(t) - Math.round(Math.log10(t))) < 1e-6;
+const decades = (u, ticks) => ticks.map(t => isDecade(t) ? t : null);
 const charts = [];
 
 // spec: { id, title, format, range(min, max), series: [{ metric, name, color, dash, fill, value }] }
@@ -29,6 +31,14 @@ class Chart {
         this.box.setAttribute('aria-label', `${this.spec.title}, ${SPAN_TEXT[span]}. Arrow keys move the cursor.`);
     }
 
+    // A fiftieth of a millisecond beside two seconds: whole powers of ten.
+    yScale() {
+        const { spec } = this;
+        if (!spec.log)
+            return { range: (u, min, max) => spec.range?.(min, max) ?? [0, max > 0 ? max * 1.15 : 1] };
+        return { distr: 3, range: (u, min, max) => min > 0 ? [10 ** Math.floor(Math.log10(min)), 10 ** Math.max(Math.ceil(Math.log10(max)), Math.floor(Math.log10(min)) + 1)] : [.0001, 1] };
+    }
+
     size() {
         return { width: Math.max(50, this.plotBox.clientWidth), height: Math.max(50, this.plotBox.clientHeight) };
     }
@@ -43,23 +53,28 @@ class Chart {
     build() {
         this.plot?.destroy();
         const { spec } = this, quiet = cssColor('--quiet'), grid = cssColor('--grid');
-        const font = `11px ${getComputedStyle(document.body).fontFamily}`;
+        const font = `${Math.round(parseFloat(getComputedStyle(document.documentElement).fontSize) * .74)}px ${getComputedStyle(document.body).fontFamily}`;
         const axis = { stroke: quiet, font, ticks: { show: false }, grid: { stroke: grid, width: 1 } };
         this.plot = new uPlot({
             ...this.size(), padding: [8, 6, 0, 0], legend: { show: false },
             cursor: { y: false, points: { size: 7 }, sync: { key: 'polder' }, drag: { x: false, y: false } },
-            scales: { x: { time: true }, y: { range: (u, min, max) => spec.range?.(min, max) ?? [0, max > 0 ? max * 1.15 : 1] } },
+            scales: { x: { time: true }, y: this.yScale() },
             axes: [
                 { ...axis, grid: { show: false }, size: 24, space: 70, values: (u, ticks) => ticks.map(t => new Date(t * 1000)
                     .toLocaleTimeString('en-GB', span === '5m' ? {} : { hour: '2-digit', minute: '2-digit' })) },
-                { ...axis, size: 58, gap: 6, space: 34, values: (u, ticks) => ticks.map(spec.axis ?? spec.format) },
+                { ...axis, size: 58, gap: 6, space: spec.log ? 20 : 34, ...(spec.log ? { filter: decades, grid: { ...axis.grid, filter: decades } } : {}), values: (u, ticks) => ticks.map(t => t === null ? '' : (spec.axis ?? spec.format)(t)) },
             ],
             series: [{}, ...spec.series.map(s => ({
                 label: s.name, stroke: cssColor(s.color), width: s.dash ? 1.5 : 2, dash: DASHES[s.dash ?? 'solid'],
                 fill: s.fill ? cssColor(s.color) + '1f' : undefined, points: { show: false }, spanGaps: false,
             }))],
             hooks: { setCursor: [u => this.cursorMoved(u.cursor.idx)] },
-        }, this.data, this.plotBox);
+        }, this.drawn(), this.plotBox);
+    }
+
+    // There is no 0 on a logarithmic scale.
+    drawn() {
+        return this.spec.log ? this.data.map((column, i) => i ? column.map(v => v > 0 ? v : null) : column) : this.data;
     }
 
     set(columns) {
@@ -68,9 +83,9 @@ class Chart {
         if (!this.plot)
             this.build();
         else
-            this.plot.setData(columns);
+            this.plot.setData(this.drawn());
         this.setLabel();
-        this.showLegend();
+        this.showLegend(this.at ?? undefined);
     }
 
     // ---- cursor ----
@@ -159,7 +174,7 @@ class Chart {
         const dialog = el('dialog', { id: 'table-dialog', 'aria-labelledby': id },
             el('h2', { id }, `${this.spec.title}, ${SPAN_TEXT[span]}`),
             el('p', { class: 'quiet' }, 'Means of equal stretches of time, the newest first.'),
-            table(`${this.spec.title} in numbers`, columns, this.rows()),
+            table(`${this.spec.title} in numbers`, columns, this.rows(), { stacked: false }),
             el('form', { method: 'dialog' }, el('button', { class: 'tool' }, 'Close')));
         dialog.addEventListener('close', () => dialog.remove());
         document.body.append(dialog);

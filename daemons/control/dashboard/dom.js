@@ -12,7 +12,7 @@ function el(name, attributes = {}, ...children) {
             node.addEventListener(key, value);
         else if (value !== null && value !== undefined && value !== false)
             node.setAttribute(key, value === true ? '' : value);
-    node.append(...children.flat().filter(c => c !== null && c !== undefined && c !== false));
+    node.append(...children.flat(Infinity).filter(c => c !== null && c !== undefined && c !== false));
     return node;
 }
 
@@ -46,15 +46,17 @@ function replace(parent, ...nodes) {
         parent.querySelector(`[data-key="${CSS.escape(active)}"]`)?.focus({ preventScroll: true });
 }
 
-// columns: { title, num, wide, cell(row) }; the first one names its row
-function table(caption, columns, rows, key) {
+// columns: { title, num, wide, cell(row) }; the first one names its row. stacked: where there is
+// little room a row becomes a block of lines, each with its title; roles keep it a table then.
+function table(caption, columns, rows, { key, stacked = true } = {}) {
     const cls = c => [c.num && 'num', c.wide && 'wide', c.class].filter(Boolean).join(' ') || null;
-    return el('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': caption, 'data-key': `scroll-${caption}` },
-        el('table', {}, el('caption', { class: 'hidden' }, caption),
-            el('thead', {}, el('tr', {}, columns.map(c => c.title
-                ? el('th', { scope: 'col', class: cls(c) }, c.title) : el('td', { class: cls(c) })))),
-            el('tbody', {}, rows.map(row => el('tr', { 'data-row': key?.(row) }, columns.map((c, i) =>
-                el(i ? 'td' : 'th', i ? { class: cls(c) } : { scope: 'row', class: cls(c) }, c.cell(row))))))));
+    const cell = (row, c, i) => i ? el('td', { role: 'cell', class: cls(c), 'data-title': c.title || null }, el('span', {}, c.cell(row)))
+        : el('th', { role: 'rowheader', scope: 'row', class: cls(c) }, c.cell(row));
+    const head = c => c.title ? el('th', { role: 'columnheader', scope: 'col', class: cls(c) }, c.title) : el('td', { role: 'cell', class: cls(c) });
+    return el('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': `Table: ${caption}`, 'data-key': `scroll-${caption}` },
+        el('table', { role: 'table', class: stacked ? 'stacked' : null }, el('caption', { class: 'hidden' }, caption),
+            el('thead', { role: 'rowgroup' }, el('tr', { role: 'row' }, columns.map(head))),
+            el('tbody', { role: 'rowgroup' }, rows.map(row => el('tr', { role: 'row', 'data-row': key?.(row) }, columns.map((c, n) => cell(row, c, n)))))));
 }
 
 // State in a word, a sign and a colour.

@@ -33,7 +33,7 @@ const FIGURES = [
         },
     },
     {
-        id: 'latency', title: 'Response time', format: format.seconds,
+        id: 'latency', title: 'Response time', format: format.seconds, axis: format.secondsShort, log: true,
         series: [{ metric: 'p50', name: 'p50', color: '--c1' }, { metric: 'p95', name: 'p95', color: '--c2' },
             { metric: 'p99', name: 'p99', color: '--c3', dash: 'dash' }],
         show: w => [[w.requests ? format.seconds(w.p95) : NONE, el('span', { class: 'beside' }, '95 % of answers took less')],
@@ -84,7 +84,7 @@ function makeFigure(spec) {
             return;
         const [first, second] = spec.show(w);
         replace(big, first.map(x => typeof x === 'string' ? el('span', { 'data-figure': spec.id }, x) : x));
-        replace(facts, second, spec.id !== 'websockets' && w.seconds < SPAN_S[span] * .98 ? el('span', {}, `of the last ${format.duration(w.seconds)}`) : null);
+        replace(facts, second, spec.id !== 'websockets' && w.seconds < SPAN_S[span] * .98 ? el('span', {}, `counted for ${format.duration(w.seconds)}`) : null);
     });
     onChange(['history', 'alerts'], () => chart.set([history.times,
         ...spec.series.map(s => s.constant ? history.times.map(s.constant) : history.columns[s.metric] ?? history.times.map(() => null))]));

@@ -27,6 +27,8 @@ const format = {
             return `${fixed(x * 1e3, x < .01 ? 2 : x < .1 ? 1 : 0)} ms`;
         return `${fixed(x, 2)} s`;
     },
+    // of an axis: 100 ms
+    secondsShort: x => x >= 1 ? `${x} s` : x >= .001 ? `${Math.round(x * 1e3)} ms` : `${Math.round(x * 1e6)} µs`,
     // 3 d 4 h · 5 min 2 s
     duration(s) {
         if (!isNumber(s))

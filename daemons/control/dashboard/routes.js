@@ -26,12 +26,12 @@ onChange(['routes', 'overview'], () => {
             data.routes?.tooLong ? el('a', { href: '/api/telemetry/routes' }, 'all routes') : null));
     replace($('routes'), table('Routes', [
         { title: 'Route', cell: r => [el('code', {}, r.route), el('span', { class: 'sub' }, r.upstream || 'answered by Polder')] },
-        { title: 'State', cell: routeState },
+        { title: 'State', class: 'row', cell: routeState },
         { title: 'Last hit', cell: r => r.requests ? ago(lastHit(r)) : NONE },
         { title: 'Requests', num: true, cell: r => format.count(r.requests) },
         { title: 'Hit rate', num: true, cell: r => r.cached ? format.ratio(r.hitRate) : el('span', { class: 'quiet' }, 'no cache') },
         { title: 'p95', num: true, cell: r => format.seconds(r.p95) },
         { title: 'Refused', num: true, wide: true, cell: r => format.count(r.refused) },
-        { title: '', class: 'act wide', cell: r => routeCommand(r) && copyButton(routeCommand(r)) },
-    ], [...routes].sort((a, b) => isDead(a) - isDead(b) || b.requests - a.requests), r => r.route));
+        { title: '', class: 'act wider', cell: r => routeCommand(r) && copyButton(routeCommand(r)) },
+    ], [...routes].sort((a, b) => isDead(a) - isDead(b) || b.requests - a.requests), { key: r => r.route }));
 });

@@ -16,9 +16,9 @@ onChange(['upstreams', 'overview', 'sparks'], () => {
         { title: 'Weight', num: true, cell: s => s.weight === s.fileWeight ? format.count(s.weight) : `${format.count(s.weight)} (file: ${format.count(s.fileWeight)})` },
         { title: 'p50', num: true, cell: s => format.seconds(s.p50) },
         { title: 'p95', num: true, cell: s => format.seconds(s.p95) },
-        { title: SPAN_TEXT[span], num: true, wide: true, cell: s => spark(sparks[serverName(s)] ?? []) },
+        { title: 'p95 over time', num: true, wide: true, cell: s => spark(sparks[serverName(s)] ?? []) },
         { title: 'Errors', num: true, cell: s => [format.count(s.errors), s.errors ? el('span', { class: 'sub' }, format.ratio(share(s.errors, s.requests))) : null] },
-        { title: 'Requests', num: true, wide: true, cell: s => format.count(s.requests) },
+        { title: 'Requests', num: true, class: 'wider', cell: s => format.count(s.requests) },
         { title: '', class: 'act', cell: s => serverCommand(s) && copyButton(serverCommand(s)) },
-    ], servers, serverName));
+    ], servers, { key: serverName }));
 });

@@ -22,7 +22,7 @@ function showTail() {
         { title: 'Limit', cell: limitText },
         { title: 'Key', wide: true, cell: r => r.key ? el('code', {}, r.key) : NONE },
         { title: 'Why', wide: true, cell: r => el('span', { class: 'quiet' }, [r.detail, r.standsFor ? `one of ${r.standsFor}` : ''].filter(Boolean).join(' · ')) },
-    ], tail, r => r.n));
+    ], tail, { key: r => r.n, stacked: false }));
 }
 
 function pauseTail() {

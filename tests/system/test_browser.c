@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The dashboard in a real browser, while things happen to the service: tests/clients/dashboard. */
+#include "harness.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static bool answer(struct asked *ask, const char *lines)
+{
+    return reply_ok(ask, lines, "hello");
+}
+
+static bool backend(struct asked *ask)
+{
+    return answer(ask, strstr(ask->target, "/items/") ? "Cache-Control: max-age=300\r\n"
+                                                      : "Cache-Control: no-store\r\n");
+}
+
+/* Somebody who looks, and who is told when to look again. */
+struct browser {
+    pid_t pid;
+    FILE *says;
+    int hears;
+    char said[8192];
+};
+
+static void browser_start(struct browser *b, unsigned ops_port, const char *const *steps)
+{
+    int in[2], out[2];
+    char url[64];
+    const char *argv[16] = {"node", "tests/clients/dashboard/look.mjs", url};
+    snprintf(url, sizeof url, "http://127.0.0.1:%u", ops_port);
+    for (int i = 0; steps[i]; i++)
+        argv[3 + i] = steps[i];
+    assert_int_equal(pipe(in), 0);
+    assert_int_equal(pipe(out), 0);
+    b->pid = fork();
+    if (b->pid == 0) {
+        dup2(in[0], 0);
+        dup2(out[1], 1);
+        dup2(out[1], 2);
+        close(in[1]);
+        close(out[0]);
+        execvp(argv[0], (char *const *)argv);
+        _exit(127);
+    }
+    close(in[0]);
+    close(out[1]);
+    b->hears = in[1];
+    b->says = fdopen(out[0], "r");
+}
+
+/* What it has seen and asked for, up to this line. */
+static void expect_said(struct browser *b, const char *line)
+{
+    char one[4096];
+    while (fgets(one, sizeof one, b->says)) {
+        one[strcspn(one, "\n")] = 0;
+        if (!strcmp(one, line))
+            return;
+        snprintf(b->said, sizeof b->said, "%s", one);
+        if (strstr(one, "wrong:"))
+            break;
+    }
+    fail_msg("the browser did not say \"%s\": %s", line, b->said);
+}
+
+static void tell(struct browser *b)
+{
+    assert_int_equal(write(b->hears, "\n", 1), 1);
+}
+
+static void browser_end(struct browser *b)
+{
+    int status;
+    fclose(b->says);
+    close(b->hears);
+    assert_int_equal(waitpid(b->pid, &status, 0), b->pid);
+    assert_int_equal(status, 0);
+}
+
+static void some_traffic(struct house *h)
+{
+    for (unsigned i = 0; i < 12; i++)
+        assert_int_equal(get(h->port, i % 2 ? "/items/1" : "/items/2?token=secret", NULL), 200);
+    house_advance(h, 500); /* of many at once only some are recorded */
+    for (unsigned i = 0; i < 5; i++)
+        assert_int_equal(get(h->port, "/few", NULL), i < 2 ? 200 : 429);
+}
+
+static void the_dashboard_says_what_is_so(void **state)
+{
+    (void)state;
+    static const char *const steps[] = {"open", "empty",  "traffic",  "numbers", "span", "keys",
+                                        "copy", "loaded", "alerting", "lost",    NULL};
+    struct browser b = {0};
+    struct house h;
+    struct backend *peer = backend_start(backend, NULL);
+    house_start(&h, 1,
+                "cost { currency = EUR  upstream_call = 0.01 }\n"
+                "upstream \"api\" { server \"127.0.0.1:%u\" { } }\n"
+                "upstream \"gone\" { server \"127.0.0.1:%u\" { } }\n"
+                "limit \"few\" { requests = 2  window = \"60s\"  key = \"client\" }\n"
+                "route \"/items/*\" { upstream = \"api\"  cache { } }\n"
+                "route \"/few\" { upstream = \"api\"  limits = {\"few\"} }\n"
+                "route \"/gone\" { upstream = \"gone\" }\n"
+                "route \"/unused\" { upstream = \"api\" }\n",
+                backend_port(peer), free_port());
+    browser_start(&b, h.ops_port, steps);
+    expect_said(&b, "send traffic");
+    some_traffic(&h);
+    tell(&b);
+    expect_said(&b, "break something");
+    assert_int_equal(get(h.port, "/gone", NULL), 502);
+    tell(&b);
+    expect_said(&b, "kill it");
+    house_kill(&h);
+    tell(&b);
+    expect_said(&b, "bring it back");
+    house_run(&h);
+    tell(&b);
+    expect_said(&b, "all ok");
+    browser_end(&b);
+    house_remove(&h);
+    backend_stop(peer);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(the_dashboard_says_what_is_so)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
