@@ -3,6 +3,7 @@
 #include "daemons/net/listener.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <unistd.h>
@@ -10,22 +11,58 @@
 #define BACKLOG 128
 #define PAUSE_S 1.
 
+/* ---- accepting ---- */
+
+int listener_reserve_open(void)
+{
+    return open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
+static void listener_turn_one_away(struct listener *l)
+{
+    if (!l->reserve || *l->reserve < 0)
+        return;
+    close(*l->reserve);
+    const int fd = accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd >= 0)
+        close(fd);
+    *l->reserve = listener_reserve_open();
+}
+
+static void listener_pause(struct listener *l)
+{
+    listener_turn_one_away(l);
+    if (l->exhausted && !ev_is_active(&l->pause))
+        l->exhausted(l->arg);
+    ev_io_stop(l->loop, &l->io);
+    ev_timer_again(l->loop, &l->pause);
+}
+
+/* False: nobody waits, or there is no room to take one. */
+static bool listener_take(struct listener *l)
+{
+    struct sockaddr_storage peer = {0};
+    socklen_t len = sizeof peer;
+    const int one = 1;
+    const int fd = accept4(l->fd, (struct sockaddr *)&peer, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd < 0) {
+        if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)
+            listener_pause(l);
+        return errno == ECONNABORTED || errno == EINTR;
+    }
+    if (peer.ss_family != AF_UNIX)
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    l->accepted(l->arg, fd, (const struct sockaddr *)&peer);
+    return true;
+}
+
 static void on_accept(struct ev_loop *loop, ev_io *w, int revents)
 {
     struct listener *l = w->data;
-    const int one = 1;
-    (void)revents;
-    const int fd = accept4(w->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (fd < 0) {
-        if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
-            ev_io_stop(loop, w);
-            ev_timer_again(loop, &l->pause);
-        }
-        return;
-    }
-    if (!l->is_unix)
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    l->accepted(l->arg, fd);
+    (void)loop, (void)revents;
+    for (unsigned i = 0; i < l->at_once && ev_is_active(&l->io); i++)
+        if (!listener_take(l))
+            return;
 }
 
 static void on_pause(struct ev_loop *loop, ev_timer *w, int revents)
@@ -36,9 +73,24 @@ static void on_pause(struct ev_loop *loop, ev_timer *w, int revents)
     ev_io_start(loop, &l->io);
 }
 
+void listener_drain(struct listener *l, unsigned most)
+{
+    for (unsigned i = 0; i < most && l->open && ev_is_active(&l->io); i++)
+        if (!listener_take(l))
+            return;
+}
+
+/* ---- opening and closing ---- */
+
 void listener_init(struct listener *l, struct ev_loop *loop, listener_fn accepted, void *arg)
 {
-    *l = (struct listener){.loop = loop, .accepted = accepted, .arg = arg, .fd = -1};
+    *l = (struct listener){.loop = loop,
+                           .accepted = accepted,
+                           .arg = arg,
+                           .at_once = 1,
+                           .pause_s = PAUSE_S,
+                           .fd = -1,
+                           .socket = {.fd = -1}};
 }
 
 static void listener_start(struct listener *l, int fd)
@@ -47,17 +99,16 @@ static void listener_start(struct listener *l, int fd)
     l->open = true;
     ev_io_init(&l->io, on_accept, fd, EV_READ);
     ev_init(&l->pause, on_pause);
-    l->pause.repeat = PAUSE_S;
+    l->pause.repeat = l->pause_s;
     l->io.data = l->pause.data = l;
     ev_io_start(l->loop, &l->io);
 }
 
-int listener_open_path(struct listener *l, const char *path, mode_t mode, gid_t gid)
+int listener_open_path(struct listener *l, const char *path, int type, mode_t mode, gid_t gid)
 {
-    const int code = unix_socket_listen(&l->socket, path, mode, gid);
+    const int code = unix_socket_listen(&l->socket, path, type, mode, gid);
     if (code)
         return code;
-    l->is_unix = true;
     listener_start(l, l->socket.fd);
     return 0;
 }
@@ -76,9 +127,16 @@ int listener_open_address(struct listener *l, const struct sockaddr_storage *sa,
         close(fd);
         return code;
     }
-    l->is_unix = false;
     listener_start(l, fd);
     return 0;
+}
+
+void listener_open_socket(struct listener *l, int fd)
+{
+    const int flags = fcntl(fd, F_GETFL);
+    if (flags >= 0 && !(flags & O_NONBLOCK))
+        fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+    listener_start(l, fd);
 }
 
 void listener_close(struct listener *l)
@@ -87,7 +145,7 @@ void listener_close(struct listener *l)
         return;
     ev_io_stop(l->loop, &l->io);
     ev_timer_stop(l->loop, &l->pause);
-    if (l->is_unix)
+    if (l->socket.fd >= 0)
         unix_socket_close(&l->socket);
     else
         close(l->fd);

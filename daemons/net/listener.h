@@ -2,8 +2,10 @@
 /*
  * listener: accepts connections in a libev loop and hands them to a callback.
  *
- * One connection per wake-up, so that a crowd at the door does not starve those inside. When the
- * process is out of descriptors or memory, accepting pauses for a second: else the loop would spin.
+ * A few connections per wake-up, so that a crowd at the door does not starve those inside. When the
+ * process is out of descriptors or memory, accepting pauses: else the loop would spin. Where there
+ * is a reserve descriptor it is given up for a moment to accept and close one connection, so that
+ * the kernel's queue moves and its client learns that it has to go elsewhere.
  */
 #ifndef POLDER_DAEMONS_NET_LISTENER_H
 #define POLDER_DAEMONS_NET_LISTENER_H
@@ -12,25 +14,37 @@
 #include <stdbool.h>
 #include <sys/socket.h>
 
-/* fd: nonblocking, close-on-exec, for the callee to close. */
-typedef void (*listener_fn)(void *arg, int fd);
+/* fd: nonblocking, close-on-exec, with TCP_NODELAY where it is TCP; for the callee to close. */
+typedef void (*listener_fn)(void *arg, int fd, const struct sockaddr *peer);
 
 struct listener {
     struct ev_loop *loop;
     listener_fn accepted;
     void *arg;
+    /* listener_init() sets the usual values of these; they may be changed before it opens. */
+    unsigned at_once;             /* connections per wake-up: 1 */
+    double pause_s;               /* 1 */
+    int *reserve;                 /* listener_reserve_open(); NULL: none */
+    void (*exhausted)(void *arg); /* it is going to pause; NULL: nobody wants to know */
+
     ev_io io;
     ev_timer pause;
-    bool open, is_unix;
+    bool open;
     int fd;
-    struct unix_socket socket; /* where is_unix */
+    struct unix_socket socket; /* of a path */
 };
 
 void listener_init(struct listener *l, struct ev_loop *loop, listener_fn accepted, void *arg);
-/* Begin to accept: 0 or a negative errno, see unix_socket_listen(). */
-int listener_open_path(struct listener *l, const char *path, mode_t mode, gid_t gid);
-/* TCP; its connections have TCP_NODELAY. */
+/* Begin to accept: 0 or a negative errno, see unix_socket_listen(). type: SOCK_STREAM,
+ * SOCK_SEQPACKET. */
+int listener_open_path(struct listener *l, const char *path, int type, mode_t mode, gid_t gid);
 int listener_open_address(struct listener *l, const struct sockaddr_storage *sa, socklen_t len);
+/* A socket that listens already, and is the listener's from now on. */
+void listener_open_socket(struct listener *l, int fd);
+/* Accepts at once what has connected already, `most` at most. */
+void listener_drain(struct listener *l, unsigned most);
 /* Does nothing where it is not open; removes a path. */
 void listener_close(struct listener *l);
+
+int listener_reserve_open(void); /* a descriptor; -1 */
 #endif

@@ -24,13 +24,13 @@ static int address_of(struct sockaddr_un *sa, const char *path)
     return 0;
 }
 
-int unix_socket_connect(const char *path)
+static int connect_to(const char *path, int type)
 {
     struct sockaddr_un sa;
     int code = address_of(&sa, path);
     if (code)
         return code;
-    const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    const int fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return -errno;
     if (connect(fd, (const struct sockaddr *)&sa, sizeof sa) < 0) {
@@ -41,10 +41,15 @@ int unix_socket_connect(const char *path)
     return fd;
 }
 
-/* EAGAIN is an answer too: somebody listens, with a full queue. */
-static bool somebody_answers(const char *path)
+int unix_socket_connect(const char *path)
 {
-    const int fd = unix_socket_connect(path);
+    return connect_to(path, SOCK_STREAM);
+}
+
+/* EAGAIN is an answer too: somebody listens, with a full queue. */
+static bool somebody_answers(const char *path, int type)
+{
+    const int fd = connect_to(path, type);
     if (fd >= 0)
         close(fd);
     return fd >= 0 || fd == -EAGAIN;
@@ -86,7 +91,7 @@ static int prepare(struct unix_socket *s, const char *path, mode_t mode, gid_t g
     return 0;
 }
 
-int unix_socket_listen(struct unix_socket *s, const char *path, mode_t mode, gid_t gid)
+int unix_socket_listen(struct unix_socket *s, const char *path, int type, mode_t mode, gid_t gid)
 {
     char temporary[sizeof s->path];
     memset(s, 0, sizeof *s);
@@ -94,9 +99,9 @@ int unix_socket_listen(struct unix_socket *s, const char *path, mode_t mode, gid
     if (snprintf(s->path, sizeof s->path, "%s", path) >= (int)sizeof s->path ||
         snprintf(temporary, sizeof temporary, "%s~", path) >= (int)sizeof temporary)
         return -ENAMETOOLONG;
-    if (somebody_answers(path))
+    if (somebody_answers(path, type))
         return -EADDRINUSE;
-    s->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    s->fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (s->fd < 0)
         return -errno;
     int code = prepare(s, temporary, mode, gid);

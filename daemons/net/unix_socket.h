@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * unix_socket: UNIX stream listeners that take the place of dead ones, and of no living one.
+ * unix_socket: UNIX listeners that take the place of dead ones, and of no living one.
  *
  * The socket is bound under a temporary name, given its mode and group, and renamed: nobody can
  * connect before its permissions are right, and nobody ever finds the path empty.
@@ -17,13 +17,13 @@ struct unix_socket {
     char path[108];
 };
 
-/* gid: (gid_t)-1 leaves the group. 0, -EADDRINUSE where somebody answers on path, or a negative
+/* type: SOCK_STREAM, SOCK_SEQPACKET. gid: (gid_t)-1 leaves the group. 0, -EADDRINUSE where somebody answers on path, or a negative
  * errno. A group that cannot be set is logged and left. */
-int unix_socket_listen(struct unix_socket *s, const char *path, mode_t mode, gid_t gid);
+int unix_socket_listen(struct unix_socket *s, const char *path, int type, mode_t mode, gid_t gid);
 /* Gives the path mode and group; what cannot be given is logged. 0 or a negative errno. */
 int unix_socket_permit(const char *path, mode_t mode, gid_t gid);
 /* Closes; removes the path if it is still ours. */
 void unix_socket_close(struct unix_socket *s);
-/* A nonblocking connection; fd or a negative errno. */
+/* A nonblocking stream; fd or a negative errno. */
 int unix_socket_connect(const char *path);
 #endif

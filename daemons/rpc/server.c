@@ -485,8 +485,9 @@ static struct rpc_connection *connection_new(struct rpc_server *s, int fd)
     return c;
 }
 
-static void on_accepted(void *arg, int fd)
+static void on_accepted(void *arg, int fd, const struct sockaddr *peer)
 {
+    (void)peer;
     struct rpc_server *s = arg;
     struct rpc_connection *c = connection_new(s, fd);
     if (!c)
@@ -513,7 +514,7 @@ int rpc_server_new(struct rpc_server **out, struct ev_loop *loop, const char *pa
     if (!s)
         return -ENOMEM;
     listener_init(&s->listener, loop, on_accepted, s);
-    const int code = listener_open_path(&s->listener, path, mode, gid);
+    const int code = listener_open_path(&s->listener, path, SOCK_STREAM, mode, gid);
     if (code) {
         free(s);
         return code;

@@ -12,12 +12,11 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 struct worker_link {
     ev_io io;
-    struct worker_link *next, **link;
+    LIST_ENTRY(worker_link) entry;
 };
 
 /* ---- one message ---- */
@@ -237,9 +236,7 @@ static void link_close(struct supervisor *s, struct worker_link *l)
 {
     ev_io_stop(s->loop, &l->io);
     close(l->io.fd);
-    *l->link = l->next;
-    if (l->next)
-        l->next->link = l->link;
+    LIST_REMOVE(l, entry);
     free(l);
 }
 
@@ -256,15 +253,12 @@ static void on_link(struct ev_loop *loop, ev_io *w, int revents)
     }
 }
 
-static void on_intake(struct ev_loop *loop, ev_io *w, int revents)
+static void on_accepted(void *arg, int fd, const struct sockaddr *sa)
 {
-    struct supervisor *s = ev_userdata(loop);
-    (void)revents;
-    const int fd = accept4(w->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    struct supervisor *s = arg;
     struct ucred peer;
     socklen_t len = sizeof peer;
-    if (fd < 0)
-        return;
+    (void)sa;
     struct worker_link *l = calloc(1, sizeof *l);
     if (!l || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) ||
         (peer.uid && peer.uid != geteuid())) {
@@ -273,59 +267,28 @@ static void on_intake(struct ev_loop *loop, ev_io *w, int revents)
         free(l);
         return;
     }
-    l->next = s->links;
-    l->link = &s->links;
-    if (l->next)
-        l->next->link = &l->next;
-    s->links = l;
+    LIST_INSERT_HEAD(&s->links, l, entry);
     ev_io_init(&l->io, on_link, fd, EV_READ);
-    ev_io_start(loop, &l->io);
-}
-
-/* EAGAIN is an answer too: somebody listens, with a full queue. */
-static bool answers(const struct sockaddr_un *sa)
-{
-    const int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return false;
-    const bool ok = connect(fd, (const struct sockaddr *)sa, sizeof *sa) == 0 || errno == EAGAIN;
-    close(fd);
-    return ok;
+    ev_io_start(s->loop, &l->io);
 }
 
 int intake_open(struct supervisor *s)
 {
-    struct sockaddr_un sa = {.sun_family = AF_UNIX}, tmp = sa;
-    snprintf(sa.sun_path, sizeof sa.sun_path, "%s/supervisor.sock", s->config->runtime_dir);
-    snprintf(tmp.sun_path, sizeof tmp.sun_path, "%s/supervisor.new", s->config->runtime_dir);
+    char path[sizeof s->intake.socket.path];
+    snprintf(path, sizeof path, "%s/supervisor.sock", s->config->runtime_dir);
     mkdir(s->config->runtime_dir, 0755);
-    if (answers(&sa)) {
-        log_error("intake: another polder-supervisor answers on %s", sa.sun_path);
-        return -EADDRINUSE;
-    }
-    const int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    unlink(tmp.sun_path);
-    const mode_t mask = umask(0177);
-    const int rc = bind(fd, (struct sockaddr *)&tmp, sizeof tmp);
-    umask(mask);
-    if (fd < 0 || rc || listen(fd, 256) || rename(tmp.sun_path, sa.sun_path)) {
-        const int code = -errno;
-        log_error("intake: cannot listen on %s: %s", sa.sun_path, strerror(errno));
-        close(fd);
-        return code;
-    }
-    ev_io_init(&s->intake, on_intake, fd, EV_READ);
-    ev_io_start(s->loop, &s->intake);
-    return 0;
+    listener_init(&s->intake, s->loop, on_accepted, s);
+    const int code = listener_open_path(&s->intake, path, SOCK_SEQPACKET, 0600, (gid_t)-1);
+    if (code == -EADDRINUSE)
+        log_error("intake: another polder-supervisor answers on %s", path);
+    else if (code)
+        log_error("intake: cannot listen on %s: %s", path, strerror(-code));
+    return code;
 }
 
 void intake_close(struct supervisor *s)
 {
-    char path[128];
-    while (s->links)
-        link_close(s, s->links); /* NOLINT(clang-analyzer-unix.Malloc) */
-    ev_io_stop(s->loop, &s->intake);
-    close(s->intake.fd);
-    snprintf(path, sizeof path, "%s/supervisor.sock", s->config->runtime_dir);
-    unlink(path);
+    while (!LIST_EMPTY(&s->links))
+        link_close(s, LIST_FIRST(&s->links)); /* NOLINT(clang-analyzer-unix.Malloc) */
+    listener_close(&s->intake);
 }

@@ -28,6 +28,7 @@
 #define POLDER_SUPERVISOR_H
 #include "daemons/http/h1.h"
 #include "daemons/net/buffer.h"
+#include "daemons/net/listener.h"
 #include "daemons/net/timer_wheel.h"
 #include "daemons/supervisor/leaked.h"
 #include "daemons/supervisor/ws/frames.h"
@@ -198,8 +199,8 @@ struct supervisor {
     void *arena[1];                     /* of config */
     struct condition_table *conditions; /* shared with polderd */
     struct origins *origins;            /* that were set while running; routes point into them */
-    ev_io intake;
-    struct worker_link *links;
+    struct listener intake;
+    LIST_HEAD(, worker_link) links;
     struct rpc_server *rpc;
     LIST_HEAD(, session) sessions;
     SLIST_HEAD(, session) ended;

@@ -100,7 +100,7 @@ static struct worker *worker_new(const struct process *p)
     w->stats = &p->shared->stats[p->slot];
     stats_adopt(w->stats, w->config);
     w->ring = p->shared->ring[w->number];
-    w->reserve_fd = w->supervisor = w->log.fd = -1;
+    w->supervisor = w->log.fd = -1;
     w->repeats_tail = &w->repeats;
     w->limit_caller = (struct limit_caller){.table = p->shared->limits,
                                             .proc = p->shared->proc,
@@ -134,6 +134,7 @@ void worker_close(struct worker *w)
 {
     compress_stored_stop(w);
     warm_rpc_close(w);
+    accept_free(w);
     loop_close(w);
     warm_stop(w);
     refresh_close(w);
@@ -147,7 +148,6 @@ void worker_close(struct worker *w)
     limits_free(w);
     free(w->servers[w->config->n_servers].row);
     free(w->servers);
-    free(w->listeners);
     free(w);
 }
 

@@ -74,6 +74,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct accept;
 struct budget;
 struct warm_rpc;
 struct cache_reader;
@@ -99,10 +100,6 @@ struct watch;
 #define WORKER_SCRATCH (40u << 10) /* a head of H1_HEAD_MAX and all that we add to it */
 #define WORKER_URL_MAX (H1_TARGET_MAX * 3 + 1024)
 
-struct listener {
-    ev_io io;
-    struct worker *worker;
-};
 struct route_state {
     struct stats_route_row *stats; /* route_stats.h; behind the last route: of none */
     struct policy_settings settings;
@@ -158,13 +155,9 @@ struct worker {
     struct timer_wheel wheel;
     struct buffer_pool buffers;
 
-    struct listener *listeners;
-    uint32_t n_listeners;
-    int reserve_fd;
-    uint32_t files_max;        /* descriptors for clients and backends together */
-    struct timer accept_pause; /* armed: out of descriptors */
-    uint64_t proxy_warn_ms;    /* no line about missing PROXY headers before */
-    bool accepting, draining;
+    struct accept *accept;  /* NULL: not begun */
+    uint64_t proxy_warn_ms; /* no line about missing PROXY headers before */
+    bool draining;
     bool drained; /* as proc_table.drained says, see loop.c */
     uint64_t drain_until_ms;
 

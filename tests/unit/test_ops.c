@@ -413,7 +413,7 @@ static void who_leaves_while_his_page_is_made_harms_nobody(void **state)
     struct unix_socket mute; /* a supervisor that does not answer */
     static const char request[] = "GET /api/telemetry/websocket-health HTTP/1.1\r\nHost: a\r\n\r\n";
     snprintf(path, sizeof path, "%s/supervisor-rpc.sock", r->dir);
-    assert_int_equal(unix_socket_listen(&mute, path, 0600, (gid_t)-1), 0);
+    assert_int_equal(unix_socket_listen(&mute, path, SOCK_STREAM, 0600, (gid_t)-1), 0);
     const int left = dial(r->ops), stays = dial(r->ops);
     say(left, request, sizeof request - 1);
     say(stays, request, sizeof request - 1);

@@ -29,8 +29,9 @@ struct ops {
     struct door tcp, local;
 };
 
-static void on_accepted(void *arg, int fd)
+static void on_accepted(void *arg, int fd, const struct sockaddr *peer)
 {
+    (void)peer;
     struct door *d = arg;
     http_server_add(d->ops->server, fd, d->origin);
 }
@@ -53,9 +54,10 @@ static void follow_ops_listen(struct ops *ops)
     if (!address->len)
         return;
     snprintf(d->text, sizeof d->text, "%s", address->text);
-    note_opened(d, address->sa.ss_family == AF_UNIX
-                       ? listener_open_path(&d->listener, sun->sun_path, 0666, (gid_t)-1)
-                       : listener_open_address(&d->listener, &address->sa, address->len));
+    note_opened(d,
+                address->sa.ss_family == AF_UNIX
+                    ? listener_open_path(&d->listener, sun->sun_path, SOCK_STREAM, 0666, (gid_t)-1)
+                    : listener_open_address(&d->listener, &address->sa, address->len));
 }
 
 static void follow_local(struct ops *ops)
@@ -64,7 +66,7 @@ static void follow_local(struct ops *ops)
     if (d->listener.open)
         return;
     snprintf(d->text, sizeof d->text, "%s/ops.sock", ops->control->config->runtime_dir);
-    note_opened(d, listener_open_path(&d->listener, d->text, 0600, (gid_t)-1));
+    note_opened(d, listener_open_path(&d->listener, d->text, SOCK_STREAM, 0600, (gid_t)-1));
 }
 
 static bool is_wanted(void *arg, const char *subject)

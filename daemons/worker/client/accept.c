@@ -10,6 +10,7 @@
  * kernel's queue moves, and listening pauses for a moment.
  */
 #include "daemons/worker/client/client.h"
+#include "daemons/net/listener.h"
 #include "daemons/worker/worker.h"
 #include "polder/inval.h"
 #include "polder/log.h"
@@ -18,9 +19,6 @@
 #include "polder/stats.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -28,9 +26,20 @@
 #include <unistd.h>
 
 #define ACCEPTS_A_WAKE 8
-#define PAUSE_MS       50
+#define PAUSE_S        0.05
+#define WARN_MS        1000
 #define PENDING_MAX    4096 /* a listen queue */
 #define FILES_SPARE    16   /* for the store, logs and sockets that are opened now and then */
+
+struct accept {
+    int reserve;             /* a descriptor to be given up */
+    uint32_t files_max;      /* descriptors for clients and backends together */
+    uint32_t others;         /* open connections of other workers ... */
+    unsigned counted_at;     /* ... in this iteration of the loop */
+    uint64_t quiet_until_ms; /* it has just been said that there are no descriptors */
+    uint32_t n_listeners;
+    struct listener listener[];
+};
 
 static bool process_lives(const struct proc_slot *slot)
 {
@@ -50,73 +59,49 @@ static uint32_t others_open(const struct worker *w)
     return sum;
 }
 
-static void listeners_stop(struct worker *w)
+static void on_exhausted(void *arg)
 {
-    for (uint32_t i = 0; i < w->n_listeners; i++)
-        ev_io_stop(w->loop, &w->listeners[i].io);
-    w->accepting = false;
-}
-
-static void listeners_start(struct worker *w)
-{
-    for (uint32_t i = 0; i < w->n_listeners; i++)
-        ev_io_start(w->loop, &w->listeners[i].io);
-    w->accepting = true;
-}
-
-static void reserve_open(struct worker *w)
-{
-    w->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-}
-
-static void out_of_descriptors(struct worker *w, int listener)
-{
-    if (w->reserve_fd >= 0) {
-        close(w->reserve_fd);
-        const int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-        if (fd >= 0)
-            close(fd);
-        reserve_open(w);
-    }
-    if (!timer_is_armed(&w->accept_pause))
-        log_warning("worker: out of descriptors with %u connections; raise LimitNOFILE or lower "
-                    "max_connections",
-                    w->n_clients);
-    listeners_stop(w);
-    timer_set(&w->wheel, &w->accept_pause, w->mono_ms + PAUSE_MS);
-}
-
-static void on_pause_over(struct timer *t)
-{
-    struct worker *w = TIMER_OWNER(t, struct worker, accept_pause);
-    if (!w->draining)
-        listeners_start(w);
+    struct worker *w = arg;
+    struct accept *a = w->accept;
+    if (w->mono_ms < a->quiet_until_ms)
+        return;
+    a->quiet_until_ms = w->mono_ms + WARN_MS;
+    log_warning("worker: out of descriptors with %u connections; raise LimitNOFILE or lower "
+                "max_connections",
+                w->n_clients);
 }
 
 /* Those that it has at its start are numbered from 0. */
 static void count_descriptors(struct worker *w)
 {
     struct rlimit r;
-    w->files_max = UINT32_MAX;
+    w->accept->files_max = UINT32_MAX;
     if (getrlimit(RLIMIT_NOFILE, &r) < 0 || r.rlim_cur > UINT32_MAX)
         return;
-    const uint64_t own = (uint64_t)(w->reserve_fd < 0 ? 0 : w->reserve_fd) + FILES_SPARE;
-    w->files_max = r.rlim_cur > own + 2 ? (uint32_t)(r.rlim_cur - own) : 2;
-    if (w->files_max / 2 < w->config->max_connections)
+    const uint64_t own = (uint64_t)(w->accept->reserve < 0 ? 0 : w->accept->reserve) + FILES_SPARE;
+    w->accept->files_max = r.rlim_cur > own + 2 ? (uint32_t)(r.rlim_cur - own) : 2;
+    if (w->accept->files_max / 2 < w->config->max_connections)
         log_warning("worker: this process has room for %u connections of max_connections = %u with "
                     "%llu descriptors; further ones get 503; raise LimitNOFILE",
-                    w->files_max / 2, w->config->max_connections, (unsigned long long)r.rlim_cur);
+                    w->accept->files_max / 2, w->config->max_connections,
+                    (unsigned long long)r.rlim_cur);
 }
 
 /* Further ones, also those that linger, would take descriptors that backends need for these. */
 static bool is_crowded(const struct worker *w)
 {
-    return w->n_clients >= w->files_max / 2;
+    return w->n_clients >= w->accept->files_max / 2;
 }
 
-static bool has_room(const struct worker *w, uint32_t others)
+static bool has_room(const struct worker *w)
 {
-    return others + loop_open_clients(w) < w->config->max_connections && !is_crowded(w);
+    struct accept *a = w->accept;
+    const unsigned now = ev_iteration(w->loop);
+    if (a->counted_at != now) {
+        a->counted_at = now;
+        a->others = others_open(w);
+    }
+    return a->others + loop_open_clients(w) < w->config->max_connections && !is_crowded(w);
 }
 
 /* Over the limit of all connections: the answer goes out before anything was read. */
@@ -138,15 +123,12 @@ static void refuse(struct worker *w, int fd, const struct clientip *peer)
         client_close(c);
 }
 
-static void accepted(struct worker *w, int fd, const struct sockaddr *sa, bool room)
+static void on_accepted(void *arg, int fd, const struct sockaddr *sa)
 {
+    struct worker *w = arg;
     struct clientip peer;
     clientip_from_sockaddr(&peer, sa);
-    if (sa->sa_family != AF_UNIX) {
-        const int on = 1;
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    }
-    if (!room) {
+    if (!has_room(w)) {
         refuse(w, fd, &peer);
         return;
     }
@@ -160,73 +142,55 @@ static void accepted(struct worker *w, int fd, const struct sockaddr *sa, bool r
         accept_admit(c, &peer);
 }
 
-/* False: nobody waits, or there is no room to take one. others: open connections of other workers.
- */
-static bool accept_one(struct worker *w, int listener, uint32_t others)
+static void listen_on(struct worker *w, int fd)
 {
-    struct sockaddr_storage sa = {0};
-    socklen_t len = sizeof sa;
-    const int fd = accept4(listener, (struct sockaddr *)&sa, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (fd < 0) {
-        if (errno == EMFILE || errno == ENFILE)
-            out_of_descriptors(w, listener);
-        return errno == ECONNABORTED || errno == EINTR;
-    }
-    accepted(w, fd, (struct sockaddr *)&sa, has_room(w, others));
-    return true;
-}
-
-static void on_accept(EV_P_ ev_io *watcher, int events)
-{
-    struct worker *w = ((struct listener *)watcher)->worker;
-    const uint32_t others = others_open(w);
-    (void)loop, (void)events;
-    for (int i = 0; i < ACCEPTS_A_WAKE && w->accepting; i++)
-        if (!accept_one(w, watcher->fd, others))
-            return;
+    struct listener *l = &w->accept->listener[w->accept->n_listeners++];
+    listener_init(l, w->loop, on_accepted, w);
+    l->at_once = ACCEPTS_A_WAKE;
+    l->pause_s = PAUSE_S;
+    l->reserve = &w->accept->reserve;
+    l->exhausted = on_exhausted;
+    listener_open_socket(l, fd);
 }
 
 int accept_start(struct worker *w)
 {
     const struct process *p = w->process;
-    reserve_open(w);
-    count_descriptors(w);
-    w->accept_pause.fire = on_pause_over;
-    memset(w->shared->clients[w->number], 0, sizeof *w->shared->clients);
-    w->listeners = calloc(p->n_listeners + 1, sizeof *w->listeners);
-    if (!w->listeners)
+    w->accept = calloc(1, sizeof *w->accept + p->n_listeners * sizeof *w->accept->listener);
+    if (!w->accept)
         return -ENOMEM;
+    w->accept->reserve = listener_reserve_open();
+    count_descriptors(w);
+    memset(w->shared->clients[w->number], 0, sizeof *w->shared->clients);
     for (uint32_t i = 0; i < p->n_listeners; i++) {
         const struct process_listener *l = &p->listeners[i];
-        if (l->worker != UINT32_MAX && l->worker % p->workers != p->index) {
+        if (l->worker == UINT32_MAX || l->worker % p->workers == p->index)
+            listen_on(w, l->fd);
+        else
             close(l->fd); /* another worker's: it must be able to end without us */
-            continue;
-        }
-        struct listener *mine = &w->listeners[w->n_listeners++];
-        mine->worker = w;
-        const int flags = fcntl(l->fd, F_GETFL);
-        if (flags >= 0 && !(flags & O_NONBLOCK))
-            fcntl(l->fd, F_SETFL, flags | O_NONBLOCK);
-        ev_io_init(&mine->io, on_accept, l->fd, EV_READ);
     }
-    listeners_start(w);
     return 0;
 }
 
-/* Who has connected already is served; then the sockets are let go of. When the service stops, ours
- * was the last hold on them, and the kernel refuses whoever comes now, so that he goes elsewhere;
- * after a reload, or where systemd holds them too, others accept. */
+/* What has connected already is served; then the sockets are let go of. When the service stops, ours
+ * was the last hold on them, and the kernel refuses what comes now, so that it goes elsewhere; after
+ * a reload, or where systemd holds them too, others accept. */
 void accept_stop(struct worker *w)
 {
-    const uint32_t others = others_open(w);
-    for (uint32_t i = 0; i < w->n_listeners && w->accepting; i++)
-        for (int n = 0;
-             n < PENDING_MAX && w->accepting && accept_one(w, w->listeners[i].io.fd, others); n++)
-            ;
-    listeners_stop(w);
-    for (uint32_t i = 0; i < w->n_listeners; i++)
-        close(w->listeners[i].io.fd);
-    w->n_listeners = 0;
+    struct accept *a = w->accept;
+    for (uint32_t i = 0; a && i < a->n_listeners; i++) {
+        listener_drain(&a->listener[i], PENDING_MAX);
+        listener_close(&a->listener[i]);
+    }
+}
+
+void accept_free(struct worker *w)
+{
+    struct accept *a = w->accept;
+    for (uint32_t i = 0; a && i < a->n_listeners; i++)
+        listener_close(&a->listener[i]);
+    free(a);
+    w->accept = NULL;
 }
 
 /* ---- max_connections_per_client ---- */

@@ -199,6 +199,7 @@ int proxyproto_read(struct client *c, const char *bytes, size_t len);
 /* ---- accept.c ---- */
 int accept_start(struct worker *w);
 void accept_stop(struct worker *w);
+void accept_free(struct worker *w);
 /* Counts the connection for its client; false: that is one too many, and 503 has been sent. */
 bool accept_admit(struct client *c, const struct clientip *ip);
 void accept_dismiss(struct client *c); /* counts it no longer */
