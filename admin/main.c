@@ -164,6 +164,7 @@ static int call(const struct options *o, enum rpc_method method, int used)
 
 /* More than a call and its answer. */
 static int (*const runs_itself[RPC_METHODS])(const struct ctl_run *run) = {
+    [RPC_METHOD_TOP] = top_run,
     [RPC_METHOD_WATCH] = watch_run,
 };
 

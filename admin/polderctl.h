@@ -7,6 +7,7 @@
  *   rpc_client.c  the call, blocking, with a deadline
  *   tables/       answers for people: tables/tables.h
  *   try.c         waits for the report of limit try
+ *   top/          the service at a glance: top/top.h
  *   watch.c       what happens, live
  *   json.c        answers for programs
  *   help.c        --help, from the table of methods
@@ -61,6 +62,7 @@ struct ctl_run {
     char *const *words; /* behind the command's name */
     int n;
 };
+int top_run(const struct ctl_run *run);
 int watch_run(const struct ctl_run *run);
 /* Writes the error of an answer; the exit status that it means. */
 int ctl_show_error(const struct ctl_answer *answer);

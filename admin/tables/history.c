@@ -5,8 +5,6 @@
 #include "polder/rpc_in.h"
 #include "polder/units.h"
 
-#include <langinfo.h>
-#include <locale.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,26 +50,6 @@ static void text_of(const msgpack_object *map, const char *key, char *out, size_
 
 /* ---- one metric ---- */
 
-static bool terminal_is_utf8(void)
-{
-    return setlocale(LC_CTYPE, "") && !strcmp(nl_langinfo(CODESET), "UTF-8");
-}
-
-static void put_bar(FILE *to, double value, double low, double high, bool utf8)
-{
-    static const char *const bars[] = {"▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"};
-    static const char plain[] = "_.,-=+*#";
-    double part = high > low ? (value - low) / (high - low) : 0;
-    part = part < 0 ? 0 : part > 1 ? 1 : part;
-    const size_t level = (size_t)(part * 7.999);
-    if (isnan(value))
-        fputc(' ', to);
-    else if (utf8)
-        fputs(bars[level], to);
-    else
-        fputc(plain[level], to);
-}
-
 /* The mean of those of from..to that are known. */
 static double mean_of(const msgpack_object_array *values, uint32_t from, uint32_t to)
 {
@@ -89,7 +67,7 @@ static void put_bars(FILE *to, const msgpack_object_array *values)
 {
     double bar[BARS], low = 0, high = 0;
     const uint32_t n = values->size < BARS ? values->size : BARS;
-    const bool utf8 = terminal_is_utf8();
+    const bool utf8 = table_utf8();
     for (uint32_t i = 0; i < n; i++) {
         bar[i] = mean_of(values, (uint32_t)((uint64_t)values->size * i / n),
                          (uint32_t)((uint64_t)values->size * (i + 1) / n));
@@ -97,7 +75,7 @@ static void put_bars(FILE *to, const msgpack_object_array *values)
         high = bar[i] > high ? bar[i] : high;
     }
     for (uint32_t i = 0; i < n; i++)
-        put_bar(to, bar[i], low, high, utf8);
+        fputs(table_bar(bar[i], low, high, utf8), to);
     fputc('\n', to);
 }
 

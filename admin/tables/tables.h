@@ -9,6 +9,7 @@
  *   rows.c     a table
  *   value.c    one value, by its key; "file" is what the configuration file says where it differs
  *   name.c     keys as headings, columns
+ *   bars.c     values as a line of bars
  *   ws_stats.c, ...  forms of single methods
  *
  * Units are those of polder/units.h.
@@ -42,6 +43,11 @@ void table_heading(const char *key, char *out);
 bool table_key(const msgpack_object_kv *kv, char *out); /* out[64] */
 int table_width(const char *text);                      /* in characters, not bytes */
 void table_pad(FILE *to, const char *text, int width, bool right, bool last);
+
+/* ---- bars.c ---- */
+bool table_utf8(void); /* may bars of eighths be shown? */
+/* One of a line of bars that stand on `low`; NaN is a gap. */
+const char *table_bar(double value, double low, double high, bool utf8);
 
 /* ---- rows.c ---- */
 bool table_is_rows(const msgpack_object *o); /* a list of maps */

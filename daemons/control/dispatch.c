@@ -60,6 +60,7 @@ static void (*const handler[RPC_METHODS])(struct control *, const struct rpc_cal
     [RPC_METHOD_DRAIN] = drain_run,
     [RPC_METHOD_STOP] = stop_run,
     [RPC_METHOD_WATCH] = watch_run,
+    [RPC_METHOD_TOP] = top_show,
 };
 /* clang-format on */
 

@@ -79,6 +79,9 @@ void verify_step_run(struct control *c, const struct rpc_call *call);
 void ws_set(struct control *c, const struct rpc_call *call);
 void ws_revert(struct control *c, const struct rpc_call *call);
 
+/* ---- top.c ---- */
+void top_show(struct control *c, const struct rpc_call *call);
+
 /* ---- watch.c ---- */
 void watch_run(struct control *c, const struct rpc_call *call);
 
