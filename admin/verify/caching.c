@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-#define STORED_MS 3000 /* storing takes place behind the answer */
+#define STORED_MS 2000 /* storing takes place behind the answer */
 #define PAUSE_MS  20
 
 /* Can it be asked for at all? A statement about that is made if not. */

@@ -98,7 +98,7 @@ static int on_value_complete(llhttp_t *p)
         snprintf(r->cache_status, sizeof r->cache_status, "%s", polder);
         /* what is stale is fetched again behind it */
         r->hit = !strncmp(polder, "polder; hit", 11) && !strstr(polder, "fwd=") &&
-                 !strstr(polder, "ttl=-");
+                 (!strstr(polder, "ttl=-") || strstr(polder, "detail=poll-interval"));
     } else if (!strcasecmp(h->field, "retry-after")) {
         char *end;
         r->retry_after_s = strtoull(h->value, &end, 10);

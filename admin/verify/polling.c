@@ -6,7 +6,7 @@
 #include <string.h>
 
 #define POLLS    8
-#define PAUSE_MS 250
+#define PAUSE_MS 150
 #define STORE_MS 3000
 
 struct polls {

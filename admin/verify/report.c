@@ -28,6 +28,39 @@ static const char *const outcomes[] = {
     [NOT_CONFIGURED] = "not configured",
 };
 
+/* The next word of a list, and what it is; -1: nothing. False: there is none. */
+static bool next_word(const char **list, int *of)
+{
+    const size_t len = strcspn(*list, ",");
+    *of = -1;
+    if (!len)
+        return false;
+    for (int i = 0; i < OPTIMISATIONS; i++)
+        if (strlen(optimisations[i]) == len && !memcmp(optimisations[i], *list, len))
+            *of = i;
+    *list += len + ((*list)[len] == ',');
+    return true;
+}
+
+bool report_knows(const char *list)
+{
+    int of;
+    while (next_word(&list, &of))
+        if (of < 0)
+            return false;
+    return !*list;
+}
+
+bool report_wants(const struct verify *v, enum optimisation of)
+{
+    const char *list = v->only;
+    int one;
+    while (next_word(&list, &one))
+        if (one == (int)of)
+            return true;
+    return !*v->only;
+}
+
 void report(struct verify *v, enum optimisation of, const char *subject, const char *name,
             enum outcome outcome, const char *format, ...)
 {
@@ -159,7 +192,8 @@ static void print_text(const struct verify *v, int score)
         const double part = earned(v, (enum optimisation)of);
         printf("%s%s ", of ? ", " : "", optimisations[of]);
         if (part < 0)
-            fputs("not configured", stdout);
+            fputs(report_wants(v, (enum optimisation)of) ? "not configured" : "not asked for",
+                  stdout);
         else
             printf("%d %%", (int)(100 * part));
     }

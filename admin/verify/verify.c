@@ -39,10 +39,16 @@ static int begin(struct verify *v)
 
 static void check_all(struct verify *v)
 {
-    void (*const checks[])(struct verify *) = {check_caching, check_polling, check_limits,
-                                               check_websockets};
+    static const struct {
+        enum optimisation of;
+        void (*check)(struct verify *v);
+    } checks[] = {{CACHING, check_caching},
+                  {POLLING, check_polling},
+                  {RATE_LIMITING, check_limits},
+                  {WEBSOCKET, check_websockets}};
     for (size_t i = 0; i < sizeof checks / sizeof *checks && verify_goes_on(v); i++)
-        checks[i](v);
+        if (report_wants(v, checks[i].of))
+            checks[i].check(v);
 }
 
 static int conclude(const struct verify *v)
@@ -75,6 +81,13 @@ static bool read_options(struct verify *v, const msgpack_object *params)
     const int waits = rpc_in_text(params, "wait", wait, sizeof wait);
     if (waits >= 0 && config_parse_duration(wait, &v->wait_ms)) {
         fputs("polderctl: verify: --wait takes a duration such as 30s or 5m\n", stderr);
+        return false;
+    }
+    const int only = rpc_in_text(params, "only", v->only, sizeof v->only);
+    if (only == -EINVAL || !report_knows(v->only)) {
+        fputs("polderctl: verify: --only takes a list such as polling,websocket,caching,"
+              "rateLimiting\n",
+              stderr);
         return false;
     }
     return true;

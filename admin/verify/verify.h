@@ -60,6 +60,7 @@ struct verify {
     uint64_t wait_ms; /* no check takes longer */
     unsigned threshold;
     bool json;
+    char only[80]; /* "": all */
 
     char token[VERIFY_TOKEN_SIZE];
     uint64_t kept_ms; /* the lease was kept last */
@@ -99,6 +100,10 @@ void report(struct verify *v, enum optimisation of, const char *subject, const c
             enum outcome outcome, const char *format, ...) __attribute__((format(printf, 6, 7)));
 void report_progress(const struct verify *v, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+/* Whether it is to be looked at. */
+bool report_wants(const struct verify *v, enum optimisation of);
+/* True: each word of the list is one. */
+bool report_knows(const char *list);
 /* 0 to 100; -1: nothing is configured. */
 int report_score(const struct verify *v);
 void report_print(const struct verify *v);
