@@ -134,7 +134,7 @@ void servers_forget(struct supervisor *s, struct session *x)
 void servers_count(struct supervisor *s, const struct session *x)
 {
     struct server_row *row = row_of(s, x->pending->server);
-    if (row)
+    if (row && !x->probe)
         atomic_fetch_add_explicit(&row->upgrades, 1, memory_order_relaxed);
 }
 

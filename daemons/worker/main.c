@@ -22,6 +22,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -60,14 +61,16 @@ static bool servers_open(struct worker *w)
     w->servers = calloc(c->n_servers + 1, sizeof *w->servers);
     if (!w->servers || !(w->servers[c->n_servers].row = row_new()))
         return false;
-    w->servers[c->n_servers].stats = stats_server_row(w->stats, STATS_OPS);
+    w->servers[c->n_servers].stats_row =
+        (uint32_t)(stats_server_row(w->stats, STATS_OPS) - w->stats->server);
     for (uint32_t i = 0; i <= c->n_servers; i++)
         w->servers[i].transport = &socket_transport;
     for (uint32_t u = 0; u < c->n_upstreams; u++)
         for (uint32_t i = 0; i < c->upstreams[u].n_servers; i++) {
             const struct config_server *s = &c->upstreams[u].servers[i];
             struct server_row **row = &w->servers[s->index].row;
-            w->servers[s->index].stats = stats_server_row(w->stats, stats_server_id(s));
+            w->servers[s->index].stats_row =
+                (uint32_t)(stats_server_row(w->stats, stats_server_id(s)) - w->stats->server);
             *row = server_claim(w->shared->servers, stats_server_id(s), clock_mono_ms());
             if (!*row && !(*row = row_new()))
                 return false;
@@ -80,10 +83,13 @@ static void stats_open(struct worker *w)
 {
     const struct config *c = w->config;
     for (uint32_t i = 0; i < c->n_routes; i++)
-        w->routes[c->routes[i].index].stats = stats_route_row(w->stats, c->routes[i].id);
-    w->routes[c->n_routes].stats = stats_route_row(w->stats, STATS_NO_ROUTE);
+        w->routes[c->routes[i].index].stats_row =
+            (uint32_t)(stats_route_row(w->stats, c->routes[i].id) - w->stats->route);
+    w->routes[c->n_routes].stats_row =
+        (uint32_t)(stats_route_row(w->stats, STATS_NO_ROUTE) - w->stats->route);
     for (uint32_t i = 0; i < c->n_limits; i++)
-        w->limits[c->limits[i].index].stats = stats_limit_row(w->stats, c->limits[i].id);
+        w->limits[c->limits[i].index].stats_row =
+            (uint32_t)(stats_limit_row(w->stats, c->limits[i].id) - w->stats->limit);
 }
 
 static struct worker *worker_new(const struct process *p)
@@ -144,7 +150,8 @@ void worker_close(struct worker *w)
     if (w->reader)
         cache_reader_close(w->reader);
     free(w->routes);
-    free(w->unread_stats);
+    if (w->unread_stats)
+        munmap(w->unread_stats, sizeof *w->unread_stats);
     limits_free(w);
     free(w->servers[w->config->n_servers].row);
     free(w->servers);

@@ -8,7 +8,7 @@
 static inline struct stats_route_row *route_stats(const struct worker *w,
                                                   const struct config_route *route)
 {
-    return w->routes[route ? route->index : w->config->n_routes].stats;
+    return &w->stats->route[w->routes[route ? route->index : w->config->n_routes].stats_row];
 }
 
 /* One lookup of a cacheable request has ended. */

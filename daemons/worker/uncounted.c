@@ -4,17 +4,17 @@
 #include "daemons/worker/worker.h"
 #include "polder/stats.h"
 
-#include <stdlib.h>
-#include <string.h>
+#include <sys/mman.h>
 
 struct stats_slab *uncounted_begin(struct worker *w)
 {
     struct stats_slab *counts = w->stats;
     if (!w->unread_stats) {
-        w->unread_stats = aligned_alloc(_Alignof(struct stats_slab), sizeof *w->unread_stats);
-        if (!w->unread_stats)
+        void *slab = mmap(NULL, sizeof *counts, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+                          -1, 0); /* only what is written takes memory */
+        if (slab == MAP_FAILED)
             return counts;
-        memset((void *)w->unread_stats, 0, sizeof *w->unread_stats);
+        w->unread_stats = slab;
     }
     w->stats = w->unread_stats;
     return counts;

@@ -101,7 +101,7 @@ struct watch;
 #define WORKER_URL_MAX (H1_TARGET_MAX * 3 + 1024)
 
 struct route_state {
-    struct stats_route_row *stats; /* route_stats.h; behind the last route: of none */
+    uint32_t stats_row; /* route_stats.h; behind the last route: of none */
     struct policy_settings settings;
     struct identity_rules identity;
     struct identity_counts identity_counts;

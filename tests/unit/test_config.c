@@ -135,7 +135,8 @@ static void every_section_is_read(void **state)
              "= nobody\n"
              "trusted_proxies = {\"10.0.0.0/8\", ::1}\nproxy_protocol = yes\naccess_log = "
              "\"json:/tmp/log\"\n"
-             "ops { listen = \"127.0.0.1:9145\" hosts = {\"ops.example\"} }\nadmin { mode = \"0600\" group = \"polder\" }\n"
+             "ops { listen = \"127.0.0.1:9145\" hosts = {\"ops.example\"} }\nadmin { mode = "
+             "\"0600\" group = \"polder\" }\n"
              "telemetry { path = \"/t\" allow = {\"127.0.0.0/8\"} }\n"
              "cache { ttl = heuristic max_body = 64K partition = "
              "\"header:Authorization+cookie:sid\" warm = {\"/a\"} }\n"
@@ -765,6 +766,25 @@ static void localhost_is_both_loopback_addresses(void **state)
     assert_int_equal(load("workers = 1\n")->n_listen, 1);
 }
 
+static void what_verify_asks_for_goes_to_its_route(void **state)
+{
+    (void)state;
+#define BEFORE "upstream \"u\" { server \"127.0.0.1:1\" { } }\nroute \"/*\" { upstream = \"u\" }\n"
+    const struct config *c =
+        load(BEFORE "route \"/a/*\" { upstream = \"u\" verify = \"/a/b%20c?q=1\" }");
+    assert_non_null(c);
+    assert_string_equal(c->routes[0].verify, "/a/b%20c?q=1");
+    assert_string_equal(c->routes[1].verify, "");
+    assert_complains(BEFORE "route \"/a/*\" { upstream = \"u\"\n verify = \"/b\" }", 4,
+                     "a path that goes to this route");
+    assert_complains(BEFORE "route \"/a/*\" { upstream = \"u\"\n verify = \"a/b\" }", 4, "\"/\"");
+    assert_complains(BEFORE "route \"/a/*\" { upstream = \"u\"\n verify = \"/a/b c\" }", 4,
+                     "visible ASCII");
+    assert_complains(BEFORE "route \"/a/*\" { upstream = \"u\"\n verify = \"/a/%zz\" }", 4,
+                     "a path that goes to this route");
+#undef BEFORE
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -797,6 +817,7 @@ int main(void)
         cmocka_unit_test(compress_of_a_route_is_that_of_its_cache_section_too),
         cmocka_unit_test(origins_are_named_for_all_routes_or_for_one),
         cmocka_unit_test(localhost_is_both_loopback_addresses),
+        cmocka_unit_test(what_verify_asks_for_goes_to_its_route),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -49,7 +49,7 @@ void fetch_send(struct fetch *ex)
         stats_bump(&route_stats(w, ex->req.route)->calls, 1);
         stats_bump(&route_stats(w, ex->req.route)->background, !ex->req.client);
     }
-    stats_bump(&w->servers[u->server->index].stats->requests, 1);
+    stats_bump(&server_stats(w, u->server)->requests, 1);
     upstream_progress(u);
     transport_start(&u->transport, TRANSPORT_READ);
     request_body_send(ex, w->scratch, len);

@@ -34,7 +34,8 @@ static void set_timer(struct fetch *ex)
 {
     struct worker *w = ex->worker;
     const uint64_t look_ms = w->mono_ms + LOOK_MS, until_ms = collapse_until_ms(ex);
-    timer_set(&w->wheel, &ex->timer, w->mono_ms < until_ms && until_ms < look_ms ? until_ms : look_ms);
+    timer_set(&w->wheel, &ex->timer,
+              w->mono_ms < until_ms && until_ms < look_ms ? until_ms : look_ms);
 }
 
 static void collapse_leave(struct fetch *ex)
@@ -80,7 +81,7 @@ void collapse_wake(struct worker *w)
         if (still_waits(w, ex))
             continue;
         collapse_leave(ex);
-        ex->resume(ex);
+        fetch_resume(ex);
     }
 }
 
@@ -105,5 +106,5 @@ static void collapse_timeout(struct fetch *ex)
         ex->rounds = UINT8_MAX - 1; /* too slow to be waited for: it fetches for itself */
     }
     collapse_leave(ex);
-    ex->resume(ex);
+    fetch_resume(ex);
 }

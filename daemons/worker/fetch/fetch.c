@@ -21,6 +21,7 @@
 #include "daemons/worker/fetch/upstream.h"
 #include "daemons/worker/cache/stale.h"
 #include "daemons/worker/route_stats.h"
+#include "daemons/worker/uncounted.h"
 #include "daemons/worker/worker.h"
 #include "polder/cache_status.h"
 #include "polder/clock.h"
@@ -143,6 +144,13 @@ void fetch_end_trial(struct fetch *ex)
     ex->lease_ms = 0;
 }
 
+void fetch_resume(struct fetch *ex)
+{
+    struct stats_slab *counts = ex->req.probe ? uncounted_begin(ex->worker) : ex->worker->stats;
+    ex->resume(ex);
+    uncounted_end(ex->worker, counts);
+}
+
 void fetch_finish(struct fetch *ex)
 {
     struct worker *w = ex->worker;
@@ -184,7 +192,8 @@ void fetch_watch_lease(struct fetch *ex)
     struct worker *w = ex->worker;
     const uint64_t look_ms = w->mono_ms + LEASE_LOOK_MS;
     if (permit_is_held(&ex->permit))
-        timer_set(&w->wheel, &ex->timer, ex->alone_ms && ex->alone_ms < look_ms ? ex->alone_ms : look_ms);
+        timer_set(&w->wheel, &ex->timer,
+                  ex->alone_ms && ex->alone_ms < look_ms ? ex->alone_ms : look_ms);
 }
 
 /* A change that the backend has been told of ends what is stored for its route, whether its client

@@ -168,6 +168,8 @@ void fetch_note_server(const struct fetch *ex);
 /* Its client's connection ends before the whole answer is out: the line in the access log. */
 void fetch_log_lost(const struct fetch *ex);
 
+/* What it has waited for is there, or given up. */
+void fetch_resume(struct fetch *ex);
 bool fetch_has_stale(const struct fetch *ex);
 void fetch_watch_lease(struct fetch *ex);
 

@@ -6,55 +6,31 @@
 #include "daemons/worker/client/client.h"
 #include "daemons/worker/fetch/fetch.h"
 #include "daemons/worker/fetch/upstream.h"
-#include "daemons/worker/uncounted.h"
 #include "daemons/worker/worker.h"
-
-/* What probes cause is not counted. */
-static struct stats_slab *counts_enter(const struct fetch *ex)
-{
-    return ex->req.probe ? uncounted_begin(ex->worker) : ex->worker->stats;
-}
 
 static void on_connected(void *user)
 {
-    struct fetch *ex = user;
-    struct stats_slab *counts = counts_enter(ex);
-    fetch_send(ex);
-    uncounted_end(ex->worker, counts);
+    fetch_send(user);
 }
 
 static void on_unconnected(void *user, const struct upstream_error *e)
 {
-    struct fetch *ex = user;
-    struct stats_slab *counts = counts_enter(ex);
-    retry_unconnected(ex, e);
-    uncounted_end(ex->worker, counts);
+    retry_unconnected(user, e);
 }
 
 static void on_failed(void *user, const struct upstream_error *e, bool timeout)
 {
-    struct fetch *ex = user;
-    struct stats_slab *counts = counts_enter(ex);
-    retry_broken(ex, e, timeout);
-    uncounted_end(ex->worker, counts);
+    retry_broken(user, e, timeout);
 }
 
 static size_t on_readable(void *user, char *at, size_t len)
 {
-    struct fetch *ex = user;
-    struct stats_slab *counts = counts_enter(ex);
-    const size_t used = response_receive(ex, at, len);
-    uncounted_end(ex->worker, counts);
-    return used;
+    return response_receive(user, at, len);
 }
 
 static bool on_ended(void *user)
 {
-    struct fetch *ex = user;
-    struct stats_slab *counts = counts_enter(ex);
-    const bool whole = response_eof(ex);
-    uncounted_end(ex->worker, counts);
-    return whole;
+    return response_eof(user);
 }
 
 static void on_writable(void *user)

@@ -95,7 +95,7 @@ static void buffer(struct fetch *ex, const struct h1_spans *spans, bool end)
         b->trailer_len = body->kept_len;
     }
     if (end || b->len >= w->config->request_buffer || w->request_bytes > share_of(w))
-        ex->resume(ex);
+        fetch_resume(ex);
 }
 
 /* ---- passing it on ---- */

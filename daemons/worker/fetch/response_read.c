@@ -231,7 +231,7 @@ static bool final_head(struct fetch *ex, const struct h1_head *head, bool more)
     struct upstream *u = ex->up;
     fetch_drop_body(ex);
     ex->fetch_ns = clock_mono_ns() - ex->sent_ns;
-    histogram_add(&ex->worker->servers[u->server->index].stats->latency,
+    histogram_add(&server_stats(ex->worker, u->server)->latency,
                   histogram_bucket(HISTOGRAM_LATENCY, ex->fetch_ns), ex->fetch_ns);
     retry_answered(ex);
     fetch_note_server(ex);

@@ -81,6 +81,7 @@ static void attach(struct fetch *ex, struct upstream *u)
 {
     ex->up = u;
     upstream_attach(u, ex->worker->upstream_ops, ex, ex->until_ms);
+    u->uncounted = ex->req.probe;
     fetch_watch_lease(ex);
 }
 

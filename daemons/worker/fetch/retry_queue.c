@@ -95,7 +95,7 @@ void retry_queue_wake(struct worker *w, const struct config_upstream *upstream)
             list[n++] = ex;
     for (unsigned i = 0; i < n; i++)
         if (list[i]->state == FETCH_WAITING)
-            list[i]->resume(list[i]);
+            fetch_resume(list[i]);
 }
 
 /* The oldest of each upstream tries. */
@@ -114,7 +114,7 @@ static void on_try(EV_P_ ev_timer *watcher, int events)
     }
     for (unsigned i = 0; i < n; i++)
         if (list[i]->state == FETCH_WAITING)
-            list[i]->resume(list[i]);
+            fetch_resume(list[i]);
     if (!w->retry_queue)
         ev_timer_stop(EV_A_ watcher);
 }

@@ -4,6 +4,7 @@
  * for a request is its user's (upstream_ops).
  */
 #include "daemons/worker/fetch/upstream.h"
+#include "daemons/worker/uncounted.h"
 #include "daemons/worker/worker.h"
 #include "polder/shared.h"
 #include "polder/log.h"
@@ -119,7 +120,7 @@ void upstream_attach(struct upstream *u, const struct upstream_ops *ops, void *u
     u->ops = ops;
     u->user = user;
     u->until_ms = until_ms;
-    u->in_body = false;
+    u->in_body = u->uncounted = false;
     arm(u);
 }
 
@@ -235,9 +236,8 @@ static void timed_out(struct upstream *u)
         u->ops->failed(u->user, &e, true);
 }
 
-static void on_timeout(struct timer *t)
+static void timer_due(struct upstream *u)
 {
-    struct upstream *u = TIMER_OWNER(t, struct upstream, timer);
     struct worker *w = u->worker;
     if (u->state == UPSTREAM_IDLE) {
         upstream_close(u);
@@ -258,6 +258,19 @@ static void on_timeout(struct timer *t)
     } else {
         timed_out(u);
     }
+}
+
+static struct stats_slab *counts_begin(const struct upstream *u)
+{
+    return u->uncounted ? uncounted_begin(u->worker) : u->worker->stats;
+}
+
+static void on_timeout(struct timer *t)
+{
+    struct upstream *u = TIMER_OWNER(t, struct upstream, timer);
+    struct stats_slab *counts = counts_begin(u);
+    timer_due(u);
+    uncounted_end(u->worker, counts);
 }
 
 /* ---- bytes ---- */
@@ -283,7 +296,7 @@ void upstream_send(struct upstream *u, const struct iovec *iov, unsigned n)
     if (u->deaf)
         return;
     for (unsigned i = 0; i < n; i++)
-        stats_bump(&u->worker->servers[u->server->index].stats->bytes_out, iov[i].iov_len);
+        stats_bump(&server_stats(u->worker, u->server)->bytes_out, iov[i].iov_len);
     if (chain_send(&u->worker->buffers, &u->out, &u->transport, iov, n) < 0) {
         /* It has stopped listening; perhaps its answer is already here. The read side tells. */
         u->deaf = true;
@@ -311,10 +324,12 @@ static void writable(struct upstream *u)
 static void on_writable(struct transport *t)
 {
     struct upstream *u = TRANSPORT_OWNER(t, struct upstream, transport);
+    struct stats_slab *counts = counts_begin(u);
     if (u->state == UPSTREAM_CONNECTING)
         connected(u);
     else if (u->state == UPSTREAM_BUSY)
         writable(u);
+    uncounted_end(u->worker, counts);
 }
 
 /* Keeps the part of a head for the next read, in the buffer it came in if it was one. */
@@ -369,7 +384,7 @@ static void readable(struct upstream *u)
     u->got_bytes = true;
     u->drained = (size_t)n < WORKER_BUFFER - had;
     u->in = NULL;
-    stats_bump(&u->worker->servers[u->server->index].stats->bytes_in, (uint64_t)n);
+    stats_bump(&server_stats(u->worker, u->server)->bytes_in, (uint64_t)n);
     upstream_progress(u);
     const size_t len = had + (size_t)n, used = u->ops->readable(u->user, at, len);
     keep_rest(u, in, at + used, len - used);
@@ -399,6 +414,8 @@ void upstream_distrust(struct upstream *u)
 static void on_readable(struct transport *t)
 {
     struct upstream *u = TRANSPORT_OWNER(t, struct upstream, transport);
+    struct stats_slab *counts = counts_begin(u);
     if (u->state != UPSTREAM_CLOSED)
         readable(u);
+    uncounted_end(u->worker, counts);
 }

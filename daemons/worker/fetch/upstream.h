@@ -15,7 +15,9 @@
 #include "daemons/worker/buffer.h"
 #include "daemons/net/timer_wheel.h"
 #include "polder/config.h"
+#include "daemons/worker/worker.h"
 #include "polder/server_state.h"
+#include "polder/stats.h"
 
 #include <ev.h>
 #include <stdbool.h>
@@ -69,6 +71,7 @@ struct upstream {
     bool paused;        /* not read: the client is slow */
     bool deaf;          /* takes no more of the request */
     bool event_stream;  /* its response is one */
+    bool uncounted;     /* it works for a probe (uncounted.h) */
     bool chunk_request; /* the request's body goes out in chunks */
 };
 
@@ -106,8 +109,8 @@ void upstream_next_address(struct worker *w, const struct config_server *server)
 /* ---- pool.c ---- */
 /* What this worker has of a server. */
 struct server_local {
-    struct server_row *row; /* what all know of it; never NULL */
-    struct stats_server_row *stats;
+    struct server_row *row;                /* what all know of it; never NULL */
+    uint32_t stats_row;                    /* server_stats() */
     const struct transport_ops *transport; /* of connections to it */
     uint32_t address;                      /* the one in use, of those of its name */
     uint64_t retry_queue_bytes; /* of its upstream's first server: what waits for any of them */
@@ -115,6 +118,11 @@ struct server_local {
     struct upstream *idle; /* last used first */
     int64_t turn;          /* as servers take them */
 };
+static inline struct stats_server_row *server_stats(const struct worker *w,
+                                                    const struct config_server *server)
+{
+    return &w->stats->server[w->servers[server->index].stats_row];
+}
 struct pool_wish {
     const struct config_upstream *upstream;
     uint64_t tried;  /* never these */

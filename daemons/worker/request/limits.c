@@ -174,13 +174,18 @@ static void refuse(struct worker *w, const struct charged *ch, struct limit_answ
     answer->retry_s = (uint32_t)seconds_up(retry_ms);
 }
 
+static struct stats_limit_row *limit_stats(const struct worker *w, const struct config_limit *l)
+{
+    return &w->stats->limit[w->limits[l->index].stats_row];
+}
+
 static void count(struct worker *w, const struct charged *ch, bool admitted)
 {
     stats_add(w->stats, STATS_LIMIT_CHECKS, ch->n);
     for (size_t i = 0; i < ch->n; i++) {
         /* NOLINTNEXTLINE(clang-analyzer-core.uninitialized.Assign) */
         const bool dry = ch->charge[i].limit->dry_run, ok = ch->verdict[i].admitted;
-        struct stats_limit_row *row = w->limits[ch->limit[i]->index].stats;
+        struct stats_limit_row *row = limit_stats(w, ch->limit[i]);
         stats_bump(&row->checked, 1);
         if (!ok && dry) {
             stats_bump(&row->dry_refused, 1);
@@ -214,7 +219,7 @@ static bool enter(struct worker *w, struct client *c, struct charged *ch,
     bool room = true;
     for (size_t i = 0; i < ch->n; i++) {
         const struct runtime_limit *l = ch->charge[i].limit;
-        struct stats_limit_row *row = w->limits[ch->limit[i]->index].stats;
+        struct stats_limit_row *row = limit_stats(w, ch->limit[i]);
         ch->verdict[i] = (struct limit_verdict){.admitted = true};
         if (!l->concurrent)
             continue;
@@ -233,7 +238,7 @@ static bool enter(struct worker *w, struct client *c, struct charged *ch,
         return true;
     client_leave_limits(c);
     for (size_t i = 0; i < ch->n; i++)
-        stats_bump(&w->limits[ch->limit[i]->index].stats->checked, 1);
+        stats_bump(&limit_stats(w, ch->limit[i])->checked, 1);
     stats_add(w->stats, STATS_LIMIT_CHECKS, ch->n);
     stats_add(w->stats, STATS_LIMIT_REFUSED, 1);
     look(w, ch);

@@ -36,7 +36,7 @@ struct limit_answer {
 
 /* the constant part of what a limit says, made when its running values change */
 struct limit_state {
-    struct stats_limit_row *stats;
+    uint32_t stats_row;
     char policy[96]; /* "name";q=20;w=60 */
     uint32_t policy_len;
     char name[72]; /* quoted */
