@@ -96,8 +96,7 @@ unsigned chain_iov(const struct chain *c, struct iovec *iov, unsigned max)
 {
     const struct buffer *b;
     unsigned n = 0;
-    STAILQ_FOREACH(b, &c->list, next)
-    {
+    STAILQ_FOREACH (b, &c->list, next) {
         if (n == max)
             break;
         iov[n++] = (struct iovec){(char *)(uintptr_t)b->data + b->start, b->end - b->start};

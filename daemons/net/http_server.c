@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -27,7 +28,7 @@ enum http_state { HTTP_READING, HTTP_WAITING, HTTP_WRITING, HTTP_STREAMING, HTTP
 /* A connection, and the request on it that waits for its answer. */
 struct http_request {
     struct http_server *server;
-    struct http_request *next;
+    LIST_ENTRY(http_request) entry;
     int fd; /* -1: the client has left; freed with the answer */
     ev_io io;
     ev_timer timer;
@@ -49,7 +50,7 @@ struct http_server {
     struct ev_loop *loop;
     http_handler handler;
     void *arg;
-    struct http_request *connections;
+    LIST_HEAD(, http_request) connections;
     unsigned n_connections; /* but streams */
 };
 
@@ -57,10 +58,7 @@ struct http_server {
 
 static void unlink_connection(struct http_request *r)
 {
-    struct http_request **at = &r->server->connections;
-    while (*at != r)
-        at = &(*at)->next;
-    *at = r->next;
+    LIST_REMOVE(r, entry);
     r->server->n_connections -= !r->is_stream;
 }
 
@@ -385,10 +383,10 @@ static void on_timer(struct ev_loop *loop, ev_timer *w, int revents)
 
 static void make_place(struct http_server *s)
 {
-    struct http_request *idle = NULL, *writer = NULL, *waiting = NULL;
+    struct http_request *r, *idle = NULL, *writer = NULL, *waiting = NULL;
     if (s->n_connections < CONNECTIONS_MAX)
         return;
-    for (struct http_request *r = s->connections; r; r = r->next) /* the youngest first */
+    LIST_FOREACH (r, &s->connections, entry) /* the youngest first */
         if (r->state == HTTP_READING || r->state == HTTP_LINGERING)
             idle = r;
         else if (r->state == HTTP_WAITING)
@@ -416,8 +414,7 @@ void http_server_add(struct http_server *s, int fd, unsigned origin)
     ev_io_init(&r->io, on_io, fd, EV_READ);
     ev_init(&r->timer, on_timer);
     r->io.data = r->timer.data = r;
-    r->next = s->connections;
-    s->connections = r;
+    LIST_INSERT_HEAD(&s->connections, r, entry);
     s->n_connections++;
     request_enter(r, HTTP_READING);
 }
@@ -432,7 +429,7 @@ struct http_server *http_server_new(struct ev_loop *loop, http_handler handler, 
 
 void http_server_free(struct http_server *s)
 {
-    while (s->connections)
-        hang_up(s->connections); /* NOLINT(clang-analyzer-unix.Malloc) */
+    while (!LIST_EMPTY(&s->connections))
+        hang_up(LIST_FIRST(&s->connections)); /* NOLINT(clang-analyzer-unix.Malloc) */
     free(s);
 }

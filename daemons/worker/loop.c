@@ -106,7 +106,8 @@ void loop_drain(struct worker *w)
     accept_stop(w);
     warm_rpc_close(w);
     long_poll_leave(w);
-    for (struct client *c = w->clients; c; c = c->next)
+    struct client *c;
+    LIST_FOREACH (c, &w->clients, entry)
         if (c->state == CLIENT_IDLE)
             timer_set(&w->wheel, &c->timer, w->mono_ms + IDLE_DRAIN_MS);
 }
@@ -116,10 +117,10 @@ static void drain_check(struct worker *w)
     if (!w->draining)
         return;
     const bool late = w->mono_ms >= w->drain_until_ms;
-    if (late && w->clients)
+    if (late && !LIST_EMPTY(&w->clients))
         log_warning("worker: %u connections are cut after %u s of draining", w->n_clients,
                     PROCESS_DRAIN_MS / 1000);
-    if (late || !w->clients)
+    if (late || LIST_EMPTY(&w->clients))
         ev_break(w->loop, EVBREAK_ALL);
 }
 
@@ -132,8 +133,9 @@ static void drained_follow(struct worker *w)
         return;
     w->drained = drained;
     w->generation++; /* repeats know nothing of Connection: close */
-    for (struct client *c = w->clients; c && drained; c = c->next)
-        if (c->state == CLIENT_IDLE)
+    struct client *c;
+    LIST_FOREACH (c, &w->clients, entry)
+        if (drained && c->state == CLIENT_IDLE)
             timer_set(&w->wheel, &c->timer, w->mono_ms + IDLE_DRAIN_MS);
 }
 
@@ -152,9 +154,10 @@ static void on_check(EV_P_ ev_check *watcher, int events)
 
 static void free_the_dead(struct worker *w)
 {
-    while (w->dead_clients) {
-        struct client *c = w->dead_clients;
-        w->dead_clients = c->next;
+    struct client *c;
+    struct upstream *u;
+    while ((c = LIST_FIRST(&w->dead_clients))) {
+        LIST_REMOVE(c, entry);
         client_free(c);
     }
     while (w->dead_fetches) {
@@ -162,9 +165,8 @@ static void free_the_dead(struct worker *w)
         w->dead_fetches = ex->next;
         fetch_free(ex);
     }
-    while (w->dead_upstreams) {
-        struct upstream *u = w->dead_upstreams;
-        w->dead_upstreams = u->next;
+    while ((u = LIST_FIRST(&w->dead_upstreams))) {
+        LIST_REMOVE(u, entry);
         upstream_free(u);
     }
     long_poll_free_the_dead(w);
@@ -294,9 +296,10 @@ struct ev_loop *loop_open(struct worker *w)
 
 void loop_close(struct worker *w)
 {
-    while (w->clients) {
-        w->clients->note.cut = "drain";
-        client_close(w->clients);
+    struct client *c;
+    while ((c = LIST_FIRST(&w->clients))) {
+        c->note.cut = "drain";
+        client_close(c);
     }
     compress_close(w);
     guard_stop(w);

@@ -73,6 +73,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/queue.h>
 
 struct accept;
 struct budget;
@@ -162,12 +163,12 @@ struct worker {
     uint64_t drain_until_ms;
 
     const struct client_ops *client_ops;
-    struct client *clients;
-    struct client *ready;
+    LIST_HEAD(, client) clients;
+    SLIST_HEAD(, client) ready; /* looked at again before the loop sleeps */
     uint32_t n_clients, n_lingering;
-    struct client *dead_clients;
+    LIST_HEAD(, client) dead_clients;
     struct fetch *dead_fetches;
-    struct upstream *dead_upstreams;
+    LIST_HEAD(, upstream) dead_upstreams;
     struct fetch *waiters;
     struct fetch *retry_queue, **retry_queue_tail; /* oldest first */
     ev_timer retry_queue_timer;

@@ -164,10 +164,11 @@ static bool memory_turn(struct memory_house *h)
     bool any = false;
     for (unsigned i = 0; i < h->n_backends; i++)
         any |= memory_feed(h->backend[i]);
-    for (struct client *c = h->w->clients; c; c = c->next) /* told first: the last one fed is */
+    struct client *c;
+    LIST_FOREACH (c, &h->w->clients, entry) /* told first: the last one fed is */
         any |= memory_feed(c->transport.state);
     ev_run(h->w->loop, EVRUN_NOWAIT);
-    return any || h->w->ready;
+    return any || !SLIST_EMPTY(&h->w->ready);
 }
 
 void memory_settle(struct memory_house *h)

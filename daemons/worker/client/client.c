@@ -304,8 +304,7 @@ void client_schedule(struct client *c)
     if (c->ready)
         return;
     c->ready = true;
-    c->ready_next = c->worker->ready;
-    c->worker->ready = c;
+    SLIST_INSERT_HEAD(&c->worker->ready, c, second);
 }
 
 static void look_again(struct client *c)
@@ -330,9 +329,9 @@ static void look_again(struct client *c)
 
 void client_run_ready(struct worker *w)
 {
-    while (w->ready) {
-        struct client *c = w->ready;
-        w->ready = c->ready_next;
+    struct client *c;
+    while ((c = SLIST_FIRST(&w->ready))) {
+        SLIST_REMOVE_HEAD(&w->ready, second);
         c->ready = false;
         look_again(c);
     }
@@ -352,11 +351,7 @@ struct client *client_new(struct worker *w, const struct transport_ops *transpor
     c->first_ms = c->progress_ms = w->mono_ms;
     c->timer.fire = client_timeout;
     transport_init(&c->transport, transport, &w->client_ops->on, w->loop, fd);
-    c->next = w->clients;
-    if (c->next)
-        c->next->link = &c->next;
-    c->link = &w->clients;
-    w->clients = c;
+    LIST_INSERT_HEAD(&w->clients, c, entry);
     w->n_clients++;
     transport_start(&c->transport, TRANSPORT_READ);
     client_update_timer(c);
@@ -384,12 +379,9 @@ void client_close(struct client *c)
     w->client_ops->gone(c);
     client_drop_input(c);
     chain_free(&w->buffers, &c->out);
-    *c->link = c->next;
-    if (c->next)
-        c->next->link = c->link;
+    LIST_REMOVE(c, entry);
     w->n_clients--;
-    c->next = w->dead_clients;
-    w->dead_clients = c;
+    LIST_INSERT_HEAD(&w->dead_clients, c, entry);
     c->transport.ops->close(&c->transport);
 }
 

@@ -25,6 +25,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/queue.h>
 #include <sys/uio.h>
 
 struct access_line;
@@ -100,10 +101,10 @@ struct client {
     struct transport transport;
     struct timer timer;
     struct worker *worker;
-    struct client *next, **link; /* worker.clients */
-    struct client *ready_next;   /* worker.ready */
-    struct buffer *in;           /* what was read and cannot be used yet; mostly NULL */
-    struct chain out;            /* what the socket did not take; mostly empty */
+    LIST_ENTRY(client) entry;   /* worker.clients, then worker.dead_clients */
+    SLIST_ENTRY(client) second; /* worker.ready */
+    struct buffer *in;          /* what was read and cannot be used yet; mostly NULL */
+    struct chain out;           /* what the socket did not take; mostly empty */
     struct fetch *exchange;
     struct repeat *repeat;
     struct held *held; /* until something changes (long_poll.c) */

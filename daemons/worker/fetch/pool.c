@@ -93,7 +93,7 @@ static bool is_quiet(struct upstream *u, bool look)
 struct upstream *pool_take(struct worker *w, const struct config_server *server, bool look)
 {
     struct upstream *u;
-    while ((u = w->servers[server->index].idle) && !is_quiet(u, look))
+    while ((u = LIST_FIRST(&w->servers[server->index].idle)) && !is_quiet(u, look))
         upstream_close(u);
     if (!u)
         return NULL;
@@ -117,18 +117,15 @@ void pool_keep(struct upstream *u)
     u->state = UPSTREAM_IDLE;
     w->n_busy--;
     w->n_idle++;
-    u->next = state->idle;
-    if (u->next)
-        u->next->link = &u->next;
-    u->link = &state->idle;
-    state->idle = u;
+    LIST_INSERT_HEAD(&state->idle, u, entry);
     transport_start(&u->transport, TRANSPORT_READ); /* its end, or bytes nobody asked for */
     timer_set(&w->wheel, &u->timer, w->mono_ms + IDLE_MS);
 }
 
 void pool_close_idle(struct worker *w)
 {
+    struct upstream *u;
     for (uint32_t i = 0; i <= w->config->n_servers; i++)
-        while (w->servers[i].idle)
-            upstream_close(w->servers[i].idle);
+        while ((u = LIST_FIRST(&w->servers[i].idle)))
+            upstream_close(u);
 }

@@ -126,12 +126,7 @@ void upstream_attach(struct upstream *u, const struct upstream_ops *ops, void *u
 
 void upstream_leave_idle(struct upstream *u)
 {
-    if (!u->link)
-        return;
-    *u->link = u->next;
-    if (u->next)
-        u->next->link = u->link;
-    u->link = NULL;
+    LIST_REMOVE(u, entry);
     u->worker->n_idle--;
 }
 
@@ -154,8 +149,7 @@ void upstream_close(struct upstream *u)
     if (u->user)
         u->ops->closed(u->user);
     u->user = NULL;
-    u->next = w->dead_upstreams;
-    w->dead_upstreams = u;
+    LIST_INSERT_HEAD(&w->dead_upstreams, u, entry);
 }
 
 void upstream_free(struct upstream *u)

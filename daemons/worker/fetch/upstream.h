@@ -23,6 +23,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/queue.h>
 #include <sys/uio.h>
 
 struct upstream_error;
@@ -54,8 +55,8 @@ struct upstream {
     const struct upstream_ops *ops;
     void *user; /* NULL: idle */
     const struct config_server *server;
-    struct upstream *next, **link; /* the server's idle list, or the graveyard (next) */
-    struct buffer *in;             /* part of a response head */
+    LIST_ENTRY(upstream) entry; /* the server's idle list, or worker.dead_upstreams */
+    struct buffer *in;          /* part of a response head */
     struct chain out;
     struct h1_body body;
     char *trailer; /* of a chunked response */
@@ -115,8 +116,8 @@ struct server_local {
     uint32_t address;                      /* the one in use, of those of its name */
     uint64_t retry_queue_bytes; /* of its upstream's first server: what waits for any of them */
     uint32_t waiting;
-    struct upstream *idle; /* last used first */
-    int64_t turn;          /* as servers take them */
+    LIST_HEAD(, upstream) idle; /* last used first */
+    int64_t turn;               /* as servers take them */
 };
 static inline struct stats_server_row *server_stats(const struct worker *w,
                                                     const struct config_server *server)

@@ -495,11 +495,11 @@ void long_poll_look_new(struct worker *w)
 void long_poll_leave(struct worker *w)
 {
     const bool stops = atomic_load(&w->shared->proc->draining);
-    struct client *next;
+    struct client *c, *next;
     if (!w->n_held || (!stops && w->mono_ms + DRAIN_LEAVE <= w->drain_until_ms))
         return;
-    for (struct client *c = w->clients; c; c = next) {
-        next = c->next;
+    for (c = LIST_FIRST(&w->clients); c; c = next) {
+        next = LIST_NEXT(c, entry);
         if (c->held)
             long_poll_end(c);
     }
