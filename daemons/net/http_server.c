@@ -34,16 +34,17 @@ struct http_request {
     ev_timer timer;
     enum http_state state;
     unsigned origin;
-    bool is_head, keep;
-    bool is_stream; /* or was one, until it is closed */
+    bool is_head, keep, chunks; /* chunks: it knows them */
+    bool is_stream;             /* or was one, until it is closed */
     char in[H1_HEAD_MAX];
     size_t in_len, scanned;
     char *out;
     size_t out_len, out_size, sent;
-    http_gone_fn gone; /* while it streams */
+    http_gone_fn gone; /* while it streams, or is answered in parts */
     void *gone_arg;
-    bool doomed;     /* it does not keep up with its stream */
-    ev_tstamp moved; /* when it last took a part of its answer, or began to */
+    http_next_fn more; /* NULL: there is no further part */
+    bool doomed;       /* it does not keep up with its stream */
+    ev_tstamp moved;   /* when it last took a part of its answer, or began to */
 };
 
 struct http_server {
@@ -64,7 +65,7 @@ static void unlink_connection(struct http_request *r)
 
 static void hang_up(struct http_request *r)
 {
-    const http_gone_fn gone = r->state == HTTP_STREAMING ? r->gone : NULL;
+    const http_gone_fn gone = r->gone;
     void *arg = r->gone_arg;
     ev_io_stop(r->server->loop, &r->io);
     ev_timer_stop(r->server->loop, &r->timer);
@@ -126,7 +127,9 @@ static size_t write_head(const struct http_request *r, unsigned status, const ch
     h1_put_status_line(&o, status, (struct str){0});
     h1_put_field(&o, "Date", (struct str){date, FIELD_DATE_LEN});
     h1_put_field(&o, "Content-Type", (struct str){type, strlen(type)});
-    if (len != NO_LENGTH) {
+    if (len == NO_LENGTH && r->more && r->chunks) {
+        h1_puts(&o, "Transfer-Encoding: chunked\r\n");
+    } else if (len != NO_LENGTH) {
         h1_puts(&o, "Content-Length: ");
         h1_put_u64(&o, len);
         h1_puts(&o, "\r\n");
@@ -253,6 +256,7 @@ bool http_stream_begin(struct http_request *r, const char *type, http_gone_fn go
 
 void http_stream_end(struct http_request *r)
 {
+    r->gone = NULL;
     request_enter(r, r->out_len ? HTTP_WRITING : HTTP_LINGERING);
 }
 
@@ -262,6 +266,62 @@ static void stream_on(struct http_request *r)
     request_enter(r, HTTP_STREAMING);
 }
 
+/* ---- answers in parts ---- */
+
+#define CHUNK_FRAME 24 /* a chunk's length, and the ends of lines */
+
+static void parts_done(struct http_request *r)
+{
+    const http_gone_fn done = r->gone;
+    r->gone = NULL;
+    r->more = NULL;
+    done(r->gone_arg);
+}
+
+/* The next part is ready to be sent. False: the connection is gone. */
+static bool next_part(struct http_request *r)
+{
+    const char *part = NULL;
+    size_t len = 0;
+    if (!r->more(r->gone_arg, &part, &len) || (len && !make_room(r, len + CHUNK_FRAME))) {
+        hang_up(r);
+        return false;
+    }
+    if (r->chunks)
+        r->out_len += (size_t)snprintf(r->out + r->out_len, CHUNK_FRAME, "%zx\r\n", len);
+    if (len)
+        memcpy(r->out + r->out_len, part, len);
+    r->out_len += len;
+    if (r->chunks) {
+        memcpy(r->out + r->out_len, "\r\n", 2);
+        r->out_len += 2;
+    }
+    if (!len)
+        parts_done(r);
+    return true;
+}
+
+void http_answer_parts(struct http_request *r, const char *type, http_next_fn next,
+                       http_gone_fn done, void *arg)
+{
+    if (r->fd < 0 || r->is_head) {
+        http_answer(r, 200, type, "", NO_LENGTH);
+        done(arg);
+        return;
+    }
+    r->keep = r->keep && r->chunks;
+    r->more = next;
+    r->gone = done;
+    r->gone_arg = arg;
+    r->out_len = r->sent = 0;
+    request_enter(r, HTTP_WRITING);
+    if (!make_room(r, ANSWER_HEAD)) {
+        hang_up(r);
+        return;
+    }
+    r->out_len = write_head(r, 200, type, "", NO_LENGTH, r->out, r->out_size);
+}
+
 /* ---- requests ---- */
 
 static void take_head(struct http_request *r, const struct h1_head *h)
@@ -269,6 +329,7 @@ static void take_head(struct http_request *r, const struct h1_head *h)
     const struct http_call call = {.request = r, .head = h, .origin = r->origin};
     const bool get = h->is_get || h->is_head;
     r->is_head = h->is_head;
+    r->chunks = h->minor > 0;
     r->keep = h->keep_alive && h->minor && h->framing == H1_NO_BODY && get;
     request_enter(r, HTTP_WAITING);
     /* the handler looks at nothing of the head after it has returned */
@@ -349,8 +410,18 @@ static void on_writable(struct http_request *r)
         stream_on(r);
         return;
     }
+    if (r->more) { /* sent at the next turn: others are served between two parts */
+        r->out_len = r->sent = 0;
+        if (!next_part(r))
+            return;
+        if (r->out_len) {
+            request_enter(r, HTTP_WRITING);
+            return;
+        }
+    }
     free(r->out);
     r->out = NULL;
+    r->out_size = 0;
     if (!r->keep) {
         request_enter(r, HTTP_LINGERING);
         return;

@@ -19,6 +19,9 @@
  * taken of it is bounded: one that does not keep up, or whose host is gone, is hung up. Streams have
  * no part in the number of connections and are not hung up for want of places: who begins them
  * bounds them.
+ *
+ * A long page is an answer in parts (http_answer_parts()), each made when the one before is out. It
+ * keeps its connection where the client speaks HTTP/1.1, and counts as any other.
  */
 #ifndef POLDER_DAEMONS_NET_HTTP_SERVER_H
 #define POLDER_DAEMONS_NET_HTTP_SERVER_H
@@ -62,4 +65,14 @@ bool http_stream_begin(struct http_request *request, const char *type, http_gone
 void http_stream_put(struct http_request *request, const char *bytes, size_t len);
 /* The rest goes out, and gone is not called any more. */
 void http_stream_end(struct http_request *request);
+
+#define HTTP_PART_MAX (128u << 10)
+/* The next part of a body, at most HTTP_PART_MAX, which stays until the next call; *len 0: that was all. False: it cannot
+ * be made; the client sees a body that is cut short. */
+typedef bool (*http_next_fn)(void *arg, const char **part, size_t *len);
+/* 200 and a body that is made while it is sent: next is called from the loop whenever what there was
+ * has been taken, so a slow client costs one part and a long body holds nobody up. done: called
+ * once, when the answer is out or the client is gone, perhaps before this returns. */
+void http_answer_parts(struct http_request *request, const char *type, http_next_fn next,
+                       http_gone_fn done, void *arg);
 #endif

@@ -21,6 +21,8 @@ struct rig {
     struct http_server *server;
     struct http_request *stream; /* the last one that has begun; NULL: gone or ended */
     unsigned gone;
+    unsigned parts, made; /* of the next answer in parts; how many of them were made */
+    bool fails;           /* in the middle */
     char seen[8192];
     size_t len;
 };
@@ -32,6 +34,24 @@ static void on_gone(void *arg)
     r->gone++;
 }
 
+static bool next_part(void *arg, const char **part, size_t *len)
+{
+    static char text[HTTP_PART_MAX];
+    struct rig *r = arg;
+    if (r->fails && r->made == r->parts / 2)
+        return false;
+    memset(text, 'a' + (int)(r->made % 26), sizeof text);
+    *part = text;
+    *len = r->made < r->parts ? sizeof text : 0;
+    r->made += *len > 0;
+    return true;
+}
+
+static void on_done(void *arg)
+{
+    ((struct rig *)arg)->gone++;
+}
+
 static void on_request(void *arg, const struct http_call *call)
 {
     struct rig *r = arg;
@@ -40,6 +60,11 @@ static void on_request(void *arg, const struct http_call *call)
         r->stream = http_stream_begin(call->request, "text/event-stream", on_gone, r)
                         ? call->request
                         : NULL;
+        return;
+    }
+    if (field_is(call->head->path, "/long")) {
+        r->made = 0;
+        http_answer_parts(call->request, "text/plain", next_part, on_done, r);
         return;
     }
     const int n = snprintf(body, sizeof body, "origin %u\n", call->origin);
@@ -188,6 +213,111 @@ static void streams_and_others_keep_their_places(void **state)
         close(other[i]);
 }
 
+/* Reads to the end of the connection; how many bytes were body, without the frames of chunks.
+ * cut: it ends before its last chunk. */
+static size_t read_chunks(struct rig *r, int fd, bool *cut)
+{
+    const size_t room = 8u << 20;
+    char *all = malloc(room), *at;
+    size_t len = 0, sum = 0, n = 1;
+    const uint64_t until_ms = clock_mono_ms() + PATIENCE_MS;
+    for (;;) {
+        ev_run(r->loop, EVRUN_NOWAIT);
+        const ssize_t got = recv(fd, all + len, room - 1 - len, MSG_DONTWAIT);
+        len += got > 0 ? (size_t)got : 0;
+        if (!got || (got < 0 && errno != EAGAIN))
+            break;
+        assert_true(clock_mono_ms() < until_ms);
+    }
+    all[len] = 0;
+    at = strstr(all, "\r\n\r\n");
+    assert_non_null(at);
+    assert_non_null(strstr(all, "Transfer-Encoding: chunked\r\n"));
+    for (at += 4; at < all + len && n; at += n + 2) {
+        n = strtoul(at, &at, 16);
+        assert_memory_equal(at, "\r\n", 2);
+        at += 2;
+        sum += n;
+        if (at + n > all + len)
+            break;
+    }
+    *cut = n != 0;
+    free(all);
+    return sum;
+}
+
+static void a_long_answer_is_made_as_it_is_taken(void **state)
+{
+    struct rig *r = *state;
+    bool cut;
+    r->parts = 40;
+    const int slow = ask(r, 0, "GET /long HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    for (int i = 0; i < 100; i++)
+        ev_run(r->loop, EVRUN_NOWAIT);
+    assert_true(r->made >= 1 && r->made < 10); /* nothing was taken: the socket holds the rest */
+    const int other = ask(r, 3, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    see(r, other, "origin 3\n");
+    assert_int_equal(read_chunks(r, slow, &cut), 40u * HTTP_PART_MAX);
+    assert_false(cut);
+    assert_int_equal(r->gone, 1);
+    close(slow);
+    close(other);
+}
+
+static void a_connection_goes_on_after_an_answer_in_parts(void **state)
+{
+    struct rig *r = *state;
+    r->parts = 0;
+    const int fd =
+        ask(r, 5, "GET /long HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    see(r, fd, "origin 5\n");
+    assert_non_null(strstr(r->seen, "\r\n\r\n0\r\n\r\nHTTP/1.1 200"));
+    assert_int_equal(r->gone, 1);
+    close(fd);
+}
+
+static void an_old_client_gets_parts_to_the_end_of_its_connection(void **state)
+{
+    struct rig *r = *state;
+    r->parts = 0;
+    const int fd = ask(r, 5, "GET /long HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n");
+    see(r, fd, NULL);
+    assert_null(strstr(r->seen, "Transfer-Encoding"));
+    assert_non_null(strstr(r->seen, "Connection: close\r\n\r\n"));
+    assert_int_equal(r->gone, 1);
+    close(fd);
+}
+
+static void an_answer_that_fails_in_the_middle_is_seen_to(void **state)
+{
+    struct rig *r = *state;
+    bool cut;
+    r->parts = 4;
+    r->fails = true;
+    const int fd = ask(r, 0, "GET /long HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_int_equal(read_chunks(r, fd, &cut), 2u * HTTP_PART_MAX);
+    assert_true(cut);
+    assert_int_equal(r->gone, 1);
+    close(fd);
+}
+
+static void parts_end_where_their_client_leaves(void **state)
+{
+    struct rig *r = *state;
+    r->parts = 1000000;
+    const int fd = ask(r, 0, "GET /long HTTP/1.1\r\nHost: a\r\n\r\n");
+    const int head = ask(r, 0, "HEAD /long HTTP/1.1\r\nHost: a\r\n\r\n");
+    see(r, head, "\r\n\r\n");
+    assert_int_equal(r->gone, 1); /* of the HEAD */
+    close(head);
+    close(fd);
+    const uint64_t until_ms = clock_mono_ms() + PATIENCE_MS;
+    while (r->gone < 2 && clock_mono_ms() < until_ms)
+        ev_run(r->loop, EVRUN_NOWAIT);
+    assert_int_equal(r->gone, 2);
+    assert_true(r->made < 1000000);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -198,6 +328,11 @@ int main(void)
         TEST(a_client_that_does_not_keep_up_is_hung_up),
         TEST(a_head_alone_begins_no_stream),
         TEST(streams_and_others_keep_their_places),
+        TEST(a_long_answer_is_made_as_it_is_taken),
+        TEST(a_connection_goes_on_after_an_answer_in_parts),
+        TEST(an_old_client_gets_parts_to_the_end_of_its_connection),
+        TEST(an_answer_that_fails_in_the_middle_is_seen_to),
+        TEST(parts_end_where_their_client_leaves),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
