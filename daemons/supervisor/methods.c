@@ -56,6 +56,7 @@ static void put_routes(const struct supervisor *s, struct rpc_out *o)
         values_put(o, "values", &s->route_values[i].ws, false);
         rpc_out_u64(o, "opened", r->opened);
         rpc_out_u64(o, "refused", r->refused);
+        rpc_out_u64(o, "reaped", r->reaped);
         rpc_out_u64(o, "messagesIn", r->messages_in);
         rpc_out_u64(o, "messagesOut", r->messages_out);
         rpc_out_end(o);

@@ -131,6 +131,7 @@ void session_end(struct supervisor *s, struct session *x, enum session_end why)
     servers_forget(s, x);
     session_move(x, SESSION_ENDED);
     s->ends[x->end] += !x->probe;
+    s->routes[x->route->index].reaped += x->end == END_TIMEOUT && !x->probe;
     if (x->end == END_TIMEOUT && x->route->upstream && !x->probe)
         leaked_add(&s->leaked, s->now_ms);
     if (was_open && !x->probe)

@@ -99,7 +99,7 @@ struct leg {
 };
 
 struct route_count {
-    uint64_t opened, refused, messages_in, messages_out;
+    uint64_t opened, refused, reaped, messages_in, messages_out;
     uint32_t open;
     uint32_t probes; /* open too, and not counted there */
 };

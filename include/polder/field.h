@@ -21,6 +21,8 @@ bool field_is(struct str a, const char *lower); /* ASCII case-insensitive */
 /* Elements of a #list (RFC 9110 5.6.1): commas outside quotes, empty elements skipped. Returns
  * false at the end. *rest starts as the whole value. */
 bool field_list_next(struct str *rest, struct str *element);
+/* A weight (RFC 9110 12.4.2) in thousandths, or -EINVAL. */
+int field_qvalue(struct str text);
 /* name[=value] of an element; value without quotes where quoted (escapes kept); value.at NULL: none
  */
 void field_parameter(struct str element, struct str *name, struct str *value);

@@ -29,22 +29,6 @@ enum coding coding_of(struct str name)
 
 /* ---- weights ---- */
 
-/* qvalue (12.4.2) in thousandths, or Q_UNKNOWN. */
-static int q_of(struct str text)
-{
-    if (!text.len || text.len > 5 || (text.at[0] != '0' && text.at[0] != '1'))
-        return Q_UNKNOWN;
-    int q = (text.at[0] - '0') * Q_ONE, step = Q_ONE / 10;
-    if (text.len > 1 && text.at[1] != '.')
-        return Q_UNKNOWN;
-    for (size_t i = 2; i < text.len; i++, step /= 10) {
-        if (text.at[i] < '0' || text.at[i] > '9')
-            return Q_UNKNOWN;
-        q += (text.at[i] - '0') * step;
-    }
-    return q <= Q_ONE ? q : Q_UNKNOWN;
-}
-
 static struct str trimmed(const char *at, const char *end)
 {
     return field_trim((struct str){at, (size_t)(end - at)});
@@ -60,7 +44,7 @@ static struct str weighed(struct str element, int *q)
         return trimmed(element.at, end);
     const struct str weight = trimmed(semicolon + 1, end);
     const bool stated = weight.len > 2 && (weight.at[0] | 0x20) == 'q' && weight.at[1] == '=';
-    *q = stated ? q_of((struct str){weight.at + 2, weight.len - 2}) : Q_UNKNOWN;
+    *q = stated ? field_qvalue((struct str){weight.at + 2, weight.len - 2}) : Q_UNKNOWN;
     return trimmed(element.at, semicolon);
 }
 
@@ -74,7 +58,7 @@ enum coding coding_choose(struct str accept, const uint8_t *offer, unsigned n)
     while (field_list_next(&rest, &element)) {
         const struct str name = weighed(element, &q);
         const enum coding coding = coding_of(name);
-        if (q == Q_UNKNOWN)
+        if (q < 0)
             continue;
         if (name.len == 1 && name.at[0] == '*')
             any = q;

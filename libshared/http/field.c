@@ -111,6 +111,21 @@ bool field_list_next(struct str *rest, struct str *element)
     return false;
 }
 
+int field_qvalue(struct str text)
+{
+    if (!text.len || text.len > 5 || (text.at[0] != '0' && text.at[0] != '1'))
+        return -EINVAL;
+    int q = (text.at[0] - '0') * 1000, step = 100;
+    if (text.len > 1 && text.at[1] != '.')
+        return -EINVAL;
+    for (size_t i = 2; i < text.len; i++, step /= 10) {
+        if (text.at[i] < '0' || text.at[i] > '9')
+            return -EINVAL;
+        q += (text.at[i] - '0') * step;
+    }
+    return q <= 1000 ? q : -EINVAL;
+}
+
 /* "text" without its quotes; unquoted text as it is. */
 static struct str unquote(struct str t)
 {

@@ -1,14 +1,32 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* metrics: /metrics, as OpenMetrics 1.0 or as the older Prometheus text (0.0.4). */
+/*
+ * metrics: /metrics, as OpenMetrics 1.0, as the older Prometheus text (0.0.4), or as protobuf with
+ * native histograms; all of it or what the query names (metrics_query.h).
+ *
+ * The page is written in steps while the scraper takes it, so a long one holds nobody up and a slow
+ * scraper costs one part of it.
+ */
 #ifndef POLDER_CONTROL_METRICS_H
 #define POLDER_CONTROL_METRICS_H
-#include "daemons/control/ops/text.h"
+#include "daemons/control/ops/metrics_names.h"
 #include "daemons/net/http_server.h"
 #include <msgpack.h>
 
 struct control;
 void metrics_page(struct control *c, const struct http_call *call);
-/* websocket: what ws.stats has answered; NULL: no supervisor. */
-void metrics_write(const struct control *c, bool openmetrics, const msgpack_object *websocket,
-                   struct text *out);
+
+struct metrics_run {
+    const struct control *control;
+    struct metrics_writer writer;
+    struct metrics_names names;
+    unsigned step;
+    uint32_t row;
+};
+/* websocket: what ws.stats has answered, while it is there; NULL: no supervisor. query NULL: all.
+ * False: no memory. */
+bool metrics_run_begin(struct metrics_run *run, const struct control *c, enum metrics_form form,
+                       const struct metrics_query *query, const msgpack_object *websocket,
+                       struct text *out);
+bool metrics_run_step(struct metrics_run *run); /* writes some more; false: that was all */
+void metrics_run_free(struct metrics_run *run); /* also after a false, or if it is all 0 */
 #endif

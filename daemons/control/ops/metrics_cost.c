@@ -4,35 +4,25 @@
 #include "daemons/control/model/savings.h"
 #include "daemons/control/peers.h"
 
-#include <stdio.h>
-
-void metrics_write_cost(struct metrics_writer *w, const msgpack_object *websocket)
+void metrics_write_cost(struct metrics_writer *w, const struct control *c,
+                        const msgpack_object *websocket)
 {
     static const char *const window[] = {
         [SAVINGS_SINCE_START] = "start", [SAVINGS_LAST_HOUR] = "hour"};
     struct savings s;
-    char text[128], labels[160];
+    char currency[METRICS_VALUE_MAX];
     const struct peers_leaked leaked = peers_leaked_of(websocket);
-    savings_find(w->control, &leaked, &s);
-    metrics_family(w, "cost", "info", NULL, "In which currency cost is counted");
-    snprintf(labels, sizeof labels, "currency=\"%s\"",
-             metrics_escaped(s.currency, text, sizeof text));
-    metrics_sample_u64(w, "_info", labels, 1);
-    metrics_family(w, "cost_estimated", "gauge", NULL, "What calls to backends have cost");
-    metrics_sample(w, "", "", s.money.estimated);
-    metrics_family(w, "cost_savings", "gauge", NULL, "What was saved, by optimisation");
-    for (int i = 0; i < COST_OPTIMISATIONS; i++) {
-        if (i == COST_WEBSOCKET && !s.counts.websocket_known)
-            continue;
-        snprintf(labels, sizeof labels, "optimisation=\"%s\"", cost_names[i]);
-        metrics_sample(w, "", labels, s.money.saved[i]);
-    }
-    metrics_family(w, "cost_projected_monthly", "gauge", NULL,
-                   "What calls to backends will cost in 30 days that go on like the window");
-    for (int i = 0; i < SAVINGS_BASES; i++) {
-        if (!s.month[i].name)
-            continue;
-        snprintf(labels, sizeof labels, "window=\"%s\"", window[i]);
-        metrics_sample(w, "", labels, s.month[i].money.estimated);
-    }
+    savings_find(c, &leaked, &s);
+    if (metrics_family(w, METRIC_COST))
+        metrics_u64(w, METRICS_LABELS({"currency", metrics_label_value(s.currency, currency)}), 1);
+    if (metrics_family(w, METRIC_COST_ESTIMATED))
+        metrics_f64(w, METRICS_NO_LABELS, s.money.estimated);
+    if (metrics_family(w, METRIC_COST_SAVINGS))
+        for (int i = 0; i < COST_OPTIMISATIONS; i++)
+            if (i != COST_WEBSOCKET || s.counts.websocket_known)
+                metrics_f64(w, METRICS_LABELS({"optimisation", cost_names[i]}), s.money.saved[i]);
+    if (metrics_family(w, METRIC_COST_MONTHLY))
+        for (int i = 0; i < SAVINGS_BASES; i++)
+            if (s.month[i].name)
+                metrics_f64(w, METRICS_LABELS({"window", window[i]}), s.month[i].money.estimated);
 }

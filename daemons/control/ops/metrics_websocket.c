@@ -3,82 +3,79 @@
 #include "daemons/control/ops/metrics_websocket.h"
 #include "polder/rpc_in.h"
 
-#include <stdio.h>
-
 static void write_ends(struct metrics_writer *w, const msgpack_object *stats)
 {
     const msgpack_object *ends = rpc_in_get(stats, "ends");
-    char reason[64], labels[96];
-    if (!ends || ends->type != MSGPACK_OBJECT_MAP)
+    char reason[64], label[METRICS_VALUE_MAX];
+    if (!ends || ends->type != MSGPACK_OBJECT_MAP || !metrics_family(w, METRIC_WS_ENDS))
         return;
-    metrics_family(w, "websocket_ends", "counter", NULL, "WebSockets that ended, by reason");
-    for (uint32_t i = 0; i < ends->via.map.size; i++) {
-        if (rpc_in_object_text(&ends->via.map.ptr[i].key, reason, sizeof reason) < 0)
-            continue;
-        snprintf(labels, sizeof labels, "reason=\"%s\"", reason);
-        metrics_sample(w, "_total", labels, rpc_in_f64(ends, reason, 0));
-    }
+    for (uint32_t i = 0; i < ends->via.map.size; i++)
+        if (rpc_in_object_text(&ends->via.map.ptr[i].key, reason, sizeof reason) >= 0)
+            metrics_f64(w, METRICS_LABELS({"reason", metrics_label_value(reason, label)}),
+                        rpc_in_f64(ends, reason, 0));
 }
 
-static void write_websocket_routes(struct metrics_writer *w, const msgpack_object *stats)
+static void write_routes(struct metrics_writer *w, const msgpack_object *stats)
 {
     static const struct {
-        const char *key, *name, *type, *suffix, *help;
-    } metric[] = {
-        {"open", "websocket_connections", "gauge", "", "Open WebSockets, by route"},
-        {"opened", "websocket_opened", "counter", "_total", "WebSockets that were opened"},
-        {"refused", "websocket_refused", "counter", "_total", "WebSockets that found no room"},
-        {"messagesIn", "websocket_client_messages", "counter", "_total", "Messages from clients"},
-        {"messagesOut", "websocket_backend_messages", "counter", "_total",
-         "Messages from backends"},
+        const char *key;
+        enum metric metric;
+    } of[] = {
+        {"open", METRIC_WS_OPEN},
+        {"maxConnections", METRIC_WS_ROUTE_MAX},
+        {"opened", METRIC_WS_OPENED},
+        {"refused", METRIC_WS_REFUSED},
+        {"reaped", METRIC_WS_REAPED},
+        {"messagesIn", METRIC_WS_CLIENT_MESSAGES},
+        {"messagesOut", METRIC_WS_BACKEND_MESSAGES},
     };
     const msgpack_object *routes = rpc_in_get(stats, "routes");
-    char route[512], name[600], labels[640];
+    char route[512], label[METRICS_VALUE_MAX];
     if (!routes || routes->type != MSGPACK_OBJECT_ARRAY)
         return;
-    for (size_t m = 0; m < sizeof metric / sizeof *metric; m++) {
-        metrics_family(w, metric[m].name, metric[m].type, NULL, metric[m].help);
+    for (size_t m = 0; m < sizeof of / sizeof *of; m++) {
+        if (!metrics_family(w, of[m].metric))
+            continue;
         for (uint32_t i = 0; i < routes->via.array.size; i++) {
             const msgpack_object *r = &routes->via.array.ptr[i];
-            if (rpc_in_text(r, "route", route, sizeof route) < 0)
-                continue;
-            snprintf(labels, sizeof labels, "route=\"%s\"",
-                     metrics_escaped(route, name, sizeof name));
-            metrics_sample(w, metric[m].suffix, labels, rpc_in_f64(r, metric[m].key, 0));
+            if (rpc_in_text(r, "route", route, sizeof route) >= 0)
+                metrics_f64(w, METRICS_LABELS({"route", metrics_label_value(route, label)}),
+                            rpc_in_f64(r, of[m].key, 0));
         }
     }
 }
 
-static void write_websocket_durations(struct metrics_writer *w, const msgpack_object *stats)
+static void write_durations(struct metrics_writer *w, const msgpack_object *stats)
 {
     const msgpack_object *counts = rpc_in_get(stats, "durationCounts");
     const double sum_s = rpc_in_f64(stats, "durationSum", 0);
     struct distribution d = distribution_empty(HISTOGRAM_LIFETIME);
-    if (!counts || counts->type != MSGPACK_OBJECT_ARRAY)
+    if (!counts || counts->type != MSGPACK_OBJECT_ARRAY || !metrics_family(w, METRIC_WS_SECONDS))
         return;
     for (uint32_t i = 0; i < counts->via.array.size && i < HISTOGRAM_BUCKETS; i++)
         if (counts->via.array.ptr[i].type == MSGPACK_OBJECT_POSITIVE_INTEGER)
             d.count += d.bucket[i] = counts->via.array.ptr[i].via.u64;
-    metrics_family(w, "websocket_duration_seconds", "histogram", "seconds",
-                   "How long WebSockets lived");
-    metrics_histogram(w, "", &d, &sum_s);
+    metrics_distribution(w, METRICS_NO_LABELS, &d, &sum_s);
+}
+
+static void put(struct metrics_writer *w, enum metric id, double value)
+{
+    if (metrics_family(w, id))
+        metrics_f64(w, METRICS_NO_LABELS, value);
 }
 
 void metrics_write_websockets(struct metrics_writer *w, const msgpack_object *stats)
 {
-    metrics_family(w, "websocket_supervisor_up", "gauge", NULL, "1 if polder-supervisor answers");
-    metrics_sample_u64(w, "", "", stats != NULL);
+    put(w, METRIC_WS_SUPERVISOR_UP, stats != NULL);
     if (!stats)
         return;
-    metrics_family(w, "websocket_max_connections", "gauge", NULL,
-                   "WebSockets that may be open, now");
-    metrics_sample(w, "", "", rpc_in_f64(stats, "maxConnections", 0));
-    metrics_family(w, "websocket_heartbeats", "counter", NULL, "Heartbeats sent, by kind");
-    metrics_sample(w, "_total", "kind=\"json\"", rpc_in_f64(stats, "jsonHeartbeats", 0));
-    metrics_sample(w, "_total", "kind=\"ping\"", rpc_in_f64(stats, "pings", 0));
-    metrics_family(w, "websocket_pongs", "counter", NULL, "Answers to our pings");
-    metrics_sample(w, "_total", "", rpc_in_f64(stats, "pongs", 0));
-    write_websocket_routes(w, stats);
+    put(w, METRIC_WS_MAX, rpc_in_f64(stats, "maxConnections", 0));
+    if (metrics_family(w, METRIC_WS_HEARTBEATS)) {
+        metrics_f64(w, METRICS_LABELS({"kind", "json"}), rpc_in_f64(stats, "jsonHeartbeats", 0));
+        metrics_f64(w, METRICS_LABELS({"kind", "ping"}), rpc_in_f64(stats, "pings", 0));
+    }
+    put(w, METRIC_WS_PONGS, rpc_in_f64(stats, "pongs", 0));
+    write_routes(w, stats);
     write_ends(w, stats);
-    write_websocket_durations(w, stats);
+    write_durations(w, stats);
 }

@@ -8,7 +8,8 @@
  *   query.c      parameters of a page
  *   history.c    the last 24 hours
  *   telemetry.c  the other documents under /api/telemetry
- *   metrics.c    /metrics; metrics_writer.c, metrics_websocket.c
+ *   metrics.c    /metrics; beside it metrics_X.c: names and types (family), what is asked for (query), forms (writer,
+ *                protobuf), whose rows (names, rows)
  *   pages.c      the table of pages, and the index
  *   ops.c        the addresses where they are to be had
  *

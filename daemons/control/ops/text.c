@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* text: see text.h. */
 #include "daemons/control/ops/text.h"
+#include "polder/utf8.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -48,16 +49,36 @@ void text_put_bytes(struct text *t, const char *bytes, size_t len)
     t->at[t->len] = 0;
 }
 
+static size_t plain_length(const char *text, size_t len)
+{
+    size_t n = 0;
+    while (n < len && (unsigned char)text[n] >= ' ' && (unsigned char)text[n] < 0x7f &&
+           text[n] != '"' && text[n] != '\\')
+        n++;
+    return n;
+}
+
 void text_put_json(struct text *t, const char *string)
 {
-    for (; *string; string++) {
+    for (size_t len = strlen(string); len;) {
+        const size_t plain = plain_length(string, len);
+        text_put_bytes(t, string, plain);
+        string += plain;
+        len -= plain;
+        if (!len)
+            return;
         const unsigned char c = (unsigned char)*string;
+        const size_t good = utf8_length(string, len), used = good ? good : 1;
         if (c == '"' || c == '\\')
             text_put(t, "\\%c", c);
         else if (c < ' ')
             text_put(t, "\\u%04x", c);
+        else if (good)
+            text_put_bytes(t, string, good);
         else
-            text_put(t, "%c", c);
+            text_put(t, "\\ufffd");
+        string += used;
+        len -= used;
     }
 }
 
