@@ -144,10 +144,7 @@ struct worker {
     struct route_state *routes;
     struct limit_state *limits;
     struct limit_caller limit_caller;
-    struct limit_answer prepaid; /* what prepaid_client's request was told by its limits */
-    struct client *prepaid_client;
     struct limit_top_sampler top, poll_top;
-    bool top_due;      /* the next request that is charged is noted in the lists of the heaviest */
     uint8_t n_shadows; /* candidates that are charged beside limits, now */
     bool any_cache;
     bool any_subscribers;   /* a WebSocket route without a backend */
@@ -224,7 +221,6 @@ struct worker {
     ev_io channel;              /* from the master */
 
     struct h1_head head, response; /* being looked at now */
-    struct str pipelined;          /* what was read behind the head */
     char limit_text[2048];
     char url[WORKER_URL_MAX], reference[WORKER_URL_MAX], partition[4096];
     char target[H1_TARGET_MAX + 1];

@@ -71,15 +71,15 @@ static void set(struct rig *r, uint32_t algorithm, uint32_t requests, uint64_t w
 
 static struct limit_answer ask(struct rig *r, uint64_t mono_ms)
 {
-    struct limit_answer answer = {0};
+    struct limit_bill bill = {0};
     struct request request = {.worker = r->w, .route = &r->route};
     uint64_t keys[CONFIG_ROUTE_LIMITS_MAX];
     char ip[32];
     const int n = snprintf(ip, sizeof ip, "192.0.2.%u", r->client);
     assert_int_equal(clientip_parse(ip, (size_t)n, &request.ip), 0);
     r->w->mono_ms = mono_ms;
-    limits_charge(r->w, &request, keys, false, &answer);
-    return answer;
+    limits_charge(r->w, &request, keys, false, &bill);
+    return bill.answer;
 }
 
 /* Asks until it is refused; how often it was not. *retry_s: what the refusal said. */

@@ -181,6 +181,8 @@ void client_watch_read(struct client *c); /* read from, if that makes sense now 
 void client_head_begins(struct client *c);
 void client_head_was_blank(struct client *c);
 void client_head_ends(struct client *c);
+/* A request with that head begins, or begins again: its body, and what becomes of the connection. */
+void client_begin_request(struct client *c, const struct h1_head *head);
 
 /* ---- client_leave.c ---- */
 /* The client has gone: FIN where that means it, a reset, a write that failed. Ends its connection

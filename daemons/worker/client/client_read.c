@@ -68,6 +68,21 @@ void client_head_ends(struct client *c)
     client_move(c, CLIENT_BUSY);
 }
 
+void client_begin_request(struct client *c, const struct h1_head *head)
+{
+    c->keep_alive = head->keep_alive && !c->worker->draining && !c->worker->drained;
+    c->answered = false;
+    c->body_wanted = false;
+    c->body_told = !head->expect_continue;
+    c->half_closes = head->minor == 0 || !head->keep_alive || head->asks_upgrade;
+    h1_body_init(&c->body, head->framing, head->length);
+    c->body_pending = !c->body.done;
+    if (c->body_pending) {
+        c->progress_ms = c->worker->mono_ms;
+        client_update_timer(c);
+    }
+}
+
 /* Decodes some of the request's body and passes it on, or drops it. */
 static size_t read_body(struct client *c, char *at, size_t len)
 {

@@ -251,7 +251,6 @@ static bool enter(struct worker *w, struct client *c, struct charged *ch,
 static void note_top(struct worker *w, const struct request *r, const struct charged *ch)
 {
     char text[KEY_TEXT_MAX];
-    w->top_due = false;
     for (size_t i = 0; i < ch->n; i++) {
         const int len = key_text_of_limit(r, ch->limit[i], text);
         const struct limit_top_list list = {ch->limit[i]->index, ch->limit[i]->id};
@@ -328,9 +327,11 @@ void limits_tell(struct worker *w, const struct request *r, struct limit_answer 
 }
 
 void limits_charge(struct worker *w, const struct request *r, uint64_t *keys, bool known,
-                   struct limit_answer *answer)
+                   struct limit_bill *bill)
 {
+    struct limit_answer *answer = &bill->answer;
     struct charged ch;
+    bill->paid = true;
     answer->lines = "";
     answer->len = 0;
     answer->refused = answer->no_key = !collect(w, r, keys, known, &ch);
@@ -348,6 +349,6 @@ void limits_charge(struct worker *w, const struct request *r, uint64_t *keys, bo
         return;
     if (__builtin_expect(w->n_shadows, 0))
         charge_shadows(w, r, &ch);
-    if (ch.n && (w->top_due || (!known && limit_top_due(&w->top))))
+    if (ch.n && (bill->top_due || (!known && limit_top_due(&w->top))))
         note_top(w, r, &ch);
 }

@@ -34,6 +34,13 @@ struct limit_answer {
     char violated[256]; /* ,"violated-policies":[…] */
 };
 
+/* What a request is charged, once, and what came of it. */
+struct limit_bill {
+    bool paid;
+    bool top_due; /* it is noted in the lists of the heaviest */
+    struct limit_answer answer;
+};
+
 /* the constant part of what a limit says, made when its running values change */
 struct limit_state {
     uint32_t stats_row;
@@ -58,9 +65,9 @@ struct limit_shadow {
 
 /* ---- limits.c ---- */
 /* Charges the limits of the request's route. keys: where to leave (or find, if known) the
- * hashed keys. The lines live in worker.limit_text until the next call. */
+ * hashed keys. The lines live until the next call. */
 void limits_charge(struct worker *w, const struct request *r, uint64_t *keys, bool known,
-                   struct limit_answer *answer);
+                   struct limit_bill *bill);
 /* Charges nothing: what a request that was charged long ago is to be told now. */
 void limits_tell(struct worker *w, const struct request *r, struct limit_answer *answer);
 

@@ -3,7 +3,6 @@
 #include "daemons/worker/request/probe.h"
 #include "daemons/worker/client/client.h"
 #include "daemons/worker/fetch/headers.h"
-#include "daemons/worker/request/limits.h"
 #include "daemons/worker/worker.h"
 #include "polder/proc.h"
 #include "polder/verify.h"
@@ -47,19 +46,10 @@ int probe_url(struct worker *w, const struct request *r, int len)
     return (int)(host_len + rest);
 }
 
-void probe_limits(struct worker *w, struct request *r)
+void probe_admitted(const struct request *r)
 {
-    struct limit_answer limits;
-    uint64_t keys[CONFIG_ROUTE_LIMITS_MAX] = {0};
-    char lines[sizeof w->limit_text + 1];
-    limits_charge(w, r, keys, false, &limits);
-    r->limit_lines = limits.lines;
-    r->limit_len = limits.len;
-    if (limits.refused) {
-        limits_refuse(w, r, &limits);
-        return;
-    }
-    memcpy(lines, limits.lines, limits.len);
-    lines[limits.len] = 0;
+    char lines[sizeof r->worker->limit_text + 1];
+    memcpy(lines, r->limit_lines, r->limit_len);
+    lines[r->limit_len] = 0;
     response_simple(r, 204, lines);
 }

@@ -12,6 +12,6 @@
 void probe_recognise(struct worker *w, struct request *r);
 /* Its URL is another than that of clients: w->url, of len bytes. The new length, or -ENOBUFS. */
 int probe_url(struct worker *w, const struct request *r, int len);
-/* Charges its limits and answers: 204 or 429. */
-void probe_limits(struct worker *w, struct request *r);
+/* Its limits have admitted it, and that was the question: 204. */
+void probe_admitted(const struct request *r);
 #endif

@@ -3,8 +3,8 @@
  * repeat: pollers send the same bytes again and again. A connection remembers the head it sent last
  * and what followed from it (route, keys of limits and cache); equal bytes skip parsing, routing
  * and hashing. Nothing about the answer is remembered: limits, invalidation and freshness are
- * looked at as ever. Memos are few and small; the oldest gives way, and idle connections lose
- * theirs.
+ * looked at as ever. There are few of them, and small ones; the oldest gives way, and idle
+ * connections lose theirs.
  */
 #include "daemons/worker/request/repeat.h"
 #include "daemons/http/h1.h"
@@ -133,7 +133,7 @@ void repeat_remember(struct client *c, const struct request *r, const struct hit
     memcpy(m->bytes + m->len, r->url, m->url_len);
 }
 
-bool repeat_answer(struct client *c, const char *bytes, size_t len)
+bool repeat_answer(struct client *c, const char *bytes, size_t len, struct limit_bill *bill)
 {
     struct worker *w = c->worker;
     struct repeat *m = c->repeat;
@@ -164,20 +164,14 @@ bool repeat_answer(struct client *c, const char *bytes, size_t len)
     if (m->inm_len)
         r.if_none_match = (struct str){m->bytes + m->inm_at, m->inm_len};
     if (m->route->n_limits) {
-        if (limit_top_due(&w->top)) {
-            w->top_due = true;
-            if (key_text_needs_head(m->route)) /* who it is stands there: the long way */
-                return false;
-        }
-        if (w->n_shadows && key_text_needs_head(m->route))
+        bill->top_due = limit_top_due(&w->top);
+        if ((bill->top_due || w->n_shadows) && key_text_needs_head(m->route))
+            return false; /* what counts it stands there: the long way */
+        limits_charge(w, &r, m->limit_key, true, bill);
+        if (bill->answer.refused)
             return false;
-        limits_charge(w, &r, m->limit_key, true, &w->prepaid);
-        if (w->prepaid.refused) {
-            w->prepaid_client = c;
-            return false; /* the long way finds the answer paid for */
-        }
-        r.limit_lines = w->prepaid.lines;
-        r.limit_len = w->prepaid.len;
+        r.limit_lines = bill->answer.lines;
+        r.limit_len = bill->answer.len;
     }
     m->used_ms = w->mono_ms;
     c->keep_alive = m->keep_alive;
@@ -189,6 +183,5 @@ bool repeat_answer(struct client *c, const char *bytes, size_t len)
         return true;
     }
     client_move(c, CLIENT_IDLE);
-    w->prepaid_client = m->route->n_limits ? c : NULL;
     return false;
 }

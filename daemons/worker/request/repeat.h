@@ -15,6 +15,7 @@
 
 struct client;
 struct hit_found;
+struct limit_bill;
 struct request;
 struct worker;
 
@@ -38,8 +39,8 @@ struct repeat {
 };
 
 /* Answers if these are the bytes of the connection's repeat and the store has the answer. If not,
- * the request takes the long way; what it was charged is not charged again (worker.prepaid). */
-bool repeat_answer(struct client *c, const char *bytes, size_t len);
+ * the request takes the long way, where *bill says what it has been charged already. */
+bool repeat_answer(struct client *c, const char *bytes, size_t len, struct limit_bill *bill);
 void repeat_remember(struct client *c, const struct request *r, const struct hit_found *found,
                      const uint64_t *limit_keys);
 void repeat_forget(struct client *c);

@@ -12,15 +12,14 @@
 #include <stdint.h>
 
 struct client;
+struct h1_head;
 struct h1_out;
-struct request;
 struct worker;
 
+/* ---- steps.c ---- */
 /* client_ops.head(): bytes of a request's head, and what follows it. Returns how many were used; 0:
  * more of it must come. */
 size_t request_read(struct client *c, const char *at, size_t len);
-/* A request whose client goes while it is held. False: its head is not understood. */
-bool request_held(struct client *c, const char *bytes, size_t len, struct request *r);
 /* A request that was held goes its way again; its limits have been charged. */
 struct request_again {
     const char *bytes; /* its head */
@@ -32,11 +31,38 @@ struct request_again {
     bool anonymous; /* without what says who asks, unless the copies of its route are partitioned */
 };
 void request_again(struct client *c, const struct request_again *again);
+
+/* ---- replay.c: looked at once more, by themselves ---- */
+/* A request whose client goes while it is held. False: its head is not understood. */
+bool request_held(struct client *c, const char *bytes, size_t len, struct request *r);
 /* The same request as a plain GET without its client, for a fetch behind. False: it has no key. */
 bool request_background(struct worker *w, struct client *c, const struct request_again *again,
                         struct request *r);
-/* What its key has of the fields in which a trusted proxy tells scheme, host, port and path
- * (key_origin.c). */
+/* The head, in worker.head. NULL: it is not understood, or not whole. */
+const struct h1_head *request_parse_again(struct worker *w, const struct request_again *again);
+
+/* ---- identify.c ---- */
+/* What the head says by itself: who asks, and for what. Begins *r. peer: see request_again. */
+void request_identify(struct worker *w, struct client *c, const struct h1_head *head,
+                      const struct clientip *peer, struct request *r);
+
+/* ---- locate.c ---- */
+/* The route (NULL: none) and the URL. 0, or what url_normalise() says. */
+int request_locate(struct worker *w, struct request *r);
+
+/* ---- prepare.c ---- */
+/* Whether this request may be answered from the store at all, and under which key. */
+bool request_prepare_lookup(struct worker *w, struct request *r);
+/* An answer to POST that names its own URL and says how long it is good answers later GETs (RFC
+ * 9110 9.3.3). */
+bool request_prepare_post(struct worker *w, struct request *r);
+/* A condition for a change that names tags of Polder's own making is Polder's to judge, for the
+ * backend has never seen them: they hold as long as what they were made of is fresh in the store.
+ * A change by somebody else ends that. True where there are others too, which the backend knows. */
+bool request_own_tags_hold(struct worker *w, struct request *r);
+
+/* ---- key_origin.c ---- */
+/* What its key has of the fields in which a trusted proxy tells scheme, host, port and path. */
 void request_put_origin(struct h1_out *o, const struct request *r);
 
 #endif

@@ -8,7 +8,6 @@
 #include "daemons/worker/request/websocket.h"
 #include "daemons/http/h1.h"
 #include "daemons/worker/client/client.h"
-#include "daemons/worker/request/limits.h"
 #include "daemons/worker/message/request.h"
 #include "daemons/worker/message/request_id.h"
 #include "daemons/worker/fetch/headers.h"
@@ -125,8 +124,18 @@ static bool valid_key(struct str key)
     return strchr("AQgw", key.at[21]) != NULL;
 }
 
-/* True: it may go on. Otherwise it has been answered (RFC 6455 4.2). */
-static bool validate(struct client *c, const struct request *r)
+bool websocket_is_asked(const struct h1_head *head)
+{
+    for (uint32_t i = 0; head->asks_upgrade && i < head->n_fields; i++) {
+        struct str rest = head->field[i].value, element;
+        while (head->field[i].id == H1_UPGRADE && field_list_next(&rest, &element))
+            if (field_is(element, "websocket"))
+                return true;
+    }
+    return false;
+}
+
+bool websocket_validate(struct client *c, const struct request *r)
 {
     const struct h1_head *head = r->head;
     const struct h1_field *version = h1_only(head, H1_SEC_WEBSOCKET_VERSION);
@@ -172,7 +181,7 @@ static uint16_t handover_flags(const struct request *r)
     return (uint16_t)flags;
 }
 
-static int hand_over(struct client *c, const struct request *r)
+static int hand_over(struct client *c, const struct request *r, struct str pipelined)
 {
     struct worker *w = c->worker;
     char text[HANDOVER_LINES_MAX];
@@ -180,7 +189,6 @@ static int hand_over(struct client *c, const struct request *r)
     h1_put(&lines, r->limit_lines, r->limit_len);
     if (w->config->request_id)
         request_id_put(&lines, r);
-    const struct str pipelined = w->pipelined;
     const struct str id = client_id(r);
     const size_t head_len =
         response_request_head(w, &(struct response_request){.request = r, .upgrade = true});
@@ -204,31 +212,16 @@ static int hand_over(struct client *c, const struct request *r)
     return supervisor_link_send(w, iov, 6, transport_fd(&c->transport));
 }
 
-static bool admitted(struct client *c, struct request *r)
+void websocket_hand_over(struct client *c, const struct request *r, struct str pipelined)
 {
     struct worker *w = c->worker;
-    struct limit_answer limits;
-    uint64_t keys[CONFIG_ROUTE_LIMITS_MAX] = {0};
-    limits_charge(w, r, keys, false, &limits);
-    r->limit_lines = limits.lines;
-    r->limit_len = limits.len;
-    if (limits.refused)
-        limits_refuse(w, r, &limits);
-    return !limits.refused;
-}
-
-void handover_begin(struct client *c, struct request *r)
-{
-    struct worker *w = c->worker;
-    if (!validate(c, r) || !admitted(c, r))
-        return;
     if (c->out.len) { /* it does not read what it has asked for before */
         client_close(c);
         return;
     }
     client_leave_unwatch(c);
     socket_transport_leave(&c->transport, w->epoll_fd); /* before it is somebody else's */
-    if (hand_over(c, r) < 0) {
+    if (hand_over(c, r, pipelined) < 0) {
         socket_transport_return(&c->transport);
         response_problem(r, c, PROBLEM_UNAVAILABLE, "Retry-After: 1\r\n", "", false);
         return;
