@@ -8,6 +8,7 @@
  */
 #ifndef POLDER_CLIENTIP_H
 #define POLDER_CLIENTIP_H
+#include "polder/field.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -50,8 +51,7 @@ void clientip_forwarded(const struct clientip *peer, const struct clientip_net *
  * address; proto and host are those of the element that the client was taken from (empty where that
  * does not say, or says nothing usable), for what stands left of it is the client's own word. */
 struct clientip_origin {
-    const char *proto, *host; /* in the field; a quoted host without its quotes */
-    size_t proto_len, host_len;
+    struct str proto, host; /* in the field; a quoted host without its quotes */
 };
 size_t clientip_forwarded_chain(const char *forwarded, size_t len, char *out, size_t size);
 void clientip_forwarded_origin(const char *forwarded, size_t len,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* clientip: see clientip.h. */
 #include "polder/clientip.h"
+#include "polder/forwarded.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -172,19 +173,6 @@ uint64_t clientip_hash(const struct clientip *ip, const uint8_t secret[32])
 
 /* ---- Forwarded and X-Forwarded-For ---- */
 
-static bool is_space(char c)
-{
-    return c == ' ' || c == '\t';
-}
-
-static void trim(const char **at, size_t *len)
-{
-    while (*len && is_space(**at))
-        ++*at, --*len;
-    while (*len && is_space((*at)[*len - 1]))
-        --*len;
-}
-
 static bool is_port(const char *at, size_t len)
 {
     for (size_t i = 0; i < len; i++)
@@ -195,9 +183,11 @@ static bool is_port(const char *at, size_t len)
 
 /* "192.0.2.1", "192.0.2.1:80", "2001:db8::1", "[2001:db8::1]", "[2001:db8::1]:80"; obfuscated and
  * unknown identifiers are no address. */
-static int parse_node(const char *at, size_t len, struct clientip *ip)
+static int parse_node(struct str node, struct clientip *ip)
 {
-    trim(&at, &len);
+    const struct str t = field_trim(node);
+    const char *at = t.at;
+    size_t len = t.len;
     if (len && *at == '[') {
         const char *end = memchr(at, ']', len);
         if (!end)
@@ -216,70 +206,26 @@ static int parse_node(const char *at, size_t len, struct clientip *ip)
     return clientip_parse(at, len, ip);
 }
 
-/* The value of a parameter of one forwarded-element (RFC 7239 section 4), without quotes; name ends
- * in '='. False: it has none. */
-static bool element_value(const char *at, size_t len, const char *name, const char **value,
-                          size_t *value_len)
+static int parse_element(struct str member, struct clientip *ip)
 {
-    const char *end = at + len;
-    const size_t name_len = strlen(name);
-    while (at < end) {
-        const char *stop = at;
-        for (bool quoted = false; stop < end && (quoted || *stop != ';'); stop++)
-            quoted ^= *stop == '"';
-        const char *pair = at;
-        size_t pair_len = (size_t)(stop - at);
-        trim(&pair, &pair_len);
-        if (pair_len > name_len && !strncasecmp(pair, name, name_len)) {
-            pair += name_len, pair_len -= name_len;
-            if (pair_len >= 2 && *pair == '"' && pair[pair_len - 1] == '"')
-                pair++, pair_len -= 2;
-            *value = pair;
-            *value_len = pair_len;
-            return true;
-        }
-        at = stop + 1;
-    }
-    return false;
+    struct str node;
+    return forwarded_value(member, "for=", &node) ? parse_node(node, ip) : -EINVAL;
 }
 
-static int parse_element(const char *at, size_t len, struct clientip *ip)
-{
-    const char *node;
-    size_t node_len;
-    return element_value(at, len, "for=", &node, &node_len) ? parse_node(node, node_len, ip)
-                                                            : -EINVAL;
-}
+typedef int parse_hop(struct str member, struct clientip *ip);
 
-/* Where the last list element of [at, end) starts. Quotes come in pairs in a valid field, so
- * walking backwards with a toggle is right for those, and for others the element is refused. */
-static const char *last_element(const char *at, const char *end)
+/* The right-most hop of the list that is no trusted proxy; the last usable one otherwise. */
+static void walk(struct str list, parse_hop *parse, const struct clientip_net *trusted,
+                 size_t n_trusted, struct clientip *out)
 {
-    bool quoted = false;
-    for (const char *p = end; p > at; p--) {
-        if (p[-1] == '"')
-            quoted = !quoted;
-        else if (p[-1] == ',' && !quoted)
-            return p;
-    }
-    return at;
-}
-
-typedef int parse_hop(const char *at, size_t len, struct clientip *ip);
-
-/* The right-most hop of [at, end) that is no trusted proxy; the last usable one otherwise. */
-static void walk(const char *at, const char *end, parse_hop *parse,
-                 const struct clientip_net *trusted, size_t n_trusted, struct clientip *out)
-{
-    for (int hop = 0; hop < HOPS_MAX && end > at; hop++) {
+    struct str member;
+    for (int hop = 0; hop < HOPS_MAX && forwarded_last(&list, &member); hop++) {
         struct clientip ip;
-        const char *element = last_element(at, end);
-        if (parse(element, (size_t)(end - element), &ip))
+        if (parse(member, &ip))
             return; /* unusable: who told us last is who we believe in */
         *out = ip;
         if (!clientip_in(&ip, trusted, n_trusted))
             return;
-        end = element > at ? element - 1 : at;
     }
 }
 
@@ -292,9 +238,9 @@ void clientip_forwarded(const struct clientip *peer, const struct clientip_net *
     if ((!xff && !forwarded) || !clientip_in(peer, trusted, n_trusted))
         return;
     if (xff)
-        walk(xff, xff + xff_len, parse_node, trusted, n_trusted, &by_xff);
+        walk((struct str){xff, xff_len}, parse_node, trusted, n_trusted, &by_xff);
     if (forwarded)
-        walk(forwarded, forwarded + forwarded_len, parse_element, trusted, n_trusted,
+        walk((struct str){forwarded, forwarded_len}, parse_element, trusted, n_trusted,
              &by_forwarded);
     if (!xff || !forwarded)
         *out = xff ? by_xff : by_forwarded;
@@ -302,71 +248,52 @@ void clientip_forwarded(const struct clientip *peer, const struct clientip_net *
         *out = by_xff;
 }
 
-/* Where the list element at `at` ends. */
-static const char *element_end(const char *at, const char *end)
-{
-    for (bool quoted = false; at < end && (quoted || *at != ','); at++)
-        quoted ^= *at == '"';
-    return at;
-}
-
 size_t clientip_forwarded_chain(const char *forwarded, size_t len, char *out, size_t size)
 {
-    const char *end = forwarded + len;
+    struct str list = {forwarded, len}, member;
     size_t n = 0;
-    for (const char *at = forwarded; at < end;) {
-        const char *stop = element_end(at, end);
+    while (forwarded_next(&list, &member)) {
         struct clientip ip;
         char text[46] = "unknown";
-        const size_t text_len =
-            parse_element(at, (size_t)(stop - at), &ip) ? 7 : clientip_format(&ip, text);
+        const size_t text_len = parse_element(member, &ip) ? 7 : clientip_format(&ip, text);
         if (n + text_len + 2 > size)
             return 0;
         memcpy(out + n, ", ", n ? 2 : 0);
         n += n ? 2 : 0;
         memcpy(out + n, text, text_len);
         n += text_len;
-        at = stop + 1;
     }
     return n;
 }
 
-static bool is_host(const char *at, size_t len)
+static bool is_host(struct str t)
 {
-    for (size_t i = 0; i < len; i++)
-        if (!strchr("-._:[]", at[i]) && !(at[i] >= '0' && at[i] <= '9') &&
-            !((at[i] | 0x20) >= 'a' && (at[i] | 0x20) <= 'z'))
+    for (size_t i = 0; i < t.len; i++)
+        if (!strchr("-._:[]", t.at[i]) && !(t.at[i] >= '0' && t.at[i] <= '9') &&
+            !((t.at[i] | 0x20) >= 'a' && (t.at[i] | 0x20) <= 'z'))
             return false;
-    return len > 0 && len < 256;
+    return t.len > 0 && t.len < 256;
 }
 
 void clientip_forwarded_origin(const char *forwarded, size_t len,
                                const struct clientip_net *trusted, size_t n_trusted,
                                struct clientip_origin *origin)
 {
-    const char *end = forwarded + len, *found = NULL, *found_end = NULL;
+    struct str list = {forwarded, len}, member, found = {0}, value;
     *origin = (struct clientip_origin){0};
-    for (int hop = 0; hop < HOPS_MAX && end > forwarded; hop++) {
+    for (int hop = 0; hop < HOPS_MAX && forwarded_last(&list, &member); hop++) {
         struct clientip ip;
-        const char *element = last_element(forwarded, end);
-        const bool usable = !parse_element(element, (size_t)(end - element), &ip);
-        if (usable || !found) { /* the last proxy's word counts even where it hides its client */
-            found = element;
-            found_end = end;
-        }
+        const bool usable = !parse_element(member, &ip);
+        if (usable || !found.at) /* the last proxy's word counts even where it hides its client */
+            found = member;
         if (!usable || !clientip_in(&ip, trusted, n_trusted))
             break;
-        end = element > forwarded ? element - 1 : forwarded;
     }
-    const char *value;
-    size_t n;
-    if (!found)
-        return;
-    if (element_value(found, (size_t)(found_end - found), "proto=", &value, &n) &&
-        ((n == 4 && !strncasecmp(value, "http", 4)) || (n == 5 && !strncasecmp(value, "https", 5))))
-        origin->proto = value, origin->proto_len = n;
-    if (element_value(found, (size_t)(found_end - found), "host=", &value, &n) && is_host(value, n))
-        origin->host = value, origin->host_len = n;
+    if (forwarded_value(found, "proto=", &value) &&
+        (field_is(value, "http") || field_is(value, "https")))
+        origin->proto = value;
+    if (forwarded_value(found, "host=", &value) && is_host(value))
+        origin->host = value;
 }
 
 /* ---- PROXY protocol ---- */

@@ -22,9 +22,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         abort();
     clientip_forwarded_origin((const char *)data, size, &any, 1, &origin);
     const char *end = (const char *)data + size;
-    if ((origin.proto_len && origin.proto + origin.proto_len > end) ||
-        (origin.host_len &&
-         (origin.host + origin.host_len > end || memchr(origin.host, '\n', origin.host_len))))
+    if ((origin.proto.len && origin.proto.at + origin.proto.len > end) ||
+        (origin.host.len &&
+         (origin.host.at + origin.host.len > end || memchr(origin.host.at, '\n', origin.host.len))))
         abort();
     char text[256];
     const size_t n = size < sizeof text - 1 ? size : sizeof text - 1;

@@ -398,6 +398,13 @@ static void schemes_and_hosts_that_a_proxy_tells_are_kept_apart(void **state)
     assert_int_equal(get_with(h.port, "/fwd", "Forwarded: for=192.0.2.1;proto=http\r\n", &m), 200);
     assert_non_null(strstr(field_of(&m, "Cache-Status"), "fwd="));
     message_free(&m);
+    /* where a quote does not end, a backend may read on behind it */
+    stored(&h, "/fwd/quote", "Forwarded: for=192.0.2.1\r\n");
+    assert_int_equal(
+        get_with(h.port, "/fwd/quote", "Forwarded: for=\"x;host=evil.test, for=192.0.2.1\r\n", &m),
+        200);
+    assert_non_null(strstr(field_of(&m, "Cache-Status"), "fwd="));
+    message_free(&m);
     house_remove(&h);
 }
 

@@ -78,10 +78,10 @@ static void forwarded_is_told_in_other_words(void **state)
         assert_int_equal(n, strlen(c[i].chain));
         assert_memory_equal(chain, c[i].chain, n);
         clientip_forwarded_origin(c[i].forwarded, len, trusted, 1, &origin);
-        assert_int_equal(origin.proto_len, strlen(c[i].proto));
-        assert_memory_equal(origin.proto_len ? origin.proto : "", c[i].proto, origin.proto_len);
-        assert_int_equal(origin.host_len, strlen(c[i].host));
-        assert_memory_equal(origin.host_len ? origin.host : "", c[i].host, origin.host_len);
+        assert_int_equal(origin.proto.len, strlen(c[i].proto));
+        assert_memory_equal(origin.proto.len ? origin.proto.at : "", c[i].proto, origin.proto.len);
+        assert_int_equal(origin.host.len, strlen(c[i].host));
+        assert_memory_equal(origin.host.len ? origin.host.at : "", c[i].host, origin.host.len);
     }
     char small[12];
     assert_int_equal(clientip_forwarded_chain("for=192.0.2.60", 14, small, sizeof small), 10);

@@ -536,11 +536,11 @@ static void put_forwarding(struct h1_out *o, const struct request *r)
     if (told.len)
         put_forwarded(o, r, &told);
     if (!r->trusted_peer || !h1_find(head, H1_X_FORWARDED_PROTO))
-        h1_puts(o, told.origin.proto_len == 5 ? "X-Forwarded-Proto: https\r\n"
+        h1_puts(o, told.origin.proto.len == 5 ? "X-Forwarded-Proto: https\r\n"
                                               : "X-Forwarded-Proto: http\r\n");
-    if (told.origin.host_len && !h1_find(head, H1_X_FORWARDED_HOST)) {
+    if (told.origin.host.len && !h1_find(head, H1_X_FORWARDED_HOST)) {
         h1_puts(o, "X-Forwarded-Host: ");
-        h1_put(o, told.origin.host, told.origin.host_len);
+        put_text(o, told.origin.host);
         h1_puts(o, "\r\n");
     } else if ((!r->trusted_peer || !h1_find(head, H1_X_FORWARDED_HOST)) && head->host.len) {
         h1_puts(o, "X-Forwarded-Host: ");

@@ -3,52 +3,29 @@
 #include "daemons/worker/message/origin.h"
 #include "daemons/http/h1.h"
 #include "daemons/worker/message/request.h"
-#include "polder/field.h"
+#include "polder/forwarded.h"
 
 #include <string.h>
-#include <strings.h>
-
-static struct str trimmed(const char *at, const char *end)
-{
-    const struct str t = field_trim((struct str){at, (size_t)(end - at)});
-    const bool quoted = t.len >= 2 && t.at[0] == '"' && t.at[t.len - 1] == '"';
-    return quoted ? (struct str){t.at + 1, t.len - 2} : t;
-}
-
-/* Up to one of the marks, or to the end; what is quoted is no mark. */
-static const char *stop_at(const char *at, const char *end, const char *marks)
-{
-    for (bool quoted = false; at < end && (quoted || !strchr(marks, *at)); at++)
-        quoted ^= *at == '"';
-    return at;
-}
 
 /* The last member of a list is what the proxy that we trust has said itself. */
-static void take_last(struct str value, struct str *out)
+static void take_last(struct str list, struct str *out)
 {
-    const char *at = value.at, *end = value.at + value.len;
-    for (const char *stop; (stop = stop_at(at, end, ",")) < end; at = stop + 1) {
-    }
-    const struct str member = trimmed(at, end);
-    if (member.len)
-        *out = member;
+    struct str member;
+    if (!forwarded_last(&list, &member) || !member.len)
+        return;
+    *out = member;
+    if (member.len >= 2 && *member.at == '"' && member.at[member.len - 1] == '"')
+        *out = (struct str){member.at + 1, member.len - 2};
 }
 
 /* RFC 7239 5.3, 5.4 */
-static void take_forwarded(struct str value, struct str *scheme, struct str *host)
+static void take_forwarded(struct str list, struct str *scheme, struct str *host)
 {
-    struct str element = {"", 0};
-    take_last(value, &element);
-    const char *at = element.at, *end = element.at + element.len;
-    while (at < end) {
-        const char *stop = stop_at(at, end, ";");
-        const struct str pair = trimmed(at, stop);
-        if (pair.len > 6 && !strncasecmp(pair.at, "proto=", 6))
-            *scheme = trimmed(pair.at + 6, pair.at + pair.len);
-        else if (pair.len > 5 && !strncasecmp(pair.at, "host=", 5))
-            *host = trimmed(pair.at + 5, pair.at + pair.len);
-        at = stop < end ? stop + 1 : end;
-    }
+    struct str member;
+    if (!forwarded_last(&list, &member))
+        return;
+    forwarded_value(member, "proto=", scheme);
+    forwarded_value(member, "host=", host);
 }
 
 static void take_proxied(const struct h1_head *head, struct str *scheme, struct str *host)

@@ -9,28 +9,28 @@
 #include "daemons/http/h1_cache.h"
 #include "daemons/worker/message/request.h"
 #include "daemons/worker/request/steps.h"
+#include "polder/forwarded.h"
 
 #include <string.h>
 #include <strings.h>
 
-/* Members of Forwarded that tell a backend its own scheme and host (RFC 7239 5.3, 5.4). */
-static void put_forwarded_origin(struct h1_out *o, struct str value)
+/* Members of Forwarded that tell a backend its own scheme and host (RFC 7239 5.3, 5.4). A backend
+ * may read any of it where a quote does not end. */
+static void put_forwarded_origin(struct h1_out *o, struct str list)
 {
-    const char *at = value.at, *end = at + value.len;
-    while (at < end) {
-        bool quoted = false;
-        const char *stop = at;
-        for (; stop < end && (quoted || (*stop != ';' && *stop != ',')); stop++)
-            quoted ^= *stop == '"';
-        while (at < stop && (*at == ' ' || *at == '\t'))
-            at++;
-        const size_t n = (size_t)(stop - at);
-        if ((n > 6 && !strncasecmp(at, "proto=", 6)) || (n > 5 && !strncasecmp(at, "host=", 5))) {
-            h1_put(o, "\n", 1);
-            h1_put(o, at, n);
-        }
-        at = stop + 1;
+    struct str member, pair;
+    if (!forwarded_is_closed(list)) {
+        h1_put(o, "\nf ", 3);
+        h1_put(o, list.at, list.len);
+        return;
     }
+    while (forwarded_next(&list, &member))
+        while (forwarded_pair_next(&member, &pair))
+            if ((pair.len > 6 && !strncasecmp(pair.at, "proto=", 6)) ||
+                (pair.len > 5 && !strncasecmp(pair.at, "host=", 5))) {
+                h1_put(o, "\n", 1);
+                h1_put(o, pair.at, pair.len);
+            }
 }
 
 /* The scheme that backends are told, where they can read that in one way alone. */
