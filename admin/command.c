@@ -1,36 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* command: words of the command line to a method and its parameters, by the table of methods. */
 #include "admin/polderctl.h"
+#include "polder/edit_distance.h"
 
 #include <string.h>
 
 /* ---- what was meant ---- */
-
-/* Edits from one word to the other; a swap of neighbours is one. */
-static unsigned distance(const char *a, const char *b)
-{
-    enum { MOST = 31 };
-    unsigned row[3][MOST + 1];
-    const size_t n = strlen(a), m = strlen(b);
-    if (n > MOST || m > MOST)
-        return MOST;
-    for (size_t k = 0; k <= m; k++)
-        row[0][k] = (unsigned)k;
-    for (size_t i = 1; i <= n; i++) {
-        unsigned *now = row[i % 3], *last = row[(i + 2) % 3], *before = row[(i + 1) % 3];
-        now[0] = (unsigned)i;
-        for (size_t k = 1; k <= m; k++) {
-            unsigned best = last[k - 1] + (a[i - 1] != b[k - 1]);
-            best = last[k] + 1 < best ? last[k] + 1 : best;
-            best = now[k - 1] + 1 < best ? now[k - 1] + 1 : best;
-            if (i > 1 && k > 1 && a[i - 1] == b[k - 2] && a[i - 2] == b[k - 1] &&
-                before[k - 2] + 1 < best)
-                best = before[k - 2] + 1;
-            now[k] = best;
-        }
-    }
-    return row[n % 3][m];
-}
 
 static void add(char *why, const char *text)
 {
@@ -68,14 +43,14 @@ static const char *nearest(const char *word, const char *noun)
     if (other_word(word, noun))
         return other_word(word, noun);
     const char *best = "";
-    unsigned least = strlen(word) < 4 ? 2 : 3;
+    unsigned fewest = strlen(word) < 4 ? 2 : 3;
     for (int i = 0; i < RPC_METHODS; i++) {
         const char *candidate = noun ? rpc_methods[i].verb : rpc_methods[i].noun;
         if (noun && strcmp(rpc_methods[i].noun, noun))
             continue;
-        const unsigned d = *candidate ? distance(word, candidate) : least;
-        if (d < least) {
-            least = d;
+        const unsigned d = *candidate ? edit_distance(word, candidate) : fewest;
+        if (d < fewest) {
+            fewest = d;
             best = candidate;
         }
     }
@@ -202,7 +177,8 @@ static int unknown_option(struct reader *r, const char *word)
     }
     for (unsigned i = 0; i < r->args.n; i++) {
         const struct rpc_arg *a = &r->args.at[i];
-        if ((a->kind == RPC_ARG_FLAG || a->kind == RPC_ARG_OPTION) && distance(text, a->name) < 3) {
+        if ((a->kind == RPC_ARG_FLAG || a->kind == RPC_ARG_OPTION) &&
+            edit_distance(text, a->name) < 3) {
             snprintf(r->why, COMMAND_WHY, "%s: unknown option \"%.100s\"; did you mean --%s?",
                      r->name, word, a->name);
             return 0;

@@ -4,6 +4,7 @@
  * mistakes up to a syntax error are reported, with their lines.
  */
 #include "libshared/config/config_parse.h"
+#include "polder/edit_distance.h"
 
 #include <ctype.h>
 #include <stdarg.h>
@@ -88,32 +89,9 @@ void config_warn(struct config_parse *p, int line, const char *fmt, ...)
 
 /* ---- the nearest known word ---- */
 
-static unsigned edits(const char *a, const char *b)
-{
-    unsigned row[64];
-    const size_t n = strlen(a), m = strlen(b);
-    if (n >= 63 || m >= 63)
-        return 99;
-    for (unsigned j = 0; j <= m; j++)
-        row[j] = j;
-    for (unsigned i = 1; i <= n; i++) {
-        unsigned diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= m; j++) {
-            const unsigned above = row[j];
-            unsigned best = diagonal + (a[i - 1] != b[j - 1]);
-            best = above + 1 < best ? above + 1 : best;
-            best = row[j - 1] + 1 < best ? row[j - 1] + 1 : best;
-            row[j] = best;
-            diagonal = above;
-        }
-    }
-    return row[m];
-}
-
 void config_nearer(const char *word, const char *known, const char **best, unsigned *fewest)
 {
-    const unsigned e = edits(word, known);
+    const unsigned e = edit_distance(word, known);
     if (e < *fewest && e <= (strlen(known) + 1) / 2) {
         *best = known;
         *fewest = e;
