@@ -132,6 +132,16 @@ uint64_t policy_poll_rest_ms(const struct cache_record *record, uint64_t min_int
 /* May a stale response replace a failed backend now? */
 bool policy_stale_if_error(const struct policy_request *req, const struct cache_record *record,
                            uint64_t now_ms);
+/* Which responses count as the error of stale-if-error (RFC 5861 4). */
+static inline bool policy_stale_replaces(uint16_t status)
+{
+    return status == 500 || status == 502 || status == 503 || status == 504;
+}
+/* The backend has failed: what it says is not what there is now. */
+static inline bool policy_is_failure(uint16_t status)
+{
+    return status >= 500;
+}
 /* Must this field of the response be left out of the stored head (RFC 9111 3.1: named by a
  * qualified no-cache or private)? Hop-by-hop fields are h1_is_hop_by_hop()'s. */
 bool policy_omits(const struct policy_response *resp, struct str name);

@@ -105,7 +105,7 @@ static void warm_rpc_done(struct fetch_watcher *at, const struct fetch *ex)
                problem_title((enum problem)ex->last_problem));
     else if (ex->not_stored)
         settle(u, WARM_RPC_FAILED, "status %u: %s", ex->answered, ex->not_stored);
-    else if (ex->answered >= 500 || !ex->answered)
+    else if (policy_is_failure(ex->answered) || !ex->answered)
         settle(u, WARM_RPC_FAILED, "the backend answered %u; what was stored stays", ex->answered);
     else
         u->state = WARM_RPC_LANDING;

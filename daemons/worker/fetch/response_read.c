@@ -203,11 +203,6 @@ static void ask_again(struct fetch *ex)
     fetch_start(ex);
 }
 
-static bool is_failure(uint16_t status)
-{
-    return status == 500 || status == 502 || status == 503 || status == 504;
-}
-
 /* The answer to a POST is going to be stored: who asks for it, having seen it, waits for that. */
 static void claim_for_readers(struct fetch *ex)
 {
@@ -236,7 +231,7 @@ static bool final_head(struct fetch *ex, const struct h1_head *head, bool more)
     retry_answered(ex);
     fetch_note_server(ex);
     ex->answered = head->status;
-    ex->worker->fetch_ops->answered(ex, is_failure(head->status));
+    ex->worker->fetch_ops->answered(ex, policy_stale_replaces(head->status));
     h1_body_init(&u->body, head->framing, head->length);
     if (head->framing == H1_CHUNKED)
         upstream_keep_trailer(u);
@@ -255,7 +250,7 @@ static bool final_head(struct fetch *ex, const struct h1_head *head, bool more)
         refuse(ex, SERVER_MALFORMED, "sent a 206 that nobody has asked for");
         return false;
     }
-    if (is_failure(head->status) && fetch_answer_stale(ex)) {
+    if (policy_stale_replaces(head->status) && fetch_answer_stale(ex)) {
         fetch_finish(ex);
         return false;
     }

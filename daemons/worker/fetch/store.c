@@ -321,17 +321,12 @@ static bool make_room(struct store_stream *s, const struct policy_response *resp
     return s->body != NULL;
 }
 
-static bool is_failure(uint16_t status)
-{
-    return status >= 500;
-}
-
 /* The same one has asked the same again, and got what may not be stored: that is over then, and
  * does not come back for the rest of its stale windows. */
 static void end_stored(struct fetch *ex, uint16_t status, enum policy_store why)
 {
     const bool refused = !ex->req.client && (status == 401 || status == 403); /* nobody has asked */
-    const bool tells = ex->for_store && ex->stale && !is_failure(status) && status != 429 &&
+    const bool tells = ex->for_store && ex->stale && !policy_is_failure(status) && status != 429 &&
                        status != 408 && !refused && why != POLICY_STORE &&
                        why != POLICY_NO_SET_COOKIE && ex->req.policy.identity != POLICY_SHARED;
     if (tells && ex->stale->view.record->identity == guard_identity(&ex->req))
@@ -376,7 +371,7 @@ void cache_store_begin(struct fetch *ex, const struct h1_head *head)
     if (why == POLICY_NO_IDENTITY && !ex->req.post) {
         cache_store_refused(ex, why);
         partial_free(part);
-        pass_personal(ex, is_failure(head->status));
+        pass_personal(ex, policy_is_failure(head->status));
         return;
     }
     if (ex->req.policy.identity == POLICY_SHARED && !ex->req.post)
@@ -403,8 +398,9 @@ void cache_store_begin(struct fetch *ex, const struct h1_head *head)
     }
     cache_store_free(ex);
     permit_release(ex->worker, &ex->permit,
-                   is_failure(head->status) || (storable && !ex->not_stored) ? FETCH_LOCK_FAILED
-                                                                             : FETCH_LOCK_NOSHARE);
+                   policy_is_failure(head->status) || (storable && !ex->not_stored)
+                       ? FETCH_LOCK_FAILED
+                       : FETCH_LOCK_NOSHARE);
 }
 
 /* ---- the body ---- */

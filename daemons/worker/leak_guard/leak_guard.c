@@ -359,7 +359,7 @@ static bool may_be_shared(const struct worker *w, const struct h1_head *head)
 static bool is_inconclusive(const struct guard_check *k, uint16_t status)
 {
     const bool as_client = k->fields.n && !guard_experiment_omits(&k->trial);
-    return status >= 500 || status == 429 || status == 408 || status == 304 ||
+    return policy_is_failure(status) || status == 429 || status == 408 || status == 304 ||
            (as_client && status != k->stored);
 }
 
