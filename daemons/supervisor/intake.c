@@ -77,7 +77,7 @@ static const struct refusal *look_at(struct supervisor *s, const struct config_r
                                      const struct clientip *ip, bool probe, const char *head,
                                      size_t head_len, struct refusal *r)
 {
-    *r = (struct refusal){PROBLEM_UNAVAILABLE, 1 + (unsigned)(supervisor_random(s) % 10),
+    *r = (struct refusal){PROBLEM_UNAVAILABLE, 1 + (unsigned)(random_next(&s->random) % 10),
                           "the route has no websocket section here", NULL};
     if (!route)
         return r;

@@ -306,7 +306,7 @@ static int run(struct supervisor *s)
     s->real_ms = clock_real_ms();
     leaked_begin(&s->leaked, s->now_ms);
     timer_wheel_init(&s->wheel, s->loop, &s->now_ms, 0);
-    s->seed = supervisor_random(s);
+    s->seed = random_next(&s->random);
     s->on_local_message = local_message;
     s->on_due = on_due;
     ev_timer_init(&s->tick, on_tick, 0, TIMER_TICK_MS / 1000.0);

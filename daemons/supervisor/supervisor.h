@@ -39,6 +39,7 @@
 #include "polder/histogram.h"
 #include "polder/server_state.h"
 #include "polder/problem.h"
+#include "polder/random.h"
 #include "polder/shared.h"
 
 #include <ev.h>
@@ -237,7 +238,8 @@ struct supervisor {
     /* What a client says on a local route; set once. */
     void (*on_local_message)(struct supervisor *s, struct session *x, const uint8_t *bytes,
                              size_t len);
-    uint64_t random, seed; /* seed: of the table of clients, fixed */
+    struct random_numbers random;
+    uint64_t seed; /* seed: of the table of clients, fixed */
 };
 
 /* session.c */
@@ -251,9 +253,6 @@ void session_tune(const struct supervisor *s, const struct session *x);
 /* The caller arms its heartbeat. */
 void session_opened(struct supervisor *s, struct session *x);
 const struct config_websocket *session_values(const struct supervisor *s, const struct session *x);
-
-/* random.c */
-uint64_t supervisor_random(struct supervisor *s);
 
 /* ws/close.c */
 /* Says goodbye to both sides with this code, then ends when they have, or in CLOSE_TIMEOUT_MS. */

@@ -18,11 +18,11 @@
  */
 #include "polder/inval.h"
 #include "polder/clock.h"
+#include "polder/random.h"
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/random.h>
 #include <sys/types.h>
 #include <unistd.h>
 #include <xxhash.h>
@@ -87,18 +87,6 @@ static void raise_to(_Atomic uint64_t *word, uint64_t seq)
 {
     uint64_t seen = atomic_load(word);
     while (seen < seq && !atomic_compare_exchange_weak(word, &seen, seq)) {
-    }
-}
-
-/* Random bytes or none: a page without a secret would let clients aim at slots. */
-static void random_fill(uint8_t *to, size_t len)
-{
-    while (len) {
-        const ssize_t n = getrandom(to, len, 0);
-        if (n > 0) {
-            to += n;
-            len -= (size_t)n;
-        }
     }
 }
 

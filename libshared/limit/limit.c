@@ -8,8 +8,8 @@
  */
 #include "polder/limit.h"
 #include "libshared/limit/limit_table.h"
+#include "polder/random.h"
 #include <string.h>
-#include <sys/random.h>
 #include <xxhash.h>
 
 #define CHARGE_TRIES 16
@@ -38,10 +38,7 @@ uint64_t limit_table_layout(void)
 
 void limit_table_init(struct limit_table *table, size_t entries)
 {
-    for (size_t have = 0; have < sizeof table->secret;) {
-        const ssize_t n = getrandom(table->secret + have, sizeof table->secret - have, 0);
-        have += n > 0 ? (size_t)n : 0;
-    }
+    random_fill(table->secret, sizeof table->secret);
     table->pages = pages_for(entries);
 }
 

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* shm: sealed memfds and private files, mapped shared, with a header that is finished last. */
 #include "polder/shm.h"
+#include "polder/random.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -49,8 +49,7 @@ static int shm_header_fill(struct shm_header *h, enum shm_kind kind, uint32_t ab
     const int rc = shm_boot_id(h->boot_id);
     if (rc < 0)
         return rc;
-    if (getrandom(h->uuid, sizeof h->uuid, 0) != (ssize_t)sizeof h->uuid)
-        return -EIO;
+    random_fill(h->uuid, sizeof h->uuid);
     return 0;
 }
 

@@ -25,7 +25,7 @@ void session_close_with(struct supervisor *s, struct session *x, struct farewell
                         struct farewell backend, enum session_end why)
 {
     if (x->state != SESSION_OPEN) {
-        const struct refusal r = {PROBLEM_UNAVAILABLE, 1 + (unsigned)(supervisor_random(s) % 10),
+        const struct refusal r = {PROBLEM_UNAVAILABLE, 1 + (unsigned)(random_next(&s->random) % 10),
                                   client.reason, NULL};
         if (x->state == SESSION_CONNECTING || x->state == SESSION_ASKING)
             refuse_session(s, x, &r, why);
@@ -104,7 +104,7 @@ void drain_begin(struct supervisor *s)
     for (struct session *x = LIST_FIRST(&s->sessions), *next; x; x = next) {
         next = LIST_NEXT(x, entry);
         if (x->state == SESSION_OPEN) {
-            x->deadline_ms = s->now_ms + supervisor_random(s) % most_ms;
+            x->deadline_ms = s->now_ms + random_next(&s->random) % most_ms;
             timer_set(&s->wheel, &x->timer, x->deadline_ms);
         } else if (x->state != SESSION_CLOSING) {
             session_close(s, x, 1012, "the service restarts", END_DRAIN);

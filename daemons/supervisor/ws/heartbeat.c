@@ -10,7 +10,7 @@
 
 static uint64_t spread(struct supervisor *s, uint64_t interval_ms)
 {
-    return interval_ms - supervisor_random(s) % (interval_ms / 8 + 1);
+    return interval_ms - random_next(&s->random) % (interval_ms / 8 + 1);
 }
 
 static bool pings(const struct config_websocket *w)

@@ -63,7 +63,7 @@ bool leg_put_frame(struct supervisor *s, struct leg *to, enum frames_opcode opco
     uint8_t *frame = len <= 2048 ? small : malloc(FRAMES_HEADER_MAX + len);
     if (!frame)
         return false;
-    const uint32_t random = (uint32_t)supervisor_random(s);
+    const uint32_t random = (uint32_t)random_next(&s->random);
     memcpy(mask, &random, 4);
     const bool to_client = to == &to->session->client;
     const bool done =

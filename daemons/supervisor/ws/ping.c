@@ -11,7 +11,7 @@ static uint64_t ping_payload(struct supervisor *s, const struct leg *leg)
 {
     const uint64_t of[2] = {leg->session->id, leg == &leg->session->client};
     while (!s->ping_secret)
-        s->ping_secret = supervisor_random(s);
+        s->ping_secret = random_next(&s->random);
     return XXH3_64bits_withSeed(of, sizeof of, s->ping_secret);
 }
 

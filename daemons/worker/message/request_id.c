@@ -4,10 +4,9 @@
 #include "daemons/http/h1.h"
 #include "daemons/worker/message/request.h"
 #include "daemons/worker/worker.h"
+#include "polder/random.h"
 
 #include <string.h>
-#include <sys/random.h>
-#include <unistd.h>
 
 #define GIVEN_MAX 128
 
@@ -39,10 +38,9 @@ void request_id_init(struct request_ids *ids)
 {
     struct {
         uint64_t last, before, after, worker;
-    } seed = {0};
+    } seed;
     char digits[DIGITS];
-    if (getrandom(&seed, sizeof seed, 0) != sizeof seed)
-        seed.worker = (uint64_t)getpid();
+    random_fill(&seed, sizeof seed);
     ids->last = seed.last;
     ids->before = seed.before;
     ids->after = seed.after;
