@@ -4,7 +4,7 @@
 
 const cssColor = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const DASHES = { solid: [], dash: [7, 4], dots: [2, 3] };
-const TABLE_ROWS = 24;
+const TABLE_ROWS = 20;
 const isDecade = t => Math.abs(Math.log10(t) - Math.round(Math.log10(t))) < 1e-6;
 const decades = (u, ticks) => ticks.map(t => isDecade(t) ? t : null);
 const charts = [];
@@ -19,7 +19,8 @@ class Chart {
         box.setAttribute('aria-roledescription', 'chart');
         this.plotBox = el('div', { class: 'chart-box', 'aria-hidden': 'true' });
         this.nothing = el('div', { class: 'nothing' }, 'Nothing yet');
-        box.append(this.plotBox, this.nothing);
+        this.when = el('div', { class: 'when', 'aria-hidden': 'true' });
+        box.append(this.plotBox, this.nothing, this.when);
         box.addEventListener('keydown', event => this.key(event));
         box.addEventListener('blur', () => this.moveTo(null));
         new ResizeObserver(() => this.resize()).observe(this.plotBox);
@@ -56,7 +57,7 @@ class Chart {
         const font = `${Math.round(parseFloat(getComputedStyle(document.documentElement).fontSize) * .74)}px ${getComputedStyle(document.body).fontFamily}`;
         const axis = { stroke: quiet, font, ticks: { show: false }, grid: { stroke: grid, width: 1 } };
         this.plot = new uPlot({
-            ...this.size(), padding: [8, 6, 0, 0], legend: { show: false },
+            ...this.size(), padding: [8, 18, 0, 0], legend: { show: false },
             cursor: { y: false, points: { size: 7 }, sync: { key: 'polder' }, drag: { x: false, y: false } },
             scales: { x: { time: true }, y: this.yScale() },
             axes: [
@@ -148,8 +149,8 @@ class Chart {
         replace(this.legend, this.spec.series.map((s, i) => el('span', {},
             svg('svg', { viewBox: '0 0 22 8', class: `s${s.color.slice(-1) === 't' ? 4 : s.color.slice(-1)}`, 'aria-hidden': 'true' },
                 svg('path', { d: 'M1 4h20', stroke: 'currentColor', 'stroke-width': s.dash ? 2 : 2.5, 'stroke-dasharray': (DASHES[s.dash ?? 'solid']).join(' ') })),
-            `${s.name} `, at === null ? '' : el('b', {}, this.valueAt(i, at)))),
-        cursor && this.data[0][at] ? el('span', { class: 'when' }, format.moment(this.data[0][at] * 1000, span)) : null);
+            `${s.name} `, at === null ? '' : el('b', {}, this.valueAt(i, at)))));
+        setText(this.when, cursor && this.data[0][at] ? format.moment(this.data[0][at] * 1000, span) : '');
     }
 
     // ---- table ----
@@ -172,10 +173,10 @@ class Chart {
             ...this.spec.series.map((s, i) => ({ title: s.name, num: true, cell: row => (s.format ?? this.spec.format)(row[i + 1]) }))];
         const id = `${this.spec.id}-table-title`;
         const dialog = el('dialog', { id: 'table-dialog', 'aria-labelledby': id },
-            el('h2', { id }, `${this.spec.title}, ${SPAN_TEXT[span]}`),
+            el('div', { class: 'head' }, el('h2', { id }, `${this.spec.title}, ${SPAN_TEXT[span]}`),
+                el('form', { method: 'dialog' }, el('button', { class: 'tool', autofocus: true }, 'Close'))),
             el('p', { class: 'quiet' }, 'Means of equal stretches of time, the newest first.'),
-            table(`${this.spec.title} in numbers`, columns, this.rows(), { stacked: false }),
-            el('form', { method: 'dialog' }, el('button', { class: 'tool' }, 'Close')));
+            table(`${this.spec.title} in numbers`, columns, this.rows(), { stacked: false }));
         dialog.addEventListener('close', () => dialog.remove());
         document.body.append(dialog);
         dialog.showModal();

@@ -2,9 +2,8 @@
 // figures: the numbers of the chosen span, each above its curve.
 
 const currency = () => data.cost?.currency ?? 'EUR';
-const target = name => (data.alerts?.thresholds ?? {})[name];
-const HIT_RATE_TARGET = .6;
-const hitRateTarget = () => target('hit_rate') ?? HIT_RATE_TARGET;
+// The line below which an alert begins; null: there is none.
+const hitRateTarget = () => data.overview?.targets?.hitRate ?? null;
 const percent = x => `${Math.round(x * 100)} %`;
 const here = () => data.overview?.windows[span];
 const fact = (name, value) => el('span', {}, `${name} `, el('b', {}, value));
@@ -16,9 +15,9 @@ const FIGURES = [
         series: [{ metric: 'hitRate', name: 'hit rate', color: '--c1', fill: true },
             { constant: hitRateTarget, name: 'target', color: '--target', dash: 'dash' }],
         show(w) {
-            const above = w.hitRate === null ? null : w.hitRate >= hitRateTarget();
-            return [[format.ratio(w.hitRate), above === null ? el('span', { class: 'beside' }, `nothing that may be cached was asked for`)
-                : tag(above ? 'good' : 'warn', above ? `above ${percent(hitRateTarget())}` : `below ${percent(hitRateTarget())}`)],
+            const above = w.hitRate === null || hitRateTarget() === null ? null : w.hitRate >= hitRateTarget();
+            return [[format.ratio(w.hitRate), w.hitRate === null ? el('span', { class: 'beside' }, 'nothing that may be cached was asked for')
+                : above !== null && tag(above ? 'good' : 'warn', above ? `above ${percent(hitRateTarget())}` : `below ${percent(hitRateTarget())}`)],
             [fact('hits', format.count(w.hits)), fact('misses', format.count(w.misses)), fact('stored now', format.count(data['cache-stats']?.items))]];
         },
     },
@@ -78,7 +77,7 @@ function makeFigure(spec) {
         el('div', { class: 'head' }, el('h3', { id: `figure-${spec.id}-title` }, spec.title),
             el('button', { type: 'button', class: 'tool table-open', 'aria-haspopup': 'dialog', 'aria-label': `${spec.title} as a table`, click: () => chart.openTable() }, 'Table')),
         big, facts, box, legend));
-    onChange(['overview', 'websocket-health', 'cost', 'alerts', 'span'], () => {
+    onChange(['overview', 'websocket-health', 'cost', 'span'], () => {
         const w = here();
         if (!w)
             return;
@@ -86,7 +85,7 @@ function makeFigure(spec) {
         replace(big, first.map(x => typeof x === 'string' ? el('span', { 'data-figure': spec.id }, x) : x));
         replace(facts, second, spec.id !== 'websockets' && w.seconds < SPAN_S[span] * .98 ? el('span', {}, `counted for ${format.duration(w.seconds)}`) : null);
     });
-    onChange(['history', 'alerts'], () => chart.set([history.times,
+    onChange(['history'], () => chart.set([history.times,
         ...spec.series.map(s => s.constant ? history.times.map(s.constant) : history.columns[s.metric] ?? history.times.map(() => null))]));
 }
 FIGURES.forEach(makeFigure);

@@ -3,7 +3,7 @@
 // the part of mdoc that the manual uses.
 
 const escape = text => text.replace(/&/g, '&amp;').replace(/</g, '&lt;').replace(/>/g, '&gt;').replace(/"/g, '&quot;');
-const plain = text => escape(text.replace(/\\&/g, '').replace(/\\-/g, '-').replace(/\\\(aq/g, "'").replace(/\\e/g, '\\')
+const plain = text => escape(text.replace(/\\&/g, '').replace(/\\-/g, '-').replace(/\\\(aq/g, "'").replace(/\\\(dq/g, '"').replace(/\\\([lr]q/g, '"').replace(/\\\(em/g, '—').replace(/\\ /g, ' ').replace(/\\e/g, '\\')
     .replace(/\\\(bu/g, '•').replace(/\\fB|\\fR|\\fI|\\fP/g, ''));
 
 // "a "b c" d" as mdoc cuts it

@@ -4,10 +4,13 @@
 const SEVERITIES = ['error', 'warning', 'hint'];
 const SEVERITY_TAG = { error: ['bad', 'error'], warning: ['warn', 'warning'], hint: ['hint', 'hint'] };
 
+// "api/127.0.0.1:8001"
+const serverOf = subject => [subject.slice(0, subject.indexOf('/')), subject.slice(subject.indexOf('/') + 1)];
+
 // What to type, by what is wrong; the rest is in the runbook.
 const CONDITION_COMMANDS = {
     draining: () => ['drain', '--off'],
-    backend_down: () => ['upstream', 'list'],
+    backend_down: c => c.subject.includes('/') ? ['upstream', 'weight', ...serverOf(c.subject), '0'] : ['upstream', 'list'],
     no_server_left: () => ['upstream', 'list'],
     name_unresolved: () => ['upstream', 'list'],
     supervisor_missing: () => ['ws', 'stats'],
@@ -22,12 +25,13 @@ const CONDITION_COMMANDS = {
     limit_table_full: () => ['limit', 'list'],
 };
 const ALERT_COMMANDS = {
-    hit_rate: () => ['cache', 'stats'],
+    cache_hit_rate: () => ['cache', 'stats'],
     websockets: () => ['ws', 'list'],
     response_time: () => ['upstream', 'list'],
     memory: () => ['status'],
-    error_rate: () => ['upstream', 'list'],
+    server_errors: a => a.subject.includes('/') ? ['upstream', 'weight', ...serverOf(a.subject), '0'] : ['upstream', 'list'],
 };
+const ALERT_SEVERITY = { critical: 'error', warning: 'warning', info: 'hint' };
 
 const sentence = text => text ? text[0].toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? '' : '.') : '';
 
@@ -43,9 +47,10 @@ function conditionIssues() {
 function alertIssues() {
     const conditions = new Set((data.conditions?.conditions ?? []).map(c => c.condition));
     return (data.alerts?.alerts ?? []).filter(a => a.state !== 'resolved' && !conditions.has(a.name)).map(a => ({
-        severity: a.state === 'pending' ? 'warning' : a.severity === 'warning' ? 'warning' : 'error', pending: a.state === 'pending',
-        name: a.name, subject: a.subject, since: Date.parse(a.since) || a.since * 1000, title: sentence(a.summary).replace(/\.$/, ''),
-        reason: '', action: a.action, anchor: `alert-${a.name}`, command: (ALERT_COMMANDS[a.name] ?? (() => ['alert', 'list']))(a),
+        severity: a.state === 'pending' ? 'hint' : ALERT_SEVERITY[a.severity] ?? 'warning', pending: a.state === 'pending',
+        name: a.name, subject: a.subject, since: a.since * 1000, title: sentence(a.summary.split(': ')[0]).replace(/\.$/, ''),
+        reason: a.summary.split(': ').slice(1).join(': '), action: a.action, anchor: (a.runbook || `alert ${a.name}`).replace(' ', '-'),
+        command: (ALERT_COMMANDS[a.name] ?? (() => ['alert', 'list']))(a),
     }));
 }
 
@@ -60,7 +65,7 @@ function issueNode(issue) {
     const line = command(...issue.command);
     const action = ACTIONS[issue.anchor], known = issue.anchor in ACTIONS;
     return el('li', { class: 'issue', tabindex: -1 },
-        el('div', { class: 'top' }, tag(kind, issue.pending ? `${word}, pending` : word),
+        el('div', { class: 'top' }, tag(kind, issue.pending ? 'pending' : word),
             el('h3', {}, issue.subject ? `${issue.subject}: ` : '', issue.title),
             el('time', { datetime: new Date(issue.since).toISOString() }, `since ${format.moment(issue.since, Date.now() - issue.since > 43200000 ? '24h' : '')}`)),
         issue.reason && el('p', { class: 'what' }, sentence(issue.reason)),

@@ -167,7 +167,7 @@ const STEP = {
         await checkAxe('alerting');
         await page.evaluate(() => document.activeElement.blur());
         await page.keyboard.press('c');
-        await until('a command by a key', async () => /upstream list$/.test(await page.evaluate(() => navigator.clipboard.readText())) || 'not copied');
+        await until('a command by a key', async () => /upstream weight gone 127.0.0.1:\d+ 0$/.test(await page.evaluate(() => navigator.clipboard.readText())) || 'not copied');
         const book = await context.newPage();
         await book.goto(url + '/runbook#condition-backend_down');
         const found = await axe(book);
