@@ -31,7 +31,9 @@ void help_all(FILE *to)
           "  -t, --timeout T    how long to wait for an answer; default 10s\n"
           "  --json             one JSON document instead of tables\n"
           "  -h, --help         this; after a command: about it\n"
-          "  -V, --version\n\ncommands:\n",
+          "  -V, --version\n"
+          "  --completion SHELL bash or zsh: the script by which it completes these commands;\n"
+          "                     make install puts both in place\n\ncommands:\n",
           to);
     commands(to, NULL);
     fputs("\nexit status: 0 done, 1 it failed, 2 the command line is wrong, 3 no daemon answers\n",

@@ -16,7 +16,8 @@
 
 struct options {
     const char *socket;
-    uint64_t timeout_ms; /* 0: as the method has it */
+    const char *completion; /* a shell */
+    uint64_t timeout_ms;    /* 0: as the method has it */
     bool json, help, version;
     char **words;
     int n;
@@ -57,6 +58,8 @@ static const char *read_options(char **argv, struct options *o)
             o->help = true;
         else if (o->n == 0 && (!strcmp(argv[i], "-V") || !strcmp(argv[i], "--version")))
             o->version = true;
+        else if (o->n == 0 && takes(argv, &i, "--completion", "--completion", &value))
+            o->completion = value;
         else if (o->n == 0 && takes(argv, &i, "-s", "--socket", &value))
             o->socket = value;
         else if (o->n == 0 && takes(argv, &i, "-t", "--timeout", &value)) {
@@ -226,6 +229,8 @@ int main(int argc, char **argv)
         status = usage(why);
     else if (o.version)
         puts("polderctl " POLDER_VERSION);
+    else if (o.completion)
+        status = completion_print(stdout, o.completion);
     else
         status = run(&o);
     free(o.words);

@@ -10,7 +10,7 @@
  *   top/          the service at a glance: top/top.h
  *   watch.c       what happens, live
  *   json.c        answers for programs
- *   help.c        --help, from the table of methods
+ *   help.c        --help, from the table of methods; completion.c: for shells, from the same
  *   verify/       the probes of verify
  *
  * Commands, their arguments and their help are libshared/tables/methods.def; nothing here knows a
@@ -41,6 +41,10 @@ bool command_is_noun(const char *word);
 void help_all(FILE *to);
 void help_noun(FILE *to, const char *noun);
 void help_method(FILE *to, enum rpc_method method);
+
+/* ---- completion.c ---- */
+/* The script for that shell; the exit status. */
+int completion_print(FILE *to, const char *shell);
 
 /* ---- rpc_client.c ---- */
 struct ctl_answer {
