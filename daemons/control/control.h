@@ -21,6 +21,7 @@
  *                  route_use     when a route was asked for last
  *                  verification  the token of polderctl verify
  *                  savings       what calls have cost and what was saved; cost: its arithmetic
+ *                  shares        that by tenant
  *   call.c       what methods answer with; lets others answer
  *   peers.c      the processes that control asks and tells
  *   regions.c    configurations that are served, and changes in all of them

@@ -13,6 +13,7 @@
 #include "daemons/control/model/savings.h"
 #include "daemons/control/model/servers.h"
 #include "daemons/control/model/settings.h"
+#include "daemons/control/model/shares.h"
 #include "daemons/control/model/windows.h"
 #include "daemons/control/model/verification.h"
 #include "daemons/control/ops/ops.h"
@@ -46,6 +47,7 @@ static void adopt_region(struct control *c, uint32_t region)
     c->region = region;
     c->config = c->shared->region[region]->config;
     c->runtime = &c->shared->region[region]->runtime;
+    shares_follow(c);
     if (!first) /* else this control has died, and other values may run by now */
         settings_carry_over(c, old, old_page);
 }
@@ -93,6 +95,7 @@ static void on_tick(struct ev_loop *loop, ev_timer *w, int revents)
     follow(l);
     limits_follow(c);
     savings_follow(c);
+    shares_follow(c);
     windows_follow(c);
     route_use_follow(c);
     verification_follow(c);

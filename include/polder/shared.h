@@ -25,6 +25,7 @@ struct guard_page;
 struct condition_table;
 struct server_table;
 struct recent_page;
+struct tenants_page;
 struct history_page;
 
 /* Configurations that may be in use at once: draining workers keep theirs. */
@@ -56,6 +57,7 @@ struct shared {
     struct cache_shared *cache;
     shared_client_row *clients;   /* [PROC_WORKER_SLOTS] */
     struct server_table *servers; /* polder/server_state.h */
+    struct tenants_page *tenants; /* polder/tenants.h */
     struct recent_page *recent;   /* polder/recent.h */
     struct history_page *history; /* polder/history.h */
     struct ring *ring[SHARED_RINGS];

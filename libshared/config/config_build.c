@@ -8,6 +8,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <xxhash.h>
 
 static void build_alerts(struct config_parse *p, struct config *c)
 {
@@ -32,10 +33,21 @@ static bool is_currency(const char *text)
     return strlen(text) == 3 && strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") == 3;
 }
 
+static uint64_t cost_by_id(const struct config *c)
+{
+    uint64_t id = c->n_cost_by;
+    for (uint32_t i = 0; i < c->n_cost_by; i++) {
+        const char *name = c->cost_by[i].name ? c->cost_by[i].name : "";
+        id = XXH3_64bits_withSeed(name, strlen(name), id + (uint64_t)c->cost_by[i].kind + 1);
+    }
+    return id;
+}
+
 static void build_cost(struct config_parse *p, struct config *c)
 {
     cfg_t *s = config_section(p->root, "cost");
     config_read(p, s, CONFIG_SECTION_COST, c);
+    c->cost_by_id = cost_by_id(c);
     if (!is_currency(c->cost.currency))
         config_complain(p, config_line_of(p, s, "currency"),
                         "currency = \"%.40s\": three capital letters would be right, such as "

@@ -15,6 +15,7 @@
 #include "polder/ring.h"
 #include "polder/server_state.h"
 #include "polder/stats.h"
+#include "polder/tenants.h"
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
@@ -183,13 +184,14 @@ static bool shared_tables(struct shared *sh, size_t limit_entries)
         shared_body(sh, "polder-clients", SHM_PROC, sizeof(shared_client_row) * PROC_WORKER_SLOTS);
     sh->servers = shared_segment(sh, "polder-servers", SHM_SERVERS, server_table_layout(),
                                  sizeof(struct server_table));
+    sh->tenants = shared_body(sh, "polder-tenants", SHM_STATS, tenants_page_size());
     sh->recent = shared_body(sh, "polder-recent", SHM_RECENT, recent_page_size());
     sh->history = shared_segment(sh, "polder-history", SHM_HISTORY, history_page_layout(),
                                  sizeof(struct history_page));
     if (sh->limits)
         limit_table_init(sh->limits, limit_entries);
     return sh->proc && sh->stats && sh->limits && sh->tries && sh->fetch_locks && sh->ref &&
-           sh->cache && sh->clients && sh->servers && sh->recent && sh->history;
+           sh->cache && sh->clients && sh->servers && sh->recent && sh->tenants && sh->history;
 }
 
 /* Sparse: a ring or region that nobody uses costs address space only. */

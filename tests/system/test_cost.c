@@ -300,6 +300,64 @@ static void a_reaped_websocket_saves_hour_by_hour(void **state)
     peer_stop(echo);
 }
 
+/* ---- by tenant ---- */
+
+static const json_t *tenant_of(const json_t *page, const char *name)
+{
+    const json_t *list = json_object_get(page, "byTenant");
+    size_t i;
+    json_t *one;
+    json_array_foreach(list, i, one) if (!strcmp(json_string_value(json_object_get(one, "tenant")),
+                                                 name)) return one;
+    fail_msg("no tenant %s", name);
+    return NULL;
+}
+
+static void cost_and_savings_are_shared_out_to_tenants(void **state)
+{
+    struct house h;
+    const char *out;
+    (void)state;
+    house_start(&h, 2,
+                "upstream \"u\" { server \"127.0.0.1:%u\" { } }\n"
+                "limit \"few\" { requests = 2 window = 1h key = \"header:x-workspace\" }\n"
+                "cache { ttl = 6h }\n"
+                "cost { currency = \"CHF\" upstream_call = 0.5 by = \"header:X-Workspace\" }\n"
+                "route \"/c/*\" { upstream = \"u\" cache { leak_guard = 0 share = true } }\n"
+                "route \"/few\" { upstream = \"u\" limits = {\"few\"} }\n",
+                backend_port(backend));
+    const int fd = client_connect(h.port);
+    struct message m;
+    for (int i = 0; i < 5; i++) { /* on one connection, with the same bytes */
+        client_send(fd, "GET /c/1 HTTP/1.1\r\nHost: t\r\nX-Workspace: acme\r\n\r\n");
+        client_read(fd, &m, false);
+        assert_int_equal(m.status, 200);
+        message_free(&m);
+    }
+    close(fd);
+    for (int i = 0; i < 3; i++)
+        get_with(h.port, "/few", "X-Workspace: \"quoted\"\r\n", NULL);
+    get(h.port, "/c/2", NULL); /* nobody's */
+
+    json_t *page = page_of(h.ops_port);
+    const json_t *acme = tenant_of(page, "acme"), *quoted = tenant_of(page, "\"quoted\""),
+                 *rest = tenant_of(page, "unassigned");
+    assert_true(same(member(acme, "apiCalls"), 1));
+    assert_true(same(saved_by(acme, "caching"), 4 * CALL));
+    assert_true(same(member(quoted, "apiCalls"), 2));
+    assert_true(same(saved_by(quoted, "rateLimiting"), 1 * CALL));
+    assert_true(same(member(rest, "apiCalls"), 1));
+    assert_true(same(member(acme, "savingsRealized") + member(quoted, "savingsRealized") +
+                         member(rest, "savingsRealized"),
+                     member(page, "savingsRealized")));
+    assert_true(same(member(page, "estimatedCost"), 4 * CALL));
+    json_decref(page);
+    assert_int_equal(ctl(&h, &out, "cost"), 0);
+    assert_non_null(strstr(out, "TENANT"));
+    assert_non_null(strstr(out, "acme"));
+    house_remove(&h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -308,6 +366,7 @@ int main(void)
         cmocka_unit_test(counts_outlive_control_and_the_last_hour_does_not),
         cmocka_unit_test(a_reload_changes_the_prices),
         cmocka_unit_test(a_reaped_websocket_saves_hour_by_hour),
+        cmocka_unit_test(cost_and_savings_are_shared_out_to_tenants),
     };
     return run_with_backend(tests, &backend, answers);
 }

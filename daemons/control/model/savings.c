@@ -4,7 +4,9 @@
 #include "daemons/control/control.h"
 #include "polder/clock.h"
 #include "polder/config.h"
+#include "polder/history.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 static void count(const struct control *c, const struct peers_leaked *leaked,
@@ -37,6 +39,55 @@ static void put_month(const struct control *c, const char *name, const struct co
     cost_of(&c->config->cost, &month, &out->money);
 }
 
+/* ---- from the history ---- */
+
+#define DAY_S       86400
+#define DAY_LEAST_S 3600. /* of it: less says nothing of a month */
+
+/* Money an hour, and in how many seconds that was known. */
+static double mean_of(const struct control *c, const struct history_range *range,
+                      enum history_series series, double *seconds)
+{
+    double sum = 0;
+    size_t n = 0;
+    for (size_t i = 0; i < range->n; i++) {
+        const double value = history_value(c->shared->history, range, series, i);
+        if (isnan(value))
+            continue;
+        sum += value;
+        n++;
+    }
+    *seconds = (double)n * (double)range->step;
+    return n ? sum / (double)n : 0;
+}
+
+static void put_day(const struct control *c, struct savings_month *out)
+{
+    static const enum history_series saved[COST_OPTIMISATIONS] = {
+        [COST_POLLING] = HISTORY_SAVINGS_POLLING,
+        [COST_WEBSOCKET] = HISTORY_SAVINGS_WEBSOCKET,
+        [COST_CACHING] = HISTORY_SAVINGS_CACHING,
+        [COST_RATE_LIMITING] = HISTORY_SAVINGS_RATE_LIMITING};
+    const double hours = COST_MONTH_S / 3600;
+    struct history_range range;
+    double seconds, known;
+    if (!c->shared->history || history_range(c->shared->history, DAY_S, HISTORY_COARSE_STEP,
+                                             clock_real_ms() / 1000, &range))
+        return;
+    const double cost = mean_of(c, &range, HISTORY_COST, &seconds);
+    if (seconds < DAY_LEAST_S)
+        return;
+    out->name = "last day";
+    out->seconds = seconds;
+    out->money.estimated = cost * hours;
+    for (int i = 0; i < COST_OPTIMISATIONS; i++) {
+        out->money.saved[i] = mean_of(c, &range, saved[i], &known) * hours;
+        out->money.saved_total += out->money.saved[i];
+        if (i == COST_WEBSOCKET)
+            out->websocket_known = known > 0 || !config_has_websockets(c->config);
+    }
+}
+
 void savings_find(const struct control *c, const struct peers_leaked *leaked, struct savings *out)
 {
     const struct config_cost *prices = &c->config->cost;
@@ -49,6 +100,7 @@ void savings_find(const struct control *c, const struct peers_leaked *leaked, st
     put_month(c, "since start", &out->counts, &out->month[SAVINGS_SINCE_START]);
     if (cost_past_hour(&c->cost_past, &out->counts, &hour))
         put_month(c, "last hour", &hour, &out->month[SAVINGS_LAST_HOUR]);
+    put_day(c, &out->month[SAVINGS_LAST_DAY]);
 }
 
 /* ---- with the supervisor's counts ---- */

@@ -4,7 +4,7 @@
  *
  * Counters are in shared memory and outlive every process but the master. The supervisor counts its
  * WebSockets itself, from its own start. The samples of the last hour are control's: a new control
- * begins without.
+ * begins without. The last day is what the history has of it, which outlives restarts.
  */
 #ifndef POLDER_CONTROL_SAVINGS_H
 #define POLDER_CONTROL_SAVINGS_H
@@ -13,7 +13,7 @@
 struct control;
 struct peers_leaked;
 
-enum savings_basis { SAVINGS_SINCE_START, SAVINGS_LAST_HOUR, SAVINGS_BASES };
+enum savings_basis { SAVINGS_SINCE_START, SAVINGS_LAST_HOUR, SAVINGS_LAST_DAY, SAVINGS_BASES };
 
 struct savings {
     const char *currency;

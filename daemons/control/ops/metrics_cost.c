@@ -8,7 +8,7 @@ void metrics_write_cost(struct metrics_writer *w, const struct control *c,
                         const msgpack_object *websocket)
 {
     static const char *const window[] = {
-        [SAVINGS_SINCE_START] = "start", [SAVINGS_LAST_HOUR] = "hour"};
+        [SAVINGS_SINCE_START] = "start", [SAVINGS_LAST_HOUR] = "hour", [SAVINGS_LAST_DAY] = "day"};
     struct savings s;
     char currency[METRICS_VALUE_MAX];
     const struct peers_leaked leaked = peers_leaked_of(websocket);

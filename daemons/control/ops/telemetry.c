@@ -3,6 +3,7 @@
 #include "daemons/control/ops/telemetry.h"
 #include "daemons/control/control.h"
 #include "daemons/control/model/savings.h"
+#include "daemons/control/model/shares.h"
 #include "daemons/control/model/traffic.h"
 #include "daemons/control/ops/page.h"
 #include "polder/config.h"
@@ -113,6 +114,8 @@ void telemetry_websocket_page(struct control *c, const struct http_call *call)
 
 /* ---- cost ---- */
 
+#define SHARES_SHOWN 50 /* tenants by name */
+
 static void write_known(struct text *t, const char *name, bool known, double value)
 {
     if (known)
@@ -130,7 +133,48 @@ static void write_month(struct text *t, const char *name, const struct savings_m
         text_put(t, "\"%s\":null", name);
 }
 
+static void write_share(struct text *t, const char *name, const struct share *s, bool first)
+{
+    text_put(t, "%s{\"tenant\":\"", first ? "" : ",");
+    text_put_json(t, name);
+    text_put(t, "\",\"apiCalls\":%.0f,\"estimatedCost\":%.9g,\"savingsRealized\":%.9g",
+             s->counts.calls, s->money.estimated, s->money.saved_total);
+    for (int i = 0; i < COST_OPTIMISATIONS; i++)
+        text_put(t, "%s\"%s\":%.9g", i ? "," : ",\"byOptimisation\":{", cost_names[i],
+                 s->money.saved[i]);
+    text_put(t, "}}");
+}
+
+static void add_share(struct share *sum, const struct share *s)
+{
+    sum->counts.calls += s->counts.calls;
+    sum->money.estimated += s->money.estimated;
+    sum->money.saved_total += s->money.saved_total;
+    for (int i = 0; i < COST_OPTIMISATIONS; i++)
+        sum->money.saved[i] += s->money.saved[i];
+}
+
+/* The first ones by name; of the rest the sum. */
+static void write_shares(struct text *t, const struct control *c, const struct savings *s)
+{
+    size_t n;
+    struct share *share = shares_find(c, s, &n), rest = {0};
+    if (!share)
+        return;
+    const size_t shown = n <= SHARES_SHOWN ? n : SHARES_SHOWN;
+    text_put(t, ",\"byTenant\":[");
+    for (size_t i = 0; i < shown; i++)
+        write_share(t, share[i].name, &share[i], i == 0);
+    for (size_t i = shown; i < n; i++)
+        add_share(&rest, &share[i]);
+    if (shown < n)
+        write_share(t, "and the rest", &rest, false);
+    text_put(t, "]");
+    free(share);
+}
+
 struct cost_question {
+    const struct control *control;
     page_made_fn made;
     void *arg;
 };
@@ -155,7 +199,11 @@ static void tell_cost(void *arg, const struct savings *s)
     write_month(&t, "sinceStart", &s->month[SAVINGS_SINCE_START]);
     text_put(&t, ",");
     write_month(&t, "lastHour", &s->month[SAVINGS_LAST_HOUR]);
-    text_put(&t, "}}\n");
+    text_put(&t, ",");
+    write_month(&t, "lastDay", &s->month[SAVINGS_LAST_DAY]);
+    text_put(&t, "}");
+    write_shares(&t, q->control, s);
+    text_put(&t, "}\n");
     q->made(q->arg, &t);
     free(q);
 }
@@ -167,7 +215,7 @@ void telemetry_cost_make(struct control *c, page_made_fn made, void *arg)
         made(arg, &(struct text){.failed = true});
         return;
     }
-    *q = (struct cost_question){made, arg};
+    *q = (struct cost_question){c, made, arg};
     savings_ask(c, tell_cost, q);
 }
 

@@ -12,6 +12,7 @@
 #include "daemons/worker/message/poll.h"
 #include "daemons/worker/reader.h"
 #include "daemons/worker/route_stats.h"
+#include "daemons/worker/message/tenants.h"
 #include "daemons/worker/worker.h"
 #include "polder/clock.h"
 #include "polder/leak_guard.h"
@@ -74,9 +75,11 @@ static enum hit_result use(struct worker *w, const struct request *r, const stru
             return HIT_MISS;
         if (request_interval_ms(r))
             poll_note(r);
-        if (!r->client->held)
+        if (!r->client->held) {
             route_stats_lookup(w, r->route,
                                r->collapsed ? STATS_LOOKUP_COLLAPSED : STATS_LOOKUP_HIT);
+            tenants_count(r, TENANTS_HITS);
+        }
         if (r->policy.identity != POLICY_ANONYMOUS)
             stats_add(w->stats,
                       r->policy.identity == POLICY_PARTITION ? STATS_IDENTITY_OWN

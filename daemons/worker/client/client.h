@@ -121,6 +121,7 @@ struct client {
     /* keys of `concurrent` limits that its request is under way for; left in client_answered() and
      * when it goes */
     uint64_t inside[CONFIG_ROUTE_LIMITS_MAX];
+    uint16_t tenant; /* row of its last request that was counted (message/tenants.h) */
     uint8_t n_inside;
     uint8_t state;     /* enum client_state; moved by client_move() alone */
     bool ready;        /* is on worker.ready */

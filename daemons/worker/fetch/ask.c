@@ -4,6 +4,7 @@
 #include "daemons/worker/fetch/headers.h"
 #include "daemons/worker/fetch/upstream.h"
 #include "daemons/worker/route_stats.h"
+#include "daemons/worker/message/tenants.h"
 #include "daemons/worker/worker.h"
 #include "polder/clock.h"
 #include "polder/inval.h"
@@ -47,6 +48,7 @@ void fetch_send(struct fetch *ex)
         stats_add(w->stats, STATS_UPSTREAM_REQUESTS, 1);
         stats_add(w->stats, STATS_UPSTREAM_REUSES, u->reused);
         stats_bump(&route_stats(w, ex->req.route)->calls, 1);
+        tenants_count(&ex->req, TENANTS_CALLS);
         stats_bump(&route_stats(w, ex->req.route)->background, !ex->req.client);
     }
     stats_bump(&server_stats(w, u->server)->requests, 1);

@@ -17,6 +17,7 @@
 #include "daemons/worker/fetch/store.h"
 #include "daemons/worker/reader.h"
 #include "daemons/worker/route_stats.h"
+#include "daemons/worker/message/tenants.h"
 #include "daemons/worker/worker.h"
 #include "polder/leak_guard.h"
 #include "polder/inval.h"
@@ -111,8 +112,10 @@ bool partial_answer(const struct request *r, struct hit_found *found)
         return false;
     const bool answered = deliver_from_part(w, r, found);
     cache_reader_release(w->reader);
-    if (answered)
+    if (answered) {
         route_stats_lookup(w, r->route, STATS_LOOKUP_HIT);
+        tenants_count(r, TENANTS_HITS);
+    }
     return answered;
 }
 

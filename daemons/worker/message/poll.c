@@ -3,6 +3,7 @@
 #include "daemons/worker/message/poll.h"
 #include "daemons/worker/client/client.h"
 #include "daemons/worker/message/request.h"
+#include "daemons/worker/message/tenants.h"
 #include "daemons/worker/worker.h"
 #include "polder/clientip.h"
 #include "polder/limit_top.h"
@@ -34,6 +35,7 @@ void poll_note(const struct request *r)
     if (r->client->held || r->waited_s || r->probe)
         return; /* who waits does as it should */
     stats_add(w->stats, STATS_POLL_KEPT, 1);
+    tenants_count(r, TENANTS_POLLS);
     if (!limit_top_due(&w->poll_top))
         return;
     const size_t n = who_asks(r, who);

@@ -4,6 +4,7 @@
 #include "daemons/worker/fetch/headers.h"
 #include "daemons/worker/request/limits.h"
 #include "daemons/worker/message/request.h"
+#include "daemons/worker/message/tenants.h"
 #include "daemons/worker/route_stats.h"
 #include "daemons/worker/worker.h"
 #include "polder/clock.h"
@@ -26,5 +27,6 @@ void limits_refuse(struct worker *w, const struct request *r, const struct limit
     snprintf(extra, sizeof extra, "Retry-After: %u\r\n", answer->retry_s);
     response_problem(r, r->client, PROBLEM_QUOTA_EXCEEDED, extra, answer->violated, true);
     stats_bump(&route_stats(w, r->route)->refused, 1);
+    tenants_count(r, TENANTS_REFUSED);
     stats_observe(w->stats, STATS_LATENCY_REFUSED, NULL, clock_mono_ns() - start_ns);
 }

@@ -126,6 +126,7 @@ void repeat_remember(struct client *c, const struct request *r, const struct hit
     m->coding = r->coding;
     m->identity = r->policy.identity;
     m->keep_alive = head->keep_alive;
+    m->tenant = c->tenant;
     m->has_origin = r->policy.has_origin;
     m->inm_len = (uint32_t)r->if_none_match.len;
     m->inm_at = m->inm_len ? (uint32_t)(r->if_none_match.at - head->method.at) : 0;
@@ -175,6 +176,7 @@ bool repeat_answer(struct client *c, const char *bytes, size_t len, struct limit
     }
     m->used_ms = w->mono_ms;
     c->keep_alive = m->keep_alive;
+    c->tenant = m->tenant;
     c->seen_request = true;
     client_move(c, CLIENT_BUSY);
     const enum hit_result result = hit_try(&r, &found);

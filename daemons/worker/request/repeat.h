@@ -34,6 +34,7 @@ struct repeat {
     uint32_t inm_at, inm_len; /* If-None-Match within the head; 0: none */
     bool is_head, http10, keep_alive, trusted_peer, has_origin;
     uint8_t coding;
+    uint16_t tenant; /* client.tenant */
     uint8_t identity; /* enum policy_identity */
     char bytes[];
 };

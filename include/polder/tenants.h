@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * tenants: what calls cost and what is saved, by whom they are for: cost { by = ... }.
+ *
+ * A tenant is a value of `by`, such as that of X-Workspace. TENANTS_MAX of them have a row; what
+ * comes after those is counted in one row for all others, so that a client that makes values up
+ * fills a table and no memory. Rows are not given back until `by` changes or Polder restarts.
+ *
+ * Workers claim rows: the number of rows is raised, then the id is put in its place by compare and
+ * swap, then the name is written and said to be there. A process that dies after the first step
+ * leaves one place less until control counts again (tenants_recount()), after the second a row that
+ * is shown by its id. Counts are a slab a process slot; its owner adds with a load and a store, and
+ * they outlive it, as those of polder/stats.h.
+ */
+#ifndef POLDER_TENANTS_H
+#define POLDER_TENANTS_H
+#include "polder/field.h"
+#include "polder/proc.h"
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define TENANTS_MAX   1000
+#define TENANTS_ROWS  2048               /* places; a power of two */
+#define TENANTS_OTHER TENANTS_ROWS       /* the row of all others */
+#define TENANTS_NONE  (TENANTS_ROWS + 1) /* no value: in no row */
+#define TENANTS_NAME  64
+
+enum tenants_count { TENANTS_CALLS, TENANTS_HITS, TENANTS_POLLS, TENANTS_REFUSED, TENANTS_COUNTS };
+
+struct tenants_page;
+size_t tenants_page_size(void);
+
+/* control: rows are those of that `by` (0: nobody is counted) from now on; those of another one are
+ * forgotten. */
+void tenants_begin(struct tenants_page *page, uint64_t by);
+void tenants_recount(struct tenants_page *page); /* control, each second */
+
+/* The row of a value under that `by`, made if it has none. TENANTS_OTHER: there is no room;
+ * TENANTS_NONE: rows are of another `by`. */
+uint32_t tenants_row(struct tenants_page *page, uint64_t by, struct str value);
+/* slot: of the process table, which the caller owns. */
+void tenants_add(struct tenants_page *page, uint32_t slot, uint32_t row, enum tenants_count what);
+
+/* ---- readers ---- */
+struct tenant {
+    char name[TENANTS_NAME]; /* printable ASCII, cut; "other" has none */
+    uint32_t row;
+    uint64_t count[TENANTS_COUNTS];
+};
+/* All that have counted something, TENANTS_OTHER too; at most TENANTS_ROWS + 1. */
+size_t tenants_read(const struct tenants_page *page, struct tenant *out);
+#endif
