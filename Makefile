@@ -68,7 +68,7 @@ unit_bins   := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(unit_src))
 system_bins := $(patsubst tests/system/%.c,$(BUILD)/system/%,$(system_src))
 chaos_bins  := $(patsubst tests/chaos/%.c,$(BUILD)/chaos/%,$(chaos_src))
 
-.PHONY: all run test check test-programs unit system layering lint bench fuzz chaos deps deps-test install clean help
+.PHONY: all run loadtest test check test-programs unit system layering lint bench fuzz chaos deps deps-test install clean help
 all: deps
 	@$(MAKE) --no-print-directory bins
 .PHONY: bins
@@ -124,13 +124,17 @@ run: deps-run ## builds, then runs Polder on $PORT (8000) in front of the FastAP
 	@$(MAKE) --no-print-directory bins
 	@tests/demo/run $(BUILD)
 
+loadtest: deps-run ## 100 users of the demo, directly and through Polder; beside `make run` or alone; LOADTEST_SECONDS (60)
+	@$(MAKE) --no-print-directory bins $(BUILD)/bench/loadtest
+	@tests/demo/loadtest $(BUILD)
+
 test: deps-test ## builds and runs every test
 	@$(MAKE) --no-print-directory check
 
 check: test-programs ## every test, without installing packages
 	@$(MAKE) --no-print-directory -j1 layering unit system
 
-ws_bins := $(BUILD)/bench/ws_load $(BUILD)/bench/ws_echo
+ws_bins := $(BUILD)/bench/ws_load $(BUILD)/bench/ws_echo $(BUILD)/bench/loadtest
 test-programs: bins $(unit_bins) $(system_bins) $(chaos_bins) $(ws_bins) ## builds the tests
 
 layering: ## who may include whom
@@ -141,7 +145,7 @@ unit: $(unit_bins) ## the unit tests
 
 # Not the chaos programs under a sanitizer: they fork beside a thread that may hold its allocator's lock.
 # Nor those that are about other programs, or about scale: their paths are those of other stories.
-once := test_browser test_conformance test_demo test_ws_clients test_ws_scale test_hardening
+once := test_browser test_conformance test_demo test_loadtest test_ws_clients test_ws_scale test_hardening
 system: bins $(system_bins) $(chaos_bins) $(ws_bins) ## the tests that start the real daemon
 	@POLDER_BUILD=$(BUILD) $(if $(SANITIZE),POLDER_SANITIZED=1) tests/run-all \
 	  $(if $(SANITIZE),$(filter-out $(addprefix $(BUILD)/system/,$(once)),$(system_bins)),$(system_bins) $(chaos_bins))

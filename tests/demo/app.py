@@ -36,7 +36,8 @@ async def healthz():
 @app.get("/api/calls")
 async def api_calls(response: Response):
     response.headers["Cache-Control"] = "no-store"
-    return {"total": sum(calls.values()), "byPath": dict(calls), "uptime": round(time.time() - started, 1)}
+    return {"total": sum(calls.values()), "byPath": dict(calls), "uptime": round(time.time() - started, 1),
+            "cpu": round(time.process_time(), 3)}
 
 
 @app.get("/api/quota/{kind}")
