@@ -67,6 +67,10 @@ static const char *example(enum rpc_method method)
         return "  polderctl limit reset status 192.0.2.7\n";
     case RPC_METHOD_WS_SET:
         return "  polderctl ws set max_connections=100 interval=15s\n";
+    case RPC_METHOD_VERIFY:
+        return "  polderctl verify\n"
+               "  polderctl verify http://10.0.0.7:8000 --only caching,polling\n"
+               "  polderctl --json verify --threshold 100\n";
     case RPC_METHOD_UPSTREAM_WEIGHT:
         return "  polderctl upstream weight api 127.0.0.1:8002 100\n";
     default:

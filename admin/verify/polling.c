@@ -6,8 +6,8 @@
 #include <string.h>
 
 #define POLLS    8
-#define PAUSE_MS 150
-#define STORE_MS 3000
+#define PAUSE_MS 120
+#define STORE_MS 1500
 
 struct polls {
     unsigned all, backend;

@@ -33,7 +33,7 @@ static void targets_are_met_while_somebody_verifies(void **state)
     char table[8192];
     const char *out;
     char command[256];
-    snprintf(command, sizeof command, "LOADTEST_SECONDS=9 tests/demo/loadtest %s 2>&1",
+    snprintf(command, sizeof command, "LOADTEST_SECONDS=6 tests/demo/loadtest %s 2>&1",
              getenv("POLDER_BUILD") ? getenv("POLDER_BUILD") : "build");
     FILE *f = popen(command, "r");
     assert_non_null(f);
@@ -58,7 +58,7 @@ static void targets_are_missed_without_polder(void **state)
     (void)state;
     const char *backend = getenv("BACKEND_PORT");
     const char *out =
-        shell("%s 3 %s %s 2>&1; echo status $?", built("bench/loadtest"), backend, backend);
+        shell("%s 2 %s %s 2>&1; echo status $?", built("bench/loadtest"), backend, backend);
     assert_non_null(strstr(out, "MISSED backend calls"));
     assert_non_null(strstr(out, "MISSED WebSockets"));
     assert_non_null(strstr(out, "MISSED the abusive client"));

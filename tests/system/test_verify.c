@@ -202,7 +202,7 @@ static void a_client_gets_its_place_while_somebody_verifies(void **state)
     char line[512];
     bool seen = false;
     start(&h, "60s");
-    assert_int_equal(ctl(&h, NULL, "ws set interval=1s timeout=1s"), 0);
+    assert_int_equal(ctl(&h, NULL, "ws set interval=500ms timeout=500ms"), 0);
     const int one = open_ws(h.port, "/ws/a"), two = open_ws(h.port, "/ws/b");
     FILE *f = begin_verify(&h, "--only websocket,rateLimiting");
     /* it has a WebSocket and a dead peer open by the time that this is said */
