@@ -66,7 +66,8 @@ static ssize_t memory_write(struct transport *t, const struct iovec *iov, unsign
         if (p->takes && len > p->room)
             len = p->room;
         assert_true(p->out_len + len <= MEMORY_BYTES);
-        memcpy(p->out + p->out_len, iov[i].iov_base, len);
+        if (len)
+            memcpy(p->out + p->out_len, iov[i].iov_base, len);
         p->out_len += len;
         p->room -= p->takes ? len : 0;
     }
