@@ -12,6 +12,7 @@
 #   daemons/worker              timers, buffers, permits, links < client < message < fetch, cache < request
 #                               < background, leak_guard < client_events < loop, main
 #   admin                       of Polder only polder/*.h and the tables
+#                               it calls sockets in accept.c and supervisor_link.c alone: connections have transports
 #   lmdb.h                      only libshared/cache/ and daemons/keeper/store/
 #   daemons/master              no loop, no parser, no database
 cd "$(dirname "$0")/.." || exit 2
@@ -95,6 +96,13 @@ END {
     if (seen < 50) { print "layering: only " seen+0 " includes found: the check itself is broken"; bad = 1 }
     exit bad
 }' || bad=1
+
+# Connections of the worker are carried by transports (daemons/net/transport.h).
+if grep -rnE '(^|[^>.a-z_])(recv|recvmsg|send|sendmsg|readv|writev|shutdown|setsockopt|accept4|connect)\([^)]' daemons/worker --include='*.c' |
+    grep -vE '^daemons/worker/(client/accept|supervisor_link)\.c:'; then
+    echo "layering: a worker's connections are read and written through their transports"
+    bad=1
+fi
 
 # Files that use each other: no circle of more than two files (three in the worker), and none across folders.
 for folder in libshared admin daemons/control daemons/http daemons/keeper daemons/master daemons/net daemons/rpc \

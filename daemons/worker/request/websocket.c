@@ -21,7 +21,6 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <unistd.h>
 
 /* ---- SHA-1 and base64, for Sec-WebSocket-Accept alone (RFC 6455 4.2.2) ---- */
