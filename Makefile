@@ -33,7 +33,7 @@ LDLIBS   := -lev -llmdb -lmsgpackc -lconfuse -ljansson -lxxhash -lsystemd -lsecc
 DEBS_BUILD := gcc make pkg-config libc6-dev libev-dev liblmdb-dev libmsgpack-dev libcmocka-dev node-llhttp \
               libconfuse-dev libjansson-dev libxxhash-dev libsystemd-dev libseccomp-dev zlib1g-dev libbrotli-dev libzstd-dev
 DEBS_RUN   := curl python3 python3-fastapi uvicorn python3-uvloop python3-httptools python3-websockets
-DEBS_TEST  := curl libwslay-dev python3-msgpack chromium
+DEBS_TEST  := curl libwslay-dev python3-msgpack chromium prometheus
 
 # ---- what is built from what -------------------------------------------------
 lib_src        := $(wildcard libshared/*/*.c)

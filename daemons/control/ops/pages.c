@@ -12,6 +12,7 @@
 #include "daemons/control/ops/page.h"
 #include "daemons/control/ops/telemetry.h"
 #include "daemons/control/ops/telemetry_limits.h"
+#include "daemons/control/ops/telemetry_openapi.h"
 #include "daemons/control/ops/telemetry_routes.h"
 #include "daemons/control/ops/telemetry_upstreams.h"
 #include "polder/config.h"
@@ -43,6 +44,7 @@ static const struct page {
     {"limits", IN_PUBLIC_TELEMETRY, telemetry_limits_page, NULL},
     {"upstreams", IN_PUBLIC_TELEMETRY, telemetry_upstreams_page, NULL},
     {"routes", IN_PUBLIC_TELEMETRY, telemetry_routes_page, NULL},
+    {"openapi.json", IN_PUBLIC_TELEMETRY, telemetry_openapi_page, "what there is, for programs"},
     {"overview", IN_TELEMETRY, overview_page, "the last five minutes, hour and day"},
     {"history", IN_PUBLIC_TELEMETRY, history_page_show, "the last 24 hours"},
     {"conditions", IN_TELEMETRY, health_conditions_page, "what needs somebody"},
@@ -84,7 +86,7 @@ static void show_index(struct control *c, const struct http_call *call)
 /* "There is A, B and C." of what is public. */
 static void answer_not_found(struct http_request *r, bool public)
 {
-    char detail[200] = "There is ";
+    char detail[400] = "There is ";
     size_t left = 0;
     for (size_t i = 0; i < PAGES; i++)
         left += table[i].place == IN_PUBLIC_TELEMETRY;

@@ -5,6 +5,7 @@
 #include "daemons/control/control.h"
 #include "daemons/control/model/limits.h"
 #include "polder/config.h"
+#include "polder/config_keys.h"
 #include "polder/limit_top.h"
 #include "polder/limitkey.h"
 #include "polder/recent.h"
@@ -59,12 +60,15 @@ static void put_limit(struct text *t, const struct control *c, const struct conf
     text_put(t, "\",\"key\":\"");
     text_put_json(t, key);
     text_put(t,
-             "\",\"requests\":%" PRIu64 ",\"windowSeconds\":%.9g,\"dryRun\":%s,\"changed\":%s,"
-             "\"admitted\":%" PRIu64 ",\"refused\":%" PRIu64 ",\"dryRunRefused\":%" PRIu64,
+             "\",\"algorithm\":\"%s\",\"requests\":%" PRIu64
+             ",\"windowSeconds\":%.9g,\"dryRun\":%s,\"changed\":%s,"
+             "\"checked\":%" PRIu64 ",\"admitted\":%" PRIu64 ",\"refused\":%" PRIu64
+             ",\"dryRunRefused\":%" PRIu64,
+             config_word(&config_rows[CONFIG_LIMIT_algorithm], running->algorithm),
              (uint64_t)running->requests, (double)running->window_ms / 1000,
              running->dry_run ? "true" : "false",
-             limits_is_as_file(c, l, running) ? "false" : "true", sums.admitted, sums.refused,
-             sums.dry_refused);
+             limits_is_as_file(c, l, running) ? "false" : "true", sums.checked, sums.admitted,
+             sums.refused, sums.dry_refused);
     put_routes(t, c, l);
     put_top(t, c, l);
     text_put(t, "}");

@@ -37,10 +37,10 @@ static void put_moment(struct text *t, const char *name, uint64_t ms)
 static void put_latencies(struct text *t, const struct distribution *d)
 {
     if (d->count)
-        text_put(t, ",\"p50\":%.6g,\"p95\":%.6g", distribution_quantile_s(d, .5),
-                 distribution_quantile_s(d, .95));
+        text_put(t, ",\"p50\":%.6g,\"p95\":%.6g,\"p99\":%.6g", distribution_quantile_s(d, .5),
+                 distribution_quantile_s(d, .95), distribution_quantile_s(d, .99));
     else
-        text_put(t, ",\"p50\":null,\"p95\":null");
+        text_put(t, ",\"p50\":null,\"p95\":null,\"p99\":null");
 }
 
 static void put_route(struct text *t, struct control *c, const struct config_route *r)
@@ -53,9 +53,11 @@ static void put_route(struct text *t, struct control *c, const struct config_rou
     text_put_json(t, r->upstream ? r->upstream->name : "");
     text_put(t,
              "\",\"cached\":%s,\"websocket\":%s,\"requests\":%" PRIu64 ",\"errors\":%" PRIu64
-             ",\"refused\":%" PRIu64 ",\"backendCalls\":%" PRIu64,
+             ",\"refused\":%" PRIu64 ",\"backendCalls\":%" PRIu64 ",\"backgroundCalls\":%" PRIu64
+             ",\"avoidedCalls\":%" PRIu64 ",\"bytes\":%" PRIu64,
              r->cache ? "true" : "false", r->websocket ? "true" : "false",
-             route_use_requests(&sums), sums.answers[4], sums.refused, sums.calls);
+             route_use_requests(&sums), sums.answers[4], sums.refused, sums.calls, sums.background,
+             stats_route_avoided(&sums), sums.bytes);
     put_cache(t, &sums);
     put_latencies(t, &sums.latency);
     put_moment(t, "lastRequest", route_use_last_ms(c, r, &sums));

@@ -65,6 +65,7 @@ static void put_server(struct text *t, const struct control *c, const struct con
     text_put(t, "\"");
     put_state(t, s, row, weight);
     text_put(t, ",\"requests\":%" PRIu64, sums.requests + (row ? atomic_load(&row->upgrades) : 0));
+    text_put(t, ",\"bytesIn\":%" PRIu64 ",\"bytesOut\":%" PRIu64, sums.bytes_in, sums.bytes_out);
     put_errors(t, row);
     put_latencies(t, &sums.latency);
     text_put(t, "}");

@@ -235,16 +235,19 @@ static enum step_result step_identify(struct passage *p)
     return answered_by_method(&p->r) ? STEP_DONE : STEP_NEXT;
 }
 
+/* Where nobody may see telemetry its path is like any other. */
 static bool is_telemetry(const struct worker *w, const struct request *r)
 {
     const struct config *config = w->config;
     const struct str path = r->head->path;
     const size_t n = strlen(config->telemetry_path);
-    if (!n || path.len < n || memcmp(path.at, config->telemetry_path, n))
-        return false;
-    if (path.len > n && path.at[n] != '/')
-        return false;
-    return clientip_in(&r->ip, config->telemetry_allow, config->n_telemetry_allow);
+    return config->n_telemetry_allow && n && path.len >= n &&
+           !memcmp(path.at, config->telemetry_path, n) && (path.len == n || path.at[n] == '/');
+}
+
+static bool sees_telemetry(const struct worker *w, const struct request *r)
+{
+    return clientip_in(&r->ip, w->config->telemetry_allow, w->config->n_telemetry_allow);
 }
 
 static enum step_result unlocated(const struct passage *p, int rc)
@@ -278,8 +281,9 @@ static enum step_result pass(struct passage *p, enum fwd_reason fwd, const char 
 static enum step_result step_route(struct passage *p)
 {
     struct request *r = &p->r;
-    if (is_telemetry(p->worker, r))
-        return pass(p, FWD_NONE, NULL); /* no route: control answers */
+    if (is_telemetry(p->worker, r)) /* no route: control answers, whom it concerns */
+        return sees_telemetry(p->worker, r) ? pass(p, FWD_NONE, NULL)
+                                            : problem(p, PROBLEM_NOT_FOUND, "", "", true);
     const int rc = request_locate(p->worker, r);
     if (rc < 0)
         return unlocated(p, rc);
