@@ -20,92 +20,23 @@
 #include "polder/verify.h"
 
 #include <errno.h>
+#include <nettle/base64.h>
+#include <nettle/sha1.h>
 #include <string.h>
 #include <unistd.h>
 
-/* ---- SHA-1 and base64, for Sec-WebSocket-Accept alone (RFC 6455 4.2.2) ---- */
-
-static uint32_t rotate(uint32_t v, unsigned n)
-{
-    return v << n | v >> (32 - n);
-}
-
-static void sha1_block(uint32_t h[5], const uint8_t block[64])
-{
-    uint32_t w[80], a = h[0], b = h[1], c = h[2], d = h[3], e = h[4];
-    for (int i = 0; i < 16; i++)
-        w[i] = (uint32_t)block[4 * i] << 24 | (uint32_t)block[4 * i + 1] << 16 |
-               (uint32_t)block[4 * i + 2] << 8 | block[4 * i + 3];
-    for (int i = 16; i < 80; i++)
-        w[i] = rotate(w[i - 3] ^ w[i - 8] ^ w[i - 14] ^ w[i - 16], 1);
-    for (int i = 0; i < 80; i++) {
-        uint32_t f, k;
-        if (i < 20) {
-            f = (b & c) | (~b & d);
-            k = 0x5a827999;
-        } else if (i < 40) {
-            f = b ^ c ^ d;
-            k = 0x6ed9eba1;
-        } else if (i < 60) {
-            f = (b & c) | (b & d) | (c & d);
-            k = 0x8f1bbcdc;
-        } else {
-            f = b ^ c ^ d;
-            k = 0xca62c1d6;
-        }
-        const uint32_t t = rotate(a, 5) + f + e + k + w[i];
-        e = d;
-        d = c;
-        c = rotate(b, 30);
-        b = a;
-        a = t;
-    }
-    h[0] += a;
-    h[1] += b;
-    h[2] += c;
-    h[3] += d;
-    h[4] += e;
-}
-
-/* Of at most 119 bytes. */
-static void sha1(const uint8_t *bytes, size_t len, uint8_t digest[20])
-{
-    uint32_t h[5] = {0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476, 0xc3d2e1f0};
-    uint8_t padded[128] = {0};
-    const size_t blocks = len < 56 ? 1 : 2;
-    memcpy(padded, bytes, len);
-    padded[len] = 0x80;
-    padded[blocks * 64 - 2] = (uint8_t)(len * 8 >> 8);
-    padded[blocks * 64 - 1] = (uint8_t)(len * 8);
-    for (size_t i = 0; i < blocks; i++)
-        sha1_block(h, padded + i * 64);
-    for (int i = 0; i < 20; i++)
-        digest[i] = (uint8_t)(h[i / 4] >> (24 - 8 * (i % 4)));
-}
-
-static void base64_20(const uint8_t in[20], char out[28])
-{
-    static const char letters[] =
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    uint8_t padded[21] = {0};
-    memcpy(padded, in, 20);
-    for (int i = 0; i < 7; i++) {
-        const uint32_t v =
-            (uint32_t)padded[3 * i] << 16 | (uint32_t)padded[3 * i + 1] << 8 | padded[3 * i + 2];
-        for (int j = 0; j < 4; j++)
-            out[4 * i + j] = letters[v >> (18 - 6 * j) & 63];
-    }
-    out[27] = '=';
-}
-
+/* Sec-WebSocket-Accept (RFC 6455 4.2.2) */
 static void accept_key(struct str key, char out[28])
 {
     static const char guid[] = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
-    uint8_t text[24 + sizeof guid - 1], digest[20];
-    memcpy(text, key.at, 24);
-    memcpy(text + 24, guid, sizeof guid - 1);
-    sha1(text, sizeof text, digest);
-    base64_20(digest, out);
+    uint8_t digest[SHA1_DIGEST_SIZE];
+    struct sha1_ctx sha1;
+    sha1_init(&sha1);
+    sha1_update(&sha1, 24, (const uint8_t *)key.at);
+    sha1_update(&sha1, sizeof guid - 1, (const uint8_t *)guid);
+    sha1_digest(&sha1, sizeof digest, digest);
+    _Static_assert(BASE64_ENCODE_RAW_LENGTH(sizeof digest) == 28, "room");
+    base64_encode_raw(out, sizeof digest, digest);
 }
 
 /* ---- is it a proper upgrade? ---- */
