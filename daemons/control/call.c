@@ -66,7 +66,7 @@ void call_forward(struct control *c, struct rpc_reply *reply, struct rpc_client 
 
 /* ---- what the master does ---- */
 
-void call_wait(struct control *c, struct call_wait **list, struct rpc_reply *reply,
+void call_wait(struct control *c, struct call_waits *waits, struct rpc_reply *reply,
                _Atomic uint32_t *counter, unsigned patience_ms)
 {
     struct call_wait *w = calloc(1, sizeof *w);
@@ -77,20 +77,17 @@ void call_wait(struct control *c, struct call_wait **list, struct rpc_reply *rep
     w->asked = atomic_fetch_add(counter, 1) + 1;
     w->reply = reply;
     w->until_ms = clock_mono_ms() + patience_ms;
-    w->next = *list;
-    *list = w;
+    LIST_INSERT_HEAD(waits, w, entry);
     shared_wake_master(c->shared);
 }
 
-void call_waits_follow(struct control *c, struct call_wait **list, call_look_fn look)
+void call_waits_follow(struct control *c, struct call_waits *waits, call_look_fn look)
 {
-    while (*list) {
-        struct call_wait *w = *list;
+    for (struct call_wait *w = LIST_FIRST(waits), *next; w; w = next) {
+        next = LIST_NEXT(w, entry);
         if (look(c, w)) {
-            *list = w->next;
+            LIST_REMOVE(w, entry);
             free(w);
-        } else {
-            list = &w->next;
         }
     }
 }

@@ -20,17 +20,18 @@ void call_forward_for(struct control *c, struct rpc_reply *reply, struct rpc_cli
 
 /* A caller who waits for what the master was asked for by a counter of proc.h. */
 struct call_wait {
-    struct call_wait *next;
+    LIST_ENTRY(call_wait) entry;
     struct rpc_reply *reply;
     uint32_t asked; /* the counter, with this request */
     uint64_t until_ms;
 };
+struct call_waits;
 /* Asks the master and puts the caller in the list; without memory it asks nothing and answers. */
-void call_wait(struct control *c, struct call_wait **list, struct rpc_reply *reply,
+void call_wait(struct control *c, struct call_waits *waits, struct rpc_reply *reply,
                _Atomic uint32_t *counter, unsigned patience_ms);
 /* look: true: it has answered the caller, who is forgotten. */
 typedef bool (*call_look_fn)(struct control *c, const struct call_wait *wait);
-void call_waits_follow(struct control *c, struct call_wait **list, call_look_fn look);
+void call_waits_follow(struct control *c, struct call_waits *waits, call_look_fn look);
 
 /* One line of what a caller asked for, without secrets; for the log. */
 void call_describe(enum rpc_method method, const msgpack_object *params, char *out, size_t size);

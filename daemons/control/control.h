@@ -48,8 +48,10 @@
 #include "polder/stats.h"
 #include <ev.h>
 #include <stdbool.h>
+#include <sys/queue.h>
 
 struct call_wait;
+LIST_HEAD(call_waits, call_wait);
 struct events;
 struct live;
 struct route_use;
@@ -69,10 +71,10 @@ struct control {
     const struct runtime_page *runtime;
 
     struct peers peers;
-    struct call_wait *reloads;      /* callers of reload */
+    struct call_waits reloads;      /* callers of reload */
     struct settings_report *report; /* of the last one; NULL: none yet */
     struct {
-        struct call_wait *waits; /* callers of log reopen */
+        struct call_waits waits; /* callers of log reopen */
         uint32_t opening;        /* proc_table.log_opening that was looked at */
         bool supervisor_there, supervisor_asked, supervisor_failed;
     } reopen;

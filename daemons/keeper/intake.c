@@ -23,7 +23,7 @@
 #define STREAM_GONE ((enum fetch_lock_result)FETCH_LOCK_FAILED)
 
 struct stream {
-    struct stream *next;
+    LIST_ENTRY(stream) entry;
     uint32_t ring, incarnation;
     uint64_t number, obj_id, body_len;
     uint32_t chunks, units;
@@ -72,19 +72,19 @@ static void stream_free(struct stream *s)
     free(s);
 }
 
-static struct stream **stream_find(struct keeper *k, uint32_t ring, uint64_t number)
+static struct stream *stream_find(struct keeper *k, uint32_t ring, uint64_t number)
 {
-    struct stream **link = &k->intake.streams;
-    while (*link && ((*link)->ring != ring || (*link)->number != number))
-        link = &(*link)->next;
-    return link;
+    struct stream *s;
+    LIST_FOREACH (s, &k->intake.streams, entry)
+        if (s->ring == ring && s->number == number)
+            break;
+    return s;
 }
 
 /* Unlinks it; what it had stored is deleted. Within or outside of a transaction. */
-static void stream_drop(struct keeper *k, struct stream **link)
+static void stream_drop(struct keeper *k, struct stream *s)
 {
-    struct stream *s = *link;
-    *link = s->next;
+    LIST_REMOVE(s, entry);
     k->intake.n_streams--;
     k->store.live_units -= s->units;
     if (k->store.env)
@@ -94,9 +94,9 @@ static void stream_drop(struct keeper *k, struct stream **link)
 
 void intake_forget(struct keeper *k)
 {
-    while (k->intake.streams) {
-        struct stream *s = k->intake.streams;
-        k->intake.streams = s->next;
+    while (!LIST_EMPTY(&k->intake.streams)) {
+        struct stream *s = LIST_FIRST(&k->intake.streams);
+        LIST_REMOVE(s, entry);
         stream_free(s);
     }
     k->intake.n_streams = 0;
@@ -104,12 +104,11 @@ void intake_forget(struct keeper *k)
 
 static void streams_drop_ring(struct keeper *k, uint32_t ring, uint32_t but_incarnation)
 {
-    struct stream **link = &k->intake.streams;
-    while (*link)
-        if ((*link)->ring == ring && (*link)->incarnation != but_incarnation)
-            stream_drop(k, link);
-        else
-            link = &(*link)->next;
+    for (struct stream *s = LIST_FIRST(&k->intake.streams), *next; s; s = next) {
+        next = LIST_NEXT(s, entry);
+        if (s->ring == ring && s->incarnation != but_incarnation)
+            stream_drop(k, s);
+    }
 }
 
 static uint32_t producer_slot(unsigned ring)
@@ -120,9 +119,8 @@ static uint32_t producer_slot(unsigned ring)
 
 void intake_drop_dead(struct keeper *k)
 {
-    struct stream **link = &k->intake.streams;
-    while (*link) {
-        const struct stream *s = *link;
+    for (struct stream *s = LIST_FIRST(&k->intake.streams), *next; s; s = next) {
+        next = LIST_NEXT(s, entry);
         const struct proc_slot *slot = &k->shared->proc->slot[producer_slot(s->ring)];
         const uint32_t state = atomic_load(&slot->state);
         const bool gone = atomic_load(&slot->incarnation) != s->incarnation || state == PROC_DEAD ||
@@ -131,9 +129,7 @@ void intake_drop_dead(struct keeper *k)
         const bool silent =
             ring_head(k->shared->ring[s->ring]) == ring_tail(k->shared->ring[s->ring]);
         if (gone && silent)
-            stream_drop(k, link);
-        else
-            link = &(*link)->next;
+            stream_drop(k, s);
     }
 }
 
@@ -176,8 +172,8 @@ static int take_store(struct keeper *k, const struct ring_record *head)
 static int take_begin(struct keeper *k, const struct ring_record *head, unsigned ring)
 {
     struct cache_record *r = (struct cache_record *)k->intake.record;
-    struct stream **old = stream_find(k, ring, head->stream);
-    if (*old)
+    struct stream *old = stream_find(k, ring, head->stream);
+    if (old)
         stream_drop(k, old);
     if (head->len < sizeof *r || k->intake.n_streams >= STREAMS_MAX)
         return STORE_REFUSED_SIZE;
@@ -189,8 +185,7 @@ static int take_begin(struct keeper *k, const struct ring_record *head, unsigned
     s->refused = !cache_record_fits(r, head->len);
     s->len = s->refused ? 0 : cache_record_len(r);
     memcpy(s->record, r, s->len);
-    s->next = k->intake.streams;
-    k->intake.streams = s;
+    LIST_INSERT_HEAD(&k->intake.streams, s, entry);
     k->intake.n_streams++;
     return store_new_id(&k->store, &s->obj_id);
 }
@@ -217,7 +212,7 @@ static int stream_chunk(struct keeper *k, struct stream *s, const void *data, si
 
 static int take_chunk(struct keeper *k, const struct ring_record *head, unsigned ring)
 {
-    struct stream *s = *stream_find(k, ring, head->stream);
+    struct stream *s = stream_find(k, ring, head->stream);
     if (!s || s->refused)
         return 0;
     return stream_chunk(k, s, k->intake.record, head->len);
@@ -236,12 +231,12 @@ static int stream_publish(struct keeper *k, struct stream *s)
 
 static int take_end(struct keeper *k, const struct ring_record *head, unsigned ring)
 {
-    struct stream **link = stream_find(k, ring, head->stream), *s = *link;
+    struct stream *s = stream_find(k, ring, head->stream);
     uint64_t body_len;
     if (!s)
         return STORE_REFUSED_INVALID; /* lost with the keeper or the store before */
     if (head->len != sizeof body_len || s->refused || s->chunks == 0) {
-        stream_drop(k, link);
+        stream_drop(k, s);
         return STORE_REFUSED_SIZE;
     }
     memcpy(&body_len, k->intake.record, sizeof body_len);
@@ -250,15 +245,15 @@ static int take_end(struct keeper *k, const struct ring_record *head, unsigned r
         s->chunks = 0;
         s->units = 0;
     }
-    stream_drop(k, link);
+    stream_drop(k, s);
     return rc;
 }
 
 static int take_abort(struct keeper *k, const struct ring_record *head, unsigned ring)
 {
-    struct stream **link = stream_find(k, ring, head->stream);
-    if (*link)
-        stream_drop(k, link);
+    struct stream *s = stream_find(k, ring, head->stream);
+    if (s)
+        stream_drop(k, s);
     return STORE_REFUSED_INVALID;
 }
 

@@ -25,6 +25,7 @@
 #include "polder/runtime.h"
 #include <ev.h>
 #include <limits.h>
+#include <sys/queue.h>
 
 #define KEEPER_BATCH_RECORDS 64
 #define KEEPER_BATCH_BYTES   (1u << 20)
@@ -35,7 +36,7 @@
 /* ---- intake.c ---- */
 struct stream; /* a body that comes in chunks */
 struct intake {
-    struct stream *streams;
+    LIST_HEAD(, stream) streams;
     uint32_t n_streams;
     uint16_t put[KEEPER_BATCH_RECORDS]; /* cache_stored_slot() of what this batch has stored */
     uint32_t n_put;

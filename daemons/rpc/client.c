@@ -15,7 +15,7 @@
 
 struct rpc_ask {
     struct rpc_client *client;
-    struct rpc_ask *next;
+    LIST_ENTRY(rpc_ask) entry;
     int fd; /* -1: could not connect, the timer tells */
     ev_io io;
     ev_timer timer;
@@ -40,10 +40,7 @@ static void finish(struct rpc_ask *a, enum rpc_error code, const char *message,
                    const msgpack_object *result)
 {
     struct rpc_client *client = a->client;
-    struct rpc_ask **at = &client->asks;
-    while (*at != a)
-        at = &(*at)->next;
-    *at = a->next;
+    LIST_REMOVE(a, entry);
     client->n_asks--;
     ev_io_stop(client->loop, &a->io);
     ev_timer_stop(client->loop, &a->timer);
@@ -64,8 +61,8 @@ static void give_up(struct rpc_ask *a, const char *why)
 
 void rpc_client_fini(struct rpc_client *client)
 {
-    while (client->asks)
-        give_up(client->asks, "this process is stopping");
+    while (!LIST_EMPTY(&client->asks))
+        give_up(LIST_FIRST(&client->asks), "this process is stopping");
 }
 
 static void on_timer(struct ev_loop *loop, ev_timer *w, int revents)
@@ -176,8 +173,7 @@ void rpc_client_call(struct rpc_client *client, const char *method, struct rpc_o
     a->client = client;
     a->done = done;
     a->arg = arg;
-    a->next = client->asks;
-    client->asks = a;
+    LIST_INSERT_HEAD(&client->asks, a, entry);
     client->n_asks++;
     msgpack_sbuffer_init(&a->request);
     write_request(a, method, params);

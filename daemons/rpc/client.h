@@ -12,6 +12,7 @@
 #include "polder/rpc_in.h"
 #include "polder/rpc_out.h"
 #include <ev.h>
+#include <sys/queue.h>
 
 /* code RPC_OK: result is valid until it returns; else message says why, result is NULL. */
 typedef void (*rpc_answer_fn)(void *arg, enum rpc_error code, const char *message,
@@ -20,7 +21,7 @@ typedef void (*rpc_answer_fn)(void *arg, enum rpc_error code, const char *messag
 struct rpc_client {
     struct ev_loop *loop;
     char path[108];
-    struct rpc_ask *asks; /* under way */
+    LIST_HEAD(, rpc_ask) asks; /* under way */
     unsigned n_asks;
 };
 

@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -31,7 +32,7 @@
 
 struct rpc_connection {
     struct rpc_server *server;
-    struct rpc_connection *next;
+    LIST_ENTRY(rpc_connection) entry;
     int fd;
     ev_io read, write;
     ev_timer idle;
@@ -41,7 +42,7 @@ struct rpc_connection {
     struct rpc_scan_state scan;
     msgpack_sbuffer unsent;
     size_t sent;
-    struct rpc_reply *replies; /* under way */
+    LIST_HEAD(, rpc_reply) replies; /* under way */
     unsigned n_replies;
     bool last;    /* nothing more is taken; ends when all is sent */
     bool lingers; /* has had its last answer: what it still says is dropped */
@@ -52,7 +53,7 @@ struct rpc_connection {
 
 struct rpc_reply {
     struct rpc_connection *connection; /* NULL: it is gone */
-    struct rpc_reply *next, *previous;
+    LIST_ENTRY(rpc_reply) entry;
     bool wanted; /* a request, no notification */
     bool begun;
     uint32_t id;
@@ -65,7 +66,7 @@ struct rpc_server {
     gid_t gid;
     rpc_handler handler;
     void *arg;
-    struct rpc_connection *connections;
+    LIST_HEAD(, rpc_connection) connections;
     unsigned n_connections;
     ev_tstamp refused_s; /* when somebody was last refused */
 };
@@ -153,10 +154,7 @@ static struct rpc_reply *reply_new(struct rpc_connection *c, const struct rpc_me
     r->connection = c;
     r->wanted = m->type == RPC_REQUEST;
     r->id = m->id;
-    r->next = c->replies;
-    if (r->next)
-        r->next->previous = r;
-    c->replies = r;
+    LIST_INSERT_HEAD(&c->replies, r, entry);
     c->n_replies++;
     return r;
 }
@@ -165,12 +163,7 @@ static void reply_free(struct rpc_reply *r)
 {
     struct rpc_connection *c = r->connection;
     if (c) {
-        if (r->previous)
-            r->previous->next = r->next;
-        else
-            c->replies = r->next;
-        if (r->next)
-            r->next->previous = r->previous;
+        LIST_REMOVE(r, entry);
         c->n_replies--;
         /* room for a further request, or the end that waited for this */
         ev_io_start(c->server->loop, &c->write);
@@ -239,12 +232,10 @@ bool rpc_call_check(const struct rpc_call *call, enum rpc_method method)
 static void connection_close(struct rpc_connection *c)
 {
     struct rpc_server *s = c->server;
-    struct rpc_connection **at = &s->connections;
-    while (*at != c)
-        at = &(*at)->next;
-    *at = c->next;
+    struct rpc_reply *r;
+    LIST_REMOVE(c, entry);
     s->n_connections--;
-    for (struct rpc_reply *r = c->replies; r; r = r->next)
+    LIST_FOREACH (r, &c->replies, entry)
         r->connection = NULL;
     ev_io_stop(s->loop, &c->read);
     ev_io_stop(s->loop, &c->write);
@@ -450,10 +441,10 @@ static void on_idle(struct ev_loop *loop, ev_timer *w, int revents)
 /* When all places are taken, whoever has been silent longest and waits for nothing has to go. */
 static bool make_place(struct rpc_server *s)
 {
-    struct rpc_connection *oldest = NULL;
+    struct rpc_connection *c, *oldest = NULL;
     if (s->n_connections < CONNECTIONS_MAX)
         return true;
-    for (struct rpc_connection *c = s->connections; c; c = c->next)
+    LIST_FOREACH (c, &s->connections, entry)
         if (!c->n_replies && (!oldest || ev_timer_remaining(s->loop, &c->idle) <
                                              ev_timer_remaining(s->loop, &oldest->idle)))
             oldest = c;
@@ -478,8 +469,7 @@ static struct rpc_connection *connection_new(struct rpc_server *s, int fd)
     ev_init(&c->idle, on_idle);
     c->idle.repeat = IDLE_S;
     c->read.data = c->write.data = c->idle.data = c;
-    c->next = s->connections;
-    s->connections = c;
+    LIST_INSERT_HEAD(&s->connections, c, entry);
     s->n_connections++;
     ev_timer_again(s->loop, &c->idle);
     return c;
@@ -519,6 +509,7 @@ int rpc_server_new(struct rpc_server **out, struct ev_loop *loop, const char *pa
         free(s);
         return code;
     }
+    LIST_INIT(&s->connections);
     s->loop = loop;
     s->gid = gid;
     s->handler = handler;
@@ -537,8 +528,8 @@ void rpc_server_free(struct rpc_server *s)
 {
     if (!s)
         return;
-    while (s->connections)
-        connection_close(s->connections); /* NOLINT(clang-analyzer-unix.Malloc) */
+    while (!LIST_EMPTY(&s->connections))
+        connection_close(LIST_FIRST(&s->connections)); /* NOLINT(clang-analyzer-unix.Malloc) */
     listener_close(&s->listener);
     free(s);
 }

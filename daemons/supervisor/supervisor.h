@@ -199,7 +199,7 @@ struct supervisor {
     const struct config *config;        /* mapped read-only */
     void *arena[1];                     /* of config */
     struct condition_table *conditions; /* shared with polderd */
-    struct origins *origins;            /* that were set while running; routes point into them */
+    SLIST_HEAD(, origins) origins;      /* that were set while running; routes point into them */
     struct listener intake;
     LIST_HEAD(, worker_link) links;
     struct rpc_server *rpc;

@@ -21,7 +21,7 @@
 #define ORIGINS_MAX 64
 
 struct origins {
-    struct origins *next;
+    SLIST_ENTRY(origins) entry;
     const char *list[ORIGINS_MAX];
     uint32_t n;
     char text[]; /* the strings */
@@ -38,8 +38,7 @@ static const char *read_origins(struct supervisor *s, const char *text, struct c
     char *rest, *one;
     if (!o)
         return "memory";
-    o->next = s->origins;
-    s->origins = o;
+    SLIST_INSERT_HEAD(&s->origins, o, entry);
     strcpy(o->text, text);
     if (strcmp(text, "any"))
         for (one = strtok_r(o->text, ", ", &rest); one; one = strtok_r(NULL, ", ", &rest)) {
@@ -54,9 +53,9 @@ static const char *read_origins(struct supervisor *s, const char *text, struct c
 
 void values_forget(struct supervisor *s)
 {
-    while (s->origins) {
-        struct origins *o = s->origins;
-        s->origins = o->next;
+    while (!SLIST_EMPTY(&s->origins)) {
+        struct origins *o = SLIST_FIRST(&s->origins);
+        SLIST_REMOVE_HEAD(&s->origins, entry);
         free(o);
     }
 }

@@ -32,7 +32,7 @@ struct query_route {
 };
 
 struct job {
-    struct job *next;
+    STAILQ_ENTRY(job) entry;
     struct rpc_reply *reply;
     struct rpc_out *out; /* of the reply, once something has been found */
     bool show;           /* else list */

@@ -28,7 +28,7 @@
 
 struct inspect {
     struct rpc_server *server;
-    struct job *jobs;
+    STAILQ_HEAD(, job) jobs;
     unsigned n_jobs;
 };
 
@@ -307,9 +307,10 @@ static void job_answer(struct keeper *k, struct job *j, int rc)
 struct slice_result inspect_slice(struct keeper *k)
 {
     struct inspect *q = k->inspect;
-    if (!q || !q->jobs)
+    if (!q || STAILQ_EMPTY(&q->jobs))
         return SLICE_IDLE;
-    struct job *j = q->jobs;
+    struct job *j = STAILQ_FIRST(&q->jobs);
+    STAILQ_REMOVE_HEAD(&q->jobs, entry);
     if (!k->store.env) {
         rpc_reply_error(j->reply, RPC_UNAVAILABLE, "the cache has no store at present");
     } else {
@@ -317,20 +318,14 @@ struct slice_result inspect_slice(struct keeper *k)
         if (rc == 0 && !j->show && k->mono_ms >= j->until_ms)
             rc = ENOBUFS; /* nobody waits longer: it goes on from the cursor */
         if (rc == 0) {    /* the others have their turn */
-            struct job **last = &q->jobs;
-            q->jobs = j->next;
-            j->next = NULL;
-            while (*last)
-                last = &(*last)->next;
-            *last = j;
+            STAILQ_INSERT_TAIL(&q->jobs, j, entry);
             return (struct slice_result){.more = true};
         }
         job_answer(k, j, rc);
     }
-    q->jobs = j->next;
     q->n_jobs--;
     free(j);
-    return (struct slice_result){.more = q->jobs != NULL};
+    return (struct slice_result){.more = !STAILQ_EMPTY(&q->jobs)};
 }
 
 /* ---- questions ---- */
@@ -355,10 +350,7 @@ static struct job *job_new(struct keeper *k, const struct rpc_call *call, const 
 
 static void job_start(struct keeper *k, struct job *j)
 {
-    struct job **last = &k->inspect->jobs;
-    while (*last)
-        last = &(*last)->next;
-    *last = j;
+    STAILQ_INSERT_TAIL(&k->inspect->jobs, j, entry);
     k->inspect->n_jobs++;
 }
 
@@ -447,6 +439,7 @@ int inspect_open(struct keeper *k)
     k->inspect = calloc(1, sizeof *k->inspect);
     if (!k->inspect)
         return -ENOMEM;
+    STAILQ_INIT(&k->inspect->jobs);
     snprintf(path, sizeof path, "%s/keeper.sock", k->runtime_dir);
     const int rc = rpc_server_new(&k->inspect->server, k->loop, path, 0600, (gid_t)-1, on_call, k);
     if (rc == 0)
@@ -461,9 +454,9 @@ void inspect_close(struct keeper *k)
     struct inspect *q = k->inspect;
     if (!q)
         return;
-    while (q->jobs) {
-        struct job *j = q->jobs;
-        q->jobs = j->next;
+    while (!STAILQ_EMPTY(&q->jobs)) {
+        struct job *j = STAILQ_FIRST(&q->jobs);
+        STAILQ_REMOVE_HEAD(&q->jobs, entry);
         rpc_reply_error(j->reply, RPC_UNAVAILABLE, "the keeper is stopping");
         free(j);
     }
