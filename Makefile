@@ -169,6 +169,7 @@ $(BUILD)/fuzz/%: tests/fuzz/%.c $(lib_src) $(http_src) $(rpc_src) daemons/superv
 $(BUILD)/fuzz/fuzz_handover: daemons/supervisor/intake.c
 $(BUILD)/fuzz/fuzz_guard: daemons/worker/leak_guard/leak_guard_fields.c daemons/worker/message/guard.c
 $(BUILD)/fuzz/fuzz_metrics_query: daemons/control/ops/metrics_query.c daemons/control/ops/metrics_family.c daemons/control/ops/query.c
+$(BUILD)/fuzz/fuzz_host: daemons/control/ops/host.c
 $(BUILD)/fuzz/fuzz_origin: daemons/worker/message/origin.c
 FUZZ_LIBS ?= -lwslay
 

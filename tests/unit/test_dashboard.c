@@ -9,8 +9,10 @@
 #include "polder/clock.h"
 #include "polder/config.h"
 #include "polder/limit.h"
+#include "polder/recent.h"
 
 #include <errno.h>
+#include <jansson.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -254,13 +256,25 @@ static unsigned times(const char *text, const char *wanted)
     return n;
 }
 
+static json_t *message_of(const char *text)
+{
+    const char *at = strstr(text, "data: ");
+    assert_non_null(at);
+    json_error_t why;
+    json_t *j = json_loads(at + 6, JSON_DISABLE_EOF_CHECK | JSON_REJECT_DUPLICATES, &why);
+    if (!j)
+        fail_msg("%s at %d of %s", why.text, why.position, at);
+    return j;
+}
+
 static void a_stream_begins_with_all_and_goes_on_with_changes(void **state)
 {
     struct rig *r = *state;
     const int fd = ask(r, "/events", "Host: localhost\r\n");
-    see(r, fd, "\"cost\":");
+    see(r, fd, "}\n\n");
     assert_non_null(strstr(r->seen, "Content-Type: text/event-stream\r\n"));
     assert_non_null(strstr(r->seen, "retry: "));
+    json_decref(message_of(r->seen));
     assert_non_null(strstr(r->seen, "\"conditions\":{\"conditions\":[]"));
     assert_non_null(strstr(r->seen, "\"cache-stats\":{\"hitRate\":0,"));
     turn(r);
@@ -325,6 +339,39 @@ static void other_sites_take_no_place(void **state)
 
 /* A client that does not read is hung up, and another one has its place; those that do read see
  * every change. */
+static void put_hostile_request(struct recent_page *page)
+{
+    static const char target[] = "/<script>\"'\\\n\x01\xff?token=secret&\"=</script>";
+    struct recent_request q = {.status = 200};
+    recent_text(q.method, sizeof q.method, (struct str){"GET", 3});
+    recent_mask_target(q.target, sizeof q.target, (struct str){target, sizeof target - 1});
+    recent_mask_key(q.key, sizeof q.key, (struct str){"\"\\bearer-secret", 15}, 1);
+    recent_put_request(page, &q);
+}
+
+/* The newest fifty, whole and masked, whatever clients have sent. */
+static void hostile_requests_stay_text(void **state)
+{
+    struct rig *r = *state;
+    r->shared.recent = aligned_alloc(128, (recent_page_size() + 127) / 128 * 128);
+    memset(r->shared.recent, 0, recent_page_size());
+    for (unsigned i = 0; i < 300; i++)
+        put_hostile_request(r->shared.recent);
+    const int fd = ask(r, "/events", "Host: localhost\r\n");
+    see(r, fd, "}\n\n");
+    assert_null(strstr(r->seen, "secret"));
+    json_t *j = message_of(r->seen);
+    assert_int_equal(json_array_size(json_object_get(j, "requests")), 50);
+    json_decref(j);
+    for (unsigned i = 0; i < 200; i++)
+        put_hostile_request(r->shared.recent);
+    live_follow(&r->control);
+    see(r, fd, "\"requests\":");
+    close(fd);
+    free(r->shared.recent);
+    r->shared.recent = NULL;
+}
+
 static void who_does_not_read_is_hung_up(void **state)
 {
     struct rig *r = *state;
@@ -397,6 +444,7 @@ int main(void)
         TEST(sections_are_the_documents),
         TEST(the_seventeenth_is_told_to_come_later),
         TEST(other_sites_take_no_place),
+        TEST(hostile_requests_stay_text),
         TEST(who_does_not_read_is_hung_up),
         TEST(nothing_is_kept_for_nobody),
         TEST(a_window_counts_what_came_within_it),

@@ -9,19 +9,32 @@
 
 #define NAME_MAX_LEN 255
 
-/* Without the port, the brackets of IPv6 and the dot of a full name. */
+/* Nothing, or a colon and digits. */
+static bool is_port(const char *at, const char *end)
+{
+    if (at < end && *at++ != ':')
+        return false;
+    for (; at < end; at++)
+        if (*at < '0' || *at > '9')
+            return false;
+    return true;
+}
+
+/* Without the port, the brackets of IPv6 and the dot of a full name; empty: that is no host. */
 static struct str name_of(struct str host)
 {
-    if (host.len && *host.at == '[') {
-        const char *end = memchr(host.at, ']', host.len);
-        return end ? (struct str){host.at + 1, (size_t)(end - host.at - 1)} : (struct str){0};
-    }
-    const char *colon = memchr(host.at, ':', host.len);
-    if (colon)
-        host.len = (size_t)(colon - host.at);
-    if (host.len && host.at[host.len - 1] == '.')
-        host.len--;
-    return host;
+    const char *end = host.at + host.len, *at = host.at, *stop;
+    const bool bracket = host.len && *at == '[';
+    at += bracket;
+    stop = memchr(at, bracket ? ']' : ':', (size_t)(end - at));
+    if (!stop && bracket)
+        return (struct str){0};
+    if (stop && !is_port(stop + bracket, end))
+        return (struct str){0};
+    struct str name = {at, (size_t)((stop ? stop : end) - at)};
+    if (!bracket && name.len && name.at[name.len - 1] == '.')
+        name.len--;
+    return name;
 }
 
 static bool name_is(struct str name, const char *wanted, size_t len)
