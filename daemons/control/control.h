@@ -17,6 +17,7 @@
  *                  traffic       sums that several show
  *                  events        what has happened, for those who watch
  *                  windows       what was counted in the last five minutes, hour and day
+ *                  alerts        rules that hold, and how they are shown
  *                  history       samples of the last 24 hours: snapshot and interval, usage
  *                  route_use     when a route was asked for last
  *                  verification  the token of polderctl verify
@@ -50,6 +51,7 @@
 #include <stdbool.h>
 #include <sys/queue.h>
 
+struct alerts;
 struct call_wait;
 LIST_HEAD(call_waits, call_wait);
 struct events;
@@ -80,6 +82,7 @@ struct control {
     } reopen;
     struct events *events; /* NULL: no memory for it */
     struct history *history;
+    struct alerts *alerts;
     struct growth limiter[3];
     struct cost_past cost_past; /* the last hour */
     bool cost_asked;            /* for a sample of it, and not answered yet */

@@ -54,6 +54,7 @@ static void (*const handler[RPC_METHODS])(struct control *, const struct rpc_cal
     [RPC_METHOD_HISTORY] = history_show,
     [RPC_METHOD_VERIFY] = verify_begin_run,
     [RPC_METHOD_VERIFY_STEP] = verify_step_run,
+    [RPC_METHOD_ALERT_LIST] = alert_list,
     [RPC_METHOD_LOG_LEVEL] = log_level_run, /* or only a question */
     [RPC_METHOD_LOG_REOPEN] = log_reopen_run,
     [RPC_METHOD_RELOAD] = reload_run,

@@ -4,6 +4,7 @@
 #include "daemons/control/control.h"
 #include "daemons/control/dispatch.h"
 #include "daemons/control/methods/methods.h"
+#include "daemons/control/model/alerts.h"
 #include "daemons/control/model/events.h"
 #include "daemons/control/model/health.h"
 #include "daemons/control/model/history.h"
@@ -101,6 +102,7 @@ static void on_tick(struct ev_loop *loop, ev_timer *w, int revents)
     verification_follow(c);
     follow_conditions(c);
     history_follow(c);
+    alerts_follow(c);
     ops_tick(l->ops);
     if (w->repeat < TICK_S && atomic_load(&c->shared->proc->was_ready)) {
         w->repeat = TICK_S;
@@ -142,7 +144,7 @@ static bool life_init(struct life *l, const struct process *process)
     c->runtime = &process->region->runtime;
     c->route_use = route_use_new();
     if (!loop_open(l) || !(c->windows = windows_new()) || !(c->history = history_new(c)) ||
-        !(l->ops = ops_new(c)))
+        !(c->alerts = alerts_new()) || !(l->ops = ops_new(c)))
         return false;
     c->events = events_new();
     peers_init(&c->peers, c->loop, c->config->runtime_dir);
@@ -166,6 +168,7 @@ static void life_fini(struct life *l)
     free(c->report);
     events_free(c->events);
     history_free(c->history);
+    alerts_free(c->alerts);
 }
 
 int control_run(const struct process *process)

@@ -16,6 +16,7 @@
  *   ws_process.c      polder-supervisor without systemd
  *   names.c           the child that resolves names of servers
  *   history_file.c    the child that saves the history
+ *   notifier_process.c  the notifier, where on_alert wants one
  *   logs.c            access logs, for the workers
  *   notify.c          systemd
  */
@@ -151,6 +152,7 @@ struct master {
     struct ws_process ws_process;
     struct names names;
     struct history_file history_file;
+    char on_alert[4096]; /* the program that the notifier runs; "": none */
     enum master_phase phase;
     int signal_fd;
     int lock_fd;
@@ -280,6 +282,10 @@ void history_file_save(struct master *m); /* now */
 void history_file_step(struct master *m);
 bool history_file_reaped(struct master *m, pid_t pid, int status);
 uint64_t history_file_deadline(const struct master *m);
+
+/* ---- notifier_process.c ---- */
+void notifier_process_step(struct master *m);
+void notifier_process_stop(struct master *m, bool now);
 
 /* ---- notify.c ---- */
 void notify_init(struct notify *n);

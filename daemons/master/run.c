@@ -136,10 +136,11 @@ static void phase_step(struct master *m)
         notify_status("stopping: the keeper writes the cache to disk");
         inval_sync(m);
         history_file_save(m);
+        notifier_process_stop(m, hurry);
         child_stop(m, PROC_SLOT_KEEPER, hurry ? HURRY_MS : KEEPER_GRACE_MS);
     }
     if (m->phase == MASTER_SYNCING && m->child[PROC_SLOT_KEEPER].pid == 0 &&
-        m->history_file.pid == 0) {
+        m->child[PROC_SLOT_NOTIFIER].pid == 0 && m->history_file.pid == 0) {
         m->phase = MASTER_LEAVING;
         ws_process_stop(m, hurry ? HURRY_MS : WS_PROCESS_GRACE_MS);
     }
@@ -241,6 +242,7 @@ static void loop_run(struct master *m)
         reload_step(m);
         names_step(m);
         history_file_step(m);
+        notifier_process_step(m);
         phase_step(m);
         notify_step(m);
         if (m->phase != MASTER_STOPPED)

@@ -40,7 +40,7 @@
 #include <stdbool.h>
 
 enum condition_id {
-#define CONDITION(id, name, severity, readyz, meaning) COND_##id,
+#define CONDITION(id, name, severity, readyz, meaning, action) COND_##id,
 #include "libshared/tables/conditions.def"
 #undef CONDITION
     CONDITIONS
@@ -50,7 +50,7 @@ enum condition_severity { CONDITION_ERROR, CONDITION_WARNING, CONDITION_HINT };
 enum condition_readyz { CONDITION_UNREADY, CONDITION_REASON, CONDITION_SILENT };
 
 struct condition_kind {
-    const char *name, *meaning;
+    const char *name, *meaning, *action;
     enum condition_severity severity;
     enum condition_readyz readyz;
 };

@@ -198,13 +198,25 @@ struct config_route {
     int line;
 };
 
+/* A rule that is in force: what alerts.def and conditions.def have, as the file changes it, and what
+ * the file adds. */
 struct config_alert {
-    const char *name;
-    bool below; /* else above */
-    double threshold;
-    const char *unit, *severity;
+    const char *name, *meaning, *action;
+    const char *severity; /* "info", "warning" or "critical" */
+    bool enabled, built_in;
     uint32_t for_ms;
-    int line;
+    /* of a condition, or of a metric of the history */
+    bool of_condition;
+    uint32_t condition; /* enum condition_id */
+    const char *metric;
+    uint32_t series;         /* enum history_series; of_server: enum history_server_series */
+    bool of_server;          /* for each server by itself */
+    bool below;              /* else above */
+    bool of_limit;           /* the threshold is the limit in force */
+    double threshold, clear; /* in the unit; clear: as far back it has to come, 5 % unless stated */
+    const char *unit;
+    double factor; /* from the metric's unit */
+    int line;      /* 0: not in the file */
 };
 
 struct config_cost {
@@ -272,6 +284,7 @@ struct config {
     uint32_t n_identity_keys;
     struct config_alert *alerts;
     uint32_t n_alerts;
+    const char *on_alert; /* program; "" : none */
     struct config_cost cost;
     struct config_key cost_by[CONFIG_KEY_PARTS_MAX]; /* what tells tenants apart */
     uint32_t n_cost_by;                              /* 0: nobody is told apart */

@@ -20,6 +20,7 @@ enum proc_slot_index {
     PROC_SLOT_KEEPER,
     PROC_SLOT_CONTROL,
     PROC_SLOT_SUPERVISOR, /* statistics of a supervisor that polderd started itself */
+    PROC_SLOT_NOTIFIER,   /* only where on_alert is set */
     PROC_SLOT_WORKER0,
     PROC_SLOTS = PROC_SLOT_WORKER0 + PROC_WORKER_SLOTS
 };

@@ -53,6 +53,8 @@ int process_receive(int channel, struct process_message *message, int *fd);
 int worker_run(const struct process *process);  /* daemons/worker */
 int keeper_run(const struct process *process);  /* daemons/keeper */
 int control_run(const struct process *process); /* daemons/control */
+/* daemons/notifier; program: it runs */
+int notifier_run(const struct process *process, const char *program);
 
 /* libshared/util/process.c: common first steps of a child: title, log, signals, PDEATHSIG. title:
  * the short name ("worker 3", "keeper"); "polderd: " is put in front for ps. */

@@ -27,6 +27,7 @@ struct server_table;
 struct recent_page;
 struct tenants_page;
 struct history_page;
+struct alert_page;
 
 /* Configurations that may be in use at once: draining workers keep theirs. */
 #define SHARED_REGIONS     4
@@ -60,6 +61,7 @@ struct shared {
     struct tenants_page *tenants; /* polder/tenants.h */
     struct recent_page *recent;   /* polder/recent.h */
     struct history_page *history; /* polder/history.h */
+    struct alert_page *alerts;    /* polder/alerts.h */
     struct ring *ring[SHARED_RINGS];
     struct config_region *region[SHARED_REGIONS];
 
@@ -67,6 +69,7 @@ struct shared {
                                             logs opened again (proc.h) */
     int keeper_event;                    /* eventfd: rings have data */
     int control_event;                   /* eventfd: something for control changed */
+    int notifier_event;                  /* eventfd: there is something to pass on */
     int worker_event[PROC_WORKER_SLOTS]; /* eventfd a worker: a flight it waits for has landed,
                                             or its configuration page changed */
     struct shm_segment seg[24 + SHARED_RINGS]; /* what to close in the end */
@@ -91,6 +94,7 @@ int shared_servers_fd(const struct shared *sh);
 /* The master looks at the process table again. Never waits. */
 void shared_wake_master(const struct shared *sh);
 void shared_wake_control(const struct shared *sh);
+void shared_wake_notifier(const struct shared *sh);
 /* Writes the eventfd of each worker that holds requests until something changes
  * (proc_slot.holding); called after an invalidation, and by the keeper after it has stored
  * something. Never waits. */

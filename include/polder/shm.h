@@ -28,6 +28,7 @@ enum shm_kind {
     SHM_GUARD,
     SHM_CONDITIONS,
     SHM_SERVERS,
+    SHM_ALERTS,
     SHM_RECENT,
 };
 

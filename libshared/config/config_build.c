@@ -2,31 +2,13 @@
 /*
  * config_build: makes the tree in the arena from what libconfuse has, and checks what one value has
  * to do with another. Each value has been checked by itself already. The larger sections have files
- * of their own (config_build.h); here are alerts, costs, and what of all that is inactive.
+ * of their own (config_build.h); here are costs, and what of all that is inactive.
  */
 #include "libshared/config/config_build.h"
 
 #include <stdio.h>
 #include <string.h>
 #include <xxhash.h>
-
-static void build_alerts(struct config_parse *p, struct config *c)
-{
-    c->n_alerts = cfg_size(p->root, "alert");
-    c->alerts = config_take(p, c->n_alerts, sizeof *c->alerts);
-    for (uint32_t i = 0; c->alerts && i < c->n_alerts; i++) {
-        cfg_t *s = cfg_getnsec(p->root, "alert", i);
-        struct config_alert *a = &c->alerts[i];
-        a->name = config_arena_strdup(p->arena, cfg_title(s));
-        a->line = config_section_line(p, "alert", 0, i);
-        const uint64_t stated = config_read(p, s, CONFIG_SECTION_ALERT, a);
-        a->below = stated & CONFIG_BIT(ALERT, below);
-        config_check_name(p, "alert", cfg_title(s), a->line);
-        if (a->below == !!(stated & CONFIG_BIT(ALERT, above)))
-            config_complain(p, a->line, "alert \"%s\": either above or below would be right",
-                            cfg_title(s));
-    }
-}
 
 static bool is_currency(const char *text)
 {
@@ -110,25 +92,18 @@ static void note_health(struct inactive *in, const char *feature)
             note_inactive(in, feature, in->config->upstreams[i].name);
 }
 
-static void note_alerts(struct inactive *in, const char *feature)
-{
-    for (uint32_t i = 0; i < in->config->n_alerts; i++)
-        note_inactive(in, feature, in->config->alerts[i].name);
-}
-
 /* A feature becomes active by the removal of its row, and of its function with it. */
 static const struct {
     const char *feature;
     void (*note)(struct inactive *in, const char *feature);
 } inactive_features[] = {
     {"upstream health", note_health},
-    {"alert", note_alerts},
 };
 
 static void build_inactive(struct config_parse *p, struct config *c)
 {
     struct inactive in = {
-        .p = p, .config = c, .room = c->n_routes + c->n_limits + c->n_upstreams + c->n_alerts + 4};
+        .p = p, .config = c, .room = c->n_routes + c->n_limits + c->n_upstreams + 4};
     in.list = config_take(p, in.room, sizeof *in.list);
     for (size_t i = 0; in.list && i < sizeof inactive_features / sizeof *inactive_features; i++)
         inactive_features[i].note(&in, inactive_features[i].feature);
@@ -166,7 +141,7 @@ struct config *config_build(struct config_parse *p)
         config_build_routes(p, c);
     if (c->limits && c->routes)
         build_identity_keys(p, c);
-    build_alerts(p, c);
+    config_build_alerts(p, c);
     build_cost(p, c);
     if (!p->errors)
         config_check(p, c);

@@ -52,8 +52,8 @@ _Static_assert(sizeof(struct condition_table) == 128 + 8 * CONDITION_ROWS + 512 
                "wire format");
 
 static const struct condition_kind kinds[CONDITIONS] = {
-#define CONDITION(id, name, severity, readyz, meaning)                                             \
-    {name, meaning, CONDITION_##severity, CONDITION_##readyz},
+#define CONDITION(id, name, severity, readyz, meaning, action)                                     \
+    {name, meaning, action, CONDITION_##severity, CONDITION_##readyz},
 #include "libshared/tables/conditions.def"
 #undef CONDITION
 };

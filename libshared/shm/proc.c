@@ -17,6 +17,8 @@ const char *proc_slot_name(unsigned slot)
         return "control";
     case PROC_SLOT_SUPERVISOR:
         return "supervisor";
+    case PROC_SLOT_NOTIFIER:
+        return "notifier";
     default:
         return slot < PROC_SLOTS ? "worker" : "unknown";
     }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* shared: makes every segment and eventfd once, before the first fork. */
 #include "polder/shared.h"
+#include "polder/alerts.h"
 #include "polder/cache.h"
 #include "polder/conditions.h"
 #include "polder/config.h"
@@ -188,10 +189,13 @@ static bool shared_tables(struct shared *sh, size_t limit_entries)
     sh->recent = shared_body(sh, "polder-recent", SHM_RECENT, recent_page_size());
     sh->history = shared_segment(sh, "polder-history", SHM_HISTORY, history_page_layout(),
                                  sizeof(struct history_page));
+    sh->alerts = shared_segment(sh, "polder-alerts", SHM_ALERTS, alert_page_layout(),
+                                sizeof(struct alert_page));
     if (sh->limits)
         limit_table_init(sh->limits, limit_entries);
     return sh->proc && sh->stats && sh->limits && sh->tries && sh->fetch_locks && sh->ref &&
-           sh->cache && sh->clients && sh->servers && sh->recent && sh->tenants && sh->history;
+           sh->cache && sh->clients && sh->servers && sh->recent && sh->tenants && sh->history &&
+           sh->alerts;
 }
 
 /* Sparse: a ring or region that nobody uses costs address space only. */
@@ -220,7 +224,7 @@ static int shared_events(struct shared *sh)
 {
     const int flags = EFD_CLOEXEC | EFD_NONBLOCK;
     if ((sh->master_event = eventfd(0, flags)) < 0 || (sh->keeper_event = eventfd(0, flags)) < 0 ||
-        (sh->control_event = eventfd(0, flags)) < 0)
+        (sh->control_event = eventfd(0, flags)) < 0 || (sh->notifier_event = eventfd(0, flags)) < 0)
         return -errno;
     for (unsigned i = 0; i < PROC_WORKER_SLOTS; i++)
         if ((sh->worker_event[i] = eventfd(0, flags)) < 0)
@@ -231,7 +235,7 @@ static int shared_events(struct shared *sh)
 static void shared_clear(struct shared *sh)
 {
     memset(sh, 0, sizeof *sh);
-    sh->master_event = sh->keeper_event = sh->control_event = -1;
+    sh->master_event = sh->keeper_event = sh->control_event = sh->notifier_event = -1;
     for (unsigned i = 0; i < PROC_WORKER_SLOTS; i++)
         sh->worker_event[i] = -1;
     for (size_t i = 0; i < SEGMENTS_MAX; i++)
@@ -274,6 +278,7 @@ void shared_destroy(struct shared *sh)
     shared_event_close(&sh->master_event);
     shared_event_close(&sh->keeper_event);
     shared_event_close(&sh->control_event);
+    shared_event_close(&sh->notifier_event);
     for (unsigned i = 0; i < PROC_WORKER_SLOTS; i++)
         shared_event_close(&sh->worker_event[i]);
     shared_clear(sh);
@@ -311,6 +316,11 @@ void shared_wake_master(const struct shared *sh)
 void shared_wake_control(const struct shared *sh)
 {
     shared_wake(sh->control_event);
+}
+
+void shared_wake_notifier(const struct shared *sh)
+{
+    shared_wake(sh->notifier_event);
 }
 
 void shared_wake_holders(const struct shared *sh)

@@ -352,9 +352,9 @@ static void check_knows_what_this_machine_lacks(void **state)
     CONF("admin { group = \"no-such-group\" }\n");
     assert_int_equal(check(conf, &out), 0);
     assert_non_null(strstr(out, "warning: admin.group: there is no group \"no-such-group\""));
-    CONF("alert \"memory\" { above = 80 }\n");
+    CONF("on_alert = \"/nonexistent/program\"\n");
     assert_int_equal(check(conf, &out), 0);
-    assert_non_null(strstr(out, "warning: not active yet: alert: memory"));
+    assert_non_null(strstr(out, "on_alert: /nonexistent/program is no program"));
     if (geteuid() == 0) {
         CONF("user = \"no-such-user\"\n");
         assert_int_equal(check(conf, &out), 2);

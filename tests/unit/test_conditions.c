@@ -403,10 +403,10 @@ static char *file_text(const char *path)
 }
 
 /* The entry's text: up to the next one. */
-static const char *entry_of(const char *runbook, const char *name, size_t *len)
+static const char *entry_of(const char *runbook, const char *kind, const char *name, size_t *len)
 {
     char head[128];
-    snprintf(head, sizeof head, "\n.It Dq condition %s\n", name);
+    snprintf(head, sizeof head, "\n.It Dq %s %s\n", kind, name);
     const char *at = strstr(runbook, head);
     if (!at)
         return NULL;
@@ -418,25 +418,51 @@ static const char *entry_of(const char *runbook, const char *name, size_t *len)
     return at;
 }
 
+/* Symptom, how to see it, what to do, how to know that it worked. */
+static void check_entry(const char *runbook, const char *kind, const char *name)
+{
+    static const char *const part[] = {"Symptom:", "See:", "Do:", "Worked:"};
+    size_t len = 0;
+    const char *entry = entry_of(runbook, kind, name, &len);
+    if (!entry)
+        fail_msg("polder-runbook(7) has no entry for %s %s", kind, name);
+    for (unsigned p = 0; p < 4; p++)
+        if (!memmem(entry, len, part[p], strlen(part[p])))
+            fail_msg("polder-runbook(7), %s %s: no \"%s\"", kind, name, part[p]);
+}
+
+static unsigned entries_of(const char *runbook, const char *kind)
+{
+    char head[64];
+    unsigned n = 0;
+    snprintf(head, sizeof head, "\n.It Dq %s ", kind);
+    for (const char *at = runbook; (at = strstr(at, head)); at++)
+        n++;
+    return n;
+}
+
 static void the_runbook_has_an_entry_for_each(void **state)
 {
     (void)state;
-    static const char *const part[] = {"Symptom:", "See:", "Do:", "Worked:"};
     const char *runbook = file_text("admin/man/polder-runbook.7");
-    unsigned entries = 0;
-    for (const char *at = runbook; (at = strstr(at, "\n.It Dq condition ")); at++)
-        entries++;
-    for (unsigned i = 0; i < CONDITIONS; i++) {
-        size_t len = 0;
-        const char *name = condition_kind((enum condition_id)i)->name;
-        const char *entry = entry_of(runbook, name, &len);
-        if (!entry)
-            fail_msg("polder-runbook(7) has no entry for condition %s", name);
-        for (unsigned p = 0; p < 4; p++)
-            if (!memmem(entry, len, part[p], strlen(part[p])))
-                fail_msg("polder-runbook(7), condition %s: no \"%s\"", name, part[p]);
-    }
-    assert_int_equal(entries, CONDITIONS);
+    for (unsigned i = 0; i < CONDITIONS; i++)
+        check_entry(runbook, "condition", condition_kind((enum condition_id)i)->name);
+    assert_int_equal(entries_of(runbook, "condition"), CONDITIONS);
+}
+
+static void the_runbook_has_an_entry_for_each_alert(void **state)
+{
+    (void)state;
+    static const char *const alerts[] = {
+#define ALERT(id, name, ...) name,
+#include "libshared/tables/alerts.def"
+#undef ALERT
+    };
+    const char *runbook = file_text("admin/man/polder-runbook.7");
+    const size_t n = sizeof alerts / sizeof *alerts;
+    for (size_t i = 0; i < n; i++)
+        check_entry(runbook, "alert", alerts[i]);
+    assert_int_equal(entries_of(runbook, "alert"), n);
 }
 
 static void names_are_fit_for_metrics_and_meanings_for_a_line(void **state)
@@ -448,6 +474,8 @@ static void names_are_fit_for_metrics_and_meanings_for_a_line(void **state)
         assert_true(strlen(k->name) < 40 && strlen(k->meaning) < 120);
         assert_null(strpbrk(k->meaning, "\"\\\n"));
         assert_true(k->meaning[strlen(k->meaning) - 1] != '.');
+        assert_true(*k->action && strlen(k->action) < 160);
+        assert_true(k->action[strlen(k->action) - 1] != '.' && !strchr(k->action, '\n'));
         assert_int_equal(k->severity == CONDITION_HINT, !strncmp(k->name, "hint_", 5));
         for (unsigned j = 0; j < i; j++)
             assert_string_not_equal(k->name, condition_kind((enum condition_id)j)->name);
@@ -471,6 +499,7 @@ int main(void)
         TEST(texts_are_never_torn_while_writers_are_killed),
         TEST(both_daemons_share_a_file_and_forget_what_was_their_own),
         TEST(the_runbook_has_an_entry_for_each),
+        TEST(the_runbook_has_an_entry_for_each_alert),
         TEST(names_are_fit_for_metrics_and_meanings_for_a_line),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

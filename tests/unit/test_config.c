@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The configuration: what is read, what is refused, with which line and which words. */
+#include "polder/conditions.h"
 #include "polder/config.h"
 #include "polder/config_keys.h"
 
@@ -188,7 +189,9 @@ static void every_section_is_read(void **state)
     assert_int_equal(r->websocket->interval_ms, 5000);
     assert_int_equal(r->websocket->heartbeat, CONFIG_HEARTBEAT_JSON);
     assert_int_equal(r->poll->min_interval_ms, 3000);
-    assert_int_equal(c->alerts[0].for_ms, 300000);
+    for (uint32_t i = 0; i < c->n_alerts; i++)
+        if (!strcmp(c->alerts[i].name, "memory"))
+            assert_int_equal(c->alerts[i].for_ms, 300000);
     assert_true(c->cost.upstream_call > 0.49);
 }
 
@@ -250,14 +253,78 @@ static void the_leak_guard_is_on_unless_a_route_says_otherwise(void **state)
 static void what_is_not_active_yet_is_said(void **state)
 {
     (void)state;
-    const struct config *c = load(
-        UPSTREAM "alert \"x\" { above = 1 }\nroute \"/p\" { upstream = u cache { } poll { } }\n");
+    const struct config *c = load("upstream u { server \"127.0.0.1:1\" { } health = \"/h\" }\n"
+                                  "route \"/p\" { upstream = u cache { } poll { } }\n");
     assert_non_null(c);
     char all[1024] = "";
     for (uint32_t i = 0; i < c->n_inactive; i++)
         strcat(strcat(all, c->inactive[i]), "\n");
     assert_null(strstr(all, "poll"));
-    assert_non_null(strstr(all, "alert: x\n"));
+    assert_non_null(strstr(all, "upstream health: u\n"));
+}
+
+static const struct config_alert *rule(const struct config *c, const char *name)
+{
+    for (uint32_t i = 0; i < c->n_alerts; i++)
+        if (!strcmp(c->alerts[i].name, name))
+            return &c->alerts[i];
+    fail_msg("no alert %s", name);
+    return NULL;
+}
+
+static void alerts_are_built_in_and_the_file_changes_them(void **state)
+{
+    (void)state;
+    const struct config *c = load("");
+    assert_int_equal(c->n_alerts, 5 + CONDITIONS);
+    const struct config_alert *a = rule(c, "cache_hit_rate");
+    assert_true(a->enabled && a->below && a->threshold == 60 && a->clear == 63);
+    assert_string_equal(a->unit, "percent");
+    assert_int_equal(a->for_ms, 300000);
+    assert_true(rule(c, "websockets")->of_limit);
+    assert_true(rule(c, "server_errors")->of_server);
+    assert_true(rule(c, "backend_down")->of_condition);
+    assert_int_equal(rule(c, "backend_down")->for_ms, 10000);
+    assert_string_equal(c->on_alert, "");
+    c = load("alert \"websockets\" { above = 20 }\n"
+             "alert \"memory\" { enabled = off }\n"
+             "alert \"cache_hit_rate\" { below = 0.98 unit = ratio for = 1s }\n"
+             "alert \"backend_down\" { severity = info for = 0 }\n"
+             "alert \"slow\" { metric = serverP95 above = 800 unit = ms clear = 100 }\n"
+             "alert \"busy\" { metric = connections above = 0 }\n"
+             "on_alert = \"/bin/true\"\n");
+    assert_non_null(c);
+    assert_int_equal(c->n_alerts, 5 + CONDITIONS + 2);
+    a = rule(c, "websockets");
+    assert_true(!a->of_limit && a->threshold == 20 && a->clear == 19);
+    assert_string_equal(a->severity, "critical");
+    assert_false(rule(c, "memory")->enabled);
+    a = rule(c, "cache_hit_rate");
+    assert_true(a->threshold == .98 && a->clear == 1 && a->factor == 1 && a->for_ms == 1000);
+    assert_string_equal(rule(c, "backend_down")->severity, "info");
+    a = rule(c, "slow");
+    assert_true(a->of_server && !a->below && a->factor == 1000 && a->clear == 100);
+    assert_string_equal(rule(c, "busy")->severity, "warning");
+    assert_string_equal(c->on_alert, "/bin/true");
+}
+
+static void alerts_that_make_no_sense_are_refused(void **state)
+{
+    (void)state;
+    assert_complains("alert \"a\" { }\n", 1, "metric = \"p95\" or another");
+    assert_complains("alert \"a\" { metric = p95 }\n", 1, "either above or below");
+    assert_complains("alert \"a\" { metric = p96 above = 1 }\n", 1, "there is no metric \"p96\"");
+    assert_complains("\nalert \"memory\" { above = 1 below = 2 }\n", 2, "either above or below");
+    assert_complains("alert \"memory\" { above = 101 }\n", 1, "more than 100 percent");
+    assert_complains("alert \"memory\" { above = 80 unit = seconds }\n", 1, "percent or ratio");
+    assert_complains("alert \"response_time\" { above = 1 unit = percent }\n", 1, "seconds or ms");
+    assert_complains("alert \"memory\" { above = 80 clear = 90 }\n", 1, "clear is above");
+    assert_complains("alert \"cache_hit_rate\" { clear = 50 }\n", 1, "clear is below");
+    assert_complains("alert \"memory\" { metric = cpu above = 1 }\n", 1, "has its metric");
+    assert_complains("alert \"backend_down\" { above = 1 }\n", 1, "that of a condition");
+    assert_complains("alert \"memory\" { above = -1 }\n", 1, "above");
+    assert_complains("alert \"memory\" { for = 2d }\n", 1, "for");
+    assert_complains("on_alert = \"alert.sh\"\n", 1, "an absolute path");
 }
 
 static void cost_has_prices_and_a_currency(void **state)
@@ -365,7 +432,6 @@ static void references_are_checked(void **state)
     assert_complains("limit \"l\" { requests = 1 key = \"header:\" }\n", 1, "header:NAME");
     assert_complains("limit \"l\" { requests = 1 key = \"client+client+client+client+client\" }\n",
                      1, "four");
-    assert_complains("alert \"a\" { }\n", 1, "either above or below");
 }
 
 static void all_mistakes_are_reported_at_once(void **state)
@@ -796,6 +862,8 @@ int main(void)
         cmocka_unit_test(a_route_of_websockets_means_what_it_says),
         cmocka_unit_test(the_leak_guard_is_on_unless_a_route_says_otherwise),
         cmocka_unit_test(what_is_not_active_yet_is_said),
+        cmocka_unit_test(alerts_are_built_in_and_the_file_changes_them),
+        cmocka_unit_test(alerts_that_make_no_sense_are_refused),
         cmocka_unit_test(cost_has_prices_and_a_currency),
         cmocka_unit_test(mistakes_have_their_line_and_what_would_be_right),
         cmocka_unit_test(a_small_store_takes_smaller_bodies),

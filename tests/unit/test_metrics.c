@@ -4,6 +4,7 @@
 #include "daemons/control/ops/metrics.h"
 #include "daemons/control/control.h"
 #include "polder/clock.h"
+#include "polder/alerts.h"
 #include "polder/conditions.h"
 #include "polder/server_state.h"
 #include "polder/config.h"
@@ -27,6 +28,7 @@ struct rig {
     struct shm_segment conditions;
     struct config config;
     struct config_limit limit[2];
+    struct config_alert alert;
     struct config_upstream upstream;
     struct config_server server;
     struct config_route route[2];
@@ -71,6 +73,12 @@ static int set_up(void **state)
     r->shared.conditions = conditions_of(&r->conditions);
     r->shared.servers = aligned_alloc(128, sizeof *r->shared.servers);
     memset(r->shared.servers, 0, sizeof *r->shared.servers);
+    r->shared.alerts = aligned_alloc(64, sizeof *r->shared.alerts);
+    memset(r->shared.alerts, 0, sizeof *r->shared.alerts);
+    r->config.on_alert = "";
+    r->alert = (struct config_alert){.name = "memory", .severity = "critical", .enabled = true};
+    r->config.alerts = &r->alert;
+    r->config.n_alerts = 1;
     r->control.shared = &r->shared;
     r->control.config = &r->config;
     r->control.runtime = &r->runtime;
@@ -83,6 +91,7 @@ static int tear_down(void **state)
     struct rig *r = *state;
     free(r->shared.proc);
     free(r->shared.servers);
+    free(r->shared.alerts);
     munmap(r->shared.stats, sizeof *r->shared.stats * PROC_SLOTS);
     munmap(r->shared.limits, limit_table_size(1024));
     shm_close(&r->conditions);

@@ -4,6 +4,7 @@
 #include "daemons/control/control.h"
 #include "daemons/net/unix_socket.h"
 #include "daemons/rpc/server.h"
+#include "polder/alerts.h"
 #include "polder/clock.h"
 #include "polder/conditions.h"
 #include "polder/config.h"
@@ -53,6 +54,9 @@ static int set_up(void **state)
     r->config.ops_listen.len = sizeof sun;
     r->config.ops_listen.text = r->ops;
     r->config.runtime_dir = r->dir;
+    r->config.on_alert = "";
+    r->shared.alerts = aligned_alloc(64, sizeof *r->shared.alerts);
+    memset(r->shared.alerts, 0, sizeof *r->shared.alerts);
     r->config.telemetry_path = "/tele";
     r->config.cost = (struct config_cost){"EUR", 0.5, 0};
     r->config.websocket.max_connections = 50;
@@ -82,6 +86,7 @@ static int tear_down(void **state)
     assert_int_equal(rmdir(r->dir), 0); /* no socket is left behind */
     free(r->shared.proc);
     free(r->shared.stats);
+    free(r->shared.alerts);
     munmap(r->shared.limits, limit_table_size(1024));
     shm_close(&r->conditions);
     free(r);

@@ -60,6 +60,9 @@ void limit_try(struct control *c, const struct rpc_call *call);
 /* ---- poll.c ---- */
 void poll_top(struct control *c, const struct rpc_call *call);
 
+/* ---- alert.c ---- */
+void alert_list(struct control *c, const struct rpc_call *call);
+
 /* ---- history.c ---- */
 void history_show(struct control *c, const struct rpc_call *call);
 

@@ -2,6 +2,7 @@
 /* status: status. */
 #include "daemons/control/control.h"
 #include "daemons/control/methods/methods.h"
+#include "daemons/control/model/alerts.h"
 #include "daemons/control/model/health.h"
 #include "daemons/control/model/quarantine.h"
 #include "daemons/control/model/traffic.h"
@@ -108,6 +109,23 @@ static void put_conditions(struct rpc_out *o, const struct health *h)
     rpc_out_end(o);
 }
 
+/* Those that are pending or fire. */
+static void put_alerts(const struct control *c, struct rpc_out *o)
+{
+    const struct alert_row *list[ALERT_ROWS];
+    const size_t n = alerts_list(c, list);
+    struct alert_shown s;
+    char text[ALERT_NAME + ALERT_SUBJECT + sizeof s.summary + 32];
+    rpc_out_list(o, "alerts");
+    for (size_t i = 0; i < n && alert_view(list[i]).state != ALERT_RESOLVED; i++) {
+        alerts_show(c, list[i], &s);
+        snprintf(text, sizeof text, "%s%s%s %s: %s", s.name, *s.subject ? " " : "", s.subject,
+                 s.state, s.summary);
+        rpc_out_str(o, NULL, text);
+    }
+    rpc_out_end(o);
+}
+
 static void put_quarantined(const struct control *c, struct rpc_out *o)
 {
     char names[GUARD_NAMES + 1], covers[GUARD_URL + 2], text[GUARD_NAMES + GUARD_URL + 300];
@@ -151,6 +169,7 @@ void status_show(struct control *c, const struct rpc_call *call)
     rpc_out_str(o, "ops", c->config->ops_listen.len ? c->config->ops_listen.text : "");
     put_quarantined(c, o);
     put_texts(o, "not_active_yet", c->config->inactive, c->config->n_inactive);
+    put_alerts(c, o);
     put_conditions(o, &health);
     put_processes(c, o, now_ms);
     rpc_out_end(o);

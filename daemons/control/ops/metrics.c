@@ -7,6 +7,7 @@
 #include "daemons/control/ops/metrics.h"
 #include "daemons/control/control.h"
 #include "daemons/control/model/health.h"
+#include "daemons/control/ops/metrics_alerts.h"
 #include "daemons/control/ops/metrics_cost.h"
 #include "daemons/control/ops/metrics_rows.h"
 #include "daemons/control/ops/metrics_websocket.h"
@@ -123,6 +124,11 @@ static void write_conditions(struct metrics_run *run)
     put_u64(w, METRIC_CONDITIONS_LOST, conditions_lost(run->control->shared->conditions));
 }
 
+static void write_alerts(struct metrics_run *run)
+{
+    metrics_write_alerts(&run->writer, run->control);
+}
+
 /* ---- processes ---- */
 
 struct of_kind { /* by slot; all workers in one */
@@ -141,10 +147,10 @@ static void count_processes(const struct proc_table *proc,
     kinds[PROC_SLOT_MASTER].up = 1; /* control dies with it */
 }
 
-/* polder-supervisor is a daemon of its own, not in this table. */
+/* polder-supervisor is a daemon of its own, not in this table; the notifier is not always wanted. */
 static void put_kind(struct metrics_writer *w, unsigned kind, uint64_t value)
 {
-    if (kind != PROC_SLOT_SUPERVISOR)
+    if (kind != PROC_SLOT_SUPERVISOR && kind != PROC_SLOT_NOTIFIER)
         metrics_u64(w, METRICS_LABELS({"process", proc_slot_name(kind)}), value);
 }
 
@@ -184,8 +190,8 @@ static void write_service(struct metrics_run *run)
 /* ---- all of it, in steps ---- */
 
 static void (*const once[])(struct metrics_run *run) = {
-    write_service, write_processes, write_conditions,  write_counters,
-    write_gauges,  write_latencies, write_limit_table,
+    write_service,  write_processes, write_conditions, write_alerts,
+    write_counters, write_gauges,    write_latencies,  write_limit_table,
 };
 #define ONCE (sizeof once / sizeof *once)
 

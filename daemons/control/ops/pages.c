@@ -2,6 +2,7 @@
 /* pages: the table of pages, and the index made from it. */
 #include "daemons/control/ops/pages.h"
 #include "daemons/control/control.h"
+#include "daemons/control/ops/alerts.h"
 #include "daemons/control/ops/dashboard.h"
 #include "daemons/control/ops/live.h"
 #include "daemons/control/ops/health.h"
@@ -47,6 +48,7 @@ static const struct page {
     {"openapi.json", IN_PUBLIC_TELEMETRY, telemetry_openapi_page, "what there is, for programs"},
     {"overview", IN_TELEMETRY, overview_page, "the last five minutes, hour and day"},
     {"history", IN_PUBLIC_TELEMETRY, history_page_show, "the last 24 hours"},
+    {"alerts", IN_PUBLIC_TELEMETRY, alerts_page, NULL},
     {"conditions", IN_TELEMETRY, health_conditions_page, "what needs somebody"},
     {"/healthz", AT_ROOT, health_alive_page, "is it alive?"},
     {"/readyz", AT_ROOT, health_ready_page, "does it take traffic?"},

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * notifier: the process that passes alerts on to the program of on_alert. Private to
+ * daemons/notifier.
+ *
+ *   main.c     the loop; which notice is next, when it is tried again, and when it is given up
+ *   program.c  a program: its start with as little as it needs, what it says, its end
+ *
+ * The master starts it where on_alert is set, with a copy of the program's path: nothing that a
+ * process which parses the network may write says what is run. It reads notices from shared memory
+ * (polder/alerts.h), takes nothing from the network, and nobody waits for it. Only it and the
+ * master may run programs.
+ *
+ * Bounds: NOTIFIER_PROGRAMS at once, NOTIFIER_STARTS a minute, PROGRAM_MS each, NOTIFIER_ATTEMPTS
+ * for a notice, with longer and longer pauses. Notices of one alert are passed on in their order. A
+ * program that still runs then is killed with its process group; of what it writes to stderr the
+ * beginning goes into the log.
+ */
+#ifndef POLDER_NOTIFIER_H
+#define POLDER_NOTIFIER_H
+#include "polder/alerts.h"
+#include <stdbool.h>
+#include <sys/types.h>
+
+#define NOTIFIER_PROGRAMS 4
+#define NOTIFIER_STARTS   60
+#define NOTIFIER_ATTEMPTS 5
+#define PROGRAM_MS        10000
+#define PROGRAM_SAID      200
+
+/* ---- program.c ---- */
+struct program {
+    pid_t pid;  /* 0: none */
+    int err_fd; /* -1: closed */
+    uint64_t kill_ms;
+    size_t len;
+    char said[PROGRAM_SAID + 1]; /* printable */
+};
+/* 0 or a negative errno. */
+int program_start(struct program *p, const char *path, const char *text, size_t len,
+                  uint64_t now_ms);
+/* Reads some of what it says. */
+void program_read(struct program *p);
+void program_kill(const struct program *p);
+/* It has ended: what is left of its group goes too. */
+void program_end(struct program *p);
+#endif
