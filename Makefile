@@ -107,7 +107,7 @@ $(BUILD)/obj/llhttp/%.o: /usr/share/llhttp/%.c
 $(BUILD)/unit/%: $(BUILD)/obj/tests/unit/%.o $(PARTS) $(RPC) $(NET) $(HTTP) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) -Wl,--start-group $(PARTS) $(RPC) $(NET) $(HTTP) $(LIB) -Wl,--end-group $(LDLIBS) -lcmocka
-$(BUILD)/unit/test_transport: $(BUILD)/obj/tests/unit/memory_house.o
+$(BUILD)/unit/test_transport $(BUILD)/unit/test_transport_stored: $(call obj,tests/unit/memory_house.c tests/unit/memory_story.c)
 $(BUILD)/unit/test_frames_peer: LDLIBS += -lwslay
 $(BUILD)/unit/test_coding $(BUILD)/system/test_compress $(BUILD)/system/test_compress_stream: LDLIBS += -lbrotlidec
 $(BUILD)/system/%: $(BUILD)/obj/tests/system/%.o $(call obj,$(harness_src)) $(LIB)

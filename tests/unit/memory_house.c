@@ -9,11 +9,15 @@
 #include "polder/shared.h"
 
 #include <errno.h>
+#include <ftw.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -23,7 +27,8 @@
 static struct {
     struct memory_house house;
     struct shared shared;
-    struct process process;
+    struct process process, keeper_process;
+    pid_t keeper; /* 0: none */
     char dir[64];
 } rig;
 
@@ -238,14 +243,60 @@ static struct config_region *load(const char *config)
     return rig.shared.region[0];
 }
 
-struct memory_house *memory_house_open(const char *config)
+static void keeper_start(void)
+{
+    struct proc_slot *slot = &rig.shared.proc->slot[PROC_SLOT_KEEPER];
+    atomic_store(&slot->incarnation, 1);
+    atomic_store(&slot->state, PROC_STARTING);
+    rig.keeper_process = (struct process){.shared = &rig.shared,
+                                          .region = rig.shared.region[0],
+                                          .slot = PROC_SLOT_KEEPER,
+                                          .incarnation = 1,
+                                          .master_pid = getpid()};
+    fflush(NULL);
+    rig.keeper = fork();
+    assert_true(rig.keeper >= 0);
+    if (rig.keeper == 0)
+        _exit(keeper_run(&rig.keeper_process));
+    atomic_store(&slot->pid, (uint32_t)rig.keeper);
+    for (unsigned i = 0; atomic_load(&slot->state) != PROC_READY; i++) {
+        assert_true(i < 40000);
+        usleep(500);
+    }
+}
+
+static void keeper_stop(void)
+{
+    int status;
+    if (!rig.keeper)
+        return;
+    kill(rig.keeper, SIGTERM);
+    assert_int_equal(waitpid(rig.keeper, &status, 0), rig.keeper);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+static void worker_slot_open(void)
+{
+    struct proc_slot *slot = &rig.shared.proc->slot[PROC_SLOT_WORKER0];
+    atomic_store(&slot->incarnation, 1);
+    atomic_store(&slot->pid, (uint32_t)getpid());
+    atomic_store(&slot->state, PROC_READY);
+}
+
+static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *at)
+{
+    (void)st, (void)kind, (void)at;
+    return remove(path);
+}
+
+struct memory_house *memory_house_open(const char *config, bool keeper)
 {
     memset(&rig, 0, sizeof rig);
     strcpy(rig.dir, "/tmp/polder-memory-XXXXXX");
     assert_non_null(mkdtemp(rig.dir));
     log_set_level((enum log_level)0); /* many backends fail here */
     const struct shared_options options = {
-        .state_dir = rig.dir, .limit_entries = 4096, .no_caches = true};
+        .state_dir = rig.dir, .limit_entries = 4096, .no_caches = !keeper};
     assert_int_equal(shared_create(&rig.shared, &options), 0);
     rig.process = (struct process){.shared = &rig.shared,
                                    .region = load(config),
@@ -254,6 +305,9 @@ struct memory_house *memory_house_open(const char *config)
                                    .workers = 1,
                                    .access_log = -1,
                                    .channel = -1};
+    worker_slot_open();
+    if (keeper)
+        keeper_start();
     struct worker *w = rig.house.w = worker_open(&rig.process);
     assert_non_null(w);
     for (uint32_t i = 0; i < w->config->n_servers; i++)
@@ -263,15 +317,10 @@ struct memory_house *memory_house_open(const char *config)
 
 void memory_house_close(struct memory_house *h)
 {
-    static const char *const files[] = {"inval.page", "guard.page", "conditions.page"};
-    char path[128];
     worker_close(h->w);
+    keeper_stop();
     memory_forget_closed(h);
     assert_int_equal(h->n_backends, 0);
     shared_destroy(&rig.shared);
-    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
-        snprintf(path, sizeof path, "%s/%s", rig.dir, files[i]);
-        unlink(path);
-    }
-    assert_int_equal(rmdir(rig.dir), 0);
+    assert_int_equal(nftw(rig.dir, remove_one, 16, FTW_DEPTH | FTW_PHYS), 0);
 }

@@ -33,8 +33,9 @@ struct memory_house {
     size_t backend_takes; /* of those that are made from now on */
 };
 
-/* config: lines of polder.conf without listeners and directories; its servers are in memory. */
-struct memory_house *memory_house_open(const char *config);
+/* config: lines of polder.conf without listeners and directories; its servers are in memory.
+ * keeper: a process of its own keeps what is stored. */
+struct memory_house *memory_house_open(const char *config, bool keeper);
 void memory_house_close(struct memory_house *h);
 struct memory_peer *memory_client(struct memory_house *h);
 void memory_put(struct memory_peer *p, const char *bytes, size_t len);
