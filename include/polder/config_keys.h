@@ -89,7 +89,6 @@ struct config_row {
     uint8_t nth;       /* in its section */
     enum config_inherits inherits;
     bool live;
-    const char *help;
 };
 extern const struct config_row config_rows[CONFIG_ROWS];
 /* As in the table: "cache", "upstream.server"; "" for the top level. */

@@ -14,7 +14,7 @@
 #include <stdint.h>
 
 #define HANDOVER_MAGIC     0x706f6c77u
-#define HANDOVER_VERSION   2
+#define HANDOVER_VERSION   3
 #define HANDOVER_MAX       (64u << 10) /* whole message */
 #define HANDOVER_LINES_MAX 2304
 /* In flags: no socket comes, but word of what a worker has invalidated: id is a tag, or head is a
@@ -29,15 +29,14 @@
 struct handover {
     uint32_t magic;
     uint16_t version, flags;
-    uint8_t peer[16];     /* the client (behind trusted proxies), v4-mapped */
-    uint64_t accepted_ms; /* mono ms */
-    char accept_key[28];  /* base64 SHA-1 answer to Sec-WebSocket-Key */
-    uint32_t route_len;   /* pattern as configured, no NUL; finds the supervisor's route */
-    uint32_t id_len;      /* the path's last segment, as sent; 0: make a client_id up */
-    uint32_t limit_len;   /* lines for the head of every answer: limits that were asked, the id */
-    uint32_t head_len;    /* request head */
+    uint8_t peer[16];    /* the client (behind trusted proxies), v4-mapped */
+    char accept_key[28]; /* base64 SHA-1 answer to Sec-WebSocket-Key */
+    uint32_t route_len;  /* pattern as configured, no NUL; finds the supervisor's route */
+    uint32_t id_len;     /* the path's last segment, as sent; 0: make a client_id up */
+    uint32_t limit_len;  /* lines for the head of every answer: limits that were asked, the id */
+    uint32_t head_len;   /* request head */
     uint32_t pipelined_len;
     /* then: route, id, lines of the limits, head, pipelined */
 };
-_Static_assert(sizeof(struct handover) == 80, "wire format");
+_Static_assert(sizeof(struct handover) == 72, "wire format");
 #endif

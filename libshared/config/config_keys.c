@@ -27,7 +27,7 @@ const char *const config_section_names[CONFIG_SECTIONS] = {
 #undef LIST
 
 #define MEMBER(section, member) offsetof(in_##section, member), sizeof(((in_##section *)0)->member)
-#define ROW(section, key, type, least, most, initial, member, count_at, inherits, live, help)      \
+#define ROW(section, key, type, least, most, initial, member, count_at, inherits, live)            \
     {CONFIG_SECTION_##section,                                                                     \
      #key,                                                                                         \
      TYPE_##type,                                                                                  \
@@ -39,18 +39,17 @@ const char *const config_section_names[CONFIG_SECTIONS] = {
      (uint16_t)(offsetof(in_##section, member) - live_at_##section),                               \
      CONFIG_##section##_##key - CONFIG_##section##_FIRST,                                          \
      CONFIG_##inherits,                                                                            \
-     CONFIG_IS_##live,                                                                             \
-     help},
+     CONFIG_IS_##live},
 
 enum { CONFIG_IS_FIXED, CONFIG_IS_LIVE };
 
 const struct config_row config_rows[CONFIG_ROWS] = {
 #define SECTION(id, name, type, live)
 #define KEY(section, key, type, least, most, initial, member, inherits, live, help)                \
-    ROW(section, key, type, least, most, initial, member, 0, inherits, live, help)
+    ROW(section, key, type, least, most, initial, member, 0, inherits, live)
 #define LIST(section, key, type, least, most, initial, member, inherits, live, help)               \
     ROW(section, key, type, least, most, initial, member, offsetof(in_##section, n_##member),      \
-        inherits, live, help)
+        inherits, live)
 #include "libshared/tables/config_keys.def"
 };
 

@@ -46,8 +46,8 @@ static void measure(struct worker *w, const struct config_route *route, uint64_t
 }
 
 /* What may be done with the record that was found. */
-static enum hit_result use(struct worker *w, const struct request *r, const struct cache_view *v,
-                           struct hit_found *found)
+static bool use(struct worker *w, const struct request *r, const struct cache_view *v,
+                struct hit_found *found)
 {
     const struct cache_record *rec = v->record;
     struct route_state *route = &w->routes[r->route->index];
@@ -55,10 +55,10 @@ static enum hit_result use(struct worker *w, const struct request *r, const stru
     const enum inval_state state = cache_record_state(w->shared->inval, rec, rec->fetch_seq);
     if (state == INVAL_HARD || !guard_lets(route->guard, rec->fetch_seq, r->url, r->url_len) ||
         rec->rules != route->identity.number)
-        return HIT_MISS;
+        return false;
     if (r->policy.identity == POLICY_SHARED && !identity_may_take(r, v)) {
         found->others = true;
-        return HIT_UNUSABLE;
+        return false;
     }
     stored_touch(w, rec);
     switch (use_of(w, r, rec, state)) {
@@ -67,12 +67,12 @@ static enum hit_result use(struct worker *w, const struct request *r, const stru
             !request_interval_ms(r))
             w->hit_ops->soon_stale(r, rec);
         if (--route->guard_left == 0 && !w->hit_ops->look(r, v, &check))
-            return HIT_MISS;
+            return false;
         const bool answered = deliver_view(w, r, v, state == INVAL_SOFT, &found->key);
         if (check)
             w->hit_ops->begin(check, answered && !r->client->held);
         if (!answered)
-            return HIT_MISS;
+            return false;
         if (request_interval_ms(r))
             poll_note(r);
         if (!r->client->held) {
@@ -85,38 +85,38 @@ static enum hit_result use(struct worker *w, const struct request *r, const stru
                       r->policy.identity == POLICY_PARTITION ? STATS_IDENTITY_OWN
                                                              : STATS_IDENTITY_SHARED,
                       1);
-        return HIT_ANSWERED;
+        return true;
     case POLICY_STALE_OK:
         if (!r->head) /* to refresh it takes the head */
-            return HIT_MISS;
+            return false;
         found->stale = stored_copy_of(w, r, v, &found->key);
         if (!deliver_view(w, r, v, state == INVAL_SOFT, &found->key))
-            return HIT_STALE;
+            return false;
         if (!r->client->held)
             route_stats_lookup(w, r->route, STATS_LOOKUP_STALE);
-        return HIT_ANSWERED;
+        return true;
     case POLICY_REVALIDATE:
         if (r->head)
             found->stale = stored_copy_of(w, r, v, &found->key);
-        return found->stale ? HIT_STALE : HIT_MISS;
+        return false;
     default:
-        return HIT_UNUSABLE;
+        return false;
     }
 }
 
-enum hit_result hit_try(const struct request *r, struct hit_found *found)
+bool hit_try(const struct request *r, struct hit_found *found)
 {
     struct worker *w = r->worker;
     struct cache_view v;
-    enum hit_result result = HIT_MISS;
+    bool answered = false;
     w->routes[r->route->index].identity_counts.requests++;
     if (!reader_ready(w))
-        return HIT_MISS;
+        return false;
     const uint64_t start_ns = w->hit_sample++ % SAMPLE_EACH ? 0 : clock_mono_ns();
     if (stored_find(w, r, &v, found) == 1)
-        result = use(w, r, &v, found);
+        answered = use(w, r, &v, found);
     cache_reader_release(w->reader);
-    if (result == HIT_ANSWERED)
+    if (answered)
         measure(w, r->route, start_ns);
-    return result;
+    return answered;
 }

@@ -41,7 +41,6 @@ struct hit_ops {
 struct worker;
 
 /* ---- lookup.c ---- */
-enum hit_result { HIT_ANSWERED, HIT_MISS, HIT_STALE, HIT_UNUSABLE };
 /* What lookups leave behind for the miss that may follow. */
 struct hit_found {
     bool vary_miss;            /* a vary_record is there, the variant is not */
@@ -52,7 +51,7 @@ struct hit_found {
     struct stored_copy *stale; /* the caller's to free; also set where stale was answered */
 };
 /* Answers the request from the store if that may be done. */
-enum hit_result hit_try(const struct request *r, struct hit_found *found);
+bool hit_try(const struct request *r, struct hit_found *found);
 
 /* ---- stored.c ---- */
 struct stored_copy {

@@ -77,7 +77,7 @@ static struct cache_key lock_key(const struct request *r, const struct hit_found
 /* The store, whole or in part. */
 static bool deliver_stored(const struct request *r, struct hit_found *found)
 {
-    return hit_try(r, found) == HIT_ANSWERED || partial_answer(r, found);
+    return hit_try(r, found) || partial_answer(r, found);
 }
 
 bool miss_collapsible(const struct request *r, const struct hit_found *found)

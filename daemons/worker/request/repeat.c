@@ -179,8 +179,7 @@ bool repeat_answer(struct client *c, const char *bytes, size_t len, struct limit
     c->tenant = m->tenant;
     c->seen_request = true;
     client_move(c, CLIENT_BUSY);
-    const enum hit_result result = hit_try(&r, &found);
-    if (result == HIT_ANSWERED) {
+    if (hit_try(&r, &found)) {
         stats_add(w->stats, STATS_REQUESTS, 1);
         return true;
     }

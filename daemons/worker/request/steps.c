@@ -398,7 +398,7 @@ static enum step_result step_lookup(struct passage *p)
     if (!r->cacheable)
         return pass_uncacheable(p);
     p->found = (struct hit_found){0};
-    if (hit_try(r, &p->found) != HIT_ANSWERED)
+    if (!hit_try(r, &p->found))
         return STEP_NEXT;
     const bool held = p->client->held; /* for what is new */
     if (p->keys_known && !held)

@@ -125,7 +125,6 @@ static int hand_over(struct client *c, const struct request *r, struct str pipel
     struct handover h = {.magic = HANDOVER_MAGIC,
                          .version = HANDOVER_VERSION,
                          .flags = handover_flags(r),
-                         .accepted_ms = w->mono_ms,
                          .route_len = (uint32_t)strlen(r->route->pattern),
                          .id_len = (uint32_t)id.len,
                          .limit_len = (uint32_t)(lines.at - text),
