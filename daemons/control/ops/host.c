@@ -72,7 +72,7 @@ bool host_is_ours(const struct config *config, struct str host)
     if (!host.len)
         return true;
     const struct str name = name_of(host);
-    if (!name.len || name.len > NAME_MAX_LEN)
+    if (!name.len || name.len > NAME_MAX_LEN || memchr(name.at, 0, name.len))
         return false;
     memcpy(text, name.at, name.len);
     text[name.len] = 0;
