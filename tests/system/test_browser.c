@@ -100,6 +100,7 @@ static void the_dashboard_says_what_is_so(void **state)
     struct backend *peer = backend_start(backend, NULL);
     house_start(&h, 1,
                 "cost { currency = EUR  upstream_call = 0.01 }\n"
+                "alert \"cache_hit_rate\" { below = 99  unit = percent  for = 1s }\n"
                 "upstream \"api\" { server \"127.0.0.1:%u\" { } }\n"
                 "upstream \"gone\" { server \"127.0.0.1:%u\" { } }\n"
                 "limit \"few\" { requests = 2  window = \"60s\"  key = \"client\" }\n"

@@ -6,6 +6,7 @@
 #include "daemons/control/ops/live.h"
 #include "daemons/control/ops/pages.h"
 #include "daemons/control/ops/text.h"
+#include "polder/alerts.h"
 #include "polder/clock.h"
 #include "polder/config.h"
 #include "polder/limit.h"
@@ -60,6 +61,8 @@ static int set_up(void **state)
     r->config.telemetry_path = "/tele";
     r->config.cost = (struct config_cost){"EUR", 0.5, 0};
     atomic_store(&r->shared.proc->started_ms, clock_mono_ms()); /* young: nothing is missing yet */
+    r->shared.alerts = aligned_alloc(64, sizeof *r->shared.alerts);
+    memset(r->shared.alerts, 0, sizeof *r->shared.alerts);
     r->control.shared = &r->shared;
     r->control.config = &r->config;
     r->control.runtime = &r->runtime;
@@ -82,6 +85,7 @@ static int tear_down(void **state)
     ev_loop_destroy(r->control.loop);
     munmap(r->shared.limits, limit_table_size(1024));
     shm_close(&r->conditions);
+    free(r->shared.alerts);
     free(r->shared.proc);
     free(r->shared.stats);
     free(r);

@@ -8,7 +8,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-void alerts_page(struct control *c, const struct http_call *call)
+void alerts_make(struct control *c, page_made_fn made, void *arg)
 {
     const struct alert_row *list[ALERT_ROWS];
     const size_t n = alerts_list(c, list);
@@ -22,5 +22,10 @@ void alerts_page(struct control *c, const struct http_call *call)
         free(json);
     }
     text_put(&t, "],\"lost\":%" PRIu64 "}\n", atomic_load(&c->shared->alerts->lost));
-    page_answer(call->request, 200, PAGE_JSON, &t);
+    made(arg, &t);
+}
+
+void alerts_page(struct control *c, const struct http_call *call)
+{
+    page_answer_made(c, call, alerts_make);
 }

@@ -2,8 +2,8 @@
 /* alerts: the document of alerts, and their families in /metrics. */
 #ifndef POLDER_CONTROL_OPS_ALERTS_H
 #define POLDER_CONTROL_OPS_ALERTS_H
-#include "daemons/net/http_server.h"
+#include "daemons/control/ops/page.h"
 
-struct control;
+void alerts_make(struct control *c, page_made_fn made, void *arg);
 void alerts_page(struct control *c, const struct http_call *call);
 #endif

@@ -51,6 +51,31 @@ static void put_window(struct text *t, const struct control *c, enum windows_spa
              s.money.saved_total);
 }
 
+/* ---- targets ---- */
+
+static bool is_target(const struct config_alert *a)
+{
+    return a->enabled && a->metric && !a->of_condition && !a->of_server && !a->of_limit;
+}
+
+/* Of each metric the first rule's, in the unit of the history. */
+static void put_targets(struct text *t, const struct config *config)
+{
+    const char *comma = "";
+    text_put(t, ",\"targets\":{");
+    for (uint32_t i = 0; i < config->n_alerts; i++) {
+        const struct config_alert *a = &config->alerts[i];
+        bool again = !is_target(a);
+        for (uint32_t k = 0; k < i && !again; k++)
+            again = is_target(&config->alerts[k]) && config->alerts[k].series == a->series;
+        if (again)
+            continue;
+        text_put(t, "%s\"%s\":%.9g", comma, a->metric, a->threshold / a->factor);
+        comma = ",";
+    }
+    text_put(t, "}");
+}
+
 /* ---- connections ---- */
 
 static void put_known(struct text *t, const char *name, double value)
@@ -130,6 +155,7 @@ void overview_make(struct control *c, page_made_fn made, void *arg)
     for (int i = 0; i < WINDOWS_SPANS; i++)
         put_window(&t, c, (enum windows_span)i);
     text_put(&t, "}");
+    put_targets(&t, c->config);
     put_connections(&t, c);
     text_put(&t, ",\"restart\":{\"polder\":");
     put_restart_of_polder(&t, c);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* sections: see sections.h. */
 #include "daemons/control/ops/sections.h"
+#include "daemons/control/ops/alerts.h"
 #include "daemons/control/ops/health.h"
 #include "daemons/control/ops/overview.h"
 #include "daemons/control/ops/sample.h"
@@ -11,10 +12,15 @@
 
 /* Those that are long, of many rows, less often. */
 const struct section sections[] = {
-    {"overview", overview_make, 1},           {"conditions", health_conditions_make, 1},
-    {"cache-stats", telemetry_cache_make, 1}, {"websocket-health", telemetry_websocket_make, 1},
-    {"cost", telemetry_cost_make, 1},         {"sample", sample_make, 1},
-    {"limits", telemetry_limits_make, 2},     {"upstreams", telemetry_upstreams_make, 2},
+    {"overview", overview_make, 1},
+    {"alerts", alerts_make, 1},
+    {"conditions", health_conditions_make, 1},
+    {"cache-stats", telemetry_cache_make, 1},
+    {"websocket-health", telemetry_websocket_make, 1},
+    {"cost", telemetry_cost_make, 1},
+    {"sample", sample_make, 1},
+    {"limits", telemetry_limits_make, 2},
+    {"upstreams", telemetry_upstreams_make, 2},
     {"routes", telemetry_routes_make, 5},
 };
 const unsigned sections_n = sizeof sections / sizeof *sections;

@@ -82,6 +82,7 @@ const STEP = {
             const o = (await json('overview')).windows['5m'], shown = await text('[data-figure="hit-rate"]');
             return o.hits > 0 && shown === percent(o.hitRate) || `${shown} is not ${o.hitRate}`;
         });
+        await until('target', async () => (await text('#figure-hit-rate .big')).includes('below 99 %') || text('#figure-hit-rate .big'));
         await until('calls avoided beside calls made', async () => {
             const o = (await json('overview')).windows['5m'], shown = await text('#figure-calls .big');
             return shown === `${grouped(o.avoidedCalls)}avoided, ${grouped(o.backendCalls)} made` || `${shown} is not ${o.avoidedCalls} ${o.backendCalls}`;
@@ -159,6 +160,11 @@ const STEP = {
         console.log('break something');
         await lines.next();
         await until('what is not well', async () => (await text('#status')).includes('does not answer') || text('#status'));
+        await until('the alert', async () => {
+            const a = (await json('alerts')).alerts.find(x => x.name === 'cache_hit_rate');
+            const issue = page.locator('#issues .issue', { has: page.locator('a[href="/runbook#alert-cache_hit_rate"]') });
+            return a?.state === 'firing' && (await issue.count()) === 1 && (await issue.textContent()).includes('warning') || JSON.stringify(a);
+        });
         const link = page.locator('#issues a').first();
         if (!(await text('#issues')).includes('Do:') || (await link.getAttribute('href')) !== '/runbook#condition-backend_down')
             fail(await text('#issues'));
