@@ -3,7 +3,7 @@
  * steps: the life of a request, from the first byte of its head to what answers it. It takes the
  * steps of the table below in order; each of them goes on to the next, or ends the way: the request
  * is answered, or something else goes on with it (a fetch, a hold, polder-supervisor, more bytes).
- * A request that goes its way again enters at a step.
+ * A request that was held takes them again, with the head that it had.
  */
 #include "daemons/worker/request/steps.h"
 #include "daemons/worker/cache/lookup.h"
@@ -42,7 +42,7 @@ struct passage {
     size_t len, used;
     const struct request_again *again; /* NULL: it is new */
     struct stats_slab *counts;         /* of a probe: where others count; NULL */
-    struct limit_bill bill;
+    struct limit_bill *bill;
     uint64_t limit_key[CONFIG_ROUTE_LIMITS_MAX]; /* 0: exempt */
     bool keys_known;
     bool websocket;      /* it asks for one, and may have it */
@@ -56,7 +56,6 @@ struct passage {
 enum step_result { STEP_NEXT, STEP_DONE, STEP_WAIT };
 typedef enum step_result (*step_fn)(struct passage *p);
 
-static enum step_result step_repeat(struct passage *p);
 static enum step_result step_parse(struct passage *p);
 static enum step_result step_identify(struct passage *p);
 static enum step_result step_route(struct passage *p);
@@ -70,11 +69,10 @@ static enum step_result step_long_poll(struct passage *p);
 static enum step_result step_fetch(struct passage *p);
 
 /* clang-format off */
-enum { REPEAT, PARSE, IDENTIFY, ROUTE, WEBSOCKET, LIMIT, HAND_OVER, QUARANTINE, LOOKUP, RANGE,
+enum { PARSE, IDENTIFY, ROUTE, WEBSOCKET, LIMIT, HAND_OVER, QUARANTINE, LOOKUP, RANGE,
        LONG_POLL, FETCH, STEPS };
 
 static const step_fn steps[STEPS] = {
-    [REPEAT]     = step_repeat,     /* repeat.c      the same head once more: answered at once */
     [PARSE]      = step_parse,      /* h1_parse.c    its head; 400 */
     [IDENTIFY]   = step_identify,   /* identify.c    who asks, and for what; 508 */
     [ROUTE]      = step_route,      /* locate.c      its route and URL; 404; control has telemetry */
@@ -88,19 +86,22 @@ static const step_fn steps[STEPS] = {
     [FETCH]      = step_fetch,      /* miss.c        one fetches for all (collapse.c, fetch.c) */
 };
 /* clang-format on */
-/* Answers are written by deliver.c from the store, by response_read.c from a backend, and by
+/* What repeats the last head of its connection, and is stored, takes none of them: repeat.c.
+ * Answers are written by deliver.c from the store, by response_read.c from a backend, and by
  * headers.c where they are Polder's own. */
 
-static void take_steps(struct passage *p, unsigned from)
+static void take_steps(struct passage *p)
 {
-    for (unsigned i = from; i < STEPS; i++)
+#pragma GCC unroll 16 /* or a hit would pay for eight calls through the table */
+    for (unsigned i = 0; i < STEPS; i++)
         if (steps[i](p) != STEP_NEXT)
             break;
     if (p->counts)
         uncounted_end(p->worker, p->counts);
 }
 
-size_t request_read(struct client *c, const char *at, size_t len)
+static __attribute__((noinline)) size_t read_new(struct client *c, const char *at, size_t len,
+                                                 struct limit_bill *bill)
 {
     struct passage p;
     p.worker = c->worker;
@@ -110,16 +111,34 @@ size_t request_read(struct client *c, const char *at, size_t len)
     p.used = 0;
     p.again = NULL;
     p.counts = NULL;
-    p.bill.paid = p.bill.top_due = p.websocket = p.passes = false;
-    take_steps(&p, c->repeat && c->state == CLIENT_IDLE ? REPEAT : PARSE);
+    p.bill = bill;
+    p.websocket = p.passes = false;
+    take_steps(&p);
     return p.used;
+}
+
+size_t request_read(struct client *c, const char *at, size_t len)
+{
+    struct limit_bill bill;
+    bill.paid = bill.top_due = false;
+    if (c->repeat && c->state == CLIENT_IDLE) { /* the same head once more needs no step */
+        const size_t known = c->repeat->len;
+        if (repeat_answer(c, at, len, &bill))
+            return known;
+    }
+    return read_new(c, at, len, &bill);
 }
 
 void request_again(struct client *c, const struct request_again *again)
 {
-    struct passage p = {
-        .worker = c->worker, .client = c, .bytes = again->bytes, .len = again->len, .again = again};
-    take_steps(&p, PARSE);
+    struct limit_bill bill = {.paid = true};
+    struct passage p = {.worker = c->worker,
+                        .client = c,
+                        .bytes = again->bytes,
+                        .len = again->len,
+                        .again = again,
+                        .bill = &bill};
+    take_steps(&p);
 }
 
 static enum step_result problem(const struct passage *p, enum problem problem, const char *extra,
@@ -130,16 +149,6 @@ static enum step_result problem(const struct passage *p, enum problem problem, c
 }
 
 /* ---- its head ---- */
-
-static enum step_result step_repeat(struct passage *p)
-{
-    struct client *c = p->client;
-    const size_t known = c->repeat->len;
-    if (!repeat_answer(c, p->bytes, p->len, &p->bill))
-        return STEP_NEXT;
-    p->used = known;
-    return STEP_DONE;
-}
 
 static enum step_result refuse_head(struct passage *p, enum problem problem)
 {
@@ -312,9 +321,9 @@ static enum step_result step_websocket(struct passage *p)
 static enum step_result step_limit(struct passage *p)
 {
     struct request *r = &p->r;
-    struct limit_bill *bill = &p->bill;
+    struct limit_bill *bill = p->bill;
     memset(p->limit_key, 0, sizeof p->limit_key);
-    p->keys_known = !p->again && !bill->paid;
+    p->keys_known = !bill->paid;
     if (p->again) /* of what it was told when it came nothing is true any more */
         limits_tell(p->worker, r, &bill->answer);
     else if (p->keys_known)
