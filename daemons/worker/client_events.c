@@ -127,7 +127,7 @@ void client_events_init(struct worker *w)
     static const struct hit_ops hit_ops = {
         .soon_stale = refresh_note, .look = guard_look, .begin = guard_begin, .retry = guard_retry};
     static const struct hold_ops hold_ops = {long_poll_unchanged, long_poll_for_fetch};
-    w->client_ops = &ops;
-    w->hold_ops = &hold_ops;
-    w->hit_ops = &hit_ops;
+    w->clients->ops = &ops;
+    w->lookups->hold_ops = &hold_ops;
+    w->lookups->hit_ops = &hit_ops;
 }

@@ -17,7 +17,7 @@ int keeper_link_push(struct worker *w, enum ring_type type, uint64_t stream, str
                                      .stream = stream,
                                      .flight = permit && permit_is_held(permit) ? permit->lock
                                                                                 : FETCH_LOCK_NONE};
-    const int rc = ring_push(w->ring, &head, iov, n, w->shared->keeper_event);
+    const int rc = ring_push(w->keeper.ring, &head, iov, n, w->shared->keeper_event);
     if (permit && rc == 0)
         permit_pass_on(w, permit);
     return rc;
@@ -37,10 +37,11 @@ void keeper_link_delete_object(struct worker *w, const struct cache_key *key, ui
 
 void keeper_link_flush(struct worker *w)
 {
-    while (w->n_aborts) {
-        if (keeper_link_push(w, RING_ABORT, w->aborts[w->n_aborts - 1], NULL, NULL, 0) < 0)
+    while (w->keeper.n_aborts) {
+        if (keeper_link_push(w, RING_ABORT, w->keeper.aborts[w->keeper.n_aborts - 1], NULL, NULL,
+                             0) < 0)
             return;
-        w->n_aborts--;
+        w->keeper.n_aborts--;
     }
 }
 
@@ -48,6 +49,6 @@ void keeper_link_abort(struct worker *w, uint64_t stream)
 {
     if (keeper_link_push(w, RING_ABORT, stream, NULL, NULL, 0) == 0)
         return;
-    if (w->n_aborts < sizeof w->aborts / sizeof *w->aborts)
-        w->aborts[w->n_aborts++] = stream;
+    if (w->keeper.n_aborts < sizeof w->keeper.aborts / sizeof *w->keeper.aborts)
+        w->keeper.aborts[w->keeper.n_aborts++] = stream;
 }

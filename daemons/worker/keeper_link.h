@@ -14,6 +14,13 @@ struct cache_key;
 struct permit;
 struct worker;
 
+struct keeper_link {
+    struct ring *ring;
+    uint64_t stream; /* number of the last one */
+    uint64_t aborts[32];
+    uint32_t n_aborts;
+};
+
 /* A record; 0 or -ENOSPC. permit: goes with it, and is not held any more then; NULL: none. */
 int keeper_link_push(struct worker *w, enum ring_type type, uint64_t stream, struct permit *permit,
                      const struct iovec *iov, int n);

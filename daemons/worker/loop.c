@@ -23,6 +23,8 @@
 #include "daemons/worker/fetch/store.h"
 #include "daemons/worker/fetch/upstream.h"
 #include "daemons/worker/request/limits.h"
+#include "daemons/worker/message/messages.h"
+#include "daemons/worker/message/route_state.h"
 #include "polder/cache.h"
 #include "polder/clock.h"
 #include "polder/config_keys.h"
@@ -38,6 +40,14 @@
 
 #define IDLE_DRAIN_MS 1000
 #define TIMERS_A_TICK 1000
+
+struct loop_watchers {
+    ev_prepare prepare;
+    ev_check check;
+    ev_timer beat;
+    ev_io event;
+    ev_signal term;
+};
 
 /* ---- the time and the running values ---- */
 
@@ -71,10 +81,10 @@ static void loop_settings(struct worker *w)
     for (uint32_t i = 0; i < w->config->n_routes; i++) {
         const struct config_route *route = &w->config->routes[i];
         if (route->websocket && !route->upstream)
-            w->any_subscribers = true;
+            w->supervisor.any_subscribers = true;
         if (!route->cache)
             continue;
-        w->any_cache = true;
+        w->fetches->any_cache = true;
         settings_of(&w->config->cache, route, &w->runtime.cache, &w->routes[route->index].settings);
     }
     limits_prepare(w);
@@ -86,11 +96,11 @@ void loop_time(struct worker *w)
     w->real_ms = clock_real_ms();
     recent_note_follow(w);
     const int64_t s = (int64_t)(w->real_ms / 1000);
-    if (s != w->date_s) {
+    if (s != w->date.s) {
         char text[FIELD_DATE_LEN + 1];
         field_date_format(s, text);
-        w->date_len = (uint32_t)snprintf(w->date, sizeof w->date, "Date: %s\r\n", text);
-        w->date_s = s;
+        w->date.len = (uint32_t)snprintf(w->date.line, sizeof w->date.line, "Date: %s\r\n", text);
+        w->date.s = s;
     }
 }
 
@@ -107,7 +117,7 @@ void loop_drain(struct worker *w)
     warm_rpc_close(w);
     long_poll_leave(w);
     struct client *c;
-    LIST_FOREACH (c, &w->clients, entry)
+    LIST_FOREACH (c, &w->clients->all, entry)
         if (c->state == CLIENT_IDLE)
             timer_set(&w->wheel, &c->timer, w->mono_ms + IDLE_DRAIN_MS);
 }
@@ -117,10 +127,10 @@ static void drain_check(struct worker *w)
     if (!w->draining)
         return;
     const bool late = w->mono_ms >= w->drain_until_ms;
-    if (late && !LIST_EMPTY(&w->clients))
-        log_warning("worker: %u connections are cut after %u s of draining", w->n_clients,
+    if (late && !LIST_EMPTY(&w->clients->all))
+        log_warning("worker: %u connections are cut after %u s of draining", w->clients->n,
                     PROCESS_DRAIN_MS / 1000);
-    if (late || LIST_EMPTY(&w->clients))
+    if (late || LIST_EMPTY(&w->clients->all))
         ev_break(w->loop, EVBREAK_ALL);
 }
 
@@ -134,7 +144,7 @@ static void drained_follow(struct worker *w)
     w->drained = drained;
     w->generation++; /* repeats know nothing of Connection: close */
     struct client *c;
-    LIST_FOREACH (c, &w->clients, entry)
+    LIST_FOREACH (c, &w->clients->all, entry)
         if (drained && c->state == CLIENT_IDLE)
             timer_set(&w->wheel, &c->timer, w->mono_ms + IDLE_DRAIN_MS);
 }
@@ -147,8 +157,8 @@ static void on_check(EV_P_ ev_check *watcher, int events)
     (void)loop, (void)events;
     loop_time(w);
     process_beat(w->process, w->mono_ms);
-    w->cache_asked = false;
-    if (runtime_generation(&w->process->region->runtime) != w->runtime_generation)
+    w->reader_state.asked = false;
+    if (runtime_generation(&w->process->region->runtime) != w->limits->generation)
         loop_settings(w);
 }
 
@@ -156,16 +166,16 @@ static void free_the_dead(struct worker *w)
 {
     struct client *c;
     struct upstream *u;
-    while ((c = LIST_FIRST(&w->dead_clients))) {
+    while ((c = LIST_FIRST(&w->clients->dead))) {
         LIST_REMOVE(c, entry);
         client_free(c);
     }
-    while (w->dead_fetches) {
-        struct fetch *ex = w->dead_fetches;
-        w->dead_fetches = ex->next;
+    while (w->fetches->dead) {
+        struct fetch *ex = w->fetches->dead;
+        w->fetches->dead = ex->next;
         fetch_free(ex);
     }
-    while ((u = LIST_FIRST(&w->dead_upstreams))) {
+    while ((u = LIST_FIRST(&w->upstreams->dead))) {
         LIST_REMOVE(u, entry);
         upstream_free(u);
     }
@@ -176,21 +186,21 @@ static void on_prepare(EV_P_ ev_prepare *watcher, int events)
 {
     struct worker *w = watcher->data;
     (void)loop, (void)events;
-    if (w->new_watches)
+    if (w->long_polls->new_watches)
         long_poll_look_new(w);
     client_run_ready(w);
     compress_turn(w);
-    if (w->guard_due)
+    if (w->guard_checks->due)
         guard_run(w);
     free_the_dead(w);
     keeper_link_flush(w);
     access_flush(w);
-    stats_gauge_set(w->stats, STATS_GAUGE_CONNECTIONS_OPEN, loop_open_clients(w));
-    stats_gauge_set(w->stats, STATS_GAUGE_POLL_HELD, w->n_held);
-    stats_gauge_set(w->stats, STATS_GAUGE_UPSTREAM_BUSY, w->n_busy);
-    stats_gauge_set(w->stats, STATS_GAUGE_UPSTREAM_IDLE, w->n_idle);
+    stats_gauge_set(w->stats, STATS_GAUGE_CONNECTIONS_OPEN, clients_open(w));
+    stats_gauge_set(w->stats, STATS_GAUGE_POLL_HELD, w->long_polls->n_held);
+    stats_gauge_set(w->stats, STATS_GAUGE_UPSTREAM_BUSY, w->upstreams->n_busy);
+    stats_gauge_set(w->stats, STATS_GAUGE_UPSTREAM_IDLE, w->upstreams->n_idle);
     stats_gauge_set(w->stats, STATS_GAUGE_CACHE_AHEAD, budget_flying(w));
-    atomic_store_explicit(&w->slot->connections, loop_open_clients(w), memory_order_relaxed);
+    atomic_store_explicit(&w->slot->connections, clients_open(w), memory_order_relaxed);
     drain_check(w);
 }
 
@@ -207,10 +217,10 @@ static void on_beat(EV_P_ ev_timer *watcher, int events)
     if (w->draining)
         long_poll_leave(w);
     drained_follow(w);
-    limit_top_refill(&w->top);
-    limit_top_refill(&w->poll_top);
+    limit_top_refill(&w->limits->top);
+    limit_top_refill(&w->messages->poll_top);
     if (reader_ready(w)) /* notices a rotation while nobody asks, and lets go of the old map */
-        w->cache_asked = true;
+        w->reader_state.asked = true;
 }
 
 static void on_event(EV_P_ ev_io *watcher, int events)
@@ -236,7 +246,7 @@ static void on_term(EV_P_ ev_signal *watcher, int events)
     struct worker *w = watcher->data;
     (void)loop, (void)events;
     if (getppid() != w->process->master_pid) { /* its death told us: make room for another one */
-        log_warning("worker: the master has died; leaving with %u connections", w->n_clients);
+        log_warning("worker: the master has died; leaving with %u connections", w->clients->n);
         ev_break(w->loop, EVBREAK_ALL);
         return;
     }
@@ -263,28 +273,31 @@ static int find_epoll(void)
 
 struct ev_loop *loop_open(struct worker *w)
 {
+    w->watchers = calloc(1, sizeof *w->watchers);
+    if (!w->watchers)
+        return NULL;
     w->loop = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV);
     if (!w->loop)
         return NULL;
     w->epoll_fd = find_epoll();
-    ev_prepare_init(&w->prepare, on_prepare);
-    ev_check_init(&w->check, on_check);
-    ev_timer_init(&w->beat, on_beat, 1.0, 1.0);
+    ev_prepare_init(&w->watchers->prepare, on_prepare);
+    ev_check_init(&w->watchers->check, on_check);
+    ev_timer_init(&w->watchers->beat, on_beat, 1.0, 1.0);
     timer_wheel_init(&w->wheel, w->loop, &w->mono_ms, TIMERS_A_TICK);
     fetch_events_init(w);
     client_events_init(w);
-    ev_timer_init(&w->scan, on_scan, 0., 0.);
+    ev_timer_init(&w->long_polls->scan, on_scan, 0., 0.);
     retry_queue_init(w);
-    ev_io_init(&w->event, on_event, w->shared->worker_event[w->number], EV_READ);
-    ev_signal_init(&w->term, on_term, SIGTERM);
-    w->prepare.data = w->check.data = w->beat.data = w->scan.data = w->event.data = w->term.data =
-        w;
-    ev_set_priority(&w->check, EV_MAXPRI);
-    ev_prepare_start(w->loop, &w->prepare);
-    ev_check_start(w->loop, &w->check);
-    ev_timer_start(w->loop, &w->beat);
-    ev_io_start(w->loop, &w->event);
-    ev_signal_start(w->loop, &w->term);
+    ev_io_init(&w->watchers->event, on_event, w->shared->worker_event[w->number], EV_READ);
+    ev_signal_init(&w->watchers->term, on_term, SIGTERM);
+    w->watchers->prepare.data = w->watchers->check.data = w->watchers->beat.data =
+        w->long_polls->scan.data = w->watchers->event.data = w->watchers->term.data = w;
+    ev_set_priority(&w->watchers->check, EV_MAXPRI);
+    ev_prepare_start(w->loop, &w->watchers->prepare);
+    ev_check_start(w->loop, &w->watchers->check);
+    ev_timer_start(w->loop, &w->watchers->beat);
+    ev_io_start(w->loop, &w->watchers->event);
+    ev_signal_start(w->loop, &w->watchers->term);
     client_leave_open(w);
     loop_time(w);
     loop_settings(w);
@@ -297,7 +310,7 @@ struct ev_loop *loop_open(struct worker *w)
 void loop_close(struct worker *w)
 {
     struct client *c;
-    while ((c = LIST_FIRST(&w->clients))) {
+    while ((c = LIST_FIRST(&w->clients->all))) {
         c->note.cut = "drain";
         client_close(c);
     }
@@ -306,14 +319,15 @@ void loop_close(struct worker *w)
     free_the_dead(w);
     pool_close_idle(w);
     free_the_dead(w);
-    while (w->n_repeats)
-        repeat_forget(w->repeats->client);
+    while (w->repeats->n)
+        repeat_forget(w->repeats->oldest->client);
     buffer_pool_trim(&w->buffers);
     long_poll_free_the_dead(w);
-    free(w->watches);
+    free(w->long_polls->watches);
+    free(w->watchers);
     if (w->loop) {
         client_leave_close(w);
-        ev_signal_stop(w->loop, &w->term);
+        ev_signal_stop(w->loop, &w->watchers->term);
         ev_loop_destroy(w->loop);
     }
 }

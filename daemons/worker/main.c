@@ -10,6 +10,8 @@
 #include "daemons/worker/fetch/upstream.h"
 #include "daemons/worker/message/via.h"
 #include "daemons/worker/request/limits.h"
+#include "daemons/worker/message/messages.h"
+#include "daemons/worker/message/route_state.h"
 #include "polder/cache.h"
 #include "polder/clock.h"
 #include "polder/log.h"
@@ -29,21 +31,21 @@
 /* Telemetry on public listeners is answered by control, through its socket, like any backend. */
 static void ops_init(struct worker *w)
 {
-    struct sockaddr_un *sa = (struct sockaddr_un *)&w->ops_server.address.sa;
+    struct sockaddr_un *sa = (struct sockaddr_un *)&w->upstreams->ops_server.address.sa;
     sa->sun_family = AF_UNIX;
     snprintf(sa->sun_path, sizeof sa->sun_path, "%s/ops.sock", w->config->runtime_dir);
-    w->ops_server.address.len =
+    w->upstreams->ops_server.address.len =
         (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(sa->sun_path) + 1);
-    w->ops_server.address.text = "ops.sock";
-    w->ops_server.weight = 1;
-    w->ops_server.index = w->config->n_servers;
-    w->ops_server.upstream = &w->ops_upstream;
-    w->ops_upstream = (struct config_upstream){.name = "ops",
-                                               .servers = &w->ops_server,
-                                               .n_servers = 1,
-                                               .connect_timeout_ms = 1000,
-                                               .timeout_ms = 10000,
-                                               .health = ""};
+    w->upstreams->ops_server.address.text = "ops.sock";
+    w->upstreams->ops_server.weight = 1;
+    w->upstreams->ops_server.index = w->config->n_servers;
+    w->upstreams->ops_server.upstream = &w->upstreams->ops;
+    w->upstreams->ops = (struct config_upstream){.name = "ops",
+                                                 .servers = &w->upstreams->ops_server,
+                                                 .n_servers = 1,
+                                                 .connect_timeout_ms = 1000,
+                                                 .timeout_ms = 10000,
+                                                 .health = ""};
 }
 
 /* Where the table is full, and for ops, a row that this worker alone knows. */
@@ -58,18 +60,18 @@ static struct server_row *row_new(void)
 static bool servers_open(struct worker *w)
 {
     const struct config *c = w->config;
-    w->servers = calloc(c->n_servers + 1, sizeof *w->servers);
-    if (!w->servers || !(w->servers[c->n_servers].row = row_new()))
+    w->upstreams->servers = calloc(c->n_servers + 1, sizeof *w->upstreams->servers);
+    if (!w->upstreams->servers || !(w->upstreams->servers[c->n_servers].row = row_new()))
         return false;
-    w->servers[c->n_servers].stats_row =
+    w->upstreams->servers[c->n_servers].stats_row =
         (uint32_t)(stats_server_row(w->stats, STATS_OPS) - w->stats->server);
     for (uint32_t i = 0; i <= c->n_servers; i++)
-        w->servers[i].transport = &socket_transport;
+        w->upstreams->servers[i].transport = &socket_transport;
     for (uint32_t u = 0; u < c->n_upstreams; u++)
         for (uint32_t i = 0; i < c->upstreams[u].n_servers; i++) {
             const struct config_server *s = &c->upstreams[u].servers[i];
-            struct server_row **row = &w->servers[s->index].row;
-            w->servers[s->index].stats_row =
+            struct server_row **row = &w->upstreams->servers[s->index].row;
+            w->upstreams->servers[s->index].stats_row =
                 (uint32_t)(stats_server_row(w->stats, stats_server_id(s)) - w->stats->server);
             *row = server_claim(w->shared->servers, stats_server_id(s), clock_mono_ms());
             if (!*row && !(*row = row_new()))
@@ -88,13 +90,13 @@ static void stats_open(struct worker *w)
     w->routes[c->n_routes].stats_row =
         (uint32_t)(stats_route_row(w->stats, STATS_NO_ROUTE) - w->stats->route);
     for (uint32_t i = 0; i < c->n_limits; i++)
-        w->limits[c->limits[i].index].stats_row =
+        w->limits->state[c->limits[i].index].stats_row =
             (uint32_t)(stats_limit_row(w->stats, c->limits[i].id) - w->stats->limit);
 }
 
 static struct worker *worker_new(const struct process *p)
 {
-    struct worker *w = calloc(1, sizeof *w);
+    struct worker *w = worker_alloc();
     if (!w)
         return NULL;
     w->process = p;
@@ -105,21 +107,19 @@ static struct worker *worker_new(const struct process *p)
     w->slot = &p->shared->proc->slot[p->slot];
     w->stats = &p->shared->stats[p->slot];
     stats_adopt(w->stats, w->config);
-    w->ring = p->shared->ring[w->number];
-    w->supervisor = w->log.fd = -1;
-    w->repeats_tail = &w->repeats;
+    w->keeper.ring = p->shared->ring[w->number];
     w->limit_caller = (struct limit_caller){.table = p->shared->limits,
                                             .proc = p->shared->proc,
                                             .slot = p->slot,
                                             .incarnation = p->incarnation};
     /* Stream numbers of an earlier incarnation may still be in the ring. */
-    w->stream = (uint64_t)p->incarnation << 40;
+    w->keeper.stream = (uint64_t)p->incarnation << 40;
     w->routes = calloc(w->config->n_routes + 1, sizeof *w->routes);
-    w->limits = calloc(w->config->n_limits + 1, sizeof *w->limits);
-    if (!w->routes || !w->limits || !servers_open(w))
+    w->limits->state = calloc(w->config->n_limits + 1, sizeof *w->limits->state);
+    if (!w->routes || !w->limits->state || !servers_open(w))
         return NULL;
     stats_open(w);
-    request_id_init(&w->ids);
+    request_id_init(&w->messages->ids);
     via_init(w);
     ops_init(w);
     return w;
@@ -153,9 +153,9 @@ void worker_close(struct worker *w)
     if (w->unread_stats)
         munmap(w->unread_stats, sizeof *w->unread_stats);
     limits_free(w);
-    free(w->servers[w->config->n_servers].row);
-    free(w->servers);
-    free(w);
+    free(w->upstreams->servers[w->config->n_servers].row);
+    free(w->upstreams->servers);
+    worker_free(w);
 }
 
 int worker_run(const struct process *process)

@@ -10,21 +10,21 @@
 
 bool reader_ready(struct worker *w)
 {
-    if (w->cache_asked)
-        return w->cache_ready;
-    w->cache_asked = true;
-    w->cache_ready = false;
+    if (w->reader_state.asked)
+        return w->reader_state.ready;
+    w->reader_state.asked = true;
+    w->reader_state.ready = false;
     if (!w->reader) {
-        if (w->mono_ms < w->reader_again_ms)
+        if (w->mono_ms < w->reader_state.again_ms)
             return false;
         const int rc = cache_reader_open(w->shared, w->config->state_dir, &w->reader);
         if (rc < 0) {
             w->reader = NULL;
             if (rc != -EAGAIN) /* else the keeper has none yet, which costs nothing to ask */
-                w->reader_again_ms = w->mono_ms + RETRY_MS;
+                w->reader_state.again_ms = w->mono_ms + RETRY_MS;
             return false;
         }
     }
-    w->cache_ready = cache_reader_ready(w->reader);
-    return w->cache_ready;
+    w->reader_state.ready = cache_reader_ready(w->reader);
+    return w->reader_state.ready;
 }

@@ -6,8 +6,14 @@
 #ifndef POLDER_WORKER_READER_H
 #define POLDER_WORKER_READER_H
 #include <stdbool.h>
+#include <stdint.h>
 
 struct worker;
+
+struct reader_state {
+    bool ready, asked; /* this iteration */
+    uint64_t again_ms;
+};
 
 /* May worker.reader be read from, until the next iteration? */
 bool reader_ready(struct worker *w);

@@ -18,9 +18,9 @@
 
 void supervisor_link_close(struct worker *w)
 {
-    if (w->supervisor >= 0)
-        close(w->supervisor);
-    w->supervisor = -1;
+    if (w->supervisor.fd >= 0)
+        close(w->supervisor.fd);
+    w->supervisor.fd = -1;
 }
 
 /* One message on the connection, with the socket where fd >= 0. 0 or a negative errno. */
@@ -51,15 +51,15 @@ static void send_table(const struct worker *w)
     struct handover h = {
         .magic = HANDOVER_MAGIC, .version = HANDOVER_VERSION, .flags = HANDOVER_SERVERS};
     struct iovec iov = {&h, sizeof h};
-    send_once(w->supervisor, &iov, 1, shared_servers_fd(w->shared));
+    send_once(w->supervisor.fd, &iov, 1, shared_servers_fd(w->shared));
 }
 
 static bool supervisor_link_connect(struct worker *w)
 {
     struct sockaddr_un sa = {.sun_family = AF_UNIX};
-    if (w->supervisor >= 0)
+    if (w->supervisor.fd >= 0)
         return true;
-    if (w->mono_ms < w->supervisor_again_ms)
+    if (w->mono_ms < w->supervisor.again_ms)
         return false;
     snprintf(sa.sun_path, sizeof sa.sun_path, "%s/supervisor.sock", w->config->runtime_dir);
     const int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -68,16 +68,16 @@ static bool supervisor_link_connect(struct worker *w)
     const int room = HANDOVER_MAX * 4;
     setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
     if (connect(fd, (struct sockaddr *)&sa, sizeof sa) < 0) {
-        if (w->mono_ms >= w->supervisor_warn_ms) {
+        if (w->mono_ms >= w->supervisor.warn_ms) {
             log_warning("handover: no polder-supervisor at %s: %s; upgrades get 503", sa.sun_path,
                         strerror(errno));
-            w->supervisor_warn_ms = w->mono_ms + WARN_MS;
+            w->supervisor.warn_ms = w->mono_ms + WARN_MS;
         }
         close(fd);
-        w->supervisor_again_ms = w->mono_ms + RECONNECT_MS;
+        w->supervisor.again_ms = w->mono_ms + RECONNECT_MS;
         return false;
     }
-    w->supervisor = fd;
+    w->supervisor.fd = fd;
     send_table(w);
     return true;
 }
@@ -87,7 +87,7 @@ int supervisor_link_send(struct worker *w, struct iovec *iov, size_t n, int fd)
     for (int attempt = 0; attempt < 2; attempt++) {
         if (!supervisor_link_connect(w))
             return -ECONNREFUSED;
-        const int code = send_once(w->supervisor, iov, n, fd);
+        const int code = send_once(w->supervisor.fd, iov, n, fd);
         if (code == 0 || code == -EAGAIN || code == -EMSGSIZE || code == -ENOBUFS)
             return code;
         supervisor_link_close(w); /* it was restarted: once more on a new connection */
@@ -108,13 +108,13 @@ static int tell(struct worker *w, struct str url, struct str tag)
 
 void supervisor_link_tell(struct worker *w, struct str url, struct str tag)
 {
-    if (w->any_subscribers && !w->resync_supervisor && tell(w, url, tag) == -EAGAIN)
-        w->resync_supervisor = true; /* too many at once: then it may be anything */
+    if (w->supervisor.any_subscribers && !w->supervisor.resync && tell(w, url, tag) == -EAGAIN)
+        w->supervisor.resync = true; /* too many at once: then it may be anything */
 }
 
 void supervisor_link_catch_up(struct worker *w)
 {
     static const struct str none = {"", 0};
-    if (w->resync_supervisor && tell(w, none, none) != -EAGAIN)
-        w->resync_supervisor = false;
+    if (w->supervisor.resync && tell(w, none, none) != -EAGAIN)
+        w->supervisor.resync = false;
 }

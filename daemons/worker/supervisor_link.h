@@ -8,10 +8,19 @@
 #define POLDER_WORKER_SUPERVISOR_LINK_H
 #include "polder/field.h"
 
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/uio.h>
 
 struct worker;
+
+struct supervisor_link {
+    int fd; /* -1 */
+    uint64_t again_ms, warn_ms;
+    bool any_subscribers; /* a WebSocket route without a backend */
+    bool resync;          /* the supervisor has not been told of everything */
+};
 
 /* One message, with a descriptor where fd >= 0. 0, or a negative errno: it has not arrived. */
 int supervisor_link_send(struct worker *w, struct iovec *iov, size_t n, int fd);

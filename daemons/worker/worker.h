@@ -49,21 +49,13 @@
 #ifndef POLDER_WORKER_H
 #define POLDER_WORKER_H
 #include "daemons/http/h1.h"
-#include "daemons/worker/buffer.h"
-#include "daemons/worker/fetch/error_backoff.h"
-#include "daemons/worker/message/identity.h"
-#include "daemons/worker/request/limits.h"
-#include "daemons/worker/message/recent_note.h"
-#include "daemons/worker/message/request_id.h"
 #include "daemons/net/timer_wheel.h"
-#include "polder/access_log.h"
+#include "daemons/worker/buffer.h"
+#include "daemons/worker/keeper_link.h"
+#include "daemons/worker/reader.h"
+#include "daemons/worker/supervisor_link.h"
 #include "polder/config.h"
-#include "polder/field.h"
-#include "polder/leak_guard.h"
 #include "polder/limit.h"
-#include "polder/limit_top.h"
-#include "polder/limit_try.h"
-#include "polder/policy.h"
 #include "polder/process.h"
 #include "polder/runtime.h"
 #include "polder/shared.h"
@@ -73,170 +65,85 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/queue.h>
 
-struct accept;
-struct budget;
-struct warm_rpc;
+struct background;
 struct cache_reader;
-struct client;
-struct client_ops;
-struct compress_state;
-struct fetch;
-struct fetch_ops;
-struct guard_check;
-struct hit_ops;
-struct hold_ops;
-struct repeat;
+struct clients;
+struct fetches;
+struct guard_checks;
+struct limits;
+struct long_polls;
+struct lookups;
+struct loop_watchers;
+struct messages;
 struct proc_slot;
-struct refresh;
-struct ring;
-struct server_local;
-struct compress_stored;
-struct upstream;
-struct upstream_ops;
-struct warm;
-struct watch;
+struct repeats;
+struct route_state;
+struct texts;
+struct upstreams;
 
-#define WORKER_SCRATCH (40u << 10) /* a head of H1_HEAD_MAX and all that we add to it */
-#define WORKER_URL_MAX (H1_TARGET_MAX * 3 + 1024)
-
-struct route_state {
-    uint32_t stats_row; /* route_stats.h; behind the last route: of none */
-    struct policy_settings settings;
-    struct identity_rules identity;
-    struct identity_counts identity_counts;
-    bool hinted_upgrade; /* hints.h */
-    struct guard_route *guard;
-    uint32_t guard_left;             /* hits until one is looked at */
-    uint32_t guard_step, guard_most; /* what it starts from next, and in the end; most 0: off */
-    uint64_t guard_again_ms;         /* not before */
-    char guard_detail[GUARD_NAMES + 64];
+struct worker_date {
+    int64_t s;
+    char line[48]; /* "Date: …\r\n" */
+    uint32_t len;
 };
 
+/* What all parts work with, and the state of each, which that part alone writes. */
 struct worker {
     const struct process *process;
     struct shared *shared;
     const struct config *config;
     struct ev_loop *loop;
-    int epoll_fd;
+    int epoll_fd; /* of the loop */
     struct proc_slot *slot;
     struct stats_slab *stats;
     struct stats_slab *unread_stats; /* uncounted.h; NULL: never needed */
-    struct ring *ring;
-    uint32_t number; /* worker slot, 0.. */
+    uint32_t number;                 /* worker slot, 0.. */
 
-    ev_prepare prepare;
-    ev_check check;
-    ev_timer beat;
-    ev_io event;
-    ev_io leave; /* the epoll set of client_leave.c */
-    ev_signal term;
-
-    uint64_t mono_ms, real_ms;
-    int64_t date_s;
-    char date[48]; /* "Date: …\r\n" */
-    uint32_t date_len;
-
+    /* ---- loop.c, settings.c ---- */
+    uint64_t mono_ms, real_ms; /* of this iteration */
+    struct worker_date date;
     struct runtime_values runtime;
-    uint64_t runtime_generation;
     uint64_t generation; /* of all that repeats depend on */
-    struct route_state *routes;
-    struct limit_state *limits;
-    struct limit_caller limit_caller;
-    struct limit_top_sampler top, poll_top;
-    uint8_t n_shadows; /* candidates that are charged beside limits, now */
-    bool any_cache;
-    bool any_subscribers;   /* a WebSocket route without a backend */
-    bool resync_supervisor; /* the supervisor has not been told of everything */
-
-    struct timer_wheel wheel;
-    struct buffer_pool buffers;
-
-    struct accept *accept;  /* NULL: not begun */
-    uint64_t proxy_warn_ms; /* no line about missing PROXY headers before */
     bool draining;
     bool drained; /* as proc_table.drained says, see loop.c */
     uint64_t drain_until_ms;
+    struct loop_watchers *watchers;
 
-    const struct client_ops *client_ops;
-    LIST_HEAD(, client) clients;
-    SLIST_HEAD(, client) ready; /* looked at again before the loop sleeps */
-    uint32_t n_clients, n_lingering;
-    LIST_HEAD(, client) dead_clients;
-    struct fetch *dead_fetches;
-    LIST_HEAD(, upstream) dead_upstreams;
-    struct fetch *waiters;
-    struct fetch *retry_queue, **retry_queue_tail; /* oldest first */
-    ev_timer retry_queue_timer;
-    struct repeat *repeats, **repeats_tail;
-    uint32_t n_repeats;
-    const struct hit_ops *hit_ops;   /* lookup.h */
-    const struct hold_ops *hold_ops; /* lookup.h */
-    struct watch **watches;          /* by key; NULL: never needed */
-    struct watch *new_watches, *dead_watches;
-    uint32_t n_watches, n_held;
-    struct budget *budget;
-    struct refresh *refresh;   /* NULL: nothing was due yet */
-    struct warm *warm;         /* NULL: not this worker's */
-    struct warm_rpc *warm_rpc; /* NULL: not this worker's, or not open yet */
-    uint64_t warm_rpc_again_ms;
-    struct compress_stored *compress_stored;
-    struct compress_state *compress; /* NULL: nothing was compressed yet */
-    struct guard_check *checks;
-    uint32_t n_checks;
-    bool guard_due; /* some check waits for its next step */
-    ev_timer scan;  /* looks at all watches a little later */
-    double scanned_s;
-    uint64_t request_bytes;  /* of bodies that wait to be sent (request_body.c) */
-    uint32_t n_busy, n_idle; /* backend connections */
-    uint32_t n_changes;      /* requests whose client has left, for what their answer invalidates */
+    /* ---- what all stand on ---- */
+    struct timer_wheel wheel;
+    struct buffer_pool buffers;
+    struct limit_caller limit_caller;
+    struct cache_reader *reader; /* reader.h; NULL: there is no store yet */
+    struct reader_state reader_state;
+    struct keeper_link keeper;
+    struct supervisor_link supervisor;
 
-    const struct upstream_ops *upstream_ops; /* of fetches */
-    const struct fetch_ops *fetch_ops;
-    struct server_local *servers; /* by config_server.index; the last one is ops */
-    struct config_upstream ops_upstream;
-    struct config_server ops_server;
+    /* ---- the parts, from the client's connection up ---- */
+    struct clients *clients;           /* client/client.h */
+    struct messages *messages;         /* message/messages.h */
+    struct texts *texts;               /* message/messages.h */
+    struct route_state *routes;        /* message/route_state.h; by config_route.index */
+    struct upstreams *upstreams;       /* fetch/upstream.h */
+    struct fetches *fetches;           /* fetch/fetch.h */
+    struct lookups *lookups;           /* cache/lookup.h */
+    struct limits *limits;             /* request/limits.h */
+    struct repeats *repeats;           /* request/repeat.h */
+    struct long_polls *long_polls;     /* request/long_poll.h */
+    struct background *background;     /* background/budget.h */
+    struct guard_checks *guard_checks; /* leak_guard/leak_guard.h */
 
-    struct cache_reader *reader;
-    bool cache_ready, cache_asked; /* this iteration */
-    uint64_t reader_again_ms;
-    uint64_t stream; /* number of the last stream to the keeper */
-    uint64_t aborts[32];
-    uint32_t n_aborts;
-    uint64_t hit_ns; /* what a hit took when last measured */
-    uint32_t hit_sample;
-    uint64_t chance; /* a sequence of random-looking numbers, one a hit */
-
-    struct request_ids ids;
-    char via[72];   /* our name in Via */
-    int supervisor; /* handover socket; -1 */
-    uint64_t supervisor_again_ms, supervisor_warn_ms;
-
-    struct limit_shadow shadows[LIMIT_TRY_SLOTS]; /* n_shadows of them */
-    struct failed failed[ERROR_BACKOFF_PLACES];   /* by key */
-
-    struct access_log log;
-    struct recent_notes recent; /* for those who watch */
-    ev_io channel;              /* from the master */
-
-    struct h1_head head, response; /* being looked at now */
-    char limit_text[2048];
-    char url[WORKER_URL_MAX], reference[WORKER_URL_MAX], partition[4096];
-    char target[H1_TARGET_MAX + 1];
-    char tags_asked_for[H1_HEAD_MAX]; /* of an If-None-Match in several lines */
-    char scratch[WORKER_SCRATCH];
-    char client_buffer[WORKER_BUFFER], upstream_buffer[WORKER_BUFFER];
+    struct h1_head head; /* of the request that is being looked at now */
 };
 
-/* Those that are refused or only waited for to close do not count. */
-static inline uint32_t loop_open_clients(const struct worker *w)
-{
-    return w->n_clients - w->n_lingering;
-}
+/* parts.c: a worker, all zero, with the state of its parts. NULL: no memory. */
+struct worker *worker_alloc(void);
+void worker_free(struct worker *w);
+
 /* main.c: all of a worker but its listeners, its access log and the store; NULL: errno says why. */
 struct worker *worker_open(const struct process *process);
 void worker_close(struct worker *w);
+
 struct ev_loop *loop_open(struct worker *w);
 void loop_close(struct worker *w);
 void loop_time(struct worker *w);

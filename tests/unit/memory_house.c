@@ -171,10 +171,10 @@ static bool memory_turn(struct memory_house *h)
     for (unsigned i = 0; i < h->n_backends; i++)
         any |= memory_feed(h->backend[i]);
     struct client *c;
-    LIST_FOREACH (c, &h->w->clients, entry) /* told first: the last one fed is */
+    LIST_FOREACH (c, &h->w->clients->all, entry) /* told first: the last one fed is */
         any |= memory_feed(c->transport.state);
     ev_run(h->w->loop, EVRUN_NOWAIT);
-    return any || !SLIST_EMPTY(&h->w->ready);
+    return any || !SLIST_EMPTY(&h->w->clients->ready);
 }
 
 void memory_settle(struct memory_house *h)
@@ -311,7 +311,7 @@ struct memory_house *memory_house_open(const char *config, bool keeper)
     struct worker *w = rig.house.w = worker_open(&rig.process);
     assert_non_null(w);
     for (uint32_t i = 0; i < w->config->n_servers; i++)
-        w->servers[i].transport = &memory_transport;
+        w->upstreams->servers[i].transport = &memory_transport;
     return &rig.house;
 }
 

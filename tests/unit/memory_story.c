@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* memory_story: see memory_story.h. */
 #include "tests/unit/memory_story.h"
+#include "daemons/worker/client/client.h"
+#include "daemons/worker/fetch/upstream.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -229,8 +231,8 @@ void story_perform(struct memory_house *h, struct act *a, struct told *told)
     assert_true(!ends || !client->transport);
     memory_free(h, client);
     memory_forget_closed(h);
-    assert_int_equal(h->w->n_busy, 0);
-    assert_int_equal(h->w->n_clients, 0);
+    assert_int_equal(h->w->upstreams->n_busy, 0);
+    assert_int_equal(h->w->clients->n, 0);
     assert_int_equal(h->w->buffers.n_used, 0);
 }
 

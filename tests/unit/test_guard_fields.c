@@ -171,7 +171,7 @@ static void an_identity_is_who_asks_and_nothing_else(void **state)
 static int set_up(void **state)
 {
     (void)state;
-    worker = calloc(1, sizeof *worker);
+    worker = worker_alloc();
     shared.inval =
         mmap(NULL, inval_page_size(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (!worker || shared.inval == MAP_FAILED)

@@ -21,7 +21,7 @@ static struct shared shared;
 static int start(void **state)
 {
     (void)state;
-    worker = calloc(1, sizeof *worker);
+    worker = worker_alloc();
     shared.inval = calloc(1, inval_page_size());
     inval_page_init(shared.inval);
     worker->shared = &shared;

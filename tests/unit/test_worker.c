@@ -12,6 +12,7 @@
 #include "daemons/worker/cache/conditions.h"
 #include "daemons/worker/fetch/upstream.h"
 #include "daemons/worker/worker.h"
+#include "daemons/worker/message/messages.h"
 #include "polder/config.h"
 #include "polder/inval.h"
 #include "polder/proc.h"
@@ -221,15 +222,15 @@ static struct servers_rig *servers_up(const uint32_t weight[3])
                                            .n_servers = 3,
                                            .timeout_ms = 2000,
                                            .connect_timeout_ms = 500};
-    r->w = calloc(1, sizeof *r->w);
+    r->w = worker_alloc();
     r->w->config = &r->config;
-    r->w->servers = calloc(4, sizeof *r->w->servers);
+    r->w->upstreams->servers = calloc(4, sizeof *r->w->upstreams->servers);
     r->w->mono_ms = 100000;
     for (uint32_t i = 0; i < 3; i++) {
         r->server[i] =
             (struct config_server){.index = i, .upstream = &r->upstream, .address.text = "s"};
-        r->w->servers[i].row = aligned_alloc(128, sizeof(struct server_row));
-        memset(r->w->servers[i].row, 0, sizeof(struct server_row));
+        r->w->upstreams->servers[i].row = aligned_alloc(128, sizeof(struct server_row));
+        memset(r->w->upstreams->servers[i].row, 0, sizeof(struct server_row));
         r->w->runtime.server[i].weight = weight[i];
     }
     return r;
@@ -238,8 +239,8 @@ static struct servers_rig *servers_up(const uint32_t weight[3])
 static void servers_down(struct servers_rig *r)
 {
     for (uint32_t i = 0; i < 3; i++)
-        free(r->w->servers[i].row);
-    free(r->w->servers);
+        free(r->w->upstreams->servers[i].row);
+    free(r->w->upstreams->servers);
     free(r->w);
     free(r);
 }
@@ -376,11 +377,11 @@ static void request_ids_are_hex_and_never_repeat(void **state)
     (void)state;
     enum { N = 100000 };
     static char ids[N][REQUEST_ID_LEN];
-    struct worker *w = calloc(1, sizeof *w);
+    struct worker *w = worker_alloc();
     assert_non_null(w);
-    request_id_init(&w->ids);
+    request_id_init(&w->messages->ids);
     for (int i = 0; i < N; i++) {
-        struct request r = {.worker = w, .number = request_id_next(&w->ids)};
+        struct request r = {.worker = w, .number = request_id_next(&w->messages->ids)};
         char line[64], space[REQUEST_ID_LEN];
         struct h1_out o = {line, line + sizeof line, false};
         request_id_put(&o, &r);
@@ -409,7 +410,7 @@ static void request_ids_are_hex_and_never_repeat(void **state)
 static void a_trusted_proxy_may_name_a_request(void **state)
 {
     (void)state;
-    struct worker *w = calloc(1, sizeof *w);
+    struct worker *w = worker_alloc();
     static char wide[200];
     memset(wide, 'x', 129);
     const struct {
@@ -417,7 +418,7 @@ static void a_trusted_proxy_may_name_a_request(void **state)
         bool trusted, kept;
     } cases[] = {{"abc-1.2", true, true}, {"abc-1.2", false, false}, {"a b", true, false},
                  {"", true, false},       {"a\"b", true, false},     {wide, true, false}};
-    request_id_init(&w->ids);
+    request_id_init(&w->messages->ids);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char lines[256], space[REQUEST_ID_LEN];
         snprintf(lines, sizeof lines, "X-Request-Id: %s\r\n", cases[i].id);
@@ -450,7 +451,7 @@ static void each_client_may_have_as_many_connections_as_said(void **state)
     enum { MOST = 3 };
     static struct config config = {.max_connections_per_client = MOST};
     static struct shared shared;
-    struct worker *w = calloc(1, sizeof *w);
+    struct worker *w = worker_alloc();
     static struct client c[MOST];
     (void)state;
     shared.inval = calloc(1, inval_page_size());

@@ -2,6 +2,7 @@
 /* What a worker tells clients of their limits is true, whatever the wall clock does. */
 #include "daemons/worker/message/request.h"
 #include "daemons/worker/worker.h"
+#include "daemons/worker/request/limits.h"
 #include "polder/config.h"
 #include "polder/limit.h"
 #include "polder/runtime.h"
@@ -40,12 +41,12 @@ static int set_up(void **state)
         (struct config_route){.pattern = "/*", .limits = {&r->limit}, .n_limits = 1, .cost = 1};
     r->config = (struct config){.limits = &r->limit, .n_limits = 1};
     r->shared.limits = table;
-    r->w = calloc(1, sizeof *r->w);
+    r->w = worker_alloc();
     r->w->config = &r->config;
     r->w->shared = &r->shared;
     r->w->stats = aligned_alloc(128, sizeof *r->w->stats);
     memset(r->w->stats, 0, sizeof *r->w->stats);
-    r->w->limits = calloc(1, sizeof *r->w->limits);
+    r->w->limits->state = calloc(1, sizeof *r->w->limits->state);
     r->w->limit_caller = (struct limit_caller){table, NULL, PROC_SLOT_WORKER0, 1};
     *state = r;
     return 0;
@@ -56,7 +57,7 @@ static int tear_down(void **state)
     struct rig *r = *state;
     munmap(r->shared.limits, limit_table_size(4096));
     free(r->w->stats);
-    free(r->w->limits);
+    free(r->w->limits->state);
     free(r->w);
     free(r);
     return 0;

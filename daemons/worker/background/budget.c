@@ -43,14 +43,15 @@ struct budget {
 
 static struct budget_upstream *of(const struct worker *w, const struct config_upstream *u)
 {
-    return u == &w->ops_upstream ? NULL : &w->budget->upstream[u->index];
+    return u == &w->upstreams->ops ? NULL : &w->background->budget->upstream[u->index];
 }
 
 /* ---- the bound ---- */
 
 bool budget_in_trouble(const struct worker *w, const struct config_upstream *u)
 {
-    if (of(w, u)->paused_until_ms > w->mono_ms || w->servers[u->servers[0].index].waiting)
+    if (of(w, u)->paused_until_ms > w->mono_ms ||
+        w->upstreams->servers[u->servers[0].index].waiting)
         return true;
     return pool_any_down(w, u);
 }
@@ -88,7 +89,7 @@ static void budget_begin(struct fetch *ex)
     if (!ex->background)
         return;
     a->ahead++;
-    w->budget->flying++;
+    w->background->budget->flying++;
     ex->alone_ms = w->mono_ms + ALONE_MS;
     timer_set(&w->wheel, &ex->timer, ex->alone_ms);
 }
@@ -104,9 +105,9 @@ static void budget_end(struct fetch *ex)
     if (!ex->background)
         return;
     a->ahead--;
-    w->budget->flying--;
+    w->background->budget->flying--;
     if (!w->draining)
-        ev_feed_event(w->loop, &w->budget->timer, EV_TIMER); /* the next one */
+        ev_feed_event(w->loop, &w->background->budget->timer, EV_TIMER); /* the next one */
 }
 
 /* A whole answer where only "not modified" was asked for may take longer: that tells nothing. */
@@ -133,7 +134,7 @@ static void budget_failed(struct fetch *ex)
 
 uint32_t budget_flying(const struct worker *w)
 {
-    return w->budget ? w->budget->flying : 0;
+    return w->background->budget ? w->background->budget->flying : 0;
 }
 
 /* ---- steps ---- */
@@ -154,14 +155,14 @@ static void on_step(EV_P_ ev_timer *watcher, int events)
 
 void budget_source(struct worker *w, background_step_fn step)
 {
-    struct budget *a = w->budget;
+    struct budget *a = w->background->budget;
     assert(a->n_sources < SOURCES);
     a->source[a->n_sources++] = step;
 }
 
 void budget_wake(struct worker *w)
 {
-    ev_timer *timer = &w->budget->timer;
+    ev_timer *timer = &w->background->budget->timer;
     if (ev_is_active(timer))
         return;
     ev_timer_set(timer, STEP_S, STEP_S);
@@ -183,13 +184,13 @@ bool budget_open(struct worker *w)
     a->worker = w;
     ev_timer_init(&a->timer, on_step, STEP_S, STEP_S);
     a->timer.data = a;
-    w->budget = a;
-    w->fetch_ops = &ops;
+    w->background->budget = a;
+    w->fetches->ops = &ops;
     return true;
 }
 
 void budget_close(struct worker *w)
 {
-    free(w->budget);
-    w->budget = NULL;
+    free(w->background->budget);
+    w->background->budget = NULL;
 }

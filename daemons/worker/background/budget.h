@@ -23,6 +23,14 @@ struct fetch;
 struct request;
 struct worker;
 
+struct background {
+    struct budget *budget;
+    struct refresh *refresh;   /* NULL: nothing was due yet */
+    struct warm *warm;         /* NULL: not this worker's */
+    struct warm_rpc *warm_rpc; /* NULL: not this worker's, or not open yet */
+    uint64_t warm_rpc_again_ms;
+};
+
 /* ---- budget.c ---- */
 bool budget_open(struct worker *w);
 void budget_close(struct worker *w);

@@ -48,9 +48,9 @@ struct refresh {
 
 static struct refresh *table_of(struct worker *w)
 {
-    if (!w->refresh)
-        w->refresh = calloc(1, sizeof *w->refresh);
-    return w->refresh;
+    if (!w->background->refresh)
+        w->background->refresh = calloc(1, sizeof *w->background->refresh);
+    return w->background->refresh;
 }
 
 static int find(const struct refresh *t, uint64_t id)
@@ -89,7 +89,7 @@ static struct str head_of(const struct request *r)
 static void enter(struct worker *w, int i, const struct request *r, const struct cache_record *rec,
                   uint64_t value)
 {
-    struct refresh *t = w->refresh;
+    struct refresh *t = w->background->refresh;
     const struct str head = head_of(r);
     leave(t, i);
     if (!head.at || head.len > H1_HEAD_MAX)
@@ -116,7 +116,7 @@ void refresh_note(const struct request *r, const struct cache_record *rec)
     const uint64_t reads =
         access_bits_reads(atomic_load_explicit(&w->shared->ref[rec->slot], memory_order_relaxed));
     const uint64_t value = refresh_value_ns(rec, reads);
-    struct refresh *t = w->refresh;
+    struct refresh *t = w->background->refresh;
     int i = reads < REFRESH_READS ? -1 : find(t, rec->obj_id);
     if (i >= 0 && t->at[i].fresh_until_ms == rec->fresh_until_ms) {
         if (!t->at[i].tried)
@@ -132,7 +132,7 @@ void refresh_note(const struct request *r, const struct cache_record *rec)
 /* Fetches it, if it is still there, still fresh, and nobody has done so. */
 static void launch(struct worker *w, int i)
 {
-    const struct refresh *t = w->refresh;
+    const struct refresh *t = w->background->refresh;
     const struct candidate *c = &t->at[i];
     const struct request_again what = {
         .bytes = t->head[i], .len = c->len, .peer = &c->peer, .anonymous = c->anonymous};
@@ -153,7 +153,7 @@ static void launch(struct worker *w, int i)
 
 static void forget_expired(struct worker *w)
 {
-    struct refresh *t = w->refresh;
+    struct refresh *t = w->background->refresh;
     for (int i = 0; i < CANDIDATES; i++) {
         if (!t->id[i] || t->at[i].fresh_until_ms > w->real_ms)
             continue;
@@ -164,7 +164,7 @@ static void forget_expired(struct worker *w)
 
 static int best(const struct worker *w)
 {
-    const struct refresh *t = w->refresh;
+    const struct refresh *t = w->background->refresh;
     int found = -1;
     for (int i = 0; i < CANDIDATES; i++)
         if (t->id[i] && !t->at[i].tried && (found < 0 || t->value[i] > t->value[found]) &&
@@ -175,7 +175,7 @@ static int best(const struct worker *w)
 
 bool refresh_step(struct worker *w)
 {
-    struct refresh *t = w->refresh;
+    struct refresh *t = w->background->refresh;
     if (!t || !t->n || w->draining)
         return false;
     forget_expired(w);
@@ -190,6 +190,6 @@ bool refresh_step(struct worker *w)
 
 void refresh_close(struct worker *w)
 {
-    free(w->refresh);
-    w->refresh = NULL;
+    free(w->background->refresh);
+    w->background->refresh = NULL;
 }

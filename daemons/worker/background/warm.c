@@ -148,7 +148,7 @@ static void forget_landed(struct warm *warm)
 
 bool warm_step(struct worker *w)
 {
-    struct warm *warm = w->warm;
+    struct warm *warm = w->background->warm;
     if (!warm || w->draining)
         return false;
     if (!reader_ready(w))
@@ -175,15 +175,15 @@ int warm_start(struct worker *w)
     warm->worker = w;
     for (uint32_t i = 0; i < config->cache.n_warm; i++)
         warm_each_host(config, config->cache.warm[i], add, warm);
-    w->warm = warm;
+    w->background->warm = warm;
     budget_wake(w);
     return 0;
 }
 
 void warm_stop(struct worker *w)
 {
-    struct warm *warm = w->warm;
-    w->warm = NULL;
+    struct warm *warm = w->background->warm;
+    w->background->warm = NULL;
     for (uint32_t i = 0; warm && i < warm->n; i++)
         free(warm->entry[i].head);
     free(warm);

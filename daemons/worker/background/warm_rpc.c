@@ -21,6 +21,7 @@
 #include "daemons/worker/reader.h"
 #include "daemons/worker/worker.h"
 #include "daemons/worker/request/steps.h"
+#include "daemons/worker/message/messages.h"
 #include "polder/fetch_lock.h"
 #include "polder/log.h"
 #include "polder/problem.h"
@@ -121,8 +122,8 @@ static void settle_unasked(struct worker *w, struct warm_url *u)
     const char *mark = memchr(path, '?', (size_t)(end - path));
     const struct str p = {path, (size_t)((mark ? mark : end) - path)};
     const struct str query = {mark ? mark + 1 : NULL, mark ? (size_t)(end - mark) - 1 : 0};
-    const int n =
-        url_normalise(w->config, host, p, query, w->reference, sizeof w->reference, &route);
+    const int n = url_normalise(w->config, host, p, query, w->texts->reference,
+                                sizeof w->texts->reference, &route);
     if (n > 0 && !route)
         settle(u, WARM_RPC_FAILED, "no route matches");
     else if (n > 0 && !route->cache)
@@ -292,7 +293,7 @@ static bool call_step(struct worker *w, struct warm_call *c)
 
 bool warm_rpc_step(struct worker *w)
 {
-    struct warm_rpc *a = w->warm_rpc;
+    struct warm_rpc *a = w->background->warm_rpc;
     if (!a)
         return false;
     for (struct warm_call **at = &a->calls, *c; (c = *at);) {
@@ -381,7 +382,7 @@ static struct warm_call *call_new(const struct worker *w, const struct rpc_call 
 static void on_call(void *arg, const struct rpc_call *call)
 {
     struct worker *w = arg;
-    struct warm_rpc *a = w->warm_rpc;
+    struct warm_rpc *a = w->background->warm_rpc;
     if (rpc_method_find(call->method, call->method_len) != RPC_METHOD_CACHE_WARM) {
         rpc_reply_error(call->reply, RPC_NO_METHOD, "the worker knows cache.warm");
         return;
@@ -407,30 +408,31 @@ static void on_call(void *arg, const struct rpc_call *call)
 void warm_rpc_open(struct worker *w)
 {
     char path[128];
-    if (w->warm_rpc || w->draining || w->process->index != 0 || w->mono_ms < w->warm_rpc_again_ms)
+    if (w->background->warm_rpc || w->draining || w->process->index != 0 ||
+        w->mono_ms < w->background->warm_rpc_again_ms)
         return;
     struct warm_rpc *a = calloc(1, sizeof *a);
     if (!a)
         return;
     snprintf(path, sizeof path, "%s/worker.sock", w->config->runtime_dir);
-    w->warm_rpc = a;
+    w->background->warm_rpc = a;
     const int rc = rpc_server_new(&a->server, w->loop, path, 0600, (gid_t)-1, on_call, w);
     if (rc == 0)
         return;
-    w->warm_rpc = NULL;
+    w->background->warm_rpc = NULL;
     free(a);
     if (rc == -EADDRINUSE) /* the worker before has it, and leaves */
         return;
-    w->warm_rpc_again_ms = w->mono_ms + AGAIN_MS;
+    w->background->warm_rpc_again_ms = w->mono_ms + AGAIN_MS;
     log_warning("worker: cannot listen on %s: %s; cache warm has to wait", path, strerror(-rc));
 }
 
 void warm_rpc_close(struct worker *w)
 {
-    struct warm_rpc *a = w->warm_rpc;
+    struct warm_rpc *a = w->background->warm_rpc;
     if (!a)
         return;
-    w->warm_rpc = NULL;
+    w->background->warm_rpc = NULL;
     while (a->calls) {
         struct warm_call *c = a->calls;
         a->calls = c->next;

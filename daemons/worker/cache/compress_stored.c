@@ -248,7 +248,7 @@ static bool send_whole(struct compress_stored *s, const char *bytes, size_t len)
 static bool send_begin(struct compress_stored *s)
 {
     s->record.flags |= CACHE_CHUNKED_BODY;
-    s->stream = ++s->worker->stream;
+    s->stream = ++s->worker->keeper.stream;
     const struct iovec iov[2] = {{&s->record, sizeof s->record},
                                  {s->text, s->record.url_len + s->record.vary_len}};
     return push(s, RING_BEGIN, iov, 2, false);
@@ -280,7 +280,7 @@ static void send_turn(struct compress_stored *s)
     size_t len = 0;
     bool failed = false;
     const char *bytes = s->record.body_len ? copy_encoder_bytes(s->coder, &len) : "";
-    if (ring_room(w->ring) < SEND_ROOM && w->mono_ms < s->send_until_ms)
+    if (ring_room(w->keeper.ring) < SEND_ROOM && w->mono_ms < s->send_until_ms)
         return; /* the next turn of the timer */
     if (len <= cache_inline_room(&s->record) && !s->stream)
         failed = !send_whole(s, bytes, len);
@@ -337,13 +337,13 @@ static void on_timer(EV_P_ ev_timer *watcher, int events)
     (void)loop, (void)events;
     do
         turn(s);
-    while (s->state == COMPRESS_STORED_SEND && ring_room(s->worker->ring) >= SEND_ROOM);
+    while (s->state == COMPRESS_STORED_SEND && ring_room(s->worker->keeper.ring) >= SEND_ROOM);
 }
 
 static struct compress_stored *compress_stored_of(struct worker *w)
 {
-    if (w->compress_stored)
-        return w->compress_stored;
+    if (w->lookups->compress_stored)
+        return w->lookups->compress_stored;
     struct compress_stored *s = calloc(1, sizeof *s);
     if (!s)
         return NULL;
@@ -352,7 +352,7 @@ static struct compress_stored *compress_stored_of(struct worker *w)
     ev_set_priority(&s->idle, EV_MINPRI);
     ev_timer_init(&s->timer, on_timer, TURN_S, TURN_S);
     s->idle.data = s->timer.data = s;
-    return w->compress_stored = s;
+    return w->lookups->compress_stored = s;
 }
 
 void compress_stored_want(struct worker *w, const struct cache_key *key, enum coding coding)
@@ -378,8 +378,8 @@ void compress_stored_want(struct worker *w, const struct cache_key *key, enum co
 
 void compress_stored_stop(struct worker *w)
 {
-    struct compress_stored *s = w->compress_stored;
-    w->compress_stored = NULL;
+    struct compress_stored *s = w->lookups->compress_stored;
+    w->lookups->compress_stored = NULL;
     if (!s)
         return;
     ev_idle_stop(w->loop, &s->idle);

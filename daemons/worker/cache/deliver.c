@@ -15,8 +15,9 @@
 #include "daemons/worker/fetch/headers.h"
 #include "daemons/worker/cache/compress_stored.h"
 #include "daemons/worker/reader.h"
-#include "daemons/worker/route_stats.h"
+#include "daemons/worker/message/route_stats.h"
 #include "daemons/worker/worker.h"
+#include "daemons/worker/message/messages.h"
 #include "polder/config.h"
 #include "polder/policy.h"
 #include "polder/problem.h"
@@ -202,7 +203,7 @@ static bool is_range(const char *line, size_t len)
 static size_t other_head(struct worker *w, const struct answer *a)
 {
     struct str rest = {a->view->head, a->view->record->head_len}, line;
-    struct h1_out o = {w->scratch, w->scratch + sizeof w->scratch, false};
+    struct h1_out o = {w->texts->scratch, w->texts->scratch + sizeof w->texts->scratch, false};
     const bool polled = request_interval_ms(a->r) != 0;
     if (head_line_next(&rest, &line) && a->code == a->view->record->status)
         h1_put(&o, line.at, line.len);
@@ -214,7 +215,7 @@ static size_t other_head(struct worker *w, const struct answer *a)
             !(polled && tells_freshness(line.at, line.len)) &&
             !(a->code == 206 && is_range(line.at, line.len)))
             h1_put(&o, line.at, line.len);
-    return (size_t)(o.at - w->scratch);
+    return (size_t)(o.at - w->texts->scratch);
 }
 
 /* What the access log says of it: as Cache-Status does, in one word. */
@@ -330,7 +331,7 @@ static void answer(struct worker *w, struct answer *a)
     if (!client_may_keep(c))
         c->keep_alive = false;
     if (a->code != a->view->record->status || a->size || request_interval_ms(a->r))
-        n = put_head(a, w->scratch, other_head(w, a), iov);
+        n = put_head(a, w->texts->scratch, other_head(w, a), iov);
     else
         n = put_head(a, a->view->head, a->view->record->head_len, iov);
     iov[n++] = (struct iovec){lines, dynamic_lines(w, a, lines, sizeof lines)};
@@ -463,8 +464,9 @@ bool deliver_view(struct worker *w, const struct request *r, const struct cache_
     struct answer a = {.r = r, .view = v, .body = v, .soft = soft};
     struct cache_view copy;
     char space[STORED_ETAG_MAX];
-    if (choose_code(r, &a) && !(a.code == 304 && r->wait_s &&
-                                w->hold_ops->unchanged(r, v->record, key, stored_etag(v, space)))) {
+    if (choose_code(r, &a) &&
+        !(a.code == 304 && r->wait_s &&
+          w->lookups->hold_ops->unchanged(r, v->record, key, stored_etag(v, space)))) {
         choose_coding(w, &a, &copy, key);
         if (!deliver_held(w, &a))
             return false; /* the backend must do */

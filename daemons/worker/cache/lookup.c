@@ -11,9 +11,10 @@
 #include "daemons/worker/message/identity.h"
 #include "daemons/worker/message/poll.h"
 #include "daemons/worker/reader.h"
-#include "daemons/worker/route_stats.h"
+#include "daemons/worker/message/route_stats.h"
 #include "daemons/worker/message/tenants.h"
 #include "daemons/worker/worker.h"
+#include "daemons/worker/message/route_state.h"
 #include "polder/clock.h"
 #include "polder/leak_guard.h"
 #include "polder/inval.h"
@@ -41,8 +42,8 @@ static enum policy_use use_of(const struct worker *w, const struct request *r,
 static void measure(struct worker *w, const struct config_route *route, uint64_t start_ns)
 {
     if (start_ns)
-        w->hit_ns = clock_mono_ns() - start_ns;
-    stats_observe(w->stats, STATS_LATENCY_HIT, route_stats(w, route), w->hit_ns);
+        w->lookups->hit_ns = clock_mono_ns() - start_ns;
+    stats_observe(w->stats, STATS_LATENCY_HIT, route_stats(w, route), w->lookups->hit_ns);
 }
 
 /* What may be done with the record that was found. */
@@ -65,12 +66,12 @@ static bool use(struct worker *w, const struct request *r, const struct cache_vi
     case POLICY_FRESH:
         if (w->real_ms >= refresh_from_ms(rec) && w->real_ms < rec->fresh_until_ms &&
             !request_interval_ms(r))
-            w->hit_ops->soon_stale(r, rec);
-        if (--route->guard_left == 0 && !w->hit_ops->look(r, v, &check))
+            w->lookups->hit_ops->soon_stale(r, rec);
+        if (--route->guard_left == 0 && !w->lookups->hit_ops->look(r, v, &check))
             return false;
         const bool answered = deliver_view(w, r, v, state == INVAL_SOFT, &found->key);
         if (check)
-            w->hit_ops->begin(check, answered && !r->client->held);
+            w->lookups->hit_ops->begin(check, answered && !r->client->held);
         if (!answered)
             return false;
         if (request_interval_ms(r))
@@ -112,7 +113,7 @@ bool hit_try(const struct request *r, struct hit_found *found)
     w->routes[r->route->index].identity_counts.requests++;
     if (!reader_ready(w))
         return false;
-    const uint64_t start_ns = w->hit_sample++ % SAMPLE_EACH ? 0 : clock_mono_ns();
+    const uint64_t start_ns = w->lookups->hit_sample++ % SAMPLE_EACH ? 0 : clock_mono_ns();
     if (stored_find(w, r, &v, found) == 1)
         answered = use(w, r, &v, found);
     cache_reader_release(w->reader);

@@ -21,6 +21,7 @@
 #include <stdint.h>
 
 struct client;
+struct compress_stored;
 struct guard_check;
 struct hit_found;
 
@@ -39,6 +40,15 @@ struct hit_ops {
     void (*retry)(const struct request *r);
 };
 struct worker;
+
+struct lookups {
+    const struct hit_ops *hit_ops;
+    const struct hold_ops *hold_ops;
+    uint64_t hit_ns; /* what a hit took when last measured */
+    uint32_t hit_sample;
+    uint64_t chance;                         /* a sequence of random-looking numbers, one a hit */
+    struct compress_stored *compress_stored; /* NULL: nothing was yet */
+};
 
 /* ---- lookup.c ---- */
 /* What lookups leave behind for the miss that may follow. */

@@ -14,6 +14,7 @@
 #include "daemons/worker/keeper_link.h"
 #include "daemons/worker/reader.h"
 #include "daemons/worker/worker.h"
+#include "daemons/worker/message/route_state.h"
 #include "polder/leak_guard.h"
 #include "polder/inval.h"
 #include "polder/stats.h"
@@ -139,9 +140,9 @@ int stored_find_encoded(struct worker *w, const struct cache_view *v, enum codin
 
 void stored_touch(struct worker *w, const struct cache_record *rec)
 {
-    w->chance = w->chance * UINT64_C(0x5851f42d4c957f2d) + 1;
+    w->lookups->chance = w->lookups->chance * UINT64_C(0x5851f42d4c957f2d) + 1;
     if (rec->slot < CACHE_SLOTS_MAX)
-        access_bits_touch(&w->shared->ref[rec->slot], (uint32_t)(w->chance >> 32));
+        access_bits_touch(&w->shared->ref[rec->slot], (uint32_t)(w->lookups->chance >> 32));
 }
 
 /* ---- its fields ---- */

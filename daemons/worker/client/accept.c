@@ -62,46 +62,47 @@ static uint32_t others_open(const struct worker *w)
 static void on_exhausted(void *arg)
 {
     struct worker *w = arg;
-    struct accept *a = w->accept;
+    struct accept *a = w->clients->accept;
     if (w->mono_ms < a->quiet_until_ms)
         return;
     a->quiet_until_ms = w->mono_ms + WARN_MS;
     log_warning("worker: out of descriptors with %u connections; raise LimitNOFILE or lower "
                 "max_connections",
-                w->n_clients);
+                w->clients->n);
 }
 
 /* Those that it has at its start are numbered from 0. */
 static void count_descriptors(struct worker *w)
 {
     struct rlimit r;
-    w->accept->files_max = UINT32_MAX;
+    w->clients->accept->files_max = UINT32_MAX;
     if (getrlimit(RLIMIT_NOFILE, &r) < 0 || r.rlim_cur > UINT32_MAX)
         return;
-    const uint64_t own = (uint64_t)(w->accept->reserve < 0 ? 0 : w->accept->reserve) + FILES_SPARE;
-    w->accept->files_max = r.rlim_cur > own + 2 ? (uint32_t)(r.rlim_cur - own) : 2;
-    if (w->accept->files_max / 2 < w->config->max_connections)
+    const uint64_t own =
+        (uint64_t)(w->clients->accept->reserve < 0 ? 0 : w->clients->accept->reserve) + FILES_SPARE;
+    w->clients->accept->files_max = r.rlim_cur > own + 2 ? (uint32_t)(r.rlim_cur - own) : 2;
+    if (w->clients->accept->files_max / 2 < w->config->max_connections)
         log_warning("worker: this process has room for %u connections of max_connections = %u with "
                     "%llu descriptors; further ones get 503; raise LimitNOFILE",
-                    w->accept->files_max / 2, w->config->max_connections,
+                    w->clients->accept->files_max / 2, w->config->max_connections,
                     (unsigned long long)r.rlim_cur);
 }
 
 /* Further ones, also those that linger, would take descriptors that backends need for these. */
 static bool is_crowded(const struct worker *w)
 {
-    return w->n_clients >= w->accept->files_max / 2;
+    return w->clients->n >= w->clients->accept->files_max / 2;
 }
 
 static bool has_room(const struct worker *w)
 {
-    struct accept *a = w->accept;
+    struct accept *a = w->clients->accept;
     const unsigned now = ev_iteration(w->loop);
     if (a->counted_at != now) {
         a->counted_at = now;
         a->others = others_open(w);
     }
-    return a->others + loop_open_clients(w) < w->config->max_connections && !is_crowded(w);
+    return a->others + clients_open(w) < w->config->max_connections && !is_crowded(w);
 }
 
 /* Over the limit of all connections: the answer goes out before anything was read. */
@@ -117,8 +118,8 @@ static void refuse(struct worker *w, int fd, const struct clientip *peer)
     c->refused = true;
     c->note.limit = "max_connections";
     if (crowded) /* or closing at once would be a reset, which may destroy the answer */
-        (void)!recv(fd, w->client_buffer, sizeof w->client_buffer, 0);
-    w->client_ops->refused(c, "");
+        (void)!recv(fd, w->clients->buffer, sizeof w->clients->buffer, 0);
+    w->clients->ops->refused(c, "");
     if (crowded)
         client_close(c);
 }
@@ -144,11 +145,11 @@ static void on_accepted(void *arg, int fd, const struct sockaddr *sa)
 
 static void listen_on(struct worker *w, int fd)
 {
-    struct listener *l = &w->accept->listener[w->accept->n_listeners++];
+    struct listener *l = &w->clients->accept->listener[w->clients->accept->n_listeners++];
     listener_init(l, w->loop, on_accepted, w);
     l->at_once = ACCEPTS_A_WAKE;
     l->pause_s = PAUSE_S;
-    l->reserve = &w->accept->reserve;
+    l->reserve = &w->clients->accept->reserve;
     l->exhausted = on_exhausted;
     listener_open_socket(l, fd);
 }
@@ -156,10 +157,11 @@ static void listen_on(struct worker *w, int fd)
 int accept_start(struct worker *w)
 {
     const struct process *p = w->process;
-    w->accept = calloc(1, sizeof *w->accept + p->n_listeners * sizeof *w->accept->listener);
-    if (!w->accept)
+    w->clients->accept = calloc(1, sizeof *w->clients->accept +
+                                       p->n_listeners * sizeof *w->clients->accept->listener);
+    if (!w->clients->accept)
         return -ENOMEM;
-    w->accept->reserve = listener_reserve_open();
+    w->clients->accept->reserve = listener_reserve_open();
     count_descriptors(w);
     memset(w->shared->clients[w->number], 0, sizeof *w->shared->clients);
     for (uint32_t i = 0; i < p->n_listeners; i++) {
@@ -177,7 +179,7 @@ int accept_start(struct worker *w)
  * a reload, or where systemd holds them too, others accept. */
 void accept_stop(struct worker *w)
 {
-    struct accept *a = w->accept;
+    struct accept *a = w->clients->accept;
     for (uint32_t i = 0; a && i < a->n_listeners; i++) {
         listener_drain(&a->listener[i], PENDING_MAX);
         listener_close(&a->listener[i]);
@@ -186,11 +188,11 @@ void accept_stop(struct worker *w)
 
 void accept_free(struct worker *w)
 {
-    struct accept *a = w->accept;
+    struct accept *a = w->clients->accept;
     for (uint32_t i = 0; a && i < a->n_listeners; i++)
         listener_close(&a->listener[i]);
     free(a);
-    w->accept = NULL;
+    w->clients->accept = NULL;
 }
 
 /* ---- max_connections_per_client ---- */
@@ -237,7 +239,7 @@ bool accept_admit(struct client *c, const struct clientip *ip)
     accept_dismiss(c);
     stats_add(w->stats, STATS_CONNECTIONS_REFUSED, 1);
     c->note.limit = "max_connections_per_client";
-    w->client_ops->refused(c, ",\"reason\":\"too many connections of one client\"");
+    w->clients->ops->refused(c, ",\"reason\":\"too many connections of one client\"");
     return false;
 }
 

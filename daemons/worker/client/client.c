@@ -45,7 +45,7 @@ static bool is_rated(const struct client *c)
 {
     return c->worker->config->request_min_rate && c->body_pending &&
            (c->state == CLIENT_DISCARD || (c->state == CLIENT_BUSY && c->body_wanted &&
-                                           !c->worker->client_ops->response_begun(c)));
+                                           !c->worker->clients->ops->response_begun(c)));
 }
 
 static uint64_t body_due(const struct client *c)
@@ -86,7 +86,7 @@ static uint64_t client_due(const struct client *c)
                                                       : config->client_timeout_ms);
     case CLIENT_BUSY:
         if (c->held)
-            return c->worker->client_ops->held_until_ms(c);
+            return c->worker->clients->ops->held_until_ms(c);
         if (!c->out.len && !c->stored && !(c->body_pending && c->body_wanted))
             return UINT64_MAX;
         return body_due(c);
@@ -120,16 +120,16 @@ static void client_timeout(struct timer *t)
         return;
     }
     if (c->held) {
-        c->worker->client_ops->end_hold(c);
+        c->worker->clients->ops->end_hold(c);
         return;
     }
     if (c->state != CLIENT_IDLE && c->state != CLIENT_LINGER)
         stats_add(c->worker->stats, STATS_CLIENT_TIMEOUTS, 1);
     const bool waits_for_body = c->state == CLIENT_BUSY && !c->out.len && !c->stored &&
-                                !c->answered && !c->worker->client_ops->response_begun(c);
+                                !c->answered && !c->worker->clients->ops->response_begun(c);
     if (c->state == CLIENT_HEAD || waits_for_body) {
         c->discard = true;
-        c->worker->client_ops->timed_out(c);
+        c->worker->clients->ops->timed_out(c);
     } else {
         c->note.cut = "client-timeout";
         client_close(c);
@@ -194,13 +194,13 @@ static void client_finish(struct client *c)
         client_set_reset(c, false);
     const bool talking =
         c->discard || c->body_pending || c->in || c->refused || t->ops->peek(t) > 0;
-    if (!talking || c->eof || w->n_lingering >= WORKER_LINGERING) {
+    if (!talking || c->eof || w->clients->n_lingering >= WORKER_LINGERING) {
         client_close(c);
         return;
     }
     client_move(c, CLIENT_LINGER);
     t->ops->finish(t);
-    w->n_lingering++;
+    w->clients->n_lingering++;
     c->first_ms = w->mono_ms;
     client_update_timer(c);
     transport_start(t, TRANSPORT_READ);
@@ -216,7 +216,7 @@ static void client_next(struct client *c)
 {
     c->answered = false;
     if (c->line)
-        c->worker->client_ops->out(c);
+        c->worker->clients->ops->out(c);
     if (!c->keep_alive || c->broken) {
         client_finish(c);
         return;
@@ -278,13 +278,13 @@ void client_on_writable(struct transport *t)
         c->progress_ms = c->worker->mono_ms;
     stats_add(c->worker->stats, STATS_BYTES_OUT, before - c->out.len);
     if (c->out.len < WORKER_LOW)
-        c->worker->client_ops->writable(c);
+        c->worker->clients->ops->writable(c);
     if (c->state == CLIENT_CLOSED || c->out.len || c->stored)
         return;
     transport_stop(t, TRANSPORT_WRITE);
     if (c->answered)
         client_next(c);
-    c->worker->client_ops->watch_read(c);
+    c->worker->clients->ops->watch_read(c);
 }
 
 void client_want_body(struct client *c, bool wanted)
@@ -304,7 +304,7 @@ void client_schedule(struct client *c)
     if (c->ready)
         return;
     c->ready = true;
-    SLIST_INSERT_HEAD(&c->worker->ready, c, second);
+    SLIST_INSERT_HEAD(&c->worker->clients->ready, c, second);
 }
 
 static void look_again(struct client *c)
@@ -322,7 +322,7 @@ static void look_again(struct client *c)
     if (c->state == CLIENT_CLOSED)
         return;
     client_update_timer(c);
-    c->worker->client_ops->use_input(c);
+    c->worker->clients->ops->use_input(c);
     if ((c->state == CLIENT_IDLE || c->state == CLIENT_HEAD) && c->eof)
         client_close(c); /* all that came whole has been answered */
 }
@@ -330,8 +330,8 @@ static void look_again(struct client *c)
 void client_run_ready(struct worker *w)
 {
     struct client *c;
-    while ((c = SLIST_FIRST(&w->ready))) {
-        SLIST_REMOVE_HEAD(&w->ready, second);
+    while ((c = SLIST_FIRST(&w->clients->ready))) {
+        SLIST_REMOVE_HEAD(&w->clients->ready, second);
         c->ready = false;
         look_again(c);
     }
@@ -350,9 +350,9 @@ struct client *client_new(struct worker *w, const struct transport_ops *transpor
     c->state = w->config->proxy_protocol ? CLIENT_PROXY : CLIENT_IDLE;
     c->first_ms = c->progress_ms = w->mono_ms;
     c->timer.fire = client_timeout;
-    transport_init(&c->transport, transport, &w->client_ops->on, w->loop, fd);
-    LIST_INSERT_HEAD(&w->clients, c, entry);
-    w->n_clients++;
+    transport_init(&c->transport, transport, &w->clients->ops->on, w->loop, fd);
+    LIST_INSERT_HEAD(&w->clients->all, c, entry);
+    w->clients->n++;
     transport_start(&c->transport, TRANSPORT_READ);
     client_update_timer(c);
     return c;
@@ -370,18 +370,18 @@ void client_close(struct client *c)
     struct worker *w = c->worker;
     if (c->state == CLIENT_CLOSED)
         return;
-    w->client_ops->cut(c);
+    w->clients->ops->cut(c);
     if (c->state == CLIENT_LINGER)
-        w->n_lingering--;
+        w->clients->n_lingering--;
     client_move(c, CLIENT_CLOSED);
     transport_stop(&c->transport, TRANSPORT_READ | TRANSPORT_WRITE);
     timer_stop(&w->wheel, &c->timer);
-    w->client_ops->gone(c);
+    w->clients->ops->gone(c);
     client_drop_input(c);
     chain_free(&w->buffers, &c->out);
     LIST_REMOVE(c, entry);
-    w->n_clients--;
-    LIST_INSERT_HEAD(&w->dead_clients, c, entry);
+    w->clients->n--;
+    LIST_INSERT_HEAD(&w->clients->dead, c, entry);
     c->transport.ops->close(&c->transport);
 }
 

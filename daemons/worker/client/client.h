@@ -16,6 +16,7 @@
 #include "daemons/http/h1.h"
 #include "daemons/net/transport.h"
 #include "daemons/worker/buffer.h"
+#include "daemons/worker/worker.h"
 #include "daemons/net/timer_wheel.h"
 #include "polder/clientip.h"
 #include "polder/config.h"
@@ -95,6 +96,19 @@ struct access_note {
 struct stored_send {
     uint64_t obj_id;  /* pinned */
     uint64_t at, end; /* body bytes [at, end) still to send */
+};
+
+/* All of a worker's. */
+struct clients {
+    const struct client_ops *ops;
+    LIST_HEAD(, client) all;
+    SLIST_HEAD(, client) ready; /* looked at again before the loop sleeps */
+    LIST_HEAD(, client) dead;
+    uint32_t n, n_lingering;
+    ev_io leave;            /* the epoll set of client_leave.c */
+    struct accept *accept;  /* NULL: not begun */
+    uint64_t proxy_warn_ms; /* no line about missing PROXY headers before */
+    char buffer[WORKER_BUFFER];
 };
 
 struct client {
@@ -207,5 +221,11 @@ void accept_free(struct worker *w);
 /* Counts the connection for its client; false: that is one too many, and 503 has been sent. */
 bool accept_admit(struct client *c, const struct clientip *ip);
 void accept_dismiss(struct client *c); /* counts it no longer */
+
+/* Those that are refused or only waited for to close do not count. */
+static inline uint32_t clients_open(const struct worker *w)
+{
+    return w->clients->n - w->clients->n_lingering;
+}
 
 #endif

@@ -44,7 +44,7 @@ bool client_leave_by_fin(struct client *c)
         return true;
     }
     if (c->held) /* it may have gone: whether it reads an answer is found out now */
-        c->worker->client_ops->end_hold(c);
+        c->worker->clients->ops->end_hold(c);
     return false;
 }
 
@@ -58,14 +58,14 @@ void client_leave_watch(struct client *c)
         return;
     }
     const int fd = transport_fd(&c->transport);
-    if (w->leave.fd >= 0 && fd >= 0)
-        c->leave_watched = epoll_ctl(w->leave.fd, EPOLL_CTL_ADD, fd, &event) == 0;
+    if (w->clients->leave.fd >= 0 && fd >= 0)
+        c->leave_watched = epoll_ctl(w->clients->leave.fd, EPOLL_CTL_ADD, fd, &event) == 0;
 }
 
 void client_leave_unwatch(struct client *c)
 {
     if (c->leave_watched)
-        epoll_ctl(c->worker->leave.fd, EPOLL_CTL_DEL, transport_fd(&c->transport), NULL);
+        epoll_ctl(c->worker->clients->leave.fd, EPOLL_CTL_DEL, transport_fd(&c->transport), NULL);
     c->leave_watched = false;
 }
 
@@ -94,16 +94,16 @@ static void on_leave(EV_P_ ev_io *watcher, int events)
 
 void client_leave_open(struct worker *w)
 {
-    ev_io_init(&w->leave, on_leave, epoll_create1(EPOLL_CLOEXEC), EV_READ);
-    if (w->leave.fd >= 0)
-        ev_io_start(w->loop, &w->leave);
+    ev_io_init(&w->clients->leave, on_leave, epoll_create1(EPOLL_CLOEXEC), EV_READ);
+    if (w->clients->leave.fd >= 0)
+        ev_io_start(w->loop, &w->clients->leave);
 }
 
 void client_leave_close(struct worker *w)
 {
-    if (w->leave.fd < 0)
+    if (w->clients->leave.fd < 0)
         return;
-    ev_io_stop(w->loop, &w->leave);
-    close(w->leave.fd);
-    w->leave.fd = -1;
+    ev_io_stop(w->loop, &w->clients->leave);
+    close(w->clients->leave.fd);
+    w->clients->leave.fd = -1;
 }

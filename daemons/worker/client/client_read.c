@@ -22,9 +22,9 @@ static void warn_proxy(const struct client *c)
 {
     struct worker *w = c->worker;
     char peer[46];
-    if (w->mono_ms < w->proxy_warn_ms)
+    if (w->mono_ms < w->clients->proxy_warn_ms)
         return;
-    w->proxy_warn_ms = w->mono_ms + PROXY_WARN_MS;
+    w->clients->proxy_warn_ms = w->mono_ms + PROXY_WARN_MS;
     clientip_format(&c->peer, peer);
     log_warning(
         "proxy_protocol: a connection from %s was closed, for it began with no PROXY header; "
@@ -92,13 +92,13 @@ static size_t read_body(struct client *c, char *at, size_t len)
     if (c->state == CLIENT_BUSY && !c->answered && !c->body_wanted)
         return 0;
     if (h1_body_gather(&c->body, at, len, &used, &spans) < 0) {
-        c->worker->client_ops->body_malformed(c);
+        c->worker->clients->ops->body_malformed(c);
         return len;
     }
     c->rated_bytes += used;
     c->body_pending = !c->body.done;
     if (c->exchange && c->state == CLIENT_BUSY) {
-        c->worker->client_ops->body(c, &spans, !c->body_pending);
+        c->worker->clients->ops->body(c, &spans, !c->body_pending);
     } else if (!c->body_pending && c->state == CLIENT_DISCARD) {
         c->progress_ms = c->worker->mono_ms;
         client_move(c, CLIENT_IDLE);
@@ -121,7 +121,7 @@ static size_t consume(struct client *c, char *at, size_t len)
             break;
         case CLIENT_IDLE:
         case CLIENT_HEAD:
-            n = c->worker->client_ops->head(c, at + used, len - used);
+            n = c->worker->clients->ops->head(c, at + used, len - used);
             break;
         case CLIENT_BUSY:
         case CLIENT_DISCARD:
@@ -213,7 +213,7 @@ void client_on_readable(struct transport *t)
 {
     struct client *c = TRANSPORT_OWNER(t, struct client, transport);
     struct worker *w = c->worker;
-    char *at = w->client_buffer;
+    char *at = w->clients->buffer;
     size_t room = WORKER_BUFFER, had = 0;
     if (c->in) {
         if (c->in->start) {

@@ -3,9 +3,10 @@
 #include "daemons/worker/fetch/fetch.h"
 #include "daemons/worker/fetch/headers.h"
 #include "daemons/worker/fetch/upstream.h"
-#include "daemons/worker/route_stats.h"
+#include "daemons/worker/message/route_stats.h"
 #include "daemons/worker/message/tenants.h"
 #include "daemons/worker/worker.h"
+#include "daemons/worker/message/messages.h"
 #include "polder/clock.h"
 #include "polder/inval.h"
 #include "polder/stats.h"
@@ -13,7 +14,7 @@
 static void ask(struct fetch *ex)
 {
     fetch_move(ex, FETCH_CONNECT);
-    ex->worker->fetch_ops->begun(ex);
+    ex->worker->fetches->ops->begun(ex);
     retry_begin(ex);
 }
 
@@ -44,7 +45,7 @@ void fetch_send(struct fetch *ex)
     u->keep_alive = u->event_stream = false;
     u->scanned = 0;
     if (ex->upstream !=
-        &w->ops_upstream) { /* telemetry is answered by control: no backend's work */
+        &w->upstreams->ops) { /* telemetry is answered by control: no backend's work */
         stats_add(w->stats, STATS_UPSTREAM_REQUESTS, 1);
         stats_add(w->stats, STATS_UPSTREAM_REUSES, u->reused);
         stats_bump(&route_stats(w, ex->req.route)->calls, 1);
@@ -54,7 +55,7 @@ void fetch_send(struct fetch *ex)
     stats_bump(&server_stats(w, u->server)->requests, 1);
     upstream_progress(u);
     transport_start(&u->transport, TRANSPORT_READ);
-    request_body_send(ex, w->scratch, len);
+    request_body_send(ex, w->texts->scratch, len);
     if (ex->wait_until_ms)
         retry_queue_wake(w, ex->upstream); /* it is there again */
 }

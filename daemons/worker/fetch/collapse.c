@@ -57,11 +57,11 @@ void collapse_wait(struct fetch *ex, void (*resume)(struct fetch *ex))
     ex->queue = &queue;
     ex->resume = resume;
     fetch_move(ex, FETCH_COLLAPSED);
-    ex->next = w->waiters;
+    ex->next = w->fetches->waiters;
     if (ex->next)
         ex->next->link = &ex->next;
-    ex->link = &w->waiters;
-    w->waiters = ex;
+    ex->link = &w->fetches->waiters;
+    w->fetches->waiters = ex;
     if (!ex->waits_since_ms)
         ex->waits_since_ms = w->mono_ms;
     set_timer(ex);
@@ -76,7 +76,7 @@ static bool still_waits(struct worker *w, const struct fetch *ex)
 void collapse_wake(struct worker *w)
 {
     struct fetch *next;
-    for (struct fetch *ex = w->waiters; ex; ex = next) {
+    for (struct fetch *ex = w->fetches->waiters; ex; ex = next) {
         next = ex->next;
         if (still_waits(w, ex))
             continue;

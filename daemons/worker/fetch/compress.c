@@ -8,8 +8,9 @@
 #include "daemons/worker/fetch/headers.h"
 #include "daemons/worker/fetch/store.h"
 #include "daemons/worker/fetch/upstream.h"
-#include "daemons/worker/route_stats.h"
+#include "daemons/worker/message/route_stats.h"
 #include "daemons/worker/worker.h"
+#include "daemons/worker/message/messages.h"
 #include "polder/cache.h"
 #include "polder/config.h"
 #include "polder/stats.h"
@@ -93,12 +94,12 @@ static void on_flush(EV_P_ ev_timer *watcher, int events);
 
 static struct compress_state *compress_of(struct worker *w)
 {
-    if (!w->compress && (w->compress = calloc(1, sizeof *w->compress))) {
-        w->compress->worker = w;
-        ev_timer_init(&w->compress->flush, on_flush, 0., COMPRESS_FLUSH_MS / 1000.);
-        w->compress->flush.data = w->compress;
+    if (!w->fetches->compress && (w->fetches->compress = calloc(1, sizeof *w->fetches->compress))) {
+        w->fetches->compress->worker = w;
+        ev_timer_init(&w->fetches->compress->flush, on_flush, 0., COMPRESS_FLUSH_MS / 1000.);
+        w->fetches->compress->flush.data = w->fetches->compress;
     }
-    return w->compress;
+    return w->fetches->compress;
 }
 
 static struct encoder *compress_take_encoder(struct compress_state *s, enum coding coding)
@@ -118,7 +119,7 @@ static void compress_give_encoder(struct compress_state *s, enum coding coding, 
 
 static void compress_leave(struct fetch *ex)
 {
-    struct compress_state *s = ex->worker->compress;
+    struct compress_state *s = ex->worker->fetches->compress;
     struct compress_stream *c = ex->compress;
     if (!c)
         return;
@@ -189,7 +190,7 @@ static void compress_put(struct fetch *ex, char *bytes, size_t len, bool last)
     char line[18];
     const bool chunked = ex->client_body == BODY_CHUNKED;
     if (ex->head_unsent)
-        iov[n++] = (struct iovec){ex->worker->scratch, ex->head_unsent};
+        iov[n++] = (struct iovec){ex->worker->texts->scratch, ex->head_unsent};
     ex->head_unsent = 0;
     ex->body_sent += len;
     route_stats_bytes(ex->worker, ex->req.route, len);
@@ -216,7 +217,7 @@ static void compress_fail(struct fetch *ex)
 /* False: that was the end of it. */
 static bool compress_run(struct fetch *ex, enum encoder_op op, const char *bytes, size_t len)
 {
-    struct compress_state *s = ex->worker->compress;
+    struct compress_state *s = ex->worker->fetches->compress;
     struct encoder_io io = {.in = bytes, .in_len = len, .out = s->out, .out_size = OUT_SIZE};
     int rc;
     do {
@@ -241,7 +242,7 @@ static void compress_hold_back(struct compress_state *s, struct compress_stream 
 
 void compress_send(struct fetch *ex, const struct iovec *iov, unsigned n, bool end)
 {
-    struct compress_state *s = ex->worker->compress;
+    struct compress_state *s = ex->worker->fetches->compress;
     for (unsigned i = 0; i < n; i++) {
         if (!compress_run(ex, ENCODER_MORE, iov[i].iov_base, iov[i].iov_len))
             return;
@@ -277,7 +278,7 @@ size_t compress_whole(struct worker *w, enum coding coding, const char *bytes, s
 
 bool compress_is_due_later(const struct fetch *ex)
 {
-    struct compress_state *s = ex->worker->compress;
+    struct compress_state *s = ex->worker->fetches->compress;
     if (!ex->compress || s->spent < COMPRESS_TURN)
         return false;
     ex->compress->waits = s->any_waits = true;
@@ -288,7 +289,7 @@ bool compress_is_due_later(const struct fetch *ex)
 
 void compress_turn(struct worker *w)
 {
-    struct compress_state *s = w->compress;
+    struct compress_state *s = w->fetches->compress;
     if (!s)
         return;
     s->spent = 0;
@@ -325,7 +326,7 @@ static void on_flush(EV_P_ ev_timer *watcher, int events)
 
 void compress_close(struct worker *w)
 {
-    struct compress_state *s = w->compress;
+    struct compress_state *s = w->fetches->compress;
     if (!s)
         return;
     ev_timer_stop(w->loop, &s->flush);
@@ -333,5 +334,5 @@ void compress_close(struct worker *w)
         while (s->n_idle[coding])
             encoder_free(s->idle[coding][--s->n_idle[coding]]);
     free(s);
-    w->compress = NULL;
+    w->fetches->compress = NULL;
 }

@@ -23,7 +23,7 @@ static struct failed *slot_of(const struct worker *w, const struct cache_key *ke
 {
     uint64_t v;
     memcpy(&v, key->hash, sizeof v);
-    return (struct failed *)(uintptr_t)&w->failed[v % ERROR_BACKOFF_PLACES];
+    return (struct failed *)(uintptr_t)&w->fetches->failed[v % ERROR_BACKOFF_PLACES];
 }
 
 static enum inval_state state_since(const struct worker *w, const struct cache_view *v,

@@ -20,9 +20,10 @@
 #include "daemons/worker/fetch/store.h"
 #include "daemons/worker/fetch/upstream.h"
 #include "daemons/worker/cache/stale.h"
-#include "daemons/worker/route_stats.h"
+#include "daemons/worker/message/route_stats.h"
 #include "daemons/worker/uncounted.h"
 #include "daemons/worker/worker.h"
+#include "daemons/worker/message/messages.h"
 #include "polder/cache_status.h"
 #include "polder/clock.h"
 #include "polder/leak_guard.h"
@@ -80,7 +81,8 @@ struct fetch *fetch_new(struct worker *w, const struct request *r)
     const char *from = head->method.at;
     struct fetch *ex = malloc(sizeof *ex);
     const size_t trailer = head->framing == H1_CHUNKED ? TRAILER_KEPT : 0;
-    const bool joined = r->if_none_match.at == w->tags_asked_for; /* not of the head's bytes */
+    const bool joined =
+        r->if_none_match.at == w->texts->tags_asked_for; /* not of the head's bytes */
     char *bytes = malloc(trailer + head->head_len + r->target.len + r->url_len + r->partition_len +
                          r->limit_len + (joined ? r->if_none_match.len : 0) + 1);
     if (!ex || !bytes) {
@@ -108,7 +110,7 @@ struct fetch *fetch_new(struct worker *w, const struct request *r)
         ex->req.if_none_match.at = copy(&bytes, r->if_none_match.at, r->if_none_match.len);
     ex->waits_for = FETCH_LOCK_NONE;
     ex->timer.fire = fetch_timeout;
-    ex->upstream = r->route ? r->route->upstream : &w->ops_upstream;
+    ex->upstream = r->route ? r->route->upstream : &w->upstreams->ops;
     ex->body_to_client = true;
     if (r->client)
         r->client->exchange = ex;
@@ -122,7 +124,7 @@ void fetch_drop_body(struct fetch *ex)
     struct request_buffer *b = &ex->body;
     if (b->len)
         ex->body_consumed = true;
-    ex->worker->request_bytes -= b->room;
+    ex->worker->fetches->request_bytes -= b->room;
     free(b->bytes);
     *b = (struct request_buffer){0};
 }
@@ -140,7 +142,7 @@ void fetch_end_trial(struct fetch *ex)
 {
     struct worker *w = ex->worker;
     if (ex->lease_ms)
-        server_untry(w->servers[ex->server->index].row, ex->lease_ms, w->mono_ms);
+        server_untry(w->upstreams->servers[ex->server->index].row, ex->lease_ms, w->mono_ms);
     ex->lease_ms = 0;
 }
 
@@ -161,9 +163,9 @@ void fetch_finish(struct fetch *ex)
         ex->queue->leave(ex);
     fetch_move(ex, FETCH_DONE);
     fetch_drop_body(ex);
-    w->n_changes -= ex->change;
+    w->fetches->n_changes -= ex->change;
     timer_stop(&w->wheel, &ex->timer);
-    ex->worker->fetch_ops->ended(ex);
+    ex->worker->fetches->ops->ended(ex);
     if (ex->store)
         cache_store_abort(ex, FETCH_LOCK_FAILED);
     permit_release(ex->worker, &ex->permit,
@@ -176,8 +178,8 @@ void fetch_finish(struct fetch *ex)
         fetch_unwatch(at);
         at->ops->done(at, ex);
     }
-    ex->next = w->dead_fetches;
-    w->dead_fetches = ex;
+    ex->next = w->fetches->dead;
+    w->fetches->dead = ex;
 }
 
 void fetch_drop_client(struct fetch *ex)
@@ -202,10 +204,10 @@ static bool is_awaited_change(struct fetch *ex)
 {
     struct worker *w = ex->worker;
     if (ex->state != FETCH_HEAD || !ex->request_done || ex->head.is_safe || !ex->req.route ||
-        !ex->req.route->cache || w->n_changes >= CHANGES_MAX)
+        !ex->req.route->cache || w->fetches->n_changes >= CHANGES_MAX)
         return false;
     ex->change = true;
-    w->n_changes++;
+    w->fetches->n_changes++;
     return true;
 }
 
@@ -357,7 +359,7 @@ void fetch_fail(struct fetch *ex, enum problem problem)
     stats_add(w->stats, STATS_UPSTREAM_ERRORS, 1);
     ex->failed = true;
     ex->last_problem = (uint8_t)problem;
-    ex->worker->fetch_ops->failed(ex);
+    ex->worker->fetches->ops->failed(ex);
     if (!ex->answered)
         fetch_note_server(ex);
     if (!fetch_answer_stale(ex) && c) {

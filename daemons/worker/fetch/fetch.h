@@ -18,6 +18,7 @@
 #ifndef POLDER_WORKER_FETCH_FETCH_H
 #define POLDER_WORKER_FETCH_FETCH_H
 #include "daemons/http/h1.h"
+#include "daemons/worker/fetch/error_backoff.h"
 #include "daemons/worker/message/identity.h"
 #include "daemons/worker/message/request.h"
 #include "daemons/worker/fetch/request_body.h"
@@ -140,6 +141,22 @@ struct fetch {
     char *bytes;
     struct h1_head head;            /* from here on nothing is cleared at first */
     char identity[IDENTITY_DETAIL]; /* room for not_stored */
+};
+
+/* All of a worker's. */
+struct fetches {
+    const struct upstream_ops *upstream_ops;
+    const struct fetch_ops *ops;
+    struct fetch *dead;
+    struct fetch *waiters;                         /* collapse.c */
+    struct fetch *retry_queue, **retry_queue_tail; /* oldest first */
+    ev_timer retry_queue_timer;
+    uint64_t request_bytes; /* of bodies that wait to be sent (request_body.c) */
+    uint32_t n_changes;     /* requests whose client has left, for what their answer invalidates */
+    bool any_cache;         /* some route has one */
+    struct compress_state *compress;            /* NULL: nothing was compressed yet */
+    struct failed failed[ERROR_BACKOFF_PLACES]; /* by key */
+    struct h1_head response;                    /* being looked at now */
 };
 
 /* ---- fetch.c ---- */

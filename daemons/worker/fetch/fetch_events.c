@@ -67,5 +67,5 @@ void fetch_events_init(struct worker *w)
                                             .out_of_memory = on_out_of_memory,
                                             .is_slow = is_slow,
                                             .closed = on_closed};
-    w->upstream_ops = &ops;
+    w->fetches->upstream_ops = &ops;
 }

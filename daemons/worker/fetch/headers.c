@@ -16,8 +16,9 @@
 #include "daemons/worker/message/request_id.h"
 #include "daemons/worker/fetch/store.h"
 #include "daemons/worker/message/via.h"
-#include "daemons/worker/route_stats.h"
+#include "daemons/worker/message/route_stats.h"
 #include "daemons/worker/worker.h"
+#include "daemons/worker/message/messages.h"
 #include "polder/cache.h"
 #include "polder/clientip.h"
 #include "polder/config.h"
@@ -55,7 +56,7 @@ static void put_request_id(struct h1_out *o, const struct request *r)
 static void put_unread_id(struct h1_out *o, struct client *c)
 {
     if (!c->note.number)
-        c->note.number = request_id_next(&c->worker->ids);
+        c->note.number = request_id_next(&c->worker->messages->ids);
     const struct request r = {.worker = c->worker, .number = c->note.number};
     put_request_id(o, &r);
 }
@@ -70,7 +71,7 @@ void response_problem(const struct request *r, struct client *c, enum problem p,
         client_move(c, CLIENT_BUSY);
     keep = keep && client_may_keep(c);
     c->keep_alive = keep;
-    h1_put(&o, w->date, w->date_len);
+    h1_put(&o, w->date.line, w->date.len);
     h1_puts(&o, extra);
     if (r) {
         h1_put(&o, r->limit_lines, r->limit_len);
@@ -103,7 +104,7 @@ void response_simple(const struct request *r, unsigned status, const char *lines
     c->keep_alive = client_may_keep(c);
     struct h1_out o = {text, text + sizeof text, false};
     h1_put_status_line(&o, status, (struct str){0});
-    h1_put(&o, w->date, w->date_len);
+    h1_put(&o, w->date.line, w->date.len);
     h1_puts(&o, lines);
     put_request_id(&o, r);
     response_connection(&o, r, c->keep_alive);
@@ -254,7 +255,7 @@ void response_poll(struct h1_out *o, const struct request *r, uint64_t rest_ms)
     const bool is_private =
         r->policy.identity == POLICY_PARTITION ||
         (r->route->cache->n_partition && r->route->cache->partition[0].kind != CONFIG_KEY_IDENTITY);
-    h1_put(o, w->date, w->date_len);
+    h1_put(o, w->date.line, w->date.len);
     h1_puts(o, is_private ? "Cache-Control: private, max-age=" : "Cache-Control: max-age=");
     h1_put_u64(o, (rest_ms + 999) / 1000);
     h1_put(o, "\r\n", 2);
@@ -333,7 +334,7 @@ static void put_upgrade(struct h1_out *o, const struct h1_head *head)
 size_t response_head(struct fetch *ex, const struct h1_head *head, uint16_t status)
 {
     struct worker *w = ex->worker;
-    struct h1_out o = {w->scratch, w->scratch + sizeof w->scratch, false};
+    struct h1_out o = {w->texts->scratch, w->texts->scratch + sizeof w->texts->scratch, false};
     struct str reason = head->reason;
     if (status != head->status)
         reason.len = 0; /* the standard one */
@@ -343,7 +344,7 @@ size_t response_head(struct fetch *ex, const struct h1_head *head, uint16_t stat
     } else {
         put_client_fields(&o, ex, head);
         if (!h1_find(head, H1_DATE))
-            h1_put(&o, w->date, w->date_len);
+            h1_put(&o, w->date.line, w->date.len);
     }
     h1_put(&o, ex->req.limit_lines, ex->req.limit_len);
     put_request_id(&o, &ex->req);
@@ -359,13 +360,13 @@ size_t response_head(struct fetch *ex, const struct h1_head *head, uint16_t stat
     put_framing(&o, ex, head);
     response_connection(&o, &ex->req, ex->req.client->keep_alive);
     h1_put(&o, "\r\n", 2);
-    return o.overflow ? 0 : (size_t)(o.at - w->scratch);
+    return o.overflow ? 0 : (size_t)(o.at - w->texts->scratch);
 }
 
 void response_interim(struct fetch *ex, const struct h1_head *head)
 {
     struct worker *w = ex->worker;
-    struct h1_out o = {w->scratch, w->scratch + sizeof w->scratch, false};
+    struct h1_out o = {w->texts->scratch, w->texts->scratch + sizeof w->texts->scratch, false};
     /* who does not read gets none: they are only hints */
     if (!ex->req.client || ex->req.http10 || head->status == 100 ||
         ex->req.client->out.len > WORKER_HIGH)
@@ -376,7 +377,7 @@ void response_interim(struct fetch *ex, const struct h1_head *head)
     if (o.overflow)
         return;
     route_stats_answer(w, ex->req.route, head->status);
-    client_send_bytes(ex->req.client, w->scratch, (size_t)(o.at - w->scratch));
+    client_send_bytes(ex->req.client, w->texts->scratch, (size_t)(o.at - w->texts->scratch));
 }
 
 /* ---- the request, for the backend ---- */
@@ -677,7 +678,7 @@ static void put_request_fields(struct h1_out *o, const struct response_request *
 size_t response_request_head(struct worker *w, const struct response_request *what)
 {
     const struct h1_head *head = what->request->head;
-    struct h1_out o = {w->scratch, w->scratch + sizeof w->scratch, false};
+    struct h1_out o = {w->texts->scratch, w->texts->scratch + sizeof w->texts->scratch, false};
     if (what->for_store)
         h1_puts(&o, "GET");
     else
@@ -692,5 +693,5 @@ size_t response_request_head(struct worker *w, const struct response_request *wh
         put_request_framing(&o, head);
     h1_puts(&o, what->upgrade ? "Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
                               : "Connection: keep-alive\r\n\r\n");
-    return o.overflow ? 0 : (size_t)(o.at - w->scratch);
+    return o.overflow ? 0 : (size_t)(o.at - w->texts->scratch);
 }

@@ -11,6 +11,7 @@
 #include "daemons/worker/fetch/store.h"
 #include "daemons/worker/keeper_link.h"
 #include "daemons/worker/worker.h"
+#include "daemons/worker/message/messages.h"
 #include "polder/cache.h"
 #include "polder/field.h"
 #include "polder/inval.h"
@@ -84,7 +85,7 @@ static size_t resolve(const struct request *r, struct str ref, char *out, size_t
     return o.overflow ? 0 : (size_t)(o.at - out);
 }
 
-/* The URL that a Location field means, as in cache keys, in w->reference; 0: none that we know. */
+/* The URL that a Location field means, as in cache keys, in w->texts->reference; 0: none that we know. */
 static size_t reference(struct worker *w, const struct request *r, const struct h1_field *f)
 {
     char text[WORKER_URL_MAX];
@@ -92,14 +93,15 @@ static size_t reference(struct worker *w, const struct request *r, const struct 
     if (!f || !f->value.len)
         return 0;
     const size_t n = resolve(r, f->value, text, sizeof text);
-    const int len =
-        n ? url_normalise_text(w->config, text, n, w->reference, sizeof w->reference, &route) : 0;
+    const int len = n ? url_normalise_text(w->config, text, n, w->texts->reference,
+                                           sizeof w->texts->reference, &route)
+                      : 0;
     return len > 0 ? (size_t)len : 0;
 }
 
 static void mark_reference(struct marking *m, const struct request *r, const struct h1_field *f)
 {
-    const char *url = m->worker->reference;
+    const char *url = m->worker->texts->reference;
     const size_t len = reference(m->worker, r, f), host = host_len(r->url, r->url_len);
     if (len && host_len(url, len) == host && !memcmp(url, r->url, host))
         mark_url(m, url, len), mark_negative(m, url, len);
@@ -117,7 +119,7 @@ static void mark_references(struct marking *m, const struct request *r, const st
 bool invalidate_is_target(struct worker *w, const struct request *r, const struct h1_field *f)
 {
     const size_t len = reference(w, r, f);
-    return len == r->url_len && len && !memcmp(w->reference, r->url, len);
+    return len == r->url_len && len && !memcmp(w->texts->reference, r->url, len);
 }
 
 /* Has nobody invalidated the response since its request was sent, up to *seq? */
@@ -139,7 +141,8 @@ void invalidate_after(struct fetch *ex, const struct h1_head *head)
     const struct request *r = &ex->req;
     const struct str method = r->head->method;
     struct marking m = {w, 0, 0};
-    if (!w->any_cache || !r->url_len || !policy_invalidates(method.at, method.len, head->status))
+    if (!w->fetches->any_cache || !r->url_len ||
+        !policy_invalidates(method.at, method.len, head->status))
         return;
     uint64_t before;
     const bool untouched = r->post && is_untouched(ex, head, &before);

@@ -21,7 +21,7 @@ uint64_t pool_bit(const struct config_upstream *upstream, const struct config_se
 
 static uint32_t weight_of(const struct worker *w, const struct config_server *server)
 {
-    return server == &w->ops_server ? 1 : w->runtime.server[server->index].weight;
+    return server == &w->upstreams->ops_server ? 1 : w->runtime.server[server->index].weight;
 }
 
 bool pool_choose(struct worker *w, const struct pool_wish *wish, struct pool_choice *out)
@@ -31,7 +31,7 @@ bool pool_choose(struct worker *w, const struct pool_wish *wish, struct pool_cho
     struct server_choice choice = {u, option, 0, wish->repeatable, w->mono_ms};
     for (; choice.n < u->n_servers && choice.n < RUNTIME_SERVERS_MAX; choice.n++) {
         const struct config_server *server = &u->servers[choice.n];
-        struct server_local *state = &w->servers[server->index];
+        struct server_local *state = &w->upstreams->servers[server->index];
         const uint64_t bit = pool_bit(u, server);
         option[choice.n] = (struct server_option){
             state->row, weight_of(w, server), wish->tried & bit, wish->avoid & bit, &state->turn};
@@ -48,7 +48,7 @@ bool pool_choose(struct worker *w, const struct pool_wish *wish, struct pool_cho
 bool pool_any_down(const struct worker *w, const struct config_upstream *upstream)
 {
     for (uint32_t i = 0; i < upstream->n_servers; i++)
-        if (!server_is_up(w->servers[upstream->servers[i].index].row))
+        if (!server_is_up(w->upstreams->servers[upstream->servers[i].index].row))
             return true;
     return false;
 }
@@ -56,9 +56,9 @@ bool pool_any_down(const struct worker *w, const struct config_upstream *upstrea
 static struct server_name name_of(const struct worker *w, const struct config_server *server)
 {
     struct condition_table *conditions =
-        server == &w->ops_server || !w->shared ? NULL : w->shared->conditions;
-    return (struct server_name){w->servers[server->index].row, conditions, server->upstream->name,
-                                server->address.text};
+        server == &w->upstreams->ops_server || !w->shared ? NULL : w->shared->conditions;
+    return (struct server_name){w->upstreams->servers[server->index].row, conditions,
+                                server->upstream->name, server->address.text};
 }
 
 void pool_failed(struct worker *w, const struct config_server *server, enum server_reason reason,
@@ -93,7 +93,7 @@ static bool is_quiet(struct upstream *u, bool look)
 struct upstream *pool_take(struct worker *w, const struct config_server *server, bool look)
 {
     struct upstream *u;
-    while ((u = LIST_FIRST(&w->servers[server->index].idle)) && !is_quiet(u, look))
+    while ((u = LIST_FIRST(&w->upstreams->servers[server->index].idle)) && !is_quiet(u, look))
         upstream_close(u);
     if (!u)
         return NULL;
@@ -101,22 +101,22 @@ struct upstream *pool_take(struct worker *w, const struct config_server *server,
     u->state = UPSTREAM_BUSY;
     u->reused = true;
     u->got_bytes = false;
-    w->n_busy++;
+    w->upstreams->n_busy++;
     return u;
 }
 
 void pool_keep(struct upstream *u)
 {
     struct worker *w = u->worker;
-    struct server_local *state = &w->servers[u->server->index];
+    struct server_local *state = &w->upstreams->servers[u->server->index];
     u->user = NULL;
     if (w->draining) {
         upstream_close(u);
         return;
     }
     u->state = UPSTREAM_IDLE;
-    w->n_busy--;
-    w->n_idle++;
+    w->upstreams->n_busy--;
+    w->upstreams->n_idle++;
     LIST_INSERT_HEAD(&state->idle, u, entry);
     transport_start(&u->transport, TRANSPORT_READ); /* its end, or bytes nobody asked for */
     timer_set(&w->wheel, &u->timer, w->mono_ms + IDLE_MS);
@@ -126,6 +126,6 @@ void pool_close_idle(struct worker *w)
 {
     struct upstream *u;
     for (uint32_t i = 0; i <= w->config->n_servers; i++)
-        while ((u = LIST_FIRST(&w->servers[i].idle)))
+        while ((u = LIST_FIRST(&w->upstreams->servers[i].idle)))
             upstream_close(u);
 }

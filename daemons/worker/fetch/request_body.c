@@ -31,7 +31,7 @@ static bool grow(struct fetch *ex, size_t need)
     char *bytes = realloc(b->bytes, room);
     if (!bytes)
         return false;
-    ex->worker->request_bytes += room - b->room;
+    ex->worker->fetches->request_bytes += room - b->room;
     b->bytes = bytes;
     b->room = room;
     return true;
@@ -73,7 +73,7 @@ bool request_body_waits(struct fetch *ex)
     struct worker *w = ex->worker;
     const struct client *c = ex->req.client;
     if (ex->state != FETCH_NEW || ex->for_store || !c || !c->body_pending ||
-        !w->config->request_buffer || w->request_bytes >= share_of(w))
+        !w->config->request_buffer || w->fetches->request_bytes >= share_of(w))
         return false;
     fetch_move(ex, FETCH_BUFFERING);
     ask_for_more(ex);
@@ -94,7 +94,7 @@ static void buffer(struct fetch *ex, const struct h1_spans *spans, bool end)
         b->trailer = body->kept;
         b->trailer_len = body->kept_len;
     }
-    if (end || b->len >= w->config->request_buffer || w->request_bytes > share_of(w))
+    if (end || b->len >= w->config->request_buffer || w->fetches->request_bytes > share_of(w))
         fetch_resume(ex);
 }
 

@@ -16,8 +16,9 @@
 #include "daemons/worker/fetch/headers.h"
 #include "daemons/worker/fetch/store.h"
 #include "daemons/worker/fetch/upstream.h"
-#include "daemons/worker/route_stats.h"
+#include "daemons/worker/message/route_stats.h"
 #include "daemons/worker/worker.h"
+#include "daemons/worker/message/messages.h"
 #include "polder/clock.h"
 #include "polder/field.h"
 #include "polder/server_state.h"
@@ -58,7 +59,7 @@ static void send_on(struct fetch *ex, const struct h1_spans *spans, bool end)
             n += h1_last_chunk(iov + n, body->kept, body->kept_len);
     }
     if (ex->head_unsent) {
-        *--iov = (struct iovec){ex->worker->scratch, ex->head_unsent};
+        *--iov = (struct iovec){ex->worker->texts->scratch, ex->head_unsent};
         n++;
         ex->head_unsent = 0;
     }
@@ -231,7 +232,7 @@ static bool final_head(struct fetch *ex, const struct h1_head *head, bool more)
     retry_answered(ex);
     fetch_note_server(ex);
     ex->answered = head->status;
-    ex->worker->fetch_ops->answered(ex, policy_stale_replaces(head->status));
+    ex->worker->fetches->ops->answered(ex, policy_stale_replaces(head->status));
     h1_body_init(&u->body, head->framing, head->length);
     if (head->framing == H1_CHUNKED)
         upstream_keep_trailer(u);
@@ -291,7 +292,7 @@ static size_t receive_head(struct fetch *ex, const char *at, size_t len)
 {
     struct worker *w = ex->worker;
     struct upstream *u = ex->up;
-    struct h1_head *head = &w->response;
+    struct h1_head *head = &w->fetches->response;
     switch (h1_parse_response(at, len, &u->scanned, ex->req.is_head && !ex->for_store, head)) {
     case H1_MORE:
         return 0;

@@ -80,7 +80,7 @@ static void server_failed(struct fetch *ex, const struct upstream_error *e, bool
 static void attach(struct fetch *ex, struct upstream *u)
 {
     ex->up = u;
-    upstream_attach(u, ex->worker->upstream_ops, ex, ex->until_ms);
+    upstream_attach(u, ex->worker->fetches->upstream_ops, ex, ex->until_ms);
     u->uncounted = ex->req.probe;
     fetch_watch_lease(ex);
 }

@@ -21,7 +21,7 @@
 /* Where the upstream's counts are. */
 static struct server_local *account(struct worker *w, const struct config_upstream *upstream)
 {
-    return &w->servers[upstream->servers[0].index];
+    return &w->upstreams->servers[upstream->servers[0].index];
 }
 
 static uint64_t bytes_of(const struct fetch *ex)
@@ -58,13 +58,13 @@ bool retry_queue_enter(struct fetch *ex, void (*resume)(struct fetch *ex))
     a->waiting++;
     a->retry_queue_bytes += bytes_of(ex);
     ex->next = NULL;
-    ex->link = w->retry_queue_tail;
-    *w->retry_queue_tail = ex;
-    w->retry_queue_tail = &ex->next;
+    ex->link = w->fetches->retry_queue_tail;
+    *w->fetches->retry_queue_tail = ex;
+    w->fetches->retry_queue_tail = &ex->next;
     timer_set(&w->wheel, &ex->timer, ex->wait_until_ms);
-    if (!ev_is_active(&w->retry_queue_timer)) {
-        ev_timer_set(&w->retry_queue_timer, TRY_S, TRY_S);
-        ev_timer_start(w->loop, &w->retry_queue_timer);
+    if (!ev_is_active(&w->fetches->retry_queue_timer)) {
+        ev_timer_set(&w->fetches->retry_queue_timer, TRY_S, TRY_S);
+        ev_timer_start(w->loop, &w->fetches->retry_queue_timer);
     }
     return true;
 }
@@ -79,7 +79,7 @@ void retry_queue_leave(struct fetch *ex)
     if (ex->next)
         ex->next->link = ex->link;
     else
-        w->retry_queue_tail = ex->link;
+        w->fetches->retry_queue_tail = ex->link;
     ex->next = NULL;
     ex->link = NULL;
     ex->queue = NULL;
@@ -90,7 +90,7 @@ void retry_queue_wake(struct worker *w, const struct config_upstream *upstream)
 {
     struct fetch *list[WAKE];
     unsigned n = 0;
-    for (struct fetch *ex = w->retry_queue; ex && n < WAKE; ex = ex->next)
+    for (struct fetch *ex = w->fetches->retry_queue; ex && n < WAKE; ex = ex->next)
         if (ex->upstream == upstream)
             list[n++] = ex;
     for (unsigned i = 0; i < n; i++)
@@ -105,7 +105,7 @@ static void on_try(EV_P_ ev_timer *watcher, int events)
     struct fetch *list[TRY_MOST];
     unsigned n = 0;
     (void)events;
-    for (struct fetch *ex = w->retry_queue; ex && n < TRY_MOST; ex = ex->next) {
+    for (struct fetch *ex = w->fetches->retry_queue; ex && n < TRY_MOST; ex = ex->next) {
         unsigned i = 0;
         while (i < n && list[i]->upstream != ex->upstream)
             i++;
@@ -115,13 +115,13 @@ static void on_try(EV_P_ ev_timer *watcher, int events)
     for (unsigned i = 0; i < n; i++)
         if (list[i]->state == FETCH_WAITING)
             fetch_resume(list[i]);
-    if (!w->retry_queue)
+    if (!w->fetches->retry_queue)
         ev_timer_stop(EV_A_ watcher);
 }
 
 void retry_queue_init(struct worker *w)
 {
-    w->retry_queue_tail = &w->retry_queue;
-    ev_timer_init(&w->retry_queue_timer, on_try, 0., 0.);
-    w->retry_queue_timer.data = w;
+    w->fetches->retry_queue_tail = &w->fetches->retry_queue;
+    ev_timer_init(&w->fetches->retry_queue_timer, on_try, 0., 0.);
+    w->fetches->retry_queue_timer.data = w;
 }

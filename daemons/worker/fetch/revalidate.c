@@ -14,6 +14,8 @@
 #include "daemons/worker/fetch/headers.h"
 #include "daemons/worker/keeper_link.h"
 #include "daemons/worker/worker.h"
+#include "daemons/worker/message/messages.h"
+#include "daemons/worker/message/route_state.h"
 #include "polder/field.h"
 #include "polder/head_lines.h"
 #include "polder/policy.h"
@@ -108,7 +110,7 @@ static size_t merge_heads(struct worker *w, const struct cache_view *old,
         h1_copy_field(&o, f);
     }
     if (!h1_find(head, H1_DATE))
-        h1_put(&o, w->date, w->date_len);
+        h1_put(&o, w->date.line, w->date.len);
     return o.overflow ? 0 : (size_t)(o.at - out);
 }
 
@@ -197,7 +199,7 @@ static bool rehead(struct fetch *ex, struct cache_record *rec, size_t head_len)
 {
     struct worker *w = ex->worker;
     rec->head_len = (uint32_t)head_len;
-    struct stored_copy *old = ex->stale, *copy = with_head(old, rec, w->scratch, head_len);
+    struct stored_copy *old = ex->stale, *copy = with_head(old, rec, w->texts->scratch, head_len);
     if (!copy)
         return false;
     copy->pinned = old->pinned;
@@ -240,7 +242,7 @@ bool revalidate_stored(struct fetch *ex, const struct h1_head *head)
     if (resp.cc.flags & FIELD_CC_NO_TRANSFORM || content_is_vouched_for(merged))
         rec.flags &= ~(uint32_t)CACHE_COMPRESSIBLE;
     /* What a 200 may not bring into the store, a 304 may not either; but who has asked gets all. */
-    struct h1_out o = {w->scratch, w->scratch + H1_HEAD_MAX, false};
+    struct h1_out o = {w->texts->scratch, w->texts->scratch + H1_HEAD_MAX, false};
     cache_store_put_head(&o, w, merged, refused ? NULL : &resp, NULL,
                          rec.flags & CACHE_COMPRESSIBLE);
     cache_store_set_times(&rec, ex, &resp);
@@ -250,17 +252,17 @@ bool revalidate_stored(struct fetch *ex, const struct h1_head *head)
             keeper_link_delete_object(w, &ex->stale->key, ex->stale->view.record->obj_id);
         permit_release(ex->worker, &ex->permit, FETCH_LOCK_NOSHARE);
         if (!o.overflow)
-            rehead(ex, &rec, (size_t)(o.at - w->scratch));
+            rehead(ex, &rec, (size_t)(o.at - w->texts->scratch));
         return true;
     }
-    if (o.overflow || !rehead(ex, &rec, (size_t)(o.at - w->scratch)) ||
+    if (o.overflow || !rehead(ex, &rec, (size_t)(o.at - w->texts->scratch)) ||
         !push_revalidate(ex, ex->stale))
         return false;
     if (resp.omits_set_cookie) {
-        o = (struct h1_out){w->scratch, w->scratch + H1_HEAD_MAX, false};
+        o = (struct h1_out){w->texts->scratch, w->texts->scratch + H1_HEAD_MAX, false};
         cache_store_put_head(&o, w, merged, NULL, NULL, rec.flags & CACHE_COMPRESSIBLE);
         if (!o.overflow)
-            rehead(ex, &rec, (size_t)(o.at - w->scratch));
+            rehead(ex, &rec, (size_t)(o.at - w->texts->scratch));
     }
     return true;
 }

@@ -21,8 +21,10 @@
 #include "daemons/worker/fetch/upstream.h"
 #include "daemons/worker/keeper_link.h"
 #include "daemons/worker/reader.h"
-#include "daemons/worker/route_stats.h"
+#include "daemons/worker/message/route_stats.h"
 #include "daemons/worker/worker.h"
+#include "daemons/worker/message/messages.h"
+#include "daemons/worker/message/route_state.h"
 #include "polder/coding.h"
 #include "polder/field.h"
 #include "polder/inval.h"
@@ -174,7 +176,7 @@ void cache_store_put_head(struct h1_out *o, const struct worker *w, const struct
     if (part && !part->complete)
         partial_put_range(o, part);
     if (!h1_find(head, H1_DATE))
-        h1_put(o, w->date, w->date_len);
+        h1_put(o, w->date.line, w->date.len);
 }
 
 void cache_store_set_times(struct cache_record *rec, const struct fetch *ex,
@@ -254,7 +256,7 @@ static bool fill(struct fetch *ex, struct store_stream *s, const struct h1_head 
     struct worker *w = ex->worker;
     struct cache_record *rec = &s->record;
     const struct request *r = &ex->req;
-    struct h1_out o = {w->scratch, w->scratch + CACHE_VALUE_MAX, false};
+    struct h1_out o = {w->texts->scratch, w->texts->scratch + CACHE_VALUE_MAX, false};
     cache_record_init(rec);
     if (!tags_read(r, head, rec)) {
         cache_store_refused(ex, POLICY_NO_TAGS);
@@ -304,12 +306,12 @@ static bool fill(struct fetch *ex, struct store_stream *s, const struct h1_head 
     if (o.overflow)
         return false;
     rec->head_len = (uint32_t)(o.at - head_at);
-    s->text_len = (size_t)(o.at - w->scratch);
+    s->text_len = (size_t)(o.at - w->texts->scratch);
     s->room = cache_inline_room(rec);
     s->text = malloc(s->text_len);
     if (!s->text || !s->room)
         return false;
-    memcpy(s->text, w->scratch, s->text_len);
+    memcpy(s->text, w->texts->scratch, s->text_len);
     return true;
 }
 
@@ -421,7 +423,7 @@ static bool begin_stream(struct fetch *ex)
 {
     struct store_stream *s = ex->store;
     s->record.flags |= CACHE_CHUNKED_BODY;
-    s->stream = ++ex->worker->stream;
+    s->stream = ++ex->worker->keeper.stream;
     const struct iovec iov[2] = {{&s->record, sizeof s->record}, {s->text, s->text_len}};
     if (keeper_link_push(ex->worker, RING_BEGIN, s->stream, NULL, iov, 2) < 0) {
         ring_full(ex);

@@ -52,12 +52,12 @@ uint32_t upstream_addresses(const struct worker *w, const struct config_server *
     struct server_addresses list;
     if (server->address.len)
         return 1;
-    return server_addresses_get(w->servers[server->index].row, &list) ? list.n : 0;
+    return server_addresses_get(w->upstreams->servers[server->index].row, &list) ? list.n : 0;
 }
 
 void upstream_next_address(struct worker *w, const struct config_server *server)
 {
-    w->servers[server->index].address++;
+    w->upstreams->servers[server->index].address++;
 }
 
 /* 0: its name has none. */
@@ -69,9 +69,9 @@ static socklen_t address_of(const struct worker *w, const struct config_server *
         *out = server->address.sa;
         return server->address.len;
     }
-    if (!server_addresses_get(w->servers[server->index].row, &list) || !list.n)
+    if (!server_addresses_get(w->upstreams->servers[server->index].row, &list) || !list.n)
         return 0;
-    return server_address_to(&list.at[w->servers[server->index].address % list.n], out);
+    return server_address_to(&list.at[w->upstreams->servers[server->index].address % list.n], out);
 }
 
 static bool begin(struct upstream *u, struct upstream_error *e)
@@ -84,7 +84,8 @@ static bool begin(struct upstream *u, struct upstream_error *e)
         upstream_error(e, SERVER_NO_ADDRESS, "has a name without an address now");
         return false;
     }
-    transport_init(&u->transport, w->servers[u->server->index].transport, &on, w->loop, -1);
+    transport_init(&u->transport, w->upstreams->servers[u->server->index].transport, &on, w->loop,
+                   -1);
     const int code = u->transport.ops->connect(&u->transport, (const struct sockaddr *)&sa, len);
     if (code)
         connect_error(e, -code);
@@ -110,7 +111,7 @@ struct upstream *upstream_connect(struct worker *w, const struct config_server *
     u->progress_ms = w->mono_ms;
     transport_start(&u->transport, TRANSPORT_WRITE);
     arm(u);
-    w->n_busy++;
+    w->upstreams->n_busy++;
     return u;
 }
 
@@ -127,7 +128,7 @@ void upstream_attach(struct upstream *u, const struct upstream_ops *ops, void *u
 void upstream_leave_idle(struct upstream *u)
 {
     LIST_REMOVE(u, entry);
-    u->worker->n_idle--;
+    u->worker->upstreams->n_idle--;
 }
 
 void upstream_close(struct upstream *u)
@@ -138,7 +139,7 @@ void upstream_close(struct upstream *u)
     if (u->state == UPSTREAM_IDLE)
         upstream_leave_idle(u);
     else
-        w->n_busy--;
+        w->upstreams->n_busy--;
     u->state = UPSTREAM_CLOSED;
     timer_stop(&w->wheel, &u->timer);
     u->transport.ops->close(&u->transport);
@@ -149,7 +150,7 @@ void upstream_close(struct upstream *u)
     if (u->user)
         u->ops->closed(u->user);
     u->user = NULL;
-    LIST_INSERT_HEAD(&w->dead_upstreams, u, entry);
+    LIST_INSERT_HEAD(&w->upstreams->dead, u, entry);
 }
 
 void upstream_free(struct upstream *u)
@@ -359,7 +360,7 @@ static void ended(struct upstream *u, int code)
 static void readable(struct upstream *u)
 {
     struct buffer *in = u->in;
-    char *at = in ? in->data : u->worker->upstream_buffer;
+    char *at = in ? in->data : u->worker->upstreams->buffer;
     const size_t had = in ? in->end : 0;
     const ssize_t n = u->transport.ops->read(&u->transport, at + had, WORKER_BUFFER - had);
     if (n == -EAGAIN)

@@ -119,10 +119,19 @@ struct server_local {
     LIST_HEAD(, upstream) idle; /* last used first */
     int64_t turn;               /* as servers take them */
 };
+/* All of a worker's. */
+struct upstreams {
+    LIST_HEAD(, upstream) dead;
+    uint32_t n_busy, n_idle;
+    struct server_local *servers; /* by config_server.index; the last one is ops */
+    struct config_upstream ops;
+    struct config_server ops_server;
+    char buffer[WORKER_BUFFER];
+};
 static inline struct stats_server_row *server_stats(const struct worker *w,
                                                     const struct config_server *server)
 {
-    return &w->stats->server[w->servers[server->index].stats_row];
+    return &w->stats->server[w->upstreams->servers[server->index].stats_row];
 }
 struct pool_wish {
     const struct config_upstream *upstream;

@@ -24,6 +24,8 @@
 #include "daemons/worker/fetch/upstream.h"
 #include "daemons/worker/worker.h"
 #include "daemons/worker/request/steps.h"
+#include "daemons/worker/message/messages.h"
+#include "daemons/worker/message/route_state.h"
 #include "polder/field.h"
 #include "polder/guard_words.h"
 #include "polder/leak_guard.h"
@@ -158,7 +160,7 @@ bool guard_look(const struct request *r, const struct cache_view *v, struct guar
     struct worker *w = r->worker;
     struct route_state *s = &w->routes[r->route->index];
     s->guard_left = s->guard_most ? s->guard_step : UINT32_MAX;
-    if (!s->guard_most || w->n_checks >= CHECKS_MAX || w->draining ||
+    if (!s->guard_most || w->guard_checks->n >= CHECKS_MAX || w->draining ||
         w->mono_ms < s->guard_again_ms || !guard_is_due(s->guard, w->mono_ms))
         return true;
     if (!r->head) { /* it comes again with its head, and is looked at then */
@@ -181,13 +183,13 @@ void guard_begin(struct guard_check *k, bool answered)
     guard_experiment_start(&k->trial, k->fields.n, guard_route_pairs(k->place));
     k->words = k->fields.n ? calloc(1, sizeof *k->words) : NULL;
     k->varies = k->trial.fields;
-    k->link = &w->checks;
-    k->next = w->checks;
+    k->link = &w->guard_checks->first;
+    k->next = w->guard_checks->first;
     if (k->next)
         k->next->link = &k->next;
-    w->checks = k;
-    w->n_checks++;
-    w->guard_due = true;
+    w->guard_checks->first = k;
+    w->guard_checks->n++;
+    w->guard_checks->due = true;
 }
 
 static void wake_control(struct worker *w)
@@ -247,8 +249,8 @@ void guard_retry(const struct request *r)
     struct route_state *s = &w->routes[r->route->index];
     struct guard_scope *scope = guard_scope_of(s->guard, r->url, r->url_len);
     char names[GUARD_NAMES + 1];
-    if (!scope || !s->guard_most || w->n_checks >= CHECKS_MAX || w->draining || !r->policy.is_get ||
-        !is_where_it_was_seen(scope, r))
+    if (!scope || !s->guard_most || w->guard_checks->n >= CHECKS_MAX || w->draining ||
+        !r->policy.is_get || !is_where_it_was_seen(scope, r))
         return;
     uint64_t tried = atomic_load(&scope->tried_ms);
     if (!is_retry_due(scope, tried, w->real_ms))
@@ -292,10 +294,10 @@ static bool prepare(struct guard_check *k, struct request *r)
     size_t scanned = 0;
     if (h1_parse_request(k->bytes, k->head_len, &scanned, &w->head, &problem) != H1_DONE)
         return false;
-    const struct request_again what = {.bytes = w->scratch,
-                                       .len = guard_fields_write(&k->fields, &w->head,
-                                                                 guard_experiment_omits(&k->trial),
-                                                                 w->scratch, sizeof w->scratch)};
+    const struct request_again what = {
+        .bytes = w->texts->scratch,
+        .len = guard_fields_write(&k->fields, &w->head, guard_experiment_omits(&k->trial),
+                                  w->texts->scratch, sizeof w->texts->scratch)};
     if (!what.len || !request_background(w, NULL, &what, r))
         return false;
     r->peer = k->peer; /* to the backend it is the same client */
@@ -437,7 +439,8 @@ static void guard_heard(struct fetch_watcher *at, const struct fetch *ex)
     if (k->print.usable && k->words)
         learn(k, k->words);
     guard_experiment_hear(&k->trial, &k->print);
-    k->worker->guard_due = true; /* not here: somebody further up uses the worker's buffers */
+    k->worker->guard_checks->due =
+        true; /* not here: somebody further up uses the worker's buffers */
 }
 
 static const struct fetch_watcher_ops watcher_ops = {.head = guard_head,
@@ -515,7 +518,7 @@ static void check_end(struct guard_check *k)
     *k->link = k->next;
     if (k->next)
         k->next->link = k->link;
-    k->worker->n_checks--;
+    k->worker->guard_checks->n--;
     check_free(k);
 }
 
@@ -545,10 +548,10 @@ static void step(struct guard_check *k)
 
 void guard_run(struct worker *w)
 {
-    while (w->guard_due) {
+    while (w->guard_checks->due) {
         struct guard_check *next;
-        w->guard_due = false;
-        for (struct guard_check *k = w->checks; k; k = next) {
+        w->guard_checks->due = false;
+        for (struct guard_check *k = w->guard_checks->first; k; k = next) {
             next = k->next;
             if (!k->watcher.fetch)
                 step(k);
@@ -559,7 +562,7 @@ void guard_run(struct worker *w)
 void guard_stop(struct worker *w)
 {
     struct guard_check *next;
-    for (struct guard_check *k = w->checks; k; k = next) {
+    for (struct guard_check *k = w->guard_checks->first; k; k = next) {
         next = k->next;
         if (k->watcher.fetch)
             fetch_finish(k->watcher.fetch);

@@ -17,6 +17,11 @@ struct request;
 struct worker;
 
 struct guard_check;
+struct guard_checks {
+    struct guard_check *first;
+    uint32_t n;
+    bool due; /* some check waits for its next step */
+};
 void guard_prepare(struct worker *w); /* once, when the routes are known */
 /* A hit whose turn it is: *check is set if it is to be checked, and then goes to guard_begin().
  * False: it takes the long way, with the head. */

@@ -7,6 +7,7 @@
 #include "daemons/worker/message/request.h"
 #include "daemons/worker/message/request_id.h"
 #include "daemons/worker/worker.h"
+#include "daemons/worker/message/messages.h"
 #include "polder/access_log.h"
 #include "polder/clock.h"
 #include "polder/conditions.h"
@@ -25,8 +26,8 @@ static void on_channel(EV_P_ ev_io *watcher, int events)
     int fd, code;
     (void)events;
     while ((code = process_receive(watcher->fd, &message, &fd)) > 0) {
-        if (message.kind == PROCESS_ACCESS_LOG && access_log_is_on(&w->log)) {
-            access_log_change(&w->log, fd);
+        if (message.kind == PROCESS_ACCESS_LOG && access_log_is_on(&w->messages->log)) {
+            access_log_change(&w->messages->log, fd);
             atomic_store(&w->slot->log_opening, message.number);
             shared_wake_control(w->shared);
         } else {
@@ -40,33 +41,34 @@ static void on_channel(EV_P_ ev_io *watcher, int events)
 int access_open(struct worker *w)
 {
     const struct process *p = w->process;
-    const int code = access_log_start(&w->log, w->config->access_log, p->access_log);
+    const int code = access_log_start(&w->messages->log, w->config->access_log, p->access_log);
     if (code < 0)
         return code;
     /* a worker before this one may have raised it, and died */
     condition_clear(w->shared->conditions, COND_ACCESS_LOG_FAILED, w->config->access_log_path,
                     w->real_ms);
-    atomic_store(&w->slot->log_opening, access_log_is_on(&w->log) ? p->log_opening : PROC_NO_LOG);
+    atomic_store(&w->slot->log_opening,
+                 access_log_is_on(&w->messages->log) ? p->log_opening : PROC_NO_LOG);
     if (p->channel < 0)
         return 0;
-    ev_io_init(&w->channel, on_channel, p->channel, EV_READ);
-    w->channel.data = w;
-    ev_io_start(w->loop, &w->channel);
+    ev_io_init(&w->messages->channel, on_channel, p->channel, EV_READ);
+    w->messages->channel.data = w;
+    ev_io_start(w->loop, &w->messages->channel);
     return 0;
 }
 
 void access_close(struct worker *w)
 {
-    access_log_stop(&w->log);
+    access_log_stop(&w->messages->log);
 }
 
 void access_flush(struct worker *w)
 {
-    if (!w->log.len && !w->log.raised)
+    if (!w->messages->log.len && !w->messages->log.raised)
         return;
-    access_log_flush(&w->log);
-    const uint64_t lost =
-        access_log_report(&w->log, w->shared->conditions, w->config->access_log_path, w->real_ms);
+    access_log_flush(&w->messages->log);
+    const uint64_t lost = access_log_report(&w->messages->log, w->shared->conditions,
+                                            w->config->access_log_path, w->real_ms);
     if (lost)
         stats_add(w->stats, STATS_ACCESS_LOG_LOST, lost);
 }
@@ -142,14 +144,14 @@ static void describe(struct access_line *l, struct client *c, const struct reque
         return;
     }
     if (!c->note.number)
-        c->note.number = request_id_next(&c->worker->ids);
-    request_id_write(&c->worker->ids, c->note.number, id);
+        c->note.number = request_id_next(&c->worker->messages->ids);
+    request_id_write(&c->worker->messages->ids, c->note.number, id);
     l->request_id = (struct str){id, REQUEST_ID_LEN};
 }
 
 bool access_is_wanted(const struct worker *w)
 {
-    return access_log_is_on(&w->log) || w->recent.watched;
+    return access_log_is_on(&w->messages->log) || w->messages->recent.watched;
 }
 
 void access_begin(struct client *c)
@@ -175,8 +177,8 @@ static bool is_out(const struct client *c)
 static bool may_record(struct client *c, uint32_t *stands_for)
 {
     struct worker *w = c->worker;
-    if (!w->recent.watched || c->note.recorded ||
-        !recent_due(&w->recent.sampler, w->mono_ms, stands_for))
+    if (!w->messages->recent.watched || c->note.recorded ||
+        !recent_due(&w->messages->recent.sampler, w->mono_ms, stands_for))
         return false;
     c->note.recorded = true;
     return true;
@@ -188,17 +190,17 @@ void access_answered(struct client *c, const struct request *r, unsigned status,
     struct access_line l;
     char id[REQUEST_ID_LEN];
     uint32_t stands_for = 0;
-    if (c->note.is_probe || (!may_record(c, &stands_for) && !access_log_is_on(&w->log)))
+    if (c->note.is_probe || (!may_record(c, &stands_for) && !access_log_is_on(&w->messages->log)))
         return;
     describe(&l, c, r, id);
     l.status = status;
     l.bytes = bytes;
     if (stands_for)
         recent_note(w, r, &c->note, &l, stands_for);
-    if (!access_log_is_on(&w->log) || c->line)
+    if (!access_log_is_on(&w->messages->log) || c->line)
         return;
     if (is_out(c) || !(c->line = access_line_copy(&l)))
-        access_log_put(&w->log, &l);
+        access_log_put(&w->messages->log, &l);
 }
 
 void access_sent(struct client *c)
@@ -209,7 +211,7 @@ void access_sent(struct client *c)
     l->real_ms = c->worker->real_ms;
     if (c->note.began_ns)
         l->us = (clock_mono_ns() - c->note.began_ns) / 1000;
-    access_log_put(&c->worker->log, l);
+    access_log_put(&c->worker->messages->log, l);
     free(l);
     c->line = NULL;
 }
@@ -256,5 +258,5 @@ void access_lost(struct client *c, const struct request *r, unsigned status, uin
     close_line(c, &l);
     if (may_record(c, &stands_for))
         recent_note(c->worker, r, &c->note, &l, stands_for);
-    access_log_put(&c->worker->log, &l);
+    access_log_put(&c->worker->messages->log, &l);
 }

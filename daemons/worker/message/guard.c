@@ -5,6 +5,7 @@
 #include "daemons/worker/message/identity.h"
 #include "daemons/worker/message/request.h"
 #include "daemons/worker/worker.h"
+#include "daemons/worker/message/route_state.h"
 #include "polder/cache.h"
 #include "polder/config.h"
 #include "polder/field.h"

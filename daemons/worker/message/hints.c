@@ -3,6 +3,7 @@
 #include "daemons/worker/message/hints.h"
 #include "daemons/worker/message/request.h"
 #include "daemons/worker/worker.h"
+#include "daemons/worker/message/route_state.h"
 #include "polder/clientip.h"
 #include "polder/conditions.h"
 #include "polder/config.h"

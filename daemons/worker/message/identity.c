@@ -4,6 +4,7 @@
 #include "daemons/http/h1_cache.h"
 #include "daemons/worker/message/request.h"
 #include "daemons/worker/worker.h"
+#include "daemons/worker/message/route_state.h"
 #include "polder/config.h"
 #include "polder/head_lines.h"
 #include "polder/identity.h"

@@ -11,6 +11,7 @@
 #include "daemons/worker/message/identity.h"
 #include "daemons/worker/message/request.h"
 #include "daemons/worker/worker.h"
+#include "daemons/worker/message/route_state.h"
 #include "polder/conditions.h"
 
 #include <stdio.h>

@@ -5,6 +5,7 @@
 #include "daemons/worker/message/request.h"
 #include "daemons/worker/message/tenants.h"
 #include "daemons/worker/worker.h"
+#include "daemons/worker/message/messages.h"
 #include "polder/clientip.h"
 #include "polder/limit_top.h"
 #include "polder/stats.h"
@@ -36,9 +37,9 @@ void poll_note(const struct request *r)
         return; /* who waits does as it should */
     stats_add(w->stats, STATS_POLL_KEPT, 1);
     tenants_count(r, TENANTS_POLLS);
-    if (!limit_top_due(&w->poll_top))
+    if (!limit_top_due(&w->messages->poll_top))
         return;
     const size_t n = who_asks(r, who);
     limit_top_note(&w->limit_caller, (struct limit_top_list){LIMIT_TOP_POLL, 0},
-                   XXH3_64bits(who, n), who, n, false, w->poll_top.weight, w->mono_ms);
+                   XXH3_64bits(who, n), who, n, false, w->messages->poll_top.weight, w->mono_ms);
 }

@@ -6,6 +6,7 @@
 #include "daemons/worker/message/key_text.h"
 #include "daemons/worker/message/request.h"
 #include "daemons/worker/worker.h"
+#include "daemons/worker/message/messages.h"
 #include "polder/access_log.h"
 #include "polder/limitkey.h"
 
@@ -16,7 +17,7 @@
 
 void recent_note_follow(struct worker *w)
 {
-    w->recent.watched = recent_is_watched(w->shared->recent, w->mono_ms);
+    w->messages->recent.watched = recent_is_watched(w->shared->recent, w->mono_ms);
 }
 
 /* The limit that refused the request, or the first of its route. */

@@ -9,6 +9,8 @@
 #ifndef POLDER_WORKER_MESSAGE_REQUEST_H
 #define POLDER_WORKER_MESSAGE_REQUEST_H
 #include "daemons/http/h1.h"
+#include "daemons/worker/message/messages.h"
+#include "daemons/worker/message/route_state.h"
 #include "daemons/worker/worker.h"
 #include "polder/cache.h"
 #include "polder/clientip.h"

@@ -4,6 +4,7 @@
 #include "daemons/http/h1.h"
 #include "daemons/worker/message/request.h"
 #include "daemons/worker/worker.h"
+#include "daemons/worker/message/messages.h"
 #include "polder/random.h"
 
 #include <string.h>
@@ -73,13 +74,13 @@ struct str request_id_of(const struct request *r, char space[REQUEST_ID_LEN])
 {
     if (request_id_is_given(r))
         return h1_find(r->head, H1_X_REQUEST_ID)->value;
-    request_id_write(&r->worker->ids, r->number, space);
+    request_id_write(&r->worker->messages->ids, r->number, space);
     return (struct str){space, REQUEST_ID_LEN};
 }
 
 void request_id_put(struct h1_out *o, const struct request *r)
 {
-    const struct request_ids *ids = &r->worker->ids;
+    const struct request_ids *ids = &r->worker->messages->ids;
     if (request_id_is_given(r)) {
         h1_put_field(o, "X-Request-Id", h1_find(r->head, H1_X_REQUEST_ID)->value);
         return;

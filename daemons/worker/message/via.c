@@ -3,6 +3,7 @@
 #include "daemons/worker/message/via.h"
 #include "daemons/worker/message/request.h"
 #include "daemons/worker/worker.h"
+#include "daemons/worker/message/messages.h"
 #include "polder/conditions.h"
 #include "polder/field.h"
 #include "polder/proc.h"
@@ -14,18 +15,18 @@ void via_init(struct worker *w)
 {
     const uint8_t *id = w->shared->proc->header.uuid;
     if (*w->config->via)
-        snprintf(w->via, sizeof w->via, "%s", w->config->via);
+        snprintf(w->messages->via, sizeof w->messages->via, "%s", w->config->via);
     else
-        snprintf(w->via, sizeof w->via, "polder-%02x%02x%02x%02x%02x%02x", id[0], id[1], id[2],
-                 id[3], id[4], id[5]);
-    for (char *c = w->via; *c; c++)
+        snprintf(w->messages->via, sizeof w->messages->via, "polder-%02x%02x%02x%02x%02x%02x",
+                 id[0], id[1], id[2], id[3], id[4], id[5]);
+    for (char *c = w->messages->via; *c; c++)
         *c = *c >= 'A' && *c <= 'Z' ? (char)(*c | 0x20) : *c; /* as field_is() compares */
 }
 
 void via_put(struct h1_out *o, const struct request *r)
 {
     h1_puts(o, r->http10 ? "Via: 1.0 " : "Via: 1.1 ");
-    h1_puts(o, r->worker->via);
+    h1_puts(o, r->worker->messages->via);
     h1_puts(o, "\r\n");
 }
 
@@ -60,9 +61,10 @@ bool via_is_loop(const struct request *r)
     if (!head->first[H1_VIA])
         return false;
     for (uint32_t i = head->first[H1_VIA] - 1u; i < head->n_fields && !found; i++)
-        found = head->field[i].id == H1_VIA && via_names(head->field[i].value, w->via);
+        found = head->field[i].id == H1_VIA && via_names(head->field[i].value, w->messages->via);
     if (found)
-        condition_hint(w->shared->conditions, COND_HINT_REQUEST_LOOP, "", w->via, w->real_ms);
+        condition_hint(w->shared->conditions, COND_HINT_REQUEST_LOOP, "", w->messages->via,
+                       w->real_ms);
     return found;
 }
 

@@ -7,6 +7,7 @@
 #include "daemons/worker/request/probe.h"
 #include "daemons/worker/request/steps.h"
 #include "daemons/worker/worker.h"
+#include "daemons/worker/message/messages.h"
 #include "polder/clientip.h"
 #include "polder/config.h"
 
@@ -52,10 +53,10 @@ static struct str origin_form(struct worker *w, const struct h1_head *head)
     if (!head->path.len)
         return (struct str){"/", 1};
     if (head->query.at && head->path.at + head->path.len + 1 != head->query.at) {
-        struct h1_out o = {w->target, w->target + sizeof w->target, false};
+        struct h1_out o = {w->texts->target, w->texts->target + sizeof w->texts->target, false};
         h1_puts(&o, "/?"); /* it had no path; the query is shorter than the target */
         h1_put(&o, head->query.at, head->query.len);
-        return (struct str){w->target, (size_t)(o.at - w->target)};
+        return (struct str){w->texts->target, (size_t)(o.at - w->texts->target)};
     }
     const char *end =
         head->query.at ? head->query.at + head->query.len : head->path.at + head->path.len;
@@ -67,7 +68,7 @@ void request_identify(struct worker *w, struct client *c, const struct h1_head *
 {
     *r = (struct request){
         .worker = w, .client = c, .head = head, .url = "", .partition = "", .limit_lines = ""};
-    r->number = request_id_next(&w->ids);
+    r->number = request_id_next(&w->messages->ids);
     r->is_head = head->is_head;
     r->http10 = head->minor == 0;
     r->target = origin_form(w, head);

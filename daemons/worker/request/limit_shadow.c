@@ -23,9 +23,9 @@ static const struct config_limit *limit_by_id(const struct config *config, uint6
 void limit_shadow_read(struct worker *w)
 {
     struct limit_try_board *board = w->shared->tries;
-    w->n_shadows = 0;
+    w->limits->n_shadows = 0;
     for (uint32_t i = 0; board && i < LIMIT_TRY_SLOTS; i++) {
-        struct limit_shadow *t = &w->shadows[w->n_shadows];
+        struct limit_shadow *t = &w->limits->shadows[w->limits->n_shadows];
         t->slot = &board->slot[i];
         t->run = limit_try_read(t->slot, w->mono_ms, &t->terms);
         const struct config_limit *l = t->run ? limit_by_id(w->config, t->terms.limit_id) : NULL;
@@ -33,15 +33,16 @@ void limit_shadow_read(struct worker *w)
             continue;
         t->limit = l->index;
         t->list = (struct limit_top_list){LIMIT_TOP_TRY + i, 0};
-        w->n_shadows++;
+        w->limits->n_shadows++;
     }
 }
 
 static struct limit_shadow *try_of(struct worker *w, const struct config_limit *l)
 {
-    for (uint32_t i = 0; i < w->n_shadows; i++)
-        if (w->shadows[i].limit == l->index && w->mono_ms < w->shadows[i].terms.until_ms)
-            return &w->shadows[i];
+    for (uint32_t i = 0; i < w->limits->n_shadows; i++)
+        if (w->limits->shadows[i].limit == l->index &&
+            w->mono_ms < w->limits->shadows[i].terms.until_ms)
+            return &w->limits->shadows[i];
     return NULL;
 }
 

@@ -31,7 +31,7 @@
 static bool exempt(const struct worker *w, const struct request *r, const struct config_limit *l,
                    const char *text, size_t len)
 {
-    const struct exempt *list = w->limits[l->index].exempt;
+    const struct exempt *list = w->limits->state[l->index].exempt;
     if (list)
         return exempt_has(list, &r->ip, text, len);
     if (l->n_exempt_nets && clientip_in(&r->ip, l->exempt_nets, l->n_exempt_nets))
@@ -96,7 +96,7 @@ static void put_lists(struct worker *w, const struct charged *ch, struct h1_out 
         for (size_t i = 0; i < ch->n; i++) {
             if (ch->charge[i].limit->dry_run) /* it refuses nobody: nobody's business */
                 continue;
-            const struct limit_state *s = &w->limits[ch->limit[i]->index];
+            const struct limit_state *s = &w->limits->state[ch->limit[i]->index];
             if (first)
                 h1_puts(o, kind ? "RateLimit: " : "RateLimit-Policy: ");
             else
@@ -135,16 +135,16 @@ static void put_alone(struct h1_out *o, const struct limit_state *s, const struc
 
 static void put_lines(struct worker *w, const struct charged *ch, struct limit_answer *answer)
 {
-    struct h1_out o = {w->limit_text, w->limit_text + sizeof w->limit_text, false};
+    struct h1_out o = {w->limits->text, w->limits->text + sizeof w->limits->text, false};
     if (ch->n == 1 && !ch->charge[0].limit->dry_run && !ch->limit[0]->legacy_headers) {
-        put_alone(&o, &w->limits[ch->limit[0]->index], &ch->verdict[0]);
-        answer->lines = w->limit_text;
-        answer->len = (uint32_t)(o.at - w->limit_text);
+        put_alone(&o, &w->limits->state[ch->limit[0]->index], &ch->verdict[0]);
+        answer->lines = w->limits->text;
+        answer->len = (uint32_t)(o.at - w->limits->text);
         return;
     }
     put_lists(w, ch, &o);
-    answer->lines = w->limit_text;
-    answer->len = o.overflow ? 0 : (uint32_t)(o.at - w->limit_text);
+    answer->lines = w->limits->text;
+    answer->len = o.overflow ? 0 : (uint32_t)(o.at - w->limits->text);
 }
 
 static void refuse(struct worker *w, const struct charged *ch, struct limit_answer *answer)
@@ -158,7 +158,7 @@ static void refuse(struct worker *w, const struct charged *ch, struct limit_answ
         const struct limit_verdict *v = &ch->verdict[i];
         if (v->admitted || ch->charge[i].limit->dry_run)
             continue;
-        const struct limit_state *s = &w->limits[ch->limit[i]->index];
+        const struct limit_state *s = &w->limits->state[ch->limit[i]->index];
         if (first)
             answer->refused_by = ch->limit[i]->name;
         else
@@ -176,7 +176,7 @@ static void refuse(struct worker *w, const struct charged *ch, struct limit_answ
 
 static struct stats_limit_row *limit_stats(const struct worker *w, const struct config_limit *l)
 {
-    return &w->stats->limit[w->limits[l->index].stats_row];
+    return &w->stats->limit[w->limits->state[l->index].stats_row];
 }
 
 static void count(struct worker *w, const struct charged *ch, bool admitted)
@@ -256,7 +256,7 @@ static void note_top(struct worker *w, const struct request *r, const struct cha
         const struct limit_top_list list = {ch->limit[i]->index, ch->limit[i]->id};
         if (len >= 0)
             limit_top_note(&w->limit_caller, list, ch->charge[i].key, text, (size_t)len,
-                           !ch->verdict[i].admitted, w->top.weight, w->mono_ms);
+                           !ch->verdict[i].admitted, w->limits->top.weight, w->mono_ms);
     }
 }
 
@@ -347,8 +347,8 @@ void limits_charge(struct worker *w, const struct request *r, uint64_t *keys, bo
     }
     if (r->probe)
         return;
-    if (__builtin_expect(w->n_shadows, 0))
+    if (__builtin_expect(w->limits->n_shadows, 0))
         charge_shadows(w, r, &ch);
-    if (ch.n && (bill->top_due || (!known && limit_top_due(&w->top))))
+    if (ch.n && (bill->top_due || (!known && limit_top_due(&w->limits->top))))
         note_top(w, r, &ch);
 }

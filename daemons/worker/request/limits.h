@@ -63,6 +63,15 @@ struct limit_shadow {
     struct limit_try_terms terms;
 };
 
+struct limits {
+    struct limit_state *state; /* by config_limit.index */
+    uint64_t generation;       /* of the running values */
+    struct limit_top_sampler top;
+    uint8_t n_shadows; /* candidates that are charged beside them, now */
+    struct limit_shadow shadows[LIMIT_TRY_SLOTS];
+    char text[2048]; /* of limit_answer.lines */
+};
+
 /* ---- limits.c ---- */
 /* Charges the limits of the request's route. keys: where to leave (or find, if known) the
  * hashed keys. The lines live until the next call. */

@@ -17,14 +17,14 @@ static bool limits_read_exempt(struct worker *w)
     const struct runtime_page *page = &w->process->region->runtime;
     for (uint32_t i = 0; i < w->config->n_limits; i++) {
         const uint32_t n = w->runtime.limit[i].exempt;
-        struct limit_state *s = &w->limits[i];
+        struct limit_state *s = &w->limits->state[i];
         s->exempt = NULL;
         if (n && !s->list && !(s->list = malloc(sizeof *s->list)))
             log_error("limits: no memory for whom \"%s\" exempts; those of the file are",
                       w->config->limits[i].name);
         if (!n || !s->list)
             continue;
-        if (!runtime_exempt_read(page, w->runtime_generation, i, n, s->list))
+        if (!runtime_exempt_read(page, w->limits->generation, i, n, s->list))
             return false;
         s->exempt = s->list;
     }
@@ -34,7 +34,7 @@ static bool limits_read_exempt(struct worker *w)
 void limits_read(struct worker *w)
 {
     do
-        w->runtime_generation = runtime_read(&w->process->region->runtime, &w->runtime);
+        w->limits->generation = runtime_read(&w->process->region->runtime, &w->runtime);
     while (!limits_read_exempt(w));
 }
 
@@ -61,7 +61,7 @@ void limits_prepare(struct worker *w)
     for (uint32_t i = 0; i < w->config->n_limits; i++) {
         const struct config_limit *l = &w->config->limits[i];
         const struct runtime_limit *v = &w->runtime.limit[l->index];
-        struct limit_state *s = &w->limits[l->index];
+        struct limit_state *s = &w->limits->state[l->index];
         s->name_len = quoted(s->name, sizeof s->name, l->name);
         int n = snprintf(s->policy, sizeof s->policy, "%s;q=%u", s->name, v->requests);
         if (v->window_ms >= 1000) /* the draft knows whole seconds only */
@@ -77,6 +77,6 @@ void limits_prepare(struct worker *w)
 void limits_free(struct worker *w)
 {
     for (uint32_t i = 0; i < w->config->n_limits; i++)
-        free(w->limits[i].list);
-    free(w->limits);
+        free(w->limits->state[i].list);
+    free(w->limits->state);
 }

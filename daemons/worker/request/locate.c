@@ -5,6 +5,7 @@
 #include "daemons/worker/request/probe.h"
 #include "daemons/worker/request/steps.h"
 #include "daemons/worker/worker.h"
+#include "daemons/worker/message/messages.h"
 #include "polder/config.h"
 #include "polder/route.h"
 #include "polder/url.h"
@@ -28,14 +29,14 @@ static void respell(struct worker *w, struct request *r)
     const size_t len = mark ? (size_t)(mark - path) : rest;
     if (!by_key && len == r->path_len && !memcmp(path, r->path, len) && (!query.at || query.len))
         return;
-    struct h1_out o = {w->target, w->target + sizeof w->target, false};
+    struct h1_out o = {w->texts->target, w->texts->target + sizeof w->texts->target, false};
     h1_put(&o, path, by_key ? rest : len);
     if (query.len && !by_key) {
         h1_put(&o, "?", 1);
         h1_put(&o, query.at, query.len);
     }
     if (!o.overflow) /* a normal path is never longer */
-        r->target = (struct str){w->target, (size_t)(o.at - w->target)};
+        r->target = (struct str){w->texts->target, (size_t)(o.at - w->texts->target)};
 }
 
 /* A client's own bytes go to a backend where nothing is stored; but not where a backend that
@@ -51,25 +52,25 @@ static void respell_uncached(struct worker *w, struct request *r)
     if ((len == r->path_len && !memcmp(path, r->path, len)) ||
         route_find_as_sent(w->config, r->path, r->path_len) == r->route)
         return;
-    struct h1_out o = {w->target, w->target + sizeof w->target, false};
+    struct h1_out o = {w->texts->target, w->texts->target + sizeof w->texts->target, false};
     h1_put(&o, path, len);
     if (query.at) {
         h1_put(&o, "?", 1);
         h1_put(&o, query.at, query.len);
     }
     if (!o.overflow)
-        r->target = (struct str){w->target, (size_t)(o.at - w->target)};
+        r->target = (struct str){w->texts->target, (size_t)(o.at - w->texts->target)};
 }
 
 int request_locate(struct worker *w, struct request *r)
 {
     int n = url_normalise(w->config, r->head->host, (struct str){r->path, r->path_len},
-                          r->head->query, w->url, sizeof w->url, &r->route);
+                          r->head->query, w->texts->url, sizeof w->texts->url, &r->route);
     if (n >= 0 && r->probe)
         n = probe_url(w, r, n);
     if (n < 0)
         return n;
-    r->url = w->url;
+    r->url = w->texts->url;
     r->url_len = (uint32_t)n;
     if (r->route && r->route->cache)
         respell(w, r);

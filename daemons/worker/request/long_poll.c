@@ -76,7 +76,7 @@ static struct watch **bucket_of(struct worker *w, const struct cache_key *key)
 {
     uint64_t v;
     memcpy(&v, key->hash + 8, sizeof v);
-    return &w->watches[v % BUCKETS];
+    return &w->long_polls->watches[v % BUCKETS];
 }
 
 static uint32_t stored_now(const struct worker *w, const struct cache_key *key)
@@ -102,9 +102,9 @@ static void watch_end(struct watch *x)
     if (x->next)
         x->next->link = x->link;
     x->dead = true; /* somebody further up may look at it: freed at the end of the iteration */
-    x->next = w->dead_watches;
-    w->dead_watches = x;
-    if (--w->n_watches == 0)
+    x->next = w->long_polls->dead_watches;
+    w->long_polls->dead_watches = x;
+    if (--w->long_polls->n_watches == 0)
         atomic_store(&w->slot->holding, 0);
 }
 
@@ -122,9 +122,9 @@ static struct watch *watch_new(struct worker *w, const struct request *r,
                                const struct cache_key *key)
 {
     struct watch *x = calloc(1, sizeof *x + r->url_len);
-    if (!w->watches)
-        w->watches = calloc(BUCKETS, sizeof(struct watch *));
-    if (!x || !w->watches) {
+    if (!w->long_polls->watches)
+        w->long_polls->watches = calloc(BUCKETS, sizeof(struct watch *));
+    if (!x || !w->long_polls->watches) {
         free(x);
         return NULL;
     }
@@ -139,12 +139,14 @@ static struct watch *watch_new(struct worker *w, const struct request *r,
     if (x->next)
         x->next->link = &x->next;
     *x->link = x;
-    x->link_new = &w->new_watches; /* looked at before the loop sleeps: nobody was told of it yet */
-    x->next_new = w->new_watches;
+    x->link_new =
+        &w->long_polls
+             ->new_watches; /* looked at before the loop sleeps: nobody was told of it yet */
+    x->next_new = w->long_polls->new_watches;
     if (x->next_new)
         x->next_new->link_new = &x->next_new;
-    w->new_watches = x;
-    if (w->n_watches++ == 0)
+    w->long_polls->new_watches = x;
+    if (w->long_polls->n_watches++ == 0)
         atomic_store(&w->slot->holding, 1);
     x->stored = stored_now(w, key);
     return x;
@@ -153,7 +155,7 @@ static struct watch *watch_new(struct worker *w, const struct request *r,
 static struct watch *watch_find(struct worker *w, const struct request *r,
                                 const struct cache_key *key, uint64_t identity)
 {
-    if (!w->watches)
+    if (!w->long_polls->watches)
         return NULL;
     for (struct watch *x = *bucket_of(w, key); x; x = x->next)
         if (!memcmp(&x->key, key, sizeof *key) && x->identity == identity &&
@@ -167,8 +169,9 @@ static struct watch *watch_find(struct worker *w, const struct request *r,
 static bool may_hold(const struct request *r)
 {
     const struct worker *w = r->worker;
-    return r->wait_s && r->head && r->client && r->if_none_match.at && w->n_held < HELD_MAX &&
-           !r->client->eof && !(w->draining && w->mono_ms + DRAIN_LEAVE > w->drain_until_ms);
+    return r->wait_s && r->head && r->client && r->if_none_match.at &&
+           w->long_polls->n_held < HELD_MAX && !r->client->eof &&
+           !(w->draining && w->mono_ms + DRAIN_LEAVE > w->drain_until_ms);
 }
 
 static bool hold(struct watch *x, const struct request *r)
@@ -191,7 +194,7 @@ static bool hold(struct watch *x, const struct request *r)
     h->link = &x->holders;
     x->holders = h;
     c->held = h;
-    w->n_held++;
+    w->long_polls->n_held++;
     repeat_forget(c);
     if (!r->waited_s)
         stats_add(w->stats, STATS_POLL_HELD, 1);
@@ -278,7 +281,7 @@ void long_poll_drop(struct client *c)
     if (!h)
         return;
     c->held = NULL;
-    c->worker->n_held--;
+    c->worker->long_polls->n_held--;
     *h->link = h->next;
     if (h->next)
         h->next->link = h->link;
@@ -450,12 +453,12 @@ static bool is_quiet(const struct watch *x)
 static void scan(struct worker *w)
 {
     uint32_t n = 0;
-    struct watch **list = malloc((w->n_watches + 1) * sizeof(struct watch *));
+    struct watch **list = malloc((w->long_polls->n_watches + 1) * sizeof(struct watch *));
     if (!list)
         return;
-    w->scanned_s = ev_now(w->loop);
+    w->long_polls->scanned_s = ev_now(w->loop);
     for (uint32_t b = 0; b < BUCKETS; b++)
-        for (struct watch *x = w->watches[b]; x; x = x->next)
+        for (struct watch *x = w->long_polls->watches[b]; x; x = x->next)
             if (!is_quiet(x))
                 list[n++] = x;
     for (uint32_t i = 0; i < n; i++)
@@ -466,26 +469,26 @@ static void scan(struct worker *w)
 
 void long_poll_scan(struct worker *w)
 {
-    if (w->n_watches)
+    if (w->long_polls->n_watches)
         scan(w);
 }
 
 void long_poll_wake(struct worker *w)
 {
-    if (!w->n_watches)
+    if (!w->long_polls->n_watches)
         return;
-    if (ev_now(w->loop) >= w->scanned_s + SCAN_GAP_S) {
+    if (ev_now(w->loop) >= w->long_polls->scanned_s + SCAN_GAP_S) {
         scan(w);
-    } else if (!ev_is_active(&w->scan)) {
-        ev_timer_set(&w->scan, SCAN_GAP_S, 0.);
-        ev_timer_start(w->loop, &w->scan);
+    } else if (!ev_is_active(&w->long_polls->scan)) {
+        ev_timer_set(&w->long_polls->scan, SCAN_GAP_S, 0.);
+        ev_timer_start(w->loop, &w->long_polls->scan);
     }
 }
 
 void long_poll_look_new(struct worker *w)
 {
-    while (w->new_watches) {
-        struct watch *x = w->new_watches;
+    while (w->long_polls->new_watches) {
+        struct watch *x = w->long_polls->new_watches;
         watch_forget_new(x);
         if (!x->flight.word)
             look(x, false);
@@ -496,9 +499,9 @@ void long_poll_leave(struct worker *w)
 {
     const bool stops = atomic_load(&w->shared->proc->draining);
     struct client *c, *next;
-    if (!w->n_held || (!stops && w->mono_ms + DRAIN_LEAVE <= w->drain_until_ms))
+    if (!w->long_polls->n_held || (!stops && w->mono_ms + DRAIN_LEAVE <= w->drain_until_ms))
         return;
-    for (c = LIST_FIRST(&w->clients); c; c = next) {
+    for (c = LIST_FIRST(&w->clients->all); c; c = next) {
         next = LIST_NEXT(c, entry);
         if (c->held)
             long_poll_end(c);
@@ -507,9 +510,9 @@ void long_poll_leave(struct worker *w)
 
 void long_poll_free_the_dead(struct worker *w)
 {
-    while (w->dead_watches) {
-        struct watch *x = w->dead_watches;
-        w->dead_watches = x->next;
+    while (w->long_polls->dead_watches) {
+        struct watch *x = w->long_polls->dead_watches;
+        w->long_polls->dead_watches = x->next;
         free(x);
     }
 }

@@ -9,6 +9,7 @@
 #include "polder/cache.h"
 #include "polder/field.h"
 
+#include <ev.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -16,6 +17,15 @@ struct client;
 struct hit_found;
 struct request;
 struct worker;
+
+struct watch;
+struct long_polls {
+    struct watch **watches; /* by key; NULL: never needed */
+    struct watch *new_watches, *dead_watches;
+    uint32_t n_watches, n_held;
+    ev_timer scan; /* looks at all watches a little later */
+    double scanned_s;
+};
 
 /* Holds a request that would be answered with 304. False: answer it. */
 bool long_poll_unchanged(const struct request *r, const struct cache_record *rec,

@@ -12,6 +12,7 @@
 #include "daemons/worker/request/prefer.h"
 #include "daemons/worker/request/steps.h"
 #include "daemons/worker/worker.h"
+#include "daemons/worker/message/messages.h"
 #include "polder/cache.h"
 #include "polder/inval.h"
 #include "polder/override.h"
@@ -31,8 +32,9 @@ static struct str tags_asked_for(struct worker *w, const struct h1_head *head)
     const struct h1_field *f = h1_only(head, H1_IF_NONE_MATCH);
     if (f || !head->first[H1_IF_NONE_MATCH])
         return f ? f->value : (struct str){0};
-    const size_t n = h1_join(head, H1_IF_NONE_MATCH, w->tags_asked_for, sizeof w->tags_asked_for);
-    return (struct str){w->tags_asked_for, n};
+    const size_t n =
+        h1_join(head, H1_IF_NONE_MATCH, w->texts->tags_asked_for, sizeof w->texts->tags_asked_for);
+    return (struct str){w->texts->tags_asked_for, n};
 }
 
 /* One that nobody can read never holds, so that the whole is sent (13.1.5). */
@@ -49,10 +51,11 @@ static bool prepare_key(struct worker *w, struct request *r)
 {
     const struct config_cache *cache = r->route->cache;
     identity_classify(r);
-    struct h1_out o = {w->partition, w->partition + sizeof w->partition, false};
+    struct h1_out o = {w->texts->partition, w->texts->partition + sizeof w->texts->partition,
+                       false};
     if (cache->n_partition) {
-        const int n = key_text_join(r, cache->partition, cache->n_partition, true, w->partition,
-                                    sizeof w->partition);
+        const int n = key_text_join(r, cache->partition, cache->n_partition, true,
+                                    w->texts->partition, sizeof w->texts->partition);
         if (n == -ENOBUFS || n == -EINVAL)
             return false;      /* nobody knows whose copy it would be */
         o.at += n < 0 ? 0 : n; /* those without the value share one copy */
@@ -61,8 +64,8 @@ static bool prepare_key(struct worker *w, struct request *r)
         request_put_origin(&o, r);
     if (o.overflow)
         return false;
-    r->partition = w->partition;
-    r->partition_len = (uint32_t)(o.at - w->partition);
+    r->partition = w->texts->partition;
+    r->partition_len = (uint32_t)(o.at - w->texts->partition);
     cache_key_of(inval_secret(w->shared->inval), r->url, r->url_len, r->partition, r->partition_len,
                  &r->key);
     return true;

@@ -4,6 +4,8 @@
 #include "daemons/worker/client/client.h"
 #include "daemons/worker/fetch/headers.h"
 #include "daemons/worker/worker.h"
+#include "daemons/worker/message/messages.h"
+#include "daemons/worker/request/limits.h"
 #include "polder/proc.h"
 #include "polder/verify.h"
 
@@ -36,19 +38,19 @@ void probe_recognise(struct worker *w, struct request *r)
 int probe_url(struct worker *w, const struct request *r, int len)
 {
     char host[VERIFY_HOST_SIZE];
-    const char *path = memchr(w->url, '/', (size_t)len);
+    const char *path = memchr(w->texts->url, '/', (size_t)len);
     const size_t host_len = verify_host(r->probe_run, host);
-    const size_t rest = path ? (size_t)(w->url + len - path) : 0;
-    if (!path || host_len + rest > sizeof w->url)
+    const size_t rest = path ? (size_t)(w->texts->url + len - path) : 0;
+    if (!path || host_len + rest > sizeof w->texts->url)
         return -ENOBUFS;
-    memmove(w->url + host_len, path, rest);
-    memcpy(w->url, host, host_len);
+    memmove(w->texts->url + host_len, path, rest);
+    memcpy(w->texts->url, host, host_len);
     return (int)(host_len + rest);
 }
 
 void probe_admitted(const struct request *r)
 {
-    char lines[sizeof r->worker->limit_text + 1];
+    char lines[sizeof r->worker->limits->text + 1];
     memcpy(lines, r->limit_lines, r->limit_len);
     lines[r->limit_len] = 0;
     response_simple(r, 204, lines);

@@ -7,10 +7,11 @@
 #ifndef POLDER_WORKER_REQUEST_PROBE_H
 #define POLDER_WORKER_REQUEST_PROBE_H
 #include "daemons/worker/message/request.h"
+#include "daemons/worker/message/messages.h"
 
 /* The request carries a Polder-Verify field: is it a probe? */
 void probe_recognise(struct worker *w, struct request *r);
-/* Its URL is another than that of clients: w->url, of len bytes. The new length, or -ENOBUFS. */
+/* Its URL is another than that of clients: w->texts->url, of len bytes. The new length, or -ENOBUFS. */
 int probe_url(struct worker *w, const struct request *r, int len);
 /* Its limits have admitted it, and that was the question: 204. */
 void probe_admitted(const struct request *r);

@@ -13,6 +13,7 @@
 #include "daemons/worker/message/key_text.h"
 #include "daemons/worker/request/limits.h"
 #include "daemons/worker/worker.h"
+#include "daemons/worker/message/messages.h"
 #include "polder/limit.h"
 #include "polder/limit_top.h"
 #include "polder/stats.h"
@@ -32,15 +33,15 @@ static void repeat_unlink(struct worker *w, struct repeat *m)
     if (m->next)
         m->next->link = m->link;
     else
-        w->repeats_tail = m->link;
+        w->repeats->tail = m->link;
 }
 
 static void repeat_append(struct worker *w, struct repeat *m)
 {
     m->next = NULL;
-    m->link = w->repeats_tail;
-    *w->repeats_tail = m;
-    w->repeats_tail = &m->next;
+    m->link = w->repeats->tail;
+    *w->repeats->tail = m;
+    w->repeats->tail = &m->next;
 }
 
 void repeat_forget(struct client *c)
@@ -51,13 +52,13 @@ void repeat_forget(struct client *c)
     repeat_unlink(w, c->repeat);
     free(c->repeat);
     c->repeat = NULL;
-    w->n_repeats--;
+    w->repeats->n--;
 }
 
 void repeat_sweep(struct worker *w)
 {
-    for (int i = 0; i < SWEEP_COUNT && w->repeats; i++) {
-        struct repeat *m = w->repeats;
+    for (int i = 0; i < SWEEP_COUNT && w->repeats->oldest; i++) {
+        struct repeat *m = w->repeats->oldest;
         if (m->used_ms + IDLE_MS < w->mono_ms) {
             repeat_forget(m->client);
         } else {
@@ -72,12 +73,12 @@ static struct repeat *repeat_make(struct client *c)
     struct worker *w = c->worker;
     if (c->repeat)
         return c->repeat;
-    if (w->n_repeats >= REPEAT_MAX)
-        repeat_forget(w->repeats->client);
+    if (w->repeats->n >= REPEAT_MAX)
+        repeat_forget(w->repeats->oldest->client);
     struct repeat *m = malloc(REPEAT_SIZE);
     if (!m)
         return NULL;
-    w->n_repeats++;
+    w->repeats->n++;
     m->client = c;
     c->repeat = m;
     repeat_append(w, m);
@@ -94,7 +95,7 @@ static bool memorable(const struct worker *w, const struct request *r)
            !r->policy.has_range && !r->if_modified_since.at && !r->collapsed && !r->wait_s &&
            !r->waited_s && !head->first[H1_POLDER_VERIFY] && head->method.at != NULL &&
            !request_id_is_given(r) &&
-           r->if_none_match.at != w->tags_asked_for; /* whose bytes are not the head's */
+           r->if_none_match.at != w->texts->tags_asked_for; /* whose bytes are not the head's */
 }
 
 void repeat_remember(struct client *c, const struct request *r, const struct hit_found *found,
@@ -156,7 +157,7 @@ bool repeat_answer(struct client *c, const char *bytes, size_t len, struct limit
                         .http10 = m->http10,
                         .coding = m->coding,
                         .cacheable = true,
-                        .number = request_id_next(&w->ids),
+                        .number = request_id_next(&w->messages->ids),
                         .limit_lines = ""};
     r.policy.is_get = !m->is_head;
     r.policy.is_head = m->is_head;
@@ -165,8 +166,8 @@ bool repeat_answer(struct client *c, const char *bytes, size_t len, struct limit
     if (m->inm_len)
         r.if_none_match = (struct str){m->bytes + m->inm_at, m->inm_len};
     if (m->route->n_limits) {
-        bill->top_due = limit_top_due(&w->top);
-        if ((bill->top_due || w->n_shadows) && key_text_needs_head(m->route))
+        bill->top_due = limit_top_due(&w->limits->top);
+        if ((bill->top_due || w->limits->n_shadows) && key_text_needs_head(m->route))
             return false; /* what counts it stands there: the long way */
         limits_charge(w, &r, m->limit_key, true, bill);
         if (bill->answer.refused)

@@ -39,6 +39,11 @@ struct repeat {
     char bytes[];
 };
 
+struct repeats {
+    struct repeat *oldest, **tail;
+    uint32_t n;
+};
+
 /* Answers if these are the bytes of the connection's repeat and the store has the answer. If not,
  * the request takes the long way, where *bill says what it has been charged already. */
 bool repeat_answer(struct client *c, const char *bytes, size_t len, struct limit_bill *bill);

@@ -23,7 +23,7 @@
 #include "daemons/worker/request/probe.h"
 #include "daemons/worker/request/repeat.h"
 #include "daemons/worker/request/websocket.h"
-#include "daemons/worker/route_stats.h"
+#include "daemons/worker/message/route_stats.h"
 #include "daemons/worker/uncounted.h"
 #include "daemons/worker/worker.h"
 #include "polder/clock.h"
@@ -380,7 +380,7 @@ static enum step_result step_quarantine(struct passage *p)
     r->drops_cookies = false;
     r->started_ns = clock_mono_ns();
     if (has_key)
-        w->hit_ops->retry(r);
+        w->lookups->hit_ops->retry(r);
     pass_later(p, is_read(r) ? FWD_BYPASS : FWD_METHOD, guard_detail(r));
     return STEP_NEXT;
 }

@@ -13,6 +13,7 @@
 #include "daemons/worker/fetch/headers.h"
 #include "daemons/worker/supervisor_link.h"
 #include "daemons/worker/worker.h"
+#include "daemons/worker/message/messages.h"
 #include "polder/config.h"
 #include "polder/handover.h"
 #include "polder/problem.h"
@@ -132,9 +133,12 @@ static int hand_over(struct client *c, const struct request *r, struct str pipel
                          .pipelined_len = (uint32_t)pipelined.len};
     memcpy(h.peer, r->ip.addr, sizeof h.peer);
     accept_key(h1_find(r->head, H1_SEC_WEBSOCKET_KEY)->value, h.accept_key);
-    struct iovec iov[6] = {{&h, sizeof h},          {(void *)r->route->pattern, h.route_len},
-                           {(void *)id.at, id.len}, {text, h.limit_len},
-                           {w->scratch, head_len},  {(void *)pipelined.at, pipelined.len}};
+    struct iovec iov[6] = {{&h, sizeof h},
+                           {(void *)r->route->pattern, h.route_len},
+                           {(void *)id.at, id.len},
+                           {text, h.limit_len},
+                           {w->texts->scratch, head_len},
+                           {(void *)pipelined.at, pipelined.len}};
     if (!head_len || lines.overflow ||
         sizeof h + h.route_len + id.len + h.limit_len + head_len + pipelined.len > HANDOVER_MAX)
         return -EMSGSIZE;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* route_stats: what is counted for each route beside the sums of all (polder/stats.h). A request
  * that has no route is counted in a row of its own. */
-#ifndef POLDER_WORKER_ROUTE_STATS_H
-#define POLDER_WORKER_ROUTE_STATS_H
+#ifndef POLDER_WORKER_MESSAGE_ROUTE_STATS_H
+#define POLDER_WORKER_MESSAGE_ROUTE_STATS_H
+#include "daemons/worker/message/route_state.h"
 #include "daemons/worker/worker.h"
 
 static inline struct stats_route_row *route_stats(const struct worker *w,
