@@ -171,6 +171,7 @@ $(BUILD)/fuzz/fuzz_guard: daemons/worker/leak_guard/leak_guard_fields.c daemons/
 $(BUILD)/fuzz/fuzz_metrics_query: daemons/control/ops/metrics_query.c daemons/control/ops/metrics_family.c daemons/control/ops/query.c
 $(BUILD)/fuzz/fuzz_host: daemons/control/ops/host.c
 $(BUILD)/fuzz/fuzz_origin: daemons/worker/message/origin.c
+$(BUILD)/fuzz/fuzz_query: daemons/control/ops/query.c
 FUZZ_LIBS ?= -lwslay
 
 bench_bins := $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(wildcard tests/bench/*.c))
