@@ -203,6 +203,7 @@ install: bins ## honours DESTDIR and PREFIX
 	chmod 644 $(DESTDIR)$(PREFIX)/share/bash-completion/completions/polderctl \
 	  $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_polderctl
 	install -m 644 README.md LICENSE systemd/polder.conf $(DESTDIR)$(PREFIX)/share/doc/polder
+	install -m 755 admin/examples/* $(DESTDIR)$(PREFIX)/share/doc/polder
 	for n in 1 5 7 8; do for f in admin/man/*.$$n; do [ ! -e "$$f" ] || install -m 644 "$$f" $(DESTDIR)$(PREFIX)/share/man/man$$n; done; done
 	for f in systemd/*.service systemd/*.socket; do sed 's|/usr/sbin/|$(PREFIX)/sbin/|g;s|/usr/bin/|$(PREFIX)/bin/|g' "$$f" \
 	  > $(DESTDIR)$(PREFIX)/lib/systemd/system/$${f##*/} && chmod 644 $(DESTDIR)$(PREFIX)/lib/systemd/system/$${f##*/}; done
