@@ -296,7 +296,7 @@ static void telemetry_on_public_listeners_is_for_those_who_are_named(void **stat
     start(&h, "127.0.0.0/8", "route \"/*\" { upstream = \"u\" }\n");
     static const char *const names[] = {"cache-stats", "websocket-health", "cost",
                                         "limits",      "upstreams",        "routes",
-                                        "history",     "openapi.json"};
+                                        "history",     "alerts",           "openapi.json"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char target[64];
         snprintf(target, sizeof target, "/api/telemetry/%s", names[i]);

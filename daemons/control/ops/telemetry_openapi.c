@@ -35,6 +35,7 @@ static const struct document {
     {"history", "The last 24 hours", "step:integer? start:integer? end:integer? metrics:object?",
      "metric:names with commas between them,since:how far back; 5m or 24h,step:seconds from one "
      "value to the next"},
+    {"alerts", "Alerts that are pending, firing or resolved", "alerts:array lost:integer", ""},
     {"openapi.json", "This description", "openapi:string info:object paths:object", ""},
 };
 #define DOCUMENTS (sizeof documents / sizeof *documents)
