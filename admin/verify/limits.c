@@ -251,6 +251,7 @@ void check_limits(struct verify *v)
 {
     for (uint32_t i = 0; i < v->n_limits && i < VERIFY_ROUTES && verify_goes_on(v); i++)
         check_limit(v, &v->limits[i]);
+    report_more(v, RATE_LIMITING, v->n_limits > VERIFY_ROUTES ? v->n_limits - VERIFY_ROUTES : 0);
     if (v->n_limits == 0)
         report(v, RATE_LIMITING, "", "", NOT_CONFIGURED, "no limit is configured");
 }

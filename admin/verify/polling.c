@@ -97,12 +97,18 @@ static void check_route(struct verify *v, const struct route_plan *r)
 
 void check_polling(struct verify *v)
 {
-    unsigned n = 0;
-    for (uint32_t i = 0; i < v->n_routes && n < VERIFY_ROUTES && verify_goes_on(v); i++)
-        if (v->routes[i].poll) {
-            check_route(v, &v->routes[i]);
-            n++;
+    unsigned n = 0, more = 0;
+    for (uint32_t i = 0; i < v->n_routes && verify_goes_on(v); i++) {
+        if (!v->routes[i].poll)
+            continue;
+        if (n == VERIFY_ROUTES) {
+            more++;
+            continue;
         }
+        check_route(v, &v->routes[i]);
+        n++;
+    }
+    report_more(v, POLLING, more);
     if (n == 0)
         report(v, POLLING, "", "", NOT_CONFIGURED, "no route has a poll section");
 }

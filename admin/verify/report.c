@@ -81,6 +81,12 @@ void report(struct verify *v, enum optimisation of, const char *subject, const c
             *at = '?';
 }
 
+void report_more(struct verify *v, enum optimisation of, unsigned n)
+{
+    if (n)
+        report(v, of, "...", "", NOT_PROBED, "%u more: %d of each are looked at", n, VERIFY_ROUTES);
+}
+
 void report_progress(const struct verify *v, const char *format, ...)
 {
     va_list args;

@@ -100,6 +100,8 @@ void report(struct verify *v, enum optimisation of, const char *subject, const c
             enum outcome outcome, const char *format, ...) __attribute__((format(printf, 6, 7)));
 void report_progress(const struct verify *v, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+/* So many more routes or limits than VERIFY_ROUTES are left out. */
+void report_more(struct verify *v, enum optimisation of, unsigned n);
 /* Whether it is to be looked at. */
 bool report_wants(const struct verify *v, enum optimisation of);
 /* True: each word of the list is one. */

@@ -285,18 +285,21 @@ static void watch_all(struct verify *v, struct watched *w, unsigned n)
 
 void check_websockets(struct verify *v)
 {
-    unsigned n = 0;
+    unsigned n = 0, more = 0;
     struct watched *w = calloc(VERIFY_ROUTES, sizeof *w);
     bool any = false;
-    for (uint32_t i = 0; w && i < v->n_routes && n < VERIFY_ROUTES && verify_goes_on(v); i++) {
+    for (uint32_t i = 0; w && i < v->n_routes && verify_goes_on(v); i++) {
         const struct route_plan *r = &v->routes[i];
         any |= r->websocket;
         if (r->websocket && !*r->ws.heartbeat)
             report(v, WEBSOCKET, r->pattern, "handshake", SEEN_FAILED,
                    "polder-supervisor does not answer");
+        else if (r->websocket && n == VERIFY_ROUTES)
+            more++;
         else if (r->websocket)
             begin_watch(v, r, &w[n++]);
     }
+    report_more(v, WEBSOCKET, more);
     if (w)
         watch_all(v, w, n);
     free(w);

@@ -561,7 +561,7 @@ int main(int argc, char **argv)
     run(&polder, backend);
     const char *cost = fetch(port, "GET", "/api/telemetry/cost"), *currency;
     const double cost_calls = number_in(cost, "\"apiCalls\":"),
-                 price = cost_calls ? number_in(cost, "\"estimatedCost\":") / cost_calls : 0;
+                 price = cost_calls > 0 ? number_in(cost, "\"estimatedCost\":") / cost_calls : 0;
     char name[8] = "";
     if ((currency = strstr(cost, "\"currency\":\"")))
         snprintf(name, sizeof name, "%.*s", 3, currency + 12);
