@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The dashboard's page, its stream of events, and whose Host may ask for them. */
 #include "daemons/control/control.h"
+#include "daemons/control/model/route_use.h"
 #include "daemons/control/model/windows.h"
 #include "daemons/control/ops/host.h"
 #include "daemons/control/ops/live.h"
@@ -435,6 +436,33 @@ static void a_window_counts_what_came_within_it(void **state)
     assert_true(windows_open_now(&r->control).connections >= 0);
 }
 
+/* ---- routes ---- */
+
+static void a_route_tells_when_it_was_asked_for_last(void **state)
+{
+    struct rig *r = *state;
+    struct config_route route = {.pattern = "/a\"b", .id = 77};
+    struct stats_slab *slab = &r->shared.stats[PROC_SLOT_WORKER0];
+    r->config.routes = &route;
+    r->config.n_routes = 1;
+    r->control.route_use = route_use_new();
+    stats_adopt(slab, &r->config);
+    struct stats_route_row *row = stats_route_row(slab, 77);
+    stats_bump(&row->answers[1], 4); /* before control looked */
+    expect(r, "/api/telemetry/routes", "Host: localhost\r\n",
+           "\"route\":\"/"
+           "a\\\"b\",\"upstream\":\"\",\"cached\":false,\"websocket\":false,\"requests\":4,");
+    assert_non_null(strstr(r->seen, "\"lastRequest\":null"));
+    stats_bump(&row->answers[4], 1);
+    expect(r, "/api/telemetry/routes", "Host: localhost\r\n", "\"requests\":5,\"errors\":1,");
+    assert_non_null(strstr(r->seen, "\"lastRequest\":1"));
+    atomic_store(&row->last_hit_ms, clock_real_ms() + 5000); /* workers know of hits exactly */
+    expect(r, "/api/telemetry/routes", "Host: localhost\r\n", "\"lastCacheHit\":1");
+    route_use_free(r->control.route_use);
+    r->control.route_use = NULL;
+    r->config.n_routes = 0;
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -452,6 +480,7 @@ int main(void)
         TEST(who_does_not_read_is_hung_up),
         TEST(nothing_is_kept_for_nobody),
         TEST(a_window_counts_what_came_within_it),
+        TEST(a_route_tells_when_it_was_asked_for_last),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -37,7 +37,10 @@ class Chart {
         const { spec } = this;
         if (!spec.log)
             return { range: (u, min, max) => spec.range?.(min, max) ?? [0, max > 0 ? max * 1.15 : 1] };
-        return { distr: 3, range: (u, min, max) => min > 0 ? [10 ** Math.floor(Math.log10(min)), 10 ** Math.max(Math.ceil(Math.log10(max)), Math.floor(Math.log10(min)) + 1)] : [.0001, 1] };
+        return { distr: 3, range: (u, min, max) => {
+            const low = Math.floor(Math.log10(Math.max(min || .0001, 1e-6)));
+            return [10 ** low, 10 ** Math.max(Math.ceil(Math.log10(max || 1)), low + 1)];
+        } };
     }
 
     size() {
@@ -61,8 +64,8 @@ class Chart {
             cursor: { y: false, points: { size: 7 }, sync: { key: 'polder' }, drag: { x: false, y: false } },
             scales: { x: { time: true }, y: this.yScale() },
             axes: [
-                { ...axis, grid: { show: false }, size: 24, space: 70, values: (u, ticks) => ticks.map(t => new Date(t * 1000)
-                    .toLocaleTimeString('en-GB', span === '5m' ? {} : { hour: '2-digit', minute: '2-digit' })) },
+                { ...axis, grid: { show: false }, size: 24, space: 40, values: (u, ticks) => ticks.map(t => new Date(t * 1000)
+                    .toLocaleTimeString('en-GB', { hour: '2-digit', minute: '2-digit' })) },
                 { ...axis, size: 58, gap: 6, space: spec.log ? 20 : 34, ...(spec.log ? { filter: decades, grid: { ...axis.grid, filter: decades } } : {}), values: (u, ticks) => ticks.map(t => t === null ? '' : (spec.axis ?? spec.format)(t)) },
             ],
             series: [{}, ...spec.series.map(s => ({

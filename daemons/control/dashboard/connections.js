@@ -11,6 +11,6 @@ onChange(['overview'], () => {
     const rows = [['Clients', 'clients'], restart.supervisor && ['WebSockets', 'websockets']].filter(Boolean);
     replace($('connections'),
         table('Connections now and before', [{ title: 'Open', cell: r => r[0] }, ...AGO.map(([key, text]) => ({ title: text, num: true,
-            cell: r => el('span', { class: key === 'now' ? 'lead' : null, 'data-figure': `${r[1]}-${key}` }, format.count(connections[key][r[1]])) }))], rows),
+            cell: r => el('span', { class: key === 'now' ? 'lead' : null, 'data-figure': `${r[1]}-${key}` }, format.count(connections[key][r[1]])) }))], rows, { stacked: false }),
         el('dl', { class: 'restart' }, restartRow('polder', restart.polder), restartRow('polder-supervisor', restart.supervisor)));
 });

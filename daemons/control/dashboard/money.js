@@ -15,6 +15,6 @@ onChange(['cost'], () => {
             { title: 'By', cell: ([name]) => OPTIMISATIONS[name] ?? name },
             { title: 'Share', wide: true, cell: ([, value]) => bar(all ? value / all : 0) },
             { title: 'Saved', num: true, cell: ([, value]) => format.money(value, c.currency) },
-        ], Object.entries(c.byOptimisation), { key: row => row[0] }),
+        ], Object.entries(c.byOptimisation), { key: row => row[0], stacked: false }),
         month && el('p', { class: 'quiet' }, `A month like ${hour ? 'the last hour' : 'since the start'}: `, el('b', {}, format.money(month.savings, c.currency)), ` saved, ${format.money(month.estimatedCost, c.currency)} paid.`));
 });
