@@ -128,11 +128,12 @@ bool metrics_query_wants(const struct metrics_query *q, const char *family)
 
 /* ---- the form ---- */
 
+#define PROTOBUF_TYPE                                                                              \
+    "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
 static const char *const types[METRICS_FORMS] = {
     [METRICS_TEXT] = "text/plain; version=0.0.4; charset=utf-8",
     [METRICS_OPENMETRICS] = "application/openmetrics-text; version=1.0.0; charset=utf-8",
-    [METRICS_PROTOBUF] = "application/vnd.google.protobuf; "
-                         "proto=io.prometheus.client.MetricFamily; encoding=delimited",
+    [METRICS_PROTOBUF] = PROTOBUF_TYPE,
 };
 
 const char *metrics_form_type(enum metrics_form form)
@@ -155,7 +156,7 @@ static bool next_until(struct str *rest, char c, struct str *element)
 /* METRICS_FORMS: none of ours. Its weight in thousandths; a malformed one is none. */
 static enum metrics_form form_of(struct str range, int *weight)
 {
-    struct str media, parameter, name, value;
+    struct str media = {0}, parameter, name, value;
     bool delimited = false, family = false;
     *weight = 1000;
     next_until(&range, ';', &media);
