@@ -172,6 +172,21 @@ static void a_low_hit_rate_fires_once_and_is_over_when_it_is_high_again(void **s
     house_remove(&h);
 }
 
+/* Of the program: it can gain nothing, and knows nothing of our environment. */
+static void check_privileges(const char *dir)
+{
+    char said[200];
+    snprintf(said, sizeof said, "%s/said", dir);
+    assert_int_equal(count_in(said, "NoNewPrivs:\t1"), 1);
+    assert_int_equal(count_in(said, "CapEff:\t0000000000000000"), 1);
+    assert_int_equal(count_in(said, "POLDER_CLOCK"), 0);
+    FILE *f = fopen(said, "r");
+    char line[32];
+    assert_non_null(fgets(line, sizeof line, f));
+    fclose(f);
+    assert_string_not_equal(line, "0\n");
+}
+
 static void what_needs_somebody_is_an_alert_that_a_program_is_told(void **state)
 {
     (void)state;
@@ -179,7 +194,9 @@ static void what_needs_somebody_is_an_alert_that_a_program_is_told(void **state)
     struct message m;
     json_error_t e;
     char dir[64], told[200], conf[1024], subject[64];
-    make_program(dir, sizeof dir, "cat >> told");
+    make_program(dir, sizeof dir,
+                 "{ id -u; grep -E 'NoNewPrivs|CapEff' /proc/self/status; env; } > said\n"
+                 "cat >> told");
     snprintf(told, sizeof told, "%s/told", dir);
     snprintf(subject, sizeof subject, "dead/127.0.0.1:%u", free_port());
     snprintf(conf, sizeof conf,
@@ -204,6 +221,7 @@ static void what_needs_somebody_is_an_alert_that_a_program_is_told(void **state)
     assert_string_equal(json_string_value(json_object_get(j, "runbook")), "condition backend_down");
     assert_non_null(strstr(json_string_value(json_object_get(j, "action")), "upstream weight"));
     json_decref(j);
+    check_privileges(dir);
     /* a rule that is taken away is over, and that is told too */
     snprintf(
         conf, sizeof conf,

@@ -90,6 +90,8 @@ static void what_happened_is_what_is_shown(void **state)
     wait_until(counted(&h, "requests", "1m") > 50, 10000);
     assert_true(counted(&h, "hits", "1m") > 45 && counted(&h, "hits", "1m") < 75);
     assert_true(counted(&h, "backendCalls", "1m") > .5 && counted(&h, "backendCalls", "1m") < 5);
+    assert_int_equal(ctl(&h, NULL, "reload"), 0);
+    assert_true(counted(&h, "hits", "1m") > 45);
     json_t *j = document(h.port, "metric=hitRate,cost,memoryRate,cpu&since=30s");
     assert_int_equal(json_array_size(values_of(j, "hitRate")), 30);
     assert_int_equal(json_integer_value(json_object_get(j, "step")), 1);

@@ -410,9 +410,9 @@ static void an_idle_house_sleeps(void **state)
     nap_ms(3000);
     for (size_t i = 0; i < n; i++)
         assert_in_range(wakeups(pid[i]) - before[i], 0, 3 * 6);
-    if (!harness_sanitized())
+    if (!harness_sanitized()) /* of the master's 7.5 MiB are guard.page, and 4 are libraries */
         for (size_t i = 0; i < n; i++)
-            assert_in_range(resident_kib(pid[i]), 0, 12 * 1024);
+            assert_in_range(resident_kib(pid[i]), 0, 13 * 1024);
     house_remove(&h);
 }
 
