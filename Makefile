@@ -145,7 +145,7 @@ unit: $(unit_bins) ## the unit tests
 
 # Not the chaos programs under a sanitizer: they fork beside a thread that may hold its allocator's lock.
 # Nor those that are about other programs, or about scale: their paths are those of other stories.
-once := test_browser test_conformance test_demo test_loadtest test_ws_clients test_ws_scale test_hardening
+once := test_browser test_conformance test_demo test_monitoring test_loadtest test_ws_clients test_ws_scale test_hardening
 system: bins $(system_bins) $(chaos_bins) $(ws_bins) ## the tests that start the real daemon
 	@POLDER_BUILD=$(BUILD) $(if $(SANITIZE),POLDER_SANITIZED=1) tests/run-all \
 	  $(if $(SANITIZE),$(filter-out $(addprefix $(BUILD)/system/,$(once)),$(system_bins)),$(system_bins) $(chaos_bins))
@@ -203,6 +203,8 @@ install: bins ## honours DESTDIR and PREFIX
 	chmod 644 $(DESTDIR)$(PREFIX)/share/bash-completion/completions/polderctl \
 	  $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_polderctl
 	install -m 644 README.md LICENSE systemd/polder.conf $(DESTDIR)$(PREFIX)/share/doc/polder
+	install -d $(DESTDIR)$(PREFIX)/share/doc/polder/monitoring
+	install -m 644 $(wildcard admin/monitoring/*) $(DESTDIR)$(PREFIX)/share/doc/polder/monitoring
 	install -m 755 admin/examples/* $(DESTDIR)$(PREFIX)/share/doc/polder
 	for n in 1 5 7 8; do for f in admin/man/*.$$n; do [ ! -e "$$f" ] || install -m 644 "$$f" $(DESTDIR)$(PREFIX)/share/man/man$$n; done; done
 	for f in systemd/*.service systemd/*.socket; do sed 's|/usr/sbin/|$(PREFIX)/sbin/|g;s|/usr/bin/|$(PREFIX)/bin/|g' "$$f" \
