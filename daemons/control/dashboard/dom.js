@@ -48,7 +48,9 @@ function replace(parent, ...nodes) {
 
 // columns: { title, num, wide, cell(row) }; the first one names its row. stacked: where there is
 // little room a row becomes a block of lines, each with its title; roles keep it a table then.
-function table(caption, columns, rows, { key, stacked = true } = {}) {
+const ROWS_MAX = 200;
+function table(caption, columns, all, { key, stacked = true } = {}) {
+    const rows = all.slice(0, ROWS_MAX), left = all.length - rows.length;
     const cls = c => [c.num && 'num', c.wide && 'wide', c.class].filter(Boolean).join(' ') || null;
     const cell = (row, c, i) => i ? el('td', { role: 'cell', class: cls(c), 'data-title': c.title || null }, el('span', {}, c.cell(row)))
         : el('th', { role: 'rowheader', scope: 'row', class: cls(c) }, c.cell(row));
@@ -56,7 +58,8 @@ function table(caption, columns, rows, { key, stacked = true } = {}) {
     return el('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': `Table: ${caption}`, 'data-key': `scroll-${caption}` },
         el('table', { role: 'table', class: stacked ? 'stacked' : null }, el('caption', { class: 'hidden' }, caption),
             el('thead', { role: 'rowgroup' }, el('tr', { role: 'row' }, columns.map(head))),
-            el('tbody', { role: 'rowgroup' }, rows.map(row => el('tr', { role: 'row', 'data-row': key?.(row) }, columns.map((c, n) => cell(row, c, n)))))));
+            el('tbody', { role: 'rowgroup' }, rows.map(row => el('tr', { role: 'row', 'data-row': key?.(row) }, columns.map((c, n) => cell(row, c, n)))))),
+        left > 0 && el('p', { class: 'quiet' }, `${format.count(left)} more`));
 }
 
 // State in a word, a sign and a colour.

@@ -22,8 +22,7 @@ function routeCommand(r) {
 onChange(['routes', 'overview'], () => {
     const routes = data.routes?.routes;
     if (!routes?.length)
-        return replace($('routes'), el('p', { class: 'empty' }, data.routes?.tooLong ? 'There are too many to follow them live: ' : routes ? 'No route is configured.' : 'Waiting for figures.',
-            data.routes?.tooLong ? el('a', { href: '/api/telemetry/routes' }, 'all routes') : null));
+        return replace($('routes'), el('p', { class: 'empty' }, routes ? 'No route is configured.' : 'Waiting for figures.'));
     replace($('routes'), table('Routes', [
         { title: 'Route', cell: r => [el('code', {}, r.route), el('span', { class: 'sub' }, r.upstream || 'answered by Polder')] },
         { title: 'State', class: 'row', cell: routeState },

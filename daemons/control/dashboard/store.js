@@ -33,13 +33,34 @@ function changedNow(...names) {
     }
 }
 
+// What is too long for the stream is asked for, now and then.
+const LONG_EVERY_MS = 15000;
+const long = {}; // name: when it was asked for
+
+async function askLong(name) {
+    long[name] = Date.now();
+    try {
+        const answer = await fetch(`/api/telemetry/${name}`);
+        if (answer.ok && name in long) {
+            data[name] = await answer.json();
+            changedNow(name);
+        }
+    } catch { /* the connection is watched elsewhere */ }
+}
+
 function receive(message) {
     clockOffset = message.now - Date.now();
     for (const [name, value] of Object.entries(message))
-        if (name !== 'now') {
+        if (value?.tooLong) {
+            long[name] = 0;
+        } else if (name !== 'now') {
+            delete long[name];
             data[name] = value;
             changedNow(name);
         }
+    for (const name of Object.keys(long))
+        if (Date.now() - long[name] > LONG_EVERY_MS)
+            askLong(name);
     changedNow('tick');
 }
 const serviceNow = () => Date.now() + clockOffset;
