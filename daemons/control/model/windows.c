@@ -4,7 +4,9 @@
 #include "daemons/control/control.h"
 #include "polder/clock.h"
 #include "polder/config.h"
+#include "polder/history.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 const char *const windows_names[WINDOWS_SPANS] = {"5m", "1h", "24h"};
@@ -16,7 +18,6 @@ struct sample {
     uint64_t mono_ms;
     uint64_t requests, hits, misses, errors;
     struct cost_counts cost;
-    struct windows_open open;
     struct distribution latency;
 };
 
@@ -72,7 +73,6 @@ static void take_sample(const struct control *c, struct sample *out)
     out->hits = stats_total(s, STATS_CACHE_HITS) + stats_total(s, STATS_CACHE_STALE);
     out->misses = stats_total(s, STATS_CACHE_MISSES);
     out->errors = stats_total(s, STATS_RESPONSES_5XX);
-    out->open = windows_open_now(c);
     count_calls(c, &out->cost);
     stats_answers_of(s, &out->latency);
 }
@@ -106,8 +106,7 @@ static void put_first(const struct control *c, struct series *s)
     take_sample(c, at);
     if (first)
         *at = (struct sample){.mono_ms = atomic_load(&c->shared->proc->started_ms),
-                              .cost.websocket_known = true,
-                              .open = {-1, -1}};
+                              .cost.websocket_known = true};
     s->taken = 1;
 }
 
@@ -166,9 +165,19 @@ void windows_sum(const struct control *c, enum windows_span span, struct windows
     cost_of(&c->config->cost, &now.cost, &out->money);
 }
 
+/* The mean of a minute. */
+static double value_ago(const struct control *c, enum history_series series, unsigned minutes)
+{
+    struct history_range range;
+    const struct history_page *page = c->shared->history;
+    if (!page || history_range(page, minutes * 60, 60, clock_real_ms() / 1000, &range))
+        return -1;
+    const double value = history_value(page, &range, series, 0);
+    return isnan(value) ? -1 : value;
+}
+
 struct windows_open windows_open_ago(const struct control *c, unsigned minutes)
 {
-    const uint64_t now_ms = clock_mono_ms(), age_ms = (uint64_t)minutes * 60000;
-    const struct sample *s = sample_of_age(&c->windows->series[WINDOWS_1H], now_ms, age_ms);
-    return s && s->mono_ms + age_ms <= now_ms ? s->open : (struct windows_open){-1, -1};
+    return (struct windows_open){value_ago(c, HISTORY_CONNECTIONS, minutes),
+                                 value_ago(c, HISTORY_WS_OPEN, minutes)};
 }

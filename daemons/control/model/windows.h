@@ -38,5 +38,6 @@ struct windows_open {
     double connections, websockets; /* negative: nobody knows */
 };
 struct windows_open windows_open_now(const struct control *c);
+/* Of the history, which outlives control. */
 struct windows_open windows_open_ago(const struct control *c, unsigned minutes);
 #endif
