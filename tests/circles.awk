@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # Which .c files of a folder use each other. An arrow goes from a file to the one whose function it names; functions are
 # found by the style of the house: the brace that opens a body stands in the first column, below the signature.
-# Prints circles of more than MAX files, and pairs of files in different folders that use each other.
+# Prints circles of more than MAX files, pairs of files in different folders that use each other, and whether of all
+# arrows more than SHARE percent have a counter-arrow (not asked if SHARE is empty).
 #
-#   awk -v max=2 -f circles.awk FILE... FILE...      the same files twice: first what they define, then what they use
+#   awk -v max=2 [-v share=2] -f circles.awk FILE... FILE...      the same files twice: first what they define, then what they use
 function folder(file) { sub(/\/[^\/]*$/, "", file); return file }
 function code(line) {
     gsub(/"(\\.|[^"\\])*"/, "", line)
@@ -48,6 +49,7 @@ line ~ /^#/ { next }
         word = substr(line, RSTART, RLENGTH)
         line = substr(line, RSTART + RLENGTH)
         if (word in home && home[word] != FILENAME && !((FILENAME, word) in own)) {
+            if (!((FILENAME, home[word]) in arrow)) different++
             arrow[FILENAME, home[word]]
             path[FILENAME, home[word]]
             arrows++
@@ -68,9 +70,12 @@ END {
         circle = ""
         size = 0
         for (j = 1; j <= n; j++) {
-            if (j > i && (file[i], file[j]) in arrow && (file[j], file[i]) in arrow && folder(file[i]) != folder(file[j])) {
-                print file[i] " and " file[j] " use each other"
-                bad = 1
+            if (j > i && (file[i], file[j]) in arrow && (file[j], file[i]) in arrow) {
+                mutual++
+                if (folder(file[i]) != folder(file[j])) {
+                    print file[i] " and " file[j] " use each other"
+                    bad = 1
+                }
             }
             if (j == i || ((file[i], file[j]) in path && (file[j], file[i]) in path)) {
                 if (j < i) break
@@ -82,6 +87,10 @@ END {
             print "a circle of " size " files:" circle
             bad = 1
         }
+    }
+    if (share != "" && mutual * 100 > share * different) {
+        print folder(file[1]) ": " mutual " of " different " arrows between files have a counter-arrow: more than " share " %"
+        bad = 1
     }
     exit bad
 }

@@ -18,6 +18,7 @@
 #include "daemons/worker/keeper_link.h"
 #include "daemons/worker/supervisor_link.h"
 #include "daemons/worker/request/long_poll.h"
+#include "daemons/worker/route_settings.h"
 #include "daemons/worker/request/repeat.h"
 #include "daemons/worker/fetch/miss.h"
 #include "daemons/worker/fetch/store.h"
@@ -27,7 +28,6 @@
 #include "daemons/worker/message/route_state.h"
 #include "polder/cache.h"
 #include "polder/clock.h"
-#include "polder/config_keys.h"
 #include "polder/log.h"
 
 #include <errno.h>
@@ -49,46 +49,7 @@ struct loop_watchers {
     ev_signal term;
 };
 
-/* ---- the time and the running values ---- */
-
-static void settings_of(const struct config_cache *top, const struct config_route *route,
-                        const struct runtime_cache *running, struct policy_settings *s)
-{
-    const struct config_cache *c = route->cache;
-    *s = (struct policy_settings){.value = *running, .store_set_cookie = c->store_set_cookie};
-    s->min_interval_ms = route->poll ? route->poll->min_interval_ms : 0;
-    s->rfc = c->share == CONFIG_SHARE_RFC;
-    config_live_overlay(CONFIG_SECTION_CACHE, &c->value, c->set, &s->value);
-    if (!((c->set | top->set) & CONFIG_BIT(CACHE, ttl_negative)) &&
-        running->ttl_negative_ms == top->value.ttl_negative_ms &&
-        s->value.ttl_negative_ms > s->value.ttl_ms)
-        s->value.ttl_negative_ms = s->value.ttl_ms; /* what nobody has stated */
-    s->swr_is_stated = (c->set | top->set) & CONFIG_BIT(CACHE, stale_while_revalidate) ||
-                       running->stale_while_revalidate_ms != top->value.stale_while_revalidate_ms;
-    for (uint32_t i = 0; i < c->n_partition; i++) {
-        const struct config_key *k = &c->partition[i];
-        if (k->kind == CONFIG_KEY_IDENTITY || k->kind == CONFIG_KEY_JWT ||
-            (k->kind == CONFIG_KEY_HEADER && !strcmp(k->name, "authorization")))
-            s->partitioned_by_authorization = true;
-    }
-}
-
-static void loop_settings(struct worker *w)
-{
-    limits_read(w);
-    limit_shadow_read(w);
-    w->generation++;
-    for (uint32_t i = 0; i < w->config->n_routes; i++) {
-        const struct config_route *route = &w->config->routes[i];
-        if (route->websocket && !route->upstream)
-            w->supervisor.any_subscribers = true;
-        if (!route->cache)
-            continue;
-        w->fetches->any_cache = true;
-        settings_of(&w->config->cache, route, &w->runtime.cache, &w->routes[route->index].settings);
-    }
-    limits_prepare(w);
-}
+/* ---- the time ---- */
 
 void loop_time(struct worker *w)
 {
@@ -159,7 +120,7 @@ static void on_check(EV_P_ ev_check *watcher, int events)
     process_beat(w->process, w->mono_ms);
     w->reader_state.asked = false;
     if (runtime_generation(&w->process->region->runtime) != w->limits->generation)
-        loop_settings(w);
+        route_settings_read(w);
 }
 
 static void free_the_dead(struct worker *w)
@@ -300,7 +261,7 @@ struct ev_loop *loop_open(struct worker *w)
     ev_signal_start(w->loop, &w->watchers->term);
     client_leave_open(w);
     loop_time(w);
-    loop_settings(w);
+    route_settings_read(w);
     identity_prepare(w);
     identity_watch_begin(w);
     guard_prepare(w);

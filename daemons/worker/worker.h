@@ -2,49 +2,41 @@
 /*
  * worker: the process that speaks HTTP. Private to daemons/worker.
  *
- * The way of a request, by file:
+ * The way of a request is the table in request/steps.c. By folder, from the bottom up; none knows
+ * one that stands above it (tests/layering.sh):
  *
- *   accept.c        a connection becomes a struct client (client.c), with a PROXY header
- *                   (proxy_protocol.c)
- *   client_leave.c  ends its request when it goes before it is answered
- *   client_read.c   bytes are read into the loop's one shared buffer and parsed in place; what is
- *                   left over moves to a pooled buffer. An idle connection owns no buffer.
- *   request.c       a parsed head finds its route, who asks (clientip), its limits (limits.c), and
- *                   goes
- *       lookup.c         answered from the store: no allocation, no lock, no clock (stored.c finds,
- *                        deliver.c writes)
- *       miss.c           one of those who want it fetches, the others wait (collapse.c)
- *       upstream.c       straight to a backend
- *       long_poll.c      told later, when what the client has changes (Prefer: wait)
- *       error_backoff.c  answered with what is stale, for the backend has just failed
- *       leak_guard.c     asks behind some hits whether their content depends on who asks
- *       websocket.c      a WebSocket: its socket moves to polder-supervisor
- *   budget.c        bounds what is fetched before anybody waits for it: refresh.c, warm.c,
- *                   warm_rpc.c
- *   access.c        its line in the access log, when its answer is out; request_id.c its name
- *   fetch.c         a struct fetch links a client with a connection to a backend (upstream.c,
- *                   pool.c); request_body.c sends what its request brings, response_read.c reads
- *                   what comes back, headers.c writes heads, store.c tees what may be stored into
- *                   the keeper's ring, with its tags (tags.c, origin.c); revalidate.c judges what
- *                   renews it, partial.c keeps parts of bodies.
+ *   (here)       buffer.h, permit.h (the right to fetch for all), reader.h (the store as it is
+ *                read), keeper_link.h and supervisor_link.h (what goes there), uncounted.h
+ *   client/      connections: accept.c takes one, client_read.c reads heads and bodies into the
+ *                worker's one buffer and keeps what is left over in a pooled one, client.c writes,
+ *                client_leave.c notices that it goes. An idle one owns no buffer. It tells what
+ *                happens through client_ops.
+ *   message/     what a request says (request.h): identity.c, key_text.c, origin.c, via.c, and its
+ *                name and line in the log: request_id.c, access.c
+ *   cache/       the store: lookup.c judges what stored.c finds, deliver.c writes it, without an
+ *                allocation, a lock, a look at the clock; stale.c; compress_stored.c
+ *   fetch/       backends: miss.c lets one fetch for all, collapse.c lets the others wait; fetch.c
+ *                links a client with a connection (upstream.c, pool.c; upstream_ops), retry.c and
+ *                retry_queue.c choose a server, request_body.c sends, response_read.c reads,
+ *                headers.c writes heads, store.c and partial.c keep what may be kept,
+ *                revalidate.c judges what renews it, error_backoff.c remembers failures. It tells
+ *                of each fetch through fetch_ops and fetch_watcher.
+ *   request/     steps.c, and its steps that are no other folder's: repeat.c, identify.c, locate.c,
+ *                websocket.c, limits.c, prepare.c, long_poll.c; replay.c and probe.c
+ *   background/  what is fetched before anybody waits for it: budget.c bounds refresh.c, warm.c,
+ *                warm_rpc.c
+ *   leak_guard/  asks behind some hits whether their content depends on who asks
+ *   (here)       client_events.c says which part takes what connections and hits tell (client_ops,
+ *                hit_ops, hold_ops); route_settings.c, loop.c, parts.c, main.c
  *
- * What a connection tells the parts above it goes through tables, so that none of them is known
- * below: client_events.c (client_ops, hit_ops, hold_ops) and fetch_events.c (upstream_ops). A fetch
- * that waits carries what it waits in and goes on with (fetch_queue), and who watches it
- * (fetch_watcher). permit.c has the right to fetch for all, keeper_link.c what goes to the keeper,
- * reader.c the store as it is read.
+ * Each part has its state in a struct of its own, which it alone writes; struct worker has what all
+ * of them work with, and where these are.
  *
- * Each subject has its header, which says what its files promise: buffer.h and net/timer_wheel.h, client.h
- * and repeat.h, request.h and limits.h, lookup.h, compress_stored.h and long_poll.h, miss.h and
- * fetch.h, upstream.h, headers.h, store.h and partial.h, leak_guard.h, budget.h. Here is what they
- * all work for: struct worker and the loop.
- *
- * Ownership: the worker owns clients, exchanges and backend connections; a client has at most one
- * exchange, an exchange at most one backend connection; each of them is freed only at the end of an
- * iteration (loop.c, graveyard), so a callback never loses what it works on. An exchange may
- * outlive its client (the fetch goes on into the store) and may be born without one (background
- * revalidation). Back-pressure: who cannot be written to more than WORKER_HIGH bytes ahead is not
- * read for, on both legs.
+ * Ownership: the worker owns clients, fetches and backend connections; a client has at most one
+ * fetch, a fetch at most one backend connection; each of them is freed only at the end of an
+ * iteration (loop.c, free_the_dead), so a callback never loses what it works on. A fetch may outlive
+ * its client (it goes on into the store) and may begin without one (background revalidation).
+ * Back-pressure: where more than WORKER_HIGH bytes wait to be written, the other leg is not read.
  */
 #ifndef POLDER_WORKER_H
 #define POLDER_WORKER_H
@@ -100,7 +92,7 @@ struct worker {
     struct stats_slab *unread_stats; /* uncounted.h; NULL: never needed */
     uint32_t number;                 /* worker slot, 0.. */
 
-    /* ---- loop.c, settings.c ---- */
+    /* ---- loop.c, route_settings.c ---- */
     uint64_t mono_ms, real_ms; /* of this iteration */
     struct worker_date date;
     struct runtime_values runtime;

@@ -3,7 +3,7 @@
  * identity: who asks, as far as the cache has to know: the class of a request (polder/policy.h),
  * which fields made it so, and what becomes of them on the way to the backend and into keys.
  *
- * polder/identity.h has the names. A request is classified once, in request.c, when its route has a
+ * polder/identity.h has the names. A request is classified once, in prepare.c, when its route has a
  * cache; repeated ones have their class in the connection's repeat.
  */
 #ifndef POLDER_WORKER_MESSAGE_IDENTITY_H
