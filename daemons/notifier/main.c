@@ -104,7 +104,24 @@ static void on_end(struct notifier *n, struct delivery *d, int status, uint64_t 
     d->at = NULL;
 }
 
-/* What programs leave behind ends up with us too (PR_SET_CHILD_SUBREAPER). */
+static bool is_program(const struct notifier *n, pid_t pid)
+{
+    for (size_t i = 0; i < NOTIFIER_PROGRAMS; i++)
+        if (n->delivery[i].at && n->delivery[i].program.pid == pid)
+            return true;
+    return false;
+}
+
+/* What programs leave behind becomes our child (PR_SET_CHILD_SUBREAPER). */
+static void end_leftovers(const struct notifier *n)
+{
+    pid_t pid[64];
+    const size_t count = program_children(pid, sizeof pid / sizeof *pid);
+    for (size_t i = 0; i < count; i++)
+        if (!is_program(n, pid[i]))
+            kill(pid[i], SIGKILL);
+}
+
 static void reap(struct notifier *n, uint64_t now_ms)
 {
     int status;
@@ -225,6 +242,7 @@ static void run(struct notifier *n)
         process_beat(n->process, now_ms);
         reap(n, now_ms);
         look_at_programs(n, now_ms);
+        end_leftovers(n);
         start_what_is_due(n, now_ms);
         wait_for_events(n);
     }

@@ -13,8 +13,8 @@
  *
  * Bounds: NOTIFIER_PROGRAMS at once, NOTIFIER_STARTS a minute, PROGRAM_MS each, NOTIFIER_ATTEMPTS
  * for a notice, with longer and longer pauses. Notices of one alert are passed on in their order. A
- * program that still runs then is killed with its process group; of what it writes to stderr the
- * beginning goes into the log.
+ * program that still runs then is killed with its process group, and what it has left behind in
+ * other groups too; of what it writes to stderr the beginning goes into the log.
  */
 #ifndef POLDER_NOTIFIER_H
 #define POLDER_NOTIFIER_H
@@ -44,4 +44,6 @@ void program_read(struct program *p);
 void program_kill(const struct program *p);
 /* It has ended: what is left of its group goes too. */
 void program_end(struct program *p);
+/* Our children, and what programs that have ended left to us; how many, at most `most`. */
+size_t program_children(pid_t *pid, size_t most);
 #endif

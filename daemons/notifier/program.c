@@ -168,6 +168,25 @@ void program_kill(const struct program *p)
         kill(p->pid, SIGKILL); /* it has not come to setsid() yet */
 }
 
+/* pids of our children; how many. */
+size_t program_children(pid_t *pid, size_t most)
+{
+    char path[64], text[4096], *at = text, *end;
+    snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    const ssize_t len = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
+    size_t n = 0;
+    if (fd >= 0)
+        close(fd);
+    for (text[len > 0 ? len : 0] = 0; n < most; at = end) {
+        const long one = strtol(at, &end, 10);
+        if (end == at)
+            break;
+        pid[n++] = (pid_t)one;
+    }
+    return n;
+}
+
 void program_end(struct program *p)
 {
     kill(-p->pid, SIGKILL);

@@ -34,7 +34,7 @@
 #define ALERT_NAME        80
 #define ALERT_SUBJECT     112
 #define ALERT_REASON      120
-#define ALERT_TEXT        2048 /* of a notice */
+#define ALERT_TEXT        4096 /* of a notice: an alert with every character escaped */
 #define ALERT_RESOLVED_MS 3600000
 #define ALERTS_LAYOUT     1
 

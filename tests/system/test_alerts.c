@@ -83,7 +83,7 @@ static void make_program(char *dir, size_t size, const char *script)
 
 static void remove_program(const char *dir)
 {
-    static const char *const files[] = {"program", "told", "said", "pid"};
+    static const char *const files[] = {"program", "told", "said", "pid", "left"};
     char path[200];
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         snprintf(path, sizeof path, "%s/%s", dir, files[i]);
@@ -244,6 +244,17 @@ static void what_needs_somebody_is_an_alert_that_a_program_is_told(void **state)
 /* Fires at once: there is always some memory in use. */
 #define ALWAYS "alert \"memory\" { above = 0 }\nroute \"/*\" { upstream = \"u\" }\n"
 
+/* The process whose number is in that file. */
+static bool is_gone(const char *path)
+{
+    int pid = 0;
+    FILE *f = fopen(path, "r");
+    assert_non_null(f);
+    assert_int_equal(fscanf(f, "%d", &pid), 1);
+    fclose(f);
+    return kill(pid, 0) != 0;
+}
+
 static void a_program_that_hangs_and_floods_is_ended_and_tried_again(void **state)
 {
     (void)state;
@@ -253,6 +264,7 @@ static void a_program_that_hangs_and_floods_is_ended_and_tried_again(void **stat
                  "read -r alert\n"
                  "case $alert in *'\"name\":\"memory\"'*) ;; *) exit 0 ;; esac\n"
                  "echo $$ >> pid\n"
+                 "setsid sleep 1000 & echo $! > left\n"
                  "[ $(wc -l < pid) -gt 1 ] && { echo \"$alert\" >> told; exit 0; }\n"
                  "yes flood >&2 & yes flood & exec sleep 1000");
     snprintf(pids, sizeof pids, "%s/pid", dir);
@@ -265,6 +277,8 @@ static void a_program_that_hangs_and_floods_is_ended_and_tried_again(void **stat
     wait_until(house_logged(&h, "killed by signal 9"), 10000);
     house_advance(&h, 3000);
     wait_until(count_in(pids, "") >= 2, 10000);
+    snprintf(pids, sizeof pids, "%s/left", dir);
+    wait_until(is_gone(pids), 10000);
     snprintf(pids, sizeof pids, "%s/told", dir);
     wait_until(count_in(pids, "\"name\":\"memory\"") == 1, 10000);
     house_remove(&h);
