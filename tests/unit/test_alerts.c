@@ -286,6 +286,9 @@ static void each_server_is_judged_by_itself(void **state)
     after(r, 1000);
     assert_int_equal(state_of(r, "low", "u/a"), ALERT_NONE);
     assert_int_equal(state_of(r, "low", "u/b"), ALERT_FIRING);
+    minute[history_server_column(row[1], HISTORY_SERVER_ERROR_RATE)] = .045f; /* not clear yet */
+    after(r, 1000);
+    assert_int_equal(state_of(r, "low", "u/b"), ALERT_FIRING);
     minute[history_server_column(row[1], HISTORY_SERVER_ERROR_RATE)] = NAN; /* it has left */
     after(r, 1000);
     after(r, 61000);
