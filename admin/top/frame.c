@@ -98,12 +98,30 @@ static void head(const struct frame *f)
     fprintf(f->to, "  %s\n", rpc_in_flag(f->now, "ready") ? "ready" : "NOT READY");
 }
 
+static unsigned alerts(const struct frame *f)
+{
+    uint32_t n;
+    const msgpack_object *row = rows_of(f->now, "alerts", &n);
+    char text[TABLE_CELL];
+    for (uint32_t i = 0; i < n && i < TOLD_MAX; i++) {
+        fprintf(f->to, "! alert %s", text_of(&row[i], "alert", text));
+        if (*text_of(&row[i], "subject", text))
+            fprintf(f->to, " %s", text);
+        fprintf(f->to, " for %s", span(value_of(&row[i], "since_ms") / 1000, text));
+        fprintf(f->to, ": %s\n", text_of(&row[i], "summary", text));
+    }
+    if (n > TOLD_MAX)
+        fprintf(f->to, "! and %u more: polderctl alert list\n", n - TOLD_MAX);
+    return n;
+}
+
 static void conditions(const struct frame *f)
 {
+    const unsigned firing = alerts(f);
     uint32_t n;
     const msgpack_object *row = rows_of(f->now, "conditions", &n);
     char text[TABLE_CELL];
-    if (!n)
+    if (!n && !firing)
         fputs("all is well\n", f->to);
     for (uint32_t i = 0; i < n && i < TOLD_MAX; i++) {
         fprintf(f->to, "! %s", text_of(&row[i], "severity", text));

@@ -313,6 +313,18 @@ static const json_t *tenant_of(const json_t *page, const char *name)
     return NULL;
 }
 
+/* Counts of an answer may come a moment after it. */
+static bool all_is_counted(unsigned port)
+{
+    json_t *page = page_of(port);
+    const bool counted = same(saved_by(page, "caching"), 4 * CALL) &&
+                         same(saved_by(page, "rateLimiting"), 1 * CALL) &&
+                         same(member(page, "apiCalls"), 4) &&
+                         same(saved_by(tenant_of(page, "acme"), "caching"), 4 * CALL);
+    json_decref(page);
+    return counted;
+}
+
 static void cost_and_savings_are_shared_out_to_tenants(void **state)
 {
     struct house h;
@@ -339,6 +351,7 @@ static void cost_and_savings_are_shared_out_to_tenants(void **state)
         get_with(h.port, "/few", "X-Workspace: \"quoted\"\r\n", NULL);
     get(h.port, "/c/2", NULL); /* nobody's */
 
+    wait_until(all_is_counted(h.ops_port), 10000);
     json_t *page = page_of(h.ops_port);
     const json_t *acme = tenant_of(page, "acme"), *quoted = tenant_of(page, "\"quoted\""),
                  *rest = tenant_of(page, "unassigned");

@@ -2,6 +2,7 @@
 /* top: the service at a glance: what is not well, the last seconds, limits, servers and routes. */
 #include "daemons/control/control.h"
 #include "daemons/control/methods/methods.h"
+#include "daemons/control/model/alerts.h"
 #include "daemons/control/model/history.h"
 #include "polder/clock.h"
 #include "polder/config.h"
@@ -30,6 +31,28 @@ static void put_conditions(struct rpc_out *o, const struct health *h)
         rpc_out_str(o, "subject", x->subject);
         rpc_out_u64(o, "since_ms", now_ms > x->since_ms ? now_ms - x->since_ms : 0);
         rpc_out_str(o, "reason", *x->reason ? x->reason : k->meaning);
+        rpc_out_end(o);
+    }
+    rpc_out_end(o);
+}
+
+/* Those that fire; a condition is shown as such. */
+static void put_alerts(const struct control *c, struct rpc_out *o)
+{
+    const struct alert_row *list[ALERT_ROWS];
+    const size_t n = alerts_list(c, list);
+    struct alert_shown shown;
+    rpc_out_list(o, "alerts");
+    for (size_t i = 0; i < n; i++) {
+        alerts_show(c, list[i], &shown);
+        if (!shown.rule || shown.rule->of_condition || alert_view(list[i]).state != ALERT_FIRING)
+            continue;
+        const double now = (double)clock_real_ms() / 1000;
+        rpc_out_map(o, NULL);
+        rpc_out_str(o, "alert", shown.name);
+        rpc_out_str(o, "subject", shown.subject);
+        rpc_out_u64(o, "since_ms", now > shown.since ? (uint64_t)((now - shown.since) * 1000) : 0);
+        rpc_out_str(o, "summary", shown.summary);
         rpc_out_end(o);
     }
     rpc_out_end(o);
@@ -216,6 +239,7 @@ void top_show(struct control *c, const struct rpc_call *call)
     rpc_out_bool(o, "ready", health.ready);
     rpc_out_str(o, "currency", c->config->cost.currency);
     rpc_out_bool(o, "websockets", config_has_websockets(c->config));
+    put_alerts(c, o);
     put_conditions(o, &health);
     put_now(c, o);
     put_bars(c, o);

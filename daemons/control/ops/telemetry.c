@@ -159,8 +159,10 @@ static void write_shares(struct text *t, const struct control *c, const struct s
 {
     size_t n;
     struct share *share = shares_find(c, s, &n), rest = {0};
-    if (!share)
+    if (!share) {
+        text_put(t, ",\"byTenant\":null");
         return;
+    }
     const size_t shown = n <= SHARES_SHOWN ? n : SHARES_SHOWN;
     text_put(t, ",\"byTenant\":[");
     for (size_t i = 0; i < shown; i++)

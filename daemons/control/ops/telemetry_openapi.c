@@ -27,7 +27,8 @@ static const struct document {
      ""},
     {"cost", "What calls to backends have cost, and what was saved",
      "currency:string apiCalls:number estimatedCost:number savingsRealized:number "
-     "projectedMonthly:number byOptimisation:object projections:object",
+     "projectedMonthly:number byOptimisation:object projections:object "
+     "byTenant:array?",
      ""},
     {"limits", "Limits as they run, and who is refused most", "limits:array", ""},
     {"upstreams", "The servers of each upstream", "servers:array", ""},

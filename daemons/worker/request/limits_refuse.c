@@ -24,9 +24,9 @@ void limits_refuse(struct worker *w, const struct request *r, const struct limit
                          true);
         return;
     }
+    tenants_count(r, TENANTS_REFUSED);
     snprintf(extra, sizeof extra, "Retry-After: %u\r\n", answer->retry_s);
     response_problem(r, r->client, PROBLEM_QUOTA_EXCEEDED, extra, answer->violated, true);
     stats_bump(&route_stats(w, r->route)->refused, 1);
-    tenants_count(r, TENANTS_REFUSED);
     stats_observe(w->stats, STATS_LATENCY_REFUSED, NULL, clock_mono_ns() - start_ns);
 }
