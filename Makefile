@@ -57,7 +57,7 @@ mains := daemons/master/main.c daemons/supervisor/main.c admin/main.c
 # The dashboard: its sources, uPlot and the runbook, joined into one page that is part of polderd.
 dashboard     := daemons/control/dashboard
 dashboard_c   := $(BUILD)/gen/dashboard_assets.c
-dashboard_src := $(wildcard $(dashboard)/*.html $(dashboard)/*.css $(dashboard)/*.js) admin/man/polder-runbook.7
+dashboard_src := $(wildcard $(dashboard)/*.html $(dashboard)/*.css $(dashboard)/*.js $(dashboard)/*.mjs $(dashboard)/*.svg) admin/man/polder-runbook.7
 LIB   := $(BUILD)/libshared.a
 HTTP  := $(BUILD)/libhttp.a
 NET   := $(BUILD)/libnet.a
@@ -93,7 +93,7 @@ $(bins):
 $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
-$(dashboard_c): $(dashboard)/build.mjs $(dashboard)/package-lock.json $(dashboard_src)
+$(dashboard_c): $(dashboard)/package-lock.json $(dashboard_src)
 	@mkdir -p $(@D)
 	@$(dashboard)/prepare
 	node $(dashboard)/build.mjs $@

@@ -8,11 +8,11 @@ const plain = text => escape(text.replace(/\\&/g, '').replace(/\\-/g, '-').repla
 
 // "a "b c" d" as mdoc cuts it
 const words = line => [...line.matchAll(/"((?:[^"]|"")*)"|(\S+)/g)].map(m => m[1] ?? m[2]);
-const isClosing = word => /^[.,;:?!)\]]+$/.test(word);
+const isClosing = word => /^[.,;:?!)\]]$/.test(word);
 
 const inline = {
     Ql: 'code', Pa: 'code', Ic: 'code', Li: 'code', Cm: 'code', Ar: 'code', Va: 'code', Dv: 'code', Er: 'code', Fl: 'code',
-    Ev: 'code', Sy: 'b', Em: 'em', Nm: 'code',
+    Dl: 'code', Ev: 'code', Sy: 'b', Em: 'em', Nm: 'code',
 };
 
 function macro(name, args) {
