@@ -76,7 +76,7 @@ static void on_event(struct ev_loop *loop, ev_io *w, int revents)
     (void)revents;
     const ssize_t n = read(w->fd, &count, sizeof count);
     (void)n; /* only there to be woken */
-    process_beat(l->control.process, clock_mono_ms());
+    process_heartbeat(l->control.process, clock_mono_ms());
     follow(l);
 }
 
@@ -92,7 +92,7 @@ static void on_tick(struct ev_loop *loop, ev_timer *w, int revents)
     struct life *l = w->data;
     struct control *c = &l->control;
     (void)revents;
-    process_beat(c->process, clock_mono_ms());
+    process_heartbeat(c->process, clock_mono_ms());
     follow(l);
     limits_follow(c);
     savings_follow(c);

@@ -9,7 +9,7 @@
 #include "polder/log.h"
 
 #define ROUND_TICKS 60
-#define LOOK_LEAST  4096
+#define LOOK_MIN    4096
 
 static int expire_found(struct keeper *k, const uint32_t *slots, unsigned n)
 {
@@ -30,7 +30,7 @@ struct slice_result expire_slice(struct keeper *k)
 {
     const struct store *s = &k->store;
     const uint32_t now_s = (uint32_t)(k->real_ms / 1000);
-    uint32_t slots[KEEPER_SLICE], look = s->slots_used / ROUND_TICKS + LOOK_LEAST;
+    uint32_t slots[KEEPER_SLICE], look = s->slots_used / ROUND_TICKS + LOOK_MIN;
     unsigned n = 0;
     if (!s->env || s->slots_used == 0)
         return SLICE_IDLE;

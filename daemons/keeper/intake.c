@@ -40,11 +40,11 @@ struct batch {
     unsigned records;
     size_t bytes;
     uint64_t until_ns;
-    unsigned n_flights;
+    unsigned n_locks;
     struct {
         struct fetch_permit permit;
         enum fetch_lock_result result;
-    } flight[KEEPER_BATCH_RECORDS];
+    } lock[KEEPER_BATCH_RECORDS];
 };
 
 int intake_init(struct keeper *k)
@@ -337,11 +337,11 @@ static void batch_note(struct batch *b, const struct ring_record *head, int rc)
 {
     b->records++;
     b->bytes += head->len;
-    if (head->flight.word == 0 || head->flight.slot == UINT32_MAX)
+    if (head->permit.word == 0 || head->permit.slot == UINT32_MAX)
         return;
-    b->flight[b->n_flights].permit = head->flight;
-    b->flight[b->n_flights].result = result_of(rc);
-    b->n_flights++;
+    b->lock[b->n_locks].permit = head->permit;
+    b->lock[b->n_locks].result = result_of(rc);
+    b->n_locks++;
 }
 
 static bool batch_full(const struct batch *b)
@@ -403,8 +403,8 @@ static int batch_rings(struct keeper *k, struct batch *b)
  * lease of the flight ends. */
 static void batch_finish(struct keeper *k, const struct batch *b)
 {
-    for (unsigned i = 0; i < b->n_flights; i++)
-        fetch_lock_release(k->shared->fetch_locks, &b->flight[i].permit, b->flight[i].result,
+    for (unsigned i = 0; i < b->n_locks; i++)
+        fetch_lock_release(k->shared->fetch_locks, &b->lock[i].permit, b->lock[i].result,
                            k->shared->worker_event);
     for (unsigned i = 0; i < k->intake.n_put; i++)
         atomic_fetch_add(&k->shared->cache->stored[k->intake.put[i]], 1);

@@ -209,7 +209,7 @@ struct check_result {
 };
 /* Reads dir/data.mdb without LMDB. 0, or -EPROTO with result->why, or another negative errno.
  * beat() is called now and then. budget_ms: then only the structure is looked at. */
-int check_file(const char *dir, unsigned budget_ms, void (*beat)(void *), void *arg,
+int check_file(const char *dir, unsigned budget_ms, void (*heartbeat)(void *), void *arg,
                struct check_result *result);
 
 /* ---- inspect/list.c ---- */

@@ -104,7 +104,7 @@ void keeper_gauges(struct keeper *k)
 }
 
 /* A limit that was lowered: down to it in small transactions. */
-static struct slice_result shrink_slice(struct keeper *k)
+static struct slice_result evict_slice(struct keeper *k)
 {
     if (!k->store.env || !store_is_over(&k->store) || k->store.n_objects == 0)
         return SLICE_IDLE;
@@ -155,7 +155,7 @@ static bool slice_judge(struct keeper *k, struct slice_result done)
 static void background_work(struct keeper *k)
 {
     static struct slice_result (*const slice[])(struct keeper *) = {
-        shrink_slice, deferred_free_slice, sweep_slice, expiry_slice, inspect_slice};
+        evict_slice, deferred_free_slice, sweep_slice, expiry_slice, inspect_slice};
     const unsigned kinds = sizeof slice / sizeof *slice;
     const uint64_t began_ns = clock_mono_ns();
     uint64_t now_ns = began_ns;
@@ -187,10 +187,10 @@ static void rest_arm(struct keeper *k)
 bool keeper_work(struct keeper *k)
 {
     keeper_time(k);
-    process_beat(k->process, k->mono_ms);
+    process_heartbeat(k->process, k->mono_ms);
     keeper_follow_limits(k);
     if (k->mono_ms >= k->tick_due_ms ||
-        atomic_load_explicit(&k->shared->cache->rotate_asked, memory_order_relaxed))
+        atomic_load_explicit(&k->shared->cache->rotate_requested, memory_order_relaxed))
         keeper_due(k);
     const bool more = slice_judge(k, intake_batch(k));
     background_work(k);

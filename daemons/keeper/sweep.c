@@ -21,7 +21,7 @@
 
 #define RETIRE_MS    60000
 #define BANS_CROWDED 48   /* active bans; then they are retired as soon as it is safe */
-#define LOOK_MOST    4000 /* entries looked at in a slice */
+#define LOOK_MAX     4000 /* entries looked at in a slice */
 #define ALL_PAUSE_MS 1000 /* between two looks at everything, at least */
 #define ALL_SHARE    4    /* and so many times as long as the last one took */
 
@@ -39,7 +39,7 @@ struct findings {
 
 static bool findings_full(struct findings *f)
 {
-    return f->n == KEEPER_SLICE || f->orphans == KEEPER_SLICE || ++f->looked > LOOK_MOST ||
+    return f->n == KEEPER_SLICE || f->orphans == KEEPER_SLICE || ++f->looked > LOOK_MAX ||
            (f->looked % 64 == 0 && clock_mono_ns() > f->until_ns);
 }
 
@@ -200,9 +200,9 @@ static const struct inval_ban *range_of(const struct bans *b, struct str key, bo
     const struct inval_ban *next = NULL;
     for (unsigned i = 0; i < b->n; i++) {
         const struct inval_ban *ban = &b->ban[i];
-        const size_t least = ban->len < key.len ? ban->len : key.len;
-        const int order = memcmp(ban->prefix, key.at, least);
-        *inside = order == 0 && least == ban->len;
+        const size_t min = ban->len < key.len ? ban->len : key.len;
+        const int order = memcmp(ban->prefix, key.at, min);
+        *inside = order == 0 && min == ban->len;
         if (*inside)
             return ban;
         if (order >= 0 && (!next || begins_before(ban, next)))
@@ -383,7 +383,7 @@ static int url_slice(struct keeper *k)
     int rc = store_begin(&k->store);
     if (rc != 0)
         return rc;
-    while (s->n_urls && f.n < KEEPER_SLICE / 2 && f.looked < LOOK_MOST / 2) {
+    while (s->n_urls && f.n < KEEPER_SLICE / 2 && f.looked < LOOK_MAX / 2) {
         const struct sweep_url *u = &s->url[s->url_first];
         if ((rc = url_collect(k, u, &f)) != 0)
             return rc;

@@ -254,7 +254,7 @@ static void rotation_ask(struct master *m, const char *why)
 {
     struct master_child *keeper = &m->child[PROC_SLOT_KEEPER];
     log_error("children: %s; asking the keeper for an empty store", why);
-    atomic_fetch_add(&m->shared.cache->rotate_asked, 1);
+    atomic_fetch_add(&m->shared.cache->rotate_requested, 1);
     if (keeper->pid) { /* looks at it when it starts */
         keeper->stopping = true;
         keeper->kill_ms = m->now_ms + KEEPER_ROTATE_GRACE;
@@ -281,7 +281,7 @@ static bool death_blames_store(struct master *m, uint32_t slot)
     const uint32_t poison = atomic_exchange(&shared_slot(m, slot)->poison, 0);
     if (poison == 0)
         return false;
-    if (atomic_load(&m->shared.cache->rotate_asked)) {
+    if (atomic_load(&m->shared.cache->rotate_requested)) {
         m->poisons = 0;
         return false;
     }
@@ -413,8 +413,8 @@ static void child_watch(struct master *m, uint32_t slot)
     if (c->aborted || m->now_ms < m->lenient_ms)
         return;
     const uint32_t state = atomic_load(&s->state);
-    const uint64_t beat = atomic_load(&s->heartbeat_ms);
-    const uint64_t stale_ms = m->now_ms > beat ? m->now_ms - beat : 0;
+    const uint64_t heartbeat = atomic_load(&s->heartbeat_ms);
+    const uint64_t stale_ms = m->now_ms > heartbeat ? m->now_ms - heartbeat : 0;
     const uint64_t allowed = state == PROC_STARTING ? HEARTBEAT_START_MS : HEARTBEAT_STALE_MS;
     /* A keeper that leaves is in a sync that may take longer; its own deadline runs. */
     if (stale_ms <= allowed || (c->stopping && !slot_is_worker(slot)))

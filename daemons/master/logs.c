@@ -64,7 +64,7 @@ static void logs_hand_out(struct master *m, uint32_t region)
 void logs_reopen(struct master *m)
 {
     struct proc_table *proc = m->shared.proc;
-    const uint32_t asked = atomic_load(&proc->log_reopen_asked);
+    const uint32_t requested = atomic_load(&proc->log_reopen_requested);
     char why[512];
     int failed = 0;
     atomic_fetch_add(&proc->log_opening, 1);
@@ -84,6 +84,6 @@ void logs_reopen(struct master *m)
     if (!failed)
         log_info("logs: opened again");
     atomic_store(&proc->log_reopen_error, failed);
-    atomic_store(&proc->log_reopen_done, asked);
+    atomic_store(&proc->log_reopen_done, requested);
     shared_wake_control(&m->shared);
 }

@@ -79,16 +79,16 @@ struct listeners {
 
 enum reload_phase {
     RELOAD_IDLE,
-    RELOAD_ASKED,     /* waits for a free region */
+    RELOAD_REQUESTED, /* waits for a free region */
     RELOAD_COMPILING, /* a child reads the file */
     RELOAD_LOADED,    /* waits for free worker slots */
     RELOAD_STARTING,  /* the new workers are not all ready yet */
 };
 struct reload {
     enum reload_phase phase;
-    bool again;     /* asked once more meanwhile */
-    uint32_t asked; /* value of proc->reload_asked when it began */
-    uint32_t seen;  /* value that was looked at last */
+    bool again;         /* asked once more meanwhile */
+    uint32_t requested; /* value of proc->reload_requested when it began */
+    uint32_t seen;      /* value that was looked at last */
     uint32_t region;
     pid_t compiler;
     uint64_t deadline_ms;
@@ -97,7 +97,7 @@ struct reload {
 struct notify {
     uint64_t watchdog_ms; /* interval of WATCHDOG=1; 0: not wanted */
     uint64_t next_ms;
-    bool ready_told;
+    bool ready_notified;
 };
 
 /* polder-supervisor: the one that polderd had to start itself, or one that was there. */
@@ -161,7 +161,7 @@ struct master {
     uint64_t deadline_ms; /* of this phase of a stop */
     uint64_t ready_by_ms; /* the supervisor is waited for until then; 0: children are not ready */
     unsigned stop_signals;
-    uint64_t status_told; /* to the service manager: twice the generation, + 1 if drained */
+    uint64_t status_notified; /* to the service manager: twice the generation, + 1 if drained */
     bool reopen_logs;
     bool broken; /* shared memory is: only a new start helps */
     uint64_t keeper_crash_ms[MASTER_CRASHES], poison_ms[MASTER_CRASHES];

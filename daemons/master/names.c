@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #define FIRST_MS   1000
-#define MOST_MS    30000
+#define MAX_MS     30000
 #define TIMEOUT_MS 10000
 
 static void names_child(const struct master *m, pid_t parent)
@@ -69,7 +69,7 @@ void names_step(struct master *m)
     }
     names_fork(m);
     n->next_ms = m->now_ms + n->pause_ms;
-    n->pause_ms = n->pause_ms < MOST_MS / 2 ? n->pause_ms * 2 : MOST_MS;
+    n->pause_ms = n->pause_ms < MAX_MS / 2 ? n->pause_ms * 2 : MAX_MS;
 }
 
 bool names_reaped(struct master *m, pid_t pid)

@@ -15,7 +15,7 @@ void notify_init(struct notify *n)
 
 void notify_ready(struct master *m)
 {
-    m->notify.ready_told = true;
+    m->notify.ready_notified = true;
     sd_notify(0, "READY=1");
 }
 

@@ -28,7 +28,7 @@
 
 #define LOCK_WAIT_MS     5000 /* children of a master that was killed need a moment to leave */
 #define FILES_OF_OUR_OWN 1024
-#define FILES_LEAST      384 /* shared memory, events and first sockets take some 300 */
+#define FILES_MIN        384 /* shared memory, events and first sockets take some 300 */
 
 static int capabilities_set(uint32_t mask)
 {
@@ -104,12 +104,12 @@ static int files_raise(const struct config *config)
         r.rlim_cur = r.rlim_max = hard;
         setrlimit(RLIMIT_NOFILE, &r);
     }
-    if (r.rlim_cur >= FILES_LEAST)
+    if (r.rlim_cur >= FILES_MIN)
         return 0;
     log_error(
         "privileges: a process may have only %llu open files; at least %d are needed to start "
         "(LimitNOFILE= of the unit, ulimit -n)",
-        (unsigned long long)r.rlim_cur, FILES_LEAST);
+        (unsigned long long)r.rlim_cur, FILES_MIN);
     return -1;
 }
 

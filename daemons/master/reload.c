@@ -35,8 +35,8 @@ void generation_enter(struct master *m, uint32_t region, enum generation_state s
 void reload_ask(struct master *m)
 {
     if (m->reload.phase == RELOAD_IDLE)
-        m->reload.phase = RELOAD_ASKED;
-    else if (m->reload.phase != RELOAD_ASKED)
+        m->reload.phase = RELOAD_REQUESTED;
+    else if (m->reload.phase != RELOAD_REQUESTED)
         m->reload.again = true;
 }
 
@@ -51,9 +51,9 @@ static void reload_finish(struct master *m, enum proc_reload_state state)
 {
     struct proc_table *proc = m->shared.proc;
     atomic_store(&proc->reload_state, state);
-    atomic_store(&proc->reload_done, m->reload.asked);
+    atomic_store(&proc->reload_done, m->reload.requested);
     event_signal(m->shared.control_event);
-    m->reload.phase = m->reload.again ? RELOAD_ASKED : RELOAD_IDLE;
+    m->reload.phase = m->reload.again ? RELOAD_REQUESTED : RELOAD_IDLE;
     names_again(m);
     m->reload.again = false;
     if (m->phase == MASTER_RUNNING) /* ends RELOADING=1, also when nothing changed */
@@ -135,7 +135,7 @@ static void reload_begin(struct master *m)
     if (region == SHARED_REGIONS)
         return;
     struct reload *r = &m->reload;
-    r->asked = atomic_load(&m->shared.proc->reload_asked);
+    r->requested = atomic_load(&m->shared.proc->reload_requested);
     r->region = region;
     atomic_store(&m->shared.proc->reload_state, PROC_RELOAD_RUNNING);
     log_info("reload: reading %s again", m->config_path);
@@ -292,7 +292,7 @@ static void generations_retire(struct master *m)
             draining = true;
         }
     }
-    if (left && !draining && m->reload.phase <= RELOAD_ASKED)
+    if (left && !draining && m->reload.phase <= RELOAD_REQUESTED)
         listeners_prune(&m->listeners, master_config(m));
 }
 
@@ -300,7 +300,7 @@ void reload_step(struct master *m)
 {
     struct reload *r = &m->reload;
     generations_retire(m);
-    if (r->phase == RELOAD_ASKED)
+    if (r->phase == RELOAD_REQUESTED)
         reload_begin(m);
     if (r->phase == RELOAD_COMPILING && m->now_ms >= r->deadline_ms) {
         kill(r->compiler, SIGKILL); /* its end is the error */
@@ -317,7 +317,7 @@ uint64_t reload_deadline(const struct master *m)
     switch (m->reload.phase) {
     case RELOAD_IDLE:
         break;
-    case RELOAD_ASKED:
+    case RELOAD_REQUESTED:
     case RELOAD_LOADED:
         return m->now_ms + LOOK_AGAIN_MS;
     case RELOAD_COMPILING:
@@ -335,6 +335,6 @@ void reload_cancel(struct master *m)
         return;
     if (r->compiler)
         kill(r->compiler, SIGKILL);
-    r->asked = atomic_load(&m->shared.proc->reload_asked);
+    r->requested = atomic_load(&m->shared.proc->reload_requested);
     reload_fail(m, "Polder is stopping");
 }

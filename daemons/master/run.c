@@ -68,7 +68,7 @@ static void stop_hurry(struct master *m)
     ws_process_stop(m, HURRY_MS);
 }
 
-static void stop_asked(struct master *m, uint64_t drain_ms)
+static void stop_requested(struct master *m, uint64_t drain_ms)
 {
     if (m->phase == MASTER_STOPPED)
         return;
@@ -110,11 +110,11 @@ static void status_tell(struct master *m)
 {
     const struct generation *g = &m->generation[m->current];
     const uint64_t now = (uint64_t)g->number << 1 | atomic_load(&m->shared.proc->drained);
-    if (m->phase != MASTER_RUNNING || now == m->status_told)
+    if (m->phase != MASTER_RUNNING || now == m->status_notified)
         return;
     notify_status("%u workers, generation %u%s", g->workers, g->number,
                   now & 1 ? ", drained: readyz sends clients elsewhere" : "");
-    m->status_told = now;
+    m->status_notified = now;
 }
 
 static void phase_step(struct master *m)
@@ -156,10 +156,10 @@ static void signals_take(struct master *m)
     while (read(m->signal_fd, &info, sizeof info) == (ssize_t)sizeof info) {
         switch (info.ssi_signo) {
         case SIGTERM:
-            stop_asked(m, PROCESS_DRAIN_MS);
+            stop_requested(m, PROCESS_DRAIN_MS);
             break;
         case SIGINT:
-            stop_asked(m, INTERRUPT_DRAIN_MS);
+            stop_requested(m, INTERRUPT_DRAIN_MS);
             break;
         case SIGHUP:
             if (m->phase <= MASTER_RUNNING)
@@ -196,11 +196,11 @@ static void requests_take(struct master *m)
     uint64_t n;
     const ssize_t got = read(m->shared.master_event, &n, sizeof n);
     (void)got; /* only there to be woken */
-    const uint32_t reloads = atomic_load(&m->shared.proc->reload_asked);
+    const uint32_t reloads = atomic_load(&m->shared.proc->reload_requested);
     if (reloads != m->reload.seen && m->phase <= MASTER_RUNNING)
         reload_ask(m);
     m->reload.seen = reloads;
-    const uint32_t reopens = atomic_load(&m->shared.proc->log_reopen_asked);
+    const uint32_t reopens = atomic_load(&m->shared.proc->log_reopen_requested);
     if (m->reopen_logs || reopens != atomic_load(&m->shared.proc->log_reopen_done))
         logs_reopen(m);
     m->reopen_logs = false;

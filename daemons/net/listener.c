@@ -73,9 +73,9 @@ static void on_pause(struct ev_loop *loop, ev_timer *w, int revents)
     ev_io_start(loop, &l->io);
 }
 
-void listener_drain(struct listener *l, unsigned most)
+void listener_drain(struct listener *l, unsigned max)
 {
-    for (unsigned i = 0; i < most && l->open && ev_is_active(&l->io); i++)
+    for (unsigned i = 0; i < max && l->open && ev_is_active(&l->io); i++)
         if (!listener_take(l))
             return;
 }

@@ -42,7 +42,7 @@ int listener_open_address(struct listener *l, const struct sockaddr_storage *sa,
 /* A socket that listens already, and is the listener's from now on. */
 void listener_open_socket(struct listener *l, int fd);
 /* Accepts at once what has connected already, `most` at most. */
-void listener_drain(struct listener *l, unsigned most);
+void listener_drain(struct listener *l, unsigned max);
 /* Does nothing where it is not open; removes a path. */
 void listener_close(struct listener *l);
 

@@ -239,7 +239,7 @@ static void run(struct notifier *n)
 {
     while (!n->leaving) {
         const uint64_t now_ms = clock_mono_ms();
-        process_beat(n->process, now_ms);
+        process_heartbeat(n->process, now_ms);
         reap(n, now_ms);
         look_at_programs(n, now_ms);
         end_leftovers(n);

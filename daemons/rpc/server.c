@@ -24,7 +24,7 @@
 #define UNDER_WAY_MAX   64
 #define UNSENT_PAUSE    (256u << 10)
 #define UNSENT_MAX      (4u << 20)
-#define READ_LEAST      4096u
+#define READ_MIN        4096u
 #define LINGER_S        1.
 #define IDLE_S          60.
 #define TURNS           16 /* messages of one connection before others have their turn */
@@ -323,7 +323,7 @@ static bool make_room(struct rpc_connection *c)
 {
     if (c->in_len < c->in_size)
         return true;
-    const size_t size = c->in_size ? c->in_size * 2 : READ_LEAST;
+    const size_t size = c->in_size ? c->in_size * 2 : READ_MIN;
     if (size > 2 * (size_t)RPC_MESSAGE_MAX)
         return false;
     uint8_t *in = realloc(c->in, size);

@@ -114,9 +114,9 @@ void ws_line_refused(struct supervisor *s, const struct ws_refused *r)
     access_log_put(&s->log, &l);
 }
 
-void ws_line_asked(struct session *x)
+void ws_line_requested(struct session *x)
 {
-    x->asked_ns = x->line ? clock_mono_ns() : 0;
+    x->requested_ns = x->line ? clock_mono_ns() : 0;
 }
 
 /* The configuration may be another one when the line is written: its texts are copied. */
@@ -127,7 +127,7 @@ void ws_line_server(struct session *x)
         return;
     struct access_line l = *x->line;
     l.upstream = text_of(server->address.text);
-    l.upstream_us = x->asked_ns ? (clock_mono_ns() - x->asked_ns) / 1000 : 0;
+    l.upstream_us = x->requested_ns ? (clock_mono_ns() - x->requested_ns) / 1000 : 0;
     struct access_line *copy = access_line_copy(&l);
     if (!copy)
         return;

@@ -57,27 +57,27 @@ static bool is_full(uint32_t total, uint32_t n)
 
 /* So many probes at most can be open where that many clients may be; all further places are taken,
  * as they see it. */
-static uint32_t taken(uint32_t most, uint32_t probes)
+static uint32_t taken(uint32_t max, uint32_t probes)
 {
-    return probes + (most > ADMIT_PROBES ? most - ADMIT_PROBES : 0);
+    return probes + (max > ADMIT_PROBES ? max - ADMIT_PROBES : 0);
 }
 
 /* As many as there are for this one: those of clients, or of probes. */
-static uint32_t count_for(bool probe, uint32_t most, uint32_t clients, uint32_t probes)
+static uint32_t count_for(bool probe, uint32_t max, uint32_t clients, uint32_t probes)
 {
-    return probe ? taken(most, probes) : clients;
+    return probe ? taken(max, probes) : clients;
 }
 
 static bool client_is_full(const struct supervisor *s, const struct client_count *c,
                            const struct config_route *route, bool probe)
 {
-    const uint32_t most = config_websocket_per_client(&s->route_values[route->index].ws);
-    if (!c || most == 0)
-        return most == 0;
-    if (count_for(probe, most, c->n, c->n) < most)
+    const uint32_t max = config_websocket_per_client(&s->route_values[route->index].ws);
+    if (!c || max == 0)
+        return max == 0;
+    if (count_for(probe, max, c->n, c->n) < max)
         return false;
     const uint32_t n = on_route(s, c, route);
-    return count_for(probe, most, n, n) >= most;
+    return count_for(probe, max, n, n) >= max;
 }
 
 /* Probes leave descriptors for clients. */
@@ -95,12 +95,12 @@ enum admit admit_check(struct supervisor *s, const struct config_route *route,
     const struct route_count *count = &s->routes[route->index];
     const struct client_count *c = *find(s, ip);
     const uint32_t total = s->values.max_connections_total,
-                   total_client = s->values.max_per_client_total, most = values->ws.max_connections;
+                   total_client = s->values.max_per_client_total, max = values->ws.max_connections;
     if (s->draining)
         return ADMIT_STOPPING;
     if (is_full(total, count_for(probe, total, s->open, s->probes)))
         return ADMIT_TOTAL;
-    if (count_for(probe, most, count->open, count->probes) >= most)
+    if (count_for(probe, max, count->open, count->probes) >= max)
         return ADMIT_ROUTE;
     if (c && is_full(total_client, count_for(probe, total_client, c->n, c->n)))
         return ADMIT_CLIENT_TOTAL;

@@ -112,7 +112,7 @@ static void ask(struct supervisor *s, struct session *x)
     }
     session_move(x, SESSION_ASKING);
     servers_count(s, x);
-    ws_line_asked(x);
+    ws_line_requested(x);
     x->deadline_ms = servers_deadline(s, x, x->route->upstream->timeout_ms);
     timer_set(&s->wheel, &x->timer, x->deadline_ms);
     ev_io_stop(s->loop, &x->backend.io);

@@ -31,11 +31,11 @@ static size_t decode(const char *in, size_t len, char *out)
 }
 
 /* Where a character ends, at most at `most`. */
-static size_t cut_at(const char *text, size_t most)
+static size_t cut_at(const char *text, size_t max)
 {
-    while (most && ((unsigned char)text[most] & 0xc0) == 0x80)
-        most--;
-    return most;
+    while (max && ((unsigned char)text[max] & 0xc0) == 0x80)
+        max--;
+    return max;
 }
 
 char *client_id_make(const char *segment, size_t len)

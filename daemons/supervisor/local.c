@@ -12,19 +12,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MESSAGE_MOST  8192
-#define TAGS_MOST     64
-#define TEXT_MOST     256
-#define MISTAKES_MOST 8 /* in a row: who does not understand the answer hears no more of them */
-#define BEHIND_MOST   (64u << 10) /* bytes of events that a client has not read */
+#define MESSAGE_MAX  8192
+#define TAGS_MAX     64
+#define TEXT_MAX     256
+#define MISTAKES_MAX 8 /* in a row: who does not understand the answer hears no more of them */
+#define BEHIND_MAX   (64u << 10) /* bytes of events that a client has not read */
 
 struct subscription {
     bool chosen; /* tells only what is asked for */
     char *prefix;
-    char *tags[TAGS_MOST];
+    char *tags[TAGS_MAX];
     unsigned n_tags;
     size_t len;    /* of the message being collected */
-    uint8_t *text; /* MESSAGE_MOST, while there is one */
+    uint8_t *text; /* MESSAGE_MAX, while there is one */
     bool overlong;
     uint8_t mistakes; /* in a row */
 };
@@ -72,7 +72,7 @@ void local_begin(struct supervisor *s, struct session *x)
 
 static void add_tag(struct subscription *b, const char *tag)
 {
-    if (b->n_tags < TAGS_MOST && strlen(tag) <= TEXT_MOST && (b->tags[b->n_tags] = strdup(tag)))
+    if (b->n_tags < TAGS_MAX && strlen(tag) <= TEXT_MAX && (b->tags[b->n_tags] = strdup(tag)))
         b->n_tags++;
 }
 
@@ -86,9 +86,9 @@ static void subscribe(struct supervisor *s, struct session *x, const json_t *roo
     json_t *tags = json_object_get(root, "tags"), *tag;
     size_t i;
     bool fits =
-        b->n_tags + json_array_size(tags) <= TAGS_MOST && (!prefix || strlen(prefix) <= TEXT_MOST);
+        b->n_tags + json_array_size(tags) <= TAGS_MAX && (!prefix || strlen(prefix) <= TEXT_MAX);
     json_array_foreach(tags, i, tag) fits &=
-        json_is_string(tag) && json_string_length(tag) <= TEXT_MOST;
+        json_is_string(tag) && json_string_length(tag) <= TEXT_MAX;
     if (!fits) { /* half a subscription would be missed events */
         leg_put_frame(s, &x->client, FRAMES_TEXT, too_much, sizeof too_much - 1);
         return;
@@ -98,7 +98,7 @@ static void subscribe(struct supervisor *s, struct session *x, const json_t *roo
         if (json_is_string(tag))
             add_tag(b, json_string_value(tag));
     }
-    if (prefix && strlen(prefix) <= TEXT_MOST) {
+    if (prefix && strlen(prefix) <= TEXT_MAX) {
         free(b->prefix);
         b->prefix = strdup(prefix);
     }
@@ -121,7 +121,7 @@ static void understand(struct supervisor *s, struct session *x)
     b->mistakes = subscribes || pong ? 0 : (uint8_t)(b->mistakes + 1);
     if (subscribes)
         subscribe(s, x, root);
-    else if (b->mistakes > MISTAKES_MOST)
+    else if (b->mistakes > MISTAKES_MAX)
         session_close(s, x, 1008, "only subscriptions are understood", END_PROTOCOL);
     else if (!pong)
         leg_put_frame(s, &x->client, FRAMES_TEXT, wrong, sizeof wrong - 1);
@@ -144,11 +144,11 @@ void local_message(struct supervisor *s, struct session *x, const uint8_t *bytes
         header = 2 + (small == 126 ? 2u : small == 127 ? 8u : 0u) + 4;
     }
     const size_t n = len - header;
-    if (!b->text && !(b->text = malloc(MESSAGE_MOST)))
+    if (!b->text && !(b->text = malloc(MESSAGE_MAX)))
         b->overlong = true;
     for (size_t i = 0; i < n; i++) {
         const uint8_t c = bytes[header + i] ^ f->mask[(f->phase + 4 - (n - i) % 4) & 3];
-        if (b->text && b->len < MESSAGE_MOST)
+        if (b->text && b->len < MESSAGE_MAX)
             b->text[b->len++] = c;
         else
             b->overlong = true;
@@ -171,8 +171,8 @@ static bool wants(const struct subscription *b, const char *const *tags, size_t 
     if (!b->prefix || !prefix)
         return false;
     /* either one lies below the other */
-    const size_t own = strlen(b->prefix), told = strlen(prefix);
-    return !strncmp(b->prefix, prefix, own < told ? own : told);
+    const size_t own = strlen(b->prefix), notified = strlen(prefix);
+    return !strncmp(b->prefix, prefix, own < notified ? own : notified);
 }
 
 unsigned local_invalidated(struct supervisor *s, const char *const *tags, size_t n,
@@ -183,7 +183,7 @@ unsigned local_invalidated(struct supervisor *s, const char *const *tags, size_t
     json_t *list = json_array(),
            *event = json_pack("{s:s, s:o, s:o}", "type", "invalidated", "tags", list, "prefix",
                               prefix ? json_string(prefix) : json_null());
-    unsigned told = 0;
+    unsigned notified = 0;
     for (size_t i = 0; i < n; i++)
         json_array_append_new(list, json_string(tags[i]));
     char *text = json_dumps(event, JSON_COMPACT);
@@ -193,13 +193,13 @@ unsigned local_invalidated(struct supervisor *s, const char *const *tags, size_t
         if (x->state != SESSION_OPEN || x->probe || !x->subscription ||
             !wants(x->subscription, tags, n, prefix))
             continue;
-        if (x->client.out.len > BEHIND_MOST) { /* better it asks anew than misses one unknowingly */
+        if (x->client.out.len > BEHIND_MAX) { /* better it asks anew than misses one unknowingly */
             session_close(s, x, 1013, "events are read too slowly", END_SHED);
             continue;
         }
-        told += leg_put_frame(s, &x->client, FRAMES_TEXT, text, strlen(text));
+        notified += leg_put_frame(s, &x->client, FRAMES_TEXT, text, strlen(text));
         relay_watch(s, x);
     }
     free(text);
-    return told;
+    return notified;
 }

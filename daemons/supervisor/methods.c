@@ -11,12 +11,12 @@
 #include <string.h>
 #include <unistd.h>
 
-#define LIST_MOST 1000
-#define TAGS_MOST 64
+#define LIST_MAX 1000
+#define TAGS_MAX 64
 
 /* ---- ws.stats ---- */
 
-static double least(double a, double b)
+static double min(double a, double b)
 {
     return a < b ? a : b;
 }
@@ -28,9 +28,9 @@ static void put_durations(const struct supervisor *s, struct rpc_out *o)
     distribution_add(&d, &s->lifetimes.histogram);
     rpc_out_map(o, "connectionDuration");
     rpc_out_f64(o, "avg", d.count ? s->lifetimes.sum_s / (double)d.count : 0);
-    rpc_out_f64(o, "p50", least(distribution_quantile_s(&d, 0.5), max_s));
-    rpc_out_f64(o, "p95", least(distribution_quantile_s(&d, 0.95), max_s));
-    rpc_out_f64(o, "p99", least(distribution_quantile_s(&d, 0.99), max_s));
+    rpc_out_f64(o, "p50", min(distribution_quantile_s(&d, 0.5), max_s));
+    rpc_out_f64(o, "p95", min(distribution_quantile_s(&d, 0.95), max_s));
+    rpc_out_f64(o, "p99", min(distribution_quantile_s(&d, 0.99), max_s));
     rpc_out_f64(o, "max", max_s);
     rpc_out_end(o);
     /* for /metrics: the counts of all buckets, from that of HISTOGRAM_LIFETIME on */
@@ -145,12 +145,12 @@ static void put_session(const struct supervisor *s, struct rpc_out *o, const str
  * shown twice, and nobody who stays is left out. */
 static void ws_list(struct supervisor *s, const struct rpc_call *call)
 {
-    uint64_t limit = LIST_MOST, after = UINT64_MAX;
-    const int given = rpc_in_u64(call->params, "limit", LIST_MOST, &limit),
+    uint64_t limit = LIST_MAX, after = UINT64_MAX;
+    const int given = rpc_in_u64(call->params, "limit", LIST_MAX, &limit),
               from = rpc_in_u64(call->params, "cursor", UINT64_MAX, &after);
     if ((given < 0 && given != -ENOENT) || !limit || (from < 0 && from != -ENOENT)) {
         rpc_reply_error(call->reply, RPC_BAD_ARGUMENT, "limit is 1 to %d, cursor what ws list gave",
-                        LIST_MOST);
+                        LIST_MAX);
         return;
     }
     struct rpc_out *o = rpc_reply_result(call->reply);
@@ -201,7 +201,7 @@ static void ws_close(struct supervisor *s, const struct rpc_call *call)
 static void ws_broadcast(struct supervisor *s, const struct rpc_call *call)
 {
     char text[2000];
-    unsigned told = 0;
+    unsigned notified = 0;
     if (rpc_in_text(call->params, "text", text, sizeof text) < 0 ||
         !frames_utf8_valid((const uint8_t *)text, strlen(text))) {
         rpc_reply_error(call->reply, RPC_BAD_ARGUMENT, "text is UTF-8 of at most 1999 bytes");
@@ -210,12 +210,12 @@ static void ws_broadcast(struct supervisor *s, const struct rpc_call *call)
     for (struct session *x = LIST_FIRST(&s->sessions); x; x = LIST_NEXT(x, entry))
         if (x->state == SESSION_OPEN && !x->probe && frames_between_messages(&x->backend.in) &&
             !x->client.out.len) {
-            told += leg_put_frame(s, &x->client, FRAMES_TEXT, text, strlen(text));
+            notified += leg_put_frame(s, &x->client, FRAMES_TEXT, text, strlen(text));
             relay_watch(s, x);
         }
     struct rpc_out *o = rpc_reply_result(call->reply);
     rpc_out_map(o, NULL);
-    rpc_out_u64(o, "told", told);
+    rpc_out_u64(o, "told", notified);
     rpc_out_u64(o, "of", s->open);
     rpc_out_end(o);
     rpc_reply_send(call->reply);
@@ -225,26 +225,26 @@ static void ws_broadcast(struct supervisor *s, const struct rpc_call *call)
 
 static void ws_invalidated(struct supervisor *s, const struct rpc_call *call)
 {
-    static char texts[TAGS_MOST][257];
-    const char *tags[TAGS_MOST];
+    static char texts[TAGS_MAX][257];
+    const char *tags[TAGS_MAX];
     char prefix[512], one[257];
     size_t n = 0;
     const msgpack_object *list = rpc_in_get(call->params, "tags");
     for (uint32_t i = 0;
-         list && list->type == MSGPACK_OBJECT_ARRAY && i < list->via.array.size && n < TAGS_MOST;
+         list && list->type == MSGPACK_OBJECT_ARRAY && i < list->via.array.size && n < TAGS_MAX;
          i++)
         if (rpc_in_object_text(&list->via.array.ptr[i], texts[n], sizeof texts[n]) >= 0) {
             tags[n] = texts[n];
             n++;
         }
-    if (rpc_in_text(call->params, "tag", one, sizeof one) >= 0 && n < TAGS_MOST)
+    if (rpc_in_text(call->params, "tag", one, sizeof one) >= 0 && n < TAGS_MAX)
         tags[n++] = one;
     const bool has_prefix = rpc_in_text(call->params, "prefix", prefix, sizeof prefix) >= 0 ||
                             rpc_in_text(call->params, "url", prefix, sizeof prefix) >= 0;
-    const unsigned told = local_invalidated(s, tags, n, has_prefix ? prefix : NULL);
+    const unsigned notified = local_invalidated(s, tags, n, has_prefix ? prefix : NULL);
     struct rpc_out *o = rpc_reply_result(call->reply);
     rpc_out_map(o, NULL);
-    rpc_out_u64(o, "told", told);
+    rpc_out_u64(o, "told", notified);
     rpc_out_end(o);
     rpc_reply_send(call->reply);
 }

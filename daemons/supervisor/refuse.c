@@ -20,7 +20,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define LEAVING_MOST     1024
+#define LEAVING_MAX      1024
 #define LEAVING_MS       2000  /* from our FIN */
 #define LEAVING_STUCK_MS 30000 /* before it: nothing was taken for so long */
 #define DROP_READS       16
@@ -105,7 +105,7 @@ static void leaving_due(struct timer *t)
 /* Takes fd, and what out holds. */
 static void leave(struct supervisor *s, int fd, struct chain *out, bool reset)
 {
-    struct leaving *l = s->n_leaving < LEAVING_MOST ? calloc(1, sizeof *l) : NULL;
+    struct leaving *l = s->n_leaving < LEAVING_MAX ? calloc(1, sizeof *l) : NULL;
     if (!l) {
         chain_flush_socket(&s->buffers, out, fd);
         chain_free(&s->buffers, out);

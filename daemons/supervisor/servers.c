@@ -25,8 +25,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define ASKED_MAX 2
-#define TRIED_MAX 64 /* of an upstream's servers, bits of pending.tried */
+#define ATTEMPTS_MAX 2
+#define TRIED_MAX    64 /* of an upstream's servers, bits of pending.tried */
 
 /* ---- the table ---- */
 
@@ -147,7 +147,7 @@ bool servers_failed(struct supervisor *s, struct session *x, enum server_reason 
     vsnprintf(what, sizeof what, format, args);
     va_end(args);
     report(s, x, reason, what);
-    return ++x->pending->asked_in_vain < ASKED_MAX && s->now_ms < x->pending->until_ms;
+    return ++x->pending->failed_attempts < ATTEMPTS_MAX && s->now_ms < x->pending->until_ms;
 }
 
 uint64_t servers_deadline(const struct supervisor *s, const struct session *x, uint64_t allowed_ms)

@@ -123,7 +123,7 @@ struct session {
     struct subscription *subscription; /* local routes, and only those */
     char *client_id;
     struct access_line *line; /* of the access log; NULL: it is off */
-    uint64_t begun_ns, asked_ns;
+    uint64_t begun_ns, requested_ns;
     uint64_t bytes; /* towards the client: of the body of a refusal, then of the WebSocket */
     uint64_t messages_in, messages_out;
     const char *cut_by;    /* what has cut a refusal short */
@@ -141,7 +141,7 @@ struct pending {
     uint64_t tried;                     /* servers */
     const struct config_server *server; /* asked now or last */
     uint32_t address;                   /* of those of its name */
-    uint32_t asked_in_vain;
+    uint32_t failed_attempts;
     uint64_t until_ms, lease_ms; /* of all tries; of the trial that it is, 0 */
     enum problem failed_with;    /* how the server failed that was asked before */
     const char *failed_why;      /* NULL: none was */
@@ -302,8 +302,8 @@ void supervisor_log_flush(struct supervisor *s);
 void ws_line_begin(const struct supervisor *s, struct session *x, const uint8_t peer[16]);
 /* The X-Request-Id that the worker has written; len 0: none, or a proxy's in its own spelling. */
 struct str ws_request_id(const struct pending *p);
-void ws_line_asked(struct session *x);  /* a server is sent the handshake */
-void ws_line_server(struct session *x); /* and has answered it, or failed */
+void ws_line_requested(struct session *x); /* a server is sent the handshake */
+void ws_line_server(struct session *x);    /* and has answered it, or failed */
 void ws_line_end(struct supervisor *s, struct session *x, bool was_open);
 /* An upgrade that became no session. */
 struct ws_refused {

@@ -198,11 +198,11 @@ static bool is_one_too_many(const struct supervisor *s, const struct shedding *g
 {
     const struct config_websocket *w = session_values(s, x);
     const uint32_t of_client = x->count->n - x->count->leaving,
-                   most = config_websocket_per_client(w);
+                   max = config_websocket_per_client(w);
     return is_over(g->left, s->values.max_connections_total) ||
            g->on_route[x->route->index] > w->max_connections ||
            is_over(of_client, s->values.max_per_client_total) ||
-           (of_client > most && client_on_route(s, x) > most);
+           (of_client > max && client_on_route(s, x) > max);
 }
 
 /* Closes the longest idle until the limits are kept. */
@@ -241,8 +241,8 @@ static uint64_t files_needed(const struct supervisor *s)
         if (s->config->routes[i].websocket)
             sum += (uint64_t)s->route_values[i].ws.max_connections *
                    (s->config->routes[i].upstream ? 2 : 1);
-    const uint64_t most = 2 * (uint64_t)s->values.max_connections_total;
-    return most && most < sum ? most : sum;
+    const uint64_t max = 2 * (uint64_t)s->values.max_connections_total;
+    return max && max < sum ? max : sum;
 }
 
 void values_tell_files(struct supervisor *s)

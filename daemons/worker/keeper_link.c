@@ -15,7 +15,7 @@ int keeper_link_push(struct worker *w, enum ring_type type, uint64_t stream, str
                                      .type = (uint16_t)type,
                                      .incarnation = w->process->incarnation,
                                      .stream = stream,
-                                     .flight = permit && permit_is_held(permit) ? permit->lock
+                                     .permit = permit && permit_is_held(permit) ? permit->lock
                                                                                 : FETCH_LOCK_NONE};
     const int rc = ring_push(w->keeper.ring, &head, iov, n, w->shared->keeper_event);
     if (permit && rc == 0)

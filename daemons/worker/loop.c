@@ -117,7 +117,7 @@ static void on_check(EV_P_ ev_check *watcher, int events)
     struct worker *w = watcher->data;
     (void)loop, (void)events;
     loop_time(w);
-    process_beat(w->process, w->mono_ms);
+    process_heartbeat(w->process, w->mono_ms);
     w->reader_state.asked = false;
     if (runtime_generation(&w->process->region->runtime) != w->limits->generation)
         route_settings_read(w);
@@ -160,7 +160,7 @@ static void on_prepare(EV_P_ ev_prepare *watcher, int events)
     stats_gauge_set(w->stats, STATS_GAUGE_POLL_HELD, w->long_polls->n_held);
     stats_gauge_set(w->stats, STATS_GAUGE_UPSTREAM_BUSY, w->upstreams->n_busy);
     stats_gauge_set(w->stats, STATS_GAUGE_UPSTREAM_IDLE, w->upstreams->n_idle);
-    stats_gauge_set(w->stats, STATS_GAUGE_CACHE_AHEAD, budget_flying(w));
+    stats_gauge_set(w->stats, STATS_GAUGE_CACHE_BACKGROUND, budget_flying(w));
     atomic_store_explicit(&w->slot->connections, clients_open(w), memory_order_relaxed);
     drain_check(w);
 }

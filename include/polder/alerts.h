@@ -44,7 +44,7 @@ const char *alert_state_name(enum alert_state state);
 struct alert_row {
     _Atomic uint64_t id;             /* of name and subject; 0: free. Stored last */
     _Atomic uint64_t word;           /* state | mono ms since when << 8 */
-    _Atomic uint64_t told;           /* the word of the last notice */
+    _Atomic uint64_t notified;       /* the word of the last notice */
     _Atomic double value, threshold; /* in the unit of the rule; NaN: not known */
     char name[ALERT_NAME], subject[ALERT_SUBJECT], reason[ALERT_REASON];
 };

@@ -248,7 +248,7 @@ struct cache_shared {
     /* Master adds 1 when the store itself seems to kill processes (the keeper died three times in
      * 30 s, or two processes died inside the cache map within 10 s). The next keeper that starts
      * and finds it non-zero rotates to an empty store, then subtracts what it had read. */
-    _Atomic uint32_t rotate_asked;
+    _Atomic uint32_t rotate_requested;
     /* Anybody: somebody died inside the map; the next keeper examines the whole store before it
      * goes on with it, then stores 0. */
     _Atomic uint32_t suspect;

@@ -74,7 +74,7 @@ struct guard_experiment {
     uint32_t named;  /* GUARD_DIFFERS: those that change the content when they alone are missing;
                         all of them where none does alone */
     uint8_t verdict; /* enum guard_verdict */
-    uint8_t asked, pairs;
+    uint8_t requested, pairs;
     uint8_t field; /* that is being named … */
     uint8_t hits;  /* … and how many of its answers were like those without all */
 };
@@ -117,10 +117,10 @@ bool guard_experiment_is_proven(const struct guard_experiment *t);
 #define GUARD_URL     256
 #define GUARD_HOLD_MS 60000 /* so long others keep away from a check whose worker has died */
 
-enum guard_told {
-    GUARD_TOLD_NOBODY,
-    GUARD_TOLD_STORE, /* what is stored is invalidated, who waits for a change of it is woken */
-    GUARD_TOLD_LOG,
+enum guard_notified {
+    GUARD_NOTIFIED_NOBODY,
+    GUARD_NOTIFIED_STORE, /* what is stored is invalidated, who waits for a change of it is woken */
+    GUARD_NOTIFIED_LOG,
 };
 
 /* A quarantine: of a URL with whatever query, of what is below a directory, or of a route. */
@@ -131,7 +131,7 @@ struct guard_scope {
                                   before its end. 0: the route's, or not in force (yet) */
     _Atomic uint32_t calm;     /* such checks in a row that found nothing … */
     _Atomic uint32_t differs;  /* … and those that found it again */
-    _Atomic uint32_t told;     /* control: what it has done about it, enum guard_told */
+    _Atomic uint32_t notified; /* control: what it has done about it, enum guard_notified */
     _Atomic uint32_t names_len, url_len; /* valid bytes below; 0 while they are written */
     char names[GUARD_NAMES];             /* "cookie:sid, x-api-key" */
     char url[GUARD_URL];                 /* "host/path" where it was seen */
@@ -195,10 +195,10 @@ void guard_route_renew(struct guard_route *g, uint64_t now_ms);
 void guard_route_begin_again(struct guard_route *g);
 /* Pairs that the next trial of this route needs. */
 uint32_t guard_route_pairs(const struct guard_route *g);
-/* Counts the verdict and says when the next check may be: after least_ms and a second, and later
+/* Counts the verdict and says when the next check may be: after min_ms and a second, and later
  * where nothing was found, or nothing could be said, for long. */
 void guard_route_settle(struct guard_route *g, enum guard_verdict verdict, uint64_t now_ms,
-                        uint64_t real_ms, uint64_t least_ms);
+                        uint64_t real_ms, uint64_t min_ms);
 
 /* ---- scopes: libshared/cache/guard_scope.c ---- */
 

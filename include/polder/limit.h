@@ -91,7 +91,7 @@ void limit_reset_all(struct limit_table *table, uint64_t limit_id);
  * reaped. It ends with limit_leave() of the same key. Exact; refused also when the process has no
  * room for the key (some ten thousand different ones at once), or its lock cannot be had within
  * 10 ms. */
-bool limit_enter(const struct limit_caller *caller, uint64_t key, uint32_t most);
+bool limit_enter(const struct limit_caller *caller, uint64_t key, uint32_t max);
 void limit_leave(const struct limit_caller *caller, uint64_t key);
 /* How many of the key are under way now. */
 uint32_t limit_inside(const struct limit_caller *caller, uint64_t key);

@@ -68,18 +68,18 @@ struct proc_table {
     /* control: 1 while an operator wants clients to go elsewhere: readyz says so, and connections
      * end with their next answer. Gone with the master. */
     _Atomic uint32_t drained;
-    _Atomic uint32_t reload_state; /* enum proc_reload_state of the last reload */
-    _Atomic uint32_t reload_asked; /* control adds 1 and wakes the master */
-    _Atomic uint32_t reload_done;  /* master: the value of reload_asked that it has finished */
+    _Atomic uint32_t reload_state;     /* enum proc_reload_state of the last reload */
+    _Atomic uint32_t reload_requested; /* control adds 1 and wakes the master */
+    _Atomic uint32_t reload_done; /* master: the value of reload_requested that it has finished */
     /* control: 1 once all workers, the keeper and, where a route has WebSockets, the supervisor
      * have been ready at once; stays over deaths of control. */
     _Atomic uint32_t was_ready;
     /* enum log_level of all processes: the file's at start and reload, then what control stores */
     _Atomic uint32_t log_level;
-    /* Logs opened again: control adds 1 to log_reopen_asked and wakes the master, which opens them,
+    /* Logs opened again: control adds 1 to log_reopen_requested and wakes the master, which opens them,
      * counts that in log_opening, hands them to the workers, and stores what it was asked in
      * log_reopen_done; log_reopen_error is 0 or the errno of the opening. */
-    _Atomic uint32_t log_reopen_asked, log_reopen_done, log_opening;
+    _Atomic uint32_t log_reopen_requested, log_reopen_done, log_opening;
     _Atomic int32_t log_reopen_error;
     struct verify_lease verify; /* control */
     /* master, before it forks: the unit of systemd that it runs as, or "" */

@@ -61,7 +61,7 @@ int notifier_run(const struct process *process, const char *program);
 void process_start(const struct process *process, const char *title);
 void process_ready(const struct process *process); /* state READY, wakes the master */
 /* once an iteration: stores the heartbeat */
-void process_beat(const struct process *process, uint64_t mono_ms);
+void process_heartbeat(const struct process *process, uint64_t mono_ms);
 /* Before anything else in main(): remembers where argv lies, so that titles can be set. */
 void process_title_init(int argc, char **argv);
 void process_title_set(const char *title);

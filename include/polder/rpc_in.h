@@ -16,7 +16,7 @@ bool rpc_in_is(const msgpack_object *object, const char *text); /* that very str
  * absent; -EINVAL: of another type, too long, or with a NUL in it. */
 int rpc_in_text(const msgpack_object *map, const char *key, char *out, size_t size);
 /* A whole number, also as text. 0, -ENOENT, -EINVAL, -ERANGE (above most). */
-int rpc_in_u64(const msgpack_object *map, const char *key, uint64_t most, uint64_t *out);
+int rpc_in_u64(const msgpack_object *map, const char *key, uint64_t max, uint64_t *out);
 /* A number of whatever kind, otherwise what it is where absent. */
 double rpc_in_f64(const msgpack_object *map, const char *key, double absent);
 /* true, also where "true", "yes", "on" or 1 is written; `absent` where the key is missing. */

@@ -38,7 +38,7 @@
 #define SERVER_ADDRESSES_MAX 16
 #define SERVER_PAUSE_MS      1000
 #define SERVER_LEASE_MS      60000 /* the longest lease of a trial */
-#define SERVER_TOLD_MS       1000  /* at most one line of errors a server in so long */
+#define SERVER_NOTIFIED_MS   1000  /* at most one line of errors a server in so long */
 
 enum server_state { SERVER_UP, SERVER_DOWN };
 
@@ -83,7 +83,7 @@ struct server_row {
      * trial (compare-and-swap), and set by who has failed one. */
     _Atomic uint64_t retry_ms;
     _Atomic uint64_t error_ms;               /* mono, of the last error; relaxed */
-    _Atomic uint64_t told_ms;                /* of the last line in the log; compare-and-swap */
+    _Atomic uint64_t notified_ms;            /* of the last line in the log; compare-and-swap */
     _Atomic uint64_t untold;                 /* errors since then */
     _Atomic uint64_t upgrades;               /* WebSocket handshakes sent: the supervisor adds */
     _Atomic uint64_t errors[SERVER_REASONS]; /* who met them adds; relaxed */

@@ -9,7 +9,7 @@
 #define TAG_MASK   ((1u << 20) - 1)
 #define LINE       64u
 #define LINES      25u /* of a record */
-#define KNOWN_SIZE (KNOWN_MOST * sizeof(struct known))
+#define KNOWN_SIZE (KNOWN_MAX * sizeof(struct known))
 
 _Static_assert(sizeof(struct known) == 32, "two entries a cache line");
 _Static_assert(CACHE_SLOTS_MAX <= 1u << 24 && INVAL_SLOTS <= 1u << 20, "they fit their bits");
@@ -92,7 +92,7 @@ bool known_verified(struct known_table *t, const struct cache_record *record, ui
  * found missing, and verified again. */
 static void grow(struct known_table *t, uint32_t slot)
 {
-    while (slot * 2 > t->mask && t->mask + 1 < KNOWN_MOST)
+    while (slot * 2 > t->mask && t->mask + 1 < KNOWN_MAX)
         t->mask = t->mask * 2 + 1;
 }
 

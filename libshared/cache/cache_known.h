@@ -11,14 +11,14 @@
  *     the tree need not be descended. LMDB overwrites no page of its latest snapshot.
  *
  * Two entries share a cache line. The table grows with the number of objects (the keeper hands out
- * small slot numbers first) up to KNOWN_MOST entries, 64 MiB; what does not fit is verified again.
+ * small slot numbers first) up to KNOWN_MAX entries, 64 MiB; what does not fit is verified again.
  */
 #ifndef POLDER_LIBSHARED_CACHE_CACHE_KNOWN_H
 #define POLDER_LIBSHARED_CACHE_CACHE_KNOWN_H
 #include "polder/cache.h"
 #include "polder/shared.h"
 
-#define KNOWN_MOST  (1u << 21) /* entries */
+#define KNOWN_MAX   (1u << 21) /* entries */
 #define KNOWN_FIRST 1024u
 #define KNOWN_WAYS  2u
 
@@ -30,7 +30,7 @@ struct known {
 };
 
 struct known_table {
-    struct known *entry; /* [KNOWN_MOST], zero pages until used */
+    struct known *entry; /* [KNOWN_MAX], zero pages until used */
     uint64_t mask;       /* entries in use - 1 */
 };
 

@@ -269,8 +269,8 @@ bool fetch_lock_join(struct fetch_lock_table *table, const struct cache_key *key
     return false;
 }
 
-static struct fetch_lock_slot *ticket_slot(struct fetch_lock_table *table,
-                                           const struct fetch_permit *permit)
+static struct fetch_lock_slot *lock_slot(struct fetch_lock_table *table,
+                                         const struct fetch_permit *permit)
 {
     return permit->slot < FETCH_LOCK_SLOTS && permit->word ? &table->slot[permit->slot] : NULL;
 }
@@ -278,7 +278,7 @@ static struct fetch_lock_slot *ticket_slot(struct fetch_lock_table *table,
 bool fetch_lock_pending(struct fetch_lock_table *table, const struct fetch_permit *permit,
                         uint64_t now_ms)
 {
-    struct fetch_lock_slot *slot = ticket_slot(table, permit);
+    struct fetch_lock_slot *slot = lock_slot(table, permit);
     if (!slot)
         return false;
     uint64_t word = atomic_load(&slot->word);
@@ -294,13 +294,13 @@ bool fetch_lock_pending(struct fetch_lock_table *table, const struct fetch_permi
 bool fetch_lock_wait_again(struct fetch_lock_table *table, const struct fetch_permit *permit,
                            uint32_t worker)
 {
-    struct fetch_lock_slot *slot = ticket_slot(table, permit);
+    struct fetch_lock_slot *slot = lock_slot(table, permit);
     return slot && waiter_register(slot, permit->word, worker);
 }
 
 bool fetch_lock_is_awaited(struct fetch_lock_table *table, const struct fetch_permit *permit)
 {
-    const struct fetch_lock_slot *slot = ticket_slot(table, permit);
+    const struct fetch_lock_slot *slot = lock_slot(table, permit);
     return slot && word_same(atomic_load(&slot->word), permit->word) &&
            (atomic_load(&slot->waiters[0]) || atomic_load(&slot->waiters[1]));
 }
@@ -308,7 +308,7 @@ bool fetch_lock_is_awaited(struct fetch_lock_table *table, const struct fetch_pe
 void fetch_lock_renew(struct fetch_lock_table *table, const struct fetch_permit *permit,
                       uint64_t now_ms)
 {
-    struct fetch_lock_slot *slot = ticket_slot(table, permit);
+    struct fetch_lock_slot *slot = lock_slot(table, permit);
     if (!slot || !word_same(atomic_load(&slot->word), permit->word))
         return;
     uint64_t lease = atomic_load(&slot->lease);
@@ -330,14 +330,14 @@ static uint32_t nonce_of(uint64_t word)
 
 void fetch_lock_note_answer(struct fetch_lock_table *table, const struct fetch_permit *permit)
 {
-    struct fetch_lock_slot *slot = ticket_slot(table, permit);
+    struct fetch_lock_slot *slot = lock_slot(table, permit);
     if (slot && word_same(atomic_load(&slot->word), permit->word))
         atomic_store(&slot->answered, ANSWERED | nonce_of(permit->word));
 }
 
 bool fetch_lock_is_silent(struct fetch_lock_table *table, const struct fetch_permit *permit)
 {
-    struct fetch_lock_slot *slot = ticket_slot(table, permit);
+    struct fetch_lock_slot *slot = lock_slot(table, permit);
     return slot && atomic_load(&slot->answered) != (ANSWERED | nonce_of(permit->word));
 }
 
@@ -368,7 +368,7 @@ static void noshare_remember(struct fetch_lock_slot *slot, uint64_t tag, uint64_
 void fetch_lock_release(struct fetch_lock_table *table, const struct fetch_permit *permit,
                         enum fetch_lock_result result, const int *worker_events)
 {
-    struct fetch_lock_slot *slot = ticket_slot(table, permit);
+    struct fetch_lock_slot *slot = lock_slot(table, permit);
     if (!slot)
         return;
     uint64_t word = atomic_load(&slot->word);

@@ -42,7 +42,7 @@ static bool is_with(unsigned turn)
 
 static bool is_naming(const struct guard_experiment *t)
 {
-    return t->fields && t->asked >= 2 * t->pairs;
+    return t->fields && t->requested >= 2 * t->pairs;
 }
 
 bool guard_experiment_is_proven(const struct guard_experiment *t)
@@ -54,7 +54,7 @@ uint32_t guard_experiment_omits(const struct guard_experiment *t)
 {
     if (is_naming(t))
         return 1u << t->field;
-    return is_with(t->asked) ? 0 : t->fields;
+    return is_with(t->requested) ? 0 : t->fields;
 }
 
 static void note(struct guard_level *l, bool with, uint64_t print)
@@ -96,7 +96,7 @@ static void conclude(struct guard_experiment *t)
 /* Two answers with the fields, and then one without, are needed. */
 static bool may_be_learned(const struct guard_experiment *t)
 {
-    return t->asked < GUARD_LEARNS + 2 || (t->learned.any_with && tells_apart(&t->learned));
+    return t->requested < GUARD_LEARNS + 2 || (t->learned.any_with && tells_apart(&t->learned));
 }
 
 static bool is_same_but_for_changes(const struct guard_level *l)
@@ -106,15 +106,15 @@ static bool is_same_but_for_changes(const struct guard_level *l)
 
 static void hear_compared(struct guard_experiment *t, const struct guard_print *print)
 {
-    const bool with = is_with(t->asked++);
+    const bool with = is_with(t->requested++);
     note(&t->content, with, print->content);
     note(&t->masked, with, print->masked);
     note(&t->shape, with, print->shape);
     if (print->is_learned)
         note(&t->learned, with, print->learned);
-    if (t->asked < 2)
+    if (t->requested < 2)
         return;
-    if (t->asked == 2 && t->content.with == t->content.without)
+    if (t->requested == 2 && t->content.with == t->content.without)
         t->verdict = GUARD_SAME;
     else if (!tells_apart(&t->content) && !tells_apart(&t->masked) && !tells_apart(&t->shape) &&
              !may_be_learned(t))
@@ -133,8 +133,8 @@ static void hear_named(struct guard_experiment *t, const struct guard_print *pri
         t->hits += is_other(&t->masked, print->masked);
     else
         t->hits += is_other(&t->shape, print->shape);
-    t->asked++;
-    if ((t->asked - 2 * t->pairs) % TURNS_A_FIELD)
+    t->requested++;
+    if ((t->requested - 2 * t->pairs) % TURNS_A_FIELD)
         return;
     if (t->hits == TURNS_A_FIELD)
         t->named |= 1u << t->field;
@@ -148,7 +148,7 @@ static void hear_bare(struct guard_experiment *t, const struct guard_print *prin
 {
     if (!print->refused)
         t->verdict = GUARD_SAME;
-    else if (++t->asked == REFUSALS)
+    else if (++t->requested == REFUSALS)
         t->verdict = GUARD_DIFFERS;
 }
 

@@ -67,7 +67,7 @@ static void free_scope(struct guard_scope *s)
     atomic_store(&s->len, 0); /* first: it is not in force any more */
     atomic_store(&s->names_len, 0);
     atomic_store(&s->url_len, 0);
-    atomic_store(&s->told, 0);
+    atomic_store(&s->notified, 0);
     atomic_store(&s->calm, 0);
     atomic_store(&s->differs, 0);
     atomic_store(&s->tried_ms, 0);
@@ -86,10 +86,10 @@ struct guard_scope *guard_close_route(struct guard_route *g, const char *url, si
 }
 
 /* Of "host/a/b" or "host/a/" the part up to the '/' before the last name, within `most`. */
-static size_t directory_of(const char *url, size_t len, size_t most)
+static size_t directory_of(const char *url, size_t len, size_t max)
 {
     size_t n = len ? len - 1 : 0;
-    n = n < most ? n : most;
+    n = n < max ? n : max;
     while (n && url[n - 1] != '/')
         n--;
     return n;
@@ -181,20 +181,20 @@ static uint64_t number_now(const struct guard_route *g, struct inval_page *inval
     return inval_mark_tag(inval, tag, (size_t)n, false);
 }
 
-static void change_gate(struct guard_route *g, uint64_t least, bool narrow)
+static void change_gate(struct guard_route *g, uint64_t min, bool narrow)
 {
     uint64_t was = atomic_load(&g->gate), gate;
     do {
         if (was == GUARD_CLOSED)
             return;
         gate = was & ~GUARD_NARROW;
-        gate = (gate < least ? least : gate) | (narrow ? GUARD_NARROW : 0);
+        gate = (gate < min ? min : gate) | (narrow ? GUARD_NARROW : 0);
     } while (!atomic_compare_exchange_weak(&g->gate, &was, gate));
 }
 
 static void release_part(struct guard_route *g, struct guard_scope *s, struct inval_page *inval)
 {
-    if (atomic_load(&s->told) < GUARD_TOLD_STORE) /* its copies are there yet */
+    if (atomic_load(&s->notified) < GUARD_NOTIFIED_STORE) /* its copies are there yet */
         change_gate(g, number_now(g, inval), true);
     free_scope(s);
     if (!any_part(g))
@@ -222,7 +222,7 @@ bool guard_scopes_mend(struct guard_route *g)
         struct guard_scope *s = &g->scope[i];
         if (!guard_scope_holds(g, s))
             free_scope(s);
-        atomic_store(&s->told, 0); /* said again after each start */
+        atomic_store(&s->notified, 0); /* said again after each start */
     }
     return any_part(g);
 }

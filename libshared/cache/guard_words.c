@@ -2,12 +2,12 @@
 /* guard_words: see guard_words.h. */
 #include "polder/guard_words.h"
 
-#define WINDOW   32 /* words that two answers may be apart until they agree again */
-#define RUN      3  /* words that have to agree then */
-#define SLACK    2  /* words that a gap may be longer than those that were seen */
-#define GAP_MOST 250
-#define GAP_ANY  255 /* whatever follows */
-#define STEPS    (64u * GUARD_WORDS)
+#define WINDOW  32 /* words that two answers may be apart until they agree again */
+#define RUN     3  /* words that have to agree then */
+#define SLACK   2  /* words that a gap may be longer than those that were seen */
+#define GAP_MAX 250
+#define GAP_ANY 255 /* whatever follows */
+#define STEPS   (64u * GUARD_WORDS)
 
 /* ---- words ---- */
 
@@ -111,7 +111,7 @@ static void lay_beside(struct guard_pattern *p, const struct guard_words *a,
             return;
         }
         const uint32_t gap = p->gap[p->n] + (skip_a > skip_b ? skip_a : skip_b) + SLACK;
-        p->gap[p->n] = (uint8_t)(gap < GAP_MOST ? gap : GAP_MOST);
+        p->gap[p->n] = (uint8_t)(gap < GAP_MAX ? gap : GAP_MAX);
         i += skip_a;
         j += skip_b;
     }

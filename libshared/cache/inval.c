@@ -104,24 +104,24 @@ static uint64_t larger(uint64_t a, uint64_t b)
 
 static uint64_t largest_word(const struct inval_words *words, size_t n)
 {
-    uint64_t most = 0;
+    uint64_t max = 0;
     for (size_t i = 0; i < n; i++)
-        most = larger(most, larger(atomic_load_explicit(&words[i].hard, memory_order_relaxed),
-                                   atomic_load_explicit(&words[i].soft, memory_order_relaxed)));
-    return most;
+        max = larger(max, larger(atomic_load_explicit(&words[i].hard, memory_order_relaxed),
+                                 atomic_load_explicit(&words[i].soft, memory_order_relaxed)));
+    return max;
 }
 
 static uint64_t largest_number(const struct inval_page *page)
 {
-    uint64_t most = larger(atomic_load(&page->ban_floor), atomic_load(&page->path));
-    most = larger(most, atomic_load(&page->group));
+    uint64_t max = larger(atomic_load(&page->ban_floor), atomic_load(&page->path));
+    max = larger(max, atomic_load(&page->group));
     for (unsigned i = 0; i < INVAL_BANS; i++) {
         const uint64_t seq = atomic_load(&page->ban[i].seq);
-        most = larger(most, seq & OWNED ? 0 : seq);
+        max = larger(max, seq & OWNED ? 0 : seq);
     }
-    most = larger(most, largest_word(&page->all, 1));
-    most = larger(most, largest_word(page->url, INVAL_SLOTS));
-    return larger(most, largest_word(page->tag, INVAL_SLOTS));
+    max = larger(max, largest_word(&page->all, 1));
+    max = larger(max, largest_word(page->url, INVAL_SLOTS));
+    return larger(max, largest_word(page->tag, INVAL_SLOTS));
 }
 
 void inval_page_open(struct inval_page *page)
@@ -176,10 +176,10 @@ uint32_t inval_tag_slot(const struct inval_page *page, const void *tag, size_t l
 /* Two that share a number only invalidate each other's groups too. */
 uint32_t inval_origin(const struct inval_page *page, const void *origin, size_t len)
 {
-    const uint32_t most = UINT32_MAX >> SLOT_BITS;
+    const uint32_t max = UINT32_MAX >> SLOT_BITS;
     uint64_t seed;
     memcpy(&seed, page->secret + 16, sizeof seed);
-    return (uint32_t)(1 + XXH3_64bits_withSeed(origin, len, seed) % most) << SLOT_BITS;
+    return (uint32_t)(1 + XXH3_64bits_withSeed(origin, len, seed) % max) << SLOT_BITS;
 }
 
 /* Where the tag stands as a group of its origin. Both parts are hashes with the secret already;

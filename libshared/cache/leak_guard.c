@@ -143,7 +143,7 @@ static uint64_t gap_ms(uint64_t steps)
 }
 
 void guard_route_settle(struct guard_route *g, enum guard_verdict verdict, uint64_t now_ms,
-                        uint64_t real_ms, uint64_t least_ms)
+                        uint64_t real_ms, uint64_t min_ms)
 {
     uint64_t steps = 0;
     switch (verdict) {
@@ -165,5 +165,5 @@ void guard_route_settle(struct guard_route *g, enum guard_verdict verdict, uint6
     }
     atomic_store(&g->checked_ms, real_ms);
     const uint64_t gap = gap_ms(steps);
-    atomic_store(&g->due_ms, now_ms + (gap > least_ms ? gap : least_ms));
+    atomic_store(&g->due_ms, now_ms + (gap > min_ms ? gap : min_ms));
 }

@@ -2,7 +2,7 @@
 /* refresh: see refresh.h. */
 #include "polder/refresh.h"
 
-#define FETCH_LEAST_NS 100000 /* so that reads count where misses cost next to nothing */
+#define FETCH_MIN_NS 100000 /* so that reads count where misses cost next to nothing */
 
 uint64_t refresh_from_ms(const struct cache_record *record)
 {
@@ -17,6 +17,6 @@ uint64_t refresh_from_ms(const struct cache_record *record)
 
 uint64_t refresh_value_ns(const struct cache_record *record, uint64_t reads)
 {
-    const uint64_t ns = record->fetch_ns > FETCH_LEAST_NS ? record->fetch_ns : FETCH_LEAST_NS;
+    const uint64_t ns = record->fetch_ns > FETCH_MIN_NS ? record->fetch_ns : FETCH_MIN_NS;
     return ns > UINT64_MAX / (reads + 1) ? UINT64_MAX : ns * reads;
 }

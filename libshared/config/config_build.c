@@ -54,8 +54,8 @@ static void add_keys(struct key_list *out, const struct config_key *keys, uint32
 /* What limits and partitions tell clients apart by says who asks, on every route. */
 static void build_identity_keys(struct config_parse *p, struct config *c)
 {
-    const size_t most = (size_t)(c->n_limits + c->n_routes) * CONFIG_KEY_PARTS_MAX;
-    struct key_list keys = {config_take(p, most, sizeof *keys.list), 0};
+    const size_t max = (size_t)(c->n_limits + c->n_routes) * CONFIG_KEY_PARTS_MAX;
+    struct key_list keys = {config_take(p, max, sizeof *keys.list), 0};
     if (!keys.list)
         return;
     for (uint32_t i = 0; i < c->n_limits; i++)

@@ -243,13 +243,11 @@ static void check_program(struct config_parse *p, const struct config *c)
 /* A share comes back no further than to all of it. */
 static void put_clear(struct config_alert *a)
 {
-    const double most = !strcmp(a->unit, "percent") ? 100
-                        : !strcmp(a->unit, "ratio") ? 1
-                                                    : INFINITY;
+    const double max = !strcmp(a->unit, "percent") ? 100 : !strcmp(a->unit, "ratio") ? 1 : INFINITY;
     if (!isnan(a->clear) || a->of_limit)
         return;
     a->clear = a->threshold * (a->below ? 1 + BACK : 1 - BACK);
-    a->clear = a->clear > most ? most : a->clear;
+    a->clear = a->clear > max ? max : a->clear;
 }
 
 void config_build_alerts(struct config_parse *p, struct config *c)

@@ -159,15 +159,15 @@ static void build_identity(struct config_parse *p, cfg_t *s, struct config_cache
 void config_check_max_body(struct config_parse *p, cfg_t *s, struct config_cache *c,
                            uint64_t max_bytes)
 {
-    const uint64_t most = config_max_body_of(max_bytes);
-    if (c->value.max_body <= most)
+    const uint64_t max = config_max_body_of(max_bytes);
+    if (c->value.max_body <= max)
         return;
     if (c->set & CONFIG_BIT(CACHE, max_body))
         config_complain(p, config_line_of(p, s, "max_body"),
                         "max_body is more than a quarter of max_bytes, which is the longest body "
                         "that the store takes; at most %llu bytes would be right",
-                        (unsigned long long)most);
-    c->value.max_body = most;
+                        (unsigned long long)max);
+    c->value.max_body = max;
 }
 
 void config_build_cache(struct config_parse *p, cfg_t *s, struct config_cache *c)

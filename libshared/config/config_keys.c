@@ -27,12 +27,12 @@ const char *const config_section_names[CONFIG_SECTIONS] = {
 #undef LIST
 
 #define MEMBER(section, member) offsetof(in_##section, member), sizeof(((in_##section *)0)->member)
-#define ROW(section, key, type, least, most, initial, member, count_at, inherits, live)            \
+#define ROW(section, key, type, min, max, initial, member, count_at, inherits, live)               \
     {CONFIG_SECTION_##section,                                                                     \
      #key,                                                                                         \
      TYPE_##type,                                                                                  \
-     least,                                                                                        \
-     most,                                                                                         \
+     min,                                                                                          \
+     max,                                                                                          \
      initial,                                                                                      \
      MEMBER(section, member),                                                                      \
      count_at,                                                                                     \
@@ -45,10 +45,10 @@ enum { CONFIG_IS_FIXED, CONFIG_IS_LIVE };
 
 const struct config_row config_rows[CONFIG_ROWS] = {
 #define SECTION(id, name, type, live)
-#define KEY(section, key, type, least, most, initial, member, inherits, live, help)                \
-    ROW(section, key, type, least, most, initial, member, 0, inherits, live)
-#define LIST(section, key, type, least, most, initial, member, inherits, live, help)               \
-    ROW(section, key, type, least, most, initial, member, offsetof(in_##section, n_##member),      \
+#define KEY(section, key, type, min, max, initial, member, inherits, live, help)                   \
+    ROW(section, key, type, min, max, initial, member, 0, inherits, live)
+#define LIST(section, key, type, min, max, initial, member, inherits, live, help)                  \
+    ROW(section, key, type, min, max, initial, member, offsetof(in_##section, n_##member),         \
         inherits, live)
 #include "libshared/tables/config_keys.def"
 };

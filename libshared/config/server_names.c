@@ -101,8 +101,8 @@ void server_names_check(const struct config *config, config_error_fn on_missing,
 {
     struct names names;
     char line[512];
-    const bool asked = ask(config, NULL, &names);
-    for (size_t i = 0; asked && i < names.n; i++) {
+    const bool requested = ask(config, NULL, &names);
+    for (size_t i = 0; requested && i < names.n; i++) {
         if (names.name[i].list.n)
             continue;
         snprintf(line, sizeof line,

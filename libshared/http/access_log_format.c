@@ -58,7 +58,7 @@ static size_t utf8_read(const unsigned char *at, size_t len, uint32_t *code)
 {
     static const struct {
         unsigned char mask, mark;
-        uint32_t least;
+        uint32_t min;
     } form[] = {{0xe0, 0xc0, 0x80}, {0xf0, 0xe0, 0x800}, {0xf8, 0xf0, 0x10000}};
     for (size_t i = 0; i < 3; i++) {
         const size_t n = i + 2;
@@ -72,7 +72,7 @@ static size_t utf8_read(const unsigned char *at, size_t len, uint32_t *code)
                 return 0;
             *code = *code << 6 | (at[k] & 0x3f);
         }
-        return *code < form[i].least || *code > 0x10ffff || (*code >> 11) == 0x1b ? 0 : n;
+        return *code < form[i].min || *code > 0x10ffff || (*code >> 11) == 0x1b ? 0 : n;
     }
     return 0;
 }
@@ -124,11 +124,11 @@ static size_t escape_combined(struct writer *o, struct str t)
     return 1;
 }
 
-static void put_escaped(struct writer *o, struct str t, size_t most, bool json)
+static void put_escaped(struct writer *o, struct str t, size_t max, bool json)
 {
-    const bool cut = t.len > most;
+    const bool cut = t.len > max;
     if (cut)
-        t.len = most;
+        t.len = max;
     while (t.len) {
         size_t n = plain_run(t);
         if (n)
@@ -151,13 +151,13 @@ static void put_name(struct writer *o, const char *name)
     put(o, "\":", 2);
 }
 
-static void put_text(struct writer *o, const char *name, struct str t, size_t most)
+static void put_text(struct writer *o, const char *name, struct str t, size_t max)
 {
     if (!t.len)
         return;
     put_name(o, name);
     put(o, "\"", 1);
-    put_escaped(o, t, most, true);
+    put_escaped(o, t, max, true);
     put(o, "\"", 1);
 }
 
@@ -249,17 +249,17 @@ static void line_json(struct writer *o, const struct access_line *l)
 
 /* ---- combined ---- */
 
-static void put_quoted(struct writer *o, struct str t, size_t most)
+static void put_quoted(struct writer *o, struct str t, size_t max)
 {
     put(o, " \"", 2);
-    put_escaped(o, t.len ? t : (struct str){"-", 1}, most, false);
+    put_escaped(o, t.len ? t : (struct str){"-", 1}, max, false);
     put(o, "\"", 1);
 }
 
 static void put_request(struct writer *o, const struct access_line *l)
 {
     const struct str part[] = {l->method, l->target, l->protocol};
-    const size_t most[] = {ACCESS_LOG_TEXT_MAX, ACCESS_LOG_TARGET_MAX, ACCESS_LOG_TEXT_MAX};
+    const size_t max[] = {ACCESS_LOG_TEXT_MAX, ACCESS_LOG_TARGET_MAX, ACCESS_LOG_TEXT_MAX};
     bool first = true;
     for (size_t i = 0; i < 3; i++) {
         if (!part[i].len)
@@ -267,7 +267,7 @@ static void put_request(struct writer *o, const struct access_line *l)
         if (!first)
             put(o, " ", 1);
         first = false;
-        put_escaped(o, part[i], most[i], false);
+        put_escaped(o, part[i], max[i], false);
     }
     if (first)
         put(o, "-", 1);
@@ -306,7 +306,7 @@ size_t access_log_format(enum config_access_log format, const struct access_line
 /* ---- lines that outlive what they borrow ---- */
 
 static struct {
-    size_t at, most; /* offset of the text in struct access_line */
+    size_t at, max; /* offset of the text in struct access_line */
 } const texts[] = {
     {offsetof(struct access_line, method), ACCESS_LOG_TEXT_MAX},
     {offsetof(struct access_line, host), ACCESS_LOG_TEXT_MAX},
@@ -332,7 +332,7 @@ struct access_line *access_line_copy(const struct access_line *line)
     size_t sum = 0;
     for (size_t i = 0; i < TEXTS; i++) {
         struct str *t = text_of(&whole, i);
-        t->len = t->len > texts[i].most ? texts[i].most + 1 : t->len; /* one more shows the cut */
+        t->len = t->len > texts[i].max ? texts[i].max + 1 : t->len; /* one more shows the cut */
         sum += t->len;
     }
     struct access_line *copy = malloc(sizeof *copy + sum);

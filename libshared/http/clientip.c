@@ -77,8 +77,8 @@ int clientip_net_parse(const char *text, struct clientip_net *net)
     if (clientip_parse(text, len, &ip))
         return -EINVAL;
     const bool v4 = memchr(text, ':', len) == NULL;
-    const unsigned most = v4 ? 32 : 128;
-    unsigned bits = most;
+    const unsigned max = v4 ? 32 : 128;
+    unsigned bits = max;
     if (slash) {
         bits = 0;
         const char *digit = slash + 1;
@@ -89,7 +89,7 @@ int clientip_net_parse(const char *text, struct clientip_net *net)
                 return -EINVAL;
             bits = bits * 10 + (unsigned)(*digit - '0');
         }
-        if (bits > most)
+        if (bits > max)
             return -EINVAL;
     }
     memcpy(net->addr, ip.addr, 16);

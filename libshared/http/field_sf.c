@@ -315,10 +315,10 @@ bool field_sf_strings(struct str value, void (*each)(void *arg, struct str text)
 static void set_seconds(struct field_cc *cc, uint32_t flag, uint32_t *to,
                         const struct sf_item *item)
 {
-    const uint32_t most = UINT32_C(1) << 31;
+    const uint32_t max = UINT32_C(1) << 31;
     cc->flags &= ~flag;
     if (item->type == SF_INTEGER && item->integer >= 0) {
-        *to = item->integer > most ? most : (uint32_t)item->integer;
+        *to = item->integer > max ? max : (uint32_t)item->integer;
         cc->flags |= flag;
     } else if (flag == FIELD_CC_MAX_AGE || flag == FIELD_CC_S_MAXAGE) {
         cc->flags |= FIELD_CC_INVALID;

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <strings.h>
 
-#define SORT_MOST 64
+#define SORT_MAX 64
 
 static size_t put_host(struct str host, char *out)
 {
@@ -61,8 +61,8 @@ static void sort_parameters(struct str *p, size_t n)
         const size_t len = name_len(one);
         size_t at = i;
         while (at) {
-            const size_t other = name_len(p[at - 1]), least = len < other ? len : other;
-            const int order = memcmp(p[at - 1].at, one.at, least);
+            const size_t other = name_len(p[at - 1]), min = len < other ? len : other;
+            const int order = memcmp(p[at - 1].at, one.at, min);
             if (order < 0 || (order == 0 && other <= len))
                 break;
             p[at] = p[at - 1];
@@ -73,10 +73,10 @@ static void sort_parameters(struct str *p, size_t n)
 }
 
 /* The query's parameters that matter, '?' before them if there are any. out has room. A query with
- * more than SORT_MOST keeps its order. */
+ * more than SORT_MAX keeps its order. */
 static size_t put_query(const struct config_cache *cache, struct str query, char *out)
 {
-    struct str kept[SORT_MOST];
+    struct str kept[SORT_MAX];
     size_t n = 0, many = 0;
     const char *at = query.at, *end = at ? at + query.len : at;
     if (!cache->n_ignore_query && !cache->n_only_query && !cache->sort_query) {
@@ -92,7 +92,7 @@ static size_t put_query(const struct config_cache *cache, struct str query, char
             stop = end;
         const struct str parameter = {at, (size_t)(stop - at)};
         if (matters(cache, parameter)) {
-            if (many < SORT_MOST)
+            if (many < SORT_MAX)
                 kept[many] = parameter;
             many++;
             out[n] = n ? '&' : '?';
@@ -101,7 +101,7 @@ static size_t put_query(const struct config_cache *cache, struct str query, char
         }
         at = stop + 1;
     }
-    if (!cache->sort_query || many < 2 || many > SORT_MOST)
+    if (!cache->sort_query || many < 2 || many > SORT_MAX)
         return n;
     sort_parameters(kept, many);
     n = 0;

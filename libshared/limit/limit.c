@@ -75,16 +75,16 @@ struct charged {
 
 /* The rules of the last checks, each as it is at one millisecond: a busy process checks many
  * requests in one, and the divisions of making a rule take as long as using it. A process's own. */
-struct rule_memo {
+struct rule_cached {
     uint64_t now_ms, format_value;
     uint32_t requests;
     struct limit_rule rule;
 };
-static _Thread_local struct rule_memo rules[RULES];
+static _Thread_local struct rule_cached rules[RULES];
 
 static __attribute__((noinline)) void rule_remember(struct limit_table *table,
                                                     const struct runtime_limit *limit,
-                                                    uint64_t now_ms, struct rule_memo *m)
+                                                    uint64_t now_ms, struct rule_cached *m)
 {
     m->now_ms = now_ms;
     m->format_value = limit_format_value(limit->algorithm, limit->window_ms);
@@ -97,7 +97,7 @@ LIMIT_HOT const struct limit_rule *rule_of(struct limit_table *table,
                                            const struct runtime_limit *limit, uint64_t now_ms)
 {
     const uint64_t value = limit_format_value(limit->algorithm, limit->window_ms);
-    struct rule_memo *m = &rules[(uintptr_t)limit / sizeof *limit % RULES];
+    struct rule_cached *m = &rules[(uintptr_t)limit / sizeof *limit % RULES];
     if (__builtin_expect(m->now_ms != now_ms || m->format_value != value ||
                              m->requests != limit->requests ||
                              atomic_load_explicit(&table->formats[m->rule.format],

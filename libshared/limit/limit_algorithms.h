@@ -246,10 +246,10 @@ LIMIT_HOT limit_word gcra_make(const struct limit_rule *r, uint64_t time_ms, uin
     return word_make(level, (time_ms & TIME_MASK) << LIMIT_FORMAT_BITS | r->format);
 }
 
-LIMIT_HOT limit_word gcra_now(const struct limit_rule *r, limit_word word, uint64_t most)
+LIMIT_HOT limit_word gcra_now(const struct limit_rule *r, limit_word word, uint64_t max)
 {
     const int64_t passed = gcra_passed(r, word);
-    const uint64_t level = word_high(word) < most ? word_high(word) : most;
+    const uint64_t level = word_high(word) < max ? word_high(word) : max;
     if (passed <= 0)
         return gcra_make(r, gcra_time(word), level);
     if ((uint64_t)passed >= r->window_ms)
@@ -308,13 +308,13 @@ static inline bool gcra_refund(const struct limit_rule *r, limit_word before, li
 /* ---- any of them ---- */
 
 /* A gcra level above `most` counts as that much. */
-static inline limit_word state_advance(const struct limit_rule *r, limit_word word, uint64_t most)
+static inline limit_word state_advance(const struct limit_rule *r, limit_word word, uint64_t max)
 {
     switch (r->algorithm) {
     case RUNTIME_FIXED:
         return fixed_now(r, word);
     case RUNTIME_GCRA:
-        return gcra_now(r, word, most);
+        return gcra_now(r, word, max);
     default:
         return sliding_now(r, word);
     }
@@ -335,8 +335,8 @@ static inline uint64_t state_level(const struct limit_rule *r, limit_word word)
 static inline limit_word state_raise(const struct limit_rule *r, limit_word word, uint64_t level)
 {
     const uint64_t have = state_level(r, word);
-    const uint64_t most = r->algorithm == RUNTIME_SLIDING ? COUNT_MAX : UINT32_MAX;
-    level = level < most ? level : most;
+    const uint64_t max = r->algorithm == RUNTIME_SLIDING ? COUNT_MAX : UINT32_MAX;
+    level = level < max ? level : max;
     if (level <= have)
         return word;
     if (r->algorithm == RUNTIME_GCRA)

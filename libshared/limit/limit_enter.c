@@ -75,7 +75,7 @@ static void row_claim(const struct limit_caller *c)
     atomic_store(owner, c->incarnation);
 }
 
-bool limit_enter(const struct limit_caller *c, uint64_t key, uint32_t most)
+bool limit_enter(const struct limit_caller *c, uint64_t key, uint32_t max)
 {
     _Atomic uint64_t *lock = &c->table->stripe[(key >> 32) % LIMIT_STRIPES];
     bool entered = false;
@@ -89,7 +89,7 @@ bool limit_enter(const struct limit_caller *c, uint64_t key, uint32_t most)
     if (!limit_lock(c, lock))
         return false;
     const uint64_t count = atomic_load_explicit(cell, memory_order_relaxed) & COUNT_MASK;
-    if (count < COUNT_MASK && inside(c, key) < most) {
+    if (count < COUNT_MASK && inside(c, key) < max) {
         atomic_store_explicit(cell, cell_tag(key) << LIMIT_CELL_COUNT_BITS | (count + 1),
                               memory_order_release);
         entered = true;

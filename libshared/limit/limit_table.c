@@ -74,7 +74,7 @@ static void cpu_relax(void)
 
 /* Waits a little: at first on this CPU, for what is waited for takes 100 ns; then asleep, for
  * its process seems to need a CPU. False when there is no patience left. */
-static bool patience_wait(struct patience *p, uint64_t most_ns)
+static bool patience_wait(struct patience *p, uint64_t max_ns)
 {
     if (p->turns == 0)
         p->start_ns = clock_mono_ns();
@@ -84,7 +84,7 @@ static bool patience_wait(struct patience *p, uint64_t most_ns)
     }
     const struct timespec nap = {0, NAP_NS};
     nanosleep(&nap, NULL);
-    return clock_mono_ns() - p->start_ns < most_ns;
+    return clock_mono_ns() - p->start_ns < max_ns;
 }
 
 static bool patience_is_thorough(const struct patience *p)
@@ -277,12 +277,12 @@ static void victim_set(struct victim *v, enum victim_kind kind, const struct sur
  * least there has now. */
 static void victim_inherit(const struct survey *s, unsigned bucket, struct victim *v)
 {
-    uint64_t least = UINT64_MAX;
+    uint64_t min = UINT64_MAX;
     for (unsigned i = bucket * LIMIT_WAYS; i < (bucket + 1) * LIMIT_WAYS; i++)
-        if (!(s->orphans >> i & 1) && s->level[i] < least)
-            least = s->level[i];
-    if (least != UINT64_MAX && least > v->inherits)
-        v->inherits = least;
+        if (!(s->orphans >> i & 1) && s->level[i] < min)
+            min = s->level[i];
+    if (min != UINT64_MAX && min > v->inherits)
+        v->inherits = min;
 }
 
 /* A free entry of the first bucket while it has a few, for there it is found sooner; else of the
@@ -306,11 +306,11 @@ static void victim_find_live(const struct limit_caller *c, struct survey *s, uin
     if (s->orphans) {
         victim_set(v, VICTIM_ORPHAN, s, (unsigned)__builtin_ctz(s->orphans));
     } else {
-        unsigned least = 0;
+        unsigned min = 0;
         for (unsigned i = 1; i < 2 * LIMIT_WAYS; i++)
-            least = s->level[i] < s->level[least] ? i : least;
-        victim_set(v, VICTIM_LIVE, s, least);
-        v->level = s->level[least];
+            min = s->level[i] < s->level[min] ? i : min;
+        victim_set(v, VICTIM_LIVE, s, min);
+        v->level = s->level[min];
     }
     for (unsigned k = 0; k < 2; k++)
         victim_inherit(s, k, v);

@@ -132,9 +132,9 @@ static void list_note(struct limit_sketch_row *list, uint64_t key, const void *w
         if (row_count(&list[i]) < row_count(row))
             row = &list[i];
     }
-    const uint64_t least = row_count(row);
+    const uint64_t min = row_count(row);
     row_open(row);
-    row_put(row, key, least + weight, least);
+    row_put(row, key, min + weight, min);
     row->who_len = len > UINT32_MAX ? UINT32_MAX : (uint32_t)len;
     memcpy(row->who, who, len < sizeof row->who ? len : sizeof row->who);
     row_close(row);

@@ -56,7 +56,7 @@ int rpc_in_text(const msgpack_object *map, const char *key, char *out, size_t si
     return o ? rpc_in_object_text(o, out, size) : -ENOENT;
 }
 
-int rpc_in_u64(const msgpack_object *map, const char *key, uint64_t most, uint64_t *out)
+int rpc_in_u64(const msgpack_object *map, const char *key, uint64_t max, uint64_t *out)
 {
     char text[32], *end;
     const int len = rpc_in_text(map, key, text, sizeof text);
@@ -66,7 +66,7 @@ int rpc_in_u64(const msgpack_object *map, const char *key, uint64_t most, uint64
         return -EINVAL;
     errno = 0;
     *out = strtoull(text, &end, 10);
-    return errno || *out > most ? -ERANGE : 0;
+    return errno || *out > max ? -ERANGE : 0;
 }
 
 double rpc_in_f64(const msgpack_object *map, const char *key, double absent)

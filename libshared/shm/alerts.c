@@ -69,7 +69,7 @@ struct alert_row *alert_take(struct alert_page *page, const char *name, const ch
     snprintf(row->subject, sizeof row->subject, "%s", subject);
     row->reason[0] = 0;
     atomic_store(&row->word, ALERT_NONE);
-    atomic_store(&row->told, ALERT_NONE);
+    atomic_store(&row->notified, ALERT_NONE);
     atomic_store(&row->value, (double)NAN);
     atomic_store(&row->threshold, (double)NAN);
     atomic_store(&row->id, id);
@@ -97,7 +97,7 @@ bool alert_is_untold(const struct alert_row *row)
 {
     const enum alert_state state = alert_view(row).state;
     return (state == ALERT_FIRING || state == ALERT_RESOLVED) &&
-           atomic_load(&row->told) != atomic_load(&row->word);
+           atomic_load(&row->notified) != atomic_load(&row->word);
 }
 
 /* ---- notices ---- */
@@ -136,7 +136,7 @@ void alert_tell(struct alert_page *page, struct alert_row *row, const char *text
     uint64_t newest;
     if (text && !is_there(page, row, &newest))
         notice_put(page, row, newest + 1, text);
-    atomic_store(&row->told, atomic_load(&row->word));
+    atomic_store(&row->notified, atomic_load(&row->word));
 }
 
 bool alert_notice_next(struct alert_page *page, uint64_t after, struct alert_notice **at,

@@ -336,7 +336,7 @@ static int compare(const void *a, const void *b)
 }
 
 /* Cleared and raised again in another row while the rows are read, it may be met in both. */
-static struct condition *place_of(struct condition *out, size_t n, const struct condition_page *p)
+static struct condition *slot_of(struct condition *out, size_t n, const struct condition_page *p)
 {
     for (size_t i = 0; i < n; i++)
         if (out[i].id == p->id && !strcmp(out[i].subject, p->subject))
@@ -352,7 +352,7 @@ size_t conditions_list(const struct condition_table *table, uint64_t now_ms,
         struct condition_page page;
         if (!row_read(table, row, &page) || !page_holds(&page, now_ms))
             continue;
-        struct condition *c = place_of(out, n, &page);
+        struct condition *c = slot_of(out, n, &page);
         n += c == &out[n];
         c->id = (enum condition_id)page.id;
         c->since_ms = page.since_ms;

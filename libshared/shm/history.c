@@ -59,7 +59,7 @@ static size_t samples_of(enum history_ring_id ring)
     return ring == HISTORY_FINE ? HISTORY_FINE_SAMPLES : HISTORY_COARSE_SAMPLES;
 }
 
-static size_t place_of(enum history_ring_id ring, uint64_t at)
+static size_t slot_of(enum history_ring_id ring, uint64_t at)
 {
     return (size_t)(at / history_step(ring) % samples_of(ring));
 }
@@ -68,7 +68,7 @@ static const struct history_sample *sample_of(const struct history_page *page,
                                               enum history_ring_id ring, uint64_t at)
 {
     const struct history_sample *samples = ring == HISTORY_FINE ? page->fine : page->coarse;
-    return &samples[place_of(ring, at)];
+    return &samples[slot_of(ring, at)];
 }
 
 void history_put(struct history_page *page, enum history_ring_id ring, uint64_t at,

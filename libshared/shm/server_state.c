@@ -15,10 +15,10 @@
 
 static const struct {
     const char *label, *text;
-    uint32_t most_ms;
+    uint32_t max_ms;
     unsigned allowed;
 } reasons[SERVER_REASONS] = {
-#define REASON(id, label, most, allowed, text) [SERVER_##id] = {label, text, most, allowed},
+#define REASON(id, label, max, allowed, text) [SERVER_##id] = {label, text, max, allowed},
     SERVER_REASON_TABLE(REASON)
 #undef REASON
 };
@@ -48,7 +48,7 @@ static void row_clear(struct server_row *row)
     atomic_store(&row->word, 0);
     atomic_store(&row->retry_ms, 0);
     atomic_store(&row->error_ms, 0);
-    atomic_store(&row->told_ms, 0);
+    atomic_store(&row->notified_ms, 0);
     atomic_store(&row->untold, 0);
     atomic_store(&row->upgrades, 0);
     for (unsigned i = 0; i < SERVER_REASONS; i++)
@@ -125,8 +125,8 @@ struct server_view server_view(const struct server_row *row)
 
 static uint64_t pause_ms(enum server_reason reason, uint32_t trials)
 {
-    const uint64_t most = reasons[reason].most_ms, grown = (uint64_t)SERVER_PAUSE_MS << trials;
-    return grown < most ? grown : most;
+    const uint64_t max = reasons[reason].max_ms, grown = (uint64_t)SERVER_PAUSE_MS << trials;
+    return grown < max ? grown : max;
 }
 
 /* What the state becomes by a failure. */
@@ -143,7 +143,7 @@ static struct server_view after_failure(struct server_view v, enum server_reason
         v.trials = 0;
     } else if (v.state == SERVER_DOWN && trial) {
         /* no further than its pause: the next reason may have a longer one, and begins there */
-        v.trials += pause_ms(reason, v.trials) < reasons[reason].most_ms;
+        v.trials += pause_ms(reason, v.trials) < reasons[reason].max_ms;
     }
     return v;
 }
@@ -203,9 +203,9 @@ void server_untry(struct server_row *row, uint64_t lease_ms, uint64_t now_ms)
 /* One line a second for each server, whoever meets its errors. */
 static bool may_tell(struct server_row *row, uint64_t now_ms, uint64_t *untold)
 {
-    uint64_t told = atomic_load(&row->told_ms);
-    if ((told && now_ms < told + SERVER_TOLD_MS) ||
-        !atomic_compare_exchange_strong(&row->told_ms, &told, now_ms)) {
+    uint64_t notified = atomic_load(&row->notified_ms);
+    if ((notified && now_ms < notified + SERVER_NOTIFIED_MS) ||
+        !atomic_compare_exchange_strong(&row->notified_ms, &notified, now_ms)) {
         atomic_fetch_add(&row->untold, 1);
         return false;
     }

@@ -103,7 +103,7 @@ void process_start(const struct process *process, const char *title)
     process_signals_reset();
     sandbox_begin(process->region->config->core_dumps);
     prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0);
-    process_beat(process, clock_mono_ms());
+    process_heartbeat(process, clock_mono_ms());
     /* The master may have died before PDEATHSIG was set: nobody would tell. */
     if (getppid() != process->master_pid)
         _exit(0);
@@ -113,13 +113,13 @@ void process_ready(const struct process *process)
 {
     struct proc_slot *slot = &process->shared->proc->slot[process->slot];
     uint32_t starting = PROC_STARTING; /* a drain that was asked for meanwhile stays */
-    process_beat(process, clock_mono_ms());
+    process_heartbeat(process, clock_mono_ms());
     atomic_compare_exchange_strong(&slot->state, &starting, PROC_READY);
     if (getppid() == process->master_pid)
         shared_wake_master(process->shared);
 }
 
-void process_beat(const struct process *process, uint64_t mono_ms)
+void process_heartbeat(const struct process *process, uint64_t mono_ms)
 {
     atomic_store_explicit(&process->shared->proc->slot[process->slot].heartbeat_ms, mono_ms,
                           memory_order_relaxed);

@@ -16,16 +16,16 @@ static int path_of(const char *state_dir, const char *name, const char *suffix, 
     return n < 0 || n >= PATH_MAX ? -ENAMETOOLONG : 0;
 }
 
-static int read_all(int fd, size_t most, char **bytes, size_t *len)
+static int read_all(int fd, size_t max, char **bytes, size_t *len)
 {
     struct stat st;
     if (fstat(fd, &st) || !S_ISREG(st.st_mode)) /* a pipe would be waited for */
         return -EPROTO;
-    *bytes = malloc(most + 1);
+    *bytes = malloc(max + 1);
     if (!*bytes)
         return -ENOMEM;
-    const ssize_t n = read(fd, *bytes, most + 1);
-    if (n >= 0 && (size_t)n <= most) {
+    const ssize_t n = read(fd, *bytes, max + 1);
+    if (n >= 0 && (size_t)n <= max) {
         *len = (size_t)n;
         return 0;
     }
@@ -34,7 +34,7 @@ static int read_all(int fd, size_t most, char **bytes, size_t *len)
     return n < 0 ? -EIO : -EFBIG;
 }
 
-int state_file_read(const char *state_dir, const char *name, size_t most, char **bytes, size_t *len)
+int state_file_read(const char *state_dir, const char *name, size_t max, char **bytes, size_t *len)
 {
     char path[PATH_MAX];
     *bytes = NULL;
@@ -45,7 +45,7 @@ int state_file_read(const char *state_dir, const char *name, size_t most, char *
     const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0)
         return errno == ENOENT ? 0 : -errno;
-    code = read_all(fd, most, bytes, len);
+    code = read_all(fd, max, bytes, len);
     close(fd);
     return code;
 }

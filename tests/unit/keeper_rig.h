@@ -302,7 +302,7 @@ static RIG_UNUSED int rig_push(struct rig *r, unsigned ring, enum ring_type type
         .type = (uint16_t)type,
         .incarnation = atomic_load(&r->sh.proc->slot[PROC_SLOT_WORKER0 + ring].incarnation),
         .stream = stream,
-        .flight = flight ? *flight : FETCH_LOCK_NONE,
+        .permit = flight ? *flight : FETCH_LOCK_NONE,
     };
     return ring_push(r->sh.ring[ring], &head, iov, n, r->sh.keeper_event);
 }

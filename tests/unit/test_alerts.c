@@ -363,7 +363,7 @@ static void a_death_between_firing_and_telling_tells_once(void **state)
     respawn(r);
     assert_int_equal(after(r, 1000), ALERT_FIRING);
     assert_int_equal(notices(r), 1);
-    atomic_store(&row->told, 0); /* had died here: the notice was there, the mark was not */
+    atomic_store(&row->notified, 0); /* had died here: the notice was there, the mark was not */
     respawn(r);
     assert_int_equal(after(r, 1000), ALERT_FIRING);
     assert_int_equal(notices(r), 1);

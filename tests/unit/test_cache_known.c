@@ -99,7 +99,7 @@ static void the_table_grows_with_the_slots_and_no_further_than_its_end(void **st
     assert_false(known_verified(&t, &high, 1));
     const struct cache_record last = record(UINT64_MAX, UINT64_MAX, 4, CACHE_SLOTS_MAX - 1);
     known_add(&t, &last, 1);
-    assert_int_equal(t.mask, KNOWN_MOST - 1);
+    assert_int_equal(t.mask, KNOWN_MAX - 1);
     assert_ptr_equal(known_find(&t, &last.key)->record, &last);
     known_fini(&t);
 }

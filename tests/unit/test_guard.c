@@ -491,7 +491,7 @@ static void a_url_is_closed_with_any_query_and_nothing_else(void **state)
     assert_string_equal(covered, "h/a/b");
     assert_ptr_equal(guard_scope_at(g, 0), s);
     assert_null(guard_scope_at(g, 1));
-    atomic_store(&s->told, GUARD_TOLD_STORE); /* its copies are invalid */
+    atomic_store(&s->notified, GUARD_NOTIFIED_STORE); /* its copies are invalid */
     guard_release(g, s, inval);
     assert_true(lets(g, "h/a/b"));
     assert_true(guard_lets(g, 0, "h/a/b", 5)); /* the others have not suffered */

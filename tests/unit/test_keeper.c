@@ -527,7 +527,7 @@ static void sweep(struct rig *r, uint32_t kind, bool soft, const char *text)
     const struct iovec iov[] = {{(void *)(uintptr_t)&what, sizeof what},
                                 {(void *)(uintptr_t)text, strlen(text)}};
     const struct ring_record head = {
-        .type = RING_SWEEP, .incarnation = 1, .flight = FETCH_LOCK_NONE};
+        .type = RING_SWEEP, .incarnation = 1, .permit = FETCH_LOCK_NONE};
     assert_int_equal(ring_push(r->sh.ring[SHARED_RING_CONTROL], &head, iov, 2, r->sh.keeper_event),
                      0);
 }

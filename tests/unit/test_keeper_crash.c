@@ -80,7 +80,7 @@ static unsigned found(struct rig *r, unsigned n)
 static void rotation_ask(struct rig *r)
 {
     const uint64_t one = 1;
-    atomic_fetch_add(&r->sh.cache->rotate_asked, 1);
+    atomic_fetch_add(&r->sh.cache->rotate_requested, 1);
     assert_int_equal(write(r->sh.keeper_event, &one, sizeof one), sizeof one);
 }
 
@@ -485,7 +485,7 @@ static void a_store_that_kills_is_given_up_and_readers_follow(void **state)
         const uint64_t epoch = atomic_load(&r.sh.cache->epoch);
         rotation_ask(&r);
         rig_wait(atomic_load(&r.sh.cache->epoch) > epoch);
-        rig_wait(atomic_load(&r.sh.cache->rotate_asked) == 0);
+        rig_wait(atomic_load(&r.sh.cache->rotate_requested) == 0);
         assert_int_equal(found(&r, 20), 0);
         fill(&r, 20);
         assert_int_equal(found(&r, 20), 20);

@@ -27,7 +27,7 @@ static void hint(struct rig *r)
     const struct iovec iov[] = {{(void *)(uintptr_t)&what, sizeof what},
                                 {(void *)(uintptr_t) "x", 1}};
     const struct ring_record head = {
-        .type = RING_SWEEP, .incarnation = 1, .flight = FETCH_LOCK_NONE};
+        .type = RING_SWEEP, .incarnation = 1, .permit = FETCH_LOCK_NONE};
     assert_int_equal(ring_push(r->sh.ring[SHARED_RING_CONTROL], &head, iov, 2, r->sh.keeper_event),
                      0);
 }

@@ -69,7 +69,7 @@ static int idle_run(const struct process *p, const char *name)
     pid_show(p, name);
     process_ready(p);
     while (!told_to_leave) {
-        process_beat(p, clock_mono_ms());
+        process_heartbeat(p, clock_mono_ms());
         poll(NULL, 0, 20);
     }
     return 0;
@@ -77,9 +77,9 @@ static int idle_run(const struct process *p, const char *name)
 
 int keeper_run(const struct process *p)
 {
-    if (flag_is_set(p, "keeper_crashes") && !atomic_load(&p->shared->cache->rotate_asked))
+    if (flag_is_set(p, "keeper_crashes") && !atomic_load(&p->shared->cache->rotate_requested))
         abort();
-    if (atomic_load(&p->shared->cache->rotate_asked))
+    if (atomic_load(&p->shared->cache->rotate_requested))
         pid_show(p, "rotated");
     if (flag_is_set(p, "killed_early") && p->incarnation <= 8)
         raise(SIGKILL); /* nobody can tell that from a kill from outside */
@@ -136,7 +136,7 @@ int worker_run(const struct process *p)
         abort();
     if (flag_is_set(p, "holds"))
         hold_or_look(p);
-    if (flag_is_set(p, "poison") && !atomic_load(&p->shared->cache->rotate_asked)) {
+    if (flag_is_set(p, "poison") && !atomic_load(&p->shared->cache->rotate_requested)) {
         atomic_store(&p->shared->proc->slot[p->slot].poison, 1);
         _exit(1);
     }
@@ -151,7 +151,7 @@ int worker_run(const struct process *p)
             mine[n++] = (struct pollfd){p->listeners[i].fd, POLLIN, 0};
     process_ready(p);
     while (!told_to_leave && getppid() == p->master_pid) {
-        process_beat(p, clock_mono_ms());
+        process_heartbeat(p, clock_mono_ms());
         if (poll(mine, n, 20) > 0)
             for (nfds_t i = 0; i < n; i++)
                 if (mine[i].revents)

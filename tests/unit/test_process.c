@@ -126,7 +126,7 @@ static int child_check(struct process *p)
     sigprocmask(SIG_SETMASK, NULL, &mask);
     if (sigismember(&mask, SIGTERM) || sigismember(&mask, SIGUSR1))
         return 5;
-    process_beat(p, 77);
+    process_heartbeat(p, 77);
     process_ready(p);
     return p->shared->proc->slot[p->slot].state == PROC_READY ? 0 : 6;
 }

@@ -37,7 +37,7 @@ static int teardown(void **state)
 static int push(const void *data, size_t len, uint64_t stream)
 {
     const struct ring_record record = {
-        .type = RING_STORE, .stream = stream, .incarnation = 3, .flight = FETCH_LOCK_NONE};
+        .type = RING_STORE, .stream = stream, .incarnation = 3, .permit = FETCH_LOCK_NONE};
     const struct iovec iov[2] = {{(void *)data, len / 2},
                                  {(char *)(uintptr_t)data + len / 2, len - len / 2}};
     return ring_push(ring, &record, iov, 2, -1);
@@ -55,7 +55,7 @@ static void a_record_comes_out_as_it_went_in(void **state)
     assert_int_equal(head.len, 10);
     assert_int_equal(head.stream, 42);
     assert_int_equal(head.incarnation, 3);
-    assert_int_equal(head.flight.slot, UINT32_MAX);
+    assert_int_equal(head.permit.slot, UINT32_MAX);
     assert_memory_equal(buffer, "hello dyke", 10);
     assert_int_equal(ring_peek(ring, &cursor, &head, buffer), 1);
     assert_int_equal(head.len, 0);
@@ -163,7 +163,7 @@ static void only_a_sleeping_keeper_is_rung(void **state)
 {
     (void)state;
     const int event = eventfd(0, EFD_NONBLOCK);
-    const struct ring_record record = {.type = RING_ABORT, .flight = FETCH_LOCK_NONE};
+    const struct ring_record record = {.type = RING_ABORT, .permit = FETCH_LOCK_NONE};
     const struct iovec iov = {(void *)"x", 1};
     uint64_t n;
     assert_int_equal(ring_push(ring, &record, &iov, 1, event), 0);
@@ -185,7 +185,7 @@ static _Noreturn void producer_run(int event, uint32_t incarnation)
         const size_t len = 1 + (size_t)((unsigned)rand_r(&seed) % sizeof data);
         memset(data, (int)(n & 0xff), len);
         const struct ring_record record = {
-            .type = RING_CHUNK, .stream = n, .incarnation = incarnation, .flight = FETCH_LOCK_NONE};
+            .type = RING_CHUNK, .stream = n, .incarnation = incarnation, .permit = FETCH_LOCK_NONE};
         const struct iovec iov = {data, len};
         while (ring_push(ring, &record, &iov, 1, event) == -ENOSPC)
             poll(NULL, 0, 1);

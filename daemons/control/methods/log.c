@@ -134,6 +134,6 @@ void log_reopen_follow(struct control *c)
 
 void log_reopen_run(struct control *c, const struct rpc_call *call)
 {
-    call_wait(c, &c->reopen.waits, call->reply, &c->shared->proc->log_reopen_asked,
+    call_wait(c, &c->reopen.waits, call->reply, &c->shared->proc->log_reopen_requested,
               REOPEN_PATIENCE_MS);
 }

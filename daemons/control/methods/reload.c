@@ -62,10 +62,11 @@ void reload_follow(struct control *c)
 void reload_run(struct control *c, const struct rpc_call *call)
 {
     if (!rpc_in_flag(call->params, "no-wait")) {
-        call_wait(c, &c->reloads, call->reply, &c->shared->proc->reload_asked, RELOAD_PATIENCE_MS);
+        call_wait(c, &c->reloads, call->reply, &c->shared->proc->reload_requested,
+                  RELOAD_PATIENCE_MS);
         return;
     }
-    atomic_fetch_add(&c->shared->proc->reload_asked, 1);
+    atomic_fetch_add(&c->shared->proc->reload_requested, 1);
     shared_wake_master(c->shared);
     struct rpc_out *o = rpc_reply_result(call->reply);
     rpc_out_map(o, NULL);

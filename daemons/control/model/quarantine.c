@@ -126,13 +126,13 @@ static void follow_scope(struct control *c, const struct config_route *route, st
         guard_release(quarantine_find(c, route), s, c->shared->inval);
         return;
     }
-    if (atomic_load(&s->told) < GUARD_TOLD_STORE) {
+    if (atomic_load(&s->notified) < GUARD_NOTIFIED_STORE) {
         forget(c, route, s);
-        atomic_store(&s->told, GUARD_TOLD_STORE);
+        atomic_store(&s->notified, GUARD_NOTIFIED_STORE);
     }
-    if (atomic_load(&s->told) < GUARD_TOLD_LOG && is_named_in_time(s)) {
+    if (atomic_load(&s->notified) < GUARD_NOTIFIED_LOG && is_named_in_time(s)) {
         quarantine_log(route, s);
-        atomic_store(&s->told, GUARD_TOLD_LOG);
+        atomic_store(&s->notified, GUARD_NOTIFIED_LOG);
     }
 }
 

@@ -22,8 +22,8 @@
 #define LOOK_MS       1000 /* then a list ends, with a cursor; control waits for two seconds */
 #define JOBS_MAX      16
 #define LIMIT_DEFAULT 100
-#define LIMIT_MOST    1000
-#define ANSWER_MOST   (600u << 10) /* bytes; well below RPC_MESSAGE_MAX */
+#define LIMIT_MAX     1000
+#define ANSWER_MAX    (600u << 10) /* bytes; well below RPC_MESSAGE_MAX */
 #define CURSOR_TEXT   (2 * STORE_URL_KEY + 1)
 
 struct inspect {
@@ -216,7 +216,7 @@ static bool key_may_match(const struct job *j, struct str key)
 
 static bool job_full(struct job *j)
 {
-    return j->found >= j->limit || (j->out && j->out->buffer.size > ANSWER_MOST);
+    return j->found >= j->limit || (j->out && j->out->buffer.size > ANSWER_MAX);
 }
 
 /* 0: more to do, STORE_END: through, ENOBUFS: the answer is full, or what went wrong. */
@@ -341,7 +341,7 @@ static struct job *job_new(struct keeper *k, const struct rpc_call *call, const 
     }
     j->reply = call->reply;
     j->until_ms = k->mono_ms + LOOK_MS;
-    j->limit = LIMIT_MOST;
+    j->limit = LIMIT_MAX;
     j->len = len;
     memcpy(j->text, text, len);
     j->all_hosts = len && text[0] == '/';
@@ -365,9 +365,9 @@ static void ask_list(struct keeper *k, const struct rpc_call *call)
         rpc_reply_error(call->reply, RPC_BAD_ARGUMENT, "prefix: too long, or no text");
         return;
     }
-    const int rc = rpc_in_u64(call->params, "limit", LIMIT_MOST, &limit);
+    const int rc = rpc_in_u64(call->params, "limit", LIMIT_MAX, &limit);
     if ((rc < 0 && rc != -ENOENT) || limit == 0) {
-        rpc_reply_error(call->reply, RPC_BAD_ARGUMENT, "limit: 1 to %u", LIMIT_MOST);
+        rpc_reply_error(call->reply, RPC_BAD_ARGUMENT, "limit: 1 to %u", LIMIT_MAX);
         return;
     }
     struct job *j = job_new(k, call, prefix, len > 0 ? (size_t)len : 0);

@@ -72,9 +72,9 @@ void why_route(const struct keeper *k, struct job *j)
     out->n_compress = route->cache->n_compress;
 }
 
-/* ---- flights ---- */
+/* ---- fetches under way ---- */
 
-static void put_flight(const struct keeper *k, struct rpc_out *o, const struct cache_key *key)
+static void put_fetch_lock(const struct keeper *k, struct rpc_out *o, const struct cache_key *key)
 {
     struct fetch_lock_table *table = k->shared->fetch_locks;
     rpc_out_bool(o, "being_fetched", fetch_lock_is_flying(table, key, k->mono_ms));
@@ -97,7 +97,7 @@ void why_put_url(const struct keeper *k, const struct job *j)
     if (j->all_hosts)
         return; /* no key: it is as many URLs as there are hosts */
     cache_key_of(inval_secret(k->shared->inval), j->text, j->len, "", 0, &key);
-    put_flight(k, o, &key);
+    put_fetch_lock(k, o, &key);
 }
 
 /* ---- a variant ---- */
@@ -336,7 +336,8 @@ static void summarise(const struct keeper *k, const struct judged *x, const stru
     size_t n;
     units_seconds(now > got ? (double)((now - got) / 1000) : 0, ago);
     if (!strncmp(next->words, "hit; ttl", 8)) {
-        units_seconds(r->fresh_until_ms > now ? (double)((r->fresh_until_ms - now) / 1000) : 0, left);
+        units_seconds(r->fresh_until_ms > now ? (double)((r->fresh_until_ms - now) / 1000) : 0,
+                      left);
         n = (size_t)snprintf(out, size, "the next GET is a hit; fresh for %s", left);
     } else {
         n = put_sentence(next->words, out, size);
@@ -359,7 +360,7 @@ void why_put_variant(const struct keeper *k, struct job *j, struct MDB_txn *txn,
     rpc_out_str(o, "key", key);
     put_tags(k, o, &x);
     put_causes(k, o, &x);
-    put_flight(k, o, &r->key);
+    put_fetch_lock(k, o, &r->key);
     if (!(r->flags & CACHE_VARY_RECORD)) {
         put_refresh(k, j, r);
         put_identities(j, r);

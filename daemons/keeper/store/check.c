@@ -70,7 +70,7 @@ struct check {
     struct check_result *result;
     uint64_t until_ms;
     bool hasty;
-    void (*beat)(void *);
+    void (*heartbeat)(void *);
     void *arg;
     unsigned looked;
     /* Sums of hashes over all objects, as records tell them and as `idx` and `url` do. */
@@ -113,7 +113,7 @@ static int read_pages(struct check *c, uint64_t pgno, void *to, size_t bytes)
         done += (size_t)n;
     }
     if (++c->looked % 256 == 0) {
-        c->beat(c->arg);
+        c->heartbeat(c->arg);
         if (clock_mono_ms() > c->until_ms)
             c->hasty = true;
     }
@@ -532,11 +532,11 @@ static int check_open_file(struct check *c)
     return rc;
 }
 
-int check_file(const char *dir, unsigned budget_ms, void (*beat)(void *), void *arg,
+int check_file(const char *dir, unsigned budget_ms, void (*heartbeat)(void *), void *arg,
                struct check_result *result)
 {
     char path[PATH_MAX + 16];
-    struct check c = {.beat = beat, .arg = arg, .result = result};
+    struct check c = {.heartbeat = heartbeat, .arg = arg, .result = result};
     memset(result, 0, sizeof *result);
     c.until_ms = clock_mono_ms() + budget_ms;
     snprintf(path, sizeof path, "%s/data.mdb", dir);

@@ -47,11 +47,11 @@ static bool is_pinned(const uint64_t *pins, unsigned n, uint64_t obj_id)
     return false;
 }
 
-static int free_one(struct store *s, struct deferred_free *t, unsigned most, unsigned *done)
+static int free_one(struct store *s, struct deferred_free *t, unsigned max, unsigned *done)
 {
     uint8_t key[CACHE_CHUNK_KEY];
     MDB_val k = {sizeof key, key};
-    while (t->chunks && *done < most) {
+    while (t->chunks && *done < max) {
         cache_chunk_key(t->obj_id, t->chunks - 1, key);
         const int rc = mdb_del(s->txn, s->body, &k, NULL);
         if (rc != 0 && rc != MDB_NOTFOUND)
@@ -62,7 +62,7 @@ static int free_one(struct store *s, struct deferred_free *t, unsigned most, uns
     return 0;
 }
 
-int deferred_free_run(struct store *s, unsigned most, unsigned *done)
+int deferred_free_run(struct store *s, unsigned max, unsigned *done)
 {
     uint64_t pins[PINS_MAX];
     struct store_reader oldest;
@@ -75,8 +75,8 @@ int deferred_free_run(struct store *s, unsigned most, unsigned *done)
     for (size_t i = 0; i < s->n_freed; i++) {
         struct deferred_free *t = &s->freed[i];
         const bool wait = reading && oldest.txn_id < t->txn_id;
-        if (rc == 0 && *done < most && !wait && !is_pinned(pins, n_pins, t->obj_id))
-            rc = free_one(s, t, most, done);
+        if (rc == 0 && *done < max && !wait && !is_pinned(pins, n_pins, t->obj_id))
+            rc = free_one(s, t, max, done);
         if (t->chunks)
             s->freed[kept++] = *t;
     }

@@ -19,8 +19,8 @@
 #include <sys/mman.h>
 
 #define SHARE_FIRST 0.10 /* of the small queue */
-#define SHARE_LEAST 0.05
-#define SHARE_MOST  0.90
+#define SHARE_MIN   0.05
+#define SHARE_MAX   0.90
 #define SHARE_STEP  5.0   /* objects the border moves for one ghost that came back soon */
 #define SOON        10    /* among the last one in so many departures, counted in objects held */
 #define STEPS_MAX   16384 /* looked at for one victim; then the next one goes, used or not */
@@ -201,10 +201,10 @@ static void share_move(struct evict *e, enum place place, double held)
 {
     const double step = SHARE_STEP / held;
     e->share += place == SMALL ? step : -step;
-    if (e->share < SHARE_LEAST)
-        e->share = SHARE_LEAST;
-    if (e->share > SHARE_MOST)
-        e->share = SHARE_MOST;
+    if (e->share < SHARE_MIN)
+        e->share = SHARE_MIN;
+    if (e->share > SHARE_MAX)
+        e->share = SHARE_MAX;
 }
 
 /* Did it leave a queue among the last as many as the store holds? */

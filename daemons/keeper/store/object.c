@@ -196,10 +196,10 @@ static uint32_t victim(struct store *s, enum evict_bound bound, bool personal)
 }
 
 int store_make_room(struct store *s, uint64_t items, uint64_t personal, uint64_t units,
-                    unsigned most)
+                    unsigned max)
 {
     const uint64_t allowed = store_units_allowed(s);
-    for (unsigned n = 0; n < most; n++) {
+    for (unsigned n = 0; n < max; n++) {
         const bool many = s->n_personal && s->n_personal + personal > store_personal_allowed(s);
         enum evict_bound bound;
         if (many || store_items(s) + items > s->max_items)

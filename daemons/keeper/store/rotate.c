@@ -34,14 +34,14 @@
 #define LOCK_RETRY_MS   500
 #define ROTATIONS       3
 #define ROTATIONS_MS    600000
-#define MAP_LEAST       ((uint64_t)8 << 20)
+#define MAP_MIN         ((uint64_t)8 << 20)
 #define FULL_MS         60000 /* MAP_FULL three times within this: rotate */
 #define FULL_APART_MS   5000  /* as one time counts what comes within: a reader may stand still */
 #define FULL_EVICT      20    /* one part in so many goes when the map is full */
 #define CHECK_BUDGET_MS 5000
 #define CLOCK_BACK_MS   60000
 #define WHY             200
-#define EPOCH_MOST      (UINT64_C(1) << 62) /* there is always a next one */
+#define EPOCH_MAX       (UINT64_C(1) << 62) /* there is always a next one */
 
 /* Says it once, not every 30 s. */
 static void __attribute__((format(printf, 2, 3))) complain(struct keeper *k, const char *fmt, ...)
@@ -109,7 +109,7 @@ static uint64_t epoch_of(const char *name)
         return 0;
     errno = 0;
     const unsigned long long n = strtoull(name + 6, &end, 10);
-    return *end == 0 && errno == 0 && n <= EPOCH_MOST ? n : 0;
+    return *end == 0 && errno == 0 && n <= EPOCH_MAX ? n : 0;
 }
 
 static void directory_remove(const char *state_dir, uint64_t epoch)
@@ -293,7 +293,7 @@ static void fresh_start(struct keeper *k)
     uint64_t map_bytes = wanted;
     int rc;
     while ((rc = fresh_open(k, epoch, map_bytes, &what)) != 0 && is_too_much(rc) &&
-           map_bytes / 2 >= MAP_LEAST)
+           map_bytes / 2 >= MAP_MIN)
         map_bytes = map_bytes / 2 / CACHE_PAGE * CACHE_PAGE;
     if (rc != 0) {
         complain(k, "cannot %s %s/cache.%llu (%llu MiB): %s; serving without storing", what,
@@ -318,10 +318,10 @@ static void fresh_start(struct keeper *k)
 
 /* ---- the store that is there ---- */
 
-static void check_beat(void *arg)
+static void check_heartbeat(void *arg)
 {
     const struct keeper *k = arg;
-    process_beat(k->process, clock_mono_ms());
+    process_heartbeat(k->process, clock_mono_ms());
 }
 
 static bool same(const uint8_t *a, const uint8_t *b)
@@ -351,7 +351,7 @@ static const char *judge_meta(struct keeper *k, const char *dir, const struct st
 static const char *judge_file(struct keeper *k, const char *dir, char why[WHY])
 {
     struct check_result found;
-    const int rc = check_file(dir, CHECK_BUDGET_MS, check_beat, k, &found);
+    const int rc = check_file(dir, CHECK_BUDGET_MS, check_heartbeat, k, &found);
     if (rc < 0) {
         snprintf(why, WHY, "%s", found.why[0] ? found.why : strerror(-rc));
         return why;
@@ -384,7 +384,7 @@ static int existing_map(struct keeper *k, uint64_t epoch, const char *dir, const
     char path[PATH_MAX];
     struct stat st;
     const uint64_t wanted = store_map_for(k->runtime.cache.max_bytes);
-    uint64_t least = wanted;
+    uint64_t min = wanted;
     snprintf(path, sizeof path, "%.4000s/data.mdb", dir);
     const uint64_t there =
         stat(path, &st) == 0 ? (uint64_t)st.st_size / CACHE_PAGE * CACHE_PAGE : 0;
@@ -392,8 +392,8 @@ static int existing_map(struct keeper *k, uint64_t epoch, const char *dir, const
         store_open(&k->store, epoch, dir, there > wanted ? there : wanted, STORE_EXISTING, what);
     if (is_too_much(rc) && there)
         rc = store_open(&k->store, epoch, dir, there, STORE_EXISTING, what);
-    if (rc == 0 && store_can_cut(&k->store, &least))
-        store_cut(&k->store, least);
+    if (rc == 0 && store_can_cut(&k->store, &min))
+        store_cut(&k->store, min);
     if (rc == 0 && k->store.map_bytes > wanted)
         log_info("cache: data.mdb stays at %llu MiB, of which max_bytes lets %llu MiB be used; the "
                  "rest is free when the store is emptied",
@@ -456,10 +456,10 @@ static bool lock_take(struct keeper *k)
 }
 
 /* Until that is done, who dies in the old store is one of those it was asked for. */
-static void rotate_on_request(struct keeper *k, uint32_t asked)
+static void rotate_on_request(struct keeper *k, uint32_t requested)
 {
     rotate_now(k, "it seems to have killed processes");
-    atomic_fetch_sub(&k->shared->cache->rotate_asked, asked);
+    atomic_fetch_sub(&k->shared->cache->rotate_requested, requested);
 }
 
 /* Where no route caches nobody marks what changes: what is stored would be wrong one day, and it
@@ -488,11 +488,11 @@ void rotate_start(struct keeper *k)
         store_drop(k);
         return;
     }
-    const uint32_t asked = atomic_load(&shared->rotate_asked);
+    const uint32_t requested = atomic_load(&shared->rotate_requested);
     const uint64_t current = atomic_load(&shared->epoch);
     const uint64_t epoch = current ? current : directories_scan(k->state_dir, 0);
-    if (asked) {
-        rotate_on_request(k, asked);
+    if (requested) {
+        rotate_on_request(k, requested);
         return;
     }
     if (epoch == 0) {
@@ -574,7 +574,7 @@ static int make_air(struct keeper *k)
         if (rc != 0)
             break;
         rc = store_commit(&k->store);
-        check_beat(k);
+        check_heartbeat(k);
     }
     return rc;
 }
@@ -617,12 +617,12 @@ void rotate_failed(struct keeper *k, int rc, const char *what)
 static void grow_if_wanted(struct keeper *k)
 {
     const uint64_t wanted = store_map_for(k->runtime.cache.max_bytes);
-    uint64_t least = wanted;
-    if (store_can_cut(&k->store, &least)) {
+    uint64_t min = wanted;
+    if (store_can_cut(&k->store, &min)) {
         k->rotate.hooks->file_changes(k);
-        store_cut(&k->store, least);
+        store_cut(&k->store, min);
         k->rotate.hooks->file_changed(k);
-        log_info("cache: data.mdb is cut to %llu MiB", (unsigned long long)(least >> 20));
+        log_info("cache: data.mdb is cut to %llu MiB", (unsigned long long)(min >> 20));
     }
     if (wanted <= k->store.map_bytes && k->rotate.troubled)
         trouble_end(k); /* less is wanted by now */
@@ -649,7 +649,7 @@ static void grow_if_wanted(struct keeper *k)
 
 void rotate_tick(struct keeper *k)
 {
-    const uint32_t asked = atomic_load(&k->shared->cache->rotate_asked);
+    const uint32_t requested = atomic_load(&k->shared->cache->rotate_requested);
     if (!k->store.env) {
         if (k->caches && k->mono_ms >= k->rotate.retry_ms && lock_take(k))
             rotate_start(k);
@@ -659,8 +659,8 @@ void rotate_tick(struct keeper *k)
         store_drop(k);
         return;
     }
-    if (asked) {
-        rotate_on_request(k, asked);
+    if (requested) {
+        rotate_on_request(k, requested);
         return;
     }
     if (atomic_load(&k->shared->cache->damaged_epoch) == k->store.epoch) {

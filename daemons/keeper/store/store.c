@@ -65,8 +65,8 @@ uint32_t store_units_of_chunk(size_t len)
 
 uint64_t store_map_for(uint64_t max_bytes)
 {
-    const uint64_t most = (uint64_t)1 << 46;
-    const uint64_t bytes = max_bytes < MAP_FLOOR ? MAP_FLOOR : max_bytes < most ? max_bytes : most;
+    const uint64_t max = (uint64_t)1 << 46;
+    const uint64_t bytes = max_bytes < MAP_FLOOR ? MAP_FLOOR : max_bytes < max ? max_bytes : max;
     return bytes / MAP_STEP * MAP_STEP;
 }
 

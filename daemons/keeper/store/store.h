@@ -175,7 +175,7 @@ int store_soften(struct store *s, uint32_t slot, uint64_t now_ms);
 /* Evicts until so many items and units more fit, at most `most` objects; personal: and so many of
  * those items. */
 int store_make_room(struct store *s, uint64_t items, uint64_t personal, uint64_t units,
-                    unsigned most);
+                    unsigned max);
 /* More than a record or a chunk ever needs, unless a bound was lowered: what is too much then goes
  * in the background, or what came meanwhile would wait for it. */
 #define STORE_EVICTS_A_PUT 64
@@ -209,7 +209,7 @@ size_t store_url_key(const char *url, size_t url_len, uint64_t obj_id, uint8_t k
 /* Chunks that no record refers to any more, or will once the open transaction is committed. */
 void deferred_free_add(struct store *s, uint64_t obj_id, uint32_t chunks);
 /* Deletes chunks nobody needs, at most `most`. Returns how many in *done. */
-int deferred_free_run(struct store *s, unsigned most, unsigned *done);
+int deferred_free_run(struct store *s, unsigned max, unsigned *done);
 
 /* ---- read.c: within a transaction that only reads, or in s->txn ---- */
 int store_read_begin(const struct store *s, struct MDB_txn **txn);

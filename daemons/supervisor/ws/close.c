@@ -40,12 +40,12 @@ void session_close_with(struct supervisor *s, struct session *x, struct farewell
     x->goodbye = true;
     session_move(x, SESSION_CLOSING);
     /* A leg in the middle of a frame cannot be told: it sees the connection end. */
-    const bool told = frames_between(&x->backend.in);
-    if (told)
+    const bool notified = frames_between(&x->backend.in);
+    if (notified)
         say_goodbye(s, &x->client, client);
     if (x->backend.io.fd >= 0 && frames_between(&x->client.in))
         say_goodbye(s, &x->backend, backend);
-    x->untold = !told;
+    x->untold = !notified;
     x->deadline_ms = x->moved_ms = s->now_ms;
     session_close_due(s, x);
     if (x->state != SESSION_ENDED)
@@ -74,13 +74,13 @@ static bool is_waited_for(const struct session *x)
 void session_close_due(struct supervisor *s, struct session *x)
 {
     const uint64_t left = undelivered(&x->client) + undelivered(&x->backend),
-                   most = session_values(s, x)->timeout_ms;
+                   max = session_values(s, x)->timeout_ms;
     uint64_t patience = CLOSE_TIMEOUT_MS;
     if (left != x->undelivered && is_waited_for(x))
         x->moved_ms = s->now_ms;
     x->undelivered = left;
-    if (left && is_waited_for(x) && most > patience)
-        patience = most;
+    if (left && is_waited_for(x) && max > patience)
+        patience = max;
     if (s->now_ms >= x->moved_ms + patience) {
         session_end(s, x, (enum session_end)x->end);
         return;
@@ -96,15 +96,15 @@ void session_close_due(struct supervisor *s, struct session *x)
 /* Everybody is told within a few seconds, not at one instant. */
 void drain_begin(struct supervisor *s)
 {
-    uint64_t most_ms = 4 * TIMER_TICK_MS + (uint64_t)s->open / 2;
-    if (most_ms > 5000)
-        most_ms = 5000;
+    uint64_t max_ms = 4 * TIMER_TICK_MS + (uint64_t)s->open / 2;
+    if (max_ms > 5000)
+        max_ms = 5000;
     s->draining = true;
-    s->drain_until_ms = s->now_ms + most_ms + CLOSE_TIMEOUT_MS;
+    s->drain_until_ms = s->now_ms + max_ms + CLOSE_TIMEOUT_MS;
     for (struct session *x = LIST_FIRST(&s->sessions), *next; x; x = next) {
         next = LIST_NEXT(x, entry);
         if (x->state == SESSION_OPEN) {
-            x->deadline_ms = s->now_ms + random_next(&s->random) % most_ms;
+            x->deadline_ms = s->now_ms + random_next(&s->random) % max_ms;
             timer_set(&s->wheel, &x->timer, x->deadline_ms);
         } else if (x->state != SESSION_CLOSING) {
             session_close(s, x, 1012, "the service restarts", END_DRAIN);

@@ -47,7 +47,8 @@ static size_t escape(const char *text, char *out, size_t size)
     return n;
 }
 
-static size_t beat_text(const struct supervisor *s, const struct session *x, char *out, size_t size)
+static size_t heartbeat_text(const struct supervisor *s, const struct session *x, char *out,
+                             size_t size)
 {
     char id[800], made[32], stamp[32];
     struct tm tm;
@@ -62,10 +63,10 @@ static size_t beat_text(const struct supervisor *s, const struct session *x, cha
     return n > 0 && (size_t)n < size ? (size_t)n : 0;
 }
 
-static void beat_json(struct supervisor *s, struct session *x)
+static void heartbeat_json(struct supervisor *s, struct session *x)
 {
     char text[1024];
-    const size_t len = beat_text(s, x, text, sizeof text);
+    const size_t len = heartbeat_text(s, x, text, sizeof text);
     if (!len)
         return;
     const bool written = leg_put_frame(s, &x->client, FRAMES_TEXT, text, len);
@@ -75,7 +76,7 @@ static void beat_json(struct supervisor *s, struct session *x)
 
 /* A ping may stand between the frames of a message, a text message may not. Where nothing can be
  * put in now, the wheel comes again: what is under way is traffic, too. */
-static void beat(struct supervisor *s, struct session *x)
+static void heartbeat(struct supervisor *s, struct session *x)
 {
     const struct config_websocket *w = session_values(s, x);
     if (!frames_between(&x->backend.in) || x->client.out.len)
@@ -86,7 +87,7 @@ static void beat(struct supervisor *s, struct session *x)
         ping_send(s, &x->backend);
     if ((w->heartbeat == CONFIG_HEARTBEAT_JSON || w->heartbeat == CONFIG_HEARTBEAT_BOTH) &&
         frames_between_messages(&x->backend.in))
-        beat_json(s, x);
+        heartbeat_json(s, x);
 }
 
 /* ---- when a session is due ---- */
@@ -124,7 +125,7 @@ void heartbeat_due(struct supervisor *s, struct session *x)
     const uint64_t early = w->interval_ms / 8 + TIMER_TICK_MS; /* of the spread, of the wheel */
     if (w->heartbeat != CONFIG_HEARTBEAT_OFF &&
         s->now_ms - x->to_client_ms + early >= w->interval_ms)
-        beat(s, x);
+        heartbeat(s, x);
     uint64_t due =
         later(x->to_client_ms, s->now_ms - w->interval_ms / 2) + spread(s, w->interval_ms);
     if (x->client.pinged_ms && due > x->client.pinged_ms + w->timeout_ms)

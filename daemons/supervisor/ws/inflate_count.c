@@ -250,7 +250,7 @@ static void lengths_end(struct inflate_count *c)
 
 static bool step_lengths(struct inflate_count *c)
 {
-    static const uint8_t extra[3] = {2, 3, 7}, least[3] = {3, 3, 11};
+    static const uint8_t extra[3] = {2, 3, 7}, min[3] = {3, 3, 11};
     unsigned used;
     if (c->at == c->n_lit + c->n_dist) {
         lengths_end(c);
@@ -272,7 +272,7 @@ static bool step_lengths(struct inflate_count *c)
     if (c->n_bits < used + more)
         return false;
     drop(c, used);
-    const unsigned n = least[symbol - 16] + take(c, more);
+    const unsigned n = min[symbol - 16] + take(c, more);
     if ((symbol == 16 && !c->at) || c->at + n > (unsigned)c->n_lit + c->n_dist) {
         c->state = BROKEN;
         return true;
@@ -356,7 +356,7 @@ static bool step(struct inflate_count *c)
 }
 
 uint64_t inflate_count_feed(struct inflate_count *c, const uint8_t *bytes, size_t len,
-                            const uint8_t mask[4], unsigned phase, uint64_t most)
+                            const uint8_t mask[4], unsigned phase, uint64_t max)
 {
     size_t i = 0;
     do {
@@ -365,8 +365,8 @@ uint64_t inflate_count_feed(struct inflate_count *c, const uint8_t *bytes, size_
             c->n_bits += 8;
             i++;
         }
-        while (c->out <= most && step(c))
+        while (c->out <= max && step(c))
             ;
-    } while (i < len && c->out <= most && c->state != BROKEN);
+    } while (i < len && c->out <= max && c->state != BROKEN);
     return c->out;
 }

@@ -142,18 +142,18 @@ static bool take_piece(struct supervisor *s, struct leg *from, const struct fram
 /* Is this compressed message longer than that when its receiver has expanded it? It is counted
  * unless it comes in one frame that is too short for it. */
 static bool expands_too_far(struct leg *from, const struct frames_piece *p, const uint8_t *bytes,
-                            uint64_t most)
+                            uint64_t max)
 {
     const struct frames *f = &from->in;
     const size_t n = p->len - p->header;
     const bool begins = f->message == n && p->header,
-               short_one = f->fin && n + f->left <= most / INFLATE_RATIO_MAX;
+               short_one = f->fin && n + f->left <= max / INFLATE_RATIO_MAX;
     if (begins && !from->expanded && !short_one && !(from->expanded = inflate_count_new()))
         return true;
     if (!from->expanded)
         return false;
     const bool too_far = inflate_count_feed(from->expanded, bytes + p->header, n, f->mask,
-                                            (unsigned)(f->phase + 4 - n % 4), most) > most;
+                                            (unsigned)(f->phase + 4 - n % 4), max) > max;
     if (p->message_end) {
         inflate_count_free(from->expanded);
         from->expanded = NULL;
@@ -162,12 +162,12 @@ static bool expands_too_far(struct leg *from, const struct frames_piece *p, cons
 }
 
 /* What frames_next() says, and what a compressed message comes to. */
-static void next_piece(struct leg *from, const uint8_t *bytes, size_t len, uint64_t most,
+static void next_piece(struct leg *from, const uint8_t *bytes, size_t len, uint64_t max,
                        struct frames_piece *p)
 {
-    frames_next(&from->in, bytes, len, most, p);
-    if (p->kind != FRAMES_DATA || !from->in.compressed || !most ||
-        !expands_too_far(from, p, bytes, most))
+    frames_next(&from->in, bytes, len, max, p);
+    if (p->kind != FRAMES_DATA || !from->in.compressed || !max ||
+        !expands_too_far(from, p, bytes, max))
         return;
     p->kind = FRAMES_BAD;
     p->code = 1009;
@@ -180,11 +180,11 @@ void relay_feed(struct supervisor *s, struct leg *from, const uint8_t *bytes, si
     struct session *x = from->session;
     struct leg *to = other(from);
     const struct config_websocket *w = session_values(s, x);
-    const uint64_t most = from == &x->client ? w->max_message : w->max_message_backend;
+    const uint64_t max = from == &x->client ? w->max_message : w->max_message_backend;
     struct frames_piece p;
     size_t at = 0, run = 0; /* [run, at) passes */
     while (at < len) {
-        next_piece(from, bytes + at, len - at, most, &p);
+        next_piece(from, bytes + at, len - at, max, &p);
         if (p.kind == FRAMES_NEED_MORE)
             break;
         if (p.kind == FRAMES_BAD) {
@@ -269,10 +269,10 @@ static bool settled(const struct session *x)
 /* So much may wait for a leg; while it does, the other one is not read. */
 static size_t bound(const struct supervisor *s, const struct session *x)
 {
-    const uint64_t most = session_values(s, x)->max_message;
-    return most < SUPERVISOR_CHUNK  ? SUPERVISOR_CHUNK
-           : most > SUPERVISOR_READ ? SUPERVISOR_READ
-                                    : (size_t)most;
+    const uint64_t max = session_values(s, x)->max_message;
+    return max < SUPERVISOR_CHUNK  ? SUPERVISOR_CHUNK
+           : max > SUPERVISOR_READ ? SUPERVISOR_READ
+                                   : (size_t)max;
 }
 
 static void leg_read(struct supervisor *s, struct leg *from)

@@ -128,14 +128,14 @@ struct fetch {
     bool request_done;   /* the whole request has been handed to the backend connection */
     bool body_consumed;  /* body bytes went out that are not kept: no second try */
     bool fresh;          /* no kept connection any more: one was closed under it */
-    uint8_t asked_in_vain; /* servers that it was sent to */
-    uint32_t addresses;    /* of `server` that took no connection */
-    bool background;       /* nobody waits for it */
-    bool change;           /* nor for this: of worker.n_changes */
-    bool counted;          /* among those under way at its upstream (budget.c) */
-    bool failed;           /* fetch_fail() */
-    uint8_t last_problem;  /* enum problem: why no server could be reached, or why it failed */
-    uint64_t fetch_ns;     /* until the response head was there */
+    uint8_t failed_attempts; /* servers that it was sent to */
+    uint32_t addresses;      /* of `server` that took no connection */
+    bool background;         /* nobody waits for it */
+    bool change;             /* nor for this: of worker.n_changes */
+    bool counted;            /* among those under way at its upstream (budget.c) */
+    bool failed;             /* fetch_fail() */
+    uint8_t last_problem;    /* enum problem: why no server could be reached, or why it failed */
+    uint64_t fetch_ns;       /* until the response head was there */
 
     struct request_buffer body; /* of the request */
     char *bytes;

@@ -219,7 +219,7 @@ void retry_broken(struct fetch *ex, const struct upstream_error *e, bool timeout
         server_failed(ex, e, timeout);
         if (timeout)
             upstream_next_address(w, ex->server);
-        if (!may || ++ex->asked_in_vain >= ASKED_MAX || is_over(ex)) {
+        if (!may || ++ex->failed_attempts >= ASKED_MAX || is_over(ex)) {
             fetch_fail(ex, ex->last_problem);
             return;
         }

@@ -98,7 +98,7 @@ void guard_prepare(struct worker *w)
         const struct config_route *route = &w->config->routes[i];
         struct route_state *s = &w->routes[route->index];
         s->guard = route->cache ? guard_route_find(w->shared->guard, route->id, true) : NULL;
-        s->guard_most = s->guard ? hits_a_look(route->cache->leak_guard) : 0;
+        s->guard_max = s->guard ? hits_a_look(route->cache->leak_guard) : 0;
         s->guard_left = s->guard_step = 1;
         if (!s->guard && route->cache)
             log_warning("guard: no room to watch route \"%s\": %u patterns were seen; remove "
@@ -159,8 +159,8 @@ bool guard_look(const struct request *r, const struct cache_view *v, struct guar
 {
     struct worker *w = r->worker;
     struct route_state *s = &w->routes[r->route->index];
-    s->guard_left = s->guard_most ? s->guard_step : UINT32_MAX;
-    if (!s->guard_most || w->guard_checks->n >= CHECKS_MAX || w->draining ||
+    s->guard_left = s->guard_max ? s->guard_step : UINT32_MAX;
+    if (!s->guard_max || w->guard_checks->n >= CHECKS_MAX || w->draining ||
         w->mono_ms < s->guard_again_ms || !guard_is_due(s->guard, w->mono_ms))
         return true;
     if (!r->head) { /* it comes again with its head, and is looked at then */
@@ -168,7 +168,7 @@ bool guard_look(const struct request *r, const struct cache_view *v, struct guar
         return false;
     }
     s->guard_again_ms = w->mono_ms + LOOK_MS;
-    s->guard_step = s->guard_step < s->guard_most / 2 ? s->guard_step * 2 : s->guard_most;
+    s->guard_step = s->guard_step < s->guard_max / 2 ? s->guard_step * 2 : s->guard_max;
     *check = candidate(r, v);
     return true;
 }
@@ -249,7 +249,7 @@ void guard_retry(const struct request *r)
     struct route_state *s = &w->routes[r->route->index];
     struct guard_scope *scope = guard_scope_of(s->guard, r->url, r->url_len);
     char names[GUARD_NAMES + 1];
-    if (!scope || !s->guard_most || w->guard_checks->n >= CHECKS_MAX || w->draining ||
+    if (!scope || !s->guard_max || w->guard_checks->n >= CHECKS_MAX || w->draining ||
         !r->policy.is_get || !is_where_it_was_seen(scope, r))
         return;
     uint64_t tried = atomic_load(&scope->tried_ms);
@@ -420,9 +420,9 @@ static void guard_whole(struct fetch_watcher *at)
 static void learn(struct guard_check *k, struct answer_words *words)
 {
     guard_words_end(&words->now);
-    if (k->trial.asked == GUARD_LEARNS_FROM)
+    if (k->trial.requested == GUARD_LEARNS_FROM)
         words->first = words->now;
-    else if (k->trial.asked == GUARD_LEARNS)
+    else if (k->trial.requested == GUARD_LEARNS)
         words->is_learned = guard_pattern_learn(&words->pattern, &words->first, &words->now);
     k->print.is_learned = words->is_learned;
     if (words->is_learned && !guard_pattern_fits(&words->pattern, &words->now))

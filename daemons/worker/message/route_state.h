@@ -18,7 +18,7 @@ struct route_state {
     bool hinted_upgrade; /* hints.h */
     struct guard_route *guard;
     uint32_t guard_left;             /* hits until one is looked at */
-    uint32_t guard_step, guard_most; /* what it starts from next, and in the end; most 0: off */
+    uint32_t guard_step, guard_max; /* what it starts from next, and in the end; most 0: off */
     uint64_t guard_again_ms;         /* not before */
     char guard_detail[GUARD_NAMES + 64];
 };
