@@ -45,9 +45,10 @@ static int set_up(void **state)
     static const char *const hosts[] = {"ops.example"};
     struct rig *r = calloc(1, sizeof *r);
     r->shared.proc = aligned_alloc(128, (sizeof *r->shared.proc + 127) / 128 * 128);
-    r->shared.stats = aligned_alloc(128, sizeof *r->shared.stats * PROC_SLOTS);
+    r->shared.stats = mmap(NULL, sizeof *r->shared.stats * PROC_SLOTS, PROT_READ | PROT_WRITE,
+                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    assert_ptr_not_equal(r->shared.stats, MAP_FAILED);
     memset(r->shared.proc, 0, sizeof *r->shared.proc);
-    memset(r->shared.stats, 0, sizeof *r->shared.stats * PROC_SLOTS);
     assert_int_equal(conditions_open(&r->conditions, NULL, CONDITIONS_OF_POLDERD), 0);
     r->shared.conditions = conditions_of(&r->conditions);
     r->shared.limits = mmap(NULL, limit_table_size(1024), PROT_READ | PROT_WRITE,
@@ -88,7 +89,7 @@ static int tear_down(void **state)
     shm_close(&r->conditions);
     free(r->shared.alerts);
     free(r->shared.proc);
-    free(r->shared.stats);
+    munmap(r->shared.stats, sizeof *r->shared.stats * PROC_SLOTS);
     free(r);
     return 0;
 }
@@ -436,6 +437,46 @@ static void a_window_counts_what_came_within_it(void **state)
     assert_true(windows_open_now(&r->control).connections >= 0);
 }
 
+static int clock_fd;
+
+/* Time moves on as it does, a tick each so many seconds. */
+static void pass(struct rig *r, unsigned minutes, unsigned tick_s)
+{
+    static uint64_t ahead_ms;
+    for (unsigned i = 0; i < minutes * 60 / tick_s; i++) {
+        ahead_ms += tick_s * 1000u;
+        assert_int_equal(pwrite(clock_fd, &ahead_ms, sizeof ahead_ms, 0), sizeof ahead_ms);
+        windows_follow(&r->control);
+    }
+}
+
+static uint64_t hits_within(struct rig *r, enum windows_span span)
+{
+    struct windows_sums s;
+    windows_sum(&r->control, span, &s);
+    return s.hits;
+}
+
+static void what_is_older_leaves_the_window(void **state)
+{
+    struct rig *r = *state;
+    windows_follow(&r->control);
+    stats_add(&r->shared.stats[1], STATS_CACHE_HITS, 3);
+    pass(r, 4, 5);
+    assert_int_equal(hits_within(r, WINDOWS_5MIN), 3);
+    pass(r, 2, 5);
+    assert_int_equal(hits_within(r, WINDOWS_5MIN), 0);
+    assert_int_equal(hits_within(r, WINDOWS_1H), 3);
+    stats_add(&r->shared.stats[1], STATS_CACHE_HITS, 2);
+    pass(r, 58, 5);
+    assert_int_equal(hits_within(r, WINDOWS_1H), 2);
+    pass(r, 5, 5);
+    assert_int_equal(hits_within(r, WINDOWS_1H), 0);
+    assert_int_equal(hits_within(r, WINDOWS_24H), 5);
+    pass(r, 25 * 60, 60);
+    assert_int_equal(hits_within(r, WINDOWS_24H), 0);
+}
+
 /* ---- routes ---- */
 
 static void a_route_tells_when_it_was_asked_for_last(void **state)
@@ -480,7 +521,17 @@ int main(void)
         TEST(who_does_not_read_is_hung_up),
         TEST(nothing_is_kept_for_nobody),
         TEST(a_window_counts_what_came_within_it),
+        TEST(what_is_older_leaves_the_window),
         TEST(a_route_tells_when_it_was_asked_for_last),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    char name[] = "/tmp/polder-dashboard.XXXXXX";
+    const uint64_t ahead_ms = 0;
+    clock_fd = mkstemp(name);
+    if (clock_fd < 0 || write(clock_fd, &ahead_ms, sizeof ahead_ms) != sizeof ahead_ms)
+        return 1;
+    setenv("POLDER_CLOCK", name, 1);
+    clock_open();
+    const int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    unlink(name);
+    return failed;
 }
