@@ -267,6 +267,36 @@ static void a_scraper_may_choose_and_is_told_what_it_may(void **state)
     house_remove(&h);
 }
 
+static size_t count_series(struct house *h)
+{
+    struct message m;
+    size_t n = 0;
+    assert_int_equal(get(h->ops_port, "/metrics", &m), 200);
+    for (const char *at = m.body; (at = strchr(at, '\n')); at++)
+        n += at[1] && at[1] != '#';
+    message_free(&m);
+    return n;
+}
+
+static void no_client_makes_a_series(void **state)
+{
+    (void)state;
+    struct house h;
+    char target[128], lines[256];
+    start(&h, "10.0.0.0/8", ROUTES "route \"/*\" { upstream = \"u\" cache { } }\n");
+    ask_some(&h);
+    const size_t series = count_series(&h);
+    for (int i = 0; i < 60; i++) {
+        snprintf(target, sizeof target, "/%c%%22%%0a%%ff-%d?%d=\"", 'a' + i % 26, i, i);
+        snprintf(lines, sizeof lines,
+                 "Cookie: sid=%d\xff\"\r\nX-Api-Key: k\"%d\r\nUser-Agent: u%d\r\n", i, i, i);
+        get_with(h.port, target, lines, NULL);
+        request(h.port, i % 2 ? "POST" : "PROPFIND", target, lines, "x", NULL);
+    }
+    assert_int_equal(count_series(&h), series);
+    house_remove(&h);
+}
+
 static void scrapers_that_do_not_read_keep_nobody_from_it(void **state)
 {
     (void)state;
@@ -367,6 +397,7 @@ int main(void)
         cmocka_unit_test(no_sum_falls_when_workers_die_and_routes_come_and_go),
         cmocka_unit_test(prometheus_reads_native_histograms),
         cmocka_unit_test(a_scraper_may_choose_and_is_told_what_it_may),
+        cmocka_unit_test(no_client_makes_a_series),
         cmocka_unit_test(scrapers_that_do_not_read_keep_nobody_from_it),
         cmocka_unit_test(telemetry_on_public_listeners_is_for_those_who_are_named),
         cmocka_unit_test(the_description_names_each_route_and_its_limits),

@@ -8,13 +8,13 @@
  *   query.c      parameters of a page
  *   history.c    the last 24 hours
  *   telemetry.c  the other documents under /api/telemetry; telemetry_limits.c, telemetry_routes.c,
- *                telemetry_upstreams.c, overview.c
+ *                telemetry_upstreams.c, telemetry_openapi.c, overview.c
  *   sections.c   those that the dashboard shows; sample.c and tail.c, what else it shows
  *   live.c       /events: them as they change
  *   dashboard.c  the dashboard and the runbook, as they were built from ../dashboard/
  *   host.c       whose names the ops pages are asked for by
- *   metrics.c    /metrics; beside it metrics_X.c: names and types (family), what is asked for (query), forms (writer,
- *                protobuf), whose rows (names, rows)
+ *   metrics.c    /metrics; beside it metrics_X.c: names and types (family), what is asked for
+ *                (query), forms (writer, protobuf), whose rows (names, rows)
  *   pages.c      the table of pages, and the index
  *   ops.c        the addresses where they are to be had
  *
