@@ -16,8 +16,6 @@ static const struct {
     {RPC_METHOD_LIMIT_LIST,
      "name requests window_ms algorithm key dry_run concurrent? exempt? admitted refused "
      "dry_run_refused? persisted confirm_within_ms? try.left_ms?"},
-    {RPC_METHOD_ALERT_LIST,
-     "alert subject? state severity since_ms value? threshold? unit? summary action"},
     {RPC_METHOD_UPSTREAM_LIST,
      "upstream server state since_ms weight requests errors last_error? error_ago_ms? "
      "mean_seconds addresses?"},

@@ -5,6 +5,7 @@
 static void (*const form[RPC_METHODS])(FILE *to, const msgpack_object *result) = {
     [RPC_METHOD_WS_STATS] = form_ws_stats,
     [RPC_METHOD_HISTORY] = form_history,
+    [RPC_METHOD_ALERT_LIST] = form_alert_list,
 };
 
 void table_print(FILE *to, enum rpc_method method, const msgpack_object *result)

@@ -62,4 +62,5 @@ void table_changes(FILE *to, const msgpack_object *before, const msgpack_object 
 /* ---- forms ---- */
 void form_ws_stats(FILE *to, const msgpack_object *result);
 void form_history(FILE *to, const msgpack_object *result);
+void form_alert_list(FILE *to, const msgpack_object *result);
 #endif

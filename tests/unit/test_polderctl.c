@@ -5,6 +5,7 @@
 #include "admin/json.c"
 #include "admin/rpc_client.c"
 #include "admin/tables/bars.c"
+#include "admin/tables/alert_list.c"
 #include "admin/tables/changes.c"
 #include "admin/tables/list.c"
 #include "admin/tables/map.c"

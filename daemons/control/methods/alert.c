@@ -39,11 +39,13 @@ void alert_list(struct control *c, const struct rpc_call *call)
     const size_t n = alerts_list(c, list);
     struct alert_shown shown;
     struct rpc_out *o = rpc_reply_result(call->reply);
-    rpc_out_list(o, NULL);
+    rpc_out_map(o, NULL);
+    rpc_out_list(o, "alerts");
     for (size_t i = 0; i < n; i++) {
         alerts_show(c, list[i], &shown);
         put_alert(o, &shown);
     }
+    rpc_out_end(o);
     rpc_out_end(o);
     rpc_reply_send(call->reply);
 }

@@ -63,12 +63,12 @@ static void put_column(const struct control *c, struct rpc_out *o,
         const double value = history_value(page, range, column, i);
         if (values)
             put_f64(o, NULL, value);
+        now = value; /* of the last one, also where nothing was counted */
         if (isnan(value))
             continue;
         min = isnan(min) || value < min ? value : min;
         max = isnan(max) || value > max ? value : max;
         sum += value;
-        now = value;
         n++;
     }
     if (values)

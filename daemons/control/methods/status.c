@@ -114,14 +114,19 @@ static void put_alerts(const struct control *c, struct rpc_out *o)
 {
     const struct alert_row *list[ALERT_ROWS];
     const size_t n = alerts_list(c, list);
+    const uint64_t now_ms = clock_mono_ms();
     struct alert_shown s;
-    char text[ALERT_NAME + ALERT_SUBJECT + sizeof s.summary + 32];
     rpc_out_list(o, "alerts");
     for (size_t i = 0; i < n && alert_view(list[i]).state != ALERT_RESOLVED; i++) {
+        const uint64_t since_ms = alert_view(list[i]).since_ms;
         alerts_show(c, list[i], &s);
-        snprintf(text, sizeof text, "%s%s%s %s: %s", s.name, *s.subject ? " " : "", s.subject,
-                 s.state, s.summary);
-        rpc_out_str(o, NULL, text);
+        rpc_out_map(o, NULL);
+        rpc_out_str(o, "alert", s.name);
+        rpc_out_str(o, "subject", s.subject);
+        rpc_out_str(o, "state", s.state);
+        rpc_out_str(o, "severity", s.rule ? s.rule->severity : "info");
+        rpc_out_u64(o, "since_ms", now_ms > since_ms ? now_ms - since_ms : 0);
+        rpc_out_end(o);
     }
     rpc_out_end(o);
 }
