@@ -128,4 +128,14 @@ END {
     if (members < 10) { print "struct worker: only " members + 0 " members found: the check itself is broken"; exit 1 }
     if (members > max) { print "struct worker has " members " members: more than " max; exit 1 }
 }' daemons/worker/worker.h || bad=1
+
+# Names in the field's words, below the worker, control and admin; and a bad one is seen.
+# shellcheck disable=SC2046
+set -- $(find include libshared daemons/http daemons/keeper daemons/master daemons/net daemons/notifier daemons/rpc \
+    daemons/supervisor -name '*.[ch]' | sort)
+awk -v min=20000 -f tests/words.awk "$@" || bad=1
+if printf 'int tee_open; /* least */ int at_most;\n' | awk -v min=1 -f tests/words.awk >/dev/null; then
+    echo "words: a bad name is not seen: the check itself is broken"
+    bad=1
+fi
 exit ${bad:-0}

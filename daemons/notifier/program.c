@@ -14,16 +14,16 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define NOBODY    65534
-#define READ_MOST 65536 /* a turn: a flood is not read faster than this */
+#define NOBODY   65534
+#define READ_MAX 65536 /* a turn: a flood is not read faster than this */
 
 /* ---- in the child ---- */
 
-static void limit(int what, rlim_t most)
+static void limit(int what, rlim_t max)
 {
     struct rlimit r;
-    if (getrlimit((__rlimit_resource_t)what, &r) == 0 && r.rlim_max > most) {
-        r.rlim_cur = r.rlim_max = most;
+    if (getrlimit((__rlimit_resource_t)what, &r) == 0 && r.rlim_max > max) {
+        r.rlim_cur = r.rlim_max = max;
         setrlimit((__rlimit_resource_t)what, &r);
     }
 }
@@ -60,14 +60,14 @@ static void limits_set(void)
 /* PATH, and what the operator has given us under names that begin with POLDER_ALERT_. */
 static char **environment(void)
 {
-    enum { MOST = 16 };
-    static char *env[MOST + 3];
+    enum { MAX = 16 };
+    static char *env[MAX + 3];
     static char prefix[] = "POLDER_ALERT_", path[] = "PATH=/usr/local/bin:/usr/bin:/bin",
                 lang[] = "LANG=C.UTF-8";
     size_t n = 0;
     env[n++] = path;
     env[n++] = lang;
-    for (char **e = environ; e && *e && n < MOST + 2; e++)
+    for (char **e = environ; e && *e && n < MAX + 2; e++)
         if (!strncmp(*e, prefix, sizeof prefix - 1))
             env[n++] = *e;
     env[n] = NULL;
@@ -148,7 +148,7 @@ static void keep_said(struct program *p, const char *bytes, size_t n)
 void program_read(struct program *p)
 {
     char bytes[4096];
-    for (size_t sum = 0; p->err_fd >= 0 && sum < READ_MOST;) {
+    for (size_t sum = 0; p->err_fd >= 0 && sum < READ_MAX;) {
         const ssize_t n = read(p->err_fd, bytes, sizeof bytes);
         if (n < 0 && (errno == EAGAIN || errno == EINTR))
             return;
@@ -169,7 +169,7 @@ void program_kill(const struct program *p)
 }
 
 /* pids of our children; how many. */
-size_t program_children(pid_t *pid, size_t most)
+size_t program_children(pid_t *pid, size_t max)
 {
     char path[64], text[4096], *at = text, *end;
     snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
@@ -178,7 +178,7 @@ size_t program_children(pid_t *pid, size_t most)
     size_t n = 0;
     if (fd >= 0)
         close(fd);
-    for (text[len > 0 ? len : 0] = 0; n < most; at = end) {
+    for (text[len > 0 ? len : 0] = 0; n < max; at = end) {
         const long one = strtol(at, &end, 10);
         if (end == at)
             break;
