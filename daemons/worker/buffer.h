@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* buffer: how much a worker reads at a time, and lets wait for who does not take it. */
+/* buffer: how much a worker reads at a time, and how much may wait to be written. */
 #ifndef POLDER_WORKER_BUFFER_H
 #define POLDER_WORKER_BUFFER_H
 #include "daemons/net/buffer.h"
