@@ -128,8 +128,55 @@ static void the_dashboard_says_what_is_so(void **state)
     backend_stop(peer);
 }
 
+static int status_of(unsigned port, const char *target, const char *host)
+{
+    struct message m;
+    const int fd = client_connect(port);
+    client_send(fd, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", target, host);
+    client_read(fd, &m, false);
+    const int status = m.status;
+    message_free(&m);
+    close(fd);
+    return status;
+}
+
+/* Whose heads have come: its body has no end. */
+static int open_stream(unsigned port)
+{
+    char head[12] = "";
+    const int fd = client_connect(port);
+    client_send(fd, "GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    for (size_t n = 0; n < sizeof head;) {
+        const ssize_t got = read(fd, head + n, sizeof head - n);
+        assert_true(got > 0);
+        n += (size_t)got;
+    }
+    assert_memory_equal(head, "HTTP/1.1 200", 12);
+    return fd;
+}
+
+static void names_and_places_are_bounded(void **state)
+{
+    (void)state;
+    struct house h;
+    int fd[16];
+    house_start(&h, 1, "%s", "");
+    assert_int_equal(status_of(h.ops_port, "/", "evil.example"), 421);
+    assert_int_equal(status_of(h.ops_port, "/metrics", "evil.example"), 421);
+    assert_int_equal(status_of(h.ops_port, "/healthz", "evil.example"), 200);
+    assert_int_equal(status_of(h.ops_port, "/", "localhost"), 200);
+    for (int i = 0; i < 16; i++)
+        fd[i] = open_stream(h.ops_port);
+    assert_int_equal(status_of(h.ops_port, "/events", "localhost"), 503);
+    assert_int_equal(status_of(h.ops_port, "/metrics", "localhost"), 200);
+    for (int i = 0; i < 16; i++)
+        close(fd[i]);
+    house_remove(&h);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(the_dashboard_says_what_is_so)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(names_and_places_are_bounded),
+                                       cmocka_unit_test(the_dashboard_says_what_is_so)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
