@@ -136,6 +136,42 @@ static void a_day_is_kept_and_a_death_of_control_is_a_gap(void **state)
     house_remove(&h);
 }
 
+static pid_t control_of(struct house *h)
+{
+    pid_t pid[2];
+    return house_children(h, "polderd: control", pid, 2) == 1 ? pid[0] : 0;
+}
+
+/* Killed at any moment, each time while it samples: what was counted is never more than it was. */
+static void a_control_that_dies_again_and_again_makes_no_wild_values(void **state)
+{
+    (void)state;
+    struct house h;
+    json_t *value;
+    size_t i;
+    start(&h);
+    for (int round = 0; round < 8; round++) {
+        for (int n = 0; n < 20; n++)
+            assert_int_equal(get(h.port, "/x", NULL), 200);
+        const pid_t control = control_of(&h);
+        nap_ms((unsigned)round * 37);
+        house_advance(&h, 1000);
+        kill(control, SIGKILL);
+        wait_until(control_of(&h) && control_of(&h) != control &&
+                       get(h.ops_port, "/healthz", NULL) == 200,
+                   10000);
+    }
+    house_advance(&h, 1000);
+    json_t *j = document(h.ops_port, "metric=requests,cpu&since=1m");
+    json_array_foreach(values_of(j, "requests"), i, value)
+        assert_true(json_is_null(value) || json_number_value(value) <= 8 * 20);
+    json_array_foreach(values_of(j, "cpu"), i, value)
+        assert_true(json_is_null(value) || json_number_value(value) < 64);
+    json_decref(j);
+    assert_true(counted(&h, "requests", "1m") <= 8 * 20 * 1.1);
+    house_remove(&h);
+}
+
 static double summed(struct house *h, const char *metric)
 {
     json_t *j = document(h->ops_port, metric), *value;
@@ -265,6 +301,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_happened_is_what_is_shown),
         cmocka_unit_test(a_day_is_kept_and_a_death_of_control_is_a_gap),
+        cmocka_unit_test(a_control_that_dies_again_and_again_makes_no_wild_values),
         cmocka_unit_test(a_restart_keeps_it_and_shows_the_time_in_between_as_a_gap),
         cmocka_unit_test(the_command_draws_it),
         cmocka_unit_test(wrong_questions_are_answered_with_what_was_expected),
