@@ -82,6 +82,8 @@ static void show_number(const char *key, const msgpack_object *o, double n, char
         units_share(n, out);
     else if (o->type == MSGPACK_OBJECT_POSITIVE_INTEGER)
         snprintf(out, TABLE_CELL, "%" PRIu64, o->via.u64);
+    else if (n > -0.001 && n < 0.001 && n != 0) /* money: without an exponent */
+        snprintf(out, TABLE_CELL, "%.9f", n);
     else
         snprintf(out, TABLE_CELL, "%.6g", n);
 }

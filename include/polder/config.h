@@ -288,6 +288,7 @@ struct config {
     struct config_cost cost;
     struct config_key cost_by[CONFIG_KEY_PARTS_MAX]; /* what tells tenants apart */
     uint32_t n_cost_by;                              /* 0: nobody is told apart */
+    bool cost_by_is_secret;                          /* their values are not for screens */
     uint64_t cost_by_id;                             /* of those parts; 0: there are none */
 
     /* what is valid and probably not meant: "FILE:LINE: warning: ..." */

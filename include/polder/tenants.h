@@ -17,6 +17,7 @@
 #include "polder/field.h"
 #include "polder/proc.h"
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -37,8 +38,9 @@ void tenants_begin(struct tenants_page *page, uint64_t by);
 void tenants_recount(struct tenants_page *page); /* control, each second */
 
 /* The row of a value under that `by`, made if it has none. TENANTS_OTHER: there is no room;
- * TENANTS_NONE: rows are of another `by`. */
-uint32_t tenants_row(struct tenants_page *page, uint64_t by, struct str value);
+ * TENANTS_NONE: rows are of another `by`. secret: its name is four characters and a hash, as of
+ * the keys in polder/recent.h. */
+uint32_t tenants_row(struct tenants_page *page, uint64_t by, struct str value, bool secret);
 /* slot: of the process table, which the caller owns. */
 void tenants_add(struct tenants_page *page, uint32_t slot, uint32_t row, enum tenants_count what);
 

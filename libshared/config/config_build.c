@@ -8,6 +8,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 #include <xxhash.h>
 
 static bool is_currency(const char *text)
@@ -25,11 +26,29 @@ static uint64_t cost_by_id(const struct config *c)
     return id;
 }
 
+/* What logs somebody in. */
+static bool cost_by_is_secret(const struct config *c)
+{
+    static const char *const headers[] = {"authorization", "proxy-authorization", "cookie",
+                                          "x-api-key", "x-auth-token"};
+    for (uint32_t i = 0; i < c->n_cost_by; i++) {
+        const struct config_key *k = &c->cost_by[i];
+        if (k->kind == CONFIG_KEY_COOKIE)
+            return true;
+        for (size_t h = 0; k->kind == CONFIG_KEY_HEADER && h < sizeof headers / sizeof *headers;
+             h++)
+            if (!strcasecmp(k->name, headers[h]))
+                return true;
+    }
+    return false;
+}
+
 static void build_cost(struct config_parse *p, struct config *c)
 {
     cfg_t *s = config_section(p->root, "cost");
     config_read(p, s, CONFIG_SECTION_COST, c);
     c->cost_by_id = cost_by_id(c);
+    c->cost_by_is_secret = cost_by_is_secret(c);
     if (!is_currency(c->cost.currency))
         config_complain(p, config_line_of(p, s, "currency"),
                         "currency = \"%.40s\": three capital letters would be right, such as "

@@ -70,19 +70,23 @@ static bool take_place(struct tenants_page *page)
 }
 
 /* False: another process was faster. */
-static bool row_claim(struct tenants_page *page, uint32_t i, uint64_t id, struct str value)
+static bool row_claim(struct tenants_page *page, uint32_t i, uint64_t id, struct str value,
+                      bool secret)
 {
     uint64_t none = 0;
     if (!atomic_compare_exchange_strong(&page->row[i].id, &none, id)) {
         atomic_fetch_sub(&page->used, 1);
         return none == id;
     }
-    recent_text(page->row[i].name, TENANTS_NAME, value);
+    if (secret)
+        recent_mask_key(page->row[i].name, TENANTS_NAME, value, id);
+    else
+        recent_text(page->row[i].name, TENANTS_NAME, value);
     atomic_store_explicit(&page->row[i].named, 1, memory_order_release);
     return true;
 }
 
-uint32_t tenants_row(struct tenants_page *page, uint64_t by, struct str value)
+uint32_t tenants_row(struct tenants_page *page, uint64_t by, struct str value, bool secret)
 {
     if (atomic_load_explicit(&page->by, memory_order_relaxed) != by || !by || !value.len)
         return TENANTS_NONE;
@@ -96,7 +100,7 @@ uint32_t tenants_row(struct tenants_page *page, uint64_t by, struct str value)
             continue;
         if (!take_place(page))
             return TENANTS_OTHER;
-        if (row_claim(page, i, id, value))
+        if (row_claim(page, i, id, value, secret))
             return i;
     }
     return TENANTS_OTHER;

@@ -345,6 +345,30 @@ static void cost_has_prices_and_a_currency(void **state)
     assert_complains("cost {\n\n websocket_hour = 2000000 }\n", 3, "websocket_hour");
 }
 
+static void cost_may_tell_tenants_apart(void **state)
+{
+    (void)state;
+    const struct config *c = load("");
+    assert_int_equal(c->n_cost_by, 0);
+    assert_int_equal(c->cost_by_id, 0);
+    c = load("cost { by = \"header:X-Workspace\" }\n");
+    assert_non_null(c);
+    assert_int_equal(c->n_cost_by, 1);
+    assert_string_equal(c->cost_by[0].name, "x-workspace");
+    assert_false(c->cost_by_is_secret);
+    const uint64_t id = c->cost_by_id;
+    assert_int_not_equal(id, 0);
+    c = load("cost { by = \"header:X-Workspace\" upstream_call = 1 }\n");
+    assert_true(c->cost_by_id == id); /* a reload that changes a price forgets nobody */
+    c = load("cost { by = \"header:X-Team\" }\n");
+    assert_true(c->cost_by_id != id);
+    c = load("cost { by = \"header:X-Workspace+cookie:sid\" }\n");
+    assert_true(c && c->cost_by_is_secret);
+    c = load("cost { by = \"header:Authorization\" }\n");
+    assert_true(c && c->cost_by_is_secret);
+    assert_complains("cost {\n by = \"colour\" }\n", 2, "by");
+}
+
 static void mistakes_have_their_line_and_what_would_be_right(void **state)
 {
     (void)state;
@@ -865,6 +889,7 @@ int main(void)
         cmocka_unit_test(alerts_are_built_in_and_the_file_changes_them),
         cmocka_unit_test(alerts_that_make_no_sense_are_refused),
         cmocka_unit_test(cost_has_prices_and_a_currency),
+        cmocka_unit_test(cost_may_tell_tenants_apart),
         cmocka_unit_test(mistakes_have_their_line_and_what_would_be_right),
         cmocka_unit_test(a_small_store_takes_smaller_bodies),
         cmocka_unit_test(a_server_may_be_a_name),

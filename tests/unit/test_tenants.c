@@ -37,7 +37,7 @@ static int tear_down(void **state)
 
 static uint32_t row(const char *name)
 {
-    return tenants_row(page, BY, (struct str){name, strlen(name)});
+    return tenants_row(page, BY, (struct str){name, strlen(name)}, false);
 }
 
 static void add(uint32_t slot, const char *name, enum tenants_count what)
@@ -61,7 +61,7 @@ static void each_has_a_row_that_all_processes_count_in(void **state)
     assert_int_equal(tenants_read(page, out), 0);
     tenants_begin(page, BY);
     assert_int_equal(row(""), TENANTS_NONE);
-    assert_int_equal(tenants_row(page, BY + 1, (struct str){"acme", 4}), TENANTS_NONE);
+    assert_int_equal(tenants_row(page, BY + 1, (struct str){"acme", 4}, false), TENANTS_NONE);
     const uint32_t acme = row("acme");
     assert_true(acme < TENANTS_ROWS);
     assert_int_equal(row("acme"), acme);
@@ -109,13 +109,24 @@ static void names_are_bounded_and_printable(void **state)
     (void)state;
     tenants_begin(page, BY);
     memset(name, 'x', sizeof name);
-    tenants_add(page, 4, tenants_row(page, BY, (struct str){name, sizeof name}), TENANTS_CALLS);
+    tenants_add(page, 4, tenants_row(page, BY, (struct str){name, sizeof name}, false),
+                TENANTS_CALLS);
     name[4999] = 'y'; /* another one that looks the same */
-    tenants_add(page, 4, tenants_row(page, BY, (struct str){name, sizeof name}), TENANTS_CALLS);
+    tenants_add(page, 4, tenants_row(page, BY, (struct str){name, sizeof name}, false),
+                TENANTS_CALLS);
     assert_int_equal(tenants_read(page, out), 2);
     assert_int_equal(strlen(out[0].name), TENANTS_NAME - 1);
     add(4, "\x1b[2J\"\n\xff", TENANTS_CALLS);
     assert_non_null(tenant("?[2J\"??"));
+    const struct str key = {"abcds3cret", 10};
+    tenants_add(page, 4, tenants_row(page, BY, key, true), TENANTS_CALLS);
+    const size_t n = tenants_read(page, out);
+    unsigned masked = 0;
+    for (size_t i = 0; i < n; i++) {
+        assert_null(strstr(out[i].name, "s3cret"));
+        masked += !strncmp(out[i].name, "abcd~", 5);
+    }
+    assert_int_equal(masked, 1);
 }
 
 /* Many processes claim rows and are killed at any line: at most a place is lost, until control

@@ -15,7 +15,7 @@ static uint32_t row_of(const struct request *r)
     const int len = key_text_join(r, config->cost_by, config->n_cost_by, false, text, sizeof text);
     return len <= 0 ? TENANTS_NONE
                     : tenants_row(r->worker->shared->tenants, config->cost_by_id,
-                                  (struct str){text, (size_t)len});
+                                  (struct str){text, (size_t)len}, config->cost_by_is_secret);
 }
 
 void tenants_count_now(const struct request *r, enum tenants_count what)
