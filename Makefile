@@ -156,15 +156,16 @@ chaos: bins $(chaos_bins) ## deaths, races and restarts at full length, with fig
 	@for t in $(chaos_bins); do POLDER_LONG=1 POLDER_BUILD=$(BUILD) $(if $(SANITIZE),POLDER_SANITIZED=1) $$t || exit 1; done
 
 fuzz_bins := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
+fuzz_net := daemons/net/listener.c daemons/net/unix_socket.c
 FUZZ_SECONDS ?= 20
 fuzz: deps-fuzz $(fuzz_bins) ## runs each fuzz target for FUZZ_SECONDS (20)
 	@for f in $(fuzz_bins); do n=$${f##*/fuzz_}; mkdir -p $(BUILD)/corpus/$$n; echo "fuzz: $$n"; \
 	  $$f -max_total_time=$(FUZZ_SECONDS) -timeout=5 -rss_limit_mb=2048 -verbosity=0 -print_final_stats=0 \
 	    $(BUILD)/corpus/$$n $$(ls -d tests/fuzz/corpus/$$n 2>/dev/null) || exit 1; done
-$(BUILD)/fuzz/%: tests/fuzz/%.c $(lib_src) $(http_src) $(rpc_src) daemons/supervisor/ws/frames.c
+$(BUILD)/fuzz/%: tests/fuzz/%.c $(lib_src) $(http_src) $(rpc_src) $(fuzz_net) daemons/supervisor/ws/frames.c
 	@mkdir -p $(@D)
 	clang $(CPPFLAGS) -std=c17 -O1 -g $(CX16) -w -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined \
-	  -o $@ $< $(lib_src) $(http_src) $(filter-out %/server.c %/client.c,$(rpc_src)) daemons/supervisor/ws/frames.c \
+	  -o $@ $< $(lib_src) $(http_src) $(filter-out %/server.c %/client.c,$(rpc_src)) $(fuzz_net) daemons/supervisor/ws/frames.c \
 	  $(llhttp_src) $(LDLIBS) $(FUZZ_LIBS)
 $(BUILD)/fuzz/fuzz_handover: daemons/supervisor/intake.c
 $(BUILD)/fuzz/fuzz_guard: daemons/worker/leak_guard/leak_guard_fields.c daemons/worker/message/guard.c

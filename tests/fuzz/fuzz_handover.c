@@ -44,9 +44,9 @@ static struct session session;
 /* ---- the rest of the supervisor, as far as intake.c calls it ---- */
 
 enum admit admit_check(struct supervisor *s, const struct config_route *route,
-                       const struct clientip *ip)
+                       const struct clientip *ip, bool probe)
 {
-    (void)s;
+    (void)s, (void)probe;
     must(route >= routes && route < routes + 2);
     must(ip != NULL);
     return now.full ? ADMIT_TOTAL : ADMIT_YES;
@@ -92,9 +92,9 @@ size_t refuse(struct supervisor *s, int fd, const struct refusal *r, struct line
 }
 
 struct session *session_new(struct supervisor *s, int fd, const struct config_route *route,
-                            const struct clientip *ip)
+                            const struct clientip *ip, bool probe)
 {
-    (void)s, (void)ip;
+    (void)s, (void)ip, (void)probe;
     must(now.sound && !now.full && is_stream(fd));
     must(strlen(route->pattern) == now.h.route_len &&
          !memcmp(route->pattern, now.rest, now.h.route_len));
@@ -165,11 +165,6 @@ unsigned local_invalidated(struct supervisor *s, const char *const *tags, size_t
     must(strlen(text) <= (n ? now.h.id_len : now.h.head_len) || !strcmp(text, "/"));
     now.told++;
     return 0;
-}
-
-uint64_t supervisor_random(struct supervisor *s)
-{
-    return ++s->random;
 }
 
 /* ---- one message ---- */
