@@ -47,7 +47,7 @@ ctl_src        := $(wildcard admin/*.c admin/*/*.c)
 llhttp_src     := $(wildcard /usr/share/llhttp/*.c)
 unit_src       := $(wildcard tests/unit/test_*.c)
 system_src     := $(wildcard tests/system/test_*.c)
-harness_src    := $(filter-out $(system_src),$(wildcard tests/system/*.c))
+test_lib_src   := $(wildcard tests/lib/*.c)
 chaos_src      := $(wildcard tests/chaos/test_*.c)
 chaos_rig_src  := $(filter-out $(chaos_src),$(wildcard tests/chaos/*.c))
 
@@ -63,6 +63,7 @@ HTTP  := $(BUILD)/libhttp.a
 NET   := $(BUILD)/libnet.a
 RPC   := $(BUILD)/librpc.a
 PARTS := $(BUILD)/libdaemons.a
+TESTS := $(BUILD)/libtests.a
 bins  := $(BUILD)/polderd $(if $(supervisor_src),$(BUILD)/polder-supervisor) $(if $(ctl_src),$(BUILD)/polderctl)
 unit_bins   := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(unit_src))
 system_bins := $(patsubst tests/system/%.c,$(BUILD)/system/%,$(system_src))
@@ -79,7 +80,8 @@ $(HTTP): $(call obj,$(http_src)) $(patsubst /usr/share/llhttp/%.c,$(BUILD)/obj/l
 $(NET): $(call obj,$(net_src))
 $(RPC): $(call obj,$(rpc_src))
 $(PARTS): $(BUILD)/obj/gen/dashboard_assets.o $(call obj,$(filter-out $(mains),$(polderd_src) $(supervisor_src)))
-$(LIB) $(HTTP) $(NET) $(RPC) $(PARTS):
+$(TESTS): $(call obj,$(test_lib_src))
+$(LIB) $(HTTP) $(NET) $(RPC) $(PARTS) $(TESTS):
 	@mkdir -p $(@D)
 	@rm -f $@
 	$(AR) rcs $@ $^
@@ -104,16 +106,16 @@ $(BUILD)/obj/llhttp/%.o: /usr/share/llhttp/%.c
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) -O3 -g $(SAN) $(HARDEN) -w -c -o $@ $<
 
-$(BUILD)/unit/%: $(BUILD)/obj/tests/unit/%.o $(PARTS) $(RPC) $(NET) $(HTTP) $(LIB)
+$(BUILD)/obj/tests/%.o: CPPFLAGS += -Itests/lib
+$(BUILD)/unit/%: $(BUILD)/obj/tests/unit/%.o $(TESTS) $(PARTS) $(RPC) $(NET) $(HTTP) $(LIB)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) -Wl,--start-group $(PARTS) $(RPC) $(NET) $(HTTP) $(LIB) -Wl,--end-group $(LDLIBS) -lcmocka
-$(BUILD)/unit/test_transport $(BUILD)/unit/test_transport_stored: $(call obj,tests/unit/memory_house.c tests/unit/memory_story.c)
+	$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) -Wl,--start-group $(TESTS) $(PARTS) $(RPC) $(NET) $(HTTP) $(LIB) -Wl,--end-group $(LDLIBS) -lcmocka
 $(BUILD)/unit/test_frames_peer: LDLIBS += -lwslay
 $(BUILD)/unit/test_coding $(BUILD)/system/test_compress $(BUILD)/system/test_compress_stream: LDLIBS += -lbrotlidec
-$(BUILD)/system/%: $(BUILD)/obj/tests/system/%.o $(call obj,$(harness_src)) $(LIB)
+$(BUILD)/system/%: $(BUILD)/obj/tests/system/%.o $(TESTS) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
-$(BUILD)/chaos/%: $(BUILD)/obj/tests/chaos/%.o $(call obj,$(chaos_rig_src) $(harness_src)) $(LIB)
+$(BUILD)/chaos/%: $(BUILD)/obj/tests/chaos/%.o $(call obj,$(chaos_rig_src)) $(TESTS) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
 

@@ -17,7 +17,7 @@
  */
 #ifndef POLDER_TEST_CHAOS_H
 #define POLDER_TEST_CHAOS_H
-#include "tests/system/harness.h"
+#include "harness.h"
 
 /* The number in the environment, else full with POLDER_LONG set, else brief. */
 unsigned chaos_count(const char *variable, unsigned full, unsigned brief);

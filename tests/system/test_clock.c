@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Hours and days pass in a moment: what is stored ages, limits refill, and nobody takes the jump
  * for a process that hangs. */
-#include "tests/system/harness.h"
+#include "harness.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Content that depends on who asks, and is shared all the same: noticed, stopped, named. */
-#include "tests/system/harness.h"
+#include "harness.h"
 
 #include <signal.h>
 #include <stdio.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* What is left to a process that someone has taken over: seen from outside, on the running daemon.
  */
-#include "tests/system/harness.h"
+#include "harness.h"
 
 #include <dirent.h>
 #include <errno.h>

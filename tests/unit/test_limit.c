@@ -14,7 +14,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-#include "tests/unit/limit_rig.h"
+#include "limit_rig.h"
 
 #define ENTRIES   ((size_t)1 << 14)
 #define T0        UINT64_C(500000000)

@@ -12,7 +12,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-#include "tests/unit/limit_rig.h"
+#include "limit_rig.h"
 
 #define ENTRIES 1024
 #define WORKERS 4

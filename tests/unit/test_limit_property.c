@@ -20,7 +20,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-#include "tests/unit/limit_rig.h"
+#include "limit_rig.h"
 
 #define PROCESSES 4
 #define KEYS      6

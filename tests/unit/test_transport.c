@@ -4,7 +4,7 @@
  * requests and answers are cut into pieces, and however few are taken at a time, the same comes out;
  * and where a connection ends too early nobody takes what there is for the whole.
  */
-#include "tests/unit/memory_story.h"
+#include "memory_story.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Answers from the store over a transport that is no socket: requests come and answers are taken in
  * any pieces, and a hit costs one read and one write. */
-#include "tests/unit/memory_story.h"
+#include "memory_story.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

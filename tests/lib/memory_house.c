@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* memory_house: see memory_house.h. */
-#include "tests/unit/memory_house.h"
+#include "memory_house.h"
 #include "daemons/worker/client/client.h"
 #include "daemons/worker/fetch/upstream.h"
 #include "polder/config.h"

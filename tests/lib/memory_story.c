@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* memory_story: see memory_story.h. */
-#include "tests/unit/memory_story.h"
+#include "memory_story.h"
 #include "daemons/worker/client/client.h"
 #include "daemons/worker/fetch/upstream.h"
 

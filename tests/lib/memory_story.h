@@ -5,7 +5,7 @@
  */
 #ifndef POLDER_TESTS_MEMORY_STORY_H
 #define POLDER_TESTS_MEMORY_STORY_H
-#include "tests/unit/memory_house.h"
+#include "memory_house.h"
 
 /* What one client asks over one connection, what the backend answers, in turn, and what the client
  * has in the end. */
