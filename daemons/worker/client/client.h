@@ -115,8 +115,8 @@ struct client {
     struct transport transport;
     struct timer timer;
     struct worker *worker;
-    LIST_ENTRY(client) entry;   /* worker.clients, then worker.dead_clients */
-    SLIST_ENTRY(client) second; /* worker.ready */
+    LIST_ENTRY(client) entry;   /* clients.all, then clients.dead */
+    SLIST_ENTRY(client) second; /* clients.ready */
     struct buffer *in;          /* what was read and cannot be used yet; mostly NULL */
     struct chain out;           /* what the socket did not take; mostly empty */
     struct fetch *exchange;
@@ -138,7 +138,7 @@ struct client {
     uint16_t tenant; /* row of its last request that was counted (message/tenants.h) */
     uint8_t n_inside;
     uint8_t state;     /* enum client_state; moved by client_move() alone */
-    bool ready;        /* is on worker.ready */
+    bool ready;        /* is on clients.ready */
     bool broken;       /* a write failed */
     bool eof;          /* the peer has said FIN */
     bool keep_alive;   /* after this response */

@@ -86,7 +86,7 @@ struct fetch {
     struct worker *worker;
     struct upstream *up;
     const struct config_upstream *upstream;
-    struct fetch *next, **link;       /* worker.waiters, or the graveyard (next) */
+    struct fetch *next, **link;       /* fetches.waiters, or the graveyard (next) */
     void (*let_go)(struct fetch *ex); /* before its client goes its way; NULL */
     const struct fetch_queue *queue;  /* NULL: it waits in none */
     void (*resume)(struct fetch *ex); /* what it goes on with, when what it waits for is there */
@@ -109,7 +109,7 @@ struct fetch {
     uint64_t alone_ms;        /* the client has left: when to give up; 0: it has not */
     const char *not_stored;   /* why, for Cache-Status; NULL: it is, or nobody asked */
     uint64_t tried, avoid;    /* bit per server of the upstream (by position) */
-    uint32_t head_unsent;     /* bytes of the response's head that wait in worker.scratch */
+    uint32_t head_unsent;     /* bytes of the response's head that wait in texts.scratch */
     uint64_t body_sent;       /* response body bytes the client got */
     uint16_t status;          /* sent to the client; 0: none yet */
     uint16_t answered;        /* the backend's status; 0: none yet */
@@ -131,7 +131,7 @@ struct fetch {
     uint8_t failed_attempts; /* servers that it was sent to */
     uint32_t addresses;      /* of `server` that took no connection */
     bool background;         /* nobody waits for it */
-    bool change;             /* nor for this: of worker.n_changes */
+    bool change;             /* nor for this: of fetches.n_changes */
     bool counted;            /* among those under way at its upstream (budget.c) */
     bool failed;             /* fetch_fail() */
     uint8_t last_problem;    /* enum problem: why no server could be reached, or why it failed */

@@ -32,7 +32,7 @@ void response_simple(const struct request *r, unsigned status, const char *lines
  * own_id: the answer has an X-Request-Id of ours. */
 void response_fields(struct h1_out *o, const struct h1_head *head,
                      const struct policy_response *stored, bool compressible, bool own_id);
-/* The backend's head as the client gets it; length in worker.scratch, 0 if too long. */
+/* The backend's head as the client gets it; length in texts.scratch, 0 if too long. */
 size_t response_head(struct fetch *ex, const struct h1_head *head, uint16_t status);
 /* Date and Cache-Control of an answer on a polled route: the client may ask again in rest_ms. Age
  * and the backend's own lines are left out, or clients would take that off the rest. */
@@ -40,7 +40,7 @@ void response_poll(struct h1_out *o, const struct request *r, uint64_t rest_ms);
 void response_preference(struct h1_out *o, const struct request *r); /* RFC 7240 3 */
 void response_connection(struct h1_out *o, const struct request *r, bool keep_alive);
 void response_interim(struct fetch *ex, const struct h1_head *head);
-/* The request as a backend gets it; length in worker.scratch, 0 if too long. */
+/* The request as a backend gets it; length in texts.scratch, 0 if too long. */
 struct response_request {
     const struct request *request;
     const struct stored_copy *conditions; /* ask whether this is still good; NULL */

@@ -55,7 +55,7 @@ struct upstream {
     const struct upstream_ops *ops;
     void *user; /* NULL: idle */
     const struct config_server *server;
-    LIST_ENTRY(upstream) entry; /* the server's idle list, or worker.dead_upstreams */
+    LIST_ENTRY(upstream) entry; /* the server's idle list, or upstreams.dead */
     struct buffer *in;          /* part of a response head */
     struct chain out;
     struct h1_body body;

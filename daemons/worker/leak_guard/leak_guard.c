@@ -54,7 +54,7 @@ struct answer_words {
 };
 
 struct guard_check {
-    struct guard_check *next, **link; /* worker.checks */
+    struct guard_check *next, **link; /* guard_checks.first */
     struct worker *worker;
     const struct config_route *route;
     struct guard_route *place;

@@ -31,7 +31,7 @@ void guard_begin(struct guard_check *k, bool answered);
 /* A request in quarantine: where it is one like that which closed it, the backend is asked now and
  * then whether it still differs; three times no is the end of the quarantine. */
 void guard_retry(const struct request *r);
-void guard_run(struct worker *w); /* before the loop sleeps, if worker.guard_due */
+void guard_run(struct worker *w); /* before the loop sleeps, if guard_checks.due */
 void guard_stop(struct worker *w);
 
 #endif

@@ -21,7 +21,7 @@ struct worker;
 
 /* The head a connection sent last, and all that followed from it. */
 struct repeat {
-    struct repeat *next, **link; /* worker.repeats, oldest first */
+    struct repeat *next, **link; /* repeats.oldest, oldest first */
     struct client *client;
     uint64_t generation; /* worker.generation it is good for */
     uint64_t used_ms;
@@ -34,7 +34,7 @@ struct repeat {
     uint32_t inm_at, inm_len; /* If-None-Match within the head; 0: none */
     bool is_head, http10, keep_alive, trusted_peer, has_origin;
     uint8_t coding;
-    uint16_t tenant; /* client.tenant */
+    uint16_t tenant;  /* client.tenant */
     uint8_t identity; /* enum policy_identity */
     char bytes[];
 };
