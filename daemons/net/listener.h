@@ -41,7 +41,7 @@ int listener_open_path(struct listener *l, const char *path, int type, mode_t mo
 int listener_open_address(struct listener *l, const struct sockaddr_storage *sa, socklen_t len);
 /* A socket that listens already, and is the listener's from now on. */
 void listener_open_socket(struct listener *l, int fd);
-/* Accepts at once what has connected already, `most` at most. */
+/* Accepts at once what has connected already, `max` at most. */
 void listener_drain(struct listener *l, unsigned max);
 /* Does nothing where it is not open; removes a path. */
 void listener_close(struct listener *l);

@@ -44,6 +44,6 @@ void program_read(struct program *p);
 void program_kill(const struct program *p);
 /* It has ended: what is left of its group goes too. */
 void program_end(struct program *p);
-/* Our children, and what programs that have ended left to us; how many, at most `most`. */
+/* Our children, and what programs that have ended left to us; how many, at most `max`. */
 size_t program_children(pid_t *pid, size_t max);
 #endif

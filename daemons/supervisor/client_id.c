@@ -30,7 +30,7 @@ static size_t decode(const char *in, size_t len, char *out)
     return n;
 }
 
-/* Where a character ends, at most at `most`. */
+/* Where a character ends, at most at `max`. */
 static size_t cut_at(const char *text, size_t max)
 {
     while (max && ((unsigned char)text[max] & 0xc0) == 0x80)

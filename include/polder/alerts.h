@@ -17,7 +17,7 @@
  * (daemons/notifier) gives to the program. There is room for ALERT_NOTICES of them; one more takes
  * the place of the oldest, which is counted.
  *
- * A crash. A row is taken by its id, stored last, and changes its state by one store (word). `told`
+ * A crash. A row is taken by its id, stored last, and changes its state by one store (word). `notified`
  * follows when the notice of that state is there, so a control that was killed between the two finds
  * what is still to be told; a notice that is there already is not put again. A notice is published
  * by its number, stored last. A notifier that was killed runs what is not done again.

@@ -87,7 +87,7 @@ void limit_reset_all(struct limit_table *table, uint64_t limit_id);
 
 /* Requests in flight (`concurrent`): counted by each process in a row of its own, so that a process
  * that dies takes its counts with it and nothing can leak. One more request of the key begins, if
- * fewer than `most` are under way in all processes; those of a killed process count until it is
+ * fewer than `max` are under way in all processes; those of a killed process count until it is
  * reaped. It ends with limit_leave() of the same key. Exact; refused also when the process has no
  * room for the key (some ten thousand different ones at once), or its lock cannot be had within
  * 10 ms. */

@@ -9,7 +9,7 @@
 #include <stddef.h>
 
 /* All of it in *bytes, malloc'd and the caller's; NULL where there is no file. 0 or a negative
- * errno: -EPROTO: it is no regular file; -EFBIG: it is longer than `most`. */
+ * errno: -EPROTO: it is no regular file; -EFBIG: it is longer than `max`. */
 int state_file_read(const char *state_dir, const char *name, size_t max, char **bytes, size_t *len);
 /* 0 or a negative errno: the old one is still there, or it is not known to be on the disk yet. */
 int state_file_write(const char *state_dir, const char *name, const char *bytes, size_t len);

@@ -85,7 +85,7 @@ struct guard_scope *guard_close_route(struct guard_route *g, const char *url, si
     return s;
 }
 
-/* Of "host/a/b" or "host/a/" the part up to the '/' before the last name, within `most`. */
+/* Of "host/a/b" or "host/a/" the part up to the '/' before the last name, within `max`. */
 static size_t directory_of(const char *url, size_t len, size_t max)
 {
     size_t n = len ? len - 1 : 0;
@@ -201,6 +201,17 @@ static void release_part(struct guard_route *g, struct guard_scope *s, struct in
         change_gate(g, 0, false);
     if (any_part(g)) /* since that was looked at */
         atomic_fetch_or(&g->gate, GUARD_NARROW);
+}
+
+void guard_route_begin_again(struct guard_route *g)
+{
+    atomic_store(&g->due_ms, 0);
+    atomic_store(&g->same, 0);
+    atomic_store(&g->differs, 0);
+    atomic_store(&g->unstable, 0);
+    atomic_store(&g->failed, 0);
+    atomic_store(&g->calm, 0);
+    atomic_store(&g->checked_ms, 0);
 }
 
 void guard_release(struct guard_route *g, struct guard_scope *s, struct inval_page *inval)

@@ -73,17 +73,6 @@ uint64_t guard_page_layout(void)
            (uint64_t)offsetof(struct guard_route, scope) << 16 | sizeof(struct guard_route);
 }
 
-void guard_route_begin_again(struct guard_route *g)
-{
-    atomic_store(&g->due_ms, 0);
-    atomic_store(&g->same, 0);
-    atomic_store(&g->differs, 0);
-    atomic_store(&g->unstable, 0);
-    atomic_store(&g->failed, 0);
-    atomic_store(&g->calm, 0);
-    atomic_store(&g->checked_ms, 0);
-}
-
 void guard_page_open(struct guard_page *page, const uint8_t uuid[16], uint64_t seq)
 {
     const bool known = !memcmp(page->uuid, uuid, sizeof page->uuid);

@@ -307,7 +307,7 @@ static inline bool gcra_refund(const struct limit_rule *r, limit_word before, li
 
 /* ---- any of them ---- */
 
-/* A gcra level above `most` counts as that much. */
+/* A gcra level above `max` counts as that much. */
 static inline limit_word state_advance(const struct limit_rule *r, limit_word word, uint64_t max)
 {
     switch (r->algorithm) {

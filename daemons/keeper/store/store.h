@@ -172,7 +172,7 @@ int store_delete_object(struct store *s, const struct cache_key *key, uint64_t o
 int store_remove(struct store *s, uint32_t slot);
 /* Ends the freshness of what is in the slot. */
 int store_soften(struct store *s, uint32_t slot, uint64_t now_ms);
-/* Evicts until so many items and units more fit, at most `most` objects; personal: and so many of
+/* Evicts until so many items and units more fit, at most `max` objects; personal: and so many of
  * those items. */
 int store_make_room(struct store *s, uint64_t items, uint64_t personal, uint64_t units,
                     unsigned max);
@@ -208,7 +208,7 @@ size_t store_url_key(const char *url, size_t url_len, uint64_t obj_id, uint8_t k
 /* ---- deferred_free.c ---- */
 /* Chunks that no record refers to any more, or will once the open transaction is committed. */
 void deferred_free_add(struct store *s, uint64_t obj_id, uint32_t chunks);
-/* Deletes chunks nobody needs, at most `most`. Returns how many in *done. */
+/* Deletes chunks nobody needs, at most `max`. Returns how many in *done. */
 int deferred_free_run(struct store *s, unsigned max, unsigned *done);
 
 /* ---- read.c: within a transaction that only reads, or in s->txn ---- */
