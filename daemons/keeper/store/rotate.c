@@ -15,10 +15,10 @@
  * until then the service runs without a cache.
  */
 #include "daemons/keeper/keeper.h"
+#include "daemons/keeper/store/directory.h"
 #include "polder/clock.h"
 #include "polder/conditions.h"
 #include "polder/log.h"
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -41,7 +41,6 @@
 #define CHECK_BUDGET_MS 5000
 #define CLOCK_BACK_MS   60000
 #define WHY             200
-#define EPOCH_MAX       (UINT64_C(1) << 62) /* there is always a next one */
 
 /* Says it once, not every 30 s. */
 static void __attribute__((format(printf, 2, 3))) complain(struct keeper *k, const char *fmt, ...)
@@ -100,104 +99,6 @@ static void trouble_small(struct keeper *k, uint64_t has, uint64_t wanted)
     trouble_begin(k, COND_DISK_FULL, reason);
 }
 
-/* ---- directories ---- */
-
-static uint64_t epoch_of(const char *name)
-{
-    char *end;
-    if (strncmp(name, "cache.", 6) != 0 || name[6] < '1' || name[6] > '9')
-        return 0;
-    errno = 0;
-    const unsigned long long n = strtoull(name + 6, &end, 10);
-    return *end == 0 && errno == 0 && n <= EPOCH_MAX ? n : 0;
-}
-
-static void directory_remove(const char *state_dir, uint64_t epoch)
-{
-    static const char *const files[] = {"/clean", "/data.mdb", "/lock.mdb", ""};
-    char dir[PATH_MAX], path[PATH_MAX + 16];
-    if (cache_directory(state_dir, epoch, dir, sizeof dir) < 0)
-        return;
-    for (unsigned i = 0; i < 3; i++) {
-        snprintf(path, sizeof path, "%s%s", dir, files[i]);
-        unlink(path);
-    }
-    rmdir(dir);
-}
-
-/* The newest epoch on disk, 0: none. Removes all but `keep`, where keep is not 0. */
-#define KEEP_NONE UINT64_MAX
-static uint64_t directories_scan(const char *state_dir, uint64_t keep)
-{
-    uint64_t newest = 0;
-    DIR *d = opendir(state_dir);
-    const struct dirent *e;
-    while (d && (e = readdir(d))) {
-        const uint64_t epoch = epoch_of(e->d_name);
-        if (epoch > newest)
-            newest = epoch;
-        if (keep && epoch && epoch != keep)
-            directory_remove(state_dir, epoch);
-    }
-    if (d)
-        closedir(d);
-    return newest;
-}
-
-/* ---- the clean flag ---- */
-
-static void clean_path(const char *dir, char path[PATH_MAX])
-{
-    snprintf(path, PATH_MAX, "%.4000s/clean", dir);
-}
-
-static void directory_sync(const char *dir)
-{
-    const int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return;
-    fsync(fd);
-    close(fd);
-}
-
-/* The flag holds the number of the last invalidation that reached the disk with the store. */
-static bool clean_read(const char *dir, uint64_t *seq)
-{
-    char path[PATH_MAX], text[32] = "";
-    clean_path(dir, path);
-    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    if (fd < 0)
-        return false;
-    const ssize_t n = read(fd, text, sizeof text - 1);
-    close(fd);
-    char *end = text;
-    *seq = strtoull(text, &end, 10);
-    return n > 1 && *end == '\n';
-}
-
-static void clean_write(const char *dir, uint64_t seq)
-{
-    char path[PATH_MAX], text[32];
-    clean_path(dir, path);
-    const int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0)
-        return;
-    const int n = snprintf(text, sizeof text, "%llu\n", (unsigned long long)seq);
-    const bool written = write(fd, text, (size_t)n) == n && fsync(fd) == 0;
-    close(fd);
-    if (!written)
-        unlink(path);
-    directory_sync(dir);
-}
-
-static void clean_remove(const char *dir)
-{
-    char path[PATH_MAX];
-    clean_path(dir, path);
-    if (unlink(path) == 0)
-        directory_sync(dir);
-}
-
 /* ---- publishing ---- */
 
 static void publish(struct keeper *k)
@@ -209,7 +110,7 @@ static void publish(struct keeper *k)
     atomic_store(&shared->suspect, 0);
     atomic_store(&shared->damaged_epoch, 0);
     atomic_store_explicit(&shared->epoch, k->store.epoch, memory_order_release);
-    directories_scan(k->state_dir, k->store.epoch);
+    directory_scan(k->state_dir, k->store.epoch);
     k->rotate.complaint[0] = 0;
     k->rotate.grow_failed = false;
     k->rotate.hooks->opened(k);
@@ -287,7 +188,7 @@ static void fresh_start(struct keeper *k)
     const uint64_t wanted = store_map_for(k->runtime.cache.max_bytes);
     const uint64_t floor = atomic_load(&k->shared->cache->epoch_floor);
     /* Nothing is kept: the disk may have no room for two. */
-    const uint64_t newest = directories_scan(k->state_dir, KEEP_NONE);
+    const uint64_t newest = directory_scan(k->state_dir, DIRECTORY_KEEP_NONE);
     const uint64_t epoch = (newest > floor ? newest : floor) + 1;
     const char *what = "open";
     uint64_t map_bytes = wanted;
@@ -340,7 +241,7 @@ static const char *judge_meta(struct keeper *k, const char *dir, const struct st
         return "it does not belong to this history of invalidations (inval.page)";
     if (shm_boot_id(boot) == 0 && same(meta->boot_id, boot))
         return NULL;
-    if (!clean_read(dir, &seq))
+    if (!directory_clean_read(dir, &seq))
         return "the machine went down before it was closed";
     if (seq != inval_seq(k->shared->inval))
         return "there were invalidations after it was closed";
@@ -373,7 +274,7 @@ static int existing_read(struct keeper *k, const struct store_meta *meta)
     if (k->store.next_id < floor)
         k->store.next_id = floor;
     k->store.id_ceiling = k->store.next_id;
-    clean_remove(k->store.dir);
+    directory_clean_remove(k->store.dir);
     return meta_renew(k, k->store.next_id);
 }
 
@@ -466,11 +367,11 @@ static void rotate_on_request(struct keeper *k, uint32_t requested)
  * takes disk. */
 static void store_drop(struct keeper *k)
 {
-    const uint64_t was = directories_scan(k->state_dir, 0);
+    const uint64_t was = directory_scan(k->state_dir, 0);
     if (k->store.env)
         withdraw(k);
     atomic_store_explicit(&k->shared->cache->epoch, 0, memory_order_release);
-    directories_scan(k->state_dir, KEEP_NONE);
+    directory_scan(k->state_dir, DIRECTORY_KEEP_NONE);
     trouble_end(k);
     k->rotate.retry_ms = 0;
     if (was)
@@ -490,7 +391,7 @@ void rotate_start(struct keeper *k)
     }
     const uint32_t requested = atomic_load(&shared->rotate_requested);
     const uint64_t current = atomic_load(&shared->epoch);
-    const uint64_t epoch = current ? current : directories_scan(k->state_dir, 0);
+    const uint64_t epoch = current ? current : directory_scan(k->state_dir, 0);
     if (requested) {
         rotate_on_request(k, requested);
         return;
@@ -683,5 +584,5 @@ void rotate_stop(struct keeper *k)
     store_close(&k->store, false);
     /* Nobody but the master knows that nobody invalidates any more. */
     if (rc == 0 && synced == 0 && getppid() == k->process->master_pid)
-        clean_write(dir, seq);
+        directory_clean_write(dir, seq);
 }
