@@ -3,6 +3,7 @@
 #include "daemons/notifier/notifier.h"
 #include "polder/clock.h"
 #include "polder/conditions.h"
+#include "polder/config.h"
 #include "polder/log.h"
 #include "polder/process.h"
 
@@ -14,10 +15,12 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
-#define TICK_MS  1000
-#define PAUSE_MS 2000 /* before the second attempt; four times as long before each further one */
+#define TICK_MS       1000
+#define LEAVING_TURNS 100 /* of 5 ms */
+#define PAUSE_MS      2000 /* before the second attempt; four times as long before each further one */
 
 /* A notice that is being passed on. */
 struct delivery {
@@ -35,6 +38,7 @@ struct notifier {
     } retry[ALERT_NOTICES]; /* by the place of the notice */
     uint64_t minute_ms;     /* of the starts that are counted */
     unsigned starts;
+    char mark[sizeof NOTIFIER_MARK + 4096];
     int signal_fd;
     bool leaving;
 };
@@ -116,7 +120,7 @@ static bool is_program(const struct notifier *n, pid_t pid)
 static void end_leftovers(const struct notifier *n)
 {
     pid_t pid[64];
-    const size_t count = program_children(pid, sizeof pid / sizeof *pid);
+    const size_t count = leftovers_children(pid, sizeof pid / sizeof *pid);
     for (size_t i = 0; i < count; i++)
         if (!is_program(n, pid[i]))
             kill(pid[i], SIGKILL);
@@ -167,7 +171,8 @@ static void start(struct notifier *n, struct delivery *d, struct alert_notice *a
     *d = (struct delivery){.at = at, .number = number, .row_id = notice->row_id};
     n->starts++;
     atomic_fetch_add(&at->attempts, 1);
-    const int code = program_start(&d->program, n->path, notice->text, notice->len, now_ms);
+    const int code =
+        program_start(&d->program, n->path, n->mark, notice->text, notice->len, now_ms);
     if (code) {
         try_again(n, d, strerror(-code), now_ms);
         d->at = NULL;
@@ -235,6 +240,22 @@ static void look_at_programs(struct notifier *n, uint64_t now_ms)
     }
 }
 
+/* Nothing of what was begun stays: what is killed may leave its children to us. */
+static void leave(struct notifier *n)
+{
+    const struct timespec pause = {.tv_nsec = 5000000};
+    for (size_t i = 0; i < NOTIFIER_PROGRAMS; i++)
+        if (n->delivery[i].at)
+            program_kill(&n->delivery[i].program);
+    memset(n->delivery, 0, sizeof n->delivery);
+    for (unsigned i = 0; i < LEAVING_TURNS && waitpid(-1, NULL, WNOHANG) >= 0; i++) {
+        end_leftovers(n);
+        nanosleep(&pause, NULL);
+        while (waitpid(-1, NULL, WNOHANG) > 0)
+            ;
+    }
+}
+
 static void run(struct notifier *n)
 {
     while (!n->leaving) {
@@ -246,9 +267,7 @@ static void run(struct notifier *n)
         start_what_is_due(n, now_ms);
         wait_for_events(n);
     }
-    for (size_t i = 0; i < NOTIFIER_PROGRAMS; i++)
-        if (n->delivery[i].at)
-            program_kill(&n->delivery[i].program);
+    leave(n);
 }
 
 static int signals_open(void)
@@ -267,6 +286,7 @@ int notifier_run(const struct process *process, const char *program)
     n.process = process;
     n.path = program;
     n.page = process->shared->alerts;
+    snprintf(n.mark, sizeof n.mark, NOTIFIER_MARK "%s", process->region->config->state_dir);
     process_start(process, "notifier");
     n.signal_fd = signals_open();
     if (n.signal_fd < 0) {
@@ -274,6 +294,7 @@ int notifier_run(const struct process *process, const char *program)
         return 1;
     }
     prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+    leftovers_end_marked(n.mark);
     process_ready(process);
     run(&n);
     return 0;

@@ -58,16 +58,17 @@ static void limits_set(void)
 }
 
 /* PATH, and what the operator has given us under names that begin with POLDER_ALERT_. */
-static char **environment(void)
+static char **environment(const char *mark)
 {
     enum { MAX = 16 };
-    static char *env[MAX + 3];
+    static char *env[MAX + 4];
     static char prefix[] = "POLDER_ALERT_", path[] = "PATH=/usr/local/bin:/usr/bin:/bin",
                 lang[] = "LANG=C.UTF-8";
     size_t n = 0;
     env[n++] = path;
     env[n++] = lang;
-    for (char **e = environ; e && *e && n < MAX + 2; e++)
+    env[n++] = (char *)(uintptr_t)mark;
+    for (char **e = environ; e && *e && n < MAX + 3; e++)
         if (!strncmp(*e, prefix, sizeof prefix - 1))
             env[n++] = *e;
     env[n] = NULL;
@@ -80,11 +81,19 @@ static void fail(const char *path)
     _exit(127);
 }
 
-static void child_main(const char *path, int in, int err, pid_t parent)
+/* It does not outlive the notifier. Another user is another beginning: the kernel forgets. */
+static void die_with(pid_t parent)
+{
+    prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+    if (getppid() != parent)
+        _exit(127);
+}
+
+static void child_main(const char *path, const char *mark, int in, int err, pid_t parent)
 {
     char *argv[] = {(char *)(uintptr_t)path, NULL};
-    prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-    if (getppid() != parent || setsid() < 0)
+    die_with(parent);
+    if (setsid() < 0)
         _exit(127);
     signals_default();
     const int null = open("/dev/null", O_WRONLY);
@@ -95,7 +104,8 @@ static void child_main(const char *path, int in, int err, pid_t parent)
     limits_set();
     if (!privileges_give_up())
         fail(path);
-    execve(path, argv, environment());
+    die_with(parent);
+    execve(path, argv, environment(mark));
     fail(path);
 }
 
@@ -108,8 +118,8 @@ static void close_both(const int ends[2])
 }
 
 /* The text is far smaller than a pipe: it is written at once, whether the program reads it or not. */
-int program_start(struct program *p, const char *path, const char *text, size_t len,
-                  uint64_t now_ms)
+int program_start(struct program *p, const char *path, const char *mark, const char *text,
+                  size_t len, uint64_t now_ms)
 {
     int in[2], err[2];
     if (pipe2(in, O_CLOEXEC | O_NONBLOCK))
@@ -122,7 +132,7 @@ int program_start(struct program *p, const char *path, const char *text, size_t 
     fcntl(in[0], F_SETFL, 0); /* the program's end waits, as programs expect */
     const pid_t parent = getpid(), pid = fork();
     if (pid == 0)
-        child_main(path, in[0], err[1], parent);
+        child_main(path, mark, in[0], err[1], parent);
     const int code = pid < 0 ? -errno : 0;
     const ssize_t n = pid > 0 ? write(in[1], text, len) : 0;
     (void)n; /* a program that has ended already: its status tells */
@@ -166,25 +176,6 @@ void program_kill(const struct program *p)
 {
     if (kill(-p->pid, SIGKILL))
         kill(p->pid, SIGKILL); /* it has not come to setsid() yet */
-}
-
-/* pids of our children; how many. */
-size_t program_children(pid_t *pid, size_t max)
-{
-    char path[64], text[4096], *at = text, *end;
-    snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
-    const int fd = open(path, O_RDONLY | O_CLOEXEC);
-    const ssize_t len = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
-    size_t n = 0;
-    if (fd >= 0)
-        close(fd);
-    for (text[len > 0 ? len : 0] = 0; n < max; at = end) {
-        const long one = strtol(at, &end, 10);
-        if (end == at)
-            break;
-        pid[n++] = (pid_t)one;
-    }
-    return n;
 }
 
 void program_end(struct program *p)

@@ -286,6 +286,41 @@ static void a_program_that_hangs_and_floods_is_ended_and_tried_again(void **stat
     remove_program(dir);
 }
 
+/* Whoever is killed: no process of a program stays. */
+static void what_a_program_began_ends_with_the_notifier(void **state)
+{
+    (void)state;
+    struct house h;
+    char dir[64], conf[512], path[200], left[200];
+    pid_t pid;
+    for (int whole = 0; whole < 2; whole++) {
+        make_program(dir, sizeof dir,
+                     "[ -e pid ] && exit 0\n"
+                     "setsid sleep 1000 & echo $! > left\n"
+                     "sleep 1000 & echo $! > said\n"
+                     "echo $$ > pid\n"
+                     "wait");
+        snprintf(conf, sizeof conf, "on_alert = \"%s/program\"\n" ALWAYS, dir);
+        start(&h, conf);
+        snprintf(path, sizeof path, "%s/pid", dir);
+        wait_until(later(&h, "memory", "firing"), 20000);
+        wait_until(count_in(path, "\n") == 1, 10000);
+        if (whole) {
+            house_kill(&h);
+        } else {
+            assert_int_equal(house_children(&h, "polderd: notifier", &pid, 1), 1);
+            kill(pid, SIGKILL);
+        }
+        snprintf(left, sizeof left, "%s/left", dir);
+        wait_until(is_gone(path), 10000);
+        wait_until(is_gone(left), 10000);
+        snprintf(left, sizeof left, "%s/said", dir);
+        wait_until(is_gone(left), 10000);
+        house_remove(&h);
+        remove_program(dir);
+    }
+}
+
 static bool is_raised(struct house *h, const char *condition)
 {
     struct message m;
@@ -368,6 +403,7 @@ int main(void)
         cmocka_unit_test(a_low_hit_rate_fires_once_and_is_over_when_it_is_high_again),
         cmocka_unit_test(what_needs_somebody_is_an_alert_that_a_program_is_told),
         cmocka_unit_test(a_program_that_hangs_and_floods_is_ended_and_tried_again),
+        cmocka_unit_test(what_a_program_began_ends_with_the_notifier),
         cmocka_unit_test(a_program_that_is_missing_is_given_up_and_said),
         cmocka_unit_test(the_example_posts_to_a_hook),
     };
