@@ -99,8 +99,8 @@ void recent_put_event(struct recent_page *page, const struct recent_event *event
 
 /* Cut to size; what is not printable ASCII becomes '?'. */
 void recent_text(char *out, size_t size, struct str text);
-/* A target as it may be shown: "/items?page=*&q=*"; parameters behind the sixteenth, and what
- * is longer than size, become "...". */
+/* A target as it may be shown: "/items?page=*&q=*", "/a;v=*", "*@host:80"; parameters of a query
+ * behind the sixteenth, and what is longer than size, become "...". */
 void recent_mask_target(char *out, size_t size, struct str target);
 /* The first characters of a key, at most four and at most half of it, and a hash. */
 void recent_mask_key(char *out, size_t size, struct str key, uint64_t hash);

@@ -193,13 +193,66 @@ static void put_query(struct writer *o, const char *at, const char *end)
         put_text(o, "...");
 }
 
+/* ";v=*" of a path's parameters: ";jsessionid=..." says as much as a query does. */
+static const char *put_parameter(struct writer *o, const char *at, const char *end)
+{
+    const char *value = NULL, *stop = at + 1;
+    for (; stop < end && *stop != ';' && *stop != '/'; stop++)
+        if (*stop == '=' && !value)
+            value = stop;
+    put_byte(o, *at++);
+    while (value && at <= value)
+        put_byte(o, *at++);
+    if (at < stop || value)
+        put_byte(o, '*');
+    return stop;
+}
+
+/* A '?' that somebody has encoded was meant to begin a query. */
+static bool is_encoded_mark(const char *at, const char *end)
+{
+    return end - at >= 3 && at[0] == '%' && at[1] == '3' && (at[2] | 0x20) == 'f';
+}
+
+static void put_path(struct writer *o, const char *at, const char *end)
+{
+    while (at < end && !o->cut) {
+        if (is_encoded_mark(at, end)) {
+            put_text(o, "%3F");
+            put_query(o, at + 3, end);
+            return;
+        }
+        if (*at == ';')
+            at = put_parameter(o, at, end);
+        else
+            put_byte(o, *at++);
+    }
+}
+
+/* Of "http://user:password@host/" what stands before the '@' is not shown; what follows. */
+static const char *put_user(struct writer *o, const char *at, const char *end)
+{
+    if (at == end || *at == '/')
+        return at;
+    const char *scheme = memmem(at, (size_t)(end - at), "://", 3);
+    const char *host = scheme ? scheme + 3 : at;
+    const char *slash = memchr(host, '/', (size_t)(end - host));
+    const char *user = memrchr(host, '@', (size_t)((slash ? slash : end) - host));
+    if (!user)
+        return at;
+    while (at < host)
+        put_byte(o, *at++);
+    put_byte(o, '*');
+    return user;
+}
+
 void recent_mask_target(char *out, size_t size, struct str target)
 {
     struct writer o = writer_on(out, size);
     const char *end = target.at + target.len;
     const char *query = target.len ? memchr(target.at, '?', target.len) : NULL;
-    for (const char *at = target.at; at < (query ? query : end) && !o.cut; at++)
-        put_byte(&o, *at);
+    const char *path_end = query ? query : end;
+    put_path(&o, put_user(&o, target.at, path_end), path_end);
     if (query) {
         put_byte(&o, '?');
         put_query(&o, query + 1, end);
