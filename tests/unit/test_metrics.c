@@ -3,6 +3,7 @@
  * are those of tests/golden/metrics.txt. */
 #include "daemons/control/ops/metrics.h"
 #include "daemons/control/control.h"
+#include "daemons/control/ops/query.h"
 #include "polder/clock.h"
 #include "polder/alerts.h"
 #include "polder/conditions.h"
@@ -10,6 +11,7 @@
 #include "polder/config.h"
 #include "polder/limit.h"
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -435,6 +437,21 @@ static const char *parse(struct metrics_query *q, const char *text)
     return metrics_query_parse(q, (struct str){text, strlen(text)});
 }
 
+static void nothing_is_written_where_there_is_no_room(void **state)
+{
+    (void)state;
+    char out[2] = "x";
+    struct metrics_query q;
+    char text[METRICS_QUERY_MAX + 64] = "metrics=";
+    assert_int_equal(query_decode((struct str){"", 0}, out, 0), -ENOBUFS);
+    assert_int_equal(out[0], 'x');
+    memset(text + 8, 'a', METRICS_QUERY_MAX - 2); /* with '*' and its end it fills the room */
+    strcpy(text + 8 + METRICS_QUERY_MAX - 2, "*");
+    assert_null(parse(&q, text));
+    strcat(text, "&scope=");
+    assert_string_equal(parse(&q, text), "The query is too long.");
+}
+
 /* How many families are written for a query. */
 static size_t families_of(struct rig *r, const char *query, const char *all_start_with)
 {
@@ -768,6 +785,7 @@ int main(void)
         TEST(a_condition_that_holds_is_one),
         TEST(a_house_without_limits_and_backends_has_metrics_too),
         TEST(routes_have_their_own),
+        cmocka_unit_test(nothing_is_written_where_there_is_no_room),
         TEST(only_what_is_asked_for_is_written),
         cmocka_unit_test(what_nobody_knows_is_refused),
         cmocka_unit_test(the_form_is_the_one_that_is_liked_best),

@@ -63,6 +63,8 @@ static int byte_at(struct str text, size_t *i)
 int query_decode(struct str text, char *out, size_t size)
 {
     size_t n = 0;
+    if (!size)
+        return -ENOBUFS;
     for (size_t i = 0; i < text.len;) {
         const int c = byte_at(text, &i);
         if (c < ' ' || c == 0x7f)
