@@ -203,6 +203,27 @@ static void a_get_passes_over_a_server_with_over_128_fields(void **state)
     a_get_passes_over(MANY_FIELDS, "\"too_large\"", "sent a response head with over 128 fields");
 }
 
+/* It has answered, so it is not restarting: nobody waits for it, and it is not asked again. */
+static void nonsense_of_the_only_server_is_not_waited_for(void **state)
+{
+    static const enum mood moods[] = {GARBAGE, HUGE_HEAD, MANY_FIELDS};
+    (void)state;
+    house_start(&house, 2,
+                "upstream \"u\" { server \"127.0.0.1:%u\" { } park = \"60s\" }\n"
+                "route \"/*\" { upstream = \"u\" }\n",
+                backend_port(bad));
+    for (size_t i = 0; i < sizeof moods / sizeof *moods; i++) {
+        struct message m;
+        atomic_store(&mood, (int)moods[i]);
+        backend_forget(bad);
+        assert_int_equal(get(house.port, "/", NULL), 502);
+        assert_int_equal(backend_calls(bad), 1);
+        assert_int_equal(get(house.ops_port, "/metrics", &m), 200);
+        assert_non_null(strstr(m.body, "\npolder_upstream_waits_total 0\n"));
+        message_free(&m);
+    }
+}
+
 static void a_post_is_sent_to_one_server_at_most(void **state)
 {
     unsigned answered = 0, lost = 0;
@@ -508,6 +529,7 @@ int main(void)
         STORY(a_get_passes_over_a_server_that_talks_nonsense),
         STORY(a_get_passes_over_a_server_with_heads_over_16_kib),
         STORY(a_get_passes_over_a_server_with_over_128_fields),
+        STORY(nonsense_of_the_only_server_is_not_waited_for),
         STORY(a_post_is_sent_to_one_server_at_most),
         STORY(a_post_that_nothing_was_sent_of_goes_to_the_next_server),
         STORY(errors_are_one_line_a_second_each),

@@ -128,6 +128,7 @@ struct fetch {
     bool request_done;   /* the whole request has been handed to the backend connection */
     bool body_consumed;  /* body bytes went out that are not kept: no second try */
     bool fresh;          /* no kept connection any more: one was closed under it */
+    bool may_return;     /* a server that was tried gave no answer at all: it may be restarting */
     uint8_t failed_attempts; /* servers that it was sent to */
     uint32_t addresses;      /* of `server` that took no connection */
     bool background;         /* nobody waits for it */

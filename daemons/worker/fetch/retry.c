@@ -7,7 +7,8 @@
  * one other server, if the request is idempotent and what has gone out of its body is kept. A kept
  * connection that is closed at that moment says nothing of its server: a fresh one is made, to
  * another server if there is one. All together takes at most twice the upstream's timeout. Where no
- * server took a connection the request may wait (retry_queue.c).
+ * server is left and one of them took no connection, or closed it without an answer, the request
+ * may wait (retry_queue.c).
  *
  * What is known to be down is asked only where nothing stale may be given instead.
  */
@@ -64,6 +65,12 @@ static void report(const struct fetch *ex, enum server_reason reason, const char
     pool_failed(ex->worker, ex->server, reason, text, ex->lease_ms);
 }
 
+/* What answers, however badly, is not restarting. */
+static bool has_answered(enum server_reason reason)
+{
+    return reason == SERVER_MALFORMED || reason == SERVER_TOO_LARGE;
+}
+
 /* ex->server is out of it. */
 static void server_failed(struct fetch *ex, const struct upstream_error *e, bool timeout)
 {
@@ -73,6 +80,7 @@ static void server_failed(struct fetch *ex, const struct upstream_error *e, bool
     }
     fetch_end_trial(ex);
     ex->tried |= pool_bit(ex->upstream, ex->server);
+    ex->may_return |= !has_answered(e->reason);
     ex->last_problem = timeout ? PROBLEM_GATEWAY_TIMEOUT : PROBLEM_BAD_GATEWAY;
     bound(ex);
 }
@@ -108,8 +116,8 @@ static void retry_again(struct fetch *ex);
 
 static void no_server(struct fetch *ex)
 {
-    const bool refused = ex->tried && ex->last_problem == PROBLEM_BAD_GATEWAY && !is_over(ex);
-    if (!refused || fetch_has_stale(ex) || !retry_queue_enter(ex, retry_again))
+    const bool waits = ex->may_return && ex->last_problem == PROBLEM_BAD_GATEWAY && !is_over(ex);
+    if (!waits || fetch_has_stale(ex) || !retry_queue_enter(ex, retry_again))
         fetch_fail(ex, ex->tried ? ex->last_problem : PROBLEM_UNAVAILABLE);
 }
 
@@ -160,6 +168,7 @@ static void retry_again(struct fetch *ex)
     fetch_move(ex, FETCH_CONNECT);
     ex->begun_ms = ex->worker->mono_ms; /* nobody has kept it waiting yet */
     ex->until_ms = ex->tried = 0;
+    ex->may_return = false;
     ask_next(ex);
 }
 
