@@ -5,6 +5,7 @@
  * With "close" it closes the connection behind each answer.
  */
 #include <arpa/inet.h>
+#include <errno.h>
 #include <netinet/tcp.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -30,7 +31,7 @@ static void serve(struct peer *p)
     char buf[65536];
     for (;;) {
         ssize_t n = recv(p->fd, buf, sizeof buf, 0);
-        if (n == 0) {
+        if (n == 0 || (n < 0 && errno != EAGAIN)) {
             close(p->fd);
             free(p);
             return;
