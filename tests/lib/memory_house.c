@@ -57,6 +57,10 @@ static ssize_t memory_read(struct transport *t, void *at, size_t room)
         return p->eof ? 0 : -EAGAIN;
     memcpy(at, p->in + p->in_at, n);
     p->in_at += n;
+    const char *behind = p->behind;
+    p->behind = NULL;
+    if (behind)
+        memory_put(p, behind, strlen(behind));
     return (ssize_t)n;
 }
 

@@ -17,12 +17,13 @@ struct memory_peer {
     struct transport *transport;                  /* NULL: the worker has closed it */
     char in[MEMORY_BYTES], out[MEMORY_BYTES + 1]; /* as the worker sees it */
     size_t in_at, in_len, out_len;
-    size_t seen;   /* of out, by the test */
-    size_t takes;  /* of the worker's bytes in one turn; 0: all */
-    size_t room;   /* what is left of that */
-    bool eof;      /* behind `in` */
-    bool finished; /* the worker has said FIN */
-    bool breaks;   /* its end is, or would be, that of a broken connection */
+    size_t seen;        /* of out, by the test */
+    size_t takes;       /* of the worker's bytes in one turn; 0: all */
+    size_t room;        /* what is left of that */
+    const char *behind; /* comes right after the worker's next read; NULL: nothing does */
+    bool eof;           /* behind `in` */
+    bool finished;      /* the worker has said FIN */
+    bool breaks;        /* its end is, or would be, that of a broken connection */
     unsigned reads, writes, peeks;
 };
 

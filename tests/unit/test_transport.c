@@ -235,7 +235,8 @@ static void a_passed_request_is_two_reads_and_two_writes(void **state)
     story_expect(house, a); /* now there is a kept connection */
     assert_int_equal(house->n_backends, 1);
     struct memory_peer *client = memory_client(house), *backend = house->backend[0];
-    for (int i = 0; i < 3; i++) {
+    unsigned peeks = 0;
+    for (int i = 0; i < 30; i++) {
         client->reads = client->writes = client->peeks = 0;
         backend->reads = backend->writes = backend->peeks = 0;
         memory_put(client, GET, strlen(GET));
@@ -244,8 +245,10 @@ static void a_passed_request_is_two_reads_and_two_writes(void **state)
         assert_int_equal(client->writes, 1);
         assert_int_equal(backend->reads, 1);
         assert_int_equal(backend->writes, 1);
-        assert_int_equal(client->peeks + backend->peeks, 0);
+        assert_int_equal(client->peeks, 0);
+        peeks += backend->peeks;
     }
+    assert_in_range(peeks, 0, 15); /* where the clock has ticked since the loop polled */
     assert_int_equal(house->n_backends, 1);
     memory_free(house, client);
 }
@@ -266,6 +269,35 @@ static void what_nobody_has_asked_for_ends_a_kept_connection(void **state)
     assert_int_equal(backend->seen, backend->out_len); /* it was not asked once more */
     assert_int_equal(house->n_backends, 2);
     memory_free(house, client);
+    memory_forget_closed(house);
+}
+
+/* The loop has had no chance to tell of it: the answer is read, something comes behind it, and the
+ * next request wants a connection, all in one iteration. */
+static void a_connection_that_was_just_read_is_looked_at(void **state)
+{
+    (void)state;
+    struct memory_peer *first = memory_client(house), *second = memory_client(house);
+    memory_put(first, GET, strlen(GET));
+    memory_settle(house);
+    assert_int_equal(house->n_backends, 1);
+    struct memory_peer *backend = house->backend[0];
+    const size_t asked = backend->out_len;
+    memory_put(backend, HELLO, strlen(HELLO));
+    backend->behind = "HTTP/1.1 200 OK\r\n" DATE "Content-Length: 5\r\n\r\nwrong";
+    memory_put(second, GET, strlen(GET));
+    ev_feed_event(house->w->loop, &second->transport->read,
+                  EV_READ); /* the last one is told first */
+    ev_feed_event(house->w->loop, &backend->transport->read, EV_READ);
+    ev_run(house->w->loop, EVRUN_NOWAIT);
+    assert_non_null(strstr(first->out, "0123456789"));
+    assert_int_equal(backend->out_len, asked);
+    memory_settle(house);
+    assert_null(backend->transport);
+    assert_int_equal(house->n_backends, 2);
+    assert_null(strstr(second->out, "wrong"));
+    memory_free(house, first);
+    memory_free(house, second);
     memory_forget_closed(house);
 }
 
@@ -315,6 +347,7 @@ int main(void)
         TEST(a_backend_may_end_at_every_byte),
         TEST(a_passed_request_is_two_reads_and_two_writes),
         TEST(what_nobody_has_asked_for_ends_a_kept_connection),
+        TEST(a_connection_that_was_just_read_is_looked_at),
         TEST(a_proxy_header_may_be_cut_anywhere),
     };
     return cmocka_run_group_tests_name("transport", tests, NULL, NULL);

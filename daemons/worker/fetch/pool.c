@@ -7,6 +7,7 @@
  */
 #include "daemons/worker/fetch/upstream.h"
 #include "daemons/worker/worker.h"
+#include "polder/clock.h"
 #include "polder/server_choice.h"
 
 #include <errno.h>
@@ -77,12 +78,19 @@ void pool_answered(struct worker *w, const struct config_server *server)
 /* Bytes that have come before the question are no answer to it, and a server that has hung up will
  * not give one; the loop may not have told of either yet.
  *
- * It was quiet a moment ago in any case: when it was read last, in this iteration, or else when the
- * loop polled. That is enough for a request that can be repeated and whose answer is not stored, and
- * saves a system call. */
+ * Where it has polled since the connection was read last, and just now, and was told of nothing,
+ * that is enough for a request that can be repeated and whose answer is not stored, and saves a
+ * system call: what comes in between is as if it had come with the request on its way. */
+static bool was_just_quiet(const struct upstream *u)
+{
+    const struct worker *w = u->worker;
+    return u->drained && u->read_at != ev_iteration(w->loop) && !transport_is_due(&u->transport) &&
+           clock_mono_ms() == w->mono_ms;
+}
+
 static bool is_quiet(struct upstream *u, bool look)
 {
-    if (!look && u->drained && !transport_is_due(&u->transport))
+    if (!look && was_just_quiet(u))
         return true;
     const ssize_t n = u->transport.ops->peek(&u->transport);
     if (n > 0)

@@ -378,6 +378,7 @@ static void readable(struct upstream *u)
     }
     u->got_bytes = true;
     u->drained = (size_t)n < WORKER_BUFFER - had;
+    u->read_at = ev_iteration(u->worker->loop);
     u->in = NULL;
     stats_bump(&server_stats(u->worker, u->server)->bytes_in, (uint64_t)n);
     upstream_progress(u);

@@ -68,7 +68,8 @@ struct upstream {
     char stored[UPSTREAM_URL]; /* its URL, for upstream_distrust() */
     bool reused, got_bytes, keep_alive;
     bool in_body;       /* the response's head has come */
-    bool drained;       /* the last read took all that had come */
+    bool drained;       /* the last read took all that had come ... */
+    unsigned read_at;   /* ... in this iteration of the loop */
     bool paused;        /* not read: the client is slow */
     bool deaf;          /* takes no more of the request */
     bool event_stream;  /* its response is one */
@@ -152,7 +153,7 @@ void pool_failed(struct worker *w, const struct config_server *server, enum serv
                  const char *what, uint64_t lease_ms);
 void pool_answered(struct worker *w, const struct config_server *server);
 /* An idle connection to the server, NULL: none. look: asks the kernel whether something has come
- * over it that nobody asked for; else what the loop knows of that has to do. */
+ * over it that nobody asked for; else what the loop has just been told has to do. */
 struct upstream *pool_take(struct worker *w, const struct config_server *server, bool look);
 void pool_keep(struct upstream *u); /* its user has no more use for it */
 void pool_close_idle(struct worker *w);
