@@ -230,8 +230,6 @@ static void silence_is_answered_by_heartbeats_and_ends_in_reaping(void **state)
 {
     (void)state;
     struct house h;
-    start(&h, 1, "");
-    house_remove(&h);
     house_start(
         &h, 1,
         "websocket { heartbeat = both interval = 500ms timeout = 1500ms }\nupstream \"u\" { server "
