@@ -142,15 +142,20 @@ test-programs: bins $(unit_bins) $(system_bins) $(chaos_bins) $(ws_bins) ## buil
 layering: ## who may include whom
 	@sh tests/layering.sh
 
+# Those that take longest begin first, so that what runs side by side ends together.
+long := test_browser test_bodies test_guard test_cache test_deaths test_restarts test_conditions test_conformance test_ws_relay test_life \
+        test_websocket test_limits_runtime test_keeper_crash test_keeper test_master test_limit
+longest_first = $(foreach t,$(long),$(filter %/$t,$1)) $(filter-out $(addprefix %/,$(long)),$1)
+
 unit: $(unit_bins) ## the unit tests
-	@tests/run-all $(unit_bins)
+	@tests/run-all $(call longest_first,$(unit_bins))
 
 # Not the chaos programs under a sanitizer: they fork beside a thread that may hold its allocator's lock.
 # Nor those that are about other programs, or about scale: their paths are those of other stories.
 once := test_browser test_conformance test_demo test_monitoring test_loadtest test_ws_clients test_ws_scale test_hardening
 system: bins $(system_bins) $(chaos_bins) $(ws_bins) ## the tests that start the real daemon
 	@POLDER_BUILD=$(BUILD) $(if $(SANITIZE),POLDER_SANITIZED=1) tests/run-all \
-	  $(if $(SANITIZE),$(filter-out $(addprefix $(BUILD)/system/,$(once)),$(system_bins)),$(system_bins) $(chaos_bins))
+	  $(call longest_first,$(if $(SANITIZE),$(filter-out $(addprefix $(BUILD)/system/,$(once)),$(system_bins)),$(system_bins) $(chaos_bins)))
 
 # CHAOS_SECONDS (60) of CHAOS_UPDATES (1000) a second, CHAOS_KILLS (1000), CHAOS_ROUNDS (30) of one death, CHAOS_CLIENTS
 # (1000), CHAOS_RESTARTS (20), CHAOS_DAMAGES (5 kinds), CHAOS_DISK (1); a few seconds' worth of each in `make test`.
