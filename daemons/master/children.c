@@ -23,13 +23,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#if defined(__SANITIZE_ADDRESS__)
-#define HEARTBEAT_STALE_MS 10000 /* instrumented code is slow to come round */
-#else
-#define HEARTBEAT_STALE_MS 3000
-#endif
-#define HEARTBEAT_START_MS  10000 /* before READY: opening a large store takes its time */
-#define ABORT_TO_KILL_MS    1000
 #define LIVED_WELL_MS       10000
 #define KILLED_RESPAWN_MS   100 /* between two forks that were not the process's own fault */
 #define KEEPER_CRASHES      3
@@ -209,6 +202,7 @@ static void child_fork(struct master *m, uint32_t slot)
     c->started_ms = m->now_ms;
     c->aborted = c->stopping = false;
     c->kill_ms = 0;
+    watchdog_begin(&c->watchdog, m->now_ms);
     atomic_store(&shared_slot(m, slot)->pid, (uint32_t)pid);
 }
 
@@ -410,20 +404,15 @@ static void child_watch(struct master *m, uint32_t slot)
     struct master_child *c = &m->child[slot];
     const struct proc_slot *s = shared_slot(m, slot);
     char name[32];
-    if (c->aborted || m->now_ms < m->lenient_ms)
-        return;
-    const uint32_t state = atomic_load(&s->state);
-    const uint64_t heartbeat = atomic_load(&s->heartbeat_ms);
-    const uint64_t stale_ms = m->now_ms > heartbeat ? m->now_ms - heartbeat : 0;
-    const uint64_t allowed = state == PROC_STARTING ? HEARTBEAT_START_MS : HEARTBEAT_STALE_MS;
+    const uint64_t allowed =
+        atomic_load(&s->state) == PROC_STARTING ? WATCHDOG_START_MS : WATCHDOG_STALE_MS;
+    const bool hangs =
+        watchdog_hangs(&c->watchdog, c->pid, atomic_load(&s->heartbeat_ms), allowed, m->now_ms);
     /* A keeper that leaves is in a sync that may take longer; its own deadline runs. */
-    if (stale_ms <= allowed || (c->stopping && !slot_is_worker(slot)))
+    if (!hangs || c->aborted || m->now_ms < m->lenient_ms || (c->stopping && !slot_is_worker(slot)))
         return;
-    log_error("children: %s[%d] has shown no heartbeat for %.1f s: aborting it",
-              child_name(m, slot, name), (int)c->pid, (double)stale_ms / 1000);
     c->aborted = true;
-    c->kill_ms = m->now_ms + ABORT_TO_KILL_MS;
-    kill(c->pid, SIGABRT);
+    watchdog_abort(m, slot, child_name(m, slot, name), c->pid, &c->watchdog, &c->kill_ms);
 }
 
 void children_step(struct master *m)
@@ -436,7 +425,7 @@ void children_step(struct master *m)
             continue;
         child_watch(m, slot);
         if (c->kill_ms && m->now_ms >= c->kill_ms) {
-            c->kill_ms = m->now_ms + ABORT_TO_KILL_MS; /* should it be stuck in the kernel */
+            c->kill_ms = m->now_ms + WATCHDOG_KILL_MS; /* should it be stuck in the kernel */
             kill(c->pid, SIGKILL);
         }
     }
@@ -448,6 +437,8 @@ uint64_t children_deadline(const struct master *m)
     for (uint32_t slot = PROC_SLOT_KEEPER; slot < PROC_SLOTS; slot++) {
         const struct master_child *c = &m->child[slot];
         deadline = earlier(deadline, c->pid ? c->kill_ms : c->respawn_ms);
+        if (c->pid && !c->aborted && !c->stopping)
+            deadline = earlier(deadline, watchdog_deadline(&c->watchdog, m->now_ms));
     }
     return deadline;
 }

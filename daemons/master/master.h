@@ -10,7 +10,8 @@
  *   privileges.c      directories, user, limits, lock
  *   check.c           what -t can know of this machine
  *   config_compile.c  the child that reads the file
- *   children.c        fork, respawn, watchdog; backoff.c: how long a respawn waits
+ *   children.c        fork, respawn; backoff.c: how long a respawn waits
+ *   watchdog.c        does a process hang?
  *   listeners.c       the sockets
  *   reload.c          a new generation of workers
  *   ws_process.c      polder-supervisor without systemd
@@ -26,6 +27,15 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+/* What is known of a process that shows heartbeats. */
+struct watchdog {
+    uint64_t shown_ms; /* the last one that was seen */
+    uint64_t cpu_ms;   /* that it had run by then */
+    uint64_t ran_ms;   /* that it has run since */
+    uint64_t seen_running_ms;
+    uint64_t stale_ms; /* the age of that heartbeat at the last look */
+};
+
 /* A process that runs code of ours in a slot of the process table. */
 struct master_child {
     pid_t pid;           /* 0: none */
@@ -39,6 +49,7 @@ struct master_child {
     uint64_t started_ms; /* of the last fork */
     uint64_t respawn_ms; /* fork then; 0: not waiting */
     uint64_t kill_ms;    /* SIGKILL then; 0: never */
+    struct watchdog watchdog;
 };
 
 enum generation_state {
@@ -108,8 +119,11 @@ struct ws_process {
     bool mine;    /* started here: stopped here */
     bool wanted;  /* to be started here where there is none */
     bool stopping;
+    bool aborted; /* the watchdog has sent SIGABRT */
     uint32_t failures;
     uint64_t started_ms, next_ms, kill_ms;
+    uint64_t look_ms; /* at its heartbeat */
+    struct watchdog watchdog;
     char binary[4096];
 };
 
@@ -156,10 +170,11 @@ struct master {
     enum master_phase phase;
     int signal_fd;
     int lock_fd;
-    uint64_t now_ms;      /* of this turn of the loop */
-    uint64_t lenient_ms;  /* no watchdog before: the master itself had not run */
-    uint64_t deadline_ms; /* of this phase of a stop */
-    uint64_t ready_by_ms; /* the supervisor is waited for until then; 0: children are not ready */
+    uint64_t now_ms;        /* of this turn of the loop */
+    uint64_t lenient_ms;    /* no watchdog before: the master itself had not run */
+    uint64_t hung_until_ms; /* until then there is a condition of who was aborted; 0 */
+    uint64_t deadline_ms;   /* of this phase of a stop */
+    uint64_t ready_by_ms;   /* the supervisor is waited for until then; 0: children are not ready */
     unsigned stop_signals;
     uint64_t status_notified; /* to the service manager: twice the generation, + 1 if drained */
     bool reopen_logs;
@@ -202,6 +217,28 @@ int compile_wait(const struct shared *shared, struct config_region *region, cons
 /* Milliseconds to wait before the fork after `failures` failures in a row. */
 uint64_t respawn_delay_ms(uint32_t failures);
 
+/* ---- watchdog.c ---- */
+/* Of a process that begins now. */
+void watchdog_begin(struct watchdog *w, uint64_t now_ms);
+/* Looked at with its last heartbeat, about once a second. */
+bool watchdog_hangs(struct watchdog *w, pid_t pid, uint64_t shown_ms, uint64_t allowed_ms,
+                    uint64_t now_ms);
+/* When it is to be looked at again, if that is earlier than usual. */
+uint64_t watchdog_deadline(const struct watchdog *w, uint64_t now_ms);
+/* Says that a process hangs and ends it: SIGABRT now, SIGKILL by the caller when *kill_ms has come. slot: where it is
+ * counted. */
+void watchdog_abort(struct master *m, uint32_t slot, const char *name, pid_t pid,
+                    const struct watchdog *w, uint64_t *kill_ms);
+/* Clears the condition of those that were aborted some time ago. */
+void watchdog_step(struct master *m);
+#if defined(__SANITIZE_ADDRESS__)
+#define WATCHDOG_STALE_MS 10000 /* instrumented code is slow to come round */
+#else
+#define WATCHDOG_STALE_MS 3000
+#endif
+#define WATCHDOG_START_MS 10000 /* before it is ready: opening a large store takes its time */
+#define WATCHDOG_KILL_MS  1000  /* from SIGABRT to SIGKILL */
+
 /* ---- children.c ---- */
 void children_init(struct master *m);
 /* Fork into that slot now, and again whenever it dies until child_stop(). */
@@ -210,7 +247,7 @@ void child_start(struct master *m, uint32_t slot, uint32_t region, uint32_t inde
 void child_stop(struct master *m, uint32_t slot, uint64_t grace_ms);
 /* The end of a child in a slot; true if pid was one. */
 bool child_reaped(struct master *m, pid_t pid, int status);
-/* Forks that are due, the watchdog, kills that are due. */
+/* Forks that are due, a look of the watchdog, kills that are due. */
 void children_step(struct master *m);
 uint64_t children_deadline(const struct master *m);
 bool child_ready(const struct master *m, uint32_t slot);

@@ -239,6 +239,7 @@ static void loop_run(struct master *m)
             return;
         children_step(m);
         ws_process_step(m);
+        watchdog_step(m);
         reload_step(m);
         names_step(m);
         history_file_step(m);

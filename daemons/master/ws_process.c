@@ -8,6 +8,7 @@
  * at once. Only the polderd that started it stops it.
  */
 #include "daemons/master/master.h"
+#include "polder/heartbeat.h"
 #include "polder/log.h"
 #include <errno.h>
 #include <limits.h>
@@ -25,6 +26,7 @@
 #define WS_PROCESS_NAME  "polder-supervisor"
 #define PROBE_EVERY_MS   1000
 #define EXECUTE_AGAIN_MS 10000
+#define LOOK_EVERY_MS    200 /* at most, at its heartbeat */
 #define LIVED_WELL_MS    10000
 #define NOT_EXECUTABLE   127
 
@@ -106,7 +108,9 @@ static void ws_process_fork(struct master *m)
              (int)pid);
     c->pid = pid;
     c->mine = true;
+    c->aborted = false;
     c->started_ms = m->now_ms;
+    watchdog_begin(&c->watchdog, m->now_ms);
 }
 
 /* One that was there before us. Its end is seen where the kernel can tell of it. */
@@ -117,6 +121,10 @@ static void ws_process_adopt(struct master *m, pid_t pid)
         return;
     c->found = pid;
     c->found_fd = pidfd_open(pid, 0);
+    c->aborted = false;
+    c->kill_ms = 0;
+    c->started_ms = m->now_ms;
+    watchdog_begin(&c->watchdog, m->now_ms);
     log_info("supervisor: " WS_PROCESS_NAME "[%d] was there; it reads the configuration again",
              (int)pid);
     if (kill(pid, SIGHUP) < 0)
@@ -129,10 +137,12 @@ static void ws_process_look_found(struct master *m)
     struct pollfd p = {c->found_fd, POLLIN, 0};
     if (c->found_fd < 0 || poll(&p, 1, 0) != 1)
         return;
-    log_warning("supervisor: " WS_PROCESS_NAME "[%d] has ended", (int)c->found);
+    log_warning("supervisor: " WS_PROCESS_NAME "[%d] has ended%s", (int)c->found,
+                c->aborted ? " after its heartbeat stopped" : "");
     close(c->found_fd);
     c->found_fd = -1;
     c->found = 0;
+    c->kill_ms = 0;
     c->next_ms = m->now_ms;
 }
 
@@ -150,21 +160,55 @@ static void ws_process_probe(struct master *m)
         ws_process_fork(m);
 }
 
+/* Where systemd has started it, systemd watches it. Before its first heartbeat it reads its
+ * configuration: what the file says then is of a predecessor with the same number. One that was
+ * found and has no file is of another version. */
+static void ws_process_watch(struct master *m, pid_t pid)
+{
+    struct ws_process *c = &m->ws_process;
+    char path[4096];
+    uint64_t shown_ms;
+    if (!c->wanted || c->aborted || c->stopping || m->now_ms < c->look_ms)
+        return;
+    c->look_ms = m->now_ms + LOOK_EVERY_MS;
+    snprintf(path, sizeof path, "%s/" HEARTBEAT_FILE, master_config(m)->runtime_dir);
+    const bool has_file = heartbeat_read(path, pid, &shown_ms);
+    const bool shown = has_file && (shown_ms >= c->started_ms || !c->pid);
+    if (!has_file && !c->pid)
+        return;
+    if (!has_file || shown_ms < c->started_ms)
+        shown_ms = c->started_ms;
+    if (!watchdog_hangs(&c->watchdog, pid, shown_ms, shown ? WATCHDOG_STALE_MS : WATCHDOG_START_MS,
+                        m->now_ms) ||
+        m->now_ms < m->lenient_ms)
+        return;
+    c->aborted = true;
+    watchdog_abort(m, PROC_SLOT_SUPERVISOR, WS_PROCESS_NAME, pid, &c->watchdog, &c->kill_ms);
+}
+
+static void ws_process_kill(struct master *m, pid_t pid)
+{
+    struct ws_process *c = &m->ws_process;
+    if (!c->kill_ms || m->now_ms < c->kill_ms)
+        return;
+    if (!c->aborted)
+        log_warning("supervisor: " WS_PROCESS_NAME "[%d] did not leave in time: killing it",
+                    (int)pid);
+    c->kill_ms = m->now_ms + 1000;
+    kill(pid, SIGKILL);
+}
+
 void ws_process_step(struct master *m)
 {
     struct ws_process *c = &m->ws_process;
-    if (c->pid) {
-        if (c->kill_ms && m->now_ms >= c->kill_ms) {
-            log_warning("supervisor: " WS_PROCESS_NAME "[%d] did not leave in time: killing it",
-                        (int)c->pid);
-            c->kill_ms = m->now_ms + 1000;
-            kill(c->pid, SIGKILL);
-        }
-        return;
-    }
     ws_process_look_found(m);
-    if (!c->stopping && c->found_fd < 0 && m->phase <= MASTER_RUNNING && m->now_ms >= c->next_ms)
+    const pid_t pid = c->pid ? c->pid : c->found_fd >= 0 ? c->found : 0;
+    if (pid) {
+        ws_process_watch(m, pid);
+        ws_process_kill(m, pid);
+    } else if (!c->stopping && m->phase <= MASTER_RUNNING && m->now_ms >= c->next_ms) {
         ws_process_probe(m);
+    }
 }
 
 /* The supervisor reads the same file, whoever started it. */
@@ -197,8 +241,9 @@ bool ws_process_reaped(struct master *m, pid_t pid, int status)
         log_error("supervisor: cannot execute %s; WebSocket upgrades get 503", c->binary);
         c->next_ms = m->now_ms + EXECUTE_AGAIN_MS;
     } else if (WIFSIGNALED(status)) {
-        log_warning("supervisor: " WS_PROCESS_NAME "[%d] died: signal %d (%s)", (int)pid,
-                    WTERMSIG(status), strsignal(WTERMSIG(status)));
+        log_warning("supervisor: " WS_PROCESS_NAME "[%d] died: signal %d (%s)%s", (int)pid,
+                    WTERMSIG(status), strsignal(WTERMSIG(status)),
+                    c->aborted ? " after its heartbeat stopped" : "");
     } else {
         log_warning("supervisor: " WS_PROCESS_NAME "[%d] left with exit code %d", (int)pid,
                     WEXITSTATUS(status));
@@ -221,7 +266,9 @@ void ws_process_stop(struct master *m, uint64_t grace_ms)
 uint64_t ws_process_deadline(const struct master *m)
 {
     const struct ws_process *c = &m->ws_process;
-    if (c->pid)
-        return c->kill_ms ? c->kill_ms : UINT64_MAX;
+    if (c->kill_ms && (c->pid || c->found_fd >= 0))
+        return c->kill_ms;
+    if (c->pid || c->found_fd >= 0)
+        return c->stopping || c->aborted ? UINT64_MAX : watchdog_deadline(&c->watchdog, m->now_ms);
     return !c->stopping && c->found_fd < 0 ? c->next_ms : UINT64_MAX;
 }

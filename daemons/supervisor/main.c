@@ -132,23 +132,23 @@ static void move_over(struct session *x, const struct config_route *to)
 
 /* Sessions move over to the route of the same pattern; those whose route is gone, and handshakes
  * whose servers have changed, are told to come again. */
-static void reload(struct supervisor *s)
+static bool reload(struct supervisor *s)
 {
     void *memory, *old_memory = s->arena[0];
     const struct config *c = read_config(s->path, &memory, log_mistake), *old = s->config;
     if (!c) {
         log_error("config: nothing has changed");
-        return;
+        return false;
     }
     if (strcmp(c->runtime_dir, old->runtime_dir)) {
         log_error("config: runtime_dir cannot change while running; nothing has changed");
         munmap(memory, SHARED_REGION_SIZE);
-        return;
+        return false;
     }
     struct route_count *counts = calloc(SUPERVISOR_ROUTES, sizeof *counts);
     if (!counts) {
         munmap(memory, SHARED_REGION_SIZE);
-        return;
+        return false;
     }
     for (uint32_t i = 0; i < old->n_routes; i++) {
         const struct config_route *to = same_route(c, &old->routes[i]);
@@ -187,6 +187,7 @@ static void reload(struct supervisor *s)
         if (x->state == SESSION_OPEN && !x->deadline_ms)
             heartbeat_arm(s, x); /* in the intervals of now */
     log_info("config: read again");
+    return true;
 }
 
 /* ---- loop ---- */
@@ -247,7 +248,7 @@ static void on_stop(struct ev_loop *loop, ev_signal *w, int revents)
         return;
     }
     log_info("stopping; %u WebSockets are told to come again", s->open);
-    sd_notify(0, "STOPPING=1");
+    sd_notify(0, "STOPPING=1\nSTATUS=stopping: WebSockets are told to come again");
     s->now_ms = clock_mono_ms();
     drain_begin(s);
     ev_timer_again(loop, &s->tick);
@@ -255,8 +256,10 @@ static void on_stop(struct ev_loop *loop, ev_signal *w, int revents)
 
 static void on_reload(struct ev_loop *loop, ev_signal *w, int revents)
 {
+    struct supervisor *s = ev_userdata(loop);
     (void)w, (void)revents;
-    reload(ev_userdata(loop));
+    s->reload_failed = !reload(s);
+    presence_tell(s);
 }
 
 /* Before anything is raised. Without the file nobody sees what we raise; the log has it. */
@@ -335,8 +338,10 @@ static int run(struct supervisor *s)
     }
     log_info("ready; at most %u WebSockets on a route", s->values.max_connections);
     sandbox_enter_or_warn(SANDBOX_SUPERVISOR, s->config->sandbox);
+    presence_begin(s);
     sd_notify(0, "READY=1");
     ev_run(s->loop, 0);
+    presence_end(s);
     for (struct session *x = LIST_FIRST(&s->sessions), *next; x; x = next) {
         next = LIST_NEXT(x, entry);
         session_end(s, x, END_DRAIN);

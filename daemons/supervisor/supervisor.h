@@ -18,6 +18,7 @@
  *   leaked.c        for how long what was reaped would have been held: savings
  *   methods.c       what the admin socket may ask and do
  *   values.c        what it may change: ws set
+ *   presence.c      shows those who watch it that it lives
  *
  * Ownership: a session owns two descriptors, a few hundred bytes, and buffers only while bytes are
  * in flight. Counts are changed in session_new() and session_end() and nowhere else, so they are
@@ -219,6 +220,14 @@ struct supervisor {
     uint64_t now_ms, real_ms, next_id;
     uint64_t drain_until_ms;
     bool draining;
+    bool reload_failed; /* the last one */
+    struct {
+        ev_timer timer;
+        int fd;             /* of the heartbeat file; negative: there is none */
+        bool watchdog;      /* the service manager wants to hear, too */
+        uint64_t status_ms; /* it is told again then */
+        char status[128];
+    } presence;
     uint32_t open;                                       /* sessions, in whatever state */
     uint32_t probes;                                     /* apart from those */
     uint32_t held, may_hold;                             /* descriptors of their legs */
@@ -341,6 +350,11 @@ void refuse_pass(struct supervisor *s, struct session *x, const struct h1_head *
 void refuse_cut(struct supervisor *s, struct session *x, const char *by);
 void refuse_due(struct supervisor *s, struct session *x); /* its timer */
 void refuse_end_all(struct supervisor *s);
+
+/* presence.c */
+void presence_begin(struct supervisor *s);
+void presence_tell(struct supervisor *s); /* to the service manager: the status, if it is another */
+void presence_end(struct supervisor *s);
 
 /* client_id.c: what heartbeats and ws list call the client: the path's segment as applications
  * read it, cut visibly at CLIENT_ID_MAX bytes. NULL: none, or no memory; one is made up then. */

@@ -46,7 +46,8 @@ struct proc_slot {
     /* keeper, control: the generation whose region they use, stored when they have let go of the
      * one before; 0 after a start until then. A successor begins with the current one. */
     _Atomic uint32_t followed;
-    uint64_t pad2_[7];
+    _Atomic uint32_t hung; /* master: how often the watchdog has ended it */
+    uint64_t pad2_[6];
 };
 _Static_assert(sizeof(struct proc_slot) == 128, "one pair of cache lines a slot");
 

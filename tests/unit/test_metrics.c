@@ -345,11 +345,14 @@ static void crashes_and_workers_are_told_by_kind(void **state)
         atomic_store(&slot->state, i == 2 ? PROC_DRAINING : PROC_READY);
     }
     atomic_store(&proc->slot[PROC_SLOT_KEEPER].crashes, 1);
+    atomic_store(&proc->slot[PROC_SLOT_SUPERVISOR].hung, 3);
     scrape(r, false);
     assert_true(value_of(r, "polder_workers") == 2);
     assert_true(value_of(r, "polder_workers_draining") == 1);
     assert_true(value_of(r, "polder_process_crashes_total{process=\"worker\"}") == 6);
     assert_true(value_of(r, "polder_process_crashes_total{process=\"keeper\"}") == 1);
+    assert_true(value_of(r, "polder_process_hung_total{process=\"supervisor\"}") == 3);
+    assert_true(value_of(r, "polder_process_hung_total{process=\"worker\"}") == 0);
     assert_true(value_of(r, "polder_build_info{version=\"" POLDER_VERSION "\"}") == 1);
 }
 

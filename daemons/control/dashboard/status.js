@@ -15,6 +15,7 @@ const CONDITION_COMMANDS = {
     name_unresolved: () => ['upstream', 'list'],
     supervisor_missing: () => ['ws', 'stats'],
     supervisor_hung: () => ['ws', 'stats'],
+    process_hung: () => ['status'],
     disk_full: () => ['cache', 'stats'],
     store_off: () => ['cache', 'stats'],
     access_log_failed: () => ['log', 'reopen'],

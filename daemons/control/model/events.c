@@ -34,7 +34,7 @@ struct events {
         enum server_state state;
     } server[RUNTIME_SERVERS_MAX];
     struct process_seen {
-        uint32_t pid, crashes;
+        uint32_t pid, crashes, hung;
     } process[PROC_SLOTS];
 };
 
@@ -176,12 +176,16 @@ static void look_at_process(const struct control *c, struct events *e, unsigned 
 {
     const struct proc_slot *p = &c->shared->proc->slot[slot];
     struct process_seen *before = &e->process[slot];
-    const struct process_seen now = {atomic_load(&p->pid), atomic_load(&p->crashes)};
+    const struct process_seen now = {atomic_load(&p->pid), atomic_load(&p->crashes),
+                                     atomic_load(&p->hung)};
     char name[40];
     if (slot >= PROC_SLOT_WORKER0)
         snprintf(name, sizeof name, "worker %u", atomic_load(&p->index));
     else
         snprintf(name, sizeof name, "%s", proc_slot_name(slot));
+    if (e->begun && now.hung != before->hung)
+        events_add(c, "processes", "hung", name, now.hung - before->hung,
+                   "its heartbeat stopped; aborted; %u times so far", now.hung);
     if (e->begun && now.crashes != before->crashes)
         events_add(c, "processes", "died", name, now.crashes - before->crashes,
                    "pid %u; %u deaths so far", before->pid, now.crashes);

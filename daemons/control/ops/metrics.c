@@ -132,7 +132,7 @@ static void write_alerts(struct metrics_run *run)
 /* ---- processes ---- */
 
 struct of_kind { /* by slot; all workers in one */
-    uint64_t crashes, up;
+    uint64_t crashes, up, hung;
 };
 
 static void count_processes(const struct proc_table *proc,
@@ -142,6 +142,7 @@ static void count_processes(const struct proc_table *proc,
         const struct proc_slot *slot = &proc->slot[i];
         struct of_kind *kind = &kinds[i < PROC_SLOT_WORKER0 ? i : PROC_SLOT_WORKER0];
         kind->crashes += atomic_load(&slot->crashes);
+        kind->hung += atomic_load(&slot->hung);
         kind->up += atomic_load(&slot->pid) && atomic_load(&slot->state) == PROC_READY;
     }
     kinds[PROC_SLOT_MASTER].up = 1; /* control dies with it */
@@ -165,6 +166,9 @@ static void write_processes(struct metrics_run *run)
     if (metrics_family(w, METRIC_PROCESS_CRASHES))
         for (unsigned kind = PROC_SLOT_KEEPER; kind <= PROC_SLOT_WORKER0; kind++)
             put_kind(w, kind, kinds[kind].crashes);
+    if (metrics_family(w, METRIC_PROCESS_HUNG))
+        for (unsigned kind = PROC_SLOT_KEEPER; kind <= PROC_SLOT_WORKER0; kind++)
+            metrics_u64(w, METRICS_LABELS({"process", proc_slot_name(kind)}), kinds[kind].hung);
 }
 
 static void write_service(struct metrics_run *run)
