@@ -60,6 +60,7 @@ const struct known *known_find(const struct known_table *t, const struct cache_k
 void known_prefetch(const struct known *entry, const struct shared *shared)
 {
     const char *line = (const char *)((uintptr_t)entry->record & ~(uintptr_t)(LINE - 1));
+#pragma GCC unroll 25 /* or counting would take most of it */
     for (unsigned i = 0; i < LINES; i++)
         __builtin_prefetch(line + (size_t)i * LINE);
     __builtin_prefetch((const void *)&shared->ref[entry->slot]);

@@ -78,10 +78,11 @@ struct answer {
     uint64_t base;                 /* where that begins in the whole, of which it is a part */
     uint64_t size;                 /* of the whole, then; 0: that is what is stored */
     uint16_t code;
-    uint64_t rest_ms; /* not asked for so long, for the backend has failed */
-    bool weak;        /* the client's bytes are, or were, not the ones that the entity tag is of */
-    bool streamed;    /* in chunks: the pin is the client's */
-    bool soft;        /* an invalidation has ended its freshness */
+    uint64_t interval_ms; /* of its route's polls; 0 */
+    uint64_t rest_ms;     /* not asked for so long, for the backend has failed */
+    bool weak;     /* the client's bytes are, or were, not the ones that the entity tag is of */
+    bool streamed; /* in chunks: the pin is the client's */
+    bool soft;     /* an invalidation has ended its freshness */
 };
 
 static void put_age(struct h1_out *o, const struct worker *w, const struct cache_record *rec)
@@ -105,8 +106,7 @@ static void put_cache_status(struct h1_out *o, const struct worker *w, const str
         h1_puts(o, "; collapsed");
     } else {
         const int64_t ttl_s = cache_status_ttl_s(rec, a->soft, w->real_ms);
-        const char *detail =
-            cache_status_detail(rec, a->soft, request_interval_ms(a->r), w->real_ms);
+        const char *detail = cache_status_detail(rec, a->soft, a->interval_ms, w->real_ms);
         h1_put(o, ttl_s < 0 ? "hit; ttl=-" : "hit; ttl=", ttl_s < 0 ? 10 : 9);
         h1_put_u64(o, (uint64_t)(ttl_s < 0 ? -ttl_s : ttl_s));
         if (detail) {
@@ -125,9 +125,8 @@ static bool has_no_length(uint16_t code)
 /* When the client may ask again. */
 static uint64_t poll_rest_ms(const struct worker *w, const struct answer *a)
 {
-    const uint64_t interval_ms = request_interval_ms(a->r);
     const uint64_t rest_ms =
-        a->soft ? 0 : policy_poll_rest_ms(a->view->record, interval_ms, w->real_ms);
+        a->soft ? 0 : policy_poll_rest_ms(a->view->record, a->interval_ms, w->real_ms);
     return rest_ms > a->rest_ms ? rest_ms : a->rest_ms;
 }
 
@@ -137,7 +136,7 @@ static size_t dynamic_lines(struct worker *w, const struct answer *a, char *text
     const struct cache_record *rec = a->view->record;
     const struct request *r = a->r;
     struct h1_out o = {text, text + size, false};
-    if (request_interval_ms(r))
+    if (a->interval_ms)
         response_poll(&o, r, poll_rest_ms(w, a));
     else
         put_age(&o, w, rec);
@@ -204,7 +203,7 @@ static size_t other_head(struct worker *w, const struct answer *a)
 {
     struct str rest = {a->view->head, a->view->record->head_len}, line;
     struct h1_out o = {w->texts->scratch, w->texts->scratch + sizeof w->texts->scratch, false};
-    const bool polled = request_interval_ms(a->r) != 0;
+    const bool polled = a->interval_ms != 0;
     if (head_line_next(&rest, &line) && a->code == a->view->record->status)
         h1_put(&o, line.at, line.len);
     else
@@ -227,8 +226,7 @@ static const char *cache_word(const struct worker *w, const struct answer *a)
         return "stale";
     if (a->r->collapsed)
         return "collapsed";
-    const char *detail =
-        cache_status_detail(a->view->record, a->soft, request_interval_ms(a->r), w->real_ms);
+    const char *detail = cache_status_detail(a->view->record, a->soft, a->interval_ms, w->real_ms);
     return detail && strncmp(detail, "stale", 5) == 0 ? "stale" : "hit";
 }
 
@@ -330,7 +328,7 @@ static void answer(struct worker *w, struct answer *a)
     unsigned n;
     if (!client_may_keep(c))
         c->keep_alive = false;
-    if (a->code != a->view->record->status || a->size || request_interval_ms(a->r))
+    if (a->code != a->view->record->status || a->size || a->interval_ms)
         n = put_head(a, w->texts->scratch, other_head(w, a), iov);
     else
         n = put_head(a, a->view->head, a->view->record->head_len, iov);
@@ -461,7 +459,8 @@ static bool deliver_held(struct worker *w, struct answer *a)
 bool deliver_view(struct worker *w, const struct request *r, const struct cache_view *v, bool soft,
                   const struct cache_key *key)
 {
-    struct answer a = {.r = r, .view = v, .body = v, .soft = soft};
+    struct answer a = {
+        .r = r, .view = v, .body = v, .interval_ms = request_interval_ms(r), .soft = soft};
     struct cache_view copy;
     char space[STORED_ETAG_MAX];
     if (choose_code(r, &a) &&
@@ -479,8 +478,13 @@ bool deliver_part(struct worker *w, const struct request *r, const struct cache_
                   const struct field_span *part, uint64_t first, uint64_t last)
 {
     char space[STORED_ETAG_MAX];
-    struct answer a = {
-        .r = r, .view = v, .body = v, .code = 206, .base = part->first, .size = part->size};
+    struct answer a = {.r = r,
+                       .view = v,
+                       .body = v,
+                       .interval_ms = request_interval_ms(r),
+                       .code = 206,
+                       .base = part->first,
+                       .size = part->size};
     a.first = first - part->first;
     a.end = last - part->first + 1;
     if (has_conditions(r) && conditions_not_modified(r, stored_etag(v, space), modified_ms(v)))
@@ -516,6 +520,7 @@ void deliver_copy(const struct request *r, struct stored_copy *copy, const char 
                        .view = &copy->view,
                        .body = &copy->view,
                        .status = status,
+                       .interval_ms = request_interval_ms(r),
                        .rest_ms = error_backoff_rest_ms(r->worker, copy)};
     struct cache_view coded;
     if (choose_code(r, &a))

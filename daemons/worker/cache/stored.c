@@ -20,6 +20,7 @@
 #include "polder/stats.h"
 #include "polder/access_bits.h"
 #include "polder/head_lines.h"
+#include "polder/hex.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -163,15 +164,10 @@ struct str stored_etag(const struct cache_view *v, char space[STORED_ETAG_MAX])
     struct str t = {0};
     if (rec->flags & CACHE_ETAG_OURS) {
         const uint64_t hash = rec->flags & CACHE_CHUNKED_BODY ? rec->body_checksum : rec->etag_hash;
-        static const char hex[] = "0123456789abcdef";
-        char *at = space;
-        *at++ = '"';
-        *at++ = 'p';
-        *at++ = '-';
-        for (int shift = 60; shift >= 0; shift -= 4)
-            *at++ = hex[hash >> shift & 15];
-        *at++ = '"';
-        return (struct str){space, (size_t)(at - space)};
+        memcpy(space, "\"p-", 3);
+        hex_put(hash, space + 3);
+        space[3 + HEX_DIGITS] = '"';
+        return (struct str){space, 4 + HEX_DIGITS};
     }
     if (rec->flags & CACHE_HAS_ETAG)
         stored_field(v, "etag", &t);

@@ -5,6 +5,7 @@
 #include "daemons/worker/message/request.h"
 #include "daemons/worker/worker.h"
 #include "daemons/worker/message/messages.h"
+#include "polder/hex.h"
 #include "polder/random.h"
 
 #include <string.h>
@@ -12,20 +13,6 @@
 #define GIVEN_MAX 128
 
 #define WORKER_DIGITS 8
-#define DIGITS        16 /* of a number */
-
-typedef uint8_t bytes16 __attribute__((vector_size(16)));
-
-/* In hex, all at once: a nibble a byte, then each to its letter. This is done for each hit. */
-static inline void put_digits(uint64_t n, char out[DIGITS])
-{
-    const bytes16 v = (bytes16)(__attribute__((vector_size(16))) uint64_t){__builtin_bswap64(n), 0};
-    const bytes16 high = v >> 4, low = v & 15;
-    const bytes16 nibble =
-        __builtin_shufflevector(high, low, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-    const bytes16 text = nibble + '0' + ((bytes16)(nibble > 9) & ('a' - '0' - 10));
-    memcpy(out, &text, sizeof text);
-}
 
 /* One to one (splitmix64). */
 static uint64_t mix(uint64_t z)
@@ -40,15 +27,15 @@ void request_id_init(struct request_ids *ids)
     struct {
         uint64_t last, before, after, worker;
     } seed;
-    char digits[DIGITS];
+    char digits[HEX_DIGITS];
     random_fill(&seed, sizeof seed);
     ids->last = seed.last;
     ids->before = seed.before;
     ids->after = seed.after;
-    put_digits(seed.worker, digits);
+    hex_put(seed.worker, digits);
     memset(ids->line, '0', sizeof ids->line);
     memcpy(ids->line, "X-Request-Id: ", REQUEST_ID_AT);
-    memcpy(ids->line + REQUEST_ID_AT, digits + DIGITS - WORKER_DIGITS, WORKER_DIGITS);
+    memcpy(ids->line + REQUEST_ID_AT, digits + HEX_DIGITS - WORKER_DIGITS, WORKER_DIGITS);
     memcpy(ids->line + sizeof ids->line - 2, "\r\n", 2);
 }
 
@@ -60,7 +47,7 @@ static inline uint64_t scrambled(const struct request_ids *ids, uint64_t number)
 void request_id_write(const struct request_ids *ids, uint64_t number, char out[REQUEST_ID_LEN])
 {
     memcpy(out, ids->line + REQUEST_ID_AT, WORKER_DIGITS);
-    put_digits(scrambled(ids, number), out + WORKER_DIGITS);
+    hex_put(scrambled(ids, number), out + WORKER_DIGITS);
 }
 
 bool request_id_is_given(const struct request *r)
@@ -90,6 +77,6 @@ void request_id_put(struct h1_out *o, const struct request *r)
         return;
     }
     memcpy(o->at, ids->line, sizeof ids->line);
-    put_digits(scrambled(ids, r->number), o->at + REQUEST_ID_AT + WORKER_DIGITS);
+    hex_put(scrambled(ids, r->number), o->at + REQUEST_ID_AT + WORKER_DIGITS);
     o->at += sizeof ids->line;
 }
