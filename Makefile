@@ -119,7 +119,7 @@ $(BUILD)/chaos/%: $(BUILD)/obj/tests/chaos/%.o $(call obj,$(chaos_rig_src)) $(TE
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
 
--include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
+-include $(shell find $(BUILD)/obj $(BUILD)/fuzz/obj -name '*.d' 2>/dev/null)
 
 # ---- what a newcomer types ---------------------------------------------------
 run: deps-run ## builds, then runs Polder on $PORT (8000) in front of the FastAPI demo, until Ctrl-C
@@ -163,23 +163,27 @@ chaos: bins $(chaos_bins) ## deaths, races and restarts at full length, with fig
 	@for t in $(chaos_bins); do POLDER_LONG=1 POLDER_BUILD=$(BUILD) $(if $(SANITIZE),POLDER_SANITIZED=1) $$t || exit 1; done
 
 fuzz_bins := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
-fuzz_net := daemons/net/listener.c daemons/net/unix_socket.c
+fuzz_src  := $(lib_src) $(http_src) $(filter-out %/server.c %/client.c,$(rpc_src)) daemons/net/listener.c daemons/net/unix_socket.c \
+             daemons/supervisor/ws/frames.c
+FUZZ_LIB  := $(BUILD)/fuzz/libfuzzed.a
+FUZZ_CC   ?= clang
 FUZZ_SECONDS ?= 20
+FUZZ_CFLAGS := -std=c17 -O1 -g $(CX16) -w -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined
 fuzz: deps-fuzz $(fuzz_bins) ## runs each fuzz target for FUZZ_SECONDS (20)
 	@for f in $(fuzz_bins); do n=$${f##*/fuzz_}; mkdir -p $(BUILD)/corpus/$$n; echo "fuzz: $$n"; \
 	  $$f -max_total_time=$(FUZZ_SECONDS) -timeout=5 -rss_limit_mb=2048 -verbosity=0 -print_final_stats=0 \
 	    $(BUILD)/corpus/$$n $$(ls -d tests/fuzz/corpus/$$n 2>/dev/null) || exit 1; done
-$(BUILD)/fuzz/%: tests/fuzz/%.c $(lib_src) $(http_src) $(rpc_src) $(fuzz_net) daemons/supervisor/ws/frames.c
+$(BUILD)/fuzz/obj/%.o: %.c
 	@mkdir -p $(@D)
-	clang $(CPPFLAGS) -std=c17 -O1 -g $(CX16) -w -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined \
-	  -o $@ $< $(lib_src) $(http_src) $(filter-out %/server.c %/client.c,$(rpc_src)) $(fuzz_net) daemons/supervisor/ws/frames.c \
-	  $(llhttp_src) $(LDLIBS) $(FUZZ_LIBS)
-$(BUILD)/fuzz/fuzz_handover: daemons/supervisor/intake.c
-$(BUILD)/fuzz/fuzz_guard: daemons/worker/leak_guard/leak_guard_fields.c daemons/worker/message/guard.c
-$(BUILD)/fuzz/fuzz_metrics_query: daemons/control/ops/metrics_query.c daemons/control/ops/metrics_family.c daemons/control/ops/query.c
-$(BUILD)/fuzz/fuzz_host: daemons/control/ops/host.c
-$(BUILD)/fuzz/fuzz_origin: daemons/worker/message/origin.c
-$(BUILD)/fuzz/fuzz_query: daemons/control/ops/query.c
+	$(FUZZ_CC) $(CPPFLAGS) $(FUZZ_CFLAGS) -MMD -MP -c -o $@ $<
+$(BUILD)/fuzz/obj/llhttp/%.o: /usr/share/llhttp/%.c
+	@mkdir -p $(@D)
+	$(FUZZ_CC) $(CPPFLAGS) $(FUZZ_CFLAGS) -c -o $@ $<
+$(FUZZ_LIB): $(patsubst %.c,$(BUILD)/fuzz/obj/%.o,$(fuzz_src)) $(patsubst /usr/share/llhttp/%.c,$(BUILD)/fuzz/obj/llhttp/%.o,$(llhttp_src))
+	@rm -f $@
+	$(AR) rcs $@ $^
+$(BUILD)/fuzz/fuzz_%: $(BUILD)/fuzz/obj/tests/fuzz/fuzz_%.o $(FUZZ_LIB)
+	$(FUZZ_CC) -fsanitize=fuzzer,address,undefined -o $@ $^ $(LDLIBS) $(FUZZ_LIBS)
 FUZZ_LIBS ?= -lwslay
 
 bench_bins := $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(wildcard tests/bench/*.c))
