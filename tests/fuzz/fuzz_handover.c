@@ -37,7 +37,7 @@ static struct {
     struct handover h;
     const uint8_t *rest;
     bool sound, full, no_memory;
-    unsigned sessions, told;
+    unsigned sessions, refused, told;
 } now;
 static struct session session;
 
@@ -87,6 +87,7 @@ size_t refuse(struct supervisor *s, int fd, const struct refusal *r, struct line
     (void)s;
     must(r && *r->why);
     must(limits.len == now.h.limit_len && lines_sound(limits.at, limits.len));
+    now.refused++;
     close(fd);
     return 0;
 }
@@ -265,7 +266,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     must(lowest_free() == free_fd);
     const bool client = now.sound && n_fds == 1 && !(data[0] & 4) && now.h.head_len &&
                         !(now.h.flags & (HANDOVER_TELLS | HANDOVER_SERVERS));
-    must(now.sessions + (s.refused - refused) == (client ? 1 : 0));
+    must(now.sessions + now.refused == (client ? 1 : 0));
+    must(s.refused - refused == (now.h.flags & HANDOVER_PROBE ? 0 : now.refused));
     must(!now.told || (now.sound && n_fds == 0 && (now.h.flags & HANDOVER_TELLS)));
     free(bytes);
     return 0;
