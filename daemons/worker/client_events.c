@@ -128,6 +128,7 @@ void client_events_init(struct worker *w)
         .soon_stale = refresh_note, .look = guard_look, .begin = guard_begin, .retry = guard_retry};
     static const struct hold_ops hold_ops = {long_poll_unchanged, long_poll_for_fetch};
     w->clients->ops = &ops;
+    w->fetches->look_again = request_look_again;
     w->lookups->hold_ops = &hold_ops;
     w->lookups->hit_ops = &hit_ops;
 }

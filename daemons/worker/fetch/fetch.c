@@ -113,7 +113,7 @@ struct fetch *fetch_new(struct worker *w, const struct request *r)
     ex->upstream = r->route ? r->route->upstream : &w->upstreams->ops;
     ex->body_to_client = true;
     if (r->client)
-        r->client->exchange = ex;
+        fetch_take_client(ex, r->client);
     if (r->client && trailer)
         h1_body_keep_trailer(&r->client->body, bytes, trailer);
     return ex;

@@ -148,6 +148,9 @@ struct fetch {
 struct fetches {
     const struct upstream_ops *upstream_ops;
     const struct fetch_ops *ops;
+    /* What it wanted may be stored by now: its request takes its steps once more, from the lookup
+     * on, and is answered without it or comes back (miss_again()). */
+    void (*look_again)(struct fetch *ex);
     struct fetch *dead;
     struct fetch *waiters;                         /* collapse.c */
     struct fetch *retry_queue, **retry_queue_tail; /* oldest first */
@@ -177,6 +180,9 @@ void fetch_finish(struct fetch *ex);
 
 /* The client goes its way; its body reader must not write here any more. */
 struct client *fetch_let_go(struct fetch *ex);
+/* The client is answered without it, or comes back. */
+struct client *fetch_lend_client(struct fetch *ex);
+void fetch_take_client(struct fetch *ex, struct client *c);
 /* The client has its whole answer. */
 void fetch_client_done(struct fetch *ex);
 /* The stored response, although it is stale. False: there is none to give. */

@@ -36,6 +36,20 @@ struct client *fetch_let_go(struct fetch *ex)
     return c;
 }
 
+struct client *fetch_lend_client(struct fetch *ex)
+{
+    struct client *c = ex->req.client;
+    c->exchange = NULL;
+    ex->req.client = NULL;
+    return c;
+}
+
+void fetch_take_client(struct fetch *ex, struct client *c)
+{
+    c->exchange = ex;
+    ex->req.client = c;
+}
+
 void fetch_watch(struct fetch *ex, struct fetch_watcher *at)
 {
     ex->watcher = at;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * miss: the store had no answer that may be given. One of those who want it fetches, over all
- * workers; the others wait until it has landed (collapse.c) and look again.
+ * workers; the others wait until it has landed (collapse.c) and take the steps of a request again,
+ * from the lookup (fetches.look_again).
  */
 #include "daemons/worker/fetch/miss.h"
 #include "daemons/worker/client/client.h"
@@ -25,8 +26,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-
-static void miss_retry(struct fetch *ex);
 
 #define ROUNDS_MAX 3 /* then everybody fetches for himself */
 
@@ -75,12 +74,6 @@ static struct cache_key lock_key(const struct request *r, const struct hit_found
     return key;
 }
 
-/* The store, whole or in part. */
-static bool deliver_stored(const struct request *r, struct hit_found *found)
-{
-    return hit_try(r, found) || partial_answer(r, found);
-}
-
 bool miss_collapsible(const struct request *r, const struct hit_found *found)
 {
     const struct cache_key key = lock_key(r, found);
@@ -110,27 +103,6 @@ static bool landed_meanwhile(const struct fetch *ex)
     return newer;
 }
 
-/* The client is answered from what has been stored meanwhile. False: that cannot be, after all. */
-static bool deliver_landed(struct fetch *ex)
-{
-    struct client *c = ex->req.client;
-    struct hit_found found = {0};
-    struct request r = ex->req;
-    r.collapsed = true;
-    r.waited_fwd = ex->fwd;
-    c->exchange = NULL;
-    ex->req.client = NULL;
-    const bool answered = deliver_stored(&r, &found);
-    stored_copy_free(ex->worker, found.stale);
-    if (answered) {
-        fetch_finish(ex);
-        return true;
-    }
-    c->exchange = ex;
-    ex->req.client = c;
-    return false;
-}
-
 /* As if its route had no cache. */
 static void bypass(struct fetch *ex)
 {
@@ -148,6 +120,19 @@ static bool is_known_personal(const struct fetch *ex)
 {
     return ex->req.policy.identity == POLICY_SHARED && !ex->stale &&
            permit_is_noshare(ex->worker, &ex->lock_key);
+}
+
+static void look_again(struct fetch *ex)
+{
+    ex->rounds++;
+    ex->worker->fetches->look_again(ex);
+}
+
+/* What it has waited for is over. */
+static void miss_retry(struct fetch *ex)
+{
+    fetch_move(ex, FETCH_NEW);
+    look_again(ex);
 }
 
 static void fetch(struct worker *w, struct fetch *ex)
@@ -172,8 +157,8 @@ static void fetch(struct worker *w, struct fetch *ex)
     case FETCH_LOCK_LEAD:
         if (landed_meanwhile(ex) || (!ex->for_store && partial_landed(ex))) {
             permit_release(ex->worker, &ex->permit, FETCH_LOCK_STORED);
-            if (deliver_landed(ex))
-                break;
+            look_again(ex);
+            break;
         }
         fetch_start(ex);
         break;
@@ -327,28 +312,17 @@ void miss_refresh(const struct request *r, struct hit_found *found)
         lead(ex, NULL, NULL);
 }
 
-/* What it has waited for is over. */
-static void miss_retry(struct fetch *ex)
+void miss_again(struct fetch *ex, const struct request *r, struct hit_found *found)
 {
     struct worker *w = ex->worker;
-    struct client *c = ex->req.client;
-    struct hit_found found = {0};
-    struct request r = ex->req;
-    fetch_move(ex, FETCH_NEW);
-    ex->rounds++;
-    r.collapsed = true;
-    r.waited_fwd = ex->fwd;
-    c->exchange = NULL; /* the client is answered without it, or comes back */
-    ex->req.client = NULL;
-    if (deliver_stored(&r, &found) || (found.stale && stale_answer(&r, found.stale))) {
-        stored_copy_free(w, found.stale);
+    if (found->stale && stale_answer(r, found->stale)) {
+        stored_copy_free(w, found->stale);
         fetch_finish(ex);
         return;
     }
-    c->exchange = ex;
-    ex->req.client = c;
-    take_stale(ex, &found);
-    if (found.others) {
+    fetch_take_client(ex, r->client);
+    take_stale(ex, found);
+    if (found->others) {
         bypass(ex);
         return;
     }
@@ -356,7 +330,7 @@ static void miss_retry(struct fetch *ex)
         fetch_fail(ex, PROBLEM_GATEWAY_TIMEOUT);
         return;
     }
-    if (permit_wait_is_silent(w, &ex->waits_for))
+    if (ex->waits_since_ms && permit_wait_is_silent(w, &ex->waits_for))
         ex->until_ms = collapse_until_ms(ex);
     fetch(w, ex);
 }

@@ -19,6 +19,8 @@ struct worker;
 
 /* ---- miss.c ---- */
 void miss_begin(const struct request *r, struct hit_found *found);
+/* The same for who has looked again (fetches.look_again) in vain; r->client is the fetch's again. */
+void miss_again(struct fetch *ex, const struct request *r, struct hit_found *found);
 /* The backend answers, and the store knows nothing of it: what is there is not for who asks. Takes
  * found->stale. */
 void miss_bypass(const struct request *r, struct hit_found *found);

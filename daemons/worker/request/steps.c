@@ -3,7 +3,8 @@
  * steps: the life of a request, from the first byte of its head to what answers it. It takes the
  * steps of the table below in order; each of them goes on to the next, or ends the way: the request
  * is answered, or something else goes on with it (a fetch, a hold, polder-supervisor, more bytes).
- * A request that was held takes them again, with the head that it had.
+ * A request that was held takes them again, with the head that it had; one that has waited for
+ * another's fetch enters at the lookup.
  */
 #include "daemons/worker/request/steps.h"
 #include "daemons/worker/cache/lookup.h"
@@ -41,6 +42,7 @@ struct passage {
     const char *bytes; /* of its head, and what follows */
     size_t len, used;
     const struct request_again *again; /* NULL: it is new */
+    struct fetch *waited;              /* its own, which has waited for another's; NULL */
     struct stats_slab *counts;         /* of a probe: where others count; NULL */
     struct limit_bill *bill;
     uint64_t limit_key[CONFIG_ROUTE_LIMITS_MAX]; /* 0: exempt */
@@ -110,6 +112,7 @@ static __attribute__((noinline)) size_t read_new(struct client *c, const char *a
     p.len = len;
     p.used = 0;
     p.again = NULL;
+    p.waited = NULL;
     p.counts = NULL;
     p.bill = bill;
     p.websocket = p.passes = false;
@@ -139,6 +142,20 @@ void request_again(struct client *c, const struct request_again *again)
                         .again = again,
                         .bill = &bill};
     take_steps(&p);
+}
+
+void request_look_again(struct fetch *ex)
+{
+    struct passage p = {
+        .worker = ex->worker, .client = fetch_lend_client(ex), .waited = ex, .r = ex->req};
+    p.r.client = p.client;
+    p.r.collapsed = true;
+    p.r.waited_fwd = ex->fwd;
+    for (unsigned i = LOOKUP; i < STEPS; i++)
+        if (steps[i](&p) != STEP_NEXT)
+            break;
+    if (p.waited) /* it is answered without it */
+        fetch_finish(ex);
 }
 
 static enum step_result problem(const struct passage *p, enum problem problem, const char *extra,
@@ -403,8 +420,7 @@ static enum step_result step_lookup(struct passage *p)
     struct request *r = &p->r;
     if (p->passes)
         return STEP_NEXT;
-    r->cacheable = request_prepare_lookup(p->worker, r);
-    if (!r->cacheable)
+    if (!p->waited && !(r->cacheable = request_prepare_lookup(p->worker, r)))
         return pass_uncacheable(p);
     p->found = (struct hit_found){0};
     if (!hit_try(r, &p->found))
@@ -426,7 +442,7 @@ static enum step_result step_range(struct passage *p)
 
 static enum step_result step_long_poll(struct passage *p)
 {
-    if (p->passes || p->found.others || !p->r.wait_s)
+    if (p->passes || p->waited || p->found.others || !p->r.wait_s)
         return STEP_NEXT;
     return long_poll_for_fetch(&p->r, &p->found) ? STEP_WAIT : STEP_NEXT;
 }
@@ -436,6 +452,11 @@ static enum step_result step_fetch(struct passage *p)
     struct request *r = &p->r;
     if (p->passes)
         return pass(p, p->fwd, p->detail);
+    if (p->waited) {
+        miss_again(p->waited, r, &p->found);
+        p->waited = NULL;
+        return STEP_WAIT;
+    }
     if (p->found.others) { /* what is stored is not for this client */
         miss_bypass(r, &p->found);
         return STEP_WAIT;

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 struct client;
+struct fetch;
 struct h1_head;
 struct h1_out;
 struct worker;
@@ -31,6 +32,8 @@ struct request_again {
     bool anonymous; /* without what says who asks, unless the copies of its route are partitioned */
 };
 void request_again(struct client *c, const struct request_again *again);
+/* fetches.look_again() */
+void request_look_again(struct fetch *ex);
 
 /* ---- replay.c: looked at once more, by themselves ---- */
 /* A request whose client goes while it is held. False: its head is not understood. */
