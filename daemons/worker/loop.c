@@ -140,6 +140,7 @@ static void free_the_dead(struct worker *w)
         LIST_REMOVE(u, entry);
         upstream_free(u);
     }
+    repeat_free_the_dead(w);
     long_poll_free_the_dead(w);
 }
 
@@ -280,8 +281,6 @@ void loop_close(struct worker *w)
     free_the_dead(w);
     pool_close_idle(w);
     free_the_dead(w);
-    while (w->repeats->n)
-        repeat_forget(w->repeats->oldest->client);
     buffer_pool_trim(&w->buffers);
     long_poll_free_the_dead(w);
     free(w->long_polls->watches);

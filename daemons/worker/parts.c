@@ -46,7 +46,8 @@ struct worker *worker_alloc(void)
     w->background = &p->background;
     w->guard_checks = &p->guard_checks;
     w->texts = &p->texts;
-    w->repeats->tail = &w->repeats->oldest;
+    TAILQ_INIT(&w->repeats->all);
+    TAILQ_INIT(&w->repeats->dead);
     w->supervisor.fd = w->messages->log.fd = -1;
     return w;
 }

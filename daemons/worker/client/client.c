@@ -377,7 +377,6 @@ void client_close(struct client *c)
     transport_stop(&c->transport, TRANSPORT_READ | TRANSPORT_WRITE);
     timer_stop(&w->wheel, &c->timer);
     w->clients->ops->gone(c);
-    client_drop_input(c);
     chain_free(&w->buffers, &c->out);
     LIST_REMOVE(c, entry);
     w->clients->n--;
@@ -387,5 +386,6 @@ void client_close(struct client *c)
 
 void client_free(struct client *c)
 {
+    client_drop_input(c); /* not before: a request that is answered from there may have closed it */
     free(c);
 }

@@ -27,44 +27,36 @@
 #define IDLE_MS     5000
 #define SWEEP_COUNT 64
 
-static void repeat_unlink(struct worker *w, struct repeat *m)
-{
-    *m->link = m->next;
-    if (m->next)
-        m->next->link = m->link;
-    else
-        w->repeats->tail = m->link;
-}
-
-static void repeat_append(struct worker *w, struct repeat *m)
-{
-    m->next = NULL;
-    m->link = w->repeats->tail;
-    *w->repeats->tail = m;
-    w->repeats->tail = &m->next;
-}
-
 void repeat_forget(struct client *c)
 {
     struct worker *w = c->worker;
     if (!c->repeat)
         return;
-    repeat_unlink(w, c->repeat);
-    free(c->repeat);
+    TAILQ_REMOVE(&w->repeats->all, c->repeat, entry);
+    TAILQ_INSERT_TAIL(&w->repeats->dead, c->repeat, entry);
     c->repeat = NULL;
     w->repeats->n--;
 }
 
 void repeat_sweep(struct worker *w)
 {
-    for (int i = 0; i < SWEEP_COUNT && w->repeats->oldest; i++) {
-        struct repeat *m = w->repeats->oldest;
+    struct repeat *m;
+    for (int i = 0; i < SWEEP_COUNT && (m = TAILQ_FIRST(&w->repeats->all)); i++) {
         if (m->used_ms + IDLE_MS < w->mono_ms) {
             repeat_forget(m->client);
         } else {
-            repeat_unlink(w, m);
-            repeat_append(w, m);
+            TAILQ_REMOVE(&w->repeats->all, m, entry);
+            TAILQ_INSERT_TAIL(&w->repeats->all, m, entry);
         }
+    }
+}
+
+void repeat_free_the_dead(struct worker *w)
+{
+    struct repeat *m;
+    while ((m = TAILQ_FIRST(&w->repeats->dead))) {
+        TAILQ_REMOVE(&w->repeats->dead, m, entry);
+        free(m);
     }
 }
 
@@ -74,14 +66,14 @@ static struct repeat *repeat_make(struct client *c)
     if (c->repeat)
         return c->repeat;
     if (w->repeats->n >= REPEAT_MAX)
-        repeat_forget(w->repeats->oldest->client);
+        repeat_forget(TAILQ_FIRST(&w->repeats->all)->client);
     struct repeat *m = malloc(REPEAT_SIZE);
     if (!m)
         return NULL;
     w->repeats->n++;
     m->client = c;
     c->repeat = m;
-    repeat_append(w, m);
+    TAILQ_INSERT_TAIL(&w->repeats->all, m, entry);
     return m;
 }
 

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/queue.h>
 
 struct client;
 struct hit_found;
@@ -21,7 +22,7 @@ struct worker;
 
 /* The head a connection sent last, and all that followed from it. */
 struct repeat {
-    struct repeat *next, **link; /* repeats.oldest, oldest first */
+    TAILQ_ENTRY(repeat) entry; /* repeats.all, then repeats.dead */
     struct client *client;
     uint64_t generation; /* worker.generation it is good for */
     uint64_t used_ms;
@@ -40,7 +41,8 @@ struct repeat {
 };
 
 struct repeats {
-    struct repeat *oldest, **tail;
+    TAILQ_HEAD(, repeat) all;  /* oldest first */
+    TAILQ_HEAD(, repeat) dead; /* until the end of the iteration: an answer may be made of one */
     uint32_t n;
 };
 
@@ -51,5 +53,6 @@ void repeat_remember(struct client *c, const struct request *r, const struct hit
                      const uint64_t *limit_keys);
 void repeat_forget(struct client *c);
 void repeat_sweep(struct worker *w);
+void repeat_free_the_dead(struct worker *w);
 
 #endif
