@@ -16,6 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <string.h>
 #include <sys/uio.h>
 
 #define H1_HEAD_MAX    16384
@@ -148,8 +149,21 @@ struct h1_out {
     char *at, *end;
     bool overflow;
 };
-void h1_put(struct h1_out *o, const char *bytes, size_t len);
-void h1_puts(struct h1_out *o, const char *text);
+/* In place: most of a head is texts of known length. */
+static inline void h1_put(struct h1_out *o, const char *bytes, size_t len)
+{
+    if (o->overflow || len > (size_t)(o->end - o->at)) {
+        o->overflow = true;
+        return;
+    }
+    if (len)
+        memcpy(o->at, bytes, len);
+    o->at += len;
+}
+static inline void h1_puts(struct h1_out *o, const char *text)
+{
+    h1_put(o, text, strlen(text));
+}
 void h1_put_u64(struct h1_out *o, uint64_t n);
 void h1_put_field(struct h1_out *o, const char *name, struct str value); /* "Name: value\r\n" */
 void h1_copy_field(struct h1_out *o, const struct h1_field *field);      /* as it came */

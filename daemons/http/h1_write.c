@@ -3,22 +3,6 @@
 #include "daemons/http/h1.h"
 #include <string.h>
 
-void h1_put(struct h1_out *o, const char *bytes, size_t len)
-{
-    if (o->overflow || len > (size_t)(o->end - o->at)) {
-        o->overflow = true;
-        return;
-    }
-    if (len)
-        memcpy(o->at, bytes, len);
-    o->at += len;
-}
-
-void h1_puts(struct h1_out *o, const char *text)
-{
-    h1_put(o, text, strlen(text));
-}
-
 void h1_put_u64(struct h1_out *o, uint64_t n)
 {
     char digits[20], *at = digits + sizeof digits;
