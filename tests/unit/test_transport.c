@@ -4,6 +4,7 @@
  * requests and answers are cut into pieces, and however few are taken at a time, the same comes out;
  * and where a connection ends too early nobody takes what there is for the whole.
  */
+#include "daemons/worker/fetch/upstream.h"
 #include "memory_story.h"
 
 #include <setjmp.h>
@@ -301,6 +302,35 @@ static void a_connection_that_was_just_read_is_looked_at(void **state)
     memory_forget_closed(house);
 }
 
+/* Once is a slip of the server's that is likely to be repeated, and then to reach somebody. */
+static void a_server_that_says_too_much_is_asked_over_fresh_connections(void **state)
+{
+    (void)state;
+    struct act a = story_act(&stories[0]);
+    const char *const what[] = {HELLO, "\r\n"};
+    for (unsigned i = 0; i < 2; i++) {
+        story_expect(house, a);
+        assert_int_equal(house->n_backends, 1);
+        assert_non_null(house->backend[0]->transport);
+        memory_put(house->backend[0], what[i], strlen(what[i]));
+        memory_settle(house);
+        memory_forget_closed(house);
+        assert_int_equal(house->n_backends, 0);
+        story_expect(house, a); /* is answered, and its connection closed */
+        memory_forget_closed(house);
+        assert_int_equal(house->n_backends, 0);
+        house->w->upstreams->servers[0].single_until_ms = 0; /* the time is over */
+    }
+    static const struct story behind = {"more behind", GET,      {HELLO HELLO},
+                                        false,         {TO_END}, "200 0123456789; "};
+    story_expect(house, story_act(&behind));
+    memory_forget_closed(house);
+    assert_true(house->w->upstreams->servers[0].single_until_ms > house->w->mono_ms);
+    story_expect(house, a);
+    memory_forget_closed(house);
+    assert_int_equal(house->n_backends, 0);
+}
+
 static void a_proxy_header_may_be_cut_anywhere(void **state)
 {
     (void)state;
@@ -348,6 +378,7 @@ int main(void)
         TEST(a_passed_request_is_two_reads_and_two_writes),
         TEST(what_nobody_has_asked_for_ends_a_kept_connection),
         TEST(a_connection_that_was_just_read_is_looked_at),
+        TEST(a_server_that_says_too_much_is_asked_over_fresh_connections),
         TEST(a_proxy_header_may_be_cut_anywhere),
     };
     return cmocka_run_group_tests_name("transport", tests, NULL, NULL);

@@ -8,11 +8,13 @@
 #include "daemons/worker/fetch/upstream.h"
 #include "daemons/worker/worker.h"
 #include "polder/clock.h"
+#include "polder/log.h"
 #include "polder/server_choice.h"
 
 #include <errno.h>
 
-#define IDLE_MS 4000 /* uvicorn closes after 5 s: be earlier, and win the race */
+#define IDLE_MS   4000 /* uvicorn closes after 5 s: be earlier, and win the race */
+#define SINGLE_MS 60000u
 
 uint64_t pool_bit(const struct config_upstream *upstream, const struct config_server *server)
 {
@@ -118,7 +120,7 @@ void pool_keep(struct upstream *u)
     struct worker *w = u->worker;
     struct server_local *state = &w->upstreams->servers[u->server->index];
     u->user = NULL;
-    if (w->draining) {
+    if (w->draining || w->mono_ms < state->single_until_ms) {
         upstream_close(u);
         return;
     }
@@ -130,10 +132,27 @@ void pool_keep(struct upstream *u)
     timer_set(&w->wheel, &u->timer, w->mono_ms + IDLE_MS);
 }
 
-void pool_close_idle(struct worker *w)
+static void close_idle_of(struct server_local *state)
 {
     struct upstream *u;
+    while ((u = LIST_FIRST(&state->idle)))
+        upstream_close(u);
+}
+
+void pool_close_idle(struct worker *w)
+{
     for (uint32_t i = 0; i <= w->config->n_servers; i++)
-        while ((u = LIST_FIRST(&w->upstreams->servers[i].idle)))
-            upstream_close(u);
+        close_idle_of(&w->upstreams->servers[i]);
+}
+
+void pool_mistrust(struct upstream *u)
+{
+    struct worker *w = u->worker;
+    struct server_local *state = &w->upstreams->servers[u->server->index];
+    if (w->mono_ms >= state->single_until_ms)
+        log_warning("upstream %s: %s sent bytes that nobody had asked for; no connection to it is "
+                    "used for more than one request for %u s",
+                    u->server->upstream->name, u->server->address.text, SINGLE_MS / 1000);
+    state->single_until_ms = w->mono_ms + SINGLE_MS;
+    close_idle_of(state);
 }

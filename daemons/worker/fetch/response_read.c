@@ -359,8 +359,10 @@ static void receive_body(struct fetch *ex, char *at, size_t len)
     if (rc < 0) {
         refuse(ex, SERVER_MALFORMED, "sent a malformed response body");
     } else if (u->body.done) {
-        if (len)
+        if (len) {
             u->keep_alive = false;
+            pool_mistrust(u);
+        }
         response_end(ex);
     } else {
         body_taken(ex);

@@ -397,6 +397,7 @@ void upstream_stores(struct upstream *u, const char *url, size_t len)
 
 void upstream_distrust(struct upstream *u)
 {
+    pool_mistrust(u);
     if (!u->stored_len)
         return;
     log_warning("upstream %s: %s sent bytes that nobody had asked for; what was stored last over "

@@ -118,6 +118,7 @@ struct server_local {
     uint64_t retry_queue_bytes; /* of its upstream's first server: what waits for any of them */
     uint32_t waiting;
     LIST_HEAD(, upstream) idle; /* last used first */
+    uint64_t single_until_ms;   /* until then each connection serves one request */
     int64_t turn;               /* as servers take them */
 };
 /* All of a worker's. */
@@ -157,5 +158,8 @@ void pool_answered(struct worker *w, const struct config_server *server);
 struct upstream *pool_take(struct worker *w, const struct config_server *server, bool look);
 void pool_keep(struct upstream *u); /* its user has no more use for it */
 void pool_close_idle(struct worker *w);
+/* It has brought bytes that nobody asked for, and its server will again: for a while, no connection
+ * to that server is used twice, for what comes unasked is the answer to whoever asks next. */
+void pool_mistrust(struct upstream *u);
 
 #endif
