@@ -156,41 +156,6 @@ void wait_for_supervisor(struct house *h)
     wait_until(access(path, F_OK) == 0, 5000);
 }
 
-/* ---- a scripted backend ---- */
-
-void scripted_open(struct scripted *b)
-{
-    struct sockaddr_in sa = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof sa;
-    b->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_int_equal(bind(b->fd, (struct sockaddr *)&sa, sizeof sa), 0);
-    assert_int_equal(listen(b->fd, 16), 0);
-    getsockname(b->fd, (struct sockaddr *)&sa, &len);
-    b->port = ntohs(sa.sin_port);
-}
-
-int scripted_accept(struct scripted *b)
-{
-    size_t n = 0;
-    struct pollfd p = {b->fd, POLLIN, 0};
-    assert_int_equal(poll(&p, 1, (int)harness_patience(10000)), 1);
-    const int fd = accept(b->fd, NULL, NULL);
-    assert_true(fd >= 0);
-    while (n < sizeof b->head - 1 && (b->head[n] = 0, !strstr(b->head, "\r\n\r\n"))) {
-        const ssize_t k = recv(fd, b->head + n, sizeof b->head - 1 - n, 0);
-        assert_true(k > 0);
-        n += (size_t)k;
-    }
-    return fd;
-}
-
-int scripted_answer(struct scripted *b, const char *bytes, size_t len)
-{
-    const int fd = scripted_accept(b);
-    client_send_bytes(fd, bytes, len);
-    return fd;
-}
-
 int scripted_agree(struct scripted *b, int *client, unsigned port, const char *target,
                    const char *extra)
 {

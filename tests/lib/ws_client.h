@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * ws_client: a raw WebSocket client, and a scripted backend, for stories about polder-supervisor.
+ * ws_client: a raw WebSocket client, for stories about polder-supervisor.
  * Frames are written and read byte by byte, so that wrong ones can be sent and seen. Reads have a
  * deadline; what is missed fails the test or is said by the return value.
  */
@@ -37,17 +37,6 @@ pid_t supervisor_of(struct house *h);
 size_t descriptors(pid_t pid);
 void wait_for_supervisor(struct house *h);
 
-/* A backend that does as it is told: a listening socket, then one accepted handshake at a time. */
-struct scripted {
-    int fd;
-    unsigned port;
-    char head[8192]; /* the handshake it has read last */
-};
-void scripted_open(struct scripted *b);
-/* Accepts a connection and reads the handshake; returns the connection. */
-int scripted_accept(struct scripted *b);
-/* The same, and answers with these bytes. */
-int scripted_answer(struct scripted *b, const char *bytes, size_t len);
 /* A client on target, and the backend's end: both agree. extra: lines of the backend's 101. */
 int scripted_agree(struct scripted *b, int *client, unsigned port, const char *target,
                    const char *extra);

@@ -89,15 +89,6 @@ static void mistakes_are_told_with_what_would_be_right(void **state)
     assert_non_null(strstr(out, "reset"));
 }
 
-static int admin_socket(void)
-{
-    struct sockaddr_un sa = {.sun_family = AF_UNIX};
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    strcpy(sa.sun_path, h.sock);
-    assert_int_equal(connect(fd, (struct sockaddr *)&sa, sizeof sa), 0);
-    return fd;
-}
-
 static ssize_t answer(int fd, uint8_t *buf, size_t size)
 {
     struct pollfd p = {fd, POLLIN, 0};
@@ -127,7 +118,7 @@ static void malformed_messages_get_an_error_and_cost_their_connection(void **sta
     };
     uint8_t buf[4096];
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        int fd = admin_socket();
+        int fd = house_admin_connect(&h);
         send(fd, bad[i].bytes, bad[i].len, MSG_NOSIGNAL);
         ssize_t n = answer(fd, buf, sizeof buf);
         if (n < 4 || buf[0] != 0x94 || buf[1] != 1)
@@ -142,7 +133,7 @@ static void silent_clients_block_nobody(void **state)
     (void)state;
     int fd[20];
     for (int i = 0; i < 20; i++) {
-        fd[i] = admin_socket();
+        fd[i] = house_admin_connect(&h);
         send(fd[i], "\x94\x00", 2, MSG_NOSIGNAL);
     }
     assert_int_equal(ctl(&h, NULL, "status"), 0);
@@ -157,7 +148,7 @@ static void calls_can_be_pipelined_by_any_client(void **state)
                               "cache.stats\x80\x94\x00\x02\xabno.such.one\x90";
     uint8_t buf[8192];
     size_t n = 0;
-    int fd = admin_socket();
+    int fd = house_admin_connect(&h);
     send(fd, two, sizeof two - 1, MSG_NOSIGNAL);
     bool first = false, second = false;
     while (!(first && second)) {

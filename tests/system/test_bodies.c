@@ -2,8 +2,6 @@
 /* Bodies on their way: how they are cut, how much of them is held, and for how long. */
 #include "harness.h"
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -18,11 +16,8 @@
 /* ---- a backend that shows the bytes it gets ---- */
 
 static struct {
-    int fd;
-    unsigned port;
-    pthread_t thread;
+    struct backend *b;
     atomic_bool stop, deaf; /* deaf: it reads nothing */
-    atomic_uint connections, open;
     atomic_ullong bytes;
     char seen[SEEN + 1]; /* of the first connection that brought any */
     atomic_size_t seen_len;
@@ -38,12 +33,10 @@ static void raw_keep(const char *bytes, size_t len)
 }
 
 /* Answers once what has come ends as a whole chunked body does, or with "END". */
-static void *raw_visit(void *arg)
+static void raw_visit(int fd)
 {
-    const int fd = *(int *)arg;
     static const char answer[] = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone";
     char tail[5] = "", *bytes = malloc(1 << 16);
-    free(arg);
     while (!atomic_load(&raw.stop)) {
         struct pollfd p = {fd, POLLIN, 0};
         if (atomic_load(&raw.deaf) || poll(&p, 1, 20) <= 0) {
@@ -64,32 +57,12 @@ static void *raw_visit(void *arg)
             break;
     }
     free(bytes);
-    close(fd);
-    atomic_fetch_sub(&raw.open, 1);
-    return NULL;
-}
-
-static void *raw_accept(void *arg)
-{
-    (void)arg;
-    while (!atomic_load(&raw.stop)) {
-        struct pollfd p = {raw.fd, POLLIN, 0};
-        pthread_t thread;
-        if (poll(&p, 1, 20) <= 0)
-            continue;
-        int *fd = malloc(sizeof *fd);
-        *fd = accept(raw.fd, NULL, NULL);
-        atomic_fetch_add(&raw.connections, 1);
-        atomic_fetch_add(&raw.open, 1);
-        pthread_create(&thread, NULL, raw_visit, fd);
-        pthread_detach(thread);
-    }
-    return NULL;
 }
 
 static void raw_forget(void)
 {
-    atomic_store(&raw.connections, 0);
+    if (raw.b)
+        backend_forget(raw.b);
     atomic_store(&raw.bytes, 0);
     atomic_store(&raw.seen_len, 0);
     raw.seen[0] = 0;
@@ -97,29 +70,17 @@ static void raw_forget(void)
 
 static void raw_start(unsigned port)
 {
-    struct sockaddr_in sa = {.sin_family = AF_INET,
-                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
-                             .sin_port = htons((uint16_t)port)};
-    int one = 1;
-    socklen_t len = sizeof sa;
     raw_forget();
     atomic_store(&raw.stop, false);
     atomic_store(&raw.deaf, false);
-    raw.fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    setsockopt(raw.fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    assert_int_equal(bind(raw.fd, (struct sockaddr *)&sa, sizeof sa), 0);
-    assert_int_equal(listen(raw.fd, 512), 0);
-    assert_int_equal(getsockname(raw.fd, (struct sockaddr *)&sa, &len), 0);
-    raw.port = ntohs(sa.sin_port);
-    pthread_create(&raw.thread, NULL, raw_accept, NULL);
+    raw.b = backend_start_raw(raw_visit, port);
 }
 
 static void raw_stop(void)
 {
     atomic_store(&raw.stop, true);
-    pthread_join(raw.thread, NULL);
-    wait_until(atomic_load(&raw.open) == 0, PATIENCE);
-    close(raw.fd);
+    backend_stop(raw.b);
+    raw.b = NULL;
 }
 
 static struct house house;
@@ -130,7 +91,7 @@ static void open_house(const char *top)
     house_start(&house, 1,
                 "%s\nupstream \"u\" { server \"127.0.0.1:%u\" { } timeout = \"60s\" }\n"
                 "route \"/*\" { upstream = \"u\" }\n",
-                top, raw.port);
+                top, backend_port(raw.b));
 }
 
 static void close_house(void)
@@ -268,7 +229,7 @@ static pid_t worker_of(struct house *h)
 static void expect_no_connection(void)
 {
     nap_ms(100); /* it could have come long since */
-    assert_int_equal(atomic_load(&raw.connections), 0);
+    assert_int_equal(backend_connections(raw.b), 0);
 }
 
 static void a_backend_is_asked_when_the_whole_body_is_there(void **state)
@@ -281,9 +242,9 @@ static void a_backend_is_asked_when_the_whole_body_is_there(void **state)
     client_send(fd, "END");
     expect_done(fd);
     assert_non_null(strstr(raw.seen, "\r\n\r\nfirst-END"));
-    assert_int_equal(atomic_load(&raw.connections), 1);
+    assert_int_equal(backend_connections(raw.b), 1);
     raw_forget();
-    atomic_store(&raw.connections, 0); /* the kept connection is used again */
+    backend_forget(raw.b); /* the kept connection is used again */
     client_send(fd,
                 "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nTrailer: X-T\r\n\r\n"
                 "5\r\nhello\r\n");
@@ -361,10 +322,10 @@ static void all_bodies_that_wait_are_bounded(void **state)
         if (i < KEPT)
             expect_no_connection();
     }
-    wait_until(atomic_load(&raw.connections) == CLIENTS - KEPT, PATIENCE);
+    wait_until(backend_connections(raw.b) == CLIENTS - KEPT, PATIENCE);
     for (unsigned i = 0; i < CLIENTS; i++)
         close(fd[i]);
-    wait_until(atomic_load(&raw.open) == 0, PATIENCE);
+    wait_until(backend_open(raw.b) == 0, PATIENCE);
     raw_forget();
     const int again = client_connect(house.port);
     client_send(again, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5000\r\n\r\nx");
@@ -398,7 +359,7 @@ static void slow_bodies_hold_no_backend_and_end(void **state)
         for (unsigned i = 0; i < SLOW && tick % 20 == 0 && mono_ms() < start + 8000; i++)
             client_send(fd[i], i % 2 ? "x" : "1\r\nx\r\n");
         nap_ms(200);
-        assert_int_equal(atomic_load(&raw.connections), 0);
+        assert_int_equal(backend_connections(raw.b), 0);
     }
     for (unsigned i = 0; i < SLOW; i++) {
         client_read(fd[i], &m, false);
@@ -424,7 +385,7 @@ static void a_body_that_becomes_slow_ends(void **state)
     open_house("request_buffer = 1");
     const int fd = client_connect(house.port);
     client_send(fd, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 999\r\n\r\nxx");
-    wait_until(atomic_load(&raw.open) == 1, PATIENCE);
+    wait_until(backend_open(raw.b) == 1, PATIENCE);
     for (int i = 0; i < 8; i++) {
         client_send(fd, "x");
         nap_ms(1000); /* as slow as it is */
@@ -432,7 +393,7 @@ static void a_body_that_becomes_slow_ends(void **state)
     client_read(fd, &m, false);
     assert_int_equal(m.status, 408);
     message_free(&m);
-    wait_until(atomic_load(&raw.open) == 0, PATIENCE);
+    wait_until(backend_open(raw.b) == 0, PATIENCE);
     close(fd);
     close_house();
 }
@@ -486,7 +447,7 @@ static void large_bodies_stream_with_bounded_memory(void **state)
         u[i].chunked = i % 2;
         pthread_create(&u[i].thread, NULL, upload_run, &u[i]);
     }
-    wait_until(atomic_load(&raw.connections) == UPLOADS, PATIENCE);
+    wait_until(backend_connections(raw.b) == UPLOADS, PATIENCE);
     size_t sum = 0, last = 1;
     while (sum != last) { /* until nobody takes any more */
         last = sum;
@@ -577,16 +538,6 @@ static bool answers_with_much(struct asked *a)
     return kept;
 }
 
-static int reader_connect(void)
-{
-    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), small = 65536;
-    struct sockaddr_in sa = {.sin_family = AF_INET, .sin_port = htons((uint16_t)house.port)};
-    sa.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
-    assert_int_equal(connect(fd, (struct sockaddr *)&sa, sizeof sa), 0);
-    return fd;
-}
-
 static bool a_client_has_timed_out(void)
 {
     struct message m;
@@ -611,7 +562,7 @@ static void a_reader_that_pauses_is_cut_and_told_nothing_in_between(void **state
                 backend_port(b));
     assert_int_equal(get(house.port, "/much", NULL), 200);
     wait_until(served_from_store(house.port, "/much"), PATIENCE);
-    const int fd = reader_connect();
+    const int fd = client_connect_small(house.port, 65536);
     client_send(fd, "GET /much HTTP/1.1\r\nHost: test.example\r\n\r\n");
     wait_until(a_client_has_timed_out(), PATIENCE);
     while ((n = recv(fd, bytes, sizeof bytes, 0)) > 0) {

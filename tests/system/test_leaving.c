@@ -6,8 +6,6 @@
  */
 #include "harness.h"
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -263,17 +261,13 @@ static void one_that_sends_its_body_leaves(void **state)
 static void one_whose_body_is_stuck_leaves(void **state)
 {
     static char part[1 << 20];
-    struct sockaddr_in sa = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof sa;
+    struct scripted deaf;
     (void)state;
-    const int deaf = socket(AF_INET, SOCK_STREAM, 0);
-    assert_int_equal(bind(deaf, (struct sockaddr *)&sa, sizeof sa), 0);
-    assert_int_equal(listen(deaf, 8), 0);
-    assert_int_equal(getsockname(deaf, (struct sockaddr *)&sa, &len), 0);
+    scripted_open(&deaf);
     house_start(
         &house, 1,
         "upstream \"u\" { server \"127.0.0.1:%u\" { } }\nroute \"/*\" { upstream = \"u\" }\n",
-        ntohs(sa.sin_port));
+        deaf.port);
     const int fd = client_connect(house.port);
     client_send(fd, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 99999999\r\n\r\n");
     uint64_t last_ms = mono_ms();
@@ -286,7 +280,7 @@ static void one_whose_body_is_stuck_leaves(void **state)
     leave_by_reset(fd);
     wait_until(gauge("upstream_connections{state=\"busy\"}") == 0, PATIENCE);
     house_remove(&house);
-    close(deaf);
+    close(deaf.fd);
 }
 
 static int send_change(const char *target)

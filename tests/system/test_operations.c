@@ -3,7 +3,6 @@
 #include "harness.h"
 
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -339,16 +338,12 @@ static void check_knows_what_this_machine_lacks(void **state)
     assert_int_equal(check(conf, &out), 0);
     assert_null(strstr(out, "cannot be bound"));
     assert_non_null(strstr(out, ": ok\n"));
-    const int fd = socket(AF_INET, SOCK_STREAM, 0);
-    struct sockaddr_in sa = {.sin_family = AF_INET,
-                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
-                             .sin_port = htons((uint16_t)port)};
-    assert_int_equal(bind(fd, (struct sockaddr *)&sa, sizeof sa), 0);
-    assert_int_equal(listen(fd, 1), 0);
+    struct scripted taken;
+    scripted_open_at(&taken, port);
     assert_int_equal(check(conf, &out), 0); /* it may be free by the time of a start */
     assert_non_null(strstr(out, "warning: listen: 127.0.0.1:"));
     assert_non_null(strstr(out, "cannot be bound now: Address already in use"));
-    close(fd);
+    close(taken.fd);
     CONF("admin { group = \"no-such-group\" }\n");
     assert_int_equal(check(conf, &out), 0);
     assert_non_null(strstr(out, "warning: admin.group: there is no group \"no-such-group\""));
@@ -401,18 +396,14 @@ static void sockets_of_systemd_are_shown_instead_of_the_files(void **state)
     (void)state;
     house_start(&h, 1, "%s", routes());
     house_stop(&h);
-    const int fd = socket(AF_INET, SOCK_STREAM, 0);
-    struct sockaddr_in sa = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof sa;
-    assert_int_equal(bind(fd, (struct sockaddr *)&sa, sizeof sa), 0);
-    assert_int_equal(listen(fd, 100), 0);
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&sa, &len), 0);
-    snprintf(real, sizeof real, "127.0.0.1:%u", ntohs(sa.sin_port));
+    struct scripted given;
+    scripted_open(&given);
+    snprintf(real, sizeof real, "127.0.0.1:%u", given.port);
     snprintf(file, sizeof file, "127.0.0.1:%u", h.port);
-    start_activated(&h, fd);
-    close(fd);
+    start_activated(&h, given.fd);
+    close(given.fd);
     wait_until(house_ready(&h), 10000);
-    assert_int_equal(get(ntohs(sa.sin_port), "/x", NULL), 200);
+    assert_int_equal(get(given.port, "/x", NULL), 200);
     assert_int_equal(ctl(&h, &out, "--json status"), 0);
     assert_non_null(strstr(out, real));
     assert_null(strstr(out, file));

@@ -2,8 +2,6 @@
 /* Stories of backends that restart: who asks meanwhile waits, within bounds, instead of 502. */
 #include "harness.h"
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,36 +11,12 @@
 
 enum { N = 200 };
 
-static int listen_on(unsigned port)
-{
-    const int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    struct sockaddr_in sa = {.sin_family = AF_INET,
-                             .sin_port = htons((uint16_t)port),
-                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    assert_int_equal(bind(fd, (struct sockaddr *)&sa, sizeof sa), 0);
-    assert_int_equal(listen(fd, 1024), 0);
-    return fd;
-}
-
 /* Answers n requests, each on a connection of its own. */
-static void answer(int listener, unsigned n)
+static void answer(struct scripted *u, unsigned n)
 {
-    for (unsigned i = 0; i < n; i++) {
-        char bytes[4096];
-        struct pollfd p = {listener, POLLIN, 0};
-        assert_int_equal(poll(&p, 1, (int)harness_patience(5000)), 1);
-        const int fd = accept(listener, NULL, NULL);
-        assert_true(fd >= 0);
-        size_t got = 0;
-        while (!memmem(bytes, got, "\r\n\r\n", 4)) {
-            const ssize_t r = recv(fd, bytes + got, sizeof bytes - got, 0);
-            assert_true(r > 0);
-            got += (size_t)r;
-        }
-        client_send(fd, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok");
-        close(fd);
-    }
+    static const char ok[] = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok";
+    for (unsigned i = 0; i < n; i++)
+        close(scripted_answer(u, ok, sizeof ok - 1));
 }
 
 static void start(struct house *h, unsigned port, const char *park)
@@ -80,8 +54,9 @@ static void requests_wait_for_a_backend_that_restarts(void **state)
         client_send(fd[i], "GET /x HTTP/1.1\r\nHost: x\r\n\r\n");
     }
     wait_until(waits(&h) == N, 5000);
-    const int listener = listen_on(port);
-    answer(listener, N);
+    struct scripted u;
+    scripted_open_at(&u, port);
+    answer(&u, N);
     for (int i = 0; i < N; i++) {
         client_read(fd[i], &m, false);
         assert_int_equal(m.status, 200);
@@ -89,7 +64,7 @@ static void requests_wait_for_a_backend_that_restarts(void **state)
         message_free(&m);
         close(fd[i]);
     }
-    close(listener);
+    close(u.fd);
     house_remove(&h);
 }
 
@@ -106,15 +81,16 @@ static void a_cold_key_waits_as_one(void **state)
         client_send(fd[i], "GET /cached/x HTTP/1.1\r\nHost: x\r\n\r\n");
     }
     wait_until(waits(&h) == 1, 5000);
-    const int listener = listen_on(port);
-    answer(listener, 1);
+    struct scripted u;
+    scripted_open_at(&u, port);
+    answer(&u, 1);
     for (int i = 0; i < 20; i++) {
         client_read(fd[i], &m, false);
         assert_int_equal(m.status, 200);
         message_free(&m);
         close(fd[i]);
     }
-    close(listener);
+    close(u.fd);
     house_remove(&h);
 }
 
@@ -185,15 +161,16 @@ static void who_leaves_while_it_waits_is_forgotten(void **state)
     start(&h, port, "park = \"30s\" park_requests = 1");
     for (int i = 0; i < 8; i++) /* a place is free again for each */
         wait_until(somebody_waited(&h), 3000);
-    const int listener = listen_on(port);
+    struct scripted u;
+    scripted_open_at(&u, port);
     int fd = client_connect(h.port); /* and who had left asks the backend nothing */
     client_send(fd, "GET /x HTTP/1.1\r\nHost: x\r\n\r\n");
-    answer(listener, 1);
+    answer(&u, 1);
     client_read(fd, &m, false);
     assert_int_equal(m.status, 200);
     message_free(&m);
     close(fd);
-    close(listener);
+    close(u.fd);
     house_remove(&h);
 }
 

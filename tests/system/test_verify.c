@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -327,12 +326,9 @@ static void what_is_not_configured_is_left_out(void **state)
 static void take_token(struct house *h, char token[33])
 {
     static const char call[] = "\x94\x00\x01\xa6verify\x91\x80";
-    struct sockaddr_un sa = {.sun_family = AF_UNIX};
     char answer[8192] = "", *at;
     size_t n = 0;
-    strcpy(sa.sun_path, h->sock);
-    const int fd = socket(AF_UNIX, SOCK_STREAM, 0);
-    assert_int_equal(connect(fd, (struct sockaddr *)&sa, sizeof sa), 0);
+    const int fd = house_admin_connect(h);
     assert_int_equal(write(fd, call, sizeof call - 1), sizeof call - 1);
     do {
         struct pollfd p = {fd, POLLIN, 0};

@@ -11,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 static struct backend *backend;
@@ -248,12 +247,9 @@ static void expect_refused(struct house *h, const char *list, size_t len, const 
 {
     static const char head[] = "\x94\x00\x01\xaa"
                                "cache.warm\x81\xa3url";
-    struct sockaddr_un sa = {.sun_family = AF_UNIX};
     char buf[4096];
     size_t n = 0;
-    const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    strcpy(sa.sun_path, h->sock);
-    assert_int_equal(connect(fd, (struct sockaddr *)&sa, sizeof sa), 0);
+    const int fd = house_admin_connect(h);
     client_send_bytes(fd, head, sizeof head - 1);
     client_send_bytes(fd, list, len);
     while (n + 1 < sizeof buf) {

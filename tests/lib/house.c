@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* harness: the daemon, its directories and processes. Messages, backend and clients: see wire.c. */
-#include "harness.h"
+/* house: see house.h. */
+#include "house.h"
 
 #include <arpa/inet.h>
 #include <dirent.h>
@@ -18,33 +18,6 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
-
-uint64_t mono_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
-
-void nap_ms(unsigned ms)
-{
-    struct timespec t = {ms / 1000, (long)(ms % 1000) * 1000000};
-    nanosleep(&t, NULL);
-}
-
-bool harness_sanitized(void)
-{
-#ifdef __SANITIZE_ADDRESS__
-    return true;
-#else
-    return getenv("POLDER_SANITIZED") != NULL;
-#endif
-}
-
-unsigned harness_patience(unsigned ms)
-{
-    return harness_sanitized() ? ms * 4 : ms;
-}
 
 const char *built(const char *program)
 {
@@ -358,30 +331,7 @@ int ctl(struct house *h, const char **out, const char *fmt, ...)
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
 }
 
-/* ---- what stories share ---- */
-
-static struct backend **shared;
-static backend_fn shared_fn;
-
-void harness_share(struct backend **b, backend_fn fn)
-{
-    shared = b;
-    shared_fn = fn;
-}
-
-int harness_set_up(void **state)
-{
-    (void)state;
-    *shared = backend_start(shared_fn, NULL);
-    return 0;
-}
-
-int harness_tear_down(void **state)
-{
-    (void)state;
-    backend_stop(*shared);
-    return 0;
-}
+/* ---- other programs ---- */
 
 pid_t peer_start(const char *program, const char *script, unsigned port)
 {
@@ -402,4 +352,13 @@ void peer_stop(pid_t pid)
 {
     kill(pid, SIGKILL);
     waitpid(pid, NULL, 0);
+}
+
+int house_admin_connect(const struct house *h)
+{
+    struct sockaddr_un sa = {.sun_family = AF_UNIX};
+    const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    snprintf(sa.sun_path, sizeof sa.sun_path, "%.107s", h->sock);
+    assert_int_equal(connect(fd, (struct sockaddr *)&sa, sizeof sa), 0);
+    return fd;
 }
