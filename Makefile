@@ -69,7 +69,7 @@ unit_bins   := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(unit_src))
 system_bins := $(patsubst tests/system/%.c,$(BUILD)/system/%,$(system_src))
 chaos_bins  := $(patsubst tests/chaos/%.c,$(BUILD)/chaos/%,$(chaos_src))
 
-.PHONY: all run loadtest test check test-programs unit system layering lint bench fuzz chaos deps deps-test install clean help
+.PHONY: all run loadtest test check test-programs unit system layering lint bench fuzz chaos deps deps-test install install-strip built uninstall clean help
 all: deps
 	@$(MAKE) --no-print-directory bins
 .PHONY: bins
@@ -200,29 +200,42 @@ lint: ## clang-format on all, clang-tidy on what is shipped
 	@printf '%s\n' $(filter-out tests/%,$(filter %.c,$(sources))) | \
 	  xargs -P $$(nproc) -I FILE clang-tidy --quiet FILE -- $(CPPFLAGS) -std=c17 $(CX16) 2>/dev/null
 
-install: bins ## honours DESTDIR and PREFIX
-	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 \
-	  $(DESTDIR)$(PREFIX)/share/man/man5 $(DESTDIR)$(PREFIX)/share/man/man7 $(DESTDIR)$(PREFIX)/share/man/man8 \
-	  $(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)$(PREFIX)/lib/sysusers.d $(DESTDIR)$(PREFIX)/lib/tmpfiles.d \
-	  $(DESTDIR)$(PREFIX)/share/doc/polder
-	sed 's|/usr/bin/|$(PREFIX)/bin/|g' systemd/polder.logrotate > $(DESTDIR)$(PREFIX)/share/doc/polder/polder.logrotate
-	chmod 644 $(DESTDIR)$(PREFIX)/share/doc/polder/polder.logrotate
-	install -m 755 $(BUILD)/polderd $(wildcard $(BUILD)/polder-supervisor) $(DESTDIR)$(PREFIX)/sbin
-	install -m 755 $(BUILD)/polderctl $(DESTDIR)$(PREFIX)/bin
-	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions
-	$(BUILD)/polderctl --completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/polderctl
-	$(BUILD)/polderctl --completion zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_polderctl
-	chmod 644 $(DESTDIR)$(PREFIX)/share/bash-completion/completions/polderctl \
-	  $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_polderctl
-	install -m 644 README.md LICENSE systemd/polder.conf $(DESTDIR)$(PREFIX)/share/doc/polder
-	install -d $(DESTDIR)$(PREFIX)/share/doc/polder/monitoring
-	install -m 644 $(wildcard admin/monitoring/*) $(DESTDIR)$(PREFIX)/share/doc/polder/monitoring
-	install -m 755 admin/examples/* $(DESTDIR)$(PREFIX)/share/doc/polder
-	for n in 1 5 7 8; do for f in admin/man/*.$$n; do [ ! -e "$$f" ] || install -m 644 "$$f" $(DESTDIR)$(PREFIX)/share/man/man$$n; done; done
-	for f in systemd/*.service systemd/*.socket; do sed 's|/usr/sbin/|$(PREFIX)/sbin/|g;s|/usr/bin/|$(PREFIX)/bin/|g' "$$f" \
-	  > $(DESTDIR)$(PREFIX)/lib/systemd/system/$${f##*/} && chmod 644 $(DESTDIR)$(PREFIX)/lib/systemd/system/$${f##*/}; done
-	for f in systemd/*sysusers*; do install -m 644 "$$f" $(DESTDIR)$(PREFIX)/lib/sysusers.d/polder.conf; done
-	for f in systemd/*tmpfiles*; do install -m 644 "$$f" $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/polder.conf; done
+# Where there is no compiler, what was built is installed as it is.
+to := $(DESTDIR)$(PREFIX)
+doc := share/doc/polder
+man_pages := $(foreach n,1 5 7 8,$(patsubst admin/man/%,share/man/man$(n)/%,$(wildcard admin/man/*.$(n))))
+units := $(patsubst systemd/%,lib/systemd/system/%,$(wildcard systemd/*.service systemd/*.socket))
+installed := sbin/polderd sbin/polder-supervisor bin/polderctl $(man_pages) $(units) lib/sysusers.d/polder.conf lib/tmpfiles.d/polder.conf \
+  share/bash-completion/completions/polderctl share/zsh/site-functions/_polderctl \
+  $(addprefix $(doc)/,README.md LICENSE polder.conf polder.logrotate $(notdir $(wildcard admin/examples/*))) \
+  $(patsubst admin/%,$(doc)/%,$(wildcard admin/monitoring/*)) $(patsubst systemd/%,$(doc)/%,$(wildcard systemd/drop-ins/*))
+place = sed 's|/usr/sbin/|$(PREFIX)/sbin/|g;s|/usr/bin/|$(PREFIX)/bin/|g'
+install: $(if $(shell command -v $(firstword $(CC)) 2>/dev/null),bins,built) ## honours DESTDIR and PREFIX
+	install -d $(sort $(dir $(addprefix $(to)/,$(installed))))
+	install $(INSTALL_STRIP) -m 755 $(BUILD)/polderd $(BUILD)/polder-supervisor $(to)/sbin
+	install $(INSTALL_STRIP) -m 755 $(BUILD)/polderctl $(to)/bin
+	$(BUILD)/polderctl --completion bash > $(to)/share/bash-completion/completions/polderctl
+	$(BUILD)/polderctl --completion zsh > $(to)/share/zsh/site-functions/_polderctl
+	install -m 644 README.md LICENSE systemd/polder.conf $(to)/$(doc)
+	$(place) systemd/polder.logrotate > $(to)/$(doc)/polder.logrotate
+	install -m 644 admin/monitoring/* $(to)/$(doc)/monitoring
+	install -m 644 systemd/drop-ins/* $(to)/$(doc)/drop-ins
+	install -m 755 admin/examples/* $(to)/$(doc)
+	for f in $(man_pages); do install -m 644 admin/man/$${f##*/} $(to)/$$f || exit 1; done
+	for f in $(units); do $(place) systemd/$${f##*/} > $(to)/$$f || exit 1; done
+	install -m 644 systemd/polder.sysusers $(to)/lib/sysusers.d/polder.conf
+	install -m 644 systemd/polder.tmpfiles $(to)/lib/tmpfiles.d/polder.conf
+	chmod 644 $(addprefix $(to)/,$(units) $(doc)/polder.logrotate share/bash-completion/completions/polderctl share/zsh/site-functions/_polderctl)
+
+install-strip: ## the same, without what a debugger needs
+	@$(MAKE) --no-print-directory install INSTALL_STRIP=-s
+
+built:
+	@for f in $(bins); do [ -x $$f ] || { echo "$$f is not built, and there is no $(CC) to build it" >&2; exit 1; }; done
+
+uninstall: ## removes what install has put there, and nothing of /etc, /var and /run
+	rm -f $(addprefix $(to)/,$(installed))
+	for d in $(doc)/monitoring $(doc)/drop-ins $(doc); do [ ! -d $(to)/$$d ] || rmdir --ignore-fail-on-non-empty $(to)/$$d; done
 
 clean: ## removes what was built
 	rm -rf $(BUILD)
