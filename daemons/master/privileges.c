@@ -71,20 +71,21 @@ static int directory_make(const char *key, const char *path, mode_t mode, const 
     return 0;
 }
 
-static rlim_t files_wanted(const struct config *config)
+static rlim_t files_of(uint32_t connections)
 {
-    return (rlim_t)config->max_connections * 2 + FILES_OF_OUR_OWN;
+    return (rlim_t)connections * 2 + FILES_OF_OUR_OWN;
 }
 
 void privileges_tell_files(struct condition_table *table, const struct config *config)
 {
     struct rlimit r;
     char reason[CONDITION_REASON];
-    const rlim_t wanted = files_wanted(config);
+    const rlim_t wanted = files_of(config->connections_wanted);
     if (getrlimit(RLIMIT_NOFILE, &r) < 0)
         return;
     snprintf(reason, sizeof reason, "a process may have %llu; max_connections = %u would need %llu",
-             (unsigned long long)r.rlim_cur, config->max_connections, (unsigned long long)wanted);
+             (unsigned long long)r.rlim_cur, config->max_connections,
+             (unsigned long long)files_of(config->max_connections));
     condition_set(table, COND_DESCRIPTORS_SHORT, "polderd", r.rlim_cur < wanted, reason,
                   clock_real_ms());
 }
@@ -93,7 +94,7 @@ void privileges_tell_files(struct condition_table *table, const struct config *c
 static int files_raise(const struct config *config)
 {
     struct rlimit r;
-    const rlim_t wanted = files_wanted(config);
+    const rlim_t wanted = files_of(config->max_connections);
     if (getrlimit(RLIMIT_NOFILE, &r) < 0)
         return 0;
     const rlim_t hard = r.rlim_max;

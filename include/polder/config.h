@@ -232,6 +232,9 @@ enum config_half_close {
 };
 enum config_access_log { CONFIG_LOG_OFF, CONFIG_LOG_STDERR, CONFIG_LOG_JSON, CONFIG_LOG_COMBINED };
 
+/* What a process must have descriptors for where max_connections is not stated. */
+#define CONFIG_CONNECTIONS_MIN 1000
+
 struct config {
     const char *path; /* of the file */
     struct config_address *listen;
@@ -251,7 +254,8 @@ struct config {
     bool request_id;             /* on answers */
     uint32_t log_level;          /* enum log_level */
     uint32_t max_connections, max_connections_per_client;
-    uint32_t client_timeout_ms; /* idle and slow clients */
+    uint32_t connections_wanted; /* max_connections if stated, else CONFIG_CONNECTIONS_MIN */
+    uint32_t client_timeout_ms;  /* idle and slow clients */
     uint32_t keepalive_timeout_ms;
     enum config_half_close client_half_close;
     size_t request_buffer;

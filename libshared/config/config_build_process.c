@@ -171,7 +171,9 @@ void config_build_process(struct config_parse *p, struct config *c)
 {
     cfg_t *r = p->root;
     c->path = config_arena_strdup(p->arena, p->path);
-    config_read(p, r, CONFIG_SECTION_TOP, c);
+    const uint64_t stated = config_read(p, r, CONFIG_SECTION_TOP, c);
+    c->connections_wanted =
+        stated & CONFIG_BIT(TOP, max_connections) ? c->max_connections : CONFIG_CONNECTIONS_MIN;
     c->workers = c->workers ? c->workers : cores();
     if (strlen(c->runtime_dir) > 80)
         config_complain(

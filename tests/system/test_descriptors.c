@@ -7,12 +7,29 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#define SOME  5000
 #define FILES 400 /* some 300 of which a worker needs for itself */
 #define IDLE  100
 
 static bool answers(struct asked *a)
 {
     return reply_ok(a, "", "served");
+}
+
+static void what_is_not_stated_takes_what_there_is(void **state)
+{
+    const struct rlimit some = {SOME, SOME};
+    struct house house;
+    const char *said;
+    (void)state;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &some), 0);
+    house_start(
+        &house, 1,
+        "upstream \"u\" { server \"127.0.0.1:1\" { } }\nroute \"/*\" { upstream = \"u\" }\n");
+    assert_int_equal(ctl(&house, &said, "status"), 0);
+    assert_null(strstr(said, "descriptors_short"));
+    assert_false(house_logged(&house, "has room for"));
+    house_remove(&house);
 }
 
 static void too_few_descriptors_starve_nobody(void **state)
@@ -63,6 +80,7 @@ static void too_few_descriptors_starve_nobody(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_is_not_stated_takes_what_there_is),
         cmocka_unit_test(too_few_descriptors_starve_nobody),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

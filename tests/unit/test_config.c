@@ -195,6 +195,16 @@ static void every_section_is_read(void **state)
     assert_true(c->cost.upstream_call > 0.49);
 }
 
+static void descriptors_are_wanted_for_what_is_stated(void **state)
+{
+    (void)state;
+    const struct config *c = load("workers = 1\n");
+    assert_int_equal(c->max_connections, 10000);
+    assert_int_equal(c->connections_wanted, CONFIG_CONNECTIONS_MIN);
+    c = load("max_connections = 10000\n");
+    assert_int_equal(c->connections_wanted, 10000);
+}
+
 static void a_route_of_websockets_means_what_it_says(void **state)
 {
     (void)state;
@@ -883,6 +893,7 @@ int main(void)
         cmocka_unit_test(the_buffers_of_request_bodies_have_bounds),
         cmocka_unit_test(codings_are_inherited_and_can_be_chosen),
         cmocka_unit_test(every_section_is_read),
+        cmocka_unit_test(descriptors_are_wanted_for_what_is_stated),
         cmocka_unit_test(a_route_of_websockets_means_what_it_says),
         cmocka_unit_test(the_leak_guard_is_on_unless_a_route_says_otherwise),
         cmocka_unit_test(what_is_not_active_yet_is_said),

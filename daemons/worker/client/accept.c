@@ -81,7 +81,7 @@ static void count_descriptors(struct worker *w)
     const uint64_t own =
         (uint64_t)(w->clients->accept->reserve < 0 ? 0 : w->clients->accept->reserve) + FILES_SPARE;
     w->clients->accept->files_max = r.rlim_cur > own + 2 ? (uint32_t)(r.rlim_cur - own) : 2;
-    if (w->clients->accept->files_max / 2 < w->config->max_connections)
+    if (w->clients->accept->files_max / 2 < w->config->connections_wanted)
         log_warning("worker: this process has room for %u connections of max_connections = %u with "
                     "%llu descriptors; further ones get 503; raise LimitNOFILE",
                     w->clients->accept->files_max / 2, w->config->max_connections,
