@@ -166,6 +166,6 @@ void stats_limit_of(const struct stats_slab *slabs, uint64_t limit_id, uint32_t 
                     struct stats_limit *out);
 void stats_server_of(const struct stats_slab *slabs, uint64_t server_id, uint32_t at,
                      struct stats_server *out);
-/* Answers for which no backend was asked. */
+/* Answers for which no backend was asked: from the cache, and refusals of limits. */
 uint64_t stats_route_avoided(const struct stats_route *r);
 #endif

@@ -44,5 +44,5 @@ void stats_answers_of(const struct stats_slab *slabs, struct distribution *out)
 uint64_t stats_route_avoided(const struct stats_route *r)
 {
     return r->lookup[STATS_LOOKUP_HIT] + r->lookup[STATS_LOOKUP_STALE] +
-           r->lookup[STATS_LOOKUP_COLLAPSED];
+           r->lookup[STATS_LOOKUP_COLLAPSED] + r->refused;
 }

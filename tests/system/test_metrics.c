@@ -97,6 +97,7 @@ static void each_route_limit_and_server_has_its_counts(void **state)
     assert_true(sample(&h, OF_C("last_hit_timestamp_seconds", "")) > 1.7e9);
     assert_true(sample(&h, "polder_route_responses_total{route=\"/few\",class=\"4xx\"}") == 2);
     assert_true(sample(&h, "polder_route_limit_refused_total{route=\"/few\"}") == 2);
+    assert_true(sample(&h, "polder_route_avoided_requests_total{route=\"/few\"}") == 2);
     assert_true(sample(&h, "polder_route_response_seconds_count{route=\"/few\"}") == 3);
     assert_true(sample(&h, "polder_route_responses_total{route=\"none\",class=\"4xx\"}") == 1);
     assert_true(sample(&h, "polder_limit_evaluations_total{limit=\"few\"}") == 5);

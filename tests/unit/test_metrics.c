@@ -415,7 +415,7 @@ static void routes_have_their_own(void **state)
     assert_true(OF_ITEMS("responses_total", ",class=\"4xx\"") == 1);
     assert_true(OF_ITEMS("cache_lookups_total", ",result=\"hit\"") == 4);
     assert_true(OF_ITEMS("cache_lookups_total", ",result=\"miss\"") == 2);
-    assert_true(OF_ITEMS("avoided_requests_total", "") == 5);
+    assert_true(OF_ITEMS("avoided_requests_total", "") == 7);
     assert_true(OF_ITEMS("upstream_requests_total", "") == 3);
     assert_true(OF_ITEMS("background_requests_total", "") == 1);
     assert_true(OF_ITEMS("limit_refused_total", "") == 2);
