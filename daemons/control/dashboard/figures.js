@@ -60,7 +60,7 @@ const FIGURES = [
         show: w => [[format.count(w.refused), el('span', { class: 'beside' }, w.requests ? `${format.ratio(share(w.refused, w.requests))} of ${format.count(w.requests)} requests` : 'no requests')], []],
     },
     {
-        id: 'savings', title: 'Saved', format: x => isNumber(x) ? `${format.money(x, currency())} /h` : NONE, axis: x => format.money(x, currency()).replace(/\.00$/, ''),
+        id: 'savings', title: 'Saved', format: x => isNumber(x) ? `${format.money(x, currency())} /h` : NONE, axis: x => format.money(x, currency()).replace(/\.?0+$/, ''),
         series: [{ metric: 'savings', name: 'saved', color: '--c1', fill: true }, { metric: 'cost', name: 'paid', color: '--c2', dash: 'dash' }],
         show(w) {
             const month = share(w.savings, w.seconds);

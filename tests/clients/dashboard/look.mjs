@@ -3,6 +3,7 @@
 // finds nothing at both widths and in both themes. usage: node look.mjs OPS_URL STEP...
 // Steps say what they have seen, a line each; the first thing that is wrong ends it with 1. A line
 // on standard input lets a step that waits for its caller go on.
+import { readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import axeCore from 'axe-core';
 import { chromium } from 'playwright-core';
@@ -66,6 +67,18 @@ async function checkAxe(state, widths = WIDTHS) {
 const grouped = x => x.toLocaleString('en', { maximumFractionDigits: 0 });
 const percent = x => `${(x * 100).toLocaleString('en', { minimumFractionDigits: 1, maximumFractionDigits: 1 })} %`;
 
+// The page's own list of events, with a flood among them.
+function checkFlood() {
+    const source = readFileSync(new URL('../../../daemons/control/dashboard/events.js', import.meta.url), 'utf8');
+    const list = new Function('onChange', 'format', `${source}; return { takeEvent, eventDetail, rows: () => events };`)(() => {}, { count: grouped, clock: () => 'then' });
+    list.takeEvent({ n: 0, at: 0, noun: 'processes', what: 'started', subject: 'worker 1', detail: 'pid 7', count: 1 });
+    for (let n = 1; n <= 60; n++)
+        list.takeEvent({ n, at: n * 1000, noun: 'limits', what: 'refused', subject: 'few', detail: '90 requests', count: 90 });
+    const seen = list.rows().map(list.eventDetail).join('; ');
+    if (seen !== '5,400 requests since then; pid 7')
+        fail(`events: ${seen}`);
+}
+
 const STEP = {
     // One request makes the page; then there is the stream and the history, all from here.
     async open() {
@@ -117,12 +130,13 @@ const STEP = {
         await until('routes', async () => {
             const all = (await json('routes')).routes, used = all.find(r => r.hits), dead = all.find(r => !r.requests && !r.websocket);
             const one = await text(`#routes tr[data-row="${used.route}"]`), other = await text(`#routes tr[data-row="${dead.route}"]`);
-            return one.includes(grouped(used.requests)) && one.includes('in use') && other.includes('dead') || `${one} / ${other}`;
+            return one.includes(grouped(used.requests)) && one.includes('in use') && other.includes('no request yet') || `${one} / ${other}`;
         });
         await until('the last requests', async () => {
             const tail = await text('#tail');
             return tail.includes('/items/1') && tail.includes('hit') && tail.includes('refused by') && tail.includes('token=*') && !tail.includes('secret') || tail;
         });
+        checkFlood();
         console.log('numbers ok');
     },
     async span() {
