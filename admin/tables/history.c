@@ -15,6 +15,13 @@
 
 /* ---- values ---- */
 
+/* Three digits, all of those before the point. */
+static void show_rounded(double value, const char *unit, char *out)
+{
+    const bool big = fabs(value) >= 1000;
+    snprintf(out, TABLE_CELL, big ? "%.0f%s" : "%.3g%s", value, unit);
+}
+
 static void show_value(double value, const char *unit, char *out)
 {
     if (isnan(value)) {
@@ -27,11 +34,13 @@ static void show_value(double value, const char *unit, char *out)
         const size_t n = units_bytes(value, out);
         snprintf(out + n, TABLE_CELL - n, "%s", table_ends(unit, "/s") ? "/s" : "");
     } else if (!strcmp(unit, "1/s")) {
-        snprintf(out, TABLE_CELL, "%.4g/s", value);
+        show_rounded(value, "/s", out);
     } else if (!strcmp(unit, "count")) {
-        snprintf(out, TABLE_CELL, "%.6g", value);
+        show_rounded(value, "", out);
     } else {
-        snprintf(out, TABLE_CELL, "%.4g %s", value, unit);
+        char with_space[40];
+        snprintf(with_space, sizeof with_space, " %.38s", unit);
+        show_rounded(value, with_space, out);
     }
 }
 

@@ -184,9 +184,12 @@ static void money(const struct frame *f)
     const double cost = value_of(f->last, "cost"), savings = value_of(f->last, "savings");
     text_of(f->now, "currency", currency);
     label(f, "money");
-    fprintf(f->to, "  cost %.4g %s/h  saved %.4g %s/h", isnan(cost) ? 0 : cost, currency,
+    fprintf(f->to, "  cost %.3g %s/h  saved %.3g %s/h", isnan(cost) ? 0 : cost, currency,
             isnan(savings) ? 0 : savings, currency);
-    put(f, "cpu", whole(value_of(f->last, "cpu"), text));
+    const double cores = value_of(f->last, "cpu");
+    if (!isnan(cores))
+        snprintf(text, sizeof text, "%.2f cores", cores);
+    put(f, "cpu", isnan(cores) ? "-" : text);
     put(f, "memory", share(value_of(f->last, "memoryRate"), text));
     fputc('\n', f->to);
 }

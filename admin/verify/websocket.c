@@ -6,6 +6,7 @@
  */
 #include "admin/verify/verify.h"
 #include "polder/clock.h"
+#include "polder/units.h"
 
 #include <poll.h>
 #include <stdlib.h>
@@ -207,6 +208,13 @@ static void begin_watch(struct verify *v, const struct route_plan *r, struct wat
                w->dead.reply.status, w->dead.reply.why);
 }
 
+/* What was measured, not what is configured. */
+static const char *seen_time(uint64_t ms, char out[UNITS_TEXT])
+{
+    units_seconds((double)ms / 1000, out);
+    return out;
+}
+
 static bool has_beaten(const struct watched *w)
 {
     return (!beats(w->route, "json") || w->alive.json_beat) &&
@@ -215,7 +223,7 @@ static bool has_beaten(const struct watched *w)
 
 static void judge_beat(struct verify *v, struct watched *w, uint64_t now_ms)
 {
-    char interval[32], took[32];
+    char interval[32], took[UNITS_TEXT];
     if (!w->beat_until_ms || (!has_beaten(w) && !w->alive.ended && now_ms < w->beat_until_ms))
         return;
     w->beat_until_ms = 0;
@@ -226,17 +234,17 @@ static void judge_beat(struct verify *v, struct watched *w, uint64_t now_ms)
            : w->alive.json_beat ? ""
            : w->alive.ended     ? "the connection ended"
                                 : "none",
-           report_time(now_ms - w->opened_ms, took), w->route->ws.heartbeat,
+           seen_time(now_ms - w->opened_ms, took), w->route->ws.heartbeat,
            report_time(w->route->ws.interval_ms, interval));
 }
 
 static void judge_dead(struct verify *v, struct watched *w, uint64_t now_ms)
 {
-    char timeout[32], took[32];
+    char timeout[32], took[UNITS_TEXT];
     if (!w->reap_until_ms || (!w->dead.ended && now_ms < w->reap_until_ms))
         return;
     w->reap_until_ms = 0;
-    report_time(now_ms - w->opened_ms, took);
+    seen_time(now_ms - w->opened_ms, took);
     report_time(w->route->ws.timeout_ms, timeout);
     if (w->dead.ended)
         report(v, WEBSOCKET, w->route->pattern, "dead peer", SEEN_OK,
