@@ -122,12 +122,15 @@ $(BUILD)/chaos/%: $(BUILD)/obj/tests/chaos/%.o $(call obj,$(chaos_rig_src)) $(TE
 -include $(shell find $(BUILD)/obj $(BUILD)/fuzz/obj -name '*.d' 2>/dev/null)
 
 # ---- what a newcomer types ---------------------------------------------------
+building = [ -x $(BUILD)/polderd ] || echo "building Polder, which takes some minutes the first time (make -j does it on all cores)"
 run: deps-run ## builds, then runs Polder on $PORT (8000) in front of the FastAPI demo, until Ctrl-C
-	@$(MAKE) --no-print-directory bins
+	@$(building)
+	@$(MAKE) --no-print-directory -s bins
 	@tests/demo/run $(BUILD)
 
 loadtest: deps-run ## 100 users of the demo, directly and through Polder; beside `make run` or alone; LOADTEST_SECONDS (60)
-	@$(MAKE) --no-print-directory bins $(BUILD)/bench/loadtest
+	@$(building)
+	@$(MAKE) --no-print-directory -s bins $(BUILD)/bench/loadtest
 	@tests/demo/loadtest $(BUILD)
 
 test: deps-test ## builds and runs every test
