@@ -169,11 +169,16 @@ static void put_bash(FILE *to)
     fputs("# bash completion for polderctl, made by polderctl --completion bash\n", to);
     put_choice(to);
     fputs("_polderctl() {\n"
-          "    local candidates _polderctl_at cur=${COMP_WORDS[COMP_CWORD]}\n"
+          "    local candidates _polderctl_at words word cur=${COMP_WORDS[COMP_CWORD]}\n"
           "    COMPREPLY=()\n"
           "    _polderctl_choose \"${COMP_WORDS[@]:1:COMP_CWORD-1}\"\n"
           "    [ -n \"$candidates\" ] || return 0\n"
-          "    COMPREPLY=($(compgen -W \"$candidates\" -- \"$cur\"))\n"
+          "    read -r -d '' -a words <<< \"$candidates\"\n" /* not compgen -W, which runs them */
+          "    for word in \"${words[@]}\"; do\n"
+          "        [[ $word == \"$cur\"* ]] || continue\n"
+          "        printf -v word %q \"$word\"\n"
+          "        COMPREPLY+=(\"$word\")\n"
+          "    done\n"
           "    [[ ${#COMPREPLY[@]} -ne 1 || ${COMPREPLY[0]} != *= ]] || compopt -o nospace "
           "2>/dev/null\n"
           "    return 0\n"

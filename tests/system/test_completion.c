@@ -95,6 +95,24 @@ static void names_are_asked_of_the_daemon(void **state)
     house_remove(&h);
 }
 
+/* What the daemon calls things is text for the shell, not commands. */
+static void names_are_not_run(void **state)
+{
+    static const char made[] = "polder-completion-ran";
+    struct house h;
+    char line[400];
+    (void)state;
+    unlink(made);
+    house_start(&h, 1,
+                "upstream \"u\" { server \"unix:/nowhere/$(>%s)*\" { } }\n"
+                "route \"/*\" { upstream = \"u\" }\n",
+                made);
+    snprintf(line, sizeof line, "polderctl -s %s history server", h.sock);
+    wait_until(strstr(offered(line), "\\$\\(\\>polder-completion-ran\\)\\*") != NULL, 15000);
+    assert_int_not_equal(access(made, F_OK), 0);
+    house_remove(&h);
+}
+
 /* Where there is a zsh, it can at least read its script. */
 static void both_scripts_are_read_without_complaint(void **state)
 {
@@ -114,6 +132,7 @@ int main(void)
     const struct CMUnitTest stories[] = {
         cmocka_unit_test(commands_options_and_keys_are_completed),
         cmocka_unit_test(names_are_asked_of_the_daemon),
+        cmocka_unit_test(names_are_not_run),
         cmocka_unit_test(both_scripts_are_read_without_complaint),
     };
     return run_with_backend(stories, &backend, answers);
