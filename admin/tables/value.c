@@ -24,21 +24,35 @@ static void show_date(double s, char *out)
         strcpy(out, "-");
 }
 
-/* URLs come from clients: nothing in them may reach the terminal as a command. */
+/* Length of what stands there that changes how other text is shown, or is not seen: C1 controls, marks of
+ * direction, zero width. 0: a character like others. */
+static size_t hidden_length(const unsigned char *c, size_t len)
+{
+    if (len >= 2 && ((c[0] == 0xc2 && c[1] < 0xa0) || (c[0] == 0xd8 && c[1] == 0x9c)))
+        return 2;
+    if (len < 3 || (c[0] != 0xe2 && c[0] != 0xef))
+        return 0;
+    const bool general = c[0] == 0xe2 && c[1] == 0x80 &&
+                         ((c[2] >= 0x8b && c[2] <= 0x8f) || (c[2] >= 0xa8 && c[2] <= 0xae));
+    const bool other = c[0] == 0xe2 && c[1] == 0x81 && c[2] >= 0xa0 && c[2] <= 0xaf;
+    return general || other || (c[0] == 0xef && c[1] == 0xbb && c[2] == 0xbf) ? 3 : 0;
+}
+
+/* URLs and keys come from clients: nothing in them may reach the terminal as a command, or turn round
+ * what stands beside it. */
 void table_text(const char *text, size_t len, char *out)
 {
     size_t n = 0;
-    for (size_t i = 0; i < len && n + 4 < TABLE_CELL; i++) {
+    for (size_t i = 0; i < len && n + 4 < TABLE_CELL;) {
         const unsigned char c = (unsigned char)text[i];
-        const bool c1 = c == 0xc2 && i + 1 < len && (unsigned char)text[i + 1] < 0xa0;
+        const size_t hidden = hidden_length((const unsigned char *)text + i, len - i);
         if (c == '\n' && i + 1 == len)
             break;
-        if (c < ' ' || c == 0x7f || c1) {
+        if (hidden || c < ' ' || c == 0x7f)
             out[n++] = c == '\n' || c == '\r' ? ' ' : '?';
-            i += c1;
-        } else {
+        else
             out[n++] = text[i];
-        }
+        i += hidden ? hidden : 1;
     }
     out[n] = 0;
 }

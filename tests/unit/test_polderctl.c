@@ -339,6 +339,13 @@ static void nothing_from_a_url_reaches_the_terminal_as_a_command(void **state)
     rpc_out_str(&o, "url", "h/\x1b]0;x\x07\xc2\x9b\x7f\xff.\xc3\xa9");
     rpc_out_end(&o);
     assert_string_equal(shown(RPC_METHOD_CACHE_SHOW, &o, false), "url  h/?]0;x????.\xc3\xa9\n");
+    /* nor turns round what stands beside it, or hides; dashes and other scripts stay */
+    rpc_out_init(&o);
+    rpc_out_map(&o, NULL);
+    rpc_out_str(&o, "url", "\u202ea\u2066b\u200bc\ufeffd\u061ce\u2028\u2014\u05d0\u20ac");
+    rpc_out_end(&o);
+    assert_string_equal(shown(RPC_METHOD_CACHE_SHOW, &o, false),
+                        "url  ?a?b?c?d?e?\u2014\u05d0\u20ac\n");
 }
 
 static void json_is_one_document_with_every_member(void **state)
