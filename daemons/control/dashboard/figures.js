@@ -51,7 +51,7 @@ const FIGURES = [
                 return [[NONE, tag('bad', `supervisor: ${ws.supervisor}`)], []];
             const full = ws.activeConnections >= ws.maxConnections && ws.maxConnections > 0;
             return [[format.count(ws.activeConnections), el('span', { class: 'unit' }, `of ${format.count(ws.maxConnections)}`), full && tag('warn', 'full')],
-                [fact('heartbeats answered', ws.heartbeatsSent ? format.ratio(ws.heartbeatSuccess) : NONE), fact('refused', format.count(ws.refused)), fact('reaped', format.count(ws.reaped))]];
+                [fact('heartbeats answered', ws.heartbeatsSent ? format.ratio(ws.heartbeatSuccess) : NONE), fact('refused', format.count(ws.refused)), fact('reaped', format.count(ws.reaped)), el('span', {}, 'since the start')]];
         },
     },
     {
