@@ -33,7 +33,9 @@ LDLIBS   := -lev -llmdb -lmsgpackc -lconfuse -ljansson -lnettle -lxxhash -lsyste
 DEBS_BUILD := gcc make pkg-config libc6-dev libev-dev liblmdb-dev libmsgpack-dev libcmocka-dev node-llhttp \
               libconfuse-dev libjansson-dev nettle-dev libxxhash-dev libsystemd-dev libseccomp-dev zlib1g-dev libbrotli-dev libzstd-dev
 DEBS_RUN   := curl python3 python3-fastapi uvicorn python3-uvloop python3-httptools python3-websockets
-DEBS_TEST  := curl libwslay-dev python3-msgpack chromium prometheus
+DEBS_TEST  := curl libwslay-dev python3-msgpack chromium
+TOOLS      := $(CURDIR)/build/tools
+export PATH := $(PATH):$(TOOLS)/usr/bin
 
 # ---- what is built from what -------------------------------------------------
 lib_src        := $(wildcard libshared/*/*.c)
@@ -253,6 +255,7 @@ deps-run:
 	@tests/deps $(DEBS_BUILD) $(DEBS_RUN)
 deps-test:
 	@tests/deps $(DEBS_BUILD) $(DEBS_RUN) $(DEBS_TEST)
+	@tests/deps --unpack $(TOOLS) prometheus
 	@tests/clients/prepare
 deps-fuzz:
 	@tests/deps $(DEBS_BUILD) clang libclang-rt-14-dev libwslay-dev
