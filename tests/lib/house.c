@@ -234,29 +234,6 @@ int house_stop(struct house *h)
     return reap(h, 40000);
 }
 
-void house_kill(struct house *h)
-{
-    pid_t child[64];
-    size_t n = house_children(h, "", child, 64);
-    kill(h->pid, SIGKILL);
-    waitpid(h->pid, NULL, 0);
-    note_ended(h->pid);
-    h->pid = 0;
-    for (size_t i = 0; i < n; i++)
-        wait_until(kill(child[i], 0) != 0 && errno == ESRCH, 5000);
-}
-
-void house_remove(struct house *h)
-{
-    if (h->pid) {
-        kill(h->pid, SIGINT);
-        reap(h, 20000);
-    }
-    end_supervisor(h->dir);
-    if (h->dir[0] && !getenv("POLDER_TEST_KEEP"))
-        nftw(h->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-}
-
 static bool title_of(pid_t pid, char *title, size_t size)
 {
     char path[64];
@@ -268,6 +245,33 @@ static bool title_of(pid_t pid, char *title, size_t size)
     close(fd);
     title[n > 0 ? n : 0] = 0;
     return n > 0;
+}
+
+void house_kill(struct house *h)
+{
+    pid_t child[64];
+    char title[256];
+    const size_t n = house_children(h, "", child, 64);
+    for (size_t i = 0; i < n; i++)
+        if (title_of(child[i], title, sizeof title) && !strcmp(title, "polder-supervisor"))
+            child[i] = 0;
+    kill(h->pid, SIGKILL);
+    waitpid(h->pid, NULL, 0);
+    note_ended(h->pid);
+    h->pid = 0;
+    for (size_t i = 0; i < n; i++)
+        wait_until(!child[i] || (kill(child[i], 0) != 0 && errno == ESRCH), 5000);
+}
+
+void house_remove(struct house *h)
+{
+    if (h->pid) {
+        kill(h->pid, SIGINT);
+        reap(h, 20000);
+    }
+    end_supervisor(h->dir);
+    if (h->dir[0] && !getenv("POLDER_TEST_KEEP"))
+        nftw(h->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
 
 size_t house_children(struct house *h, const char *title, pid_t *pids, size_t max)

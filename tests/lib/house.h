@@ -26,7 +26,9 @@ void house_write_conf(struct house *h, unsigned workers, const char *routes);
 void house_advance(struct house *h, unsigned ms);
 void house_run(struct house *h);    /* start again with what is in dir; waits for ready */
 int house_stop(struct house *h);    /* SIGTERM; returns the exit status */
-void house_kill(struct house *h);   /* SIGKILL of the master and wait until all is gone */
+/* SIGKILL of the master, and waits until all are gone but a supervisor that it has started: that one
+ * outlives it. */
+void house_kill(struct house *h);
 void house_remove(struct house *h); /* stop if it runs, delete dir */
 bool house_ready(struct house *h);
 /* pids of children by title, e.g. "polderd: worker"; count */

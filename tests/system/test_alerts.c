@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Stories of alerts: what is wrong fires once and is over when it is over, whoever dies meanwhile;
  * and the program that is told can do nothing to the service. */
-#include "harness.h"
+#include "ws_client.h"
 
 #include <jansson.h>
 #include <limits.h>
@@ -18,6 +18,8 @@ static struct backend *backend;
 
 static bool answers(struct asked *a)
 {
+    if (!strcmp(a->target, "/fails"))
+        return false;
     return reply_ok(a, "Cache-Control: public, max-age=36000000\r\n", "here");
 }
 
@@ -102,7 +104,7 @@ static void start(struct house *h, const char *more)
                 more);
 }
 
-static void ask(struct house *h, unsigned n, bool same)
+static void load(struct house *h, unsigned n, bool same)
 {
     char target[64];
     static unsigned number;
@@ -136,7 +138,7 @@ static void a_low_hit_rate_fires_once_and_is_over_when_it_is_high_again(void **s
     start(&h, QUICK);
     for (int i = 0; i < 3; i++) /* without traffic there is no ratio */
         assert_true(later(&h, "cache_hit_rate", ""));
-    ask(&h, 30, false);
+    load(&h, 30, false);
     wait_until(later(&h, "cache_hit_rate", "firing"), 20000);
     json_t *j = alert_of(&h, "cache_hit_rate", "");
     assert_true(json_number_value(json_object_get(j, "threshold")) == 60);
@@ -149,7 +151,7 @@ static void a_low_hit_rate_fires_once_and_is_over_when_it_is_high_again(void **s
                    get(h.ops_port, "/healthz", NULL) == 200,
                10000);
     assert_true(is_in_state(&h, "cache_hit_rate", "firing"));
-    ask(&h, 30, false);
+    load(&h, 30, false);
     wait_until(!later(&h, "cache_hit_rate", "pending") && house_ready(&h), 20000);
     assert_true(is_in_state(&h, "cache_hit_rate", "firing"));
     assert_int_equal(count_in(h.log, "alert cache_hit_rate is firing"), 1);
@@ -164,12 +166,67 @@ static void a_low_hit_rate_fires_once_and_is_over_when_it_is_high_again(void **s
                                    "severity=\"warning\"} 2\n"));
     assert_non_null(strstr(m.body, "polder_alert_state{alert=\"memory\""));
     message_free(&m);
-    ask(&h, 200, true);
+    load(&h, 200, true);
     wait_until(later(&h, "cache_hit_rate", "resolved"), 20000);
     assert_int_equal(count_in(h.log, "alert cache_hit_rate is firing"), 1);
     assert_true(house_logged(&h, "alert cache_hit_rate is over"));
     house_advance(&h, 3700000);
     wait_until(is_in_state(&h, "cache_hit_rate", ""), 10000);
+    house_remove(&h);
+}
+
+static bool share(struct house *h, bool half_fails, const char *state)
+{
+    for (unsigned i = 0; i < 10; i++) {
+        assert_int_equal(get(h->port, "/works", NULL), 200);
+        if (half_fails)
+            assert_in_range(get(h->port, "/fails", NULL), 502, 504);
+    }
+    return later(h, "server_errors", state);
+}
+
+static void a_server_that_fails_at_half_of_its_requests_fires_until_it_works(void **state)
+{
+    (void)state;
+    struct house h;
+    char subject[64];
+    snprintf(subject, sizeof subject, "u/127.0.0.1:%u", backend_port(backend));
+    start(&h, "route \"/*\" { upstream = \"u\" }\n");
+    wait_until(share(&h, false, ""), 10000);
+    wait_until(share(&h, true, "pending"), 20000);
+    wait_until(share(&h, true, "firing"), 30000); /* after a minute */
+    json_t *j = alert_of(&h, "server_errors", subject);
+    assert_non_null(j);
+    const double percent = json_number_value(json_object_get(j, "value"));
+    assert_true(percent > 5 && percent <= 60);
+    json_decref(j);
+    wait_until(share(&h, false, "resolved"), 30000);
+    assert_int_equal(count_in(h.log, "alert server_errors u/127.0.0.1"), 2); /* firing, over */
+    house_remove(&h);
+}
+
+static void more_websockets_than_may_be_open_fire_until_none_is_refused(void **state)
+{
+    (void)state;
+    struct house h;
+    int open[2];
+    start(&h, "websocket { max_connections = 2 max_per_client = 2 }\nroute \"/live\" { websocket { "
+              "} }\n");
+    wait_for_supervisor(&h);
+    for (size_t i = 0; i < 2; i++)
+        open[i] = open_ws(h.port, "/live");
+    for (unsigned i = 0; i < 3; i++) /* all that there may be, and nothing wrong */
+        assert_true(later(&h, "websockets", ""));
+    for (unsigned i = 0; i < 5; i++)
+        assert_int_equal(status_of(h.port, "/live"), 503);
+    wait_until(later(&h, "websockets", "firing"), 20000);
+    json_t *j = alert_of(&h, "websockets", NULL);
+    assert_true(json_number_value(json_object_get(j, "threshold")) == 2);
+    assert_true(json_number_value(json_object_get(j, "value")) == 7);
+    json_decref(j);
+    wait_until(later(&h, "websockets", "resolved"), 30000); /* a minute without a refusal */
+    for (size_t i = 0; i < 2; i++)
+        close(open[i]);
     house_remove(&h);
 }
 
@@ -401,6 +458,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_low_hit_rate_fires_once_and_is_over_when_it_is_high_again),
+        cmocka_unit_test(a_server_that_fails_at_half_of_its_requests_fires_until_it_works),
+        cmocka_unit_test(more_websockets_than_may_be_open_fire_until_none_is_refused),
         cmocka_unit_test(what_needs_somebody_is_an_alert_that_a_program_is_told),
         cmocka_unit_test(a_program_that_hangs_and_floods_is_ended_and_tried_again),
         cmocka_unit_test(what_a_program_began_ends_with_the_notifier),

@@ -6,19 +6,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 static const char first[] = "route \"/live/*\" { websocket { } }\n",
                   second[] = "route \"/live/*\" { websocket { } }\n"
                              "route \"/new/*\" { websocket { max_connections = 3 } }\n";
-
-static void kill_master(struct house *h)
-{
-    kill(h->pid, SIGKILL);
-    waitpid(h->pid, NULL, 0);
-    h->pid = 0;
-}
 
 static bool has_ended(pid_t pid)
 {
@@ -58,7 +52,7 @@ static void a_supervisor_that_was_there_reads_the_file_again(void **state)
     wait_for_supervisor(&h);
     const int fd = open_ws(h.port, "/live/x");
     const pid_t supervisor = supervisor_of(&h);
-    kill_master(&h);
+    house_kill(&h);
     house_write_conf(&h, 1, second);
     house_run(&h);
     wait_until(house_logged(&h, "config: read again"), 10000);
@@ -78,9 +72,53 @@ static void a_supervisor_that_was_there_reads_the_file_again(void **state)
     house_remove(&h);
 }
 
+/* With a WebSocket open and a program told of an alert. */
+static void a_killed_master_takes_all_but_the_supervisor_along(void **state)
+{
+    (void)state;
+    struct house h;
+    char dir[] = "/tmp/polder-told.XXXXXX", program[64], conf[512], told[64];
+    assert_non_null(mkdtemp(dir));
+    assert_int_equal(chmod(dir, 0777), 0);
+    snprintf(program, sizeof program, "%s/program", dir);
+    snprintf(told, sizeof told, "%s/pid", dir);
+    FILE *f = fopen(program, "w");
+    assert_non_null(f);
+    fprintf(f, "#!/bin/sh\ntrap '' TERM\necho $$ > %s/new && mv %s/new %s\nexec sleep 1000\n", dir,
+            dir, told);
+    fclose(f);
+    assert_int_equal(chmod(program, 0755), 0);
+    snprintf(conf, sizeof conf, "on_alert = \"%s\"\nalert \"memory\" { above = 0 }\n%s", program,
+             first);
+    house_start(&h, 2, "%s", conf);
+    wait_for_supervisor(&h);
+    const int fd = open_ws(h.port, "/live/x");
+    const pid_t supervisor = supervisor_of(&h);
+    wait_until((house_advance(&h, 10000), access(told, F_OK) == 0), 20000);
+    int pid = 0;
+    f = fopen(told, "r");
+    assert_int_equal(fscanf(f, "%d", &pid), 1);
+    fclose(f);
+    assert_false(has_ended(pid));
+    house_kill(&h);
+    wait_until(has_ended(pid), 5000);
+    assert_false(has_ended(supervisor));
+    assert_int_equal(unlink(told), 0);
+    assert_int_equal(unlink(program), 0);
+    assert_int_equal(rmdir(dir), 0);
+    house_run(&h);
+    wait_until(house_logged(&h, "was there; it reads the configuration again"), 10000);
+    say(fd, "{}");
+    assert_true(read_frame(fd, &frame));
+    close(fd);
+    house_remove(&h);
+    wait_until(has_ended(supervisor), 10000);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_killed_master_takes_all_but_the_supervisor_along),
         cmocka_unit_test(a_supervisor_that_was_there_reads_the_file_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
