@@ -207,14 +207,6 @@ void plan_free(struct verify *v)
     free(v->checks);
 }
 
-const struct limit_plan *plan_limit(const struct verify *v, const char *name)
-{
-    for (uint32_t i = 0; i < v->n_limits; i++)
-        if (!strcmp(v->limits[i].name, name))
-            return &v->limits[i];
-    return NULL;
-}
-
 /* ---- which path ---- */
 
 static size_t fits(const struct route_plan *r, const char *path)

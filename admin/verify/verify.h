@@ -117,7 +117,6 @@ int plan_read(struct verify *v, const char *url);
 void plan_free(struct verify *v);
 /* What to ask for on that route: stated, given, stored, or made up. */
 void plan_path(const struct verify *v, const struct route_plan *r, char out[VERIFY_PATH]);
-const struct limit_plan *plan_limit(const struct verify *v, const char *name);
 
 /* ---- http.c ---- */
 struct reply {

@@ -163,8 +163,6 @@ void keeper_loop_close(struct keeper *k);
 void keeper_time(struct keeper *k);
 void keeper_follow_limits(struct keeper *k);
 void keeper_gauges(struct keeper *k);
-/* One round. true: there is more to do at once. */
-bool keeper_work(struct keeper *k);
 
 /* ---- intake.c ---- */
 int intake_init(struct keeper *k);

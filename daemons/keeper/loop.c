@@ -184,7 +184,8 @@ static void rest_arm(struct keeper *k)
     ev_timer_start(k->loop, &k->rest);
 }
 
-bool keeper_work(struct keeper *k)
+/* One round. true: there is more to do at once. */
+static bool keeper_work(struct keeper *k)
 {
     keeper_time(k);
     process_heartbeat(k->process, k->mono_ms);

@@ -102,9 +102,8 @@ struct session *session_new(struct supervisor *s, int fd, const struct config_ro
 
 void session_opened(struct supervisor *s, struct session *x)
 {
+    assert(!x->pending);
     session_move(x, SESSION_OPEN);
-    free(x->pending);
-    x->pending = NULL;
     x->opened_ms = x->to_client_ms = x->from_client_ms = s->now_ms;
     x->bytes = 0;
     s->opened += !x->probe;

@@ -259,7 +259,7 @@ void session_move(struct session *x, enum session_state to);
 void session_end(struct supervisor *s, struct session *x, enum session_end why);
 /* The kernel gives up on peers that acknowledge nothing, where reaping is asked for. */
 void session_tune(const struct supervisor *s, const struct session *x);
-/* The caller arms its heartbeat. */
+/* The caller has taken `pending`, and arms its heartbeat. */
 void session_opened(struct supervisor *s, struct session *x);
 const struct config_websocket *session_values(const struct supervisor *s, const struct session *x);
 

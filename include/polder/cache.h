@@ -196,9 +196,8 @@ static inline uint32_t cache_poison_of(uint64_t epoch)
 {
     return (uint32_t)(epoch << 1) | CACHE_POISON_UNNAMED;
 }
-/* Keeper: from now on the map is blamed; and not any more. They nest. */
+/* Keeper: from now on the map is blamed. */
 void map_fault_enter(void);
-void map_fault_leave(void);
 
 /* Worker: opens lazily; -EAGAIN while the keeper has no store open. */
 int cache_reader_open(struct shared *shared, const char *state_dir, struct cache_reader **out);

@@ -34,7 +34,6 @@ size_t clientip_format(const struct clientip *ip, char *out);
 size_t clientip_net_format(const struct clientip_net *net, char *out);
 /* What rate limits count: the address for IPv4, the /64 for IPv6 (rest zeroed). */
 void clientip_group(const struct clientip *ip, struct clientip *group);
-bool clientip_is_v4(const struct clientip *ip);
 /* A hash of the client (clientip_group()), for tables that a client must not aim in. */
 uint64_t clientip_hash(const struct clientip *ip, const uint8_t secret[32]);
 

@@ -73,8 +73,6 @@ static inline struct distribution distribution_empty(enum histogram_first first)
     return (struct distribution){.first = first};
 }
 void distribution_add(struct distribution *to, const struct histogram *h);
-/* Of the same first. */
-void distribution_merge(struct distribution *to, const struct distribution *d);
 /* What came since then; counts that are lower now have begun again. */
 void distribution_since(struct distribution *now, const struct distribution *then);
 /* Seconds below which `share` (0..1) of the observations lie; 0 where there are none. */

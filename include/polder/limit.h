@@ -93,8 +93,6 @@ void limit_reset_all(struct limit_table *table, uint64_t limit_id);
  * 10 ms. */
 bool limit_enter(const struct limit_caller *caller, uint64_t key, uint32_t max);
 void limit_leave(const struct limit_caller *caller, uint64_t key);
-/* How many of the key are under way now. */
-uint32_t limit_inside(const struct limit_caller *caller, uint64_t key);
 
 struct limit_table_stats {
     uint64_t entries, used, live, evicted_live;

@@ -30,7 +30,6 @@ void log_set_level(enum log_level most_verbose);
 /* From now on *level decides, whoever changes it; 0 in it: what log_set_level() says. NULL ends
  * that. */
 void log_follow(const _Atomic uint32_t *level);
-bool log_is_on(enum log_level level);
 /* "error", "warning", "info", "debug"; false: the word is none of them. */
 bool log_level_parse(const char *word, enum log_level *level);
 const char *log_level_word(enum log_level level);

@@ -49,7 +49,7 @@ struct shared {
     struct proc_table *proc;
     struct stats_slab *stats; /* [PROC_SLOTS] */
     struct limit_table *limits;
-    struct limit_try_board *tries;
+    struct limit_try_board *shadow_limits;
     struct inval_page *inval;           /* file-backed: state_dir/inval.page */
     struct guard_page *guard;           /* file-backed: state_dir/guard.page */
     struct condition_table *conditions; /* file-backed: runtime_dir/conditions.page */

@@ -76,7 +76,7 @@ void map_fault_enter(void)
     guard.inside++;
 }
 
-void map_fault_leave(void)
+static void map_fault_leave(void)
 {
     guard.inside--;
 }

@@ -27,8 +27,6 @@ void config_within_route(struct config_parse *p, cfg_t *section, enum config_sec
 /* What the list has; n is 0 where there is no memory. */
 const char *const *config_strings_of(struct config_parse *p, cfg_t *section, const char *key,
                                      uint32_t *n);
-const struct clientip_net *config_nets_of(struct config_parse *p, cfg_t *section, const char *key,
-                                          uint32_t *n);
 /* Zeroed memory for n things of that size. NULL, after a complaint: the arena is full. */
 void *config_take(struct config_parse *p, size_t n, size_t size);
 /* A name of an upstream, limit or alert: it is typed on command lines and shown in metrics. */

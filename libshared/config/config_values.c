@@ -44,8 +44,8 @@ const char *const *config_strings_of(struct config_parse *p, cfg_t *section, con
     return list;
 }
 
-const struct clientip_net *config_nets_of(struct config_parse *p, cfg_t *section, const char *key,
-                                          uint32_t *n)
+static const struct clientip_net *config_nets_of(struct config_parse *p, cfg_t *section,
+                                                 const char *key, uint32_t *n)
 {
     *n = section ? cfg_size(section, key) : 0;
     struct clientip_net *list = config_take(p, *n, sizeof *list);

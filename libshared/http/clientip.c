@@ -21,7 +21,7 @@ static void from_v4(struct clientip *ip, const void *four)
     memcpy(ip->addr + 12, four, 4);
 }
 
-bool clientip_is_v4(const struct clientip *ip)
+static bool clientip_is_v4(const struct clientip *ip)
 {
     return !memcmp(ip->addr, v4_prefix, sizeof v4_prefix);
 }

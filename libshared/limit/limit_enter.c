@@ -110,8 +110,3 @@ void limit_leave(const struct limit_caller *c, uint64_t key)
     atomic_store_explicit(cell, (now & COUNT_MASK) > 1 ? now - 1 : 0, memory_order_release);
 }
 
-uint32_t limit_inside(const struct limit_caller *c, uint64_t key)
-{
-    const uint64_t n = inside(c, key);
-    return n > UINT32_MAX ? UINT32_MAX : (uint32_t)n;
-}

@@ -176,7 +176,7 @@ static bool shared_tables(struct shared *sh, size_t limit_entries)
                         LAYOUT(STATS_LAYOUT, sizeof(struct stats_slab)));
     sh->limits = shared_segment(sh, "polder-limits", SHM_LIMIT, limit_table_layout(),
                                 limit_table_size(limit_entries));
-    sh->tries = shared_body(sh, "polder-tries", SHM_LIMIT, sizeof(struct limit_try_board));
+    sh->shadow_limits = shared_body(sh, "polder-tries", SHM_LIMIT, sizeof(struct limit_try_board));
     sh->fetch_locks = shared_segment(sh, "polder-inflight", SHM_FETCH_LOCK,
                                      fetch_lock_table_layout(), fetch_lock_table_size());
     sh->ref = shared_body(sh, "polder-ref", SHM_REF, CACHE_SLOTS_MAX);
@@ -193,7 +193,7 @@ static bool shared_tables(struct shared *sh, size_t limit_entries)
                                 sizeof(struct alert_page));
     if (sh->limits)
         limit_table_init(sh->limits, limit_entries);
-    return sh->proc && sh->stats && sh->limits && sh->tries && sh->fetch_locks && sh->ref &&
+    return sh->proc && sh->stats && sh->limits && sh->shadow_limits && sh->fetch_locks && sh->ref &&
            sh->cache && sh->clients && sh->servers && sh->recent && sh->tenants && sh->history &&
            sh->alerts;
 }

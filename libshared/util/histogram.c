@@ -20,14 +20,6 @@ void distribution_add(struct distribution *to, const struct histogram *h)
     }
 }
 
-void distribution_merge(struct distribution *to, const struct distribution *d)
-{
-    to->sum_ns += d->sum_ns;
-    to->count += d->count;
-    for (unsigned b = 0; b < HISTOGRAM_BUCKETS; b++)
-        to->bucket[b] += d->bucket[b];
-}
-
 static uint64_t grown(uint64_t now, uint64_t then)
 {
     return now >= then ? now - then : now;

@@ -50,7 +50,7 @@ void log_follow(const _Atomic uint32_t *level)
     log_context.shared = level;
 }
 
-bool log_is_on(enum log_level level)
+static bool log_is_on(enum log_level level)
 {
     const uint32_t shared =
         log_context.shared ? atomic_load_explicit(log_context.shared, memory_order_relaxed) : 0;

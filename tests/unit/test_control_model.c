@@ -31,8 +31,9 @@ static int set_up(void **state)
     struct rig *r = calloc(1, sizeof *r);
     r->shared.proc = aligned_alloc(128, (sizeof *r->shared.proc + 127) / 128 * 128);
     memset(r->shared.proc, 0, sizeof *r->shared.proc);
-    r->shared.tries = aligned_alloc(128, (sizeof *r->shared.tries + 127) / 128 * 128);
-    memset(r->shared.tries, 0, sizeof *r->shared.tries);
+    r->shared.shadow_limits =
+        aligned_alloc(128, (sizeof *r->shared.shadow_limits + 127) / 128 * 128);
+    memset(r->shared.shadow_limits, 0, sizeof *r->shared.shadow_limits);
     for (unsigned i = 0; i < SHARED_REGIONS; i++) {
         const size_t size = (sizeof *r->shared.region[i] + 127) / 128 * 128;
         r->shared.region[i] = aligned_alloc(128, size);
@@ -64,7 +65,7 @@ static int tear_down(void **state)
     for (unsigned i = 0; i < SHARED_REGIONS; i++)
         free(r->shared.region[i]);
     free(r->shared.proc);
-    free(r->shared.tries);
+    free(r->shared.shadow_limits);
     free(r);
     return 0;
 }

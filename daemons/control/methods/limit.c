@@ -50,11 +50,11 @@ static void put_routes(const struct control *c, struct rpc_out *o, const struct 
 /* The candidate that is charged beside the limit now, if there is one. */
 static void put_try(const struct control *c, struct rpc_out *o, const struct config_limit *l)
 {
-    const int slot = limit_try_find(c->shared->tries, l->id);
+    const int slot = limit_try_find(c->shared->shadow_limits, l->id);
     const uint64_t now_ms = clock_mono_ms();
-    if (slot < 0 || c->shared->tries->slot[slot].terms.until_ms <= now_ms)
+    if (slot < 0 || c->shared->shadow_limits->slot[slot].terms.until_ms <= now_ms)
         return;
-    const struct limit_try_terms *terms = &c->shared->tries->slot[slot].terms;
+    const struct limit_try_terms *terms = &c->shared->shadow_limits->slot[slot].terms;
     rpc_out_map(o, "try");
     rpc_out_u64(o, "left_ms", terms->until_ms - now_ms);
     limit_put_candidate(o, l, terms);

@@ -44,7 +44,7 @@ static void put_clients(const struct control *c, struct rpc_out *o, const struct
 static void try_report(const struct control *c, const struct rpc_call *call,
                        const struct config_limit *l, int slot, bool begun)
 {
-    const struct limit_try *t = &c->shared->tries->slot[slot];
+    const struct limit_try *t = &c->shared->shadow_limits->slot[slot];
     const uint64_t now_ms = clock_mono_ms(), until_ms = t->terms.until_ms;
     struct limit_try_counts n;
     limit_try_counts(t, &n);
@@ -117,7 +117,7 @@ static void try_begin(struct control *c, const struct rpc_call *call, const stru
                                     .exempts = asked.exempts};
     terms.candidate.dry_run = 0;
     snprintf(terms.name, sizeof terms.name, "%s", l->name);
-    const int slot = limit_try_begin(c->shared->tries, c->shared->limits, &terms);
+    const int slot = limit_try_begin(c->shared->shadow_limits, c->shared->limits, &terms);
     if (slot < 0) {
         call_error(c, call->reply, RPC_BUSY,
                    "%d limits are being tried already; wait until one of these is over",
@@ -137,7 +137,7 @@ void limit_try(struct control *c, const struct rpc_call *call)
         try_begin(c, call, l);
         return;
     }
-    const int slot = limit_try_find(c->shared->tries, l->id);
+    const int slot = limit_try_find(c->shared->shadow_limits, l->id);
     if (rpc_in_get(call->params, "for"))
         call_error(c, call->reply, RPC_BAD_ARGUMENT,
                    "for goes with what is to be tried, such as requests=10");

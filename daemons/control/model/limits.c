@@ -149,5 +149,5 @@ void limits_follow(struct control *c)
     for (uint32_t i = 0; i < c->config->n_limits; i++)
         end_pending(c, &c->config->limits[i], now_ms);
     for (int i = 0; i < LIMIT_TRY_SLOTS; i++)
-        end_try(c, &c->shared->tries->slot[i], now_ms);
+        end_try(c, &c->shared->shadow_limits->slot[i], now_ms);
 }

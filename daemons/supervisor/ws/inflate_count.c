@@ -41,6 +41,14 @@ struct inflate_count {
     struct code lit, dist; /* lit: while lengths are read, the code of those */
 };
 
+static void inflate_count_restart(struct inflate_count *c)
+{
+    c->out = c->bits = 0;
+    c->n_bits = c->stored = 0;
+    c->final = false;
+    c->state = BLOCK;
+}
+
 struct inflate_count *inflate_count_new(void)
 {
     struct inflate_count *c = malloc(sizeof *c);
@@ -52,14 +60,6 @@ struct inflate_count *inflate_count_new(void)
 void inflate_count_free(struct inflate_count *c)
 {
     free(c);
-}
-
-void inflate_count_restart(struct inflate_count *c)
-{
-    c->out = c->bits = 0;
-    c->n_bits = c->stored = 0;
-    c->final = false;
-    c->state = BLOCK;
 }
 
 /* ---- codes ---- */

@@ -22,9 +22,8 @@ struct inflate_count;
 
 struct inflate_count *inflate_count_new(void); /* NULL: no memory */
 void inflate_count_free(struct inflate_count *c);
-void inflate_count_restart(struct inflate_count *c);
-/* mask: of the WebSocket frame, phase: of the first byte in it. Returns the bytes counted since the
- * restart; it may stop early once they are more than `max`. */
+/* mask: of the WebSocket frame, phase: of the first byte in it. Returns the bytes counted since it
+ * was made; it may stop early once they are more than `max`. */
 uint64_t inflate_count_feed(struct inflate_count *c, const uint8_t *bytes, size_t len,
                             const uint8_t mask[4], unsigned phase, uint64_t max);
 #endif

@@ -22,7 +22,7 @@ static const struct config_limit *limit_by_id(const struct config *config, uint6
 
 void limit_shadow_read(struct worker *w)
 {
-    struct limit_try_board *board = w->shared->tries;
+    struct limit_try_board *board = w->shared->shadow_limits;
     w->limits->n_shadows = 0;
     for (uint32_t i = 0; board && i < LIMIT_TRY_SLOTS; i++) {
         struct limit_shadow *t = &w->limits->shadows[w->limits->n_shadows];
