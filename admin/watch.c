@@ -17,8 +17,8 @@
 
 struct watch {
     const struct ctl_run *run;
-    struct rpc_out params;  /* that the user gave */
-    msgpack_unpacked asked; /* the same, unpacked: its texts are in params */
+    struct rpc_out params;    /* that the user gave */
+    msgpack_unpacked request; /* the same, unpacked: its texts are in params */
     uint64_t requests, events;
     bool begun; /* those numbers are known */
     bool waits; /* no daemon answers, and that was said */
@@ -145,22 +145,22 @@ static void tell_lost(const msgpack_object *result)
 static bool watch_open(struct watch *w, char *why)
 {
     const msgpack_sbuffer *b = &w->params.buffer;
-    msgpack_unpacked_init(&w->asked);
+    msgpack_unpacked_init(&w->request);
     return command_params(RPC_METHOD_WATCH, w->run->words, w->run->n, &w->params, why) &&
-           msgpack_unpack_next(&w->asked, b->data, b->size, NULL) == MSGPACK_UNPACK_SUCCESS;
+           msgpack_unpack_next(&w->request, b->data, b->size, NULL) == MSGPACK_UNPACK_SUCCESS;
 }
 
 static int ask(const struct watch *w, struct ctl_answer *answer)
 {
     static const char *const keys[] = {"requests", "events"};
-    const msgpack_object *asked = &w->asked.data, *nouns = rpc_in_get(asked, "noun");
+    const msgpack_object *request = &w->request.data, *nouns = rpc_in_get(request, "noun");
     struct rpc_out params;
     rpc_out_init(&params);
     rpc_out_map(&params, NULL);
     if (nouns)
         rpc_out_object(&params, "noun", nouns);
     for (size_t i = 0; i < 2; i++) {
-        const msgpack_object *from = rpc_in_get(asked, keys[i]);
+        const msgpack_object *from = rpc_in_get(request, keys[i]);
         if (w->begun)
             rpc_out_u64(&params, keys[i], i ? w->events : w->requests);
         else if (from)
@@ -224,7 +224,7 @@ int watch_run(const struct ctl_run *run)
     else
         while ((status = turn(&w)) == CTL_DONE)
             ;
-    msgpack_unpacked_destroy(&w.asked);
+    msgpack_unpacked_destroy(&w.request);
     rpc_out_fini(&w.params);
     return status;
 }

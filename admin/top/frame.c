@@ -8,9 +8,9 @@
 #include <math.h>
 #include <string.h>
 
-#define LABEL    12
-#define BARS     20
-#define TOLD_MAX 6 /* conditions; the rest is a number */
+#define LABEL     12
+#define BARS      20
+#define SHOWN_MAX 6 /* conditions; the rest is a number */
 
 struct frame {
     FILE *to;
@@ -103,15 +103,15 @@ static unsigned alerts(const struct frame *f)
     uint32_t n;
     const msgpack_object *row = rows_of(f->now, "alerts", &n);
     char text[TABLE_CELL];
-    for (uint32_t i = 0; i < n && i < TOLD_MAX; i++) {
+    for (uint32_t i = 0; i < n && i < SHOWN_MAX; i++) {
         fprintf(f->to, "! alert %s", text_of(&row[i], "alert", text));
         if (*text_of(&row[i], "subject", text))
             fprintf(f->to, " %s", text);
         fprintf(f->to, " for %s", span(value_of(&row[i], "since_ms") / 1000, text));
         fprintf(f->to, ": %s\n", text_of(&row[i], "summary", text));
     }
-    if (n > TOLD_MAX)
-        fprintf(f->to, "! and %u more: polderctl alert list\n", n - TOLD_MAX);
+    if (n > SHOWN_MAX)
+        fprintf(f->to, "! and %u more: polderctl alert list\n", n - SHOWN_MAX);
     return n;
 }
 
@@ -123,7 +123,7 @@ static void conditions(const struct frame *f)
     char text[TABLE_CELL];
     if (!n && !firing)
         fputs("all is well\n", f->to);
-    for (uint32_t i = 0; i < n && i < TOLD_MAX; i++) {
+    for (uint32_t i = 0; i < n && i < SHOWN_MAX; i++) {
         fprintf(f->to, "! %s", text_of(&row[i], "severity", text));
         fprintf(f->to, " %s", text_of(&row[i], "condition", text));
         if (*text_of(&row[i], "subject", text))
@@ -131,8 +131,8 @@ static void conditions(const struct frame *f)
         fprintf(f->to, " for %s", span(value_of(&row[i], "since_ms") / 1000, text));
         fprintf(f->to, ": %s\n", text_of(&row[i], "reason", text));
     }
-    if (n > TOLD_MAX)
-        fprintf(f->to, "! and %u more: polderctl status\n", n - TOLD_MAX);
+    if (n > SHOWN_MAX)
+        fprintf(f->to, "! and %u more: polderctl status\n", n - SHOWN_MAX);
     fputc('\n', f->to);
 }
 

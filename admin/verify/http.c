@@ -43,9 +43,9 @@ int http_dial(const struct verify *v, char *why, size_t size)
 {
     static const char proxy[] = "PROXY UNKNOWN\r\n";
     const int fd = socket(v->address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    const struct timeval most = {5, 0};
+    const struct timeval timeout = {5, 0};
     if (fd >= 0)
-        setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &most, sizeof most);
+        setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout);
     if (fd < 0 || connect(fd, (const struct sockaddr *)&v->address, v->address_len) ||
         (v->proxy_protocol && send(fd, proxy, sizeof proxy - 1, MSG_NOSIGNAL) < 0)) {
         snprintf(why, size, "cannot connect to %s: %s", v->where, strerror(errno));

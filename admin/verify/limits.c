@@ -10,10 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define OVER     5
-#define MOST     20000 /* requests for one limit */
-#define ATTEMPTS 3     /* a window may end in the middle of one */
-#define PATIENCE 5     /* s: a Retry-After that is waited for */
+#define OVER         5
+#define REQUESTS_MAX 20000 /* requests for one limit */
+#define ATTEMPTS     3     /* a window may end in the middle of one */
+#define PATIENCE     5     /* s: a Retry-After that is waited for */
 
 struct count {
     unsigned admitted, refused, other;
@@ -51,7 +51,7 @@ static void add_token(char *out, size_t size, const char *claim)
 {
     static const char letters[] =
         "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    char text[300], coded[420];
+    char text[300], encoded[420];
     const size_t len = (size_t)snprintf(text, sizeof text, "{\"%.200s\":\"polder-verify\"}", claim);
     size_t n = 0;
     for (size_t i = 0; i < len; i += 3) {
@@ -60,10 +60,10 @@ static void add_token(char *out, size_t size, const char *claim)
                               (left > 1 ? (unsigned)(unsigned char)text[i + 1] << 8 : 0) |
                               (left > 2 ? (unsigned)(unsigned char)text[i + 2] : 0);
         for (unsigned k = 0; k <= left; k++)
-            coded[n++] = letters[bits >> (18 - 6 * k) & 63];
+            encoded[n++] = letters[bits >> (18 - 6 * k) & 63];
     }
-    coded[n] = 0;
-    add(out, size, "Authorization: Bearer eyJhbGciOiJub25lIn0.%s.c2ln\r\n", coded);
+    encoded[n] = 0;
+    add(out, size, "Authorization: Bearer eyJhbGciOiJub25lIn0.%s.c2ln\r\n", encoded);
 }
 
 /* Header lines and a query, so that the limit knows whom to count. total: it counts all together. */
@@ -210,7 +210,7 @@ static void probe(struct verify *v, const struct limit_plan *l, const struct rou
     satisfy(l, headers, sizeof headers, path, sizeof path, &total);
     struct ask ask = {.path = path, .kind = "limit", .headers = headers, .client = 1};
     const uint64_t n = admits(r, l);
-    if (n > MOST) {
+    if (n > REQUESTS_MAX) {
         char window[32];
         report(v, RATE_LIMITING, l->name, "exact", total ? NOT_PROBED : SEEN_FAILED,
                "%llu requests in %s%s: too many to be probed%s", (unsigned long long)n,

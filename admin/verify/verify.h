@@ -151,7 +151,7 @@ struct ws {
     struct reply reply; /* to the handshake */
     uint8_t in[4096];
     size_t have;
-    bool json_beat, ping, ended; /* what was seen */
+    bool json_heartbeat, ping, ended; /* what was seen */
     uint16_t close_code;
     bool answers; /* pings */
 };

@@ -15,7 +15,7 @@
 #define PLACES       100 /* ADMIT_PROBES of the supervisor */
 #define OVER         3
 #define IDLE_CUT_MS  60000 /* what proxies on the way have for connections without traffic */
-#define HOLD_MOST_MS 300000
+#define HOLD_MAX_MS  300000
 #define CLOSED_MS    5000 /* for places to be free again */
 #define SLACK_MS     3000
 #define CLIENT_ALIVE 1
@@ -28,7 +28,7 @@ struct places {
     struct reply refusal;
 };
 
-static uint64_t least(uint64_t a, uint64_t b)
+static uint64_t min_of(uint64_t a, uint64_t b)
 {
     return a < b ? a : b;
 }
@@ -62,20 +62,21 @@ static void fill_route(struct verify *v, const char *path, struct places *p, uns
 static void judge_limit(struct verify *v, const struct route_plan *r, const struct places *p,
                         unsigned per_client)
 {
-    const uint64_t most = least(r->ws.max_connections, PLACES),
-                   most_client = least(least(r->ws.max_per_client, PLACES), most);
-    char told[96] = "";
+    const uint64_t max = min_of(r->ws.max_connections, PLACES),
+                   max_per_client = min_of(min_of(r->ws.max_per_client, PLACES), max);
+    char limit_name[96] = "";
     const char *limit = strstr(p->refusal.body, "\"limit\":\"");
     if (limit)
-        snprintf(told, sizeof told, " (%.*s)", (int)strcspn(limit + 9, "\""), limit + 9);
-    const bool exact = p->n == most && per_client == most_client && p->refusal.status == 503 &&
+        snprintf(limit_name, sizeof limit_name, " (%.*s)", (int)strcspn(limit + 9, "\""),
+                 limit + 9);
+    const bool exact = p->n == max && per_client == max_per_client && p->refusal.status == 503 &&
                        p->refusal.has_retry_after;
     report(v, WEBSOCKET, r->pattern, "limit", exact ? SEEN_OK : SEEN_FAILED,
            "%u of %s%llu places were given, %u to one client; then %u%s%s; max_connections = %llu, "
            "max_per_client = %llu",
-           p->n, r->ws.max_connections > PLACES ? "the last " : "", (unsigned long long)most,
+           p->n, r->ws.max_connections > PLACES ? "the last " : "", (unsigned long long)max,
            per_client, p->refusal.status,
-           p->refusal.has_retry_after ? " with Retry-After" : " without Retry-After", told,
+           p->refusal.has_retry_after ? " with Retry-After" : " without Retry-After", limit_name,
            (unsigned long long)r->ws.max_connections, (unsigned long long)r->ws.max_per_client);
 }
 
@@ -98,7 +99,7 @@ static void check_limit(struct verify *v, const struct route_plan *r, const char
 
 /* ---- heartbeats, and the dead ---- */
 
-static bool beats(const struct route_plan *r, const char *kind)
+static bool sends(const struct route_plan *r, const char *kind)
 {
     return !strcmp(r->ws.heartbeat, kind) || !strcmp(r->ws.heartbeat, "both");
 }
@@ -118,7 +119,7 @@ struct watched {
     const struct route_plan *route;
     char path[VERIFY_PATH];
     struct ws alive, dead; /* fd -1: not watched */
-    uint64_t opened_ms, beat_until_ms, reap_until_ms, reaped_ms;
+    uint64_t opened_ms, heartbeat_until_ms, reap_until_ms, reaped_ms;
 };
 
 /* A WebSocket through the backend; where that refuses, without it. */
@@ -173,12 +174,12 @@ static bool dead_may_be_reaped(struct verify *v, struct watched *w, uint64_t *du
     char all[32];
     *due_ms = p->interval_ms + p->timeout_ms + SLACK_MS;
     report_time(p->interval_ms + p->timeout_ms, all);
-    if (!beats(w->route, "ping"))
+    if (!sends(w->route, "ping"))
         report(v, WEBSOCKET, w->route->pattern, "dead peer", SEEN_FAILED,
                "heartbeat = %s asks nothing of clients, so one that is gone is not noticed; "
                "\"both\" or \"ping\" does",
                p->heartbeat);
-    else if (*due_ms > HOLD_MOST_MS)
+    else if (*due_ms > HOLD_MAX_MS)
         report(v, WEBSOCKET, w->route->pattern, "dead peer", SEEN_FAILED,
                "interval and timeout: a client that is gone keeps its place for %s", all);
     else if (*due_ms > v->wait_ms)
@@ -198,7 +199,7 @@ static void begin_watch(struct verify *v, const struct route_plan *r, struct wat
     open_alive(v, w);
     w->opened_ms = clock_mono_ms();
     if (heartbeat_may_come(v, w, &due_ms))
-        w->beat_until_ms = w->opened_ms + due_ms;
+        w->heartbeat_until_ms = w->opened_ms + due_ms;
     if (!dead_may_be_reaped(v, w, &due_ms))
         return;
     if (open_soon(v, &w->dead, w->path, "local", CLIENT_DEAD))
@@ -215,25 +216,26 @@ static const char *seen_time(uint64_t ms, char out[UNITS_TEXT])
     return out;
 }
 
-static bool has_beaten(const struct watched *w)
+static bool has_heartbeats(const struct watched *w)
 {
-    return (!beats(w->route, "json") || w->alive.json_beat) &&
-           (!beats(w->route, "ping") || w->alive.ping);
+    return (!sends(w->route, "json") || w->alive.json_heartbeat) &&
+           (!sends(w->route, "ping") || w->alive.ping);
 }
 
-static void judge_beat(struct verify *v, struct watched *w, uint64_t now_ms)
+static void judge_heartbeat(struct verify *v, struct watched *w, uint64_t now_ms)
 {
     char interval[32], took[UNITS_TEXT];
-    if (!w->beat_until_ms || (!has_beaten(w) && !w->alive.ended && now_ms < w->beat_until_ms))
+    if (!w->heartbeat_until_ms ||
+        (!has_heartbeats(w) && !w->alive.ended && now_ms < w->heartbeat_until_ms))
         return;
-    w->beat_until_ms = 0;
-    report(v, WEBSOCKET, w->route->pattern, "heartbeat", has_beaten(w) ? SEEN_OK : SEEN_FAILED,
-           "%s%s%s after %s; heartbeat = %s, interval = %s", w->alive.json_beat ? "JSON" : "",
-           w->alive.json_beat && w->alive.ping ? " and " : "",
-           w->alive.ping        ? "ping"
-           : w->alive.json_beat ? ""
-           : w->alive.ended     ? "the connection ended"
-                                : "none",
+    w->heartbeat_until_ms = 0;
+    report(v, WEBSOCKET, w->route->pattern, "heartbeat", has_heartbeats(w) ? SEEN_OK : SEEN_FAILED,
+           "%s%s%s after %s; heartbeat = %s, interval = %s", w->alive.json_heartbeat ? "JSON" : "",
+           w->alive.json_heartbeat && w->alive.ping ? " and " : "",
+           w->alive.ping             ? "ping"
+           : w->alive.json_heartbeat ? ""
+           : w->alive.ended          ? "the connection ended"
+                                     : "none",
            seen_time(now_ms - w->opened_ms, took), w->route->ws.heartbeat,
            report_time(w->route->ws.interval_ms, interval));
 }
@@ -262,7 +264,7 @@ static void look(struct verify *v, struct watched *w)
         ws_read(&w->alive);
     if (w->dead.fd >= 0 && !w->dead.ended)
         ws_read(&w->dead);
-    judge_beat(v, w, now_ms);
+    judge_heartbeat(v, w, now_ms);
     judge_dead(v, w, now_ms);
 }
 
@@ -270,7 +272,7 @@ static void watch_all(struct verify *v, struct watched *w, unsigned n)
 {
     uint64_t until_ms = 0;
     for (unsigned i = 0; i < n; i++) {
-        until_ms = w[i].beat_until_ms > until_ms ? w[i].beat_until_ms : until_ms;
+        until_ms = w[i].heartbeat_until_ms > until_ms ? w[i].heartbeat_until_ms : until_ms;
         until_ms = w[i].reap_until_ms > until_ms ? w[i].reap_until_ms : until_ms;
     }
     if (until_ms)
@@ -282,7 +284,7 @@ static void watch_all(struct verify *v, struct watched *w, unsigned n)
         left = false;
         for (unsigned i = 0; i < n; i++) {
             look(v, &w[i]);
-            left |= w[i].beat_until_ms || w[i].reap_until_ms;
+            left |= w[i].heartbeat_until_ms || w[i].reap_until_ms;
         }
     }
     for (unsigned i = 0; i < n; i++) {

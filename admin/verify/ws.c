@@ -121,7 +121,7 @@ static void take_frame(struct ws *ws, unsigned opcode, const uint8_t *payload, s
 {
     if (opcode == OPCODE_TEXT && memmem(payload, len, "\"type\":\"heartbeat\"", 18) &&
         memmem(payload, len, "\"timestamp\":\"", 13))
-        ws->json_beat = true;
+        ws->json_heartbeat = true;
     if (opcode == OPCODE_PING) {
         ws->ping = true;
         if (ws->answers)

@@ -74,7 +74,7 @@ void call_wait(struct control *c, struct call_waits *waits, struct rpc_reply *re
         call_error(c, reply, RPC_FAILED, "out of memory");
         return;
     }
-    w->asked = atomic_fetch_add(counter, 1) + 1;
+    w->requested = atomic_fetch_add(counter, 1) + 1;
     w->reply = reply;
     w->until_ms = clock_mono_ms() + patience_ms;
     LIST_INSERT_HEAD(waits, w, entry);

@@ -22,7 +22,7 @@ void call_forward_for(struct control *c, struct rpc_reply *reply, struct rpc_cli
 struct call_wait {
     LIST_ENTRY(call_wait) entry;
     struct rpc_reply *reply;
-    uint32_t asked; /* the counter, with this request */
+    uint32_t requested; /* the counter, with this request */
     uint64_t until_ms;
 };
 struct call_waits;

@@ -78,14 +78,14 @@ struct control {
     struct {
         struct call_waits waits; /* callers of log reopen */
         uint32_t opening;        /* proc_table.log_opening that was looked at */
-        bool supervisor_there, supervisor_asked, supervisor_failed;
+        bool supervisor_there, supervisor_requested, supervisor_failed;
     } reopen;
     struct events *events; /* NULL: no memory for it */
     struct history *history;
     struct alerts *alerts;
     struct growth limiter[3];
     struct cost_past cost_past; /* the last hour */
-    bool cost_asked;            /* for a sample of it, and not answered yet */
+    bool cost_requested;        /* for a sample of it, and not answered yet */
     struct route_use *route_use;
     struct windows *windows; /* the last five minutes, hour and day */
     struct live *live;       /* streams of them; of ops/ */

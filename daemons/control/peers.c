@@ -44,8 +44,8 @@ bool peers_has_supervisor(const struct peers *p)
     return access(p->supervisor.path, F_OK) == 0;
 }
 
-static void on_told(void *arg, enum rpc_error code, const char *message,
-                    const msgpack_object *result)
+static void on_notified(void *arg, enum rpc_error code, const char *message,
+                        const msgpack_object *result)
 {
     (void)arg, (void)code, (void)message, (void)result;
 }
@@ -55,7 +55,7 @@ static void tell_supervisor(struct peers *p, const char *method, struct rpc_out 
 {
     rpc_out_end(params);
     if (peers_has_supervisor(p))
-        rpc_client_call(&p->supervisor, method, params, PEERS_ANSWER_MS, on_told, NULL);
+        rpc_client_call(&p->supervisor, method, params, PEERS_ANSWER_MS, on_notified, NULL);
     else
         rpc_out_fini(params);
 }
@@ -123,23 +123,23 @@ static void on_answer(void *arg, enum rpc_error code, const char *message,
 {
     struct peers *p = arg;
     (void)message;
-    p->supervisor_asked = false;
+    p->supervisor_requested = false;
     p->websockets = code ? (struct peers_websockets){0} : websockets_of(result);
     p->supervisor_state = code == RPC_UNAVAILABLE ? state_without_answer(p) : SUPERVISOR_ANSWERS;
 }
 
 void peers_ask_supervisor(struct peers *p)
 {
-    if (p->supervisor_asked)
+    if (p->supervisor_requested)
         return;
-    p->supervisor_asked = true;
+    p->supervisor_requested = true;
     rpc_client_call(&p->supervisor, "ws.stats", NULL, SUPERVISOR_MS, on_answer, p);
 }
 
 /* ---- what its reaping is worth ---- */
 
 struct leaked_question {
-    void (*told)(void *arg, const struct peers_leaked *l);
+    void (*done)(void *arg, const struct peers_leaked *l);
     void *arg;
 };
 
@@ -157,18 +157,18 @@ static void on_leaked(void *arg, enum rpc_error code, const char *message,
     struct leaked_question *q = arg;
     const struct peers_leaked leaked = peers_leaked_of(code ? NULL : result);
     (void)message;
-    q->told(q->arg, &leaked);
+    q->done(q->arg, &leaked);
     free(q);
 }
 
-void peers_ask_leaked(struct peers *p, void (*told)(void *arg, const struct peers_leaked *l),
+void peers_ask_leaked(struct peers *p, void (*done)(void *arg, const struct peers_leaked *l),
                       void *arg)
 {
     struct leaked_question *q = malloc(sizeof *q);
     if (!q) {
-        told(arg, &(struct peers_leaked){.hours = -1});
+        done(arg, &(struct peers_leaked){.hours = -1});
         return;
     }
-    *q = (struct leaked_question){told, arg};
+    *q = (struct leaked_question){done, arg};
     rpc_client_call(&p->supervisor, "ws.stats", NULL, PEERS_ANSWER_MS, on_leaked, q);
 }

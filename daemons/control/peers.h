@@ -24,7 +24,7 @@ struct peers_websockets {
 
 struct peers {
     struct rpc_client keeper, supervisor, worker;
-    bool supervisor_asked; /* by peers_ask_supervisor() */
+    bool supervisor_requested; /* by peers_ask_supervisor() */
     enum supervisor_state supervisor_state;
     struct peers_websockets websockets;
 };
@@ -48,7 +48,7 @@ struct peers_leaked {
 };
 struct peers_leaked peers_leaked_of(const msgpack_object *ws_stats); /* NULL: no answer */
 /* Asks it, or tells at once that nobody says. */
-void peers_ask_leaked(struct peers *p, void (*told)(void *arg, const struct peers_leaked *l),
+void peers_ask_leaked(struct peers *p, void (*done)(void *arg, const struct peers_leaked *l),
                       void *arg);
 /* Finds out supervisor_state and websockets; one question at a time. */
 void peers_ask_supervisor(struct peers *p);

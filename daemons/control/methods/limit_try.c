@@ -74,7 +74,7 @@ static void try_report(const struct control *c, const struct rpc_call *call,
 /* ---- its beginning ---- */
 
 /* False: answered. */
-static bool time_asked(struct control *c, const struct rpc_call *call, uint64_t *ms)
+static bool time_requested(struct control *c, const struct rpc_call *call, uint64_t *ms)
 {
     char text[64];
     *ms = TRY_DEFAULT_MS;
@@ -100,21 +100,21 @@ static bool may_be_tried(struct control *c, const struct rpc_call *call)
 static void try_begin(struct control *c, const struct rpc_call *call, const struct config_limit *l)
 {
     struct runtime_values values;
-    struct limit_terms asked = {.exempts = false}; /* the list of the limit */
+    struct limit_terms requested = {.exempts = false}; /* the list of the limit */
     uint64_t for_ms;
     runtime_read(c->runtime, &values);
-    asked.value = values.limit[l->index];
-    if (!time_asked(c, call, &for_ms) || !may_be_tried(c, call) ||
-        !limit_read_terms(c, call, &asked))
+    requested.value = values.limit[l->index];
+    if (!time_requested(c, call, &for_ms) || !may_be_tried(c, call) ||
+        !limit_read_terms(c, call, &requested))
         return;
     const uint64_t now_ms = clock_mono_ms();
     struct limit_try_terms terms = {.limit_id = l->id,
                                     .started_ms = now_ms,
                                     .until_ms = now_ms + for_ms,
                                     .live = values.limit[l->index],
-                                    .candidate = asked.value,
-                                    .exempt = asked.exempt,
-                                    .exempts = asked.exempts};
+                                    .candidate = requested.value,
+                                    .exempt = requested.exempt,
+                                    .exempts = requested.exempts};
     terms.candidate.dry_run = 0;
     snprintf(terms.name, sizeof terms.name, "%s", l->name);
     const int slot = limit_try_begin(c->shared->shadow_limits, c->shared->limits, &terms);

@@ -50,7 +50,7 @@ static void on_supervisor(void *arg, enum rpc_error code, const char *message,
 {
     struct control *c = arg;
     (void)result;
-    c->reopen.supervisor_asked = false;
+    c->reopen.supervisor_requested = false;
     c->reopen.supervisor_failed = code != 0;
     if (code)
         log_warning("log: polder-supervisor has not opened its log again: %s", message);
@@ -61,9 +61,9 @@ static void ask_supervisor(struct control *c)
 {
     c->reopen.supervisor_there = peers_has_supervisor(&c->peers);
     c->reopen.supervisor_failed = false;
-    if (!c->reopen.supervisor_there || c->reopen.supervisor_asked)
+    if (!c->reopen.supervisor_there || c->reopen.supervisor_requested)
         return;
-    c->reopen.supervisor_asked = true;
+    c->reopen.supervisor_requested = true;
     rpc_client_call(&c->peers.supervisor, "log.reopen", NULL, PEERS_ANSWER_MS, on_supervisor, c);
 }
 
@@ -102,7 +102,7 @@ static void reopened(struct control *c, struct rpc_reply *reply)
 static bool reopen_look(struct control *c, const struct call_wait *w)
 {
     const struct proc_table *proc = c->shared->proc;
-    const bool done = (int32_t)(atomic_load(&proc->log_reopen_done) - w->asked) >= 0;
+    const bool done = (int32_t)(atomic_load(&proc->log_reopen_done) - w->requested) >= 0;
     const int error = done ? atomic_load(&proc->log_reopen_error) : 0;
     char why[512];
     if (error) {
@@ -111,7 +111,7 @@ static bool reopen_look(struct control *c, const struct call_wait *w)
         return true;
     }
     const uint32_t behind = workers_behind(c);
-    if (done && !behind && !c->reopen.supervisor_asked) {
+    if (done && !behind && !c->reopen.supervisor_requested) {
         reopened(c, w->reply);
         return true;
     }

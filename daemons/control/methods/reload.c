@@ -35,7 +35,7 @@ static void reloaded(struct control *c, struct rpc_reply *reply)
 static bool reload_look(struct control *c, const struct call_wait *w)
 {
     struct proc_table *proc = c->shared->proc;
-    const int32_t past = (int32_t)(atomic_load(&proc->reload_done) - w->asked);
+    const int32_t past = (int32_t)(atomic_load(&proc->reload_done) - w->requested);
     const uint32_t state = atomic_load(&proc->reload_state);
     if (past >= 0 && state == PROC_RELOAD_OK) {
         reloaded(c, w->reply);

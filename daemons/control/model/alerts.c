@@ -43,7 +43,7 @@ static double weight_of(const struct config_alert *rule, const float *minute, si
         return rule->series == HISTORY_SERVER_P95 || rule->series == HISTORY_SERVER_MEAN ||
                        rule->series == HISTORY_SERVER_ERROR_RATE
                    ? 60. * (double)(server[HISTORY_SERVER_REQUESTS] + server[HISTORY_SERVER_ERRORS])
-                   : ALERT_LEAST;
+                   : ALERT_MIN_REQUESTS;
     switch ((enum history_series)rule->series) {
     case HISTORY_HIT_RATE:
         return 60. *
@@ -55,7 +55,7 @@ static double weight_of(const struct config_alert *rule, const float *minute, si
     case HISTORY_ERROR_RATE:
         return 60. * (double)minute[HISTORY_REQUESTS];
     default:
-        return ALERT_LEAST;
+        return ALERT_MIN_REQUESTS;
     }
 }
 
@@ -169,7 +169,7 @@ static void look_at_metric(struct control *c, const struct config_alert *rule, c
                               : rule->series;
     double value = (double)minute[column] * rule->factor;
     const double threshold = rule->of_limit ? (double)minute[HISTORY_WS_MAX] : rule->threshold;
-    if (!(weight_of(rule, minute, row) >= ALERT_LEAST))
+    if (!(weight_of(rule, minute, row) >= ALERT_MIN_REQUESTS))
         value = NAN;
     note(c, rule, subject, judge(rule, value, threshold), value, threshold, "", now_ms);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * alerts: which rules hold (polder/alerts.h). A rule of a metric looks at the last minute; one of a
- * share or a percentile needs ALERT_LEAST requests in it, or says nothing. What is raised in the
+ * share or a percentile needs ALERT_MIN_REQUESTS requests in it, or says nothing. What is raised in the
  * table of conditions is an alert too.
  *
  * Nothing is judged by what is not known: a metric without a value ends what is pending, and ends
@@ -12,7 +12,7 @@
 #include "polder/alerts.h"
 #include "polder/config.h"
 
-#define ALERT_LEAST 10
+#define ALERT_MIN_REQUESTS 10
 
 struct control;
 struct alerts;

@@ -41,8 +41,8 @@ static void put_month(const struct control *c, const char *name, const struct co
 
 /* ---- from the history ---- */
 
-#define DAY_S       86400
-#define DAY_LEAST_S 3600. /* of it: less says nothing of a month */
+#define DAY_S     86400
+#define DAY_MIN_S 3600. /* of it: less says nothing of a month */
 
 /* Money an hour, and in how many seconds that was known. */
 static double mean_of(const struct control *c, const struct history_range *range,
@@ -75,7 +75,7 @@ static void put_day(const struct control *c, struct savings_month *out)
                                              clock_real_ms() / 1000, &range))
         return;
     const double cost = mean_of(c, &range, HISTORY_COST, &seconds);
-    if (seconds < DAY_LEAST_S)
+    if (seconds < DAY_MIN_S)
         return;
     out->name = "last day";
     out->seconds = seconds;
@@ -107,7 +107,7 @@ void savings_find(const struct control *c, const struct peers_leaked *leaked, st
 
 struct question {
     struct control *control;
-    void (*told)(void *arg, const struct savings *s);
+    void (*done)(void *arg, const struct savings *s);
     void *arg;
 };
 
@@ -115,7 +115,7 @@ static void tell(const struct question *q, const struct peers_leaked *leaked)
 {
     struct savings s;
     savings_find(q->control, leaked, &s);
-    q->told(q->arg, &s);
+    q->done(q->arg, &s);
 }
 
 static void on_leaked(void *arg, const struct peers_leaked *leaked)
@@ -125,9 +125,9 @@ static void on_leaked(void *arg, const struct peers_leaked *leaked)
     free(q);
 }
 
-void savings_ask(struct control *c, void (*told)(void *arg, const struct savings *s), void *arg)
+void savings_ask(struct control *c, void (*done)(void *arg, const struct savings *s), void *arg)
 {
-    const struct question question = {c, told, arg};
+    const struct question question = {c, done, arg};
     struct question *q = config_has_websockets(c->config) ? malloc(sizeof *q) : NULL;
     if (!q) {
         tell(&question, &(struct peers_leaked){.hours = -1});
@@ -140,15 +140,15 @@ void savings_ask(struct control *c, void (*told)(void *arg, const struct savings
 static void take_sample(void *arg, const struct savings *s)
 {
     struct control *c = arg;
-    c->cost_asked = false;
+    c->cost_requested = false;
     cost_past_add(&c->cost_past, &s->counts);
 }
 
 void savings_follow(struct control *c)
 {
     const uint64_t up_ms = clock_mono_ms() - atomic_load(&c->shared->proc->started_ms);
-    if (c->cost_asked || !cost_past_due(&c->cost_past, (double)up_ms / 1000))
+    if (c->cost_requested || !cost_past_due(&c->cost_past, (double)up_ms / 1000))
         return;
-    c->cost_asked = true;
+    c->cost_requested = true;
     savings_ask(c, take_sample, c);
 }

@@ -27,8 +27,8 @@ struct content {
     struct live *live;
     char *text; /* JSON; NULL: not made yet */
     size_t len;
-    bool changed; /* since the last message */
-    bool asked;   /* it is being made */
+    bool changed;   /* since the last message */
+    bool requested; /* it is being made */
 };
 
 struct live {
@@ -75,7 +75,7 @@ static void on_made(void *arg, struct text *t)
 {
     static const char too_long[] = "{\"tooLong\":true}";
     struct content *content = arg;
-    content->asked = false;
+    content->requested = false;
     while (t->len && t->at[t->len - 1] == '\n')
         t->len--;
     if (t->len > SECTION_BYTES)
@@ -89,9 +89,9 @@ static void make_sections(struct control *c, struct live *e)
 {
     for (unsigned i = 0; i < sections_n; i++) {
         struct content *content = &e->content[i];
-        if (content->asked || (content->text && e->turn % sections[i].every_s))
+        if (content->requested || (content->text && e->turn % sections[i].every_s))
             continue;
-        content->asked = true;
+        content->requested = true;
         sections[i].make(c, on_made, content);
     }
     e->turn++;
