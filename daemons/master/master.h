@@ -29,10 +29,11 @@
 
 /* What is known of a process that shows heartbeats. */
 struct watchdog {
-    uint64_t shown_ms; /* the last one that was seen */
-    uint64_t cpu_ms;   /* that it had run by then */
-    uint64_t ran_ms;   /* that it has run since */
-    uint64_t seen_running_ms;
+    uint64_t shown_ms;        /* the last one that was seen */
+    uint64_t cpu_ms;          /* that it had run by then */
+    uint64_t ran_ms;          /* that it has run since */
+    uint64_t seen_running_ms; /* while it was late */
+    bool is_late;
     uint64_t stale_ms; /* the age of that heartbeat at the last look */
 };
 

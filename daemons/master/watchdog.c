@@ -58,14 +58,16 @@ void watchdog_begin(struct watchdog *w, uint64_t now_ms)
     *w = (struct watchdog){.shown_ms = now_ms};
 }
 
-/* What it has run since its last heartbeat, and when it was seen to run last. */
+/* What it has run since its last heartbeat, and when it was seen to run last. When it has run before
+ * the first look at a late one is not known. */
 static void cpu_follow(struct watchdog *w, pid_t pid, uint64_t now_ms)
 {
     const uint64_t cpu = cpu_ms(pid);
     if (cpu > w->cpu_ms + w->ran_ms) {
         w->ran_ms = cpu - w->cpu_ms;
-        w->seen_running_ms = now_ms;
+        w->seen_running_ms = w->is_late ? now_ms : 0;
     }
+    w->is_late = true;
 }
 
 bool watchdog_hangs(struct watchdog *w, pid_t pid, uint64_t shown_ms, uint64_t allowed_ms,

@@ -41,7 +41,7 @@ static uint64_t allowed_ms(void)
     assert_non_null(f);
     assert_int_equal(fscanf(f, "%lf", &load), 1);
     fclose(f);
-    return load > 3.0 * (double)sysconf(_SC_NPROCESSORS_ONLN) ? BUSY_MS : WITHIN_MS;
+    return load > 1.5 * (double)sysconf(_SC_NPROCESSORS_ONLN) ? BUSY_MS : WITHIN_MS;
 }
 
 static pid_t one(struct house *h, const char *title)
@@ -100,10 +100,10 @@ static void a_hung_process_is_replaced_while_the_worker_serves(void **state)
                   (unsigned long long)(mono_ms() - stopped), (unsigned long long)slowest);
     assert_true(mono_ms() - stopped < allowed_ms());
     assert_true(slowest < allowed_ms() / 2);
-    wait_until(is_new(supervisor_of(&h), supervisor), 20000);
+    wait_until(is_new(one(&h, "polder-supervisor"), supervisor), 20000);
     assert_int_equal(expect_close(ws), 1006);
     close(ws);
-    close(open_ws(h.port, "/ws"));
+    wait_until(status_of(h.port, "/ws") == 101, 20000);
     assert_int_equal(one(&h, "polderd: worker"), worker);
     assert_true(house_logged(&h, "watchdog: keeper["));
     assert_true(house_logged(&h, "watchdog: polder-supervisor["));
@@ -138,6 +138,7 @@ static void look(struct clients *c)
     }
 }
 
+/* And so is a supervisor that the master has not started, but found. */
 static void a_hung_worker_is_replaced_while_the_other_serves(void **state)
 {
     (void)state;
@@ -147,6 +148,11 @@ static void a_hung_worker_is_replaced_while_the_other_serves(void **state)
     if (harness_sanitized())
         skip();
     start(&h, 2);
+    const pid_t supervisor = supervisor_of(&h);
+    kill(h.pid, SIGKILL);
+    waitpid(h.pid, NULL, 0);
+    house_run(&h);
+    wait_until(house_logged(&h, "was there"), 5000);
     for (unsigned i = 0; i < CLIENTS; i++) {
         c.fd[i] = client_connect(h.port);
         client_send(c.fd[i], "GET /first HTTP/1.1\r\nHost: x\r\n\r\n");
@@ -155,6 +161,7 @@ static void a_hung_worker_is_replaced_while_the_other_serves(void **state)
     }
     const pid_t worker = one(&h, "polderd: worker");
     kill(worker, SIGSTOP);
+    kill(supervisor, SIGSTOP);
     const uint64_t stopped = mono_ms();
     for (unsigned i = 0; i < CLIENTS; i++)
         client_send(c.fd[i], "GET /second HTTP/1.1\r\nHost: x\r\n\r\n");
@@ -166,6 +173,9 @@ static void a_hung_worker_is_replaced_while_the_other_serves(void **state)
     wait_until(house_children(&h, "polderd: worker", now, 4) == 2, 10000);
     assert_true(now[0] != worker && now[1] != worker);
     assert_true(house_logged(&h, "watchdog: worker"));
+    wait_until(house_logged(&h, "has ended after its heartbeat stopped"), 20000);
+    wait_until(is_new(one(&h, "polder-supervisor"), supervisor), 20000);
+    wait_until(status_of(h.port, "/ws") == 101, 20000);
     wait_until(measured(&h, "polder_process_hung_total{process=\"worker\"} 1"), 20000);
     for (unsigned i = 0; i < CLIENTS; i++)
         close(c.fd[i]);
@@ -192,7 +202,7 @@ static void nobody_hangs_because_the_machine_stood_still(void **state)
         kill(all[i], SIGCONT);
     wait_until(says(&h, "status", "ready"), 10000);
     assert_int_equal(get(h.port, "/x", NULL), 200);
-    close(open_ws(h.port, "/ws"));
+    wait_until(status_of(h.port, "/ws") == 101, 20000);
     house_advance(&h, 3000); /* past the leniency: looked at for what they are now */
     nap_ms(1200);
     assert_false(house_logged(&h, "watchdog:"));

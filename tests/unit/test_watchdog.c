@@ -141,12 +141,29 @@ static void who_runs_no_more_gets_no_longer(void **state)
     const pid_t pid = begin(true);
     watchdog_begin(&w, 1000);
     assert_false(watchdog_hangs(&w, pid, 1001, ALLOWED, 1002));
+    assert_false(watchdog_hangs(&w, pid, 1001, ALLOWED, 3000));
     run_for(pid, 20);
     kill(pid, SIGSTOP);
     assert_int_equal(waitpid(pid, NULL, WUNTRACED), pid);
     assert_false(watchdog_hangs(&w, pid, 1001, ALLOWED, 3500));
     assert_false(watchdog_hangs(&w, pid, 1001, ALLOWED, 3500 + ALLOWED - 1));
     assert_true(watchdog_hangs(&w, pid, 1001, ALLOWED, 3500 + ALLOWED));
+    end(pid);
+}
+
+/* What it has still done after its last heartbeat was seen buys no time. */
+static void who_was_stopped_a_little_later_hangs_as_early(void **state)
+{
+    struct watchdog w;
+    (void)state;
+    const pid_t pid = begin(true);
+    watchdog_begin(&w, 1000);
+    assert_false(watchdog_hangs(&w, pid, 1001, ALLOWED, 1002));
+    run_for(pid, 20);
+    kill(pid, SIGSTOP);
+    assert_int_equal(waitpid(pid, NULL, WUNTRACED), pid);
+    assert_false(watchdog_hangs(&w, pid, 1001, ALLOWED, 2900));
+    assert_true(watchdog_hangs(&w, pid, 1001, ALLOWED, 1002 + ALLOWED));
     end(pid);
 }
 
@@ -213,6 +230,7 @@ int main(void)
         cmocka_unit_test(who_runs_without_end_hangs),
         cmocka_unit_test(who_gets_little_time_may_take_longer),
         cmocka_unit_test(who_runs_no_more_gets_no_longer),
+        cmocka_unit_test(who_was_stopped_a_little_later_hangs_as_early),
         cmocka_unit_test(who_is_traced_is_left_alone),
         cmocka_unit_test(a_heartbeat_is_read_or_nobody_says),
     };
