@@ -71,7 +71,7 @@ unit_bins   := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(unit_src))
 system_bins := $(patsubst tests/system/%.c,$(BUILD)/system/%,$(system_src))
 chaos_bins  := $(patsubst tests/chaos/%.c,$(BUILD)/chaos/%,$(chaos_src))
 
-.PHONY: all run loadtest test check test-programs unit system layering lint bench fuzz chaos deps deps-test install install-strip built uninstall clean help
+.PHONY: all run loadtest test check test-programs unit system systemd layering lint bench fuzz chaos deps deps-test install install-strip built uninstall clean help
 all: deps
 	@$(MAKE) --no-print-directory bins
 .PHONY: bins
@@ -166,6 +166,9 @@ system: bins $(system_bins) $(chaos_bins) $(ws_bins) ## the tests that start the
 # (1000), CHAOS_RESTARTS (20), CHAOS_DAMAGES (5 kinds), CHAOS_DISK (1); a few seconds' worth of each in `make test`.
 chaos: bins $(chaos_bins) ## deaths, races and restarts at full length, with figures; CHAOS_KILLS, CHAOS_SECONDS, ...
 	@for t in $(chaos_bins); do POLDER_LONG=1 POLDER_BUILD=$(BUILD) $(if $(SANITIZE),POLDER_SANITIZED=1) $$t || exit 1; done
+
+systemd: bins ## the units under a real systemd in a throw-away container; needs root and systemd-container
+	@tests/systemd/run $(BUILD)
 
 fuzz_bins := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 fuzz_src  := $(lib_src) $(http_src) $(filter-out %/server.c %/client.c,$(rpc_src)) daemons/net/listener.c daemons/net/unix_socket.c \

@@ -84,12 +84,23 @@ static void what_is_not_built_is_said(void **state)
     assert_int_equal(run("[ ! -e $D/root2 ]"), 0);
 }
 
+static void the_units_are_exposed_by_one_and_a_half_at_most(void **state)
+{
+    (void)state;
+    if (run("systemd-analyze security --offline=true --threshold=100 systemd/polder.service") != 0)
+        skip(); /* none is here, or an older one */
+    assert_int_equal(run("for u in systemd/*.service; do systemd-analyze security --offline=true "
+                         "--threshold=15 $u || exit 1; done"),
+                     0);
+}
+
 int main(void)
 {
     const struct CMUnitTest stories[] = {
         cmocka_unit_test(all_of_it_is_there_and_may_be_read_by_everybody),
         cmocka_unit_test(uninstall_leaves_what_is_not_its_own),
         cmocka_unit_test(what_is_not_built_is_said),
+        cmocka_unit_test(the_units_are_exposed_by_one_and_a_half_at_most),
     };
     snprintf(dir, sizeof dir, "/tmp/polder-install.XXXXXX");
     if (!mkdtemp(dir))
