@@ -6,6 +6,7 @@
 #include "daemons/control/ops/host.h"
 #include "daemons/control/ops/live.h"
 #include "daemons/control/ops/pages.h"
+#include "daemons/control/ops/tail.h"
 #include "daemons/control/ops/text.h"
 #include "polder/alerts.h"
 #include "polder/clock.h"
@@ -504,6 +505,27 @@ static void a_route_tells_when_it_was_asked_for_last(void **state)
     r->config.n_routes = 0;
 }
 
+static void a_flood_hides_no_rare_event(void **state)
+{
+    (void)state;
+    struct text t = {0};
+    struct recent_page *page = aligned_alloc(128, (recent_page_size() + 127) / 128 * 128);
+    memset(page, 0, recent_page_size());
+    struct recent_event e = {.count = 1, .noun = "processes", .what = "started"};
+    recent_put_event(page, &e);
+    e = (struct recent_event){.count = 9, .noun = "limits", .what = "refused"};
+    for (int i = 0; i < 100; i++)
+        recent_put_event(page, &e);
+    tail_put_last(&t, page);
+    unsigned refused = 0;
+    for (const char *at = t.at; (at = strstr(at, "refused")); at++)
+        refused++;
+    assert_non_null(strstr(t.at, "started"));
+    assert_int_equal(refused, TAIL_EVENTS);
+    text_free(&t);
+    free(page);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -518,6 +540,7 @@ int main(void)
         TEST(the_seventeenth_is_told_to_come_later),
         TEST(other_sites_take_no_place),
         TEST(hostile_requests_stay_text),
+        TEST(a_flood_hides_no_rare_event),
         TEST(who_does_not_read_is_hung_up),
         TEST(nothing_is_kept_for_nobody),
         TEST(a_window_counts_what_came_within_it),

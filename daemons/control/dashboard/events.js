@@ -20,7 +20,7 @@ function takeEvent(e) {
 
 const eventText = e => `${e.noun}: ${e.what}${e.subject ? ` ${e.subject}` : ''}${e.count > 1 && !e.detail ? ` (${format.count(e.count)})` : ''}`;
 const eventDetail = e => e.at - e.since < 1000 ? e.detail
-    : `${(e.detail ?? '').replace(/^\d+/, format.count(e.sum))} since ${format.clock(e.since)}`;
+    : `${(e.detail ?? '').replace(/^\d+ (\w+?)s?\b/, (all, what) => format.plural(e.sum, what))} since ${format.clock(e.since)}`;
 
 onChange(['events', 'overview'], () => {
     (data.events ?? []).filter(e => e.n > lastEvent).forEach(takeEvent);

@@ -4,6 +4,9 @@
 #include "polder/clock.h"
 
 #include <inttypes.h>
+#include <string.h>
+
+#define SHOWN 40 /* events that a page shows at once */
 
 /* ---- JSON ---- */
 
@@ -45,7 +48,8 @@ static void put_event(struct text *t, const struct recent_event *e)
     text_put(t, "}");
 }
 
-static void put(struct text *t, const struct tail *tail)
+static void put(struct text *t, const struct tail *tail, const struct recent_event *events,
+                size_t n_events)
 {
     text_put(t, ",\"requests\":[");
     for (size_t i = 0; i < tail->n_requests; i++) {
@@ -53,9 +57,9 @@ static void put(struct text *t, const struct tail *tail)
         put_request(t, &tail->requests[i]);
     }
     text_put(t, "],\"events\":[");
-    for (size_t i = 0; i < tail->n_events; i++) {
+    for (size_t i = 0; i < n_events; i++) {
         text_put(t, "%s", i ? "," : "");
-        put_event(t, &tail->events[i]);
+        put_event(t, &events[i]);
     }
     text_put(t, "]");
 }
@@ -63,7 +67,7 @@ static void put(struct text *t, const struct tail *tail)
 void tail_put_new(struct text *t, const struct tail *tail)
 {
     if (tail->n_requests || tail->n_events)
-        put(t, tail);
+        put(t, tail, tail->events, tail->n_events);
 }
 
 /* ---- reading ---- */
@@ -92,12 +96,28 @@ void tail_follow(struct tail *tail, struct recent_page *page)
     read_new(tail, page);
 }
 
+/* Refusals come every second while there are any: before the last ones they are left out, so that
+ * what is rare is seen. */
+static size_t leave_floods_out(struct recent_event *events, size_t n)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < n; i++)
+        if (n - i <= TAIL_EVENTS || strcmp(events[i].what, "refused") != 0)
+            events[kept++] = events[i];
+    return kept;
+}
+
 void tail_put_last(struct text *t, struct recent_page *page)
 {
     static struct tail last;
+    static struct recent_event events[RECENT_EVENTS];
     if (!page)
         return;
     last = (struct tail){0};
     read_new(&last, page);
-    put(t, &last);
+    uint64_t from = begin_at(0, recent_events_next(page), RECENT_EVENTS);
+    const size_t n =
+        leave_floods_out(events, recent_read_events(page, &from, events, RECENT_EVENTS, NULL));
+    const size_t shown = n < SHOWN ? n : SHOWN;
+    put(t, &last, events + n - shown, shown);
 }

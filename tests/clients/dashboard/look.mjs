@@ -70,12 +70,12 @@ const percent = x => `${(x * 100).toLocaleString('en', { minimumFractionDigits: 
 // The page's own list of events, with a flood among them.
 function checkFlood() {
     const source = readFileSync(new URL('../../../daemons/control/dashboard/events.js', import.meta.url), 'utf8');
-    const list = new Function('onChange', 'format', `${source}; return { takeEvent, eventDetail, rows: () => events };`)(() => {}, { count: grouped, clock: () => 'then' });
+    const list = new Function('onChange', 'format', `${source}; return { takeEvent, eventDetail, rows: () => events };`)(() => {}, { plural: (n, what) => `${grouped(n)} ${what}s`, clock: () => 'then' });
     list.takeEvent({ n: 0, at: 0, noun: 'processes', what: 'started', subject: 'worker 1', detail: 'pid 7', count: 1 });
     for (let n = 1; n <= 60; n++)
-        list.takeEvent({ n, at: n * 1000, noun: 'limits', what: 'refused', subject: 'few', detail: '90 requests', count: 90 });
+        list.takeEvent({ n, at: n * 1000, noun: 'limits', what: 'refused', subject: 'few', detail: n < 60 ? '90 requests' : '1 request', count: 90 });
     const seen = list.rows().map(list.eventDetail).join('; ');
-    if (seen !== '5,400 requests since then; pid 7')
+    if (seen !== '5,311 requests since then; pid 7')
         fail(`events: ${seen}`);
 }
 
