@@ -26,7 +26,6 @@
 
 static const char config[] =
     "cache { max_bytes = \"16M\" compress = {\"off\"} }\n"
-    "client_half_close = answer\n"
     "limit \"none\" { requests = 1 window = \"1h\" key = \"global\" }\n"
     "upstream \"b\" { server \"127.0.0.1:9\" { } park = \"0s\" }\n"
     "route \"/c/*\" { upstream = \"b\" cache { } }\n"
@@ -345,15 +344,15 @@ static void clients_that_leave_while_they_wait_take_nothing_along(void **state)
     forget(client[2]);
 }
 
-/* Its last answer closes a connection whose end has come already, and all that it owned goes. */
+/* While as many connections linger as may, the last answer of another one closes it at once. */
 static struct memory_peer *ask_last(const char *last)
 {
     struct memory_peer *client = memory_client(house);
     put(client, "GET /plain/first HTTP/1.1\r\n" HOST "\r\n");
     put(client, last);
-    client->eof = true;
-    memory_settle(house);
+    house->w->clients->n_lingering = WORKER_LINGERING;
     backend_says("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    house->w->clients->n_lingering = 0;
     assert_null(client->transport);
     forget(client);
     return asked();
