@@ -23,8 +23,8 @@ static void on_cut(struct client *c)
     struct request r;
     if (c->line)
         access_cut(c);
-    else if (c->exchange)
-        fetch_log_lost(c->exchange);
+    else if (c->fetch)
+        fetch_log_lost(c->fetch);
     else if (c->held)
         access_lost(c, long_poll_describe(c, &r) ? &r : NULL, 0, 0);
     else if (c->state == CLIENT_HEAD) {
@@ -35,12 +35,12 @@ static void on_cut(struct client *c)
 
 static void on_body(struct client *c, struct h1_spans *spans, bool end)
 {
-    request_body_feed(c->exchange, spans, end);
+    request_body_feed(c->fetch, spans, end);
 }
 
 static void on_body_malformed(struct client *c)
 {
-    struct fetch *ex = c->exchange;
+    struct fetch *ex = c->fetch;
     const bool begun = c->answered || (ex && ex->status);
     stats_add(c->worker->stats, STATS_BAD_REQUESTS, 1);
     if (begun || c->state == CLIENT_DISCARD) {
@@ -66,8 +66,8 @@ static void on_gone(struct client *c)
 {
     if (c->n_inside)
         client_leave_limits(c);
-    if (c->exchange)
-        fetch_client_left(c->exchange);
+    if (c->fetch)
+        fetch_client_left(c->fetch);
     long_poll_drop(c);
     answer_stop(c);
     repeat_forget(c);
@@ -78,13 +78,13 @@ static void on_writable(struct client *c)
 {
     if (c->stored)
         answer_continue(c);
-    else if (c->exchange)
-        upstream_resume(c->exchange->up);
+    else if (c->fetch)
+        upstream_resume(c->fetch->up);
 }
 
 static bool response_begun(const struct client *c)
 {
-    return c->exchange && c->exchange->status;
+    return c->fetch && c->fetch->status;
 }
 
 static uint64_t held_until_ms(const struct client *c)
@@ -99,9 +99,9 @@ static void on_end_hold(struct client *c)
 
 static void on_timed_out(struct client *c)
 {
-    const struct request *r = c->exchange ? &c->exchange->req : NULL;
+    const struct request *r = c->fetch ? &c->fetch->req : NULL;
     if (r)
-        fetch_drop_client(c->exchange);
+        fetch_drop_client(c->fetch);
     else
         access_unread(c, NULL, 0);
     response_problem(r, c, PROBLEM_REQUEST_TIMEOUT, "", "", false);

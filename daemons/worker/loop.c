@@ -44,7 +44,7 @@
 struct loop_watchers {
     ev_prepare prepare;
     ev_check check;
-    ev_timer beat;
+    ev_timer heartbeat_timer;
     ev_io event;
     ev_signal term;
 };
@@ -118,7 +118,7 @@ static void on_check(EV_P_ ev_check *watcher, int events)
     (void)loop, (void)events;
     loop_time(w);
     process_heartbeat(w->process, w->mono_ms);
-    w->reader_state.asked = false;
+    w->reader_state.checked = false;
     if (runtime_generation(&w->process->region->runtime) != w->limits->generation)
         route_settings_read(w);
 }
@@ -166,7 +166,7 @@ static void on_prepare(EV_P_ ev_prepare *watcher, int events)
     drain_check(w);
 }
 
-static void on_beat(EV_P_ ev_timer *watcher, int events)
+static void on_heartbeat(EV_P_ ev_timer *watcher, int events)
 {
     struct worker *w = watcher->data;
     (void)loop, (void)events;
@@ -182,7 +182,7 @@ static void on_beat(EV_P_ ev_timer *watcher, int events)
     limit_top_refill(&w->limits->top);
     limit_top_refill(&w->messages->poll_top);
     if (reader_ready(w)) /* notices a rotation while nobody asks, and lets go of the old map */
-        w->reader_state.asked = true;
+        w->reader_state.checked = true;
 }
 
 static void on_event(EV_P_ ev_io *watcher, int events)
@@ -244,7 +244,7 @@ struct ev_loop *loop_open(struct worker *w)
     w->epoll_fd = find_epoll();
     ev_prepare_init(&w->watchers->prepare, on_prepare);
     ev_check_init(&w->watchers->check, on_check);
-    ev_timer_init(&w->watchers->beat, on_beat, 1.0, 1.0);
+    ev_timer_init(&w->watchers->heartbeat_timer, on_heartbeat, 1.0, 1.0);
     timer_wheel_init(&w->wheel, w->loop, &w->mono_ms, TIMERS_A_TICK);
     fetch_events_init(w);
     client_events_init(w);
@@ -252,12 +252,12 @@ struct ev_loop *loop_open(struct worker *w)
     retry_queue_init(w);
     ev_io_init(&w->watchers->event, on_event, w->shared->worker_event[w->number], EV_READ);
     ev_signal_init(&w->watchers->term, on_term, SIGTERM);
-    w->watchers->prepare.data = w->watchers->check.data = w->watchers->beat.data =
+    w->watchers->prepare.data = w->watchers->check.data = w->watchers->heartbeat_timer.data =
         w->long_polls->scan.data = w->watchers->event.data = w->watchers->term.data = w;
     ev_set_priority(&w->watchers->check, EV_MAXPRI);
     ev_prepare_start(w->loop, &w->watchers->prepare);
     ev_check_start(w->loop, &w->watchers->check);
-    ev_timer_start(w->loop, &w->watchers->beat);
+    ev_timer_start(w->loop, &w->watchers->heartbeat_timer);
     ev_io_start(w->loop, &w->watchers->event);
     ev_signal_start(w->loop, &w->watchers->term);
     client_leave_open(w);

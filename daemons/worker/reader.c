@@ -10,9 +10,9 @@
 
 bool reader_ready(struct worker *w)
 {
-    if (w->reader_state.asked)
+    if (w->reader_state.checked)
         return w->reader_state.ready;
-    w->reader_state.asked = true;
+    w->reader_state.checked = true;
     w->reader_state.ready = false;
     if (!w->reader) {
         if (w->mono_ms < w->reader_state.again_ms)

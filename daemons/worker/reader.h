@@ -11,7 +11,7 @@
 struct worker;
 
 struct reader_state {
-    bool ready, asked; /* this iteration */
+    bool ready, checked; /* this iteration */
     uint64_t again_ms;
 };
 

@@ -249,7 +249,7 @@ static void servers_down(struct servers_rig *r)
 static int chosen(struct servers_rig *r, uint64_t tried, bool repeatable,
                   struct pool_choice *choice)
 {
-    const struct pool_wish wish = {&r->upstream, tried, 0, repeatable};
+    const struct pool_request wish = {&r->upstream, tried, 0, repeatable};
     return pool_choose(r->w, &wish, choice) ? (int)choice->server->index : -1;
 }
 

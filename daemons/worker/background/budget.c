@@ -17,14 +17,14 @@
 #include <assert.h>
 #include <stdlib.h>
 
-#define SOURCES     4
-#define STEP_S      0.05
-#define PAUSE_MS    5000
-#define ALONE_MS    30000 /* then such a fetch is given up */
-#define SAME        256   /* in parts of this: it took as long as the last time */
-#define MOST_SLOWER (8 * SAME)
-#define WEIGHT      8       /* of a mean of the last fetches */
-#define LEAST_NS    5000000 /* a fetch that took less is taken for one of this length */
+#define SOURCES      4
+#define STEP_S       0.05
+#define PAUSE_MS     5000
+#define ALONE_MS     30000 /* then such a fetch is given up */
+#define SAME         256   /* in parts of this: it took as long as the last time */
+#define SLOWER_MAX   (8 * SAME)
+#define WEIGHT       8       /* of a mean of the last fetches */
+#define FETCH_NS_MIN 5000000 /* a fetch that took less is taken for one of this length */
 
 struct budget_upstream {
     uint64_t paused_until_ms;
@@ -70,7 +70,7 @@ static void pause_background(const struct worker *w, struct budget_upstream *a)
 
 static void take_measure(const struct worker *w, struct budget_upstream *a, uint64_t times)
 {
-    const int32_t one = times < MOST_SLOWER ? (int32_t)times : MOST_SLOWER;
+    const int32_t one = times < SLOWER_MAX ? (int32_t)times : SLOWER_MAX;
     a->slower += (one - a->slower) / WEIGHT;
     if (a->slower > 2 * SAME)
         pause_background(w, a);
@@ -117,11 +117,11 @@ static void budget_answered(struct fetch *ex, bool failure)
     if (!a || !ex->for_store || !(ex->background || ex->stale))
         return;
     if (failure) {
-        take_measure(ex->worker, a, MOST_SLOWER);
+        take_measure(ex->worker, a, SLOWER_MAX);
     } else if (ex->stale && (!ex->conditional || ex->answered == 304)) {
         const uint64_t before = ex->stale->view.record->fetch_ns;
         take_measure(ex->worker, a,
-                     ex->fetch_ns / ((before > LEAST_NS ? before : LEAST_NS) / SAME));
+                     ex->fetch_ns / ((before > FETCH_NS_MIN ? before : FETCH_NS_MIN) / SAME));
     }
 }
 

@@ -62,7 +62,7 @@ static int find(const struct refresh *t, uint64_t id)
 }
 
 /* The place of the least valuable one. */
-static int least(const struct refresh *t)
+static int cheapest(const struct refresh *t)
 {
     int found = 0;
     for (int i = 1; i < CANDIDATES; i++)
@@ -124,7 +124,7 @@ void refresh_note(const struct request *r, const struct cache_record *rec)
         return;
     }
     if (i < 0)
-        i = least(t);
+        i = cheapest(t);
     if (reads >= REFRESH_READS && t->value[i] < value)
         enter(w, i, r, rec, value);
 }

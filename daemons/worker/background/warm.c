@@ -33,7 +33,7 @@ struct warm_entry {
     char *head;
     uint32_t len;
     uint64_t look_ms;
-    struct fetch_permit flight;
+    struct fetch_permit awaited;
 };
 struct warm {
     struct worker *worker;
@@ -84,7 +84,7 @@ static void add(void *arg, const char *host, size_t host_len, const char *path)
     struct warm_entry *e = &warm->entry[warm->n];
     if (!(e->head = warm_head(host, host_len, path, &e->len)))
         return;
-    e->flight = FETCH_LOCK_NONE;
+    e->awaited = FETCH_LOCK_NONE;
     warm->n++;
 }
 
@@ -119,9 +119,9 @@ static bool look(struct warm *warm, struct warm_entry *e)
     } else if (!room) {
         e->look_ms = 0;
     } else if (miss_collapsible(&r, &found)) {
-        const enum fetch_lock_claim got = fetch_background(&r, &found, &e->flight, NULL);
+        const enum fetch_lock_claim got = fetch_background(&r, &found, &e->awaited, NULL);
         if (got == FETCH_LOCK_FULL)
-            e->flight = FETCH_LOCK_NONE;
+            e->awaited = FETCH_LOCK_NONE;
         else
             warm->flying++;
         stats_add(w->stats, STATS_CACHE_REFRESHED, there && got == FETCH_LOCK_LEAD);
@@ -130,18 +130,18 @@ static bool look(struct warm *warm, struct warm_entry *e)
     return !due || room || trouble;
 }
 
-static void forget_landed(struct warm *warm)
+static void forget_fetched(struct warm *warm)
 {
     struct worker *w = warm->worker;
     uint32_t flying = 0;
     for (uint32_t i = 0; warm->flying && i < warm->n; i++) {
         struct warm_entry *e = &warm->entry[i];
-        if (!e->flight.word)
+        if (!e->awaited.word)
             continue;
-        if (permit_wait_pending(w, &e->flight))
+        if (permit_wait_pending(w, &e->awaited))
             flying++;
         else
-            e->flight = FETCH_LOCK_NONE;
+            e->awaited = FETCH_LOCK_NONE;
     }
     warm->flying = flying;
 }
@@ -153,10 +153,10 @@ bool warm_step(struct worker *w)
         return false;
     if (!reader_ready(w))
         return true;
-    forget_landed(warm);
+    forget_fetched(warm);
     for (uint32_t i = 0; i < LOOKS && i < warm->n; i++) {
         struct warm_entry *e = &warm->entry[warm->next];
-        if (!e->flight.word && w->mono_ms >= e->look_ms && !look(warm, e))
+        if (!e->awaited.word && w->mono_ms >= e->look_ms && !look(warm, e))
             break;
         warm->next = (warm->next + 1) % warm->n;
     }
@@ -168,8 +168,8 @@ int warm_start(struct worker *w)
     const struct config *config = w->config;
     if (w->process->index != 0 || !config->cache.n_warm)
         return 0;
-    const size_t most = (size_t)config->cache.n_warm * (config->n_listen + 1);
-    struct warm *warm = calloc(1, sizeof *warm + most * sizeof(struct warm_entry));
+    const size_t max = (size_t)config->cache.n_warm * (config->n_listen + 1);
+    struct warm *warm = calloc(1, sizeof *warm + max * sizeof(struct warm_entry));
     if (!warm)
         return -1;
     warm->worker = w;

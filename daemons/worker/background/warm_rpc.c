@@ -60,7 +60,7 @@ struct warm_url {
     uint32_t len;
     uint8_t state;  /* enum warm_rpc_state */
     uint8_t result; /* enum warm_rpc_result, of what is done */
-    struct fetch_permit flight;
+    struct fetch_permit awaited;
     struct fetch_watcher watcher; /* while it flies */
     uint64_t begun_ms, until_ms;
     uint64_t left_ms; /* it is fresh for so long */
@@ -157,7 +157,7 @@ static bool fetch_url(const struct request *r, struct hit_found *found, struct w
     static const struct fetch_watcher_ops ops = {.done = warm_rpc_done};
     u->watcher.ops = &ops;
     u->state = WARM_RPC_FLYING;
-    const enum fetch_lock_claim got = fetch_background(r, found, &u->flight, &u->watcher);
+    const enum fetch_lock_claim got = fetch_background(r, found, &u->awaited, &u->watcher);
     if (got == FETCH_LOCK_WAIT)
         u->state = WARM_RPC_ELSEWHERE;
     else if (got == FETCH_LOCK_FULL)
@@ -190,7 +190,7 @@ static bool begin(struct worker *w, struct warm_url *u)
     return room;
 }
 
-static void look_landed(struct worker *w, struct warm_url *u, bool elsewhere)
+static void look_fetched(struct worker *w, struct warm_url *u, bool elsewhere)
 {
     struct hit_found found = {0};
     struct request r;
@@ -213,10 +213,10 @@ static void look_landed(struct worker *w, struct warm_url *u, bool elsewhere)
 static void look(struct worker *w, struct warm_url *u)
 {
     const bool elsewhere = u->state == WARM_RPC_ELSEWHERE;
-    if (elsewhere && permit_wait_pending(w, &u->flight))
+    if (elsewhere && permit_wait_pending(w, &u->awaited))
         return;
     if (elsewhere || u->state == WARM_RPC_LANDING)
-        look_landed(w, u, elsewhere);
+        look_fetched(w, u, elsewhere);
 }
 
 /* ---- calls ---- */
@@ -323,7 +323,7 @@ static void add(void *arg, const char *host, size_t host_len, const char *path)
     struct warm_url *u = &c->url[c->n];
     if (!(u->head = warm_head(host, host_len, path, &u->len)))
         return;
-    u->flight = FETCH_LOCK_NONE;
+    u->awaited = FETCH_LOCK_NONE;
     c->n++;
 }
 

@@ -54,7 +54,7 @@ struct compress_stored {
     enum compress_stored_state state;
     struct compress_stored_job job;
     struct permit permit;
-    struct copy_encoder *coder;
+    struct copy_encoder *encoder;
     struct cache_record record; /* of the copy */
     char *text;                 /* its url and vary */
     uint64_t source_len, at;    /* at: read of the source, then sent of the copy */
@@ -72,8 +72,8 @@ void compress_stored_copy_key(const struct worker *w, const struct cache_key *so
 
 static void rest(struct compress_stored *s)
 {
-    copy_encoder_free(s->coder);
-    s->coder = NULL;
+    copy_encoder_free(s->encoder);
+    s->encoder = NULL;
     free(s->text);
     s->text = NULL;
     s->state = COMPRESS_STORED_REST;
@@ -142,10 +142,10 @@ static void begin(struct compress_stored *s, const struct cache_view *v)
         rest(s);
         return;
     }
-    s->coder = s->text ? copy_encoder_new(s->job.coding, s->source_len) : NULL;
+    s->encoder = s->text ? copy_encoder_new(s->job.coding, s->source_len) : NULL;
     s->at = s->stream = 0;
     s->state = COMPRESS_STORED_READ;
-    if (!s->coder)
+    if (!s->encoder)
         give_up(s, FETCH_LOCK_FAILED);
 }
 
@@ -203,7 +203,7 @@ static void begin_sending(struct compress_stored *s, bool worth_it)
 {
     size_t len = 0;
     if (worth_it)
-        copy_encoder_bytes(s->coder, &len);
+        copy_encoder_bytes(s->encoder, &len);
     s->record.body_len = len;
     s->at = 0;
     s->send_until_ms = s->worker->mono_ms + SEND_MS;
@@ -218,7 +218,7 @@ static void read_on(struct compress_stored *s)
     int rc = -ENOENT;
     if (next_piece(s, &bytes, &len)) {
         s->at += len;
-        rc = copy_encoder_feed(s->coder, bytes, len, s->at == s->source_len);
+        rc = copy_encoder_feed(s->encoder, bytes, len, s->at == s->source_len);
     }
     if (w->reader)
         cache_reader_release(w->reader);
@@ -279,7 +279,7 @@ static void send_turn(struct compress_stored *s)
     struct worker *w = s->worker;
     size_t len = 0;
     bool failed = false;
-    const char *bytes = s->record.body_len ? copy_encoder_bytes(s->coder, &len) : "";
+    const char *bytes = s->record.body_len ? copy_encoder_bytes(s->encoder, &len) : "";
     if (ring_room(w->keeper.ring) < SEND_ROOM && w->mono_ms < s->send_until_ms)
         return; /* the next turn of the timer */
     if (len <= cache_inline_room(&s->record) && !s->stream)

@@ -8,7 +8,7 @@
 
 struct copy_encoder {
     struct encoder *encoder;
-    size_t len, size, most; /* of bytes */
+    size_t len, size, max; /* of bytes */
     char *bytes;
 };
 
@@ -17,7 +17,7 @@ struct copy_encoder *copy_encoder_new(enum coding coding, uint64_t source_len)
     struct copy_encoder *c = calloc(1, sizeof *c);
     if (!c)
         return NULL;
-    c->most = (size_t)(source_len - source_len / 10);
+    c->max = (size_t)(source_len - source_len / 10);
     c->encoder = encoder_new(coding, ENCODER_STORE, source_len);
     if (c->encoder)
         return c;
@@ -39,7 +39,7 @@ void copy_encoder_free(struct copy_encoder *c)
 /* Room for at least a step more. */
 static int make_room(struct copy_encoder *c)
 {
-    if (c->len > c->most)
+    if (c->len > c->max)
         return -EFBIG;
     if (c->size - c->len >= STEP)
         return 0;
@@ -64,7 +64,7 @@ int copy_encoder_feed(struct copy_encoder *c, const char *bytes, size_t len, boo
         rc = encoder_run(c->encoder, last ? ENCODER_END : ENCODER_MORE, &io);
         c->len += io.out_len;
     } while (rc > 0);
-    return rc == 0 && c->len > c->most ? -EFBIG : rc;
+    return rc == 0 && c->len > c->max ? -EFBIG : rc;
 }
 
 const char *copy_encoder_bytes(const struct copy_encoder *c, size_t *len)

@@ -495,11 +495,11 @@ bool deliver_part(struct worker *w, const struct request *r, const struct cache_
 }
 
 /* The copy is ours, its copy in a coding lies in the map. */
-static void deliver_encoded(struct worker *w, struct answer *a, struct cache_view *coded,
+static void deliver_encoded(struct worker *w, struct answer *a, struct cache_view *encoded,
                             const struct cache_key *key)
 {
     if (reader_ready(w))
-        choose_coding(w, a, coded, key);
+        choose_coding(w, a, encoded, key);
     if (a->body != a->view && deliver_held(w, a)) {
         a->streamed = false; /* not of ours */
     } else {
@@ -522,9 +522,9 @@ void deliver_copy(const struct request *r, struct stored_copy *copy, const char 
                        .status = status,
                        .interval_ms = request_interval_ms(r),
                        .rest_ms = error_backoff_rest_ms(r->worker, copy)};
-    struct cache_view coded;
+    struct cache_view encoded;
     if (choose_code(r, &a))
-        deliver_encoded(r->worker, &a, &coded, &copy->key);
+        deliver_encoded(r->worker, &a, &encoded, &copy->key);
     if (a.streamed)
         copy->pinned = false; /* it is the client's now */
 }

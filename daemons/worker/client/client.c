@@ -208,7 +208,7 @@ static void client_finish(struct client *c)
 
 static bool worth_discarding(const struct client *c)
 {
-    return c->body.framing == H1_LENGTH && c->body.left <= DISCARD_MAX && c->body_told;
+    return c->body.framing == H1_LENGTH && c->body.left <= DISCARD_MAX && c->body_comes;
 }
 
 /* The answer is out: on to the next request, or the end. */

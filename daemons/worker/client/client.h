@@ -119,7 +119,7 @@ struct client {
     SLIST_ENTRY(client) second; /* clients.ready */
     struct buffer *in;          /* what was read and cannot be used yet; mostly NULL */
     struct chain out;           /* what the socket did not take; mostly empty */
-    struct fetch *exchange;
+    struct fetch *fetch;
     struct repeat *repeat;
     struct held *held; /* until something changes (long_poll.c) */
     struct stored_send *stored;
@@ -145,7 +145,7 @@ struct client {
     bool answered;     /* the whole response has been written or queued */
     bool body_pending; /* the request has a body that is not read completely */
     bool body_wanted;  /* somebody takes body bytes now */
-    bool body_told;    /* the client sends it without being asked (no Expect) */
+    bool body_comes;   /* the client sends it without being asked (no Expect) */
     bool discard;      /* whatever else comes is dropped, then the end */
     bool seen_request; /* at least one */
     bool refused;      /* over a connection limit; not counted as open */

@@ -25,7 +25,7 @@ void client_left(struct client *c)
 /* Whether FIN ends the request that is being answered. What the store answers is just written. */
 static bool fin_ends_request(const struct client *c)
 {
-    if (c->state != CLIENT_BUSY || (!c->exchange && !c->held))
+    if (c->state != CLIENT_BUSY || (!c->fetch && !c->held))
         return false;
     switch (c->worker->config->client_half_close) {
     case CONFIG_HALF_CLOSE_ANSWER:

@@ -73,7 +73,7 @@ void client_begin_request(struct client *c, const struct h1_head *head)
     c->keep_alive = head->keep_alive && !c->worker->draining && !c->worker->drained;
     c->answered = false;
     c->body_wanted = false;
-    c->body_told = !head->expect_continue;
+    c->body_comes = !head->expect_continue;
     c->half_closes = head->minor == 0 || !head->keep_alive || head->asks_upgrade;
     h1_body_init(&c->body, head->framing, head->length);
     c->body_pending = !c->body.done;
@@ -97,7 +97,7 @@ static size_t read_body(struct client *c, char *at, size_t len)
     }
     c->rated_bytes += used;
     c->body_pending = !c->body.done;
-    if (c->exchange && c->state == CLIENT_BUSY) {
+    if (c->fetch && c->state == CLIENT_BUSY) {
         c->worker->clients->ops->body(c, &spans, !c->body_pending);
     } else if (!c->body_pending && c->state == CLIENT_DISCARD) {
         c->progress_ms = c->worker->mono_ms;
@@ -156,7 +156,7 @@ void client_watch_read(struct client *c)
         transport_start(&c->transport, TRANSPORT_READ);
     } else if (c->state != CLIENT_CLOSED) {
         transport_stop(&c->transport, TRANSPORT_READ);
-        if (c->state == CLIENT_BUSY && !c->eof && (c->exchange || c->held))
+        if (c->state == CLIENT_BUSY && !c->eof && (c->fetch || c->held))
             client_leave_watch(c);
     }
 }
@@ -201,9 +201,9 @@ void client_use_input(struct client *c)
 /* FIN. What was asked completely may still be answered: it may be only half a close. */
 static void client_eof(struct client *c)
 {
-    const bool asked = c->state == CLIENT_BUSY && !(c->body_pending && !c->answered);
+    const bool whole = c->state == CLIENT_BUSY && !(c->body_pending && !c->answered);
     c->eof = true;
-    if (!asked)
+    if (!whole)
         client_left(c);
     else if (!client_leave_by_fin(c))
         client_watch_read(c);

@@ -24,9 +24,9 @@ uint64_t collapse_until_ms(const struct fetch *ex)
 
 bool collapse_is_over(const struct fetch *ex)
 {
-    const uint64_t least_ms = ex->upstream->timeout_ms / WORTH;
+    const uint64_t min_ms = ex->upstream->timeout_ms / WORTH;
     return ex->waits_since_ms && permit_wait_is_silent(ex->worker, &ex->waits_for) &&
-           ex->worker->mono_ms + least_ms + WAIT_OVER_MS >= collapse_until_ms(ex);
+           ex->worker->mono_ms + min_ms + WAIT_OVER_MS >= collapse_until_ms(ex);
 }
 
 /* Looked at again now and then, and when it has waited long enough. */
@@ -86,7 +86,7 @@ void collapse_wake(struct worker *w)
 }
 
 /* As long as the backend may think, and some leases more for its answer. */
-static uint64_t wait_most_ms(const struct fetch *ex)
+static uint64_t wait_max_ms(const struct fetch *ex)
 {
     return LEASES * WAIT_MS + ex->upstream->timeout_ms;
 }
@@ -99,7 +99,7 @@ static void collapse_timeout(struct fetch *ex)
             fetch_fail(ex, PROBLEM_GATEWAY_TIMEOUT);
             return;
         }
-        if (w->mono_ms < ex->waits_since_ms + wait_most_ms(ex)) { /* who fetches it is alive */
+        if (w->mono_ms < ex->waits_since_ms + wait_max_ms(ex)) { /* who fetches it is alive */
             set_timer(ex);
             return;
         }

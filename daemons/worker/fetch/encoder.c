@@ -36,12 +36,12 @@ static bool begin_zlib(struct encoder *e)
 
 static bool begin_brotli(struct encoder *e, uint64_t source_len)
 {
-    const uint32_t most = (uint32_t)efforts[e->effort].br_window;
+    const uint32_t max_window = (uint32_t)efforts[e->effort].br_window;
     uint32_t window = BROTLI_MIN_WINDOW_BITS;
     e->brotli = BrotliEncoderCreateInstance(NULL, NULL, NULL);
     if (!e->brotli)
         return false;
-    while (window < most && ((uint64_t)1 << window) - 16 < source_len)
+    while (window < max_window && ((uint64_t)1 << window) - 16 < source_len)
         window++;
     const uint32_t hint = source_len > UINT32_MAX ? 0 : (uint32_t)source_len;
     return BrotliEncoderSetParameter(e->brotli, BROTLI_PARAM_QUALITY,

@@ -81,8 +81,7 @@ struct fetch *fetch_new(struct worker *w, const struct request *r)
     const char *from = head->method.at;
     struct fetch *ex = malloc(sizeof *ex);
     const size_t trailer = head->framing == H1_CHUNKED ? TRAILER_KEPT : 0;
-    const bool joined =
-        r->if_none_match.at == w->texts->tags_asked_for; /* not of the head's bytes */
+    const bool joined = r->if_none_match.at == w->texts->joined_tags; /* not of the head's bytes */
     char *bytes = malloc(trailer + head->head_len + r->target.len + r->url_len + r->partition_len +
                          r->limit_len + (joined ? r->if_none_match.len : 0) + 1);
     if (!ex || !bytes) {

@@ -29,7 +29,7 @@ struct client *fetch_let_go(struct fetch *ex)
     if (c) {
         if (ex->let_go)
             ex->let_go(ex);
-        c->exchange = NULL;
+        c->fetch = NULL;
         h1_body_keep_trailer(&c->body, NULL, 0);
     }
     ex->req.client = NULL;
@@ -39,14 +39,14 @@ struct client *fetch_let_go(struct fetch *ex)
 struct client *fetch_lend_client(struct fetch *ex)
 {
     struct client *c = ex->req.client;
-    c->exchange = NULL;
+    c->fetch = NULL;
     ex->req.client = NULL;
     return c;
 }
 
 void fetch_take_client(struct fetch *ex, struct client *c)
 {
-    c->exchange = ex;
+    c->fetch = ex;
     ex->req.client = c;
 }
 

@@ -474,13 +474,13 @@ static struct str host_of(const struct request *r)
 
 /* A trusted proxy may use Forwarded alone: the others of the family are made from it, for most
  * backends know only those. */
-struct told {
+struct forwarding {
     char forwarded[H1_HEAD_MAX]; /* joined */
     size_t len;                  /* 0: nothing is to be made of it */
     struct clientip_origin origin;
 };
 
-static void read_told(const struct request *r, struct told *t)
+static void read_forwarding(const struct request *r, struct forwarding *t)
 {
     const struct config *config = r->worker->config;
     t->len = 0;
@@ -493,7 +493,8 @@ static void read_told(const struct request *r, struct told *t)
                                   config->n_trusted_proxies, &t->origin);
 }
 
-static void put_forwarded_for(struct h1_out *o, const struct request *r, const struct told *told)
+static void put_forwarded_for(struct h1_out *o, const struct request *r,
+                              const struct forwarding *forwarding)
 {
     const struct h1_head *head = r->head;
     char peer[46], chain[4096];
@@ -506,7 +507,9 @@ static void put_forwarded_for(struct h1_out *o, const struct request *r, const s
                 h1_put(o, ", ", 2);
             }
     const size_t chain_len =
-        told->len ? clientip_forwarded_chain(told->forwarded, told->len, chain, sizeof chain) : 0;
+        forwarding->len
+            ? clientip_forwarded_chain(forwarding->forwarded, forwarding->len, chain, sizeof chain)
+            : 0;
     if (chain_len) {
         h1_put(o, chain, chain_len);
         h1_put(o, ", ", 2);
@@ -516,13 +519,14 @@ static void put_forwarded_for(struct h1_out *o, const struct request *r, const s
 }
 
 /* The line that came, with our own hop (RFC 7239 section 4). */
-static void put_forwarded(struct h1_out *o, const struct request *r, const struct told *told)
+static void put_forwarded(struct h1_out *o, const struct request *r,
+                          const struct forwarding *forwarding)
 {
     char peer[46];
     const size_t n = clientip_format(&r->peer, peer);
     const bool v6 = memchr(peer, ':', n);
     h1_puts(o, "Forwarded: ");
-    h1_put(o, told->forwarded, told->len);
+    h1_put(o, forwarding->forwarded, forwarding->len);
     h1_puts(o, v6 ? ", for=\"[" : ", for=");
     h1_put(o, peer, n);
     h1_puts(o, v6 ? "]\"\r\n" : "\r\n");
@@ -531,17 +535,17 @@ static void put_forwarded(struct h1_out *o, const struct request *r, const struc
 static void put_forwarding(struct h1_out *o, const struct request *r)
 {
     const struct h1_head *head = r->head;
-    struct told told;
-    read_told(r, &told);
-    put_forwarded_for(o, r, &told);
-    if (told.len)
-        put_forwarded(o, r, &told);
+    struct forwarding forwarding;
+    read_forwarding(r, &forwarding);
+    put_forwarded_for(o, r, &forwarding);
+    if (forwarding.len)
+        put_forwarded(o, r, &forwarding);
     if (!r->trusted_peer || !h1_find(head, H1_X_FORWARDED_PROTO))
-        h1_puts(o, told.origin.proto.len == 5 ? "X-Forwarded-Proto: https\r\n"
-                                              : "X-Forwarded-Proto: http\r\n");
-    if (told.origin.host.len && !h1_find(head, H1_X_FORWARDED_HOST)) {
+        h1_puts(o, forwarding.origin.proto.len == 5 ? "X-Forwarded-Proto: https\r\n"
+                                                    : "X-Forwarded-Proto: http\r\n");
+    if (forwarding.origin.host.len && !h1_find(head, H1_X_FORWARDED_HOST)) {
         h1_puts(o, "X-Forwarded-Host: ");
-        put_text(o, told.origin.host);
+        put_text(o, forwarding.origin.host);
         h1_puts(o, "\r\n");
     } else if ((!r->trusted_peer || !h1_find(head, H1_X_FORWARDED_HOST)) && head->host.len) {
         h1_puts(o, "X-Forwarded-Host: ");

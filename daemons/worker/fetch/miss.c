@@ -41,7 +41,7 @@ static bool may_share(const struct request *r, const struct cache_key *lock_key)
 
 /* What has to be asked about for each request, since it says no-cache or a lifetime of nothing, is
  * of no use to who has waited for another's. */
-static bool is_asked_each_time(const struct fetch *ex)
+static bool is_revalidated_always(const struct fetch *ex)
 {
     const struct cache_record *rec = ex->stale ? ex->stale->view.record : NULL;
     if (!rec || request_interval_ms(&ex->req))
@@ -54,7 +54,7 @@ static bool is_asked_each_time(const struct fetch *ex)
 /* Whether others may share what this request fetches, under that key. */
 static bool collapsible(const struct fetch *ex, const struct cache_key *key)
 {
-    return !is_asked_each_time(ex) && (ex->for_store || partial_is_shareable(&ex->req)) &&
+    return !is_revalidated_always(ex) && (ex->for_store || partial_is_shareable(&ex->req)) &&
            ex->rounds < ROUNDS_MAX && may_share(&ex->req, key);
 }
 
@@ -89,7 +89,7 @@ static bool has_validators(const struct stored_copy *copy)
 
 /* Between the look into the store and the claim another flight may have landed: then what this one
  * would fetch is there. */
-static bool landed_meanwhile(const struct fetch *ex)
+static bool stored_meanwhile(const struct fetch *ex)
 {
     struct hit_found found = {0};
     uint64_t left = 0, life = 0;
@@ -155,7 +155,7 @@ static void fetch(struct worker *w, struct fetch *ex)
     }
     switch (permit_claim(w, &key, &ex->permit, &name)) {
     case FETCH_LOCK_LEAD:
-        if (landed_meanwhile(ex) || (!ex->for_store && partial_landed(ex))) {
+        if (stored_meanwhile(ex) || (!ex->for_store && partial_is_stored(ex))) {
             permit_release(ex->worker, &ex->permit, FETCH_LOCK_STORED);
             look_again(ex);
             break;
@@ -262,18 +262,18 @@ static struct fetch *behind(const struct request *r, struct hit_found *found)
 
 /* Fetches, if nobody else does. flight: what this worker is to be told the end of; NULL: nobody
  * here waits for it. */
-static enum fetch_lock_claim lead(struct fetch *ex, struct fetch_permit *flight,
+static enum fetch_lock_claim lead(struct fetch *ex, struct fetch_permit *name,
                                   struct fetch_watcher *watcher)
 {
     struct worker *w = ex->worker;
-    const enum fetch_lock_claim got = permit_claim(w, &ex->lock_key, &ex->permit, flight);
+    const enum fetch_lock_claim got = permit_claim(w, &ex->lock_key, &ex->permit, name);
     if (got != FETCH_LOCK_LEAD) {
         fetch_finish(ex);
         return got;
     }
-    if (flight) /* its own end is told to it too */
-        permit_wait_again(w, flight);
-    if (landed_meanwhile(ex)) {
+    if (name) /* its own end is told to it too */
+        permit_wait_again(w, name);
+    if (stored_meanwhile(ex)) {
         permit_release(ex->worker, &ex->permit, FETCH_LOCK_STORED);
         fetch_finish(ex);
         return FETCH_LOCK_WAIT;

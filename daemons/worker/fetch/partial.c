@@ -141,16 +141,16 @@ void partial_lock_key(const struct request *r, struct cache_key *key)
                       key);
 }
 
-bool partial_landed(const struct fetch *ex)
+bool partial_is_stored(const struct fetch *ex)
 {
     struct worker *w = ex->worker;
     struct hit_found found = {0};
     struct covering c;
     if (!reader_ready(w))
         return false;
-    const bool landed = find_covering(w, &ex->req, &found, &c);
+    const bool there = find_covering(w, &ex->req, &found, &c);
     cache_reader_release(w->reader);
-    return landed;
+    return there;
 }
 
 /* ---- storing ---- */

@@ -34,7 +34,7 @@ bool partial_answer(const struct request *r, struct hit_found *found);
  * same range: *key is made of what it would be for the whole. */
 bool partial_is_shareable(const struct request *r);
 void partial_lock_key(const struct request *r, struct cache_key *key);
-bool partial_landed(const struct fetch *ex); /* what it wants may be there, since it looked */
+bool partial_is_stored(const struct fetch *ex); /* what it wants may be there, since it looked */
 /* A 206 that may be stored as far as it is up to this file; then *head and *resp describe what is
  * to be stored. NULL: it may not. */
 struct part *partial_begin(struct fetch *ex, const struct h1_head **head,

@@ -27,17 +27,18 @@ static uint32_t weight_of(const struct worker *w, const struct config_server *se
     return server == &w->upstreams->ops_server ? 1 : w->runtime.server[server->index].weight;
 }
 
-bool pool_choose(struct worker *w, const struct pool_wish *wish, struct pool_choice *out)
+bool pool_choose(struct worker *w, const struct pool_request *wanted, struct pool_choice *out)
 {
-    const struct config_upstream *u = wish->upstream;
+    const struct config_upstream *u = wanted->upstream;
     struct server_option option[RUNTIME_SERVERS_MAX];
-    struct server_choice choice = {u, option, 0, wish->repeatable, w->mono_ms};
+    struct server_choice choice = {u, option, 0, wanted->repeatable, w->mono_ms};
     for (; choice.n < u->n_servers && choice.n < RUNTIME_SERVERS_MAX; choice.n++) {
         const struct config_server *server = &u->servers[choice.n];
         struct server_local *state = &w->upstreams->servers[server->index];
         const uint64_t bit = pool_bit(u, server);
-        option[choice.n] = (struct server_option){
-            state->row, weight_of(w, server), wish->tried & bit, wish->avoid & bit, &state->turn};
+        option[choice.n] =
+            (struct server_option){state->row, weight_of(w, server), wanted->tried & bit,
+                                   wanted->avoid & bit, &state->turn};
     }
     *out = (struct pool_choice){0};
     const int n = server_choose(&choice, &out->lease_ms);

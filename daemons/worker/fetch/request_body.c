@@ -61,8 +61,8 @@ static void ask_for_more(struct fetch *ex)
 {
     static const char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";
     struct client *c = ex->req.client;
-    if (!c->body_told && !ex->req.http10) {
-        c->body_told = true;
+    if (!c->body_comes && !ex->req.http10) {
+        c->body_comes = true;
         client_send_bytes(c, go_on, sizeof go_on - 1);
     }
     client_want_body(c, true);

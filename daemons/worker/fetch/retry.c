@@ -24,7 +24,7 @@
 
 #include <stdio.h>
 
-#define ASKED_MAX 2 /* servers that one request is sent to */
+#define SERVERS_MAX 2 /* servers that one request is sent to */
 
 static uint64_t total_ms(const struct fetch *ex)
 {
@@ -129,8 +129,8 @@ static void ask_next(struct fetch *ex)
     if (ex->req.client)
         client_want_body(ex->req.client, false); /* until there is a connection for it */
     while (!is_over(ex)) {
-        const struct pool_wish wish = {ex->upstream, ex->tried, ex->avoid, is_repeatable(ex)};
-        if (!pool_choose(w, &wish, &choice))
+        const struct pool_request wanted = {ex->upstream, ex->tried, ex->avoid, is_repeatable(ex)};
+        if (!pool_choose(w, &wanted, &choice))
             break;
         if (choice.is_down && fetch_has_stale(ex)) {
             fetch_fail(ex, PROBLEM_BAD_GATEWAY);
@@ -228,7 +228,7 @@ void retry_broken(struct fetch *ex, const struct upstream_error *e, bool timeout
         server_failed(ex, e, timeout);
         if (timeout)
             upstream_next_address(w, ex->server);
-        if (!may || ++ex->failed_attempts >= ASKED_MAX || is_over(ex)) {
+        if (!may || ++ex->failed_attempts >= SERVERS_MAX || is_over(ex)) {
             fetch_fail(ex, ex->last_problem);
             return;
         }

@@ -14,9 +14,9 @@
 #include "daemons/worker/worker.h"
 #include "polder/stats.h"
 
-#define TRY_S    0.1
-#define WAKE     64 /* at once */
-#define TRY_MOST 16 /* upstreams tried in one tick */
+#define TRY_S   0.1
+#define WAKE    64 /* at once */
+#define TRY_MAX 16 /* upstreams tried in one tick */
 
 /* Where the upstream's counts are. */
 static struct server_local *account(struct worker *w, const struct config_upstream *upstream)
@@ -102,10 +102,10 @@ void retry_queue_wake(struct worker *w, const struct config_upstream *upstream)
 static void on_try(EV_P_ ev_timer *watcher, int events)
 {
     struct worker *w = watcher->data;
-    struct fetch *list[TRY_MOST];
+    struct fetch *list[TRY_MAX];
     unsigned n = 0;
     (void)events;
-    for (struct fetch *ex = w->fetches->retry_queue; ex && n < TRY_MOST; ex = ex->next) {
+    for (struct fetch *ex = w->fetches->retry_queue; ex && n < TRY_MAX; ex = ex->next) {
         unsigned i = 0;
         while (i < n && list[i]->upstream != ex->upstream)
             i++;

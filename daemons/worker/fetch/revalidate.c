@@ -167,9 +167,9 @@ const struct h1_head *revalidate_merge(struct worker *w, const struct cache_view
 /* Does the answer say of what is stored, and not of who has asked, that it is not to be shared? */
 static bool takes_back(const struct policy_request *req, enum policy_store why)
 {
-    const bool asked = req->obey_directives && req->cc.flags & FIELD_CC_NO_STORE;
+    const bool by_client = req->obey_directives && req->cc.flags & FIELD_CC_NO_STORE;
     return why == POLICY_NO_PRIVATE || why == POLICY_NO_VARY_STAR || why == POLICY_NO_UNREADABLE ||
-           (why == POLICY_NO_STORE && !asked);
+           (why == POLICY_NO_STORE && !by_client);
 }
 
 /* Why what is stored may not be kept as the renewed head has it; NULL: it may, under the tags of

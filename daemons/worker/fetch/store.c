@@ -138,7 +138,7 @@ static bool is_ours(const char *name, size_t len)
 }
 
 /* The names of all Vary lines. False: too many to be worth a cache, or one that we cannot judge. */
-static bool read_vary(struct store_stream *s, const struct h1_head *head, bool asked_plain)
+static bool read_vary(struct store_stream *s, const struct h1_head *head, bool plain)
 {
     struct h1_vary walk = {0};
     struct str name;
@@ -153,7 +153,7 @@ static bool read_vary(struct store_stream *s, const struct h1_head *head, bool a
                 name.at[i] >= 'A' && name.at[i] <= 'Z' ? (char)(name.at[i] | 0x20) : name.at[i];
         if (is_ours(lower, name.len))
             return false;
-        if (asked_plain && name.len == 15 && !memcmp(lower, "accept-encoding", 15))
+        if (plain && name.len == 15 && !memcmp(lower, "accept-encoding", 15))
             continue; /* whoever asks, the backend is asked alike */
         if (name_known(s->names, s->names_len, lower, name.len))
             continue;
@@ -338,8 +338,8 @@ static void end_stored(struct fetch *ex, uint16_t status, enum policy_store why)
 /* Where the store has less room than was configured, or max_bytes was lowered since. */
 static bool is_too_large(const struct worker *w, const struct policy_response *resp)
 {
-    const uint64_t most = atomic_load_explicit(&w->shared->cache->body_max, memory_order_relaxed);
-    return most && resp->complete_length_known && resp->length > most;
+    const uint64_t max = atomic_load_explicit(&w->shared->cache->body_max, memory_order_relaxed);
+    return max && resp->complete_length_known && resp->length > max;
 }
 
 /* Nobody but who has asked may have it: as if its route had no cache. */
@@ -390,10 +390,10 @@ void cache_store_begin(struct fetch *ex, const struct h1_head *head)
     else
         partial_free(part);
     if (s && fill(ex, s, head, &resp) && make_room(s, &resp)) {
-        const uint64_t most =
+        const uint64_t max =
             atomic_load_explicit(&w->shared->cache->body_max, memory_order_relaxed);
-        s->max_body_is_ours = most && most < settings->value.max_body;
-        s->max_body = s->max_body_is_ours ? most : settings->value.max_body;
+        s->max_body_is_ours = max && max < settings->value.max_body;
+        s->max_body = s->max_body_is_ours ? max : settings->value.max_body;
         if (part)
             cache_store_body(ex, part->before, part->before_len);
         return;

@@ -135,7 +135,7 @@ static inline struct stats_server_row *server_stats(const struct worker *w,
 {
     return &w->stats->server[w->upstreams->servers[server->index].stats_row];
 }
-struct pool_wish {
+struct pool_request {
     const struct config_upstream *upstream;
     uint64_t tried;  /* never these */
     uint64_t avoid;  /* these only where nobody else is up */
@@ -146,7 +146,7 @@ struct pool_choice {
     uint64_t lease_ms; /* it is a trial of a server that is down, until then; 0 */
     bool is_down;      /* and is asked for want of a better one */
 };
-bool pool_choose(struct worker *w, const struct pool_wish *wish, struct pool_choice *choice);
+bool pool_choose(struct worker *w, const struct pool_request *wanted, struct pool_choice *choice);
 bool pool_any_down(const struct worker *w, const struct config_upstream *upstream);
 uint64_t pool_bit(const struct config_upstream *upstream, const struct config_server *server);
 /* An attempt has failed, or its response has begun. lease_ms: of the trial that it was; 0. */

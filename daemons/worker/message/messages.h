@@ -27,9 +27,9 @@ struct messages {
 struct texts {
     char url[WORKER_URL_MAX], partition[4096];
     char target[H1_TARGET_MAX + 1];
-    char tags_asked_for[H1_HEAD_MAX]; /* of an If-None-Match in several lines */
-    char reference[WORKER_URL_MAX];   /* that an answer names */
-    char scratch[WORKER_SCRATCH];     /* the head that is being written */
+    char joined_tags[H1_HEAD_MAX];  /* of an If-None-Match in several lines */
+    char reference[WORKER_URL_MAX]; /* that an answer names */
+    char scratch[WORKER_SCRATCH];   /* the head that is being written */
 };
 
 #endif

@@ -34,15 +34,15 @@ static void put_forwarded_origin(struct h1_out *o, struct str list)
 }
 
 /* The scheme that backends are told, where they can read that in one way alone. */
-enum told_scheme { TOLD_HTTP, TOLD_HTTPS, TOLD_OTHER };
-static enum told_scheme told_scheme(const struct h1_head *head)
+enum stated_scheme { STATED_HTTP, STATED_HTTPS, STATED_OTHER };
+static enum stated_scheme stated_scheme(const struct h1_head *head)
 {
     const struct h1_field *f = h1_only(head, H1_X_FORWARDED_PROTO);
     if (head->first[H1_FORWARDED])
-        return TOLD_OTHER;
+        return STATED_OTHER;
     if (!head->first[H1_X_FORWARDED_PROTO] || (f && field_is(f->value, "http")))
-        return TOLD_HTTP;
-    return f && field_is(f->value, "https") ? TOLD_HTTPS : TOLD_OTHER;
+        return STATED_HTTP;
+    return f && field_is(f->value, "https") ? STATED_HTTPS : STATED_OTHER;
 }
 
 static bool is_in_one_line(const struct h1_head *head, const char *name)
@@ -57,7 +57,7 @@ static bool is_in_one_line(const struct h1_head *head, const char *name)
 static bool tells_origin(const struct h1_head *head, const struct h1_field *f)
 {
     static const struct {
-        const char *name, *usual[TOLD_OTHER];
+        const char *name, *usual[STATED_OTHER];
     } known[] = {{"x-forwarded-port", {"80", "443"}},
                  {"x-forwarded-prefix", {"/", "/"}},
                  {"x-forwarded-scheme", {"http", "https"}},
@@ -65,8 +65,8 @@ static bool tells_origin(const struct h1_head *head, const struct h1_field *f)
     for (size_t i = 0; f->id == H1_OTHER && i < sizeof known / sizeof *known; i++) {
         if (!field_is(f->name, known[i].name))
             continue;
-        const enum told_scheme scheme = told_scheme(head);
-        return scheme == TOLD_OTHER || !is_in_one_line(head, known[i].name) ||
+        const enum stated_scheme scheme = stated_scheme(head);
+        return scheme == STATED_OTHER || !is_in_one_line(head, known[i].name) ||
                !field_is(f->value, known[i].usual[scheme]);
     }
     return false;

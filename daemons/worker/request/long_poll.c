@@ -47,12 +47,12 @@ struct watch {
     struct watch *next_new, **link_new; /* link_new: created, and not looked at since */
     struct held *holders;
     struct worker *worker;
-    struct cache_key key;       /* where the object lies, or would lie */
-    struct fetch_permit flight; /* a fetch that ends in an answer; FETCH_LOCK_NONE */
-    uint64_t identity;          /* of the entity tag its holders have; 0: nothing was stored */
+    struct cache_key key;        /* where the object lies, or would lie */
+    struct fetch_permit awaited; /* a fetch that ends in an answer; FETCH_LOCK_NONE */
+    uint64_t identity;           /* of the entity tag its holders have; 0: nothing was stored */
     uint64_t fetch_seq;
-    uint64_t asked;  /* inval_seq() when the flight was claimed */
-    uint32_t stored; /* what was read from cache_shared.stored */
+    uint64_t renewed_seq; /* inval_seq() when that was claimed */
+    uint32_t stored;      /* what was read from cache_shared.stored */
     uint32_t url_slot, n_tags, url_len;
     uint32_t tag_slot[CACHE_TAGS_MAX];
     bool anonymous; /* what is there was fetched so */
@@ -130,7 +130,7 @@ static struct watch *watch_new(struct worker *w, const struct request *r,
     }
     x->worker = w;
     x->key = *key;
-    x->flight = FETCH_LOCK_NONE;
+    x->awaited = FETCH_LOCK_NONE;
     x->url_slot = inval_url_slot(w->shared->inval, r->url, r->url_len);
     x->url_len = r->url_len;
     memcpy(x->url, r->url, r->url_len);
@@ -227,8 +227,8 @@ bool long_poll_unchanged(const struct request *r, const struct cache_record *rec
 /* Everything that the watch waits for is fetched once, whoever does it. False: it cannot be. */
 static bool fetch_background_now(struct watch *x, const struct request *r, struct hit_found *found)
 {
-    x->asked = inval_seq(x->worker->shared->inval);
-    return fetch_background_stale(r, found, &x->flight) != FETCH_LOCK_FULL;
+    x->renewed_seq = inval_seq(x->worker->shared->inval);
+    return fetch_background_stale(r, found, &x->awaited) != FETCH_LOCK_FULL;
 }
 
 static bool is_valid(const struct worker *w, const struct cache_view *v)
@@ -250,8 +250,8 @@ bool long_poll_for_fetch(const struct request *r, struct hit_found *found)
         if (!conditions_not_modified(r, etag, 0))
             return false; /* it has changed already */
     }
-    const bool failing = v && error_backoff_rest_ms(w, found->stale);
-    if (failing && !is_valid(w, v))
+    const bool backs_off = v && error_backoff_rest_ms(w, found->stale);
+    if (backs_off && !is_valid(w, v))
         return false; /* the watch would ask once more */
     struct watch *x = watch_find(w, r, &found->key, identity_of(etag));
     const bool made = !x;
@@ -266,7 +266,7 @@ bool long_poll_for_fetch(const struct request *r, struct hit_found *found)
             watch_end(x);
         return false;
     }
-    if (!x->flight.word && !failing && !fetch_background_now(x, r, found)) {
+    if (!x->awaited.word && !backs_off && !fetch_background_now(x, r, found)) {
         long_poll_drop(r->client);
         return false;
     }
@@ -400,21 +400,21 @@ static bool fetch_for_holders(struct watch *x)
 /* Has it been invalidated again since its holders' fetch began? */
 static bool is_superseded(const struct watch *x)
 {
-    return inval_check(x->worker->shared->inval, x->asked, x->url_slot, x->tag_slot, x->n_tags,
-                       x->url, x->url_len) != INVAL_VALID;
+    return inval_check(x->worker->shared->inval, x->renewed_seq, x->url_slot, x->tag_slot,
+                       x->n_tags, x->url, x->url_len) != INVAL_VALID;
 }
 
 /* landed: what the watch has waited for is over. What is not there then could not be fetched, or
  * not be stored, and everybody asks for himself; unless it is not there because it was invalidated
  * once more. */
-static void look(struct watch *x, bool landed)
+static void look(struct watch *x, bool over)
 {
     const enum now now = compare(x);
     if (now == NOW_SAME)
         return;
     if (now == NOW_CHANGED)
         release_all(x, false);
-    else if ((landed && !is_superseded(x)) || !x->holders || !fetch_for_holders(x))
+    else if ((over && !is_superseded(x)) || !x->holders || !fetch_for_holders(x))
         release_all(x, true);
 }
 
@@ -422,7 +422,7 @@ static void look(struct watch *x, bool landed)
 static bool is_flying(const struct watch *x)
 {
     struct worker *w = x->worker;
-    return permit_wait_pending(w, &x->flight) && permit_wait_again(w, &x->flight);
+    return permit_wait_pending(w, &x->awaited) && permit_wait_again(w, &x->awaited);
 }
 
 static bool is_invalid(const struct watch *x)
@@ -433,20 +433,20 @@ static bool is_invalid(const struct watch *x)
 
 static void look_if_needed(struct watch *x)
 {
-    bool landed = false;
-    if (x->flight.word) {
+    bool over = false;
+    if (x->awaited.word) {
         if (is_flying(x))
             return;
-        x->flight = FETCH_LOCK_NONE;
-        landed = true;
+        x->awaited = FETCH_LOCK_NONE;
+        over = true;
     }
-    if (landed || x->stored != stored_now(x->worker, &x->key) || is_invalid(x))
-        look(x, landed);
+    if (over || x->stored != stored_now(x->worker, &x->key) || is_invalid(x))
+        look(x, over);
 }
 
 static bool is_quiet(const struct watch *x)
 {
-    return !x->flight.word && x->stored == stored_now(x->worker, &x->key) && !is_invalid(x);
+    return !x->awaited.word && x->stored == stored_now(x->worker, &x->key) && !is_invalid(x);
 }
 
 /* Watches come and go while holders are let go, so those that need a look are listed first. */
@@ -490,7 +490,7 @@ void long_poll_look_new(struct worker *w)
     while (w->long_polls->new_watches) {
         struct watch *x = w->long_polls->new_watches;
         watch_forget_new(x);
-        if (!x->flight.word)
+        if (!x->awaited.word)
             look(x, false);
     }
 }

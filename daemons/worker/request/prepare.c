@@ -27,14 +27,14 @@ static struct str value_of(const struct h1_head *head, enum h1_field_id id)
 }
 
 /* If-None-Match is a list, of all its lines (RFC 9110 5.2, 13.1.2). */
-static struct str tags_asked_for(struct worker *w, const struct h1_head *head)
+static struct str joined_tags(struct worker *w, const struct h1_head *head)
 {
     const struct h1_field *f = h1_only(head, H1_IF_NONE_MATCH);
     if (f || !head->first[H1_IF_NONE_MATCH])
         return f ? f->value : (struct str){0};
     const size_t n =
-        h1_join(head, H1_IF_NONE_MATCH, w->texts->tags_asked_for, sizeof w->texts->tags_asked_for);
-    return (struct str){w->texts->tags_asked_for, n};
+        h1_join(head, H1_IF_NONE_MATCH, w->texts->joined_tags, sizeof w->texts->joined_tags);
+    return (struct str){w->texts->joined_tags, n};
 }
 
 /* One that nobody can read never holds, so that the whole is sent (13.1.5). */
@@ -78,8 +78,8 @@ static void prepare_wait(const struct worker *w, struct request *r)
     if (!poll || r->policy.identity == POLICY_SHARED || r->waited_s || !r->head->first[H1_PREFER] ||
         !r->if_none_match.at)
         return;
-    const uint64_t asked_ms = (uint64_t)prefer_wait_s(r->head) * 1000;
-    const uint64_t ms = asked_ms < poll->max_wait_ms ? asked_ms : poll->max_wait_ms;
+    const uint64_t wanted_ms = (uint64_t)prefer_wait_s(r->head) * 1000;
+    const uint64_t ms = wanted_ms < poll->max_wait_ms ? wanted_ms : poll->max_wait_ms;
     r->wait_s = (uint32_t)(ms / 1000);
     r->until_ms = w->mono_ms + ms;
 }
@@ -94,7 +94,7 @@ bool request_prepare_lookup(struct worker *w, struct request *r)
     if (head->framing != H1_NO_BODY && !(head->framing == H1_LENGTH && head->length == 0))
         return false; /* a GET with a body: the body may matter */
     h1_policy_request(head, &r->policy);
-    r->if_none_match = tags_asked_for(w, head);
+    r->if_none_match = joined_tags(w, head);
     r->if_modified_since = value_of(head, H1_IF_MODIFIED_SINCE);
     r->range = value_of(head, H1_RANGE);
     r->if_range = range_condition(head);

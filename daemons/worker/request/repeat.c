@@ -87,7 +87,7 @@ static bool memorable(const struct worker *w, const struct request *r)
            !r->policy.has_range && !r->if_modified_since.at && !r->collapsed && !r->wait_s &&
            !r->waited_s && !head->first[H1_POLDER_VERIFY] && head->method.at != NULL &&
            !request_id_is_given(r) &&
-           r->if_none_match.at != w->texts->tags_asked_for; /* whose bytes are not the head's */
+           r->if_none_match.at != w->texts->joined_tags; /* whose bytes are not the head's */
 }
 
 void repeat_remember(struct client *c, const struct request *r, const struct hit_found *found,

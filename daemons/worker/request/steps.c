@@ -319,7 +319,7 @@ static enum step_result step_route(struct passage *p)
 static enum step_result step_websocket(struct passage *p)
 {
     const struct config_route *route = p->r.route;
-    const bool asks = websocket_is_asked(p->r.head);
+    const bool asks = websocket_is_wanted(p->r.head);
     p->websocket = asks && route->websocket;
     if (p->r.probe == VERIFY_LIMIT)
         return STEP_NEXT;

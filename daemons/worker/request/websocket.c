@@ -55,7 +55,7 @@ static bool valid_key(struct str key)
     return strchr("AQgw", key.at[21]) != NULL;
 }
 
-bool websocket_is_asked(const struct h1_head *head)
+bool websocket_is_wanted(const struct h1_head *head)
 {
     for (uint32_t i = 0; head->asks_upgrade && i < head->n_fields; i++) {
         struct str rest = head->field[i].value, element;

@@ -12,7 +12,7 @@
 struct client;
 struct request;
 
-bool websocket_is_asked(const struct h1_head *head);
+bool websocket_is_wanted(const struct h1_head *head);
 /* Is it a proper upgrade (RFC 6455 4.2)? Otherwise it has been answered. */
 bool websocket_validate(struct client *c, const struct request *r);
 /* Takes the client away (closed for this worker), or answers it. pipelined: what followed the
