@@ -164,6 +164,10 @@ static inline void h1_puts(struct h1_out *o, const char *text)
 {
     h1_put(o, text, strlen(text));
 }
+static inline void h1_put_str(struct h1_out *o, struct str t)
+{
+    h1_put(o, t.at, t.len);
+}
 void h1_put_u64(struct h1_out *o, uint64_t n);
 void h1_put_field(struct h1_out *o, const char *name, struct str value); /* "Name: value\r\n" */
 void h1_copy_field(struct h1_out *o, const struct h1_field *field);      /* as it came */

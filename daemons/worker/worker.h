@@ -18,7 +18,7 @@
  *   fetch/       backends: miss.c lets one fetch for all, collapse.c lets the others wait; fetch.c
  *                links a client with a connection (upstream.c, pool.c; upstream_ops), retry.c and
  *                retry_queue.c choose a server, request_body.c sends, response_read.c reads,
- *                headers.c writes heads, store.c and partial.c keep what may be kept,
+ *                headers.c and request_head.c write heads, store.c and partial.c keep what may,
  *                revalidate.c judges what renews it, error_backoff.c remembers failures. It tells
  *                of each fetch through fetch_ops and fetch_watcher.
  *   request/     steps.c, and its steps that are no other folder's: repeat.c, identify.c, locate.c,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * headers: the heads that Polder writes: a backend's response for its client or for the store, an
- * answer of its own, and the request as a backend gets it.
+ * answer of its own (headers.c), and the request as a backend gets it (request_head.c).
  */
 #ifndef POLDER_WORKER_FETCH_HEADERS_H
 #define POLDER_WORKER_FETCH_HEADERS_H
