@@ -74,6 +74,18 @@ def cpu(pid):
     return total / TICK
 
 
+def awaits_cpu(pid):
+    """Whether a process or a child of it could run and does not: on this machine others do."""
+    for p in tree(pid):
+        try:
+            with open(f"/proc/{p}/stat") as f:
+                if f.read().rsplit(")", 1)[1].split()[0] == "R":
+                    return True
+        except OSError:
+            pass
+    return False
+
+
 def resident(pid):
     """Bytes of private memory of a process and its children."""
     total = 0
