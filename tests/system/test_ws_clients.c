@@ -5,6 +5,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static struct house h;
 
@@ -25,9 +26,12 @@ static int tear_down(void **state)
 static bool nobody_is_left(void)
 {
     struct message m;
-    const int status = get(h.ops_port, "/api/telemetry/websocket-health", &m);
-    const bool none = status == 200 && strstr(m.body, "\"activeConnections\":0,");
+    const int fd = client_connect(h.ops_port);
+    client_send(fd, "GET /api/telemetry/websocket-health HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    client_read(fd, &m, false);
+    const bool none = m.status == 200 && strstr(m.body, "\"activeConnections\":0,");
     message_free(&m);
+    close(fd);
     return none;
 }
 
