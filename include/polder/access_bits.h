@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * access_bits: what the byte that a cached object has in shared memory (shared.ref) says of it.
+ * access_bits: the byte of access bits that each cached object has in shared memory (shared.ref).
  *
  *   reads 6 | used 2
  *
- * used: 0..3, raised by each hit, taken back to 0 when the eviction's hand passes. reads: about how
- * often it was read since it was stored, as a logarithm: each step is worth 19 % more than the one
- * before, and is made with a chance that falls likewise, so that a hot object's byte is hardly ever
- * written. Off by a third, as a rule. From 0 again when the object is replaced or freshened.
+ * used: 0..3, raised by each hit, taken back to 0 when the eviction's hand passes. reads: the
+ * approximate number of reads since it was stored, as a logarithm: each step is worth 19 % more
+ * than the one before, and is taken with a probability that falls accordingly, so a hot object's
+ * byte is rarely written. Typically off by a third. Reset to 0 when the object is replaced or
+ * revalidated.
  *
- * Who writes: workers at each hit, the keeper. Nobody locks: an update that is lost is one hit
- * less.
+ * Writers: workers at each hit, and the keeper. There is no lock: a lost update is one hit not
+ * counted.
  */
 #ifndef POLDER_ACCESS_BITS_H
 #define POLDER_ACCESS_BITS_H
@@ -51,7 +52,7 @@ static inline void access_bits_forget_used(_Atomic uint8_t *byte)
     atomic_store_explicit(byte, (uint8_t)(was & ~ACCESS_BITS_USED_MAX), memory_order_relaxed);
 }
 
-/* A life begins: used is what its predecessor had earned. */
+/* A new object in the slot; used is inherited from the one that it replaces. */
 static inline void access_bits_begin(_Atomic uint8_t *byte, unsigned used)
 {
     atomic_store_explicit(byte, (uint8_t)used, memory_order_relaxed);

@@ -2,7 +2,7 @@
 /*
  * access_log: one line for each answer to a client, written by workers and by polder-supervisor.
  *
- * A line is described by a struct access_line and written to one of two formats: JSON, or the
+ * A line is described by a struct access_line and written in one of two formats: JSON, or the
  * "combined" one that log analysers read. All texts in it come from outside: they are cut to the
  * bounds below and escaped, so that a line is one line of ASCII whatever they hold, and its length
  * has a bound (ACCESS_LOG_LINE_MAX) that no client can exceed.
@@ -65,7 +65,7 @@ size_t access_log_format(enum config_access_log format, const struct access_line
 
 /* A copy that owns its texts (cut to their bounds); free() it. NULL: no memory. */
 struct access_line *access_line_copy(const struct access_line *line);
-/* What can be told of a request whose head is not understood: the words of its first line. */
+/* For a request whose head cannot be parsed: fills in what the words of its first line say. */
 void access_line_guess(struct access_line *line, const char *bytes, size_t len);
 
 struct condition_table;
@@ -88,18 +88,17 @@ struct access_log {
 
 /* Opens what the configuration names. *fd is -1 where it is "off". 0 or a negative errno. */
 int access_log_open(const struct config *config, int *fd);
-/* A sentence for the operator: what cannot be opened, for whom, why. */
+/* A sentence for the operator: which file cannot be opened, for which user, and why. */
 void access_log_explain(const struct config *config, int code, char *out, size_t size);
 
 /* Takes fd; -1: a log that is off. 0 or -ENOMEM. */
 int access_log_start(struct access_log *log, enum config_access_log format, int fd);
-/* Another descriptor for what comes from now on; what was collected goes to the old one, which is
- * closed. */
+/* Switches to another descriptor. Buffered lines go to the old one, which is then closed. */
 void access_log_change(struct access_log *log, int fd);
 void access_log_put(struct access_log *log, const struct access_line *line);
 void access_log_flush(struct access_log *log);
 void access_log_stop(struct access_log *log);
-/* Raises the condition that lines are lost, or clears it when they are written again; call after a
+/* Raises the condition that lines are lost, or clears it once lines are written again; call after a
  * flush. subject: the file's path; now_ms: real time. Returns how many were lost since the last
  * call. */
 uint64_t access_log_report(struct access_log *log, struct condition_table *conditions,

@@ -1,26 +1,27 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * alerts: in which state each alert is, and what is to be passed on of it, in shared memory.
+ * alerts: the state of each alert, and the notices to be sent, in shared memory.
  *
  * A row is an alert: the name of a rule (struct config_alert) and a subject: a server, a route, an
  * address, or "". control alone writes rows, once a second; the master makes the page, so a death
  * of control changes no state and nothing fires twice.
  *
  *     none -> pending   the rule holds
- *     pending -> firing it has held for as long as the rule says
+ *     pending -> firing it has held for the rule's duration
  *     pending -> none   it has not
- *     firing -> resolved   the value is back at clear, the condition is over, or nobody counts
- *                          anything any more
+ *     firing -> resolved   the value is back at clear, the condition is over, or there are no more
+ *                          samples
  *     resolved -> pending, and after an hour none
  *
- * Where on_alert is set, what fires or is resolved also becomes a notice, a text that the notifier
- * (daemons/notifier) gives to the program. There is room for ALERT_NOTICES of them; one more takes
- * the place of the oldest, which is counted.
+ * Where on_alert is set, an alert that fires or is resolved also becomes a notice, a text that the
+ * notifier (daemons/notifier) passes to the program. There is room for ALERT_NOTICES of them; one
+ * more replaces the oldest, which is counted as dropped.
  *
  * A crash. A row is taken by its id, stored last, and changes its state by one store (word). `notified`
- * follows when the notice of that state is there, so a control that was killed between the two finds
- * what is still to be told; a notice that is there already is not put again. A notice is published
- * by its number, stored last. A notifier that was killed runs what is not done again.
+ * follows when the notice of that state is there, so after a kill between the two control's
+ * successor finds what is still to be sent; a notice that exists already is not added again. A
+ * notice is published by its number, stored last. After a kill the notifier runs notices that are
+ * not marked done again.
  */
 #ifndef POLDER_ALERTS_H
 #define POLDER_ALERTS_H
@@ -69,8 +70,8 @@ uint64_t alert_page_layout(void);
 uint64_t alert_id(const char *name, const char *subject);
 /* NULL: there is none. */
 struct alert_row *alert_find(struct alert_page *page, uint64_t id);
-/* The row of that alert, in state none if it is new. One that is resolved gives way where there is
- * no free one. NULL: no room, which is counted. */
+/* The row of that alert, in state none if it is new. A resolved one is replaced when no row is
+ * free. NULL: no room, which is counted. */
 struct alert_row *alert_take(struct alert_page *page, const char *name, const char *subject);
 void alert_free(struct alert_row *row);
 
@@ -85,9 +86,9 @@ static inline struct alert_view alert_view(const struct alert_row *row)
 }
 /* One of the moves above. */
 void alert_move(struct alert_row *row, enum alert_state state, uint64_t now_ms);
-/* Is there anything to tell of it? */
+/* Is there a change of state that no notice has been made for? */
 bool alert_is_untold(const struct alert_row *row);
-/* text NULL: nobody is to be told. */
+/* text NULL: no notice is to be made. */
 void alert_tell(struct alert_page *page, struct alert_row *row, const char *text);
 
 /* ---- notifier ---- */

@@ -10,14 +10,14 @@
  * databases:
  *   obj   cache key (16 B)                 -> struct cache_record + url + vary + head + inline body
  *         A response in another content coding lies under the key of a variant and has a body only;
- *         all else is the plain one's, which says whether it may be used.
+ *         everything else, such as whether it may be used, is read from the plain one.
  *   body  obj_id BE64 + chunk BE32         -> checksum of the chunk + at most CACHE_CHUNK bytes
  *   idx   obj_id BE64                      -> struct cache_index (insertion order)
  *   url   "host/path?query" cut to 400 B + obj_id BE64 -> cache key
  *   meta  uuid of the invalidation history, format version, boot id, next obj_id
  *
  * LMDB rules (all LMDB calls live in cache*.c and keeper/): open after fork, never before; the
- * keeper opens first; nobody ever open()s lock.mdb (closing any fd of it drops the process's
+ * keeper opens first; no process ever open()s lock.mdb (closing any fd of it drops the process's
  * locks); values never longer than CACHE_CHUNK; no transaction across loop iterations in a worker.
  */
 #ifndef POLDER_CACHE_H
@@ -31,8 +31,8 @@
 
 #define CACHE_PAGE      4096u
 #define CACHE_VALUE_MAX (8u * CACHE_PAGE - 16u) /* 32 752: a value of exactly 8 overflow pages */
-/* So long after it has been stored, a short body of which no copy in a coding is made yet is
- * compressed for each who wants it so; after that a copy is there, or is not going to be. */
+/* For this long after it was stored, a short body without an encoded variant yet is compressed for
+ * each client that accepts it; later the variant exists, or is never going to. */
 #define CACHE_COPY_SOON_MS 2000
 #define CACHE_CHUNK        (CACHE_VALUE_MAX - 8u) /* body bytes of a chunk, beside its checksum */
 #define CACHE_SLOTS_MAX    (1u << 24)             /* most objects; one byte of shm.ref each */
@@ -56,13 +56,12 @@ enum cache_flags {
     CACHE_CHUNKED_BODY = 1u << 8, /* body in the body database, not inline */
     CACHE_FROM_POST = 1u << 9,
     CACHE_SOFTENED = 1u << 10,     /* keeper: freshness ended by a soft invalidation */
-    CACHE_COMPRESSIBLE = 1u << 11, /* copies in content codings may be kept beside it */
-    CACHE_ENCODED = 1u << 12,      /* such a copy: the body of source_id, and nothing else of it */
-    CACHE_FOR_OTHERS = 1u << 13, /* states a lifetime for shared caches: also for who says who he is
-                                  */
-    CACHE_BY_IDENTITY = 1u << 14, /* fetched by a request that said who asks */
-    CACHE_OF_IDENTITY = 1u << 15, /* its key is that of one identity: nobody else finds it */
-    CACHE_ORIGIN_OK = 1u << 16,   /* may answer requests with Origin: policy_suits_origin() */
+    CACHE_COMPRESSIBLE = 1u << 11, /* encoded variants may be stored beside it */
+    CACHE_ENCODED = 1u << 12,      /* an encoded variant: the body of source_id and nothing else */
+    CACHE_FOR_OTHERS = 1u << 13,   /* states a lifetime for shared caches: for all requests */
+    CACHE_BY_IDENTITY = 1u << 14,  /* fetched by an identified request */
+    CACHE_OF_IDENTITY = 1u << 15,  /* its key belongs to one identity: no other finds it */
+    CACHE_ORIGIN_OK = 1u << 16,    /* may answer requests with Origin: policy_suits_origin() */
 };
 
 /* Little endian, as LMDB values: 8-byte alignment is promised (values are padded to 8 bytes).
@@ -85,7 +84,7 @@ struct cache_record {
     uint64_t last_modified_ms; /* 0: none */
     uint64_t fetch_ns;         /* what the miss cost: time to the end of the response head */
     uint64_t source_id;        /* CACHE_ENCODED: obj_id of the original; body_len 0: not worth it */
-    uint64_t identity;         /* keyed hash of the fields that said who fetched it; 0: none did */
+    uint64_t identity;         /* hash of the fetching request's identity fields; 0: none */
     uint32_t slot;             /* keeper; index into shared.ref */
     uint32_t age_s;            /* corrected_initial_age (RFC 9111 4.2.3) when received */
     uint32_t flags;            /* enum cache_flags */
@@ -106,11 +105,11 @@ struct cache_record {
 _Static_assert(sizeof(struct cache_record) == 8 + 8 * 14 + 4 * 10 + 16 + 4 * CACHE_TAGS_MAX,
                "wire format");
 
-/* Answers that say that something is not there. A successful unsafe request to that URL marks that
- * those at and below its path, and that of the collection above it, are over: how many numbers of
- * the page that took. */
+/* Negative answers (404, 410). A successful unsafe request to that URL invalidates those at and
+ * below its path, and that of the collection above it. Returns how many sequence numbers that
+ * took. */
 unsigned cache_negative_mark(struct inval_page *page, const char *url, size_t len);
-/* The number of the last mark that concerns a negative answer of that URL; 0: none. */
+/* The sequence number of the last mark that concerns a negative answer of that URL; 0: none. */
 uint64_t cache_negative_ended(const struct inval_page *page, const char *url, size_t len);
 static inline bool cache_is_negative(const struct cache_record *record)
 {
@@ -135,15 +134,15 @@ enum cache_index_flags {
 };
 struct cache_index {
     struct cache_key key;
-    uint64_t expires_ms;  /* when the object is of no use any more (stale windows included) */
+    uint64_t expires_ms;  /* when the object is useless (stale windows included) */
     uint32_t units, slot; /* units of 512 bytes that it takes in the file, chunks included */
     uint32_t chunks;
     uint16_t url_len, flags; /* enum cache_index_flags */
-    uint64_t check;          /* of all that stands before, and the obj_id: cache_index_check() */
+    uint64_t check;          /* of all members before, and the obj_id: cache_index_check() */
 };
 _Static_assert(sizeof(struct cache_index) == 48, "wire format");
 
-/* What inval_explain() says of it, in the same terms. */
+/* What inval_explain() says about it, in the same terms. */
 unsigned cache_record_causes(const struct inval_page *page, const struct cache_record *record,
                              struct inval_cause out[INVAL_CAUSES_MAX]);
 
@@ -188,15 +187,15 @@ struct cache_reader;
  * process slot's `poison` and end the process; elsewhere they do what they did before. Once a
  * process, after the fork. */
 void map_fault_install(struct shared *shared, uint32_t slot);
-/* From now on it is the map of that epoch that is blamed; 0: of one that has no name yet. */
+/* From now on faults are blamed on the map of that epoch; 0: on one that has no epoch yet. */
 void map_fault_blame(uint64_t epoch);
-/* What `poison` then says: not 0, and of another store something else. */
+/* The value of `poison` then: never 0, and different for each store. */
 #define CACHE_POISON_UNNAMED 1u
 static inline uint32_t cache_poison_of(uint64_t epoch)
 {
     return (uint32_t)(epoch << 1) | CACHE_POISON_UNNAMED;
 }
-/* Keeper: from now on the map is blamed. */
+/* Keeper: from now on faults are blamed on the map. */
 void map_fault_enter(void);
 
 /* Worker: opens lazily; -EAGAIN while the keeper has no store open. */
@@ -215,9 +214,9 @@ int cache_reader_get(struct cache_reader *reader, const struct cache_key *key,
 int cache_reader_chunk(struct cache_reader *reader, uint64_t obj_id, uint32_t n, const char **data,
                        size_t *len);
 void cache_reader_release(struct cache_reader *reader);
-/* Keeps the chunks of an object from deletion while a slow client takes them, until it is unpinned
- * as often. Called while the view of the object is held: then not one chunk is missing later.
- * false: no pin free; there are CACHE_PINS, one an object. */
+/* Keeps the chunks of an object from deletion while a slow client reads them, until it is unpinned
+ * as often. Call it while the view of the object is held: then no chunk is missing later. false: no
+ * pin free; there are CACHE_PINS, one an object. */
 bool cache_reader_pin(struct cache_reader *reader, uint64_t obj_id);
 void cache_reader_unpin(struct cache_reader *reader, uint64_t obj_id);
 
@@ -248,8 +247,8 @@ struct cache_shared {
      * 30 s, or two processes died inside the cache map within 10 s). The next keeper that starts
      * and finds it non-zero rotates to an empty store, then subtracts what it had read. */
     _Atomic uint32_t rotate_requested;
-    /* Anybody: somebody died inside the map; the next keeper examines the whole store before it
-     * goes on with it, then stores 0. */
+    /* Any process: a process died inside the map; the next keeper examines the whole store before
+     * it goes on with it, then stores 0. */
     _Atomic uint32_t suspect;
     /* Reader: this epoch's tree is damaged. The keeper rotates if it is still the current one. */
     _Atomic uint64_t damaged_epoch;
@@ -264,14 +263,14 @@ struct cache_shared {
     /* Workers: cache_refusal_note(). */
     _Atomic uint64_t refusal[CACHE_REFUSALS];
     /* How many objects were stored, by a hash of their keys: cache_stored_slot(). Keeper adds 1
-     * after its commit, then wakes who holds requests until something changes. */
+     * after its commit, then wakes the workers that hold requests until something changes. */
     _Atomic uint32_t stored[CACHE_STORED_SLOTS];
     /* Objects whose chunks a worker still sends; 0: free. Worker writes its row; the master clears
      * a dead worker's row. The keeper does not delete chunks of a pinned object. */
     _Alignas(64) _Atomic uint64_t pin[128][CACHE_PINS];
 };
-/* That an answer of the URL was not stored, for a reason that is not 0 (enum policy_store); 0: it
- * was. And the last one that is known; 0: none. */
+/* Notes why an answer of the URL was not stored (enum policy_store); 0: it was stored. And returns
+ * the last known reason; 0: none. */
 void cache_refusal_note(struct cache_shared *shared, const uint8_t secret[32], const char *url,
                         size_t len, unsigned reason, uint64_t real_ms);
 unsigned cache_refusal_find(const struct cache_shared *shared, const uint8_t secret[32],

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * cache_status: what Cache-Status (RFC 9211) says of an answer from the store: in one place for
- * workers, which say it, and for `cache why`, which foretells it.
+ * cache_status: what Cache-Status (RFC 9211) says about an answer from the store: one place for
+ * workers, which send it, and for `cache why`, which predicts it.
  */
 #ifndef POLDER_CACHE_STATUS_H
 #define POLDER_CACHE_STATUS_H
 #include "polder/cache.h"
 
-/* The parameter ttl: whole seconds that it is fresh for; negative: stale for so long. soft: an
- * invalidation has ended its freshness. */
+/* The parameter ttl: whole seconds that it stays fresh; negative: how long it has been stale. soft:
+ * an invalidation has ended its freshness. */
 int64_t cache_status_ttl_s(const struct cache_record *record, bool soft, uint64_t now_ms);
-/* The parameter detail of an answer that is not fresh: why it may be given. NULL: it is fresh. */
+/* The parameter detail of a stale answer: why it may be served. NULL: it is fresh. */
 const char *cache_status_detail(const struct cache_record *record, bool soft,
                                 uint64_t min_interval_ms, uint64_t now_ms);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * clientip: addresses, networks, and who the client is.
+ * clientip: addresses, networks, and which address is the client's.
  *
  * Addresses are 16 bytes, IPv4 as v4-mapped IPv6. The client is the connection's peer, or what a
  * trusted proxy says: the right-most entry of Forwarded (RFC 7239) or X-Forwarded-For that is not
@@ -45,10 +45,10 @@ void clientip_forwarded(const struct clientip *peer, const struct clientip_net *
                         size_t n_trusted, const char *xff, size_t xff_len, const char *forwarded,
                         size_t forwarded_len, struct clientip *out);
 
-/* What Forwarded (joined, RFC 7239) says in the words of X-Forwarded-*, to be told to backends that
- * know only those. The chain is that of X-Forwarded-For, with "unknown" for hops without an
- * address; proto and host are those of the element that the client was taken from (empty where that
- * does not say, or says nothing usable), for what stands left of it is the client's own word. */
+/* Forwarded (joined, RFC 7239) translated to X-Forwarded-*, for backends that know only those. The
+ * chain is that of X-Forwarded-For, with "unknown" for hops without an address; proto and host are
+ * those of the element that the client was taken from (empty where that does not say, or says
+ * nothing usable), because entries to its left were sent by the client itself. */
 struct clientip_origin {
     struct str proto, host; /* in the field; a quoted host without its quotes */
 };

@@ -12,8 +12,8 @@
 
 /* For tests of hours and days: if $POLDER_CLOCK names a file, both clocks of milliseconds are ahead
  * by the 64-bit number of milliseconds that stands at its beginning, at any time. Called by main()
- * before anything asks for the time; children inherit it. A jump is to all processes what the
- * resume of a suspended machine is. The clock of nanoseconds and timers of the loop do not move. */
+ * before anything asks for the time; children inherit it. To all processes a jump looks like the
+ * resume of a suspended machine. The clock of nanoseconds and timers of the loop do not move. */
 void clock_open(void);
 
 uint64_t clock_mono_ms(void); /* CLOCK_MONOTONIC_COARSE: 4 ns, steps of at most 4 ms */

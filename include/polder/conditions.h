@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * conditions: the one table of everything that needs somebody now.
+ * conditions: the one table of everything that needs attention now.
  *
  * A condition is a name of libshared/tables/conditions.def and a subject: the server, route or
  * address that it is about, or "". Any process raises and clears it: master, workers, keeper and
- * control of polderd, and polder-supervisor. Whoever sees the trouble raises it, as often as it
- * likes; whoever sees that it is over clears it. Raising what is raised, or clearing what is not,
- * changes nothing and costs a look at 1 KiB; both may be called each second, but not for each
- * request that goes well. status, /readyz, /metrics and the log are made from this table alone.
+ * control of polderd, and polder-supervisor. The process that sees the trouble raises it, as often
+ * as it likes; the process that sees that it is over clears it. Raising a raised condition, or
+ * clearing one that is not raised, changes nothing and costs a scan of 1 KiB; both may be called
+ * each second, but not for each successful request. status, /readyz, /metrics and the log are made
+ * from this table alone.
  *
  *     condition_raise(table, COND_BACKEND_DOWN, "api/10.0.0.7:80", "connection refused", now);
  *     condition_clear(table, COND_BACKEND_DOWN, "api/10.0.0.7:80", now);
@@ -16,23 +17,23 @@
  * falls. A new reason for a raised condition is kept and not logged; `since` stays.
  *
  * Bounds. CONDITION_ROWS at once, CONDITION_ROWS_EACH of one name; subject and reason are cut at
- * their sizes, and what is not printable becomes '?'. What finds no room is counted
- * (conditions_lost()). A hint gives way to what is not one.
+ * their sizes, and what is not printable becomes '?'. Conditions without room are counted
+ * (conditions_lost()). Other severities replace a hint.
  *
  * Where it lives. A file, runtime_dir/conditions.page, mapped by both daemons, so that each may
  * come and go without the other; where it cannot be made, memory of polderd alone. Each daemon
  * forgets at its start what it had raised itself before (conditions_open()).
  *
- * Memory. A row has a state word and two pages of text. Who changes a row holds the table's lock,
- * writes the page that is not shown, and then stores the state word (compare and swap, release),
- * which shows it: one atomic step. Readers take no lock: they load the word (acquire), copy the
- * page it shows, and look whether the word is still the same.
+ * Memory. A row has a state word and two pages of text. A writer holds the table's lock, writes the
+ * page that is not shown, and then stores the state word (compare and swap, release), which shows
+ * it: one atomic step. Readers take no lock: they load the word (acquire), copy the page it shows,
+ * and look whether the word is still the same.
  *
  * A crash. Killed before the word is stored: nothing has happened; after it: all has. The lock
  * names its holder; it is taken over at once from a process that is dead, and after 100 ms from one
- * that hangs. Should that one wake up, its change is refused by the compare and swap; at worst it
- * has spoilt a reason's text. A condition outlives the process that raised it: its successor clears
- * it, or the trouble is still there.
+ * that hangs. If the latter wakes up, its compare and swap fails; at worst it has garbled a
+ * reason's text. A condition outlives the process that raised it: its successor clears it, or the
+ * trouble is still there.
  */
 #ifndef POLDER_CONDITIONS_H
 #define POLDER_CONDITIONS_H
@@ -81,13 +82,14 @@ bool condition_raise(struct condition_table *table, enum condition_id id, const 
                      const char *reason, uint64_t now_ms);
 bool condition_clear(struct condition_table *table, enum condition_id id, const char *subject,
                      uint64_t now_ms);
-/* Those whose subject `keep` does not know: what a new configuration does not name any more. NULL:
- * all of that name. A subject may be cut: keep compares with condition_subject_is(). */
+/* Clears those whose subject `keep` does not know, such as servers that a new configuration has
+ * dropped. NULL: all of that name. A subject may be cut: keep compares with
+ * condition_subject_is(). */
 void condition_clear_except(struct condition_table *table, enum condition_id id,
                             bool (*keep)(void *arg, const char *subject), void *arg,
                             uint64_t now_ms);
 bool condition_subject_is(const char *subject, const char *text);
-/* Raised, or not, in one call. */
+/* Raises or clears it, in one call. */
 static inline bool condition_set(struct condition_table *table, enum condition_id id,
                                  const char *subject, bool holds, const char *reason,
                                  uint64_t now_ms)
@@ -95,7 +97,8 @@ static inline bool condition_set(struct condition_table *table, enum condition_i
     return holds ? condition_raise(table, id, subject, reason, now_ms)
                  : condition_clear(table, id, subject, now_ms);
 }
-/* Only for names of severity HINT: raised once, and gone by itself after CONDITION_HINT_MS. */
+/* Only for names of severity HINT: raised once, and cleared automatically after
+ * CONDITION_HINT_MS. */
 bool condition_hint(struct condition_table *table, enum condition_id id, const char *subject,
                     const char *reason, uint64_t now_ms);
 
@@ -108,7 +111,7 @@ struct condition {
     char reason[CONDITION_REASON];
 };
 
-/* What is raised at now_ms, the first row of the .def first, older ones first. */
+/* The conditions raised at now_ms, in the order of the .def, older ones first. */
 size_t conditions_list(const struct condition_table *table, uint64_t now_ms,
                        struct condition out[CONDITION_ROWS]);
 bool condition_is_raised(const struct condition_table *table, enum condition_id id,

@@ -48,7 +48,7 @@ enum config_key_kind {
     CONFIG_KEY_JWT, /* claim of an unverified bearer token */
     CONFIG_KEY_ROUTE,
     CONFIG_KEY_GLOBAL,
-    CONFIG_KEY_IDENTITY, /* of partitions: all that says who asks (polder/identity.h) */
+    CONFIG_KEY_IDENTITY, /* of partitions: all identity fields (polder/identity.h) */
 };
 struct config_key {
     enum config_key_kind kind;
@@ -71,8 +71,8 @@ struct config_upstream {
     uint32_t park_ms; /* how long requests wait for a backend that restarts; 0: not at all */
     uint32_t park_requests;
     uint64_t park_bytes;
-    uint32_t slow_start_ms; /* a server that is up again has its whole share after so long */
-    uint32_t refresh_share; /* percent of the requests under way that nobody may be waiting for */
+    uint32_t slow_start_ms; /* after this long a server that is up again has its full share */
+    uint32_t refresh_share; /* percent of the requests under way that may be background fetches */
     const char *health;     /* "" : none */
     uint32_t health_interval_ms;
     uint32_t index;
@@ -97,10 +97,10 @@ struct config_limit {
     int line;
 };
 
-/* What a request that says who asks may share (polder-cache(7)). */
+/* Which stored responses an identified request may share (polder-cache(7)). */
 enum config_share {
-    CONFIG_SHARE_STATED, /* what the response says is for shared caches, or varies by who asks */
-    CONFIG_SHARE_ALL,    /* all: the content does not depend on who asks */
+    CONFIG_SHARE_STATED, /* those stated to be for shared caches, or varying by identity */
+    CONFIG_SHARE_ALL,    /* all: the content does not depend on the identity */
     CONFIG_SHARE_RFC,    /* what RFC 9111 allows */
 };
 
@@ -115,9 +115,9 @@ struct config_cache {
     const char *const *only_query; /* none: all but the ignored ones */
     uint32_t n_only_query;
     bool sort_query;
-    uint8_t compress[CODINGS]; /* enum coding; the first is liked best; in which copies are kept */
+    uint8_t compress[CODINGS]; /* enum coding; preferred one first; codings of stored variants */
     uint32_t n_compress;       /* 0: none */
-    uint64_t compress_min;     /* bytes; shorter bodies are only kept plain */
+    uint64_t compress_min;     /* bytes; shorter bodies are only stored plain */
     struct config_key partition[CONFIG_KEY_PARTS_MAX];
     uint32_t n_partition;
     uint8_t share;                     /* enum config_share */
@@ -193,13 +193,13 @@ struct config_route {
     uint32_t n_compress;       /* 0: none */
     uint64_t compress_min;
     bool compress_is_stated; /* all answers are compressed, not only those that may be stored */
-    uint64_t id; /* XXH3 of the pattern, never 0: what is known of it survives a reload */
+    uint64_t id;             /* XXH3 of the pattern, never 0: its statistics survive a reload */
     uint32_t index;
     int line;
 };
 
-/* A rule that is in force: what alerts.def and conditions.def have, as the file changes it, and what
- * the file adds. */
+/* A rule in force: from alerts.def and conditions.def, as modified by the file, and those that the
+ * file adds. */
 struct config_alert {
     const char *name, *meaning, *action;
     const char *severity; /* "info", "warning" or "critical" */
@@ -213,7 +213,7 @@ struct config_alert {
     bool of_server;          /* for each server by itself */
     bool below;              /* else above */
     bool of_limit;           /* the threshold is the limit in force */
-    double threshold, clear; /* in the unit; clear: as far back it has to come, 5 % unless stated */
+    double threshold, clear; /* in the unit; clear: how far it has to come back, default 5 % */
     const char *unit;
     double factor; /* from the metric's unit */
     int line;      /* 0: not in the file */
@@ -224,7 +224,7 @@ struct config_cost {
     double upstream_call, websocket_hour;
 };
 
-/* What is made of a client that has said FIN while its request waits. */
+/* How FIN from a client whose request waits is taken. */
 enum config_half_close {
     CONFIG_HALF_CLOSE_AUTO,
     CONFIG_HALF_CLOSE_ANSWER,
@@ -291,11 +291,11 @@ struct config {
     const char *on_alert; /* program; "" : none */
     struct config_cost cost;
     struct config_key cost_by[CONFIG_KEY_PARTS_MAX]; /* what tells tenants apart */
-    uint32_t n_cost_by;                              /* 0: nobody is told apart */
-    bool cost_by_is_secret;                          /* their values are not for screens */
+    uint32_t n_cost_by;                              /* 0: tenants are not counted */
+    bool cost_by_is_secret;                          /* their values are not displayed */
     uint64_t cost_by_id;                             /* of those parts; 0: there are none */
 
-    /* what is valid and probably not meant: "FILE:LINE: warning: ..." */
+    /* valid, but probably not intended: "FILE:LINE: warning: ..." */
     const char *const *warnings;
     uint32_t n_warnings;
     /* features the file asks for that this build does not have yet: "poll: /api/goals", … */
@@ -311,7 +311,7 @@ static inline bool config_has_websockets(const struct config *config)
     return false;
 }
 
-/* NULL: not known, and then it may. */
+/* NULL: not known; then it may. */
 static inline bool config_has_caches(const struct config *config)
 {
     for (uint32_t i = 0; config && i < config->n_routes; i++)
@@ -319,7 +319,7 @@ static inline bool config_has_caches(const struct config *config)
             return true;
     return !config;
 }
-/* The longest body that may be stored, where so much is kept. */
+/* The longest body that may be stored in a store of that size. */
 #define CONFIG_BODY_SHARE 4
 static inline uint64_t config_max_body_of(uint64_t max_bytes)
 {
@@ -335,9 +335,9 @@ void config_arena_init(struct config_arena *arena, void *memory, size_t size);
 void *config_arena_alloc(struct config_arena *arena, size_t size); /* zeroed, 16-byte aligned */
 char *config_arena_strdup(struct config_arena *arena, const char *text);
 
-/* One region of shared memory: header, running values, result, arena. Whoever reads a configuration
- * follows its pointers, the master too: so all but the running values can be written only by the
- * child that loads it (config_region_protect). */
+/* One region of shared memory: header, running values, result, arena. Every process follows its
+ * pointers, the master too, so all but the running values can be written only by the child that
+ * loads it (config_region_protect). */
 #define CONFIG_PROTECT_ALIGN 65536 /* a multiple of every page size */
 struct config_region {
     struct shm_header header;
@@ -352,8 +352,8 @@ struct config_region {
 
 _Static_assert(offsetof(struct config_region, config) % CONFIG_PROTECT_ALIGN == 0, "whole pages");
 
-/* Called for each mistake with a complete line: "FILE:LINE: what is wrong, and what would be
- * right". */
+/* Called for each mistake with a complete line: "FILE:LINE: what is wrong, and what is
+ * expected". */
 typedef void (*config_error_fn)(void *arg, const char *line);
 
 /* Parses and checks path. Returns the tree, or NULL after at least one call of on_error. Reports
@@ -365,8 +365,8 @@ struct config *config_load(struct config_arena *arena, const char *path, config_
  * values and then with what `limit set --persist` left in state_dir/runtime.mp. 0 or -EINVAL with
  * the mistakes in region->errors. */
 int config_region_load(struct config_region *region, const char *path, uint32_t generation);
-/* Whether this process may write what is not the running values; its children inherit it. 0 or a
- * negative errno. */
+/* Sets whether this process may write to the region beside the running values; its children inherit
+ * it. 0 or a negative errno. */
 int config_region_protect(struct config_region *region, bool writable);
 
 /* "250ms" "30s" "5m" "12h" "7d" or a bare number of seconds, to ms. 0, or -EINVAL, or -ERANGE. */

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * config_keys: the table of configuration keys, libshared/tables/config_keys.def, for all who need
- * it: the reader of the file, and the commands that change values while Polder runs (the rows that
- * are LIVE). Ranges and the words of an error come from a key's row alone.
+ * config_keys: the table of configuration keys, libshared/tables/config_keys.def, for all of its
+ * users: the parser of the file, and the commands that change values while Polder runs (rows that
+ * are LIVE). Ranges and error texts come from a key's row alone.
  *
- * Two kinds of structs hold values. `in` is a whole section (struct config_cache); `live` is what
- * of it can change while Polder runs: struct runtime_cache, struct runtime_limit, and struct
+ * Two kinds of structs hold values. `in` is a whole section (struct config_cache); `live` is the
+ * part that can change while Polder runs: struct runtime_cache, struct runtime_limit, and struct
  * config_websocket itself.
  */
 #ifndef POLDER_CONFIG_KEYS_H
@@ -35,7 +35,7 @@ enum config_type {
     TYPE_MISSING,
     TYPE_SEVERITY, /* kept as a text */
     TYPE_SHARE,
-    /* what only the builder of its section can make a value of */
+    /* parsed by the builder of its section */
     TYPE_ADDRESS,
     TYPE_ADDRESSES,
     TYPE_ACCESS_LOG,
@@ -48,7 +48,7 @@ enum config_type {
 
 enum config_inherits {
     CONFIG_NONE,
-    CONFIG_INHERITS, /* what a route does not state is the top level's */
+    CONFIG_INHERITS, /* a route inherits the top level's unless it states one */
     CONFIG_ADDS,     /* a route's are added to the top level's */
     CONFIG_TOP_ONLY, /* no key of a route */
 };
@@ -103,16 +103,16 @@ static inline uint64_t config_row_bit(const struct config_row *row)
 }
 
 const struct config_row *config_row_of(enum config_section section, const char *key);
-/* The next row of a section behind that one; NULL: the first, and NULL where there is none. */
+/* The next row of the section. NULL as argument: the first one. Returns NULL at the end. */
 const struct config_row *config_row_next(enum config_section section, const struct config_row *row);
 
 /* ---- values as texts ---- */
 
-/* Sets *number or *real (either may be NULL) and returns NULL, or says what would be right; that
- * is good until the next call in this thread. */
+/* Sets *number or *real (either may be NULL) and returns NULL, or a text that says what is
+ * expected, valid until the next call in this thread. */
 const char *config_value(const struct config_row *row, const char *text, uint64_t *number,
                          double *real);
-/* Whether a number that did not come as a text is in the range of the row; if not, as above. */
+/* The same check of the row's range for a number that was not parsed from text; result as above. */
 const char *config_number_check(const struct config_row *row, uint64_t number);
 /* The word of an enumeration, such as "sliding"; NULL: the row has no words, or not so many. */
 const char *config_word(const struct config_row *row, uint64_t number);
@@ -121,23 +121,23 @@ const char *config_word(const struct config_row *row, uint64_t number);
 
 uint64_t config_number_get(const struct config_row *row, const void *member);
 void config_number_put(const struct config_row *row, void *member, uint64_t number);
-/* What a section does not state itself, and may inherit, becomes top's. */
+/* Copies inheritable values that the section does not state from `top`. */
 void config_inherit(enum config_section section, void *in, uint64_t stated, const void *top);
 
 /* ---- values that change while Polder runs ---- */
 
 /* NULL: no command changes that key. */
 const struct config_row *config_live_row(enum config_section section, const char *key);
-/* All that commands change in a section: "requests, window and exempt". */
+/* The keys of a section that commands can change: "requests, window and exempt". */
 void config_live_keys(enum config_section section, char *out, size_t size);
-/* Sets a value that is no list. NULL, or what would be right. */
+/* Sets a value that is no list. Returns NULL, or a text that says what is expected. */
 const char *config_live_set(const struct config_row *row, void *live, const char *text);
-/* Puts what a section states itself over running values. */
+/* Overwrites running values with those that the section states. */
 void config_live_overlay(enum config_section section, const void *own, uint64_t stated,
                          void *running);
-/* What is no list is the same in both. */
+/* Compares values that are no lists. */
 bool config_live_equal(enum config_section section, const void *a, const void *b);
-/* All that is no list is in its range; else *why is what would be right. */
+/* True if all values that are no lists are in range; else *why says what is expected. */
 const struct config_row *config_live_wrong(enum config_section section, const void *live,
                                            const char **why);
 static inline uint64_t config_live_number(const struct config_row *row, const void *live)

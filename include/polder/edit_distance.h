@@ -4,7 +4,7 @@
 #define POLDER_EDIT_DISTANCE_H
 
 /* Letters that are added, dropped or changed; neighbours that are swapped count as one. Words of
- * more than EDIT_DISTANCE_MAX letters are that far from everything. */
+ * more than EDIT_DISTANCE_MAX letters are at that distance from everything. */
 #define EDIT_DISTANCE_MAX 63
 unsigned edit_distance(const char *a, const char *b);
 #endif

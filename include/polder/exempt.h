@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * exempt: who is not limited, as a list that can change while Polder runs: networks, and values of
- * the limit's key. Bounded and without pointers, so that it can stand in shared memory. What the
- * file says may be longer and is a part of struct config_limit.
+ * exempt: the clients that a limit exempts, as a list that can change while Polder runs: networks,
+ * and values of the limit's key. Bounded and without pointers, so it can lie in shared memory. The
+ * file's list may be longer and is part of struct config_limit.
  *
- * A list is zeroed at first, and compares with memcmp(). Whoever reads one that another process
- * writes takes a copy first (runtime_exempt_read()).
+ * A list is zeroed at first, and compares with memcmp(). A reader of one that another process
+ * writes copies it first (runtime_exempt_read()).
  */
 #ifndef POLDER_EXEMPT_H
 #define POLDER_EXEMPT_H
@@ -21,16 +21,16 @@ struct exempt {
     char text[EXEMPT_TEXT_BYTES]; /* values, each followed by NUL */
 };
 
-/* Whether an item that is no network was meant as one: it is made of the characters of an address,
- * and has a '/', or nothing but digits and at least two dots. The one place that knows; the
- * configuration parser asks too. */
+/* Was an item that does not parse as a network meant as one? True if it consists of the characters
+ * of an address and has a '/', or of digits and at least two dots. Shared with the configuration
+ * parser. */
 bool exempt_is_meant_as_network(const char *item);
-/* 0, or with *why = what would be right: -EINVAL, -ENOSPC. */
+/* 0, -EINVAL or -ENOSPC; on error *why says what is expected. */
 int exempt_add(struct exempt *list, const char *item, const char **why);
-/* Items with ',' between them; "" is an empty list. Spaces around an item do not count; after '\'
- * any character is itself. As exempt_add(), with the item that is wrong in wrong[size]. */
+/* Items separated by ','; "" is an empty list. Spaces around an item are ignored; '\' escapes any
+ * character. Errors as for exempt_add(), with the offending item in wrong[size]. */
 int exempt_parse(struct exempt *list, const char *text, char *wrong, size_t size, const char **why);
-/* who: the bytes that the limit counts by. */
+/* who: the key's bytes, as limitkey.h makes them. */
 bool exempt_has(const struct exempt *list, const struct clientip *ip, const void *who, size_t len);
 /* The first value (after NULL) or the next one; NULL behind the last. */
 const char *exempt_next(const struct exempt *list, const char *value);

@@ -58,7 +58,7 @@ enum field_cc_flags {
     FIELD_CC_INVALID = 1u << 18, /* an age that is no number, or conflicting ones: treat as stale */
     FIELD_CC_TOO_MANY = 1u << 19, /* more than FIELD_CC_MAX directives: the rest was not read */
 };
-#define FIELD_CC_MAX 64 /* directives of a message that are read; no honest one has as many */
+#define FIELD_CC_MAX 64 /* directives read of one message; more than honest ones have */
 struct field_cc {
     uint32_t flags;
     uint32_t n; /* directives so far */
@@ -66,8 +66,8 @@ struct field_cc {
     struct str no_cache_fields, private_fields; /* lists inside the quotes */
 };
 /* Adds one Cache-Control field line to *cc (start with a zeroed one). private and no-cache with an
- * argument that is no list of field names count as without one; a permission to serve stale that
- * cannot be read permits nothing. */
+ * argument that is no list of field names count as without one; an unreadable permission to serve
+ * stale permits nothing. */
 void field_cc_add(struct field_cc *cc, struct str value);
 /* CDN-Cache-Control (RFC 9213): a Dictionary structured field, all lines joined with ", ". false:
  * invalid or empty, to be ignored altogether. */
@@ -77,10 +77,9 @@ bool field_cdn_cc(struct str value, struct field_cc *cc);
  * is lent until it returns; false where the field is invalid (then each() has not been called). */
 bool field_sf_strings(struct str value, void (*each)(void *arg, struct str text), void *arg);
 
-/* Surrogate-Control (W3C Edge Architecture 1.0), one line: directives that are for everybody or,
- * with
- * ";polder" behind them, for us; those for other devices are skipped. True: it said something that
- * we understand, and replaces Cache-Control as CDN-Cache-Control does (which wins over it). */
+/* Surrogate-Control (W3C Edge Architecture 1.0), one line: directives without a target or with the
+ * target ";polder"; those for other devices are skipped. True: it has a directive that we know, and
+ * replaces Cache-Control as CDN-Cache-Control does (which takes precedence over it). */
 bool field_surrogate_cc(struct str value, struct field_cc *cc);
 
 /* Age (RFC 9111 5.1): *age of the first member of a list, saturated at 2^31. -EINVAL: it is no
@@ -90,10 +89,10 @@ int field_age(struct str value, uint32_t *age);
 /* Entity tags (RFC 9110 8.8.3): does the list (or "*") contain etag? weak: W/ is ignored. */
 bool field_etag_listed(struct str list, struct str etag, bool weak);
 bool field_etag_valid(struct str etag);
-/* The next tag of a list, over what is none. False: there are no more. */
+/* The next tag of a list, skipping other text. False: there are no more. */
 bool field_etag_next(struct str *rest, struct str *tag);
-/* A strong tag "v7" that we have made weak, for its bytes are in a content coding now, is
- * W/"v7~polder": so that it is known again, and the backend's own weak tags are left alone.
+/* A strong tag "v7" that we have made weak, because the body is now in a content coding, is
+ * W/"v7~polder": it is recognised later, and the backend's own weak tags are left alone.
  * field_etag_listed() takes it for the strong one where W/ is ignored. True: *opaque is v7. */
 #define FIELD_ETAG_MARK "~polder"
 bool field_etag_unmark(struct str tag, struct str *opaque);

@@ -17,12 +17,12 @@
 #define HANDOVER_VERSION   3
 #define HANDOVER_MAX       (64u << 10) /* whole message */
 #define HANDOVER_LINES_MAX 2304
-/* In flags: no socket comes, but word of what a worker has invalidated: id is a tag, or head is a
- * URL ("host/path?query"), or both are empty for everything. */
+/* In flags: carries no socket but an invalidation by a worker: id is a tag, or head is a URL
+ * ("host/path?query"), or both are empty for everything. */
 #define HANDOVER_TELLS 1u
 /* In flags, of the first message of a connection: its descriptor is the table of server states. */
 #define HANDOVER_SERVERS 2u
-/* In flags: a probe of polderctl verify, which is counted apart; and no backend is asked for it. */
+/* In flags: a probe of polderctl verify, counted apart; LOCAL: one that no backend is asked for. */
 #define HANDOVER_PROBE 4u
 #define HANDOVER_LOCAL 8u
 
@@ -33,7 +33,7 @@ struct handover {
     char accept_key[28]; /* base64 SHA-1 answer to Sec-WebSocket-Key */
     uint32_t route_len;  /* pattern as configured, no NUL; finds the supervisor's route */
     uint32_t id_len;     /* the path's last segment, as sent; 0: make a client_id up */
-    uint32_t limit_len;  /* lines for the head of every answer: limits that were asked, the id */
+    uint32_t limit_len;  /* header lines for every answer: RateLimit fields, the id */
     uint32_t head_len;   /* request head */
     uint32_t pipelined_len;
     /* then: route, id, lines of the limits, head, pipelined */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * head_lines: walks over a head as it is stored, and over lists of lines "name: value" or "name",
- * such as the text that selects a variant. For what was made by Polder itself; a peer's head is
- * read by h1.
+ * such as the text that selects a variant. Only for heads that Polder has written; h1 parses those
+ * of peers.
  */
 #ifndef POLDER_HEAD_LINES_H
 #define POLDER_HEAD_LINES_H
@@ -21,7 +21,7 @@ static inline bool head_line_next(struct str *rest, struct str *line)
     rest->len -= line->len;
     return true;
 }
-/* What stands before the colon, or is all of the line; value->at NULL: it has no colon. */
+/* The part before the colon, or the whole line; value->at NULL: it has no colon. */
 struct str head_line_name(struct str line, struct str *value);
 /* The first line of that name, whatever its case. value: may be NULL. */
 bool head_lines_find(struct str lines, struct str name, struct str *value);

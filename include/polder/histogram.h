@@ -6,7 +6,7 @@
  * than 2^((i-1)/4) and at most 2^(i/4) seconds, so each is 19 % wider than the one before and a
  * quantile is at most that far off. A histogram has HISTOGRAM_BUCKETS of them from a lowest index
  * on: the first also takes all that is shorter, the last all that is longer. Its bounds are bounds
- * of native and of classic buckets (powers of two), so both are made from it without a guess.
+ * of native and of classic buckets (powers of two), so both are made from it exactly.
  *
  * struct histogram is written by one process with relaxed loads and stores (no locked instruction)
  * and may lie in shared memory: a writer killed on any line has counted an observation or not, or
@@ -73,12 +73,12 @@ static inline struct distribution distribution_empty(enum histogram_first first)
     return (struct distribution){.first = first};
 }
 void distribution_add(struct distribution *to, const struct histogram *h);
-/* What came since then; counts that are lower now have begun again. */
+/* The difference since then; counts that are lower now were reset. */
 void distribution_since(struct distribution *now, const struct distribution *then);
 /* Seconds below which `share` (0..1) of the observations lie; 0 where there are none. */
 double distribution_quantile_s(const struct distribution *d, double share);
 double distribution_mean_s(const struct distribution *d);
-/* How many took at most as long as index says (of schema 2; below the first: none that is known). */
+/* How many took at most as long as the bound of index (of schema 2; 0 below the first). */
 uint64_t distribution_at_most(const struct distribution *d, int index);
 /* The upper bound of an index, in seconds. */
 double histogram_bound_s(int index);

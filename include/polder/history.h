@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * history: what the service was like in the last 24 hours, a few dozen figures at a time.
+ * history: samples of the service's figures over the last 24 hours.
  *
  * Two rings of samples in shared memory, which the master makes and which no death but the master's
  * ends: one sample a second for an hour, one each ten seconds for a day. What is sampled is
@@ -9,12 +9,12 @@
  *
  * A sample belongs to the moment at which its interval ended, in seconds of Unix time, and lies
  * where that moment says: second % samples of the ring. A sample that was not taken is thus one
- * whose place still says another moment: what was missed while control was away, or Polder was
- * down, is nothing, and not 0. No index is kept that could be wrong.
+ * whose place still has another moment: samples missed while control or Polder was down are
+ * missing, not 0. There is no index that could be wrong.
  *
  * A crash. The moment is stored as 0, the values are written, then the moment is stored (release):
  * that is the one step which publishes a sample. Killed before it, control leaves a place without a
- * sample. A row of a server is taken in the same way.
+ * sample. A server's row is claimed in the same way.
  *
  * Over restarts. history_save() writes the page to state_dir/history.page: a header with its layout
  * and a checksum, then all samples; to a temporary file that is renamed. history_load() believes
@@ -45,7 +45,7 @@ enum history_server_series {
 };
 
 #define HISTORY_LAYOUT  1  /* of struct history_page, beside the number of series */
-#define HISTORY_SERVERS 16 /* servers of which there is a history: the first ones of the file */
+#define HISTORY_SERVERS 16 /* servers that have a history: the first ones of the file */
 #define HISTORY_WIDTH   (HISTORY_SERIES + HISTORY_SERVERS * HISTORY_SERVER_SERIES)
 #define HISTORY_SUBJECT 112
 
@@ -66,7 +66,7 @@ struct history_server {
 };
 struct history_page {
     struct shm_header header;
-    /* control: the file of an earlier run has been looked at; stays over deaths of control */
+    /* control: the file of an earlier run has been loaded; survives deaths of control */
     _Alignas(64) _Atomic uint32_t loaded;
     _Atomic uint64_t newest[HISTORY_RINGS]; /* at of the last sample; 0: none */
     struct history_server server[HISTORY_SERVERS];
@@ -86,8 +86,8 @@ const struct history_kind *history_server_kind(enum history_server_series series
 /* values[HISTORY_WIDTH]; at: a multiple of the ring's step. */
 void history_put(struct history_page *page, enum history_ring_id ring, uint64_t at,
                  const float *values);
-/* The rows of these servers, made where they have none; rows of others give way, those that have
- * been there longest first. row[i]: of id[i], or HISTORY_SERVERS: there are too many. */
+/* The rows of these servers, made where they have none; rows of others are replaced, the oldest
+ * first. row[i]: of id[i], or HISTORY_SERVERS: there are too many. */
 void history_servers_put(struct history_page *page, const uint64_t *id,
                          const char (*subject)[HISTORY_SUBJECT], size_t n, uint64_t now_s,
                          size_t *row);
@@ -104,7 +104,7 @@ int history_find(const struct history_page *page, const char *name, size_t len, 
 void history_name(const struct history_page *page, size_t column, char *out, size_t size);
 #define HISTORY_NAME (HISTORY_SUBJECT + 32)
 const struct history_kind *history_column_kind(size_t column);
-/* False: that row belongs to nobody. */
+/* False: that row is free. */
 bool history_column_is_used(const struct history_page *page, size_t column);
 
 static inline uint64_t history_step(enum history_ring_id ring)
@@ -116,7 +116,7 @@ static inline uint64_t history_span(enum history_ring_id ring)
     return ring == HISTORY_FINE ? HISTORY_FINE_STEP * HISTORY_FINE_SAMPLES
                                 : HISTORY_COARSE_STEP * HISTORY_COARSE_SAMPLES;
 }
-/* What is shown: one value each `step` seconds, up to the newest one. */
+/* A series to show: one value each `step` seconds, up to the newest one. */
 struct history_range {
     enum history_ring_id ring;
     uint64_t step;       /* a multiple of the ring's */
@@ -137,6 +137,6 @@ size_t history_file_size(void);
 /* 0 or a negative errno. Safe while control writes. */
 int history_save(const struct history_page *page, const char *state_dir, uint64_t now_s);
 /* 0, also where there is no file, or a negative errno: -EPROTO: it is damaged, -ESTALE: it is of
- * another version. Samples of the future are left out. */
+ * another version. Samples with a time in the future are left out. */
 int history_load(struct history_page *page, const char *state_dir, uint64_t now_s);
 #endif

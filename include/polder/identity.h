@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * identity: what of a request says who asks: Authorization, Proxy-Authorization, cookies that
- * `ignore_cookies` does not name, the fields of libshared/tables/identity_fields.def and of
- * `identity_headers`, and the header, cookie and jwt parts of any limit or partition.
+ * identity: which parts of a request identify the caller: Authorization, Proxy-Authorization,
+ * cookies that `ignore_cookies` does not name, the fields of libshared/tables/identity_fields.def
+ * and of `identity_headers`, and the header, cookie and jwt parts of any limit or partition.
  *
  * Names and parts of values only; which requests may share what: polder/policy.h. Pure functions
  * over the configuration: any process may call them.
@@ -15,12 +15,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Does a field of that name say who asks? Case does not matter, and '_' is '-', as gateways of the
- * CGI kind take it. Not for Cookie, whose parts are looked at one by one. */
+/* Does a field of that name identify the caller? Case is ignored, and '_' equals '-', as CGI-like
+ * gateways take it. Not for Cookie, whose parts are judged one by one. */
 bool identity_names_header(const struct config *config, const struct config_cache *cache,
                            struct str name);
-/* What such names look like, so that most fields of a request need no closer look: by their first
- * byte the third ones that they may have, a bit each. */
+/* A quick filter that most fields of a request do not pass: for each first byte a bit for each
+ * third byte that such a name may have. */
 struct identity_filter {
     uint32_t third[32];
 };
@@ -31,8 +31,8 @@ static inline bool identity_filter_lets(const struct identity_filter *f, struct 
     return name.len < 3 || f->third[name.at[0] & 31] >> (name.at[2] & 31) & 1;
 }
 
-/* A number that is another one where any of this, what the route shares, or what its keys are made
- * of is configured otherwise: what was stored under other rules may be somebody's. Never 0. */
+/* A fingerprint of these rules, of what the route shares, and of what its keys are made of: a
+ * response that was stored under other rules may belong to one identity. Never 0. */
 uint32_t identity_rules_number(const struct config *config, const struct config_cache *cache);
 
 /* One part of a Cookie field, without the blanks around it. */
@@ -43,11 +43,11 @@ struct identity_cookie {
 };
 /* Parts between ';', empty ones skipped. False at the end. *rest starts as the whole value. */
 bool identity_cookie_next(struct str *rest, struct identity_cookie *out);
-/* Does it not say who asks? One that cannot be read does. */
+/* True if it does not identify the caller. A cookie that cannot be parsed does. */
 bool identity_ignores_cookie(const struct config *config, const struct config_cache *cache,
                              const struct identity_cookie *cookie);
 
-/* Is the whole of it in the key of the partition? */
+/* Is all of it part of the partition's key? */
 bool identity_covers_header(const struct config_cache *cache, struct str name);
 bool identity_covers_cookie(const struct config_cache *cache, const struct identity_cookie *cookie);
 bool identity_covers_all(const struct config_cache *cache); /* partition = "identity" */

@@ -9,14 +9,14 @@
  * Issuing one is O(1) and visible to every process at once; deletion is the keeper's, later. Hash
  * collisions only over-invalidate.
  *
- * Who writes: control and workers (an unsafe method's answer invalidates), by atomic steps: first
+ * Writers: control and workers (an unsafe method's answer invalidates), by atomic steps: first
  * seq is taken, then stored into the slot with an atomic maximum. A process killed between the two
  * has not answered yet, so nothing was promised. Soft invalidation uses a second set of words and
  * only ends freshness.
  *
  * A tag has two slots: one under its name, for all origins (the operator's), and one as the group
- * of one origin (RFC 9875 2: what an unsafe method's answer names). A record says both in 32 bits:
- * the first slot, and above it a number of the origin, of which the second is made.
+ * of one origin (RFC 9875 2: what an unsafe method's answer names). A record names both in 32 bits:
+ * the first slot, and above it a number of the origin, from which the second is computed.
  */
 #ifndef POLDER_INVAL_H
 #define POLDER_INVAL_H
@@ -34,21 +34,21 @@ size_t inval_page_size(void);
 uint64_t inval_page_layout(void);
 /* Fills a zeroed segment: random secret and uuid. Called before shm_publish(). */
 void inval_page_init(struct inval_page *page);
-/* Master, of a page that was there before, while nobody else uses it. After a crash of the machine
- * its words may be younger on disk than what counts them: the count goes on from the largest. */
+/* Master, for a page of an earlier run, before any other process uses it. After a crash of the
+ * machine its words may be newer on disk than the counter: counting goes on from the largest. */
 void inval_page_open(struct inval_page *page);
 /* Writes the page to its file; 0 or a negative errno. Keeper, at a clean stop. */
 int inval_page_sync(struct inval_page *page);
 
 uint64_t inval_seq(const struct inval_page *page); /* sample before a backend request is sent */
 /* The same, with what it counts: true if all that have a number up to *seq can be seen by
- * inval_check(). False, now and then: somebody is in the middle of it. */
+ * inval_check(). Occasionally false: another process is in the middle of it. */
 bool inval_settled(const struct inval_page *page, uint64_t *seq);
 uint32_t inval_url_slot(const struct inval_page *page, const void *url,
                         size_t len); /* host + path + query */
 uint32_t inval_tag_slot(const struct inval_page *page, const void *tag, size_t len);
-/* The origin's number in the bits above a slot, never 0: or'ed to a tag's slot. What other function
- * takes tag slots takes them with or without it. */
+/* The origin's number in the bits above a slot, never 0: or'ed to a tag's slot. Other functions
+ * take tag slots with or without it. */
 uint32_t inval_origin(const struct inval_page *page, const void *origin, size_t len);
 static inline uint32_t inval_slot_alone(uint32_t tag_slot)
 {
@@ -83,18 +83,18 @@ struct inval_ban {
     char prefix[INVAL_PREFIX_MAX];
 };
 bool inval_ban_read(const struct inval_page *page, unsigned i, struct inval_ban *ban);
-/* The largest number of a retired ban. A fetch that began before it may have been caught by a ban
- * that nobody remembers: the keeper does not store what has fetch_seq < floor. */
+/* The largest number of a retired ban. A fetch that began before it may have been matched by a ban
+ * that is forgotten: the keeper does not store responses with fetch_seq < floor. */
 uint64_t inval_ban_floor(const struct inval_page *page);
 /* Does the prefix of a ban match "host/path?query"? */
 bool inval_prefix_matches(const char *prefix, size_t len, const char *url, size_t url_len);
 
-/* The words of this URL will soon be looked at: has them fetched from memory. */
+/* Prefetches the words of this URL, which will soon be read. */
 void inval_expect_url(const struct inval_page *page, uint32_t url_slot);
 enum inval_state inval_check(const struct inval_page *page, uint64_t fetch_seq, uint32_t url_slot,
                              const uint32_t *tag_slots, size_t n_tags, const char *url,
                              size_t url_len);
-/* Which invalidations are against what inval_check() judges, for people. */
+/* Which invalidations lie behind the result of inval_check(), for display. */
 enum inval_by {
     INVAL_BY_ALL,
     INVAL_BY_URL,
@@ -108,7 +108,7 @@ struct inval_cause {
     enum inval_by by;
     bool soft;
     uint64_t seq;
-    uint64_t when_s; /* Unix seconds; 0: so long ago that nobody knows */
+    uint64_t when_s; /* Unix seconds; 0: too long ago to be known */
     uint32_t tag;    /* which of the tags */
     uint32_t len;    /* of a ban's prefix */
     char prefix[INVAL_PREFIX_MAX];
@@ -118,10 +118,10 @@ struct inval_cause {
 unsigned inval_explain(const struct inval_page *page, uint64_t fetch_seq, uint32_t url_slot,
                        const uint32_t *tag_slots, size_t n_tags, const char *url, size_t url_len,
                        struct inval_cause out[INVAL_CAUSES_MAX]);
-/* When that number was taken, Unix seconds; 0: so long ago that nobody knows. */
+/* When that number was taken, Unix seconds; 0: too long ago to be known. */
 uint64_t inval_when_s(const struct inval_page *page, uint64_t seq);
 /* The same for a copy that was taken out of the store when inval_seq() was `since`: also HARD if a
- * ban came and went meanwhile, for nobody knows any more whether it matched. */
+ * ban came and went meanwhile, because whether it matched is not known any more. */
 enum inval_state inval_check_held(const struct inval_page *page, uint64_t fetch_seq, uint64_t since,
                                   uint32_t url_slot, const uint32_t *tag_slots, size_t n_tags,
                                   const char *url, size_t url_len);

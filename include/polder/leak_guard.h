@@ -1,19 +1,18 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * leak_guard: notices that what the store shares depends on who asks.
+ * leak_guard: detects that shared content depends on the caller's identity.
  *
- * A backend that says `public` of an answer that differs by cookie, or says nothing on a route with
- * a ttl, makes a shared cache give one user's content to another. Now and then a worker takes a hit
- * whose identity is another than that of the copy, and asks the backend again behind the client's
- * back: with the identity and without it. Where the answers tell the identities apart, the URL is
- * quarantined, after further findings what is beside it, and in the end the route: nothing of it is
- * stored or served from the store any more, in all workers at once, until it is found to differ no
- * more, or an operator releases it.
+ * A backend that marks an answer `public` although it differs by cookie, or says nothing on a route
+ * with a ttl, makes a shared cache give one user's content to another. For a sample of hits whose
+ * identity differs from that of the copy a worker asks the backend again in the background: with
+ * the identity and without it. If the answers depend on it, the URL is quarantined, after further
+ * findings its directory, and finally the route: nothing of it is stored or served from the store,
+ * in all workers at once, until checks find no difference any more, or an operator releases it.
  *
  * Three parts, none of which knows sockets:
  *
- *   names    which request fields say who asks
- *   trial    what to ask next, and what the answers prove: a pure automaton
+ *   names    which request fields identify the caller
+ *   trial    what to ask next, and what the answers prove: a pure state machine
  *   page     which routes are quarantined, and what was seen: shared memory backed by
  *            state_dir/guard.page, so that a quarantine outlives every process
  */
@@ -24,12 +23,12 @@
 
 /* ---- names ---- */
 
-/* Does a field of that name say who asks? own: further names in lower case
- * that may end in '*', as the configuration lists them. Case does not matter. */
+/* Does a field of that name identify the caller? own: further names in lower case that may end in
+ * '*', as the configuration lists them. Case is ignored. */
 bool guard_tells_who(struct str name, const char *const *own, uint32_t n_own);
 
 /* cache_record.identity: a keyed hash of all these fields, 0 where there are none; the highest bits
- * say which they were. */
+ * say which ones. */
 #define GUARD_ID_AUTHORIZATION (UINT64_C(1) << 63)
 #define GUARD_ID_COOKIE        (UINT64_C(1) << 62)
 #define GUARD_ID_OTHER         (UINT64_C(1) << 61)
@@ -41,10 +40,10 @@ bool guard_tells_who(struct str name, const char *const *own, uint32_t n_own);
 
 enum guard_verdict {
     GUARD_OPEN,
-    GUARD_SAME,     /* the content does not depend on who asks */
+    GUARD_SAME,     /* the content does not depend on the identity */
     GUARD_DIFFERS,  /* it does, by the fields in `named` */
-    GUARD_UNSTABLE, /* it changes by itself: nothing can be said */
-    GUARD_FAILED,   /* the backend gave no answer that says anything */
+    GUARD_UNSTABLE, /* it changes by itself: no verdict is possible */
+    GUARD_FAILED,   /* the backend gave no usable answer */
 };
 
 /* An answer. `content` covers `shape`, so equal contents have equal shapes. */
@@ -58,8 +57,8 @@ struct guard_print {
     bool usable;     /* complete, and neither a failure of the backend nor 429 */
 };
 
-/* What is known of one kind of print: are those with the fields all the same, and those without,
- * and has one kind been seen where the other belongs? */
+/* What is known of one kind of print: are all answers with the fields equal, all those without
+ * them, and has one kind been seen where the other belongs? */
 struct guard_level {
     uint64_t with, without;
     bool any_with, any_without;
@@ -67,7 +66,8 @@ struct guard_level {
     bool with_met, without_met; /* one without has met `with`; one with has met `without` */
 };
 
-/* Plain data; start it, then in turn ask what guard_experiment_omits() says and tell what came. */
+/* Plain data. Start it, then repeat: send the request without the fields of
+ * guard_experiment_omits(), and pass the answer in. */
 struct guard_experiment {
     struct guard_level content, masked, learned, shape;
     uint32_t fields; /* bit n: field n may be left out */
@@ -80,13 +80,13 @@ struct guard_experiment {
 };
 
 /* Chance agreement of 16 answers that come in two kinds is one in 32 768; routes whose content was
- * seen to change by itself have to show more. */
+ * seen to change by itself need more. */
 #define GUARD_PAIRS     8
 #define GUARD_PAIRS_MAX 16
 
-/* n_fields: up to GUARD_FIELDS_MAX. 0: the request says nothing of who asks, and the copy was
- * fetched by one that did; it differs if the backend refuses such a request each time. pairs:
- * answers with and without that have to agree, 2..GUARD_PAIRS_MAX. */
+/* n_fields: up to GUARD_FIELDS_MAX. 0: the request is anonymous, and the copy was fetched by an
+ * identified one; it differs if the backend refuses such a request each time. pairs: answers with
+ * and without that have to agree, 2..GUARD_PAIRS_MAX. */
 void guard_experiment_start(struct guard_experiment *t, uint32_t n_fields, uint32_t pairs);
 /* Masks a body as it comes: words of letters and digits that have a digit count as one mark each,
  * wherever the pieces end. *h starts with what the print covers beside the body. */
@@ -98,7 +98,7 @@ void guard_mask_start(struct guard_mask *m, uint64_t seed);
 void guard_mask_add(struct guard_mask *m, const char *bytes, size_t len);
 uint64_t guard_mask_end(struct guard_mask *m);
 
-/* The turns whose answers are laid beside each other (guard_words.h): the same request twice. */
+/* The turns whose answers are aligned (guard_words.h): the same request twice. */
 #define GUARD_LEARNS_FROM 0
 #define GUARD_LEARNS      3
 /* The fields to leave out of the next request; only while the verdict is GUARD_OPEN. */
@@ -115,15 +115,15 @@ bool guard_experiment_is_proven(const struct guard_experiment *t);
 #define GUARD_NARROW  (UINT64_C(1) << 63)
 #define GUARD_NAMES   112
 #define GUARD_URL     256
-#define GUARD_HOLD_MS 60000 /* so long others keep away from a check whose worker has died */
+#define GUARD_HOLD_MS 60000 /* how long a check of a dead worker keeps others from checking */
 
 enum guard_notified {
     GUARD_NOTIFIED_NOBODY,
-    GUARD_NOTIFIED_STORE, /* what is stored is invalidated, who waits for a change of it is woken */
+    GUARD_NOTIFIED_STORE, /* stored responses are invalidated, and waiters for a change woken */
     GUARD_NOTIFIED_LOG,
 };
 
-/* A quarantine: of a URL with whatever query, of what is below a directory, or of a route. */
+/* A quarantine: of a URL with any query, of what is below a directory, or of a route. */
 struct guard_scope {
     _Atomic uint64_t since_ms; /* real; 0: free. Its setter writes the texts */
     _Atomic uint64_t tried_ms; /* real: end of the last check whether it still differs */
@@ -139,7 +139,7 @@ struct guard_scope {
 
 /* One route, by the hash of its pattern. Workers and control write, by single atomic steps. */
 struct guard_route {
-    /* What was born (cache_record.fetch_seq) before is not served. GUARD_NARROW is set in it: some
+    /* Responses with a lower cache_record.fetch_seq are not served. GUARD_NARROW is set in it: some
      * of scope[1..] are in force; GUARD_CLOSED: scope[0] is. */
     _Alignas(64) _Atomic uint64_t gate;
     _Atomic uint64_t id; /* of the route; 0: free. Never changes afterwards */
@@ -156,11 +156,11 @@ _Static_assert(sizeof(struct guard_route) == 3840, "wire format");
 struct guard_page;
 size_t guard_page_size(void);
 uint64_t guard_page_layout(void);
-/* Master, before anybody looks: a quarantine stays, counts start again. uuid: of the history of
- * invalidations (inval_uuid()); another one than before: the numbers in the gates mean nothing.
- * seq: its last number; after a crash of the machine a gate may be younger on disk. */
+/* Master, before any other process uses it: quarantines stay, counts start again. uuid: of the
+ * history of invalidations (inval_uuid()); another one than before: the numbers in the gates mean
+ * nothing. seq: its last number; after a crash of the machine a gate may be younger on disk. */
 void guard_page_open(struct guard_page *page, const uint8_t uuid[16], uint64_t seq);
-/* NULL: it was never looked for with `make`, or (GUARD_ROUTES patterns seen) there is no room. */
+/* NULL: there is none, and `make` is false or there is no room (GUARD_ROUTES patterns seen). */
 struct guard_route *guard_route_find(struct guard_page *page, uint64_t id, bool make);
 
 static inline bool guard_is_closed(const struct guard_route *g)
@@ -174,7 +174,7 @@ static inline bool guard_closes(struct guard_route *g, const char *url, size_t l
     return (atomic_load_explicit(&g->gate, memory_order_acquire) & GUARD_NARROW) &&
            guard_scope_of(g, url, len);
 }
-/* May something of that fetch_seq and URL be served? */
+/* May a response with that fetch_seq and URL be served? */
 static inline bool guard_lets(struct guard_route *g, uint64_t fetch_seq, const char *url,
                               size_t len)
 {
@@ -187,7 +187,7 @@ static inline bool guard_is_due(const struct guard_route *g, uint64_t now_ms)
 {
     return now_ms >= atomic_load_explicit(&g->due_ms, memory_order_relaxed);
 }
-/* True for one caller over all processes, who renews it while it lasts, and ends it with
+/* True for one caller over all processes, which renews it while the check lasts, and ends it with
  * guard_route_settle(). */
 bool guard_route_claim(struct guard_route *g, uint64_t now_ms);
 void guard_route_renew(struct guard_route *g, uint64_t now_ms);
@@ -195,8 +195,8 @@ void guard_route_renew(struct guard_route *g, uint64_t now_ms);
 void guard_route_begin_again(struct guard_route *g);
 /* Pairs that the next trial of this route needs. */
 uint32_t guard_route_pairs(const struct guard_route *g);
-/* Counts the verdict and says when the next check may be: after min_ms and a second, and later
- * where nothing was found, or nothing could be said, for long. */
+/* Counts the verdict and says when the next check may be: after min_ms and a second, and later if
+ * nothing was found, or no verdict was possible, for long. */
 void guard_route_settle(struct guard_route *g, enum guard_verdict verdict, uint64_t now_ms,
                         uint64_t real_ms, uint64_t min_ms);
 
@@ -206,18 +206,18 @@ struct inval_page;
 /* From now on nothing of that URL ("host/path", without its query) is served or stored. The first
  * findings close one URL each; the third below one directory closes all that is below that, the
  * third such directory, or one finding more than there are places for, the route. A URL that is too
- * long for its place closes its directory. Returns what covers it. */
+ * long closes its directory. Returns the scope that covers it. */
 struct guard_scope *guard_close(struct guard_route *g, const char *url, size_t len,
                                 uint64_t real_ms);
 /* The whole route, whatever was found. */
 struct guard_scope *guard_close_route(struct guard_route *g, const char *url, size_t len,
                                       uint64_t real_ms);
-/* What is fetched from now on may be served again. Of the route: its parts are released too. */
+/* Responses fetched from now on may be served again. For the route: its parts are released too. */
 void guard_release(struct guard_route *g, struct guard_scope *s, struct inval_page *inval);
 bool guard_scope_holds(const struct guard_route *g, const struct guard_scope *s);
-/* The nth (0..) of those that hold; NULL: there are no more. */
+/* The nth (0..) of those in force; NULL: there are no more. */
 struct guard_scope *guard_scope_at(struct guard_route *g, uint32_t n);
-/* What the content differs by; by who has closed it. */
+/* Sets the fields that the content differs by. Only for the process that has closed it. */
 void guard_scope_name(struct guard_route *g, struct guard_scope *s, const char *names, size_t len);
 /* Counts a check whether it still differs. */
 void guard_scope_settle(struct guard_scope *s, enum guard_verdict verdict, uint64_t real_ms);
@@ -226,6 +226,6 @@ bool guard_scope_is_prefix(const struct guard_scope *s);
 void guard_scope_names(const struct guard_scope *s, char out[GUARD_NAMES + 1]);
 void guard_scope_url(const struct guard_scope *s, char out[GUARD_URL + 1]);
 void guard_scope_covers(const struct guard_scope *s, char out[GUARD_URL + 2]);
-/* guard_page_open(): what was half done when the service ended. True: parts are in force. */
+/* For guard_page_open(): frees scopes that are not in force. True: parts are in force. */
 bool guard_scopes_mend(struct guard_route *g);
 #endif

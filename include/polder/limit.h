@@ -2,12 +2,12 @@
 /*
  * limit: rate limits that are exact over all processes, in one shared-memory table.
  *
- * A key (limit id + who) hashes to two buckets of eight entries; an entry has a word {keyed tag,
+ * A key (limit id + client) hashes to two buckets of eight entries; an entry has a word {keyed tag,
  * kept until} and a 128-bit state that says itself how it is to be read. A check is one
  * compare-and-swap of the state and takes no lock. Making an entry takes a striped lock that names
  * its owner and is stolen from a dead one, so that not one request too many is admitted when
- * processes meet a new key at once. Whoever is killed at whatever instant, the promise holds; when
- * a lock cannot be had within 10 ms (its owner is stopped), the request is refused.
+ * processes meet a new key at once. The guarantee holds whichever process is killed at whatever
+ * instant; when a lock cannot be had within 10 ms (its owner is stopped), the request is refused.
  *
  * sliding (RUNTIME_SLIDING): in no span of `window`, wherever it starts, are more than `requests`
  *   admitted; a used slot is free again between 1.0 and 1.2 windows later (six sub-windows of
@@ -20,10 +20,10 @@
  * counts are kept. After a change of window or algorithm what was counted counts as if it had come
  * just now.
  *
- * Both buckets of a new key full of live entries: the one that counts least gives way and the
- * newcomer inherits its count, so a flood of keys cannot free a heavy client. It is counted
- * (evicted_live): the table is too small for the clients of a window. It holds a million of them
- * with room to spare.
+ * Both buckets of a new key full of live entries: the one with the lowest count is replaced and the
+ * new key inherits its count, so a flood of keys cannot free a heavy client. It is counted
+ * (evicted_live): the table is too small for the clients of a window. The default holds a million
+ * of them with room to spare.
  */
 #ifndef POLDER_LIMIT_H
 #define POLDER_LIMIT_H
@@ -31,7 +31,7 @@
 #include "polder/shm.h"
 #include <stdbool.h>
 
-#define LIMIT_ENTRIES_DEFAULT ((size_t)1 << 21) /* 48 MiB, used as keys come */
+#define LIMIT_ENTRIES_DEFAULT ((size_t)1 << 21) /* 48 MiB, touched as keys come */
 #define LIMIT_CHARGES_MAX     8
 
 struct limit_table;
@@ -42,8 +42,8 @@ uint64_t limit_table_layout(void);
 /* Fills a zeroed segment: random hash secret, geometry. */
 void limit_table_init(struct limit_table *table, size_t entries);
 
-/* Who calls: identifies the process in locks; proc tells which owners of locks are dead (NULL:
- * nobody is). */
+/* The calling process, as named in locks; proc tells which owners of locks are dead (NULL: none
+ * is). */
 struct proc_table;
 struct limit_caller {
     struct limit_table *table;
@@ -60,8 +60,8 @@ struct limit_verdict {
     bool admitted;      /* by this limit; another one may have refused the request */
     uint32_t remaining; /* requests left now; after this one, if it was admitted by all */
     uint64_t reset_ms;  /* until more quota is there (RateLimit t=); 0: all of it is */
-    uint64_t retry_ms;  /* refused: a request after this many ms would be admitted if nobody else
-                           came;  one second earlier it would not */
+    uint64_t retry_ms;  /* refused: a request after this many ms is admitted if no other comes;
+                           one second earlier it is not */
 };
 
 /* The hashed key of `who` (bytes) under a limit: XXH3-64 with the table's secret; never 0. Keys may
@@ -69,11 +69,11 @@ struct limit_verdict {
 uint64_t limit_key(const struct limit_table *table, uint64_t limit_id, const void *who, size_t len);
 
 /* Charges all n, or none if one refuses. verdict[n] is filled for each. dry_run limits are charged
- * and reported in verdict[i].admitted = false, but refuse nobody. Returns true if admitted. now_ms:
+ * and reported in verdict[i].admitted = false, but never refuse. Returns true if admitted. now_ms:
  * monotonic; processes whose clocks differ do no harm, the latest counts. Limits are looked at
  * before any is charged; if the last place of one is taken in between, the others get back what
- * they were charged (for that instant they may refuse somebody else). Killed in between: they keep
- * it. */
+ * they were charged (for that instant they may refuse another request). Killed in between: they
+ * keep it. */
 bool limit_charge(const struct limit_caller *caller, const struct limit_charge *charge, size_t n,
                   uint64_t now_ms, struct limit_verdict *verdict);
 /* What a charge would say, without charging. */
@@ -82,7 +82,7 @@ void limit_peek(const struct limit_caller *caller, const struct limit_charge *ch
 /* Forgets the counts of one key; true if it had any. */
 bool limit_reset_key(const struct limit_caller *caller, uint64_t key);
 /* Forgets all counts of a limit: from now on its keys hash differently. O(1). Publish a new
- * generation of the running values afterwards, so that nobody goes on with remembered keys. */
+ * generation of the running values afterwards, so that no process goes on with remembered keys. */
 void limit_reset_all(struct limit_table *table, uint64_t limit_id);
 
 /* Requests in flight (`concurrent`): counted by each process in a row of its own, so that a process
@@ -98,7 +98,7 @@ struct limit_table_stats {
     uint64_t entries, used, live, evicted_live;
     uint64_t lock_steals;   /* from dead processes */
     uint64_t lock_refusals; /* requests refused because a lock could not be had */
-    uint64_t rows_full;     /* requests refused by limit_enter() for want of room */
+    uint64_t rows_full;     /* requests refused by limit_enter() because there was no room */
 };
 void limit_table_stats(const struct limit_table *table, uint64_t now_ms,
                        struct limit_table_stats *out);

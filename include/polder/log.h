@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * log: one line an event to stderr, for the operator who reads it at three in the morning.
+ * log: one line per event to stderr, for operators.
  *
  * A line is "TIME LEVEL PROCESS[PID]: MODULE: TEXT" with the time as RFC 3339 in UTC; where stderr
- * is the journal (JOURNAL_STREAM), which has times and levels of its own, "<N>" stands for both.
- * One write(2) a line, so that lines of several processes never mix. Never log bodies, header
- * values, tokens or keys. Not for the hot path.
+ * is the journal (JOURNAL_STREAM), which has times and levels of its own, "<N>" replaces both. One
+ * write(2) per line, so lines of several processes never mix. Never log bodies, header values,
+ * tokens or keys. Not for the hot path.
  *
  * The processes of polderd share one level, in shared memory (log_follow), so that it changes for
  * all of them at once; other programs have their own (log_set_level).
@@ -27,8 +27,8 @@ enum log_level {
 /* Sets the process name ("master", "worker 3"); kept by reference. Call again after a fork. */
 void log_open(const char *process);
 void log_set_level(enum log_level most_verbose);
-/* From now on *level decides, whoever changes it; 0 in it: what log_set_level() says. NULL ends
- * that. */
+/* From now on *level decides, whichever process changes it; 0 in it: the level of log_set_level().
+ * NULL ends that. */
 void log_follow(const _Atomic uint32_t *level);
 /* "error", "warning", "info", "debug"; false: the word is none of them. */
 bool log_level_parse(const char *word, enum log_level *level);

@@ -25,8 +25,8 @@ size_t problem_render(enum problem p, const char *extra, const char *members, ch
                       size_t size);
 #define PROBLEM_RENDER_MAX 2048
 
-/* The JSON alone. Texts need no escapes. type and members may be NULL. Returns the length, 0 where
- * out is too small. */
+/* The JSON alone. Texts must not need JSON escapes. type and members may be NULL. Returns the
+ * length, 0 where out is too small. */
 #define PROBLEM_TYPE "application/problem+json"
 struct problem_body {
     const char *type, *title, *detail, *members;

@@ -20,7 +20,7 @@ enum proc_slot_index {
     PROC_SLOT_KEEPER,
     PROC_SLOT_CONTROL,
     PROC_SLOT_SUPERVISOR, /* statistics of a supervisor that polderd started itself */
-    PROC_SLOT_NOTIFIER,   /* only where on_alert is set */
+    PROC_SLOT_NOTIFIER,   /* only if on_alert is set */
     PROC_SLOT_WORKER0,
     PROC_SLOTS = PROC_SLOT_WORKER0 + PROC_WORKER_SLOTS
 };
@@ -30,7 +30,7 @@ enum proc_slot_index {
 enum proc_state { PROC_FREE, PROC_STARTING, PROC_READY, PROC_DRAINING, PROC_DEAD };
 
 struct proc_slot {
-    _Alignas(128) _Atomic uint32_t pid; /* master; 0: nobody */
+    _Alignas(128) _Atomic uint32_t pid; /* master; 0: free */
     _Atomic uint32_t incarnation;       /* master; +1 for each fork into this slot, never 0 */
     _Atomic uint32_t state;             /* enum proc_state */
     _Atomic uint32_t generation;        /* master: which configuration generation it serves */
@@ -41,7 +41,7 @@ struct proc_slot {
                                      cache_poison_of() */
     _Atomic uint32_t crashes;      /* master: unexpected deaths in this slot */
     _Atomic uint32_t index;        /* master: worker number within its generation */
-    _Atomic uint32_t holding;      /* worker: 1 while it holds requests until something changes */
+    _Atomic uint32_t holding;      /* worker: 1 while it holds long polls */
     _Atomic uint32_t log_opening;  /* worker: proc_table.log_opening of the log it writes to */
     /* keeper, control: the generation whose region they use, stored when they have let go of the
      * one before; 0 after a start until then. A successor begins with the current one. */
@@ -66,20 +66,20 @@ struct proc_table {
     _Atomic uint32_t generation; /* of the current configuration, from 1 */
     _Atomic uint64_t started_ms; /* mono ms of the master's start */
     _Atomic uint32_t draining;   /* 1: the whole service is stopping */
-    /* control: 1 while an operator wants clients to go elsewhere: readyz says so, and connections
-     * end with their next answer. Gone with the master. */
+    /* control: 1 while drained by an operator: readyz says so, and connections end with their next
+     * answer. Reset when the master restarts. */
     _Atomic uint32_t drained;
     _Atomic uint32_t reload_state;     /* enum proc_reload_state of the last reload */
     _Atomic uint32_t reload_requested; /* control adds 1 and wakes the master */
     _Atomic uint32_t reload_done; /* master: the value of reload_requested that it has finished */
     /* control: 1 once all workers, the keeper and, where a route has WebSockets, the supervisor
-     * have been ready at once; stays over deaths of control. */
+     * have been ready at once; survives deaths of control. */
     _Atomic uint32_t was_ready;
     /* enum log_level of all processes: the file's at start and reload, then what control stores */
     _Atomic uint32_t log_level;
-    /* Logs opened again: control adds 1 to log_reopen_requested and wakes the master, which opens them,
-     * counts that in log_opening, hands them to the workers, and stores what it was asked in
-     * log_reopen_done; log_reopen_error is 0 or the errno of the opening. */
+    /* Logs opened again: control adds 1 to log_reopen_requested and wakes the master, which opens
+     * them, adds 1 to log_opening, passes the descriptors to the workers, and stores the request's
+     * number in log_reopen_done; log_reopen_error is 0 or the errno of the opening. */
     _Atomic uint32_t log_reopen_requested, log_reopen_done, log_opening;
     _Atomic int32_t log_reopen_error;
     struct verify_lease verify; /* control */

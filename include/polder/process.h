@@ -6,7 +6,7 @@
  * one sets its title and log name, resets signals, makes its own event loop (never inherited), and
  * calls process_ready() when it serves. Stop: SIGTERM drains (a worker finishes what it has, closes
  * idle connections, leaves within drain_ms); SIGINT, SIGHUP, SIGUSR1 and SIGUSR2 are ignored in
- * children, for an operator sends them to all processes at once and means the master; losing the
+ * children, because operators send them to all processes at once and mean the master; losing the
  * master (PR_SET_PDEATHSIG) is SIGTERM with no time to drain.
  */
 #ifndef POLDER_PROCESS_H
@@ -45,9 +45,9 @@ struct process_message {
     uint32_t number;
 };
 enum process_message_kind { PROCESS_ACCESS_LOG = 1 /* number: log_opening */ };
-/* 0 or a negative errno; never waits. */
+/* 0 or a negative errno; never blocks. */
 int process_send(int channel, const struct process_message *message, int fd);
-/* 1: *message and *fd, which is the caller's; 0: nothing is there now; or a negative errno. */
+/* 1: got *message and *fd, which the caller owns; 0: nothing there now; or a negative errno. */
 int process_receive(int channel, struct process_message *message, int *fd);
 
 int worker_run(const struct process *process);  /* daemons/worker */

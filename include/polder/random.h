@@ -5,10 +5,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* All of it, or it does not return: a secret that is none would let clients aim. */
+/* Fills all of it or does not return: a predictable secret would let clients aim at hash slots. */
 void random_fill(void *to, size_t len);
 
-/* Numbers that look random; nothing may depend on nobody knowing them. 0: seeded by the first call.
+/* Pseudo-random numbers, not secret. 0: seeded by the first call.
  */
 struct random_numbers {
     uint64_t state;

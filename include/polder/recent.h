@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * recent: what has just happened, for those who watch: the last requests that workers answered and
- * the last events that control saw, in two rings of one segment.
+ * recent: what has just happened, for live views: the last requests that workers answered and the
+ * last events that control saw, in two rings of one segment.
  *
- * Records are numbered from 0, each ring for itself, and a reader asks for what comes behind a
- * number. Requests are recorded only while somebody has asked within RECENT_WATCHED_MS, and at most
- * RECENT_A_SLICE in RECENT_SLICE_MS by each worker: `stands_for` says how many requests a record is
- * a sample of. Where nobody watches, a worker pays one relaxed load an iteration of its loop.
+ * Records are numbered from 0 in each ring, and a reader asks for those after a number. Requests
+ * are recorded only if a reader has asked within RECENT_WATCHED_MS, and at most RECENT_A_SLICE in
+ * RECENT_SLICE_MS by each worker: `stands_for` says how many requests a record represents. Without
+ * a watcher a worker pays one relaxed load per iteration of its loop.
  *
- * Who writes: any worker into the ring of requests, control alone into that of events. A writer
+ * Writers: any worker for the ring of requests, control alone for that of events. A writer
  * takes a number (one atomic addition), fills the record and then stores number + 1 and a checksum
  * of both. There is no lock. A process that dies in between leaves a record with another number,
- * and two that write to one place, for one of them slept while the ring went round, leave a
- * checksum that does not fit: readers skip such records and count them as lost.
+ * and two that write to one place, because one of them slept while the ring wrapped, leave a
+ * checksum that does not match: readers skip such records and count them as lost.
  *
- * What is recorded is for screens: keys of limits are four characters and a hash, values in queries
- * are '*', and all texts are printable ASCII.
+ * Records are made for display: keys of limits are four characters and a hash, query values are
+ * '*', and all texts are printable ASCII.
  */
 #ifndef POLDER_RECENT_H
 #define POLDER_RECENT_H
@@ -62,14 +62,14 @@ struct recent_event {
 struct recent_page;
 size_t recent_page_size(void);
 
-/* ---- who watches ---- */
-/* The word comes first, so that it can be looked at without a call: mono ms. */
+/* ---- watchers ---- */
+/* The word comes first, so it can be read without a call: mono ms. */
 static inline bool recent_is_watched(const struct recent_page *page, uint64_t now_ms)
 {
     return atomic_load_explicit((const _Atomic uint64_t *)(const void *)page,
                                 memory_order_relaxed) > now_ms;
 }
-/* Somebody reads requests: until RECENT_WATCHED_MS from now they are recorded. */
+/* Requests are recorded until RECENT_WATCHED_MS from now. */
 void recent_watch(struct recent_page *page, uint64_t now_ms);
 
 /* ---- writers ---- */
@@ -77,7 +77,7 @@ struct recent_sampler { /* {0}; one a worker */
     uint64_t slice;
     uint32_t left, skipped;
 };
-/* Is this request recorded? Then it stands for *stands_for. */
+/* Is this request to be recorded? Then it represents *stands_for requests. */
 static inline bool recent_due(struct recent_sampler *s, uint64_t now_ms, uint32_t *stands_for)
 {
     if (s->slice != now_ms / RECENT_SLICE_MS) {
@@ -99,8 +99,8 @@ void recent_put_event(struct recent_page *page, const struct recent_event *event
 
 /* Cut to size; what is not printable ASCII becomes '?'. */
 void recent_text(char *out, size_t size, struct str text);
-/* A target as it may be shown: "/items?page=*&q=*", "/a;v=*", "*@host:80"; parameters of a query
- * behind the sixteenth, and what is longer than size, become "...". */
+/* A target made safe for display: "/items?page=*&q=*", "/a;v=*", "*@host:80"; parameters of a query
+ * after the sixteenth, and text beyond size, become "...". */
 void recent_mask_target(char *out, size_t size, struct str target);
 /* The first characters of a key, at most four and at most half of it, and a hash. */
 void recent_mask_key(char *out, size_t size, struct str key, uint64_t hash);
@@ -110,8 +110,8 @@ void recent_mask_key(char *out, size_t size, struct str key, uint64_t hash);
 uint64_t recent_requests_next(const struct recent_page *page);
 uint64_t recent_events_next(const struct recent_page *page);
 /* Copies records from number *from on, oldest first, at most max; *from becomes the number to go on
- * with. A *from that is not there yet, for it is of an earlier start, is taken for the oldest.
- * *lost (may be NULL): those between that could not be had. */
+ * with. A *from beyond the end, from an earlier run, is taken for the oldest. *lost (may be NULL):
+ * records in between that could not be read. */
 size_t recent_read_requests(const struct recent_page *page, uint64_t *from,
                             struct recent_request *out, size_t max, uint64_t *lost);
 size_t recent_read_events(const struct recent_page *page, uint64_t *from, struct recent_event *out,

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * resolve: the addresses of names, all at once, within a bound.
+ * resolve: resolves names to addresses, all at once, within a time limit.
  *
- * getaddrinfo() may block for as long as a name server is silent, so nobody with a loop calls it:
- * the child that reads the configuration does, and a helper of control while names are missing.
- * Both are processes that end soon after: resolve_all() leaves threads behind that still wait.
+ * getaddrinfo() may block for as long as a name server is silent, so no process with an event loop
+ * calls it: the child that reads the configuration does, and a helper of control while names are
+ * missing. Both are processes that end soon after: resolve_all() leaves threads behind that still
+ * wait.
  */
 #ifndef POLDER_RESOLVE_H
 #define POLDER_RESOLVE_H
@@ -15,7 +16,7 @@ struct resolve_name {
     struct server_addresses list; /* both families, in the resolver's order; n 0: none */
     char why[64];                 /* not, where n is 0 */
 };
-/* Looks for all of them at the same time; those that are not found within timeout_ms are not. */
+/* Resolves all of them in parallel; those without an answer within timeout_ms have n 0. */
 void resolve_all(struct resolve_name *names, size_t n, unsigned timeout_ms);
 
 #endif

@@ -4,10 +4,10 @@
  *
  * `head` is published after the copy, `tail` moves after the keeper's commit: a producer killed
  * while it writes leaves nothing visible, a keeper killed before its commit reads the records
- * again, so records are idempotent. The keeper believes nothing: lengths, types and checksum are
- * checked. Full: the producer counts it and does not store. A respawned producer goes on at `head`;
- * the keeper sees the new incarnation in the record headers and drops unfinished streams of the old
- * one.
+ * again, so records are idempotent. The keeper trusts nothing: lengths, types and checksum are
+ * checked. Full: the producer counts it and does not store. A respawned producer continues at
+ * `head`; the keeper sees the new incarnation in the record headers and drops unfinished streams of
+ * the old one.
  */
 #ifndef POLDER_RING_H
 #define POLDER_RING_H
@@ -23,12 +23,12 @@ enum ring_type {
     RING_STORE = 1, /* a complete cache record (struct cache_record …), body inline */
     RING_BEGIN,  /* a cache record without its body; CHUNKs follow under the same stream number */
     RING_CHUNK,  /* CACHE_CHUNK bytes of body (the last one may be shorter) */
-    RING_END,    /* uint64_t body length: now it may be published. The keeper puts it into
+    RING_END,    /* uint64_t body length: the object may be published. The keeper puts it into
                     body_len (BEGIN may not know it) and the XXH3-64 of the chunks into
                     body_checksum, which is the ETag where CACHE_ETAG_OURS is set */
     RING_ABORT,  /* forget the stream */
-    RING_DELETE, /* struct cache_key: delete the object if it is still invalid or damaged; with the
-                    obj_id behind it: if it is still that one */
+    RING_DELETE, /* struct cache_key: delete the object if it is still invalid or damaged; with
+                    an obj_id after it: only if it still is that object */
     RING_REVALIDATE, /* a cache record without body: replaces header and times of the same object
                      (obj_id must match), after a 304 */
     RING_SWEEP,      /* control: something was invalidated; payload: struct ring_sweep */
@@ -61,7 +61,7 @@ uint64_t ring_layout(void);
  * only if it sleeps. */
 int ring_push(struct ring *ring, const struct ring_record *head, const struct iovec *iov, int n,
               int keeper_event);
-/* free bytes as the producer sees them */
+/* free bytes as seen by the producer */
 size_t ring_room(const struct ring *ring);
 
 /* Consumer. Copies the record at `cursor` (start with ring_tail()) into buf (RING_RECORD_MAX
@@ -71,6 +71,6 @@ uint64_t ring_tail(const struct ring *ring);
 uint64_t ring_head(const struct ring *ring);
 int ring_peek(const struct ring *ring, uint64_t *cursor, struct ring_record *head, void *buf);
 void ring_consume(struct ring *ring, uint64_t cursor); /* tail = cursor, after the commit */
-/* Consumer: announce sleep; then look at all rings once more before really sleeping. */
+/* Consumer: announce sleep; then check all rings once more before sleeping. */
 void ring_sleep(struct ring *ring, bool asleep);
 #endif

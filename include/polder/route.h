@@ -2,19 +2,20 @@
 /*
  * route: which route a request takes. The exact path wins, then the longest prefix before '*'.
  *
- * Paths have two spellings. route_path_normal() makes the one that cache keys are made of: what RFC
- * 3986 says is the same path becomes the same bytes. Backends see more paths as the same: most
+ * Paths have two spellings. route_path_normal() makes the one that cache keys are made of: paths
+ * that RFC 3986 calls equivalent become the same bytes. Backends treat more paths as equal: most
  * decode every escape, many merge slashes ("/api/quota%2Fstatus", "//api/quota/status"). A limit
- * must not be avoided like that, so route_find() compares patterns and paths as such a backend
+ * must not be evaded like that, so route_find() compares patterns and paths as such a backend
  * would: every escape decoded once, runs of slashes as one, then without dot segments.
  *
  * An escaped slash is where backends differ: one reads "/account/..%2Fstatic/x" as a path below
- * /account, the next one as /static/x. Where the two readings lead to different routes, the route's
- * rules would be applied to what another rule is for: route_is_ambiguous() tells, and such a path
- * is refused (url_normalise()).
+ * /account, the next one as /static/x. If the two readings lead to different routes, the wrong
+ * route's rules might be applied: route_is_ambiguous() detects that, and such a path is refused
+ * (url_normalise()).
  *
  * config_load() builds an index into its arena (route_index_build): a tree of the patterns' bytes,
- * so a look-up costs what the part of the path costs that patterns share, however many there are.
+ * so a lookup costs no more than comparing the matching part of the path, however many routes there
+ * are.
  */
 #ifndef POLDER_ROUTE_H
 #define POLDER_ROUTE_H
@@ -33,11 +34,11 @@ const struct config_route *route_find(const struct config *config, const char *p
  * route_find() says? */
 bool route_is_ambiguous(const struct config *config, const char *path, size_t len,
                         const struct config_route *found);
-/* The route of the bytes as they stand, as a backend sees them that resolves nothing. */
+/* The route of the raw bytes, as seen by a backend that decodes nothing. */
 const struct config_route *route_find_as_sent(const struct config *config, const char *path,
                                               size_t len);
-/* For config_load, when config->routes is complete. Two routes that the same requests would take
- * are put into twins[] (else NULL). NULL: the arena is full. */
+/* For config_load, when config->routes is complete. Two routes that match the same requests are
+ * returned in twins[] (else NULL). NULL: the arena is full. */
 const struct route_index *route_index_build(struct config_arena *arena, const struct config *config,
                                             const struct config_route *twins[2]);
 

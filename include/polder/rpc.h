@@ -38,8 +38,8 @@ enum rpc_error rpc_error_of(const char *name); /* RPC_FAILED where unknown */
 /* Length of the first complete message in buf; 0: incomplete; -EMSGSIZE: too long; -ELOOP: too
  * deep; -EPROTO: a byte that is no msgpack (0xc1), or counts that cannot fit in RPC_MESSAGE_MAX. */
 int64_t rpc_scan(const uint8_t *buf, size_t len);
-/* The same for a message that comes in pieces, looking at each byte once: start with a zeroed
- * state, give the whole of what is there so far each time. */
+/* The same for a message that arrives in pieces, scanning each byte once: start with a zeroed
+ * state, and pass everything received so far each time. */
 struct rpc_scan_state {
     uint64_t at;
     uint32_t depth, begun;
@@ -64,7 +64,7 @@ extern const struct rpc_method_info rpc_methods[RPC_METHODS];
 /* -1 where unknown */
 int rpc_method_find(const char *name, size_t len);
 
-/* The words of `args`, taken apart. */
+/* `args`, parsed. */
 enum rpc_arg_kind {
     RPC_ARG_WORD,   /* NAME: the next word */
     RPC_ARG_WORDS,  /* NAME...: all further words; a list */
@@ -75,7 +75,7 @@ enum rpc_arg_kind {
 struct rpc_arg {
     enum rpc_arg_kind kind;
     char name[24];   /* of the parameter, lower case */
-    char value[24];  /* what stands for the value in help: "NAME", "P"; "" for a flag */
+    char value[24];  /* the value's placeholder in help: "NAME", "P"; "" for a flag */
     bool required;   /* on its own */
     unsigned choice; /* 1, 2, …: exactly one of the parameters of that number; 0: no choice */
 };
@@ -84,6 +84,6 @@ struct rpc_args {
     struct rpc_arg at[RPC_ARGS_MAX];
     unsigned n, choices;
 };
-/* 0, or -EINVAL for a row of the table that makes no sense. */
+/* 0, or -EINVAL for an invalid row of the table. */
 int rpc_args_parse(const char *args, struct rpc_args *out);
 #endif

@@ -5,7 +5,7 @@
 #include "polder/config_keys.h"
 #include "polder/rpc_out.h"
 
-/* Into the open map, each under its key, with _ms or _bytes where it is a time or a size. Not what
- * is a list; top: those too that only the top level has. */
+/* Puts them into the open map, each under its key, with _ms or _bytes appended for a time or a
+ * size. Lists are left out. top: includes those that only the top level has. */
 void rpc_put_values(struct rpc_out *o, enum config_section section, const void *live, bool top);
 #endif

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * sandbox: what is left to a process that someone has taken over.
+ * sandbox: limits what an attacker can do with a process that was taken over.
  *
  * Each kind of process gives up, once it has what it needs and before it reads anything from
  * outside, all system calls but those of libshared/tables/syscalls.def: it cannot run a program,
- * trace another process, make memory executable, open sockets of other families, signal anybody but
- * itself; a worker cannot change modes of files either. The filter (seccomp(2)) stays for the life
- * of the process. A build with a sanitizer has none, for its runtime needs more.
+ * trace another process, make memory executable, open sockets of other families, signal other
+ * processes; a worker cannot change modes of files either. The filter (seccomp(2)) stays for the
+ * life of the process. Builds with a sanitizer have none, because its runtime needs more.
  */
 #ifndef POLDER_SANDBOX_H
 #define POLDER_SANDBOX_H
@@ -23,11 +23,12 @@ enum sandbox_kind {
 /* PR_SET_NO_NEW_PRIVS, and whether it may dump core. A process that may not cannot be traced or
  * looked into by others of its user either (PR_SET_DUMPABLE). Undone by execve(). */
 void sandbox_begin(bool core_dumps);
-/* Applies the filter of that kind. The master's only denies what no process of ours ever does (but
- * it may run polder-supervisor), for its children inherit it. 0 or a negative errno: the kernel has
- * no seccomp filters, or refuses. */
+/* Applies the filter of that kind. The master's only denies calls that no process of Polder makes,
+ * because its children inherit it (it may run polder-supervisor). 0 or a negative errno: the kernel
+ * has no seccomp filters, or refuses. */
 int sandbox_enter(enum sandbox_kind kind);
-/* sandbox_enter() if enabled; where it fails, one warning, and the process goes on without. */
+/* sandbox_enter() if enabled. If it fails, logs one warning, and the process continues without
+ * it. */
 void sandbox_enter_or_warn(enum sandbox_kind kind, bool enabled);
 
 #endif

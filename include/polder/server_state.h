@@ -7,24 +7,24 @@
  * Workers and control take their rows when they start (server_claim()); the supervisor, which is a
  * daemon of its own, gets the table's descriptor from each worker and only looks rows up.
  *
- * Who writes: whichever process has asked the server. The state is one word (state, reason,
+ * Writers: any process that has sent a request to the server. The state is one word (state, reason,
  * failures in a row, failed trials, since when), changed by compare-and-swap: each process sees a
  * whole state, one process alone makes each move and logs it, and a process killed on any line
- * leaves either the old state or the new one. The other words of a row are counters and times that
- * stand alone. The addresses of a row have one writer, control, and two copies.
+ * leaves either the old state or the new one. The other words of a row are independent counters and
+ * times. The addresses of a row have one writer (server_names.h) and two copies.
  *
- *   UP    gets its share. Failures in a row are counted; as many as the kind of the last one allows
- *         make it DOWN. Any response head, of whatever status, sets them back to 0.
+ *   UP    gets its share. Failures in a row are counted; as many as the last one's reason
+ *         allows make it DOWN. Any response head, of any status, resets the count to 0.
  *   DOWN  gets nothing while others are UP, but one trial at a time over all processes: when
- *         retry_ms has come, who moves it on by a lease has the trial. A response makes it UP; a
- *         failed trial doubles the pause (SERVER_PAUSE_MS up to the most for its reason). The lease
- *         of a process that died with a trial runs out.
+ *         retry_ms has come, the process that moves it on by a lease has the trial. A response
+ *         makes it UP; a failed trial doubles the pause (SERVER_PAUSE_MS up to the maximum of its
+ *         reason). The lease of a process that died with a trial runs out.
  *
- * An upstream may have slow_start: then the share of a server grows from a hundredth to all of it
- * in that time since it is UP (server_warmth()).
+ * An upstream may have slow_start: then the share of a server grows from a hundredth to the whole
+ * during that time after it is UP (server_warmth()).
  *
- * Where all servers of an upstream are DOWN they are asked anyway: an upstream with one server
- * never refuses for the state's sake.
+ * If all servers of an upstream are DOWN they are tried anyway: an upstream with one server never
+ * refuses because of the state.
  */
 #ifndef POLDER_SERVER_STATE_H
 #define POLDER_SERVER_STATE_H
@@ -38,7 +38,7 @@
 #define SERVER_ADDRESSES_MAX 16
 #define SERVER_PAUSE_MS      1000
 #define SERVER_LEASE_MS      60000 /* the longest lease of a trial */
-#define SERVER_NOTIFIED_MS   1000  /* at most one line of errors a server in so long */
+#define SERVER_NOTIFIED_MS   1000  /* at most one error line per server in this time */
 
 enum server_state { SERVER_UP, SERVER_DOWN };
 
@@ -79,16 +79,16 @@ struct server_addresses {
 struct server_row {
     /* The state; see struct server_view. Any process, compare-and-swap. */
     _Alignas(128) _Atomic uint64_t word;
-    /* DOWN: the next trial may begin then (mono ms). Stored before DOWN is, moved on by who takes a
-     * trial (compare-and-swap), and set by who has failed one. */
+    /* DOWN: the next trial may begin then (mono ms). Stored before DOWN is, moved on by the process
+     * that takes a trial (compare-and-swap), and set by one whose trial has failed. */
     _Atomic uint64_t retry_ms;
     _Atomic uint64_t error_ms;               /* mono, of the last error; relaxed */
     _Atomic uint64_t notified_ms;            /* of the last line in the log; compare-and-swap */
     _Atomic uint64_t untold;                 /* errors since then */
     _Atomic uint64_t upgrades;               /* WebSocket handshakes sent: the supervisor adds */
-    _Atomic uint64_t errors[SERVER_REASONS]; /* who met them adds; relaxed */
-    /* The addresses of a name. control fills the copy that is not in use, then stores the next
-     * number (release); 0: it has never been told. Whoever dies between leaves the copy in use. */
+    _Atomic uint64_t errors[SERVER_REASONS]; /* any process adds; relaxed */
+    /* The addresses of a name. It fills the copy that is not in use, then stores the next
+     * number (release); 0: never filled. Death in between leaves the copy in use unchanged. */
     _Alignas(128) _Atomic uint64_t generation; /* & 1: which copy */
     struct server_addresses copy[2];
 };
@@ -98,7 +98,7 @@ _Static_assert(SERVER_REASONS <= 10, "fits beside the state");
 
 struct server_table {
     struct shm_header header;
-    /* Whose the rows are; 0: free. Taken by compare-and-swap, given back by control. */
+    /* Server ids; 0: free row. Claimed by compare-and-swap, freed by control. */
     _Alignas(128) _Atomic uint64_t id[SERVER_ROWS];
     struct server_row row[SERVER_ROWS];
 };
@@ -109,12 +109,12 @@ static inline uint64_t server_table_layout(void)
 }
 
 /* ---- rows ---- */
-/* The row of that server, made if there is none. NULL: the table is full. */
+/* The row of that server, claimed if there is none. NULL: the table is full. */
 struct server_row *server_claim(struct server_table *table, uint64_t id, uint64_t now_ms);
-/* NULL: nobody has claimed one. */
+/* NULL: there is none. */
 struct server_row *server_find(struct server_table *table, uint64_t id);
-/* control: gives back rows of servers that no configuration in use has; only once the table is half
- * full, so that who comes back soon finds its own. wanted(): is that id in use? */
+/* control: frees rows of servers that no configuration in use has; only once the table is half
+ * full, so a server that soon returns finds its row. wanted(): is that id in use? */
 void server_sweep(struct server_table *table, bool (*wanted)(void *arg, uint64_t id), void *arg);
 
 /* ---- the state ---- */
@@ -122,7 +122,7 @@ struct server_view {
     enum server_state state;
     enum server_reason reason; /* of the last error; SERVER_NONE: there was none */
     uint32_t failures;         /* in a row */
-    uint32_t trials;           /* that have failed since it is DOWN */
+    uint32_t trials;           /* failed trials since it is DOWN */
     uint64_t since_ms;         /* of the state, mono */
 };
 struct server_view server_view(const struct server_row *row);
@@ -142,23 +142,23 @@ static inline uint32_t server_warmth(const struct server_row *row, uint32_t slow
         return SERVER_SHARE;
     return 1 + (uint32_t)(up_ms * (SERVER_SHARE - 1) / slow_start_ms);
 }
-/* A failed attempt. trial: it was one. True: this call has made the server DOWN. */
+/* A failed attempt. trial: it was a trial. True: this call has made the server DOWN. */
 bool server_note_failure(struct server_row *row, enum server_reason reason, bool trial,
                          uint64_t now_ms);
 /* A response head has come. True: this call has made it UP. One load where all is well. */
 bool server_note_answer(struct server_row *row, uint64_t now_ms);
-/* Takes the trial of a server that is DOWN, if it has been due for late_ms: nobody else gets one
- * before *lease_ms, after lasts_ms or SERVER_LEASE_MS. */
+/* Takes the trial of a server that is DOWN, if it has been due for late_ms. No other process gets
+ * one before *lease_ms, which is lasts_ms or SERVER_LEASE_MS from now. */
 bool server_try(struct server_row *row, uint64_t now_ms, uint64_t late_ms, uint64_t lasts_ms,
                 uint64_t *lease_ms);
-/* The trial has come to nothing, neither good nor bad: somebody else may have it. */
+/* The trial ended without a result: another request may take it. */
 void server_untry(struct server_row *row, uint64_t lease_ms, uint64_t now_ms);
 
 /* ---- the same with words for the operator ---- */
 struct condition_table;
 struct server_name {
     struct server_row *row;
-    struct condition_table *conditions; /* NULL: nobody is told of its state */
+    struct condition_table *conditions; /* NULL: no condition is raised */
     const char *upstream, *server;
 };
 /* Counts the failed attempt and logs it, once a second for each server; what makes the server DOWN
@@ -169,7 +169,7 @@ void server_report_failure(const struct server_name *name, enum server_reason re
 void server_report_answer(const struct server_name *name, uint64_t now_ms);
 
 /* ---- addresses ---- */
-/* control alone. True: they have changed. */
+/* Only for the one writer (server_names.h). True: they have changed. */
 bool server_addresses_put(struct server_row *row, const struct server_addresses *list);
 /* A whole list; false: none was ever put. */
 bool server_addresses_get(const struct server_row *row, struct server_addresses *out);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * settings: what `upstream weight`, `cache set` and `ws set` keep with --persist, in
+ * settings: what `upstream weight`, `cache set` and `ws set` save with --persist, in
  * state_dir/settings.mp: a msgpack array of [section, key, value], all texts, as they were typed.
  * Limits have a file of their own (runtime.h).
  *
@@ -11,8 +11,8 @@
  *     "websocket /ws/chat"  "max_message"   "64K"      one route
  *
  * Written by control alone, whole, to a temporary file that is synced and renamed: a crash leaves
- * the old file or the new one. Read by whoever loads a configuration. What does not fit the
- * configuration any more is left out when it is applied, and stays in the file.
+ * the old file or the new one. Read whenever a configuration is loaded. Entries that do not fit the
+ * configuration any more are skipped when it is applied, and stay in the file.
  */
 #ifndef POLDER_SETTINGS_H
 #define POLDER_SETTINGS_H
@@ -35,13 +35,13 @@ struct settings {
 /* 0, also where there is no file; else a negative errno and nothing in it. */
 int settings_read(const char *state_dir, struct settings *out);
 void settings_free(struct settings *settings);
-/* These n, in place of what was kept under the same sections and keys. A damaged file is replaced.
+/* Saves these n, replacing entries of the same sections and keys. A damaged file is replaced.
  */
 int settings_save(const char *state_dir, const struct setting *with, size_t n);
 /* key NULL: the whole section. 0, also where there was nothing. */
 int settings_forget(const char *state_dir, const char *section, const char *key);
 
-/* Puts those of cache and upstreams into values; what is wrong is logged, and the rest applies. */
+/* Applies those of cache and upstreams to values; invalid entries are logged and skipped. */
 struct config;
 void settings_apply(const struct settings *settings, const struct config *config,
                     struct runtime_values *values);

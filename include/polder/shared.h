@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * shared: everything the processes of one polderd have in common.
+ * shared: the memory and descriptors that all processes of one polderd share.
  *
  * The master makes it once, before it forks; every child inherits the mappings at the same
  * addresses and the descriptors under the same numbers. That is why a configuration may hold plain
- * pointers: its arena is mapped in all of them at one address. Nobody unmaps anything while
- * processes live.
+ * pointers: its arena is mapped in all of them at one address. Nothing is unmapped while processes
+ * live.
  */
 #ifndef POLDER_SHARED_H
 #define POLDER_SHARED_H
@@ -40,8 +40,8 @@ struct alert_page;
 
 /* Open connections by hashed client address, a row a worker slot: written by its worker (which
  * zeroes it when it starts), summed over all rows when a connection comes. A client is counted in
- * two cells and has as many connections as the lower of the two says, so others are counted with it
- * only where they share both. */
+ * two cells, and the lower of the two is its number of connections, so other clients are counted
+ * with it only if they share both. */
 #define SHARED_CLIENT_CELLS 16384
 typedef _Atomic uint16_t shared_client_row[SHARED_CLIENT_CELLS];
 
@@ -65,11 +65,11 @@ struct shared {
     struct ring *ring[SHARED_RINGS];
     struct config_region *region[SHARED_REGIONS];
 
-    int master_event;                    /* eventfd: somebody is ready, or wants a reload or the
-                                            logs opened again (proc.h) */
+    int master_event;                    /* eventfd: a process is ready, or a reload or the
+                                            reopening of logs is requested (proc.h) */
     int keeper_event;                    /* eventfd: rings have data */
     int control_event;                   /* eventfd: something for control changed */
-    int notifier_event;                  /* eventfd: there is something to pass on */
+    int notifier_event;                  /* eventfd: there is a notice to pass on */
     int worker_event[PROC_WORKER_SLOTS]; /* eventfd a worker: a flight it waits for has landed,
                                             or its configuration page changed */
     struct shm_segment seg[24 + SHARED_RINGS]; /* what to close in the end */
@@ -86,18 +86,16 @@ struct shared_options {
 /* 0 or a negative errno, with the reason logged. */
 int shared_create(struct shared *sh, const struct shared_options *opt);
 void shared_destroy(struct shared *sh);
-/* False: somebody has cut a file short that is behind a segment; whoever touches what is missing
- * dies of it. */
+/* False: a file that backs a segment was truncated; access beyond its end is a SIGBUS. */
 bool shared_is_whole(const struct shared *sh);
 /* The descriptor behind `servers`, for the supervisor. */
 int shared_servers_fd(const struct shared *sh);
-/* The master looks at the process table again. Never waits. */
+/* Makes the master check the process table. Never blocks. */
 void shared_wake_master(const struct shared *sh);
 void shared_wake_control(const struct shared *sh);
 void shared_wake_notifier(const struct shared *sh);
-/* Writes the eventfd of each worker that holds requests until something changes
- * (proc_slot.holding); called after an invalidation, and by the keeper after it has stored
- * something. Never waits. */
+/* Writes the eventfd of each worker that holds long polls (proc_slot.holding); called after an
+ * invalidation, and by the keeper after it has stored something. Never blocks. */
 void shared_wake_holders(const struct shared *sh);
 /* The same of all workers. */
 void shared_wake_workers(const struct shared *sh);

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * shm: segments of memory that processes share.
+ * shm: segments of shared memory.
  *
- * A segment is a sealed memfd (F_SEAL_SHRINK|F_SEAL_GROW: nobody can truncate it, so no SIGBUS) or,
+ * A segment is a sealed memfd (F_SEAL_SHRINK|F_SEAL_GROW: it cannot be truncated, so no SIGBUS) or,
  * for what must outlive all processes, a private file under state_dir. Each starts with a header;
- * `magic` is stored last, so a segment whose creator died half way is never taken for a good one.
- * Created by the master before it forks; children inherit the mapping at the same address.
+ * `magic` is stored last, so a segment whose creator died half way is never taken for a complete
+ * one. Created by the master before it forks; children inherit the mapping at the same address.
  */
 #ifndef POLDER_SHM_H
 #define POLDER_SHM_H
@@ -56,7 +56,7 @@ int shm_create(struct shm_segment *seg, const char *name, enum shm_kind kind, ui
  * kind, abi, layout and size was found and mapped as it is; otherwise it is zeroed and new. */
 int shm_create_file(struct shm_segment *seg, const char *path, enum shm_kind kind, uint32_t abi,
                     uint64_t layout, size_t size, int *reused);
-/* Stores the magic: from now on others may trust the contents. */
+/* Stores the magic: from now on readers may trust the contents. */
 void shm_publish(struct shm_segment *seg);
 /* 0 if seg is published and of this kind, abi and layout; else -EPROTO. */
 int shm_check(const struct shm_segment *seg, enum shm_kind kind, uint32_t abi, uint64_t layout);

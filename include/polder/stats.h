@@ -7,10 +7,9 @@
  * Gauges are reset by the master when it reaps. Which counters there are: libshared/tables/.
  *
  * Beside them a slab has rows: of each route, limit and server, found by an id made of its name.
- * They are what a worker needed once it had started (stats_adopt()); they stay where they are when
- * its successor has another configuration, and counts of what has left it are kept as long as there
- * is room. So the sum over all slabs of what has one name never gets less, and what is new begins
- * at 0.
+ * A worker makes the rows it needs when it starts (stats_adopt()); they stay in place when its
+ * successor has another configuration, and counts of removed items are kept as long as there is
+ * room. So the sum of one name over all slabs never decreases, and new names begin at 0.
  */
 #ifndef POLDER_STATS_H
 #define POLDER_STATS_H
@@ -65,7 +64,7 @@ struct stats_route_row {
     _Atomic uint64_t last_hit_ms; /* real time of the last answer from the store; 0: none yet */
     _Atomic uint64_t refused;     /* by limits */
     _Atomic uint64_t calls;       /* requests sent to backends */
-    _Atomic uint64_t background;  /* those of them for which no client waited */
+    _Atomic uint64_t background;  /* those of them in the background */
     uint64_t pad_;
     struct histogram latency; /* of answers that no limit refused */
 };
@@ -129,10 +128,9 @@ struct config_server;
 #define STATS_NO_ROUTE UINT64_C(1)
 #define STATS_OPS      UINT64_C(1)
 uint64_t stats_server_id(const struct config_server *server);
-/* A worker, before it counts anything: makes the rows that its configuration needs and that are not
- * there yet. */
+/* For a worker, before it counts anything: makes the missing rows that its configuration needs. */
 void stats_adopt(struct stats_slab *slab, const struct config *config);
-/* Of what was adopted; never NULL. */
+/* The row of an adopted id; never NULL. */
 struct stats_route_row *stats_route_row(struct stats_slab *slab, uint64_t id);
 struct stats_limit_row *stats_limit_row(struct stats_slab *slab, uint64_t id);
 struct stats_server_row *stats_server_row(struct stats_slab *slab, uint64_t id);
@@ -159,7 +157,7 @@ struct stats_server {
     uint64_t requests, bytes_in, bytes_out;
     struct distribution latency;
 };
-/* at: where the row may be expected, such as the index in the configuration; it is found anyway. */
+/* at: a hint where the row may be, such as the index in the configuration. */
 void stats_route_of(const struct stats_slab *slabs, uint64_t route_id, uint32_t at,
                     struct stats_route *out);
 void stats_limit_of(const struct stats_slab *slabs, uint64_t limit_id, uint32_t at,

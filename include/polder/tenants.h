@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * tenants: what calls cost and what is saved, by whom they are for: cost { by = ... }.
+ * tenants: cost and savings of calls by tenant: cost { by = ... }.
  *
- * A tenant is a value of `by`, such as that of X-Workspace. TENANTS_MAX of them have a row; what
- * comes after those is counted in one row for all others, so that a client that makes values up
- * fills a table and no memory. Rows are not given back until `by` changes or Polder restarts.
+ * A tenant is a value of `by`, such as that of X-Workspace. TENANTS_MAX of them have a row; all
+ * further ones are counted in one row for others, so a client that invents values cannot use up
+ * memory. Rows are not given back until `by` changes or Polder restarts.
  *
  * Workers claim rows: the number of rows is raised, then the id is put in its place by compare and
- * swap, then the name is written and said to be there. A process that dies after the first step
- * leaves one place less until control counts again (tenants_recount()), after the second a row that
- * is shown by its id. Counts are a slab a process slot; its owner adds with a load and a store, and
- * they outlive it, as those of polder/stats.h.
+ * swap, then the name is written and marked as valid. A process that dies after the first step
+ * leaves one place less until control recounts (tenants_recount()), after the second a row that is
+ * shown by its id. Each process slot has a slab of counts; its owner adds with a load and a store,
+ * and they survive it, as those of polder/stats.h.
  */
 #ifndef POLDER_TENANTS_H
 #define POLDER_TENANTS_H
@@ -32,16 +32,16 @@ enum tenants_count { TENANTS_CALLS, TENANTS_HITS, TENANTS_POLLS, TENANTS_REFUSED
 struct tenants_page;
 size_t tenants_page_size(void);
 
-/* control: rows are those of that `by` (0: nobody is counted) from now on; those of another one are
- * forgotten. */
+/* control: rows are those of that `by` (0: tenants are not counted) from now on; those of another
+ * one are cleared. */
 void tenants_begin(struct tenants_page *page, uint64_t by);
 void tenants_recount(struct tenants_page *page); /* control, each second */
 
-/* The row of a value under that `by`, made if it has none. TENANTS_OTHER: there is no room;
- * TENANTS_NONE: rows are of another `by`. secret: its name is four characters and a hash, as of
- * the keys in polder/recent.h. */
+/* The row of a value under that `by`, claimed if it has none. TENANTS_OTHER: there is no room;
+ * TENANTS_NONE: rows are of another `by`. secret: its name is shown as four characters and a hash,
+ * as the keys in polder/recent.h. */
 uint32_t tenants_row(struct tenants_page *page, uint64_t by, struct str value, bool secret);
-/* slot: of the process table, which the caller owns. */
+/* slot: the caller's own in the process table. */
 void tenants_add(struct tenants_page *page, uint32_t slot, uint32_t row, enum tenants_count what);
 
 /* ---- readers ---- */
@@ -50,6 +50,6 @@ struct tenant {
     uint32_t row;
     uint64_t count[TENANTS_COUNTS];
 };
-/* All that have counted something, TENANTS_OTHER too; at most TENANTS_ROWS + 1. */
+/* All with counts, TENANTS_OTHER included; at most TENANTS_ROWS + 1. */
 size_t tenants_read(const struct tenants_page *page, struct tenant *out);
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * units: durations, sizes and shares as people read them, in one notation for every table, sentence
- * and screen.
+ * units: durations, sizes and shares for people, in one notation for all tables, messages and
+ * pages.
  *
  *   durations  two units at most: "36 us", "2.1 ms", "58 s", "4 min 58 s", "2 h 5 min", "3 d 4 h"
  *   sizes      powers of 1024: "0 B", "1000 B", "1.5 KiB", "256 MiB"

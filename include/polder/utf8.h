@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* utf8: are these bytes a character? */
+/* utf8: checks UTF-8 characters. */
 #ifndef POLDER_UTF8_H
 #define POLDER_UTF8_H
 #include <stddef.h>

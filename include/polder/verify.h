@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * verify: who may send probes of `polderctl verify`, in shared memory.
+ * verify: the token of `polderctl verify` probes, in shared memory.
  *
- * Control hands out one token at a time: 128 random bits, good until a time that whoever verifies
- * moves on every few seconds. A request that carries it in the field Polder-Verify is a probe:
- * what it counts, is charged and leaves in the store is apart from what clients do. One whose
- * token is not good is an ordinary request. The field is never sent to a backend.
+ * Control hands out one token at a time: 128 random bits, valid until a time that the running
+ * polderctl extends every few seconds. A request that carries it in the field Polder-Verify is a
+ * probe: its counts, charges and stored responses are kept apart from those of clients. With an
+ * invalid token it is an ordinary request. The field is never sent to a backend.
  *
  * Control alone writes: token and number first, until_ms last (release); a reader looks at until_ms
- * first (acquire). If control dies in between, no token is good; whoever verifies asks again. If
- * whoever verifies dies, the token is good for VERIFY_LEASE_MS more.
+ * first (acquire). If control dies in between, no token is valid, and polderctl asks again. If
+ * polderctl dies, the token is valid for VERIFY_LEASE_MS more.
  */
 #ifndef POLDER_VERIFY_H
 #define POLDER_VERIFY_H
@@ -25,14 +25,14 @@
 #define VERIFY_CLIENTS    254 /* that probes may pretend to be: 192.0.2.1 to 192.0.2.254 */
 
 struct verify_lease {
-    _Atomic uint64_t until_ms; /* mono; 0: nobody verifies */
+    _Atomic uint64_t until_ms; /* mono; 0: no run */
     _Atomic uint64_t token[2];
     _Atomic uint64_t run; /* names its copies in the store, and its counts of limits; not secret */
 };
 
 enum verify_kind {
     VERIFY_NONE,    /* an ordinary request */
-    VERIFY_REQUEST, /* goes the way of all requests, charged to no limit */
+    VERIFY_REQUEST, /* handled as any request, but charged to no limit */
     VERIFY_LIMIT,   /* charged to the limits of its route and answered here: 204 or 429 */
     VERIFY_LOCAL    /* a WebSocket that no backend is asked for */
 };
@@ -51,12 +51,12 @@ unsigned verify_host(uint64_t run, char out[VERIFY_HOST_SIZE]);
 bool verify_is_url(const char *url, size_t len);
 
 /* ---- for control ---- */
-/* 0; -EBUSY: somebody verifies; or another negative errno. */
+/* 0; -EBUSY: another run is under way; or another negative errno. */
 int verify_begin(struct verify_lease *lease, uint64_t now_ms, char token[VERIFY_TOKEN_SIZE]);
-/* The lease goes on; false: that token is not good (any more). */
+/* Extends the lease; false: that token is not valid (any more). */
 bool verify_keep(struct verify_lease *lease, uint64_t now_ms, struct str token);
-/* The token is good no longer. */
+/* Invalidates the token. */
 void verify_end(struct verify_lease *lease);
-/* The number of a run whose lease has ended by itself; 0: there is none. */
+/* The number of a run whose lease has expired; 0: there is none. */
 uint64_t verify_expired(const struct verify_lease *lease, uint64_t now_ms);
 #endif

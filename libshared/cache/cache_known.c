@@ -102,7 +102,7 @@ void known_add(struct known_table *t, const struct cache_record *record, uint64_
     uint32_t tag;
     grow(t, record->slot);
     struct known *e = bucket_of(t, &record->key, &tag);
-    if (e[0].record && e[0].tag != tag) { /* the older one gives way */
+    if (e[0].record && e[0].tag != tag) { /* the older one is replaced */
         if (!e[1].record || e[1].tag != tag)
             e[1] = e[0];
         else

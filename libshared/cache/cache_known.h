@@ -3,10 +3,10 @@
  * cache_known: what one reader remembers of the records it has seen. Private to cache_reader.c and
  * to one process; a hint that is wrong costs time, never a wrong byte.
  *
- * An entry says three things of a key:
+ * An entry says three things about a key:
  *   that the record with this checksum was verified, so that a hit costs no checksum;
- *   where it lay: with a million objects nearly every line that a hit touches has to come from
- *     memory, one after the other, if nobody asks for them together beforehand;
+ *   where it lay: with a million objects nearly every cache line that a hit touches comes from
+ *     memory, one after the other, unless they are prefetched together;
  *   in which snapshot it lay there. While nothing was committed since, that is where it lies, and
  *     the tree need not be descended. LMDB overwrites no page of its latest snapshot.
  *

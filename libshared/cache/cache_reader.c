@@ -43,7 +43,7 @@ static void guard_handler(int signal_number, siginfo_t *info, void *context)
     (void)info;
     (void)context;
     if (!guard.inside || !guard.slot) {
-        /* Not ours: the instruction runs again and meets whoever was there before us. */
+        /* Not ours: the instruction runs again and meets the previous handler. */
         sigaction(signal_number, &guard.before[signal_number == SIGBUS], NULL);
         return;
     }
@@ -99,7 +99,7 @@ struct cache_reader {
     uint64_t chunk_verified[CHUNKS_KNOWN]; /* by chunk_verify(); no number is used twice */
     _Atomic uint64_t *pins;                /* our row; NULL until we know which */
     uint32_t pinned[CACHE_PINS];           /* how many of us have each */
-    unsigned pins_top;                     /* behind the last one that somebody has */
+    unsigned pins_top;                     /* after the last one in use */
     char state_dir[PATH_MAX];
 };
 
@@ -232,7 +232,7 @@ static bool reader_begin(struct cache_reader *r)
         return true;
     }
     map_fault_leave();
-    /* MDB_MAP_RESIZED: the keeper has grown the store. Opened anew in the next iteration. */
+    /* MDB_MAP_RESIZED: the keeper has grown the store. It is opened again in the next iteration. */
     r->again_ms = rc == MDB_MAP_RESIZED ? 0 : clock_mono_ms() + RETRY_MS;
     reader_env_close(r);
     return false;

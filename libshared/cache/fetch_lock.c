@@ -2,7 +2,7 @@
 /*
  * fetch_lock: the table of fetches under way.
  *
- * A key may fly in any of the WINDOW slots that follow its hash. word tells it all:
+ * The fetch of a key may be in any of the WINDOW slots after its hash. Its state is one word:
  *
  *   tag 32 | nonce 11 | incarnation 12 | worker 7 | state 2          0: free
  *
@@ -10,7 +10,7 @@
  * CLAIM two slots of its window, when a slot between them is freed meanwhile; before it leads, each
  * looks at the whole window again: a LEADING one beats it, of two CLAIMED ones the lower slot takes
  * the other back to 0, whose compare-and-swap to LEADING then fails. So one leads, never two, and
- * nobody waits for a lock. The nonce tells two flights of one worker and key apart.
+ * no process waits for a lock. The nonce distinguishes two flights of one worker and key.
  *
  * What a death leaves: a word (fetch_lock_reap frees it), a bit of a dead waiter (an eventfd write
  * for its successor, harmless), waiters of a free slot (reap wakes them; the lease bounds it).
@@ -40,7 +40,7 @@
 
 struct fetch_lock_slot {
     _Alignas(64) _Atomic uint64_t word;
-    _Atomic uint64_t waiters[2]; /* a bit a worker slot: whose eventfd to write on landing */
+    _Atomic uint64_t waiters[2]; /* a bit per worker slot: eventfds to write on landing */
     _Atomic uint64_t lease;      /* end of the lease, mono ms << 11 | nonce of its flight */
     _Atomic uint32_t flights;    /* counts claims; its low bits are the nonce */
     _Atomic uint32_t answered;   /* ANSWERED | nonce of the flight whose response has begun */
@@ -118,9 +118,9 @@ static void waiters_wake(struct fetch_lock_slot *slot, const int *worker_events)
     }
 }
 
-/* Those who wait for a flight that was taken back are woken by its winner. Their bits stay where
- * they are as well: the slot may already carry another flight, and a wake-up too many is harmless
- * where one too few is not. */
+/* Waiters of a flight that was taken back are woken by the winner. Their bits stay where
+ * they are as well: the slot may already carry another flight, and a superfluous wake-up is
+ * harmless where a missing one is not. */
 static void waiters_share(struct fetch_lock_slot *from, struct fetch_lock_slot *to)
 {
     for (unsigned half = 0; half < 2; half++)
@@ -139,7 +139,7 @@ static uint64_t lease_of(uint64_t word, uint64_t now_ms)
     return (now_ms + FETCH_LOCK_LEASE_MS) << 11 | ((word >> NONCE_SHIFT) & NONCE_MASK);
 }
 
-/* The slot where the key flies, or NULL with the first free one in *vacant (NULL: none).
+/* The slot of the key's fetch, or NULL with the first free one in *vacant (NULL: none).
  * Flights whose lease has run out are landed on the way. */
 static struct fetch_lock_slot *window_find(struct fetch_lock_table *table, uint32_t home,
                                            uint64_t tag, uint64_t now_ms, uint64_t *word,
@@ -204,8 +204,8 @@ static bool slot_lead(struct fetch_lock_table *table, uint32_t home, struct fetc
         *permit = (struct fetch_permit){leading, slot_index(table, slot)};
         return true;
     }
-    /* Lost. Whoever began to wait here is sent to the winner, wherever in the window it is; if it
-     * has landed already, the next landing or the lease wakes them. */
+    /* Lost. Waiters that registered here are passed to the winner, wherever in the window it is; if
+     * it has landed already, the next landing or the lease wakes them. */
     expected = claimed;
     atomic_compare_exchange_strong(&slot->word, &expected, 0);
     uint64_t word;
@@ -286,7 +286,7 @@ bool fetch_lock_pending(struct fetch_lock_table *table, const struct fetch_permi
         return false;
     if (!lease_expired(slot, word, now_ms))
         return true;
-    /* Each waiter has a timer of its own for this, so nobody needs to be woken. */
+    /* Each waiter has a timer of its own for this, so none needs to be woken. */
     atomic_compare_exchange_strong(&slot->word, &word, 0);
     return false;
 }

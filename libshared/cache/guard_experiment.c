@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * guard_experiment: does the content depend on the fields that say who asks?
+ * guard_experiment: does the content depend on the identity fields?
  *
  * One difference proves nothing: content changes, has time stamps, comes from servers that do not
  * agree. So requests with and without the fields alternate, and the answers prove a dependence only
@@ -9,15 +9,16 @@
  * no periodic change of content can follow; a content that changes once or at random breaks the
  * pattern within a few answers, and then the trial is over.
  *
- * A time, a count or a token in each answer would hide all else. So the answers are compared once
- * more without what the first two to the same request differ by (guard_words.h): what then is the
- * same with and without the fields is the same for all. What changes more slowly than they follow
- * each other is not seen by that: so they are compared, too, without what has a digit in it.
+ * A time, a count or a token in each answer would hide everything else. So the answers are also
+ * compared without the words in which the first two to the same request differ (guard_words.h): if
+ * the rest is equal with and without the fields, it is the same for all. That misses what changes
+ * more slowly than the answers follow each other: so they are also compared without words that
+ * contain a digit.
  *
  * Where the content depends on them, each field alone is left out twice, to find which one it is.
  *
  * A request without any of the fields cannot be compared like that. But if the backend refuses it
- * again and again, the copy, which answers it, gives away what is protected.
+ * repeatedly, serving the copy discloses protected content.
  */
 #include "polder/leak_guard.h"
 
@@ -25,7 +26,7 @@
 #include <string.h>
 
 #define TURNS_A_FIELD 2
-#define REFUSALS      3 /* of a request that says nothing of who asks */
+#define REFUSALS      3 /* for an anonymous request */
 
 void guard_experiment_start(struct guard_experiment *t, uint32_t n_fields, uint32_t pairs)
 {
@@ -80,7 +81,7 @@ static bool tells_apart(const struct guard_level *l)
     return (l->with_same && !l->with_met) || (l->without_same && !l->without_met);
 }
 
-/* Is this what those get who lack a field that matters? */
+/* Is this the answer to requests that lack a field that matters? */
 static bool is_other(const struct guard_level *l, uint64_t print)
 {
     return l->with_same && !l->with_met ? print != l->with : print == l->without;
@@ -143,7 +144,7 @@ static void hear_named(struct guard_experiment *t, const struct guard_print *pri
         conclude(t);
 }
 
-/* The copy answers whoever asks; does the backend? */
+/* The copy answers every request; does the backend? */
 static void hear_bare(struct guard_experiment *t, const struct guard_print *print)
 {
     if (!print->refused)

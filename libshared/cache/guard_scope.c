@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * guard_scope: what of a route is quarantined; see leak_guard.h.
+ * guard_scope: which parts of a route are quarantined; see leak_guard.h.
  *
- * A place is taken by who sets its since_ms, and is in force when its len is set, which is the last
- * step; the bit in the gate follows. Who dies in between has closed nothing, and the next finding
- * closes it; guard_scopes_mend() gives the place back. A release goes the other way round.
+ * A place is taken by the process that sets its since_ms, and is in force when its len is set,
+ * which is the last step; the bit in the gate follows. A process that dies in between has closed
+ * nothing, and the next finding closes it; guard_scopes_mend() frees the place. A release takes the
+ * steps in reverse.
  */
 #include "polder/inval.h"
 #include "polder/leak_guard.h"
@@ -71,7 +72,7 @@ static void free_scope(struct guard_scope *s)
     atomic_store(&s->calm, 0);
     atomic_store(&s->differs, 0);
     atomic_store(&s->tried_ms, 0);
-    atomic_store(&s->since_ms, 0); /* last: now somebody else may write the texts */
+    atomic_store(&s->since_ms, 0); /* last: now another process may write the texts */
 }
 
 struct guard_scope *guard_close_route(struct guard_route *g, const char *url, size_t len,
@@ -251,7 +252,7 @@ void guard_scope_settle(struct guard_scope *s, enum guard_verdict verdict, uint6
 
 void guard_scope_name(struct guard_route *g, struct guard_scope *s, const char *names, size_t len)
 {
-    if (guard_scope_holds(g, s)) /* nobody has released it meanwhile */
+    if (guard_scope_holds(g, s)) /* not released meanwhile */
         put_text(s->names, sizeof s->names, &s->names_len, names, len);
 }
 

@@ -7,14 +7,14 @@
  * word `seq` of a slot is its state:
  *
  *   0                    free
- *   OWNED | boot | pid   somebody writes the text, or retires the ban
+ *   OWNED | boot | pid   a process writes the text, or retires the ban
  *   other                active, with that sequence number
  *
  * Marking: own a slot, set its bit in `ban_map`, write the text, take the number, store it. Dying
- * before the last step leaves a slot whose owner is dead (taken over by the next who looks for
+ * before the last step leaves a slot whose owner is dead (taken over by the next process that needs
  * one) and a bit that costs readers a glance. Retiring: raise `ban_floor`, own it, clear the bit,
  * free it. Readers skip slots that are owned, and never see a bit cleared by a predecessor's
- * retirement, because nobody can own the slot before that has finished.
+ * retirement, because the slot cannot be owned before that has finished.
  */
 #include "polder/inval.h"
 #include "polder/clock.h"
@@ -60,7 +60,7 @@ struct inval_page {
     /* Of the last group that was marked for one origin: what is younger need not look at the second
      * slots of its tags. */
     _Atomic uint64_t group;
-    /* Pids of those who have taken a number that they have not stored yet, or died on the way. */
+    /* Pids of processes that have taken a number and not stored it yet, or died before that. */
     _Alignas(64) _Atomic uint32_t marking[MARKERS];
     struct inval_slot ban[INVAL_BANS];
     /* When the last ones were issued, by seq % TIMES: low bits of seq << TIME_BITS | Unix seconds.
@@ -197,7 +197,7 @@ static bool is_dead(uint32_t pid)
     return kill((pid_t)pid, 0) < 0 && errno == ESRCH;
 }
 
-/* Somebody's own place begins at his pid, and nobody is in the middle of two. */
+/* The search for a place begins at the process's pid. A process has one mark under way at most. */
 static _Atomic uint32_t *marking_begin(struct inval_page *page)
 {
     const uint32_t mine = (uint32_t)getpid();
@@ -250,7 +250,8 @@ uint64_t inval_url_marked(const struct inval_page *page, uint32_t url_slot)
     return atomic_load_explicit(&page->url[url_slot & SLOT_MASK].hard, memory_order_acquire);
 }
 
-/* The word comes first: whoever sees the mark has seen that there is something to look for. */
+/* The word comes first: a reader that sees the mark has seen that there is something to look
+ * for. */
 uint64_t inval_mark_path(struct inval_page *page, const void *path, size_t len, bool soft)
 {
     struct inval_words *words = &page->url[inval_url_slot(page, path, len)];
@@ -286,7 +287,7 @@ uint64_t inval_mark_all(struct inval_page *page, bool soft)
 
 /* ---- bans ---- */
 
-/* Who owns a slot while it is written. The page outlives a boot, and pids start again with one. */
+/* The owner of a slot while it is written. The page outlives a boot, and pids start again then. */
 static uint64_t owner_word(void)
 {
     uint8_t boot[16];

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* leak_guard: which fields say who asks, and the page of routes; see leak_guard.h. */
+/* leak_guard: which fields identify the caller, and the page of routes; see leak_guard.h. */
 #include "polder/leak_guard.h"
 
 #include <string.h>

@@ -43,7 +43,7 @@ static int fill_runtime(struct config_region *region, const struct config *confi
 {
     struct runtime_values *values = calloc(1, sizeof *values);
     if (!values)
-        return -ENOMEM; /* a page of zeros would refuse everybody */
+        return -ENOMEM; /* a page of zeros would refuse all requests */
     for (uint32_t i = 0; i < config->n_limits; i++)
         values->limit[i] = config->limits[i].value;
     for (uint32_t i = 0; i < config->n_upstreams; i++)
@@ -64,7 +64,7 @@ int config_region_load(struct config_region *region, const char *path, uint32_t 
     region->config = NULL;
     region->errors[0] = 0;
     region->generation = generation;
-    /* lists of the exempt are believed only where a value points to them, and stay untouched */
+    /* exempt lists are used only where a value points to them, and stay untouched */
     memset(&region->runtime, 0, offsetof(struct runtime_page, exempt));
     config_arena_init(&arena, region->arena,
                       SHARED_REGION_SIZE - offsetof(struct config_region, arena));

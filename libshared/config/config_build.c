@@ -26,7 +26,7 @@ static uint64_t cost_by_id(const struct config *c)
     return id;
 }
 
-/* What logs somebody in. */
+/* Fields that carry credentials. */
 static bool cost_by_is_secret(const struct config *c)
 {
     static const char *const headers[] = {"authorization", "proxy-authorization", "cookie",
@@ -56,7 +56,7 @@ static void build_cost(struct config_parse *p, struct config *c)
                         c->cost.currency);
 }
 
-/* ---- who asks ---- */
+/* ---- identity ---- */
 
 struct key_list {
     struct config_key *list;
@@ -70,7 +70,7 @@ static void add_keys(struct key_list *out, const struct config_key *keys, uint32
             out->list[out->n++] = keys[i];
 }
 
-/* What limits and partitions tell clients apart by says who asks, on every route. */
+/* The fields in keys of limits and partitions identify the caller, on every route. */
 static void build_identity_keys(struct config_parse *p, struct config *c)
 {
     const size_t max = (size_t)(c->n_limits + c->n_routes) * CONFIG_KEY_PARTS_MAX;

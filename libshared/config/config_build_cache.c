@@ -93,7 +93,7 @@ static void build_ignore_cookies(struct config_parse *p, cfg_t *s, struct config
                       is_cookie_pattern, "the name of a cookie, which may end in *,");
 }
 
-/* Parameters that let somebody in. */
+/* Parameters that grant access. */
 static bool is_secret(const char *name, size_t len)
 {
     static const char *const names[] = {

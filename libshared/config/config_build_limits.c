@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* config_build_limits: limits, and whom they exempt. */
+/* config_build_limits: limits and their exempt lists. */
 #include "libshared/config/config_build.h"
 #include "polder/exempt.h"
 

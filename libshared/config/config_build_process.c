@@ -106,8 +106,8 @@ static void build_drop_headers(struct config_parse *p, struct config *c)
     c->n_drop_headers = list ? count : 0;
 }
 
-/* A TLS terminator on the same host is a client from loopback: whoever comes through it sees what
- * loopback may see, unless its word on who asks is believed. */
+/* A TLS terminator on the same host is a client from loopback: its clients see what loopback may
+ * see, unless the address that it forwards is trusted. */
 static void check_telemetry(struct config_parse *p, cfg_t *telemetry, const struct config *c)
 {
     struct clientip loopback4, loopback6;

@@ -125,7 +125,7 @@ static void build_route_limits(struct config_parse *p, cfg_t *s, const struct co
                           r);
 }
 
-/* "*", or scheme and host as browsers say them, whose first label may be a star. */
+/* "*", or scheme and host as browsers send them; the first label may be a star. */
 static bool is_origin(const char *text)
 {
     const char *host = strstr(text, "://");

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * config_build_websocket: the websocket section, whose values are the defaults of routes, and a
- * route's own, where what it states replaces them, upwards too. Bounds over all routes are keys of
- * their own.
+ * config_build_websocket: the websocket section, with the defaults of routes, and a route's own,
+ * whose values replace them, higher ones too. Bounds over all routes are keys of their own.
  */
 #include "libshared/config/config_build.h"
 

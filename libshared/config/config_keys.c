@@ -128,7 +128,7 @@ static const struct config_row *live_next(enum config_section section, const str
     return row;
 }
 
-/* The next one whose value is no list. */
+/* The next one that is no list. */
 static const struct config_row *scalar_next(enum config_section section,
                                             const struct config_row *row)
 {

@@ -97,7 +97,7 @@ static void complain_open(struct outline *o, int line)
     o->lexer.broken = true;
 }
 
-/* Behind the "{" of a section that nobody knows. */
+/* After the "{" of an unknown section. */
 static bool skip_section(struct outline *o, int opened)
 {
     for (uint32_t depth = 1; depth;) {
@@ -237,7 +237,7 @@ static bool note_section(struct outline *o, const struct config_section_row *row
 
 static bool walk(struct outline *o, const struct place *in);
 
-/* Whose "{" is behind us; title is empty where the section has none. */
+/* Its "{" has been read; title is empty if the section has none. */
 static bool enter_section(struct outline *o, const struct place *in,
                           const struct config_section_row *row, const struct config_token *name,
                           const struct config_token *title)

@@ -55,7 +55,7 @@ struct config_parse {
     size_t n_places, places_room;
     struct config_section_line *sections;
     size_t n_sections, sections_room;
-    int *muted; /* lines that nothing more is said about */
+    int *muted; /* lines that get no further message */
     size_t n_muted;
     uint64_t said; /* hash of the last complaint: a value may be looked at twice */
     const char *warnings[CONFIG_WARNINGS_MAX]; /* in the arena */

@@ -91,7 +91,7 @@ static size_t name_len(const char *at)
     return n;
 }
 
-/* No further complaints about a line whose variable is missing: they would be about "". */
+/* No further messages about a line with a missing variable: they would be about "". */
 static void mute(struct config_parse *p, int line)
 {
     int *grown = realloc(p->muted, (p->n_muted + 1) * sizeof *grown);

@@ -83,7 +83,7 @@ static int word_index(const char *text, const char *const *words)
 }
 
 static const char *const bool_words[] = {"false", "true", "no", "yes", "off", "on", "0", "1", NULL};
-/* in the order of the enums they stand for */
+/* in the order of their enums */
 static const char *const algorithm_words[] = {"sliding", "fixed", "gcra", NULL};
 static const char *const heartbeat_words[] = {"off", "ping", "json", "both", NULL};
 static const char *const half_close_words[] = {"auto", "answer", "abort", NULL};

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * config_values: reads values of sections for those who build the tree, and checks what several of
- * them are checked for.
+ * config_values: reads values of sections for the builders of the tree, and has the checks that
+ * several of them share.
  */
 #include "libshared/config/config_build.h"
 

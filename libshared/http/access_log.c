@@ -182,7 +182,7 @@ void access_log_put(struct access_log *log, const struct access_line *line)
         access_log_flush(log);
     const size_t n =
         access_log_format(log->format, line, log->text + log->len, ACCESS_LOG_BUFFER - log->len);
-    if (!n) { /* only where nobody reads what was written before */
+    if (!n) { /* only if the earlier lines are not read */
         log->lost++;
         log->error = EAGAIN;
     }

@@ -222,7 +222,7 @@ static void walk(struct str list, parse_hop *parse, const struct clientip_net *t
     for (int hop = 0; hop < HOPS_MAX && forwarded_last(&list, &member); hop++) {
         struct clientip ip;
         if (parse(member, &ip))
-            return; /* unusable: who told us last is who we believe in */
+            return; /* unusable: the last trusted peer counts as the client */
         *out = ip;
         if (!clientip_in(&ip, trusted, n_trusted))
             return;

@@ -82,8 +82,8 @@ static bool is_closed(const char *at, const char *end)
     return false;
 }
 
-/* A quote that is never closed is an ordinary character, for what stands behind it may be the
- * no-store that somebody wants to hide. */
+/* A quote that is never closed is an ordinary character, because a no-store may be hidden behind
+ * it. */
 static size_t element_length(struct str t)
 {
     const char *at = t.at, *end = t.at + t.len;
@@ -203,7 +203,7 @@ static bool names_fields(struct str list)
     return n > 0;
 }
 
-/* no-cache and private: with a list of fields they concern those only. All of the response is
+/* no-cache and private: a list of fields limits them to those. All of the response is
  * concerned where that list cannot be read (an open quote may hide what stands behind it), and
  * where there is a second one, which does not fit in here. */
 static void add_qualified(struct field_cc *cc, uint32_t whole, uint32_t part, struct str *to,

@@ -128,7 +128,7 @@ static void read_rfc850(struct reader *r, struct date *d)
     literal(r, " GMT");
 }
 
-/* Reads along a day name: 1 short, 2 long, 0 none. Whether the day is the right one nobody checks.
+/* Reads along a day name: 1 short, 2 long, 0 none. Whether it fits the date is not checked.
  */
 static int day(struct reader *r)
 {

@@ -149,7 +149,7 @@ static void add_list(XXH3_state_t *hash, const char *const *list, size_t n)
     add_text(hash, "");
 }
 
-/* Keys that say what is said already are no other rule: a limit may come and go. */
+/* Keys that add no further field do not change the rules: a limit may come and go. */
 static bool is_said(const struct config_cache *cache, const struct config_key *key)
 {
     static const struct config none;

@@ -3,7 +3,7 @@
 #include "polder/policy.h"
 #include <string.h>
 
-/* A guess is never good for longer than a day (RFC 9111 4.2.2 leaves the bound to us). */
+/* A heuristic lifetime is at most a day (RFC 9111 4.2.2 leaves the bound to us). */
 #define HEURISTIC_MAX_S 86400
 
 const char *policy_store_reason(enum policy_store why)
@@ -116,7 +116,7 @@ static struct lifetime stated_lifetime(const struct policy_response *resp, uint6
     return life;
 }
 
-/* That there is nothing: of use for a moment, and wrong as soon as somebody makes it. */
+/* Negative answers: useful for a moment, and wrong once the resource is created. */
 static bool is_negative(uint16_t status)
 {
     return status == 404 || status == 410;
@@ -148,8 +148,8 @@ static struct lifetime supposed_lifetime(const struct policy_response *resp,
     return life;
 }
 
-/* What we suppose is good for anonymous requests. Somebody's own copy lives as long as he may not
- * ask again, and what others are to share has to say so itself. */
+/* A heuristic lifetime is only for anonymous requests. A copy of one identity lives for the poll's
+ * interval, and a response that others share has to state its own lifetime. */
 static struct lifetime lifetime_of(const struct policy_request *req,
                                    const struct policy_response *resp,
                                    const struct policy_settings *settings, uint64_t response_ms)

@@ -21,7 +21,7 @@ static int hex_of(char c)
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* The byte that "%XX" stands for; -1: no escape. */
+/* The byte that "%XX" encodes; -1: no escape. */
 static int escape_of(const char *at, size_t room)
 {
     const int high = room > 2 ? hex_of(at[1]) : -1, low = high >= 0 ? hex_of(at[2]) : -1;
@@ -133,7 +133,7 @@ static size_t comparable(const char *path, size_t len, char slash, char *out)
 struct node {
     const char *text; /* the bytes between the parent and this node */
     uint32_t len, n_children;
-    const struct config_route *exact, *prefix; /* whose pattern ends here, or NULL */
+    const struct config_route *exact, *prefix; /* route with a pattern that ends here, or NULL */
     const char *first;                         /* [n_children]: their first bytes */
     const struct node *children;
 };

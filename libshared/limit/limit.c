@@ -109,8 +109,8 @@ LIMIT_HOT const struct limit_rule *rule_of(struct limit_table *table,
     return rule;
 }
 
-/* For so many checks more both buckets are fetched at once: keys had to be given entries of late,
- * and so will the next ones. */
+/* For this many more checks both buckets are prefetched together: recent keys needed new entries,
+ * and the next ones probably will too. */
 static _Thread_local unsigned newcomers;
 #define NEWCOMERS_EXPECTED 16
 
@@ -191,8 +191,8 @@ LIMIT_HOT void charge_one(const struct limit_caller *caller, const struct limit_
     *verdict = (struct limit_verdict){.reset_ms = TRY_AGAIN_MS, .retry_ms = TRY_AGAIN_MS};
 }
 
-/* Nothing is charged, but a refusal is made sure of, and a state of another format converted. Else
- * the state stays as it is: who asks about another time must not move it there. */
+/* Nothing is charged, but a refusal is confirmed, and a state of another format converted.
+ * Otherwise the state is unchanged: a question about another time must not move it there. */
 void limit_peek(const struct limit_caller *caller, const struct limit_charge *charge,
                 uint64_t now_ms, struct limit_verdict *verdict)
 {
@@ -263,7 +263,7 @@ static bool charge_all(const struct limit_caller *caller, const struct limit_cha
         charge_one(caller, &charge[i], now_ms, &done[i], &verdict[i]);
         if (!refuses(&charge[i], &verdict[i]))
             continue;
-        for (size_t j = i; j-- > 0;) /* somebody took the last place since the peek */
+        for (size_t j = i; j-- > 0;) /* another request took the last place since the peek */
             if (verdict[j].admitted) {
                 charge_return(&done[j], charge[j].cost);
                 verdict[j].remaining += charge[j].cost;

@@ -25,7 +25,7 @@
 /* 30 days, as runtime_limit_check() has it: products of a window and `requests` fit 64 bits. */
 #define WINDOW_MAX_MS UINT64_C(2592000000)
 
-/* algorithm and window as one number, never 0: what a format stands for */
+/* algorithm and window as one number, never 0: the meaning of a format */
 LIMIT_HOT uint64_t limit_format_value(uint32_t algorithm, uint64_t window_ms)
 {
     return window_ms << 3 | (uint64_t)(algorithm & 3) << 1 | 1;
@@ -122,8 +122,8 @@ LIMIT_HOT uint64_t sliding_count(limit_word word, unsigned age)
     return (uint64_t)(word >> (COUNT_SHIFT + age * COUNT_BITS)) & COUNT_MAX;
 }
 
-/* How long ago somebody was here last nobody can foresee, so but for whom was here just now there
- * is no branch: what is foreseen wrongly costs more than all of this. */
+/* The time since the last request is unpredictable, so there is no branch except for very recent
+ * ones: a misprediction costs more than the whole computation. */
 LIMIT_HOT limit_word sliding_now(const struct limit_rule *r, limit_word word)
 {
     const int32_t behind = units_behind(r, word);

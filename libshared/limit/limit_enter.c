@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * limit_enter: requests in flight, a key and process at a time.
+ * limit_enter: requests in flight per key, counted per process.
  *
- * Each process counts its own in its row, as the only one who writes there; the sum over the rows
- * of living processes is taken under the key's lock, so that two who want the last place come one
- * after the other. There is no count of all that a death could leave wrong: a row is believed while
- * its owner's incarnation is that of the process slot.
+ * Each process counts its own in its row, as the only writer there; the sum over the rows
+ * of living processes is taken under the key's lock, so that two requests for the last place are
+ * serialised. There is no total that a death could leave wrong: a row counts while its owner's
+ * incarnation is that of the process slot.
  */
 #include "libshared/limit/limit_table.h"
 #include <string.h>
@@ -60,7 +60,7 @@ static uint64_t inside(const struct limit_caller *c, uint64_t key)
     return sum;
 }
 
-/* A predecessor's counts are cleared before the row is ours: nobody believes it meanwhile. */
+/* A predecessor's counts are cleared before the row is ours: it is ignored meanwhile. */
 static void row_claim(const struct limit_caller *c)
 {
     _Atomic uint32_t *owner = &c->table->row_owner[c->slot];

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* limit_state: what is seldom asked of a state: how much it counts, and what a newcomer inherits.
+/* limit_state: rarely used functions of a state: how much it counts, and what a new key inherits.
  */
 #include "libshared/limit/limit_state.h"
 #include "libshared/limit/limit_algorithms.h"

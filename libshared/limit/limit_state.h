@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * limit_state: the 128 bits of a limiter entry, what they mean to each algorithm, and every
- * decision that is taken on them. Private to libshared/limit*.c and its tests.
+ * limit_state: the 128 bits of a limiter entry, their meaning for each algorithm, and every
+ * decision made from them. Private to libshared/limit*.c and its tests.
  *
- * A state says itself how it is to be read: its lowest bits are a format, the number under which
- * the table has registered an algorithm and a window (0: nothing was counted yet). So a limit whose
- * window was changed finds the old counts and converts them in the same compare-and-swap that
- * charges the request, and two limits never mistake each other's states.
+ * A state describes its own format: its lowest bits are a format number, under which the table has
+ * registered an algorithm and a window (0: nothing was counted yet). So a limit whose window was
+ * changed finds the old counts and converts them in the same compare-and-swap that charges the
+ * request, and two limits never mistake each other's states.
  *
  *            bits 0..9  10..31                     32..127
  *   sliding  format     newest sub-window's number six counts of 16 bits, the newest first

@@ -9,7 +9,7 @@
 #include <time.h>
 
 #define PATIENCE_NS    10000000 /* longest wait for a lock; then the request is refused */
-#define STUCK_NS       200000   /* if its process has been waited for in vain before */
+#define STUCK_NS       200000   /* if an earlier wait for its process timed out */
 #define SPINS          64       /* before the first nap */
 #define NAP_NS         50000
 #define THOROUGH_EACH  4 /* naps between two questions to the kernel */
@@ -18,9 +18,9 @@
 
 #define INCARNATION_MASK ((UINT64_C(1) << LIMIT_BUSY_INCARNATION_BITS) - 1)
 
-/* ---- who lives ---- */
+/* ---- liveness ---- */
 
-/* A killed process that nobody has reaped yet still has its pid; /proc says Z. */
+/* A killed process that is not reaped yet still has its pid; /proc says Z. */
 static bool pid_is_dead(uint32_t pid)
 {
     char path[40], text[256];
@@ -92,8 +92,8 @@ static bool patience_is_thorough(const struct patience *p)
     return p->turns > SPINS && p->turns % THOROUGH_EACH == 0;
 }
 
-/* The holder was waited for in vain: it is stopped. Until it is seen at work again others do not
- * spend as long on it. */
+/* The wait for the holder timed out: it is stopped. Until it is seen running again others wait
+ * less. */
 static void holder_is_stuck(const struct limit_caller *c, uint64_t holder)
 {
     atomic_store_explicit(&c->table->stuck_owner, holder, memory_order_relaxed);
@@ -172,7 +172,7 @@ bool limit_entry_look(struct limit_bucket *first, uint64_t tag, struct limit_ent
     return false;
 }
 
-/* ---- who may come back ---- */
+/* ---- keys that may return ---- */
 
 static _Atomic uint16_t *evicted_until(const void *in_bucket)
 {
@@ -218,14 +218,14 @@ struct victim {
 };
 
 /* Every word of the two buckets, each read once: an entry is the key's, or may become it again,
- * or it is neither and stays so, for nobody else makes one while we have the lock. */
+ * or it is neither and stays so, because no other process makes one while we hold the lock. */
 struct survey {
     const struct limit_place *place;
     uint64_t word[2 * LIMIT_WAYS];
-    unsigned vacant[2];             /* in each bucket: entries that nobody needs any more */
+    unsigned vacant[2];             /* in each bucket: entries that are not needed any more */
     unsigned first[2];              /* the first of them */
     unsigned orphans;               /* a bit an entry */
-    unsigned busy;                  /* likewise: in the hands of a living process */
+    unsigned busy;                  /* the same: owned by a living process */
     bool moving;                    /* one of them may be given back, perhaps to our key */
     int ours;                       /* the key's own entry, or -1 */
     uint64_t level[2 * LIMIT_WAYS]; /* survey_levels() */
@@ -273,8 +273,8 @@ static void victim_set(struct victim *v, enum victim_kind kind, const struct sur
     v->word = s->word[i];
 }
 
-/* In a bucket without a vacancy somebody may have given way; nobody who did had more than the
- * least there has now. */
+/* In a bucket without a vacancy an entry may have been evicted; none of those had a count above the
+ * lowest there now. */
 static void victim_inherit(const struct survey *s, unsigned bucket, struct victim *v)
 {
     uint64_t min = UINT64_MAX;
@@ -326,7 +326,7 @@ static void victim_find(const struct limit_caller *c, struct survey *s, uint64_t
         v->kind = VICTIM_WAIT;
     else if (s->vacant[0] || s->vacant[1])
         victim_find_free(c, s, now_ms, v);
-    else if (s->busy) /* every count must be known before one gives way */
+    else if (s->busy) /* every count must be known before one is evicted */
         v->kind = VICTIM_WAIT;
     else
         victim_find_live(c, s, now_ms, v);
@@ -365,7 +365,7 @@ static bool victim_take_live(const struct limit_caller *c, const struct victim *
     return true;
 }
 
-/* Makes the victim the key's own. False if somebody else was faster. */
+/* Makes the victim the key's own. False if another process was faster. */
 static bool victim_take(const struct limit_caller *c, const struct victim *v,
                         const struct limit_rule *rule, uint64_t tag)
 {

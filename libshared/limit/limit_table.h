@@ -4,30 +4,30 @@
  * up. Private to libshared/limit*.c.
  *
  * A bucket has eight entries: a word {tag, kept until} and a 128-bit state each. Both buckets of a
- * key lie in one page of memory, for what a check of a million keys waits for is address
- * translation. The word is one atomic unit, and that is what everything rests on:
+ * key lie in one page of memory, because with a million keys a check mostly waits for address
+ * translation. The word is one atomic unit, on which everything else relies:
  *
  *   - an entry is free when its time has run out, and it can be taken only by a compare-and-swap of
- *     the word; whoever charges it pushes the time forward by a compare-and-swap of the same word.
- *     One of the two fails. So nobody loses a count because another thought it forgotten. Nobody
- *     makes the time shorter, however old the clock that he has;
- *   - while an entry changes hands its word is BUSY and names the process that does it. If that one
- *     is killed, the next who needs an entry there sees it and finishes the work;
+ *     the word; a charge pushes the time forward by a compare-and-swap of the same word. One of the
+ *     two fails. So no count is lost because another process took it for expired. No process makes
+ *     the time shorter, however old its clock;
+ *   - while an entry changes hands its word is BUSY and names the process that does it. If that
+ *     process is killed, the next one that needs an entry there sees it and finishes the work;
  *   - an entry for a key is made only under the lock of the key's stripe, so there are never two.
- *     The lock names its owner and is stolen from a dead one. What it guards is right between any
- *     two instructions, so the thief has nothing to repair.
+ *     The lock names its owner and is stolen from a dead one. The data it guards is consistent
+ *     between any two instructions, so the new owner has nothing to repair.
  *
  * A charge reads the word again between loading the state and changing it, and once more after
  * that. If the entry changed hands in between, it charges again where the key lives now: the first
- * charge then weighs on a stranger, or on nobody; never is one lost that was admitted.
+ * charge then counts for another key, or for none; an admitted one is never lost.
  *
- * Both buckets full of live entries: the lowest count gives way, and the newcomer inherits it
- * (Space-Saving): the least of either bucket, whichever is more. Of those who gave way in a bucket
- * nobody had more than anybody has there now, so a key that comes back has lost nothing, unless
- * others there grow old sooner than its own requests would have. To be sure of that, who takes a
- * live entry looks at its count again when nobody can charge it any more, and gives it back if it
- * has grown. A flood of new keys raises the counts of newcomers instead of washing away those of
- * heavy clients. It is counted; it means that the table is too small.
+ * Both buckets full of live entries: the entry with the lowest count is evicted, and the new key
+ * inherits that count (Space-Saving): the lowest of either bucket, whichever is higher. No entry
+ * evicted from a bucket had a higher count than any there now, so a returning key has lost nothing,
+ * unless others there expire sooner than its own requests would have. To ensure that, a process
+ * that takes a live entry checks its count again when it cannot be charged any more, and gives it
+ * back if it has grown. A flood of new keys raises the counts of new keys instead of evicting those
+ * of heavy clients. It is counted; it means that the table is too small.
  */
 #ifndef POLDER_LIBSHARED_LIMIT_LIMIT_TABLE_H
 #define POLDER_LIBSHARED_LIMIT_LIMIT_TABLE_H
@@ -62,8 +62,8 @@ _Static_assert(sizeof(struct limit_bucket) == 192, "three cache lines");
 
 struct limit_page {
     _Alignas(4096) struct limit_bucket bucket[LIMIT_PAGE_BUCKETS];
-    /* Of each bucket: until when somebody who gave way in it may come back and have something to be
-     * counted; in 128 s, modulo 2^16. 0: nobody. */
+    /* For each bucket: until when a key evicted from it may return with counts that matter; in
+     * units of 128 s, modulo 2^16. 0: none. */
     _Atomic uint16_t evicted_until[LIMIT_PAGE_BUCKETS];
 };
 _Static_assert(sizeof(struct limit_page) == 4096, "a page");
@@ -98,12 +98,12 @@ struct limit_table {
     uint64_t pages;
     _Atomic uint64_t formats[LIMIT_FORMATS]; /* limit_format_value() by format; only ever grows */
     _Atomic uint64_t epoch[LIMIT_EPOCHS];    /* of limits, by id: mixed into keys */
-    _Atomic uint64_t stripe[LIMIT_STRIPES];  /* 0, or who creates an entry of this stripe */
+    _Atomic uint64_t stripe[LIMIT_STRIPES];  /* 0, or the creator of an entry of this stripe */
     _Alignas(128) _Atomic uint64_t evicted_live; /* statistics; any process adds */
     _Atomic uint64_t lock_steals, lock_refusals;
     _Atomic uint64_t rows_full;
-    _Atomic uint64_t stuck_owner;                /* of a lock that was waited for in vain */
-    _Atomic uint32_t row_owner[PROC_SLOTS];      /* incarnation whose row it is; 0: nobody's */
+    _Atomic uint64_t stuck_owner;                /* of a lock that timed out */
+    _Atomic uint32_t row_owner[PROC_SLOTS];      /* incarnation of the row's owner; 0: none */
     _Atomic uint32_t top_epoch[LIMIT_TOP_LISTS]; /* by config_limit.index; +1 empties its lists */
     /* [pages]; then rows, [PROC_SLOTS]; then sketches, [PROC_SLOTS][LIMIT_TOP_LISTS] */
     struct limit_page page[];
@@ -197,9 +197,8 @@ static inline struct limit_place limit_slot_of(struct limit_table *table, uint64
     return (struct limit_place){{first, limit_bucket_second(first, tag)}, tag};
 }
 
-/* Two bits for each entry of the bucket whose tag has the same lower 32 bits. Without branches:
- * which one it is nobody can foresee, and a branch that is foreseen wrongly costs more than all of
- * this. */
+/* Two bits for each entry of the bucket whose tag has the same lower 32 bits. Without branches: the
+ * result is unpredictable, and a misprediction costs more than the whole function. */
 static inline unsigned limit_bucket_match(const struct limit_bucket *b, uint64_t tag)
 {
 #ifdef __SSE2__
@@ -259,7 +258,7 @@ static inline bool limit_entry_is(const struct limit_entry *entry, uint64_t tag)
     return limit_word_tag(atomic_load_explicit(entry->word, memory_order_acquire)) == tag;
 }
 
-/* Not atomic: may mix two states. Whoever acts on it confirms it with limit_word_swap(). */
+/* Not atomic: may mix two states. The caller confirms it with limit_word_swap(). */
 static inline limit_word limit_word_glance(const limit_word *state)
 {
     const _Atomic uint64_t *half = (const _Atomic uint64_t *)(const void *)state;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* limit_top: lists of one writer each, read by anybody; see limit_top.h. */
+/* limit_top: lists with one writer each, read by any process; see limit_top.h. */
 #include "polder/limit_top.h"
 #include "libshared/limit/limit_table.h"
 #include <stdlib.h>
@@ -117,8 +117,8 @@ static void sketch_adopt(const struct limit_caller *c, struct limit_sketch *k, u
     k->incarnation = c->incarnation;
 }
 
-/* Space-Saving: a stranger takes the place of the least, with its count, and that count may be all
- * error. */
+/* Space-Saving: a new key replaces the row with the lowest count and inherits the count, which may
+ * be all error. */
 static void list_note(struct limit_sketch_row *list, uint64_t key, const void *who, size_t len,
                       uint32_t weight)
 {

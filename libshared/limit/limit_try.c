@@ -44,7 +44,7 @@ int limit_try_begin(struct limit_try_board *board, struct limit_table *table,
     struct limit_try *t = &board->slot[i];
     const uint64_t run = atomic_fetch_add(&board->runs, 1) + 1;
     atomic_store(&t->run, 0);
-    atomic_thread_fence(memory_order_release); /* who copies meanwhile sees that it is gone */
+    atomic_thread_fence(memory_order_release); /* a concurrent reader sees that it is gone */
     t->terms = *terms;
     atomic_store(&t->ended, 0);
     limit_top_forget(table, LIMIT_TOP_TRY + (uint32_t)i);
@@ -84,7 +84,7 @@ uint64_t limit_try_key(const struct limit_table *table, uint64_t run, uint64_t k
     return limit_key(table, run * UINT64_C(0x9e3779b97f4a7c15), &key, sizeof key);
 }
 
-/* Nobody believes the row while it is not the run's. */
+/* The row is ignored while it is not the run's. */
 static void row_begin(struct limit_try_row *row, uint64_t run)
 {
     atomic_store(&row->run, 0);

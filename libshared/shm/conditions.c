@@ -29,7 +29,7 @@
 /* Written by the holder of the lock while the state word shows the other one. */
 struct condition_page {
     uint32_t id;                     /* enum condition_id */
-    uint32_t owner;                  /* enum condition_owner: who raised it first */
+    uint32_t owner;                  /* enum condition_owner: that raised it first */
     uint64_t since_ms;               /* real */
     uint64_t expires_ms;             /* real; 0: never */
     char subject[CONDITION_SUBJECT]; /* with a NUL */
@@ -136,7 +136,7 @@ static unsigned row_find(const struct condition_table *t, enum condition_id id, 
     return CONDITION_ROWS;
 }
 
-/* Shows `page` in a row whose word is still `was`. */
+/* Shows `page` in a row if its word is still `was`. */
 static bool row_show(struct condition_table *t, unsigned row, uint64_t was,
                      const struct condition_page *page)
 {
@@ -293,7 +293,7 @@ bool condition_clear(struct condition_table *table, enum condition_id id, const 
     bool cleared = false;
     unsigned row;
     table_lock(table);
-    /* one whose lock was taken over may have raised it a second time */
+    /* a process that lost the lock may have raised it a second time */
     while ((row = row_find(table, id, wanted, &state, &next)) < CONDITION_ROWS &&
            row_hide(table, row, state)) {
         is = next;
@@ -419,8 +419,8 @@ static int table_map(struct shm_segment *seg, const char *path)
     return code;
 }
 
-/* Made beside it and moved in when it is whole. The first of two daemons wins; a file that nobody
- * can read any more gives way, and who has it mapped keeps the old one. */
+/* Made under a temporary name and renamed when it is complete. The first of two daemons wins; an
+ * unreadable file is replaced, and processes that have it mapped keep the old one. */
 static int table_make(struct shm_segment *seg, const char *path, bool replace)
 {
     char fresh[PATH_MAX];

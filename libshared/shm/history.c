@@ -101,7 +101,7 @@ static bool is_among(uint64_t id, const uint64_t *ids, size_t n)
     return false;
 }
 
-/* One that nobody has, or the oldest of those that none of these servers has. */
+/* A free one, or the oldest of those that none of these servers has. */
 static size_t row_to_take(const struct history_page *page, const uint64_t *ids, size_t n)
 {
     size_t best = HISTORY_SERVERS;

@@ -29,7 +29,7 @@ void runtime_publish(struct runtime_page *page, const struct runtime_values *val
     atomic_store_explicit(&page->generation, next, memory_order_release);
 }
 
-/* ---- whom limits exempt ---- */
+/* ---- exempt lists of limits ---- */
 
 const struct exempt *runtime_exempt_of(const struct runtime_page *page, uint32_t index,
                                        const struct runtime_limit *limit)
@@ -46,7 +46,7 @@ uint32_t runtime_exempt_put(struct runtime_page *page, uint32_t index, const str
         return running;
     while (n == running || n == before)
         n++;
-    /* Whoever still copies from here sees that the generation has moved on since. */
+    /* A reader that still copies from here sees that the generation has moved on since. */
     atomic_thread_fence(memory_order_release);
     memcpy(&page->exempt[index][n - 1], list, sizeof *list);
     return n;

@@ -2,7 +2,7 @@
 /* server_choice: see server_choice.h. */
 #include "polder/server_choice.h"
 
-#define LATE_MS        10000 /* a trial that is due so long may cost a client its answer */
+#define LATE_MS        10000 /* overdue for this long: any request may be the trial */
 #define TRIAL_SPARE_MS 1000
 
 static bool option_is_up(const struct server_option *o)
@@ -10,7 +10,7 @@ static bool option_is_up(const struct server_option *o)
     return !o->row || server_is_up(o->row);
 }
 
-/* A server that is down and whose trial is due; this request is it now. */
+/* A server that is down with a trial due; this request becomes the trial. */
 static int trial(const struct server_choice *c, uint64_t *lease_ms)
 {
     const struct config_upstream *u = c->upstream;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* server_state: rows, the state word and its moves, and the lines that tell of them. */
+/* server_state: rows, the state word and its moves, and their log lines. */
 #include "polder/server_state.h"
 #include "polder/clock.h"
 #include "polder/conditions.h"
@@ -71,8 +71,8 @@ static struct server_view view_of(uint64_t word)
                                 .since_ms = word >> 24};
 }
 
-/* Two processes that claim the same id beside one that frees another row may take two rows: the
- * first one counts, for everybody. */
+/* Two processes that claim the same id beside one that frees another row may take two rows: all
+ * processes use the first one. */
 static struct server_row *first_of(struct server_table *table, uint64_t id, unsigned mine)
 {
     for (unsigned i = 0; i < mine; i++)
@@ -200,7 +200,7 @@ void server_untry(struct server_row *row, uint64_t lease_ms, uint64_t now_ms)
 
 /* ---- words ---- */
 
-/* One line a second for each server, whoever meets its errors. */
+/* One line a second for each server, over all processes. */
 static bool may_tell(struct server_row *row, uint64_t now_ms, uint64_t *untold)
 {
     uint64_t notified = atomic_load(&row->notified_ms);

@@ -64,8 +64,8 @@ struct shared_file {
     enum shm_kind kind;
     uint64_t layout;
     size_t size;
-    bool in_memory;      /* nobody needs it after a restart */
-    const char *without; /* what comes of it where there is no room for the file */
+    bool in_memory;      /* not needed after a restart */
+    const char *without; /* consequence if there is no room for the file */
 };
 
 /* The segment that the file backs; *reused: it has been there before. 0 or a negative errno. */
@@ -198,7 +198,7 @@ static bool shared_tables(struct shared *sh, size_t limit_entries)
            sh->alerts;
 }
 
-/* Sparse: a ring or region that nobody uses costs address space only. */
+/* Sparse: an unused ring or region costs address space only. */
 static bool shared_rings(struct shared *sh)
 {
     char name[32];

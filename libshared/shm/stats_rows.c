@@ -116,7 +116,7 @@ static void rows_adopt(const struct rows *rows, const uint64_t *wanted, uint32_t
             continue;
         while (load(&rows->id[free_from]))
             free_from++;
-        /* who was killed in give_up() has left numbers without an id */
+        /* a process killed in give_up() has left numbers without an id */
         memset(row_at(rows, free_from), 0, rows->size);
         atomic_store_explicit(&rows->id[free_from], wanted[i], memory_order_release);
         if (free_from >= atomic_load(rows->used))

@@ -11,11 +11,11 @@
 #define PROBES 32
 
 struct tenants_page {
-    _Atomic uint64_t by;   /* control; 0: nobody is counted */
+    _Atomic uint64_t by;   /* control; 0: tenants are not counted */
     _Atomic uint32_t used; /* rows with an id; any worker adds, control corrects */
     struct {
         _Alignas(64) _Atomic uint64_t id; /* 0: free; any worker, compare and swap */
-        _Atomic uint32_t named;           /* 1: name is there; who has claimed the row */
+        _Atomic uint32_t named;           /* 1: name is valid; set by the claimer of the row */
         char name[TENANTS_NAME];
     } row[TENANTS_ROWS];
     /* the owner of the slot adds; relaxed */

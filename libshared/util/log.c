@@ -127,7 +127,7 @@ void log_write(enum log_level level, const char *fmt, ...)
     log_disarm(line + used, text);
     used += text;
     line[used++] = '\n';
-    /* If stderr takes it no more there is nobody left to tell. */
+    /* If stderr takes it no more, there is nowhere left to report to. */
     ssize_t written = write(STDERR_FILENO, line, used);
     (void)written;
     errno = saved;

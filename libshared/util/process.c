@@ -78,7 +78,7 @@ static void process_signals_reset(void)
 {
     sigset_t none;
     static const int inherited[] = {SIGTERM, SIGCHLD, SIGALRM};
-    /* a peer that went is an EPIPE; the others are for the master, whoever else gets them too */
+    /* a peer that has left is an EPIPE; the others are for the master, even if sent to all */
     static const int ignored[] = {SIGPIPE, SIGINT, SIGHUP, SIGUSR1, SIGUSR2};
     for (size_t i = 0; i < sizeof inherited / sizeof *inherited; i++)
         signal(inherited[i], SIG_DFL);
@@ -104,7 +104,7 @@ void process_start(const struct process *process, const char *title)
     sandbox_begin(process->region->config->core_dumps);
     prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0);
     process_heartbeat(process, clock_mono_ms());
-    /* The master may have died before PDEATHSIG was set: nobody would tell. */
+    /* The master may have died before PDEATHSIG was set: there would be no signal. */
     if (getppid() != process->master_pid)
         _exit(0);
 }

@@ -78,7 +78,7 @@ static struct scmp_arg_cmp sandbox_equals(unsigned arg, scmp_datum_t value)
     return (struct scmp_arg_cmp){.arg = arg, .op = SCMP_CMP_EQ, .datum_a = value};
 }
 
-/* Calls whose arguments decide. */
+/* Calls that are allowed depending on their arguments. */
 static int sandbox_conditional(scmp_filter_ctx filter, enum sandbox_kind kind)
 {
     static const int families[] = {AF_UNIX, AF_INET, AF_INET6};
