@@ -95,8 +95,8 @@ static void drain_check(struct worker *w)
         ev_break(w->loop, EVBREAK_ALL);
 }
 
-/* An operator wants clients to go elsewhere, or not any more. Everybody is answered, and then the
- * connection ends: a load balancer that has looked at readyz opens no new one. */
+/* Draining begins or ends. Every client is answered, and then its connection is closed: a load
+ * balancer that checks readyz opens no new one. */
 static void drained_follow(struct worker *w)
 {
     const bool drained = atomic_load_explicit(&w->shared->proc->drained, memory_order_relaxed);
@@ -174,7 +174,7 @@ static void on_heartbeat(EV_P_ ev_timer *watcher, int events)
     buffer_pool_trim(&w->buffers);
     supervisor_link_catch_up(w);
     warm_rpc_open(w);
-    long_poll_wake(w); /* a flight whose end nobody told of */
+    long_poll_wake(w); /* a fetch that ended without a wake-up */
     identity_watch(w);
     if (w->draining)
         long_poll_leave(w);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * reader: the store as this worker reads it (worker.reader), opened when there is one, and looked
- * after once an iteration of the loop.
+ * reader: this worker's reader of the store (worker.reader), opened when there is a store, and
+ * checked once per iteration of the loop.
  */
 #ifndef POLDER_WORKER_READER_H
 #define POLDER_WORKER_READER_H

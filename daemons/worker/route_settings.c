@@ -22,7 +22,7 @@ static void settings_of(const struct config_cache *top, const struct config_rout
     if (!((c->set | top->set) & CONFIG_BIT(CACHE, ttl_negative)) &&
         running->ttl_negative_ms == top->value.ttl_negative_ms &&
         s->value.ttl_negative_ms > s->value.ttl_ms)
-        s->value.ttl_negative_ms = s->value.ttl_ms; /* what nobody has stated */
+        s->value.ttl_negative_ms = s->value.ttl_ms; /* what is not stated anywhere */
     s->swr_is_stated = (c->set | top->set) & CONFIG_BIT(CACHE, stale_while_revalidate) ||
                        running->stale_while_revalidate_ms != top->value.stale_while_revalidate_ms;
     for (uint32_t i = 0; i < c->n_partition; i++) {

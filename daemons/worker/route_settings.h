@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * route_settings: what the routes and limits of a worker go by now: the configuration, with the values
- * that were changed while it runs (polder/runtime.h) in place of its own where it does not state
- * them for the route.
+ * route_settings: the settings that routes and limits of a worker use: the configuration, overlaid
+ * with running values (polder/runtime.h) that the route does not state itself.
  */
 #ifndef POLDER_WORKER_ROUTE_SETTINGS_H
 #define POLDER_WORKER_ROUTE_SETTINGS_H

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* uncounted: see uncounted.h. The counts go to a slab of this worker's own that nobody reads. */
+/* uncounted: see uncounted.h. The counts go to a private slab of this worker that is not read. */
 #include "daemons/worker/uncounted.h"
 #include "daemons/worker/worker.h"
 #include "polder/stats.h"

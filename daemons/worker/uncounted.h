@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* uncounted: what happens between uncounted_begin() and uncounted_end() shows in no figure. */
+/* uncounted: keeps everything between uncounted_begin() and uncounted_end() out of the
+ * statistics. */
 #ifndef POLDER_WORKER_UNCOUNTED_H
 #define POLDER_WORKER_UNCOUNTED_H
 struct stats_slab;

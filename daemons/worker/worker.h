@@ -2,8 +2,8 @@
 /*
  * worker: the process that speaks HTTP. Private to daemons/worker.
  *
- * The way of a request is the table in request/steps.c. By folder, from the bottom up; none knows
- * one that stands above it (tests/layering.sh):
+ * The steps of a request are the table in request/steps.c. By folder, from the bottom up; none uses
+ * one above it (tests/layering.sh):
  *
  *   (here)       buffer.h, permit.h (the right to fetch for all), reader.h (the store as it is
  *                read), keeper_link.h and supervisor_link.h (what goes there), uncounted.h
@@ -23,9 +23,9 @@
  *                of each fetch through fetch_ops and fetch_watcher.
  *   request/     steps.c, and its steps that are no other folder's: repeat.c, identify.c, locate.c,
  *                websocket.c, limits.c, prepare.c, long_poll.c; replay.c and probe.c
- *   background/  what is fetched before anybody waits for it: budget.c bounds refresh.c, warm.c,
+ *   background/  fetches that no client waits for: budget.c bounds refresh.c, warm.c,
  *                warm_rpc.c
- *   leak_guard/  asks behind some hits whether their content depends on who asks
+ *   leak_guard/  checks after some hits whether their content depends on the identity
  *   (here)       client_events.c says which part takes what connections and hits tell (client_ops,
  *                hit_ops, hold_ops); route_settings.c, loop.c, parts.c, main.c
  *
@@ -80,7 +80,7 @@ struct worker_date {
     uint32_t len;
 };
 
-/* What all parts work with, and the state of each, which that part alone writes. */
+/* What all parts use, and the state of each, which that part alone writes. */
 struct worker {
     const struct process *process;
     struct shared *shared;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * budget: see budget.h. How many fetches that nobody waits for may be under way, and when there are
- * to be none.
+ * budget: see budget.h. How many background fetches may be under way, and when there are to be
+ * none.
  *
  * "Twice as long" compares each fetch with the last one of the same entry, which stands in its
- * record, so a slow URL among fast ones is no trouble. A fetch that fails counts as one that took
- * MOST_SLOWER times as long: one broken URL stops nobody, two failures in a row do.
+ * record, so a slow URL among fast ones does no harm. A fetch that fails counts as one that took
+ * MOST_SLOWER times as long: one broken URL does not stop the others, two failures in a row do.
  */
 #include "daemons/worker/background/budget.h"
 #include "daemons/worker/fetch/fetch.h"
@@ -28,7 +28,7 @@
 
 struct budget_upstream {
     uint64_t paused_until_ms;
-    uint32_t under_way, ahead; /* requests; of them, those that nobody waits for */
+    uint32_t under_way, ahead; /* requests; of them, background fetches */
     int32_t slower;            /* mean of times as long, in parts of SAME */
 };
 

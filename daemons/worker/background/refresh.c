@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * refresh: entries that are read often are fetched again shortly before they expire, so that nobody
- * waits for them. Which, and from when on: polder/refresh.h. How many at once: budget.h.
+ * refresh: entries that are read often are fetched again shortly before they expire, so that no
+ * client waits for them. Which, and when: polder/refresh.h. How many at once: budget.h.
  *
- * A hit on an entry that is due leaves it here as a candidate, with the head that asked for it: a
- * scan of a short table and a copy, once for each entry and life; no allocation. A step later the
- * most valuable ones go first, as far as there is room. The others stay while they are fresh, or
- * until more valuable ones take their place; the next hit brings them back.
+ * A hit on an entry that is due adds it here as a candidate, with the head of the request: a
+ * scan of a short table and a copy, once per lifetime of an entry; no allocation. In the next step
+ * the most valuable ones are fetched, as far as there is room. The others stay while they are
+ * fresh, or until more valuable ones replace them; the next hit adds them again.
  */
 #include "daemons/worker/background/budget.h"
 #include "daemons/http/h1.h"
@@ -34,7 +34,7 @@ struct candidate {
     struct clientip peer;
     uint32_t len;
     bool anonymous; /* what it is for was fetched so */
-    bool tried;     /* fetched, or in vain; not again in this life */
+    bool tried;     /* fetched or failed; not again in this lifetime */
 };
 
 struct refresh {
@@ -129,7 +129,7 @@ void refresh_note(const struct request *r, const struct cache_record *rec)
         enter(w, i, r, rec, value);
 }
 
-/* Fetches it, if it is still there, still fresh, and nobody has done so. */
+/* Fetches it, if it is still stored and fresh, and not fetched meanwhile. */
 static void launch(struct worker *w, int i)
 {
     const struct refresh *t = w->background->refresh;

@@ -2,10 +2,10 @@
 /*
  * warm: the URLs of `warm` are fetched when the first worker starts, and again shortly before they
  * are stale or after they were invalidated, so that no client waits for them. As many at a time as
- * budget.h allows; who fails is asked again after a while. The worker serves meanwhile: readiness
- * waits for nothing.
+ * budget.h allows; failed ones are retried after a while. The worker serves meanwhile: readiness
+ * does not wait for them.
  *
- * An entry is the head of a request that nobody has sent. It goes the way of a background
+ * An entry is the head of a request made up by the worker. It is handled like a background
  * revalidation: one flight over all workers, conditions if something is stored.
  */
 #include "daemons/worker/background/budget.h"
@@ -126,7 +126,7 @@ static bool look(struct warm *warm, struct warm_entry *e)
             warm->flying++;
         stats_add(w->stats, STATS_CACHE_REFRESHED, there && got == FETCH_LOCK_LEAD);
     }
-    stored_copy_free(w, found.stale); /* if nobody took it */
+    stored_copy_free(w, found.stale); /* if it was not taken */
     return !due || room || trouble;
 }
 

@@ -2,14 +2,14 @@
 /*
  * warm_rpc: `polderctl cache warm`. Control hands the URLs to the first worker, on
  * runtime_dir/worker.sock; they are fetched like those of the warm list (one flight over all
- * workers, as many at a time as budget.h allows), and the answer says of each whether it is stored
- * now, was fresh already, or why it is not stored.
+ * workers, as many at a time as budget.h allows), and the answer tells for each whether it is
+ * stored now, was fresh already, or why it is not stored.
  *
- *   WAITING -> FLYING   -> LANDING -> DONE      fetched here; the keeper has it in hand
- *           -> ELSEWHERE           -> DONE      somebody fetches it already
+ *   WAITING -> FLYING   -> LANDING -> DONE      fetched here; the keeper stores it
+ *           -> ELSEWHERE           -> DONE      another request fetches it already
  *
- * A call ends when all its URLs are through, or after ANSWER_MS: then what is left is told so, and
- * not fetched. Nothing goes on unseen.
+ * A call ends when all its URLs are done, or after ANSWER_MS: then the rest is reported as not
+ * fetched, and dropped. Nothing continues unseen.
  */
 #include "daemons/worker/background/budget.h"
 #include "daemons/rpc/server.h"
@@ -56,14 +56,14 @@ enum warm_rpc_state {
 enum warm_rpc_result { WARM_RPC_STORED, WARM_RPC_FRESH, WARM_RPC_FAILED };
 
 struct warm_url {
-    char *head; /* of the request that nobody has sent */
+    char *head; /* of the request made up for it */
     uint32_t len;
     uint8_t state;  /* enum warm_rpc_state */
     uint8_t result; /* enum warm_rpc_result, of what is done */
     struct fetch_permit awaited;
     struct fetch_watcher watcher; /* while it flies */
     uint64_t begun_ms, until_ms;
-    uint64_t left_ms; /* it is fresh for so long */
+    uint64_t left_ms; /* it stays fresh for so long */
     char detail[120];
 };
 

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * compress_stored: copies of stored responses in content codings, made at leisure.
+ * compress_stored: encoded variants of stored responses, made in the background.
  *
- * Who is answered in plain although a copy would do leaves word here (compress_stored_want). One
- * copy at a time is made, a piece of the body in each turn of the loop that has nothing else to do,
- * and a piece each few milliseconds where it always has. Over all workers each copy is made once:
- * it is a flight like any fetch, which the keeper lands after its commit, and which the master
- * frees when its worker dies. What does not become a tenth smaller is remembered as an empty copy.
+ * A hit served uncompressed queues its object here (compress_stored_want). One variant at a time is
+ * made, a piece of the body per idle iteration of the loop, or every few milliseconds while the
+ * loop is busy. Over all workers each variant is made once: it holds a permit like any fetch, which
+ * the keeper releases after its commit, and which the master frees when its worker dies. A body
+ * that does not become a tenth smaller is remembered as an empty variant.
  *
- * A copy names its source (source_id): when another response takes the source's place, or the
- * source goes, the copy is of no use any more and is soon evicted or replaced.
+ * A variant names its source (source_id): when the source is replaced or removed, the variant is
+ * useless and is soon evicted or replaced.
  */
 #include "daemons/worker/cache/compress_stored.h"
 #include "daemons/http/h1.h"
@@ -149,7 +149,7 @@ static void begin(struct compress_stored *s, const struct cache_view *v)
         give_up(s, FETCH_LOCK_FAILED);
 }
 
-/* The next job whose time has come. */
+/* The next job that is due. */
 static void look(struct compress_stored *s)
 {
     struct worker *w = s->worker;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * compress_stored: copies of stored bodies in content codings, made behind the answers; by which,
- * and when, is told in compress_stored.c.
+ * compress_stored: encoded variants of stored bodies, made in the background; see compress_stored.c
+ * for when and how.
  */
 #ifndef POLDER_WORKER_CACHE_COMPRESS_STORED_H
 #define POLDER_WORKER_CACHE_COMPRESS_STORED_H
@@ -10,9 +10,9 @@
 
 struct worker;
 
-/* A copy of what lies under the key is to be made, unless somebody is at it. */
+/* Queues the object under the key for compression, unless that is under way. */
 void compress_stored_want(struct worker *w, const struct cache_key *key, enum coding coding);
-/* Where the copy of what lies under source lies. */
+/* The key of the encoded variant of the object under source. */
 void compress_stored_copy_key(const struct worker *w, const struct cache_key *source,
                               enum coding coding, struct cache_key *key);
 void compress_stored_stop(struct worker *w);

@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Does the client have what it would get? etag: of len 0: it has none; 0: nor a date. */
+/* Does the client already have this response? etag with len 0: it has no tag; 0: it has no date. */
 static inline bool conditions_not_modified(const struct request *r, struct str etag,
                                            uint64_t last_modified_ms)
 {

@@ -79,7 +79,7 @@ struct answer {
     uint64_t size;                 /* of the whole, then; 0: that is what is stored */
     uint16_t code;
     uint64_t interval_ms; /* of its route's polls; 0 */
-    uint64_t rest_ms;     /* not asked for so long, for the backend has failed */
+    uint64_t rest_ms;     /* not asked for this long, because the backend has failed */
     bool weak;     /* the client's bytes are, or were, not the ones that the entity tag is of */
     bool streamed; /* in chunks: the pin is the client's */
     bool soft;     /* an invalidation has ended its freshness */
@@ -355,7 +355,7 @@ static void answer(struct worker *w, struct answer *a)
     send_chunks(w, c, iov, n);
 }
 
-/* Last-Modified, or what stands for it where it is missing: Date, or the time of receipt (RFC 9111
+/* Last-Modified, or its substitute if missing: Date, or the time of receipt (RFC 9111
  * 4.3.2). */
 static uint64_t modified_ms(const struct cache_view *v)
 {

@@ -2,12 +2,12 @@
 /*
  * lookup: answers from the store.
  *
- *   lookup.c   whether what is stored may be the answer
- *   stored.c   finds it, and copies what must outlive the look
+ *   lookup.c   decides whether the stored response may be served
+ *   stored.c   finds it, and copies what must outlive the lookup
  *   deliver.c  writes it: conditions, ranges, codings, a body chunk by chunk
  *
- * A view lies in the store's map until cache_reader_release(). hit_try() calls that itself; who
- * looks with stored_find() has to. A struct stored_copy is the caller's, to free.
+ * A view lies in the store's map until cache_reader_release(). hit_try() calls that itself; callers
+ * of stored_find() have to. A struct stored_copy is freed by the caller.
  */
 #ifndef POLDER_WORKER_CACHE_LOOKUP_H
 #define POLDER_WORKER_CACHE_LOOKUP_H
@@ -31,7 +31,7 @@ struct hold_ops {
                       const struct cache_key *key, struct str etag);
     bool (*for_fetch)(const struct request *r, struct hit_found *found);
 };
-/* Whoever looks at a hit now and then; called for few of them. */
+/* Hooks for a sample of the hits. */
 struct hit_ops {
     void (*soon_stale)(const struct request *r, const struct cache_record *rec); /* refresh.c */
     /* leak_guard.h: guard_look(), guard_begin(), guard_retry() */
@@ -55,12 +55,12 @@ struct lookups {
 struct hit_found {
     bool vary_miss;            /* a vary_record is there, the variant is not */
     bool partial;              /* a part is there, but not what is asked for */
-    bool others;               /* what is there is not for who asks (identity_may_take()) */
+    bool others;               /* stored, but not for this identity (identity_may_take()) */
     struct cache_key key;      /* where the record lies, or would lie */
     uint64_t vary_record;      /* checksum of the vary_record that led there; 0: none */
     struct stored_copy *stale; /* the caller's to free; also set where stale was answered */
 };
-/* Answers the request from the store if that may be done. */
+/* Answers the request from the store if that is allowed. */
 bool hit_try(const struct request *r, struct hit_found *found);
 
 /* ---- stored.c ---- */
@@ -76,10 +76,10 @@ struct stored_copy {
  * found->key is where it lies. 0, or -EIO. */
 int stored_find(struct worker *w, const struct request *r, struct cache_view *v,
                 struct hit_found *found);
-/* Is its URL known to vary? Then *v is the record that says by what, in the map as above. */
+/* Is its URL known to vary? Then *v is the vary_record, in the map as above. */
 bool stored_varies(struct worker *w, const struct request *r, struct cache_view *v);
-/* What is kept beside the view's record in that coding. 1: *copy is in the map too; 0: nothing yet;
- * body_len 0: it is not worth having. */
+/* The encoded variant of the view's record. 1: *copy is in the map too; 0: none yet; body_len 0:
+ * not worth compressing. */
 int stored_find_encoded(struct worker *w, const struct cache_view *v, enum coding coding,
                         struct cache_view *copy);
 void stored_touch(struct worker *w, const struct cache_record *rec); /* it was of use */
@@ -96,8 +96,8 @@ size_t stored_vary_text(const struct request *r, const char *names, size_t names
 /* A field of a stored head. name: lower case. */
 bool stored_head_field(const char *head, size_t len, const char *name, struct str *value);
 bool stored_field(const struct cache_view *view, const char *name, struct str *value);
-/* How long what is stored for this request is still fresh, of how long in all; found->stale is a
- * copy of it. False: nothing usable is stored. */
+/* How long the stored response of this request is still fresh, and its whole lifetime; found->stale
+ * is a copy of it. False: nothing usable is stored. */
 bool stored_left_ms(const struct request *r, struct hit_found *found, uint64_t *left,
                     uint64_t *life);
 #define STORED_ETAG_MAX 24
@@ -107,13 +107,13 @@ struct str stored_etag(const struct cache_view *v, char space[STORED_ETAG_MAX]);
 bool stored_etag_is_ours(struct str etag);
 
 /* ---- deliver.c ---- */
-/* From a view in the map, which is released before more than the first bytes are sent. Who has what
- * is stored, and would rather wait for a change, is held. soft: an invalidation has ended its
- * freshness; key: where it lies. False: the backend must do. */
+/* From a view in the map, which is released before more than the first bytes are sent. A client
+ * that has the stored response and prefers to wait for a change is held. soft: an invalidation has
+ * ended its freshness; key: of the record. False: the backend has to answer. */
 bool deliver_view(struct worker *w, const struct request *r, const struct cache_view *v, bool soft,
                   const struct cache_key *key);
-/* Bytes first..last of the whole, which lie within the part that is stored. False: the backend must
- * do. The view is the caller's to release. */
+/* Bytes first..last of the whole, which lie within the stored part. False: the backend has to
+ * answer. The caller releases the view. */
 bool deliver_part(struct worker *w, const struct request *r, const struct cache_view *v,
                   const struct field_span *part, uint64_t first, uint64_t last);
 /* From a copy. status: what Cache-Status says after "polder; ", e.g. "hit; ttl=-3". */

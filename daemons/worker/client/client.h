@@ -3,13 +3,13 @@
  * client: a connection from a client, from accept() to its end.
  *
  *   accept.c      takes it, and counts it for its client
- *   proxy_protocol.c  reads the header in which a proxy says whose it is
+ *   proxy_protocol.c  reads the header with the client's address
  *   client_read.c reads requests
- *   client_leave.c notices that it goes while it is being answered
- *   client.c      writes answers, and knows when it is over
+ *   client_leave.c notices that the client leaves while it is being answered
+ *   client.c      writes answers, and ends the connection
  *
- * The worker owns it. client_close() takes it out of everything at once; its memory goes at the end
- * of the iteration, so a callback never loses what it works on.
+ * The worker owns it. client_close() detaches it from everything at once; its memory is freed at
+ * the end of the iteration, so a callback never loses the object that it works on.
  */
 #ifndef POLDER_WORKER_CLIENT_CLIENT_H
 #define POLDER_WORKER_CLIENT_CLIENT_H
@@ -41,7 +41,7 @@ struct worker;
 #define WORKER_LINGER_MS 2000
 #define WORKER_LINGERING 256 /* connections lingering at once; further ones are just closed */
 
-/* What a connection asks and tells the parts of its request that stand above it. */
+/* How a connection calls the layers above it. */
 struct client_ops {
     struct transport_user on;             /* what carries it tells of */
     void (*use_input)(struct client *c);  /* what was read and kept */
@@ -53,7 +53,7 @@ struct client_ops {
     void (*body)(struct client *c, struct h1_spans *spans, bool end);
     void (*body_malformed)(struct client *c);
     void (*refused)(struct client *c, const char *members); /* one connection too many: 503 */
-    void (*out)(struct client *c);      /* the answer whose line waits (client.line) */
+    void (*out)(struct client *c);      /* the answer with a pending line (client.line) */
     void (*cut)(struct client *c);      /* it is being closed: what was not answered is logged so */
     void (*gone)(struct client *c);     /* CLOSED now: all that is for its request ends, or goes on
                                          * alone */
@@ -87,7 +87,7 @@ struct access_note {
     const char *fwd;                    /* why the store did not answer, for Cache-Status */
     const char *detail;                 /* of cache or fwd; lives as long as what is answered */
     const char *cut;                    /* what has cut the answer short */
-    bool recorded;                      /* for those who watch */
+    bool recorded;                      /* for live views */
     bool is_probe;                      /* of polderctl verify: it has no line */
     struct str raw;                     /* a head that is not understood */
 };
@@ -178,7 +178,7 @@ void client_answered(struct client *c);
 /* The connection's end will be that of its answer's body: until all of it is out, any other end,
  * this process's too, is a reset, for a body that was cut would look whole after a FIN. */
 void client_ends_body(struct client *c);
-/* The response cannot be completed: breaks the connection, so that nobody takes it for whole. */
+/* The response cannot be completed: breaks the connection, so that it is not taken for complete. */
 void client_break(struct client *c);
 void client_schedule(struct client *c); /* looked at again before the loop sleeps */
 void client_run_ready(struct worker *w);
@@ -200,9 +200,9 @@ void client_head_ends(struct client *c);
 void client_begin_request(struct client *c, const struct h1_head *head);
 
 /* ---- client_leave.c ---- */
-/* The client has gone: FIN where that means it, a reset, a write that failed. Ends its connection
- * and, at the backend too, the request that is being answered, unless others want the answer. The
- * one place where a client's leaving ends a request. */
+/* The client has gone: FIN where that counts as leaving, a reset, a write that failed. Ends its
+ * connection and, at the backend too, the request that is being answered, unless others want the
+ * answer. The one place where a client's leaving ends a request. */
 void client_left(struct client *c);
 /* It has said FIN; true: that was its leaving. */
 bool client_leave_by_fin(struct client *c);
@@ -222,7 +222,7 @@ void accept_free(struct worker *w);
 bool accept_admit(struct client *c, const struct clientip *ip);
 void accept_dismiss(struct client *c); /* counts it no longer */
 
-/* Those that are refused or only waited for to close do not count. */
+/* Those that are refused, or linger, do not count. */
 static inline uint32_t clients_open(const struct worker *w)
 {
     return w->clients->n - w->clients->n_lingering;

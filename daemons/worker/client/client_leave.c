@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * client_leave: a client that goes while its request waits.
+ * client_leave: a client that leaves while its request waits.
  *
  * Mostly its connection is read meanwhile, and recv() tells the end. Where reading has stopped,
  * because requests wait behind this one or its body has to wait, FIN and reset lie behind bytes

@@ -15,7 +15,7 @@
 #define LEASES       3
 #define LOOK_MS      500 /* has the lease ended? */
 #define WAIT_OVER_MS 500
-#define WORTH        4 /* a fetch of its own, if one in so many parts of a timeout is left */
+#define WORTH        4 /* a fetch of its own, if this fraction of a timeout is left */
 
 uint64_t collapse_until_ms(const struct fetch *ex)
 {

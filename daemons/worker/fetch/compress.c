@@ -19,7 +19,7 @@
 #include <string.h>
 #include <strings.h>
 
-#define ACCEPT_MAX 1024 /* of Accept-Encoding; who says more gets the plain response */
+#define ACCEPT_MAX 1024 /* of Accept-Encoding; longer ones get the plain response */
 #define IDLE_MAX   4    /* encoders of each coding that are kept for the next answer */
 #define OUT_SIZE   16384
 #define WHOLE_MAX  CACHE_VALUE_MAX /* of a body that is compressed at once */
@@ -157,7 +157,7 @@ static bool compress_open(struct fetch *ex, enum coding coding)
 
 /* ---- an answer ---- */
 
-/* A body whose end only the end of the connection shows: not where it could be kept. */
+/* A body that ends with the connection is not compressed on the way into the store. */
 static bool compress_fits_client(const struct fetch *ex)
 {
     return !ex->req.http10 || !ex->req.client->keep_alive;

@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * compress: answers of backends are made smaller for their client while they stream.
+ * compress: compresses answers of backends for their client while they stream.
  *
- * Which ones. A backend that is asked for something to be stored is asked without a content coding,
- * for stored bodies are plain; what it then answers is compressed here for the one who asked, so
- * that a cache section never makes an answer larger. So is every answer of a route that says
- * `compress` itself. What is passed on with the client's own Accept-Encoding is the backend's to
- * compress. Never: what has a coding already, no-transform, parts, what vouches for its bytes
- * (digests), types that gain nothing, event streams, bodies known to be shorter than compress_min.
+ * Which ones. A request for a response that may be stored is sent without Accept-Encoding, because
+ * stored bodies are plain; the answer is compressed here for its client, so that a cache section
+ * never makes an answer larger. So is every answer of a route that states `compress` itself.
+ * Requests passed on with the client's own Accept-Encoding are left to the backend. Never
+ * compressed: bodies with a coding, no-transform, parts, bodies with digest fields, types that gain
+ * nothing, event streams, bodies known to be shorter than compress_min.
  *
- * A strong entity tag of such an answer becomes a weak one that tells what it was (field.h,
- * FIELD_ETAG_MARK); Vary names Accept-Encoding also where the client got it plain.
+ * A strong entity tag of such an answer becomes a weak one from which the original can be derived
+ * (field.h, FIELD_ETAG_MARK); Vary names Accept-Encoding also where the client got it plain.
  *
  * Bounds. A worker has COMPRESS_STREAMS encoders of about a megabyte at most; further answers go
- * plain. In one turn of the loop COMPRESS_TURN bytes go into encoders; then backends wait for the
- * next turn, and others have theirs. What an encoder holds back goes out after COMPRESS_FLUSH_MS
- * without more.
+ * plain. In one turn of the loop COMPRESS_TURN bytes go into encoders; then reading from backends
+ * pauses until the next turn. Data that an encoder holds back is flushed after COMPRESS_FLUSH_MS
+ * without input.
  */
 #ifndef POLDER_WORKER_FETCH_COMPRESS_H
 #define POLDER_WORKER_FETCH_COMPRESS_H
@@ -33,8 +33,7 @@ struct worker;
 #define COMPRESS_TURN     (256u << 10)
 #define COMPRESS_FLUSH_MS 5
 
-/* The coding that the client likes best of those that its route has; ranges, and who says
- * no-transform, get none. */
+/* The route's coding that the client prefers; none for ranges and requests with no-transform. */
 enum coding compress_choose(const struct request *r);
 
 /* A final head has come: sets ex->compressible and ex->coding, and takes an encoder if there is a
@@ -43,8 +42,8 @@ void compress_begin(struct fetch *ex, const struct h1_head *head, uint16_t statu
 /* Body bytes go through the encoder to the client, after the head where that is unsent; end: there
  * are no more. */
 void compress_send(struct fetch *ex, const struct iovec *iov, unsigned n, bool end);
-/* A whole short body at once, for a hit whose copy is not made yet: 0, or the length of what *out
- * is, lent until the next call; 0 where this turn has done enough, or nothing is gained. */
+/* A whole short body at once, for a hit without an encoded variant yet: the length of *out, valid
+ * until the next call; 0 if this turn has done enough, or nothing is gained. */
 size_t compress_whole(struct worker *w, enum coding coding, const char *bytes, size_t len,
                       const char **out);
 /* Has this turn's work been done? Then the backend is not read until the next one. */

@@ -10,7 +10,7 @@
 
 #define GZIP_WINDOW (15 + 16) /* with a gzip head */
 #define GZIP_MEMORY 8
-#define BR_BLOCK    65536u /* flushed after so much: what is kept for longer is worked off at once */
+#define BR_BLOCK    65536u /* flushed after so much: a longer backlog would take too long */
 
 /* By effort. Windows: those of streams keep an encoder at about a megabyte; 8 MiB for zstd is what
  * browsers accept at most (RFC 9659). */

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * encoder: one stream in a content coding, whichever library makes it: gzip (RFC 1952, zlib), br
- * (RFC 7932, libbrotli), zstd (RFC 8878, libzstd). Decoders need no more than the windows that the
- * RFCs make everybody support.
+ * (RFC 7932, libbrotli), zstd (RFC 8878, libzstd). Decoders need no larger windows than the RFCs
+ * require all of them to support.
  *
- * The caller owns input and output; a call works on what it is given and never waits. Nothing here
+ * The caller owns input and output; a call works on what it is given and never blocks. Nothing here
  * knows connections.
  */
 #ifndef POLDER_WORKER_FETCH_ENCODER_H
@@ -17,12 +17,12 @@
 struct encoder;
 
 enum encoder_effort {
-    ENCODER_STREAM, /* while somebody waits: little memory, some 50 MB/s */
+    ENCODER_STREAM, /* while a client waits: little memory, some 50 MB/s */
     ENCODER_STORE   /* once for many: smaller, and never what takes milliseconds a piece */
 };
 #define ENCODER_UNKNOWN UINT64_MAX /* length of the source */
 
-/* NULL: no memory, or a coding that is none. source_len: exact, or ENCODER_UNKNOWN. */
+/* NULL: no memory, or an unknown coding. source_len: exact, or ENCODER_UNKNOWN. */
 struct encoder *encoder_new(enum coding coding, enum encoder_effort effort, uint64_t source_len);
 void encoder_free(struct encoder *e);
 /* Makes one of ENCODER_STREAM ready for another source of unknown length. False: free it. */
@@ -40,7 +40,7 @@ struct encoder_io {
     size_t out_size, out_len; /* room, and what was put there by this call */
 };
 /* 0: done. 1: there is more to put out; again, with the same op and the rest of the input. A
- * negative errno: the stream is spoilt. */
+ * negative errno: the stream is unusable. */
 int encoder_run(struct encoder *e, enum encoder_op op, struct encoder_io *io);
 
 #endif

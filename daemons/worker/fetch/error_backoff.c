@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * error_backoff: what could not be fetched a moment ago is not asked for again by everybody who
- * wants it, where something stale may be given instead (stale_if_error). On a polled route one
- * failure counts for an interval, as an answer does; elsewhere for those who waited for the fetch
- * that failed.
+ * error_backoff: after a failed fetch the backend is not asked again by each further request while
+ * a stale response may be served instead (stale_if_error). On a polled route a failure counts for
+ * an interval, as an answer does; elsewhere for the requests that waited for the failed fetch.
  *
- * Each worker knows what it has seen itself, in a table of one place a key: what loses its place is
- * asked for once more. An invalidation that came after the failure ends it.
+ * Each worker remembers failures that it has seen itself, in a table with one slot per key hash: an
+ * overwritten entry costs one more request. An invalidation after the failure ends it.
  */
 #include "daemons/worker/fetch/fetch.h"
 #include "daemons/worker/fetch/error_backoff.h"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* error_backoff: what could not be fetched a moment ago (error_backoff.c). */
+/* error_backoff: remembers recent failures of fetches (error_backoff.c). */
 #ifndef POLDER_WORKER_FETCH_ERROR_BACKOFF_H
 #define POLDER_WORKER_FETCH_ERROR_BACKOFF_H
 #include "polder/cache.h"
@@ -19,6 +19,6 @@ struct failed {
     uint64_t since;    /* inval_seq() when it was asked for */
 };
 void error_backoff_note(const struct fetch *ex); /* it has failed, and has something stale */
-/* How long what the copy is of will not be asked for; 0: it may be. */
+/* For how long the backend is not asked for this response; 0: it may be. */
 uint64_t error_backoff_rest_ms(const struct worker *w, const struct stored_copy *copy);
 #endif

@@ -37,10 +37,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LEASE_LOOK_MS 4000 /* so often while the backend has said nothing yet */
-#define ALONE_MS      10000 /* a body without a known end is fetched on without a client for so long */
+#define LEASE_LOOK_MS 4000  /* so often while the backend has said nothing yet */
+#define ALONE_MS      10000 /* how long a body of unknown length is fetched on without a client */
 #define ALONE_LONG_MS 30000
-#define CHANGES_MAX   64   /* whose clients have left, and whose answers are waited for */
+#define CHANGES_MAX   64   /* with clients that have left, and answers still waited for */
 #define TRAILER_KEPT  2048 /* of a request; what does not fit is dropped */
 
 static void fetch_timeout(struct timer *t);
@@ -167,8 +167,7 @@ void fetch_finish(struct fetch *ex)
     ex->worker->fetches->ops->ended(ex);
     if (ex->store)
         cache_store_abort(ex, FETCH_LOCK_FAILED);
-    permit_release(ex->worker, &ex->permit,
-                   FETCH_LOCK_FAILED); /* whoever still waits for it may try */
+    permit_release(ex->worker, &ex->permit, FETCH_LOCK_FAILED); /* remaining waiters may try */
     fetch_end_trial(ex);
     if (ex->up)
         upstream_close(ex->up);
@@ -187,7 +186,7 @@ void fetch_drop_client(struct fetch *ex)
     fetch_finish(ex);
 }
 
-/* Those who wait for it go on doing so while the backend thinks, and do not ask it as well. */
+/* Waiters keep waiting while the backend works, and do not send requests of their own. */
 void fetch_watch_lease(struct fetch *ex)
 {
     struct worker *w = ex->worker;
@@ -197,8 +196,8 @@ void fetch_watch_lease(struct fetch *ex)
                   ex->alone_ms && ex->alone_ms < look_ms ? ex->alone_ms : look_ms);
 }
 
-/* A change that the backend has been told of ends what is stored for its route, whether its client
- * hears of it or not. Elsewhere a request may be long work that nobody wants any more. */
+/* A change that was sent to the backend invalidates what is stored for its route, whether its
+ * client gets the answer or not. Other requests may be long work that is not wanted any more. */
 static bool is_awaited_change(struct fetch *ex)
 {
     struct worker *w = ex->worker;
@@ -258,7 +257,7 @@ static void fetch_timeout(struct timer *t)
     }
     if (ex->alone_ms)
         timer_set(&w->wheel, &ex->timer, ex->alone_ms);
-    if (ex->length_unknown) /* a stream: whoever wants it gets his own */
+    if (ex->length_unknown) /* a stream: each client gets its own */
         permit_release(ex->worker, &ex->permit, FETCH_LOCK_NOSHARE);
     else if (!ex->alone_ms)
         permit_release(ex->worker, &ex->permit, FETCH_LOCK_FAILED);
@@ -273,7 +272,7 @@ void fetch_measure(struct fetch *ex)
                   route_stats(w, ex->req.route), clock_mono_ns() - ex->req.started_ns);
 }
 
-/* For the line of the request: who was asked, and how long it took to answer, or to fail. */
+/* For the line of the request: the server, and how long it took to answer or to fail. */
 void fetch_note_server(const struct fetch *ex)
 {
     struct client *c = ex->req.client;

@@ -4,15 +4,15 @@
  * be missing for a while.
  *
  *   fetch.c         its beginning and its end
- *   fetch_state.c   its states, and who is tied to it
+ *   fetch_state.c   its states, and what is tied to it
  *   ask.c           its request goes out
  *   retry.c         which server it asks, and which one next
  *   response_read.c what comes back
  *   retry_queue.c   it waits while a backend restarts
- *   fetch_events.c  what its connection to a backend tells it, and who takes that
+ *   fetch_events.c  events of its connection to a backend
  *   request_body.c  what its request brings behind the head
  *
- * The worker owns it. fetch_finish() lets go of everything; the memory goes at the end of the
+ * The worker owns it. fetch_finish() detaches everything; the memory is freed at the end of the
  * iteration.
  */
 #ifndef POLDER_WORKER_FETCH_FETCH_H
@@ -44,7 +44,7 @@ struct worker;
 
 enum fetch_state {
     FETCH_NEW,
-    FETCH_COLLAPSED, /* somebody else fetches */
+    FETCH_COLLAPSED, /* another request fetches */
     FETCH_BUFFERING, /* the request's body is waited for (request_body.c) */
     FETCH_CONNECT,   /* waiting for the connection */
     FETCH_WAITING,   /* the backend refuses connections: it may be restarting (retry_queue.c) */
@@ -53,21 +53,21 @@ enum fetch_state {
     FETCH_DONE,
     FETCH_STATES
 };
-/* Who wants to know what becomes of a fetch without being its client; part of what wants it. Any of
- * head, body, whole and wants_more may be NULL: not interested. */
+/* Observes a fetch without being its client; embedded in the observer's struct. head, body, whole
+ * and wants_more may be NULL. */
 struct fetch_watcher_ops {
     void (*head)(struct fetch_watcher *at, const struct h1_head *head);
     void (*body)(struct fetch_watcher *at, const char *bytes, size_t len);
     void (*whole)(struct fetch_watcher *at);            /* the response has come to its end */
-    bool (*wants_more)(const struct fetch_watcher *at); /* of a body that nobody else wants */
-    /* It is over, however that came; it is no longer watched. */
+    bool (*wants_more)(const struct fetch_watcher *at); /* of a body that only this watcher wants */
+    /* The fetch is over, for whatever reason, and no longer watched. */
     void (*done)(struct fetch_watcher *at, const struct fetch *ex);
 };
 struct fetch_watcher {
     const struct fetch_watcher_ops *ops;
     struct fetch *fetch; /* NULL: none is under way */
 };
-/* What the bound of background fetches hears of every fetch. */
+/* Events of every fetch, for the limit of background fetches. */
 struct fetch_ops {
     void (*begun)(struct fetch *ex); /* it asks for a server */
     void (*ended)(struct fetch *ex);
@@ -91,12 +91,12 @@ struct fetch {
     const struct fetch_queue *queue;  /* NULL: it waits in none */
     void (*resume)(struct fetch *ex); /* what it goes on with, when what it waits for is there */
     struct timer timer;            /* waiters; how long others wait for it, or it goes on alone */
-    struct permit permit;          /* it fetches for all who want the same */
+    struct permit permit;          /* it fetches for all requests that want the same */
     struct fetch_permit waits_for; /* another that does */
     struct cache_key lock_key;
     struct stored_copy *stale;     /* may answer if the backend cannot; its validators are sent */
     struct store_stream *store;    /* NULL: not being stored */
-    struct fetch_watcher *watcher; /* NULL: nobody */
+    struct fetch_watcher *watcher; /* NULL: none */
     struct compress_stream *compress; /* the body goes through it to the client; NULL: as it is */
     uint64_t fetch_seq;               /* inval_seq() before the request was sent */
     uint64_t sent_real_ms, sent_ns;
@@ -107,7 +107,7 @@ struct fetch {
     const struct config_server *server; /* asked now or last */
     uint64_t wait_until_ms;   /* it has waited for a backend that restarts; 0: it has not */
     uint64_t alone_ms;        /* the client has left: when to give up; 0: it has not */
-    const char *not_stored;   /* why, for Cache-Status; NULL: it is, or nobody asked */
+    const char *not_stored;   /* why, for Cache-Status; NULL: it is, or it was not for the store */
     uint64_t tried, avoid;    /* bit per server of the upstream (by position) */
     uint32_t head_unsent;     /* bytes of the response's head that wait in texts.scratch */
     uint64_t body_sent;       /* response body bytes the client got */
@@ -131,7 +131,7 @@ struct fetch {
     bool may_return;     /* a server that was tried gave no answer at all: it may be restarting */
     uint8_t failed_attempts; /* servers that it was sent to */
     uint32_t addresses;      /* of `server` that took no connection */
-    bool background;         /* nobody waits for it */
+    bool background;         /* a background fetch */
     bool change;             /* nor for this: of fetches.n_changes */
     bool counted;            /* among those under way at its upstream (budget.c) */
     bool failed;             /* fetch_fail() */
@@ -155,10 +155,10 @@ struct fetches {
     struct fetch *waiters;                         /* collapse.c */
     struct fetch *retry_queue, **retry_queue_tail; /* oldest first */
     ev_timer retry_queue_timer;
-    uint64_t request_bytes; /* of bodies that wait to be sent (request_body.c) */
-    uint32_t n_changes;     /* requests whose client has left, for what their answer invalidates */
-    bool any_cache;         /* some route has one */
-    struct compress_state *compress;            /* NULL: nothing was compressed yet */
+    uint64_t request_bytes;          /* of bodies that wait to be sent (request_body.c) */
+    uint32_t n_changes;              /* requests without a client, kept for what they invalidate */
+    bool any_cache;                  /* some route has one */
+    struct compress_state *compress; /* NULL: nothing was compressed yet */
     struct failed failed[ERROR_BACKOFF_PLACES]; /* by key */
     struct h1_head response;                    /* being looked at now */
 };
@@ -170,34 +170,34 @@ void fetch_watch(struct fetch *ex, struct fetch_watcher *at);
 void fetch_unwatch(struct fetch_watcher *at);
 void fetch_move(struct fetch *ex, enum fetch_state to);
 void fetch_client_left(struct fetch *ex);
-/* The client is answered otherwise: the exchange lets go of it and of a half-sent request. */
+/* The client is answered otherwise: the fetch detaches from it and from a half-sent request. */
 void fetch_drop_client(struct fetch *ex);
 void fetch_drop_body(struct fetch *ex); /* of the request: it is not sent once more */
 void fetch_fail(struct fetch *ex, enum problem problem);
 void fetch_free(struct fetch *ex);
-/* Has nothing more to do: lets go of client and connection; freed at the end of the iteration. */
+/* Finishes the fetch: detaches client and connection; freed at the end of the iteration. */
 void fetch_finish(struct fetch *ex);
 
-/* The client goes its way; its body reader must not write here any more. */
+/* Detaches the client; its body reader must not write here any more. */
 struct client *fetch_let_go(struct fetch *ex);
 /* The client is answered without it, or comes back. */
 struct client *fetch_lend_client(struct fetch *ex);
 void fetch_take_client(struct fetch *ex, struct client *c);
 /* The client has its whole answer. */
 void fetch_client_done(struct fetch *ex);
-/* The stored response, although it is stale. False: there is none to give. */
+/* Serves the stale stored response. False: there is none that may be served. */
 bool fetch_answer_stale(struct fetch *ex);
 void fetch_measure(struct fetch *ex);
 void fetch_note_server(const struct fetch *ex);
 /* Its client's connection ends before the whole answer is out: the line in the access log. */
 void fetch_log_lost(const struct fetch *ex);
 
-/* What it has waited for is there, or given up. */
+/* The event it waited for has come, or is given up. */
 void fetch_resume(struct fetch *ex);
 bool fetch_has_stale(const struct fetch *ex);
 void fetch_watch_lease(struct fetch *ex);
 
-/* It is no trial of its server, or not any more. */
+/* It is not a trial of its server (any more). */
 void fetch_end_trial(struct fetch *ex);
 
 /* ---- ask.c: the request goes out ---- */

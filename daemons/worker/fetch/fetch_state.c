@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* fetch_state: the states of a fetch, and who is tied to it: its client, and a watcher. */
+/* fetch_state: the states of a fetch, and what is tied to it: its client, and a watcher. */
 #include "daemons/worker/client/client.h"
 #include "daemons/worker/fetch/fetch.h"
 

@@ -172,7 +172,7 @@ static void put_weak_etag(struct h1_out *o, const struct h1_field *f)
     h1_puts(o, FIELD_ETAG_MARK "\"\r\n");
 }
 
-/* A field of a backend's head for its client, whose bytes may be others than the backend's. */
+/* A field of a backend's head for its client, which may get other bytes than the backend sent. */
 static void put_client_field(struct h1_out *o, const struct fetch *ex, const struct h1_field *f)
 {
     if (f->id == H1_ETAG && weakens_etag(ex))
@@ -355,7 +355,7 @@ void response_interim(struct fetch *ex, const struct h1_head *head)
 {
     struct worker *w = ex->worker;
     struct h1_out o = {w->texts->scratch, w->texts->scratch + sizeof w->texts->scratch, false};
-    /* who does not read gets none: they are only hints */
+    /* a client that does not read gets none: they are only hints */
     if (!ex->req.client || ex->req.http10 || head->status == 100 ||
         ex->req.client->out.len > WORKER_HIGH)
         return;

@@ -25,7 +25,7 @@
 struct marking {
     struct worker *worker;
     uint64_t count;
-    uint32_t origin; /* whose groups they are */
+    uint32_t origin; /* that the groups belong to */
 };
 
 static void mark_url(struct marking *m, const char *url, size_t len)
@@ -107,7 +107,7 @@ static void mark_reference(struct marking *m, const struct request *r, const str
         mark_url(m, url, len), mark_negative(m, url, len);
 }
 
-/* All lines: of two nobody knows which one is meant. */
+/* All lines: with two of them it is unknown which one is meant. */
 static void mark_references(struct marking *m, const struct request *r, const struct h1_head *head,
                             enum h1_field_id id)
 {
@@ -122,7 +122,7 @@ bool invalidate_is_target(struct worker *w, const struct request *r, const struc
     return len == r->url_len && len && !memcmp(w->texts->reference, r->url, len);
 }
 
-/* Has nobody invalidated the response since its request was sent, up to *seq? */
+/* True if the response was not invalidated after its request was sent, up to *seq. */
 static bool is_untouched(const struct fetch *ex, const struct h1_head *head, uint64_t *seq)
 {
     const struct worker *w = ex->worker;
@@ -159,7 +159,7 @@ void invalidate_after(struct fetch *ex, const struct h1_head *head)
         field_sf_strings((struct str){groups, n}, mark_group, &m);
     }
     shared_wake_holders(w->shared);
-    /* The response itself is newer than what it has invalidated, if nobody else has been at it. */
+    /* The response itself is newer than its own invalidation, unless there was another one. */
     if (untouched && inval_seq(w->shared->inval) == before + m.count)
         ex->fetch_seq = before + m.count;
 }

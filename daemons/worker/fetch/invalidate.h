@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * invalidate: what a successful answer to an unsafe method ends (RFC 9111 4.4, RFC 9875).
+ * invalidate: what a successful answer to an unsafe method invalidates (RFC 9111 4.4, RFC 9875).
  */
 #ifndef POLDER_WORKER_FETCH_INVALIDATE_H
 #define POLDER_WORKER_FETCH_INVALIDATE_H

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * miss: the store had no answer that may be given. One of those who want it fetches, over all
- * workers; the others wait until it has landed (collapse.c) and take the steps of a request again,
- * from the lookup (fetches.look_again).
+ * miss: the store had no usable response. One request fetches, over all workers; the others wait
+ * until that is stored (collapse.c) and repeat their steps from the lookup (fetches.look_again).
  */
 #include "daemons/worker/fetch/miss.h"
 #include "daemons/worker/client/client.h"
@@ -27,7 +26,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ROUNDS_MAX 3 /* then everybody fetches for himself */
+#define ROUNDS_MAX 3 /* then each request fetches for itself */
 
 static bool may_share(const struct request *r, const struct cache_key *lock_key)
 {
@@ -58,7 +57,7 @@ static bool collapsible(const struct fetch *ex, const struct cache_key *key)
            ex->rounds < ROUNDS_MAX && may_share(&ex->req, key);
 }
 
-/* A range, or a HEAD, that may be answered of the whole that somebody fetches just now. */
+/* A range, or a HEAD, that may be answered from the whole body that another request is fetching. */
 static bool waits_for_whole(struct fetch *ex)
 {
     const bool may_wait = !ex->for_store && (ex->req.is_head || partial_is_shareable(&ex->req));

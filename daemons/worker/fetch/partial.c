@@ -122,7 +122,7 @@ bool partial_answer(const struct request *r, struct hit_found *found)
 
 /* ---- sharing ---- */
 
-/* What a condition gets is for the one who has set it. */
+/* The answer to a conditional request is for its client alone. */
 bool partial_is_shareable(const struct request *r)
 {
     return r->policy.is_get && r->range.len && r->range.len <= RANGE_MAX && !r->if_range.at &&
@@ -245,7 +245,7 @@ static bool is_multipart(const struct h1_head *head)
     static const char type[] = "multipart/byteranges";
     const struct h1_field *f = h1_only(head, H1_CONTENT_TYPE);
     if (!f)
-        return h1_find(head, H1_CONTENT_TYPE) != NULL; /* of two nobody knows which */
+        return h1_find(head, H1_CONTENT_TYPE) != NULL; /* of two it is unknown which */
     return f->value.len >= sizeof type - 1 && !strncasecmp(f->value.at, type, sizeof type - 1);
 }
 
@@ -285,7 +285,7 @@ struct part *partial_begin(struct fetch *ex, const struct h1_head **head,
     if (!part)
         return NULL;
     part->span = span;
-    /* What an older head says is no word on the part that somebody is given now. */
+    /* Fields of an older head are not for the client of this part. */
     if (!is_whole(&span) && has_strong_etag(*head) && r->policy.identity != POLICY_SHARED) {
         const struct h1_head *merged = join(ex, *head, part);
         cache_reader_release(w->reader);

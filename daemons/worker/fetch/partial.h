@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * partial: parts of bodies: answered from, joined and stored like what they are parts of.
+ * partial: parts of bodies: served, joined and stored like whole ones.
  *
  * A struct part belongs to the store that stores it.
  */
@@ -19,7 +19,7 @@ struct hit_found;
 struct request;
 struct worker;
 
-/* A part that is being stored: what the 206 brings, between what an older part had around it. */
+/* A part being stored: the bytes of the 206, between those of an older part around it. */
 struct part {
     struct field_span span; /* in all */
     bool complete;          /* stored as a whole */
@@ -30,8 +30,8 @@ struct part {
 };
 /* Answers a range from a part of the body, if one that covers it is stored and fresh. */
 bool partial_answer(const struct request *r, struct hit_found *found);
-/* May others wait for what this range request fetches? Then its flight is that of all who want the
- * same range: *key is made of what it would be for the whole. */
+/* May others wait for what this range request fetches? Then its lock is shared by all requests of
+ * the same range: *key is derived from that of the whole. */
 bool partial_is_shareable(const struct request *r);
 void partial_lock_key(const struct request *r, struct cache_key *key);
 bool partial_is_stored(const struct fetch *ex); /* what it wants may be there, since it looked */

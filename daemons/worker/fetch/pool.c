@@ -78,8 +78,8 @@ void pool_answered(struct worker *w, const struct config_server *server)
     server_report_answer(&name, w->mono_ms);
 }
 
-/* Bytes that have come before the question are no answer to it, and a server that has hung up will
- * not give one; the loop may not have told of either yet.
+/* Bytes that arrived before the request are no answer to it, and a server that has closed will not
+ * send one; the loop may not have reported either yet.
  *
  * Where it has polled since the connection was read last, and just now, and was told of nothing,
  * that is enough for a request that can be repeated and whose answer is not stored, and saves a
@@ -129,7 +129,7 @@ void pool_keep(struct upstream *u)
     w->upstreams->n_busy--;
     w->upstreams->n_idle++;
     LIST_INSERT_HEAD(&state->idle, u, entry);
-    transport_start(&u->transport, TRANSPORT_READ); /* its end, or bytes nobody asked for */
+    transport_start(&u->transport, TRANSPORT_READ); /* its end, or unsolicited bytes */
     timer_set(&w->wheel, &u->timer, w->mono_ms + IDLE_MS);
 }
 

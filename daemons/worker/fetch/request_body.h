@@ -2,12 +2,11 @@
 /*
  * request_body: the body of a request on its way to a backend.
  *
- * No backend is asked before the whole body is there, or its first `request_buffer` bytes: who
- * sends slowly holds no connection to one. What has been read until then is kept, in memory of the
- * exchange, until the head of the response has come, so that the request can be sent once more; the
- * rest of a longer body is passed on as it comes, and then it cannot. All that is kept is bounded
- * by request_buffers_total, of which each worker has its share; where that is used up, a backend is
- * asked at once.
+ * No backend is asked before the whole body is there, or its first `request_buffer` bytes: a slow
+ * client holds no connection to one. Until the response head has come the bytes read so far are
+ * kept in memory of the fetch, so that the request can be retried; the rest of a longer body is
+ * passed on as it comes, and then it cannot. Memory for that is bounded by request_buffers_total,
+ * of which each worker has its share; when it is used up, a backend is asked at once.
  */
 #ifndef POLDER_WORKER_FETCH_REQUEST_BODY_H
 #define POLDER_WORKER_FETCH_REQUEST_BODY_H
@@ -21,7 +20,7 @@ struct h1_spans;
 struct request_buffer {
     char *bytes;
     size_t len, room;
-    const char *trailer; /* its fields, complete lines; in the exchange's own memory */
+    const char *trailer; /* its fields, complete lines; in the fetch's own memory */
     uint32_t trailer_len;
     bool whole; /* the body has ended, and all of it is here */
 };
@@ -33,7 +32,7 @@ bool request_body_waits(struct fetch *ex);
 void request_body_feed(struct fetch *ex, struct h1_spans *spans, bool end);
 /* Sends the head, and what is kept of the body, and asks for the rest. */
 void request_body_send(struct fetch *ex, const char *head, size_t len);
-/* Can the request be sent once more, or has body gone to a connection that is not kept? */
+/* Can the request be retried? Not after body bytes that are not kept were sent. */
 bool request_body_is_at_hand(const struct fetch *ex);
 /* The backend takes more. */
 void request_body_resume(struct fetch *ex);

@@ -204,7 +204,7 @@ static void ask_again(struct fetch *ex)
     fetch_start(ex);
 }
 
-/* The answer to a POST is going to be stored: who asks for it, having seen it, waits for that. */
+/* The answer to a POST is going to be stored: a GET by a client that has seen it waits for that. */
 static void claim_for_readers(struct fetch *ex)
 {
     struct cache_key key = ex->req.key;
@@ -240,15 +240,15 @@ static bool final_head(struct fetch *ex, const struct h1_head *head, bool more)
                     !(head->framing == H1_NO_BODY && (more || announces_body(head)));
     if (ex->for_store && head->status == 304) {
         if (!ex->conditional)
-            refuse(ex, SERVER_MALFORMED, "sent a 304 that nobody has asked for");
+            refuse(ex, SERVER_MALFORMED, "sent a 304 that was not asked for");
         else if (revalidate_agrees(ex, head))
             not_modified(ex, head);
         else
             ask_again(ex);
         return false;
     }
-    if (ex->for_store && head->status == 206) { /* nobody has asked for a part */
-        refuse(ex, SERVER_MALFORMED, "sent a 206 that nobody has asked for");
+    if (ex->for_store && head->status == 206) { /* no part was asked for */
+        refuse(ex, SERVER_MALFORMED, "sent a 206 that was not asked for");
         return false;
     }
     if (policy_stale_replaces(head->status) && fetch_answer_stale(ex)) {
@@ -305,7 +305,7 @@ static size_t receive_head(struct fetch *ex, const char *at, size_t len)
     const size_t used = head->head_len;
     u->scanned = 0;
     if (head->status == 101) {
-        refuse(ex, SERVER_MALFORMED, "sent a 101 that nobody has asked for");
+        refuse(ex, SERVER_MALFORMED, "sent a 101 that was not asked for");
         return 0;
     }
     if (head->status < 200) {
@@ -337,7 +337,7 @@ static void body_taken(struct fetch *ex)
         u->paused = true;
         transport_stop(&u->transport, TRANSPORT_READ);
     } else if (!ex->req.client && !ex->store && !watcher_wants_more(ex)) {
-        fetch_finish(ex); /* too long to be stored, and nobody else wants it */
+        fetch_finish(ex); /* too long to be stored, and not wanted otherwise */
     }
 }
 

@@ -166,7 +166,7 @@ static void retry_again(struct fetch *ex)
     retry_queue_leave(ex);
     permit_renew(ex->worker, &ex->permit);
     fetch_move(ex, FETCH_CONNECT);
-    ex->begun_ms = ex->worker->mono_ms; /* nobody has kept it waiting yet */
+    ex->begun_ms = ex->worker->mono_ms; /* it has not waited yet */
     ex->until_ms = ex->tried = 0;
     ex->may_return = false;
     ask_next(ex);

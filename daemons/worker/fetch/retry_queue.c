@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * retry_queue: a backend that refuses connections may be restarting. Idempotent requests whose
- * body, if they have one, is at hand wait for it, instead of 502, as long as their upstream says
- * and as many as it says. One of them tries each tenth of a second; when it has a connection, the
- * others follow, some at a time.
+ * retry_queue: a backend that refuses connections may be restarting. Idempotent requests with a
+ * completely buffered body wait for it, instead of 502, within the time and number set by their
+ * upstream. One of them tries each tenth of a second; when it has a connection, the others follow,
+ * some at a time.
  *
- * Who waits has nothing but its exchange: no connection, no buffer. Fetches without a client do not
- * wait; who has something stale to give does not either.
+ * A waiting request has nothing but its fetch: no connection, no buffer. Fetches without a client
+ * do not wait, nor requests for which a stale response may be served.
  */
 #include "daemons/worker/fetch/fetch.h"
 #include "daemons/worker/client/client.h"

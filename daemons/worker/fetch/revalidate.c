@@ -46,7 +46,7 @@ static struct policy_validators validators_of_head(const struct h1_head *head)
     if (etag)
         v.etag = etag->value;
     else if (h1_find(head, H1_ETAG))
-        v.etag = (struct str){"", 0}; /* of two nobody knows which: it matches none */
+        v.etag = (struct str){"", 0}; /* of two it is unknown which: it matches none */
     v.has_last_modified = h1_read_date(head, H1_LAST_MODIFIED, &v.last_modified);
     return v;
 }
@@ -57,7 +57,7 @@ static bool is_selected_by(const struct cache_view *v, struct str name)
     return head_lines_find((struct str){v->vary, v->record->vary_len}, name, NULL);
 }
 
-/* A response that varies by more than the stored one did is another one for somebody else. */
+/* A response that varies by more fields than the stored one may differ for other clients. */
 static bool varies_no_further(const struct fetch *ex, const struct h1_head *head)
 {
     const bool plain = request_asks_plain(&ex->req);
@@ -164,7 +164,8 @@ const struct h1_head *revalidate_merge(struct worker *w, const struct cache_view
     return h1_parse_response(text, len + 2, &scanned, true, &merged) == H1_DONE ? &merged : NULL;
 }
 
-/* Does the answer say of what is stored, and not of who has asked, that it is not to be shared? */
+/* Does the answer forbid sharing of the stored response, and not only because of this request's
+ * identity? */
 static bool takes_back(const struct policy_request *req, enum policy_store why)
 {
     const bool by_client = req->obey_directives && req->cc.flags & FIELD_CC_NO_STORE;
@@ -172,8 +173,8 @@ static bool takes_back(const struct policy_request *req, enum policy_store why)
            (why == POLICY_NO_STORE && !by_client);
 }
 
-/* Why what is stored may not be kept as the renewed head has it; NULL: it may, under the tags of
- * that head. *delete: nobody may be given it any more, stale or not. */
+/* Why the stored response may not be kept with the renewed head; NULL: it may, under the tags of
+ * that head. *delete: it must not be served any more, not even stale. */
 static const char *refusal(const struct fetch *ex, const struct h1_head *merged,
                            const struct policy_response *resp, struct cache_record *rec,
                            bool *delete)
@@ -209,8 +210,8 @@ static bool rehead(struct fetch *ex, struct cache_record *rec, size_t head_len)
     return true;
 }
 
-/* What somebody is told goes into what all share only if it says itself that all may have it: what
- * was said when that was stored is no word on the fields that come now. */
+/* Fields of an answer to an identified request go into a shared response only if the answer itself
+ * allows sharing: what the stored response allowed does not cover the new fields. */
 static bool is_for_itself(const struct fetch *ex, const struct h1_head *head)
 {
     struct policy_response resp;
@@ -241,7 +242,8 @@ bool revalidate_stored(struct fetch *ex, const struct h1_head *head)
         resp.has_set_cookie && !w->routes[ex->req.route->index].settings.store_set_cookie;
     if (resp.cc.flags & FIELD_CC_NO_TRANSFORM || content_is_vouched_for(merged))
         rec.flags &= ~(uint32_t)CACHE_COMPRESSIBLE;
-    /* What a 200 may not bring into the store, a 304 may not either; but who has asked gets all. */
+    /* Fields that a 200 may not bring into the store, a 304 may not either; but the client gets all
+     * of them. */
     struct h1_out o = {w->texts->scratch, w->texts->scratch + H1_HEAD_MAX, false};
     cache_store_put_head(&o, w, merged, refused ? NULL : &resp, NULL,
                          rec.flags & CACHE_COMPRESSIBLE);

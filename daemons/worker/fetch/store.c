@@ -100,7 +100,7 @@ static void ring_full(struct fetch *ex)
     cache_store_abort(ex, FETCH_LOCK_FAILED);
 }
 
-/* Says so, to the client and to who asks why. */
+/* Reports it in Cache-Status and for `cache why`. */
 static void cache_store_refused(struct fetch *ex, enum policy_store why)
 {
     const struct worker *w = ex->worker;
@@ -221,7 +221,7 @@ bool cache_store_compressible(const struct fetch *ex)
     return ex->store && ex->store->record.flags & CACHE_COMPRESSIBLE;
 }
 
-/* Asked with an Origin, or told without one who may read it? */
+/* Was it fetched with Origin, or does it state its CORS fields without? */
 static bool suits_origins(const struct h1_head *request, const struct h1_head *response)
 {
     if (h1_find(request, H1_ORIGIN))
@@ -232,10 +232,10 @@ static bool suits_origins(const struct h1_head *request, const struct h1_head *r
     return false;
 }
 
-/* A response that varies by nothing, of a URL that is known to vary: it is taken for the variant of
- * the request that got it, or it would stand for all of them, the stored ones included (RFC 9111
- * 4.1 prefers those). That lasts as long as the record by which that is known, which is not renewed
- * here: a backend may have changed its mind. */
+/* A response without Vary, of a URL that is known to vary: it is stored as the variant of its
+ * request, or it would replace all of them, the stored ones included (RFC 9111 4.1 prefers those).
+ * That lasts as long as the vary_record, which is not renewed here: the backend may have
+ * changed. */
 static void inherit_vary(struct worker *w, const struct request *r, struct store_stream *s)
 {
     struct cache_view v;
@@ -327,7 +327,7 @@ static bool make_room(struct store_stream *s, const struct policy_response *resp
  * does not come back for the rest of its stale windows. */
 static void end_stored(struct fetch *ex, uint16_t status, enum policy_store why)
 {
-    const bool refused = !ex->req.client && (status == 401 || status == 403); /* nobody has asked */
+    const bool refused = !ex->req.client && (status == 401 || status == 403); /* no client */
     const bool tells = ex->for_store && ex->stale && !policy_is_failure(status) && status != 429 &&
                        status != 408 && !refused && why != POLICY_STORE &&
                        why != POLICY_NO_SET_COOKIE && ex->req.policy.identity != POLICY_SHARED;
@@ -342,7 +342,7 @@ static bool is_too_large(const struct worker *w, const struct policy_response *r
     return max && resp->complete_length_known && resp->length > max;
 }
 
-/* Nobody but who has asked may have it: as if its route had no cache. */
+/* Only this client may have it: as if its route had no cache. */
 static void pass_personal(struct fetch *ex, bool failure)
 {
     route_stats_lookup(ex->worker, ex->req.route, STATS_LOOKUP_BYPASS);
@@ -509,8 +509,8 @@ static bool end_part(struct fetch *ex)
     return false;
 }
 
-/* The vary_record comes after its variant, and with the flight: who finds a vary_record finds what
- * it leads to, and until then waits. */
+/* The vary_record is sent after its variant, with the permit: a request that finds a vary_record
+ * finds the variant, and until then waits. */
 void cache_store_end(struct fetch *ex)
 {
     struct store_stream *s = ex->store;

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * store: what of a backend's response goes into the store, while it streams to the client.
+ * store: stores a backend's response while it streams to the client.
  *
- *   store.c       what goes into them, while it streams
- *   tags.c        the groups that it can be invalidated by, of the origin that origin.c tells
+ *   store.c       begins, feeds and ends the record in the keeper's ring
+ *   tags.c        the tags that it can be invalidated by, of the origin found by origin.c
  *   revalidate.c  what renews a stored response without its body
  *
- * A response is being stored while exchange.store is set. The exchange owns that.
+ * A response is being stored while fetch.store is set. The fetch owns that.
  */
 #ifndef POLDER_WORKER_FETCH_STORE_H
 #define POLDER_WORKER_FETCH_STORE_H
@@ -32,17 +32,17 @@ void cache_store_begin(struct fetch *ex, const struct h1_head *head);
 void cache_store_body(struct fetch *ex, const char *bytes, size_t len);
 void cache_store_end(struct fetch *ex);
 void cache_store_abort(struct fetch *ex, enum fetch_lock_result result);
-/* It passes by the store for who asks: Cache-Status says so, and by which fields. */
+/* It bypasses the store because of its identity: Cache-Status says so, and names the fields. */
 void cache_store_name_identity(struct fetch *ex);
 bool cache_store_compressible(
     const struct fetch *ex); /* copies in codings will be kept of what is stored */
 void cache_store_free(struct fetch *ex);
 bool cache_store_outlives_client(const struct fetch *ex); /* goes on being stored without it */
-/* The head as it goes into the store. part: whose body it is of; NULL: a whole one. */
+/* The head as it goes into the store. part: the part that the body is; NULL: a whole one. */
 void cache_store_put_head(struct h1_out *o, const struct worker *w, const struct h1_head *head,
                           const struct policy_response *resp, const struct part *part,
                           bool compressible);
-/* When it was received, until when it may be used, and for whom. */
+/* When it was received, until when it may be used, and by which requests. */
 void cache_store_set_times(struct cache_record *rec, const struct fetch *ex,
                            const struct policy_response *resp);
 
@@ -54,7 +54,7 @@ bool tags_read(const struct request *r, const struct h1_head *head, struct cache
 uint32_t tags_origin(const struct request *r);
 
 /* ---- revalidate.c ---- */
-/* Is this 304 about the copy whose validators were sent, for all who would get it? */
+/* Is this 304 about the copy that the validators were sent for, for all clients that may get it? */
 bool revalidate_agrees(const struct fetch *ex, const struct h1_head *head);
 /* A 200 to HEAD renews what is stored, if it describes the same. */
 void revalidate_by_head(struct fetch *ex, const struct h1_head *head);

@@ -400,7 +400,7 @@ void upstream_distrust(struct upstream *u)
     pool_mistrust(u);
     if (!u->stored_len)
         return;
-    log_warning("upstream %s: %s sent bytes that nobody had asked for; what was stored last over "
+    log_warning("upstream %s: %s sent bytes that were not asked for; what was stored last over "
                 "that connection is invalidated",
                 u->server->upstream->name, u->server->address.text);
     inval_mark_url(u->worker->shared->inval, u->stored, u->stored_len, false);

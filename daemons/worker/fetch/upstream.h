@@ -2,11 +2,11 @@
 /*
  * upstream: connections to backends.
  *
- *   upstream.c  one of them: connects, reads, writes, ends
- *   pool.c      which server gets the next request, and the connections that are kept
+ *   upstream.c  a connection: connects, reads, writes, ends
+ *   pool.c      which server gets the next request, and idle connections
  *
- * The worker owns them; a busy one works for its user, who hears of it through upstream_ops; an
- * idle one lies in its server's list.
+ * The worker owns them; a busy one reports to its user through upstream_ops; an idle one is in its
+ * server's list.
  */
 #ifndef POLDER_WORKER_FETCH_UPSTREAM_H
 #define POLDER_WORKER_FETCH_UPSTREAM_H
@@ -29,8 +29,8 @@
 struct upstream_error;
 struct worker;
 
-/* What the user of a connection is told, and asked. Each may close the connection or hand it back,
- * and with it lose the connection's memory at the end of the iteration. */
+/* Callbacks to the user of a connection. Each may close the connection or hand it back; its memory
+ * is then freed at the end of the iteration. */
 struct upstream_ops {
     void (*connected)(void *user);
     void (*unconnected)(void *user, const struct upstream_error *e); /* takes no connection */
@@ -78,7 +78,7 @@ struct upstream {
 };
 
 /* ---- upstream.c ---- */
-/* It works for the user from now on, who wants the response's head by until_ms (0: no such time).
+/* Assigns it to the user, which wants the response's head by until_ms (0: no limit).
  */
 void upstream_attach(struct upstream *u, const struct upstream_ops *ops, void *user,
                      uint64_t until_ms);
@@ -87,8 +87,8 @@ void upstream_close(struct upstream *u);
 /* Remembers what an answer over it was stored for; a connection for which that is too long is not
  * used again. */
 void upstream_stores(struct upstream *u, const char *url, size_t len);
-/* Bytes came that nobody asked for: the last answer may have been the one before it, or its rest.
- * What was stored of it is invalidated. */
+/* Unsolicited bytes came: the last answer may have been the one before it, or its rest. What was
+ * stored from it is invalidated. */
 void upstream_distrust(struct upstream *u);
 void upstream_resume(struct upstream *u);   /* read again, where it was paused; NULL: none */
 void upstream_progress(struct upstream *u); /* its time starts again */
@@ -109,9 +109,9 @@ uint32_t upstream_addresses(const struct worker *w, const struct config_server *
 void upstream_next_address(struct worker *w, const struct config_server *server);
 
 /* ---- pool.c ---- */
-/* What this worker has of a server. */
+/* This worker's state of a server. */
 struct server_local {
-    struct server_row *row;                /* what all know of it; never NULL */
+    struct server_row *row;                /* its shared row; never NULL */
     uint32_t stats_row;                    /* server_stats() */
     const struct transport_ops *transport; /* of connections to it */
     uint32_t address;                      /* the one in use, of those of its name */
@@ -138,25 +138,25 @@ static inline struct stats_server_row *server_stats(const struct worker *w,
 struct pool_request {
     const struct config_upstream *upstream;
     uint64_t tried;  /* never these */
-    uint64_t avoid;  /* these only where nobody else is up */
-    bool repeatable; /* a failure costs no client its answer */
+    uint64_t avoid;  /* these only if no other is up */
+    bool repeatable; /* a failure can be retried elsewhere */
 };
 struct pool_choice {
     const struct config_server *server;
     uint64_t lease_ms; /* it is a trial of a server that is down, until then; 0 */
-    bool is_down;      /* and is asked for want of a better one */
+    bool is_down;      /* and is asked because no other is up */
 };
 bool pool_choose(struct worker *w, const struct pool_request *wanted, struct pool_choice *choice);
 bool pool_any_down(const struct worker *w, const struct config_upstream *upstream);
 uint64_t pool_bit(const struct config_upstream *upstream, const struct config_server *server);
-/* An attempt has failed, or its response has begun. lease_ms: of the trial that it was; 0. */
+/* An attempt has failed, or its response has begun. lease_ms: of the trial; 0: it was none. */
 void pool_failed(struct worker *w, const struct config_server *server, enum server_reason reason,
                  const char *what, uint64_t lease_ms);
 void pool_answered(struct worker *w, const struct config_server *server);
-/* An idle connection to the server, NULL: none. look: asks the kernel whether something has come
- * over it that nobody asked for; else what the loop has just been told has to do. */
+/* An idle connection to the server, NULL: none. look: asks the kernel for unsolicited bytes;
+ * otherwise only what the loop has reported counts. */
 struct upstream *pool_take(struct worker *w, const struct config_server *server, bool look);
-void pool_keep(struct upstream *u); /* its user has no more use for it */
+void pool_keep(struct upstream *u); /* its user is done with it */
 void pool_close_idle(struct worker *w);
 /* It has brought bytes that nobody asked for, and its server will again: for a while, no connection
  * to that server is used twice, for what comes unasked is the answer to whoever asks next. */

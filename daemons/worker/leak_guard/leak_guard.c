@@ -1,17 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * leak_guard: asks the backend again, behind a hit, whether what is shared depends on who asks.
+ * leak_guard: asks the backend again after a hit whether shared content depends on the identity.
  *
- * A route's first hits are looked at sooner, later ones in the share that the configuration says.
- * One whose fields (leak_guard_fields.h) are others than those of the request that fetched the copy
- * becomes a check: its head is copied, and when the client has its answer, the backend is asked in
- * turn with all of these fields and without them, until the trial
- * (libshared/cache/guard_experiment.c) knows. All requests of a check go to one server, so that
- * servers that disagree prove nothing.
+ * A route's first hits are sampled sooner, later ones in the share set by the configuration. One
+ * whose fields (leak_guard_fields.h) differ from those of the request that fetched the copy becomes
+ * a check: its head is copied, and when the client has its answer, the backend is asked in turn
+ * with all of these fields and without them, until the trial (libshared/cache/guard_experiment.c)
+ * knows. All requests of a check go to one server, so that servers that disagree prove nothing.
  *
- * What comes is hashed and thrown away. One check a route at a time over all workers, a few a
- * worker; nothing of it is shared but the claim, which ends by itself if the worker dies. When the
- * difference is proven, the URL is closed at once; what it depends on is found out afterwards.
+ * Answers are hashed and dropped. One check per route at a time over all workers, a few per worker;
+ * only the claim is shared, which expires if the worker dies. When the difference is proven, the
+ * URL is closed at once; the field it depends on is determined afterwards.
  */
 #include "daemons/worker/leak_guard/leak_guard.h"
 #include "daemons/http/h1.h"
@@ -66,7 +65,7 @@ struct guard_check {
     bool closed;      /* by this check */
     bool retries;     /* whether it still differs */
     bool whole;       /* the answer has come to its end */
-    bool shared;      /* some answer may be stored by who obeys Cache-Control */
+    bool shared;      /* some answer may be stored by caches that obey Cache-Control */
     uint32_t varies;  /* fields that all answers have named in Vary */
     uint64_t fetcher; /* identity of the copy */
     uint16_t stored;  /* its status */
@@ -86,7 +85,7 @@ static struct guard_route nowhere;
 
 /* ---- which hits ---- */
 
-/* A hit in so many; 0: none. */
+/* One hit in this many; 0: none. */
 static uint32_t hits_a_look(double share)
 {
     return share <= 0 ? 0 : share < 1e-9 ? UINT32_MAX : (uint32_t)(1 / share + 0.5);
@@ -141,13 +140,13 @@ static struct guard_check *check_new(const struct request *r, const struct cache
     return k;
 }
 
-/* Somebody else than who fetched the copy, told apart by more than key and variant do; or nobody in
- * particular, who gets what somebody has fetched. */
+/* Another identity than that of the copy, beyond what key and variant cover; or an anonymous
+ * request that gets the copy of an identified one. */
 static struct guard_check *candidate(const struct request *r, const struct cache_view *v)
 {
     const uint64_t identity = guard_identity(r);
     if (identity == v->record->identity || cache_is_negative(v->record))
-        return NULL; /* whose error page it was is nobody's secret */
+        return NULL; /* error pages are no secret */
     struct guard_check *k = check_new(r, v);
     if (k && k->hash && (k->fields.n || !identity))
         return k;
@@ -355,9 +354,9 @@ static bool may_be_shared(const struct worker *w, const struct h1_head *head)
     return !(flags & (FIELD_CC_NO_STORE | FIELD_CC_PRIVATE));
 }
 
-/* Whoever sends a token that is refused, or a session that is over, would otherwise prove that
- * public content depends on it, and could end the caching of a route at will. So what the client
- * itself is told must be of the kind that is stored. */
+/* Otherwise a client with a refused token or an expired session would prove that public content
+ * depends on it, and could end the caching of a route at will. So the answer to the client's own
+ * request must be of the kind that is stored. */
 static bool is_inconclusive(const struct guard_check *k, uint16_t status)
 {
     const bool as_client = k->fields.n && !guard_experiment_omits(&k->trial);
@@ -439,8 +438,7 @@ static void guard_heard(struct fetch_watcher *at, const struct fetch *ex)
     if (k->print.usable && k->words)
         learn(k, k->words);
     guard_experiment_hear(&k->trial, &k->print);
-    k->worker->guard_checks->due =
-        true; /* not here: somebody further up uses the worker's buffers */
+    k->worker->guard_checks->due = true; /* not here: a caller uses the worker's buffers */
 }
 
 static const struct fetch_watcher_ops watcher_ops = {.head = guard_head,
@@ -467,7 +465,7 @@ static void name_scope(struct guard_check *k)
     struct h1_out o = {names, names + sizeof names, false};
     if (k->fields.n) {
         o.at += guard_fields_name(&k->fields, k->trial.named, names, sizeof names);
-    } else { /* nobody knows the fields of who fetched the copy, but what they were */
+    } else { /* the values of the fetching request's fields are unknown, only their names */
         h1_puts(&o, k->fetcher & GUARD_ID_AUTHORIZATION ? "authorization"
                     : k->fetcher & GUARD_ID_COOKIE      ? "cookie"
                                                         : "a header");

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * leak_guard_fields: what of a request says who asks, apart: fields of polder/leak_guard.h, and
- * each cookie by itself, so that a finding names what a partition could hold. Private to the guard.
+ * leak_guard_fields: the identity fields of a request one by one: fields of polder/leak_guard.h,
+ * and each cookie by itself, so that a finding names what a partition could use. Private to the
+ * guard.
  */
 #ifndef POLDER_WORKER_LEAK_GUARD_LEAK_GUARD_FIELDS_H
 #define POLDER_WORKER_LEAK_GUARD_LEAK_GUARD_FIELDS_H
@@ -28,7 +29,7 @@ struct guard_fields {
     } field[GUARD_FIELDS_MAX];
 };
 
-/* Those of a request that neither the partition nor the variant of the copy holds. */
+/* Those of a request that are not part of the copy's partition or variant. */
 void guard_fields_list(struct guard_fields *k, const struct request *r, const struct cache_view *v);
 /* The request's head without the fields of these bits, nor its id, for it is another request; the
  * length, 0: it does not fit. */

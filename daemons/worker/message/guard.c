@@ -38,7 +38,7 @@ static uint64_t kind_of(const struct h1_field *f)
                                      : GUARD_ID_OTHER;
 }
 
-/* Cookies that do not go to the backend tell nobody apart. False: there are no others. */
+/* Cookies that do not go to the backend do not count. False: there are no others. */
 static bool add_sent_cookies(const struct request *r, const uint8_t *secret, uint64_t *sum)
 {
     char text[H1_HEAD_MAX];

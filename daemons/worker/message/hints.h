@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * hints: what a configuration most probably lacks, found where its absence shows (conditions.h; one
- * hint for each subject, gone after a day). A worker looks again for each request of the kind,
- * which is rare, and leaves word once.
+ * hints: hints at settings that a configuration probably lacks, found where that shows
+ * (conditions.h; one hint per subject, cleared after a day). A worker checks each request of the
+ * kind, which is rare, and raises the hint once.
  */
 #ifndef POLDER_WORKER_MESSAGE_HINTS_H
 #define POLDER_WORKER_MESSAGE_HINTS_H

@@ -223,7 +223,7 @@ struct str identity_text(const struct request *r, char space[IDENTITY_TEXT])
     return any ? (struct str){space, IDENTITY_TEXT} : (struct str){0};
 }
 
-/* Those who may not be given what others fetch are not to wait for it. */
+/* Requests that may not share another's response must not wait for it. */
 void identity_lock_key(const struct request *r, struct cache_key *key)
 {
     static const char name[] = "\nidentity"; /* no field of a variant's has such a name */
@@ -285,7 +285,7 @@ void identity_describe(const struct request *r, char out[IDENTITY_DETAIL])
     struct h1_out o = {out, out + IDENTITY_DETAIL - 1, false};
     h1_puts(&o, "identity: ");
     if (!describe(r, false, &o))
-        describe(r, true, &o); /* in the key, and yet nobody's: it can be read in two ways */
+        describe(r, true, &o); /* in the key, yet ambiguous: it can be read in two ways */
     *o.at = 0;
 }
 

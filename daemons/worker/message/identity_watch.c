@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * identity_watch: notices routes whose cache is of little use, since most of their requests pass by
- * it for one field that says who asks: a condition that names the field and the remedies.
+ * identity_watch: notices routes whose cache has little effect, because most requests bypass it for
+ * one identity field: raises a condition that names the field and the remedies.
  *
- * Each worker judges what it has seen itself, WINDOW requests of a route at a time. Which field it
- * is comes out by majority vote: a field that passes more than half of all requests by is never
- * voted down. The condition falls at a lower share than it rises at, for workers see different
- * clients.
+ * Each worker judges its own requests, WINDOW of a route at a time. The field is found by majority
+ * vote: one that makes more than half of all requests bypass is never voted down. The condition is
+ * cleared at a lower share than it is raised at, because workers see different clients.
  */
 #include "daemons/worker/message/identity.h"
 #include "daemons/worker/message/request.h"

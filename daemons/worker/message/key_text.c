@@ -20,7 +20,7 @@
 
 #define PRESENT '\x1e' /* before a part that is there: an empty one is not a missing one */
 
-/* "%41" and '+' as what they stand for; as it is where it has none, or does not fit. */
+/* Decodes "%41" and '+'; unchanged if there are none, or if it does not fit. */
 static struct str decoded(struct str text, char *space, size_t size)
 {
     size_t n = 0;
@@ -49,8 +49,8 @@ static struct str unquoted(struct str text)
     return quoted ? (struct str){text.at + 1, text.len - 2} : text;
 }
 
-/* A value among those that a request names so. Two that differ are ambiguous: nobody knows which
- * one the backend takes. */
+/* One value of a name in a request. Two that differ are ambiguous: it is unknown which one the
+ * backend takes. */
 struct found {
     struct str value;
     bool ambiguous;
@@ -70,8 +70,8 @@ static bool is_blank(char c)
     return c <= ' ' || (unsigned char)c >= 0x7f;
 }
 
-/* A cookie "name=value" between at and stop. With blanks around its name it is one to some backends
- * only, so nobody knows. */
+/* A cookie "name=value" between at and stop. With blanks around its name only some backends accept
+ * it, so it is ambiguous. */
 static void look_cookie(struct found *f, const char *at, const char *stop, const char *name)
 {
     const char *equals = memchr(at, '=', (size_t)(stop - at)), *end = equals, *start = at;
@@ -322,7 +322,7 @@ int key_text_of_limit(const struct request *r, const struct config_limit *l, cha
         return -ENODATA;
     if ((len == -ENOENT || len == -EINVAL) && l->missing == CONFIG_MISSING_REFUSE)
         return -ENOENT;
-    /* missing, ambiguous, longer than any honest key: the client stands for it */
+    /* missing, ambiguous, longer than any honest key: the client's address is used */
     return key_text_join(r, &client, 1, false, text, KEY_TEXT_MAX);
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* key_text: the bytes by which a request is counted, and by which its copy in the store is told
- * from others: what the parts of a key say (polder.conf(5), "key" and "partition"). */
+/* key_text: the bytes that limits count a request by, and that partitions of the cache are made of:
+ * the values of key parts (polder.conf(5), "key" and "partition"). */
 #ifndef POLDER_WORKER_MESSAGE_KEY_TEXT_H
 #define POLDER_WORKER_MESSAGE_KEY_TEXT_H
 #include "polder/config.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* messages: what this worker has for all requests and answers: the log, names, and room in which
- * heads and texts of the request that is being looked at are written. */
+/* messages: state shared by all requests and answers of this worker: the log, names, and buffers
+ * for heads and texts of the current request. */
 #ifndef POLDER_WORKER_MESSAGE_MESSAGES_H
 #define POLDER_WORKER_MESSAGE_MESSAGES_H
 #include "daemons/http/h1.h"
@@ -14,7 +14,7 @@
 struct messages {
     struct access_log log;      /* access.c */
     ev_io channel;              /* from the master, for the log */
-    struct recent_notes recent; /* for those who watch */
+    struct recent_notes recent; /* for live views */
     struct request_ids ids;
     char via[72]; /* our name in Via */
     struct limit_top_sampler poll_top;
@@ -23,7 +23,7 @@ struct messages {
 #define WORKER_SCRATCH (40u << 10) /* a head of H1_HEAD_MAX and all that we add to it */
 #define WORKER_URL_MAX (H1_TARGET_MAX * 3 + 1024)
 
-/* Each of them until something else is written there: of one request at a time. */
+/* Valid until overwritten: they belong to one request at a time. */
 struct texts {
     char url[WORKER_URL_MAX], partition[4096];
     char target[H1_TARGET_MAX + 1];

@@ -4,9 +4,9 @@
  * URL, or what a trusted proxy says in their place, in whichever of its fields. Cache groups are an
  * origin's own (RFC 9875 2).
  *
- * Two origins that look like one here only end each other's groups; one that looked like two would
- * keep what it should not. So what some proxies say of the port of one of their own legs is not
- * believed (X-Forwarded-Port).
+ * Two origins taken for one here only invalidate each other's groups; one taken for two would keep
+ * stale content. So X-Forwarded-Port, with which some proxies name the port of one of their own
+ * legs, is ignored.
  */
 #ifndef POLDER_WORKER_MESSAGE_ORIGIN_H
 #define POLDER_WORKER_MESSAGE_ORIGIN_H

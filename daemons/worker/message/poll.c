@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* poll: who asks for polled routes, for `poll top`. */
+/* poll: clients of polled routes, for `poll top`. */
 #include "daemons/worker/message/poll.h"
 #include "daemons/worker/client/client.h"
 #include "daemons/worker/message/request.h"
@@ -34,7 +34,7 @@ void poll_note(const struct request *r)
     struct worker *w = r->worker;
     char who[LIMIT_TOP_WHO];
     if (r->client->held || r->waited_s || r->probe)
-        return; /* who waits does as it should */
+        return; /* waiting clients behave as intended */
     stats_add(w->stats, STATS_POLL_KEPT, 1);
     tenants_count(r, TENANTS_POLLS);
     if (!limit_top_due(&w->messages->poll_top))

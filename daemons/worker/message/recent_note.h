@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * recent_note: what a worker records of the requests that it answers, while somebody watches
- * (polder/recent.h).
+ * recent_note: records the requests that a worker answers, for live views (polder/recent.h).
  */
 #ifndef POLDER_WORKER_MESSAGE_RECENT_NOTE_H
 #define POLDER_WORKER_MESSAGE_RECENT_NOTE_H

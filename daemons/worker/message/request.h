@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * request: what is known of a request: its head, its route, who asks, what its limits say, its key
- * in the store. request/steps.c finds all that out; the store and fetches read it.
+ * request: a request: its head, route, identity, limits, and key in the store. request/steps.c
+ * fills it in; the store and fetches read it.
  *
- * It is borrowed memory: what keeps a request longer than until it is answered copies it
+ * It is borrowed memory: code that keeps a request longer than until it is answered copies it
  * (fetch_new(), long_poll_for_fetch()).
  */
 #ifndef POLDER_WORKER_MESSAGE_REQUEST_H
@@ -45,27 +45,28 @@ struct request {
     struct cache_key key;     /* of url and partition; valid on cache routes */
     struct cache_key variant; /* from a repeat, with the vary_record's checksum */
     uint64_t vary_record;
-    struct clientip peer, ip; /* the connection's; who asks, behind trusted proxies */
+    struct clientip peer, ip; /* the connection's; the client's, behind trusted proxies */
     struct policy_request policy;
     struct str if_none_match, if_modified_since, range, if_range;
     uint64_t started_ns; /* 0: not measured */
     uint64_t number;     /* of all that this worker has begun: request_id.h */
     bool is_head, http10, keep_alive, trusted_peer, cacheable;
     bool post;          /* its response may answer later GETs */
-    bool has_identity;  /* it says who asks */
-    bool drops_cookies; /* those that say nothing of who asks do not go to the backend */
+    bool has_identity;  /* it is identified */
+    bool drops_cookies; /* cookies that do not identify the caller are not sent to the backend */
     bool collapsed;     /* has waited for another request's fetch */
     uint8_t waited_fwd; /* enum fwd_reason: why */
     uint32_t wait_s;    /* Prefer: wait, as far as the route grants it; 0: not to be held */
     uint64_t until_ms;  /* the end of it, mono */
     uint32_t waited_s;  /* it was held: for Preference-Applied */
-    bool tried;         /* what it was held for has been fetched in vain */
+    bool tried;         /* the fetch that it was held for failed */
     uint8_t coding;     /* enum coding that its answer is best in */
     uint8_t probe;      /* enum verify_kind: it is one of polderctl verify (probe.h) */
     uint64_t probe_run;
 };
 
-/* Of the poll section of its route; 0: it has none, or who asks may share what is fresh alone. */
+/* Of the poll section of its route; 0: it has none, or the identity may only share fresh
+ * responses. */
 static inline uint64_t request_interval_ms(const struct request *r)
 {
     return r->policy.identity == POLICY_SHARED
@@ -78,8 +79,8 @@ static inline bool request_is_quarantined(const struct request *r)
     return guard_closes(r->worker->routes[r->route->index].guard, r->url, r->url_len);
 }
 
-/* Is the backend asked for this without a content coding? What is stored is stored plain, and made
- * smaller here. */
+/* Is this requested from the backend without a content coding? Responses are stored plain, and
+ * compressed here. */
 static inline bool request_asks_plain(const struct request *r)
 {
     return r->cacheable && r->route && r->route->cache && r->route->cache->n_compress;

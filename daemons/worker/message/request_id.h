@@ -3,11 +3,10 @@
  * request_id: a name for each request, the same in the answer (X-Request-Id), at the backend and in
  * the logs.
  *
- * It is made of a number that the worker counts up, when somebody wants to see it: 8 digits that
+ * It is made from a counter of the worker, when it is needed: 8 digits that
  * belong to the worker and 16 that belong to the request, in hex. The number is mixed with secrets
  * of the worker, one to one, so that ids never repeat and do not tell how many requests lie between
- * two of them. An id that a trusted proxy sends stands instead, if it is a token of at most 128
- * bytes.
+ * two of them. An id from a trusted proxy is used instead, if it is a token of at most 128 bytes.
  */
 #ifndef POLDER_WORKER_MESSAGE_REQUEST_ID_H
 #define POLDER_WORKER_MESSAGE_REQUEST_ID_H
@@ -33,7 +32,7 @@ static inline uint64_t request_id_next(struct request_ids *ids)
     return ++ids->last;
 }
 void request_id_write(const struct request_ids *ids, uint64_t number, char out[REQUEST_ID_LEN]);
-/* The request's: what a trusted proxy calls it, or ours, in space. */
+/* The id of the request: from a trusted proxy, or ours, in space. */
 struct str request_id_of(const struct request *r, char space[REQUEST_ID_LEN]);
 bool request_id_is_given(const struct request *r); /* by a trusted proxy */
 /* "X-Request-Id: …" */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* route_stats: what is counted for each route beside the sums of all (polder/stats.h). A request
+/* route_stats: counters per route beside the totals (polder/stats.h). A request
  * that has no route is counted in a row of its own. */
 #ifndef POLDER_WORKER_MESSAGE_ROUTE_STATS_H
 #define POLDER_WORKER_MESSAGE_ROUTE_STATS_H
@@ -41,7 +41,7 @@ static inline void route_stats_answer(struct worker *w, const struct config_rout
     stats_bump(&route_stats(w, route)->answers[status / 100 - 1], 1);
 }
 
-/* So much of a body goes out. */
+/* len bytes of a body go out. */
 static inline void route_stats_bytes(const struct worker *w, const struct config_route *route,
                                      uint64_t bytes)
 {

@@ -5,7 +5,7 @@
 #include "daemons/worker/message/key_text.h"
 #include "daemons/worker/worker.h"
 
-/* Of a request whose head is not there, for it repeats the one before, the client knows. */
+/* For a request without a head, which repeats the one before, the client has it. */
 static uint32_t row_of(const struct request *r)
 {
     const struct config *config = r->worker->config;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* tenants: counts for whom a request is, where cost { by } says how to tell (polder/tenants.h). */
+/* tenants: counts requests by tenant, as configured by cost { by } (polder/tenants.h). */
 #ifndef POLDER_WORKER_MESSAGE_TENANTS_H
 #define POLDER_WORKER_MESSAGE_TENANTS_H
 #include "daemons/worker/message/request.h"

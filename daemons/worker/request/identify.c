@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* identify: what a head says by itself: who asks, and for what target. */
+/* identify: what a head says by itself: the client and the target. */
 #include "daemons/http/h1.h"
 #include "daemons/worker/client/client.h"
 #include "daemons/worker/message/request.h"
@@ -26,7 +26,7 @@ __attribute__((noinline)) static void take_forwarded(const struct config *config
                        forwarded_len, &r->ip);
 }
 
-/* The peer, or whom a trusted proxy names. */
+/* The peer, or the address that a trusted proxy names. */
 static void identify(struct worker *w, const struct clientip *peer, struct request *r)
 {
     const struct h1_head *head = r->head;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * limit_shadow: candidates (limit try) are charged what the limits of that name are asked, under
- * keys of their own, and refuse nobody. While none is tried nothing of this is called.
+ * limit_shadow: candidates (limit try) are charged like the limits of that name, under keys of
+ * their own, and never refuse. Without a candidate none of this is called.
  */
 #include "daemons/worker/request/limits.h"
 #include "daemons/worker/client/client.h"
@@ -80,8 +80,8 @@ static void try_note(struct worker *w, const struct request *r, const struct con
                        t->terms.started_ms);
 }
 
-/* Whom a list of the candidate's own exempts. *key: by which it counts whom the limit itself
- * exempts; stays 0 where neither of them counts the request. */
+/* Does the candidate's own list exempt the request? *key: the key for clients that the limit itself
+ * exempts; stays 0 if neither of them counts the request. */
 static bool try_exempts(struct worker *w, const struct request *r, const struct config_limit *l,
                         const struct limit_shadow *t, uint64_t *key)
 {

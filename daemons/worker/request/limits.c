@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * limits: a request is charged to all limits of its route, or to none, before anything else is done
- * for it (a hit counts too); what the client is told (RateLimit fields of the IETF draft).
+ * for it (a hit counts too); and its client gets RateLimit fields (IETF draft).
  *
- * Who is counted: the key's parts joined by 0x1f; an address is its 16 bytes (IPv6: the /64),
- * parameters and cookies are what they spell, everything else the value as it came.
+ * Keys: the parts joined by 0x1f; an address is its 16 bytes (IPv6: the /64), parameters and
+ * cookies are decoded, everything else is the value as received.
  */
 #include "daemons/worker/request/limits.h"
 #include "daemons/http/h1.h"
@@ -26,7 +26,7 @@
 
 #define EXEMPT UINT64_C(0)
 
-/* ---- who is counted ---- */
+/* ---- keys ---- */
 
 static bool exempt(const struct worker *w, const struct request *r, const struct config_limit *l,
                    const char *text, size_t len)
@@ -53,7 +53,7 @@ static int key_of(struct worker *w, const struct request *r, const struct config
         return len == -ENODATA ? 0 : len;
     if (!exempt(w, r, l, text, (size_t)len)) {
         *key = limit_key(w->shared->limits, l->id, text, (size_t)len);
-        if (r->probe) /* counted apart, in each run anew */
+        if (r->probe) /* counted apart, separately in each run */
             *key = *key == r->probe_run ? 1 : *key ^ r->probe_run;
     }
     return 0;
@@ -94,7 +94,7 @@ static void put_lists(struct worker *w, const struct charged *ch, struct h1_out 
     for (int kind = 0; kind < 2; kind++) {
         bool first = true;
         for (size_t i = 0; i < ch->n; i++) {
-            if (ch->charge[i].limit->dry_run) /* it refuses nobody: nobody's business */
+            if (ch->charge[i].limit->dry_run) /* it never refuses: not shown to clients */
                 continue;
             const struct limit_state *s = &w->limits->state[ch->limit[i]->index];
             if (first)
@@ -200,7 +200,7 @@ static void count(struct worker *w, const struct charged *ch, bool admitted)
         stats_add(w->stats, STATS_LIMIT_REFUSED, 1);
 }
 
-/* What is left, where nothing is charged. Who is refused already may be refused for its count too.
+/* The remaining quota, without charging. A request refused already may be over this limit, too.
  */
 static void look(struct worker *w, struct charged *ch)
 {

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * limits: what a request is charged before it goes its way, and what its client is told of that.
+ * limits: charges a request, and tells its client the result.
  *
  *   limits.c          charges the limits of a route, and writes the RateLimit fields
- *   limits_running.c  what they are now: values change while the worker runs
- *   limit_shadow.c    candidates that are charged beside them, and refuse nobody
+ *   limits_running.c  their running values, which change while the worker runs
+ *   limit_shadow.c    candidates that are charged beside them, and never refuse
  *
  * The counts are shared by all workers (polder/limit.h); what is here belongs to one.
  */
@@ -34,10 +34,10 @@ struct limit_answer {
     char violated[256]; /* ,"violated-policies":[…] */
 };
 
-/* What a request is charged, once, and what came of it. */
+/* The charges of a request, and their result. */
 struct limit_bill {
     bool paid;
-    bool top_due; /* it is noted in the lists of the heaviest */
+    bool top_due; /* it is noted in the lists of the heaviest clients */
     struct limit_answer answer;
 };
 
@@ -50,7 +50,7 @@ struct limit_state {
     uint32_t name_len;
     char alone[256]; /* both fields up to the first number, for a route with this limit only */
     uint32_t alone_len;
-    struct exempt *list; /* room for whom it exempts, where that was ever changed; else NULL */
+    struct exempt *list;         /* runtime exempt list; NULL until changed */
     const struct exempt *exempt; /* it now; NULL: the file's */
 };
 
@@ -59,7 +59,7 @@ struct limit_shadow {
     struct limit_try *slot;
     uint64_t run;
     uint32_t limit;             /* config_limit.index */
-    struct limit_top_list list; /* whom it would have refused */
+    struct limit_top_list list; /* the clients it would have refused */
     struct limit_try_terms terms;
 };
 
@@ -77,7 +77,7 @@ struct limits {
  * hashed keys. The lines live until the next call. */
 void limits_charge(struct worker *w, const struct request *r, uint64_t *keys, bool known,
                    struct limit_bill *bill);
-/* Charges nothing: what a request that was charged long ago is to be told now. */
+/* Charges nothing: the current fields for a request that was charged long ago. */
 void limits_tell(struct worker *w, const struct request *r, struct limit_answer *answer);
 
 /* ---- limits_refuse.c ---- */
@@ -85,14 +85,14 @@ void limits_tell(struct worker *w, const struct request *r, struct limit_answer 
 void limits_refuse(struct worker *w, const struct request *r, const struct limit_answer *answer);
 
 /* ---- limits_running.c ---- */
-void limits_read(struct worker *w);    /* the running values, and whom limits exempt now */
+void limits_read(struct worker *w);    /* the running values and exempt lists */
 void limits_prepare(struct worker *w); /* after the running values have changed */
 void limits_free(struct worker *w);
 
 /* ---- limit_shadow.c ---- */
 void limit_shadow_read(struct worker *w); /* with the running values: what is tried now */
-/* What the limit was asked is asked the candidate, if there is one. key: that the limit counts by,
- * 0: it is not asked about this client. admitted: by the limit. */
+/* Charges the candidate of the limit, if there is one. key: the limit's, 0: it does not count this
+ * client. admitted: by the limit. */
 void limit_shadow_charge(struct worker *w, const struct request *r, const struct config_limit *l,
                          uint64_t key, bool admitted);
 

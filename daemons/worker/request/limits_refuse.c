@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* limits_refuse: what a client is told whose request its limits refuse. */
+/* limits_refuse: the answer to a request that limits refuse. */
 #include "daemons/worker/client/client.h"
 #include "daemons/worker/fetch/headers.h"
 #include "daemons/worker/request/limits.h"

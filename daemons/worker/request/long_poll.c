@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * long_poll: requests that are answered later. On a polled route a client that says `Prefer:
- * wait=N` (RFC 7240 4.3) and `If-None-Match` is not told 304: it is held until what it has changes,
- * or N seconds have passed.
+ * wait=N` (RFC 7240 4.3) and `If-None-Match` gets no 304: it is held until the response changes, or
+ * N seconds have passed.
  *
- * Those who wait for the same stored object share a watch: where the object lies, the entity tag
- * that they have, and what an invalidation of it would be seen by. A watch is looked at when the
+ * Requests that wait for the same stored object share a watch: the object's key, the entity tag
+ * that they have, and the words by which its invalidation is seen. A watch is checked when the
  * eventfd fires: an invalidation was issued, the keeper has stored something that may be it, or the
- * flight that the watch waits for has landed. If the object is still there and has the same tag,
- * nobody is disturbed; if it has been invalidated, one fetch goes out behind (over all workers) and
- * everybody goes on waiting for its end; if it has changed, all holders take the way of any request
- * once more, with the head that they had sent.
+ * fetch that the watch waits for has ended. If the object is still there and has the same tag,
+ * nothing happens; if it was invalidated, one background fetch starts (over all workers) and all
+ * requests wait for its end; if it has changed, all held requests are processed again from their
+ * heads.
  *
- * A held request is its head and a few words; it has no exchange and no buffer. Nobody counts on
- * being woken: each hold has its end.
+ * A held request is its head and a few words; it has no fetch and no buffer. None relies on being
+ * woken: each has a timeout.
  */
 #include "daemons/worker/request/long_poll.h"
 #include "daemons/http/h1.h"
@@ -38,7 +38,7 @@
 #include <xxhash.h>
 
 #define BUCKETS     4096
-#define HELD_MAX    50000 /* of a worker; who comes then is told 304 at once */
+#define HELD_MAX    50000 /* of a worker; further requests get 304 at once */
 #define SCAN_GAP_S  0.01  /* looks at all watches are so far apart */
 #define DRAIN_LEAVE 5000  /* ms before a draining worker must be gone */
 
@@ -101,7 +101,7 @@ static void watch_end(struct watch *x)
     *x->link = x->next;
     if (x->next)
         x->next->link = x->link;
-    x->dead = true; /* somebody further up may look at it: freed at the end of the iteration */
+    x->dead = true; /* a caller may still use it: freed at the end of the iteration */
     x->next = w->long_polls->dead_watches;
     w->long_polls->dead_watches = x;
     if (--w->long_polls->n_watches == 0)
@@ -139,9 +139,7 @@ static struct watch *watch_new(struct worker *w, const struct request *r,
     if (x->next)
         x->next->link = &x->next;
     *x->link = x;
-    x->link_new =
-        &w->long_polls
-             ->new_watches; /* looked at before the loop sleeps: nobody was told of it yet */
+    x->link_new = &w->long_polls->new_watches; /* checked before the loop sleeps: no wake-up yet */
     x->next_new = w->long_polls->new_watches;
     if (x->next_new)
         x->next_new->link_new = &x->next_new;
@@ -224,7 +222,8 @@ bool long_poll_unchanged(const struct request *r, const struct cache_record *rec
     return false;
 }
 
-/* Everything that the watch waits for is fetched once, whoever does it. False: it cannot be. */
+/* Makes sure that the watched object is fetched once, here or by another worker. False: it cannot
+ * be. */
 static bool fetch_background_now(struct watch *x, const struct request *r, struct hit_found *found)
 {
     x->renewed_seq = inval_seq(x->worker->shared->inval);
@@ -270,7 +269,7 @@ bool long_poll_for_fetch(const struct request *r, struct hit_found *found)
         long_poll_drop(r->client);
         return false;
     }
-    stored_copy_free(w, found->stale); /* of no use to who waits for a fetch that is under way */
+    stored_copy_free(w, found->stale); /* useless to a waiter for a fetch that is under way */
     found->stale = NULL;
     return true;
 }

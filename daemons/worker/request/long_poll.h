@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * long_poll: requests that wait for a change of what their client has (Prefer: wait). A connection
- * has at most one that is held: client.held. It is answered when what it waits for has changed,
- * when its time is over, or before the worker leaves.
+ * long_poll: requests that wait for a change of the response that their client has (Prefer: wait).
+ * A connection has at most one: client.held. It is answered when the response has changed, when its
+ * time is over, or before the worker exits.
  */
 #ifndef POLDER_WORKER_REQUEST_LONG_POLL_H
 #define POLDER_WORKER_REQUEST_LONG_POLL_H
@@ -41,7 +41,7 @@ void long_poll_wake(struct worker *w);     /* the eventfd fired */
 void long_poll_scan(struct worker *w);     /* all watches, now */
 void long_poll_look_new(struct worker *w); /* before the loop sleeps */
 void long_poll_leave(
-    struct worker *w); /* draining: who is held is answered before it is too late */
+    struct worker *w); /* draining: held requests are answered before the worker exits */
 void long_poll_free_the_dead(struct worker *w);
 
 #endif

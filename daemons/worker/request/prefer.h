@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* prefer: what a request prefers (RFC 7240). */
+/* prefer: parses Prefer (RFC 7240). */
 #ifndef POLDER_WORKER_REQUEST_PREFER_H
 #define POLDER_WORKER_REQUEST_PREFER_H
 #include "daemons/http/h1.h"

@@ -37,7 +37,7 @@ static struct str joined_tags(struct worker *w, const struct h1_head *head)
     return (struct str){w->texts->joined_tags, n};
 }
 
-/* One that nobody can read never holds, so that the whole is sent (13.1.5). */
+/* One that cannot be parsed never holds, so that the whole is sent (13.1.5). */
 static struct str range_condition(const struct h1_head *head)
 {
     const struct h1_field *f = h1_only(head, H1_IF_RANGE);
@@ -46,7 +46,7 @@ static struct str range_condition(const struct h1_head *head)
     return (struct str){"", 0};
 }
 
-/* Who asks, and the key under which the URL is stored for him. False: it has none. */
+/* The identity, and the key under which the URL is stored for it. False: it has none. */
 static bool prepare_key(struct worker *w, struct request *r)
 {
     const struct config_cache *cache = r->route->cache;
@@ -57,7 +57,7 @@ static bool prepare_key(struct worker *w, struct request *r)
         const int n = key_text_join(r, cache->partition, cache->n_partition, true,
                                     w->texts->partition, sizeof w->texts->partition);
         if (n == -ENOBUFS || n == -EINVAL)
-            return false;      /* nobody knows whose copy it would be */
+            return false;      /* the copy's identity would be unknown */
         o.at += n < 0 ? 0 : n; /* those without the value share one copy */
     }
     if (r->trusted_peer)
@@ -71,7 +71,7 @@ static bool prepare_key(struct worker *w, struct request *r)
     return true;
 }
 
-/* Prefer: wait, as far as the route grants it. Who was held has said it before. */
+/* Prefer: wait, as far as the route grants it. A held request has its time already. */
 static void prepare_wait(const struct worker *w, struct request *r)
 {
     const struct config_poll *poll = r->route->poll;
@@ -142,7 +142,7 @@ bool request_own_tags_hold(struct worker *w, struct request *r)
 bool request_prepare_post(struct worker *w, struct request *r)
 {
     if (!field_is(r->head->method, "post") || has_override(r->head) ||
-        r->head->framing == H1_CHUNKED) /* its trailer may yet say who asks */
+        r->head->framing == H1_CHUNKED) /* its trailer may still identify the caller */
         return false;
     h1_policy_request(r->head, &r->policy);
     return prepare_key(w, r);

@@ -12,7 +12,7 @@
 #include <errno.h>
 #include <string.h>
 
-/* 192.0.2.0/24 is nobody's (RFC 5737). */
+/* 192.0.2.0/24 is reserved for documentation (RFC 5737). */
 static struct clientip probe_client(uint8_t n)
 {
     struct clientip ip = {.addr = {[10] = 0xff, 0xff, 192, 0, 2}};

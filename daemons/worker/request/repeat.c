@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * repeat: pollers send the same bytes again and again. A connection remembers the head it sent last
- * and what followed from it (route, keys of limits and cache); equal bytes skip parsing, routing
- * and hashing. Nothing about the answer is remembered: limits, invalidation and freshness are
- * looked at as ever. There are few of them, and small ones; the oldest gives way, and idle
- * connections lose theirs.
+ * repeat: pollers send the same bytes again and again. A connection remembers its last head and the
+ * results (route, keys of limits and cache); equal bytes skip parsing, routing and hashing. Nothing
+ * about the answer is remembered: limits, invalidation and freshness are checked as always. Their
+ * number and size are bounded; the oldest is dropped first, and idle connections lose theirs.
  */
 #include "daemons/worker/request/repeat.h"
 #include "daemons/http/h1.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * repeat: who sends the same bytes again, and has its answer in the store, needs no parser, no
- * route and no hash. A connection has at most one, the oldest give way: repeat.c.
+ * repeat: a request with the same bytes as the one before and a stored answer needs no parsing,
+ * routing or hashing. A connection has at most one, the oldest are dropped first: repeat.c.
  */
 #ifndef POLDER_WORKER_REQUEST_REPEAT_H
 #define POLDER_WORKER_REQUEST_REPEAT_H
@@ -20,7 +20,7 @@ struct limit_bill;
 struct request;
 struct worker;
 
-/* The head a connection sent last, and all that followed from it. */
+/* The last head of a connection, and the results of processing it. */
 struct repeat {
     TAILQ_ENTRY(repeat) entry; /* repeats.all, then repeats.dead */
     struct client *client;
@@ -47,7 +47,7 @@ struct repeats {
 };
 
 /* Answers if these are the bytes of the connection's repeat and the store has the answer. If not,
- * the request takes the long way, where *bill says what it has been charged already. */
+ * the request takes the long way, and *bill has what it was charged already. */
 bool repeat_answer(struct client *c, const char *bytes, size_t len, struct limit_bill *bill);
 void repeat_remember(struct client *c, const struct request *r, const struct hit_found *found,
                      const uint64_t *limit_keys);

@@ -174,7 +174,7 @@ static enum step_result refuse_head(struct passage *p, enum problem problem)
     c->scanned = 0;
     access_unread(c, p->bytes, p->len);
     stats_add(p->worker->stats, STATS_BAD_REQUESTS, 1);
-    c->discard = true; /* nobody knows where the next request would begin */
+    c->discard = true; /* the start of the next request is unknown */
     response_problem(NULL, c, problem, "", "", false);
     return STEP_DONE;
 }
@@ -261,7 +261,7 @@ static enum step_result step_identify(struct passage *p)
     return answered_by_method(&p->r) ? STEP_DONE : STEP_NEXT;
 }
 
-/* Where nobody may see telemetry its path is like any other. */
+/* Where telemetry is not allowed to any client its path is like any other. */
 static bool is_telemetry(const struct worker *w, const struct request *r)
 {
     const struct config *config = w->config;
@@ -307,7 +307,7 @@ static enum step_result pass(struct passage *p, enum fwd_reason fwd, const char 
 static enum step_result step_route(struct passage *p)
 {
     struct request *r = &p->r;
-    if (is_telemetry(p->worker, r)) /* no route: control answers, whom it concerns */
+    if (is_telemetry(p->worker, r)) /* no route: control answers if allowed */
         return sees_telemetry(p->worker, r) ? pass(p, FWD_NONE, NULL)
                                             : problem(p, PROBLEM_NOT_FOUND, "", "", true);
     const int rc = request_locate(p->worker, r);
@@ -402,7 +402,8 @@ static enum step_result step_quarantine(struct passage *p)
     return STEP_NEXT;
 }
 
-/* It has no key, or is none for the store. What it names does not tell then whose the answer is. */
+/* It has no key, or is not for the store. Then its identity fields do not tell who the answer is
+ * for. */
 static enum step_result pass_uncacheable(struct passage *p)
 {
     struct request *r = &p->r;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * steps: the way of a request, from its head to what answers it.
+ * steps: the steps of a request, from its head to its answer.
  */
 #ifndef POLDER_WORKER_REQUEST_STEPS_H
 #define POLDER_WORKER_REQUEST_STEPS_H
@@ -21,22 +21,22 @@ struct worker;
 /* client_ops.head(): bytes of a request's head, and what follows it. Returns how many were used; 0:
  * more of it must come. */
 size_t request_read(struct client *c, const char *at, size_t len);
-/* A request that was held goes its way again; its limits have been charged. */
+/* Processes a request that was held again; its limits have been charged. */
 struct request_again {
     const char *bytes; /* its head */
     size_t len;
-    const struct clientip *peer; /* whose it was, where there is no client; NULL: Polder's own */
+    const struct clientip *peer; /* its address, if the client has left; NULL: Polder's own */
     uint64_t until_ms;
     uint32_t wait_s, waited_s;
     bool tried;
-    bool anonymous; /* without what says who asks, unless the copies of its route are partitioned */
+    bool anonymous; /* without identity fields, unless the copies of its route are partitioned */
 };
 void request_again(struct client *c, const struct request_again *again);
 /* fetches.look_again() */
 void request_look_again(struct fetch *ex);
 
-/* ---- replay.c: looked at once more, by themselves ---- */
-/* A request whose client goes while it is held. False: its head is not understood. */
+/* ---- replay.c: heads processed again without their connection ---- */
+/* A request whose client leaves while it is held. False: its head cannot be parsed. */
 bool request_held(struct client *c, const char *bytes, size_t len, struct request *r);
 /* The same request as a plain GET without its client, for a fetch behind. False: it has no key. */
 bool request_background(struct worker *w, struct client *c, const struct request_again *again,
@@ -45,7 +45,7 @@ bool request_background(struct worker *w, struct client *c, const struct request
 const struct h1_head *request_parse_again(struct worker *w, const struct request_again *again);
 
 /* ---- identify.c ---- */
-/* What the head says by itself: who asks, and for what. Begins *r. peer: see request_again. */
+/* What the head says by itself: client and target. Begins *r. peer: see request_again. */
 void request_identify(struct worker *w, struct client *c, const struct h1_head *head,
                       const struct clientip *peer, struct request *r);
 
@@ -59,13 +59,14 @@ bool request_prepare_lookup(struct worker *w, struct request *r);
 /* An answer to POST that names its own URL and says how long it is good answers later GETs (RFC
  * 9110 9.3.3). */
 bool request_prepare_post(struct worker *w, struct request *r);
-/* A condition for a change that names tags of Polder's own making is Polder's to judge, for the
- * backend has never seen them: they hold as long as what they were made of is fresh in the store.
- * A change by somebody else ends that. True where there are others too, which the backend knows. */
+/* A precondition of a change with entity tags made by Polder is judged by Polder, because the
+ * backend has never seen them: it holds while the response that they were made of is fresh in the
+ * store. A change by another client ends that. True if there are other tags, too, which the backend
+ * knows. */
 bool request_own_tags_hold(struct worker *w, struct request *r);
 
 /* ---- key_origin.c ---- */
-/* What its key has of the fields in which a trusted proxy tells scheme, host, port and path. */
+/* The key's part for the fields in which a trusted proxy sends scheme, host, port and path. */
 void request_put_origin(struct h1_out *o, const struct request *r);
 
 #endif

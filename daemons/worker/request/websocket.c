@@ -153,7 +153,7 @@ void websocket_hand_over(struct client *c, const struct request *r, struct str p
         return;
     }
     client_leave_unwatch(c);
-    socket_transport_leave(&c->transport, w->epoll_fd); /* before it is somebody else's */
+    socket_transport_leave(&c->transport, w->epoll_fd); /* before another process has it */
     if (hand_over(c, r, pipelined) < 0) {
         socket_transport_return(&c->transport);
         response_problem(r, c, PROBLEM_UNAVAILABLE, "Retry-After: 1\r\n", "", false);

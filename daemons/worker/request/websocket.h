@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * websocket: gives clients that have asked for a WebSocket to polder-supervisor.
+ * websocket: passes WebSocket upgrades to polder-supervisor.
  */
 #ifndef POLDER_WORKER_REQUEST_WEBSOCKET_H
 #define POLDER_WORKER_REQUEST_WEBSOCKET_H
@@ -15,7 +15,7 @@ struct request;
 bool websocket_is_wanted(const struct h1_head *head);
 /* Is it a proper upgrade (RFC 6455 4.2)? Otherwise it has been answered. */
 bool websocket_validate(struct client *c, const struct request *r);
-/* Takes the client away (closed for this worker), or answers it. pipelined: what followed the
+/* Passes the client on (closed for this worker), or answers it. pipelined: what followed the
  * head. */
 void websocket_hand_over(struct client *c, const struct request *r, struct str pipelined);
 
