@@ -28,7 +28,7 @@ enum ctl_exit { CTL_DONE, CTL_FAILED, CTL_USAGE, CTL_NO_DAEMON };
 /* ---- command.c ---- */
 #define COMMAND_WHY 1024
 /* The method that words[0..n) begin with, and how many words name it. -1: why says what is wrong
- * and what would be right. */
+ * and what is expected. */
 int command_find(char *const *words, int n, int *used, char *why);
 /* The parameters: one map. false: why says what is wrong. */
 bool command_params(enum rpc_method method, char *const *words, int n, struct rpc_out *out,

@@ -239,7 +239,7 @@ static void check_limit(struct verify *v, const struct limit_plan *l)
     bool named;
     const struct route_plan *r = route_of(v, l, &named);
     if (l->dry_run && named)
-        report(v, RATE_LIMITING, l->name, "exact", SEEN_FAILED, "dry_run: it refuses nobody");
+        report(v, RATE_LIMITING, l->name, "exact", SEEN_FAILED, "dry_run: it never refuses");
     else if (r)
         probe(v, l, r);
     else

@@ -82,7 +82,7 @@ static int plan_url(struct verify *v, const char *url)
         if (*at <= ' ' || *at > '~')
             return plan_wrong("spaces and such stand in", url);
     if (len == 0 || len > 255 || strlen(text + len) >= sizeof v->path || strpbrk(text, "@#"))
-        return plan_wrong("http://HOST:PORT or http://HOST:PORT/PATH would be right, not", url);
+        return plan_wrong("expected http://HOST:PORT or http://HOST:PORT/PATH, not", url);
     if (text[len] && text[len + 1])
         snprintf(v->path, sizeof v->path, "%s", text + len);
     snprintf(v->where, sizeof v->where, "http://%.*s", (int)len, text);

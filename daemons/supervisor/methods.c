@@ -293,7 +293,7 @@ static void log_level_run(struct supervisor *s, const struct rpc_call *call)
     if (rpc_in_text(call->params, "level", word, sizeof word) < 0 ||
         !log_level_parse(word, &level)) {
         rpc_reply_error(call->reply, RPC_BAD_ARGUMENT,
-                        "level: error, warning, info or debug would be right");
+                        "level: expected error, warning, info or debug");
         return;
     }
     log_set_level(level);

@@ -60,7 +60,7 @@ void values_forget(struct supervisor *s)
     }
 }
 
-/* NULL, or what would be right. */
+/* Returns NULL, or a text that says what is expected. */
 static const char *read_value(struct supervisor *s, const struct config_row *row, const char *text,
                               struct config_websocket *w)
 {
@@ -91,7 +91,7 @@ static const char *keys_text(bool for_route)
     return text;
 }
 
-/* NULL, or what would be right; *wrong: instead of which word. */
+/* Returns NULL, or a text that says what is expected; *wrong: instead of which word. */
 static const char *read_all(struct supervisor *s, const msgpack_object *set, bool for_route,
                             struct config_websocket *w, uint64_t *given, const char **wrong)
 {
@@ -299,7 +299,7 @@ void values_set(struct supervisor *s, const struct rpc_call *call)
     const struct config_websocket old = own ? own->ws : s->values;
     struct config_websocket w = old;
     if ((why = read_all(s, set, for_route, &w, &given, &wrong))) {
-        rpc_reply_error(call->reply, RPC_BAD_ARGUMENT, "%s: %s would be right", wrong, why);
+        rpc_reply_error(call->reply, RPC_BAD_ARGUMENT, "%s: expected %s", wrong, why);
         return;
     }
     if (own)
@@ -327,7 +327,7 @@ void values_set(struct supervisor *s, const struct rpc_call *call)
 
 /* ---- what was persisted ---- */
 
-/* NULL, or what would be right. */
+/* Returns NULL, or a text that says what is expected. */
 static const char *load_default(struct supervisor *s, const char *key, const char *text)
 {
     struct config_websocket w = s->values;
@@ -377,8 +377,8 @@ static void load_one(struct supervisor *s, const struct setting *x)
     else if (!strncmp(x->section, weights, sizeof weights - 1))
         load_weight(s, x->section + sizeof weights - 1, x->key, x->value);
     if (why)
-        log_warning("config: settings.mp: %s %s=%.64s is left out; %s would be right", x->section,
-                    x->key, x->value, why);
+        log_warning("config: settings.mp: %s %s=%.64s is left out; expected %s", x->section, x->key,
+                    x->value, why);
 }
 
 void values_load(struct supervisor *s)

@@ -51,7 +51,7 @@ static void build_cost(struct config_parse *p, struct config *c)
     c->cost_by_is_secret = cost_by_is_secret(c);
     if (!is_currency(c->cost.currency))
         config_complain(p, config_line_of(p, s, "currency"),
-                        "currency = \"%.40s\": three capital letters would be right, such as "
+                        "currency = \"%.40s\": expected three capital letters, such as "
                         "\"EUR\"",
                         c->cost.currency);
 }

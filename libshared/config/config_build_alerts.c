@@ -143,15 +143,14 @@ static void take_threshold(struct config_parse *p, struct config_alert *a,
     const bool above = stated & CONFIG_BIT(ALERT, above), below = stated & CONFIG_BIT(ALERT, below);
     if (stated & CONFIG_BIT(ALERT, unit) && !find_unit(a, given->unit)) {
         const char *unit = unit_of(a);
-        config_complain(p, a->line,
-                        "alert \"%.100s\": unit = \"%.40s\" is wrong; %s would be right", a->name,
-                        given->unit,
+        config_complain(p, a->line, "alert \"%.100s\": unit = \"%.40s\" is wrong; expected %s",
+                        a->name, given->unit,
                         !strcmp(unit, "ratio") ? "percent or ratio"
                         : !strcmp(unit, "s")   ? "seconds or ms"
                                                : unit);
     }
     if (above && below)
-        complain(p, a, "either above or below would be right");
+        complain(p, a, "expected either above or below");
     if (above || below) {
         a->below = below;
         a->threshold = given->threshold;
@@ -160,12 +159,12 @@ static void take_threshold(struct config_parse *p, struct config_alert *a,
     if (stated & CONFIG_BIT(ALERT, clear))
         a->clear = given->clear;
     if (!a->of_limit && a->factor == 100 && a->threshold > 100)
-        complain(p, a, "more than 100 percent never is; a lower threshold would be right");
+        complain(p, a, "a share is never more than 100 percent; expected a lower threshold");
     if (!a->of_limit && !isnan(a->clear) &&
         (a->below ? a->clear < a->threshold : a->clear > a->threshold))
         complain(p, a,
-                 a->below ? "clear is below the threshold; a higher one would be right"
-                          : "clear is above the threshold; a lower one would be right");
+                 a->below ? "clear is below the threshold; expected a higher one"
+                          : "clear is above the threshold; expected a lower one");
 }
 
 static void take_given(struct config_parse *p, struct config_alert *a,
@@ -179,7 +178,7 @@ static void take_given(struct config_parse *p, struct config_alert *a,
     if (!a->of_condition)
         take_threshold(p, a, given, stated);
     else if (stated & OF_METRICS)
-        complain(p, a, "it is that of a condition; enabled, severity and for would be right");
+        complain(p, a, "it is that of a condition; expected enabled, severity and for");
 }
 
 /* One that is not built in. */
@@ -194,17 +193,17 @@ static void begin_own(struct config_parse *p, struct config_alert *a, const char
     a->unit = "";
     if (!(stated & CONFIG_BIT(ALERT, metric)))
         complain(p, a,
-                 "none of that name is built in; metric = \"p95\" or another of "
-                 "polder-metrics(7) would be right");
+                 "none of that name is built in; expected metric = \"p95\" or another of "
+                 "polder-metrics(7)");
     else if (!find_metric(a, metric))
         config_complain(p, a->line,
-                        "alert \"%.100s\": there is no metric \"%.40s\"; one of polder-metrics(7), "
-                        "section History, would be right",
+                        "alert \"%.100s\": there is no metric \"%.40s\"; expected one of "
+                        "polder-metrics(7), section History",
                         a->name, metric);
     else
         find_unit(a, "");
     if (!(stated & (CONFIG_BIT(ALERT, above) | CONFIG_BIT(ALERT, below))))
-        complain(p, a, "either above or below would be right");
+        complain(p, a, "expected either above or below");
 }
 
 static void take_section(struct config_parse *p, struct config *c, uint32_t i)
@@ -224,7 +223,7 @@ static void take_section(struct config_parse *p, struct config *c, uint32_t i)
         begin_own(p, a, given.metric, stated);
     else if (stated & CONFIG_BIT(ALERT, metric) && !a->of_condition &&
              strcmp(given.metric, a->metric))
-        complain(p, a, "it is built in and has its metric; another name would be right");
+        complain(p, a, "it is built in and has its metric; expected another name");
     take_given(p, a, &given, stated);
 }
 

@@ -51,8 +51,8 @@ uint32_t config_codings_of(struct config_parse *p, cfg_t *s, uint8_t codings[COD
             return 0;
         if (coding == CODING_IDENTITY || coding == CODINGS || memchr(codings, (int)coding, count))
             config_complain(p, config_line_of(p, s, "compress"),
-                            "compress: \"%s\" is wrong; br, zstd and gzip, each once, or \"off\" "
-                            "alone would be right",
+                            "compress: \"%s\" is wrong; expected br, zstd and gzip, each once, "
+                            "or \"off\" alone",
                             names[i]);
         else
             codings[count++] = (uint8_t)coding;
@@ -165,7 +165,7 @@ void config_check_max_body(struct config_parse *p, cfg_t *s, struct config_cache
     if (c->set & CONFIG_BIT(CACHE, max_body))
         config_complain(p, config_line_of(p, s, "max_body"),
                         "max_body is more than a quarter of max_bytes, which is the longest body "
-                        "that the store takes; at most %llu bytes would be right",
+                        "that the store takes; expected at most %llu bytes",
                         (unsigned long long)max);
     c->value.max_body = max;
 }

@@ -17,9 +17,9 @@ static void build_exempt(struct config_parse *p, cfg_t *s, struct config_limit *
         if (clientip_net_parse(all[i], &nets[l->n_exempt_nets]) == 0)
             l->n_exempt_nets++;
         else if (exempt_is_meant_as_network(all[i]))
-            config_complain(
-                p, config_line_of_nth(p, s, "exempt", i),
-                "exempt: \"%s\" is wrong; a network such as \"10.0.0.0/8\" would be right", all[i]);
+            config_complain(p, config_line_of_nth(p, s, "exempt", i),
+                            "exempt: \"%s\" is wrong; expected a network such as \"10.0.0.0/8\"",
+                            all[i]);
         else
             values[l->n_exempt_values++] = all[i];
     l->exempt_nets = nets;
@@ -36,14 +36,14 @@ static void build_limit(struct config_parse *p, cfg_t *s, struct config_limit *l
     config_read(p, s, CONFIG_SECTION_LIMIT, l);
     for (uint32_t i = 0; i < l->n_key; i++)
         if (l->key[i].kind == CONFIG_KEY_IDENTITY)
-            config_complain(p, config_line_of(p, s, "key"),
-                            "limit \"%s\": key = \"identity\" is for partitions; header:NAME, "
-                            "cookie:NAME or jwt:CLAIM would be right",
-                            l->name);
+            config_complain(
+                p, config_line_of(p, s, "key"),
+                "limit \"%s\": key = \"identity\" is for partitions; expected header:NAME, "
+                "cookie:NAME or jwt:CLAIM",
+                l->name);
     build_exempt(p, s, l);
     if (!config_stated(s, "requests"))
-        config_complain(p, l->line,
-                        "limit \"%s\" does not say how many; requests = 20 would be right",
+        config_complain(p, l->line, "limit \"%s\" has no requests; expected requests = NUMBER",
                         l->name);
     else if (runtime_limit_check(&l->value, &why))
         config_complain(p, config_line_of(p, s, "requests"), "limit \"%s\": %s", l->name, why);

@@ -35,7 +35,7 @@ void config_build_listen(struct config_parse *p, struct config *c)
     const char *why, *initial = config_rows[CONFIG_TOP_listen].initial;
     if (n > CONFIG_LISTEN_MAX) {
         config_complain(p, config_line_of(p, p->root, "listen"),
-                        "listen: %u addresses; at most %d would be right", n, CONFIG_LISTEN_MAX);
+                        "listen: %u addresses; expected at most %d", n, CONFIG_LISTEN_MAX);
         return;
     }
     c->listen = config_take(p, (size_t)2 * (n ? n : 1), sizeof *c->listen);
@@ -47,7 +47,7 @@ void config_build_listen(struct config_parse *p, struct config *c)
             if (!strcmp(c->listen[k].text, text))
                 config_complain(p, line, "listen: \"%s\" stands there twice", text);
         if (config_address_parse(p->arena, text, false, a, &why))
-            config_complain(p, line, "listen: \"%.100s\" is wrong; %s would be right", text, why);
+            config_complain(p, line, "listen: \"%.100s\" is wrong; expected %s", text, why);
         else if (c->n_listen + (n ? n : 1) - i <= CONFIG_LISTEN_MAX)
             add_localhost6(p, c, text);
     }
@@ -77,7 +77,7 @@ static void check_log_path(struct config_parse *p, const char *path)
                         directory);
     else if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
         config_complain(p, config_line_of(p, p->root, "access_log"),
-                        "access_log: %s is a directory; a file would be right", path);
+                        "access_log: %s is a directory; expected a file", path);
 }
 
 /* Names in the form that override.h compares. */
@@ -119,7 +119,7 @@ static void check_telemetry(struct config_parse *p, cfg_t *telemetry, const stru
         return;
     config_warn(p, config_line_of(p, telemetry, "allow"),
                 "telemetry: allow holds loopback and trusted_proxies is empty: behind a proxy on "
-                "this host everybody may read it; name the proxy in trusted_proxies, or leave "
+                "this host every client may read it; name the proxy in trusted_proxies, or leave "
                 "telemetry to ops.listen");
 }
 
@@ -151,7 +151,7 @@ static void build_ops(struct config_parse *p, struct config *c)
     const char *why, *text = config_stated(ops, "listen");
     if (text && config_address_parse(p->arena, text, false, &c->ops_listen, &why))
         config_complain(p, config_line_of(p, ops, "listen"),
-                        "ops.listen: \"%s\" is wrong; %s would be right", text, why);
+                        "ops.listen: \"%s\" is wrong; expected %s", text, why);
     config_read(p, ops, CONFIG_SECTION_OPS, c);
     config_check_each(p, ops, "hosts", c->ops_hosts, c->n_ops_hosts, is_host_name,
                       "a name without scheme and port, such as \"ops.example.org\"");
@@ -176,16 +176,14 @@ void config_build_process(struct config_parse *p, struct config *c)
         stated & CONFIG_BIT(TOP, max_connections) ? c->max_connections : CONFIG_CONNECTIONS_MIN;
     c->workers = c->workers ? c->workers : cores();
     if (strlen(c->runtime_dir) > 80)
-        config_complain(
-            p, config_line_of(p, r, "runtime_dir"),
-            "runtime_dir: is too long for UNIX sockets; at most 80 bytes would be right");
+        config_complain(p, config_line_of(p, r, "runtime_dir"),
+                        "runtime_dir: is too long for UNIX sockets; expected at most 80 bytes");
     build_drop_headers(p, c);
     if (*c->via && (strlen(c->via) > 64 || !field_is_token((struct str){c->via, strlen(c->via)})))
-        config_complain(
-            p, config_line_of(p, r, "via"),
-            "via: \"%.100s\" is wrong; at most 64 letters, digits, '-', '_' and '.' would "
-            "be right",
-            c->via);
+        config_complain(p, config_line_of(p, r, "via"),
+                        "via: \"%.100s\" is wrong; expected at most 64 letters, digits, '-', '_' "
+                        "and '.'",
+                        c->via);
     build_access_log(p, c);
     build_ops(p, c);
     config_read(p, config_section(r, "admin"), CONFIG_SECTION_ADMIN, c);

@@ -18,15 +18,15 @@ static const char *pattern_fault(const char *pattern)
 {
     const char *star = strchr(pattern, '*');
     if (*pattern != '/')
-        return "a path that starts with \"/\" would be right";
+        return "expected a path that starts with \"/\"";
     if (star && star[1])
-        return "\"*\" may only be the last character; a prefix and one \"*\" would be right";
+        return "\"*\" may only be the last character; expected a prefix and one \"*\"";
     if (strpbrk(pattern, "?#"))
-        return "a path without query and fragment would be right";
+        return "expected a path without query and fragment";
     for (const char *c = pattern; *c; c++)
         if (*c <= ' ' || *c > '~')
-            return "only visible ASCII characters and escapes such as %20 or %C3%BC would be right";
-    return strlen(pattern) > PATTERN_MAX_LEN ? "a path of at most 8000 bytes would be right" : NULL;
+            return "expected only visible ASCII characters and escapes such as %20 or %C3%BC";
+    return strlen(pattern) > PATTERN_MAX_LEN ? "expected a path of at most 8000 bytes" : NULL;
 }
 
 static void build_pattern(struct config_parse *p, struct config_route *r, const char *title)
@@ -48,13 +48,11 @@ static void build_pattern(struct config_parse *p, struct config_route *r, const 
     const int n = route_path_normal(title, len, normal, sizeof normal);
     if (n < 0)
         config_complain(p, r->line,
-                        "route \"%.200s\": a \"%%\" that is no escape; \"%%25\" would be right",
-                        title);
+                        "route \"%.200s\": a \"%%\" that is no escape; expected \"%%25\"", title);
     else if ((size_t)n != len || memcmp(normal, title, len))
-        config_complain(
-            p, r->line,
-            "route \"%.200s\": no request is spelled like that; \"%.*s%s\" would be right", title,
-            n < 200 ? n : 200, normal, star ? "*" : "");
+        config_complain(p, r->line,
+                        "route \"%.200s\": the path is not in normal form; expected \"%.*s%s\"",
+                        title, n < 200 ? n : 200, normal, star ? "*" : "");
 }
 
 static void complain_reference(struct config_parse *p, int line, const struct config_route *r,
@@ -79,12 +77,12 @@ static void build_route_upstream(struct config_parse *p, cfg_t *s, const struct 
         complain_reference(p, config_line_of(p, s, "upstream"), r, "upstream", name, near);
     else if (!name && !cfg_size(s, "websocket"))
         config_complain(p, r->line,
-                        "route \"%.200s\" has nobody to answer; upstream = \"NAME\" would be right",
+                        "route \"%.200s\" has no upstream; expected upstream = \"NAME\"",
                         r->pattern);
     else if (!name && (cfg_size(s, "cache") || cfg_size(s, "poll")))
         config_complain(p, r->line,
-                        "route \"%.200s\" has a cache but no upstream to fill it; upstream = "
-                        "\"NAME\" would be right",
+                        "route \"%.200s\" has a cache but no upstream to fill it; expected "
+                        "upstream = \"NAME\"",
                         r->pattern);
 }
 
@@ -118,7 +116,7 @@ static void build_route_limits(struct config_parse *p, cfg_t *s, const struct co
     const uint32_t n = cfg_size(s, "limits");
     if (n > CONFIG_ROUTE_LIMITS_MAX)
         config_complain(p, config_line_of(p, s, "limits"),
-                        "route \"%.200s\" has %u limits; at most %d would be right", r->pattern, n,
+                        "route \"%.200s\" has %u limits; expected at most %d", r->pattern, n,
                         CONFIG_ROUTE_LIMITS_MAX);
     for (uint32_t i = 0; i < n && i < CONFIG_ROUTE_LIMITS_MAX; i++)
         build_route_limit(p, config_line_of_nth(p, s, "limits", i), cfg_getnstr(s, "limits", i), c,
@@ -153,7 +151,7 @@ void config_build_cors(struct config_parse *p, cfg_t *s, struct config_cors *c)
         if (c->credentials && !strcmp(c->origins[i], "*"))
             config_complain(p, config_line_of_nth(p, s, "origins", i),
                             "origins: \"*\" beside credentials would let every site read what its "
-                            "visitors may see; the names of origins would be right");
+                            "visitors may see; expected the names of origins");
     }
 }
 
@@ -211,7 +209,7 @@ static void build_route(struct config_parse *p, cfg_t *s, struct config *c, stru
         if (!r->cache)
             config_complain(
                 p, r->line,
-                "route \"%s\" has poll but no cache; a cache { } section beside it would be right",
+                "route \"%s\" has poll but no cache; expected a cache { } section beside it",
                 r->pattern);
     }
 }
@@ -244,9 +242,8 @@ static void check_verify(struct config_parse *p, const struct config *c,
     if (!fault && (n < 0 || route_find(c, normal, (size_t)n) != r))
         fault = "a path that goes to this route";
     if (fault)
-        config_complain(p, r->verify_line,
-                        "route \"%.200s\": verify = \"%.200s\"; %s would be right", r->pattern,
-                        r->verify, fault);
+        config_complain(p, r->verify_line, "route \"%.200s\": verify = \"%.200s\"; expected %s",
+                        r->pattern, r->verify, fault);
 }
 
 void config_build_routes(struct config_parse *p, struct config *c)
@@ -272,8 +269,8 @@ void config_build_routes(struct config_parse *p, struct config *c)
         config_take(p, p->arena->size, 1); /* complains */
     if (twins[0])
         config_complain(p, twins[1]->line,
-                        "route \"%.200s\" is for the same requests as the one of line %d; one of "
-                        "them would be right",
+                        "route \"%.200s\" is for the same requests as the one of line %d; remove "
+                        "one of them",
                         twins[1]->pattern, twins[0]->line);
     for (uint32_t i = 0; c->route_index && i < c->n_routes; i++)
         if (c->routes[i].verify)

@@ -12,7 +12,7 @@ static void build_servers(struct config_parse *p, cfg_t *s, struct config *c,
     if (u->n_servers == 0)
         config_complain(
             p, u->line,
-            "upstream \"%s\" has no server; at least one server \"HOST:PORT\" { } would be right",
+            "upstream \"%s\" has no server; expected at least one server \"HOST:PORT\" { }",
             u->name);
     for (uint32_t i = 0; u->servers && i < u->n_servers; i++) {
         cfg_t *one = cfg_getnsec(s, "server", i);
@@ -23,7 +23,7 @@ static void build_servers(struct config_parse *p, cfg_t *s, struct config *c,
         v->upstream = u;
         v->index = c->n_servers++;
         if (config_address_parse(p->arena, text, true, &v->address, &why))
-            config_complain(p, v->line, "server: \"%s\" is wrong; %s would be right", text, why);
+            config_complain(p, v->line, "server: \"%s\" is wrong; expected %s", text, why);
     }
 }
 
@@ -57,6 +57,6 @@ void config_build_upstreams(struct config_parse *p, struct config *c)
     }
     if (c->upstreams && c->n_servers > RUNTIME_SERVERS_MAX)
         config_complain(p, c->upstreams[c->n_upstreams - 1].line,
-                        "%u servers in all upstreams; at most %d would be right", c->n_servers,
+                        "%u servers in all upstreams; expected at most %d", c->n_servers,
                         RUNTIME_SERVERS_MAX);
 }

@@ -108,7 +108,7 @@ static void check_listen(struct config_parse *p, const struct config *c)
         if (c->listen[i].len == c->ops_listen.len &&
             !memcmp(&c->listen[i].sa, &c->ops_listen.sa, c->ops_listen.len))
             config_complain(p, config_line_of(p, ops, "listen"),
-                            "ops.listen: \"%.100s\" is in listen too; another port would be right",
+                            "ops.listen: \"%.100s\" is in listen too; expected another port",
                             c->ops_listen.text);
 }
 

@@ -72,7 +72,7 @@ static bool skip_list(struct outline *o)
         if (t.kind != TOKEN_TEXT)
             return false;
         if (++items == ITEMS_MAX + 1) {
-            config_complain(o->p, t.line, "a list with more than %d values; fewer would be right",
+            config_complain(o->p, t.line, "a list with more than %d values; expected fewer",
                             ITEMS_MAX);
             o->lexer.broken = true;
         }
@@ -92,8 +92,7 @@ static bool skip_value(struct outline *o)
 
 static void complain_open(struct outline *o, int line)
 {
-    config_complain(o->p, line,
-                    "the section that begins here is not closed; a closing } would be right");
+    config_complain(o->p, line, "the section that begins here is not closed; expected a closing }");
     o->lexer.broken = true;
 }
 
@@ -143,8 +142,8 @@ static void complain_unknown(struct outline *o, const struct config_token *name,
     const bool home = homes_of(word, homes, sizeof homes);
     if (!near && in->row && config_row_of(CONFIG_SECTION_TOP, word))
         config_complain(o->p, name->line,
-                        "%s belongs to the top level; a } that closes the section of line %d "
-                        "would be right before it",
+                        "%s belongs to the top level; expected a } that closes the section of "
+                        "line %d before it",
                         word, in->opened);
     else if (home)
         config_complain(o->p, name->line, "unknown key \"%s\"%s%s; it belongs to %s { }", word,
@@ -213,7 +212,7 @@ static bool is_repeated(struct outline *o, const struct config_section_row *row,
         return true;
     }
     if (n >= row->max)
-        config_complain(o->p, name->line, "one %s too many; at most %u would be right", row->name,
+        config_complain(o->p, name->line, "one %s too many; expected at most %u", row->name,
                         row->max);
     return n >= row->max;
 }

@@ -123,21 +123,21 @@ static enum config_section keys_of(const cfg_t *section)
     return CONFIG_SECTION_TOP;
 }
 
-/* What would be right, after what libconfuse says is wrong. */
+/* What is expected, for an error text of libconfuse. */
 static const char *syntax_advice(const char *text)
 {
     static const struct {
         const char *begins, *right;
     } rows[] = {
-        {"missing equal sign", "KEY = VALUE would be right"},
-        {"attempt to append", "\"=\" would be right; \"+=\" is for lists"},
-        {"missing opening brace", "\"{\" would be right, and a title where it has one"},
-        {"missing title", "a \"TITLE\" before the \"{\" would be right"},
+        {"missing equal sign", "expected KEY = VALUE"},
+        {"attempt to append", "expected \"=\"; \"+=\" is for lists"},
+        {"missing opening brace", "expected \"{\", after a title if the section has one"},
+        {"missing title", "expected a \"TITLE\" before the \"{\""},
         {"unexpected closing brace", "there is no section to close; remove it"},
-        {"unexpected token", "KEY = VALUE, KEY = {VALUE, VALUE} or SECTION { } would be right"},
-        {"premature end", "a value or a closing } would be right"},
-        {"found duplicate title", "another title would be right"},
-        {"no such option", "a key that is in polder.conf(5) would be right"},
+        {"unexpected token", "expected KEY = VALUE, KEY = {VALUE, VALUE} or SECTION { }"},
+        {"premature end", "expected a value or a closing }"},
+        {"found duplicate title", "expected another title"},
+        {"no such option", "expected a key of polder.conf(5)"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         if (!strncmp(text, rows[i].begins, strlen(rows[i].begins)))
@@ -204,7 +204,7 @@ static int on_value(cfg_t *cfg, cfg_opt_t *opt)
                         "%s: \"%.100s\" is taken literally; ${%.100s} would be the environment's",
                         row->key, text, text + 1);
     else if (right)
-        config_complain(p, cfg->line, "%s: \"%.100s\" is wrong; %s would be right", row->key,
+        config_complain(p, cfg->line, "%s: \"%.100s\" is wrong; expected %s", row->key,
                         text ? text : "", right);
     return 0;
 }

@@ -70,7 +70,7 @@ static void blank_comment(struct config_lexer *l)
     const char *end = block ? strstr(l->at + 2, "*/") : strchr(l->at, '\n');
     if (!end && block)
         broken(l, l->line,
-               "a comment that starts here has no end; \"*/\" would be right, or quotes around "
+               "a comment that starts here has no end; expected \"*/\", or quotes around "
                "what is no comment");
     end = !end ? l->at + strlen(l->at) : block ? end + 2 : end;
     for (; l->at < end; l->at++) {
@@ -110,14 +110,14 @@ static void take_variable(struct config_lexer *l)
     const bool has_default = !strncmp(after, ":-", 2);
     if (l->at[room] != '}' || len == 0 || len > NAME_MAX_BYTES || (*after != '}' && !has_default)) {
         broken(l, l->line,
-               "\"${\" begins a variable; \"${NAME}\" or \"${NAME:-default}\" on one line would "
-               "be right, or single quotes around what is none");
+               "\"${\" begins a variable; expected \"${NAME}\" or \"${NAME:-default}\" on one "
+               "line, or single quotes around other text");
         l->at += 2;
         return;
     }
     const char *nested = strstr(l->at + 2, "${");
     if (nested && nested < l->at + room) {
-        broken(l, l->line, "a variable stands in another one's default; plain text would be right");
+        broken(l, l->line, "a variable stands in another one's default; expected plain text");
         l->at += room + 1;
         return;
     }
@@ -150,7 +150,7 @@ static void take_escape(struct config_lexer *l)
     }
     if (bad)
         broken(l, l->line,
-               "a backslash with a number that is no character; \\001 to \\377 would be right");
+               "a backslash with a number that is no character; expected \\001 to \\377");
     l->line += l->at[1] == '\n';
     l->at += l->at[1] ? 2 : 1;
 }
@@ -174,8 +174,8 @@ static void take_string(struct config_lexer *l, char quote)
         l->at++;
     else
         broken(l, began,
-               quote == '"' ? "a string that starts here has no end; a closing \" would be right"
-                            : "a string that starts here has no end; a closing ' would be right");
+               quote == '"' ? "a string that starts here has no end; expected a closing \""
+                            : "a string that starts here has no end; expected a closing '");
 }
 
 /* ---- tokens ---- */
@@ -219,8 +219,8 @@ struct config_token config_token_next(struct config_lexer *l)
         t.kind = TOKEN_OTHER;
         l->at++;
         broken(l, l->line,
-               c == '*' ? "\"*\" outside quotes; quotes around the value would be right"
-                        : "\"+\" outside quotes; quotes around the value would be right");
+               c == '*' ? "\"*\" outside quotes; expected quotes around the value"
+                        : "\"+\" outside quotes; expected quotes around the value");
     } else if (strchr("={}(),+", c)) {
         t.kind = c == '=' || c == '+' ? TOKEN_ASSIGN
                  : c == '{'           ? TOKEN_OPEN

@@ -24,8 +24,7 @@ void *config_take(struct config_parse *p, size_t n, size_t size)
 {
     void *memory = config_arena_alloc(p->arena, (n ? n : 1) * size);
     if (!memory) {
-        config_complain(p, 0,
-                        "does not fit into %zu MiB; fewer routes, limits or names would be right",
+        config_complain(p, 0, "does not fit into %zu MiB; use fewer routes, limits or names",
                         p->arena->size >> 20);
         return NULL;
     }
@@ -210,5 +209,5 @@ void config_check_each(struct config_parse *p, const cfg_t *section, const char 
     for (uint32_t i = 0; i < n; i++)
         if (!good(values[i]))
             config_complain(p, config_line_of_nth(p, section, key, i),
-                            "%s: \"%.100s\" is wrong; %s would be right", key, values[i], right);
+                            "%s: \"%.100s\" is wrong; expected %s", key, values[i], right);
 }

@@ -18,7 +18,7 @@ const char *policy_store_reason(enum policy_store why)
         [POLICY_NO_AUTHORIZATION] =
             "request had Authorization; response lacks public, must-revalidate, s-maxage",
         [POLICY_NO_IDENTITY] =
-            "request says who asks; response states no lifetime for shared caches",
+            "request is identified; response states no lifetime for shared caches",
         [POLICY_NO_SET_COOKIE] = "response sets a cookie and does not say public or s-maxage",
         [POLICY_NO_VARY_STAR] = "response says Vary: *",
         [POLICY_NO_UNREADABLE] = "response has a Vary or Cache-Control that cannot be read",

@@ -29,7 +29,7 @@ int exempt_add(struct exempt *list, const char *item, const char **why)
     *why = "a network such as \"10.0.0.0/8\"";
     if (exempt_is_meant_as_network(item))
         return -EINVAL;
-    *why = "a network or a value of the key, not nothing,";
+    *why = "a network or a value of the key, not an empty item";
     if (size == 1)
         return -EINVAL;
     *why = "at most 1023 bytes of values";

@@ -183,7 +183,7 @@ int runtime_persist_load(const char *state_dir, const struct config *config,
     const int code = read_all(state_dir, &all);
     if (code)
         log_warning("config: %s/runtime.mp cannot be used (%s); limits start with the values of "
-                    "the file, and limit set --persist writes it anew",
+                    "the file, and limit set --persist overwrites it",
                     state_dir, state_msgpack_fault(code));
     for (size_t i = 0; i < all.n; i++)
         for (uint32_t k = 0; k < config->n_limits; k++)

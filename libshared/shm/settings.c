@@ -137,10 +137,11 @@ static void apply_weight(const struct setting *s, const struct config *config,
 static void apply_cache(const struct setting *s, struct runtime_cache *cache)
 {
     const struct config_row *row = config_live_row(CONFIG_SECTION_CACHE, s->key);
-    const char *right = row ? config_live_set(row, cache, s->value) : "another key";
+    const char *right =
+        row ? config_live_set(row, cache, s->value) : "a key that cache set can change";
     if (right)
-        log_warning("config: settings.mp: cache %s=%s is left out; %s would be right", s->key,
-                    s->value, right);
+        log_warning("config: settings.mp: cache %s=%s is left out; expected %s", s->key, s->value,
+                    right);
 }
 
 void settings_apply(const struct settings *settings, const struct config *config,
@@ -162,7 +163,7 @@ int settings_load(const char *state_dir, const struct config *config, struct run
     if (code)
         log_warning(
             "config: %s/settings.mp cannot be used (%s); upstreams and cache start with the "
-            "values of the file, and the next --persist writes it anew",
+            "values of the file, and the next --persist overwrites it",
             state_dir, state_msgpack_fault(code));
     settings_apply(&settings, config, values);
     settings_free(&settings);

@@ -304,7 +304,8 @@ static void why_knows_why_nothing_is_stored(void **state)
     assert_int_equal(ctl(&house, &out, "cache why ftp://test.example/x"), 2);
     assert_int_equal(ctl(&house, &out, "cache invalidate --prefix ftp://test.example/x"), 2);
     wait_until(served_from_store(house.port, "/tagged"), 5000);
-    if (strncmp(why("/tagged"), "the next GET is a hit; fresh for ", 33) || !strstr(why("/tagged"), "; stored "))
+    if (strncmp(why("/tagged"), "the next GET is a hit; fresh for ", 33) ||
+        !strstr(why("/tagged"), "; stored "))
         fail_msg("%s", why("/tagged"));
 }
 
@@ -323,7 +324,7 @@ static void bytes_that_nobody_asked_for_end_what_was_stored_last(void **state)
     assert_int_equal(get(house.port, "/stray", NULL), 200);
     wait_until(served_from_store(house.port, "/stray"), 5000);
     atomic_store(&may_stray, true);
-    wait_until(house_logged(&house, "bytes that nobody had asked for"), 5000);
+    wait_until(house_logged(&house, "bytes that were not asked for"), 5000);
     wait_until(!is_stored("/stray"), 5000);
 }
 

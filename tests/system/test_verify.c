@@ -246,7 +246,7 @@ static void what_is_switched_off_is_named_and_fails(void **state)
     assert_int_equal(ctl(&h, NULL, "limit set keyed dry_run=true"), 0);
     assert_int_equal(ctl(&h, &out, "verify --only caching,polling,rateLimiting"), 1);
     assert_says(out, "few", "exact", "FAILED");
-    assert_says(out, "few", "exact", "dry_run: it refuses nobody");
+    assert_says(out, "few", "exact", "dry_run: it never refuses");
     assert_non_null(strstr(out, "score 66 of 100"));
 
     assert_int_equal(ctl(&h, NULL, "cache set ttl=0s"), 0);
@@ -384,7 +384,7 @@ static void what_is_left_behind_ends_by_itself(void **state)
     assert_int_equal(probe(&h, "/items/1", token, NULL), 200);
     wait_until(stored_probes(&h) == 1, 5000);
     assert_int_equal(ctl(&h, &out, "verify --only rateLimiting"), 1);
-    assert_non_null(strstr(out, "somebody verifies already"));
+    assert_non_null(strstr(out, "another verify is running"));
     pid_t control; /* whoever it was has died, and so does control */
     assert_int_equal(house_children(&h, "polderd: control", &control, 1), 1);
     kill(control, SIGKILL);

@@ -32,7 +32,7 @@ static bool set_one(struct control *c, const struct rpc_call *call, const msgpac
         call_error(c, call->reply, RPC_BAD_ARGUMENT, "unknown key %s; there are %s", setting->key,
                    keys);
     } else if (right) {
-        call_error(c, call->reply, RPC_BAD_ARGUMENT, "%s = \"%s\" is wrong; %s would be right",
+        call_error(c, call->reply, RPC_BAD_ARGUMENT, "%s = \"%s\" is wrong; expected %s",
                    setting->key, setting->value, right);
     }
     return row && !right;

@@ -41,8 +41,8 @@ static bool set_exempt(struct control *c, const struct rpc_call *call, struct li
     terms->exempts = true;
     if (exempt_parse(&terms->exempt, text, wrong, sizeof wrong, &why) == 0)
         return true;
-    call_error(c, call->reply, RPC_BAD_ARGUMENT, "exempt: \"%s\" is wrong; %s would be right",
-               wrong, why);
+    call_error(c, call->reply, RPC_BAD_ARGUMENT, "exempt: \"%s\" is wrong; expected %s", wrong,
+               why);
     return false;
 }
 

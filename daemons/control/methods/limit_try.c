@@ -92,7 +92,7 @@ static bool may_be_tried(struct control *c, const struct rpc_call *call)
     if (!rpc_in_get(rpc_in_get(call->params, "set"), "dry_run"))
         return true;
     call_error(c, call->reply, RPC_BAD_ARGUMENT,
-               "dry_run cannot be tried: a candidate refuses nobody; there are requests, window, "
+               "dry_run cannot be tried: a candidate never refuses; expected requests, window, "
                "algorithm, concurrent and exempt");
     return false;
 }

@@ -29,7 +29,7 @@ void log_level_run(struct control *c, const struct rpc_call *call)
         if (rpc_in_text(call->params, "level", word, sizeof word) < 0 ||
             !log_level_parse(word, &level)) {
             call_error(c, call->reply, RPC_BAD_ARGUMENT,
-                       "level: error, warning, info or debug would be right");
+                       "level: expected error, warning, info or debug");
             return;
         }
         atomic_store(shared, (uint32_t)level);

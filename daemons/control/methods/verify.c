@@ -89,7 +89,7 @@ void verify_begin_run(struct control *c, const struct rpc_call *call)
     const int code = verification_begin(c, token);
     if (code) {
         call_error(c, call->reply, RPC_BUSY,
-                   "somebody verifies already; it ends by itself %d seconds after that polderctl",
+                   "another verify is running; it ends by itself %d seconds after that polderctl",
                    VERIFY_LEASE_MS / 1000);
         return;
     }

@@ -34,10 +34,10 @@ static void load(struct control *c)
         return;
     const int code = history_load(page, c->config->state_dir, clock_real_ms() / 1000);
     if (code == -ESTALE)
-        log_info("history: %s/" HISTORY_FILE " is of another version: beginning anew",
+        log_info("history: %s/" HISTORY_FILE " is of another version: starting a new one",
                  c->config->state_dir);
     else if (code)
-        log_warning("history: cannot use %s/" HISTORY_FILE ": %s; beginning anew",
+        log_warning("history: cannot use %s/" HISTORY_FILE ": %s; starting a new one",
                     c->config->state_dir, code == -EPROTO ? "it is damaged" : strerror(-code));
 }
 

@@ -124,7 +124,8 @@ static void end_pending(struct control *c, const struct config_limit *l, uint64_
     limits_terms(c, l, &t->before, &before);
     limits_publish(c, l->name, &before); /* once more, if we die before the next line: harmless */
     atomic_store(&t->until_ms, 0);
-    log_warning("limit \"%s\": nobody confirmed what was changed; it is as before", l->name);
+    log_warning("limit \"%s\": the change was not confirmed in time; the old values are restored",
+                l->name);
 }
 
 /* ---- candidates ---- */

@@ -49,7 +49,7 @@ static const struct page {
     {"overview", IN_TELEMETRY, overview_page, "the last five minutes, hour and day"},
     {"history", IN_PUBLIC_TELEMETRY, history_page_show, "the last 24 hours"},
     {"alerts", IN_PUBLIC_TELEMETRY, alerts_page, NULL},
-    {"conditions", IN_TELEMETRY, health_conditions_page, "what needs somebody"},
+    {"conditions", IN_TELEMETRY, health_conditions_page, "conditions that are raised"},
     {"/healthz", AT_ROOT, health_alive_page, "is it alive?"},
     {"/readyz", AT_ROOT, health_ready_page, "does it take traffic?"},
     {"/", AT_ROOT, dashboard_page, "the dashboard"},

@@ -30,7 +30,7 @@ static const struct document {
      "projectedMonthly:number byOptimisation:object projections:object "
      "byTenant:array?",
      ""},
-    {"limits", "Limits as they run, and who is refused most", "limits:array", ""},
+    {"limits", "Limits as they run, and the clients refused most", "limits:array", ""},
     {"upstreams", "The servers of each upstream", "servers:array", ""},
     {"routes", "What came to each route", "routes:array", ""},
     {"history", "The last 24 hours", "step:integer? start:integer? end:integer? metrics:object?",

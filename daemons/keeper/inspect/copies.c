@@ -43,7 +43,7 @@ static void put_copy(const struct keeper *k, struct rpc_out *o, enum coding codi
     rpc_out_map(o, NULL);
     rpc_out_str(o, "coding", coding_name(coding));
     rpc_out_str(o, "copy",
-                !copy            ? "not made: nobody has asked for it, or it is being made"
+                !copy            ? "not made: not requested yet, or being made"
                 : copy->body_len ? "there"
                                  : "none: it would not save a tenth");
     rpc_out_u64(o, "bytes", copy ? copy->body_len : 0);

@@ -291,7 +291,7 @@ static void put_identities(const struct job *j, const struct cache_record *r)
     const char *text = identities_of_route(j);
     rpc_out_str(o, "made_by",
                 r->flags & CACHE_OF_IDENTITY   ? "one identity, for itself"
-                : r->flags & CACHE_BY_IDENTITY ? "a request that said who asks"
+                : r->flags & CACHE_BY_IDENTITY ? "an identified request"
                                                : "an anonymous request");
     if (r->flags & CACHE_OF_IDENTITY)
         text = "do not find it, but for the one that it is of";
@@ -299,7 +299,7 @@ static void put_identities(const struct job *j, const struct cache_record *r)
         text = r->flags & CACHE_FOR_OTHERS
                    ? "share it while it is fresh: the response states a lifetime for shared caches"
                : r->vary_len
-                   ? "pass by it, unless Vary names all that says who asks"
+                   ? "bypass it, unless Vary names all identity fields"
                    : "pass by it (fwd=bypass): the response states no lifetime for shared "
                      "caches; partition = identity, share = true and ignore_cookies help";
     rpc_out_str(o, "requests_with_an_identity", text);
