@@ -28,7 +28,7 @@ static const struct {
     const char *noun, *section;
 } sections[] = {{"cache", "CACHE"}, {"limit", "LIMIT"}, {"ws", "WEBSOCKET"}};
 
-/* Values of an argument, by the noun and what stands for it; "$(...)" is asked of the daemon. */
+/* Values of an argument, by the noun and its placeholder; "$(...)" is asked of the daemon. */
 static const struct {
     const char *noun, *value, *words;
 } values[] = {

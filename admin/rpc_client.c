@@ -18,7 +18,7 @@ static int fail(struct ctl_answer *a, int status, const char *socket, const char
     return status;
 }
 
-/* A daemon that accepts nobody has a full queue in the end: then connect() waits, too. */
+/* The queue of a daemon that accepts no connections gets full: then connect() blocks, too. */
 static void wait_at_most(int fd, unsigned timeout_ms)
 {
     const struct timeval tv = {timeout_ms / 1000, (suseconds_t)(timeout_ms % 1000) * 1000};

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* try: limit try begins at once and counts for a while; the report is asked for when that is over.
- * Whoever interrupts us meanwhile ends nothing. */
+ * An interrupt of polderctl meanwhile does not end it. */
 #include "admin/polderctl.h"
 #include "polder/clock.h"
 #include "polder/rpc_in.h"

@@ -46,7 +46,7 @@ static void add(char *out, size_t size, const char *format, const char *name)
     snprintf(out + n, size - n, format, name);
 }
 
-/* {"CLAIM":"polder-verify"} in base64url, as the middle of a token that nobody signs. */
+/* {"CLAIM":"polder-verify"} in base64url, as the middle of an unsigned token. */
 static void add_token(char *out, size_t size, const char *claim)
 {
     static const char letters[] =
@@ -66,7 +66,8 @@ static void add_token(char *out, size_t size, const char *claim)
     add(out, size, "Authorization: Bearer eyJhbGciOiJub25lIn0.%s.c2ln\r\n", encoded);
 }
 
-/* Header lines and a query, so that the limit knows whom to count. total: it counts all together. */
+/* Header lines and a query, so that the limit has a key to count by. total: it counts all
+ * together. */
 static void satisfy(const struct limit_plan *l, char *headers, size_t size, char *path,
                     size_t path_size, bool *total)
 {

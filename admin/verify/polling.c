@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* polling: whoever polls too fast reaches the backend at most once an interval. */
+/* polling: a client that polls too fast reaches the backend at most once per interval. */
 #include "admin/verify/verify.h"
 #include "polder/clock.h"
 

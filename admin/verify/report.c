@@ -5,7 +5,7 @@
  * Each optimisation that is configured has the same share of 100. It gets the part of its share
  * that its routes or limits have earned: one whose checks have all been seen to hold counts as one,
  * one of which anything failed as none, one that could not be probed is left out. Where nothing of
- * an optimisation could be probed it has earned nothing, for nobody has seen it work.
+ * an optimisation could be probed it has earned nothing, because it was not seen to work.
  */
 #include "admin/verify/verify.h"
 

@@ -145,7 +145,7 @@ static size_t next_frame(struct ws *ws)
     for (size_t i = 0; i < wide; i++)
         len = (i ? len : 0) << 8 | at[2 + i];
     head += wide;
-    if (len > sizeof ws->in - 16) { /* no heartbeat is so long */
+    if (len > sizeof ws->in - 16) { /* longer than any heartbeat */
         ws->ended = true;
         return 0;
     }

@@ -8,10 +8,10 @@ struct config;
 
 struct admin_socket {
     struct rpc_server *server;   /* NULL: could not be opened yet; tried again each second */
-    const struct config *config; /* whose mode and group it has */
-    char complaint[256];         /* said last: once, not each second */
+    const struct config *config; /* that its mode and group come from */
+    char complaint[256];         /* last error logged: once, not each second */
 };
-/* Opens the socket, or gives it the mode and group of now. */
+/* Opens the socket, or updates its mode and group. */
 void admin_socket_follow(struct admin_socket *s, struct ev_loop *loop, const struct config *config,
                          rpc_handler handler, void *arg);
 void admin_socket_close(struct admin_socket *s);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* call: what methods answer a call with. */
+/* call: helpers of methods to answer calls. */
 #ifndef POLDER_CONTROL_CALL_H
 #define POLDER_CONTROL_CALL_H
 #include "daemons/rpc/client.h"
@@ -18,7 +18,7 @@ void call_forward(struct control *c, struct rpc_reply *reply, struct rpc_client 
 void call_forward_for(struct control *c, struct rpc_reply *reply, struct rpc_client *to,
                       const char *method, struct rpc_out *params, unsigned timeout_ms);
 
-/* A caller who waits for what the master was asked for by a counter of proc.h. */
+/* A caller that waits for a request to the master made by a counter of proc.h. */
 struct call_wait {
     LIST_ENTRY(call_wait) entry;
     struct rpc_reply *reply;
@@ -26,10 +26,11 @@ struct call_wait {
     uint64_t until_ms;
 };
 struct call_waits;
-/* Asks the master and puts the caller in the list; without memory it asks nothing and answers. */
+/* Asks the master and puts the caller in the list; without memory it answers at once and asks
+ * nothing. */
 void call_wait(struct control *c, struct call_waits *waits, struct rpc_reply *reply,
                _Atomic uint32_t *counter, unsigned patience_ms);
-/* look: true: it has answered the caller, who is forgotten. */
+/* look: true: it has answered the caller, which is removed. */
 typedef bool (*call_look_fn)(struct control *c, const struct call_wait *wait);
 void call_waits_follow(struct control *c, struct call_waits *waits, call_look_fn look);
 

@@ -6,16 +6,16 @@
  *   dispatch.c   which method answers a call, and the log of changes
  *   methods/     answer the calls of admin.sock, a noun a file: methods.h
  *   ops/         pages over HTTP: ops.h
- *   model/       what is found out and decided, for methods and pages alike; each header says what
+ *   model/       state and decisions shared by methods and pages; see each header
  *                  health        conditions that control sees, and whether the service is ready
  *                  limits        running limits, changes to be confirmed, candidates
  *                  servers       weights and conditions of backends
  *                  settings      what a reload does to what was changed at run time
- *                  cache_names   what a person calls stored objects
- *                  invalidation  ends what is stored
- *                  quarantine    what follows on the leak guard's word
+ *                  cache_names   names of stored objects as operators write them
+ *                  invalidation  ends stored objects
+ *                  quarantine    acts on findings of the leak guard
  *                  traffic       sums that several show
- *                  events        what has happened, for those who watch
+ *                  events        what has happened, for live views
  *                  windows       what was counted in the last five minutes, hour and day
  *                  alerts        rules that hold, and how they are shown
  *                  history       samples of the last 24 hours: snapshot and interval, usage
@@ -23,8 +23,8 @@
  *                  verification  the token of polderctl verify
  *                  savings       what calls have cost and what was saved; cost: its arithmetic
  *                  shares        that by tenant
- *   call.c       what methods answer with; lets others answer
- *   peers.c      the processes that control asks and tells
+ *   call.c       helpers to answer calls; passes calls on to other processes
+ *   peers.c      the processes that control talks to
  *   regions.c    configurations that are served, and changes in all of them
  *   admin_socket.c
  *

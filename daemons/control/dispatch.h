@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* dispatch: which method answers a call; checks its arguments and logs what changes something. */
+/* dispatch: finds the method of a call; checks its arguments and logs changes. */
 #ifndef POLDER_CONTROL_DISPATCH_H
 #define POLDER_CONTROL_DISPATCH_H
 #include "daemons/rpc/server.h"

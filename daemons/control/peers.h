@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* peers: the processes that control asks and tells: keeper, supervisor and the first worker. */
+/* peers: the processes that control talks to: keeper, supervisor and the first worker. */
 #ifndef POLDER_CONTROL_PEERS_H
 #define POLDER_CONTROL_PEERS_H
 #include "daemons/rpc/client.h"
@@ -14,7 +14,7 @@ enum supervisor_state {
     SUPERVISOR_HANGS,   /* its socket accepts connections, and no answer comes */
 };
 
-/* What the supervisor said last of its WebSockets; counts are since its own start. */
+/* The supervisor's last report of its WebSockets; counts are since its own start. */
 struct peers_websockets {
     bool known; /* it answers */
     uint32_t pid;
@@ -36,14 +36,14 @@ const char *peers_name(const struct peers *p, const struct rpc_client *client);
 
 /* Is there a socket of it? */
 bool peers_has_supervisor(const struct peers *p);
-/* Tells it, where there is one. Nobody waits for the answer. */
+/* Notifies it, if there is one. The answer is not waited for. */
 void peers_tell_invalidated(struct peers *p, const char *what, const char *text, size_t len);
 void peers_tell_weight(struct peers *p, const char *upstream, const char *server, uint32_t weight);
 void peers_tell_log_level(struct peers *p, const char *level);
 /* For how long the WebSockets that the supervisor has reaped would have been held by now, and since
  * when it counts. */
 struct peers_leaked {
-    double hours; /* negative: nobody says */
+    double hours; /* negative: unknown */
     double counted_s;
 };
 struct peers_leaked peers_leaked_of(const msgpack_object *ws_stats); /* NULL: no answer */

@@ -80,8 +80,8 @@ static inline const struct h1_field *h1_find(const struct h1_head *h, enum h1_fi
 {
     return h->first[id] ? &h->field[h->first[id] - 1] : 0;
 }
-/* Of a field that has one value: NULL also where it stands in several lines, for nobody knows which
- * of them another reader takes. */
+/* Of a field that has one value: NULL also if it has several lines, because it is unknown which of
+ * them another parser takes. */
 const struct h1_field *h1_only(const struct h1_head *h, enum h1_field_id id);
 struct str h1_field_name(enum h1_field_id id); /* in lower case */
 /* The id of a field name, H1_OTHER where h1_fields.def does not list it. */

@@ -167,8 +167,8 @@ static int quoted_byte(struct h1_body *b, char c)
     return h1_is_value_byte((unsigned char)c) ? 0 : -EPROTO;
 }
 
-/* Chunk extensions mean nothing to us, but where they are let through unread a line may end for us
- * that goes on for somebody else (RFC 9112 7.1.1). */
+/* Chunk extensions mean nothing to us, but if they are passed unchecked, a line may end for us that
+ * goes on for another parser (RFC 9112 7.1.1). */
 static int extension_byte(struct h1_body *b, char c)
 {
     const bool blank = c == ' ' || c == '\t', token = h1_is_token_byte((unsigned char)c);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* h1_cache: what a parsed head means to a cache, in the terms of polder/policy.h. */
+/* h1_cache: converts a parsed head to the structs of polder/policy.h. */
 #ifndef POLDER_H1_CACHE_H
 #define POLDER_H1_CACHE_H
 #include "daemons/http/h1.h"
@@ -13,7 +13,7 @@ void h1_policy_request(const struct h1_head *head, struct policy_request *req);
 #define H1_CACHE_SCRATCH 4096
 void h1_policy_response(const struct h1_head *head, int64_t now_s, char scratch[H1_CACHE_SCRATCH],
                         struct policy_response *resp);
-/* has_age and age alone: of a 304, whose other fields are read from the merged head. */
+/* has_age and age alone: of a 304; its other fields are read from the merged head. */
 void h1_policy_age(const struct h1_head *head, struct policy_response *resp);
 /* A date of one line, or of several that say the same. False: there is none that all read alike. */
 bool h1_read_date(const struct h1_head *head, enum h1_field_id id, int64_t *seconds);

@@ -155,7 +155,7 @@ static void nominate(struct h1_head *h, struct str name)
     }
 }
 
-/* More options than anybody has: looking each of them up would be work for nothing. */
+/* More options than any client sends: looking each of them up would be wasted work. */
 #define OPTIONS_MAX 64
 
 /* Connection: persistence, upgrade, and the fields that are for us alone (RFC 9110 7.6.1). False
@@ -209,8 +209,8 @@ static bool read_length(struct h1_head *h)
     return true;
 }
 
-/* What codings we do not take are (RFC 9112 6.1, 6.3): without chunked as the last one nobody knows
- * where the body ends, and with it, it is only that we do not decode the others. */
+/* Errors for other codings (RFC 9112 6.1, 6.3): without chunked as the last one the end of the body
+ * is unknown; with it, we just do not decode the others. */
 static enum problem judge_codings(const struct h1_head *h)
 {
     bool tokens = true, last_is_chunked = false;
@@ -266,7 +266,7 @@ static bool port_is_valid(const char *at, const char *end)
     return port <= 65535;
 }
 
-/* A name, an IPv4 address, or an IPv6 address in brackets, whose form is all we look at. */
+/* A name, an IPv4 address, or an IPv6 address in brackets, of which only the form is checked. */
 static bool host_is_valid(struct str host)
 {
     const char *at = host.at, *end = host.at + host.len;
@@ -314,8 +314,8 @@ static struct str without_port(struct str host, const char *port)
     return host;
 }
 
-/* http://host/path?query: the authority is the host (RFC 9112 3.2.2); a Host field that says
- * something else is one thing to us and another to somebody behind us, so it is refused. */
+/* http://host/path?query: the authority is the host (RFC 9112 3.2.2); a different Host field might
+ * be used by a server behind us, so it is refused. */
 static bool split_absolute(struct h1_head *h, const struct h1_field *host, bool options)
 {
     bool tls = starts_with(h->target, "https://");

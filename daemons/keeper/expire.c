@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * expire: objects that are of no use any more, stale windows and grace included.
+ * expire: deletes useless objects, after their stale windows and grace.
  *
- * Nobody serves them, so nothing hurries: a hand goes round the table of slots, about once a
- * minute, and deletes what it finds.
+ * They are not served, so there is no hurry: a scan goes round the table of slots, about once a
+ * minute.
  */
 #include "daemons/keeper/keeper.h"
 #include "polder/log.h"

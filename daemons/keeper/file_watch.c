@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * file_watch: nobody but LMDB, through its maps, has any business in data.mdb and lock.mdb.
+ * file_watch: detects access to data.mdb and lock.mdb other than by LMDB through its maps.
  *
- * What workers have verified once they do not verify again, so bytes that change afterwards under
- * the map would be served; and a worker that finds another lock file is a reader that the keeper
- * does not see, whose pages are used again. The kernel tells of every write(), truncate() and
- * unlink() of the files, by whomever, and never of a change through the map: at the first sign of a
- * stranger the store is given up. Where inotify is not to be had, checksums at the first use and
- * the sweep's remain.
+ * Workers verify a record once, so bytes that change afterwards under the map would be served; and
+ * a worker that finds another lock file is a reader that the keeper does not see, whose pages are
+ * used again. The kernel tells of every write(), truncate() and unlink() of the files, by any
+ * process, and never of a change through the map: at the first foreign access the store is given
+ * up. Without inotify, only checksums at the first use and those of the sweep remain.
  */
 #include "daemons/keeper/keeper.h"
 #include "polder/log.h"
@@ -18,7 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* lock.mdb is made as large as a worker needs it by whoever opens it first. */
+/* The process that opens lock.mdb first makes it as large as workers need it. */
 static const struct {
     const char *name;
     uint32_t mask;
@@ -30,7 +29,7 @@ static void path_of(const struct keeper *k, unsigned i, char path[PATH_MAX])
     snprintf(path, PATH_MAX, "%.4000s/%s", k->store.dir, files[i].name);
 }
 
-/* The file that is open, and no other one in its place: who opens it next must find the same. */
+/* The path must still name the open file: the next process must open the same one. */
 static bool is_there(const struct keeper *k, unsigned i)
 {
     char path[PATH_MAX];

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * intake: what workers and control put into their rings becomes objects.
+ * intake: stores the records that workers and control put into their rings.
  *
  * One batch is one transaction: records of all rings in turn, up to 64, 1 MiB or 2 ms. After the
- * commit the flights land, so that whoever waited finds the object, and last the tails move. A
+ * commit the permits are released, so that waiters find the object, and last the tails move. A
  * keeper killed before that reads the batch again, which changes nothing: the same object replaces
- * itself, and what has landed does not land again. What it had taken of an unfinished stream is
- * gone with it; the rest of such a stream is ignored, and its flight lands as failed.
+ * itself, and released permits are not released again. The part of an unfinished stream that it had
+ * read is lost; the rest of such a stream is ignored, and its permit is released as failed.
  *
- * Nothing in a record is believed: length, type and checksum are judged by ring_peek(), lengths
+ * Nothing in a record is trusted: length, type and checksum are judged by ring_peek(), lengths
  * inside by cache_record_fits(), and obj_id, slot, url_slot and checksums are made here.
  */
 #include "daemons/keeper/keeper.h"
@@ -153,7 +153,7 @@ static struct stream *stream_new(const struct ring_record *head, unsigned ring)
 
 /* ---- records, one function a type: 0, STORE_REFUSED_…, or an LMDB code ---- */
 
-/* Whoever holds requests for it is told after the commit. */
+/* Workers with long polls for it are woken after the commit. */
 static int note_put(struct keeper *k, const struct cache_record *r, int rc)
 {
     if (rc == 0 && k->intake.n_put < KEEPER_BATCH_RECORDS)
@@ -319,7 +319,7 @@ static int take(struct keeper *k, const struct ring_record *head, unsigned ring)
 
 /* ---- batches ---- */
 
-/* What waiters are told. Whoever finds nothing after STORED fetches again anyway. */
+/* The result for waiters. One that finds nothing after STORED fetches again anyway. */
 static enum fetch_lock_result result_of(int rc)
 {
     switch (rc) {
@@ -397,10 +397,9 @@ static int batch_rings(struct keeper *k, struct batch *b)
     return rc;
 }
 
-/* The order matters: the objects are visible, then whoever waited for them is told, then their
- * space in the ring is free. Who dies in between leaves the batch to its successor, which tells the
- * rest; the other way round nobody would know of them any more, and who waits would do so until the
- * lease of the flight ends. */
+/* The order matters: the objects are visible, then waiters are woken, then their space in the ring
+ * is freed. After a death in between the successor reads the batch again and wakes the rest; the
+ * other way round they would be forgotten, and waiters would wait until the lease ends. */
 static void batch_finish(struct keeper *k, const struct batch *b)
 {
     for (unsigned i = 0; i < b->n_locks; i++)
@@ -441,7 +440,7 @@ bool intake_pending(const struct keeper *k)
     return false;
 }
 
-/* Rings nobody writes to stay marked as asleep: whoever comes first wakes us. */
+/* Unused rings stay marked as asleep: the first writer wakes us. */
 void intake_sleep(struct keeper *k, bool asleep)
 {
     for (unsigned ring = 0; ring < SHARED_RINGS; ring++) {

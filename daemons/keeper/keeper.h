@@ -3,15 +3,15 @@
  * keeper: the only process that writes the cache. Private to daemons/keeper.
  *
  *   main.c        first steps, last steps
- *   loop.c        one round: limits, rings, room, what waits; sleeps when there is nothing; judges
- *                 when the database has failed
- *   intake.c      records from the rings become objects; flights land after the commit
- *   expire.c      what is of no use any more
- *   sweep.c       what was invalidated, in slices
- *   removals.c    why an object is not there any more
- *   file_watch.c  whether anybody else touches the store's files
- *   store/        the database and what is known of its objects; nobody else knows LMDB
- *   inspect/      what is in the store, for control
+ *   loop.c        one round: limits, rings, room, background work; sleeps when idle; handles
+ *                 failures of the database
+ *   intake.c      records from the rings become objects; permits are released after the commit
+ *   expire.c      deletes useless objects
+ *   sweep.c       deletes invalidated objects, in slices
+ *   removals.c    why an object was removed
+ *   file_watch.c  detects foreign access to the store's files
+ *   store/        the database and its private tables; no other folder uses LMDB
+ *   inspect/      queries of the store, for control
  *
  * A keeper may be killed at any instant: LMDB's two meta pages keep the database whole, the rings
  * keep what was not committed, and all else is made again from `idx`.
@@ -77,10 +77,10 @@ struct sweep {
 
 /* ---- store/rotate.c ---- */
 struct keeper;
-/* What others do when the store comes and goes; set before rotate_start(). */
+/* Callbacks for opening and closing of the store; set before rotate_start(). */
 struct rotate_hooks {
     void (*opened)(struct keeper *k);       /* it is complete and published */
-    void (*leaves)(struct keeper *k);       /* nobody finds it any more; it is still open */
+    void (*leaves)(struct keeper *k);       /* it is not found any more, but still open */
     void (*file_changes)(struct keeper *k); /* data.mdb is about to get another length */
     void (*file_changed)(struct keeper *k);
 };
@@ -89,7 +89,7 @@ struct rotate {
     int lock;            /* state_dir/keeper.lock; -1: not held */
     uint64_t retry_ms;   /* next try to open a store */
     uint64_t full_ms[2]; /* the last two times the map was full */
-    char complaint[256]; /* what was logged last: not said twice */
+    char complaint[256]; /* last log line: not repeated */
     bool grow_failed;
     bool troubled; /* a condition is raised: this one */
     enum condition_id trouble;
@@ -138,7 +138,7 @@ struct keeper {
     struct file_watch file_watch;
     uint32_t expire_at;     /* slot to look at next */
     bool expiring;          /* the round of this second is not over */
-    unsigned turn;          /* whose slice of background work is next */
+    unsigned turn;          /* the next slice of background work */
     uint64_t rest_until_ns; /* mono: none before; 0: there is none that waits */
 
     uint64_t processes;             /* changes when a worker dies or comes */
@@ -147,7 +147,7 @@ struct keeper {
     struct inspect *inspect;
 };
 
-/* What a slice of work has come to. rc: the database failed with that code while it was to do
+/* The result of a slice of work. rc: the database failed with that code while it was to do
  * `what`: the transaction is still open, and the loop decides what follows (rotate_failed()). */
 struct slice_result {
     bool more; /* there may be more to do at once */
@@ -172,7 +172,7 @@ struct slice_result intake_batch(struct keeper *k);
 bool intake_pending(const struct keeper *k);
 void intake_sleep(struct keeper *k, bool asleep);
 void intake_drop_dead(struct keeper *k); /* streams of producers that are gone */
-/* Streams are lost with the transaction or the store they lived in. */
+/* Streams are lost with their transaction or store. */
 void intake_forget(struct keeper *k);
 
 /* ---- expire.c ---- */
@@ -181,7 +181,7 @@ struct slice_result expire_slice(struct keeper *k);
 /* ---- sweep.c ---- */
 void sweep_init(struct keeper *k);
 void sweep_hint(struct keeper *k, const struct ring_sweep *what, const char *text);
-void sweep_tick(struct keeper *k); /* looks for bans; retires those that are through */
+void sweep_tick(struct keeper *k);                 /* looks for bans; retires finished ones */
 struct slice_result sweep_slice(struct keeper *k); /* more: something was done */
 
 /* ---- store/rotate.c ---- */
@@ -206,7 +206,7 @@ struct check_result {
     char why[160]; /* what is wrong */
 };
 /* Reads dir/data.mdb without LMDB. 0, or -EPROTO with result->why, or another negative errno.
- * beat() is called now and then. budget_ms: then only the structure is looked at. */
+ * beat() is called from time to time. budget_ms: then only the structure is looked at. */
 int check_file(const char *dir, unsigned budget_ms, void (*heartbeat)(void *), void *arg,
                struct check_result *result);
 

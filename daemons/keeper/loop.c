@@ -149,9 +149,9 @@ static bool slice_judge(struct keeper *k, struct slice_result done)
     return done.more;
 }
 
-/* What nobody waits for, a slice at a time. A worker may share our core and its clients do wait, a
- * scheduler's tick longer where we do not sleep by ourselves: so after each slice the keeper rests
- * as long as that has taken. Work from the rings is done meanwhile. */
+/* Background work, a slice at a time. A worker may share our core, and its clients would wait a
+ * scheduler's tick longer if we did not sleep: so after each slice the keeper sleeps as long as
+ * that has taken. Work from the rings is done meanwhile. */
 static void background_work(struct keeper *k)
 {
     static struct slice_result (*const slice[])(struct keeper *) = {
@@ -221,7 +221,7 @@ void keeper_loop(struct keeper *k)
 
 /* ---- events ---- */
 
-/* Somebody died or came: what the dead held in the store is let go at once. */
+/* A process died or started: resources of dead ones in the store are released at once. */
 static void look_for_deaths(struct keeper *k)
 {
     uint64_t mix = 0;

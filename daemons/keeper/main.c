@@ -68,7 +68,7 @@ int keeper_run(const struct process *process)
     }
     map_fault_install(k->shared, process->slot);
     map_fault_enter();
-    /* Before it opens the store, whose bytes it must not believe. */
+    /* Before it opens the store, which is not trusted. */
     sandbox_enter_or_warn(SANDBOX_KEEPER, process->region->config->sandbox);
     keeper_time(k);
     keeper_follow_limits(k);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * removals: why an object is not there any more, for `cache why`: the last some thousand that were
- * removed, by a hash of their URLs. Private memory of the keeper; a crash forgets it.
+ * removals: why an object was removed, for `cache why`: the last few thousand removals, by a hash
+ * of their URLs. Private memory of the keeper; a crash forgets it.
  */
 #ifndef POLDER_KEEPER_REMOVALS_H
 #define POLDER_KEEPER_REMOVALS_H
@@ -13,7 +13,7 @@ enum removals_how { REMOVED_UNKNOWN, REMOVED_INVALIDATED, REMOVED_EVICTED, REMOV
 
 #define REMOVED_TEXT 96
 struct removals {
-    uint64_t url; /* removals_url(); 0: nobody */
+    uint64_t url; /* removals_url(); 0: free */
     uint64_t when_s;
     enum removals_how how;
     char by[REMOVED_TEXT]; /* what it was invalidated by: "tag item-7" */
@@ -31,7 +31,7 @@ void removals_note_invalidated(struct removals_table *t, const struct inval_page
 /* NULL: it was not there, or that was long ago. */
 const struct removals *removals_find(const struct removals_table *t, const char *url, size_t len);
 
-/* ---- explain.c: what an invalidation is called ---- */
+/* ---- explain.c: names of invalidations ---- */
 /* The name of the tag in that slot, from the head that is stored. Length, 0 where it is not there.
  */
 size_t explain_tag(const struct inval_page *page, const struct cache_view *v, uint32_t slot,

@@ -109,7 +109,7 @@ static void note_orphan(struct findings *f, struct str key)
     f->orphan_len[f->orphans++] = (uint16_t)key.len;
 }
 
-/* The record an entry of `url` stands for; NULL where there is none any more. */
+/* The record of an entry of `url`; NULL: it does not exist any more. */
 static const struct cache_record *record_of(struct keeper *k, const struct store_cursor *at)
 {
     struct cache_key of;

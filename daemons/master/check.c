@@ -92,7 +92,7 @@ static void check_log(struct check *c)
             config->user[0] ? config->user : "this one", config->access_log_path, strerror(code));
 }
 
-/* One that is not there yet is made at the start, as root where that is who starts it. */
+/* One that is not there yet is made at the start, as root if started by root. */
 static void check_directory(struct check *c, const char *key, const char *path)
 {
     const int code = access_as(c->config->user, path, W_OK | X_OK);

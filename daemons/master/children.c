@@ -256,8 +256,8 @@ static void rotation_ask(struct master *m, const char *why)
     }
 }
 
-/* kill -9 from outside, by an operator or for want of memory, is nobody's fault and says nothing of
- * the store, at whatever moment it comes; what the watchdog did is the process's own. */
+/* kill -9 from outside, by an operator or for want of memory, is not the process's fault and says
+ * nothing about the store; one by the watchdog is. */
 static bool death_is_from_outside(const struct master_child *c, int status)
 {
     return WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL && !c->aborted;
@@ -268,8 +268,8 @@ static bool death_is_crash(const struct master_child *c, int status)
     return !c->stopping && !death_is_from_outside(c, status);
 }
 
-/* Died in the store that is in use? One damage kills every worker that reads on: those who die of a
- * store that is given up already, or gone, say nothing of the one after it. */
+/* Died in the store that is in use? One damage kills every worker that reads on: deaths in a store
+ * that is given up already, or gone, say nothing about the next one. */
 static bool death_blames_store(struct master *m, uint32_t slot)
 {
     const uint32_t poison = atomic_exchange(&shared_slot(m, slot)->poison, 0);
@@ -341,7 +341,7 @@ static void slot_end(struct master *m, uint32_t slot)
     event_signal(m->shared.control_event);
 }
 
-/* Each successor would die of the same; a new start makes the file anew. */
+/* Each successor would die of the same cause; a new start makes the file again. */
 static void death_judge_shared(struct master *m, bool crash)
 {
     if (!crash || m->broken || shared_is_whole(&m->shared))

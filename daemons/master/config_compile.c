@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * config_compile: reads the configuration in a child, so that nothing a file can hold hurts the
+ * config_compile: reads the configuration in a child, so that no content of the file can harm the
  * master.
  *
- * The child writes the finished tree into a shared region, looks what the names of servers are, and
- * leaves; a crash or a hang of the parser is an error like any other. Until then nobody follows a
- * pointer of the region; from then on the master cannot write to it, nor can any child that it
- * forks.
+ * The child writes the finished tree into a shared region, resolves the names of servers, and
+ * exits; a crash or a hang of the parser is an error like any other. Until then no process follows
+ * a pointer of the region; from then on neither the master nor any child that it forks can write to
+ * it.
  */
 #include "daemons/master/master.h"
 #include "polder/clock.h"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * history_file: a child that saves the history into state_dir, each minute and at the end, so that
- * a restart keeps it. Nobody waits for it but the end of the service: a disk that hangs keeps this
- * child alone, which is killed in time.
+ * a restart keeps it. Only the end of the service waits for it: a hanging disk blocks this child
+ * alone, which is killed in time.
  */
 #include "daemons/master/master.h"
 #include "polder/clock.h"

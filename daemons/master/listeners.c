@@ -210,7 +210,7 @@ static int tcp_open(struct listeners *l, const struct config *config,
     return rc;
 }
 
-/* A socket file whose owner is gone refuses connections; a living one must not be taken away. */
+/* A socket file without a process refuses connections; that of a living one must not be removed. */
 static int unix_clear_stale(const struct config_address *a)
 {
     const struct sockaddr_un *un = (const void *)&a->sa;
@@ -278,7 +278,8 @@ int listeners_open(struct listeners *l, const struct config *config, char *why, 
     int rc = 0;
     if (l->from_systemd)
         return 0;
-    /* All probes before the first bind: our own sockets must not look like a stranger's. */
+    /* All probes before the first bind: our own sockets must not look like those of another
+     * process. */
     for (uint32_t i = 0; i < config->n_listen && rc == 0; i++) {
         const struct config_address *a = &config->listen[i];
         if (a->sa.ss_family != AF_UNIX && (rc = tcp_probe(l, a, v6_alone(config, a))) < 0)
@@ -313,7 +314,7 @@ int listeners_probe_ops(const struct config *now, const struct config *then, cha
     return 0;
 }
 
-/* A bound socket gets no connections yet. It begins to listen only when somebody is about to accept
+/* A bound socket gets no connections yet. It begins to listen only when a worker is about to accept
  * from it: what the kernel queues on it until then would wait, or be reset if a reload fails. */
 int listeners_listen(struct listeners *l, char *why, size_t size)
 {
@@ -436,7 +437,7 @@ void listeners_tell(const struct listeners *l, const struct config *config)
                  config->path);
 }
 
-/* First line "systemd" or "polderd": who has made them; then one a line. */
+/* First line "systemd" or "polderd": which has made them; then one per line. */
 static void publish_file(const char *path, const struct listeners *l, const char *text)
 {
     char fresh[PATH_MAX];

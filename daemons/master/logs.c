@@ -26,7 +26,7 @@ void logs_close(struct master *m, uint32_t region)
         return;
     close(g->access_log);
     g->access_log = -1;
-    /* whoever still writes to it, in vain, says so again */
+    /* a process that still fails to write to it raises it again */
     condition_clear(m->shared.conditions, COND_ACCESS_LOG_FAILED,
                     m->shared.region[region]->config->access_log_path, clock_real_ms());
 }

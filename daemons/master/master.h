@@ -6,18 +6,18 @@
  * parses no configuration (a child does), reads no socket, opens no database. Its loop wakes on
  * signals and deadlines and then lets each part look at the state and do its next step:
  *
- *   run.c             start, loop, stop; whose end waitpid() tells of
+ *   run.c             start, loop, stop; reaping of children
  *   privileges.c      directories, user, limits, lock
- *   check.c           what -t can know of this machine
+ *   check.c           checks of this machine by -t
  *   config_compile.c  the child that reads the file
  *   children.c        fork, respawn; backoff.c: how long a respawn waits
  *   watchdog.c        does a process hang?
  *   listeners.c       the sockets
- *   reload.c          a new generation of workers
+ *   reload.c          new generations of workers
  *   ws_process.c      polder-supervisor without systemd
  *   names.c           the child that resolves names of servers
  *   history_file.c    the child that saves the history
- *   notifier_process.c  the notifier, where on_alert wants one
+ *   notifier_process.c  the notifier, if on_alert is set
  *   logs.c            access logs, for the workers
  *   notify.c          systemd
  */
@@ -43,7 +43,7 @@ struct master_child {
     int channel;         /* workers: our end of process.channel; -1: none */
     bool wanted;         /* to be forked again when it dies */
     bool aborted;        /* the watchdog has sent SIGABRT */
-    bool stopping;       /* was told to leave: its end is no crash */
+    bool stopping;       /* was told to exit: its end is no crash */
     uint32_t region;     /* workers: their generation */
     uint32_t index;      /* workers: number within it */
     uint32_t failures;   /* in a row; decides the delay before the next fork */
@@ -61,7 +61,7 @@ enum generation_state {
     GENERATION_DRAINING, /* its workers finish what they have */
 };
 
-/* A configuration region and the workers that were born with it. */
+/* A configuration region and the workers started with it. */
 struct generation {
     enum generation_state state;
     uint32_t number;       /* from 1 */
@@ -189,7 +189,7 @@ struct master {
 int master_run(const char *config_path);
 
 /* ---- check.c ---- */
-/* What -t can know of this machine; printed to stderr. -1: a start would fail. */
+/* Checks of this machine by -t; printed to stderr. -1: a start would fail. */
 int check_machine(const struct config *config);
 
 /* ---- privileges.c ---- */
@@ -276,7 +276,7 @@ void listeners_keep(struct listeners *l);
 void listeners_revert(struct listeners *l);
 /* Fills a generation's table. */
 void listeners_assign(const struct listeners *l, const struct config *config, struct generation *g);
-/* Closes sockets whose address config does not name. */
+/* Closes sockets with addresses that config does not name. */
 void listeners_prune(struct listeners *l, const struct config *config);
 /* In a child: closes all but those in the table (NULL: all). */
 void listeners_close_others(const struct listeners *l, const struct generation *g);
@@ -310,7 +310,7 @@ void logs_reopen(struct master *m);
 
 /* ---- names.c ---- */
 void names_again(struct master *m); /* a configuration has been loaded */
-void names_stop(struct master *m);  /* somebody else writes addresses now, or nobody any more */
+void names_stop(struct master *m);  /* another child writes addresses now, or none any more */
 void names_step(struct master *m);
 bool names_reaped(struct master *m, pid_t pid);
 uint64_t names_deadline(const struct master *m);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * names: a child that looks for the names of servers that have no address yet, now and then until
- * they have one. Nobody waits for it; it writes what it finds into the table of servers.
+ * names: a child that resolves names of servers without an address yet, periodically until they
+ * have one. No process waits for it; it writes the addresses into the table of servers.
  */
 #include "daemons/master/master.h"
 #include "polder/log.h"

@@ -98,7 +98,7 @@ static void reload_fail(struct master *m, const char *why)
         generation_enter(m, m->reload.region, GENERATION_DRAINING);
         workers_stop(m, m->reload.region, FAILED_GRACE_MS);
     } else if (g->state == GENERATION_LOADING) {
-        g->state = GENERATION_NONE; /* nobody has ever looked at it */
+        g->state = GENERATION_NONE; /* no other process has used it yet */
         g->since_ms = 0;
         logs_close(m, m->reload.region);
     }
@@ -277,7 +277,7 @@ static void reload_watch_start(struct master *m)
     }
 }
 
-/* Regions whose workers have left; addresses that nobody serves any more. */
+/* Regions without workers; addresses that are not served any more. */
 static void generations_retire(struct master *m)
 {
     bool draining = false, left = false;

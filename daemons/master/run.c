@@ -53,7 +53,7 @@ static void stop_begin(struct master *m, uint64_t drain_ms)
     reload_cancel(m);
     for (uint32_t r = 0; r < SHARED_REGIONS; r++)
         workers_stop(m, r, drain_ms);
-    listeners_close(&m->listeners); /* workers take who has come already, and let go of theirs */
+    listeners_close(&m->listeners); /* workers accept pending ones, and close theirs */
     ws_process_stop(m, drain_ms + WS_PROCESS_GRACE_MS);
 }
 
@@ -86,7 +86,8 @@ static uint32_t workers_left(const struct master *m)
     return n;
 }
 
-/* Nobody invalidates any more. The page must be on disk before the keeper calls its store clean. */
+/* There are no more invalidations. The page must be on disk before the keeper calls its store
+ * clean. */
 static void inval_sync(struct master *m)
 {
     if (msync(m->shared.inval, inval_page_size(), MS_SYNC) < 0)
@@ -173,7 +174,7 @@ static void signals_take(struct master *m)
                 "service: SIGUSR2 is kept for replacing the program, which this version does "
                 "not do; nothing happens");
             break;
-        default: /* SIGCHLD: somebody died; ends_take() sees it */
+        default: /* SIGCHLD: a child died; ends_take() sees it */
             break;
         }
     }
@@ -190,7 +191,7 @@ static void ends_take(struct master *m)
             ws_process_reaped(m, pid, status);
 }
 
-/* What children want: the steps see who is ready. */
+/* Requests of children: the steps check which are ready. */
 static void requests_take(struct master *m)
 {
     uint64_t n;

@@ -30,7 +30,7 @@
 #define LIVED_WELL_MS    10000
 #define NOT_EXECUTABLE   127
 
-/* 0: nobody answers; -1: somebody does. Otherwise the process that listens. */
+/* 0: no process answers; -1: an unknown one does. Otherwise the pid of the listener. */
 static pid_t ws_process_pid(const char *runtime_dir)
 {
     struct ucred who;
@@ -211,7 +211,7 @@ void ws_process_step(struct master *m)
     }
 }
 
-/* The supervisor reads the same file, whoever started it. */
+/* The supervisor reads the same file, however it was started. */
 void ws_process_reload(struct master *m)
 {
     struct ws_process *c = &m->ws_process;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * buffer: pooled buffers and chains of them, for bytes that have come too early or are not taken
- * yet. Most connections own none: they are read into one buffer that the loop has, and written to
- * straight from where the bytes lie.
+ * buffer: pooled buffers and chains of them, for bytes that came too early or cannot be written
+ * yet. Most connections own none: they are read into one buffer of the loop, and written from where
+ * the bytes lie.
  *
  * Buffers belong to a pool and are given back to it; a chain owns its buffers.
  */
@@ -26,7 +26,7 @@ STAILQ_HEAD(buffer_list, buffer);
 
 struct buffer_pool {
     uint32_t size;  /* of a buffer's data */
-    uint32_t keeps; /* so many free ones, for the next burst */
+    uint32_t keeps; /* number of free ones to keep, for the next burst */
     struct buffer_list free;
     uint32_t n_free, n_used;
 };
@@ -42,7 +42,7 @@ void buffer_pool_trim(struct buffer_pool *pool);
 struct buffer *buffer_get(struct buffer_pool *pool); /* NULL: no memory */
 void buffer_put(struct buffer_pool *pool, struct buffer *b);
 
-/* A chain that is zeroed is empty. False: no memory; part of the bytes may have been appended. */
+/* A zeroed chain is empty. False: no memory; part of the bytes may have been appended. */
 bool chain_append(struct buffer_pool *pool, struct chain *c, const void *bytes, size_t len);
 unsigned chain_iov(const struct chain *c, struct iovec *iov, unsigned max);
 void chain_drop(struct buffer_pool *pool, struct chain *c, size_t len);

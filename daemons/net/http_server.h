@@ -1,27 +1,25 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * http_server: a small HTTP/1.1 server for the pages that a daemon shows of itself.
+ * http_server: a small HTTP/1.1 server for a daemon's own pages.
  *
- * It answers GET and HEAD; what else is asked for gets 405. A connection answers one request after
+ * It answers GET and HEAD; other methods get 405. A connection answers one request after
  * the other; one that waits for its page is not read. Heads must come within HEAD_S, answers must
- * be taken within WRITE_S. When there are too many connections, one has to go for each that comes:
- * the oldest that owes us a request, else the one that has not taken anything of its answer for
- * longest: clients that do not read cannot lock out others. After an answer that ends the
- * connection what the client still sends is read and dropped for a while, for a reset would take
- * the answer with it.
+ * be taken within WRITE_S. When there are too many connections, each new one closes another: the
+ * oldest without a complete request, else the one that has not read from its answer for longest:
+ * clients that do not read cannot lock out others. After the last answer of a connection further
+ * input is read and dropped for a while, because a reset would destroy the answer.
  *
  * The handler is called once a request and answers with http_answer() or http_answer_problem(), at
  * once or later: a request outlives its connection (the answer is then thrown away) and has to be
  * answered exactly once, before the server is freed or after.
  *
  * A page may also be a stream (of events, say): http_stream_begin() instead of an answer, then
- * parts as they come, until http_stream_end() or until the client is gone. What a client has not
- * taken of it is bounded: one that does not keep up, or whose host is gone, is hung up. Streams have
- * no part in the number of connections and are not hung up for want of places: who begins them
- * bounds them.
+ * parts as they come, until http_stream_end() or until the client is gone. Its unsent data is
+ * bounded: a client that does not keep up, or with a dead host, is disconnected. Streams do not
+ * count as connections and are not closed to make room: their creator bounds their number.
  *
- * A long page is an answer in parts (http_answer_parts()), each made when the one before is out. It
- * keeps its connection where the client speaks HTTP/1.1, and counts as any other.
+ * A long page is an answer in parts (http_answer_parts()), each made when the one before was sent.
+ * It keeps its connection where the client speaks HTTP/1.1, and counts as any other.
  */
 #ifndef POLDER_DAEMONS_NET_HTTP_SERVER_H
 #define POLDER_DAEMONS_NET_HTTP_SERVER_H
@@ -34,7 +32,7 @@ struct http_request; /* one that waits for its answer */
 struct http_call {
     struct http_request *request;
     const struct h1_head *head; /* gone when the handler returns */
-    unsigned origin;            /* what http_server_add() was told */
+    unsigned origin;            /* origin of http_server_add() */
 };
 typedef void (*http_handler)(void *arg, const struct http_call *call);
 
@@ -70,9 +68,9 @@ void http_stream_end(struct http_request *request);
 /* The next part of a body, at most HTTP_PART_MAX, which stays until the next call; *len 0: that was all. False: it cannot
  * be made; the client sees a body that is cut short. */
 typedef bool (*http_next_fn)(void *arg, const char **part, size_t *len);
-/* 200 and a body that is made while it is sent: next is called from the loop whenever what there was
- * has been taken, so a slow client costs one part and a long body holds nobody up. done: called
- * once, when the answer is out or the client is gone, perhaps before this returns. */
+/* 200 and a body that is made while it is sent: next is called from the loop whenever the part
+ * before was sent, so a slow client costs one part and a long body does not block the loop. done:
+ * called once, when the answer was sent or the client is gone, possibly before this returns. */
 void http_answer_parts(struct http_request *request, const char *type, http_next_fn next,
                        http_gone_fn done, void *arg);
 #endif

@@ -38,7 +38,7 @@ static void listener_pause(struct listener *l)
     ev_timer_again(l->loop, &l->pause);
 }
 
-/* False: nobody waits, or there is no room to take one. */
+/* False: the queue is empty, or there is no room. */
 static bool listener_take(struct listener *l)
 {
     struct sockaddr_storage peer = {0};

@@ -2,10 +2,10 @@
 /*
  * listener: accepts connections in a libev loop and hands them to a callback.
  *
- * A few connections per wake-up, so that a crowd at the door does not starve those inside. When the
+ * A few connections per wake-up, so that a burst of new ones does not starve the others. When the
  * process is out of descriptors or memory, accepting pauses: else the loop would spin. Where there
  * is a reserve descriptor it is given up for a moment to accept and close one connection, so that
- * the kernel's queue moves and its client learns that it has to go elsewhere.
+ * the kernel's queue moves and its client learns that it has to try elsewhere.
  */
 #ifndef POLDER_DAEMONS_NET_LISTENER_H
 #define POLDER_DAEMONS_NET_LISTENER_H
@@ -25,7 +25,7 @@ struct listener {
     unsigned at_once;             /* connections per wake-up: 1 */
     double pause_s;               /* 1 */
     int *reserve;                 /* listener_reserve_open(); NULL: none */
-    void (*exhausted)(void *arg); /* it is going to pause; NULL: nobody wants to know */
+    void (*exhausted)(void *arg); /* called before it pauses; NULL: not needed */
 
     ev_io io;
     ev_timer pause;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * timer_wheel: deadlines on one wheel with ticks of TIMER_TICK_MS. Setting a later deadline costs
- * one store: the timer is looked at when its old one comes, and moved on.
+ * one store: the timer is checked at the old one, and moved on.
  *
- * A timer is part of what it is for, carries the function that is called when it is due, and is
- * stopped before that is freed. The loop wakes for the wheel only while a timer is armed.
+ * A timer is embedded in its owner's struct, has the function that is called when it is due, and is
+ * stopped before the owner is freed. The loop wakes for the wheel only while a timer is armed.
  */
 #ifndef POLDER_TIMER_WHEEL_H
 #define POLDER_TIMER_WHEEL_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * transport: what carries the bytes of a connection. The connection knows what they are for; the
- * transport how they come and go: over a socket (socket_transport), later under TLS, and in memory
+ * transport: carries the bytes of a connection. The connection knows their meaning; the transport
+ * how they are sent and received: over a socket (socket_transport), later under TLS, and in memory
  * for tests.
  *
  * Nothing here blocks. A transport calls its user when it can be read or written, as long as the
@@ -83,8 +83,8 @@ static inline bool transport_is_due(const struct transport *t)
 }
 /* Bytes that a socket takes, 0: none now; a negative errno. */
 ssize_t socket_write(int fd, const struct iovec *iov, unsigned n);
-/* The socket leaves the loop, for another process will have it: the loop's epoll set would keep
- * telling of it. socket_transport_return(): it has stayed after all. */
+/* The socket leaves the loop, because another process will own it: the loop's epoll set would keep
+ * reporting it. socket_transport_return(): it stays after all. */
 void socket_transport_leave(struct transport *t, int epoll_fd);
 void socket_transport_return(struct transport *t);
 #endif

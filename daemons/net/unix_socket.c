@@ -46,7 +46,7 @@ int unix_socket_connect(const char *path)
     return connect_to(path, SOCK_STREAM);
 }
 
-/* EAGAIN is an answer too: somebody listens, with a full queue. */
+/* EAGAIN means that there is a listener, with a full queue. */
 static bool somebody_answers(const char *path, int type)
 {
     const int fd = connect_to(path, type);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * unix_socket: UNIX listeners that take the place of dead ones, and of no living one.
+ * unix_socket: UNIX listeners that replace dead ones, but never a living one.
  *
- * The socket is bound under a temporary name, given its mode and group, and renamed: nobody can
- * connect before its permissions are right, and nobody ever finds the path empty.
+ * The socket is bound under a temporary name, given its mode and group, and renamed: no client can
+ * connect before its permissions are set, and the path always exists.
  */
 #ifndef POLDER_DAEMONS_NET_UNIX_SOCKET_H
 #define POLDER_DAEMONS_NET_UNIX_SOCKET_H
@@ -12,13 +12,13 @@
 
 struct unix_socket {
     int fd;
-    dev_t device; /* what we made, so that we never remove what somebody else has put there */
+    dev_t device; /* the socket made here, so that one of another process is never removed */
     ino_t inode;
     char path[108];
 };
 
-/* type: SOCK_STREAM, SOCK_SEQPACKET. gid: (gid_t)-1 leaves the group. 0, -EADDRINUSE where somebody answers on path, or a negative
- * errno. A group that cannot be set is logged and left. */
+/* type: SOCK_STREAM, SOCK_SEQPACKET. gid: (gid_t)-1 leaves the group. 0, -EADDRINUSE if a process
+ * answers on path, or a negative errno. A group that cannot be set is logged and left. */
 int unix_socket_listen(struct unix_socket *s, const char *path, int type, mode_t mode, gid_t gid);
 /* Gives the path mode and group; what cannot be given is logged. 0 or a negative errno. */
 int unix_socket_permit(const char *path, mode_t mode, gid_t gid);

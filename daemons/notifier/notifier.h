@@ -3,17 +3,17 @@
  * notifier: the process that passes alerts on to the program of on_alert. Private to
  * daemons/notifier.
  *
- *   main.c     the loop; which notice is next, when it is tried again, and when it is given up
+ *   main.c     the loop; the next notice, retries, and when it is given up
  *   program.c  a program: its start with as little as it needs, what it says, its end
  *   leftovers.c  what programs leave behind
  *
- * The master starts it where on_alert is set, with a copy of the program's path: nothing that a
- * process which parses the network may write says what is run. It reads notices from shared memory
- * (polder/alerts.h), takes nothing from the network, and nobody waits for it. Only it and the
+ * The master starts it where on_alert is set, with a copy of the program's path: no process that
+ * parses network input can change which program is run. It reads notices from shared memory
+ * (polder/alerts.h), takes nothing from the network, and no process waits for it. Only it and the
  * master may run programs.
  *
  * Bounds: NOTIFIER_PROGRAMS at once, NOTIFIER_STARTS a minute, PROGRAM_MS each, NOTIFIER_ATTEMPTS
- * for a notice, with longer and longer pauses. Notices of one alert are passed on in their order. A
+ * for a notice, with growing pauses. Notices of one alert are passed on in their order. A
  * program that still runs then is killed with its process group, and what it has left behind in
  * other groups too; of what it writes to stderr the beginning goes into the log. When the notifier
  * is killed, its programs are killed with it, and the next one ends what they had begun: it knows

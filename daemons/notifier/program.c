@@ -37,7 +37,7 @@ static void signals_default(void)
     sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-/* True: it is no more than nobody. */
+/* Becomes the user nobody if it is root. False: that failed. */
 static bool privileges_give_up(void)
 {
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);

@@ -68,10 +68,10 @@ struct rpc_server {
     void *arg;
     LIST_HEAD(, rpc_connection) connections;
     unsigned n_connections;
-    ev_tstamp refused_s; /* when somebody was last refused */
+    ev_tstamp refused_s; /* when a client was last refused */
 };
 
-/* ---- who gets in ---- */
+/* ---- access ---- */
 
 static bool in_group(int fd, gid_t own, gid_t wanted)
 {
@@ -425,7 +425,7 @@ static void on_write(struct ev_loop *loop, ev_io *w, int revents)
         linger(c);
 }
 
-/* One who waits for an answer may be silent; one who neither asks nor reads may not. */
+/* A client that waits for an answer may be silent; one that neither asks nor reads may not. */
 static void on_idle(struct ev_loop *loop, ev_timer *w, int revents)
 {
     struct rpc_connection *c = w->data;
@@ -438,7 +438,8 @@ static void on_idle(struct ev_loop *loop, ev_timer *w, int revents)
 
 /* ---- accepting ---- */
 
-/* When all places are taken, whoever has been silent longest and waits for nothing has to go. */
+/* When all places are taken, the client that has been silent longest and waits for nothing is
+ * disconnected. */
 static bool make_place(struct rpc_server *s)
 {
     struct rpc_connection *c, *oldest = NULL;
@@ -486,7 +487,7 @@ static void on_accepted(void *arg, int fd, const struct sockaddr *peer)
         ev_io_start(s->loop, &c->read);
         return;
     }
-    if (ev_now(s->loop) - s->refused_s >= 1.) /* a stranger must not fill the log */
+    if (ev_now(s->loop) - s->refused_s >= 1.) /* unauthorised clients must not fill the log */
         log_warning(
             "rpc: refused uid %u, pid %d on %s: neither root, nor our user, nor of the group",
             (unsigned)c->peer.uid, (int)c->peer.pid, s->listener.socket.path);

@@ -30,7 +30,7 @@ struct rpc_peer {
     pid_t pid;
 };
 struct rpc_call {
-    struct rpc_reply *reply; /* for notifications too: nobody sees the answer */
+    struct rpc_reply *reply; /* for notifications too: the answer is not sent */
     struct rpc_peer peer;
     const char *method; /* not NUL-terminated */
     size_t method_len;
@@ -38,11 +38,11 @@ struct rpc_call {
 };
 typedef void (*rpc_handler)(void *arg, const struct rpc_call *call);
 
-/* gid: whose members get in; (gid_t)-1: nobody's. 0 or a negative errno, -EADDRINUSE where another
- * process answers on path. */
+/* gid: its members get access; (gid_t)-1: no group. 0 or a negative errno, -EADDRINUSE where
+ * another process answers on path. */
 int rpc_server_new(struct rpc_server **out, struct ev_loop *loop, const char *path, mode_t mode,
                    gid_t gid, rpc_handler handler, void *arg);
-/* Who gets in from now on. */
+/* Changes who has access from now on. */
 void rpc_server_permit(struct rpc_server *server, mode_t mode, gid_t gid);
 /* Closes all connections, and removes the path. */
 void rpc_server_free(struct rpc_server *server);

@@ -148,7 +148,7 @@ static void describe_websocket(const struct supervisor *s, const struct session 
     l->reason = session_end_names[x->end];
 }
 
-/* Nobody was answered: the client had gone, or there was no memory for an answer. */
+/* No answer was sent: the client had gone, or there was no memory for an answer. */
 static void describe_unanswered(const struct session *x, struct access_line *l)
 {
     if (x->end == END_CLIENT_LOST) {

@@ -119,7 +119,7 @@ static void take_client(struct supervisor *s, const struct handover *h, const ch
     struct clientip peer, ip;
     struct refusal refusal;
     memcpy(peer.addr, h->peer, sizeof peer.addr);
-    clientip_group(&peer, &ip); /* who has a /64 has as many addresses as it likes */
+    clientip_group(&peer, &ip); /* a client with a /64 has as many addresses as it likes */
     const bool probe = h->flags & HANDOVER_PROBE;
     const struct refusal *no = look_at(s, route, &ip, probe, head, h->head_len, &refusal);
     struct session *x = no ? NULL : session_new(s, fd, route, &ip, probe);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * leaked: for how long the WebSockets that were reaped would have been held by now.
+ * leaked: how long reaped WebSockets would have been held by now.
  *
- * One that nobody has ended stays until its process does. How long that would have been is not
- * known, so each counts from its reaping on, for as long as we run, and no longer than 720 hours:
- * to the hour, never more.
+ * A dead one stays open until its process ends. How long that would have been is not known, so each
+ * counts from its reaping on, for as long as we run, and no longer than 720 hours: rounded down to
+ * the hour.
  */
 #ifndef POLDER_SUPERVISOR_LEAKED_H
 #define POLDER_SUPERVISOR_LEAKED_H

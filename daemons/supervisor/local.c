@@ -15,7 +15,7 @@
 #define MESSAGE_MAX  8192
 #define TAGS_MAX     64
 #define TEXT_MAX     256
-#define MISTAKES_MAX 8 /* in a row: who does not understand the answer hears no more of them */
+#define MISTAKES_MAX 8           /* in a row: after these there are no more answers */
 #define BEHIND_MAX   (64u << 10) /* bytes of events that a client has not read */
 
 struct subscription {
@@ -193,7 +193,8 @@ unsigned local_invalidated(struct supervisor *s, const char *const *tags, size_t
         if (x->state != SESSION_OPEN || x->probe || !x->subscription ||
             !wants(x->subscription, tags, n, prefix))
             continue;
-        if (x->client.out.len > BEHIND_MAX) { /* better it asks anew than misses one unknowingly */
+        if (x->client.out.len >
+            BEHIND_MAX) { /* a repeated request is better than a gap */
             session_close(s, x, 1013, "events are read too slowly", END_SHED);
             continue;
         }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * polder-supervisor: owns every WebSocket. Reads the same file as polderd; SIGHUP reads it again
- * (proved first), SIGTERM says 1012 to everybody over a few seconds and leaves. A crash of polderd,
- * its restart or reload is nothing to it.
+ * (proved first), SIGTERM closes all with 1012 over a few seconds and exits. It survives a crash,
+ * restart or reload of polderd.
  */
 #include "daemons/supervisor/supervisor.h"
 #include "polder/clock.h"
@@ -23,8 +23,8 @@
 #include <unistd.h>
 
 #define DEFAULT_CONFIG "/etc/polder/polder.conf"
-/* Descriptors that are not a WebSocket's: links to workers, admin connections, the loop's. A
- * message whose descriptor finds no room is lost to its sender, so sessions stop before. */
+/* Descriptors for other uses than WebSockets: links to workers, admin connections, the loop's. A
+ * message is lost if there is no room for its descriptor, so sessions are refused before that. */
 #define OWN_FILES 256
 
 static void print_error(void *arg, const char *line)
@@ -39,7 +39,7 @@ static void log_mistake(void *arg, const char *line)
     log_error("config: %s", line);
 }
 
-/* What has ended in this iteration: until now somebody may have worked on it. */
+/* Frees sessions that ended in this iteration: until now a caller may have used them. */
 static void bury_ended(struct supervisor *s)
 {
     while (!SLIST_EMPTY(&s->ended)) {
@@ -130,8 +130,8 @@ static void move_over(struct session *x, const struct config_route *to)
     x->route = to;
 }
 
-/* Sessions move over to the route of the same pattern; those whose route is gone, and handshakes
- * whose servers have changed, are told to come again. */
+/* Sessions move over to the route of the same pattern; those without a route any more, and
+ * handshakes to changed servers, are closed to reconnect. */
 static bool reload(struct supervisor *s)
 {
     void *memory, *old_memory = s->arena[0];
@@ -262,7 +262,7 @@ static void on_reload(struct ev_loop *loop, ev_signal *w, int revents)
     presence_tell(s);
 }
 
-/* Before anything is raised. Without the file nobody sees what we raise; the log has it. */
+/* Before anything is raised. Without the file raised conditions are only in the log. */
 static void conditions_begin(struct supervisor *s)
 {
     static struct shm_segment segment;

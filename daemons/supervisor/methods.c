@@ -141,8 +141,8 @@ static void put_session(const struct supervisor *s, struct rpc_out *o, const str
     rpc_out_end(o);
 }
 
-/* The youngest first. A cursor is the number of the last one shown: numbers only grow, so nobody is
- * shown twice, and nobody who stays is left out. */
+/* The youngest first. A cursor is the number of the last one shown: numbers only grow, so no
+ * session is shown twice, and none that stays is left out. */
 static void ws_list(struct supervisor *s, const struct rpc_call *call)
 {
     uint64_t limit = LIST_MAX, after = UINT64_MAX;

@@ -110,7 +110,7 @@ static void leave(struct supervisor *s, int fd, struct chain *out, bool reset)
         chain_flush_socket(&s->buffers, out, fd);
         chain_free(&s->buffers, out);
         shutdown(fd, SHUT_WR);
-        for (int i = 0; i < DROP_READS; i++) /* who goes on sending shall not hold us up */
+        for (int i = 0; i < DROP_READS; i++) /* a client that goes on sending must not hold us up */
             if (recv(fd, s->buffer, SUPERVISOR_READ, MSG_DONTWAIT) <= 0)
                 break;
         close(fd);

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * servers: which server a handshake goes to, by what all processes know of them.
+ * servers: which server a handshake goes to, by the shared table of server states.
  *
  * The table of server states is polderd's. Each worker hands its descriptor over when it connects
  * (HANDOVER_SERVERS); that of a new polderd replaces the old one. Without a table, or for a server
- * that polderd does not have, all servers count as up and nobody is told of failures.
+ * that polderd does not have, all servers count as up and failures are not shared.
  *
- * A handshake is a GET without a body that its client has heard nothing about: it can be a trial,
+ * A handshake is a GET without a body and without an answer so far: it can be a trial,
  * and goes to one other server where the first one fails before its response is there. All tries
  * together take at most twice the upstream's timeout.
  */
@@ -158,7 +158,7 @@ uint64_t servers_deadline(const struct supervisor *s, const struct session *x, u
 
 /* ---- connections ---- */
 
-/* The n-th address that the server has; 0: it has not so many. */
+/* The n-th address of the server; 0: it has fewer. */
 static socklen_t address_of(const struct supervisor *s, const struct config_server *server,
                             uint32_t n, struct sockaddr_storage *out)
 {

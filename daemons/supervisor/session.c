@@ -65,7 +65,7 @@ void session_tune(const struct supervisor *s, const struct session *x)
         setsockopt(x->backend.io.fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof ms);
 }
 
-/* Probes are counted apart: nobody is refused for them. */
+/* Probes are counted apart: no client is refused because of them. */
 static void count_open(struct supervisor *s, const struct session *x, uint32_t by)
 {
     struct route_count *r = &s->routes[x->route->index];

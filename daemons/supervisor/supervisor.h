@@ -6,19 +6,19 @@
  *
  *   intake.c        a worker's message with the client's socket becomes a session, or a refusal
  *   admit.c         is there room: in all, on the route, for this client, for this second
- *   backend.c       connects to a server of the route and carries the handshake over; or
- *   refuse.c        answers in plain HTTP: our own, a backend's refusal; and closes in stages
- *   servers.c       which server, by what all processes know of them
- *   local.c         answers it here, where the route has no backend, and tells of invalidations
+ *   backend.c       connects to a server of the route and relays the handshake; or
+ *   refuse.c        answers in plain HTTP: our own refusal, or a backend's; and closes in stages
+ *   servers.c       which server, by the shared table of states
+ *   local.c         answers it here, where the route has no backend, and notifies of invalidations
  *   session.c       the states of a session, and the one way it ends
  *   ws/relay.c      frames both ways: read into one buffer, looked at (ws/frames.c), written on
  *   ws/leg.c        one end of a session: what is written to it
  *   ws/heartbeat.c  heartbeats and reaping; ws/ping.c: our own pings
- *   ws/close.c      goodbyes, and closing in time
- *   leaked.c        for how long what was reaped would have been held: savings
- *   methods.c       what the admin socket may ask and do
- *   values.c        what it may change: ws set
- *   presence.c      shows those who watch it that it lives
+ *   ws/close.c      close handshakes and their timeouts
+ *   leaked.c        how long reaped WebSockets would have been held: savings
+ *   methods.c       methods of the admin socket
+ *   values.c        values that ws set changes
+ *   presence.c      shows other processes that it is alive
  *
  * Ownership: a session owns two descriptors, a few hundred bytes, and buffers only while bytes are
  * in flight. Counts are changed in session_new() and session_end() and nowhere else, so they are
@@ -95,7 +95,7 @@ struct leg {
     struct inflate_count *expanded; /* of a compressed message under way; mostly NULL */
     struct chain out;               /* what it has not taken; mostly empty */
     uint64_t pinged_ms; /* when a ping of ours went out that nothing has been heard since; 0 */
-    uint8_t pings_out;  /* of ours, whose pongs may still come: those are swallowed */
+    uint8_t pings_out;  /* our pings with pongs still to come: those are dropped */
     bool cut;           /* a write has failed: the peer is gone */
     bool fin;           /* we have said FIN; its own is waited for */
 };
@@ -131,7 +131,7 @@ struct session {
     uint16_t refused_with; /* the status of a refusal; 0: none */
     uint16_t close_code;   /* of the first close frame; 0: there was none */
     uint8_t state, end;
-    bool probe;   /* of polderctl verify: shows in no figure, and takes nobody's place */
+    bool probe;   /* of polderctl verify: not counted, and takes no other session's place */
     bool goodbye; /* we close: what data still comes is dropped */
     bool untold;  /* the client is in the middle of a frame: after that, nothing but the end */
 };
@@ -264,10 +264,11 @@ void session_opened(struct supervisor *s, struct session *x);
 const struct config_websocket *session_values(const struct supervisor *s, const struct session *x);
 
 /* ws/close.c */
-/* Says goodbye to both sides with this code, then ends when they have, or in CLOSE_TIMEOUT_MS. */
+/* Sends both sides a close frame with this code, then ends when they have answered, or after
+ * CLOSE_TIMEOUT_MS. */
 void session_close(struct supervisor *s, struct session *x, uint16_t code, const char *reason,
                    enum session_end why);
-/* The same where the two sides are not to blame alike. */
+/* The same with a code for each side. */
 struct farewell {
     uint16_t code;
     const char *reason;
@@ -276,7 +277,7 @@ void session_close_with(struct supervisor *s, struct session *x, struct farewell
                         struct farewell backend, enum session_end why);
 /* Closing: the deadline was reached. Ends, unless what was said before is still on its way. */
 void session_close_due(struct supervisor *s, struct session *x);
-/* All are told, within a few seconds. */
+/* Closes all sessions, spread over a few seconds. */
 void drain_begin(struct supervisor *s);
 
 /* admit.c: is there room for one more on this route, of this client? */
@@ -356,7 +357,7 @@ void presence_begin(struct supervisor *s);
 void presence_tell(struct supervisor *s); /* to the service manager: the status, if it is another */
 void presence_end(struct supervisor *s);
 
-/* client_id.c: what heartbeats and ws list call the client: the path's segment as applications
+/* client_id.c: the client's name in heartbeats and ws list: the path's segment as applications
  * read it, cut visibly at CLIENT_ID_MAX bytes. NULL: none, or no memory; one is made up then. */
 #define CLIENT_ID_MAX 128
 char *client_id_make(const char *segment, size_t len);
@@ -367,9 +368,8 @@ void backend_ready(struct supervisor *s, struct session *x, int revents);
 
 /* servers.c */
 void servers_take_table(struct supervisor *s, int fd); /* takes fd */
-/* A connection that begins: to the next address of the server whose last one has failed with that
- * errno, or to the next server. -ECONNREFUSED: there is none left; other errors are this process's
- * own. */
+/* Starts a connection: to the next address of the server if the last one failed with that errno, or
+ * to the next server. -ECONNREFUSED: there is none left; other errors are this process's own. */
 int servers_connect(struct supervisor *s, struct session *x, int failed);
 void servers_count(struct supervisor *s, const struct session *x); /* it is sent the handshake */
 uint64_t servers_deadline(const struct supervisor *s, const struct session *x, uint64_t allowed_ms);
@@ -405,7 +405,7 @@ void relay_feed(struct supervisor *s, struct leg *from, const uint8_t *bytes, si
 
 /* ws/ping.c */
 void ping_send(struct supervisor *s, struct leg *leg);
-/* true: it answers a ping of ours, and nobody else is to see it. */
+/* true: it answers a ping of ours, and is not passed on. */
 bool ping_answered(struct supervisor *s, struct leg *from, const uint8_t *payload, size_t len);
 
 /* ws/heartbeat.c */
@@ -423,7 +423,7 @@ void values_revert(struct supervisor *s, const struct rpc_call *call);
 void values_load(struct supervisor *s);
 /* Raises or clears the condition that there are fewer descriptors than the routes may want. */
 void values_tell_files(struct supervisor *s);
-/* The configuration goes: so does what was set beside it. */
+/* The configuration is freed, with the values that were set beside it. */
 void values_forget(struct supervisor *s);
 
 /* methods.c */

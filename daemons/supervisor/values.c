@@ -160,7 +160,7 @@ struct shedding {
     uint32_t *on_route; /* the same by route */
 };
 
-/* Who is on the way out counts no more. */
+/* A leaving session does not count any more. */
 static void shed_count(struct supervisor *s, struct shedding *g)
 {
     for (struct session *x = LIST_FIRST(&s->sessions); x; x = LIST_NEXT(x, entry))
@@ -184,7 +184,7 @@ static bool is_over(uint32_t n, uint32_t total)
     return total && n > total;
 }
 
-/* Of this client on this route, without those who leave. */
+/* Sessions of this client on this route, without leaving ones. */
 static uint32_t client_on_route(const struct supervisor *s, const struct session *one)
 {
     uint32_t n = 0;

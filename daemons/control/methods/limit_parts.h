@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* limit_parts: what the methods of the noun limit share. */
+/* limit_parts: shared by the methods of the noun limit. */
 #ifndef POLDER_CONTROL_LIMIT_PARTS_H
 #define POLDER_CONTROL_LIMIT_PARTS_H
 #include "daemons/control/model/limits.h"

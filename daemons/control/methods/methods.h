@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * methods: what answers the calls of libshared/tables/methods.def, a noun a file; large nouns have
+ * methods: the methods of libshared/tables/methods.def, one file per noun; large nouns have
  * several. A method reads its parameters, lets the model decide, and answers; dispatch.c has
- * checked the parameters against the table and logged what changes something.
+ * checked the parameters against the table and logged changes.
  *
  * Shared by several: limit_parts.c (limits), persist.c (--persist).
  */
@@ -21,7 +21,7 @@ void stop_run(struct control *c, const struct rpc_call *call);
 
 /* ---- reload.c ---- */
 void reload_run(struct control *c, const struct rpc_call *call);
-void reload_follow(struct control *c); /* answers those whose reload is over */
+void reload_follow(struct control *c); /* answers callers with a finished reload */
 
 /* ---- log.c ---- */
 void log_level_run(struct control *c, const struct rpc_call *call);

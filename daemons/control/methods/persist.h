@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* persist: what --persist keeps of upstreams, cache and WebSockets; see settings.h. False: it
+/* persist: --persist for upstreams, cache and WebSockets; see settings.h. False: it
  * failed, and the call is answered. */
 #ifndef POLDER_CONTROL_PERSIST_H
 #define POLDER_CONTROL_PERSIST_H

@@ -4,8 +4,8 @@
  * share or a percentile needs ALERT_MIN_REQUESTS requests in it, or says nothing. What is raised in the
  * table of conditions is an alert too.
  *
- * Nothing is judged by what is not known: a metric without a value ends what is pending, and ends
- * what fires after a minute.
+ * Missing values are never judged: a metric without a value ends a pending alert, and a firing one
+ * after a minute.
  */
 #ifndef POLDER_CONTROL_ALERTS_H
 #define POLDER_CONTROL_ALERTS_H
@@ -30,7 +30,7 @@ struct alert_shown {
     char summary[640];
     char runbook[ALERT_NAME + 16]; /* its entry in polder-runbook(7); "": one of the file's own */
 };
-/* What is pending, firing or resolved, what fires first; how many. */
+/* The alerts that are pending, firing or resolved, firing ones first. Returns how many. */
 size_t alerts_list(const struct control *c, const struct alert_row *out[ALERT_ROWS]);
 void alerts_show(const struct control *c, const struct alert_row *row, struct alert_shown *out);
 /* As JSON; malloc'd, NULL: no memory. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* cache_names: what a person calls stored objects, as it is keyed. */
+/* cache_names: converts names of stored objects as operators write them to cache keys. */
 #ifndef POLDER_CONTROL_CACHE_NAMES_H
 #define POLDER_CONTROL_CACHE_NAMES_H
 #include <stddef.h>
@@ -14,7 +14,7 @@ struct config_route;
 int cache_prefix_normal(const char *text, char *out, size_t size);
 /* "http://HOST/PATH", "HOST/PATH" or, of all hosts, "/PATH". The same; 0: it is none. */
 int cache_url_normal(const struct config *config, const char *text, char *out, size_t size);
-/* The route of what cache_url_normal() gives, or NULL. */
+/* The route of a result of cache_url_normal(), or NULL. */
 const struct config_route *cache_url_route(const struct config *config, const char *url,
                                            size_t len);
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * cost: what calls to backends cost, and what was saved; arithmetic alone. The formulas are those
+ * cost: cost of calls to backends, and savings; arithmetic alone. The formulas are those
  * of polder.conf(5), section cost:
  *
  *   estimated cost  upstream_call  x requests sent to backends
@@ -10,7 +10,7 @@
  * guard) rateLimiting    upstream_call  x requests refused by a limit
  *
  * Nothing is counted twice: a poll that was answered is a hit too, and is taken from there. Stale
- * answers save nothing here, for the backend is asked on account of most of them.
+ * answers save nothing here, because most of them cause a backend request.
  */
 #ifndef POLDER_CONTROL_COST_H
 #define POLDER_CONTROL_COST_H
@@ -34,7 +34,7 @@ extern const char *const cost_names[COST_OPTIMISATIONS]; /* "polling", ... */
 struct cost_events {
     uint64_t upstream_requests, hits, collapsed, poll_kept, refreshed, guard_requests,
         limit_refused;
-    double leaked_hours; /* of WebSockets; negative: nobody says */
+    double leaked_hours; /* of WebSockets; negative: unknown */
 };
 
 /* What has a price. */
@@ -53,10 +53,10 @@ struct cost_money {
 void cost_count(const struct cost_events *events, struct cost_counts *out);
 void cost_of(const struct config_cost *prices, const struct cost_counts *counts,
              struct cost_money *out);
-/* A month of 30 days that goes on like that; the first minute counts as a whole one. */
+/* Projects to a month of 30 days; the first minute counts as a whole one. */
 struct cost_counts cost_month(const struct cost_counts *counts);
 
-/* What was counted between two of them; counts that are lower now have begun again. */
+/* The difference of two of them; counts that are lower now were reset. */
 void cost_difference(const struct cost_counts *then, const struct cost_counts *now,
                      struct cost_counts *out);
 
@@ -73,7 +73,7 @@ struct cost_past { /* {0}: empty */
 
 bool cost_past_due(const struct cost_past *past, double seconds);
 void cost_past_add(struct cost_past *past, const struct cost_counts *now);
-/* What was counted since the youngest sample that is an hour old. False: none is. */
+/* The counts since the latest sample that is an hour old. False: there is none. */
 bool cost_past_hour(const struct cost_past *past, const struct cost_counts *now,
                     struct cost_counts *out);
 #endif

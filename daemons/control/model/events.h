@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * events: what has happened to the service, in the order in which control saw it: the list that
+ * events: events of the service, in the order in which control saw them: the list that
  * polderctl watch and the dashboard show (polder/recent.h).
  *
- * What control does itself is added where it does it; all else is found by events_follow(), which
- * compares counters and states with those of a second ago, and adds up what is frequent: one event
+ * Control's own actions are added where they happen; others are found by events_follow(), which
+ * compares counters and states with those of a second ago, and aggregates frequent ones: one event
  * a second for each limit that refuses. The list is in shared memory and outlives control; what
  * happened while no control ran is not in it.
  */

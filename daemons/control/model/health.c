@@ -98,8 +98,8 @@ static const char *what_is_missing(struct control *c, const struct workers_count
     return "polder-supervisor does not answer yet";
 }
 
-/* Before anybody sends traffic for the first time all of it has to work; later a part that is
- * missing is no reason to keep traffic from the rest. NULL: that is over. */
+/* Before the first traffic all parts have to work; later a missing part is no reason to keep
+ * traffic away from the rest. NULL: that phase is over. */
 static const char *what_the_start_waits_for(struct control *c)
 {
     struct proc_table *proc = c->shared->proc;

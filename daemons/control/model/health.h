@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * health: raises the conditions that only control can see, once a second and before it is asked:
- * processes that are missing, and counters of the limiter that grow. Says from all conditions,
- * those of other processes too, whether the service is ready.
+ * missing processes, and growing counters of the limiter. Decides from all conditions, those of
+ * other processes too, whether the service is ready.
  *
  * A condition of a counter holds while the counter has grown within the last minute. Counters are
- * in shared memory; what they were is remembered in control, so a respawned control starts with
- * nothing wrong and sees it again when it goes on.
+ * in shared memory; their earlier values are kept in control, so a respawned control starts with
+ * none of these conditions and raises them again if the counters still grow.
  */
 #ifndef POLDER_CONTROL_HEALTH_H
 #define POLDER_CONTROL_HEALTH_H
@@ -17,10 +17,10 @@
 
 struct control;
 
-/* What is wrong now, and what comes of it. */
+/* The current conditions, and the readiness that follows. */
 struct health {
     bool ready;
-    const char *expected; /* what is no condition, for it is meant to be so; NULL: nothing */
+    const char *expected; /* an intended state that is no condition; NULL: none */
     size_t n;
     struct condition condition[CONDITION_ROWS];
 };
@@ -32,7 +32,7 @@ struct workers_count {
 };
 void health_count_workers(const struct control *c, struct workers_count *out);
 
-/* A counter that should stand still. Times are monotonic. */
+/* A counter that should not grow. Times are monotonic. */
 struct growth {
     bool known; /* total has been looked at before */
     bool holds;

@@ -14,7 +14,7 @@
 
 #define MINUTE      7 /* snapshots, ten seconds apart */
 #define SHORTEST_MS 9500
-#define LATE_S      3 /* so many seconds may be one sample's: the loop was late */
+#define LATE_S      3 /* seconds that one sample may cover: the loop was late */
 #define MEMORY_MS   10000
 
 struct history {

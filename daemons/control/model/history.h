@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * history: takes the samples of polder/history.h, and knows what the last minute was like.
+ * history: takes the samples of polder/history.h, and has the figures of the last minute.
  *
- * Each second one sample of the time since the one before; each ten seconds one of ten. What was
- * counted before is remembered by control, so a new control begins with the next whole second, and
- * what its predecessor did not sample is nothing.
+ * Each second one sample of the time since the one before; each ten seconds one of ten. The
+ * previous counts are kept in control, so a new control begins with the next whole second, and
+ * samples that its predecessor did not take are missing.
  */
 #ifndef POLDER_CONTROL_HISTORY_H
 #define POLDER_CONTROL_HISTORY_H
@@ -18,7 +18,7 @@ struct history;
 struct history *history_new(struct control *c);
 void history_free(struct history *h);
 void history_follow(struct control *c); /* each second */
-/* The last minute, or what there is of it; NaN where nothing was counted. False: less than ten
+/* The last minute, or the part that there is; NaN: not known. False: less than ten
  * seconds. values[HISTORY_WIDTH] */
 bool history_minute(const struct control *c, float *values);
 #endif

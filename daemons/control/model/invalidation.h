@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * invalidation: ends what is stored. It holds for every worker once the mark is set (inval.h); the
- * keeper deletes what is of no use any more, and those who wait for a change are told.
+ * invalidation: ends stored objects. It holds for every worker once the mark is set (inval.h); the
+ * keeper deletes useless objects, and long polls are woken.
  */
 #ifndef POLDER_CONTROL_INVALIDATION_H
 #define POLDER_CONTROL_INVALIDATION_H
@@ -27,9 +27,9 @@ void invalidate_tag(struct control *c, struct invalidation *in);
 void invalidate_all(struct control *c, struct invalidation *in);
 /* 0; -EINVAL: text is no prefix; -ENAMETOOLONG; -EBUSY or the like: too many are being swept. */
 int invalidate_prefix(struct control *c, struct invalidation *in);
-/* The same of what probes have stored (verification.h), by URL or prefix: not counted, and nobody is
- * told but the keeper. */
+/* The same for copies of probes (verification.h), by URL or prefix: not counted, and only the
+ * keeper is notified. */
 int invalidate_probes(struct control *c, struct invalidation *in, bool prefix);
-/* What is below a path, on all hosts; where that cannot be said so, everything. */
+/* Everything below a path, on all hosts; if that cannot be expressed, everything. */
 void invalidate_below(struct control *c, const char *path);
 #endif

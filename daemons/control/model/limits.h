@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * limits: what limits are now, and how they change: in every configuration that is served, on trial
- * until somebody confirms it, and beside candidates (limit_try.h) whose time ends here.
+ * limits: running values of limits and their changes: in every configuration that is served,
+ * pending until confirmed, and candidates (limit_try.h), which are ended here.
  */
 #ifndef POLDER_CONTROL_LIMITS_H
 #define POLDER_CONTROL_LIMITS_H
@@ -28,17 +28,17 @@ void limits_terms(const struct control *c, const struct config_limit *l,
 bool limits_is_as_file(const struct control *c, const struct config_limit *l,
                        const struct runtime_limit *running);
 void limits_publish(const struct control *c, const char *name, const struct limit_terms *terms);
-/* Forgets what a client has spent, as limitkey.h writes it (len < 0: no key of this limit). False:
+/* Forgets a client's counts, as limitkey.h writes it (len < 0: no key of this limit). False:
  * nothing was counted. */
 bool limits_forget_client(const struct control *c, const struct config_limit *l, const char *who,
                           int len);
 
-/* A change on trial ends by itself. A change while another one is on trial goes back to before
- * both; ms 0: one that is not on trial ends it. */
+/* A pending change is reverted when its time is over. If another one was pending, to the values
+ * before both. ms 0: the change is not pending, and ends a pending one. */
 void limits_pending_begin(const struct control *c, const struct config_limit *l, uint64_t ms,
                           const struct runtime_limit *before);
 /* When it ends, monotonic; 0: there is none. */
 uint64_t limits_pending_until_ms(const struct control *c, const struct config_limit *l);
-/* Each second: pending changes that were not confirmed in time, candidates whose time is over. */
+/* Each second: pending changes that were not confirmed in time, candidates at their end. */
 void limits_follow(struct control *c);
 #endif

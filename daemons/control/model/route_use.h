@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * route_use: when a route was asked for last. Workers count and keep no time but that of the last
- * hit; control looks at the counts again and again, and remembers when they have grown. A new
- * control knows of nothing before its own start but what was counted at all.
+ * route_use: when a route was used last. Workers only count and keep the time of the last hit;
+ * control polls the counts, and remembers when they have grown. A new control has no times from
+ * before its own start, only the totals.
  */
 #ifndef POLDER_CONTROL_ROUTE_USE_H
 #define POLDER_CONTROL_ROUTE_USE_H

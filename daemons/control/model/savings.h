@@ -4,7 +4,7 @@
  *
  * Counters are in shared memory and outlive every process but the master. The supervisor counts its
  * WebSockets itself, from its own start. The samples of the last hour are control's: a new control
- * begins without. The last day is what the history has of it, which outlives restarts.
+ * begins without. The last day comes from the history, which survives restarts.
  */
 #ifndef POLDER_CONTROL_SAVINGS_H
 #define POLDER_CONTROL_SAVINGS_H
@@ -21,10 +21,10 @@ struct savings {
     struct cost_counts counts; /* since the start */
     struct cost_money money;   /* of them */
     struct savings_month {
-        const char *name; /* NULL: nobody knows yet */
+        const char *name; /* NULL: not known yet */
         double seconds;   /* looked at */
         bool websocket_known;
-        struct cost_money money; /* in a month that goes on like that */
+        struct cost_money money; /* projected to a month */
     } month[SAVINGS_BASES];
 };
 

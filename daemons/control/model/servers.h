@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * servers: weights of backends, and their conditions: each second, what the table of servers says
- * becomes conditions. The process that marks a server DOWN or UP raises and clears the condition at
- * once; this repeats it, for a process may die between the two, and a configuration may have lost
- * the server.
+ * servers: weights of backends, and their conditions: each second, states in the table of servers
+ * become conditions. The process that marks a server DOWN or UP raises and clears the condition at
+ * once; this repeats it, because a process may die between the two, and a configuration may have
+ * dropped the server.
  */
 #ifndef POLDER_CONTROL_SERVERS_H
 #define POLDER_CONTROL_SERVERS_H
@@ -17,8 +17,8 @@ struct server_row;
 void servers_follow(struct control *c); /* each second */
 const struct config_server *servers_find(const struct config *config, const char *upstream,
                                          const char *server);
-/* "up", "down", "slow start", or "drained": of weight 0, whether it would answer or not. row NULL:
- * nothing is known of it. */
+/* "up", "down", "slow start", or "drained": of weight 0, whatever its state. row NULL: its state is
+ * unknown. */
 const char *servers_state_name(const struct config_server *server, const struct server_row *row,
                                uint32_t weight);
 /* In every configuration that is served, and in the supervisor: WebSockets go to the same servers.

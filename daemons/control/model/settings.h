@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * settings: what a new configuration does to values that were changed at run time: what is
- * persisted is kept, all else is as the new file says. It is logged, and told to those who wait for
- * the reload.
+ * settings: the effect of a new configuration on values that were changed at run time: persisted
+ * ones are kept, all others are reset to the new file's. That is logged, and reported to callers of
+ * reload.
  */
 #ifndef POLDER_CONTROL_SETTINGS_H
 #define POLDER_CONTROL_SETTINGS_H
@@ -20,8 +20,8 @@ struct settings_report {
     char reset[SETTINGS_REPORT_LINES][SETTINGS_REPORT_LINE];
 };
 
-/* c has just begun to follow a new configuration in place of an old one, whose running values are
- * in page. Makes c->report. */
+/* c has just begun to follow a new configuration in place of an old one, with its running values in
+ * page. Makes c->report. */
 void settings_carry_over(struct control *c, const struct config *old,
                          const struct runtime_page *page);
 #endif

@@ -2,11 +2,10 @@
 /*
  * shares: cost and savings shared out to tenants: cost { by }.
  *
- * Each tenant's are what was counted for it, at the prices of the file. What of the whole is for
- * nobody is the share named "unassigned": requests without the value, fetches that no client waited
- * for, reaped WebSockets. Those beyond the first TENANTS_MAX are "other". So the shares add up to
- * the whole; where `by` was configured or changed after the start, what was counted before is
- * unassigned.
+ * Each tenant's share is computed from its counts, at the prices of the file. The rest is the share
+ * named "unassigned": requests without the value, fetches that no client waited for, reaped
+ * WebSockets. Those beyond the first TENANTS_MAX are "other". So the shares add up to the whole;
+ * where `by` was configured or changed after the start, what was counted before is unassigned.
  */
 #ifndef POLDER_CONTROL_SHARES_H
 #define POLDER_CONTROL_SHARES_H

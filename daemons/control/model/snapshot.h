@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * snapshot: all that is counted, at one moment; and interval: what that makes of two moments.
+ * snapshot: all counts at one moment; and interval: the figures between two moments.
  *
  * Counts are those of all processes since the start of Polder; those of the supervisor since its
  * own start, so they may be lower than before.
@@ -32,10 +32,10 @@ struct snapshot {
     size_t n_servers;
     struct snapshot_server server[HISTORY_SERVERS];
 };
-/* The caller knows of WebSockets, CPU and memory, and which servers have a row. */
+/* The caller fills in WebSockets, CPU and memory, and which servers have a row. */
 void snapshot_take(const struct control *c, struct snapshot *out);
 
-/* values[HISTORY_WIDTH] of the time between two snapshots; NaN where nothing was counted. minute: a
+/* values[HISTORY_WIDTH] of the time between two snapshots; NaN: not known. minute: a
  * snapshot of about a minute before `now`, or the oldest there is. */
 void interval_values(const struct snapshot *then, const struct snapshot *now,
                      const struct snapshot *minute, const struct config_cost *prices,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* traffic: sums over all processes that several pages and methods show. */
+/* traffic: sums over all processes, shared by pages and methods. */
 #ifndef POLDER_CONTROL_TRAFFIC_H
 #define POLDER_CONTROL_TRAFFIC_H
 #include "polder/stats.h"

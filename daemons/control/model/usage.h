@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * usage: what Polder takes of the machine.
+ * usage: CPU time and memory that Polder uses.
  *
  * CPU: the clocks of its processes (those of the process table, and the supervisor), in nanoseconds
  * since control began to look; a process that has come meanwhile counts from its start.
  *
- * Memory: what cannot be taken back by dropping caches. Where the cgroup of this process, or one
- * above it, has a limit: anonymous, shared and kernel memory of the one that is nearest to its
- * limit. Where none has: what the host has in use, of what it has.
+ * Memory: that which cannot be reclaimed by dropping caches. Where the cgroup of this process, or
+ * one above it, has a limit: anonymous, shared and kernel memory of the one that is nearest to its
+ * limit. If none has one: the host's used and total memory.
  */
 #ifndef POLDER_CONTROL_USAGE_H
 #define POLDER_CONTROL_USAGE_H
@@ -30,6 +30,6 @@ struct usage_memory {
     bool of_cgroup;
     uint64_t used, limit; /* bytes */
 };
-/* proc, cgroups: "/proc" and "/sys/fs/cgroup", or what a test has made. */
+/* proc, cgroups: "/proc" and "/sys/fs/cgroup", or directories made by a test. */
 void usage_look_at_memory(struct usage_memory *u, const char *proc, const char *cgroups);
 #endif

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * windows: what was counted in the last five minutes, hour and day; and connections some time ago.
+ * windows: counts of the last five minutes, hour and day; and connections some time ago.
  *
- * Samples of all counters are taken again and again, WINDOWS_SAMPLES to a span; what lies between
- * two of them is exact, percentiles too. They are control's: the first control of a service begins
- * with nothing at the service's start, a new one after a crash with what is counted then.
+ * Samples of all counters are taken periodically, WINDOWS_SAMPLES per span; differences between two
+ * of them are exact, percentiles too. They are control's: the first control begins with zeros at
+ * the service's start, a new one after a crash with the counts at that time.
  */
 #ifndef POLDER_CONTROL_WINDOWS_H
 #define POLDER_CONTROL_WINDOWS_H
@@ -35,7 +35,7 @@ void windows_free(struct windows *w);
 void windows_follow(struct control *c); /* each second */
 void windows_sum(const struct control *c, enum windows_span span, struct windows_sums *out);
 struct windows_open {
-    double connections, websockets; /* negative: nobody knows */
+    double connections, websockets; /* negative: unknown */
 };
 struct windows_open windows_open_now(const struct control *c);
 /* Of the history, which outlives control. */

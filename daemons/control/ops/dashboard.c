@@ -7,7 +7,7 @@
 
 #define TYPE_HTML "text/html; charset=utf-8"
 
-/* Whoever refuses it with q=0 gets it plain too. */
+/* Clients that refuse it with q=0 get it plain, too. */
 static bool takes_gzip(const struct h1_head *head)
 {
     char codings[256];

@@ -9,7 +9,7 @@
 
 struct control;
 
-/* What dashboard/build.mjs writes: a page with all that it needs within it. */
+/* Written by dashboard/build.mjs: a self-contained page. */
 struct dashboard_asset {
     const char *policy; /* its Content-Security-Policy */
     const unsigned char *plain, *gzip;

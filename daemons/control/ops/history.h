@@ -5,6 +5,6 @@
 #include "daemons/net/http_server.h"
 
 struct control;
-/* ?metric=NAME[,NAME...]&since=T[&step=T]; without metric: what there is. */
+/* ?metric=NAME[,NAME...]&since=T[&step=T]; without metric: the list of metrics. */
 void history_page_show(struct control *c, const struct http_call *call);
 #endif

@@ -2,10 +2,10 @@
 /*
  * host: whether a request for the ops pages names this service.
  *
- * A page of somebody else's can lead a name of its own to this address, and then read the ops pages
- * with the browser of whoever looks at it (DNS rebinding). Such a request says that name in Host.
- * What is taken: an IP address of any kind, for it takes a name to rebind; localhost; the host of
- * ops.listen; and the names of ops.hosts.
+ * A foreign web page can point a name of its own at this address, and then read the ops pages with
+ * the browser of its visitor (DNS rebinding). Such a request has that name in Host. Accepted are:
+ * any IP address, because rebinding needs a name; localhost; the host of ops.listen; and the names
+ * of ops.hosts.
  */
 #ifndef POLDER_CONTROL_OPS_HOST_H
 #define POLDER_CONTROL_OPS_HOST_H

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * live: the stream of server-sent events that the dashboard lives from (/events).
+ * live: the stream of server-sent events that feeds the dashboard (/events).
  *
  * Each message is one JSON object; its members are sections, named like the documents under
  * /api/telemetry and with the same content. A stream begins with all of them; then, once a second,
  * one message with those that have changed. Sections are made once a second for all streams, and
  * not at all while there is none.
  *
- * There are LIVE_STREAMS places, apart from those of other requests. What a client does not take
- * is bounded by http_server; one that lags behind that is hung up, comes back by itself and begins
- * anew.
+ * There are LIVE_STREAMS places, apart from those of other requests. Unsent data of a client is
+ * bounded by http_server; one that lags further behind is disconnected; it reconnects by itself and
+ * starts again.
  */
 #ifndef POLDER_CONTROL_OPS_LIVE_H
 #define POLDER_CONTROL_OPS_LIVE_H

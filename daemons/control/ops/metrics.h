@@ -3,8 +3,8 @@
  * metrics: /metrics, as OpenMetrics 1.0, as the older Prometheus text (0.0.4), or as protobuf with
  * native histograms; all of it or what the query names (metrics_query.h).
  *
- * The page is written in steps while the scraper takes it, so a long one holds nobody up and a slow
- * scraper costs one part of it.
+ * The page is written in parts while the scraper reads it, so a long one does not block the loop
+ * and a slow scraper costs the memory of one part.
  */
 #ifndef POLDER_CONTROL_METRICS_H
 #define POLDER_CONTROL_METRICS_H

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * metrics_names: whose rows a scrape shows. It takes as long as its client likes and the
- * configuration may change meanwhile, so names, ids and running values are copied when it begins.
+ * metrics_names: the routes, limits and servers that a scrape shows. A client may read it slowly
+ * and the configuration may change meanwhile, so names, ids and running values are copied when it
+ * begins.
  */
 #ifndef POLDER_CONTROL_METRICS_NAMES_H
 #define POLDER_CONTROL_METRICS_NAMES_H

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * metrics_protobuf: families as messages io.prometheus.client.MetricFamily, each behind its length;
- * the one form in which native histograms can be told (Prometheus asks for it where that feature is
- * on). A histogram has its classic buckets too. Of protobuf nothing more is needed than varints,
- * doubles and messages behind their length, so it is written here.
+ * the only form that can carry native histograms (Prometheus asks for it where that feature is
+ * on). A histogram has its classic buckets too. Only varints, doubles and length-delimited messages
+ * of protobuf are needed, so there is no library.
  */
 #ifndef POLDER_CONTROL_METRICS_PROTOBUF_H
 #define POLDER_CONTROL_METRICS_PROTOBUF_H

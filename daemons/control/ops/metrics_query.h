@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * metrics_query: what a scraper asks /metrics for, and in which form.
+ * metrics_query: parses which families of /metrics a scraper wants, and in which form.
  *
  *   ?scope=cache,limits        families of these scopes alone
  *   ?metrics=cache_items       families of these names alone, with or without "polder_" and suffix
  *   ?metrics=-route_*          and not these; a '*' at the end stands for any rest
  *
- * The form is the one that Accept likes best. Knows nothing of control.
+ * The form is the one that Accept prefers. Knows nothing of control.
  */
 #ifndef POLDER_CONTROL_METRICS_QUERY_H
 #define POLDER_CONTROL_METRICS_QUERY_H

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* metrics_websocket: what the supervisor counts, as metrics. */
+/* metrics_websocket: the supervisor's counters as metrics. */
 #ifndef POLDER_CONTROL_METRICS_WEBSOCKET_H
 #define POLDER_CONTROL_METRICS_WEBSOCKET_H
 #include "daemons/control/ops/metrics_writer.h"

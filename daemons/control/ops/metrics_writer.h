@@ -2,9 +2,9 @@
 /*
  * metrics_writer: families and samples, in the form that the scraper wants (metrics_query.h).
  *
- * A family is begun once, then its samples follow; a family that the query does not want is told so
- * and takes none. What is written is added to `t`: whole lines of the two forms of text, whole
- * families of protobuf (which begin with their length, so one is gathered beside it).
+ * A family is begun once, then its samples follow; a family that the query does not want takes none
+ * (metrics_family() returns false). What is written is added to `t`: whole lines of the two forms of
+ * text, whole families of protobuf (which begin with their length, so one is gathered beside it).
  */
 #ifndef POLDER_CONTROL_METRICS_WRITER_H
 #define POLDER_CONTROL_METRICS_WRITER_H
@@ -38,7 +38,7 @@ struct metrics_writer {
 
 void metrics_begin(struct metrics_writer *w, enum metrics_form form,
                    const struct metrics_query *query, struct text *t);
-/* False: nobody wants it. */
+/* False: it is not wanted. */
 bool metrics_family(struct metrics_writer *w, enum metric id);
 /* The same of a row of counters or gauges; goes on where it is of the family that is begun. */
 bool metrics_family_row(struct metrics_writer *w, const struct metrics_family *family);
@@ -52,15 +52,15 @@ void metrics_f64(struct metrics_writer *w, const struct metrics_label *labels, d
 /* sum_s NULL: the distribution's own. */
 void metrics_distribution(struct metrics_writer *w, const struct metrics_label *labels,
                           const struct distribution *d, const double *sum_s);
-/* What a label may say: UTF-8, with U+FFFD for what is none, at most METRICS_VALUE_MAX bytes; two
- * long ones that differ stay different. Returns out. */
+/* Makes the value of a label: UTF-8, with U+FFFD for what is none, at most METRICS_VALUE_MAX bytes;
+ * two long ones that differ stay different. Returns out. */
 const char *metrics_label_value(const char *text, char out[METRICS_VALUE_MAX]);
 /* NAME="VALUE", of the tables' rows, cut apart in space. */
 void metrics_labels_of_row(const char *text, struct metrics_label labels[METRICS_LABELS_MAX + 1],
                            char space[METRICS_VALUE_MAX]);
 
 /* Classic buckets, in all forms: upper bounds, powers of two of a second, which are bounds of the
- * histogram's own, so that nothing is guessed. */
+ * histogram's own, so counts are exact. */
 struct metrics_classic {
     int first, last, step;
 };

@@ -122,7 +122,7 @@ static bool path_below(struct str path, const char *prefix, struct str *rest)
     return true;
 }
 
-/* Whoever may open a UNIX socket is no browser that was led here. */
+/* A client of the UNIX socket is no browser that was lured here. */
 static bool is_misled(const struct control *c, const struct http_call *call)
 {
     return call->origin == PAGE_OPS && c->config->ops_listen.sa.ss_family != AF_UNIX &&

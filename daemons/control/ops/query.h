@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* query: the parameters of a page, as they stand behind the '?'. */
+/* query: the parameters of a page, after the '?'. */
 #ifndef POLDER_CONTROL_QUERY_H
 #define POLDER_CONTROL_QUERY_H
 #include "polder/field.h"

@@ -8,7 +8,7 @@
 #include <inttypes.h>
 #include <math.h>
 
-/* What nobody counted is left out. */
+/* Values that are not known are left out. */
 static void put_values(struct text *t, const struct history_page *page,
                        const struct history_range *range)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * sections: what the dashboard shows, each made by the function of its document under
- * /api/telemetry, so that both say the same.
+ * sections: the documents of the dashboard, each made by the function of its page under
+ * /api/telemetry, so that both agree.
  */
 #ifndef POLDER_CONTROL_OPS_SECTIONS_H
 #define POLDER_CONTROL_OPS_SECTIONS_H

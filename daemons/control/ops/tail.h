@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * tail: the last requests and events of polder/recent.h as JSON, for the stream of the dashboard.
- * Whoever follows it is a watcher: workers record requests until some seconds after that ends.
+ * A reader is a watcher: workers record requests until some seconds after the last one.
  */
 #ifndef POLDER_CONTROL_OPS_TAIL_H
 #define POLDER_CONTROL_OPS_TAIL_H

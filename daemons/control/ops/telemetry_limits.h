@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* telemetry_limits: /api/telemetry/limits: limits as they run, and who is refused most. */
+/* telemetry_limits: /api/telemetry/limits: running limits, and the clients refused most. */
 #ifndef POLDER_CONTROL_TELEMETRY_LIMITS_H
 #define POLDER_CONTROL_TELEMETRY_LIMITS_H
 #include "daemons/control/ops/page.h"

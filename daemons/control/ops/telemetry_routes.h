@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* telemetry_routes: /api/telemetry/routes: what came to each route, and when it was asked for last. */
+/* telemetry_routes: /api/telemetry/routes: traffic of each route, and when it was used last. */
 #ifndef POLDER_CONTROL_TELEMETRY_ROUTES_H
 #define POLDER_CONTROL_TELEMETRY_ROUTES_H
 #include "daemons/control/ops/page.h"

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* text: a text that grows, for answers of any length. */
+/* text: a growing text, for answers of any length. */
 #ifndef POLDER_CONTROL_TEXT_H
 #define POLDER_CONTROL_TEXT_H
 #include <stdbool.h>
 #include <stddef.h>
 
-/* {0}: empty. When memory runs out the text is failed, and nothing is added any more. */
+/* {0}: empty. When memory runs out the text is marked as failed, and nothing is added any more. */
 struct text {
     char *at; /* NULL: empty; else malloc'd and NUL-terminated */
     size_t len, size;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * inspect: what is in the store, for control; it only reads.
+ * inspect: queries of the store, for control; read-only.
  *
  *   list.c     cache.list, cache.show and cache.why: walks along the URLs
- *   why.c      what decides about a URL, and what the next request would get
+ *   why.c      the settings and facts that decide about a URL, and what the next request would get
  *   copies.c   the copies of a response in content codings
  *   explain.c  names for what only has numbers in a record
  */
@@ -16,7 +16,7 @@
 #define QUERY_URL_SHOWN  2048
 #define QUERY_ACCEPT_MAX 1024 /* of Accept-Encoding; workers read no more */
 
-/* What the configuration says of the URL; copied, for the walk may outlive it. */
+/* The configuration of the URL; copied, because the walk may outlive it. */
 struct query_route {
     char pattern[256];
     char limit[CONFIG_ROUTE_LIMITS_MAX][64];
@@ -26,7 +26,7 @@ struct query_route {
     bool warm;            /* the URL is one of `warm` */
     uint8_t share;        /* enum config_share */
     uint32_t rules;       /* identity_rules_number() */
-    bool partitioned;     /* by all that says who asks */
+    bool partitioned;     /* by all identity fields */
     uint8_t compress[CODINGS];
     uint32_t n_compress;
 };
@@ -40,7 +40,7 @@ struct job {
     struct query_route route;
     bool all_hosts;     /* the text starts with its path */
     bool asks_coding;   /* which copy would the client get? */
-    enum coding coding; /* that it likes best */
+    enum coding coding; /* preferred one */
     uint32_t limit, found;
     uint64_t until_ms; /* mono; of a list */
     uint16_t at_len;   /* where to go on in `url` */

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * list: what is in the store, for control: cache.list, cache.show and cache.why on
+ * list: contents of the store, for control: cache.list, cache.show and cache.why on
  * runtime_dir/keeper.sock.
  *
- * A question becomes a job that walks along `url`, a slice of a millisecond a round, each with a
- * read transaction of its own; nobody waits for it but who asked. The answer of cache.list ends at
- * the limit, where it grows too long for a message, or after a second, with a cursor to go on from.
+ * A query becomes a job that walks along `url`, a slice of a millisecond per round, each with a
+ * read transaction of its own; only its caller waits for it. The answer of cache.list ends at the
+ * limit, when it grows too long for a message, or after a second, with a cursor to continue from.
  */
 #include "daemons/keeper/inspect/inspect.h"
 #include "polder/clock.h"
@@ -32,7 +32,7 @@ struct inspect {
     unsigned n_jobs;
 };
 
-/* ---- what is said of an object ---- */
+/* ---- output of an object ---- */
 
 static uint64_t seconds_left(uint64_t until_ms, uint64_t now_ms)
 {
@@ -316,7 +316,7 @@ struct slice_result inspect_slice(struct keeper *k)
     } else {
         int rc = job_slice(k, j);
         if (rc == 0 && !j->show && k->mono_ms >= j->until_ms)
-            rc = ENOBUFS; /* nobody waits longer: it goes on from the cursor */
+            rc = ENOBUFS; /* time is over: the caller continues from the cursor */
         if (rc == 0) {    /* the others have their turn */
             STAILQ_INSERT_TAIL(&q->jobs, j, entry);
             return (struct slice_result){.more = true};

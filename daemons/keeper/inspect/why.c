@@ -273,10 +273,10 @@ static void put_refresh(const struct keeper *k, const struct job *j, const struc
     rpc_out_f64(o, "refresh_value_seconds", (double)refresh_value_ns(r, reads) / 1e9);
 }
 
-/* ---- who asks ---- */
+/* ---- identity ---- */
 
-/* What a request that says who asks gets of the route where it has no copy of its own; NULL: that
- * is the response's to say. */
+/* What an identified request without a copy of its own gets on the route; NULL: that depends on the
+ * response. */
 static const char *identities_of_route(const struct job *j)
 {
     return j->route.share == CONFIG_SHARE_ALL   ? "share it: the route says share = true"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * deferred_free: chunks whose record is gone wait here until no reader is older than the commit
- * that took it away and no worker has pinned the object: one may be in the middle of sending them.
+ * deferred_free: chunks of a removed record wait here until no reader is older than that commit and
+ * no worker has pinned the object: one may be in the middle of sending them.
  */
 #include "daemons/keeper/store/store.h"
 #include <lmdb.h>
@@ -19,7 +19,7 @@ void deferred_free_add(struct store *s, uint64_t obj_id, uint32_t chunks)
         s->freed = larger;
         s->freed_room = room;
     }
-    /* Outside of one, after a crash say, nobody knows which it was: the last one at most. */
+    /* Outside of one, for instance after a crash, the commit is unknown: the last one at most. */
     const uint64_t txn_id = s->txn ? mdb_txn_id(s->txn) : store_last_txn(s);
     s->freed[s->n_freed++] = (struct deferred_free){obj_id, txn_id, chunks};
 }
@@ -66,7 +66,7 @@ int deferred_free_run(struct store *s, unsigned max, unsigned *done)
 {
     uint64_t pins[PINS_MAX];
     struct store_reader oldest;
-    /* In this order: who reads an older state may still set a pin. */
+    /* In this order: a reader of an older state may still set a pin. */
     const bool reading = store_oldest_reader(s, &oldest);
     const unsigned n_pins = pins_read(s, pins);
     size_t kept = 0;

@@ -2,15 +2,16 @@
 /*
  * evict: S3-FIFO (Yang et al., SOSP 2023) with a small queue that finds its own size.
  *
- * Newcomers enter a small queue. Who was used there moves to the main queue, the others leave. The
- * main queue gives everybody who was used another round. Who left lately is remembered as a ghost;
- * a ghost that comes back enters the main queue at once. Hits move nothing: they raise one byte.
+ * New objects enter a small queue. Those used there move to the main queue, the others are evicted.
+ * The main queue gives every used object another round. Recently evicted ones are remembered as
+ * ghosts; an object with a ghost enters the main queue at once. Hits move nothing: they raise one
+ * byte.
  *
  * How large the small queue should be depends on the traffic: a twentieth where popularity is
- * steady, half of the store where it drifts. The ghosts tell: who comes back soon after leaving the
- * small queue would have been a hit had that been a little larger, who comes back soon after
- * leaving the main queue, had that been larger. Each moves the border a little its way. The figures
- * against LRU: tests/bench/replay_evict.c.
+ * steady, half of the store where it drifts. The ghosts tell: an object that returns soon after
+ * leaving the small queue would have been a hit if that had been a little larger, one that returns
+ * soon after leaving the main queue, if that had. Each moves the border a little in its direction.
+ * The figures against LRU: tests/bench/replay_evict.c.
  */
 #include "daemons/keeper/store/evict.h"
 #include "polder/access_bits.h"
@@ -22,7 +23,7 @@
 #define SHARE_MIN   0.05
 #define SHARE_MAX   0.90
 #define SHARE_STEP  5.0   /* objects the border moves for one ghost that came back soon */
-#define SOON        10    /* among the last one in so many departures, counted in objects held */
+#define SOON        10    /* among the last departures, up to this fraction of the objects held */
 #define STEPS_MAX   16384 /* looked at for one victim; then the next one goes, used or not */
 #define GHOST_WAYS  4
 
@@ -41,9 +42,9 @@ struct queue {
     uint64_t weight;
 };
 
-/* Who left lately: from which queue, and when, counted in departures from it. */
+/* Recently evicted: from which queue, and when, counted in departures from it. */
 struct ghost {
-    uint32_t print; /* 0: nobody */
+    uint32_t print; /* 0: none */
     uint32_t when;
     uint8_t place; /* enum place */
 };

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * evict: which object goes when room is needed. Private to the keeper (and to the replay bench).
+ * evict: which object is evicted when room is needed. Private to the keeper (and to the replay
+ * bench).
  *
  * The policy knows slots, weights and the shared use counts, nothing of LMDB. Three functions are
- * its interface: an object comes (evict_insert), one must go (evict_victim), one went for another
- * reason (evict_remove). All of it is private memory: after a crash evict_adopt() is called for
- * every object in the order of insertion, and the use counts are still in shared memory.
+ * its interface: an object is stored (evict_insert), one must be evicted (evict_victim), one was
+ * removed for another reason (evict_remove). All of it is private memory: after a crash
+ * evict_adopt() is called for every object in the order of insertion, and the use counts are still
+ * in shared memory.
  */
 #ifndef POLDER_KEEPER_EVICT_H
 #define POLDER_KEEPER_EVICT_H
@@ -15,7 +17,7 @@
 
 #define EVICT_NONE UINT32_MAX
 
-/* What there is not enough of. */
+/* The resource that is short. */
 enum evict_bound { EVICT_ITEMS, EVICT_SPACE };
 
 struct evict;
@@ -23,8 +25,8 @@ struct evict;
 /* use: one a slot, as polder/access_bits.h has them. NULL where memory is short. */
 struct evict *evict_new(uint32_t slots, _Atomic uint8_t *use);
 void evict_free(struct evict *e);
-/* How many objects there may be: who left lately is remembered for about as many. Memory follows;
- * where the figure changes much, what was remembered is forgotten. */
+/* How many objects there may be: about as many recent evictions are remembered. Memory grows with
+ * it; a large change of the figure forgets them. */
 void evict_expect(struct evict *e, uint32_t items);
 void evict_clear(struct evict *e); /* forgets all objects, but not which ones were evicted lately */
 

@@ -259,14 +259,14 @@ static bool still_valid(const struct store *s, const struct cache_record *r)
            cache_record_state(s->inval, r, r->fetch_seq) == INVAL_VALID;
 }
 
-/* Has nobody invalidated a tag of what is stored since? A renewal may bring others in their place.
+/* True if no tag of the stored record was invalidated since. A renewal may replace its tags.
  */
 static bool tags_are_calm(const struct store *s, const struct cache_record *old, uint64_t since)
 {
     return cache_record_state(s->inval, old, since) == INVAL_VALID;
 }
 
-/* Record, index and URL of an object whose id and slot are decided. */
+/* Record, index and URL of an object with its id and slot. */
 static int put_rows(struct store *s, struct cache_record *r, size_t len, uint32_t units,
                     uint32_t chunks)
 {

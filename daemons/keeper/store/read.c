@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* read: records and cursors for those who need not know LMDB, and who else reads the store. */
+/* read: records and cursors for callers that do not use LMDB, and the readers in other
+ * processes. */
 #include "daemons/keeper/store/store.h"
 #include <lmdb.h>
 #include <stdio.h>

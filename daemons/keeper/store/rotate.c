@@ -116,7 +116,7 @@ static void publish(struct keeper *k)
     k->rotate.hooks->opened(k);
 }
 
-/* Nobody reads it any more, from the next request on. */
+/* It is not read any more, from the next request on. */
 static void withdraw(struct keeper *k)
 {
     atomic_store_explicit(&k->shared->cache->epoch, 0, memory_order_release);
@@ -262,7 +262,7 @@ static const char *judge_file(struct keeper *k, const char *dir, char why[WHY])
     return judge_meta(k, dir, &found.meta);
 }
 
-/* The private tables, and ids that nobody has seen yet. */
+/* The private tables, and unused ids. */
 static int existing_read(struct keeper *k, const struct store_meta *meta)
 {
     const uint64_t floor = atomic_load(&k->shared->cache->id_floor);
@@ -363,8 +363,8 @@ static void rotate_on_request(struct keeper *k, uint32_t requested)
     atomic_fetch_sub(&k->shared->cache->rotate_requested, requested);
 }
 
-/* Where no route caches nobody marks what changes: what is stored would be wrong one day, and it
- * takes disk. */
+/* If no route caches, changes are not marked: the stored objects would become wrong, and they take
+ * disk. */
 static void store_drop(struct keeper *k)
 {
     const uint64_t was = directory_scan(k->state_dir, 0);
@@ -582,7 +582,7 @@ void rotate_stop(struct keeper *k)
     meta_renew(k, k->store.next_id);
     const int synced = store_sync(&k->store);
     store_close(&k->store, false);
-    /* Nobody but the master knows that nobody invalidates any more. */
+    /* Only the master knows that there are no more invalidations. */
     if (rc == 0 && synced == 0 && getppid() == k->process->master_pid)
         directory_clean_write(dir, seq);
 }

@@ -153,7 +153,7 @@ static void tables_clear(struct store *s)
 
 /* ---- opening ---- */
 
-/* To try it in earnest would fill the disk of all who write there. */
+/* A real attempt would fill the disk for all its users. */
 static bool disk_has(int fd, const struct stat *st, uint64_t bytes)
 {
     struct statvfs disk;
@@ -389,8 +389,8 @@ static int rebuild_items(struct store *s, MDB_txn *txn, uint64_t *last_id)
     return rc == MDB_NOTFOUND ? 0 : rc;
 }
 
-/* How many chunks at most an object has that is in nobody's index: its last one tells. The cursor
- * stands on its first. 0: nonsense. */
+/* An upper bound of the chunks of an object without an index entry, from its last one. The cursor
+ * stands on its first. 0: invalid. */
 static uint32_t orphan_chunks(MDB_cursor *cursor, uint64_t id)
 {
     uint8_t next[CACHE_CHUNK_KEY];

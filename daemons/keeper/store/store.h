@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * store: the LMDB environment and what the keeper knows about each object in it. Only the files of
- * this folder know LMDB:
+ * store: the LMDB environment and the keeper's private tables of its objects. Only the files of
+ * this folder use LMDB:
  *
  *   store.c          the environment, the private tables, transactions
  *   read.c           records, cursors, readers
  *   object.c         objects are put, renewed, removed
  *   deferred_free.c  chunks that a worker may still be sending
- *   evict.c          who goes
- *   check.c          examines a data.mdb that was not under our eyes, before LMDB opens it
+ *   evict.c          chooses which object is evicted
+ *   check.c          examines a data.mdb of unknown state, before LMDB opens it
  *   rotate.c         which directory; starts empty ones; the clean flag
  *
  * Everything that changes the database happens between store_begin() and store_commit(). The
@@ -16,9 +16,9 @@
  * again from `idx`. Functions return 0, or an LMDB code that store_fault() judges; positive codes
  * of their own are listed where they occur.
  *
- * Bodies in chunks are deleted in two steps, for a worker may be in the middle of sending one: the
- * record goes at once; the chunks wait in `freed` until no reader is older than that commit and no
- * worker has pinned the object. Chunks that nothing refers to after a crash are found when the
+ * Bodies in chunks are deleted in two steps, because a worker may be in the middle of sending one:
+ * the record goes at once; the chunks wait in `freed` until no reader is older than that commit and
+ * no worker has pinned the object. Chunks that nothing refers to after a crash are found when the
  * store is opened.
  */
 #ifndef POLDER_KEEPER_STORE_H
@@ -41,7 +41,7 @@ struct item {
     uint32_t units : 30;      /* chunks included */
     uint32_t is_copy : 1;     /* in another content coding: no item of its own */
     uint32_t is_personal : 1; /* of one identity */
-    uint32_t expires_s;       /* real seconds; then it is of no use any more */
+    uint32_t expires_s;       /* real seconds; then it is useless */
 };
 
 static inline struct item store_item_of(const struct cache_index *index, uint64_t obj_id)
@@ -90,12 +90,12 @@ struct store {
     size_t n_freed, freed_room;
 };
 
-/* What LMDB's codes mean to others than the files of this folder. */
+/* Meanings of LMDB's codes for other folders. */
 #define STORE_END     (-30798) /* there is no such entry */
 #define STORE_DAMAGED (-30796) /* the database contradicts itself */
 #define STORE_FULL    (-30792) /* the map is */
 const char *store_strerror(int rc);
-/* NULL, or the version of an LMDB whose file format is not the one that check.c knows. */
+/* NULL, or the version of the LMDB library if its file format is not the one that check.c knows. */
 const char *store_unknown_format(void);
 
 /* The private tables. 0 or -ENOMEM. */
@@ -124,8 +124,8 @@ int store_open(struct store *s, uint64_t epoch, const char *dir, uint64_t map_by
 void store_close(struct store *s, bool sync);
 /* Makes the file larger in place; readers notice by themselves. No transaction may be open. */
 int store_grow(struct store *s, uint64_t map_bytes);
-/* Can the file be made smaller? *map_bytes: what is wanted, then what it takes with the pages that
- * lie there. */
+/* Can the file be made smaller? *map_bytes: in: the wanted size; out: the size that its used pages
+ * need. */
 bool store_can_cut(const struct store *s, uint64_t *map_bytes);
 /* Gives the rest back to the disk. No transaction may be open. */
 void store_cut(struct store *s, uint64_t map_bytes);
@@ -172,8 +172,8 @@ int store_delete_object(struct store *s, const struct cache_key *key, uint64_t o
 int store_remove(struct store *s, uint32_t slot);
 /* Ends the freshness of what is in the slot. */
 int store_soften(struct store *s, uint32_t slot, uint64_t now_ms);
-/* Evicts until so many items and units more fit, at most `max` objects; personal: and so many of
- * those items. */
+/* Evicts until that many more items and units fit, at most `max` objects; personal: how many of the
+ * items are copies of one identity. */
 int store_make_room(struct store *s, uint64_t items, uint64_t personal, uint64_t units,
                     unsigned max);
 /* More than a record or a chunk ever needs, unless a bound was lowered: what is too much then goes
@@ -208,7 +208,7 @@ size_t store_url_key(const char *url, size_t url_len, uint64_t obj_id, uint8_t k
 /* ---- deferred_free.c ---- */
 /* Chunks that no record refers to any more, or will once the open transaction is committed. */
 void deferred_free_add(struct store *s, uint64_t obj_id, uint32_t chunks);
-/* Deletes chunks nobody needs, at most `max`. Returns how many in *done. */
+/* Deletes unneeded chunks, at most `max`. Returns how many in *done. */
 int deferred_free_run(struct store *s, unsigned max, unsigned *done);
 
 /* ---- read.c: within a transaction that only reads, or in s->txn ---- */
@@ -242,7 +242,7 @@ struct store_reader {
 };
 /* The reader with the oldest open transaction; false: none is open. */
 bool store_oldest_reader(const struct store *s, struct store_reader *out);
-/* Lets go of what dead ones hold; how many there were. */
+/* Releases the slots of dead readers; returns how many there were. */
 int store_readers_bury(struct store *s);
 
 #endif

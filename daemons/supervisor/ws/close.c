@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * close: how a session is said goodbye to: to both sides with a close frame, or to a client that
- * has no WebSocket yet with a refusal; and how long what is still on its way is waited for.
+ * close: ends a session: with close frames to both sides, or with a refusal if its client has no
+ * WebSocket yet; and waits for data that is still on its way.
  */
 #include "daemons/supervisor/supervisor.h"
 
@@ -62,15 +62,15 @@ static uint64_t undelivered(const struct leg *leg)
     return leg->out.len + (ioctl(leg->io.fd, SIOCOUTQ, &n) == 0 && n > 0 ? (uint64_t)n : 0);
 }
 
-/* What somebody wants to be rid of has had its notice. */
+/* A session that is to be forced out has had its notice. */
 static bool is_waited_for(const struct session *x)
 {
     return x->end != END_CLOSED_BY_ADMIN && x->end != END_SHED && x->end != END_DRAIN &&
            x->end != END_TIMEOUT && x->end != END_FAILED && x->end != END_PROTOCOL;
 }
 
-/* What was said before the goodbye is delivered while it moves, and for `timeout` after it has
- * stopped; who has it all gets CLOSE_TIMEOUT_MS to answer. */
+/* Data sent before the close frame is delivered while it moves, and for `timeout` after it stalls;
+ * a side that has all of it gets CLOSE_TIMEOUT_MS to answer. */
 void session_close_due(struct supervisor *s, struct session *x)
 {
     const uint64_t left = undelivered(&x->client) + undelivered(&x->backend),
@@ -93,7 +93,7 @@ void session_close_due(struct supervisor *s, struct session *x)
 
 /* ---- all at once ---- */
 
-/* Everybody is told within a few seconds, not at one instant. */
+/* Sessions are closed over a few seconds, not all at once. */
 void drain_begin(struct supervisor *s)
 {
     uint64_t max_ms = 4 * TIMER_TICK_MS + (uint64_t)s->open / 2;

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * inflate_count: how long a compressed message is when it is expanded, without expanding it.
+ * inflate_count: the length of a compressed message when expanded, without expanding it.
  *
  * A deflate stream (RFC 1951, as RFC 7692 cuts it into messages) says for each symbol how many
  * bytes it stands for; which bytes they are, and so the window of 32 KiB, does not matter here. The
  * counter takes the bytes as they pass, in whatever pieces, and needs 4 KiB, while a message is
- * under way. Each message begins at a block's head, so it starts afresh.
+ * under way. Each message begins at a block's head, so it starts from the beginning.
  *
- * It never counts less than a decoder puts out. What no decoder understands ends the count: the
+ * It never counts less than a decoder puts out. Invalid data ends the count: the
  * receiver fails there too.
  */
 #ifndef POLDER_INFLATE_COUNT_H
@@ -15,7 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The most that one byte can stand for: four matches of 258 bytes, of two bits each. */
+/* The most that one byte can expand to: four matches of 258 bytes, of two bits each. */
 #define INFLATE_RATIO_MAX 1032
 
 struct inflate_count;

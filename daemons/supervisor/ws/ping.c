@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* ping: pings of our own, and the pongs that answer them, which nobody else is to see. */
+/* ping: pings of our own, and the pongs that answer them, which are not passed on. */
 #include "daemons/supervisor/supervisor.h"
 
 #include <string.h>
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-/* Nobody else can know it: a proxy in front of us or behind us has pings of its own. */
+/* Other parties cannot guess it: a proxy in front of us or behind us has pings of its own. */
 static uint64_t ping_payload(struct supervisor *s, const struct leg *leg)
 {
     const uint64_t of[2] = {leg->session->id, leg == &leg->session->client};

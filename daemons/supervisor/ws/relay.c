@@ -4,8 +4,8 @@
  * says how far it may pass; it is written on in the same turn, unchanged, in one write. What a leg
  * does not take is kept in pooled pieces, and while too much waits the other leg is not read.
  *
- * Client masks are passed to the backend as they are: a mask only has to be unpredictable to who
- * chose the payload, and it was made for this very frame.
+ * Client masks are passed to the backend as they are: a mask only has to be unpredictable to the
+ * author of the payload, and it was made for this frame.
  */
 #include "daemons/supervisor/ws/inflate_count.h"
 #include "daemons/supervisor/supervisor.h"
@@ -38,7 +38,7 @@ static void stash(struct supervisor *s, struct leg *from, const uint8_t *bytes, 
     from->stash->end = (uint32_t)len;
 }
 
-/* Of what a backend does wrong; clients' mistakes are nobody's business here. */
+/* Logs errors of a backend; those of clients are not logged. */
 static void log_backend(struct supervisor *s, const struct session *x, const char *what)
 {
     if (s->now_ms - s->too_long_logged_ms < LOG_EVERY_MS)
@@ -232,7 +232,7 @@ static void lost_client(struct supervisor *s, struct session *x)
         return;
     }
     leg_close(s, &x->client);
-    x->goodbye = true; /* nobody is there for what the backend says */
+    x->goodbye = true; /* there is no client for the backend's data */
     if (x->state == SESSION_OPEN) {
         session_move(x, SESSION_CLOSING);
         x->end = END_CLIENT_LOST;
@@ -347,8 +347,7 @@ void relay_watch(struct supervisor *s, struct session *x)
     }
     ev_set_cb(&x->client.io, leg_event);
     ev_set_cb(&x->backend.io, leg_event);
-    /* Where there is no backend, answers go back to who asks: it must read some before it asks
-     * more. */
+    /* Without a backend, answers go back to the sender: it must read some before it sends more. */
     watch(s, &x->client,
           x->backend.out.len < high && (!x->subscription || x->client.out.len < SUPERVISOR_CHUNK));
     watch(s, &x->backend, x->client.out.len < high);
