@@ -44,7 +44,7 @@ static int dial(const char *path, unsigned timeout_ms, struct ctl_answer *a, int
     if (code == EACCES || code == EPERM)
         return fail(a, CTL_FAILED, path,
                     "permission denied; root, the user that Polder runs as and members of "
-                    "admin.group get in");
+                    "admin.group have access");
     if (code == ENOENT || code == ECONNREFUSED)
         return fail(a, CTL_NO_DAEMON, path, "no daemon answers; is polderd running? (-s SOCKET)");
     return fail(a, CTL_NO_DAEMON, path, code == EAGAIN ? "no answer in time" : strerror(code));

@@ -216,7 +216,7 @@ static void probe(struct verify *v, const struct limit_plan *l, const struct rou
         report(v, RATE_LIMITING, l->name, "exact", total ? NOT_PROBED : SEEN_FAILED,
                "%llu requests in %s%s: too many to be probed%s", (unsigned long long)n,
                report_time(l->window_ms, window), total ? "" : " for each client",
-               total ? "" : ", and too many to hold anybody back");
+               total ? "" : ", and too many to have an effect");
         return;
     }
     report_progress(v, "rateLimiting: %s, %llu requests", l->name, (unsigned long long)n + OVER);

@@ -154,7 +154,7 @@ static bool heartbeat_may_come(struct verify *v, struct watched *w, uint64_t *du
     *due_ms = p->interval_ms + SLACK_MS;
     if (!strcmp(p->heartbeat, "off"))
         report(v, WEBSOCKET, w->route->pattern, "heartbeat", SEEN_FAILED,
-               "heartbeat = off: nothing is said while nobody talks, and who is gone is not "
+               "heartbeat = off: nothing is sent on idle connections, and dead clients are not "
                "noticed");
     else if (p->interval_ms >= IDLE_CUT_MS)
         report(v, WEBSOCKET, w->route->pattern, "heartbeat", SEEN_FAILED,

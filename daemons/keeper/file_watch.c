@@ -69,9 +69,9 @@ static void on_sign(struct ev_loop *loop, ev_io *io, int revents)
         const uint32_t seen = k->file_watch.file[i].seen;
         k->file_watch.file[i].seen = 0;
         if (seen & IN_MODIFY)
-            snprintf(why, sizeof why, "somebody else has written to %s", files[i].name);
+            snprintf(why, sizeof why, "another process has written to %s", files[i].name);
         else if (seen & (IN_ATTRIB | IN_MOVE_SELF) && !is_there(k, i))
-            snprintf(why, sizeof why, "somebody has taken %s away", files[i].name);
+            snprintf(why, sizeof why, "%s was moved or removed", files[i].name);
         else
             continue;
         k->file_watch.on_touched(k, why);
@@ -87,7 +87,7 @@ void file_watch_open(struct keeper *k, void (*on_touched)(struct keeper *, const
         w->file[i].wd = -1;
     const int fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
     if (fd < 0)
-        log_info("cache: cannot watch data.mdb for strangers: %s", strerror(errno));
+        log_info("cache: cannot watch data.mdb for foreign writes: %s", strerror(errno));
     ev_io_init(&w->io, on_sign, fd, EV_READ);
     w->io.data = k;
     if (fd >= 0)

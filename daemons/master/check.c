@@ -46,7 +46,7 @@ static void check_names(struct check *c)
     if (config->admin_group[0] && !getgrnam(config->admin_group))
         say(c, false,
             "admin.group: there is no group \"%s\" on this machine: only root and the service's "
-            "user get in",
+            "user have access",
             config->admin_group);
 }
 

@@ -347,9 +347,8 @@ static void death_judge_shared(struct master *m, bool crash)
     if (!crash || m->broken || shared_is_whole(&m->shared))
         return;
     m->broken = true;
-    log_error(
-        "children: somebody has cut inval.page or guard.page in state_dir short while it is in "
-        "use; nobody can go on: leaving, to be started again");
+    log_error("children: inval.page or guard.page in state_dir was truncated while it is in "
+              "use: exiting, to be started again");
 }
 
 static void child_died(struct master *m, uint32_t slot, int status)

@@ -104,7 +104,8 @@ static void ws_process_fork(struct master *m)
         c->next_ms = m->now_ms + respawn_delay_ms(++c->failures + 1);
         return;
     }
-    log_info("supervisor: started " WS_PROCESS_NAME "[%d], for nobody answered on its socket",
+    log_info("supervisor: started " WS_PROCESS_NAME
+             "[%d], because no process answered on its socket",
              (int)pid);
     c->pid = pid;
     c->mine = true;

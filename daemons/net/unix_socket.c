@@ -58,9 +58,10 @@ static bool somebody_answers(const char *path, int type)
 static void unix_socket_give(const char *path, gid_t gid)
 {
     if (gid != (gid_t)-1 && chown(path, (uid_t)-1, gid) < 0)
-        log_warning("socket: cannot give %s to group %u: %s; its members get in only as far as "
-                    "the mode allows",
-                    path, (unsigned)gid, strerror(errno));
+        log_warning(
+            "socket: cannot give %s to group %u: %s; its members have access only as far as "
+            "the mode allows",
+            path, (unsigned)gid, strerror(errno));
 }
 
 int unix_socket_permit(const char *path, mode_t mode, gid_t gid)

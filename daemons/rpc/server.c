@@ -493,7 +493,7 @@ static void on_accepted(void *arg, int fd, const struct sockaddr *peer)
             (unsigned)c->peer.uid, (int)c->peer.pid, s->listener.socket.path);
     s->refused_s = ev_now(s->loop);
     refuse(c, false, 0, RPC_DENIED,
-           "only root, the user that Polder runs as and members of admin.group get in");
+           "only root, the user that Polder runs as and members of admin.group have access");
 }
 
 /* ---- the server ---- */

@@ -247,8 +247,8 @@ static void on_stop(struct ev_loop *loop, ev_signal *w, int revents)
         ev_break(loop, EVBREAK_ALL);
         return;
     }
-    log_info("stopping; %u WebSockets are told to come again", s->open);
-    sd_notify(0, "STOPPING=1\nSTATUS=stopping: WebSockets are told to come again");
+    log_info("stopping; %u WebSockets are told to reconnect", s->open);
+    sd_notify(0, "STOPPING=1\nSTATUS=stopping: WebSockets are told to reconnect");
     s->now_ms = clock_mono_ms();
     drain_begin(s);
     ev_timer_again(loop, &s->tick);

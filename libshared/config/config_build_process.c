@@ -45,7 +45,7 @@ void config_build_listen(struct config_parse *p, struct config *c)
         struct config_address *a = &c->listen[c->n_listen++];
         for (uint32_t k = 0; k + 1 < c->n_listen; k++)
             if (!strcmp(c->listen[k].text, text))
-                config_complain(p, line, "listen: \"%s\" stands there twice", text);
+                config_complain(p, line, "listen: \"%s\" is listed twice", text);
         if (config_address_parse(p->arena, text, false, a, &why))
             config_complain(p, line, "listen: \"%.100s\" is wrong; expected %s", text, why);
         else if (c->n_listen + (n ? n : 1) - i <= CONFIG_LISTEN_MAX)
@@ -72,8 +72,8 @@ static void check_log_path(struct config_parse *p, const char *path)
              slash ? path : ".");
     if (stat(directory, &st) || !S_ISDIR(st.st_mode))
         config_complain(p, config_line_of(p, p->root, "access_log"),
-                        "access_log: there is no directory %s; a file in one that exists would be "
-                        "right",
+                        "access_log: there is no directory %s; expected a file in one that "
+                        "exists",
                         directory);
     else if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
         config_complain(p, config_line_of(p, p->root, "access_log"),

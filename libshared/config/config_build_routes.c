@@ -103,8 +103,8 @@ static void build_route_limit(struct config_parse *p, int line, const char *name
     }
     for (uint32_t i = 0; i < r->n_limits; i++)
         if (r->limits[i] == found) {
-            config_complain(p, line, "route \"%.200s\": limit \"%s\" stands there twice",
-                            r->pattern, name);
+            config_complain(p, line, "route \"%.200s\": limit \"%s\" is listed twice", r->pattern,
+                            name);
             return;
         }
     r->limits[r->n_limits++] = found;

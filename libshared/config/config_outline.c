@@ -273,8 +273,8 @@ static bool take_section(struct outline *o, const struct place *in, const struct
         return false;
     if (!row && in->row && section_find(NULL, name)) {
         config_complain(o->p, name->line,
-                        "%.*s cannot stand in %s; a } that closes the section of line %d would be "
-                        "right before it",
+                        "%.*s cannot stand in %s; expected a } that closes the section of line %d "
+                        "before it",
                         (int)name->len, name->at, in->row->name, in->opened);
         o->lexer.broken = true;
         return false;

@@ -190,8 +190,7 @@ void config_check_name(struct config_parse *p, const char *what, const char *nam
     const size_t len = strlen(name);
     if (len == 0 || len > NAME_MAX_LEN || strspn(name, good) != len)
         config_complain(p, line,
-                        "%s \"%.100s\": a name of at most %d letters, digits and _ . - would be "
-                        "right",
+                        "%s \"%.100s\": expected a name of at most %d letters, digits and _ . -",
                         what, name, NAME_MAX_LEN);
 }
 

@@ -685,7 +685,7 @@ static void an_operator_is_told_who_shares_what(void **state)
     expect_status(&h, "/own/max-age", ALICE, "stored");
     wait_until(says(&h, "/own/max-age", ALICE, "polder; hit"), 5000);
     expect_why(&h, "/max-age", "an anonymous request");
-    expect_why(&h, "/max-age", "pass by it (fwd=bypass)");
+    expect_why(&h, "/max-age", "bypass it (fwd=bypass)");
     expect_why(&h, "/public", "an identified request");
     expect_why(&h, "/public", "share it while it is fresh");
     expect_why(&h, "/all/silent", "the route says share = true");

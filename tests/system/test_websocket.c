@@ -560,7 +560,7 @@ static void a_drain_tells_everybody_over_a_while(void **state)
             }
     }
     assert_true(last - first >= 100); /* not all at one instant */
-    assert_true(house_logged(&h, "60 WebSockets are told to come again"));
+    assert_true(house_logged(&h, "60 WebSockets are told to reconnect"));
     house_remove(&h);
 }
 

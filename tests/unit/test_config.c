@@ -453,7 +453,7 @@ static void references_are_checked(void **state)
     assert_complains(UPSTREAM "route \"/a\" { upstream = u }\nroute \"/a\" { upstream = u }\n", 3,
                      "/a");
     assert_complains(UPSTREAM "route \"/a\" { upstream = u poll { } }\n", 2, "cache { }");
-    assert_complains("limit \"l\" { window = 1s }\n", 1, "how many");
+    assert_complains("limit \"l\" { window = 1s }\n", 1, "has no requests");
     assert_complains("limit \"l\" {\n requests = 70000 }\n", 2, "65535");
     assert_complains("limit \"l\" { requests = 1 window = 1ms }\n", 1, "100ms");
     assert_complains("limit \"l\" { requests = 1 window = 31d }\n", 1, "30d");

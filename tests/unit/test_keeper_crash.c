@@ -628,7 +628,7 @@ static void a_file_put_in_the_place_of_the_store_is_nobodys(void **state)
     close(fd);
     assert_int_equal(rename(other, path), 0); /* who opens the store now opens this */
     rig_wait(atomic_load(&r.sh.cache->epoch) > epoch);
-    assert_true(rig_logged(&r, "somebody has taken data.mdb away"));
+    assert_true(rig_logged(&r, "data.mdb was moved or removed"));
     fill(&r, 20);
     assert_int_equal(found(&r, 20), 20);
     rig_free(&r);

@@ -46,7 +46,7 @@ static void a_byte_that_somebody_else_writes_costs_the_store(void **state)
     const int fd = open(path, O_WRONLY);
     assert_int_equal(pwrite(fd, "x", 1, 5 << 20), 1); /* where nothing is yet */
     close(fd);
-    given_up(&r, before, "somebody else has written to data.mdb");
+    given_up(&r, before, "another process has written to data.mdb");
     rig_free(&r);
 }
 
@@ -58,7 +58,7 @@ static void a_file_that_is_taken_away_costs_the_store(void **state)
     open_house(&r, path, sizeof path);
     const uint64_t before = epoch_of(&r);
     assert_int_equal(unlink(path), 0);
-    given_up(&r, before, "somebody has taken data.mdb away");
+    given_up(&r, before, "data.mdb was moved or removed");
     rig_free(&r);
 }
 
@@ -72,7 +72,7 @@ static void a_lock_file_that_is_taken_away_costs_the_store(void **state)
     const uint64_t before = epoch_of(&r);
     memcpy(strrchr(path, '/'), "/lock.mdb", sizeof "/lock.mdb");
     assert_int_equal(unlink(path), 0);
-    given_up(&r, before, "somebody has taken lock.mdb away");
+    given_up(&r, before, "lock.mdb was moved or removed");
     rig_free(&r);
 }
 

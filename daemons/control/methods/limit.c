@@ -161,7 +161,7 @@ static bool confirm_within(struct control *c, const struct rpc_call *call, bool 
     else if (persist)
         call_error(
             c, call->reply, RPC_BAD_ARGUMENT,
-            "what is on trial is not made permanent; confirm it, then set it with --persist");
+            "a pending change cannot be made permanent; confirm it, then set it with --persist");
     else
         return true;
     return false;
@@ -173,7 +173,7 @@ void limit_confirm(struct control *c, const struct rpc_call *call)
     if (!l)
         return;
     if (!limits_pending_until_ms(c, l)) {
-        call_error(c, call->reply, RPC_FAILED, "nothing of limit \"%s\" is on trial", l->name);
+        call_error(c, call->reply, RPC_FAILED, "limit \"%s\" has no pending change", l->name);
         return;
     }
     limits_pending_begin(c, l, 0, NULL);

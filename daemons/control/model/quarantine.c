@@ -35,7 +35,7 @@ void quarantine_names(const struct guard_scope *s, char names[GUARD_NAMES + 1])
 {
     guard_scope_names(s, names);
     if (!*names)
-        strcpy(names, "who asks");
+        strcpy(names, "identity");
 }
 
 /* "URL host/path of route \"/x\"" */
@@ -61,7 +61,7 @@ static void quarantine_log(const struct config_route *route, const struct guard_
     log_error("cache: %s is quarantined: its responses differ by %s (seen at %s) and do "
               "not say so in Vary; nothing of it is stored or served from the store until "
               "\"polderctl cache guard --release %s\", see polder-runbook(7)",
-              what, *names ? names : "who asks", *url ? url : "some URL",
+              what, *names ? names : "identity", *url ? url : "some URL",
               *covers ? covers : route->pattern);
 }
 
@@ -155,7 +155,7 @@ static bool raise_route(const struct control *c, const struct config_route *rout
     }
     snprintf(reason, sizeof reason, "%s%.80s%s differ by %s", *covers ? "those of " : "they",
              covers, first && quarantine_nth(c, route, 1) ? " and others" : "",
-             *names ? names : "who asks");
+             *names ? names : "identity");
     condition_set(c->shared->conditions, COND_ROUTE_QUARANTINED, route->pattern, first != NULL,
                   reason, clock_real_ms());
     return first != NULL;
@@ -172,8 +172,8 @@ static void raise_inconclusive(const struct control *c, const struct config_rout
     const bool holds = g && route->cache->leak_guard > 0 && unstable >= INCONCLUSIVE &&
                        !atomic_load(&g->same) && !atomic_load(&g->differs);
     condition_set(c->shared->conditions, COND_LEAK_GUARD_INCONCLUSIVE, route->pattern, holds,
-                  "each answer of the backend is another one; a partition, private or Vary says "
-                  "what the guard cannot find out",
+                  "each answer of the backend differs; state partition, private or Vary, which "
+                  "the guard cannot determine",
                   clock_real_ms());
 }
 

@@ -50,6 +50,6 @@ void verification_follow(struct control *c)
 {
     if (!verify_expired(lease_of(c), clock_mono_ms()))
         return;
-    log_info("verify: the token of a polderctl verify that has not said goodbye is good no longer");
+    log_info("verify: the token of a polderctl verify that did not end it has expired");
     verification_end(c);
 }

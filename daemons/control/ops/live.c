@@ -12,7 +12,7 @@
 #include <strings.h>
 
 #define RETRY_AFTER   "Retry-After: 10\r\n"
-#define FULL          "All places for streams of events are taken; close a dashboard, or come again later."
+#define FULL          "All places for streams of events are taken; close a dashboard, or try again later."
 #define CROSS_SITE    "Only the dashboard of this service itself may read the stream."
 #define SECTION_BYTES (96u << 10) /* a longer one is not sent, but named */
 

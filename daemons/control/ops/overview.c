@@ -137,8 +137,8 @@ static void put_restart_of_supervisor(struct text *t, const struct control *c)
         text_put(t, "{\"safe\":false,\"why\":\"it does not say how many WebSockets it has\"}");
     else if (open > 0)
         text_put(t,
-                 "{\"safe\":false,\"why\":\"%.0f WebSocket%s would be told 1012, and come "
-                 "again\"}",
+                 "{\"safe\":false,\"why\":\"%.0f WebSocket%s would be closed with 1012, and "
+                 "reconnect\"}",
                  open, open == 1 ? "" : "s");
     else
         text_put(t, "{\"safe\":true,\"why\":\"no WebSocket is open\"}");

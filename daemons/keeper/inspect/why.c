@@ -182,7 +182,7 @@ static void next_hit(const struct keeper *k, const struct job *j, const struct j
                  "hit: within the poll's interval, %" PRIu64 " s of it left",
                  policy_poll_rest_ms(x->r, j->route.interval_ms, k->real_ms) / 1000);
     else
-        snprintf(out->words, sizeof out->words, "a stale hit, and a fetch behind it: %s", why);
+        snprintf(out->words, sizeof out->words, "a stale hit, and a background fetch: %s", why);
 }
 
 static void next_forward(const struct judged *x, const char *why, struct next *out)
@@ -217,8 +217,7 @@ static void next_of(const struct keeper *k, const struct job *j, const struct ju
         snprintf(out->words, sizeof out->words, "miss: it was invalidated by %.100s", by);
     } else if (r->rules && r->rules != j->route.rules) {
         snprintf(out->status, sizeof out->status, "fwd=uri-miss");
-        snprintf(out->words, sizeof out->words,
-                 "miss: it was stored under other rules of who shares what");
+        snprintf(out->words, sizeof out->words, "miss: it was stored under other rules of sharing");
     } else if (r->flags & CACHE_VARY_RECORD) {
         out->status[0] = 0;
         snprintf(out->words, sizeof out->words, "the variant that the request's fields select");
@@ -256,15 +255,15 @@ static void put_refresh(const struct keeper *k, const struct job *j, const struc
     else if (!j->route.refreshes)
         text = "no: refresh_share is 0";
     else if (from_ms == UINT64_MAX)
-        text = "no: it is good for less than a second, or not without asking";
+        text = "no: its lifetime is less than a second, or it must be validated first";
     else if (k->real_ms >= r->fresh_until_ms)
         text = "no: it is stale already";
     else if (k->real_ms < from_ms)
-        text = "not yet: whoever reads it from then on has it fetched behind, if it is read often";
+        text = "not yet: a read from then on starts a background fetch, if it is read often";
     else if (reads < REFRESH_READS)
         text = "due, but it was hardly read";
     else
-        text = "due: whoever reads it now has it fetched behind, as far as there is room";
+        text = "due: a read now starts a background fetch, if there is room";
     rpc_out_str(o, "refresh", text);
     if (from_ms == UINT64_MAX)
         rpc_out_nil(o, "refresh_from");
@@ -294,14 +293,13 @@ static void put_identities(const struct job *j, const struct cache_record *r)
                 : r->flags & CACHE_BY_IDENTITY ? "an identified request"
                                                : "an anonymous request");
     if (r->flags & CACHE_OF_IDENTITY)
-        text = "do not find it, but for the one that it is of";
+        text = "do not find it, except the one it belongs to";
     else if (!text)
         text = r->flags & CACHE_FOR_OTHERS
                    ? "share it while it is fresh: the response states a lifetime for shared caches"
-               : r->vary_len
-                   ? "bypass it, unless Vary names all identity fields"
-                   : "pass by it (fwd=bypass): the response states no lifetime for shared "
-                     "caches; partition = identity, share = true and ignore_cookies help";
+               : r->vary_len ? "bypass it, unless Vary names all identity fields"
+                             : "bypass it (fwd=bypass): the response states no lifetime for shared "
+                               "caches; partition = identity, share = true and ignore_cookies help";
     rpc_out_str(o, "requests_with_an_identity", text);
 }
 

@@ -199,12 +199,12 @@ static void look_fetched(struct worker *w, struct warm_url *u, bool elsewhere)
         settle_unasked(w, u);
     else if (is_stored(&r, u, &found, &newer))
         settle(u, WARM_RPC_STORED, "for %llu s%s", (unsigned long long)u->left_ms / 1000,
-               elsewhere ? "; somebody else's request has fetched it" : "");
+               elsewhere ? "; another request has fetched it" : "");
     else if (newer)
         settle(u, WARM_RPC_STORED,
                "but the backend is asked before each use: it is stale at once, or no-cache");
     else if (elsewhere)
-        settle(u, WARM_RPC_FAILED, "somebody else's request fetched it, and it was not stored");
+        settle(u, WARM_RPC_FAILED, "another request fetched it, and it was not stored");
     else if (w->mono_ms >= u->until_ms)
         settle(u, WARM_RPC_FAILED, "the store did not take it");
     stored_copy_free(w, found.stale);

@@ -20,7 +20,7 @@ static bool limits_read_exempt(struct worker *w)
         struct limit_state *s = &w->limits->state[i];
         s->exempt = NULL;
         if (n && !s->list && !(s->list = malloc(sizeof *s->list)))
-            log_error("limits: no memory for whom \"%s\" exempts; those of the file are",
+            log_error("limits: no memory for the exempt list of \"%s\"; that of the file is used",
                       w->config->limits[i].name);
         if (!n || !s->list)
             continue;
