@@ -150,4 +150,10 @@ if printf 'int tee_open; /* least */ int at_most;\n' | awk -v min=1 -f tests/wor
     echo "words: a bad name is not seen: the check itself is broken"
     bad=1
 fi
+
+# Things are "it" and "which" in what the headers say.
+if grep -nEwi 'whom|whoever|nobody|somebody' "$@" /dev/null | grep '\.h:' | grep -v 'user nobody'; then
+    echo "words: a header speaks of a thing as of a person"
+    bad=1
+fi
 exit ${bad:-0}

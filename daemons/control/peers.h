@@ -47,7 +47,7 @@ struct peers_leaked {
     double counted_s;
 };
 struct peers_leaked peers_leaked_of(const msgpack_object *ws_stats); /* NULL: no answer */
-/* Asks it, or tells at once that nobody says. */
+/* Asks it, or calls back at once with "unknown". */
 void peers_ask_leaked(struct peers *p, void (*done)(void *arg, const struct peers_leaked *l),
                       void *arg);
 /* Finds out supervisor_state and websockets; one question at a time. */

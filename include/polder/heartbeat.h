@@ -4,8 +4,8 @@
  *
  * Children of polderd have a word in the process table. polder-supervisor writes its process id and
  * the time into a small file of runtime_dir, which lies in memory, once a second. It is written and
- * read by system calls and not mapped, so that whoever cuts it short harms nobody: what is not whole
- * says nothing.
+ * read by system calls and not mapped, so truncating it does no harm: an incomplete file counts
+ * as none.
  */
 #ifndef POLDER_HEARTBEAT_H
 #define POLDER_HEARTBEAT_H
@@ -22,6 +22,6 @@ int heartbeat_open(const char *path);
 void heartbeat_write(int fd, uint64_t mono_ms);
 /* Says nothing from now on. */
 void heartbeat_withdraw(int fd);
-/* When pid has shown it last; false: nobody says. */
+/* When pid has shown it last; false: not known. */
 bool heartbeat_read(const char *path, pid_t pid, uint64_t *mono_ms);
 #endif

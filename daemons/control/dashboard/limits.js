@@ -4,7 +4,7 @@
 const quota = l => `${format.count(l.requests)} in ${format.duration(l.windowSeconds)}`;
 const refusedMost = l => l.refusedMost.length
     ? el('span', {}, l.refusedMost.slice(0, 2).map((r, i) => [i ? ', ' : '', el('code', {}, r.key), ` ${format.count(r.refused)}×`]))
-    : el('span', { class: 'quiet' }, 'nobody');
+    : el('span', { class: 'quiet' }, 'none');
 
 onChange(['limits', 'overview'], () => {
     const limits = data.limits?.limits;

@@ -95,7 +95,7 @@ function showStatus() {
     const state = serious.length ? serious[0].severity : data.overview.ready ? 'well' : 'warning';
     const box = $('status');
     box.dataset.state = state;
-    setText($('status-title'), serious.length ? `${format.plural(serious.length, 'thing')} ${serious.length === 1 ? 'needs' : 'need'} somebody`
+    setText($('status-title'), serious.length ? `${format.plural(serious.length, 'condition')} ${serious.length === 1 ? 'needs' : 'need'} attention`
         : state === 'well' ? 'All is well' : 'It does not take traffic yet');
     setText($('status-text'), wellText());
     replace($('issues'), issues.map(issueNode));

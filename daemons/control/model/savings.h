@@ -29,7 +29,7 @@ struct savings {
 };
 
 void savings_find(const struct control *c, const struct peers_leaked *leaked, struct savings *out);
-/* Asks the supervisor, where there are WebSockets, and tells. */
+/* Asks the supervisor, if there are WebSockets, and calls back. */
 void savings_ask(struct control *c, void (*done)(void *arg, const struct savings *s), void *arg);
 /* Each second: takes the samples of the last hour. */
 void savings_follow(struct control *c);

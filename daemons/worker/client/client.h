@@ -144,7 +144,7 @@ struct client {
     bool keep_alive;   /* after this response */
     bool answered;     /* the whole response has been written or queued */
     bool body_pending; /* the request has a body that is not read completely */
-    bool body_wanted;  /* somebody takes body bytes now */
+    bool body_wanted;  /* body bytes are wanted now */
     bool body_comes;   /* the client sends it without being asked (no Expect) */
     bool discard;      /* whatever else comes is dropped, then the end */
     bool seen_request; /* at least one */

@@ -158,8 +158,8 @@ void pool_answered(struct worker *w, const struct config_server *server);
 struct upstream *pool_take(struct worker *w, const struct config_server *server, bool look);
 void pool_keep(struct upstream *u); /* its user is done with it */
 void pool_close_idle(struct worker *w);
-/* It has brought bytes that nobody asked for, and its server will again: for a while, no connection
- * to that server is used twice, for what comes unasked is the answer to whoever asks next. */
+/* Unsolicited bytes came over it, and its server may send more: for a while, no connection to that
+ * server is used twice, because such bytes would be taken for the answer to the next request. */
 void pool_mistrust(struct upstream *u);
 
 #endif
