@@ -43,6 +43,7 @@
 #define POLDER_CONTROL_H
 #include "daemons/control/model/cost.h"
 #include "daemons/control/model/health.h"
+#include "daemons/control/model/savings.h"
 #include "daemons/control/peers.h"
 #include "polder/process.h"
 #include "polder/runtime.h"
@@ -85,7 +86,8 @@ struct control {
     struct alerts *alerts;
     struct growth limiter[3];
     struct cost_past cost_past; /* the last hour */
-    bool cost_requested;        /* for a sample of it, and not answered yet */
+    struct savings_day savings_day;
+    bool cost_requested; /* for a sample of it, and not answered yet */
     struct route_use *route_use;
     struct windows *windows; /* the last five minutes, hour and day */
     struct live *live;       /* streams of them; of ops/ */

@@ -44,51 +44,64 @@ static void put_month(const struct control *c, const char *name, const struct co
 #define DAY_S     86400
 #define DAY_MIN_S 3600. /* of it: less says nothing of a month */
 
+static const enum history_series day_series[SAVINGS_DAY_SERIES] = {
+    [COST_POLLING] = HISTORY_SAVINGS_POLLING,
+    [COST_WEBSOCKET] = HISTORY_SAVINGS_WEBSOCKET,
+    [COST_CACHING] = HISTORY_SAVINGS_CACHING,
+    [COST_RATE_LIMITING] = HISTORY_SAVINGS_RATE_LIMITING,
+    [COST_OPTIMISATIONS] = HISTORY_COST};
+
 /* Money an hour, and in how many seconds that was known. */
-static double mean_of(const struct control *c, const struct history_range *range,
-                      enum history_series series, double *seconds)
+static void day_mean(const struct history_page *page, const struct history_range *range, int i,
+                     struct savings_day *day)
 {
     double sum = 0;
     size_t n = 0;
-    for (size_t i = 0; i < range->n; i++) {
-        const double value = history_value(c->shared->history, range, series, i);
+    for (size_t at = 0; at < range->n; at++) {
+        const double value = history_value(page, range, day_series[i], at);
         if (isnan(value))
             continue;
         sum += value;
         n++;
     }
-    *seconds = (double)n * (double)range->step;
-    return n ? sum / (double)n : 0;
+    day->seconds[i] = (double)n * (double)range->step;
+    day->mean[i] = n ? sum / (double)n : 0;
 }
 
-static void put_day(const struct control *c, struct savings_month *out)
+/* Some 8640 samples of each series: looked at again when there is another one. */
+static const struct savings_day *day_of(struct control *c)
 {
-    static const enum history_series saved[COST_OPTIMISATIONS] = {
-        [COST_POLLING] = HISTORY_SAVINGS_POLLING,
-        [COST_WEBSOCKET] = HISTORY_SAVINGS_WEBSOCKET,
-        [COST_CACHING] = HISTORY_SAVINGS_CACHING,
-        [COST_RATE_LIMITING] = HISTORY_SAVINGS_RATE_LIMITING};
-    const double hours = COST_MONTH_S / 3600;
+    struct savings_day *day = &c->savings_day;
+    const struct history_page *page = c->shared->history;
     struct history_range range;
-    double seconds, known;
-    if (!c->shared->history || history_range(c->shared->history, DAY_S, HISTORY_COARSE_STEP,
-                                             clock_real_ms() / 1000, &range))
-        return;
-    const double cost = mean_of(c, &range, HISTORY_COST, &seconds);
-    if (seconds < DAY_MIN_S)
+    if (!page || history_range(page, DAY_S, HISTORY_COARSE_STEP, clock_real_ms() / 1000, &range))
+        return NULL;
+    if (day->end == range.end && day->newest == atomic_load(&page->newest[HISTORY_COARSE]))
+        return day;
+    day->end = range.end;
+    day->newest = atomic_load(&page->newest[HISTORY_COARSE]);
+    for (int i = 0; i < SAVINGS_DAY_SERIES; i++)
+        day_mean(page, &range, i, day);
+    return day;
+}
+
+static void put_day(struct control *c, struct savings_month *out)
+{
+    const double hours = COST_MONTH_S / 3600;
+    const struct savings_day *day = day_of(c);
+    if (!day || day->seconds[COST_OPTIMISATIONS] < DAY_MIN_S)
         return;
     out->name = "last day";
-    out->seconds = seconds;
-    out->money.estimated = cost * hours;
+    out->seconds = day->seconds[COST_OPTIMISATIONS];
+    out->money.estimated = day->mean[COST_OPTIMISATIONS] * hours;
+    out->websocket_known = day->seconds[COST_WEBSOCKET] > 0 || !config_has_websockets(c->config);
     for (int i = 0; i < COST_OPTIMISATIONS; i++) {
-        out->money.saved[i] = mean_of(c, &range, saved[i], &known) * hours;
+        out->money.saved[i] = day->mean[i] * hours;
         out->money.saved_total += out->money.saved[i];
-        if (i == COST_WEBSOCKET)
-            out->websocket_known = known > 0 || !config_has_websockets(c->config);
     }
 }
 
-void savings_find(const struct control *c, const struct peers_leaked *leaked, struct savings *out)
+void savings_find(struct control *c, const struct peers_leaked *leaked, struct savings *out)
 {
     const struct config_cost *prices = &c->config->cost;
     struct cost_counts hour;

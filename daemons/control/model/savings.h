@@ -28,7 +28,14 @@ struct savings {
     } month[SAVINGS_BASES];
 };
 
-void savings_find(const struct control *c, const struct peers_leaked *leaked, struct savings *out);
+/* What the history has of the last day, as of its newest sample. */
+#define SAVINGS_DAY_SERIES (COST_OPTIMISATIONS + 1) /* what each saves, and behind them the cost */
+struct savings_day {
+    uint64_t end, newest; /* of the samples; 0: not looked at yet */
+    double mean[SAVINGS_DAY_SERIES], seconds[SAVINGS_DAY_SERIES];
+};
+
+void savings_find(struct control *c, const struct peers_leaked *leaked, struct savings *out);
 /* Asks the supervisor, if there are WebSockets, and calls back. */
 void savings_ask(struct control *c, void (*done)(void *arg, const struct savings *s), void *arg);
 /* Each second: takes the samples of the last hour. */

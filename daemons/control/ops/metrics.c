@@ -199,7 +199,7 @@ static void (*const once[])(struct metrics_run *run) = {
 };
 #define ONCE (sizeof once / sizeof *once)
 
-bool metrics_run_begin(struct metrics_run *run, const struct control *c, enum metrics_form form,
+bool metrics_run_begin(struct metrics_run *run, struct control *c, enum metrics_form form,
                        const struct metrics_query *query, const msgpack_object *websocket,
                        struct text *out)
 {

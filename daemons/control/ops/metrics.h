@@ -24,7 +24,7 @@ struct metrics_run {
 };
 /* websocket: what ws.stats has answered, while it is there; NULL: no supervisor. query NULL: all.
  * False: no memory. */
-bool metrics_run_begin(struct metrics_run *run, const struct control *c, enum metrics_form form,
+bool metrics_run_begin(struct metrics_run *run, struct control *c, enum metrics_form form,
                        const struct metrics_query *query, const msgpack_object *websocket,
                        struct text *out);
 bool metrics_run_step(struct metrics_run *run); /* writes some more; false: that was all */

@@ -4,7 +4,7 @@
 #include "daemons/control/model/savings.h"
 #include "daemons/control/peers.h"
 
-void metrics_write_cost(struct metrics_writer *w, const struct control *c,
+void metrics_write_cost(struct metrics_writer *w, struct control *c,
                         const msgpack_object *websocket)
 {
     static const char *const window[] = {

@@ -6,6 +6,6 @@
 #include <msgpack.h>
 
 /* websocket: the answer to ws.stats; NULL: there is none. */
-void metrics_write_cost(struct metrics_writer *w, const struct control *c,
+void metrics_write_cost(struct metrics_writer *w, struct control *c,
                         const msgpack_object *websocket);
 #endif
