@@ -109,4 +109,3 @@ void limit_leave(const struct limit_caller *c, uint64_t key)
     const uint64_t now = atomic_load_explicit(cell, memory_order_relaxed);
     atomic_store_explicit(cell, (now & COUNT_MASK) > 1 ? now - 1 : 0, memory_order_release);
 }
-

@@ -24,8 +24,8 @@ void house_write_conf(struct house *h, unsigned workers, const char *routes);
 /* Time moves on at once, for all processes of the house: what was due meanwhile is due now. Only
  * timers of event loops (looks each second or less) take their time. */
 void house_advance(struct house *h, unsigned ms);
-void house_run(struct house *h);    /* start again with what is in dir; waits for ready */
-int house_stop(struct house *h);    /* SIGTERM; returns the exit status */
+void house_run(struct house *h); /* start again with what is in dir; waits for ready */
+int house_stop(struct house *h); /* SIGTERM; returns the exit status */
 /* SIGKILL of the master, and waits until all are gone but a supervisor that it has started: that one
  * outlives it. */
 void house_kill(struct house *h);
