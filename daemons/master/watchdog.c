@@ -95,7 +95,7 @@ uint64_t watchdog_deadline(const struct watchdog *w, uint64_t now_ms)
 
 /* ---- what follows ---- */
 
-/* The condition is there for everybody to see; the successor serves already. */
+/* The condition is visible to all; the successor serves already. */
 #define SHOW_MS 60000
 
 void watchdog_abort(struct master *m, uint32_t slot, const char *name, pid_t pid,

@@ -181,7 +181,7 @@ static void on_heartbeat(EV_P_ ev_timer *watcher, int events)
     drained_follow(w);
     limit_top_refill(&w->limits->top);
     limit_top_refill(&w->messages->poll_top);
-    if (reader_ready(w)) /* notices a rotation while nobody asks, and lets go of the old map */
+    if (reader_ready(w)) /* notices a rotation without requests, and unmaps the old store */
         w->reader_state.checked = true;
 }
 

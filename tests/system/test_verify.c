@@ -278,7 +278,7 @@ static void what_is_misconfigured_is_named_and_fails(void **state)
     assert_says(out, "/items/*", "second read", "no hit");
     assert_says(out, "/polled/*", "interval", "holds nothing back");
     assert_says(out, "few", "exact", "is it exempt?");
-    assert_says(out, "keyed", "exact", "too many to hold anybody back");
+    assert_says(out, "keyed", "exact", "too many to have an effect");
     assert_says(out, "/ws/*", "heartbeat", " ok ");
     assert_says(out, "/ws/*", "dead peer", "one that is gone is not noticed");
     assert_non_null(strstr(out, "score 0 of 100"));

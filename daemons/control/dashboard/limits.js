@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// limits: who is being limited. The busiest refusal first; limits that refuse nobody last.
+// limits: refused clients. The busiest refusal first; limits without refusals last.
 
 const quota = l => `${format.count(l.requests)} in ${format.duration(l.windowSeconds)}`;
 const refusedMost = l => l.refusedMost.length

@@ -69,7 +69,7 @@ const serviceNow = () => Date.now() + clockOffset;
 
 const connection = { state: 'waiting', since: Date.now(), last: 0 };
 const SILENCE_MS = 6000; // a message comes each second
-const HIDDEN_MS = 60000; // a page that nobody sees gives its place to others
+const HIDDEN_MS = 60000; // a hidden page gives its place to others
 let source = null, hiddenTimer = 0;
 
 function setConnection(state) {

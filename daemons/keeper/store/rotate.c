@@ -5,7 +5,7 @@
  * state_dir/cache.<epoch>/ holds data.mdb, lock.mdb and, between a clean stop and the next start,
  * `clean`. The store that is found is kept if nothing speaks against it:
  *
- *   - the same master still runs and nobody has died in the map: it was under our eyes all the time
+ *   - the same master still runs and no process has died in the map: its state is known
  *   - otherwise data.mdb is examined page by page (check.c), its history of invalidations must be
  *     the one in inval.page, and it must be of this boot (what was written is in the page cache or
  *     on disk) or closed cleanly with no invalidation since.

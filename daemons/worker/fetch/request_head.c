@@ -55,7 +55,7 @@ static bool is_forwarding(const struct request *r, struct str name)
 }
 
 /* A field that replaces URL, method or host is a proxy's to send; what is stored under this URL is
- * not fetched with one, whoever sends it. */
+ * not fetched with one, whichever peer sends it. */
 static bool is_override(const struct response_request *what, struct str name)
 {
     const struct request *r = what->request;

@@ -154,7 +154,7 @@ static bool read_vary(struct store_stream *s, const struct h1_head *head, bool p
         if (is_ours(lower, name.len))
             return false;
         if (plain && name.len == 15 && !memcmp(lower, "accept-encoding", 15))
-            continue; /* whoever asks, the backend is asked alike */
+            continue; /* the backend is asked the same for every client */
         if (name_known(s->names, s->names_len, lower, name.len))
             continue;
         memcpy(s->names + s->names_len, lower, name.len);

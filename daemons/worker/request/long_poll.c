@@ -404,8 +404,8 @@ static bool is_superseded(const struct watch *x)
 }
 
 /* landed: what the watch has waited for is over. What is not there then could not be fetched, or
- * not be stored, and everybody asks for himself; unless it is not there because it was invalidated
- * once more. */
+ * not be stored, and each request fetches for itself; unless it is not there because it was
+ * invalidated once more. */
 static void look(struct watch *x, bool over)
 {
     const enum now now = compare(x);
