@@ -193,8 +193,7 @@ unsigned local_invalidated(struct supervisor *s, const char *const *tags, size_t
         if (x->state != SESSION_OPEN || x->probe || !x->subscription ||
             !wants(x->subscription, tags, n, prefix))
             continue;
-        if (x->client.out.len >
-            BEHIND_MAX) { /* a repeated request is better than a gap */
+        if (x->client.out.len > BEHIND_MAX) { /* a repeated request is better than a gap */
             session_close(s, x, 1013, "events are read too slowly", END_SHED);
             continue;
         }
