@@ -24,13 +24,13 @@ _Static_assert(PART <= HTTP_PART_MAX, "parts of a part's size");
 
 static void put_u64(struct metrics_writer *w, enum metric id, uint64_t value)
 {
-    if (metrics_family(w, id))
+    if (metrics_family_begin(w, id))
         metrics_u64(w, METRICS_NO_LABELS, value);
 }
 
 static void put_f64(struct metrics_writer *w, enum metric id, double value)
 {
-    if (metrics_family(w, id))
+    if (metrics_family_begin(w, id))
         metrics_f64(w, METRICS_NO_LABELS, value);
 }
 
@@ -72,7 +72,7 @@ static void write_latencies(struct metrics_run *run)
                                          [STATS_LATENCY_MISS] = "miss",
                                          [STATS_LATENCY_PASS] = "pass",
                                          [STATS_LATENCY_REFUSED] = "refused"};
-    if (!metrics_family(&run->writer, METRIC_RESPONSE_SECONDS))
+    if (!metrics_family_begin(&run->writer, METRIC_RESPONSE_SECONDS))
         return;
     for (int h = 0; h < STATS_HISTOGRAMS; h++) {
         struct distribution d;
@@ -113,7 +113,7 @@ static void write_conditions(struct metrics_run *run)
     struct metrics_writer *w = &run->writer;
     struct condition list[CONDITION_ROWS];
     const size_t n = conditions_list(run->control->shared->conditions, clock_real_ms(), list);
-    if (metrics_family(w, METRIC_CONDITION))
+    if (metrics_family_begin(w, METRIC_CONDITION))
         for (size_t i = 0, id = 0; id < CONDITIONS; id++) {
             const char *name = condition_kind((enum condition_id)id)->name;
             if (i == n || list[i].id != id)
@@ -160,13 +160,13 @@ static void write_processes(struct metrics_run *run)
     struct metrics_writer *w = &run->writer;
     struct of_kind kinds[PROC_SLOT_WORKER0 + 1] = {0};
     count_processes(run->control->shared->proc, kinds);
-    if (metrics_family(w, METRIC_PROCESSES_UP))
+    if (metrics_family_begin(w, METRIC_PROCESSES_UP))
         for (unsigned kind = 0; kind <= PROC_SLOT_WORKER0; kind++)
             put_kind(w, kind, kinds[kind].up);
-    if (metrics_family(w, METRIC_PROCESS_CRASHES))
+    if (metrics_family_begin(w, METRIC_PROCESS_CRASHES))
         for (unsigned kind = PROC_SLOT_KEEPER; kind <= PROC_SLOT_WORKER0; kind++)
             put_kind(w, kind, kinds[kind].crashes);
-    if (metrics_family(w, METRIC_PROCESS_HUNG))
+    if (metrics_family_begin(w, METRIC_PROCESS_HUNG))
         for (unsigned kind = PROC_SLOT_KEEPER; kind <= PROC_SLOT_WORKER0; kind++)
             metrics_u64(w, METRICS_LABELS({"process", proc_slot_name(kind)}), kinds[kind].hung);
 }
@@ -179,7 +179,7 @@ static void write_service(struct metrics_run *run)
     struct workers_count workers;
     const uint64_t up_ms = clock_mono_ms() - atomic_load(&proc->started_ms);
     health_count_workers(run->control, &workers);
-    if (metrics_family(w, METRIC_BUILD))
+    if (metrics_family_begin(w, METRIC_BUILD))
         metrics_u64(w, METRICS_LABELS({"version", POLDER_VERSION}), 1);
     put_f64(w, METRIC_START_TIME, (double)((clock_real_ms() - up_ms) / 1000));
     put_u64(w, METRIC_WORKERS, workers.ready);
@@ -220,7 +220,7 @@ static bool rows_step(struct metrics_run *run, const struct metrics_rows_family 
     const struct metrics_source from = {run->control->shared, &run->names};
     const uint32_t n = run->names.rows[f->of], first = run->row;
     const uint32_t end = n - first < ROWS_A_STEP ? n : first + ROWS_A_STEP;
-    if (!n || (!first && !metrics_family(&run->writer, f->metric)))
+    if (!n || (!first && !metrics_family_begin(&run->writer, f->metric)))
         return false;
     for (run->row = first; run->row < end; run->row++)
         f->write(&run->writer, &from, &run->names.row[f->of][run->row]);

@@ -38,11 +38,11 @@ void metrics_write_alerts(struct metrics_writer *w, const struct control *c)
     const struct alert_page *page = c->shared->alerts;
     const struct alert_row *list[ALERT_ROWS];
     const size_t n = alerts_list(c, list);
-    if (metrics_family(w, METRIC_ALERT_STATE))
+    if (metrics_family_begin(w, METRIC_ALERT_STATE))
         for (uint32_t i = 0; i < c->config->n_alerts; i++)
             if (c->config->alerts[i].enabled)
                 put_rule(w, &c->config->alerts[i], list, n);
-    if (metrics_family(w, METRIC_ALERT_NOTICES)) {
+    if (metrics_family_begin(w, METRIC_ALERT_NOTICES)) {
         metrics_u64(w, METRICS_LABELS({"result", "delivered"}), atomic_load(&page->delivered));
         metrics_u64(w, METRICS_LABELS({"result", "failed"}), atomic_load(&page->failed));
         metrics_u64(w, METRICS_LABELS({"result", "lost"}), atomic_load(&page->lost));

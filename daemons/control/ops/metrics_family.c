@@ -107,3 +107,9 @@ bool metrics_family_exists(const char *name, size_t len)
             return true;
     return false;
 }
+
+struct metrics_classic metrics_classic_of(enum histogram_first first)
+{
+    return first == HISTOGRAM_LATENCY ? (struct metrics_classic){-16, 5, 1}
+                                      : (struct metrics_classic){-4, 20, 2};
+}

@@ -3,6 +3,7 @@
  * counters.def, gauges.def. Knows nothing of control. */
 #ifndef POLDER_CONTROL_METRICS_FAMILY_H
 #define POLDER_CONTROL_METRICS_FAMILY_H
+#include "polder/histogram.h"
 #include "polder/stats.h"
 #include <stdbool.h>
 
@@ -44,4 +45,11 @@ struct metrics_family metrics_family_of_gauge(enum stats_gauge g, const char **l
 enum metrics_scope metrics_scope_of(const char *name);
 /* Is there a family of this name? */
 bool metrics_family_exists(const char *name, size_t len);
+
+/* Classic buckets, in all forms: upper bounds, powers of two of a second, which are bounds of the
+ * histogram's own, so counts are exact. */
+struct metrics_classic {
+    int first, last, step;
+};
+struct metrics_classic metrics_classic_of(enum histogram_first first);
 #endif

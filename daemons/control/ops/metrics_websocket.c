@@ -7,7 +7,7 @@ static void write_ends(struct metrics_writer *w, const msgpack_object *stats)
 {
     const msgpack_object *ends = rpc_in_get(stats, "ends");
     char reason[64], label[METRICS_VALUE_MAX];
-    if (!ends || ends->type != MSGPACK_OBJECT_MAP || !metrics_family(w, METRIC_WS_ENDS))
+    if (!ends || ends->type != MSGPACK_OBJECT_MAP || !metrics_family_begin(w, METRIC_WS_ENDS))
         return;
     for (uint32_t i = 0; i < ends->via.map.size; i++)
         if (rpc_in_object_text(&ends->via.map.ptr[i].key, reason, sizeof reason) >= 0)
@@ -34,7 +34,7 @@ static void write_routes(struct metrics_writer *w, const msgpack_object *stats)
     if (!routes || routes->type != MSGPACK_OBJECT_ARRAY)
         return;
     for (size_t m = 0; m < sizeof of / sizeof *of; m++) {
-        if (!metrics_family(w, of[m].metric))
+        if (!metrics_family_begin(w, of[m].metric))
             continue;
         for (uint32_t i = 0; i < routes->via.array.size; i++) {
             const msgpack_object *r = &routes->via.array.ptr[i];
@@ -50,7 +50,8 @@ static void write_durations(struct metrics_writer *w, const msgpack_object *stat
     const msgpack_object *counts = rpc_in_get(stats, "durationCounts");
     const double sum_s = rpc_in_f64(stats, "durationSum", 0);
     struct distribution d = distribution_empty(HISTOGRAM_LIFETIME);
-    if (!counts || counts->type != MSGPACK_OBJECT_ARRAY || !metrics_family(w, METRIC_WS_SECONDS))
+    if (!counts || counts->type != MSGPACK_OBJECT_ARRAY ||
+        !metrics_family_begin(w, METRIC_WS_SECONDS))
         return;
     for (uint32_t i = 0; i < counts->via.array.size && i < HISTOGRAM_BUCKETS; i++)
         if (counts->via.array.ptr[i].type == MSGPACK_OBJECT_POSITIVE_INTEGER)
@@ -60,7 +61,7 @@ static void write_durations(struct metrics_writer *w, const msgpack_object *stat
 
 static void put(struct metrics_writer *w, enum metric id, double value)
 {
-    if (metrics_family(w, id))
+    if (metrics_family_begin(w, id))
         metrics_f64(w, METRICS_NO_LABELS, value);
 }
 
@@ -70,7 +71,7 @@ void metrics_write_websockets(struct metrics_writer *w, const msgpack_object *st
     if (!stats)
         return;
     put(w, METRIC_WS_MAX, rpc_in_f64(stats, "maxConnections", 0));
-    if (metrics_family(w, METRIC_WS_HEARTBEATS)) {
+    if (metrics_family_begin(w, METRIC_WS_HEARTBEATS)) {
         metrics_f64(w, METRICS_LABELS({"kind", "json"}), rpc_in_f64(stats, "jsonHeartbeats", 0));
         metrics_f64(w, METRICS_LABELS({"kind", "ping"}), rpc_in_f64(stats, "pings", 0));
     }

@@ -123,12 +123,6 @@ static void text_distribution(struct metrics_writer *w, const struct metrics_lab
     text_sample_f64(w, "_sum", labels, sum_s);
 }
 
-struct metrics_classic metrics_classic_of(enum histogram_first first)
-{
-    return first == HISTOGRAM_LATENCY ? (struct metrics_classic){-16, 5, 1}
-                                      : (struct metrics_classic){-4, 20, 2};
-}
-
 /* ---- families ---- */
 
 void metrics_begin(struct metrics_writer *w, enum metrics_form form,
@@ -157,7 +151,7 @@ static bool begin_family(struct metrics_writer *w, const struct metrics_family *
     return true;
 }
 
-bool metrics_family(struct metrics_writer *w, enum metric id)
+bool metrics_family_begin(struct metrics_writer *w, enum metric id)
 {
     return begin_family(w, metrics_family_of(id));
 }

@@ -3,7 +3,7 @@
  * metrics_writer: families and samples, in the form that the scraper wants (metrics_query.h).
  *
  * A family is begun once, then its samples follow; a family that the query does not want takes none
- * (metrics_family() returns false). What is written is added to `t`: whole lines of the two forms of
+ * (metrics_family_begin() returns false). What is written is added to `t`: whole lines of the two forms of
  * text, whole families of protobuf (which begin with their length, so one is gathered beside it).
  */
 #ifndef POLDER_CONTROL_METRICS_WRITER_H
@@ -39,7 +39,7 @@ struct metrics_writer {
 void metrics_begin(struct metrics_writer *w, enum metrics_form form,
                    const struct metrics_query *query, struct text *t);
 /* False: it is not wanted. */
-bool metrics_family(struct metrics_writer *w, enum metric id);
+bool metrics_family_begin(struct metrics_writer *w, enum metric id);
 /* The same of a row of counters or gauges; goes on where it is of the family that is begun. */
 bool metrics_family_row(struct metrics_writer *w, const struct metrics_family *family);
 /* Ends the last family and the whole. */
@@ -58,11 +58,4 @@ const char *metrics_label_value(const char *text, char out[METRICS_VALUE_MAX]);
 /* NAME="VALUE", of the tables' rows, cut apart in space. */
 void metrics_labels_of_row(const char *text, struct metrics_label labels[METRICS_LABELS_MAX + 1],
                            char space[METRICS_VALUE_MAX]);
-
-/* Classic buckets, in all forms: upper bounds, powers of two of a second, which are bounds of the
- * histogram's own, so counts are exact. */
-struct metrics_classic {
-    int first, last, step;
-};
-struct metrics_classic metrics_classic_of(enum histogram_first first);
 #endif
