@@ -199,7 +199,10 @@ static void a_few_requests_are_counted_exactly(void **state)
     assert_non_null(refused);
     assert_int_equal(atoi(strstr(heaviest, "\"requests\": ") + 12), 7);
     assert_int_equal(atoi(strstr(refused, "\"requests\": ") + 12), 4);
-    assert_int_equal(atoi(strstr(refused, "\"error\": ") + 9), 0);
+    assert_int_equal(atoi(strstr(refused, "\"overcount\": ") + 13), 0);
+    assert_int_equal(ctl(&h, &out, "limit top few"), 0);
+    assert_non_null(strstr(out, "OVERCOUNT"));
+    assert_null(strstr(out, "ERROR"));
     house_remove(&h);
 }
 

@@ -328,6 +328,7 @@ static void who_polls_too_fast_is_named(void **state)
     snprintf(line, sizeof line, "%s", out);
     assert_non_null(strstr(line, "127.0.0.1"));
     assert_non_null(strstr(line, "/lazy/a"));
+    assert_non_null(strstr(line, "\"overcount\":"));
     const char *at = strstr(line, "\"requests\":");
     assert_non_null(at);
     const int about = atoi(at + 11);

@@ -129,6 +129,6 @@ void limit_put_client(struct rpc_out *o, const struct config_limit *l, struct li
     rpc_out_map(o, NULL);
     rpc_out_strn(o, "client", who, len);
     rpc_out_u64(o, count_name, row->requests);
-    rpc_out_u64(o, "error", row->error);
+    rpc_out_u64(o, "overcount", row->error);
     rpc_out_end(o);
 }

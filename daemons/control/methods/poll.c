@@ -18,7 +18,7 @@ static void put_row(const struct control *c, struct rpc_out *o, const struct lim
     rpc_out_strn(o, "client", row->who, client);
     rpc_out_strn(o, "path", space ? space + 1 : "", space ? len - client - 1 : 0);
     rpc_out_u64(o, "requests", row->requests);
-    rpc_out_u64(o, "error", row->error);
+    rpc_out_u64(o, "overcount", row->error);
     rpc_out_f64(o, "cost", (double)row->requests * c->config->cost.upstream_call);
     rpc_out_end(o);
 }
