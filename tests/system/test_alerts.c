@@ -452,7 +452,8 @@ static void the_example_posts_to_a_hook(void **state)
     if (!j)
         fail_msg("%s", hooked);
     const char *text = json_string_value(json_object_get(j, "text"));
-    assert_non_null(strstr(text, "[firing] memory: memory runs short: memoryRate "));
+    assert_non_null(
+        strstr(text, "[firing] memory: memory runs short: Memory that cannot be given back, "));
     assert_non_null(strstr(text, "What to do: see what takes it"));
     json_decref(j);
     house_remove(&h);

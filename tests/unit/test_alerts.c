@@ -260,6 +260,11 @@ static void websockets_are_judged_by_the_limit_in_force(void **state)
     assert_int_equal(after(r, 1000), ALERT_NONE);
     minute[HISTORY_WS_DEMAND] = 51;
     assert_int_equal(after(r, 1000), ALERT_FIRING);
+    struct alert_shown shown;
+    alerts_show(&r->control, alert_find(r->shared.alerts, alert_id("low", "")), &shown);
+    assert_string_equal(shown.summary,
+                        "it is wrong: WebSockets open, and those refused within the last minute: "
+                        "51, alert above 50 (wsDemand)");
     minute[HISTORY_WS_MAX] = 100; /* ws set */
     assert_int_equal(after(r, 1000), ALERT_RESOLVED);
 }

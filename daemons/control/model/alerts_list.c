@@ -3,6 +3,7 @@
 #include "daemons/control/control.h"
 #include "daemons/control/model/alerts.h"
 #include "polder/clock.h"
+#include "polder/history.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -18,7 +19,14 @@ static const struct config_alert *rule_of(const struct control *c, const char *n
     return NULL;
 }
 
-/* "few of ... are answered from the cache: hitRate 41.2 percent, alert below 60 percent" */
+static const char *metric_in_words(const struct config_alert *rule)
+{
+    return rule->of_server ? history_server_kind((enum history_server_series)rule->series)->what
+                           : history_kind((enum history_series)rule->series)->what;
+}
+
+/* "more ... are wanted than may be open: ...: WebSockets open, and those refused within the last
+ * minute: 61, alert above 50 (wsDemand)" */
 static void put_summary(struct alert_shown *s, const char *reason)
 {
     const struct config_alert *rule = s->rule;
@@ -31,9 +39,10 @@ static void put_summary(struct alert_shown *s, const char *reason)
     if (rule->of_condition || n < 0 || (size_t)n >= sizeof s->summary || isnan(s->value))
         return;
     const char *space = *rule->unit ? " " : "";
-    snprintf(s->summary + n, sizeof s->summary - (size_t)n, ": %s %.4g%s%s, alert %s %.4g%s%s",
-             rule->metric, s->value, space, rule->unit, rule->below ? "below" : "above",
-             s->threshold, space, rule->unit);
+    snprintf(s->summary + n, sizeof s->summary - (size_t)n,
+             ": %s: %.4g%s%s, alert %s %.4g%s%s (%s)", metric_in_words(rule), s->value, space,
+             rule->unit, rule->below ? "below" : "above", s->threshold, space, rule->unit,
+             rule->metric);
 }
 
 void alerts_show(const struct control *c, const struct alert_row *row, struct alert_shown *s)
