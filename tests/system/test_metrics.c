@@ -391,6 +391,127 @@ static void the_description_names_each_route_and_its_limits(void **state)
     house_remove(&h);
 }
 
+/* ---- documents as they are described ---- */
+
+static bool is_of_type(const json_t *value, const char *type)
+{
+    return !strcmp(type, "object")    ? json_is_object(value)
+           : !strcmp(type, "array")   ? json_is_array(value)
+           : !strcmp(type, "string")  ? json_is_string(value)
+           : !strcmp(type, "boolean") ? json_is_boolean(value)
+           : !strcmp(type, "integer") ? json_is_integer(value)
+           : !strcmp(type, "number")  ? json_is_number(value)
+                                      : false;
+}
+
+/* "integer", or ["integer", "null"]. */
+static bool is_described(const json_t *schema, const json_t *value)
+{
+    const json_t *type = json_object_get(schema, "type");
+    if (json_is_string(type))
+        return is_of_type(value, json_string_value(type));
+    return json_is_null(value) || is_of_type(value, json_string_value(json_array_get(type, 0)));
+}
+
+static void compare(const char *where, json_t *schema, json_t *value);
+
+static void compare_members(const char *where, json_t *schema, json_t *value)
+{
+    json_t *known = json_object_get(schema, "properties"),
+           *more = json_object_get(schema, "additionalProperties"), *member;
+    const char *name;
+    char inner[400];
+    json_object_foreach(value, name, member)
+    {
+        json_t *of = known ? json_object_get(known, name) : more;
+        snprintf(inner, sizeof inner, "%s.%s", where, name);
+        if (of)
+            compare(inner, of, member);
+        else if (strncmp(where, "openapi.json.paths.", 19)) /* only said to be an object */
+            fail_msg("%s is not described", inner);
+    }
+    json_object_foreach(known, name, member)
+    {
+        if (!json_object_get(value, name) && strncmp(where, "history", 7))
+            fail_msg("%s has no %s, which is described", where, name);
+    }
+}
+
+static void compare(const char *where, json_t *schema, json_t *value)
+{
+    json_t *element;
+    char inner[400];
+    size_t i;
+    if (!is_described(schema, value))
+        fail_msg("%s is described as another type", where);
+    if (json_is_object(value))
+        compare_members(where, schema, value);
+    json_array_foreach(value, i, element)
+    {
+        snprintf(inner, sizeof inner, "%s[%zu]", where, i);
+        compare(inner, json_object_get(schema, "items"), element);
+    }
+}
+
+static json_t *schema_of(json_t *description, const char *target)
+{
+    static const char *const steps[] = {"get",     "responses",        "200",
+                                        "content", "application/json", "schema"};
+    json_t *at = json_object_get(json_object_get(description, "paths"), target);
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++)
+        at = json_object_get(at, steps[i]);
+    assert_non_null(at);
+    return at;
+}
+
+/* Of each list there is an element, each number that may be unknown is one once. */
+static void let_all_be_told(struct house *h)
+{
+    char text[2048];
+    describe(text, sizeof text, "127.0.0.0/8",
+             ROUTES "route \"/ws\" { upstream = \"u\" websocket { } }\n"
+                    "route \"/gone\" { upstream = \"gone\" }\n"
+                    "upstream \"gone\" { server \"127.0.0.1:1\" { } }\n"
+                    "cost { upstream_call = 0.001 by = \"header:X-Team\" }\n"
+                    "alert \"busy\" { metric = \"workers\" above = 0 for = \"0s\" }\n");
+    house_start(h, 2, "%s", text);
+    ask_some(h);
+    get(h->port, "/gone", NULL);
+    get_with(h->port, "/c/2", "X-Team: red\r\n", NULL);
+}
+
+static bool has_alert(struct house *h)
+{
+    json_t *j = document(h->ops_port, "/api/telemetry/alerts", 200);
+    const size_t n = json_array_size(json_object_get(j, "alerts"));
+    json_decref(j);
+    return n > 0;
+}
+
+static void each_document_is_as_the_description_says(void **state)
+{
+    (void)state;
+    struct house h;
+    let_all_be_told(&h);
+    wait_until(has_alert(&h), 20000);
+    json_t *description = document(h.ops_port, "/api/telemetry/openapi.json", 200);
+    static const char *const targets[] = {"cache-stats",  "websocket-health",
+                                          "cost",         "limits",
+                                          "upstreams",    "routes",
+                                          "history",      "history?metric=hitRate,p95&since=1m",
+                                          "openapi.json", "alerts"};
+    for (size_t i = 0; i < sizeof targets / sizeof *targets; i++) {
+        char target[96];
+        snprintf(target, sizeof target, "/api/telemetry/%s", targets[i]);
+        json_t *j = document(h.ops_port, target, 200);
+        target[strcspn(target, "?")] = 0;
+        compare(target + strlen("/api/telemetry/"), schema_of(description, target), j);
+        json_decref(j);
+    }
+    json_decref(description);
+    house_remove(&h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -402,6 +523,7 @@ int main(void)
         cmocka_unit_test(scrapers_that_do_not_read_keep_nobody_from_it),
         cmocka_unit_test(telemetry_on_public_listeners_is_for_those_who_are_named),
         cmocka_unit_test(the_description_names_each_route_and_its_limits),
+        cmocka_unit_test(each_document_is_as_the_description_says),
     };
     return run_with_backend(tests, &backend, answers);
 }

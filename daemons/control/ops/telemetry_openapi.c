@@ -12,32 +12,63 @@
 
 /* ---- telemetry ---- */
 
-/* members: "name:type", types of JSON Schema, '?' behind one that may be null. */
+/* A type is a word of JSON Schema, {name:type name:type} an object, [type] an array, and <type> an
+ * object whose names are not known before; '?' behind it: it may be null. */
+#define PERCENTILES "p50:number? p95:number? p99:number?"
+#define BY_OPTIMISATION                                                                            \
+    "byOptimisation:{polling:number websocket:number? caching:number rateLimiting:number}"
+#define MONTH "{seconds:number estimatedCost:number savings:number}?"
+
 static const struct document {
-    const char *name, *summary, *members;
+    const char *name, *summary, *type;
     const char *parameters; /* "name:what it says"; of the query */
 } documents[] = {
     {"cache-stats", "Hits, misses and contents of the cache",
-     "hitRate:number missRate:number hits:integer misses:integer stale:integer collapsed:integer "
-     "evictions:integer items:integer bytes:integer avgResponseTime:number",
+     "{hitRate:number missRate:number hits:integer misses:integer stale:integer collapsed:integer "
+     "evictions:integer items:integer bytes:integer avgResponseTime:number}",
      ""},
     {"websocket-health", "WebSockets, their heartbeats and how long they live",
-     "supervisor:string activeConnections:number? maxConnections:number heartbeatSuccess:number? "
-     "heartbeatsSent:number? refused:number? reaped:number? connectionDuration:object?",
+     "{supervisor:string activeConnections:integer? maxConnections:integer "
+     "heartbeatSuccess:number? "
+     "heartbeatsSent:integer? refused:integer? reaped:integer? "
+     "connectionDuration:{avg:number p50:number p95:number max:number}?}",
      ""},
     {"cost", "What calls to backends have cost, and what was saved",
-     "currency:string apiCalls:number estimatedCost:number savingsRealized:number "
-     "projectedMonthly:number byOptimisation:object projections:object "
-     "byTenant:array?",
+     "{currency:string apiCalls:integer estimatedCost:number savingsRealized:number "
+     "projectedMonthly:number " BY_OPTIMISATION " projections:{sinceStart:" MONTH " lastHour:" MONTH
+     " lastDay:" MONTH "} byTenant:[{tenant:string apiCalls:integer "
+     "estimatedCost:number savingsRealized:number " BY_OPTIMISATION "}]?}",
      ""},
-    {"limits", "Limits as they run, and the clients refused most", "limits:array", ""},
-    {"upstreams", "The servers of each upstream", "servers:array", ""},
-    {"routes", "What came to each route", "routes:array", ""},
-    {"history", "The last 24 hours", "step:integer? start:integer? end:integer? metrics:object?",
+    {"limits", "Limits as they run, and the clients refused most",
+     "{limits:[{name:string key:string algorithm:string requests:integer windowSeconds:number "
+     "dryRun:boolean changed:boolean checked:integer admitted:integer refused:integer "
+     "dryRunRefused:integer routes:[string] refusedMost:[{key:string refused:integer}]}]}",
+     ""},
+    {"upstreams", "The servers of each upstream",
+     "{servers:[{upstream:string server:string state:string weight:integer fileWeight:integer "
+     "lastError:string? requests:integer bytesIn:integer bytesOut:integer errors:integer "
+     "errorsByReason:<integer> " PERCENTILES "}]}",
+     ""},
+    {"routes", "What came to each route",
+     "{routes:[{route:string upstream:string cached:boolean websocket:boolean requests:integer "
+     "errors:integer refused:integer backendCalls:integer backgroundCalls:integer "
+     "avoidedCalls:integer bytes:integer hits:integer misses:integer collapsed:integer "
+     "bypassed:integer hitRate:number? " PERCENTILES " lastRequest:number? lastCacheHit:number?}]}",
+     ""},
+    {"history", "The last 24 hours; without metric, the metrics that there are",
+     "{step:integer start:integer end:integer metrics:<{unit:string values:[number?] "
+     "what:string}>}",
      "metric:names with commas between them,since:how far back; 5m or 24h,step:seconds from one "
      "value to the next"},
-    {"alerts", "Alerts that are pending, firing or resolved", "alerts:array lost:integer", ""},
-    {"openapi.json", "This description", "openapi:string info:object paths:object", ""},
+    {"alerts", "Alerts that are pending, firing or resolved",
+     "{alerts:[{name:string subject:string state:string severity:string value:number? "
+     "threshold:number? unit:string since:number summary:string action:string runbook:string}] "
+     "lost:integer}",
+     ""},
+    {"openapi.json", "This description",
+     "{openapi:string info:{title:string version:string description:string} "
+     "tags:[{name:string}] paths:<object>}",
+     ""},
 };
 #define DOCUMENTS (sizeof documents / sizeof *documents)
 
@@ -46,21 +77,48 @@ static const char *base_of(const struct config *config)
     return *config->telemetry_path ? config->telemetry_path : "/api/telemetry";
 }
 
-static void put_members(struct text *t, const char *members)
+static const char *put_schema(struct text *t, const char *type);
+
+/* Up to the brace that closes them. */
+static const char *put_members(struct text *t, const char *at)
 {
-    text_put(t, "{\"type\":\"object\",\"properties\":{");
-    for (const char *at = members, *comma = ""; *at; comma = ",") {
-        const size_t n = strcspn(at, " "), name = strcspn(at, ":");
-        const bool may_be_null = at[n - 1] == '?';
-        const char *type = at + name + 1;
-        const int len = (int)(n - name - 1 - may_be_null);
-        text_put(t,
-                 may_be_null ? "%s\"%.*s\":{\"type\":[\"%.*s\",\"null\"]}"
-                             : "%s\"%.*s\":{\"type\":\"%.*s\"}",
-                 comma, (int)name, at, len, type);
-        at += n + (at[n] == ' ');
+    for (const char *comma = ""; *at != '}'; comma = ",") {
+        const size_t name = strcspn(at, ":");
+        text_put(t, "%s\"%.*s\":", comma, (int)name, at);
+        at = put_schema(t, at + name + 1);
+        at += *at == ' ';
     }
-    text_put(t, "}}");
+    return at;
+}
+
+static const char *put_parts(struct text *t, const char *type)
+{
+    const char *at;
+    text_put(t, "\"%s\":",
+             *type == '{'   ? "properties"
+             : *type == '[' ? "items"
+                            : "additionalProperties");
+    if (*type == '{') {
+        text_put(t, "{");
+        at = put_members(t, type + 1);
+        text_put(t, "}");
+    } else {
+        at = put_schema(t, type + 1);
+    }
+    text_put(t, ",");
+    return at + 1;
+}
+
+/* Returns what stands behind the type. */
+static const char *put_schema(struct text *t, const char *type)
+{
+    const bool has_parts = *type == '{' || *type == '[' || *type == '<';
+    const char *word = *type == '[' ? "array" : has_parts ? "object" : type;
+    const int len = (int)strcspn(word, " ?]}>");
+    text_put(t, "{");
+    const char *at = has_parts ? put_parts(t, type) : type + len;
+    text_put(t, *at == '?' ? "\"type\":[\"%.*s\",\"null\"]}" : "\"type\":\"%.*s\"}", len, word);
+    return at + (*at == '?');
 }
 
 static void put_parameters(struct text *t, const char *parameters)
@@ -90,7 +148,7 @@ static void put_document(struct text *t, const char *base, const struct document
              ",\"responses\":{\"200\":{\"description\":\"%s\",\"content\":{\"application/"
              "json\":{\"schema\":",
              d->summary);
-    put_members(t, d->members);
+    put_schema(t, d->type);
     text_put(t, "}}},\"404\":{\"description\":\"Telemetry is not for this client.\"}}}}");
 }
 

@@ -36,6 +36,8 @@ static void put_state(struct text *t, const struct config_server *s, const struc
              servers_state_name(s, row, weight), weight, s->weight);
     if (v.reason)
         text_put(t, ",\"lastError\":\"%s\"", server_reason_text(v.reason));
+    else
+        text_put(t, ",\"lastError\":null");
 }
 
 static void put_latencies(struct text *t, const struct distribution *d)
