@@ -126,14 +126,14 @@ static void on_check(EV_P_ ev_check *watcher, int events)
 static void free_the_dead(struct worker *w)
 {
     struct client *c;
+    struct fetch *ex;
     struct upstream *u;
     while ((c = LIST_FIRST(&w->clients->dead))) {
         LIST_REMOVE(c, entry);
         client_free(c);
     }
-    while (w->fetches->dead) {
-        struct fetch *ex = w->fetches->dead;
-        w->fetches->dead = ex->next;
+    while ((ex = TAILQ_FIRST(&w->fetches->dead))) {
+        TAILQ_REMOVE(&w->fetches->dead, ex, entry);
         fetch_free(ex);
     }
     while ((u = LIST_FIRST(&w->upstreams->dead))) {
@@ -148,7 +148,7 @@ static void on_prepare(EV_P_ ev_prepare *watcher, int events)
 {
     struct worker *w = watcher->data;
     (void)loop, (void)events;
-    if (w->long_polls->new_watches)
+    if (!LIST_EMPTY(&w->long_polls->new_watches))
         long_poll_look_new(w);
     client_run_ready(w);
     compress_turn(w);

@@ -46,6 +46,9 @@ struct worker *worker_alloc(void)
     w->background = &p->background;
     w->guard_checks = &p->guard_checks;
     w->texts = &p->texts;
+    TAILQ_INIT(&w->fetches->dead);
+    TAILQ_INIT(&w->fetches->waiters);
+    TAILQ_INIT(&w->fetches->retry_queue);
     TAILQ_INIT(&w->repeats->all);
     TAILQ_INIT(&w->repeats->dead);
     w->supervisor.fd = w->messages->log.fd = -1;

@@ -40,10 +40,7 @@ static void set_timer(struct fetch *ex)
 
 static void collapse_leave(struct fetch *ex)
 {
-    *ex->link = ex->next;
-    if (ex->next)
-        ex->next->link = ex->link;
-    ex->link = NULL;
+    TAILQ_REMOVE(&ex->worker->fetches->waiters, ex, entry);
     ex->queue = NULL;
     timer_stop(&ex->worker->wheel, &ex->timer);
 }
@@ -57,11 +54,7 @@ void collapse_wait(struct fetch *ex, void (*resume)(struct fetch *ex))
     ex->queue = &queue;
     ex->resume = resume;
     fetch_move(ex, FETCH_COLLAPSED);
-    ex->next = w->fetches->waiters;
-    if (ex->next)
-        ex->next->link = &ex->next;
-    ex->link = &w->fetches->waiters;
-    w->fetches->waiters = ex;
+    TAILQ_INSERT_HEAD(&w->fetches->waiters, ex, entry);
     if (!ex->waits_since_ms)
         ex->waits_since_ms = w->mono_ms;
     set_timer(ex);
@@ -76,8 +69,8 @@ static bool still_waits(struct worker *w, const struct fetch *ex)
 void collapse_wake(struct worker *w)
 {
     struct fetch *next;
-    for (struct fetch *ex = w->fetches->waiters; ex; ex = next) {
-        next = ex->next;
+    for (struct fetch *ex = TAILQ_FIRST(&w->fetches->waiters); ex; ex = next) {
+        next = TAILQ_NEXT(ex, entry);
         if (still_waits(w, ex))
             continue;
         collapse_leave(ex);

@@ -176,8 +176,7 @@ void fetch_finish(struct fetch *ex)
         fetch_unwatch(at);
         at->ops->done(at, ex);
     }
-    ex->next = w->fetches->dead;
-    w->fetches->dead = ex;
+    TAILQ_INSERT_HEAD(&w->fetches->dead, ex, entry);
 }
 
 void fetch_drop_client(struct fetch *ex)

@@ -32,6 +32,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/queue.h>
 
 struct client;
 struct compress_stream;
@@ -86,7 +87,7 @@ struct fetch {
     struct worker *worker;
     struct upstream *up;
     const struct config_upstream *upstream;
-    struct fetch *next, **link;       /* fetches.waiters, or the graveyard (next) */
+    TAILQ_ENTRY(fetch) entry;         /* fetches.waiters or .retry_queue, then .dead */
     void (*let_go)(struct fetch *ex); /* before its client goes its way; NULL */
     const struct fetch_queue *queue;  /* NULL: it waits in none */
     void (*resume)(struct fetch *ex); /* what it goes on with, when what it waits for is there */
@@ -151,9 +152,9 @@ struct fetches {
     /* What it wanted may be stored by now: its request takes its steps once more, from the lookup
      * on, and is answered without it or comes back (miss_again()). */
     void (*look_again)(struct fetch *ex);
-    struct fetch *dead;
-    struct fetch *waiters;                         /* collapse.c */
-    struct fetch *retry_queue, **retry_queue_tail; /* oldest first */
+    TAILQ_HEAD(, fetch) dead;        /* until the end of the iteration: a caller may still use it */
+    TAILQ_HEAD(, fetch) waiters;     /* collapse.c */
+    TAILQ_HEAD(, fetch) retry_queue; /* oldest first */
     ev_timer retry_queue_timer;
     uint64_t request_bytes;          /* of bodies that wait to be sent (request_body.c) */
     uint32_t n_changes;              /* requests without a client, kept for what they invalidate */

@@ -57,10 +57,7 @@ bool retry_queue_enter(struct fetch *ex, void (*resume)(struct fetch *ex))
     ex->resume = resume;
     a->waiting++;
     a->retry_queue_bytes += bytes_of(ex);
-    ex->next = NULL;
-    ex->link = w->fetches->retry_queue_tail;
-    *w->fetches->retry_queue_tail = ex;
-    w->fetches->retry_queue_tail = &ex->next;
+    TAILQ_INSERT_TAIL(&w->fetches->retry_queue, ex, entry);
     timer_set(&w->wheel, &ex->timer, ex->wait_until_ms);
     if (!ev_is_active(&w->fetches->retry_queue_timer)) {
         ev_timer_set(&w->fetches->retry_queue_timer, TRY_S, TRY_S);
@@ -75,13 +72,7 @@ void retry_queue_leave(struct fetch *ex)
     struct server_local *a = account(w, ex->upstream);
     a->waiting--;
     a->retry_queue_bytes -= bytes_of(ex);
-    *ex->link = ex->next;
-    if (ex->next)
-        ex->next->link = ex->link;
-    else
-        w->fetches->retry_queue_tail = ex->link;
-    ex->next = NULL;
-    ex->link = NULL;
+    TAILQ_REMOVE(&w->fetches->retry_queue, ex, entry);
     ex->queue = NULL;
     timer_stop(&w->wheel, &ex->timer);
 }
@@ -90,9 +81,13 @@ void retry_queue_wake(struct worker *w, const struct config_upstream *upstream)
 {
     struct fetch *list[WAKE];
     unsigned n = 0;
-    for (struct fetch *ex = w->fetches->retry_queue; ex && n < WAKE; ex = ex->next)
+    struct fetch *ex;
+    TAILQ_FOREACH (ex, &w->fetches->retry_queue, entry) {
+        if (n == WAKE)
+            break;
         if (ex->upstream == upstream)
             list[n++] = ex;
+    }
     for (unsigned i = 0; i < n; i++)
         if (list[i]->state == FETCH_WAITING)
             fetch_resume(list[i]);
@@ -105,8 +100,11 @@ static void on_try(EV_P_ ev_timer *watcher, int events)
     struct fetch *list[TRY_MAX];
     unsigned n = 0;
     (void)events;
-    for (struct fetch *ex = w->fetches->retry_queue; ex && n < TRY_MAX; ex = ex->next) {
+    struct fetch *ex;
+    TAILQ_FOREACH (ex, &w->fetches->retry_queue, entry) {
         unsigned i = 0;
+        if (n == TRY_MAX)
+            break;
         while (i < n && list[i]->upstream != ex->upstream)
             i++;
         if (i == n)
@@ -115,13 +113,12 @@ static void on_try(EV_P_ ev_timer *watcher, int events)
     for (unsigned i = 0; i < n; i++)
         if (list[i]->state == FETCH_WAITING)
             fetch_resume(list[i]);
-    if (!w->fetches->retry_queue)
+    if (TAILQ_EMPTY(&w->fetches->retry_queue))
         ev_timer_stop(EV_A_ watcher);
 }
 
 void retry_queue_init(struct worker *w)
 {
-    w->fetches->retry_queue_tail = &w->fetches->retry_queue;
     ev_timer_init(&w->fetches->retry_queue_timer, on_try, 0., 0.);
     w->fetches->retry_queue_timer.data = w;
 }

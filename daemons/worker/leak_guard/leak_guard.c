@@ -53,7 +53,7 @@ struct answer_words {
 };
 
 struct guard_check {
-    struct guard_check *next, **link; /* guard_checks.first */
+    LIST_ENTRY(guard_check) entry; /* guard_checks.all */
     struct worker *worker;
     const struct config_route *route;
     struct guard_route *place;
@@ -182,11 +182,7 @@ void guard_begin(struct guard_check *k, bool answered)
     guard_experiment_start(&k->trial, k->fields.n, guard_route_pairs(k->place));
     k->words = k->fields.n ? calloc(1, sizeof *k->words) : NULL;
     k->varies = k->trial.fields;
-    k->link = &w->guard_checks->first;
-    k->next = w->guard_checks->first;
-    if (k->next)
-        k->next->link = &k->next;
-    w->guard_checks->first = k;
+    LIST_INSERT_HEAD(&w->guard_checks->all, k, entry);
     w->guard_checks->n++;
     w->guard_checks->due = true;
 }
@@ -513,9 +509,7 @@ static void conclude(struct guard_check *k)
 
 static void check_end(struct guard_check *k)
 {
-    *k->link = k->next;
-    if (k->next)
-        k->next->link = k->link;
+    LIST_REMOVE(k, entry);
     k->worker->guard_checks->n--;
     check_free(k);
 }
@@ -549,8 +543,8 @@ void guard_run(struct worker *w)
     while (w->guard_checks->due) {
         struct guard_check *next;
         w->guard_checks->due = false;
-        for (struct guard_check *k = w->guard_checks->first; k; k = next) {
-            next = k->next;
+        for (struct guard_check *k = LIST_FIRST(&w->guard_checks->all); k; k = next) {
+            next = LIST_NEXT(k, entry);
             if (!k->watcher.fetch)
                 step(k);
         }
@@ -560,8 +554,8 @@ void guard_run(struct worker *w)
 void guard_stop(struct worker *w)
 {
     struct guard_check *next;
-    for (struct guard_check *k = w->guard_checks->first; k; k = next) {
-        next = k->next;
+    for (struct guard_check *k = LIST_FIRST(&w->guard_checks->all); k; k = next) {
+        next = LIST_NEXT(k, entry);
         if (k->watcher.fetch)
             fetch_finish(k->watcher.fetch);
         if (k->trial.verdict == GUARD_OPEN)

@@ -12,13 +12,14 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/queue.h>
 
 struct request;
 struct worker;
 
 struct guard_check;
 struct guard_checks {
-    struct guard_check *first;
+    LIST_HEAD(, guard_check) all;
     uint32_t n;
     bool due; /* some check waits for its next step */
 };

@@ -43,9 +43,9 @@
 #define DRAIN_LEAVE 5000  /* ms before a draining worker must be gone */
 
 struct watch {
-    struct watch *next, **link;         /* of its bucket */
-    struct watch *next_new, **link_new; /* link_new: created, and not looked at since */
-    struct held *holders;
+    LIST_ENTRY(watch) entry;     /* its bucket, then long_polls.dead_watches */
+    LIST_ENTRY(watch) entry_new; /* long_polls.new_watches, while is_new */
+    LIST_HEAD(, held) holders;
     struct worker *worker;
     struct cache_key key;        /* where the object lies, or would lie */
     struct fetch_permit awaited; /* a fetch that ends in an answer; FETCH_LOCK_NONE */
@@ -56,12 +56,13 @@ struct watch {
     uint32_t url_slot, n_tags, url_len;
     uint32_t tag_slot[CACHE_TAGS_MAX];
     bool anonymous; /* what is there was fetched so */
+    bool is_new;    /* created, and not looked at since */
     bool dead;
     char url[];
 };
 
 struct held {
-    struct held *next, **link; /* of its watch */
+    LIST_ENTRY(held) entry; /* watch.holders */
     struct watch *watch;
     struct client *client;
     uint64_t until_ms;
@@ -72,7 +73,7 @@ struct held {
 
 /* ---- watches ---- */
 
-static struct watch **bucket_of(struct worker *w, const struct cache_key *key)
+static struct watch_list *bucket_of(struct worker *w, const struct cache_key *key)
 {
     uint64_t v;
     memcpy(&v, key->hash + 8, sizeof v);
@@ -86,24 +87,18 @@ static uint32_t stored_now(const struct worker *w, const struct cache_key *key)
 
 static void watch_forget_new(struct watch *x)
 {
-    if (!x->link_new)
-        return;
-    *x->link_new = x->next_new;
-    if (x->next_new)
-        x->next_new->link_new = x->link_new;
-    x->link_new = NULL;
+    if (x->is_new)
+        LIST_REMOVE(x, entry_new);
+    x->is_new = false;
 }
 
 static void watch_end(struct watch *x)
 {
     struct worker *w = x->worker;
     watch_forget_new(x);
-    *x->link = x->next;
-    if (x->next)
-        x->next->link = x->link;
+    LIST_REMOVE(x, entry);
     x->dead = true; /* a caller may still use it: freed at the end of the iteration */
-    x->next = w->long_polls->dead_watches;
-    w->long_polls->dead_watches = x;
+    LIST_INSERT_HEAD(&w->long_polls->dead_watches, x, entry);
     if (--w->long_polls->n_watches == 0)
         atomic_store(&w->slot->holding, 0);
 }
@@ -123,7 +118,7 @@ static struct watch *watch_new(struct worker *w, const struct request *r,
 {
     struct watch *x = calloc(1, sizeof *x + r->url_len);
     if (!w->long_polls->watches)
-        w->long_polls->watches = calloc(BUCKETS, sizeof(struct watch *));
+        w->long_polls->watches = calloc(BUCKETS, sizeof(struct watch_list));
     if (!x || !w->long_polls->watches) {
         free(x);
         return NULL;
@@ -134,16 +129,9 @@ static struct watch *watch_new(struct worker *w, const struct request *r,
     x->url_slot = inval_url_slot(w->shared->inval, r->url, r->url_len);
     x->url_len = r->url_len;
     memcpy(x->url, r->url, r->url_len);
-    x->link = bucket_of(w, key);
-    x->next = *x->link;
-    if (x->next)
-        x->next->link = &x->next;
-    *x->link = x;
-    x->link_new = &w->long_polls->new_watches; /* checked before the loop sleeps: no wake-up yet */
-    x->next_new = w->long_polls->new_watches;
-    if (x->next_new)
-        x->next_new->link_new = &x->next_new;
-    w->long_polls->new_watches = x;
+    LIST_INSERT_HEAD(bucket_of(w, key), x, entry);
+    LIST_INSERT_HEAD(&w->long_polls->new_watches, x, entry_new);
+    x->is_new = true; /* checked before the loop sleeps: no wake-up yet */
     if (w->long_polls->n_watches++ == 0)
         atomic_store(&w->slot->holding, 1);
     x->stored = stored_now(w, key);
@@ -153,9 +141,10 @@ static struct watch *watch_new(struct worker *w, const struct request *r,
 static struct watch *watch_find(struct worker *w, const struct request *r,
                                 const struct cache_key *key, uint64_t identity)
 {
+    struct watch *x;
     if (!w->long_polls->watches)
         return NULL;
-    for (struct watch *x = *bucket_of(w, key); x; x = x->next)
+    LIST_FOREACH (x, bucket_of(w, key), entry)
         if (!memcmp(&x->key, key, sizeof *key) && x->identity == identity &&
             x->url_len == r->url_len && !memcmp(x->url, r->url, r->url_len))
             return x;
@@ -186,11 +175,7 @@ static bool hold(struct watch *x, const struct request *r)
                        .wait_s = r->wait_s,
                        .head_len = head->head_len};
     memcpy(h->head, head->method.at, head->head_len);
-    h->next = x->holders;
-    if (h->next)
-        h->next->link = &h->next;
-    h->link = &x->holders;
-    x->holders = h;
+    LIST_INSERT_HEAD(&x->holders, h, entry);
     c->held = h;
     w->long_polls->n_held++;
     repeat_forget(c);
@@ -217,7 +202,7 @@ bool long_poll_unchanged(const struct request *r, const struct cache_record *rec
         watch_take(x, rec, identity);
     if (x && hold(x, r))
         return true;
-    if (x && !x->holders)
+    if (x && LIST_EMPTY(&x->holders))
         watch_end(x);
     return false;
 }
@@ -281,10 +266,8 @@ void long_poll_drop(struct client *c)
         return;
     c->held = NULL;
     c->worker->long_polls->n_held--;
-    *h->link = h->next;
-    if (h->next)
-        h->next->link = h->link;
-    if (!h->watch->holders)
+    LIST_REMOVE(h, entry);
+    if (LIST_EMPTY(&h->watch->holders))
         watch_end(h->watch);
     free(h);
 }
@@ -331,15 +314,15 @@ void long_poll_end(struct client *c)
 /* Holders that come back while this runs hang on another watch, or on the head of this one. */
 static void release_all(struct watch *x, bool tried)
 {
-    struct held *list = x->holders;
+    struct held *h;
     uint32_t n = 0;
-    for (struct held *h = list; h; h = h->next)
+    LIST_FOREACH (h, &x->holders, entry)
         n++;
     struct client **who = n ? malloc(n * sizeof(struct client *)) : NULL;
     if (!who)
         return; /* each has its end */
     n = 0;
-    for (struct held *h = list; h; h = h->next)
+    LIST_FOREACH (h, &x->holders, entry)
         who[n++] = h->client;
     for (uint32_t i = 0; i < n; i++)
         if (who[i]->held && who[i]->held->watch == x)
@@ -386,7 +369,7 @@ static enum now compare(struct watch *x)
 static bool fetch_for_holders(struct watch *x)
 {
     struct worker *w = x->worker;
-    const struct held *h = x->holders;
+    const struct held *h = LIST_FIRST(&x->holders);
     struct hit_found found = {.key = x->key};
     struct request_again what = {.bytes = h->head, .len = h->head_len, .anonymous = x->anonymous};
     struct request r;
@@ -413,7 +396,7 @@ static void look(struct watch *x, bool over)
         return;
     if (now == NOW_CHANGED)
         release_all(x, false);
-    else if ((over && !is_superseded(x)) || !x->holders || !fetch_for_holders(x))
+    else if ((over && !is_superseded(x)) || LIST_EMPTY(&x->holders) || !fetch_for_holders(x))
         release_all(x, true);
 }
 
@@ -452,12 +435,12 @@ static bool is_quiet(const struct watch *x)
 static void scan(struct worker *w)
 {
     uint32_t n = 0;
-    struct watch **list = malloc((w->long_polls->n_watches + 1) * sizeof(struct watch *));
+    struct watch *x, **list = malloc((w->long_polls->n_watches + 1) * sizeof(struct watch *));
     if (!list)
         return;
     w->long_polls->scanned_s = ev_now(w->loop);
     for (uint32_t b = 0; b < BUCKETS; b++)
-        for (struct watch *x = w->long_polls->watches[b]; x; x = x->next)
+        LIST_FOREACH (x, &w->long_polls->watches[b], entry)
             if (!is_quiet(x))
                 list[n++] = x;
     for (uint32_t i = 0; i < n; i++)
@@ -486,8 +469,8 @@ void long_poll_wake(struct worker *w)
 
 void long_poll_look_new(struct worker *w)
 {
-    while (w->long_polls->new_watches) {
-        struct watch *x = w->long_polls->new_watches;
+    struct watch *x;
+    while ((x = LIST_FIRST(&w->long_polls->new_watches))) {
         watch_forget_new(x);
         if (!x->awaited.word)
             look(x, false);
@@ -509,9 +492,9 @@ void long_poll_leave(struct worker *w)
 
 void long_poll_free_the_dead(struct worker *w)
 {
-    while (w->long_polls->dead_watches) {
-        struct watch *x = w->long_polls->dead_watches;
-        w->long_polls->dead_watches = x->next;
+    struct watch *x;
+    while ((x = LIST_FIRST(&w->long_polls->dead_watches))) {
+        LIST_REMOVE(x, entry);
         free(x);
     }
 }

@@ -12,16 +12,17 @@
 #include <ev.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/queue.h>
 
 struct client;
 struct hit_found;
 struct request;
 struct worker;
 
-struct watch;
+LIST_HEAD(watch_list, watch);
 struct long_polls {
-    struct watch **watches; /* by key; NULL: never needed */
-    struct watch *new_watches, *dead_watches;
+    struct watch_list *watches; /* buckets by key; NULL: never needed */
+    struct watch_list new_watches, dead_watches;
     uint32_t n_watches, n_held;
     ev_timer scan; /* looks at all watches a little later */
     double scanned_s;
