@@ -6,7 +6,8 @@
 #   awk -f words.awk FILE...
 BEGIN {
     split("tee:store shrink:compress coder:encoder coded:encoded freshen:revalidate failing:error_backoff" \
-        " parked:waiter flight:fetch_lock land:release landed:released ticket:fetch_lock exchange:fetch memo:repeat" \
+        " parked:waiter flight:fetch_lock flights:claims flying:fetching" \
+        " land:release lands:releases landed:released landing:release ticket:fetch_lock exchange:fetch memo:repeat" \
         " surplus:pipelined birth:fetch_seq marker:vary_record companion:ws_process least:min most:max wish:request" \
         " told:notified asked:requested beat:heartbeat outrun:superseded calmer:quiet", list, " ")
     for (i in list) { split(list[i], pair, ":"); better[pair[1]] = pair[2] }

@@ -28,7 +28,7 @@ struct stream {
     uint64_t number, obj_id, body_len;
     uint32_t chunks, units;
     bool ended;   /* a short chunk came: only END may follow */
-    bool refused; /* too large or not well-formed: kept to answer its flight */
+    bool refused; /* too large or not well-formed: kept to answer its waiters */
     XXH3_state_t *hash;
     size_t len;
     struct cache_record *record; /* with url, vary and head; room for padding */

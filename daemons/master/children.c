@@ -3,7 +3,7 @@
  * children: fork, reap, respawn with back-off, heartbeats.
  *
  * A slot belongs to a role; its statistics and its ring outlive the process. When a worker dies
- * this happens in order: slot DEAD, gauges and pins cleared, its flights freed and their waiters
+ * this happens in order: slot DEAD, gauges and pins cleared, its claims freed and their waiters
  * woken, the keeper told, and only then a successor with the next incarnation.
  */
 #include "daemons/master/master.h"
@@ -335,7 +335,7 @@ static void slot_end(struct master *m, uint32_t slot)
         stats_gauge_set(&m->shared.stats[slot], (enum stats_gauge)g, 0);
     if (slot_is_worker(slot))
         worker_clear(m, slot);
-    else if (slot == PROC_SLOT_KEEPER) /* it may have died between landing and waking */
+    else if (slot == PROC_SLOT_KEEPER) /* it may have died between release and waking */
         fetch_lock_reap(m->shared.fetch_locks, UINT32_MAX, 0, m->shared.worker_event);
     event_signal(m->shared.keeper_event);
     event_signal(m->shared.control_event);

@@ -161,7 +161,7 @@ static void on_prepare(EV_P_ ev_prepare *watcher, int events)
     stats_gauge_set(w->stats, STATS_GAUGE_POLL_HELD, w->long_polls->n_held);
     stats_gauge_set(w->stats, STATS_GAUGE_UPSTREAM_BUSY, w->upstreams->n_busy);
     stats_gauge_set(w->stats, STATS_GAUGE_UPSTREAM_IDLE, w->upstreams->n_idle);
-    stats_gauge_set(w->stats, STATS_GAUGE_CACHE_BACKGROUND, budget_flying(w));
+    stats_gauge_set(w->stats, STATS_GAUGE_CACHE_BACKGROUND, budget_fetching(w));
     atomic_store_explicit(&w->slot->connections, clients_open(w), memory_order_relaxed);
     drain_check(w);
 }

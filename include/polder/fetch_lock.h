@@ -4,7 +4,7 @@
  *
  * 4096 slots of 64 bytes or more. A claim is one compare-and-swap of a word from 0 to {tag,
  * incarnation, worker slot}. Others set their bit in `waiters`, look at the word again and sleep on
- * their eventfd only if it has not changed. Release ("landing"): word to 0, then the waiters'
+ * their eventfd only if it has not changed. Release: word to 0, then the waiters'
  * eventfds are written. The keeper releases after its commit (the permit travels in the ring
  * record), the worker when nothing is stored. The master frees what a dead worker held and wakes
  * all waiters of free slots, which also repairs a leader killed between the two steps. A lease (10
@@ -22,7 +22,7 @@ struct fetch_lock_table;
 #define FETCH_LOCK_LEASE_MS 10000
 #define FETCH_LOCK_STORE_MS 1500 /* time that the keeper has to store what was fetched */
 
-/* Names a claimed flight; travels in ring records. slot == UINT32_MAX: none. */
+/* Names a claim; travels in ring records. slot == UINT32_MAX: none. */
 struct fetch_permit {
     uint64_t word;
     uint32_t slot;
@@ -30,7 +30,7 @@ struct fetch_permit {
 #define FETCH_LOCK_NONE ((struct fetch_permit){0, UINT32_MAX})
 
 enum fetch_lock_claim {
-    FETCH_LOCK_LEAD, /* yours: fetch, then land */
+    FETCH_LOCK_LEAD, /* yours: fetch, then release */
     FETCH_LOCK_WAIT, /* another request fetches; your eventfd will be written */
     FETCH_LOCK_FULL, /* no slot: fetch without collapsing */
 };
@@ -48,30 +48,30 @@ uint64_t fetch_lock_table_layout(void);
 enum fetch_lock_claim fetch_lock_claim(struct fetch_lock_table *table, const struct cache_key *key,
                                        uint32_t worker, uint32_t incarnation, uint64_t now_ms,
                                        struct fetch_permit *permit);
-/* Waits for the flight of that key, as FETCH_LOCK_WAIT; false: there is none. Never leads. */
+/* Waits for the fetch of that key, as FETCH_LOCK_WAIT; false: there is none. Never leads. */
 bool fetch_lock_join(struct fetch_lock_table *table, const struct cache_key *key, uint32_t worker,
                      uint64_t now_ms, struct fetch_permit *permit);
 /* Is the fetch still under way? Waiters ask after their eventfd fired and on lease timeouts (an
- * expired lease lands). */
+ * expired lease is released). */
 bool fetch_lock_pending(struct fetch_lock_table *table, const struct fetch_permit *permit,
                         uint64_t now_ms);
-/* Registers again after a spurious wake-up; false if the flight has landed meanwhile. */
+/* Registers again after a spurious wake-up; false if the claim was released meanwhile. */
 bool fetch_lock_wait_again(struct fetch_lock_table *table, const struct fetch_permit *permit,
                            uint32_t worker);
 /* May there be waiters? A waiter that has left cannot be told from one that has not. */
 bool fetch_lock_is_awaited(struct fetch_lock_table *table, const struct fetch_permit *permit);
 void fetch_lock_renew(struct fetch_lock_table *table, const struct fetch_permit *permit,
                       uint64_t now_ms);
-/* The response is fetched and with the keeper, which lands the flight: if it hangs, waiters wait no
+/* The response is fetched and with the keeper, which releases the claim: if it hangs, waiters wait no
  * longer than FETCH_LOCK_STORE_MS. */
 void fetch_lock_hand_over(struct fetch_lock_table *table, const struct fetch_permit *permit,
                           uint64_t now_ms);
 /* The response has begun: from now on waiters wait for its body. */
 void fetch_lock_note_answer(struct fetch_lock_table *table, const struct fetch_permit *permit);
-/* Did the backend send nothing for that flight, up to now or until it landed? Only for waiters, and
- * those just woken: a later flight in the same slot overwrites the mark. */
+/* Did the backend send nothing for that claim, up to now or until its release? Only for waiters, and
+ * those just woken: a later claim in the same slot overwrites the mark. */
 bool fetch_lock_is_silent(struct fetch_lock_table *table, const struct fetch_permit *permit);
-/* worker_events: shared.worker_event. Harmless if it is not (any more) the permit's flight. */
+/* worker_events: shared.worker_event. Harmless if it is not (any more) the permit's claim. */
 void fetch_lock_release(struct fetch_lock_table *table, const struct fetch_permit *permit,
                         enum fetch_lock_result result, const int *worker_events);
 /* The last result for that key in its slot, e.g. NOSHARE within the last 30 s (hit-for-miss). */
@@ -81,8 +81,8 @@ bool fetch_lock_is_noshare(struct fetch_lock_table *table, const struct cache_ke
 uint64_t fetch_lock_noshare_ms(struct fetch_lock_table *table, const struct cache_key *key,
                                uint64_t now_ms);
 /* Is a fetch of it under way? Changes nothing. */
-bool fetch_lock_is_flying(struct fetch_lock_table *table, const struct cache_key *key,
-                          uint64_t now_ms);
+bool fetch_lock_is_claimed(struct fetch_lock_table *table, const struct cache_key *key,
+                           uint64_t now_ms);
 /* master: a worker died */
 void fetch_lock_reap(struct fetch_lock_table *table, uint32_t worker, uint32_t incarnation,
                      const int *worker_events);

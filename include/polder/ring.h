@@ -41,7 +41,7 @@ struct ring_record {
     uint32_t incarnation;       /* of the producer */
     uint32_t check;             /* low half of XXH3-64 of the payload */
     uint64_t stream;            /* BEGIN..END; 0 otherwise */
-    struct fetch_permit permit; /* to land after the commit; word 0: none */
+    struct fetch_permit permit; /* to release after the commit; word 0: none */
 };
 _Static_assert(sizeof(struct ring_record) == 40, "wire format");
 

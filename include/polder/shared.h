@@ -65,12 +65,12 @@ struct shared {
     struct ring *ring[SHARED_RINGS];
     struct config_region *region[SHARED_REGIONS];
 
-    int master_event;                    /* eventfd: a process is ready, or a reload or the
+    int master_event;                          /* eventfd: a process is ready, or a reload or the
                                             reopening of logs is requested (proc.h) */
-    int keeper_event;                    /* eventfd: rings have data */
-    int control_event;                   /* eventfd: something for control changed */
-    int notifier_event;                  /* eventfd: there is a notice to pass on */
-    int worker_event[PROC_WORKER_SLOTS]; /* eventfd a worker: a flight it waits for has landed,
+    int keeper_event;                          /* eventfd: rings have data */
+    int control_event;                         /* eventfd: something for control changed */
+    int notifier_event;                        /* eventfd: there is a notice to pass on */
+    int worker_event[PROC_WORKER_SLOTS];       /* eventfd a worker: a fetch it waits for has ended,
                                             or its configuration page changed */
     struct shm_segment seg[24 + SHARED_RINGS]; /* what to close in the end */
     size_t segs;

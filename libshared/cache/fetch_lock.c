@@ -10,7 +10,7 @@
  * CLAIM two slots of its window, when a slot between them is freed meanwhile; before it leads, each
  * looks at the whole window again: a LEADING one beats it, of two CLAIMED ones the lower slot takes
  * the other back to 0, whose compare-and-swap to LEADING then fails. So one leads, never two, and
- * no process waits for a lock. The nonce distinguishes two flights of one worker and key.
+ * no process waits for a lock. The nonce distinguishes two claims of one key by one worker.
  *
  * What a death leaves: a word (fetch_lock_reap frees it), a bit of a dead waiter (an eventfd write
  * for its successor, harmless), waiters of a free slot (reap wakes them; the lease bounds it).
@@ -22,7 +22,7 @@
 #include <unistd.h>
 
 #define WINDOW         8
-#define NOSHARE_MEMORY 3 /* a slot; for keys that flew there */
+#define NOSHARE_MEMORY 3 /* a slot; for keys that were fetched there */
 #define NOSHARE_MS     30000
 #define CLAIM_TRIES    64
 
@@ -40,10 +40,10 @@
 
 struct fetch_lock_slot {
     _Alignas(64) _Atomic uint64_t word;
-    _Atomic uint64_t waiters[2]; /* a bit per worker slot: eventfds to write on landing */
-    _Atomic uint64_t lease;      /* end of the lease, mono ms << 11 | nonce of its flight */
-    _Atomic uint32_t flights;    /* counts claims; its low bits are the nonce */
-    _Atomic uint32_t answered;   /* ANSWERED | nonce of the flight whose response has begun */
+    _Atomic uint64_t waiters[2]; /* a bit per worker slot: eventfds to write on release */
+    _Atomic uint64_t lease;      /* end of the lease, mono ms << 11 | nonce of its claim */
+    _Atomic uint32_t claims;     /* how many; its low bits are the nonce */
+    _Atomic uint32_t answered;   /* ANSWERED | nonce of the claim whose response has begun */
     /* tag << 32 | until, mono ms / 256: an answer for that tag could not be shared */
     _Atomic uint64_t noshare[NOSHARE_MEMORY];
 };
@@ -71,7 +71,7 @@ static uint64_t word_tag(uint64_t word)
     return word >> TAG_SHIFT;
 }
 
-/* The same flight, whether it was already confirmed when it was looked at or not. */
+/* The same claim, whether it was already confirmed when it was looked at or not. */
 static bool word_same(uint64_t a, uint64_t b)
 {
     return a != 0 && (a & ~STATE_MASK) == (b & ~STATE_MASK);
@@ -118,8 +118,8 @@ static void waiters_wake(struct fetch_lock_slot *slot, const int *worker_events)
     }
 }
 
-/* Waiters of a flight that was taken back are woken by the winner. Their bits stay where
- * they are as well: the slot may already carry another flight, and a superfluous wake-up is
+/* Waiters of a claim that was taken back are woken by the winner. Their bits stay where
+ * they are as well: the slot may already carry another claim, and a superfluous wake-up is
  * harmless where a missing one is not. */
 static void waiters_share(struct fetch_lock_slot *from, struct fetch_lock_slot *to)
 {
@@ -140,7 +140,7 @@ static uint64_t lease_of(uint64_t word, uint64_t now_ms)
 }
 
 /* The slot of the key's fetch, or NULL with the first free one in *vacant (NULL: none).
- * Flights whose lease has run out are landed on the way. */
+ * Claims whose lease has run out are released on the way. */
 static struct fetch_lock_slot *window_find(struct fetch_lock_table *table, uint32_t home,
                                            uint64_t tag, uint64_t now_ms, uint64_t *word,
                                            struct fetch_lock_slot **vacant)
@@ -163,7 +163,7 @@ static struct fetch_lock_slot *window_find(struct fetch_lock_table *table, uint3
     return NULL;
 }
 
-/* The second look of a claimer: true if no other flight of the key stands against it. */
+/* The second look of a claimer: true if no other claim of the key stands against it. */
 static bool window_settle(struct fetch_lock_table *table, uint32_t home,
                           struct fetch_lock_slot *mine, uint64_t tag)
 {
@@ -191,7 +191,7 @@ static bool window_settle(struct fetch_lock_table *table, uint32_t home,
 static bool slot_lead(struct fetch_lock_table *table, uint32_t home, struct fetch_lock_slot *slot,
                       uint64_t identity, uint64_t now_ms, struct fetch_permit *permit)
 {
-    const uint64_t nonce = atomic_fetch_add(&slot->flights, 1) & NONCE_MASK;
+    const uint64_t nonce = atomic_fetch_add(&slot->claims, 1) & NONCE_MASK;
     const uint64_t claimed = identity | nonce << NONCE_SHIFT | STATE_CLAIMED;
     const uint64_t leading = (claimed & ~STATE_MASK) | STATE_LEADING;
     uint64_t expected = 0;
@@ -205,7 +205,7 @@ static bool slot_lead(struct fetch_lock_table *table, uint32_t home, struct fetc
         return true;
     }
     /* Lost. Waiters that registered here are passed to the winner, wherever in the window it is; if
-     * it has landed already, the next landing or the lease wakes them. */
+     * it was released already, the next release or the lease wakes them. */
     expected = claimed;
     atomic_compare_exchange_strong(&slot->word, &expected, 0);
     uint64_t word;
@@ -313,7 +313,7 @@ void fetch_lock_renew(struct fetch_lock_table *table, const struct fetch_permit 
         return;
     uint64_t lease = atomic_load(&slot->lease);
     const uint64_t renewed = lease_of(permit->word, now_ms);
-    if ((lease & NONCE_MASK) == (renewed & NONCE_MASK)) /* else it is another flight's by now */
+    if ((lease & NONCE_MASK) == (renewed & NONCE_MASK)) /* else it is another claim's by now */
         atomic_compare_exchange_strong(&slot->lease, &lease, renewed);
 }
 
@@ -405,8 +405,8 @@ bool fetch_lock_is_noshare(struct fetch_lock_table *table, const struct cache_ke
     return fetch_lock_noshare_ms(table, key, now_ms) > 0;
 }
 
-bool fetch_lock_is_flying(struct fetch_lock_table *table, const struct cache_key *key,
-                          uint64_t now_ms)
+bool fetch_lock_is_claimed(struct fetch_lock_table *table, const struct cache_key *key,
+                           uint64_t now_ms)
 {
     const uint32_t home = key_home(key);
     for (uint32_t i = 0; i < WINDOW; i++) {

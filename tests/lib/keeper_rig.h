@@ -296,19 +296,19 @@ static RIG_UNUSED struct cache_record rig_record(const struct rig *r, const char
 #define RIG_HEAD "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n"
 
 static RIG_UNUSED int rig_push(struct rig *r, unsigned ring, enum ring_type type, uint64_t stream,
-                               const struct fetch_permit *flight, const struct iovec *iov, int n)
+                               const struct fetch_permit *permit, const struct iovec *iov, int n)
 {
     const struct ring_record head = {
         .type = (uint16_t)type,
         .incarnation = atomic_load(&r->sh.proc->slot[PROC_SLOT_WORKER0 + ring].incarnation),
         .stream = stream,
-        .permit = flight ? *flight : FETCH_LOCK_NONE,
+        .permit = permit ? *permit : FETCH_LOCK_NONE,
     };
     return ring_push(r->sh.ring[ring], &head, iov, n, r->sh.keeper_event);
 }
 
 static RIG_UNUSED int rig_store_record(struct rig *r, unsigned ring,
-                                       const struct fetch_permit *flight,
+                                       const struct fetch_permit *permit,
                                        struct cache_record *record, const char *url, char *body,
                                        size_t len)
 {
@@ -319,7 +319,7 @@ static RIG_UNUSED int rig_store_record(struct rig *r, unsigned ring,
                                 {(void *)(uintptr_t)url, strlen(url)},
                                 {head, sizeof head - 1},
                                 {body, len}};
-    return rig_push(r, ring, RING_STORE, 0, flight, iov, 4);
+    return rig_push(r, ring, RING_STORE, 0, permit, iov, 4);
 }
 
 static RIG_UNUSED int rig_store(struct rig *r, unsigned ring, const char *url, unsigned version,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* A backend that thinks longer than the lease of a flight lasts is still asked once; a keeper that
+/* A backend that thinks longer than the lease of a claim lasts is still asked once; a keeper that
  * stands still holds nobody up for long. */
 #include "harness.h"
 

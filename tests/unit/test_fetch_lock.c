@@ -58,23 +58,23 @@ static bool woken(uint32_t worker)
     return read(events[worker], &n, sizeof n) == (ssize_t)sizeof n;
 }
 
-static void one_leads_the_others_wait_until_it_lands(void **state)
+static void one_leads_the_others_wait_until_it_releases(void **state)
 {
     (void)state;
     const struct cache_key key = key_of(7, 1);
     struct fetch_permit lead, wait, high;
-    assert_false(fetch_lock_is_flying(table, &key, 1000));
+    assert_false(fetch_lock_is_claimed(table, &key, 1000));
     assert_int_equal(fetch_lock_claim(table, &key, 0, 1, 1000, &lead), FETCH_LOCK_LEAD);
-    assert_true(fetch_lock_is_flying(table, &key, 1000));
+    assert_true(fetch_lock_is_claimed(table, &key, 1000));
     assert_false(fetch_lock_is_awaited(table, &lead));
-    assert_false(fetch_lock_is_flying(table, &key, 1000 + FETCH_LOCK_LEASE_MS));
+    assert_false(fetch_lock_is_claimed(table, &key, 1000 + FETCH_LOCK_LEASE_MS));
     assert_int_equal(fetch_lock_claim(table, &key, 1, 1, 1000, &wait), FETCH_LOCK_WAIT);
     assert_int_equal(fetch_lock_claim(table, &key, 127, 9, 1000, &high), FETCH_LOCK_WAIT);
     assert_true(fetch_lock_pending(table, &wait, 1000));
     assert_true(fetch_lock_is_awaited(table, &lead));
     fetch_lock_release(table, &lead, FETCH_LOCK_STORED, events);
     assert_false(fetch_lock_is_awaited(table, &lead));
-    assert_false(fetch_lock_is_flying(table, &key, 1000));
+    assert_false(fetch_lock_is_claimed(table, &key, 1000));
     assert_true(woken(1) && woken(127));
     assert_false(woken(0) || woken(2));
     assert_false(fetch_lock_pending(table, &wait, 1000));
@@ -82,7 +82,7 @@ static void one_leads_the_others_wait_until_it_lands(void **state)
     assert_int_equal(fetch_lock_claim(table, &key, 1, 1, 1000, &wait), FETCH_LOCK_LEAD);
 }
 
-static void a_late_landing_leaves_the_next_flight_alone(void **state)
+static void a_late_release_leaves_the_next_claim_alone(void **state)
 {
     (void)state;
     const struct cache_key key = key_of(7, 1);
@@ -94,7 +94,7 @@ static void a_late_landing_leaves_the_next_flight_alone(void **state)
     assert_true(fetch_lock_pending(table, &second, 1000));
 }
 
-static void an_expired_lease_lands_and_a_renewed_one_does_not(void **state)
+static void an_expired_lease_is_released_and_a_renewed_one_is_not(void **state)
 {
     (void)state;
     const struct cache_key key = key_of(4095, 1);
@@ -106,7 +106,7 @@ static void an_expired_lease_lands_and_a_renewed_one_does_not(void **state)
     assert_false(fetch_lock_pending(table, &wait, 6000 + FETCH_LOCK_LEASE_MS));
     assert_int_equal(fetch_lock_claim(table, &key, 1, 1, 6000 + FETCH_LOCK_LEASE_MS, &wait),
                      FETCH_LOCK_LEAD);
-    fetch_lock_renew(table, &lead, 50000); /* no longer its flight */
+    fetch_lock_renew(table, &lead, 50000); /* no longer its claim */
     assert_false(fetch_lock_pending(table, &wait, 6000 + 2 * FETCH_LOCK_LEASE_MS));
 }
 
@@ -263,7 +263,7 @@ static void who_waits_knows_whether_the_response_has_begun(void **state)
     assert_false(fetch_lock_is_silent(table, &wait));
     assert_int_equal(fetch_lock_claim(table, &key, 1, 1, 2000, &next), FETCH_LOCK_LEAD);
     fetch_lock_claim(table, &key, 2, 1, 2000, &late);
-    fetch_lock_note_answer(table, &lead); /* it has landed */
+    fetch_lock_note_answer(table, &lead); /* it was released */
     assert_true(fetch_lock_is_silent(table, &late));
     fetch_lock_release(table, &next, FETCH_LOCK_FAILED, events);
     assert_true(fetch_lock_is_silent(table, &late));
@@ -316,14 +316,15 @@ static void never_two_leaders_and_nobody_stuck_while_workers_die(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(one_leads_the_others_wait_until_it_lands, setup, teardown),
+        cmocka_unit_test_setup_teardown(one_leads_the_others_wait_until_it_releases, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(who_waits_knows_whether_the_response_has_begun, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(who_joins_waits_and_never_leads, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_late_landing_leaves_the_next_flight_alone, setup,
+        cmocka_unit_test_setup_teardown(a_late_release_leaves_the_next_claim_alone, setup,
                                         teardown),
-        cmocka_unit_test_setup_teardown(an_expired_lease_lands_and_a_renewed_one_does_not, setup,
-                                        teardown),
+        cmocka_unit_test_setup_teardown(an_expired_lease_is_released_and_a_renewed_one_is_not,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_with_the_keeper_is_not_waited_for_long, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(a_full_window_is_reported_and_needs_no_ticket, setup,

@@ -122,7 +122,7 @@ static void long_bodies_stream_in_chunks(void **state)
     rig_free(&r);
 }
 
-static void a_flight_lands_when_the_object_can_be_read(void **state)
+static void a_claim_is_released_when_the_object_can_be_read(void **state)
 {
     struct rig r;
     struct fetch_permit permit;
@@ -130,7 +130,7 @@ static void a_flight_lands_when_the_object_can_be_read(void **state)
     (void)state;
     start(&r, 1000, 32 * MIB);
     for (unsigned i = 0; i < 200; i++) {
-        snprintf(url, sizeof url, "h/flight%u", i);
+        snprintf(url, sizeof url, "h/claim%u", i);
         struct cache_record record = rig_record(&r, url, 1, RIG_HEAD);
         assert_int_equal(
             fetch_lock_claim(r.sh.fetch_locks, &record.key, 0, 1, clock_mono_ms(), &permit),
@@ -892,7 +892,7 @@ int main(void)
         cmocka_unit_test(a_reader_that_remembers_sees_each_change_at_once),
         cmocka_unit_test(records_of_every_size_come_back),
         cmocka_unit_test(long_bodies_stream_in_chunks),
-        cmocka_unit_test(a_flight_lands_when_the_object_can_be_read),
+        cmocka_unit_test(a_claim_is_released_when_the_object_can_be_read),
         cmocka_unit_test(a_pinned_body_outlives_its_deletion),
         cmocka_unit_test(a_worker_pins_many_bodies_at_once),
         cmocka_unit_test(a_body_is_there_for_who_looks_at_its_record_over_a_death_of_the_keeper),

@@ -495,7 +495,7 @@ static void a_store_that_kills_is_given_up_and_readers_follow(void **state)
         assert_int_equal(found(&r, 20), 20);
         assert_int_equal(stores(&r), 1);
     }
-    /* the fourth time in ten minutes: off, and flights still land */
+    /* the fourth time in ten minutes: off, and claims are still released */
     rotation_ask(&r);
     rig_wait(atomic_load(&r.sh.cache->epoch) == 0);
     assert_true(rig_logged(&r, "the cache is off"));

@@ -56,7 +56,7 @@ static const char *state_of(const struct keeper *k, const struct cache_record *r
         break;
     }
     if (r->flags & CACHE_VARY_RECORD)
-        return "marker: names what selects a variant";
+        return "vary record: names what selects a variant";
     if (r->fresh_until_ms > k->real_ms)
         return r->flags & CACHE_NO_CACHE ? "to be validated" : "fresh";
     return "stale";
@@ -165,7 +165,7 @@ static void job_found(struct keeper *k, struct job *j, struct MDB_txn *txn,
     if (j->why)
         why_put_variant(k, j, txn, r);
     if (r->flags & CACHE_VARY_RECORD)
-        rpc_out_bool(o, "marker", true);
+        rpc_out_bool(o, "vary_record", true);
     rpc_out_end(o);
     j->found++;
 }

@@ -77,7 +77,7 @@ void why_route(const struct keeper *k, struct job *j)
 static void put_fetch_lock(const struct keeper *k, struct rpc_out *o, const struct cache_key *key)
 {
     struct fetch_lock_table *table = k->shared->fetch_locks;
-    rpc_out_bool(o, "being_fetched", fetch_lock_is_flying(table, key, k->mono_ms));
+    rpc_out_bool(o, "being_fetched", fetch_lock_is_claimed(table, key, k->mono_ms));
     rpc_out_u64(o, "hit_for_miss_ms", fetch_lock_noshare_ms(table, key, k->mono_ms));
 }
 

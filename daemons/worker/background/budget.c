@@ -35,7 +35,7 @@ struct budget_upstream {
 struct budget {
     ev_timer timer;
     struct worker *worker;
-    uint32_t flying;
+    uint32_t fetching;
     unsigned turn, n_sources;
     background_step_fn source[SOURCES];
     struct budget_upstream upstream[]; /* by config_upstream.index */
@@ -89,7 +89,7 @@ static void budget_begin(struct fetch *ex)
     if (!ex->background)
         return;
     a->ahead++;
-    w->background->budget->flying++;
+    w->background->budget->fetching++;
     ex->alone_ms = w->mono_ms + ALONE_MS;
     timer_set(&w->wheel, &ex->timer, ex->alone_ms);
 }
@@ -105,7 +105,7 @@ static void budget_end(struct fetch *ex)
     if (!ex->background)
         return;
     a->ahead--;
-    w->background->budget->flying--;
+    w->background->budget->fetching--;
     if (!w->draining)
         ev_feed_event(w->loop, &w->background->budget->timer, EV_TIMER); /* the next one */
 }
@@ -132,9 +132,9 @@ static void budget_failed(struct fetch *ex)
         pause_background(ex->worker, a);
 }
 
-uint32_t budget_flying(const struct worker *w)
+uint32_t budget_fetching(const struct worker *w)
 {
-    return w->background->budget ? w->background->budget->flying : 0;
+    return w->background->budget ? w->background->budget->fetching : 0;
 }
 
 /* ---- steps ---- */

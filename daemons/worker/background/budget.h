@@ -37,7 +37,7 @@ void budget_close(struct worker *w);
 /* A source of such fetches. step: starts what may be started; true: it has to be called again. */
 typedef bool (*background_step_fn)(struct worker *w);
 void budget_source(struct worker *w, background_step_fn step);
-uint32_t budget_flying(const struct worker *w);
+uint32_t budget_fetching(const struct worker *w);
 
 /* ---- refresh.c ---- */
 /* A hit on an entry that is due: refresh_from_ms(). Never blocks, allocates only at the first call.

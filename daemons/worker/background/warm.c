@@ -6,7 +6,7 @@
  * does not wait for them.
  *
  * An entry is the head of a request made up by the worker. It is handled like a background
- * revalidation: one flight over all workers, conditions if something is stored.
+ * revalidation: one fetch over all workers, conditions if something is stored.
  */
 #include "daemons/worker/background/budget.h"
 #include "daemons/worker/cache/lookup.h"
@@ -37,7 +37,7 @@ struct warm_entry {
 };
 struct warm {
     struct worker *worker;
-    uint32_t n, next, flying;
+    uint32_t n, next, fetching;
     struct warm_entry entry[];
 };
 
@@ -123,7 +123,7 @@ static bool look(struct warm *warm, struct warm_entry *e)
         if (got == FETCH_LOCK_FULL)
             e->awaited = FETCH_LOCK_NONE;
         else
-            warm->flying++;
+            warm->fetching++;
         stats_add(w->stats, STATS_CACHE_REFRESHED, there && got == FETCH_LOCK_LEAD);
     }
     stored_copy_free(w, found.stale); /* if it was not taken */
@@ -133,17 +133,17 @@ static bool look(struct warm *warm, struct warm_entry *e)
 static void forget_fetched(struct warm *warm)
 {
     struct worker *w = warm->worker;
-    uint32_t flying = 0;
-    for (uint32_t i = 0; warm->flying && i < warm->n; i++) {
+    uint32_t fetching = 0;
+    for (uint32_t i = 0; warm->fetching && i < warm->n; i++) {
         struct warm_entry *e = &warm->entry[i];
         if (!e->awaited.word)
             continue;
         if (permit_wait_pending(w, &e->awaited))
-            flying++;
+            fetching++;
         else
             e->awaited = FETCH_LOCK_NONE;
     }
-    warm->flying = flying;
+    warm->fetching = fetching;
 }
 
 bool warm_step(struct worker *w)

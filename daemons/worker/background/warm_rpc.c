@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * warm_rpc: `polderctl cache warm`. Control hands the URLs to the first worker, on
- * runtime_dir/worker.sock; they are fetched like those of the warm list (one flight over all
+ * runtime_dir/worker.sock; they are fetched like those of the warm list (one fetch over all
  * workers, as many at a time as budget.h allows), and the answer tells for each whether it is
  * stored now, was fresh already, or why it is not stored.
  *
- *   WAITING -> FLYING   -> LANDING -> DONE      fetched here; the keeper stores it
- *           -> ELSEWHERE           -> DONE      another request fetches it already
+ *   WAITING -> FETCHING  -> STORING -> DONE     fetched here; the keeper stores it
+ *           -> ELSEWHERE            -> DONE     another request fetches it already
  *
  * A call ends when all its URLs are done, or after ANSWER_MS: then the rest is reported as not
  * fetched, and dropped. Nothing continues unseen.
@@ -42,15 +42,15 @@
 #define URLS_MAX   4000 /* a bare path is one for each listener */
 #define LOOKS      64   /* begun in a step */
 #define ANSWER_MS  60000
-#define LANDING_MS 2000
+#define STORING_MS 2000
 #define AGAIN_MS   60000 /* the socket could not be made */
 #define URL_SHOWN  2048
 
 enum warm_rpc_state {
     WARM_RPC_WAITING,
-    WARM_RPC_FLYING,
+    WARM_RPC_FETCHING,
     WARM_RPC_ELSEWHERE,
-    WARM_RPC_LANDING,
+    WARM_RPC_STORING,
     WARM_RPC_DONE
 };
 enum warm_rpc_result { WARM_RPC_STORED, WARM_RPC_FRESH, WARM_RPC_FAILED };
@@ -61,7 +61,7 @@ struct warm_url {
     uint8_t state;  /* enum warm_rpc_state */
     uint8_t result; /* enum warm_rpc_result, of what is done */
     struct fetch_permit awaited;
-    struct fetch_watcher watcher; /* while it flies */
+    struct fetch_watcher watcher; /* while it is fetched */
     uint64_t begun_ms, until_ms;
     uint64_t left_ms; /* it stays fresh for so long */
     char detail[120];
@@ -109,8 +109,8 @@ static void warm_rpc_done(struct fetch_watcher *at, const struct fetch *ex)
     else if (policy_is_failure(ex->answered) || !ex->answered)
         settle(u, WARM_RPC_FAILED, "the backend answered %u; what was stored stays", ex->answered);
     else
-        u->state = WARM_RPC_LANDING;
-    u->until_ms = ex->worker->mono_ms + LANDING_MS;
+        u->state = WARM_RPC_STORING;
+    u->until_ms = ex->worker->mono_ms + STORING_MS;
 }
 
 /* Why there is no request for it. */
@@ -156,7 +156,7 @@ static bool fetch_url(const struct request *r, struct hit_found *found, struct w
 {
     static const struct fetch_watcher_ops ops = {.done = warm_rpc_done};
     u->watcher.ops = &ops;
-    u->state = WARM_RPC_FLYING;
+    u->state = WARM_RPC_FETCHING;
     const enum fetch_lock_claim got = fetch_background(r, found, &u->awaited, &u->watcher);
     if (got == FETCH_LOCK_WAIT)
         u->state = WARM_RPC_ELSEWHERE;
@@ -215,7 +215,7 @@ static void look(struct worker *w, struct warm_url *u)
     const bool elsewhere = u->state == WARM_RPC_ELSEWHERE;
     if (elsewhere && permit_wait_pending(w, &u->awaited))
         return;
-    if (elsewhere || u->state == WARM_RPC_LANDING)
+    if (elsewhere || u->state == WARM_RPC_STORING)
         look_fetched(w, u, elsewhere);
 }
 
@@ -277,7 +277,7 @@ static bool call_step(struct worker *w, struct warm_call *c)
     bool room = true;
     if (w->mono_ms >= c->until_ms)
         call_give_up(c, "out of time; ask for it again");
-    else if (!ready && w->mono_ms + ANSWER_MS >= c->until_ms + LANDING_MS)
+    else if (!ready && w->mono_ms + ANSWER_MS >= c->until_ms + STORING_MS)
         call_give_up(c, "the cache has no store at present");
     for (uint32_t i = c->first; ready && i < c->n; i++) {
         struct warm_url *u = &c->url[i];

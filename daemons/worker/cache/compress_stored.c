@@ -291,7 +291,7 @@ static void send_turn(struct compress_stored *s)
         return;
     }
     stats_add(w->stats, STATS_CACHE_COPIES, len > 0);
-    rest(s); /* the keeper lands the flight */
+    rest(s); /* the keeper releases the claim */
 }
 
 /* ---- turns ---- */

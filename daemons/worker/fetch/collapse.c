@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * collapse: requests that wait while another one, of this worker or of any other, fetches
- * what they want. The flight's landing writes this worker's eventfd; leases bound every wait. While
+ * what they want. The release of the claim writes this worker's eventfd; leases bound every wait. While
  * the backend says nothing, each waits at most one timeout of its upstream from its own beginning
  * on, and WAIT_OVER_MS more, in which the fetch may have found another server; then it gets what is
  * stale, or 504.
@@ -60,7 +60,7 @@ void collapse_wait(struct fetch *ex, void (*resume)(struct fetch *ex))
     set_timer(ex);
 }
 
-/* Still in the air, and our eventfd will be written? */
+/* Still under way, and our eventfd will be written? */
 static bool still_waits(struct worker *w, const struct fetch *ex)
 {
     return permit_wait_pending(w, &ex->waits_for) && permit_wait_again(w, &ex->waits_for);

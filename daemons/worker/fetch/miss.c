@@ -65,7 +65,7 @@ static bool waits_for_whole(struct fetch *ex)
            permit_wait_join(ex->worker, &ex->lock_key, &ex->waits_for);
 }
 
-/* Requests join flights of their class alone. */
+/* Requests join fetches of their class alone. */
 static struct cache_key lock_key(const struct request *r, const struct hit_found *found)
 {
     struct cache_key key = found->vary_miss ? found->key : r->key;
@@ -86,7 +86,7 @@ static bool has_validators(const struct stored_copy *copy)
            flags & CACHE_HAS_LAST_MODIFIED;
 }
 
-/* Between the look into the store and the claim another flight may have landed: then what this one
+/* Between the look into the store and the claim another fetch may have ended: then what this one
  * would fetch is there. */
 static bool stored_meanwhile(const struct fetch *ex)
 {
@@ -259,7 +259,7 @@ static struct fetch *behind(const struct request *r, struct hit_found *found)
     return ex;
 }
 
-/* Fetches, if nobody else does. flight: what this worker is to be told the end of; NULL: nobody
+/* Fetches, if no other request does. name: the claim whose end this worker is to be told; NULL: nothing
  * here waits for it. */
 static enum fetch_lock_claim lead(struct fetch *ex, struct fetch_permit *name,
                                   struct fetch_watcher *watcher)

@@ -30,7 +30,7 @@ void miss_refresh(const struct request *r, struct hit_found *found);
 /* Whether others may share what is fetched for it. */
 bool miss_collapsible(const struct request *r, const struct hit_found *found);
 /* Fetches without a client, if no other request does; takes found->stale. LEAD or WAIT: this
- * worker's eventfd is written when the flight has landed. */
+ * worker's eventfd is written when the fetch has ended. */
 enum fetch_lock_claim fetch_background_stale(const struct request *r, struct hit_found *found,
                                              struct fetch_permit *permit);
 /* The same as a background fetch; budget_may() has allowed it. watcher: set for LEAD; may be

@@ -3,8 +3,8 @@
  * store: what may be stored of a backend's response is copied into the ring to the keeper while it
  * streams to the client. A body that fits beside its head travels in one STORE record at its end; a
  * longer one as BEGIN, CHUNKs and END, of which nothing is visible before END. When the ring is
- * full the response is not stored, and that is all that happens. The keeper lands the flight after
- * its commit; whatever ends otherwise is landed here.
+ * full the response is not stored, and that is all that happens. The keeper releases the claim after
+ * its commit; whatever ends otherwise is released here.
  */
 #include "daemons/worker/fetch/store.h"
 #include "daemons/http/h1_cache.h"

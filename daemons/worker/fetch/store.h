@@ -27,7 +27,7 @@ struct stored_copy;
 struct worker;
 
 /* ---- store.c ---- */
-/* Begins to store if that may be done (ex->store is set then), else lands the flight. */
+/* Begins to store if that may be done (ex->store is set then), else releases the claim. */
 void cache_store_begin(struct fetch *ex, const struct h1_head *head);
 void cache_store_body(struct fetch *ex, const char *bytes, size_t len);
 void cache_store_end(struct fetch *ex);

@@ -386,7 +386,7 @@ static bool is_superseded(const struct watch *x)
                        x->n_tags, x->url, x->url_len) != INVAL_VALID;
 }
 
-/* landed: what the watch has waited for is over. What is not there then could not be fetched, or
+/* over: what the watch has waited for is over. What is not there then could not be fetched, or
  * not be stored, and each request fetches for itself; unless it is not there because it was
  * invalidated once more. */
 static void look(struct watch *x, bool over)
@@ -400,8 +400,8 @@ static void look(struct watch *x, bool over)
         release_all(x, true);
 }
 
-/* Still in the air, and our eventfd will be written? */
-static bool is_flying(const struct watch *x)
+/* Still under way, and our eventfd will be written? */
+static bool is_fetching(const struct watch *x)
 {
     struct worker *w = x->worker;
     return permit_wait_pending(w, &x->awaited) && permit_wait_again(w, &x->awaited);
@@ -417,7 +417,7 @@ static void look_if_needed(struct watch *x)
 {
     bool over = false;
     if (x->awaited.word) {
-        if (is_flying(x))
+        if (is_fetching(x))
             return;
         x->awaited = FETCH_LOCK_NONE;
         over = true;

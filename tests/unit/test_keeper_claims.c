@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Flights that wait for the keeper: each lands, wherever the keeper dies, and none waits for work
+/* Claims that wait for the keeper: each is released, wherever the keeper dies, and none waits for work
  * that is not its own. */
 #include "keeper_rig.h"
 
-#define MIB     ((uint64_t)1 << 20)
-#define FLIGHTS 20
+#define MIB    ((uint64_t)1 << 20)
+#define CLAIMS 20
 
-/* Writing to a full eventfd that blocks holds the keeper in the middle of landing. */
+/* Writing to a full eventfd that blocks holds the keeper in the middle of the release. */
 static void event_fill(int fd)
 {
     const uint64_t most = UINT64_MAX - 1;
@@ -25,23 +25,23 @@ static void event_empty(int fd)
 static unsigned pending(const struct rig *r, const struct fetch_permit *permit, uint64_t now_ms)
 {
     unsigned n = 0;
-    for (unsigned i = 0; i < FLIGHTS; i++)
+    for (unsigned i = 0; i < CLAIMS; i++)
         n += fetch_lock_pending(r->sh.fetch_locks, &permit[i], now_ms);
     return n;
 }
 
-static void all_flights_land_although_the_keeper_dies_among_them(void **state)
+static void all_claims_are_released_although_the_keeper_dies_among_them(void **state)
 {
     struct rig r;
-    struct fetch_permit permit[FLIGHTS], waits;
+    struct fetch_permit permit[CLAIMS], waits;
     char url[32], body[300];
     const uint64_t now_ms = clock_mono_ms();
     (void)state;
     rig_init(&r, 1000, 32 * MIB);
     rig_start(&r);
     kill(r.keeper, SIGSTOP); /* so that they are one batch */
-    for (unsigned i = 0; i < FLIGHTS; i++) {
-        snprintf(url, sizeof url, "h/flight%u", i);
+    for (unsigned i = 0; i < CLAIMS; i++) {
+        snprintf(url, sizeof url, "h/claim%u", i);
         struct cache_record record = rig_record(&r, url, 1, RIG_HEAD);
         assert_int_equal(fetch_lock_claim(r.sh.fetch_locks, &record.key, 0, 1, now_ms, &permit[i]),
                          FETCH_LOCK_LEAD);
@@ -52,13 +52,13 @@ static void all_flights_land_although_the_keeper_dies_among_them(void **state)
     }
     event_fill(r.sh.worker_event[1]);
     kill(r.keeper, SIGCONT);
-    rig_wait(pending(&r, permit, now_ms) == FLIGHTS - 1);
+    rig_wait(pending(&r, permit, now_ms) == CLAIMS - 1);
     rig_kill(&r);
     event_empty(r.sh.worker_event[1]);
     rig_start(&r);
     rig_wait(pending(&r, permit, now_ms) == 0);
-    for (unsigned i = 0; i < FLIGHTS; i++) {
-        snprintf(url, sizeof url, "h/flight%u", i);
+    for (unsigned i = 0; i < CLAIMS; i++) {
+        snprintf(url, sizeof url, "h/claim%u", i);
         assert_int_equal(rig_look(&r, url), 1);
     }
     rig_wait(rig_drained(&r));
@@ -87,7 +87,7 @@ static void one_batch_does_not_evict_all_that_is_too_much(void **state)
     fetch_lock_claim(r.sh.fetch_locks, &record.key, 1, 1, now_ms, &waits);
     rig_body("h/next", 1, body, sizeof body);
     rig_store_record(&r, 0, &permit, &record, "h/next", body, sizeof body);
-    event_fill(r.sh.worker_event[1]); /* it gets as far as landing the flight */
+    event_fill(r.sh.worker_event[1]); /* it gets as far as the release of the claim */
     kill(r.keeper, SIGCONT);
     rig_wait(rig_look(&r, "h/next") == 1);
     assert_in_range(rig_counter(&r, STATS_CACHE_EVICTIONS), 1, 500);
@@ -99,7 +99,7 @@ static void one_batch_does_not_evict_all_that_is_too_much(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(all_flights_land_although_the_keeper_dies_among_them),
+        cmocka_unit_test(all_claims_are_released_although_the_keeper_dies_among_them),
         cmocka_unit_test(one_batch_does_not_evict_all_that_is_too_much),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
