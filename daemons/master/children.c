@@ -169,6 +169,7 @@ static void slot_begin(struct master *m, uint32_t slot)
     atomic_store(&s->started_ms, m->now_ms);
     atomic_store(&s->heartbeat_ms, m->now_ms);
     atomic_store(&s->followed, 0);
+    atomic_store(&s->accepts_no_more, 0);
     atomic_store(&s->poison, 0);
     atomic_store(&s->state, PROC_STARTING);
 }
@@ -459,6 +460,15 @@ uint32_t workers_living(const struct master *m, uint32_t region)
     uint32_t n = 0;
     for (uint32_t slot = PROC_SLOT_WORKER0; slot < PROC_SLOTS; slot++)
         n += worker_of(m, slot, region);
+    return n;
+}
+
+uint32_t workers_accepting(const struct master *m)
+{
+    uint32_t n = 0;
+    for (uint32_t slot = PROC_SLOT_WORKER0; slot < PROC_SLOTS; slot++)
+        n += m->child[slot].pid && m->child[slot].region != m->current &&
+             !atomic_load(&shared_slot(m, slot)->accepts_no_more);
     return n;
 }
 

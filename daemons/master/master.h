@@ -95,6 +95,7 @@ enum reload_phase {
     RELOAD_COMPILING, /* a child reads the file */
     RELOAD_LOADED,    /* waits for free worker slots */
     RELOAD_STARTING,  /* the new workers are not all ready yet */
+    RELOAD_SERVING,   /* committed; an old worker may still accept connections */
 };
 struct reload {
     enum reload_phase phase;
@@ -255,6 +256,8 @@ bool child_ready(const struct master *m, uint32_t slot);
 /* Workers of a region that have a process / that are ready. */
 uint32_t workers_living(const struct master *m, uint32_t region);
 uint32_t workers_ready(const struct master *m, uint32_t region);
+/* Workers of earlier generations that have not let go of their listening sockets. */
+uint32_t workers_accepting(const struct master *m);
 void workers_start(struct master *m, uint32_t region);
 void workers_stop(struct master *m, uint32_t region, uint64_t grace_ms);
 uint32_t workers_free_slots(const struct master *m);

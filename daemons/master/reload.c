@@ -5,11 +5,16 @@
  *   ASKED -> COMPILING (a child reads the file into a free region)
  *         -> LOADED    (new addresses are bound; worker slots are free)
  *         -> STARTING  (workers of the new generation) -> all ready: commit
+ *         -> SERVING   (old workers let go of their listening sockets) -> done
  *
  * The commit publishes the region, tells keeper and control, and lets the old workers drain. Any
  * failure before it takes back what was made and leaves the running configuration as it is. A
  * region is used again only when its workers have left and keeper and control use the current one;
  * until then the next reload waits.
+ *
+ * An old worker accepts what is in its queues before it leaves them. The reload is done after that,
+ * so that a connection that begins then is served by the new configuration; it does not wait for
+ * long, as a worker may hang.
  */
 #include "daemons/master/master.h"
 #include "polder/clock.h"
@@ -25,6 +30,7 @@
 #define EARLY_DEATHS    3
 #define LOOK_AGAIN_MS   100
 #define FAILED_GRACE_MS 1000
+#define LET_GO_LIMIT_MS 1000 /* for old workers to leave their listening sockets */
 
 void generation_enter(struct master *m, uint32_t region, enum generation_state state)
 {
@@ -257,6 +263,18 @@ static void reload_commit(struct master *m)
     listeners_publish(m);
     condition_clear(m->shared.conditions, COND_RELOAD_FAILED, NULL, clock_real_ms());
     privileges_tell_files(m->shared.conditions, config);
+    m->reload.deadline_ms = m->now_ms + LET_GO_LIMIT_MS;
+    m->reload.phase = RELOAD_SERVING;
+}
+
+static void reload_watch_old(struct master *m)
+{
+    const uint32_t accepting = workers_accepting(m);
+    if (accepting && m->now_ms < m->reload.deadline_ms)
+        return; /* woken when one has let go, or is dead */
+    if (accepting)
+        log_warning("reload: %u of the old workers may still accept connections after %u ms",
+                    accepting, LET_GO_LIMIT_MS);
     reload_finish(m, PROC_RELOAD_OK);
 }
 
@@ -292,7 +310,8 @@ static void generations_retire(struct master *m)
             draining = true;
         }
     }
-    if (left && !draining && m->reload.phase <= RELOAD_REQUESTED)
+    const enum reload_phase phase = m->reload.phase;
+    if (left && !draining && (phase <= RELOAD_REQUESTED || phase == RELOAD_SERVING))
         listeners_prune(&m->listeners, master_config(m));
 }
 
@@ -310,6 +329,8 @@ void reload_step(struct master *m)
         reload_start_workers(m);
     if (r->phase == RELOAD_STARTING)
         reload_watch_start(m);
+    if (r->phase == RELOAD_SERVING)
+        reload_watch_old(m);
 }
 
 uint64_t reload_deadline(const struct master *m)
@@ -322,6 +343,7 @@ uint64_t reload_deadline(const struct master *m)
         return m->now_ms + LOOK_AGAIN_MS;
     case RELOAD_COMPILING:
     case RELOAD_STARTING:
+    case RELOAD_SERVING:
         return m->reload.deadline_ms;
     }
     return UINT64_MAX;
@@ -330,6 +352,8 @@ uint64_t reload_deadline(const struct master *m)
 void reload_cancel(struct master *m)
 {
     struct reload *r = &m->reload;
+    if (r->phase == RELOAD_SERVING)
+        reload_finish(m, PROC_RELOAD_OK); /* it was committed; one asked for meanwhile fails */
     r->again = false;
     if (r->phase == RELOAD_IDLE)
         return;

@@ -25,6 +25,8 @@ enum proc_slot_index {
     PROC_SLOTS = PROC_SLOT_WORKER0 + PROC_WORKER_SLOTS
 };
 
+#define PROC_LAYOUT 2 /* of the table, beside its size */
+
 #define PROC_NO_LOG UINT32_MAX /* proc_slot.log_opening of a worker without an access log */
 
 enum proc_state { PROC_FREE, PROC_STARTING, PROC_READY, PROC_DRAINING, PROC_DEAD };
@@ -47,7 +49,10 @@ struct proc_slot {
      * one before; 0 after a start until then. A successor begins with the current one. */
     _Atomic uint32_t followed;
     _Atomic uint32_t hung; /* master: how often the watchdog has ended it */
-    uint64_t pad2_[6];
+    /* worker: 1 when it has let go of its listening sockets; master: 0 before it forks one */
+    _Atomic uint32_t accepts_no_more;
+    uint32_t pad_;
+    uint64_t pad2_[5];
 };
 _Static_assert(sizeof(struct proc_slot) == 128, "one pair of cache lines a slot");
 

@@ -168,9 +168,10 @@ static bool shared_tables(struct shared *sh, size_t limit_entries)
 {
     if (limit_entries == 0)
         limit_entries = LIMIT_ENTRIES_DEFAULT;
-    sh->proc = shared_segment(sh, "polder-proc", SHM_PROC,
-                              LAYOUT(sizeof(struct proc_table), offsetof(struct proc_table, slot)),
-                              sizeof(struct proc_table));
+    sh->proc = shared_segment(
+        sh, "polder-proc", SHM_PROC,
+        LAYOUT(sizeof(struct proc_table), offsetof(struct proc_table, slot) << 8 | PROC_LAYOUT),
+        sizeof(struct proc_table));
     sh->stats =
         shared_numbered(sh, "polder-stats", SHM_STATS, sizeof(struct stats_slab) * PROC_SLOTS,
                         LAYOUT(STATS_LAYOUT, sizeof(struct stats_slab)));

@@ -172,6 +172,86 @@ static void many_reloads_in_a_row_do_not_wait_for_each_other(void **state)
     house_remove(&h);
 }
 
+/* One route, and another one or not. */
+static const char *routes_and(bool more)
+{
+    static char text[512];
+    snprintf(text, sizeof text,
+             "upstream \"u\" { server \"127.0.0.1:%u\" { } }\n%s"
+             "route \"/old/*\" { upstream = \"u\" }\n",
+             backend_port(backend), more ? "route \"/new/*\" { upstream = \"u\" }\n" : "");
+    return text;
+}
+
+static pid_t reload_begin(struct house *h)
+{
+    const pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0)
+        _exit(ctl(h, NULL, "reload"));
+    return pid;
+}
+
+/* One that has no time to look at its signals would still accept: it gets time, or dies. */
+static void reload_waits_until(int signal)
+{
+    struct house h;
+    pid_t old[4];
+    int status;
+    house_start(&h, 2, "%s", routes());
+    assert_int_equal(house_children(&h, "polderd: worker", old, 4), 2);
+    kill(old[1], SIGSTOP);
+    const pid_t reload = reload_begin(&h);
+    wait_until(house_logged(&h, "generation 2 serves"), 10000);
+    usleep(100000); /* it has time to end too early */
+    const pid_t ended = waitpid(reload, &status, WNOHANG);
+    kill(old[1], signal);
+    if (ended == 0)
+        assert_int_equal(waitpid(reload, &status, 0), reload);
+    else /* only a machine that stood still for a second */
+        assert_true(house_logged(&h, "1 of the old workers may still accept"));
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+    house_remove(&h);
+}
+
+static void a_reload_ends_when_the_old_workers_accept_no_more(void **state)
+{
+    (void)state;
+    reload_waits_until(SIGCONT);
+    reload_waits_until(SIGKILL);
+}
+
+static void an_old_worker_that_stands_still_delays_a_reload_by_a_second(void **state)
+{
+    struct house h;
+    pid_t old[4];
+    (void)state;
+    house_start(&h, 2, "%s", routes());
+    assert_int_equal(house_children(&h, "polderd: worker", old, 4), 2);
+    kill(old[0], SIGSTOP);
+    assert_int_equal(ctl(&h, NULL, "reload"), 0);
+    assert_true(house_logged(&h, "1 of the old workers may still accept"));
+    kill(old[0], SIGKILL); /* or a stop would wait for it */
+    assert_int_equal(get(h.port, "/x", NULL), 200);
+    house_remove(&h);
+}
+
+static void a_new_connection_after_a_reload_finds_the_new_routes(void **state)
+{
+    struct house h;
+    (void)state;
+    house_start(&h, 2, "%s", routes());
+    for (unsigned i = 0; i < 50; i++) {
+        house_write_conf(&h, 2, routes_and(i % 2 == 0));
+        assert_int_equal(ctl(&h, NULL, "reload"), 0);
+        for (unsigned k = 0; k < 4; k++)
+            assert_int_equal(get(h.port, "/new/x", NULL), i % 2 == 0 ? 200 : 404);
+    }
+    assert_false(house_logged(&h, "may still accept"));
+    house_remove(&h);
+}
+
 /* ---- limit top ---- */
 
 static void a_few_requests_are_counted_exactly(void **state)
@@ -434,6 +514,9 @@ int main(void)
         cmocka_unit_test(what_is_persisted_outlives_reloads_and_restarts),
         cmocka_unit_test(what_ws_set_persists_outlives_reloads_and_restarts),
         cmocka_unit_test(many_reloads_in_a_row_do_not_wait_for_each_other),
+        cmocka_unit_test(a_reload_ends_when_the_old_workers_accept_no_more),
+        cmocka_unit_test(an_old_worker_that_stands_still_delays_a_reload_by_a_second),
+        cmocka_unit_test(a_new_connection_after_a_reload_finds_the_new_routes),
         cmocka_unit_test(a_few_requests_are_counted_exactly),
         cmocka_unit_test(drain_sends_clients_elsewhere_until_it_is_off),
         cmocka_unit_test(stop_under_systemd_says_what_stops_it),

@@ -647,6 +647,27 @@ static void a_worker_that_will_not_leave_is_killed(void **state)
     site_remove(&s);
 }
 
+/* It serves already, and the answer waits for the old workers. */
+static void a_stop_while_old_workers_accept_is_no_failed_reload(void **state)
+{
+    (void)state;
+    struct site s;
+    int pids[1];
+    site_make(&s, 1);
+    site_flag(&s, "stubborn");
+    site_start(&s);
+    site_hear_all(&s, 1, 1, pids);
+    until(site_says(&s, "service: ready"));
+    kill(s.master, SIGHUP);
+    until(site_says(&s, "generation 2 serves"));
+    kill(s.master, SIGINT);
+    until(site_says(&s, "service: stopping"));
+    kill(s.master, SIGINT);
+    assert_int_equal(site_wait_exit(&s), 0);
+    assert_false(site_says(&s, "reload: failed"));
+    site_remove(&s);
+}
+
 static void a_stale_unix_socket_is_replaced_and_removed_at_the_end(void **state)
 {
     (void)state;
@@ -921,6 +942,7 @@ int main(void)
         cmocka_unit_test_teardown(a_wrong_configuration_ends_with_two, running_end),
         cmocka_unit_test_teardown(one_state_dir_serves_one_master, running_end),
         cmocka_unit_test_teardown(a_worker_that_will_not_leave_is_killed, running_end),
+        cmocka_unit_test_teardown(a_stop_while_old_workers_accept_is_no_failed_reload, running_end),
         cmocka_unit_test_teardown(a_stale_unix_socket_is_replaced_and_removed_at_the_end,
                                   running_end),
         cmocka_unit_test_teardown(a_supervisor_is_started_respawned_and_stopped, running_end),

@@ -184,6 +184,8 @@ void accept_stop(struct worker *w)
         listener_drain(&a->listener[i], PENDING_MAX);
         listener_close(&a->listener[i]);
     }
+    atomic_store(&w->slot->accepts_no_more, 1);
+    shared_wake_master(w->shared); /* a reload waits for that */
 }
 
 void accept_free(struct worker *w)
