@@ -192,13 +192,14 @@ static void add_seconds(struct field_cc *cc, uint32_t flag, uint32_t *to, struct
     cc->flags |= flag;
 }
 
-/* A list of field names, and not longer than is worth looking through for each field. */
+/* A list of field names, and not longer than is worth looking through for each field. An apostrophe
+ * may stand in a token, but no field is named so: it was meant as a quote. */
 static bool names_fields(struct str list)
 {
     struct str name;
     unsigned n = 0;
     while (field_list_next(&list, &name))
-        if (!field_is_token(name) || ++n > FIELD_CC_MAX)
+        if (!field_is_token(name) || memchr(name.at, '\'', name.len) || ++n > FIELD_CC_MAX)
             return false;
     return n > 0;
 }

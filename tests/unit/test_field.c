@@ -311,9 +311,10 @@ static void lifetimes_that_are_no_numbers_are_invalid(void **state)
 
 static void an_argument_that_is_no_list_of_names_does_not_narrow_a_directive(void **state)
 {
-    static const char *const whole[] = {"private=\"x",       "private=x\"",       "private=\"\"",
-                                        "private=\"x y\"",   "private=\"x:\"",    "private=\"x\"y",
-                                        "private=\"x\\-y\"", "private=\"x, \"y\""};
+    static const char *const whole[] = {"private=\"x",       "private=x\"",        "private=\"\"",
+                                        "private=\"x y\"",   "private=\"x:\"",     "private=\"x\"y",
+                                        "private=\"x\\-y\"", "private=\"x, \"y\"", "private='x",
+                                        "private='x'",       "private=\"'x', y\""};
     (void)state;
     for (size_t i = 0; i < sizeof whole / sizeof *whole; i++)
         if (!(cc_of(whole[i]).flags & FIELD_CC_PRIVATE))
