@@ -4,22 +4,8 @@
 # Prints circles of more than MAX files, pairs of files in different folders that use each other, and whether of all
 # arrows more than SHARE percent have a counter-arrow (not asked if SHARE is empty).
 #
-#   awk -v max=2 [-v share=2] -f circles.awk FILE... FILE...      the same files twice: first what they define, then what they use
+#   awk -v max=2 [-v share=2] -f code.awk -f circles.awk FILE... FILE...      the same files twice: first what they define, then what they use
 function folder(file) { sub(/\/[^\/]*$/, "", file); return file }
-function code(line) {
-    gsub(/"(\\.|[^"\\])*"/, "", line)
-    gsub(/\/\*([^*]|\*+[^*\/])*\*+\//, "", line)
-    if (comment) {
-        if (!match(line, /\*\//)) return ""
-        line = substr(line, RSTART + 2)
-        comment = 0
-    }
-    if (match(line, /\/\*/)) {
-        comment = 1
-        line = substr(line, 1, RSTART - 1)
-    }
-    return line
-}
 FNR == 1 {
     comment = 0
     signature = ""

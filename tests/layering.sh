@@ -108,7 +108,7 @@ for folder in libshared admin daemons/control daemons/http daemons/keeper daemon
     daemons/supervisor; do
     # shellcheck disable=SC2046 # no spaces in these names
     set -- $(find $folder -name '*.c' | sort)
-    awk -v max=2 -f tests/circles.awk "$@" "$@" || bad=1
+    awk -v max=2 -f tests/code.awk -f tests/circles.awk "$@" "$@" || bad=1
 done
 # And they are seen: a circle of three files, two of which use each other over the folders' border.
 tried=$(mktemp -d) || exit 2
@@ -117,7 +117,7 @@ printf 'int a(void)\n{\n    return b();\n}\n' >"$tried/up/a.c"
 printf 'int b(void)\n{\n    return a() + c();\n}\n' >"$tried/down/b.c"
 printf 'int c(void)\n{\n    return a();\n}\n' >"$tried/down/c.c"
 set -- "$tried"/*/*.c
-seen=$(awk -v max=2 -v share=2 -f tests/circles.awk "$@" "$@" | grep -cE 'a circle of 3 |use each other$|have a counter-arrow')
+seen=$(awk -v max=2 -v share=2 -f tests/code.awk -f tests/circles.awk "$@" "$@" | grep -cE 'a circle of 3 |use each other$|have a counter-arrow')
 rm -r "$tried"
 if [ "$seen" -ne 3 ]; then
     echo "circles: a circle is not seen: the check itself is broken"
@@ -125,7 +125,7 @@ if [ "$seen" -ne 3 ]; then
 fi
 # shellcheck disable=SC2046
 set -- $(find daemons/worker -name '*.c' | sort)
-awk -v max=4 -v share=2 -f tests/circles.awk "$@" "$@" || bad=1
+awk -v max=4 -v share=2 -f tests/code.awk -f tests/circles.awk "$@" "$@" || bad=1
 
 # Everything in the worker sees struct worker: what a part keeps for itself is in a struct of its own.
 awk -v max=40 '
@@ -145,8 +145,8 @@ END {
 # Names in the field's words; and a bad one is seen.
 # shellcheck disable=SC2046
 set -- $(find include libshared admin daemons -name '*.[ch]' | sort)
-awk -v min=50000 -f tests/words.awk "$@" || bad=1
-if printf 'int tee_open; /* least */ int at_most;\n' | awk -v min=1 -f tests/words.awk >/dev/null; then
+awk -v min=50000 -f tests/code.awk -f tests/words.awk "$@" || bad=1
+if printf 'int tee_open; /* least */ int at_most;\n' | awk -v min=1 -f tests/code.awk -f tests/words.awk >/dev/null; then
     echo "words: a bad name is not seen: the check itself is broken"
     bad=1
 fi

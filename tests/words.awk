@@ -3,7 +3,7 @@
 # underscores. Prints FILE:LINE: IDENTIFIER: what it is called. Comments, texts and single names that other software gives
 # us do not count.
 #
-#   awk -f words.awk FILE...
+#   awk -f code.awk -f words.awk FILE...
 BEGIN {
     split("tee:store shrink:compress coder:encoder coded:encoded freshen:revalidate failing:error_backoff" \
         " parked:waiter flight:fetch_lock flights:claims flying:fetching" \
@@ -18,20 +18,6 @@ BEGIN {
         " atomic_compare_exchange_strong_explicit atomic_compare_exchange_weak_explicit atomic_exchange_explicit" \
         " most_verbose", list, " ")
     for (i in list) fine[list[i]]
-}
-function code(line) {
-    gsub(/"(\\.|[^"\\])*"/, "", line)
-    gsub(/\/\*([^*]|\*+[^*\/])*\*+\//, "", line)
-    if (comment) {
-        if (!match(line, /\*\//)) return ""
-        line = substr(line, RSTART + 2)
-        comment = 0
-    }
-    if (match(line, /\/\*/)) {
-        comment = 1
-        line = substr(line, 1, RSTART - 1)
-    }
-    return line
 }
 FNR == 1 { comment = 0 }
 {
