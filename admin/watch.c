@@ -26,15 +26,6 @@ struct watch {
 
 /* ---- lines ---- */
 
-static const char *text_of(const msgpack_object *map, const char *key, char out[TABLE_CELL])
-{
-    const msgpack_object *o = rpc_in_get(map, key);
-    out[0] = 0;
-    if (o && o->type == MSGPACK_OBJECT_STR)
-        table_text(o->via.str.ptr, o->via.str.size, out);
-    return out;
-}
-
 static uint64_t number_of(const msgpack_object *map, const char *key)
 {
     uint64_t n = 0;
@@ -56,14 +47,14 @@ static void put_time(const msgpack_object *map)
 static void put_decisions(const msgpack_object *q)
 {
     char text[TABLE_CELL];
-    printf("  cache %s", text_of(q, "cache", text));
-    if (*text_of(q, "detail", text))
+    printf("  cache %s", table_text_of(q, "cache", text));
+    if (*table_text_of(q, "detail", text))
         printf(" (%s)", text);
-    if (strcmp(text_of(q, "limit_decision", text), "none")) {
+    if (strcmp(table_text_of(q, "limit_decision", text), "none")) {
         printf("  %s by", text);
-        printf(" %s", text_of(q, "limit", text));
+        printf(" %s", table_text_of(q, "limit", text));
     }
-    printf("  key %s", text_of(q, "key", text));
+    printf("  key %s", table_text_of(q, "key", text));
 }
 
 static void put_request(const msgpack_object *q)
@@ -72,8 +63,8 @@ static void put_request(const msgpack_object *q)
     const double s = rpc_in_f64(q, "seconds", 0);
     if (s > 0)
         units_seconds(s, took);
-    text_of(q, "method", method);
-    text_of(q, "target", target);
+    table_text_of(q, "method", method);
+    table_text_of(q, "target", target);
     printf("%-10s  %s %s  %" PRIu64 " in %s", "requests", *method ? method : "-",
            *target ? target : "-", number_of(q, "status"), took);
     put_decisions(q);
@@ -84,11 +75,11 @@ static void put_request(const msgpack_object *q)
 static void put_event(const msgpack_object *e)
 {
     char text[TABLE_CELL];
-    printf("%-10s", text_of(e, "noun", text));
-    printf("  %s", text_of(e, "what", text));
-    if (*text_of(e, "subject", text))
+    printf("%-10s", table_text_of(e, "noun", text));
+    printf("  %s", table_text_of(e, "what", text));
+    if (*table_text_of(e, "subject", text))
         printf(" %s", text);
-    if (*text_of(e, "detail", text))
+    if (*table_text_of(e, "detail", text))
         printf(": %s", text);
 }
 

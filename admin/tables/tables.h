@@ -25,6 +25,8 @@
 /* ---- value.c ---- */
 /* Nothing in it reaches the terminal as a command. */
 void table_text(const char *text, size_t len, char *out);
+/* The same of a text in a map; "" where there is none. Returns out. */
+const char *table_text_of(const msgpack_object *map, const char *key, char out[TABLE_CELL]);
 void table_value(const char *key, const msgpack_object *o, char *out);
 /* The cell of a row; with what the file says where that differs. */
 void table_cell(const msgpack_object *row, const char *key, char *out);

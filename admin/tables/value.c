@@ -57,6 +57,15 @@ void table_text(const char *text, size_t len, char *out)
     out[n] = 0;
 }
 
+const char *table_text_of(const msgpack_object *map, const char *key, char out[TABLE_CELL])
+{
+    const msgpack_object *o = rpc_in_get(map, key);
+    out[0] = 0;
+    if (o && o->type == MSGPACK_OBJECT_STR)
+        table_text(o->via.str.ptr, o->via.str.size, out);
+    return out;
+}
+
 bool table_number(const msgpack_object *o, double *n)
 {
     if (o->type == MSGPACK_OBJECT_POSITIVE_INTEGER)

@@ -24,15 +24,6 @@ static double value_of(const msgpack_object *map, const char *key)
     return rpc_in_f64(map, key, NAN);
 }
 
-static const char *text_of(const msgpack_object *map, const char *key, char out[TABLE_CELL])
-{
-    const msgpack_object *o = rpc_in_get(map, key);
-    out[0] = 0;
-    if (o && o->type == MSGPACK_OBJECT_STR)
-        table_text(o->via.str.ptr, o->via.str.size, out);
-    return out;
-}
-
 static const msgpack_object *rows_of(const msgpack_object *answer, const char *key, uint32_t *n)
 {
     const msgpack_object *o = rpc_in_get(answer, key);
@@ -93,7 +84,7 @@ static void bars(const struct frame *f, const char *series)
 static void head(const struct frame *f)
 {
     char text[TABLE_CELL];
-    fprintf(f->to, "polder %s", text_of(f->now, "version", text));
+    fprintf(f->to, "polder %s", table_text_of(f->now, "version", text));
     fprintf(f->to, "  up %s", span(value_of(f->now, "uptime_ms") / 1000, text));
     fprintf(f->to, "  %s\n", rpc_in_flag(f->now, "ready") ? "ready" : "NOT READY");
 }
@@ -104,11 +95,11 @@ static unsigned alerts(const struct frame *f)
     const msgpack_object *row = rows_of(f->now, "alerts", &n);
     char text[TABLE_CELL];
     for (uint32_t i = 0; i < n && i < SHOWN_MAX; i++) {
-        fprintf(f->to, "! alert %s", text_of(&row[i], "alert", text));
-        if (*text_of(&row[i], "subject", text))
+        fprintf(f->to, "! alert %s", table_text_of(&row[i], "alert", text));
+        if (*table_text_of(&row[i], "subject", text))
             fprintf(f->to, " %s", text);
         fprintf(f->to, " for %s", span(value_of(&row[i], "since_ms") / 1000, text));
-        fprintf(f->to, ": %s\n", text_of(&row[i], "summary", text));
+        fprintf(f->to, ": %s\n", table_text_of(&row[i], "summary", text));
     }
     if (n > SHOWN_MAX)
         fprintf(f->to, "! and %u more: polderctl alert list\n", n - SHOWN_MAX);
@@ -124,12 +115,12 @@ static void conditions(const struct frame *f)
     if (!n && !firing)
         fputs("all is well\n", f->to);
     for (uint32_t i = 0; i < n && i < SHOWN_MAX; i++) {
-        fprintf(f->to, "! %s", text_of(&row[i], "severity", text));
-        fprintf(f->to, " %s", text_of(&row[i], "condition", text));
-        if (*text_of(&row[i], "subject", text))
+        fprintf(f->to, "! %s", table_text_of(&row[i], "severity", text));
+        fprintf(f->to, " %s", table_text_of(&row[i], "condition", text));
+        if (*table_text_of(&row[i], "subject", text))
             fprintf(f->to, " %s", text);
         fprintf(f->to, " for %s", span(value_of(&row[i], "since_ms") / 1000, text));
-        fprintf(f->to, ": %s\n", text_of(&row[i], "reason", text));
+        fprintf(f->to, ": %s\n", table_text_of(&row[i], "reason", text));
     }
     if (n > SHOWN_MAX)
         fprintf(f->to, "! and %u more: polderctl status\n", n - SHOWN_MAX);
@@ -182,7 +173,7 @@ static void money(const struct frame *f)
 {
     char text[TABLE_CELL], currency[TABLE_CELL];
     const double cost = value_of(f->last, "cost"), savings = value_of(f->last, "savings");
-    text_of(f->now, "currency", currency);
+    table_text_of(f->now, "currency", currency);
     label(f, "money");
     fprintf(f->to, "  cost %.3g %s/h  saved %.3g %s/h", isnan(cost) ? 0 : cost, currency,
             isnan(savings) ? 0 : savings, currency);
@@ -228,7 +219,7 @@ static void limits(const struct frame *f)
         const msgpack_object *before = row_before(f, "limits", "limit", row);
         snprintf(window, sizeof window, "%.0f in %s", value_of(row, "requests"),
                  span(value_of(row, "window_ms") / 1000, text));
-        fprintf(f->to, "%-24.24s %16s", text_of(row, "limit", text), window);
+        fprintf(f->to, "%-24.24s %16s", table_text_of(row, "limit", text), window);
         fprintf(f->to, " %10s", whole(growth(f, before, row, "admitted"), text));
         fprintf(f->to, " %10s", whole(growth(f, before, row, "refused"), text));
         fprintf(f->to, " %10s\n", whole(value_of(row, "refused"), text));
@@ -244,8 +235,8 @@ static void servers(const struct frame *f)
         fprintf(f->to, "\n%-32s %8s %6s %9s %10s %8s\n", "SERVER", "STATE", "WEIGHT", "CALLS/S",
                 "P95", "ERRORS");
     for (uint32_t i = 0; i < n; i++, row++) {
-        fprintf(f->to, "%-32.32s", text_of(row, "server", text));
-        fprintf(f->to, " %8s", text_of(row, "state", text));
+        fprintf(f->to, "%-32.32s", table_text_of(row, "server", text));
+        fprintf(f->to, " %8s", table_text_of(row, "state", text));
         fprintf(f->to, " %6s", whole(value_of(row, "weight"), text));
         fprintf(f->to, " %9s", whole(value_of(row, "requests_per_second"), text));
         fprintf(f->to, " %10s", span(value_of(row, "p95_seconds"), text));
@@ -264,7 +255,7 @@ static void routes(const struct frame *f)
     for (uint32_t i = 0; i < n; i++, row++) {
         const msgpack_object *before = row_before(f, "routes", "route", row);
         const double requests = value_of(row, "requests");
-        fprintf(f->to, "%-32.32s", text_of(row, "route", text));
+        fprintf(f->to, "%-32.32s", table_text_of(row, "route", text));
         fprintf(f->to, " %10s", whole(growth(f, before, row, "requests"), text));
         fprintf(f->to, " %10s", whole(requests, text));
         fprintf(f->to, " %9s",
