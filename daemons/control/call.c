@@ -143,3 +143,16 @@ void call_describe(enum rpc_method method, const msgpack_object *params, char *o
     *out = 0;
     describe_map(method, params, out, size);
 }
+
+void call_put_listeners(const struct control *c, struct rpc_out *o)
+{
+    const struct proc_table *proc = c->shared->proc;
+    char text[sizeof proc->listeners], *next = text;
+    memcpy(text, proc->listeners, sizeof text);
+    text[sizeof text - 1] = 0;
+    rpc_out_list(o, "listeners");
+    for (char *one; (one = strsep(&next, ","));)
+        if (*(one += strspn(one, " ")))
+            rpc_out_str(o, NULL, one);
+    rpc_out_end(o);
+}

@@ -34,6 +34,10 @@ void call_wait(struct control *c, struct call_waits *waits, struct rpc_reply *re
 typedef bool (*call_look_fn)(struct control *c, const struct call_wait *wait);
 void call_waits_follow(struct control *c, struct call_waits *waits, call_look_fn look);
 
+/* List "listeners": the sockets that are open, not those of the file: those of systemd win over
+ * `listen`. */
+void call_put_listeners(const struct control *c, struct rpc_out *o);
+
 /* One line of what a caller asked for, without secrets; for the log. */
 void call_describe(enum rpc_method method, const msgpack_object *params, char *out, size_t size);
 #endif

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* status: status. */
+#include "daemons/control/call.h"
 #include "daemons/control/control.h"
 #include "daemons/control/methods/methods.h"
 #include "daemons/control/model/alerts.h"
@@ -74,18 +75,10 @@ static void put_traffic(const struct control *c, struct rpc_out *o)
     rpc_out_u64(o, "upstream_errors", stats_total(s, STATS_UPSTREAM_ERRORS));
 }
 
-/* Those that are open, not those of the file: sockets of systemd win over `listen`. */
 static void put_listeners(const struct control *c, struct rpc_out *o)
 {
     const struct proc_table *proc = c->shared->proc;
-    char text[sizeof proc->listeners], *next = text;
-    memcpy(text, proc->listeners, sizeof text);
-    text[sizeof text - 1] = 0;
-    rpc_out_list(o, "listeners");
-    for (char *one; (one = strsep(&next, ","));)
-        if (*(one += strspn(one, " ")))
-            rpc_out_str(o, NULL, one);
-    rpc_out_end(o);
+    call_put_listeners(c, o);
     rpc_out_str(o, "listeners_from",
                 proc->sockets_from_systemd ? "systemd; listen in the file is not used" : "listen");
 }

@@ -70,19 +70,6 @@ static void put_route(struct rpc_out *o, const struct config_route *r)
     rpc_out_end(o);
 }
 
-static void put_listeners(const struct control *c, struct rpc_out *o)
-{
-    const struct proc_table *proc = c->shared->proc;
-    char text[sizeof proc->listeners], *next = text;
-    memcpy(text, proc->listeners, sizeof text);
-    text[sizeof text - 1] = 0;
-    rpc_out_list(o, "listeners");
-    for (char *one; (one = strsep(&next, ","));)
-        if (*(one += strspn(one, " ")))
-            rpc_out_str(o, NULL, one);
-    rpc_out_end(o);
-}
-
 void verify_begin_run(struct control *c, const struct rpc_call *call)
 {
     char token[VERIFY_TOKEN_SIZE];
@@ -99,7 +86,7 @@ void verify_begin_run(struct control *c, const struct rpc_call *call)
     rpc_out_str(o, "token", token);
     rpc_out_u64(o, "lease_ms", VERIFY_LEASE_MS);
     rpc_out_bool(o, "proxy_protocol", c->config->proxy_protocol);
-    put_listeners(c, o);
+    call_put_listeners(c, o);
     rpc_out_list(o, "routes");
     for (uint32_t i = 0; i < c->config->n_routes; i++)
         put_route(o, &c->config->routes[i]);
