@@ -9,11 +9,9 @@
 #include <math.h>
 #include <stdlib.h>
 
-static void count(const struct control *c, const struct peers_leaked *leaked,
-                  struct cost_counts *out)
+void savings_count_calls(const struct control *c, double leaked_hours, struct cost_counts *out)
 {
     const struct stats_slab *s = c->shared->stats;
-    const bool websockets = config_has_websockets(c->config);
     const struct cost_events events = {
         .upstream_requests = stats_total(s, STATS_UPSTREAM_REQUESTS),
         .hits = stats_total(s, STATS_CACHE_HITS),
@@ -22,11 +20,17 @@ static void count(const struct control *c, const struct peers_leaked *leaked,
         .refreshed = stats_total(s, STATS_CACHE_REFRESHED),
         .guard_requests = stats_total(s, STATS_GUARD_REQUESTS),
         .limit_refused = stats_total(s, STATS_LIMIT_REFUSED),
-        .leaked_hours = websockets ? leaked->hours : 0,
+        .leaked_hours = config_has_websockets(c->config) ? leaked_hours : 0,
     };
     cost_count(&events, out);
+}
+
+static void count(const struct control *c, const struct peers_leaked *leaked,
+                  struct cost_counts *out)
+{
+    savings_count_calls(c, leaked->hours, out);
     out->seconds = (double)(clock_mono_ms() - atomic_load(&c->shared->proc->started_ms)) / 1000;
-    out->websocket_seconds = websockets ? leaked->counted_s : out->seconds;
+    out->websocket_seconds = config_has_websockets(c->config) ? leaked->counted_s : out->seconds;
 }
 
 static void put_month(const struct control *c, const char *name, const struct cost_counts *counts,

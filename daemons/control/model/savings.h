@@ -35,6 +35,9 @@ struct savings_day {
     double mean[SAVINGS_DAY_SERIES], seconds[SAVINGS_DAY_SERIES];
 };
 
+/* The counters as calls made and avoided, with seconds of 0. leaked_hours of WebSockets: -1: not
+ * known; not looked at where no route has WebSockets. */
+void savings_count_calls(const struct control *c, double leaked_hours, struct cost_counts *out);
 void savings_find(struct control *c, const struct peers_leaked *leaked, struct savings *out);
 /* Asks the supervisor, if there are WebSockets, and calls back. */
 void savings_ask(struct control *c, void (*done)(void *arg, const struct savings *s), void *arg);

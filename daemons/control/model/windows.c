@@ -2,6 +2,7 @@
 /* windows: see windows.h. */
 #include "daemons/control/model/windows.h"
 #include "daemons/control/control.h"
+#include "daemons/control/model/savings.h"
 #include "polder/clock.h"
 #include "polder/config.h"
 #include "polder/history.h"
@@ -47,24 +48,6 @@ struct windows_open windows_open_now(const struct control *c)
                                           : -1};
 }
 
-static void count_calls(const struct control *c, struct cost_counts *out)
-{
-    const struct stats_slab *s = c->shared->stats;
-    const struct cost_events events = {
-        .upstream_requests = stats_total(s, STATS_UPSTREAM_REQUESTS),
-        .hits = stats_total(s, STATS_CACHE_HITS),
-        .collapsed = stats_total(s, STATS_CACHE_COLLAPSED),
-        .poll_kept = stats_total(s, STATS_POLL_KEPT),
-        .refreshed = stats_total(s, STATS_CACHE_REFRESHED),
-        .guard_requests = stats_total(s, STATS_GUARD_REQUESTS),
-        .limit_refused = stats_total(s, STATS_LIMIT_REFUSED),
-        .leaked_hours = !config_has_websockets(c->config) ? 0
-                        : c->peers.websockets.known       ? c->peers.websockets.leaked_hours
-                                                          : -1,
-    };
-    cost_count(&events, out);
-}
-
 static void take_sample(const struct control *c, struct sample *out)
 {
     const struct stats_slab *s = c->shared->stats;
@@ -73,7 +56,8 @@ static void take_sample(const struct control *c, struct sample *out)
     out->hits = stats_total(s, STATS_CACHE_HITS) + stats_total(s, STATS_CACHE_STALE);
     out->misses = stats_total(s, STATS_CACHE_MISSES);
     out->errors = stats_total(s, STATS_RESPONSES_5XX);
-    count_calls(c, &out->cost);
+    savings_count_calls(c, c->peers.websockets.known ? c->peers.websockets.leaked_hours : -1,
+                        &out->cost);
     stats_answers_of(s, &out->latency);
 }
 
