@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Which difference of error rates is taken for one, and how seldom chance is. */
+#include "polder/proportion.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+/* after the others: it wants them */
+#include <cmocka.h>
+
+static double z(uint64_t errors, uint64_t requests, uint64_t other_errors, uint64_t other_requests)
+{
+    const struct proportion a = {requests, errors}, b = {other_requests, other_errors};
+    return proportion_z(&a, &b);
+}
+
+static void the_distance_is_that_of_the_textbook(void **state)
+{
+    (void)state;
+    assert_true(fabs(z(20, 100, 10, 100) - 1.980295) < 1e-5);
+    assert_true(fabs(z(10, 100, 20, 100) + 1.980295) < 1e-5);
+    assert_true(fabs(z(50, 1000, 5, 9000) - 20.056494) < 1e-4);
+}
+
+static void sides_without_requests_or_differences_are_equal(void **state)
+{
+    (void)state;
+    assert_true(z(0, 0, 1, 100) == 0);
+    assert_true(z(1, 100, 0, 0) == 0);
+    assert_true(z(0, 100, 0, 100) == 0);
+    assert_true(z(100, 100, 100, 100) == 0);
+    assert_true(z(200, 100, 100, 100) == 0); /* more errors than requests */
+    const struct proportion none = {0, 3};
+    assert_true(proportion_rate(&none) == 0);
+}
+
+static enum proportion_result look(struct proportion_trend *t, uint64_t errors, uint64_t requests,
+                                   uint64_t other_errors, uint64_t other_requests)
+{
+    const struct proportion a = {requests, errors}, b = {other_requests, other_errors};
+    return proportion_look(t, &a, &b);
+}
+
+static void worse_is_worse_twice_in_a_row(void **state)
+{
+    (void)state;
+    struct proportion_trend t = {0};
+    assert_int_equal(look(&t, 50, 99, 0, 1000), PROPORTION_TOO_FEW);
+    assert_int_equal(look(&t, 50, 100, 0, 0), PROPORTION_TOO_FEW);
+    assert_int_equal(look(&t, 50, 100, 0, 1000), PROPORTION_SUSPECT);
+    assert_int_equal(look(&t, 50, 99, 0, 1000), PROPORTION_TOO_FEW); /* in between */
+    assert_int_equal(look(&t, 50, 100, 0, 1000), PROPORTION_WORSE);
+    assert_int_equal(look(&t, 50, 100, 0, 1000), PROPORTION_WORSE);
+    assert_int_equal(look(&t, 0, 100, 0, 1000), PROPORTION_FINE);
+    assert_int_equal(look(&t, 50, 100, 0, 1000), PROPORTION_SUSPECT);
+    assert_int_equal(look(&t, 50, 100, 500, 1000), PROPORTION_FINE); /* so are the others */
+    assert_int_equal(look(&t, 50, 100, 0, 1000), PROPORTION_SUSPECT);
+}
+
+static void a_point_more_is_none_however_sure(void **state)
+{
+    (void)state;
+    struct proportion_trend t = {0};
+    assert_true(z(30000, 1000000, 20100, 1000000) > 30);
+    assert_int_equal(look(&t, 30000, 1000000, 20100, 1000000), PROPORTION_FINE);
+    assert_int_equal(look(&t, 30200, 1000000, 20100, 1000000), PROPORTION_SUSPECT);
+}
+
+/* xorshift64*: the same draws each time. */
+static uint64_t seed = 88172645463325252;
+static uint64_t draw(uint64_t n, double rate)
+{
+    uint64_t errors = 0;
+    for (uint64_t i = 0; i < n; i++) {
+        seed ^= seed >> 12;
+        seed ^= seed << 25;
+        seed ^= seed >> 27;
+        errors += (double)(seed * 2685821657736338717u >> 11) / 9007199254740992. < rate;
+    }
+    return errors;
+}
+
+static void chance_is_seldom_taken_for_a_difference(void **state)
+{
+    (void)state;
+    unsigned wrong = 0;
+    for (int run = 0; run < 2000; run++) {
+        struct proportion_trend t = {0};
+        for (int i = 0; i < 6; i++)
+            wrong += look(&t, draw(200, .02), 200, draw(600, .02), 600) == PROPORTION_WORSE;
+    }
+    assert_in_range(wrong, 0, 2);
+}
+
+static void a_real_difference_is_soon_seen(void **state)
+{
+    (void)state;
+    unsigned seen = 0;
+    for (int run = 0; run < 200; run++) {
+        struct proportion_trend t = {0};
+        bool worse = false;
+        for (int i = 0; i < 3; i++)
+            worse |= look(&t, draw(500, .1), 500, draw(500, .005), 500) == PROPORTION_WORSE;
+        seen += worse;
+    }
+    assert_in_range(seen, 199, 200);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_distance_is_that_of_the_textbook),
+        cmocka_unit_test(sides_without_requests_or_differences_are_equal),
+        cmocka_unit_test(worse_is_worse_twice_in_a_row),
+        cmocka_unit_test(a_point_more_is_none_however_sure),
+        cmocka_unit_test(chance_is_seldom_taken_for_a_difference),
+        cmocka_unit_test(a_real_difference_is_soon_seen),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
