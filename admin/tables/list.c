@@ -17,7 +17,7 @@ static const struct {
      "name requests window_ms algorithm key dry_run concurrent? exempt? admitted refused "
      "dry_run_refused? persisted confirm_within_ms? try.left_ms?"},
     {RPC_METHOD_UPSTREAM_LIST,
-     "upstream server state since_ms weight requests errors last_error? error_ago_ms? "
+     "upstream server state since_ms weight requests connects errors last_error? error_ago_ms? "
      "mean_seconds addresses?"},
 };
 

@@ -45,6 +45,7 @@ static void ops_init(struct worker *w)
                                                  .n_servers = 1,
                                                  .connect_timeout_ms = 1000,
                                                  .timeout_ms = 10000,
+                                                 .idle_timeout_ms = 4000,
                                                  .health = ""};
 }
 

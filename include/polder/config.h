@@ -68,6 +68,7 @@ struct config_upstream {
     uint32_t n_servers;
     uint32_t connect_timeout_ms, timeout_ms;
     uint32_t stream_timeout_ms; /* silence of an event stream */
+    uint32_t idle_timeout_ms; /* of a connection whose backend states no time; 0: none is kept */
     uint32_t park_ms; /* how long requests wait for a backend that restarts; 0: not at all */
     uint32_t park_requests;
     uint64_t park_bytes;

@@ -21,11 +21,12 @@ enum proc_slot_index {
     PROC_SLOT_CONTROL,
     PROC_SLOT_SUPERVISOR, /* statistics of a supervisor that polderd started itself */
     PROC_SLOT_NOTIFIER,   /* only if on_alert is set */
+    PROC_SLOT_RESOLVER,   /* only if a server is given by name */
     PROC_SLOT_WORKER0,
     PROC_SLOTS = PROC_SLOT_WORKER0 + PROC_WORKER_SLOTS
 };
 
-#define PROC_LAYOUT 2 /* of the table, beside its size */
+#define PROC_LAYOUT 3 /* of the table, beside its size */
 
 #define PROC_NO_LOG UINT32_MAX /* proc_slot.log_opening of a worker without an access log */
 

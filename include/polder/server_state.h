@@ -35,6 +35,7 @@
 #include <stdint.h>
 
 #define SERVER_ROWS          1024 /* those of four configurations side by side */
+#define SERVER_LAYOUT        1 /* of a row, which has room to grow within its size */
 #define SERVER_ADDRESSES_MAX 16
 #define SERVER_PAUSE_MS      1000
 #define SERVER_LEASE_MS      60000 /* the longest lease of a trial */
@@ -91,6 +92,8 @@ struct server_row {
      * number (release); 0: never filled. Death in between leaves the copy in use unchanged. */
     _Alignas(128) _Atomic uint64_t generation; /* & 1: which copy */
     struct server_addresses copy[2];
+    _Atomic uint64_t due_ms; /* of a name: it is asked for again then (mono ms); 0: it never was.
+                              * The writer of the addresses; a later one goes on with it. */
 };
 _Static_assert(sizeof(struct server_address) == 24, "layout");
 _Static_assert(sizeof(struct server_row) == 1024, "shared with the supervisor");
@@ -105,7 +108,8 @@ struct server_table {
 
 static inline uint64_t server_table_layout(void)
 {
-    return (uint64_t)sizeof(struct server_table) << 32 | offsetof(struct server_table, row);
+    return (uint64_t)sizeof(struct server_table) << 32 | SERVER_LAYOUT << 16 |
+           offsetof(struct server_table, row);
 }
 
 /* ---- rows ---- */

@@ -78,6 +78,8 @@ struct stats_server_row {
     _Alignas(64) _Atomic uint64_t requests;
     _Atomic uint64_t bytes_in, bytes_out; /* from it and to it, heads too */
     _Atomic uint64_t failed;              /* answers of a status from 500 on */
+    _Atomic uint64_t connects;            /* connections opened to it */
+    _Atomic uint64_t reuses;              /* requests sent over one that was kept */
     struct histogram latency;             /* until the head of its answer */
 };
 
@@ -155,7 +157,7 @@ struct stats_limit {
     uint64_t checked, admitted, refused, dry_refused;
 };
 struct stats_server {
-    uint64_t requests, bytes_in, bytes_out, failed;
+    uint64_t requests, bytes_in, bytes_out, failed, connects, reuses;
     struct distribution latency;
 };
 /* at: a hint where the row may be, such as the index in the configuration. */

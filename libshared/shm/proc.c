@@ -19,6 +19,8 @@ const char *proc_slot_name(unsigned slot)
         return "supervisor";
     case PROC_SLOT_NOTIFIER:
         return "notifier";
+    case PROC_SLOT_RESOLVER:
+        return "resolver";
     default:
         return slot < PROC_SLOTS ? "worker" : "unknown";
     }

@@ -263,6 +263,8 @@ void stats_server_of(const struct stats_slab *slabs, uint64_t server_id, uint32_
         out->bytes_in += load(&row->bytes_in);
         out->bytes_out += load(&row->bytes_out);
         out->failed += load(&row->failed);
+        out->connects += load(&row->connects);
+        out->reuses += load(&row->reuses);
         distribution_add(&out->latency, &row->latency);
         if (!row_is(&rows, server_id, i))
             *out = before;

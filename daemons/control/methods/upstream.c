@@ -64,6 +64,8 @@ static void put_counts(const struct control *c, struct rpc_out *o, const struct 
     struct stats_server sums;
     stats_server_of(c->shared->stats, stats_server_id(s), s->index, &sums);
     rpc_out_u64(o, "requests", sums.requests + (row ? atomic_load(&row->upgrades) : 0));
+    rpc_out_u64(o, "connects", sums.connects);
+    rpc_out_u64(o, "reuses", sums.reuses);
     put_errors(o, row);
     rpc_out_f64(o, "mean_seconds", distribution_mean_s(&sums.latency));
     rpc_out_f64(o, "p50_seconds", distribution_quantile_s(&sums.latency, 0.5));

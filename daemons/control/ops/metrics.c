@@ -148,10 +148,10 @@ static void count_processes(const struct proc_table *proc,
     kinds[PROC_SLOT_MASTER].up = 1; /* control dies with it */
 }
 
-/* polder-supervisor is a daemon of its own, not in this table; the notifier is not always wanted. */
+/* polder-supervisor is a daemon of its own, not in this table; notifier and resolver are not always wanted. */
 static void put_kind(struct metrics_writer *w, unsigned kind, uint64_t value)
 {
-    if (kind != PROC_SLOT_SUPERVISOR && kind != PROC_SLOT_NOTIFIER)
+    if (kind != PROC_SLOT_SUPERVISOR && kind != PROC_SLOT_NOTIFIER && kind != PROC_SLOT_RESOLVER)
         metrics_u64(w, METRICS_LABELS({"process", proc_slot_name(kind)}), value);
 }
 

@@ -145,6 +145,16 @@ ROW(server_errors)
                  state ? atomic_load(&state->errors[i]) : 0);
 }
 
+ROW(server_connections)
+{
+    metrics_u64(w, row->label, server_of(from, row).connects);
+}
+
+ROW(server_reuses)
+{
+    metrics_u64(w, row->label, server_of(from, row).reuses);
+}
+
 ROW(server_bytes)
 {
     const struct stats_server sums = server_of(from, row);
@@ -185,6 +195,8 @@ const struct metrics_rows_family metrics_rows_families[] = {
     {METRIC_LIMIT_WINDOW, METRICS_OF_LIMITS, limit_window},
     {METRIC_SERVER_REQUESTS, METRICS_OF_SERVERS, server_requests},
     {METRIC_SERVER_ERRORS, METRICS_OF_SERVERS, server_errors},
+    {METRIC_SERVER_CONNECTIONS, METRICS_OF_SERVERS, server_connections},
+    {METRIC_SERVER_REUSES, METRICS_OF_SERVERS, server_reuses},
     {METRIC_SERVER_BYTES, METRICS_OF_SERVERS, server_bytes},
     {METRIC_SERVER_SECONDS, METRICS_OF_SERVERS, server_seconds},
     {METRIC_SERVER_WEIGHT, METRICS_OF_SERVERS, server_weight},

@@ -53,6 +53,7 @@ void fetch_send(struct fetch *ex)
         stats_bump(&route_stats(w, ex->req.route)->background, !ex->req.client);
     }
     stats_bump(&server_stats(w, u->server)->requests, 1);
+    stats_bump(&server_stats(w, u->server)->reuses, u->reused);
     upstream_progress(u);
     transport_start(&u->transport, TRANSPORT_READ);
     request_body_send(ex, w->texts->scratch, len);

@@ -3,7 +3,7 @@
  * pool: which server of an upstream gets a request, and the connections that are kept open to it.
  *
  * How servers take turns: polder/server_choice.h. Idle connections: the last one used first, so
- * that the rest ages and closes.
+ * that the rest ages and closes; each for the time that its last response allows (keep_alive.h).
  */
 #include "daemons/worker/fetch/upstream.h"
 #include "daemons/worker/worker.h"
@@ -13,7 +13,6 @@
 
 #include <errno.h>
 
-#define IDLE_MS   4000 /* uvicorn closes after 5 s: be earlier, and win the race */
 #define SINGLE_MS 60000u
 
 uint64_t pool_bit(const struct config_upstream *upstream, const struct config_server *server)
@@ -91,8 +90,17 @@ static bool was_just_quiet(const struct upstream *u)
            clock_mono_ms() == w->mono_ms;
 }
 
-static bool is_quiet(struct upstream *u, bool look)
+/* The loop may be late, and so may its timers. */
+static bool is_aged(const struct upstream *u, bool look)
 {
+    const struct worker *w = u->worker;
+    return (look ? clock_mono_ms() : w->mono_ms) >= u->timer.due_ms;
+}
+
+static bool is_usable(struct upstream *u, bool look)
+{
+    if (is_aged(u, look))
+        return false;
     if (!look && was_just_quiet(u))
         return true;
     const ssize_t n = u->transport.ops->peek(&u->transport);
@@ -104,7 +112,7 @@ static bool is_quiet(struct upstream *u, bool look)
 struct upstream *pool_take(struct worker *w, const struct config_server *server, bool look)
 {
     struct upstream *u;
-    while ((u = LIST_FIRST(&w->upstreams->servers[server->index].idle)) && !is_quiet(u, look))
+    while ((u = LIST_FIRST(&w->upstreams->servers[server->index].idle)) && !is_usable(u, look))
         upstream_close(u);
     if (!u)
         return NULL;
@@ -121,7 +129,7 @@ void pool_keep(struct upstream *u)
     struct worker *w = u->worker;
     struct server_local *state = &w->upstreams->servers[u->server->index];
     u->user = NULL;
-    if (w->draining || w->mono_ms < state->single_until_ms) {
+    if (w->draining || w->mono_ms < state->single_until_ms || !u->keep_ms) {
         upstream_close(u);
         return;
     }
@@ -130,7 +138,7 @@ void pool_keep(struct upstream *u)
     w->upstreams->n_idle++;
     LIST_INSERT_HEAD(&state->idle, u, entry);
     transport_start(&u->transport, TRANSPORT_READ); /* its end, or unsolicited bytes */
-    timer_set(&w->wheel, &u->timer, w->mono_ms + IDLE_MS);
+    timer_set(&w->wheel, &u->timer, w->mono_ms + u->keep_ms);
 }
 
 static void close_idle_of(struct server_local *state)

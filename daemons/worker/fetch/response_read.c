@@ -13,6 +13,7 @@
 #include "daemons/worker/cache/lookup.h"
 #include "daemons/worker/cache/conditions.h"
 #include "daemons/worker/fetch/invalidate.h"
+#include "daemons/worker/fetch/keep_alive.h"
 #include "daemons/worker/fetch/headers.h"
 #include "daemons/worker/fetch/store.h"
 #include "daemons/worker/fetch/upstream.h"
@@ -239,6 +240,7 @@ static bool final_head(struct fetch *ex, const struct h1_head *head, bool more)
         upstream_keep_trailer(u);
     u->keep_alive = head->keep_alive && head->framing != H1_TO_CLOSE &&
                     !(head->framing == H1_NO_BODY && (more || announces_body(head)));
+    u->keep_ms = keep_alive_ms(head, u->server->upstream->idle_timeout_ms);
     if (ex->for_store && head->status == 304) {
         if (!ex->conditional)
             refuse(ex, SERVER_MALFORMED, "sent a 304 that was not asked for");

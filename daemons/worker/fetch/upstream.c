@@ -282,6 +282,7 @@ static void connected(struct upstream *u)
         return;
     }
     stats_add(u->worker->stats, STATS_UPSTREAM_CONNECTS, 1);
+    stats_bump(&server_stats(u->worker, u->server)->connects, 1);
     u->state = UPSTREAM_BUSY;
     u->ops->connected(u->user);
 }

@@ -63,6 +63,7 @@ struct upstream {
     size_t scanned;
     uint64_t progress_ms;
     uint64_t until_ms; /* no response head by then: it is given up; 0: its server's time */
+    uint32_t keep_ms;  /* for how long it may be kept after its response; 0: not at all */
     uint8_t state;
     uint16_t stored_len;       /* of what was stored last over it; 0: nothing */
     char stored[UPSTREAM_URL]; /* its URL, for upstream_distrust() */
