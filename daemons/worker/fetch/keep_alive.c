@@ -37,10 +37,10 @@ static uint32_t usable_ms(uint32_t seconds)
     return stated_ms > spare_ms ? stated_ms - spare_ms : 0;
 }
 
-static uint32_t at_most(uint32_t ms, uint32_t idle_ms)
+static uint32_t bounded(uint32_t ms, uint32_t idle_ms)
 {
-    const uint32_t most = idle_ms > KEEP_ALIVE_MAX_MS ? idle_ms : KEEP_ALIVE_MAX_MS;
-    return ms < most ? ms : most;
+    const uint32_t max_ms = idle_ms > KEEP_ALIVE_MAX_MS ? idle_ms : KEEP_ALIVE_MAX_MS;
+    return ms < max_ms ? ms : max_ms;
 }
 
 uint32_t keep_alive_ms(const struct h1_head *head, uint32_t idle_ms)
@@ -57,5 +57,5 @@ uint32_t keep_alive_ms(const struct h1_head *head, uint32_t idle_ms)
                 shortest = number;
         }
     }
-    return shortest == UINT32_MAX ? idle_ms : at_most(usable_ms(shortest), idle_ms);
+    return shortest == UINT32_MAX ? idle_ms : bounded(usable_ms(shortest), idle_ms);
 }
