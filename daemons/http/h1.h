@@ -136,6 +136,9 @@ int h1_body_gather(struct h1_body *b, char *buf, size_t len, size_t *used, struc
  * body is done they are kept[0..kept_len). Fields that would change framing, routing, caching or
  * authentication are never kept (RFC 9110 6.5.1). */
 void h1_body_keep_trailer(struct h1_body *b, char *buffer, size_t size);
+/* Goes on with a body that another process has read up to here; trailers are not kept. False: it is
+ * none that this reader could have come to. */
+bool h1_body_resume(struct h1_body *b, const struct h1_body *from);
 /* The peer closed: true if that is a proper end of this body. */
 bool h1_body_eof(struct h1_body *b);
 

@@ -54,6 +54,19 @@ void h1_body_keep_trailer(struct h1_body *b, char *buffer, size_t size)
     b->kept_size = size > H1_TRAILER_MAX ? H1_TRAILER_MAX : (uint32_t)size;
 }
 
+bool h1_body_resume(struct h1_body *b, const struct h1_body *from)
+{
+    *b = (struct h1_body){.framing = from->framing,
+                          .left = from->left,
+                          .total = from->total,
+                          .state = from->state,
+                          .done = from->done,
+                          .line = from->line,
+                          .trailer = from->trailer};
+    return (unsigned)b->framing <= H1_TO_CLOSE && b->state <= LAST_LF &&
+           b->line <= CHUNK_LINE_MAX && b->trailer <= H1_TRAILER_MAX;
+}
+
 bool h1_body_eof(struct h1_body *b)
 {
     if (b->framing == H1_TO_CLOSE)

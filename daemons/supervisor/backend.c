@@ -45,13 +45,25 @@ static void on_client(struct ev_loop *loop, ev_io *w, int revents)
 
 static void connect_next(struct supervisor *s, struct session *x, int failed);
 
+static void watch_client(struct supervisor *s, struct session *x)
+{
+    ev_io_init(&x->client.io, on_client, x->client.io.fd, EV_READ);
+    ev_io_start(s->loop, &x->client.io);
+}
+
 void backend_begin(struct supervisor *s, struct session *x)
 {
-    if (x->client.io.cb != on_client) {
-        ev_io_init(&x->client.io, on_client, x->client.io.fd, EV_READ);
-        ev_io_start(s->loop, &x->client.io);
-    }
+    if (x->client.io.cb != on_client)
+        watch_client(s, x);
     connect_next(s, x, 0);
+}
+
+void backend_resume(struct supervisor *s, struct session *x)
+{
+    watch_client(s, x);
+    ev_io_init(&x->backend.io, on_backend, x->backend.io.fd,
+               x->state == SESSION_CONNECTING ? EV_WRITE : EV_READ);
+    ev_io_start(s->loop, &x->backend.io);
 }
 
 /* failed: errno of the address that was tried last; 0: none was. */
@@ -60,7 +72,7 @@ static void connect_next(struct supervisor *s, struct session *x, int failed)
     const int fd = servers_connect(s, x, failed);
     if (fd == -ECONNREFUSED && s->now_ms >= x->pending->until_ms) {
         give_up(s, x, PROBLEM_GATEWAY_TIMEOUT, "the backend did not answer in time");
-    } else if (fd == -ECONNREFUSED && x->pending->failed_why) {
+    } else if (fd == -ECONNREFUSED && x->pending->failed_why[0]) {
         give_up(s, x, x->pending->failed_with, x->pending->failed_why);
     } else if (fd == -ECONNREFUSED) {
         give_up(s, x, x->pending->tried ? PROBLEM_BAD_GATEWAY : PROBLEM_UNAVAILABLE,
@@ -92,7 +104,7 @@ static void failed(struct supervisor *s, struct session *x, bool again, enum pro
     }
     leg_close(s, &x->backend);
     x->pending->failed_with = problem; /* if there is no other */
-    x->pending->failed_why = why;
+    snprintf(x->pending->failed_why, sizeof x->pending->failed_why, "%s", why);
     x->pending->answer_len = 0;
     x->pending->scanned = 0;
     session_move(x, SESSION_CONNECTING);

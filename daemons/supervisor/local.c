@@ -12,8 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MESSAGE_MAX  8192
-#define TAGS_MAX     64
 #define TEXT_MAX     256
 #define MISTAKES_MAX 8           /* in a row: after these there are no more answers */
 #define BEHIND_MAX   (64u << 10) /* bytes of events that a client has not read */
@@ -21,10 +19,10 @@
 struct subscription {
     bool chosen; /* tells only what is asked for */
     char *prefix;
-    char *tags[TAGS_MAX];
+    char *tags[SUBSCRIPTION_TAGS_MAX];
     unsigned n_tags;
     size_t len;    /* of the message being collected */
-    uint8_t *text; /* MESSAGE_MAX, while there is one */
+    uint8_t *text; /* SUBSCRIPTION_MESSAGE_MAX, while there is one */
     bool overlong;
     uint8_t mistakes; /* in a row */
 };
@@ -40,6 +38,37 @@ void local_free(struct session *x)
         free(b->tags[i]);
     free(b);
     x->subscription = NULL;
+}
+
+void local_describe(const struct session *x, struct subscription_record *r)
+{
+    const struct subscription *b = x->subscription;
+    *r = (struct subscription_record){.prefix = b->prefix,
+                                      .n_tags = b->n_tags,
+                                      .text = b->text,
+                                      .len = b->len,
+                                      .overlong = b->overlong,
+                                      .mistakes = b->mistakes};
+    for (unsigned i = 0; i < b->n_tags; i++)
+        r->tags[i] = b->tags[i];
+}
+
+bool local_resume(struct session *x, const struct subscription_record *r)
+{
+    struct subscription *b = x->subscription = calloc(1, sizeof *b);
+    if (!b || (r->prefix && !(b->prefix = strdup(r->prefix))) ||
+        (r->text && !(b->text = malloc(SUBSCRIPTION_MESSAGE_MAX))))
+        return false;
+    for (; b->n_tags < r->n_tags; b->n_tags++)
+        if (!(b->tags[b->n_tags] = strdup(r->tags[b->n_tags])))
+            return false;
+    if (r->text)
+        memcpy(b->text, r->text, r->len);
+    b->len = r->len;
+    b->overlong = r->overlong;
+    b->mistakes = r->mistakes;
+    b->chosen = b->n_tags || b->prefix;
+    return true;
 }
 
 void local_begin(struct supervisor *s, struct session *x)
@@ -72,7 +101,8 @@ void local_begin(struct supervisor *s, struct session *x)
 
 static void add_tag(struct subscription *b, const char *tag)
 {
-    if (b->n_tags < TAGS_MAX && strlen(tag) <= TEXT_MAX && (b->tags[b->n_tags] = strdup(tag)))
+    if (b->n_tags < SUBSCRIPTION_TAGS_MAX && strlen(tag) <= TEXT_MAX &&
+        (b->tags[b->n_tags] = strdup(tag)))
         b->n_tags++;
 }
 
@@ -85,8 +115,8 @@ static void subscribe(struct supervisor *s, struct session *x, const json_t *roo
     const char *prefix = json_string_value(json_object_get(root, "prefix"));
     json_t *tags = json_object_get(root, "tags"), *tag;
     size_t i;
-    bool fits =
-        b->n_tags + json_array_size(tags) <= TAGS_MAX && (!prefix || strlen(prefix) <= TEXT_MAX);
+    bool fits = b->n_tags + json_array_size(tags) <= SUBSCRIPTION_TAGS_MAX &&
+                (!prefix || strlen(prefix) <= TEXT_MAX);
     json_array_foreach(tags, i, tag) fits &=
         json_is_string(tag) && json_string_length(tag) <= TEXT_MAX;
     if (!fits) { /* half a subscription would be missed events */
@@ -144,11 +174,11 @@ void local_message(struct supervisor *s, struct session *x, const uint8_t *bytes
         header = 2 + (small == 126 ? 2u : small == 127 ? 8u : 0u) + 4;
     }
     const size_t n = len - header;
-    if (!b->text && !(b->text = malloc(MESSAGE_MAX)))
+    if (!b->text && !(b->text = malloc(SUBSCRIPTION_MESSAGE_MAX)))
         b->overlong = true;
     for (size_t i = 0; i < n; i++) {
         const uint8_t c = bytes[header + i] ^ f->mask[(f->phase + 4 - (n - i) % 4) & 3];
-        if (b->text && b->len < MESSAGE_MAX)
+        if (b->text && b->len < SUBSCRIPTION_MESSAGE_MAX)
             b->text[b->len++] = c;
         else
             b->overlong = true;

@@ -130,6 +130,42 @@ static void leave(struct supervisor *s, int fd, struct chain *out, bool reset)
         leaving_watch(s, l);
 }
 
+/* ---- carried to another program ---- */
+
+void refuse_each_leaving(struct supervisor *s,
+                         void (*fn)(void *arg, const struct leaving_record *r), void *arg)
+{
+    const struct leaving *l;
+    LIST_FOREACH (l, &s->leaving, entry) {
+        const struct leaving_record r = {l->io.fd, l->reset,        l->fin,
+                                         l->eof,   l->timer.due_ms, &l->out};
+        fn(arg, &r);
+    }
+}
+
+void refuse_resume_leaving(struct supervisor *s, const struct leaving_record *r, struct chain *out)
+{
+    struct leaving *l = calloc(1, sizeof *l);
+    if (!l) {
+        chain_free(&s->buffers, out);
+        close(r->fd);
+        return;
+    }
+    l->out = *out;
+    *out = (struct chain){0};
+    l->reset = r->reset;
+    l->fin = r->fin;
+    l->eof = r->eof;
+    l->supervisor = s;
+    l->timer.fire = leaving_due;
+    timer_set(&s->wheel, &l->timer, r->due_ms);
+    LIST_INSERT_HEAD(&s->leaving, l, entry);
+    s->n_leaving++;
+    s->held++;
+    ev_io_init(&l->io, on_leaving, r->fd, EV_READ | EV_WRITE);
+    leaving_watch(s, l);
+}
+
 void refuse_end_all(struct supervisor *s)
 {
     while (!LIST_EMPTY(&s->leaving))
@@ -264,6 +300,15 @@ static void on_pass(struct ev_loop *loop, ev_io *w, int revents)
         session_end(s, x, END_CLIENT_LOST);
     else
         watch_pass(s, x);
+}
+
+void refuse_resume(struct supervisor *s, struct session *x)
+{
+    ev_io_init(&x->backend.io, on_pass, x->backend.io.fd, EV_READ);
+    ev_io_init(&x->client.io, on_pass, x->client.io.fd, EV_WRITE);
+    const uint64_t deadline_ms = x->deadline_ms;
+    watch_pass(s, x);
+    x->deadline_ms = deadline_ms;
 }
 
 void refuse_pass(struct supervisor *s, struct session *x, const struct h1_head *h, const char *head,

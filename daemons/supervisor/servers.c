@@ -24,9 +24,10 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#define XXH_INLINE_ALL
+#include <xxhash.h>
 
 #define ATTEMPTS_MAX 2
-#define TRIED_MAX    64 /* of an upstream's servers, bits of pending.tried */
 
 /* ---- the table ---- */
 
@@ -73,13 +74,23 @@ static struct server_row *row_of(const struct supervisor *s, const struct config
 
 /* ---- choice ---- */
 
+uint64_t servers_digest(const struct config_upstream *u)
+{
+    uint64_t digest = XXH3_64bits(u->name, strlen(u->name) + 1);
+    for (uint32_t i = 0; i < u->n_servers; i++) {
+        const char *text = u->servers[i].address.text;
+        digest = XXH3_64bits_withSeed(text, strlen(text) + 1, digest);
+    }
+    return digest;
+}
+
 static const struct config_server *choose(struct supervisor *s, struct session *x)
 {
     const struct config_upstream *u = x->route->upstream;
-    struct server_option option[TRIED_MAX];
+    struct server_option option[SERVERS_TRIED_MAX];
     struct server_choice choice = {u, option, 0, true, s->now_ms};
     uint64_t lease_ms;
-    for (; choice.n < u->n_servers && choice.n < TRIED_MAX; choice.n++) {
+    for (; choice.n < u->n_servers && choice.n < SERVERS_TRIED_MAX; choice.n++) {
         const struct config_server *server = &u->servers[choice.n];
         option[choice.n] = (struct server_option){.row = row_of(s, server),
                                                   .weight = s->weights[server->index],

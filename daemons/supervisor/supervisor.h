@@ -145,7 +145,7 @@ struct pending {
     uint32_t failed_attempts;
     uint64_t until_ms, lease_ms; /* of all tries; of the trial that it is, 0 */
     enum problem failed_with;    /* how the server failed that was asked before */
-    const char *failed_why;      /* NULL: none was */
+    char failed_why[64];         /* "": none was */
     uint32_t limit_len, head_len, pipelined_len, answer_len;
     size_t scanned;
     struct h1_body body; /* of a refusal */
@@ -350,6 +350,19 @@ void refuse_pass(struct supervisor *s, struct session *x, const struct h1_head *
 /* Ends a refusal in the middle, so that the client sees it; by: for the access log. */
 void refuse_cut(struct supervisor *s, struct session *x, const char *by);
 void refuse_due(struct supervisor *s, struct session *x); /* its timer */
+/* The session has its legs, and a body that passes: goes on with it. */
+void refuse_resume(struct supervisor *s, struct session *x);
+/* One that leaves; out is borrowed. */
+struct leaving_record {
+    int fd;
+    bool reset, fin, eof;
+    uint64_t due_ms;
+    const struct chain *out;
+};
+void refuse_each_leaving(struct supervisor *s,
+                         void (*fn)(void *arg, const struct leaving_record *r), void *arg);
+/* Takes fd, and what out holds. */
+void refuse_resume_leaving(struct supervisor *s, const struct leaving_record *r, struct chain *out);
 void refuse_end_all(struct supervisor *s);
 
 /* presence.c */
@@ -365,8 +378,13 @@ char *client_id_make(const char *segment, size_t len);
 /* backend.c */
 void backend_begin(struct supervisor *s, struct session *x);
 void backend_ready(struct supervisor *s, struct session *x, int revents);
+/* The session has its legs and its pending request, connecting or asking: goes on with it. */
+void backend_resume(struct supervisor *s, struct session *x);
 
 /* servers.c */
+#define SERVERS_TRIED_MAX 64 /* of an upstream's servers, bits of pending.tried */
+/* The same for two upstreams of one name with the same servers in the same order. */
+uint64_t servers_digest(const struct config_upstream *u);
 void servers_take_table(struct supervisor *s, int fd); /* takes fd */
 /* Starts a connection: to the next address of the server if the last one failed with that errno, or
  * to the next server. -ECONNREFUSED: there is none left; other errors are this process's own. */
@@ -380,6 +398,20 @@ void servers_answered(struct supervisor *s, struct session *x);
 void servers_forget(struct supervisor *s, struct session *x); /* it is given up */
 
 /* local.c */
+/* What a client of a local route has subscribed to, borrowed. */
+#define SUBSCRIPTION_TAGS_MAX    64
+#define SUBSCRIPTION_MESSAGE_MAX 8192
+struct subscription_record {
+    const char *prefix; /* NULL */
+    const char *tags[SUBSCRIPTION_TAGS_MAX];
+    uint32_t n_tags;
+    const uint8_t *text; /* of a message that is being collected: len bytes; NULL: none is */
+    size_t len;
+    bool overlong;
+    uint8_t mistakes;
+};
+void local_describe(const struct session *x, struct subscription_record *r);
+bool local_resume(struct session *x, const struct subscription_record *r); /* false: no memory */
 void local_begin(struct supervisor *s, struct session *x);
 void local_message(struct supervisor *s, struct session *x, const uint8_t *text, size_t len);
 void local_free(struct session *x);

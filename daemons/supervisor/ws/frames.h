@@ -19,6 +19,7 @@
 
 #define FRAMES_HEADER_MAX  14
 #define FRAMES_CONTROL_MAX (FRAMES_HEADER_MAX + 125)
+#define FRAMES_UTF8_MAX    7 /* the highest state of the automaton */
 
 enum frames_opcode {
     FRAMES_CONTINUATION = 0,

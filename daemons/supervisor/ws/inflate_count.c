@@ -6,10 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CODE_MAX  15 /* bits of a code */
-#define FAST_BITS 9
-#define LITERALS  288
-#define DISTANCES 32
+#define CODE_MAX     15 /* bits of a code */
+#define FAST_BITS    9
+#define LITERALS     288
+#define DISTANCES    32
+#define CODE_LENGTHS 19
 
 enum state {
     BLOCK,      /* the three bits at its head */
@@ -126,6 +127,88 @@ static int code_read(const struct code *c, uint64_t bits, unsigned n_bits, unsig
         code <<= 1;
     }
     return -2;
+}
+
+/* ---- carried to another process ---- */
+
+/* How long each symbol's code is. */
+static void code_lengths(const struct code *c, uint8_t *length)
+{
+    unsigned at = 0;
+    for (unsigned len = 1; len <= CODE_MAX; len++)
+        for (unsigned i = 0; i < c->count[len]; i++)
+            length[c->symbol[at++]] = (uint8_t)len;
+}
+
+static bool has_codes(unsigned state)
+{
+    return state == LENGTHS || state == SYMBOLS;
+}
+
+void inflate_count_pack(const struct inflate_count *c, struct inflate_packed *to)
+{
+    *to = (struct inflate_packed){.out = c->out,
+                                  .bits = c->bits,
+                                  .n_bits = c->n_bits,
+                                  .stored = c->stored,
+                                  .final = c->final,
+                                  .state = c->state};
+    if (c->state >= LENGTH_CODE && c->state <= LENGTHS) {
+        to->n_lit = c->n_lit;
+        to->n_dist = c->n_dist;
+        to->n_code = c->n_code;
+        to->at = c->at;
+        memcpy(to->length, c->length, sizeof to->length);
+    }
+    if (has_codes(c->state))
+        code_lengths(&c->lit, to->lit);
+    if (c->state == SYMBOLS)
+        code_lengths(&c->dist, to->dist);
+}
+
+static bool lengths_sound(const uint8_t *length, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        if (length[i] > CODE_MAX)
+            return false;
+    return true;
+}
+
+bool inflate_packed_sound(const struct inflate_packed *p)
+{
+    struct code code;
+    if (p->n_bits > 64 || p->stored > UINT16_MAX || p->state > BROKEN || p->n_lit > 286 ||
+        p->n_dist > 30 || p->n_code > 19 || !lengths_sound(p->length, sizeof p->length) ||
+        !lengths_sound(p->lit, sizeof p->lit) || !lengths_sound(p->dist, sizeof p->dist))
+        return false;
+    if (p->at > (p->state == LENGTH_CODE ? p->n_code : p->n_lit + p->n_dist))
+        return false;
+    /* the code of lengths has 19 symbols */
+    for (unsigned i = CODE_LENGTHS; p->state == LENGTHS && i < sizeof p->lit; i++)
+        if (p->lit[i])
+            return false;
+    return code_make(&code, p->lit, LITERALS) && code_make(&code, p->dist, DISTANCES);
+}
+
+struct inflate_count *inflate_count_unpack(const struct inflate_packed *from)
+{
+    struct inflate_count *c = inflate_packed_sound(from) ? inflate_count_new() : NULL;
+    if (!c)
+        return NULL;
+    c->out = from->out;
+    c->bits = from->bits;
+    c->n_bits = from->n_bits;
+    c->stored = from->stored;
+    c->final = from->final;
+    c->state = from->state;
+    c->n_lit = from->n_lit;
+    c->n_dist = from->n_dist;
+    c->n_code = from->n_code;
+    c->at = from->at;
+    memcpy(c->length, from->length, sizeof c->length);
+    code_make(&c->lit, from->lit, LITERALS);
+    code_make(&c->dist, from->dist, DISTANCES);
+    return c;
 }
 
 /* ---- one step: false: more bits are needed ---- */
