@@ -30,6 +30,7 @@
 #define POISON_DEATHS       2
 #define POISON_SPAN         10000
 #define KEEPER_ROTATE_GRACE 5000
+#define WORKER_LATE_MS      2000 /* after it should have left by itself */
 
 static struct proc_slot *shared_slot(const struct master *m, uint32_t slot)
 {
@@ -170,6 +171,8 @@ static void slot_begin(struct master *m, uint32_t slot)
     atomic_store(&s->heartbeat_ms, m->now_ms);
     atomic_store(&s->followed, 0);
     atomic_store(&s->accepts_no_more, 0);
+    atomic_store(&s->leave_by_ms, 0);
+    atomic_store(&s->cut, 0);
     atomic_store(&s->poison, 0);
     atomic_store(&s->state, PROC_STARTING);
 }
@@ -225,7 +228,8 @@ void child_stop(struct master *m, uint32_t slot, uint64_t grace_ms)
         return;
     }
     c->stopping = true;
-    c->kill_ms = m->now_ms + grace_ms + 1;
+    c->kill_ms = m->now_ms + grace_ms + (slot_is_worker(slot) && grace_ms ? WORKER_LATE_MS : 1);
+    atomic_store(&shared_slot(m, slot)->leave_by_ms, m->now_ms + grace_ms);
     atomic_store(&shared_slot(m, slot)->state, PROC_DRAINING);
     kill(c->pid, grace_ms ? SIGTERM : SIGKILL);
 }
@@ -352,9 +356,18 @@ static void death_judge_shared(struct master *m, bool crash)
               "use: exiting, to be started again");
 }
 
+/* What a worker that was told to leave has not answered; one that had to be killed could not say. */
+static uint32_t worker_cut(const struct proc_slot *s, int status)
+{
+    const uint32_t cut = atomic_load(&s->cut);
+    return WIFSIGNALED(status) && cut == 0 ? atomic_load(&s->connections) : cut;
+}
+
 static void child_died(struct master *m, uint32_t slot, int status)
 {
     struct master_child *c = &m->child[slot];
+    if (slot_is_worker(slot) && c->stopping)
+        m->generation[c->region].cut += worker_cut(shared_slot(m, slot), status);
     const bool was_ready = atomic_load(&shared_slot(m, slot)->state) == PROC_READY;
     const bool crash = death_is_crash(c, status);
     const uint64_t lived_ms = m->now_ms - c->started_ms;

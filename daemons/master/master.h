@@ -14,6 +14,7 @@
  *   watchdog.c        does a process hang?
  *   listeners.c       the sockets
  *   reload.c          new generations of workers
+ *   generations.c     the end of old ones
  *   ws_process.c      polder-supervisor without systemd
  *   names.c           the child that resolves names of servers
  *   history_file.c    the child that saves the history
@@ -59,6 +60,7 @@ enum generation_state {
     GENERATION_STARTING, /* its workers are not all ready yet */
     GENERATION_CURRENT,
     GENERATION_DRAINING, /* its workers finish what they have */
+    GENERATION_ENDING,   /* they have a moment left for that, as there are too many */
 };
 
 /* A configuration region and the workers started with it. */
@@ -68,6 +70,8 @@ struct generation {
     uint32_t workers;      /* how many */
     uint32_t early_deaths; /* workers that died before all were ready */
     uint64_t since_ms;     /* in this state */
+    bool hurried;          /* ending: they were told to leave now */
+    uint32_t cut;          /* requests, by workers that have left */
     struct process_listener listeners[PROCESS_LISTENERS_MAX];
     uint32_t n_listeners;
     int access_log; /* of its configuration; -1: none */
@@ -175,6 +179,7 @@ struct master {
     uint64_t now_ms;        /* of this turn of the loop */
     uint64_t lenient_ms;    /* no watchdog before: the master itself had not run */
     uint64_t hung_until_ms; /* until then there is a condition of who was aborted; 0 */
+    uint64_t cut_until_ms;  /* the same of requests of earlier generations that were cut */
     uint64_t deadline_ms;   /* of this phase of a stop */
     uint64_t ready_by_ms;   /* the supervisor is waited for until then; 0: children are not ready */
     unsigned stop_signals;
@@ -300,7 +305,17 @@ void reload_step(struct master *m);
 uint64_t reload_deadline(const struct master *m);
 /* The service stops: gives the reload up. */
 void reload_cancel(struct master *m);
+
+/* ---- generations.c ---- */
 void generation_enter(struct master *m, uint32_t region, enum generation_state state);
+/* Its workers finish what they have, for at most so long, and fewer than GENERATIONS_OLD others do
+ * so still: else the oldest one ends. */
+void generation_drain(struct master *m, uint32_t region, uint64_t drain_ms);
+/* There is a wait for a region or for slots: the oldest one leaves now. */
+void generations_hurry(struct master *m);
+/* Looks which have left. True: one has, and there are no others. */
+bool generations_retire(struct master *m);
+#define GENERATIONS_OLD 3 /* that finish what they have */
 
 /* ---- logs.c ---- */
 void logs_init(struct master *m); /* before any generation has one */

@@ -9,8 +9,8 @@
  *
  * The commit publishes the region, tells keeper and control, and lets the old workers drain. Any
  * failure before it takes back what was made and leaves the running configuration as it is. A
- * region is used again only when its workers have left and keeper and control use the current one;
- * until then the next reload waits.
+ * region is used again only when its workers have left and keeper and control use the current one.
+ * Where none is free, or too few worker slots, the oldest generation leaves at once.
  *
  * An old worker accepts what is in its queues before it leaves them. The reload is done after that,
  * so that a connection that begins then is served by the new configuration; it does not wait for
@@ -31,12 +31,6 @@
 #define LOOK_AGAIN_MS   100
 #define FAILED_GRACE_MS 1000
 #define LET_GO_LIMIT_MS 1000 /* for old workers to leave their listening sockets */
-
-void generation_enter(struct master *m, uint32_t region, enum generation_state state)
-{
-    m->generation[region].state = state;
-    m->generation[region].since_ms = m->now_ms;
-}
 
 void reload_ask(struct master *m)
 {
@@ -101,7 +95,7 @@ static void reload_fail(struct master *m, const char *why)
     listeners_revert(&m->listeners);
     struct generation *g = &m->generation[m->reload.region];
     if (m->reload.phase == RELOAD_STARTING) {
-        generation_enter(m, m->reload.region, GENERATION_DRAINING);
+        generation_enter(m, m->reload.region, GENERATION_ENDING);
         workers_stop(m, m->reload.region, FAILED_GRACE_MS);
     } else if (g->state == GENERATION_LOADING) {
         g->state = GENERATION_NONE; /* no other process has used it yet */
@@ -138,8 +132,10 @@ static void reload_begin(struct master *m)
         return;
     while (region < SHARED_REGIONS && !region_rested(m, region))
         region++;
-    if (region == SHARED_REGIONS)
+    if (region == SHARED_REGIONS) {
+        generations_hurry(m);
         return;
+    }
     struct reload *r = &m->reload;
     r->requested = atomic_load(&m->shared.proc->reload_requested);
     r->region = region;
@@ -219,15 +215,18 @@ static void reload_start_workers(struct master *m)
     struct generation *g = &m->generation[r->region];
     const struct config *config = m->shared.region[r->region]->config;
     char why[256];
-    if (workers_free_slots(m) < config->workers)
-        return; /* earlier generations still drain */
+    if (workers_free_slots(m) < config->workers) {
+        generations_hurry(m);
+        return;
+    }
     if (listeners_listen(&m->listeners, why, sizeof why) < 0) {
         reload_fail(m, why);
         return;
     }
     g->number = ++m->generations;
     g->workers = config->workers;
-    g->early_deaths = 0;
+    g->early_deaths = g->cut = 0;
+    g->hurried = false;
     listeners_assign(&m->listeners, config, g);
     generation_enter(m, r->region, GENERATION_STARTING);
     r->deadline_ms = m->now_ms + START_LIMIT_MS;
@@ -250,8 +249,7 @@ static void reload_commit(struct master *m)
     event_signal(m->shared.keeper_event);
     listeners_keep(&m->listeners);
     generation_enter(m, m->current, GENERATION_CURRENT);
-    generation_enter(m, old, GENERATION_DRAINING);
-    workers_stop(m, old, PROCESS_DRAIN_MS);
+    generation_drain(m, old, config->drain_timeout_ms);
     for (uint32_t i = 0; i < config->n_inactive; i++)
         log_warning("config: not active yet: %s", config->inactive[i]);
     for (uint32_t i = 0; i < config->n_warnings; i++)
@@ -295,30 +293,11 @@ static void reload_watch_start(struct master *m)
     }
 }
 
-/* Regions without workers; addresses that are not served any more. */
-static void generations_retire(struct master *m)
-{
-    bool draining = false, left = false;
-    for (uint32_t r = 0; r < SHARED_REGIONS; r++) {
-        if (m->generation[r].state != GENERATION_DRAINING)
-            continue;
-        if (workers_living(m, r) == 0) {
-            generation_enter(m, r, GENERATION_NONE);
-            logs_close(m, r);
-            left = true;
-        } else {
-            draining = true;
-        }
-    }
-    const enum reload_phase phase = m->reload.phase;
-    if (left && !draining && (phase <= RELOAD_REQUESTED || phase == RELOAD_SERVING))
-        listeners_prune(&m->listeners, master_config(m));
-}
-
 void reload_step(struct master *m)
 {
     struct reload *r = &m->reload;
-    generations_retire(m);
+    if (generations_retire(m) && (r->phase <= RELOAD_REQUESTED || r->phase == RELOAD_SERVING))
+        listeners_prune(&m->listeners, master_config(m));
     if (r->phase == RELOAD_REQUESTED)
         reload_begin(m);
     if (r->phase == RELOAD_COMPILING && m->now_ms >= r->deadline_ms) {

@@ -107,6 +107,22 @@ static void on_timed_out(struct client *c)
     response_problem(r, c, PROBLEM_REQUEST_TIMEOUT, "", "", false);
 }
 
+static void on_unanswered(struct client *c)
+{
+    const struct request *r = c->fetch ? &c->fetch->req : NULL;
+    if (r)
+        fetch_drop_client(c->fetch);
+    response_problem(r, c, PROBLEM_UNAVAILABLE, "Retry-After: 1\r\n",
+                     ",\"reason\":\"this process is being replaced\"", false);
+}
+
+static void on_let_go(struct client *c)
+{
+    on_cut(c);
+    if (c->fetch)
+        fetch_drop_client(c->fetch);
+}
+
 void client_events_init(struct worker *w)
 {
     static const struct client_ops ops = {.on = {client_on_readable, client_on_writable},
@@ -123,6 +139,8 @@ void client_events_init(struct worker *w)
                                           .response_begun = response_begun,
                                           .held_until_ms = held_until_ms,
                                           .end_hold = on_end_hold,
+                                          .unanswered = on_unanswered,
+                                          .let_go = on_let_go,
                                           .timed_out = on_timed_out};
     static const struct hit_ops hit_ops = {
         .soon_stale = refresh_note, .look = guard_look, .begin = guard_begin, .retry = guard_retry};

@@ -11,6 +11,7 @@
 #include "daemons/worker/message/access.h"
 #include "daemons/worker/background/budget.h"
 #include "daemons/worker/client/client.h"
+#include "daemons/worker/client/cut.h"
 #include "daemons/worker/client_events.h"
 #include "daemons/worker/fetch/compress.h"
 #include "daemons/worker/fetch/fetch.h"
@@ -47,6 +48,7 @@ struct loop_watchers {
     ev_timer heartbeat_timer;
     ev_io event;
     ev_signal term;
+    ev_timer drain_timer;
 };
 
 /* ---- the time ---- */
@@ -67,13 +69,29 @@ void loop_time(struct worker *w)
 
 /* ---- draining ---- */
 
+/* A turn then; those each second may be too late. */
+static void loop_turn_at(struct worker *w, uint64_t due_ms)
+{
+    ev_timer *t = &w->watchers->drain_timer;
+    const uint64_t left_ms = due_ms > w->mono_ms ? due_ms - w->mono_ms : 0;
+    if (left_ms >= 1000)
+        return;
+    ev_timer_stop(w->loop, t); /* it may have been set for later */
+    ev_timer_set(t, (double)left_ms / 1000, 0.);
+    ev_timer_start(w->loop, t);
+}
+
 void loop_drain(struct worker *w)
 {
-    if (w->draining)
+    const uint64_t leave_by_ms = atomic_load(&w->slot->leave_by_ms);
+    /* 0: the signal is not the master's */
+    w->drain_until_ms = leave_by_ms ? leave_by_ms : w->mono_ms + PROCESS_DRAIN_MS;
+    if (w->draining) {
+        long_poll_leave(w); /* there may be less time now */
         return;
+    }
     w->draining = true;
     w->generation++; /* repeats know nothing of Connection: close */
-    w->drain_until_ms = w->mono_ms + PROCESS_DRAIN_MS;
     accept_stop(w);
     warm_rpc_close(w);
     long_poll_leave(w);
@@ -87,12 +105,12 @@ static void drain_check(struct worker *w)
 {
     if (!w->draining)
         return;
-    const bool late = w->mono_ms >= w->drain_until_ms;
-    if (late && !LIST_EMPTY(&w->clients->all))
-        log_warning("worker: %u connections are cut after %u s of draining", w->clients->n,
-                    PROCESS_DRAIN_MS / 1000);
-    if (late || LIST_EMPTY(&w->clients->all))
+    if (!w->clients->cut && w->mono_ms >= w->drain_until_ms)
+        cut_begin(w);
+    if (LIST_EMPTY(&w->clients->all) || (w->clients->cut && cut_is_over(w)))
         ev_break(w->loop, EVBREAK_ALL);
+    else
+        loop_turn_at(w, w->clients->cut ? w->mono_ms + CUT_LOOK_MS : w->drain_until_ms);
 }
 
 /* Draining begins or ends. Every client is answered, and then its connection is closed: a load
@@ -197,6 +215,11 @@ static void on_event(EV_P_ ev_io *watcher, int events)
     drained_follow(w);
 }
 
+static void on_drain_timer(EV_P_ ev_timer *watcher, int events)
+{
+    (void)loop, (void)watcher, (void)events; /* the look is before the loop sleeps */
+}
+
 static void on_scan(EV_P_ ev_timer *watcher, int events)
 {
     (void)loop, (void)events;
@@ -252,6 +275,7 @@ struct ev_loop *loop_open(struct worker *w)
     retry_queue_init(w);
     ev_io_init(&w->watchers->event, on_event, w->shared->worker_event[w->number], EV_READ);
     ev_signal_init(&w->watchers->term, on_term, SIGTERM);
+    ev_timer_init(&w->watchers->drain_timer, on_drain_timer, 0., 0.);
     w->watchers->prepare.data = w->watchers->check.data = w->watchers->heartbeat_timer.data =
         w->long_polls->scan.data = w->watchers->event.data = w->watchers->term.data = w;
     ev_set_priority(&w->watchers->check, EV_MAXPRI);
@@ -273,6 +297,7 @@ void loop_close(struct worker *w)
 {
     struct client *c;
     while ((c = LIST_FIRST(&w->clients->all))) {
+        cut_count(w, c);
         c->note.cut = "drain";
         client_close(c);
     }

@@ -258,6 +258,7 @@ struct config {
     uint32_t connections_wanted; /* max_connections if stated, else CONFIG_CONNECTIONS_MIN */
     uint32_t client_timeout_ms;  /* idle and slow clients */
     uint32_t keepalive_timeout_ms;
+    uint32_t drain_timeout_ms; /* of workers of earlier configurations */
     enum config_half_close client_half_close;
     size_t request_buffer;
     uint64_t request_buffers_total; /* over all workers */

@@ -52,8 +52,11 @@ struct proc_slot {
     _Atomic uint32_t hung; /* master: how often the watchdog has ended it */
     /* worker: 1 when it has let go of its listening sockets; master: 0 before it forks one */
     _Atomic uint32_t accepts_no_more;
-    uint32_t pad_;
-    uint64_t pad2_[5];
+    _Atomic uint32_t cut; /* worker: requests that it did not answer, or not whole, when it left */
+    /* master, before it sends SIGTERM: mono ms; a worker cuts then what it has not finished. Sent
+     * again with an earlier one where it shall not take so long. */
+    _Atomic uint64_t leave_by_ms;
+    uint64_t pad_[4];
 };
 _Static_assert(sizeof(struct proc_slot) == 128, "one pair of cache lines a slot");
 
@@ -88,6 +91,8 @@ struct proc_table {
      * number in log_reopen_done; log_reopen_error is 0 or the errno of the opening. */
     _Atomic uint32_t log_reopen_requested, log_reopen_done, log_opening;
     _Atomic int32_t log_reopen_error;
+    /* master: generations that were ended before they had finished, and what that has cut */
+    _Atomic uint64_t generations_ended, requests_cut;
     struct verify_lease verify; /* control */
     /* master, before it forks: the unit of systemd that it runs as, or "" */
     char unit[80];

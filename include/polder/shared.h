@@ -29,8 +29,10 @@ struct tenants_page;
 struct history_page;
 struct alert_page;
 
-/* Configurations that may be in use at once: draining workers keep theirs. */
-#define SHARED_REGIONS     4
+/* Configurations that may be in use at once: draining workers keep theirs. The current one, one that
+ * is read, three that finish what they have (daemons/master/generations.c), and some that end. Each
+ * takes as much memory as its configuration has filled. */
+#define SHARED_REGIONS     8
 #define SHARED_ABI         1 /* of segments' bodies */
 #define SHARED_REGION_SIZE ((size_t)16 << 20)
 
@@ -72,7 +74,7 @@ struct shared {
     int notifier_event;                        /* eventfd: there is a notice to pass on */
     int worker_event[PROC_WORKER_SLOTS];       /* eventfd a worker: a fetch it waits for has ended,
                                             or its configuration page changed */
-    struct shm_segment seg[24 + SHARED_RINGS]; /* what to close in the end */
+    struct shm_segment seg[28 + SHARED_RINGS]; /* what to close in the end */
     size_t segs;
 };
 

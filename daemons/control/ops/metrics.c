@@ -171,6 +171,36 @@ static void write_processes(struct metrics_run *run)
             metrics_u64(w, METRICS_LABELS({"process", proc_slot_name(kind)}), kinds[kind].hung);
 }
 
+/* Of earlier configurations, those that have workers; a slot's generation tells them apart. */
+static uint64_t draining_generations(const struct proc_table *proc)
+{
+    uint32_t seen[SHARED_REGIONS] = {0};
+    uint32_t n = 0;
+    for (unsigned i = PROC_SLOT_WORKER0; i < PROC_SLOTS; i++) {
+        const uint32_t g = atomic_load(&proc->slot[i].generation);
+        uint32_t k = 0;
+        if (!atomic_load(&proc->slot[i].pid) || g >= atomic_load(&proc->generation))
+            continue;
+        while (k < n && seen[k] != g)
+            k++;
+        if (k == n && n < SHARED_REGIONS)
+            seen[n++] = g;
+    }
+    return n;
+}
+
+static void write_generations(struct metrics_run *run)
+{
+    struct metrics_writer *w = &run->writer;
+    const struct proc_table *proc = run->control->shared->proc;
+    if (metrics_family_begin(w, METRIC_GENERATIONS)) {
+        metrics_u64(w, METRICS_LABELS({"state", "current"}), 1);
+        metrics_u64(w, METRICS_LABELS({"state", "draining"}), draining_generations(proc));
+    }
+    put_u64(w, METRIC_GENERATIONS_ENDED, atomic_load(&proc->generations_ended));
+    put_u64(w, METRIC_REQUESTS_CUT, atomic_load(&proc->requests_cut));
+}
+
 static void write_service(struct metrics_run *run)
 {
     struct metrics_writer *w = &run->writer;
@@ -185,6 +215,7 @@ static void write_service(struct metrics_run *run)
     put_u64(w, METRIC_WORKERS, workers.ready);
     put_u64(w, METRIC_WORKERS_WANTED, workers.wanted);
     put_u64(w, METRIC_WORKERS_DRAINING, workers.draining);
+    write_generations(run);
     put_u64(w, METRIC_GENERATION, atomic_load(&proc->generation));
     put_u64(w, METRIC_DRAINING, atomic_load(&proc->draining));
     put_u64(w, METRIC_CACHE_MAX_ITEMS, cache->max_items);

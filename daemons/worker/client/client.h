@@ -6,6 +6,7 @@
  *   proxy_protocol.c  reads the header with the client's address
  *   client_read.c reads requests
  *   client_leave.c notices that the client leaves while it is being answered
+ *   cut.c         cuts what is not finished when the worker must leave
  *   client.c      writes answers, and ends the connection
  *
  * The worker owns it. client_close() detaches it from everything at once; its memory is freed at
@@ -62,7 +63,9 @@ struct client_ops {
     /* Its request waits for something to change: until when; and it is answered now. */
     uint64_t (*held_until_ms)(const struct client *c);
     void (*end_hold)(struct client *c);
-    void (*timed_out)(struct client *c); /* within a request, of which nothing was answered: 408 */
+    void (*unanswered)(struct client *c); /* no answer can be waited for any more: 503 */
+    void (*let_go)(struct client *c);     /* no more of its answer is written but what is kept */
+    void (*timed_out)(struct client *c);  /* within a request, of which nothing was answered: 408 */
 };
 
 enum client_state {
@@ -105,8 +108,10 @@ struct clients {
     SLIST_HEAD(, client) ready; /* looked at again before the loop sleeps */
     LIST_HEAD(, client) dead;
     uint32_t n, n_lingering;
-    ev_io leave;            /* the epoll set of client_leave.c */
-    struct accept *accept;  /* NULL: not begun */
+    ev_io leave;           /* the epoll set of client_leave.c */
+    struct accept *accept; /* NULL: not begun */
+    bool cut;              /* cut.h */
+    uint64_t cut_until_ms;
     uint64_t proxy_warn_ms; /* no line about missing PROXY headers before */
     char buffer[WORKER_BUFFER];
 };
@@ -150,6 +155,7 @@ struct client {
     bool seen_request; /* at least one */
     bool refused;      /* over a connection limit; not counted as open */
     bool resets;       /* to close it is to reset it */
+    bool cut;          /* its request is not answered any more, or not whole: this process leaves */
     uint16_t cell[2];  /* + 1, where it is counted for its client; 0: nowhere */
 
     bool fin_seen;      /* as eof, behind bytes that are not read yet */
