@@ -125,6 +125,18 @@ static void assert_same_lines(const char *before, const char *after)
     }
 }
 
+/* The keeper shows how many objects there are some time after they have changed. */
+static bool same_items(struct house *h, const char *before)
+{
+    char *now = metrics(h);
+    const char *was = strstr(before, "polder_cache_items "),
+               *is = strstr(now, "polder_cache_items ");
+    assert_non_null(was);
+    const bool same = is && !strncmp(was, is, strcspn(was, "\n") + 1);
+    free(now);
+    return same;
+}
+
 static unsigned stored_probes(struct house *h)
 {
     const char *out;
@@ -159,6 +171,7 @@ static void what_works_scores_100_and_nobody_notices(void **state)
     assert_int_equal(get(h.port, "/limited", NULL), 200);
     get(h.port, "/items/7?x=1", NULL);
     wait_until(served_from_store(h.port, "/items/7?x=1"), 3000);
+    wait_until(same_items(&h, "polder_cache_items 1\n"), 5000);
     char *before = metrics(&h);
 
     FILE *f = begin_verify(&h, "");
@@ -178,13 +191,15 @@ static void what_works_scores_100_and_nobody_notices(void **state)
     assert_non_null(strstr(table, "score 100 of 100"));
     assert_int_equal(WEXITSTATUS(status), 0);
 
+    /* its objects go, and then the count of all */
+    wait_until(stored_probes(&h) == 0, 5000);
+    wait_until(same_items(&h, before), 5000);
     char *after = metrics(&h);
     assert_same_lines(before, after);
     free(before), free(after);
     assert_true(served_from_store(h.port, "/items/7?x=1")); /* it was not invalidated */
     assert_int_equal(get(h.port, "/limited", NULL), 200);   /* the third */
     assert_int_equal(get(h.port, "/limited", NULL), 429);
-    wait_until(stored_probes(&h) == 0, 5000);
     const char *out;
     assert_int_equal(ctl(&h, &out, "limit top few"), 0);
     assert_non_null(strstr(out, "127.0.0.1"));
