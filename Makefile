@@ -71,7 +71,7 @@ unit_bins   := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(unit_src))
 system_bins := $(patsubst tests/system/%.c,$(BUILD)/system/%,$(system_src))
 chaos_bins  := $(patsubst tests/chaos/%.c,$(BUILD)/chaos/%,$(chaos_src))
 
-.PHONY: all run loadtest test check test-programs unit system systemd layering lint bench fuzz chaos deps deps-test install install-strip built uninstall clean help
+.PHONY: all run loadtest test check test-programs unit system systemd layering lint bench fuzz chaos deps deps-test install install-strip built uninstall deb clean help
 all: deps
 	@$(MAKE) --no-print-directory bins
 .PHONY: bins
@@ -169,6 +169,10 @@ chaos: bins $(chaos_bins) ## deaths, races and restarts at full length, with fig
 
 systemd: bins ## the units under a real systemd in a throw-away container; needs root and systemd-container
 	@tests/systemd/run $(BUILD)
+package-test: deb ## installs, upgrades and removes the package in a new Debian 12; needs root and systemd-container
+	@tests/deps debootstrap systemd-container
+	@tests/systemd/package $(BUILD)
+.PHONY: package-test
 
 fuzz_bins := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 fuzz_src  := $(lib_src) $(http_src) $(filter-out %/server.c %/client.c,$(rpc_src)) daemons/net/listener.c daemons/net/unix_socket.c \
@@ -215,8 +219,8 @@ man_pages := $(foreach n,1 5 7 8,$(patsubst admin/man/%,share/man/man$(n)/%,$(wi
 units := $(patsubst systemd/%,lib/systemd/system/%,$(wildcard systemd/*.service systemd/*.socket))
 installed := sbin/polderd sbin/polder-supervisor bin/polderctl $(man_pages) $(units) lib/sysusers.d/polder.conf lib/tmpfiles.d/polder.conf \
   share/bash-completion/completions/polderctl share/zsh/site-functions/_polderctl \
-  $(addprefix $(doc)/,README.md LICENSE polder.conf polder.logrotate $(notdir $(wildcard admin/examples/*))) \
-  $(patsubst admin/%,$(doc)/%,$(wildcard admin/monitoring/*)) $(patsubst systemd/%,$(doc)/%,$(wildcard systemd/drop-ins/*))
+  $(addprefix $(doc)/,README.md LICENSE polder.conf polder.logrotate) \
+  $(patsubst admin/%,$(doc)/%,$(wildcard admin/examples/* admin/monitoring/*)) $(patsubst systemd/%,$(doc)/%,$(wildcard systemd/drop-ins/*))
 place = sed 's|/usr/sbin/|$(PREFIX)/sbin/|g;s|/usr/bin/|$(PREFIX)/bin/|g'
 install: $(if $(shell command -v $(firstword $(CC)) 2>/dev/null),bins,built) ## honours DESTDIR and PREFIX
 	install -d $(sort $(dir $(addprefix $(to)/,$(installed))))
@@ -228,7 +232,7 @@ install: $(if $(shell command -v $(firstword $(CC)) 2>/dev/null),bins,built) ## 
 	$(place) systemd/polder.logrotate > $(to)/$(doc)/polder.logrotate
 	install -m 644 admin/monitoring/* $(to)/$(doc)/monitoring
 	install -m 644 systemd/drop-ins/* $(to)/$(doc)/drop-ins
-	install -m 755 admin/examples/* $(to)/$(doc)
+	install -m 755 admin/examples/* $(to)/$(doc)/examples
 	for f in $(man_pages); do install -m 644 admin/man/$${f##*/} $(to)/$$f || exit 1; done
 	for f in $(units); do $(place) systemd/$${f##*/} > $(to)/$$f || exit 1; done
 	install -m 644 systemd/polder.sysusers $(to)/lib/sysusers.d/polder.conf
@@ -243,7 +247,18 @@ built:
 
 uninstall: ## removes what install has put there, and nothing of /etc, /var and /run
 	rm -f $(addprefix $(to)/,$(installed))
-	for d in $(doc)/monitoring $(doc)/drop-ins $(doc); do [ ! -d $(to)/$$d ] || rmdir --ignore-fail-on-non-empty $(to)/$$d; done
+	for d in $(doc)/examples $(doc)/monitoring $(doc)/drop-ins $(doc); do [ ! -d $(to)/$$d ] || rmdir --ignore-fail-on-non-empty $(to)/$$d; done
+
+# What is in git, uPlot, and the packaging where dpkg-buildpackage looks for it: that is built without a network.
+deb: deps-deb ## the Debian package, in $(BUILD)/deb
+	@$(dashboard)/prepare
+	rm -rf $(BUILD)/deb
+	mkdir -p $(BUILD)/deb/polder-$(VERSION)
+	{ git ls-files -z 2>/dev/null || find . -name build -prune -o -type f -printf '%P\0'; find $(dashboard)/node_modules -type f -print0; } | \
+	  tar -c --null -T - | tar -x -C $(BUILD)/deb/polder-$(VERSION)
+	cp -R admin/packaging/debian $(BUILD)/deb/polder-$(VERSION)
+	cd $(BUILD)/deb/polder-$(VERSION) && dpkg-buildpackage -b -us -uc
+	lintian --fail-on error,warning $(BUILD)/deb/*.changes
 
 clean: ## removes what was built
 	rm -rf $(BUILD)
@@ -262,6 +277,8 @@ deps-test:
 	@tests/clients/prepare
 deps-fuzz:
 	@tests/deps $(DEBS_BUILD) clang libclang-rt-14-dev libwslay-dev
+deps-deb:
+	@tests/deps $(DEBS_BUILD) build-essential debhelper lintian
 deps-bench:
 	@tests/deps $(DEBS_BUILD) $(DEBS_RUN) nginx-light haproxy wrk curl
-.PHONY: deps-run deps-fuzz deps-bench
+.PHONY: deps-run deps-fuzz deps-deb deps-bench
