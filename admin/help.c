@@ -73,6 +73,10 @@ static const char *example(enum rpc_method method)
                "  polderctl --json verify --threshold 100\n";
     case RPC_METHOD_UPSTREAM_WEIGHT:
         return "  polderctl upstream weight api 127.0.0.1:8002 100\n";
+    case RPC_METHOD_UPSTREAM_SHIFT:
+        return "  polderctl upstream shift api 127.0.0.1:8002 10 --guard\n"
+               "  polderctl upstream shift api 127.0.0.1:8002 --auto --smoke /health --hold 10m\n"
+               "  polderctl upstream shift api 127.0.0.1:8002 0    # all of it back\n";
     default:
         return NULL;
     }

@@ -142,7 +142,11 @@ static int call(const struct options *o, enum rpc_method method, int used)
     char why[COMMAND_WHY];
     struct rpc_out params;
     struct ctl_answer answer;
-    if (!command_params(method, o->words + used, o->n - used, &params, why)) {
+    struct ctl_smoke smoke = {.n = 0};
+    int n = o->n - used;
+    if (method == RPC_METHOD_UPSTREAM_SHIFT && !smoke_take(o->words + used, &n, &smoke))
+        return usage("--smoke takes a URL or a path, at most 16 times");
+    if (!command_params(method, o->words + used, n, &params, why)) {
         rpc_out_fini(&params);
         return usage(why);
     }
@@ -150,6 +154,10 @@ static int call(const struct options *o, enum rpc_method method, int used)
         const int code = verify_run(o->socket, timeout_of(o, method), o->json, &params);
         rpc_out_fini(&params);
         return code;
+    }
+    if (!smoke_passes(&smoke, &params)) {
+        rpc_out_fini(&params);
+        return CTL_FAILED;
     }
     int status = ctl_call(o->socket, method, &params, timeout_of(o, method), &answer);
     if (!status && method == RPC_METHOD_LIMIT_TRY)

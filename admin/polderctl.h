@@ -9,6 +9,7 @@
  *   try.c         waits for the report of limit try
  *   top/          the service at a glance: top/top.h
  *   watch.c       what happens, live
+ *   smoke.c       requests to a server before it gets traffic
  *   json.c        answers for programs
  *   help.c        --help, from the table of methods; completion.c: for shells, from the same
  *   verify/       the probes of verify
@@ -81,6 +82,18 @@ struct ctl_try {
 bool try_begun(const struct ctl_answer *answer, struct ctl_try *t);
 /* Waits until it is over, and asks for its report. As ctl_call(). */
 int try_report(struct ctl_try *t, unsigned timeout_ms, struct ctl_answer *report);
+
+/* ---- smoke.c ---- */
+#define SMOKE_MAX 16
+struct ctl_smoke {
+    const char *url[SMOKE_MAX];
+    unsigned n;
+};
+/* Takes each --smoke URL out of the words. False: one has no URL, or there are more than SMOKE_MAX.
+ */
+bool smoke_take(char **words, int *n, struct ctl_smoke *out);
+/* Asks the server that the parameters name. False: it has printed why. */
+bool smoke_passes(const struct ctl_smoke *smoke, const struct rpc_out *params);
 
 /* ---- tables/print.c, json.c ---- */
 void table_print(FILE *to, enum rpc_method method, const msgpack_object *result);

@@ -10,6 +10,7 @@
  *                  health        conditions that control sees, and whether the service is ready
  *                  limits        running limits, changes to be confirmed, candidates
  *                  servers       weights and conditions of backends
+ *                  shift         moves traffic between them in steps; its guard
  *                  settings      what a reload does to what was changed at run time
  *                  cache_names   names of stored objects as operators write them
  *                  invalidation  ends stored objects

@@ -49,6 +49,8 @@ static void (*const handler[RPC_METHODS])(struct control *, const struct rpc_cal
     [RPC_METHOD_WS_REVERT] = ws_revert,
     [RPC_METHOD_UPSTREAM_LIST] = upstream_list,
     [RPC_METHOD_UPSTREAM_WEIGHT] = upstream_weight,
+    [RPC_METHOD_UPSTREAM_SHIFT] = upstream_shift,
+    [RPC_METHOD_UPSTREAM_WHY] = upstream_why,
     [RPC_METHOD_UPSTREAM_REVERT] = upstream_revert,
     [RPC_METHOD_COST] = cost_show,
     [RPC_METHOD_HISTORY] = history_show,

@@ -15,6 +15,7 @@
 #include "daemons/control/model/servers.h"
 #include "daemons/control/model/settings.h"
 #include "daemons/control/model/shares.h"
+#include "daemons/control/model/shift.h"
 #include "daemons/control/model/windows.h"
 #include "daemons/control/model/verification.h"
 #include "daemons/control/ops/ops.h"
@@ -49,8 +50,10 @@ static void adopt_region(struct control *c, uint32_t region)
     c->config = c->shared->region[region]->config;
     c->runtime = &c->shared->region[region]->runtime;
     shares_follow(c);
-    if (!first) /* else this control has died, and other values may run by now */
-        settings_carry_over(c, old, old_page);
+    if (first) /* an earlier control has died, and other values may run by now */
+        return;
+    settings_carry_over(c, old, old_page);
+    shift_adopt(c);
 }
 
 static void follow(struct life *l)
@@ -83,6 +86,7 @@ static void on_event(struct ev_loop *loop, ev_io *w, int revents)
 static void follow_conditions(struct control *c)
 {
     health_follow(c);
+    shift_follow(c);
     servers_follow(c);
     events_follow(c);
 }

@@ -28,6 +28,7 @@ struct recent_page;
 struct tenants_page;
 struct history_page;
 struct alert_page;
+struct shift_page;
 
 /* Configurations that may be in use at once: draining workers keep theirs. The current one, one that
  * is read, three that finish what they have (daemons/master/generations.c), and some that end. Each
@@ -64,6 +65,7 @@ struct shared {
     struct recent_page *recent;   /* polder/recent.h */
     struct history_page *history; /* polder/history.h */
     struct alert_page *alerts;    /* polder/alerts.h */
+    struct shift_page *shift;     /* file-backed: state_dir/shift.page */
     struct ring *ring[SHARED_RINGS];
     struct config_region *region[SHARED_REGIONS];
 
@@ -79,7 +81,7 @@ struct shared {
 };
 
 struct shared_options {
-    const char *state_dir;   /* for inval.page and guard.page */
+    const char *state_dir;   /* for inval.page, guard.page and shift.page */
     const char *runtime_dir; /* for conditions.page; NULL: memory alone */
     size_t limit_entries;    /* 0: default */
     bool no_caches;          /* no route caches: inval.page is in memory alone */

@@ -77,6 +77,8 @@ struct shift_watch {
 /* A step begins with these totals. */
 void shift_watch_begin(struct shift_watch *w, const struct shift_counts now[SHIFT_SIDES],
                        uint64_t now_ms);
+/* These totals are of other servers than before: nothing is added. */
+void shift_watch_rebase(struct shift_watch *w, const struct shift_counts now[SHIFT_SIDES]);
 /* Only adds up. */
 void shift_watch_count(struct shift_watch *w, const struct shift_counts now[SHIFT_SIDES]);
 /* Adds up and judges. Once worse, it stays so. */

@@ -30,6 +30,7 @@ enum shm_kind {
     SHM_SERVERS,
     SHM_ALERTS,
     SHM_RECENT,
+    SHM_SHIFT,
 };
 
 struct shm_header {

@@ -15,6 +15,7 @@
 #include "polder/recent.h"
 #include "polder/ring.h"
 #include "polder/server_state.h"
+#include "polder/shift.h"
 #include "polder/stats.h"
 #include "polder/tenants.h"
 #include <errno.h>
@@ -146,6 +147,26 @@ static int shared_guard(struct shared *sh, const char *state_dir)
     return 0;
 }
 
+static int shared_shift(struct shared *sh, const char *state_dir)
+{
+    const struct shared_file file = {
+        .name = "shift.page",
+        .kind = SHM_SHIFT,
+        .layout = shift_page_layout(),
+        .size = shift_page_size(),
+        .without = "the guard of a shift of traffic will not outlive a restart",
+    };
+    int reused;
+    const int rc = shared_file(sh, state_dir, &file, &reused);
+    if (rc < 0)
+        return rc;
+    struct shm_segment *seg = &sh->seg[sh->segs - 1];
+    sh->shift = seg->base;
+    if (!reused)
+        shm_publish(seg);
+    return 0;
+}
+
 /* Shared with polder-supervisor, which may have made it. */
 static int shared_conditions(struct shared *sh, const char *runtime_dir)
 {
@@ -253,7 +274,8 @@ int shared_create(struct shared *sh, const struct shared_options *opt)
         shm_publish(&sh->seg[i]);
     if ((rc = shared_conditions(sh, opt->runtime_dir)) < 0 ||
         (rc = shared_inval(sh, opt->state_dir, !opt->no_caches)) < 0 ||
-        (rc = shared_guard(sh, opt->state_dir)) < 0)
+        (rc = shared_guard(sh, opt->state_dir)) < 0 ||
+        (rc = shared_shift(sh, opt->state_dir)) < 0)
         goto fail;
     if ((rc = shared_events(sh)) < 0) {
         log_error("shared: cannot make eventfds: %s", strerror(-rc));

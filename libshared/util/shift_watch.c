@@ -41,6 +41,11 @@ void shift_watch_begin(struct shift_watch *w, const struct shift_counts now[SHIF
     memcpy(w->last, now, sizeof w->last);
 }
 
+void shift_watch_rebase(struct shift_watch *w, const struct shift_counts now[SHIFT_SIDES])
+{
+    memcpy(w->last, now, sizeof w->last);
+}
+
 void shift_watch_count(struct shift_watch *w, const struct shift_counts now[SHIFT_SIDES])
 {
     for (int side = 0; side < SHIFT_SIDES; side++)
@@ -217,19 +222,19 @@ static uint64_t common(uint64_t a, uint64_t b)
 /* Smaller numbers of the same proportions; sums of 100 where that can be. */
 static void reduce(uint64_t *wide, uint32_t n, uint32_t *weight)
 {
-    uint64_t divisor = 0, sum = 0, most = 0;
+    uint64_t divisor = 0, sum = 0, max = 0;
     for (uint32_t i = 0; i < n; i++)
         divisor = common(divisor, wide[i]);
     for (uint32_t i = 0; i < n; i++) {
         wide[i] /= divisor ? divisor : 1;
         sum += wide[i];
-        most = wide[i] > most ? wide[i] : most;
+        max = wide[i] > max ? wide[i] : max;
     }
     const uint64_t times = sum && 100 % sum == 0 ? 100 / sum : 1;
     for (uint32_t i = 0; i < n; i++) {
         uint64_t w = wide[i] * times;
-        if (most * times > WEIGHT_MAX)
-            w = w ? 1 + (uint64_t)((double)w * (WEIGHT_MAX - 1) / ((double)most * (double)times))
+        if (max * times > WEIGHT_MAX)
+            w = w ? 1 + (uint64_t)((double)w * (WEIGHT_MAX - 1) / ((double)max * (double)times))
                   : 0;
         weight[i] = (uint32_t)(w < WEIGHT_MAX ? w : WEIGHT_MAX);
     }

@@ -72,6 +72,8 @@ void cost_show(struct control *c, const struct rpc_call *call);
 /* ---- upstream.c ---- */
 void upstream_list(struct control *c, const struct rpc_call *call);
 void upstream_weight(struct control *c, const struct rpc_call *call);
+void upstream_shift(struct control *c, const struct rpc_call *call);
+void upstream_why(struct control *c, const struct rpc_call *call);
 void upstream_revert(struct control *c, const struct rpc_call *call);
 
 /* ---- verify.c ---- */

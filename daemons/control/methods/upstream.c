@@ -5,6 +5,7 @@
 #include "daemons/control/methods/methods.h"
 #include "daemons/control/methods/persist.h"
 #include "daemons/control/model/servers.h"
+#include "daemons/control/model/shift.h"
 #include "polder/clock.h"
 #include "polder/config.h"
 #include "polder/config_keys.h"
@@ -72,6 +73,25 @@ static void put_counts(const struct control *c, struct rpc_out *o, const struct 
     rpc_out_f64(o, "p95_seconds", distribution_quantile_s(&sums.latency, 0.95));
 }
 
+/* Both sides beside each other, since the step began. */
+static void put_shift(const struct control *c, struct rpc_out *o, const struct config_server *s)
+{
+    const struct shift_state *shift = shift_of(c, s->upstream);
+    if (!shift)
+        return;
+    const bool new = !strcmp(shift->server, s->address.text);
+    const enum shift_side side = new ? SHIFT_NEW : SHIFT_OTHER;
+    rpc_out_map(o, "shift");
+    rpc_out_u64(o, "percent", new ? shift->percent : 100 - shift->percent);
+    rpc_out_str(o, "side", new ? "new" : "other");
+    rpc_out_str(o, "state", shift_phase_name((enum shift_phase)shift->phase));
+    rpc_out_str(o, "guard", shift_guard_text(shift));
+    rpc_out_u64(o, "requests", shift->watch.since[side].requests);
+    rpc_out_f64(o, "error_percent", 100 * shift_error_rate(&shift->watch, side));
+    rpc_out_f64(o, "p95_seconds", shift_p95_s(&shift->watch, side));
+    rpc_out_end(o);
+}
+
 static void put_server(const struct control *c, struct rpc_out *o, const struct config_server *s,
                        const struct runtime_values *values)
 {
@@ -83,6 +103,7 @@ static void put_server(const struct control *c, struct rpc_out *o, const struct 
     put_state(o, s, row, values->server[s->index].weight);
     put_counts(c, o, s, row);
     put_addresses(o, s, row);
+    put_shift(c, o, s);
     rpc_out_map(o, "file");
     rpc_out_u64(o, "weight", s->weight);
     rpc_out_end(o);
@@ -125,6 +146,7 @@ static void change_weight(struct control *c, const struct rpc_call *call,
                           const struct config_server *s, uint32_t weight, bool persisted)
 {
     const char *upstream = s->upstream->name, *server = s->address.text;
+    shift_override(c, upstream);
     const uint32_t before = servers_set_weight(c, s, weight);
     struct rpc_out *o = rpc_reply_result(call->reply);
     rpc_out_map(o, NULL);

@@ -146,6 +146,35 @@ uint32_t servers_set_weight(struct control *c, const struct config_server *s, ui
     return change.before;
 }
 
+struct changes {
+    const struct config_upstream *upstream;
+    const uint32_t *weight;
+};
+
+static bool change_weights(void *arg, struct config_region *region, struct runtime_values *values)
+{
+    const struct changes *changes = arg;
+    const struct config_upstream *u = changes->upstream;
+    bool any = false;
+    for (uint32_t i = 0; i < u->n_servers; i++) {
+        const struct config_server *s =
+            servers_find(region->config, u->name, u->servers[i].address.text);
+        if (s)
+            values->server[s->index].weight = changes->weight[i];
+        any |= s != NULL;
+    }
+    return any;
+}
+
+void servers_set_weights(struct control *c, const struct config_upstream *upstream,
+                         const uint32_t *weight)
+{
+    struct changes changes = {upstream, weight};
+    regions_publish(c, change_weights, &changes);
+    for (uint32_t i = 0; i < upstream->n_servers; i++)
+        peers_tell_weight(&c->peers, upstream->name, upstream->servers[i].address.text, weight[i]);
+}
+
 const char *servers_state_name(const struct config_server *s, const struct server_row *row,
                                uint32_t weight)
 {

@@ -11,6 +11,7 @@
 
 struct config;
 struct config_server;
+struct config_upstream;
 struct control;
 struct server_row;
 
@@ -21,6 +22,10 @@ const struct config_server *servers_find(const struct config *config, const char
  * unknown. */
 const char *servers_state_name(const struct config_server *server, const struct server_row *row,
                                uint32_t weight);
+/* Of all servers of an upstream, in their order, in one step: in every configuration that is
+ * served, and in the supervisor. */
+void servers_set_weights(struct control *c, const struct config_upstream *upstream,
+                         const uint32_t *weight);
 /* In every configuration that is served, and in the supervisor: WebSockets go to the same servers.
  * Returns the weight before. */
 uint32_t servers_set_weight(struct control *c, const struct config_server *server, uint32_t weight);
