@@ -352,8 +352,9 @@ static void death_judge_shared(struct master *m, bool crash)
     if (!crash || m->broken || shared_is_whole(&m->shared))
         return;
     m->broken = true;
-    log_error("children: inval.page or guard.page in state_dir was truncated while it is in "
-              "use: exiting, to be started again");
+    log_error(
+        "children: inval.page, guard.page or shift.page in state_dir was truncated while it is in "
+        "use: exiting, to be started again");
 }
 
 /* What a worker that was told to leave has not answered; one that had to be killed could not say. */

@@ -8,6 +8,7 @@
 #include "polder/alerts.h"
 #include "polder/conditions.h"
 #include "polder/server_state.h"
+#include "polder/shift.h"
 #include "polder/config.h"
 #include "polder/limit.h"
 
@@ -77,6 +78,12 @@ static int set_up(void **state)
     memset(r->shared.servers, 0, sizeof *r->shared.servers);
     r->shared.alerts = aligned_alloc(64, sizeof *r->shared.alerts);
     memset(r->shared.alerts, 0, sizeof *r->shared.alerts);
+    r->shared.shift = aligned_alloc(64, (shift_page_size() + 63) / 64 * 64);
+    memset(r->shared.shift, 0, shift_page_size());
+    assert_true(shift_write(r->shared.shift, &(struct shift_state){.upstream = "api",
+                                                                   .server = "127.0.0.1:8001",
+                                                                   .percent = 10,
+                                                                   .phase = SHIFT_WATCHED}));
     r->config.on_alert = "";
     r->alert = (struct config_alert){.name = "memory", .severity = "critical", .enabled = true};
     r->config.alerts = &r->alert;
@@ -94,6 +101,7 @@ static int tear_down(void **state)
     free(r->shared.proc);
     free(r->shared.servers);
     free(r->shared.alerts);
+    free(r->shared.shift);
     munmap(r->shared.stats, sizeof *r->shared.stats * PROC_SLOTS);
     munmap(r->shared.limits, limit_table_size(1024));
     shm_close(&r->conditions);

@@ -14,6 +14,7 @@ onChange(['upstreams', 'overview', 'sparks'], () => {
         { title: 'Server', cell: s => [s.server, el('span', { class: 'sub' }, s.upstream)] },
         { title: 'State', cell: s => tag(SERVER_TAGS[s.state] ?? 'plain', s.state) },
         { title: 'Weight', num: true, cell: s => s.weight === s.fileWeight ? format.count(s.weight) : `${format.count(s.weight)} (file: ${format.count(s.fileWeight)})` },
+        ...(servers.some(s => typeof s.shiftPercent === 'number') ? [{ title: 'Shift', num: true, cell: s => typeof s.shiftPercent !== 'number' ? '' : [`${s.shiftPercent} %`, el('span', { class: 'sub' }, `${format.ratio(s.shiftErrorRate)} errors, ${s.shiftGuard}`)] }] : []),
         { title: 'p50', num: true, cell: s => format.seconds(s.p50) },
         { title: 'p95', num: true, cell: s => format.seconds(s.p95) },
         { title: 'p95 over time', num: true, wide: true, cell: s => spark(sparks[serverName(s)] ?? []) },

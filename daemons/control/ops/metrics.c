@@ -10,6 +10,7 @@
 #include "daemons/control/ops/metrics_alerts.h"
 #include "daemons/control/ops/metrics_cost.h"
 #include "daemons/control/ops/metrics_rows.h"
+#include "daemons/control/ops/metrics_shift.h"
 #include "daemons/control/ops/metrics_websocket.h"
 #include "polder/clock.h"
 #include "polder/conditions.h"
@@ -124,6 +125,11 @@ static void write_conditions(struct metrics_run *run)
     put_u64(w, METRIC_CONDITIONS_LOST, conditions_lost(run->control->shared->conditions));
 }
 
+static void write_shifts(struct metrics_run *run)
+{
+    metrics_write_shifts(&run->writer, run->control);
+}
+
 static void write_alerts(struct metrics_run *run)
 {
     metrics_write_alerts(&run->writer, run->control);
@@ -225,8 +231,8 @@ static void write_service(struct metrics_run *run)
 /* ---- all of it, in steps ---- */
 
 static void (*const once[])(struct metrics_run *run) = {
-    write_service,  write_processes, write_conditions, write_alerts,
-    write_counters, write_gauges,    write_latencies,  write_limit_table,
+    write_service, write_processes, write_conditions,  write_alerts, write_counters,
+    write_gauges,  write_latencies, write_limit_table, write_shifts,
 };
 #define ONCE (sizeof once / sizeof *once)
 

@@ -47,7 +47,8 @@ static const struct document {
     {"upstreams", "The servers of each upstream",
      "{servers:[{upstream:string server:string state:string weight:integer fileWeight:integer "
      "lastError:string? requests:integer bytesIn:integer bytesOut:integer errors:integer "
-     "errorsByReason:<integer> " PERCENTILES "}]}",
+     "errorsByReason:<integer> " PERCENTILES " shiftPercent:integer? shiftGuard:string? "
+     "shiftErrorRate:number? shiftP95:number?}]}",
      ""},
     {"routes", "What came to each route",
      "{routes:[{route:string upstream:string cached:boolean websocket:boolean requests:integer "

@@ -3,11 +3,13 @@
 #include "daemons/control/ops/telemetry_upstreams.h"
 #include "daemons/control/control.h"
 #include "daemons/control/model/servers.h"
+#include "daemons/control/model/shift.h"
 #include "polder/clock.h"
 #include "polder/config.h"
 #include "polder/server_state.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 static void put_errors(struct text *t, const struct server_row *row)
 {
@@ -53,6 +55,24 @@ static void put_latencies(struct text *t, const struct distribution *d)
             text_put(t, ",\"%s\":null", shown[i].name);
 }
 
+static void put_shift(struct text *t, const struct control *c, const struct config_server *s)
+{
+    const struct shift_state *shift = shift_of(c, s->upstream);
+    if (!shift) {
+        text_put(t, ",\"shiftPercent\":null,\"shiftGuard\":null,\"shiftErrorRate\":null,"
+                    "\"shiftP95\":null");
+        return;
+    }
+    const enum shift_side side = strcmp(shift->server, s->address.text) ? SHIFT_OTHER : SHIFT_NEW;
+    text_put(t, ",\"shiftPercent\":%u,\"shiftGuard\":\"%s\",\"shiftErrorRate\":%.6g",
+             side == SHIFT_NEW ? shift->percent : 100 - shift->percent, shift_guard_text(shift),
+             shift_error_rate(&shift->watch, side));
+    if (shift_answers(&shift->watch, side))
+        text_put(t, ",\"shiftP95\":%.6g", shift_p95_s(&shift->watch, side));
+    else
+        text_put(t, ",\"shiftP95\":null");
+}
+
 static void put_server(struct text *t, const struct control *c, const struct config_server *s,
                        uint32_t weight)
 {
@@ -70,6 +90,7 @@ static void put_server(struct text *t, const struct control *c, const struct con
     text_put(t, ",\"bytesIn\":%" PRIu64 ",\"bytesOut\":%" PRIu64, sums.bytes_in, sums.bytes_out);
     put_errors(t, row);
     put_latencies(t, &sums.latency);
+    put_shift(t, c, s);
     text_put(t, "}");
 }
 
