@@ -12,6 +12,7 @@
 #include "polder/fetch_lock.h"
 #include "polder/log.h"
 #include "polder/stats.h"
+#include "polder/server_load.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -325,6 +326,7 @@ static void worker_clear(struct master *m, uint32_t slot)
     const uint32_t worker = slot - PROC_SLOT_WORKER0;
     for (unsigned i = 0; i < CACHE_PINS; i++)
         atomic_store(&m->shared.cache->pin[worker][i], 0);
+    server_load_clear(m->shared.servers, worker);
     fetch_lock_reap(m->shared.fetch_locks, worker, atomic_load(&shared_slot(m, slot)->incarnation),
                     m->shared.worker_event);
 }

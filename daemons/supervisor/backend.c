@@ -300,7 +300,7 @@ static void read_answer(struct supervisor *s, struct session *x)
         p->answer_len -= head.head_len;
         p->scanned = 0;
     }
-    servers_answered(s, x);
+    servers_answered(s, x, head.status);
     ws_line_server(x);
     const char *wrong = head.status == 101 ? handshake_wrong(x, &head, &deflate) : NULL;
     if (head.status != 101)

@@ -84,23 +84,45 @@ uint64_t servers_digest(const struct config_upstream *u)
     return digest;
 }
 
-static const struct config_server *choose(struct supervisor *s, struct session *x)
+/* WebSockets take turns by weight whatever `balance` says: how many requests are under way at a
+ * server says little of them. */
+static uint32_t options_of(struct supervisor *s, const struct session *x,
+                           struct server_option option[SERVERS_TRIED_MAX])
 {
     const struct config_upstream *u = x->route->upstream;
-    struct server_option option[SERVERS_TRIED_MAX];
-    struct server_choice choice = {u, option, 0, true, s->now_ms};
-    uint64_t lease_ms;
-    for (; choice.n < u->n_servers && choice.n < SERVERS_TRIED_MAX; choice.n++) {
-        const struct config_server *server = &u->servers[choice.n];
-        option[choice.n] = (struct server_option){.row = row_of(s, server),
-                                                  .weight = s->weights[server->index],
-                                                  .tried = x->pending->tried >> choice.n & 1,
-                                                  .turn = &s->turns[server->index]};
+    uint32_t n = 0;
+    for (; n < u->n_servers && n < SERVERS_TRIED_MAX; n++) {
+        const struct config_server *server = &u->servers[n];
+        option[n] = (struct server_option){.row = row_of(s, server),
+                                           .weight = s->weights[server->index],
+                                           .tried = x->pending->tried >> n & 1,
+                                           .turn = &s->turns[server->index],
+                                           .backup = server->backup};
     }
+    return n;
+}
+
+static const struct config_server *choose(struct supervisor *s, struct session *x)
+{
+    struct server_option option[SERVERS_TRIED_MAX];
+    const struct server_choice choice = {x->route->upstream, option, options_of(s, x, option), true,
+                                         s->now_ms};
+    uint64_t lease_ms;
     const int n = server_choose(&choice, &lease_ms);
+    if (n < 0)
+        return NULL;
     if (lease_ms)
         x->pending->lease_ms = lease_ms;
-    return n < 0 ? NULL : &u->servers[n];
+    x->pending->anyway = !lease_ms && option[n].row && !server_is_up(option[n].row);
+    return &x->route->upstream->servers[n];
+}
+
+static bool others_are_up(struct supervisor *s, const struct session *x)
+{
+    struct server_option option[SERVERS_TRIED_MAX];
+    const struct config_upstream *u = x->route->upstream;
+    const struct server_choice choice = {u, option, options_of(s, x, option), true, s->now_ms};
+    return server_choice_has_other(&choice, (uint32_t)(x->pending->server - u->servers));
 }
 
 /* ---- outcomes ---- */
@@ -122,14 +144,21 @@ static void report(struct supervisor *s, struct session *x, enum server_reason r
     p->lease_ms = 0;
 }
 
-void servers_answered(struct supervisor *s, struct session *x)
+void servers_answered(struct supervisor *s, struct session *x, unsigned status)
 {
-    const struct config_server *server = x->pending->server;
+    struct pending *p = x->pending;
+    const struct config_server *server = p->server;
     const struct server_name name = {row_of(s, server), s->conditions, server->upstream->name,
                                      server->address.text};
-    x->pending->lease_ms = 0;
-    if (name.row)
-        server_report_answer(&name, s->now_ms);
+    const bool trial = p->lease_ms || p->anyway;
+    p->lease_ms = 0;
+    if (!name.row)
+        return;
+    if (!server_is_error(status))
+        server_report_answer(&name, trial, s->now_ms);
+    else if (server_report_error(&name, trial, server->upstream->eject && others_are_up(s, x),
+                                 s->now_ms))
+        server_report_ejection(&name, SERVER_STATUS);
 }
 
 void servers_forget(struct supervisor *s, struct session *x)

@@ -144,6 +144,7 @@ struct pending {
     uint32_t address;                   /* of those of its name */
     uint32_t failed_attempts;
     uint64_t until_ms, lease_ms; /* of all tries; of the trial that it is, 0 */
+    bool anyway;                 /* no server was up, and one was asked all the same */
     enum problem failed_with;    /* how the server failed that was asked before */
     char failed_why[64];         /* "": none was */
     uint32_t limit_len, head_len, pipelined_len, answer_len;
@@ -394,7 +395,7 @@ uint64_t servers_deadline(const struct supervisor *s, const struct session *x, u
 /* True: another server may be asked. */
 bool servers_failed(struct supervisor *s, struct session *x, enum server_reason reason,
                     const char *format, ...) __attribute__((format(printf, 4, 5)));
-void servers_answered(struct supervisor *s, struct session *x);
+void servers_answered(struct supervisor *s, struct session *x, unsigned status);
 void servers_forget(struct supervisor *s, struct session *x); /* it is given up */
 
 /* local.c */

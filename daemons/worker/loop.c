@@ -211,6 +211,7 @@ static void on_event(EV_P_ ev_io *watcher, int events)
     const ssize_t got = read(watcher->fd, &n, sizeof n);
     (void)got;
     collapse_wake(w);
+    room_queue_run(w);
     long_poll_wake(w);
     drained_follow(w);
 }
@@ -273,6 +274,7 @@ struct ev_loop *loop_open(struct worker *w)
     client_events_init(w);
     ev_timer_init(&w->long_polls->scan, on_scan, 0., 0.);
     retry_queue_init(w);
+    room_queue_init(w);
     ev_io_init(&w->watchers->event, on_event, w->shared->worker_event[w->number], EV_READ);
     ev_signal_init(&w->watchers->term, on_term, SIGTERM);
     ev_timer_init(&w->watchers->drain_timer, on_drain_timer, 0., 0.);

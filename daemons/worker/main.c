@@ -46,6 +46,7 @@ static void ops_init(struct worker *w)
                                                  .connect_timeout_ms = 1000,
                                                  .timeout_ms = 10000,
                                                  .idle_timeout_ms = 4000,
+                                                 .retry_budget = 100,
                                                  .health = ""};
 }
 
@@ -66,6 +67,7 @@ static bool servers_open(struct worker *w)
         return false;
     w->upstreams->servers[c->n_servers].stats_row =
         (uint32_t)(stats_server_row(w->stats, STATS_OPS) - w->stats->server);
+    server_load_clear(w->shared->servers, w->number); /* of a predecessor that died */
     for (uint32_t i = 0; i <= c->n_servers; i++)
         w->upstreams->servers[i].transport = &socket_transport;
     for (uint32_t u = 0; u < c->n_upstreams; u++)
@@ -78,6 +80,10 @@ static bool servers_open(struct worker *w)
             if (!*row && !(*row = row_new()))
                 return false;
         }
+    for (uint32_t i = 0; i <= c->n_servers; i++) {
+        struct server_local *s = &w->upstreams->servers[i];
+        server_load_open(&s->loads, w->shared->servers, s->row, w->number, &s->alone);
+    }
     return true;
 }
 

@@ -49,6 +49,7 @@ struct worker *worker_alloc(void)
     TAILQ_INIT(&w->fetches->dead);
     TAILQ_INIT(&w->fetches->waiters);
     TAILQ_INIT(&w->fetches->retry_queue);
+    TAILQ_INIT(&w->fetches->room_queue);
     TAILQ_INIT(&w->repeats->all);
     TAILQ_INIT(&w->repeats->dead);
     w->supervisor.fd = w->messages->log.fd = -1;

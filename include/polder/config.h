@@ -59,9 +59,12 @@ struct config_server {
     struct config_address address; /* len 0: a name; its addresses are in the server's row */
     uint32_t weight; /* the file's; the running one is runtime_values.server[index].weight */
     uint32_t index;  /* among all servers of all upstreams */
+    uint32_t max_connections; /* requests at once; 0: any */
+    bool backup;              /* only if no other is up */
     struct config_upstream *upstream;
     int line;
 };
+enum config_balance { CONFIG_BALANCE_WEIGHTED, CONFIG_BALANCE_FEWEST };
 struct config_upstream {
     const char *name;
     struct config_server *servers;
@@ -74,8 +77,17 @@ struct config_upstream {
     uint64_t park_bytes;
     uint32_t slow_start_ms; /* after this long a server that is up again has its full share */
     uint32_t refresh_share; /* percent of the requests under way that may be background fetches */
-    const char *health;     /* "" : none */
-    uint32_t health_interval_ms;
+    uint8_t balance;        /* enum config_balance */
+    bool eject;             /* servers with too many error answers */
+    uint32_t retry_budget;  /* percent of the requests under way that may be second tries */
+    uint32_t queue;         /* requests that may wait for room at its servers */
+    uint32_t queue_timeout_ms;
+    const char *health;          /* path of the active check; "" : none */
+    uint32_t health_interval_ms; /* 0: none */
+    uint32_t health_timeout_ms;
+    const char *health_status; /* as in polder/server_check.h */
+    const char *health_body;   /* "" : any */
+    uint32_t health_rise, health_fall;
     uint32_t index;
     int line;
 };

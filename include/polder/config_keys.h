@@ -35,6 +35,8 @@ enum config_type {
     TYPE_MISSING,
     TYPE_SEVERITY, /* kept as a text */
     TYPE_SHARE,
+    TYPE_BALANCE,
+    TYPE_STATUSES, /* kept as a text */
     /* parsed by the builder of its section */
     TYPE_ADDRESS,
     TYPE_ADDRESSES,

@@ -3,9 +3,13 @@
  * server_choice: which server of an upstream gets the next request, for workers and for WebSockets.
  *
  * Servers that are up take turns by smooth weighted round robin over their running weights, less
- * while they are warming up; one with weight 0 gets nothing. One that is down gets a trial from
- * time to time (server_state.h), with a request that can be retried elsewhere; with another one
- * only if no such request has come for a while. If no server is up, all take turns.
+ * while they are warming up, or as their health answers ask for; one with weight 0 gets nothing.
+ * With `balance = "least_conn"` the one with the fewest requests under way for its weight is next.
+ * One that is down gets a trial from time to time (server_state.h), with a request that can be
+ * retried elsewhere; with another one only if no such request has come for a while.
+ *
+ * Backup servers are asked if no other is up; servers that drain if these are not up either; then
+ * all, whatever is known of them.
  */
 #ifndef POLDER_SERVER_CHOICE_H
 #define POLDER_SERVER_CHOICE_H
@@ -18,6 +22,9 @@ struct server_option {
     bool tried;    /* already tried by this request */
     bool avoid;    /* only if no other is up */
     int64_t *turn; /* of this process, between choices */
+    bool backup;   /* only if no other is up */
+    bool full;     /* it has as many requests as it may */
+    uint32_t busy; /* requests under way, for CONFIG_BALANCE_FEWEST */
 };
 struct server_choice {
     const struct config_upstream *upstream;
@@ -26,7 +33,11 @@ struct server_choice {
     bool repeatable; /* a failure can be retried elsewhere */
     uint64_t now_ms;
 };
-/* The number of the server, -1: none. *lease_ms: it is a trial of one that is down, until then;
- * else 0. */
+#define SERVER_CHOICE_NONE (-1)
+#define SERVER_CHOICE_FULL (-2) /* all that could be asked are full */
+/* The number of the server, or one of these. *lease_ms: it is a trial of one that is down, until
+ * then; else 0. */
 int server_choose(const struct server_choice *choice, uint64_t *lease_ms);
+/* Is another than that one up, and gets requests? */
+bool server_choice_has_other(const struct server_choice *choice, uint32_t than);
 #endif

@@ -19,11 +19,20 @@
  *         retry_ms has come, the process that moves it on by a lease has the trial. A response
  *         makes it UP; a failed trial doubles the pause (SERVER_PAUSE_MS up to the maximum of its
  *         reason). The lease of a process that died with a trial runs out.
+ *   EJECTED  the same for one that answers, but badly: with SERVER_EJECT_ERRORS errors in a row,
+ *         or worse than the others of its upstream. It is away for SERVER_EJECT_MS times `level`,
+ *         up to SERVER_EJECT_MAX_MS, then one trial decides. The level falls by one for each
+ *         SERVER_GOOD_MS that it is UP. Only a good answer to a trial, or one of a time when no
+ *         server was UP, makes it UP again: what was under way before says nothing new. The caller
+ *         never ejects the last one that is UP.
  *
- * An upstream may have slow_start: then the share of a server grows from a hundredth to the whole
- * during that time after it is UP (server_warmth()).
+ * The share of a server grows from a hundredth to the whole after it is UP, during slow_start of
+ * its upstream, or SERVER_RETURN_MS after an ejection (server_warmth()).
  *
- * If all servers of an upstream are DOWN they are tried anyway: an upstream with one server never
+ * Beside the state stands what active checks have found (server_check.h): a server that fails them
+ * counts as down, whatever its state, and gets no trials; one that asks for less gets less.
+ *
+ * If all servers of an upstream are down they are tried anyway: an upstream with one server never
  * refuses because of the state.
  */
 #ifndef POLDER_SERVER_STATE_H
@@ -35,13 +44,18 @@
 #include <stdint.h>
 
 #define SERVER_ROWS          1024 /* those of four configurations side by side */
-#define SERVER_LAYOUT        1 /* of a row, which has room to grow within its size */
+#define SERVER_LAYOUT        2 /* of a row, which has room to grow within its size */
 #define SERVER_ADDRESSES_MAX 16
 #define SERVER_PAUSE_MS      1000
 #define SERVER_LEASE_MS      60000 /* the longest lease of a trial */
 #define SERVER_NOTIFIED_MS   1000  /* at most one error line per server in this time */
+#define SERVER_EJECT_ERRORS  5     /* in a row */
+#define SERVER_EJECT_MS      10000
+#define SERVER_EJECT_MAX_MS  300000
+#define SERVER_GOOD_MS       60000
+#define SERVER_RETURN_MS     10000
 
-enum server_state { SERVER_UP, SERVER_DOWN };
+enum server_state { SERVER_UP, SERVER_DOWN, SERVER_EJECTED };
 
 /* Why an attempt failed. REASON(id, metric label, most ms between trials, failures in a row that
  * make it DOWN; 0: never, text) */
@@ -55,7 +69,9 @@ enum server_state { SERVER_UP, SERVER_DOWN };
     REASON(CLOSED, "closed", 32000, 3, "closed without a response")                                \
     REASON(MALFORMED, "malformed", 32000, 3, "malformed response")                                 \
     REASON(TOO_LARGE, "too_large", 32000, 3, "response head too large")                            \
-    REASON(CUT, "cut", 0, 0, "response cut short")
+    REASON(CUT, "cut", 0, 0, "response cut short")                                                 \
+    REASON(STATUS, "error_status", 32000, SERVER_EJECT_ERRORS, "error status")                     \
+    REASON(OUTLIER, "worse_than_others", 0, 0, "more errors than its group")
 enum server_reason {
 #define REASON(id, label, pause, allowed, text) SERVER_##id,
     SERVER_REASON_TABLE(REASON)
@@ -83,11 +99,19 @@ struct server_row {
     /* DOWN: the next trial may begin then (mono ms). Stored before DOWN is, moved on by the process
      * that takes a trial (compare-and-swap), and set by one whose trial has failed. */
     _Atomic uint64_t retry_ms;
-    _Atomic uint64_t error_ms;               /* mono, of the last error; relaxed */
-    _Atomic uint64_t notified_ms;            /* of the last line in the log; compare-and-swap */
-    _Atomic uint64_t untold;                 /* errors since then */
-    _Atomic uint64_t upgrades;               /* WebSocket handshakes sent: the supervisor adds */
-    _Atomic uint64_t errors[SERVER_REASONS]; /* any process adds; relaxed */
+    _Atomic uint64_t error_ms;    /* mono, of the last error; relaxed */
+    _Atomic uint64_t notified_ms; /* of the last line in the log; compare-and-swap */
+    _Atomic uint64_t untold;      /* errors since then */
+    _Atomic uint64_t upgrades;    /* WebSocket handshakes sent: the supervisor adds */
+    _Atomic uint64_t errors[16];  /* by reason; any process adds; relaxed */
+    _Atomic uint64_t ejections;   /* how often it was ejected; relaxed */
+    /* Of the last ejection: stored by the process that makes the move, before it does. Death in
+     * between leaves a longer pause for the next one. */
+    _Atomic uint32_t level;
+    uint32_t pad_;
+    /* control alone: see server_check.h. How checks ended, by enum server_check_result; answers
+     * whose Polder-Weight could not be read. */
+    _Atomic uint64_t check, checks[8], bad_weights;
     /* The addresses of a name. It fills the copy that is not in use, then stores the next
      * number (release); 0: never filled. Death in between leaves the copy in use unchanged. */
     _Alignas(128) _Atomic uint64_t generation; /* & 1: which copy */
@@ -96,14 +120,26 @@ struct server_row {
                               * The writer of the addresses; a later one goes on with it. */
 };
 _Static_assert(sizeof(struct server_address) == 24, "layout");
-_Static_assert(sizeof(struct server_row) == 1024, "shared with the supervisor");
-_Static_assert(SERVER_REASONS <= 10, "fits beside the state");
+_Static_assert(sizeof(struct server_row) == 1280, "shared with the supervisor");
+_Static_assert(SERVER_REASONS <= 16, "fits beside the state, and into errors");
+
+/* What a process has under way at a server, for sums over all of them (server_load.h). */
+struct server_load {
+    /* Its process alone, but for a reset after its death. */
+    _Atomic uint32_t busy;                       /* requests that it is sent, or will be */
+    _Atomic uint32_t requests, retries, waiting; /* of the whole upstream, at its first server */
+    _Atomic uint64_t waits_since_ms; /* the oldest of those that wait for room (mono); 0: none */
+    uint64_t pad_;
+};
+#define SERVER_LOADS 129 /* a row a worker slot, and one of the supervisor, the last */
 
 struct server_table {
     struct shm_header header;
     /* Server ids; 0: free row. Claimed by compare-and-swap, freed by control. */
     _Alignas(128) _Atomic uint64_t id[SERVER_ROWS];
     struct server_row row[SERVER_ROWS];
+    _Alignas(128) struct server_load load[SERVER_LOADS][SERVER_ROWS];
+    _Atomic uint32_t loads; /* only those before this one were ever used */
 };
 
 static inline uint64_t server_table_layout(void)
@@ -127,12 +163,24 @@ struct server_view {
     enum server_reason reason; /* of the last error; SERVER_NONE: there was none */
     uint32_t failures;         /* in a row */
     uint32_t trials;           /* failed trials since it is DOWN */
+    bool returned;             /* UP: it was EJECTED before */
     uint64_t since_ms;         /* of the state, mono */
 };
 struct server_view server_view(const struct server_row *row);
+/* server_row.check: state and weight of the last change; the words are in server_check.h. */
+#define SERVER_CHECK_DOWN  UINT64_C(1)
+#define SERVER_CHECK_DRAIN UINT64_C(2)
+#define SERVER_IS_RETURNED (UINT64_C(1) << 23)
+/* It answers, and is not kept out. */
 static inline bool server_is_up(const struct server_row *row)
 {
-    return (atomic_load_explicit(&row->word, memory_order_relaxed) & 15) == SERVER_UP;
+    return (atomic_load_explicit(&row->word, memory_order_relaxed) & 15) == SERVER_UP &&
+           !(atomic_load_explicit(&row->check, memory_order_relaxed) & SERVER_CHECK_DOWN);
+}
+/* It wants no new requests: only if no other is left. */
+static inline bool server_drains(const struct server_row *row)
+{
+    return atomic_load_explicit(&row->check, memory_order_relaxed) & SERVER_CHECK_DRAIN;
 }
 /* The share of requests that a weight means now, in parts of SERVER_SHARE: less while a server that
  * has just become UP, or is new, is warming up. */
@@ -140,19 +188,41 @@ static inline bool server_is_up(const struct server_row *row)
 static inline uint32_t server_warmth(const struct server_row *row, uint32_t slow_start_ms,
                                      uint64_t now_ms)
 {
-    const uint64_t since_ms = atomic_load_explicit(&row->word, memory_order_relaxed) >> 24;
+    const uint64_t word = atomic_load_explicit(&row->word, memory_order_relaxed);
+    const uint64_t since_ms = word >> 24;
     const uint64_t up_ms = now_ms > since_ms ? now_ms - since_ms : 0;
+    if (!slow_start_ms && word & SERVER_IS_RETURNED)
+        slow_start_ms = SERVER_RETURN_MS;
     if (up_ms >= slow_start_ms)
         return SERVER_SHARE;
     return 1 + (uint32_t)(up_ms * (SERVER_SHARE - 1) / slow_start_ms);
 }
+/* Percent of its weight that it asks for in answers to checks; 100: all. */
+static inline uint32_t server_percent(const struct server_row *row)
+{
+    const uint32_t less = (uint32_t)(atomic_load_explicit(&row->check, memory_order_relaxed) >> 8);
+    return 100 - (less & 127);
+}
 /* A failed attempt. trial: it was a trial. True: this call has made the server DOWN. */
 bool server_note_failure(struct server_row *row, enum server_reason reason, bool trial,
                          uint64_t now_ms);
-/* A response head has come. True: this call has made it UP. One load where all is well. */
-bool server_note_answer(struct server_row *row, uint64_t now_ms);
-/* Takes the trial of a server that is DOWN, if it has been due for late_ms. No other process gets
- * one before *lease_ms, which is lasts_ms or SERVER_LEASE_MS from now. */
+/* An answer with an error status, which server_is_error() tells. others: there are others that are
+ * UP, and it may be ejected; else it is only counted, and an answer as any other. True: this call
+ * has EJECTED it. */
+static inline bool server_is_error(unsigned status)
+{
+    return status == 500 || (status >= 502 && status <= 504);
+}
+bool server_note_error(struct server_row *row, bool trial, bool others, uint64_t now_ms);
+/* EJECTED for that reason, if it is UP. True: by this call. */
+bool server_eject(struct server_row *row, enum server_reason reason, uint64_t now_ms);
+/* UP after all: no other one is left. */
+void server_readmit(struct server_row *row, uint64_t now_ms);
+/* A response head has come. trial: to a trial, or it was asked because no server was UP. True: this
+ * call has made it UP. One load where all is well. */
+bool server_note_answer(struct server_row *row, bool trial, uint64_t now_ms);
+/* Takes the trial of a server that is DOWN or EJECTED, if it has been due for late_ms. No other
+ * process gets one before *lease_ms, which is lasts_ms or SERVER_LEASE_MS from now. */
 bool server_try(struct server_row *row, uint64_t now_ms, uint64_t late_ms, uint64_t lasts_ms,
                 uint64_t *lease_ms);
 /* The trial ended without a result: another request may take it. */
@@ -170,7 +240,10 @@ struct server_name {
  * server as its subject, "refused the connection". */
 void server_report_failure(const struct server_name *name, enum server_reason reason,
                            const char *what, bool trial, uint64_t now_ms);
-void server_report_answer(const struct server_name *name, uint64_t now_ms);
+void server_report_answer(const struct server_name *name, bool trial, uint64_t now_ms);
+/* True: it has been ejected, and the caller looks whether others are still UP; if so, it tells. */
+bool server_report_error(const struct server_name *name, bool trial, bool others, uint64_t now_ms);
+void server_report_ejection(const struct server_name *name, enum server_reason reason);
 
 /* ---- addresses ---- */
 /* Only for the one writer (server_names.h). True: they have changed. */

@@ -2,6 +2,7 @@
 /* config_types: what each type of value may be, and what it means. */
 #include "libshared/config/config_parse.h"
 #include "polder/log.h"
+#include "polder/server_check.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -90,6 +91,8 @@ static const char *const half_close_words[] = {"auto", "answer", "abort", NULL};
 static const char *const missing_words[] = {"client", "refuse", "skip", NULL};
 static const char *const severity_words[] = {"info", "warning", "critical", NULL};
 
+static const char *const balance_words[] = {"weighted", "least_conn", NULL};
+
 static const char *const *words_of(enum config_type type)
 {
     switch (type) {
@@ -103,6 +106,8 @@ static const char *const *words_of(enum config_type type)
         return missing_words;
     case TYPE_SEVERITY:
         return severity_words;
+    case TYPE_BALANCE:
+        return balance_words;
     default:
         return NULL;
     }
@@ -298,6 +303,7 @@ const char *config_value(const struct config_row *row, const char *text, uint64_
     struct config_key keys[CONFIG_KEY_PARTS_MAX];
     struct clientip_net net;
     struct config_address address;
+    struct server_check_statuses statuses;
     switch (row->type) {
     case TYPE_STRING:
     case TYPE_STRINGS:
@@ -351,10 +357,16 @@ const char *config_value(const struct config_row *row, const char *text, uint64_
     case TYPE_HALF_CLOSE:
     case TYPE_MISSING:
     case TYPE_SEVERITY:
+    case TYPE_BALANCE:
         why = word_value(text, words_of(row->type), &n);
         break;
     case TYPE_SHARE:
         why = share_value(text, &n);
+        break;
+    case TYPE_STATUSES:
+        why = server_check_parse_statuses(text, &statuses)
+                  ? NULL
+                  : "statuses such as \"200-299\" or \"200,204,301-303\", at most 16 of them";
         break;
     }
     if (number)

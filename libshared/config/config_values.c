@@ -110,6 +110,7 @@ static void read_member(struct config_parse *p, cfg_t *section, const struct con
     case TYPE_PATH:
     case TYPE_URL_PATH:
     case TYPE_SEVERITY:
+    case TYPE_STATUSES:
         read_text(p, text_of(section, row), out + row->at);
         break;
     case TYPE_STRINGS:

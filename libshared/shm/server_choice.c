@@ -17,7 +17,7 @@ static int trial(const struct server_choice *c, uint64_t *lease_ms)
     const uint64_t lasts_ms = (uint64_t)u->connect_timeout_ms + u->timeout_ms + TRIAL_SPARE_MS;
     for (uint32_t i = 0; i < c->n; i++) {
         const struct server_option *o = &c->option[i];
-        if (!option_is_up(o) && o->weight && !o->tried &&
+        if (!option_is_up(o) && o->weight && !o->tried && !o->full &&
             server_try(o->row, c->now_ms, c->repeatable ? 0 : LATE_MS, lasts_ms, lease_ms))
             return (int)i;
     }
@@ -25,32 +25,83 @@ static int trial(const struct server_choice *c, uint64_t *lease_ms)
     return -1;
 }
 
-/* One turn among the servers that were not tried; healthy: and are up, and need not be avoided. */
-static int turn(const struct server_choice *c, bool healthy)
+/* Who may have a turn: the first kind of which there is one. */
+enum rank { RANK_UP, RANK_BACKUP, RANK_DRAINS, RANK_ANY, RANKS };
+
+static bool option_has_rank(const struct server_option *o, enum rank rank)
 {
-    int best = -1;
-    int64_t total = 0;
+    if (!o->weight || o->tried)
+        return false;
+    if (rank == RANK_ANY)
+        return true;
+    if (o->avoid || !option_is_up(o))
+        return false;
+    const bool drains = o->row && server_drains(o->row);
+    return rank == RANK_DRAINS ? drains : !drains && o->backup == (rank == RANK_BACKUP);
+}
+
+static int64_t share_of(const struct server_choice *c, const struct server_option *o)
+{
+    if (!o->row)
+        return (int64_t)o->weight * SERVER_SHARE * 100;
+    const uint32_t percent = server_drains(o->row) ? 100 : server_percent(o->row);
+    return (int64_t)o->weight * percent *
+           server_warmth(o->row, c->upstream->slow_start_ms, c->now_ms);
+}
+
+/* Is its turn before that of the best one so far? */
+static bool is_before(const struct server_choice *c, const struct server_option *o, int64_t share,
+                      const struct server_option *best, int64_t best_share)
+{
+    if (c->upstream->balance == CONFIG_BALANCE_FEWEST) {
+        const double busy = (double)o->busy * (double)best_share;
+        const double than = (double)best->busy * (double)share;
+        if (busy < than || busy > than)
+            return busy < than;
+    }
+    return *o->turn > *best->turn;
+}
+
+/* One turn among those of the rank. */
+static int turn(const struct server_choice *c, enum rank rank)
+{
+    int best = SERVER_CHOICE_NONE;
+    int64_t total = 0, best_share = 0;
+    bool full = false;
     for (uint32_t i = 0; i < c->n; i++) {
         const struct server_option *o = &c->option[i];
-        if (!o->weight || o->tried || (healthy && (o->avoid || !option_is_up(o))))
+        if (!option_has_rank(o, rank))
             continue;
-        const uint32_t warmth =
-            o->row ? server_warmth(o->row, c->upstream->slow_start_ms, c->now_ms) : SERVER_SHARE;
-        const int64_t share = (int64_t)o->weight * warmth;
+        full |= o->full;
+        if (o->full)
+            continue;
+        const int64_t share = share_of(c, o);
         *o->turn += share;
         total += share;
-        if (best < 0 || *o->turn > *c->option[best].turn)
+        if (best < 0 || is_before(c, o, share, &c->option[best], best_share)) {
             best = (int)i;
+            best_share = share;
+        }
     }
     if (best >= 0)
         *c->option[best].turn -= total;
-    return best;
+    return best < 0 && full ? SERVER_CHOICE_FULL : best;
 }
 
 int server_choose(const struct server_choice *choice, uint64_t *lease_ms)
 {
     int i = trial(choice, lease_ms);
-    if (i < 0)
-        i = turn(choice, true);
-    return i < 0 ? turn(choice, false) : i;
+    for (enum rank rank = RANK_UP; i == SERVER_CHOICE_NONE && rank < RANKS; rank++)
+        i = turn(choice, rank);
+    return i;
+}
+
+bool server_choice_has_other(const struct server_choice *choice, uint32_t than)
+{
+    for (uint32_t i = 0; i < choice->n; i++) {
+        const struct server_option *o = &choice->option[i];
+        if (i != than && o->weight && option_is_up(o) && !(o->row && server_drains(o->row)))
+            return true;
+    }
+    return false;
 }

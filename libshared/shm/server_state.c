@@ -4,14 +4,16 @@
 #include "polder/clock.h"
 #include "polder/conditions.h"
 #include "polder/log.h"
+#include "polder/random.h"
 
 #include <stdio.h>
 #include <string.h>
 
-/* The word: state 4, reason 4, failed trials 4, failures 12, since 40 bits. */
+/* The word: state 4, reason 4, failed trials 4, failures 11, returned 1, since 40 bits. */
 #define SINCE_MASK   ((UINT64_C(1) << 40) - 1)
-#define FAILURES_MAX 4095u
+#define FAILURES_MAX 2047u
 #define TRIALS_MAX   15u
+#define LEVEL_MAX    (SERVER_EJECT_MAX_MS / SERVER_EJECT_MS)
 
 static const struct {
     const char *label, *text;
@@ -51,15 +53,22 @@ static void row_clear(struct server_row *row)
     atomic_store(&row->notified_ms, 0);
     atomic_store(&row->untold, 0);
     atomic_store(&row->upgrades, 0);
-    for (unsigned i = 0; i < SERVER_REASONS; i++)
+    for (unsigned i = 0; i < sizeof row->errors / sizeof *row->errors; i++)
         atomic_store(&row->errors[i], 0);
+    atomic_store(&row->ejections, 0);
+    atomic_store(&row->level, 0);
+    atomic_store(&row->check, 0);
+    for (unsigned i = 0; i < sizeof row->checks / sizeof *row->checks; i++)
+        atomic_store(&row->checks[i], 0);
+    atomic_store(&row->bad_weights, 0);
     atomic_store(&row->generation, 0);
 }
 
 static uint64_t word_of(const struct server_view *v)
 {
     return (uint64_t)v->state | (uint64_t)v->reason << 4 | (uint64_t)v->trials << 8 |
-           (uint64_t)v->failures << 12 | (v->since_ms & SINCE_MASK) << 24;
+           (uint64_t)v->failures << 12 | (v->returned ? SERVER_IS_RETURNED : 0) |
+           (v->since_ms & SINCE_MASK) << 24;
 }
 
 static struct server_view view_of(uint64_t word)
@@ -68,6 +77,7 @@ static struct server_view view_of(uint64_t word)
                                 .reason = (enum server_reason)(word >> 4 & 15),
                                 .trials = (uint32_t)(word >> 8 & TRIALS_MAX),
                                 .failures = (uint32_t)(word >> 12 & FAILURES_MAX),
+                                .returned = (word & SERVER_IS_RETURNED) != 0,
                                 .since_ms = word >> 24};
 }
 
@@ -129,6 +139,46 @@ static uint64_t pause_ms(enum server_reason reason, uint32_t trials)
     return grown < max ? grown : max;
 }
 
+/* A tenth more or less, so that servers that left together do not return together. */
+static uint64_t ejection_ms(uint32_t level)
+{
+    static _Thread_local struct random_numbers numbers;
+    const uint64_t all = (uint64_t)SERVER_EJECT_MS * (level < LEVEL_MAX ? level : LEVEL_MAX);
+    return all - all / 10 + random_next(&numbers) % (all / 5 + 1);
+}
+
+/* The level of its next ejection. */
+static uint32_t next_level(const struct server_row *row, const struct server_view *v,
+                           uint64_t now_ms)
+{
+    const uint32_t level = atomic_load_explicit(&row->level, memory_order_relaxed);
+    const uint64_t up_ms = v->state == SERVER_UP && now_ms > v->since_ms ? now_ms - v->since_ms : 0;
+    const uint64_t good = up_ms / SERVER_GOOD_MS;
+    const uint32_t left = good < level ? level - (uint32_t)good : 0;
+    return left < LEVEL_MAX ? left + 1 : LEVEL_MAX;
+}
+
+/* When the next trial is due, for the move from one state to the other. */
+static void set_retry(struct server_row *row, const struct server_view *before,
+                      const struct server_view *after, uint64_t now_ms)
+{
+    if (after->state == SERVER_EJECTED) {
+        const uint32_t level = next_level(row, before, now_ms);
+        atomic_store_explicit(&row->level, level, memory_order_relaxed);
+        atomic_store(&row->retry_ms, now_ms + ejection_ms(level));
+    } else {
+        atomic_store(&row->retry_ms, now_ms + pause_ms(after->reason, after->trials));
+    }
+}
+
+static void leave(struct server_view *v, enum server_state to, uint64_t now_ms)
+{
+    v->state = to;
+    v->since_ms = now_ms;
+    v->trials = 0;
+    v->returned = false;
+}
+
 /* What the state becomes by a failure. */
 static struct server_view after_failure(struct server_view v, enum server_reason reason, bool trial,
                                         uint64_t now_ms)
@@ -137,14 +187,13 @@ static struct server_view after_failure(struct server_view v, enum server_reason
     if (!reasons[reason].allowed) /* a head had come: the server is there */
         return v;
     v.failures += v.failures < FAILURES_MAX;
-    if (v.state == SERVER_UP && v.failures >= reasons[reason].allowed) {
-        v.state = SERVER_DOWN;
-        v.since_ms = now_ms;
-        v.trials = 0;
-    } else if (v.state == SERVER_DOWN && trial) {
+    if (v.state == SERVER_UP && v.failures >= reasons[reason].allowed)
+        leave(&v, reason == SERVER_STATUS ? SERVER_EJECTED : SERVER_DOWN, now_ms);
+    else if (v.state == SERVER_EJECTED && trial && reason != SERVER_STATUS)
+        leave(&v, SERVER_DOWN, now_ms); /* it does not even answer */
+    else if (v.state == SERVER_DOWN && trial)
         /* no further than its pause: the next reason may have a longer one, and begins there */
         v.trials += pause_ms(reason, v.trials) < reasons[reason].max_ms;
-    }
     return v;
 }
 
@@ -158,30 +207,71 @@ bool server_note_failure(struct server_row *row, enum server_reason reason, bool
     do {
         before = view_of(word);
         after = after_failure(before, reason, trial, now_ms);
-        if (before.state == SERVER_UP && after.state == SERVER_DOWN)
-            atomic_store(&row->retry_ms, now_ms + pause_ms(reason, 0));
+        if (before.state == SERVER_UP && after.state != SERVER_UP)
+            set_retry(row, &before, &after, now_ms);
     } while (!atomic_compare_exchange_weak(&row->word, &word, word_of(&after)));
-    if (before.state == SERVER_DOWN && trial)
-        atomic_store(&row->retry_ms, now_ms + pause_ms(reason, after.trials));
-    return before.state == SERVER_UP && after.state == SERVER_DOWN;
+    if (before.state != SERVER_UP && trial)
+        set_retry(row, &before, &after, now_ms);
+    const bool left = before.state == SERVER_UP && after.state != SERVER_UP;
+    if (left && after.state == SERVER_EJECTED)
+        atomic_fetch_add_explicit(&row->ejections, 1, memory_order_relaxed);
+    return left;
 }
 
-bool server_note_answer(struct server_row *row, uint64_t now_ms)
+bool server_note_error(struct server_row *row, bool trial, bool others, uint64_t now_ms)
+{
+    if (others)
+        return server_note_failure(row, SERVER_STATUS, trial, now_ms);
+    atomic_fetch_add_explicit(&row->errors[SERVER_STATUS], 1, memory_order_relaxed);
+    atomic_store_explicit(&row->error_ms, now_ms, memory_order_relaxed);
+    return false;
+}
+
+bool server_eject(struct server_row *row, enum server_reason reason, uint64_t now_ms)
+{
+    uint64_t word = atomic_load_explicit(&row->word, memory_order_acquire);
+    struct server_view before, after;
+    do {
+        before = after = view_of(word);
+        if (before.state != SERVER_UP)
+            return false;
+        after.reason = reason;
+        leave(&after, SERVER_EJECTED, now_ms);
+        set_retry(row, &before, &after, now_ms);
+    } while (!atomic_compare_exchange_weak(&row->word, &word, word_of(&after)));
+    atomic_fetch_add_explicit(&row->errors[reason], 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&row->ejections, 1, memory_order_relaxed);
+    return true;
+}
+
+/* UP, or what it was if it is not to be. */
+static bool move_up(struct server_row *row, bool trial, uint64_t now_ms)
 {
     uint64_t word = atomic_load_explicit(&row->word, memory_order_relaxed);
     struct server_view before, after;
     do {
         before = view_of(word);
-        if (before.state == SERVER_UP && before.failures == 0)
+        if (before.state == SERVER_UP ? before.failures == 0
+                                      : before.state == SERVER_EJECTED && !trial)
             return false;
         after = before;
-        after.failures = after.trials = 0;
-        if (before.state == SERVER_DOWN) {
-            after.state = SERVER_UP;
-            after.since_ms = now_ms;
+        after.failures = 0;
+        if (before.state != SERVER_UP) {
+            leave(&after, SERVER_UP, now_ms);
+            after.returned = before.state == SERVER_EJECTED;
         }
     } while (!atomic_compare_exchange_weak(&row->word, &word, word_of(&after)));
-    return before.state == SERVER_DOWN;
+    return before.state != SERVER_UP;
+}
+
+bool server_note_answer(struct server_row *row, bool trial, uint64_t now_ms)
+{
+    return move_up(row, trial, now_ms);
+}
+
+void server_readmit(struct server_row *row, uint64_t now_ms)
+{
+    move_up(row, true, now_ms);
 }
 
 bool server_try(struct server_row *row, uint64_t now_ms, uint64_t late_ms, uint64_t lasts_ms,
@@ -189,7 +279,9 @@ bool server_try(struct server_row *row, uint64_t now_ms, uint64_t late_ms, uint6
 {
     uint64_t due = atomic_load_explicit(&row->retry_ms, memory_order_relaxed);
     *lease_ms = now_ms + (lasts_ms < SERVER_LEASE_MS ? lasts_ms : SERVER_LEASE_MS);
-    return !server_is_up(row) && due + late_ms <= now_ms &&
+    return server_view(row).state != SERVER_UP &&
+           !(atomic_load_explicit(&row->check, memory_order_relaxed) & SERVER_CHECK_DOWN) &&
+           due + late_ms <= now_ms &&
            atomic_compare_exchange_strong(&row->retry_ms, &due, *lease_ms);
 }
 
@@ -237,8 +329,21 @@ void server_report_failure(const struct server_name *name, enum server_reason re
         tell_state(name, true, reason);
 }
 
-void server_report_answer(const struct server_name *name, uint64_t now_ms)
+void server_report_answer(const struct server_name *name, bool trial, uint64_t now_ms)
 {
-    if (server_note_answer(name->row, now_ms))
+    if (server_note_answer(name->row, trial, now_ms) && server_is_up(name->row))
         tell_state(name, false, SERVER_NONE);
+}
+
+bool server_report_error(const struct server_name *name, bool trial, bool others, uint64_t now_ms)
+{
+    const bool ejected = server_note_error(name->row, trial, others, now_ms);
+    if (!others)
+        server_report_answer(name, false, now_ms);
+    return ejected;
+}
+
+void server_report_ejection(const struct server_name *name, enum server_reason reason)
+{
+    tell_state(name, true, reason);
 }

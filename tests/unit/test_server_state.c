@@ -105,21 +105,21 @@ static void each_kind_of_failure_has_its_patience(void **state)
     assert_true(server_note_failure(row, SERVER_REFUSED, false, 200));
     expect(row, SERVER_DOWN, 1, 200);
     assert_false(server_note_failure(row, SERVER_REFUSED, false, 201)); /* it is already */
-    assert_true(server_note_answer(row, 300));
+    assert_true(server_note_answer(row, true, 300));
     expect(row, SERVER_UP, 0, 300);
-    assert_false(server_note_answer(row, 301));
+    assert_false(server_note_answer(row, true, 301));
 
     assert_false(server_note_failure(row, SERVER_TIMEOUT, false, 400));
-    assert_false(server_note_answer(row, 401)); /* not in a row */
+    assert_false(server_note_answer(row, true, 401)); /* not in a row */
     assert_false(server_note_failure(row, SERVER_TIMEOUT, false, 402));
     expect(row, SERVER_UP, 1, 300);
     assert_true(server_note_failure(row, SERVER_TIMEOUT, false, 403));
-    assert_true(server_note_answer(row, 500));
+    assert_true(server_note_answer(row, true, 500));
 
     for (int i = 0; i < 2; i++)
         assert_false(server_note_failure(row, SERVER_MALFORMED, false, 600));
     assert_true(server_note_failure(row, SERVER_CLOSED, false, 601));
-    assert_true(server_note_answer(row, 700));
+    assert_true(server_note_answer(row, true, 700));
     for (int i = 0; i < 100; i++) /* a head had come each time */
         assert_false(server_note_failure(row, SERVER_CUT, false, 800));
     expect(row, SERVER_UP, 0, 700);
@@ -166,6 +166,81 @@ static void a_long_absence_does_not_lengthen_pauses_for_another_reason(void **st
     assert_true(server_try(row, now_ms + 4000, 0, 50, &lease_ms));
     server_note_failure(row, SERVER_TIMEOUT, true, now_ms);
     assert_true(server_try(row, now_ms + 8000, 0, 50, &lease_ms));
+}
+
+/* How long it is away, if nothing comes meanwhile. */
+static uint64_t away_ms(struct server_row *row, uint64_t now_ms)
+{
+    uint64_t lease_ms, ms = 0;
+    while (!server_try(row, now_ms + ms, 0, 50, &lease_ms))
+        ms += 100;
+    return ms;
+}
+
+static void ejections_grow_longer_and_are_forgotten_with_good_time(void **state)
+{
+    (void)state;
+    struct server_row *row = server_claim(table, 1, 100);
+    uint64_t now_ms = 1000;
+    for (unsigned level = 1; level <= 32; level++) {
+        const unsigned n = level < 30 ? level : 30;
+        if (level == 1)
+            assert_true(server_eject(row, SERVER_OUTLIER, now_ms));
+        else
+            assert_false(server_note_error(row, true, true, now_ms)); /* of the trial */
+        assert_int_equal(server_view(row).state, SERVER_EJECTED);
+        assert_false(server_eject(row, SERVER_OUTLIER, now_ms));
+        assert_false(server_note_answer(row, false, now_ms)); /* from before */
+        const uint64_t ms = away_ms(row, now_ms);
+        assert_in_range(ms, 9000 * n, 11000 * n + 100);
+        now_ms += ms;
+    }
+    assert_int_equal(atomic_load(&row->ejections), 1);
+    assert_true(server_note_answer(row, true, now_ms));
+    assert_int_equal(server_warmth(row, 0, now_ms), 1);
+    assert_int_equal(server_warmth(row, 0, now_ms + SERVER_RETURN_MS / 2), 50);
+    assert_int_equal(server_warmth(row, 0, now_ms + SERVER_RETURN_MS), 100);
+    now_ms += 25 * SERVER_GOOD_MS; /* of 30 levels, 25 are forgotten */
+    for (int i = 0; i < 4; i++)
+        assert_false(server_note_error(row, false, true, now_ms));
+    assert_true(server_note_error(row, false, true, now_ms));
+    assert_in_range(away_ms(row, now_ms), 9000 * 6, 11000 * 6 + 100);
+}
+
+static void a_trial_that_finds_nobody_makes_an_ejected_server_down(void **state)
+{
+    (void)state;
+    struct server_row *row = server_claim(table, 1, 100);
+    assert_true(server_eject(row, SERVER_OUTLIER, 1000));
+    assert_false(server_note_failure(row, SERVER_REFUSED, false, 2000)); /* from before */
+    assert_int_equal(server_view(row).state, SERVER_EJECTED);
+    assert_false(server_note_failure(row, SERVER_REFUSED, true, 2000));
+    assert_int_equal(server_view(row).state, SERVER_DOWN);
+    assert_int_equal(away_ms(row, 2000), SERVER_PAUSE_MS);
+    assert_false(server_note_error(row, true, true, 3000)); /* it starts, and is not ready */
+    assert_int_equal(server_view(row).state, SERVER_DOWN);
+    assert_int_equal(away_ms(row, 3000), 2 * SERVER_PAUSE_MS);
+    assert_true(server_note_answer(row, true, 9000));
+}
+
+static void failures_and_errors_make_one_row(void **state)
+{
+    (void)state;
+    struct server_row *row = server_claim(table, 1, 100);
+    for (int i = 0; i < 3; i++)
+        assert_false(server_note_error(row, false, true, 1000));
+    server_note_answer(row, false, 1001);
+    assert_false(server_note_failure(row, SERVER_CLOSED, false, 1002));
+    for (int i = 0; i < 3; i++)
+        assert_false(server_note_error(row, false, true, 1003));
+    assert_true(server_note_error(row, false, true, 1004));
+    assert_int_equal(server_view(row).state, SERVER_EJECTED);
+    server_readmit(row, 1005);
+    assert_true(server_is_up(row));
+    assert_int_equal(server_view(row).failures, 0);
+    for (int i = 0; i < 100; i++) /* of the last one: counted alone */
+        assert_false(server_note_error(row, false, false, 1006));
+    assert_int_equal(atomic_load(&row->errors[SERVER_STATUS]), 107);
 }
 
 static void a_trial_without_an_outcome_is_anothers(void **state)
@@ -221,15 +296,21 @@ static void moves(unsigned seed)
     for (;;) {
         const uint64_t now_ms = atomic_fetch_add(&board->now_ms, 1);
         const struct server_view v = server_view(row);
-        if (v.state > SERVER_DOWN || v.reason >= SERVER_REASONS)
+        if (v.state > SERVER_EJECTED || v.reason >= SERVER_REASONS)
             abort();
         seed = seed * 1103515245 + 12345;
-        switch (seed >> 16 & 3) {
+        switch (seed >> 16 & 7) {
         case 0:
-            server_note_answer(row, now_ms);
+            server_note_answer(row, true, now_ms);
             break;
         case 1:
             server_note_failure(row, SERVER_REFUSED, false, now_ms);
+            break;
+        case 2:
+            server_eject(row, SERVER_OUTLIER, now_ms);
+            break;
+        case 3:
+            server_note_error(row, seed >> 20 & 1, true, now_ms);
             break;
         default:
             server_note_failure(row, SERVER_TIMEOUT, seed >> 20 & 1, now_ms);
@@ -248,7 +329,7 @@ static void a_state_is_whole_whoever_dies(void **state)
         rows += atomic_load(&table->id[i]) == 99;
     assert_int_equal(rows, 1);
     const struct server_view v = server_view(row);
-    assert_in_range(v.state, SERVER_UP, SERVER_DOWN);
+    assert_in_range(v.state, SERVER_UP, SERVER_EJECTED);
     assert_in_range(v.since_ms, 1, atomic_load(&board->now_ms));
 }
 
@@ -398,6 +479,9 @@ int main(void)
         STORY(the_pause_between_trials_grows_to_its_most),
         STORY(a_long_absence_does_not_lengthen_pauses_for_another_reason),
         STORY(a_trial_without_an_outcome_is_anothers),
+        STORY(ejections_grow_longer_and_are_forgotten_with_good_time),
+        STORY(a_trial_that_finds_nobody_makes_an_ejected_server_down),
+        STORY(failures_and_errors_make_one_row),
         STORY(a_state_is_whole_whoever_dies),
         STORY(one_process_has_the_trial_and_its_death_frees_it),
         STORY(addresses_are_whole_whenever_they_are_read),

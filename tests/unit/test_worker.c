@@ -232,6 +232,8 @@ static struct servers_rig *servers_up(const uint32_t weight[3])
         r->w->upstreams->servers[i].row = aligned_alloc(128, sizeof(struct server_row));
         memset(r->w->upstreams->servers[i].row, 0, sizeof(struct server_row));
         r->w->runtime.server[i].weight = weight[i];
+        struct server_local *s = &r->w->upstreams->servers[i];
+        server_load_open(&s->loads, NULL, s->row, 0, &s->alone);
     }
     return r;
 }
@@ -250,7 +252,7 @@ static int chosen(struct servers_rig *r, uint64_t tried, bool repeatable,
                   struct pool_choice *choice)
 {
     const struct pool_request wish = {&r->upstream, tried, 0, repeatable};
-    return pool_choose(r->w, &wish, choice) ? (int)choice->server->index : -1;
+    return pool_choose(r->w, &wish, choice) == POOL_CHOSEN ? (int)choice->server->index : -1;
 }
 
 static void servers_take_turns_by_weight(void **state)
@@ -291,7 +293,7 @@ static void a_server_that_is_down_gets_one_trial_at_a_time(void **state)
     assert_int_equal(chosen(r, 0, true, &choice), 1); /* the pause has doubled */
     r->w->mono_ms += SERVER_PAUSE_MS;
     assert_int_equal(chosen(r, 0, true, &choice), 0);
-    pool_answered(r->w, &r->server[0]);
+    pool_answered(r->w, &r->server[0], 200, true);
     unsigned count[3] = {0};
     for (int i = 0; i < 10; i++)
         count[chosen(r, 0, true, &choice)]++;
@@ -307,7 +309,7 @@ static void a_server_that_is_up_again_warms_up(void **state)
     r->upstream.slow_start_ms = 10000;
     pool_failed(r->w, &r->server[0], SERVER_REFUSED, "refused the connection", 0);
     r->w->mono_ms += 5000;
-    pool_answered(r->w, &r->server[0]);
+    pool_answered(r->w, &r->server[0], 200, true);
     static const unsigned wanted[] = {10, 504, 1000}; /* parts of 1000: 1, 50 and 100 percent */
     for (unsigned i = 0; i < 3; i++) {
         unsigned count[3] = {0};
@@ -333,6 +335,127 @@ static void where_all_are_down_all_are_asked(void **state)
     }
     assert_int_equal(count[0], 10);
     assert_int_equal(count[1], 30);
+    servers_down(r);
+}
+
+/* The last one answers whatever it has. */
+static void a_server_with_five_errors_in_a_row_is_ejected_but_not_the_last(void **state)
+{
+    (void)state;
+    struct servers_rig *r = servers_up((const uint32_t[]){1, 1, 0});
+    struct pool_choice choice;
+    r->upstream.eject = true;
+    for (int i = 0; i < 4; i++)
+        pool_answered(r->w, &r->server[0], 500, false);
+    pool_answered(r->w, &r->server[0], 404, false); /* the client's own */
+    for (int i = 0; i < 4; i++)
+        pool_answered(r->w, &r->server[0], 500 + (i ? 1 + (unsigned)i : 0), false);
+    pool_answered(r->w, &r->server[0], 501, false); /* says nothing of the server */
+    for (int i = 0; i < 4; i++)
+        pool_answered(r->w, &r->server[0], 503, false);
+    assert_true(server_is_up(r->w->upstreams->servers[0].row));
+    pool_answered(r->w, &r->server[0], 503, false);
+    assert_int_equal(server_view(r->w->upstreams->servers[0].row).state, SERVER_EJECTED);
+    pool_answered(r->w, &r->server[0], 200, false); /* was under way before */
+    for (int i = 0; i < 10; i++) {
+        pool_answered(r->w, &r->server[1], 503, false);
+        assert_int_equal(chosen(r, 0, true, &choice), 1);
+    }
+    r->w->mono_ms += 11001;
+    assert_int_equal(chosen(r, 0, true, &choice), 0);
+    pool_answered(r->w, &r->server[0], 200, true);
+    unsigned count[3] = {0};
+    for (int i = 0; i < 101; i++)
+        count[chosen(r, 0, true, &choice)]++;
+    assert_int_equal(count[0], 1); /* slow start */
+    r->w->mono_ms += SERVER_RETURN_MS;
+    for (int i = 0; i < 100; i++)
+        count[chosen(r, 0, true, &choice)]++;
+    assert_in_range(count[0], 50, 52);
+    servers_down(r);
+}
+
+static void where_ejection_is_off_errors_are_answers(void **state)
+{
+    (void)state;
+    struct servers_rig *r = servers_up((const uint32_t[]){1, 1, 0});
+    for (int i = 0; i < 20; i++)
+        pool_answered(r->w, &r->server[0], 500, false);
+    assert_true(server_is_up(r->w->upstreams->servers[0].row));
+    assert_int_equal(atomic_load(&r->w->upstreams->servers[0].row->errors[SERVER_STATUS]), 20);
+    servers_down(r);
+}
+
+static void a_server_takes_as_many_as_it_may(void **state)
+{
+    (void)state;
+    struct servers_rig *r = servers_up((const uint32_t[]){3, 1, 0});
+    struct pool_choice choice;
+    const struct pool_request any = {.upstream = &r->upstream};
+    unsigned count[3] = {0};
+    r->server[0].max_connections = 2;
+    r->server[1].max_connections = 5;
+    for (int i = 0; i < 7; i++)
+        count[chosen(r, 0, true, &choice)]++;
+    assert_int_equal(count[0], 2);
+    assert_int_equal(count[1], 5);
+    assert_int_equal(pool_choose(r->w, &any, &choice), POOL_FULL);
+    assert_int_equal(chosen(r, 3, true, &choice), -1);
+    pool_leave(r->w, &r->server[0]);
+    assert_int_equal(chosen(r, 0, true, &choice), 0);
+    assert_int_equal(pool_choose(r->w, &any, &choice), POOL_FULL);
+    servers_down(r);
+}
+
+static void the_one_with_the_fewest_requests_for_its_weight_is_next(void **state)
+{
+    (void)state;
+    struct servers_rig *r = servers_up((const uint32_t[]){2, 1, 0});
+    struct pool_choice choice;
+    unsigned count[3] = {0};
+    r->upstream.balance = CONFIG_BALANCE_FEWEST;
+    for (int i = 0; i < 30; i++)
+        count[chosen(r, 0, true, &choice)]++;
+    assert_int_equal(count[0], 20);
+    assert_int_equal(count[1], 10);
+    for (int i = 0; i < 6; i++)
+        pool_leave(r->w, &r->server[1]);
+    for (int i = 0; i < 6; i++)
+        assert_int_equal(chosen(r, 0, true, &choice), 1);
+    servers_down(r);
+}
+
+static void a_backup_server_waits_until_no_other_is_up(void **state)
+{
+    (void)state;
+    struct servers_rig *r = servers_up((const uint32_t[]){1, 1, 1});
+    struct pool_choice choice;
+    r->server[2].backup = true;
+    for (int i = 0; i < 10; i++)
+        assert_int_not_equal(chosen(r, 0, true, &choice), 2);
+    pool_failed(r->w, &r->server[0], SERVER_REFUSED, "refused the connection", 0);
+    assert_int_equal(chosen(r, 0, true, &choice), 1);
+    atomic_store(&r->w->upstreams->servers[1].row->check, SERVER_CHECK_DOWN);
+    assert_int_equal(chosen(r, 0, true, &choice), 2);
+    assert_false(choice.is_down);
+    assert_int_not_equal(chosen(r, 4, true, &choice), 2); /* tried */
+    atomic_store(&r->w->upstreams->servers[1].row->check, SERVER_CHECK_DRAIN);
+    assert_int_equal(chosen(r, 0, true, &choice), 2);
+    assert_int_equal(chosen(r, 4, true, &choice), 1); /* rather than one that is down */
+    assert_false(choice.is_down);
+    servers_down(r);
+}
+
+static void a_server_may_ask_for_less_than_its_weight(void **state)
+{
+    (void)state;
+    struct servers_rig *r = servers_up((const uint32_t[]){1, 1, 0});
+    struct pool_choice choice;
+    unsigned count[3] = {0};
+    atomic_store(&r->w->upstreams->servers[0].row->check, UINT64_C(75) << 8); /* 25 % */
+    for (int i = 0; i < 100; i++)
+        count[chosen(r, 0, true, &choice)]++;
+    assert_int_equal(count[0], 20);
     servers_down(r);
 }
 
@@ -488,6 +611,12 @@ int main(void)
         cmocka_unit_test(a_server_that_is_down_gets_one_trial_at_a_time),
         cmocka_unit_test(a_server_that_is_up_again_warms_up),
         cmocka_unit_test(where_all_are_down_all_are_asked),
+        cmocka_unit_test(a_server_with_five_errors_in_a_row_is_ejected_but_not_the_last),
+        cmocka_unit_test(where_ejection_is_off_errors_are_answers),
+        cmocka_unit_test(a_server_takes_as_many_as_it_may),
+        cmocka_unit_test(the_one_with_the_fewest_requests_for_its_weight_is_next),
+        cmocka_unit_test(a_backup_server_waits_until_no_other_is_up),
+        cmocka_unit_test(a_server_may_ask_for_less_than_its_weight),
         cmocka_unit_test(a_condition_is_met_by_the_same_tag_or_an_older_date),
         cmocka_unit_test(a_variant_is_selected_by_the_fields_that_are_there),
         cmocka_unit_test(each_client_may_have_as_many_connections_as_said),

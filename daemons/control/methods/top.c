@@ -142,7 +142,7 @@ static double server_now(const struct control *c, const char *subject,
 
 static const char *state_of(const struct server_row *row, uint32_t weight)
 {
-    return !weight ? "drained" : row && server_view(row).state == SERVER_DOWN ? "down" : "up";
+    return !weight ? "drained" : row && !server_is_up(row) ? "down" : "up";
 }
 
 static void put_server(const struct control *c, struct rpc_out *o, const struct config_server *s,

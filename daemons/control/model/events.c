@@ -8,7 +8,7 @@
 #include "polder/inval.h"
 #include "polder/recent.h"
 #include "polder/server_names.h"
-#include "polder/server_state.h"
+#include "polder/server_check.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -31,7 +31,7 @@ struct events {
     uint32_t n_servers;
     struct server_seen {
         uint64_t id;
-        enum server_state state;
+        bool down;
     } server[RUNTIME_SERVERS_MAX];
     struct process_seen {
         uint32_t pid, crashes, hung;
@@ -146,17 +146,17 @@ static const struct server_seen *server_before(const struct events *e, uint64_t 
 static struct server_seen look_at_server(const struct control *c, const struct events *e,
                                          const struct config_server *s)
 {
-    char subject[CONDITION_SUBJECT];
+    char subject[CONDITION_SUBJECT], why[SERVER_WHY];
     const uint64_t id = stats_server_id(s);
     const struct server_row *row = server_find(c->shared->servers, id);
-    const struct server_view v = row ? server_view(row) : (struct server_view){0};
+    const bool down = row && !server_is_up(row);
     const struct server_seen *before = server_before(e, id);
-    if (before && before->state != v.state) {
+    if (before && before->down != down) {
         server_subject(s, subject, sizeof subject);
-        events_add(c, "upstreams", v.state == SERVER_DOWN ? "down" : "up", subject, 1, "%s",
-                   v.state == SERVER_DOWN ? server_reason_text(v.reason) : "it answers");
+        events_add(c, "upstreams", down ? "down" : "up", subject, 1, "%s",
+                   down ? server_why_down(row, why) : "it answers");
     }
-    return (struct server_seen){id, v.state};
+    return (struct server_seen){id, down};
 }
 
 static void look_at_servers(const struct control *c, struct events *e)

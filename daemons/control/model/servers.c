@@ -6,6 +6,7 @@
 #include "polder/clock.h"
 #include "polder/conditions.h"
 #include "polder/config.h"
+#include "polder/server_check.h"
 #include "polder/server_names.h"
 #include "polder/server_state.h"
 
@@ -47,13 +48,12 @@ static bool is_an_upstream(void *arg, const char *subject)
 /* Does it take requests? */
 static bool look_at_server(struct control *c, const struct config_server *s, uint32_t weight)
 {
-    char subject[CONDITION_SUBJECT];
+    char subject[CONDITION_SUBJECT], why[SERVER_WHY];
     const struct server_row *row = server_find(c->shared->servers, stats_server_id(s));
-    const struct server_view v = row ? server_view(row) : (struct server_view){0};
-    const bool down = v.state == SERVER_DOWN;
+    const bool down = row && !server_is_up(row);
     server_subject(s, subject, sizeof subject);
     condition_set(c->shared->conditions, COND_BACKEND_DOWN, subject, down && weight,
-                  server_reason_text(v.reason), clock_real_ms());
+                  server_why_down(row, why), clock_real_ms());
     return weight && !down;
 }
 
@@ -181,7 +181,10 @@ const char *servers_state_name(const struct config_server *s, const struct serve
     if (!weight)
         return "drained";
     if (row && !server_is_up(row))
-        return "down";
+        return server_view(row).state == SERVER_EJECTED && !server_check_read(row).down ? "ejected"
+                                                                                        : "down";
+    if (row && server_drains(row))
+        return "draining";
     return row && server_warmth(row, s->upstream->slow_start_ms, clock_mono_ms()) < SERVER_SHARE
                ? "slow start"
                : "up";

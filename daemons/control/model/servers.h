@@ -18,8 +18,8 @@ struct server_row;
 void servers_follow(struct control *c); /* each second */
 const struct config_server *servers_find(const struct config *config, const char *upstream,
                                          const char *server);
-/* "up", "down", "slow start", or "drained": of weight 0, whatever its state. row NULL: its state is
- * unknown. */
+/* "up", "down", "ejected", "slow start", "draining": it asks for no more in its health answers, or
+ * "drained": of weight 0, whatever its state. row NULL: its state is unknown. */
 const char *servers_state_name(const struct config_server *server, const struct server_row *row,
                                uint32_t weight);
 /* Of all servers of an upstream, in their order, in one step: in every configuration that is

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* metrics_rows: see metrics_rows.h. */
 #include "daemons/control/ops/metrics_rows.h"
-#include "polder/server_state.h"
+#include "polder/server_check.h"
+#include "polder/server_load.h"
 
 #define ROW(name)                                                                                  \
     static void name(struct metrics_writer *w, const struct metrics_source *from,                  \
@@ -179,6 +180,34 @@ ROW(server_up)
     metrics_u64(w, row->label, !state || server_is_up(state));
 }
 
+ROW(server_busy)
+{
+    struct server_loads l;
+    const struct server_row *state = server_find(from->shared->servers, row->id);
+    server_load_look(&l, from->shared->servers, state);
+    metrics_u64(w, row->label, state ? server_load_busy(&l) : 0);
+}
+
+ROW(server_ejections)
+{
+    const struct server_row *state = server_find(from->shared->servers, row->id);
+    metrics_u64(w, row->label, state ? atomic_load(&state->ejections) : 0);
+}
+
+ROW(health_checks)
+{
+    const struct server_row *state = server_find(from->shared->servers, row->id);
+    for (unsigned i = 0; i < SERVER_CHECK_RESULTS; i++)
+        put_with(w, row, "result", server_check_label((enum server_check_result)i),
+                 state ? atomic_load(&state->checks[i]) : 0);
+}
+
+ROW(health_bad_weights)
+{
+    const struct server_row *state = server_find(from->shared->servers, row->id);
+    metrics_u64(w, row->label, state ? atomic_load(&state->bad_weights) : 0);
+}
+
 const struct metrics_rows_family metrics_rows_families[] = {
     {METRIC_ROUTE_RESPONSES, METRICS_OF_ROUTES, route_responses},
     {METRIC_ROUTE_LOOKUPS, METRICS_OF_ROUTES, route_lookups},
@@ -201,5 +230,9 @@ const struct metrics_rows_family metrics_rows_families[] = {
     {METRIC_SERVER_SECONDS, METRICS_OF_SERVERS, server_seconds},
     {METRIC_SERVER_WEIGHT, METRICS_OF_SERVERS, server_weight},
     {METRIC_SERVER_UP, METRICS_OF_SERVERS, server_up},
+    {METRIC_SERVER_BUSY, METRICS_OF_SERVERS, server_busy},
+    {METRIC_SERVER_EJECTIONS, METRICS_OF_SERVERS, server_ejections},
+    {METRIC_HEALTH_CHECKS, METRICS_OF_SERVERS, health_checks},
+    {METRIC_HEALTH_WEIGHTS_BAD, METRICS_OF_SERVERS, health_bad_weights},
 };
 const unsigned metrics_rows_count = sizeof metrics_rows_families / sizeof *metrics_rows_families;

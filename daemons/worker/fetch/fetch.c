@@ -171,6 +171,7 @@ void fetch_finish(struct fetch *ex)
     fetch_end_trial(ex);
     if (ex->up)
         upstream_close(ex->up);
+    retry_end(ex);
     fetch_let_go(ex);
     if (at) {
         fetch_unwatch(at);

@@ -9,6 +9,7 @@
  *   retry.c         which server it asks, and which one next
  *   response_read.c what comes back
  *   retry_queue.c   it waits while a backend restarts
+ *   room_queue.c    it waits for room at a server, or for its second try
  *   fetch_events.c  events of its connection to a backend
  *   request_body.c  what its request brings behind the head
  *
@@ -48,7 +49,7 @@ enum fetch_state {
     FETCH_COLLAPSED, /* another request fetches */
     FETCH_BUFFERING, /* the request's body is waited for (request_body.c) */
     FETCH_CONNECT,   /* waiting for the connection */
-    FETCH_WAITING,   /* the backend refuses connections: it may be restarting (retry_queue.c) */
+    FETCH_WAITING,   /* for a backend that may be restarting (retry_queue.c), or room_queue.c */
     FETCH_HEAD,      /* request (head) sent, waiting for the final response head */
     FETCH_BODY,      /* relaying the response's body */
     FETCH_DONE,
@@ -91,6 +92,7 @@ struct fetch {
     void (*let_go)(struct fetch *ex); /* before its client goes its way; NULL */
     const struct fetch_queue *queue;  /* NULL: it waits in none */
     void (*resume)(struct fetch *ex); /* what it goes on with, when what it waits for is there */
+    const struct room_wait *room;     /* what it waits for in the room queue */
     struct timer timer;            /* waiters; how long others wait for it, or it goes on alone */
     struct permit permit;          /* it fetches for all requests that want the same */
     struct fetch_permit waits_for; /* another that does */
@@ -105,7 +107,9 @@ struct fetch {
     uint64_t until_ms;       /* no head by then: it is given up; 0: each server has its time */
     uint64_t waits_since_ms; /* for another's fetch; 0: it never did */
     uint64_t lease_ms;       /* of the trial of `server` that it is; 0 */
-    const struct config_server *server; /* asked now or last */
+    const struct config_server *server;  /* asked now or last */
+    const struct config_server *entered; /* where it counts as under way; NULL */
+    uint64_t room_since_ms;              /* in the room queue since then; 0: it is not */
     uint64_t wait_until_ms;   /* it has waited for a backend that restarts; 0: it has not */
     uint64_t alone_ms;        /* the client has left: when to give up; 0: it has not */
     const char *not_stored;   /* why, for Cache-Status; NULL: it is, or it was not for the store */
@@ -136,6 +140,10 @@ struct fetch {
     bool change;             /* nor for this: of fetches.n_changes */
     bool counted;            /* among those under way at its upstream (budget.c) */
     bool failed;             /* fetch_fail() */
+    bool under_way;          /* counted at its upstream, over all workers */
+    bool retrying;           /* the same among second tries */
+    bool no_further;         /* no other server is to be asked */
+    bool anyway;             /* no server was up, and one was asked all the same */
     uint8_t last_problem;    /* enum problem: why no server could be reached, or why it failed */
     uint64_t fetch_ns;       /* until the response head was there */
 
@@ -156,6 +164,8 @@ struct fetches {
     TAILQ_HEAD(, fetch) waiters;     /* collapse.c */
     TAILQ_HEAD(, fetch) retry_queue; /* oldest first */
     ev_timer retry_queue_timer;
+    TAILQ_HEAD(, fetch) room_queue; /* the same */
+    ev_timer room_queue_timer;
     uint64_t request_bytes;          /* of bodies that wait to be sent (request_body.c) */
     uint32_t n_changes;              /* requests without a client, kept for what they invalidate */
     bool any_cache;                  /* some route has one */
@@ -211,7 +221,8 @@ void retry_begin(struct fetch *ex);
  * whole. */
 void retry_unconnected(struct fetch *ex, const struct upstream_error *e);
 void retry_broken(struct fetch *ex, const struct upstream_error *e, bool timeout);
-void retry_answered(struct fetch *ex); /* a response head has come */
+void retry_answered(struct fetch *ex, unsigned status); /* a response head has come */
+void retry_end(struct fetch *ex); /* it is over, and counts nowhere any more */
 
 /* ---- fetch_events.c ---- */
 void fetch_events_init(struct worker *w);
@@ -228,5 +239,21 @@ bool retry_queue_enter(struct fetch *ex, void (*resume)(struct fetch *ex));
 void retry_queue_leave(struct fetch *ex);
 void retry_queue_wake(struct worker *w, const struct config_upstream *upstream);
 void retry_queue_init(struct worker *w);
+
+/* ---- room_queue.c: requests wait for room at servers that are full, or to be tried again ---- */
+struct room_wait {
+    bool (*go)(struct fetch *ex); /* leaves the queue and goes on; false: there is no room */
+    void (*timeout)(struct fetch *ex);
+    bool is_retry; /* it waits for a second try, which has nothing to do with room */
+};
+/* False: too many wait. */
+bool room_queue_enter(struct fetch *ex, const struct room_wait *wait);
+void room_queue_leave(struct fetch *ex);
+/* Others wait for room there, before this one. */
+bool room_queue_is_before(const struct fetch *ex);
+/* There may be room at its servers, or for a second try: the next one goes on. */
+void room_queue_wake(struct worker *w, const struct config_upstream *upstream);
+void room_queue_run(struct worker *w); /* another worker has found that this one's is the next */
+void room_queue_init(struct worker *w);
 
 #endif

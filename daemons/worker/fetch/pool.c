@@ -26,26 +26,79 @@ static uint32_t weight_of(const struct worker *w, const struct config_server *se
     return server == &w->upstreams->ops_server ? 1 : w->runtime.server[server->index].weight;
 }
 
-bool pool_choose(struct worker *w, const struct pool_request *wanted, struct pool_choice *out)
+struct server_loads *pool_loads(const struct worker *w, const struct config_upstream *upstream)
+{
+    return &w->upstreams->servers[upstream->servers[0].index].loads;
+}
+
+bool pool_is_bounded(const struct config_upstream *upstream)
+{
+    for (uint32_t i = 0; i < upstream->n_servers; i++)
+        if (upstream->servers[i].max_connections)
+            return true;
+    return false;
+}
+
+static struct server_option option_of(const struct worker *w, const struct config_server *server)
+{
+    struct server_local *state = &w->upstreams->servers[server->index];
+    struct server_option o = {.row = state->row,
+                              .weight = weight_of(w, server),
+                              .turn = &state->turn,
+                              .backup = server->backup};
+    if (server->max_connections || server->upstream->balance == CONFIG_BALANCE_FEWEST)
+        o.busy = server_load_busy(&state->loads);
+    o.full = server->max_connections && o.busy >= server->max_connections;
+    return o;
+}
+
+static uint32_t options_of(const struct worker *w, const struct config_upstream *u,
+                           struct server_option option[RUNTIME_SERVERS_MAX])
+{
+    uint32_t n = 0;
+    for (; n < u->n_servers && n < RUNTIME_SERVERS_MAX; n++)
+        option[n] = option_of(w, &u->servers[n]);
+    return n;
+}
+
+/* Others may have taken the last place meanwhile. */
+static bool enter(const struct worker *w, const struct config_server *server, uint64_t lease_ms)
+{
+    struct server_local *state = &w->upstreams->servers[server->index];
+    if (server_load_enter(&state->loads, server->max_connections))
+        return true;
+    if (lease_ms)
+        server_untry(state->row, lease_ms, w->mono_ms);
+    return false;
+}
+
+enum pool_result pool_choose(struct worker *w, const struct pool_request *wanted,
+                             struct pool_choice *out)
 {
     const struct config_upstream *u = wanted->upstream;
     struct server_option option[RUNTIME_SERVERS_MAX];
-    struct server_choice choice = {u, option, 0, wanted->repeatable, w->mono_ms};
-    for (; choice.n < u->n_servers && choice.n < RUNTIME_SERVERS_MAX; choice.n++) {
-        const struct config_server *server = &u->servers[choice.n];
-        struct server_local *state = &w->upstreams->servers[server->index];
-        const uint64_t bit = pool_bit(u, server);
-        option[choice.n] =
-            (struct server_option){state->row, weight_of(w, server), wanted->tried & bit,
-                                   wanted->avoid & bit, &state->turn};
+    const struct server_choice choice = {u, option, options_of(w, u, option), wanted->repeatable,
+                                         w->mono_ms};
+    for (uint32_t i = 0; i < choice.n; i++) {
+        const uint64_t bit = pool_bit(u, &u->servers[i]);
+        option[i].tried = wanted->tried & bit;
+        option[i].avoid = wanted->avoid & bit;
     }
     *out = (struct pool_choice){0};
-    const int n = server_choose(&choice, &out->lease_ms);
+    int n;
+    while ((n = server_choose(&choice, &out->lease_ms)) >= 0 &&
+           !enter(w, &u->servers[n], out->lease_ms))
+        option[n].full = true;
     if (n < 0)
-        return false;
+        return n == SERVER_CHOICE_FULL ? POOL_FULL : POOL_NONE;
     out->server = &u->servers[n];
     out->is_down = !out->lease_ms && !server_is_up(option[n].row);
-    return true;
+    return POOL_CHOSEN;
+}
+
+void pool_leave(struct worker *w, const struct config_server *server)
+{
+    server_load_leave(&w->upstreams->servers[server->index].loads);
 }
 
 bool pool_any_down(const struct worker *w, const struct config_upstream *upstream)
@@ -71,10 +124,35 @@ void pool_failed(struct worker *w, const struct config_server *server, enum serv
     server_report_failure(&name, reason, what, lease_ms != 0, w->mono_ms);
 }
 
-void pool_answered(struct worker *w, const struct config_server *server)
+static bool others_are_up(const struct worker *w, const struct config_server *server)
+{
+    const struct config_upstream *u = server->upstream;
+    struct server_option option[RUNTIME_SERVERS_MAX];
+    const struct server_choice choice = {u, option, options_of(w, u, option), false, w->mono_ms};
+    return server_choice_has_other(&choice, (uint32_t)(server - u->servers));
+}
+
+/* Two workers may eject the last two at once. */
+static void answered_badly(const struct worker *w, const struct server_name *name,
+                           const struct config_server *server, bool trial)
+{
+    const bool others = server->upstream->eject && others_are_up(w, server);
+    if (!server_report_error(name, trial, others, w->mono_ms))
+        return;
+    if (others_are_up(w, server))
+        server_report_ejection(name, SERVER_STATUS);
+    else
+        server_readmit(name->row, w->mono_ms);
+}
+
+void pool_answered(struct worker *w, const struct config_server *server, unsigned status,
+                   bool trial)
 {
     const struct server_name name = name_of(w, server);
-    server_report_answer(&name, w->mono_ms);
+    if (server_is_error(status))
+        answered_badly(w, &name, server, trial);
+    else
+        server_report_answer(&name, trial, w->mono_ms);
 }
 
 /* Bytes that arrived before the request are no answer to it, and a server that has closed will not

@@ -10,6 +10,11 @@
  * server is left and one of them took no connection, or closed it without an answer, the request
  * may wait (retry_queue.c).
  *
+ * Of the requests under way over all workers a share at most is being sent a second time
+ * (retry_budget), so servers that fail do not get twice the load; further ones wait for that
+ * (room_queue.c). What was sent nowhere, or over a kept connection that had just been closed, is no
+ * second try.
+ *
  * What is known to be down is asked only where nothing stale may be given instead.
  */
 #include "daemons/worker/message/access.h"
@@ -121,44 +126,141 @@ static void no_server(struct fetch *ex)
         fetch_fail(ex, ex->tried ? ex->last_problem : PROBLEM_UNAVAILABLE);
 }
 
-static void ask_next(struct fetch *ex)
+/* It counts as under way at its server no more. */
+static void leave_server(struct fetch *ex)
+{
+    if (!ex->entered)
+        return;
+    pool_leave(ex->worker, ex->entered);
+    ex->entered = NULL;
+    room_queue_wake(ex->worker, ex->upstream);
+}
+
+/* Asks the server. False: it takes no connection. */
+static bool ask_server(struct fetch *ex, const struct pool_choice *choice)
 {
     struct worker *w = ex->worker;
-    struct pool_choice choice;
     struct upstream_error e;
-    if (ex->req.client)
-        client_want_body(ex->req.client, false); /* until there is a connection for it */
-    while (!is_over(ex)) {
-        const struct pool_request wanted = {ex->upstream, ex->tried, ex->avoid, is_repeatable(ex)};
-        if (!pool_choose(w, &wanted, &choice))
-            break;
-        if (choice.is_down && fetch_has_stale(ex)) {
+    ex->server = ex->entered = choice->server;
+    ex->lease_ms = choice->lease_ms;
+    ex->anyway = choice->is_down;
+    ex->addresses = 0;
+    struct upstream *u = ex->fresh ? NULL : pool_take(w, choice->server, needs_quiet(ex));
+    if (u) {
+        attach(ex, u);
+        u->ops->connected(ex);
+        return true;
+    }
+    if (begin_connection(ex, &e))
+        return true;
+    leave_server(ex);
+    server_failed(ex, &e, false);
+    ex->no_further |= e.reason == SERVER_NONE || !pool_bit(ex->upstream, choice->server);
+    return false;
+}
+
+static enum pool_result choose(struct fetch *ex, struct pool_choice *choice)
+{
+    const struct pool_request wanted = {ex->upstream, ex->tried, ex->avoid, is_repeatable(ex)};
+    return pool_choose(ex->worker, &wanted, choice);
+}
+
+/* A request without a client would keep others from the queue, and what is stale is there. */
+static bool may_queue(const struct fetch *ex)
+{
+    return ex->req.client && !fetch_has_stale(ex);
+}
+
+static bool go_on(struct fetch *ex);
+
+static void no_room(struct fetch *ex)
+{
+    stats_add(ex->worker->stats, STATS_UPSTREAM_QUEUE_TIMEOUTS, 1);
+    fetch_fail(ex, PROBLEM_UNAVAILABLE);
+}
+
+static void wait_for_room(struct fetch *ex)
+{
+    static const struct room_wait wait = {go_on, no_room, false};
+    if (may_queue(ex) && room_queue_enter(ex, &wait))
+        return;
+    stats_add(ex->worker->stats, STATS_UPSTREAM_QUEUE_REFUSED, 1);
+    fetch_fail(ex, PROBLEM_UNAVAILABLE);
+}
+
+/* The server that it has got, or the next ones. */
+static void ask_from(struct fetch *ex, enum pool_result found, struct pool_choice *choice)
+{
+    for (; found == POOL_CHOSEN; found = choose(ex, choice)) {
+        if (choice->is_down && fetch_has_stale(ex)) {
+            pool_leave(ex->worker, choice->server);
             fetch_fail(ex, PROBLEM_BAD_GATEWAY);
             return;
         }
-        ex->server = choice.server;
-        ex->lease_ms = choice.lease_ms;
-        ex->addresses = 0;
-        struct upstream *u = ex->fresh ? NULL : pool_take(w, choice.server, needs_quiet(ex));
-        if (u) {
-            attach(ex, u);
-            u->ops->connected(ex);
+        if (ask_server(ex, choice))
             return;
-        }
-        if (begin_connection(ex, &e))
-            return;
-        server_failed(ex, &e, false);
-        if (e.reason == SERVER_NONE || !pool_bit(ex->upstream, choice.server))
+        if (ex->no_further || is_over(ex)) {
+            found = POOL_NONE;
             break;
+        }
     }
-    no_server(ex);
+    if (found == POOL_FULL)
+        wait_for_room(ex);
+    else
+        no_server(ex);
+}
+
+/* Out of the room queue, if there is room. */
+static bool go_on(struct fetch *ex)
+{
+    struct pool_choice choice;
+    const enum pool_result found = choose(ex, &choice);
+    if (found == POOL_FULL)
+        return false;
+    room_queue_leave(ex);
+    permit_renew(ex->worker, &ex->permit);
+    fetch_move(ex, FETCH_CONNECT);
+    ex->begun_ms = ex->worker->mono_ms; /* it has not waited yet */
+    ask_from(ex, found, &choice);
+    return true;
+}
+
+static void ask_next(struct fetch *ex)
+{
+    struct pool_choice choice;
+    leave_server(ex);
+    ex->no_further = false;
+    if (ex->req.client)
+        client_want_body(ex->req.client, false); /* until there is a connection for it */
+    if (is_over(ex))
+        no_server(ex);
+    else if (pool_is_bounded(ex->upstream) && room_queue_is_before(ex))
+        wait_for_room(ex);
+    else
+        ask_from(ex, choose(ex, &choice), &choice);
 }
 
 void retry_begin(struct fetch *ex)
 {
     ex->begun_ms = ex->worker->mono_ms;
     ex->last_problem = PROBLEM_BAD_GATEWAY;
+    if (!ex->under_way)
+        server_load_begin(pool_loads(ex->worker, ex->upstream));
+    ex->under_way = true;
     ask_next(ex);
+}
+
+void retry_end(struct fetch *ex)
+{
+    const struct server_loads *l = pool_loads(ex->worker, ex->upstream);
+    leave_server(ex);
+    if (ex->under_way)
+        server_load_end(l);
+    if (ex->retrying) {
+        server_load_retried(l);
+        room_queue_wake(ex->worker, ex->upstream);
+    }
+    ex->under_way = ex->retrying = false;
 }
 
 static void retry_again(struct fetch *ex)
@@ -172,10 +274,54 @@ static void retry_again(struct fetch *ex)
     ask_next(ex);
 }
 
-void retry_answered(struct fetch *ex)
+void retry_answered(struct fetch *ex, unsigned status)
 {
+    const bool trial = ex->lease_ms || ex->anyway;
     ex->lease_ms = 0;
-    pool_answered(ex->worker, ex->server);
+    pool_answered(ex->worker, ex->server, status, trial);
+}
+
+/* ---- second tries ---- */
+
+static bool take_retry(struct fetch *ex)
+{
+    if (!ex->retrying)
+        ex->retrying =
+            server_load_retry(pool_loads(ex->worker, ex->upstream), ex->upstream->retry_budget);
+    return ex->retrying;
+}
+
+/* Out of the room queue, if it may be tried again now. */
+static bool go_again(struct fetch *ex)
+{
+    if (!take_retry(ex))
+        return false;
+    room_queue_leave(ex);
+    permit_renew(ex->worker, &ex->permit);
+    fetch_move(ex, FETCH_CONNECT);
+    stats_add(ex->worker->stats, STATS_UPSTREAM_RETRIES, 1);
+    ask_next(ex);
+    return true;
+}
+
+static void no_retry(struct fetch *ex)
+{
+    stats_add(ex->worker->stats, STATS_UPSTREAM_RETRIES_REFUSED, 1);
+    fetch_fail(ex, ex->last_problem);
+}
+
+/* It was sent to a server: now it is sent to another one, as long as few others are. */
+static void try_again(struct fetch *ex)
+{
+    static const struct room_wait wait = {go_again, no_retry, true};
+    fetch_move(ex, FETCH_CONNECT);
+    leave_server(ex);
+    if (take_retry(ex)) {
+        stats_add(ex->worker->stats, STATS_UPSTREAM_RETRIES, 1);
+        ask_next(ex);
+    } else if (!may_queue(ex) || !room_queue_enter(ex, &wait)) {
+        no_retry(ex);
+    }
 }
 
 void retry_unconnected(struct fetch *ex, const struct upstream_error *e)
@@ -219,8 +365,8 @@ void retry_broken(struct fetch *ex, const struct upstream_error *e, bool timeout
         return;
     }
     const bool may = is_repeatable(ex) && !ex->interims;
-    const bool aged = u->reused && e->reason == SERVER_CLOSED && !u->got_bytes;
-    if (may && aged) {
+    const bool aged_now = may && u->reused && e->reason == SERVER_CLOSED && !u->got_bytes;
+    if (aged_now) {
         ex->avoid |= pool_bit(ex->upstream, ex->server);
         ex->fresh = true;
         fetch_end_trial(ex);
@@ -234,6 +380,10 @@ void retry_broken(struct fetch *ex, const struct upstream_error *e, bool timeout
         }
     }
     upstream_close(u);
+    if (!aged_now) {
+        try_again(ex);
+        return;
+    }
     stats_add(w->stats, STATS_UPSTREAM_RETRIES, 1);
     fetch_move(ex, FETCH_CONNECT);
     ask_next(ex);

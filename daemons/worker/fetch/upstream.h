@@ -16,6 +16,7 @@
 #include "daemons/net/timer_wheel.h"
 #include "polder/config.h"
 #include "daemons/worker/worker.h"
+#include "polder/server_load.h"
 #include "polder/server_state.h"
 #include "polder/stats.h"
 
@@ -113,6 +114,8 @@ void upstream_next_address(struct worker *w, const struct config_server *server)
 /* This worker's state of a server. */
 struct server_local {
     struct server_row *row;                /* its shared row; never NULL */
+    struct server_loads loads;             /* what is under way there, over all workers */
+    struct server_load alone;              /* the same where the table has no row for it */
     uint32_t stats_row;                    /* server_stats() */
     const struct transport_ops *transport; /* of connections to it */
     uint32_t address;                      /* the one in use, of those of its name */
@@ -147,13 +150,25 @@ struct pool_choice {
     uint64_t lease_ms; /* it is a trial of a server that is down, until then; 0 */
     bool is_down;      /* and is asked because no other is up */
 };
-bool pool_choose(struct worker *w, const struct pool_request *wanted, struct pool_choice *choice);
+enum pool_result {
+    POOL_NONE,   /* no server is left */
+    POOL_CHOSEN, /* the request counts as under way at choice.server until pool_leave() */
+    POOL_FULL,   /* all that are left have as many requests as they may */
+};
+enum pool_result pool_choose(struct worker *w, const struct pool_request *wanted,
+                             struct pool_choice *choice);
+void pool_leave(struct worker *w, const struct config_server *server);
+/* Where the counts of a whole upstream are. */
+struct server_loads *pool_loads(const struct worker *w, const struct config_upstream *upstream);
+bool pool_is_bounded(const struct config_upstream *upstream); /* a server has max_connections */
 bool pool_any_down(const struct worker *w, const struct config_upstream *upstream);
 uint64_t pool_bit(const struct config_upstream *upstream, const struct config_server *server);
-/* An attempt has failed, or its response has begun. lease_ms: of the trial; 0: it was none. */
+/* An attempt has failed, or its response has begun. lease_ms: of the trial; 0: it was none. trial:
+ * it was one, or the server was asked because no other was up. */
 void pool_failed(struct worker *w, const struct config_server *server, enum server_reason reason,
                  const char *what, uint64_t lease_ms);
-void pool_answered(struct worker *w, const struct config_server *server);
+void pool_answered(struct worker *w, const struct config_server *server, unsigned status,
+                   bool trial);
 /* An idle connection to the server, NULL: none. look: asks the kernel for unsolicited bytes;
  * otherwise only what the loop has reported counts. */
 struct upstream *pool_take(struct worker *w, const struct config_server *server, bool look);
