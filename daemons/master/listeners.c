@@ -16,11 +16,9 @@
 #include <netinet/in.h>
 #include <stddef.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <systemd/sd-daemon.h>
 #include <unistd.h>
 
 #define BACKLOG          4096
@@ -92,25 +90,10 @@ static int socket_adopt(struct listeners *l, int fd)
     return 0;
 }
 
-int listeners_adopt(struct listeners *l)
+int listeners_adopt(struct listeners *l, const int *fds, int n)
 {
-    const char *said = getenv("LISTEN_FDS");
-    char fds[32];
-    snprintf(fds, sizeof fds, "%s", said ? said : "");
-    const int n = sd_listen_fds(1); /* sets CLOEXEC, clears the environment */
-    if (n < 0) {
-        log_error(
-            "listeners: LISTEN_FDS=%s does not name sockets that were passed to us: %s; start "
-            "without it, or by a socket unit",
-            fds, strerror(-n));
-        return n;
-    }
-    if (n > PROCESS_LISTENERS_MAX) {
-        log_error("listeners: systemd passed %d sockets, more than %d", n, PROCESS_LISTENERS_MAX);
-        return -E2BIG;
-    }
     for (int i = 0; i < n; i++) {
-        const int rc = socket_adopt(l, SD_LISTEN_FDS_START + i);
+        const int rc = socket_adopt(l, fds[i]);
         if (rc < 0)
             return rc;
     }

@@ -12,6 +12,7 @@
  *   config_compile.c  the child that reads the file
  *   children.c        fork, respawn; backoff.c: how long a respawn waits
  *   watchdog.c        does a process hang?
+ *   segments.c        what was passed at the start, and what systemd keeps
  *   listeners.c       the sockets
  *   reload.c          new generations of workers
  *   generations.c     the end of old ones
@@ -147,6 +148,14 @@ struct history_file {
     int error; /* of the last one; 0: it has saved */
 };
 
+/* Descriptors of an earlier run. */
+#define SEGMENTS_FOUND_MAX 32
+struct segments {
+    struct shared_found found[SEGMENTS_FOUND_MAX];
+    size_t n_found;
+    bool has_store; /* systemd keeps descriptors for us */
+};
+
 enum master_phase {
     MASTER_STARTING,
     MASTER_RUNNING,
@@ -166,6 +175,7 @@ struct master {
     struct generation generation[SHARED_REGIONS];
     uint32_t current; /* region */
     uint32_t generations;
+    struct segments segments;
     struct listeners listeners;
     struct reload reload;
     struct notify notify;
@@ -267,9 +277,17 @@ void workers_start(struct master *m, uint32_t region);
 void workers_stop(struct master *m, uint32_t region, uint64_t grace_ms);
 uint32_t workers_free_slots(const struct master *m);
 
+/* ---- segments.c ---- */
+/* Takes what was passed to this process; call once, first. Returns how many sockets there are, or a
+ * negative errno with the reason logged. */
+int segments_adopt(struct segments *s, int *sockets, uint32_t max);
+/* The shared memory has been made: stores what is new, and gives up what was found and is not used.
+ */
+void segments_store(struct segments *s, const struct shared *sh);
+
 /* ---- listeners.c ---- */
-/* Sockets that systemd passed; call once, first. */
-int listeners_adopt(struct listeners *l);
+/* Sockets that systemd passed; 0 or a negative errno with the reason logged. */
+int listeners_adopt(struct listeners *l, const int *fds, int n);
 /* Binds what config needs and is not open yet. Message into why on failure; what was opened then is
  * closed again. */
 int listeners_open(struct listeners *l, const struct config *config, char *why, size_t size);

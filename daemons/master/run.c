@@ -285,10 +285,14 @@ static int start_prepare(struct master *m, const struct config *config)
     const struct shared_options options = {.state_dir = config->state_dir,
                                            .runtime_dir = config->runtime_dir,
                                            .limit_entries = config->limit_entries,
+                                           .found = m->segments.found,
+                                           .n_found = m->segments.n_found,
+                                           .has_store = m->segments.has_store,
                                            .no_caches = !config_has_caches(config)};
     log_set_level((enum log_level)config->log_level);
     if (privileges_prepare(config, &m->lock_fd) < 0 || shared_create(&m->shared, &options) < 0)
         return EXIT_FAILED;
+    segments_store(&m->segments, &m->shared);
     return EXIT_DONE;
 }
 
@@ -390,7 +394,9 @@ int master_run(const char *config_path)
     m->now_ms = clock_mono_ms();
     log_open("master");
     process_title_set("polderd: master");
-    if (signals_open(m) < 0 || listeners_adopt(&m->listeners) < 0)
+    int passed[PROCESS_LISTENERS_MAX];
+    const int n_passed = segments_adopt(&m->segments, passed, PROCESS_LISTENERS_MAX);
+    if (n_passed < 0 || signals_open(m) < 0 || listeners_adopt(&m->listeners, passed, n_passed) < 0)
         return EXIT_FAILED;
     notify_init(&m->notify);
 

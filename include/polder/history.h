@@ -16,9 +16,11 @@
  * that is the one step which publishes a sample. Killed before it, control leaves a place without a
  * sample. A server's row is claimed in the same way.
  *
- * Over restarts. history_save() writes the page to state_dir/history.page: a header with its layout
- * and a checksum, then all samples; to a temporary file that is renamed. history_load() believes
- * only a whole file of this layout, and of it only samples that lie where they belong.
+ * Over restarts the page itself is kept where the service manager keeps descriptors (kept.h), and
+ * history_mend() looks it through. For a reboot, and elsewhere, history_save() writes the page to
+ * state_dir/history.page: a header with its layout and a checksum, then all samples; to a temporary
+ * file that is renamed. history_load() believes only a whole file of this layout, and of it only
+ * samples that lie where they belong.
  */
 #ifndef POLDER_HISTORY_H
 #define POLDER_HISTORY_H
@@ -116,6 +118,13 @@ static inline uint64_t history_span(enum history_ring_id ring)
     return ring == HISTORY_FINE ? HISTORY_FINE_STEP * HISTORY_FINE_SAMPLES
                                 : HISTORY_COARSE_STEP * HISTORY_COARSE_SAMPLES;
 }
+/* Whether a sample of that moment, not later than now, lies in that place of the ring. */
+static inline bool history_belongs(enum history_ring_id ring, uint64_t at, uint64_t place,
+                                   uint64_t now_s)
+{
+    const uint64_t step = history_step(ring);
+    return at <= now_s && at % step == 0 && at / step % (history_span(ring) / step) == place;
+}
 /* A series to show: one value each `step` seconds, up to the newest one. */
 struct history_range {
     enum history_ring_id ring;
@@ -132,6 +141,9 @@ double history_value(const struct history_page *page, const struct history_range
                      size_t column, size_t i);
 
 /* ---- over restarts ---- */
+/* The page of an earlier run in this boot: drops samples that do not lie where they belong or are of
+ * the future, and rows that were being written. */
+void history_mend(struct history_page *page, uint64_t now_s);
 #define HISTORY_FILE "history.page"
 size_t history_file_size(void);
 /* 0 or a negative errno. Safe while control writes. */

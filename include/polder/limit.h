@@ -34,13 +34,24 @@
 #define LIMIT_ENTRIES_DEFAULT ((size_t)1 << 21) /* 48 MiB, touched as keys come */
 #define LIMIT_CHARGES_MAX     8
 
+#define LIMIT_ABI 1 /* of what the words and states mean, beside the layout */
+
 struct limit_table;
 
-/* Bytes of a table of that many entries (rounded up to a power of two); for shm_create. */
+/* Bytes of a table of that many entries (rounded up to whole pages). It has two parts that lie one
+ * behind the other: the counts, which a restart keeps, and rows and lists of processes, which die
+ * with them and have a segment header of their own. */
 size_t limit_table_size(size_t entries);
+size_t limit_counts_size(size_t entries);
+size_t limit_rows_size(void);
 uint64_t limit_table_layout(void);
+uint64_t limit_rows_layout(void);
 /* Fills a zeroed segment: random hash secret, geometry. */
 void limit_table_init(struct limit_table *table, size_t entries);
+/* The counts of an earlier run, whose processes are all dead: lets go of what these held, and drops
+ * what no process can have written. fd: of the segment, to skip what was never written; -1: all is
+ * looked at. NULL, or why none of it can be used. */
+const char *limit_table_mend(struct limit_table *table, size_t size, int fd, uint64_t now_ms);
 
 /* The calling process, as named in locks; proc tells which owners of locks are dead (NULL: none
  * is). */

@@ -6,6 +6,11 @@
  * addresses and the descriptors under the same numbers. That is why a configuration may hold plain
  * pointers: its arena is mapped in all of them at one address. Nothing is unmapped while processes
  * live.
+ *
+ * Some segments are kept over a restart (kept.h): the master finds those of an earlier run among the
+ * descriptors that it was started with, and hands them in as shared_options.found; or they are in
+ * files of runtime_dir. shared.seg names each segment with its descriptor; kind, layout and size are
+ * in its header (struct shm_header).
  */
 #ifndef POLDER_SHARED_H
 #define POLDER_SHARED_H
@@ -48,6 +53,20 @@ struct shift_page;
 #define SHARED_CLIENT_CELLS 16384
 typedef _Atomic uint16_t shared_client_row[SHARED_CLIENT_CELLS];
 
+/* A segment, with what is needed to pass it on. */
+struct shared_segment {
+    struct shm_segment shm;
+    char name[32]; /* "polder-limits" */
+    bool keep;  /* in memory, and meant to outlive all processes: its descriptor has to be stored */
+    bool found; /* it is that of an earlier run */
+};
+
+/* A descriptor of an earlier run. */
+struct shared_found {
+    char name[32];
+    int fd; /* -1: taken */
+};
+
 struct shared {
     struct proc_table *proc;
     struct stats_slab *stats; /* [PROC_SLOTS] */
@@ -69,14 +88,14 @@ struct shared {
     struct ring *ring[SHARED_RINGS];
     struct config_region *region[SHARED_REGIONS];
 
-    int master_event;                          /* eventfd: a process is ready, or a reload or the
+    int master_event;                    /* eventfd: a process is ready, or a reload or the
                                             reopening of logs is requested (proc.h) */
-    int keeper_event;                          /* eventfd: rings have data */
-    int control_event;                         /* eventfd: something for control changed */
-    int notifier_event;                        /* eventfd: there is a notice to pass on */
-    int worker_event[PROC_WORKER_SLOTS];       /* eventfd a worker: a fetch it waits for has ended,
+    int keeper_event;                    /* eventfd: rings have data */
+    int control_event;                   /* eventfd: something for control changed */
+    int notifier_event;                  /* eventfd: there is a notice to pass on */
+    int worker_event[PROC_WORKER_SLOTS]; /* eventfd a worker: a fetch it waits for has ended,
                                             or its configuration page changed */
-    struct shm_segment seg[28 + SHARED_RINGS]; /* what to close in the end */
+    struct shared_segment seg[28 + SHARED_RINGS]; /* what to close in the end */
     size_t segs;
 };
 
@@ -84,7 +103,10 @@ struct shared_options {
     const char *state_dir;   /* for inval.page, guard.page and shift.page */
     const char *runtime_dir; /* for conditions.page; NULL: memory alone */
     size_t limit_entries;    /* 0: default */
-    bool no_caches;          /* no route caches: inval.page is in memory alone */
+    struct shared_found *found;
+    size_t n_found;
+    bool has_store; /* the service manager keeps descriptors: nothing is kept in files */
+    bool no_caches; /* no route caches: inval.page is in memory alone */
 };
 
 /* 0 or a negative errno, with the reason logged. */

@@ -23,10 +23,20 @@ static uint64_t pages_for(size_t entries)
     return pages > LIMIT_UNTIL_MASK ? LIMIT_UNTIL_MASK : pages + (pages == 0);
 }
 
+size_t limit_counts_size(size_t entries)
+{
+    return sizeof(struct limit_table) + pages_for(entries) * sizeof(struct limit_page);
+}
+
+size_t limit_rows_size(void)
+{
+    return LIMIT_ROWS_HEAD +
+           PROC_SLOTS * (sizeof(struct limit_row) + LIMIT_TOP_LISTS * sizeof(struct limit_sketch));
+}
+
 size_t limit_table_size(size_t entries)
 {
-    return sizeof(struct limit_table) + pages_for(entries) * sizeof(struct limit_page) +
-           PROC_SLOTS * (sizeof(struct limit_row) + LIMIT_TOP_LISTS * sizeof(struct limit_sketch));
+    return limit_counts_size(entries) + limit_rows_size();
 }
 
 uint64_t limit_table_layout(void)
@@ -34,6 +44,11 @@ uint64_t limit_table_layout(void)
     return (uint64_t)sizeof(struct limit_table) << 32 |
            (uint64_t)offsetof(struct limit_bucket, state) << 16 | LIMIT_UNTIL_BITS << 8 |
            LIMIT_FORMAT_BITS;
+}
+
+uint64_t limit_rows_layout(void)
+{
+    return (uint64_t)sizeof(struct limit_row) << 32 | sizeof(struct limit_sketch);
 }
 
 void limit_table_init(struct limit_table *table, size_t entries)

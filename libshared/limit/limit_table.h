@@ -105,14 +105,19 @@ struct limit_table {
     _Atomic uint64_t stuck_owner;                /* of a lock that timed out */
     _Atomic uint32_t row_owner[PROC_SLOTS];      /* incarnation of the row's owner; 0: none */
     _Atomic uint32_t top_epoch[LIMIT_TOP_LISTS]; /* by config_limit.index; +1 empties its lists */
-    /* [pages]; then rows, [PROC_SLOTS]; then sketches, [PROC_SLOTS][LIMIT_TOP_LISTS] */
+    /* [pages]; then, in a segment of their own, a page with its header; rows, [PROC_SLOTS];
+     * sketches, [PROC_SLOTS][LIMIT_TOP_LISTS] */
     struct limit_page page[];
 };
 _Static_assert(offsetof(struct limit_table, page) % 4096 == 0, "segments begin at a page");
 
+#define LIMIT_ROWS_HEAD 4096
+_Static_assert(sizeof(struct shm_header) <= LIMIT_ROWS_HEAD, "room for the header of the rows");
+
 static inline struct limit_row *limit_table_row(struct limit_table *table, uint32_t slot)
 {
-    return (struct limit_row *)(void *)&table->page[table->pages] + slot;
+    char *rows = (char *)&table->page[table->pages];
+    return (struct limit_row *)(void *)(rows + LIMIT_ROWS_HEAD) + slot;
 }
 
 /* Where a key may live. */

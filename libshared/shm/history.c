@@ -83,6 +83,35 @@ void history_put(struct history_page *page, enum history_ring_id ring, uint64_t 
     atomic_store_explicit(&page->newest[ring], at, memory_order_release);
 }
 
+/* ---- a page of an earlier run ---- */
+
+static void ring_mend(struct history_page *page, enum history_ring_id ring, uint64_t now_s)
+{
+    struct history_sample *sample = ring == HISTORY_FINE ? page->fine : page->coarse;
+    const uint64_t n = ring == HISTORY_FINE ? HISTORY_FINE_SAMPLES : HISTORY_COARSE_SAMPLES;
+    uint64_t newest = 0;
+    for (uint64_t i = 0; i < n; i++) {
+        const uint64_t at = atomic_load(&sample[i].at);
+        if (at && !history_belongs(ring, at, i, now_s))
+            atomic_store(&sample[i].at, 0);
+        else if (at > newest)
+            newest = at;
+    }
+    atomic_store(&page->newest[ring], newest);
+}
+
+void history_mend(struct history_page *page, uint64_t now_s)
+{
+    for (unsigned ring = 0; ring < HISTORY_RINGS; ring++)
+        ring_mend(page, (enum history_ring_id)ring, now_s);
+    for (size_t i = 0; i < HISTORY_SERVERS; i++) {
+        struct history_server *s = &page->server[i];
+        s->subject[sizeof s->subject - 1] = 0;
+        if (atomic_load(&s->since) > now_s)
+            atomic_store(&s->id, 0);
+    }
+}
+
 /* ---- servers ---- */
 
 static size_t row_of(const struct history_page *page, uint64_t id)

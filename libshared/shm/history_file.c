@@ -95,11 +95,10 @@ int history_save(const struct history_page *page, const char *state_dir, uint64_
 static void load_samples(struct history_page *page, enum history_ring_id ring,
                          const struct file_sample *samples, size_t n, uint64_t now_s)
 {
-    const uint64_t step = history_step(ring);
     uint64_t newest = 0;
     for (size_t i = 0; i < n; i++) {
         const uint64_t at = samples[i].at;
-        if (!at || at > now_s || at % step || at / step % n != i)
+        if (!at || !history_belongs(ring, at, i, now_s))
             continue;
         history_put(page, ring, at, samples[i].value);
         newest = at > newest ? at : newest;

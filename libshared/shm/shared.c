@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* shared: makes every segment and eventfd once, before the first fork. */
 #include "polder/shared.h"
+#include "libshared/shm/shared_kept.h"
 #include "polder/alerts.h"
 #include "polder/cache.h"
 #include "polder/conditions.h"
@@ -30,15 +31,15 @@
 /* Bodies without a header of their own start here, on their own pair of cache lines. */
 #define SHARED_BODY  128
 #define LAYOUT(a, b) ((uint64_t)(a) << 32 | (uint64_t)(b))
-#define SEGMENTS_MAX (sizeof(((struct shared *)0)->seg) / sizeof(struct shm_segment))
+#define SEGMENTS_MAX (sizeof(((struct shared *)0)->seg) / sizeof(struct shared_segment))
 
 _Static_assert(offsetof(struct config_region, arena) < SHARED_REGION_SIZE, "room for an arena");
 
-/* A published segment, remembered for shared_destroy(); NULL with the reason logged. */
+/* A segment, remembered for shared_destroy(); NULL with the reason logged. */
 static void *shared_segment(struct shared *sh, const char *name, enum shm_kind kind,
                             uint64_t layout, size_t size)
 {
-    struct shm_segment *seg = &sh->seg[sh->segs];
+    struct shm_segment *seg = &shared_next(sh, name)->shm;
     const int rc = shm_create(seg, name, kind, SHARED_ABI, layout, size);
     if (rc < 0) {
         log_error("shared: cannot make the %zu byte segment %s: %s", size, name, strerror(-rc));
@@ -74,7 +75,7 @@ static int shared_file(struct shared *sh, const char *state_dir, const struct sh
                        int *reused)
 {
     char path[PATH_MAX];
-    struct shm_segment *seg = &sh->seg[sh->segs];
+    struct shm_segment *seg = &shared_next(sh, f->name)->shm;
     if (snprintf(path, sizeof path, "%s/%s", state_dir, f->name) >= (int)sizeof path)
         return -ENAMETOOLONG;
     *reused = 0;
@@ -116,7 +117,7 @@ static int shared_inval(struct shared *sh, const char *state_dir, bool caches)
     int reused, rc = shared_file(sh, state_dir, &file, &reused);
     if (rc < 0)
         return rc;
-    struct shm_segment *seg = &sh->seg[sh->segs - 1];
+    struct shm_segment *seg = &sh->seg[sh->segs - 1].shm;
     sh->inval = seg->base;
     if (reused) {
         inval_page_open(sh->inval);
@@ -139,7 +140,7 @@ static int shared_guard(struct shared *sh, const char *state_dir)
     int reused, rc = shared_file(sh, state_dir, &file, &reused);
     if (rc < 0)
         return rc;
-    struct shm_segment *seg = &sh->seg[sh->segs - 1];
+    struct shm_segment *seg = &sh->seg[sh->segs - 1].shm;
     sh->guard = seg->base;
     guard_page_open(sh->guard, inval_uuid(sh->inval), inval_seq(sh->inval));
     if (!reused)
@@ -160,7 +161,7 @@ static int shared_shift(struct shared *sh, const char *state_dir)
     const int rc = shared_file(sh, state_dir, &file, &reused);
     if (rc < 0)
         return rc;
-    struct shm_segment *seg = &sh->seg[sh->segs - 1];
+    struct shm_segment *seg = &sh->seg[sh->segs - 1].shm;
     sh->shift = seg->base;
     if (!reused)
         shm_publish(seg);
@@ -171,7 +172,7 @@ static int shared_shift(struct shared *sh, const char *state_dir)
 static int shared_conditions(struct shared *sh, const char *runtime_dir)
 {
     char path[PATH_MAX];
-    struct shm_segment *seg = &sh->seg[sh->segs];
+    struct shm_segment *seg = &shared_next(sh, "conditions.page")->shm;
     if (runtime_dir &&
         snprintf(path, sizeof path, "%s/conditions.page", runtime_dir) >= (int)sizeof path)
         return -ENAMETOOLONG;
@@ -185,10 +186,8 @@ static int shared_conditions(struct shared *sh, const char *runtime_dir)
     return 0;
 }
 
-static bool shared_tables(struct shared *sh, size_t limit_entries)
+static bool shared_tables(struct shared *sh, const struct shared_options *opt)
 {
-    if (limit_entries == 0)
-        limit_entries = LIMIT_ENTRIES_DEFAULT;
     sh->proc = shared_segment(
         sh, "polder-proc", SHM_PROC,
         LAYOUT(sizeof(struct proc_table), offsetof(struct proc_table, slot) << 8 | PROC_LAYOUT),
@@ -196,8 +195,7 @@ static bool shared_tables(struct shared *sh, size_t limit_entries)
     sh->stats =
         shared_numbered(sh, "polder-stats", SHM_STATS, sizeof(struct stats_slab) * PROC_SLOTS,
                         LAYOUT(STATS_LAYOUT, sizeof(struct stats_slab)));
-    sh->limits = shared_segment(sh, "polder-limits", SHM_LIMIT, limit_table_layout(),
-                                limit_table_size(limit_entries));
+    sh->limits = shared_limits(sh, opt);
     sh->shadow_limits = shared_body(sh, "polder-tries", SHM_LIMIT, sizeof(struct limit_try_board));
     sh->fetch_locks = shared_segment(sh, "polder-inflight", SHM_FETCH_LOCK,
                                      fetch_lock_table_layout(), fetch_lock_table_size());
@@ -209,12 +207,9 @@ static bool shared_tables(struct shared *sh, size_t limit_entries)
                                  sizeof(struct server_table));
     sh->tenants = shared_body(sh, "polder-tenants", SHM_STATS, tenants_page_size());
     sh->recent = shared_body(sh, "polder-recent", SHM_RECENT, recent_page_size());
-    sh->history = shared_segment(sh, "polder-history", SHM_HISTORY, history_page_layout(),
-                                 sizeof(struct history_page));
+    sh->history = shared_history(sh, opt);
     sh->alerts = shared_segment(sh, "polder-alerts", SHM_ALERTS, alert_page_layout(),
                                 sizeof(struct alert_page));
-    if (sh->limits)
-        limit_table_init(sh->limits, limit_entries);
     return sh->proc && sh->stats && sh->limits && sh->shadow_limits && sh->fetch_locks && sh->ref &&
            sh->cache && sh->clients && sh->servers && sh->recent && sh->tenants && sh->history &&
            sh->alerts;
@@ -261,17 +256,17 @@ static void shared_clear(struct shared *sh)
     for (unsigned i = 0; i < PROC_WORKER_SLOTS; i++)
         sh->worker_event[i] = -1;
     for (size_t i = 0; i < SEGMENTS_MAX; i++)
-        sh->seg[i].fd = -1;
+        sh->seg[i].shm.fd = -1;
 }
 
 int shared_create(struct shared *sh, const struct shared_options *opt)
 {
     shared_clear(sh);
     int rc = -ENOMEM;
-    if (!shared_tables(sh, opt->limit_entries) || !shared_rings(sh))
+    if (!shared_tables(sh, opt) || !shared_rings(sh))
         goto fail;
     for (size_t i = 0; i < sh->segs; i++)
-        shm_publish(&sh->seg[i]);
+        shm_publish(&sh->seg[i].shm);
     if ((rc = shared_conditions(sh, opt->runtime_dir)) < 0 ||
         (rc = shared_inval(sh, opt->state_dir, !opt->no_caches)) < 0 ||
         (rc = shared_guard(sh, opt->state_dir)) < 0 ||
@@ -297,7 +292,7 @@ static void shared_event_close(int *fd)
 void shared_destroy(struct shared *sh)
 {
     while (sh->segs)
-        shm_close(&sh->seg[--sh->segs]);
+        shm_close(&sh->seg[--sh->segs].shm);
     shared_event_close(&sh->master_event);
     shared_event_close(&sh->keeper_event);
     shared_event_close(&sh->control_event);
@@ -311,7 +306,7 @@ bool shared_is_whole(const struct shared *sh)
 {
     struct stat st;
     for (size_t i = 0; i < sh->segs; i++)
-        if (fstat(sh->seg[i].fd, &st) == 0 && (uint64_t)st.st_size < sh->seg[i].size)
+        if (fstat(sh->seg[i].shm.fd, &st) == 0 && (uint64_t)st.st_size < sh->seg[i].shm.size)
             return false;
     return true;
 }
@@ -319,8 +314,8 @@ bool shared_is_whole(const struct shared *sh)
 int shared_servers_fd(const struct shared *sh)
 {
     for (size_t i = 0; i < sh->segs; i++)
-        if (sh->seg[i].base == sh->servers)
-            return sh->seg[i].fd;
+        if (sh->seg[i].shm.base == sh->servers)
+            return sh->seg[i].shm.fd;
     return -1;
 }
 
