@@ -44,15 +44,16 @@ struct life {
 static void adopt_region(struct control *c, uint32_t region)
 {
     const bool first = c->region == UINT32_MAX;
-    const struct config *old = c->config;
-    const struct runtime_page *old_page = c->runtime;
+    const struct config_region *old = first ? NULL : c->shared->region[c->region];
     c->region = region;
     c->config = c->shared->region[region]->config;
     c->runtime = &c->shared->region[region]->runtime;
     shares_follow(c);
-    if (first) /* an earlier control has died, and other values may run by now */
+    if (first) { /* it starts, or has died and the page is what runs */
+        settings_forget_old(c);
         return;
-    settings_carry_over(c, old, old_page);
+    }
+    settings_carry_over(c, old);
     shift_adopt(c);
 }
 

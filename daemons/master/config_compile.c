@@ -21,6 +21,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+/* The configuration that the new one follows; NULL: it is the first. */
+static const struct config_region *running_now(const struct shared *shared,
+                                               const struct config_region *region)
+{
+    const struct config_region *now =
+        shared ? shared->region[atomic_load(&shared->proc->region)] : NULL;
+    return now && now != region && now->config ? now : NULL;
+}
+
 pid_t compile_start(const struct shared *shared, struct config_region *region, const char *path,
                     uint32_t generation)
 {
@@ -37,7 +46,7 @@ pid_t compile_start(const struct shared *shared, struct config_region *region, c
     if (getppid() != parent)
         _exit(1);
     log_open("config");
-    if (config_region_load(region, path, generation) < 0)
+    if (config_region_load(region, path, generation, running_now(shared, region)) < 0)
         _exit(1);
     if (shared)
         server_names_resolve(region->config, shared->servers, shared->conditions, false);

@@ -234,6 +234,19 @@ static void reload_start_workers(struct master *m)
     workers_start(m, r->region);
 }
 
+/* As with other running values: a level that a command has set stays until the file's changes. */
+static void log_level_follow(struct master *m, const struct config *old, const struct config *now)
+{
+    _Atomic uint32_t *level = &m->shared.proc->log_level;
+    const enum log_level was = (enum log_level)atomic_load(level);
+    if (now->log_level == old->log_level)
+        return;
+    atomic_store(level, now->log_level);
+    if (was != old->log_level && was != now->log_level)
+        log_warning("reload: reset log level %s -> %s: the file's value has changed",
+                    log_level_word(was), log_level_word((enum log_level)now->log_level));
+}
+
 static void reload_commit(struct master *m)
 {
     struct proc_table *proc = m->shared.proc;
@@ -254,7 +267,7 @@ static void reload_commit(struct master *m)
         log_warning("config: not active yet: %s", config->inactive[i]);
     for (uint32_t i = 0; i < config->n_warnings; i++)
         log_warning("config: %s", config->warnings[i]);
-    atomic_store(&proc->log_level, config->log_level);
+    log_level_follow(m, m->shared.region[old]->config, config);
     ws_process_reload(m);
     log_info("reload: generation %u serves with %u workers", g->number, g->workers);
     listeners_tell(&m->listeners, config);

@@ -74,8 +74,10 @@ static const struct config *read_config(const char *path, void **memory, config_
 
 static void use_config(struct supervisor *s, const struct config *c)
 {
+    const bool same_level = s->config && s->config->log_level == c->log_level;
     s->config = c;
-    log_set_level((enum log_level)c->log_level);
+    if (!same_level) /* else it is what a command may have set */
+        log_set_level((enum log_level)c->log_level);
     s->values = c->websocket;
     for (uint32_t i = 0; i < c->n_routes; i++)
         if (c->routes[i].websocket)
@@ -146,7 +148,9 @@ static bool reload(struct supervisor *s)
         return false;
     }
     struct route_count *counts = calloc(SUPERVISOR_ROUTES, sizeof *counts);
-    if (!counts) {
+    struct values_before *before = counts ? values_before(s) : NULL;
+    if (!before) {
+        free(counts);
         munmap(memory, SHARED_REGION_SIZE);
         return false;
     }
@@ -172,15 +176,12 @@ static bool reload(struct supervisor *s)
     bury_ended(s);
     memcpy(s->routes, counts, sizeof s->routes);
     free(counts);
-    const bool changed = s->changed;
     use_config(s, c);
     open_log(s);
-    values_forget(s);
     values_load(s);
+    values_carry(s, before, old);
+    values_before_free(before);
     values_tell_files(s);
-    if (changed)
-        log_warning("config: what ws set has changed is as the file says again, but for what was "
-                    "persisted");
     s->arena[0] = memory;
     munmap(old_memory, SHARED_REGION_SIZE);
     for (struct session *x = LIST_FIRST(&s->sessions); x; x = LIST_NEXT(x, entry))

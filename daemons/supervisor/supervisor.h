@@ -187,6 +187,9 @@ struct route_values {
     struct bucket bucket;
 };
 
+struct origins;
+SLIST_HEAD(origins_list, origins);
+
 /* How long WebSockets lived. */
 struct lifetimes {
     struct histogram histogram;
@@ -201,7 +204,7 @@ struct supervisor {
     const struct config *config;        /* mapped read-only */
     void *arena[1];                     /* of config */
     struct condition_table *conditions; /* shared with polderd */
-    SLIST_HEAD(, origins) origins;      /* that were set while running; routes point into them */
+    struct origins_list origins;        /* that were set while running; routes point into them */
     struct listener intake;
     LIST_HEAD(, worker_link) links;
     struct rpc_server *rpc;
@@ -236,7 +239,6 @@ struct supervisor {
     struct route_values route_values[SUPERVISOR_ROUTES]; /* by route index */
     uint32_t weights[RUNTIME_SERVERS_MAX];               /* of servers, by their index */
     int64_t turns[RUNTIME_SERVERS_MAX];                  /* the same, as they take them */
-    bool changed;                                        /* by ws set, since the file was read */
     struct route_count routes[SUPERVISOR_ROUTES];
     uint64_t refusal_logged_ms, too_long_logged_ms;
     uint32_t refusals_unlogged;
@@ -456,8 +458,20 @@ void values_revert(struct supervisor *s, const struct rpc_call *call);
 void values_load(struct supervisor *s);
 /* Raises or clears the condition that there are fewer descriptors than the routes may want. */
 void values_tell_files(struct supervisor *s);
-/* The configuration is freed, with the values that were set beside it. */
-void values_forget(struct supervisor *s);
+void values_forget(struct origins_list *list);
+/* Lists that were set while running live beside the configuration. */
+void values_copy_origins(struct supervisor *s, const struct config_websocket *from,
+                         struct config_websocket *to);
+/* The defaults, and with them every route that does not state a value itself. */
+void values_apply_defaults(struct supervisor *s, const struct config_websocket *w);
+
+/* values_carry.c */
+struct values_before;
+struct values_before *values_before(struct supervisor *s); /* NULL: no memory */
+void values_before_free(struct values_before *b);
+/* Another configuration has been read in place of old: takes over what still holds. */
+void values_carry(struct supervisor *s, const struct values_before *before,
+                  const struct config *old);
 
 /* methods.c */
 int methods_open(struct supervisor *s);

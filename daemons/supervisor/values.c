@@ -2,8 +2,8 @@
 /*
  * values: ws set. Without a route it changes the defaults, and with them every route that does not
  * state the value itself, in the file or by an earlier ws set; with a route that route's own value.
- * All is checked before anything changes. A reload brings back what the file says, and over it what
- * control has kept in settings.mp (polder/settings.h).
+ * All is checked before anything changes. What control has kept in settings.mp (polder/settings.h)
+ * is there from the start; what a reload leaves of all of it is in values_carry.c.
  */
 #include "daemons/rpc/server.h"
 #include "daemons/supervisor/supervisor.h"
@@ -29,7 +29,7 @@ struct origins {
 
 /* ---- one value ---- */
 
-/* "https://a.example,https://b.example", or "any". The list lives until the next reload. */
+/* "https://a.example,https://b.example", or "any". The list lives until the next reload, which copies it. */
 static const char *read_origins(struct supervisor *s, const char *text, struct config_websocket *w)
 {
     static const char right[] = "origins such as https://app.example.org, separated by commas, at "
@@ -51,11 +51,32 @@ static const char *read_origins(struct supervisor *s, const char *text, struct c
     return o->n || !strcmp(text, "any") ? NULL : right;
 }
 
-void values_forget(struct supervisor *s)
+void values_copy_origins(struct supervisor *s, const struct config_websocket *from,
+                         struct config_websocket *to)
 {
-    while (!SLIST_EMPTY(&s->origins)) {
-        struct origins *o = SLIST_FIRST(&s->origins);
-        SLIST_REMOVE_HEAD(&s->origins, entry);
+    size_t len = 0;
+    for (uint32_t i = 0; i < from->n_origins; i++)
+        len += strlen(from->origins[i]) + 1;
+    struct origins *o = calloc(1, sizeof *o + len);
+    if (!o || from->n_origins > ORIGINS_MAX) {
+        free(o);
+        return; /* the file's stay */
+    }
+    SLIST_INSERT_HEAD(&s->origins, o, entry);
+    char *at = o->text;
+    for (uint32_t i = 0; i < from->n_origins; i++) {
+        o->list[o->n++] = at;
+        at = stpcpy(at, from->origins[i]) + 1;
+    }
+    to->origins = o->list;
+    to->n_origins = o->n;
+}
+
+void values_forget(struct origins_list *list)
+{
+    while (!SLIST_EMPTY(list)) {
+        struct origins *o = SLIST_FIRST(list);
+        SLIST_REMOVE_HEAD(list, entry);
         free(o);
     }
 }
@@ -265,7 +286,7 @@ static struct route_values *values_of_route(struct supervisor *s, const char *pa
     return NULL;
 }
 
-static void apply_defaults(struct supervisor *s, const struct config_websocket *w)
+void values_apply_defaults(struct supervisor *s, const struct config_websocket *w)
 {
     s->values = *w;
     for (uint32_t i = 0; i < s->config->n_routes; i++)
@@ -305,8 +326,7 @@ void values_set(struct supervisor *s, const struct rpc_call *call)
     if (own)
         own->ws = w;
     else
-        apply_defaults(s, &w);
-    s->changed = true;
+        values_apply_defaults(s, &w);
     values_tell_files(s);
     const unsigned gone = rpc_in_flag(call->params, "shed") ? shed(s) : 0;
     rearm(s);
@@ -334,7 +354,7 @@ static const char *load_default(struct supervisor *s, const char *key, const cha
     const struct config_row *row = row_named(key, false);
     const char *why = row ? read_value(s, row, text, &w) : "another key";
     if (!why)
-        apply_defaults(s, &w);
+        values_apply_defaults(s, &w);
     return why;
 }
 
@@ -368,6 +388,8 @@ static void load_weight(struct supervisor *s, const char *upstream, const char *
 
 static void load_one(struct supervisor *s, const struct setting *x)
 {
+    if (!settings_holds(s->config, x))
+        return; /* the file has changed since */
     static const char one[] = "websocket ", weights[] = "upstream ";
     const char *why = NULL;
     if (!strcmp(x->section, "websocket"))
@@ -391,7 +413,6 @@ void values_load(struct supervisor *s)
     for (size_t i = 0; i < all.n; i++)
         load_one(s, &all.at[i]);
     settings_free(&all);
-    s->changed = false;
 }
 
 static void revert_defaults(struct supervisor *s)
@@ -400,7 +421,7 @@ static void revert_defaults(struct supervisor *s)
     for (uint32_t i = 0; i < c->n_routes; i++)
         if (c->routes[i].websocket)
             s->route_values[i].ws = *c->routes[i].websocket;
-    apply_defaults(s, &c->websocket);
+    values_apply_defaults(s, &c->websocket);
 }
 
 void values_revert(struct supervisor *s, const struct rpc_call *call)

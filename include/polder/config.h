@@ -71,7 +71,7 @@ struct config_upstream {
     uint32_t n_servers;
     uint32_t connect_timeout_ms, timeout_ms;
     uint32_t stream_timeout_ms; /* silence of an event stream */
-    uint32_t idle_timeout_ms; /* of a connection whose backend states no time; 0: none is kept */
+    uint32_t idle_timeout_ms;   /* of a connection whose backend states no time; 0: none is kept */
     uint32_t park_ms; /* how long requests wait for a backend that restarts; 0: not at all */
     uint32_t park_requests;
     uint64_t park_bytes;
@@ -376,9 +376,10 @@ struct config *config_load(struct config_arena *arena, const char *path, config_
                            void *arg);
 
 /* Loads into a fresh region: zeroes its arena, parses, fills the runtime page with the file's
- * values and then with what `limit set --persist` left in state_dir/runtime.mp. 0 or -EINVAL with
- * the mistakes in region->errors. */
-int config_region_load(struct config_region *region, const char *path, uint32_t generation);
+ * values and what runs over them (polder/running.h). before: the configuration that it follows, or
+ * NULL. 0 or -EINVAL with the mistakes in region->errors. */
+int config_region_load(struct config_region *region, const char *path, uint32_t generation,
+                       const struct config_region *before);
 /* Sets whether this process may write to the region beside the running values; its children inherit
  * it. 0 or a negative errno. */
 int config_region_protect(struct config_region *region, bool writable);

@@ -104,8 +104,13 @@ int runtime_limit_check(const struct runtime_limit *limit, const char **why);
 struct config;
 int runtime_persist_load(const char *state_dir, const struct config *config,
                          struct runtime_page *page, struct runtime_values *values);
+/* file: what the file says now; it holds only while that is so. NULL: always. */
+struct config_limit;
 int runtime_persist_save(const char *state_dir, const char *limit_name,
-                         const struct runtime_limit *value, const struct exempt *exempt);
+                         const struct runtime_limit *value, const struct exempt *exempt,
+                         const struct config_limit *file);
+/* Takes out what the file has overruled since. 0 or a negative errno. */
+int runtime_persist_forget_overruled(const char *state_dir, const struct config *config);
 /* 0, also where there was nothing. */
 int runtime_persist_forget(const char *state_dir, const char *limit_name);
 /* 1 if a persisted value exists for that limit */

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * settings: what `upstream weight`, `cache set` and `ws set` save with --persist, in
- * state_dir/settings.mp: a msgpack array of [section, key, value], all texts, as they were typed.
+ * state_dir/settings.mp: a msgpack array of [section, key, value, base], all texts, as they were
+ * typed; base is what the file said then (settings_base()), and an entry holds only while the file
+ * says so still. Earlier versions wrote none, and such entries always hold.
  * Limits have a file of their own (runtime.h).
  *
  *     section               key             value
@@ -23,9 +25,10 @@
 #define SETTINGS_SECTION 256 /* bytes, with the NUL */
 #define SETTINGS_KEY     256
 #define SETTINGS_VALUE   1024
+#define SETTINGS_BASE    40
 
 struct setting {
-    char section[SETTINGS_SECTION], key[SETTINGS_KEY], value[SETTINGS_VALUE];
+    char section[SETTINGS_SECTION], key[SETTINGS_KEY], value[SETTINGS_VALUE], base[SETTINGS_BASE];
 };
 struct settings {
     struct setting *at; /* malloc'd */
@@ -41,8 +44,16 @@ int settings_save(const char *state_dir, const struct setting *with, size_t n);
 /* key NULL: the whole section. 0, also where there was nothing. */
 int settings_forget(const char *state_dir, const char *section, const char *key);
 
-/* Applies those of cache and upstreams to values; invalid entries are logged and skipped. */
 struct config;
+/* What the file says of that key, in a form for comparison; "" if it has no such server, route or
+ * key. For those who save. */
+void settings_base(const struct config *config, struct setting *s);
+/* Does the file say still what it said when this was saved? True too if that is not known. */
+bool settings_holds(const struct config *config, const struct setting *s);
+/* Forgets those that the file has overruled. 0 or a negative errno. */
+int settings_forget_overruled(const char *state_dir, const struct config *config);
+
+/* Applies those of cache and upstreams to values; invalid entries are logged and skipped. */
 void settings_apply(const struct settings *settings, const struct config *config,
                     struct runtime_values *values);
 /* Reads and applies. 0 or a negative errno, which is logged. */

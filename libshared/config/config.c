@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* config: regions, and the reading of a file from one end to the other. */
 #include "polder/config.h"
-#include "polder/settings.h"
+#include "polder/running.h"
 #include "libshared/config/config_parse.h"
 #include "polder/shared.h"
 
@@ -39,26 +39,22 @@ static void collect(void *arg, const char *line)
         snprintf(region->errors + used, room, "%s\n", line);
 }
 
-static int fill_runtime(struct config_region *region, const struct config *config)
+static int fill_runtime(struct config_region *region, const struct config *config,
+                        const struct config_region *before)
 {
     struct runtime_values *values = calloc(1, sizeof *values);
     if (!values)
         return -ENOMEM; /* a page of zeros would refuse all requests */
-    for (uint32_t i = 0; i < config->n_limits; i++)
-        values->limit[i] = config->limits[i].value;
-    for (uint32_t i = 0; i < config->n_upstreams; i++)
-        for (uint32_t k = 0; k < config->upstreams[i].n_servers; k++)
-            values->server[config->upstreams[i].servers[k].index].weight =
-                config->upstreams[i].servers[k].weight;
-    values->cache = config->cache.value;
-    runtime_persist_load(config->state_dir, config, &region->runtime, values);
-    settings_load(config->state_dir, config, values);
+    running_fill(config, &region->runtime, before, values, NULL);
     runtime_publish(&region->runtime, values);
+    if (before)
+        running_carry_trials(config, &region->runtime, before);
     free(values);
     return 0;
 }
 
-int config_region_load(struct config_region *region, const char *path, uint32_t generation)
+int config_region_load(struct config_region *region, const char *path, uint32_t generation,
+                       const struct config_region *before)
 {
     struct config_arena arena;
     region->config = NULL;
@@ -71,7 +67,7 @@ int config_region_load(struct config_region *region, const char *path, uint32_t 
     struct config *config = config_load(&arena, path, collect, region);
     if (!config)
         return -EINVAL;
-    if (fill_runtime(region, config)) {
+    if (fill_runtime(region, config, before)) {
         collect(region, "out of memory");
         return -ENOMEM;
     }

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * runtime_persist: limits changed with `limit set --persist`, in state_dir/runtime.mp: a msgpack
- * map of limit names to the numbers that `limit set` changes, in the order of config_keys.def, and
- * where its exempt list was changed too that list behind them. The longest lists of 256 limits are
- * half of what such a file may hold.
+ * map of limit names to arrays: the numbers that `limit set` changes, in the order of
+ * config_keys.def; its exempt list, or nil where that was not changed; the numbers that the file
+ * said then, and a hash of the file's list. A number or list holds only while the file says so
+ * still. Earlier versions wrote neither the last two nor a nil, and such entries always hold. The
+ * longest lists of 256 limits are half of what such a file may hold.
  */
 #include "polder/config.h"
 #include "polder/config_keys.h"
@@ -16,6 +18,7 @@
 #include <msgpack.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
 #define FILE_NAME "runtime.mp"
 
@@ -24,6 +27,9 @@ struct entry {
     struct runtime_limit value;
     bool has_exempt;
     struct exempt exempt;
+    bool has_base;
+    struct runtime_limit base;
+    uint64_t base_exempt;
 };
 struct entries {
     struct entry *at;
@@ -65,6 +71,25 @@ static bool read_exempt(const msgpack_object *o, struct exempt *list)
     return true;
 }
 
+/* What is behind the numbers. */
+static bool read_behind(const msgpack_object_array *list, uint32_t n, struct entry *e)
+{
+    const msgpack_object *o = list->ptr + n;
+    e->has_exempt = list->size > n && o->type != MSGPACK_OBJECT_NIL;
+    e->has_base = list->size == n + 3;
+    if (list->size != n && list->size != n + 1 && !e->has_base)
+        return false;
+    if (e->has_exempt && !read_exempt(o, &e->exempt))
+        return false;
+    if (!e->has_base)
+        return true;
+    if (o[1].type != MSGPACK_OBJECT_ARRAY || o[1].via.array.size != n ||
+        o[2].type != MSGPACK_OBJECT_POSITIVE_INTEGER)
+        return false;
+    e->base_exempt = o[2].via.u64;
+    return read_numbers(&o[1].via.array, &e->base) == n;
+}
+
 static bool read_entry(const msgpack_object_kv *kv, struct entry *e)
 {
     const char *why;
@@ -75,10 +100,9 @@ static bool read_entry(const msgpack_object_kv *kv, struct entry *e)
         o->type != MSGPACK_OBJECT_ARRAY)
         return false;
     const uint32_t n = read_numbers(&o->via.array, &e->value);
-    if (n == 0 || o->via.array.size > n + 1)
+    if (n == 0)
         return false;
-    e->has_exempt = o->via.array.size > n;
-    if (e->has_exempt && !read_exempt(&o->via.array.ptr[n], &e->exempt))
+    if (!read_behind(&o->via.array, n, e))
         return false;
     return runtime_limit_check(&e->value, &why) == 0;
 }
@@ -142,17 +166,29 @@ static void pack_exempt(msgpack_packer *pk, const struct exempt *list)
         state_msgpack_text(pk, v);
 }
 
+static void pack_numbers(msgpack_packer *pk, const struct runtime_limit *value)
+{
+    for (const struct config_row *row = NULL; (row = next_number(row));)
+        msgpack_pack_uint64(pk, config_live_number(row, value));
+}
+
 static void pack_entry(msgpack_packer *pk, const struct entry *e)
 {
     uint32_t n = 0;
     for (const struct config_row *row = NULL; (row = next_number(row));)
         n++;
     state_msgpack_text(pk, e->name);
-    msgpack_pack_array(pk, n + (e->has_exempt ? 1 : 0));
-    for (const struct config_row *row = NULL; (row = next_number(row));)
-        msgpack_pack_uint64(pk, config_live_number(row, &e->value));
+    msgpack_pack_array(pk, n + (e->has_base ? 3 : e->has_exempt ? 1 : 0));
+    pack_numbers(pk, &e->value);
     if (e->has_exempt)
         pack_exempt(pk, &e->exempt);
+    else if (e->has_base)
+        msgpack_pack_nil(pk);
+    if (!e->has_base)
+        return;
+    msgpack_pack_array(pk, n);
+    pack_numbers(pk, &e->base);
+    msgpack_pack_uint64(pk, e->base_exempt);
 }
 
 static void put_all(msgpack_packer *pk, const void *arg)
@@ -168,12 +204,67 @@ static int write_all(const char *state_dir, const struct entries *all)
     return state_msgpack_write(state_dir, FILE_NAME, put_all, all);
 }
 
-static void apply(const struct entry *e, uint32_t index, struct runtime_page *page,
+/* ---- what of it holds ---- */
+
+static uint64_t hash_of_exempt(const struct config_limit *l)
+{
+    char text[64];
+    uint64_t hash = l->n_exempt_nets;
+    for (uint32_t i = 0; i < l->n_exempt_nets; i++) {
+        clientip_net_format(&l->exempt_nets[i], text);
+        hash = XXH3_64bits_withSeed(text, strlen(text), hash);
+    }
+    for (uint32_t i = 0; i < l->n_exempt_values; i++)
+        hash = XXH3_64bits_withSeed(l->exempt_values[i], strlen(l->exempt_values[i]), hash);
+    return hash;
+}
+
+static void base_on(struct entry *e, const struct config_limit *l)
+{
+    e->has_base = true;
+    e->base = l->value;
+    e->base_exempt = hash_of_exempt(l);
+}
+
+/* Takes out what the file has overruled. True: there was any. */
+static bool overrule(struct entry *e, const struct config_limit *l)
+{
+    const char *why;
+    bool any = false;
+    if (!e->has_base)
+        return false;
+    for (const struct config_row *row = NULL; (row = next_number(row));) {
+        const uint64_t file = config_live_number(row, &l->value);
+        if (file == config_live_number(row, &e->base))
+            continue;
+        config_number_put(row, (char *)&e->value + row->live_at, file);
+        any = true;
+    }
+    if (e->base_exempt != hash_of_exempt(l)) {
+        e->has_exempt = false;
+        any = true;
+    }
+    if (runtime_limit_check(&e->value, &why))
+        e->value = l->value;
+    base_on(e, l);
+    return any;
+}
+
+static void apply(struct entry *e, const struct config_limit *l, struct runtime_page *page,
                   struct runtime_values *values)
 {
-    values->limit[index] = e->value;
+    overrule(e, l);
+    values->limit[l->index] = e->value;
     if (e->has_exempt)
-        values->limit[index].exempt = runtime_exempt_put(page, index, &e->exempt);
+        values->limit[l->index].exempt = runtime_exempt_put(page, l->index, &e->exempt);
+}
+
+static const struct config_limit *limit_of(const struct config *config, const struct entry *e)
+{
+    for (uint32_t k = 0; k < config->n_limits; k++)
+        if (!strcmp(config->limits[k].name, e->name))
+            return &config->limits[k];
+    return NULL;
 }
 
 int runtime_persist_load(const char *state_dir, const struct config *config,
@@ -185,16 +276,40 @@ int runtime_persist_load(const char *state_dir, const struct config *config,
         log_warning("config: %s/runtime.mp cannot be used (%s); limits start with the values of "
                     "the file, and limit set --persist overwrites it",
                     state_dir, state_msgpack_fault(code));
-    for (size_t i = 0; i < all.n; i++)
-        for (uint32_t k = 0; k < config->n_limits; k++)
-            if (!strcmp(config->limits[k].name, all.at[i].name))
-                apply(&all.at[i], k, page, values);
+    for (size_t i = 0; i < all.n; i++) {
+        const struct config_limit *l = limit_of(config, &all.at[i]);
+        if (l)
+            apply(&all.at[i], l, page, values);
+    }
+    free(all.at);
+    return code;
+}
+
+int runtime_persist_forget_overruled(const char *state_dir, const struct config *config)
+{
+    struct entries all;
+    int code = read_all(state_dir, &all);
+    bool any = false;
+    for (size_t i = 0; i < all.n;) {
+        struct entry *e = &all.at[i];
+        const struct config_limit *l = limit_of(config, e);
+        const bool overruled = l && overrule(e, l);
+        any |= overruled;
+        if (overruled && !e->has_exempt &&
+            config_live_equal(CONFIG_SECTION_LIMIT, &e->value, &l->value))
+            *e = all.at[--all.n]; /* nothing is left of it */
+        else
+            i++;
+    }
+    if (any)
+        code = write_all(state_dir, &all);
     free(all.at);
     return code;
 }
 
 int runtime_persist_save(const char *state_dir, const char *limit_name,
-                         const struct runtime_limit *value, const struct exempt *exempt)
+                         const struct runtime_limit *value, const struct exempt *exempt,
+                         const struct config_limit *file)
 {
     struct entries all;
     if (strlen(limit_name) >= sizeof all.at->name)
@@ -222,6 +337,9 @@ int runtime_persist_save(const char *state_dir, const char *limit_name,
     e->has_exempt = exempt != NULL;
     if (exempt)
         e->exempt = *exempt;
+    e->has_base = false;
+    if (file)
+        base_on(e, file);
     const int code = write_all(state_dir, &all);
     free(all.at);
     return code;

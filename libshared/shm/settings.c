@@ -8,9 +8,12 @@
 #include "polder/state_msgpack.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <msgpack.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
 #define FILE_NAME "settings.mp"
 
@@ -18,10 +21,12 @@
 
 static bool read_one(const msgpack_object *o, struct setting *s)
 {
-    return o->type == MSGPACK_OBJECT_ARRAY && o->via.array.size == 3 &&
+    return o->type == MSGPACK_OBJECT_ARRAY && (o->via.array.size == 3 || o->via.array.size == 4) &&
            rpc_in_object_text(&o->via.array.ptr[0], s->section, sizeof s->section) > 0 &&
            rpc_in_object_text(&o->via.array.ptr[1], s->key, sizeof s->key) > 0 &&
-           rpc_in_object_text(&o->via.array.ptr[2], s->value, sizeof s->value) >= 0;
+           rpc_in_object_text(&o->via.array.ptr[2], s->value, sizeof s->value) >= 0 &&
+           (o->via.array.size == 3 ||
+            rpc_in_object_text(&o->via.array.ptr[3], s->base, sizeof s->base) >= 0);
 }
 
 static int take_all(void *arg, const msgpack_object *list)
@@ -60,10 +65,11 @@ static void put_all(msgpack_packer *pk, const void *arg)
     const struct settings *all = arg;
     msgpack_pack_array(pk, all->n);
     for (size_t i = 0; i < all->n; i++) {
-        msgpack_pack_array(pk, 3);
+        msgpack_pack_array(pk, 4);
         state_msgpack_text(pk, all->at[i].section);
         state_msgpack_text(pk, all->at[i].key);
         state_msgpack_text(pk, all->at[i].value);
+        state_msgpack_text(pk, all->at[i].base);
     }
 }
 
@@ -116,22 +122,106 @@ int settings_forget(const char *state_dir, const char *section, const char *key)
     return code;
 }
 
+/* ---- what the file says ---- */
+
+static const char weights[] = "upstream ", ws_route[] = "websocket ";
+
+static const struct config_server *server_of(const struct config *config, const struct setting *s)
+{
+    for (uint32_t i = 0; i < config->n_upstreams; i++) {
+        const struct config_upstream *u = &config->upstreams[i];
+        for (uint32_t k = 0; k < u->n_servers && !strcmp(u->name, s->section + sizeof weights - 1);
+             k++)
+            if (!strcmp(u->servers[k].address.text, s->key))
+                return &u->servers[k];
+    }
+    return NULL;
+}
+
+/* NULL: no such route has WebSockets. */
+static const struct config_websocket *websocket_of(const struct config *config, const char *pattern)
+{
+    for (uint32_t i = 0; i < config->n_routes; i++)
+        if (config->routes[i].websocket && !strcmp(config->routes[i].pattern, pattern))
+            return config->routes[i].websocket;
+    return NULL;
+}
+
+static uint64_t hash_of_origins(const struct config_websocket *w)
+{
+    uint64_t hash = w->n_origins;
+    for (uint32_t i = 0; i < w->n_origins; i++)
+        hash = XXH3_64bits_withSeed(w->origins[i], strlen(w->origins[i]), hash);
+    return hash;
+}
+
+static void websocket_base(const struct config_websocket *w, bool of_route, struct setting *s)
+{
+    const struct config_row *row = config_live_row(CONFIG_SECTION_WEBSOCKET, s->key);
+    double real;
+    if (!row || !w)
+        return;
+    if (of_route && !(w->set & config_row_bit(row)))
+        strcpy(s->base, "-"); /* it states none */
+    else if (row->count_at)
+        snprintf(s->base, sizeof s->base, "%016" PRIx64, hash_of_origins(w));
+    else if (row->type == TYPE_NUMBER) {
+        memcpy(&real, (const char *)w + row->live_at, sizeof real);
+        snprintf(s->base, sizeof s->base, "%.17g", real);
+    } else
+        snprintf(s->base, sizeof s->base, "%" PRIu64, config_live_number(row, w));
+}
+
+void settings_base(const struct config *config, struct setting *s)
+{
+    const struct config_row *row = config_live_row(CONFIG_SECTION_CACHE, s->key);
+    const struct config_server *server;
+    *s->base = 0;
+    if (!strcmp(s->section, "cache") && row)
+        snprintf(s->base, sizeof s->base, "%" PRIu64,
+                 config_live_number(row, &config->cache.value));
+    else if (!strncmp(s->section, weights, sizeof weights - 1) && (server = server_of(config, s)))
+        snprintf(s->base, sizeof s->base, "%u", server->weight);
+    else if (!strcmp(s->section, "websocket"))
+        websocket_base(&config->websocket, false, s);
+    else if (!strncmp(s->section, ws_route, sizeof ws_route - 1))
+        websocket_base(websocket_of(config, s->section + sizeof ws_route - 1), true, s);
+}
+
+bool settings_holds(const struct config *config, const struct setting *s)
+{
+    struct setting now = *s;
+    if (!*s->base)
+        return true;
+    settings_base(config, &now);
+    return !*now.base || !strcmp(now.base, s->base);
+}
+
+int settings_forget_overruled(const char *state_dir, const struct config *config)
+{
+    struct settings all;
+    int code = settings_read(state_dir, &all);
+    size_t kept = 0;
+    for (size_t i = 0; i < all.n; i++)
+        if (settings_holds(config, &all.at[i]))
+            all.at[kept++] = all.at[i];
+    if (kept < all.n) {
+        all.n = kept;
+        code = write_all(state_dir, &all);
+    }
+    settings_free(&all);
+    return code;
+}
+
 /* ---- applying ---- */
 
 static void apply_weight(const struct setting *s, const struct config *config,
                          struct runtime_values *values)
 {
     uint64_t weight;
-    if (config_value(&config_rows[CONFIG_SERVER_weight], s->value, &weight, NULL))
-        return;
-    for (uint32_t i = 0; i < config->n_upstreams; i++) {
-        const struct config_upstream *u = &config->upstreams[i];
-        if (strcmp(u->name, s->section + strlen("upstream ")))
-            continue;
-        for (uint32_t k = 0; k < u->n_servers; k++)
-            if (!strcmp(u->servers[k].address.text, s->key))
-                values->server[u->servers[k].index].weight = (uint32_t)weight;
-    }
+    const struct config_server *server = server_of(config, s);
+    if (server && !config_value(&config_rows[CONFIG_SERVER_weight], s->value, &weight, NULL))
+        values->server[server->index].weight = (uint32_t)weight;
 }
 
 static void apply_cache(const struct setting *s, struct runtime_cache *cache)
@@ -149,7 +239,9 @@ void settings_apply(const struct settings *settings, const struct config *config
 {
     for (size_t i = 0; i < settings->n; i++) {
         const struct setting *s = &settings->at[i];
-        if (!strncmp(s->section, "upstream ", strlen("upstream ")))
+        if (!settings_holds(config, s))
+            continue;
+        if (!strncmp(s->section, weights, sizeof weights - 1))
             apply_weight(s, config, values);
         else if (!strcmp(s->section, "cache"))
             apply_cache(s, &values->cache);

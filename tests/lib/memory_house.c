@@ -241,7 +241,7 @@ static struct config_region *load(const char *config)
             "runtime_dir = \"%s\"\nvia = \"here\"\n%s",
             rig.dir, rig.dir, config);
     fclose(f);
-    if (config_region_load(rig.shared.region[0], path, 1))
+    if (config_region_load(rig.shared.region[0], path, 1, NULL))
         fail_msg("%s", rig.shared.region[0]->errors);
     unlink(path);
     return rig.shared.region[0];

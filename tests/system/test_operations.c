@@ -20,16 +20,21 @@ static bool answers(struct asked *a)
     return reply_ok(a, "", a->target);
 }
 
-static const char *routes(void)
+static const char *routes_with(unsigned requests, unsigned weight)
 {
     static char text[512];
     snprintf(text, sizeof text,
-             "upstream \"u\" { server \"127.0.0.1:%u\" { } }\n"
-             "limit \"kept\" { requests = 100 window = 60s key = \"client\" }\n"
-             "limit \"lost\" { requests = 100 window = 60s key = \"client\" }\n"
+             "upstream \"u\" { server \"127.0.0.1:%u\" { weight = %u } }\n"
+             "limit \"kept\" { requests = %u window = 60s key = \"client\" }\n"
+             "limit \"lost\" { requests = %u window = 60s key = \"client\" }\n"
              "route \"/*\" { upstream = \"u\" cache { } limits = {\"kept\", \"lost\"} }\n",
-             backend_port(backend));
+             backend_port(backend), weight, requests, requests);
     return text;
+}
+
+static const char *routes(void)
+{
+    return routes_with(100, 100);
 }
 
 /* ---- reload ---- */
@@ -65,21 +70,32 @@ static void a_reload_says_what_it_keeps_and_what_it_resets(void **state)
     assert_int_equal(ctl(&h, NULL, "upstream weight u 127.0.0.1:%u 7", backend_port(backend)), 0);
     assert_int_equal(ctl(&h, NULL, "cache set ttl=10s"), 0);
     assert_int_equal(ctl(&h, &out, "--json reload"), 0);
+    assert_non_null(strstr(out, "\"reset\": []"));
+    assert_non_null(strstr(out, "limit kept requests 50 (file: 100)"));
+    assert_non_null(strstr(out, "limit lost requests 60 (file: 100)"));
+    assert_non_null(strstr(out, "limit lost window_ms 30000 (file: 60000)"));
+    assert_non_null(strstr(out, "weight 7 (file: 100)"));
+    assert_non_null(strstr(out, "cache ttl_ms 10000 (file: 300000)"));
+    assert_null(strstr(out, "dry_run"));
+    assert_true(house_logged(&h, "reload: kept limit kept requests 50"));
+    /* the file's value of a key has changed: that one holds, permanent or not */
+    house_write_conf(&h, 1, routes_with(80, 50));
+    assert_int_equal(ctl(&h, &out, "--json reload"), 0);
     char *kept = strstr(out, "\"kept\""), *reset = strstr(out, "\"reset\"");
     assert_non_null(kept);
     assert_non_null(reset);
-    assert_non_null(strstr(kept, "limit kept requests 50"));
-    assert_true(strstr(kept, "limit kept requests 50") < reset);
-    assert_non_null(strstr(reset, "limit lost requests 60 -> 100"));
-    assert_non_null(strstr(reset, "limit lost window_ms 30000 -> 60000"));
-    assert_non_null(strstr(reset, "weight 7 -> 100"));
-    assert_non_null(strstr(reset, "cache ttl_ms 10000 -> "));
-    assert_null(strstr(out, "dry_run"));
-    assert_true(house_logged(&h, "reload: kept limit kept requests 50"));
-    assert_true(house_logged(&h, "reload: reset limit lost requests 60 -> 100: "));
-    assert_int_equal(ctl(&h, &out, "--json reload"), 0); /* the second has nothing to reset */
+    assert_non_null(strstr(reset, "limit kept requests 50 -> 80"));
+    assert_non_null(strstr(reset, "limit lost requests 60 -> 80"));
+    assert_non_null(strstr(reset, "weight 7 -> 50"));
+    assert_null(strstr(reset, "window_ms"));
+    assert_non_null(strstr(kept, "limit lost window_ms 30000 (file: 60000)"));
+    assert_non_null(strstr(kept, "cache ttl_ms 10000"));
+    assert_true(house_logged(&h, "reload: reset limit lost requests 60 -> 80: "));
+    assert_int_equal(ctl(&h, &out, "--json reload"), 0); /* the next one has nothing to reset */
     assert_non_null(strstr(out, "\"reset\": []"));
-    assert_non_null(strstr(out, "limit kept requests 50"));
+    assert_int_equal(ctl(&h, &out, "--json limit show kept"), 0);
+    assert_non_null(strstr(out, "\"requests\": 80"));
+    assert_non_null(strstr(out, "\"persisted\": false"));
     house_remove(&h);
 }
 
@@ -123,6 +139,15 @@ static bool ws_is(struct house *h, const char *change)
     return strstr(out, change) != NULL;
 }
 
+static void write_websocket(struct house *h, const char *defaults)
+{
+    char text[700];
+    snprintf(text, sizeof text,
+             "%swebsocket { %s }\nroute \"/ws\" { upstream = \"u\" websocket { } }\n", routes(),
+             defaults);
+    house_write_conf(h, 1, text);
+}
+
 static void what_ws_set_persists_outlives_reloads_and_restarts(void **state)
 {
     struct house h;
@@ -135,11 +160,16 @@ static void what_ws_set_persists_outlives_reloads_and_restarts(void **state)
     assert_int_equal(ctl(&h, NULL, "ws set timeout=9s"), 0);
     assert_true(ws_is(&h, "\"timeout_ms\": 9000"));
     assert_int_equal(ctl(&h, &out, "--json reload"), 0);
-    assert_non_null(strstr(strstr(out, "\"reset\""), "what ws set has changed"));
-    wait_until(!ws_is(&h, "\"timeout_ms\": 9000"), 10000); /* the supervisor has read it again */
+    assert_non_null(strstr(strstr(out, "\"kept\""), "what ws set has changed"));
+    wait_until(house_logged(&h, "kept websocket timeout_ms 9000 (file: "), 10000);
     assert_true(ws_is(&h, "\"max_connections\": 5,"));
     assert_true(ws_is(&h, "\"interval_ms\": 7000"));
-    assert_true(house_logged(&h, "what ws set has changed is as the file says again"));
+    assert_true(ws_is(&h, "\"timeout_ms\": 9000"));
+    write_websocket(&h, "timeout = 8s");
+    assert_int_equal(ctl(&h, NULL, "reload"), 0);
+    wait_until(house_logged(&h, "reset websocket timeout_ms 9000 -> 8000"), 10000);
+    assert_true(ws_is(&h, "\"timeout_ms\": 8000"));
+    assert_true(ws_is(&h, "\"interval_ms\": 7000"));
     assert_int_equal(house_stop(&h), 0);
     house_run(&h);
     assert_true(ws_is(&h, "\"max_connections\": 5,"));

@@ -72,6 +72,16 @@ static bool log_matches(struct house *h, const char *pattern)
     return yes;
 }
 
+static void write_level(struct house *h, const char *level)
+{
+    char text[256];
+    snprintf(text, sizeof text,
+             "log_level = %s\nupstream \"u\" { server \"127.0.0.1:%u\" { } }\n"
+             "route \"/*\" { upstream = u }\n",
+             level, backend_port(b));
+    house_write_conf(h, 1, text);
+}
+
 static void lines_have_a_time_and_a_level_that_can_be_changed(void **state)
 {
     (void)state;
@@ -93,8 +103,13 @@ static void lines_have_a_time_and_a_level_that_can_be_changed(void **state)
                                 "[0-6][0-9]\\.[0-9]{3}Z info master\\[[0-9]+\\]: logs: opened"));
     assert_int_equal(ctl(&h, &out, "log level error"), 0);
     kill(h.pid, SIGUSR2);
-    kill(h.pid, SIGHUP); /* sets what the file says */
-    wait_until(ctl(&h, &out, "log level") == 0 && strstr(out, "level       warning"), 20000);
+    assert_int_equal(ctl(&h, &out, "reload"), 0); /* the file says what it said */
+    assert_non_null(strstr(out, "log level error (file: warning)"));
+    assert_int_equal(ctl(&h, &out, "log level"), 0);
+    assert_non_null(strstr(out, "level       error"));
+    write_level(&h, "info");
+    kill(h.pid, SIGHUP);
+    wait_until(ctl(&h, &out, "log level") == 0 && strstr(out, "level       info"), 20000);
     assert_false(house_logged(&h, "SIGUSR2"));
     house_remove(&h);
 }

@@ -603,7 +603,7 @@ static void a_region_starts_with_the_values_of_the_file(void **state)
              "state_dir = \"/tmp\"\n" UPSTREAM
              "limit \"l\" { requests = 7 }\ncache { max_items = 5 }\n");
     load(text);
-    assert_int_equal(config_region_load(region, path, 3), 0);
+    assert_int_equal(config_region_load(region, path, 3, NULL), 0);
     struct runtime_values v;
     runtime_read(&region->runtime, &v);
     assert_int_equal(v.limit[0].requests, 7);
@@ -611,7 +611,7 @@ static void a_region_starts_with_the_values_of_the_file(void **state)
     assert_int_equal(v.cache.max_items, 5);
     assert_int_equal(region->generation, 3);
     load("workers = x\n");
-    assert_int_not_equal(config_region_load(region, path, 4), 0);
+    assert_int_not_equal(config_region_load(region, path, 4, NULL), 0);
     assert_null(region->config);
     assert_non_null(strstr(region->errors, ":1: workers"));
     munmap(region, SHARED_REGION_SIZE);

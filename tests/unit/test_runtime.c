@@ -75,7 +75,7 @@ static void what_is_persisted_comes_back(void **state)
     (void)state;
     char dir[] = "/tmp/polder-runtime.XXXXXX", path[64];
     assert_non_null(mkdtemp(dir));
-    struct config_limit limits[2] = {{.name = "a"}, {.name = "b"}};
+    struct config_limit limits[2] = {{.name = "a"}, {.name = "b", .index = 1}};
     const struct config config = {.limits = limits, .n_limits = 2};
     const struct runtime_limit v = {.requests = 40,
                                     .window_ms = 60000,
@@ -88,8 +88,8 @@ static void what_is_persisted_comes_back(void **state)
     values.limit[1].requests = 2;
     assert_int_equal(runtime_persist_load(dir, &config, page, &values),
                      0); /* no file is no mistake */
-    assert_int_equal(runtime_persist_save(dir, "b", &v, NULL), 0);
-    assert_int_equal(runtime_persist_save(dir, "gone", &v, NULL), 0);
+    assert_int_equal(runtime_persist_save(dir, "b", &v, NULL, NULL), 0);
+    assert_int_equal(runtime_persist_save(dir, "gone", &v, NULL, NULL), 0);
     assert_int_equal(runtime_persist_load(dir, &config, page, &values), 0);
     assert_int_equal(values.limit[0].requests, 1);
     assert_memory_equal(&values.limit[1], &v, sizeof v);
@@ -140,24 +140,24 @@ static void what_is_persisted_comes_back(void **state)
         assert_int_equal(values.limit[1].requests, 2);
         assert_int_equal(runtime_persist_forget(dir, "b"), 0); /* nothing of it is applied */
     }
-    assert_int_equal(runtime_persist_save(dir, "b", &v, NULL),
+    assert_int_equal(runtime_persist_save(dir, "b", &v, NULL, NULL),
                      0); /* replaces what cannot be used */
     assert_int_equal(runtime_persist_has(dir, "b"), 1);
     char name[16];
     for (unsigned i = 1; i < RUNTIME_LIMITS_MAX; i++) {
         snprintf(name, sizeof name, "n%u", i);
-        assert_int_equal(runtime_persist_save(dir, name, &v, NULL), 0);
+        assert_int_equal(runtime_persist_save(dir, name, &v, NULL, NULL), 0);
     }
-    assert_int_equal(runtime_persist_save(dir, "one more", &v, NULL), -ENOSPC);
-    assert_int_equal(runtime_persist_save(dir, "b", &v, NULL), 0); /* one that is there */
+    assert_int_equal(runtime_persist_save(dir, "one more", &v, NULL, NULL), -ENOSPC);
+    assert_int_equal(runtime_persist_save(dir, "b", &v, NULL, NULL), 0); /* one that is there */
     assert_int_equal(runtime_persist_has(dir, "n255"), 1);
     unlink(path);
     assert_int_equal(mkfifo(path, 0600), 0); /* nobody waits for who might write */
     assert_int_not_equal(runtime_persist_load(dir, &config, page, &values), 0);
-    assert_int_equal(runtime_persist_save(dir, "b", &v, NULL), 0);
+    assert_int_equal(runtime_persist_save(dir, "b", &v, NULL, NULL), 0);
     unlink(path);
     assert_int_equal(mkdir(path, 0700), 0); /* what cannot be read is not replaced */
-    assert_int_not_equal(runtime_persist_save(dir, "b", &v, NULL), 0);
+    assert_int_not_equal(runtime_persist_save(dir, "b", &v, NULL, NULL), 0);
     assert_int_equal(rmdir(path), 0);
     rmdir(dir);
     free(page);
@@ -183,12 +183,12 @@ static void whom_a_limit_exempts_is_persisted_with_it(void **state)
     struct exempt some, nobody;
     list_of(&some, "10.0.0.0/8,2001:db8::/32,key,a\\,b");
     list_of(&nobody, "");
-    assert_int_equal(runtime_persist_save(dir, "a", &v, &nobody), 0);
-    assert_int_equal(runtime_persist_save(dir, "b", &v, &some), 0);
+    assert_int_equal(runtime_persist_save(dir, "a", &v, &nobody, NULL), 0);
+    assert_int_equal(runtime_persist_save(dir, "b", &v, &some, NULL), 0);
     assert_int_equal(runtime_persist_load(dir, &config, page, &values), 0);
     assert_memory_equal(runtime_exempt_of(page, 0, &values.limit[0]), &nobody, sizeof nobody);
     assert_memory_equal(runtime_exempt_of(page, 1, &values.limit[1]), &some, sizeof some);
-    assert_int_equal(runtime_persist_save(dir, "b", &v, NULL), 0);
+    assert_int_equal(runtime_persist_save(dir, "b", &v, NULL, NULL), 0);
     assert_int_equal(runtime_persist_load(dir, &config, page, &values), 0);
     assert_null(runtime_exempt_of(page, 1, &values.limit[1]));
     snprintf(path, sizeof path, "%s/runtime.mp", dir);
@@ -207,6 +207,52 @@ static void whom_a_limit_exempts_is_persisted_with_it(void **state)
         assert_int_not_equal(runtime_persist_load(dir, &config, page, &values), 0);
         assert_null(runtime_exempt_of(page, 1, &values.limit[1]));
     }
+    unlink(path);
+    rmdir(dir);
+    free(page);
+}
+
+static void what_the_file_overrules_is_not_applied_and_then_forgotten(void **state)
+{
+    (void)state;
+    char dir[] = "/tmp/polder-runtime.XXXXXX", path[64];
+    assert_non_null(mkdtemp(dir));
+    struct clientip_net net, other;
+    assert_int_equal(clientip_net_parse("192.0.2.0/24", &net), 0);
+    assert_int_equal(clientip_net_parse("192.0.2.0/25", &other), 0);
+    struct config_limit limit = {.name = "a",
+                                 .value = {.requests = 100, .window_ms = 60000},
+                                 .exempt_nets = &net,
+                                 .n_exempt_nets = 1};
+    const struct config config = {.limits = &limit, .n_limits = 1};
+    const struct runtime_limit v = {.requests = 40, .window_ms = 30000};
+    static struct runtime_values values;
+    struct runtime_page *page = calloc(1, sizeof *page);
+    struct exempt some;
+    list_of(&some, "10.0.0.0/8");
+    assert_int_equal(runtime_persist_save(dir, "a", &v, &some, &limit), 0);
+    assert_int_equal(runtime_persist_load(dir, &config, page, &values), 0);
+    assert_int_equal(values.limit[0].requests, 40);
+    assert_non_null(runtime_exempt_of(page, 0, &values.limit[0]));
+    limit.value.requests = 80; /* the other number and the list hold */
+    assert_int_equal(runtime_persist_load(dir, &config, page, &values), 0);
+    assert_int_equal(values.limit[0].requests, 80);
+    assert_int_equal(values.limit[0].window_ms, 30000);
+    assert_non_null(runtime_exempt_of(page, 0, &values.limit[0]));
+    limit.exempt_nets = &other;
+    assert_int_equal(runtime_persist_load(dir, &config, page, &values), 0);
+    assert_null(runtime_exempt_of(page, 0, &values.limit[0]));
+    assert_int_equal(runtime_persist_forget_overruled(dir, &config), 0);
+    limit.value.requests = 100; /* what was forgotten does not come back */
+    limit.exempt_nets = &net;
+    assert_int_equal(runtime_persist_load(dir, &config, page, &values), 0);
+    assert_int_equal(values.limit[0].requests, 100);
+    assert_int_equal(values.limit[0].window_ms, 30000);
+    assert_null(runtime_exempt_of(page, 0, &values.limit[0]));
+    limit.value.window_ms = 45000;
+    assert_int_equal(runtime_persist_forget_overruled(dir, &config), 0);
+    assert_int_equal(runtime_persist_has(dir, "a"), 0); /* nothing was left of it */
+    snprintf(path, sizeof path, "%s/runtime.mp", dir);
     unlink(path);
     rmdir(dir);
     free(page);
@@ -254,6 +300,7 @@ int main(void)
         cmocka_unit_test(readers_see_whole_changes_though_writers_die),
         cmocka_unit_test(limits_have_ranges),
         cmocka_unit_test(what_is_persisted_comes_back),
+        cmocka_unit_test(what_the_file_overrules_is_not_applied_and_then_forgotten),
         cmocka_unit_test(whom_a_limit_exempts_is_persisted_with_it),
         cmocka_unit_test(a_list_is_whole_though_writers_die),
     };

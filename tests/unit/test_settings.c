@@ -131,6 +131,66 @@ static void what_does_not_fit_the_configuration_is_left_out(void **state)
     assert_int_equal(values.cache.max_items, 7);
 }
 
+static void hold(const struct config *config, const char *section, const char *key, bool yes)
+{
+    struct settings all;
+    assert_int_equal(settings_read(dir, &all), 0);
+    for (size_t i = 0; i < all.n; i++)
+        if (!strcmp(all.at[i].section, section) && !strcmp(all.at[i].key, key))
+            assert_int_equal(settings_holds(config, &all.at[i]), yes);
+    settings_free(&all);
+}
+
+static void what_the_file_overrules_does_not_hold_and_is_forgotten(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *section, *key;
+    } kept_keys[] = {{"cache", "ttl"},
+                     {"upstream api", "a:1"},
+                     {"websocket", "timeout"},
+                     {"websocket", "connect_rate"},
+                     {"websocket", "origins"},
+                     {"websocket /ws", "timeout"},
+                     {"websocket /ws", "origins"}};
+    enum { N = sizeof kept_keys / sizeof *kept_keys };
+    struct config_upstream upstream = {.name = "api", .n_servers = 1};
+    struct config_server server = {.address.text = "a:1", .weight = 1, .upstream = &upstream};
+    const char *origins[] = {"https://a.example", "https://b.example"};
+    struct config_websocket own = {.timeout_ms = 10};
+    struct config_route route = {.pattern = "/ws", .websocket = &own};
+    struct config config = {.upstreams = &upstream,
+                            .n_upstreams = 1,
+                            .routes = &route,
+                            .n_routes = 1,
+                            .websocket = {.origins = origins, .n_origins = 1}};
+    upstream.servers = &server;
+    for (size_t i = 0; i < N; i++) {
+        struct setting s = {.value = "1"};
+        strcpy(s.section, kept_keys[i].section);
+        strcpy(s.key, kept_keys[i].key);
+        settings_base(&config, &s);
+        assert_int_not_equal(*s.base, 0);
+        assert_int_equal(settings_save(dir, &s, 1), 0);
+    }
+    keep("cache", "max_items", "5"); /* as earlier versions did: it always holds */
+    for (size_t i = 0; i < N; i++)
+        hold(&config, kept_keys[i].section, kept_keys[i].key, true);
+    own.timeout_ms = 20; /* it is not the route's own */
+    hold(&config, "websocket /ws", "timeout", true);
+    config.cache.value.ttl_ms = server.weight = 7;
+    config.websocket.timeout_ms = 8;
+    config.websocket.connect_rate = 0.5;
+    config.websocket.n_origins = 2;
+    own.set = CONFIG_BIT(WEBSOCKET, timeout) | CONFIG_BIT(WEBSOCKET, origins);
+    for (size_t i = 0; i < N; i++)
+        hold(&config, kept_keys[i].section, kept_keys[i].key, false);
+    assert_int_equal(settings_forget_overruled(dir, &config), 0);
+    for (size_t i = 0; i < N; i++)
+        assert_string_equal(kept(kept_keys[i].section, kept_keys[i].key), "");
+    assert_string_equal(kept("cache", "max_items"), "5");
+}
+
 static void the_file_is_bounded(void **state)
 {
     (void)state;
@@ -175,6 +235,7 @@ int main(void)
         TEST(what_is_kept_is_there_until_it_is_forgotten),
         TEST(a_file_that_is_not_ours_is_not_believed_and_then_replaced),
         TEST(what_does_not_fit_the_configuration_is_left_out),
+        TEST(what_the_file_overrules_does_not_hold_and_is_forgotten),
         TEST(the_file_is_bounded),
         TEST(values_of_the_cache_say_what_would_be_right),
     };

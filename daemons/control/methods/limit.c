@@ -222,7 +222,7 @@ void limit_set(struct control *c, const struct rpc_call *call)
     if (!limit_read_terms(c, call, &after))
         return;
     const int code = persist ? runtime_persist_save(c->config->state_dir, l->name, &after.value,
-                                                    after.exempts ? &after.exempt : NULL)
+                                                    after.exempts ? &after.exempt : NULL, l)
                              : 0;
     if (code) {
         cannot_persist(c, call, code);

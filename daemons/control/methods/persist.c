@@ -16,9 +16,11 @@ static bool is_kept(struct control *c, const struct rpc_call *call, int code)
     return code == 0;
 }
 
-bool persist_settings(struct control *c, const struct rpc_call *call, const struct setting *setting,
+bool persist_settings(struct control *c, const struct rpc_call *call, struct setting *setting,
                       size_t n)
 {
+    for (size_t i = 0; i < n; i++)
+        settings_base(c->config, &setting[i]);
     return is_kept(c, call, settings_save(c->config->state_dir, setting, n));
 }
 

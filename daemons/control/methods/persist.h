@@ -8,7 +8,7 @@
 
 struct control;
 
-bool persist_settings(struct control *c, const struct rpc_call *call, const struct setting *setting,
+bool persist_settings(struct control *c, const struct rpc_call *call, struct setting *setting,
                       size_t n);
 /* key NULL: the whole section. */
 bool persist_forget(struct control *c, const struct rpc_call *call, const char *section,

@@ -34,6 +34,8 @@ static void on_changed(void *arg, enum rpc_error code, const char *message,
     struct ws_change *w = arg;
     const char *state_dir = w->control->config->state_dir;
     int kept = 0;
+    for (size_t i = 0; i < w->n; i++)
+        settings_base(w->control->config, &w->setting[i]);
     if (code == RPC_OK)
         kept = settings_save(state_dir, w->setting, w->n);
     if (code == RPC_UNAVAILABLE) {
@@ -42,7 +44,7 @@ static void on_changed(void *arg, enum rpc_error code, const char *message,
         call_error(w->control, w->reply, code, "%s", message);
     } else if (kept) {
         call_error(w->control, w->reply, RPC_FAILED,
-                   "changed until the next reload, but not kept: cannot write %s/settings.mp: %s",
+                   "changed until a restart, but not kept: cannot write %s/settings.mp: %s",
                    state_dir, strerror(-kept));
     } else {
         rpc_out_object(rpc_reply_result(w->reply), NULL, result);
@@ -117,6 +119,8 @@ static bool ws_forget_settings(struct control *c, const struct rpc_call *call)
 
 void ws_revert(struct control *c, const struct rpc_call *call)
 {
+    if (!rpc_in_get(call->params, "route"))
+        c->ws_changed = false; /* nothing is left of it */
     if (ws_forget_settings(c, call))
         ws_forward(c, call, "ws.revert");
 }

@@ -9,6 +9,7 @@
 #include "polder/limit.h"
 #include "polder/limit_try.h"
 #include "polder/log.h"
+#include "polder/running.h"
 
 #include <string.h>
 
@@ -34,18 +35,8 @@ void limits_terms(const struct control *c, const struct config_limit *l,
 
 static bool exempt_equal(const struct config_limit *l, const struct exempt *list)
 {
-    struct exempt file = {0};
-    const char *why;
-    char text[64];
-    for (uint32_t i = 0; i < l->n_exempt_nets; i++) {
-        clientip_net_format(&l->exempt_nets[i], text);
-        if (exempt_add(&file, text, &why))
-            return false;
-    }
-    for (uint32_t i = 0; i < l->n_exempt_values; i++)
-        if (exempt_add(&file, l->exempt_values[i], &why))
-            return false;
-    return !memcmp(&file, list, sizeof file);
+    struct exempt file;
+    return running_file_exempt(l, &file) && !memcmp(&file, list, sizeof file);
 }
 
 bool limits_is_as_file(const struct control *c, const struct config_limit *l,
