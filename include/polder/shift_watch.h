@@ -17,6 +17,8 @@
  *   connect  five connections in a row have failed
  *   first    8 or more of the first 20 requests have failed, and the other side is no worse than
  *            half of that
+ *   ejected  it was taken out for errors in a row, or as worse than its group, and the other side is
+ *            no worse than half of it: then the requests that would tell more do not come any more
  */
 #ifndef POLDER_SHIFT_WATCH_H
 #define POLDER_SHIFT_WATCH_H
@@ -40,8 +42,9 @@ enum shift_side { SHIFT_NEW, SHIFT_OTHER, SHIFT_SIDES };
 /* Of one side; totals, or since the step. */
 struct shift_counts {
     uint64_t requests; /* attempts, those that got no connection too */
-    uint64_t errors;   /* of them: no answer, or one of a status from 500 on */
+    uint64_t errors;   /* of them: no answer, or one with an error status (server_state.h) */
     uint64_t unconnected;
+    uint64_t ejections;
     uint64_t bucket[HISTOGRAM_BUCKETS]; /* answers, by their time: HISTOGRAM_LATENCY */
 };
 
@@ -51,6 +54,7 @@ enum shift_rule {
     SHIFT_RULE_P95,
     SHIFT_RULE_CONNECT,
     SHIFT_RULE_FIRST,
+    SHIFT_RULE_EJECTED,
     SHIFT_RULES
 };
 const char *shift_rule_name(enum shift_rule rule); /* "errors" */

@@ -77,13 +77,12 @@ struct stats_server_row {
     /* attempts; errors are in polder/server_state.h */
     _Alignas(64) _Atomic uint64_t requests;
     _Atomic uint64_t bytes_in, bytes_out; /* from it and to it, heads too */
-    _Atomic uint64_t failed;              /* answers of a status from 500 on */
     _Atomic uint64_t connects;            /* connections opened to it */
     _Atomic uint64_t reuses;              /* requests sent over one that was kept */
     struct histogram latency;             /* until the head of its answer */
 };
 
-#define STATS_LAYOUT 3
+#define STATS_LAYOUT 4
 struct stats_slab {
     _Alignas(128) _Atomic uint64_t counter[STATS_COUNTERS_MAX];
     _Atomic uint64_t gauge[STATS_GAUGES_MAX];
@@ -157,7 +156,7 @@ struct stats_limit {
     uint64_t checked, admitted, refused, dry_refused;
 };
 struct stats_server {
-    uint64_t requests, bytes_in, bytes_out, failed, connects, reuses;
+    uint64_t requests, bytes_in, bytes_out, connects, reuses;
     struct distribution latency;
 };
 /* at: a hint where the row may be, such as the index in the configuration. */

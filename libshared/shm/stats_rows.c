@@ -262,7 +262,6 @@ void stats_server_of(const struct stats_slab *slabs, uint64_t server_id, uint32_
         out->requests += load(&row->requests);
         out->bytes_in += load(&row->bytes_in);
         out->bytes_out += load(&row->bytes_out);
-        out->failed += load(&row->failed);
         out->connects += load(&row->connects);
         out->reuses += load(&row->reuses);
         distribution_add(&out->latency, &row->latency);

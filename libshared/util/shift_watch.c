@@ -8,7 +8,8 @@
 
 #define WEIGHT_MAX 1000000
 
-static const char *const rule_names[SHIFT_RULES] = {"none", "errors", "p95", "connect", "first"};
+static const char *const rule_names[SHIFT_RULES] = {"none",    "errors", "p95",
+                                                    "connect", "first",  "ejected"};
 
 const char *shift_rule_name(enum shift_rule rule)
 {
@@ -28,6 +29,7 @@ static void count_side(struct shift_counts *since, struct shift_counts *last,
     since->requests += grown(now->requests, last->requests);
     since->errors += grown(now->errors, last->errors);
     since->unconnected += grown(now->unconnected, last->unconnected);
+    since->ejections += grown(now->ejections, last->ejections);
     for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++)
         since->bucket[i] += grown(now->bucket[i], last->bucket[i]);
     *last = *now;
@@ -98,6 +100,11 @@ static bool is_unreachable(struct shift_watch *w, uint64_t answers_before, uint6
     return w->unconnected >= SHIFT_CONNECT_ROWS;
 }
 
+static bool is_alone_in_it(const struct shift_watch *w)
+{
+    return shift_error_rate(w, SHIFT_NEW) > 2 * shift_error_rate(w, SHIFT_OTHER);
+}
+
 /* A second may bring many more than 20 requests: then the share of those that have come counts. */
 static bool begins_badly(struct shift_watch *w)
 {
@@ -106,8 +113,7 @@ static bool begins_badly(struct shift_watch *w)
         return false;
     w->first_judged = p.requests >= SHIFT_FIRST;
     return p.errors >= SHIFT_FIRST_FAILED &&
-           p.errors * SHIFT_FIRST >= p.requests * SHIFT_FIRST_FAILED &&
-           proportion_rate(&p) > 2 * shift_error_rate(w, SHIFT_OTHER);
+           p.errors * SHIFT_FIRST >= p.requests * SHIFT_FIRST_FAILED && is_alone_in_it(w);
 }
 
 static bool is_slower(const struct shift_watch *w)
@@ -159,6 +165,8 @@ enum shift_verdict shift_watch_look(struct shift_watch *w,
         return worse(w, SHIFT_RULE_CONNECT);
     if (begins_badly(w))
         return worse(w, SHIFT_RULE_FIRST);
+    if (w->since[SHIFT_NEW].ejections && is_alone_in_it(w))
+        return worse(w, SHIFT_RULE_EJECTED);
     if (now_ms >= checked_ms && now_ms < checked_ms + SHIFT_CHECK_MS)
         return (enum shift_verdict)w->verdict;
     return check(w, now_ms); /* also after the clock was set back */
@@ -194,6 +202,9 @@ static void put_reason(const struct shift_watch *w, char *out, size_t size)
     case SHIFT_RULE_FIRST:
         snprintf(out, size, "%d or more of the first %d requests have failed; ", SHIFT_FIRST_FAILED,
                  SHIFT_FIRST);
+        break;
+    case SHIFT_RULE_EJECTED:
+        snprintf(out, size, "it was ejected for its errors; ");
         break;
     default:
         *out = 0;

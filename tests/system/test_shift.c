@@ -44,6 +44,8 @@ static int end(void **state)
     return 0;
 }
 
+static const char *more = ""; /* of the upstream */
+
 static void routes(char *out, size_t size, bool with_green)
 {
     char second[64] = "";
@@ -51,10 +53,10 @@ static void routes(char *out, size_t size, bool with_green)
         snprintf(second, sizeof second, "server \"127.0.0.1:%u\" { weight = 0 }",
                  backend_port(green));
     snprintf(out, size,
-             "upstream \"app\" { server \"127.0.0.1:%u\" { } %s }\n"
+             "upstream \"app\" { server \"127.0.0.1:%u\" { } %s %s }\n"
              "upstream \"one\" { server \"127.0.0.1:1\" { } }\n"
              "route \"/*\" { upstream = \"app\" }\n",
-             backend_port(blue), second);
+             backend_port(blue), second, more);
 }
 
 static void start(unsigned workers)
@@ -142,7 +144,9 @@ static void a_bad_release_is_rolled_back(void **state)
 {
     pid_t pid[4];
     (void)state;
+    more = "eject = false";
     start(2);
+    more = "";
     atomic_store(&bad_of, 5);
     assert_int_equal(shift("50 --guard", NULL), 0);
     ask(40);
@@ -158,6 +162,18 @@ static void a_bad_release_is_rolled_back(void **state)
     wait_until(says("alert list", "shift_rolled_back"), 5000);
     assert_int_equal(ctl(&house, NULL, "upstream shift app --stop"), 0);
     wait_until(!says("status", "shift_rolled_back"), 5000);
+}
+
+static void one_that_fails_altogether_is_rolled_back_at_once(void **state)
+{
+    (void)state;
+    start(1);
+    atomic_store(&bad_of, 1);
+    assert_int_equal(shift("50 --guard", NULL), 0);
+    ask(20);
+    wait_until(why_says("\"rolled_back\""), 5000);
+    assert_true(why_says("\"ejected\"") || why_says("\"first\""));
+    assert_int_equal(of_green(20), 0);
 }
 
 static void one_that_takes_no_connection_is_rolled_back_at_once(void **state)
@@ -308,6 +324,8 @@ int main(void)
     const struct CMUnitTest stories[] = {
         cmocka_unit_test_setup_teardown(shares_are_exact_and_outlive_everything, begin, end),
         cmocka_unit_test_setup_teardown(a_bad_release_is_rolled_back, begin, end),
+        cmocka_unit_test_setup_teardown(one_that_fails_altogether_is_rolled_back_at_once, begin,
+                                        end),
         cmocka_unit_test_setup_teardown(one_that_takes_no_connection_is_rolled_back_at_once, begin,
                                         end),
         cmocka_unit_test_setup_teardown(too_little_traffic_holds_and_says_so, begin, end),

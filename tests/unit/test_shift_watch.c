@@ -184,6 +184,22 @@ static void a_server_that_takes_no_connection_trips_at_once(void **state)
     assert_int_equal(r.watch.rule, SHIFT_RULE_CONNECT);
 }
 
+static void an_ejected_server_trips_at_once(void **state)
+{
+    struct run r;
+    (void)state;
+    run_begin(&r, 1);
+    for (int s = 0; s < 20; s++)
+        second(&r, 20, .1, &good, &good);
+    r.total[SHIFT_NEW].errors += 5;
+    r.total[SHIFT_NEW].requests += 5;
+    r.total[SHIFT_OTHER].ejections++; /* says nothing of this one */
+    assert_int_not_equal(second(&r, 20, 0, &good, &good), SHIFT_WORSE);
+    r.total[SHIFT_NEW].ejections++;
+    assert_int_equal(second(&r, 20, 0, &good, &good), SHIFT_WORSE);
+    assert_int_equal(r.watch.rule, SHIFT_RULE_EJECTED);
+}
+
 /* ---- p95 ---- */
 
 static void a_slower_side_trips_by_its_p95(void **state)
@@ -293,6 +309,7 @@ int main(void)
         cmocka_unit_test(equal_sides_trip_at_most_8_times_of_200),
         cmocka_unit_test(the_first_requests_trip_at_once),
         cmocka_unit_test(a_server_that_takes_no_connection_trips_at_once),
+        cmocka_unit_test(an_ejected_server_trips_at_once),
         cmocka_unit_test(a_slower_side_trips_by_its_p95),
         cmocka_unit_test(too_little_traffic_neither_passes_nor_fails),
         cmocka_unit_test(a_good_side_passes_when_its_time_is_over),

@@ -61,11 +61,11 @@ static void add_server(const struct control *c, const struct config_server *s,
     struct stats_server sums;
     stats_server_of(c->shared->stats, id, s->index, &sums);
     to->requests += sums.requests + (row ? atomic_load(&row->upgrades) : 0);
-    to->errors += sums.failed;
     for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++)
         to->bucket[i] += sums.latency.bucket[i];
+    to->ejections += row ? atomic_load(&row->ejections) : 0;
     for (unsigned i = 1; row && i < SERVER_REASONS; i++) {
-        const uint64_t n = atomic_load(&row->errors[i]);
+        const uint64_t n = i == SERVER_OUTLIER ? 0 : atomic_load(&row->errors[i]);
         to->errors += n;
         to->requests += is_unconnected(i) ? n : 0; /* it was not sent one */
         to->unconnected += is_unconnected(i) ? n : 0;

@@ -230,7 +230,6 @@ static bool final_head(struct fetch *ex, const struct h1_head *head, bool more)
     ex->fetch_ns = clock_mono_ns() - ex->sent_ns;
     histogram_add(&server_stats(ex->worker, u->server)->latency,
                   histogram_bucket(HISTOGRAM_LATENCY, ex->fetch_ns), ex->fetch_ns);
-    stats_bump(&server_stats(ex->worker, u->server)->failed, head->status >= 500);
     retry_answered(ex, head->status);
     fetch_note_server(ex);
     ex->answered = head->status;
