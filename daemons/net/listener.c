@@ -113,6 +113,14 @@ int listener_open_path(struct listener *l, const char *path, int type, mode_t mo
     return 0;
 }
 
+int listener_adopt_path(struct listener *l, int fd, const char *path, int type)
+{
+    const int code = unix_socket_adopt(&l->socket, fd, path, type);
+    if (code == 0)
+        listener_open_socket(l, fd);
+    return code;
+}
+
 int listener_open_address(struct listener *l, const struct sockaddr_storage *sa, socklen_t len)
 {
     const int one = 1;

@@ -38,6 +38,8 @@ void listener_init(struct listener *l, struct ev_loop *loop, listener_fn accepte
 /* Begin to accept: 0 or a negative errno, see unix_socket_listen(). type: SOCK_STREAM,
  * SOCK_SEQPACKET. */
 int listener_open_path(struct listener *l, const char *path, int type, mode_t mode, gid_t gid);
+/* One that is there: unix_socket_adopt(). */
+int listener_adopt_path(struct listener *l, int fd, const char *path, int type);
 int listener_open_address(struct listener *l, const struct sockaddr_storage *sa, socklen_t len);
 /* A socket that listens already, and is the listener's from now on. */
 void listener_open_socket(struct listener *l, int fd);

@@ -116,6 +116,30 @@ int unix_socket_listen(struct unix_socket *s, const char *path, int type, mode_t
     return code;
 }
 
+static int option(int fd, int name)
+{
+    int value = -1;
+    socklen_t len = sizeof value;
+    return getsockopt(fd, SOL_SOCKET, name, &value, &len) < 0 ? -errno : value;
+}
+
+/* Clients see the credentials of the process that has called listen() last. */
+int unix_socket_adopt(struct unix_socket *s, int fd, const char *path, int type)
+{
+    struct stat st;
+    *s = (struct unix_socket){.fd = fd};
+    if (option(fd, SO_DOMAIN) != AF_UNIX || option(fd, SO_TYPE) != type ||
+        option(fd, SO_ACCEPTCONN) != 1)
+        return -ENOTSOCK;
+    if (snprintf(s->path, sizeof s->path, "%s", path) >= (int)sizeof s->path)
+        return -ENAMETOOLONG;
+    if (*path && lstat(path, &st) == 0) {
+        s->device = st.st_dev;
+        s->inode = st.st_ino;
+    }
+    return listen(fd, BACKLOG) < 0 ? -errno : 0;
+}
+
 void unix_socket_close(struct unix_socket *s)
 {
     struct stat st;
@@ -123,6 +147,6 @@ void unix_socket_close(struct unix_socket *s)
         return;
     close(s->fd);
     s->fd = -1;
-    if (lstat(s->path, &st) == 0 && st.st_dev == s->device && st.st_ino == s->inode)
+    if (*s->path && lstat(s->path, &st) == 0 && st.st_dev == s->device && st.st_ino == s->inode)
         unlink(s->path);
 }

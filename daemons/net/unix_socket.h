@@ -20,6 +20,9 @@ struct unix_socket {
 /* type: SOCK_STREAM, SOCK_SEQPACKET. gid: (gid_t)-1 leaves the group. 0, -EADDRINUSE if a process
  * answers on path, or a negative errno. A group that cannot be set is logged and left. */
 int unix_socket_listen(struct unix_socket *s, const char *path, int type, mode_t mode, gid_t gid);
+/* One that another process, or another program of this one, has made: takes fd. path "": it is not
+ * ours to remove. 0 or a negative errno: it listens on no UNIX socket of that type. */
+int unix_socket_adopt(struct unix_socket *s, int fd, const char *path, int type);
 /* Gives the path mode and group; what cannot be given is logged. 0 or a negative errno. */
 int unix_socket_permit(const char *path, mode_t mode, gid_t gid);
 /* Closes; removes the path if it is still ours. */

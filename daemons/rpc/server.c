@@ -498,25 +498,77 @@ static void on_accepted(void *arg, int fd, const struct sockaddr *peer)
 
 /* ---- the server ---- */
 
-int rpc_server_new(struct rpc_server **out, struct ev_loop *loop, const char *path, mode_t mode,
-                   gid_t gid, rpc_handler handler, void *arg)
+static struct rpc_server *server_new(struct ev_loop *loop, gid_t gid, rpc_handler handler,
+                                     void *arg)
 {
     struct rpc_server *s = calloc(1, sizeof *s);
     if (!s)
-        return -ENOMEM;
+        return NULL;
     listener_init(&s->listener, loop, on_accepted, s);
-    const int code = listener_open_path(&s->listener, path, SOCK_STREAM, mode, gid);
-    if (code) {
-        free(s);
-        return code;
-    }
     LIST_INIT(&s->connections);
     s->loop = loop;
     s->gid = gid;
     s->handler = handler;
     s->arg = arg;
+    return s;
+}
+
+int rpc_server_new(struct rpc_server **out, struct ev_loop *loop, const char *path, mode_t mode,
+                   gid_t gid, rpc_handler handler, void *arg)
+{
+    struct rpc_server *s = server_new(loop, gid, handler, arg);
+    const int code = s ? listener_open_path(&s->listener, path, SOCK_STREAM, mode, gid) : -ENOMEM;
+    if (code) {
+        free(s);
+        return code;
+    }
     *out = s;
     return 0;
+}
+
+int rpc_server_adopt(struct rpc_server **out, struct ev_loop *loop, int fd, const char *path,
+                     gid_t gid, rpc_handler handler, void *arg)
+{
+    struct rpc_server *s = server_new(loop, gid, handler, arg);
+    const int code = s ? listener_adopt_path(&s->listener, fd, path, SOCK_STREAM) : -ENOMEM;
+    if (code) {
+        free(s);
+        return code;
+    }
+    *out = s;
+    return 0;
+}
+
+void rpc_server_take(struct rpc_server *s, int fd)
+{
+    on_accepted(s, fd, NULL);
+}
+
+static bool is_quiet(const struct rpc_connection *c)
+{
+    return !c->in_len && !c->n_replies && !c->unsent.size && !c->last && !c->ended && !c->doomed;
+}
+
+bool rpc_server_is_quiet(const struct rpc_server *s)
+{
+    const struct rpc_connection *c;
+    LIST_FOREACH (c, &s->connections, entry)
+        if (!is_quiet(c) && !c->lingers)
+            return false;
+    return true;
+}
+
+int rpc_server_fd(const struct rpc_server *s)
+{
+    return s->listener.fd;
+}
+
+void rpc_server_each_quiet(const struct rpc_server *s, void (*fn)(void *arg, int fd), void *arg)
+{
+    const struct rpc_connection *c;
+    LIST_FOREACH (c, &s->connections, entry)
+        if (is_quiet(c))
+            fn(arg, c->fd);
 }
 
 void rpc_server_permit(struct rpc_server *s, mode_t mode, gid_t gid)

@@ -42,6 +42,17 @@ typedef void (*rpc_handler)(void *arg, const struct rpc_call *call);
  * another process answers on path. */
 int rpc_server_new(struct rpc_server **out, struct ev_loop *loop, const char *path, mode_t mode,
                    gid_t gid, rpc_handler handler, void *arg);
+/* The same on a listening socket that another program of this process has left (takes fd). */
+int rpc_server_adopt(struct rpc_server **out, struct ev_loop *loop, int fd, const char *path,
+                     gid_t gid, rpc_handler handler, void *arg);
+/* A connection that it has left too. */
+void rpc_server_take(struct rpc_server *server, int fd);
+/* Nothing is half read, under way or unsent on any connection. */
+bool rpc_server_is_quiet(const struct rpc_server *server);
+int rpc_server_fd(const struct rpc_server *server);
+/* Each connection on which nothing is under way: those can be left to another program. */
+void rpc_server_each_quiet(const struct rpc_server *server, void (*fn)(void *arg, int fd),
+                           void *arg);
 /* Changes who has access from now on. */
 void rpc_server_permit(struct rpc_server *server, mode_t mode, gid_t gid);
 /* Closes all connections, and removes the path. */

@@ -272,6 +272,24 @@ static void on_accepted(void *arg, int fd, const struct sockaddr *sa)
     ev_io_start(s->loop, &l->io);
 }
 
+void intake_take_link(struct supervisor *s, int fd)
+{
+    on_accepted(s, fd, NULL);
+}
+
+void intake_each_link(const struct supervisor *s, void (*fn)(void *arg, int fd), void *arg)
+{
+    const struct worker_link *l;
+    LIST_FOREACH (l, &s->links, entry)
+        fn(arg, l->io.fd);
+}
+
+int intake_adopt(struct supervisor *s, int fd, const char *path)
+{
+    listener_init(&s->intake, s->loop, on_accepted, s);
+    return listener_adopt_path(&s->intake, fd, path, SOCK_SEQPACKET);
+}
+
 int intake_open(struct supervisor *s)
 {
     char path[sizeof s->intake.socket.path];

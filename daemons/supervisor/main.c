@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * polder-supervisor: owns every WebSocket. Reads the same file as polderd; SIGHUP reads it again
- * (proved first), SIGTERM closes all with 1012 over a few seconds and exits. It survives a crash,
- * restart or reload of polderd.
+ * (proved first), SIGUSR2 replaces the program in place (upgrade.h), SIGTERM closes all with 1012 over
+ * a few seconds and exits. It survives a crash, restart or reload of polderd.
  */
+#include "daemons/supervisor/program.h"
 #include "daemons/supervisor/supervisor.h"
+#include "daemons/supervisor/upgrade.h"
 #include "polder/clock.h"
 #include "polder/conditions.h"
 #include "polder/log.h"
@@ -55,29 +57,14 @@ static void bury_ended(struct supervisor *s)
 
 /* ---- configuration ---- */
 
-/* Read-only from then on: what changes while running lies in struct supervisor. */
-static const struct config *read_config(const char *path, void **memory, config_error_fn fn)
-{
-    struct config_arena arena;
-    *memory = mmap(NULL, SHARED_REGION_SIZE, PROT_READ | PROT_WRITE,
-                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (*memory == MAP_FAILED)
-        return NULL;
-    config_arena_init(&arena, *memory, SHARED_REGION_SIZE);
-    const struct config *c = config_load(&arena, path, fn, NULL);
-    if (!c)
-        munmap(*memory, SHARED_REGION_SIZE);
-    else if (mprotect(*memory, SHARED_REGION_SIZE, PROT_READ) < 0)
-        log_warning("config: cannot be made read-only: %s", strerror(errno));
-    return c;
-}
-
 static void use_config(struct supervisor *s, const struct config *c)
 {
     const bool same_level = s->config && s->config->log_level == c->log_level;
     s->config = c;
-    if (!same_level) /* else it is what a command may have set */
-        log_set_level((enum log_level)c->log_level);
+    if (!same_level) { /* else it is what a command may have set */
+        s->log_level = (enum log_level)c->log_level;
+        log_set_level(s->log_level);
+    }
     s->values = c->websocket;
     for (uint32_t i = 0; i < c->n_routes; i++)
         if (c->routes[i].websocket)
@@ -137,7 +124,8 @@ static void move_over(struct session *x, const struct config_route *to)
 static bool reload(struct supervisor *s)
 {
     void *memory, *old_memory = s->arena[0];
-    const struct config *c = read_config(s->path, &memory, log_mistake), *old = s->config;
+    const struct config *c = supervisor_read_config(s->path, &memory, log_mistake),
+                        *old = s->config;
     if (!c) {
         log_error("config: nothing has changed");
         return false;
@@ -174,7 +162,7 @@ static bool reload(struct supervisor *s)
         counts[x->route->index].open++;
     }
     bury_ended(s);
-    memcpy(s->routes, counts, sizeof s->routes);
+    memcpy(s->routes, counts, SUPERVISOR_ROUTES * sizeof *counts);
     free(counts);
     use_config(s, c);
     open_log(s);
@@ -224,12 +212,16 @@ static void on_tick(struct ev_loop *loop, ev_timer *w, int revents)
         ev_break(loop, EVBREAK_ALL);
 }
 
-static void before_sleep(struct ev_loop *loop, ev_prepare *w, int revents)
+static void end_turn(struct supervisor *s)
 {
-    struct supervisor *s = ev_userdata(loop);
-    (void)w, (void)revents;
     bury_ended(s);
     supervisor_log_flush(s);
+}
+
+static void before_sleep(struct ev_loop *loop, ev_prepare *w, int revents)
+{
+    (void)w, (void)revents;
+    end_turn(ev_userdata(loop));
 }
 
 static void after_sleep(struct ev_loop *loop, ev_check *w, int revents)
@@ -255,22 +247,35 @@ static void on_stop(struct ev_loop *loop, ev_signal *w, int revents)
     ev_timer_again(loop, &s->tick);
 }
 
-static void on_reload(struct ev_loop *loop, ev_signal *w, int revents)
+static void reload_and_tell(struct supervisor *s)
 {
-    struct supervisor *s = ev_userdata(loop);
-    (void)w, (void)revents;
     s->reload_failed = !reload(s);
     presence_tell(s);
 }
 
-/* Before anything is raised. Without the file raised conditions are only in the log. */
-static void conditions_begin(struct supervisor *s)
+/* Another program where this one was started from, which a package has put there, reads the
+ * configuration, too. */
+static void on_reload(struct ev_loop *loop, ev_signal *w, int revents)
+{
+    struct supervisor *s = ev_userdata(loop);
+    (void)w, (void)revents;
+    s->now_ms = clock_mono_ms();
+    if (!s->draining && program_differs())
+        upgrade_begin(s, NULL, reload_and_tell);
+    else
+        reload_and_tell(s);
+}
+
+/* Before anything is raised. Without the file raised conditions are only in the log. What the
+ * program before has raised is still so. */
+static void conditions_begin(struct supervisor *s, bool resumes)
 {
     static struct shm_segment segment;
     char path[4096];
     mkdir(s->config->runtime_dir, 0755);
     snprintf(path, sizeof path, "%s/conditions.page", s->config->runtime_dir);
-    const int code = conditions_open(&segment, path, CONDITIONS_OF_SUPERVISOR);
+    const int code =
+        (resumes ? conditions_continue : conditions_open)(&segment, path, CONDITIONS_OF_SUPERVISOR);
     s->conditions = code < 0 ? NULL : conditions_of(&segment);
 }
 
@@ -282,13 +287,37 @@ static void on_reopen(struct ev_loop *loop, ev_signal *w, int revents)
 
 static void on_upgrade(struct ev_loop *loop, ev_signal *w, int revents)
 {
-    (void)loop, (void)w, (void)revents;
-    log_warning(
-        "SIGUSR2 is kept for replacing the program, which this version does not do; nothing "
-        "happens");
+    struct supervisor *s = ev_userdata(loop);
+    (void)w, (void)revents;
+    s->now_ms = clock_mono_ms();
+    upgrade_begin(s, NULL, NULL);
 }
 
-static int run(struct supervisor *s)
+static void upgrade_asked(struct supervisor *s, const struct rpc_call *call)
+{
+    upgrade_begin(s, call, NULL);
+}
+
+static int open_sockets(struct supervisor *s)
+{
+    if (intake_open(s))
+        return 1;
+    if (methods_open(s)) {
+        intake_close(s);
+        return 1;
+    }
+    s->upgrade.since_ms = s->now_ms;
+    return 0;
+}
+
+static void unblock_signals(void)
+{
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static int run(struct supervisor *s, bool resumes)
 {
     struct rlimit files;
     static ev_check check;
@@ -313,6 +342,9 @@ static int run(struct supervisor *s)
     s->seed = random_next(&s->random);
     s->on_local_message = local_message;
     s->on_due = on_due;
+    s->on_upgrade_asked = upgrade_asked;
+    s->before_replaced = end_turn;
+    s->upgrade.pipe = -1;
     ev_timer_init(&s->tick, on_tick, 0, TIMER_TICK_MS / 1000.0);
     ev_prepare_init(&s->prepare, before_sleep);
     ev_prepare_start(s->loop, &s->prepare);
@@ -328,19 +360,21 @@ static int run(struct supervisor *s)
     ev_signal_start(s->loop, &s->on_hup);
     ev_signal_start(s->loop, &s->on_usr1);
     ev_signal_start(s->loop, &s->on_usr2);
-    conditions_begin(s);
+    conditions_begin(s, resumes);
     open_log(s);
+    const int code = resumes ? upgrade_resume(s) : open_sockets(s);
+    if (code)
+        return code;
     values_tell_files(s);
-    if (intake_open(s))
-        return 1;
-    if (methods_open(s)) {
-        intake_close(s);
-        return 1;
-    }
     log_info("ready; at most %u WebSockets on a route", s->values.max_connections);
-    sandbox_enter_or_warn(SANDBOX_SUPERVISOR, s->config->sandbox);
+    if (!program_pin())
+        log_warning("upgrade: no memory for what it would need; only a restart replaces %s",
+                    program_path());
+    if (!s->filtered)
+        s->filtered = sandbox_enter_or_warn(SANDBOX_SUPERVISOR, s->config->sandbox);
     presence_begin(s);
     sd_notify(0, "READY=1");
+    unblock_signals();
     ev_run(s->loop, 0);
     presence_end(s);
     for (struct session *x = LIST_FIRST(&s->sessions), *next; x; x = next) {
@@ -367,43 +401,86 @@ static int usage(FILE *to, int code)
     return code;
 }
 
-int main(int argc, char **argv)
+struct options {
+    const char *config;
+    bool tests, proves, resumes;
+};
+
+/* -1: go on; else the exit status. -P and -R are for the program that this one replaces. */
+static int read_options(int argc, char **argv, struct options *o)
 {
-    struct supervisor *s = calloc(1, sizeof *s);
-    bool test = false;
     int option;
-    if (!s)
-        return 1;
-    clock_open();
-    process_title_init(argc, argv);
-    /* signals that are sent to all processes may come before there are handlers */
-    signal(SIGHUP, SIG_IGN);
-    signal(SIGUSR1, SIG_IGN);
-    signal(SIGUSR2, SIG_IGN);
-    s->path = DEFAULT_CONFIG;
-    s->log.fd = -1;
-    while ((option = getopt(argc, argv, "c:tVh")) != -1)
+    while ((option = getopt(argc, argv, "c:tVhPR")) != -1)
         switch (option) {
         case 'c':
-            s->path = strdup(optarg); /* the title is written over argv */
+            o->config = optarg;
             break;
         case 't':
-            test = true;
+            o->tests = true;
+            break;
+        case 'P':
+            o->proves = true;
+            break;
+        case 'R':
+            o->resumes = true;
             break;
         case 'V':
-            puts("polder-supervisor " POLDER_VERSION);
+            printf("polder-supervisor %s\n", supervisor_version());
             return 0;
         case 'h':
             return usage(stdout, 0);
         default:
-            return usage(stderr, 2); /* NOLINT(clang-analyzer-unix.Malloc) */
+            return usage(stderr, 2);
         }
-    if (optind < argc)
-        return usage(stderr, 2);
-    const struct config *c = read_config(s->path, &s->arena[0], print_error);
+    return optind < argc ? usage(stderr, 2) : -1;
+}
+
+/* Signals that are sent to all processes may come before there are handlers. */
+static void ignore_signals(void)
+{
+    signal(SIGHUP, SIG_IGN);
+    signal(SIGUSR1, SIG_IGN);
+    signal(SIGUSR2, SIG_IGN);
+}
+
+static const struct config *read_config(struct supervisor *s, config_error_fn fn)
+{
+    return supervisor_read_config(s->path, &s->arena[0], fn);
+}
+
+/* The file as it is; or, where it has become wrong since the proof, as it was then. */
+static const struct config *read_proven(struct supervisor *s)
+{
+    char path[32];
+    const struct config *c = read_config(s, log_mistake);
+    snprintf(path, sizeof path, "/proc/self/fd/%d", PROGRAM_FILE_FD);
+    return c ? c : supervisor_read_config(path, &s->arena[0], log_mistake);
+}
+
+int main(int argc, char **argv)
+{
+    struct supervisor *s = calloc(1, sizeof *s);
+    struct options o = {.config = DEFAULT_CONFIG};
+    if (!s)
+        return 1;
+    clock_open();
+    process_title_init(argc, argv);
+    const int wrong = read_options(argc, argv, &o);
+    if (wrong >= 0)
+        return wrong;           /* NOLINT(clang-analyzer-unix.Malloc) */
+    s->path = strdup(o.config); /* the title is written over argv */
+    s->log.fd = -1;
+    if (!s->path)
+        return 1;
+    if (o.proves)
+        return upgrade_prove(s->path);
+    program_begin(s->path);
+    if (!o.resumes)
+        ignore_signals();
+    const struct config *c = o.resumes ? read_proven(s) : read_config(s, print_error);
     if (!c)
         return 2;
-    if (test) {
+    if (o.tests) {
         printf("%s: ok\n", s->path);
         return 0;
     }
@@ -412,5 +489,5 @@ int main(int argc, char **argv)
     log_open("supervisor");
     values_load(s);
     sandbox_begin(c->core_dumps);
-    return run(s);
+    return run(s, o.resumes);
 }

@@ -106,6 +106,10 @@ static void ws_stats(struct supervisor *s, const struct rpc_call *call)
     rpc_out_u64(o, "messagesIn", s->messages_in);
     rpc_out_u64(o, "messagesOut", s->messages_out);
     rpc_out_u64(o, "pid", (uint64_t)getpid());
+    rpc_out_str(o, "version", supervisor_version());
+    rpc_out_u64(o, "upgrades", s->upgrade.done);
+    rpc_out_u64(o, "upgradesFailed", s->upgrade.failures);
+    rpc_out_f64(o, "upgradePausedMs", (double)s->upgrade.pause_ns / 1e6);
     put_durations(s, o);
     rpc_out_map(o, "ends");
     for (int i = 0; i < END_REASONS; i++)
@@ -289,13 +293,13 @@ static void log_level_run(struct supervisor *s, const struct rpc_call *call)
 {
     enum log_level level;
     char word[16];
-    (void)s;
     if (rpc_in_text(call->params, "level", word, sizeof word) < 0 ||
         !log_level_parse(word, &level)) {
         rpc_reply_error(call->reply, RPC_BAD_ARGUMENT,
                         "level: expected error, warning, info or debug");
         return;
     }
+    s->log_level = level;
     log_set_level(level);
     say_done(call);
 }
@@ -307,6 +311,14 @@ static void log_reopen_run(struct supervisor *s, const struct rpc_call *call)
         rpc_reply_error(call->reply, RPC_FAILED, "%s; going on with the old file", why);
     else
         say_done(call);
+}
+
+/* ---- supervisor.upgrade ---- */
+
+/* Answers when the new program is proven, or not; ws.stats shows when it runs. */
+static void supervisor_upgrade(struct supervisor *s, const struct rpc_call *call)
+{
+    s->on_upgrade_asked(s, call);
 }
 
 /* ---- dispatch ---- */
@@ -322,6 +334,7 @@ static const struct {
                {"ws.revert", values_revert},
                {"ws.invalidated", ws_invalidated},
                {"ws.weight", ws_weight},
+               {"supervisor.upgrade", supervisor_upgrade},
                {"log.level", log_level_run},
                {"log.reopen", log_reopen_run}};
 
@@ -336,10 +349,22 @@ static void on_call(void *arg, const struct rpc_call *call)
     rpc_reply_error(call->reply, RPC_NO_METHOD, "the supervisor has no such method");
 }
 
+static void methods_path(const struct supervisor *s, char path[128])
+{
+    snprintf(path, 128, "%s/supervisor-rpc.sock", s->config->runtime_dir);
+}
+
+int methods_adopt(struct supervisor *s, int fd)
+{
+    char path[128];
+    methods_path(s, path);
+    return rpc_server_adopt(&s->rpc, s->loop, fd, path, (gid_t)-1, on_call, s);
+}
+
 int methods_open(struct supervisor *s)
 {
     char path[128];
-    snprintf(path, sizeof path, "%s/supervisor-rpc.sock", s->config->runtime_dir);
+    methods_path(s, path);
     const int code = rpc_server_new(&s->rpc, s->loop, path, 0600, (gid_t)-1, on_call, s);
     if (code)
         log_error("methods: cannot listen on %s: %s", path, strerror(-code));

@@ -52,19 +52,23 @@ static struct server_table *table_map(int fd)
 void servers_take_table(struct supervisor *s, int fd)
 {
     struct server_table *table = table_map(fd), *old = s->servers;
-    close(fd);
     if (!table) {
+        close(fd);
         log_warning("intake: a table of servers of another layout was dropped; this daemon and "
                     "polderd are of different versions");
         return;
     }
     if (old && !memcmp(old->header.uuid, table->header.uuid, sizeof old->header.uuid)) {
         munmap(table, sizeof *table);
+        close(fd);
         return;
     }
     s->servers = table;
-    if (old)
+    if (old) {
         munmap(old, sizeof *old);
+        close(s->servers_fd);
+    }
+    s->servers_fd = fd;
 }
 
 static struct server_row *row_of(const struct supervisor *s, const struct config_server *server)

@@ -38,6 +38,7 @@
 #include "polder/config.h"
 #include "polder/handover.h"
 #include "polder/histogram.h"
+#include "polder/log.h"
 #include "polder/server_state.h"
 #include "polder/problem.h"
 #include "polder/random.h"
@@ -57,7 +58,8 @@
 struct supervisor;
 struct session;
 
-/* Why a session ended; counted by reason. */
+/* Why a session ended; counted by reason. These and the states stand as numbers in state blocks
+ * (carry/block.h): a new one goes to the end. */
 enum session_end {
     END_CLIENT_CLOSED, /* it went with a close frame, or FIN after it */
     END_CLIENT_LOST,   /* RST, FIN without a close frame */
@@ -197,9 +199,30 @@ struct lifetimes {
     uint64_t max_ms;
 };
 
+/* Of upgrade.c. */
+struct rpc_reply;
+struct rpc_call;
+struct upgrade {
+    uint8_t state;
+    bool eof;
+    int pipe; /* what the child of the proof says */
+    pid_t child;
+    ev_io said;
+    ev_timer look;
+    struct rpc_reply *reply;
+    void (*failed)(struct supervisor *s);
+    uint64_t until_ms;
+    size_t said_len;
+    char said_text[512];
+    uint64_t done, failures; /* of this process, over all its programs; of this program */
+    uint64_t since_ms;       /* the process began */
+    uint64_t pause_ns;       /* for which messages waited, the last time */
+};
+
 struct supervisor {
     struct ev_loop *loop;
     struct server_table *servers; /* polderd's; NULL: no worker has come yet */
+    int servers_fd;               /* its descriptor, for another program */
     const char *path;
     const struct config *config;        /* mapped read-only */
     void *arena[1];                     /* of config */
@@ -225,6 +248,8 @@ struct supervisor {
     uint64_t drain_until_ms;
     bool draining;
     bool reload_failed; /* the last one */
+    bool filtered;      /* a filter of system calls applies */
+    enum log_level log_level;
     struct {
         ev_timer timer;
         int fd;             /* of the heartbeat file; negative: there is none */
@@ -232,14 +257,19 @@ struct supervisor {
         uint64_t status_ms; /* it is told again then */
         char status[128];
     } presence;
-    uint32_t open;                                       /* sessions, in whatever state */
-    uint32_t probes;                                     /* apart from those */
-    uint32_t held, may_hold;                             /* descriptors of their legs */
-    struct config_websocket values;                      /* of the top-level section: defaults */
-    struct route_values route_values[SUPERVISOR_ROUTES]; /* by route index */
-    uint32_t weights[RUNTIME_SERVERS_MAX];               /* of servers, by their index */
-    int64_t turns[RUNTIME_SERVERS_MAX];                  /* the same, as they take them */
-    struct route_count routes[SUPERVISOR_ROUTES];
+    struct upgrade upgrade;
+    /* supervisor.upgrade was called */
+    void (*on_upgrade_asked)(struct supervisor *s, const struct rpc_call *call);
+    void (*before_replaced)(struct supervisor *s); /* what is done at the end of a turn */
+    uint32_t open;                                 /* sessions, in whatever state */
+    uint32_t probes;                               /* apart from those */
+    uint32_t held, may_hold;                       /* descriptors of their legs */
+    struct config_websocket values;                /* of the top-level section: defaults */
+    /* by route index; the last one is of routes that are gone */
+    struct route_values route_values[SUPERVISOR_ROUTES + 1];
+    uint32_t weights[RUNTIME_SERVERS_MAX]; /* of servers, by their index */
+    int64_t turns[RUNTIME_SERVERS_MAX];    /* the same, as they take them */
+    struct route_count routes[SUPERVISOR_ROUTES + 1];
     uint64_t refusal_logged_ms, too_long_logged_ms;
     uint32_t refusals_unlogged;
     uint64_t opened, refused, heartbeats, heartbeats_acked, pings, pongs, messages_in, messages_out,
@@ -253,6 +283,12 @@ struct supervisor {
     struct random_numbers random;
     uint64_t seed; /* seed: of the table of clients, fixed */
 };
+
+/* version.c */
+const char *supervisor_version(void);
+
+/* config.c: a configuration in memory of its own, read-only. NULL: fn was told why. */
+const struct config *supervisor_read_config(const char *path, void **memory, config_error_fn fn);
 
 /* session.c */
 struct session *session_new(struct supervisor *s, int fd, const struct config_route *route,
@@ -333,6 +369,10 @@ void ws_line_refused(struct supervisor *s, const struct ws_refused *r);
 
 /* intake.c */
 int intake_open(struct supervisor *s);
+/* Instead: a listening socket that is there (takes fd). path "": it is not ours to remove. */
+int intake_adopt(struct supervisor *s, int fd, const char *path);
+void intake_take_link(struct supervisor *s, int fd); /* a worker's connection that is there */
+void intake_each_link(const struct supervisor *s, void (*fn)(void *arg, int fd), void *arg);
 void intake_close(struct supervisor *s);
 
 /* refuse.c */
@@ -473,7 +513,22 @@ void values_before_free(struct values_before *b);
 void values_carry(struct supervisor *s, const struct values_before *before,
                   const struct config *old);
 
+/* values_resume.c */
+/* What ws set has changed, for another program: a number (of a double: its bits) or a list of
+ * origins, and what the file says. */
+struct changed_value {
+    const char *route; /* its pattern; "": the defaults */
+    const char *key;
+    uint64_t file, running;
+    const char *origins, *file_origins; /* separated by spaces; NULL: it is a number */
+};
+void values_each_changed(const struct supervisor *s,
+                         void (*fn)(void *arg, const struct changed_value *v), void *arg);
+/* Takes it over if the file says the same as then; defaults before routes. */
+void values_resume(struct supervisor *s, const struct changed_value *v);
+
 /* methods.c */
 int methods_open(struct supervisor *s);
+int methods_adopt(struct supervisor *s, int fd); /* instead: on a listening socket (takes fd) */
 void methods_close(struct supervisor *s);
 #endif

@@ -71,6 +71,8 @@ struct condition_table;
 /* Maps path (NULL: memory of this process and its children) and clears what `owner` had raised.
  * Call once, before forking; a child inherits table and owner. 0 or a negative errno. */
 int conditions_open(struct shm_segment *seg, const char *path, enum condition_owner owner);
+/* The same without clearing: in a program that has replaced another one in its process. */
+int conditions_continue(struct shm_segment *seg, const char *path, enum condition_owner owner);
 static inline struct condition_table *conditions_of(const struct shm_segment *seg)
 {
     return seg->base;

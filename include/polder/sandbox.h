@@ -6,11 +6,18 @@
  * outside, all system calls but those of libshared/tables/syscalls.def: it cannot run a program,
  * trace another process, make memory executable, open sockets of other families, signal other
  * processes; a worker cannot change modes of files either. The filter (seccomp(2)) stays for the
- * life of the process. Builds with a sanitizer have none, because its runtime needs more.
+ * life of the process, over execve(2) too. Builds with a sanitizer have none, because its runtime
+ * needs more.
+ *
+ * polder-supervisor replaces its program in place, so it can run programs: those of
+ * sandbox_allow_program() alone, by the addresses at which their paths, arguments and environments
+ * lie, in memory that does not change any more. Executable memory is mapped from files only, for the
+ * loader.
  */
 #ifndef POLDER_SANDBOX_H
 #define POLDER_SANDBOX_H
 #include <stdbool.h>
+#include <stddef.h>
 
 enum sandbox_kind {
     SANDBOX_MASTER,
@@ -27,8 +34,20 @@ void sandbox_begin(bool core_dumps);
  * because its children inherit it (it may run polder-supervisor). 0 or a negative errno: the kernel
  * has no seccomp filters, or refuses. */
 int sandbox_enter(enum sandbox_kind kind);
-/* sandbox_enter() if enabled. If it fails, logs one warning, and the process continues without
+/* For SANDBOX_SUPERVISOR, before it enters: execve() with exactly these three addresses. */
+struct sandbox_program {
+    const char *path;
+    char *const *argv, *const *envp;
+};
+#define SANDBOX_PROGRAMS 2
+void sandbox_allow_program(unsigned n, const struct sandbox_program *program);
+/* The names of the calls that a kind may make, separated by spaces; and whether such a list holds
+ * all that a kind of this version makes: else *missing is the first one that it lacks. */
+#define SANDBOX_CALLS_MAX 4096
+void sandbox_calls(enum sandbox_kind kind, char *out, size_t size);
+bool sandbox_covers(enum sandbox_kind kind, const char *calls, char *missing, size_t size);
+/* sandbox_enter() if enabled. True: the filter applies. If it fails, logs one warning, and the process continues without
  * it. */
-void sandbox_enter_or_warn(enum sandbox_kind kind, bool enabled);
+bool sandbox_enter_or_warn(enum sandbox_kind kind, bool enabled);
 
 #endif

@@ -92,6 +92,7 @@ struct state_reader {
     uint64_t n_values;
     uint16_t type;
     uint16_t highest;
+    bool copy; /* set by who reads in another process: descriptors are numbers, and not looked at */
     char version[STATE_VERSION_MAX]; /* of the writer */
     char why[192];                   /* "": no error so far. The first one stays. */
 };

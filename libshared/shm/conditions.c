@@ -469,7 +469,7 @@ static void forget_own(struct condition_table *t, enum condition_owner owner)
     table_unlock(t);
 }
 
-int conditions_open(struct shm_segment *seg, const char *path, enum condition_owner owner)
+int conditions_continue(struct shm_segment *seg, const char *path, enum condition_owner owner)
 {
     int code = path ? table_file(seg, path) : -ENOENT;
     if (code < 0 && path)
@@ -483,6 +483,13 @@ int conditions_open(struct shm_segment *seg, const char *path, enum condition_ow
         shm_publish(seg);
     }
     conditions_owner = owner;
-    forget_own(seg->base, owner);
     return 0;
+}
+
+int conditions_open(struct shm_segment *seg, const char *path, enum condition_owner owner)
+{
+    const int code = conditions_continue(seg, path, owner);
+    if (code == 0)
+        forget_own(seg->base, owner);
+    return code;
 }

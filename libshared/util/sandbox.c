@@ -4,8 +4,12 @@
 #include "polder/log.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <seccomp.h>
+#include <signal.h>
 #include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -66,6 +70,8 @@ static int sandbox_deny(scmp_filter_ctx filter, enum sandbox_kind kind)
     for (size_t i = 0; i < COUNT(denied); i++) {
         if (kind == SANDBOX_MASTER && strncmp(denied[i], "execve", 6) == 0)
             continue;
+        if (kind == SANDBOX_SUPERVISOR && strcmp(denied[i], "execve") == 0)
+            continue; /* depends on its arguments */
         const int rc = sandbox_rule(filter, SCMP_ACT_ERRNO(EPERM), denied[i], 0, NULL);
         if (rc < 0)
             return rc;
@@ -104,6 +110,84 @@ static int sandbox_conditional(scmp_filter_ctx filter, enum sandbox_kind kind)
     return rc;
 }
 
+/* ---- what polder-supervisor needs to replace its program ---- */
+
+static struct sandbox_program sandbox_program[SANDBOX_PROGRAMS];
+
+void sandbox_allow_program(unsigned n, const struct sandbox_program *program)
+{
+    sandbox_program[n] = *program;
+}
+
+static int sandbox_programs(scmp_filter_ctx filter)
+{
+    for (unsigned i = 0; i < SANDBOX_PROGRAMS; i++) {
+        const struct sandbox_program *p = &sandbox_program[i];
+        const struct scmp_arg_cmp args[] = {{0, SCMP_CMP_EQ, (uintptr_t)p->path, 0},
+                                            {1, SCMP_CMP_EQ, (uintptr_t)p->argv, 0},
+                                            {2, SCMP_CMP_EQ, (uintptr_t)p->envp, 0}};
+        const int rc =
+            p->path ? sandbox_rule(filter, SCMP_ACT_ALLOW, "execve", COUNT(args), args) : 0;
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+/* A child that runs one of them, what its loader does, and the filter of the next version. */
+static int sandbox_upgrade(scmp_filter_ctx filter)
+{
+    static const int controls[] = {PR_SET_NO_NEW_PRIVS, PR_SET_DUMPABLE, PR_SET_PDEATHSIG,
+                                   PR_SET_NAME,         PR_SET_SECCOMP,  PR_GET_SECCOMP};
+    const struct scmp_arg_cmp fork_alone =
+        sandbox_equals(0, CLONE_CHILD_CLEARTID | CLONE_CHILD_SETTID | SIGCHLD);
+    const struct scmp_arg_cmp of_file[] = {
+        {2, SCMP_CMP_MASKED_EQ, PROT_EXEC | PROT_WRITE, PROT_EXEC},
+        {3, SCMP_CMP_MASKED_EQ, MAP_ANONYMOUS, 0}};
+    int rc = sandbox_rule(filter, SCMP_ACT_ALLOW, "clone", 1, &fork_alone);
+    if (rc == 0)
+        rc = sandbox_rule(filter, SCMP_ACT_ALLOW, "mmap", COUNT(of_file), of_file);
+    for (size_t i = 0; rc == 0 && i < COUNT(controls); i++) {
+        const struct scmp_arg_cmp control = sandbox_equals(0, (scmp_datum_t)controls[i]);
+        rc = sandbox_rule(filter, SCMP_ACT_ALLOW, "prctl", 1, &control);
+    }
+    return rc < 0 ? rc : sandbox_programs(filter);
+}
+
+void sandbox_calls(enum sandbox_kind kind, char *out, size_t size)
+{
+    size_t n = 0;
+    *out = 0;
+    for (size_t i = 0; i < COUNT(allowed) && n < size; i++)
+        if (allowed[i].kinds & 1u << kind)
+            n += (size_t)snprintf(out + n, size - n, "%s%s", n ? " " : "", allowed[i].name);
+}
+
+static bool sandbox_lists(const char *calls, const char *name)
+{
+    const size_t len = strlen(name);
+    for (const char *at = calls; *at;) {
+        const size_t n = strcspn(at, " ");
+        if (n == len && !memcmp(at, name, n))
+            return true;
+        at += n;
+        at += strspn(at, " ");
+    }
+    return false;
+}
+
+bool sandbox_covers(enum sandbox_kind kind, const char *calls, char *missing, size_t size)
+{
+    for (size_t i = 0; i < COUNT(allowed); i++)
+        if ((allowed[i].kinds & 1u << kind) && !sandbox_lists(calls, allowed[i].name)) {
+            snprintf(missing, size, "%s", allowed[i].name);
+            return false;
+        }
+    return true;
+}
+
+/* ---- */
+
 static int sandbox_allow(scmp_filter_ctx filter, enum sandbox_kind kind)
 {
     const struct scmp_arg_cmp plain = {.arg = 2, .op = SCMP_CMP_MASKED_EQ, .datum_a = PROT_EXEC};
@@ -117,7 +201,8 @@ static int sandbox_allow(scmp_filter_ctx filter, enum sandbox_kind kind)
         if (rc < 0)
             return rc;
     }
-    return sandbox_conditional(filter, kind);
+    const int rc = sandbox_conditional(filter, kind);
+    return rc == 0 && kind == SANDBOX_SUPERVISOR ? sandbox_upgrade(filter) : rc;
 }
 
 void sandbox_begin(bool core_dumps)
@@ -152,10 +237,11 @@ int sandbox_enter(enum sandbox_kind kind)
     return rc;
 }
 
-void sandbox_enter_or_warn(enum sandbox_kind kind, bool enabled)
+bool sandbox_enter_or_warn(enum sandbox_kind kind, bool enabled)
 {
     const int rc = enabled ? sandbox_enter(kind) : 0;
     if (rc < 0)
         log_warning("sandbox: the kernel takes no filter of system calls: %s; going on without",
                     strerror(-rc));
+    return enabled && rc == 0;
 }

@@ -452,7 +452,7 @@ int state_get_fd(struct state_reader *r, enum state_fd what)
         state_refuse(r, "is a descriptor of kind %u, expected kind %u", v.what, (unsigned)what);
         return -1;
     }
-    if (v.fd >= 0 && fcntl(v.fd, F_SETFD, FD_CLOEXEC) < 0) {
+    if (v.fd >= 0 && !r->copy && fcntl(v.fd, F_SETFD, FD_CLOEXEC) < 0) {
         state_refuse(r, "descriptor %d: %s", v.fd, strerror(errno));
         return -1;
     }

@@ -203,7 +203,7 @@ static bool resume_pending(struct session *x, const struct pending_record *r)
         return false;
     memcpy(p->accept_key, r->accept_key, sizeof p->accept_key);
     p->tried = r->tried;
-    p->server = &x->route->upstream->servers[r->server];
+    p->server = r->server == UINT32_MAX ? NULL : &x->route->upstream->servers[r->server];
     p->address = r->address;
     p->failed_attempts = r->failed_attempts;
     p->until_ms = r->until_ms;

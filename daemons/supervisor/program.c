@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* program: see program.h. */
+#include "daemons/supervisor/program.h"
+#include "polder/sandbox.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define PAGE_AT   UINT64_C(0x1000000000) /* below what the kernel chooses, on all architectures */
+#define TEXT_MAX  (96u << 10) /* of the environment, which can be longer: then it is cut */
+#define ENV_MAX   512
+#define ARGS_MAX  5
+#define SYS_MSEAL 462
+#define DELETED   " (deleted)"
+
+struct page {
+    char path[PATH_MAX], config[PATH_MAX];
+    char *argv[PROGRAM_RUNS][ARGS_MAX];
+    char *env[ENV_MAX + 1];
+    char text[TEXT_MAX];
+};
+
+static struct {
+    char path[PATH_MAX], config[PATH_MAX];
+    struct page *page;
+    struct stat file; /* that runs */
+} program;
+
+extern char **environ;
+
+/* ---- which file ---- */
+
+/* As it was started, if that says: a link may lead to another file by then. */
+static void find_path(char out[PATH_MAX])
+{
+    const char *given = (const char *)(uintptr_t)getauxval(AT_EXECFN); /* NOLINT */
+    if (given && *given == '/' && strncmp(given, "/proc/", 6) != 0 &&
+        strncmp(given, "/dev/fd/", 8) != 0 && strlen(given) < PATH_MAX) {
+        strcpy(out, given);
+        return;
+    }
+    const ssize_t n = readlink("/proc/self/exe", out, PATH_MAX - 1);
+    out[n > 0 ? n : 0] = 0;
+    const size_t len = strlen(out), end = strlen(DELETED);
+    if (len > end && !strcmp(out + len - end, DELETED))
+        out[len - end] = 0;
+}
+
+static void reserve(int wanted)
+{
+    if (fcntl(wanted, F_GETFD) >= 0)
+        return; /* the block, or what we were started with */
+    const int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    if (fd >= 0 && fd != wanted && dup3(fd, wanted, O_CLOEXEC) == wanted)
+        close(fd);
+}
+
+void program_begin(const char *config_path)
+{
+    find_path(program.path);
+    snprintf(program.config, sizeof program.config, "%s", config_path);
+    if (stat("/proc/self/exe", &program.file) < 0)
+        program.file = (struct stat){0};
+    reserve(PROGRAM_BLOCK_FD);
+    reserve(PROGRAM_PIPE_FD);
+    reserve(PROGRAM_FILE_FD);
+}
+
+const char *program_path(void)
+{
+    return program.path;
+}
+
+bool program_differs(void)
+{
+    struct stat now;
+    return *program.path && program.file.st_ino && stat(program.path, &now) == 0 &&
+           (now.st_dev != program.file.st_dev || now.st_ino != program.file.st_ino ||
+            now.st_size != program.file.st_size ||
+            now.st_mtim.tv_sec != program.file.st_mtim.tv_sec ||
+            now.st_mtim.tv_nsec != program.file.st_mtim.tv_nsec);
+}
+
+/* ---- the page ---- */
+
+static void copy_environment(struct page *p)
+{
+    size_t at = 0, n = 0;
+    for (char **e = environ; *e && n < ENV_MAX; e++) {
+        const size_t len = strlen(*e) + 1;
+        if (len > TEXT_MAX - at)
+            continue;
+        memcpy(p->text + at, *e, len);
+        p->env[n++] = p->text + at;
+        at += len;
+    }
+    p->env[n] = NULL;
+}
+
+static void set_arguments(struct page *p)
+{
+    static char name[] = "polder-supervisor", file[] = "-c";
+    static char proves[] = "-P", resumes[] = "-R";
+    char *const what[PROGRAM_RUNS] = {proves, resumes};
+    for (int i = 0; i < PROGRAM_RUNS; i++) {
+        char *const argv[ARGS_MAX] = {name, file, p->config, what[i], NULL};
+        memcpy(p->argv[i], argv, sizeof argv);
+    }
+}
+
+bool program_pin(void)
+{
+    const int flags = MAP_PRIVATE | MAP_ANONYMOUS;
+    struct page *p = mmap((void *)PAGE_AT, sizeof *p, PROT_READ | PROT_WRITE,
+                          flags | MAP_FIXED_NOREPLACE, -1, 0);
+    if (p == MAP_FAILED || (uintptr_t)p != PAGE_AT) {
+        if (p != MAP_FAILED)
+            munmap(p, sizeof *p);
+        p = mmap(NULL, sizeof *p, PROT_READ | PROT_WRITE, flags, -1, 0);
+    }
+    if (p == MAP_FAILED)
+        return false;
+    strcpy(p->path, program.path);
+    strcpy(p->config, program.config);
+    set_arguments(p);
+    copy_environment(p);
+    if (mprotect(p, sizeof *p, PROT_READ) < 0)
+        return false;
+    syscall(SYS_MSEAL, p, sizeof *p, 0); /* from Linux 6.10 on */
+    program.page = p;
+    for (unsigned i = 0; i < PROGRAM_RUNS; i++)
+        sandbox_allow_program(i, &(struct sandbox_program){p->path, p->argv[i], p->env});
+    return true;
+}
+
+int program_run(enum program_run how)
+{
+    struct page *p = program.page;
+    if (!p)
+        return -ENOMEM;
+    execve(p->path, p->argv[how], p->env);
+    return -errno;
+}
