@@ -293,7 +293,7 @@ static void on_upgrade(struct ev_loop *loop, ev_signal *w, int revents)
     upgrade_begin(s, NULL, NULL);
 }
 
-static void upgrade_asked(struct supervisor *s, const struct rpc_call *call)
+static void upgrade_requested(struct supervisor *s, const struct rpc_call *call)
 {
     upgrade_begin(s, call, NULL);
 }
@@ -342,7 +342,7 @@ static int run(struct supervisor *s, bool resumes)
     s->seed = random_next(&s->random);
     s->on_local_message = local_message;
     s->on_due = on_due;
-    s->on_upgrade_asked = upgrade_asked;
+    s->on_upgrade_requested = upgrade_requested;
     s->before_replaced = end_turn;
     s->upgrade.pipe = -1;
     ev_timer_init(&s->tick, on_tick, 0, TIMER_TICK_MS / 1000.0);

@@ -318,7 +318,7 @@ static void log_reopen_run(struct supervisor *s, const struct rpc_call *call)
 /* Answers when the new program is proven, or not; ws.stats shows when it runs. */
 static void supervisor_upgrade(struct supervisor *s, const struct rpc_call *call)
 {
-    s->on_upgrade_asked(s, call);
+    s->on_upgrade_requested(s, call);
 }
 
 /* ---- dispatch ---- */

@@ -259,7 +259,7 @@ struct supervisor {
     } presence;
     struct upgrade upgrade;
     /* supervisor.upgrade was called */
-    void (*on_upgrade_asked)(struct supervisor *s, const struct rpc_call *call);
+    void (*on_upgrade_requested)(struct supervisor *s, const struct rpc_call *call);
     void (*before_replaced)(struct supervisor *s); /* what is done at the end of a turn */
     uint32_t open;                                 /* sessions, in whatever state */
     uint32_t probes;                               /* apart from those */

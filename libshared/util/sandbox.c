@@ -137,14 +137,18 @@ static int sandbox_programs(scmp_filter_ctx filter)
 /* A child that runs one of them, what its loader does, and the filter of the next version. */
 static int sandbox_upgrade(scmp_filter_ctx filter)
 {
-    static const int controls[] = {PR_SET_NO_NEW_PRIVS, PR_SET_DUMPABLE, PR_SET_PDEATHSIG,
-                                   PR_SET_NAME,         PR_SET_SECCOMP,  PR_GET_SECCOMP};
+    static const int controls[] = {PR_SET_NO_NEW_PRIVS, PR_SET_PDEATHSIG, PR_SET_NAME,
+                                   PR_SET_SECCOMP, PR_GET_SECCOMP};
     const struct scmp_arg_cmp fork_alone =
         sandbox_equals(0, CLONE_CHILD_CLEARTID | CLONE_CHILD_SETTID | SIGCHLD);
     const struct scmp_arg_cmp of_file[] = {
         {2, SCMP_CMP_MASKED_EQ, PROT_EXEC | PROT_WRITE, PROT_EXEC},
         {3, SCMP_CMP_MASKED_EQ, MAP_ANONYMOUS, 0}};
+    const struct scmp_arg_cmp undumpable[] = {sandbox_equals(0, PR_SET_DUMPABLE),
+                                              sandbox_equals(1, 0)};
     int rc = sandbox_rule(filter, SCMP_ACT_ALLOW, "clone", 1, &fork_alone);
+    if (rc == 0)
+        rc = sandbox_rule(filter, SCMP_ACT_ALLOW, "prctl", COUNT(undumpable), undumpable);
     if (rc == 0)
         rc = sandbox_rule(filter, SCMP_ACT_ALLOW, "mmap", COUNT(of_file), of_file);
     for (size_t i = 0; rc == 0 && i < COUNT(controls); i++) {

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -66,14 +67,14 @@ static bool refused(long rc)
 static int try_programs_and_others(enum sandbox_kind kind)
 {
     char *const argv[] = {(char *)(uintptr_t) "true", NULL};
-    (void)kind;
     check(refused(execve("/bin/true", argv, argv)));
     check(refused(syscall(SYS_execveat, AT_FDCWD, "/bin/true", argv, argv, 0)));
     check(refused(ptrace(PTRACE_ATTACH, getppid(), NULL, NULL)));
     check(refused(syscall(SYS_process_vm_writev, getppid(), NULL, 0, NULL, 0, 0)));
     check(refused(kill(1, SIGTERM)));
     check(refused(syscall(SYS_tgkill, getppid(), getppid(), SIGTERM)));
-    check(refused(fork()));
+    check(kind == SANDBOX_SUPERVISOR || refused(fork()));
+    check(refused(syscall(SYS_clone, CLONE_VM | SIGCHLD, NULL, NULL, NULL, NULL)));
     check(refused(syscall(SYS_unshare, 0x10000000)));
     check(refused(prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)));
     check(refused(syscall(SYS_io_uring_setup, 1, NULL)));
@@ -87,6 +88,62 @@ static void no_kind_runs_traces_signals_or_forks(void **state)
     (void)state;
     for (size_t i = 0; i < CHILDREN; i++)
         in_kind(children[i], try_programs_and_others);
+}
+
+/* What it may replace itself with. */
+static const char its_program[] = "/bin/true";
+static char program_name[] = "true", *program_argv[] = {program_name, NULL},
+            *program_env[] = {NULL};
+
+static void allow_program(void)
+{
+    sandbox_allow_program(0, &(struct sandbox_program){its_program, program_argv, program_env});
+}
+
+static int run_program(const char *path, char *const *argv, char *const *env)
+{
+    int status = -1;
+    const pid_t pid = fork();
+    if (pid == 0) {
+        execve(path, argv, env);
+        _exit(errno == EPERM || errno == ENOSYS ? 99 : 98);
+    }
+    return pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status) ? WEXITSTATUS(status)
+                                                                           : -1;
+}
+
+static int try_its_program(enum sandbox_kind kind)
+{
+    char path[] = "/bin/true", *argv[] = {program_name, NULL}, *env[] = {NULL};
+    (void)kind;
+    check(run_program(its_program, program_argv, program_env) == 0);
+    check(run_program(path, program_argv, program_env) == 99);
+    check(run_program(its_program, argv, program_env) == 99);
+    check(run_program(its_program, program_argv, env) == 99);
+    return 0;
+}
+
+static void the_supervisor_runs_its_own_program_alone(void **state)
+{
+    (void)state;
+    before_entering = allow_program;
+    in_kind(SANDBOX_SUPERVISOR, try_its_program);
+    before_entering = NULL;
+}
+
+static void a_list_of_calls_covers_the_same_and_fewer(void **state)
+{
+    (void)state;
+    char calls[SANDBOX_CALLS_MAX], missing[64] = "";
+    sandbox_calls(SANDBOX_SUPERVISOR, calls, sizeof calls);
+    assert_true(sandbox_covers(SANDBOX_SUPERVISOR, calls, missing, sizeof missing));
+    char *last = strrchr(calls, ' ');
+    assert_non_null(last);
+    assert_false(sandbox_covers(SANDBOX_SUPERVISOR, "", missing, sizeof missing));
+    assert_string_equal(missing, "brk");
+    *last = 0;
+    assert_false(sandbox_covers(SANDBOX_SUPERVISOR, calls, missing, sizeof missing));
+    assert_string_equal(missing, last + 1);
 }
 
 static int try_memory(enum sandbox_kind kind)
@@ -224,6 +281,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(no_kind_runs_traces_signals_or_forks),
+        cmocka_unit_test(the_supervisor_runs_its_own_program_alone),
+        cmocka_unit_test(a_list_of_calls_covers_the_same_and_fewer),
         cmocka_unit_test(no_kind_makes_memory_executable),
         cmocka_unit_test(sockets_are_of_the_families_that_it_speaks),
         cmocka_unit_test(a_worker_changes_no_modes_and_sizes),

@@ -1,0 +1,562 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * polder-supervisor gets another program while it holds WebSockets: nothing is lost, repeated or
+ * reordered, in whatever state each one is; and a program that cannot take over changes nothing.
+ */
+#include "release.h"
+#include "ws_client.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+static struct release release;
+static const char yes[] = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
+                          "Connection: Upgrade\r\nSec-WebSocket-Accept: " WS_ACCEPT "\r\n\r\n";
+
+/* ---- upgrades ---- */
+
+/* How often the log says it. */
+static unsigned logged(struct house *h, const char *text)
+{
+    char line[2048];
+    unsigned n = 0;
+    FILE *f = fopen(h->log, "r");
+    assert_non_null(f);
+    while (fgets(line, sizeof line, f))
+        n += strstr(line, text) != NULL;
+    fclose(f);
+    return n;
+}
+
+static unsigned upgrades(struct house *h)
+{
+    return logged(h, " goes on in place of ");
+}
+
+static void upgrade_by(struct house *h, pid_t supervisor, int signal_number)
+{
+    const unsigned before = upgrades(h), refused = logged(h, "error supervisor");
+    assert_int_equal(kill(supervisor, signal_number), 0);
+    wait_until(upgrades(h) > before || logged(h, "error supervisor") > refused, 20000);
+    assert_int_equal(upgrades(h), before + 1);
+}
+
+static void upgrade_to(struct house *h, pid_t supervisor, const char *version)
+{
+    char text[128];
+    release_install(&release, "polder-supervisor", version, RELEASE_WHOLE);
+    upgrade_by(h, supervisor, SIGUSR2);
+    snprintf(text, sizeof text, "polder-supervisor %s goes on in place of",
+             version ? version : release_real_version(&release));
+    assert_true(house_logged(h, text));
+}
+
+static char next[64];
+static const char *next_version(void)
+{
+    snprintf(next, sizeof next, "%s", release_real_version(&release));
+    next[strlen(next) - 1] = next[strlen(next) - 1] == '9' ? '8' : '9';
+    return next;
+}
+
+static void start(struct house *h, unsigned port, const char *more)
+{
+    house_start(h, 1,
+                "websocket { max_connections = 500 max_per_client = 500 heartbeat = \"off\" }\n"
+                "upstream \"u\" { server \"127.0.0.1:%u\" { } }\n"
+                "route \"/ws/*\" { upstream = \"u\" websocket { } }\n%s",
+                port, more);
+    wait_for_supervisor(h);
+}
+
+/* ---- echo under load ---- */
+
+static bool read_whole(int fd, void *to, size_t n)
+{
+    for (size_t at = 0; at < n;) {
+        const ssize_t got = recv(fd, (char *)to + at, n - at, 0);
+        if (got <= 0)
+            return false;
+        at += (size_t)got;
+    }
+    return true;
+}
+
+/* Short masked frames come back unmasked, each in one write. */
+static void echo(int fd)
+{
+    char head[8192];
+    size_t n = 0;
+    while (n < sizeof head - 1 && recv(fd, head + n, 1, 0) == 1) {
+        head[++n] = 0;
+        if (n > 4 && !strcmp(head + n - 4, "\r\n\r\n"))
+            break;
+    }
+    if (send(fd, yes, sizeof yes - 1, MSG_NOSIGNAL) < 0)
+        return;
+    unsigned char f[2 + 4 + 125];
+    while (read_whole(fd, f, 6) && (f[1] & 0x7f) < 126 && read_whole(fd, f + 6, f[1] & 0x7f)) {
+        const unsigned len = f[1] & 0x7f;
+        unsigned char out[2 + 125] = {f[0], (unsigned char)len};
+        for (unsigned i = 0; i < len; i++)
+            out[2 + i] = f[6 + i] ^ f[2 + i % 4];
+        if (send(fd, out, 2 + len, MSG_NOSIGNAL) < 0)
+            return;
+    }
+}
+
+#define CLIENTS 60
+#define AHEAD   4 /* messages under way, each */
+
+struct load {
+    int fd[CLIENTS];
+    unsigned sent[CLIENTS], got[CLIENTS];
+    unsigned char in[CLIENTS][512];
+    size_t have[CLIENTS];
+    atomic_bool stop;
+    atomic_uint all, wrong, lost;
+    uint64_t longest_ms; /* between two messages of a client */
+    uint64_t heard_ms[CLIENTS];
+    pthread_t thread;
+};
+
+static uint64_t now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+static void load_send(struct load *l, unsigned i)
+{
+    char text[32];
+    const int n = snprintf(text, sizeof text, "%u-%u", i, l->sent[i]++);
+    send_frame(l->fd[i], 0x81, text, (size_t)n);
+}
+
+/* Each message is the next one that was sent. */
+static void load_take(struct load *l, unsigned i)
+{
+    unsigned char *in = l->in[i];
+    while (l->have[i] >= 2 && l->have[i] >= 2u + in[1]) {
+        char expected[32];
+        const int n = snprintf(expected, sizeof expected, "%u-%u", i, l->got[i]);
+        if (in[0] != 0x81 || in[1] != n || memcmp(in + 2, expected, (size_t)n) != 0)
+            atomic_fetch_add(&l->wrong, 1);
+        l->got[i]++;
+        atomic_fetch_add(&l->all, 1);
+        l->have[i] -= 2u + in[1];
+        memmove(in, in + 2 + in[1], l->have[i]);
+        const uint64_t now = now_ms();
+        if (now - l->heard_ms[i] > l->longest_ms)
+            l->longest_ms = now - l->heard_ms[i];
+        l->heard_ms[i] = now;
+        if (!atomic_load(&l->stop))
+            load_send(l, i);
+    }
+}
+
+static bool load_is_done(const struct load *l)
+{
+    for (unsigned i = 0; i < CLIENTS; i++)
+        if (l->fd[i] >= 0 && l->got[i] < l->sent[i])
+            return false;
+    return true;
+}
+
+static void *load_run(void *arg)
+{
+    struct load *l = arg;
+    uint64_t quiet_ms = now_ms();
+    while (!atomic_load(&l->stop) || (!load_is_done(l) && now_ms() - quiet_ms < 20000)) {
+        struct pollfd p[CLIENTS];
+        for (unsigned i = 0; i < CLIENTS; i++)
+            p[i] = (struct pollfd){l->fd[i], POLLIN, 0};
+        if (poll(p, CLIENTS, 100) > 0)
+            quiet_ms = now_ms();
+        for (unsigned i = 0; i < CLIENTS; i++) {
+            if (l->fd[i] < 0 || !(p[i].revents & (POLLIN | POLLHUP | POLLERR)))
+                continue;
+            const ssize_t n =
+                recv(l->fd[i], l->in[i] + l->have[i], sizeof l->in[i] - l->have[i], MSG_DONTWAIT);
+            if (n > 0) {
+                l->have[i] += (size_t)n;
+                load_take(l, i);
+            } else if (n == 0 || errno != EAGAIN) {
+                atomic_fetch_add(&l->lost, 1);
+                close(l->fd[i]);
+                l->fd[i] = -1;
+            }
+        }
+    }
+    return NULL;
+}
+
+static void load_begin(struct load *l, unsigned port)
+{
+    memset(l, 0, sizeof *l);
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        l->fd[i] = open_ws(port, "/ws/x");
+        l->heard_ms[i] = now_ms();
+    }
+    for (unsigned i = 0; i < CLIENTS; i++)
+        for (unsigned k = 0; k < AHEAD; k++)
+            load_send(l, i);
+    assert_int_equal(pthread_create(&l->thread, NULL, load_run, l), 0);
+}
+
+static void load_end(struct load *l)
+{
+    atomic_store(&l->stop, true);
+    pthread_join(l->thread, NULL);
+    assert_int_equal(atomic_load(&l->lost), 0);
+    assert_int_equal(atomic_load(&l->wrong), 0);
+    assert_true(load_is_done(l));
+    for (unsigned i = 0; i < CLIENTS; i++)
+        close(l->fd[i]);
+}
+
+static void upgrades_under_load_lose_nothing(void **state)
+{
+    (void)state;
+    struct house h;
+    struct load *l = malloc(sizeof *l);
+    struct backend *b = backend_start_raw(echo, 0);
+    start(&h, backend_port(b), "");
+    const pid_t pid = supervisor_of(&h);
+    load_begin(l, h.port);
+    for (int i = 0; i < 6; i++) {
+        const unsigned before = atomic_load(&l->all);
+        upgrade_to(&h, pid, i % 2 ? NULL : next_version());
+        wait_until(atomic_load(&l->all) > before + CLIENTS, 20000);
+        assert_int_equal(supervisor_of(&h), pid);
+    }
+    load_end(l);
+    print_message("%u messages, 6 upgrades; the longest silence of a client: %llu ms\n",
+                  atomic_load(&l->all), (unsigned long long)l->longest_ms);
+    free(l);
+    house_remove(&h);
+    backend_stop(b);
+}
+
+/* ---- WebSockets in each state ---- */
+
+static void half_a_frame_is_completed_behind_an_upgrade(void **state)
+{
+    (void)state;
+    struct house h;
+    struct scripted b;
+    int client;
+    scripted_open(&b);
+    start(&h, b.port, "");
+    const int backend = scripted_agree(&b, &client, h.port, "/ws/x", "");
+    const unsigned char from_client[] = {0x81,    0x85,    1,       2,       3,      4,
+                                         'h' ^ 1, 'e' ^ 2, 'l' ^ 3, 'l' ^ 4, 'o' ^ 1},
+                        from_backend[] = {0x81, 0x05, 'w', 'o', 'r', 'l', 'd'};
+    unsigned char got[32];
+    /* cut within the header, and within the payload */
+    static const size_t cut[] = {1, 4, 8};
+    for (size_t i = 0; i < sizeof cut / sizeof *cut; i++) {
+        const size_t back = cut[i] < 7 ? cut[i] : 6;
+        client_send_bytes(client, from_client, cut[i]);
+        client_send_bytes(backend, from_backend, back);
+        upgrade_to(&h, supervisor_of(&h), i % 2 ? NULL : next_version());
+        client_send_bytes(client, from_client + cut[i], sizeof from_client - cut[i]);
+        client_send_bytes(backend, from_backend + back, sizeof from_backend - back);
+        assert_true(take(backend, got, sizeof from_client));
+        assert_memory_equal(got, from_client, sizeof from_client);
+        expect_text(client, "world");
+    }
+    close(backend);
+    close(client);
+    house_remove(&h);
+    close(b.fd);
+}
+
+#define QUEUED (4u << 20)
+#define PIECE  65536u
+
+static void *send_queue(void *arg)
+{
+    static unsigned char f[10 + PIECE] = {
+        0x82, 127, 0, 0, 0, 0, 0, PIECE >> 16 & 0xff, PIECE >> 8 & 0xff, PIECE & 0xff};
+    for (unsigned i = 0; i < QUEUED / PIECE; i++) {
+        memset(f + 10, (int)i + 1, PIECE);
+        client_send_bytes(*(int *)arg, f, sizeof f);
+    }
+    return NULL;
+}
+
+static void what_a_slow_reader_has_not_taken_is_kept(void **state)
+{
+    (void)state;
+    struct house h;
+    struct scripted b;
+    struct message m;
+    pthread_t thread;
+    static unsigned char in[10 + PIECE];
+    scripted_open(&b);
+    start(&h, b.port, "");
+    const int client = client_connect_small(h.port, 4096);
+    client_send(client,
+                "GET /ws/x HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " WS_KEY "\r\n\r\n");
+    int backend = scripted_answer(&b, yes, sizeof yes - 1);
+    client_read(client, &m, false);
+    assert_int_equal(m.status, 101);
+    message_free(&m);
+    assert_int_equal(pthread_create(&thread, NULL, send_queue, &backend), 0);
+    const char *out;
+    wait_until(ctl(&h, &out, "ws list --json") == 0 && !strstr(out, "\"queued\": 0"), 10000);
+    for (unsigned i = 0; i < QUEUED / PIECE; i++) {
+        if (i % 20 == 0)
+            upgrade_to(&h, supervisor_of(&h), i % 40 ? NULL : next_version());
+        assert_true(take(client, in, sizeof in));
+        assert_int_equal(in[0], 0x82);
+        for (unsigned k = 0; k < PIECE; k += 997)
+            assert_int_equal(in[10 + k], (unsigned char)(i + 1));
+    }
+    pthread_join(thread, NULL);
+    close(client);
+    close(backend);
+    house_remove(&h);
+    close(b.fd);
+}
+
+static void a_handshake_is_answered_behind_an_upgrade(void **state)
+{
+    (void)state;
+    struct house h;
+    struct scripted b;
+    struct message m;
+    scripted_open(&b);
+    start(&h, b.port, "");
+    const int client = ask_only(h.port, "/ws/x", "");
+    const int backend = scripted_accept(&b);
+    client_send_bytes(backend, yes, 40); /* part of the head */
+    upgrade_to(&h, supervisor_of(&h), next_version());
+    client_send_bytes(backend, yes + 40, sizeof yes - 1 - 40);
+    client_read(client, &m, false);
+    assert_int_equal(m.status, 101);
+    message_free(&m);
+    say(client, "later");
+    unsigned char got[6 + 5];
+    assert_true(take(backend, got, sizeof got));
+
+    /* and a refusal in the middle of its body */
+    const int refused = ask_only(h.port, "/ws/x", "");
+    const int other = scripted_accept(&b);
+    client_send(other, "HTTP/1.1 403 Forbidden\r\nContent-Length: 10\r\n\r\nhalf ");
+    const char *out;
+    wait_until(ctl(&h, &out, "ws list --json") == 0 && strstr(out, "refusing"), 10000);
+    upgrade_to(&h, supervisor_of(&h), NULL);
+    client_send(other, "whole");
+    client_read(refused, &m, false);
+    assert_int_equal(m.status, 403);
+    assert_true(m.complete);
+    assert_string_equal(m.body, "half whole");
+    message_free(&m);
+    close(refused);
+    close(other);
+    close(client);
+    close(backend);
+    house_remove(&h);
+    close(b.fd);
+}
+
+static void a_close_handshake_goes_on(void **state)
+{
+    (void)state;
+    struct house h;
+    struct scripted b;
+    int client;
+    unsigned char got[6 + 2];
+    scripted_open(&b);
+    start(&h, b.port, "");
+    const int backend = scripted_agree(&b, &client, h.port, "/ws/x", "");
+    const unsigned char code[] = {4000 >> 8, 4000 & 0xff};
+    send_frame(client, 0x88, code, sizeof code);
+    assert_true(take(backend, got, sizeof got));
+    upgrade_to(&h, supervisor_of(&h), next_version());
+    const unsigned char answer[] = {0x88, 2, 4000 >> 8, 4000 & 0xff};
+    client_send_bytes(backend, answer, sizeof answer);
+    assert_int_equal(expect_close(client), 4000);
+    assert_true(client_closed(client, 10000));
+    const char *out;
+    wait_until(ctl(&h, &out, "ws list --json") == 0 && strstr(out, "\"total\": 0"), 10000);
+    close(client);
+    close(backend);
+    house_remove(&h);
+    close(b.fd);
+}
+
+static const char local[] = "route \"/live/*\" { websocket { heartbeat = \"json\" interval = "
+                            "\"40s\" } }\n";
+
+static void heartbeats_and_subscriptions_go_on(void **state)
+{
+    (void)state;
+    struct house h;
+    const char *out;
+    start(&h, 1, local);
+    const int fd = open_ws(h.port, "/live/x");
+    say(fd, "{\"type\":\"subscribe\",\"tags\":[\"item-7\"]}");
+    expect_text(fd, "{\"type\":\"subscribed\"}");
+    house_advance(&h, 30000);
+    upgrade_to(&h, supervisor_of(&h), next_version());
+    house_advance(&h, 30000); /* one that began anew would be due after 35 s at least */
+    assert_true(read_frame(fd, &frame));
+    assert_non_null(strstr(frame.text, "\"heartbeat\""));
+    assert_int_equal(ctl(&h, &out, "cache invalidate --tag other"), 0);
+    assert_int_equal(ctl(&h, &out, "cache invalidate --tag item-7"), 0);
+    assert_true(read_frame(fd, &frame));
+    assert_non_null(strstr(frame.text, "item-7"));
+    close(fd);
+    house_remove(&h);
+}
+
+static void counts_and_values_that_were_set_stay(void **state)
+{
+    (void)state;
+    struct house h;
+    const char *out;
+    start(&h, 1, local);
+    const int fd = open_ws(h.port, "/live/x");
+    assert_int_equal(ctl(&h, &out, "ws set timeout=77s"), 0);
+    assert_int_equal(ctl(&h, &out, "ws set route=/live/* max_connections=1"), 0);
+    upgrade_to(&h, supervisor_of(&h), next_version());
+    assert_int_equal(status_of(h.port, "/live/y"), 503);
+    assert_int_equal(ctl(&h, &out, "ws stats --json"), 0);
+    assert_non_null(strstr(out, "\"opened\": 1"));
+    assert_non_null(strstr(out, "\"timeout_ms\": 77000"));
+    assert_non_null(strstr(out, next_version()));
+    assert_non_null(strstr(out, "\"upgrades\": 1"));
+    close(fd);
+    house_remove(&h);
+}
+
+/* ---- who asks for it, and when not ---- */
+
+static void a_reload_upgrades_if_there_is_another_program(void **state)
+{
+    (void)state;
+    struct house h;
+    start(&h, 1, local);
+    const pid_t pid = supervisor_of(&h);
+    const int fd = open_ws(h.port, "/live/x");
+    assert_int_equal(kill(pid, SIGHUP), 0);
+    wait_until(house_logged(&h, "config: read again"), 10000);
+    assert_int_equal(upgrades(&h), 0);
+    release_install(&release, "polder-supervisor", next_version(), RELEASE_WHOLE);
+    house_write_conf(&h, 1, "route \"/new/*\" { websocket { } }\n");
+    upgrade_by(&h, pid, SIGHUP); /* and reads the file; the route of the client is gone */
+    assert_int_equal(expect_close(fd), 1012);
+    assert_int_equal(kill(h.pid, SIGHUP), 0);
+    wait_until(status_of(h.port, "/new/x") == 101, 10000);
+    close(fd);
+    house_remove(&h);
+}
+
+static void expect_refused(struct house *h, pid_t pid, int fd, enum release_damage damage,
+                           const char *why)
+{
+    const char *out;
+    const unsigned before = logged(h, "upgrade: polder-supervisor");
+    release_install(&release, "polder-supervisor", next_version(), damage);
+    assert_int_equal(kill(pid, SIGUSR2), 0);
+    wait_until(logged(h, "upgrade: polder-supervisor") > before, 20000);
+    if (!house_logged(h, why))
+        fail_msg("not logged: %s", why);
+    wait_until(ctl(h, &out, "status") == 0 && strstr(out, "upgrade_failed"), 10000);
+    say(fd, "{}");
+    assert_true(read_frame(fd, &frame));
+    assert_int_equal(frame.opcode, 1);
+    assert_int_equal(supervisor_of(h), pid);
+}
+
+static void a_program_that_cannot_take_over_changes_nothing(void **state)
+{
+    (void)state;
+    struct house h;
+    const char *out;
+    start(&h, 1, local);
+    const pid_t pid = supervisor_of(&h);
+    const int fd = open_ws(h.port, "/live/x");
+    expect_refused(&h, pid, fd, RELEASE_NO_PROGRAM, "Exec format error");
+    expect_refused(&h, pid, fd, RELEASE_FOREIGN, "Exec format error");
+    expect_refused(&h, pid, fd, RELEASE_UNREADABLE, "Permission denied");
+    expect_refused(&h, pid, fd, RELEASE_CRASHES, "died of signal 4");
+    expect_refused(&h, pid, fd, RELEASE_TRUNCATED, "died of signal");
+    expect_refused(&h, pid, fd, RELEASE_HANGS, "said nothing within 5 s");
+    assert_int_equal(upgrades(&h), 0);
+    upgrade_to(&h, pid, next_version());
+    wait_until(ctl(&h, &out, "status") == 0 && !strstr(out, "upgrade_failed"), 10000);
+    close(fd);
+    house_remove(&h);
+}
+
+static void a_wrong_file_refuses_the_upgrade(void **state)
+{
+    (void)state;
+    struct house h;
+    start(&h, 1, local);
+    const pid_t pid = supervisor_of(&h);
+    const int fd = open_ws(h.port, "/live/x");
+    house_write_conf(&h, 1, "route \"/live/*\" { websocket { interval = \"never\" } }\n");
+    assert_int_equal(kill(pid, SIGUSR2), 0);
+    wait_until(house_logged(&h, "goes on: "), 20000);
+    assert_true(house_logged(&h, "interval"));
+    say(fd, "{}");
+    assert_true(read_frame(fd, &frame));
+    close(fd);
+    house_remove(&h);
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    release_open(&release);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    release_close(&release);
+    return 0;
+}
+
+static int set_back(void **state)
+{
+    (void)state;
+    release_install(&release, "polder-supervisor", NULL, RELEASE_WHOLE);
+    return 0;
+}
+
+#define story(name) cmocka_unit_test_setup(name, set_back)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        story(upgrades_under_load_lose_nothing),
+        story(half_a_frame_is_completed_behind_an_upgrade),
+        story(what_a_slow_reader_has_not_taken_is_kept),
+        story(a_handshake_is_answered_behind_an_upgrade),
+        story(a_close_handshake_goes_on),
+        story(heartbeats_and_subscriptions_go_on),
+        story(counts_and_values_that_were_set_stay),
+        story(a_reload_upgrades_if_there_is_another_program),
+        story(a_program_that_cannot_take_over_changes_nothing),
+        story(a_wrong_file_refuses_the_upgrade),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
