@@ -42,7 +42,7 @@ lib_src        := $(wildcard libshared/*/*.c)
 http_src       := $(wildcard daemons/http/*.c)
 net_src        := $(wildcard daemons/net/*.c)
 rpc_src        := $(wildcard daemons/rpc/*.c)
-polderd_src    := $(wildcard daemons/master/*.c daemons/worker/*.c daemons/worker/*/*.c daemons/keeper/*.c daemons/keeper/*/*.c daemons/notifier/*.c daemons/control/*.c \
+polderd_src    := $(wildcard daemons/master/*.c daemons/worker/*.c daemons/worker/*/*.c daemons/keeper/*.c daemons/keeper/*/*.c daemons/notifier/*.c daemons/resolver/*.c daemons/control/*.c \
                              daemons/control/*/*.c)
 supervisor_src := $(wildcard daemons/supervisor/*.c daemons/supervisor/*/*.c)
 ctl_src        := $(wildcard admin/*.c admin/*/*.c)

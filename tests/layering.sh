@@ -104,7 +104,7 @@ if grep -rnE '(^|[^>.a-z_])(recv|recvmsg|send|sendmsg|readv|writev|shutdown|sets
 fi
 
 # Files that use each other: no circle of more than two files (four in the worker), and none across folders.
-for folder in libshared admin daemons/control daemons/http daemons/keeper daemons/master daemons/net daemons/notifier daemons/rpc \
+for folder in libshared admin daemons/control daemons/http daemons/keeper daemons/master daemons/net daemons/notifier daemons/resolver daemons/rpc \
     daemons/supervisor; do
     # shellcheck disable=SC2046 # no spaces in these names
     set -- $(find $folder -name '*.c' | sort)

@@ -153,6 +153,8 @@ static void child_main(const struct master *m, uint32_t slot, int channel)
         exit(keeper_run(&process));
     case PROC_SLOT_CONTROL:
         exit(control_run(&process));
+    case PROC_SLOT_RESOLVER:
+        exit(resolver_run(&process));
     case PROC_SLOT_NOTIFIER:
         exit(notifier_run(&process, m->on_alert));
     default:

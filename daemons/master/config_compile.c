@@ -49,7 +49,7 @@ pid_t compile_start(const struct shared *shared, struct config_region *region, c
     if (config_region_load(region, path, generation, running_now(shared, region)) < 0)
         _exit(1);
     if (shared)
-        server_names_resolve(region->config, shared->servers, shared->conditions, false);
+        server_names_resolve(region->config, shared->servers, shared->conditions);
     _exit(0);
 }
 

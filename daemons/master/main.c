@@ -30,7 +30,6 @@ static void error_print(void *arg, const char *line)
 static int config_test(const char *path)
 {
     struct config_arena arena;
-    /* never unmapped: threads of the resolver may still be there */
     void *memory =
         mmap(NULL, SHARED_REGION_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) {
@@ -41,9 +40,10 @@ static int config_test(const char *path)
     const struct config *config = config_load(&arena, path, error_print, NULL);
     for (uint32_t i = 0; config && i < config->n_warnings; i++)
         error_print(NULL, config->warnings[i]);
-    const bool good = config && check_machine(config) == 0; /* forks: before there are threads */
+    const bool good = config && check_machine(config) == 0;
     if (config)
         server_names_check(config, error_print, NULL);
+    munmap(memory, SHARED_REGION_SIZE);
     if (good)
         printf("%s: ok\n", path);
     return good ? 0 : EXIT_USAGE;

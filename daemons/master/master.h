@@ -17,7 +17,7 @@
  *   reload.c          new generations of workers
  *   generations.c     the end of old ones
  *   ws_process.c      polder-supervisor without systemd
- *   names.c           the child that resolves names of servers
+ *   names.c           the resolver, if a server has a name
  *   history_file.c    the child that saves the history
  *   notifier_process.c  the notifier, if on_alert is set
  *   logs.c            access logs, for the workers
@@ -134,13 +134,6 @@ struct ws_process {
     char binary[4096];
 };
 
-/* The child that looks for names of servers that are missing. */
-struct names {
-    pid_t pid;        /* 0: none now */
-    uint64_t next_ms; /* 0: none is missing */
-    uint64_t pause_ms, kill_ms;
-};
-
 /* The child that saves the history. */
 struct history_file {
     pid_t pid; /* 0: none now */
@@ -180,7 +173,7 @@ struct master {
     struct reload reload;
     struct notify notify;
     struct ws_process ws_process;
-    struct names names;
+    bool names_wanted; /* the resolver, if a server has a name */
     struct history_file history_file;
     char on_alert[4096]; /* the program that the notifier runs; "": none */
     enum master_phase phase;
@@ -345,11 +338,9 @@ void logs_close(struct master *m, uint32_t region);
 void logs_reopen(struct master *m);
 
 /* ---- names.c ---- */
-void names_again(struct master *m); /* a configuration has been loaded */
+void names_again(struct master *m); /* a configuration has been loaded, or could not be */
 void names_stop(struct master *m);  /* another child writes addresses now, or none any more */
 void names_step(struct master *m);
-bool names_reaped(struct master *m, pid_t pid);
-uint64_t names_deadline(const struct master *m);
 
 /* ---- history_file.c ---- */
 void history_file_save(struct master *m); /* now */

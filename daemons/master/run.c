@@ -187,7 +187,7 @@ static void ends_take(struct master *m)
     pid_t pid;
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
         if (!child_reaped(m, pid, status) && !reload_reaped(m, pid, status) &&
-            !names_reaped(m, pid) && !history_file_reaped(m, pid, status))
+            !history_file_reaped(m, pid, status))
             ws_process_reaped(m, pid, status);
 }
 
@@ -213,7 +213,6 @@ static void loop_wait(struct master *m)
     wake = earlier(wake, children_deadline(m));
     wake = earlier(wake, reload_deadline(m));
     wake = earlier(wake, ws_process_deadline(m));
-    wake = earlier(wake, names_deadline(m));
     wake = earlier(wake, history_file_deadline(m));
     if (m->notify.watchdog_ms)
         wake = earlier(wake, m->notify.next_ms);

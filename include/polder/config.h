@@ -29,6 +29,7 @@
 #define CONFIG_KEY_PARTS_MAX    4
 #define CONFIG_WORKERS_MAX      64
 #define CONFIG_LISTEN_MAX       64
+#define CONFIG_RESOLVER_MAX     8
 #define CONFIG_ALERTS_MAX       256
 
 struct config_address {
@@ -303,6 +304,8 @@ struct config {
     struct config_alert *alerts;
     uint32_t n_alerts;
     const char *on_alert; /* program; "" : none */
+    struct config_address *resolver; /* name servers to ask; none: those of the system */
+    uint32_t n_resolver;
     struct config_cost cost;
     struct config_key cost_by[CONFIG_KEY_PARTS_MAX]; /* what tells tenants apart */
     uint32_t n_cost_by;                              /* 0: tenants are not counted */

@@ -53,6 +53,7 @@ int process_receive(int channel, struct process_message *message, int *fd);
 int worker_run(const struct process *process);  /* daemons/worker */
 int keeper_run(const struct process *process);  /* daemons/keeper */
 int control_run(const struct process *process); /* daemons/control */
+int resolver_run(const struct process *process); /* daemons/resolver */
 /* daemons/notifier; program: it runs */
 int notifier_run(const struct process *process, const char *program);
 

@@ -24,7 +24,8 @@ enum sandbox_kind {
     SANDBOX_WORKER,
     SANDBOX_KEEPER,
     SANDBOX_CONTROL,
-    SANDBOX_SUPERVISOR
+    SANDBOX_SUPERVISOR,
+    SANDBOX_RESOLVER
 };
 
 /* PR_SET_NO_NEW_PRIVS, and whether it may dump core. A process that may not cannot be traced or

@@ -44,7 +44,7 @@
 #include <stdint.h>
 
 #define SERVER_ROWS          1024 /* those of four configurations side by side */
-#define SERVER_LAYOUT        2 /* of a row, which has room to grow within its size */
+#define SERVER_LAYOUT        3 /* of a row, which has room to grow within its size */
 #define SERVER_ADDRESSES_MAX 16
 #define SERVER_PAUSE_MS      1000
 #define SERVER_LEASE_MS      60000 /* the longest lease of a trial */
@@ -116,8 +116,11 @@ struct server_row {
      * number (release); 0: never filled. Death in between leaves the copy in use unchanged. */
     _Alignas(128) _Atomic uint64_t generation; /* & 1: which copy */
     struct server_addresses copy[2];
-    _Atomic uint64_t due_ms; /* of a name: it is asked for again then (mono ms); 0: it never was.
-                              * The writer of the addresses; a later one goes on with it. */
+    /* Of a name; the writer of its addresses, so that the next one goes on with it: it is asked for
+     * again then (mono ms; 0: it never was), and lookups that failed since the last one that did
+     * not. */
+    _Atomic uint64_t due_ms;
+    _Atomic uint32_t lookups_failed;
 };
 _Static_assert(sizeof(struct server_address) == 24, "layout");
 _Static_assert(sizeof(struct server_row) == 1280, "shared with the supervisor");
@@ -248,6 +251,20 @@ void server_report_ejection(const struct server_name *name, enum server_reason r
 /* ---- addresses ---- */
 /* Only for the one writer (server_names.h). True: they have changed. */
 bool server_addresses_put(struct server_row *row, const struct server_addresses *list);
+/* What a lookup has found, in the order of what was known: addresses that were known before keep
+ * their places before new ones, because name servers answer in an order of their own each time. */
+void server_addresses_merge(struct server_addresses *list, const struct server_address *found,
+                            uint32_t n);
+/* One of each family in turn, beginning with that of the first: if a family cannot be reached, the
+ * second address is of the other one (RFC 8305, 4). */
+void server_addresses_in_turn(struct server_address *at, uint32_t n);
+bool server_addresses_have(const struct server_addresses *list, const struct server_address *a);
+/* Another one with each other list; 0: none was ever put. Asked before the list is, it is never
+ * newer than that. */
+static inline uint64_t server_addresses_generation(const struct server_row *row)
+{
+    return atomic_load_explicit(&row->generation, memory_order_acquire);
+}
 /* A whole list; false: none was ever put. */
 bool server_addresses_get(const struct server_row *row, struct server_addresses *out);
 /* False: of a family that has no place here. */

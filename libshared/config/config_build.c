@@ -150,6 +150,7 @@ struct config *config_build(struct config_parse *p)
           *websocket = config_section(p->root, "websocket");
     config_build_process(p, c);
     config_build_listen(p, c);
+    config_build_resolver(p, c);
     config_build_cache(p, cache, &c->cache);
     config_check_max_body(p, cache, &c->cache, c->cache.value.max_bytes);
     config_build_websocket(p, websocket, c);

@@ -41,6 +41,7 @@ void config_check_each(struct config_parse *p, const cfg_t *section, const char 
 /* ---- a file each, or two functions of one ---- */
 
 void config_build_listen(struct config_parse *p, struct config *c);
+void config_build_resolver(struct config_parse *p, struct config *c);
 void config_build_process(struct config_parse *p, struct config *c);
 void config_build_cache(struct config_parse *p, cfg_t *s, struct config_cache *c);
 /* What the store takes at most; where the file says more that is a mistake. */

@@ -53,6 +53,29 @@ void config_build_listen(struct config_parse *p, struct config *c)
     }
 }
 
+void config_build_resolver(struct config_parse *p, struct config *c)
+{
+    const uint32_t n = cfg_size(p->root, "resolver");
+    const char *why = NULL;
+    if (n > CONFIG_RESOLVER_MAX) {
+        config_complain(p, config_line_of(p, p->root, "resolver"),
+                        "resolver: %u addresses; expected at most %d", n, CONFIG_RESOLVER_MAX);
+        return;
+    }
+    c->resolver = config_take(p, n, sizeof *c->resolver);
+    for (uint32_t i = 0; c->resolver && i < n; i++) {
+        struct config_address *a = &c->resolver[i];
+        const char *text = cfg_getnstr(p->root, "resolver", i);
+        const int line = config_line_of_nth(p, p->root, "resolver", i);
+        if (config_address_parse(p->arena, text, false, a, &why) || a->sa.ss_family == AF_UNIX)
+            config_complain(p, line,
+                            "resolver: \"%.100s\" is wrong; expected an address such as "
+                            "\"127.0.0.53:53\" or \"[::1]:53\"",
+                            text);
+        c->n_resolver++;
+    }
+}
+
 static uint32_t cores(void)
 {
     cpu_set_t set;

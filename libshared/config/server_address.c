@@ -33,6 +33,51 @@ bool server_addresses_get(const struct server_row *row, struct server_addresses 
     return now != 0;
 }
 
+bool server_addresses_have(const struct server_addresses *list, const struct server_address *a)
+{
+    for (uint32_t i = 0; i < list->n; i++)
+        if (!memcmp(&list->at[i], a, sizeof *a))
+            return true;
+    return false;
+}
+
+static bool is_found(const struct server_address *found, uint32_t n, const struct server_address *a)
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (!memcmp(&found[i], a, sizeof *a))
+            return true;
+    return false;
+}
+
+void server_addresses_merge(struct server_addresses *list, const struct server_address *found,
+                            uint32_t n)
+{
+    struct server_addresses merged = {0};
+    for (uint32_t i = 0; i < list->n; i++)
+        if (is_found(found, n, &list->at[i]))
+            merged.at[merged.n++] = list->at[i];
+    for (uint32_t i = 0; i < n && merged.n < SERVER_ADDRESSES_MAX; i++)
+        if (!server_addresses_have(&merged, &found[i]))
+            merged.at[merged.n++] = found[i];
+    server_addresses_in_turn(merged.at, merged.n);
+    *list = merged;
+}
+
+/* The n-th family in turn is moved up from behind, where there is one. */
+void server_addresses_in_turn(struct server_address *at, uint32_t n)
+{
+    for (uint32_t i = 1; i < n; i++) {
+        uint32_t k = i;
+        while (k < n && at[k].family == at[i - 1].family)
+            k++;
+        if (k == n)
+            return;
+        const struct server_address other = at[k];
+        memmove(&at[i + 1], &at[i], (k - i) * sizeof *at);
+        at[i] = other;
+    }
+}
+
 bool server_address_from(const struct sockaddr *sa, struct server_address *out)
 {
     *out = (struct server_address){.family = sa->sa_family};

@@ -30,7 +30,8 @@ enum {
     K = 1 << SANDBOX_KEEPER,
     C = 1 << SANDBOX_CONTROL,
     S = 1 << SANDBOX_SUPERVISOR,
-    A = W | K | C | S
+    R = 1 << SANDBOX_RESOLVER,
+    A = W | K | C | S | R
 };
 
 struct sandbox_call {

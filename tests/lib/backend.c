@@ -17,13 +17,12 @@
 #include <unistd.h>
 
 /* A listening socket on *port, or on one that the kernel chooses if that is 0. */
-static int backend_listen(unsigned *port)
+static int backend_listen(const char *address, unsigned *port)
 {
-    struct sockaddr_in sa = {.sin_family = AF_INET,
-                             .sin_port = htons((uint16_t)*port),
-                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in sa = {.sin_family = AF_INET, .sin_port = htons((uint16_t)*port)};
     socklen_t len = sizeof sa;
     const int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(inet_pton(AF_INET, address, &sa.sin_addr), 1);
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
     assert_int_equal(bind(fd, (struct sockaddr *)&sa, sizeof sa), 0);
     assert_int_equal(listen(fd, 1024), 0);
@@ -34,6 +33,7 @@ static int backend_listen(unsigned *port)
 
 struct backend {
     int fd;
+    const char *address;
     unsigned port;
     backend_fn fn; /* or */
     backend_raw_fn raw;
@@ -146,7 +146,7 @@ static struct backend *backend_run(struct backend like)
 {
     struct backend *b = calloc(1, sizeof *b);
     *b = like;
-    b->fd = backend_listen(&b->port);
+    b->fd = backend_listen(b->address ? b->address : "127.0.0.1", &b->port);
     pthread_mutex_init(&b->lock, NULL);
     bytes_add(&b->transcript, 0), b->transcript.len = 0;
     assert_int_equal(pthread_create(&b->acceptor, NULL, accept_run, b), 0);
@@ -156,6 +156,11 @@ static struct backend *backend_run(struct backend like)
 struct backend *backend_start(backend_fn fn, void *arg)
 {
     return backend_run((struct backend){.fn = fn, .arg = arg});
+}
+
+struct backend *backend_start_at(backend_fn fn, void *arg, const char *address, unsigned port)
+{
+    return backend_run((struct backend){.fn = fn, .arg = arg, .address = address, .port = port});
 }
 
 struct backend *backend_start_raw(backend_raw_fn raw, unsigned port)
@@ -273,7 +278,7 @@ int harness_tear_down(void **state)
 void scripted_open_at(struct scripted *b, unsigned port)
 {
     b->port = port;
-    b->fd = backend_listen(&b->port);
+    b->fd = backend_listen("127.0.0.1", &b->port);
 }
 
 void scripted_open(struct scripted *b)

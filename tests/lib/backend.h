@@ -18,6 +18,8 @@ struct asked {
 /* Runs in a thread of the backend's; writes the raw answer to ask->fd. Returns false to close. */
 typedef bool (*backend_fn)(struct asked *ask);
 struct backend *backend_start(backend_fn fn, void *arg);
+/* The same on that address and port. */
+struct backend *backend_start_at(backend_fn fn, void *arg, const char *address, unsigned port);
 /* Has a connection, in a thread of its own, for reading and writing; it is closed behind it. */
 typedef void (*backend_raw_fn)(int fd);
 struct backend *backend_start_raw(backend_raw_fn raw, unsigned port); /* port 0: any */

@@ -8,6 +8,7 @@
 #ifndef POLDER_TEST_HARNESS_H
 #define POLDER_TEST_HARNESS_H
 #include "backend.h"
+#include "dns.h"
 #include "house.h"
 #include "patience.h"
 #include "wire.h"

@@ -395,6 +395,14 @@ static void mistakes_have_their_line_and_what_would_be_right(void **state)
     assert_complains("listen = {\n\"127.0.0.1:8000\",\n\"127.0.0.1:0\"}\n", 3,
                      "\"127.0.0.1:8000\"");
     assert_complains("listen = {\"1.2.3.4:80\", \"1.2.3.4:80\"}\n", 1, "twice");
+    assert_complains("resolver = {\"127.0.0.1:53\",\n\"dns.example:53\"}\n", 2, "resolver");
+    assert_complains("resolver = {\"unix:/run/dns\"}\n", 1, "expected an address such as");
+    assert_complains("resolver = {\"127.0.0.1\"}\n", 1, "expected an address such as");
+    assert_complains("resolver = {\"[::1]:0\"}\n", 1, "expected an address such as");
+    assert_complains("resolver = {\"1.1.1.1:1\", \"1.1.1.1:2\", \"1.1.1.1:3\", \"1.1.1.1:4\", "
+                     "\"1.1.1.1:5\", \"1.1.1.1:6\", \"1.1.1.1:7\", \"1.1.1.1:8\", "
+                     "\"1.1.1.1:9\"}\n",
+                     1, "resolver: 9 addresses; expected at most 8");
     assert_complains("trusted_proxies = {\"10.0.0.0/33\"}\n", 1, "\"10.0.0.0/8\"");
     assert_complains("proxy_protocol = maybe\n", 1, "true or false");
     assert_complains("admin { mode = \"rw\" }\n", 1, "octal");

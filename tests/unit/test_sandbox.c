@@ -18,6 +18,8 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <netinet/in.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -26,7 +28,7 @@
 #include <cmocka.h>
 
 static const enum sandbox_kind children[] = {SANDBOX_WORKER, SANDBOX_KEEPER, SANDBOX_CONTROL,
-                                             SANDBOX_SUPERVISOR};
+                                             SANDBOX_SUPERVISOR, SANDBOX_RESOLVER};
 #define CHILDREN (sizeof children / sizeof *children)
 
 #define check(condition) /* in the child: the parent is told the line */                           \
@@ -200,6 +202,24 @@ static void a_worker_changes_no_modes_and_sizes(void **state)
     in_kind(SANDBOX_WORKER, try_modes);
 }
 
+static int try_to_listen(enum sandbox_kind kind)
+{
+    const struct sockaddr_in any = {.sin_family = AF_INET};
+    const int fd = socket(AF_INET, SOCK_STREAM, 0);
+    check(fd >= 0);
+    check(refused(bind(fd, (const struct sockaddr *)&any, sizeof any)));
+    check(refused(listen(fd, 1)));
+    check(refused(accept4(fd, NULL, NULL, 0)));
+    check(refused(unlink("/tmp/polder-none")));
+    return try_modes(kind);
+}
+
+static void a_resolver_only_asks(void **state)
+{
+    (void)state;
+    in_kind(SANDBOX_RESOLVER, try_to_listen);
+}
+
 static int try_needed(enum sandbox_kind kind)
 {
     (void)kind;
@@ -286,6 +306,7 @@ int main(void)
         cmocka_unit_test(no_kind_makes_memory_executable),
         cmocka_unit_test(sockets_are_of_the_families_that_it_speaks),
         cmocka_unit_test(a_worker_changes_no_modes_and_sizes),
+        cmocka_unit_test(a_resolver_only_asks),
         cmocka_unit_test(what_is_needed_stays),
         cmocka_unit_test(the_master_may_start_programs_and_little_else),
         cmocka_unit_test(a_filter_goes_on_top_of_the_masters),

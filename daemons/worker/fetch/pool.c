@@ -177,7 +177,7 @@ static bool is_aged(const struct upstream *u, bool look)
 
 static bool is_usable(struct upstream *u, bool look)
 {
-    if (is_aged(u, look))
+    if (is_aged(u, look) || upstream_has_left(u))
         return false;
     if (!look && was_just_quiet(u))
         return true;
@@ -207,7 +207,7 @@ void pool_keep(struct upstream *u)
     struct worker *w = u->worker;
     struct server_local *state = &w->upstreams->servers[u->server->index];
     u->user = NULL;
-    if (w->draining || w->mono_ms < state->single_until_ms || !u->keep_ms) {
+    if (w->draining || w->mono_ms < state->single_until_ms || !u->keep_ms || upstream_has_left(u)) {
         upstream_close(u);
         return;
     }
@@ -224,6 +224,16 @@ static void close_idle_of(struct server_local *state)
     struct upstream *u;
     while ((u = LIST_FIRST(&state->idle)))
         upstream_close(u);
+}
+
+void pool_close_left(struct server_local *state)
+{
+    struct upstream *u = LIST_FIRST(&state->idle), *next;
+    for (; u; u = next) {
+        next = LIST_NEXT(u, entry);
+        if (upstream_has_left(u))
+            upstream_close(u);
+    }
 }
 
 void pool_close_idle(struct worker *w)

@@ -60,18 +60,54 @@ void upstream_next_address(struct worker *w, const struct config_server *server)
     w->upstreams->servers[server->index].address++;
 }
 
-/* 0: its name has none. */
-static socklen_t address_of(const struct worker *w, const struct config_server *server,
-                            struct sockaddr_storage *out)
+/* In another list, the address in use stays the one in use if it is still there. */
+static void follow_addresses(struct server_local *state, const struct server_addresses *list,
+                             uint64_t generation)
 {
+    if (state->addresses == generation)
+        return;
+    for (uint32_t i = 0; i < list->n && state->addresses; i++)
+        if (!memcmp(&list->at[i], &state->at, sizeof state->at))
+            state->address = i;
+    state->addresses = generation;
+    pool_close_left(state);
+}
+
+/* Of a name, the address to use now; 0: it has none. */
+static socklen_t choose_address(struct upstream *u, struct sockaddr_storage *out)
+{
+    struct server_local *state = &u->worker->upstreams->servers[u->server->index];
+    const uint64_t generation = server_addresses_generation(state->row);
     struct server_addresses list;
-    if (server->address.len) {
-        *out = server->address.sa;
-        return server->address.len;
-    }
-    if (!server_addresses_get(w->upstreams->servers[server->index].row, &list) || !list.n)
+    if (!server_addresses_get(state->row, &list) || !list.n)
         return 0;
-    return server_address_to(&list.at[w->upstreams->servers[server->index].address % list.n], out);
+    follow_addresses(state, &list, generation);
+    state->at = u->at = list.at[state->address % list.n];
+    u->addresses = generation;
+    return server_address_to(&u->at, out);
+}
+
+static socklen_t address_of(struct upstream *u, struct sockaddr_storage *out)
+{
+    if (!u->server->address.len)
+        return choose_address(u, out);
+    *out = u->server->address.sa;
+    return u->server->address.len;
+}
+
+bool upstream_has_left(struct upstream *u)
+{
+    const struct server_row *row = u->worker->upstreams->servers[u->server->index].row;
+    struct server_addresses list;
+    if (u->server->address.len)
+        return false;
+    const uint64_t generation = server_addresses_generation(row);
+    if (u->addresses == generation)
+        return false;
+    if (!server_addresses_get(row, &list) || !server_addresses_have(&list, &u->at))
+        return true;
+    u->addresses = generation;
+    return false;
 }
 
 static bool begin(struct upstream *u, struct upstream_error *e)
@@ -79,7 +115,7 @@ static bool begin(struct upstream *u, struct upstream_error *e)
     static const struct transport_user on = {on_readable, on_writable};
     struct worker *w = u->worker;
     struct sockaddr_storage sa;
-    const socklen_t len = address_of(w, u->server, &sa);
+    const socklen_t len = address_of(u, &sa);
     if (!len) {
         upstream_error(e, SERVER_NO_ADDRESS, "has a name without an address now");
         return false;

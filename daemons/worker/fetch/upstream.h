@@ -56,6 +56,8 @@ struct upstream {
     const struct upstream_ops *ops;
     void *user; /* NULL: idle */
     const struct config_server *server;
+    struct server_address at;   /* of a name: the address, and ... */
+    uint64_t addresses;         /* ... the list in which it was found last */
     LIST_ENTRY(upstream) entry; /* the server's idle list, or upstreams.dead */
     struct buffer *in;          /* part of a response head */
     struct chain out;
@@ -109,6 +111,8 @@ struct upstream *upstream_connect(struct worker *w, const struct config_server *
                                   struct upstream_error *e);
 uint32_t upstream_addresses(const struct worker *w, const struct config_server *server);
 void upstream_next_address(struct worker *w, const struct config_server *server);
+/* Its address is none of its server's name any more. */
+bool upstream_has_left(struct upstream *u);
 
 /* ---- pool.c ---- */
 /* This worker's state of a server. */
@@ -118,7 +122,9 @@ struct server_local {
     struct server_load alone;              /* the same where the table has no row for it */
     uint32_t stats_row;                    /* server_stats() */
     const struct transport_ops *transport; /* of connections to it */
-    uint32_t address;                      /* the one in use, of those of its name */
+    uint32_t address;           /* the one in use, of those of its name: its place, ... */
+    struct server_address at;   /* ... itself, where one has been used, ... */
+    uint64_t addresses;         /* ... and the list in which that place is */
     uint64_t retry_queue_bytes; /* of its upstream's first server: what waits for any of them */
     uint32_t waiting;
     LIST_HEAD(, upstream) idle; /* last used first */
@@ -174,6 +180,7 @@ void pool_answered(struct worker *w, const struct config_server *server, unsigne
 struct upstream *pool_take(struct worker *w, const struct config_server *server, bool look);
 void pool_keep(struct upstream *u); /* its user is done with it */
 void pool_close_idle(struct worker *w);
+void pool_close_left(struct server_local *state); /* those to addresses that have left */
 /* Unsolicited bytes came over it, and its server may send more: for a while, no connection to that
  * server is used twice, because such bytes would be taken for the answer to the next request. */
 void pool_mistrust(struct upstream *u);
