@@ -44,7 +44,7 @@
 #include <stdint.h>
 
 #define SERVER_ROWS          1024 /* those of four configurations side by side */
-#define SERVER_LAYOUT        3 /* of a row, which has room to grow within its size */
+#define SERVER_LAYOUT        3    /* of a row, which has room to grow within its size */
 #define SERVER_ADDRESSES_MAX 16
 #define SERVER_PAUSE_MS      1000
 #define SERVER_LEASE_MS      60000 /* the longest lease of a trial */
