@@ -18,7 +18,8 @@ static const struct {
      "dry_run_refused? persisted confirm_within_ms? try.left_ms?"},
     {RPC_METHOD_UPSTREAM_LIST,
      "upstream server state since_ms weight requests connects errors last_error? error_ago_ms? "
-     "mean_seconds addresses? shift.percent? shift.error_percent? shift.p95_seconds? shift.guard?"},
+     "mean_seconds check.last? addresses? shift.percent? shift.error_percent? shift.p95_seconds? "
+     "shift.guard?"},
 };
 
 static const char *columns_of(enum rpc_method method)

@@ -10,6 +10,8 @@
  *                  health        conditions that control sees, and whether the service is ready
  *                  limits        running limits, changes to be confirmed, candidates
  *                  servers       weights and conditions of backends
+ *                  checks        active checks of backends; check: one of them
+ *                  outliers      backends that fail more often than the others of their group
  *                  shift         moves traffic between them in steps; its guard
  *                  settings      what a reload does to what was changed at run time
  *                  cache_names   names of stored objects as operators write them
@@ -55,6 +57,8 @@
 
 struct alerts;
 struct call_wait;
+struct checks;
+struct outliers;
 LIST_HEAD(call_waits, call_wait);
 struct events;
 struct live;
@@ -89,6 +93,8 @@ struct control {
     struct cost_past cost_past; /* the last hour */
     struct savings_day savings_day;
     bool cost_requested; /* for a sample of it, and not answered yet */
+    struct checks *checks; /* NULL: no memory for it */
+    struct outliers *outliers; /* the same */
     struct route_use *route_use;
     struct windows *windows; /* the last five minutes, hour and day */
     struct live *live;       /* streams of them; of ops/ */

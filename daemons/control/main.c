@@ -5,10 +5,12 @@
 #include "daemons/control/dispatch.h"
 #include "daemons/control/methods/methods.h"
 #include "daemons/control/model/alerts.h"
+#include "daemons/control/model/checks.h"
 #include "daemons/control/model/events.h"
 #include "daemons/control/model/health.h"
 #include "daemons/control/model/history.h"
 #include "daemons/control/model/limits.h"
+#include "daemons/control/model/outliers.h"
 #include "daemons/control/model/quarantine.h"
 #include "daemons/control/model/route_use.h"
 #include "daemons/control/model/savings.h"
@@ -65,6 +67,7 @@ static void follow(struct life *l)
         adopt_region(c, region);
     admin_socket_follow(&l->admin, c->loop, c->config, dispatch_call, c);
     ops_follow(l->ops);
+    checks_follow(c);
     reload_follow(c);
     log_reopen_follow(c);
     quarantine_follow(c);
@@ -100,6 +103,7 @@ static void on_tick(struct ev_loop *loop, ev_timer *w, int revents)
     process_heartbeat(c->process, clock_mono_ms());
     follow(l);
     limits_follow(c);
+    outliers_follow(c);
     savings_follow(c);
     shares_follow(c);
     windows_follow(c);
@@ -152,6 +156,8 @@ static bool life_init(struct life *l, const struct process *process)
         !(c->alerts = alerts_new()) || !(l->ops = ops_new(c)))
         return false;
     c->events = events_new();
+    c->checks = checks_new();
+    c->outliers = outliers_new();
     peers_init(&c->peers, c->loop, c->config->runtime_dir);
     return true;
 }
@@ -160,6 +166,8 @@ static void life_fini(struct life *l)
 {
     struct control *c = &l->control;
     peers_fini(&c->peers);
+    checks_free(c->checks);
+    outliers_free(c->outliers);
     for (int i = 0; i < LAST_TURNS; i++)
         ev_run(c->loop, EVRUN_NOWAIT);
     admin_socket_close(&l->admin);

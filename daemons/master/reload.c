@@ -263,8 +263,6 @@ static void reload_commit(struct master *m)
     listeners_keep(&m->listeners);
     generation_enter(m, m->current, GENERATION_CURRENT);
     generation_drain(m, old, config->drain_timeout_ms);
-    for (uint32_t i = 0; i < config->n_inactive; i++)
-        log_warning("config: not active yet: %s", config->inactive[i]);
     for (uint32_t i = 0; i < config->n_warnings; i++)
         log_warning("config: %s", config->warnings[i]);
     log_level_follow(m, m->shared.region[old]->config, config);

@@ -358,8 +358,6 @@ static void start_announce(const struct master *m)
     listeners_describe(&m->listeners, listening, sizeof listening);
     log_info("service: polderd " POLDER_VERSION " with %u workers listens on %s", config->workers,
              listening[0] ? listening : "nothing");
-    for (uint32_t i = 0; i < config->n_inactive; i++)
-        log_warning("config: not active yet: %s", config->inactive[i]);
     for (uint32_t i = 0; i < config->n_warnings; i++)
         log_warning("config: %s", config->warnings[i]);
 }

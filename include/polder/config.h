@@ -315,9 +315,6 @@ struct config {
     /* valid, but probably not intended: "FILE:LINE: warning: ..." */
     const char *const *warnings;
     uint32_t n_warnings;
-    /* features the file asks for that this build does not have yet: "poll: /api/goals", … */
-    const char *const *inactive;
-    uint32_t n_inactive;
 };
 
 static inline bool config_has_websockets(const struct config *config)

@@ -2,7 +2,7 @@
 /*
  * config_build: makes the tree in the arena from what libconfuse has, and checks what one value has
  * to do with another. Each value has been checked by itself already. The larger sections have files
- * of their own (config_build.h); here are costs, and what of all that is inactive.
+ * of their own (config_build.h); here are costs.
  */
 #include "libshared/config/config_build.h"
 
@@ -86,50 +86,6 @@ static void build_identity_keys(struct config_parse *p, struct config *c)
     c->n_identity_keys = keys.n;
 }
 
-/* ---- what this build does not do yet ---- */
-
-struct inactive {
-    struct config_parse *p;
-    const struct config *config;
-    const char **list;
-    uint32_t n, room;
-};
-
-static void note_inactive(struct inactive *in, const char *feature, const char *where)
-{
-    char text[256];
-    snprintf(text, sizeof text, "%s%s%s", feature, *where ? ": " : "", where);
-    const char *copy = config_arena_strdup(in->p->arena, text);
-    if (copy && in->n < in->room)
-        in->list[in->n++] = copy;
-}
-
-static void note_health(struct inactive *in, const char *feature)
-{
-    for (uint32_t i = 0; i < in->config->n_upstreams; i++)
-        if (*in->config->upstreams[i].health)
-            note_inactive(in, feature, in->config->upstreams[i].name);
-}
-
-/* A feature becomes active by the removal of its row, and of its function with it. */
-static const struct {
-    const char *feature;
-    void (*note)(struct inactive *in, const char *feature);
-} inactive_features[] = {
-    {"upstream health", note_health},
-};
-
-static void build_inactive(struct config_parse *p, struct config *c)
-{
-    struct inactive in = {
-        .p = p, .config = c, .room = c->n_routes + c->n_limits + c->n_upstreams + 4};
-    in.list = config_take(p, in.room, sizeof *in.list);
-    for (size_t i = 0; in.list && i < sizeof inactive_features / sizeof *inactive_features; i++)
-        inactive_features[i].note(&in, inactive_features[i].feature);
-    c->inactive = in.list;
-    c->n_inactive = in.n;
-}
-
 static void keep_warnings(struct config_parse *p, struct config *c)
 {
     const char **list = config_take(p, p->n_warnings, sizeof *list);
@@ -166,7 +122,6 @@ struct config *config_build(struct config_parse *p)
     if (!p->errors)
         config_check(p, c);
     if (!p->errors) {
-        build_inactive(p, c);
         keep_warnings(p, c);
     }
     return p->errors ? NULL : c;

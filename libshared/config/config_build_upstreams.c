@@ -4,6 +4,19 @@
 
 #include <string.h>
 
+/* It becomes part of a request line. */
+static void check_health(struct config_parse *p, cfg_t *s, const struct config_upstream *u)
+{
+    for (const char *at = u->health; *at; at++)
+        if (*at <= ' ' || *at > '~' || *at == '#') {
+            config_complain(p, config_line_of(p, s, "health"),
+                            "health: \"%.100s\" is wrong; expected a path and query of visible "
+                            "ASCII without \"#\"",
+                            u->health);
+            return;
+        }
+}
+
 static void build_servers(struct config_parse *p, cfg_t *s, struct config *c,
                           struct config_upstream *u, uint32_t parent)
 {
@@ -53,6 +66,7 @@ void config_build_upstreams(struct config_parse *p, struct config *c)
         u->name = config_arena_strdup(p->arena, cfg_title(s));
         config_check_name(p, "upstream", cfg_title(s), u->line);
         config_read(p, s, CONFIG_SECTION_UPSTREAM, u);
+        check_health(p, s, u);
         build_servers(p, s, c, u, top_ordinal(p, "upstream", i));
     }
     if (c->upstreams && c->n_servers > RUNTIME_SERVERS_MAX)

@@ -260,17 +260,53 @@ static void the_leak_guard_is_on_unless_a_route_says_otherwise(void **state)
     assert_complains("cache { leak_guard_headers = {\"*\"} }", 1, "name of a header");
 }
 
-static void what_is_not_active_yet_is_said(void **state)
+static void checks_of_servers_have_their_keys(void **state)
 {
     (void)state;
-    const struct config *c = load("upstream u { server \"127.0.0.1:1\" { } health = \"/h\" }\n"
-                                  "route \"/p\" { upstream = u cache { } poll { } }\n");
-    assert_non_null(c);
-    char all[1024] = "";
-    for (uint32_t i = 0; i < c->n_inactive; i++)
-        strcat(strcat(all, c->inactive[i]), "\n");
-    assert_null(strstr(all, "poll"));
-    assert_non_null(strstr(all, "upstream health: u\n"));
+    const struct config *c = load(UPSTREAM);
+    assert_string_equal(c->upstreams[0].health, "");
+    assert_int_equal(c->upstreams[0].health_interval_ms, 5000);
+    assert_int_equal(c->upstreams[0].health_timeout_ms, 1000);
+    assert_string_equal(c->upstreams[0].health_status, "200-299");
+    assert_int_equal(c->upstreams[0].health_rise, 2);
+    assert_int_equal(c->upstreams[0].health_fall, 3);
+    c = load("upstream u { server \"a:1\" { } health = \"/h?full=1\" health_interval = 0 "
+             "health_status = \"200, 301-303\" health_body = \"ok\" }\n");
+    assert_string_equal(c->upstreams[0].health, "/h?full=1");
+    assert_int_equal(c->upstreams[0].health_interval_ms, 0);
+    assert_string_equal(c->upstreams[0].health_status, "200, 301-303");
+    assert_string_equal(c->upstreams[0].health_body, "ok");
+    assert_complains("upstream u { server \"a:1\" { }\n health = \"h\" }\n", 2, "/");
+    assert_complains("upstream u { server \"a:1\" { }\n health = \"/a b\" }\n", 2, "visible");
+    assert_complains("upstream u { server \"a:1\" { }\n health = \"/a#b\" }\n", 2, "visible");
+    assert_complains("upstream u { server \"a:1\" { }\n health_status = \"2xx\" }\n", 2,
+                     "\"200-299\"");
+    assert_complains("upstream u { server \"a:1\" { }\n health_rise = 0 }\n", 2, "between 1 and");
+}
+
+static void bounds_of_servers_have_their_keys(void **state)
+{
+    (void)state;
+    const struct config *c = load(UPSTREAM);
+    assert_int_equal(c->upstreams[0].balance, CONFIG_BALANCE_WEIGHTED);
+    assert_true(c->upstreams[0].eject);
+    assert_int_equal(c->upstreams[0].retry_budget, 20);
+    assert_int_equal(c->upstreams[0].queue, 1000);
+    assert_int_equal(c->upstreams[0].queue_timeout_ms, 5000);
+    assert_int_equal(c->upstreams[0].servers[0].max_connections, 0);
+    assert_false(c->upstreams[0].servers[0].backup);
+    c = load("upstream u { server \"a:1\" { max_connections = 8 } server \"a:2\" { backup = yes }\n"
+             "balance = least_conn eject = off retry_budget = 0 queue = 0 queue_timeout = 1m }\n");
+    assert_int_equal(c->upstreams[0].balance, CONFIG_BALANCE_FEWEST);
+    assert_false(c->upstreams[0].eject);
+    assert_int_equal(c->upstreams[0].retry_budget, 0);
+    assert_int_equal(c->upstreams[0].queue, 0);
+    assert_int_equal(c->upstreams[0].servers[0].max_connections, 8);
+    assert_true(c->upstreams[0].servers[1].backup);
+    assert_complains("upstream u { server \"a:1\" { }\n balance = random }\n", 2,
+                     "weighted or least_conn");
+    assert_complains("upstream u { server \"a:1\" { }\n retry_budget = 101 }\n", 2, "up to 100");
+    assert_complains("upstream u {\n server \"a:1\" { backup = 2 } }\n", 2, "true or false");
 }
 
 static const struct config_alert *rule(const struct config *c, const char *name)
@@ -343,7 +379,6 @@ static void cost_has_prices_and_a_currency(void **state)
     const struct config *c =
         load("cost { currency = \"CHF\" upstream_call = 0.5 websocket_hour = 0 }\n");
     assert_non_null(c);
-    assert_int_equal(c->n_inactive, 0);
     assert_string_equal(c->cost.currency, "CHF");
     assert_true(c->cost.upstream_call == 0.5 && c->cost.websocket_hour == 0);
     c = load("");
@@ -904,7 +939,8 @@ int main(void)
         cmocka_unit_test(descriptors_are_wanted_for_what_is_stated),
         cmocka_unit_test(a_route_of_websockets_means_what_it_says),
         cmocka_unit_test(the_leak_guard_is_on_unless_a_route_says_otherwise),
-        cmocka_unit_test(what_is_not_active_yet_is_said),
+        cmocka_unit_test(checks_of_servers_have_their_keys),
+        cmocka_unit_test(bounds_of_servers_have_their_keys),
         cmocka_unit_test(alerts_are_built_in_and_the_file_changes_them),
         cmocka_unit_test(alerts_that_make_no_sense_are_refused),
         cmocka_unit_test(cost_has_prices_and_a_currency),

@@ -51,14 +51,6 @@ static const char *supervisor_text(const struct control *c)
     return config_has_websockets(c->config) ? text[c->peers.supervisor_state] : "not needed";
 }
 
-static void put_texts(struct rpc_out *o, const char *key, const char *const *text, uint32_t n)
-{
-    rpc_out_list(o, key);
-    for (uint32_t i = 0; i < n; i++)
-        rpc_out_str(o, NULL, text[i]);
-    rpc_out_end(o);
-}
-
 static void put_traffic(const struct control *c, struct rpc_out *o)
 {
     const struct stats_slab *s = c->shared->stats;
@@ -166,7 +158,6 @@ void status_show(struct control *c, const struct rpc_call *call)
     put_listeners(c, o);
     rpc_out_str(o, "ops", c->config->ops_listen.len ? c->config->ops_listen.text : "");
     put_quarantined(c, o);
-    put_texts(o, "not_active_yet", c->config->inactive, c->config->n_inactive);
     put_alerts(c, o);
     put_conditions(o, &health);
     put_processes(c, o, now_ms);

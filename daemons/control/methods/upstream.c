@@ -9,6 +9,8 @@
 #include "polder/clock.h"
 #include "polder/config.h"
 #include "polder/config_keys.h"
+#include "polder/server_check.h"
+#include "polder/server_load.h"
 #include "polder/server_state.h"
 
 #include <stdio.h>
@@ -59,6 +61,27 @@ static void put_state(struct rpc_out *o, const struct config_server *s,
     rpc_out_u64(o, "error_ago_ms", now_ms > error_ms ? now_ms - error_ms : 0);
 }
 
+/* What is beside the state: requests under way, ejections, what checks have found. */
+static void put_health(const struct control *c, struct rpc_out *o, const struct server_row *row)
+{
+    struct server_loads load;
+    if (!row)
+        return;
+    server_load_look(&load, c->shared->servers, row);
+    rpc_out_u64(o, "busy", server_load_busy(&load));
+    rpc_out_u64(o, "ejections", atomic_load(&row->ejections));
+    const struct server_check check = server_check_read(row);
+    if (!check.known)
+        return;
+    const uint64_t now_ms = clock_mono_ms();
+    rpc_out_map(o, "check");
+    rpc_out_str(o, "state", check.down ? "fails" : "passes");
+    rpc_out_str(o, "last", server_check_label(check.last));
+    rpc_out_u64(o, "percent", check.drain ? 0 : check.percent);
+    rpc_out_u64(o, "since_ms", now_ms > check.since_ms ? now_ms - check.since_ms : 0);
+    rpc_out_end(o);
+}
+
 static void put_counts(const struct control *c, struct rpc_out *o, const struct config_server *s,
                        const struct server_row *row)
 {
@@ -102,6 +125,7 @@ static void put_server(const struct control *c, struct rpc_out *o, const struct 
     rpc_out_u64(o, "weight", values->server[s->index].weight);
     put_state(o, s, row, values->server[s->index].weight);
     put_counts(c, o, s, row);
+    put_health(c, o, row);
     put_addresses(o, s, row);
     put_shift(c, o, s);
     rpc_out_map(o, "file");
