@@ -47,6 +47,7 @@ static const struct document {
     {"upstreams", "The servers of each upstream",
      "{servers:[{upstream:string server:string state:string weight:integer fileWeight:integer "
      "lastError:string? requests:integer bytesIn:integer bytesOut:integer errors:integer "
+     "busy:integer ejections:integer check:string? checkPercent:integer? "
      "errorsByReason:<integer> " PERCENTILES " shiftPercent:integer? shiftGuard:string? "
      "shiftErrorRate:number? shiftP95:number?}]}",
      ""},

@@ -6,6 +6,8 @@
 #include "daemons/control/model/shift.h"
 #include "polder/clock.h"
 #include "polder/config.h"
+#include "polder/server_check.h"
+#include "polder/server_load.h"
 #include "polder/server_state.h"
 
 #include <inttypes.h>
@@ -40,6 +42,21 @@ static void put_state(struct text *t, const struct config_server *s, const struc
         text_put(t, ",\"lastError\":\"%s\"", server_reason_text(v.reason));
     else
         text_put(t, ",\"lastError\":null");
+}
+
+/* check: null where there is none. */
+static void put_health(struct text *t, const struct control *c, const struct server_row *row)
+{
+    struct server_loads load;
+    server_load_look(&load, c->shared->servers, row);
+    const struct server_check check = row ? server_check_read(row) : (struct server_check){0};
+    text_put(t, ",\"busy\":%u,\"ejections\":%" PRIu64, row ? server_load_busy(&load) : 0,
+             row ? atomic_load(&row->ejections) : 0);
+    if (check.known)
+        text_put(t, ",\"check\":\"%s\",\"checkPercent\":%u", server_check_label(check.last),
+                 check.drain ? 0 : check.percent);
+    else
+        text_put(t, ",\"check\":null,\"checkPercent\":null");
 }
 
 static void put_latencies(struct text *t, const struct distribution *d)
@@ -88,6 +105,7 @@ static void put_server(struct text *t, const struct control *c, const struct con
     put_state(t, s, row, weight);
     text_put(t, ",\"requests\":%" PRIu64, sums.requests + (row ? atomic_load(&row->upgrades) : 0));
     text_put(t, ",\"bytesIn\":%" PRIu64 ",\"bytesOut\":%" PRIu64, sums.bytes_in, sums.bytes_out);
+    put_health(t, c, row);
     put_errors(t, row);
     put_latencies(t, &sums.latency);
     put_shift(t, c, s);
