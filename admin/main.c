@@ -9,10 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SOCKET_DEFAULT    "/run/polder/admin.sock"
-#define TIMEOUT_MS        10000
-#define TIMEOUT_RELOAD_MS 100000 /* new workers have half a minute to get ready */
-#define TIMEOUT_WARM_MS   70000  /* a worker answers within a minute */
+#define SOCKET_DEFAULT     "/run/polder/admin.sock"
+#define TIMEOUT_MS         10000
+#define TIMEOUT_RELOAD_MS  100000 /* new workers have half a minute to get ready */
+#define TIMEOUT_UPGRADE_MS 150000 /* each of its steps is bounded */
+#define TIMEOUT_WARM_MS    70000  /* a worker answers within a minute */
 
 struct options {
     const char *socket;
@@ -112,6 +113,7 @@ static unsigned timeout_of(const struct options *o, enum rpc_method method)
     if (o->timeout_ms)
         return o->timeout_ms < 86400000 ? (unsigned)o->timeout_ms : 86400000;
     return method == RPC_METHOD_RELOAD       ? TIMEOUT_RELOAD_MS
+           : method == RPC_METHOD_UPGRADE    ? TIMEOUT_UPGRADE_MS
            : method == RPC_METHOD_CACHE_WARM ? TIMEOUT_WARM_MS
                                              : TIMEOUT_MS;
 }
@@ -135,6 +137,38 @@ static int follow_try(const struct options *o, struct ctl_answer *answer)
                 (double)t.left_ms / 1000, t.name);
     ctl_answer_free(answer);
     return try_report(&t, timeout_of(o, RPC_METHOD_LIMIT_TRY), answer);
+}
+
+static bool has_word(const struct options *o, int used, const char *word)
+{
+    for (int i = used; i < o->n; i++)
+        if (!strcmp(o->words[i], word))
+            return true;
+    return false;
+}
+
+/* The answer that an upgrade has begun, also to a reload, becomes that of its end. */
+static int follow_upgrade(const struct options *o, enum rpc_method *method, int used,
+                          struct ctl_answer *answer)
+{
+    uint64_t number;
+    if (!upgrade_begun(answer, &number) || has_word(o, used, "--no-wait"))
+        return CTL_DONE;
+    *method = RPC_METHOD_UPGRADE;
+    ctl_answer_free(answer);
+    return upgrade_follow(o->socket, number, timeout_of(o, *method), answer);
+}
+
+static int show_upgrade(const struct options *o, const struct ctl_answer *answer)
+{
+    char message[1200];
+    const int status = o->json || !upgrade_failed(answer) ? show(o, RPC_METHOD_UPGRADE, answer) : 0;
+    if (!upgrade_failed(answer))
+        return status;
+    if (rpc_in_text(answer->result, "message", message, sizeof message) < 0)
+        strcpy(message, "see the log");
+    fprintf(stderr, "polderctl: the upgrade has failed: %s\n", message);
+    return CTL_FAILED;
 }
 
 static int call(const struct options *o, enum rpc_method method, int used)
@@ -162,8 +196,12 @@ static int call(const struct options *o, enum rpc_method method, int used)
     int status = ctl_call(o->socket, method, &params, timeout_of(o, method), &answer);
     if (!status && method == RPC_METHOD_LIMIT_TRY)
         status = follow_try(o, &answer);
+    if (!status && (method == RPC_METHOD_RELOAD || method == RPC_METHOD_UPGRADE))
+        status = follow_upgrade(o, &method, used, &answer);
     if (status)
         fprintf(stderr, "polderctl: %s\n", answer.why);
+    else if (method == RPC_METHOD_UPGRADE)
+        status = show_upgrade(o, &answer);
     else
         status = show(o, method, &answer);
     if (status == CTL_DONE && method == RPC_METHOD_CACHE_WARM && some_are_cold(answer.result))

@@ -7,6 +7,7 @@
  *   rpc_client.c  the call, blocking, with a deadline
  *   tables/       answers for people: tables/tables.h
  *   try.c         waits for the report of limit try
+ *   upgrade.c     waits for the end of an upgrade
  *   top/          the service at a glance: top/top.h
  *   watch.c       what happens, live
  *   smoke.c       requests to a server before it gets traffic
@@ -94,6 +95,16 @@ struct ctl_smoke {
 bool smoke_take(char **words, int *n, struct ctl_smoke *out);
 /* Asks the server that the parameters name. False: it has printed why. */
 bool smoke_passes(const struct ctl_smoke *smoke, const struct rpc_out *params);
+
+/* ---- upgrade.c ---- */
+/* Whether that answer says that an upgrade has begun, and which. */
+bool upgrade_begun(const struct ctl_answer *answer, uint64_t *number);
+/* Waits until it is over, however often the daemon cannot be reached meanwhile; answer: its state.
+ * As ctl_call(). */
+int upgrade_follow(const char *socket, uint64_t number, unsigned timeout_ms,
+                   struct ctl_answer *answer);
+/* Whether that state says that the last one has failed. */
+bool upgrade_failed(const struct ctl_answer *answer);
 
 /* ---- tables/print.c, json.c ---- */
 void table_print(FILE *to, enum rpc_method method, const msgpack_object *result);

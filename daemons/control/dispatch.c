@@ -60,6 +60,7 @@ static void (*const handler[RPC_METHODS])(struct control *, const struct rpc_cal
     [RPC_METHOD_LOG_LEVEL] = log_level_run, /* or only a question */
     [RPC_METHOD_LOG_REOPEN] = log_reopen_run,
     [RPC_METHOD_RELOAD] = reload_run,
+    [RPC_METHOD_UPGRADE] = upgrade_run, /* or only a question */
     [RPC_METHOD_DRAIN] = drain_run,
     [RPC_METHOD_STOP] = stop_run,
     [RPC_METHOD_WATCH] = watch_run,
@@ -67,12 +68,14 @@ static void (*const handler[RPC_METHODS])(struct control *, const struct rpc_cal
 };
 /* clang-format on */
 
-/* limit.try without anything to be tried, and log.level without a level, only ask. */
+/* limit.try without anything to be tried, log.level without a level, and upgrade of which the state
+ * is wanted only ask. */
 static bool changes(int method, const msgpack_object *params)
 {
     return rpc_methods[method].changes &&
            (method != RPC_METHOD_LIMIT_TRY || rpc_in_get(params, "set")) &&
-           (method != RPC_METHOD_LOG_LEVEL || rpc_in_get(params, "level"));
+           (method != RPC_METHOD_LOG_LEVEL || rpc_in_get(params, "level")) &&
+           (method != RPC_METHOD_UPGRADE || !rpc_in_flag(params, "state"));
 }
 
 void dispatch_call(void *arg, const struct rpc_call *call)

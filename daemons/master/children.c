@@ -207,7 +207,7 @@ static void child_fork(struct master *m, uint32_t slot)
     }
     c->pid = pid;
     c->started_ms = m->now_ms;
-    c->aborted = c->stopping = false;
+    c->aborted = c->stopping = c->foreign = false;
     c->kill_ms = 0;
     watchdog_begin(&c->watchdog, m->now_ms);
     atomic_store(&shared_slot(m, slot)->pid, (uint32_t)pid);
@@ -235,6 +235,31 @@ void child_stop(struct master *m, uint32_t slot, uint64_t grace_ms)
     atomic_store(&shared_slot(m, slot)->leave_by_ms, m->now_ms + grace_ms);
     atomic_store(&shared_slot(m, slot)->state, PROC_DRAINING);
     kill(c->pid, grace_ms ? SIGTERM : SIGKILL);
+}
+
+void child_replace(struct master *m, uint32_t slot, uint64_t grace_ms)
+{
+    struct master_child *c = &m->child[slot];
+    c->stopping = true;
+    c->kill_ms = m->now_ms + grace_ms;
+    atomic_store(&shared_slot(m, slot)->state, PROC_DRAINING);
+    kill(c->pid, SIGTERM);
+}
+
+/* What others look up of it, where the process table is a new one. */
+void child_adopt(struct master *m, uint32_t slot, const struct master_child *c)
+{
+    struct proc_slot *s = shared_slot(m, slot);
+    m->child[slot] = *c;
+    watchdog_begin(&m->child[slot].watchdog, m->now_ms);
+    if (!c->foreign)
+        return;
+    atomic_store(&s->pid, (uint32_t)c->pid);
+    atomic_store(&s->generation, m->generation[c->region].number);
+    atomic_store(&s->index, c->index);
+    atomic_store(&s->started_ms, c->started_ms);
+    atomic_store(&s->heartbeat_ms, m->now_ms);
+    atomic_store(&s->state, c->stopping ? PROC_DRAINING : c->pid ? PROC_READY : PROC_DEAD);
 }
 
 /* ---- reap ---- */
@@ -422,6 +447,8 @@ static void child_watch(struct master *m, uint32_t slot)
     struct master_child *c = &m->child[slot];
     const struct proc_slot *s = shared_slot(m, slot);
     char name[32];
+    if (c->foreign)
+        return;
     const uint64_t allowed =
         atomic_load(&s->state) == PROC_STARTING ? WATCHDOG_START_MS : WATCHDOG_STALE_MS;
     const bool hangs =

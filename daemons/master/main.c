@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* polderd: the command line. */
 #include "daemons/master/master.h"
+#include "daemons/master/upgrade.h"
 #include "polder/clock.h"
 #include "polder/server_names.h"
+#include <fcntl.h>
 #include <getopt.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -19,7 +22,8 @@ static const char usage[] =
     "  -V, --version      print the version\n"
     "  -h, --help         print this\n"
     "Exit status: 0 done, 1 failed, 2 command line or configuration wrong.\n"
-    "Signals: TERM drains and stops, INT stops within a second, HUP reads the file again.\n";
+    "Signals: TERM drains and stops, INT stops within a second, HUP reads the file again,\n"
+    "USR1 opens the logs again, USR2 upgrades to the program that lies on disk now.\n";
 
 static void error_print(void *arg, const char *line)
 {
@@ -49,17 +53,36 @@ static int config_test(const char *path)
     return good ? 0 : EXIT_USAGE;
 }
 
+/* A descriptor that another polderd hands over; -1: it is none. */
+static int descriptor_of(const char *text)
+{
+    char *end;
+    const long fd = strtol(text, &end, 10);
+    return *text && !*end && fd >= 0 && fd < INT_MAX && fcntl((int)fd, F_GETFD) >= 0 ? (int)fd : -1;
+}
+
+/* The hidden options of upgrades are not for people. */
+static int no_descriptor(const char *text)
+{
+    fprintf(stderr, "polderd: \"%s\" is no open descriptor; polderctl upgrade does this\n", text);
+    return EXIT_USAGE;
+}
+
 int main(int argc, char **argv)
 {
+    static char program[4096];
     const char *config_path = DEFAULT_CONFIG;
     bool test = false;
-    int option;
+    int option, block = -1, answer = -1;
     clock_open();
+    program_path(argc > 0 ? argv[0] : NULL, program, sizeof program);
     process_title_init(argc, argv);
     static const struct option full[] = {{"config", required_argument, NULL, 'c'},
                                          {"test", no_argument, NULL, 't'},
                                          {"version", no_argument, NULL, 'V'},
                                          {"help", no_argument, NULL, 'h'},
+                                         {"take-over", required_argument, NULL, 'B'},
+                                         {"prove", required_argument, NULL, 'P'},
                                          {NULL, 0, NULL, 0}};
     while ((option = getopt_long(argc, argv, "c:tVh", full, NULL)) != -1) {
         switch (option) {
@@ -72,6 +95,14 @@ int main(int argc, char **argv)
         case 'V':
             puts("polderd " POLDER_VERSION);
             return 0;
+        case 'B':
+            if ((block = descriptor_of(optarg)) < 0)
+                return no_descriptor(optarg);
+            break;
+        case 'P':
+            if ((answer = descriptor_of(optarg)) < 0)
+                return no_descriptor(optarg);
+            break;
         case 'h':
             fputs(usage, stdout);
             return 0;
@@ -86,7 +117,9 @@ int main(int argc, char **argv)
     }
     if (test)
         return config_test(config_path);
+    if (answer >= 0)
+        return take_over_prove(config_path, block, answer);
     static char path[4096]; /* argv becomes the process title */
     snprintf(path, sizeof path, "%s", config_path);
-    return master_run(path);
+    return master_run(program, path, block);
 }

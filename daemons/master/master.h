@@ -16,6 +16,7 @@
  *   listeners.c       the sockets
  *   reload.c          new generations of workers
  *   generations.c     the end of old ones
+ *   upgrade.c         another program in place of this one: upgrade.h
  *   ws_process.c      polder-supervisor without systemd
  *   names.c           the resolver, if a server has a name
  *   history_file.c    the child that saves the history
@@ -46,6 +47,7 @@ struct master_child {
     bool wanted;         /* to be forked again when it dies */
     bool aborted;        /* the watchdog has sent SIGABRT */
     bool stopping;       /* was told to exit: its end is no crash */
+    bool foreign;        /* of another program, and does not share our process table: not watched */
     uint32_t region;     /* workers: their generation */
     uint32_t index;      /* workers: number within it */
     uint32_t failures;   /* in a row; decides the delay before the next fork */
@@ -149,6 +151,38 @@ struct segments {
     bool has_store; /* systemd keeps descriptors for us */
 };
 
+/* Which file it is. */
+struct program_id {
+    uint64_t dev, ino, size, mtime_ns;
+};
+struct program {
+    char path[4096];
+    struct program_id running;
+};
+
+enum upgrade_phase {
+    UPGRADE_IDLE,
+    UPGRADE_REQUESTED, /* waits until no reload is under way */
+    UPGRADE_PROVING,   /* the new program looks at all that it would get, in a child */
+    /* from here on we are the new program */
+    UPGRADE_KEEPER,  /* the one of the program before leaves, its successor gets ready */
+    UPGRADE_CONTROL, /* the same */
+    UPGRADE_WORKERS, /* a reload */
+};
+#define UPGRADE_VERSION 32 /* bytes of a version */
+struct upgrade {
+    enum upgrade_phase phase;
+    uint32_t requested; /* value of proc->upgrade_requested when it began */
+    uint32_t seen;      /* value that was looked at last */
+    pid_t prover;
+    pid_t leaving; /* UPGRADE_KEEPER, UPGRADE_CONTROL: that of the program before */
+    int answer;    /* of the prover: a pipe */
+    struct program_id proven, refused;
+    char from[UPGRADE_VERSION]; /* the program before */
+    char failed[160];           /* "": what went wrong on the way */
+    uint64_t began_ms, deadline_ms;
+};
+
 enum master_phase {
     MASTER_STARTING,
     MASTER_RUNNING,
@@ -163,6 +197,7 @@ enum master_phase {
 
 struct master {
     const char *config_path;
+    struct program program;
     struct shared shared;
     struct master_child child[PROC_SLOTS];
     struct generation generation[SHARED_REGIONS];
@@ -171,6 +206,7 @@ struct master {
     struct segments segments;
     struct listeners listeners;
     struct reload reload;
+    struct upgrade upgrade;
     struct notify notify;
     struct ws_process ws_process;
     bool names_wanted; /* the resolver, if a server has a name */
@@ -193,9 +229,17 @@ struct master {
     uint32_t keeper_crashes, poisons;
 };
 
+/* Exit status. */
+#define EXIT_DONE   0
+#define EXIT_FAILED 1
+#define EXIT_CONFIG 2
+
 /* ---- run.c ---- */
-/* Until it is told to stop. Exit status. */
-int master_run(const char *config_path);
+/* Until it is told to stop. block: what the program before has left; -1: it is a start. Exit
+ * status. */
+int master_run(const char *program, const char *config_path, int block);
+/* Logs, and publishes, what the service has come up with. */
+void master_announce(const struct master *m);
 
 /* ---- check.c ---- */
 /* Checks of this machine by -t; printed to stderr. -1: a start would fail. */
@@ -210,6 +254,10 @@ struct condition_table;
 void privileges_tell_files(struct condition_table *table, const struct config *config);
 /* In a child: gives up what the master kept to bind low ports. */
 void privileges_drop_all(void);
+/* Lets the program that execve() puts in our place keep that, or takes it back. */
+void privileges_inherit(bool inherit);
+/* After execve(): what that has undone. The filter of system calls has stayed. */
+void privileges_take_over(const struct config *config);
 
 /* ---- config_compile.c ---- */
 /* Forks a child that loads the configuration into region, and the addresses of names into the table
@@ -251,6 +299,10 @@ void watchdog_step(struct master *m);
 
 /* ---- children.c ---- */
 void children_init(struct master *m);
+/* A child of the program before; the other members are what they were. */
+void child_adopt(struct master *m, uint32_t slot, const struct master_child *c);
+/* SIGTERM now; its successor follows. SIGKILL after grace_ms. */
+void child_replace(struct master *m, uint32_t slot, uint64_t grace_ms);
 /* Fork into that slot now, and again whenever it dies until child_stop(). */
 void child_start(struct master *m, uint32_t slot, uint32_t region, uint32_t index);
 /* SIGTERM now, SIGKILL after grace_ms; not forked again. */
@@ -359,9 +411,12 @@ void notify_reloading(void);
 void notify_stopping(void);
 void notify_status(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void notify_step(struct master *m);
+void notify_alive(struct master *m); /* now: what follows may take its time */
 
 /* ---- ws_process.c ---- */
 void ws_process_init(struct master *m);
+/* The one that the program before had started; 0: none. */
+void ws_process_take_over(struct master *m, pid_t pid);
 void ws_process_step(struct master *m);
 void ws_process_reload(struct master *m);
 bool ws_process_reaped(struct master *m, pid_t pid, int status);

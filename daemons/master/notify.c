@@ -53,6 +53,12 @@ static bool notify_healthy(const struct master *m)
            workers_ready(m, m->current) * 2 >= m->generation[m->current].workers;
 }
 
+void notify_alive(struct master *m)
+{
+    if (m->notify.watchdog_ms)
+        sd_notify(0, "WATCHDOG=1");
+}
+
 void notify_step(struct master *m)
 {
     struct notify *n = &m->notify;

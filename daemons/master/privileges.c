@@ -30,17 +30,50 @@
 #define FILES_OF_OUR_OWN 1024
 #define FILES_MIN        384 /* shared memory, events and first sockets take some 300 */
 
-static int capabilities_set(uint32_t mask)
+static int capabilities_set_with(uint32_t mask, uint32_t inheritable)
 {
     struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
-    struct __user_cap_data_struct data[2] = {{.effective = mask, .permitted = mask}, {0}};
+    struct __user_cap_data_struct data[2] = {
+        {.effective = mask, .permitted = mask, .inheritable = inheritable}, {0}};
     return syscall(SYS_capset, &head, data) < 0 ? -errno : 0;
+}
+
+static int capabilities_set(uint32_t mask)
+{
+    return capabilities_set_with(mask, 0);
+}
+
+static uint32_t capabilities_permitted(void)
+{
+    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[2] = {{0}, {0}};
+    return syscall(SYS_capget, &head, data) < 0 ? 0 : data[0].permitted;
 }
 
 void privileges_drop_all(void)
 {
     if (geteuid() != 0)
         capabilities_set(0);
+}
+
+/* Ambient: execve() takes all others from a process that is not root's. */
+void privileges_inherit(bool inherit)
+{
+    const uint32_t mask = capabilities_permitted() & 1u << CAP_NET_BIND_SERVICE;
+    if (geteuid() == 0 || !mask)
+        return;
+    if (inherit && capabilities_set_with(mask, mask) == 0)
+        prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_NET_BIND_SERVICE, 0, 0);
+    if (!inherit) {
+        prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+        capabilities_set(mask);
+    }
+}
+
+void privileges_take_over(const struct config *config)
+{
+    privileges_inherit(false);
+    sandbox_begin(config->core_dumps);
 }
 
 /* mkdir -p; a directory that is made here belongs to the user. */

@@ -17,6 +17,7 @@
  * long, as a worker may hang.
  */
 #include "daemons/master/master.h"
+#include "daemons/master/upgrade.h"
 #include "polder/clock.h"
 #include "polder/conditions.h"
 #include "polder/log.h"
@@ -128,7 +129,7 @@ static bool region_rested(const struct master *m, uint32_t region)
 static void reload_begin(struct master *m)
 {
     uint32_t region = 0;
-    if (m->phase != MASTER_RUNNING)
+    if (m->phase != MASTER_RUNNING || upgrade_holds_reload(m))
         return;
     while (region < SHARED_REGIONS && !region_rested(m, region))
         region++;

@@ -8,6 +8,7 @@
  * is in the rings and syncs, last the supervisor if it was started here.
  */
 #include "daemons/master/master.h"
+#include "daemons/master/upgrade.h"
 #include "polder/clock.h"
 #include "polder/inval.h"
 #include "polder/log.h"
@@ -23,10 +24,6 @@
 #include <systemd/sd-daemon.h>
 #include <systemd/sd-login.h>
 #include <unistd.h>
-
-#define EXIT_DONE   0
-#define EXIT_FAILED 1
-#define EXIT_CONFIG 2
 
 #define TICK_MS             1000 /* heartbeats are looked at, ours is shown */
 #define LATE_MS             1000 /* a turn this late: the machine stood still, not the children */
@@ -50,6 +47,7 @@ static void stop_begin(struct master *m, uint64_t drain_ms)
     atomic_store(&m->shared.proc->draining, 1);
     notify_stopping();
     notify_status("stopping: workers finish what they have");
+    upgrade_cancel(m);
     reload_cancel(m);
     for (uint32_t r = 0; r < SHARED_REGIONS; r++)
         workers_stop(m, r, drain_ms);
@@ -151,6 +149,22 @@ static void phase_step(struct master *m)
 
 /* ---- loop ---- */
 
+/* A reload is an upgrade where a package has put another program in the place of this one. */
+static void reload_or_upgrade(struct master *m)
+{
+    struct proc_table *proc = m->shared.proc;
+    if (m->phase != MASTER_RUNNING || m->reload.phase != RELOAD_IDLE ||
+        m->upgrade.phase != UPGRADE_IDLE || !upgrade_is_due(m)) {
+        reload_ask(m);
+        return;
+    }
+    log_info("reload: %s is another program now: upgrading to it", m->program.path);
+    atomic_fetch_add(&proc->upgrade_requested, 1);
+    atomic_store(&proc->reload_state, PROC_RELOAD_UPGRADES);
+    atomic_store(&proc->reload_done, atomic_load(&proc->reload_requested));
+    shared_wake_control(&m->shared);
+}
+
 static void signals_take(struct master *m)
 {
     struct signalfd_siginfo info;
@@ -164,15 +178,13 @@ static void signals_take(struct master *m)
             break;
         case SIGHUP:
             if (m->phase <= MASTER_RUNNING)
-                reload_ask(m);
+                reload_or_upgrade(m);
             break;
         case SIGUSR1:
             m->reopen_logs = true;
             break;
-        case SIGUSR2:
-            log_warning(
-                "service: SIGUSR2 is kept for replacing the program, which this version does "
-                "not do; nothing happens");
+        case SIGUSR2: /* requests_take() sees it */
+            atomic_fetch_add(&m->shared.proc->upgrade_requested, 1);
             break;
         default: /* SIGCHLD: a child died; ends_take() sees it */
             break;
@@ -187,7 +199,7 @@ static void ends_take(struct master *m)
     pid_t pid;
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
         if (!child_reaped(m, pid, status) && !reload_reaped(m, pid, status) &&
-            !history_file_reaped(m, pid, status))
+            !upgrade_reaped(m, pid, status) && !history_file_reaped(m, pid, status))
             ws_process_reaped(m, pid, status);
 }
 
@@ -199,8 +211,12 @@ static void requests_take(struct master *m)
     (void)got; /* only there to be woken */
     const uint32_t reloads = atomic_load(&m->shared.proc->reload_requested);
     if (reloads != m->reload.seen && m->phase <= MASTER_RUNNING)
-        reload_ask(m);
+        reload_or_upgrade(m);
     m->reload.seen = reloads;
+    const uint32_t upgrades = atomic_load(&m->shared.proc->upgrade_requested);
+    if (upgrades != m->upgrade.seen && m->phase <= MASTER_RUNNING)
+        upgrade_ask(m);
+    m->upgrade.seen = upgrades;
     const uint32_t reopens = atomic_load(&m->shared.proc->log_reopen_requested);
     if (m->reopen_logs || reopens != atomic_load(&m->shared.proc->log_reopen_done))
         logs_reopen(m);
@@ -212,6 +228,7 @@ static void loop_wait(struct master *m)
     uint64_t wake = m->now_ms + TICK_MS;
     wake = earlier(wake, children_deadline(m));
     wake = earlier(wake, reload_deadline(m));
+    wake = earlier(wake, upgrade_deadline(m));
     wake = earlier(wake, ws_process_deadline(m));
     wake = earlier(wake, history_file_deadline(m));
     if (m->notify.watchdog_ms)
@@ -241,6 +258,7 @@ static void loop_run(struct master *m)
         ws_process_step(m);
         watchdog_step(m);
         reload_step(m);
+        upgrade_step(m);
         names_step(m);
         history_file_step(m);
         notifier_process_step(m);
@@ -347,7 +365,7 @@ static void unit_find(char *out, size_t size)
     free(unit);
 }
 
-static void start_announce(const struct master *m)
+void master_announce(const struct master *m)
 {
     const struct config *config = master_config(m);
     unit_find(m->shared.proc->unit, sizeof m->shared.proc->unit);
@@ -381,28 +399,47 @@ static void start_children(struct master *m)
     workers_start(m, 0);
 }
 
-int master_run(const char *config_path)
+/* The first program of this process. */
+static int start(struct master *m)
 {
-    struct master *m = &master_context;
+    int passed[PROCESS_LISTENERS_MAX];
+    const int n_passed = segments_adopt(&m->segments, passed, PROCESS_LISTENERS_MAX);
+    if (n_passed < 0 || listeners_adopt(&m->listeners, passed, n_passed) < 0)
+        return EXIT_FAILED;
+    int code = start_scout(m);
+    if (code == EXIT_DONE)
+        code = start_configure(m);
+    if (code != EXIT_DONE)
+        return code;
+    master_announce(m);
+    m->now_ms = clock_mono_ms();
+    ws_process_init(m);
+    start_children(m);
+    return EXIT_DONE;
+}
+
+static void master_init(struct master *m, const char *program, const char *config_path)
+{
     memset(m, 0, sizeof *m);
     m->config_path = config_path;
     m->lock_fd = -1;
+    m->upgrade.answer = -1;
+    program_init(&m->program, program);
     logs_init(m);
     m->now_ms = clock_mono_ms();
     log_open("master");
     process_title_set("polderd: master");
-    int passed[PROCESS_LISTENERS_MAX];
-    const int n_passed = segments_adopt(&m->segments, passed, PROCESS_LISTENERS_MAX);
-    if (n_passed < 0 || signals_open(m) < 0 || listeners_adopt(&m->listeners, passed, n_passed) < 0)
+}
+
+int master_run(const char *program, const char *config_path, int block)
+{
+    struct master *m = &master_context;
+    master_init(m, program, config_path);
+    if (signals_open(m) < 0)
         return EXIT_FAILED;
     notify_init(&m->notify);
-
-    int code = start_scout(m);
-    if (code == EXIT_DONE && (code = start_configure(m)) == EXIT_DONE) {
-        start_announce(m);
-        m->now_ms = clock_mono_ms();
-        ws_process_init(m);
-        start_children(m);
+    int code = block < 0 ? start(m) : take_over(m, block);
+    if (code == EXIT_DONE) {
         loop_run(m);
         log_info("service: stopped");
         if (m->broken)

@@ -78,6 +78,15 @@ void ws_process_init(struct master *m)
     ws_process_find(c->binary, sizeof c->binary);
 }
 
+void ws_process_take_over(struct master *m, pid_t pid)
+{
+    struct ws_process *c = &m->ws_process;
+    c->pid = pid;
+    c->mine = pid != 0;
+    c->started_ms = m->now_ms;
+    watchdog_begin(&c->watchdog, m->now_ms);
+}
+
 static void ws_process_exec(const struct master *m)
 {
     sigset_t none;

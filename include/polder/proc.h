@@ -26,7 +26,7 @@ enum proc_slot_index {
     PROC_SLOTS = PROC_SLOT_WORKER0 + PROC_WORKER_SLOTS
 };
 
-#define PROC_LAYOUT 3 /* of the table, beside its size */
+#define PROC_LAYOUT 5 /* of the table, beside its size */
 
 #define PROC_NO_LOG UINT32_MAX /* proc_slot.log_opening of a worker without an access log */
 
@@ -64,7 +64,15 @@ enum proc_reload_state {
     PROC_RELOAD_IDLE,
     PROC_RELOAD_RUNNING,
     PROC_RELOAD_OK,
-    PROC_RELOAD_FAILED
+    PROC_RELOAD_FAILED,
+    PROC_RELOAD_UPGRADES /* the program on disk is another one: an upgrade was begun instead */
+};
+
+enum proc_upgrade_state {
+    PROC_UPGRADE_NONE,
+    PROC_UPGRADE_RUNNING,
+    PROC_UPGRADE_OK,
+    PROC_UPGRADE_FAILED
 };
 
 struct proc_table {
@@ -93,6 +101,13 @@ struct proc_table {
     _Atomic int32_t log_reopen_error;
     /* master: generations that were ended before they had finished, and what that has cut */
     _Atomic uint64_t generations_ended, requests_cut;
+    /* The program is replaced (daemons/master/upgrade.c): control adds 1 to upgrade_requested and
+     * wakes the master, which does the same itself where a reload or a signal asks for one. It stores
+     * the value that it has finished in upgrade_done, after state and message. */
+    _Atomic uint32_t upgrade_requested, upgrade_done;
+    _Atomic uint32_t upgrade_state; /* enum proc_upgrade_state of the last one */
+    _Atomic uint32_t upgrades_ok, upgrades_failed;
+    char upgrade_message[1024]; /* why the last one failed, or from what to what */
     struct verify_lease verify; /* control */
     /* master, before it forks: the unit of systemd that it runs as, or "" */
     char unit[80];

@@ -53,12 +53,15 @@ struct shift_page;
 #define SHARED_CLIENT_CELLS 16384
 typedef _Atomic uint16_t shared_client_row[SHARED_CLIENT_CELLS];
 
+#define SHARED_SEGMENTS (28 + SHARED_RINGS)
+
 /* A segment, with what is needed to pass it on. */
 struct shared_segment {
     struct shm_segment shm;
     char name[32]; /* "polder-limits" */
     bool keep;  /* in memory, and meant to outlive all processes: its descriptor has to be stored */
     bool found; /* it is that of an earlier run */
+    bool in_use; /* by other processes, just now */
 };
 
 /* A descriptor of an earlier run. */
@@ -66,6 +69,14 @@ struct shared_found {
     char name[32];
     int fd; /* -1: taken */
 };
+
+/* A descriptor that the program before has left over execve(2): a segment by its name, or an event
+ * ("event-keeper"). Others use it just now. */
+struct shared_left {
+    char name[32];
+    int fd;
+};
+#define SHARED_LEFT_MAX (SHARED_SEGMENTS + 4 + PROC_WORKER_SLOTS)
 
 struct shared {
     struct proc_table *proc;
@@ -88,15 +99,16 @@ struct shared {
     struct ring *ring[SHARED_RINGS];
     struct config_region *region[SHARED_REGIONS];
 
-    int master_event;                    /* eventfd: a process is ready, or a reload or the
+    int master_event;                           /* eventfd: a process is ready, or a reload or the
                                             reopening of logs is requested (proc.h) */
-    int keeper_event;                    /* eventfd: rings have data */
-    int control_event;                   /* eventfd: something for control changed */
-    int notifier_event;                  /* eventfd: there is a notice to pass on */
-    int worker_event[PROC_WORKER_SLOTS]; /* eventfd a worker: a fetch it waits for has ended,
+    int keeper_event;                           /* eventfd: rings have data */
+    int control_event;                          /* eventfd: something for control changed */
+    int notifier_event;                         /* eventfd: there is a notice to pass on */
+    int worker_event[PROC_WORKER_SLOTS];        /* eventfd a worker: a fetch it waits for has ended,
                                             or its configuration page changed */
-    struct shared_segment seg[28 + SHARED_RINGS]; /* what to close in the end */
+    struct shared_segment seg[SHARED_SEGMENTS]; /* what to close in the end */
     size_t segs;
+    char anew[512]; /* of what was left by the program before, those of another layout: "a, b" */
 };
 
 struct shared_options {
@@ -107,11 +119,20 @@ struct shared_options {
     size_t n_found;
     bool has_store; /* the service manager keeps descriptors: nothing is kept in files */
     bool no_caches; /* no route caches: inval.page is in memory alone */
+    /* Taken over as they are; one whose layout is another one is made anew and named in
+     * shared.anew, and those who use the old one keep it. Configurations are never taken over: they
+     * hold pointers. */
+    const struct shared_left *left;
+    size_t n_left;
+    bool proving; /* only to see whether it would do: no file is touched */
 };
 
 /* 0 or a negative errno, with the reason logged. */
 int shared_create(struct shared *sh, const struct shared_options *opt);
 void shared_destroy(struct shared *sh);
+/* For each segment that is taken over, and each event. */
+void shared_each_left(const struct shared *sh, void (*fn)(void *arg, const char *name, int fd),
+                      void *arg);
 /* False: a file that backs a segment was truncated; access beyond its end is a SIGBUS. */
 bool shared_is_whole(const struct shared *sh);
 /* The descriptor behind `servers`, for the supervisor. */

@@ -58,6 +58,10 @@ int shm_create(struct shm_segment *seg, const char *name, enum shm_kind kind, ui
  * kind, abi, layout and size was found and mapped as it is; otherwise it is zeroed and new. */
 int shm_create_file(struct shm_segment *seg, const char *path, enum shm_kind kind, uint32_t abi,
                     uint64_t layout, size_t size, int *reused);
+/* Maps fd, the descriptor of a segment that other processes use just now, and takes it over. 0; -EPROTO
+ * if it is none of this kind, abi, layout and size, and then nothing has changed. */
+int shm_adopt(struct shm_segment *seg, int fd, enum shm_kind kind, uint32_t abi, uint64_t layout,
+              size_t size);
 /* Stores the magic: from now on readers may trust the contents. */
 void shm_publish(struct shm_segment *seg);
 /* 0 if seg is published and of this kind, abi and layout; else -EPROTO. */

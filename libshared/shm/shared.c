@@ -2,6 +2,7 @@
 /* shared: makes every segment and eventfd once, before the first fork. */
 #include "polder/shared.h"
 #include "libshared/shm/shared_kept.h"
+#include "libshared/shm/shared_left.h"
 #include "polder/alerts.h"
 #include "polder/cache.h"
 #include "polder/conditions.h"
@@ -36,11 +37,14 @@
 _Static_assert(offsetof(struct config_region, arena) < SHARED_REGION_SIZE, "room for an arena");
 
 /* A segment, remembered for shared_destroy(); NULL with the reason logged. */
-static void *shared_segment(struct shared *sh, const char *name, enum shm_kind kind,
-                            uint64_t layout, size_t size)
+static void *shared_segment(struct shared *sh, const struct shared_options *opt, const char *name,
+                            enum shm_kind kind, uint64_t layout, size_t size)
 {
-    struct shm_segment *seg = &shared_next(sh, name)->shm;
-    const int rc = shm_create(seg, name, kind, SHARED_ABI, layout, size);
+    struct shared_segment *named = shared_next(sh, name);
+    struct shm_segment *seg = &named->shm;
+    const int rc = left_adopt(sh, opt, named, kind, SHARED_ABI, layout, size)
+                       ? 0
+                       : shm_create(seg, name, kind, SHARED_ABI, layout, size);
     if (rc < 0) {
         log_error("shared: cannot make the %zu byte segment %s: %s", size, name, strerror(-rc));
         return NULL;
@@ -49,16 +53,17 @@ static void *shared_segment(struct shared *sh, const char *name, enum shm_kind k
     return seg->base;
 }
 
-static void *shared_numbered(struct shared *sh, const char *name, enum shm_kind kind, size_t size,
-                             uint64_t layout)
+static void *shared_numbered(struct shared *sh, const struct shared_options *opt, const char *name,
+                             enum shm_kind kind, size_t size, uint64_t layout)
 {
-    char *base = shared_segment(sh, name, kind, layout, SHARED_BODY + size);
+    char *base = shared_segment(sh, opt, name, kind, layout, SHARED_BODY + size);
     return base ? base + SHARED_BODY : NULL;
 }
 
-static void *shared_body(struct shared *sh, const char *name, enum shm_kind kind, size_t size)
+static void *shared_body(struct shared *sh, const struct shared_options *opt, const char *name,
+                         enum shm_kind kind, size_t size)
 {
-    return shared_numbered(sh, name, kind, size, LAYOUT(SHARED_BODY, size));
+    return shared_numbered(sh, opt, name, kind, size, LAYOUT(SHARED_BODY, size));
 }
 
 struct shared_file {
@@ -70,17 +75,29 @@ struct shared_file {
     const char *without; /* consequence if there is no room for the file */
 };
 
-/* The segment that the file backs; *reused: it has been there before. 0 or a negative errno. */
-static int shared_file(struct shared *sh, const char *state_dir, const struct shared_file *f,
-                       int *reused)
+enum file_was { FILE_NEW, FILE_REUSED, FILE_IN_USE };
+
+/* The segment that the file backs; *reused: enum file_was. 0 or a negative errno. */
+static int shared_file(struct shared *sh, const struct shared_options *opt,
+                       const struct shared_file *f, int *reused)
 {
     char path[PATH_MAX];
-    struct shm_segment *seg = &shared_next(sh, f->name)->shm;
-    if (snprintf(path, sizeof path, "%s/%s", state_dir, f->name) >= (int)sizeof path)
+    struct shared_segment *named = shared_next(sh, f->name);
+    struct shm_segment *seg = &named->shm;
+    if (snprintf(path, sizeof path, "%s/%s", opt->state_dir, f->name) >= (int)sizeof path)
         return -ENAMETOOLONG;
-    *reused = 0;
+    *reused = FILE_NEW;
+    if (left_adopt(sh, opt, named, f->kind, SHARED_ABI, f->layout, f->size)) {
+        *reused = FILE_IN_USE;
+        sh->segs++;
+        return 0;
+    }
+    if (left_fd(opt, f->name) >= 0 && !opt->proving)
+        unlink(path); /* of another layout; those who have it mapped keep it */
     int rc;
-    if (f->in_memory) {
+    if (opt->proving) {
+        rc = shm_create(seg, f->name, f->kind, SHARED_ABI, f->layout, f->size);
+    } else if (f->in_memory) {
         unlink(path); /* of an earlier configuration: nothing is there that it could be about */
         rc = shm_create(seg, f->name, f->kind, SHARED_ABI, f->layout, f->size);
     } else {
@@ -91,7 +108,7 @@ static int shared_file(struct shared *sh, const char *state_dir, const struct sh
                     f->without);
         if (rc != -EROFS)
             unlink(path);
-        *reused = 0;
+        *reused = FILE_NEW;
         rc = shm_create(seg, f->name, f->kind, SHARED_ABI, f->layout, f->size);
     }
     if (rc < 0) {
@@ -104,31 +121,31 @@ static int shared_file(struct shared *sh, const char *state_dir, const struct sh
 
 /* Without room to remember invalidations the service goes on; but a store without its history is
  * not believed. */
-static int shared_inval(struct shared *sh, const char *state_dir, bool caches)
+static int shared_inval(struct shared *sh, const struct shared_options *opt)
 {
     const struct shared_file file = {
         .name = "inval.page",
         .kind = SHM_INVAL,
         .layout = inval_page_layout(),
         .size = inval_page_size(),
-        .in_memory = !caches,
+        .in_memory = opt->no_caches,
         .without = "the cache will not outlive a restart",
     };
-    int reused, rc = shared_file(sh, state_dir, &file, &reused);
+    int reused, rc = shared_file(sh, opt, &file, &reused);
     if (rc < 0)
         return rc;
     struct shm_segment *seg = &sh->seg[sh->segs - 1].shm;
     sh->inval = seg->base;
-    if (reused) {
+    if (reused == FILE_REUSED) {
         inval_page_open(sh->inval);
-    } else {
+    } else if (reused == FILE_NEW) {
         inval_page_init(sh->inval);
         shm_publish(seg);
     }
     return 0;
 }
 
-static int shared_guard(struct shared *sh, const char *state_dir)
+static int shared_guard(struct shared *sh, const struct shared_options *opt)
 {
     const struct shared_file file = {
         .name = "guard.page",
@@ -137,18 +154,19 @@ static int shared_guard(struct shared *sh, const char *state_dir)
         .size = guard_page_size(),
         .without = "the quarantine of a route will not outlive a restart",
     };
-    int reused, rc = shared_file(sh, state_dir, &file, &reused);
+    int reused, rc = shared_file(sh, opt, &file, &reused);
     if (rc < 0)
         return rc;
     struct shm_segment *seg = &sh->seg[sh->segs - 1].shm;
     sh->guard = seg->base;
-    guard_page_open(sh->guard, inval_uuid(sh->inval), inval_seq(sh->inval));
+    if (reused != FILE_IN_USE)
+        guard_page_open(sh->guard, inval_uuid(sh->inval), inval_seq(sh->inval));
     if (!reused)
         shm_publish(seg);
     return 0;
 }
 
-static int shared_shift(struct shared *sh, const char *state_dir)
+static int shared_shift(struct shared *sh, const struct shared_options *opt)
 {
     const struct shared_file file = {
         .name = "shift.page",
@@ -158,7 +176,7 @@ static int shared_shift(struct shared *sh, const char *state_dir)
         .without = "the guard of a shift of traffic will not outlive a restart",
     };
     int reused;
-    const int rc = shared_file(sh, state_dir, &file, &reused);
+    const int rc = shared_file(sh, opt, &file, &reused);
     if (rc < 0)
         return rc;
     struct shm_segment *seg = &sh->seg[sh->segs - 1].shm;
@@ -169,14 +187,18 @@ static int shared_shift(struct shared *sh, const char *state_dir)
 }
 
 /* Shared with polder-supervisor, which may have made it. */
-static int shared_conditions(struct shared *sh, const char *runtime_dir)
+static int shared_conditions(struct shared *sh, const struct shared_options *opt)
 {
     char path[PATH_MAX];
     struct shm_segment *seg = &shared_next(sh, "conditions.page")->shm;
-    if (runtime_dir &&
-        snprintf(path, sizeof path, "%s/conditions.page", runtime_dir) >= (int)sizeof path)
+    const char *dir = opt->proving ? NULL : opt->runtime_dir;
+    if (dir && snprintf(path, sizeof path, "%s/conditions.page", dir) >= (int)sizeof path)
         return -ENAMETOOLONG;
-    const int rc = conditions_open(seg, runtime_dir ? path : NULL, CONDITIONS_OF_POLDERD);
+    const int fd = left_fd(opt, "conditions.page");
+    const int rc = fd < 0 ? conditions_open(seg, dir ? path : NULL, CONDITIONS_OF_POLDERD)
+                          : conditions_continue(seg, dir ? path : NULL, CONDITIONS_OF_POLDERD);
+    if (fd >= 0)
+        close(fd); /* its path leads there */
     if (rc < 0) {
         log_error("shared: cannot make the table of conditions: %s", strerror(-rc));
         return rc;
@@ -189,26 +211,27 @@ static int shared_conditions(struct shared *sh, const char *runtime_dir)
 static bool shared_tables(struct shared *sh, const struct shared_options *opt)
 {
     sh->proc = shared_segment(
-        sh, "polder-proc", SHM_PROC,
+        sh, opt, "polder-proc", SHM_PROC,
         LAYOUT(sizeof(struct proc_table), offsetof(struct proc_table, slot) << 8 | PROC_LAYOUT),
         sizeof(struct proc_table));
     sh->stats =
-        shared_numbered(sh, "polder-stats", SHM_STATS, sizeof(struct stats_slab) * PROC_SLOTS,
+        shared_numbered(sh, opt, "polder-stats", SHM_STATS, sizeof(struct stats_slab) * PROC_SLOTS,
                         LAYOUT(STATS_LAYOUT, sizeof(struct stats_slab)));
     sh->limits = shared_limits(sh, opt);
-    sh->shadow_limits = shared_body(sh, "polder-tries", SHM_LIMIT, sizeof(struct limit_try_board));
-    sh->fetch_locks = shared_segment(sh, "polder-inflight", SHM_FETCH_LOCK,
+    sh->shadow_limits =
+        shared_body(sh, opt, "polder-tries", SHM_LIMIT, sizeof(struct limit_try_board));
+    sh->fetch_locks = shared_segment(sh, opt, "polder-inflight", SHM_FETCH_LOCK,
                                      fetch_lock_table_layout(), fetch_lock_table_size());
-    sh->ref = shared_body(sh, "polder-ref", SHM_REF, CACHE_SLOTS_MAX);
-    sh->cache = shared_body(sh, "polder-cache", SHM_REF, sizeof(struct cache_shared));
-    sh->clients =
-        shared_body(sh, "polder-clients", SHM_PROC, sizeof(shared_client_row) * PROC_WORKER_SLOTS);
-    sh->servers = shared_segment(sh, "polder-servers", SHM_SERVERS, server_table_layout(),
+    sh->ref = shared_body(sh, opt, "polder-ref", SHM_REF, CACHE_SLOTS_MAX);
+    sh->cache = shared_body(sh, opt, "polder-cache", SHM_REF, sizeof(struct cache_shared));
+    sh->clients = shared_body(sh, opt, "polder-clients", SHM_PROC,
+                              sizeof(shared_client_row) * PROC_WORKER_SLOTS);
+    sh->servers = shared_segment(sh, opt, "polder-servers", SHM_SERVERS, server_table_layout(),
                                  sizeof(struct server_table));
-    sh->tenants = shared_body(sh, "polder-tenants", SHM_STATS, tenants_page_size());
-    sh->recent = shared_body(sh, "polder-recent", SHM_RECENT, recent_page_size());
+    sh->tenants = shared_body(sh, opt, "polder-tenants", SHM_STATS, tenants_page_size());
+    sh->recent = shared_body(sh, opt, "polder-recent", SHM_RECENT, recent_page_size());
     sh->history = shared_history(sh, opt);
-    sh->alerts = shared_segment(sh, "polder-alerts", SHM_ALERTS, alert_page_layout(),
+    sh->alerts = shared_segment(sh, opt, "polder-alerts", SHM_ALERTS, alert_page_layout(),
                                 sizeof(struct alert_page));
     return sh->proc && sh->stats && sh->limits && sh->shadow_limits && sh->fetch_locks && sh->ref &&
            sh->cache && sh->clients && sh->servers && sh->recent && sh->tenants && sh->history &&
@@ -216,19 +239,19 @@ static bool shared_tables(struct shared *sh, const struct shared_options *opt)
 }
 
 /* Sparse: an unused ring or region costs address space only. */
-static bool shared_rings(struct shared *sh)
+static bool shared_rings(struct shared *sh, const struct shared_options *opt)
 {
     char name[32];
     for (unsigned i = 0; i < SHARED_RINGS; i++) {
         snprintf(name, sizeof name, "polder-ring-%u", i);
-        sh->ring[i] = shared_segment(sh, name, SHM_RING, ring_layout(), ring_size());
+        sh->ring[i] = shared_segment(sh, opt, name, SHM_RING, ring_layout(), ring_size());
         if (!sh->ring[i])
             return false;
     }
     for (unsigned i = 0; i < SHARED_REGIONS; i++) {
         snprintf(name, sizeof name, "polder-config-%u", i);
         sh->region[i] =
-            shared_segment(sh, name, SHM_CONFIG,
+            shared_segment(sh, opt, name, SHM_CONFIG,
                            LAYOUT(sizeof(struct config), offsetof(struct config_region, arena)),
                            SHARED_REGION_SIZE);
         if (!sh->region[i])
@@ -237,16 +260,53 @@ static bool shared_rings(struct shared *sh)
     return true;
 }
 
-static int shared_events(struct shared *sh)
+static const struct {
+    const char *name;
+    size_t at;
+} events[] = {{"event-master", offsetof(struct shared, master_event)},
+              {"event-keeper", offsetof(struct shared, keeper_event)},
+              {"event-control", offsetof(struct shared, control_event)},
+              {"event-notifier", offsetof(struct shared, notifier_event)}};
+#define EVENTS (sizeof events / sizeof *events)
+
+static int *event_of(const struct shared *sh, size_t i)
 {
-    const int flags = EFD_CLOEXEC | EFD_NONBLOCK;
-    if ((sh->master_event = eventfd(0, flags)) < 0 || (sh->keeper_event = eventfd(0, flags)) < 0 ||
-        (sh->control_event = eventfd(0, flags)) < 0 || (sh->notifier_event = eventfd(0, flags)) < 0)
-        return -errno;
-    for (unsigned i = 0; i < PROC_WORKER_SLOTS; i++)
-        if ((sh->worker_event[i] = eventfd(0, flags)) < 0)
+    return (int *)(void *)((char *)(uintptr_t)sh + events[i].at);
+}
+
+static int event_make(const struct shared_options *opt, const char *name)
+{
+    const int fd = left_fd(opt, name);
+    return fd >= 0 ? fd : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+}
+
+static int shared_events(struct shared *sh, const struct shared_options *opt)
+{
+    char name[32];
+    for (size_t i = 0; i < EVENTS; i++)
+        if ((*event_of(sh, i) = event_make(opt, events[i].name)) < 0)
             return -errno;
+    for (unsigned i = 0; i < PROC_WORKER_SLOTS; i++) {
+        snprintf(name, sizeof name, "event-worker-%u", i);
+        if ((sh->worker_event[i] = event_make(opt, name)) < 0)
+            return -errno;
+    }
     return 0;
+}
+
+void shared_each_left(const struct shared *sh, void (*fn)(void *arg, const char *name, int fd),
+                      void *arg)
+{
+    char name[32];
+    for (size_t i = 0; i < sh->segs; i++)
+        if (((const struct shm_header *)sh->seg[i].shm.base)->kind != SHM_CONFIG)
+            fn(arg, sh->seg[i].name, sh->seg[i].shm.fd);
+    for (size_t i = 0; i < EVENTS; i++)
+        fn(arg, events[i].name, *event_of(sh, i));
+    for (unsigned i = 0; i < PROC_WORKER_SLOTS; i++) {
+        snprintf(name, sizeof name, "event-worker-%u", i);
+        fn(arg, name, sh->worker_event[i]);
+    }
 }
 
 static void shared_clear(struct shared *sh)
@@ -263,16 +323,14 @@ int shared_create(struct shared *sh, const struct shared_options *opt)
 {
     shared_clear(sh);
     int rc = -ENOMEM;
-    if (!shared_tables(sh, opt) || !shared_rings(sh))
+    if (!shared_tables(sh, opt) || !shared_rings(sh, opt))
         goto fail;
     for (size_t i = 0; i < sh->segs; i++)
         shm_publish(&sh->seg[i].shm);
-    if ((rc = shared_conditions(sh, opt->runtime_dir)) < 0 ||
-        (rc = shared_inval(sh, opt->state_dir, !opt->no_caches)) < 0 ||
-        (rc = shared_guard(sh, opt->state_dir)) < 0 ||
-        (rc = shared_shift(sh, opt->state_dir)) < 0)
+    if ((rc = shared_conditions(sh, opt)) < 0 || (rc = shared_inval(sh, opt)) < 0 ||
+        (rc = shared_guard(sh, opt)) < 0 || (rc = shared_shift(sh, opt)) < 0)
         goto fail;
-    if ((rc = shared_events(sh)) < 0) {
+    if ((rc = shared_events(sh, opt)) < 0) {
         log_error("shared: cannot make eventfds: %s", strerror(-rc));
         goto fail;
     }

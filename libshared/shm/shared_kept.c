@@ -6,6 +6,7 @@
  * file of runtime_dir; else made in memory.
  */
 #include "libshared/shm/shared_kept.h"
+#include "libshared/shm/shared_left.h"
 #include "polder/clock.h"
 #include "polder/history.h"
 #include "polder/limit.h"
@@ -18,12 +19,13 @@
 #include <unistd.h>
 
 #define LIMITS_NAME "polder-limits"
+#define ROWS_NAME   "polder-limit-rows"
 #define LIMITS_FILE "limits.page"
 
 struct shared_segment *shared_next(struct shared *sh, const char *name)
 {
     struct shared_segment *seg = &sh->seg[sh->segs];
-    seg->keep = seg->found = false;
+    seg->keep = seg->found = seg->in_use = false;
     snprintf(seg->name, sizeof seg->name, "%s", name);
     return seg;
 }
@@ -45,6 +47,12 @@ static void tell_unused(const char *what, const char *why)
         log_warning("shared: %s of an earlier run cannot be used: %s; started anew", what, why);
 }
 
+/* In a file, where there is a place for it; else the service manager is to keep its descriptor. */
+static bool file_is_kept(const struct shared_options *opt, const char *file)
+{
+    return file && opt->runtime_dir && !opt->has_store;
+}
+
 static int kept_in_memory(struct shared_segment *seg, const struct kept_request *want)
 {
     seg->keep = true;
@@ -52,11 +60,13 @@ static int kept_in_memory(struct shared_segment *seg, const struct kept_request 
 }
 
 static int kept_in_file(struct shared_segment *seg, const struct kept_request *want,
-                        const char *dir, const char *file, const char *without)
+                        const char *dir, const char *file, bool refused, const char *without)
 {
     char path[PATH_MAX], why[160];
     if (snprintf(path, sizeof path, "%s/%s", dir, file) >= (int)sizeof path)
         return -ENAMETOOLONG;
+    if (refused)
+        unlink(path); /* those who use it keep it, and its lock */
     const int rc = kept_file(&seg->shm, want, path, &seg->found, why, sizeof why);
     tell_unused(path, why);
     if (rc == 0)
@@ -75,11 +85,18 @@ static struct shared_segment *shared_kept(struct shared *sh, const struct shared
     const int fd = found_take(opt, want->name);
     char why[160] = "";
     int rc = -ENOENT;
+    if (left_adopt(sh, opt, seg, want->kind, want->abi, want->layout, want->size)) {
+        seg->keep = !file_is_kept(opt, file);
+        seg->found = seg->in_use = true;
+        sh->segs++;
+        return seg;
+    }
     if (fd >= 0 && (rc = kept_adopt(&seg->shm, want, fd, why, sizeof why)) == 0)
         seg->keep = seg->found = true;
     tell_unused(want->name, why);
-    if (rc < 0 && file && opt->runtime_dir && !opt->has_store)
-        rc = kept_in_file(seg, want, opt->runtime_dir, file, without);
+    if (rc < 0 && file_is_kept(opt, file) && !opt->proving)
+        rc =
+            kept_in_file(seg, want, opt->runtime_dir, file, left_fd(opt, want->name) >= 0, without);
     else if (rc < 0)
         rc = kept_in_memory(seg, want);
     if (rc < 0) {
@@ -108,10 +125,17 @@ static bool segment_move(struct shm_segment *seg, void *to)
     return true;
 }
 
-static struct shm_segment *rows_make(struct shared *sh)
+/* Rows name places in the counts: those of other counts are of no use. */
+static struct shm_segment *rows_make(struct shared *sh, const struct shared_options *opt,
+                                     bool in_use)
 {
-    struct shm_segment *seg = &shared_next(sh, "polder-limit-rows")->shm;
-    if (shm_create(seg, "polder-limit-rows", SHM_LIMIT_ROWS, LIMIT_ABI, limit_rows_layout(),
+    struct shared_segment *named = shared_next(sh, ROWS_NAME);
+    struct shm_segment *seg = &named->shm;
+    if (!in_use)
+        left_refuse(sh, opt, ROWS_NAME);
+    if (!(in_use && left_adopt(sh, opt, named, SHM_LIMIT_ROWS, LIMIT_ABI, limit_rows_layout(),
+                               limit_rows_size())) &&
+        shm_create(seg, ROWS_NAME, SHM_LIMIT_ROWS, LIMIT_ABI, limit_rows_layout(),
                    limit_rows_size()) < 0)
         return NULL;
     sh->segs++;
@@ -131,7 +155,7 @@ struct limit_table *shared_limits(struct shared *sh, const struct shared_options
                                       .mend = limits_mend};
     struct shared_segment *counts =
         shared_kept(sh, opt, &want, LIMITS_FILE, "counts of limits will not outlive a restart");
-    struct shm_segment *rows = counts ? rows_make(sh) : NULL;
+    struct shm_segment *rows = counts ? rows_make(sh, opt, counts->in_use) : NULL;
     char *place = !rows ? MAP_FAILED
                         : mmap(NULL, limit_table_size(entries), PROT_NONE,
                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -141,6 +165,8 @@ struct limit_table *shared_limits(struct shared *sh, const struct shared_options
         return NULL;
     }
     struct limit_table *table = counts->shm.base;
+    if (counts->in_use)
+        return table;
     if (counts->found)
         log_info("shared: goes on with the counts of limits of an earlier run");
     else

@@ -135,6 +135,22 @@ fail:
     return rc;
 }
 
+int shm_adopt(struct shm_segment *seg, int fd, enum shm_kind kind, uint32_t abi, uint64_t layout,
+              size_t size)
+{
+    struct stat st;
+    if (fstat(fd, &st) < 0)
+        return -errno;
+    if (size < sizeof(struct shm_header) || st.st_size != (off_t)size)
+        return -EPROTO;
+    int rc = shm_map(seg, fd, size);
+    if (rc == 0 && (rc = shm_check(seg, kind, abi, layout)) < 0) {
+        munmap(seg->base, seg->size);
+        *seg = (struct shm_segment){NULL, 0, -1};
+    }
+    return rc;
+}
+
 void shm_publish(struct shm_segment *seg)
 {
     struct shm_header *h = seg->base;

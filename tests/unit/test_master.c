@@ -234,7 +234,7 @@ static void site_start(struct site *s)
     if (s->master == 0) {
         const int fd = open(s->log, O_WRONLY | O_CREAT | O_APPEND, 0600);
         dup2(fd, STDERR_FILENO);
-        _exit(master_run(s->config));
+        _exit(master_run("", s->config, -1));
     }
     running_note(s->master, true);
 }

@@ -87,6 +87,9 @@ void ws_revert(struct control *c, const struct rpc_call *call);
 /* ---- top.c ---- */
 void top_show(struct control *c, const struct rpc_call *call);
 
+/* ---- upgrade.c ---- */
+void upgrade_run(struct control *c, const struct rpc_call *call);
+
 /* ---- watch.c ---- */
 void watch_run(struct control *c, const struct rpc_call *call);
 

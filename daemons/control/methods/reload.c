@@ -31,6 +31,17 @@ static void reloaded(struct control *c, struct rpc_reply *reply)
     rpc_reply_send(reply);
 }
 
+/* The caller waits for that one. */
+static void upgrades(struct control *c, struct rpc_reply *reply)
+{
+    struct rpc_out *o = rpc_reply_result(reply);
+    rpc_out_map(o, NULL);
+    rpc_out_str(o, "upgrade", "asked");
+    rpc_out_u64(o, "number", atomic_load(&c->shared->proc->upgrade_requested));
+    rpc_out_end(o);
+    rpc_reply_send(reply);
+}
+
 /* true: it is over, and answered */
 static bool reload_look(struct control *c, const struct call_wait *w)
 {
@@ -39,6 +50,8 @@ static bool reload_look(struct control *c, const struct call_wait *w)
     const uint32_t state = atomic_load(&proc->reload_state);
     if (past >= 0 && state == PROC_RELOAD_OK) {
         reloaded(c, w->reply);
+    } else if (past >= 0 && state == PROC_RELOAD_UPGRADES) {
+        upgrades(c, w->reply);
     } else if (past >= 0 && state == PROC_RELOAD_FAILED) {
         char why[sizeof proc->reload_message];
         memcpy(why, proc->reload_message, sizeof why);

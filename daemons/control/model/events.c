@@ -19,7 +19,7 @@
 /* What was seen a second ago. */
 struct events {
     bool begun;
-    uint32_t generation, reload_done;
+    uint32_t generation, reload_done, upgrade_done;
     uint64_t invalidations; /* of all processes */
     struct peers_websockets ws;
     size_t n_conditions;
@@ -211,6 +211,19 @@ static void look_at_reload(const struct control *c, struct events *e)
     e->reload_done = done;
 }
 
+/* The control that sees its end is one that began on the way: it tells of one that is under way. */
+static void look_at_upgrade(const struct control *c, struct events *e)
+{
+    const struct proc_table *proc = c->shared->proc;
+    const uint32_t done = atomic_load(&proc->upgrade_done);
+    if (e->begun && done != e->upgrade_done)
+        events_add(
+            c, "config",
+            atomic_load(&proc->upgrade_state) == PROC_UPGRADE_OK ? "upgraded" : "upgrade_failed",
+            NULL, 1, "%.*s", (int)strcspn(proc->upgrade_message, "\n"), proc->upgrade_message);
+    e->upgrade_done = done;
+}
+
 /* ---- what is counted elsewhere ---- */
 
 /* Those of control are added one by one. */
@@ -251,6 +264,7 @@ void events_follow(struct control *c)
     for (unsigned slot = 0; slot < PROC_SLOTS; slot++)
         look_at_process(c, e, slot);
     look_at_reload(c, e);
+    look_at_upgrade(c, e);
     look_at_conditions(c, e);
     look_at_limits(c, e);
     look_at_servers(c, e);

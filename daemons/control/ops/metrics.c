@@ -223,6 +223,10 @@ static void write_service(struct metrics_run *run)
     put_u64(w, METRIC_WORKERS_DRAINING, workers.draining);
     write_generations(run);
     put_u64(w, METRIC_GENERATION, atomic_load(&proc->generation));
+    if (metrics_family_begin(w, METRIC_UPGRADES)) {
+        metrics_u64(w, METRICS_LABELS({"result", "ok"}), atomic_load(&proc->upgrades_ok));
+        metrics_u64(w, METRICS_LABELS({"result", "failed"}), atomic_load(&proc->upgrades_failed));
+    }
     put_u64(w, METRIC_DRAINING, atomic_load(&proc->draining));
     put_u64(w, METRIC_CACHE_MAX_ITEMS, cache->max_items);
     put_u64(w, METRIC_CACHE_MAX_BYTES, cache->max_bytes);
