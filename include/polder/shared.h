@@ -38,8 +38,10 @@ struct shift_page;
 /* Configurations that may be in use at once: draining workers keep theirs. The current one, one that
  * is read, three that finish what they have (daemons/master/generations.c), and some that end. Each
  * takes as much memory as its configuration has filled. */
-#define SHARED_REGIONS     8
-#define SHARED_ABI         1 /* of segments' bodies */
+#define SHARED_REGIONS 8
+#ifndef SHARED_ABI
+#define SHARED_ABI 1 /* of segments' bodies */
+#endif
 #define SHARED_REGION_SIZE ((size_t)16 << 20)
 
 /* rings to the keeper: one a worker slot, and one from control */
@@ -108,7 +110,7 @@ struct shared {
                                             or its configuration page changed */
     struct shared_segment seg[SHARED_SEGMENTS]; /* what to close in the end */
     size_t segs;
-    char anew[512]; /* of what was left by the program before, those of another layout: "a, b" */
+    char anew[768]; /* of what was left by the program before, those of another layout: "a, b" */
 };
 
 struct shared_options {

@@ -13,6 +13,9 @@ int left_fd(const struct shared_options *opt, const char *name)
     return -1;
 }
 
+/* The rings are one line of the log. */
+#define RING "polder-ring-"
+
 void left_refuse(struct shared *sh, const struct shared_options *opt, const char *name)
 {
     const size_t used = strlen(sh->anew);
@@ -20,6 +23,8 @@ void left_refuse(struct shared *sh, const struct shared_options *opt, const char
     if (fd < 0)
         return;
     close(fd);
+    if (!strncmp(name, RING, strlen(RING)) && strstr(sh->anew, RING))
+        return;
     snprintf(sh->anew + used, sizeof sh->anew - used, "%s%s", used ? ", " : "", name);
 }
 
