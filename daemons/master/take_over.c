@@ -166,7 +166,9 @@ static int configure(struct master *m, int block, char *why, size_t size)
 {
     struct generation *g = &m->generation[m->current];
     struct config_region *region = m->shared.region[m->current];
-    if (compile_wait(&m->shared, region, m->config_path, g->number) < 0) {
+    /* where the table of servers was left, the resolver of the program before writes to it */
+    if (compile_wait(was_left(m, "polder-servers") ? NULL : &m->shared, region, m->config_path,
+                     g->number) < 0) {
         snprintf(why, size, "%s", region->errors);
         return -1;
     }

@@ -166,7 +166,6 @@ static void upgrade_begin(struct master *m)
     u->began_ms = m->now_ms;
     atomic_store(&m->shared.proc->upgrade_state, PROC_UPGRADE_RUNNING);
     notify_reloading();
-    names_stop(m);
     if (!program_look(&m->program, &u->proven)) {
         snprintf(why, sizeof why, "there is no program %s", m->program.path);
         upgrade_fail(m, why);
