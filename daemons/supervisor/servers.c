@@ -156,6 +156,7 @@ void servers_answered(struct supervisor *s, struct session *x, unsigned status)
                                      server->address.text};
     const bool trial = p->lease_ms || p->anyway;
     p->lease_ms = 0;
+    s->places[server->index] = p->place;
     if (!name.row)
         return;
     if (!server_is_error(status))
@@ -202,19 +203,22 @@ uint64_t servers_deadline(const struct supervisor *s, const struct session *x, u
 
 /* ---- connections ---- */
 
-/* The n-th address of the server; 0: it has fewer. */
-static socklen_t address_of(const struct supervisor *s, const struct config_server *server,
-                            uint32_t n, struct sockaddr_storage *out)
+/* The address of the server for this try, of those of a name beginning with the one that has
+ * answered last; 0: it has no further one. */
+static socklen_t address_of(const struct supervisor *s, struct pending *p,
+                            struct sockaddr_storage *out)
 {
     struct server_addresses list = {0};
+    const struct config_server *server = p->server;
     const struct server_row *row = row_of(s, server);
     if (server->address.len) {
         *out = server->address.sa;
-        return n ? 0 : server->address.len;
+        return p->address ? 0 : server->address.len;
     }
-    if (!row || !server_addresses_get(row, &list) || n >= list.n)
+    if (!row || !server_addresses_get(row, &list) || p->address >= list.n)
         return 0;
-    return server_address_to(&list.at[n], out);
+    p->place = (s->places[server->index] + p->address) % list.n;
+    return server_address_to(&list.at[p->place], out);
 }
 
 static int begin(const struct sockaddr_storage *sa, socklen_t len)
@@ -267,7 +271,7 @@ int servers_connect(struct supervisor *s, struct session *x, int failed)
             break;
         p->address = more ? p->address + 1 : 0;
         p->server = server;
-        const socklen_t len = address_of(s, server, p->address, &sa);
+        const socklen_t len = address_of(s, p, &sa);
         const int fd = len ? begin(&sa, len) : 0;
         if (len && fd >= 0)
             return fd;

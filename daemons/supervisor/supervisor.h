@@ -143,7 +143,8 @@ struct pending {
     char accept_key[28];
     uint64_t tried;                     /* servers */
     const struct config_server *server; /* asked now or last */
-    uint32_t address;                   /* of those of its name */
+    uint32_t address;                   /* of those of its name: the n-th try, ... */
+    uint32_t place;                     /* ... and which one that is */
     uint32_t failed_attempts;
     uint64_t until_ms, lease_ms; /* of all tries; of the trial that it is, 0 */
     bool anyway;                 /* no server was up, and one was asked all the same */
@@ -269,6 +270,7 @@ struct supervisor {
     struct route_values route_values[SUPERVISOR_ROUTES + 1];
     uint32_t weights[RUNTIME_SERVERS_MAX]; /* of servers, by their index */
     int64_t turns[RUNTIME_SERVERS_MAX];    /* the same, as they take them */
+    uint32_t places[RUNTIME_SERVERS_MAX];  /* the same: which address of a name has answered last */
     struct route_count routes[SUPERVISOR_ROUTES + 1];
     uint64_t refusal_logged_ms, too_long_logged_ms;
     uint32_t refusals_unlogged;

@@ -2,6 +2,7 @@
 /* Stories of the resolver: names of servers, and a name server that changes its mind, fails and
  * lies. */
 #include "harness.h"
+#include "ws_client.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -152,6 +153,7 @@ static void each_address_of_both_families_is_tried(void **state)
     assert_true(shows("upstream list", "[::1]:"));
     assert_false(house_logged(&house, "refused")); /* the server has answered */
     assert_true(shows("upstream list --json", "\"errors\": 0"));
+    assert_true(shows("upstream list --json", "\"next_lookup_ms\": "));
 }
 
 static void of_fifty_addresses_the_right_one_is_found(void **state)
@@ -167,6 +169,36 @@ static void of_fifty_addresses_the_right_one_is_found(void **state)
     const unsigned asked = dns_asked(dns, "app.test");
     wait_until(dns_asked(dns, "app.test") >= asked + 2, 10000); /* the list stays as it was */
     assert_int_equal(times_logged("other addresses"), 0);
+}
+
+/* Those that are open stay where they are. */
+static void websockets_go_to_the_same_addresses(void **state)
+{
+    (void)state;
+    struct scripted b;
+    int client, other;
+    scripted_open(&b);
+    dns_has(dns, "app.test", 1, "127.0.0.9 127.0.0.1");
+    house_start(&house, 1,
+                "resolver = {\"127.0.0.1:%u\"}\nupstream \"n\" { server \"app.test:%u\" { } }\n"
+                "route \"/*\" { upstream = \"n\" websocket { } }\n",
+                dns_port(dns), b.port);
+    wait_for_supervisor(&house);
+    const int fd = scripted_agree(&b, &client, house.port, "/", "");
+    struct backend *nine = backend_start_at(says_its_name, "nine", "127.0.0.9", b.port);
+    const int fd2 = scripted_agree(&b, &other, house.port, "/", ""); /* where one has agreed */
+    dns_has(dns, "app.test", 1, "127.0.0.9");
+    wait_until(shows("upstream list", "127.0.0.9:") && !shows("upstream list", "127.0.0.1:"),
+               10000);
+    assert_int_equal(status_of(house.port, "/"), 200); /* no WebSocket there */
+    client_send_bytes(fd, "\x81\5hello", 7);
+    expect_text(client, "hello");
+    close(fd);
+    close(fd2);
+    close(client);
+    close(other);
+    close(b.fd);
+    backend_stop(nine);
 }
 
 static void there_is_no_resolver_without_names(void **state)
@@ -336,6 +368,7 @@ int main(void)
         STORY(a_longer_time_to_live_is_kept),
         STORY(each_address_of_both_families_is_tried),
         STORY(of_fifty_addresses_the_right_one_is_found),
+        STORY(websockets_go_to_the_same_addresses),
         STORY(there_is_no_resolver_without_names),
         STORY(what_was_known_serves_while_the_name_server_fails),
         STORY(a_name_that_does_not_resolve_yet_is_a_condition),

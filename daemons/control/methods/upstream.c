@@ -31,6 +31,9 @@ static void put_addresses(struct rpc_out *o, const struct config_server *s,
         rpc_out_str(o, NULL, text);
     }
     rpc_out_end(o);
+    const uint64_t due_ms = row ? atomic_load(&row->due_ms) : 0, now_ms = clock_mono_ms();
+    rpc_out_u64(o, "next_lookup_ms", due_ms > now_ms ? due_ms - now_ms : 0);
+    rpc_out_u64(o, "lookups_failed", row ? atomic_load(&row->lookups_failed) : 0);
 }
 
 static void put_errors(struct rpc_out *o, const struct server_row *row)
