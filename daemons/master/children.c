@@ -174,6 +174,7 @@ static void slot_begin(struct master *m, uint32_t slot)
     atomic_store(&s->heartbeat_ms, m->now_ms);
     atomic_store(&s->followed, 0);
     atomic_store(&s->accepts_no_more, 0);
+    atomic_store(&s->settled, 0);
     atomic_store(&s->leave_by_ms, 0);
     atomic_store(&s->cut, 0);
     atomic_store(&s->poison, 0);
@@ -514,6 +515,14 @@ uint32_t workers_accepting(const struct master *m)
     for (uint32_t slot = PROC_SLOT_WORKER0; slot < PROC_SLOTS; slot++)
         n += m->child[slot].pid && m->child[slot].region != m->current &&
              !atomic_load(&shared_slot(m, slot)->accepts_no_more);
+    return n;
+}
+
+uint32_t workers_unsettled(const struct master *m)
+{
+    uint32_t n = 0;
+    for (uint32_t slot = PROC_SLOT_WORKER0; slot < PROC_SLOTS; slot++)
+        n += m->child[slot].pid && !atomic_load(&shared_slot(m, slot)->settled);
     return n;
 }
 

@@ -186,7 +186,8 @@ struct upgrade {
 enum master_phase {
     MASTER_STARTING,
     MASTER_RUNNING,
-    MASTER_DRAINING, /* workers finish */
+    MASTER_DRAINING, /* workers finish what was there, and go on serving */
+    MASTER_ENDING,   /* they accept no more */
     MASTER_STOPPING, /* control leaves */
     MASTER_SYNCING,  /* the keeper stores what is in the rings, the history is saved */
     MASTER_LEAVING,  /* the supervisor that was started here */
@@ -318,6 +319,8 @@ uint32_t workers_living(const struct master *m, uint32_t region);
 uint32_t workers_ready(const struct master *m, uint32_t region);
 /* Workers of earlier generations that have not let go of their listening sockets. */
 uint32_t workers_accepting(const struct master *m);
+/* Workers that have something left of what was there when the service began to stop. */
+uint32_t workers_unsettled(const struct master *m);
 void workers_start(struct master *m, uint32_t region);
 void workers_stop(struct master *m, uint32_t region, uint64_t grace_ms);
 uint32_t workers_free_slots(const struct master *m);

@@ -30,6 +30,7 @@
 #define LENIENT_MS          3000
 #define FIRST_READY_MS      10000 /* for what is not ours: then systemd is told without it */
 #define INTERRUPT_DRAIN_MS  1000
+#define END_MS              2000 /* for requests that came while the others were finished */
 #define CONTROL_GRACE_MS    2000
 #define KEEPER_GRACE_MS     10000
 #define WS_PROCESS_GRACE_MS 5000
@@ -40,19 +41,33 @@ static struct master master_context;
 
 /* ---- stop ---- */
 
+static void workers_tell(struct master *m, enum proc_draining stage, uint64_t grace_ms)
+{
+    atomic_store(&m->shared.proc->draining, stage);
+    for (uint32_t r = 0; r < SHARED_REGIONS; r++)
+        workers_stop(m, r, grace_ms);
+    m->deadline_ms = m->now_ms + grace_ms;
+}
+
 static void stop_begin(struct master *m, uint64_t drain_ms)
 {
     log_info("service: stopping; workers have %.0f s to finish", (double)drain_ms / 1000);
     m->phase = MASTER_DRAINING;
-    atomic_store(&m->shared.proc->draining, 1);
     notify_stopping();
-    notify_status("stopping: workers finish what they have");
+    notify_status("stopping: workers finish what they have, and serve new clients meanwhile");
     upgrade_cancel(m);
     reload_cancel(m);
-    for (uint32_t r = 0; r < SHARED_REGIONS; r++)
-        workers_stop(m, r, drain_ms);
-    listeners_close(&m->listeners); /* workers accept pending ones, and close theirs */
+    workers_tell(m, PROC_DRAINING_SERVES, drain_ms);
     ws_process_stop(m, drain_ms + WS_PROCESS_GRACE_MS);
+}
+
+/* From here on nobody is served until a successor is ready. */
+static void stop_end(struct master *m)
+{
+    m->phase = MASTER_ENDING;
+    workers_tell(m, PROC_DRAINING_ENDS, END_MS);
+    listeners_close(&m->listeners); /* workers close theirs */
+    history_file_save(m);           /* beside what follows, which waits for it last */
 }
 
 static void stop_hurry(struct master *m)
@@ -126,7 +141,9 @@ static void phase_step(struct master *m)
         notify_ready(m);
     }
     status_tell(m);
-    if (m->phase == MASTER_DRAINING && workers_left(m) == 0) {
+    if (m->phase == MASTER_DRAINING && (workers_unsettled(m) == 0 || m->now_ms >= m->deadline_ms))
+        stop_end(m);
+    if (m->phase == MASTER_ENDING && workers_left(m) == 0) {
         m->phase = MASTER_STOPPING;
         child_stop(m, PROC_SLOT_CONTROL, hurry ? 0 : CONTROL_GRACE_MS);
     }
@@ -134,7 +151,6 @@ static void phase_step(struct master *m)
         m->phase = MASTER_SYNCING;
         notify_status("stopping: the keeper writes the cache to disk");
         inval_sync(m);
-        history_file_save(m);
         notifier_process_stop(m, hurry);
         child_stop(m, PROC_SLOT_KEEPER, hurry ? HURRY_MS : KEEPER_GRACE_MS);
     }
@@ -227,6 +243,7 @@ static void loop_wait(struct master *m)
 {
     uint64_t wake = m->now_ms + TICK_MS;
     wake = earlier(wake, children_deadline(m));
+    wake = earlier(wake, m->phase == MASTER_DRAINING ? m->deadline_ms : 0);
     wake = earlier(wake, reload_deadline(m));
     wake = earlier(wake, upgrade_deadline(m));
     wake = earlier(wake, ws_process_deadline(m));

@@ -116,6 +116,11 @@ static void on_unanswered(struct client *c)
                      ",\"reason\":\"this process is being replaced\"", false);
 }
 
+static bool on_streams(const struct client *c)
+{
+    return c->fetch && c->fetch->up && c->fetch->up->event_stream;
+}
+
 static void on_let_go(struct client *c)
 {
     on_cut(c);
@@ -137,6 +142,7 @@ void client_events_init(struct worker *w)
                                           .gone = on_gone,
                                           .writable = on_writable,
                                           .response_begun = response_begun,
+                                          .streams = on_streams,
                                           .held_until_ms = held_until_ms,
                                           .end_hold = on_end_hold,
                                           .unanswered = on_unanswered,

@@ -12,6 +12,7 @@
 #include "daemons/worker/background/budget.h"
 #include "daemons/worker/client/client.h"
 #include "daemons/worker/client/cut.h"
+#include "daemons/worker/client/stop.h"
 #include "daemons/worker/client_events.h"
 #include "daemons/worker/fetch/compress.h"
 #include "daemons/worker/fetch/fetch.h"
@@ -92,7 +93,8 @@ void loop_drain(struct worker *w)
     }
     w->draining = true;
     w->generation++; /* repeats know nothing of Connection: close */
-    accept_stop(w);
+    if (!w->clients->stop_began_ms)
+        accept_stop(w, true);
     warm_rpc_close(w);
     long_poll_leave(w);
     struct client *c;
@@ -101,16 +103,43 @@ void loop_drain(struct worker *w)
             timer_set(&w->wheel, &c->timer, w->mono_ms + IDLE_DRAIN_MS);
 }
 
+/* The whole service stops: it is served on until the master says, by a second signal, that all
+ * workers let go now. Where systemd holds the sockets, the successor finds in them what has come. */
+static void loop_stop(struct worker *w, uint32_t stage)
+{
+    if (!w->clients->stop_began_ms)
+        stop_begin(w);
+    loop_drain(w);
+    if (stage < PROC_DRAINING_ENDS || w->clients->letting_go)
+        return;
+    stop_let_go(w);
+    accept_stop(w, !w->shared->proc->sockets_from_systemd);
+}
+
+/* True: it goes on serving. */
+static bool stop_check(struct worker *w)
+{
+    if (!w->clients->stop_began_ms)
+        return false;
+    stop_look(w);
+    if (w->clients->letting_go || atomic_load(&w->slot->accepts_no_more))
+        return false;
+    loop_turn_at(w, w->mono_ms + STOP_LOOK_MS);
+    return true;
+}
+
 static void drain_check(struct worker *w)
 {
-    if (!w->draining)
+    if (!w->draining || stop_check(w))
         return;
     if (!w->clients->cut && w->mono_ms >= w->drain_until_ms)
         cut_begin(w);
     if (LIST_EMPTY(&w->clients->all) || (w->clients->cut && cut_is_over(w)))
         ev_break(w->loop, EVBREAK_ALL);
     else
-        loop_turn_at(w, w->clients->cut ? w->mono_ms + CUT_LOOK_MS : w->drain_until_ms);
+        loop_turn_at(w, w->clients->cut             ? w->mono_ms + CUT_LOOK_MS
+                        : w->clients->stop_began_ms ? w->mono_ms + STOP_LOOK_MS
+                                                    : w->drain_until_ms);
 }
 
 /* Draining begins or ends. Every client is answered, and then its connection is closed: a load
@@ -236,7 +265,11 @@ static void on_term(EV_P_ ev_signal *watcher, int events)
         ev_break(w->loop, EVBREAK_ALL);
         return;
     }
-    loop_drain(w);
+    const uint32_t stage = atomic_load(&w->shared->proc->draining);
+    if (stage)
+        loop_stop(w, stage);
+    else
+        loop_drain(w);
 }
 
 /* ---- life ---- */

@@ -26,9 +26,16 @@ enum proc_slot_index {
     PROC_SLOTS = PROC_SLOT_WORKER0 + PROC_WORKER_SLOTS
 };
 
-#define PROC_LAYOUT 5 /* of the table, beside its size */
+#define PROC_LAYOUT 6 /* of the table, beside its size */
 
 #define PROC_NO_LOG UINT32_MAX /* proc_slot.log_opening of a worker without an access log */
+
+/* The whole service stops. */
+enum proc_draining {
+    PROC_DRAINING_NOT,
+    PROC_DRAINING_SERVES, /* workers finish what they have, and go on serving */
+    PROC_DRAINING_ENDS    /* they accept no more, and leave */
+};
 
 enum proc_state { PROC_FREE, PROC_STARTING, PROC_READY, PROC_DRAINING, PROC_DEAD };
 
@@ -56,7 +63,10 @@ struct proc_slot {
     /* master, before it sends SIGTERM: mono ms; a worker cuts then what it has not finished. Sent
      * again with an earlier one where it shall not take so long. */
     _Atomic uint64_t leave_by_ms;
-    uint64_t pad_[4];
+    /* worker: 1 when nothing is left of what was there when the service began to stop */
+    _Atomic uint32_t settled;
+    uint32_t pad1_;
+    uint64_t pad_[3];
 };
 _Static_assert(sizeof(struct proc_slot) == 128, "one pair of cache lines a slot");
 
@@ -82,7 +92,8 @@ struct proc_table {
     _Alignas(64) _Atomic uint32_t region;
     _Atomic uint32_t generation; /* of the current configuration, from 1 */
     _Atomic uint64_t started_ms; /* mono ms of the master's start */
-    _Atomic uint32_t draining;   /* 1: the whole service is stopping */
+    /* enum proc_draining. Master: before it sends SIGTERM to the workers */
+    _Atomic uint32_t draining;
     /* control: 1 while drained by an operator: readyz says so, and connections end with their next
      * answer. Reset when the master restarts. */
     _Atomic uint32_t drained;

@@ -136,7 +136,16 @@ static void note_ended(pid_t pid)
             running[i].pid = 0;
 }
 
-static void spawn_daemon(struct house *h)
+static void (*prepare)(void *arg);
+static void *prepare_arg;
+
+void house_spawned_by(void (*in_child)(void *arg), void *arg)
+{
+    prepare = in_child;
+    prepare_arg = arg;
+}
+
+void house_spawn(struct house *h)
 {
     fflush(NULL);
     h->pid = fork();
@@ -148,6 +157,8 @@ static void spawn_daemon(struct house *h)
         dup2(log, 1);
         dup2(log, 2);
         setenv("POLDER_CLOCK", h->clock, 1);
+        if (prepare)
+            prepare(prepare_arg);
         execl(built("polderd"), "polderd", "-c", h->conf, (char *)NULL);
         _exit(127);
     }
@@ -179,7 +190,7 @@ void house_advance(struct house *h, unsigned ms)
 
 void house_run(struct house *h)
 {
-    spawn_daemon(h);
+    house_spawn(h);
     wait_until(house_ready(h), 10000);
 }
 

@@ -24,6 +24,10 @@ void house_write_conf(struct house *h, unsigned workers, const char *routes);
 /* Time moves on at once, for all processes of the house: what was due meanwhile is due now. Only
  * timers of event loops (looks each second or less) take their time. */
 void house_advance(struct house *h, unsigned ms);
+/* Called in each child that becomes a daemon; NULL: nothing is. */
+void house_spawned_by(void (*in_child)(void *arg), void *arg);
+/* Starts again, without a wait. */
+void house_spawn(struct house *h);
 void house_run(struct house *h); /* start again with what is in dir; waits for ready */
 int house_stop(struct house *h); /* SIGTERM; returns the exit status */
 /* SIGKILL of the master, and waits until all are gone but a supervisor that it has started: that one

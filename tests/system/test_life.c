@@ -183,21 +183,24 @@ static void hold(struct house *h, struct fetch *f, pthread_t *t)
     wait_until(backend_calls(backend) == 1, 3000);
 }
 
-/* Not taken by the kernel and left without an answer. */
-static void who_comes_while_it_stops_is_sent_away(void **state)
+/* Served until the end; never taken by the kernel and left without an answer. */
+static void a_client_that_comes_while_it_stops_is_served_and_told_to_leave(void **state)
 {
     (void)state;
     struct house h;
     struct fetch f;
     struct message m;
     pthread_t t;
-    int fd, status;
+    int status;
     start(&h, 2);
     hold(&h, &f, &t);
     assert_int_equal(ctl(&h, NULL, "stop"), 0);
-    wait_until((fd = client_connect(h.port)) < 0 || (close(fd), false), 5000);
+    wait_until(get(h.ops_port, "/readyz", NULL) == 503, 5000);
     assert_int_equal(get(h.ops_port, "/readyz", &m), 503);
     assert_non_null(strstr(m.body, "draining"));
+    message_free(&m);
+    assert_int_equal(get(h.port, "/", &m), 200);
+    assert_string_equal(field_of(&m, "Connection"), "close");
     message_free(&m);
     atomic_store(&let_go, true);
     pthread_join(t, NULL);
@@ -205,6 +208,7 @@ static void who_comes_while_it_stops_is_sent_away(void **state)
     wait_until(waitpid(h.pid, &status, WNOHANG) == h.pid, 10000);
     h.pid = 0;
     assert_int_equal(WEXITSTATUS(status), 0);
+    assert_true(client_connect(h.port) < 0);
     house_remove(&h);
 }
 
@@ -454,7 +458,7 @@ int main(void)
         cmocka_unit_test(service_goes_on_while_workers_are_killed),
         cmocka_unit_test(a_reload_proves_the_configuration_first),
         cmocka_unit_test(a_stop_finishes_what_is_under_way),
-        cmocka_unit_test(who_comes_while_it_stops_is_sent_away),
+        cmocka_unit_test(a_client_that_comes_while_it_stops_is_served_and_told_to_leave),
         cmocka_unit_test(a_killed_master_leaves_room_for_the_next_at_once),
         cmocka_unit_test(a_store_is_called_clean_by_who_was_told_to_stop_alone),
         cmocka_unit_test(shared_memory_that_somebody_cuts_short_costs_a_start),

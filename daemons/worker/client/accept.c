@@ -174,14 +174,15 @@ int accept_start(struct worker *w)
     return 0;
 }
 
-/* What has connected already is served; then the sockets are let go of. When the service stops, ours
- * was the last hold on them, and the kernel refuses what comes now, so that it goes elsewhere; after
- * a reload, or where systemd holds them too, others accept. */
-void accept_stop(struct worker *w)
+/* The sockets are let go of. When the service stops, ours was the last hold on them, and the kernel
+ * refuses what comes now, so that it goes elsewhere; after a reload, or where systemd holds them
+ * too, others accept. */
+void accept_stop(struct worker *w, bool drain)
 {
     struct accept *a = w->clients->accept;
     for (uint32_t i = 0; a && i < a->n_listeners; i++) {
-        listener_drain(&a->listener[i], PENDING_MAX);
+        if (drain)
+            listener_drain(&a->listener[i], PENDING_MAX);
         listener_close(&a->listener[i]);
     }
     atomic_store(&w->slot->accepts_no_more, 1);

@@ -6,6 +6,7 @@
  *   proxy_protocol.c  reads the header with the client's address
  *   client_read.c reads requests
  *   client_leave.c notices that the client leaves while it is being answered
+ *   stop.c        ends connections while the service stops
  *   cut.c         cuts what is not finished when the worker must leave
  *   client.c      writes answers, and ends the connection
  *
@@ -60,6 +61,7 @@ struct client_ops {
                                          * alone */
     void (*writable)(struct client *c); /* takes more of its answer */
     bool (*response_begun)(const struct client *c); /* a backend's, for the request under way */
+    bool (*streams)(const struct client *c);        /* that is an event stream */
     /* Its request waits for something to change: until when; and it is answered now. */
     uint64_t (*held_until_ms)(const struct client *c);
     void (*end_hold)(struct client *c);
@@ -112,6 +114,8 @@ struct clients {
     struct accept *accept; /* NULL: not begun */
     bool cut;              /* cut.h */
     uint64_t cut_until_ms;
+    uint64_t stop_began_ms; /* stop.h; 0: not yet */
+    bool letting_go;
     uint64_t proxy_warn_ms; /* no line about missing PROXY headers before */
     char buffer[WORKER_BUFFER];
 };
@@ -155,6 +159,7 @@ struct client {
     bool seen_request; /* at least one */
     bool refused;      /* over a connection limit; not counted as open */
     bool resets;       /* to close it is to reset it */
+    bool was_there;    /* when the service began to stop */
     bool cut;          /* its request is not answered any more, or not whole: this process leaves */
     uint16_t cell[2];  /* + 1, where it is counted for its client; 0: nowhere */
 
@@ -222,7 +227,8 @@ int proxyproto_read(struct client *c, const char *bytes, size_t len);
 
 /* ---- accept.c ---- */
 int accept_start(struct worker *w);
-void accept_stop(struct worker *w);
+/* drain: what has connected already is served; else it stays in the kernel's queues. */
+void accept_stop(struct worker *w, bool drain);
 void accept_free(struct worker *w);
 /* Counts the connection for its client; false: that is one too many, and 503 has been sent. */
 bool accept_admit(struct client *c, const struct clientip *ip);

@@ -14,8 +14,9 @@ void cut_count(struct worker *w, const struct client *c)
         atomic_fetch_add(&w->slot->cut, 1);
 }
 
-static void cut_one(struct worker *w, struct client *c)
+void cut_client(struct client *c)
 {
+    struct worker *w = c->worker;
     const struct client_ops *ops = w->clients->ops;
     if (c->held)
         ops->end_hold(c);
@@ -45,11 +46,17 @@ void cut_begin(struct worker *w)
     w->clients->cut_until_ms = w->mono_ms + OUT_MS;
     for (c = LIST_FIRST(&w->clients->all); c; c = next) {
         next = LIST_NEXT(c, entry);
-        cut_one(w, c);
+        cut_client(c);
         n += c->cut;
     }
     if (n)
         log_warning("worker: %u requests are cut: the time to finish them is over", n);
+}
+
+void cut_finish(struct client *c)
+{
+    if (c->state == CLIENT_BUSY && c->cut && !c->answered && !c->out.len && !c->stored)
+        client_close(c);
 }
 
 bool cut_is_over(struct worker *w)
@@ -57,8 +64,7 @@ bool cut_is_over(struct worker *w)
     struct client *c, *next;
     for (c = LIST_FIRST(&w->clients->all); c; c = next) {
         next = LIST_NEXT(c, entry);
-        if (c->state == CLIENT_BUSY && c->cut && !c->answered && !c->out.len && !c->stored)
-            client_close(c);
+        cut_finish(c);
     }
     return LIST_EMPTY(&w->clients->all) || w->mono_ms >= w->clients->cut_until_ms;
 }

@@ -17,6 +17,10 @@ struct worker;
 #define CUT_LOOK_MS 20
 
 void cut_begin(struct worker *w);
+/* One of them, before. */
+void cut_client(struct client *c);
+/* Closes it if it was cut and its last bytes are out. */
+void cut_finish(struct client *c);
 /* Each turn from then on: closes those whose last bytes are out. True: no more is waited for. */
 bool cut_is_over(struct worker *w);
 /* The connection is about to be closed, whatever it has. */
