@@ -108,21 +108,14 @@ $(BUILD)/obj/llhttp/%.o: /usr/share/llhttp/%.c
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) -O3 -g $(SAN) $(HARDEN) -w -c -o $@ $<
 
-# Other versions of polderd, for upgrades: the next one, and one that lays out its shared memory in another way.
-next_src  := $(shell grep -l POLDER_VERSION $(polderd_src))
-next_obj  := $(patsubst %.c,$(BUILD)/obj/next/%.o,$(next_src))
-other_obj := $(BUILD)/obj/other/libshared/shm/shared.o
-next_bins := $(BUILD)/test/polderd-next $(BUILD)/test/polderd-other
-$(BUILD)/obj/next/%.o: %.c
-	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) -UPOLDER_VERSION -DPOLDER_VERSION='"9.9.9"' $(CFLAGS) -MMD -MP -c -o $@ $<
+# A polderd that lays out its shared memory in another way, for upgrades.
+other := $(BUILD)/test/polderd-other
 $(BUILD)/obj/other/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) -DSHARED_ABI=2 $(CFLAGS) -MMD -MP -c -o $@ $<
-$(BUILD)/test/polderd-other: $(other_obj)
-$(next_bins): $(BUILD)/obj/gen/dashboard_assets.o $(call obj,$(filter-out $(next_src),$(polderd_src))) $(next_obj) $(RPC) $(NET) $(HTTP) $(LIB)
+$(other): $(BUILD)/obj/gen/dashboard_assets.o $(call obj,$(polderd_src)) $(BUILD)/obj/other/libshared/shm/shared.o $(RPC) $(NET) $(HTTP) $(LIB)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LDLIBS)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 $(BUILD)/obj/tests/%.o: CPPFLAGS += -Itests/lib
 $(BUILD)/unit/%: $(BUILD)/obj/tests/unit/%.o $(TESTS) $(PARTS) $(RPC) $(NET) $(HTTP) $(LIB)
@@ -158,7 +151,7 @@ check: test-programs ## every test, without installing packages
 	@$(MAKE) --no-print-directory -j1 layering unit system
 
 ws_bins := $(BUILD)/bench/ws_load $(BUILD)/bench/ws_echo $(BUILD)/bench/loadtest
-test-programs: bins $(next_bins) $(unit_bins) $(system_bins) $(chaos_bins) $(ws_bins) ## builds the tests
+test-programs: bins $(other) $(unit_bins) $(system_bins) $(chaos_bins) $(ws_bins) ## builds the tests
 
 layering: ## who may include whom
 	@sh tests/layering.sh
@@ -174,7 +167,7 @@ unit: $(unit_bins) ## the unit tests
 # Not the chaos programs under a sanitizer: they fork beside a thread that may hold its allocator's lock.
 # Nor those that are about other programs, or about scale: their paths are those of other stories.
 once := test_browser test_conformance test_demo test_monitoring test_loadtest test_ws_clients test_ws_scale test_hardening
-system: bins $(next_bins) $(system_bins) $(chaos_bins) $(ws_bins) ## the tests that start the real daemon
+system: bins $(other) $(system_bins) $(chaos_bins) $(ws_bins) ## the tests that start the real daemon
 	@POLDER_BUILD=$(BUILD) $(if $(SANITIZE),POLDER_SANITIZED=1) tests/run-all \
 	  $(call longest_first,$(if $(SANITIZE),$(filter-out $(addprefix $(BUILD)/system/,$(once)),$(system_bins)),$(system_bins) $(chaos_bins)))
 

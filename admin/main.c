@@ -200,7 +200,7 @@ static int call(const struct options *o, enum rpc_method method, int used)
         status = follow_upgrade(o, &method, used, &answer);
     if (status)
         fprintf(stderr, "polderctl: %s\n", answer.why);
-    else if (method == RPC_METHOD_UPGRADE)
+    else if (method == RPC_METHOD_UPGRADE && !has_word(o, used, "--state"))
         status = show_upgrade(o, &answer);
     else
         status = show(o, method, &answer);
