@@ -28,9 +28,9 @@ CPPFLAGS += -D_GNU_SOURCE -DPOLDER_VERSION='"$(VERSION)"' -DLLHTTP_STRICT_MODE=1
 WARN     := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wvla $(if $(WERROR),-Werror)
 CFLAGS   += -std=c17 $(OPT) -g $(CX16) $(WARN) $(SAN) $(HARDEN) -fno-strict-aliasing
 LDFLAGS  += $(SAN) $(LDHARDEN)
-LDLIBS   := -lev -llmdb -lmsgpackc -lconfuse -ljansson -lnettle -lxxhash -lsystemd -lseccomp -lcares -lz -lbrotlienc -lzstd -lm
+LDLIBS   := -lev -lhiredis -llmdb -lmsgpackc -lconfuse -ljansson -lnettle -lxxhash -lsystemd -lseccomp -lcares -lz -lbrotlienc -lzstd -lm
 
-DEBS_BUILD := gcc make pkg-config libc6-dev libev-dev liblmdb-dev libmsgpack-dev libcmocka-dev node-llhttp \
+DEBS_BUILD := gcc make pkg-config libc6-dev libev-dev libhiredis-dev liblmdb-dev libmsgpack-dev libcmocka-dev node-llhttp \
               libconfuse-dev libjansson-dev nettle-dev libxxhash-dev libsystemd-dev libseccomp-dev libc-ares-dev zlib1g-dev libbrotli-dev libzstd-dev
 DEBS_RUN   := curl python3 python3-fastapi uvicorn python3-uvloop python3-httptools python3-websockets
 DEBS_TEST  := curl libwslay-dev python3-msgpack chromium

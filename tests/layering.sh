@@ -32,7 +32,7 @@ function worker_part(file) {
     return file
 }
 BEGIN {
-    base = " buffer timer permit reader uncounted keeper_link supervisor_link worker "
+    base = " buffer timer permit reader uncounted keeper_link supervisor_link fleet_link worker "
     split(base, bottom, " ")
     for (i in bottom) rank[bottom[i]] = 1
     rank["client"] = 2; rank["message"] = 3; rank["fetch"] = rank["cache"] = 4; rank["request"] = 5

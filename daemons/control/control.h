@@ -17,6 +17,8 @@
  *                  cache_names   names of stored objects as operators write them
  *                  invalidation  ends stored objects
  *                  quarantine    acts on findings of the leak guard
+ *                  fleet_member  this host in a fleet: fleet (log, lease, others), fleet_store (the link),
+ *                                fleet_entry (bytes of the log)
  *                  traffic       sums that several show
  *                  events        what has happened, for live views
  *                  windows       what was counted in the last five minutes, hour and day
@@ -61,6 +63,7 @@ struct checks;
 struct outliers;
 LIST_HEAD(call_waits, call_wait);
 struct events;
+struct fleet_member;
 struct live;
 struct route_use;
 struct windows;
@@ -86,6 +89,7 @@ struct control {
         uint32_t opening;        /* proc_table.log_opening that was looked at */
         bool supervisor_there, supervisor_requested, supervisor_failed;
     } reopen;
+    struct fleet_member *fleet; /* NULL: this host is in none */
     struct events *events; /* NULL: no memory for it */
     struct history *history;
     struct alerts *alerts;

@@ -7,6 +7,7 @@
 #include "daemons/control/model/alerts.h"
 #include "daemons/control/model/checks.h"
 #include "daemons/control/model/events.h"
+#include "daemons/control/model/fleet_member.h"
 #include "daemons/control/model/health.h"
 #include "daemons/control/model/history.h"
 #include "daemons/control/model/limits.h"
@@ -71,6 +72,7 @@ static void follow(struct life *l)
     reload_follow(c);
     log_reopen_follow(c);
     quarantine_follow(c);
+    fleet_member_follow(c);
     atomic_store(&c->shared->proc->slot[c->process->slot].followed,
                  c->shared->region[c->region]->generation);
 }
@@ -165,6 +167,7 @@ static bool life_init(struct life *l, const struct process *process)
 static void life_fini(struct life *l)
 {
     struct control *c = &l->control;
+    fleet_member_free(c);
     peers_fini(&c->peers);
     checks_free(c->checks);
     outliers_free(c->outliers);

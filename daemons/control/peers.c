@@ -74,6 +74,14 @@ void peers_tell_invalidated(struct peers *p, const char *what, const char *text,
     tell_supervisor(p, "ws.invalidated", &params);
 }
 
+void peers_tell_text(struct peers *p, const char *text, size_t len)
+{
+    struct rpc_out params;
+    params_begin(&params);
+    rpc_out_strn(&params, "text", text, len);
+    tell_supervisor(p, "ws.broadcast", &params);
+}
+
 void peers_tell_weight(struct peers *p, const char *upstream, const char *server, uint32_t weight)
 {
     struct rpc_out params;

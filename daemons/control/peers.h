@@ -38,6 +38,8 @@ const char *peers_name(const struct peers *p, const struct rpc_client *client);
 bool peers_has_supervisor(const struct peers *p);
 /* Notifies it, if there is one. The answer is not waited for. */
 void peers_tell_invalidated(struct peers *p, const char *what, const char *text, size_t len);
+/* Sends it to all its clients. */
+void peers_tell_text(struct peers *p, const char *text, size_t len);
 void peers_tell_weight(struct peers *p, const char *upstream, const char *server, uint32_t weight);
 void peers_tell_log_level(struct peers *p, const char *level);
 /* For how long the WebSockets that the supervisor has reaped would have been held by now, and since

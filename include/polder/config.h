@@ -238,6 +238,32 @@ struct config_cost {
     double upstream_call, websocket_hour;
 };
 
+/* A server of the store that the hosts of a fleet share. */
+struct config_store {
+    const char *text; /* without the password, for messages */
+    const char *host; /* NULL: path is a UNIX socket's */
+    const char *path;
+    uint16_t port;
+    uint32_t database;
+    const char *user, *password; /* NULL: none */
+};
+/* What the cache does while the store cannot be reached. */
+enum config_cut_off {
+    CONFIG_CUT_OFF_SERVE,      /* what has been received in the last CONFIG_CUT_OFF_MS is fresh */
+    CONFIG_CUT_OFF_REVALIDATE, /* nothing is */
+    CONFIG_CUT_OFF_BYPASS
+};
+#define CONFIG_CUT_OFF_MS 60000
+#define CONFIG_STORES_MAX 8
+#define CONFIG_SECRET_MIN 16
+struct config_fleet {
+    const char *const *store;
+    uint32_t n_store; /* 0: this host is in no fleet */
+    const struct config_store *stores;
+    const char *name, *host, *secret;
+    enum config_cut_off cut_off;
+};
+
 /* How FIN from a client whose request waits is taken. */
 enum config_half_close {
     CONFIG_HALF_CLOSE_AUTO,
@@ -311,6 +337,8 @@ struct config {
     uint32_t n_cost_by;                              /* 0: tenants are not counted */
     bool cost_by_is_secret;                          /* their values are not displayed */
     uint64_t cost_by_id;                             /* of those parts; 0: there are none */
+
+    struct config_fleet fleet;
 
     /* valid, but probably not intended: "FILE:LINE: warning: ..." */
     const char *const *warnings;

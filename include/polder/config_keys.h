@@ -33,6 +33,7 @@ enum config_type {
     TYPE_HEARTBEAT,
     TYPE_HALF_CLOSE,
     TYPE_MISSING,
+    TYPE_CUT_OFF,
     TYPE_SEVERITY, /* kept as a text */
     TYPE_SHARE,
     TYPE_BALANCE,

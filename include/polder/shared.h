@@ -34,6 +34,7 @@ struct tenants_page;
 struct history_page;
 struct alert_page;
 struct shift_page;
+struct fleet_page;
 
 /* Configurations that may be in use at once: draining workers keep theirs. The current one, one that
  * is read, three that finish what they have (daemons/master/generations.c), and some that end. Each
@@ -98,6 +99,8 @@ struct shared {
     struct history_page *history; /* polder/history.h */
     struct alert_page *alerts;    /* polder/alerts.h */
     struct shift_page *shift;     /* file-backed: state_dir/shift.page */
+    struct fleet_page *fleet;     /* file-backed: state_dir/fleet.page; polder/fleet.h */
+    char *fleet_rings;            /* [PROC_WORKER_SLOTS] rings, from workers to control */
     struct ring *ring[SHARED_RINGS];
     struct config_region *region[SHARED_REGIONS];
 
@@ -139,6 +142,8 @@ void shared_each_left(const struct shared *sh, void (*fn)(void *arg, const char 
 bool shared_is_whole(const struct shared *sh);
 /* The descriptor behind `servers`, for the supervisor. */
 int shared_servers_fd(const struct shared *sh);
+/* In which a worker notes what it has invalidated, for other hosts. */
+struct ring *shared_fleet_ring(const struct shared *sh, unsigned worker_slot);
 /* Makes the master check the process table. Never blocks. */
 void shared_wake_master(const struct shared *sh);
 void shared_wake_control(const struct shared *sh);

@@ -32,6 +32,7 @@ enum shm_kind {
     SHM_RECENT,
     SHM_SHIFT,
     SHM_LIMIT_ROWS,
+    SHM_FLEET,
 };
 
 struct shm_header {

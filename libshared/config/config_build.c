@@ -119,6 +119,7 @@ struct config *config_build(struct config_parse *p)
         build_identity_keys(p, c);
     config_build_alerts(p, c);
     build_cost(p, c);
+    config_build_fleet(p, c);
     if (!p->errors)
         config_check(p, c);
     if (!p->errors) {

@@ -66,6 +66,7 @@ void config_build_limits(struct config_parse *p, struct config *c);
 void config_build_routes(struct config_parse *p, struct config *c);
 /* Those that are built in, as the file changes them, and its own. */
 void config_build_alerts(struct config_parse *p, struct config *c);
+void config_build_fleet(struct config_parse *p, struct config *c);
 /* Of the whole tree, if nothing was wrong. */
 void config_check(struct config_parse *p, const struct config *c);
 

@@ -28,6 +28,7 @@ const struct config_section_row config_section_rows[] = {
     {"cache", "route", false, 1, CONFIG_SECTION_CACHE},
     {"websocket", "route", false, 1, CONFIG_SECTION_WEBSOCKET},
     {"poll", "route", false, 1, CONFIG_SECTION_POLL},
+    {"fleet", "", false, 1, CONFIG_SECTION_FLEET},
     {"cors", "", false, 1, CONFIG_SECTION_CORS},
     {"cors", "route", false, 1, CONFIG_SECTION_CORS},
 };

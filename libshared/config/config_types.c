@@ -89,6 +89,7 @@ static const char *const algorithm_words[] = {"sliding", "fixed", "gcra", NULL};
 static const char *const heartbeat_words[] = {"off", "ping", "json", "both", NULL};
 static const char *const half_close_words[] = {"auto", "answer", "abort", NULL};
 static const char *const missing_words[] = {"client", "refuse", "skip", NULL};
+static const char *const cut_off_words[] = {"serve", "revalidate", "bypass", NULL};
 static const char *const severity_words[] = {"info", "warning", "critical", NULL};
 
 static const char *const balance_words[] = {"weighted", "least_conn", NULL};
@@ -104,6 +105,8 @@ static const char *const *words_of(enum config_type type)
         return half_close_words;
     case TYPE_MISSING:
         return missing_words;
+    case TYPE_CUT_OFF:
+        return cut_off_words;
     case TYPE_SEVERITY:
         return severity_words;
     case TYPE_BALANCE:
@@ -356,6 +359,7 @@ const char *config_value(const struct config_row *row, const char *text, uint64_
     case TYPE_HEARTBEAT:
     case TYPE_HALF_CLOSE:
     case TYPE_MISSING:
+    case TYPE_CUT_OFF:
     case TYPE_SEVERITY:
     case TYPE_BALANCE:
         why = word_value(text, words_of(row->type), &n);

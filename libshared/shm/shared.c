@@ -9,6 +9,7 @@
 #include "polder/config.h"
 #include "polder/leak_guard.h"
 #include "polder/fetch_lock.h"
+#include "polder/fleet.h"
 #include "polder/history.h"
 #include "polder/inval.h"
 #include "polder/limit.h"
@@ -186,6 +187,28 @@ static int shared_shift(struct shared *sh, const struct shared_options *opt)
     return 0;
 }
 
+static int shared_fleet(struct shared *sh, const struct shared_options *opt)
+{
+    const struct shared_file file = {
+        .name = "fleet.page",
+        .kind = SHM_FLEET,
+        .layout = fleet_page_layout(),
+        .size = sizeof(struct fleet_page),
+        .without = "in a fleet, the cache begins empty after a restart",
+    };
+    int reused;
+    const int rc = shared_file(sh, opt, &file, &reused);
+    if (rc < 0)
+        return rc;
+    struct shm_segment *seg = &sh->seg[sh->segs - 1].shm;
+    sh->fleet = seg->base;
+    if (reused != FILE_IN_USE)
+        fleet_page_open(sh->fleet, reused == FILE_REUSED);
+    if (!reused)
+        shm_publish(seg);
+    return 0;
+}
+
 /* Shared with polder-supervisor, which may have made it. */
 static int shared_conditions(struct shared *sh, const struct shared_options *opt)
 {
@@ -233,9 +256,11 @@ static bool shared_tables(struct shared *sh, const struct shared_options *opt)
     sh->history = shared_history(sh, opt);
     sh->alerts = shared_segment(sh, opt, "polder-alerts", SHM_ALERTS, alert_page_layout(),
                                 sizeof(struct alert_page));
+    sh->fleet_rings =
+        shared_body(sh, opt, "polder-fleet-rings", SHM_RING, ring_size() * PROC_WORKER_SLOTS);
     return sh->proc && sh->stats && sh->limits && sh->shadow_limits && sh->fetch_locks && sh->ref &&
            sh->cache && sh->clients && sh->servers && sh->recent && sh->tenants && sh->history &&
-           sh->alerts;
+           sh->alerts && sh->fleet_rings;
 }
 
 /* Sparse: an unused ring or region costs address space only. */
@@ -328,7 +353,8 @@ int shared_create(struct shared *sh, const struct shared_options *opt)
     for (size_t i = 0; i < sh->segs; i++)
         shm_publish(&sh->seg[i].shm);
     if ((rc = shared_conditions(sh, opt)) < 0 || (rc = shared_inval(sh, opt)) < 0 ||
-        (rc = shared_guard(sh, opt)) < 0 || (rc = shared_shift(sh, opt)) < 0)
+        (rc = shared_guard(sh, opt)) < 0 || (rc = shared_shift(sh, opt)) < 0 ||
+        (rc = shared_fleet(sh, opt)) < 0)
         goto fail;
     if ((rc = shared_events(sh, opt)) < 0) {
         log_error("shared: cannot make eventfds: %s", strerror(-rc));
@@ -382,6 +408,11 @@ static void shared_wake(int event)
     const uint64_t one = 1;
     const ssize_t n = write(event, &one, sizeof one);
     (void)n; /* full: it will wake anyway */
+}
+
+struct ring *shared_fleet_ring(const struct shared *sh, unsigned worker_slot)
+{
+    return (struct ring *)(void *)(sh->fleet_rings + worker_slot * ring_size());
 }
 
 void shared_wake_master(const struct shared *sh)

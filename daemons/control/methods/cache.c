@@ -4,6 +4,7 @@
 #include "daemons/control/control.h"
 #include "daemons/control/methods/methods.h"
 #include "daemons/control/model/cache_names.h"
+#include "daemons/control/model/fleet_member.h"
 #include "daemons/control/model/invalidation.h"
 #include "daemons/control/model/quarantine.h"
 #include "daemons/control/model/traffic.h"
@@ -12,6 +13,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 void cache_stats(struct control *c, const struct rpc_call *call)
@@ -228,6 +230,58 @@ static bool mark_all(struct control *c, const struct rpc_call *call, struct inva
     return true;
 }
 
+struct invalidated {
+    struct control *control;
+    struct rpc_reply *reply;
+    struct invalidation in;
+};
+
+static void put_fleet(struct rpc_out *o, const struct fleet_result *r)
+{
+    rpc_out_str(o, "fleet", r->connected ? "member" : "cut off");
+    rpc_out_u64(o, "hosts", r->hosts);
+    if (r->missing)
+        rpc_out_str(o, "not_reached", r->missing_names);
+}
+
+/* result NULL: no other host is asked. */
+static void answer_invalidated(struct rpc_reply *reply, const struct invalidation *in,
+                               const struct fleet_result *result)
+{
+    struct rpc_out *o = rpc_reply_result(reply);
+    rpc_out_map(o, NULL);
+    rpc_out_str(o, "invalidated", in->what);
+    if (in->len)
+        rpc_out_strn(o, in->what, in->text, (size_t)in->len);
+    rpc_out_bool(o, "soft", in->soft);
+    rpc_out_u64(o, "seq", in->seq);
+    if (result)
+        put_fleet(o, result);
+    rpc_out_end(o);
+    rpc_reply_send(reply);
+}
+
+static void on_told(void *arg, const struct fleet_result *result)
+{
+    struct invalidated *done = arg;
+    answer_invalidated(done->reply, &done->in, result);
+    free(done);
+}
+
+static enum fleet_kind fleet_kind_of(const struct invalidation *in)
+{
+    switch (in->kind) {
+    case SWEEP_URL:
+        return FLEET_URL;
+    case SWEEP_TAG:
+        return FLEET_TAG;
+    case SWEEP_PREFIX:
+        return FLEET_PREFIX;
+    default:
+        return in->len ? FLEET_PATH : FLEET_ALL;
+    }
+}
+
 void cache_invalidate(struct control *c, const struct rpc_call *call)
 {
     struct invalidation in = {.soft = rpc_in_flag(call->params, "soft")};
@@ -237,13 +291,13 @@ void cache_invalidate(struct control *c, const struct rpc_call *call)
                                                            : mark_all(c, call, &in);
     if (!done)
         return;
-    struct rpc_out *o = rpc_reply_result(call->reply);
-    rpc_out_map(o, NULL);
-    rpc_out_str(o, "invalidated", in.what);
-    if (in.len)
-        rpc_out_strn(o, in.what, in.text, (size_t)in.len);
-    rpc_out_bool(o, "soft", in.soft);
-    rpc_out_u64(o, "seq", in.seq);
-    rpc_out_end(o);
-    rpc_reply_send(call->reply);
+    struct invalidated *told = rpc_in_flag(call->params, "local") ? NULL : malloc(sizeof *told);
+    if (told)
+        *told = (struct invalidated){c, call->reply, in};
+    if (fleet_member_tell(c, fleet_kind_of(&in), in.soft, in.text, (size_t)in.len,
+                          told ? on_told : NULL, told) &&
+        told)
+        return; /* answered by on_told() */
+    free(told);
+    answer_invalidated(call->reply, &in, NULL);
 }

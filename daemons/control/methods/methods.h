@@ -35,6 +35,9 @@ void cache_show(struct control *c, const struct rpc_call *call);
 void cache_why(struct control *c, const struct rpc_call *call);
 void cache_invalidate(struct control *c, const struct rpc_call *call);
 
+/* ---- fleet.c ---- */
+void fleet_show(struct control *c, const struct rpc_call *call);
+
 /* ---- cache_set.c ---- */
 void cache_set(struct control *c, const struct rpc_call *call);
 void cache_revert(struct control *c, const struct rpc_call *call);

@@ -8,6 +8,7 @@
  */
 #include "daemons/worker/cache/lookup.h"
 #include "daemons/worker/client/client.h"
+#include "daemons/worker/fleet_link.h"
 #include "daemons/worker/message/identity.h"
 #include "daemons/worker/message/poll.h"
 #include "daemons/worker/reader.h"
@@ -39,6 +40,18 @@ static enum policy_use use_of(const struct worker *w, const struct request *r,
     return policy_use_of(&r->policy, rec, state == INVAL_SOFT, w->real_ms);
 }
 
+/* Other hosts may have invalidated it: what has been received a moment ago, or while this request
+ * waited for it, may serve. */
+static enum policy_use use_cut_off(const struct worker *w, const struct request *r,
+                                   const struct cache_record *rec, enum policy_use use)
+{
+    const enum config_cut_off mode = w->config->fleet.cut_off;
+    const bool is_young = w->real_ms < rec->received_ms + CONFIG_CUT_OFF_MS;
+    if (r->collapsed || use == POLICY_UNUSABLE || (mode == CONFIG_CUT_OFF_SERVE && is_young))
+        return use;
+    return mode == CONFIG_CUT_OFF_BYPASS ? POLICY_UNUSABLE : POLICY_REVALIDATE;
+}
+
 static void measure(struct worker *w, const struct config_route *route, uint64_t start_ns)
 {
     if (start_ns)
@@ -62,7 +75,10 @@ static bool use(struct worker *w, const struct request *r, const struct cache_vi
         return false;
     }
     stored_touch(w, rec);
-    switch (use_of(w, r, rec, state)) {
+    enum policy_use may = use_of(w, r, rec, state);
+    if (fleet_link_is_cut_off(w))
+        may = use_cut_off(w, r, rec, may);
+    switch (may) {
     case POLICY_FRESH:
         if (w->real_ms >= refresh_from_ms(rec) && w->real_ms < rec->fresh_until_ms &&
             !request_interval_ms(r))

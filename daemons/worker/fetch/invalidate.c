@@ -9,7 +9,9 @@
 #include "daemons/worker/fetch/fetch.h"
 #include "daemons/worker/supervisor_link.h"
 #include "daemons/worker/fetch/store.h"
+#include "daemons/worker/fleet_link.h"
 #include "daemons/worker/keeper_link.h"
+#include "daemons/worker/message/origin.h"
 #include "daemons/worker/worker.h"
 #include "daemons/worker/message/messages.h"
 #include "polder/cache.h"
@@ -25,9 +27,12 @@
 struct marking {
     struct worker *worker;
     uint64_t count;
-    uint32_t origin; /* that the groups belong to */
+    uint32_t origin;                  /* that the groups belong to */
+    char origin_name[ORIGIN_MAX + 1]; /* its text, and a newline */
+    size_t origin_len;
 };
 
+/* An URL has changed; what was not there may be there now. */
 static void mark_url(struct marking *m, const char *url, size_t len)
 {
     struct worker *w = m->worker;
@@ -38,12 +43,8 @@ static void mark_url(struct marking *m, const char *url, size_t len)
     supervisor_link_tell(w, (struct str){url, len}, (struct str){"", 0});
     cache_key_of(inval_secret(w->shared->inval), url, len, "", 0, &key);
     keeper_link_delete(w, &key);
-}
-
-/* What was not there may be there now. */
-static void mark_negative(struct marking *m, const char *url, size_t len)
-{
-    m->count += cache_negative_mark(m->worker->shared->inval, url, len);
+    m->count += cache_negative_mark(w->shared->inval, url, len);
+    fleet_link_tell(w, FLEET_CHANGE, (struct str){url, len}, (struct str){"", 0});
 }
 
 static void mark_group(void *arg, struct str group)
@@ -52,6 +53,7 @@ static void mark_group(void *arg, struct str group)
     struct worker *w = m->worker;
     inval_mark_group(w->shared->inval, m->origin, group.at, group.len);
     supervisor_link_tell(w, (struct str){"", 0}, group);
+    fleet_link_tell(w, FLEET_GROUP, (struct str){m->origin_name, m->origin_len}, group);
     m->count++;
     stats_add(w->stats, STATS_CACHE_INVALIDATIONS, 1);
 }
@@ -104,7 +106,7 @@ static void mark_reference(struct marking *m, const struct request *r, const str
     const char *url = m->worker->texts->reference;
     const size_t len = reference(m->worker, r, f), host = host_len(r->url, r->url_len);
     if (len && host_len(url, len) == host && !memcmp(url, r->url, host))
-        mark_url(m, url, len), mark_negative(m, url, len);
+        mark_url(m, url, len);
 }
 
 /* All lines: with two of them it is unknown which one is meant. */
@@ -140,14 +142,13 @@ void invalidate_after(struct fetch *ex, const struct h1_head *head)
     struct worker *w = ex->worker;
     const struct request *r = &ex->req;
     const struct str method = r->head->method;
-    struct marking m = {w, 0, 0};
+    struct marking m = {.worker = w};
     if (!w->fetches->any_cache || !r->url_len ||
         !policy_invalidates(method.at, method.len, head->status))
         return;
     uint64_t before;
     const bool untouched = r->post && is_untouched(ex, head, &before);
     mark_url(&m, r->url, r->url_len);
-    mark_negative(&m, r->url, r->url_len);
     if (field_is(method, "move") || field_is(method, "copy"))
         mark_references(&m, r, r->head, H1_DESTINATION); /* RFC 4918 9.8, 9.9 */
     mark_references(&m, r, head, H1_LOCATION);
@@ -156,6 +157,8 @@ void invalidate_after(struct fetch *ex, const struct h1_head *head)
     const size_t n = h1_join(head, H1_CACHE_GROUP_INVALIDATION, groups, sizeof groups);
     if (n) {
         m.origin = tags_origin(r);
+        m.origin_len = origin_text(r, m.origin_name);
+        m.origin_name[m.origin_len++] = '\n';
         field_sf_strings((struct str){groups, n}, mark_group, &m);
     }
     shared_wake_holders(w->shared);

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* fleet: the hosts that share a store, as this one sees them. */
+#include "daemons/control/call.h"
+#include "daemons/control/control.h"
+#include "daemons/control/methods/methods.h"
+#include "daemons/control/model/fleet_member.h"
+
+static void put_host(struct rpc_out *o, const struct fleet_view *v, const struct fleet_host *h)
+{
+    rpc_out_map(o, NULL);
+    rpc_out_str(o, "host", h->name);
+    rpc_out_bool(o, "self", h->self);
+    rpc_out_str(o, "state", h->alive ? "member" : "cut off");
+    rpc_out_u64(o, "applied", h->applied);
+    rpc_out_u64(o, "lag", v->last > h->applied ? v->last - h->applied : 0);
+    rpc_out_f64(o, "lease_seconds", (double)h->lease_ms / 1000);
+    rpc_out_end(o);
+}
+
+static void put_hosts(struct rpc_out *o, const struct fleet_view *v)
+{
+    rpc_out_list(o, "hosts");
+    for (uint32_t i = 0; i < v->n; i++)
+        put_host(o, v, &v->at[i]);
+    rpc_out_end(o);
+}
+
+void fleet_show(struct control *c, const struct rpc_call *call)
+{
+    static const char *const modes[] = {"serve", "revalidate", "bypass"};
+    struct fleet_view v;
+    if (!fleet_member_view(c, &v)) {
+        call_error(c, call->reply, RPC_BAD_ARGUMENT,
+                   "this host is in no fleet: the configuration has no section fleet");
+        return;
+    }
+    struct rpc_out *o = rpc_reply_result(call->reply);
+    rpc_out_map(o, NULL);
+    rpc_out_str(o, "fleet", v.name);
+    rpc_out_str(o, "host", v.host);
+    rpc_out_str(o, "store", v.store);
+    rpc_out_str(o, "state", v.connected ? "member" : "cut off");
+    rpc_out_u64(o, "since_ms", v.since_ms);
+    if (!v.connected) {
+        rpc_out_str(o, "why", v.why);
+        rpc_out_str(o, "cut_off", modes[c->config->fleet.cut_off]);
+    }
+    rpc_out_u64(o, "applied", v.applied);
+    rpc_out_u64(o, "lag", v.last > v.applied ? v.last - v.applied : 0);
+    rpc_out_u64(o, "sent", v.sent);
+    rpc_out_u64(o, "received", v.received);
+    rpc_out_u64(o, "pending", v.pending);
+    rpc_out_u64(o, "gaps", v.gaps);
+    rpc_out_u64(o, "strange", v.strange);
+    put_hosts(o, &v);
+    rpc_out_end(o);
+    rpc_reply_send(call->reply);
+}

@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* fleet_member: see fleet_member.h. */
+#include "daemons/control/model/fleet_member.h"
+#include "daemons/control/control.h"
+#include "daemons/control/model/events.h"
+#include "daemons/control/model/invalidation.h"
+#include "polder/cache.h"
+#include "polder/clock.h"
+#include "polder/conditions.h"
+#include "polder/inval.h"
+#include "polder/log.h"
+#include "polder/shared.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define CUT_OFF_TOLD_MS 2000  /* an election, or a restart of the store, may be shorter */
+#define STRANGE_MS      60000 /* since the last one */
+
+struct fleet_member {
+    struct control *control;
+    struct fleet *fleet;
+    struct config_fleet config; /* a copy: configurations come and go */
+    struct config_store stores[CONFIG_STORES_MAX];
+    const char *store[CONFIG_STORES_MAX];
+    char *texts[CONFIG_STORES_MAX * 6 + 3];
+    size_t n_texts;
+    uint64_t strange_ms; /* of the last one; 0: none */
+    char why[320];
+};
+
+/* ---- the copy of the configuration ---- */
+
+static const char *keep(struct fleet_member *m, const char *text)
+{
+    char *copy = text ? strdup(text) : NULL;
+    if (text && !copy)
+        abort(); /* a few bytes: control begins anew */
+    return m->texts[m->n_texts++] = copy;
+}
+
+static void copy_config(struct fleet_member *m, const struct config_fleet *from)
+{
+    m->config = *from;
+    m->config.name = keep(m, from->name);
+    m->config.host = keep(m, from->host);
+    m->config.secret = keep(m, from->secret);
+    m->config.store = m->store;
+    m->config.stores = m->stores;
+    for (uint32_t i = 0; i < from->n_store; i++) {
+        const struct config_store *s = &from->stores[i];
+        m->store[i] = keep(m, from->store[i]);
+        m->stores[i] = *s;
+        m->stores[i].text = keep(m, s->text);
+        m->stores[i].host = keep(m, s->host);
+        m->stores[i].path = keep(m, s->path);
+        m->stores[i].user = keep(m, s->user);
+        m->stores[i].password = keep(m, s->password);
+    }
+}
+
+static bool is_same(const struct config_fleet *a, const struct config_fleet *b)
+{
+    bool same = a->n_store == b->n_store && !strcmp(a->name, b->name) &&
+                !strcmp(a->host, b->host) && !strcmp(a->secret, b->secret);
+    for (uint32_t i = 0; same && i < a->n_store; i++)
+        same = !strcmp(a->store[i], b->store[i]);
+    return same;
+}
+
+/* ---- what entries do ---- */
+
+static void tell_everything(struct control *c, const char *why)
+{
+    struct invalidation in = {.soft = false};
+    invalidate_all(c, &in);
+    log_warning("fleet: everything was invalidated: %s", why);
+}
+
+static void apply_all(void *arg, const char *why)
+{
+    const struct fleet_member *m = arg;
+    tell_everything(m->control, why);
+}
+
+static uint64_t apply_group(struct control *c, const struct fleet_entry *e)
+{
+    struct inval_page *page = c->shared->inval;
+    const char *newline = memchr(e->text, '\n', e->len);
+    if (!newline)
+        return 0;
+    const size_t len = (size_t)(newline - e->text), group = e->len - len - 1;
+    const uint64_t seq =
+        inval_mark_group(page, inval_origin(page, e->text, len), newline + 1, group);
+    shared_wake_holders(c->shared);
+    peers_tell_invalidated(&c->peers, "tag", newline + 1, group);
+    stats_add(c->stats, STATS_CACHE_INVALIDATIONS, 1);
+    return seq;
+}
+
+static uint64_t apply_text(struct control *c, const struct fleet_entry *e)
+{
+    switch (e->kind) {
+    case FLEET_GROUP:
+        return apply_group(c, e);
+    case FLEET_TEXT:
+        peers_tell_text(&c->peers, e->text, e->len);
+        return 0;
+    default:
+        return 0;
+    }
+}
+
+static uint64_t apply(void *arg, const struct fleet_entry *e)
+{
+    struct control *c = ((const struct fleet_member *)arg)->control;
+    struct invalidation in = {.soft = e->soft, .len = (int)e->len};
+    if (e->kind == FLEET_GROUP || e->kind == FLEET_TEXT)
+        return apply_text(c, e);
+    const bool fits = e->len < sizeof in.text && !memchr(e->text, 0, e->len);
+    if (fits)
+        memcpy(in.text, e->text, e->len);
+    if (!fits || !e->len || e->kind == FLEET_ALL) {
+        invalidate_all(c, &in);
+    } else if (e->kind == FLEET_TAG) {
+        invalidate_tag(c, &in);
+    } else if (e->kind == FLEET_PREFIX) {
+        if (invalidate_prefix(c, &in))
+            invalidate_all(c, &in); /* too many are being swept */
+    } else {
+        invalidate_url(c, &in);
+        if (e->kind == FLEET_CHANGE)
+            cache_negative_mark(c->shared->inval, e->text, e->len);
+    }
+    return in.seq;
+}
+
+/* ---- conditions ---- */
+
+static void changed(void *arg, bool connected, const char *why)
+{
+    struct fleet_member *m = arg;
+    snprintf(m->why, sizeof m->why, "%s", why);
+    if (connected)
+        log_info("fleet: %s: this host, %s, is a member", m->config.name, m->config.host);
+    else
+        log_warning("fleet: %s: cut off: %s", m->config.name, why);
+    events_add(m->control, "fleet", connected ? "member" : "cut off", m->config.name, 1, "%s", why);
+}
+
+static void strange(void *arg, const char *what)
+{
+    struct fleet_member *m = arg;
+    m->strange_ms = clock_mono_ms();
+    condition_raise(m->control->shared->conditions, COND_FLEET_STRANGERS, m->config.name, what,
+                    clock_real_ms());
+}
+
+static void follow_conditions(struct control *c, struct fleet_member *m)
+{
+    struct condition_table *table = c->shared->conditions;
+    const uint64_t now_ms = clock_mono_ms(), real_ms = clock_real_ms(),
+                   since_ms = atomic_load(&c->shared->fleet->since_ms);
+    if (fleet_is_connected(c->shared->fleet, now_ms))
+        condition_clear_except(table, COND_FLEET_CUT_OFF, NULL, NULL, real_ms);
+    else if (now_ms > since_ms + CUT_OFF_TOLD_MS)
+        condition_raise(table, COND_FLEET_CUT_OFF, m->config.name, m->why, real_ms);
+    if (!m->strange_ms || now_ms > m->strange_ms + STRANGE_MS)
+        condition_clear_except(table, COND_FLEET_STRANGERS, NULL, NULL, real_ms);
+}
+
+/* ---- life ---- */
+
+static const struct fleet_ops ops = {apply, apply_all, changed, strange};
+
+void fleet_member_free(struct control *c)
+{
+    struct fleet_member *m = c->fleet;
+    c->fleet = NULL;
+    if (!m)
+        return;
+    fleet_free(m->fleet);
+    for (size_t i = 0; i < m->n_texts; i++)
+        free(m->texts[i]);
+    free(m);
+}
+
+static void begin(struct control *c)
+{
+    struct fleet_member *m = calloc(1, sizeof *m);
+    if (!m)
+        return; /* at the next look */
+    m->control = c;
+    copy_config(m, &c->config->fleet);
+    c->fleet = m;
+    m->fleet = fleet_new(c->loop, &m->config, c->shared, &ops, m);
+    if (!m->fleet)
+        fleet_member_free(c);
+}
+
+void fleet_member_follow(struct control *c)
+{
+    const struct config_fleet *wanted = &c->config->fleet;
+    if (c->fleet && !is_same(&c->fleet->config, wanted))
+        fleet_member_free(c);
+    if (!c->fleet && wanted->n_store) {
+        begin(c);
+    } else if (!c->fleet) {
+        condition_clear_except(c->shared->conditions, COND_FLEET_CUT_OFF, NULL, NULL,
+                               clock_real_ms());
+        condition_clear_except(c->shared->conditions, COND_FLEET_STRANGERS, NULL, NULL,
+                               clock_real_ms());
+    }
+    if (!c->fleet)
+        return;
+    fleet_take_notes(c->fleet->fleet);
+    follow_conditions(c, c->fleet);
+}
+
+bool fleet_member_tell(struct control *c, enum fleet_kind kind, bool soft, const char *text,
+                       size_t len, fleet_done_fn done, void *arg)
+{
+    if (!c->fleet)
+        return false;
+    fleet_tell(c->fleet->fleet, kind, soft, text, len, done, arg);
+    return true;
+}
+
+bool fleet_member_view(const struct control *c, struct fleet_view *out)
+{
+    if (c->fleet)
+        fleet_view(c->fleet->fleet, out);
+    return c->fleet != NULL;
+}

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * fleet_member: this host's part in the fleet that the configuration names: what entries of other
+ * hosts do here, and conditions.
+ */
+#ifndef POLDER_CONTROL_FLEET_MEMBER_H
+#define POLDER_CONTROL_FLEET_MEMBER_H
+#include "daemons/control/model/fleet.h"
+
+struct control;
+struct fleet_member;
+
+/* Follows the configuration, and takes what workers have noted. */
+void fleet_member_follow(struct control *c);
+void fleet_member_free(struct control *c);
+/* See fleet_tell(). False: there is no fleet; nothing is called. */
+bool fleet_member_tell(struct control *c, enum fleet_kind kind, bool soft, const char *text,
+                       size_t len, fleet_done_fn done, void *arg);
+/* False: there is no fleet. */
+bool fleet_member_view(const struct control *c, struct fleet_view *out);
+#endif

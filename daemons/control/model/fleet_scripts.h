@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * fleet_scripts: what runs within the store, each as one step that nothing comes between.
+ *
+ * Keys of the fleet NAME, which begin with "polder:{NAME}:", so that a cluster keeps them together:
+ *
+ *   log     stream; entry N-0 has the field e, an entry of fleet_entry.h
+ *   count   the number of the last entry
+ *   epoch   names this history of both: when it began, in ms of the store's clock, and six random
+ *           digits; made by the first that finds none, or a server of another run
+ *   run     of the server under which the epoch was made
+ *   hosts   hash: host -> "INSTANCE EPOCH APPLIED UNTIL", UNTIL in ms of the store's own clock
+ *
+ * Times are the store's: clocks of hosts need not agree.
+ */
+#ifndef POLDER_CONTROL_FLEET_SCRIPTS_H
+#define POLDER_CONTROL_FLEET_SCRIPTS_H
+
+#define FLEET_LOG_MAX "100000" /* entries that are kept, about */
+
+#define FLEET_NOW                                                                                  \
+    "local t = redis.call('TIME')\n"                                                               \
+    "local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
+
+/* KEYS log count epoch hosts run; ARGV host instance digits run: {epoch, count, first id of the log}, or
+ * {"taken"} where a living host has that name. */
+static const char fleet_script_enter[] =
+    FLEET_NOW "local other = redis.call('HGET', KEYS[4], ARGV[1])\n"
+              "if other then\n"
+              "  local i, until_ms = string.match(other, '^(%x+) %d+ %d+ (%d+)$')\n"
+              "  if i and i ~= ARGV[2] and tonumber(until_ms) > now then return {'taken'} end\n"
+              "end\n"
+              "if redis.call('GET', KEYS[5]) ~= ARGV[4] or not redis.call('GET', KEYS[3]) then\n"
+              "  redis.call('SET', KEYS[5], ARGV[4])\n"
+              "  redis.call('SET', KEYS[3], string.format('%.0f', now)..ARGV[3])\n"
+              "end\n"
+              "local first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)\n"
+              "return {redis.call('GET', KEYS[3]), redis.call('GET', KEYS[2]) or '0', first[1] and "
+              "first[1][1] or ''}\n";
+
+/* KEYS log count epoch hosts; ARGV host instance epoch applied lease: {epoch, count, now, name, value,
+ * name, value...}. A host in another epoch gets no lease. */
+static const char fleet_script_renew[] =
+    FLEET_NOW "local epoch = redis.call('GET', KEYS[3]) or ''\n"
+              "if epoch == ARGV[3] then\n"
+              "  redis.call('HSET', KEYS[4], ARGV[1], ARGV[2]..' '..ARGV[3]..' '..ARGV[4]..' "
+              "'..string.format('%.0f', now + ARGV[5]))\n"
+              "end\n"
+              "local out = {epoch, redis.call('GET', KEYS[2]) or '0', string.format('%.0f', now)}\n"
+              "local all = redis.call('HGETALL', KEYS[4])\n"
+              "for i = 1, #all, 2 do\n"
+              "  local until_ms = string.match(all[i + 1], ' (%d+)$')\n"
+              "  if not until_ms or tonumber(until_ms) + 3600000 < now then\n"
+              "    redis.call('HDEL', KEYS[4], all[i])\n"
+              "  else\n"
+              "    out[#out + 1] = all[i]\n"
+              "    out[#out + 1] = all[i + 1]\n"
+              "  end\n"
+              "end\n"
+              "return out\n";
+
+/* KEYS log count epoch; ARGV epoch, digits, entries...: {epoch, number of the last}. Nothing
+ * is added in another epoch. Where strangers have put their own ids into the log it begins anew. */
+static const char fleet_script_append[] =
+    FLEET_NOW "local epoch = redis.call('GET', KEYS[3]) or ''\n"
+              "if epoch ~= ARGV[1] then return {epoch, '0'} end\n"
+              "local n\n"
+              "for i = 3, #ARGV do\n"
+              "  n = redis.call('INCR', KEYS[2])\n"
+              "  local added = redis.pcall('XADD', KEYS[1], 'MAXLEN', '~', " FLEET_LOG_MAX
+              ", string.format('%.0f', n)..'-0', 'e', ARGV[i])\n"
+              "  if type(added) == 'table' and added.err then\n"
+              "    redis.call('DEL', KEYS[1], KEYS[2])\n"
+              "    redis.call('SET', KEYS[3], string.format('%.0f', now)..ARGV[2])\n"
+              "    return {'', '0'}\n"
+              "  end\n"
+              "end\n"
+              "return {epoch, string.format('%.0f', n)}\n";
+
+#endif

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * fleet: what this host knows of the hosts that share a store with it (section fleet of the
+ * configuration), in a page that outlives all processes of a boot.
+ *
+ * Invalidations of all hosts stand in one log, numbered from 1 without gaps. control reads it and
+ * marks each in this host's own page (inval.h) before it moves `applied` on. So what is applied
+ * twice does no harm, and what has not been applied is applied after any death.
+ *
+ * A host has a lease: control renews it in the store while it follows the log, and a host that
+ * invalidates waits for all hosts with a lease. `until_ms` is when the lease ends, counted from
+ * before the renewal was sent, so this host knows that it is cut off before others stop to wait for
+ * it. Workers compare it with their own clock: they need no control for that.
+ *
+ * The numbers mean something only within one history of the store: `epoch` names it, and says when it
+ * began. It ends with the data, and with the server's run: a replica that becomes the master may lack
+ * what hosts were told. Another epoch, or a number that is not there any more, means that
+ * invalidations may have been missed; then all that is stored here is invalidated.
+ */
+#ifndef POLDER_FLEET_H
+#define POLDER_FLEET_H
+#include "polder/shm.h"
+#include <stdbool.h>
+
+#define FLEET_LEASE_MS  3000 /* the longest that an invalidation waits for a host that is gone */
+#define FLEET_CAUSES    4096 /* of the last invalidations by other hosts it is known who */
+#define FLEET_HOST_SIZE 64
+
+/* Any process reads; control writes, one word at a time. */
+struct fleet_cause {
+    _Atomic uint64_t seq; /* of inval.h here; stored last, 0 while the rest is written */
+    _Atomic uint64_t id;  /* of the log */
+    char host[FLEET_HOST_SIZE];
+};
+struct fleet_page {
+    struct shm_header header;
+    /* Read by workers at each lookup of a host in a fleet. */
+    _Alignas(64) _Atomic uint64_t until_ms; /* mono; 0: there is no lease */
+    _Alignas(64) _Atomic uint64_t applied;  /* number of the last entry that is marked here */
+    _Atomic uint64_t epoch;                 /* 0: none yet */
+    _Atomic uint64_t unsent;   /* 1: there may be invalidations of this host that no other knows */
+    _Atomic uint64_t overflow; /* 1: a worker had no room in its ring */
+    _Atomic uint64_t instance; /* random; of this page: tells hosts of one name apart */
+    _Atomic uint64_t since_ms; /* mono; of being connected, or cut off */
+    _Atomic uint64_t causes;   /* how many were written */
+    struct fleet_cause cause[FLEET_CAUSES];
+};
+
+uint64_t fleet_page_layout(void);
+/* Master, before any other process uses it. reused: it is of an earlier run; what it says of
+ * another boot is forgotten. */
+void fleet_page_open(struct fleet_page *page, bool reused);
+
+static inline bool fleet_is_connected(const struct fleet_page *page, uint64_t now_ms)
+{
+    return atomic_load_explicit(&page->until_ms, memory_order_acquire) > now_ms;
+}
+
+/* control: another host's entry has that number here. */
+void fleet_note_cause(struct fleet_page *page, uint64_t seq, uint64_t id, const char *host);
+/* Which host lies behind the invalidation with that number; false: this one, or it is too long
+ * ago. */
+bool fleet_cause_of(const struct fleet_page *page, uint64_t seq, uint64_t *id,
+                    char host[FLEET_HOST_SIZE]);
+
+/* What workers note in their ring (shared_fleet_ring()), in records of type RING_SWEEP: the kind is
+ * their flags, the text their payload. */
+enum fleet_kind {
+    FLEET_URL,    /* "host/path?query" */
+    FLEET_PATH,   /* "/path?query" on whatever host */
+    FLEET_TAG,    /* the operator's, of all origins */
+    FLEET_PREFIX, /* "host/path", "/path" */
+    FLEET_ALL,    /* no text */
+    FLEET_CHANGE, /* an unsafe method has changed that URL: negative answers end too */
+    FLEET_GROUP,  /* "origin\ngroup": a tag of one origin */
+    FLEET_TEXT,   /* for the clients of all WebSockets */
+    FLEET_KINDS
+};
+#endif

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* fleet: see polder/fleet.h. */
+#include "polder/fleet.h"
+#include "polder/random.h"
+
+#include <stdio.h>
+#include <string.h>
+
+uint64_t fleet_page_layout(void)
+{
+    return (uint64_t)sizeof(struct fleet_page) << 32 | offsetof(struct fleet_page, cause) << 16 |
+           sizeof(struct fleet_cause);
+}
+
+void fleet_page_open(struct fleet_page *page, bool reused)
+{
+    uint8_t boot[16];
+    atomic_store(&page->until_ms, 0);
+    atomic_store(&page->since_ms, 0);
+    /* After a crash of the machine the page may be newer on disk than the marks. */
+    if (!reused || shm_boot_id(boot) || memcmp(boot, page->header.boot_id, sizeof boot)) {
+        atomic_store(&page->epoch, 0);
+        atomic_store(&page->applied, 0);
+        atomic_store(&page->unsent, reused);
+        memset(page->cause, 0, sizeof page->cause);
+        if (reused)
+            shm_boot_id(page->header.boot_id);
+    }
+    uint64_t instance = atomic_load(&page->instance);
+    while (!instance)
+        random_fill(&instance, sizeof instance);
+    atomic_store(&page->instance, instance);
+}
+
+void fleet_note_cause(struct fleet_page *page, uint64_t seq, uint64_t id, const char *host)
+{
+    const uint64_t n = atomic_fetch_add(&page->causes, 1);
+    struct fleet_cause *c = &page->cause[n % FLEET_CAUSES];
+    atomic_store(&c->seq, 0);
+    atomic_store(&c->id, id);
+    snprintf(c->host, sizeof c->host, "%s", host);
+    atomic_store(&c->seq, seq);
+}
+
+bool fleet_cause_of(const struct fleet_page *page, uint64_t seq, uint64_t *id,
+                    char host[FLEET_HOST_SIZE])
+{
+    for (size_t i = 0; seq && i < FLEET_CAUSES; i++) {
+        const struct fleet_cause *c = &page->cause[i];
+        if (atomic_load(&c->seq) != seq)
+            continue;
+        *id = atomic_load(&c->id);
+        memcpy(host, c->host, FLEET_HOST_SIZE);
+        host[FLEET_HOST_SIZE - 1] = 0;
+        return atomic_load(&c->seq) == seq;
+    }
+    return false;
+}
