@@ -261,7 +261,7 @@ static void answer_invalidated(struct rpc_reply *reply, const struct invalidatio
     rpc_reply_send(reply);
 }
 
-static void on_told(void *arg, const struct fleet_result *result)
+static void on_notified(void *arg, const struct fleet_result *result)
 {
     struct invalidated *done = arg;
     answer_invalidated(done->reply, &done->in, result);
@@ -291,13 +291,13 @@ void cache_invalidate(struct control *c, const struct rpc_call *call)
                                                            : mark_all(c, call, &in);
     if (!done)
         return;
-    struct invalidated *told = rpc_in_flag(call->params, "local") ? NULL : malloc(sizeof *told);
-    if (told)
-        *told = (struct invalidated){c, call->reply, in};
+    struct invalidated *notified = rpc_in_flag(call->params, "local") ? NULL : malloc(sizeof *notified);
+    if (notified)
+        *notified = (struct invalidated){c, call->reply, in};
     if (fleet_member_tell(c, fleet_kind_of(&in), in.soft, in.text, (size_t)in.len,
-                          told ? on_told : NULL, told) &&
-        told)
-        return; /* answered by on_told() */
-    free(told);
+                          notified ? on_notified : NULL, notified) &&
+        notified)
+        return; /* answered by on_notified() */
+    free(notified);
     answer_invalidated(call->reply, &in, NULL);
 }

@@ -42,7 +42,7 @@ struct fleet_result {
     const char *missing_names; /* "a, b" */
 };
 typedef void (*fleet_done_fn)(void *arg, const struct fleet_result *r);
-/* Tells the others. done NULL: nobody waits; else it is called once, from the loop or from within
+/* Tells the others. done NULL: no caller waits; else it is called once, from the loop or from within
  * this call. */
 void fleet_tell(struct fleet *f, enum fleet_kind kind, bool soft, const char *text, size_t len,
                 fleet_done_fn done, void *arg);

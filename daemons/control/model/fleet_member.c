@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CUT_OFF_TOLD_MS 2000  /* an election, or a restart of the store, may be shorter */
+#define CUT_OFF_NOTIFIED_MS 2000  /* an election, or a restart of the store, may be shorter */
 #define STRANGE_MS      60000 /* since the last one */
 
 struct fleet_member {
@@ -163,7 +163,7 @@ static void follow_conditions(struct control *c, struct fleet_member *m)
                    since_ms = atomic_load(&c->shared->fleet->since_ms);
     if (fleet_is_connected(c->shared->fleet, now_ms))
         condition_clear_except(table, COND_FLEET_CUT_OFF, NULL, NULL, real_ms);
-    else if (now_ms > since_ms + CUT_OFF_TOLD_MS)
+    else if (now_ms > since_ms + CUT_OFF_NOTIFIED_MS)
         condition_raise(table, COND_FLEET_CUT_OFF, m->config.name, m->why, real_ms);
     if (!m->strange_ms || now_ms > m->strange_ms + STRANGE_MS)
         condition_clear_except(table, COND_FLEET_STRANGERS, NULL, NULL, real_ms);

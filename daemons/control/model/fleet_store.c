@@ -33,8 +33,8 @@ struct link {
     redisAsyncContext *redis; /* NULL: not connected */
     ev_io read, write;
     bool reading, writing;
-    uint32_t asked;    /* replies that are waited for */
-    uint64_t asked_ms; /* since when there is one */
+    uint32_t requested;    /* replies that are waited for */
+    uint64_t requested_ms; /* since when there is one */
     uint64_t patience_ms;
 };
 
@@ -167,7 +167,7 @@ static void link_close(struct link *l)
     redis->ev.addRead = redis->ev.delRead = redis->ev.addWrite = redis->ev.delWrite = NULL;
     redis->ev.cleanup = NULL;
     l->redis = NULL;
-    l->asked = 0;
+    l->requested = 0;
     redisAsyncFree(redis);
 }
 
@@ -178,7 +178,7 @@ static void on_connected(const redisAsyncContext *redis, int status)
         return;
     cleanup(l);
     l->redis = NULL; /* hiredis frees it */
-    l->asked = 0;
+    l->requested = 0;
     fleet_store_fail(l->store, redis->errstr);
 }
 
@@ -189,7 +189,7 @@ static void on_disconnected(const redisAsyncContext *redis, int status)
         return;
     cleanup(l);
     l->redis = NULL;
-    l->asked = 0;
+    l->requested = 0;
     fleet_store_fail(l->store,
                      status == REDIS_OK ? "the server has closed the connection" : redis->errstr);
 }
@@ -207,7 +207,7 @@ static bool link_open(struct link *l)
     }
     l->redis = redis;
     l->reading = l->writing = false;
-    l->asked = 0;
+    l->requested = 0;
     ev_io_init(&l->read, on_readable, redis->c.fd, EV_READ);
     ev_io_init(&l->write, on_writable, redis->c.fd, EV_WRITE);
     l->read.data = l->write.data = l;
@@ -232,9 +232,9 @@ static void on_reply(redisAsyncContext *redis, void *reply, void *arg)
     const fleet_reply_fn done = q->done;
     void *const whom = q->arg;
     free(q);
-    if (l->redis == redis && l->asked) {
-        l->asked--;
-        l->asked_ms = clock_mono_ms();
+    if (l->redis == redis && l->requested) {
+        l->requested--;
+        l->requested_ms = clock_mono_ms();
     }
     done(whom, l->redis == redis ? reply : NULL);
 }
@@ -251,8 +251,8 @@ static bool ask(struct link *l, int argc, const char **argv, const size_t *len, 
         fleet_store_fail(l->store, "a command could not be sent");
         return false;
     }
-    if (!l->asked++)
-        l->asked_ms = clock_mono_ms();
+    if (!l->requested++)
+        l->requested_ms = clock_mono_ms();
     return true;
 }
 
@@ -389,7 +389,7 @@ static void give_up(struct fleet_store *s)
 
 static bool is_late(const struct link *l, uint64_t now_ms)
 {
-    return l->redis && l->asked && now_ms > l->asked_ms + l->patience_ms;
+    return l->redis && l->requested && now_ms > l->requested_ms + l->patience_ms;
 }
 
 static void on_timer(struct ev_loop *loop, ev_timer *w, int revents)
