@@ -56,7 +56,7 @@ struct fleet_page;
 #define SHARED_CLIENT_CELLS 16384
 typedef _Atomic uint16_t shared_client_row[SHARED_CLIENT_CELLS];
 
-#define SHARED_SEGMENTS (28 + SHARED_RINGS)
+#define SHARED_SEGMENTS (32 + SHARED_RINGS)
 
 /* A segment, with what is needed to pass it on. */
 struct shared_segment {
@@ -117,7 +117,7 @@ struct shared {
 };
 
 struct shared_options {
-    const char *state_dir;   /* for inval.page, guard.page and shift.page */
+    const char *state_dir;   /* for inval.page, guard.page, shift.page, fleet.page */
     const char *runtime_dir; /* for conditions.page; NULL: memory alone */
     size_t limit_entries;    /* 0: default */
     struct shared_found *found;

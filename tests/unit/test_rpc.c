@@ -227,7 +227,7 @@ static void every_row_of_the_table_can_be_taken_apart(void **state)
                 assert_string_not_equal(args.at[i].name, args.at[k].name);
     }
     assert_int_equal(rpc_args_parse(rpc_methods[RPC_METHOD_CACHE_INVALIDATE].args, &args), 0);
-    assert_int_equal(args.n, 5);
+    assert_int_equal(args.n, 6);
     assert_string_equal(args.at[0].name, "url");
     assert_int_equal(args.at[0].choice, 1);
     assert_int_equal(args.at[1].kind, RPC_ARG_OPTION);

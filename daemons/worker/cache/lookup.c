@@ -49,7 +49,7 @@ static enum policy_use use_cut_off(const struct worker *w, const struct request 
     const bool is_young = w->real_ms < rec->received_ms + CONFIG_CUT_OFF_MS;
     if (r->collapsed || use == POLICY_UNUSABLE || (mode == CONFIG_CUT_OFF_SERVE && is_young))
         return use;
-    return mode == CONFIG_CUT_OFF_BYPASS ? POLICY_UNUSABLE : POLICY_REVALIDATE;
+    return POLICY_REVALIDATE;
 }
 
 static void measure(struct worker *w, const struct config_route *route, uint64_t start_ns)

@@ -26,6 +26,7 @@
 #include "daemons/worker/request/websocket.h"
 #include "daemons/worker/message/route_stats.h"
 #include "daemons/worker/uncounted.h"
+#include "daemons/worker/fleet_link.h"
 #include "daemons/worker/worker.h"
 #include "polder/clock.h"
 #include "polder/problem.h"
@@ -65,6 +66,11 @@ static enum step_result step_websocket(struct passage *p);
 static enum step_result step_limit(struct passage *p);
 static enum step_result step_hand_over(struct passage *p);
 static enum step_result step_quarantine(struct passage *p);
+static bool bypasses_cut_off(const struct worker *w)
+{
+    return fleet_link_is_cut_off(w) && w->config->fleet.cut_off == CONFIG_CUT_OFF_BYPASS;
+}
+
 static enum step_result step_lookup(struct passage *p);
 static enum step_result step_range(struct passage *p);
 static enum step_result step_long_poll(struct passage *p);
@@ -421,7 +427,8 @@ static enum step_result step_lookup(struct passage *p)
     struct request *r = &p->r;
     if (p->passes)
         return STEP_NEXT;
-    if (!p->waited && !(r->cacheable = request_prepare_lookup(p->worker, r)))
+    if (!p->waited &&
+        (bypasses_cut_off(p->worker) || !(r->cacheable = request_prepare_lookup(p->worker, r))))
         return pass_uncacheable(p);
     p->found = (struct hit_found){0};
     if (!hit_try(r, &p->found))
