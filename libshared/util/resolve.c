@@ -120,8 +120,8 @@ static nfds_t sockets_of(const struct resolver *r, struct pollfd p[ARES_GETSOCK_
     const unsigned bits = (unsigned)ares_getsock(r->channel, fd, ARES_GETSOCK_MAXNUM);
     nfds_t n = 0;
     for (unsigned i = 0; i < ARES_GETSOCK_MAXNUM; i++) {
-        const bool readable = ARES_GETSOCK_READABLE(bits, i);
-        const bool writable = ARES_GETSOCK_WRITABLE(bits, i);
+        const bool readable = bits >> i & 1; /* ARES_GETSOCK_WRITABLE() shifts into a sign bit */
+        const bool writable = bits >> (i + ARES_GETSOCK_MAXNUM) & 1;
         if (readable || writable)
             p[n++] = (struct pollfd){
                 .fd = fd[i], .events = (short)((readable ? POLLIN : 0) | (writable ? POLLOUT : 0))};
