@@ -98,7 +98,7 @@ static int dial_server(const char *server, uint64_t until_ms, int *fd)
     struct sockaddr_un un = {.sun_family = AF_UNIX};
     char host[300];
     if (!strncmp(server, "unix:", 5)) {
-        snprintf(un.sun_path, sizeof un.sun_path, "%s", server + 5);
+        snprintf(un.sun_path, sizeof un.sun_path, "%.107s", server + 5);
         return dial((const struct sockaddr *)&un, sizeof un, until_ms, fd);
     }
     snprintf(host, sizeof host, "%s", server);
