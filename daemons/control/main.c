@@ -144,6 +144,15 @@ static bool loop_open(struct life *l)
     return true;
 }
 
+/* A supervisor that has begun without us, or was there before us: it takes the values that run. */
+static void on_meeting(void *arg)
+{
+    struct control *c = arg;
+    const enum log_level level = (enum log_level)atomic_load(&c->shared->proc->log_level);
+    servers_tell_weights(c);
+    peers_tell_log_level(&c->peers, log_level_word(level));
+}
+
 static bool life_init(struct life *l, const struct process *process)
 {
     struct control *c = &l->control;
@@ -161,6 +170,7 @@ static bool life_init(struct life *l, const struct process *process)
     c->checks = checks_new();
     c->outliers = outliers_new();
     peers_init(&c->peers, c->loop, c->config->runtime_dir);
+    peers_on_meeting(&c->peers, on_meeting, c);
     return true;
 }
 

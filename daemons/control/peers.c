@@ -25,6 +25,12 @@ void peers_init(struct peers *p, struct ev_loop *loop, const char *runtime_dir)
     client_init(&p->worker, loop, runtime_dir, "worker.sock");
 }
 
+void peers_on_meeting(struct peers *p, void (*meet)(void *arg), void *arg)
+{
+    p->meet = meet;
+    p->meet_arg = arg;
+}
+
 void peers_fini(struct peers *p)
 {
     rpc_client_fini(&p->keeper);
@@ -134,6 +140,10 @@ static void on_answer(void *arg, enum rpc_error code, const char *message,
     p->supervisor_requested = false;
     p->websockets = code ? (struct peers_websockets){0} : websockets_of(result);
     p->supervisor_state = code == RPC_UNAVAILABLE ? state_without_answer(p) : SUPERVISOR_ANSWERS;
+    if (!p->websockets.known || p->websockets.pid == p->met || !p->meet)
+        return;
+    p->met = p->websockets.pid;
+    p->meet(p->meet_arg);
 }
 
 void peers_ask_supervisor(struct peers *p)

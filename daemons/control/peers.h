@@ -27,9 +27,14 @@ struct peers {
     bool supervisor_requested; /* by peers_ask_supervisor() */
     enum supervisor_state supervisor_state;
     struct peers_websockets websockets;
+    uint32_t met; /* the supervisor that `meet` was called for last */
+    void (*meet)(void *arg);
+    void *meet_arg;
 };
 
 void peers_init(struct peers *p, struct ev_loop *loop, const char *runtime_dir);
+/* Called when a supervisor answers that has not before. */
+void peers_on_meeting(struct peers *p, void (*meet)(void *arg), void *arg);
 void peers_fini(struct peers *p); /* ends what is under way with RPC_UNAVAILABLE */
 /* "keeper", "supervisor" or "worker". */
 const char *peers_name(const struct peers *p, const struct rpc_client *client);

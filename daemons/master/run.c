@@ -33,8 +33,8 @@
 #define END_MS              2000 /* for requests that came while the others were finished */
 #define CONTROL_GRACE_MS    2000
 #define KEEPER_GRACE_MS     10000
-#define WS_PROCESS_GRACE_MS 5000
-#define HURRY_MS            1000 /* the second signal */
+#define WS_PROCESS_GRACE_MS 16000 /* beside drain_spread: for answers, and bytes that still move */
+#define HURRY_MS            1000  /* the second signal */
 
 /* Too large for the stack, one a process. */
 static struct master master_context;
@@ -49,6 +49,11 @@ static void workers_tell(struct master *m, enum proc_draining stage, uint64_t gr
     m->deadline_ms = m->now_ms + grace_ms;
 }
 
+static uint64_t ws_process_grace(const struct master *m)
+{
+    return master_config(m)->websocket.drain_spread_ms + WS_PROCESS_GRACE_MS;
+}
+
 static void stop_begin(struct master *m, uint64_t drain_ms)
 {
     log_info("service: stopping; workers have %.0f s to finish", (double)drain_ms / 1000);
@@ -58,7 +63,7 @@ static void stop_begin(struct master *m, uint64_t drain_ms)
     upgrade_cancel(m);
     reload_cancel(m);
     workers_tell(m, PROC_DRAINING_SERVES, drain_ms);
-    ws_process_stop(m, drain_ms + WS_PROCESS_GRACE_MS);
+    ws_process_stop(m, drain_ms + ws_process_grace(m));
 }
 
 /* From here on nobody is served until a successor is ready. */
@@ -157,7 +162,7 @@ static void phase_step(struct master *m)
     if (m->phase == MASTER_SYNCING && m->child[PROC_SLOT_KEEPER].pid == 0 &&
         m->child[PROC_SLOT_NOTIFIER].pid == 0 && m->history_file.pid == 0) {
         m->phase = MASTER_LEAVING;
-        ws_process_stop(m, hurry ? HURRY_MS : WS_PROCESS_GRACE_MS);
+        ws_process_stop(m, hurry ? HURRY_MS : ws_process_grace(m));
     }
     if (m->phase == MASTER_LEAVING && m->ws_process.pid == 0)
         m->phase = MASTER_STOPPED;

@@ -267,10 +267,12 @@ void ws_process_stop(struct master *m, uint64_t grace_ms)
     c->wanted = false;
     if (c->pid == 0)
         return;
+    const uint64_t kill_ms = m->now_ms + grace_ms;
     if (!c->stopping)
         kill(c->pid, SIGTERM);
+    if (!c->stopping || kill_ms < c->kill_ms) /* told again, it gets no more time */
+        c->kill_ms = kill_ms;
     c->stopping = true;
-    c->kill_ms = m->now_ms + grace_ms;
 }
 
 uint64_t ws_process_deadline(const struct master *m)

@@ -51,6 +51,7 @@
 #define SUPERVISOR_CHUNKS 256          /* free ones that are kept */
 #define SUPERVISOR_ROUTES RUNTIME_ROUTES_MAX
 #define CLOSE_TIMEOUT_MS  5000 /* from a close frame that was delivered to the end */
+#define DELIVER_MS        10000 /* at a stop, more of it while bytes still move */
 #define CLOSE_LOOK_MS     1000 /* meanwhile it is looked whether bytes still move */
 #define ADMIT_PROBES      100  /* of polderctl verify at once, on a route */
 #define LOG_EVERY_MS      1000 /* of what clients can cause at will */
@@ -135,6 +136,7 @@ struct session {
     uint8_t state, end;
     bool probe;   /* of polderctl verify: not counted, and takes no other session's place */
     bool goodbye; /* we close: what data still comes is dropped */
+    bool leaves;  /* the service stops, and it is told so behind the messages under way */
     bool untold;  /* the client is in the middle of a frame: after that, nothing but the end */
 };
 
@@ -318,6 +320,10 @@ void session_close_with(struct supervisor *s, struct session *x, struct farewell
                         struct farewell backend, enum session_end why);
 /* Closing: the deadline was reached. Ends, unless what was said before is still on its way. */
 void session_close_due(struct supervisor *s, struct session *x);
+/* The service stops, and its turn has come: it is told now, or when no message is under way. */
+void session_leave(struct supervisor *s, struct session *x);
+/* Each time that a message of it has passed. */
+void session_leave_between(struct supervisor *s, struct session *x);
 /* Closes all sessions, spread over a few seconds. */
 void drain_begin(struct supervisor *s);
 

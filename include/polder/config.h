@@ -164,6 +164,7 @@ struct config_websocket {
     uint64_t max_message;         /* of a client */
     uint64_t max_message_backend; /* 0: any */
     double connect_rate;          /* handshakes a second, 0: unlimited */
+    uint32_t drain_spread_ms;     /* of the top level alone: of the close frames at a stop */
     const char *const *origins;   /* allowed Origin values; none: all */
     uint32_t n_origins;
     /* of the top level alone, over all routes; 0: any number */

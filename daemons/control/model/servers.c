@@ -175,6 +175,18 @@ void servers_set_weights(struct control *c, const struct config_upstream *upstre
         peers_tell_weight(&c->peers, upstream->name, upstream->servers[i].address.text, weight[i]);
 }
 
+void servers_tell_weights(struct control *c)
+{
+    struct runtime_values values;
+    runtime_read(c->runtime, &values);
+    for (uint32_t u = 0; u < c->config->n_upstreams; u++)
+        for (uint32_t i = 0; i < c->config->upstreams[u].n_servers; i++) {
+            const struct config_server *s = &c->config->upstreams[u].servers[i];
+            peers_tell_weight(&c->peers, s->upstream->name, s->address.text,
+                              values.server[s->index].weight);
+        }
+}
+
 const char *servers_state_name(const struct config_server *s, const struct server_row *row,
                                uint32_t weight)
 {

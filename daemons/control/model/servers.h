@@ -29,4 +29,6 @@ void servers_set_weights(struct control *c, const struct config_upstream *upstre
 /* In every configuration that is served, and in the supervisor: WebSockets go to the same servers.
  * Returns the weight before. */
 uint32_t servers_set_weight(struct control *c, const struct config_server *server, uint32_t weight);
+/* Tells the supervisor, which knows those of the file and what was made permanent. */
+void servers_tell_weights(struct control *c);
 #endif

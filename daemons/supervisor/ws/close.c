@@ -62,15 +62,15 @@ static uint64_t undelivered(const struct leg *leg)
     return leg->out.len + (ioctl(leg->io.fd, SIOCOUTQ, &n) == 0 && n > 0 ? (uint64_t)n : 0);
 }
 
-/* A session that is to be forced out has had its notice. */
+/* A session that is to be forced out has had its notice. At a stop there is an end to waiting. */
 static bool is_waited_for(const struct session *x)
 {
-    return x->end != END_CLOSED_BY_ADMIN && x->end != END_SHED && x->end != END_DRAIN &&
-           x->end != END_TIMEOUT && x->end != END_FAILED && x->end != END_PROTOCOL;
+    return x->end != END_CLOSED_BY_ADMIN && x->end != END_SHED && x->end != END_TIMEOUT &&
+           x->end != END_FAILED && x->end != END_PROTOCOL;
 }
 
-/* Data sent before the close frame is delivered while it moves, and for `timeout` after it stalls;
- * a side that has all of it gets CLOSE_TIMEOUT_MS to answer. */
+/* Data sent before the close frame is delivered while it moves, and for `timeout` after it stalls
+ * (at a stop, for CLOSE_TIMEOUT_MS); a side that has all of it gets CLOSE_TIMEOUT_MS to answer. */
 void session_close_due(struct supervisor *s, struct session *x)
 {
     const uint64_t left = undelivered(&x->client) + undelivered(&x->backend),
@@ -79,7 +79,7 @@ void session_close_due(struct supervisor *s, struct session *x)
     if (left != x->undelivered && is_waited_for(x))
         x->moved_ms = s->now_ms;
     x->undelivered = left;
-    if (left && is_waited_for(x) && max > patience)
+    if (left && is_waited_for(x) && x->end != END_DRAIN && max > patience)
         patience = max;
     if (s->now_ms >= x->moved_ms + patience) {
         session_end(s, x, (enum session_end)x->end);
@@ -93,14 +93,39 @@ void session_close_due(struct supervisor *s, struct session *x)
 
 /* ---- all at once ---- */
 
-/* Sessions are closed over a few seconds, not all at once. */
+void session_leave_between(struct supervisor *s, struct session *x)
+{
+    if (x->state == SESSION_OPEN && frames_between_messages(&x->backend.in) &&
+        frames_between_messages(&x->client.in))
+        session_close(s, x, 1012, "the service restarts", END_DRAIN);
+}
+
+/* A message that does not end in time is cut. */
+void session_leave(struct supervisor *s, struct session *x)
+{
+    if (x->leaves) {
+        session_close(s, x, 1012, "the service restarts", END_DRAIN);
+        return;
+    }
+    x->leaves = true;
+    session_leave_between(s, x);
+    if (x->state != SESSION_OPEN)
+        return;
+    x->deadline_ms = s->now_ms + CLOSE_TIMEOUT_MS;
+    timer_set(&s->wheel, &x->timer, x->deadline_ms);
+}
+
+#define SPREAD_SESSIONS 10000 /* that are told over drain_spread */
+
+/* Sessions are closed over some time, not all at once. */
 void drain_begin(struct supervisor *s)
 {
-    uint64_t max_ms = 4 * TIMER_TICK_MS + (uint64_t)s->open / 2;
-    if (max_ms > 5000)
-        max_ms = 5000;
+    const uint64_t spread_ms = s->config->websocket.drain_spread_ms;
+    uint64_t max_ms = 4 * TIMER_TICK_MS + spread_ms * s->open / SPREAD_SESSIONS;
+    if (max_ms > spread_ms)
+        max_ms = spread_ms;
     s->draining = true;
-    s->drain_until_ms = s->now_ms + max_ms + CLOSE_TIMEOUT_MS;
+    s->drain_until_ms = s->now_ms + max_ms + CLOSE_TIMEOUT_MS + DELIVER_MS;
     for (struct session *x = LIST_FIRST(&s->sessions), *next; x; x = next) {
         next = LIST_NEXT(x, entry);
         if (x->state == SESSION_OPEN) {

@@ -108,7 +108,7 @@ void heartbeat_due(struct supervisor *s, struct session *x)
 {
     const struct config_websocket *w = session_values(s, x);
     if (x->deadline_ms && s->now_ms >= x->deadline_ms) {
-        session_close(s, x, 1012, "the service restarts", END_DRAIN);
+        session_leave(s, x);
         return;
     }
     if (unanswered(s, &x->client, w)) {

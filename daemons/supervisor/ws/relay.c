@@ -200,6 +200,11 @@ void relay_feed(struct supervisor *s, struct leg *from, const uint8_t *bytes, si
         at += p.len;
         if (!passes)
             run = at;
+        if (x->leaves && passes && p.kind == FRAMES_DATA && p.message_end) {
+            leg_put(s, to, bytes + run, at - run);
+            run = at;
+            session_leave_between(s, x);
+        }
         if (x->state == SESSION_ENDED)
             return;
     }
