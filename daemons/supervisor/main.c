@@ -4,7 +4,6 @@
  * (proved first), SIGUSR2 replaces the program in place (upgrade.h), SIGTERM closes all with 1012 over
  * some seconds and exits. It survives a crash, restart or reload of polderd.
  */
-#include "daemons/net/unix_socket.h"
 #include "daemons/supervisor/program.h"
 #include "daemons/supervisor/supervisor.h"
 #include "daemons/supervisor/upgrade.h"
@@ -21,7 +20,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
@@ -397,31 +395,6 @@ static int run(struct supervisor *s, bool resumes)
     return 0;
 }
 
-/* The service manager has the file checked before a reload, and says of which process: is that one
- * where the file says? */
-static bool is_for_running(const struct config *c)
-{
-    const char *main_pid = getenv("MAINPID");
-    const long pid = main_pid ? strtol(main_pid, NULL, 10) : 0;
-    char path[4096];
-    struct ucred peer = {0};
-    socklen_t len = sizeof peer;
-    snprintf(path, sizeof path, "%s/supervisor-rpc.sock", c->runtime_dir);
-    const int fd = pid > 0 && kill((pid_t)pid, 0) == 0 ? unix_socket_connect(path) : -EINVAL;
-    if (pid <= 0 || fd == -EINVAL || fd == -EAGAIN || fd == -EACCES)
-        return true; /* it is not known */
-    const bool same = fd >= 0 && getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 &&
-                      peer.pid == (pid_t)pid;
-    if (fd >= 0)
-        close(fd);
-    if (!same)
-        fprintf(stderr,
-                "%s: runtime_dir cannot change by a reload: polder-supervisor[%ld] does not listen "
-                "in %s; restart it for that\n",
-                c->path, pid, c->runtime_dir);
-    return same;
-}
-
 static int usage(FILE *to, int code)
 {
     fprintf(to, "usage: polder-supervisor [-c FILE] [-t] [-V] [-h]\n"
@@ -510,7 +483,7 @@ int main(int argc, char **argv)
     if (!c)
         return 2;
     if (o.tests) {
-        if (!is_for_running(c))
+        if (!presence_agrees(c))
             return 2;
         printf("%s: ok\n", s->path);
         return 0;

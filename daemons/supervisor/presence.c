@@ -3,14 +3,19 @@
  * presence: the loop shows once a second that it runs, while it drains too: in a file for the master
  * that has started or found us, and to systemd where that has. Who sees it stop aborts us.
  */
+#include "daemons/net/unix_socket.h"
 #include "daemons/supervisor/supervisor.h"
 #include "polder/heartbeat.h"
 #include "polder/log.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <systemd/sd-daemon.h>
+#include <unistd.h>
 
 #define STATUS_EVERY_MS 10000
 
@@ -60,4 +65,27 @@ void presence_end(struct supervisor *s)
 {
     ev_timer_stop(s->loop, &s->presence.timer);
     heartbeat_withdraw(s->presence.fd);
+}
+
+bool presence_agrees(const struct config *c)
+{
+    const char *main_pid = getenv("MAINPID");
+    const long pid = main_pid ? strtol(main_pid, NULL, 10) : 0;
+    char path[4096];
+    struct ucred peer = {0};
+    socklen_t len = sizeof peer;
+    snprintf(path, sizeof path, "%s/supervisor-rpc.sock", c->runtime_dir);
+    const int fd = pid > 0 && kill((pid_t)pid, 0) == 0 ? unix_socket_connect(path) : -EINVAL;
+    if (pid <= 0 || fd == -EINVAL || fd == -EAGAIN || fd == -EACCES)
+        return true; /* it is not known */
+    const bool same = fd >= 0 && getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 &&
+                      peer.pid == (pid_t)pid;
+    if (fd >= 0)
+        close(fd);
+    if (!same)
+        fprintf(stderr,
+                "%s: runtime_dir cannot change by a reload: polder-supervisor[%ld] does not listen "
+                "in %s; restart it for that\n",
+                c->path, pid, c->runtime_dir);
+    return same;
 }

@@ -50,11 +50,11 @@
 #define SUPERVISOR_CHUNK  16384        /* pooled buffers for what a leg does not take */
 #define SUPERVISOR_CHUNKS 256          /* free ones that are kept */
 #define SUPERVISOR_ROUTES RUNTIME_ROUTES_MAX
-#define CLOSE_TIMEOUT_MS  5000 /* from a close frame that was delivered to the end */
+#define CLOSE_TIMEOUT_MS  5000  /* from a close frame that was delivered to the end */
 #define DELIVER_MS        10000 /* at a stop, more of it while bytes still move */
-#define CLOSE_LOOK_MS     1000 /* meanwhile it is looked whether bytes still move */
-#define ADMIT_PROBES      100  /* of polderctl verify at once, on a route */
-#define LOG_EVERY_MS      1000 /* of what clients can cause at will */
+#define CLOSE_LOOK_MS     1000  /* meanwhile it is looked whether bytes still move */
+#define ADMIT_PROBES      100   /* of polderctl verify at once, on a route */
+#define LOG_EVERY_MS      1000  /* of what clients can cause at will */
 
 struct supervisor;
 struct session;
@@ -420,6 +420,9 @@ void refuse_end_all(struct supervisor *s);
 void presence_begin(struct supervisor *s);
 void presence_tell(struct supervisor *s); /* to the service manager: the status, if it is another */
 void presence_end(struct supervisor *s);
+/* systemd has the file checked before a reload, and says for which process (MAINPID): is that one
+ * where the file says? True too if that is not known; else the reason is printed. */
+bool presence_agrees(const struct config *c);
 
 /* client_id.c: the client's name in heartbeats and ws list: the path's segment as applications
  * read it, cut visibly at CLIENT_ID_MAX bytes. NULL: none, or no memory; one is made up then. */
