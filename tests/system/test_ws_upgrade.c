@@ -5,17 +5,13 @@
  */
 #include "release.h"
 #include "ws_client.h"
+#include "ws_storm.h"
 
-#include <errno.h>
-#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 static struct release release;
@@ -80,172 +76,48 @@ static void start(struct house *h, unsigned port, const char *more)
 
 /* ---- echo under load ---- */
 
-static bool read_whole(int fd, void *to, size_t n)
-{
-    for (size_t at = 0; at < n;) {
-        const ssize_t got = recv(fd, (char *)to + at, n - at, 0);
-        if (got <= 0)
-            return false;
-        at += (size_t)got;
-    }
-    return true;
-}
-
-/* Short masked frames come back unmasked, each in one write. */
-static void echo(int fd)
-{
-    char head[8192];
-    size_t n = 0;
-    while (n < sizeof head - 1 && recv(fd, head + n, 1, 0) == 1) {
-        head[++n] = 0;
-        if (n > 4 && !strcmp(head + n - 4, "\r\n\r\n"))
-            break;
-    }
-    if (send(fd, yes, sizeof yes - 1, MSG_NOSIGNAL) < 0)
-        return;
-    unsigned char f[2 + 4 + 125];
-    while (read_whole(fd, f, 6) && (f[1] & 0x7f) < 126 && read_whole(fd, f + 6, f[1] & 0x7f)) {
-        const unsigned len = f[1] & 0x7f;
-        unsigned char out[2 + 125] = {f[0], (unsigned char)len};
-        for (unsigned i = 0; i < len; i++)
-            out[2 + i] = f[6 + i] ^ f[2 + i % 4];
-        if (send(fd, out, 2 + len, MSG_NOSIGNAL) < 0)
-            return;
-    }
-}
-
 #define CLIENTS 60
-#define AHEAD   4 /* messages under way, each */
 
-struct load {
-    int fd[CLIENTS];
-    unsigned sent[CLIENTS], got[CLIENTS];
-    unsigned char in[CLIENTS][512];
-    size_t have[CLIENTS];
-    atomic_bool stop;
-    atomic_uint all, wrong, lost;
-    uint64_t longest_ms; /* between two messages of a client */
-    uint64_t heard_ms[CLIENTS];
-    pthread_t thread;
-};
-
-static uint64_t now_ms(void)
+static long filters_of(pid_t pid)
 {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
-
-static void load_send(struct load *l, unsigned i)
-{
-    char text[32];
-    const int n = snprintf(text, sizeof text, "%u-%u", i, l->sent[i]++);
-    send_frame(l->fd[i], 0x81, text, (size_t)n);
-}
-
-/* Each message is the next one that was sent. */
-static void load_take(struct load *l, unsigned i)
-{
-    unsigned char *in = l->in[i];
-    while (l->have[i] >= 2 && l->have[i] >= 2u + in[1]) {
-        char expected[32];
-        const int n = snprintf(expected, sizeof expected, "%u-%u", i, l->got[i]);
-        if (in[0] != 0x81 || in[1] != n || memcmp(in + 2, expected, (size_t)n) != 0)
-            atomic_fetch_add(&l->wrong, 1);
-        l->got[i]++;
-        atomic_fetch_add(&l->all, 1);
-        l->have[i] -= 2u + in[1];
-        memmove(in, in + 2 + in[1], l->have[i]);
-        const uint64_t now = now_ms();
-        if (now - l->heard_ms[i] > l->longest_ms)
-            l->longest_ms = now - l->heard_ms[i];
-        l->heard_ms[i] = now;
-        if (!atomic_load(&l->stop))
-            load_send(l, i);
-    }
-}
-
-static bool load_is_done(const struct load *l)
-{
-    for (unsigned i = 0; i < CLIENTS; i++)
-        if (l->fd[i] >= 0 && l->got[i] < l->sent[i])
-            return false;
-    return true;
-}
-
-static void *load_run(void *arg)
-{
-    struct load *l = arg;
-    uint64_t quiet_ms = now_ms();
-    while (!atomic_load(&l->stop) || (!load_is_done(l) && now_ms() - quiet_ms < 20000)) {
-        struct pollfd p[CLIENTS];
-        for (unsigned i = 0; i < CLIENTS; i++)
-            p[i] = (struct pollfd){l->fd[i], POLLIN, 0};
-        if (poll(p, CLIENTS, 100) > 0)
-            quiet_ms = now_ms();
-        for (unsigned i = 0; i < CLIENTS; i++) {
-            if (l->fd[i] < 0 || !(p[i].revents & (POLLIN | POLLHUP | POLLERR)))
-                continue;
-            const ssize_t n =
-                recv(l->fd[i], l->in[i] + l->have[i], sizeof l->in[i] - l->have[i], MSG_DONTWAIT);
-            if (n > 0) {
-                l->have[i] += (size_t)n;
-                load_take(l, i);
-            } else if (n == 0 || errno != EAGAIN) {
-                atomic_fetch_add(&l->lost, 1);
-                close(l->fd[i]);
-                l->fd[i] = -1;
-            }
-        }
-    }
-    return NULL;
-}
-
-static void load_begin(struct load *l, unsigned port)
-{
-    memset(l, 0, sizeof *l);
-    for (unsigned i = 0; i < CLIENTS; i++) {
-        l->fd[i] = open_ws(port, "/ws/x");
-        l->heard_ms[i] = now_ms();
-    }
-    for (unsigned i = 0; i < CLIENTS; i++)
-        for (unsigned k = 0; k < AHEAD; k++)
-            load_send(l, i);
-    assert_int_equal(pthread_create(&l->thread, NULL, load_run, l), 0);
-}
-
-static void load_end(struct load *l)
-{
-    atomic_store(&l->stop, true);
-    pthread_join(l->thread, NULL);
-    assert_int_equal(atomic_load(&l->lost), 0);
-    assert_int_equal(atomic_load(&l->wrong), 0);
-    assert_true(load_is_done(l));
-    for (unsigned i = 0; i < CLIENTS; i++)
-        close(l->fd[i]);
+    char path[64], line[256];
+    long n = -1;
+    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+    FILE *f = fopen(path, "r");
+    assert_non_null(f);
+    while (fgets(line, sizeof line, f))
+        sscanf(line, "Seccomp_filters: %ld", &n);
+    fclose(f);
+    return n;
 }
 
 static void upgrades_under_load_lose_nothing(void **state)
 {
     (void)state;
     struct house h;
-    struct load *l = malloc(sizeof *l);
-    struct backend *b = backend_start_raw(echo, 0);
-    start(&h, backend_port(b), "");
+    struct ws_storm storm;
+    const unsigned port = free_port();
+    char echo[300];
+    snprintf(echo, sizeof echo, "%s/bench/ws_echo", release.built);
+    const pid_t backend = peer_start(echo, NULL, port);
+    start(&h, port, "");
     const pid_t pid = supervisor_of(&h);
-    load_begin(l, h.port);
+    ws_storm_begin(&storm, h.port, "/ws/x", CLIENTS, 4);
+    const size_t files = descriptors(pid);
+    const long filters = filters_of(pid);
     for (int i = 0; i < 6; i++) {
-        const unsigned before = atomic_load(&l->all);
+        const unsigned before = atomic_load(&storm.messages);
         upgrade_to(&h, pid, i % 2 ? NULL : next_version());
-        wait_until(atomic_load(&l->all) > before + CLIENTS, 20000);
+        wait_until(atomic_load(&storm.messages) > before + CLIENTS, 20000);
         assert_int_equal(supervisor_of(&h), pid);
     }
-    load_end(l);
+    assert_in_range(descriptors(pid), files - 2, files + 2);
+    assert_int_equal(filters_of(pid), filters); /* they do not pile up */
+    ws_storm_end(&storm);
     print_message("%u messages, 6 upgrades; the longest silence of a client: %llu ms\n",
-                  atomic_load(&l->all), (unsigned long long)l->longest_ms);
-    free(l);
+                  atomic_load(&storm.messages), (unsigned long long)storm.longest_ms);
     house_remove(&h);
-    backend_stop(b);
+    peer_stop(backend);
 }
 
 /* ---- WebSockets in each state ---- */
