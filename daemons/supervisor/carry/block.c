@@ -145,6 +145,8 @@ enum {
     PENDING_BODY_DONE,
     PENDING_BODY_LINE,
     PENDING_BODY_TRAILER,
+    PENDING_PLACE,
+    PENDING_ANYWAY,
     PENDING_NUMBERS
 };
 
@@ -166,6 +168,8 @@ static void put_pending(struct state_writer *w, const struct pending_record *p)
         [PENDING_BODY_DONE] = p->body.done,
         [PENDING_BODY_LINE] = p->body.line,
         [PENDING_BODY_TRAILER] = p->body.trailer,
+        [PENDING_PLACE] = p->place,
+        [PENDING_ANYWAY] = p->anyway,
     };
     carry_put_numbers(w, n, PENDING_NUMBERS);
     state_put_bytes(w, p->accept_key, sizeof p->accept_key);
@@ -194,6 +198,8 @@ static void get_pending(struct state_reader *r, struct pending_record *p)
         .tried = n[PENDING_TRIED],
         .server = small(r, n[PENDING_SERVER]),
         .address = small(r, n[PENDING_ADDRESS]),
+        .place = small(r, n[PENDING_PLACE]),
+        .anyway = n[PENDING_ANYWAY] != 0,
         .failed_attempts = small(r, n[PENDING_FAILED_ATTEMPTS]),
         .until_ms = n[PENDING_UNTIL_MS],
         .lease_ms = n[PENDING_LEASE_MS],

@@ -36,7 +36,8 @@ struct pending_record {
     uint64_t servers; /* servers_digest() of the upstream: the numbers below are of that list */
     uint64_t tried;   /* one bit each */
     uint32_t server;  /* asked now or last; UINT32_MAX: none */
-    uint32_t address, failed_attempts;
+    uint32_t address, place, failed_attempts;
+    bool anyway;
     uint64_t until_ms, lease_ms;
     enum problem failed_with;
     const char *failed_why; /* "": none has failed */

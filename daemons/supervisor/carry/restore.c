@@ -210,6 +210,7 @@ static void take_server(struct supervisor *s, struct state_reader *r)
     if (n[SERVER_FILE_WEIGHT] == server->weight &&
         n[SERVER_WEIGHT] <= config_rows[CONFIG_SERVER_weight].max)
         s->weights[server->index] = (uint32_t)n[SERVER_WEIGHT];
+    s->places[server->index] = (uint32_t)n[SERVER_PLACE];
     const int64_t turn = (int64_t)n[SERVER_TURN];
     if (turn > -INT32_MAX && turn < INT32_MAX)
         s->turns[server->index] = turn;

@@ -125,7 +125,8 @@ static void save_server(struct state_writer *w, const struct supervisor *s,
 {
     const uint64_t n[SERVER_NUMBERS] = {[SERVER_FILE_WEIGHT] = server->weight,
                                         [SERVER_WEIGHT] = s->weights[server->index],
-                                        [SERVER_TURN] = (uint64_t)s->turns[server->index]};
+                                        [SERVER_TURN] = (uint64_t)s->turns[server->index],
+                                        [SERVER_PLACE] = s->places[server->index]};
     state_record(w, CARRY_SERVER, STATE_SKIPPABLE);
     state_put_text(w, server->upstream->name);
     state_put_text(w, server->address.text);
