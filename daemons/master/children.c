@@ -212,6 +212,9 @@ static void child_fork(struct master *m, uint32_t slot)
     c->kill_ms = 0;
     watchdog_begin(&c->watchdog, m->now_ms);
     atomic_store(&shared_slot(m, slot)->pid, (uint32_t)pid);
+    if (slot == PROC_SLOT_KEEPER || slot == PROC_SLOT_NOTIFIER)
+        privileges_note_holders(m->lock_fd, m->child[PROC_SLOT_KEEPER].pid,
+                                m->child[PROC_SLOT_NOTIFIER].pid);
 }
 
 void child_start(struct master *m, uint32_t slot, uint32_t region, uint32_t index)
@@ -382,9 +385,9 @@ static void death_judge_shared(struct master *m, bool crash)
     if (!crash || m->broken || shared_is_whole(&m->shared))
         return;
     m->broken = true;
-    log_error(
-        "children: inval.page, guard.page or shift.page in state_dir was truncated while it is in "
-        "use: exiting, to be started again");
+    log_error("children: inval.page, guard.page or shift.page in state_dir, or limits.page, was "
+              "truncated "
+              "while it is in use: exiting, to be started again");
 }
 
 /* What a worker that was told to leave has not answered; one that had to be killed could not say. */

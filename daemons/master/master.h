@@ -250,6 +250,9 @@ int check_machine(const struct config *config);
 /* Makes state_dir and runtime_dir, raises the descriptor limit, changes to config->user, takes the
  * lock of state_dir. 0, or -1 with the reason logged. */
 int privileges_prepare(const struct config *config, int *lock_fd);
+/* Writes into the lock file which children leave by themselves when their master has died. 0: none.
+ */
+void privileges_note_holders(int lock_fd, pid_t keeper, pid_t notifier);
 /* Raises or clears the condition that there are fewer descriptors than config needs. */
 struct condition_table;
 void privileges_tell_files(struct condition_table *table, const struct config *config);

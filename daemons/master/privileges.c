@@ -17,6 +17,7 @@
 #include <linux/capability.h>
 #include <poll.h>
 #include <pwd.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -182,6 +183,26 @@ static int directory_check(const char *key, const char *path, bool may_be_read_o
     return -1;
 }
 
+void privileges_note_holders(int lock_fd, pid_t keeper, pid_t notifier)
+{
+    char text[32];
+    const int n = snprintf(text, sizeof text, "%-10d %-10d\n", (int)keeper, (int)notifier);
+    if (lock_fd >= 0 && pwrite(lock_fd, text, (size_t)n, 0) < 0)
+        log_warning("privileges: cannot write polderd.lock: %s", strerror(errno));
+}
+
+/* Of a master that was killed: a stopped one gets its SIGTERM only when it is continued. */
+static void holders_continue(int lock_fd)
+{
+    char text[32] = "";
+    int pid[2];
+    if (pread(lock_fd, text, sizeof text - 1, 0) < 0 || sscanf(text, "%d %d", pid, pid + 1) != 2)
+        return;
+    for (int i = 0; i < 2; i++)
+        if (pid[i] > 1)
+            kill(pid[i], SIGCONT);
+}
+
 /* Children inherit the lock with the descriptor: while one of an earlier master's lives, its store
  * is not opened twice. */
 static int state_lock(const char *state_dir, int *lock_fd)
@@ -203,6 +224,7 @@ static int state_lock(const char *state_dir, int *lock_fd)
                       path);
             return -1;
         }
+        holders_continue(*lock_fd);
         poll(NULL, 0, 20);
     }
     return 0;

@@ -260,11 +260,6 @@ static void on_term(EV_P_ ev_signal *watcher, int events)
 {
     struct worker *w = watcher->data;
     (void)loop, (void)events;
-    if (getppid() != w->process->master_pid) { /* its death told us: make room for another one */
-        log_warning("worker: the master has died; leaving with %u connections", w->clients->n);
-        ev_break(w->loop, EVBREAK_ALL);
-        return;
-    }
     const uint32_t stage = atomic_load(&w->shared->proc->draining);
     if (stage)
         loop_stop(w, stage);

@@ -5,9 +5,11 @@
  * The entry functions never return to the master's code: what they return is the exit status. Each
  * one sets its title and log name, resets signals, makes its own event loop (never inherited), and
  * calls process_ready() when it serves. Stop: SIGTERM drains (a worker finishes what it has, closes
- * idle connections, leaves within drain_ms); SIGINT, SIGHUP, SIGUSR1 and SIGUSR2 are ignored in
+ * idle connections, and cuts what is left at proc_slot.leave_by_ms; where the whole service stops it
+ * serves on until a second SIGTERM, see proc_table.draining); SIGINT, SIGHUP, SIGUSR1 and SIGUSR2 are ignored in
  * children, because operators send them to all processes at once and mean the master; losing the
- * master (PR_SET_PDEATHSIG) is SIGTERM with no time to drain.
+ * master (PR_SET_PDEATHSIG) is SIGKILL, or SIGTERM of the keeper and the notifier, which the next
+ * master continues if they are stopped.
  */
 #ifndef POLDER_PROCESS_H
 #define POLDER_PROCESS_H
@@ -50,9 +52,9 @@ int process_send(int channel, const struct process_message *message, int fd);
 /* 1: got *message and *fd, which the caller owns; 0: nothing there now; or a negative errno. */
 int process_receive(int channel, struct process_message *message, int *fd);
 
-int worker_run(const struct process *process);  /* daemons/worker */
-int keeper_run(const struct process *process);  /* daemons/keeper */
-int control_run(const struct process *process); /* daemons/control */
+int worker_run(const struct process *process);   /* daemons/worker */
+int keeper_run(const struct process *process);   /* daemons/keeper */
+int control_run(const struct process *process);  /* daemons/control */
 int resolver_run(const struct process *process); /* daemons/resolver */
 /* daemons/notifier; program: it runs */
 int notifier_run(const struct process *process, const char *program);

@@ -88,6 +88,13 @@ static void process_signals_reset(void)
     sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
+/* A stopped process gets no other signal than SIGKILL, and would keep the lock of state_dir. The
+ * keeper closes its store, and the notifier ends its program, before they leave. */
+static int process_death_signal(uint32_t slot)
+{
+    return slot == PROC_SLOT_KEEPER || slot == PROC_SLOT_NOTIFIER ? SIGTERM : SIGKILL;
+}
+
 void process_start(const struct process *process, const char *title)
 {
     const size_t prefix = strlen(PROCESS_TITLE_PREFIX);
@@ -102,7 +109,7 @@ void process_start(const struct process *process, const char *title)
     unsetenv("WATCHDOG_USEC");
     process_signals_reset();
     sandbox_begin(process->region->config->core_dumps);
-    prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0);
+    prctl(PR_SET_PDEATHSIG, process_death_signal(process->slot), 0, 0, 0);
     process_heartbeat(process, clock_mono_ms());
     /* The master may have died before PDEATHSIG was set: there would be no signal. */
     if (getppid() != process->master_pid)

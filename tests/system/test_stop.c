@@ -359,6 +359,30 @@ static void requests_under_way_die_with_their_worker(void **state)
     close_house(&h, true);
 }
 
+/* ---- a master that was killed while its children could not run ---- */
+
+static void stopped_children_of_a_killed_master_leave(void **state)
+{
+    static const char *const title[] = {"polderd: worker", "polderd: keeper", "polderd: control"};
+    struct house h;
+    pid_t pid[8];
+    size_t n = 0;
+    (void)state;
+    open_house(&h, false, "route \"/*\" { upstream = \"u\" }\n");
+    for (int i = 0; i < 3; i++)
+        n += house_children(&h, title[i], pid + n, 8 - n);
+    assert_int_equal(n, 4);
+    for (size_t i = 0; i < n; i++)
+        kill(pid[i], SIGSTOP);
+    kill(h.pid, SIGKILL);
+    waitpid(h.pid, NULL, 0);
+    house_run(&h);
+    assert_int_equal(get(h.port, "/x", NULL), 200);
+    for (size_t i = 0; i < n; i++)
+        wait_until(kill(pid[i], 0) < 0, 5000);
+    close_house(&h, false);
+}
+
 /* ---- what cannot be used again ---- */
 
 static void what_is_not_whole_is_made_anew_and_said(void **state)
@@ -416,6 +440,7 @@ int main(void)
         cmocka_unit_test(own_sockets_serve_until_the_end),
         cmocka_unit_test(limits_are_exact_over_restart_and_death),
         cmocka_unit_test(requests_under_way_die_with_their_worker),
+        cmocka_unit_test(stopped_children_of_a_killed_master_leave),
         cmocka_unit_test(what_is_not_whole_is_made_anew_and_said),
         cmocka_unit_test(a_descriptor_that_is_not_whole_is_given_up),
     };

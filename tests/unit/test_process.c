@@ -33,13 +33,14 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
+    static const char *const file[] = {"inval.page", "guard.page", "shift.page", "fleet.page"};
     (void)state;
     char path[96];
     shared_destroy(&shared);
-    snprintf(path, sizeof path, "%s/inval.page", dir);
-    unlink(path);
-    snprintf(path, sizeof path, "%s/guard.page", dir);
-    unlink(path);
+    for (size_t i = 0; i < sizeof file / sizeof *file; i++) {
+        snprintf(path, sizeof path, "%s/%s", dir, file[i]);
+        unlink(path);
+    }
     return rmdir(dir);
 }
 
@@ -114,7 +115,7 @@ static int child_check(struct process *p)
         return 1;
     if (getenv("NOTIFY_SOCKET") || !getenv("PATH") || strcmp(getenv("POLDER_KEPT"), "yes") != 0)
         return 2;
-    if (prctl(PR_GET_PDEATHSIG, &deathsig) < 0 || deathsig != SIGTERM ||
+    if (prctl(PR_GET_PDEATHSIG, &deathsig) < 0 || deathsig != SIGKILL ||
         prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1)
         return 3;
     if (signal(SIGTERM, SIG_DFL) != SIG_DFL)
