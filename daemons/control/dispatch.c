@@ -44,7 +44,7 @@ static void (*const handler[RPC_METHODS])(struct control *, const struct rpc_cal
     [RPC_METHOD_WS_STATS] = ask_supervisor,
     [RPC_METHOD_WS_LIST] = ask_supervisor,
     [RPC_METHOD_WS_CLOSE] = ask_supervisor,
-    [RPC_METHOD_WS_BROADCAST] = ask_supervisor,
+    [RPC_METHOD_WS_BROADCAST] = ws_broadcast,
     [RPC_METHOD_WS_SET] = ws_set,
     [RPC_METHOD_WS_REVERT] = ws_revert,
     [RPC_METHOD_UPSTREAM_LIST] = upstream_list,

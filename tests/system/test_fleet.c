@@ -124,6 +124,11 @@ static void what_one_invalidates_no_other_serves(void **state)
         assert_non_null(strstr(out, "hosts        2"));
         assert_all_see(&f, atomic_load(&version));
     }
+    change(&f);
+    assert_int_equal(ctl(&f.host[0], &out, "cache invalidate http://example.org/a --soft"), 0);
+    assert_int_equal(ctl(&f.host[1], &out, "--json cache why http://example.org/a"), 0);
+    assert_non_null(strstr(out, "\"host\": \"amber\""));
+    assert_non_null(strstr(out, "\"fleet_id\":"));
     stop(&f);
 }
 

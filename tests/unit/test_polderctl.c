@@ -191,11 +191,11 @@ static void a_list_of_maps_is_a_table(void **state)
     }
     rpc_out_end(&o);
     assert_string_equal(shown(RPC_METHOD_UPSTREAM_LIST, &o, false),
-                        "UPSTREAM  SERVER     STATE  SINCE         WEIGHT  REQUESTS  ERRORS  "
-                        "LAST ERROR        MEAN\n"
-                        "api       long-name  down     2 s  0 (file: 100)  -         -       "
+                        "UPSTREAM  SERVER     STATE  SINCE         WEIGHT  REQUESTS  "
+                        "CONNECTS  ERRORS  LAST ERROR        MEAN\n"
+                        "api       long-name  down     2 s  0 (file: 100)  -         -         -       "
                         "response timeout  -\n"
-                        "api       b          up       2 s            100  -         -       "
+                        "api       b          up       2 s            100  -         -         -       "
                         "-                 -\n");
 }
 

@@ -84,6 +84,7 @@ void verify_begin_run(struct control *c, const struct rpc_call *call);
 void verify_step_run(struct control *c, const struct rpc_call *call);
 
 /* ---- ws.c ---- */
+void ws_broadcast(struct control *c, const struct rpc_call *call);
 void ws_set(struct control *c, const struct rpc_call *call);
 void ws_revert(struct control *c, const struct rpc_call *call);
 

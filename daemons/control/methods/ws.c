@@ -4,6 +4,7 @@
 #include "daemons/control/call.h"
 #include "daemons/control/control.h"
 #include "daemons/control/methods/methods.h"
+#include "daemons/control/model/fleet_member.h"
 #include "daemons/control/methods/persist.h"
 #include "polder/config.h"
 
@@ -75,6 +76,30 @@ static bool read_settings(struct control *c, const struct rpc_call *call, struct
         w->n++;
     }
     return true;
+}
+
+/* What other hosts do with it is not waited for. */
+static bool tell_fleet(struct control *c, const struct rpc_call *call)
+{
+    static char text[FLEET_TEXT_MAX + 1];
+    const int len = rpc_in_text(call->params, "text", text, sizeof text);
+    if (len < 0) {
+        call_error(c, call->reply, RPC_BAD_ARGUMENT, "a text for the fleet has at most %d bytes",
+                   FLEET_TEXT_MAX);
+        return false;
+    }
+    if (!fleet_member_tell(c, FLEET_TEXT, false, text, (size_t)len, NULL, NULL)) {
+        call_error(c, call->reply, RPC_BAD_ARGUMENT,
+                   "this host is in no fleet: the configuration has no section fleet");
+        return false;
+    }
+    return true;
+}
+
+void ws_broadcast(struct control *c, const struct rpc_call *call)
+{
+    if (!rpc_in_flag(call->params, "fleet") || tell_fleet(c, call))
+        ws_forward(c, call, "ws.broadcast");
 }
 
 void ws_set(struct control *c, const struct rpc_call *call)

@@ -9,6 +9,7 @@
 #include "daemons/control/model/health.h"
 #include "daemons/control/ops/metrics_alerts.h"
 #include "daemons/control/ops/metrics_cost.h"
+#include "daemons/control/ops/metrics_fleet.h"
 #include "daemons/control/ops/metrics_rows.h"
 #include "daemons/control/ops/metrics_shift.h"
 #include "daemons/control/ops/metrics_websocket.h"
@@ -125,6 +126,11 @@ static void write_conditions(struct metrics_run *run)
     put_u64(w, METRIC_CONDITIONS_LOST, conditions_lost(run->control->shared->conditions));
 }
 
+static void write_fleet(struct metrics_run *run)
+{
+    metrics_write_fleet(&run->writer, run->control);
+}
+
 static void write_shifts(struct metrics_run *run)
 {
     metrics_write_shifts(&run->writer, run->control);
@@ -236,7 +242,7 @@ static void write_service(struct metrics_run *run)
 
 static void (*const once[])(struct metrics_run *run) = {
     write_service, write_processes, write_conditions,  write_alerts, write_counters,
-    write_gauges,  write_latencies, write_limit_table, write_shifts,
+    write_gauges,  write_latencies, write_limit_table, write_shifts, write_fleet,
 };
 #define ONCE (sizeof once / sizeof *once)
 

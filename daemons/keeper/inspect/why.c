@@ -8,6 +8,7 @@
 #include "daemons/keeper/inspect/inspect.h"
 #include "polder/identity.h"
 #include "polder/fetch_lock.h"
+#include "polder/fleet.h"
 #include "polder/policy.h"
 #include "polder/refresh.h"
 #include "polder/route.h"
@@ -119,6 +120,17 @@ static void judge(const struct keeper *k, const struct cache_record *r, struct j
     out->state = cache_record_state(page, r, r->fetch_seq);
 }
 
+/* Of a fleet, where another one has done it. */
+static void put_host(const struct keeper *k, struct rpc_out *o, uint64_t seq)
+{
+    char host[FLEET_HOST_SIZE];
+    uint64_t id;
+    if (!fleet_cause_of(k->shared->fleet, seq, &id, host))
+        return;
+    rpc_out_str(o, "host", host);
+    rpc_out_u64(o, "fleet_id", id);
+}
+
 static void put_causes(const struct keeper *k, struct rpc_out *o, const struct judged *x)
 {
     const struct inval_page *page = k->shared->inval;
@@ -141,6 +153,7 @@ static void put_causes(const struct keeper *k, struct rpc_out *o, const struct j
             rpc_out_u64(o, "when", c->when_s);
         else
             rpc_out_nil(o, "when");
+        put_host(k, o, c->seq);
         rpc_out_end(o);
     }
     rpc_out_end(o);
@@ -385,7 +398,7 @@ static void next_of_nothing(const struct removals *g, char *out, size_t size)
         snprintf(out + n, size - n, "; a copy was %s%s", how[g->how], g->by);
 }
 
-static void put_gone(struct rpc_out *o, const struct removals *g)
+static void put_gone(const struct keeper *k, struct rpc_out *o, const struct removals *g)
 {
     static const char *const how[] = {[REMOVED_UNKNOWN] = "unknown",
                                       [REMOVED_INVALIDATED] = "invalidated",
@@ -397,6 +410,7 @@ static void put_gone(struct rpc_out *o, const struct removals *g)
     if (g->how == REMOVED_INVALIDATED) {
         rpc_out_str(o, "by", g->by);
         rpc_out_u64(o, "sequence", g->seq);
+        put_host(k, o, g->seq);
     }
     rpc_out_end(o);
 }
@@ -442,7 +456,7 @@ void why_put_end(const struct keeper *k, const struct job *j)
     if (!put_refusal(k, j, text, sizeof text))
         next_of_nothing(g, text, sizeof text);
     if (g)
-        put_gone(o, g);
+        put_gone(k, o, g);
     put_sentence(text, sentence, sizeof sentence);
     rpc_out_str(o, "summary", sentence);
     rpc_out_str(o, "next", text);
