@@ -461,15 +461,15 @@ static const struct config *read_proven(struct supervisor *s)
 
 int main(int argc, char **argv)
 {
-    struct supervisor *s = calloc(1, sizeof *s);
     struct options o = {.config = DEFAULT_CONFIG};
-    if (!s)
-        return 1;
     clock_open();
     process_title_init(argc, argv);
     const int wrong = read_options(argc, argv, &o);
     if (wrong >= 0)
-        return wrong;           /* NOLINT(clang-analyzer-unix.Malloc) */
+        return wrong;
+    struct supervisor *s = calloc(1, sizeof *s);
+    if (!s)
+        return 1;
     s->path = strdup(o.config); /* the title is written over argv */
     s->log.fd = -1;
     if (!s->path)
