@@ -42,15 +42,18 @@ static void put_list(struct state_writer *w, const char *name, const struct exem
 }
 
 /* A change that waits to be confirmed: what it goes back to. */
-static void put_pending(struct state_writer *w, const char *name,
-                        const struct pending_change *change)
+static void put_pending(struct state_writer *w, const struct config_limit *l,
+                        const struct runtime_page *page)
 {
+    const struct pending_change *change = &page->trial[l->index];
+    const struct exempt *list = runtime_exempt_of(page, l->index, &change->before);
     const uint64_t until_ms = atomic_load(&change->until_ms);
     if (!until_ms)
         return;
     state_record(w, STATE_PENDING, STATE_SKIPPABLE);
-    state_put_text(w, name);
+    state_put_text(w, l->name);
     state_put_u64(w, until_ms);
+    state_put_bytes(w, list, list ? sizeof *list : 0);
     for (const struct config_row *row = NULL; (row = config_row_next(CONFIG_SECTION_LIMIT, row));) {
         if (!row->live || row->count_at)
             continue;
@@ -65,7 +68,7 @@ static void put_limit(struct state_writer *w, const struct config_limit *l,
     const struct runtime_limit *running = &values->limit[l->index];
     put_values(w, CONFIG_SECTION_LIMIT, l->name, &l->value, running);
     put_list(w, l->name, runtime_exempt_of(page, l->index, running));
-    put_pending(w, l->name, &page->trial[l->index]);
+    put_pending(w, l, page);
 }
 
 static void put_weights(struct state_writer *w, const struct config_upstream *u,
@@ -151,26 +154,38 @@ static void get_weight(struct state_reader *r, struct target *t)
         }
 }
 
+/* Where it lies in the page from now on; 0: it is none, or of another layout: the file's applies. */
+static uint32_t list_put(struct target *t, uint32_t index, const void *bytes, size_t len)
+{
+    static struct exempt list; /* large */
+    if (!bytes || len != sizeof list)
+        return 0;
+    memcpy(&list, bytes, sizeof list);
+    const bool fits = list.n_nets <= EXEMPT_NETS_MAX && list.text_len <= EXEMPT_TEXT_BYTES;
+    return fits ? runtime_exempt_put(t->page, index, &list) : 0;
+}
+
 static void get_exempt(struct state_reader *r, struct target *t)
 {
     size_t len;
-    static struct exempt list; /* large */
     const struct config_limit *l = limit_of(t->config, state_get_text(r));
     const void *bytes = state_get_bytes(r, &len);
-    if (!l || !bytes || len != sizeof list)
-        return; /* of another layout: the file's list applies */
-    memcpy(&list, bytes, sizeof list);
-    if (list.n_nets <= EXEMPT_NETS_MAX && list.text_len <= EXEMPT_TEXT_BYTES)
-        t->values.limit[l->index].exempt = runtime_exempt_put(t->page, l->index, &list);
+    if (!l)
+        return;
+    t->values.limit[l->index].exempt = list_put(t, l->index, bytes, len);
+    runtime_publish(t->page, &t->values); /* its place is taken */
 }
 
 static void get_pending(struct state_reader *r, struct target *t)
 {
     const struct config_limit *l = limit_of(t->config, state_get_text(r));
     const uint64_t until_ms = state_get_u64(r);
+    size_t len;
+    const void *list = state_get_bytes(r, &len);
     if (!l || !state_good(r))
         return;
     struct runtime_limit before = t->values.limit[l->index];
+    before.exempt = list_put(t, l->index, list, len);
     while (state_more(r)) {
         const char *key = state_get_text(r);
         const uint64_t number = state_get_u64(r);

@@ -184,6 +184,8 @@ static void go_on(struct master *m, struct inherited *in)
     struct proc_table *proc = m->shared.proc;
     if (!was_left(m, "polder-proc"))
         proc_fill(m, in);
+    if (master_config(m)->log_level != in->file_log_level) /* as a reload has it */
+        atomic_store(&proc->log_level, master_config(m)->log_level);
     segments_keep(m);
     log_follow(&proc->log_level);
     m->now_ms = clock_mono_ms();

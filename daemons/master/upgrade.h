@@ -63,7 +63,7 @@ struct inherited {
     struct master_child child[PROC_SLOTS];
     uint32_t incarnation[PROC_SLOTS];
     uint64_t started_ms; /* of the service */
-    uint32_t log_level, generation, reload_seen;
+    uint32_t log_level, file_log_level, reload_seen;
     uint32_t upgrade_requested, upgrades_requested, upgrade_done, upgrades_ok, upgrades_failed;
     bool was_ready, drained;
     pid_t ws_pid;

@@ -48,6 +48,7 @@ static void put_service(struct state_writer *w, const struct master *m)
     state_put_u64(w, atomic_load(&proc->upgrade_done));
     state_put_u64(w, atomic_load(&proc->upgrades_ok));
     state_put_u64(w, atomic_load(&proc->upgrades_failed));
+    state_put_u64(w, config->log_level);
     state_put_u64(w, atomic_load(&proc->upgrade_requested)); /* more, if one was asked for since */
 }
 
@@ -157,6 +158,7 @@ static void get_service(struct state_reader *r, struct master *m, struct inherit
     in->upgrade_done = get_u32(r, UINT32_MAX);
     in->upgrades_ok = get_u32(r, UINT32_MAX);
     in->upgrades_failed = get_u32(r, UINT32_MAX);
+    in->file_log_level = get_u32(r, LOG_LEVEL_DEBUG);
     in->upgrades_requested = get_u32(r, UINT32_MAX);
 }
 
