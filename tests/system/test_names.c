@@ -138,6 +138,19 @@ static void a_reload_learns_new_addresses(void **state)
     assert_int_equal(get(house.port, "/n", NULL), 200);
 }
 
+static void the_file_of_hosts_is_followed(void **state)
+{
+    (void)state;
+    if (!may_mount)
+        skip();
+    hosts_are("127.0.0.2 moved.invalid\n");
+    house_with("moved.invalid");
+    assert_int_equal(get(house.port, "/n", NULL), 502);
+    hosts_are("127.0.0.1 moved.invalid\n");
+    wait_until(get(house.port, "/n", NULL) == 200, 10000);
+    wait_until(house_logged(&house, "files of the system have changed"), 10000);
+}
+
 static void the_check_of_a_file_warns_of_names_that_are_nothing(void **state)
 {
     char command[400], line[512], all[4096] = "";
@@ -163,6 +176,7 @@ int main(void)
         STORY(a_name_that_is_nothing_yet_is_asked_for_again),
         STORY(all_addresses_of_a_name_are_tried),
         STORY(a_reload_learns_new_addresses),
+        STORY(the_file_of_hosts_is_followed),
         STORY(the_check_of_a_file_warns_of_names_that_are_nothing),
     };
     return cmocka_run_group_tests(tests, private_hosts, shared_hosts);

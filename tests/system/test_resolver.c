@@ -327,6 +327,22 @@ static void a_dead_resolver_is_replaced_and_nothing_notices(void **state)
     wait_until(answered_by("two"), 20000);
 }
 
+static void an_upgrade_goes_on_with_a_resolver(void **state)
+{
+    (void)state;
+    const char *out;
+    dns_has(dns, "app.test", 1, "127.0.0.1");
+    house_with("app.test");
+    wait_until(resolver() && shows("status", "resolver"), 10000);
+    const pid_t before = resolver();
+    if (ctl(&house, &out, "upgrade"))
+        fail_msg("upgrade: %s", out);
+    assert_true(answered_by("one"));
+    wait_until(resolver() && resolver() != before, 10000); /* of the new program */
+    dns_has(dns, "app.test", 1, "127.0.0.2");
+    wait_until(answered_by("two"), 10000);
+}
+
 static void a_hung_resolver_is_replaced(void **state)
 {
     (void)state;
@@ -374,6 +390,7 @@ int main(void)
         STORY(a_name_that_does_not_resolve_yet_is_a_condition),
         STORY(answers_that_are_none_harm_nothing),
         STORY(a_dead_resolver_is_replaced_and_nothing_notices),
+        STORY(an_upgrade_goes_on_with_a_resolver),
         STORY(a_hung_resolver_is_replaced),
         STORY(the_check_of_a_file_asks_the_stated_name_server),
     };

@@ -4,6 +4,7 @@
  *
  *   upstream.c  a connection: connects, reads, writes, ends
  *   pool.c      which server gets the next request, and idle connections
+ *   keep_alive.c  for how long an idle one may be used
  *
  * The worker owns them; a busy one reports to its user through upstream_ops; an idle one is in its
  * server's list.
