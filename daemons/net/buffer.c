@@ -25,7 +25,7 @@ struct buffer *buffer_get(struct buffer_pool *pool)
         STAILQ_REMOVE_HEAD(&pool->free, next);
         pool->n_free--;
     } else {
-        b = malloc(sizeof *b + pool->size);
+        b = pool->make ? pool->make(pool->arg) : malloc(sizeof *b + pool->size);
         if (!b)
             return NULL;
     }
@@ -34,11 +34,19 @@ struct buffer *buffer_get(struct buffer_pool *pool)
     return b;
 }
 
+static void buffer_free(struct buffer_pool *pool, struct buffer *b)
+{
+    if (pool->unmake)
+        pool->unmake(pool->arg, b);
+    else
+        free(b);
+}
+
 void buffer_put(struct buffer_pool *pool, struct buffer *b)
 {
     pool->n_used--;
     if (pool->n_free >= pool->keeps) {
-        free(b);
+        buffer_free(pool, b);
         return;
     }
     STAILQ_INSERT_HEAD(&pool->free, b, next);
@@ -52,10 +60,11 @@ void buffer_pool_trim(struct buffer_pool *pool)
         return;
     while ((b = STAILQ_FIRST(&pool->free))) {
         STAILQ_REMOVE_HEAD(&pool->free, next);
-        free(b);
+        buffer_free(pool, b);
     }
     pool->n_free = 0;
-    malloc_trim(0);
+    if (!pool->unmake)
+        malloc_trim(0);
 }
 
 /* ---- chains ---- */

@@ -29,6 +29,11 @@ struct buffer_pool {
     uint32_t keeps; /* number of free ones to keep, for the next burst */
     struct buffer_list free;
     uint32_t n_free, n_used;
+    /* Where buffers come from, and go to that are more than it keeps; NULL: malloc(). Set after
+     * buffer_pool_init(). */
+    struct buffer *(*make)(void *arg);
+    void (*unmake)(void *arg, struct buffer *b);
+    void *arg;
 };
 struct chain {
     struct buffer_list list; /* this and the last of it: while len is not 0 */

@@ -92,9 +92,33 @@ static int prepare(struct unix_socket *s, const char *path, mode_t mode, gid_t g
     return 0;
 }
 
+static struct unix_socket inherited[4];
+
+void unix_socket_inherit(const struct unix_socket *from)
+{
+    for (size_t i = 0; i < sizeof inherited / sizeof *inherited; i++)
+        if (!inherited[i].path[0]) {
+            inherited[i] = *from;
+            return;
+        }
+}
+
+static bool take_inherited(struct unix_socket *s, const char *path)
+{
+    for (size_t i = 0; i < sizeof inherited / sizeof *inherited; i++)
+        if (inherited[i].path[0] && !strcmp(inherited[i].path, path)) {
+            *s = inherited[i];
+            inherited[i].path[0] = '\0';
+            return true;
+        }
+    return false;
+}
+
 int unix_socket_listen(struct unix_socket *s, const char *path, int type, mode_t mode, gid_t gid)
 {
     char temporary[sizeof s->path];
+    if (take_inherited(s, path))
+        return 0;
     memset(s, 0, sizeof *s);
     s->fd = -1;
     if (snprintf(s->path, sizeof s->path, "%s", path) >= (int)sizeof s->path ||

@@ -23,6 +23,8 @@ int unix_socket_listen(struct unix_socket *s, const char *path, int type, mode_t
 /* One that another process, or another program of this one, has made: takes fd. path "": it is not
  * ours to remove. 0 or a negative errno: it listens on no UNIX socket of that type. */
 int unix_socket_adopt(struct unix_socket *s, int fd, const char *path, int type);
+/* The next unix_socket_listen() on path takes this listening socket, which another process made. */
+void unix_socket_inherit(const struct unix_socket *from);
 /* Gives the path mode and group; what cannot be given is logged. 0 or a negative errno. */
 int unix_socket_permit(const char *path, mode_t mode, gid_t gid);
 /* Closes; removes the path if it is still ours. */

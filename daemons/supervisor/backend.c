@@ -6,6 +6,7 @@
  */
 #include "daemons/http/h1.h"
 #include "daemons/supervisor/supervisor.h"
+#include "daemons/supervisor/survive/survive.h"
 #include "polder/server_state.h"
 
 #include <errno.h>
@@ -231,6 +232,9 @@ static void open_session(struct supervisor *s, struct session *x, const struct h
     struct pending *p = x->pending;
     const size_t len = write_answer(x, h, out, sizeof out), rest = p->answer_len - h->head_len;
     x->client.in.rsv1_allowed = x->backend.in.rsv1_allowed = deflate;
+    survive_opened(s, x);
+    die_here(DIE_OPENING);
+    turn_begin(x);
     if (!len || !leg_put(s, &x->client, (const uint8_t *)out, len)) {
         session_end(s, x, END_CLIENT_LOST);
         return;
@@ -244,6 +248,7 @@ static void open_session(struct supervisor *s, struct session *x, const struct h
     if (p->pipelined_len && x->state == SESSION_OPEN)
         relay_feed(s, &x->client, (const uint8_t *)pending_pipelined(p), p->pipelined_len);
     free(p);
+    turn_end(s, x);
     if (x->state != SESSION_ENDED)
         relay_watch(s, x);
 }

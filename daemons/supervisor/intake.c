@@ -4,6 +4,7 @@
  * lengths, the descriptor and the route are looked at before a session is made.
  */
 #include "daemons/supervisor/supervisor.h"
+#include "daemons/supervisor/survive/survive.h"
 #include "polder/log.h"
 
 #include <errno.h>
@@ -134,6 +135,7 @@ static void take_client(struct supervisor *s, const struct handover *h, const ch
         return;
     }
     x->client_id = client_id_make(id, h->id_len);
+    survive_asking(s, x);
     if (!make_pending(x, h, lines)) {
         refuse_session(s, x, &no_memory, END_FAILED);
         return;
@@ -235,7 +237,8 @@ static int take_message(struct supervisor *s, int link)
 static void link_close(struct supervisor *s, struct worker_link *l)
 {
     ev_io_stop(s->loop, &l->io);
-    close(l->io.fd);
+    survive_link_closed(s, l->io.fd);
+    survive_close(s, l->io.fd);
     LIST_REMOVE(l, entry);
     free(l);
 }
@@ -253,28 +256,31 @@ static void on_link(struct ev_loop *loop, ev_io *w, int revents)
     }
 }
 
-static void on_accepted(void *arg, int fd, const struct sockaddr *sa)
+void intake_take_link(struct supervisor *s, int fd)
 {
-    struct supervisor *s = arg;
-    struct ucred peer;
-    socklen_t len = sizeof peer;
-    (void)sa;
     struct worker_link *l = calloc(1, sizeof *l);
-    if (!l || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) ||
-        (peer.uid && peer.uid != geteuid())) {
-        log_warning("intake: a connection of another user was refused");
+    if (!l) {
         close(fd);
-        free(l);
         return;
     }
     LIST_INSERT_HEAD(&s->links, l, entry);
     ev_io_init(&l->io, on_link, fd, EV_READ);
     ev_io_start(s->loop, &l->io);
+    survive_link(s, fd);
 }
 
-void intake_take_link(struct supervisor *s, int fd)
+static void on_accepted(void *arg, int fd, const struct sockaddr *sa)
 {
-    on_accepted(s, fd, NULL);
+    struct ucred peer;
+    socklen_t len = sizeof peer;
+    (void)sa;
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) ||
+        (peer.uid && peer.uid != geteuid())) {
+        log_warning("intake: a connection of another user was refused");
+        close(fd);
+        return;
+    }
+    intake_take_link(arg, fd);
 }
 
 void intake_each_link(const struct supervisor *s, void (*fn)(void *arg, int fd), void *arg)

@@ -5,6 +5,7 @@
  * {"type":"subscribe","tags":["item-7"],"prefix":"/api/items/"}; without that it hears of all.
  */
 #include "daemons/supervisor/supervisor.h"
+#include "daemons/supervisor/survive/survive.h"
 #include "polder/clock.h"
 #include "polder/field.h"
 
@@ -83,6 +84,8 @@ void local_begin(struct supervisor *s, struct session *x)
                            "websocket\r\nConnection: Upgrade\r\n%.*sSec-WebSocket-Accept: "
                            "%.28s\r\n\r\n",
                            date, (int)limits.len, limits.at, p->accept_key);
+    survive_opened(s, x);
+    turn_begin(x);
     if (!x->subscription || !leg_put(s, &x->client, (const uint8_t *)head, (size_t)n)) {
         session_end(s, x, END_FAILED);
         return;
@@ -93,6 +96,7 @@ void local_begin(struct supervisor *s, struct session *x)
     if (p->pipelined_len)
         relay_feed(s, &x->client, (const uint8_t *)pending_pipelined(p), p->pipelined_len);
     free(p);
+    turn_end(s, x);
     if (x->state != SESSION_ENDED)
         relay_watch(s, x);
 }

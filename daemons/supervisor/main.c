@@ -4,8 +4,11 @@
  * (proved first), SIGUSR2 replaces the program in place (upgrade.h), SIGTERM closes all with 1012 over
  * some seconds and exits. It survives a crash, restart or reload of polderd.
  */
+#include "daemons/net/unix_socket.h"
 #include "daemons/supervisor/program.h"
 #include "daemons/supervisor/supervisor.h"
+#include "daemons/supervisor/survive/custodian.h"
+#include "daemons/supervisor/survive/survive.h"
 #include "daemons/supervisor/upgrade.h"
 #include "polder/clock.h"
 #include "polder/conditions.h"
@@ -174,6 +177,7 @@ static bool reload(struct supervisor *s)
     values_tell_files(s);
     s->arena[0] = memory;
     munmap(old_memory, SHARED_REGION_SIZE);
+    survive_read_again(s);
     for (struct session *x = LIST_FIRST(&s->sessions); x; x = LIST_NEXT(x, entry))
         if (x->state == SESSION_OPEN && !x->deadline_ms)
             heartbeat_arm(s, x); /* in the intervals of now */
@@ -243,7 +247,7 @@ static void on_stop(struct ev_loop *loop, ev_signal *w, int revents)
         return;
     }
     log_info("stopping; %u WebSockets are told to reconnect", s->open);
-    sd_notify(0, "STOPPING=1\nSTATUS=stopping: WebSockets are told to reconnect");
+    survive_say(s, "STOPPING=1\nSTATUS=stopping: WebSockets are told to reconnect");
     s->now_ms = clock_mono_ms();
     drain_begin(s);
     ev_timer_again(loop, &s->tick);
@@ -319,22 +323,33 @@ static void unblock_signals(void)
     sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-static int run(struct supervisor *s, bool resumes)
+static void allow_files(struct supervisor *s)
 {
     struct rlimit files;
-    static ev_check check;
-    if (!getrlimit(RLIMIT_NOFILE, &files)) {
-        files.rlim_cur = files.rlim_max;
-        setrlimit(RLIMIT_NOFILE, &files);
-        s->may_hold = files.rlim_max > OWN_FILES && files.rlim_max < UINT32_MAX
-                          ? (uint32_t)files.rlim_max - OWN_FILES
-                          : UINT32_MAX;
-    }
-    signal(SIGPIPE, SIG_IGN);
-    s->loop = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV);
+    if (getrlimit(RLIMIT_NOFILE, &files))
+        return;
+    files.rlim_cur = files.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &files);
+    s->may_hold = files.rlim_max > OWN_FILES && files.rlim_max < UINT32_MAX
+                      ? (uint32_t)files.rlim_max - OWN_FILES
+                      : UINT32_MAX;
+}
+
+/* c: NULL: this process has no custodian, and memory of its own. */
+static bool begin_buffers(struct supervisor *s, struct custodian *c)
+{
+    if (c)
+        return survive_begin(s, c);
     buffer_pool_init(&s->buffers, SUPERVISOR_CHUNK, SUPERVISOR_CHUNKS);
     s->buffer = malloc(SUPERVISOR_READ + FRAMES_CONTROL_MAX);
-    if (!s->loop || !s->buffer)
+    return s->buffer != NULL;
+}
+
+static int run(struct supervisor *s, struct custodian *c, bool resumes)
+{
+    static ev_check check;
+    s->loop = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV);
+    if (!s->loop || !begin_buffers(s, c))
         return 1;
     ev_set_userdata(s->loop, s);
     s->now_ms = clock_mono_ms();
@@ -362,6 +377,7 @@ static int run(struct supervisor *s, bool resumes)
     ev_signal_start(s->loop, &s->on_hup);
     ev_signal_start(s->loop, &s->on_usr1);
     ev_signal_start(s->loop, &s->on_usr2);
+    survive_signals(s);
     conditions_begin(s, resumes);
     open_log(s);
     const int code = resumes ? upgrade_resume(s) : open_sockets(s);
@@ -375,7 +391,8 @@ static int run(struct supervisor *s, bool resumes)
     if (!s->filtered)
         s->filtered = sandbox_enter_or_warn(SANDBOX_SUPERVISOR, s->config->sandbox);
     presence_begin(s);
-    sd_notify(0, "READY=1");
+    survive_recover(s);
+    survive_ready(s);
     unblock_signals();
     ev_run(s->loop, 0);
     presence_end(s);
@@ -387,12 +404,59 @@ static int run(struct supervisor *s, bool resumes)
     bury_ended(s);
     methods_close(s);
     intake_close(s);
-    ev_loop_destroy(s->loop);
-    free(s->buffer);
     buffer_pool_trim(&s->buffers);
+    if (!s->survivor)
+        free(s->buffer);
+    survive_end(s);
+    ev_loop_destroy(s->loop);
     access_log_stop(&s->log);
     log_info("stopped");
     return 0;
+}
+
+/* Sockets that a successor of this process finds open, and of which polderd sees whose they are. */
+static void open_for_all(const struct supervisor *s)
+{
+    static const struct {
+        const char *name;
+        int type;
+    } sockets[] = {{"supervisor.sock", SOCK_SEQPACKET}, {"supervisor-rpc.sock", SOCK_STREAM}};
+    mkdir(s->config->runtime_dir, 0755);
+    for (size_t i = 0; i < sizeof sockets / sizeof *sockets; i++) {
+        char path[128];
+        struct unix_socket u;
+        snprintf(path, sizeof path, "%s/%s", s->config->runtime_dir, sockets[i].name);
+        if (unix_socket_listen(&u, path, sockets[i].type, 0600, (gid_t)-1) == 0)
+            unix_socket_inherit(&u);
+    }
+}
+
+/* The custodian's copy, for working processes to come. */
+static void read_again(void *arg)
+{
+    struct supervisor *s = arg;
+    void *memory, *old = s->arena[0];
+    const struct config *c = supervisor_read_config(s->path, &memory, log_mistake);
+    if (!c)
+        return;
+    use_config(s, c);
+    s->arena[0] = memory;
+    values_load(s);
+    munmap(old, SHARED_REGION_SIZE);
+}
+
+static int run_under_custodian(struct supervisor *s)
+{
+    struct custodian *c = custodian_new(s->may_hold < CUSTODIAN_SLOTS ? s->may_hold
+                                                                      : CUSTODIAN_SLOTS);
+    if (!c)
+        return run(s, NULL, false);
+    open_for_all(s);
+    sandbox_enter_or_warn(SANDBOX_MASTER, s->config->sandbox);
+    c->read_again = read_again;
+    c->arg = s;
+    const int code = custodian_run(c, s->config->runtime_dir);
+    return code < 0 ? run(s, c, false) : code;
 }
 
 static int usage(FILE *to, int code)
@@ -489,9 +553,12 @@ int main(int argc, char **argv)
         return 0;
     }
     use_config(s, c);
-    process_title_set("polder-supervisor");
+    process_title_set(o.resumes && custodian_is_there(PROGRAM_CHANNEL_FD) ? CUSTODIAN_CHILD
+                                                                          : "polder-supervisor");
     log_open("supervisor");
     values_load(s);
     sandbox_begin(c->core_dumps);
-    return run(s, o.resumes);
+    allow_files(s);
+    signal(SIGPIPE, SIG_IGN);
+    return o.resumes ? run(s, custodian_adopt(PROGRAM_CHANNEL_FD), true) : run_under_custodian(s);
 }

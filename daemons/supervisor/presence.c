@@ -5,6 +5,7 @@
  */
 #include "daemons/net/unix_socket.h"
 #include "daemons/supervisor/supervisor.h"
+#include "daemons/supervisor/survive/survive.h"
 #include "polder/heartbeat.h"
 #include "polder/log.h"
 
@@ -30,13 +31,14 @@ void presence_tell(struct supervisor *s)
     if (!strcmp(text, s->presence.status))
         return;
     memcpy(s->presence.status, text, sizeof text);
-    sd_notify(0, text);
+    survive_say(s, text);
 }
 
 static void on_time(struct ev_loop *loop, ev_timer *w, int revents)
 {
     struct supervisor *s = ev_userdata(loop);
     (void)w, (void)revents;
+    survive_beat(s);
     heartbeat_write(s->presence.fd, s->now_ms);
     if (s->presence.watchdog)
         sd_notify(0, "WATCHDOG=1");
@@ -49,12 +51,15 @@ void presence_begin(struct supervisor *s)
     char path[4096];
     uint64_t interval_us = 0;
     double every_s = HEARTBEAT_EVERY_MS / 1000.0;
-    snprintf(path, sizeof path, "%s/" HEARTBEAT_FILE, s->config->runtime_dir);
-    s->presence.fd = heartbeat_open(path);
-    if (s->presence.fd < 0)
-        log_warning("cannot write %s: %s; that we hang would not be noticed", path,
-                    strerror(-s->presence.fd));
-    s->presence.watchdog = sd_watchdog_enabled(0, &interval_us) > 0;
+    s->presence.fd = -1;
+    if (!s->survivor) { /* else its custodian shows it */
+        snprintf(path, sizeof path, "%s/" HEARTBEAT_FILE, s->config->runtime_dir);
+        s->presence.fd = heartbeat_open(path);
+        if (s->presence.fd < 0)
+            log_warning("cannot write %s: %s; that we hang would not be noticed", path,
+                        strerror(-s->presence.fd));
+        s->presence.watchdog = sd_watchdog_enabled(0, &interval_us) > 0;
+    }
     if (s->presence.watchdog && (double)interval_us / 4e6 < every_s)
         every_s = (double)interval_us / 4e6;
     ev_timer_init(&s->presence.timer, on_time, 0, every_s);

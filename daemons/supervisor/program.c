@@ -74,6 +74,7 @@ void program_begin(const char *config_path)
     reserve(PROGRAM_BLOCK_FD);
     reserve(PROGRAM_PIPE_FD);
     reserve(PROGRAM_FILE_FD);
+    reserve(PROGRAM_CHANNEL_FD);
 }
 
 const char *program_path(void)

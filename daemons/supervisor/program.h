@@ -17,6 +17,7 @@
 #define PROGRAM_BLOCK_FD 10 /* the state block */
 #define PROGRAM_PIPE_FD  11 /* of a proof: what it says */
 #define PROGRAM_FILE_FD  12 /* the configuration as it was proven */
+#define PROGRAM_CHANNEL_FD 13 /* to the custodian (survive/) */
 
 enum program_run {
     PROGRAM_PROVES, /* -P: reads a copy of the block and the configuration, and says what it thinks */

@@ -10,6 +10,7 @@
  */
 #include "daemons/http/h1.h"
 #include "daemons/supervisor/supervisor.h"
+#include "daemons/supervisor/survive/survive.h"
 #include "polder/clock.h"
 #include "polder/field.h"
 
@@ -44,7 +45,7 @@ static void leaving_end(struct supervisor *s, struct leaving *l)
     ev_io_stop(s->loop, &l->io);
     if (l->reset)
         setsockopt(l->io.fd, SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
-    close(l->io.fd);
+    survive_close(s, l->io.fd);
     s->held--;
     s->n_leaving--;
     chain_free(&s->buffers, &l->out);
@@ -113,7 +114,7 @@ static void leave(struct supervisor *s, int fd, struct chain *out, bool reset)
         for (int i = 0; i < DROP_READS; i++) /* a client that goes on sending must not hold us up */
             if (recv(fd, s->buffer, SUPERVISOR_READ, MSG_DONTWAIT) <= 0)
                 break;
-        close(fd);
+        survive_close(s, fd);
         return;
     }
     l->out = *out;
@@ -220,6 +221,7 @@ void refuse_session(struct supervisor *s, struct session *x, const struct refusa
 {
     char text[PROBLEM_RENDER_MAX + HANDOVER_LINES_MAX + 512];
     const struct lines limits = x->pending ? pending_lines(x->pending) : (struct lines){"", 0};
+    survive_answered(x);
     const size_t len = write_problem(r, limits, text, sizeof text);
     if (!chain_append(&s->buffers, &x->client.out, text, len))
         chain_free(&s->buffers, &x->client.out);
@@ -315,6 +317,7 @@ void refuse_pass(struct supervisor *s, struct session *x, const struct h1_head *
                  size_t head_len, const char *rest, size_t len)
 {
     session_move(x, SESSION_REFUSING);
+    survive_answered(x);
     x->refused_with = (uint16_t)h->status;
     h1_body_init(&x->pending->body, h->framing, h->length);
     if (!chain_append(&s->buffers, &x->client.out, head, head_len)) {

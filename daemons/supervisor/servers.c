@@ -11,6 +11,7 @@
  * together take at most twice the upstream's timeout.
  */
 #include "daemons/supervisor/supervisor.h"
+#include "daemons/supervisor/survive/survive.h"
 #include "polder/log.h"
 #include "polder/server_choice.h"
 #include "polder/stats.h"
@@ -52,6 +53,8 @@ static struct server_table *table_map(int fd)
 void servers_take_table(struct supervisor *s, int fd)
 {
     struct server_table *table = table_map(fd), *old = s->servers;
+    if (table)
+        survive_servers(s, fd);
     if (!table) {
         close(fd);
         log_warning("intake: a table of servers of another layout was dropped; this daemon and "

@@ -2,6 +2,7 @@
 /* session: how a WebSocket begins, moves through its states, and ends; the only place that counts.
  */
 #include "daemons/supervisor/supervisor.h"
+#include "daemons/supervisor/survive/survive.h"
 
 #include <assert.h>
 #include <netinet/in.h>
@@ -128,6 +129,7 @@ void session_end(struct supervisor *s, struct session *x, enum session_end why)
     if (x->state != SESSION_CLOSING)
         x->end = (uint8_t)why;
     servers_forget(s, x);
+    survive_ended(s, x);
     session_move(x, SESSION_ENDED);
     s->ends[x->end] += !x->probe;
     s->routes[x->route->index].reaped += x->end == END_TIMEOUT && !x->probe;

@@ -19,6 +19,7 @@
  *   methods.c       methods of the admin socket
  *   values.c        values that ws set changes
  *   presence.c      shows other processes that it is alive
+ *   survive/        another process holds what this one works on, for when it is killed
  *
  * Ownership: a session owns two descriptors, a few hundred bytes, and buffers only while bytes are
  * in flight. Counts are changed in session_new() and session_end() and nowhere else, so they are
@@ -97,9 +98,16 @@ struct leg {
     struct buffer *stash;           /* an incomplete header or control frame; mostly NULL */
     struct inflate_count *expanded; /* of a compressed message under way; mostly NULL */
     struct chain out;               /* what it has not taken; mostly empty */
+    /* Within a turn, before those of out: bytes where they were read. */
+    const uint8_t *direct;
+    uint32_t direct_len;
+    uint32_t spent; /* bytes of out that are written, while that is being committed */
+    /* The kernel's positions: of what was read; of what is written when nothing waits. */
+    uint64_t read_at, written_at;
     uint64_t pinged_ms; /* when a ping of ours went out that nothing has been heard since; 0 */
     uint8_t pings_out;  /* our pings with pongs still to come: those are dropped */
     bool cut;           /* a write has failed: the peer is gone */
+    bool blocked;       /* it takes nothing at the moment */
     bool fin;           /* we have said FIN; its own is waited for */
 };
 
@@ -115,6 +123,7 @@ struct session {
     SLIST_ENTRY(session) ended_entry; /* supervisor.ended */
     struct timer timer;               /* when it is looked at next */
     struct supervisor *supervisor;
+    struct slot *slot; /* what a successor of this process knows of it; NULL: nothing */
     const struct config_route *route;
     struct client_count *count;
     uint64_t id;
@@ -134,6 +143,7 @@ struct session {
     uint16_t refused_with; /* the status of a refusal; 0: none */
     uint16_t close_code;   /* of the first close frame; 0: there was none */
     uint8_t state, end;
+    uint8_t turn; /* > 0: its bytes are being looked at, and what is put is written at the end */
     bool probe;   /* of polderctl verify: not counted, and takes no other session's place */
     bool goodbye; /* we close: what data still comes is dropped */
     bool leaves;  /* the service stops, and it is told so behind the messages under way */
@@ -246,7 +256,11 @@ struct supervisor {
     struct client_count *clients[4096];
     struct buffer_pool buffers; /* of SUPERVISOR_CHUNK */
     uint64_t ping_secret;
-    uint8_t *buffer; /* SUPERVISOR_READ, and room before it for a stash */
+    uint8_t *buffer;           /* SUPERVISOR_READ, and room for a stash */
+    struct survivor *survivor; /* NULL: this process is alone */
+    struct {
+        uint32_t deaths, kept, closed, refused; /* kept and so on: after the last one */
+    } survived;
     uint64_t now_ms, real_ms, next_id;
     uint64_t drain_until_ms;
     bool draining;
@@ -482,12 +496,19 @@ bool leg_put_frame(struct supervisor *s, struct leg *to, enum frames_opcode opco
                    const void *payload, size_t len);
 /* Writes what waits. */
 void leg_flush(struct supervisor *s, struct leg *to);
+/* What is put until turn_end() is written there, in one step that either happens or does not. */
+void turn_begin(struct session *x);
+void turn_end(struct supervisor *s, struct session *x);
+/* In the middle of it. */
+void turn_settle(struct supervisor *s, struct session *x);
 /* Closes the descriptor and gives back what the leg holds; harmless a second time. */
 void leg_close(struct supervisor *s, struct leg *leg);
 
 /* ws/relay.c */
 void relay_watch(struct supervisor *s, struct session *x);
 void relay_feed(struct supervisor *s, struct leg *from, const uint8_t *bytes, size_t len);
+/* The same of n bytes that were just read into the buffer of the process, behind a stash. */
+void relay_take(struct supervisor *s, struct leg *from, size_t have, size_t n);
 
 /* ws/ping.c */
 void ping_send(struct supervisor *s, struct leg *leg);

@@ -82,6 +82,7 @@ static int replace(struct supervisor *s)
         code = -errno;
     if (code == 0)
         code = fcntl(PROGRAM_FILE_FD, F_SETFD, 0) < 0 ? -errno : 0;
+    fcntl(PROGRAM_CHANNEL_FD, F_SETFD, 0);
     if (code == 0) {
         sigfillset(&all);
         sigprocmask(SIG_BLOCK, &all, &before);
@@ -90,6 +91,7 @@ static int replace(struct supervisor *s)
     }
     fcntl(PROGRAM_BLOCK_FD, F_SETFD, FD_CLOEXEC);
     fcntl(PROGRAM_FILE_FD, F_SETFD, FD_CLOEXEC);
+    fcntl(PROGRAM_CHANNEL_FD, F_SETFD, FD_CLOEXEC);
     state_block_inherit(block, false);
     close(block);
     return code;

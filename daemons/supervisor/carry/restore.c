@@ -9,6 +9,7 @@
 #include "daemons/rpc/server.h"
 #include "daemons/supervisor/carry/carry.h"
 #include "daemons/supervisor/carry/process.h"
+#include "daemons/supervisor/survive/survive.h"
 #include "polder/config_keys.h"
 #include "polder/log.h"
 #include "polder/sandbox.h"
@@ -242,14 +243,17 @@ static void end_orphan(struct supervisor *s, const struct session_record *record
 static void take_session(struct supervisor *s, struct state_reader *r, struct carried *to)
 {
     struct carry_session c;
+    struct session *x;
     if (!carry_get_session(r, &c))
         return;
     const struct config_route *route = route_of(s->config, c.record.route);
     const uint64_t next_id = s->next_id; /* which it does not take */
-    if (!session_record_survives(&c.record, route))
+    if (!session_record_survives(&c.record, route)) {
         end_orphan(s, &c.record);
-    else if (session_resume(s, route, &c.record))
+    } else if ((x = session_resume(s, route, &c.record))) {
+        survive_adopt(s, x);
         to->sessions++;
+    }
     to->ended += !session_record_survives(&c.record, route);
     s->next_id = next_id;
 }

@@ -18,11 +18,14 @@ static uint64_t ping_payload(struct supervisor *s, const struct leg *leg)
 void ping_send(struct supervisor *s, struct leg *leg)
 {
     const uint64_t payload = ping_payload(s, leg);
+    const uint8_t before = leg->pings_out;
+    if (before < UINT8_MAX)
+        leg->pings_out++; /* whoever sees its pong knows of it */
     if (leg_put_frame(s, leg, FRAMES_PING, &payload, sizeof payload)) {
         s->pings += !leg->session->probe;
-        if (leg->pings_out < UINT8_MAX)
-            leg->pings_out++;
         leg->pinged_ms = s->now_ms;
+    } else {
+        leg->pings_out = before;
     }
 }
 

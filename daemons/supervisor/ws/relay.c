@@ -9,6 +9,7 @@
  */
 #include "daemons/supervisor/ws/inflate_count.h"
 #include "daemons/supervisor/supervisor.h"
+#include "daemons/supervisor/survive/survive.h"
 #include "polder/log.h"
 
 #include <errno.h>
@@ -73,6 +74,7 @@ static void broken(struct supervisor *s, struct leg *from, const struct frames_p
     struct session *x = from->session;
     from->in.close_seen = true; /* nothing more of it is looked at */
     from->in.left = p->within && from == &x->backend;
+    turn_settle(s, x); /* what came before it is for others */
     if (from == &x->backend) {
         broken_backend(s, x, p);
         return;
@@ -175,7 +177,7 @@ static void next_piece(struct leg *from, const uint8_t *bytes, size_t len, uint6
     p->within = !p->header;
 }
 
-void relay_feed(struct supervisor *s, struct leg *from, const uint8_t *bytes, size_t len)
+static void feed(struct supervisor *s, struct leg *from, const uint8_t *bytes, size_t len)
 {
     struct session *x = from->session;
     struct leg *to = other(from);
@@ -211,6 +213,25 @@ void relay_feed(struct supervisor *s, struct leg *from, const uint8_t *bytes, si
     if (at > run)
         leg_put(s, to, bytes + run, at - run);
     stash(s, from, bytes + at, len - at);
+}
+
+void relay_feed(struct supervisor *s, struct leg *from, const uint8_t *bytes, size_t len)
+{
+    struct session *x = from->session;
+    turn_begin(x);
+    feed(s, from, bytes, len);
+    turn_end(s, x);
+}
+
+void relay_take(struct supervisor *s, struct leg *from, size_t have, size_t n)
+{
+    struct session *x = from->session;
+    from->read_at += n;
+    from->pinged_ms = 0;
+    if (from == &x->client)
+        x->from_client_ms = s->now_ms;
+    relay_feed(s, from, s->buffer, have + n);
+    survive_taken(x);
 }
 
 /* ---- a leg is gone ---- */
@@ -285,24 +306,23 @@ static void leg_read(struct supervisor *s, struct leg *from)
     struct session *x = from->session;
     const size_t waits = other(from)->out.len,
                  room = x->subscription ? SUPERVISOR_CHUNK : bound(s, x);
-    size_t have = 0;
+    struct buffer *old = from->stash; /* until what it has become is committed */
+    const size_t have = old ? old->end : 0;
     if (waits >= room)
         return;
-    if (from->stash) {
-        have = from->stash->end;
-        memcpy(s->buffer, from->stash->data, have);
-        buffer_put(&s->buffers, from->stash);
-        from->stash = NULL;
-    }
-    const ssize_t n = recv(from->io.fd, s->buffer + have, room - waits, MSG_DONTWAIT);
+    if (old)
+        memcpy(s->buffer, old->data, have);
+    survive_reading(s, from, have);
+    die_here(DIE_BEFORE_READ);
+    const ssize_t n =
+        recv(from->io.fd, s->buffer + have, die_fewer(room - waits), MSG_DONTWAIT);
+    die_here(DIE_AFTER_READ);
     if (n > 0) {
-        from->pinged_ms = 0;
-        if (from == &x->client)
-            x->from_client_ms = s->now_ms;
-        relay_feed(s, from, s->buffer, have + (size_t)n);
-    } else if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
-        stash(s, from, s->buffer, have);
-    } else {
+        from->stash = NULL;
+        relay_take(s, from, have, (size_t)n);
+        if (old)
+            buffer_put(&s->buffers, old);
+    } else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
         lost(s, from);
     }
 }
@@ -336,6 +356,8 @@ static void leg_event(struct ev_loop *loop, ev_io *w, int revents)
 void relay_watch(struct supervisor *s, struct session *x)
 {
     const size_t high = bound(s, x);
+    if (x->turn)
+        return; /* at its end */
     for (int i = 0; i < 2 && x->state != SESSION_ENDED; i++) {
         struct leg *l = i ? &x->backend : &x->client;
         if (l->cut && l->io.fd >= 0)

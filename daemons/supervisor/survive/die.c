@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* die: see die.h. */
+#include "daemons/supervisor/survive/die.h"
+
+#ifdef POLDER_DIE
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#define DIE_NAME(name) #name,
+static const char *const names[] = {DIE_PLACES(DIE_NAME)};
+
+static unsigned random_below(unsigned n)
+{
+    static pid_t seeded;
+    unsigned seed;
+    if (seeded != getpid() && getrandom(&seed, sizeof seed, 0) == sizeof seed) {
+        srandom(seed);
+        seeded = getpid();
+    }
+    return (unsigned)random() % n;
+}
+
+/* $POLDER_DIE: once in so many times; $POLDER_DIE_AT: only there. */
+void die_here(enum die_place place)
+{
+    const char *every = getenv("POLDER_DIE"), *only = getenv("POLDER_DIE_AT");
+    const int n = every ? atoi(every) : 0;
+    if (n <= 0 || (only && atoi(only) != (int)place) || random_below((unsigned)n))
+        return;
+    fprintf(stderr, "die: %s\n", names[place]);
+    kill(getpid(), SIGKILL);
+}
+
+size_t die_fewer(size_t n)
+{
+    return n < 2 || random_below(2) ? n : 1 + random_below((unsigned)n);
+}
+#else
+typedef int die_is_not_built; /* a file has to have something */
+#endif

@@ -1,0 +1,485 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * recover: takes up what a predecessor was killed over: what it held, what it was reading, what it
+ * had not written. Killed in the middle of this, the next one finds the same, or what was committed
+ * meanwhile.
+ *
+ * What cannot be taken up without doubt is not: the client is told 1012 where its side is certain,
+ * else its connection ends.
+ */
+#include "daemons/supervisor/carry/record.h"
+#include "daemons/supervisor/survive/worker.h"
+#include "polder/clock.h"
+#include "polder/log.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define TRIED_MAX 3 /* then what was read seems to be what kills */
+
+/* A leg as it was left. */
+struct left_leg {
+    int fd;           /* -1: the session goes on without it */
+    bool gone;        /* its peer is */
+    bool doubted;     /* nothing may be written to it any more */
+    uint32_t unseen;  /* bytes in the buffer that no point has */
+    uint32_t missing; /* bytes that are to be written still */
+};
+struct left {
+    struct slot *slot;
+    struct point then;
+    struct left_leg leg[2];
+    const char *doubt; /* NULL: it goes on */
+};
+struct recovery {
+    struct supervisor *s;
+    struct survivor *v;
+    struct left *left; /* of WebSockets */
+    uint32_t n;
+    uint8_t *live; /* a bit for each block */
+    uint32_t kept, closed, ended, refused, unseen, missing;
+    const char *why; /* the last of those closed */
+};
+
+/* ---- what the kernel says ---- */
+
+static bool was_reading(const struct survivor *v, const struct left *l, unsigned leg, uint64_t n)
+{
+    const struct reading *r = &v->segment->reading;
+    const struct point_leg *p = &l->then.leg[leg];
+    return r->slot == segment_slot_index(v->segment, l->slot) && r->leg == leg &&
+           r->at == p->read_at && r->have == p->stash_len && n <= SUPERVISOR_READ;
+}
+
+static void doubt(struct left *l, unsigned leg, const char *why)
+{
+    l->doubt = why;
+    l->leg[leg].doubted = true;
+    l->leg[leg].missing = 0;
+}
+
+static void ask_kernel(const struct survivor *v, struct left *l, unsigned leg)
+{
+    struct positions k;
+    const struct point_leg *p = &l->then.leg[leg];
+    struct left_leg *at = &l->leg[leg];
+    switch (at->fd < 0 ? POSITIONS_GONE : positions_of(at->fd, &k)) {
+    case POSITIONS_GONE:
+        at->gone = true;
+        return;
+    case POSITIONS_NOT_TCP:
+        doubt(l, leg, "the backend has a UNIX socket, where nothing tells what was written");
+        return;
+    default:
+        break;
+    }
+    const uint64_t missing = p->written_at - k.written, unseen = k.read - p->read_at;
+    if (missing > (uint64_t)p->direct_len + p->chain_len)
+        doubt(l, leg, "the kernel has written what was not committed");
+    else if (unseen && !was_reading(v, l, leg, unseen))
+        l->doubt = "the kernel has read what is not there";
+    else
+        at->unseen = (uint32_t)unseen;
+    if (!at->doubted)
+        at->missing = (uint32_t)missing;
+}
+
+/* ---- blocks ---- */
+
+/* The next one of a chain, which a predecessor may have had elsewhere in its memory. */
+static struct buffer *next_of(struct segment *g, const struct buffer *b)
+{
+    const uintptr_t next = (uintptr_t)STAILQ_NEXT(b, next), here = (uintptr_t)g;
+    return next - here < g->size ? STAILQ_NEXT(b, next)
+                                 : (struct buffer *)(void *)((char *)g + (next - g->base));
+}
+
+static bool is_block(const struct segment *g, const struct buffer *b)
+{
+    const size_t at = (size_t)((const char *)b - (const char *)g);
+    return b && at >= g->blocks_at && (at - g->blocks_at) % SEGMENT_BLOCK == 0 &&
+           (at - g->blocks_at) / SEGMENT_BLOCK < g->blocks_used;
+}
+
+/* Calls fn with each piece of the chain of a leg; false: it is not what was committed. */
+typedef void (*piece_fn)(void *arg, struct buffer *b, const char *bytes, size_t len);
+static bool each_piece(struct segment *g, const struct point_leg *p, piece_fn fn, void *arg)
+{
+    size_t left = p->chain_len, skip = p->chain_skip;
+    struct buffer *b = left && p->chain_block < g->blocks_used ? segment_block(g, p->chain_block) : NULL;
+    while (left) {
+        if (!is_block(g, b) || b->end > SEGMENT_BLOCK - sizeof *b || skip >= b->end)
+            return false;
+        const size_t n = b->end - skip < left ? b->end - skip : left;
+        struct buffer *next = n == left ? NULL : next_of(g, b);
+        fn(arg, b, b->data + skip, n);
+        left -= n;
+        skip = 0;
+        b = next;
+    }
+    return true;
+}
+
+static void mark(struct recovery *r, uint32_t block)
+{
+    r->live[block / 8] = (uint8_t)(r->live[block / 8] | 1u << block % 8);
+}
+
+static void mark_piece(void *arg, struct buffer *b, const char *bytes, size_t len)
+{
+    struct recovery *r = arg;
+    (void)bytes, (void)len;
+    mark(r, segment_block_index(r->v->segment, b));
+}
+
+static void mark_blocks(struct recovery *r, struct left *l)
+{
+    struct segment *g = r->v->segment;
+    for (unsigned leg = 0; leg < 2; leg++) {
+        const struct point_leg *p = &l->then.leg[leg];
+        if (p->stash_len && p->stash_block < g->blocks_used)
+            mark(r, p->stash_block);
+        if (l->leg[leg].missing && !each_piece(g, p, mark_piece, r))
+            doubt(l, leg, "what waits to be written is not what was committed");
+    }
+}
+
+static void free_blocks(struct recovery *r)
+{
+    struct segment *g = r->v->segment;
+    for (uint32_t i = 0; i < g->blocks_used; i++)
+        if (!(r->live[i / 8] & 1u << i % 8))
+            survivor_free_block(r->v, segment_block(g, i));
+}
+
+/* Those of a point that is no longer the current one. */
+static void free_piece(void *arg, struct buffer *b, const char *bytes, size_t len)
+{
+    (void)bytes, (void)len;
+    survivor_free_block(arg, b);
+}
+
+static void free_old_blocks(struct survivor *v, const struct left *l)
+{
+    for (unsigned leg = 0; leg < 2; leg++) {
+        const struct point_leg *p = &l->then.leg[leg];
+        if (p->stash_len && p->stash_block < v->segment->blocks_used)
+            survivor_free_block(v, segment_block(v->segment, p->stash_block));
+        if (l->leg[leg].missing)
+            each_piece(v->segment, p, free_piece, v);
+    }
+}
+
+/* ---- one WebSocket ---- */
+
+struct gathering {
+    uint8_t *at;
+    size_t skip;
+};
+
+static void gather_bytes(struct gathering *to, const void *bytes, size_t len)
+{
+    const size_t skip = to->skip < len ? to->skip : len;
+    memcpy(to->at, (const uint8_t *)bytes + skip, len - skip);
+    to->at += len - skip;
+    to->skip -= skip;
+}
+
+static void gather_piece(void *arg, struct buffer *b, const char *bytes, size_t len)
+{
+    (void)b;
+    gather_bytes(arg, bytes, len);
+}
+
+/* What is missing of a leg, in one piece. False: no memory. */
+static bool gather(struct segment *g, const struct left *l, unsigned leg, struct bytes *out)
+{
+    const struct point_leg *p = &l->then.leg[leg];
+    const size_t n = l->leg[leg].missing;
+    uint8_t *at = n ? malloc(n) : NULL;
+    if (!at)
+        return n == 0;
+    struct gathering to = {at, (size_t)p->direct_len + p->chain_len - n};
+    if (p->direct_len)
+        gather_bytes(&to, g->buffer + p->direct_at, p->direct_len);
+    each_piece(g, p, gather_piece, &to);
+    *out = (struct bytes){at, n};
+    return true;
+}
+
+static void describe_leg(const struct survivor *v, const struct left *l, unsigned leg,
+                         struct leg_record *r)
+{
+    const struct point_leg *p = &l->then.leg[leg];
+    *r = (struct leg_record){.fd = l->leg[leg].fd,
+                             .in = p->in,
+                             .pinged_ms = l->slot->pinged_ms[leg],
+                             .pings_out = p->pings_out,
+                             .fin = p->fin};
+    if (p->stash_len && p->stash_block < v->segment->blocks_used)
+        r->stash =
+            (struct bytes){segment_block(v->segment, p->stash_block)->data, p->stash_len};
+}
+
+static void describe(const struct survivor *v, const struct left *l, struct session_record *r)
+{
+    const struct slot *slot = l->slot;
+    *r = (struct session_record){.ip = slot->ip,
+                                 .id = slot->id,
+                                 .opened_ms = slot->opened_ms,
+                                 .to_client_ms = slot->to_client_ms,
+                                 .from_client_ms = slot->from_client_ms,
+                                 .deadline_ms = slot->deadline_ms,
+                                 .moved_ms = slot->moved_ms,
+                                 .bytes = slot->bytes,
+                                 .messages_in = slot->messages_in,
+                                 .messages_out = slot->messages_out,
+                                 .close_code = l->then.close_code,
+                                 .state = l->then.state,
+                                 .end = l->then.end,
+                                 .probe = slot->probe,
+                                 .goodbye = l->then.goodbye,
+                                 .untold = l->then.untold,
+                                 .client_id = slot->client_id};
+    describe_leg(v, l, 0, &r->client);
+    describe_leg(v, l, 1, &r->backend);
+}
+
+static const struct config_route *find_route(const struct supervisor *s, uint64_t hash)
+{
+    for (uint32_t i = 0; i < s->config->n_routes; i++)
+        if (s->config->routes[i].websocket && survivor_route_hash(&s->config->routes[i]) == hash)
+            return &s->config->routes[i];
+    return NULL;
+}
+
+static struct session *resume(struct recovery *r, struct left *l)
+{
+    struct session_record record;
+    const struct config_route *route = find_route(r->s, l->slot->route);
+    struct session *x = NULL;
+    describe(r->v, l, &record);
+    const struct subscription_record none = {0};
+    if (l->slot->local)
+        record.subscription = &none;
+    if (route && gather(r->v->segment, l, 0, &record.client.out) &&
+        gather(r->v->segment, l, 1, &record.backend.out))
+        x = session_resume(r->s, route, &record);
+    else
+        for (unsigned leg = 0; leg < 2; leg++)
+            if (l->leg[leg].fd >= 0)
+                close(l->leg[leg].fd);
+    free((void *)(uintptr_t)record.client.out.at);
+    free((void *)(uintptr_t)record.backend.out.at);
+    return x;
+}
+
+/* Bytes that were read, and of which nothing is known. */
+static void take_unseen(struct supervisor *s, struct leg *leg, uint32_t n)
+{
+    struct buffer *old = leg->stash;
+    const size_t have = old ? old->end : 0;
+    if (old)
+        memcpy(s->buffer, old->data, have);
+    leg->stash = NULL;
+    relay_take(s, leg, have, n);
+    if (old)
+        buffer_put(&s->buffers, old);
+}
+
+static void go_on(struct recovery *r, struct left *l, struct session *x)
+{
+    struct leg *const leg[2] = {&x->client, &x->backend};
+    for (unsigned i = 0; i < 2; i++)
+        if (l->leg[i].unseen && x->state != SESSION_ENDED) {
+            r->unseen++;
+            atomic_fetch_add(&l->slot->tried, 1);
+            take_unseen(r->s, leg[i], l->leg[i].unseen);
+        }
+    if (x->state == SESSION_OPEN)
+        heartbeat_arm(r->s, x);
+    else if (x->state == SESSION_CLOSING)
+        session_close_due(r->s, x);
+}
+
+static void tell_and_close(struct recovery *r, const struct left *l, struct session *x)
+{
+    static const struct farewell word = {1012, "the service was interrupted"};
+    x->client.cut = l->leg[0].doubted;
+    x->backend.cut = l->leg[1].doubted;
+    r->closed++;
+    r->why = l->doubt;
+    if (x->state == SESSION_OPEN)
+        session_close_with(r->s, x, word, word, END_FAILED);
+    else
+        session_end(r->s, x, END_FAILED);
+}
+
+static void take_up(struct recovery *r, struct left *l)
+{
+    struct session *x = resume(r, l);
+    if (!x) {
+        r->ended++;
+        survivor_let(r->v, l->slot);
+        return;
+    }
+    r->missing += l->leg[0].missing || l->leg[1].missing;
+    x->slot = l->slot;
+    x->client.read_at = l->then.leg[0].read_at;
+    x->client.written_at = l->then.leg[0].written_at;
+    x->backend.read_at = l->then.leg[1].read_at;
+    x->backend.written_at = l->then.leg[1].written_at;
+    die_here(DIE_RECOVERING);
+    survive_commit(r->s, x);
+    free_old_blocks(r->v, l);
+    die_here(DIE_RECOVERING);
+    if (l->doubt) {
+        tell_and_close(r, l, x);
+    } else {
+        r->kept++;
+        go_on(r, l, x);
+    }
+    x->client.cut |= l->leg[0].gone && x->client.io.fd >= 0;
+    x->backend.cut |= l->leg[1].gone && x->backend.io.fd >= 0;
+    if (x->state == SESSION_OPEN && !l->slot->local && x->backend.io.fd < 0)
+        session_close(r->s, x, 1011, "the backend has gone", END_BACKEND_LOST);
+    relay_watch(r->s, x);
+}
+
+/* ---- all of them ---- */
+
+static void look_at_open(struct recovery *r, struct slot *slot, const struct kept *kept)
+{
+    struct left *l = &r->left[r->n++];
+    *l = (struct left){.slot = slot, .then = slot->point[atomic_load(&slot->current) & 1]};
+    for (unsigned leg = 0; leg < 2; leg++) {
+        l->leg[leg].fd = kept ? kept->fd[leg] : -1;
+        l->leg[leg].gone = l->leg[leg].fd < 0;
+        if (l->leg[leg].fd >= 0)
+            ask_kernel(r->v, l, leg);
+    }
+    if (atomic_load(&slot->tried) >= TRIED_MAX)
+        l->doubt = "what it has sent has killed this process again and again";
+    if (slot->local)
+        l->doubt = "nothing is kept yet of what it has subscribed to";
+    mark_blocks(r, l);
+}
+
+/* A client that has no answer yet gets one; the backend was asked in vain. */
+static void refuse_asking(struct recovery *r, struct slot *slot, int fd)
+{
+    const struct refusal no = {PROBLEM_UNAVAILABLE, 1, "the service was interrupted", NULL};
+    survivor_let(r->v, slot);
+    if (fd < 0)
+        return;
+    refuse(r->s, fd, &no, (struct lines){"", 0});
+    r->s->refused += !slot->probe;
+    r->refused++;
+}
+
+static const struct kept *kept_at(const struct survivor *v, uint32_t i)
+{
+    const struct custodian *c = v->custodian;
+    return i < c->n_kept ? &c->kept[i] : NULL;
+}
+
+static void look_at_slots(struct recovery *r)
+{
+    struct segment *g = r->v->segment;
+    const uint32_t used = atomic_load(&g->used);
+    for (uint32_t i = 0; i < used; i++) {
+        struct slot *slot = segment_slot(g, i);
+        if (atomic_load(&slot->phase) == SLOT_OPEN && !r->v->custodian->give_up)
+            look_at_open(r, slot, kept_at(r->v, i));
+        else if (atomic_load(&slot->phase) == SLOT_FREE)
+            ring_put(&r->v->slots, i);
+    }
+}
+
+static void end_others(struct recovery *r)
+{
+    struct segment *g = r->v->segment;
+    const uint32_t used = atomic_load(&g->used);
+    for (uint32_t i = 0; i < used; i++) {
+        struct slot *slot = segment_slot(g, i);
+        const struct kept *k = kept_at(r->v, i);
+        const uint32_t phase = atomic_load(&slot->phase);
+        if (phase == SLOT_ASKING) {
+            refuse_asking(r, slot, k ? k->fd[0] : -1);
+        } else if (phase == SLOT_ANSWERED || (phase == SLOT_OPEN && r->v->custodian->give_up)) {
+            r->ended++;
+            survivor_let(r->v, slot);
+            for (unsigned leg = 0; k && leg < 2; leg++)
+                if (k->fd[leg] >= 0)
+                    close(k->fd[leg]);
+        }
+    }
+}
+
+static bool is_urgent(const struct left *l)
+{
+    return l->leg[0].unseen || l->leg[1].unseen ||
+           (l->leg[0].missing && l->then.leg[0].direct_len) ||
+           (l->leg[1].missing && l->then.leg[1].direct_len);
+}
+
+/* Those first that need the buffer as it was left. */
+static void take_up_all(struct recovery *r)
+{
+    for (uint32_t i = 0; i < r->n; i++)
+        if (is_urgent(&r->left[i]))
+            take_up(r, &r->left[i]);
+    for (uint32_t i = 0; i < r->n; i++)
+        if (!is_urgent(&r->left[i]))
+            take_up(r, &r->left[i]);
+}
+
+static void tell(const struct recovery *r)
+{
+    const struct custodian *c = r->v->custodian;
+    log_warning("custodian: taken up %llu ms after the last one's death: %u WebSockets go on (%u "
+                "with bytes to write, %u with bytes just read), %u were closed%s%s, %u had ended, "
+                "%u handshakes get 503",
+                (unsigned long long)(clock_mono_ms() - c->died_ms), r->kept, r->missing, r->unseen,
+                r->closed, r->why ? ": " : "", r->why ? r->why : "", r->ended, r->refused);
+}
+
+static void take_up_links(struct supervisor *s, struct survivor *v)
+{
+    const struct custodian *c = v->custodian;
+    for (unsigned i = 0; i < CUSTODIAN_LINKS; i++)
+        if ((v->link[i] = c->link[i]) >= 0)
+            intake_take_link(s, v->link[i]);
+    if (c->servers >= 0)
+        servers_take_table(s, c->servers);
+}
+
+void survive_recover(struct supervisor *s)
+{
+    struct survivor *v = s->survivor;
+    struct recovery r = {.s = s, .v = v};
+    if (!v || !v->custodian->deaths)
+        return;
+    const uint32_t used = atomic_load(&v->segment->used);
+    r.left = calloc(used + 1, sizeof *r.left);
+    r.live = calloc(1, v->segment->blocks_used / 8 + 1);
+    if (r.left && r.live) {
+        s->next_id = v->segment->next_id;
+        look_at_slots(&r);
+        free_blocks(&r);
+        take_up_all(&r);
+        v->segment->base = (uintptr_t)v->segment;
+        end_others(&r);
+        die_here(DIE_RECOVERED);
+        take_up_links(s, v);
+        s->survived.deaths = v->custodian->deaths;
+        s->survived.kept = r.kept;
+        tell(&r);
+    } else {
+        log_error("custodian: no memory to take up what there is");
+        abort();
+    }
+    free(r.left);
+    free(r.live);
+}

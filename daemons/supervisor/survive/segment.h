@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * segment: what outlives a process that holds WebSockets, in memory that its custodian maps too.
+ *
+ * Only one process writes: the working one, and after its death the next. The custodian looks at
+ * the phases of slots, and at the heartbeat, and at nothing else.
+ *
+ * A slot describes one WebSocket. What has to fit together exactly lies in a point: two of them, of
+ * which one store makes the other one the current one. Times, counts and the like lie beside them:
+ * a step more or less does not matter. Bytes that a leg has not taken lie in blocks.
+ *
+ * Pages are the kernel's own until they are used, so the sizes are bounds and no cost.
+ */
+#ifndef POLDER_SUPERVISOR_SEGMENT_H
+#define POLDER_SUPERVISOR_SEGMENT_H
+#include "daemons/supervisor/supervisor.h"
+
+#include <stdatomic.h>
+
+#define SEGMENT_LAYOUT 1
+#define SEGMENT_BLOCK  SUPERVISOR_CHUNK /* a struct buffer, with its head */
+#define SEGMENT_BLOCKS (1u << 20)
+#define NO_BLOCK       UINT32_MAX
+
+enum slot_phase {
+    SLOT_FREE,
+    SLOT_ASKING,   /* the client waits for an answer of HTTP, and has had no byte of it */
+    SLOT_ANSWERED, /* or is having it: what is missing cannot be told */
+    SLOT_OPEN,     /* a WebSocket: the current point counts */
+    SLOT_GONE      /* the custodian closes what it holds, then it is free */
+};
+
+struct point_leg {
+    uint64_t read_at;    /* the kernel's position of reading: up to here all is in this point */
+    uint64_t written_at; /* its position of writing when all of this point is out */
+    struct frames in;
+    /* What may be missing before written_at: a range of the buffer, then a chain of blocks. */
+    uint32_t direct_at, direct_len;
+    uint32_t chain_block, chain_skip, chain_len;
+    uint32_t stash_block;
+    uint8_t stash_len;
+    uint8_t pings_out;
+    bool fin;
+};
+
+struct point {
+    struct point_leg leg[2]; /* client, backend */
+    uint16_t close_code;
+    uint8_t state, end;
+    bool goodbye, untold;
+};
+
+struct slot {
+    _Atomic uint32_t phase; /* enum slot_phase */
+    _Atomic uint32_t current;
+    _Atomic uint32_t tried; /* how often it was taken up again, since it was written last */
+    bool probe;
+    bool local; /* it has no backend */
+    struct clientip ip;
+    uint64_t route; /* hash of its pattern */
+    uint64_t id;
+    uint64_t opened_ms, to_client_ms, from_client_ms, moved_ms, deadline_ms;
+    uint64_t pinged_ms[2];
+    uint64_t bytes, messages_in, messages_out;
+    char client_id[CLIENT_ID_MAX + 1];
+    struct point point[2];
+};
+_Static_assert(sizeof(struct slot) <= 1024, "the bound of shared memory for a WebSocket");
+
+/* What is read at this moment, into the buffer: written before recv(). */
+struct reading {
+    uint32_t slot, leg;
+    uint32_t have; /* bytes of a stash that stand before it */
+    uint64_t at;   /* position of its first byte */
+};
+
+struct segment {
+    uint32_t layout, n_slots;
+    size_t slots_at, blocks_at, size; /* from the beginning */
+    uintptr_t base;                   /* where the process that writes has it: of links in blocks */
+    _Atomic uint64_t beats;           /* of the working process */
+    _Atomic uint32_t missed;          /* a note to the custodian could not be sent: it looks itself */
+    _Atomic uint32_t used;            /* slots that have ever been used: the first ones */
+    uint32_t blocks_used;             /* the same of blocks */
+    uint64_t next_id, ping_secret;
+    struct reading reading;
+    uint8_t buffer[SUPERVISOR_READ + FRAMES_CONTROL_MAX];
+};
+
+/* A new one for so many WebSockets. NULL: there is none to be had; errno says why. */
+struct segment *segment_new(uint32_t n_slots);
+/* The same, with its descriptor. */
+struct segment *segment_new_fd(uint32_t n_slots, int *fd);
+/* Another process's (takes fd); NULL: it is of no use here. */
+struct segment *segment_map(int fd);
+void segment_free(struct segment *g);
+
+static inline struct slot *segment_slot(struct segment *g, uint32_t i)
+{
+    return (struct slot *)(void *)((char *)g + g->slots_at) + i;
+}
+static inline uint32_t segment_slot_index(struct segment *g, const struct slot *slot)
+{
+    return (uint32_t)(slot - segment_slot(g, 0));
+}
+/* A block is a buffer of the pool. */
+static inline struct buffer *segment_block(struct segment *g, uint32_t i)
+{
+    return (struct buffer *)(void *)((char *)g + g->blocks_at + (size_t)i * SEGMENT_BLOCK);
+}
+static inline uint32_t segment_block_index(const struct segment *g, const struct buffer *b)
+{
+    const size_t at = (size_t)((const char *)b - (const char *)g);
+    return b ? (uint32_t)((at - g->blocks_at) / SEGMENT_BLOCK) : NO_BLOCK;
+}
+
+/* positions.c: how far the kernel is with the bytes of a TCP connection. */
+struct positions {
+    uint64_t read, written;
+};
+enum positions_found { POSITIONS_FOUND, POSITIONS_GONE /* closed or reset */, POSITIONS_NOT_TCP };
+enum positions_found positions_of(int fd, struct positions *p);
+#endif
