@@ -97,6 +97,13 @@ $(bins):
 $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+# The supervisor with places at which it kills itself, for one test.
+dying := $(BUILD)/polder-supervisor-dying
+$(BUILD)/dying/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) -DPOLDER_DIE $(CFLAGS) -MMD -MP -c -o $@ $<
+$(dying): $(patsubst %.c,$(BUILD)/dying/%.o,$(supervisor_src)) $(RPC) $(NET) $(HTTP) $(LIB)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 $(dashboard_c): $(dashboard)/package-lock.json $(dashboard_src)
 	@mkdir -p $(@D)
 	@$(dashboard)/prepare
@@ -130,7 +137,7 @@ $(BUILD)/chaos/%: $(BUILD)/obj/tests/chaos/%.o $(call obj,$(chaos_rig_src)) $(TE
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
 
--include $(shell find $(BUILD)/obj $(BUILD)/fuzz/obj -name '*.d' 2>/dev/null)
+-include $(shell find $(BUILD)/obj $(BUILD)/dying $(BUILD)/fuzz/obj -name '*.d' 2>/dev/null)
 
 # ---- what a newcomer types ---------------------------------------------------
 building = [ -x $(BUILD)/polderd ] || echo "building Polder, which takes some minutes the first time (make -j does it on all cores)"
@@ -151,7 +158,7 @@ check: test-programs ## every test, without installing packages
 	@$(MAKE) --no-print-directory -j1 layering unit system
 
 ws_bins := $(BUILD)/bench/ws_load $(BUILD)/bench/ws_echo $(BUILD)/bench/loadtest
-test-programs: bins $(other) $(unit_bins) $(system_bins) $(chaos_bins) $(ws_bins) ## builds the tests
+test-programs: bins $(other) $(dying) $(unit_bins) $(system_bins) $(chaos_bins) $(ws_bins) ## builds the tests
 
 layering: ## who may include whom
 	@sh tests/layering.sh
@@ -167,13 +174,13 @@ unit: $(unit_bins) ## the unit tests
 # Not the chaos programs under a sanitizer: they fork beside a thread that may hold its allocator's lock.
 # Nor those that are about other programs, or about scale: their paths are those of other stories.
 once := test_browser test_conformance test_demo test_monitoring test_loadtest test_ws_clients test_ws_scale test_hardening
-system: bins $(other) $(system_bins) $(chaos_bins) $(ws_bins) ## the tests that start the real daemon
+system: bins $(other) $(dying) $(system_bins) $(chaos_bins) $(ws_bins) ## the tests that start the real daemon
 	@POLDER_BUILD=$(BUILD) $(if $(SANITIZE),POLDER_SANITIZED=1) tests/run-all \
 	  $(call longest_first,$(if $(SANITIZE),$(filter-out $(addprefix $(BUILD)/system/,$(once)),$(system_bins)),$(system_bins) $(chaos_bins)))
 
 # CHAOS_SECONDS (60) of CHAOS_UPDATES (1000) a second, CHAOS_KILLS (1000), CHAOS_ROUNDS (30) of one death, CHAOS_CLIENTS
 # (1000), CHAOS_RESTARTS (20), CHAOS_DAMAGES (5 kinds), CHAOS_DISK (1); a few seconds' worth of each in `make test`.
-chaos: bins $(chaos_bins) ## deaths, races and restarts at full length, with figures; CHAOS_KILLS, CHAOS_SECONDS, ...
+chaos: bins $(dying) $(chaos_bins) ## deaths, races and restarts at full length, with figures; CHAOS_KILLS, CHAOS_SECONDS, ...
 	@for t in $(chaos_bins); do POLDER_LONG=1 POLDER_BUILD=$(BUILD) $(if $(SANITIZE),POLDER_SANITIZED=1) $$t || exit 1; done
 
 systemd: bins ## the units under a real systemd in a throw-away container; needs root and systemd-container

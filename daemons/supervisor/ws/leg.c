@@ -45,8 +45,8 @@ static void wrote(struct supervisor *s, struct leg *to, size_t n)
 static ssize_t write_some(struct supervisor *s, struct leg *to, struct iovec *iov, unsigned n)
 {
     struct msghdr m = {.msg_iov = iov, .msg_iovlen = n};
-    iov[0].iov_len = die_fewer(iov[0].iov_len);
     m.msg_iovlen = die_fewer(n);
+    iov[m.msg_iovlen - 1].iov_len = die_fewer(iov[m.msg_iovlen - 1].iov_len);
     const ssize_t sent = sendmsg(to->io.fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
     die_here(DIE_AFTER_SEND);
     if (sent > 0)
