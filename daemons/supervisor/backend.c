@@ -241,6 +241,7 @@ static void open_session(struct supervisor *s, struct session *x, const struct h
     }
     x->pending = NULL;
     x->deadline_ms = 0;
+    x->head_left = (uint32_t)len;
     session_opened(s, x);
     heartbeat_arm(s, x);
     if (rest)

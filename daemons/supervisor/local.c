@@ -91,6 +91,7 @@ void local_begin(struct supervisor *s, struct session *x)
         return;
     }
     x->pending = NULL;
+    x->head_left = (uint32_t)n;
     session_opened(s, x);
     heartbeat_arm(s, x);
     if (p->pipelined_len)

@@ -447,8 +447,8 @@ static void read_again(void *arg)
 
 static int run_under_custodian(struct supervisor *s)
 {
-    struct custodian *c = custodian_new(s->may_hold < CUSTODIAN_SLOTS ? s->may_hold
-                                                                      : CUSTODIAN_SLOTS);
+    struct custodian *c =
+        custodian_new(s->may_hold < CUSTODIAN_SLOTS ? s->may_hold : CUSTODIAN_SLOTS);
     if (!c)
         return run(s, NULL, false);
     open_for_all(s);

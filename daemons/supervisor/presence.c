@@ -38,7 +38,7 @@ static void on_time(struct ev_loop *loop, ev_timer *w, int revents)
 {
     struct supervisor *s = ev_userdata(loop);
     (void)w, (void)revents;
-    survive_beat(s);
+    survive_heartbeat(s);
     heartbeat_write(s->presence.fd, s->now_ms);
     if (s->presence.watchdog)
         sd_notify(0, "WATCHDOG=1");

@@ -137,6 +137,7 @@ struct session {
     char *client_id;
     struct access_line *line; /* of the access log; NULL: it is off */
     uint64_t begun_ns, requested_ns;
+    uint32_t head_left; /* of our 101, still to be written: not counted in bytes */
     uint64_t bytes; /* towards the client: of the body of a refusal, then of the WebSocket */
     uint64_t messages_in, messages_out;
     const char *cut_by;    /* what has cut a refusal short */

@@ -122,8 +122,9 @@ struct served {
 /* What it says back; false: nothing more follows. */
 static bool say_back(struct served *c)
 {
-    static const char hello[] = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
-                                "Connection: Upgrade\r\nSec-WebSocket-Accept: " WS_ACCEPT "\r\n\r\n";
+    static const char hello[] =
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
+        "Connection: Upgrade\r\nSec-WebSocket-Accept: " WS_ACCEPT "\r\n\r\n";
     struct frame_at f;
     if (!c->open) {
         const uint8_t *end = memmem(c->in.at + c->in.from, waiting(&c->in), "\r\n\r\n", 4);
@@ -137,8 +138,7 @@ static bool say_back(struct served *c)
     while (frame_read(c->in.at + c->in.from, waiting(&c->in), &f)) {
         const uint8_t *payload = c->in.at + c->in.from + f.head;
         uint8_t *out = pipe_room(&c->out, f.len + 14);
-        const size_t head =
-            frame_head(out, f.opcode == PING ? PONG : f.opcode, f.fin, f.len, NULL);
+        const size_t head = frame_head(out, f.opcode == PING ? PONG : f.opcode, f.fin, f.len, NULL);
         for (size_t i = 0; i < f.len; i++)
             out[head + i] = payload[i] ^ f.mask[i & 3];
         c->in.from += f.head + f.len;
@@ -174,7 +174,8 @@ static void serve_one(struct pollfd *p, struct served *c)
             c->in.from = c->in.to;
         pipe_write(&c->out, p->fd);
     }
-    p->events = (short)((waiting(&c->out) < 200000 ? POLLIN : 0) | (waiting(&c->out) ? POLLOUT : 0));
+    p->events =
+        (short)((waiting(&c->out) < 200000 ? POLLIN : 0) | (waiting(&c->out) ? POLLOUT : 0));
 }
 
 static void serve(int listener)
@@ -202,8 +203,9 @@ static void serve(int listener)
 
 pid_t talk_server(unsigned port)
 {
-    const struct sockaddr_in sa = {
-        .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(0x7f000001)};
+    const struct sockaddr_in sa = {.sin_family = AF_INET,
+                                   .sin_port = htons((uint16_t)port),
+                                   .sin_addr.s_addr = htonl(0x7f000001)};
     const int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), one = 1;
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
     if (bind(fd, (const struct sockaddr *)&sa, sizeof sa) < 0 || listen(fd, 512) < 0)
@@ -245,7 +247,10 @@ static size_t next_len(struct script *s)
 {
     const uint64_t r = next_random(s);
     const unsigned kind = (unsigned)(r >> 32) % 64;
-    return (size_t)(r & 0xffffff) % (kind < 40 ? 200 : kind < 58 ? 4000 : kind < 63 ? 20000 : FRAME_MAX - 10);
+    return (size_t)(r & 0xffffff) % (kind < 40   ? 200
+                                     : kind < 58 ? 4000
+                                     : kind < 63 ? 20000
+                                                 : FRAME_MAX - 10);
 }
 
 static void next_line(struct script *s, struct line *l)

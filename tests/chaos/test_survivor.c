@@ -7,7 +7,6 @@
 #include "tests/chaos/talk.h"
 #include "ws_client.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -19,30 +18,6 @@
 static bool at_length(void)
 {
     return getenv("POLDER_LONG") != NULL;
-}
-
-/* The child of that process; 0: it has none now. */
-static pid_t child_of(pid_t parent)
-{
-    pid_t found = 0;
-    DIR *d = opendir("/proc");
-    for (struct dirent *e; d && !found && (e = readdir(d));) {
-        char path[300], text[512] = "";
-        const char *end;
-        int ppid = 0;
-        if (e->d_name[0] < '1' || e->d_name[0] > '9')
-            continue;
-        snprintf(path, sizeof path, "/proc/%s/stat", e->d_name);
-        FILE *f = fopen(path, "r");
-        if (f && fgets(text, sizeof text, f) && (end = strrchr(text, ')')) &&
-            sscanf(end, ") %*c %d", &ppid) == 1 && ppid == parent && end[2] != 'Z')
-            found = atoi(e->d_name);
-        if (f)
-            fclose(f);
-    }
-    if (d)
-        closedir(d);
-    return found;
 }
 
 struct rig {
@@ -100,16 +75,19 @@ struct story {
     unsigned long kept, writes, reads, ms, most_ms;
     unsigned place[32];
 };
-static const char *const places[] = {
-    "BEFORE_READ", "AFTER_READ",  "BEFORE_COMMIT", "AFTER_COMMIT", "AFTER_SEND", "BEFORE_SECOND_COMMIT",
-    "BEFORE_DROP", "AFTER_TURN", "OPENING",       "GOING",        "GONE",       "RECOVERING", "RECOVERED"};
+static const char *const places[] = {"BEFORE_READ",  "AFTER_READ", "BEFORE_COMMIT",
+                                     "AFTER_COMMIT", "AFTER_SEND", "BEFORE_SECOND_COMMIT",
+                                     "BEFORE_DROP",  "AFTER_TURN", "OPENING",
+                                     "GOING",        "GONE",       "RECOVERING",
+                                     "RECOVERED"};
 #define PLACES (sizeof places / sizeof *places)
 
 static void read_line(struct story *s, const char *line)
 {
     unsigned ms, kept, writes, reads, closed, ended;
     const char *at = strstr(line, "custodian: taken up ");
-    s->deaths += strstr(line, "custodian: the process of the WebSockets[") && strstr(line, "] died: ");
+    s->deaths +=
+        strstr(line, "custodian: the process of the WebSockets[") && strstr(line, "] died: ");
     if (!strncmp(line, "die: ", 5))
         for (unsigned i = 0; i < PLACES; i++)
             s->place[i] += !strncmp(line + 5, places[i], strlen(places[i])) &&
@@ -179,7 +157,7 @@ static void kill_9_at_any_instant(void **state)
         pid_t pid = 0;
         const uint64_t end = mono_ms() + harness_patience(20000);
         talk_step(t, 1 + rand() % 25);
-        while ((!(pid = child_of(r.supervisor)) || pid == last) && mono_ms() < end)
+        while ((!(pid = working_process(r.supervisor)) || pid == last) && mono_ms() < end)
             talk_step(t, 1);
         assert_true(pid > 0 && pid != last);
         last = pid;
@@ -191,6 +169,31 @@ static void kill_9_at_any_instant(void **state)
     expect_nothing_lost(&count);
     assert_int_equal(s.closed + s.ended, 0);
     assert_int_equal(s.deaths, kills);
+    rig_stop(&r);
+}
+
+/* ---- one that hangs ---- */
+
+static void one_that_hangs_is_replaced(void **state)
+{
+    (void)state;
+    struct rig r;
+    struct story s;
+    struct talk_count count;
+    rig_start(&r, "polder-supervisor", NULL);
+    struct talk *t = talk_open(r.h.port, "/x", 10, 3);
+    talk_step(t, 20);
+    const pid_t pid = working_process(r.supervisor);
+    const uint64_t end = mono_ms() + harness_patience(20000);
+    kill(pid, SIGSTOP);
+    do {
+        talk_step(t, 50);
+        read_log(&r, &s);
+    } while (!s.taken_up && mono_ms() < end);
+    talk_end(t, &count);
+    expect_nothing_lost(&count);
+    assert_int_equal(s.deaths, 1);
+    assert_true(house_logged(&r.h, "after its heartbeat stopped"));
     rig_stop(&r);
 }
 
@@ -227,6 +230,7 @@ int main(void)
 {
     const struct CMUnitTest stories[] = {
         cmocka_unit_test(kill_9_at_any_instant),
+        cmocka_unit_test(one_that_hangs_is_replaced),
         cmocka_unit_test(death_at_each_step),
     };
     if (getenv("CHAOS_ONLY"))

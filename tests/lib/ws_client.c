@@ -172,3 +172,26 @@ int scripted_agree(struct scripted *b, int *client, unsigned port, const char *t
     message_free(&m);
     return fd;
 }
+
+pid_t working_process(pid_t supervisor)
+{
+    pid_t found = 0;
+    DIR *d = opendir("/proc");
+    for (struct dirent *e; d && !found && (e = readdir(d));) {
+        char path[300], text[512] = "";
+        const char *end;
+        int ppid = 0;
+        if (e->d_name[0] < '1' || e->d_name[0] > '9')
+            continue;
+        snprintf(path, sizeof path, "/proc/%s/stat", e->d_name);
+        FILE *f = fopen(path, "r");
+        if (f && fgets(text, sizeof text, f) && (end = strrchr(text, ')')) &&
+            sscanf(end, ") %*c %d", &ppid) == 1 && ppid == supervisor && end[2] != 'Z')
+            found = atoi(e->d_name);
+        if (f)
+            fclose(f);
+    }
+    if (d)
+        closedir(d);
+    return found;
+}

@@ -34,6 +34,8 @@ void expect_text(int fd, const char *text);
 unsigned expect_close(int fd); /* the code; 1006 where the connection ended without one */
 
 pid_t supervisor_of(struct house *h);
+/* The process that works for that one, which is its custodian; 0: there is none now. */
+pid_t working_process(pid_t supervisor);
 size_t descriptors(pid_t pid);
 void wait_for_supervisor(struct house *h);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Stories of what needs somebody: each trouble is made, seen in status, readyz, metrics and log,
  * mended, and gone. */
-#include "harness.h"
+#include "ws_client.h"
 
 #include <fcntl.h>
 #include <sched.h>
@@ -160,12 +160,15 @@ static void the_supervisor_is_waited_for_and_then_missed(void **state)
     assert_true(in_metrics(&h, "descriptors_short", "polder-supervisor"));
     assert_int_equal(ctl(&h, NULL, "ws set max_connections=50"), 0);
     assert_false(in_metrics(&h, "descriptors_short", "polder-supervisor"));
-    kill(supervisor, SIGSTOP);
+    const pid_t working = working_process(supervisor);
+    kill(supervisor, SIGSTOP); /* else it would replace the other one */
+    kill(working, SIGSTOP);
     wait_until(in_status(&h, "supervisor_hung"), 15000);
     assert_true(in_metrics(&h, "supervisor_hung", ""));
     assert_int_equal(get(h.ops_port, "/readyz", NULL), 200); /* plain requests are served */
     assert_true(in_reasons(&h, "supervisor_hung: "));
     assert_true(health_says(&h, "\"supervisor\":\"does not answer\",\"activeConnections\":null"));
+    kill(working, SIGCONT);
     kill(supervisor, SIGCONT);
     wait_until(!in_status(&h, "supervisor_hung"), 15000);
     kill(supervisor, SIGKILL);

@@ -25,6 +25,7 @@
 #define LOOK_EVERY_MS 250
 #define STOOD_MS      1500 /* between two looks: all of us stood still */
 #define KILL_AFTER_MS 2000 /* of the abort, which may write a core file */
+#define STILL_MS      2000 /* it has not run at all */
 #define FAILURES_MAX  8    /* then what there is seems to be what kills */
 #define PATIENCE      10
 #ifdef __SANITIZE_ADDRESS__
@@ -80,8 +81,7 @@ static void let_slot(struct custodian *c, uint32_t i)
         return;
     let(&k->fd[0]);
     let(&k->fd[1]);
-    atomic_store_explicit(&segment_slot(segment_of(c), i)->phase, SLOT_FREE,
-                          memory_order_release);
+    atomic_store_explicit(&segment_slot(segment_of(c), i)->phase, SLOT_FREE, memory_order_release);
 }
 
 /* All that have gone, of which not every note has come. */
@@ -171,7 +171,7 @@ static void take_ready(struct custodian *c, const char *runtime_dir)
     c->ready = c->was_ready = true;
     c->failures = c->own_failures = 0;
     c->give_up = false;
-    c->beat_seen_ms = clock_mono_ms();
+    c->heartbeat_seen_ms = clock_mono_ms();
     if (c->draining)
         note_send(c->channel, &(struct note){.kind = NOTE_SIGNAL, .number = SIGTERM},
                   offsetof(struct note, text), -1);
@@ -289,7 +289,7 @@ static bool fork_child(struct custodian *c)
     c->channel = pair[0];
     c->ready = false;
     c->killed_ms = 0;
-    c->beat_seen_ms = clock_mono_ms();
+    c->heartbeat_seen_ms = clock_mono_ms();
     return false;
 }
 
@@ -346,18 +346,22 @@ static uint64_t cpu_ms(pid_t pid)
  * does nothing else. */
 static bool hangs(struct custodian *c, uint64_t now_ms)
 {
-    static uint64_t cpu_then_ms;
-    const uint64_t told = atomic_load(&c->segment->beats);
-    if (!c->ready || c->blind || told != c->beat_told) {
-        c->beat_told = told;
-        c->beat_seen_ms = now_ms;
-        cpu_then_ms = cpu_ms(c->pid);
+    static uint64_t cpu_first_ms, cpu_last_ms, ran_ms;
+    const uint64_t shown = atomic_load(&c->segment->heartbeats), cpu = cpu_ms(c->pid);
+    if (cpu != cpu_last_ms)
+        ran_ms = now_ms;
+    cpu_last_ms = cpu;
+    if (!c->ready || c->blind || shown != c->heartbeat_shown) {
+        c->heartbeat_shown = shown;
+        c->heartbeat_seen_ms = ran_ms = now_ms;
+        cpu_first_ms = cpu;
         return false;
     }
-    const uint64_t stale_ms = now_ms - c->beat_seen_ms, ran_ms = cpu_ms(c->pid) - cpu_then_ms;
+    const uint64_t stale_ms = now_ms - c->heartbeat_seen_ms;
     if (stale_ms < STALE_MS)
         return false;
-    return ran_ms < 5 || ran_ms >= STALE_MS || stale_ms >= (uint64_t)STALE_MS * PATIENCE;
+    return now_ms - ran_ms >= STILL_MS || cpu - cpu_first_ms >= STALE_MS ||
+           stale_ms >= (uint64_t)STALE_MS * PATIENCE;
 }
 
 static void look(struct custodian *c, uint64_t now_ms)
@@ -368,7 +372,7 @@ static void look(struct custodian *c, uint64_t now_ms)
     } else if (hangs(c, now_ms)) {
         log_error("custodian: the process of the WebSockets[%d] has shown no heartbeat for %llu "
                   "ms: it is aborted, and another takes them up",
-                  (int)c->pid, (unsigned long long)(now_ms - c->beat_seen_ms));
+                  (int)c->pid, (unsigned long long)(now_ms - c->heartbeat_seen_ms));
         c->killed_ms = now_ms;
         kill(c->pid, SIGABRT);
         kill(c->pid, SIGCONT); /* a stopped process does not die of an abort */
@@ -413,11 +417,12 @@ static int take_signals(struct custodian *c, const char *runtime_dir)
 static int custodian_turn(struct custodian *c, const char *runtime_dir)
 {
     static uint64_t looked_ms;
-    struct pollfd p[2] = {{.fd = c->signals, .events = POLLIN}, {.fd = c->channel, .events = POLLIN}};
+    struct pollfd p[2] = {{.fd = c->signals, .events = POLLIN},
+                          {.fd = c->channel, .events = POLLIN}};
     poll(p, 2, LOOK_EVERY_MS);
     const uint64_t now_ms = clock_mono_ms();
     if (now_ms - looked_ms > STOOD_MS)
-        c->beat_seen_ms = now_ms;
+        c->heartbeat_seen_ms = now_ms;
     looked_ms = now_ms;
     if (c->pid && p[1].revents && !take_notes(c, runtime_dir) && !(p[0].revents & POLLIN))
         poll(NULL, 0, 1); /* it ends */

@@ -55,22 +55,22 @@ struct custodian {
     bool blind;    /* by one of which nothing is known: all goes with it */
     int link[CUSTODIAN_LINKS];
     int servers;
-    int channel; /* to the other process */
-    uint32_t deaths; /* of working processes, so far */
+    int channel;      /* to the other process */
+    uint32_t deaths;  /* of working processes, so far */
     uint64_t died_ms; /* the last one */
     char death[96];   /* how, in words */
     bool give_up;     /* nothing can be taken up: what there is, is closed */
-    bool draining;    /* was told to stop */
+    bool draining;    /* is to stop */
     int signals;      /* the mask of this process, as a descriptor */
     pid_t pid;
-    bool ready;       /* the working process of now */
-    bool was_ready;   /* one ever was */
-    uint32_t failures; /* deaths in a row before it was ready */
-    uint32_t own_failures; /* those that nobody has wished */
-    uint64_t killed_ms, beat_seen_ms;
-    uint64_t beat_told;
-    int heartbeat;   /* the file */
-    bool watchdog;   /* the service manager wants to hear, too */
+    bool ready;            /* the working process of now */
+    bool was_ready;        /* one ever was */
+    uint32_t failures;     /* deaths in a row before it was ready */
+    uint32_t own_failures; /* but for kills */
+    uint64_t killed_ms, heartbeat_seen_ms;
+    uint64_t heartbeat_shown;
+    int heartbeat; /* the file */
+    bool watchdog; /* the service manager wants to hear, too */
     bool reread;
     void (*read_again)(void *arg);
     void *arg;

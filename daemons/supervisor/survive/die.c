@@ -30,7 +30,8 @@ void die_here(enum die_place place)
     const char *every = getenv("POLDER_DIE"), *only = getenv("POLDER_DIE_AT"),
                *when = getenv("POLDER_DIE_WHEN");
     const int n = every ? atoi(every) : 0;
-    if (n <= 0 || (when && access(when, F_OK)) || (only && atoi(only) != (int)place) || random_below((unsigned)n))
+    if (n <= 0 || (when && access(when, F_OK)) || (only && atoi(only) != (int)place) ||
+        random_below((unsigned)n))
         return;
     fprintf(stderr, "die: %s\n", names[place]);
     kill(getpid(), SIGKILL);

@@ -7,19 +7,19 @@
 #define POLDER_SUPERVISOR_DIE_H
 #include <stddef.h>
 
-#define DIE_PLACES(X)                                                                             \
-    X(BEFORE_READ)                                                                                \
-    X(AFTER_READ)                                                                                 \
-    X(BEFORE_COMMIT)                                                                              \
-    X(AFTER_COMMIT)                                                                               \
-    X(AFTER_SEND)                                                                                 \
-    X(BEFORE_SECOND_COMMIT)                                                                       \
-    X(BEFORE_DROP)                                                                                \
-    X(AFTER_TURN)                                                                                 \
-    X(OPENING)                                                                                    \
-    X(GOING)                                                                                      \
-    X(GONE)                                                                                       \
-    X(RECOVERING)                                                                                 \
+#define DIE_PLACES(X)                                                                              \
+    X(BEFORE_READ)                                                                                 \
+    X(AFTER_READ)                                                                                  \
+    X(BEFORE_COMMIT)                                                                               \
+    X(AFTER_COMMIT)                                                                                \
+    X(AFTER_SEND)                                                                                  \
+    X(BEFORE_SECOND_COMMIT)                                                                        \
+    X(BEFORE_DROP)                                                                                 \
+    X(AFTER_TURN)                                                                                  \
+    X(OPENING)                                                                                     \
+    X(GOING)                                                                                       \
+    X(GONE)                                                                                        \
+    X(RECOVERING)                                                                                  \
     X(RECOVERED)
 #define DIE_ENUM(name) DIE_##name,
 enum die_place { DIE_PLACES(DIE_ENUM) DIE_PLACES_N };

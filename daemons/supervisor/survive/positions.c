@@ -63,5 +63,5 @@ enum positions_found positions_of(int fd, struct positions *p)
     p->read = (uint64_t)after.tcpi_bytes_received - (uint64_t)unread - fin_heard;
     p->written = (uint64_t)after.tcpi_bytes_acked + (uint64_t)unacknowledged - fin_said;
     return fin_said || state == STATE_ESTABLISHED || state == STATE_CLOSE_WAIT ? POSITIONS_FOUND
-                                                                              : POSITIONS_GONE;
+                                                                               : POSITIONS_GONE;
 }

@@ -74,10 +74,10 @@ void survive_say(const struct supervisor *s, const char *text)
     note_send(s->survivor->channel, &note, sizeof note, -1);
 }
 
-void survive_beat(const struct supervisor *s)
+void survive_heartbeat(const struct supervisor *s)
 {
     if (s->survivor)
-        atomic_fetch_add(&s->survivor->segment->beats, 1);
+        atomic_fetch_add(&s->survivor->segment->heartbeats, 1);
 }
 
 void survive_read_again(const struct supervisor *s)
@@ -88,7 +88,7 @@ void survive_read_again(const struct supervisor *s)
 
 void survive_ready(struct supervisor *s)
 {
-    survive_beat(s);
+    survive_heartbeat(s);
     if (s->survivor)
         survivor_tell(s->survivor, NOTE_READY, 0, -1);
     else
@@ -363,9 +363,8 @@ void survive_reading(struct supervisor *s, const struct leg *leg, size_t have)
     if (!slot)
         return;
     struct segment *g = s->survivor->segment;
-    g->reading =
-        (struct reading){segment_slot_index(g, slot), leg == &leg->session->backend, (uint32_t)have,
-                         leg->read_at};
+    g->reading = (struct reading){segment_slot_index(g, slot), leg == &leg->session->backend,
+                                  (uint32_t)have, leg->read_at};
     atomic_signal_fence(memory_order_seq_cst);
 }
 

@@ -4,7 +4,7 @@
  * had not written. Killed in the middle of this, the next one finds the same, or what was committed
  * meanwhile.
  *
- * What cannot be taken up without doubt is not: the client is told 1012 where its side is certain,
+ * What cannot be taken up without doubt is not: the client gets 1012 where its side is certain,
  * else its connection ends.
  */
 #include "daemons/supervisor/carry/record.h"
@@ -107,7 +107,8 @@ typedef void (*piece_fn)(void *arg, struct buffer *b, const char *bytes, size_t 
 static bool each_piece(struct segment *g, const struct point_leg *p, piece_fn fn, void *arg)
 {
     size_t left = p->chain_len, skip = p->chain_skip;
-    struct buffer *b = left && p->chain_block < g->blocks_used ? segment_block(g, p->chain_block) : NULL;
+    struct buffer *b =
+        left && p->chain_block < g->blocks_used ? segment_block(g, p->chain_block) : NULL;
     while (left) {
         if (!is_block(g, b) || b->end > SEGMENT_BLOCK - sizeof *b || skip >= b->end)
             return false;
@@ -218,8 +219,7 @@ static void describe_leg(const struct survivor *v, const struct left *l, unsigne
                              .pings_out = p->pings_out,
                              .fin = p->fin};
     if (p->stash_len && p->stash_block < v->segment->blocks_used)
-        r->stash =
-            (struct bytes){segment_block(v->segment, p->stash_block)->data, p->stash_len};
+        r->stash = (struct bytes){segment_block(v->segment, p->stash_block)->data, p->stash_len};
 }
 
 static void describe(const struct survivor *v, const struct left *l, struct session_record *r)

@@ -25,7 +25,7 @@
 enum slot_phase {
     SLOT_FREE,
     SLOT_ASKING,   /* the client waits for an answer of HTTP, and has had no byte of it */
-    SLOT_ANSWERED, /* or is having it: what is missing cannot be told */
+    SLOT_ANSWERED, /* or is having it: what is missing is not known */
     SLOT_OPEN,     /* a WebSocket: the current point counts */
     SLOT_GONE      /* the custodian closes what it holds, then it is free */
 };
@@ -78,10 +78,10 @@ struct segment {
     uint32_t layout, n_slots;
     size_t slots_at, blocks_at, size; /* from the beginning */
     uintptr_t base;                   /* where the process that writes has it: of links in blocks */
-    _Atomic uint64_t beats;           /* of the working process */
-    _Atomic uint32_t missed;          /* a note to the custodian could not be sent: it looks itself */
-    _Atomic uint32_t used;            /* slots that have ever been used: the first ones */
-    uint32_t blocks_used;             /* the same of blocks */
+    _Atomic uint64_t heartbeats;      /* of the working process */
+    _Atomic uint32_t missed; /* a note to the custodian could not be sent: it looks itself */
+    _Atomic uint32_t used;   /* slots that have ever been used: the first ones */
+    uint32_t blocks_used;    /* the same of blocks */
     uint64_t next_id, ping_secret;
     struct reading reading;
     uint8_t buffer[SUPERVISOR_READ + FRAMES_CONTROL_MAX];

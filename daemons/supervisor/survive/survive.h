@@ -49,7 +49,7 @@ void survive_taken(const struct session *x);
 void survive_ended(struct supervisor *s, struct session *x);
 /* The session goes on without it. */
 void survive_leg_closed(struct supervisor *s, const struct leg *leg);
-/* Closes it at once for this process, whoever else holds it. */
+/* Closes a descriptor at once for this process, also where the custodian has it too. */
 void survive_close(struct supervisor *s, int fd);
 
 /* Links to polderd, and the table of its servers. */
@@ -58,6 +58,6 @@ void survive_link_closed(struct supervisor *s, int fd);
 void survive_servers(struct supervisor *s, int fd);
 /* For the service manager. */
 void survive_say(const struct supervisor *s, const char *text);
-void survive_beat(const struct supervisor *s);
+void survive_heartbeat(const struct supervisor *s);
 void survive_read_again(const struct supervisor *s);
 #endif

@@ -37,8 +37,10 @@ static void wrote(struct supervisor *s, struct leg *to, size_t n)
     struct session *x = to->session;
     if (to != &x->client)
         return;
+    const size_t head = n < x->head_left ? n : x->head_left;
     x->to_client_ms = s->now_ms;
-    x->bytes += n;
+    x->head_left -= (uint32_t)head;
+    x->bytes += n - head;
 }
 
 /* Bytes taken, none for now, or -1: the peer is gone. */

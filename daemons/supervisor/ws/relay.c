@@ -314,8 +314,7 @@ static void leg_read(struct supervisor *s, struct leg *from)
         memcpy(s->buffer, old->data, have);
     survive_reading(s, from, have);
     die_here(DIE_BEFORE_READ);
-    const ssize_t n =
-        recv(from->io.fd, s->buffer + have, die_fewer(room - waits), MSG_DONTWAIT);
+    const ssize_t n = recv(from->io.fd, s->buffer + have, die_fewer(room - waits), MSG_DONTWAIT);
     die_here(DIE_AFTER_READ);
     if (n > 0) {
         from->stash = NULL;
