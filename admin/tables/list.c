@@ -19,7 +19,7 @@ static const struct {
     {RPC_METHOD_UPSTREAM_LIST,
      "upstream server state since_ms weight requests connects errors last_error? error_ago_ms? "
      "mean_seconds check.last? addresses? shift.percent? shift.error_percent? shift.p95_seconds? "
-     "shift.guard?"},
+     "shift.guard? top_key_percent?"},
 };
 
 static const char *columns_of(enum rpc_method method)

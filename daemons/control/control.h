@@ -13,6 +13,7 @@
  *                  checks        active checks of backends; check: one of them
  *                  outliers      backends that fail more often than the others of their group
  *                  shift         moves traffic between them in steps; its guard
+ *                  stickiness    keys with too many requests
  *                  settings      what a reload does to what was changed at run time
  *                  cache_names   names of stored objects as operators write them
  *                  invalidation  ends stored objects
@@ -102,6 +103,7 @@ struct control {
     struct route_use *route_use;
     struct windows *windows; /* the last five minutes, hour and day */
     struct live *live;       /* streams of them; of ops/ */
+    uint64_t sticky_due_ms;  /* model/stickiness; 0: not begun */
     bool ws_changed;         /* by ws set without --persist, since the last reload */
 };
 

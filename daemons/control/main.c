@@ -19,6 +19,7 @@
 #include "daemons/control/model/settings.h"
 #include "daemons/control/model/shares.h"
 #include "daemons/control/model/shift.h"
+#include "daemons/control/model/stickiness.h"
 #include "daemons/control/model/windows.h"
 #include "daemons/control/model/verification.h"
 #include "daemons/control/ops/ops.h"
@@ -93,6 +94,7 @@ static void follow_conditions(struct control *c)
 {
     health_follow(c);
     shift_follow(c);
+    stickiness_follow(c);
     servers_follow(c);
     events_follow(c);
 }

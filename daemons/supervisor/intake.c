@@ -48,6 +48,7 @@ static bool make_pending(struct session *x, const struct handover *h, const char
     if (!p)
         return false;
     memcpy(p->accept_key, h->accept_key, sizeof p->accept_key);
+    p->sticky = (struct sticky_key){.hash = h->sticky_hash, .server = h->sticky_server};
     p->limit_len = h->limit_len;
     p->head_len = h->head_len;
     p->pipelined_len = h->pipelined_len;

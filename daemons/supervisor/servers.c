@@ -112,8 +112,12 @@ static uint32_t options_of(struct supervisor *s, const struct session *x,
 static const struct config_server *choose(struct supervisor *s, struct session *x)
 {
     struct server_option option[SERVERS_TRIED_MAX];
-    const struct server_choice choice = {x->route->upstream, option, options_of(s, x, option), true,
-                                         s->now_ms};
+    const struct server_choice choice = {.upstream = x->route->upstream,
+                                         .option = option,
+                                         .n = options_of(s, x, option),
+                                         .repeatable = true,
+                                         .now_ms = s->now_ms,
+                                         .sticky = &x->pending->sticky};
     uint64_t lease_ms;
     const int n = server_choose(&choice, &lease_ms);
     if (n < 0)
@@ -128,7 +132,8 @@ static bool others_are_up(struct supervisor *s, const struct session *x)
 {
     struct server_option option[SERVERS_TRIED_MAX];
     const struct config_upstream *u = x->route->upstream;
-    const struct server_choice choice = {u, option, options_of(s, x, option), true, s->now_ms};
+    const struct server_choice choice = {u,    option,    options_of(s, x, option),
+                                         true, s->now_ms, NULL};
     return server_choice_has_other(&choice, (uint32_t)(x->pending->server - u->servers));
 }
 

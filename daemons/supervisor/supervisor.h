@@ -41,6 +41,7 @@
 #include "polder/histogram.h"
 #include "polder/log.h"
 #include "polder/server_state.h"
+#include "polder/sticky.h"
 #include "polder/problem.h"
 #include "polder/random.h"
 #include "polder/shared.h"
@@ -154,6 +155,7 @@ struct session {
 /* What is needed until the session is open. */
 struct pending {
     char accept_key[28];
+    struct sticky_key sticky;
     uint64_t tried;                     /* servers */
     const struct config_server *server; /* asked now or last */
     uint32_t address;                   /* of those of its name: the n-th try, ... */

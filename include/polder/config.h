@@ -83,6 +83,7 @@ struct config_upstream {
     uint32_t retry_budget;  /* percent of the requests under way that may be second tries */
     uint32_t queue;         /* requests that may wait for room at its servers */
     uint32_t queue_timeout_ms;
+    struct config_key sticky;    /* kind NONE, CLIENT, COOKIE (Polder's own) or HEADER */
     const char *health;          /* path of the active check; "" : none */
     uint32_t health_interval_ms; /* 0: none */
     uint32_t health_timeout_ms;
@@ -321,6 +322,7 @@ struct config {
 
     struct config_upstream *upstreams;
     uint32_t n_upstreams, n_servers;
+    bool sticky_cookie; /* some upstream has sticky = "cookie" */
     struct config_limit *limits;
     uint32_t n_limits;
     struct config_route *routes; /* most specific first: exact ones, then longest prefix */

@@ -47,6 +47,7 @@ enum config_type {
     TYPE_CODINGS,
     TYPE_EXEMPT,
     TYPE_DROP_HEADERS,
+    TYPE_STICKY,
 };
 
 enum config_inherits {

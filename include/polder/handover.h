@@ -14,7 +14,7 @@
 #include <stdint.h>
 
 #define HANDOVER_MAGIC     0x706f6c77u
-#define HANDOVER_VERSION   3
+#define HANDOVER_VERSION   4
 #define HANDOVER_MAX       (64u << 10) /* whole message */
 #define HANDOVER_LINES_MAX 2304
 /* In flags: carries no socket but an invalidation by a worker: id is a tag, or head is a URL
@@ -36,7 +36,9 @@ struct handover {
     uint32_t limit_len;  /* header lines for every answer: RateLimit fields, the id */
     uint32_t head_len;   /* request head */
     uint32_t pipelined_len;
+    uint64_t sticky_hash; /* as in struct sticky_key (sticky.h); 0: any server */
+    uint32_t sticky_server, pad_;
     /* then: route, id, lines of the limits, head, pipelined */
 };
-_Static_assert(sizeof(struct handover) == 72, "wire format");
+_Static_assert(sizeof(struct handover) == 88, "wire format");
 #endif

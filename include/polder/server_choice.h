@@ -8,6 +8,10 @@
  * One that is down gets a trial from time to time (server_state.h), with a request that can be
  * retried elsewhere; with another one only if no such request has come for a while.
  *
+ * A request with a key (sticky.h) goes to the server of that key instead, whatever the turns are, in
+ * proportion to the weights alone; a trial of it, while it is down; to the next one for that key, if
+ * it is down or full. Servers that are up for no other reason get nothing by keys: as below.
+ *
  * Backup servers are asked if no other is up; servers that drain if these are not up either; then
  * all, whatever is known of them.
  */
@@ -15,6 +19,7 @@
 #define POLDER_SERVER_CHOICE_H
 #include "polder/config.h"
 #include "polder/server_state.h"
+#include "polder/sticky.h"
 
 struct server_option {
     struct server_row *row; /* NULL: nothing is known of it, so it is up */
@@ -32,6 +37,7 @@ struct server_choice {
     uint32_t n;
     bool repeatable; /* a failure can be retried elsewhere */
     uint64_t now_ms;
+    const struct sticky_key *sticky; /* NULL: there is none */
 };
 #define SERVER_CHOICE_NONE (-1)
 #define SERVER_CHOICE_FULL (-2) /* all that could be asked are full */

@@ -35,6 +35,8 @@ struct history_page;
 struct alert_page;
 struct shift_page;
 struct fleet_page;
+struct sticky_counts;
+struct sticky_page;
 
 /* Configurations that may be in use at once: draining workers keep theirs. The current one, one that
  * is read, three that finish what they have (daemons/master/generations.c), and some that end. Each
@@ -101,6 +103,8 @@ struct shared {
     struct shift_page *shift;     /* file-backed: state_dir/shift.page */
     struct fleet_page *fleet;     /* file-backed: state_dir/fleet.page; polder/fleet.h */
     char *fleet_rings;            /* [PROC_WORKER_SLOTS] rings, from workers to control */
+    struct sticky_page *sticky;   /* file-backed: state_dir/sticky.page */
+    struct sticky_counts *sticky_counts;
     struct ring *ring[SHARED_RINGS];
     struct config_region *region[SHARED_REGIONS];
 
@@ -117,7 +121,7 @@ struct shared {
 };
 
 struct shared_options {
-    const char *state_dir;   /* for inval.page, guard.page, shift.page, fleet.page */
+    const char *state_dir;   /* for inval.page and the other pages */
     const char *runtime_dir; /* for conditions.page; NULL: memory alone */
     size_t limit_entries;    /* 0: default */
     struct shared_found *found;

@@ -31,6 +31,7 @@ enum shm_kind {
     SHM_ALERTS,
     SHM_RECENT,
     SHM_SHIFT,
+    SHM_STICKY,
     SHM_LIMIT_ROWS,
     SHM_FLEET,
 };

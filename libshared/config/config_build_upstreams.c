@@ -54,6 +54,15 @@ static uint32_t top_ordinal(const struct config_parse *p, const char *name, uint
     return ordinal;
 }
 
+/* What is wrong with it has been complained of. */
+static void build_sticky(struct config_parse *p, cfg_t *s, struct config *c,
+                         struct config_upstream *u)
+{
+    const char *text = config_stated(s, "sticky");
+    config_parse_sticky(p->arena, text ? text : "none", &u->sticky);
+    c->sticky_cookie |= u->sticky.kind == CONFIG_KEY_COOKIE;
+}
+
 void config_build_upstreams(struct config_parse *p, struct config *c)
 {
     c->n_upstreams = cfg_size(p->root, "upstream");
@@ -67,6 +76,7 @@ void config_build_upstreams(struct config_parse *p, struct config *c)
         config_check_name(p, "upstream", cfg_title(s), u->line);
         config_read(p, s, CONFIG_SECTION_UPSTREAM, u);
         check_health(p, s, u);
+        build_sticky(p, s, c, u);
         build_servers(p, s, c, u, top_ordinal(p, "upstream", i));
     }
     if (c->upstreams && c->n_servers > RUNTIME_SERVERS_MAX)

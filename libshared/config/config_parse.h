@@ -105,6 +105,9 @@ int config_section_line(const struct config_parse *p, const char *name, uint32_t
                         uint32_t nth);
 
 /* config_types.c */
+/* `sticky`. NULL, or what is expected. arena NULL: only checked. */
+const char *config_parse_sticky(struct config_arena *arena, const char *text,
+                                struct config_key *key);
 int config_address_parse(struct config_arena *arena, const char *text, bool names,
                          struct config_address *address, const char **why);
 

@@ -367,6 +367,9 @@ const char *config_value(const struct config_row *row, const char *text, uint64_
     case TYPE_SHARE:
         why = share_value(text, &n);
         break;
+    case TYPE_STICKY:
+        why = config_parse_sticky(NULL, text, keys);
+        break;
     case TYPE_STATUSES:
         why = server_check_parse_statuses(text, &statuses)
                   ? NULL
@@ -450,6 +453,32 @@ int config_parse_key(struct config_arena *arena, const char *text, struct config
         if (!*at)
             return (int)n;
     }
+}
+
+/* A token of HTTP (RFC 9110 5.6.2). */
+static bool is_field_name(const char *text)
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                                  "!#$%&'*+-.^_`|~";
+    return *text && strlen(text) < 128 && strspn(text, letters) == strlen(text);
+}
+
+const char *config_parse_sticky(struct config_arena *arena, const char *text,
+                                struct config_key *key)
+{
+    static const char right[] = "none, client, cookie or header:NAME";
+    *key = (struct config_key){CONFIG_KEY_NONE, ""};
+    if (!strcmp(text, "none"))
+        return NULL;
+    if (!strcmp(text, "cookie")) {
+        key->kind = CONFIG_KEY_COOKIE;
+        return NULL;
+    }
+    if (parse_key_part(arena, text, strlen(text), key) ||
+        (key->kind != CONFIG_KEY_CLIENT &&
+         (key->kind != CONFIG_KEY_HEADER || !is_field_name(text + strlen("header:")))))
+        return right;
+    return NULL;
 }
 
 /* ---- addresses ---- */

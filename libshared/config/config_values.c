@@ -126,6 +126,7 @@ static void read_member(struct config_parse *p, cfg_t *section, const struct con
     case TYPE_CODINGS:
     case TYPE_EXEMPT:
     case TYPE_DROP_HEADERS:
+    case TYPE_STICKY:
         break;
     default:
         read_number(row, text_of(section, row), out + row->at);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* identity: see identity.h. */
 #include "polder/identity.h"
+#include "polder/sticky.h"
 
 #define XXH_STATIC_LINKING_ONLY /* for a hash state on the stack */
 #include <string.h>
@@ -125,6 +126,8 @@ bool identity_ignores_cookie(const struct config *config, const struct config_ca
     bool ignored = false;
     if (!cookie->readable)
         return false;
+    if (config->sticky_cookie && is_cookie(cookie->name, STICKY_COOKIE))
+        return true; /* Polder's own, which no backend sees */
     for (uint32_t i = 0; i < cache->n_ignore_cookies && !ignored; i++)
         ignored = is_cookie(cookie->name, cache->ignore_cookies[i]);
     for (uint32_t i = 0; i < config->n_identity_keys && ignored; i++)

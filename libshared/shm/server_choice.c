@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* server_choice: see server_choice.h. */
 #include "polder/server_choice.h"
+#include "polder/stats.h"
 
 #define LATE_MS        10000 /* overdue for this long: any request may be the trial */
 #define TRIAL_SPARE_MS 1000
@@ -10,19 +11,24 @@ static bool option_is_up(const struct server_option *o)
     return !o->row || server_is_up(o->row);
 }
 
-/* A server that is down with a trial due; this request becomes the trial. */
-static int trial(const struct server_choice *c, uint64_t *lease_ms)
+/* It is down with a trial due, which this request becomes. */
+static bool try_it(const struct server_choice *c, const struct server_option *o, uint64_t *lease_ms)
 {
     const struct config_upstream *u = c->upstream;
     const uint64_t lasts_ms = (uint64_t)u->connect_timeout_ms + u->timeout_ms + TRIAL_SPARE_MS;
-    for (uint32_t i = 0; i < c->n; i++) {
-        const struct server_option *o = &c->option[i];
-        if (!option_is_up(o) && o->weight && !o->tried && !o->full &&
-            server_try(o->row, c->now_ms, c->repeatable ? 0 : LATE_MS, lasts_ms, lease_ms))
-            return (int)i;
-    }
+    if (!option_is_up(o) && o->weight && !o->tried && !o->full &&
+        server_try(o->row, c->now_ms, c->repeatable ? 0 : LATE_MS, lasts_ms, lease_ms))
+        return true;
     *lease_ms = 0;
-    return -1;
+    return false;
+}
+
+static int trial(const struct server_choice *c, uint64_t *lease_ms)
+{
+    for (uint32_t i = 0; i < c->n; i++)
+        if (try_it(c, &c->option[i], lease_ms))
+            return (int)i;
+    return SERVER_CHOICE_NONE;
 }
 
 /* Who may have a turn: the first kind of which there is one. */
@@ -88,9 +94,48 @@ static int turn(const struct server_choice *c, enum rank rank)
     return best < 0 && full ? SERVER_CHOICE_FULL : best;
 }
 
+/* ---- by a key ---- */
+
+/* That of the key, among those that are asked while all is well; a session's own also while it
+ * drains. only_up: and that take a request now. */
+static int keeper(const struct server_choice *c, bool only_up)
+{
+    int best = SERVER_CHOICE_NONE;
+    double lowest = 0;
+    for (uint32_t i = 0; i < c->n; i++) {
+        const struct server_option *o = &c->option[i];
+        if (!o->weight || o->tried || (only_up && (o->full || !option_is_up(o))))
+            continue;
+        const uint64_t id = stats_server_id(&c->upstream->servers[i]);
+        if (c->sticky->server == sticky_server_part(id))
+            return (int)i;
+        if (o->backup || (o->row && server_drains(o->row)))
+            continue;
+        const double score = sticky_score(c->sticky->hash, id, o->weight);
+        if (best < 0 || score < lowest) {
+            best = (int)i;
+            lowest = score;
+        }
+    }
+    return best;
+}
+
+/* A kept connection that was closed says nothing of its server: `avoid` does not count. */
+static int by_key(const struct server_choice *c, uint64_t *lease_ms)
+{
+    const int i = c->sticky && c->sticky->hash ? keeper(c, false) : SERVER_CHOICE_NONE;
+    *lease_ms = 0;
+    if (i < 0 || (option_is_up(&c->option[i]) && !c->option[i].full) ||
+        try_it(c, &c->option[i], lease_ms))
+        return i;
+    return keeper(c, true);
+}
+
 int server_choose(const struct server_choice *choice, uint64_t *lease_ms)
 {
-    int i = trial(choice, lease_ms);
+    int i = by_key(choice, lease_ms);
+    if (i == SERVER_CHOICE_NONE)
+        i = trial(choice, lease_ms);
     for (enum rank rank = RANK_UP; i == SERVER_CHOICE_NONE && rank < RANKS; rank++)
         i = turn(choice, rank);
     return i;

@@ -20,6 +20,7 @@
 #include "polder/server_state.h"
 #include "polder/shift.h"
 #include "polder/stats.h"
+#include "polder/sticky.h"
 #include "polder/tenants.h"
 #include <errno.h>
 #include <limits.h>
@@ -167,24 +168,47 @@ static int shared_guard(struct shared *sh, const struct shared_options *opt)
     return 0;
 }
 
-static int shared_shift(struct shared *sh, const struct shared_options *opt)
+/* One that is of use as it was found. */
+static int shared_plain_file(struct shared *sh, const struct shared_options *opt,
+                             const struct shared_file *f, void **page)
 {
-    const struct shared_file file = {
+    int reused;
+    const int rc = shared_file(sh, opt, f, &reused);
+    if (rc < 0)
+        return rc;
+    struct shm_segment *seg = &sh->seg[sh->segs - 1].shm;
+    *page = seg->base;
+    if (!reused)
+        shm_publish(seg);
+    return 0;
+}
+
+/* Where traffic goes. */
+static int shared_traffic(struct shared *sh, const struct shared_options *opt)
+{
+    const struct shared_file shift = {
         .name = "shift.page",
         .kind = SHM_SHIFT,
         .layout = shift_page_layout(),
         .size = shift_page_size(),
         .without = "the guard of a shift of traffic will not outlive a restart",
     };
-    int reused;
-    const int rc = shared_file(sh, opt, &file, &reused);
+    const struct shared_file sticky = {
+        .name = "sticky.page",
+        .kind = SHM_STICKY,
+        .layout = sticky_page_layout(),
+        .size = sticky_page_size(),
+        .without = "the servers of sessions will not outlive a restart",
+    };
+    void *page;
+    int rc = shared_plain_file(sh, opt, &shift, &page);
     if (rc < 0)
         return rc;
-    struct shm_segment *seg = &sh->seg[sh->segs - 1].shm;
-    sh->shift = seg->base;
-    if (!reused)
-        shm_publish(seg);
-    return 0;
+    sh->shift = page;
+    rc = shared_plain_file(sh, opt, &sticky, &page);
+    if (rc == 0)
+        sh->sticky = page;
+    return rc;
 }
 
 static int shared_fleet(struct shared *sh, const struct shared_options *opt)
@@ -258,9 +282,11 @@ static bool shared_tables(struct shared *sh, const struct shared_options *opt)
                                 sizeof(struct alert_page));
     sh->fleet_rings =
         shared_body(sh, opt, "polder-fleet-rings", SHM_RING, ring_size() * PROC_WORKER_SLOTS);
+    sh->sticky_counts =
+        shared_body(sh, opt, "polder-sticky", SHM_STICKY, sizeof(struct sticky_counts));
     return sh->proc && sh->stats && sh->limits && sh->shadow_limits && sh->fetch_locks && sh->ref &&
            sh->cache && sh->clients && sh->servers && sh->recent && sh->tenants && sh->history &&
-           sh->alerts && sh->fleet_rings;
+           sh->alerts && sh->fleet_rings && sh->sticky_counts;
 }
 
 /* Sparse: an unused ring or region costs address space only. */
@@ -353,7 +379,7 @@ int shared_create(struct shared *sh, const struct shared_options *opt)
     for (size_t i = 0; i < sh->segs; i++)
         shm_publish(&sh->seg[i].shm);
     if ((rc = shared_conditions(sh, opt)) < 0 || (rc = shared_inval(sh, opt)) < 0 ||
-        (rc = shared_guard(sh, opt)) < 0 || (rc = shared_shift(sh, opt)) < 0 ||
+        (rc = shared_guard(sh, opt)) < 0 || (rc = shared_traffic(sh, opt)) < 0 ||
         (rc = shared_fleet(sh, opt)) < 0)
         goto fail;
     if ((rc = shared_events(sh, opt)) < 0) {

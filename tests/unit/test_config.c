@@ -928,10 +928,37 @@ static void what_verify_asks_for_goes_to_its_route(void **state)
 #undef BEFORE
 }
 
+static void what_keeps_a_client_at_a_server_can_be_chosen(void **state)
+{
+#define STICKY(value) "upstream \"u\" { server \"a:80\" { }\n sticky = \"" value "\" }\n"
+    static const char right[] = "none, client, cookie or header:NAME";
+    (void)state;
+    const struct config *c = load("upstream \"u\" { server \"a:80\" { } }\n");
+    assert_int_equal(c->upstreams[0].sticky.kind, CONFIG_KEY_NONE);
+    assert_int_equal(load(STICKY("none"))->upstreams[0].sticky.kind, CONFIG_KEY_NONE);
+    assert_int_equal(load(STICKY("client"))->upstreams[0].sticky.kind, CONFIG_KEY_CLIENT);
+    assert_false(load(STICKY("client"))->sticky_cookie);
+    assert_int_equal(load(STICKY("cookie"))->upstreams[0].sticky.kind, CONFIG_KEY_COOKIE);
+    assert_true(load(STICKY("cookie"))->sticky_cookie);
+    c = load(STICKY("header:Mcp-Session-Id"));
+    assert_int_equal(c->upstreams[0].sticky.kind, CONFIG_KEY_HEADER);
+    assert_string_equal(c->upstreams[0].sticky.name, "mcp-session-id");
+    assert_complains(STICKY("header:"), 2, right);
+    assert_complains(STICKY("header"), 2, right);
+    assert_complains(STICKY("header:a b"), 2, right);
+    assert_complains(STICKY("header:a(b"), 2, right);
+    assert_complains(STICKY("cookie:sid"), 2, right);
+    assert_complains(STICKY("clients"), 2, right);
+    assert_complains(STICKY("query:a"), 2, right);
+    assert_complains(STICKY(""), 2, right);
+#undef STICKY
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_empty_file_has_the_documented_defaults),
+        cmocka_unit_test(what_keeps_a_client_at_a_server_can_be_chosen),
         cmocka_unit_test(what_half_a_close_means_can_be_chosen),
         cmocka_unit_test(the_buffers_of_request_bodies_have_bounds),
         cmocka_unit_test(codings_are_inherited_and_can_be_chosen),

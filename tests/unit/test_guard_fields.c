@@ -177,6 +177,8 @@ static int set_up(void **state)
     if (!worker || shared.inval == MAP_FAILED)
         return -1;
     inval_page_init(shared.inval);
+    static const struct config config;
+    worker->config = &config;
     worker->shared = &shared;
     return 0;
 }

@@ -449,7 +449,7 @@ static void a_server_of_which_nothing_is_known_takes_its_turns(void **state)
     struct server_option option[3] = {{.row = down, .weight = 8, .turn = &turn[0]},
                                       {.weight = 3, .turn = &turn[1]},
                                       {.weight = 1, .turn = &turn[2]}};
-    const struct server_choice choice = {&upstream, option, 3, true, 10};
+    const struct server_choice choice = {&upstream, option, 3, true, 10, NULL};
     uint64_t lease_ms;
     assert_true(server_note_failure(down, SERVER_REFUSED, false, 10));
     unsigned count[3] = {0};

@@ -251,7 +251,7 @@ static void servers_down(struct servers_rig *r)
 static int chosen(struct servers_rig *r, uint64_t tried, bool repeatable,
                   struct pool_choice *choice)
 {
-    const struct pool_request wish = {&r->upstream, tried, 0, repeatable};
+    const struct pool_request wish = {&r->upstream, tried, 0, repeatable, NULL};
     return pool_choose(r->w, &wish, choice) == POOL_CHOSEN ? (int)choice->server->index : -1;
 }
 

@@ -12,6 +12,7 @@
 #include "polder/server_check.h"
 #include "polder/server_load.h"
 #include "polder/server_state.h"
+#include "polder/sticky.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -131,6 +132,9 @@ static void put_server(const struct control *c, struct rpc_out *o, const struct 
     put_health(c, o, row);
     put_addresses(o, s, row);
     put_shift(c, o, s);
+    if (s->upstream->sticky.kind != CONFIG_KEY_NONE)
+        rpc_out_u64(o, "top_key_percent",
+                    sticky_top_percent(c->shared->sticky_counts, s->upstream->name));
     rpc_out_map(o, "file");
     rpc_out_u64(o, "weight", s->weight);
     rpc_out_end(o);

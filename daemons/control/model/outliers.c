@@ -109,8 +109,8 @@ static void eject(const struct control *c, const struct group *g, uint32_t i,
 {
     const struct config_server *s = &g->upstream->servers[i];
     struct server_row *row = g->option[i].row;
-    const struct server_choice choice = {g->upstream, g->option, g->upstream->n_servers, false,
-                                         g->now_ms};
+    const struct server_choice choice = {g->upstream, g->option, g->upstream->n_servers,
+                                         false,       g->now_ms, NULL};
     if (!row || !server_choice_has_other(&choice, i) ||
         !server_eject(row, SERVER_OUTLIER, g->now_ms))
         return;

@@ -38,7 +38,7 @@ static void damaged(struct worker *w, const struct cache_key *key)
 /* What selects a variant by a field, as the backend would get that. */
 static bool put_selecting(const struct request *r, struct str name, struct h1_out *o)
 {
-    return r->drops_cookies && field_is(name, "cookie") ? identity_put_selecting(r, o)
+    return identity_edits_cookies(r) && field_is(name, "cookie") ? identity_put_selecting(r, o)
                                                         : h1_selecting(r->head, name, o);
 }
 

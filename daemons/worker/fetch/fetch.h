@@ -29,6 +29,7 @@
 #include "polder/config.h"
 #include "polder/fetch_lock.h"
 #include "polder/problem.h"
+#include "polder/sticky.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -113,6 +114,7 @@ struct fetch {
     uint64_t wait_until_ms;   /* it has waited for a backend that restarts; 0: it has not */
     uint64_t alone_ms;        /* the client has left: when to give up; 0: it has not */
     const char *not_stored;   /* why, for Cache-Status; NULL: it is, or it was not for the store */
+    struct sticky_key sticky; /* what keeps it at a server */
     uint64_t tried, avoid;    /* bit per server of the upstream (by position) */
     uint32_t head_unsent;     /* bytes of the response's head that wait in texts.scratch */
     uint64_t body_sent;       /* response body bytes the client got */

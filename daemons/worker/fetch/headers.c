@@ -6,6 +6,7 @@
 #include "daemons/worker/fetch/headers.h"
 #include "daemons/http/h1_cache.h"
 #include "daemons/worker/message/access.h"
+#include "daemons/worker/message/affinity.h"
 #include "daemons/worker/buffer.h"
 #include "daemons/worker/client/client.h"
 #include "daemons/worker/message/cors.h"
@@ -336,6 +337,7 @@ size_t response_head(struct fetch *ex, const struct h1_head *head, uint16_t stat
     }
     h1_put(&o, ex->req.limit_lines, ex->req.limit_len);
     put_request_id(&o, &ex->req);
+    affinity_put_cookie(&o, &ex->sticky, head, ex->store != NULL);
     put_cache_status(&o, ex, head->status);
     response_preference(&o, &ex->req);
     if (ex->coding && status != 304) {

@@ -77,8 +77,12 @@ enum pool_result pool_choose(struct worker *w, const struct pool_request *wanted
 {
     const struct config_upstream *u = wanted->upstream;
     struct server_option option[RUNTIME_SERVERS_MAX];
-    const struct server_choice choice = {u, option, options_of(w, u, option), wanted->repeatable,
-                                         w->mono_ms};
+    const struct server_choice choice = {.upstream = u,
+                                         .option = option,
+                                         .n = options_of(w, u, option),
+                                         .repeatable = wanted->repeatable,
+                                         .now_ms = w->mono_ms,
+                                         .sticky = wanted->sticky};
     for (uint32_t i = 0; i < choice.n; i++) {
         const uint64_t bit = pool_bit(u, &u->servers[i]);
         option[i].tried = wanted->tried & bit;
@@ -128,7 +132,8 @@ static bool others_are_up(const struct worker *w, const struct config_server *se
 {
     const struct config_upstream *u = server->upstream;
     struct server_option option[RUNTIME_SERVERS_MAX];
-    const struct server_choice choice = {u, option, options_of(w, u, option), false, w->mono_ms};
+    const struct server_choice choice = {u,     option,     options_of(w, u, option),
+                                         false, w->mono_ms, NULL};
     return server_choice_has_other(&choice, (uint32_t)(server - u->servers));
 }
 

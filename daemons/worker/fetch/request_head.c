@@ -295,7 +295,7 @@ static void put_request_fields(struct h1_out *o, const struct response_request *
         const struct h1_field *f = &r->head->field[i];
         if (!(f->id == H1_X_REQUEST_ID ? keep_id : is_forwarded(what, f)))
             continue;
-        if (f->id == H1_COOKIE && r->drops_cookies)
+        if (f->id == H1_COOKIE && identity_edits_cookies(r))
             identity_put_cookie(r, o, f);
         else if (via_max_forwards(r->head, f, &hops))
             put_number(o, f->name, hops - 1);

@@ -9,6 +9,7 @@
 #include "daemons/http/h1_cache.h"
 #include "daemons/worker/client/client.h"
 #include "daemons/worker/fetch/compress.h"
+#include "daemons/worker/message/affinity.h"
 #include "daemons/worker/message/hints.h"
 #include "daemons/worker/cache/lookup.h"
 #include "daemons/worker/cache/conditions.h"
@@ -231,6 +232,7 @@ static bool final_head(struct fetch *ex, const struct h1_head *head, bool more)
     histogram_add(&server_stats(ex->worker, u->server)->latency,
                   histogram_bucket(HISTOGRAM_LATENCY, ex->fetch_ns), ex->fetch_ns);
     retry_answered(ex, head->status);
+    affinity_learn(ex->worker, u->server, head);
     fetch_note_server(ex);
     ex->answered = head->status;
     ex->worker->fetches->ops->answered(ex, policy_stale_replaces(head->status));

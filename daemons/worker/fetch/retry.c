@@ -18,6 +18,7 @@
  * What is known to be down is asked only where nothing stale may be given instead.
  */
 #include "daemons/worker/message/access.h"
+#include "daemons/worker/message/affinity.h"
 #include "daemons/worker/client/client.h"
 #include "daemons/worker/fetch/fetch.h"
 #include "daemons/worker/message/request_id.h"
@@ -161,7 +162,8 @@ static bool ask_server(struct fetch *ex, const struct pool_choice *choice)
 
 static enum pool_result choose(struct fetch *ex, struct pool_choice *choice)
 {
-    const struct pool_request wanted = {ex->upstream, ex->tried, ex->avoid, is_repeatable(ex)};
+    const struct pool_request wanted = {ex->upstream, ex->tried, ex->avoid, is_repeatable(ex),
+                                        &ex->sticky};
     return pool_choose(ex->worker, &wanted, choice);
 }
 
@@ -244,8 +246,10 @@ void retry_begin(struct fetch *ex)
 {
     ex->begun_ms = ex->worker->mono_ms;
     ex->last_problem = PROBLEM_BAD_GATEWAY;
-    if (!ex->under_way)
+    if (!ex->under_way) {
         server_load_begin(pool_loads(ex->worker, ex->upstream));
+        affinity_of(&ex->req, ex->upstream, &ex->sticky);
+    }
     ex->under_way = true;
     ask_next(ex);
 }

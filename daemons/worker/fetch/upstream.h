@@ -151,6 +151,7 @@ struct pool_request {
     uint64_t tried;  /* never these */
     uint64_t avoid;  /* these only if no other is up */
     bool repeatable; /* a failure can be retried elsewhere */
+    const struct sticky_key *sticky;
 };
 struct pool_choice {
     const struct config_server *server;

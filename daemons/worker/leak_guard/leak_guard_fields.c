@@ -99,8 +99,8 @@ static bool next_cookie(struct str *rest, struct str *pair, char name[GUARD_FIEL
 static bool is_sent(const struct request *r, struct str pair)
 {
     struct identity_cookie cookie;
-    return !r->drops_cookies || !identity_cookie_next(&pair, &cookie) ||
-           !identity_ignores_cookie(r->worker->config, r->route->cache, &cookie);
+    return !identity_edits_cookies(r) || !identity_cookie_next(&pair, &cookie) ||
+           identity_sends_cookie(r, &cookie);
 }
 
 static void add_cookies(struct guard_fields *k, const struct request *r, struct str value)

@@ -66,7 +66,7 @@ uint64_t guard_identity(const struct request *r)
         uint64_t part;
         if (!guard_field_tells(r->route->cache, r->head, f))
             continue;
-        if (f->id == H1_COOKIE && r->drops_cookies) {
+        if (f->id == H1_COOKIE && identity_edits_cookies(r)) {
             cookies = true;
             continue;
         }

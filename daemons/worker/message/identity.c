@@ -10,6 +10,7 @@
 #include "polder/identity.h"
 #include "polder/inval.h"
 #include "polder/policy.h"
+#include "polder/sticky.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -291,11 +292,26 @@ void identity_describe(const struct request *r, char out[IDENTITY_DETAIL])
 
 /* ---- heads ---- */
 
+bool identity_edits_cookies(const struct request *r)
+{
+    return r->drops_cookies || (r->worker && r->worker->config->sticky_cookie);
+}
+
+bool identity_sends_cookie(const struct request *r, const struct identity_cookie *cookie)
+{
+    const struct config *config = r->worker->config;
+    const struct str name = {STICKY_COOKIE, sizeof STICKY_COOKIE - 1};
+    if (config->sticky_cookie && cookie->name.len == name.len &&
+        !memcmp(cookie->name.at, name.at, name.len))
+        return false;
+    return !r->drops_cookies || !identity_ignores_cookie(config, r->route->cache, cookie);
+}
+
 static bool keeps_all(const struct request *r, struct str value)
 {
     struct identity_cookie part;
     while (identity_cookie_next(&value, &part))
-        if (identity_ignores_cookie(r->worker->config, r->route->cache, &part))
+        if (!identity_sends_cookie(r, &part))
             return false;
     return true;
 }
@@ -306,7 +322,7 @@ static bool put_kept(const struct request *r, struct h1_out *o, struct str value
     struct identity_cookie part;
     bool any = false;
     while (identity_cookie_next(&value, &part)) {
-        if (identity_ignores_cookie(r->worker->config, r->route->cache, &part))
+        if (!identity_sends_cookie(r, &part))
             continue;
         h1_puts(o, any ? "; " : before);
         h1_put(o, part.part.at, part.part.len);

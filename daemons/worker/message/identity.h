@@ -62,6 +62,10 @@ struct str identity_text(const struct request *r, char space[IDENTITY_TEXT]);
 #define IDENTITY_DETAIL 160
 void identity_describe(const struct request *r, char out[IDENTITY_DETAIL]);
 
+/* Do some cookies of a request stay here? */
+bool identity_edits_cookies(const struct request *r);
+/* Does the backend get it? */
+bool identity_sends_cookie(const struct request *r, const struct identity_cookie *cookie);
 /* A line of Cookie as the backend gets it where the answer may be stored: without what is ignored;
  * nothing, if that is all of it. */
 void identity_put_cookie(const struct request *r, struct h1_out *o, const struct h1_field *f);

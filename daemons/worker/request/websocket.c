@@ -8,6 +8,7 @@
 #include "daemons/worker/request/websocket.h"
 #include "daemons/http/h1.h"
 #include "daemons/worker/client/client.h"
+#include "daemons/worker/message/affinity.h"
 #include "daemons/worker/message/request.h"
 #include "daemons/worker/message/request_id.h"
 #include "daemons/worker/fetch/headers.h"
@@ -117,9 +118,13 @@ static int hand_over(struct client *c, const struct request *r, struct str pipel
     struct worker *w = c->worker;
     char text[HANDOVER_LINES_MAX];
     struct h1_out lines = {text, text + sizeof text, false};
+    struct sticky_key sticky = {0};
     h1_put(&lines, r->limit_lines, r->limit_len);
     if (w->config->request_id)
         request_id_put(&lines, r);
+    if (r->route->upstream)
+        affinity_of(r, r->route->upstream, &sticky);
+    affinity_put_cookie(&lines, &sticky, NULL, false);
     const struct str id = client_id(r);
     const size_t head_len =
         response_request_head(w, &(struct response_request){.request = r, .upgrade = true});
@@ -130,7 +135,9 @@ static int hand_over(struct client *c, const struct request *r, struct str pipel
                          .id_len = (uint32_t)id.len,
                          .limit_len = (uint32_t)(lines.at - text),
                          .head_len = (uint32_t)head_len,
-                         .pipelined_len = (uint32_t)pipelined.len};
+                         .pipelined_len = (uint32_t)pipelined.len,
+                         .sticky_hash = sticky.hash,
+                         .sticky_server = sticky.server};
     memcpy(h.peer, r->ip.addr, sizeof h.peer);
     accept_key(h1_find(r->head, H1_SEC_WEBSOCKET_KEY)->value, h.accept_key);
     struct iovec iov[6] = {{&h, sizeof h},
