@@ -49,6 +49,7 @@
 #define SERVER_PAUSE_MS      1000
 #define SERVER_LEASE_MS      60000 /* the longest lease of a trial */
 #define SERVER_NOTIFIED_MS   1000  /* at most one error line per server in this time */
+#define SERVER_REPEATED_MS   60000 /* the same of trials that find what is known already */
 #define SERVER_EJECT_ERRORS  5     /* in a row */
 #define SERVER_EJECT_MS      10000
 #define SERVER_EJECT_MAX_MS  300000
@@ -61,7 +62,7 @@ enum server_state { SERVER_UP, SERVER_DOWN, SERVER_EJECTED };
  * make it DOWN; 0: never, text) */
 #define SERVER_REASON_TABLE(REASON)                                                                \
     REASON(NONE, "none", 0, 0, "-")                                                                \
-    REASON(REFUSED, "refused", 4000, 1, "connection refused")                                      \
+    REASON(REFUSED, "refused", 1000, 1, "connection refused")                                      \
     REASON(UNREACHABLE, "unreachable", 4000, 1, "unreachable")                                     \
     REASON(NO_ADDRESS, "no_address", 4000, 1, "name without an address")                           \
     REASON(CONNECT_TIMEOUT, "connect_timeout", 8000, 1, "connect timeout")                         \
@@ -231,6 +232,9 @@ bool server_try(struct server_row *row, uint64_t now_ms, uint64_t late_ms, uint6
 /* The trial ended without a result: another request may take it. */
 void server_untry(struct server_row *row, uint64_t lease_ms, uint64_t now_ms);
 
+/* It seems to be there again: a trial of a server that is DOWN may begin now. */
+void server_hurry(struct server_row *row, uint64_t now_ms);
+
 /* ---- the same with words for the operator ---- */
 struct condition_table;
 struct server_name {
@@ -238,7 +242,8 @@ struct server_name {
     struct condition_table *conditions; /* NULL: no condition is raised */
     const char *upstream, *server;
 };
-/* Counts the failed attempt and logs it, once a second for each server; what makes the server DOWN
+/* Counts the failed attempt and logs it, once a second for each server, and once a minute where it
+ * is a trial that has failed as the one before; what makes the server DOWN
  * or UP raises or clears COND_BACKEND_DOWN, which has a line of its own. what: a clause with the
  * server as its subject, "refused the connection". */
 void server_report_failure(const struct server_name *name, enum server_reason reason,

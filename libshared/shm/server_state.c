@@ -290,13 +290,20 @@ void server_untry(struct server_row *row, uint64_t lease_ms, uint64_t now_ms)
     atomic_compare_exchange_strong(&row->retry_ms, &lease_ms, now_ms);
 }
 
+void server_hurry(struct server_row *row, uint64_t now_ms)
+{
+    uint64_t due = atomic_load_explicit(&row->retry_ms, memory_order_relaxed);
+    if (server_view(row).state == SERVER_DOWN && due > now_ms)
+        atomic_compare_exchange_strong(&row->retry_ms, &due, now_ms);
+}
+
 /* ---- words ---- */
 
-/* One line a second for each server, over all processes. */
-static bool may_tell(struct server_row *row, uint64_t now_ms, uint64_t *untold)
+/* One line in that time for each server, over all processes. */
+static bool may_tell(struct server_row *row, uint64_t each_ms, uint64_t now_ms, uint64_t *untold)
 {
     uint64_t notified = atomic_load(&row->notified_ms);
-    if ((notified && now_ms < notified + SERVER_NOTIFIED_MS) ||
+    if ((notified && now_ms < notified + each_ms) ||
         !atomic_compare_exchange_strong(&row->notified_ms, &notified, now_ms)) {
         atomic_fetch_add(&row->untold, 1);
         return false;
@@ -318,8 +325,10 @@ void server_report_failure(const struct server_name *name, enum server_reason re
 {
     uint64_t untold;
     char more[64] = "";
+    const struct server_view before = server_view(name->row);
     const bool down = server_note_failure(name->row, reason, trial, now_ms);
-    if (may_tell(name->row, now_ms, &untold)) {
+    const bool known = trial && before.state == SERVER_DOWN && before.reason == reason;
+    if (may_tell(name->row, known ? SERVER_REPEATED_MS : SERVER_NOTIFIED_MS, now_ms, &untold)) {
         if (untold)
             snprintf(more, sizeof more, "; %llu more errors since the last line",
                      (unsigned long long)untold);

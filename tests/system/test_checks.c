@@ -64,8 +64,21 @@ static bool answers_check(struct asked *a)
     }
 }
 
+/* A handshake of ours, whose key and answer are those of RFC 6455 1.3. */
+#define HANDSHAKE                                                                                  \
+    "GET /ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"                 \
+    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+#define SWITCHES                                                                                   \
+    "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"            \
+    "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
+static atomic_uint opened[2];
+
 static bool is_watched(struct asked *a)
 {
+    if (!strcmp(a->target, "/ws")) {
+        atomic_fetch_add(&opened[0], 1);
+        return reply(a, SWITCHES);
+    }
     if (!strcmp(a->target, "/healthz?deep=1"))
         return answers_check(a);
     atomic_fetch_add(&work[0], 1);
@@ -74,6 +87,10 @@ static bool is_watched(struct asked *a)
 
 static bool is_other(struct asked *a)
 {
+    if (!strcmp(a->target, "/ws")) {
+        atomic_fetch_add(&opened[1], 1);
+        return reply(a, SWITCHES);
+    }
     if (strcmp(a->target, "/healthz?deep=1") != 0)
         atomic_fetch_add(&work[1], 1);
     return reply_ok(a, "", "ok");
@@ -267,6 +284,28 @@ static void without_health_nothing_is_asked(void **state)
     share_of_the_watched(40, 20, 20);
 }
 
+static void websockets_leave_it_too(void **state)
+{
+    (void)state;
+    house_start(&house, 1,
+                "upstream \"u\" { server \"127.0.0.1:%u\" { } server \"127.0.0.1:%u\" { }\n" CHECKED
+                " }\nroute \"/ws\" { upstream = \"u\" websocket { max_per_client = 50 } }\n",
+                backend_port(watched), backend_port(other));
+    atomic_store(&answer, FAILS);
+    wait_until(listed("\"state\": \"down\""), 10000);
+    for (int i = 0; i < 4; i++) {
+        struct message m;
+        const int fd = client_connect(house.port);
+        client_send(fd, HANDSHAKE);
+        client_read(fd, &m, true);
+        assert_int_equal(m.status, 101);
+        message_free(&m);
+        close(fd);
+    }
+    assert_int_equal(atomic_load(&opened[0]), 0);
+    assert_int_equal(atomic_load(&opened[1]), 4);
+}
+
 static void a_unix_socket_is_checked_too(void **state)
 {
     (void)state;
@@ -293,6 +332,7 @@ int main(void)
         STORY(a_server_that_refuses_is_left_and_found_again),
         STORY(all_that_fail_their_checks_are_asked_all_the_same),
         STORY(without_health_nothing_is_asked),
+        STORY(websockets_leave_it_too),
         STORY(a_unix_socket_is_checked_too),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

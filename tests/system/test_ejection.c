@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 enum mood { WELL, ERRORS, SOME_ERRORS, HANGS };
@@ -309,6 +310,65 @@ static void the_one_with_less_to_do_is_asked(void **state)
     assert_true(backend_calls(bad.backend) > 0);
 }
 
+/* ---- restarts ---- */
+
+static atomic_uint answered;
+
+static void answers_all(int fd)
+{
+    char in[4096];
+    size_t n = 0;
+    for (ssize_t got; (got = recv(fd, in + n, sizeof in - 1 - n, 0)) > 0;) {
+        n += (size_t)got;
+        in[n] = 0;
+        if (!strstr(in, "\r\n\r\n"))
+            continue;
+        n = 0;
+        atomic_fetch_add(&answered, 1);
+        client_send(fd, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nwell");
+    }
+}
+
+static unsigned counts_of_storm[1000];
+
+static void *storms(void *arg)
+{
+    (void)arg;
+    storm(house.port, "/", 64, 8, counts_of_storm, NULL);
+    return NULL;
+}
+
+static void two_servers_that_restart_cost_nothing_and_are_back_within_a_second(void **state)
+{
+    (void)state;
+    pthread_t thread;
+    const unsigned port[2] = {free_port(), free_port()};
+    struct backend *b[2];
+    memset(counts_of_storm, 0, sizeof counts_of_storm);
+    for (int i = 0; i < 2; i++)
+        b[i] = backend_start_raw(answers_all, port[i]);
+    house_start(&house, 2,
+                "upstream \"u\" { server \"127.0.0.1:%u\" { } server \"127.0.0.1:%u\" { } park = "
+                "\"30s\" }\nroute \"/*\" { upstream = \"u\" }\n",
+                port[0], port[1]);
+    assert_int_equal(refused(20, 4), 0);
+    for (int i = 0; i < 2; i++)
+        backend_stop(b[i]);
+    pthread_create(&thread, NULL, storms, NULL);
+    wait_until(listed("\"down\"") == 2, 10000);
+    nap_ms(1500); /* the last trial was a while ago */
+    for (int i = 0; i < 2; i++)
+        b[i] = backend_start_raw(answers_all, port[i]);
+    const uint64_t from = mono_ms();
+    while (listed("\"up\"") < 2 && mono_ms() < from + harness_patience(1500))
+        refused(2, 1);
+    assert_int_equal(listed("\"up\""), 2);
+    pthread_join(thread, NULL);
+    assert_int_equal(counts_of_storm[200], 64);
+    for (int i = 0; i < 2; i++)
+        backend_stop(b[i]);
+}
+
 #define STORY(name) cmocka_unit_test_setup_teardown(name, begin, end)
 
 int main(void)
@@ -325,6 +385,7 @@ int main(void)
         STORY(what_finds_no_room_gets_503_and_is_told_when_to_come),
         STORY(the_places_of_a_dead_worker_are_free_again),
         STORY(the_one_with_less_to_do_is_asked),
+        STORY(two_servers_that_restart_cost_nothing_and_are_back_within_a_second),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

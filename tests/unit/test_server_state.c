@@ -223,6 +223,25 @@ static void a_trial_that_finds_nobody_makes_an_ejected_server_down(void **state)
     assert_true(server_note_answer(row, true, 9000));
 }
 
+static void a_server_that_refuses_is_tried_each_second_and_sooner_when_it_is_seen(void **state)
+{
+    (void)state;
+    struct server_row *row = server_claim(table, 1, 100);
+    uint64_t now_ms = 1000, lease_ms;
+    server_note_failure(row, SERVER_REFUSED, false, now_ms);
+    for (int i = 0; i < 10; i++) {
+        assert_int_equal(away_ms(row, now_ms), 1000);
+        now_ms += 1000;
+        server_note_failure(row, SERVER_REFUSED, true, now_ms);
+    }
+    server_hurry(row, now_ms + 1);
+    assert_true(server_try(row, now_ms + 1, 0, 50, &lease_ms));
+    server_note_answer(row, true, now_ms + 2);
+    server_eject(row, SERVER_OUTLIER, now_ms + 3);
+    server_hurry(row, now_ms + 4); /* not to be trusted so soon */
+    assert_false(server_try(row, now_ms + 4, 0, 50, &lease_ms));
+}
+
 static void failures_and_errors_make_one_row(void **state)
 {
     (void)state;
@@ -481,6 +500,7 @@ int main(void)
         STORY(a_trial_without_an_outcome_is_anothers),
         STORY(ejections_grow_longer_and_are_forgotten_with_good_time),
         STORY(a_trial_that_finds_nobody_makes_an_ejected_server_down),
+        STORY(a_server_that_refuses_is_tried_each_second_and_sooner_when_it_is_seen),
         STORY(failures_and_errors_make_one_row),
         STORY(a_state_is_whole_whoever_dies),
         STORY(one_process_has_the_trial_and_its_death_frees_it),

@@ -101,6 +101,13 @@ static void take_weight(struct checked *k, const struct check_outcome *o)
         log_info("upstream %s: server %s asks for %u %% of its weight", upstream, server, percent);
 }
 
+static void state_changed(struct checked *k, const struct check_outcome *o)
+{
+    say_state(k, o);
+    if (!server_check_read(k->row).down)
+        server_hurry(k->row, clock_mono_ms());
+}
+
 static void on_done(void *arg, const struct check_outcome *o)
 {
     struct checked *k = arg;
@@ -109,7 +116,7 @@ static void on_done(void *arg, const struct check_outcome *o)
     take_weight(k, o);
     if (server_check_note(k->row, &k->trend, o->result, u->health_rise, u->health_fall,
                           clock_mono_ms()))
-        say_state(k, o);
+        state_changed(k, o);
     schedule(k);
 }
 
