@@ -48,7 +48,7 @@ static pid_t ws_process_pid(const char *runtime_dir)
         pid =
             getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &len) == 0 && who.pid > 0 ? who.pid : -1;
     close(fd);
-    return pid;
+    return pid == 1 ? -1 : pid; /* the socket is systemd's, and nothing has accepted on it yet */
 }
 
 /* Beside our own binary, else wherever PATH finds it. */
@@ -129,8 +129,11 @@ static void ws_process_adopt(struct master *m, pid_t pid)
     struct ws_process *c = &m->ws_process;
     if (pid == c->found)
         return;
+    const int fd = pidfd_open(pid, 0);
+    if (fd < 0 && errno == ESRCH)
+        return; /* systemd holds the socket of one that has ended, and starts another one */
     c->found = pid;
-    c->found_fd = pidfd_open(pid, 0);
+    c->found_fd = fd;
     c->aborted = false;
     c->kill_ms = 0;
     c->started_ms = m->now_ms;
@@ -226,7 +229,7 @@ void ws_process_reload(struct master *m)
 {
     struct ws_process *c = &m->ws_process;
     const pid_t pid = c->pid ? c->pid : ws_process_pid(master_config(m)->runtime_dir);
-    if (pid > 0 && kill(pid, SIGHUP) < 0)
+    if (pid > 0 && kill(pid, SIGHUP) < 0 && errno != ESRCH)
         log_warning("supervisor: cannot tell " WS_PROCESS_NAME "[%d] to read its configuration "
                     "again: %s",
                     (int)pid, strerror(errno));

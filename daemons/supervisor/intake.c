@@ -8,11 +8,13 @@
 #include "polder/log.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <systemd/sd-daemon.h>
 #include <unistd.h>
 
 struct worker_link {
@@ -297,10 +299,46 @@ int intake_adopt(struct supervisor *s, int fd, const char *path)
     return listener_adopt_path(&s->intake, fd, path, SOCK_SEQPACKET);
 }
 
+/* Those who connect from now on see our credentials, and not those of systemd, which has bound it:
+ * adopting it calls listen() once more. */
+static int intake_open_passed(struct supervisor *s, int n, const char *path)
+{
+    const int fd = SD_LISTEN_FDS_START;
+    if (n != 1 || sd_is_socket_unix(fd, SOCK_SEQPACKET, 1, path, 0) <= 0) {
+        log_error("intake: systemd passes %d sockets; expected one, ListenSequentialPacket=%s", n,
+                  path);
+        return -EINVAL;
+    }
+    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+    const int code = intake_adopt(s, fd, "");
+    if (code)
+        log_error("intake: cannot listen on the socket of systemd: %s", strerror(-code));
+    return code;
+}
+
+/* Workers that have something to say connect anew, and wait for our successor in the queue of the
+ * socket that systemd holds. What they have said already is still read. */
+void intake_leave(struct supervisor *s)
+{
+    if (*s->intake.socket.path || !s->intake.open)
+        return; /* nothing would hold the queue */
+    listener_close(&s->intake);
+    for (struct worker_link *l = LIST_FIRST(&s->links), *next; l; l = next) {
+        next = LIST_NEXT(l, entry);
+        shutdown(l->io.fd, SHUT_RD);
+        while (take_message(s, l->io.fd) > 0)
+            ;
+        link_close(s, l);
+    }
+}
+
 int intake_open(struct supervisor *s)
 {
     char path[sizeof s->intake.socket.path];
+    const int passed = sd_listen_fds(0);
     snprintf(path, sizeof path, "%s/supervisor.sock", s->config->runtime_dir);
+    if (passed > 0)
+        return intake_open_passed(s, passed, path);
     mkdir(s->config->runtime_dir, 0755);
     listener_init(&s->intake, s->loop, on_accepted, s);
     const int code = listener_open_path(&s->intake, path, SOCK_SEQPACKET, 0600, (gid_t)-1);

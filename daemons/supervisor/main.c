@@ -250,6 +250,7 @@ static void on_stop(struct ev_loop *loop, ev_signal *w, int revents)
     survive_say(s, "STOPPING=1\nSTATUS=stopping: WebSockets are told to reconnect");
     s->now_ms = clock_mono_ms();
     drain_begin(s);
+    intake_leave(s);
     ev_timer_again(loop, &s->tick);
 }
 

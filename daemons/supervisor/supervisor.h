@@ -399,6 +399,7 @@ int intake_adopt(struct supervisor *s, int fd, const char *path);
 void intake_take_link(struct supervisor *s, int fd); /* a worker's connection that is there */
 void intake_each_link(const struct supervisor *s, void (*fn)(void *arg, int fd), void *arg);
 void intake_close(struct supervisor *s);
+void intake_leave(struct supervisor *s); /* it stops: what still comes waits for a successor */
 
 /* refuse.c */
 struct refusal {

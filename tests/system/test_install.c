@@ -43,6 +43,7 @@ static void all_of_it_is_there_and_may_be_read_by_everybody(void **state)
                                        "bin/polderctl",
                                        "lib/systemd/system/polder.socket",
                                        "lib/systemd/system/polder-supervisor.service",
+                                       "lib/systemd/system/polder-supervisor.socket",
                                        "lib/sysusers.d/polder.conf",
                                        "lib/tmpfiles.d/polder.conf",
                                        "share/man/man8/polder-supervisor.8",
