@@ -66,11 +66,6 @@ static enum step_result step_websocket(struct passage *p);
 static enum step_result step_limit(struct passage *p);
 static enum step_result step_hand_over(struct passage *p);
 static enum step_result step_quarantine(struct passage *p);
-static bool bypasses_cut_off(const struct worker *w)
-{
-    return fleet_link_is_cut_off(w) && w->config->fleet.cut_off == CONFIG_CUT_OFF_BYPASS;
-}
-
 static enum step_result step_lookup(struct passage *p);
 static enum step_result step_range(struct passage *p);
 static enum step_result step_long_poll(struct passage *p);
@@ -420,6 +415,11 @@ static enum step_result pass_uncacheable(struct passage *p)
     r->drops_cookies &= r->post;
     pass_later(p, is_read(r) ? FWD_BYPASS : FWD_METHOD, NULL);
     return STEP_NEXT;
+}
+
+static bool bypasses_cut_off(const struct worker *w)
+{
+    return fleet_link_is_cut_off(w) && w->config->fleet.cut_off == CONFIG_CUT_OFF_BYPASS;
 }
 
 static enum step_result step_lookup(struct passage *p)
