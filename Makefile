@@ -141,7 +141,7 @@ $(BUILD)/chaos/%: $(BUILD)/obj/tests/chaos/%.o $(call obj,$(chaos_rig_src)) $(TE
 
 # ---- what a newcomer types ---------------------------------------------------
 building = [ -x $(BUILD)/polderd ] || echo "building Polder, which takes some minutes the first time (make -j does it on all cores)"
-run: deps-run ## builds, then runs Polder on $PORT (8000) in front of the FastAPI demo, until Ctrl-C
+run: deps-run ## builds, then runs Polder on $PORT (8000) in front of the FastAPI demo, until Ctrl-C; FLEET=3: three as a fleet
 	@$(building)
 	@$(MAKE) --no-print-directory -s bins
 	@tests/demo/run $(BUILD)
@@ -286,7 +286,7 @@ help: ## this list
 deps:
 	@tests/deps $(DEBS_BUILD)
 deps-run:
-	@tests/deps $(DEBS_BUILD) $(DEBS_RUN)
+	@tests/deps $(DEBS_BUILD) $(DEBS_RUN) $(if $(filter-out 1,$(FLEET)),redis-tools)
 deps-test:
 	@tests/deps $(DEBS_BUILD) $(DEBS_RUN) $(DEBS_TEST)
 	@tests/deps --unpack $(TOOLS) prometheus

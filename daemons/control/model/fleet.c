@@ -729,7 +729,9 @@ struct fleet *fleet_new(struct ev_loop *loop, const struct config_fleet *config,
     ev_timer_init(&f->timer, on_timer, 0., 0.);
     f->timer.data = f;
     ev_timer_start(loop, &f->timer);
-    set_connected(f, 0, "not connected yet");
+    strcpy(f->why, "not connected yet");
+    atomic_store(&f->page->until_ms, 0);
+    atomic_store(&f->page->since_ms, clock_mono_ms());
     return f;
 }
 
