@@ -524,6 +524,9 @@ static const struct config *read_proven(struct supervisor *s)
     return c ? c : supervisor_read_config(path, &s->arena[0], log_mistake);
 }
 
+/* Too large for the stack, one a process. */
+static struct supervisor the_supervisor;
+
 int main(int argc, char **argv)
 {
     struct options o = {.config = DEFAULT_CONFIG};
@@ -532,9 +535,7 @@ int main(int argc, char **argv)
     const int wrong = read_options(argc, argv, &o);
     if (wrong >= 0)
         return wrong;
-    struct supervisor *s = calloc(1, sizeof *s);
-    if (!s)
-        return 1;
+    struct supervisor *s = &the_supervisor;
     s->path = strdup(o.config); /* the title is written over argv */
     s->log.fd = -1;
     if (!s->path)
