@@ -433,6 +433,47 @@ static void a_descriptor_that_is_not_whole_is_given_up(void **state)
     close_house(&h, true);
 }
 
+/* ---- what is passed is wrong ---- */
+
+static void pass_nonsense(void *arg)
+{
+    char pid[16];
+    snprintf(pid, sizeof pid, "%d", (int)getpid());
+    setenv("LISTEN_PID", pid, 1);
+    setenv("LISTEN_FDS", arg, 1);
+}
+
+static void pass_a_datagram_socket(void *arg)
+{
+    const int fd = socket(AF_INET, SOCK_DGRAM, 0);
+    dup2(fd, 3);
+    pass_nonsense(arg);
+}
+
+static void expect_refusal(struct house *h, void (*pass)(void *arg), char *fds, const char *why)
+{
+    house_spawned_by(pass, fds);
+    house_spawn(h);
+    house_spawned_by(NULL, NULL);
+    wait_until(has_ended(h), 10000);
+    assert_int_equal(house_stop(h), 1);
+    assert_true(house_logged(h, why));
+}
+
+static void wrong_sockets_are_refused_in_one_line(void **state)
+{
+    static char abc[] = "abc", five[] = "500", one[] = "1";
+    struct house h;
+    (void)state;
+    open_house(&h, false, "route \"/*\" { upstream = \"u\" }\n");
+    assert_int_equal(house_stop(&h), 0);
+    expect_refusal(&h, pass_nonsense, abc, "LISTEN_FDS=abc does not name sockets");
+    expect_refusal(&h, pass_nonsense, five, "LISTEN_FDS=500 does not name sockets");
+    expect_refusal(&h, pass_a_datagram_socket, one, "descriptor 3 from systemd is no listening");
+    house_run(&h);
+    close_house(&h, false);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -442,6 +483,7 @@ int main(void)
         cmocka_unit_test(requests_under_way_die_with_their_worker),
         cmocka_unit_test(stopped_children_of_a_killed_master_leave),
         cmocka_unit_test(what_is_not_whole_is_made_anew_and_said),
+        cmocka_unit_test(wrong_sockets_are_refused_in_one_line),
         cmocka_unit_test(a_descriptor_that_is_not_whole_is_given_up),
     };
     return run_with_backend(tests, &backend, answers);
