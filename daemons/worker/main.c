@@ -68,8 +68,10 @@ static bool servers_open(struct worker *w)
     w->upstreams->servers[c->n_servers].stats_row =
         (uint32_t)(stats_server_row(w->stats, STATS_OPS) - w->stats->server);
     server_load_clear(w->shared->servers, w->number); /* of a predecessor that died */
-    for (uint32_t i = 0; i <= c->n_servers; i++)
+    for (uint32_t i = 0; i <= c->n_servers; i++) {
         w->upstreams->servers[i].transport = &socket_transport;
+        TAILQ_INIT(&w->upstreams->servers[i].idle);
+    }
     for (uint32_t u = 0; u < c->n_upstreams; u++)
         for (uint32_t i = 0; i < c->upstreams[u].n_servers; i++) {
             const struct config_server *s = &c->upstreams[u].servers[i];

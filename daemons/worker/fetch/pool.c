@@ -3,7 +3,8 @@
  * pool: which server of an upstream gets a request, and the connections that are kept open to it.
  *
  * How servers take turns: polder/server_choice.h. Idle connections: the last one used first, so
- * that the rest ages and closes; each for the time that its last response allows (keep_alive.h).
+ * that the rest ages and closes, each after the time that its last response allows (keep_alive.h),
+ * but no more than are too many for the most requests at once of the last minute.
  */
 #include "daemons/worker/fetch/upstream.h"
 #include "daemons/worker/worker.h"
@@ -14,6 +15,7 @@
 #include <errno.h>
 
 #define SINGLE_MS 60000u
+#define PEAK_MS   30000
 
 uint64_t pool_bit(const struct config_upstream *upstream, const struct config_server *server)
 {
@@ -192,10 +194,44 @@ static bool is_usable(struct upstream *u, bool look)
     return n == -EAGAIN;
 }
 
-struct upstream *pool_take(struct worker *w, const struct config_server *server, bool look)
+static void note_use(const struct worker *w, struct server_local *state)
 {
+    const uint32_t busy = state->n_open - state->n_idle;
+    if (w->mono_ms >= state->peak_ms + PEAK_MS) {
+        state->peak_before = w->mono_ms < state->peak_ms + 2 * PEAK_MS ? state->peak : 0;
+        state->peak = 0;
+        state->peak_ms = w->mono_ms;
+    }
+    if (busy > state->peak)
+        state->peak = busy;
+}
+
+/* The oldest one where its time is nearly over and it will be needed: so many have been in use at
+ * once lately, and would be opened again. */
+static struct upstream *next_idle(const struct worker *w, struct server_local *state,
+                                  bool repeatable)
+{
+    struct upstream *oldest = TAILQ_LAST(&state->idle, idle_list);
+    const uint32_t peak = state->peak > state->peak_before ? state->peak : state->peak_before;
+    if (oldest && repeatable && state->n_open <= peak &&
+        oldest->timer.due_ms < w->mono_ms + oldest->keep_ms / 2)
+        return oldest;
+    return TAILQ_FIRST(&state->idle);
+}
+
+void pool_opened(struct upstream *u)
+{
+    struct server_local *state = &u->worker->upstreams->servers[u->server->index];
+    state->n_open++;
+    note_use(u->worker, state);
+}
+
+struct upstream *pool_take(struct worker *w, const struct config_server *server, bool look,
+                           bool repeatable)
+{
+    struct server_local *state = &w->upstreams->servers[server->index];
     struct upstream *u;
-    while ((u = LIST_FIRST(&w->upstreams->servers[server->index].idle)) && !is_usable(u, look))
+    while ((u = next_idle(w, state, repeatable)) && !is_usable(u, look))
         upstream_close(u);
     if (!u)
         return NULL;
@@ -204,6 +240,7 @@ struct upstream *pool_take(struct worker *w, const struct config_server *server,
     u->reused = true;
     u->got_bytes = false;
     w->upstreams->n_busy++;
+    note_use(w, state);
     return u;
 }
 
@@ -219,7 +256,8 @@ void pool_keep(struct upstream *u)
     u->state = UPSTREAM_IDLE;
     w->upstreams->n_busy--;
     w->upstreams->n_idle++;
-    LIST_INSERT_HEAD(&state->idle, u, entry);
+    state->n_idle++;
+    TAILQ_INSERT_HEAD(&state->idle, u, idle);
     transport_start(&u->transport, TRANSPORT_READ); /* its end, or unsolicited bytes */
     timer_set(&w->wheel, &u->timer, w->mono_ms + u->keep_ms);
 }
@@ -227,15 +265,15 @@ void pool_keep(struct upstream *u)
 static void close_idle_of(struct server_local *state)
 {
     struct upstream *u;
-    while ((u = LIST_FIRST(&state->idle)))
+    while ((u = TAILQ_FIRST(&state->idle)))
         upstream_close(u);
 }
 
 void pool_close_left(struct server_local *state)
 {
-    struct upstream *u = LIST_FIRST(&state->idle), *next;
+    struct upstream *u = TAILQ_FIRST(&state->idle), *next;
     for (; u; u = next) {
-        next = LIST_NEXT(u, entry);
+        next = TAILQ_NEXT(u, idle);
         if (upstream_has_left(u))
             upstream_close(u);
     }

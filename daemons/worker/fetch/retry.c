@@ -146,7 +146,8 @@ static bool ask_server(struct fetch *ex, const struct pool_choice *choice)
     ex->lease_ms = choice->lease_ms;
     ex->anyway = choice->is_down;
     ex->addresses = 0;
-    struct upstream *u = ex->fresh ? NULL : pool_take(w, choice->server, needs_quiet(ex));
+    struct upstream *u =
+        ex->fresh ? NULL : pool_take(w, choice->server, needs_quiet(ex), is_repeatable(ex));
     if (u) {
         attach(ex, u);
         u->ops->connected(ex);

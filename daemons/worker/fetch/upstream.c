@@ -148,6 +148,7 @@ struct upstream *upstream_connect(struct worker *w, const struct config_server *
     transport_start(&u->transport, TRANSPORT_WRITE);
     arm(u);
     w->upstreams->n_busy++;
+    pool_opened(u);
     return u;
 }
 
@@ -163,7 +164,9 @@ void upstream_attach(struct upstream *u, const struct upstream_ops *ops, void *u
 
 void upstream_leave_idle(struct upstream *u)
 {
-    LIST_REMOVE(u, entry);
+    struct server_local *state = &u->worker->upstreams->servers[u->server->index];
+    TAILQ_REMOVE(&state->idle, u, idle);
+    state->n_idle--;
     u->worker->upstreams->n_idle--;
 }
 
@@ -177,6 +180,7 @@ void upstream_close(struct upstream *u)
     else
         w->upstreams->n_busy--;
     u->state = UPSTREAM_CLOSED;
+    w->upstreams->servers[u->server->index].n_open--;
     timer_stop(&w->wheel, &u->timer);
     u->transport.ops->close(&u->transport);
     if (u->in)

@@ -59,7 +59,8 @@ struct upstream {
     const struct config_server *server;
     struct server_address at;   /* of a name: the address, and ... */
     uint64_t addresses;         /* ... the list in which it was found last */
-    LIST_ENTRY(upstream) entry; /* the server's idle list, or upstreams.dead */
+    TAILQ_ENTRY(upstream) idle; /* its server's idle ones */
+    LIST_ENTRY(upstream) entry; /* upstreams.dead */
     struct buffer *in;          /* part of a response head */
     struct chain out;
     struct h1_body body;
@@ -128,7 +129,10 @@ struct server_local {
     uint64_t addresses;         /* ... and the list in which that place is */
     uint64_t retry_queue_bytes; /* of its upstream's first server: what waits for any of them */
     uint32_t waiting;
-    LIST_HEAD(, upstream) idle; /* last used first */
+    TAILQ_HEAD(idle_list, upstream) idle; /* last used first */
+    uint32_t n_idle, n_open;              /* connections: those, and all */
+    uint32_t peak, peak_before; /* most of them in use at once, in this span of time and the last */
+    uint64_t peak_ms;           /* when this one began */
     uint64_t single_until_ms;   /* until then each connection serves one request */
     int64_t turn;               /* as servers take them */
 };
@@ -178,9 +182,12 @@ void pool_failed(struct worker *w, const struct config_server *server, enum serv
 void pool_answered(struct worker *w, const struct config_server *server, unsigned status,
                    bool trial);
 /* An idle connection to the server, NULL: none. look: asks the kernel for unsolicited bytes;
- * otherwise only what the loop has reported counts. */
-struct upstream *pool_take(struct worker *w, const struct config_server *server, bool look);
-void pool_keep(struct upstream *u); /* its user is done with it */
+ * otherwise only what the loop has reported counts. repeatable: it may be an old one, because a
+ * request that it loses is sent again. */
+struct upstream *pool_take(struct worker *w, const struct config_server *server, bool look,
+                           bool repeatable);
+void pool_opened(struct upstream *u); /* a new one is in use */
+void pool_keep(struct upstream *u);   /* its user is done with it */
 void pool_close_idle(struct worker *w);
 void pool_close_left(struct server_local *state); /* those to addresses that have left */
 /* Unsolicited bytes came over it, and its server may send more: for a while, no connection to that
