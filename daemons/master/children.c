@@ -263,6 +263,7 @@ void child_adopt(struct master *m, uint32_t slot, const struct master_child *c)
     atomic_store(&s->index, c->index);
     atomic_store(&s->started_ms, c->started_ms);
     atomic_store(&s->heartbeat_ms, m->now_ms);
+    atomic_store(&s->log_opening, PROC_NO_LOG); /* it cannot say which log it writes to */
     atomic_store(&s->state, c->stopping ? PROC_DRAINING : c->pid ? PROC_READY : PROC_DEAD);
 }
 

@@ -10,6 +10,7 @@
 #include "polder/conditions.h"
 #include "polder/log.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -26,6 +27,8 @@ void logs_close(struct master *m, uint32_t region)
         return;
     close(g->access_log);
     g->access_log = -1;
+    if (!m->shared.region[region]->config)
+        return; /* of the program before */
     /* a process that still fails to write to it raises it again */
     condition_clear(m->shared.conditions, COND_ACCESS_LOG_FAILED,
                     m->shared.region[region]->config->access_log_path, clock_real_ms());
@@ -43,6 +46,24 @@ int logs_open(struct master *m, uint32_t region, char *why, size_t size)
     logs_close(m, region);
     m->generation[region].access_log = fd;
     return 0;
+}
+
+/* Workers of the program before an upgrade have a configuration that is not known here: theirs is the
+ * current log from now on. */
+static void logs_follow(struct master *m, uint32_t region)
+{
+    const int fd = fcntl(m->generation[m->current].access_log, F_DUPFD_CLOEXEC, 0);
+    if (fd < 0)
+        return;
+    logs_close(m, region);
+    m->generation[region].access_log = fd;
+}
+
+static bool logs_are_unknown(const struct master *m, uint32_t region)
+{
+    const enum generation_state state = m->generation[region].state;
+    return (state == GENERATION_DRAINING || state == GENERATION_ENDING) &&
+           !m->shared.region[region]->config;
 }
 
 static void logs_hand_out(struct master *m, uint32_t region)
@@ -69,11 +90,12 @@ void logs_reopen(struct master *m)
     int failed = 0;
     atomic_fetch_add(&proc->log_opening, 1);
     for (uint32_t r = 0; r < SHARED_REGIONS; r++) {
-        const int code = m->generation[r].access_log < 0 ? 0 : logs_open(m, r, why, sizeof why);
+        const bool has_own = m->generation[r].access_log >= 0 && m->shared.region[r]->config;
+        const int code = has_own ? logs_open(m, r, why, sizeof why) : 0;
         if (code < 0) {
             log_error("logs: %s; going on with the old file", why);
             failed = -code;
-        } else if (m->generation[r].access_log >= 0) {
+        } else if (has_own) {
             logs_hand_out(m, r);
         }
         if (code < 0)
@@ -81,6 +103,12 @@ void logs_reopen(struct master *m)
                             m->shared.region[r]->config->access_log_path, strerror(-code),
                             clock_real_ms());
     }
+    for (uint32_t r = 0; r < SHARED_REGIONS; r++)
+        if (logs_are_unknown(m, r)) {
+            logs_follow(m, r);
+            if (m->generation[r].access_log >= 0)
+                logs_hand_out(m, r);
+        }
     if (!failed)
         log_info("logs: opened again");
     atomic_store(&proc->log_reopen_error, failed);

@@ -8,6 +8,7 @@
  * keep theirs until they leave.
  */
 #include "daemons/master/upgrade.h"
+#include "polder/cache.h"
 #include "polder/clock.h"
 #include "polder/config.h"
 #include "polder/log.h"
@@ -184,6 +185,10 @@ static void go_on(struct master *m, struct inherited *in)
     struct proc_table *proc = m->shared.proc;
     if (!was_left(m, "polder-proc"))
         proc_fill(m, in);
+    /* Old workers say in the old segment what they read of the store just now: nothing of it may be
+     * written over, so the keeper begins another store. */
+    if (!was_left(m, "polder-cache"))
+        atomic_fetch_add(&m->shared.cache->rotate_requested, 1);
     if (master_config(m)->log_level != in->file_log_level) /* as a reload has it */
         atomic_store(&proc->log_level, master_config(m)->log_level);
     segments_keep(m);

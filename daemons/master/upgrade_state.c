@@ -49,6 +49,8 @@ static void put_service(struct state_writer *w, const struct master *m)
     state_put_u64(w, atomic_load(&proc->upgrades_ok));
     state_put_u64(w, atomic_load(&proc->upgrades_failed));
     state_put_u64(w, config->log_level);
+    state_put_u64(w, m->hung_until_ms);
+    state_put_u64(w, m->cut_until_ms);
     state_put_u64(w, atomic_load(&proc->upgrade_requested)); /* more, if one was asked for since */
 }
 
@@ -159,6 +161,8 @@ static void get_service(struct state_reader *r, struct master *m, struct inherit
     in->upgrades_ok = get_u32(r, UINT32_MAX);
     in->upgrades_failed = get_u32(r, UINT32_MAX);
     in->file_log_level = get_u32(r, LOG_LEVEL_DEBUG);
+    m->hung_until_ms = state_get_u64(r);
+    m->cut_until_ms = state_get_u64(r);
     in->upgrades_requested = get_u32(r, UINT32_MAX);
 }
 

@@ -38,13 +38,14 @@ static bool answers(struct asked *a)
 static void start(struct house *h, unsigned workers)
 {
     house_start(h, workers,
+                "access_log = \"json:%s/access.log\"\n"
                 "limit \"hundred\" { requests = 100 window = 1h }\n"
                 "limit \"other\" { requests = 100 window = 1h }\n"
                 "upstream \"u\" { server \"127.0.0.1:%u\" { } }\n"
                 "route \"/cached/*\" { upstream = \"u\" cache { } }\n"
                 "route \"/counted\" { upstream = \"u\" limits = {\"hundred\"} }\n"
                 "route \"/*\" { upstream = \"u\" }\n",
-                backend_port(backend));
+                release.dir, backend_port(backend));
 }
 
 /* ---- programs ---- */
@@ -273,8 +274,9 @@ static void there_and_back_under_load_nothing_fails(void **state)
     good += admitted(&h, 40);
     assert_int_equal(good, 100);
     assert_int_equal(ctl(&h, &out, "limit list"), 0);
-    assert_non_null(strstr(out, " 7 ")); /* as it was set */
-    fetch_end(&slow);                    /* its worker is of two programs ago */
+    assert_non_null(strstr(out, " 7 "));              /* as it was set */
+    assert_int_equal(ctl(&h, &out, "log reopen"), 0); /* old workers change to the new one too */
+    fetch_end(&slow);                                 /* its worker is of two programs ago */
     load_stop();
     assert_int_equal(get(h.ops_port, "/readyz", NULL), 200);
     assert_false(house_logged(&h, "died"));
@@ -515,6 +517,9 @@ static int set_up(void **state)
 
 static int tear_down(void **state)
 {
+    char path[128];
+    snprintf(path, sizeof path, "%s/access.log", release.dir);
+    unlink(path);
     release_close(&release);
     return harness_tear_down(state);
 }

@@ -118,6 +118,8 @@ static void put_restart_of_polder(struct text *t, const struct control *c)
                    held = stats_gauge_total(s, STATS_GAUGE_POLL_HELD);
     if (atomic_load(&c->shared->proc->reload_state) == PROC_RELOAD_RUNNING)
         text_put(t, "{\"safe\":false,\"why\":\"a reload is under way\"}");
+    else if (atomic_load(&c->shared->proc->upgrade_state) == PROC_UPGRADE_RUNNING)
+        text_put(t, "{\"safe\":false,\"why\":\"an upgrade is under way\"}");
     else if (busy || held)
         text_put(t,
                  "{\"safe\":false,\"why\":\"%" PRIu64 " requests are with a backend and %" PRIu64
