@@ -48,6 +48,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     log_set_level(LOG_LEVEL_ERROR); /* a warning for each damaged file would be all that is seen */
     must(mkdtemp(dir));
     snprintf(path, sizeof path, "%s/runtime.mp", dir);
+    for (unsigned i = 0; i < LIMITS; i++)
+        limits[i].value = file;
     return atexit(clean_up);
 }
 
@@ -108,6 +110,7 @@ static void save_and_forget(bool damaged)
     static const struct runtime_limit value = {
         .requests = 40, .window_ms = 60000, .algorithm = RUNTIME_GCRA, .concurrent = 3};
     static struct exempt some, lists[LIMITS];
+    must(runtime_persist_forget_overruled(dir, &config) <= 0);
     for (unsigned i = 0; i < LIMITS; i++)
         if (before.limit[i].exempt)
             lists[i] = *runtime_exempt_of(&page, i, &before.limit[i]);

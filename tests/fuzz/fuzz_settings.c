@@ -89,6 +89,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (saved)
         return 0;
     must(read_back("cache", "ttl", "7s") >= 1);
+    must(settings_forget_overruled(dir, &config) == 0);
     must(settings_forget(dir, "cache", "ttl") == 0);
     must(read_back("cache", "ttl", NULL) == 0);
     return 0;

@@ -44,14 +44,19 @@ static bool answers(struct asked *a)
     return reply_ok(a, "", a->target);
 }
 
-static void start(struct house *h)
+static void start_with(struct house *h, unsigned workers)
 {
     atomic_store(&let_go, false);
     assert_int_equal(atomic_load(&waiting), 0);
-    house_start(h, 1,
+    house_start(h, workers,
                 "upstream \"u\" { timeout = \"1h\" stream_timeout = \"1h\"\n"
                 "server \"127.0.0.1:%u\" { } }\nroute \"/*\" { upstream = \"u\" }\n",
                 backend_port(backend));
+}
+
+static void start(struct house *h)
+{
+    start_with(h, 1);
 }
 
 static void end(struct house *h)
@@ -254,12 +259,29 @@ static void twenty_reloads_take_twenty_times_as_long_as_one(void **state)
     end(&h);
 }
 
+/* There is room for two generations of as many workers as there can be, and no more. */
+static void where_workers_have_no_room_the_oldest_leave_at_once(void **state)
+{
+    (void)state;
+    struct house h;
+    start_with(&h, 64);
+    const int slow = ask(&h, "/slow", "1.1");
+    reload(&h);
+    wait_until(measured(&h, "\npolder_workers_draining") == 1, 10000);
+    reload(&h);
+    was_told(slow);
+    assert_int_equal(get(h.port, "/x", NULL), 200);
+    assert_int_equal(measured(&h, "\npolder_workers"), 64);
+    end(&h);
+}
+
 int main(void)
 {
     const struct CMUnitTest stories[] = {
         cmocka_unit_test(long_answers_and_streams_outlive_five_reloads),
         cmocka_unit_test(what_takes_longer_than_drain_timeout_is_cut),
         cmocka_unit_test(a_fourth_reload_ends_the_oldest_of_the_old),
+        cmocka_unit_test(where_workers_have_no_room_the_oldest_leave_at_once),
         cmocka_unit_test(twenty_reloads_take_twenty_times_as_long_as_one),
     };
     return run_with_backend(stories, &backend, answers);
