@@ -143,6 +143,7 @@ struct writer_plan {
     unsigned per_second; /* 0: as fast as it goes */
     bool tolerant;       /* control and workers are killed under it */
     bool gentle;         /* only one URL at a time, so that hit rates can be compared */
+    bool fleet;          /* other hosts are read: no POST, whose answer does not wait for them */
 };
 /* One process that updates and invalidates until board->stop. */
 pid_t writer_start(struct board *b, const char *sock, unsigned port, struct writer_plan plan);

@@ -90,8 +90,8 @@ static enum verdict answer_judge(const uint8_t *in, size_t len, uint32_t id)
         got = got << 8 | in[at++];
     if (bytes || got != id || at >= len)
         return FAILED;
-    if (in[at] == 0xc0)
-        return DONE;
+    if (in[at] == 0xc0) /* it holds here; do other hosts of a fleet know? */
+        return memmem(in, len, "cut off", 7) ? BUSY : DONE;
     return memmem(in, len, "busy", 4) ? BUSY : FAILED;
 }
 
@@ -196,10 +196,10 @@ static enum verdict by_post(struct writer *w, struct resource r)
     return DONE;
 }
 
-static enum verdict one(struct writer *w, bool gentle)
+static enum verdict one(struct writer *w, struct writer_plan plan)
 {
     const struct resource r = resource_of(dice(w, RESOURCES));
-    const unsigned way = gentle ? 0 : dice(w, 100);
+    const unsigned way = plan.gentle ? 0 : dice(w, plan.fleet ? 81 : 100);
     return way < 50   ? by_url(w, r)
            : way < 65 ? by_tag(w, r)
            : way < 80 ? by_prefix(w, r)
@@ -220,7 +220,7 @@ static void write_on(struct writer *w, struct writer_plan plan)
     struct timespec begin;
     clock_gettime(CLOCK_MONOTONIC, &begin);
     for (uint64_t done = 1; !atomic_load(&w->b->stop); done++) {
-        enum verdict v = one(w, plan.gentle);
+        enum verdict v = one(w, plan);
         atomic_fetch_add(&w->b->updates, v == DONE);
         atomic_fetch_add(&w->b->busy, v == BUSY);
         if (v == FAILED) {

@@ -29,8 +29,9 @@ static bool answers(struct redis *r)
 
 void redis_run(struct redis *r)
 {
-    char port[16];
+    char port[16], master[32];
     snprintf(port, sizeof port, "%u", r->port);
+    snprintf(master, sizeof master, "127.0.0.1 %u", r->master);
     r->pid = fork();
     assert_true(r->pid >= 0);
     if (!r->pid) {
@@ -39,7 +40,8 @@ void redis_run(struct redis *r)
         dup2(null, 1);
         dup2(null, 2);
         execl(PROGRAM, "redis-server", "--port", port, "--bind", "127.0.0.1", "--unixsocket",
-              r->sock, "--dir", r->dir, "--save", "", "--appendonly", "no", NULL);
+              r->sock, "--dir", r->dir, "--save", "", "--appendonly", "no",
+              "--repl-diskless-sync-delay", "0", r->master ? "--replicaof" : NULL, master, NULL);
         _exit(127);
     }
     wait_until(answers(r), 10000);

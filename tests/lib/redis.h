@@ -8,7 +8,8 @@
 struct redis {
     pid_t pid; /* 0: it does not run */
     char dir[64], sock[96];
-    unsigned port; /* 0: only the socket */
+    unsigned port;   /* 0: only the socket */
+    unsigned master; /* port of the one that it repeats; 0: it is a master */
 };
 /* Starts it empty and waits until it answers. */
 void redis_start(struct redis *r);

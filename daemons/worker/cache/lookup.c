@@ -40,14 +40,14 @@ static enum policy_use use_of(const struct worker *w, const struct request *r,
     return policy_use_of(&r->policy, rec, state == INVAL_SOFT, w->real_ms);
 }
 
-/* Other hosts may have invalidated it: what has been received a moment ago, or while this request
- * waited for it, may serve. */
-static enum policy_use use_cut_off(const struct worker *w, const struct request *r,
-                                   const struct cache_record *rec, enum policy_use use)
+/* Other hosts may have invalidated it. What has come while this request waited for it may have been
+ * asked for before. */
+static enum policy_use use_cut_off(const struct worker *w, const struct cache_record *rec,
+                                   enum policy_use use)
 {
     const enum config_cut_off mode = w->config->fleet.cut_off;
     const bool is_young = w->real_ms < rec->received_ms + CONFIG_CUT_OFF_MS;
-    if (r->collapsed || use == POLICY_UNUSABLE || (mode == CONFIG_CUT_OFF_SERVE && is_young))
+    if (use == POLICY_UNUSABLE || (mode == CONFIG_CUT_OFF_SERVE && is_young))
         return use;
     return POLICY_REVALIDATE;
 }
@@ -77,7 +77,7 @@ static bool use(struct worker *w, const struct request *r, const struct cache_vi
     stored_touch(w, rec);
     enum policy_use may = use_of(w, r, rec, state);
     if (fleet_link_is_cut_off(w))
-        may = use_cut_off(w, r, rec, may);
+        may = use_cut_off(w, rec, may);
     switch (may) {
     case POLICY_FRESH:
         if (w->real_ms >= refresh_from_ms(rec) && w->real_ms < rec->fresh_until_ms &&

@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Three hosts, and invalidations at random ones: who reads on any host after the acknowledgement
+ * never sees what was before it; nor while the store is killed, emptied, stopped and replaced, and
+ * while control dies and hangs, as hosts that are cut off validate what they serve. */
+#include "tests/chaos/chaos.h"
+#include "redis.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#define HOSTS   3
+#define WRITERS 9
+
+struct fleet {
+    struct redis redis[2];
+    struct house host[HOSTS];
+    struct board *board;
+    struct backend *backend;
+    struct readers readers[HOSTS];
+    pid_t writer[WRITERS];
+};
+
+static bool is_member(struct house *h)
+{
+    const char *out;
+    return ctl(h, &out, "fleet") == 0 && strstr(out, "state     member");
+}
+
+static void wait_for_members(struct fleet *f)
+{
+    for (int i = 0; i < HOSTS; i++)
+        wait_until(is_member(&f->host[i]), 15000);
+}
+
+static void start(struct fleet *f, const char *cut_off, unsigned per_second, bool tolerant)
+{
+    char routes[4096];
+    const char *out;
+    for (int i = 0; i < 2; i++)
+        f->redis[i].port = free_port();
+    f->redis[1].master = f->redis[0].port;
+    for (int i = 0; i < 2; i++)
+        redis_start(&f->redis[i]);
+    f->board = board_open();
+    f->backend = backend_start(board_answers, f->board);
+    for (int i = 0; i < HOSTS; i++) {
+        snprintf(routes, sizeof routes,
+                 "fleet { store = {\"redis://127.0.0.1:%u\", \"redis://127.0.0.1:%u\"} "
+                 "name = \"chaos\" host = \"h%d\" secret = \"sixteen characters\" "
+                 "cut_off = %s }\n%s",
+                 f->redis[0].port, f->redis[1].port, i, cut_off, board_routes);
+        house_start(&f->host[i], 2, routes, "64M", backend_port(f->backend));
+    }
+    wait_for_members(f);
+    /* while an epoch is young each of them waits */
+    assert_int_equal(ctl(&f->host[0], &out, "cache invalidate --all"), 0);
+    atomic_store(&f->board->delay_us, 3000);
+    f->board->began_ms = mono_ms();
+    for (int i = 0; i < HOSTS; i++)
+        readers_start(&f->readers[i], f->board, f->host[i].port, 5);
+    for (unsigned i = 0; i < WRITERS; i++)
+        f->writer[i] = writer_start(f->board, f->host[i % HOSTS].sock, f->host[i % HOSTS].port,
+                                    (struct writer_plan){.per_second = per_second / WRITERS,
+                                                         .tolerant = tolerant,
+                                                         .fleet = true});
+}
+
+static void stop(struct fleet *f, const char *story)
+{
+    const char *out;
+    for (int i = 0; i < HOSTS; i++)
+        readers_join(&f->readers[i], f->board);
+    for (unsigned i = 0; i < WRITERS; i++)
+        waitpid(f->writer[i], NULL, 0);
+    for (int i = 0; i < HOSTS; i++)
+        if (ctl(&f->host[i], &out, "--json fleet") == 0)
+            printf("chaos: %s: %s", story, out);
+    board_judge(f->board, story);
+    for (int i = 0; i < HOSTS; i++)
+        house_remove(&f->host[i]);
+    for (int i = 0; i < 2; i++)
+        redis_remove(&f->redis[i]);
+    backend_stop(f->backend);
+    board_close(f->board);
+}
+
+static void for_a_while(unsigned ms)
+{
+    for (const uint64_t end = mono_ms() + ms; mono_ms() < end;)
+        nap_ms(20);
+}
+
+static void no_host_serves_what_another_has_invalidated(void **state)
+{
+    (void)state;
+    static struct fleet f;
+    memset(&f, 0, sizeof f);
+    start(&f, "serve", chaos_count("CHAOS_UPDATES", 1000, 1000), false);
+    for_a_while(chaos_count("CHAOS_SECONDS", 60, 3) * 1000);
+    stop(&f, "fleet");
+}
+
+static struct redis *master_of(struct fleet *f)
+{
+    return &f->redis[f->redis[0].master ? 1 : 0];
+}
+
+/* The other one becomes the master; the one before comes back as its replica. */
+static void fail_over(struct fleet *f)
+{
+    struct redis *old = master_of(f), *next = &f->redis[old == &f->redis[0]];
+    redis_kill(old);
+    redis_do(next, "REPLICAOF NO ONE");
+    next->master = 0;
+    old->master = next->port;
+    redis_run(old);
+}
+
+static void disturb(struct fleet *f, unsigned n)
+{
+    struct redis *master = master_of(f);
+    const pid_t control = victim_of(&f->host[n / 6 % HOSTS], "polderd: control");
+    switch (n % 6) {
+    case 0:
+        redis_do(master, "FLUSHALL");
+        break;
+    case 1:
+        redis_kill(master);
+        for_a_while(300);
+        redis_run(master);
+        break;
+    case 2: /* leases run out meanwhile */
+        kill(master->pid, SIGSTOP);
+        for_a_while(4000);
+        kill(master->pid, SIGCONT);
+        break;
+    case 3:
+        fail_over(f);
+        break;
+    case 4:
+        if (control)
+            kill(control, SIGKILL);
+        break;
+    case 5: /* its host's lease runs out before it is replaced */
+        if (control)
+            kill(control, SIGSTOP);
+        break;
+    }
+}
+
+static void nor_while_the_store_fails_in_all_ways(void **state)
+{
+    (void)state;
+    static struct fleet f;
+    memset(&f, 0, sizeof f);
+    start(&f, "revalidate", 600, true);
+    const unsigned rounds = chaos_count("CHAOS_ROUNDS", 42, 6);
+    for (unsigned n = 0; n < rounds; n++) {
+        disturb(&f, n);
+        for_a_while(500);
+    }
+    wait_for_members(&f);
+    for_a_while(500);
+    stop(&f, "fleet in trouble");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(no_host_serves_what_another_has_invalidated),
+        cmocka_unit_test(nor_while_the_store_fails_in_all_ways),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
