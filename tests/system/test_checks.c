@@ -169,7 +169,7 @@ static void a_server_that_fails_its_checks_is_left_until_it_passes(void **state)
     char line[80];
     two_servers(CHECKED);
     wait_until(checked("passed") > 2, 10000);
-    share_of_the_watched(40, 20, 20);
+    share_of_the_watched(40, 18, 22);
     atomic_store(&answer, FAILS);
     wait_until(listed("\"state\": \"down\""), 10000);
     assert_true(checked("status") >= 3);
@@ -184,7 +184,7 @@ static void a_server_that_fails_its_checks_is_left_until_it_passes(void **state)
     atomic_store(&answer, WELL);
     wait_until(listed("\"state\": \"up\""), 10000);
     assert_true(house_logged(&house, "passes its checks again"));
-    share_of_the_watched(40, 20, 20);
+    share_of_the_watched(40, 18, 22);
 }
 
 static void each_bad_answer_has_its_name(void **state)
@@ -221,7 +221,7 @@ static void an_answer_may_ask_for_less(void **state)
     wait_until(checked("passed") > 2, 10000);
     atomic_store(&weight, "Polder-Weight: 25%\r\n");
     wait_until(listed("\"percent\": 25"), 10000);
-    share_of_the_watched(50, 10, 10);
+    share_of_the_watched(50, 8, 12);
     atomic_store(&weight, "Polder-Weight: a lot, and more of it\r\n");
     wait_until(house_logged(&house, "neither 0 to 100 nor \"drain\"; it is ignored"), 10000);
     assert_true(listed("\"percent\": 25")); /* as before */
@@ -281,7 +281,7 @@ static void without_health_nothing_is_asked(void **state)
     const unsigned before = atomic_load(&checks);
     nap_ms(300);
     assert_int_equal(atomic_load(&checks), before);
-    share_of_the_watched(40, 20, 20);
+    share_of_the_watched(40, 18, 22);
 }
 
 static void websockets_leave_it_too(void **state)
