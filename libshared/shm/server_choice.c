@@ -68,6 +68,15 @@ static bool is_before(const struct server_choice *c, const struct server_option 
     return *o->turn > *best->turn;
 }
 
+/* Turns that were not taken, because others had less to do, are not saved up. */
+static void bound_turns(const struct server_choice *c, int64_t total)
+{
+    for (uint32_t i = 0; i < c->n; i++) {
+        int64_t *at = c->option[i].turn;
+        *at = *at > total ? total : *at < -total ? -total : *at;
+    }
+}
+
 /* One turn among those of the rank. */
 static int turn(const struct server_choice *c, enum rank rank)
 {
@@ -91,6 +100,8 @@ static int turn(const struct server_choice *c, enum rank rank)
     }
     if (best >= 0)
         *c->option[best].turn -= total;
+    if (c->upstream->balance == CONFIG_BALANCE_FEWEST)
+        bound_turns(c, total);
     return best < 0 && full ? SERVER_CHOICE_FULL : best;
 }
 

@@ -422,6 +422,14 @@ static void the_one_with_the_fewest_requests_for_its_weight_is_next(void **state
         pool_leave(r->w, &r->server[1]);
     for (int i = 0; i < 6; i++)
         assert_int_equal(chosen(r, 0, true, &choice), 1);
+    for (int i = 0; i < 1000; i++) { /* the other has much to do, and then not any more */
+        assert_int_equal(chosen(r, 1, true, &choice), 1);
+        pool_leave(r->w, &r->server[1]);
+    }
+    memset(count, 0, sizeof count);
+    for (int i = 0; i < 30; i++)
+        count[chosen(r, 0, true, &choice)]++;
+    assert_in_range(count[0], 18, 22);
     servers_down(r);
 }
 

@@ -257,10 +257,11 @@ void retry_begin(struct fetch *ex)
 
 void retry_end(struct fetch *ex)
 {
+    if (!ex->under_way)
+        return;
     const struct server_loads *l = pool_loads(ex->worker, ex->upstream);
     leave_server(ex);
-    if (ex->under_way)
-        server_load_end(l);
+    server_load_end(l);
     if (ex->retrying) {
         server_load_retried(l);
         room_queue_wake(ex->worker, ex->upstream);
