@@ -115,8 +115,8 @@ static void save_and_forget(bool damaged)
         if (before.limit[i].exempt)
             lists[i] = *runtime_exempt_of(&page, i, &before.limit[i]);
     some = lists[1];
-    const int code = runtime_persist_save(dir, "a", &value, before.limit[1].exempt ? &some : NULL,
-                                          NULL);
+    const int code =
+        runtime_persist_save(dir, "a", &value, before.limit[1].exempt ? &some : NULL, NULL);
     if (code) { /* 256 others are kept */
         must(!damaged && code == -ENOSPC && !runtime_persist_has(dir, "a"));
         return;
