@@ -105,6 +105,7 @@ static void lines_have_a_time_and_a_level_that_can_be_changed(void **state)
     assert_non_null(strstr(out, "log level error (file: warning)"));
     assert_int_equal(ctl(&h, &out, "log level"), 0);
     assert_non_null(strstr(out, "level       error"));
+    assert_false(house_logged(&h, "reload: generation"));
     write_level(&h, "info");
     kill(h.pid, SIGHUP);
     wait_until(ctl(&h, &out, "log level") == 0 && strstr(out, "level       info"), 20000);
