@@ -38,7 +38,7 @@ const char *shift_phase_text(enum shift_phase phase);
 struct shift_base {
     uint64_t id;     /* stats_server_id() */
     uint32_t weight; /* before the shift: what the others share the rest by */
-    uint32_t pad_;
+    uint32_t file;   /* its weight in the file then */
 };
 struct shift_state {
     char upstream[SHIFT_NAME], server[SHIFT_NAME]; /* upstream "": the row is free */

@@ -247,6 +247,23 @@ static void a_walk_whose_server_leaves_the_file_ends(void **state)
     assert_true(house_logged(&house, "is not in the configuration any more; the shift is over"));
 }
 
+static void another_weight_in_the_file_ends_a_shift(void **state)
+{
+    char text[1024];
+    (void)state;
+    start(1);
+    assert_int_equal(shift("50 --guard", NULL), 0);
+    routes(text, sizeof text, true);
+    house_write_conf(&house, 1, text);
+    assert_int_equal(ctl(&house, NULL, "reload"), 0);
+    assert_true(why_says("\"watched\"")); /* the same file changes nothing */
+    memcpy(strstr(text, "weight = 0"), "weight = 9", 10);
+    house_write_conf(&house, 1, text);
+    assert_int_equal(ctl(&house, NULL, "reload"), 0);
+    assert_true(why_says("\"no shift\""));
+    assert_true(why_says(": 9"));
+}
+
 static void smoke_must_pass_first(void **state)
 {
     const char *out;
@@ -331,6 +348,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(too_little_traffic_holds_and_says_so, begin, end),
         cmocka_unit_test_setup_teardown(a_good_release_walks_to_the_end, begin, end),
         cmocka_unit_test_setup_teardown(a_walk_whose_server_leaves_the_file_ends, begin, end),
+        cmocka_unit_test_setup_teardown(another_weight_in_the_file_ends_a_shift, begin, end),
         cmocka_unit_test_setup_teardown(smoke_must_pass_first, begin, end),
         cmocka_unit_test_setup_teardown(what_makes_no_sense_is_refused, begin, end),
         cmocka_unit_test_setup_teardown(the_last_one_that_is_up_keeps_the_traffic, begin, end),

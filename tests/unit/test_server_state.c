@@ -3,6 +3,7 @@
  * addresses that are whole whenever they are read. */
 #include "polder/server_choice.h"
 #include "polder/server_state.h"
+#include "polder/stats.h"
 
 #include <setjmp.h>
 #include <signal.h>
@@ -488,9 +489,61 @@ static void a_server_of_which_nothing_is_known_takes_its_turns(void **state)
     assert_int_equal(server_choose(&choice, &lease_ms), -1);
 }
 
+static void a_key_has_a_server_and_comes_back_to_it(void **state)
+{
+    (void)state;
+    struct config_upstream upstream = {
+        .name = "u", .connect_timeout_ms = 1000, .timeout_ms = 1000, .n_servers = 3};
+    struct config_server servers[3] = {{.upstream = &upstream, .address.text = "a:1"},
+                                       {.upstream = &upstream, .address.text = "b:1"},
+                                       {.upstream = &upstream, .address.text = "c:1"}};
+    upstream.servers = servers;
+    struct sticky_key key = {.hash = 77};
+    int64_t turn[3] = {0};
+    struct server_option option[3];
+    for (int i = 0; i < 3; i++)
+        option[i] =
+            (struct server_option){.row = server_claim(table, stats_server_id(&servers[i]), 1),
+                                   .weight = 1,
+                                   .turn = &turn[i]};
+    struct server_choice choice = {&upstream, option, 3, true, 10, &key};
+    uint64_t lease_ms;
+    const int own = server_choose(&choice, &lease_ms);
+    for (int i = 0; i < 20; i++)
+        assert_int_equal(server_choose(&choice, &lease_ms), own);
+    option[own].avoid = true; /* a kept connection was closed: its server is as good as before */
+    assert_int_equal(server_choose(&choice, &lease_ms), own);
+    option[own].avoid = false;
+    option[own].full = true;
+    const int next = server_choose(&choice, &lease_ms);
+    assert_int_not_equal(next, own);
+    option[own].full = false;
+    option[next].backup = true; /* of those that are up, the first for the key is no backup */
+    assert_int_equal(server_choose(&choice, &lease_ms), own);
+    option[next].backup = false;
+    assert_true(server_note_failure(option[own].row, SERVER_REFUSED, false, 10));
+    assert_int_equal(server_choose(&choice, &lease_ms), next); /* no trial is due */
+    assert_int_equal(lease_ms, 0);
+    choice.now_ms = 10 + SERVER_PAUSE_MS;
+    assert_int_equal(server_choose(&choice, &lease_ms),
+                     own); /* it is the trial of its own server */
+    assert_true(lease_ms > 0);
+    assert_int_equal(server_choose(&choice, &lease_ms), next);
+    server_note_answer(option[own].row, true, choice.now_ms);
+    assert_int_equal(server_choose(&choice, &lease_ms), own);
+    key.server = sticky_server_part(stats_server_id(&servers[3 - own - next]));
+    assert_int_equal(server_choose(&choice, &lease_ms),
+                     3 - own - next); /* a session that is known */
+    option[3 - own - next].weight = 0;
+    assert_int_equal(server_choose(&choice, &lease_ms), own);
+    option[own].tried = option[next].tried = true;
+    assert_int_equal(server_choose(&choice, &lease_ms), SERVER_CHOICE_NONE);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        STORY(a_key_has_a_server_and_comes_back_to_it),
         STORY(a_server_of_which_nothing_is_known_takes_its_turns),
         STORY(a_row_is_found_again_by_its_id),
         STORY(a_full_table_gives_back_what_no_configuration_has),

@@ -11,7 +11,6 @@
 #include "polder/settings.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -117,6 +116,7 @@ static int save(const struct control *c, const struct config_upstream *u, const 
                  u->name);
         snprintf(list[i].key, sizeof list[i].key, "%s", u->servers[i].address.text);
         snprintf(list[i].value, sizeof list[i].value, "%u", weight[i]);
+        settings_base(c->config, &list[i]);
         settings_base(c->config, &list[i]);
     }
     const int code = settings_save(c->config->state_dir, list, u->n_servers);
@@ -317,6 +317,17 @@ void shift_follow(struct control *c)
     follow_conditions(c);
 }
 
+/* The file has got another weight for one of them, which wins over what runs. */
+static bool is_overruled(const struct shift_state *s, const struct config_upstream *u)
+{
+    for (uint32_t i = 0; i < u->n_servers; i++)
+        for (uint32_t k = 0; k < s->n_base; k++)
+            if (s->base[k].id == stats_server_id(&u->servers[i]) &&
+                s->base[k].file != u->servers[i].weight)
+                return true;
+    return false;
+}
+
 /* Counts of servers that have come or gone are no traffic of this step; new servers of the other
  * side get their part. */
 static void adopt(struct control *c, const struct shift_state *found,
@@ -339,6 +350,8 @@ void shift_adopt(struct control *c)
         const uint32_t at = u ? slot_of(u, s->server) : 0;
         if (s && (!u || at == u->n_servers || u->n_servers > SHIFT_SERVERS))
             follow_gone(c, s, u);
+        else if (s && is_overruled(s, u))
+            shift_override(c, s->upstream);
         else if (s && !shift_is_over(s))
             adopt(c, s, u, at);
     }
@@ -360,6 +373,7 @@ static void keep_base(const struct control *c, struct shift_state *s,
     for (uint32_t i = 0; i < u->n_servers; i++) {
         const struct config_server *server = &u->servers[i];
         s->base[i].id = stats_server_id(server);
+        s->base[i].file = server->weight;
         s->base[i].weight = goes_on ? base_of(before, server) : values.server[server->index].weight;
         others += i == at ? 0 : s->base[i].weight;
     }
@@ -462,60 +476,8 @@ void shift_override(struct control *c, const char *upstream)
     if (!s)
         return;
     if (!shift_is_over(s))
-        log_info("upstream %s: weights were set otherwise; the shift to %s is over", upstream,
+        log_info("upstream %s: its weights were set otherwise; the shift to %s is over", upstream,
                  s->server);
     shift_forget(c->shared->shift, upstream);
     follow_conditions(c);
-}
-
-/* ---- shown ---- */
-
-const struct shift_state *shift_of(const struct control *c, const struct config_upstream *upstream)
-{
-    const struct shift_state *s = shift_find(c->shared->shift, upstream->name);
-    return s && slot_of(upstream, s->server) < upstream->n_servers ? s : NULL;
-}
-
-unsigned shift_guard_number(const struct shift_state *s)
-{
-    if (!shift_is_watched(s))
-        return s->phase == SHIFT_ROLLED_BACK ? 4 : 0;
-    if (s->phase == SHIFT_STALLED)
-        return 5;
-    return s->watch.verdict == SHIFT_TOO_FEW ? 2 : s->watch.verdict == SHIFT_SUSPECT ? 3 : 1;
-}
-
-const char *shift_guard_text(const struct shift_state *s)
-{
-    static const char *const texts[] = {"off",      "watching",    "too little traffic",
-                                        "suspects", "rolled back", "stalled"};
-    return texts[shift_guard_number(s)];
-}
-
-static void describe_walk(const struct shift_state *s, char *out, size_t size)
-{
-    const uint64_t now_ms = clock_real_ms(), due_ms = s->watch.begun_ms + s->hold_ms;
-    const uint64_t left_s = due_ms > now_ms ? (due_ms - now_ms + 999) / 1000 : 0;
-    if (s->watch.since[SHIFT_NEW].requests < PROPORTION_MIN)
-        snprintf(out, size, "holds: needs %" PRIu64 " more requests to be judged",
-                 PROPORTION_MIN - s->watch.since[SHIFT_NEW].requests);
-    else
-        snprintf(out, size, "%u %% in %" PRIu64 " s if it stays good",
-                 shift_next_percent(s->percent), left_s);
-}
-
-void shift_describe_next(const struct shift_state *s, char *out, size_t size)
-{
-    if (s->phase == SHIFT_ROLLED_BACK)
-        snprintf(out, size, "nothing by itself; shift again, or --stop to end the condition");
-    else if (!shift_is_watched(s))
-        snprintf(out, size, "nothing by itself");
-    else if (s->percent == 100)
-        snprintf(out, size, "watched for failing connections alone, then done");
-    else if (s->phase == SHIFT_WALKING)
-        describe_walk(s, out, size);
-    else if (s->watch.since[SHIFT_NEW].requests < PROPORTION_MIN)
-        snprintf(out, size, "holds: too little traffic to judge by");
-    else
-        snprintf(out, size, "stays until it is shifted further, or rolled back");
 }
