@@ -23,7 +23,8 @@ extern char **environ;
 static struct {
     char *area;
     size_t size;
-    char name[32]; /* log_open() keeps a reference */
+    char name[32];     /* log_open() keeps a reference */
+    char **environ_of; /* the copies, also of what is unset later: they are not lost */
 } process_context;
 
 /* The environment must stay usable although its old place becomes the title. */
@@ -33,18 +34,25 @@ static bool process_environ_move(void)
     while (environ[n])
         n++;
     char **copy = calloc(n + 1, sizeof *copy);
-    if (!copy)
+    char **all = calloc(n + 1, sizeof *all);
+    if (!copy || !all) {
+        free(copy);
+        free(all);
         return false;
+    }
     for (size_t i = 0; i < n; i++) {
         copy[i] = strdup(environ[i]);
         if (!copy[i]) {
             while (i)
                 free(copy[--i]);
             free(copy);
+            free(all);
             return false;
         }
+        all[i] = copy[i];
     }
     environ = copy; /* lives as long as the process */
+    process_context.environ_of = all;
     return true;
 }
 
