@@ -57,7 +57,9 @@ static void put_state(struct rpc_out *o, const struct config_server *s,
     const uint64_t now_ms = clock_mono_ms();
     const struct server_view v = row ? server_view(row) : (struct server_view){.since_ms = now_ms};
     rpc_out_str(o, "state", servers_state_name(s, row, weight));
-    rpc_out_u64(o, "since_ms", now_ms > v.since_ms ? now_ms - v.since_ms : 0);
+    const struct server_check check = row ? server_check_read(row) : (struct server_check){0};
+    const uint64_t since_ms = check.down ? check.since_ms : v.since_ms;
+    rpc_out_u64(o, "since_ms", now_ms > since_ms ? now_ms - since_ms : 0);
     if (!v.reason)
         return;
     const uint64_t error_ms = atomic_load(&row->error_ms);
