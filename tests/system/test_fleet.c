@@ -3,6 +3,7 @@
 #include "harness.h"
 #include "redis.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -226,6 +227,68 @@ static void strangers_and_namesakes_are_named(void **state)
     stop(&f);
 }
 
+/* What it says to whatever it is asked. */
+static const char *_Atomic nonsense;
+
+static void says_nonsense(int fd)
+{
+    char in[4096];
+    while (read(fd, in, sizeof in) > 0) {
+        const char *text = atomic_load(&nonsense);
+        if (strcmp(text, "without end") != 0) {
+            if (write(fd, text, strlen(text)) < 0)
+                return;
+            continue;
+        }
+        memset(in, 'x', sizeof in);
+        if (write(fd, "$500000000\r\n", 12) < 0)
+            return;
+        for (int i = 0; i < 100000; i++) /* 400 MB, unless it is left before */
+            if (write(fd, in, sizeof in) < 0)
+                return;
+    }
+}
+
+static void a_store_that_is_none_is_left_and_named(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *why;
+    } stores[] = {
+        {"HTTP/1.1 400 Bad Request\r\n\r\n", "Protocol error"},
+        {"+PONG\r\n", "it answers ROLE as no Redis does"},
+        {"-NOAUTH Authentication required.\r\n", "NOAUTH Authentication required."},
+        {"-OOM command not allowed when used memory > 'maxmemory'.\r\n", "OOM command"},
+        {"*3\r\n$5\r\nslave\r\n$1\r\nx\r\n:1\r\n", "it is not the master"},
+        {"*1000000000000\r\n", "out of range"},
+        {"without end", "a reply is too long"},
+        {"", "it does not answer"},
+    };
+    struct house h;
+    const char *out;
+    atomic_store(&nonsense, "");
+    signal(SIGPIPE, SIG_IGN);
+    struct backend *store = backend_start_raw(says_nonsense, 0);
+    house_start(&h, 1,
+                "fleet { store = {\"redis://127.0.0.1:%u\"} secret = \"" SECRET "\" }\n"
+                "upstream \"u\" { server \"127.0.0.1:%u\" { } }\n"
+                "route \"/*\" { upstream = \"u\" cache { } }\n",
+                backend_port(store), backend_port(backend));
+    for (size_t i = 0; i < sizeof stores / sizeof *stores; i++) {
+        atomic_store(&nonsense, stores[i].text);
+        wait_until(says(&h, stores[i].why), 15000);
+    }
+    seen(&h, "/a");
+    assert_int_equal(ctl(&h, &out, "cache invalidate /a"), 0);
+    pid_t control;
+    assert_int_equal(house_children(&h, "polderd: control", &control, 1), 1);
+    assert_true(resident_kib(control) < 64 * 1024);
+    assert_false(house_logged(&h, "died"));
+    assert_false(house_logged(&h, SECRET));
+    house_remove(&h);
+    backend_stop(store);
+}
+
 int main(void)
 {
     const struct CMUnitTest stories[] = {
@@ -235,6 +298,7 @@ int main(void)
         cmocka_unit_test(a_store_that_has_lost_its_data_is_noticed),
         cmocka_unit_test(while_it_is_cut_off_a_host_does_what_the_file_says),
         cmocka_unit_test(strangers_and_namesakes_are_named),
+        cmocka_unit_test(a_store_that_is_none_is_left_and_named),
     };
     return run_with_backend(stories, &backend, answers);
 }

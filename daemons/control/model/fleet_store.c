@@ -23,7 +23,7 @@
 #define FOLLOW_MS       1000 /* that the server waits for an entry */
 #define ENTRIES_AT_ONCE "256"
 #define PAUSE_FIRST_MS  100
-#define PAUSE_MAX_MS    2000
+#define PAUSE_MAX_MS    1000
 #define SHA_LEN         40
 
 enum stage { IDLE, CONNECTING, FOLLOWING, UP };
