@@ -270,7 +270,7 @@ static void a_store_that_is_none_is_left_and_named(void **state)
     signal(SIGPIPE, SIG_IGN);
     struct backend *store = backend_start_raw(says_nonsense, 0);
     house_start(&h, 1,
-                "fleet { store = {\"redis://127.0.0.1:%u\"} secret = \"" SECRET "\" }\n"
+                "fleet { store = {\"redis://localhost:%u\"} secret = \"" SECRET "\" }\n"
                 "upstream \"u\" { server \"127.0.0.1:%u\" { } }\n"
                 "route \"/*\" { upstream = \"u\" cache { } }\n",
                 backend_port(store), backend_port(backend));

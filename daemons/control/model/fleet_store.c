@@ -2,7 +2,8 @@
 /*
  * fleet_store: see fleet_store.h.
  *
- *   IDLE -> CONNECTING (AUTH, SELECT, ROLE, INFO, SCRIPT LOAD on the first connection)
+ *   IDLE -> RESOLVING  (where the host is a name)
+ *        -> CONNECTING (AUTH, SELECT, ROLE, INFO, SCRIPT LOAD on the first connection)
  *        -> FOLLOWING  (AUTH, SELECT on the second) -> UP
  *
  * A failure of any kind, at any stage, ends both connections; the next server is tried after a
@@ -10,8 +11,9 @@
  */
 #include "daemons/control/model/fleet_store.h"
 #include "polder/clock.h"
-#include "polder/random.h"
+#include "polder/resolve.h"
 
+#include <arpa/inet.h>
 #include <hiredis/async.h>
 #include <inttypes.h>
 #include <signal.h>
@@ -24,9 +26,10 @@
 #define ENTRIES_AT_ONCE "256"
 #define PAUSE_FIRST_MS  100
 #define PAUSE_MAX_MS    1000
+#define RESOLVE_LOOK_MS 5
 #define SHA_LEN         40
 
-enum stage { IDLE, CONNECTING, FOLLOWING, UP };
+enum stage { IDLE, RESOLVING, CONNECTING, FOLLOWING, UP };
 
 struct link {
     struct fleet_store *store;
@@ -47,7 +50,11 @@ struct fleet_store {
     enum stage stage;
     uint32_t at; /* of config->stores */
     uint64_t pause_ms;
-    ev_timer timer; /* the pause, or a look at what takes too long */
+    struct resolver *resolver; /* RESOLVING */
+    char address[INET6_ADDRSTRLEN];
+    uint64_t until_ms; /* RESOLVING */
+    uint32_t turn;     /* among the addresses of names */
+    ev_timer timer;    /* the pause, or a look at what takes too long */
     struct link commands, stream;
     char run_id[SHA_LEN + 1];
     char sha[FLEET_SCRIPTS][SHA_LEN + 1];
@@ -198,7 +205,7 @@ static bool link_open(struct link *l)
 {
     const struct config_store *c = server(l->store);
     redisAsyncContext *redis =
-        c->path ? redisAsyncConnectUnix(c->path) : redisAsyncConnect(c->host, c->port);
+        c->path ? redisAsyncConnectUnix(c->path) : redisAsyncConnect(l->store->address, c->port);
     if (!redis || redis->err) {
         fleet_store_fail(l->store, redis ? redis->errstr : "no memory");
         if (redis)
@@ -353,7 +360,7 @@ static void on_loaded(void *arg, const redisReply *r)
         memcpy(s->sha[s->loaded++], r->str, SHA_LEN + 1);
 }
 
-static void try_server(struct fleet_store *s)
+static void connect_server(struct fleet_store *s)
 {
     s->stage = CONNECTING;
     s->loaded = 0;
@@ -369,6 +376,72 @@ static void try_server(struct fleet_store *s)
     say(&s->commands, on_first, 1, (const char *[]){"PING"});
 }
 
+/* ---- the name of a server ---- */
+
+/* Each time another address of the name. */
+static void on_resolved(void *arg, const struct resolve_answer *answer)
+{
+    struct fleet_store *s = arg;
+    if (!answer->n) {
+        fleet_store_fail(s, *answer->why ? answer->why : "the name has no address");
+        return;
+    }
+    const struct server_address *a = &answer->at[s->turn++ % answer->n];
+    inet_ntop(a->family, a->addr, s->address, sizeof s->address);
+}
+
+static void resolve_end(struct fleet_store *s)
+{
+    if (s->resolver)
+        resolver_free(s->resolver);
+    s->resolver = NULL;
+}
+
+static void resolve_look(struct fleet_store *s)
+{
+    resolver_step(s->resolver, 0);
+    if (s->failed)
+        return;
+    if (*s->address) {
+        resolve_end(s);
+        connect_server(s);
+    } else if (clock_mono_ms() > s->until_ms) {
+        fleet_store_fail(s, "its name does not resolve in time");
+    } else {
+        timer_in(s, RESOLVE_LOOK_MS);
+    }
+}
+
+static void resolve_begin(struct fleet_store *s)
+{
+    char text[300];
+    s->stage = RESOLVING;
+    *s->address = 0;
+    s->until_ms = clock_mono_ms() + RESOLVE_TIMEOUT_MS;
+    s->resolver = resolver_new("");
+    if (!s->resolver) {
+        fleet_store_fail(s, "no names can be resolved on this system");
+        return;
+    }
+    snprintf(text, sizeof text, "%s:%u", server(s)->host, server(s)->port);
+    resolver_ask(s->resolver, text, on_resolved, s);
+    if (!s->failed)
+        timer_in(s, RESOLVE_LOOK_MS);
+}
+
+static void try_server(struct fleet_store *s)
+{
+    const char *host = server(s)->host;
+    uint8_t address[16];
+    if (host && inet_pton(AF_INET, host, address) != 1 && inet_pton(AF_INET6, host, address) != 1) {
+        resolve_begin(s);
+        return;
+    }
+    if (host)
+        snprintf(s->address, sizeof s->address, "%s", host);
+    connect_server(s);
+}
+
 /* ---- failures ---- */
 
 static void give_up(struct fleet_store *s)
@@ -376,6 +449,7 @@ static void give_up(struct fleet_store *s)
     char text[sizeof s->why + 128];
     snprintf(text, sizeof text, "%s: %s", fleet_store_name(s), s->why);
     s->stage = IDLE; /* nothing is taken up any more */
+    resolve_end(s);
     link_close(&s->commands);
     link_close(&s->stream);
     s->failed = false;
@@ -402,6 +476,8 @@ static void on_timer(struct ev_loop *loop, ev_timer *w, int revents)
         give_up(s);
     } else if (s->stage == IDLE) {
         try_server(s);
+    } else if (s->stage == RESOLVING) {
+        resolve_look(s);
     } else if (s->stage != UP || is_late(&s->commands, now_ms) || is_late(&s->stream, now_ms)) {
         fleet_store_fail(s, "it does not answer");
     } else {
@@ -466,6 +542,7 @@ void fleet_store_free(struct fleet_store *s)
         return;
     ev_timer_stop(s->loop, &s->timer);
     s->stage = IDLE;
+    resolve_end(s);
     link_close(&s->commands);
     link_close(&s->stream);
     free(s);
