@@ -300,27 +300,37 @@ int intake_adopt(struct supervisor *s, int fd, const char *path)
 }
 
 /* Those who connect from now on see our credentials, and not those of systemd, which has bound it:
- * adopting it calls listen() once more. */
-static int intake_open_passed(struct supervisor *s, int n, const char *path)
+ * adopting it calls listen() once more. Its path is for finding it, and not ours to remove. */
+int intake_take_passed(struct supervisor *s)
 {
-    const int fd = SD_LISTEN_FDS_START;
+    struct unix_socket u;
+    char path[sizeof u.path];
+    const int n = sd_listen_fds(0), fd = SD_LISTEN_FDS_START;
+    snprintf(path, sizeof path, "%s/supervisor.sock", s->config->runtime_dir);
+    if (n <= 0)
+        return 0;
     if (n != 1 || sd_is_socket_unix(fd, SOCK_SEQPACKET, 1, path, 0) <= 0) {
         log_error("intake: systemd passes %d sockets; expected one, ListenSequentialPacket=%s", n,
                   path);
         return -EINVAL;
     }
     fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
-    const int code = intake_adopt(s, fd, "");
-    if (code)
+    const int code = unix_socket_adopt(&u, fd, "", SOCK_SEQPACKET);
+    if (code) {
         log_error("intake: cannot listen on the socket of systemd: %s", strerror(-code));
-    return code;
+        return code;
+    }
+    memcpy(u.path, path, sizeof path);
+    unix_socket_inherit(&u);
+    s->intake_passed = true;
+    return 0;
 }
 
 /* Workers that have something to say connect anew, and wait for our successor in the queue of the
  * socket that systemd holds. What they have said already is still read. */
 void intake_leave(struct supervisor *s)
 {
-    if (*s->intake.socket.path || !s->intake.open)
+    if (!s->intake_passed || !s->intake.open)
         return; /* nothing would hold the queue */
     listener_close(&s->intake);
     for (struct worker_link *l = LIST_FIRST(&s->links), *next; l; l = next) {
@@ -335,10 +345,7 @@ void intake_leave(struct supervisor *s)
 int intake_open(struct supervisor *s)
 {
     char path[sizeof s->intake.socket.path];
-    const int passed = sd_listen_fds(0);
     snprintf(path, sizeof path, "%s/supervisor.sock", s->config->runtime_dir);
-    if (passed > 0)
-        return intake_open_passed(s, passed, path);
     mkdir(s->config->runtime_dir, 0755);
     listener_init(&s->intake, s->loop, on_accepted, s);
     const int code = listener_open_path(&s->intake, path, SOCK_SEQPACKET, 0600, (gid_t)-1);

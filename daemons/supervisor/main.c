@@ -423,7 +423,7 @@ static void open_for_all(const struct supervisor *s)
         int type;
     } sockets[] = {{"supervisor.sock", SOCK_SEQPACKET}, {"supervisor-rpc.sock", SOCK_STREAM}};
     mkdir(s->config->runtime_dir, 0755);
-    for (size_t i = 0; i < sizeof sockets / sizeof *sockets; i++) {
+    for (size_t i = s->intake_passed; i < sizeof sockets / sizeof *sockets; i++) {
         char path[128];
         struct unix_socket u;
         snprintf(path, sizeof path, "%s/%s", s->config->runtime_dir, sockets[i].name);
@@ -448,6 +448,8 @@ static void read_again(void *arg)
 
 static int run_under_custodian(struct supervisor *s)
 {
+    if (intake_take_passed(s))
+        return 1;
     struct custodian *c =
         custodian_new(s->may_hold < CUSTODIAN_SLOTS ? s->may_hold : CUSTODIAN_SLOTS);
     if (!c)
@@ -541,7 +543,7 @@ int main(int argc, char **argv)
     if (!s->path)
         return 1;
     if (o.proves)
-        return upgrade_prove(s->path);
+        _exit(upgrade_prove(s->path)); /* nothing of it is to be given back */
     program_begin(s->path);
     if (!o.resumes)
         ignore_signals();

@@ -245,6 +245,7 @@ struct supervisor {
     struct condition_table *conditions; /* shared with polderd */
     struct origins_list origins;        /* that were set while running; routes point into them */
     struct listener intake;
+    bool intake_passed; /* systemd holds its socket */
     LIST_HEAD(, worker_link) links;
     struct rpc_server *rpc;
     LIST_HEAD(, session) sessions;
@@ -393,6 +394,9 @@ struct ws_refused {
 void ws_line_refused(struct supervisor *s, const struct ws_refused *r);
 
 /* intake.c */
+/* Before the process forks: the socket that systemd has passed, if there is one, is what
+ * intake_open() finds. 0 or a negative errno, which is logged. */
+int intake_take_passed(struct supervisor *s);
 int intake_open(struct supervisor *s);
 /* Instead: a listening socket that is there (takes fd). path "": it is not ours to remove. */
 int intake_adopt(struct supervisor *s, int fd, const char *path);

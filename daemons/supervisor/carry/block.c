@@ -147,6 +147,9 @@ enum {
     PENDING_BODY_TRAILER,
     PENDING_PLACE,
     PENDING_ANYWAY,
+    PENDING_STICKY_HASH,
+    PENDING_STICKY_SERVER,
+    PENDING_STICKY_FRESH,
     PENDING_NUMBERS
 };
 
@@ -170,6 +173,9 @@ static void put_pending(struct state_writer *w, const struct pending_record *p)
         [PENDING_BODY_TRAILER] = p->body.trailer,
         [PENDING_PLACE] = p->place,
         [PENDING_ANYWAY] = p->anyway,
+        [PENDING_STICKY_HASH] = p->sticky.hash,
+        [PENDING_STICKY_SERVER] = p->sticky.server,
+        [PENDING_STICKY_FRESH] = p->sticky.fresh,
     };
     carry_put_numbers(w, n, PENDING_NUMBERS);
     state_put_bytes(w, p->accept_key, sizeof p->accept_key);
@@ -200,6 +206,9 @@ static void get_pending(struct state_reader *r, struct pending_record *p)
         .address = small(r, n[PENDING_ADDRESS]),
         .place = small(r, n[PENDING_PLACE]),
         .anyway = n[PENDING_ANYWAY] != 0,
+        .sticky = {.hash = n[PENDING_STICKY_HASH],
+                   .server = small(r, n[PENDING_STICKY_SERVER]),
+                   .fresh = n[PENDING_STICKY_FRESH] != 0},
         .failed_attempts = small(r, n[PENDING_FAILED_ATTEMPTS]),
         .until_ms = n[PENDING_UNTIL_MS],
         .lease_ms = n[PENDING_LEASE_MS],

@@ -55,6 +55,7 @@ static void describe_pending(const struct session *x, struct pending_record *r)
                                  .address = p->address,
                                  .place = p->place,
                                  .anyway = p->anyway,
+                                 .sticky = p->sticky,
                                  .failed_attempts = p->failed_attempts,
                                  .until_ms = p->until_ms,
                                  .lease_ms = p->lease_ms,
@@ -159,6 +160,7 @@ static bool resume_pending(struct session *x, const struct pending_record *r)
     p->address = r->address;
     p->place = r->place;
     p->anyway = r->anyway;
+    p->sticky = r->sticky;
     p->failed_attempts = r->failed_attempts;
     p->until_ms = r->until_ms;
     p->lease_ms = r->lease_ms;

@@ -38,6 +38,7 @@ struct pending_record {
     uint32_t server;  /* asked now or last; UINT32_MAX: none */
     uint32_t address, place, failed_attempts;
     bool anyway;
+    struct sticky_key sticky;
     uint64_t until_ms, lease_ms;
     enum problem failed_with;
     const char *failed_why; /* "": none has failed */

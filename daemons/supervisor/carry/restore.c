@@ -114,7 +114,8 @@ static int take_process(struct supervisor *s, struct state_reader *r, struct car
     char path[CARRY_PATH_MAX] = "";
     struct process_record p;
     read_process(r, &p);
-    if (p.n[PROCESS_OWN_INTAKE])
+    s->intake_passed = !p.n[PROCESS_OWN_INTAKE];
+    if (!s->intake_passed)
         snprintf(path, sizeof path, "%s/supervisor.sock", s->config->runtime_dir);
     int code = intake_adopt(s, p.intake, path);
     if (code == 0)

@@ -30,7 +30,7 @@ static void save_numbers(struct state_writer *w, const struct supervisor *s, uin
         [PROCESS_FILE_LOG_LEVEL] = s->config->log_level,
         [PROCESS_UPGRADES] = s->upgrade.done,
         [PROCESS_SINCE_MS] = s->upgrade.since_ms,
-        [PROCESS_OWN_INTAKE] = *s->intake.socket.path != 0,
+        [PROCESS_OWN_INTAKE] = !s->intake_passed,
     };
     carry_put_numbers(w, n, PROCESS_NUMBERS);
 }
