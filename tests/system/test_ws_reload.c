@@ -110,7 +110,7 @@ static void a_found_supervisor_takes_the_weights_of_the_new_polderd(void **state
     assert_int_equal(ctl(&h, &out, "upstream weight u 127.0.0.1:%u 1", green.port), 0);
     assert_int_equal(ctl(&h, &out, "upstream weight u 127.0.0.1:%u 0", blue.port), 0);
     wait_until(goes_to(&h, &green, &blue), 10000); /* it is told, and not waited for */
-    house_write_conf(&h, 1, conf); /* a reload for nothing leaves them with green */
+    house_write_conf(&h, 1, conf);                 /* a reload for nothing leaves them with green */
     assert_int_equal(ctl(&h, &out, "reload"), 0);
     wait_until(times_logged(&h, "config: read again") == 1, 10000);
     assert_true(goes_to(&h, &green, &blue));
