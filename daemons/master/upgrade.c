@@ -325,8 +325,11 @@ static void workers_look(struct master *m)
         upgrade_done(m);
         return;
     }
-    snprintf(why, sizeof why, "the workers of polderd %s serve on: %s", u->from,
-             u->failed[0] ? u->failed : proc->reload_message);
+    if (u->failed[0])
+        snprintf(why, sizeof why, "%s", u->failed);
+    else
+        snprintf(why, sizeof why, "the workers of polderd %s serve on: %s", u->from,
+                 proc->reload_message);
     upgrade_fail(m, why);
 }
 
