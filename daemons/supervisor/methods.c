@@ -98,6 +98,10 @@ static void ws_stats(struct supervisor *s, const struct rpc_call *call)
     rpc_out_u64(o, "jsonHeartbeats", s->heartbeats);
     rpc_out_u64(o, "pings", s->pings);
     rpc_out_u64(o, "pongs", s->pongs);
+    rpc_out_u64(o, "deaths", s->survived.deaths);
+    rpc_out_u64(o, "takenUp", s->survived.kept);
+    rpc_out_u64(o, "takenUpClosed", s->survived.closed);
+    rpc_out_u64(o, "takenUpRefused", s->survived.refused);
     rpc_out_u64(o, "opened", s->opened);
     rpc_out_u64(o, "refused", s->refused);
     rpc_out_u64(o, "reaped", s->ends[END_TIMEOUT]);

@@ -262,8 +262,9 @@ struct supervisor {
     uint64_t ping_secret;
     uint8_t *buffer;           /* SUPERVISOR_READ, and room for a stash */
     struct survivor *survivor; /* NULL: this process is alone */
-    struct {
-        uint32_t deaths, kept, closed, refused; /* kept and so on: after the last one */
+    struct survived {
+        uint64_t deaths;                /* of predecessors of this process */
+        uint64_t kept, closed, refused; /* of what they have left: WebSockets; handshakes */
     } survived;
     uint64_t now_ms, real_ms, next_id;
     uint64_t drain_until_ms;

@@ -435,6 +435,16 @@ static void take_up_all(struct recovery *r)
             take_up(r, &r->left[i]);
 }
 
+static void count(const struct recovery *r)
+{
+    struct survived *all = &r->v->segment->survived;
+    all->deaths++;
+    all->kept += r->kept;
+    all->closed += r->closed + r->ended;
+    all->refused += r->refused;
+    r->s->survived = *all;
+}
+
 static void tell(const struct recovery *r)
 {
     const struct custodian *c = r->v->custodian;
@@ -473,8 +483,7 @@ void survive_recover(struct supervisor *s)
         end_others(&r);
         die_here(DIE_RECOVERED);
         take_up_links(s, v);
-        s->survived.deaths = v->custodian->deaths;
-        s->survived.kept = r.kept;
+        count(&r);
         tell(&r);
     } else {
         log_error("custodian: no memory to take up what there is");

@@ -83,6 +83,7 @@ struct segment {
     _Atomic uint32_t used;   /* slots that have ever been used: the first ones */
     uint32_t blocks_used;    /* the same of blocks */
     uint64_t next_id, ping_secret;
+    struct survived survived; /* in all */
     struct reading reading;
     uint8_t buffer[SUPERVISOR_READ + FRAMES_CONTROL_MAX];
 };
