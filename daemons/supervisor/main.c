@@ -415,20 +415,25 @@ static int run(struct supervisor *s, struct custodian *c, bool resumes)
     return 0;
 }
 
-/* Sockets that a successor of this process finds open, and of which polderd sees whose they are. */
-static void open_for_all(const struct supervisor *s)
+/* Sockets that all working processes find open. polderd sees by them whose they are: the custodian
+ * says so again when each of those has begun to listen. */
+static void open_for_all(struct supervisor *s, struct custodian *c)
 {
     static const struct {
         const char *name;
         int type;
     } sockets[] = {{"supervisor.sock", SOCK_SEQPACKET}, {"supervisor-rpc.sock", SOCK_STREAM}};
     mkdir(s->config->runtime_dir, 0755);
-    for (size_t i = s->intake_passed; i < sizeof sockets / sizeof *sockets; i++) {
+    for (size_t i = 0; i < sizeof sockets / sizeof *sockets; i++) {
         char path[128];
         struct unix_socket u;
         snprintf(path, sizeof path, "%s/%s", s->config->runtime_dir, sockets[i].name);
-        if (unix_socket_listen(&u, path, sockets[i].type, 0600, (gid_t)-1) == 0)
+        if (i == 0 && s->intake_passed) {
+            c->listening[i] = SD_LISTEN_FDS_START;
+        } else if (unix_socket_listen(&u, path, sockets[i].type, 0600, (gid_t)-1) == 0) {
             unix_socket_inherit(&u);
+            c->listening[i] = u.fd;
+        }
     }
 }
 
@@ -454,7 +459,7 @@ static int run_under_custodian(struct supervisor *s)
         custodian_new(s->may_hold < CUSTODIAN_SLOTS ? s->may_hold : CUSTODIAN_SLOTS);
     if (!c)
         return run(s, NULL, false);
-    open_for_all(s);
+    open_for_all(s, c);
     sandbox_enter_or_warn(SANDBOX_MASTER, s->config->sandbox);
     c->read_again = read_again;
     c->arg = s;

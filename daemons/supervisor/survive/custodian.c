@@ -22,12 +22,13 @@
 #include <time.h>
 #include <unistd.h>
 
-#define LOOK_EVERY_MS 250
-#define STOOD_MS      1500 /* between two looks: all of us stood still */
-#define KILL_AFTER_MS 2000 /* of the abort, which may write a core file */
-#define STILL_MS      2000 /* it has not run at all */
-#define FAILURES_MAX  8    /* then what there is seems to be what kills */
-#define PATIENCE      10
+#define LISTEN_BACKLOG 128
+#define LOOK_EVERY_MS  250
+#define STOOD_MS       1500 /* between two looks: all of us stood still */
+#define KILL_AFTER_MS  2000 /* of the abort, which may write a core file */
+#define STILL_MS       2000 /* it has not run at all */
+#define FAILURES_MAX   8    /* then what there is seems to be what kills */
+#define PATIENCE       10
 #ifdef __SANITIZE_ADDRESS__
 #define STALE_MS 10000
 #else
@@ -168,6 +169,9 @@ static void take_ready(struct custodian *c, const char *runtime_dir)
 {
     char path[4096];
     switch_to_next(c);
+    for (int i = 0; i < 2; i++)
+        if (c->listening[i] >= 0)
+            listen(c->listening[i], LISTEN_BACKLOG); /* whoever connects sees this process */
     c->ready = c->was_ready = true;
     c->failures = c->own_failures = 0;
     c->give_up = false;
@@ -471,7 +475,7 @@ static void hold_nothing(struct custodian *c)
 {
     for (unsigned i = 0; i < CUSTODIAN_LINKS; i++)
         c->link[i] = -1;
-    c->servers = c->channel = c->heartbeat = c->signals = -1;
+    c->servers = c->channel = c->heartbeat = c->signals = c->listening[0] = c->listening[1] = -1;
 }
 
 bool custodian_is_there(int channel)

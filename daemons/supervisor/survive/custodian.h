@@ -55,6 +55,7 @@ struct custodian {
     bool blind;    /* by one of which nothing is known: all goes with it */
     int link[CUSTODIAN_LINKS];
     int servers;
+    int listening[2]; /* sockets of runtime_dir; -1 */
     int channel;      /* to the other process */
     uint32_t deaths;  /* of working processes, so far */
     uint64_t died_ms; /* the last one */
