@@ -361,7 +361,8 @@ static bool hangs(struct custodian *c, uint64_t now_ms)
         cpu_first_ms = cpu;
         return false;
     }
-    const uint64_t stale_ms = now_ms - c->heartbeat_seen_ms;
+    /* a program that has just become ready was seen after this look began */
+    const uint64_t stale_ms = now_ms > c->heartbeat_seen_ms ? now_ms - c->heartbeat_seen_ms : 0;
     if (stale_ms < STALE_MS)
         return false;
     return now_ms - ran_ms >= STILL_MS || cpu - cpu_first_ms >= STALE_MS ||
