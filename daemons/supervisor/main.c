@@ -455,8 +455,8 @@ static int run_under_custodian(struct supervisor *s)
 {
     if (intake_take_passed(s))
         return 1;
-    struct custodian *c =
-        custodian_new(s->may_hold < CUSTODIAN_SLOTS ? s->may_hold : CUSTODIAN_SLOTS);
+    static struct custodian *c; /* lives as long as the process */
+    c = custodian_new(s->may_hold < CUSTODIAN_SLOTS ? s->may_hold : CUSTODIAN_SLOTS);
     if (!c)
         return run(s, NULL, false);
     open_for_all(s, c);
