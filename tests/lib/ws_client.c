@@ -195,3 +195,16 @@ pid_t working_process(pid_t supervisor)
         closedir(d);
     return found;
 }
+
+bool has_ended(pid_t pid)
+{
+    char path[64], text[512] = "";
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    FILE *f = fopen(path, "r");
+    if (!f)
+        return true;
+    const bool got = fgets(text, sizeof text, f) != NULL;
+    fclose(f);
+    const char *end = strrchr(text, ')');
+    return !got || (end && end[2] == 'Z');
+}

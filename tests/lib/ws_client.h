@@ -36,6 +36,7 @@ unsigned expect_close(int fd); /* the code; 1006 where the connection ended with
 pid_t supervisor_of(struct house *h);
 /* The process that works for that one, which is its custodian; 0: there is none now. */
 pid_t working_process(pid_t supervisor);
+bool has_ended(pid_t pid); /* of any process: it is gone, or waits for its parent to look */
 size_t descriptors(pid_t pid);
 void wait_for_supervisor(struct house *h);
 

@@ -105,8 +105,10 @@ static void handshakes_wait_while_it_is_away(void **state)
     expect_opened(fd);
 
     /* it is killed; and another program takes its place */
+    const pid_t working = working_process(pid);
     assert_int_equal(kill(pid, SIGKILL), 0);
     assert_int_equal(waitpid(pid, &status, 0), pid);
+    wait_until(has_ended(working), 10000);
     fd = ask_only(h.port, "/live/x", "");
     expect_waiting(fd);
     pid = start(&h, held, 1);

@@ -14,19 +14,6 @@ static const char first[] = "route \"/live/*\" { websocket { } }\n",
                   second[] = "route \"/live/*\" { websocket { } }\n"
                              "route \"/new/*\" { websocket { max_connections = 3 } }\n";
 
-static bool has_ended(pid_t pid)
-{
-    char path[64], text[512] = "";
-    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-    FILE *f = fopen(path, "r");
-    if (!f)
-        return true;
-    const bool got = fgets(text, sizeof text, f) != NULL;
-    fclose(f);
-    const char *end = strrchr(text, ')');
-    return !got || (end && end[2] == 'Z');
-}
-
 static pid_t supervisor_in_log(struct house *h)
 {
     char line[1024];
