@@ -140,7 +140,7 @@ static bool say_back(struct served *c)
         uint8_t *out = pipe_room(&c->out, f.len + 14);
         const size_t head = frame_head(out, f.opcode == PING ? PONG : f.opcode, f.fin, f.len, NULL);
         for (size_t i = 0; i < f.len; i++)
-            out[head + i] = payload[i] ^ f.mask[i & 3];
+            out[head + i] = (uint8_t)(payload[i] ^ f.mask[i & 3]);
         c->in.from += f.head + f.len;
         if (f.opcode != PONG)
             c->out.to += head + f.len;
@@ -281,8 +281,9 @@ static void next_line(struct script *s, struct line *l)
 static uint8_t byte_of(const struct line *l, size_t i)
 {
     static const char pattern[] = "a\xc3\xa9\xe2\x82\xac\xf0\x9d\x84\x9e";
-    return l->text ? (uint8_t)pattern[(l->offset + i) % 10]
-                   : (uint8_t)((l->key >> (i & 7) * 8) + i / 8);
+    if (l->text)
+        return (uint8_t)pattern[(l->offset + i) % 10];
+    return (uint8_t)((l->key >> (i & 7) * 8) + i / 8);
 }
 
 /* ---- a talker ---- */
@@ -311,7 +312,7 @@ static void put_line(struct talker *t, const struct line *l)
     uint8_t *out = pipe_room(&t->out, l->len + 14);
     const size_t head = frame_head(out, l->opcode, l->fin, l->len, mask);
     for (size_t i = 0; i < l->len; i++)
-        out[head + i] = byte_of(l, i) ^ mask[i & 3];
+        out[head + i] = (uint8_t)(byte_of(l, i) ^ mask[i & 3]);
     t->out.to += head + l->len;
     t->said += l->len;
 }
@@ -322,7 +323,7 @@ static void put_control(struct talker *t, unsigned opcode, const uint8_t *payloa
     uint8_t *out = pipe_room(&t->out, len + 14);
     const size_t head = frame_head(out, opcode, true, len, mask);
     for (size_t i = 0; i < len; i++)
-        out[head + i] = payload[i] ^ mask[i & 3];
+        out[head + i] = (uint8_t)(payload[i] ^ mask[i & 3]);
     t->out.to += head + len;
 }
 

@@ -205,13 +205,17 @@ static void death_at_each_step(void **state)
     struct rig r;
     struct story s = {0};
     struct talk_count count;
-    const unsigned deaths = chaos_count("CHAOS_KILLS", 1000, 60);
+    const unsigned deaths = chaos_count("CHAOS_KILLS", 1000, 40);
     rig_start(&r, "polder-supervisor-dying", at_length() ? "300" : "200");
     struct talk *t = talk_open(r.h.port, "/x", 20, 2);
     close(open(r.die, O_CREAT | O_WRONLY, 0600));
     const uint64_t end = mono_ms() + harness_patience(at_length() ? 600000 : 30000);
     while (s.deaths < deaths && mono_ms() < end) {
-        talk_step(t, 100);
+        for (int i = 0; i < 4; i++) { /* others come and go */
+            const int fd = ask_only(r.h.port, "/x", "");
+            talk_step(t, 25);
+            close(fd);
+        }
         read_log(&r, &s);
     }
     unlink(r.die);

@@ -479,6 +479,9 @@ static void hold_nothing(struct custodian *c)
     c->servers = c->channel = c->heartbeat = c->signals = c->listening[0] = c->listening[1] = -1;
 }
 
+/* The one of this process. */
+static struct custodian custodian;
+
 bool custodian_is_there(int channel)
 {
     int type = 0;
@@ -490,14 +493,12 @@ struct custodian *custodian_adopt(int channel)
 {
     int fd;
     const struct note offer = {.kind = NOTE_SEGMENT, .number = SEGMENT_LAYOUT};
-    struct custodian *c = custodian_is_there(channel) ? calloc(1, sizeof *c) : NULL;
-    if (!c)
+    struct custodian *c = &custodian;
+    if (!custodian_is_there(channel))
         return NULL;
     fcntl(channel, F_SETFD, FD_CLOEXEC);
-    if (!(c->segment = segment_new_fd(CUSTODIAN_SLOTS, &fd))) {
-        free(c);
+    if (!(c->segment = segment_new_fd(CUSTODIAN_SLOTS, &fd)))
         return NULL;
-    }
     hold_nothing(c);
     c->channel = channel;
     note_send(channel, &offer, offsetof(struct note, text), fd);
@@ -507,12 +508,11 @@ struct custodian *custodian_adopt(int channel)
 
 struct custodian *custodian_new(uint32_t n_slots)
 {
-    struct custodian *c = calloc(1, sizeof *c);
+    struct custodian *c = &custodian;
     uint64_t interval_us;
-    if (!c || !(c->segment = segment_new(n_slots))) {
+    if (!(c->segment = segment_new(n_slots))) {
         log_warning("custodian: no shared memory: %s; WebSockets will not survive this process",
                     strerror(errno));
-        free(c);
         return NULL;
     }
     hold_nothing(c);

@@ -4,11 +4,13 @@
 
 #ifdef POLDER_DIE
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
 #include <unistd.h>
 
+#define RARE           20 /* so much more often, where few come by */
 #define DIE_NAME(name) #name,
 static const char *const names[] = {DIE_PLACES(DIE_NAME)};
 
@@ -29,7 +31,8 @@ void die_here(enum die_place place)
 {
     const char *every = getenv("POLDER_DIE"), *only = getenv("POLDER_DIE_AT"),
                *when = getenv("POLDER_DIE_WHEN");
-    const int n = every ? atoi(every) : 0;
+    const bool rare = place >= DIE_OPENING && place <= DIE_GONE;
+    const int n = every ? (atoi(every) + 1) / (rare ? RARE : 1) : 0;
     if (n <= 0 || (when && access(when, F_OK)) || (only && atoi(only) != (int)place) ||
         random_below((unsigned)n))
         return;
