@@ -125,11 +125,19 @@ static bool put_store(struct config_parse *p, struct config_store *s, const char
     return good;
 }
 
+/* Of a key, or of the section where the key is not stated. */
+static int line_of(struct config_parse *p, cfg_t *s, const char *key)
+{
+    return config_stated(s, key) ? config_line_of(p, s, key)
+                                 : config_section_line(p, "fleet", 0, 0);
+}
+
 static void put_stores(struct config_parse *p, cfg_t *s, struct config_fleet *f)
 {
     const uint32_t n = f->n_store;
     if (!n || n > CONFIG_STORES_MAX)
-        config_complain(p, config_line_of(p, s, "store"),
+        config_complain(p,
+                        n ? config_line_of(p, s, "store") : config_section_line(p, "fleet", 0, 0),
                         "fleet.store: %u servers; expected 1 to %d", n, CONFIG_STORES_MAX);
     struct config_store *stores = config_take(p, n ? n : 1, sizeof *stores);
     for (uint32_t i = 0; stores && i < n; i++)
@@ -159,10 +167,10 @@ void config_build_fleet(struct config_parse *p, struct config *c)
     put_stores(p, s, f);
     if (!*f->host)
         f->host = name_of_system(p);
-    config_check_name(p, "fleet.name", f->name, config_line_of(p, s, "name"));
-    config_check_name(p, "fleet.host", f->host, config_line_of(p, s, "host"));
+    config_check_name(p, "fleet.name", f->name, line_of(p, s, "name"));
+    config_check_name(p, "fleet.host", f->host, line_of(p, s, "host"));
     if (strlen(f->secret) < CONFIG_SECRET_MIN)
-        config_complain(p, config_line_of(p, s, "secret"),
+        config_complain(p, line_of(p, s, "secret"),
                         "fleet.secret: expected at least %d characters that all hosts of the fleet "
                         "have, such as \"${POLDER_FLEET_SECRET}\"",
                         CONFIG_SECRET_MIN);

@@ -104,6 +104,66 @@ static void the_buffers_of_request_bodies_have_bounds(void **state)
     assert_complains("request_min_rate = fast\n", 1, "request_min_rate");
 }
 
+static void a_fleet_has_stores_and_a_secret(void **state)
+{
+    (void)state;
+    assert_int_equal(load("")->fleet.n_store, 0);
+    const struct config_fleet *f =
+        &load("fleet {\n  store = {\"redis://a.example\", \"redis://me:p%40ss%2Fw@[::1]:7000/3\", "
+              "\"redis://only@10.0.0.1\", \"unix:/run/redis.sock\"}\n"
+              "  secret = \"0123456789abcdef\"\n  host = \"amber\"\n  cut_off = bypass\n}\n")
+             ->fleet;
+    const struct config_store *s = f->stores;
+    assert_int_equal(f->n_store, 4);
+    assert_string_equal(f->name, "polder");
+    assert_string_equal(f->host, "amber");
+    assert_int_equal(f->cut_off, CONFIG_CUT_OFF_BYPASS);
+    assert_string_equal(s[0].host, "a.example");
+    assert_int_equal(s[0].port, 6379);
+    assert_null(s[0].password);
+    assert_string_equal(s[1].host, "::1");
+    assert_int_equal(s[1].port, 7000);
+    assert_int_equal(s[1].database, 3);
+    assert_string_equal(s[1].user, "me");
+    assert_string_equal(s[1].password, "p@ss/w");
+    assert_string_equal(s[1].text, "redis://[::1]:7000/3"); /* as it is logged */
+    assert_string_equal(s[2].password, "only");
+    assert_null(s[2].user);
+    assert_string_equal(s[3].path, "/run/redis.sock");
+    assert_null(s[3].host);
+}
+
+static void a_fleet_that_cannot_be_is_named_without_its_secrets(void **state)
+{
+    (void)state;
+    static const char *const wrong[] = {
+        "a.example",         "redis://",          "redis://:hidden@",
+        "redis://hidden:@a", "redis://u:hid%4@a", "redis://u:hid%00den@a",
+        "redis://a:0",       "redis://a:65536",   "redis://a:b",
+        "redis://a/b",       "redis://a/65536",   "redis://[::1",
+        "redis://[::1]7000", "unix:redis.sock",   "rediss://a"};
+    char text[512];
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        snprintf(text, sizeof text,
+                 "fleet {\n  store = {\"redis://good\",\n    \"%s\"}\n  secret = "
+                 "\"0123456789abcdef\"\n}\n",
+                 wrong[i]);
+        assert_complains(text, 3, "number 2 is wrong");
+        assert_null(strstr(errors, "hid"));
+    }
+    assert_complains("fleet {\n  store = {\"redis://a\"}\n  secret = \"hidden\"\n}\n", 3,
+                     "at least 16 characters");
+    assert_null(strstr(errors, "hidden"));
+    assert_complains("fleet {\n  secret = \"0123456789abcdef\"\n}\n", 1, "0 servers");
+    assert_complains(
+        "fleet {\n  store = {\"redis://a\"}\n  secret = \"0123456789abcdef\"\n  host = "
+        "\"a b\"\n}\n",
+        4, "fleet.host");
+    assert_complains("fleet {\n  store = {\"redis://a\"}\n  secret = \"0123456789abcdef\"\n  "
+                     "cut_off = off\n}\n",
+                     4, "serve, revalidate or bypass");
+}
+
 static void codings_are_inherited_and_can_be_chosen(void **state)
 {
     (void)state;
@@ -961,6 +1021,8 @@ int main(void)
         cmocka_unit_test(what_keeps_a_client_at_a_server_can_be_chosen),
         cmocka_unit_test(what_half_a_close_means_can_be_chosen),
         cmocka_unit_test(the_buffers_of_request_bodies_have_bounds),
+        cmocka_unit_test(a_fleet_has_stores_and_a_secret),
+        cmocka_unit_test(a_fleet_that_cannot_be_is_named_without_its_secrets),
         cmocka_unit_test(codings_are_inherited_and_can_be_chosen),
         cmocka_unit_test(every_section_is_read),
         cmocka_unit_test(descriptors_are_wanted_for_what_is_stated),
