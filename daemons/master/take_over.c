@@ -8,6 +8,7 @@
  * keep theirs until they leave.
  */
 #include "daemons/master/upgrade.h"
+#include "polder/access_log.h"
 #include "polder/cache.h"
 #include "polder/clock.h"
 #include "polder/config.h"
@@ -31,12 +32,35 @@ static bool unchanged(const char *key, const char *was, const char *is, char *wh
     return false;
 }
 
+/* Counts of a table of another size would begin at nothing. */
+static bool same_table(const struct inherited *in, const struct config *config, char *why,
+                       size_t size)
+{
+    char was[16], is[16];
+    snprintf(was, sizeof was, "%u", in->limit_entries);
+    snprintf(is, sizeof is, "%u", config->limit_entries);
+    return !in->limit_entries || unchanged("limit_entries", was, is, why, size);
+}
+
 static bool same_place(const struct inherited *in, const struct config *config, char *why,
                        size_t size)
 {
-    return unchanged("state_dir", in->state_dir, config->state_dir, why, size) &&
+    return same_table(in, config, why, size) &&
+           unchanged("state_dir", in->state_dir, config->state_dir, why, size) &&
            unchanged("runtime_dir", in->runtime_dir, config->runtime_dir, why, size) &&
            unchanged("user", in->user, config->user, why, size);
+}
+
+/* For the proof: what fails later cannot be taken back. */
+static bool log_opens(const struct config *config, char *why, size_t size)
+{
+    int fd;
+    const int code = access_log_open(config, &fd);
+    if (code < 0)
+        access_log_explain(config, code, why, size);
+    else if (fd >= 0)
+        close(fd);
+    return code == 0;
 }
 
 /* Shared memory as the configuration wants it. -1: the reason is in why. */
@@ -52,7 +76,8 @@ static int shared_take(struct master *m, const struct inherited *in, bool provin
     }
     if (compile_wait(NULL, scout, m->config_path, 1) < 0) {
         snprintf(why, size, "%s", scout->errors);
-    } else if (same_place(in, scout->config, why, size)) {
+    } else if (same_place(in, scout->config, why, size) &&
+               (!proving || log_opens(scout->config, why, size))) {
         const struct config *config = scout->config;
         const struct shared_options options = {.state_dir = in->state_dir,
                                                .runtime_dir = in->runtime_dir,
@@ -174,8 +199,8 @@ static int configure(struct master *m, int block, char *why, size_t size)
         return -1;
     }
     running_values_read(region, block);
-    if (logs_open(m, m->current, why, size) < 0)
-        return -1;
+    if (logs_open(m, m->current, why, size) < 0) /* it did a moment ago; the reload says so too */
+        log_error("upgrade: %s; a worker that dies now is followed by one without a log", why);
     listeners_assign(&m->listeners, region->config, g);
     return 0;
 }

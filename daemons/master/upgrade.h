@@ -68,6 +68,7 @@ struct inherited {
     bool was_ready, drained;
     pid_t ws_pid;
     char state_dir[4096], runtime_dir[4096], user[64]; /* that no upgrade changes */
+    uint32_t limit_entries;                            /* the same; 0: it is not known */
     char from[UPGRADE_VERSION];
 };
 /* Into these two; 0, or -EPROTO with the reason in why. */

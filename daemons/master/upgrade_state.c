@@ -52,6 +52,7 @@ static void put_service(struct state_writer *w, const struct master *m)
     state_put_u64(w, m->hung_until_ms);
     state_put_u64(w, m->cut_until_ms);
     state_put_u64(w, atomic_load(&proc->upgrade_requested)); /* more, if one was asked for since */
+    state_put_u64(w, config->limit_entries);
 }
 
 static void put_generation(struct state_writer *w, const struct master *m, uint32_t region)
@@ -164,6 +165,8 @@ static void get_service(struct state_reader *r, struct master *m, struct inherit
     m->hung_until_ms = state_get_u64(r);
     m->cut_until_ms = state_get_u64(r);
     in->upgrades_requested = get_u32(r, UINT32_MAX);
+    if (state_more(r))
+        in->limit_entries = get_u32(r, UINT32_MAX);
 }
 
 static void get_shared(struct state_reader *r, struct inherited *in)

@@ -384,6 +384,33 @@ static void a_program_that_cannot_take_over_changes_nothing(void **state)
     house_remove(&h);
 }
 
+/* As a reload would be; but after execve() nothing could be taken back. */
+static void what_a_reload_would_refuse_is_refused(void **state)
+{
+    (void)state;
+    struct house h;
+    char conf[512], pipe[128];
+    install(NULL, RELEASE_WHOLE);
+    start(&h, 1);
+    snprintf(pipe, sizeof pipe, "%s/pipe", release.dir);
+    assert_int_equal(mkfifo(pipe, 0600), 0);
+    snprintf(conf, sizeof conf,
+             "access_log = \"json:%s\"\n"
+             "upstream \"u\" { server \"127.0.0.1:%u\" { } }\nroute \"/*\" { upstream = \"u\" }\n",
+             pipe, backend_port(backend));
+    house_write_conf(&h, 1, conf);
+    refused(&h, "no process reads that pipe");
+    snprintf(conf, sizeof conf,
+             "limit_entries = 4096\n"
+             "upstream \"u\" { server \"127.0.0.1:%u\" { } }\nroute \"/*\" { upstream = \"u\" }\n",
+             backend_port(backend));
+    house_write_conf(&h, 1, conf);
+    refused(&h, "limit_entries cannot change in an upgrade");
+    assert_int_equal(logged(&h, "upgrade: executing"), 0);
+    unlink(pipe);
+    house_remove(&h);
+}
+
 static void shared_memory_of_another_layout_is_made_anew(void **state)
 {
     (void)state;
@@ -530,6 +557,7 @@ int main(void)
         cmocka_unit_test(there_and_back_under_load_nothing_fails),
         cmocka_unit_test(twenty_in_a_row_leave_nothing_behind),
         cmocka_unit_test(a_program_that_cannot_take_over_changes_nothing),
+        cmocka_unit_test(what_a_reload_would_refuse_is_refused),
         cmocka_unit_test(shared_memory_of_another_layout_is_made_anew),
         cmocka_unit_test(a_master_that_is_killed_on_the_way_is_started_again),
         cmocka_unit_test(a_block_that_is_none_is_refused),
