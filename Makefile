@@ -183,8 +183,15 @@ system: bins $(other) $(dying) $(system_bins) $(chaos_bins) $(ws_bins) ## the te
 chaos: bins $(dying) $(chaos_bins) ## deaths, races and restarts at full length, with figures; CHAOS_KILLS, CHAOS_SECONDS, ...
 	@for t in $(chaos_bins); do POLDER_LONG=1 POLDER_BUILD=$(BUILD) $(if $(SANITIZE),POLDER_SANITIZED=1) $$t || exit 1; done
 
-systemd: bins ## the units under a real systemd in a throw-away container; needs root and systemd-container
+systemd: life-bins ## the units under a real systemd in a throw-away container; needs root and systemd-container
 	@tests/systemd/run $(BUILD)
+	@tests/systemd/life $(BUILD) short polder
+life: life-bins deps-bench ## reloads, upgrades, restarts and kills under load, under a real systemd, beside nginx and HAProxy
+	@tests/systemd/life $(BUILD) long
+# the other version is what upgrades alternate with
+life-bins: bins $(BUILD)/bench/life_load $(BUILD)/bench/ws_echo
+	@$(MAKE) --no-print-directory -s BUILD=$(BUILD)/next VERSION=$(VERSION)+next $(BUILD)/next/polderd $(BUILD)/next/polder-supervisor
+.PHONY: life life-bins
 package-test: deb ## installs, upgrades and removes the package in a new Debian 12; needs root and systemd-container
 	@tests/deps debootstrap systemd-container
 	@tests/systemd/package $(BUILD)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * ws_echo: a WebSocket backend that costs next to nothing: one epoll loop, whole messages of at
- * most 64 KiB go back as they came. usage: ws_echo PORT
+ * most 64 KiB go back as they came. A request that asks for no WebSocket is answered with its
+ * target and a newline, eight times, which may be cached under /c/. usage: ws_echo PORT
  */
 #include "ws.h"
 
@@ -52,6 +53,30 @@ static void gone(struct peer *p)
     free(p);
 }
 
+/* Answers a request of head bytes at `at`. Returns what put() does. */
+static int answer_plain(int fd, char *at, size_t head)
+{
+    char body[8 * 1024], text[sizeof body + 256];
+    size_t n = 0;
+    at[head - 1] = 0;
+    const char *target = strchr(at, ' ');
+    const size_t len = target ? strcspn(++target, " ") : 1024;
+    if (len > 1000)
+        return -1;
+    for (int i = 0; i < 8; i++) {
+        memcpy(body + n, target, len);
+        body[n + len] = '\n';
+        n += len + 1;
+    }
+    const int k = snprintf(text, sizeof text,
+                           "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\nContent-Type: "
+                           "text/plain\r\nCache-Control: %s\r\n%s\r\n",
+                           n, strncmp(target, "/c/", 3) ? "no-store" : "max-age=60",
+                           strcasestr(at, "\nconnection: close") ? "Connection: close\r\n" : "");
+    memcpy(text + k, body, n);
+    return put(fd, text, (size_t)k + n) || strcasestr(at, "\nconnection: close") ? -1 : 0;
+}
+
 /* Bytes used of at[0..len); -1: end. */
 static ssize_t take(struct peer *p, uint8_t *at, size_t len)
 {
@@ -60,10 +85,13 @@ static ssize_t take(struct peer *p, uint8_t *at, size_t len)
         const uint8_t *end = memmem(at, len, "\r\n\r\n", 4);
         if (!end)
             return 0;
+        used = (size_t)(end - at) + 4;
+        const char *upgrade = memmem(at, used, "Sec-WebSocket-Key", 17);
+        if (!upgrade && !memmem(at, used, "sec-websocket-key", 17))
+            return answer_plain(p->fd, (char *)at, used) ? -1 : (ssize_t)used;
         if (put(p->fd, answer, sizeof answer - 1))
             return -1;
         p->open = true;
-        used = (size_t)(end - at) + 4;
     }
     struct ws_frame f;
     while (ws_read(at + used, len - used, &f)) {
