@@ -44,6 +44,7 @@ struct client {
     int fd;
     unsigned id, answers; /* on this connection */
     double due, begun, at;
+    unsigned key; /* of the count in which it asked */
     char target[64];
     uint32_t said, heard;
     bool behind; /* was told unsound for what does not come */
@@ -142,6 +143,7 @@ static void ask(struct client *c, double t)
                                     : paths[c->kind],
                  n % 2 ? n : n % 400);
         c->begun = t;
+        c->key = key;
     }
     const int n =
         c->kind == SOCKET
@@ -152,7 +154,7 @@ static void ask(struct client *c, double t)
                        c->id)
             : snprintf(head, sizeof head,
                        "GET %s HTTP/1.1\r\nHost: life\r\nX-Key: life-%d-%u\r\n%s\r\n", c->target,
-                       (int)getpid(), key, c->kind == SHORT ? "Connection: close\r\n" : "");
+                       (int)getpid(), c->key, c->kind == SHORT ? "Connection: close\r\n" : "");
     c->at = t;
     c->phase = ASKED;
     c->len = 0;
@@ -315,7 +317,7 @@ static void read_answer(struct client *c, double t)
         failed(c, t, status == 200 ? "another body" : c->in);
         return;
     }
-    count.admitted += c->kind == LIMITED;
+    count.admitted += c->kind == LIMITED && c->key == key;
     answered(c, t, closes);
 }
 
