@@ -11,7 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum mood { WELL, ERRORS, SOME_ERRORS, HANGS };
+enum mood { WELL, ERRORS, SOME_ERRORS, HANGS, CLOSES };
 /* A backend, what it does, and how much it has to do at once. */
 struct place {
     struct backend *backend;
@@ -32,6 +32,8 @@ static bool work(struct asked *a, struct place *p)
     nap_ms((unsigned)atomic_load(&p->hold_ms));
     atomic_fetch_sub(&p->now, 1);
     const int mood = atomic_load(&p->mood);
+    if (mood == CLOSES)
+        return false;
     if (mood != ERRORS && (mood != SOME_ERRORS || a->number % 4))
         return reply_ok(a, "", "well");
     atomic_fetch_add(&p->errors, 1);
@@ -274,6 +276,69 @@ static void what_finds_no_room_gets_503_and_is_told_when_to_come(void **state)
     assert_int_equal(get(house.port, "/", NULL), 200);
 }
 
+/* More wait for a server that hangs than are looked at at once: those of others are not behind them. */
+static void a_full_server_holds_up_no_other_upstream(void **state)
+{
+    (void)state;
+    int hung[80];
+    unsigned counts[1000] = {0};
+    house_start(&house, 1,
+                "upstream \"a\" { server \"127.0.0.1:%u\" { max_connections = 1 } queue_timeout = "
+                "\"60s\" timeout = \"60s\" }\n"
+                "upstream \"b\" { server \"127.0.0.1:%u\" { max_connections = 1 } queue_timeout = "
+                "\"60s\" }\n"
+                "route \"/a/*\" { upstream = \"a\" }\nroute \"/b/*\" { upstream = \"b\" }\n",
+                backend_port(bad.backend), backend_port(good.backend));
+    atomic_store(&bad.mood, HANGS);
+    for (size_t i = 0; i < 80; i++) {
+        hung[i] = client_connect(house.port);
+        client_send(hung[i], "GET /a/%zu HTTP/1.1\r\nHost: h\r\n\r\n", i);
+    }
+    wait_until(metric("polder_upstream_queued_total") == 79, 10000);
+    atomic_store(&good.hold_ms, 20);
+    const uint64_t from = mono_ms();
+    storm(house.port, "/b/", 8, 4, counts, NULL);
+    assert_int_equal(counts[200], 8);
+    assert_true(mono_ms() < from + harness_patience(5000));
+    for (size_t i = 0; i < 80; i++)
+        close(hung[i]);
+    atomic_store(&bad.mood, WELL);
+    wait_until(listed("\"busy\": 0") == 2, 10000);
+}
+
+/* It waits for the server that it has not tried; others go to the one that it has. */
+static void a_second_try_that_waits_for_room_holds_up_no_other_request(void **state)
+{
+    (void)state;
+    int fd[2];
+    house_start(&house, 1,
+                "upstream \"u\" { server \"127.0.0.1:%u\" { max_connections = 1 } server "
+                "\"127.0.0.1:%u\" { max_connections = 1 }\nqueue_timeout = \"60s\" timeout = "
+                "\"60s\" }\nroute \"/*\" { upstream = \"u\" }\n",
+                backend_port(bad.backend), backend_port(good.backend));
+    atomic_store(&bad.mood, HANGS);
+    atomic_store(&good.mood, HANGS);
+    for (int i = 0; i < 2; i++) {
+        fd[i] = client_connect(house.port);
+        client_send(fd[i], "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+    }
+    wait_until(atomic_load(&bad.now) + atomic_load(&good.now) == 2, 10000);
+    atomic_store(&bad.mood, CLOSES);
+    wait_until(metric("polder_upstream_queued_total") == 1, 10000);
+    atomic_store(&bad.mood, WELL);
+    const uint64_t from = mono_ms();
+    assert_int_equal(refused(8, 2), 0);
+    assert_true(mono_ms() < from + harness_patience(5000));
+    atomic_store(&good.mood, WELL);
+    for (int i = 0; i < 2; i++) {
+        struct message m;
+        client_read(fd[i], &m, false);
+        assert_int_equal(m.status, 200);
+        message_free(&m);
+        close(fd[i]);
+    }
+}
+
 static void the_places_of_a_dead_worker_are_free_again(void **state)
 {
     (void)state;
@@ -385,6 +450,8 @@ int main(void)
         STORY(a_second_try_without_room_is_refused),
         STORY(a_server_gets_as_many_as_it_takes_and_the_others_wait),
         STORY(what_finds_no_room_gets_503_and_is_told_when_to_come),
+        STORY(a_full_server_holds_up_no_other_upstream),
+        STORY(a_second_try_that_waits_for_room_holds_up_no_other_request),
         STORY(the_places_of_a_dead_worker_are_free_again),
         STORY(the_one_with_less_to_do_is_asked),
         STORY(two_servers_that_restart_cost_nothing_and_are_back_within_a_second),

@@ -111,6 +111,7 @@ struct fetch {
     const struct config_server *server;  /* asked now or last */
     const struct config_server *entered; /* where it counts as under way; NULL */
     uint64_t room_since_ms;              /* in the room queue since then; 0: it is not */
+    uint64_t room_blocked;               /* the turn in which it has found no room */
     uint64_t wait_until_ms;   /* it has waited for a backend that restarts; 0: it has not */
     uint64_t alone_ms;        /* the client has left: when to give up; 0: it has not */
     const char *not_stored;   /* why, for Cache-Status; NULL: it is, or it was not for the store */
@@ -168,6 +169,7 @@ struct fetches {
     ev_timer retry_queue_timer;
     TAILQ_HEAD(, fetch) room_queue; /* the same */
     ev_timer room_queue_timer;
+    uint64_t room_turn; /* of looking through it */
     uint64_t request_bytes;          /* of bodies that wait to be sent (request_body.c) */
     uint32_t n_changes;              /* requests without a client, kept for what they invalidate */
     bool any_cache;                  /* some route has one */

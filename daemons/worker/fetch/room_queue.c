@@ -5,7 +5,8 @@
  *
  * How many wait is counted over all workers, and bounded by the upstream's queue. The oldest goes
  * first, of whichever worker it is: each worker publishes since when its oldest waits for room, and
- * who leaves a server wakes the worker of the oldest. A worker looks by itself each tenth of a
+ * who leaves a server wakes the worker of the oldest. One that does not find room holds up those
+ * behind it only of its own upstream. A worker looks by itself each tenth of a
  * second, then without regard to others: one of them may have died.
  *
  * A waiting request has nothing but its fetch: no connection, no buffer. Requests without a client
@@ -18,9 +19,8 @@
 
 #include <unistd.h>
 
-#define LOOK_S      0.1
-#define RUN_MAX     64 /* at once */
-#define BLOCKED_MAX 16
+#define LOOK_S  0.1
+#define RUN_MAX 64 /* at once */
 
 /* ---- the list ---- */
 
@@ -82,25 +82,30 @@ bool room_queue_is_before(const struct fetch *ex)
 
 /* ---- turns ---- */
 
-/* Upstreams for which no further one has to try in this turn: by what they wait for. */
-struct blocked {
-    const struct config_upstream *upstream[2][BLOCKED_MAX];
-    unsigned n[2];
-};
-
-static bool is_blocked(const struct blocked *b, const struct fetch *ex)
+/* No further one for the same upstream has to try in this turn. */
+static uint64_t *blocked_in(const struct fetch *ex)
 {
-    const bool kind = ex->room->is_retry;
-    for (unsigned i = 0; i < b->n[kind]; i++)
-        if (b->upstream[kind][i] == ex->upstream)
-            return true;
-    return b->n[kind] == BLOCKED_MAX;
+    const struct config_upstream *u = ex->upstream;
+    return &ex->worker->upstreams->servers[u->servers[0].index].room_blocked[ex->room->is_retry];
 }
 
-static void block(struct blocked *b, const struct fetch *ex)
+/* It has found no room. True: that says nothing of others, for there may be room at servers that it
+ * has tried. */
+static bool block(struct fetch *ex, uint64_t turn)
 {
-    const bool kind = ex->room->is_retry;
-    b->upstream[kind][b->n[kind]++] = ex->upstream;
+    const bool alone = ex->tried && !ex->room->is_retry;
+    *(alone ? &ex->room_blocked : blocked_in(ex)) = turn;
+    return alone;
+}
+
+/* The oldest that has to try. */
+static struct fetch *next_to_try(const struct worker *w, uint64_t turn)
+{
+    struct fetch *ex;
+    TAILQ_FOREACH (ex, &w->fetches->room_queue, entry)
+        if (ex->room_blocked != turn && *blocked_in(ex) != turn)
+            break;
+    return ex;
 }
 
 /* Nobody waits longer. */
@@ -114,20 +119,16 @@ static bool is_next(const struct fetch *ex)
 
 static void run(struct worker *w, bool anyway)
 {
-    struct fetch *list[RUN_MAX], *ex;
-    struct blocked blocked = {0};
+    const uint64_t turn = ++w->fetches->room_turn;
+    struct fetch *ex;
     unsigned n = 0;
-    TAILQ_FOREACH (ex, &w->fetches->room_queue, entry) {
+    TAILQ_FOREACH (ex, &w->fetches->room_queue, entry)
         permit_renew(w, &ex->permit);
-        if (n < RUN_MAX)
-            list[n++] = ex;
-    }
-    for (unsigned i = 0; i < n; i++) {
-        ex = list[i];
-        if (ex->state != FETCH_WAITING || !ex->queue || is_blocked(&blocked, ex))
-            continue;
-        if ((!anyway && !is_next(ex)) || !ex->room->go(ex))
-            block(&blocked, ex);
+    while (n < RUN_MAX && (ex = next_to_try(w, turn))) {
+        if (anyway || is_next(ex))
+            n += ex->room->go(ex) || block(ex, turn);
+        else
+            *blocked_in(ex) = turn;
     }
 }
 

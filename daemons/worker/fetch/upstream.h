@@ -129,6 +129,7 @@ struct server_local {
     uint64_t addresses;         /* ... and the list in which that place is */
     uint64_t retry_queue_bytes; /* of its upstream's first server: what waits for any of them */
     uint32_t waiting;
+    uint64_t room_blocked[2]; /* the same: the turn in which none of them finds room (a retry) */
     TAILQ_HEAD(idle_list, upstream) idle; /* last used first */
     uint32_t n_idle, n_open;              /* connections: those, and all */
     uint32_t peak, peak_before; /* most of them in use at once, in this span of time and the last */
