@@ -241,17 +241,6 @@ void survive_ended(struct supervisor *s, struct session *x)
     x->slot = NULL;
 }
 
-void survive_leg_closed(struct supervisor *s, const struct leg *leg)
-{
-    struct survivor *v = s->survivor;
-    const struct session *x = leg->session;
-    const bool client = leg == &x->client;
-    if (x->slot && (client || atomic_load(&x->slot->phase) == SLOT_OPEN) &&
-        !survivor_tell(v, client ? NOTE_LET_CLIENT : NOTE_LET_BACKEND,
-                       segment_slot_index(v->segment, x->slot), -1))
-        shutdown(leg->io.fd, SHUT_RDWR);
-}
-
 /* ---- points ---- */
 
 /* What waits, behind the bytes of the chain that are out already. */
@@ -281,6 +270,7 @@ static void fill_leg(const struct supervisor *s, const struct leg *leg, struct p
     p->stash_len = leg->stash ? (uint8_t)leg->stash->end : 0;
     p->pings_out = leg->pings_out;
     p->fin = leg->fin;
+    p->closed = leg->io.fd < 0;
 }
 
 static void fill_numbers(const struct session *x, struct slot *slot)
@@ -317,6 +307,22 @@ void survive_commit(struct supervisor *s, struct session *x)
     fill_numbers(x, slot);
     if (atomic_load_explicit(&slot->phase, memory_order_relaxed) == SLOT_ASKING)
         atomic_store_explicit(&slot->phase, SLOT_OPEN, memory_order_release);
+}
+
+/* First no successor wants it any more. */
+void survive_leg_closed(struct supervisor *s, const struct leg *leg, int fd)
+{
+    struct survivor *v = s->survivor;
+    struct session *x = leg->session;
+    const bool client = leg == &x->client;
+    if (!x->slot)
+        return;
+    const bool is_open = atomic_load(&x->slot->phase) == SLOT_OPEN;
+    if (is_open)
+        survive_commit(s, x);
+    if ((client || is_open) && !survivor_tell(v, client ? NOTE_LET_CLIENT : NOTE_LET_BACKEND,
+                                              segment_slot_index(v->segment, x->slot), -1))
+        shutdown(fd, SHUT_RDWR);
 }
 
 /* Its counts are the kernel's from here on. */

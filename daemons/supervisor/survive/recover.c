@@ -342,6 +342,8 @@ static void take_up(struct recovery *r, struct left *l)
     }
     x->client.cut |= l->leg[0].gone && x->client.io.fd >= 0;
     x->backend.cut |= l->leg[1].gone && x->backend.io.fd >= 0;
+    if (x->state == SESSION_OPEN && x->client.io.fd < 0)
+        session_close(r->s, x, 1001, "the client has gone", END_CLIENT_LOST);
     if (x->state == SESSION_OPEN && !l->slot->local && x->backend.io.fd < 0)
         session_close(r->s, x, 1011, "the backend has gone", END_BACKEND_LOST);
     relay_watch(r->s, x);
@@ -349,12 +351,24 @@ static void take_up(struct recovery *r, struct left *l)
 
 /* ---- all of them ---- */
 
+/* -1: there is none, or its session goes on without it, of which the custodian has not heard. */
+static int take_kept(struct survivor *v, const struct left *l, unsigned leg,
+                     const struct kept *kept)
+{
+    if (!kept || kept->fd[leg] < 0 || !l->then.leg[leg].closed)
+        return kept ? kept->fd[leg] : -1;
+    close(kept->fd[leg]);
+    survivor_tell(v, leg ? NOTE_LET_BACKEND : NOTE_LET_CLIENT,
+                  segment_slot_index(v->segment, l->slot), -1);
+    return -1;
+}
+
 static void look_at_open(struct recovery *r, struct slot *slot, const struct kept *kept)
 {
     struct left *l = &r->left[r->n++];
     *l = (struct left){.slot = slot, .then = slot->point[atomic_load(&slot->current) & 1]};
     for (unsigned leg = 0; leg < 2; leg++) {
-        l->leg[leg].fd = kept ? kept->fd[leg] : -1;
+        l->leg[leg].fd = take_kept(r->v, l, leg, kept);
         l->leg[leg].gone = l->leg[leg].fd < 0;
         if (l->leg[leg].fd >= 0)
             ask_kernel(r->v, l, leg);

@@ -17,7 +17,7 @@
 
 #include <stdatomic.h>
 
-#define SEGMENT_LAYOUT 1
+#define SEGMENT_LAYOUT 2
 #define SEGMENT_BLOCK  SUPERVISOR_CHUNK /* a struct buffer, with its head */
 #define SEGMENT_BLOCKS (1u << 20)
 #define NO_BLOCK       UINT32_MAX
@@ -41,6 +41,7 @@ struct point_leg {
     uint8_t stash_len;
     uint8_t pings_out;
     bool fin;
+    bool closed; /* the session goes on without it */
 };
 
 struct point {

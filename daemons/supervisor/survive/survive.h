@@ -47,8 +47,8 @@ void survive_commit(struct supervisor *s, struct session *x);
 /* What was read has not killed this process. */
 void survive_taken(const struct session *x);
 void survive_ended(struct supervisor *s, struct session *x);
-/* The session goes on without it. */
-void survive_leg_closed(struct supervisor *s, const struct leg *leg);
+/* The session goes on without it; fd: what it had. */
+void survive_leg_closed(struct supervisor *s, const struct leg *leg, int fd);
 /* Closes a descriptor at once for this process, also where the custodian has it too. */
 void survive_close(struct supervisor *s, int fd);
 

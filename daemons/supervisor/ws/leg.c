@@ -12,20 +12,25 @@
 
 #define CHAIN_AT_ONCE 64 /* pieces of a chain in one write */
 
+/* What waits for it is given back only when no point has it any more. */
 void leg_close(struct supervisor *s, struct leg *leg)
 {
+    const int fd = leg->io.fd;
+    struct chain out = leg->out;
+    struct buffer *stash = leg->stash;
     ev_io_stop(s->loop, &leg->io);
-    if (leg->io.fd >= 0) {
-        survive_leg_closed(s, leg);
-        survive_close(s, leg->io.fd);
+    leg->io.fd = -1;
+    leg->direct_len = leg->spent = 0;
+    leg->out = (struct chain){0};
+    leg->stash = NULL;
+    if (fd >= 0) {
+        survive_leg_closed(s, leg, fd);
+        survive_close(s, fd);
         s->held--;
     }
-    leg->io.fd = -1;
-    leg->direct_len = 0;
-    chain_free(&s->buffers, &leg->out);
-    if (leg->stash)
-        buffer_put(&s->buffers, leg->stash);
-    leg->stash = NULL;
+    chain_free(&s->buffers, &out);
+    if (stash)
+        buffer_put(&s->buffers, stash);
     inflate_count_free(leg->expanded);
     leg->expanded = NULL;
 }

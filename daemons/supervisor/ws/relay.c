@@ -257,13 +257,13 @@ static void lost_client(struct supervisor *s, struct session *x)
         session_end(s, x, END_CLIENT_LOST);
         return;
     }
-    leg_close(s, &x->client);
     x->goodbye = true; /* there is no client for the backend's data */
     if (x->state == SESSION_OPEN) {
         session_move(x, SESSION_CLOSING);
         x->end = END_CLIENT_LOST;
     }
     x->moved_ms = s->now_ms;
+    leg_close(s, &x->client);
     session_close_due(s, x);
 }
 

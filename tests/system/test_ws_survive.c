@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Stories of WebSockets whose working process is killed while one of their sides is going. */
+#include "backend.h"
+#include "ws_client.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define PART    16000
+#define AT_ONCE 8 /* which polder reads while it waits for a backend */
+
+struct rig {
+    struct house h;
+    struct scripted slow, quick; /* the backend of /slow takes little */
+    pid_t supervisor;
+};
+
+static void rig_start(struct rig *r)
+{
+    const int small = 4096;
+    scripted_open(&r->slow);
+    scripted_open(&r->quick);
+    setsockopt(r->slow.fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+    house_start(&r->h, 1,
+                "websocket { heartbeat = off timeout = 60s }\n"
+                "upstream \"slow\" { server \"127.0.0.1:%u\" { } }\n"
+                "upstream \"quick\" { server \"127.0.0.1:%u\" { } }\n"
+                "route \"/slow\" { upstream = \"slow\" websocket { } }\n"
+                "route \"/quick\" { upstream = \"quick\" websocket { } }\n",
+                r->slow.port, r->quick.port);
+    wait_for_supervisor(&r->h);
+    r->supervisor = supervisor_of(&r->h);
+}
+
+static void rig_end(struct rig *r)
+{
+    house_remove(&r->h);
+    close(r->slow.fd);
+    close(r->quick.fd);
+}
+
+static void kill_and_wait(struct rig *r)
+{
+    const pid_t pid = working_process(r->supervisor);
+    assert_true(pid > 0);
+    kill(pid, SIGKILL);
+    wait_until(house_logged(&r->h, "taken up "), 10000);
+}
+
+static bool waits_for_backend(struct rig *r)
+{
+    const char *out, *line;
+    unsigned long long queued = 0;
+    assert_int_equal(ctl(&r->h, &out, "ws list"), 0);
+    line = strstr(out, "/slow");
+    return line && sscanf(line, "/slow %*s %*u %*s %*u %*s %llu", &queued) == 1 && queued;
+}
+
+static unsigned parts; /* that the client below has said */
+
+/* Says more than the backend takes, begins another frame, and is gone. */
+static int client_that_goes(struct rig *r)
+{
+    int client;
+    static char text[PART];
+    const int backend = scripted_agree(&r->slow, &client, r->h.port, "/slow", "");
+    for (parts = 0; parts % AT_ONCE || !waits_for_backend(r); parts++) {
+        memset(text, (int)('a' + parts % 26), sizeof text);
+        send_frame(client, 0x82, text, sizeof text);
+    }
+    client_send_bytes(client, "\x81", 1);
+    close(client);
+    return backend;
+}
+
+static bool is_gone(struct rig *r)
+{
+    const char *out;
+    return ctl(&r->h, &out, "ws list") == 0 && strstr(out, "closing");
+}
+
+/* All that a client has said comes to the backend, with word that it has gone, and the end. */
+static void expect_all_and_the_end(int backend)
+{
+    static unsigned char bytes[PART + 8];
+    for (unsigned i = 0; i < parts; i++) {
+        assert_true(take(backend, bytes, sizeof bytes));
+        assert_int_equal(bytes[0], 0x82);
+        for (size_t k = 0; k < PART; k++)
+            assert_int_equal(bytes[8 + k] ^ bytes[4 + (k & 3)], (int)('a' + i % 26));
+    }
+    assert_true(take(backend, bytes, 8));
+    assert_int_equal(bytes[0], 0x88);
+    assert_int_equal((bytes[6] ^ bytes[2]) << 8 | (bytes[7] ^ bytes[3]), 1001);
+    assert_true(take(backend, bytes, (size_t)(bytes[1] & 0x7f) - 2));
+    struct pollfd p = {backend, POLLIN, 0};
+    assert_int_equal(poll(&p, 1, (int)harness_patience(5000)), 1);
+    assert_int_equal(recv(backend, bytes, 1, 0), 0);
+}
+
+static void a_client_that_has_gone_stays_gone(void **state)
+{
+    (void)state;
+    struct rig r;
+    rig_start(&r);
+    const int backend = client_that_goes(&r);
+    wait_until(is_gone(&r), 5000);
+    kill_and_wait(&r);
+    expect_all_and_the_end(backend);
+    close(backend);
+    rig_end(&r);
+}
+
+/* Messages of 1000 bytes, until nothing moves any more; how many are whole. */
+static unsigned say_all_that_fits(int fd)
+{
+    unsigned n = 0;
+    size_t sent = 0;
+    unsigned char f[4 + 1000] = {0x82, 126, 1000 >> 8, 1000 & 255};
+    for (uint64_t last = mono_ms(); mono_ms() < last + 300;) {
+        memset(f + 4, (int)('A' + n % 26), 1000);
+        const ssize_t k = send(fd, f + sent, sizeof f - sent, MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (k <= 0) {
+            poll(NULL, 0, 5);
+            continue;
+        }
+        last = mono_ms();
+        sent += (size_t)k;
+        n += sent == sizeof f;
+        sent %= sizeof f;
+    }
+    return n;
+}
+
+static void expect_messages(int client, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        assert_true(read_frame(client, &frame));
+        assert_int_equal(frame.len, 1000);
+        for (size_t k = 0; k < 1000; k++)
+            if (frame.text[k] != (char)('A' + i % 26))
+                fail_msg("byte %zu of message %u is %d", k, i, frame.text[k]);
+    }
+}
+
+/* What a client that goes has left half said is nobody's, and its memory another one's by then. */
+static void what_waits_for_others_is_theirs(void **state)
+{
+    (void)state;
+    struct rig r;
+    int client;
+    rig_start(&r);
+    const int gone = client_that_goes(&r);
+    wait_until(is_gone(&r), 5000);
+    const int backend = scripted_agree(&r.quick, &client, r.h.port, "/quick", "");
+    const unsigned n = say_all_that_fits(backend);
+    kill_and_wait(&r);
+    expect_messages(client, n);
+    close(client);
+    close(backend);
+    close(gone);
+    rig_end(&r);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_client_that_has_gone_stays_gone),
+        cmocka_unit_test(what_waits_for_others_is_theirs),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
