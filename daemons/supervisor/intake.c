@@ -307,8 +307,15 @@ int intake_take_passed(struct supervisor *s)
     char path[sizeof u.path];
     const int n = sd_listen_fds(0), fd = SD_LISTEN_FDS_START;
     snprintf(path, sizeof path, "%s/supervisor.sock", s->config->runtime_dir);
-    if (n <= 0)
+    if (n == 0)
         return 0;
+    if (n < 0) {
+        const char *fds = getenv("LISTEN_FDS");
+        log_error("intake: LISTEN_FDS=%s does not name sockets that were passed to us: %s; start "
+                  "without it, or by a socket unit",
+                  fds ? fds : "", strerror(-n));
+        return n;
+    }
     if (n != 1 || sd_is_socket_unix(fd, SOCK_SEQPACKET, 1, path, 0) <= 0) {
         log_error("intake: systemd passes %d sockets; expected one, ListenSequentialPacket=%s", n,
                   path);
