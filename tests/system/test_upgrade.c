@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -411,6 +412,48 @@ static void what_a_reload_would_refuse_is_refused(void **state)
     house_remove(&h);
 }
 
+static rlim_t open_files(pid_t pid)
+{
+    char path[32];
+    rlim_t highest = 0;
+    snprintf(path, sizeof path, "/proc/%d/fd", (int)pid);
+    DIR *d = opendir(path);
+    assert_non_null(d);
+    for (struct dirent *e; (e = readdir(d));)
+        if ((rlim_t)atoi(e->d_name) > highest)
+            highest = (rlim_t)atoi(e->d_name);
+    closedir(d);
+    return highest + 1;
+}
+
+/* Room for no more or hardly any descriptor in the master: what then fails is said, and nothing is
+ * lost; with room it is done. */
+static void with_a_full_descriptor_table_it_goes_on(void **state)
+{
+    static const rlim_t room[] = {0, 1, 2, 5, 9};
+    struct rlimit before;
+    struct house h;
+    const char *out;
+    (void)state;
+    install(NULL, RELEASE_WHOLE);
+    start(&h, 2);
+    assert_int_equal(prlimit(h.pid, RLIMIT_NOFILE, NULL, &before), 0);
+    for (unsigned i = 0; i < sizeof room / sizeof *room; i++) {
+        const struct rlimit few = {open_files(h.pid) + room[i], before.rlim_max};
+        assert_int_equal(prlimit(h.pid, RLIMIT_NOFILE, &few, NULL), 0);
+        const int upgraded = ctl(&h, &out, "upgrade"), reloaded = ctl(&h, &out, "reload");
+        assert_in_range(upgraded, 0, 1);
+        assert_in_range(reloaded, 0, 1);
+        assert_int_equal(get(h.port, "/x", NULL), 200);
+        assert_int_equal(prlimit(h.pid, RLIMIT_NOFILE, &before, NULL), 0);
+    }
+    upgrade(&h, NULL);
+    assert_int_equal(ctl(&h, &out, "reload"), 0);
+    assert_int_equal(get(h.port, "/x", NULL), 200);
+    assert_int_equal(logged(&h, "died"), 0);
+    house_remove(&h);
+}
+
 static void shared_memory_of_another_layout_is_made_anew(void **state)
 {
     (void)state;
@@ -558,6 +601,7 @@ int main(void)
         cmocka_unit_test(twenty_in_a_row_leave_nothing_behind),
         cmocka_unit_test(a_program_that_cannot_take_over_changes_nothing),
         cmocka_unit_test(what_a_reload_would_refuse_is_refused),
+        cmocka_unit_test(with_a_full_descriptor_table_it_goes_on),
         cmocka_unit_test(shared_memory_of_another_layout_is_made_anew),
         cmocka_unit_test(a_master_that_is_killed_on_the_way_is_started_again),
         cmocka_unit_test(a_block_that_is_none_is_refused),
