@@ -9,9 +9,11 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 static struct release release;
@@ -394,6 +396,53 @@ static void a_wrong_file_refuses_the_upgrade(void **state)
     house_remove(&h);
 }
 
+static rlim_t descriptors_end(pid_t pid)
+{
+    char path[32];
+    rlim_t end = 0;
+    snprintf(path, sizeof path, "/proc/%d/fd", (int)pid);
+    DIR *d = opendir(path);
+    assert_non_null(d);
+    for (struct dirent *e; (e = readdir(d));)
+        if ((rlim_t)atoi(e->d_name) + 1 > end)
+            end = (rlim_t)atoi(e->d_name) + 1;
+    closedir(d);
+    return end;
+}
+
+static unsigned tried(struct house *h)
+{
+    return logged(h, "upgrade: polder-supervisor") + logged(h, "goes on in place of");
+}
+
+/* Room for no more or hardly any descriptor: it upgrades or says why not, and loses nothing. */
+static void with_a_full_descriptor_table_it_goes_on(void **state)
+{
+    static const rlim_t room[] = {0, 1, 2, 4};
+    struct rlimit whole;
+    struct house h;
+    (void)state;
+    start(&h, 1, local);
+    const pid_t pid = supervisor_of(&h), working = working_process(pid);
+    const int fd = open_ws(h.port, "/live/x");
+    assert_int_equal(prlimit(working, RLIMIT_NOFILE, NULL, &whole), 0);
+    for (unsigned i = 0; i < sizeof room / sizeof *room; i++) {
+        const struct rlimit few = {descriptors_end(working) + room[i], whole.rlim_max};
+        const unsigned before = tried(&h);
+        assert_int_equal(prlimit(working, RLIMIT_NOFILE, &few, NULL), 0);
+        assert_int_equal(kill(pid, SIGUSR2), 0);
+        wait_until(tried(&h) > before, 20000);
+        assert_int_equal(prlimit(working, RLIMIT_NOFILE, &whole, NULL), 0);
+        say(fd, "{}");
+        assert_true(read_frame(fd, &frame));
+        assert_int_equal(frame.opcode, 1);
+        assert_int_equal(working_process(pid), working);
+    }
+    upgrade_to(&h, pid, next_version());
+    close(fd);
+    house_remove(&h);
+}
+
 static int set_up(void **state)
 {
     (void)state;
@@ -430,6 +479,7 @@ int main(void)
         story(a_reload_upgrades_if_there_is_another_program),
         story(a_program_that_cannot_take_over_changes_nothing),
         story(a_wrong_file_refuses_the_upgrade),
+        story(with_a_full_descriptor_table_it_goes_on),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
