@@ -177,6 +177,7 @@ struct upgrade {
     pid_t prover;
     pid_t leaving; /* UPGRADE_KEEPER, UPGRADE_CONTROL: that of the program before */
     int answer;    /* of the prover: a pipe */
+    int text;      /* of the configuration, as the prover has read it; -1: none */
     struct program_id proven, refused;
     char from[UPGRADE_VERSION]; /* the program before */
     char failed[160];           /* "": what went wrong on the way */

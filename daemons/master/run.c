@@ -445,7 +445,7 @@ static void master_init(struct master *m, const char *program, const char *confi
     memset(m, 0, sizeof *m);
     m->config_path = config_path;
     m->lock_fd = -1;
-    m->upgrade.answer = -1;
+    m->upgrade.answer = m->upgrade.text = -1;
     program_init(&m->program, program);
     logs_init(m);
     m->now_ms = clock_mono_ms();

@@ -4,7 +4,7 @@
  *
  * What it leaves is judged twice, by the same steps: in a child of the old program, which goes on if
  * anything is wrong, and then in earnest. Configurations are read again: they hold pointers into
- * the old program. A segment whose layout is another one is made anew; children of the old program
+ * the old program. In earnest that is the text that was judged, whatever the file says by then. A segment whose layout is another one is made anew; children of the old program
  * keep theirs until they leave.
  */
 #include "daemons/master/upgrade.h"
@@ -117,8 +117,9 @@ int take_over_prove(const char *config_path, int block, int fd)
     m->config_path = config_path;
     log_open("upgrade");
     logs_init(m);
-    const bool good = upgrade_state_read(m, &in, block, why, sizeof why) == 0 &&
-                      shared_take(m, &in, true, why, sizeof why) == 0;
+    bool good = upgrade_state_read(m, &in, block, why, sizeof why) == 0;
+    config_text_share(in.text);
+    good = good && shared_take(m, &in, true, why, sizeof why) == 0;
     if (good)
         prove_answer(m, fd);
     else
@@ -205,6 +206,19 @@ static int configure(struct master *m, int block, char *why, size_t size)
     return 0;
 }
 
+/* By the text that was proven: what the file says now is for the reload. -1: the reason is in why. */
+static int take_all(struct master *m, struct inherited *in, int block, char *why, size_t size)
+{
+    if (upgrade_state_read(m, in, block, why, size) < 0)
+        return -1;
+    config_text_share(in->text);
+    const int code = shared_take(m, in, false, why, size) < 0 ? -1 : configure(m, block, why, size);
+    config_text_share(-1);
+    if (in->text >= 0)
+        close(in->text);
+    return code;
+}
+
 static void go_on(struct master *m, struct inherited *in)
 {
     struct proc_table *proc = m->shared.proc;
@@ -238,9 +252,7 @@ int take_over(struct master *m, int block)
     char why[4200];
     int code = EXIT_FAILED, none;
     segments_adopt(&m->segments, &none, 0); /* is there a store? */
-    if (!in || upgrade_state_read(m, in, block, why, sizeof why) < 0 ||
-        shared_take(m, in, false, why, sizeof why) < 0 ||
-        configure(m, block, why, sizeof why) < 0) {
+    if (!in || take_all(m, in, block, why, sizeof why) < 0) {
         log_error("upgrade: polderd " POLDER_VERSION " cannot take over: %s",
                   in ? why : "no memory");
     } else {

@@ -29,6 +29,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -74,6 +75,7 @@ static void upgrade_over(struct master *m, enum proc_upgrade_state state)
 {
     struct proc_table *proc = m->shared.proc;
     struct upgrade *u = &m->upgrade;
+    block_close(&u->text);
     atomic_fetch_add(state == PROC_UPGRADE_OK ? &proc->upgrades_ok : &proc->upgrades_failed, 1);
     atomic_store(&proc->upgrade_state, state);
     atomic_store(&proc->upgrade_done, u->requested);
@@ -172,6 +174,7 @@ static void upgrade_begin(struct master *m)
         return;
     }
     log_info("upgrade: %s proves that it could take over", m->program.path);
+    u->text = memfd_create("polder-config-text", MFD_CLOEXEC);
     int block = upgrade_state_write(m);
     const int code = block < 0 ? block : prover_fork(m, block);
     block_close(&block);

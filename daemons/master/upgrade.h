@@ -70,6 +70,7 @@ struct inherited {
     char state_dir[4096], runtime_dir[4096], user[64]; /* that no upgrade changes */
     uint32_t limit_entries;                            /* the same; 0: it is not known */
     char from[UPGRADE_VERSION];
+    int text; /* of the configuration, as it was proven; empty in the proof; -1: none */
 };
 /* Into these two; 0, or -EPROTO with the reason in why. */
 int upgrade_state_read(struct master *m, struct inherited *in, int block, char *why, size_t size);

@@ -53,6 +53,7 @@ static void put_service(struct state_writer *w, const struct master *m)
     state_put_u64(w, m->cut_until_ms);
     state_put_u64(w, atomic_load(&proc->upgrade_requested)); /* more, if one was asked for since */
     state_put_u64(w, config->limit_entries);
+    state_put_fd(w, m->upgrade.text, STATE_FD_FILE);
 }
 
 static void put_generation(struct state_writer *w, const struct master *m, uint32_t region)
@@ -167,6 +168,8 @@ static void get_service(struct state_reader *r, struct master *m, struct inherit
     in->upgrades_requested = get_u32(r, UINT32_MAX);
     if (state_more(r))
         in->limit_entries = get_u32(r, UINT32_MAX);
+    if (state_more(r))
+        in->text = state_get_fd(r, STATE_FD_FILE);
 }
 
 static void get_shared(struct state_reader *r, struct inherited *in)
@@ -277,6 +280,7 @@ int upgrade_state_read(struct master *m, struct inherited *in, int block, char *
 {
     struct state_reader r;
     uint16_t type;
+    in->text = -1;
     for (uint32_t slot = 0; slot < PROC_SLOTS; slot++)
         in->child[slot].channel = -1;
     if (state_reader_open(&r, block, STATE_OF_POLDERD, STATE_RECORDS_END - 1) == 0) {

@@ -406,6 +406,10 @@ typedef void (*config_error_fn)(void *arg, const char *line);
 struct config *config_load(struct config_arena *arena, const char *path, config_error_fn on_error,
                            void *arg);
 
+/* For several readings that must not differ: what a file says is kept in fd, which is empty, and is
+ * read from there from then on, also by another program. -1: files are read again. */
+void config_text_share(int fd);
+
 /* Loads into a fresh region: zeroes its arena, parses, fills the runtime page with the file's
  * values and what runs over them (polder/running.h). before: the configuration that it follows, or
  * NULL. 0 or -EINVAL with the mistakes in region->errors. */

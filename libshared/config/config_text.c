@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define TEXT_MAX       (1u << 20)
@@ -36,13 +37,44 @@ static ssize_t read_all(int fd, char *text, size_t size)
     return (ssize_t)len;
 }
 
+static int shared_text = -1;
+
+void config_text_share(int fd)
+{
+    shared_text = fd;
+}
+
+static bool text_is_shared(void)
+{
+    struct stat st;
+    return shared_text >= 0 && fstat(shared_text, &st) == 0 && st.st_size > 0 &&
+           lseek(shared_text, 0, SEEK_SET) == 0;
+}
+
+/* Half of it would be another one. */
+static void text_keep(const char *text, size_t len)
+{
+    if (shared_text >= 0 && pwrite(shared_text, text, len, 0) != (ssize_t)len &&
+        ftruncate(shared_text, 0) < 0)
+        shared_text = -1;
+}
+
+static ssize_t file_read(const char *path, char *text)
+{
+    const bool shared = text_is_shared();
+    const int fd = shared ? shared_text : open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    const ssize_t n = fd >= 0 ? read_all(fd, text, TEXT_MAX + 1) : -errno;
+    if (fd >= 0 && !shared)
+        close(fd);
+    if (n > 0 && !shared)
+        text_keep(text, (size_t)n);
+    return n;
+}
+
 char *config_text_read(struct config_parse *p)
 {
     char *text = calloc(1, TEXT_MAX + 2);
-    const int fd = text ? open(p->path, O_RDONLY | O_CLOEXEC | O_NOCTTY) : -1;
-    const ssize_t n = fd >= 0 ? read_all(fd, text, TEXT_MAX + 1) : text ? -errno : -ENOMEM;
-    if (fd >= 0)
-        close(fd);
+    const ssize_t n = text ? file_read(p->path, text) : -ENOMEM;
     if (n < 0)
         config_complain(p, 0, "cannot read it: %s", strerror((int)-n));
     else if (n > (ssize_t)TEXT_MAX)

@@ -454,6 +454,68 @@ static void with_a_full_descriptor_table_it_goes_on(void **state)
     house_remove(&h);
 }
 
+struct file_writer {
+    const char *path; /* a pipe: each reading gets what is written just then */
+    const char *good, *bad;
+    const struct house *house;
+    atomic_bool stop;
+    pthread_t thread;
+};
+
+static void file_put(const struct file_writer *f, const char *text)
+{
+    const int fd = open(f->path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0) /* nobody reads */
+        return;
+    assert_int_equal(write(fd, text, strlen(text)), (ssize_t)strlen(text));
+    close(fd);
+}
+
+/* Good for the proof, bad from then on. */
+static void *file_write(void *arg)
+{
+    struct file_writer *f = arg;
+    const int fd = open(f->path, O_WRONLY | O_CLOEXEC);
+    assert_int_equal(write(fd, f->good, strlen(f->good)), (ssize_t)strlen(f->good));
+    close(fd);
+    while (!atomic_load(&f->stop)) {
+        if (logged(f->house, "upgrade: executing"))
+            file_put(f, f->bad);
+        nap_ms(1);
+    }
+    return NULL;
+}
+
+/* The new program goes on with what was proven; its reload is refused as any. */
+static void a_file_that_turns_bad_after_the_proof_ends_nothing(void **state)
+{
+    (void)state;
+    struct house h;
+    char good[4096] = "", bad[4096], kept[176];
+    const char *out;
+    install(NULL, RELEASE_WHOLE);
+    start(&h, 1);
+    FILE *file = fopen(h.conf, "r");
+    assert_non_null(file);
+    assert_true(fread(good, 1, sizeof good - 1, file) > 0);
+    fclose(file);
+    snprintf(bad, sizeof bad, "%.4000s\nnonsense = 1\n", good);
+    snprintf(kept, sizeof kept, "%s.kept", h.conf);
+    assert_int_equal(rename(h.conf, kept), 0);
+    assert_int_equal(mkfifo(h.conf, 0600), 0);
+    struct file_writer f = {.path = h.conf, .good = good, .bad = bad, .house = &h};
+    pthread_create(&f.thread, NULL, file_write, &f);
+    refused(&h, "nonsense");
+    atomic_store(&f.stop, true);
+    pthread_join(f.thread, NULL);
+    assert_true(house_logged(&h, " has taken over from "));
+    assert_int_equal(rename(kept, h.conf), 0);
+    assert_int_equal(ctl(&h, &out, "upgrade"), 0);
+    assert_int_equal(get(h.port, "/x", NULL), 200);
+    assert_false(house_logged(&h, "died"));
+    house_remove(&h);
+}
+
 static void shared_memory_of_another_layout_is_made_anew(void **state)
 {
     (void)state;
@@ -602,6 +664,7 @@ int main(void)
         cmocka_unit_test(a_program_that_cannot_take_over_changes_nothing),
         cmocka_unit_test(what_a_reload_would_refuse_is_refused),
         cmocka_unit_test(with_a_full_descriptor_table_it_goes_on),
+        cmocka_unit_test(a_file_that_turns_bad_after_the_proof_ends_nothing),
         cmocka_unit_test(shared_memory_of_another_layout_is_made_anew),
         cmocka_unit_test(a_master_that_is_killed_on_the_way_is_started_again),
         cmocka_unit_test(a_block_that_is_none_is_refused),
