@@ -4,13 +4,18 @@
 #include "polder/rpc_in.h"
 
 #include <ctype.h>
+#include <stdio.h>
 #include <string.h>
 
-/* "window_ms" is shown as "window", "maxConnections" as "max connections". */
+/* "window_ms" is shown as "window", "maxConnections" as "max connections"; an address as it is. */
 void table_name(const char *key, char *out)
 {
     static const char *const units[] = {"_ms", "_seconds"};
     size_t len = strlen(key), n = 0;
+    if (strchr(key, ':')) {
+        snprintf(out, TABLE_NAME, "%s", key);
+        return;
+    }
     for (size_t i = 0; i < sizeof units / sizeof *units; i++)
         if (table_ends(key, units[i]))
             len -= strlen(units[i]);

@@ -149,8 +149,9 @@ const msgpack_object *table_member(const msgpack_object *row, const char *key)
 {
     char map[64];
     const size_t len = strcspn(key, ".");
-    if (!key[len] || len >= sizeof map)
-        return rpc_in_get(row, key);
+    const msgpack_object *whole = rpc_in_get(row, key); /* an address has points, too */
+    if (whole || !key[len] || len >= sizeof map)
+        return whole;
     memcpy(map, key, len);
     map[len] = 0;
     return rpc_in_get(rpc_in_get(row, map), key + len + 1);

@@ -124,6 +124,8 @@ static void shares_are_exact_and_outlive_everything(void **state)
     assert_int_equal(shift("0", NULL), 0);
     assert_int_equal(of_green(50), 0);
     assert_true(why_says("\"percent\": 0"));
+    snprintf(text, sizeof text, "\n  127.0.0.1:%u  0\n", backend_port(green));
+    assert_true(says("upstream why app", text)); /* an address is no name of a column */
 }
 
 /* ---- the guard ---- */
