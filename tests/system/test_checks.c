@@ -56,9 +56,11 @@ static bool answers_check(struct asked *a)
     case CLOSES:
         return false;
     case INTERIM:
-        reply(a, "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n");
-        return reply(a, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-                        "1\r\no\r\n1\r\nk\r\n0\r\n\r\n");
+        return reply(a,
+                     "HTTP/1.1 103 Early Hints\r\nLink: </%09000d>\r\n\r\n" /* each head fits */
+                     "HTTP/1.1 200 OK\r\nX: %09000d\r\nTransfer-Encoding: chunked\r\n\r\n"
+                     "1\r\no\r\n1\r\nk\r\n0\r\n\r\n",
+                     0, 0);
     default:
         return reply_ok(a, atomic_load(&weight), "all is ok");
     }

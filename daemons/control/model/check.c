@@ -145,7 +145,7 @@ static void take_head(struct check *k)
         const enum h1_result result =
             h1_parse_response(k->in + at, k->in_len - at, &k->scanned, false, &head);
         if (result == H1_BAD || (result == H1_DONE && head.status == 101) ||
-            (result == H1_MORE && k->in_len == sizeof k->in)) {
+            (result == H1_MORE && k->in_len - at == sizeof k->in)) {
             end(k, SERVER_CHECK_MALFORMED);
             return;
         }
