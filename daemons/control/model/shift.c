@@ -117,7 +117,6 @@ static int save(const struct control *c, const struct config_upstream *u, const 
         snprintf(list[i].key, sizeof list[i].key, "%s", u->servers[i].address.text);
         snprintf(list[i].value, sizeof list[i].value, "%u", weight[i]);
         settings_base(c->config, &list[i]);
-        settings_base(c->config, &list[i]);
     }
     const int code = settings_save(c->config->state_dir, list, u->n_servers);
     free(list);
