@@ -291,10 +291,13 @@ static void a_reaped_websocket_saves_hour_by_hour(void **state)
     close(client);
     const pid_t supervisor = supervisor_of(&h);
     assert_true(supervisor > 1);
-    kill(supervisor, SIGSTOP); /* nobody says: not that there was nothing */
+    const pid_t working = working_process(supervisor);
+    kill(supervisor, SIGSTOP); /* else it would replace the other one */
+    kill(working, SIGSTOP);    /* nobody says: not that there was nothing */
     assert_int_equal(get(h.ops_port, PAGE, &m), 200);
     assert_non_null(strstr(m.body, "\"websocket\":null"));
     message_free(&m);
+    kill(working, SIGCONT);
     kill(supervisor, SIGCONT);
     house_remove(&h);
     peer_stop(echo);

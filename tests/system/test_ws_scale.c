@@ -5,6 +5,7 @@
  * minutes and 9 500 connections).
  */
 #include "harness.h"
+#include "ws_client.h"
 
 #include <dirent.h>
 #include <signal.h>
@@ -48,13 +49,6 @@ static void routes(char *out, size_t size, const char *websocket)
         websocket, echo_port);
 }
 
-static pid_t supervisor_of(struct house *h)
-{
-    pid_t pid = 0;
-    wait_until(house_children(h, "polder-supervisor", &pid, 1) == 1, 5000);
-    return pid;
-}
-
 static void start(struct house *h, unsigned workers, const char *websocket)
 {
     char text[1024], path[256];
@@ -62,19 +56,6 @@ static void start(struct house *h, unsigned workers, const char *websocket)
     house_start(h, workers, "%s", text);
     snprintf(path, sizeof path, "%s/run/supervisor-rpc.sock", h->dir);
     wait_until(access(path, F_OK) == 0, 5000);
-}
-
-static size_t descriptors(pid_t pid)
-{
-    char path[64];
-    size_t n = 0;
-    snprintf(path, sizeof path, "/proc/%d/fd", (int)pid);
-    DIR *d = opendir(path);
-    while (d && readdir(d))
-        n++;
-    if (d)
-        closedir(d);
-    return n;
 }
 
 /* ---- the load client ---- */
@@ -216,6 +197,17 @@ static void a_reload_reaches_the_supervisor(void **state)
     house_remove(&h);
 }
 
+/* Of both processes of the supervisor. */
+static long resident(pid_t supervisor)
+{
+    return resident_kib(supervisor) + resident_kib(working_process(supervisor));
+}
+
+static size_t all_descriptors(pid_t supervisor)
+{
+    return descriptors(supervisor) + descriptors(working_process(supervisor));
+}
+
 static void idle_ones_beat_and_weigh_little(void **state)
 {
     (void)state;
@@ -230,11 +222,11 @@ static void idle_ones_beat_and_weigh_little(void **state)
     const pid_t pid = supervisor_of(&h);
     load_start(&l, h.port, "churn", 100, 500, "64"); /* what handshakes need is kept for others */
     load_end(&l);
-    const long before = resident_kib(pid);
+    const long before = resident(pid);
     load_start(&l, h.port, "hold", n, seconds, "64");
     load_ready(&l);
     if (!harness_sanitized()) {
-        const long each = (resident_kib(pid) - before) * 1024 / (long)n;
+        const long each = (resident(pid) - before) * 1024 / (long)n;
         printf("an idle relayed connection: %ld bytes of user space\n", each);
         assert_in_range(each, 0, 1024);
     }
@@ -265,14 +257,14 @@ static void coming_and_going_grows_nothing(void **state)
     const pid_t pid = supervisor_of(&h);
     load_start(&l, h.port, "churn", 100, 2000, "64");
     load_end(&l);
-    const size_t before = descriptors(pid);
-    const long memory = resident_kib(pid);
+    const size_t before = all_descriptors(pid);
+    const long memory = resident(pid);
     load_start(&l, h.port, "churn", 100, n, "64");
     load_end(&l);
     assert_int_equal(reported(&l, "opened"), n);
-    wait_until(descriptors(pid) <= before, 10000);
+    wait_until(all_descriptors(pid) <= before, 10000);
     if (!harness_sanitized())
-        assert_true(resident_kib(pid) - memory < 1024);
+        assert_true(resident(pid) - memory < 1024);
     house_remove(&h);
 }
 
