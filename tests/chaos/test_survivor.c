@@ -79,7 +79,7 @@ static const char *const places[] = {"BEFORE_READ",  "AFTER_READ", "BEFORE_COMMI
                                      "AFTER_COMMIT", "AFTER_SEND", "BEFORE_SECOND_COMMIT",
                                      "BEFORE_DROP",  "AFTER_TURN", "OPENING",
                                      "GOING",        "GONE",       "RECOVERING",
-                                     "RECOVERED"};
+                                     "RECOVERED",    "RESUMED"};
 #define PLACES (sizeof places / sizeof *places)
 
 static void read_line(struct story *s, const char *line)
@@ -197,6 +197,60 @@ static void one_that_hangs_is_replaced(void **state)
     rig_stop(&r);
 }
 
+/* ---- one that never becomes ready ---- */
+
+enum { AT_RECOVERING = 11, AT_RESUMED = 13 };
+
+/* Until another one has taken up what there is. */
+static void expect_taken_up(struct rig *r, struct talk *t)
+{
+    struct story s;
+    const unsigned before = (read_log(r, &s), s.taken_up);
+    const uint64_t end = mono_ms() + harness_patience(20000);
+    while (s.taken_up == before && mono_ms() < end) {
+        talk_step(t, 20);
+        if (house_logged(&r->h, "die: "))
+            unlink(r->die);
+        read_log(r, &s);
+    }
+    assert_int_equal(s.taken_up, before + 1);
+}
+
+/* how: it stands still, or ends; number: for that it tries. */
+static void never_ready(const char *how, int place, int number)
+{
+    struct rig r;
+    struct talk_count count;
+    char at[8];
+    snprintf(at, sizeof at, "%d", place);
+    setenv("POLDER_DIE_HOW", how, 1);
+    setenv("POLDER_DIE_AT", at, 1);
+    rig_start(&r, "polder-supervisor-dying", "0"); /* always */
+    unsetenv("POLDER_DIE_HOW");
+    unsetenv("POLDER_DIE_AT");
+    struct talk *t = talk_open(r.h.port, "/x", 10, 4);
+    talk_step(t, 20);
+    close(open(r.die, O_CREAT | O_WRONLY, 0600));
+    kill(number == SIGKILL ? working_process(r.supervisor) : r.supervisor, number);
+    expect_taken_up(&r, t);
+    talk_end(t, &count);
+    expect_nothing_lost(&count);
+    rig_stop(&r);
+}
+
+static void a_successor_that_hangs_is_replaced(void **state)
+{
+    (void)state;
+    never_ready("stop", AT_RECOVERING, SIGKILL);
+}
+
+static void a_new_program_that_fails_is_replaced_by_the_old_one(void **state)
+{
+    (void)state;
+    never_ready("exit", AT_RESUMED, SIGUSR2);
+    never_ready("stop", AT_RESUMED, SIGUSR2);
+}
+
 /* ---- at each place that counts ---- */
 
 static void death_at_each_step(void **state)
@@ -235,6 +289,8 @@ int main(void)
     const struct CMUnitTest stories[] = {
         cmocka_unit_test(kill_9_at_any_instant),
         cmocka_unit_test(one_that_hangs_is_replaced),
+        cmocka_unit_test(a_successor_that_hangs_is_replaced),
+        cmocka_unit_test(a_new_program_that_fails_is_replaced_by_the_old_one),
         cmocka_unit_test(death_at_each_step),
     };
     if (getenv("CHAOS_ONLY"))

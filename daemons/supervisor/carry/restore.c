@@ -445,5 +445,6 @@ int carry_restore(struct supervisor *s, int fd, struct carried *to, char *why, s
         take_record(s, &r, type, to);
     code = state_good(&r) ? 0 : explain(&r, why, size);
     state_reader_close(&r);
+    die_here(DIE_RESUMED);
     return code;
 }

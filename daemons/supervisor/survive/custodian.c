@@ -137,6 +137,7 @@ static void take_segment(struct custodian *c, int fd)
     c->next_segment = segment_map(fd);
     c->replaced = true;
     c->ready = false;
+    c->heartbeat_seen_ms = clock_mono_ms();
     for (unsigned i = 0; i < CUSTODIAN_LINKS; i++)
         let(&c->link[i]);
     let(&c->servers);
@@ -299,8 +300,11 @@ static bool fork_child(struct custodian *c)
 
 static void describe_death(struct custodian *c, int status)
 {
-    snprintf(c->death, sizeof c->death, "signal %d (%s)%s", WTERMSIG(status),
-             strsignal(WTERMSIG(status)), c->killed_ms ? " after its heartbeat stopped" : "");
+    if (WIFEXITED(status))
+        snprintf(c->death, sizeof c->death, "exit code %d", WEXITSTATUS(status));
+    else
+        snprintf(c->death, sizeof c->death, "signal %d (%s)%s", WTERMSIG(status),
+                 strsignal(WTERMSIG(status)), c->killed_ms ? " after its heartbeat stopped" : "");
 }
 
 /* -1: goes on; else the exit code. */
@@ -311,7 +315,7 @@ static int reap(struct custodian *c, const char *runtime_dir)
         return -1;
     take_notes(c, runtime_dir);
     let(&c->channel);
-    if (WIFEXITED(status))
+    if (WIFEXITED(status) && (c->ready || !c->was_ready || c->own_failures == FAILURES_MAX))
         return WEXITSTATUS(status);
     describe_death(c, status);
     c->deaths++;
@@ -324,7 +328,7 @@ static int reap(struct custodian *c, const char *runtime_dir)
         let_next(c);
     c->replaced = false;
     c->failures += !c->ready;
-    c->own_failures += !c->ready && WTERMSIG(status) != SIGKILL;
+    c->own_failures += !c->ready && !(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
     c->give_up = c->own_failures >= FAILURES_MAX;
     let_gone(c);
     return -1;
@@ -355,7 +359,7 @@ static bool hangs(struct custodian *c, uint64_t now_ms)
     if (cpu != cpu_last_ms)
         ran_ms = now_ms;
     cpu_last_ms = cpu;
-    if (!c->ready || c->blind || shown != c->heartbeat_shown) {
+    if (c->blind || shown != c->heartbeat_shown) {
         c->heartbeat_shown = shown;
         c->heartbeat_seen_ms = ran_ms = now_ms;
         cpu_first_ms = cpu;
@@ -365,7 +369,8 @@ static bool hangs(struct custodian *c, uint64_t now_ms)
     const uint64_t stale_ms = now_ms > c->heartbeat_seen_ms ? now_ms - c->heartbeat_seen_ms : 0;
     if (stale_ms < STALE_MS)
         return false;
-    return now_ms - ran_ms >= STILL_MS || cpu - cpu_first_ms >= STALE_MS ||
+    /* one that is not ready yet may have much to take up */
+    return now_ms - ran_ms >= STILL_MS || (c->ready && cpu - cpu_first_ms >= STALE_MS) ||
            stale_ms >= (uint64_t)STALE_MS * PATIENCE;
 }
 

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/random.h>
 #include <unistd.h>
 
@@ -26,18 +27,20 @@ static unsigned random_below(unsigned n)
 }
 
 /* $POLDER_DIE: once in so many times; $POLDER_DIE_AT: only there; $POLDER_DIE_WHEN: only while that
- * file exists. */
+ * file exists; $POLDER_DIE_HOW: "stop", "exit": not killed. */
 void die_here(enum die_place place)
 {
     const char *every = getenv("POLDER_DIE"), *only = getenv("POLDER_DIE_AT"),
-               *when = getenv("POLDER_DIE_WHEN");
+               *when = getenv("POLDER_DIE_WHEN"), *how = getenv("POLDER_DIE_HOW");
     const bool rare = place >= DIE_OPENING && place <= DIE_GONE;
     const int n = every ? (atoi(every) + 1) / (rare ? RARE : 1) : 0;
     if (n <= 0 || (when && access(when, F_OK)) || (only && atoi(only) != (int)place) ||
         random_below((unsigned)n))
         return;
     fprintf(stderr, "die: %s\n", names[place]);
-    kill(getpid(), SIGKILL);
+    if (how && !strcmp(how, "exit"))
+        _exit(1);
+    kill(getpid(), how ? SIGSTOP : SIGKILL);
 }
 
 size_t die_fewer(size_t n)

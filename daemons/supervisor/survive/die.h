@@ -20,7 +20,8 @@
     X(GOING)                                                                                       \
     X(GONE)                                                                                        \
     X(RECOVERING)                                                                                  \
-    X(RECOVERED)
+    X(RECOVERED)                                                                                   \
+    X(RESUMED)
 #define DIE_ENUM(name) DIE_##name,
 enum die_place { DIE_PLACES(DIE_ENUM) DIE_PLACES_N };
 
