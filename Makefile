@@ -199,7 +199,7 @@ package-test: deb ## installs, upgrades and removes the package in a new Debian 
 
 fuzz_bins := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 fuzz_src  := $(lib_src) $(http_src) $(filter-out %/server.c %/client.c,$(rpc_src)) daemons/net/listener.c daemons/net/unix_socket.c \
-             daemons/supervisor/ws/frames.c daemons/control/model/fleet_entry.c
+             daemons/supervisor/ws/frames.c daemons/control/model/fleet_entry.c daemons/control/model/fleet_object.c
 FUZZ_LIB  := $(BUILD)/fuzz/libfuzzed.a
 FUZZ_CC   ?= clang
 FUZZ_SECONDS ?= 20

@@ -2,12 +2,16 @@
 /* fleet_link: see fleet_link.h. */
 #include "daemons/worker/fleet_link.h"
 #include "daemons/worker/worker.h"
+#include "polder/inval.h"
 #include "polder/ring.h"
 
 void fleet_link_tell(struct worker *w, enum fleet_kind kind, struct str a, struct str b)
 {
     const struct ring_record head = {
-        .type = RING_SWEEP, .flags = (uint16_t)kind, .incarnation = w->process->incarnation};
+        .type = RING_SWEEP,
+        .flags = (uint16_t)kind,
+        .incarnation = w->process->incarnation,
+        .stream = inval_seq(w->shared->inval)};
     const struct iovec iov[2] = {{(void *)(uintptr_t)a.at, a.len},
                                  {(void *)(uintptr_t)b.at, b.len}};
     if (!w->config->fleet.n_store)

@@ -10,7 +10,8 @@
 
 struct worker;
 
-/* The text is a, then b. Without a fleet it does nothing. */
+/* Before it is marked here: what control takes into the cache meanwhile was fetched before. The text
+ * is a, then b. Without a fleet it does nothing. */
 void fleet_link_tell(struct worker *w, enum fleet_kind kind, struct str a, struct str b);
 /* Is this host in a fleet, and cannot know what others have invalidated? */
 bool fleet_link_is_cut_off(const struct worker *w);

@@ -22,6 +22,7 @@
 #include "daemons/worker/request/long_poll.h"
 #include "daemons/worker/route_settings.h"
 #include "daemons/worker/request/repeat.h"
+#include "daemons/worker/fetch/fleet_share.h"
 #include "daemons/worker/fetch/miss.h"
 #include "daemons/worker/fetch/store.h"
 #include "daemons/worker/fetch/upstream.h"
@@ -240,6 +241,7 @@ static void on_event(EV_P_ ev_io *watcher, int events)
     const ssize_t got = read(watcher->fd, &n, sizeof n);
     (void)got;
     collapse_wake(w);
+    fleet_share_wake(w);
     room_queue_run(w);
     long_poll_wake(w);
     drained_follow(w);

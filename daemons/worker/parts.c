@@ -48,6 +48,7 @@ struct worker *worker_alloc(void)
     w->texts = &p->texts;
     TAILQ_INIT(&w->fetches->dead);
     TAILQ_INIT(&w->fetches->waiters);
+    TAILQ_INIT(&w->fetches->askers);
     TAILQ_INIT(&w->fetches->retry_queue);
     TAILQ_INIT(&w->fetches->room_queue);
     TAILQ_INIT(&w->repeats->all);

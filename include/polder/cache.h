@@ -62,6 +62,7 @@ enum cache_flags {
     CACHE_BY_IDENTITY = 1u << 14,  /* fetched by an identified request */
     CACHE_OF_IDENTITY = 1u << 15,  /* its key belongs to one identity: no other finds it */
     CACHE_ORIGIN_OK = 1u << 16,    /* may answer requests with Origin: policy_suits_origin() */
+    CACHE_FROM_FLEET = 1u << 17,   /* another host has fetched it */
 };
 
 /* Little endian, as LMDB values: 8-byte alignment is promised (values are padded to 8 bytes).

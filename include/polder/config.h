@@ -143,6 +143,9 @@ struct config_cache {
     double leak_guard;               /* share of hits, 0..1; 0: off */
     const char *const *guard_fields; /* further ones, lower case, as in polder/leak_guard.h */
     uint32_t n_guard_fields;
+    bool shared; /* over the hosts of the fleet */
+    uint64_t shared_max_body;
+    uint32_t shared_timeout_ms;
     const char *const *warm; /* of the top level alone */
     uint32_t n_warm;
 };

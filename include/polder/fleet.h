@@ -19,12 +19,15 @@
  */
 #ifndef POLDER_FLEET_H
 #define POLDER_FLEET_H
+#include "polder/cache.h"
+#include "polder/fetch_lock.h"
 #include "polder/shm.h"
 #include <stdbool.h>
 
 #define FLEET_LEASE_MS  3000 /* the longest that an invalidation waits for a host that is gone */
 #define FLEET_CAUSES    4096 /* of the last invalidations by other hosts it is known who */
 #define FLEET_HOST_SIZE 64
+#define FLEET_MARKS     65536 /* of the last entries it is known what came before them here */
 
 /* Any process reads; control writes, one word at a time. */
 struct fleet_cause {
@@ -44,7 +47,27 @@ struct fleet_page {
     _Atomic uint64_t since_ms; /* mono; of being connected, or cut off */
     _Atomic uint64_t causes;   /* how many were written */
     struct fleet_cause cause[FLEET_CAUSES];
+    /* fleet_marks.h: entry N in place N % FLEET_MARKS, of all that are larger than marks_from */
+    _Atomic uint64_t marks_from;
+    _Atomic uint64_t mark[FLEET_MARKS];
+    /* The shared cache. 1: the store answers in time; a worker that has waited in vain stores 0,
+     * control 1 when it has seen a timely answer. */
+    _Alignas(64) _Atomic uint64_t shared_is_quick;
+    /* control's answer to the request that holds the permit of that slot: fleet_share_word() */
+    _Atomic uint64_t shared_answer[FETCH_LOCK_SLOTS];
 };
+
+/* What the request with that permit is to do; the store has what it wants if its permit is
+ * released. */
+enum fleet_share_answer {
+    FLEET_SHARE_FETCH = 1, /* it goes to the backend */
+    FLEET_SHARE_WAIT = 3,  /* another host fetches: it waits on */
+};
+static inline uint64_t fleet_share_word(const struct fetch_permit *permit,
+                                        enum fleet_share_answer answer)
+{
+    return (permit->word & ~UINT64_C(3)) | (uint64_t)answer;
+}
 
 uint64_t fleet_page_layout(void);
 /* Master, before any other process uses it. reused: it is of an earlier run; what it says of
@@ -75,5 +98,28 @@ enum fleet_kind {
     FLEET_GROUP,  /* "origin\ngroup": a tag of one origin */
     FLEET_TEXT,   /* for the clients of all WebSockets */
     FLEET_KINDS
+};
+
+/* What else they note there, for the shared cache (control's fleet_share.h); the kind is in the
+ * flags too. The permit of the record is that of the fetch. */
+enum fleet_share_note {
+    FLEET_SHARE_ASK = 64, /* struct fleet_ask, the URL */
+    FLEET_SHARE_END,      /* struct fleet_end, the URL: the fetch brought nothing to share */
+    FLEET_SHARE_PUT, /* struct fleet_put, record, url, vary, head, body, names of Vary, origin */
+};
+struct fleet_ask {
+    struct cache_key key; /* of the URL, here */
+    uint32_t rules;       /* identity_rules_number() */
+    uint32_t worker;
+    uint32_t wait_ms; /* the longest for another host's fetch */
+    uint32_t claims;  /* 0: it is only asked for, and fetched whatever others do */
+};
+struct fleet_end {
+    uint32_t for_one; /* 1: it is of use to its own client alone */
+    uint32_t pad_;
+};
+struct fleet_put {
+    uint64_t epoch, applied; /* when the request was sent to the backend */
+    uint32_t names_len, origin_len;
 };
 #endif

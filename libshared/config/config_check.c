@@ -45,6 +45,21 @@ static void check_costs(struct config_parse *p, const struct config_route *r)
                         r->pattern, r->cost, r->limits[i]->name, r->limits[i]->value.requests);
 }
 
+/* Where the top level shares, each route does: one line says it. */
+static void check_shared(struct config_parse *p, const struct config *c)
+{
+    for (uint32_t i = 0; !c->fleet.n_store && i < c->n_routes; i++) {
+        const struct config_route *r = &c->routes[i];
+        if (!r->cache || !r->cache->shared)
+            continue;
+        config_warn(p, r->line,
+                    "route \"%.200s\": cache.shared does nothing without a section fleet, which "
+                    "names the store",
+                    r->pattern);
+        return;
+    }
+}
+
 static void check_routes(struct config_parse *p, const struct config *c)
 {
     if (c->n_routes == 0)
@@ -55,6 +70,7 @@ static void check_routes(struct config_parse *p, const struct config *c)
         check_pattern(p, &c->routes[i]);
         check_costs(p, &c->routes[i]);
     }
+    check_shared(p, c);
 }
 
 static void check_weights(struct config_parse *p, const struct config *c)

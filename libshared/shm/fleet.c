@@ -22,6 +22,7 @@ void fleet_page_open(struct fleet_page *page, bool reused)
         atomic_store(&page->epoch, 0);
         atomic_store(&page->applied, 0);
         atomic_store(&page->unsent, reused);
+        atomic_store(&page->marks_from, 0);
         memset(page->cause, 0, sizeof page->cause);
         if (reused)
             shm_boot_id(page->header.boot_id);
@@ -30,6 +31,7 @@ void fleet_page_open(struct fleet_page *page, bool reused)
     while (!instance)
         random_fill(&instance, sizeof instance);
     atomic_store(&page->instance, instance);
+    atomic_store(&page->shared_is_quick, 0);
 }
 
 void fleet_note_cause(struct fleet_page *page, uint64_t seq, uint64_t id, const char *host)

@@ -35,7 +35,11 @@ static void wait_for_members(struct fleet *f)
         wait_until(is_member(&f->host[i]), 15000);
 }
 
-static void start(struct fleet *f, const char *cut_off, unsigned per_second, bool tolerant)
+/* What stands before the other keys of all caches. */
+static const char cache[] = "cache {", shared[] = "cache { shared = true shared_timeout = 100ms";
+
+static void start(struct fleet *f, const char *begin, const char *cut_off, unsigned per_second,
+                  bool tolerant)
 {
     char routes[4096];
     const char *out;
@@ -50,8 +54,9 @@ static void start(struct fleet *f, const char *cut_off, unsigned per_second, boo
         snprintf(routes, sizeof routes,
                  "fleet { store = {\"redis://127.0.0.1:%u\", \"redis://127.0.0.1:%u\"} "
                  "name = \"chaos\" host = \"h%d\" secret = \"sixteen characters\" "
-                 "cut_off = %s }\n%s",
-                 f->redis[0].port, f->redis[1].port, i, cut_off, board_routes);
+                 "cut_off = %s }\n%s%s",
+                 f->redis[0].port, f->redis[1].port, i, cut_off, begin,
+                 board_routes + sizeof cache - 1);
         house_start(&f->host[i], 2, routes, "64M", backend_port(f->backend));
     }
     wait_for_members(f);
@@ -98,9 +103,19 @@ static void no_host_serves_what_another_has_invalidated(void **state)
     (void)state;
     static struct fleet f;
     memset(&f, 0, sizeof f);
-    start(&f, "serve", chaos_count("CHAOS_UPDATES", 1000, 1000), false);
+    start(&f, cache, "serve", chaos_count("CHAOS_UPDATES", 1000, 1000), false);
     for_a_while(chaos_count("CHAOS_SECONDS", 60, 3) * 1000);
     stop(&f, "fleet");
+}
+
+static void nor_takes_it_from_the_store(void **state)
+{
+    (void)state;
+    static struct fleet f;
+    memset(&f, 0, sizeof f);
+    start(&f, shared, "serve", chaos_count("CHAOS_UPDATES", 1000, 1000), false);
+    for_a_while(chaos_count("CHAOS_SECONDS", 60, 3) * 1000);
+    stop(&f, "fleet with a shared cache");
 }
 
 static struct redis *master_of(struct fleet *f)
@@ -156,7 +171,7 @@ static void nor_while_the_store_fails_in_all_ways(void **state)
     (void)state;
     static struct fleet f;
     memset(&f, 0, sizeof f);
-    start(&f, "revalidate", 600, true);
+    start(&f, shared, "revalidate", 600, true);
     const unsigned rounds = chaos_count("CHAOS_ROUNDS", 42, 6);
     for (unsigned n = 0; n < rounds; n++) {
         disturb(&f, n);
@@ -171,6 +186,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(no_host_serves_what_another_has_invalidated),
+        cmocka_unit_test(nor_takes_it_from_the_store),
         cmocka_unit_test(nor_while_the_store_fails_in_all_ways),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

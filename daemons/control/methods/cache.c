@@ -291,11 +291,12 @@ void cache_invalidate(struct control *c, const struct rpc_call *call)
                                                            : mark_all(c, call, &in);
     if (!done)
         return;
-    struct invalidated *notified = rpc_in_flag(call->params, "local") ? NULL : malloc(sizeof *notified);
+    struct invalidated *notified =
+        rpc_in_flag(call->params, "local") ? NULL : malloc(sizeof *notified);
     if (notified)
         *notified = (struct invalidated){c, call->reply, in};
     if (fleet_member_tell(c, fleet_kind_of(&in), in.soft, in.text, (size_t)in.len,
-                          notified ? on_notified : NULL, notified) &&
+                          in.seq ? in.seq - 1 : 0, notified ? on_notified : NULL, notified) &&
         notified)
         return; /* answered by on_notified() */
     free(notified);

@@ -4,6 +4,7 @@
 #include "daemons/control/control.h"
 #include "daemons/control/methods/methods.h"
 #include "daemons/control/model/fleet_member.h"
+#include "daemons/control/model/fleet_share.h"
 
 static void put_host(struct rpc_out *o, const struct fleet_view *v, const struct fleet_host *h)
 {
@@ -23,6 +24,21 @@ static void put_hosts(struct rpc_out *o, const struct fleet_view *v)
     for (uint32_t i = 0; i < v->n; i++)
         put_host(o, v, &v->at[i]);
     rpc_out_end(o);
+}
+
+static void put_cache(struct control *c, struct rpc_out *o)
+{
+    struct fleet_share_view v;
+    fleet_member_share_view(c, &v);
+    rpc_out_str(o, "cache", !v.shares ? "off" : v.quick ? "in use" : "left out");
+    if (!v.shares)
+        return;
+    rpc_out_u64(o, "hits", v.hits);
+    rpc_out_u64(o, "misses", v.misses);
+    rpc_out_u64(o, "waits", v.waits);
+    rpc_out_u64(o, "puts", v.puts);
+    rpc_out_u64(o, "outdated", v.overtaken);
+    rpc_out_u64(o, "rejected", v.rejected);
 }
 
 void fleet_show(struct control *c, const struct rpc_call *call)
@@ -52,6 +68,7 @@ void fleet_show(struct control *c, const struct rpc_call *call)
     rpc_out_u64(o, "pending", v.pending);
     rpc_out_u64(o, "gaps", v.gaps);
     rpc_out_u64(o, "strange", v.strange);
+    put_cache(c, o);
     put_hosts(o, &v);
     rpc_out_end(o);
     rpc_reply_send(call->reply);

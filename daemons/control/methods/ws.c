@@ -88,7 +88,7 @@ static bool tell_fleet(struct control *c, const struct rpc_call *call)
                    FLEET_TEXT_MAX);
         return false;
     }
-    if (!fleet_member_tell(c, FLEET_TEXT, false, text, (size_t)len, NULL, NULL)) {
+    if (!fleet_member_tell(c, FLEET_TEXT, false, text, (size_t)len, UINT64_MAX, NULL, NULL)) {
         call_error(c, call->reply, RPC_BAD_ARGUMENT,
                    "this host is in no fleet: the configuration has no section fleet");
         return false;

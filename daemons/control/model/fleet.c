@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* fleet: see fleet.h. */
 #include "daemons/control/model/fleet.h"
+#include "daemons/control/model/fleet_marks.h"
 #include "daemons/control/model/fleet_scripts.h"
 #include "daemons/control/model/fleet_store.h"
 #include "polder/clock.h"
+#include "polder/inval.h"
 #include "polder/random.h"
 #include "polder/ring.h"
 #include "polder/shared.h"
@@ -21,11 +23,14 @@
 #define BATCH         32  /* entries that are sent at once */
 #define PENDING_MAX   2048
 #define PENDING_BYTES (4u << 20)
+#define SENT_MAX      64 /* batches that may be on their way back */
 
 static const char *const scripts[FLEET_SCRIPTS] = {
     [FLEET_SCRIPT_ENTER] = fleet_script_enter,
     [FLEET_SCRIPT_RENEW] = fleet_script_renew,
     [FLEET_SCRIPT_APPEND] = fleet_script_append,
+    [FLEET_SCRIPT_SHARE_GET] = fleet_script_share_get,
+    [FLEET_SCRIPT_SHARE_PUT] = fleet_script_share_put,
 };
 
 enum state { CUT_OFF, ENTERING, MEMBER };
@@ -35,6 +40,7 @@ struct waiter;
 struct pending {
     STAILQ_ENTRY(pending) entry;
     struct waiter *waiter;
+    uint64_t before; /* of its mark here */
     size_t len;
     uint8_t bytes[];
 };
@@ -58,11 +64,17 @@ struct fleet {
     enum state state;
     char why[320];
     char log_key[96], count_key[96], epoch_key[96], hosts_key[96], run_key[96], instance[20];
-    char run_id[48]; /* of the server */
+    char stored_key[96], stored_id[48]; /* the last entry of that stream */
+    char run_id[48];                    /* of the server */
     STAILQ_HEAD(, pending) pending;
     uint32_t n_pending, n_sending; /* the first ones are under way */
     size_t pending_bytes;
     bool pending_all; /* more than is remembered: everything */
+    /* In the log, and not read back from it yet: up to which number, and before which marks here. */
+    struct sent {
+        uint64_t last, before;
+    } sent_at[SENT_MAX];
+    uint32_t n_sent;
     TAILQ_HEAD(, waiter) waiters;
     ev_timer timer;
     uint64_t renew_sent_ms, renewed_ms; /* the one under way; 0: none. The last one */
@@ -166,8 +178,10 @@ static void leave(struct fleet *f, const char *why)
 static void forget(struct fleet *f, uint64_t epoch, uint64_t applied, const char *why)
 {
     f->gaps++;
+    f->n_sent = 0;
     atomic_store(&f->page->until_ms, 0); /* before anything else is known to be newer */
     f->ops->apply_all(f->arg, why);
+    fleet_marks_begin(f->page, applied);
     atomic_store(&f->page->applied, applied);
     atomic_store(&f->page->epoch, epoch);
 }
@@ -214,7 +228,8 @@ static void take_strange(struct fleet *f, const char *what)
 }
 
 /* An entry of a newer version may have invalidated anything. */
-static void take_bytes(struct fleet *f, uint64_t id, const uint8_t *bytes, size_t len)
+static void take_bytes(struct fleet *f, uint64_t id, const uint8_t *bytes, size_t len,
+                       uint64_t *before)
 {
     struct fleet_entry e;
     const int rc = fleet_entry_read(bytes, len, &f->key, &e);
@@ -227,12 +242,20 @@ static void take_bytes(struct fleet *f, uint64_t id, const uint8_t *bytes, size_
         f->ops->apply_all(f->arg, "an entry of the log could not be understood");
         return;
     }
-    if (e.instance == atomic_load(&f->page->instance))
-        return; /* our own: it holds already */
+    if (e.instance == atomic_load(&f->page->instance)) { /* our own: it holds already */
+        *before = e.before < *before ? e.before : *before;
+        return;
+    }
     f->received++;
     const uint64_t seq = f->ops->apply(f->arg, &e);
     if (seq)
         fleet_note_cause(f->page, seq, id, e.host);
+}
+
+static void move_on(struct fleet *f, uint64_t id, uint64_t before)
+{
+    fleet_marks_note(f->page, id, before);
+    atomic_store(&f->page->applied, id);
 }
 
 /* [ID, [FIELD, VALUE...]] */
@@ -244,6 +267,7 @@ static bool take_entry(struct fleet *f, const redisReply *r)
     if (!fields || fields->type != REDIS_REPLY_ARRAY)
         return false;
     const uint64_t id = strtoull(id_text, &end, 10);
+    uint64_t before = inval_seq(f->shared->inval);
     const bool ours = !strcmp(end, "-0") && fields->elements == 2 && text_at(fields, 0) &&
                       !strcmp(text_at(fields, 0), "e") && text_at(fields, 1);
     if (!ours) {
@@ -251,12 +275,13 @@ static bool take_entry(struct fleet *f, const redisReply *r)
         if (strcmp(end, "-0") != 0)
             return true; /* between two numbers */
     } else {
-        take_bytes(f, id, (const uint8_t *)fields->element[1]->str, fields->element[1]->len);
+        take_bytes(f, id, (const uint8_t *)fields->element[1]->str, fields->element[1]->len,
+                   &before);
     }
     if (id != applied_of(f) + 1)
         forget(f, epoch_of(f), id, "entries of the log are missing");
     else
-        atomic_store(&f->page->applied, id);
+        move_on(f, id, before);
     return true;
 }
 
@@ -273,7 +298,36 @@ static void follow(struct fleet *f);
 
 static void enter_when_caught_up(struct fleet *f);
 
-/* [[STREAM, [ENTRY...]]], or nil after a while without any. */
+/* Whoever wrote it: it only lets those that wait look again. */
+static bool take_stored(struct fleet *f, const redisReply *r)
+{
+    const char *id = text_at(r, 0);
+    const redisReply *fields = id && r->elements == 2 ? r->element[1] : NULL;
+    if (!fields)
+        return false;
+    snprintf(f->stored_id, sizeof f->stored_id, "%s", id);
+    if (text_at(fields, 1))
+        f->ops->stored(f->arg, text_at(fields, 1));
+    return true;
+}
+
+/* [STREAM, [ENTRY...]] */
+static bool take_stream(struct fleet *f, const redisReply *r)
+{
+    const char *name = text_at(r, 0);
+    if (!name || r->elements != 2 || r->element[1]->type != REDIS_REPLY_ARRAY)
+        return false;
+    const redisReply *list = r->element[1];
+    const bool is_log = !strcmp(name, f->log_key);
+    bool good = true;
+    for (size_t i = 0; good && i < list->elements; i++)
+        good = is_log ? take_entry(f, list->element[i]) : take_stored(f, list->element[i]);
+    if (f->last < applied_of(f))
+        f->last = applied_of(f);
+    return good;
+}
+
+/* [[STREAM, [ENTRY...]]...], or nil after a while without any. */
 static void on_entries(void *arg, const redisReply *r)
 {
     struct fleet *f = arg;
@@ -285,15 +339,11 @@ static void on_entries(void *arg, const redisReply *r)
         return;
     }
     bool good = r->type == REDIS_REPLY_NIL;
-    if (r->type == REDIS_REPLY_ARRAY && r->elements == 1 &&
-        r->element[0]->type == REDIS_REPLY_ARRAY && r->element[0]->elements == 2 &&
-        r->element[0]->element[1]->type == REDIS_REPLY_ARRAY) {
-        const redisReply *list = r->element[0]->element[1];
+    const uint64_t applied = applied_of(f);
+    if (r->type == REDIS_REPLY_ARRAY && r->elements) {
         good = true;
-        for (size_t i = 0; good && i < list->elements; i++)
-            good = take_entry(f, list->element[i]);
-        if (f->last < applied_of(f))
-            f->last = applied_of(f);
+        for (size_t i = 0; good && i < r->elements; i++)
+            good = take_stream(f, r->element[i]);
     }
     if (!good) {
         leave(f, "it answers XREAD as no Redis does");
@@ -302,14 +352,17 @@ static void on_entries(void *arg, const redisReply *r)
     follow(f);
     if (f->state == ENTERING)
         enter_when_caught_up(f);
-    else if (r->type != REDIS_REPLY_NIL)
+    else if (applied_of(f) != applied)
         show_applied(f);
 }
 
 static void follow(struct fleet *f)
 {
+    char after[32];
+    snprintf(after, sizeof after, "%" PRIu64 "-0", applied_of(f));
+    const struct fleet_streams from = {{f->log_key, f->stored_key}, {after, f->stored_id}};
     if (!f->following)
-        f->following = fleet_store_follow(f->store, f->log_key, applied_of(f), on_entries, f);
+        f->following = fleet_store_follow(f->store, &from, on_entries, f);
 }
 
 /* ---- entering ---- */
@@ -390,6 +443,7 @@ static void on_up(void *arg, const char *run_id)
     struct fleet *f = arg;
     snprintf(f->run_id, sizeof f->run_id, "%s", run_id);
     f->state = ENTERING;
+    strcpy(f->stored_id, "$"); /* an id of another history may never come */
     enter(f);
 }
 
@@ -471,6 +525,7 @@ static void on_renewed(void *arg, const redisReply *r)
     if (!fleet_is_connected(f->page, clock_mono_ms()))
         f->goal = count;
     set_leased(f);
+    f->ops->renewed(f->arg, clock_mono_ms() - sent_ms);
     /* Hosts of the epoch before may not have seen that it has ended. */
     const bool all_known = now >= epoch_began_ms(f) + FLEET_LEASE_MS;
     for (struct waiter *w = TAILQ_FIRST(&f->waiters), *next; w; w = next) {
@@ -514,6 +569,19 @@ static void on_timer(struct ev_loop *loop, ev_timer *w, int revents)
 
 /* ---- telling the others ---- */
 
+/* The last batch is on its way back. */
+static void note_sent(struct fleet *f, uint64_t last, uint64_t before)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < f->n_sent; i++)
+        if (f->sent_at[i].last > applied_of(f))
+            f->sent_at[n++] = f->sent_at[i];
+    if (n == SENT_MAX && f->sent_at[--n].before < before)
+        before = f->sent_at[n].before;
+    f->sent_at[n++] = (struct sent){last, before};
+    f->n_sent = n;
+}
+
 static void on_appended(void *arg, const redisReply *r)
 {
     struct fleet *f = arg;
@@ -528,6 +596,7 @@ static void on_appended(void *arg, const redisReply *r)
     f->n_sending = 0;
     f->sent += n;
     f->last = last > f->last ? last : f->last;
+    uint64_t before = f->pending_all ? 0 : UINT64_MAX;
     if (f->pending_all) {
         f->pending_all = false;
     } else {
@@ -537,12 +606,14 @@ static void on_appended(void *arg, const redisReply *r)
                 p->waiter->id = last - (n - 1 - i);
                 p->waiter->since_ms = clock_mono_ms();
             }
+            before = p->before < before ? p->before : before;
             STAILQ_REMOVE_HEAD(&f->pending, entry);
             f->n_pending--;
             f->pending_bytes -= p->len;
             free(p);
         }
     }
+    note_sent(f, last, before);
     show_unsent(f);
     if (f->n_pending || f->pending_all)
         send_pending(f);
@@ -553,11 +624,12 @@ static void on_appended(void *arg, const redisReply *r)
 }
 
 static size_t write_entry(const struct fleet *f, enum fleet_kind kind, bool soft, const char *text,
-                          size_t len, uint8_t out[FLEET_ENTRY_MAX])
+                          size_t len, uint64_t before, uint8_t out[FLEET_ENTRY_MAX])
 {
     struct fleet_entry e = {.kind = kind,
                             .soft = soft,
                             .instance = atomic_load(&f->page->instance),
+                            .before = before,
                             .text = text,
                             .len = len};
     snprintf(e.host, sizeof e.host, "%s", f->config->host);
@@ -582,7 +654,7 @@ static void send_pending(struct fleet *f)
     }
     if (f->pending_all) {
         argv[n] = (const char *)all;
-        len[n++] = write_entry(f, FLEET_ALL, false, "", 0, all);
+        len[n++] = write_entry(f, FLEET_ALL, false, "", 0, 0, all);
     } else {
         const struct pending *p;
         STAILQ_FOREACH (p, &f->pending, entry) {
@@ -607,7 +679,8 @@ static void drop_pending(struct fleet *f)
 }
 
 /* Nothing is under way while too much is pending: that is after a long time without a store. */
-static void add_pending(struct fleet *f, const uint8_t *bytes, size_t len, struct waiter *waiter)
+static void add_pending(struct fleet *f, const uint8_t *bytes, size_t len, uint64_t before,
+                        struct waiter *waiter)
 {
     struct pending *p = NULL;
     const bool full = f->n_pending >= PENDING_MAX || f->pending_bytes + len > PENDING_BYTES;
@@ -622,6 +695,7 @@ static void add_pending(struct fleet *f, const uint8_t *bytes, size_t len, struc
     }
     p->len = len;
     p->waiter = waiter;
+    p->before = before;
     memcpy(p->bytes, bytes, len);
     STAILQ_INSERT_TAIL(&f->pending, p, entry);
     f->n_pending++;
@@ -641,19 +715,30 @@ static struct waiter *add_waiter(struct fleet *f, fleet_done_fn done, void *arg)
 }
 
 void fleet_tell(struct fleet *f, enum fleet_kind kind, bool soft, const char *text, size_t len,
-                fleet_done_fn done, void *arg)
+                uint64_t before, fleet_done_fn done, void *arg)
 {
     static uint8_t bytes[FLEET_ENTRY_MAX];
-    size_t n = write_entry(f, kind, soft, text, len, bytes);
+    size_t n = write_entry(f, kind, soft, text, len, before, bytes);
     if (!n)
-        n = write_entry(f, FLEET_ALL, soft, "", 0, bytes);
+        n = write_entry(f, FLEET_ALL, soft, "", 0, before, bytes);
     struct waiter *w = add_waiter(f, done, arg);
-    add_pending(f, bytes, n, w);
+    add_pending(f, bytes, n, before, w);
     send_pending(f);
     if (w)
         timer_in(f, LOOK_MS);
     else if (done)
         done(arg, &(struct fleet_result){.missing_names = ""});
+}
+
+static void take_note(struct fleet *f, const struct ring_record *head, const char *note)
+{
+    if (head->flags >= FLEET_SHARE_ASK && head->flags <= FLEET_SHARE_PUT) {
+        f->ops->note(f->arg, head, note);
+        return;
+    }
+    const enum fleet_kind kind =
+        head->flags < FLEET_KINDS ? (enum fleet_kind)head->flags : FLEET_ALL;
+    fleet_tell(f, kind, false, note, kind == FLEET_ALL ? 0 : head->len, head->stream, NULL, NULL);
 }
 
 void fleet_take_notes(struct fleet *f)
@@ -662,7 +747,7 @@ void fleet_take_notes(struct fleet *f)
     if (atomic_load(&f->page->overflow)) {
         atomic_store(&f->page->unsent, 1);
         atomic_store(&f->page->overflow, 0);
-        fleet_tell(f, FLEET_ALL, false, "", 0, NULL, NULL);
+        fleet_tell(f, FLEET_ALL, false, "", 0, 0, NULL, NULL);
     }
     for (unsigned i = 0; i < PROC_WORKER_SLOTS; i++) {
         struct ring *ring = shared_fleet_ring(f->shared, i);
@@ -672,17 +757,15 @@ void fleet_take_notes(struct fleet *f)
         if (cursor == ring_head(ring))
             continue;
         atomic_store(&f->page->unsent, 1); /* until it is pending, and then until it is sent */
-        while ((got = ring_peek(ring, &cursor, &head, note)) == 1) {
-            const enum fleet_kind kind =
-                head.flags < FLEET_KINDS ? (enum fleet_kind)head.flags : FLEET_ALL;
-            fleet_tell(f, kind, false, note, kind == FLEET_ALL ? 0 : head.len, NULL, NULL);
-        }
+        while ((got = ring_peek(ring, &cursor, &head, note)) == 1)
+            take_note(f, &head, note);
         if (got < 0) {
             cursor = ring_head(ring);
-            fleet_tell(f, FLEET_ALL, false, "", 0, NULL, NULL);
+            fleet_tell(f, FLEET_ALL, false, "", 0, 0, NULL, NULL);
         }
         ring_consume(ring, cursor);
         ring_sleep(ring, true);
+        show_unsent(f);
     }
 }
 
@@ -698,6 +781,7 @@ static void name_keys(struct fleet *f)
     snprintf(f->epoch_key, sizeof f->epoch_key, format, f->config->name, "epoch");
     snprintf(f->hosts_key, sizeof f->hosts_key, format, f->config->name, "hosts");
     snprintf(f->run_key, sizeof f->run_key, format, f->config->name, "run");
+    snprintf(f->stored_key, sizeof f->stored_key, format, f->config->name, "stored");
     snprintf(f->instance, sizeof f->instance, "%" PRIx64, atomic_load(&f->page->instance));
 }
 
@@ -746,6 +830,49 @@ void fleet_free(struct fleet *f)
     fleet_store_free(f->store);
     drop_pending(f);
     free(f);
+}
+
+/* ---- for the shared cache ---- */
+
+void fleet_identity(const struct fleet *f, struct fleet_identity *out)
+{
+    *out = (struct fleet_identity){f->config->name, f->instance, &f->key};
+}
+
+struct fleet_store *fleet_link(const struct fleet *f)
+{
+    return f->store;
+}
+
+bool fleet_is_member(const struct fleet *f)
+{
+    return f->state == MEMBER && fleet_is_connected(f->page, clock_mono_ms());
+}
+
+uint64_t fleet_store_now_ms(const struct fleet *f)
+{
+    return f->store_now_ms + (clock_mono_ms() - f->renewed_ms);
+}
+
+void fleet_note_strange(struct fleet *f, const char *what)
+{
+    take_strange(f, what);
+}
+
+/* What was marked here up to `now` was noted before, so it is among what is pending, sent, or applied. */
+bool fleet_seq_of(struct fleet *f, uint64_t epoch, uint64_t id, uint64_t *seq)
+{
+    uint64_t now = inval_seq(f->shared->inval);
+    const struct pending *p;
+    fleet_take_notes(f);
+    if (epoch != epoch_of(f) || f->pending_all)
+        return false;
+    STAILQ_FOREACH (p, &f->pending, entry)
+        now = p->before < now ? p->before : now;
+    for (uint32_t i = 0; i < f->n_sent; i++)
+        if (f->sent_at[i].last > applied_of(f) && f->sent_at[i].before < now)
+            now = f->sent_at[i].before;
+    return fleet_marks_before(f->page, id, now, seq);
 }
 
 static void put_host(const struct fleet *f, const struct host *h, struct fleet_host *out)

@@ -17,6 +17,8 @@
 #include <ev.h>
 
 struct fleet;
+struct fleet_store;
+struct ring_record;
 struct shared;
 
 struct fleet_ops {
@@ -28,6 +30,12 @@ struct fleet_ops {
     void (*changed)(void *arg, bool connected, const char *why);
     /* Entries that are signed otherwise, or cannot be read. */
     void (*strange)(void *arg, const char *what);
+    /* For the shared cache: a note of a worker that is not for the log (enum fleet_share_note); another
+     * host has ended a fetch that was waited for; there is a lease, and the store took so long to
+     * renew it. */
+    void (*note)(void *arg, const struct ring_record *head, const char *payload);
+    void (*stored)(void *arg, const char *name);
+    void (*renewed)(void *arg, uint64_t took_ms);
 };
 /* NULL: no memory. config: valid as long as it. */
 struct fleet *fleet_new(struct ev_loop *loop, const struct config_fleet *config,
@@ -42,12 +50,28 @@ struct fleet_result {
     const char *missing_names; /* "a, b" */
 };
 typedef void (*fleet_done_fn)(void *arg, const struct fleet_result *r);
-/* Tells the others. done NULL: no caller waits; else it is called once, from the loop or from within
+/* Tells the others. before: its own mark here has a larger number of inval.h; 0: unknown. done NULL: no caller waits; else it is called once, from the loop or from within
  * this call. */
 void fleet_tell(struct fleet *f, enum fleet_kind kind, bool soft, const char *text, size_t len,
-                fleet_done_fn done, void *arg);
+                uint64_t before, fleet_done_fn done, void *arg);
 /* Takes what workers have noted. */
 void fleet_take_notes(struct fleet *f);
+
+/* ---- for the shared cache ---- */
+struct fleet_identity {
+    const char *name;     /* of the fleet */
+    const char *instance; /* of this host */
+    const struct fleet_key *key;
+};
+void fleet_identity(const struct fleet *f, struct fleet_identity *out);
+struct fleet_store *fleet_link(const struct fleet *f); /* to run scripts in */
+bool fleet_is_member(const struct fleet *f);           /* it has a lease */
+uint64_t fleet_store_now_ms(const struct fleet *f);    /* the store's clock, or a little more */
+/* What was fetched by a host that had applied `id` in that epoch is as if it had been fetched here at
+ * *seq of inval.h. False: that cannot be said. */
+bool fleet_seq_of(struct fleet *f, uint64_t epoch, uint64_t id, uint64_t *seq);
+/* What is in the store is not this fleet's. */
+void fleet_note_strange(struct fleet *f, const char *what);
 
 /* For display. */
 struct fleet_host {

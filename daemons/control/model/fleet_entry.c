@@ -8,7 +8,7 @@
 #include <nettle/sha2.h>
 #include <string.h>
 
-#define HEAD 12
+#define HEAD 20
 
 void fleet_key_make(struct fleet_key *key, const char *name, const char *secret)
 {
@@ -38,6 +38,7 @@ size_t fleet_entry_write(const struct fleet_entry *e, const struct fleet_key *ke
     out[2] = e->soft;
     out[3] = (uint8_t)host;
     memcpy(out + 4, &e->instance, sizeof e->instance);
+    memcpy(out + 12, &e->before, sizeof e->before);
     memcpy(out + HEAD, e->host, host);
     if (e->len)
         memcpy(out + HEAD + host, e->text, e->len);
@@ -63,6 +64,7 @@ int fleet_entry_read(const uint8_t *bytes, size_t len, const struct fleet_key *k
     const size_t host = bytes[3];
     *e = (struct fleet_entry){.kind = (enum fleet_kind)bytes[1], .soft = bytes[2]};
     memcpy(&e->instance, bytes + 4, sizeof e->instance);
+    memcpy(&e->before, bytes + 12, sizeof e->before);
     memcpy(e->host, bytes + HEAD, host);
     e->text = (const char *)bytes + HEAD + host;
     e->len = len - HEAD - host;

@@ -3,7 +3,8 @@
  * fleet_entry: an entry of the fleet's log as bytes.
  *
  *   version, kind, soft, length of the host's name: a byte each
- *   instance of the host: 8 bytes, little endian
+ *   instance of the host, and the number of inval.h there before its own mark: 8 bytes each, little
+ *   endian
  *   the host's name, the text
  *   the first 16 bytes of HMAC-SHA256 over all before, keyed by the fleet's name and secret
  *
@@ -16,9 +17,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define FLEET_ENTRY_VERSION 1
+#define FLEET_ENTRY_VERSION 2
 #define FLEET_TEXT_MAX      16384
-#define FLEET_ENTRY_MAX     (12 + FLEET_HOST_SIZE + FLEET_TEXT_MAX + FLEET_MAC)
+#define FLEET_ENTRY_MAX     (20 + FLEET_HOST_SIZE + FLEET_TEXT_MAX + FLEET_MAC)
 #define FLEET_MAC           16
 
 struct fleet_key {
@@ -31,6 +32,7 @@ struct fleet_entry {
     enum fleet_kind kind;
     bool soft;
     uint64_t instance; /* of the host that wrote it */
+    uint64_t before;   /* its own mark there has a larger number */
     char host[FLEET_HOST_SIZE];
     size_t len;
     const char *text; /* of len bytes, not terminated; into the bytes that were read */

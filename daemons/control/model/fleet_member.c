@@ -3,6 +3,7 @@
 #include "daemons/control/model/fleet_member.h"
 #include "daemons/control/control.h"
 #include "daemons/control/model/events.h"
+#include "daemons/control/model/fleet_share.h"
 #include "daemons/control/model/invalidation.h"
 #include "polder/cache.h"
 #include "polder/clock.h"
@@ -15,11 +16,12 @@
 #include <string.h>
 
 #define CUT_OFF_NOTIFIED_MS 2000  /* an election, or a restart of the store, may be shorter */
-#define STRANGE_MS      60000 /* since the last one */
+#define STRANGE_MS          60000 /* since the last one */
 
 struct fleet_member {
     struct control *control;
     struct fleet *fleet;
+    struct fleet_share *share;
     struct config_fleet config; /* a copy: configurations come and go */
     struct config_store stores[CONFIG_STORES_MAX];
     const char *store[CONFIG_STORES_MAX];
@@ -171,7 +173,29 @@ static void follow_conditions(struct control *c, struct fleet_member *m)
 
 /* ---- life ---- */
 
-static const struct fleet_ops ops = {apply, apply_all, changed, strange};
+static void take_note(void *arg, const struct ring_record *head, const char *payload)
+{
+    const struct fleet_member *m = arg;
+    if (m->share) /* else a worker waits in vain, for a moment */
+        fleet_share_note(m->share, head, payload);
+}
+
+static void stored(void *arg, const char *name)
+{
+    const struct fleet_member *m = arg;
+    if (m->share)
+        fleet_share_stored(m->share, name);
+}
+
+static void renewed(void *arg, uint64_t took_ms)
+{
+    const struct fleet_member *m = arg;
+    if (m->share)
+        fleet_share_renewed(m->share, took_ms);
+}
+
+static const struct fleet_ops ops = {apply,     apply_all, changed, strange,
+                                     take_note, stored,    renewed};
 
 void fleet_member_free(struct control *c)
 {
@@ -180,6 +204,7 @@ void fleet_member_free(struct control *c)
     if (!m)
         return;
     fleet_free(m->fleet);
+    fleet_share_free(m->share);
     for (size_t i = 0; i < m->n_texts; i++)
         free(m->texts[i]);
     free(m);
@@ -194,7 +219,8 @@ static void begin(struct control *c)
     copy_config(m, &c->config->fleet);
     c->fleet = m;
     m->fleet = fleet_new(c->loop, &m->config, c->shared, &ops, m);
-    if (!m->fleet)
+    m->share = m->fleet ? fleet_share_new(c, m->fleet) : NULL;
+    if (!m->share)
         fleet_member_free(c);
 }
 
@@ -213,16 +239,17 @@ void fleet_member_follow(struct control *c)
     }
     if (!c->fleet)
         return;
+    fleet_share_follow(c->fleet->share);
     fleet_take_notes(c->fleet->fleet);
     follow_conditions(c, c->fleet);
 }
 
 bool fleet_member_tell(struct control *c, enum fleet_kind kind, bool soft, const char *text,
-                       size_t len, fleet_done_fn done, void *arg)
+                       size_t len, uint64_t before, fleet_done_fn done, void *arg)
 {
     if (!c->fleet)
         return false;
-    fleet_tell(c->fleet->fleet, kind, soft, text, len, done, arg);
+    fleet_tell(c->fleet->fleet, kind, soft, text, len, before, done, arg);
     return true;
 }
 
@@ -231,4 +258,11 @@ bool fleet_member_view(const struct control *c, struct fleet_view *out)
     if (c->fleet)
         fleet_view(c->fleet->fleet, out);
     return c->fleet != NULL;
+}
+
+void fleet_member_share_view(const struct control *c, struct fleet_share_view *out)
+{
+    *out = (struct fleet_share_view){0};
+    if (c->fleet)
+        fleet_share_view(c->fleet->share, out);
 }

@@ -9,13 +9,16 @@
 
 struct control;
 struct fleet_member;
+struct fleet_share_view;
 
 /* Follows the configuration, and takes what workers have noted. */
 void fleet_member_follow(struct control *c);
 void fleet_member_free(struct control *c);
 /* See fleet_tell(). False: there is no fleet; nothing is called. */
 bool fleet_member_tell(struct control *c, enum fleet_kind kind, bool soft, const char *text,
-                       size_t len, fleet_done_fn done, void *arg);
+                       size_t len, uint64_t before, fleet_done_fn done, void *arg);
 /* False: there is no fleet. */
 bool fleet_member_view(const struct control *c, struct fleet_view *out);
+/* All zero where there is no fleet. */
+void fleet_member_share_view(const struct control *c, struct fleet_share_view *out);
 #endif

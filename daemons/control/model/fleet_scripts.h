@@ -11,6 +11,11 @@
  *   run     of the server under which the epoch was made
  *   hosts   hash: host -> "INSTANCE EPOCH APPLIED UNTIL", UNTIL in ms of the store's own clock
  *
+ *   stored  stream; each entry names in the field k an object that a host has waited for
+ *   o:NAME  a shared object of fleet_object.h, as long as it is fresh
+ *   f:NAME  a host fetches it: "INSTANCE", and " w" behind it where another host waits; "-": what was
+ *           fetched was for one client alone
+ *
  * Times are the store's: clocks of hosts need not agree.
  */
 #ifndef POLDER_CONTROL_FLEET_SCRIPTS_H
@@ -76,5 +81,43 @@ static const char fleet_script_append[] =
               "  end\n"
               "end\n"
               "return {epoch, string.format('%.0f', n)}\n";
+
+/* KEYS object claim; ARGV instance, ms of the claim (0: none), the signature of an object that is of
+ * no use: {"o", object}, {"c"}: claimed, {"n"}: not there, {"w", ms of the other's claim}. */
+static const char fleet_script_share_get[] =
+    "local o = redis.call('GET', KEYS[1])\n"
+    "if o and string.sub(o, -16) ~= ARGV[3] then return {'o', o} end\n"
+    "if ARGV[2] == '0' then return {'n'} end\n"
+    "local c = redis.call('GET', KEYS[2])\n"
+    "if not c then\n"
+    "  redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])\n"
+    "  return {'c'}\n"
+    "end\n"
+    "if c == '-' then return {'n'} end\n"
+    "if string.match(c, '^%x+') == ARGV[1] then\n"
+    "  redis.call('PEXPIRE', KEYS[2], ARGV[2])\n"
+    "  return {'c'}\n"
+    "end\n"
+    "local left = redis.call('PTTL', KEYS[2])\n"
+    "if left <= 0 then\n"
+    "  redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])\n"
+    "  return {'c'}\n"
+    "end\n"
+    "if string.sub(c, -1) ~= 'w' then redis.call('SET', KEYS[2], c..' w', 'PX', left) end\n"
+    "return {'w', string.format('%.0f', left)}\n";
+
+/* KEYS object claim stored; ARGV instance, name, ms of the object (0: there is none), object, ms for which it
+ * is known that there is nothing to share. What waits is woken. */
+static const char fleet_script_share_put[] =
+    "if ARGV[3] ~= '0' then redis.call('SET', KEYS[1], ARGV[4], 'PX', ARGV[3]) end\n"
+    "local c = redis.call('GET', KEYS[2])\n"
+    "if not c or c == '-' then return {'0'} end\n"
+    "if ARGV[3] == '0' and string.match(c, '^%x+') ~= ARGV[1] then return {'0'} end\n"
+    "if ARGV[5] ~= '0' then redis.call('SET', KEYS[2], '-', 'PX', ARGV[5])\n"
+    "else redis.call('DEL', KEYS[2]) end\n"
+    "if string.sub(c, -1) == 'w' then\n"
+    "  redis.call('XADD', KEYS[3], 'MAXLEN', '~', '1000', '*', 'k', ARGV[2])\n"
+    "end\n"
+    "return {'1'}\n";
 
 #endif

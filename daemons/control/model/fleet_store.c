@@ -15,7 +15,6 @@
 
 #include <arpa/inet.h>
 #include <hiredis/async.h>
-#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -504,13 +503,14 @@ bool fleet_store_run(struct fleet_store *s, enum fleet_script script, int n_keys
     return ask(&s->commands, argc + 3, all, all_len, done, arg);
 }
 
-bool fleet_store_follow(struct fleet_store *s, const char *stream, uint64_t after,
+bool fleet_store_follow(struct fleet_store *s, const struct fleet_streams *from,
                         fleet_reply_fn done, void *arg)
 {
-    char id[32], block[16];
-    snprintf(id, sizeof id, "%" PRIu64 "-0", after);
+    char block[16];
     snprintf(block, sizeof block, "%d", FOLLOW_MS);
-    const char *argv[] = {"XREAD", "COUNT", ENTRIES_AT_ONCE, "BLOCK", block, "STREAMS", stream, id};
+    const char *argv[] = {"XREAD",        "COUNT",       ENTRIES_AT_ONCE, "BLOCK",
+                          block,          "STREAMS",     from->stream[0], from->stream[1],
+                          from->after[0], from->after[1]};
     return fleet_store_is_up(s) &&
            ask(&s->stream, sizeof argv / sizeof *argv, argv, NULL, done, arg);
 }

@@ -17,7 +17,14 @@
 #define FLEET_ANSWER_MS 1000       /* the longest a server may take */
 #define FLEET_REPLY_MAX (8u << 20) /* bytes of one reply */
 
-enum fleet_script { FLEET_SCRIPT_ENTER, FLEET_SCRIPT_RENEW, FLEET_SCRIPT_APPEND, FLEET_SCRIPTS };
+enum fleet_script {
+    FLEET_SCRIPT_ENTER,
+    FLEET_SCRIPT_RENEW,
+    FLEET_SCRIPT_APPEND,
+    FLEET_SCRIPT_SHARE_GET,
+    FLEET_SCRIPT_SHARE_PUT,
+    FLEET_SCRIPTS
+};
 
 struct fleet_store;
 /* What its user hears. up: run_id names the server's run; all scripts are known to it. down: after
@@ -40,8 +47,11 @@ typedef void (*fleet_reply_fn)(void *arg, const redisReply *reply);
 /* Runs a script; false: the link is down, and nothing will be called. argv: keys, then arguments. */
 bool fleet_store_run(struct fleet_store *s, enum fleet_script script, int n_keys, int argc,
                      const char **argv, const size_t *len, fleet_reply_fn done, void *arg);
-/* Waits for entries of the stream after that number, at most 1 s; the reply is XREAD's. */
-bool fleet_store_follow(struct fleet_store *s, const char *stream, uint64_t after,
+/* Waits for entries of two streams after these ids, at most 1 s; the reply is XREAD's. */
+struct fleet_streams {
+    const char *stream[2], *after[2];
+};
+bool fleet_store_follow(struct fleet_store *s, const struct fleet_streams *from,
                         fleet_reply_fn done, void *arg);
 /* The user has seen what must not be: leaves the server, and tries again. */
 void fleet_store_fail(struct fleet_store *s, const char *why);

@@ -3,6 +3,7 @@
 #include "daemons/control/ops/metrics_fleet.h"
 #include "daemons/control/control.h"
 #include "daemons/control/model/fleet_member.h"
+#include "daemons/control/model/fleet_share.h"
 
 static void put(struct metrics_writer *w, enum metric metric, uint64_t value)
 {
@@ -16,6 +17,23 @@ static uint32_t others_alive(const struct fleet_view *v)
     for (uint32_t i = 0; i < v->n; i++)
         n += v->at[i].alive && !v->at[i].self;
     return n;
+}
+
+static void put_cache(struct metrics_writer *w, const struct control *c)
+{
+    struct fleet_share_view v;
+    fleet_member_share_view(c, &v);
+    put(w, METRIC_FLEET_CACHE_IN_USE, v.quick);
+    if (metrics_family_begin(w, METRIC_FLEET_CACHE_REQUESTS)) {
+        metrics_u64(w, METRICS_LABELS({"result", "hit"}), v.hits);
+        metrics_u64(w, METRICS_LABELS({"result", "wait"}), v.waits);
+        metrics_u64(w, METRICS_LABELS({"result", "miss"}), v.misses);
+    }
+    put(w, METRIC_FLEET_CACHE_PUTS, v.puts);
+    if (metrics_family_begin(w, METRIC_FLEET_CACHE_UNUSED)) {
+        metrics_u64(w, METRICS_LABELS({"reason", "overtaken"}), v.overtaken);
+        metrics_u64(w, METRICS_LABELS({"reason", "rejected"}), v.rejected);
+    }
 }
 
 void metrics_write_fleet(struct metrics_writer *w, const struct control *c)
@@ -34,5 +52,6 @@ void metrics_write_fleet(struct metrics_writer *w, const struct control *c)
         metrics_u64(w, METRICS_LABELS({"direction", "received"}), v.received);
     }
     put(w, METRIC_FLEET_STRANGE, v.strange);
+    put_cache(w, c);
     put(w, METRIC_FLEET_GAPS, v.gaps);
 }

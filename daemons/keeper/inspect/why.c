@@ -302,7 +302,8 @@ static void put_identities(const struct job *j, const struct cache_record *r)
     struct rpc_out *o = j->out;
     const char *text = identities_of_route(j);
     rpc_out_str(o, "made_by",
-                r->flags & CACHE_OF_IDENTITY   ? "one identity, for itself"
+                r->flags & CACHE_FROM_FLEET    ? "an anonymous request to another host of the fleet"
+                : r->flags & CACHE_OF_IDENTITY ? "one identity, for itself"
                 : r->flags & CACHE_BY_IDENTITY ? "an identified request"
                                                : "an anonymous request");
     if (r->flags & CACHE_OF_IDENTITY)

@@ -103,7 +103,7 @@ static void put_cache_status(struct h1_out *o, const struct worker *w, const str
     } else if (a->r->collapsed) {
         h1_puts(o, "fwd=");
         h1_puts(o, cache_status_fwd((enum fwd_reason)a->r->waited_fwd));
-        h1_puts(o, "; collapsed");
+        h1_puts(o, rec->flags & CACHE_FROM_FLEET ? "; collapsed; detail=fleet" : "; collapsed");
     } else {
         const int64_t ttl_s = cache_status_ttl_s(rec, a->soft, w->real_ms);
         const char *detail = cache_status_detail(rec, a->soft, a->interval_ms, w->real_ms);

@@ -8,6 +8,7 @@
 #include "daemons/worker/worker.h"
 #include "daemons/worker/message/messages.h"
 #include "polder/clock.h"
+#include "polder/fleet.h"
 #include "polder/inval.h"
 #include "polder/stats.h"
 
@@ -39,6 +40,8 @@ void fetch_send(struct fetch *ex)
         return;
     }
     ex->fetch_seq = inval_seq(w->shared->inval);
+    ex->fleet_epoch = atomic_load(&w->shared->fleet->epoch); /* before what counts in it */
+    ex->fleet_applied = atomic_load(&w->shared->fleet->applied);
     ex->sent_real_ms = w->real_ms;
     ex->sent_ns = clock_mono_ns();
     u->chunk_request = !ex->for_store && ex->req.head->framing == H1_CHUNKED;

@@ -14,6 +14,7 @@
 #include "daemons/worker/buffer.h"
 #include "daemons/worker/client/client.h"
 #include "daemons/worker/fetch/error_backoff.h"
+#include "daemons/worker/fetch/fleet_offer.h"
 #include "daemons/worker/cache/lookup.h"
 #include "daemons/worker/fetch/miss.h"
 #include "daemons/worker/fetch/headers.h"
@@ -167,6 +168,7 @@ void fetch_finish(struct fetch *ex)
     ex->worker->fetches->ops->ended(ex);
     if (ex->store)
         cache_store_abort(ex, FETCH_LOCK_FAILED);
+    fleet_offer_end(ex, FETCH_LOCK_FAILED);
     permit_release(ex->worker, &ex->permit, FETCH_LOCK_FAILED); /* remaining waiters may try */
     fetch_end_trial(ex);
     if (ex->up)
@@ -258,7 +260,7 @@ static void fetch_timeout(struct timer *t)
     if (ex->alone_ms)
         timer_set(&w->wheel, &ex->timer, ex->alone_ms);
     if (ex->length_unknown) /* a stream: each client gets its own */
-        permit_release(ex->worker, &ex->permit, FETCH_LOCK_NOSHARE);
+        fleet_offer_release(ex, FETCH_LOCK_NOSHARE);
     else if (!ex->alone_ms)
         permit_release(ex->worker, &ex->permit, FETCH_LOCK_FAILED);
 }

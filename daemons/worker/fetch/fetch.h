@@ -89,7 +89,7 @@ struct fetch {
     struct worker *worker;
     struct upstream *up;
     const struct config_upstream *upstream;
-    TAILQ_ENTRY(fetch) entry;         /* fetches.waiters or .retry_queue, then .dead */
+    TAILQ_ENTRY(fetch) entry;         /* fetches.waiters, .askers or .retry_queue, then .dead */
     void (*let_go)(struct fetch *ex); /* before its client goes its way; NULL */
     const struct fetch_queue *queue;  /* NULL: it waits in none */
     void (*resume)(struct fetch *ex); /* what it goes on with, when what it waits for is there */
@@ -103,9 +103,11 @@ struct fetch {
     struct fetch_watcher *watcher; /* NULL: none */
     struct compress_stream *compress; /* the body goes through it to the client; NULL: as it is */
     uint64_t fetch_seq;               /* inval_seq() before the request was sent */
+    uint64_t fleet_epoch, fleet_applied; /* of polder/fleet.h, likewise */
     uint64_t sent_real_ms, sent_ns;
     uint64_t begun_ms;       /* asks for a server since then */
     uint64_t until_ms;       /* no head by then: it is given up; 0: each server has its time */
+    uint64_t fleet_since_ms; /* asked the fleet's store then */
     uint64_t waits_since_ms; /* for another's fetch; 0: it never did */
     uint64_t lease_ms;       /* of the trial of `server` that it is; 0 */
     const struct config_server *server;  /* asked now or last */
@@ -139,6 +141,10 @@ struct fetch {
     bool may_return;     /* a server that was tried gave no answer at all: it may be restarting */
     uint8_t failed_attempts; /* servers that it was sent to */
     uint32_t addresses;      /* of `server` that took no connection */
+    bool fleet_requested;    /* the fleet's store, before the backend */
+    bool fleet_claims;       /* other hosts may wait for what it brings */
+    bool fleet_waits;        /* another host fetches it */
+    uint8_t fleet_silent;    /* looks since that was said */
     bool background;         /* a background fetch */
     bool change;             /* nor for this: of fetches.n_changes */
     bool counted;            /* among those under way at its upstream (budget.c) */
@@ -165,11 +171,12 @@ struct fetches {
     void (*look_again)(struct fetch *ex);
     TAILQ_HEAD(, fetch) dead;        /* until the end of the iteration: a caller may still use it */
     TAILQ_HEAD(, fetch) waiters;     /* collapse.c */
+    TAILQ_HEAD(, fetch) askers;      /* fleet_share.c */
     TAILQ_HEAD(, fetch) retry_queue; /* oldest first */
     ev_timer retry_queue_timer;
     TAILQ_HEAD(, fetch) room_queue; /* the same */
     ev_timer room_queue_timer;
-    uint64_t room_turn; /* of looking through it */
+    uint64_t room_turn;              /* of looking through it */
     uint64_t request_bytes;          /* of bodies that wait to be sent (request_body.c) */
     uint32_t n_changes;              /* requests without a client, kept for what they invalidate */
     bool any_cache;                  /* some route has one */

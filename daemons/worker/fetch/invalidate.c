@@ -37,6 +37,7 @@ static void mark_url(struct marking *m, const char *url, size_t len)
 {
     struct worker *w = m->worker;
     struct cache_key key;
+    fleet_link_tell(w, FLEET_CHANGE, (struct str){url, len}, (struct str){"", 0});
     inval_mark_url(w->shared->inval, url, len, false);
     m->count++;
     stats_add(w->stats, STATS_CACHE_INVALIDATIONS, 1);
@@ -44,16 +45,15 @@ static void mark_url(struct marking *m, const char *url, size_t len)
     cache_key_of(inval_secret(w->shared->inval), url, len, "", 0, &key);
     keeper_link_delete(w, &key);
     m->count += cache_negative_mark(w->shared->inval, url, len);
-    fleet_link_tell(w, FLEET_CHANGE, (struct str){url, len}, (struct str){"", 0});
 }
 
 static void mark_group(void *arg, struct str group)
 {
     struct marking *m = arg;
     struct worker *w = m->worker;
+    fleet_link_tell(w, FLEET_GROUP, (struct str){m->origin_name, m->origin_len}, group);
     inval_mark_group(w->shared->inval, m->origin, group.at, group.len);
     supervisor_link_tell(w, (struct str){"", 0}, group);
-    fleet_link_tell(w, FLEET_GROUP, (struct str){m->origin_name, m->origin_len}, group);
     m->count++;
     stats_add(w->stats, STATS_CACHE_INVALIDATIONS, 1);
 }

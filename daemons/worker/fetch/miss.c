@@ -7,6 +7,7 @@
 #include "daemons/worker/client/client.h"
 #include "daemons/worker/fetch/fetch.h"
 #include "daemons/worker/fetch/error_backoff.h"
+#include "daemons/worker/fetch/fleet_share.h"
 #include "daemons/worker/cache/lookup.h"
 #include "daemons/worker/cache/stale.h"
 #include "daemons/worker/message/identity.h"
@@ -159,7 +160,8 @@ static void fetch(struct worker *w, struct fetch *ex)
             look_again(ex);
             break;
         }
-        fetch_start(ex);
+        if (!fleet_share_ask(ex))
+            fetch_start(ex);
         break;
     case FETCH_LOCK_WAIT:
         ex->waits_for = name;

@@ -7,6 +7,7 @@
 #include "daemons/http/h1_cache.h"
 #include "daemons/worker/fetch/content.h"
 #include "daemons/worker/fetch/fetch.h"
+#include "daemons/worker/fetch/fleet_offer.h"
 #include "daemons/worker/message/guard.h"
 #include "daemons/worker/cache/lookup.h"
 #include "daemons/worker/message/identity.h"
@@ -252,7 +253,7 @@ bool revalidate_stored(struct fetch *ex, const struct h1_head *head)
         ex->not_stored = refused;
         if (delete)
             keeper_link_delete_object(w, &ex->stale->key, ex->stale->view.record->obj_id);
-        permit_release(ex->worker, &ex->permit, FETCH_LOCK_NOSHARE);
+        fleet_offer_release(ex, FETCH_LOCK_NOSHARE);
         if (!o.overflow)
             rehead(ex, &rec, (size_t)(o.at - w->texts->scratch));
         return true;

@@ -10,6 +10,7 @@
 #include "daemons/http/h1_cache.h"
 #include "daemons/worker/fetch/content.h"
 #include "daemons/worker/fetch/fetch.h"
+#include "daemons/worker/fetch/fleet_offer.h"
 #include "daemons/worker/message/guard.h"
 #include "daemons/worker/cache/lookup.h"
 #include "daemons/worker/message/identity.h"
@@ -51,6 +52,7 @@ struct store_stream {
     size_t body_len, room;
     uint64_t total, max_body, stream;
     bool max_body_is_ours; /* the store's, and not the configuration's */
+    bool shareable;        /* with other hosts */
     struct part *part;     /* NULL: the body is a whole one */
     bool streaming;
 };
@@ -85,7 +87,7 @@ void cache_store_abort(struct fetch *ex, enum fetch_lock_result result)
     if (ex->store->streaming)
         keeper_link_abort(ex->worker, ex->store->stream);
     cache_store_free(ex);
-    permit_release(ex->worker, &ex->permit, result);
+    fleet_offer_release(ex, result);
 }
 
 /* A part that its client has given up is not worth the backend's work: players seek. */
@@ -347,7 +349,7 @@ static void pass_personal(struct fetch *ex, bool failure)
 {
     route_stats_lookup(ex->worker, ex->req.route, STATS_LOOKUP_BYPASS);
     cache_store_name_identity(ex);
-    permit_release(ex->worker, &ex->permit, failure ? FETCH_LOCK_FAILED : FETCH_LOCK_NOSHARE);
+    fleet_offer_release(ex, failure ? FETCH_LOCK_FAILED : FETCH_LOCK_NOSHARE);
 }
 
 void cache_store_begin(struct fetch *ex, const struct h1_head *head)
@@ -357,7 +359,7 @@ void cache_store_begin(struct fetch *ex, const struct h1_head *head)
     char scratch[H1_CACHE_SCRATCH];
     if (request_is_quarantined(&ex->req)) { /* since it was sent */
         ex->not_stored = guard_detail(&ex->req);
-        permit_release(ex->worker, &ex->permit, FETCH_LOCK_NOSHARE);
+        fleet_offer_release(ex, FETCH_LOCK_NOSHARE);
         return;
     }
     const struct policy_settings *settings = &w->routes[ex->req.route->index].settings;
@@ -394,15 +396,16 @@ void cache_store_begin(struct fetch *ex, const struct h1_head *head)
             atomic_load_explicit(&w->shared->cache->body_max, memory_order_relaxed);
         s->max_body_is_ours = max && max < settings->value.max_body;
         s->max_body = s->max_body_is_ours ? max : settings->value.max_body;
+        s->shareable = !part && head->status == 200 && fleet_offer_may(ex) &&
+                       !(resp.has_set_cookie && settings->store_set_cookie);
         if (part)
             cache_store_body(ex, part->before, part->before_len);
         return;
     }
     cache_store_free(ex);
-    permit_release(ex->worker, &ex->permit,
-                   policy_is_failure(head->status) || (storable && !ex->not_stored)
-                       ? FETCH_LOCK_FAILED
-                       : FETCH_LOCK_NOSHARE);
+    fleet_offer_release(ex, policy_is_failure(head->status) || (storable && !ex->not_stored)
+                                ? FETCH_LOCK_FAILED
+                                : FETCH_LOCK_NOSHARE);
 }
 
 /* ---- the body ---- */
@@ -430,6 +433,7 @@ static bool begin_stream(struct fetch *ex)
         return false;
     }
     s->streaming = true;
+    fleet_offer_end(ex, FETCH_LOCK_NOSHARE); /* too long for other hosts */
     return true;
 }
 
@@ -528,6 +532,14 @@ void cache_store_end(struct fetch *ex)
     stats_add(ex->worker->stats, STATS_CACHE_STORES, 1);
     cache_refusal_note(ex->worker->shared->cache, inval_secret(ex->worker->shared->inval),
                        ex->req.url, ex->req.url_len, POLICY_STORE, ex->worker->real_ms);
+    if (s->shareable && !s->streaming)
+        fleet_offer_put(ex, &(struct fleet_offer){
+                                .record = &s->record,
+                                .text = {s->text, s->text_len},
+                                .body = {s->body, s->body_len},
+                                .names = {s->names, s->names_len},
+                            });
+    fleet_offer_end(ex, FETCH_LOCK_NOSHARE);
     if (ex->up)
         upstream_stores(ex->up, ex->req.url, ex->req.url_len);
     if (ex->req.coding && cache_store_compressible(ex))

@@ -5,6 +5,7 @@
  */
 #include "daemons/worker/fetch/upstream.h"
 #include "daemons/worker/uncounted.h"
+#include "daemons/worker/fleet_link.h"
 #include "daemons/worker/worker.h"
 #include "polder/shared.h"
 #include "polder/log.h"
@@ -444,6 +445,8 @@ void upstream_distrust(struct upstream *u)
     log_warning("upstream %s: %s sent bytes that were not asked for; what was stored last over "
                 "that connection is invalidated",
                 u->server->upstream->name, u->server->address.text);
+    fleet_link_tell(u->worker, FLEET_URL, (struct str){u->stored, u->stored_len},
+                    (struct str){"", 0});
     inval_mark_url(u->worker->shared->inval, u->stored, u->stored_len, false);
     shared_wake_holders(u->worker->shared);
     u->stored_len = 0;

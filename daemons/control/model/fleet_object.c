@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* fleet_object: see fleet_object.h. */
+#include "daemons/control/model/fleet_object.h"
+
+#include <errno.h>
+#include <nettle/hmac.h>
+#include <nettle/memops.h>
+#include <string.h>
+#include <zstd.h>
+
+#define LEVEL     1
+#define WORTH     8 /* encoded where that makes it shorter by this fraction */
+#define NAMES_MAX 4096
+
+enum { ENCODED_NOT, ENCODED_ZSTD };
+
+struct head {
+    uint8_t version, coding;
+    uint16_t names_len, origin_len, pad_;
+    uint32_t plain_len, pad2_;
+    uint64_t epoch, applied;
+};
+_Static_assert(sizeof(struct head) == FLEET_OBJECT_HEAD, "wire format");
+
+/* ---- names and signatures ---- */
+
+void fleet_object_key(const struct fleet_key *fleet, struct fleet_key *key)
+{
+    static const char purpose[] = "polder objects";
+    struct hmac_sha256_ctx hmac;
+    hmac_sha256_set_key(&hmac, sizeof fleet->bytes, fleet->bytes);
+    hmac_sha256_update(&hmac, sizeof purpose, (const uint8_t *)purpose);
+    hmac_sha256_digest(&hmac, sizeof key->bytes, key->bytes);
+}
+
+void fleet_object_name_of(const struct fleet_key *key, const char *url, size_t len,
+                          struct fleet_object_name *name)
+{
+    static const char digits[] = "0123456789abcdef";
+    struct hmac_sha256_ctx hmac;
+    uint8_t bytes[16];
+    hmac_sha256_set_key(&hmac, sizeof key->bytes, key->bytes);
+    hmac_sha256_update(&hmac, len, (const uint8_t *)url);
+    hmac_sha256_digest(&hmac, sizeof bytes, bytes);
+    for (size_t i = 0; i < sizeof bytes; i++) {
+        name->hex[2 * i] = digits[bytes[i] >> 4];
+        name->hex[2 * i + 1] = digits[bytes[i] & 15];
+    }
+    name->hex[2 * sizeof bytes] = 0;
+}
+
+static void sign(const uint8_t *bytes, size_t len, const struct fleet_key *key,
+                 const struct fleet_object_name *name, uint8_t mac[FLEET_MAC])
+{
+    struct hmac_sha256_ctx hmac;
+    hmac_sha256_set_key(&hmac, sizeof key->bytes, key->bytes);
+    hmac_sha256_update(&hmac, sizeof name->hex, (const uint8_t *)name->hex);
+    hmac_sha256_update(&hmac, len, bytes);
+    hmac_sha256_digest(&hmac, FLEET_MAC, mac);
+}
+
+/* ---- what is in it ---- */
+
+/* A line each; none where there is no vary text. */
+static bool names_are_sound(const struct fleet_object *o)
+{
+    if (o->names_len > NAMES_MAX || !o->names_len != !o->record->vary_len)
+        return false;
+    return !o->names_len || o->names[o->names_len - 1] == '\n';
+}
+
+bool fleet_object_is_sound(const struct fleet_object *o)
+{
+    const uint32_t never = CACHE_VARY_RECORD | CACHE_CHUNKED_BODY | CACHE_FROM_POST |
+                           CACHE_ENCODED | CACHE_BY_IDENTITY | CACHE_OF_IDENTITY;
+    const struct cache_record *r = o->record;
+    return cache_record_fits(r, o->record_len) && cache_record_len(r) == o->record_len &&
+           !(r->flags & never) && r->status == 200 && !r->identity && r->url_len &&
+           o->origin_len <= UINT16_MAX && names_are_sound(o) &&
+           o->record_len + o->names_len + o->origin_len <= RING_RECORD_MAX;
+}
+
+/* ---- writing ---- */
+
+static size_t put_plain(const struct fleet_object *o, char out[RING_RECORD_MAX])
+{
+    memcpy(out, o->record, o->record_len);
+    memcpy(out + o->record_len, o->names, o->names_len);
+    memcpy(out + o->record_len + o->names_len, o->origin, o->origin_len);
+    return o->record_len + o->names_len + o->origin_len;
+}
+
+size_t fleet_object_write(const struct fleet_object *o, const struct fleet_key *key,
+                          const struct fleet_object_name *name, uint8_t out[FLEET_OBJECT_MAX])
+{
+    static char plain[RING_RECORD_MAX];
+    if (!fleet_object_is_sound(o))
+        return 0;
+    size_t len = put_plain(o, plain);
+    struct head head = {.version = FLEET_OBJECT_VERSION,
+                        .names_len = (uint16_t)o->names_len,
+                        .origin_len = (uint16_t)o->origin_len,
+                        .plain_len = (uint32_t)len,
+                        .epoch = o->epoch,
+                        .applied = o->applied};
+    const size_t encoded = ZSTD_compress(out + sizeof head, RING_RECORD_MAX, plain, len, LEVEL);
+    if (!ZSTD_isError(encoded) && encoded < len - len / WORTH) {
+        head.coding = ENCODED_ZSTD;
+        len = encoded;
+    } else {
+        memcpy(out + sizeof head, plain, len);
+    }
+    memcpy(out, &head, sizeof head);
+    sign(out, sizeof head + len, key, name, out + sizeof head + len);
+    return sizeof head + len + FLEET_MAC;
+}
+
+/* ---- reading ---- */
+
+static bool decode(const struct head *head, const uint8_t *bytes, size_t len, char *space)
+{
+    if (head->plain_len > RING_RECORD_MAX)
+        return false;
+    if (head->coding == ENCODED_ZSTD)
+        return ZSTD_decompress(space, head->plain_len, bytes, len) == head->plain_len;
+    if (head->coding != ENCODED_NOT || len != head->plain_len)
+        return false;
+    memcpy(space, bytes, len);
+    return true;
+}
+
+int fleet_object_read(const uint8_t *bytes, size_t len, const struct fleet_key *key,
+                      const struct fleet_object_name *name, char *space, struct fleet_object *o)
+{
+    uint8_t mac[FLEET_MAC];
+    struct head head;
+    if (len < sizeof head + FLEET_MAC || len > FLEET_OBJECT_MAX)
+        return -EPERM;
+    len -= FLEET_MAC;
+    sign(bytes, len, key, name, mac);
+    if (!memeql_sec(mac, bytes + len, FLEET_MAC))
+        return -EPERM;
+    memcpy(&head, bytes, sizeof head);
+    const size_t texts = (size_t)head.names_len + head.origin_len;
+    if (head.version != FLEET_OBJECT_VERSION ||
+        !decode(&head, bytes + sizeof head, len - sizeof head, space) ||
+        head.plain_len < sizeof(struct cache_record) + texts)
+        return -ENOTSUP;
+    const size_t record_len = head.plain_len - texts;
+    *o = (struct fleet_object){.epoch = head.epoch,
+                               .applied = head.applied,
+                               .record = (const struct cache_record *)(const void *)space,
+                               .record_len = record_len,
+                               .names = space + record_len,
+                               .names_len = head.names_len,
+                               .origin = space + record_len + head.names_len,
+                               .origin_len = head.origin_len};
+    return fleet_object_is_sound(o) ? 0 : -ENOTSUP;
+}

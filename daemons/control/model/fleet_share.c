@@ -1,0 +1,442 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* fleet_share: see fleet_share.h. */
+#include "daemons/control/model/fleet_share.h"
+#include "daemons/control/control.h"
+#include "daemons/control/model/fleet_import.h"
+#include "daemons/control/model/fleet_object.h"
+#include "daemons/control/model/fleet_store.h"
+#include "polder/clock.h"
+#include "polder/fetch_lock.h"
+#include "polder/shared.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+#include <unistd.h>
+
+#define CLAIM_MS      2000
+#define CLAIM_TEXT    "2000"
+#define RENEW_MS      500
+#define LOOK_MS       250 /* where the stream is silent */
+#define TICK_MS       50
+#define FOR_ONE_TEXT  "2000" /* so long other hosts do not wait for each other */
+#define QUESTIONS_MAX FETCH_LOCK_SLOTS
+#define TRIES         4
+#define KEY_MAX       160
+
+enum state {
+    QUERIED, /* the store's reply is under way */
+    WAITING, /* another host fetches it */
+    CLAIMED, /* this host does */
+    OVER,    /* QUERIED, and what comes of it is of no use any more */
+};
+
+struct question {
+    TAILQ_ENTRY(question) entry;
+    struct fleet_share *share;
+    struct fetch_permit permit;
+    struct fleet_ask ask;
+    struct fleet_object_name name;
+    enum state state;
+    uint64_t until_ms, look_ms; /* mono */
+    uint8_t useless[FLEET_MAC]; /* the object that is there and cannot be used */
+    uint8_t tries;
+    uint32_t url_len;
+    char url[];
+};
+
+struct fleet_share {
+    struct control *control;
+    struct fleet *fleet;
+    struct fleet_key key;
+    struct fleet_identity identity;
+    char stored_key[96];
+    ev_timer timer;
+    TAILQ_HEAD(, question) questions;
+    uint32_t n;
+    uint64_t quick_ms; /* shared_timeout, the shortest; 0: no route shares */
+    uint64_t hits, misses, waits, puts, rejected, overtaken;
+};
+
+/* ---- questions ---- */
+
+static bool is_pending(const struct question *q)
+{
+    return fetch_lock_pending(q->share->control->shared->fetch_locks, &q->permit, clock_mono_ms());
+}
+
+static void forget(struct question *q)
+{
+    struct fleet_share *s = q->share;
+    TAILQ_REMOVE(&s->questions, q, entry);
+    s->n--;
+    free(q);
+}
+
+static void set_answer(const struct question *q, enum fleet_share_answer what)
+{
+    atomic_store(&q->share->control->shared->fleet->shared_answer[q->permit.slot],
+                 fleet_share_word(&q->permit, what));
+}
+
+static void tell(struct control *c, const struct fetch_permit *permit, uint32_t worker,
+                 enum fleet_share_answer what)
+{
+    static const uint64_t one = 1;
+    atomic_store(&c->shared->fleet->shared_answer[permit->slot], fleet_share_word(permit, what));
+    const ssize_t n = write(c->shared->worker_event[worker], &one, sizeof one);
+    (void)n; /* EAGAIN: it wakes anyway */
+}
+
+static void answer(const struct question *q, enum fleet_share_answer what)
+{
+    tell(q->share->control, &q->permit, q->ask.worker, what);
+}
+
+static void name_key(const struct fleet_share *s, char kind, const struct fleet_object_name *name,
+                     char out[KEY_MAX])
+{
+    snprintf(out, KEY_MAX, "polder:{%s}:%c:%s", s->identity.name, kind, name->hex);
+}
+
+/* ---- what is given to the store ---- */
+
+static void on_put(void *arg, const redisReply *r)
+{
+    struct fleet_share *s = arg;
+    if (r && r->type == REDIS_REPLY_ARRAY)
+        s->puts++;
+}
+
+static void on_done(void *arg, const redisReply *r)
+{
+    (void)arg, (void)r; /* the lease of the claim ends by itself */
+}
+
+static void put(struct fleet_share *s, const struct fleet_object_name *name, uint64_t ms,
+                const uint8_t *bytes, size_t len, const char *nothing_ms)
+{
+    char object[KEY_MAX], claim[KEY_MAX], ms_text[24];
+    name_key(s, 'o', name, object);
+    name_key(s, 'f', name, claim);
+    snprintf(ms_text, sizeof ms_text, "%" PRIu64, ms);
+    const char *argv[] = {object,    claim,   s->stored_key,       s->identity.instance,
+                          name->hex, ms_text, (const char *)bytes, nothing_ms};
+    size_t lens[8];
+    for (int i = 0; i < 8; i++)
+        lens[i] = i == 6 ? len : strlen(argv[i]);
+    fleet_store_run(fleet_link(s->fleet), FLEET_SCRIPT_SHARE_PUT, 3, 8, argv, lens,
+                    ms ? on_put : on_done, s);
+}
+
+static void end_claim(struct fleet_share *s, const struct fleet_object_name *name, bool for_one)
+{
+    put(s, name, 0, (const uint8_t *)"", 0, for_one ? FOR_ONE_TEXT : "0");
+}
+
+/* ---- asking the store ---- */
+
+static void on_got(void *arg, const redisReply *r);
+
+static bool run_get(struct question *q, fleet_reply_fn done, void *arg)
+{
+    struct fleet_share *s = q->share;
+    char object[KEY_MAX], claim[KEY_MAX];
+    name_key(s, 'o', &q->name, object);
+    name_key(s, 'f', &q->name, claim);
+    const char *argv[] = {object, claim, s->identity.instance, q->ask.claims ? CLAIM_TEXT : "0",
+                          (const char *)q->useless};
+    size_t lens[5];
+    for (int i = 0; i < 5; i++)
+        lens[i] = i == 4 ? sizeof q->useless : strlen(argv[i]);
+    return fleet_store_run(fleet_link(s->fleet), FLEET_SCRIPT_SHARE_GET, 2, 5, argv, lens, done,
+                           arg);
+}
+
+static void ask_store(struct question *q)
+{
+    q->state = QUERIED;
+    if (run_get(q, on_got, q))
+        return;
+    answer(q, FLEET_SHARE_FETCH);
+    forget(q);
+}
+
+static void got_object(struct question *q, const redisReply *r)
+{
+    struct fleet_share *s = q->share;
+    const struct fleet_question what = {q->url, q->url_len, &q->ask, &q->permit, &q->name};
+    switch (fleet_import(s->control, s->fleet, &s->key, &what, (const uint8_t *)r->str, r->len)) {
+    case FLEET_IMPORT_TAKEN:
+        s->hits++;
+        forget(q);
+        return;
+    case FLEET_IMPORT_OVERTAKEN:
+        s->overtaken++;
+        break;
+    case FLEET_IMPORT_STRANGE:
+        s->rejected++;
+        fleet_note_strange(s->fleet,
+                           "a shared object is damaged, or not signed with this fleet's secret");
+        break;
+    case FLEET_IMPORT_FULL:
+        q->tries = TRIES;
+        break;
+    }
+    if (r->len >= FLEET_MAC)
+        memcpy(q->useless, r->str + r->len - FLEET_MAC, FLEET_MAC);
+    if (r->len >= FLEET_MAC && ++q->tries < TRIES) {
+        ask_store(q);
+        return;
+    }
+    answer(q, FLEET_SHARE_FETCH);
+    forget(q);
+}
+
+static void got_wait(struct question *q, uint64_t left_ms)
+{
+    const uint64_t now_ms = clock_mono_ms();
+    if (!q->until_ms) {
+        q->until_ms = now_ms + q->ask.wait_ms;
+        q->share->waits++;
+        answer(q, FLEET_SHARE_WAIT);
+    }
+    set_answer(q, FLEET_SHARE_WAIT); /* each time: that this process lives */
+    q->state = WAITING;
+    q->look_ms = now_ms + (left_ms < LOOK_MS ? left_ms : LOOK_MS);
+}
+
+/* What a script says in one letter; 0: it is none of ours. */
+static char verdict_of(const redisReply *r)
+{
+    const bool good = r && r->type == REDIS_REPLY_ARRAY && r->elements &&
+                      r->element[0]->type == REDIS_REPLY_STRING && r->element[0]->len == 1;
+    const char what = good ? *r->element[0]->str : 0;
+    const bool has_more = good && r->elements == 2 && r->element[1]->type == REDIS_REPLY_STRING;
+    return (what == 'o' || what == 'w') && !has_more ? 0 : what;
+}
+
+static void on_got(void *arg, const redisReply *r)
+{
+    struct question *q = arg;
+    struct fleet_share *s = q->share;
+    const char what = verdict_of(r);
+    if (q->state == OVER || !is_pending(q)) {
+        if (what == 'c')
+            end_claim(s, &q->name, false);
+        forget(q);
+    } else if (what == 'o') {
+        got_object(q, r->element[1]);
+    } else if (what == 'w') {
+        got_wait(q, strtoull(r->element[1]->str, NULL, 10));
+    } else {
+        s->misses++;
+        answer(q, FLEET_SHARE_FETCH);
+        q->state = CLAIMED;
+        q->look_ms = clock_mono_ms() + RENEW_MS;
+        if (what != 'c')
+            forget(q);
+    }
+}
+
+/* ---- what workers note ---- */
+
+static void take_ask(struct fleet_share *s, const struct ring_record *head, const char *payload)
+{
+    struct fleet_ask ask;
+    if (head->len <= sizeof ask || head->permit.slot >= FETCH_LOCK_SLOTS)
+        return;
+    memcpy(&ask, payload, sizeof ask);
+    if (ask.worker >= PROC_WORKER_SLOTS)
+        return;
+    const uint32_t url_len = head->len - (uint32_t)sizeof ask;
+    struct question *q =
+        fleet_is_member(s->fleet) && s->n < QUESTIONS_MAX ? calloc(1, sizeof *q + url_len) : NULL;
+    if (!q) {
+        tell(s->control, &head->permit, ask.worker, FLEET_SHARE_FETCH);
+        return;
+    }
+    q->share = s;
+    q->permit = head->permit;
+    q->ask = ask;
+    q->url_len = url_len;
+    memcpy(q->url, payload + sizeof ask, url_len);
+    fleet_object_name_of(&s->key, q->url, url_len, &q->name);
+    TAILQ_INSERT_TAIL(&s->questions, q, entry);
+    s->n++;
+    if (!ev_is_active(&s->timer))
+        ev_timer_again(s->control->loop, &s->timer);
+    ask_store(q);
+}
+
+/* This host has it, or will not have it: questions about it are answered. */
+static void drop_questions(struct fleet_share *s, const struct fleet_object_name *name)
+{
+    struct question *next;
+    for (struct question *q = TAILQ_FIRST(&s->questions); q; q = next) {
+        next = TAILQ_NEXT(q, entry);
+        if (strcmp(q->name.hex, name->hex) != 0)
+            continue;
+        if (q->state != CLAIMED)
+            answer(q, FLEET_SHARE_FETCH);
+        if (q->state == QUERIED)
+            q->state = OVER;
+        else if (q->state != OVER)
+            forget(q);
+    }
+}
+
+static void take_end(struct fleet_share *s, const struct ring_record *head, const char *payload)
+{
+    struct fleet_end end;
+    struct fleet_object_name name;
+    if (head->len <= sizeof end)
+        return;
+    memcpy(&end, payload, sizeof end);
+    fleet_object_name_of(&s->key, payload + sizeof end, head->len - sizeof end, &name);
+    drop_questions(s, &name);
+    end_claim(s, &name, end.for_one);
+}
+
+static void take_put(struct fleet_share *s, const struct ring_record *head, const char *payload)
+{
+    static uint8_t bytes[FLEET_OBJECT_MAX];
+    struct fleet_object_name name;
+    uint64_t ms;
+    const size_t len = fleet_export(s->fleet, &s->key, payload, head->len, bytes, &name, &ms);
+    if (!*name.hex)
+        return;
+    drop_questions(s, &name);
+    if (len)
+        put(s, &name, ms, bytes, len, "0");
+    else
+        end_claim(s, &name, false);
+}
+
+void fleet_share_note(struct fleet_share *s, const struct ring_record *head, const char *payload)
+{
+    switch ((enum fleet_share_note)head->flags) {
+    case FLEET_SHARE_ASK:
+        take_ask(s, head, payload);
+        break;
+    case FLEET_SHARE_END:
+        take_end(s, head, payload);
+        break;
+    case FLEET_SHARE_PUT:
+        take_put(s, head, payload);
+        break;
+    }
+}
+
+/* ---- time, and other hosts ---- */
+
+void fleet_share_stored(struct fleet_share *s, const char *name)
+{
+    struct question *next;
+    for (struct question *q = TAILQ_FIRST(&s->questions); q; q = next) {
+        next = TAILQ_NEXT(q, entry);
+        if (q->state == WAITING && !strcmp(q->name.hex, name))
+            ask_store(q);
+    }
+}
+
+static void follow(struct question *q, uint64_t now_ms)
+{
+    struct fleet_share *s = q->share;
+    if (q->state == QUERIED || q->state == OVER)
+        return;
+    if (!is_pending(q)) { /* its worker has died, or has nothing to say */
+        if (q->state == CLAIMED)
+            end_claim(s, &q->name, false);
+        forget(q);
+    } else if (q->state == CLAIMED) {
+        if (now_ms >= q->look_ms && run_get(q, on_done, NULL))
+            q->look_ms = now_ms + RENEW_MS;
+    } else if (now_ms >= q->until_ms) {
+        answer(q, FLEET_SHARE_FETCH);
+        forget(q);
+    } else if (now_ms >= q->look_ms) {
+        ask_store(q);
+    }
+}
+
+static void on_timer(struct ev_loop *loop, ev_timer *w, int revents)
+{
+    struct fleet_share *s = w->data;
+    struct question *next;
+    const uint64_t now_ms = clock_mono_ms();
+    (void)revents;
+    fleet_take_notes(s->fleet); /* what was fetched is there before its permit is missed */
+    for (struct question *q = TAILQ_FIRST(&s->questions); q; q = next) {
+        next = TAILQ_NEXT(q, entry);
+        follow(q, now_ms);
+    }
+    if (!s->n)
+        ev_timer_stop(loop, w);
+}
+
+void fleet_share_renewed(struct fleet_share *s, uint64_t took_ms)
+{
+    if (s->quick_ms && took_ms <= s->quick_ms)
+        atomic_store(&s->control->shared->fleet->shared_is_quick, 1);
+}
+
+void fleet_share_follow(struct fleet_share *s)
+{
+    const struct config *config = s->control->config;
+    s->quick_ms = 0;
+    for (uint32_t i = 0; i < config->n_routes; i++) {
+        const struct config_cache *cache = config->routes[i].cache;
+        if (cache && cache->shared && (!s->quick_ms || cache->shared_timeout_ms < s->quick_ms))
+            s->quick_ms = cache->shared_timeout_ms;
+    }
+}
+
+/* ---- life ---- */
+
+struct fleet_share *fleet_share_new(struct control *c, struct fleet *f)
+{
+    struct fleet_share *s = calloc(1, sizeof *s);
+    if (!s)
+        return NULL;
+    s->control = c;
+    s->fleet = f;
+    TAILQ_INIT(&s->questions);
+    fleet_identity(f, &s->identity);
+    fleet_object_key(s->identity.key, &s->key);
+    snprintf(s->stored_key, sizeof s->stored_key, "polder:{%s}:stored", s->identity.name);
+    ev_timer_init(&s->timer, on_timer, 0., TICK_MS / 1000.);
+    s->timer.data = s;
+    fleet_share_follow(s);
+    return s;
+}
+
+void fleet_share_free(struct fleet_share *s)
+{
+    struct question *q;
+    if (!s)
+        return;
+    ev_timer_stop(s->control->loop, &s->timer);
+    while ((q = TAILQ_FIRST(&s->questions))) {
+        answer(q, FLEET_SHARE_FETCH);
+        forget(q);
+    }
+    free(s);
+}
+
+void fleet_share_view(const struct fleet_share *s, struct fleet_share_view *out)
+{
+    *out = (struct fleet_share_view){
+        .shares = s->quick_ms != 0,
+        .quick = s->quick_ms && atomic_load(&s->control->shared->fleet->shared_is_quick),
+        .hits = s->hits,
+        .misses = s->misses,
+        .waits = s->waits,
+        .puts = s->puts,
+        .rejected = s->rejected,
+        .overtaken = s->overtaken,
+        .under_way = s->n,
+    };
+}

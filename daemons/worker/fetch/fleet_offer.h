@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * fleet_offer: what a fetch brings is given to other hosts of the fleet, or they hear that there is
+ * nothing to wait for. Control sends it (model/fleet_share.h), after it was stored here. Nothing of a
+ * request with an identity, or of a route with a partition, is given.
+ */
+#ifndef POLDER_WORKER_FETCH_FLEET_OFFER_H
+#define POLDER_WORKER_FETCH_FLEET_OFFER_H
+#include "polder/cache.h"
+#include "polder/fetch_lock.h"
+#include "polder/field.h"
+#include "polder/fleet.h"
+
+#include <stdbool.h>
+
+struct fetch;
+
+/* May what it fetches be given to other hosts? The response may still forbid it. */
+bool fleet_offer_may(const struct fetch *ex);
+/* To control, with the name of its permit. False: the ring is full, which costs the others nothing but a
+ * fetch. */
+bool fleet_offer_tell(struct fetch *ex, enum fleet_share_note kind, const struct iovec *iov, int n);
+
+struct fleet_offer {
+    const struct cache_record *record;
+    struct str text; /* url, vary, head */
+    struct str body, names;
+};
+/* It was stored here. */
+void fleet_offer_put(struct fetch *ex, const struct fleet_offer *o);
+/* It brings nothing that other hosts could have: they need not wait. Once. */
+void fleet_offer_end(struct fetch *ex, enum fetch_lock_result result);
+/* The same, and its permit is released. */
+void fleet_offer_release(struct fetch *ex, enum fetch_lock_result result);
+#endif

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* fleet_share: see fleet_share.h. */
+#include "daemons/worker/fetch/fleet_share.h"
+#include "daemons/net/timer_wheel.h"
+#include "daemons/worker/fetch/fetch.h"
+#include "daemons/worker/fetch/fleet_offer.h"
+#include "daemons/worker/fleet_link.h"
+#include "daemons/worker/message/request.h"
+#include "daemons/worker/message/route_state.h"
+#include "daemons/worker/worker.h"
+#include "polder/cache_status.h"
+#include "polder/fleet.h"
+
+#define LOOK_MS    500 /* the permit is renewed */
+#define SILENT_MAX 4   /* looks at which control has not said again that another host fetches */
+
+static void leave(struct fetch *ex)
+{
+    TAILQ_REMOVE(&ex->worker->fetches->askers, ex, entry);
+    ex->queue = NULL;
+    timer_stop(&ex->worker->wheel, &ex->timer);
+}
+
+static void go_on(struct fetch *ex, void (*resume)(struct fetch *ex))
+{
+    leave(ex);
+    ex->resume = resume;
+    fetch_move(ex, FETCH_NEW);
+    fetch_resume(ex);
+}
+
+/* The object has come, or may have. */
+static void look_again(struct fetch *ex)
+{
+    ex->fleet_claims = false;
+    permit_release(ex->worker, &ex->permit, FETCH_LOCK_FAILED); /* it has been */
+    ex->rounds++;
+    ex->worker->fetches->look_again(ex);
+}
+
+static uint64_t wait_max_ms(const struct fetch *ex)
+{
+    return ex->upstream->timeout_ms;
+}
+
+/* Does control still say so? It may have died, or lost the store, since. */
+static bool waits_on(struct fetch *ex)
+{
+    struct worker *w = ex->worker;
+    uint64_t answer = fleet_share_word(&ex->permit.lock, FLEET_SHARE_WAIT);
+    if (atomic_compare_exchange_strong(&w->shared->fleet->shared_answer[ex->permit.lock.slot],
+                                       &answer, 0))
+        ex->fleet_silent = 0;
+    return ++ex->fleet_silent <= SILENT_MAX && !fleet_link_is_cut_off(w) &&
+           w->mono_ms < ex->fleet_since_ms + wait_max_ms(ex);
+}
+
+static void timeout(struct fetch *ex)
+{
+    struct worker *w = ex->worker;
+    if (!ex->fleet_waits) {
+        atomic_store(&w->shared->fleet->shared_is_quick, 0);
+    } else if (waits_on(ex)) {
+        permit_renew(w, &ex->permit);
+        timer_set(&w->wheel, &ex->timer, w->mono_ms + LOOK_MS);
+        return;
+    }
+    go_on(ex, fetch_start);
+}
+
+/* What control says of it; false: nothing yet. */
+static bool follow_answer(struct fetch *ex)
+{
+    struct worker *w = ex->worker;
+    const struct fetch_permit lock = ex->permit.lock;
+    const uint64_t answer = atomic_load(&w->shared->fleet->shared_answer[lock.slot]);
+    if (!permit_wait_pending(w, &lock) || !permit_wait_again(w, &lock)) {
+        go_on(ex, look_again);
+        return true;
+    }
+    if (answer == fleet_share_word(&lock, FLEET_SHARE_FETCH)) {
+        go_on(ex, fetch_start);
+        return true;
+    }
+    if (answer == fleet_share_word(&lock, FLEET_SHARE_WAIT) && !ex->fleet_waits) {
+        ex->fleet_waits = true;
+        timer_set(&w->wheel, &ex->timer, w->mono_ms + LOOK_MS);
+    }
+    return false;
+}
+
+void fleet_share_wake(struct worker *w)
+{
+    struct fetch *next;
+    for (struct fetch *ex = TAILQ_FIRST(&w->fetches->askers); ex; ex = next) {
+        next = TAILQ_NEXT(ex, entry);
+        follow_answer(ex);
+    }
+}
+
+static bool ask(struct fetch *ex)
+{
+    struct worker *w = ex->worker;
+    struct fleet_ask note = {.key = ex->req.key,
+                             .rules = w->routes[ex->req.route->index].identity.number,
+                             .worker = w->number,
+                             .wait_ms = (uint32_t)wait_max_ms(ex),
+                             .claims = !ex->conditional};
+    struct iovec iov[] = {{&note, sizeof note}, {(void *)(uintptr_t)ex->req.url, ex->req.url_len}};
+    atomic_store(&w->shared->fleet->shared_answer[ex->permit.lock.slot], 0);
+    permit_wait_again(w, &ex->permit.lock);
+    return fleet_offer_tell(ex, FLEET_SHARE_ASK, iov, 2);
+}
+
+bool fleet_share_ask(struct fetch *ex)
+{
+    static const struct fetch_queue queue = {leave, timeout};
+    struct worker *w = ex->worker;
+    if (ex->fleet_requested || ex->fwd == FWD_VARY_MISS || !fleet_offer_may(ex) ||
+        !atomic_load(&w->shared->fleet->shared_is_quick) || fleet_link_is_cut_off(w) || !ask(ex))
+        return false;
+    ex->fleet_requested = true;
+    ex->fleet_claims = !ex->conditional;
+    ex->fleet_since_ms = w->mono_ms;
+    ex->queue = &queue;
+    fetch_move(ex, FETCH_COLLAPSED);
+    TAILQ_INSERT_TAIL(&w->fetches->askers, ex, entry);
+    timer_set(&w->wheel, &ex->timer, w->mono_ms + ex->req.route->cache->shared_timeout_ms);
+    return true;
+}
