@@ -128,13 +128,14 @@ static const struct config_server *choose(struct supervisor *s, struct session *
     return &x->route->upstream->servers[n];
 }
 
-static bool others_are_up(struct supervisor *s, const struct session *x)
+static void answered_badly(struct supervisor *s, const struct session *x,
+                           const struct server_name *name, bool trial)
 {
     struct server_option option[SERVERS_TRIED_MAX];
     const struct config_upstream *u = x->route->upstream;
     const struct server_choice choice = {u,    option,    options_of(s, x, option),
                                          true, s->now_ms, NULL};
-    return server_choice_has_other(&choice, (uint32_t)(x->pending->server - u->servers));
+    server_choice_error(&choice, (uint32_t)(x->pending->server - u->servers), name, trial);
 }
 
 /* ---- outcomes ---- */
@@ -167,11 +168,10 @@ void servers_answered(struct supervisor *s, struct session *x, unsigned status)
     s->places[server->index] = p->place;
     if (!name.row)
         return;
-    if (!server_is_error(status))
+    if (server_is_error(status))
+        answered_badly(s, x, &name, trial);
+    else
         server_report_answer(&name, trial, s->now_ms);
-    else if (server_report_error(&name, trial, server->upstream->eject && others_are_up(s, x),
-                                 s->now_ms))
-        server_report_ejection(&name, SERVER_STATUS);
 }
 
 void servers_forget(struct supervisor *s, struct session *x)

@@ -46,4 +46,11 @@ struct server_choice {
 int server_choose(const struct server_choice *choice, uint64_t *lease_ms);
 /* Is another than that one up, and gets requests? */
 bool server_choice_has_other(const struct server_choice *choice, uint32_t than);
+/* That one has answered with an error status. It is ejected for many in a row, if the upstream has
+ * that on and another is up. */
+void server_choice_error(const struct server_choice *choice, uint32_t i,
+                         const struct server_name *name, bool trial);
+/* The caller has just ejected that one. False: it is up again, for no other is: another process has
+ * ejected the last other one at the same moment. */
+bool server_choice_stays_ejected(const struct server_choice *choice, uint32_t i);
 #endif

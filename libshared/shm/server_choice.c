@@ -161,3 +161,21 @@ bool server_choice_has_other(const struct server_choice *choice, uint32_t than)
     }
     return false;
 }
+
+bool server_choice_stays_ejected(const struct server_choice *choice, uint32_t i)
+{
+    atomic_thread_fence(memory_order_seq_cst); /* of two that look, one sees both moves */
+    if (server_choice_has_other(choice, i))
+        return true;
+    server_readmit(choice->option[i].row, choice->now_ms);
+    return false;
+}
+
+void server_choice_error(const struct server_choice *choice, uint32_t i,
+                         const struct server_name *name, bool trial)
+{
+    const bool others = choice->upstream->eject && server_choice_has_other(choice, i);
+    if (server_report_error(name, trial, others, choice->now_ms) &&
+        server_choice_stays_ejected(choice, i))
+        server_report_ejection(name, SERVER_STATUS);
+}

@@ -5,6 +5,8 @@
 #include "polder/server_state.h"
 #include "polder/stats.h"
 
+#include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -540,6 +542,55 @@ static void a_key_has_a_server_and_comes_back_to_it(void **state)
     assert_int_equal(server_choose(&choice, &lease_ms), SERVER_CHOICE_NONE);
 }
 
+/* ---- the last one that is up ---- */
+
+#define ROUNDS 20000
+static struct server_option last_two[2];
+static _Atomic unsigned arrived[3], passed;
+
+/* Both begin at the same moment, and go on when both have ended. */
+static void meet(_Atomic unsigned *at, unsigned round)
+{
+    atomic_fetch_add(at, 1);
+    for (unsigned i = 0; atomic_load(at) < 2 * (round + 1); i++)
+        if (i > 1000) /* the other one has no core */
+            sched_yield();
+}
+
+static void *fails_alone(void *arg)
+{
+    static struct config_upstream upstream = {.eject = true};
+    const uint32_t i = (uint32_t)(uintptr_t)arg;
+    const struct server_choice choice = {&upstream, last_two, 2, false, 10, NULL};
+    const struct server_name name = {last_two[i].row, NULL, "u", "s"};
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        meet(&arrived[0], round);
+        for (unsigned k = 0; k < SERVER_EJECT_ERRORS; k++)
+            server_choice_error(&choice, i, &name, false);
+        meet(&arrived[1], round);
+        if (i)
+            atomic_fetch_add(&passed,
+                             server_is_up(last_two[0].row) || server_is_up(last_two[1].row));
+        meet(&arrived[2], round); /* it was looked at */
+        server_readmit(last_two[i].row, 10);
+    }
+    return NULL;
+}
+
+/* Two processes eject the last two servers at once. */
+static void of_the_last_two_one_stays_up(void **state)
+{
+    pthread_t thread[2];
+    (void)state;
+    for (uintptr_t i = 0; i < 2; i++)
+        last_two[i] = (struct server_option){.row = server_claim(table, i + 1, 10), .weight = 1};
+    for (uintptr_t i = 0; i < 2; i++)
+        assert_int_equal(pthread_create(&thread[i], NULL, fails_alone, (void *)i), 0);
+    for (unsigned i = 0; i < 2; i++)
+        pthread_join(thread[i], NULL);
+    assert_int_equal(atomic_load(&passed), ROUNDS);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -555,6 +606,7 @@ int main(void)
         STORY(a_trial_that_finds_nobody_makes_an_ejected_server_down),
         STORY(a_server_that_refuses_is_tried_each_second_and_sooner_when_it_is_seen),
         STORY(failures_and_errors_make_one_row),
+        STORY(of_the_last_two_one_stays_up),
         STORY(a_state_is_whole_whoever_dies),
         STORY(one_process_has_the_trial_and_its_death_frees_it),
         STORY(addresses_are_whole_whenever_they_are_read),

@@ -114,10 +114,8 @@ static void eject(const struct control *c, const struct group *g, uint32_t i,
     if (!row || !server_choice_has_other(&choice, i) ||
         !server_eject(row, SERVER_OUTLIER, g->now_ms))
         return;
-    if (!server_choice_has_other(&choice, i)) { /* a worker has ejected that one meanwhile */
-        server_readmit(row, g->now_ms);
+    if (!server_choice_stays_ejected(&choice, i))
         return;
-    }
     log_warning("upstream %s: server %s is ejected: %.1f %% of its requests failed, %.1f %% of "
                 "those of the others",
                 g->upstream->name, s->address.text, 100 * proportion_rate(own),

@@ -130,26 +130,14 @@ void pool_failed(struct worker *w, const struct config_server *server, enum serv
     server_report_failure(&name, reason, what, lease_ms != 0, w->mono_ms);
 }
 
-static bool others_are_up(const struct worker *w, const struct config_server *server)
+static void answered_badly(const struct worker *w, const struct server_name *name,
+                           const struct config_server *server, bool trial)
 {
     const struct config_upstream *u = server->upstream;
     struct server_option option[RUNTIME_SERVERS_MAX];
     const struct server_choice choice = {u,     option,     options_of(w, u, option),
                                          false, w->mono_ms, NULL};
-    return server_choice_has_other(&choice, (uint32_t)(server - u->servers));
-}
-
-/* Two workers may eject the last two at once. */
-static void answered_badly(const struct worker *w, const struct server_name *name,
-                           const struct config_server *server, bool trial)
-{
-    const bool others = server->upstream->eject && others_are_up(w, server);
-    if (!server_report_error(name, trial, others, w->mono_ms))
-        return;
-    if (others_are_up(w, server))
-        server_report_ejection(name, SERVER_STATUS);
-    else
-        server_readmit(name->row, w->mono_ms);
+    server_choice_error(&choice, (uint32_t)(server - u->servers), name, trial);
 }
 
 void pool_answered(struct worker *w, const struct config_server *server, unsigned status,
