@@ -202,6 +202,25 @@ static void with_eject_off_errors_pass(void **state)
     assert_int_equal(listed("\"up\""), 2);
 }
 
+static void with_eject_off_by_a_reload_it_is_back(void **state)
+{
+    char text[512];
+    (void)state;
+    servers("", "", "");
+    atomic_store(&bad.mood, ERRORS);
+    assert_true(refused(100, 4) >= 5);
+    assert_int_equal(listed("\"ejected\""), 1);
+    snprintf(text, sizeof text,
+             "upstream \"u\" { server \"127.0.0.1:%u\" { } server \"127.0.0.1:%u\" { }\n"
+             "eject = off }\nroute \"/*\" { upstream = \"u\" }\n",
+             backend_port(bad.backend), backend_port(good.backend));
+    house_write_conf(&house, 2, text);
+    assert_int_equal(ctl(&house, NULL, "reload"), 0);
+    wait_until(listed("\"ejected\"") == 0, 10000);
+    house_advance(&house, 11000); /* slow start */
+    assert_in_range(refused(100, 4), 45, 55);
+}
+
 /* ---- second tries ---- */
 
 static void second_tries_are_few_at_once(void **state)
@@ -446,6 +465,7 @@ int main(void)
         STORY(a_server_with_more_errors_than_the_other_is_ejected),
         STORY(the_last_server_is_never_ejected),
         STORY(with_eject_off_errors_pass),
+        STORY(with_eject_off_by_a_reload_it_is_back),
         STORY(second_tries_are_few_at_once),
         STORY(a_second_try_without_room_is_refused),
         STORY(a_server_gets_as_many_as_it_takes_and_the_others_wait),

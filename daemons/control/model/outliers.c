@@ -158,6 +158,18 @@ static void follow_config(struct outliers *o, const struct config *config)
         }
 }
 
+/* Where nothing may be ejected (any more), nothing stays so. */
+static void readmit_all(const struct control *c, const struct config_upstream *u)
+{
+    for (uint32_t i = 0; i < u->n_servers; i++) {
+        const struct server_name name = {
+            server_find(c->shared->servers, stats_server_id(&u->servers[i])), c->shared->conditions,
+            u->name, u->servers[i].address.text};
+        if (name.row && server_view(name.row).state == SERVER_EJECTED)
+            server_report_answer(&name, true, clock_mono_ms());
+    }
+}
+
 void outliers_follow(struct control *c)
 {
     static struct group group; /* large */
@@ -168,8 +180,10 @@ void outliers_follow(struct control *c)
     runtime_read(c->runtime, &values);
     for (uint32_t u = 0; u < c->config->n_upstreams; u++) {
         const struct config_upstream *upstream = &c->config->upstreams[u];
-        if (!upstream->eject || upstream->n_servers < 2)
+        if (!upstream->eject || upstream->n_servers < 2) {
+            readmit_all(c, upstream);
             continue;
+        }
         look_at_group(c, upstream, &values, &group);
         for (uint32_t i = 0; i < upstream->n_servers; i++) {
             struct outlier *o = &c->outliers->at[upstream->servers[i].index];
