@@ -362,6 +362,10 @@ static int run(struct supervisor *s, struct custodian *c, bool resumes)
     s->on_due = on_due;
     s->on_upgrade_requested = upgrade_requested;
     s->before_replaced = end_turn;
+    s->on_custodian_says = upgrade_of_custodian;
+    s->upgrade.custodian_pending = c && !c->forked;
+    if (c && c->forked)
+        upgrade_begin_forked(s, c->upgrades);
     s->upgrade.pipe = -1;
     ev_timer_init(&s->tick, on_tick, 0, TIMER_TICK_MS / 1000.0);
     ev_prepare_init(&s->prepare, before_sleep);
@@ -451,6 +455,28 @@ static void read_again(void *arg)
     munmap(old, SHARED_REGION_SIZE);
 }
 
+static int hold(struct supervisor *s, struct custodian *c)
+{
+    c->read_again = read_again;
+    c->arg = s;
+    const int code = custodian_run(c, s->config->runtime_dir);
+    return code < 0 ? run(s, c, false) : code;
+}
+
+static int hold_on(struct supervisor *s)
+{
+    char why[400];
+    struct custodian *c = custodian_take_over(PROGRAM_BLOCK_FD, why, sizeof why);
+    if (!c) {
+        log_error("upgrade: the custodian cannot go on: %s", why);
+        return 1;
+    }
+    s->intake_passed = c->passed;
+    if (!c->filtered)
+        c->filtered = sandbox_enter_or_warn(SANDBOX_MASTER, s->config->sandbox);
+    return hold(s, c);
+}
+
 static int run_under_custodian(struct supervisor *s)
 {
     if (intake_take_passed(s))
@@ -460,11 +486,9 @@ static int run_under_custodian(struct supervisor *s)
     if (!c)
         return run(s, NULL, false);
     open_for_all(s, c);
-    sandbox_enter_or_warn(SANDBOX_MASTER, s->config->sandbox);
-    c->read_again = read_again;
-    c->arg = s;
-    const int code = custodian_run(c, s->config->runtime_dir);
-    return code < 0 ? run(s, c, false) : code;
+    c->passed = s->intake_passed;
+    c->filtered = sandbox_enter_or_warn(SANDBOX_MASTER, s->config->sandbox);
+    return hold(s, c);
 }
 
 static int usage(FILE *to, int code)
@@ -477,14 +501,15 @@ static int usage(FILE *to, int code)
 
 struct options {
     const char *config;
-    bool tests, proves, resumes;
+    bool tests, resumes, holds;
+    int (*prove)(const char *config_path);
 };
 
-/* -1: go on; else the exit status. -P and -R are for the program that this one replaces. */
+/* -1: go on; else the exit status. -P, -R, -p and -r are for the program that this one replaces. */
 static int read_options(int argc, char **argv, struct options *o)
 {
     int option;
-    while ((option = getopt(argc, argv, "c:tVhPR")) != -1)
+    while ((option = getopt(argc, argv, "c:tVhPRpr")) != -1)
         switch (option) {
         case 'c':
             o->config = optarg;
@@ -493,7 +518,13 @@ static int read_options(int argc, char **argv, struct options *o)
             o->tests = true;
             break;
         case 'P':
-            o->proves = true;
+            o->prove = upgrade_prove;
+            break;
+        case 'p':
+            o->prove = upgrade_prove_custodian;
+            break;
+        case 'r':
+            o->holds = true;
             break;
         case 'R':
             o->resumes = true;
@@ -547,12 +578,12 @@ int main(int argc, char **argv)
     s->log.fd = -1;
     if (!s->path)
         return 1;
-    if (o.proves)
-        _exit(upgrade_prove(s->path)); /* nothing of it is to be given back */
+    if (o.prove)
+        _exit(o.prove(s->path)); /* nothing of it is to be given back */
     program_begin(s->path);
-    if (!o.resumes)
+    if (!o.resumes && !o.holds)
         ignore_signals();
-    const struct config *c = o.resumes ? read_proven(s) : read_config(s, print_error);
+    const struct config *c = o.resumes || o.holds ? read_proven(s) : read_config(s, print_error);
     if (!c)
         return 2;
     if (o.tests) {
@@ -569,5 +600,7 @@ int main(int argc, char **argv)
     sandbox_begin(c->core_dumps);
     allow_files(s);
     signal(SIGPIPE, SIG_IGN);
+    if (o.holds)
+        return hold_on(s);
     return o.resumes ? run(s, custodian_adopt(PROGRAM_CHANNEL_FD), true) : run_under_custodian(s);
 }

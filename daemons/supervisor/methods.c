@@ -113,6 +113,9 @@ static void ws_stats(struct supervisor *s, const struct rpc_call *call)
     rpc_out_str(o, "version", supervisor_version());
     rpc_out_u64(o, "upgrades", s->upgrade.done);
     rpc_out_u64(o, "upgradesFailed", s->upgrade.failures);
+    rpc_out_str(o, "upgradeError", s->upgrade.why);
+    rpc_out_str(o, "custodian", s->upgrade.custodian);
+    rpc_out_bool(o, "custodianPending", s->upgrade.custodian_pending);
     rpc_out_f64(o, "upgradePausedMs", (double)s->upgrade.pause_ns / 1e6);
     put_durations(s, o);
     rpc_out_map(o, "ends");

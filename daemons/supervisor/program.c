@@ -22,6 +22,7 @@
 #define ARGS_MAX  5
 #define SYS_MSEAL 462
 #define DELETED   " (deleted)"
+#define FILE_MAX  (4u << 20)
 
 struct page {
     char path[PATH_MAX], config[PATH_MAX];
@@ -144,11 +145,51 @@ bool program_pin(void)
     return true;
 }
 
+static int run_custodian(enum program_run how)
+{
+    char *const argv[] = {"polder-supervisor", "-c", program.config,
+                          how == PROGRAM_HOLDS ? "-r" : "-p", NULL};
+    execve(program.path, argv, environ);
+    return -errno;
+}
+
 int program_run(enum program_run how)
 {
     struct page *p = program.page;
+    if (how >= PROGRAM_HOLDS_PROVES)
+        return run_custodian(how);
     if (!p)
         return -ENOMEM;
     execve(p->path, p->argv[how], p->env);
     return -errno;
+}
+
+/* ---- what it is left ---- */
+
+int program_copy_file(void)
+{
+    char bytes[16384];
+    ssize_t n;
+    size_t sum = 0;
+    const int from = open(program.config, O_RDONLY | O_CLOEXEC);
+    const int to = memfd_create("polder-conf", MFD_CLOEXEC);
+    while (from >= 0 && to >= 0 && sum < FILE_MAX && (n = read(from, bytes, sizeof bytes)) > 0)
+        sum += write(to, bytes, (size_t)n) == n ? (size_t)n : FILE_MAX;
+    if (from >= 0)
+        close(from);
+    if (to < 0)
+        return -errno;
+    const int code = dup3(to, PROGRAM_FILE_FD, O_CLOEXEC) < 0 ? -errno : 0;
+    close(to);
+    return code;
+}
+
+void program_forget(void)
+{
+    const int nothing = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    if (nothing < 0)
+        return;
+    dup3(nothing, PROGRAM_BLOCK_FD, O_CLOEXEC);
+    dup3(nothing, PROGRAM_FILE_FD, O_CLOEXEC);
+    close(nothing);
 }

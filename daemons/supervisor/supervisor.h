@@ -139,7 +139,7 @@ struct session {
     struct access_line *line; /* of the access log; NULL: it is off */
     uint64_t begun_ns, requested_ns;
     uint32_t head_left; /* of our 101, still to be written: not counted in bytes */
-    uint64_t bytes; /* towards the client: of the body of a refusal, then of the WebSocket */
+    uint64_t bytes;     /* towards the client: of the body of a refusal, then of the WebSocket */
     uint64_t messages_in, messages_out;
     const char *cut_by;    /* what has cut a refusal short */
     uint16_t refused_with; /* the status of a refusal; 0: none */
@@ -230,6 +230,9 @@ struct upgrade {
     uint64_t until_ms;
     size_t said_len;
     char said_text[512];
+    char why[512];           /* the last failure */
+    char custodian[32];      /* the version of its program; "": not known, or none */
+    bool custodian_pending;  /* it is to be replaced, too */
     uint64_t done, failures; /* of this process, over all its programs; of this program */
     uint64_t since_ms;       /* the process began */
     uint64_t pause_ns;       /* for which messages waited, the last time */
@@ -282,6 +285,8 @@ struct supervisor {
     struct upgrade upgrade;
     /* supervisor.upgrade was called */
     void (*on_upgrade_requested)(struct supervisor *s, const struct rpc_call *call);
+    /* what: enum custodian_says */
+    void (*on_custodian_says)(struct supervisor *s, uint32_t what, const char *text);
     void (*before_replaced)(struct supervisor *s); /* what is done at the end of a turn */
     uint32_t open;                                 /* sessions, in whatever state */
     uint32_t probes;                               /* apart from those */

@@ -4,6 +4,7 @@
 #include "daemons/rpc/server.h"
 #include "daemons/supervisor/carry/carry.h"
 #include "daemons/supervisor/program.h"
+#include "daemons/supervisor/survive/custodian.h"
 #include "polder/clock.h"
 #include "polder/conditions.h"
 #include "polder/log.h"
@@ -26,8 +27,6 @@
 #define LOOK_S       0.01
 #define QUIET_MS     200 /* for answers that are under way */
 #define PROOF_GRACE  1000
-#define OK           "ok "
-#define FILE_MAX     (4u << 20)
 #define CANNOT_START 126
 
 enum { IDLE, PROVING, SETTLING };
@@ -46,6 +45,14 @@ static void upgrade_over(struct supervisor *s)
     u->reply = NULL;
 }
 
+static void note_failure(struct supervisor *s, const char *what, const char *why)
+{
+    struct upgrade *u = &s->upgrade;
+    snprintf(u->why, sizeof u->why, "%s%s%.400s", what ? what : "", what ? ": " : "", why);
+    condition_raise(s->conditions, COND_UPGRADE_FAILED, SUBJECT, u->why, clock_real_ms());
+    u->failures++;
+}
+
 static void upgrade_failed(struct supervisor *s, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 static void upgrade_failed(struct supervisor *s, const char *format, ...)
@@ -58,12 +65,11 @@ static void upgrade_failed(struct supervisor *s, const char *format, ...)
     vsnprintf(why, sizeof why, format, args);
     va_end(args);
     log_error("upgrade: %s %s goes on: %s", SUBJECT, supervisor_version(), why);
-    condition_raise(s->conditions, COND_UPGRADE_FAILED, SUBJECT, why, clock_real_ms());
+    note_failure(s, NULL, why);
     if (u->reply)
         rpc_reply_error(u->reply, RPC_FAILED, "%s", why);
     upgrade_over(s);
     u->failed = NULL;
-    u->failures++;
     if (then)
         then(s);
 }
@@ -113,12 +119,12 @@ static void proven(struct supervisor *s)
 {
     struct upgrade *u = &s->upgrade;
     log_info("upgrade: %s %s understands what it would be left: %u WebSockets", SUBJECT,
-             u->said_text + strlen(OK), s->open);
+             u->said_text + strlen(UPGRADE_OK), s->open);
     if (u->reply) {
         struct rpc_out *o = rpc_reply_result(u->reply);
         rpc_out_map(o, NULL);
         rpc_out_str(o, "from", supervisor_version());
-        rpc_out_str(o, "to", u->said_text + strlen(OK));
+        rpc_out_str(o, "to", u->said_text + strlen(UPGRADE_OK));
         rpc_out_end(o);
         rpc_reply_send(u->reply);
         u->reply = NULL;
@@ -138,7 +144,7 @@ static void judge(struct supervisor *s, int status)
     else if (WIFSIGNALED(status))
         upgrade_failed(s, "%s died of signal %d (%s)", program_path(), WTERMSIG(status),
                        strsignal(WTERMSIG(status)));
-    else if (WEXITSTATUS(status) || strncmp(u->said_text, OK, strlen(OK)) != 0)
+    else if (WEXITSTATUS(status) || strncmp(u->said_text, UPGRADE_OK, strlen(UPGRADE_OK)) != 0)
         upgrade_failed(s, "%s: %s (exit code %d)", program_path(),
                        u->said_len ? u->said_text : "it said nothing", WEXITSTATUS(status));
     else
@@ -188,25 +194,6 @@ static void on_said(struct ev_loop *loop, ev_io *w, int revents)
     u->said_len += (size_t)n < room ? (size_t)n : room;
 }
 
-/* The file is read again after the proof, when it may have become wrong: this copy has not. */
-static int copy_file(const char *path)
-{
-    char bytes[16384];
-    ssize_t n;
-    size_t sum = 0;
-    const int from = open(path, O_RDONLY | O_CLOEXEC);
-    const int to = memfd_create("polder-conf", MFD_CLOEXEC);
-    while (from >= 0 && to >= 0 && sum < FILE_MAX && (n = read(from, bytes, sizeof bytes)) > 0)
-        sum += write(to, bytes, (size_t)n) == n ? (size_t)n : FILE_MAX;
-    if (from >= 0)
-        close(from);
-    if (to < 0)
-        return -errno;
-    const int code = dup3(to, PROGRAM_FILE_FD, O_CLOEXEC) < 0 ? -errno : 0;
-    close(to);
-    return code;
-}
-
 /* Its descriptors are those of the proof alone: the rest closes in execve(). */
 static void run_proof(int block, int say)
 {
@@ -227,7 +214,7 @@ static int begin_proof(struct supervisor *s)
 {
     int says[2];
     struct upgrade *u = &s->upgrade;
-    int code = copy_file(s->path);
+    int code = program_copy_file();
     const int block = code ? code : carry_save(s, 0);
     if (block < 0)
         return block;
@@ -282,6 +269,25 @@ void upgrade_begin(struct supervisor *s, const struct rpc_call *call,
     ev_timer_start(s->loop, &u->look);
 }
 
+/* ---- the custodian ---- */
+
+void upgrade_of_custodian(struct supervisor *s, uint32_t says, const char *text)
+{
+    struct upgrade *u = &s->upgrade;
+    u->custodian_pending = says == CUSTODIAN_TRIES;
+    if (says != CUSTODIAN_STAYS) {
+        snprintf(u->custodian, sizeof u->custodian, "%s", text);
+        return;
+    }
+    note_failure(s, "the custodian stays as it is", text);
+}
+
+void upgrade_begin_forked(struct supervisor *s, uint64_t upgrades)
+{
+    s->upgrade.done = upgrades;
+    snprintf(s->upgrade.custodian, sizeof s->upgrade.custodian, "%s", supervisor_version());
+}
+
 /* ---- the new program ---- */
 
 static char first_mistake[400];
@@ -293,21 +299,40 @@ static void on_mistake(void *arg, const char *line)
         snprintf(first_mistake, sizeof first_mistake, "%s", line);
 }
 
-int upgrade_prove(const char *config_path)
+/* NULL: it was said why. */
+static const struct config *prove_file(const char *config_path)
 {
-    char why[400];
     void *memory;
     signal(SIGPIPE, SIG_DFL);
     const struct config *c = supervisor_read_config(config_path, &memory, on_mistake);
-    if (!c) {
+    if (!c)
         dprintf(PROGRAM_PIPE_FD, "%s\n", first_mistake);
-        return 2;
-    }
-    if (carry_check(PROGRAM_BLOCK_FD, c, why, sizeof why)) {
+    return c;
+}
+
+static int prove_block(int wrong, const char *why)
+{
+    if (wrong) {
         dprintf(PROGRAM_PIPE_FD, "%s\n", why);
         return 1;
     }
-    return dprintf(PROGRAM_PIPE_FD, OK "%s\n", supervisor_version()) > 0 ? 0 : 1;
+    return dprintf(PROGRAM_PIPE_FD, UPGRADE_OK "%s\n", supervisor_version()) > 0 ? 0 : 1;
+}
+
+int upgrade_prove(const char *config_path)
+{
+    char why[400];
+    const struct config *c = prove_file(config_path);
+    return c ? prove_block(carry_check(PROGRAM_BLOCK_FD, c, why, sizeof why), why) : 2;
+}
+
+int upgrade_prove_custodian(const char *config_path)
+{
+    char why[400];
+    const struct config *c = prove_file(config_path);
+    if (!c)
+        return 2;
+    return prove_block(custodian_check(PROGRAM_BLOCK_FD, c->runtime_dir, why, sizeof why), why);
 }
 
 int upgrade_resume(struct supervisor *s)
@@ -320,13 +345,7 @@ int upgrade_resume(struct supervisor *s)
         log_error("upgrade: what the program before has left cannot be taken over: %s", why);
         return 1;
     }
-    /* what it held lies in no file, and would stay as long as this process */
-    const int nothing = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    if (nothing >= 0) {
-        dup3(nothing, PROGRAM_BLOCK_FD, O_CLOEXEC);
-        dup3(nothing, PROGRAM_FILE_FD, O_CLOEXEC);
-        close(nothing);
-    }
+    program_forget();
     condition_clear(s->conditions, COND_UPGRADE_FAILED, SUBJECT, clock_real_ms());
     s->upgrade.pause_ns = clock_mono_ns() - c.started_ns;
     log_info("upgrade: %s %s goes on in place of %s, with %u WebSockets%s; messages waited for "

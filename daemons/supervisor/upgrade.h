@@ -21,6 +21,7 @@
 struct rpc_call;
 
 #define UPGRADE_PROOF_S 5
+#define UPGRADE_OK      "ok " /* then the version */
 
 /* call: is answered when the proof is over; NULL. then: what to do where it fails; NULL. */
 void upgrade_begin(struct supervisor *s, const struct rpc_call *call,
@@ -28,6 +29,12 @@ void upgrade_begin(struct supervisor *s, const struct rpc_call *call,
 
 /* In the child of 1: its exit status. */
 int upgrade_prove(const char *config_path);
+/* The same for what the custodian leaves to its next program. */
+int upgrade_prove_custodian(const char *config_path);
+/* The program of the custodian is this version now; or stays as it was: why. */
+void upgrade_of_custodian(struct supervisor *s, uint32_t says, const char *text);
+/* This process was forked by the custodian, whose program it has, after so many upgrades. */
+void upgrade_begin_forked(struct supervisor *s, uint64_t upgrades);
 /* In the program of 4, before its loop runs: 0, or the exit status of a process that cannot go on. */
 int upgrade_resume(struct supervisor *s);
 #endif

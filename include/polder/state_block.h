@@ -36,7 +36,7 @@
 #define STATE_VERSION_MAX 32                    /* bytes, with the end */
 #define STATE_RECORD_MAX  ((uint32_t)256 << 20) /* bytes of values in a record */
 
-enum state_kind { STATE_OF_POLDERD = 1, STATE_OF_SUPERVISOR };
+enum state_kind { STATE_OF_POLDERD = 1, STATE_OF_SUPERVISOR, STATE_OF_CUSTODIAN };
 
 /* Flags of a record. */
 #define STATE_SKIPPABLE 1u /* a reader that does not know the type goes on without it */

@@ -114,6 +114,7 @@ static void upgrades_under_load_lose_nothing(void **state)
         wait_until(atomic_load(&storm.messages) > before + CLIENTS, 20000);
         assert_int_equal(supervisor_of(&h), pid);
     }
+    wait_until(descriptors(pid) <= files + 2, 20000); /* the custodian is replaced meanwhile */
     assert_in_range(descriptors(pid), files - 2, files + 2);
     assert_int_equal(filters_of(pid), filters); /* they do not pile up */
     ws_storm_end(&storm);
@@ -319,6 +320,65 @@ static void counts_and_values_that_were_set_stay(void **state)
     house_remove(&h);
 }
 
+/* ---- the custodian gets it, too ---- */
+
+static void upgrade_both_to(struct house *h, pid_t pid, const char *version)
+{
+    const unsigned before = logged(h, "upgrade: polder-supervisor's custodian is");
+    upgrade_to(h, pid, version);
+    wait_until(logged(h, "upgrade: polder-supervisor's custodian is") > before, 20000);
+}
+
+/* The process of the WebSockets dies, and its successor is of that version. */
+static void expect_successor(struct house *h, pid_t pid, const char *version)
+{
+    const char *out;
+    const unsigned before = logged(h, "custodian: taken up");
+    const pid_t dies = working_process(pid);
+    assert_true(dies > 0);
+    assert_int_equal(kill(dies, SIGKILL), 0);
+    wait_until(logged(h, "custodian: taken up") > before, 20000);
+    assert_int_equal(supervisor_of(h), pid);
+    wait_until(ctl(h, &out, "ws stats --json") == 0 && strstr(out, "\"custodian\""), 20000);
+    assert_non_null(strstr(out, version));
+}
+
+static void a_death_behind_an_upgrade_is_survived_by_the_new_program(void **state)
+{
+    (void)state;
+    struct house h;
+    const char *out;
+    static struct ws_storm storm;
+    const unsigned port = free_port();
+    char echo[300];
+    snprintf(echo, sizeof echo, "%s/bench/ws_echo", release.built);
+    const pid_t backend = peer_start(echo, NULL, port);
+    start(&h, port, "");
+    const pid_t pid = supervisor_of(&h);
+    ws_storm_begin(&storm, h.port, "/ws/x", 20, 4);
+    const size_t files = descriptors(pid);
+    const long filters = filters_of(pid);
+    for (int i = 0; i < 3; i++) {
+        const unsigned before = atomic_load(&storm.messages);
+        const char *version = i % 2 ? release_real_version(&release) : next_version();
+        upgrade_both_to(&h, pid, i % 2 ? NULL : next_version());
+        expect_successor(&h, pid, version);
+        wait_until(atomic_load(&storm.messages) > before + 20, 20000);
+    }
+    /* what lies on disk is no matter: what runs is in memory */
+    release_install(&release, "polder-supervisor", NULL, RELEASE_NO_PROGRAM);
+    expect_successor(&h, pid, next_version());
+    assert_int_equal(ctl(&h, &out, "ws stats --json"), 0);
+    assert_non_null(strstr(out, "\"deaths\": 4"));
+    assert_non_null(strstr(out, "\"upgrades\": 3"));
+    wait_until(descriptors(pid) <= files + 2, 20000);
+    assert_in_range(descriptors(pid), files - 2, files + 2);
+    assert_int_equal(filters_of(pid), filters);
+    ws_storm_end(&storm);
+    house_remove(&h);
+    peer_stop(backend);
+}
+
 /* ---- who asks for it, and when not ---- */
 
 static void a_reload_upgrades_if_there_is_another_program(void **state)
@@ -476,6 +536,7 @@ int main(void)
         story(a_close_handshake_goes_on),
         story(heartbeats_and_subscriptions_go_on),
         story(counts_and_values_that_were_set_stay),
+        story(a_death_behind_an_upgrade_is_survived_by_the_new_program),
         story(a_reload_upgrades_if_there_is_another_program),
         story(a_program_that_cannot_take_over_changes_nothing),
         story(a_wrong_file_refuses_the_upgrade),

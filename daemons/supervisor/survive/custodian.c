@@ -62,35 +62,42 @@ static bool make_room(struct kept **kept, uint32_t *n_kept, uint32_t slot)
 
 static struct kept *kept_of(struct custodian *c, uint32_t slot)
 {
-    if (c->next_segment)
-        return slot < c->next_segment->n_slots && make_room(&c->next_kept, &c->n_next_kept, slot)
+    const uint32_t next_max = c->next_segment ? c->next_segment->n_slots : CUSTODIAN_SLOTS;
+    if (c->next_fd >= 0)
+        return slot < next_max && make_room(&c->next_kept, &c->n_next_kept, slot)
                    ? &c->next_kept[slot]
                    : NULL;
+    if (c->blind)
+        return NULL;
     return slot < c->segment->n_slots && make_room(&c->kept, &c->n_kept, slot) ? &c->kept[slot]
                                                                                : NULL;
 }
 
-static struct segment *segment_of(struct custodian *c)
+/* NULL: only the child can read the one in use. */
+static struct segment *segment_of(const struct custodian *c)
 {
-    return c->next_segment ? c->next_segment : c->segment;
+    return c->next_segment ? c->next_segment : c->blind ? NULL : c->segment;
 }
 
 static void let_slot(struct custodian *c, uint32_t i)
 {
     struct kept *k = kept_of(c, i);
+    struct segment *g = segment_of(c);
     if (!k)
         return;
     let(&k->fd[0]);
     let(&k->fd[1]);
-    atomic_store_explicit(&segment_slot(segment_of(c), i)->phase, SLOT_FREE, memory_order_release);
+    if (g)
+        atomic_store_explicit(&segment_slot(g, i)->phase, SLOT_FREE, memory_order_release);
 }
 
 /* All that have gone, of which not every note has come. */
 static void let_gone(struct custodian *c)
 {
-    const uint32_t used = atomic_load(&segment_of(c)->used);
+    struct segment *g = segment_of(c);
+    const uint32_t used = g ? atomic_load(&g->used) : 0;
     for (uint32_t i = 0; i < used; i++)
-        if (atomic_load(&segment_slot(segment_of(c), i)->phase) == SLOT_GONE)
+        if (atomic_load(&segment_slot(g, i)->phase) == SLOT_GONE)
             let_slot(c, i);
 }
 
@@ -103,11 +110,19 @@ static void keep(int *at, int fd)
 /* Takes fd. */
 static void keep_of_slot(struct custodian *c, uint32_t slot, unsigned leg, int fd)
 {
-    struct kept *k = c->blind ? NULL : kept_of(c, slot);
+    struct kept *k = kept_of(c, slot);
     if (k)
         keep(&k->fd[leg], fd);
     else
         let(&fd);
+}
+
+bool custodian_keep(struct custodian *c, uint32_t slot, const struct kept *kept)
+{
+    struct kept *k = kept_of(c, slot);
+    if (k)
+        *k = *kept;
+    return k != NULL;
 }
 
 static void let_all(struct kept **kept, uint32_t *n)
@@ -123,18 +138,20 @@ static void let_all(struct kept **kept, uint32_t *n)
 
 /* ---- another program in place of the working one ---- */
 
-static void let_next(struct custodian *c)
+void custodian_let_next(struct custodian *c)
 {
     segment_free(c->next_segment);
     c->next_segment = NULL;
+    let(&c->next_fd);
     let_all(&c->next_kept, &c->n_next_kept);
 }
 
 /* It has begun, and holds the same connections. Until it is ready its predecessor's state counts. */
 static void take_segment(struct custodian *c, int fd)
 {
-    let_next(c);
-    c->next_segment = segment_map(fd);
+    custodian_let_next(c);
+    c->next_segment = segment_map(fcntl(fd, F_DUPFD_CLOEXEC, 0));
+    c->next_fd = fd;
     c->replaced = true;
     c->ready = false;
     c->heartbeat_seen_ms = clock_mono_ms();
@@ -145,18 +162,22 @@ static void take_segment(struct custodian *c, int fd)
         return;
     c->blind = true;
     let_all(&c->kept, &c->n_kept);
-    log_warning("custodian: the new program keeps its state otherwise: its WebSockets end with it, "
-                "until polder-supervisor is started again");
+    log_info("custodian: the new program keeps its state otherwise, as only its own custodian can "
+             "read it");
 }
 
 static void switch_to_next(struct custodian *c)
 {
     if (c->replaced && !c->blind) {
+        c->next_segment->survived = c->segment->survived;
         let_all(&c->kept, &c->n_kept);
         segment_free(c->segment);
         c->kept = c->next_kept;
         c->n_kept = c->n_next_kept;
         c->segment = c->next_segment;
+        let(&c->segment_fd);
+        c->segment_fd = c->next_fd;
+        c->next_fd = -1;
         c->next_segment = NULL;
         c->next_kept = NULL;
         c->n_next_kept = 0;
@@ -169,6 +190,7 @@ static void switch_to_next(struct custodian *c)
 static void take_ready(struct custodian *c, const char *runtime_dir)
 {
     char path[4096];
+    const bool another = c->replaced;
     switch_to_next(c);
     for (int i = 0; i < 2; i++)
         if (c->listening[i] >= 0)
@@ -180,6 +202,9 @@ static void take_ready(struct custodian *c, const char *runtime_dir)
     if (c->draining)
         note_send(c->channel, &(struct note){.kind = NOTE_SIGNAL, .number = SIGTERM},
                   offsetof(struct note, text), -1);
+    c->upgrades += another;
+    if (another)
+        custodian_renew(c, runtime_dir);
     if (c->heartbeat >= 0)
         return;
     snprintf(path, sizeof path, "%s/" HEARTBEAT_FILE, runtime_dir);
@@ -239,7 +264,8 @@ static bool take_notes(struct custodian *c, const char *runtime_dir)
     int fd, code;
     while ((code = note_receive(c->channel, &note, &fd)) > 0)
         take_note(c, &note, fd, runtime_dir);
-    if (atomic_exchange(&segment_of(c)->missed, 0))
+    struct segment *g = segment_of(c);
+    if (g && atomic_exchange(&g->missed, 0))
         let_gone(c);
     return code == 0;
 }
@@ -263,6 +289,9 @@ static void become_child(struct custodian *c, int channel, pid_t parent)
     sigprocmask(SIG_SETMASK, &none, NULL);
     let(&c->signals);
     let(&c->heartbeat);
+    let(&c->segment_fd);
+    let(&c->renewal.pipe);
+    c->forked = true;
     c->channel = PROGRAM_CHANNEL_FD; /* where a program that replaces this one finds it */
     process_title_set(CUSTODIAN_CHILD);
 }
@@ -325,7 +354,7 @@ static int reap(struct custodian *c, const char *runtime_dir)
     if (!c->was_ready || c->blind)
         return 1;
     if (c->replaced) /* what its predecessor has left is as it was */
-        let_next(c);
+        custodian_let_next(c);
     c->replaced = false;
     c->failures += !c->ready;
     c->own_failures += !c->ready && !(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
@@ -421,7 +450,10 @@ static int take_signals(struct custodian *c, const char *runtime_dir)
         else
             forward(c, (int)info.ssi_signo);
     }
-    return died ? reap(c, runtime_dir) : -1;
+    const int code = died ? reap(c, runtime_dir) : -1;
+    if (died && code < 0)
+        custodian_renew_look(c, runtime_dir);
+    return code;
 }
 
 static int custodian_turn(struct custodian *c, const char *runtime_dir)
@@ -454,12 +486,14 @@ static void custodian_end(struct custodian *c)
 
 int custodian_run(struct custodian *c, const char *runtime_dir)
 {
-    int code = -1;
-    do {
+    int code = c->pid ? reap(c, runtime_dir) : -1;
+    if (c->pid)
+        let_gone(c); /* while nobody looked */
+    while (code < 0) {
         if (!c->pid && clock_mono_ms() >= c->died_ms + pause_ms(c) && fork_child(c))
             return -1;
         code = custodian_turn(c, runtime_dir);
-    } while (code < 0);
+    }
     custodian_end(c);
     return code;
 }
@@ -477,15 +511,18 @@ static int open_signals(void)
     return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-static void hold_nothing(struct custodian *c)
+/* The one of this process. */
+static struct custodian custodian;
+
+struct custodian *custodian_init(void)
 {
+    struct custodian *c = &custodian;
     for (unsigned i = 0; i < CUSTODIAN_LINKS; i++)
         c->link[i] = -1;
     c->servers = c->channel = c->heartbeat = c->signals = c->listening[0] = c->listening[1] = -1;
+    c->segment_fd = c->next_fd = c->renewal.pipe = -1;
+    return c;
 }
-
-/* The one of this process. */
-static struct custodian custodian;
 
 bool custodian_is_there(int channel)
 {
@@ -504,7 +541,7 @@ struct custodian *custodian_adopt(int channel)
     fcntl(channel, F_SETFD, FD_CLOEXEC);
     if (!(c->segment = segment_new_fd(CUSTODIAN_SLOTS, &fd)))
         return NULL;
-    hold_nothing(c);
+    custodian_init();
     c->channel = channel;
     note_send(channel, &offer, offsetof(struct note, text), fd);
     close(fd);
@@ -515,12 +552,14 @@ struct custodian *custodian_new(uint32_t n_slots)
 {
     struct custodian *c = &custodian;
     uint64_t interval_us;
-    if (!(c->segment = segment_new(n_slots))) {
+    int fd = -1;
+    if (!(c->segment = segment_new_fd(n_slots, &fd))) {
         log_warning("custodian: no shared memory: %s; WebSockets will not survive this process",
                     strerror(errno));
         return NULL;
     }
-    hold_nothing(c);
+    custodian_init();
+    c->segment_fd = fd;
     c->signals = open_signals();
     c->watchdog = sd_watchdog_enabled(0, &interval_us) > 0;
     return c;

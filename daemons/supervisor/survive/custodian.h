@@ -33,8 +33,10 @@ enum note_kind {
     NOTE_READY,
     NOTE_READ_AGAIN, /* the configuration was read again, and is in use */
     NOTE_SAY,        /* text: for the service manager */
-    NOTE_SIGNAL      /* the other way: number */
+    NOTE_SIGNAL,     /* the other way: number */
+    NOTE_CUSTODIAN   /* the other way: number: enum custodian_says; text: its version, or why */
 };
+enum custodian_says { CUSTODIAN_IS, CUSTODIAN_STAYS, CUSTODIAN_TRIES };
 struct note {
     uint32_t kind, number;
     char text[200];
@@ -45,17 +47,21 @@ struct kept {
 };
 struct custodian {
     struct segment *segment;
+    int segment_fd;    /* its descriptor, for another program */
     struct kept *kept; /* by slot; n_kept of them */
     uint32_t n_kept;
     /* Of a program that replaces the working one in place, until it is ready. */
     struct segment *next_segment;
+    int next_fd;
     struct kept *next_kept;
     uint32_t n_next_kept;
     bool replaced; /* by one that is not ready yet */
-    bool blind;    /* by one of which nothing is known: all goes with it */
+    bool
+        blind; /* by one of which nothing is known: all goes with it, unless we are replaced, too */
     int link[CUSTODIAN_LINKS];
     int servers;
     int listening[2]; /* sockets of runtime_dir; -1 */
+    bool passed;      /* the first one is systemd's */
     int channel;      /* to the other process */
     uint32_t deaths;  /* of working processes, so far */
     uint64_t died_ms; /* the last one */
@@ -64,6 +70,14 @@ struct custodian {
     bool draining;    /* is to stop */
     int signals;      /* the mask of this process, as a descriptor */
     pid_t pid;
+    bool forked;   /* this is a working process that it has made */
+    bool filtered; /* a filter of system calls applies to us */
+    struct {
+        pid_t pid; /* of the proof; 0: none */
+        int pipe;  /* what it says */
+        bool again;
+    } renewal;             /* another program in place of the custodian's (renew.c) */
+    uint32_t upgrades;     /* of working processes */
     bool ready;            /* the working process of now */
     bool was_ready;        /* one ever was */
     uint32_t failures;     /* deaths in a row before it was ready */
@@ -86,6 +100,20 @@ struct custodian *custodian_adopt(int channel);
 /* Returns twice and more often: -1 in each working process, with its end of the channel; the exit
  * code in the custodian. */
 int custodian_run(struct custodian *c, const char *runtime_dir);
+
+/* renew.c: the program of the custodian itself is replaced by the one that its child has now. */
+void custodian_renew(struct custodian *c, const char *runtime_dir);
+/* A child has ended: was it the proof? Returns, or another program goes on in our place. */
+void custodian_renew_look(struct custodian *c, const char *runtime_dir);
+/* In the child of the proof: 0, or -EPROTO and why. */
+int custodian_check(int block, const char *runtime_dir, char *why, size_t size);
+/* In that program: all that the one before it has left. NULL: why. */
+struct custodian *custodian_take_over(int block, char *why, size_t size);
+/* One that holds nothing; there is one in a process. */
+struct custodian *custodian_init(void);
+void custodian_let_next(struct custodian *c);
+/* False: no memory. */
+bool custodian_keep(struct custodian *c, uint32_t slot, const struct kept *kept);
 
 /* fd: -1: none. False: it was not taken, and is not kept. */
 bool note_send(int channel, const struct note *note, size_t len, int fd);

@@ -102,6 +102,12 @@ void survive_signals(const struct supervisor *s)
         signal(others[i], SIG_IGN);
 }
 
+static void custodian_says(struct supervisor *s, uint32_t what, const char *text)
+{
+    s->survived = s->survivor->segment->survived; /* has come over */
+    s->on_custodian_says(s, what, text);
+}
+
 static void on_note(struct ev_loop *loop, ev_io *w, int revents)
 {
     struct note note;
@@ -112,6 +118,8 @@ static void on_note(struct ev_loop *loop, ev_io *w, int revents)
             close(fd);
         if (note.kind == NOTE_SIGNAL && note.number < NSIG)
             ev_feed_signal_event(loop, (int)note.number);
+        else if (note.kind == NOTE_CUSTODIAN)
+            custodian_says(ev_userdata(loop), note.number, note.text);
     }
     if (code < 0)
         ev_io_stop(loop, w); /* the kernel kills us for it */

@@ -43,15 +43,6 @@ struct segment *segment_new_fd(uint32_t n_slots, int *fd)
     return g;
 }
 
-struct segment *segment_new(uint32_t n_slots)
-{
-    int fd;
-    struct segment *g = segment_new_fd(n_slots, &fd);
-    if (g)
-        close(fd);
-    return g;
-}
-
 static bool is_sound(const struct segment *g, size_t size)
 {
     return g->layout == SEGMENT_LAYOUT && g->size == size &&

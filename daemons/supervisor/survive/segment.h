@@ -89,9 +89,7 @@ struct segment {
     uint8_t buffer[SUPERVISOR_READ + FRAMES_CONTROL_MAX];
 };
 
-/* A new one for so many WebSockets. NULL: there is none to be had; errno says why. */
-struct segment *segment_new(uint32_t n_slots);
-/* The same, with its descriptor. */
+/* A new one for so many WebSockets, and its descriptor. NULL: there is none; errno says why. */
 struct segment *segment_new_fd(uint32_t n_slots, int *fd);
 /* Another process's (takes fd); NULL: it is of no use here. */
 struct segment *segment_map(int fd);

@@ -8,6 +8,7 @@
  *   positions.c  how far the kernel is with the bytes of a connection
  *   protect.c    the working process writes down what it is about to do
  *   recover.c    its successor takes that up
+ *   renew.c      another program in place of the custodian's
  *
  * A turn of a WebSocket: what is to be read is written down; recv() into the shared buffer; the
  * frames are looked at; one store commits the new state with what is to be written; send(). Killed
