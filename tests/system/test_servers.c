@@ -11,7 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum mood { WELL, HANGS, CLOSES, CLOSES_WITHIN, GARBAGE, HUGE_HEAD, MANY_FIELDS };
+enum mood { WELL, HANGS, CLOSES, CLOSES_WITHIN, GARBAGE, HUGE_HEAD, MANY_FIELDS, DRIPS };
 static _Atomic int mood; /* of the bad one */
 static struct backend *good, *bad;
 static struct house house;
@@ -50,6 +50,12 @@ static bool has_moods(struct asked *a)
     case HANGS:
         for (int i = 0; atomic_load(&mood) == HANGS && i < 6000; i++)
             nap_ms(5);
+        return false;
+    case DRIPS:
+        for (int i = 0;
+             atomic_load(&mood) == DRIPS && i < 600 && reply(a, "%s", i ? "0" : "HTTP/1.1 200 O");
+             i++)
+            nap_ms(50);
         return false;
     case CLOSES:
         return false;
@@ -201,6 +207,14 @@ static void a_get_passes_over_a_server_with_over_128_fields(void **state)
 {
     (void)state;
     a_get_passes_over(MANY_FIELDS, "\"too_large\"", "sent a response head with over 128 fields");
+}
+
+static void a_get_passes_over_a_server_whose_head_drips(void **state)
+{
+    (void)state;
+    const uint64_t from = mono_ms();
+    a_get_passes_over(DRIPS, "\"response timeout\"", "gave no whole response head for 1 s");
+    assert_true(mono_ms() < from + harness_patience(12000));
 }
 
 /* It has answered, so it is not restarting: nobody waits for it, and it is not asked again. */
@@ -527,6 +541,7 @@ int main(void)
         STORY(a_get_passes_over_a_server_that_closes),
         STORY(a_get_passes_over_a_server_that_closes_within_the_head),
         STORY(a_get_passes_over_a_server_that_talks_nonsense),
+        STORY(a_get_passes_over_a_server_whose_head_drips),
         STORY(a_get_passes_over_a_server_with_heads_over_16_kib),
         STORY(a_get_passes_over_a_server_with_over_128_fields),
         STORY(nonsense_of_the_only_server_is_not_waited_for),

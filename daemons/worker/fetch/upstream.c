@@ -264,6 +264,7 @@ static void timed_out(struct upstream *u)
                                              : SERVER_TIMEOUT,
                    connecting   ? "took no connection for %g s"
                    : u->in_body ? "was silent for %g s within its response"
+                   : u->in      ? "gave no whole response head for %g s"
                                 : "gave no response for %g s",
                    allowed_ms / 1000.);
     if (connecting)
@@ -423,8 +424,11 @@ static void readable(struct upstream *u)
     u->read_at = ev_iteration(u->worker->loop);
     u->in = NULL;
     stats_bump(&server_stats(u->worker, u->server)->bytes_in, (uint64_t)n);
-    upstream_progress(u);
+    if (u->in_body || !had) /* a head has its time from its first byte, or would drip for days */
+        upstream_progress(u);
     const size_t len = had + (size_t)n, used = u->ops->readable(u->user, at, len);
+    if (had && u->in_body && u->state == UPSTREAM_BUSY)
+        upstream_progress(u); /* its head is whole now */
     keep_rest(u, in, at + used, len - used);
 }
 
