@@ -5,6 +5,7 @@
 #include "daemons/control/control.h"
 #include "daemons/control/methods/methods.h"
 #include "daemons/control/model/events.h"
+#include "daemons/control/model/settings.h"
 #include "polder/log.h"
 
 #include <stdio.h>
@@ -79,6 +80,26 @@ static bool changes(int method, const msgpack_object *params)
            (method != RPC_METHOD_UPGRADE || !rpc_in_flag(params, "state"));
 }
 
+/* What the next program is handed; values of the supervisor are its own. */
+static bool sets_values(int method)
+{
+    switch (method) {
+    case RPC_METHOD_CACHE_SET:
+    case RPC_METHOD_CACHE_REVERT:
+    case RPC_METHOD_LIMIT_SET:
+    case RPC_METHOD_LIMIT_TRY:
+    case RPC_METHOD_LIMIT_CONFIRM:
+    case RPC_METHOD_LIMIT_REVERT:
+    case RPC_METHOD_UPSTREAM_WEIGHT:
+    case RPC_METHOD_UPSTREAM_SHIFT:
+    case RPC_METHOD_UPSTREAM_REVERT:
+    case RPC_METHOD_DRAIN:
+        return true;
+    default:
+        return false;
+    }
+}
+
 void dispatch_call(void *arg, const struct rpc_call *call)
 {
     struct control *c = arg;
@@ -95,7 +116,13 @@ void dispatch_call(void *arg, const struct rpc_call *call)
                    call->method, text);
         return;
     }
-    if (changes(method, call->params)) {
+    const bool is_change = changes(method, call->params);
+    if (is_change && sets_values(method) && settings_are_handed_on(c)) {
+        call_error(c, call->reply, RPC_BUSY,
+                   "an upgrade is under way, and would not see the change; try again in a moment");
+        return;
+    }
+    if (is_change) {
         call_describe((enum rpc_method)method, call->params, text, sizeof text);
         log_info("admin: %.*s%s by uid %u, pid %d", (int)call->method_len, call->method, text,
                  (unsigned)call->peer.uid, (int)call->peer.pid);

@@ -93,7 +93,8 @@ static void on_event(struct ev_loop *loop, ev_io *w, int revents)
 static void follow_conditions(struct control *c)
 {
     health_follow(c);
-    shift_follow(c);
+    if (!settings_are_handed_on(c))
+        shift_follow(c);
     stickiness_follow(c);
     servers_follow(c);
     events_follow(c);

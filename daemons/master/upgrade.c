@@ -314,6 +314,7 @@ void upgrade_go_on(struct master *m, const char *from)
 static void workers_begin(struct master *m)
 {
     m->upgrade.phase = UPGRADE_WORKERS;
+    atomic_store(&m->shared.proc->upgrade_state, PROC_UPGRADE_WORKERS);
     reload_ask(m);
 }
 

@@ -82,7 +82,8 @@ enum proc_upgrade_state {
     PROC_UPGRADE_NONE,
     PROC_UPGRADE_RUNNING,
     PROC_UPGRADE_OK,
-    PROC_UPGRADE_FAILED
+    PROC_UPGRADE_FAILED,
+    PROC_UPGRADE_WORKERS /* it runs, and all but the workers are the new program's */
 };
 
 struct proc_table {

@@ -454,6 +454,31 @@ static void with_a_full_descriptor_table_it_goes_on(void **state)
     house_remove(&h);
 }
 
+/* Between execve() and the end of the control of before, a change would reach neither of them. */
+static void a_change_on_the_way_is_refused_and_not_lost(void **state)
+{
+    (void)state;
+    struct house h;
+    const char *out;
+    pid_t keeper;
+    install(NULL, RELEASE_WHOLE);
+    start(&h, 1);
+    assert_int_equal(house_children(&h, "polderd: keeper", &keeper, 1), 1);
+    assert_int_equal(kill(keeper, SIGSTOP), 0); /* it takes its time to leave */
+    assert_int_equal(ctl(&h, &out, "upgrade --no-wait"), 0);
+    wait_until(logged(&h, " has taken over from ") == 1, 20000);
+    assert_int_equal(ctl(&h, &out, "limit set other requests=7"), 1);
+    assert_non_null(strstr(out, "an upgrade is under way"));
+    assert_int_equal(ctl(&h, &out, "upstream weight u 127.0.0.1:%u 5", backend_port(backend)), 1);
+    assert_int_equal(ctl(&h, &out, "limit show other"), 0); /* it is only asked */
+    assert_int_equal(kill(keeper, SIGCONT), 0);
+    wait_until(logged(&h, " has become ") == 1, 20000);
+    assert_int_equal(ctl(&h, &out, "limit set other requests=7"), 0);
+    assert_int_equal(ctl(&h, &out, "limit list"), 0);
+    assert_non_null(strstr(out, " 7 (file: 100) "));
+    house_remove(&h);
+}
+
 struct file_writer {
     const char *path; /* a pipe: each reading gets what is written just then */
     const char *good, *bad;
@@ -664,6 +689,7 @@ int main(void)
         cmocka_unit_test(a_program_that_cannot_take_over_changes_nothing),
         cmocka_unit_test(what_a_reload_would_refuse_is_refused),
         cmocka_unit_test(with_a_full_descriptor_table_it_goes_on),
+        cmocka_unit_test(a_change_on_the_way_is_refused_and_not_lost),
         cmocka_unit_test(a_file_that_turns_bad_after_the_proof_ends_nothing),
         cmocka_unit_test(shared_memory_of_another_layout_is_made_anew),
         cmocka_unit_test(a_master_that_is_killed_on_the_way_is_started_again),

@@ -9,7 +9,7 @@
 
 static const char *state_name(uint32_t state)
 {
-    static const char *const name[] = {"none", "running", "ok", "failed"};
+    static const char *const name[] = {"none", "running", "ok", "failed", "running"};
     return state < sizeof name / sizeof *name ? name[state] : "unknown";
 }
 

@@ -12,6 +12,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+bool settings_are_handed_on(const struct control *c)
+{
+    return atomic_load(&c->shared->proc->upgrade_state) == PROC_UPGRADE_RUNNING;
+}
+
 static void note(void *arg, bool kept, const char *what)
 {
     struct settings_report *r = arg;

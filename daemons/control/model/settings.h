@@ -5,6 +5,7 @@
  */
 #ifndef POLDER_CONTROL_SETTINGS_H
 #define POLDER_CONTROL_SETTINGS_H
+#include <stdbool.h>
 
 struct config_region;
 struct control;
@@ -22,4 +23,8 @@ struct settings_report {
 void settings_carry_over(struct control *c, const struct config_region *old);
 /* Of what was made permanent, what the file has overruled. */
 void settings_forget_old(const struct control *c);
+/* The program is being replaced: the next one has read the running values already, or does so at any
+ * moment, so nothing may change them here. */
+bool settings_are_handed_on(const struct control *c);
+
 #endif

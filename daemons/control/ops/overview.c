@@ -116,9 +116,10 @@ static void put_restart_of_polder(struct text *t, const struct control *c)
     const struct stats_slab *s = c->shared->stats;
     const uint64_t busy = stats_gauge_total(s, STATS_GAUGE_UPSTREAM_BUSY),
                    held = stats_gauge_total(s, STATS_GAUGE_POLL_HELD);
+    const uint32_t upgrade = atomic_load(&c->shared->proc->upgrade_state);
     if (atomic_load(&c->shared->proc->reload_state) == PROC_RELOAD_RUNNING)
         text_put(t, "{\"safe\":false,\"why\":\"a reload is under way\"}");
-    else if (atomic_load(&c->shared->proc->upgrade_state) == PROC_UPGRADE_RUNNING)
+    else if (upgrade == PROC_UPGRADE_RUNNING || upgrade == PROC_UPGRADE_WORKERS)
         text_put(t, "{\"safe\":false,\"why\":\"an upgrade is under way\"}");
     else if (busy || held)
         text_put(t,
