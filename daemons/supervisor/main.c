@@ -457,9 +457,11 @@ static void read_again(void *arg)
 
 static int hold(struct supervisor *s, struct custodian *c)
 {
+    static char runtime_dir[4096]; /* the configuration's own goes when it is read again */
     c->read_again = read_again;
     c->arg = s;
-    const int code = custodian_run(c, s->config->runtime_dir);
+    snprintf(runtime_dir, sizeof runtime_dir, "%s", s->config->runtime_dir);
+    const int code = custodian_run(c, runtime_dir);
     return code < 0 ? run(s, c, false) : code;
 }
 

@@ -361,6 +361,9 @@ static void a_death_behind_an_upgrade_is_survived_by_the_new_program(void **stat
     for (int i = 0; i < 3; i++) {
         const unsigned before = atomic_load(&storm.messages);
         const char *version = i % 2 ? release_real_version(&release) : next_version();
+        const unsigned read = logged(&h, "config: read again");
+        assert_int_equal(kill(pid, SIGHUP), 0);
+        wait_until(logged(&h, "config: read again") > read, 10000);
         upgrade_both_to(&h, pid, i % 2 ? NULL : next_version());
         expect_successor(&h, pid, version);
         wait_until(atomic_load(&storm.messages) > before + 20, 20000);
