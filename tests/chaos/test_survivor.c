@@ -172,6 +172,56 @@ static void kill_9_at_any_instant(void **state)
     rig_stop(&r);
 }
 
+/* ---- killed, upgraded, stopped for a moment, told to read its file ---- */
+
+static void disturb(const struct rig *r, struct talk *t)
+{
+    const pid_t working = working_process(r->supervisor),
+                which = rand() % 2 ? working : r->supervisor;
+    switch (rand() % 5) {
+    case 0:
+    case 1:
+        kill(working > 0 ? working : r->supervisor, working > 0 ? SIGKILL : SIGHUP);
+        break;
+    case 2:
+        kill(r->supervisor, SIGUSR2);
+        break;
+    case 3:
+        kill(r->supervisor, SIGHUP);
+        break;
+    default:
+        if (which <= 0)
+            return;
+        kill(which, SIGSTOP);
+        talk_step(t, rand() % 40);
+        kill(which, SIGCONT);
+        break;
+    }
+}
+
+static void all_at_once(void **state)
+{
+    (void)state;
+    struct rig r;
+    struct story s;
+    struct talk_count count;
+    const unsigned times = chaos_count("CHAOS_KILLS", 1000, 40),
+                   talkers = chaos_count("CHAOS_TALKERS", 40, 15);
+    rig_start(&r, "polder-supervisor", NULL);
+    struct talk *t = talk_open(r.h.port, "/x", talkers, 5);
+    for (unsigned i = 0; i < times; i++) {
+        disturb(&r, t);
+        talk_step(t, 1 + rand() % 100);
+    }
+    talk_end(t, &count);
+    read_log(&r, &s);
+    tell("all at once", &s, &count);
+    expect_nothing_lost(&count);
+    assert_int_equal(s.closed + s.ended, 0);
+    assert_true(s.deaths > 0);
+    rig_stop(&r);
+}
+
 /* ---- one that hangs ---- */
 
 static void one_that_hangs_is_replaced(void **state)
@@ -288,6 +338,7 @@ int main(void)
 {
     const struct CMUnitTest stories[] = {
         cmocka_unit_test(kill_9_at_any_instant),
+        cmocka_unit_test(all_at_once),
         cmocka_unit_test(one_that_hangs_is_replaced),
         cmocka_unit_test(a_successor_that_hangs_is_replaced),
         cmocka_unit_test(a_new_program_that_fails_is_replaced_by_the_old_one),

@@ -167,10 +167,29 @@ static void what_waits_for_others_is_theirs(void **state)
     rig_end(&r);
 }
 
+/* The memory that it lies in is another program's by then, which has it elsewhere. */
+static void what_waits_is_kept_behind_an_upgrade(void **state)
+{
+    (void)state;
+    struct rig r;
+    int client;
+    rig_start(&r);
+    const int backend = scripted_agree(&r.quick, &client, r.h.port, "/quick", "");
+    const unsigned n = say_all_that_fits(backend);
+    kill(r.supervisor, SIGUSR2);
+    wait_until(house_logged(&r.h, " goes on in place of "), 20000);
+    kill_and_wait(&r);
+    expect_messages(client, n);
+    close(client);
+    close(backend);
+    rig_end(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_client_that_has_gone_stays_gone),
+        cmocka_unit_test(what_waits_is_kept_behind_an_upgrade),
         cmocka_unit_test(what_waits_for_others_is_theirs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -304,6 +304,7 @@ void survive_commit(struct supervisor *s, struct session *x)
     struct point *p = &slot->point[other];
     fill_leg(s, &x->client, &p->leg[0]);
     fill_leg(s, &x->backend, &p->leg[1]);
+    p->base = (uintptr_t)s->survivor->segment;
     p->close_code = x->close_code;
     p->state = x->state;
     p->end = x->end;

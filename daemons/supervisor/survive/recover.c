@@ -87,12 +87,11 @@ static void ask_kernel(const struct survivor *v, struct left *l, unsigned leg)
 
 /* ---- blocks ---- */
 
-/* The next one of a chain, which a predecessor may have had elsewhere in its memory. */
-static struct buffer *next_of(struct segment *g, const struct buffer *b)
+/* The next one of a chain; base: where the process has had this memory that has made the chain. */
+static struct buffer *next_of(struct segment *g, uintptr_t base, const struct buffer *b)
 {
-    const uintptr_t next = (uintptr_t)STAILQ_NEXT(b, next), here = (uintptr_t)g;
-    return next - here < g->size ? STAILQ_NEXT(b, next)
-                                 : (struct buffer *)(void *)((char *)g + (next - g->base));
+    const uintptr_t next = (uintptr_t)STAILQ_NEXT(b, next);
+    return (struct buffer *)(void *)((char *)g + (next - base));
 }
 
 static bool is_block(const struct segment *g, const struct buffer *b)
@@ -104,8 +103,10 @@ static bool is_block(const struct segment *g, const struct buffer *b)
 
 /* Calls fn with each piece of the chain of a leg; false: it is not what was committed. */
 typedef void (*piece_fn)(void *arg, struct buffer *b, const char *bytes, size_t len);
-static bool each_piece(struct segment *g, const struct point_leg *p, piece_fn fn, void *arg)
+static bool each_piece(struct segment *g, const struct left *l, unsigned leg, piece_fn fn,
+                       void *arg)
 {
+    const struct point_leg *p = &l->then.leg[leg];
     size_t left = p->chain_len, skip = p->chain_skip;
     struct buffer *b =
         left && p->chain_block < g->blocks_used ? segment_block(g, p->chain_block) : NULL;
@@ -113,7 +114,7 @@ static bool each_piece(struct segment *g, const struct point_leg *p, piece_fn fn
         if (!is_block(g, b) || b->end > SEGMENT_BLOCK - sizeof *b || skip >= b->end)
             return false;
         const size_t n = b->end - skip < left ? b->end - skip : left;
-        struct buffer *next = n == left ? NULL : next_of(g, b);
+        struct buffer *next = n == left ? NULL : next_of(g, l->then.base, b);
         fn(arg, b, b->data + skip, n);
         left -= n;
         skip = 0;
@@ -141,7 +142,7 @@ static void mark_blocks(struct recovery *r, struct left *l)
         const struct point_leg *p = &l->then.leg[leg];
         if (p->stash_len && p->stash_block < g->blocks_used)
             mark(r, p->stash_block);
-        if (l->leg[leg].missing && !each_piece(g, p, mark_piece, r))
+        if (l->leg[leg].missing && !each_piece(g, l, leg, mark_piece, r))
             doubt(l, leg, "what waits to be written is not what was committed");
     }
 }
@@ -168,7 +169,7 @@ static void free_old_blocks(struct survivor *v, const struct left *l)
         if (p->stash_len && p->stash_block < v->segment->blocks_used)
             survivor_free_block(v, segment_block(v->segment, p->stash_block));
         if (l->leg[leg].missing)
-            each_piece(v->segment, p, free_piece, v);
+            each_piece(v->segment, l, leg, free_piece, v);
     }
 }
 
@@ -204,7 +205,7 @@ static bool gather(struct segment *g, const struct left *l, unsigned leg, struct
     struct gathering to = {at, (size_t)p->direct_len + p->chain_len - n};
     if (p->direct_len)
         gather_bytes(&to, g->buffer + p->direct_at, p->direct_len);
-    each_piece(g, p, gather_piece, &to);
+    each_piece(g, l, leg, gather_piece, &to);
     *out = (struct bytes){at, n};
     return true;
 }
@@ -493,7 +494,6 @@ void survive_recover(struct supervisor *s)
         look_at_slots(&r);
         free_blocks(&r);
         take_up_all(&r);
-        v->segment->base = (uintptr_t)v->segment;
         end_others(&r);
         die_here(DIE_RECOVERED);
         take_up_links(s, v);

@@ -38,7 +38,6 @@ struct segment *segment_new_fd(uint32_t n_slots, int *fd)
     g->slots_at = slots_at;
     g->blocks_at = blocks_at;
     g->size = size;
-    g->base = (uintptr_t)g;
     g->reading.slot = UINT32_MAX;
     return g;
 }

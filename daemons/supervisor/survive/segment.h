@@ -17,7 +17,7 @@
 
 #include <stdatomic.h>
 
-#define SEGMENT_LAYOUT 2
+#define SEGMENT_LAYOUT 3
 #define SEGMENT_BLOCK  SUPERVISOR_CHUNK /* a struct buffer, with its head */
 #define SEGMENT_BLOCKS (1u << 20)
 #define NO_BLOCK       UINT32_MAX
@@ -46,6 +46,7 @@ struct point_leg {
 
 struct point {
     struct point_leg leg[2]; /* client, backend */
+    uintptr_t base;          /* where the segment was, of links between blocks */
     uint16_t close_code;
     uint8_t state, end;
     bool goodbye, untold;
@@ -78,7 +79,6 @@ struct reading {
 struct segment {
     uint32_t layout, n_slots;
     size_t slots_at, blocks_at, size; /* from the beginning */
-    uintptr_t base;                   /* where the process that writes has it: of links in blocks */
     _Atomic uint64_t heartbeats;      /* of the working process */
     _Atomic uint32_t missed; /* a note to the custodian could not be sent: it looks itself */
     _Atomic uint32_t used;   /* slots that have ever been used: the first ones */
