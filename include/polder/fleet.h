@@ -105,8 +105,12 @@ enum fleet_kind {
 enum fleet_share_note {
     FLEET_SHARE_ASK = 64, /* struct fleet_ask, the URL */
     FLEET_SHARE_END,      /* struct fleet_end, the URL: the fetch brought nothing to share */
-    FLEET_SHARE_PUT, /* struct fleet_put, record, url, vary, head, body, names of Vary, origin */
+    FLEET_SHARE_CHUNK,    /* CACHE_CHUNK bytes of a body, or the rest of it; the record's stream
+                             tells bodies of a worker apart */
+    FLEET_SHARE_PUT,      /* struct fleet_put, record, url, vary, head, body unless it came in
+                             chunks, names of Vary, origin */
 };
+#define FLEET_BODY_MAX (256u << 10)
 struct fleet_ask {
     struct cache_key key; /* of the URL, here */
     uint32_t rules;       /* identity_rules_number() */

@@ -12,12 +12,12 @@ static const struct fleet_object_name name = {"0123456789abcdef0123456789abcdef"
 
 static void check(const struct fleet_object *o, const char *space)
 {
-    static _Alignas(8) char again_space[RING_RECORD_MAX];
+    static _Alignas(8) char again_space[FLEET_OBJECT_PLAIN];
     static uint8_t again[FLEET_OBJECT_MAX];
     struct fleet_object b;
-    const char *end = space + RING_RECORD_MAX;
+    const char *end = space + FLEET_OBJECT_PLAIN;
     if ((const char *)o->record != space || o->names + o->names_len > end ||
-        o->origin + o->origin_len > end)
+        o->origin + o->origin_len > end || o->body + o->body_len > end)
         abort();
     const size_t n = fleet_object_write(o, &key, &name, again);
     if (!n || fleet_object_read(again, n, &key, &name, again_space, &b) ||
@@ -28,7 +28,7 @@ static void check(const struct fleet_object *o, const char *space)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
     static uint8_t bytes[FLEET_OBJECT_MAX + FLEET_MAC];
-    static _Alignas(8) char space[RING_RECORD_MAX];
+    static _Alignas(8) char space[FLEET_OBJECT_PLAIN];
     struct fleet_object o;
     struct hmac_sha256_ctx hmac;
     if (fleet_object_read(data, len, &key, &name, space, &o) == 0)

@@ -21,7 +21,7 @@ static _Atomic bool forbids;
 /* The version of now; of some URLs a body that is long, or that varies. */
 static bool answers(struct asked *ask)
 {
-    static char body[70000];
+    static char body[300000];
     const bool is_long = strstr(ask->target, "long") != NULL;
     if (!strcmp(ask->method, "POST")) {
         atomic_fetch_add(&version, 1);
@@ -29,7 +29,7 @@ static bool answers(struct asked *ask)
     }
     nap_ms(atomic_load(&delay_ms));
     memset(body, 'x', sizeof body - 1);
-    body[is_long ? sizeof body - 1 : 1000] = 0;
+    body[strstr(ask->target, "longest") ? sizeof body - 1 : is_long ? 100000 : 1000] = 0;
     body[snprintf(body, 12, "%u", atomic_load(&version))] = ' ';
     if (atomic_load(&forbids))
         return reply_ok(ask, "Cache-Control: no-store\r\n", body);
@@ -91,7 +91,12 @@ static unsigned see(struct house *h, const char *path, const char *fields, const
     const char *says_it = field_of(&m, "Cache-Status");
     if (status && (!says_it || !strstr(says_it, status)))
         fail_msg("Cache-Status is %s and not %s", says_it ? says_it : "missing", status);
+    assert_true(m.complete);
     const unsigned n = (unsigned)atoi(m.body);
+    assert_int_equal(m.body_len, strstr(path, "longest") ? 299999
+                                 : strstr(path, "long")  ? 100000
+                                                         : 1000);
+    assert_int_equal(strspn(m.body + 12, "x"), m.body_len - 12);
     message_free(&m);
     return n;
 }
@@ -164,9 +169,14 @@ static void what_one_host_has_the_others_take_from_the_store(void **state)
     see(&f.host[1], "/vary", "X-Kind: 1\r\n", "detail=fleet");
     see(&f.host[1], "/vary", "X-Kind: 1\r\n", "hit");
     assert_int_equal(backend_calls(backend) - calls, 2);
+    see(&f.host[0], "/long", "", "fwd=uri-miss"); /* in chunks */
+    wait_until(objects(&f) == 3, 5000);
+    see(&f.host[1], "/long", "", "detail=fleet");
+    see(&f.host[1], "/long", "", "hit");
+    assert_int_equal(backend_calls(backend) - calls, 3);
     see(&f.host[1], "/vary", "X-Kind: 2\r\n", NULL);
     see(&f.host[2], "/vary", "X-Kind: 3\r\n", NULL); /* it finds another's, and fetches */
-    assert_int_equal(backend_calls(backend) - calls, 4);
+    assert_int_equal(backend_calls(backend) - calls, 5);
     assert_int_equal(ctl(&f.host[1], &out, "cache why http://example.org/a"), 0);
     assert_non_null(strstr(out, "another host of the fleet"));
     stop(&f);
@@ -206,7 +216,7 @@ static void what_is_for_one_client_never_leaves_the_host(void **state)
     see(&f.host[0], "/a", "Authorization: Bearer one\r\n", NULL);
     see(&f.host[0], "/b", "Cookie: session=one\r\n", NULL);
     see(&f.host[0], "/own/a", "X-Tenant: one\r\n", NULL);
-    see(&f.host[0], "/long", "", NULL); /* nor what is long */
+    see(&f.host[0], "/longest", "", NULL); /* nor what is too long */
     atomic_store(&forbids, true);
     see(&f.host[0], "/d", "", NULL);
     const unsigned calls = backend_calls(backend);

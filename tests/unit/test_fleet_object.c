@@ -15,7 +15,7 @@
 static struct fleet_key key;
 static struct fleet_object_name name;
 static uint8_t bytes[FLEET_OBJECT_MAX];
-static _Alignas(8) char record[RING_RECORD_MAX], space[RING_RECORD_MAX];
+static _Alignas(8) char record[RING_RECORD_MAX], space[FLEET_OBJECT_PLAIN];
 
 static struct cache_record *rec(void)
 {
@@ -74,6 +74,29 @@ static void what_is_written_is_read(void **state)
     }
 }
 
+static void long_bodies_stand_behind_the_rest(void **state)
+{
+    (void)state;
+    static char body[FLEET_BODY_MAX + 1];
+    struct fleet_object o = sample(0, false), back;
+    memset(body, 'y', sizeof body);
+    rec()->flags = CACHE_CHUNKED_BODY;
+    o.body = body;
+    for (o.body_len = FLEET_BODY_MAX - 1; o.body_len <= FLEET_BODY_MAX; o.body_len++) {
+        rec()->body_len = o.body_len;
+        const size_t len = fleet_object_write(&o, &key, &name, bytes);
+        assert_true(len > 0);
+        assert_int_equal(fleet_object_read(bytes, len, &key, &name, space, &back), 0);
+        assert_int_equal(back.body_len, o.body_len);
+        assert_memory_equal(back.body, body, o.body_len);
+        assert_memory_equal(back.names, names, sizeof names - 1);
+    }
+    rec()->body_len = o.body_len;
+    assert_int_equal(fleet_object_write(&o, &key, &name, bytes), 0);
+    o.body_len = 10;
+    assert_int_equal(fleet_object_write(&o, &key, &name, bytes), 0); /* not as long as it says */
+}
+
 static void what_is_not_signed_for_that_name_is_not_taken(void **state)
 {
     (void)state;
@@ -99,8 +122,8 @@ static void what_is_not_signed_for_that_name_is_not_taken(void **state)
 static void what_only_one_client_may_have_is_not_written(void **state)
 {
     (void)state;
-    static const uint32_t never[] = {CACHE_BY_IDENTITY,  CACHE_OF_IDENTITY, CACHE_VARY_RECORD,
-                                     CACHE_CHUNKED_BODY, CACHE_FROM_POST,   CACHE_ENCODED};
+    static const uint32_t never[] = {CACHE_BY_IDENTITY, CACHE_OF_IDENTITY, CACHE_VARY_RECORD,
+                                     CACHE_FROM_POST, CACHE_ENCODED};
     struct fleet_object o = sample(100, false);
     for (size_t i = 0; i < sizeof never / sizeof *never; i++) {
         rec()->flags = never[i];
@@ -163,6 +186,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_written_is_read),
+        cmocka_unit_test(long_bodies_stand_behind_the_rest),
         cmocka_unit_test(what_is_not_signed_for_that_name_is_not_taken),
         cmocka_unit_test(what_only_one_client_may_have_is_not_written),
         cmocka_unit_test(an_object_stands_before_all_later_entries),

@@ -730,10 +730,11 @@ void fleet_tell(struct fleet *f, enum fleet_kind kind, bool soft, const char *te
         done(arg, &(struct fleet_result){.missing_names = ""});
 }
 
-static void take_note(struct fleet *f, const struct ring_record *head, const char *note)
+static void take_note(struct fleet *f, unsigned worker, const struct ring_record *head,
+                      const char *note)
 {
     if (head->flags >= FLEET_SHARE_ASK && head->flags <= FLEET_SHARE_PUT) {
-        f->ops->note(f->arg, head, note);
+        f->ops->note(f->arg, worker, head, note);
         return;
     }
     const enum fleet_kind kind =
@@ -758,7 +759,7 @@ void fleet_take_notes(struct fleet *f)
             continue;
         atomic_store(&f->page->unsent, 1); /* until it is pending, and then until it is sent */
         while ((got = ring_peek(ring, &cursor, &head, note)) == 1)
-            take_note(f, &head, note);
+            take_note(f, i, &head, note);
         if (got < 0) {
             cursor = ring_head(ring);
             fleet_tell(f, FLEET_ALL, false, "", 0, 0, NULL, NULL);

@@ -7,13 +7,19 @@
 #ifndef POLDER_CONTROL_FLEET_IMPORT_H
 #define POLDER_CONTROL_FLEET_IMPORT_H
 #include "daemons/control/model/fleet_object.h"
+#include "polder/field.h"
 
 struct control;
 struct fleet;
 
-/* payload: of FLEET_SHARE_PUT. The length; 0: it is not for the store (any more). *name: of its URL, ""
+struct fleet_handed {
+    const char *payload; /* of FLEET_SHARE_PUT */
+    size_t len;
+    struct str body; /* that came in chunks */
+};
+/* The length; 0: it is not for the store (any more). *name: of its URL, ""
  * where there is none. *ms: how long it is fresh. */
-size_t fleet_export(struct fleet *f, const struct fleet_key *key, const char *payload, size_t len,
+size_t fleet_export(struct fleet *f, const struct fleet_key *key, const struct fleet_handed *handed,
                     uint8_t out[FLEET_OBJECT_MAX], struct fleet_object_name *name, uint64_t *ms);
 
 struct fleet_question {

@@ -173,11 +173,12 @@ static void follow_conditions(struct control *c, struct fleet_member *m)
 
 /* ---- life ---- */
 
-static void take_note(void *arg, const struct ring_record *head, const char *payload)
+static void take_note(void *arg, unsigned worker, const struct ring_record *head,
+                      const char *payload)
 {
     const struct fleet_member *m = arg;
     if (m->share) /* else a worker waits in vain, for a moment */
-        fleet_share_note(m->share, head, payload);
+        fleet_share_note(m->share, worker, head, payload);
 }
 
 static void stored(void *arg, const char *name)

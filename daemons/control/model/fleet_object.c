@@ -69,31 +69,41 @@ static bool names_are_sound(const struct fleet_object *o)
     return !o->names_len || o->names[o->names_len - 1] == '\n';
 }
 
+static bool body_is_sound(const struct fleet_object *o)
+{
+    if (!(o->record->flags & CACHE_CHUNKED_BODY))
+        return !o->body_len;
+    return o->body_len && o->body_len <= FLEET_BODY_MAX && o->record->body_len == o->body_len;
+}
+
 bool fleet_object_is_sound(const struct fleet_object *o)
 {
-    const uint32_t never = CACHE_VARY_RECORD | CACHE_CHUNKED_BODY | CACHE_FROM_POST |
-                           CACHE_ENCODED | CACHE_BY_IDENTITY | CACHE_OF_IDENTITY;
+    const uint32_t never =
+        CACHE_VARY_RECORD | CACHE_FROM_POST | CACHE_ENCODED | CACHE_BY_IDENTITY | CACHE_OF_IDENTITY;
     const struct cache_record *r = o->record;
     return cache_record_fits(r, o->record_len) && cache_record_len(r) == o->record_len &&
            !(r->flags & never) && r->status == 200 && !r->identity && r->url_len &&
-           o->origin_len <= UINT16_MAX && names_are_sound(o) &&
+           o->origin_len <= UINT16_MAX && names_are_sound(o) && body_is_sound(o) &&
            o->record_len + o->names_len + o->origin_len <= RING_RECORD_MAX;
 }
 
 /* ---- writing ---- */
 
-static size_t put_plain(const struct fleet_object *o, char out[RING_RECORD_MAX])
+static size_t put_plain(const struct fleet_object *o, char out[FLEET_OBJECT_PLAIN])
 {
     memcpy(out, o->record, o->record_len);
     memcpy(out + o->record_len, o->names, o->names_len);
     memcpy(out + o->record_len + o->names_len, o->origin, o->origin_len);
-    return o->record_len + o->names_len + o->origin_len;
+    const size_t len = o->record_len + o->names_len + o->origin_len;
+    if (o->body_len)
+        memcpy(out + len, o->body, o->body_len);
+    return len + o->body_len;
 }
 
 size_t fleet_object_write(const struct fleet_object *o, const struct fleet_key *key,
                           const struct fleet_object_name *name, uint8_t out[FLEET_OBJECT_MAX])
 {
-    static char plain[RING_RECORD_MAX];
+    static char plain[FLEET_OBJECT_PLAIN];
     if (!fleet_object_is_sound(o))
         return 0;
     size_t len = put_plain(o, plain);
@@ -103,7 +113,7 @@ size_t fleet_object_write(const struct fleet_object *o, const struct fleet_key *
                         .plain_len = (uint32_t)len,
                         .epoch = o->epoch,
                         .applied = o->applied};
-    const size_t encoded = ZSTD_compress(out + sizeof head, RING_RECORD_MAX, plain, len, LEVEL);
+    const size_t encoded = ZSTD_compress(out + sizeof head, FLEET_OBJECT_PLAIN, plain, len, LEVEL);
     if (!ZSTD_isError(encoded) && encoded < len - len / WORTH) {
         head.coding = ENCODED_ZSTD;
         len = encoded;
@@ -119,7 +129,7 @@ size_t fleet_object_write(const struct fleet_object *o, const struct fleet_key *
 
 static bool decode(const struct head *head, const uint8_t *bytes, size_t len, char *space)
 {
-    if (head->plain_len > RING_RECORD_MAX)
+    if (head->plain_len > FLEET_OBJECT_PLAIN)
         return false;
     if (head->coding == ENCODED_ZSTD)
         return ZSTD_decompress(space, head->plain_len, bytes, len) == head->plain_len;
@@ -146,14 +156,20 @@ int fleet_object_read(const uint8_t *bytes, size_t len, const struct fleet_key *
         !decode(&head, bytes + sizeof head, len - sizeof head, space) ||
         head.plain_len < sizeof(struct cache_record) + texts)
         return -ENOTSUP;
-    const size_t record_len = head.plain_len - texts;
+    const struct cache_record *r = (const struct cache_record *)(const void *)space;
+    const uint64_t body_len = r->flags & CACHE_CHUNKED_BODY ? r->body_len : 0;
+    if (body_len > head.plain_len - texts - sizeof *r)
+        return -ENOTSUP;
+    const size_t record_len = head.plain_len - texts - body_len;
     *o = (struct fleet_object){.epoch = head.epoch,
                                .applied = head.applied,
-                               .record = (const struct cache_record *)(const void *)space,
+                               .record = r,
                                .record_len = record_len,
                                .names = space + record_len,
                                .names_len = head.names_len,
                                .origin = space + record_len + head.names_len,
-                               .origin_len = head.origin_len};
+                               .origin_len = head.origin_len,
+                               .body = space + head.plain_len - body_len,
+                               .body_len = body_len};
     return fleet_object_is_sound(o) ? 0 : -ENOTSUP;
 }

@@ -5,7 +5,7 @@
  *   version, coding (0 none, 1 zstd): a byte each; lengths of the names of Vary and of the origin:
  *   two bytes each; length of the rest before it was encoded, 4 bytes, 6 bytes of nothing; epoch, and
  *   number of the log when it was fetched, 8 bytes each; all little endian
- *   struct cache_record, url, vary, head, body, names of Vary, origin: encoded as a whole
+ *   struct cache_record, url, vary, head, short body, names of Vary, origin, long body: encoded as a whole
  *   the first 16 bytes of HMAC-SHA256 over the name that it lies under and all before
  *
  * The times in its record are the store's. The name is made of the URL with the fleet's secret.
@@ -18,7 +18,8 @@
 
 #define FLEET_OBJECT_VERSION 1
 #define FLEET_OBJECT_HEAD    32
-#define FLEET_OBJECT_MAX     (FLEET_OBJECT_HEAD + RING_RECORD_MAX + FLEET_MAC)
+#define FLEET_OBJECT_PLAIN   (RING_RECORD_MAX + FLEET_BODY_MAX)
+#define FLEET_OBJECT_MAX     (FLEET_OBJECT_HEAD + FLEET_OBJECT_PLAIN + FLEET_MAC)
 
 struct fleet_object_name {
     char hex[33];
@@ -34,6 +35,8 @@ struct fleet_object {
     size_t record_len;
     const char *names, *origin;
     size_t names_len, origin_len;
+    const char *body; /* of a record with CACHE_CHUNKED_BODY */
+    size_t body_len;
 };
 /* Whether all lengths fit, and it is nothing that only one client may have. The record is aligned. */
 bool fleet_object_is_sound(const struct fleet_object *o);
@@ -41,7 +44,7 @@ bool fleet_object_is_sound(const struct fleet_object *o);
 size_t fleet_object_write(const struct fleet_object *o, const struct fleet_key *key,
                           const struct fleet_object_name *name, uint8_t out[FLEET_OBJECT_MAX]);
 /* 0; -EPERM: not signed with that key for that name; -ENOTSUP: of another version, or not sound. space:
- * aligned, RING_RECORD_MAX bytes, which *o leads into. */
+ * aligned, FLEET_OBJECT_PLAIN bytes, which *o leads into. */
 int fleet_object_read(const uint8_t *bytes, size_t len, const struct fleet_key *key,
                       const struct fleet_object_name *name, char *space, struct fleet_object *o);
 #endif

@@ -2,6 +2,7 @@
 /* fleet_share: see fleet_share.h. */
 #include "daemons/control/model/fleet_share.h"
 #include "daemons/control/control.h"
+#include "daemons/control/model/fleet_bodies.h"
 #include "daemons/control/model/fleet_import.h"
 #include "daemons/control/model/fleet_object.h"
 #include "daemons/control/model/fleet_store.h"
@@ -56,7 +57,8 @@ struct fleet_share {
     ev_timer timer;
     TAILQ_HEAD(, question) questions;
     uint32_t n;
-    uint64_t quick_ms; /* shared_timeout, the shortest; 0: no route shares */
+    uint64_t quick_ms;           /* shared_timeout, the shortest; 0: no route shares */
+    struct fleet_bodies *bodies; /* that workers have begun to hand over */
     uint64_t hits, misses, waits, puts, rejected, overtaken;
 };
 
@@ -300,12 +302,16 @@ static void take_end(struct fleet_share *s, const struct ring_record *head, cons
     end_claim(s, &name, end.for_one);
 }
 
-static void take_put(struct fleet_share *s, const struct ring_record *head, const char *payload)
+static void take_put(struct fleet_share *s, unsigned worker, const struct ring_record *head,
+                     const char *payload)
 {
     static uint8_t bytes[FLEET_OBJECT_MAX];
     struct fleet_object_name name;
     uint64_t ms;
-    const size_t len = fleet_export(s->fleet, &s->key, payload, head->len, bytes, &name, &ms);
+    const struct str body = fleet_bodies_get(s->bodies, worker, head);
+    const size_t len = fleet_export(
+        s->fleet, &s->key, &(struct fleet_handed){payload, head->len, body}, bytes, &name, &ms);
+    fleet_bodies_drop(s->bodies, worker, head->stream);
     if (!*name.hex)
         return;
     drop_questions(s, &name);
@@ -315,7 +321,8 @@ static void take_put(struct fleet_share *s, const struct ring_record *head, cons
         end_claim(s, &name, false);
 }
 
-void fleet_share_note(struct fleet_share *s, const struct ring_record *head, const char *payload)
+void fleet_share_note(struct fleet_share *s, unsigned worker, const struct ring_record *head,
+                      const char *payload)
 {
     switch ((enum fleet_share_note)head->flags) {
     case FLEET_SHARE_ASK:
@@ -324,8 +331,11 @@ void fleet_share_note(struct fleet_share *s, const struct ring_record *head, con
     case FLEET_SHARE_END:
         take_end(s, head, payload);
         break;
+    case FLEET_SHARE_CHUNK:
+        fleet_bodies_add(s->bodies, worker, head, payload);
+        break;
     case FLEET_SHARE_PUT:
-        take_put(s, head, payload);
+        take_put(s, worker, head, payload);
         break;
     }
 }
@@ -399,8 +409,13 @@ void fleet_share_follow(struct fleet_share *s)
 struct fleet_share *fleet_share_new(struct control *c, struct fleet *f)
 {
     struct fleet_share *s = calloc(1, sizeof *s);
-    if (!s)
+    struct fleet_bodies *bodies = fleet_bodies_new();
+    if (!s || !bodies) {
+        fleet_bodies_free(bodies);
+        free(s);
         return NULL;
+    }
+    s->bodies = bodies;
     s->control = c;
     s->fleet = f;
     TAILQ_INIT(&s->questions);
@@ -423,6 +438,7 @@ void fleet_share_free(struct fleet_share *s)
         answer(q, FLEET_SHARE_FETCH);
         forget(q);
     }
+    fleet_bodies_free(s->bodies);
     free(s);
 }
 

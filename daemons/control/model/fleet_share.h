@@ -25,7 +25,8 @@ struct fleet_share *fleet_share_new(struct control *c, struct fleet *f); /* NULL
 void fleet_share_free(struct fleet_share *s);
 void fleet_share_follow(struct fleet_share *s); /* the configuration */
 /* Of struct fleet_ops. */
-void fleet_share_note(struct fleet_share *s, const struct ring_record *head, const char *payload);
+void fleet_share_note(struct fleet_share *s, unsigned worker, const struct ring_record *head,
+                      const char *payload);
 void fleet_share_stored(struct fleet_share *s, const char *name);
 void fleet_share_renewed(struct fleet_share *s, uint64_t took_ms);
 

@@ -19,7 +19,8 @@ bool fleet_offer_may(const struct fetch *ex)
            !request_is_quarantined(r);
 }
 
-bool fleet_offer_tell(struct fetch *ex, enum fleet_share_note kind, const struct iovec *iov, int n)
+bool fleet_offer_tell(struct fetch *ex, enum fleet_share_note kind, uint64_t stream,
+                      const struct iovec *iov, int n)
 {
     struct worker *w = ex->worker;
     size_t len = 0;
@@ -29,6 +30,7 @@ bool fleet_offer_tell(struct fetch *ex, enum fleet_share_note kind, const struct
                                      .type = RING_SWEEP,
                                      .flags = (uint16_t)kind,
                                      .incarnation = w->process->incarnation,
+                                     .stream = stream,
                                      .permit = permit_is_held(&ex->permit) ? ex->permit.lock
                                                                            : FETCH_LOCK_NONE};
     return len <= RING_RECORD_MAX && ring_push(shared_fleet_ring(w->shared, w->number), &head, iov,
@@ -42,6 +44,12 @@ static struct iovec bytes(const void *at, size_t len)
 
 /* ---- what it has brought ---- */
 
+bool fleet_offer_chunk(struct fetch *ex, uint64_t stream, const char *at, size_t len)
+{
+    const struct iovec iov = bytes(at, len);
+    return fleet_offer_tell(ex, FLEET_SHARE_CHUNK, stream, &iov, 1);
+}
+
 void fleet_offer_put(struct fetch *ex, const struct fleet_offer *o)
 {
     char origin[ORIGIN_MAX];
@@ -53,10 +61,10 @@ void fleet_offer_put(struct fetch *ex, const struct fleet_offer *o)
     struct iovec iov[] = {bytes(&note, sizeof note),        bytes(o->record, sizeof *o->record),
                           bytes(o->text.at, o->text.len),   bytes(o->body.at, o->body.len),
                           bytes(o->names.at, o->names.len), bytes(origin, note.origin_len)};
-    if (o->body.len > ex->req.route->cache->shared_max_body || !note.epoch ||
+    if (o->record->body_len > ex->req.route->cache->shared_max_body || !note.epoch ||
         !atomic_load(&w->shared->fleet->shared_is_quick) || fleet_link_is_cut_off(w))
         return;
-    if (fleet_offer_tell(ex, FLEET_SHARE_PUT, iov, sizeof iov / sizeof *iov))
+    if (fleet_offer_tell(ex, FLEET_SHARE_PUT, o->stream, iov, sizeof iov / sizeof *iov))
         ex->fleet_claims = false;
 }
 
@@ -65,7 +73,7 @@ void fleet_offer_end(struct fetch *ex, enum fetch_lock_result result)
     const struct fleet_end note = {.for_one = result == FETCH_LOCK_NOSHARE};
     struct iovec iov[] = {bytes(&note, sizeof note), bytes(ex->req.url, ex->req.url_len)};
     if (ex->fleet_claims)
-        fleet_offer_tell(ex, FLEET_SHARE_END, iov, 2);
+        fleet_offer_tell(ex, FLEET_SHARE_END, 0, iov, 2);
     ex->fleet_claims = false;
 }
 

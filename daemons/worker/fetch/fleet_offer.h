@@ -19,13 +19,17 @@ struct fetch;
 bool fleet_offer_may(const struct fetch *ex);
 /* To control, with the name of its permit. False: the ring is full, which costs the others nothing but a
  * fetch. */
-bool fleet_offer_tell(struct fetch *ex, enum fleet_share_note kind, const struct iovec *iov, int n);
+bool fleet_offer_tell(struct fetch *ex, enum fleet_share_note kind, uint64_t stream,
+                      const struct iovec *iov, int n);
 
 struct fleet_offer {
     const struct cache_record *record;
-    struct str text; /* url, vary, head */
-    struct str body, names;
+    struct str text;        /* url, vary, head */
+    struct str body, names; /* no body: it has gone in chunks */
+    uint64_t stream;        /* of those; 0: none */
 };
+/* The next chunk of a long body. False: it did not arrive. */
+bool fleet_offer_chunk(struct fetch *ex, uint64_t stream, const char *bytes, size_t len);
 /* It was stored here. */
 void fleet_offer_put(struct fetch *ex, const struct fleet_offer *o);
 /* It brings nothing that other hosts could have: they need not wait. Once. */

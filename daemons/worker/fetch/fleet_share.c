@@ -109,7 +109,7 @@ static bool ask(struct fetch *ex)
     struct iovec iov[] = {{&note, sizeof note}, {(void *)(uintptr_t)ex->req.url, ex->req.url_len}};
     atomic_store(&w->shared->fleet->shared_answer[ex->permit.lock.slot], 0);
     permit_wait_again(w, &ex->permit.lock);
-    return fleet_offer_tell(ex, FLEET_SHARE_ASK, iov, 2);
+    return fleet_offer_tell(ex, FLEET_SHARE_ASK, 0, iov, 2);
 }
 
 bool fleet_share_ask(struct fetch *ex)

@@ -396,8 +396,10 @@ void cache_store_begin(struct fetch *ex, const struct h1_head *head)
             atomic_load_explicit(&w->shared->cache->body_max, memory_order_relaxed);
         s->max_body_is_ours = max && max < settings->value.max_body;
         s->max_body = s->max_body_is_ours ? max : settings->value.max_body;
-        s->shareable = !part && head->status == 200 && fleet_offer_may(ex) &&
-                       !(resp.has_set_cookie && settings->store_set_cookie);
+        s->shareable =
+            !part && head->status == 200 && fleet_offer_may(ex) &&
+            !(resp.complete_length_known && resp.length > ex->req.route->cache->shared_max_body) &&
+            !(resp.has_set_cookie && settings->store_set_cookie);
         if (part)
             cache_store_body(ex, part->before, part->before_len);
         return;
@@ -410,6 +412,14 @@ void cache_store_begin(struct fetch *ex, const struct h1_head *head)
 
 /* ---- the body ---- */
 
+/* Other hosts will not have it, and need not wait. */
+static void keep_for_us(struct fetch *ex, struct store_stream *s)
+{
+    if (s->shareable)
+        fleet_offer_end(ex, FETCH_LOCK_NOSHARE);
+    s->shareable = false;
+}
+
 static bool push_chunk(struct fetch *ex)
 {
     struct store_stream *s = ex->store;
@@ -418,6 +428,8 @@ static bool push_chunk(struct fetch *ex)
         ring_full(ex);
         return false;
     }
+    if (s->shareable && s->body_len && !fleet_offer_chunk(ex, s->stream, s->body, s->body_len))
+        keep_for_us(ex, s);
     s->body_len = 0;
     return true;
 }
@@ -433,7 +445,8 @@ static bool begin_stream(struct fetch *ex)
         return false;
     }
     s->streaming = true;
-    fleet_offer_end(ex, FETCH_LOCK_NOSHARE); /* too long for other hosts */
+    if (!s->shareable)
+        fleet_offer_end(ex, FETCH_LOCK_NOSHARE);
     return true;
 }
 
@@ -448,6 +461,8 @@ void cache_store_body(struct fetch *ex, const char *bytes, size_t len)
         cache_store_abort(ex, FETCH_LOCK_NOSHARE);
         return;
     }
+    if (s->total > ex->req.route->cache->shared_max_body)
+        keep_for_us(ex, s);
     if (!s->streaming && s->body_len + len > s->room && !begin_stream(ex))
         return;
     while (len) {
@@ -513,6 +528,18 @@ static bool end_part(struct fetch *ex)
     return false;
 }
 
+static void offer(struct fetch *ex, struct store_stream *s)
+{
+    const struct fleet_offer o = {.record = &s->record,
+                                  .text = {s->text, s->text_len},
+                                  .body = {s->body, s->streaming ? 0 : s->body_len},
+                                  .names = {s->names, s->names_len},
+                                  .stream = s->streaming ? s->stream : 0};
+    s->record.body_len = s->total;
+    if (s->shareable)
+        fleet_offer_put(ex, &o);
+}
+
 /* The vary_record is sent after its variant, with the permit: a request that finds a vary_record
  * finds the variant, and until then waits. */
 void cache_store_end(struct fetch *ex)
@@ -532,13 +559,7 @@ void cache_store_end(struct fetch *ex)
     stats_add(ex->worker->stats, STATS_CACHE_STORES, 1);
     cache_refusal_note(ex->worker->shared->cache, inval_secret(ex->worker->shared->inval),
                        ex->req.url, ex->req.url_len, POLICY_STORE, ex->worker->real_ms);
-    if (s->shareable && !s->streaming)
-        fleet_offer_put(ex, &(struct fleet_offer){
-                                .record = &s->record,
-                                .text = {s->text, s->text_len},
-                                .body = {s->body, s->body_len},
-                                .names = {s->names, s->names_len},
-                            });
+    offer(ex, s);
     fleet_offer_end(ex, FETCH_LOCK_NOSHARE);
     if (ex->up)
         upstream_stores(ex->up, ex->req.url, ex->req.url_len);
