@@ -757,16 +757,14 @@ void fleet_take_notes(struct fleet *f)
         int got;
         if (cursor == ring_head(ring))
             continue;
-        atomic_store(&f->page->unsent, 1); /* until it is pending, and then until it is sent */
         while ((got = ring_peek(ring, &cursor, &head, note)) == 1)
             take_note(f, i, &head, note);
         if (got < 0) {
             cursor = ring_head(ring);
             fleet_tell(f, FLEET_ALL, false, "", 0, 0, NULL, NULL);
         }
-        ring_consume(ring, cursor);
+        ring_consume(ring, cursor); /* what is for the log is pending: `unsent` says so */
         ring_sleep(ring, true);
-        show_unsent(f);
     }
 }
 
