@@ -11,6 +11,7 @@
 #include "daemons/worker/fetch/upstream.h"
 #include "daemons/worker/leak_guard/leak_guard.h"
 #include "daemons/worker/message/access.h"
+#include "daemons/worker/request/limits_wait.h"
 #include "daemons/worker/request/steps.h"
 #include "daemons/worker/worker.h"
 #include "polder/problem.h"
@@ -69,6 +70,7 @@ static void on_gone(struct client *c)
     if (c->fetch)
         fetch_client_left(c->fetch);
     long_poll_drop(c);
+    limits_wait_drop(c);
     answer_stop(c);
     repeat_forget(c);
     accept_dismiss(c);
@@ -100,6 +102,7 @@ static void on_end_hold(struct client *c)
 static void on_timed_out(struct client *c)
 {
     const struct request *r = c->fetch ? &c->fetch->req : NULL;
+    limits_wait_drop(c);
     if (r)
         fetch_drop_client(c->fetch);
     else
@@ -110,6 +113,7 @@ static void on_timed_out(struct client *c)
 static void on_unanswered(struct client *c)
 {
     const struct request *r = c->fetch ? &c->fetch->req : NULL;
+    limits_wait_drop(c);
     if (r)
         fetch_drop_client(c->fetch);
     response_problem(r, c, PROBLEM_UNAVAILABLE, "Retry-After: 1\r\n",
@@ -124,6 +128,7 @@ static bool on_streams(const struct client *c)
 static void on_let_go(struct client *c)
 {
     on_cut(c);
+    limits_wait_drop(c);
     if (c->fetch)
         fetch_drop_client(c->fetch);
 }

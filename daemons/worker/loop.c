@@ -27,6 +27,7 @@
 #include "daemons/worker/fetch/store.h"
 #include "daemons/worker/fetch/upstream.h"
 #include "daemons/worker/request/limits.h"
+#include "daemons/worker/request/limits_wait.h"
 #include "daemons/worker/message/messages.h"
 #include "daemons/worker/message/route_state.h"
 #include "polder/cache.h"
@@ -244,6 +245,7 @@ static void on_event(EV_P_ ev_io *watcher, int events)
     fleet_share_wake(w);
     room_queue_run(w);
     long_poll_wake(w);
+    limits_wait_wake(w);
     drained_follow(w);
 }
 
@@ -304,6 +306,7 @@ struct ev_loop *loop_open(struct worker *w)
     client_events_init(w);
     ev_timer_init(&w->long_polls->scan, on_scan, 0., 0.);
     retry_queue_init(w);
+    limits_wait_init(w);
     room_queue_init(w);
     ev_io_init(&w->watchers->event, on_event, w->shared->worker_event[w->number], EV_READ);
     ev_signal_init(&w->watchers->term, on_term, SIGTERM);

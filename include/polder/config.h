@@ -94,6 +94,13 @@ struct config_upstream {
     int line;
 };
 
+enum config_scope { CONFIG_SCOPE_HOST, CONFIG_SCOPE_FLEET };
+/* What a limit of a fleet does on a host that cannot reach the store. */
+enum config_limit_cut_off {
+    CONFIG_LIMIT_SHARE,  /* admits this host's share of the limit */
+    CONFIG_LIMIT_OPEN,   /* admits the whole limit on this host alone */
+    CONFIG_LIMIT_CLOSED, /* refuses */
+};
 enum config_missing { CONFIG_MISSING_CLIENT, CONFIG_MISSING_REFUSE, CONFIG_MISSING_SKIP };
 struct config_limit {
     const char *name;
@@ -101,6 +108,8 @@ struct config_limit {
     struct config_key key[CONFIG_KEY_PARTS_MAX];
     uint32_t n_key;
     enum config_missing missing;
+    enum config_scope scope;
+    enum config_limit_cut_off cut_off;
     const struct clientip_net *exempt_nets; /* exempt = {"10.0.0.0/8", …} */
     uint32_t n_exempt_nets;
     const char *const *exempt_values; /* other strings: values of the key */
@@ -111,6 +120,9 @@ struct config_limit {
     uint32_t index;
     int line;
 };
+
+/* What values a limit with scope = "fleet" cannot have; NULL: these are good. */
+const char *config_fleet_limit_check(const struct runtime_limit *value);
 
 /* Which stored responses an identified request may share (polder-cache(7)). */
 enum config_share {
@@ -201,6 +213,7 @@ struct config_route {
     const struct config_upstream *upstream; /* NULL: answered by Polder alone (websocket only) */
     const struct config_limit *limits[CONFIG_ROUTE_LIMITS_MAX];
     uint32_t n_limits;
+    bool has_fleet_limits;
     uint32_t cost;                            /* what a request is charged, default 1 */
     const struct config_cache *cache;         /* NULL: no cache */
     const struct config_websocket *websocket; /* NULL: upgrades are refused */
@@ -267,6 +280,7 @@ struct config_fleet {
     const struct config_store *stores;
     const char *name, *host, *secret;
     enum config_cut_off cut_off;
+    uint32_t limit_timeout_ms; /* the longest that a request waits for what the store grants */
 };
 
 /* How FIN from a client whose request waits is taken. */

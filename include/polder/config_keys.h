@@ -34,6 +34,8 @@ enum config_type {
     TYPE_HALF_CLOSE,
     TYPE_MISSING,
     TYPE_CUT_OFF,
+    TYPE_LIMIT_CUT_OFF,
+    TYPE_SCOPE,
     TYPE_SEVERITY, /* kept as a text */
     TYPE_SHARE,
     TYPE_BALANCE,

@@ -35,6 +35,7 @@ struct history_page;
 struct alert_page;
 struct shift_page;
 struct fleet_page;
+struct fleet_grants;
 struct sticky_counts;
 struct sticky_page;
 
@@ -58,7 +59,7 @@ struct sticky_page;
 #define SHARED_CLIENT_CELLS 16384
 typedef _Atomic uint16_t shared_client_row[SHARED_CLIENT_CELLS];
 
-#define SHARED_SEGMENTS (32 + SHARED_RINGS)
+#define SHARED_SEGMENTS (33 + SHARED_RINGS)
 
 /* A segment, with what is needed to pass it on. */
 struct shared_segment {
@@ -94,16 +95,17 @@ struct shared {
     struct fetch_lock_table *fetch_locks;
     _Atomic uint8_t *ref; /* [CACHE_SLOTS_MAX] uses of cached objects: polder/access_bits.h */
     struct cache_shared *cache;
-    shared_client_row *clients;   /* [PROC_WORKER_SLOTS] */
-    struct server_table *servers; /* polder/server_state.h */
-    struct tenants_page *tenants; /* polder/tenants.h */
-    struct recent_page *recent;   /* polder/recent.h */
-    struct history_page *history; /* polder/history.h */
-    struct alert_page *alerts;    /* polder/alerts.h */
-    struct shift_page *shift;     /* file-backed: state_dir/shift.page */
-    struct fleet_page *fleet;     /* file-backed: state_dir/fleet.page; polder/fleet.h */
-    char *fleet_rings;            /* [PROC_WORKER_SLOTS] rings, from workers to control */
-    struct sticky_page *sticky;   /* file-backed: state_dir/sticky.page */
+    shared_client_row *clients;        /* [PROC_WORKER_SLOTS] */
+    struct server_table *servers;      /* polder/server_state.h */
+    struct tenants_page *tenants;      /* polder/tenants.h */
+    struct recent_page *recent;        /* polder/recent.h */
+    struct history_page *history;      /* polder/history.h */
+    struct alert_page *alerts;         /* polder/alerts.h */
+    struct shift_page *shift;          /* file-backed: state_dir/shift.page */
+    struct fleet_page *fleet;          /* file-backed: state_dir/fleet.page; polder/fleet.h */
+    struct fleet_grants *fleet_grants; /* polder/fleet_grants.h */
+    char *fleet_rings;                 /* [PROC_WORKER_SLOTS] rings, from workers to control */
+    struct sticky_page *sticky;        /* file-backed: state_dir/sticky.page */
     struct sticky_counts *sticky_counts;
     struct ring *ring[SHARED_RINGS];
     struct config_region *region[SHARED_REGIONS];
@@ -157,5 +159,6 @@ void shared_wake_notifier(const struct shared *sh);
 void shared_wake_holders(const struct shared *sh);
 /* The same of all workers. */
 void shared_wake_workers(const struct shared *sh);
+void shared_wake_worker(const struct shared *sh, unsigned worker_slot);
 
 #endif

@@ -34,6 +34,7 @@ enum shm_kind {
     SHM_STICKY,
     SHM_LIMIT_ROWS,
     SHM_FLEET,
+    SHM_FLEET_GRANTS,
 };
 
 struct shm_header {

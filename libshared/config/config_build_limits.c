@@ -26,6 +26,19 @@ static void build_exempt(struct config_parse *p, cfg_t *s, struct config_limit *
     l->exempt_values = values;
 }
 
+/* What counts in the store counts neither levels nor requests under way. */
+static void check_scope(struct config_parse *p, cfg_t *s, const struct config_limit *l)
+{
+    const char *why;
+    if (l->scope != CONFIG_SCOPE_FLEET)
+        return;
+    if (!cfg_size(p->root, "fleet"))
+        config_complain(p, config_line_of(p, s, "scope"),
+                        "limit \"%s\": scope = \"fleet\" needs a section fleet", l->name);
+    if ((why = config_fleet_limit_check(&l->value)))
+        config_complain(p, config_line_of(p, s, "scope"), "limit \"%s\": %s", l->name, why);
+}
+
 static void build_limit(struct config_parse *p, cfg_t *s, struct config_limit *l)
 {
     const char *why;
@@ -42,12 +55,23 @@ static void build_limit(struct config_parse *p, cfg_t *s, struct config_limit *l
                 "cookie:NAME or jwt:CLAIM",
                 l->name);
     build_exempt(p, s, l);
+    check_scope(p, s, l);
     if (!config_stated(s, "requests"))
         config_complain(p, l->line, "limit \"%s\" has no requests; expected requests = NUMBER",
                         l->name);
     else if (runtime_limit_check(&l->value, &why))
         config_complain(p, config_line_of(p, s, "requests"), "limit \"%s\": %s", l->name, why);
     config_check_name(p, "limit", l->name, l->line);
+}
+
+const char *config_fleet_limit_check(const struct runtime_limit *value)
+{
+    if (value->algorithm == RUNTIME_GCRA)
+        return "scope = \"fleet\" is not for algorithm = \"gcra\"; expected sliding or fixed";
+    if (value->concurrent)
+        return "concurrent counts the requests of one host; scope = \"fleet\" needs a limit "
+               "without it";
+    return NULL;
 }
 
 void config_build_limits(struct config_parse *p, struct config *c)

@@ -108,6 +108,7 @@ static void build_route_limit(struct config_parse *p, int line, const char *name
             return;
         }
     r->limits[r->n_limits++] = found;
+    r->has_fleet_limits |= found->scope == CONFIG_SCOPE_FLEET;
 }
 
 static void build_route_limits(struct config_parse *p, cfg_t *s, const struct config *c,

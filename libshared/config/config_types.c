@@ -90,6 +90,8 @@ static const char *const heartbeat_words[] = {"off", "ping", "json", "both", NUL
 static const char *const half_close_words[] = {"auto", "answer", "abort", NULL};
 static const char *const missing_words[] = {"client", "refuse", "skip", NULL};
 static const char *const cut_off_words[] = {"serve", "revalidate", "bypass", NULL};
+static const char *const limit_cut_off_words[] = {"share", "open", "closed", NULL};
+static const char *const scope_words[] = {"host", "fleet", NULL};
 static const char *const severity_words[] = {"info", "warning", "critical", NULL};
 
 static const char *const balance_words[] = {"weighted", "least_conn", NULL};
@@ -107,6 +109,10 @@ static const char *const *words_of(enum config_type type)
         return missing_words;
     case TYPE_CUT_OFF:
         return cut_off_words;
+    case TYPE_LIMIT_CUT_OFF:
+        return limit_cut_off_words;
+    case TYPE_SCOPE:
+        return scope_words;
     case TYPE_SEVERITY:
         return severity_words;
     case TYPE_BALANCE:
@@ -360,6 +366,8 @@ const char *config_value(const struct config_row *row, const char *text, uint64_
     case TYPE_HALF_CLOSE:
     case TYPE_MISSING:
     case TYPE_CUT_OFF:
+    case TYPE_LIMIT_CUT_OFF:
+    case TYPE_SCOPE:
     case TYPE_SEVERITY:
     case TYPE_BALANCE:
         why = word_value(text, words_of(row->type), &n);

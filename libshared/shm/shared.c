@@ -10,6 +10,7 @@
 #include "polder/leak_guard.h"
 #include "polder/fetch_lock.h"
 #include "polder/fleet.h"
+#include "polder/fleet_grants.h"
 #include "polder/history.h"
 #include "polder/inval.h"
 #include "polder/limit.h"
@@ -282,11 +283,15 @@ static bool shared_tables(struct shared *sh, const struct shared_options *opt)
                                 sizeof(struct alert_page));
     sh->fleet_rings =
         shared_body(sh, opt, "polder-fleet-rings", SHM_RING, ring_size() * PROC_WORKER_SLOTS);
+    sh->fleet_grants =
+        shared_numbered(sh, opt, "polder-fleet-grants", SHM_FLEET_GRANTS,
+                        sizeof(struct fleet_grants),
+                        LAYOUT(FLEET_GRANTS_LAYOUT, sizeof(struct fleet_grants)));
     sh->sticky_counts =
         shared_body(sh, opt, "polder-sticky", SHM_STICKY, sizeof(struct sticky_counts));
     return sh->proc && sh->stats && sh->limits && sh->shadow_limits && sh->fetch_locks && sh->ref &&
            sh->cache && sh->clients && sh->servers && sh->recent && sh->tenants && sh->history &&
-           sh->alerts && sh->fleet_rings && sh->sticky_counts;
+           sh->alerts && sh->fleet_rings && sh->fleet_grants && sh->sticky_counts;
 }
 
 /* Sparse: an unused ring or region costs address space only. */
@@ -468,4 +473,10 @@ void shared_wake_workers(const struct shared *sh)
     for (unsigned i = 0; i < PROC_WORKER_SLOTS; i++)
         if (atomic_load(&sh->proc->slot[PROC_SLOT_WORKER0 + i].pid))
             shared_wake(sh->worker_event[i]);
+}
+
+void shared_wake_worker(const struct shared *sh, unsigned worker_slot)
+{
+    if (worker_slot < PROC_WORKER_SLOTS)
+        shared_wake(sh->worker_event[worker_slot]);
 }

@@ -10,6 +10,7 @@
 #include "polder/server_state.h"
 #include "polder/shift.h"
 #include "polder/config.h"
+#include "polder/fleet_grants.h"
 #include "polder/limit.h"
 
 #include <errno.h>
@@ -84,6 +85,9 @@ static int set_up(void **state)
                                                                    .server = "127.0.0.1:8001",
                                                                    .percent = 10,
                                                                    .phase = SHIFT_WATCHED}));
+    r->shared.fleet_grants = mmap(NULL, sizeof *r->shared.fleet_grants, PROT_READ | PROT_WRITE,
+                                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    assert_ptr_not_equal(r->shared.fleet_grants, MAP_FAILED);
     r->config.on_alert = "";
     r->alert = (struct config_alert){.name = "memory", .severity = "critical", .enabled = true};
     r->config.alerts = &r->alert;
@@ -104,6 +108,7 @@ static int tear_down(void **state)
     free(r->shared.shift);
     munmap(r->shared.stats, sizeof *r->shared.stats * PROC_SLOTS);
     munmap(r->shared.limits, limit_table_size(1024));
+    munmap(r->shared.fleet_grants, sizeof *r->shared.fleet_grants);
     shm_close(&r->conditions);
     free(r->text.at);
     free(r);

@@ -5,6 +5,8 @@
 #include "daemons/control/methods/methods.h"
 #include "daemons/control/model/fleet_member.h"
 #include "daemons/control/model/fleet_share.h"
+#include "polder/fleet_grants.h"
+#include "polder/shared.h"
 
 static void put_host(struct rpc_out *o, const struct fleet_view *v, const struct fleet_host *h)
 {
@@ -41,6 +43,24 @@ static void put_cache(struct control *c, struct rpc_out *o)
     rpc_out_u64(o, "rejected", v.rejected);
 }
 
+/* Where limits hold over the fleet. */
+static void put_limits(const struct control *c, struct rpc_out *o)
+{
+    const struct fleet_grants *g = c->shared->fleet_grants;
+    if (!fleet_member_has_limits(c->config))
+        return;
+    rpc_out_map(o, "limits");
+    rpc_out_str(o, "state", fleet_member_limits_state(c));
+    rpc_out_f64(o, "share_percent", atomic_load(&g->share) / (FLEET_SHARE_WHOLE / 100.));
+    rpc_out_u64(o, "hosts", atomic_load(&g->hosts));
+    rpc_out_u64(o, "granted", atomic_load(&g->taken));
+    rpc_out_u64(o, "refusals", atomic_load(&g->refused));
+    rpc_out_u64(o, "calls", atomic_load(&g->calls));
+    rpc_out_u64(o, "waited", atomic_load(&g->waited));
+    rpc_out_u64(o, "waited_in_vain", atomic_load(&g->late));
+    rpc_out_end(o);
+}
+
 void fleet_show(struct control *c, const struct rpc_call *call)
 {
     static const char *const modes[] = {"serve", "revalidate", "bypass"};
@@ -69,6 +89,7 @@ void fleet_show(struct control *c, const struct rpc_call *call)
     rpc_out_u64(o, "gaps", v.gaps);
     rpc_out_u64(o, "strange", v.strange);
     put_cache(c, o);
+    put_limits(c, o);
     put_hosts(o, &v);
     rpc_out_end(o);
     rpc_reply_send(call->reply);

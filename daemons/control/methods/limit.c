@@ -4,9 +4,11 @@
 #include "daemons/control/control.h"
 #include "daemons/control/methods/limit_parts.h"
 #include "daemons/control/methods/methods.h"
+#include "daemons/control/model/fleet_member.h"
 #include "daemons/control/regions.h"
 #include "polder/clock.h"
 #include "polder/config.h"
+#include "polder/fleet_grants.h"
 #include "polder/limit.h"
 #include "polder/limit_top.h"
 #include "polder/limitkey.h"
@@ -47,6 +49,21 @@ static void put_routes(const struct control *c, struct rpc_out *o, const struct 
     rpc_out_end(o);
 }
 
+/* Where it is counted. */
+static void put_scope(const struct control *c, struct rpc_out *o, const struct config_limit *l,
+                      const struct runtime_limit *running)
+{
+    static const char *const modes[] = {"share", "open", "closed"};
+    const struct fleet_grants *g = c->shared->fleet_grants;
+    rpc_out_str(o, "scope", l->scope == CONFIG_SCOPE_FLEET ? "fleet" : "host");
+    if (l->scope != CONFIG_SCOPE_FLEET)
+        return;
+    rpc_out_str(o, "cut_off", modes[l->cut_off]);
+    rpc_out_str(o, "state", fleet_member_limits_state(c));
+    rpc_out_u64(o, "lease", fleet_lease_of(g, running->requests));
+    rpc_out_u64(o, "share", fleet_share_part(g, running->requests));
+}
+
 /* The candidate that is charged beside the limit now, if there is one. */
 static void put_try(const struct control *c, struct rpc_out *o, const struct config_limit *l)
 {
@@ -73,6 +90,7 @@ static void put_limit(const struct control *c, struct rpc_out *o, const struct c
     limit_put_values(o, running);
     limit_put_exempt(o, l, list);
     rpc_out_str(o, "key", key);
+    put_scope(c, o, l, running);
     put_counts(c, o, l);
     rpc_out_bool(o, "changed", !limits_is_as_file(c, l, running));
     rpc_out_bool(o, "persisted", persisted);
@@ -219,7 +237,7 @@ void limit_set(struct control *c, const struct rpc_call *call)
     struct limit_terms before, after;
     limits_terms(c, l, &values.limit[l->index], &before);
     after = before;
-    if (!limit_read_terms(c, call, &after))
+    if (!limit_read_terms(c, call, l, &after))
         return;
     const int code = persist ? runtime_persist_save(c->config->state_dir, l->name, &after.value,
                                                     after.exempts ? &after.exempt : NULL, l)

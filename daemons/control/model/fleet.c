@@ -31,6 +31,8 @@ static const char *const scripts[FLEET_SCRIPTS] = {
     [FLEET_SCRIPT_APPEND] = fleet_script_append,
     [FLEET_SCRIPT_SHARE_GET] = fleet_script_share_get,
     [FLEET_SCRIPT_SHARE_PUT] = fleet_script_share_put,
+    [FLEET_SCRIPT_LIMIT_SHARE] = fleet_script_limit_share,
+    [FLEET_SCRIPT_LIMIT_TAKE] = fleet_script_limit_take,
 };
 
 enum state { CUT_OFF, ENTERING, MEMBER };
@@ -905,4 +907,22 @@ void fleet_view(const struct fleet *f, struct fleet_view *out)
     };
     for (uint32_t i = 0; i < f->n_hosts; i++)
         put_host(f, &f->host[i], &out->at[i]);
+}
+
+/* ---- for what else uses the store ---- */
+
+uint64_t fleet_epoch(const struct fleet *f)
+{
+    return f->state == MEMBER ? epoch_of(f) : 0;
+}
+
+uint64_t fleet_epoch_ms(uint64_t epoch)
+{
+    return epoch / 1000000;
+}
+
+bool fleet_run(struct fleet *f, enum fleet_script script, int n_keys, int argc, const char **argv,
+               fleet_reply_fn done, void *arg)
+{
+    return fleet_epoch(f) && fleet_store_run(f->store, script, n_keys, argc, argv, NULL, done, arg);
 }

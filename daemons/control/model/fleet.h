@@ -13,6 +13,7 @@
 #ifndef POLDER_CONTROL_FLEET_MODEL_H
 #define POLDER_CONTROL_FLEET_MODEL_H
 #include "daemons/control/model/fleet_entry.h"
+#include "daemons/control/model/fleet_store.h"
 #include "polder/config.h"
 #include <ev.h>
 
@@ -72,6 +73,13 @@ uint64_t fleet_store_now_ms(const struct fleet *f);    /* the store's clock, or 
 bool fleet_seq_of(struct fleet *f, uint64_t epoch, uint64_t id, uint64_t *seq);
 /* What is in the store is not this fleet's. */
 void fleet_note_strange(struct fleet *f, const char *what);
+/* What names the history of the store that this host follows; 0: it is cut off. */
+uint64_t fleet_epoch(const struct fleet *f);
+/* When that began, in ms of the store's clock. */
+uint64_t fleet_epoch_ms(uint64_t epoch);
+/* Runs another script; false: it is cut off. done: see fleet_store.h. */
+bool fleet_run(struct fleet *f, enum fleet_script script, int n_keys, int argc, const char **argv,
+               fleet_reply_fn done, void *arg);
 
 /* For display. */
 struct fleet_host {

@@ -4,10 +4,12 @@
 #include "daemons/control/control.h"
 #include "daemons/control/model/events.h"
 #include "daemons/control/model/fleet_share.h"
+#include "daemons/control/model/fleet_limits.h"
 #include "daemons/control/model/invalidation.h"
 #include "polder/cache.h"
 #include "polder/clock.h"
 #include "polder/conditions.h"
+#include "polder/fleet_grants.h"
 #include "polder/inval.h"
 #include "polder/log.h"
 #include "polder/shared.h"
@@ -22,12 +24,14 @@ struct fleet_member {
     struct control *control;
     struct fleet *fleet;
     struct fleet_share *share;
+    struct fleet_limits *limits;
     struct config_fleet config; /* a copy: configurations come and go */
     struct config_store stores[CONFIG_STORES_MAX];
     const char *store[CONFIG_STORES_MAX];
     char *texts[CONFIG_STORES_MAX * 6 + 3];
     size_t n_texts;
     uint64_t strange_ms; /* of the last one; 0: none */
+    uint64_t alone_ms;   /* since when the store grants nothing of limits; 0: not looked yet */
     char why[320];
 };
 
@@ -158,6 +162,26 @@ static void strange(void *arg, const char *what)
                     clock_real_ms());
 }
 
+/* Each limit that does what its cut_off says. */
+static void follow_limits(struct control *c, struct fleet_member *m)
+{
+    static const char *const modes[] = {"it admits this host's share",
+                                        "each host admits the whole limit", "it refuses all"};
+    struct condition_table *table = c->shared->conditions;
+    const uint64_t now_ms = clock_mono_ms(), real_ms = clock_real_ms();
+    if (fleet_grants_come(c->shared->fleet_grants, now_ms) || !m->alone_ms)
+        m->alone_ms = now_ms;
+    if (m->alone_ms == now_ms)
+        condition_clear_except(table, COND_FLEET_LIMIT_CUT_OFF, NULL, NULL, real_ms);
+    if (now_ms < m->alone_ms + CUT_OFF_NOTIFIED_MS + FLEET_LEASE_MS)
+        return; /* a new store is learned for so long */
+    for (uint32_t i = 0; i < c->config->n_limits; i++) {
+        const struct config_limit *l = &c->config->limits[i];
+        if (l->scope == CONFIG_SCOPE_FLEET)
+            condition_raise(table, COND_FLEET_LIMIT_CUT_OFF, l->name, modes[l->cut_off], real_ms);
+    }
+}
+
 static void follow_conditions(struct control *c, struct fleet_member *m)
 {
     struct condition_table *table = c->shared->conditions;
@@ -206,6 +230,7 @@ void fleet_member_free(struct control *c)
         return;
     fleet_free(m->fleet);
     fleet_share_free(m->share);
+    fleet_limits_free(m->limits); /* its replies have been called */
     for (size_t i = 0; i < m->n_texts; i++)
         free(m->texts[i]);
     free(m);
@@ -220,9 +245,20 @@ static void begin(struct control *c)
     copy_config(m, &c->config->fleet);
     c->fleet = m;
     m->fleet = fleet_new(c->loop, &m->config, c->shared, &ops, m);
-    m->share = m->fleet ? fleet_share_new(c, m->fleet) : NULL;
-    if (!m->share)
+    if (m->fleet) {
+        m->share = fleet_share_new(c, m->fleet);
+        m->limits = fleet_limits_new(c->loop, m->fleet, &m->config, c->shared);
+    }
+    if (!m->share || !m->limits)
         fleet_member_free(c);
+}
+
+bool fleet_member_has_limits(const struct config *config)
+{
+    for (uint32_t i = 0; i < config->n_limits; i++)
+        if (config->limits[i].scope == CONFIG_SCOPE_FLEET)
+            return true;
+    return false;
 }
 
 void fleet_member_follow(struct control *c)
@@ -237,12 +273,17 @@ void fleet_member_follow(struct control *c)
                                clock_real_ms());
         condition_clear_except(c->shared->conditions, COND_FLEET_STRANGERS, NULL, NULL,
                                clock_real_ms());
+        condition_clear_except(c->shared->conditions, COND_FLEET_LIMIT_CUT_OFF, NULL, NULL,
+                               clock_real_ms());
     }
     if (!c->fleet)
         return;
     fleet_share_follow(c->fleet->share);
     fleet_take_notes(c->fleet->fleet);
+    fleet_limits_use(c->fleet->limits, fleet_member_has_limits(c->config));
+    fleet_limits_take(c->fleet->limits);
     follow_conditions(c, c->fleet);
+    follow_limits(c, c->fleet);
 }
 
 bool fleet_member_tell(struct control *c, enum fleet_kind kind, bool soft, const char *text,
@@ -266,4 +307,9 @@ void fleet_member_share_view(const struct control *c, struct fleet_share_view *o
     *out = (struct fleet_share_view){0};
     if (c->fleet)
         fleet_share_view(c->fleet->share, out);
+}
+
+const char *fleet_member_limits_state(const struct control *c)
+{
+    return fleet_grants_come(c->shared->fleet_grants, clock_mono_ms()) ? "granted" : "cut off";
 }

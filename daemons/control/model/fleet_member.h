@@ -21,4 +21,9 @@ bool fleet_member_tell(struct control *c, enum fleet_kind kind, bool soft, const
 bool fleet_member_view(const struct control *c, struct fleet_view *out);
 /* All zero where there is no fleet. */
 void fleet_member_share_view(const struct control *c, struct fleet_share_view *out);
+
+/* ---- limits of the fleet ---- */
+bool fleet_member_has_limits(const struct config *config);
+/* "granted", or "cut off": each does what its cut_off says. */
+const char *fleet_member_limits_state(const struct control *c);
 #endif

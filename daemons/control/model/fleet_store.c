@@ -489,8 +489,8 @@ static void on_timer(struct ev_loop *loop, ev_timer *w, int revents)
 bool fleet_store_run(struct fleet_store *s, enum fleet_script script, int n_keys, int argc,
                      const char **argv, const size_t *len, fleet_reply_fn done, void *arg)
 {
-    const char *all[64] = {"EVALSHA", s->sha[script]};
-    size_t all_len[64] = {7, SHA_LEN};
+    const char *all[FLEET_WORDS] = {"EVALSHA", s->sha[script]};
+    size_t all_len[FLEET_WORDS] = {7, SHA_LEN};
     char keys[16];
     if (!fleet_store_is_up(s) || argc > (int)(sizeof all / sizeof *all) - 3)
         return false;

@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #define FLEET_ANSWER_MS 1000       /* the longest a server may take */
+#define FLEET_WORDS     256        /* of one command */
 #define FLEET_REPLY_MAX (8u << 20) /* bytes of one reply */
 
 enum fleet_script {
@@ -23,6 +24,8 @@ enum fleet_script {
     FLEET_SCRIPT_APPEND,
     FLEET_SCRIPT_SHARE_GET,
     FLEET_SCRIPT_SHARE_PUT,
+    FLEET_SCRIPT_LIMIT_SHARE,
+    FLEET_SCRIPT_LIMIT_TAKE,
     FLEET_SCRIPTS
 };
 

@@ -4,6 +4,9 @@
 #include "daemons/control/control.h"
 #include "daemons/control/model/fleet_member.h"
 #include "daemons/control/model/fleet_share.h"
+#include "polder/clock.h"
+#include "polder/fleet_grants.h"
+#include "polder/shared.h"
 
 static void put(struct metrics_writer *w, enum metric metric, uint64_t value)
 {
@@ -36,6 +39,27 @@ static void put_cache(struct metrics_writer *w, const struct control *c)
     }
 }
 
+static void write_limits(struct metrics_writer *w, const struct control *c)
+{
+    const struct fleet_grants *g = c->shared->fleet_grants;
+    const bool used = fleet_member_has_limits(c->config);
+    const uint64_t late = atomic_load(&g->late), waited = atomic_load(&g->waited);
+    put(w, METRIC_FLEET_LIMIT_DEGRADED, used && !fleet_grants_come(g, clock_mono_ms()));
+    if (metrics_family_begin(w, METRIC_FLEET_LIMIT_SHARE))
+        metrics_f64(w, METRICS_NO_LABELS, (double)atomic_load(&g->share) / FLEET_SHARE_WHOLE);
+    put(w, METRIC_FLEET_LIMIT_GRANTED, atomic_load(&g->taken));
+    put(w, METRIC_FLEET_LIMIT_REFUSALS, atomic_load(&g->refused));
+    put(w, METRIC_FLEET_LIMIT_CALLS, atomic_load(&g->calls));
+    if (metrics_family_begin(w, METRIC_FLEET_LIMIT_WAITS)) {
+        metrics_u64(w, METRICS_LABELS({"result", "answered"}), waited > late ? waited - late : 0);
+        metrics_u64(w, METRICS_LABELS({"result", "late"}), late);
+    }
+    if (metrics_family_begin(w, METRIC_FLEET_LIMIT_ALONE)) {
+        metrics_u64(w, METRICS_LABELS({"result", "admitted"}), atomic_load(&g->cut_admitted));
+        metrics_u64(w, METRICS_LABELS({"result", "refused"}), atomic_load(&g->cut_refused));
+    }
+}
+
 void metrics_write_fleet(struct metrics_writer *w, const struct control *c)
 {
     static const char *const modes[] = {"serve", "revalidate", "bypass"};
@@ -54,4 +78,5 @@ void metrics_write_fleet(struct metrics_writer *w, const struct control *c)
     put(w, METRIC_FLEET_STRANGE, v.strange);
     put_cache(w, c);
     put(w, METRIC_FLEET_GAPS, v.gaps);
+    write_limits(w, c);
 }

@@ -37,6 +37,7 @@ struct config_server;
 struct fetch;
 struct h1_spans;
 struct held;
+struct limit_waiter;
 struct repeat;
 struct worker;
 
@@ -130,7 +131,8 @@ struct client {
     struct chain out;           /* what the socket did not take; mostly empty */
     struct fetch *fetch;
     struct repeat *repeat;
-    struct held *held; /* until something changes (long_poll.c) */
+    struct held *held;     /* until something changes (long_poll.c) */
+    struct limit_waiter *waiter; /* until the store of the fleet has answered (limits_wait.c) */
     struct stored_send *stored;
     struct access_line *line; /* of an answer that is not out yet; mostly NULL */
     struct access_note note;  /* of the request being answered */

@@ -6,7 +6,7 @@
  * Keys: the parts joined by 0x1f; an address is its 16 bytes (IPv6: the /64), parameters and
  * cookies are decoded, everything else is the value as received.
  */
-#include "daemons/worker/request/limits.h"
+#include "daemons/worker/request/limits_fleet.h"
 #include "daemons/http/h1.h"
 #include "daemons/worker/client/client.h"
 #include "daemons/worker/message/cors.h"
@@ -60,13 +60,6 @@ static int key_of(struct worker *w, const struct request *r, const struct config
 }
 
 /* ---- what the client is told ---- */
-
-struct charged {
-    const struct config_limit *limit[CONFIG_ROUTE_LIMITS_MAX];
-    struct limit_charge charge[CONFIG_ROUTE_LIMITS_MAX];
-    struct limit_verdict verdict[CONFIG_ROUTE_LIMITS_MAX];
-    size_t n;
-};
 
 static uint64_t seconds_up(uint64_t ms)
 {
@@ -326,26 +319,65 @@ void limits_tell(struct worker *w, const struct request *r, struct limit_answer 
     put_lines(w, &ch, answer);
 }
 
+/* False: a limit of the fleet refuses, or the request has to wait. */
+static __attribute__((noinline)) bool take_fleet(struct worker *w, const struct request *r,
+                                                 bool known, struct charged *ch,
+                                                 struct limit_bill *bill, struct fleet_bill *fb)
+{
+    switch (limits_fleet_take(w, r, ch, known, bill, fb)) {
+    case LIMITS_FLEET_WAITS:
+        bill->paid = false;
+        bill->waits = true;
+        return false;
+    case LIMITS_FLEET_REFUSES:
+        limits_fleet_look(w, ch, fb);
+        count(w, ch, false);
+        put_lines(w, ch, &bill->answer);
+        refuse(w, ch, &bill->answer);
+        return false;
+    default:
+        return true;
+    }
+}
+
+static bool charge(struct worker *w, struct charged *ch, struct fleet_bill *fb)
+{
+    return fb ? limits_fleet_charge(w, ch, fb)
+              : limit_charge(&w->limit_caller, ch->charge, ch->n, w->mono_ms, ch->verdict);
+}
+
+/* For one that takes what the fleet has granted already, where fb is not NULL. */
+static void charge_all(struct worker *w, const struct request *r, struct charged *ch,
+                       struct fleet_bill *fb, struct limit_answer *answer)
+{
+    if (bounds_concurrency(ch) && !enter(w, r->client, ch, answer)) {
+        if (fb)
+            limits_fleet_return(w, ch, fb);
+        return;
+    }
+    const bool admitted = charge(w, ch, fb);
+    count(w, ch, admitted);
+    put_lines(w, ch, answer);
+    if (!admitted)
+        refuse(w, ch, answer); /* its answer leaves again */
+}
+
 void limits_charge(struct worker *w, const struct request *r, uint64_t *keys, bool known,
                    struct limit_bill *bill)
 {
     struct limit_answer *answer = &bill->answer;
     struct charged ch;
+    struct fleet_bill fb;
     bill->paid = true;
     answer->lines = "";
     answer->len = 0;
     answer->refused = answer->no_key = !collect(w, r, keys, known, &ch);
     if (answer->refused)
         return;
-    if (ch.n && (!bounds_concurrency(&ch) || enter(w, r->client, &ch, answer))) {
-        const bool admitted =
-            limit_charge(&w->limit_caller, ch.charge, ch.n, w->mono_ms, ch.verdict);
-        count(w, &ch, admitted);
-        put_lines(w, &ch, answer);
-        if (!admitted)
-            refuse(w, &ch, answer); /* its answer leaves again */
-    }
-    if (r->probe)
+    const bool of_fleet = ch.n && __builtin_expect(r->route->has_fleet_limits, 0) && !r->probe;
+    if (ch.n && (!of_fleet || take_fleet(w, r, known, &ch, bill, &fb)))
+        charge_all(w, r, &ch, of_fleet ? &fb : NULL, answer);
+    if (r->probe || bill->waits)
         return;
     if (__builtin_expect(w->limits->n_shadows, 0))
         charge_shadows(w, r, &ch);

@@ -3,6 +3,8 @@
  * limits: charges a request, and tells its client the result.
  *
  *   limits.c          charges the limits of a route, and writes the RateLimit fields
+ *   limits_fleet.c    those that hold over all hosts of a fleet
+ *   limits_wait.c     requests that wait for what its store grants
  *   limits_running.c  their running values, which change while the worker runs
  *   limit_shadow.c    candidates that are charged beside them, and never refuse
  *
@@ -11,16 +13,20 @@
 #ifndef POLDER_WORKER_REQUEST_LIMITS_H
 #define POLDER_WORKER_REQUEST_LIMITS_H
 #include "polder/config.h"
+#include "polder/fleet_grants.h"
 #include "polder/limit.h"
 #include "polder/limit_top.h"
 #include "polder/limit_try.h"
 
+#include <ev.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/queue.h>
 
 struct client;
 struct exempt;
+struct limit_waiter;
 struct request;
 struct stats_limit_row;
 struct worker;
@@ -37,8 +43,20 @@ struct limit_answer {
 /* The charges of a request, and their result. */
 struct limit_bill {
     bool paid;
-    bool top_due; /* it is noted in the lists of the heaviest clients */
+    bool top_due;     /* it is noted in the lists of the heaviest clients */
+    bool last;        /* it has waited for the store already, and does no more */
+    bool waits;       /* it is not charged: it has to wait for the store of the fleet, ... */
+    uint64_t awaited; /* ... for this key */
+    uint32_t awaited_cost;
     struct limit_answer answer;
+};
+
+/* What a request is charged. */
+struct charged {
+    const struct config_limit *limit[CONFIG_ROUTE_LIMITS_MAX];
+    struct limit_charge charge[CONFIG_ROUTE_LIMITS_MAX];
+    struct limit_verdict verdict[CONFIG_ROUTE_LIMITS_MAX];
+    size_t n;
 };
 
 /* the constant part of what a limit says, made when its running values change */
@@ -63,6 +81,14 @@ struct limit_shadow {
     struct limit_try_terms terms;
 };
 
+/* Requests that wait for the store of the fleet. */
+struct limit_waiters {
+    TAILQ_HEAD(limit_waiter_list, limit_waiter) all; /* the first one is due first */
+    uint32_t n;
+    ev_timer timer;
+    uint8_t secret[FLEET_GRANTS_SECRET];
+};
+
 struct limits {
     struct limit_state *state; /* by config_limit.index */
     uint64_t generation;       /* of the running values */
@@ -70,6 +96,7 @@ struct limits {
     uint8_t n_shadows; /* candidates that are charged beside them, now */
     struct limit_shadow shadows[LIMIT_TRY_SLOTS];
     char text[2048]; /* of limit_answer.lines */
+    struct limit_waiters waiters;
 };
 
 /* ---- limits.c ---- */

@@ -161,8 +161,10 @@ bool repeat_answer(struct client *c, const char *bytes, size_t len, struct limit
         if ((bill->top_due || w->limits->n_shadows) && key_text_needs_head(m->route))
             return false; /* what counts it stands there: the long way */
         limits_charge(w, &r, m->limit_key, true, bill);
-        if (bill->answer.refused)
+        if (bill->answer.refused || bill->waits) {
+            bill->waits = false; /* not yet: the long way first */
             return false;
+        }
         r.limit_lines = bill->answer.lines;
         r.limit_len = bill->answer.len;
     }

@@ -20,6 +20,7 @@
 #include "daemons/worker/message/hints.h"
 #include "daemons/worker/message/via.h"
 #include "daemons/worker/request/limits.h"
+#include "daemons/worker/request/limits_wait.h"
 #include "daemons/worker/request/long_poll.h"
 #include "daemons/worker/request/probe.h"
 #include "daemons/worker/request/repeat.h"
@@ -124,7 +125,7 @@ static __attribute__((noinline)) size_t read_new(struct client *c, const char *a
 size_t request_read(struct client *c, const char *at, size_t len)
 {
     struct limit_bill bill;
-    bill.paid = bill.top_due = false;
+    bill.paid = bill.top_due = bill.last = bill.waits = false;
     if (c->repeat && c->state == CLIENT_IDLE) { /* the same head once more needs no step */
         const size_t known = c->repeat->len;
         if (repeat_answer(c, at, len, &bill))
@@ -135,7 +136,9 @@ size_t request_read(struct client *c, const char *at, size_t len)
 
 void request_again(struct client *c, const struct request_again *again)
 {
-    struct limit_bill bill = {.paid = true};
+    struct limit_bill bill = {.paid = !again->charge_by_ms,
+                              .last = again->charge_by_ms &&
+                                      clock_mono_ms() >= again->charge_by_ms};
     struct passage p = {.worker = c->worker,
                         .client = c,
                         .bytes = again->bytes,
@@ -189,6 +192,7 @@ static enum step_result parse_again(struct passage *p)
         client_break(c);
         return STEP_DONE;
     }
+    p->used = p->len;
     client_begin_request(c, head);
     access_begin(c);
     c->note.began_ns = began_ns; /* it has waited since then */
@@ -336,16 +340,30 @@ static enum step_result step_websocket(struct passage *p)
 
 /* ---- may it? ---- */
 
+/* Until it is known how many requests of its key this host may admit. False: it is charged now. */
+static __attribute__((noinline)) bool wait_for_store(struct passage *p)
+{
+    struct limit_bill *bill = p->bill;
+    bill->waits = false;
+    if (limits_wait(p->client, p->r.head, bill, p->again ? p->again->charge_by_ms : 0))
+        return true;
+    bill->last = true;
+    limits_charge(p->worker, &p->r, p->limit_key, false, bill);
+    return false;
+}
+
 static enum step_result step_limit(struct passage *p)
 {
     struct request *r = &p->r;
     struct limit_bill *bill = p->bill;
     memset(p->limit_key, 0, sizeof p->limit_key);
     p->keys_known = !bill->paid;
-    if (p->again) /* of what it was told when it came nothing is true any more */
+    if (p->again && bill->paid) /* of what it was told when it came nothing is true any more */
         limits_tell(p->worker, r, &bill->answer);
     else if (p->keys_known)
         limits_charge(p->worker, r, p->limit_key, false, bill);
+    if (bill->waits && wait_for_store(p))
+        return STEP_WAIT;
     r->limit_lines = bill->answer.lines;
     r->limit_len = bill->answer.len;
     if (bill->answer.refused)

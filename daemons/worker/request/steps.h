@@ -21,13 +21,14 @@ struct worker;
 /* client_ops.head(): bytes of a request's head, and what follows it. Returns how many were used; 0:
  * more of it must come. */
 size_t request_read(struct client *c, const char *at, size_t len);
-/* Processes a request that was held again; its limits have been charged. */
+/* Processes a request that was held again. */
 struct request_again {
     const char *bytes; /* its head */
     size_t len;
     const struct clientip *peer; /* its address, if the client has left; NULL: Polder's own */
     uint64_t until_ms;
     uint32_t wait_s, waited_s;
+    uint64_t charge_by_ms; /* its limits have not been charged: by then they are. 0: they have */
     bool tried;
     bool anonymous; /* without identity fields, unless the copies of its route are partitioned */
 };

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * fleet_grants: what this host may admit of limits that hold over all hosts of a fleet (scope = "fleet").
+ *
+ * The store of the fleet counts each key in windows of its own clock: one at a time (fixed), or six
+ * sub-windows of window/5 together (sliding, as in limit.h). A host takes some requests of a key at
+ * once: they are deducted there before they are used here, and end with their (sub-)window. So
+ * whatever hosts do, and whichever dies, the sum over all is never above the limit; what a host has
+ * taken and not used is lost.
+ *
+ * Here a key has one cell of 128 bits {key, how many are left | until when}, changed by single
+ * compare-and-swaps of workers (which use) and control (which has asked the store). The store's
+ * refusal is a state of the cell, too: it holds until the store said that there will be more.
+ *
+ * A host that cannot reach the store has a share: a part of each limit that the store leaves to it.
+ * As others may have taken all of a window, it begins with it in the first one that has begun after
+ * the host's lease has ended (share_from_ms): from then on the store keeps it for this host.
+ */
+#ifndef POLDER_FLEET_GRANTS_H
+#define POLDER_FLEET_GRANTS_H
+#include "polder/proc.h"
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define FLEET_GRANTS_LAYOUT 1
+#define FLEET_GRANT_ROWS    65536u /* keys at once; more: the longest unused are given up */
+#define FLEET_GRANT_WAYS    4u
+#define FLEET_GRANT_MAX     ((1u << 23) - 1) /* requests of a key at once */
+#define FLEET_ASKS          1024u
+#define FLEET_SHARE_WHOLE   1000000u
+#define FLEET_GRANTS_SECRET 192
+
+struct fleet_grant {
+    _Alignas(64) uint64_t cell[2]; /* the key, and the word; together by compare-and-swap alone */
+    _Atomic uint64_t requested_ms; /* mono; the store is asked for it. 0: it is not */
+    _Atomic uint64_t granted_ms;   /* mono */
+    _Atomic uint64_t used_ms;      /* mono */
+    _Atomic uint32_t low;          /* with fewer left than that the store is asked for more */
+    _Atomic uint32_t want;         /* how many were asked for last */
+    _Atomic uint32_t rest;         /* left in the store then, for display */
+};
+
+/* What a worker asks the store for. The hash is the client's, keyed by the fleet's secret. */
+struct fleet_want {
+    uint64_t key;
+    uint64_t hash[2];
+    uint64_t window_ms;
+    uint32_t requests, algorithm, want, cost;
+};
+/* One writer, one reader; what is not published is not there. */
+struct fleet_wants {
+    _Alignas(64) _Atomic uint64_t head;
+    _Alignas(64) _Atomic uint64_t tail;
+    struct fleet_want at[FLEET_ASKS];
+};
+
+struct fleet_grants {
+    /* control writes */
+    _Alignas(64) _Atomic uint64_t until_ms; /* mono; the store grants until then. 0: it does not */
+    _Atomic uint64_t share_from_ms; /* mono; windows that have begun later have the share. 0: never
+                                       been a member */
+    _Atomic uint32_t share;         /* of FLEET_SHARE_WHOLE */
+    _Atomic uint32_t hosts;         /* that share the limits now */
+    _Atomic uint32_t gap;           /* 1: the share may have been used since the store last knew */
+    _Atomic uint64_t epoch;         /* of the store's history that share is of */
+    _Atomic uint64_t taken, refused, calls; /* counters: requests granted, refusals, calls */
+    /* workers add */
+    _Alignas(64) _Atomic uint64_t waited, late; /* requests that waited; in vain */
+    _Atomic uint64_t cut_admitted, cut_refused; /* in the cut-off mode of their limit */
+    struct fleet_grant row[FLEET_GRANT_ROWS];
+    struct fleet_wants asks[PROC_WORKER_SLOTS];
+};
+
+enum fleet_take {
+    FLEET_TAKE_NONE,    /* nothing is known, or all is used: ask */
+    FLEET_TAKE_DONE,    /* it is deducted */
+    FLEET_TAKE_LOW,     /* the same, and it is time to ask for more */
+    FLEET_TAKE_REFUSED, /* the store has refused more, until end_ms */
+};
+struct fleet_took {
+    enum fleet_take result;
+    uint32_t left;   /* here and, as far as was known, in the store */
+    uint64_t end_ms; /* mono; of these, or of the refusal */
+};
+/* now_ms: as exact as can be had; what ends then is not used any more. */
+struct fleet_took fleet_grant_take(struct fleet_grants *g, uint64_t key, uint32_t cost,
+                                   uint64_t now_ms);
+/* Is there something to take, a refusal, or nothing that is asked for? */
+bool fleet_grant_is_known(struct fleet_grants *g, uint64_t key, uint32_t cost, uint64_t now_ms);
+/* Gives back what was taken, if it has not ended. */
+void fleet_grant_return(struct fleet_grants *g, uint64_t key, uint32_t cost,
+                        const struct fleet_took *took);
+/* Puts ask.want in, and the ask into the worker's queue; false: it was asked already, or there is no
+ * room. The caller wakes control. */
+bool fleet_grant_ask(struct fleet_grants *g, unsigned worker_slot, struct fleet_want *ask,
+                     uint64_t now_ms);
+/* control: the next ask of that worker. */
+bool fleet_grant_next(struct fleet_grants *g, unsigned worker_slot, struct fleet_want *out);
+/* control: the store has deducted n (0: it refuses) until end_ms; rest: what it has left. */
+void fleet_grant_put(struct fleet_grants *g, const struct fleet_want *ask, uint32_t n, uint32_t rest,
+                     uint64_t end_ms, uint64_t now_ms);
+/* control: the store was not to be asked. */
+void fleet_grant_forget(struct fleet_grants *g, const struct fleet_want *ask);
+
+/* Requests of the share of a limit, in any window; *wait_ms: until there are any (0: now). */
+uint32_t fleet_share_of(const struct fleet_grants *g, uint32_t requests, uint64_t window_ms,
+                        uint64_t now_ms, uint64_t *wait_ms);
+
+/* What of so many requests is this host's part, and the most that it takes at once. */
+uint32_t fleet_share_part(const struct fleet_grants *g, uint32_t requests);
+uint32_t fleet_lease_of(const struct fleet_grants *g, uint32_t requests);
+
+static inline bool fleet_grants_come(const struct fleet_grants *g, uint64_t now_ms)
+{
+    return atomic_load_explicit(&g->until_ms, memory_order_acquire) > now_ms;
+}
+
+/* The secret that keys hashes: of all hosts with this name and secret of a fleet the same. */
+void fleet_grants_secret(const char *name, const char *secret, uint8_t out[FLEET_GRANTS_SECRET]);
+/* The key as the store knows it: of a limit, and of who it counts. */
+void fleet_grants_hash(const uint8_t secret[FLEET_GRANTS_SECRET], uint64_t limit_id,
+                       const void *who, size_t len, uint64_t hash[2]);
+#endif

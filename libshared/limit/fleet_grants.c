@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* fleet_grants: see polder/fleet_grants.h. */
+#include "polder/fleet_grants.h"
+#include "libshared/limit/limit_table.h"
+
+#include <nettle/hmac.h>
+#include <nettle/sha2.h>
+#include <string.h>
+#include <xxhash.h>
+
+#define ASK_AGAIN_MS 100  /* an answer may have been lost with control */
+#define FAST_MS      150  /* what is used up so soon was too little */
+#define SLOW_MS      1000 /* and then it was too much */
+#define WANT_FIRST   8
+#define LEASES       10 /* of a limit in a window, for each host */
+
+/* ---- cells ----
+ *
+ * The word: until when (mono ms) 40 bits | refused 1 bit | how many 23 bits. */
+
+#define GRANT_BITS 23
+#define REFUSED    (UINT64_C(1) << GRANT_BITS)
+
+static uint64_t grant_word(uint64_t end_ms, bool refused, uint64_t n)
+{
+    return end_ms << (GRANT_BITS + 1) | (refused ? REFUSED : 0) | n;
+}
+
+static uint64_t end_of(uint64_t word)
+{
+    return word >> (GRANT_BITS + 1);
+}
+
+static uint32_t count_of(uint64_t word)
+{
+    return (uint32_t)word & FLEET_GRANT_MAX;
+}
+
+static limit_word *cell_of(struct fleet_grant *row)
+{
+    return (limit_word *)(void *)row->cell;
+}
+
+static limit_word cell_make(uint64_t key, uint64_t word)
+{
+    return (limit_word)word << 64 | key;
+}
+
+static uint64_t word_of(limit_word cell)
+{
+    return (uint64_t)(cell >> 64);
+}
+
+static struct fleet_grant *bucket_of(struct fleet_grants *g, uint64_t key)
+{
+    const uint64_t mixed = key * UINT64_C(0x9e3779b97f4a7c15);
+    return &g->row[(mixed >> 32) % (FLEET_GRANT_ROWS / FLEET_GRANT_WAYS) * FLEET_GRANT_WAYS];
+}
+
+/* The key's row, and what its cell says. NULL: it has none. */
+static struct fleet_grant *find(struct fleet_grants *g, uint64_t key, limit_word *cell)
+{
+    struct fleet_grant *row = bucket_of(g, key);
+    for (unsigned i = 0; i < FLEET_GRANT_WAYS; i++, row++) {
+        *cell = limit_word_glance(cell_of(row));
+        if ((uint64_t)*cell == key)
+            return row;
+    }
+    return NULL;
+}
+
+struct fleet_took fleet_grant_take(struct fleet_grants *g, uint64_t key, uint32_t cost,
+                                   uint64_t now_ms)
+{
+    limit_word seen;
+    struct fleet_grant *row = find(g, key, &seen);
+    while (row && (uint64_t)seen == key) {
+        const uint64_t word = word_of(seen);
+        const uint32_t n = count_of(word);
+        if (end_of(word) <= now_ms || (n < cost && !(word & REFUSED)))
+            break;
+        struct fleet_took took = {.end_ms = end_of(word), .left = n};
+        if (n < cost) {
+            took.result = FLEET_TAKE_REFUSED;
+            return took;
+        }
+        if (!limit_word_swap(cell_of(row), &seen, cell_make(key, word - cost)))
+            continue;
+        if (atomic_load_explicit(&row->used_ms, memory_order_relaxed) != now_ms)
+            atomic_store_explicit(&row->used_ms, now_ms, memory_order_relaxed);
+        took.left = n - cost;
+        took.result =
+            took.left < atomic_load_explicit(&row->low, memory_order_relaxed) &&
+                    now_ms > atomic_load_explicit(&row->requested_ms, memory_order_relaxed) +
+                                 ASK_AGAIN_MS
+                ? FLEET_TAKE_LOW
+                : FLEET_TAKE_DONE;
+        took.left += atomic_load_explicit(&row->rest, memory_order_relaxed);
+        return took;
+    }
+    return (struct fleet_took){.result = FLEET_TAKE_NONE};
+}
+
+bool fleet_grant_is_known(struct fleet_grants *g, uint64_t key, uint32_t cost, uint64_t now_ms)
+{
+    limit_word seen;
+    const struct fleet_grant *row = find(g, key, &seen);
+    const uint64_t word = word_of(seen);
+    return !row || !atomic_load(&row->requested_ms) ||
+           (end_of(word) > now_ms && (count_of(word) >= cost || word & REFUSED));
+}
+
+void fleet_grant_return(struct fleet_grants *g, uint64_t key, uint32_t cost,
+                        const struct fleet_took *took)
+{
+    limit_word seen;
+    struct fleet_grant *row = find(g, key, &seen);
+    while (row && (uint64_t)seen == key && end_of(word_of(seen)) == took->end_ms &&
+           count_of(word_of(seen)) + cost <= FLEET_GRANT_MAX &&
+           !limit_word_swap(cell_of(row), &seen, cell_make(key, word_of(seen) + cost)))
+        ;
+}
+
+/* ---- asking ---- */
+
+/* The row that may be given to another key: a free one, or the one that was unused for longest. */
+static struct fleet_grant *replaceable(struct fleet_grants *g, uint64_t key)
+{
+    struct fleet_grant *row = bucket_of(g, key), *oldest = row;
+    for (unsigned i = 0; i < FLEET_GRANT_WAYS; i++) {
+        if (!(uint64_t)limit_word_glance(cell_of(&row[i])))
+            return &row[i];
+        if (atomic_load(&row[i].used_ms) < atomic_load(&oldest->used_ms))
+            oldest = &row[i];
+    }
+    return oldest;
+}
+
+/* What a row's former key had is lost. NULL: another process was faster. */
+static struct fleet_grant *claim(struct fleet_grants *g, uint64_t key, uint64_t now_ms)
+{
+    limit_word seen;
+    struct fleet_grant *row = find(g, key, &seen);
+    if (row)
+        return row;
+    row = replaceable(g, key);
+    seen = limit_word_glance(cell_of(row));
+    if (!limit_word_swap(cell_of(row), &seen, cell_make(key, 0)))
+        return NULL;
+    atomic_store(&row->requested_ms, 0);
+    atomic_store(&row->granted_ms, 0);
+    atomic_store(&row->want, 0);
+    atomic_store(&row->rest, 0);
+    atomic_store(&row->used_ms, now_ms);
+    return row;
+}
+
+static uint32_t wanted(const struct fleet_grant *row, uint32_t cost, uint64_t now_ms)
+{
+    const uint64_t age_ms = now_ms - atomic_load(&row->granted_ms);
+    const uint32_t last = atomic_load(&row->want);
+    uint32_t want = !last              ? WANT_FIRST
+                    : age_ms < FAST_MS ? last * 2
+                    : age_ms > SLOW_MS ? last / 2
+                                       : last;
+    if (want < cost)
+        want = cost;
+    return want < FLEET_GRANT_MAX / 2 ? want : FLEET_GRANT_MAX / 2;
+}
+
+bool fleet_grant_ask(struct fleet_grants *g, unsigned worker_slot, struct fleet_want *ask,
+                     uint64_t now_ms)
+{
+    struct fleet_grant *row = claim(g, ask->key, now_ms);
+    struct fleet_wants *q = &g->asks[worker_slot];
+    const uint64_t head = atomic_load_explicit(&q->head, memory_order_relaxed);
+    if (!row || head - atomic_load_explicit(&q->tail, memory_order_acquire) >= FLEET_ASKS)
+        return false;
+    uint64_t requested_ms = atomic_load(&row->requested_ms);
+    if (now_ms <= requested_ms + ASK_AGAIN_MS ||
+        !atomic_compare_exchange_strong(&row->requested_ms, &requested_ms, now_ms))
+        return false;
+    ask->want = wanted(row, ask->cost, now_ms);
+    q->at[head % FLEET_ASKS] = *ask;
+    atomic_store_explicit(&q->head, head + 1, memory_order_release);
+    return true;
+}
+
+bool fleet_grant_next(struct fleet_grants *g, unsigned worker_slot, struct fleet_want *out)
+{
+    struct fleet_wants *q = &g->asks[worker_slot];
+    const uint64_t tail = atomic_load_explicit(&q->tail, memory_order_relaxed);
+    if (tail == atomic_load_explicit(&q->head, memory_order_acquire))
+        return false;
+    *out = q->at[tail % FLEET_ASKS];
+    atomic_store_explicit(&q->tail, tail + 1, memory_order_release);
+    return true;
+}
+
+/* What is there of the same window is added to; the clock of the store is known to be later than ours,
+ * not how much, so that the earlier end of two is right. */
+static uint64_t joined(uint64_t word, const struct fleet_want *ask, uint32_t n, uint64_t end_ms,
+                       uint64_t now_ms)
+{
+    const uint64_t window_ms = ask->window_ms / 10; /* half of the shortest sub-window */
+    const uint64_t old_ms = end_of(word),
+                   apart = old_ms > end_ms ? old_ms - end_ms : end_ms - old_ms;
+    const bool lives = old_ms > now_ms && count_of(word);
+    if (!n && lives)
+        return word; /* they are used first */
+    if (!n)
+        return grant_word(end_ms, true, 0);
+    if (!lives || apart > window_ms)
+        return grant_word(end_ms, false, n);
+    const uint64_t sum = (uint64_t)count_of(word) + n;
+    return grant_word(old_ms < end_ms ? old_ms : end_ms, false,
+                      sum < FLEET_GRANT_MAX ? sum : FLEET_GRANT_MAX);
+}
+
+void fleet_grant_put(struct fleet_grants *g, const struct fleet_want *ask, uint32_t n, uint32_t rest,
+                     uint64_t end_ms, uint64_t now_ms)
+{
+    limit_word seen;
+    struct fleet_grant *row = find(g, ask->key, &seen);
+    if (!row)
+        return; /* given up meanwhile */
+    atomic_store(&row->low, n / 2);
+    atomic_store(&row->want, n ? n : atomic_load(&row->want));
+    atomic_store(&row->rest, rest);
+    atomic_store(&row->granted_ms, now_ms);
+    while ((uint64_t)seen == ask->key &&
+           !limit_word_swap(cell_of(row), &seen,
+                            cell_make(ask->key, joined(word_of(seen), ask, n, end_ms, now_ms))))
+        ;
+    atomic_store(&row->requested_ms, 0);
+}
+
+void fleet_grant_forget(struct fleet_grants *g, const struct fleet_want *ask)
+{
+    limit_word seen;
+    struct fleet_grant *row = find(g, ask->key, &seen);
+    if (row)
+        atomic_store(&row->requested_ms, 0);
+}
+
+/* ---- the share ---- */
+
+uint32_t fleet_share_part(const struct fleet_grants *g, uint32_t requests)
+{
+    return (uint32_t)((uint64_t)requests * atomic_load(&g->share) / FLEET_SHARE_WHOLE);
+}
+
+uint32_t fleet_lease_of(const struct fleet_grants *g, uint32_t requests)
+{
+    const uint32_t hosts = atomic_load(&g->hosts),
+                   lease = requests / (LEASES * (hosts ? hosts : 1));
+    return lease < 1 ? 1 : lease < FLEET_GRANT_MAX / 2 ? lease : FLEET_GRANT_MAX / 2;
+}
+
+uint32_t fleet_share_of(const struct fleet_grants *g, uint32_t requests, uint64_t window_ms,
+                        uint64_t now_ms, uint64_t *wait_ms)
+{
+    const uint64_t from_ms = atomic_load(&g->share_from_ms);
+    /* Six sub-windows, and the one that has just begun. */
+    const uint64_t begins_ms = from_ms + window_ms * 7 / 5 + 1;
+    *wait_ms = !from_ms ? window_ms : now_ms < begins_ms ? begins_ms - now_ms : 0;
+    if (*wait_ms)
+        return 0;
+    return fleet_share_part(g, requests);
+}
+
+/* ---- hashes ---- */
+
+void fleet_grants_secret(const char *name, const char *secret, uint8_t out[FLEET_GRANTS_SECRET])
+{
+    static const char purpose[] = "limits";
+    struct hmac_sha256_ctx hmac;
+    hmac_sha256_set_key(&hmac, strlen(secret), (const uint8_t *)secret);
+    for (uint8_t i = 0; i < FLEET_GRANTS_SECRET / SHA256_DIGEST_SIZE; i++) {
+        hmac_sha256_update(&hmac, sizeof purpose, (const uint8_t *)purpose);
+        hmac_sha256_update(&hmac, strlen(name), (const uint8_t *)name);
+        hmac_sha256_update(&hmac, 1, &i);
+        hmac_sha256_digest(&hmac, SHA256_DIGEST_SIZE, out + i * SHA256_DIGEST_SIZE);
+    }
+}
+
+void fleet_grants_hash(const uint8_t secret[FLEET_GRANTS_SECRET], uint64_t limit_id,
+                       const void *who, size_t len, uint64_t hash[2])
+{
+    const XXH128_hash_t of = XXH3_128bits_withSecret(who, len, secret, FLEET_GRANTS_SECRET);
+    const uint64_t whole[3] = {limit_id, of.low64, of.high64};
+    const XXH128_hash_t h =
+        XXH3_128bits_withSecret(whole, sizeof whole, secret, FLEET_GRANTS_SECRET);
+    hash[0] = h.low64;
+    hash[1] = h.high64;
+}

@@ -1,0 +1,385 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What a host has been granted of a limit of the fleet is used once, and not after its end; and the
+ * scripts of the store grant no more than the limit, as a real Redis runs them. */
+#include "daemons/control/model/fleet_scripts.h"
+#include "polder/fleet_grants.h"
+#include "redis.h"
+
+#include <hiredis/hiredis.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include <cmocka.h>
+
+#define T0 UINT64_C(100000000)
+
+static struct fleet_grants *grants;
+
+static int set_up(void **state)
+{
+    (void)state;
+    grants = mmap(NULL, sizeof *grants, PROT_READ | PROT_WRITE,
+                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return grants == MAP_FAILED;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    return munmap(grants, sizeof *grants);
+}
+
+static struct fleet_want ask_of(uint64_t key)
+{
+    return (struct fleet_want){.key = key, .window_ms = 1000, .requests = 100, .cost = 1};
+}
+
+static void asked(uint64_t key, uint64_t now_ms)
+{
+    struct fleet_want ask = ask_of(key), next;
+    assert_true(fleet_grant_ask(grants, 3, &ask, now_ms));
+    assert_true(fleet_grant_next(grants, 3, &next));
+    assert_int_equal(next.key, key);
+    assert_int_equal(next.want, ask.want);
+}
+
+static void put(uint64_t key, uint32_t n, uint64_t end_ms, uint64_t now_ms)
+{
+    const struct fleet_want ask = ask_of(key);
+    fleet_grant_put(grants, &ask, n, 0, end_ms, now_ms);
+}
+
+static enum fleet_take take(uint64_t key, uint64_t now_ms)
+{
+    return fleet_grant_take(grants, key, 1, now_ms).result;
+}
+
+static unsigned all_of(uint64_t key, uint64_t now_ms)
+{
+    unsigned n = 0;
+    for (enum fleet_take t; (t = take(key, now_ms)) == FLEET_TAKE_DONE || t == FLEET_TAKE_LOW;)
+        n++;
+    return n;
+}
+
+static void what_is_granted_is_used_once_and_not_after_its_end(void **state)
+{
+    (void)state;
+    assert_int_equal(take(7, T0), FLEET_TAKE_NONE);
+    asked(7, T0);
+    put(7, 10, T0 + 100, T0);
+    assert_int_equal(all_of(7, T0), 10);
+    asked(7, T0);
+    put(7, 10, T0 + 101, T0);
+    asked(7, T0 + 1);
+    put(7, 5, T0 + 99, T0 + 1); /* the same sub-window, as the store's clock was read a bit off */
+    assert_int_equal(take(7, T0 + 99), FLEET_TAKE_NONE);
+    assert_int_equal(all_of(7, T0 + 98), 15);
+    asked(7, T0 + 150);
+    put(7, 10, T0 + 300, T0 + 150);
+    asked(7, T0 + 290);
+    put(7, 10, T0 + 500, T0 + 290); /* of the next one: the others are not carried over */
+    assert_int_equal(all_of(7, T0 + 310), 10);
+}
+
+static void a_refusal_holds_until_its_end(void **state)
+{
+    (void)state;
+    asked(8, T0);
+    put(8, 2, T0 + 100, T0);
+    asked(8, T0);
+    put(8, 0, T0 + 900, T0); /* what there is is used first */
+    assert_int_equal(all_of(8, T0), 2);
+    asked(8, T0);
+    put(8, 0, T0 + 900, T0);
+    const struct fleet_took took = fleet_grant_take(grants, 8, 1, T0 + 899);
+    assert_int_equal(took.result, FLEET_TAKE_REFUSED);
+    assert_int_equal(took.end_ms, T0 + 900);
+    assert_int_equal(take(8, T0 + 900), FLEET_TAKE_NONE);
+}
+
+static void what_is_given_back_is_there_again(void **state)
+{
+    (void)state;
+    asked(9, T0);
+    put(9, 3, T0 + 100, T0);
+    const struct fleet_took took = fleet_grant_take(grants, 9, 2, T0);
+    fleet_grant_return(grants, 9, 2, &took);
+    assert_int_equal(all_of(9, T0), 3);
+    put(9, 3, T0 + 300, T0 + 200);
+    fleet_grant_return(grants, 9, 2, &took); /* it has ended meanwhile */
+    assert_int_equal(all_of(9, T0 + 200), 3);
+}
+
+static void the_store_is_asked_once_and_again_if_it_does_not_answer(void **state)
+{
+    (void)state;
+    struct fleet_want ask = ask_of(10), next;
+    assert_true(fleet_grant_ask(grants, 0, &ask, T0));
+    assert_false(fleet_grant_ask(grants, 1, &ask, T0 + 50));
+    assert_false(fleet_grant_is_known(grants, 10, 1, T0 + 50));
+    assert_true(fleet_grant_ask(grants, 1, &ask, T0 + 200));
+    fleet_grant_forget(grants, &ask);
+    assert_true(fleet_grant_is_known(grants, 10, 1, T0 + 200));
+    for (unsigned i = 0; i < FLEET_ASKS + 10; i++) { /* the queue has an end */
+        ask = ask_of(1000 + i);
+        fleet_grant_ask(grants, 0, &ask, T0);
+    }
+    unsigned n = 0;
+    while (fleet_grant_next(grants, 0, &next))
+        n++;
+    assert_int_equal(n, FLEET_ASKS);
+}
+
+static void demand_is_followed(void **state)
+{
+    (void)state;
+    struct fleet_want ask = ask_of(11);
+    uint32_t last = 0;
+    for (unsigned i = 0; i < 5; i++) { /* used up at once */
+        assert_true(fleet_grant_ask(grants, 0, &ask, T0 + i));
+        assert_true(ask.want > last);
+        last = ask.want;
+        put(11, ask.want, T0 + 100, T0 + i);
+    }
+    assert_true(fleet_grant_ask(grants, 0, &ask, T0 + 5000));
+    assert_true(ask.want < last);
+}
+
+#define THREADS 4
+#define ROUNDS  20000
+
+static void *take_all(void *arg)
+{
+    _Atomic uint64_t *n = arg;
+    for (unsigned i = 0; i < ROUNDS; i++)
+        atomic_fetch_add(n, all_of(12 + i % 3, T0));
+    return NULL;
+}
+
+/* Many use what one puts there. */
+static void no_grant_is_used_twice_by_whoever_meets(void **state)
+{
+    (void)state;
+    pthread_t thread[THREADS];
+    _Atomic uint64_t used = 0;
+    uint64_t granted = 0;
+    for (unsigned i = 0; i < THREADS; i++)
+        pthread_create(&thread[i], NULL, take_all, &used);
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        struct fleet_want ask = ask_of(12 + i % 3), next;
+        fleet_grant_ask(grants, 0, &ask, T0 + i);
+        while (fleet_grant_next(grants, 0, &next))
+            ;
+        fleet_grant_put(grants, &ask, 5, 0, T0 + 100, T0);
+        granted += 5;
+    }
+    for (unsigned i = 0; i < THREADS; i++)
+        pthread_join(thread[i], NULL);
+    for (unsigned i = 0; i < 3; i++)
+        used += all_of(12 + i, T0);
+    assert_int_equal(used, granted);
+}
+
+static void a_share_is_used_from_the_first_window_that_begins_after_the_lease(void **state)
+{
+    (void)state;
+    uint64_t wait_ms;
+    assert_int_equal(fleet_share_of(grants, 90, 1000, T0, &wait_ms), 0); /* never a member */
+    assert_int_equal(wait_ms, 1000);
+    atomic_store(&grants->share, FLEET_SHARE_WHOLE / 3);
+    atomic_store(&grants->share_from_ms, T0);
+    assert_int_equal(fleet_share_of(grants, 100, 1000, T0, &wait_ms), 0);
+    assert_in_range(wait_ms, 1200, 1500);
+    assert_int_equal(fleet_share_of(grants, 100, 1000, T0 + 1500, &wait_ms), 33);
+    assert_int_equal(wait_ms, 0);
+}
+
+static void hashes_are_the_same_on_all_hosts_and_for_no_other_secret(void **state)
+{
+    (void)state;
+    uint8_t a[FLEET_GRANTS_SECRET], b[FLEET_GRANTS_SECRET];
+    uint64_t x[2], y[2];
+    fleet_grants_secret("prod", "a secret of sixteen", a);
+    fleet_grants_secret("prod", "a secret of sixteen", b);
+    assert_memory_equal(a, b, sizeof a);
+    fleet_grants_hash(a, 1, "who", 3, x);
+    fleet_grants_hash(b, 2, "who", 3, y);
+    assert_memory_not_equal(x, y, sizeof x);
+    fleet_grants_secret("test", "a secret of sixteen", b);
+    fleet_grants_hash(b, 1, "who", 3, y);
+    assert_memory_not_equal(x, y, sizeof x);
+}
+
+/* ---- scripts ---- */
+
+static struct redis redis;
+
+static uint64_t store_ms(void)
+{
+    redisContext *c = redisConnectUnix(redis.sock);
+    redisReply *r = redisCommand(c, "TIME");
+    const uint64_t ms = strtoull(r->element[0]->str, NULL, 10) * 1000 +
+                        strtoull(r->element[1]->str, NULL, 10) / 1000;
+    freeReplyObject(r);
+    redisFree(c);
+    return ms;
+}
+
+/* Element i of what the script returns, in a static buffer. */
+static const char *eval(const char *script, size_t i, int n_keys, int n, const char **words)
+{
+    static char text[128];
+    const char *argv[32] = {"EVAL", script, n_keys == 2 ? "2" : "3"};
+    memcpy(argv + 3, words, (size_t)n * sizeof *words);
+    redisContext *c = redisConnectUnix(redis.sock);
+    redisReply *r = redisCommandArgv(c, n + 3, argv, NULL);
+    assert_non_null(r);
+    if (r->type != REDIS_REPLY_ARRAY)
+        fail_msg("%s", r->str);
+    snprintf(text, sizeof text, "%s", i < r->elements ? r->element[i]->str : "none");
+    freeReplyObject(r);
+    redisFree(c);
+    return text;
+}
+
+/* Takes from a limit of 100 in a window of so many ms; how many were granted. *ms: until when. */
+static unsigned take_from(const char *epoch, const char *learned, const char *terms, uint64_t *ms)
+{
+    const char *words[] = {"polder:{x}:epoch",
+                           "polder:{x}:shares",
+                           "polder:{x}:limit:1:1",
+                           epoch,
+                           learned,
+                           "2",
+                           terms};
+    unsigned n = 0, left = 0;
+    *ms = 0;
+    sscanf(eval(fleet_script_limit_take, 1, 3, 7, words), "%u %u %" SCNu64, &n, &left, ms);
+    return n;
+}
+
+static const char *share(const char *host, const char *held, const char *acked, const char *gap,
+                         const char *learning)
+{
+    const char *words[] = {"polder:{x}:epoch",
+                           "polder:{x}:shares",
+                           "42",
+                           host,
+                           "abc",
+                           held,
+                           acked,
+                           gap,
+                           learning,
+                           "2000"};
+    return eval(fleet_script_limit_share, 2, 2, 10, words);
+}
+
+static unsigned take_up(const char *terms)
+{
+    unsigned sum = 0;
+    uint64_t ms;
+    for (unsigned n; (n = take_from("42", "0", terms, &ms));)
+        sum += n;
+    return sum;
+}
+
+#define HOUR_FIXED   "3600000 1 100 10 1"
+#define HOUR_SLIDING "720000 6 100 10 1"
+
+static void the_store_grants_the_limit_and_no_more(void **state)
+{
+    (void)state;
+    uint64_t ms;
+    redis_do(&redis, "FLUSHALL");
+    assert_int_equal(take_from("42", "0", HOUR_FIXED, &ms), 0); /* of another history */
+    redis_do(&redis, "SET polder:{x}:epoch 42");
+    assert_int_equal(take_from("42", "0", HOUR_FIXED, &ms), 10);
+    assert_in_range(ms, 1, 3600000);
+    assert_int_equal(take_up(HOUR_FIXED), 90);
+    assert_int_equal(take_from("42", "0", HOUR_FIXED, &ms), 0);
+    assert_in_range(ms, 1, 3600000); /* until the window ends */
+    redis_do(&redis, "DEL polder:{x}:limit:1:1");
+    assert_int_equal(take_up(HOUR_SLIDING), 100);
+    assert_int_equal(take_from("42", "0", HOUR_SLIDING, &ms), 0);
+    assert_in_range(ms, 3600000, 4320000); /* six sub-windows, of which one has begun */
+}
+
+static void nothing_is_granted_in_windows_of_which_nobody_knows(void **state)
+{
+    (void)state;
+    uint64_t ms;
+    char now[32];
+    redis_do(&redis, "FLUSHALL");
+    redis_do(&redis, "SET polder:{x}:epoch 42");
+    snprintf(now, sizeof now, "%" PRIu64, store_ms());
+    assert_int_equal(take_from("42", now, HOUR_FIXED, &ms), 0);
+    assert_in_range(ms, 1, 3600000);
+    assert_int_equal(take_from("42", now, HOUR_SLIDING, &ms), 0);
+    assert_in_range(ms, 3600000, 4320000);
+}
+
+static void shares_are_kept_for_who_may_use_them(void **state)
+{
+    (void)state;
+    char now[32], later[32];
+    redis_do(&redis, "FLUSHALL");
+    redis_do(&redis, "SET polder:{x}:epoch 42");
+    assert_string_equal(share("a", "0", "0", "1", "1"), "0"); /* learning: none grows */
+    assert_string_equal(share("a", "0", "0", "1", "0"), "1000000");
+    assert_string_equal(share("b", "0", "0", "1", "0"), "0");       /* until a knows of it */
+    snprintf(later, sizeof later, "%" PRIu64, store_ms() + 100000); /* held for long */
+    assert_string_equal(share("a", later, "1000000", "0", "0"), "500000");
+    assert_string_equal(share("a", later, "500000", "0", "0"), "500000");
+    assert_string_equal(share("b", later, "0", "0", "0"), "500000");
+    assert_string_equal(share("b", later, "500000", "0", "0"), "500000");
+    assert_int_equal(take_up(HOUR_FIXED), 100); /* both are members */
+    /* a may have used its share within this window, and b is a member */
+    redis_do(&redis, "DEL polder:{x}:limit:1:1");
+    assert_string_equal(share("a", later, "500000", "1", "0"), "500000");
+    assert_int_equal(take_up(HOUR_FIXED), 50);
+    /* a window that begins after its lease has ended: it has the share to itself */
+    redis_do(&redis, "DEL polder:{x}:shares polder:{x}:limit:1:1");
+    snprintf(now, sizeof now, "%" PRIu64, UINT64_C(1000));
+    assert_string_equal(share("a", now, "300000", "0", "1"), "300000");
+    assert_int_equal(take_up(HOUR_FIXED), 70);
+}
+
+static int redis_up(void **state)
+{
+    (void)state;
+    redis_start(&redis);
+    return 0;
+}
+
+static int redis_down(void **state)
+{
+    (void)state;
+    redis_remove(&redis);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+#define WITH_TABLE(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+        WITH_TABLE(what_is_granted_is_used_once_and_not_after_its_end),
+        WITH_TABLE(a_refusal_holds_until_its_end),
+        WITH_TABLE(what_is_given_back_is_there_again),
+        WITH_TABLE(the_store_is_asked_once_and_again_if_it_does_not_answer),
+        WITH_TABLE(demand_is_followed),
+        WITH_TABLE(no_grant_is_used_twice_by_whoever_meets),
+        WITH_TABLE(a_share_is_used_from_the_first_window_that_begins_after_the_lease),
+        cmocka_unit_test(hashes_are_the_same_on_all_hosts_and_for_no_other_secret),
+        cmocka_unit_test(the_store_grants_the_limit_and_no_more),
+        cmocka_unit_test(nothing_is_granted_in_windows_of_which_nobody_knows),
+        cmocka_unit_test(shares_are_kept_for_who_may_use_them),
+    };
+    return cmocka_run_group_tests(tests, redis_up, redis_down);
+}
