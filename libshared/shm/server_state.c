@@ -62,6 +62,8 @@ static void row_clear(struct server_row *row)
         atomic_store(&row->checks[i], 0);
     atomic_store(&row->bad_weights, 0);
     atomic_store(&row->generation, 0);
+    atomic_store(&row->due_ms, 0);
+    atomic_store(&row->lookups_failed, 0);
 }
 
 static uint64_t word_of(const struct server_view *v)

@@ -82,12 +82,16 @@ static void a_full_table_gives_back_what_no_configuration_has(void **state)
         assert_non_null(server_claim(table, id, 1));
     assert_null(server_claim(table, SERVER_ROWS + 1, 1));
     server_note_failure(server_find(table, 2), SERVER_REFUSED, false, 5);
+    atomic_store(&server_find(table, 2)->due_ms, 300000); /* of a name */
+    atomic_store(&server_find(table, 2)->lookups_failed, 7);
     server_sweep(table, is_odd, NULL);
     assert_non_null(server_find(table, 1));
     assert_null(server_find(table, 2));
     struct server_row *row = server_claim(table, 5001, 9);
     assert_true(server_is_up(row));
     assert_int_equal(server_view(row).since_ms, 9);
+    assert_int_equal(atomic_load(&row->due_ms), 0);
+    assert_int_equal(atomic_load(&row->lookups_failed), 0);
 }
 
 /* ---- moves ---- */
