@@ -193,6 +193,8 @@ void sticky_counts_turn(struct sticky_counts *counts)
         atomic_store(&counts->of[i].top_percent,
                      total ? (uint32_t)((uint64_t)max * 100 / total) : 0);
         atomic_store(&counts->of[i].top_of, total);
+        if (!total) /* another upstream may need the place; this one takes it again */
+            atomic_store(&counts->of[i].upstream, 0);
     }
 }
 

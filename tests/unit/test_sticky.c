@@ -170,6 +170,12 @@ static void one_key_with_a_third_of_the_traffic_is_seen(void **state)
         snprintf(name, sizeof name, "u%u", i);
         sticky_count(&counts, name, 1);
     }
+    for (int i = 0; i < 2; i++) /* those without requests make room */
+        sticky_counts_turn(&counts);
+    for (unsigned i = 0; i < STICKY_TOP_MIN; i++)
+        sticky_count(&counts, "new", 1);
+    sticky_counts_turn(&counts);
+    assert_int_equal(sticky_top_percent(&counts, "new"), 100);
 }
 
 int main(void)
