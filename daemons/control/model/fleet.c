@@ -72,6 +72,7 @@ struct fleet {
     uint32_t n_pending, n_sending; /* the first ones are under way */
     size_t pending_bytes;
     bool pending_all; /* more than is remembered: everything */
+    bool sending_all; /* that is under way, and none of pending */
     /* In the log, and not read back from it yet: up to which number, and before which marks here. */
     struct sent {
         uint64_t last, before;
@@ -116,9 +117,14 @@ static void timer_in(struct fleet *f, uint64_t ms)
 
 /* ---- connected or not ---- */
 
+static bool is_unsent(const struct fleet *f)
+{
+    return f->n_pending || f->pending_all || f->sending_all;
+}
+
 static void show_unsent(struct fleet *f)
 {
-    atomic_store(&f->page->unsent, f->n_pending || f->pending_all);
+    atomic_store(&f->page->unsent, is_unsent(f));
 }
 
 static void answer(struct fleet *f, struct waiter *w, const struct fleet_result *r)
@@ -164,6 +170,8 @@ static void lose(struct fleet *f, const char *why)
 {
     f->state = CUT_OFF;
     f->n_sending = 0;
+    f->pending_all |= f->sending_all;
+    f->sending_all = false;
     f->renew_sent_ms = f->renewed_ms = 0;
     f->following = false;
     set_connected(f, 0, why);
@@ -432,7 +440,7 @@ static void enter_when_caught_up(struct fleet *f)
 {
     if (applied_of(f) < f->goal)
         return;
-    if (f->n_pending || f->pending_all) {
+    if (is_unsent(f)) {
         send_pending(f);
         return;
     }
@@ -598,9 +606,9 @@ static void on_appended(void *arg, const redisReply *r)
     f->n_sending = 0;
     f->sent += n;
     f->last = last > f->last ? last : f->last;
-    uint64_t before = f->pending_all ? 0 : UINT64_MAX;
-    if (f->pending_all) {
-        f->pending_all = false;
+    uint64_t before = f->sending_all ? 0 : UINT64_MAX;
+    if (f->sending_all) {
+        f->sending_all = false;
     } else {
         for (uint32_t i = 0; i < n; i++) {
             struct pending *p = STAILQ_FIRST(&f->pending);
@@ -666,8 +674,11 @@ static void send_pending(struct fleet *f)
             len[n++] = p->len;
         }
     }
-    if (n > 5 && fleet_store_run(f->store, FLEET_SCRIPT_APPEND, 3, n, argv, len, on_appended, f))
-        f->n_sending = (uint32_t)n - 5;
+    if (n == 5 || !fleet_store_run(f->store, FLEET_SCRIPT_APPEND, 3, n, argv, len, on_appended, f))
+        return;
+    f->n_sending = (uint32_t)n - 5;
+    f->sending_all = f->pending_all; /* what comes from now on is not in it */
+    f->pending_all = false;
 }
 
 static void drop_pending(struct fleet *f)
@@ -866,7 +877,7 @@ bool fleet_seq_of(struct fleet *f, uint64_t epoch, uint64_t id, uint64_t *seq)
     uint64_t now = inval_seq(f->shared->inval);
     const struct pending *p;
     fleet_take_notes(f);
-    if (epoch != epoch_of(f) || f->pending_all)
+    if (epoch != epoch_of(f) || f->pending_all || f->sending_all)
         return false;
     STAILQ_FOREACH (p, &f->pending, entry)
         now = p->before < now ? p->before : now;
@@ -902,7 +913,7 @@ void fleet_view(const struct fleet *f, struct fleet_view *out)
         .received = f->received,
         .strange = f->strange,
         .gaps = f->gaps,
-        .pending = f->pending_all ? PENDING_MAX : f->n_pending,
+        .pending = f->pending_all || f->sending_all ? PENDING_MAX : f->n_pending,
         .n = f->n_hosts,
     };
     for (uint32_t i = 0; i < f->n_hosts; i++)

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What the other hosts of a fleet are told, and when: the store is played by the test. */
+#include "daemons/control/model/fleet.h"
+#include "daemons/control/model/fleet_store.h"
+#include "polder/fleet.h"
+#include "polder/inval.h"
+#include "polder/ring.h"
+#include "polder/shared.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+/* ---- the store ---- */
+
+static const struct fleet_store_ops *link_ops;
+static void *link_arg;
+static struct {
+    enum fleet_script script;
+    fleet_reply_fn done;
+    void *arg;
+    int argc;
+} run[16];
+static unsigned n_run;
+
+struct fleet_store *fleet_store_new(struct ev_loop *loop, const struct config_fleet *config,
+                                    const char *const scripts[FLEET_SCRIPTS],
+                                    const struct fleet_store_ops *ops, void *arg)
+{
+    static char store;
+    (void)loop, (void)config, (void)scripts;
+    link_ops = ops;
+    link_arg = arg;
+    n_run = 0;
+    return (struct fleet_store *)(void *)&store;
+}
+
+void fleet_store_free(struct fleet_store *s)
+{
+    (void)s;
+}
+
+bool fleet_store_is_up(const struct fleet_store *s)
+{
+    return s != NULL;
+}
+
+const char *fleet_store_name(const struct fleet_store *s)
+{
+    return s ? "store" : "";
+}
+
+bool fleet_store_run(struct fleet_store *s, enum fleet_script script, int n_keys, int argc,
+                     const char **argv, const size_t *len, fleet_reply_fn done, void *arg)
+{
+    (void)s, (void)n_keys, (void)argv, (void)len;
+    assert_true(n_run < sizeof run / sizeof *run);
+    run[n_run].script = script;
+    run[n_run].done = done;
+    run[n_run].arg = arg;
+    run[n_run++].argc = argc;
+    return true;
+}
+
+bool fleet_store_follow(struct fleet_store *s, const struct fleet_streams *from,
+                        fleet_reply_fn done, void *arg)
+{
+    (void)from, (void)done, (void)arg;
+    return s != NULL;
+}
+
+void fleet_store_fail(struct fleet_store *s, const char *why)
+{
+    (void)s;
+    fail_msg("the store was left: %s", why);
+}
+
+/* Answers script number i with these texts, of which NULL is the last. */
+static void answer(unsigned i, const char *const *text)
+{
+    redisReply one[4], *list[4], all = {.type = REDIS_REPLY_ARRAY, .element = list};
+    assert_true(i < n_run);
+    memset(one, 0, sizeof one);
+    for (; text[all.elements]; all.elements++) {
+        redisReply *r = list[all.elements] = &one[all.elements];
+        r->type = REDIS_REPLY_STRING;
+        r->len = strlen(text[all.elements]);
+        r->str = (char *)(uintptr_t)text[all.elements];
+    }
+    run[i].done(run[i].arg, &all);
+}
+
+/* ---- the host ---- */
+
+#define EPOCH "1700000000000000001"
+static struct shared shared;
+static struct fleet *fleet;
+static struct config_fleet config = {.name = "f", .host = "h", .secret = "s"};
+
+static uint64_t apply(void *arg, const struct fleet_entry *e)
+{
+    (void)arg, (void)e;
+    return 0;
+}
+
+static void say(void *arg, const char *what)
+{
+    (void)arg, (void)what;
+}
+
+static void changed(void *arg, bool connected, const char *why)
+{
+    (void)arg, (void)connected, (void)why;
+}
+
+static void renewed(void *arg, uint64_t took_ms)
+{
+    (void)arg, (void)took_ms;
+}
+
+static void note(void *arg, unsigned worker, const struct ring_record *head, const char *payload)
+{
+    (void)arg, (void)worker, (void)head, (void)payload;
+}
+
+/* An earlier control has left behind what no other host knows. */
+static int begin(void **state)
+{
+    static const struct fleet_ops ops = {apply, say, changed, say, note, say, renewed};
+    (void)state;
+    shared.fleet = calloc(1, sizeof *shared.fleet);
+    shared.fleet_rings = calloc(PROC_WORKER_SLOTS, ring_size());
+    shared.inval = calloc(1, inval_page_size());
+    assert_non_null(shared.inval);
+    fleet_page_open(shared.fleet, false);
+    atomic_store(&shared.fleet->unsent, 1);
+    fleet = fleet_new(ev_default_loop(0), &config, &shared, &ops, NULL);
+    assert_non_null(fleet);
+    return 0;
+}
+
+static int end(void **state)
+{
+    (void)state;
+    fleet_free(fleet);
+    free(shared.inval);
+    free(shared.fleet_rings);
+    free(shared.fleet);
+    return 0;
+}
+
+/* The number of the script that tells the others of everything. */
+static unsigned enter(void)
+{
+    const unsigned n = n_run;
+    link_ops->up(link_arg, "run");
+    assert_int_equal(run[n].script, FLEET_SCRIPT_ENTER);
+    answer(n, (const char *const[]){EPOCH, "0", "", NULL});
+    assert_int_equal(n_run, n + 2);
+    assert_int_equal(run[n + 1].script, FLEET_SCRIPT_APPEND);
+    return n + 1;
+}
+
+static void what_is_invalidated_while_everything_is_told_is_told_too(void **state)
+{
+    (void)state;
+    const unsigned all = enter();
+    fleet_tell(fleet, FLEET_URL, false, "h/x", 3, 0, NULL, NULL);
+    answer(all, (const char *const[]){EPOCH, "1", NULL});
+    assert_int_equal(atomic_load(&shared.fleet->unsent), 1);
+    assert_int_equal(n_run, all + 2);
+    assert_int_equal(run[all + 1].script, FLEET_SCRIPT_APPEND);
+    answer(all + 1, (const char *const[]){EPOCH, "2", NULL});
+    assert_int_equal(atomic_load(&shared.fleet->unsent), 0);
+}
+
+static void everything_is_told_again_after_the_link_broke_under_it(void **state)
+{
+    (void)state;
+    enter();
+    link_ops->down(link_arg, "gone");
+    assert_int_equal(atomic_load(&shared.fleet->unsent), 1);
+    answer(enter(), (const char *const[]){EPOCH, "1", NULL});
+    assert_int_equal(atomic_load(&shared.fleet->unsent), 0);
+}
+
+#define STORY(name) cmocka_unit_test_setup_teardown(name, begin, end)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        STORY(what_is_invalidated_while_everything_is_told_is_told_too),
+        STORY(everything_is_told_again_after_the_link_broke_under_it),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
