@@ -77,10 +77,14 @@ void metrics_write_websockets(struct metrics_writer *w, const msgpack_object *st
     }
     put(w, METRIC_WS_PONGS, rpc_in_f64(stats, "pongs", 0));
     put(w, METRIC_WS_DEATHS, rpc_in_f64(stats, "deaths", 0));
+    if (metrics_family_begin(w, METRIC_WS_UPGRADES)) {
+        metrics_f64(w, METRICS_LABELS({"result", "ok"}), rpc_in_f64(stats, "upgrades", 0));
+        metrics_f64(w, METRICS_LABELS({"result", "failed"}),
+                    rpc_in_f64(stats, "upgradesFailed", 0));
+    }
     if (metrics_family_begin(w, METRIC_WS_TAKEN_UP)) {
         metrics_f64(w, METRICS_LABELS({"result", "kept"}), rpc_in_f64(stats, "takenUp", 0));
-        metrics_f64(w, METRICS_LABELS({"result", "closed"}),
-                    rpc_in_f64(stats, "takenUpClosed", 0));
+        metrics_f64(w, METRICS_LABELS({"result", "closed"}), rpc_in_f64(stats, "takenUpClosed", 0));
         metrics_f64(w, METRICS_LABELS({"result", "refused"}),
                     rpc_in_f64(stats, "takenUpRefused", 0));
     }
