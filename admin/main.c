@@ -9,11 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SOCKET_DEFAULT     "/run/polder/admin.sock"
-#define TIMEOUT_MS         10000
-#define TIMEOUT_RELOAD_MS  100000 /* new workers have half a minute to get ready */
-#define TIMEOUT_UPGRADE_MS 150000 /* each of its steps is bounded */
-#define TIMEOUT_WARM_MS    70000  /* a worker answers within a minute */
+#define SOCKET_DEFAULT        "/run/polder/admin.sock"
+#define TIMEOUT_MS            10000
+#define TIMEOUT_RELOAD_MS     100000 /* new workers have half a minute to get ready */
+#define TIMEOUT_WS_UPGRADE_MS 12000
+#define TIMEOUT_UPGRADE_MS    150000 /* each of its steps is bounded */
+#define TIMEOUT_WARM_MS       70000  /* a worker answers within a minute */
 
 struct options {
     const char *socket;
@@ -114,6 +115,7 @@ static unsigned timeout_of(const struct options *o, enum rpc_method method)
         return o->timeout_ms < 86400000 ? (unsigned)o->timeout_ms : 86400000;
     return method == RPC_METHOD_RELOAD       ? TIMEOUT_RELOAD_MS
            : method == RPC_METHOD_UPGRADE    ? TIMEOUT_UPGRADE_MS
+           : method == RPC_METHOD_WS_UPGRADE ? TIMEOUT_WS_UPGRADE_MS
            : method == RPC_METHOD_CACHE_WARM ? TIMEOUT_WARM_MS
                                              : TIMEOUT_MS;
 }
@@ -171,6 +173,18 @@ static int show_upgrade(const struct options *o, const struct ctl_answer *answer
     return CTL_FAILED;
 }
 
+/* False: it has failed. With --json the table of what has happened is polderd's alone. */
+static bool upgrade_websockets(const struct options *o, int used)
+{
+    struct ws_upgrade u;
+    ws_upgrade(o->socket, !has_word(o, used, "--no-wait"), &u);
+    if (!o->json)
+        ws_upgrade_show(&u);
+    else if (u.result == WS_UPGRADE_FAILED)
+        fprintf(stderr, "polderctl: the upgrade of polder-supervisor has failed: %s\n", u.why);
+    return u.result != WS_UPGRADE_FAILED;
+}
+
 static int call(const struct options *o, enum rpc_method method, int used)
 {
     char why[COMMAND_WHY];
@@ -193,6 +207,8 @@ static int call(const struct options *o, enum rpc_method method, int used)
         rpc_out_fini(&params);
         return CTL_FAILED;
     }
+    const bool upgrades = method == RPC_METHOD_UPGRADE && !has_word(o, used, "--state");
+    const bool websockets = !upgrades || upgrade_websockets(o, used);
     int status = ctl_call(o->socket, method, &params, timeout_of(o, method), &answer);
     if (!status && method == RPC_METHOD_LIMIT_TRY)
         status = follow_try(o, &answer);
@@ -204,6 +220,8 @@ static int call(const struct options *o, enum rpc_method method, int used)
         status = show_upgrade(o, &answer);
     else
         status = show(o, method, &answer);
+    if (status == CTL_DONE && !websockets)
+        status = CTL_FAILED;
     if (status == CTL_DONE && method == RPC_METHOD_CACHE_WARM && some_are_cold(answer.result))
         status = CTL_FAILED;
     ctl_answer_free(&answer);

@@ -8,6 +8,7 @@
  *   tables/       answers for people: tables/tables.h
  *   try.c         waits for the report of limit try
  *   upgrade.c     waits for the end of an upgrade
+ *   ws_upgrade.c  the part of it that is polder-supervisor's
  *   top/          the service at a glance: top/top.h
  *   watch.c       what happens, live
  *   smoke.c       requests to a server before it gets traffic
@@ -105,6 +106,21 @@ int upgrade_follow(const char *socket, uint64_t number, unsigned timeout_ms,
                    struct ctl_answer *answer);
 /* Whether that state says that the last one has failed. */
 bool upgrade_failed(const struct ctl_answer *answer);
+
+/* ---- ws_upgrade.c ---- */
+enum ws_upgraded {
+    WS_UPGRADE_NONE, /* it does not answer */
+    WS_UPGRADE_SAME, /* what is on disk runs */
+    WS_UPGRADE_BEGUN,
+    WS_UPGRADED,
+    WS_UPGRADE_FAILED
+};
+struct ws_upgrade {
+    enum ws_upgraded result;
+    char from[32], to[32], why[512];
+};
+void ws_upgrade(const char *socket, bool wait, struct ws_upgrade *u);
+void ws_upgrade_show(const struct ws_upgrade *u);
 
 /* ---- tables/print.c, json.c ---- */
 void table_print(FILE *to, enum rpc_method method, const msgpack_object *result);

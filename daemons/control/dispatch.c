@@ -48,6 +48,7 @@ static void (*const handler[RPC_METHODS])(struct control *, const struct rpc_cal
     [RPC_METHOD_WS_BROADCAST] = ws_broadcast,
     [RPC_METHOD_WS_SET] = ws_set,
     [RPC_METHOD_WS_REVERT] = ws_revert,
+    [RPC_METHOD_WS_UPGRADE] = ws_upgrade,
     [RPC_METHOD_UPSTREAM_LIST] = upstream_list,
     [RPC_METHOD_UPSTREAM_WEIGHT] = upstream_weight,
     [RPC_METHOD_UPSTREAM_SHIFT] = upstream_shift,

@@ -2,6 +2,7 @@
 /* methods: runtime_dir/supervisor-rpc.sock, where control asks and changes; ws.* of the table, and
  * ws.invalidated. */
 #include "daemons/rpc/server.h"
+#include "daemons/supervisor/program.h"
 #include "daemons/supervisor/supervisor.h"
 #include "polder/log.h"
 
@@ -86,6 +87,13 @@ static uint64_t capacity(const struct supervisor *s)
                : sum;
 }
 
+/* What lies on disk is not all of what runs. */
+static bool program_is_other(const struct supervisor *s)
+{
+    const char *custodian = s->upgrade.custodian;
+    return program_differs() || (*custodian && strcmp(custodian, supervisor_version()) != 0);
+}
+
 static void ws_stats(struct supervisor *s, const struct rpc_call *call)
 {
     struct rpc_out *o = rpc_reply_result(call->reply);
@@ -116,6 +124,7 @@ static void ws_stats(struct supervisor *s, const struct rpc_call *call)
     rpc_out_str(o, "upgradeError", s->upgrade.why);
     rpc_out_str(o, "custodian", s->upgrade.custodian);
     rpc_out_bool(o, "custodianPending", s->upgrade.custodian_pending);
+    rpc_out_bool(o, "programDiffers", program_is_other(s));
     rpc_out_f64(o, "upgradePausedMs", (double)s->upgrade.pause_ns / 1e6);
     put_durations(s, o);
     rpc_out_map(o, "ends");

@@ -506,6 +506,40 @@ static void with_a_full_descriptor_table_it_goes_on(void **state)
     house_remove(&h);
 }
 
+static void polderctl_upgrades_both(void **state)
+{
+    (void)state;
+    struct house h;
+    const char *out;
+    char text[128];
+    start(&h, 1, local);
+    const pid_t pid = supervisor_of(&h);
+    const int fd = open_ws(h.port, "/live/x");
+    release_install(&release, "polder-supervisor", next_version(), RELEASE_WHOLE);
+    if (ctl(&h, &out, "upgrade"))
+        fail_msg("upgrade: %s", out);
+    snprintf(text, sizeof text, "polder-supervisor  ok, from %s to %s",
+             release_real_version(&release), next_version());
+    assert_non_null(strstr(out, text));
+    assert_non_null(strstr(out, "upgrade  ok"));
+    assert_true(house_logged(&h, "upgrade: polder-supervisor's custodian is"));
+    release_install(&release, "polder-supervisor", NULL, RELEASE_NO_PROGRAM);
+    assert_int_equal(ctl(&h, &out, "upgrade"), 1);
+    snprintf(text, sizeof text, "polder-supervisor  failed, %s goes on", next_version());
+    if (!strstr(out, text) || !strstr(out, "Exec format error"))
+        fail_msg("not said: %s: %s", text, out);
+    assert_int_equal(ctl(&h, &out, "ws upgrade"), 1);
+    release_install(&release, "polder-supervisor", NULL, RELEASE_WHOLE);
+    assert_int_equal(ctl(&h, &out, "upgrade --no-wait"), 0);
+    assert_non_null(strstr(out, "polder-supervisor  asked"));
+    wait_until(upgrades(&h) == 2, 20000);
+    assert_int_equal(supervisor_of(&h), pid);
+    say(fd, "{}");
+    assert_true(read_frame(fd, &frame));
+    close(fd);
+    house_remove(&h);
+}
+
 static int set_up(void **state)
 {
     (void)state;
@@ -543,6 +577,7 @@ int main(void)
         story(a_reload_upgrades_if_there_is_another_program),
         story(a_program_that_cannot_take_over_changes_nothing),
         story(a_wrong_file_refuses_the_upgrade),
+        story(polderctl_upgrades_both),
         story(with_a_full_descriptor_table_it_goes_on),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

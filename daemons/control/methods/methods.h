@@ -87,6 +87,7 @@ void verify_step_run(struct control *c, const struct rpc_call *call);
 void ws_broadcast(struct control *c, const struct rpc_call *call);
 void ws_set(struct control *c, const struct rpc_call *call);
 void ws_revert(struct control *c, const struct rpc_call *call);
+void ws_upgrade(struct control *c, const struct rpc_call *call);
 
 /* ---- top.c ---- */
 void top_show(struct control *c, const struct rpc_call *call);

@@ -12,7 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define KEYS_MAX 16
+#define KEYS_MAX         16
+#define UPGRADE_PROOF_MS 10000 /* longer than it may take */
 
 struct ws_change {
     struct control *control;
@@ -148,4 +149,14 @@ void ws_revert(struct control *c, const struct rpc_call *call)
         c->ws_changed = false; /* nothing is left of it */
     if (ws_forget_settings(c, call))
         ws_forward(c, call, "ws.revert");
+}
+
+void ws_upgrade(struct control *c, const struct rpc_call *call)
+{
+    struct rpc_out params;
+    rpc_out_init(&params);
+    rpc_out_map(&params, NULL);
+    rpc_out_end(&params);
+    call_forward_for(c, call->reply, &c->peers.supervisor, "supervisor.upgrade", &params,
+                     UPGRADE_PROOF_MS);
 }
