@@ -133,6 +133,31 @@ static void a_fleet_has_stores_and_a_secret(void **state)
     assert_null(s[3].host);
 }
 
+#define A_FLEET "fleet { store = {\"redis://a\"} secret = \"0123456789abcdef\" }\n"
+
+static void a_limit_of_the_fleet_needs_one_and_counts_what_a_store_can(void **state)
+{
+    (void)state;
+    const struct config *c =
+        load(A_FLEET "limit \"a\" { requests = 5 }\n"
+                     "limit \"b\" { requests = 5 scope = fleet cut_off = open }\n");
+    assert_int_equal(c->limits[0].scope, CONFIG_SCOPE_HOST);
+    assert_int_equal(c->limits[1].scope, CONFIG_SCOPE_FLEET);
+    assert_int_equal(c->limits[0].cut_off, CONFIG_LIMIT_SHARE);
+    assert_int_equal(c->limits[1].cut_off, CONFIG_LIMIT_OPEN);
+    assert_int_equal(c->fleet.limit_timeout_ms, 20);
+    assert_complains("limit \"a\" {\n  requests = 5\n  scope = fleet\n}\n", 3,
+                     "needs a section fleet");
+    assert_complains(A_FLEET
+                     "limit \"a\" {\n  requests = 5\n  scope = fleet\n  algorithm = gcra\n}\n",
+                     4, "gcra");
+    assert_complains(A_FLEET
+                     "limit \"a\" {\n  requests = 5\n  scope = fleet\n  concurrent = 3\n}\n",
+                     4, "concurrent counts the requests of one host");
+    assert_complains(A_FLEET "limit \"a\" {\n  requests = 5\n  scope = world\n}\n", 4,
+                     "host or fleet");
+}
+
 static void a_fleet_that_cannot_be_is_named_without_its_secrets(void **state)
 {
     (void)state;
@@ -1022,6 +1047,7 @@ int main(void)
         cmocka_unit_test(what_half_a_close_means_can_be_chosen),
         cmocka_unit_test(the_buffers_of_request_bodies_have_bounds),
         cmocka_unit_test(a_fleet_has_stores_and_a_secret),
+        cmocka_unit_test(a_limit_of_the_fleet_needs_one_and_counts_what_a_store_can),
         cmocka_unit_test(a_fleet_that_cannot_be_is_named_without_its_secrets),
         cmocka_unit_test(codings_are_inherited_and_can_be_chosen),
         cmocka_unit_test(every_section_is_read),

@@ -33,7 +33,8 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-    static const char *const file[] = {"inval.page", "guard.page", "shift.page", "fleet.page"};
+    static const char *const file[] = {"inval.page", "guard.page", "shift.page", "fleet.page",
+                                       "sticky.page"};
     (void)state;
     char path[96];
     shared_destroy(&shared);
