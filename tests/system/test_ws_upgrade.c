@@ -105,7 +105,9 @@ static void upgrades_under_load_lose_nothing(void **state)
     const pid_t backend = peer_start(echo, NULL, port);
     start(&h, port, "");
     const pid_t pid = supervisor_of(&h);
+    const size_t before_all = descriptors(pid);
     ws_storm_begin(&storm, h.port, "/ws/x", CLIENTS, 4);
+    wait_until(descriptors(pid) >= before_all + 2 * CLIENTS, 20000); /* it is told of each */
     const size_t files = descriptors(pid);
     const long filters = filters_of(pid);
     for (int i = 0; i < 6; i++) {
@@ -355,7 +357,9 @@ static void a_death_behind_an_upgrade_is_survived_by_the_new_program(void **stat
     const pid_t backend = peer_start(echo, NULL, port);
     start(&h, port, "");
     const pid_t pid = supervisor_of(&h);
+    const size_t before_all = descriptors(pid);
     ws_storm_begin(&storm, h.port, "/ws/x", 20, 4);
+    wait_until(descriptors(pid) >= before_all + 2 * 20, 20000); /* it is told of each */
     const size_t files = descriptors(pid);
     const long filters = filters_of(pid);
     for (int i = 0; i < 3; i++) {
