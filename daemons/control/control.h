@@ -19,7 +19,7 @@
  *                  invalidation  ends stored objects
  *                  quarantine    acts on findings of the leak guard
  *                  fleet_member  this host in a fleet: fleet (log, lease, others), fleet_store (the link),
- *                                fleet_entry (bytes of the log)
+ *                                fleet_entry (bytes of the log), fleet_limits (what it takes of limits)
  *                  traffic       sums that several show
  *                  events        what has happened, for live views
  *                  windows       what was counted in the last five minutes, hour and day
