@@ -22,6 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#define OFFER_MS       2000 /* for a custodian whose queue is full */
 #define LISTEN_BACKLOG 128
 #define LOOK_EVERY_MS  250
 #define STOOD_MS       1500 /* between two looks: all of us stood still */
@@ -531,10 +532,24 @@ bool custodian_is_there(int channel)
     return getsockopt(channel, SOL_SOCKET, SO_TYPE, &type, &len) == 0 && type == SOCK_SEQPACKET;
 }
 
+/* What follows would be filed under the segment before: without it this program must not go on, and
+ * the one before it takes up. */
+static void offer_segment(int channel, int fd)
+{
+    const struct note offer = {.kind = NOTE_SEGMENT, .number = SEGMENT_LAYOUT};
+    struct pollfd room = {.fd = channel, .events = POLLOUT};
+    if (note_send(channel, &offer, offsetof(struct note, text), fd))
+        return;
+    poll(&room, 1, OFFER_MS);
+    if (note_send(channel, &offer, offsetof(struct note, text), fd))
+        return;
+    log_error("custodian: it takes no messages: this program cannot take over");
+    _exit(1);
+}
+
 struct custodian *custodian_adopt(int channel)
 {
     int fd;
-    const struct note offer = {.kind = NOTE_SEGMENT, .number = SEGMENT_LAYOUT};
     struct custodian *c = &custodian;
     if (!custodian_is_there(channel))
         return NULL;
@@ -543,7 +558,7 @@ struct custodian *custodian_adopt(int channel)
         return NULL;
     custodian_init();
     c->channel = channel;
-    note_send(channel, &offer, offsetof(struct note, text), fd);
+    offer_segment(channel, fd);
     close(fd);
     return c;
 }
