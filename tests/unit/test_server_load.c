@@ -146,6 +146,15 @@ static void enters_and_leaves(unsigned n)
     }
 }
 
+/* What it had is no longer inside before others may have its places. */
+static void end(pid_t pid, unsigned n)
+{
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+    atomic_fetch_and(&board->inside, ~(255u << 8 * n));
+    server_load_clear(table, n);
+}
+
 static void a_bound_is_kept_whoever_dies(void **state)
 {
     (void)state;
@@ -156,19 +165,13 @@ static void a_bound_is_kept_whoever_dies(void **state)
             const uint32_t then = atomic_load(&board->turns);
             while (atomic_load(&board->turns) - then < 2000)
                 usleep(100);
-            kill(pid[n], SIGKILL);
-            waitpid(pid[n], NULL, 0);
-            atomic_fetch_and(&board->inside, ~(255u << 8 * n));
-            server_load_clear(table, n);
+            end(pid[n], n);
         }
         if ((pid[n] = fork()) == 0)
             enters_and_leaves(n);
     }
-    for (unsigned n = 0; n < PROCESSES; n++) {
-        kill(pid[n], SIGKILL);
-        waitpid(pid[n], NULL, 0);
-        server_load_clear(table, n);
-    }
+    for (unsigned n = 0; n < PROCESSES; n++)
+        end(pid[n], n);
     const struct server_loads l = opened(0);
     assert_int_equal(atomic_load(&board->most), MAX);
     assert_int_equal(server_load_busy(&l), 0);
