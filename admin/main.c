@@ -5,9 +5,11 @@
 #include "polder/config.h"
 #include "polder/rpc_in.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define SOCKET_DEFAULT        "/run/polder/admin.sock"
 #define TIMEOUT_MS            10000
@@ -279,8 +281,20 @@ static int run(const struct options *o)
     return CTL_DONE;
 }
 
+/* Where the caller has closed one of the three, a socket would take its place, and what is printed
+ * would be sent. */
+static void open_standard_files(void)
+{
+    int fd = open("/dev/null", O_RDWR);
+    while (fd >= 0 && fd <= STDERR_FILENO)
+        fd = dup(fd);
+    if (fd > STDERR_FILENO)
+        close(fd);
+}
+
 int main(int argc, char **argv)
 {
+    open_standard_files();
     struct options o = {.socket = getenv("POLDER_SOCKET")};
     if (!o.socket || !*o.socket)
         o.socket = SOCKET_DEFAULT;
