@@ -12,5 +12,7 @@
  * be empty. separators: as in the table. */
 void tags_each(struct str value, const char *separators, void (*each)(void *arg, struct str tag),
                void *arg);
+/* The same for a line of a stored head, if its field is one of them. */
+void tags_each_of_line(struct str line, void (*each)(void *arg, struct str tag), void *arg);
 
 #endif

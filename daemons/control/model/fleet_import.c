@@ -98,18 +98,7 @@ static void add_tag(void *arg, struct str tag)
 
 static void tag_line(struct tagging *t, struct str line)
 {
-    static const struct {
-        const char *name, *separators;
-    } fields[] = {
-#define FIELD(id, name, separators) {name, separators},
-#include "libshared/tables/tag_fields.def"
-#undef FIELD
-    };
-    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
-        struct str value;
-        if (field_is(head_line_name(line, &value), fields[i].name) && value.at)
-            tags_each(value, fields[i].separators, add_tag, t);
-    }
+    tags_each_of_line(line, add_tag, t);
 }
 
 /* The slots of its tags here. False: not as many as it had where it was fetched. */

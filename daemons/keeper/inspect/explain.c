@@ -30,18 +30,7 @@ static void look_tag(void *arg, struct str tag)
 
 static void look_line(struct search *s, struct str line)
 {
-    static const struct {
-        const char *name, *separators;
-    } fields[] = {
-#define FIELD(id, name, separators) {name, separators},
-#include "libshared/tables/tag_fields.def"
-#undef FIELD
-    };
-    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
-        struct str value;
-        if (field_is(head_line_name(line, &value), fields[i].name) && value.at)
-            tags_each(value, fields[i].separators, look_tag, s);
-    }
+    tags_each_of_line(line, look_tag, s);
 }
 
 size_t explain_tag(const struct inval_page *page, const struct cache_view *v, uint32_t slot,
