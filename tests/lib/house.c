@@ -300,6 +300,18 @@ size_t house_children(struct house *h, const char *title, pid_t *pids, size_t ma
     return n;
 }
 
+unsigned house_times_logged(const struct house *h, const char *text)
+{
+    char line[4096];
+    unsigned n = 0;
+    FILE *f = fopen(h->log, "r");
+    assert_non_null(f);
+    while (fgets(line, sizeof line, f))
+        n += strstr(line, text) != NULL;
+    fclose(f);
+    return n;
+}
+
 bool house_logged(struct house *h, const char *text)
 {
     FILE *f = fopen(h->log, "r");

@@ -38,6 +38,8 @@ bool house_ready(struct house *h);
 /* pids of children by title, e.g. "polderd: worker"; count */
 size_t house_children(struct house *h, const char *title, pid_t *pids, size_t max);
 bool house_logged(struct house *h, const char *text);
+/* How many lines of the log have it. */
+unsigned house_times_logged(const struct house *h, const char *text);
 long resident_kib(pid_t pid); /* VmRSS less shared memory: RssAnon + RssFile */
 /* Runs polderctl; output (stdout and stderr) in a static buffer; returns the exit status. */
 int ctl(struct house *h, const char **out, const char *fmt, ...)

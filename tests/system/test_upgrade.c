@@ -284,18 +284,6 @@ static void there_and_back_under_load_nothing_fails(void **state)
     house_remove(&h);
 }
 
-static unsigned logged(const struct house *h, const char *text)
-{
-    char line[4096];
-    unsigned n = 0;
-    FILE *f = fopen(h->log, "r");
-    assert_non_null(f);
-    while (fgets(line, sizeof line, f))
-        n += strstr(line, text) != NULL;
-    fclose(f);
-    return n;
-}
-
 static void twenty_in_a_row_leave_nothing_behind(void **state)
 {
     (void)state;
@@ -310,17 +298,17 @@ static void twenty_in_a_row_leave_nothing_behind(void **state)
         upgrade(&h, NULL);
     /* while one is under way, more are asked for: they follow as one */
     kill(h.pid, SIGUSR2);
-    wait_until(logged(&h, "upgrade: executing") == 19, 20000);
+    wait_until(house_times_logged(&h, "upgrade: executing") == 19, 20000);
     kill(h.pid, SIGUSR2);
     kill(h.pid, SIGUSR2);
-    wait_until(logged(&h, " has become ") == 20, 20000);
+    wait_until(house_times_logged(&h, " has become ") == 20, 20000);
     assert_true(mono_ms() - began < harness_patience(60000));
     wait_until(descriptors_of(h.pid) <= before, 10000); /* old workers leave */
     assert_int_equal(get(h.ops_port, "/metrics", &m), 200);
     assert_non_null(strstr(m.body, "polder_upgrades_total{result=\"ok\"} 20\n"));
     message_free(&m);
     assert_int_equal(get(h.port, "/x", NULL), 200);
-    assert_int_equal(logged(&h, "died"), 0);
+    assert_int_equal(house_times_logged(&h, "died"), 0);
     house_remove(&h);
 }
 
@@ -339,7 +327,7 @@ static void refused_for_hanging(struct house *h)
     const char *out;
     install(NULL, RELEASE_HANGS);
     assert_int_equal(ctl(h, &out, "upgrade --no-wait"), 0);
-    wait_until(logged(h, "proves that it could") > 6, 10000);
+    wait_until(house_times_logged(h, "proves that it could") > 6, 10000);
     house_advance(h, 16000);
     wait_until(ctl(h, &out, "upgrade --state") == 0 && strstr(out, "did not prove itself within"),
                20000);
@@ -380,8 +368,8 @@ static void a_program_that_cannot_take_over_changes_nothing(void **state)
     install(next_version(), RELEASE_WHOLE);
     house_write_conf(&h, 2, "route \"/*\" { upstream = \"nobody\" }\n");
     refused(&h, "polder.conf:6: ");
-    assert_int_equal(logged(&h, "upgrade: executing"), 0);
-    assert_int_equal(logged(&h, "died"), 0);
+    assert_int_equal(house_times_logged(&h, "upgrade: executing"), 0);
+    assert_int_equal(house_times_logged(&h, "died"), 0);
     house_remove(&h);
 }
 
@@ -407,7 +395,7 @@ static void what_a_reload_would_refuse_is_refused(void **state)
              backend_port(backend));
     house_write_conf(&h, 1, conf);
     refused(&h, "limit_entries cannot change in an upgrade");
-    assert_int_equal(logged(&h, "upgrade: executing"), 0);
+    assert_int_equal(house_times_logged(&h, "upgrade: executing"), 0);
     unlink(pipe);
     house_remove(&h);
 }
@@ -450,7 +438,7 @@ static void with_a_full_descriptor_table_it_goes_on(void **state)
     upgrade(&h, NULL);
     assert_int_equal(ctl(&h, &out, "reload"), 0);
     assert_int_equal(get(h.port, "/x", NULL), 200);
-    assert_int_equal(logged(&h, "died"), 0);
+    assert_int_equal(house_times_logged(&h, "died"), 0);
     house_remove(&h);
 }
 
@@ -466,13 +454,13 @@ static void a_change_on_the_way_is_refused_and_not_lost(void **state)
     assert_int_equal(house_children(&h, "polderd: keeper", &keeper, 1), 1);
     assert_int_equal(kill(keeper, SIGSTOP), 0); /* it takes its time to leave */
     assert_int_equal(ctl(&h, &out, "upgrade --no-wait"), 0);
-    wait_until(logged(&h, " has taken over from ") == 1, 20000);
+    wait_until(house_times_logged(&h, " has taken over from ") == 1, 20000);
     assert_int_equal(ctl(&h, &out, "limit set other requests=7"), 1);
     assert_non_null(strstr(out, "an upgrade is under way"));
     assert_int_equal(ctl(&h, &out, "upstream weight u 127.0.0.1:%u 5", backend_port(backend)), 1);
     assert_int_equal(ctl(&h, &out, "limit show other"), 0); /* it is only asked */
     assert_int_equal(kill(keeper, SIGCONT), 0);
-    wait_until(logged(&h, " has become ") == 1, 20000);
+    wait_until(house_times_logged(&h, " has become ") == 1, 20000);
     assert_int_equal(ctl(&h, &out, "limit set other requests=7"), 0);
     assert_int_equal(ctl(&h, &out, "limit list"), 0);
     assert_non_null(strstr(out, " 7 (file: 100) "));
@@ -504,7 +492,7 @@ static void *file_write(void *arg)
     assert_int_equal(write(fd, f->good, strlen(f->good)), (ssize_t)strlen(f->good));
     close(fd);
     while (!atomic_load(&f->stop)) {
-        if (logged(f->house, "upgrade: executing"))
+        if (house_times_logged(f->house, "upgrade: executing"))
             file_put(f, f->bad);
         nap_ms(1);
     }
@@ -581,9 +569,9 @@ static void a_master_that_is_killed_on_the_way_is_started_again(void **state)
     start(&h, 1);
     unsigned good = admitted(&h, 60);
     for (unsigned i = 0; i < sizeof moments / sizeof *moments; i++) {
-        const unsigned before = logged(&h, moments[i]);
+        const unsigned before = house_times_logged(&h, moments[i]);
         kill(h.pid, SIGUSR2);
-        wait_until(logged(&h, moments[i]) > before, 20000);
+        wait_until(house_times_logged(&h, moments[i]) > before, 20000);
         house_kill(&h);
         house_run(&h);
         assert_int_equal(get(h.port, "/x", NULL), 200);

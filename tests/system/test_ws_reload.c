@@ -27,18 +27,6 @@ static void start(struct house *h, struct scripted *b)
     wait_for_supervisor(h);
 }
 
-static unsigned times_logged(struct house *h, const char *text)
-{
-    char line[1024];
-    unsigned n = 0;
-    FILE *f = fopen(h->log, "r");
-    assert_non_null(f);
-    while (fgets(line, sizeof line, f))
-        n += strstr(line, text) != NULL;
-    fclose(f);
-    return n;
-}
-
 /* The handshake has reached the backend; that agrees after three reloads. */
 static void a_waiting_handshake_and_an_open_websocket_notice_no_reload(void **state)
 {
@@ -58,7 +46,7 @@ static void a_waiting_handshake_and_an_open_websocket_notice_no_reload(void **st
         conf_of(conf, sizeof conf, &b, text);
         house_write_conf(&h, 1, conf);
         assert_int_equal(ctl(&h, &out, "reload"), 0);
-        wait_until(times_logged(&h, "config: read again") == i + 1, 10000);
+        wait_until(house_times_logged(&h, "config: read again") == i + 1, 10000);
     }
     client_send(backend, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
                          "Connection: Upgrade\r\nSec-WebSocket-Accept: " WS_ACCEPT "\r\n\r\n");
@@ -112,7 +100,7 @@ static void a_found_supervisor_takes_the_weights_of_the_new_polderd(void **state
     wait_until(goes_to(&h, &green, &blue), 10000); /* it is told, and not waited for */
     house_write_conf(&h, 1, conf);                 /* a reload for nothing leaves them with green */
     assert_int_equal(ctl(&h, &out, "reload"), 0);
-    wait_until(times_logged(&h, "config: read again") == 1, 10000);
+    wait_until(house_times_logged(&h, "config: read again") == 1, 10000);
     assert_true(goes_to(&h, &green, &blue));
     /* another supervisor is told of them */
     const pid_t supervisor = supervisor_of(&h);
@@ -122,7 +110,7 @@ static void a_found_supervisor_takes_the_weights_of_the_new_polderd(void **state
     wait_until(goes_to(&h, &green, &blue), 20000);
     house_kill(&h); /* and the file's are right for all, where nothing was made permanent */
     house_run(&h);
-    wait_until(times_logged(&h, "config: read again") == 2, 10000);
+    wait_until(house_times_logged(&h, "config: read again") == 2, 10000);
     wait_until(goes_to(&h, &blue, &green), 20000);
     close(blue.fd);
     close(green.fd);

@@ -22,30 +22,17 @@ static const char yes[] = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocke
 
 /* ---- upgrades ---- */
 
-/* How often the log says it. */
-static unsigned logged(struct house *h, const char *text)
-{
-    char line[2048];
-    unsigned n = 0;
-    FILE *f = fopen(h->log, "r");
-    assert_non_null(f);
-    while (fgets(line, sizeof line, f))
-        n += strstr(line, text) != NULL;
-    fclose(f);
-    return n;
-}
-
 static unsigned upgrades(struct house *h)
 {
-    return logged(h, " goes on in place of ");
+    return house_times_logged(h, " goes on in place of ");
 }
 
 static void upgrade_by(struct house *h, pid_t supervisor, int signal_number)
 {
-    const unsigned before = upgrades(h), refused = logged(h, "error supervisor");
+    const unsigned before = upgrades(h), refused = house_times_logged(h, "error supervisor");
     assert_true(supervisor > 0);
     assert_int_equal(kill(supervisor, signal_number), 0);
-    wait_until(upgrades(h) > before || logged(h, "error supervisor") > refused, 20000);
+    wait_until(upgrades(h) > before || house_times_logged(h, "error supervisor") > refused, 20000);
     assert_int_equal(upgrades(h), before + 1);
 }
 
@@ -326,20 +313,20 @@ static void counts_and_values_that_were_set_stay(void **state)
 
 static void upgrade_both_to(struct house *h, pid_t pid, const char *version)
 {
-    const unsigned before = logged(h, "upgrade: polder-supervisor's custodian is");
+    const unsigned before = house_times_logged(h, "upgrade: polder-supervisor's custodian is");
     upgrade_to(h, pid, version);
-    wait_until(logged(h, "upgrade: polder-supervisor's custodian is") > before, 20000);
+    wait_until(house_times_logged(h, "upgrade: polder-supervisor's custodian is") > before, 20000);
 }
 
 /* The process of the WebSockets dies, and its successor is of that version. */
 static void expect_successor(struct house *h, pid_t pid, const char *version)
 {
     const char *out;
-    const unsigned before = logged(h, "custodian: taken up");
+    const unsigned before = house_times_logged(h, "custodian: taken up");
     const pid_t dies = working_process(pid);
     assert_true(dies > 0);
     assert_int_equal(kill(dies, SIGKILL), 0);
-    wait_until(logged(h, "custodian: taken up") > before, 20000);
+    wait_until(house_times_logged(h, "custodian: taken up") > before, 20000);
     assert_int_equal(supervisor_of(h), pid);
     wait_until(ctl(h, &out, "ws stats --json") == 0 && strstr(out, "\"custodian\""), 20000);
     assert_non_null(strstr(out, version));
@@ -365,9 +352,9 @@ static void a_death_behind_an_upgrade_is_survived_by_the_new_program(void **stat
     for (int i = 0; i < 3; i++) {
         const unsigned before = atomic_load(&storm.messages);
         const char *version = i % 2 ? release_real_version(&release) : next_version();
-        const unsigned read = logged(&h, "config: read again");
+        const unsigned read = house_times_logged(&h, "config: read again");
         assert_int_equal(kill(pid, SIGHUP), 0);
-        wait_until(logged(&h, "config: read again") > read, 10000);
+        wait_until(house_times_logged(&h, "config: read again") > read, 10000);
         upgrade_both_to(&h, pid, i % 2 ? NULL : next_version());
         expect_successor(&h, pid, version);
         wait_until(atomic_load(&storm.messages) > before + 20, 20000);
@@ -412,10 +399,10 @@ static void expect_refused(struct house *h, pid_t pid, int fd, enum release_dama
                            const char *why)
 {
     const char *out;
-    const unsigned before = logged(h, "upgrade: polder-supervisor");
+    const unsigned before = house_times_logged(h, "upgrade: polder-supervisor");
     release_install(&release, "polder-supervisor", next_version(), damage);
     assert_int_equal(kill(pid, SIGUSR2), 0);
-    wait_until(logged(h, "upgrade: polder-supervisor") > before, 20000);
+    wait_until(house_times_logged(h, "upgrade: polder-supervisor") > before, 20000);
     if (!house_logged(h, why))
         fail_msg("not logged: %s", why);
     wait_until(ctl(h, &out, "status") == 0 && strstr(out, "upgrade_failed"), 10000);
@@ -479,7 +466,8 @@ static rlim_t descriptors_end(pid_t pid)
 
 static unsigned tried(struct house *h)
 {
-    return logged(h, "upgrade: polder-supervisor") + logged(h, "goes on in place of");
+    return house_times_logged(h, "upgrade: polder-supervisor") +
+           house_times_logged(h, "goes on in place of");
 }
 
 /* Room for no more or hardly any descriptor: it upgrades or says why not, and loses nothing. */
