@@ -12,47 +12,21 @@
  */
 #ifndef POLDER_CONTROL_FLEET_MODEL_H
 #define POLDER_CONTROL_FLEET_MODEL_H
-#include "daemons/control/model/fleet_entry.h"
-#include "daemons/control/model/fleet_store.h"
+#include "daemons/control/model/fleet_base.h"
+#include "daemons/control/model/fleet_lease.h"
+#include "daemons/control/model/fleet_waiters.h"
 #include "polder/config.h"
 #include <ev.h>
 
 struct fleet;
-struct fleet_store;
-struct ring_record;
-struct shared;
 
-struct fleet_ops {
-    /* Marks an entry of another host; returns its number of inval.h, 0: it has none. */
-    uint64_t (*apply)(void *arg, const struct fleet_entry *e);
-    /* Invalidations may have been missed: invalidates everything. */
-    void (*apply_all)(void *arg, const char *why);
-    /* connected, or not and why. */
-    void (*changed)(void *arg, bool connected, const char *why);
-    /* Entries that are signed otherwise, or cannot be read. */
-    void (*strange)(void *arg, const char *what);
-    /* For the shared cache: a note of a worker that is not for the log (enum fleet_share_note); another
-     * host has ended a fetch that was waited for; there is a lease, and the store took so long to
-     * renew it. */
-    void (*note)(void *arg, unsigned worker, const struct ring_record *head, const char *payload);
-    void (*stored)(void *arg, const char *name);
-    void (*renewed)(void *arg, uint64_t took_ms);
-};
 /* NULL: no memory. config: valid as long as it. */
 struct fleet *fleet_new(struct ev_loop *loop, const struct config_fleet *config,
                         struct shared *shared, const struct fleet_ops *ops, void *arg);
 void fleet_free(struct fleet *f); /* those that wait are called */
 
-/* What has become of an invalidation. */
-struct fleet_result {
-    bool connected;            /* else the others hear of it when the store is back */
-    uint32_t hosts;            /* others that have it */
-    uint32_t missing;          /* others whose lease ran out before they had it */
-    const char *missing_names; /* "a, b" */
-};
-typedef void (*fleet_done_fn)(void *arg, const struct fleet_result *r);
-/* Tells the others. before: its own mark here has a larger number of inval.h; 0: unknown. done NULL: no caller waits; else it is called once, from the loop or from within
- * this call. */
+/* Tells the others. before: its own mark here has a larger number of inval.h; 0: unknown. done NULL:
+ * no caller waits; else it is called once, from the loop or from within this call. */
 void fleet_tell(struct fleet *f, enum fleet_kind kind, bool soft, const char *text, size_t len,
                 uint64_t before, fleet_done_fn done, void *arg);
 /* Takes what workers have noted. */
@@ -75,19 +49,11 @@ bool fleet_seq_of(struct fleet *f, uint64_t epoch, uint64_t id, uint64_t *seq);
 void fleet_note_strange(struct fleet *f, const char *what);
 /* What names the history of the store that this host follows; 0: it is cut off. */
 uint64_t fleet_epoch(const struct fleet *f);
-/* When that began, in ms of the store's clock. */
-uint64_t fleet_epoch_ms(uint64_t epoch);
 /* Runs another script; false: it is cut off. done: see fleet_store.h. */
 bool fleet_run(struct fleet *f, enum fleet_script script, int n_keys, int argc, const char **argv,
                fleet_reply_fn done, void *arg);
 
 /* For display. */
-struct fleet_host {
-    char name[FLEET_HOST_SIZE];
-    bool self, alive;
-    uint64_t applied; /* number of the log */
-    int64_t lease_ms; /* left; negative: ran out so long ago */
-};
 struct fleet_view {
     bool connected;
     uint64_t since_ms;       /* ago */
@@ -97,7 +63,7 @@ struct fleet_view {
     uint64_t sent, received, strange, gaps;
     uint32_t pending; /* invalidations that no other host knows */
     uint32_t n;
-    struct fleet_host at[64];
+    struct fleet_host at[FLEET_HOSTS_MAX];
 };
 void fleet_view(const struct fleet *f, struct fleet_view *out);
 #endif

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * fleet_log: follows the log of the store and marks what other hosts wrote there. It writes `epoch` and
+ * `applied` of the page, and its marks.
+ */
+#ifndef POLDER_CONTROL_FLEET_LOG_H
+#define POLDER_CONTROL_FLEET_LOG_H
+#include "daemons/control/model/fleet_base.h"
+
+struct fleet_log_ops {
+    void (*read)(void *arg, bool moved); /* moved: there were entries */
+    void (*forgot)(void *arg);           /* what is applied goes on elsewhere */
+};
+
+struct fleet_log {
+    const struct fleet_base *base;
+    const struct fleet_log_ops *ops;
+    void *arg;
+    bool following;
+    char stored_id[48]; /* the last entry that was read of the stream of shared objects */
+    uint64_t received, strange, gaps;
+};
+
+void fleet_log_init(struct fleet_log *l, const struct fleet_base *base,
+                    const struct fleet_log_ops *ops, void *arg);
+/* There is a new link: the stream of shared objects is followed from its end on. */
+void fleet_log_begin(struct fleet_log *l);
+/* Asks for what comes after what is applied, if that is not under way. */
+void fleet_log_follow(struct fleet_log *l);
+/* The link is down. */
+void fleet_log_stop(struct fleet_log *l);
+/* What was remembered of the log is worth nothing: everything is invalidated, and it is followed from
+ * there on. */
+void fleet_log_forget(struct fleet_log *l, uint64_t epoch, uint64_t applied, const char *why);
+/* Something in the store is not this fleet's. */
+void fleet_log_note_strange(struct fleet_log *l, const char *what);
+#endif
