@@ -285,18 +285,45 @@ void house_remove(struct house *h)
         nftw(h->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
 
-size_t house_children(struct house *h, const char *title, pid_t *pids, size_t max)
+#define CHILDREN_MAX 256
+
+static size_t children_once(pid_t parent, pid_t *pids)
 {
-    char path[64], line[256];
+    char path[64];
     size_t n = 0;
-    snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)h->pid, (int)h->pid);
+    snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)parent, (int)parent);
     FILE *f = fopen(path, "r");
-    int pid;
-    while (f && n < max && fscanf(f, "%d", &pid) == 1)
-        if (title_of(pid, line, sizeof line) && !strncmp(line, title, strlen(title)))
-            pids[n++] = pid;
+    while (f && n < CHILDREN_MAX && fscanf(f, "%d", &pids[n]) == 1)
+        n++;
     if (f)
         fclose(f);
+    return n;
+}
+
+/* The kernel leaves out children while another one ends (proc(5)): what was read twice alike counts. */
+static size_t children_of(pid_t parent, pid_t *pids)
+{
+    pid_t again[CHILDREN_MAX];
+    size_t n = children_once(parent, pids);
+    for (unsigned i = 0; i < 50; i++) {
+        const size_t m = children_once(parent, again);
+        if (m == n && !memcmp(again, pids, n * sizeof *pids))
+            break;
+        n = m;
+        memcpy(pids, again, m * sizeof *pids);
+    }
+    return n;
+}
+
+size_t house_children(struct house *h, const char *title, pid_t *pids, size_t max)
+{
+    pid_t all[CHILDREN_MAX];
+    char line[256];
+    size_t n = 0;
+    const size_t count = children_of(h->pid, all);
+    for (size_t i = 0; i < count && n < max; i++)
+        if (title_of(all[i], line, sizeof line) && !strncmp(line, title, strlen(title)))
+            pids[n++] = all[i];
     return n;
 }
 
