@@ -43,7 +43,8 @@ struct fleet_page {
     _Atomic uint64_t epoch;                 /* 0: none yet */
     _Atomic uint64_t unsent;   /* 1: there may be invalidations of this host that no other knows */
     _Atomic uint64_t overflow; /* 1: a worker had no room in its ring */
-    _Atomic uint64_t instance; /* random; of this page: tells hosts of one name apart */
+    _Atomic uint64_t instance; /* random; of this page and boot: tells hosts of one name apart */
+    _Atomic uint64_t file;     /* where it was made: a copy of a state directory is another host */
     _Atomic uint64_t since_ms; /* mono; of being connected, or cut off */
     _Atomic uint64_t causes;   /* how many were written */
     struct fleet_cause cause[FLEET_CAUSES];
@@ -71,8 +72,8 @@ static inline uint64_t fleet_share_word(const struct fetch_permit *permit,
 
 uint64_t fleet_page_layout(void);
 /* Master, before any other process uses it. reused: it is of an earlier run; what it says of
- * another boot is forgotten. */
-void fleet_page_open(struct fleet_page *page, bool reused);
+ * another boot, or was copied from another file, is forgotten. file: names the file it is in. */
+void fleet_page_open(struct fleet_page *page, bool reused, uint64_t file);
 
 static inline bool fleet_is_connected(const struct fleet_page *page, uint64_t now_ms)
 {

@@ -12,13 +12,22 @@ uint64_t fleet_page_layout(void)
            sizeof(struct fleet_cause);
 }
 
-void fleet_page_open(struct fleet_page *page, bool reused)
+/* Is what it says about this boot, and this file? A machine or a container may be made from an image of
+ * another one that is a host of the fleet. */
+static bool is_of_here(const struct fleet_page *page, uint64_t file)
 {
     uint8_t boot[16];
+    return shm_boot_id(boot) == 0 && !memcmp(boot, page->header.boot_id, sizeof boot) &&
+           atomic_load(&page->file) == file;
+}
+
+void fleet_page_open(struct fleet_page *page, bool reused, uint64_t file)
+{
     atomic_store(&page->until_ms, 0);
     atomic_store(&page->since_ms, 0);
     /* After a crash of the machine the page may be newer on disk than the marks. */
-    if (!reused || shm_boot_id(boot) || memcmp(boot, page->header.boot_id, sizeof boot)) {
+    if (!reused || !is_of_here(page, file)) {
+        atomic_store(&page->instance, 0);
         atomic_store(&page->epoch, 0);
         atomic_store(&page->applied, 0);
         atomic_store(&page->unsent, reused);
@@ -26,6 +35,7 @@ void fleet_page_open(struct fleet_page *page, bool reused)
         memset(page->cause, 0, sizeof page->cause);
         if (reused)
             shm_boot_id(page->header.boot_id);
+        atomic_store(&page->file, file);
     }
     uint64_t instance = atomic_load(&page->instance);
     while (!instance)

@@ -31,6 +31,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 /* Bodies without a header of their own start here, on their own pair of cache lines. */
 #define SHARED_BODY  128
@@ -212,6 +213,16 @@ static int shared_traffic(struct shared *sh, const struct shared_options *opt)
     return rc;
 }
 
+/* Another one for a copy of the file. */
+static uint64_t file_number(const struct shm_segment *seg)
+{
+    struct stat st;
+    if (fstat(seg->fd, &st) < 0)
+        return 0;
+    const uint64_t number[] = {st.st_dev, st.st_ino};
+    return XXH3_64bits(number, sizeof number);
+}
+
 static int shared_fleet(struct shared *sh, const struct shared_options *opt)
 {
     const struct shared_file file = {
@@ -228,7 +239,7 @@ static int shared_fleet(struct shared *sh, const struct shared_options *opt)
     struct shm_segment *seg = &sh->seg[sh->segs - 1].shm;
     sh->fleet = seg->base;
     if (reused != FILE_IN_USE)
-        fleet_page_open(sh->fleet, reused == FILE_REUSED);
+        fleet_page_open(sh->fleet, reused == FILE_REUSED, file_number(seg));
     if (!reused)
         shm_publish(seg);
     return 0;
@@ -283,10 +294,9 @@ static bool shared_tables(struct shared *sh, const struct shared_options *opt)
                                 sizeof(struct alert_page));
     sh->fleet_rings =
         shared_body(sh, opt, "polder-fleet-rings", SHM_RING, ring_size() * PROC_WORKER_SLOTS);
-    sh->fleet_grants =
-        shared_numbered(sh, opt, "polder-fleet-grants", SHM_FLEET_GRANTS,
-                        sizeof(struct fleet_grants),
-                        LAYOUT(FLEET_GRANTS_LAYOUT, sizeof(struct fleet_grants)));
+    sh->fleet_grants = shared_numbered(sh, opt, "polder-fleet-grants", SHM_FLEET_GRANTS,
+                                       sizeof(struct fleet_grants),
+                                       LAYOUT(FLEET_GRANTS_LAYOUT, sizeof(struct fleet_grants)));
     sh->sticky_counts =
         shared_body(sh, opt, "polder-sticky", SHM_STICKY, sizeof(struct sticky_counts));
     return sh->proc && sh->stats && sh->limits && sh->shadow_limits && sh->fetch_locks && sh->ref &&

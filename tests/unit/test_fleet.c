@@ -135,7 +135,7 @@ static int begin(void **state)
     shared.fleet_rings = calloc(PROC_WORKER_SLOTS, ring_size());
     shared.inval = calloc(1, inval_page_size());
     assert_non_null(shared.inval);
-    fleet_page_open(shared.fleet, false);
+    fleet_page_open(shared.fleet, false, 1);
     atomic_store(&shared.fleet->unsent, 1);
     fleet = fleet_new(ev_default_loop(0), &config, &shared, &ops, NULL);
     assert_non_null(fleet);
@@ -187,6 +187,26 @@ static void everything_is_told_again_after_the_link_broke_under_it(void **state)
     assert_int_equal(atomic_load(&shared.fleet->unsent), 0);
 }
 
+/* Else it took what the other one writes for its own, which it has done already. */
+static void a_copy_of_the_page_is_another_host(void **state)
+{
+    struct fleet_page *page = shared.fleet;
+    const uint64_t instance = atomic_load(&page->instance);
+    (void)state;
+    assert_int_equal(shm_boot_id(page->header.boot_id), 0);
+    atomic_store(&page->epoch, 7);
+    fleet_page_open(page, true, 1); /* polderd starts again */
+    assert_int_equal(atomic_load(&page->instance), instance);
+    assert_int_equal(atomic_load(&page->epoch), 7);
+    fleet_page_open(page, true, 2); /* its state directory was copied */
+    const uint64_t copy = atomic_load(&page->instance);
+    assert_int_not_equal(copy, instance);
+    assert_int_equal(atomic_load(&page->epoch), 0);
+    page->header.boot_id[0] ^= 1; /* an image of the machine was */
+    fleet_page_open(page, true, 2);
+    assert_int_not_equal(atomic_load(&page->instance), copy);
+}
+
 #define STORY(name) cmocka_unit_test_setup_teardown(name, begin, end)
 
 int main(void)
@@ -194,6 +214,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         STORY(what_is_invalidated_while_everything_is_told_is_told_too),
         STORY(everything_is_told_again_after_the_link_broke_under_it),
+        STORY(a_copy_of_the_page_is_another_host),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
