@@ -81,7 +81,7 @@ enum metrics_scope metrics_scope_of(const char *name)
         {"websocket", METRICS_SCOPE_WEBSOCKETS}, {"cost", METRICS_SCOPE_COST},
         {"client_", METRICS_SCOPE_CLIENTS},      {"request", METRICS_SCOPE_CLIENTS},
         {"response", METRICS_SCOPE_CLIENTS},     {"bad_requests", METRICS_SCOPE_CLIENTS},
-        {"access_log_", METRICS_SCOPE_CLIENTS},
+        {"access_log_", METRICS_SCOPE_CLIENTS},  {"fleet_", METRICS_SCOPE_FLEET},
     };
     for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++)
         if (starts(name, prefixes[i].prefix))

@@ -23,7 +23,8 @@ enum metrics_type { METRICS_COUNTER, METRICS_GAUGE, METRICS_HISTOGRAM, METRICS_I
     X(LIMITS, "limits")                                                                            \
     X(UPSTREAMS, "upstreams")                                                                      \
     X(WEBSOCKETS, "websockets")                                                                    \
-    X(COST, "cost")
+    X(COST, "cost")                                                                                \
+    X(FLEET, "fleet")
 enum metrics_scope {
 #define SCOPE(id, name) METRICS_SCOPE_##id,
     METRICS_SCOPES(SCOPE)

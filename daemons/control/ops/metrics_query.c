@@ -8,7 +8,7 @@
 
 #define UNKNOWN_SCOPE                                                                              \
     "scope: expected some of process, clients, routes, cache, limits, upstreams, websockets, "     \
-    "cost, with commas between them."
+    "cost, fleet, with commas between them."
 #define UNKNOWN_NAME                                                                               \
     "metrics: expected names of metrics as polder-metrics(7) lists them, with commas between "     \
     "them, a - before those to leave out, and perhaps a * at the end of a name."
