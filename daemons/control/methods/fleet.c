@@ -5,6 +5,7 @@
 #include "daemons/control/methods/methods.h"
 #include "daemons/control/model/fleet_member.h"
 #include "daemons/control/model/fleet_share.h"
+#include "polder/config_keys.h"
 #include "polder/fleet_grants.h"
 #include "polder/shared.h"
 
@@ -16,6 +17,7 @@ static void put_host(struct rpc_out *o, const struct fleet_view *v, const struct
     rpc_out_str(o, "state", h->alive ? "member" : "cut off");
     rpc_out_u64(o, "applied", h->applied);
     rpc_out_u64(o, "lag", v->last > h->applied ? v->last - h->applied : 0);
+    rpc_out_f64(o, "late_seconds", (double)h->late_ms / 1000);
     rpc_out_f64(o, "lease_seconds", (double)h->lease_ms / 1000);
     rpc_out_end(o);
 }
@@ -63,7 +65,6 @@ static void put_limits(const struct control *c, struct rpc_out *o)
 
 void fleet_show(struct control *c, const struct rpc_call *call)
 {
-    static const char *const modes[] = {"serve", "revalidate", "bypass"};
     struct fleet_view v;
     if (!fleet_member_view(c, &v)) {
         call_error(c, call->reply, RPC_BAD_ARGUMENT,
@@ -79,10 +80,12 @@ void fleet_show(struct control *c, const struct rpc_call *call)
     rpc_out_u64(o, "since_ms", v.since_ms);
     if (!v.connected) {
         rpc_out_str(o, "why", v.why);
-        rpc_out_str(o, "cut_off", modes[c->config->fleet.cut_off]);
+        rpc_out_str(o, "cut_off",
+                    config_word(&config_rows[CONFIG_FLEET_cut_off], c->config->fleet.cut_off));
     }
     rpc_out_u64(o, "applied", v.applied);
     rpc_out_u64(o, "lag", v.last > v.applied ? v.last - v.applied : 0);
+    rpc_out_f64(o, "late_seconds", (double)v.late_ms / 1000);
     rpc_out_u64(o, "sent", v.sent);
     rpc_out_u64(o, "received", v.received);
     rpc_out_u64(o, "pending", v.pending);

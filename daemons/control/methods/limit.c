@@ -8,6 +8,7 @@
 #include "daemons/control/regions.h"
 #include "polder/clock.h"
 #include "polder/config.h"
+#include "polder/config_keys.h"
 #include "polder/fleet_grants.h"
 #include "polder/limit.h"
 #include "polder/limit_top.h"
@@ -53,12 +54,11 @@ static void put_routes(const struct control *c, struct rpc_out *o, const struct 
 static void put_scope(const struct control *c, struct rpc_out *o, const struct config_limit *l,
                       const struct runtime_limit *running)
 {
-    static const char *const modes[] = {"share", "open", "closed"};
     const struct fleet_grants *g = c->shared->fleet_grants;
     rpc_out_str(o, "scope", l->scope == CONFIG_SCOPE_FLEET ? "fleet" : "host");
     if (l->scope != CONFIG_SCOPE_FLEET)
         return;
-    rpc_out_str(o, "cut_off", modes[l->cut_off]);
+    rpc_out_str(o, "cut_off", config_word(&config_rows[CONFIG_LIMIT_cut_off], l->cut_off));
     rpc_out_str(o, "state", fleet_member_limits_state(c));
     rpc_out_u64(o, "lease", fleet_lease_of(g, running->requests));
     rpc_out_u64(o, "share", fleet_share_part(g, running->requests));

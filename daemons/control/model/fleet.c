@@ -44,6 +44,7 @@ struct fleet {
     struct fleet_waiters waiters;
     ev_timer timer;
     bool show;       /* others may wait for what is applied by now */
+    bool name_taken; /* by another host, when this one tried to enter last */
     char run_id[48]; /* of the server */
 };
 
@@ -117,7 +118,8 @@ static void on_entered(void *arg, const redisReply *r)
     uint64_t epoch, count;
     if (!fleet_reply_is_list(f->base.store, r) || f->state != ENTERING)
         return;
-    if (fleet_reply_text(r, 0) && !strcmp(fleet_reply_text(r, 0), "taken")) {
+    f->name_taken = fleet_reply_text(r, 0) && !strcmp(fleet_reply_text(r, 0), "taken");
+    if (f->name_taken) {
         leave_to_namesake(f);
         return;
     }
@@ -375,6 +377,8 @@ void fleet_view(const struct fleet *f, struct fleet_view *out)
     const uint64_t now_ms = clock_mono_ms(), since = atomic_load(&f->base.page->since_ms);
     *out = (struct fleet_view){
         .connected = is_connected(f),
+        .name_taken = f->name_taken,
+        .epoch = fleet_base_epoch(&f->base),
         .since_ms = now_ms > since ? now_ms - since : 0,
         .store = fleet_store_name(f->base.store),
         .why = f->lease.why,

@@ -56,10 +56,13 @@ bool fleet_run(struct fleet *f, enum fleet_script script, int n_keys, int argc, 
 /* For display. */
 struct fleet_view {
     bool connected;
+    bool name_taken;         /* cut off, as another host has this one's name */
+    uint64_t epoch;          /* the last one that was known; 0: none */
     uint64_t since_ms;       /* ago */
     const char *store, *why; /* why: it is cut off */
     const char *name, *host;
     uint64_t applied, last; /* numbers of the log; last: as far as is known */
+    uint64_t late_ms;       /* as of a host */
     uint64_t sent, received, strange, gaps;
     uint32_t pending; /* invalidations that no other host knows */
     uint32_t n;

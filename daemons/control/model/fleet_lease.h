@@ -15,6 +15,7 @@ struct fleet_host {
     char name[FLEET_HOST_SIZE];
     bool self, alive;
     uint64_t applied; /* number of the log */
+    uint64_t late_ms; /* for how long an entry is known that it has not; fleet_watch.h */
     int64_t lease_ms; /* left; negative: ran out so long ago */
 };
 

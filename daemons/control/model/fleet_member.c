@@ -5,6 +5,7 @@
 #include "daemons/control/model/events.h"
 #include "daemons/control/model/fleet_share.h"
 #include "daemons/control/model/fleet_limits.h"
+#include "daemons/control/model/fleet_watch.h"
 #include "daemons/control/model/invalidation.h"
 #include "polder/cache.h"
 #include "polder/clock.h"
@@ -19,6 +20,8 @@
 
 #define CUT_OFF_NOTIFIED_MS 2000  /* an election, or a restart of the store, may be shorter */
 #define STRANGE_MS          60000 /* since the last one */
+#define WATCH_MS            250
+#define LEARNING_MS         (FLEET_LEASE_MS + 1000) /* till a share is renewed */
 
 struct fleet_member {
     struct control *control;
@@ -32,6 +35,8 @@ struct fleet_member {
     size_t n_texts;
     uint64_t strange_ms; /* of the last one; 0: none */
     uint64_t alone_ms;   /* since when the store grants nothing of limits; 0: not looked yet */
+    struct fleet_watch watch;
+    uint64_t watched_ms;
     char why[320];
 };
 
@@ -195,6 +200,17 @@ static void follow_conditions(struct control *c, struct fleet_member *m)
         condition_clear_except(table, COND_FLEET_STRANGERS, NULL, NULL, real_ms);
 }
 
+static void follow_watch(struct control *c, struct fleet_member *m)
+{
+    const uint64_t now_ms = clock_mono_ms();
+    struct fleet_view v;
+    if (now_ms < m->watched_ms + WATCH_MS)
+        return;
+    m->watched_ms = now_ms;
+    fleet_view(m->fleet, &v);
+    fleet_watch_look(&m->watch, &v, c->shared->conditions, now_ms, clock_real_ms());
+}
+
 /* ---- life ---- */
 
 static void take_note(void *arg, unsigned worker, const struct ring_record *head,
@@ -244,6 +260,7 @@ static void begin(struct control *c)
     m->control = c;
     copy_config(m, &c->config->fleet);
     c->fleet = m;
+    fleet_watch_begin(&m->watch, atomic_load(&c->shared->fleet->epoch));
     m->fleet = fleet_new(c->loop, &m->config, c->shared, &ops, m);
     if (m->fleet) {
         m->share = fleet_share_new(c, m->fleet);
@@ -269,6 +286,7 @@ void fleet_member_follow(struct control *c)
     if (!c->fleet && wanted->n_store) {
         begin(c);
     } else if (!c->fleet) {
+        fleet_watch_end(c->shared->conditions, clock_real_ms());
         condition_clear_except(c->shared->conditions, COND_FLEET_CUT_OFF, NULL, NULL,
                                clock_real_ms());
         condition_clear_except(c->shared->conditions, COND_FLEET_STRANGERS, NULL, NULL,
@@ -284,6 +302,7 @@ void fleet_member_follow(struct control *c)
     fleet_limits_take(c->fleet->limits);
     follow_conditions(c, c->fleet);
     follow_limits(c, c->fleet);
+    follow_watch(c, c->fleet);
 }
 
 bool fleet_member_tell(struct control *c, enum fleet_kind kind, bool soft, const char *text,
@@ -297,9 +316,17 @@ bool fleet_member_tell(struct control *c, enum fleet_kind kind, bool soft, const
 
 bool fleet_member_view(const struct control *c, struct fleet_view *out)
 {
-    if (c->fleet)
-        fleet_view(c->fleet->fleet, out);
-    return c->fleet != NULL;
+    const struct fleet_member *m = c->fleet;
+    const uint64_t now_ms = clock_mono_ms();
+    if (!m)
+        return false;
+    fleet_view(m->fleet, out);
+    out->late_ms = fleet_watch_late_ms(&m->watch, out->applied, now_ms);
+    for (uint32_t i = 0; i < out->n; i++)
+        out->at[i].late_ms = out->at[i].self
+                                 ? out->late_ms
+                                 : fleet_watch_late_ms(&m->watch, out->at[i].applied, now_ms);
+    return true;
 }
 
 void fleet_member_share_view(const struct control *c, struct fleet_share_view *out)
@@ -311,5 +338,10 @@ void fleet_member_share_view(const struct control *c, struct fleet_share_view *o
 
 const char *fleet_member_limits_state(const struct control *c)
 {
-    return fleet_grants_come(c->shared->fleet_grants, clock_mono_ms()) ? "granted" : "cut off";
+    const struct fleet *f = c->fleet ? c->fleet->fleet : NULL;
+    if (fleet_grants_come(c->shared->fleet_grants, clock_mono_ms()))
+        return "granted";
+    const uint64_t epoch = f && fleet_is_member(f) ? fleet_epoch(f) : 0;
+    return epoch && fleet_store_now_ms(f) < fleet_epoch_ms(epoch) + LEARNING_MS ? "learning"
+                                                                                : "cut off";
 }

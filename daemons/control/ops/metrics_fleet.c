@@ -5,6 +5,7 @@
 #include "daemons/control/model/fleet_member.h"
 #include "daemons/control/model/fleet_share.h"
 #include "polder/clock.h"
+#include "polder/config_keys.h"
 #include "polder/fleet_grants.h"
 #include "polder/shared.h"
 
@@ -62,14 +63,16 @@ static void write_limits(struct metrics_writer *w, const struct control *c)
 
 void metrics_write_fleet(struct metrics_writer *w, const struct control *c)
 {
-    static const char *const modes[] = {"serve", "revalidate", "bypass"};
+    const char *mode = config_word(&config_rows[CONFIG_FLEET_cut_off], c->config->fleet.cut_off);
     struct fleet_view v = {.connected = true};
     const bool member = fleet_member_view(c, &v);
     if (metrics_family_begin(w, METRIC_FLEET_DEGRADED))
-        metrics_u64(w, METRICS_LABELS({"mode", modes[c->config->fleet.cut_off]}), !v.connected);
+        metrics_u64(w, METRICS_LABELS({"mode", mode}), !v.connected);
     put(w, METRIC_FLEET_HOSTS, member && v.connected ? 1 + others_alive(&v) : 0);
     put(w, METRIC_FLEET_APPLIED, v.applied);
     put(w, METRIC_FLEET_LAG, v.last > v.applied ? v.last - v.applied : 0);
+    if (metrics_family_begin(w, METRIC_FLEET_LATE))
+        metrics_f64(w, METRICS_NO_LABELS, (double)v.late_ms / 1000);
     put(w, METRIC_FLEET_PENDING, v.pending);
     if (metrics_family_begin(w, METRIC_FLEET_ENTRIES)) {
         metrics_u64(w, METRICS_LABELS({"direction", "sent"}), v.sent);

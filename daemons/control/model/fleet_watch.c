@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* fleet_watch: see fleet_watch.h. */
+#include "daemons/control/model/fleet_watch.h"
+#include "daemons/control/model/fleet.h"
+#include "polder/conditions.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+void fleet_watch_begin(struct fleet_watch *w, uint64_t epoch)
+{
+    *w = (struct fleet_watch){.epoch = epoch};
+}
+
+/* ---- how late ---- */
+
+static void note_last(struct fleet_watch *w, uint64_t last, uint64_t now_ms)
+{
+    const struct fleet_known *newest = &w->known[(w->n_known - 1) % FLEET_WATCH_KNOWN];
+    if (w->n_known && newest->last >= last)
+        return;
+    w->known[w->n_known++ % FLEET_WATCH_KNOWN] = (struct fleet_known){now_ms, last};
+}
+
+uint64_t fleet_watch_late_ms(const struct fleet_watch *w, uint64_t applied, uint64_t now_ms)
+{
+    const uint32_t n = w->n_known < FLEET_WATCH_KNOWN ? w->n_known : FLEET_WATCH_KNOWN;
+    for (uint32_t i = w->n_known - n; i != w->n_known; i++) {
+        const struct fleet_known *k = &w->known[i % FLEET_WATCH_KNOWN];
+        if (k->last > applied)
+            return now_ms > k->at_ms ? now_ms - k->at_ms : 0;
+    }
+    return 0;
+}
+
+struct late {
+    const struct fleet_watch *watch;
+    const struct fleet_view *view;
+    uint64_t now_ms;
+};
+
+/* This host knows its own place best. */
+static uint64_t late_ms(const struct late *l, const struct fleet_host *h)
+{
+    if (!l->view->connected || !h->alive)
+        return 0; /* that is another condition, there */
+    return fleet_watch_late_ms(l->watch, h->self ? l->view->applied : h->applied, l->now_ms);
+}
+
+static bool is_late(void *arg, const char *subject)
+{
+    const struct late *l = arg;
+    for (uint32_t i = 0; i < l->view->n; i++)
+        if (condition_subject_is(subject, l->view->at[i].name) &&
+            late_ms(l, &l->view->at[i]) > FLEET_LATE_MS)
+            return true;
+    return false;
+}
+
+static void look_for_late_hosts(const struct late *l, struct condition_table *table,
+                                uint64_t real_ms)
+{
+    condition_clear_except(table, COND_FLEET_LAG, is_late, (void *)(uintptr_t)l, real_ms);
+    for (uint32_t i = 0; i < l->view->n; i++) {
+        const struct fleet_host *h = &l->view->at[i];
+        const uint64_t applied = h->self ? l->view->applied : h->applied;
+        char reason[80];
+        if (late_ms(l, h) <= FLEET_LATE_MS)
+            continue;
+        snprintf(reason, sizeof reason, "%" PRIu64 " entries are not applied, the oldest for %" PRIu64 " s",
+                 l->view->last - applied, late_ms(l, h) / 1000);
+        condition_raise(table, COND_FLEET_LAG, h->name, reason, real_ms);
+    }
+}
+
+/* ---- the store ---- */
+
+static void note_epoch(struct fleet_watch *w, uint64_t epoch, uint64_t now_ms)
+{
+    if (epoch == w->epoch)
+        return;
+    if (w->epoch)
+        w->anew_ms = now_ms;
+    w->epoch = epoch;
+    w->n_known = 0; /* numbers of another history */
+}
+
+static void note_store(struct fleet_watch *w, const char *store, uint64_t now_ms)
+{
+    if (!strcmp(w->store, store))
+        return;
+    if (*w->store) {
+        snprintf(w->moved, sizeof w->moved, "%.50s, before %.50s", store, w->store);
+        w->moved_ms = now_ms;
+    }
+    snprintf(w->store, sizeof w->store, "%s", store);
+}
+
+static bool is_recent(uint64_t at_ms, uint64_t span_ms, uint64_t now_ms)
+{
+    return at_ms && now_ms <= at_ms + span_ms;
+}
+
+void fleet_watch_look(struct fleet_watch *w, const struct fleet_view *v,
+                      struct condition_table *table, uint64_t now_ms, uint64_t real_ms)
+{
+    note_epoch(w, v->epoch, now_ms);
+    if (v->connected) {
+        note_store(w, v->store, now_ms);
+        note_last(w, v->last, now_ms);
+    } else {
+        w->n_known = 0; /* what others do now is not known */
+    }
+    look_for_late_hosts(&(struct late){w, v, now_ms}, table, real_ms);
+    condition_set(table, COND_FLEET_NAME_TAKEN, v->host, v->name_taken, v->store, real_ms);
+    condition_set(table, COND_FLEET_LEARNING, v->name, is_recent(w->anew_ms, FLEET_ANEW_MS, now_ms),
+                  v->store, real_ms);
+    condition_set(table, COND_FLEET_STORE_CHANGED, v->name,
+                  is_recent(w->moved_ms, FLEET_MOVED_MS, now_ms), w->moved, real_ms);
+}
+
+void fleet_watch_end(struct condition_table *table, uint64_t real_ms)
+{
+    static const enum condition_id all[] = {COND_FLEET_LAG, COND_FLEET_NAME_TAKEN,
+                                            COND_FLEET_LEARNING, COND_FLEET_STORE_CHANGED};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        condition_clear_except(table, all[i], NULL, NULL, real_ms);
+}
