@@ -8,10 +8,15 @@
  * and begin at 0, so a watch goes on over restarts of any process. It knows no clock and no
  * configuration. Its memory is the caller's, without pointers: it may be kept in a file.
  *
- * The rules; the first two are looked at each SHIFT_CHECK_MS, the others each time:
+ * The rules; errors and p95 are looked at each SHIFT_CHECK_MS, the others each time:
  *
  *   errors   the share of errors is more than one point higher, and z of the two-proportion test
  *            (proportion.h) over 3, twice in a row, with 100 requests or more on the new side
+ *   early    when it has had 100 to 125 requests, 3 or more have failed, four times the other side's
+ *            share and more than one point higher, and with equal sides so many would have in less
+ *            than 4 of 100 cases: a release is most likely to be bad when it is new, and "errors"
+ *            wants some ten more failures before it is sure
+ *   rise     the evidence of a rise of errors at any time of the step (proportion.h) is enough
  *   p95      it is more than 1.5 times the other side's, and more than 25 ms higher, three times in
  *            a row, with 200 answers or more on both sides
  *   connect  five connections in a row have failed
@@ -36,6 +41,11 @@
 #define SHIFT_CONNECT_ROWS 5
 #define SHIFT_FIRST        20
 #define SHIFT_FIRST_FAILED 8
+#define SHIFT_EARLY_MIN    100
+#define SHIFT_EARLY_MAX    125
+#define SHIFT_EARLY_ERRORS 3
+#define SHIFT_EARLY_RATIO  4.
+#define SHIFT_EARLY_CHANCE 0.04
 #define SHIFT_SERVERS      64 /* most of an upstream that can be shifted */
 
 enum shift_side { SHIFT_NEW, SHIFT_OTHER, SHIFT_SIDES };
@@ -55,6 +65,8 @@ enum shift_rule {
     SHIFT_RULE_CONNECT,
     SHIFT_RULE_FIRST,
     SHIFT_RULE_EJECTED,
+    SHIFT_RULE_EARLY,
+    SHIFT_RULE_RISE,
     SHIFT_RULES
 };
 const char *shift_rule_name(enum shift_rule rule); /* "errors" */
@@ -75,7 +87,9 @@ struct shift_watch {
     uint32_t unconnected;  /* in a row */
     uint32_t first_judged; /* 1: the first requests were looked at */
     uint32_t verdict, rule;
-    double z; /* of the last check */
+    double z;      /* of the last check */
+    double chance; /* of the last look by the rule "early"; 0: none yet */
+    struct proportion_rise rise;
 };
 
 /* A step begins with these totals. */

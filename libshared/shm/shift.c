@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-#define SHIFT_LAYOUT 2
+#define SHIFT_LAYOUT 3
 
 struct shift_row {
     _Alignas(64) _Atomic uint64_t generation; /* & 1: which copy */

@@ -8,8 +8,8 @@
 
 #define WEIGHT_MAX 1000000
 
-static const char *const rule_names[SHIFT_RULES] = {"none",    "errors", "p95",
-                                                    "connect", "first",  "ejected"};
+static const char *const rule_names[SHIFT_RULES] = {"none",  "errors",  "p95",   "connect",
+                                                    "first", "ejected", "early", "rise"};
 
 const char *shift_rule_name(enum shift_rule rule)
 {
@@ -116,6 +116,29 @@ static bool begins_badly(struct shift_watch *w)
            p.errors * SHIFT_FIRST >= p.requests * SHIFT_FIRST_FAILED && is_alone_in_it(w);
 }
 
+/* Its own few requests say little of p, the share of errors; so the test is an exact one. */
+static bool is_bad_early(struct shift_watch *w)
+{
+    const struct proportion of = proportion_of(w, SHIFT_NEW), other = proportion_of(w, SHIFT_OTHER);
+    const double rate = proportion_rate(&of), beside = proportion_rate(&other);
+    if (of.requests < SHIFT_EARLY_MIN || of.requests > SHIFT_EARLY_MAX)
+        return false;
+    w->chance = proportion_chance(&of, &other);
+    return of.errors >= SHIFT_EARLY_ERRORS && rate - beside > PROPORTION_FLOOR &&
+           rate >= SHIFT_EARLY_RATIO * beside && w->chance < SHIFT_EARLY_CHANCE;
+}
+
+static bool has_risen(struct shift_watch *w, const struct proportion before[SHIFT_SIDES])
+{
+    struct proportion more[SHIFT_SIDES];
+    for (int side = 0; side < SHIFT_SIDES; side++) {
+        more[side].requests = w->since[side].requests - before[side].requests;
+        more[side].errors = w->since[side].errors - before[side].errors;
+    }
+    proportion_rise_add(&w->rise, &more[SHIFT_NEW], &more[SHIFT_OTHER]);
+    return proportion_rise_look(&w->rise, w->since[SHIFT_NEW].requests) == PROPORTION_WORSE;
+}
+
 static bool is_slower(const struct shift_watch *w)
 {
     const double p95 = shift_p95_s(w, SHIFT_NEW), other = shift_p95_s(w, SHIFT_OTHER);
@@ -147,9 +170,10 @@ static enum shift_verdict check(struct shift_watch *w, uint64_t now_ms)
         return worse(w, SHIFT_RULE_ERRORS);
     if (is_slow(w))
         return worse(w, SHIFT_RULE_P95);
-    return w->verdict = errors == PROPORTION_SUSPECT || w->slow ? SHIFT_SUSPECT
-                        : errors == PROPORTION_TOO_FEW          ? SHIFT_TOO_FEW
-                                                                : SHIFT_FINE;
+    const bool rises = proportion_rise_look(&w->rise, of.requests) != PROPORTION_FINE;
+    return w->verdict = errors == PROPORTION_SUSPECT || w->slow || rises ? SHIFT_SUSPECT
+                        : errors == PROPORTION_TOO_FEW                   ? SHIFT_TOO_FEW
+                                                                         : SHIFT_FINE;
 }
 
 enum shift_verdict shift_watch_look(struct shift_watch *w,
@@ -157,6 +181,7 @@ enum shift_verdict shift_watch_look(struct shift_watch *w,
 {
     const uint64_t answers = shift_answers(w, SHIFT_NEW);
     const uint64_t unconnected = w->since[SHIFT_NEW].unconnected;
+    const struct proportion before[] = {proportion_of(w, SHIFT_NEW), proportion_of(w, SHIFT_OTHER)};
     const uint64_t checked_ms = w->checked_ms ? w->checked_ms : w->begun_ms;
     shift_watch_count(w, now);
     if (w->verdict == SHIFT_WORSE)
@@ -167,6 +192,10 @@ enum shift_verdict shift_watch_look(struct shift_watch *w,
         return worse(w, SHIFT_RULE_FIRST);
     if (w->since[SHIFT_NEW].ejections && is_alone_in_it(w))
         return worse(w, SHIFT_RULE_EJECTED);
+    if (has_risen(w, before))
+        return worse(w, SHIFT_RULE_RISE);
+    if (is_bad_early(w))
+        return worse(w, SHIFT_RULE_EARLY);
     if (now_ms >= checked_ms && now_ms < checked_ms + SHIFT_CHECK_MS)
         return (enum shift_verdict)w->verdict;
     return check(w, now_ms); /* also after the clock was set back */
@@ -192,6 +221,19 @@ static void put_reason(const struct shift_watch *w, char *out, size_t size)
     switch ((enum shift_rule)w->rule) {
     case SHIFT_RULE_ERRORS:
         snprintf(out, size, "more errors than beside it, z %.1f twice in a row (limit 3); ", w->z);
+        break;
+    case SHIFT_RULE_EARLY:
+        snprintf(out, size,
+                 "more errors than beside it in its first requests, by chance in %.1f %% of cases "
+                 "(limit %.0f %%); ",
+                 100 * w->chance, 100 * SHIFT_EARLY_CHANCE);
+        break;
+    case SHIFT_RULE_RISE:
+        snprintf(out, size,
+                 "its errors have risen, %" PRIu64 " in the last %" PRIu64
+                 " requests, evidence %.1f (limit %.1f); ",
+                 w->rise.of.errors, w->rise.of.requests, w->rise.evidence,
+                 proportion_rise_limit(w->since[SHIFT_NEW].requests));
         break;
     case SHIFT_RULE_P95:
         snprintf(out, size, "slower than beside it, three times in a row; ");

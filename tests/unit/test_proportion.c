@@ -108,6 +108,65 @@ static void a_real_difference_is_soon_seen(void **state)
     assert_in_range(seen, 199, 200);
 }
 
+/* ---- errors alone ---- */
+
+static double by_chance(uint64_t errors, uint64_t requests, uint64_t other_errors,
+                        uint64_t other_requests)
+{
+    const struct proportion a = {requests, errors}, b = {other_requests, other_errors};
+    return proportion_chance(&a, &b);
+}
+
+static void chance_is_that_of_the_textbook(void **state)
+{
+    (void)state;
+    assert_true(fabs(by_chance(3, 100, 0, 900) - .001) < 1e-12);
+    assert_true(fabs(by_chance(3, 100, 5, 900) - .03809179) < 1e-8);
+    assert_true(fabs(by_chance(8, 50, 2, 50) - 56. / 1024) < 1e-12);
+    assert_true(by_chance(1000000, 1000000, 0, 1000000) < 1e-300);
+    assert_true(by_chance(20, 100, 180, 900) == 1); /* its part, or less */
+    assert_true(by_chance(0, 100, 5, 900) == 1);
+    assert_true(by_chance(5, 0, 5, 900) == 1);
+    assert_true(by_chance(5, 100, 0, 0) == 1);
+    assert_true(by_chance(200, 100, 0, 900) <= 1); /* more errors than requests */
+}
+
+static struct proportion_rise rise;
+
+static enum proportion_result comes(uint64_t errors, uint64_t requests, uint64_t other_errors,
+                                    uint64_t other_requests)
+{
+    const struct proportion a = {requests, errors}, b = {other_requests, other_errors};
+    proportion_rise_add(&rise, &a, &b);
+    return proportion_rise_look(&rise, 100);
+}
+
+static void errors_of_one_side_are_evidence_and_those_of_the_other_speak_against_it(void **state)
+{
+    (void)state;
+    rise = (struct proportion_rise){0};
+    assert_int_equal(comes(2, 10, 0, 9), PROPORTION_FINE); /* too few to be judged yet */
+    assert_true(rise.evidence == 0);
+    comes(0, 0, 0, 81);
+    assert_true(fabs(rise.evidence - 2 * log(8 / 1.7)) < 1e-9);
+    assert_int_equal(comes(0, 10, 0, 90), PROPORTION_FINE); /* less than half of the limit */
+    assert_int_equal(comes(1, 10, 0, 90), PROPORTION_SUSPECT);
+    assert_int_equal(comes(2, 10, 0, 90), PROPORTION_WORSE);
+    assert_int_equal(comes(0, 2, 30, 18), PROPORTION_FINE); /* late errors of requests before */
+    assert_true(rise.evidence == 0);                        /* and all is forgotten */
+    assert_int_equal(rise.of.requests, 0);
+}
+
+static void a_few_errors_of_one_side_alone_are_no_rise(void **state)
+{
+    (void)state;
+    rise = (struct proportion_rise){0};
+    for (unsigned i = 0; i < 1000; i++)
+        assert_int_not_equal(comes(i % 2, 100, 0, 100), PROPORTION_WORSE); /* 0.5 % */
+    assert_true(proportion_rise_limit(0) == PROPORTION_RISE_LIMIT);
+    assert_in_range(proportion_rise_limit(1000000), 15, 16); /* for ever does not make it deaf */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -117,6 +176,9 @@ int main(void)
         cmocka_unit_test(a_point_more_is_none_however_sure),
         cmocka_unit_test(chance_is_seldom_taken_for_a_difference),
         cmocka_unit_test(a_real_difference_is_soon_seen),
+        cmocka_unit_test(chance_is_that_of_the_textbook),
+        cmocka_unit_test(errors_of_one_side_are_evidence_and_those_of_the_other_speak_against_it),
+        cmocka_unit_test(a_few_errors_of_one_side_alone_are_no_rise),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,105 +11,50 @@
 
 #include <cmocka.h>
 
-#include "polder/shift_watch.h"
-
-/* ---- a service in numbers ---- */
-
-struct side {
-    double errors; /* probability */
-    double ms;
-};
-struct run {
-    struct shift_watch watch;
-    struct shift_counts total[SHIFT_SIDES];
-    uint64_t now_ms, seed;
-    double due[SHIFT_SIDES];
-};
-
-static double chance(struct run *r)
-{
-    r->seed += UINT64_C(0x9e3779b97f4a7c15); /* splitmix64 */
-    uint64_t z = r->seed;
-    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-    return (double)((z ^ z >> 31) >> 11) / 9007199254740992.;
-}
-
-static void run_begin(struct run *r, uint64_t seed)
-{
-    memset(r, 0, sizeof *r);
-    r->seed = seed;
-    r->now_ms = 1000000;
-    shift_watch_begin(&r->watch, r->total, r->now_ms);
-}
-
-static void serve(struct run *r, enum shift_side at, const struct side *side, double requests)
-{
-    struct shift_counts *t = &r->total[at];
-    for (r->due[at] += requests; r->due[at] >= 1; r->due[at]--) {
-        const double ns = side->ms * 1e6 * (.5 + chance(r));
-        t->requests++;
-        t->errors += chance(r) < side->errors;
-        t->bucket[histogram_bucket(HISTOGRAM_LATENCY, (uint64_t)ns)]++;
-    }
-}
-
-/* One second of so many requests, a share of which the new side has. */
-static enum shift_verdict second(struct run *r, double rate, double share, const struct side *new,
-                                 const struct side *other)
-{
-    serve(r, SHIFT_NEW, new, rate * share);
-    serve(r, SHIFT_OTHER, other, rate * (1 - share));
-    r->now_ms += 1000;
-    return shift_watch_look(&r->watch, r->total, r->now_ms);
-}
-
-/* Seconds until it trips; 0: it does not within 5 minutes. */
-static unsigned trips_after(uint64_t seed, double rate, double share, const struct side *new,
-                            const struct side *other)
-{
-    struct run r;
-    run_begin(&r, seed);
-    for (unsigned s = 1; s <= 300; s++)
-        if (second(&r, rate, share, new, other) == SHIFT_WORSE)
-            return s;
-    return 0;
-}
-
-static int by_number(const void *a, const void *b)
-{
-    const unsigned x = *(const unsigned *)a, y = *(const unsigned *)b;
-    return x < y ? -1 : x > y;
-}
-
-/* The middle one of 101 runs, all of which must trip. */
-static unsigned typical(double rate, double share, const struct side *new, const struct side *other)
-{
-    unsigned s[101];
-    for (unsigned i = 0; i < 101; i++) {
-        s[i] = trips_after(1000 + i, rate, share, new, other);
-        assert_int_not_equal(s[i], 0);
-    }
-    qsort(s, 101, sizeof *s, by_number);
-    print_message("%g requests a second: trips after %u s; of 101 runs 90 within %u s\n", rate,
-                  s[50], s[90]);
-    return s[50];
-}
+#include "tests/unit/release.h"
 
 static const struct side good = {.005, 20}, bad = {.05, 20};
 
 /* ---- errors ---- */
 
+/* Within that many seconds, 9 of 10 runs trip by a rise of errors from 0.5 to 5 %, half of them
+ * within `half`. */
+static void finds(const struct course *c, unsigned half, unsigned most)
+{
+    enum { RUNS = 500 };
+    static unsigned s[RUNS];
+    for (unsigned i = 0; i < RUNS; i++) {
+        s[i] = trips_after(1000 + i, c, &bad, &good);
+        s[i] = s[i] ? s[i] : UINT32_MAX;
+    }
+    qsort(s, RUNS, sizeof *s, by_number);
+    print_message("%g requests a second, %g %% of them: half of %d runs within %u s, 9 of 10 "
+                  "within %u s\n",
+                  c->rate, 100 * c->share, RUNS, s[RUNS / 2], s[RUNS * 9 / 10 - 1]);
+    assert_in_range(s[RUNS / 2], 1, half);
+    assert_in_range(s[RUNS * 9 / 10 - 1], 1, most);
+}
+
 static void ten_times_the_errors_are_found_within_a_minute_of_little_traffic(void **state)
 {
     (void)state;
-    assert_in_range(typical(20, .1, &bad, &good), 1, 60);
+    finds(&(struct course){20, .1, 0, 300}, 50, 60);
+    finds(&(struct course){20, .5, 0, 300}, 30, 60);
 }
 
 static void and_within_20_seconds_of_more(void **state)
 {
     (void)state;
-    assert_in_range(typical(100, .1, &bad, &good), 1, 20);
+    finds(&(struct course){100, .1, 0, 300}, 15, 20);
+    finds(&(struct course){100, .5, 0, 300}, 10, 20);
+}
+
+static void errors_that_rise_late_in_a_step_are_found_as_well(void **state)
+{
+    (void)state;
+    finds(&(struct course){20, .1, 600, 300}, 75, 150);
+    finds(&(struct course){100, .1, 600, 300}, 20, 40);
+    finds(&(struct course){20, .5, 600, 300}, 60, 90);
 }
 
 /* One request in 20 fails, and one in 200: without luck. */
@@ -129,38 +74,70 @@ static void regular_errors_are_found_in_time_each_time(void **state)
             r.now_ms += 1000;
             s++;
         } while (shift_watch_look(&r.watch, r.total, r.now_ms) != SHIFT_WORSE && s < 300);
-        assert_int_equal(r.watch.rule, SHIFT_RULE_ERRORS);
+        assert_int_equal(r.watch.rule, SHIFT_RULE_EARLY);
         assert_in_range(s, 1, rate == 20 ? 60 : 20);
     }
 }
 
+/* In 200 runs of ten minutes. */
 static void equal_sides_trip_at_most_8_times_of_200(void **state)
 {
     static const struct {
-        double rate, errors;
-    } of[] = {{20, .005}, {20, .02}, {100, .005}, {100, .02}};
+        double rate, share, errors;
+    } of[] = {{20, .1, .005}, {20, .1, .02},  {100, .1, .005}, {100, .1, .02}, {20, .5, .005},
+              {100, .1, .1},  {20, .1, .005}, {20, .5, .02},   {20, .1, .1},   {100, .5, .005}};
     unsigned wrong = 0;
     (void)state;
     for (unsigned i = 0; i < 200; i++) {
-        const struct side side = {of[i % 4].errors, 20};
-        wrong += trips_after(i, of[i % 4].rate, .1, &side, &side) != 0;
+        const struct side side = {of[i % 10].errors, 20};
+        const struct course c = {of[i % 10].rate, of[i % 10].share, 0, 600};
+        wrong += trips_after(i, &c, &side, &side) != 0;
     }
-    print_message("false alarms: %u of 200 runs of 5 minutes\n", wrong);
+    print_message("false alarms: %u of 200 runs of 10 minutes\n", wrong);
     assert_in_range(wrong, 0, 8);
+}
+
+/* Whatever the other side's errors are, and where there are none. */
+static void few_errors_do_not_trip(void **state)
+{
+    static const struct side none = {0, 20}, few = {.004, 20};
+    (void)state;
+    for (unsigned i = 0; i < 20; i++) {
+        assert_int_equal(trips_after(i, &(struct course){20, .1, 0, 600}, &none, &none), 0);
+        assert_int_equal(trips_after(i, &(struct course){100, .5, 0, 600}, &few, &none), 0);
+    }
+}
+
+/* Errors that are too few to matter are evidence too; they must not hide a rise. */
+static void a_rise_after_an_hour_of_few_errors_is_found(void **state)
+{
+    static const struct side few = {.002, 20}, none = {0, 20};
+    struct run r;
+    unsigned s = 0;
+    (void)state;
+    run_begin(&r, 4);
+    for (unsigned i = 0; i < 3600; i++)
+        assert_int_not_equal(second(&r, 20, .5, &few, &none), SHIFT_WORSE);
+    for (; s < 300 && r.watch.verdict != SHIFT_WORSE; s++)
+        second(&r, 20, .5, &bad, &none);
+    assert_in_range(s, 1, 60);
+    assert_int_equal(r.watch.rule, SHIFT_RULE_RISE);
 }
 
 static void the_first_requests_trip_at_once(void **state)
 {
     static const struct side broken = {1, 20}, half = {.6, 20};
     (void)state;
-    assert_in_range(trips_after(1, 20, .1, &broken, &good), 4, 5); /* the eighth request */
-    assert_int_equal(trips_after(1, 1000, .1, &half, &good), 1);
+    assert_in_range(trips_after(1, &(struct course){20, .1, 0, 300}, &broken, &good), 4,
+                    5); /* the eighth request */
+    assert_int_equal(trips_after(1, &(struct course){1000, .1, 0, 300}, &half, &good), 1);
     /* where both sides fail, it is not the release */
-    assert_int_equal(trips_after(1, 20, .1, &half, &half), 0);
+    assert_int_equal(trips_after(1, &(struct course){20, .1, 0, 300}, &half, &half), 0);
 }
 
 static void a_server_that_takes_no_connection_trips_at_once(void **state)
 {
+    static const struct side half = {.6, 20}; /* both: it is not worse by its errors */
     struct run r;
     (void)state;
     run_begin(&r, 1);
@@ -168,17 +145,17 @@ static void a_server_that_takes_no_connection_trips_at_once(void **state)
         r.total[SHIFT_NEW].requests++;
         r.total[SHIFT_NEW].errors++;
         r.total[SHIFT_NEW].unconnected++;
-        assert_int_not_equal(second(&r, 100, 0, &good, &good), SHIFT_WORSE);
+        assert_int_not_equal(second(&r, 100, 0, &half, &half), SHIFT_WORSE);
     }
     /* an answer in between: it begins anew */
     for (int i = 0; i < 3; i++)
-        second(&r, 100, .1, &good, &good);
+        second(&r, 100, .1, &half, &half);
     for (int i = 0; i < 5; i++) {
         assert_int_not_equal(r.watch.verdict, SHIFT_WORSE);
         r.total[SHIFT_NEW].requests++;
         r.total[SHIFT_NEW].errors++;
         r.total[SHIFT_NEW].unconnected++;
-        second(&r, 100, 0, &good, &good);
+        second(&r, 100, 0, &half, &half);
     }
     assert_int_equal(r.watch.verdict, SHIFT_WORSE);
     assert_int_equal(r.watch.rule, SHIFT_RULE_CONNECT);
@@ -212,8 +189,9 @@ static void a_slower_side_trips_by_its_p95(void **state)
         second(&r, 100, .1, &slow, &good);
     assert_int_equal(r.watch.verdict, SHIFT_WORSE);
     assert_int_equal(r.watch.rule, SHIFT_RULE_P95);
-    assert_in_range(r.now_ms - r.watch.begun_ms, 20000, 31000);   /* 200 answers, three looks */
-    assert_int_equal(trips_after(5, 100, .1, &faster, &fast), 0); /* 4 ms more do not matter */
+    assert_in_range(r.now_ms - r.watch.begun_ms, 20000, 31000); /* 200 answers, three looks */
+    assert_int_equal(trips_after(5, &(struct course){100, .1, 0, 300}, &faster, &fast),
+                     0); /* 4 ms more do not matter */
 }
 
 /* ---- too little ---- */
@@ -257,20 +235,39 @@ static void counts_that_begin_anew_are_added(void **state)
     assert_int_equal(r.watch.since[SHIFT_OTHER].requests, before + 900);
 }
 
+/* The first run that trips by that rule, with errors after that many good seconds. */
+static void trip(struct run *r, enum shift_rule rule, unsigned good_s, char *text, size_t size)
+{
+    unsigned seed = 0;
+    do {
+        assert_in_range(++seed, 1, 20);
+        run_begin(r, seed);
+        for (unsigned s = 0; s < good_s; s++)
+            second(r, 100, .1, &good, &good);
+        while (second(r, 100, .1, &bad, &good) != SHIFT_WORSE)
+            ;
+    } while (r->watch.rule != rule);
+    shift_explain(&r->watch, text, size);
+}
+
 static void it_says_why(void **state)
 {
     struct run r;
     char text[256], small[16];
     (void)state;
-    run_begin(&r, 7);
-    while (second(&r, 100, .1, &bad, &good) != SHIFT_WORSE)
-        ;
-    shift_explain(&r.watch, text, sizeof text);
-    assert_non_null(strstr(text, "more errors than beside it, z "));
-    assert_non_null(strstr(text, "new: "));
+    trip(&r, SHIFT_RULE_EARLY, 0, text, sizeof text);
+    assert_non_null(
+        strstr(text, "more errors than beside it in its first requests, by chance in "));
+    assert_non_null(strstr(text, " % of cases (limit 4 %); new: "));
     assert_non_null(strstr(text, "; other: "));
+    trip(&r, SHIFT_RULE_RISE, 100, text, sizeof text);
+    assert_non_null(strstr(text, "its errors have risen, "));
+    assert_non_null(strstr(text, " requests, evidence "));
     shift_explain(&r.watch, small, sizeof small);
     assert_int_equal(strlen(small), sizeof small - 1);
+    r.watch.rule = SHIFT_RULE_ERRORS;
+    shift_explain(&r.watch, text, sizeof text);
+    assert_non_null(strstr(text, "more errors than beside it, z "));
 }
 
 /* ---- shares ---- */
@@ -305,8 +302,11 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ten_times_the_errors_are_found_within_a_minute_of_little_traffic),
         cmocka_unit_test(and_within_20_seconds_of_more),
+        cmocka_unit_test(errors_that_rise_late_in_a_step_are_found_as_well),
         cmocka_unit_test(regular_errors_are_found_in_time_each_time),
         cmocka_unit_test(equal_sides_trip_at_most_8_times_of_200),
+        cmocka_unit_test(few_errors_do_not_trip),
+        cmocka_unit_test(a_rise_after_an_hour_of_few_errors_is_found),
         cmocka_unit_test(the_first_requests_trip_at_once),
         cmocka_unit_test(a_server_that_takes_no_connection_trips_at_once),
         cmocka_unit_test(an_ejected_server_trips_at_once),

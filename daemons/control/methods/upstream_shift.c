@@ -152,9 +152,14 @@ static void put_side(struct rpc_out *o, const struct shift_watch *w, enum shift_
 
 static void put_numbers(struct rpc_out *o, const struct shift_state *s)
 {
-    rpc_out_f64(o, "z", s->watch.z);
-    put_side(o, &s->watch, SHIFT_NEW, "new");
-    put_side(o, &s->watch, SHIFT_OTHER, "other");
+    const struct shift_watch *w = &s->watch;
+    rpc_out_f64(o, "z", w->z);
+    if (w->chance > 0)
+        rpc_out_f64(o, "chance_percent", 100 * w->chance);
+    rpc_out_f64(o, "evidence", w->rise.evidence);
+    rpc_out_f64(o, "evidence_limit", proportion_rise_limit(w->since[SHIFT_NEW].requests));
+    put_side(o, w, SHIFT_NEW, "new");
+    put_side(o, w, SHIFT_OTHER, "other");
 }
 
 /* ---- methods ---- */
