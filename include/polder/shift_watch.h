@@ -22,6 +22,9 @@
  *   connect  five connections in a row have failed
  *   first    8 or more of the first 20 requests have failed, and the other side is no worse than
  *            half of that
+ *   down     it gets no requests because its active checks fail, or because it has not answered, and
+ *            three more of the former, or two trials of the latter, have failed since; at once where
+ *            checks get no connection. Not where no server of the other side is up
  *   ejected  it was taken out for errors in a row, or as worse than its group, and the other side is
  *            no worse than half of it: then the requests that would tell more do not come any more
  */
@@ -41,6 +44,8 @@
 #define SHIFT_CONNECT_ROWS 5
 #define SHIFT_FIRST        20
 #define SHIFT_FIRST_FAILED 8
+#define SHIFT_DOWN_CHECKS  3
+#define SHIFT_DOWN_TRIALS  2
 #define SHIFT_EARLY_MIN    100
 #define SHIFT_EARLY_MAX    125
 #define SHIFT_EARLY_ERRORS 3
@@ -49,12 +54,17 @@
 #define SHIFT_SERVERS      64 /* most of an upstream that can be shifted */
 
 enum shift_side { SHIFT_NEW, SHIFT_OTHER, SHIFT_SIDES };
+/* Why the new side gets no requests. */
+enum shift_out { SHIFT_IN, SHIFT_OUT_CHECKS, SHIFT_OUT_UNREACHABLE, SHIFT_OUT_FAILURES };
 /* Of one side; totals, or since the step. */
 struct shift_counts {
     uint64_t requests; /* attempts, those that got no connection too */
     uint64_t errors;   /* of them: no answer, or one with an error status (server_state.h) */
     uint64_t unconnected;
     uint64_t ejections;
+    uint64_t failed_checks;
+    uint32_t out;                       /* now: enum shift_out, of the new side */
+    uint32_t up;                        /* now: servers */
     uint64_t bucket[HISTOGRAM_BUCKETS]; /* answers, by their time: HISTOGRAM_LATENCY */
 };
 
@@ -67,6 +77,7 @@ enum shift_rule {
     SHIFT_RULE_EJECTED,
     SHIFT_RULE_EARLY,
     SHIFT_RULE_RISE,
+    SHIFT_RULE_DOWN,
     SHIFT_RULES
 };
 const char *shift_rule_name(enum shift_rule rule); /* "errors" */
@@ -85,8 +96,9 @@ struct shift_watch {
     struct proportion_trend errors;
     uint32_t slow;         /* checks in a row that found p95 worse */
     uint32_t unconnected;  /* in a row */
+    uint32_t down;         /* checks or trials that have failed since it is out */
     uint32_t first_judged; /* 1: the first requests were looked at */
-    uint32_t verdict, rule;
+    uint32_t verdict, rule, pad_;
     double z;      /* of the last check */
     double chance; /* of the last look by the rule "early"; 0: none yet */
     struct proportion_rise rise;
@@ -109,6 +121,8 @@ bool shift_watch_passes(const struct shift_watch *w, uint64_t hold_ms, uint64_t 
 double shift_error_rate(const struct shift_watch *w, enum shift_side side); /* 0..1 */
 double shift_p95_s(const struct shift_watch *w, enum shift_side side);
 uint64_t shift_answers(const struct shift_watch *w, enum shift_side side);
+/* It gets no requests, while others would. */
+bool shift_watch_is_down(const struct shift_watch *w);
 /* One line, the numbers behind the verdict. */
 void shift_explain(const struct shift_watch *w, char *out, size_t size);
 

@@ -8,8 +8,8 @@
 
 #define WEIGHT_MAX 1000000
 
-static const char *const rule_names[SHIFT_RULES] = {"none",  "errors",  "p95",   "connect",
-                                                    "first", "ejected", "early", "rise"};
+static const char *const rule_names[SHIFT_RULES] = {"none",    "errors", "p95",  "connect", "first",
+                                                    "ejected", "early",  "rise", "down"};
 
 const char *shift_rule_name(enum shift_rule rule)
 {
@@ -30,6 +30,7 @@ static void count_side(struct shift_counts *since, struct shift_counts *last,
     since->errors += grown(now->errors, last->errors);
     since->unconnected += grown(now->unconnected, last->unconnected);
     since->ejections += grown(now->ejections, last->ejections);
+    since->failed_checks += grown(now->failed_checks, last->failed_checks);
     for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++)
         since->bucket[i] += grown(now->bucket[i], last->bucket[i]);
     *last = *now;
@@ -105,6 +106,26 @@ static bool is_alone_in_it(const struct shift_watch *w)
     return shift_error_rate(w, SHIFT_NEW) > 2 * shift_error_rate(w, SHIFT_OTHER);
 }
 
+/* Where none of the others is up, going back would not help. */
+bool shift_watch_is_down(const struct shift_watch *w)
+{
+    return w->last[SHIFT_NEW].out != SHIFT_IN && w->last[SHIFT_OTHER].up;
+}
+
+/* failed_before: checks and requests. */
+static bool stays_down(struct shift_watch *w, uint64_t failed_before)
+{
+    const struct shift_counts *new = &w->since[SHIFT_NEW];
+    const uint32_t out = w->last[SHIFT_NEW].out;
+    if (!shift_watch_is_down(w)) {
+        w->down = 0;
+        return false;
+    }
+    w->down += (uint32_t)(new->failed_checks + new->errors - failed_before);
+    return out == SHIFT_OUT_UNREACHABLE ||
+           w->down >= (out == SHIFT_OUT_CHECKS ? SHIFT_DOWN_CHECKS : SHIFT_DOWN_TRIALS);
+}
+
 /* A second may bring many more than 20 requests: then the share of those that have come counts. */
 static bool begins_badly(struct shift_watch *w)
 {
@@ -171,9 +192,9 @@ static enum shift_verdict check(struct shift_watch *w, uint64_t now_ms)
     if (is_slow(w))
         return worse(w, SHIFT_RULE_P95);
     const bool rises = proportion_rise_look(&w->rise, of.requests) != PROPORTION_FINE;
-    return w->verdict = errors == PROPORTION_SUSPECT || w->slow || rises ? SHIFT_SUSPECT
-                        : errors == PROPORTION_TOO_FEW                   ? SHIFT_TOO_FEW
-                                                                         : SHIFT_FINE;
+    if (errors == PROPORTION_SUSPECT || w->slow || rises || shift_watch_is_down(w))
+        return w->verdict = SHIFT_SUSPECT;
+    return w->verdict = errors == PROPORTION_TOO_FEW ? SHIFT_TOO_FEW : SHIFT_FINE;
 }
 
 enum shift_verdict shift_watch_look(struct shift_watch *w,
@@ -181,6 +202,7 @@ enum shift_verdict shift_watch_look(struct shift_watch *w,
 {
     const uint64_t answers = shift_answers(w, SHIFT_NEW);
     const uint64_t unconnected = w->since[SHIFT_NEW].unconnected;
+    const uint64_t failed = w->since[SHIFT_NEW].failed_checks + w->since[SHIFT_NEW].errors;
     const struct proportion before[] = {proportion_of(w, SHIFT_NEW), proportion_of(w, SHIFT_OTHER)};
     const uint64_t checked_ms = w->checked_ms ? w->checked_ms : w->begun_ms;
     shift_watch_count(w, now);
@@ -188,6 +210,8 @@ enum shift_verdict shift_watch_look(struct shift_watch *w,
         return SHIFT_WORSE;
     if (is_unreachable(w, answers, unconnected))
         return worse(w, SHIFT_RULE_CONNECT);
+    if (stays_down(w, failed))
+        return worse(w, SHIFT_RULE_DOWN);
     if (begins_badly(w))
         return worse(w, SHIFT_RULE_FIRST);
     if (w->since[SHIFT_NEW].ejections && is_alone_in_it(w))
@@ -203,7 +227,8 @@ enum shift_verdict shift_watch_look(struct shift_watch *w,
 
 bool shift_watch_passes(const struct shift_watch *w, uint64_t hold_ms, uint64_t now_ms)
 {
-    return w->verdict == SHIFT_FINE && now_ms >= w->begun_ms + hold_ms;
+    return w->verdict == SHIFT_FINE && w->last[SHIFT_NEW].out == SHIFT_IN &&
+           now_ms >= w->begun_ms + hold_ms;
 }
 
 /* ---- words ---- */
@@ -214,6 +239,18 @@ static void put_side(const struct shift_watch *w, enum shift_side side, const ch
     const size_t n = strlen(out);
     snprintf(out + n, size - n, "%s: %.2f %% errors of %" PRIu64 " requests, p95 %.0f ms", name,
              100 * shift_error_rate(w, side), w->since[side].requests, 1e3 * shift_p95_s(w, side));
+}
+
+static const char *out_text(uint32_t out)
+{
+    switch ((enum shift_out)out) {
+    case SHIFT_OUT_CHECKS:
+        return "its active checks fail";
+    case SHIFT_OUT_UNREACHABLE:
+        return "its active checks get no connection";
+    default:
+        return "it does not answer";
+    }
 }
 
 static void put_reason(const struct shift_watch *w, char *out, size_t size)
@@ -244,6 +281,9 @@ static void put_reason(const struct shift_watch *w, char *out, size_t size)
     case SHIFT_RULE_FIRST:
         snprintf(out, size, "%d or more of the first %d requests have failed; ", SHIFT_FIRST_FAILED,
                  SHIFT_FIRST);
+        break;
+    case SHIFT_RULE_DOWN:
+        snprintf(out, size, "it gets no requests: %s; ", out_text(w->last[SHIFT_NEW].out));
         break;
     case SHIFT_RULE_EJECTED:
         snprintf(out, size, "it was ejected for its errors; ");

@@ -11,16 +11,26 @@
 
 static struct house house;
 static struct backend *blue, *green;
-static _Atomic unsigned bad_of; /* green fails one of so many; 0: none */
+static _Atomic unsigned bad_of;          /* green fails one of so many; 0: none */
+static atomic_bool unwell, green_unwell; /* what both, or green, answer to checks */
+static atomic_bool silent;               /* green does not answer */
 
 static bool is_blue(struct asked *a)
 {
+    if (!strcmp(a->target, "/check"))
+        return reply(a, "HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n",
+                     atomic_load(&unwell) ? 503 : 200);
     return reply_ok(a, "", "blue");
 }
 
 static bool is_green(struct asked *a)
 {
     const unsigned of = atomic_load(&bad_of);
+    if (!strcmp(a->target, "/check"))
+        return reply(a, "HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n",
+                     atomic_load(&unwell) || atomic_load(&green_unwell) ? 503 : 200);
+    for (int i = 0; atomic_load(&silent) && i < 4000; i++)
+        nap_ms(5);
     if ((of && a->number % of == 0) || !strcmp(a->target, "/broken"))
         return reply(a, "HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n");
     return reply_ok(a, "", "green");
@@ -30,6 +40,9 @@ static int begin(void **state)
 {
     (void)state;
     atomic_store(&bad_of, 0);
+    atomic_store(&unwell, false);
+    atomic_store(&green_unwell, false);
+    atomic_store(&silent, false);
     blue = backend_start(is_blue, NULL);
     green = backend_start(is_green, NULL);
     return 0;
@@ -38,6 +51,7 @@ static int begin(void **state)
 static int end(void **state)
 {
     (void)state;
+    atomic_store(&silent, false);
     house_remove(&house);
     backend_stop(blue);
     backend_stop(green);
@@ -201,6 +215,67 @@ static void one_that_takes_no_connection_is_rolled_back_at_once(void **state)
     assert_true(house_logged(&house, "connections in a row have failed"));
 }
 
+#define CHECKED "health = \"/check\" health_interval = \"50ms\""
+
+/* No request tells: it gets none any more. */
+static void one_whose_checks_fail_is_rolled_back(void **state)
+{
+    (void)state;
+    more = CHECKED;
+    start(1);
+    more = "";
+    assert_int_equal(shift("10 --guard", NULL), 0);
+    assert_int_equal(of_green(20), 2);
+    atomic_store(&green_unwell, true);
+    wait_until(why_says("\"rolled_back\""), 10000);
+    assert_true(why_says("\"rule\": \"down\""));
+    assert_true(why_says("at 10 %: it gets no requests: its active checks fail; new: "));
+    assert_true(house_logged(&house, "was rolled back: at 10 %: it gets no requests: "));
+    atomic_store(&green_unwell, false);
+    wait_until(shift("10 --guard", NULL) == 0, 10000); /* refused as long as it is down */
+    backend_stop(green);
+    wait_until(why_says("its active checks get no connection") || why_says("\"connect\""), 10000);
+    green = backend_start(is_green, NULL);
+}
+
+static void where_all_checks_fail_it_holds(void **state)
+{
+    const char *out;
+    (void)state;
+    more = CHECKED;
+    start(1);
+    more = "";
+    assert_int_equal(shift("10 --auto --hold 5s", NULL), 0);
+    atomic_store(&unwell, true);
+    wait_until(why_says("holds: it gets no requests, as it is down"), 10000);
+    wait_until(ctl(&house, &out, "--json upstream list") == 0 && strstr(out, "\"down\""), 10000);
+    wait_until(house_logged(&house, "fails its checks"), 10000);
+    house_advance(&house, 20000);
+    nap_ms(300);
+    assert_true(why_says("\"percent\": 10"));
+    assert_true(why_says("\"suspects\""));
+    atomic_store(&unwell, false);
+    wait_until(!why_says("as it is down"), 10000);
+    assert_true(why_says("\"walking\""));
+}
+
+static void one_that_hangs_is_rolled_back(void **state)
+{
+    (void)state;
+    more = "timeout = \"100ms\"";
+    start(1);
+    more = "";
+    assert_int_equal(shift("50 --guard", NULL), 0);
+    atomic_store(&silent, true);
+    for (int i = 0; i < 100 && !why_says("\"rolled_back\""); i++) {
+        unsigned counts[1000] = {0};
+        storm(house.port, "/x", 4, 2, counts, NULL);
+        house_advance(&house, 4100); /* the next trial */
+    }
+    assert_true(why_says("\"rule\": \"down\""));
+    assert_true(why_says("it gets no requests: it does not answer; "));
+}
+
 static void too_little_traffic_holds_and_says_so(void **state)
 {
     (void)state;
@@ -351,6 +426,9 @@ int main(void)
                                         end),
         cmocka_unit_test_setup_teardown(one_that_takes_no_connection_is_rolled_back_at_once, begin,
                                         end),
+        cmocka_unit_test_setup_teardown(one_whose_checks_fail_is_rolled_back, begin, end),
+        cmocka_unit_test_setup_teardown(where_all_checks_fail_it_holds, begin, end),
+        cmocka_unit_test_setup_teardown(one_that_hangs_is_rolled_back, begin, end),
         cmocka_unit_test_setup_teardown(too_little_traffic_holds_and_says_so, begin, end),
         cmocka_unit_test_setup_teardown(a_good_release_walks_to_the_end, begin, end),
         cmocka_unit_test_setup_teardown(a_walk_whose_server_leaves_the_file_ends, begin, end),

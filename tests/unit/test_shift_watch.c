@@ -177,6 +177,58 @@ static void an_ejected_server_trips_at_once(void **state)
     assert_int_equal(r.watch.rule, SHIFT_RULE_EJECTED);
 }
 
+/* Seconds with one failed check each, until it trips; 0: it does not. */
+static unsigned down_trips_after(struct run *r, enum shift_out out, uint32_t others_up)
+{
+    run_begin(r, 1);
+    r->total[SHIFT_OTHER].up = others_up;
+    for (int s = 0; s < 20; s++)
+        assert_int_not_equal(second(r, 20, .1, &good, &good), SHIFT_WORSE);
+    r->total[SHIFT_NEW].out = out;
+    for (unsigned s = 1; s <= 20; s++) {
+        if (second(r, 20, 0, &good, &good) == SHIFT_WORSE)
+            return s;
+        r->total[SHIFT_NEW].failed_checks++;
+    }
+    return 0;
+}
+
+static void a_server_that_is_down_trips_although_no_request_can_tell(void **state)
+{
+    struct run r;
+    char text[256];
+    (void)state;
+    assert_int_equal(down_trips_after(&r, SHIFT_OUT_CHECKS, 1), 1 + SHIFT_DOWN_CHECKS);
+    assert_int_equal(r.watch.rule, SHIFT_RULE_DOWN);
+    shift_explain(&r.watch, text, sizeof text);
+    assert_non_null(strstr(text, "it gets no requests: its active checks fail; new: "));
+    assert_int_equal(down_trips_after(&r, SHIFT_OUT_FAILURES, 1), 1 + SHIFT_DOWN_TRIALS);
+    assert_int_equal(down_trips_after(&r, SHIFT_OUT_UNREACHABLE, 1), 1);
+    /* as long as the others are down too, it holds, and does not pass */
+    assert_int_equal(down_trips_after(&r, SHIFT_OUT_CHECKS, 0), 0);
+    assert_false(shift_watch_passes(&r.watch, 0, r.now_ms));
+    r.total[SHIFT_OTHER].up = 1;
+    for (int s = 0; s < SHIFT_DOWN_CHECKS - 1; s++) { /* one has failed since the last look */
+        assert_int_not_equal(second(&r, 20, 0, &good, &good), SHIFT_WORSE);
+        r.total[SHIFT_NEW].failed_checks++;
+    }
+    assert_int_equal(second(&r, 20, 0, &good, &good), SHIFT_WORSE);
+}
+
+static void a_check_that_passes_in_between_begins_the_count_anew(void **state)
+{
+    static const struct side spotless = {0, 20};
+    struct run r;
+    (void)state;
+    run_begin(&r, 1);
+    r.total[SHIFT_OTHER].up = 1;
+    for (int s = 0; s < 60; s++) {
+        r.total[SHIFT_NEW].out = s % 3 ? SHIFT_OUT_CHECKS : SHIFT_IN;
+        assert_int_not_equal(second(&r, 20, .1, &spotless, &good), SHIFT_WORSE);
+        r.total[SHIFT_NEW].failed_checks += s % 3 != 0;
+    }
+}
+
 /* ---- p95 ---- */
 
 static void a_slower_side_trips_by_its_p95(void **state)
@@ -310,6 +362,8 @@ int main(void)
         cmocka_unit_test(the_first_requests_trip_at_once),
         cmocka_unit_test(a_server_that_takes_no_connection_trips_at_once),
         cmocka_unit_test(an_ejected_server_trips_at_once),
+        cmocka_unit_test(a_server_that_is_down_trips_although_no_request_can_tell),
+        cmocka_unit_test(a_check_that_passes_in_between_begins_the_count_anew),
         cmocka_unit_test(a_slower_side_trips_by_its_p95),
         cmocka_unit_test(too_little_traffic_neither_passes_nor_fails),
         cmocka_unit_test(a_good_side_passes_when_its_time_is_over),

@@ -44,41 +44,6 @@ static uint32_t slot_of(const struct config_upstream *u, const char *server)
     return i;
 }
 
-/* ---- counts ---- */
-
-static bool is_unconnected(unsigned reason)
-{
-    return reason == SERVER_REFUSED || reason == SERVER_UNREACHABLE ||
-           reason == SERVER_NO_ADDRESS || reason == SERVER_CONNECT_TIMEOUT;
-}
-
-static void add_server(const struct control *c, const struct config_server *s,
-                       struct shift_counts *to)
-{
-    const uint64_t id = stats_server_id(s);
-    const struct server_row *row = server_find(c->shared->servers, id);
-    struct stats_server sums;
-    stats_server_of(c->shared->stats, id, s->index, &sums);
-    to->requests += sums.requests + (row ? atomic_load(&row->upgrades) : 0);
-    for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++)
-        to->bucket[i] += sums.latency.bucket[i];
-    to->ejections += row ? atomic_load(&row->ejections) : 0;
-    for (unsigned i = 1; row && i < SERVER_REASONS; i++) {
-        const uint64_t n = i == SERVER_OUTLIER ? 0 : atomic_load(&row->errors[i]);
-        to->errors += n;
-        to->requests += is_unconnected(i) ? n : 0; /* it was not sent one */
-        to->unconnected += is_unconnected(i) ? n : 0;
-    }
-}
-
-static void count(const struct control *c, const struct config_upstream *u, uint32_t at,
-                  struct shift_counts sides[SHIFT_SIDES])
-{
-    memset(sides, 0, SHIFT_SIDES * sizeof *sides);
-    for (uint32_t i = 0; i < u->n_servers; i++)
-        add_server(c, &u->servers[i], &sides[i == at ? SHIFT_NEW : SHIFT_OTHER]);
-}
-
 /* ---- weights ---- */
 
 /* What is not known from before the shift has its weight of the file. */
@@ -159,7 +124,7 @@ static void begin_step(const struct control *c, struct shift_state *s,
     struct shift_counts sides[SHIFT_SIDES];
     s->percent = percent;
     s->pending = 1;
-    count(c, u, at, sides);
+    shift_count(c, u, at, sides);
     shift_watch_begin(&s->watch, sides, clock_real_ms());
 }
 
@@ -213,7 +178,7 @@ static void follow_watched(struct control *c, struct shift_state *s,
 {
     const uint64_t now_ms = clock_real_ms();
     struct shift_counts sides[SHIFT_SIDES];
-    count(c, u, at, sides);
+    shift_count(c, u, at, sides);
     if (shift_watch_look(&s->watch, sides, now_ms) == SHIFT_WORSE) {
         roll_back(c, s, u, at);
         return;
@@ -263,7 +228,7 @@ static void follow(struct control *c, const struct shift_state *found)
         follow_watched(c, &s, u, at);
     } else if (!shift_is_over(&s)) {
         struct shift_counts sides[SHIFT_SIDES];
-        count(c, u, at, sides);
+        shift_count(c, u, at, sides);
         shift_watch_count(&s.watch, sides);
         shift_write(c->shared->shift, &s);
     }
@@ -334,7 +299,7 @@ static void adopt(struct control *c, const struct shift_state *found,
 {
     struct shift_state s = *found;
     struct shift_counts sides[SHIFT_SIDES];
-    count(c, u, at, sides);
+    shift_count(c, u, at, sides);
     shift_watch_rebase(&s.watch, sides);
     s.pending = 1;
     if (shift_write(c->shared->shift, &s))

@@ -36,6 +36,10 @@ void shift_follow(struct control *c); /* each second */
 /* c follows another configuration: what it has not got any more is put right. */
 void shift_adopt(struct control *c);
 
+/* Totals of server `at` of the upstream, and of the others. */
+void shift_count(const struct control *c, const struct config_upstream *u, uint32_t at,
+                 struct shift_counts sides[SHIFT_SIDES]);
+
 /* ---- shown ---- */
 const struct shift_state *shift_of(const struct control *c, const struct config_upstream *upstream);
 /* What the guard does now: "watching", "too little traffic", ... */

@@ -20,7 +20,9 @@ unsigned shift_guard_number(const struct shift_state *s)
         return s->phase == SHIFT_ROLLED_BACK ? 4 : 0;
     if (s->phase == SHIFT_STALLED)
         return 5;
-    return s->watch.verdict == SHIFT_TOO_FEW ? 2 : s->watch.verdict == SHIFT_SUSPECT ? 3 : 1;
+    if (s->watch.verdict == SHIFT_SUSPECT || s->watch.last[SHIFT_NEW].out != SHIFT_IN)
+        return 3;
+    return s->watch.verdict == SHIFT_TOO_FEW ? 2 : 1;
 }
 
 const char *shift_guard_text(const struct shift_state *s)
@@ -34,7 +36,9 @@ static void describe_walk(const struct shift_state *s, char *out, size_t size)
 {
     const uint64_t now_ms = clock_real_ms(), due_ms = s->watch.begun_ms + s->hold_ms;
     const uint64_t left_s = due_ms > now_ms ? (due_ms - now_ms + 999) / 1000 : 0;
-    if (s->watch.since[SHIFT_NEW].requests < PROPORTION_MIN)
+    if (s->watch.last[SHIFT_NEW].out != SHIFT_IN)
+        snprintf(out, size, "holds: it gets no requests, as it is down");
+    else if (s->watch.since[SHIFT_NEW].requests < PROPORTION_MIN)
         snprintf(out, size, "holds: needs %" PRIu64 " more requests to be judged",
                  PROPORTION_MIN - s->watch.since[SHIFT_NEW].requests);
     else
@@ -49,9 +53,11 @@ void shift_describe_next(const struct shift_state *s, char *out, size_t size)
     else if (!shift_is_watched(s))
         snprintf(out, size, "nothing by itself");
     else if (s->percent == 100)
-        snprintf(out, size, "watched for failing connections alone, then done");
+        snprintf(out, size, "watched for failing connections and checks alone, then done");
     else if (s->phase == SHIFT_WALKING)
         describe_walk(s, out, size);
+    else if (s->watch.last[SHIFT_NEW].out != SHIFT_IN)
+        snprintf(out, size, "holds: it gets no requests, as it is down");
     else if (s->watch.since[SHIFT_NEW].requests < PROPORTION_MIN)
         snprintf(out, size, "holds: too little traffic to judge by");
     else
