@@ -2,11 +2,12 @@
 /*
  * fleet_grants: what this host may admit of limits that hold over all hosts of a fleet (scope = "fleet").
  *
- * The store of the fleet counts each key in windows of its own clock: one at a time (fixed), or six
- * sub-windows of window/5 together (sliding, as in limit.h). A host takes some requests of a key at
- * once: they are deducted there before they are used here, and end with their (sub-)window. So
- * whatever hosts do, and whichever dies, the sum over all is never above the limit; what a host has
- * taken and not used is lost.
+ * The store of the fleet counts each key in windows of its own clock: one at a time (fixed), six
+ * sub-windows of window/5 together (sliding, as in limit.h), or a bucket (gcra). A host takes some
+ * requests of a key at once: they are deducted there before they are used here, and end with their
+ * (sub-)window, or a tenth of the window later (gcra). So whatever hosts do, and whichever dies, the
+ * sum over all is never above the limit. What a host has taken and not used it gives back when it
+ * asks again.
  *
  * Here a key has one cell of 128 bits {key, how many are left | until when}, changed by single
  * compare-and-swaps of workers (which use) and control (which has asked the store). The store's
@@ -15,22 +16,27 @@
  * A host that cannot reach the store has a share: a part of each limit that the store leaves to it.
  * As others may have taken all of a window, it begins with it in the first one that has begun after
  * the host's lease has ended (share_from_ms): from then on the store keeps it for this host.
+ *
+ * Each row remembers what the store has said of its key last. All hosts report that to a store that
+ * has lost its data, and it goes on from there.
  */
 #ifndef POLDER_FLEET_GRANTS_H
 #define POLDER_FLEET_GRANTS_H
 #include "polder/proc.h"
+#include <assert.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#define FLEET_GRANTS_LAYOUT 1
-#define FLEET_GRANT_ROWS    65536u /* keys at once; more: the longest unused are given up */
-#define FLEET_GRANT_WAYS    4u
-#define FLEET_GRANT_MAX     ((1u << 23) - 1) /* requests of a key at once */
-#define FLEET_ASKS          1024u
-#define FLEET_SHARE_WHOLE   1000000u
-#define FLEET_GRANTS_SECRET 192
+#define FLEET_GRANTS_LAYOUT   2
+#define FLEET_GRANT_ROWS      65536u /* keys at once; more: the longest unused are given up */
+#define FLEET_GRANT_WAYS      4u
+#define FLEET_GRANT_MAX       ((1u << 23) - 1) /* requests of a key at once */
+#define FLEET_ASKS            1024u
+#define FLEET_GRANTS_TOGETHER 64u
+#define FLEET_SHARE_WHOLE     1000000u
+#define FLEET_GRANTS_SECRET   192
 
 struct fleet_grant {
     _Alignas(64) uint64_t cell[2]; /* the key, and the word; together by compare-and-swap alone */
@@ -40,6 +46,30 @@ struct fleet_grant {
     _Atomic uint32_t low;          /* with fewer left than that the store is asked for more */
     _Atomic uint32_t want;         /* how many were asked for last */
     _Atomic uint32_t rest;         /* left in the store then, for display */
+    _Atomic uint32_t back;         /* taken with back_number, and never used: to be given back */
+    uint64_t back_number;
+    /* What the store said last, of the key with that hash there: the row may have been given to
+     * another one meanwhile. Control alone reads and writes it; while it does, format is none. */
+    _Alignas(64) uint64_t hash[2];
+    uint64_t number;         /* of what is in the cell; 0: of another history */
+    uint64_t ends_ms;        /* mono; of the newest sub-window; gcra: when it was said */
+    _Atomic uint32_t format; /* enum fleet_format */
+    uint32_t sub_ms;         /* of a sub-window; gcra: the window */
+    union {
+        uint32_t count[6]; /* of sub-windows, the newest first */
+        struct {
+            uint64_t level; /* in 2^20ths of a request */
+            uint32_t requests;
+        };
+    };
+};
+static_assert(sizeof(struct fleet_grant) == 128, "two lines of a cache");
+/* How many sub-windows count together. */
+enum fleet_format {
+    FLEET_FORMAT_NONE,
+    FLEET_FORMAT_FIXED = 1,
+    FLEET_FORMAT_SLIDING = 6,
+    FLEET_FORMAT_GCRA
 };
 
 /* What a worker asks the store for. The hash is the client's, keyed by the fleet's secret. */
@@ -63,12 +93,16 @@ struct fleet_grants {
                                        been a member */
     _Atomic uint32_t share;         /* of FLEET_SHARE_WHOLE */
     _Atomic uint32_t hosts;         /* that share the limits now */
-    _Atomic uint32_t gap;           /* 1: the share may have been used since the store last knew */
-    _Atomic uint64_t epoch;         /* of the store's history that share is of */
+    /* The last time that it could use its share: until when, 0: never; for how long; what it was. */
+    _Atomic uint64_t alone_until_ms, alone_ms;
+    _Atomic uint32_t alone_share;
+    _Atomic uint64_t epoch; /* of the store's history to which is reported what is known here */
     _Atomic uint64_t taken, refused, calls; /* counters: requests granted, refusals, calls */
     /* workers add */
     _Alignas(64) _Atomic uint64_t waited, late; /* requests that waited; in vain */
     _Atomic uint64_t cut_admitted, cut_refused; /* in the cut-off mode of their limit */
+    _Atomic uint64_t heard[FLEET_GRANT_ROWS / FLEET_GRANTS_TOGETHER / 64]; /* control: rows that
+                                      the store has said something of, some together a bit */
     struct fleet_grant row[FLEET_GRANT_ROWS];
     struct fleet_wants asks[PROC_WORKER_SLOTS];
 };
@@ -98,11 +132,33 @@ bool fleet_grant_ask(struct fleet_grants *g, unsigned worker_slot, struct fleet_
                      uint64_t now_ms);
 /* control: the next ask of that worker. */
 bool fleet_grant_next(struct fleet_grants *g, unsigned worker_slot, struct fleet_want *out);
-/* control: the store has deducted n (0: it refuses) until end_ms; rest: what it has left. */
-void fleet_grant_put(struct fleet_grants *g, const struct fleet_want *ask, uint32_t n, uint32_t rest,
-                     uint64_t end_ms, uint64_t now_ms);
+/* control: what of the key was taken and can never be used, which is not there any more; *number:
+ * when, as the store calls it. */
+uint32_t fleet_grant_back(struct fleet_grants *g, const struct fleet_want *ask, uint64_t now_ms,
+                          uint64_t *number);
+/* What the store answers. */
+struct fleet_answer {
+    uint32_t n;       /* deducted; 0: it refuses */
+    uint32_t rest;    /* what it has left */
+    uint64_t end_ms;  /* mono; of these or of the refusal */
+    uint64_t number;  /* of the sub-window; gcra: the store's time */
+    uint64_t ends_ms; /* mono; of the sub-window; gcra: now */
+    uint64_t state[6];
+};
+/* control: puts it in. True: there is something to be given back. */
+bool fleet_grant_put(struct fleet_grants *g, const struct fleet_want *ask,
+                     const struct fleet_answer *a, uint64_t now_ms);
 /* control: the store was not to be asked. */
 void fleet_grant_forget(struct fleet_grants *g, const struct fleet_want *ask);
+
+/* What is left here of a key. */
+uint32_t fleet_grant_left(struct fleet_grants *g, uint64_t key, uint64_t now_ms);
+/* control: the next row from *at on whose key's state matters to a store that does not know it; NULL:
+ * there is none. */
+const struct fleet_grant *fleet_grant_heard(const struct fleet_grants *g, uint32_t *at,
+                                            uint64_t now_ms);
+/* control: nothing of what is there can be given back: the store has another history. */
+void fleet_grants_renounce(struct fleet_grants *g);
 
 /* Requests of the share of a limit, in any window; *wait_ms: until there are any (0: now). */
 uint32_t fleet_share_of(const struct fleet_grants *g, uint32_t requests, uint64_t window_ms,

@@ -26,7 +26,7 @@ static void build_exempt(struct config_parse *p, cfg_t *s, struct config_limit *
     l->exempt_values = values;
 }
 
-/* What counts in the store counts neither levels nor requests under way. */
+/* What counts in the store does not count requests under way. */
 static void check_scope(struct config_parse *p, cfg_t *s, const struct config_limit *l)
 {
     const char *why;
@@ -66,8 +66,6 @@ static void build_limit(struct config_parse *p, cfg_t *s, struct config_limit *l
 
 const char *config_fleet_limit_check(const struct runtime_limit *value)
 {
-    if (value->algorithm == RUNTIME_GCRA)
-        return "scope = \"fleet\" is not for algorithm = \"gcra\"; expected sliding or fixed";
     if (value->concurrent)
         return "concurrent counts the requests of one host; scope = \"fleet\" needs a limit "
                "without it";

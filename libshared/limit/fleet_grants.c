@@ -151,18 +151,21 @@ static struct fleet_grant *claim(struct fleet_grants *g, uint64_t key, uint64_t 
     atomic_store(&row->granted_ms, 0);
     atomic_store(&row->want, 0);
     atomic_store(&row->rest, 0);
+    atomic_store(&row->back, 0);
     atomic_store(&row->used_ms, now_ms);
     return row;
 }
 
-static uint32_t wanted(const struct fleet_grant *row, uint32_t cost, uint64_t now_ms)
+static uint32_t wanted(struct fleet_grant *row, uint32_t cost, uint64_t now_ms)
 {
-    const uint64_t age_ms = now_ms - atomic_load(&row->granted_ms);
-    const uint32_t last = atomic_load(&row->want);
-    uint32_t want = !last              ? WANT_FIRST
-                    : age_ms < FAST_MS ? last * 2
-                    : age_ms > SLOW_MS ? last / 2
-                                       : last;
+    const uint64_t age_ms = now_ms - atomic_load(&row->granted_ms),
+                   word = word_of(limit_word_glance(cell_of(row)));
+    const uint32_t last = atomic_load(&row->want), unused = count_of(word);
+    uint32_t want = !last                              ? WANT_FIRST
+                    : end_of(word) <= now_ms && unused ? (unused < last ? last - unused : 1)
+                    : age_ms < FAST_MS                 ? last * 2
+                    : age_ms > SLOW_MS                 ? last / 2
+                                                       : last;
     if (want < cost)
         want = cost;
     return want < FLEET_GRANT_MAX / 2 ? want : FLEET_GRANT_MAX / 2;
@@ -217,22 +220,140 @@ static uint64_t joined(uint64_t word, const struct fleet_want *ask, uint32_t n, 
                       sum < FLEET_GRANT_MAX ? sum : FLEET_GRANT_MAX);
 }
 
-void fleet_grant_put(struct fleet_grants *g, const struct fleet_want *ask, uint32_t n, uint32_t rest,
-                     uint64_t end_ms, uint64_t now_ms)
+/* ---- what is given back, and what is remembered ---- */
+
+static bool is_of(const struct fleet_grant *row, const struct fleet_want *ask)
+{
+    return row->hash[0] == ask->hash[0] && row->hash[1] == ask->hash[1] && row->number;
+}
+
+uint32_t fleet_grant_back(struct fleet_grants *g, const struct fleet_want *ask, uint64_t now_ms,
+                          uint64_t *number)
+{
+    limit_word seen;
+    struct fleet_grant *row = find(g, ask->key, &seen);
+    *number = 0;
+    if (!row || !is_of(row, ask))
+        return 0;
+    const uint32_t back = atomic_exchange(&row->back, 0);
+    if (back) {
+        *number = row->back_number;
+        return back;
+    }
+    for (uint64_t word; (uint64_t)seen == ask->key;) {
+        word = word_of(seen);
+        if (end_of(word) > now_ms || !count_of(word))
+            break;
+        if (!limit_word_swap(cell_of(row), &seen,
+                             cell_make(ask->key, grant_word(end_of(word), false, 0))))
+            continue;
+        *number = row->number;
+        return count_of(word);
+    }
+    return 0;
+}
+
+static enum fleet_format format_of(const struct fleet_want *ask)
+{
+    return ask->algorithm == RUNTIME_GCRA      ? FLEET_FORMAT_GCRA
+           : ask->algorithm == RUNTIME_SLIDING ? FLEET_FORMAT_SLIDING
+                                               : FLEET_FORMAT_FIXED;
+}
+
+static void remember(struct fleet_grants *g, struct fleet_grant *row, const struct fleet_want *ask,
+                     const struct fleet_answer *a, bool joined)
+{
+    const uint32_t i = (uint32_t)(row - g->row) / FLEET_GRANTS_TOGETHER;
+    const enum fleet_format format = format_of(ask);
+    atomic_store(&row->format, FLEET_FORMAT_NONE);
+    if (a->n && !(joined && is_of(row, ask)))
+        row->number = a->number;
+    else if (!is_of(row, ask))
+        row->number = 0;
+    memcpy(row->hash, ask->hash, sizeof row->hash);
+    row->ends_ms = a->ends_ms;
+    row->sub_ms =
+        (uint32_t)(format == FLEET_FORMAT_SLIDING ? (ask->window_ms + 4) / 5 : ask->window_ms);
+    if (format == FLEET_FORMAT_GCRA) {
+        row->level = a->state[0];
+        row->requests = ask->requests;
+    } else {
+        for (unsigned k = 0; k < 6; k++)
+            row->count[k] = a->state[k] < UINT32_MAX ? (uint32_t)a->state[k] : UINT32_MAX;
+    }
+    atomic_store(&row->format, format);
+    atomic_fetch_or(&g->heard[i / 64], UINT64_C(1) << i % 64);
+}
+
+bool fleet_grant_put(struct fleet_grants *g, const struct fleet_want *ask,
+                     const struct fleet_answer *a, uint64_t now_ms)
 {
     limit_word seen;
     struct fleet_grant *row = find(g, ask->key, &seen);
     if (!row)
-        return; /* given up meanwhile */
-    atomic_store(&row->low, n / 2);
-    atomic_store(&row->want, n ? n : atomic_load(&row->want));
-    atomic_store(&row->rest, rest);
+        return false; /* given up meanwhile */
+    atomic_store(&row->low, a->n / 2);
+    atomic_store(&row->want, a->n ? a->n : atomic_load(&row->want));
+    atomic_store(&row->rest, a->rest);
     atomic_store(&row->granted_ms, now_ms);
-    while ((uint64_t)seen == ask->key &&
-           !limit_word_swap(cell_of(row), &seen,
-                            cell_make(ask->key, joined(word_of(seen), ask, n, end_ms, now_ms))))
-        ;
+    uint64_t word = 0, next = 0;
+    bool done = false;
+    while ((uint64_t)seen == ask->key && !done) {
+        word = word_of(seen);
+        next = joined(word, ask, a->n, a->end_ms, now_ms);
+        done = limit_word_swap(cell_of(row), &seen, cell_make(ask->key, next));
+    }
+    const bool grew = done && count_of(next) >= count_of(word) + a->n;
+    const uint32_t lost = done && !grew && is_of(row, ask) ? count_of(word) : 0;
+    if (lost) {
+        row->back_number = row->number;
+        atomic_store(&row->back, lost);
+    }
+    if (done && a->number)
+        remember(g, row, ask, a, grew && count_of(word));
     atomic_store(&row->requested_ms, 0);
+    return lost > 0;
+}
+
+uint32_t fleet_grant_left(struct fleet_grants *g, uint64_t key, uint64_t now_ms)
+{
+    limit_word seen;
+    const struct fleet_grant *row = find(g, key, &seen);
+    return row && end_of(word_of(seen)) > now_ms ? count_of(word_of(seen)) : 0;
+}
+
+static bool is_over(const struct fleet_grant *row, uint64_t now_ms)
+{
+    const uint32_t format = atomic_load(&row->format);
+    const uint64_t lasts = format == FLEET_FORMAT_GCRA ? 1 : format - 1;
+    return !format || row->ends_ms + lasts * row->sub_ms < now_ms;
+}
+
+const struct fleet_grant *fleet_grant_heard(const struct fleet_grants *g, uint32_t *at,
+                                            uint64_t now_ms)
+{
+    while (*at < FLEET_GRANT_ROWS) {
+        const uint32_t i = *at / FLEET_GRANTS_TOGETHER;
+        if (!(atomic_load(&g->heard[i / 64]) >> i % 64 & 1)) {
+            *at = (i + 1) * FLEET_GRANTS_TOGETHER;
+            continue;
+        }
+        const struct fleet_grant *row = &g->row[(*at)++];
+        if (!is_over(row, now_ms))
+            return row;
+    }
+    return NULL;
+}
+
+void fleet_grants_renounce(struct fleet_grants *g)
+{
+    for (uint32_t i = 0; i < FLEET_GRANT_ROWS; i++) {
+        const uint32_t k = i / FLEET_GRANTS_TOGETHER;
+        if (!(atomic_load(&g->heard[k / 64]) >> k % 64 & 1))
+            continue;
+        g->row[i].number = 0;
+        atomic_store(&g->row[i].back, 0);
+    }
 }
 
 void fleet_grant_forget(struct fleet_grants *g, const struct fleet_want *ask)

@@ -148,9 +148,8 @@ static void a_limit_of_the_fleet_needs_one_and_counts_what_a_store_can(void **st
     assert_int_equal(c->fleet.limit_timeout_ms, 20);
     assert_complains("limit \"a\" {\n  requests = 5\n  scope = fleet\n}\n", 3,
                      "needs a section fleet");
-    assert_complains(A_FLEET
-                     "limit \"a\" {\n  requests = 5\n  scope = fleet\n  algorithm = gcra\n}\n",
-                     4, "gcra");
+    c = load(A_FLEET "limit \"a\" { requests = 5 scope = fleet algorithm = gcra }\n");
+    assert_int_equal(c->limits[0].value.algorithm, RUNTIME_GCRA);
     assert_complains(A_FLEET
                      "limit \"a\" {\n  requests = 5\n  scope = fleet\n  concurrent = 3\n}\n",
                      4, "concurrent counts the requests of one host");

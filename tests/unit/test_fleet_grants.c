@@ -3,6 +3,7 @@
  * scripts of the store grant no more than the limit, as a real Redis runs them. */
 #include "daemons/control/model/fleet_scripts.h"
 #include "polder/fleet_grants.h"
+#include "polder/runtime.h"
 #include "redis.h"
 
 #include <hiredis/hiredis.h>
@@ -37,7 +38,12 @@ static int tear_down(void **state)
 
 static struct fleet_want ask_of(uint64_t key)
 {
-    return (struct fleet_want){.key = key, .window_ms = 1000, .requests = 100, .cost = 1};
+    return (struct fleet_want){.key = key,
+                               .hash = {key, 1},
+                               .window_ms = 1000,
+                               .requests = 100,
+                               .algorithm = RUNTIME_SLIDING,
+                               .cost = 1};
 }
 
 static void asked(uint64_t key, uint64_t now_ms)
@@ -49,10 +55,21 @@ static void asked(uint64_t key, uint64_t now_ms)
     assert_int_equal(next.want, ask.want);
 }
 
-static void put(uint64_t key, uint32_t n, uint64_t end_ms, uint64_t now_ms)
+static bool put(uint64_t key, uint32_t n, uint64_t end_ms, uint64_t now_ms)
 {
     const struct fleet_want ask = ask_of(key);
-    fleet_grant_put(grants, &ask, n, 0, end_ms, now_ms);
+    const struct fleet_answer a = {
+        .n = n, .end_ms = end_ms, .number = end_ms / 100, .ends_ms = end_ms, .state = {n}};
+    return fleet_grant_put(grants, &ask, &a, now_ms);
+}
+
+static unsigned back_of(uint64_t key, uint64_t now_ms, uint64_t number)
+{
+    const struct fleet_want ask = ask_of(key);
+    uint64_t of;
+    const unsigned n = fleet_grant_back(grants, &ask, now_ms, &of);
+    assert_int_equal(of, n ? number : 0);
+    return n;
 }
 
 static enum fleet_take take(uint64_t key, uint64_t now_ms)
@@ -117,6 +134,51 @@ static void what_is_given_back_is_there_again(void **state)
     assert_int_equal(all_of(9, T0 + 200), 3);
 }
 
+static void what_was_never_used_goes_back_once(void **state)
+{
+    (void)state;
+    assert_int_equal(back_of(20, T0, 0), 0);
+    asked(20, T0);
+    assert_false(put(20, 10, T0 + 100, T0));
+    take(20, T0);
+    assert_int_equal(back_of(20, T0 + 99, 0), 0); /* it may be used yet */
+    assert_int_equal(back_of(20, T0 + 100, (T0 + 100) / 100), 9);
+    assert_int_equal(back_of(20, T0 + 100, 0), 0);
+    assert_int_equal(take(20, T0 + 99), FLEET_TAKE_NONE); /* for one whose clock is behind, too */
+    asked(20, T0 + 200);
+    assert_false(put(20, 8, T0 + 300, T0 + 200));
+    asked(20, T0 + 400);
+    assert_true(put(20, 5, T0 + 500, T0 + 400)); /* in the place of those that have ended */
+    assert_int_equal(back_of(20, T0 + 400, (T0 + 300) / 100), 8);
+    assert_int_equal(all_of(20, T0 + 400), 5);
+    asked(20, T0 + 600);
+    assert_false(put(20, 8, T0 + 700, T0 + 600));
+    fleet_grants_renounce(grants); /* in another history they are not known */
+    assert_int_equal(back_of(20, T0 + 800, 0), 0);
+}
+
+static void what_the_store_has_said_is_there_to_be_told(void **state)
+{
+    (void)state;
+    uint32_t at = 0;
+    assert_null(fleet_grant_heard(grants, &at, T0));
+    for (uint64_t key = 30; key < 33; key++) {
+        asked(key, T0);
+        put(key, 10, T0 + (key - 29) * 100, T0);
+    }
+    at = 0;
+    unsigned n = 0;
+    for (const struct fleet_grant *row; (row = fleet_grant_heard(grants, &at, T0)); n++) {
+        assert_int_equal(row->format, FLEET_FORMAT_SLIDING);
+        assert_int_equal(row->sub_ms, 200);
+        assert_int_equal(row->count[0], 10);
+    }
+    assert_int_equal(n, 3);
+    at = 0; /* the first two are not in any window any more */
+    assert_non_null(fleet_grant_heard(grants, &at, T0 + 1300));
+    assert_null(fleet_grant_heard(grants, &at, T0 + 1300));
+}
+
 static void the_store_is_asked_once_and_again_if_it_does_not_answer(void **state)
 {
     (void)state;
@@ -177,7 +239,8 @@ static void no_grant_is_used_twice_by_whoever_meets(void **state)
         fleet_grant_ask(grants, 0, &ask, T0 + i);
         while (fleet_grant_next(grants, 0, &next))
             ;
-        fleet_grant_put(grants, &ask, 5, 0, T0 + 100, T0);
+        const struct fleet_answer a = {.n = 5, .end_ms = T0 + 100, .number = 1};
+        fleet_grant_put(grants, &ask, &a, T0);
         granted += 5;
     }
     for (unsigned i = 0; i < THREADS; i++)
@@ -252,22 +315,23 @@ static const char *eval(const char *script, size_t i, int n_keys, int n, const c
 /* Takes from a limit of 100 in a window of so many ms; how many were granted. *ms: until when. */
 static unsigned take_from(const char *epoch, const char *learned, const char *terms, uint64_t *ms)
 {
-    const char *words[] = {"polder:{x}:epoch",
-                           "polder:{x}:shares",
-                           "polder:{x}:limit:1:1",
-                           epoch,
-                           learned,
-                           "2",
-                           terms};
+    char whole[64];
+    snprintf(whole, sizeof whole, "%s 0 0", terms);
+    const char *words[] = {
+        "polder:{x}:epoch", "polder:{x}:shares", "polder:{x}:limit:1", epoch, learned, "2", whole};
     unsigned n = 0, left = 0;
     *ms = 0;
     sscanf(eval(fleet_script_limit_take, 1, 3, 7, words), "%u %u %" SCNu64, &n, &left, ms);
     return n;
 }
 
-static const char *share(const char *host, const char *held, const char *acked, const char *gap,
-                         const char *learning)
+/* held: ms from now; 0: it has none. alone: it could use its share for so long, until now. */
+static const char *share(const char *host, int64_t held_ms, const char *acked, const char *alone,
+                         bool learning)
 {
+    char held[24], learned[24];
+    snprintf(held, sizeof held, "%" PRIu64, held_ms ? store_ms() + (uint64_t)held_ms : 0);
+    snprintf(learned, sizeof learned, "%" PRIu64, store_ms() + (learning ? 1000 : 0));
     const char *words[] = {"polder:{x}:epoch",
                            "polder:{x}:shares",
                            "42",
@@ -275,23 +339,43 @@ static const char *share(const char *host, const char *held, const char *acked, 
                            "abc",
                            held,
                            acked,
-                           gap,
-                           learning,
+                           "0",
+                           alone,
+                           *alone == '0' ? "0" : acked,
+                           learned,
                            "2000"};
-    return eval(fleet_script_limit_share, 2, 2, 10, words);
+    return eval(fleet_script_limit_share, 2, 2, 12, words);
 }
 
-static unsigned take_up(const char *terms)
+static void tell(const char *terms)
+{
+    const char *words[] = {"polder:{x}:epoch", "polder:{x}:limit:1", "42", terms};
+    assert_string_equal(eval(fleet_script_limit_report, 0, 2, 4, words), "42");
+}
+
+static unsigned take_up_since(const char *learned, const char *terms)
 {
     unsigned sum = 0;
     uint64_t ms;
-    for (unsigned n; (n = take_from("42", "0", terms, &ms));)
+    for (unsigned n; (n = take_from("42", learned, terms, &ms));)
         sum += n;
     return sum;
 }
 
+static unsigned take_up(const char *terms)
+{
+    return take_up_since("0", terms);
+}
+
 #define HOUR_FIXED   "3600000 1 100 10 1"
 #define HOUR_SLIDING "720000 6 100 10 1"
+#define HOUR_GCRA    "3600000 0 100 10 1"
+
+static void begin_epoch(void)
+{
+    redis_do(&redis, "FLUSHALL");
+    redis_do(&redis, "SET polder:{x}:epoch 42");
+}
 
 static void the_store_grants_the_limit_and_no_more(void **state)
 {
@@ -305,50 +389,163 @@ static void the_store_grants_the_limit_and_no_more(void **state)
     assert_int_equal(take_up(HOUR_FIXED), 90);
     assert_int_equal(take_from("42", "0", HOUR_FIXED, &ms), 0);
     assert_in_range(ms, 1, 3600000); /* until the window ends */
-    redis_do(&redis, "DEL polder:{x}:limit:1:1");
+    redis_do(&redis, "DEL polder:{x}:limit:1");
     assert_int_equal(take_up(HOUR_SLIDING), 100);
     assert_int_equal(take_from("42", "0", HOUR_SLIDING, &ms), 0);
     assert_in_range(ms, 3600000, 4320000); /* six sub-windows, of which one has begun */
 }
 
-static void nothing_is_granted_in_windows_of_which_nobody_knows(void **state)
+static void a_bucket_is_smaller_by_what_flows_out_until_a_grant_ends(void **state)
 {
     (void)state;
     uint64_t ms;
-    char now[32];
-    redis_do(&redis, "FLUSHALL");
-    redis_do(&redis, "SET polder:{x}:epoch 42");
-    snprintf(now, sizeof now, "%" PRIu64, store_ms());
-    assert_int_equal(take_from("42", now, HOUR_FIXED, &ms), 0);
-    assert_in_range(ms, 1, 3600000);
-    assert_int_equal(take_from("42", now, HOUR_SLIDING, &ms), 0);
-    assert_in_range(ms, 3600000, 4320000);
+    begin_epoch();
+    assert_int_equal(take_up(HOUR_GCRA), 90);
+    assert_int_equal(take_from("42", "0", HOUR_GCRA, &ms), 0);
+    assert_in_range(ms, 36000, 110000); /* three of them: a quarter of what is wanted */
+    redis_do(&redis, "DEL polder:{x}:limit:1");
+    assert_int_equal(take_from("42", "0", HOUR_GCRA, &ms), 10);
+    assert_int_equal(ms, 360000);
+    redis_do(&redis, "DEL polder:{x}:limit:1");
+    assert_int_equal(take_up("100 0 1 10 1"), 1); /* the smallest of all has one */
+}
+
+static void what_is_given_back_to_the_store_is_granted_again(void **state)
+{
+    (void)state;
+    const char *words[] = {
+        "polder:{x}:epoch",       "polder:{x}:shares", "polder:{x}:limit:1", "42", "0", "2",
+        "3600000 0 100 50 1 40 1"};
+    unsigned n;
+    char number[64];
+    begin_epoch();
+    assert_int_equal(take_up(HOUR_FIXED), 100);
+    words[6] = number;
+    snprintf(number, sizeof number, "3600000 1 100 50 1 7 %" PRIu64, store_ms() / 3600000);
+    sscanf(eval(fleet_script_limit_take, 1, 3, 7, words), "%u", &n);
+    assert_int_equal(n + take_up(HOUR_FIXED), 7);
+    snprintf(number, sizeof number, "3600000 1 100 50 1 7 12345"); /* long over */
+    sscanf(eval(fleet_script_limit_take, 1, 3, 7, words), "%u", &n);
+    assert_int_equal(n, 0);
+    redis_do(&redis, "DEL polder:{x}:limit:1");
+    assert_int_equal(take_up(HOUR_GCRA), 90);
+    snprintf(number, sizeof number, "3600000 0 100 50 1 40 %" PRIu64, store_ms() - 3600000 / 4);
+    sscanf(eval(fleet_script_limit_take, 1, 3, 7, words), "%u", &n);
+    assert_int_equal(n + take_up(HOUR_GCRA), 15); /* the others have flown out, at most */
+}
+
+static void nothing_is_granted_before_all_have_told_what_they_know(void **state)
+{
+    (void)state;
+    uint64_t ms;
+    char later[32];
+    begin_epoch();
+    snprintf(later, sizeof later, "%" PRIu64, store_ms() + 2000);
+    assert_int_equal(take_from("42", later, HOUR_FIXED, &ms), 0);
+    assert_in_range(ms, 1, 2000);
+    assert_string_equal(redis_do(&redis, "EXISTS polder:{x}:limit:1"), "0");
+}
+
+/* Whoever tells it, how often, and when: what was said last contains what was said before. */
+static void what_hosts_tell_is_counted_once(void **state)
+{
+    (void)state;
+    char terms[64];
+    begin_epoch();
+    const unsigned rest_ms = (unsigned)(3600000 - store_ms() % 3600000);
+    snprintf(terms, sizeof terms, "3600000 1 0 %u 60", rest_ms);
+    tell(terms);
+    tell(terms);
+    snprintf(terms, sizeof terms, "3600000 1 0 %u 40", rest_ms);
+    tell(terms);
+    assert_int_equal(take_up(HOUR_FIXED), 40);
+    snprintf(terms, sizeof terms, "3600000 1 0 %u 70", rest_ms); /* one that comes late */
+    tell(terms);
+    assert_int_equal(take_up(HOUR_FIXED), 0);
+    assert_int_equal(take_up("3600000 1 200 10 1"), 90);
+    redis_do(&redis, "DEL polder:{x}:limit:1");
+    const unsigned sub_ms = (unsigned)(720000 - store_ms() % 720000);
+    snprintf(terms, sizeof terms, "720000 6 0 %u 1 2 3 4 5 6", sub_ms);
+    tell(terms);
+    tell(terms);
+    assert_int_equal(take_up(HOUR_SLIDING), 79);
+    redis_do(&redis, "DEL polder:{x}:limit:1");
+    tell("3600000 0 100 360000 62914560"); /* 60, six minutes ago: 50 */
+    tell("3600000 0 100 360000 62914560");
+    tell("3600000 0 100 720000 62914560");
+    assert_int_equal(take_up(HOUR_GCRA), 40);
+}
+
+/* The store itself may know more than any host that is left: it has kept its data. */
+static void what_a_store_has_kept_counts_once_too(void **state)
+{
+    (void)state;
+    char terms[64];
+    begin_epoch();
+    assert_int_equal(take_up("3600000 1 30 10 1"), 30);
+    redis_do(&redis, "HSET polder:{x}:limit:1 e 41"); /* as if it had been another */
+    snprintf(terms, sizeof terms, "3600000 1 0 %u 20", (unsigned)(3600000 - store_ms() % 3600000));
+    tell(terms);
+    assert_int_equal(take_up(HOUR_FIXED), 70);
+    redis_do(&redis, "DEL polder:{x}:limit:1");
+    assert_int_equal(take_up("3600000 0 40 10 1"), 36);
+    redis_do(&redis, "HSET polder:{x}:limit:1 e 41");
+    tell("3600000 0 100 0 20971520"); /* 20 */
+    assert_int_equal(take_up(HOUR_GCRA), 54);
+}
+
+/* A change reaches one host after the other. */
+static void windows_of_other_hosts_count_where_they_overlap(void **state)
+{
+    (void)state;
+    begin_epoch();
+    assert_int_equal(take_up(HOUR_SLIDING), 100);
+    assert_int_equal(take_up(HOUR_FIXED), 0);
+    assert_int_equal(take_up("7200000 1 150 10 1"), 50);
+    assert_int_equal(take_up(HOUR_GCRA), 0);
+    assert_int_equal(take_up("720000 6 170 10 1"), 20);
+    redis_do(&redis, "DEL polder:{x}:limit:1");
+    assert_int_equal(take_up(HOUR_GCRA), 90);
+    assert_int_equal(take_up(HOUR_SLIDING), 10);
 }
 
 static void shares_are_kept_for_who_may_use_them(void **state)
 {
     (void)state;
-    char now[32], later[32];
-    redis_do(&redis, "FLUSHALL");
-    redis_do(&redis, "SET polder:{x}:epoch 42");
-    assert_string_equal(share("a", "0", "0", "1", "1"), "0"); /* learning: none grows */
-    assert_string_equal(share("a", "0", "0", "1", "0"), "1000000");
-    assert_string_equal(share("b", "0", "0", "1", "0"), "0");       /* until a knows of it */
-    snprintf(later, sizeof later, "%" PRIu64, store_ms() + 100000); /* held for long */
-    assert_string_equal(share("a", later, "1000000", "0", "0"), "500000");
-    assert_string_equal(share("a", later, "500000", "0", "0"), "500000");
-    assert_string_equal(share("b", later, "0", "0", "0"), "500000");
-    assert_string_equal(share("b", later, "500000", "0", "0"), "500000");
+    begin_epoch();
+    assert_string_equal(share("a", 0, "0", "9999999", true), "0"); /* learning: none grows */
+    assert_string_equal(share("a", 0, "0", "9999999", false), "1000000");
+    assert_string_equal(share("b", 0, "0", "9999999", false), "0"); /* until a knows of it */
+    assert_string_equal(share("a", 100000, "1000000", "0", false), "500000"); /* held for long */
+    assert_string_equal(share("a", 100000, "500000", "0", false), "500000");
+    assert_string_equal(share("b", 100000, "0", "0", false), "500000");
+    assert_string_equal(share("b", 100000, "500000", "0", false), "500000");
     assert_int_equal(take_up(HOUR_FIXED), 100); /* both are members */
     /* a may have used its share within this window, and b is a member */
-    redis_do(&redis, "DEL polder:{x}:limit:1:1");
-    assert_string_equal(share("a", later, "500000", "1", "0"), "500000");
+    redis_do(&redis, "DEL polder:{x}:limit:1");
+    assert_string_equal(share("a", 100000, "500000", "5040000", false), "500000");
     assert_int_equal(take_up(HOUR_FIXED), 50);
+    /* it was alone, but for less than that takes with such a window */
+    redis_do(&redis, "DEL polder:{x}:limit:1");
+    assert_string_equal(share("a", 100000, "500000", "5000000", false), "500000");
+    assert_int_equal(take_up(HOUR_FIXED), 100);
     /* a window that begins after its lease has ended: it has the share to itself */
-    redis_do(&redis, "DEL polder:{x}:shares polder:{x}:limit:1:1");
-    snprintf(now, sizeof now, "%" PRIu64, UINT64_C(1000));
-    assert_string_equal(share("a", now, "300000", "0", "1"), "300000");
+    redis_do(&redis, "DEL polder:{x}:shares polder:{x}:limit:1");
+    assert_string_equal(share("a", -(int64_t)store_ms() + 1000, "300000", "0", true), "300000");
     assert_int_equal(take_up(HOUR_FIXED), 70);
+}
+
+static void what_a_host_that_has_not_come_yet_may_use_is_kept(void **state)
+{
+    (void)state;
+    char learned[24];
+    begin_epoch();
+    snprintf(learned, sizeof learned, "%" PRIu64, store_ms());
+    assert_string_equal(share("a", 100000, "400000", "0", false), "400000");
+    assert_int_equal(take_up_since(learned, HOUR_FIXED), 40);
+    assert_string_equal(share("b", 100000, "350000", "0", false), "350000");
+    assert_int_equal(take_up_since(learned, HOUR_FIXED), 35);
+    assert_int_equal(take_up(HOUR_FIXED), 25); /* not for ever */
 }
 
 static int redis_up(void **state)
@@ -372,13 +569,21 @@ int main(void)
         WITH_TABLE(what_is_granted_is_used_once_and_not_after_its_end),
         WITH_TABLE(a_refusal_holds_until_its_end),
         WITH_TABLE(what_is_given_back_is_there_again),
+        WITH_TABLE(what_was_never_used_goes_back_once),
+        WITH_TABLE(what_the_store_has_said_is_there_to_be_told),
         WITH_TABLE(the_store_is_asked_once_and_again_if_it_does_not_answer),
         WITH_TABLE(demand_is_followed),
         WITH_TABLE(no_grant_is_used_twice_by_whoever_meets),
         WITH_TABLE(a_share_is_used_from_the_first_window_that_begins_after_the_lease),
         cmocka_unit_test(hashes_are_the_same_on_all_hosts_and_for_no_other_secret),
         cmocka_unit_test(the_store_grants_the_limit_and_no_more),
-        cmocka_unit_test(nothing_is_granted_in_windows_of_which_nobody_knows),
+        cmocka_unit_test(a_bucket_is_smaller_by_what_flows_out_until_a_grant_ends),
+        cmocka_unit_test(what_is_given_back_to_the_store_is_granted_again),
+        cmocka_unit_test(nothing_is_granted_before_all_have_told_what_they_know),
+        cmocka_unit_test(what_hosts_tell_is_counted_once),
+        cmocka_unit_test(what_a_store_has_kept_counts_once_too),
+        cmocka_unit_test(windows_of_other_hosts_count_where_they_overlap),
+        cmocka_unit_test(what_a_host_that_has_not_come_yet_may_use_is_kept),
         cmocka_unit_test(shares_are_kept_for_who_may_use_them),
     };
     return cmocka_run_group_tests(tests, redis_up, redis_down);

@@ -29,6 +29,7 @@ static const char *const scripts[FLEET_SCRIPTS] = {
     [FLEET_SCRIPT_SHARE_GET] = fleet_script_share_get,
     [FLEET_SCRIPT_SHARE_PUT] = fleet_script_share_put,
     [FLEET_SCRIPT_LIMIT_SHARE] = fleet_script_limit_share,
+    [FLEET_SCRIPT_LIMIT_REPORT] = fleet_script_limit_report,
     [FLEET_SCRIPT_LIMIT_TAKE] = fleet_script_limit_take,
 };
 

@@ -19,6 +19,7 @@
 #define LEASE_TEXT "2000"
 #define BATCH      100 /* keys of one call */
 #define FIRST      3   /* arguments before those of the keys */
+#define KEY_SIZE   160
 
 /* One call. */
 struct taking {
@@ -40,15 +41,25 @@ struct fleet_limits {
     unsigned turn; /* the worker that is heard first */
     bool is_taking;
     struct taking taking;
+    uint32_t n_back; /* of these there is something to be given back */
+    struct fleet_want back[BATCH];
+    bool is_reporting;
+    uint32_t report_at;     /* the next row */
+    uint64_t report_epoch;  /* which it is reported to; 0: none */
     uint64_t renew_sent_ms; /* 0: none is under way */
     uint64_t renewed_ms;    /* when the last one was sent */
-    bool gap_sent;
-    uint64_t
-        held; /* when the last lease was asked for, at the earliest; the store's clock. 0: none */
+    /* When the last lease was asked for, at the earliest; the store's clock. 0: there is none. */
+    uint64_t held;
     char epoch_key[96], shares_key[96], instance[20];
 };
 
 /* ---- the share ---- */
+
+/* Until then hosts say what they know. */
+static uint64_t learned_ms(uint64_t epoch)
+{
+    return fleet_epoch_ms(epoch) + FLEET_LEASE_MS;
+}
 
 static void lose(struct fleet_limits *l)
 {
@@ -66,14 +77,21 @@ static bool number_at(const redisReply *r, size_t i, uint64_t *out)
     return !*end;
 }
 
-static void set_leased(struct fleet_limits *l, uint64_t sent_ms, uint64_t now_ms)
+/* It could use its share until now; in the order in which a death does no harm. */
+static void note_alone(struct fleet_grants *g, uint64_t now_ms)
 {
-    struct fleet_grants *g = l->grants;
-    const uint64_t from_ms = atomic_load(&g->share_from_ms);
-    if (now_ms >= from_ms) /* its share may have been used until now; first, in case we die here */
-        atomic_store(&g->gap, 1);
-    atomic_store(&g->share_from_ms, sent_ms + LEASE_MS);
-    atomic_store(&g->until_ms, sent_ms + LEASE_MS);
+    const uint64_t from_ms = atomic_load(&g->share_from_ms),
+                   before_ms = atomic_load(&g->alone_until_ms), was_ms = atomic_load(&g->alone_ms);
+    const uint32_t share = atomic_load(&g->share), was = atomic_load(&g->alone_share);
+    uint64_t ms = now_ms - from_ms;
+    const bool matters = before_ms && now_ms - before_ms <= was_ms;
+    if (!from_ms || now_ms < from_ms)
+        return;
+    if (matters && was_ms > ms)
+        ms = was_ms;
+    atomic_store(&g->alone_share, matters && was > share ? was : share);
+    atomic_store(&g->alone_ms, ms);
+    atomic_store(&g->alone_until_ms, now_ms);
 }
 
 static void on_share(void *arg, const redisReply *r)
@@ -85,65 +103,178 @@ static void on_share(void *arg, const redisReply *r)
     l->renew_sent_ms = 0;
     if (!r || r->type != REDIS_REPLY_ARRAY || !number_at(r, 0, &epoch) || !number_at(r, 1, &now) ||
         !number_at(r, 2, &offered) || !number_at(r, 3, &hosts) || !epoch ||
-        epoch != fleet_epoch(l->fleet) || offered > FLEET_SHARE_WHOLE) {
+        epoch != fleet_epoch(l->fleet) || epoch != atomic_load(&g->epoch) ||
+        offered > FLEET_SHARE_WHOLE) {
         lose(l);
         return;
     }
-    if (l->gap_sent)
-        atomic_store(&g->gap, 0);
+    note_alone(g, now_ms);
     atomic_store(&g->hosts, hosts ? (uint32_t)hosts : 1);
     atomic_store(&g->share, (uint32_t)offered);
-    if (now < fleet_epoch_ms(epoch) + FLEET_LEASE_MS) {
-        lose(l); /* learning: others may not be known yet */
+    if (now < learned_ms(epoch)) {
+        lose(l); /* others may not be known yet */
         return;
     }
-    set_leased(l, sent_ms, now_ms);
+    atomic_store(&g->share_from_ms, sent_ms + LEASE_MS);
+    atomic_store(&g->until_ms, sent_ms + LEASE_MS);
     l->held = now > now_ms - sent_ms ? now - (now_ms - sent_ms) : 0;
 }
 
 static void renew(struct fleet_limits *l)
 {
-    char epoch_text[24], held[24], acked[24];
-    const uint64_t epoch = fleet_epoch(l->fleet);
+    const struct fleet_grants *g = l->grants;
+    char epoch_text[24], held[24], acked[16], ago[24], alone[24], was[16], learned[24];
+    const uint64_t epoch = fleet_epoch(l->fleet), now_ms = clock_mono_ms(),
+                   until_ms = atomic_load(&g->alone_until_ms);
     if (l->renew_sent_ms || !epoch)
         return;
-    l->gap_sent = atomic_load(&l->grants->gap) != 0;
     snprintf(epoch_text, sizeof epoch_text, "%" PRIu64, epoch);
     snprintf(held, sizeof held, "%" PRIu64, l->held);
-    snprintf(acked, sizeof acked, "%" PRIu32, atomic_load(&l->grants->share));
-    /* Its own history has just begun, as far as can be told before the answer. */
-    const bool learning = !l->held;
-    const char *argv[] = {l->epoch_key,         l->shares_key, epoch_text, l->config->host,
-                          l->instance,          held,          acked,      l->gap_sent ? "1" : "0",
-                          learning ? "1" : "0", LEASE_TEXT};
-    const uint64_t now_ms = clock_mono_ms();
-    if (fleet_run(l->fleet, FLEET_SCRIPT_LIMIT_SHARE, 2, 10, argv, on_share, l))
+    snprintf(acked, sizeof acked, "%" PRIu32, atomic_load(&g->share));
+    snprintf(ago, sizeof ago, "%" PRIu64, now_ms - until_ms);
+    snprintf(alone, sizeof alone, "%" PRIu64, until_ms ? atomic_load(&g->alone_ms) : 0);
+    snprintf(was, sizeof was, "%" PRIu32, until_ms ? atomic_load(&g->alone_share) : 0);
+    snprintf(learned, sizeof learned, "%" PRIu64, learned_ms(epoch));
+    const char *argv[] = {l->epoch_key, l->shares_key, epoch_text, l->config->host,
+                          l->instance,  held,          acked,      ago,
+                          alone,        was,           learned,    LEASE_TEXT};
+    if (fleet_run(l->fleet, FLEET_SCRIPT_LIMIT_SHARE, 2, 12, argv, on_share, l))
         l->renew_sent_ms = l->renewed_ms = now_ms;
+}
+
+/* ---- reporting to a store what is known here ---- */
+
+static void key_name(const struct fleet_limits *l, const uint64_t hash[2], char out[KEY_SIZE])
+{
+    snprintf(out, KEY_SIZE, "polder:{%s}:limit:%016" PRIx64 "%016" PRIx64, l->config->name, hash[1],
+             hash[0]);
+}
+
+static void report_next(struct fleet_limits *l);
+
+static void on_reported(void *arg, const redisReply *r)
+{
+    struct fleet_limits *l = arg;
+    uint64_t epoch;
+    l->is_reporting = false;
+    if (r && r->type == REDIS_REPLY_ARRAY && number_at(r, 0, &epoch) && epoch == l->report_epoch &&
+        epoch == fleet_epoch(l->fleet))
+        report_next(l);
+    else
+        l->report_epoch = 0; /* again from the first */
+}
+
+static void report_row(const struct fleet_grant *row, uint64_t now_ms, char *out, size_t size)
+{
+    const int64_t ms = (int64_t)(row->ends_ms - now_ms);
+    const uint32_t *c = row->count;
+    const uint32_t format = atomic_load(&row->format);
+    if (format == FLEET_FORMAT_GCRA)
+        snprintf(out, size, "%" PRIu32 " 0 %" PRIu32 " %" PRId64 " %" PRIu64, row->sub_ms,
+                 row->requests, ms < 0 ? -ms : 0, row->level);
+    else if (format == FLEET_FORMAT_FIXED)
+        snprintf(out, size, "%" PRIu32 " 1 0 %" PRId64 " %" PRIu32, row->sub_ms, ms, c[0]);
+    else
+        snprintf(out, size,
+                 "%" PRIu32 " 6 0 %" PRId64 " %" PRIu32 " %" PRIu32 " %" PRIu32 " %" PRIu32
+                 " %" PRIu32 " %" PRIu32,
+                 row->sub_ms, ms, c[0], c[1], c[2], c[3], c[4], c[5]);
+}
+
+/* It has no share before all is reported. */
+static void report_next(struct fleet_limits *l)
+{
+    static char keys[BATCH][KEY_SIZE], terms[BATCH][160];
+    const char *argv[2 + 2 * BATCH];
+    char epoch_text[24];
+    const struct fleet_grant *row;
+    const uint64_t now_ms = clock_mono_ms();
+    int n = 0;
+    while (n < BATCH && (row = fleet_grant_heard(l->grants, &l->report_at, now_ms))) {
+        key_name(l, row->hash, keys[n]);
+        report_row(row, now_ms, terms[n++], sizeof terms[0]);
+    }
+    if (!n) {
+        atomic_store(&l->grants->epoch, l->report_epoch);
+        l->report_epoch = 0;
+        return;
+    }
+    snprintf(epoch_text, sizeof epoch_text, "%" PRIu64, l->report_epoch);
+    argv[0] = l->epoch_key;
+    argv[n + 1] = epoch_text;
+    for (int i = 0; i < n; i++) {
+        argv[1 + i] = keys[i];
+        argv[n + 2 + i] = terms[i];
+    }
+    l->is_reporting =
+        fleet_run(l->fleet, FLEET_SCRIPT_LIMIT_REPORT, n + 1, 2 * n + 2, argv, on_reported, l);
+    if (!l->is_reporting)
+        l->report_epoch = 0;
+}
+
+/* True: the store knows what was known here. */
+static bool has_reported(struct fleet_limits *l)
+{
+    const uint64_t epoch = fleet_epoch(l->fleet);
+    if (epoch && epoch == atomic_load(&l->grants->epoch))
+        return true;
+    if (!epoch || l->is_reporting)
+        return false;
+    lose(l);
+    if (l->report_epoch != epoch) {
+        fleet_grants_renounce(l->grants);
+        l->n_back = 0;
+        l->report_epoch = epoch;
+        l->report_at = 0;
+    }
+    report_next(l);
+    return false;
 }
 
 /* ---- taking ---- */
 
-static uint32_t wanted_by(const struct fleet_limits *l, const struct fleet_want *ask)
+/* So much that with what it has the host holds no more than a lease. */
+static uint32_t wanted_by(const struct fleet_limits *l, const struct fleet_want *ask,
+                          uint64_t now_ms)
 {
-    uint32_t max = fleet_lease_of(l->grants, ask->requests);
-    if (max < ask->cost)
-        max = ask->cost;
+    const uint32_t lease = fleet_lease_of(l->grants, ask->requests),
+                   left = fleet_grant_left(l->grants, ask->key, now_ms);
+    const uint32_t max = left + ask->cost < lease ? lease - left : ask->cost;
     return max < ask->want ? max : ask->want;
 }
 
-/* "GRANTED LEFT MS" */
+/* "GRANTED LEFT MS NUMBER TILL COUNT..." */
 static bool put_grant(struct fleet_limits *l, const struct taking *t, int i, const redisReply *r)
 {
-    uint64_t n, left, ms;
+    uint64_t v[11] = {0};
     const struct fleet_want *ask = &t->ask[i];
-    if (r->type != REDIS_REPLY_STRING ||
-        sscanf(r->str, "%" SCNu64 " %" SCNu64 " %" SCNu64, &n, &left, &ms) != 3 || n > ask->want ||
-        left > UINT32_MAX || ms > 4 * ask->window_ms + 2 * FLEET_LEASE_MS)
+    const uint64_t now_ms = clock_mono_ms();
+    int n = 0;
+    if (r->type != REDIS_REPLY_STRING)
         return false;
+    for (char *at = r->str, *end; n < 11; at = end, n++) {
+        v[n] = strtoull(at, &end, 10);
+        if (end == at)
+            break;
+    }
+    if (n < 5 || v[0] > ask->want || v[1] > UINT32_MAX ||
+        v[2] > 4 * ask->window_ms + 2 * FLEET_LEASE_MS)
+        return false;
+    if (!ask->want)
+        return true;
     /* It ends no later than it does in the store, whose clock has whole ms; a refusal no earlier. */
-    const uint64_t end_ms = n ? t->sent_ms + (ms ? ms - 1 : 0) : t->sent_ms + ms + 1;
-    fleet_grant_put(l->grants, ask, (uint32_t)n, (uint32_t)left, end_ms, clock_mono_ms());
-    atomic_fetch_add(n ? &l->grants->taken : &l->grants->refused, n ? n : 1);
+    struct fleet_answer a = {.n = (uint32_t)v[0],
+                             .rest = (uint32_t)v[1],
+                             .end_ms = v[0] ? t->sent_ms + v[2] - 1 : t->sent_ms + v[2] + 1,
+                             .number = v[3],
+                             .ends_ms = t->sent_ms + v[4]};
+    memcpy(a.state, v + 5, sizeof a.state);
+    if (fleet_grant_put(l->grants, ask, &a, now_ms) && l->n_back < BATCH) {
+        l->back[l->n_back] = *ask;
+        l->back[l->n_back].want = l->back[l->n_back].cost = 0;
+        l->n_back++;
+    }
+    atomic_fetch_add(a.n ? &l->grants->taken : &l->grants->refused, a.n ? a.n : 1);
     return true;
 }
 
@@ -153,7 +284,8 @@ static void on_taken(void *arg, const redisReply *r)
     struct fleet_limits *l = t->limits;
     uint64_t epoch = 0;
     const bool good = r && r->type == REDIS_REPLY_ARRAY && number_at(r, 0, &epoch) &&
-                      epoch == fleet_epoch(l->fleet) && r->elements == (size_t)t->n + 1;
+                      epoch == fleet_epoch(l->fleet) && epoch == atomic_load(&l->grants->epoch) &&
+                      r->elements == (size_t)t->n + 1;
     l->is_taking = false;
     if (!good)
         lose(l);
@@ -167,45 +299,58 @@ static void on_taken(void *arg, const redisReply *r)
         fleet_limits_take(l);
 }
 
+static void take_terms(struct fleet_limits *l, struct fleet_want *a, char *out, size_t size)
+{
+    uint64_t number;
+    const uint32_t back = fleet_grant_back(l->grants, a, l->taking.sent_ms, &number);
+    const bool sliding = a->algorithm == RUNTIME_SLIDING;
+    a->want = a->want ? wanted_by(l, a, l->taking.sent_ms) : 0;
+    snprintf(out, size, "%" PRIu64 " %d %" PRIu32 " %" PRIu32 " %" PRIu32 " %" PRIu32 " %" PRIu64,
+             sliding ? (a->window_ms + 4) / 5 : a->window_ms,
+             sliding                        ? 6
+             : a->algorithm == RUNTIME_GCRA ? 0
+                                            : 1,
+             a->requests, a->want, a->cost, back, number);
+}
+
 static bool call_take(struct fleet_limits *l)
 {
-    static char keys[BATCH][160], terms[BATCH][96];
+    static char keys[BATCH][KEY_SIZE], terms[BATCH][128];
     struct taking *t = &l->taking;
     const char *argv[2 + BATCH + FIRST + BATCH];
     char epoch_text[24], learned[24], hosts[16];
     const uint64_t epoch = fleet_epoch(l->fleet);
     int n = 0;
+    t->sent_ms = clock_mono_ms();
+    if (!has_reported(l) || !fleet_grants_come(l->grants, t->sent_ms))
+        return false;
     snprintf(epoch_text, sizeof epoch_text, "%" PRIu64, epoch);
-    snprintf(learned, sizeof learned, "%" PRIu64, fleet_epoch_ms(epoch));
+    snprintf(learned, sizeof learned, "%" PRIu64, learned_ms(epoch));
     snprintf(hosts, sizeof hosts, "%" PRIu32, atomic_load(&l->grants->hosts));
     argv[n++] = l->epoch_key;
     argv[n++] = l->shares_key;
     for (int i = 0; i < t->n; i++) {
-        struct fleet_want *a = &t->ask[i];
-        const bool sliding = a->algorithm == RUNTIME_SLIDING;
-        const uint64_t sub_ms = sliding ? (a->window_ms + 4) / 5 : a->window_ms;
-        a->want = wanted_by(l, a);
-        snprintf(keys[i], sizeof keys[i],
-                 "polder:{%s}:limit:%016" PRIx64 "%016" PRIx64 ":%" PRIu64 ":%d", l->config->name,
-                 a->hash[1], a->hash[0], sub_ms, sliding ? 6 : 1);
-        snprintf(terms[i], sizeof terms[i], "%" PRIu64 " %d %" PRIu32 " %" PRIu32 " %" PRIu32,
-                 sub_ms, sliding ? 6 : 1, a->requests, a->want, a->cost);
+        key_name(l, t->ask[i].hash, keys[i]);
         argv[n++] = keys[i];
     }
     argv[n++] = epoch_text;
     argv[n++] = learned;
     argv[n++] = hosts;
-    for (int i = 0; i < t->n; i++)
+    for (int i = 0; i < t->n; i++) {
+        take_terms(l, &t->ask[i], terms[i], sizeof terms[i]);
         argv[n++] = terms[i];
-    t->sent_ms = clock_mono_ms();
-    return epoch && fleet_grants_come(l->grants, t->sent_ms) &&
-           fleet_run(l->fleet, FLEET_SCRIPT_LIMIT_TAKE, 2 + t->n, n, argv, on_taken, t);
+    }
+    return fleet_run(l->fleet, FLEET_SCRIPT_LIMIT_TAKE, 2 + t->n, n, argv, on_taken, t);
 }
 
 static bool collect(struct fleet_limits *l)
 {
     struct taking *t = &l->taking;
     t->n = 0;
+    for (; l->n_back; t->n++) {
+        t->ask[t->n] = l->back[--l->n_back];
+        t->worker[t->n] = l->turn;
+    }
     for (unsigned k = 0; k < PROC_WORKER_SLOTS; k++) {
         const unsigned worker = (l->turn + k) % PROC_WORKER_SLOTS;
         while (t->n < BATCH && fleet_grant_next(l->grants, worker, &t->ask[t->n]))
@@ -236,7 +381,8 @@ static void on_timer(struct ev_loop *loop, ev_timer *w, int revents)
         return;
     if (!fleet_epoch(l->fleet))
         lose(l);
-    if (l->renew_sent_ms == 0 && clock_mono_ms() >= l->renewed_ms + (l->held ? RENEW_MS : 0))
+    if (has_reported(l) && l->renew_sent_ms == 0 &&
+        clock_mono_ms() >= l->renewed_ms + (l->held ? RENEW_MS : 0))
         renew(l);
     fleet_limits_take(l);
 }

@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * fleet_limit_scripts: what fleet_scripts.h says, for limits of the fleet. Keys:
+ *
+ *   shares      hash: host -> "INSTANCE HELD SINCE LONG ACKED OFFERED WAS OLD SEEN", its part of limits,
+ *               which it uses while it is cut off
+ *   limit:HASH  hash, of one client under one limit:
+ *                 e             the epoch in which it was written
+ *                 "SUB SPAN N"  "TOTAL BASE": requests that hosts have taken in sub-window N, each
+ *                               of SUB ms, SPAN of which count together
+ *                 g             "LEVEL TIME BASE TIME" of gcra: requests in the bucket, and when
+ *
+ * BASE is what is known of former epochs, from the store itself if it has kept it, or from what hosts
+ * report: each reports what the store answered last, and the greatest of that is right, for the last
+ * answer contains all that was taken before it. So nothing is counted twice, however often it is
+ * reported.
+ *
+ * Hosts whose windows or algorithms differ, as a change reaches one after the other, count what the
+ * others take: whatever overlaps their own window.
+ */
+#ifndef POLDER_CONTROL_FLEET_LIMIT_SCRIPTS_H
+#define POLDER_CONTROL_FLEET_LIMIT_SCRIPTS_H
+
+#define FLEET_SHARE_TEXT "1000000" /* FLEET_SHARE_WHOLE */
+/*
+ * Shares of limits, in millionths. What a host may use without asking is the share that it was offered
+ * last, or the one before, where it has not heard of that: the greater of the two is kept for it, and
+ * all of them together are never more than one.
+ *
+ * It does not use it before its lease ends, HELD or later, and not in windows that had begun by then;
+ * so in windows that begin from HELD on the share is kept for it. It says when it has ended to use it,
+ * SINCE, after it could do so for LONG: in windows that had begun by then, and are short enough for
+ * that, the share that it had, WAS, is kept, too.
+ *
+ * OLD is the share that it had when it came into this epoch, 0 until it has reported what it knows. What is
+ * missing of the whole has a host that has not come yet: it is kept for it.
+ */
+#define FLEET_SHARES_KEPT "60000" /* ms: of a host that is gone */
+
+/* All shares but that of host `own`: they are lists {HELD, SINCE, LONG, GREATER, WAS, OLD, SEEN}. */
+#define FLEET_SHARES                                                                               \
+    "local function shares_of(key, now, own)\n"                                                    \
+    "  local all, out, mine = redis.call('HGETALL', key), {}, nil\n"                               \
+    "  for i = 1, #all, 2 do\n"                                                                    \
+    "    local who, h, since, long, a, o, was, old, seen = string.match(all[i + 1], "              \
+    "'^(%x+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+)$')\n"                                 \
+    "    local s = seen and {tonumber(h), tonumber(since), tonumber(long), "                       \
+    "math.max(tonumber(a), tonumber(o)), tonumber(was), tonumber(old), tonumber(seen), who}\n"     \
+    "    if all[i] == own then\n"                                                                  \
+    "      mine = s\n"                                                                             \
+    "    elseif not s or s[7] + " FLEET_SHARES_KEPT " < now then\n"                                \
+    "      redis.call('HDEL', key, all[i])\n"                                                      \
+    "    else\n"                                                                                   \
+    "      out[#out + 1] = s\n"                                                                    \
+    "    end\n"                                                                                    \
+    "  end\n"                                                                                      \
+    "  return out, mine\n"                                                                         \
+    "end\n"                                                                                        \
+    "local function missing_of(shares, now, learned)\n"                                            \
+    "  local sum = 0\n"                                                                            \
+    "  for i = 1, #shares do sum = sum + shares[i][6] end\n"                                       \
+    "  if sum == 0 or now > learned + " FLEET_SHARES_KEPT " then return 0 end\n"                   \
+    "  return math.max(0, " FLEET_SHARE_TEXT " - sum)\n"                                           \
+    "end\n"
+
+/* KEYS epoch shares; ARGV epoch host instance held acked ago long was learned lease: {epoch, now,
+ * offered, hosts}. held: when the last lease was asked for, at the earliest; 0: it has none. ago: ms
+ * since it has ended to use its share; learned: until then hosts that are not known yet have theirs,
+ * and none grows. */
+static const char fleet_script_limit_share[] = FLEET_NOW FLEET_SHARES
+    "local epoch = redis.call('GET', KEYS[1]) or ''\n"
+    "if epoch ~= ARGV[1] then return {epoch, string.format('%.0f', now), '0', '0'} end\n"
+    "local held, acked, learned, lease = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[9]), "
+    "tonumber(ARGV[10])\n"
+    "local shares, mine = shares_of(KEYS[2], now, ARGV[2])\n"
+    "if not mine or mine[8] ~= ARGV[3] then mine = {now, 0, 0, 0, 0, acked} end\n"
+    "if held > 0 then mine[1] = held + lease end\n"
+    "local others, hosts = 0, 1\n"
+    "for i = 1, #shares do\n"
+    "  others = others + shares[i][4]\n"
+    "  if shares[i][7] + lease > now then hosts = hosts + 1 end\n"
+    "end\n"
+    "local known = #shares + 1\n"
+    "shares[known] = mine\n"
+    "local rest = " FLEET_SHARE_TEXT " - others - missing_of(shares, now, learned)\n"
+    "local offered = math.min(math.floor(" FLEET_SHARE_TEXT " / known), rest)\n"
+    "if now < learned then offered = math.min(offered, acked) end\n"
+    "offered = math.max(offered, 0)\n"
+    "redis.call('HSET', KEYS[2], ARGV[2], string.format('%s %.0f %.0f %.0f %.0f %.0f %.0f %.0f "
+    "%.0f', ARGV[3], mine[1], math.max(now - tonumber(ARGV[6]), 0), tonumber(ARGV[7]), acked, "
+    "offered, "
+    "tonumber(ARGV[8]), mine[6], now))\n"
+    "return {epoch, string.format('%.0f', now), string.format('%.0f', offered), "
+    "string.format('%.0f', hosts)}\n";
+
+/* The state of a key, in which what was written in another epoch is base; and how it is written. */
+#define FLEET_LIMIT_STATE                                                                          \
+    "local function put_count(key, c)\n"                                                           \
+    "  redis.call('HSET', key, string.format('%.0f %.0f %.0f', c[1], c[2], c[3]), "                \
+    "string.format('%.0f %.0f', c[4], c[5]))\n"                                                    \
+    "end\n"                                                                                        \
+    "local function put_level(key, s)\n"                                                           \
+    "  redis.call('HSET', key, 'g', string.format('%.17g %.0f %.17g %.0f', s.level, s.time, "      \
+    "s.base, s.base_time))\n"                                                                      \
+    "end\n"                                                                                        \
+    "local function state_of(key, epoch)\n"                                                        \
+    "  local all, s, e = redis.call('HGETALL', key), {level = 0, time = 0, base = 0, "             \
+    "base_time = 0}, ''\n"                                                                         \
+    "  for i = 1, #all, 2 do\n"                                                                    \
+    "    local sub, span, n = string.match(all[i], '^(%d+) (%d+) (%d+)$')\n"                       \
+    "    local total, base = string.match(all[i + 1], '^(%d+) (%d+)$')\n"                          \
+    "    if all[i] == 'e' then\n"                                                                  \
+    "      e = all[i + 1]\n"                                                                       \
+    "    elseif all[i] == 'g' then\n"                                                              \
+    "      local l, t, b, bt = string.match(all[i + 1], '^(%S+) (%d+) (%S+) (%d+)$')\n"            \
+    "      s.level, s.time = tonumber(l) or 0, tonumber(t) or 0\n"                                 \
+    "      s.base, s.base_time = tonumber(b) or 0, tonumber(bt) or 0\n"                            \
+    "    elseif sub and total then\n"                                                              \
+    "      s[#s + 1] = {tonumber(sub), tonumber(span), tonumber(n), tonumber(total), "             \
+    "tonumber(base)}\n"                                                                            \
+    "    else\n"                                                                                   \
+    "      redis.call('HDEL', key, all[i])\n"                                                      \
+    "    end\n"                                                                                    \
+    "  end\n"                                                                                      \
+    "  if e ~= epoch then\n"                                                                       \
+    "    redis.call('HSET', key, 'e', epoch)\n"                                                    \
+    "    for i = 1, #s do\n"                                                                       \
+    "      s[i][5] = s[i][4]\n"                                                                    \
+    "      put_count(key, s[i])\n"                                                                 \
+    "    end\n"                                                                                    \
+    "    if s.time > 0 then\n"                                                                     \
+    "      s.base, s.base_time = s.level, s.time\n"                                                \
+    "      put_level(key, s)\n"                                                                    \
+    "    end\n"                                                                                    \
+    "  end\n"                                                                                      \
+    "  return s\n"                                                                                 \
+    "end\n"                                                                                        \
+    "local function count_of(s, sub, span, n)\n"                                                   \
+    "  for i = 1, #s do\n"                                                                         \
+    "    if s[i][1] == sub and s[i][2] == span and s[i][3] == n then return s[i] end\n"            \
+    "  end\n"                                                                                      \
+    "end\n"                                                                                        \
+    "local function keep(key, ms)\n"                                                               \
+    "  if redis.call('PTTL', key) < ms then\n"                                                     \
+    "    redis.call('PEXPIRE', key, string.format('%.0f', ms))\n"                                  \
+    "  end\n"                                                                                      \
+    "end\n"                                                                                        \
+    "local function drained(level, ms, limit, window)\n"                                           \
+    "  return math.max(0, level - math.max(0, ms) * limit / window)\n"                             \
+    "end\n"
+
+/* KEYS epoch limit...; ARGV epoch, and of each limit what was answered to a host last: "SUB SPAN LIMIT
+ * ENDS COUNT...", ENDS: ms from now to the end of the newest sub-window, whose count is the first; or
+ * "WINDOW 0 LIMIT AGE LEVEL" in 2^20ths: {epoch}. The clock of this store may be another one: a
+ * sub-window that is not one of its own counts in the later of the two that it overlaps. */
+static const char fleet_script_limit_report[] = FLEET_NOW FLEET_LIMIT_STATE
+    "local epoch = redis.call('GET', KEYS[1]) or ''\n"
+    "if epoch ~= ARGV[1] then return {epoch} end\n"
+    "for i = 2, #KEYS do\n"
+    "  local sub, span, limit, ms, list = string.match(ARGV[i], "
+    "'^(%d+) (%d+) (%d+) (%-?%d+)([ %d]+)$')\n"
+    "  sub, span, limit, ms = tonumber(sub), tonumber(span), tonumber(limit), tonumber(ms)\n"
+    "  local s = state_of(KEYS[i], epoch)\n"
+    "  if span == 0 then\n"
+    "    local level = drained(tonumber(list) / 1048576, ms, limit, sub)\n"
+    "    local base = drained(s.base, now - s.base_time, limit, sub)\n"
+    "    if level > base then\n"
+    "      s.level = drained(s.level, now - s.time, limit, sub) + level - base\n"
+    "      s.time, s.base, s.base_time = now, level, now\n"
+    "      put_level(KEYS[i], s)\n"
+    "    end\n"
+    "  else\n"
+    "    local ends = (now + ms) / sub\n"
+    "    local n = math.floor(ends + 0.5) - 1\n"
+    "    if math.abs(now + ms - (n + 1) * sub) > math.min(100, sub / 4) then\n"
+    "      n = math.ceil(ends) - 1\n"
+    "    end\n"
+    "    for count in string.gmatch(list, '%d+') do\n"
+    "      count = tonumber(count)\n"
+    "      local c = count_of(s, sub, span, n) or {sub, span, n, 0, 0}\n"
+    "      if count > c[5] then\n"
+    "        c[4], c[5] = c[4] + count - c[5], count\n"
+    "        put_count(KEYS[i], c)\n"
+    "      end\n"
+    "      n = n - 1\n"
+    "    end\n"
+    "  end\n"
+    "  keep(KEYS[i], (span + 1) * sub + 1000)\n"
+    "end\n"
+    "return {epoch}\n";
+
+/* KEYS epoch shares limit...; ARGV epoch learned hosts, and "SUB SPAN LIMIT WANT COST BACK WHEN" of each
+ * limit: {epoch, "GRANTED LEFT MS NUMBER TILL COUNT..."...}. SUB: ms of a sub-window; SPAN: how many count
+ * together; 0: gcra, and SUB is the window. BACK of what was granted with NUMBER = WHEN was not used and
+ * never will be. MS: until what is granted ends, or, where nothing is, until there may be more. TILL: ms
+ * to the end of sub-window NUMBER; it and COUNT...: as the host reports it to a store that has lost its
+ * data. WANT 0: only BACK is of interest.
+ *
+ * gcra: what is granted is used up to a tenth of the window later, so that the bucket is smaller by what
+ * flows out in that time: the sum of what is used is that of a bucket of LIMIT, or less. */
+static const char fleet_script_limit_take[] = FLEET_NOW FLEET_SHARES FLEET_LIMIT_STATE
+    "local epoch = redis.call('GET', KEYS[1]) or ''\n"
+    "if epoch ~= ARGV[1] then return {epoch} end\n"
+    "local learned, hosts = tonumber(ARGV[2]), tonumber(ARGV[3])\n"
+    "local shares = shares_of(KEYS[2], now)\n"
+    "local missing = missing_of(shares, now, learned)\n"
+    /* what is left of a limit in a window that has begun at `begun`, of a span from `from` */
+    "local function rest_of(limit, window, from, begun)\n"
+    "  local kept = missing\n"
+    "  for i = 1, #shares do\n"
+    "    local s, part = shares[i], 0\n"
+    "    if begun >= s[1] then part = s[4] end\n"
+    "    if from <= s[2] and s[3] * 5 >= window * 7 and s[5] > part then part = s[5] end\n"
+    "    kept = kept + part\n"
+    "  end\n"
+    "  return limit - math.floor(limit * math.min(kept, " FLEET_SHARE_TEXT ") / " FLEET_SHARE_TEXT
+    " + 0.5)\n"
+    "end\n"
+    "local function answer(granted, left, ms, number, till)\n"
+    "  return string.format('%.0f %.0f %.0f %.0f %.0f', granted, left, math.max(ms, 1), number, "
+    "till)\n"
+    "end\n"
+    "local function part_of(left, want, cost)\n"
+    "  if left < cost or left < 1 then return 0 end\n"
+    "  return math.min(want, math.max(cost, math.floor(left / hosts)))\n"
+    "end\n"
+    "local function take_level(key, window, limit, want, cost, back, at)\n"
+    "  local s, others = state_of(key, epoch), 0\n"
+    "  local rate = rest_of(limit, window, now - window, now)\n"
+    "  local burst = rate - math.floor(rate / 10)\n"
+    "  for i = 1, #s do\n"
+    "    if (s[i][3] + 1) * s[i][1] > now - window then others = others + s[i][4] end\n"
+    "  end\n"
+    "  s.level = drained(s.level, now - s.time, rate, window)\n"
+    "  s.time = math.max(now, s.time)\n"
+    "  s.level = math.max(0, s.level - drained(back, now - at, limit, window))\n"
+    "  local left = math.floor(burst - s.level - others + 1e-9)\n"
+    "  local granted = part_of(left, want, cost)\n"
+    "  local ms = math.max(1, math.floor(window / 10))\n"
+    "  s.level = s.level + granted\n"
+    "  if granted == 0 then\n"
+    "    local need = math.max(cost, math.ceil(want / 4), 1)\n"
+    "    ms = need > burst and window or math.ceil((s.level + others + need - burst) * window / "
+    "rate)\n"
+    "  end\n"
+    "  put_level(key, s)\n"
+    "  keep(key, 2 * window + 1000)\n"
+    "  return answer(granted, math.max(left - granted, 0), ms, now, 0)..string.format(' %.0f', "
+    "math.ceil(s.level * 1048576))\n"
+    "end\n"
+    "local function take_count(key, sub, span, limit, want, cost, back, number)\n"
+    "  local s, n = state_of(key, epoch), math.floor(now / sub)\n"
+    "  local from, used, oldest, longest = (n - span + 1) * sub, 0, nil, sub * span\n"
+    "  for i = 1, #s do longest = math.max(longest, s[i][1] * s[i][2]) end\n"
+    "  for i = 1, #s do\n"
+    "    local c = s[i]\n"
+    "    local ends = (c[3] + 1) * c[1]\n"
+    "    if back > 0 and c[1] == sub and c[2] == span and c[3] == number then\n"
+    "      c[4] = c[4] - math.min(back, c[4] - c[5])\n"
+    "      put_count(key, c)\n"
+    "    end\n"
+    "    if ends > from then\n"
+    "      used = used + c[4]\n"
+    "      if c[4] > 0 and (not oldest or ends < oldest) then oldest = ends end\n"
+    "    elseif ends + longest <= now then\n"
+    "      redis.call('HDEL', key, string.format('%.0f %.0f %.0f', c[1], c[2], c[3]))\n"
+    "    end\n"
+    "  end\n"
+    "  local window = span > 1 and sub * (span - 1) or sub\n"
+    "  if s.time > 0 then\n"
+    "    local level = math.ceil(drained(s.level, now - s.time, limit, window))\n"
+    "    if level > 0 then used, oldest = used + level, oldest or now + 1 end\n"
+    "  end\n"
+    "  local left = rest_of(limit, window, from, n * sub) - used\n"
+    "  local granted = part_of(left, want, cost)\n"
+    "  local c = count_of(s, sub, span, n)\n"
+    "  if granted > 0 then\n"
+    "    if not c then\n"
+    "      c = {sub, span, n, 0, 0}\n"
+    "      s[#s + 1] = c\n"
+    "    end\n"
+    "    c[4] = c[4] + granted\n"
+    "    put_count(key, c)\n"
+    "  end\n"
+    "  keep(key, longest + sub + 1000)\n"
+    "  local till = (n + 1) * sub - now\n"
+    "  local ms = till\n"
+    "  if granted == 0 and oldest then\n"
+    "    ms = (math.ceil(oldest / sub) + span - 1) * sub - now\n"
+    "  end\n"
+    "  local out = answer(granted, math.max(left - granted, 0), ms, n, till)\n"
+    "  for k = n, n - span + 1, -1 do\n"
+    "    local x = count_of(s, sub, span, k)\n"
+    "    out = out..string.format(' %.0f', x and x[4] or 0)\n"
+    "  end\n"
+    "  return out\n"
+    "end\n"
+    "local out = {epoch}\n"
+    "for i = 3, #KEYS do\n"
+    "  local sub, span, limit, want, cost, back, number = string.match(ARGV[i + 1], "
+    "'^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+)$')\n"
+    "  sub, span, limit, want, cost, back, number = tonumber(sub), tonumber(span), "
+    "tonumber(limit), "
+    "tonumber(want), tonumber(cost), tonumber(back), tonumber(number)\n"
+    "  if now < learned then\n"
+    "    out[#out + 1] = answer(0, 0, learned - now, 0, 0)\n"
+    "  elseif span == 0 then\n"
+    "    out[#out + 1] = take_level(KEYS[i], sub, limit, want, cost, back, number)\n"
+    "  else\n"
+    "    out[#out + 1] = take_count(KEYS[i], sub, span, limit, want, cost, back, number)\n"
+    "  end\n"
+    "end\n"
+    "return out\n";
+
+#endif
