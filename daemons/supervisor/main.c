@@ -346,6 +346,14 @@ static bool begin_buffers(struct supervisor *s, struct custodian *c)
     return s->buffer != NULL;
 }
 
+/* Before a filter of system calls. */
+static void pin_program(void)
+{
+    if (!program_pin())
+        log_warning("upgrade: no memory for what it would need; only a restart replaces %s",
+                    program_path());
+}
+
 static int run(struct supervisor *s, struct custodian *c, bool resumes)
 {
     static ev_check check;
@@ -390,9 +398,7 @@ static int run(struct supervisor *s, struct custodian *c, bool resumes)
         return code;
     values_tell_files(s);
     log_info("ready; at most %u WebSockets on a route", s->values.max_connections);
-    if (!program_pin())
-        log_warning("upgrade: no memory for what it would need; only a restart replaces %s",
-                    program_path());
+    pin_program();
     if (!s->filtered)
         s->filtered = sandbox_enter_or_warn(SANDBOX_SUPERVISOR, s->config->sandbox);
     presence_begin(s);
@@ -474,8 +480,9 @@ static int hold_on(struct supervisor *s)
         return 1;
     }
     s->intake_passed = c->passed;
+    pin_program();
     if (!c->filtered)
-        c->filtered = sandbox_enter_or_warn(SANDBOX_MASTER, s->config->sandbox);
+        c->filtered = sandbox_enter_or_warn(SANDBOX_CUSTODIAN, s->config->sandbox);
     return hold(s, c);
 }
 
@@ -489,7 +496,8 @@ static int run_under_custodian(struct supervisor *s)
         return run(s, NULL, false);
     open_for_all(s, c);
     c->passed = s->intake_passed;
-    c->filtered = sandbox_enter_or_warn(SANDBOX_MASTER, s->config->sandbox);
+    pin_program();
+    c->filtered = sandbox_enter_or_warn(SANDBOX_CUSTODIAN, s->config->sandbox);
     return hold(s, c);
 }
 

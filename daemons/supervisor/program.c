@@ -17,19 +17,26 @@
 #include <unistd.h>
 
 #define PAGE_AT   UINT64_C(0x1000000000) /* below what the kernel chooses, on all architectures */
+#define PAGE_END  (PAGE_AT + (1u << 20)) /* and room for what later versions append */
 #define TEXT_MAX  (96u << 10) /* of the environment, which can be longer: then it is cut */
 #define ENV_MAX   512
 #define ARGS_MAX  5
+#define WORDS     (2 + PROGRAM_RUNS)
+#define WORD_MAX  24
 #define SYS_MSEAL 462
 #define DELETED   " (deleted)"
 #define FILE_MAX  (4u << 20)
 
+/* Only ever appended to: filters that an earlier version has entered hold addresses in it. */
 struct page {
     char path[PATH_MAX], config[PATH_MAX];
-    char *argv[PROGRAM_RUNS][ARGS_MAX];
+    char *argv[PROGRAM_HOLDS_PROVES][ARGS_MAX];
     char *env[ENV_MAX + 1];
     char text[TEXT_MAX];
+    char *holds[PROGRAM_RUNS - PROGRAM_HOLDS_PROVES][ARGS_MAX];
+    char words[WORDS][WORD_MAX];
 };
+_Static_assert(sizeof(struct page) <= PAGE_END - PAGE_AT, "the page has a bound");
 
 static struct {
     char path[PATH_MAX], config[PATH_MAX];
@@ -109,29 +116,38 @@ static void copy_environment(struct page *p)
     p->env[n] = NULL;
 }
 
+static char **arguments(struct page *p, enum program_run how)
+{
+    return how < PROGRAM_HOLDS_PROVES ? p->argv[how] : p->holds[how - PROGRAM_HOLDS_PROVES];
+}
+
+/* Copies all that they point to, too. */
 static void set_arguments(struct page *p)
 {
-    static char name[] = "polder-supervisor", file[] = "-c";
-    static char proves[] = "-P", resumes[] = "-R";
-    char *const what[PROGRAM_RUNS] = {proves, resumes};
-    for (int i = 0; i < PROGRAM_RUNS; i++) {
-        char *const argv[ARGS_MAX] = {name, file, p->config, what[i], NULL};
-        memcpy(p->argv[i], argv, sizeof argv);
+    static const char words[WORDS][WORD_MAX] = {"polder-supervisor", "-c", "-P", "-R", "-p", "-r"};
+    memcpy(p->words, words, sizeof words);
+    for (unsigned i = 0; i < PROGRAM_RUNS; i++) {
+        char *const argv[ARGS_MAX] = {p->words[0], p->words[1], p->config, p->words[2 + i], NULL};
+        memcpy(arguments(p, (enum program_run)i), argv, sizeof argv);
     }
 }
 
-bool program_pin(void)
+/* NULL: no memory. */
+static struct page *map_page(void)
 {
-    const int flags = MAP_PRIVATE | MAP_ANONYMOUS;
-    struct page *p = mmap((void *)PAGE_AT, sizeof *p, PROT_READ | PROT_WRITE,
-                          flags | MAP_FIXED_NOREPLACE, -1, 0);
+    const int flags = MAP_PRIVATE | MAP_ANONYMOUS, access = PROT_READ | PROT_WRITE;
+    struct page *p =
+        mmap((void *)PAGE_AT, sizeof *p, access, flags | MAP_FIXED_NOREPLACE, -1, 0); /* NOLINT */
     if (p == MAP_FAILED || (uintptr_t)p != PAGE_AT) {
         if (p != MAP_FAILED)
             munmap(p, sizeof *p);
-        p = mmap(NULL, sizeof *p, PROT_READ | PROT_WRITE, flags, -1, 0);
+        p = mmap(NULL, sizeof *p, access, flags, -1, 0);
     }
-    if (p == MAP_FAILED)
-        return false;
+    return p == MAP_FAILED ? NULL : p;
+}
+
+static bool fill_page(struct page *p)
+{
     strcpy(p->path, program.path);
     strcpy(p->config, program.config);
     set_arguments(p);
@@ -139,28 +155,31 @@ bool program_pin(void)
     if (mprotect(p, sizeof *p, PROT_READ) < 0)
         return false;
     syscall(SYS_MSEAL, p, sizeof *p, 0); /* from Linux 6.10 on */
-    program.page = p;
-    for (unsigned i = 0; i < PROGRAM_RUNS; i++)
-        sandbox_allow_program(i, &(struct sandbox_program){p->path, p->argv[i], p->env});
     return true;
 }
 
-static int run_custodian(enum program_run how)
+bool program_pin(void)
 {
-    char *const argv[] = {"polder-supervisor", "-c", program.config,
-                          how == PROGRAM_HOLDS ? "-r" : "-p", NULL};
-    execve(program.path, argv, environ);
-    return -errno;
+    if (!program.page) {
+        struct page *p = map_page();
+        if (!p || !fill_page(p))
+            return false;
+        program.page = p;
+    }
+    for (unsigned i = 0; i < PROGRAM_RUNS; i++)
+        sandbox_allow_program(i, &(struct sandbox_program){program.page->path,
+                                                           arguments(program.page, i),
+                                                           program.page->env});
+    sandbox_protect_below((uintptr_t)program.page == PAGE_AT ? PAGE_END : 0);
+    return true;
 }
 
 int program_run(enum program_run how)
 {
     struct page *p = program.page;
-    if (how >= PROGRAM_HOLDS_PROVES)
-        return run_custodian(how);
     if (!p)
         return -ENOMEM;
-    execve(p->path, p->argv[how], p->env);
+    execve(p->path, arguments(p, how), p->env);
     return -errno;
 }
 

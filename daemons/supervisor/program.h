@@ -1,11 +1,20 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * program: what this process may replace its program with: the binary that it was started from, with
- * its own arguments and environment, and nothing else.
+ * program: what this process and its custodian may replace their program with: the binary that they
+ * were started from, with its own arguments and environment, and nothing else.
  *
- * execve(2) is let through by the filter of system calls for these addresses alone. Paths, arguments
- * and environment lie in one mapping that is read-only, and sealed where the kernel can do that
- * (mseal(2)); it has the same address in each version, for the filter stays over execve().
+ * execve(2) is let through by the filters of system calls for these addresses alone, for seccomp
+ * sees no paths. Paths, arguments and environment, to the last byte, lie in one mapping that is
+ * read-only; the filters refuse what could change that, and it is sealed where the kernel can do
+ * that (mseal(2)). It has the same address in each version, for a filter stays over execve().
+ *
+ * The other ways help less. A filter cannot be lifted, so execve() cannot be forbidden to the
+ * custodian but in a child: the process that is replaced has to make that call itself. execveat()
+ * of a descriptor that is held would be the program of the moment at which it was opened, and no
+ * upgrade; and a number of a descriptor says as little of the file as an address of the path does.
+ * What remains to one that has taken over the process is to execute the file that lies at that path:
+ * under the filters that it has, and which its user cannot write. With core_dumps = true a process
+ * can write to /proc/self/mem, also where it is read-only, on kernels before 6.12.
  */
 #ifndef POLDER_SUPERVISOR_PROGRAM_H
 #define POLDER_SUPERVISOR_PROGRAM_H
@@ -22,15 +31,15 @@
 enum program_run {
     PROGRAM_PROVES, /* -P: reads a copy of the block and the configuration, and says what it thinks */
     PROGRAM_RESUMES, /* -R: goes on with the block */
-    /* the same in the custodian, which has no filter that says what it may run */
+    /* the same in the custodian, which the process of the WebSockets may not run */
     PROGRAM_HOLDS_PROVES, /* -p */
-    PROGRAM_HOLDS         /* -r */
+    PROGRAM_HOLDS,        /* -r */
+    PROGRAM_RUNS          /* how many */
 };
-#define PROGRAM_RUNS 2 /* in the page */
 
 /* First thing in main(): takes the descriptors, remembers the path. */
 void program_begin(const char *config_path);
-/* Before the filter. False: no memory; then there are no upgrades. */
+/* Before the filter; again in a child. False: no memory; then there are no upgrades. */
 bool program_pin(void);
 /* "" if it is not known. */
 const char *program_path(void);

@@ -13,7 +13,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 static struct release release;
@@ -79,6 +81,34 @@ static long filters_of(pid_t pid)
         sscanf(line, "Seccomp_filters: %ld", &n);
     fclose(f);
     return n;
+}
+
+/* Does this kernel seal memory? */
+static bool seals(void)
+{
+    void *page = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return syscall(462, page, 4096, 0) == 0;
+}
+
+/* What a process may execute is found in memory that nothing changes, at the place of all versions. */
+static void expect_pinned(pid_t pid)
+{
+    char path[64], line[512], modes[8] = "";
+    bool there = false, sealed = false;
+    snprintf(path, sizeof path, "/proc/%d/smaps", (int)pid);
+    FILE *f = fopen(path, "r");
+    assert_non_null(f);
+    while (fgets(line, sizeof line, f)) {
+        if (sscanf(line, "%*x-%*x %7[rwxsp-]", modes) == 1)
+            there = !strncmp(line, "1000000000-", 11);
+        else if (there && !strncmp(line, "VmFlags:", 8))
+            sealed = strstr(line, " sl") != NULL;
+        if (there && *modes)
+            assert_string_equal(modes, "r--p");
+    }
+    fclose(f);
+    if (filters_of(pid) > filters_of(getpid()) && seals())
+        assert_true(sealed);
 }
 
 static void upgrades_under_load_lose_nothing(void **state)
@@ -358,6 +388,8 @@ static void a_death_behind_an_upgrade_is_survived_by_the_new_program(void **stat
         upgrade_both_to(&h, pid, i % 2 ? NULL : next_version());
         expect_successor(&h, pid, version);
         wait_until(atomic_load(&storm.messages) > before + 20, 20000);
+        expect_pinned(pid);
+        expect_pinned(working_process(pid));
     }
     /* what lies on disk is no matter: what runs is in memory */
     release_install(&release, "polder-supervisor", NULL, RELEASE_NO_PROGRAM);

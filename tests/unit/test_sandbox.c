@@ -27,8 +27,9 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-static const enum sandbox_kind children[] = {SANDBOX_WORKER, SANDBOX_KEEPER, SANDBOX_CONTROL,
-                                             SANDBOX_SUPERVISOR, SANDBOX_RESOLVER};
+static const enum sandbox_kind children[] = {SANDBOX_WORKER,   SANDBOX_KEEPER,
+                                             SANDBOX_CONTROL,  SANDBOX_SUPERVISOR,
+                                             SANDBOX_RESOLVER, SANDBOX_CUSTODIAN};
 #define CHILDREN (sizeof children / sizeof *children)
 
 #define check(condition) /* in the child: the parent is told the line */                           \
@@ -74,8 +75,9 @@ static int try_programs_and_others(enum sandbox_kind kind)
     check(refused(ptrace(PTRACE_ATTACH, getppid(), NULL, NULL)));
     check(refused(syscall(SYS_process_vm_writev, getppid(), NULL, 0, NULL, 0, 0)));
     check(refused(kill(1, SIGTERM)));
+    check(refused(kill(-1, SIGKILL)));
     check(refused(syscall(SYS_tgkill, getppid(), getppid(), SIGTERM)));
-    check(kind == SANDBOX_SUPERVISOR || refused(fork()));
+    check(kind == SANDBOX_SUPERVISOR || kind == SANDBOX_CUSTODIAN || refused(fork()));
     check(refused(syscall(SYS_clone, CLONE_VM | SIGCHLD, NULL, NULL, NULL, NULL)));
     check(refused(syscall(SYS_unshare, 0x10000000)));
     check(refused(prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)));
@@ -97,9 +99,13 @@ static const char its_program[] = "/bin/true";
 static char program_name[] = "true", *program_argv[] = {program_name, NULL},
             *program_env[] = {NULL};
 
+static char *custodian_argv[] = {program_name, NULL};
+
 static void allow_program(void)
 {
     sandbox_allow_program(0, &(struct sandbox_program){its_program, program_argv, program_env});
+    sandbox_allow_program(SANDBOX_PROGRAMS_OF_SUPERVISOR,
+                          &(struct sandbox_program){its_program, custodian_argv, program_env});
 }
 
 static int run_program(const char *path, char *const *argv, char *const *env)
@@ -117,7 +123,8 @@ static int run_program(const char *path, char *const *argv, char *const *env)
 static int try_its_program(enum sandbox_kind kind)
 {
     char path[] = "/bin/true", *argv[] = {program_name, NULL}, *env[] = {NULL};
-    (void)kind;
+    check(run_program(its_program, custodian_argv, program_env) ==
+          (kind == SANDBOX_CUSTODIAN ? 0 : 99));
     check(run_program(its_program, program_argv, program_env) == 0);
     check(run_program(path, program_argv, program_env) == 99);
     check(run_program(its_program, argv, program_env) == 99);
@@ -130,6 +137,98 @@ static void the_supervisor_runs_its_own_program_alone(void **state)
     (void)state;
     before_entering = allow_program;
     in_kind(SANDBOX_SUPERVISOR, try_its_program);
+    in_kind(SANDBOX_CUSTODIAN, try_its_program);
+    before_entering = NULL;
+}
+
+static int try_supervisor_of_custodian(enum sandbox_kind kind)
+{
+    (void)kind;
+    int status;
+    const pid_t pid = fork();
+    if (pid == 0)
+        _exit(sandbox_enter(SANDBOX_SUPERVISOR) ? 98 : try_its_program(SANDBOX_SUPERVISOR) % 97);
+    check(waitpid(pid, &status, 0) == pid && WIFEXITED(status));
+    check(WEXITSTATUS(status) == 0);
+    const pid_t hangs = fork();
+    if (hangs == 0)
+        for (;;)
+            pause();
+    check(kill(hangs, SIGTERM) < 0 && kill(hangs, SIGABRT) == 0 && kill(hangs, SIGCONT) == 0);
+    check(waitpid(hangs, &status, 0) == hangs && WIFSIGNALED(status));
+    return 0;
+}
+
+static void the_supervisors_filter_goes_on_top_of_its_custodians(void **state)
+{
+    (void)state;
+    before_entering = allow_program;
+    in_kind(SANDBOX_CUSTODIAN, try_supervisor_of_custodian);
+    before_entering = NULL;
+}
+
+static int try_memory(enum sandbox_kind kind)
+{
+    (void)kind;
+    void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    check(page != MAP_FAILED);
+    check(mprotect(page, 4096, PROT_READ) == 0);
+    check(refused(mprotect(page, 4096, PROT_READ | PROT_EXEC)));
+    check(mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) ==
+          MAP_FAILED);
+    return 0;
+}
+
+#define PROTECTED_AT  ((char *)0x1000000000)
+#define PROTECTED_END ((char *)0x1000100000)
+
+static void *map_at(void *at, int how)
+{
+    return mmap(at, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | how, -1, 0);
+}
+
+static void protect(void)
+{
+    sandbox_protect_below((uintptr_t)PROTECTED_END);
+    if (map_at(PROTECTED_AT, MAP_FIXED_NOREPLACE) != PROTECTED_AT)
+        _exit(1);
+    strcpy(PROTECTED_AT, "/bin/true");
+}
+
+/* It is what a program is found by: read-only is all that it can become. */
+static int try_protected_memory(enum sandbox_kind kind)
+{
+    char *const page = PROTECTED_AT, *const other = map_at(NULL, 0);
+    (void)kind;
+    check(other != MAP_FAILED);
+    check(mprotect(page, 8192, PROT_READ) == 0);
+    check(refused(mprotect(page, 8192, PROT_READ | PROT_WRITE)));
+    check(refused(mprotect(page - 4096, 16384, PROT_READ | PROT_WRITE)));
+    check(refused(munmap(page, 8192)));
+    check(refused(munmap(page - 4096, (size_t)1 << 30)));
+    check(refused(madvise(page, 8192, MADV_DONTNEED)));
+    check(map_at(page, MAP_FIXED) == MAP_FAILED && map_at(page - 4096, MAP_FIXED) == MAP_FAILED);
+    check(mremap(page, 8192, 16384, MREMAP_MAYMOVE) == MAP_FAILED);
+    check(mremap(other, 8192, 8192, MREMAP_MAYMOVE | MREMAP_FIXED, page) == MAP_FAILED);
+    check(strcmp(page, "/bin/true") == 0);
+    /* and the next program can have its own there */
+    check(map_at(PROTECTED_END - 8192, MAP_FIXED_NOREPLACE) == PROTECTED_END - 8192);
+    /* elsewhere all is as it was */
+    char *const more = mremap(other, 8192, 65536, MREMAP_MAYMOVE);
+    check(more != MAP_FAILED && madvise(more, 65536, MADV_DONTNEED) == 0);
+    check(map_at(more, MAP_FIXED) == more && mprotect(more, 8192, PROT_READ) == 0);
+    check(munmap(more, 65536) == 0);
+    return 0;
+}
+
+static void what_programs_are_found_by_cannot_be_changed(void **state)
+{
+    (void)state;
+    before_entering = protect;
+    in_kind(SANDBOX_SUPERVISOR, try_protected_memory);
+    in_kind(SANDBOX_CUSTODIAN, try_protected_memory);
+    in_kind(SANDBOX_SUPERVISOR, try_memory);
+    in_kind(SANDBOX_CUSTODIAN, try_memory);
     before_entering = NULL;
 }
 
@@ -146,18 +245,6 @@ static void a_list_of_calls_covers_the_same_and_fewer(void **state)
     *last = 0;
     assert_false(sandbox_covers(SANDBOX_SUPERVISOR, calls, missing, sizeof missing));
     assert_string_equal(missing, last + 1);
-}
-
-static int try_memory(enum sandbox_kind kind)
-{
-    (void)kind;
-    void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    check(page != MAP_FAILED);
-    check(mprotect(page, 4096, PROT_READ) == 0);
-    check(refused(mprotect(page, 4096, PROT_READ | PROT_EXEC)));
-    check(mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) ==
-          MAP_FAILED);
-    return 0;
 }
 
 static void no_kind_makes_memory_executable(void **state)
@@ -302,6 +389,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(no_kind_runs_traces_signals_or_forks),
         cmocka_unit_test(the_supervisor_runs_its_own_program_alone),
+        cmocka_unit_test(the_supervisors_filter_goes_on_top_of_its_custodians),
+        cmocka_unit_test(what_programs_are_found_by_cannot_be_changed),
         cmocka_unit_test(a_list_of_calls_covers_the_same_and_fewer),
         cmocka_unit_test(no_kind_makes_memory_executable),
         cmocka_unit_test(sockets_are_of_the_families_that_it_speaks),

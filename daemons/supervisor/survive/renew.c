@@ -18,6 +18,7 @@
 #include "daemons/supervisor/upgrade.h"
 #include "polder/clock.h"
 #include "polder/log.h"
+#include "polder/sandbox.h"
 #include "polder/state_block.h"
 
 #include <errno.h>
@@ -35,7 +36,7 @@
 #define SUBJECT      "polder-supervisor's custodian"
 
 enum { RECORD_CUSTODIAN = 1, RECORD_KEPT, RECORD_LINK, RECORD_HIGHEST = RECORD_LINK };
-/* Only ever appended to. */
+/* What comes to them comes behind the names of the calls. */
 enum {
     NUMBER_PID,
     NUMBER_DEATHS,
@@ -48,6 +49,14 @@ enum {
 };
 
 /* ---- the block ---- */
+
+/* What its filter lets through, behind all numbers; "": it has none. */
+static void put_calls(struct state_writer *w, const struct custodian *c)
+{
+    char calls[SANDBOX_CALLS_MAX];
+    sandbox_calls(SANDBOX_CUSTODIAN, calls, sizeof calls);
+    state_put_text(w, c->filtered ? calls : "");
+}
 
 static void put_custodian(struct state_writer *w, const struct custodian *c,
                           const char *runtime_dir)
@@ -68,6 +77,7 @@ static void put_custodian(struct state_writer *w, const struct custodian *c,
     state_put_fd(w, c->listening[1], STATE_FD_LISTENER);
     for (unsigned i = 0; i < NUMBERS; i++)
         state_put_u64(w, n[i]);
+    put_calls(w, c);
 }
 
 static void put_kept(struct state_writer *w, const struct kept *kept, uint32_t n)
@@ -109,6 +119,19 @@ struct taken {
     bool said; /* the record of the custodian was there */
 };
 
+/* A filter that lets through more is narrowed by one of ours. */
+static void get_calls(struct state_reader *r, struct custodian *c)
+{
+    char ours[SANDBOX_CALLS_MAX], missing[64];
+    const char *calls = state_more(r) ? state_get_text(r) : "";
+    sandbox_calls(SANDBOX_CUSTODIAN, ours, sizeof ours);
+    c->filtered = c->filtered && !strcmp(calls, ours);
+    if (state_good(r) && *calls &&
+        !sandbox_covers(SANDBOX_CUSTODIAN, calls, missing, sizeof missing))
+        state_refuse(r, "the filter of system calls that applies lacks %s: a restart is needed",
+                     missing);
+}
+
 static void get_custodian(struct state_reader *r, struct taken *t)
 {
     struct custodian *c = t->c;
@@ -128,6 +151,7 @@ static void get_custodian(struct state_reader *r, struct taken *t)
     c->draining = state_get_number(r, 1);
     c->passed = state_get_number(r, 1);
     c->filtered = state_get_number(r, 1);
+    get_calls(r, c);
     if (state_good(r) &&
         (t->said || c->segment_fd < 0 || c->channel < 0 || c->signals < 0 || c->pid <= 0))
         state_refuse(r, "describes no custodian");
